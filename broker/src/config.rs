@@ -1,0 +1,147 @@
+//! The broker's settings: TOML in, checked settings out.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Everything that can be set. `Config::default()` listens on 127.0.0.1:1883 and keeps all in memory.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where to accept MQTT over TCP; port 0 takes a free one.
+    pub listen: Vec<SocketAddr>,
+    /// Where to keep sessions and retained messages; `None` keeps them in memory only.
+    pub data_dir: Option<PathBuf>,
+    /// Which engine runs this configuration.
+    pub engine: Engine,
+    /// Whether clients without a user name are let in. Default: true while `users` is empty.
+    pub anonymous: bool,
+    /// Users that may log in.
+    pub users: Vec<User>,
+    /// Topic filters on which the broker sets the user property `caller` (user name, else client id) and
+    /// removes any that a client sent. Default: none.
+    pub caller_topics: Vec<String>,
+    /// How often `$SYS/broker/…` is published; zero switches it off. Default: 10 s.
+    pub sys_interval: Duration,
+    /// Limits.
+    pub limits: Limits,
+}
+
+/// Which engine runs a configuration.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Engine {
+    /// Our own.
+    #[default]
+    Rantai,
+    /// rumqttd 0.20, for comparison; needs the feature `rumqttd`.
+    Rumqttd,
+}
+
+/// One user who may log in.
+#[derive(Clone, PartialEq, Eq)]
+pub struct User {
+    /// The user name.
+    pub name: String,
+    /// The password.
+    pub password: String,
+}
+
+impl std::fmt::Debug for User {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("User").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// What happens to a message at QoS 1 or 2 for a session whose queue is full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum QueueFull {
+    /// The publisher waits (`publish_wait`), then is refused: 0x97 in MQTT 5, cut off in 3.1.1.
+    #[default]
+    Refuse,
+    /// The message is dropped for that session alone, and counted.
+    Drop,
+}
+
+/// Limits, each of them counted when it is met.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Connections at one time. Default: 100,000.
+    pub connections: usize,
+    /// Time a client has for its CONNECT. Default: 10 s.
+    pub connect_timeout: Duration,
+    /// The largest packet accepted, in bytes, header included. Default: 2 MiB.
+    pub packet_bytes: u32,
+    /// Longest keep-alive granted; a client that asks for more (or for none) is given this. Zero: any.
+    pub keep_alive: u16,
+    /// QoS 1 and 2 messages a client may have unacknowledged towards the broker. Default: 1,024.
+    pub receive_maximum: u16,
+    /// QoS 1 and 2 messages in flight towards one client; its own Receive Maximum may lower it. Default: 1,024.
+    pub in_flight: u16,
+    /// Topic aliases a client may set. Default: 64.
+    pub topic_aliases: u16,
+    /// Longest time a session outlives its connection, for 3.1.1 with clean session 0 too. Default: 7 days.
+    pub session_expiry: Duration,
+    /// Bytes encoded and not yet taken by a client's socket before messages wait in its queue. Default: 256 KiB.
+    pub outbox_bytes: usize,
+    /// Messages queued for one session. Default: 100,000.
+    pub queue_messages: usize,
+    /// Bytes queued for one session at QoS 1 and 2. Default: 64 MiB.
+    pub queue_bytes: usize,
+    /// Bytes queued for one session at QoS 0; the oldest are dropped. Default: 1 MiB.
+    pub queue_qos0_bytes: usize,
+    /// What happens when a queue is full.
+    pub queue_full: QueueFull,
+    /// How long a publisher waits for a full queue before it is refused. Default: 1 s.
+    pub publish_wait: Duration,
+    /// Subscriptions of one session. Default: 10,000.
+    pub subscriptions: usize,
+    /// Retained messages. Default: 2,000,000.
+    pub retained: usize,
+    /// Levels of a topic or filter. Default: 128.
+    pub topic_levels: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 100_000,
+            connect_timeout: Duration::from_secs(10),
+            packet_bytes: 2 << 20,
+            keep_alive: 0,
+            receive_maximum: 1_024,
+            in_flight: 1_024,
+            topic_aliases: 64,
+            session_expiry: Duration::from_secs(7 * 24 * 3600),
+            outbox_bytes: 256 << 10,
+            queue_messages: 100_000,
+            queue_bytes: 64 << 20,
+            queue_qos0_bytes: 1 << 20,
+            queue_full: QueueFull::Refuse,
+            publish_wait: Duration::from_secs(1),
+            subscriptions: 10_000,
+            retained: 2_000_000,
+            topic_levels: 128,
+        }
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: vec![SocketAddr::from(([127, 0, 0, 1], 1883))],
+            data_dir: None,
+            engine: Engine::default(),
+            anonymous: true,
+            users: Vec::new(),
+            caller_topics: Vec::new(),
+            sys_interval: Duration::from_secs(10),
+            limits: Limits::default(),
+        }
+    }
+}
+
+impl Config {
+    /// The defaults on a free port of 127.0.0.1: what a test or an example wants.
+    pub fn on_free_port() -> Self {
+        Self { listen: vec![SocketAddr::from(([127, 0, 0, 1], 0))], ..Self::default() }
+    }
+}

@@ -1,0 +1,96 @@
+//! An application message, without anything that depends on who receives it.
+
+use bytes::{Bytes, BytesMut};
+use bytestring::ByteString;
+
+/// Quality of service of a delivery (MQTT 5, 4.3).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub(crate) enum QoS {
+    /// Sent once, never acknowledged.
+    #[default]
+    AtMostOnce = 0,
+    /// Sent until PUBACK.
+    AtLeastOnce = 1,
+    /// Sent until PUBREC, released until PUBCOMP.
+    ExactlyOnce = 2,
+}
+
+impl QoS {
+    /// From the two bits on the wire; 3 is malformed (MQTT 5, 3.3.1.2).
+    pub(crate) fn from_bits(bits: u8) -> Option<Self> {
+        match bits {
+            0 => Some(Self::AtMostOnce),
+            1 => Some(Self::AtLeastOnce),
+            2 => Some(Self::ExactlyOnce),
+            _ => None,
+        }
+    }
+}
+
+/// The properties of a PUBLISH that a server passes on unaltered (MQTT 5, 3.3.2.3).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Properties {
+    /// Payload Format Indicator; `Some(true)` says the payload is UTF-8.
+    pub(crate) payload_is_utf8: Option<bool>,
+    pub(crate) content_type: Option<ByteString>,
+    pub(crate) response_topic: Option<ByteString>,
+    pub(crate) correlation_data: Option<Bytes>,
+    /// In the order in which they came \[MQTT-3.3.2-18].
+    pub(crate) user: Vec<(ByteString, ByteString)>,
+}
+
+/// An application message.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Message {
+    pub(crate) topic: ByteString,
+    pub(crate) payload: Bytes,
+    /// As the publisher sent it.
+    pub(crate) qos: QoS,
+    /// As the publisher sent it.
+    pub(crate) retain: bool,
+    pub(crate) properties: Properties,
+    /// When it expires, on [`now_ms`](crate::clock::now_ms)'s clock.
+    pub(crate) expires: Option<u64>,
+}
+
+impl Message {
+    /// Whether its Message Expiry Interval has run out at `now`.
+    pub(crate) fn expired(&self, now: u64) -> bool {
+        self.expires.is_some_and(|at| at <= now)
+    }
+
+    /// About how many bytes it holds in memory.
+    pub(crate) fn size(&self) -> usize {
+        let p = &self.properties;
+        self.topic.len()
+            + self.payload.len()
+            + p.content_type.as_ref().map_or(0, |s| s.len())
+            + p.response_topic.as_ref().map_or(0, |s| s.len())
+            + p.correlation_data.as_ref().map_or(0, Bytes::len)
+            + p.user.iter().map(|(k, v)| k.len() + v.len()).sum::<usize>()
+    }
+
+    /// The same message in a buffer of its own: a message cut from a read buffer would keep that whole
+    /// buffer alive for as long as it is kept.
+    pub(crate) fn compact(&self) -> Self {
+        let mut pool = BytesMut::with_capacity(self.size());
+        let mut bytes = |from: &[u8]| {
+            pool.extend_from_slice(from);
+            pool.split().freeze()
+        };
+        let mut text = |from: &ByteString| {
+            ByteString::try_from(bytes(from.as_bytes())).expect("copied from valid UTF-8")
+        };
+        let topic = text(&self.topic);
+        let properties = Properties {
+            payload_is_utf8: self.properties.payload_is_utf8,
+            content_type: self.properties.content_type.as_ref().map(&mut text),
+            response_topic: self.properties.response_topic.as_ref().map(&mut text),
+            user: self.properties.user.iter().map(|(k, v)| (text(k), text(v))).collect(),
+            correlation_data: self.properties.correlation_data.as_deref().map(&mut bytes),
+        };
+        let payload = bytes(&self.payload);
+        Self { topic, payload, qos: self.qos, retain: self.retain, properties, expires: self.expires }
+    }
+}

@@ -1,0 +1,2 @@
+//! The binary `rantai`.
+fn main() {}
