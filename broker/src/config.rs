@@ -47,7 +47,9 @@ pub struct User {
 
 impl std::fmt::Debug for User {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("User").field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("User")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
     }
 }
 
@@ -142,6 +144,9 @@ impl Default for Config {
 impl Config {
     /// The defaults on a free port of 127.0.0.1: what a test or an example wants.
     pub fn on_free_port() -> Self {
-        Self { listen: vec![SocketAddr::from(([127, 0, 0, 1], 0))], ..Self::default() }
+        Self {
+            listen: vec![SocketAddr::from(([127, 0, 0, 1], 0))],
+            ..Self::default()
+        }
     }
 }

@@ -31,7 +31,9 @@ impl Broker {
     /// [`shutdown`](Self::shutdown) or drop.
     #[expect(clippy::unused_async, reason = "the engine is not wired in yet")]
     pub async fn start(_config: Config) -> Result<Self, StartError> {
-        Ok(Self { addresses: Vec::new() })
+        Ok(Self {
+            addresses: Vec::new(),
+        })
     }
 
     /// Where it listens, with real ports.

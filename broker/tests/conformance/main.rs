@@ -7,4 +7,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod access;
 mod connect;
+mod publish;
+mod retained;
+mod subscribe;
+mod will;

@@ -1,8 +1,8 @@
 //! Packets as a server sends them, read strictly: whatever the standard forbids is a panic.
 
+use super::Version;
 use super::outgoing::{Publish, variable_integer};
 use super::property::{Property, read_properties};
-use super::Version;
 
 /// CONNACK (3.2).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,7 +102,10 @@ impl<'a> Reader<'a> {
 
     pub(super) fn string(&mut self) -> String {
         let text = String::from_utf8(self.binary()).expect("a string of the server is UTF-8");
-        assert!(!text.contains('\0'), "a string of the server has U+0000: {text:?}");
+        assert!(
+            !text.contains('\0'),
+            "a string of the server has U+0000: {text:?}"
+        );
         text
     }
 
@@ -140,7 +143,11 @@ pub(super) fn length_of_first(bytes: &[u8]) -> Option<usize> {
         length |= usize::from(byte & 0x7F) << (7 * index);
         if byte & 0x80 == 0 {
             let coded = variable_integer(length as u32).len();
-            assert_eq!(coded, index + 1, "a remaining length is longer than it need be");
+            assert_eq!(
+                coded,
+                index + 1,
+                "a remaining length is longer than it need be"
+            );
             return Some(length + index + 2);
         }
     }
@@ -151,7 +158,12 @@ pub(super) fn length_of_first(bytes: &[u8]) -> Option<usize> {
 pub(super) fn read_packet(version: Version, bytes: &[u8]) -> Packet {
     let kind = bytes[0] >> 4;
     let flags = bytes[0] & 0x0F;
-    let header = bytes.iter().skip(1).take_while(|byte| **byte & 0x80 != 0).count() + 2;
+    let header = bytes
+        .iter()
+        .skip(1)
+        .take_while(|byte| **byte & 0x80 != 0)
+        .count()
+        + 2;
     let mut reader = Reader::new(&bytes[header..]);
     if kind != 3 {
         let expected = if kind == 6 { 2 } else { 0 };
@@ -168,19 +180,29 @@ pub(super) fn read_packet(version: Version, bytes: &[u8]) -> Packet {
         11 => Packet::Unsuback(suback(version, kind, &mut reader)),
         13 => Packet::Pingresp,
         14 => {
-            assert_eq!(version, Version::V5, "a 3.1.1 server never sends DISCONNECT");
+            assert_eq!(
+                version,
+                Version::V5,
+                "a 3.1.1 server never sends DISCONNECT"
+            );
             let (code, properties) = code_and_properties(kind, &mut reader);
             let known: &[u8] = &[
                 0x00, 0x80, 0x81, 0x82, 0x83, 0x87, 0x89, 0x8B, 0x8D, 0x8E, 0x8F, 0x90, 0x93, 0x94,
                 0x95, 0x96, 0x97, 0x98, 0x99, 0x9A, 0x9B, 0x9C, 0x9D, 0x9E, 0x9F, 0xA0, 0xA1, 0xA2,
             ];
-            assert!(known.contains(&code), "{code:#04x} is no reason for DISCONNECT");
+            assert!(
+                known.contains(&code),
+                "{code:#04x} is no reason for DISCONNECT"
+            );
             Packet::Disconnect { code, properties }
         }
         15 => {
             assert_eq!(version, Version::V5, "3.1.1 has no AUTH");
             let (code, properties) = code_and_properties(kind, &mut reader);
-            assert!(matches!(code, 0 | 0x18), "{code:#04x} is no reason for a server's AUTH");
+            assert!(
+                matches!(code, 0 | 0x18),
+                "{code:#04x} is no reason for a server's AUTH"
+            );
             Packet::Auth { code, properties }
         }
         other => panic!("a server never sends packet type {other}"),
@@ -191,7 +213,11 @@ pub(super) fn read_packet(version: Version, bytes: &[u8]) -> Packet {
 
 fn connack(version: Version, reader: &mut Reader<'_>) -> Connack {
     let flags = reader.u8();
-    assert_eq!(flags & 0xFE, 0, "reserved bits of the Connect Acknowledge Flags");
+    assert_eq!(
+        flags & 0xFE,
+        0,
+        "reserved bits of the Connect Acknowledge Flags"
+    );
     let code = reader.u8();
     let session_present = flags == 1;
     let mut properties = Vec::new();
@@ -202,7 +228,10 @@ fn connack(version: Version, reader: &mut Reader<'_>) -> Connack {
             0x95, 0x97, 0x99, 0x9A, 0x9B, 0x9C, 0x9D, 0x9F,
         ],
     };
-    assert!(known.contains(&code), "{code:#04x} is no reason for CONNACK");
+    assert!(
+        known.contains(&code),
+        "{code:#04x} is no reason for CONNACK"
+    );
     assert!(
         code == 0 || !session_present,
         "a refusal has Session Present set"

@@ -23,7 +23,7 @@ pub(crate) use outgoing::{
     subscribe_with, unsubscribe, variable_integer,
 };
 pub(crate) use property::{Property, encode_properties};
-pub(crate) use target::{Target, lapse, target, target_with, unique, unique_topic};
+pub(crate) use target::{Target, is_external, lapse, target, target_with, unique, unique_topic};
 
 /// A version of the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -281,8 +281,7 @@ impl Publish {
 
     /// Its bytes.
     pub(crate) fn encode(&self, version: Version) -> Vec<u8> {
-        let first =
-            0x30 | (u8::from(self.dup) << 3) | (self.qos << 1) | u8::from(self.retain);
+        let first = 0x30 | (u8::from(self.dup) << 3) | (self.qos << 1) | u8::from(self.retain);
         let mut body = string(&self.topic);
         if self.qos > 0 {
             body.extend(self.id.to_be_bytes());

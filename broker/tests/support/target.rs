@@ -23,7 +23,9 @@ fn external() -> Option<SocketAddr> {
 }
 
 async fn embedded(config: Config) -> Target {
-    let broker = Broker::start(config).await.expect("a broker starts on a free port");
+    let broker = Broker::start(config)
+        .await
+        .expect("a broker starts on a free port");
     let address = *broker
         .addresses()
         .first()
@@ -32,6 +34,11 @@ async fn embedded(config: Config) -> Target {
         address,
         broker: Some(broker),
     }
+}
+
+/// Whether the broker under test is somebody else's.
+pub(crate) fn is_external() -> bool {
+    external().is_some()
 }
 
 /// A broker with its default settings.
@@ -47,7 +54,7 @@ pub(crate) async fn target() -> Target {
 
 /// A broker with settings of this test's own. `None`, with a report, if the broker is not ours to set.
 pub(crate) async fn target_with(change: impl FnOnce(&mut Config)) -> Option<Target> {
-    if external().is_some() {
+    if is_external() {
         let test = std::thread::current();
         eprintln!(
             "SKIPPED {}: it needs settings of its own and RANTAI_TEST_BROKER is set",
