@@ -9,7 +9,11 @@ mod support;
 
 mod access;
 mod connect;
+mod flow;
 mod publish;
+mod qos;
 mod retained;
+mod sessions;
+mod shared;
 mod subscribe;
 mod will;
