@@ -19,6 +19,7 @@ mod retained;
 mod sessions;
 mod shared;
 mod subscribe;
+mod table;
 mod topics;
 mod utf8;
 mod will;
