@@ -3,6 +3,8 @@
 mod clock;
 mod config;
 mod message;
+#[cfg_attr(not(test), expect(dead_code, reason = "the engine is not wired in yet"))]
+mod store;
 
 pub use config::{Config, Engine, Limits, QueueFull, User};
 
