@@ -4,7 +4,7 @@ mod clock;
 mod config;
 mod message;
 
-pub use config::{Config, Engine, Limits, QueueFull, User};
+pub use config::{Config, ConfigError, Engine, Limits, QueueFull, User};
 
 /// A running broker.
 #[derive(Debug)]
