@@ -1,11 +1,15 @@
 //! The broker's settings: TOML in, checked settings out.
 
+mod file;
+
+pub use file::ConfigError;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 /// Everything that can be set. `Config::default()` listens on 127.0.0.1:1883 and keeps all in memory.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// Where to accept MQTT over TCP; port 0 takes a free one.
     pub listen: Vec<SocketAddr>,
@@ -27,7 +31,8 @@ pub struct Config {
 }
 
 /// Which engine runs a configuration.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Engine {
     /// Our own.
     #[default]
@@ -52,7 +57,8 @@ impl std::fmt::Debug for User {
 }
 
 /// What happens to a message at QoS 1 or 2 for a session whose queue is full.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum QueueFull {
     /// The publisher waits (`publish_wait`), then is refused: 0x97 in MQTT 5, cut off in 3.1.1.
     #[default]
@@ -62,7 +68,7 @@ pub enum QueueFull {
 }
 
 /// Limits, each of them counted when it is met.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Connections at one time. Default: 100,000.
     pub connections: usize,
@@ -110,7 +116,7 @@ impl Default for Limits {
             receive_maximum: 1_024,
             in_flight: 1_024,
             topic_aliases: 64,
-            session_expiry: Duration::from_secs(7 * 24 * 3600),
+            session_expiry: Duration::from_hours(7 * 24),
             outbox_bytes: 256 << 10,
             queue_messages: 100_000,
             queue_bytes: 64 << 20,

@@ -6,7 +6,7 @@ mod message;
 #[cfg_attr(not(test), expect(dead_code, reason = "the engine is not wired in yet"))]
 mod store;
 
-pub use config::{Config, Engine, Limits, QueueFull, User};
+pub use config::{Config, ConfigError, Engine, Limits, QueueFull, User};
 
 /// A running broker.
 #[derive(Debug)]
