@@ -6,6 +6,7 @@ use bytestring::ByteString;
 /// Quality of service of a delivery (MQTT 5, 4.3).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
+#[expect(clippy::enum_variant_names, reason = "the standard's names")]
 pub(crate) enum QoS {
     /// Sent once, never acknowledged.
     #[default]
