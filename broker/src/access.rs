@@ -15,7 +15,8 @@ pub(crate) struct Access {
 
 impl Access {
     pub(crate) fn new(config: &Config) -> Self {
-        let passwords = config.users.iter().map(|u| (ByteString::from(&*u.name), u.password.clone().into_bytes()));
+        let passwords =
+            config.users.iter().map(|u| (ByteString::from(&*u.name), u.password.clone().into_bytes()));
         Self { anonymous: config.anonymous, passwords: passwords.collect() }
     }
 
@@ -36,7 +37,8 @@ impl Access {
 
 /// Compares in a time that does not tell where the first difference is.
 fn same(expected: &[u8], given: &[u8]) -> bool {
-    let difference = expected.iter().zip(given).fold(expected.len() ^ given.len(), |d, (a, b)| d | usize::from(a ^ b));
+    let difference =
+        expected.iter().zip(given).fold(expected.len() ^ given.len(), |d, (a, b)| d | usize::from(a ^ b));
     difference == 0
 }
 
@@ -58,10 +60,16 @@ mod tests {
         for wrong in [&b""[..], b"rahasi", b"rahasia!", b"rahasiA"] {
             assert_eq!(closed.log_in(Some(&name), Some(wrong)), Err(Reason::BAD_USER_NAME_OR_PASSWORD));
         }
-        assert_eq!(closed.log_in(Some(&"budi".into()), Some(b"rahasia")), Err(Reason::BAD_USER_NAME_OR_PASSWORD));
+        assert_eq!(
+            closed.log_in(Some(&"budi".into()), Some(b"rahasia")),
+            Err(Reason::BAD_USER_NAME_OR_PASSWORD)
+        );
         assert_eq!(closed.log_in(None, None), Err(Reason::NOT_AUTHORIZED));
         assert_eq!(access(true, &[]).log_in(Some(&name), None), Ok(()));
         assert_eq!(access(true, &[("ani", "x")]).log_in(None, None), Ok(()));
-        assert_eq!(access(true, &[("ani", "x")]).log_in(Some(&name), None), Err(Reason::BAD_USER_NAME_OR_PASSWORD));
+        assert_eq!(
+            access(true, &[("ani", "x")]).log_in(Some(&name), None),
+            Err(Reason::BAD_USER_NAME_OR_PASSWORD)
+        );
     }
 }

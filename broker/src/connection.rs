@@ -10,7 +10,9 @@ use bytes::{BufMut, BytesMut};
 use bytestring::ByteString;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
-use crate::codec::{self, Acknowledge, DecodeError, Options, Packet, Publish, Reason, RetainHandling, Subscribe, Version};
+use crate::codec::{
+    self, Acknowledge, DecodeError, Options, Packet, Publish, Reason, RetainHandling, Subscribe, Version,
+};
 use crate::counters::Counters;
 use crate::hub::Hub;
 use crate::lifecycle::Ending;
@@ -312,7 +314,8 @@ impl Connection {
                 let mut ticket = 0;
                 if durable {
                     // Until it is on disk that the id is free, a new message under it would look like the old.
-                    ticket = self.hub.put([Op::Released { key: session.key, packet_id: id }], Some(session.key));
+                    ticket =
+                        self.hub.put([Op::Released { key: session.key, packet_id: id }], Some(session.key));
                 }
                 self.acknowledge(Acknowledge::PubComp, id, reason, ticket, scratch);
             }
@@ -336,7 +339,9 @@ impl Connection {
             Packet::PingReq => self.link.append_with(&mut scratch.dirty, codec::ping_response),
             Packet::Disconnect { with_will, expiry } => {
                 if self.session_expiry == 0 && expiry.is_some_and(|e| e > 0) {
-                    return Err(DecodeError::protocol("a session expiry in DISCONNECT where CONNECT had none"));
+                    return Err(DecodeError::protocol(
+                        "a session expiry in DISCONNECT where CONNECT had none",
+                    ));
                 }
                 let ending = if with_will { Ending::Lost { expiry } } else { Ending::Normal { expiry } };
                 return Ok(Step::End(ending));
@@ -413,7 +418,10 @@ impl Connection {
             let limit = usize::from(self.hub.config.limits.receive_maximum);
             if self.link.peer.version == Version::V5 && state.received.len() >= limit {
                 let reason = Reason::RECEIVE_MAXIMUM_EXCEEDED;
-                return Err(DecodeError { reason, text: "more unacknowledged messages than the receive maximum" });
+                return Err(DecodeError {
+                    reason,
+                    text: "more unacknowledged messages than the receive maximum",
+                });
             }
         }
         let message = &mut publish.message;
@@ -469,7 +477,10 @@ impl Connection {
     }
 
     /// Routes a message that has passed every check, and acknowledges it.
-    #[expect(clippy::needless_pass_by_value, reason = "it may not be used again: it may be the read buffer's")]
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "it may not be used again: it may be the read buffer's"
+    )]
     fn route(&self, publish: Publish, work: &mut Work) -> Result<Step, Failure> {
         let (session, qos) = (&self.link.session, publish.message.qos);
         let exactly_once = qos == QoS::ExactlyOnce;
@@ -480,12 +491,13 @@ impl Connection {
             origin.received = Some(publish.id);
             origin.durable = state.durable;
         }
-        let routed = if self.hub.store.as_ref().is_some_and(crate::store::Store::failed) && qos != QoS::AtMostOnce {
-            Counters::add(&self.hub.counters.refused_store, 1);
-            Routed::Refused(Reason::QUOTA_EXCEEDED, "what must be kept cannot be written")
-        } else {
-            self.hub.route(&publish.message, origin, &mut work.scratch, &mut work.targets)
-        };
+        let routed =
+            if self.hub.store.as_ref().is_some_and(crate::store::Store::failed) && qos != QoS::AtMostOnce {
+                Counters::add(&self.hub.counters.refused_store, 1);
+                Routed::Refused(Reason::QUOTA_EXCEEDED, "what must be kept cannot be written")
+            } else {
+                self.hub.route(&publish.message, origin, &mut work.scratch, &mut work.targets)
+            };
         match routed {
             Routed::Done { matched, ticket } => {
                 let reason = if matched { Reason::SUCCESS } else { Reason::NO_MATCHING_SUBSCRIBERS };
@@ -510,7 +522,13 @@ impl Connection {
 
     /// Says that a message was not taken: a reason code in MQTT 5; 3.1.1 has none, so the connection ends
     /// without an acknowledgement and the client keeps the message.
-    fn refuse(&self, publish: &Publish, reason: Reason, text: &'static str, scratch: &mut Scratch) -> Result<(), Failure> {
+    fn refuse(
+        &self,
+        publish: &Publish,
+        reason: Reason,
+        text: &'static str,
+        scratch: &mut Scratch,
+    ) -> Result<(), Failure> {
         if self.link.peer.version == Version::V3 && publish.message.qos != QoS::AtMostOnce {
             return Err(DecodeError { reason, text });
         }
@@ -538,8 +556,12 @@ impl Connection {
             if !self.wait_for_space(&full, deadline).await {
                 Counters::add(&self.hub.counters.refused_queue_full, 1);
                 let mut work = Work::take();
-                let refused =
-                    self.refuse(&publish, Reason::QUOTA_EXCEEDED, "a subscriber's queue is full", &mut work.scratch);
+                let refused = self.refuse(
+                    &publish,
+                    Reason::QUOTA_EXCEEDED,
+                    "a subscriber's queue is full",
+                    &mut work.scratch,
+                );
                 flush_all(&mut work.scratch.dirty);
                 work.give_back();
                 return refused;

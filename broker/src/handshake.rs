@@ -57,7 +57,11 @@ async fn handshake(hub: &Arc<Hub>, stream: TcpStream, address: SocketAddr) -> Op
 }
 
 /// Reads until CONNECT is whole. `Err(None)`: the client is gone.
-async fn receive(hub: &Hub, stream: &TcpStream, buffer: &mut BytesMut) -> Result<Box<Connect>, Option<DecodeError>> {
+async fn receive(
+    hub: &Hub,
+    stream: &TcpStream,
+    buffer: &mut BytesMut,
+) -> Result<Box<Connect>, Option<DecodeError>> {
     let limit = hub.config.limits.packet_bytes.min(CONNECT_BYTES);
     loop {
         // Told from the first byte, before a length is waited for.
@@ -122,7 +126,10 @@ async fn refuse(hub: &Hub, stream: &TcpStream, address: SocketAddr, version: Ver
     let mut answer = Vec::new();
     // A malformed CONNECT of 3.1.1 is closed on without a word (3.1.1, 4.8); what is well formed and not
     // acceptable gets a return code.
-    let silent = matches!(failure.reason, Reason::MALFORMED_PACKET | Reason::PROTOCOL_ERROR | Reason::PACKET_TOO_LARGE);
+    let silent = matches!(
+        failure.reason,
+        Reason::MALFORMED_PACKET | Reason::PROTOCOL_ERROR | Reason::PACKET_TOO_LARGE
+    );
     if version == Version::V5 || !silent {
         codec::connack(version, ConnAck::refused(failure.reason, failure.text), &mut answer);
     }
@@ -133,7 +140,13 @@ async fn refuse(hub: &Hub, stream: &TcpStream, address: SocketAddr, version: Ver
     linger(stream).await;
 }
 
-fn connected(hub: &Arc<Hub>, stream: TcpStream, address: SocketAddr, mut connect: Connect, rest: BytesMut) -> Connection {
+fn connected(
+    hub: &Arc<Hub>,
+    stream: TcpStream,
+    address: SocketAddr,
+    mut connect: Connect,
+    rest: BytesMut,
+) -> Connection {
     let limits = &hub.config.limits;
     let mut assigned = None;
     if connect.client_id.is_empty() {

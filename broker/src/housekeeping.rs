@@ -102,7 +102,10 @@ fn readings(hub: &Hub) -> Vec<(String, String)> {
         ("retained/count", retained as u64),
         ("retained/bytes", retained_bytes as u64),
         ("subscriptions/count", subscriptions as u64),
-        ("dropped/total", counts.dropped_qos0 + counts.dropped_queue_full + counts.too_large + counts.expired),
+        (
+            "dropped/total",
+            counts.dropped_qos0 + counts.dropped_queue_full + counts.too_large + counts.expired,
+        ),
     ];
     readings.extend(numbers.map(|(topic, value)| (topic.into(), value.to_string())));
     readings.extend(counts.each().map(|(name, value)| (format!("counters/{name}"), value.to_string())));

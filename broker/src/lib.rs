@@ -113,7 +113,10 @@ impl Broker {
     ///
     /// A port in use and a data directory in use by another broker are errors. A damaged file in it is moved
     /// aside, logged, and told by [`damaged`](Self::damaged).
-    #[cfg_attr(not(feature = "rumqttd"), expect(clippy::unused_async, reason = "it spawns, so it needs a runtime"))]
+    #[cfg_attr(
+        not(feature = "rumqttd"),
+        expect(clippy::unused_async, reason = "it spawns, so it needs a runtime")
+    )]
     pub async fn start(config: Config) -> Result<Self, StartError> {
         if config.engine == Engine::Rumqttd {
             #[cfg(feature = "rumqttd")]

@@ -28,7 +28,14 @@ pub(crate) enum Ending {
 
 impl Hub {
     /// Lets a client in: resumes its session or begins one, and ends its earlier connection.
-    pub(crate) fn connect(self: &Arc<Self>, connect: Connect, peer: Peer, stream: TcpStream, mut ack: ConnAck, scratch: &mut Scratch) -> Arc<Link> {
+    pub(crate) fn connect(
+        self: &Arc<Self>,
+        connect: Connect,
+        peer: Peer,
+        stream: TcpStream,
+        mut ack: ConnAck,
+        scratch: &mut Scratch,
+    ) -> Arc<Link> {
         let granted = connect.session_expiry.min(self.longest_expiry());
         if granted != connect.session_expiry && connect.version == Version::V5 {
             ack.session_expiry = Some(granted);
@@ -230,7 +237,14 @@ impl Hub {
     }
 
     /// Subscribes a session; whether the filter is new to it.
-    pub(crate) fn subscribe(&self, session: &Arc<Session>, filter: &ByteString, options: Options, identifier: Option<u32>, scratch: &mut Scratch) -> Result<bool, Reason> {
+    pub(crate) fn subscribe(
+        &self,
+        session: &Arc<Session>,
+        filter: &ByteString,
+        options: Options,
+        identifier: Option<u32>,
+        scratch: &mut Scratch,
+    ) -> Result<bool, Reason> {
         let mut state = session.state.lock();
         if state.ended {
             return Err(Reason::SESSION_TAKEN_OVER);
@@ -256,7 +270,12 @@ impl Hub {
     }
 
     /// Ends a subscription; false where there was none.
-    pub(crate) fn unsubscribe(&self, session: &Arc<Session>, filter: &ByteString, scratch: &mut Scratch) -> bool {
+    pub(crate) fn unsubscribe(
+        &self,
+        session: &Arc<Session>,
+        filter: &ByteString,
+        scratch: &mut Scratch,
+    ) -> bool {
         let mut state = session.state.lock();
         if state.subscriptions.remove(filter).is_none() {
             return false;
@@ -301,7 +320,8 @@ impl Hub {
                     retain_handling: RetainHandling::from_bits(record.retain_handling).unwrap_or_default(),
                 };
                 state.subscriptions.insert(filter.clone(), (options, record.identifier));
-                let subscription = Subscription { session: session.clone(), options, identifier: record.identifier };
+                let subscription =
+                    Subscription { session: session.clone(), options, identifier: record.identifier };
                 self.subscriptions.write().insert(&filter, subscription);
             }
             // A broker that was cut off could not say since when its clients are gone: since now.

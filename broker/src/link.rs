@@ -184,8 +184,16 @@ impl Frames {
         self.slots = [None; 12];
     }
 
-    fn get(&mut self, message: &Message, version: Version, outgoing: Outgoing<'_>, now: u64) -> (&[u8], Encoded) {
-        let index = usize::from(version == Version::V5) * 6 + outgoing.qos as usize * 2 + usize::from(outgoing.retain);
+    fn get(
+        &mut self,
+        message: &Message,
+        version: Version,
+        outgoing: Outgoing<'_>,
+        now: u64,
+    ) -> (&[u8], Encoded) {
+        let index = usize::from(version == Version::V5) * 6
+            + outgoing.qos as usize * 2
+            + usize::from(outgoing.retain);
         let bytes = &mut self.bytes[index];
         let encoded = *self.slots[index].get_or_insert_with(|| {
             bytes.clear();
@@ -211,7 +219,13 @@ pub(crate) enum Appended {
 
 impl Link {
     /// `greeting` (the CONNACK) is what will be written first.
-    pub(crate) fn new(stream: TcpStream, session: Arc<Session>, peer: Peer, hub: Arc<Hub>, greeting: Vec<u8>) -> Arc<Self> {
+    pub(crate) fn new(
+        stream: TcpStream,
+        session: Arc<Session>,
+        peer: Peer,
+        hub: Arc<Hub>,
+        greeting: Vec<u8>,
+    ) -> Arc<Self> {
         let outbox = Outbox { buffered: greeting.len(), tail: greeting, ..Outbox::default() };
         Arc::new(Self {
             stream,

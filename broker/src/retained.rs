@@ -199,7 +199,13 @@ mod tests {
     use crate::topic;
 
     fn message(topic: &str, expires: Option<u64>) -> Arc<Message> {
-        Arc::new(Message { topic: topic.into(), payload: "x".into(), retain: true, expires, ..Message::default() })
+        Arc::new(Message {
+            topic: topic.into(),
+            payload: "x".into(),
+            retain: true,
+            expires,
+            ..Message::default()
+        })
     }
 
     fn read(retained: &Retained, filter: &str, limit: usize, steps: usize) -> Vec<String> {

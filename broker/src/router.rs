@@ -46,13 +46,20 @@ impl Hub {
     /// Routes a message to everyone subscribed, and keeps it where it is retained.
     ///
     /// All of it or nothing: with [`Routed::Full`] and [`Routed::Refused`] nobody has got it.
-    pub(crate) fn route(&self, message: &Message, origin: Origin<'_>, scratch: &mut Scratch, targets: &mut Vec<Target>) -> Routed {
+    pub(crate) fn route(
+        &self,
+        message: &Message,
+        origin: Origin<'_>,
+        scratch: &mut Scratch,
+        targets: &mut Vec<Target>,
+    ) -> Routed {
         targets.clear();
         let publisher = origin.session.map_or(0, |s| s.key);
         self.subscriptions.read().targets(&message.topic, publisher, message.qos, targets);
         if message.qos != QoS::AtMostOnce && !origin.without_waiting {
             let limits = &self.config.limits;
-            let waits = |t: &&Target| effective(message.qos, t.qos) != QoS::AtMostOnce && t.session.must_wait(limits);
+            let waits =
+                |t: &&Target| effective(message.qos, t.qos) != QoS::AtMostOnce && t.session.must_wait(limits);
             if let Some(full) = targets.iter().find(waits) {
                 let session = full.session.clone();
                 targets.clear();
@@ -89,7 +96,12 @@ impl Hub {
     }
 
     /// Sets or clears the retained message of a topic \[MQTT-3.3.1-5, MQTT-3.3.1-6].
-    fn retain(&self, message: &Message, kept: &mut Option<Arc<Message>>, scratch: &mut Scratch) -> Result<(), Reason> {
+    fn retain(
+        &self,
+        message: &Message,
+        kept: &mut Option<Arc<Message>>,
+        scratch: &mut Scratch,
+    ) -> Result<(), Reason> {
         let on_disk = self.store.is_some() && !message.topic.starts_with("$SYS/");
         if message.payload.is_empty() {
             if self.retained.write().remove(&message.topic) && on_disk {

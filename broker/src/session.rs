@@ -202,8 +202,13 @@ impl Session {
                 }
             }
             let link = link.clone();
-            let appended =
-                link.append_publish(delivery.message, outgoing, now, Some(&mut scratch.frames), &mut scratch.dirty);
+            let appended = link.append_publish(
+                delivery.message,
+                outgoing,
+                now,
+                Some(&mut scratch.frames),
+                &mut scratch.dirty,
+            );
             match appended {
                 Appended::TooLarge => Counters::add(&hub.counters.too_large, 1),
                 Appended::Closed if delivery.qos == QoS::AtMostOnce => {}
@@ -251,7 +256,14 @@ impl Session {
     }
 
     /// Sends `frame` to the client once `ticket` is on disk, in the order of the calls \[MQTT-4.6.0-2].
-    pub(crate) fn acknowledge(&self, hub: &Hub, link: &Arc<Link>, ticket: Ticket, scratch: &mut Scratch, encode: impl FnOnce(&mut Vec<u8>)) {
+    pub(crate) fn acknowledge(
+        &self,
+        hub: &Hub,
+        link: &Arc<Link>,
+        ticket: Ticket,
+        scratch: &mut Scratch,
+        encode: impl FnOnce(&mut Vec<u8>),
+    ) {
         let mut state = self.state.lock();
         if state.gated.is_empty() && (ticket == 0 || ticket <= hub.durable()) {
             drop(state);
@@ -413,9 +425,16 @@ impl Session {
                 link.more(&mut scratch.dirty);
                 return;
             }
-            let free = if read.qos == QoS::AtMostOnce { AT_ONCE } else { link.window() - state.in_flight.len() };
+            let free =
+                if read.qos == QoS::AtMostOnce { AT_ONCE } else { link.window() - state.in_flight.len() };
             let mut found = std::mem::take(&mut scratch.found);
-            let done = hub.retained.read().read(&read.filter, &mut read.cursor, free.min(AT_ONCE), STEPS, &mut found);
+            let done = hub.retained.read().read(
+                &read.filter,
+                &mut read.cursor,
+                free.min(AT_ONCE),
+                STEPS,
+                &mut found,
+            );
             let (qos, identifier) = (read.qos, read.identifier);
             if done {
                 state.reads.pop_front();
@@ -460,7 +479,14 @@ impl Session {
     }
 
     /// Reads the retained messages of a filter to the client.
-    pub(crate) fn begin_read(self: &Arc<Self>, link: &Arc<Link>, filter: ByteString, qos: QoS, identifier: Option<u32>, scratch: &mut Scratch) {
+    pub(crate) fn begin_read(
+        self: &Arc<Self>,
+        link: &Arc<Link>,
+        filter: ByteString,
+        qos: QoS,
+        identifier: Option<u32>,
+        scratch: &mut Scratch,
+    ) {
         let mut state = self.state.lock();
         state.reads.retain(|r| r.filter != filter);
         state.reads.push_back(Read { filter, qos, identifier, cursor: Cursor::default() });
@@ -468,7 +494,13 @@ impl Session {
     }
 
     /// PUBACK, PUBCOMP, or a PUBREC that refuses: the delivery is over. False: there is none by this id.
-    pub(crate) fn finished(self: &Arc<Self>, link: &Arc<Link>, id: u16, phase: Phase, scratch: &mut Scratch) -> bool {
+    pub(crate) fn finished(
+        self: &Arc<Self>,
+        link: &Arc<Link>,
+        id: u16,
+        phase: Phase,
+        scratch: &mut Scratch,
+    ) -> bool {
         let mut state = self.state.lock();
         let Some(index) = position(&state.in_flight, id) else { return false };
         let entry = &state.in_flight[index];
@@ -516,7 +548,8 @@ impl Session {
         state.resend.clear();
         for entry in &mut state.in_flight {
             if entry.phase == Phase::Released {
-                let op = Op::Phase { key: self.key, seq: entry.seq, packet_id: entry.id, phase: Phase::Released };
+                let op =
+                    Op::Phase { key: self.key, seq: entry.seq, packet_id: entry.id, phase: Phase::Released };
                 let ticket = if state.durable { link.hub.put([op], Some(self.key)) } else { 0 };
                 if ticket > link.hub.durable() {
                     state.gated.push_back((ticket, Gated::Release(entry.id)));

@@ -89,31 +89,32 @@ impl Node {
 
     /// Changes the leaf of a filter where there is one, and cuts off what that left empty.
     fn edit(&mut self, filter: Option<&str>, change: &mut impl FnMut(&mut Leaf)) {
-        let leaf = match filter.map(|f| f.split_once('/').map_or((f, None), |(level, rest)| (level, Some(rest)))) {
-            None => &mut self.here,
-            Some(("#", _)) => &mut self.all_below,
-            Some(("+", rest)) => {
-                if let Some(node) = &mut self.plus {
-                    node.edit(rest, change);
-                    if node.is_empty() {
-                        self.plus = None;
-                    }
-                }
-                return;
-            }
-            Some((level, rest)) => {
-                if let Some(node) = self.children.get_mut(level) {
-                    node.edit(rest, change);
-                    if node.is_empty() {
-                        self.children.remove(level);
-                        if self.children.is_empty() {
-                            self.children = HashMap::new();
+        let leaf =
+            match filter.map(|f| f.split_once('/').map_or((f, None), |(level, rest)| (level, Some(rest)))) {
+                None => &mut self.here,
+                Some(("#", _)) => &mut self.all_below,
+                Some(("+", rest)) => {
+                    if let Some(node) = &mut self.plus {
+                        node.edit(rest, change);
+                        if node.is_empty() {
+                            self.plus = None;
                         }
                     }
+                    return;
                 }
-                return;
-            }
-        };
+                Some((level, rest)) => {
+                    if let Some(node) = self.children.get_mut(level) {
+                        node.edit(rest, change);
+                        if node.is_empty() {
+                            self.children.remove(level);
+                            if self.children.is_empty() {
+                                self.children = HashMap::new();
+                            }
+                        }
+                    }
+                    return;
+                }
+            };
         if let Some(found) = leaf {
             change(found);
             if found.members.is_empty() && found.groups.is_empty() {

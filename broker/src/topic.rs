@@ -116,10 +116,20 @@ mod tests {
 
     #[test]
     fn matching() {
-        for (filter, name) in [("a/#", "a"), ("a/#", "a/b/c"), ("+/b", "a/b"), ("#", "a"), ("+", ""), ("/+", "/x"), ("$SYS/#", "$SYS/x")] {
+        for (filter, name) in [
+            ("a/#", "a"),
+            ("a/#", "a/b/c"),
+            ("+/b", "a/b"),
+            ("#", "a"),
+            ("+", ""),
+            ("/+", "/x"),
+            ("$SYS/#", "$SYS/x"),
+        ] {
             assert!(matches(filter, name), "{filter} {name}");
         }
-        for (filter, name) in [("a/+", "a"), ("#", "$SYS/x"), ("+/x", "$SYS/x"), ("a", "a/b"), ("+", "a/b"), ("a/b", "a")] {
+        for (filter, name) in
+            [("a/+", "a"), ("#", "$SYS/x"), ("+/x", "$SYS/x"), ("a", "a/b"), ("+", "a/b"), ("a/b", "a")]
+        {
             assert!(!matches(filter, name), "{filter} {name}");
         }
     }

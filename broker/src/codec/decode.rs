@@ -6,7 +6,9 @@ use rmqtt_codec::error::DecodeError as LibraryError;
 use rmqtt_codec::{v3, v5};
 use tokio_util::codec::Decoder;
 
-use super::{Connect, DecodeError, Options, Packet, Reason, RetainHandling, Subscribe, Version, Will, publish};
+use super::{
+    Connect, DecodeError, Options, Packet, Reason, RetainHandling, Subscribe, Version, Will, publish,
+};
 use crate::message::{Message, Properties, QoS};
 
 /// A whole packet in a buffer.
@@ -53,7 +55,11 @@ pub(crate) fn frame(buffer: &[u8], limit: u32) -> Result<Option<Frame>, DecodeEr
 /// Takes `frame` off the front of `buffer` and reads it. `version` is `None` until CONNECT has said it.
 ///
 /// A PUBLISH shares the memory of `buffer`; everything else owns what it holds.
-pub(crate) fn decode(frame: Frame, buffer: &mut BytesMut, version: Option<Version>) -> Result<Packet, DecodeError> {
+pub(crate) fn decode(
+    frame: Frame,
+    buffer: &mut BytesMut,
+    version: Option<Version>,
+) -> Result<Packet, DecodeError> {
     let Some(version) = version else {
         let whole = buffer.split_to(frame.length);
         return connect(frame, &whole);
@@ -126,13 +132,16 @@ fn translate(error: &LibraryError) -> DecodeError {
         LibraryError::UnsupportedProtocolLevel => {
             DecodeError { reason: Reason::UNSUPPORTED_VERSION, text: "neither MQTT 3.1.1 nor 5" }
         }
-        LibraryError::InvalidClientId => {
-            DecodeError { reason: Reason::CLIENT_ID_NOT_VALID, text: "an empty client id without a clean start" }
-        }
+        LibraryError::InvalidClientId => DecodeError {
+            reason: Reason::CLIENT_ID_NOT_VALID,
+            text: "an empty client id without a clean start",
+        },
         LibraryError::InvalidTopicFilter => DecodeError::protocol("no topic filter, or an empty one"),
         LibraryError::Utf8Error => DecodeError::malformed("a string that is not UTF-8"),
         LibraryError::ConnectReservedFlagSet => DecodeError::malformed("the reserved flag of CONNECT is set"),
-        LibraryError::InvalidConnectFlags => DecodeError::malformed("connect flags that contradict each other"),
+        LibraryError::InvalidConnectFlags => {
+            DecodeError::malformed("connect flags that contradict each other")
+        }
         _ => DecodeError::malformed("malformed packet"),
     }
 }
@@ -182,7 +191,8 @@ fn other5(frame: Frame, whole: &[u8]) -> Result<Packet, DecodeError> {
                     qos: QoS::from_bits(options.qos.value()).unwrap_or_default(),
                     no_local: options.no_local,
                     retain_as_published: options.retain_as_published,
-                    retain_handling: RetainHandling::from_bits(options.retain_handling.into()).unwrap_or_default(),
+                    retain_handling: RetainHandling::from_bits(options.retain_handling.into())
+                        .unwrap_or_default(),
                 };
                 filters.push((checked(filter)?, options));
             }
@@ -251,12 +261,22 @@ fn connect(frame: Frame, whole: &[u8]) -> Result<Packet, DecodeError> {
     let level = match body {
         [0, 4, b'M', b'Q', b'T', b'T', level, ..] => *level,
         [0, 6, b'M', b'Q', b'I', b's', b'd', b'p', ..] => 3,
-        _ => return Err(DecodeError { reason: Reason::UNSUPPORTED_VERSION, text: "the protocol name is not MQTT" }),
+        _ => {
+            return Err(DecodeError {
+                reason: Reason::UNSUPPORTED_VERSION,
+                text: "the protocol name is not MQTT",
+            });
+        }
     };
     let version = match level {
         4 => Version::V3,
         5 => Version::V5,
-        _ => return Err(DecodeError { reason: Reason::UNSUPPORTED_VERSION, text: "neither MQTT 3.1.1 nor 5" }),
+        _ => {
+            return Err(DecodeError {
+                reason: Reason::UNSUPPORTED_VERSION,
+                text: "neither MQTT 3.1.1 nor 5",
+            });
+        }
     };
     let flags = *body.get(7).ok_or(DecodeError::malformed("the packet ends too soon"))?;
     let (will, user, password) = (flags & 4 != 0, flags & 0x80 != 0, flags & 0x40 != 0);
@@ -397,4 +417,3 @@ fn connect5(connect: v5::Connect) -> Result<Connect, DecodeError> {
         password: connect.password,
     })
 }
-

@@ -43,7 +43,9 @@ impl ConnAck {
 
 pub(crate) fn connack(version: Version, ack: ConnAck, out: &mut Vec<u8>) {
     match version {
-        Version::V3 => out.extend_from_slice(&[0x20, 2, u8::from(ack.session_present), v3_return_code(ack.reason)]),
+        Version::V3 => {
+            out.extend_from_slice(&[0x20, 2, u8::from(ack.session_present), v3_return_code(ack.reason)]);
+        }
         Version::V5 => {
             let packet = v5::ConnectAck {
                 session_present: ack.session_present,
@@ -98,7 +100,17 @@ pub(crate) fn acknowledge(
     match (version, reason_string) {
         (Version::V5, Some(text)) if reason.is_error() => {
             let length = text.len() as u8;
-            out.extend_from_slice(&[kind as u8, length + 7, high, low, reason.0, length + 3, 0x1F, 0, length]);
+            out.extend_from_slice(&[
+                kind as u8,
+                length + 7,
+                high,
+                low,
+                reason.0,
+                length + 3,
+                0x1F,
+                0,
+                length,
+            ]);
             out.extend_from_slice(text.as_bytes());
         }
         (Version::V5, _) if reason != Reason::SUCCESS => {
@@ -120,9 +132,14 @@ pub(crate) fn suback(version: Version, id: u16, reasons: &[Reason], out: &mut Ve
             library3(v3::Packet::SubscribeAck { packet_id, status: status.collect() }, out);
         }
         Version::V5 => {
-            let status = reasons.iter().map(|r| r.0.try_into().unwrap_or(v5::SubscribeAckReason::UnspecifiedError));
-            let packet =
-                v5::SubscribeAck { packet_id, properties: Vec::new(), reason_string: None, status: status.collect() };
+            let status =
+                reasons.iter().map(|r| r.0.try_into().unwrap_or(v5::SubscribeAckReason::UnspecifiedError));
+            let packet = v5::SubscribeAck {
+                packet_id,
+                properties: Vec::new(),
+                reason_string: None,
+                status: status.collect(),
+            };
             library(v5::Packet::from(packet), out);
         }
     }
@@ -136,16 +153,26 @@ pub(crate) fn unsuback(version: Version, id: u16, reasons: &[Reason], out: &mut 
     match version {
         Version::V3 => library3(v3::Packet::UnsubscribeAck { packet_id }, out),
         Version::V5 => {
-            let status = reasons.iter().map(|r| r.0.try_into().unwrap_or(v5::UnsubscribeAckReason::UnspecifiedError));
-            let packet =
-                v5::UnsubscribeAck { packet_id, properties: Vec::new(), reason_string: None, status: status.collect() };
+            let status =
+                reasons.iter().map(|r| r.0.try_into().unwrap_or(v5::UnsubscribeAckReason::UnspecifiedError));
+            let packet = v5::UnsubscribeAck {
+                packet_id,
+                properties: Vec::new(),
+                reason_string: None,
+                status: status.collect(),
+            };
             library(v5::Packet::from(packet), out);
         }
     }
 }
 
 /// DISCONNECT, which a server sends in MQTT 5 only; nothing for 3.1.1.
-pub(crate) fn disconnect(version: Version, reason: Reason, reason_string: Option<&'static str>, out: &mut Vec<u8>) {
+pub(crate) fn disconnect(
+    version: Version,
+    reason: Reason,
+    reason_string: Option<&'static str>,
+    out: &mut Vec<u8>,
+) {
     if version == Version::V3 {
         return;
     }

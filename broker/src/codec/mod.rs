@@ -12,7 +12,9 @@ mod publish;
 mod reason;
 
 pub(crate) use decode::{announced_version, decode, frame};
-pub(crate) use encode::{Acknowledge, ConnAck, acknowledge, connack, disconnect, ping_response, suback, unsuback};
+pub(crate) use encode::{
+    Acknowledge, ConnAck, acknowledge, connack, disconnect, ping_response, suback, unsuback,
+};
 pub(crate) use publish::{Encoded, Outgoing, encode_publish, patch_packet_id};
 pub(crate) use reason::Reason;
 
@@ -35,16 +37,31 @@ pub(crate) enum Version {
 pub(crate) enum Packet {
     Connect(Box<Connect>),
     Publish(Publish),
-    PubAck { id: u16 },
+    PubAck {
+        id: u16,
+    },
     /// `refused`: the reason code is 0x80 or above, and the delivery ends here (MQTT 5, 4.3.3).
-    PubRec { id: u16, refused: bool },
-    PubRel { id: u16 },
-    PubComp { id: u16 },
+    PubRec {
+        id: u16,
+        refused: bool,
+    },
+    PubRel {
+        id: u16,
+    },
+    PubComp {
+        id: u16,
+    },
     Subscribe(Subscribe),
-    Unsubscribe { id: u16, filters: Vec<ByteString> },
+    Unsubscribe {
+        id: u16,
+        filters: Vec<ByteString>,
+    },
     PingReq,
     /// `expiry`: the Session Expiry Interval it carried, in seconds.
-    Disconnect { with_will: bool, expiry: Option<u32> },
+    Disconnect {
+        with_will: bool,
+        expiry: Option<u32>,
+    },
     Auth,
 }
 
