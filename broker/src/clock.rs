@@ -4,9 +4,7 @@ use std::sync::LazyLock;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 static START: LazyLock<(Instant, u64)> = LazyLock::new(|| {
-    let wall = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
+    let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     (Instant::now(), wall.as_millis() as u64)
 });
 

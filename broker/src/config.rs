@@ -1,11 +1,15 @@
 //! The broker's settings: TOML in, checked settings out.
 
+mod file;
+
+pub use file::ConfigError;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 /// Everything that can be set. `Config::default()` listens on 127.0.0.1:1883 and keeps all in memory.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// Where to accept MQTT over TCP; port 0 takes a free one.
     pub listen: Vec<SocketAddr>,
@@ -27,7 +31,8 @@ pub struct Config {
 }
 
 /// Which engine runs a configuration.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Engine {
     /// Our own.
     #[default]
@@ -47,14 +52,13 @@ pub struct User {
 
 impl std::fmt::Debug for User {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("User")
-            .field("name", &self.name)
-            .finish_non_exhaustive()
+        f.debug_struct("User").field("name", &self.name).finish_non_exhaustive()
     }
 }
 
 /// What happens to a message at QoS 1 or 2 for a session whose queue is full.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum QueueFull {
     /// The publisher waits (`publish_wait`), then is refused: 0x97 in MQTT 5, cut off in 3.1.1.
     #[default]
@@ -64,7 +68,7 @@ pub enum QueueFull {
 }
 
 /// Limits, each of them counted when it is met.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Connections at one time. Default: 100,000.
     pub connections: usize,
@@ -112,7 +116,7 @@ impl Default for Limits {
             receive_maximum: 1_024,
             in_flight: 1_024,
             topic_aliases: 64,
-            session_expiry: Duration::from_secs(7 * 24 * 3600),
+            session_expiry: Duration::from_hours(7 * 24),
             outbox_bytes: 256 << 10,
             queue_messages: 100_000,
             queue_bytes: 64 << 20,
@@ -144,9 +148,6 @@ impl Default for Config {
 impl Config {
     /// The defaults on a free port of 127.0.0.1: what a test or an example wants.
     pub fn on_free_port() -> Self {
-        Self {
-            listen: vec![SocketAddr::from(([127, 0, 0, 1], 0))],
-            ..Self::default()
-        }
+        Self { listen: vec![SocketAddr::from(([127, 0, 0, 1], 0))], ..Self::default() }
     }
 }

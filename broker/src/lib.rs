@@ -1,15 +1,74 @@
 //! An embedded MQTT broker: 3.1.1 and 5 on one port.
+//!
+//! ```
+//! # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+//! use rantai_broker::{Broker, Config};
+//!
+//! let broker = Broker::start(Config::on_free_port()).await?;
+//! println!("listening on {}", broker.addresses()[0]);
+//! broker.shutdown().await;
+//! # Ok::<(), rantai_broker::StartError>(())
+//! # }).unwrap();
+//! ```
+//!
+//! There is no central thread. The task that reads a publisher's socket matches a message, appends it to the
+//! outboxes of its subscribers, and at the end of the read batch writes each touched outbox once.
 
+mod access;
 mod clock;
+mod codec;
 mod config;
+mod connection;
+mod counters;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
+mod handshake;
+mod housekeeping;
+mod hub;
+mod lifecycle;
+mod link;
+mod listener;
 mod message;
+mod retained;
+mod router;
+#[cfg(feature = "rumqttd")]
+mod rumqttd;
+mod session;
+mod store;
+mod subscriptions;
+mod topic;
 
-pub use config::{Config, Engine, Limits, QueueFull, User};
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 
-/// A running broker.
+use tokio::sync::mpsc;
+use tokio::time::{sleep, timeout};
+
+pub use config::{Config, ConfigError, Engine, Limits, QueueFull, User};
+pub use counters::Counts;
+use hub::Hub;
+use store::{Store, StoreError};
+
+/// How long clients have to take their last bytes when the broker stops.
+const STOP: Duration = Duration::from_millis(1_200);
+
+/// A running broker. Dropping it stops it without a word to its clients; [`shutdown`](Self::shutdown) is the
+/// polite way.
 #[derive(Debug)]
 pub struct Broker {
-    addresses: Vec<std::net::SocketAddr>,
+    addresses: Vec<SocketAddr>,
+    damaged: Option<PathBuf>,
+    running: Running,
+}
+
+#[derive(Debug)]
+enum Running {
+    Rantai(Arc<Hub>),
+    #[cfg(feature = "rumqttd")]
+    Rumqttd,
 }
 
 /// Why a broker could not start.
@@ -20,28 +79,161 @@ pub enum StartError {
     #[error("cannot listen on {address}")]
     Bind {
         /// The address asked for.
-        address: std::net::SocketAddr,
+        address: SocketAddr,
         /// What the system said.
-        source: std::io::Error,
+        source: io::Error,
     },
+    /// What is kept in `data_dir` cannot be used.
+    #[error("cannot use the data directory {}", path.display())]
+    Store {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The configuration asks for an engine that is not built in.
+    #[error("this binary is built without the feature `rumqttd`, which `engine = \"rumqttd\"` needs")]
+    NoSuchEngine,
+    /// The other engine could not start.
+    #[error("rumqttd does not start: {0}")]
+    OtherEngine(String),
+}
+
+impl StartError {
+    fn store(path: PathBuf, error: StoreError) -> Self {
+        Self::Store { path, source: Box::new(error) }
+    }
 }
 
 impl Broker {
-    /// Binds, restores what is kept in `data_dir`, and serves on the current tokio runtime until
-    /// [`shutdown`](Self::shutdown) or drop.
-    #[expect(clippy::unused_async, reason = "the engine is not wired in yet")]
-    pub async fn start(_config: Config) -> Result<Self, StartError> {
-        Ok(Self {
-            addresses: Vec::new(),
-        })
+    /// Binds, restores what is kept in `data_dir`, and serves on the current tokio runtime, whose I/O and
+    /// time drivers must be on, until [`shutdown`](Self::shutdown) or drop.
+    ///
+    /// # Errors
+    ///
+    /// A port in use and a data directory in use by another broker are errors. A damaged file in it is moved
+    /// aside, logged, and told by [`damaged`](Self::damaged).
+    #[cfg_attr(
+        not(feature = "rumqttd"),
+        expect(clippy::unused_async, reason = "it spawns, so it needs a runtime")
+    )]
+    pub async fn start(config: Config) -> Result<Self, StartError> {
+        if config.engine == Engine::Rumqttd {
+            #[cfg(feature = "rumqttd")]
+            return rumqttd::start(&config).await;
+            #[cfg(not(feature = "rumqttd"))]
+            return Err(StartError::NoSuchEngine);
+        }
+        let mut listeners = Vec::with_capacity(config.listen.len());
+        for &address in &config.listen {
+            listeners.push(listener::bind(address).map_err(|source| StartError::Bind { address, source })?);
+        }
+        let addresses = listeners.iter().filter_map(|l| l.local_addr().ok()).collect();
+        let (hub, damaged) = Self::open(config)?;
+        tokio::spawn(housekeeping::expire_retained(hub.clone()));
+        tokio::spawn(housekeeping::publish_sys(hub.clone()));
+        for listener in listeners {
+            tokio::spawn(listener::accept(hub.clone(), listener));
+        }
+        Ok(Self { addresses, damaged, running: Running::Rantai(hub) })
+    }
+
+    fn open(config: Config) -> Result<(Arc<Hub>, Option<PathBuf>), StartError> {
+        let Some(path) = config.data_dir.clone() else {
+            return Ok((Hub::new(config, None, 1), None));
+        };
+        let (sender, committed) = mpsc::unbounded_channel();
+        let (store, snapshot) = Store::open(&path, sender).map_err(|e| StartError::store(path.clone(), e))?;
+        let damaged = snapshot.damaged.clone();
+        let hub = Hub::new(config, Some(store), snapshot.next_key);
+        hub.restore(snapshot).map_err(|e| StartError::store(path, e))?;
+        tokio::spawn(housekeeping::follow_store(hub.clone(), committed));
+        Ok((hub, damaged))
     }
 
     /// Where it listens, with real ports.
-    pub fn addresses(&self) -> &[std::net::SocketAddr] {
+    pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
     }
 
-    /// Tells every client (DISCONNECT 0x8B in MQTT 5), flushes what is kept, and stops.
-    #[expect(clippy::unused_async, reason = "the engine is not wired in yet")]
-    pub async fn shutdown(self) {}
+    /// Where a damaged database was moved to, if there was one; the broker has then started empty.
+    pub fn damaged(&self) -> Option<&std::path::Path> {
+        self.damaged.as_deref()
+    }
+
+    /// What has been counted so far.
+    pub fn counts(&self) -> Counts {
+        match &self.running {
+            Running::Rantai(hub) => hub.counters.read(),
+            #[cfg(feature = "rumqttd")]
+            Running::Rumqttd => Counts::default(),
+        }
+    }
+
+    /// Tells every client (DISCONNECT 0x8B in MQTT 5), gives them a moment to take it, writes what is kept,
+    /// and stops. Takes at most about a second and a half, plus the last commit. Wills are not published: the
+    /// sessions of a broker with a `data_dir` go on when it comes back.
+    pub async fn shutdown(self) {
+        match &self.running {
+            Running::Rantai(hub) => hub.stop().await,
+            #[cfg(feature = "rumqttd")]
+            Running::Rumqttd => {}
+        }
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        match &self.running {
+            Running::Rantai(hub) => hub.abandon(),
+            #[cfg(feature = "rumqttd")]
+            Running::Rumqttd => {}
+        }
+    }
+}
+
+impl Hub {
+    async fn stop(self: &Arc<Self>) {
+        self.stopping.send_replace(true);
+        let links: Vec<_> = {
+            let sessions = self.sessions.lock();
+            sessions.by_client.values().filter_map(|s| s.state.lock().link.clone()).collect()
+        };
+        for link in &links {
+            // As a client that comes back finds it: its session is kept, its will is not published.
+            link.session.state.lock().will = None;
+            link.close(Some(codec::Reason::SERVER_SHUTTING_DOWN));
+        }
+        let drained = async {
+            while links.iter().any(|l| !l.is_drained()) {
+                sleep(Duration::from_millis(5)).await;
+            }
+            while self.counters.read().connected > 0 {
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let _ = timeout(STOP, drained).await;
+        if let Some(store) = self.store.clone() {
+            let _ = tokio::task::spawn_blocking(move || store.close()).await;
+        }
+    }
+
+    /// Stops without waiting for anyone.
+    fn abandon(&self) {
+        if self.stopping.send_replace(true) {
+            return;
+        }
+        let mut sessions = self.sessions.lock();
+        for session in sessions.by_client.values() {
+            let mut state = session.state.lock();
+            if let Some(timer) = state.timer.take() {
+                timer.abort();
+            }
+            if let Some(link) = state.link.clone() {
+                link.cut();
+            }
+        }
+        sessions.by_client.clear();
+        sessions.by_key.clear();
+    }
 }

@@ -6,6 +6,7 @@ use bytestring::ByteString;
 /// Quality of service of a delivery (MQTT 5, 4.3).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
+#[expect(clippy::enum_variant_names, reason = "the standard's names")]
 pub(crate) enum QoS {
     /// Sent once, never acknowledged.
     #[default]
@@ -87,22 +88,10 @@ impl Message {
             payload_is_utf8: self.properties.payload_is_utf8,
             content_type: self.properties.content_type.as_ref().map(&mut text),
             response_topic: self.properties.response_topic.as_ref().map(&mut text),
-            user: self
-                .properties
-                .user
-                .iter()
-                .map(|(k, v)| (text(k), text(v)))
-                .collect(),
+            user: self.properties.user.iter().map(|(k, v)| (text(k), text(v))).collect(),
             correlation_data: self.properties.correlation_data.as_deref().map(&mut bytes),
         };
         let payload = bytes(&self.payload);
-        Self {
-            topic,
-            payload,
-            qos: self.qos,
-            retain: self.retain,
-            properties,
-            expires: self.expires,
-        }
+        Self { topic, payload, qos: self.qos, retain: self.retain, properties, expires: self.expires }
     }
 }

@@ -1,2 +1,20 @@
-//! The binary `rantai`.
-fn main() {}
+//! The binary `rantai`: one subcommand per file in [`commands`].
+
+mod commands;
+mod exit;
+
+use clap::Parser;
+
+use commands::Command;
+
+/// Objects on an MQTT bus: broker, node and client in one program.
+#[derive(Parser)]
+#[command(name = "rantai", version, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+fn main() -> std::process::ExitCode {
+    exit::report(Arguments::parse().command.run())
+}

@@ -1,0 +1,419 @@
+//! Frames cut from a stream and made packets, with the checks that rmqtt-codec lacks.
+
+use bytes::{Buf, BytesMut};
+use bytestring::ByteString;
+use rmqtt_codec::error::DecodeError as LibraryError;
+use rmqtt_codec::{v3, v5};
+use tokio_util::codec::Decoder;
+
+use super::{
+    Connect, DecodeError, Options, Packet, Reason, RetainHandling, Subscribe, Version, Will, publish,
+};
+use crate::message::{Message, Properties, QoS};
+
+/// A whole packet in a buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Frame {
+    /// Packet type and flags.
+    pub(crate) first: u8,
+    /// Bytes of the fixed header.
+    pub(crate) header: usize,
+    /// Bytes of the whole packet, header included.
+    pub(crate) length: usize,
+}
+
+/// The frame a buffer begins with, as far as its fixed header tells; it may not be all there yet.
+/// `Ok(None)`: not even the header is whole. Refuses a frame above `limit` bytes as soon as its length is
+/// known, and types and flags that no client may send.
+pub(crate) fn frame(buffer: &[u8], limit: u32) -> Result<Option<Frame>, DecodeError> {
+    let [first, rest @ ..] = buffer else { return Ok(None) };
+    match (first >> 4, first & 0x0F) {
+        (3, _) | (6 | 8 | 10, 2) | (1 | 4 | 5 | 7 | 12 | 14 | 15, 0) => {}
+        (2 | 9 | 11 | 13, 0) => return Err(DecodeError::protocol("a packet that only a server sends")),
+        (0, _) => return Err(DecodeError::malformed("packet type 0")),
+        _ => return Err(DecodeError::malformed("reserved flags of the fixed header")),
+    }
+    let mut remaining = 0;
+    for (index, &byte) in rest.iter().take(4).enumerate() {
+        remaining |= usize::from(byte & 0x7F) << (7 * index);
+        if byte & 0x80 == 0 {
+            let header = index + 2;
+            let length = header + remaining;
+            if length > limit as usize {
+                let reason = Reason::PACKET_TOO_LARGE;
+                return Err(DecodeError { reason, text: "the packet is above the maximum packet size" });
+            }
+            return Ok(Some(Frame { first: *first, header, length }));
+        }
+    }
+    if rest.len() >= 4 {
+        return Err(DecodeError::malformed("a remaining length of more than four bytes"));
+    }
+    Ok(None)
+}
+
+/// Takes `frame` off the front of `buffer` and reads it. `version` is `None` until CONNECT has said it.
+///
+/// A PUBLISH shares the memory of `buffer`; everything else owns what it holds.
+pub(crate) fn decode(
+    frame: Frame,
+    buffer: &mut BytesMut,
+    version: Option<Version>,
+) -> Result<Packet, DecodeError> {
+    let Some(version) = version else {
+        let whole = buffer.split_to(frame.length);
+        return connect(frame, &whole);
+    };
+    match frame.first >> 4 {
+        3 => {
+            buffer.advance(frame.header);
+            let body = buffer.split_to(frame.length - frame.header).freeze();
+            publish::decode(frame.first & 0x0F, body, version).map(Packet::Publish)
+        }
+        kind @ 4..=7 if frame.length == 4 => {
+            buffer.advance(2);
+            acknowledgement(kind, buffer.get_u16(), 0)
+        }
+        12 => {
+            buffer.advance(frame.length);
+            if frame.length != 2 {
+                return Err(DecodeError::malformed("PINGREQ with a body"));
+            }
+            Ok(Packet::PingReq)
+        }
+        1 => Err(DecodeError::protocol("a second CONNECT")),
+        _ => {
+            let whole = buffer.split_to(frame.length);
+            match version {
+                Version::V3 => other3(frame, &whole),
+                Version::V5 => other5(frame, &whole),
+            }
+        }
+    }
+}
+
+fn acknowledgement(kind: u8, id: u16, reason: u8) -> Result<Packet, DecodeError> {
+    if id == 0 {
+        return Err(DecodeError::protocol("packet identifier 0"));
+    }
+    Ok(match kind {
+        4 => Packet::PubAck { id },
+        5 => Packet::PubRec { id, refused: reason >= 0x80 },
+        6 => Packet::PubRel { id },
+        _ => Packet::PubComp { id },
+    })
+}
+
+/// The library wants a buffer that it may grow.
+fn library_buffer(frame: &[u8]) -> BytesMut {
+    let mut buffer = BytesMut::with_capacity(frame.len() + 8);
+    buffer.extend_from_slice(frame);
+    buffer
+}
+
+fn library5(frame: &[u8]) -> Result<v5::Packet, DecodeError> {
+    match v5::Codec::new(0, 0).decode(&mut library_buffer(frame)) {
+        Ok(Some((packet, _))) => Ok(packet),
+        Ok(None) => Err(DecodeError::malformed("the packet ends too soon")),
+        Err(error) => Err(translate(&error)),
+    }
+}
+
+fn library3(frame: &[u8]) -> Result<v3::Packet, DecodeError> {
+    match v3::Codec::new(0).decode(&mut library_buffer(frame)) {
+        Ok(Some((packet, _))) => Ok(packet),
+        Ok(None) => Err(DecodeError::malformed("the packet ends too soon")),
+        Err(error) => Err(translate(&error)),
+    }
+}
+
+fn translate(error: &LibraryError) -> DecodeError {
+    match error {
+        LibraryError::UnsupportedProtocolLevel => {
+            DecodeError { reason: Reason::UNSUPPORTED_VERSION, text: "neither MQTT 3.1.1 nor 5" }
+        }
+        LibraryError::InvalidClientId => DecodeError {
+            reason: Reason::CLIENT_ID_NOT_VALID,
+            text: "an empty client id without a clean start",
+        },
+        LibraryError::InvalidTopicFilter => DecodeError::protocol("no topic filter, or an empty one"),
+        LibraryError::Utf8Error => DecodeError::malformed("a string that is not UTF-8"),
+        LibraryError::ConnectReservedFlagSet => DecodeError::malformed("the reserved flag of CONNECT is set"),
+        LibraryError::InvalidConnectFlags => {
+            DecodeError::malformed("connect flags that contradict each other")
+        }
+        _ => DecodeError::malformed("malformed packet"),
+    }
+}
+
+fn other3(frame: Frame, whole: &[u8]) -> Result<Packet, DecodeError> {
+    match frame.first >> 4 {
+        4..=7 => return Err(DecodeError::malformed("an acknowledgement of the wrong length")),
+        14 if frame.length != 2 => return Err(DecodeError::malformed("DISCONNECT with a body")),
+        15 => return Err(DecodeError::protocol("AUTH is not in MQTT 3.1.1")),
+        _ => {}
+    }
+    match library3(whole)? {
+        v3::Packet::Subscribe { packet_id, topic_filters } => {
+            // The library masks the reserved bits of the QoS byte [MQTT-3.8.3-4].
+            let mut at = frame.header + 2;
+            let mut filters = Vec::with_capacity(topic_filters.len());
+            for (filter, qos) in topic_filters {
+                at += 2 + filter.len();
+                if whole.get(at).is_none_or(|&bits| bits > 2) {
+                    return Err(DecodeError::malformed("reserved bits of a requested QoS"));
+                }
+                at += 1;
+                let qos = QoS::from_bits(qos.value()).unwrap_or_default();
+                filters.push((checked(filter)?, Options { qos, ..Options::default() }));
+            }
+            Ok(Packet::Subscribe(Subscribe { id: packet_id.get(), identifier: None, filters }))
+        }
+        v3::Packet::Unsubscribe { packet_id, topic_filters } => {
+            let filters = topic_filters.into_iter().map(checked).collect::<Result<_, _>>()?;
+            Ok(Packet::Unsubscribe { id: packet_id.get(), filters })
+        }
+        v3::Packet::Disconnect => Ok(Packet::Disconnect { with_will: false, expiry: None }),
+        _ => Err(DecodeError::protocol("a packet that only a server sends")),
+    }
+}
+
+fn other5(frame: Frame, whole: &[u8]) -> Result<Packet, DecodeError> {
+    match library5(whole)? {
+        v5::Packet::PublishAck(ack) => acknowledgement(4, ack.packet_id.get(), ack.reason_code.into()),
+        v5::Packet::PublishReceived(ack) => acknowledgement(5, ack.packet_id.get(), ack.reason_code.into()),
+        v5::Packet::PublishRelease(ack) => acknowledgement(6, ack.packet_id.get(), ack.reason_code.into()),
+        v5::Packet::PublishComplete(ack) => acknowledgement(7, ack.packet_id.get(), ack.reason_code.into()),
+        v5::Packet::Subscribe(subscribe) => {
+            let mut filters = Vec::with_capacity(subscribe.topic_filters.len());
+            for (filter, options) in subscribe.topic_filters {
+                let options = Options {
+                    qos: QoS::from_bits(options.qos.value()).unwrap_or_default(),
+                    no_local: options.no_local,
+                    retain_as_published: options.retain_as_published,
+                    retain_handling: RetainHandling::from_bits(options.retain_handling.into())
+                        .unwrap_or_default(),
+                };
+                filters.push((checked(filter)?, options));
+            }
+            let identifier = subscribe.id.map(std::num::NonZeroU32::get);
+            checked_user(&subscribe.user_properties)?;
+            Ok(Packet::Subscribe(Subscribe { id: subscribe.packet_id.get(), identifier, filters }))
+        }
+        v5::Packet::Unsubscribe(unsubscribe) => {
+            checked_user(&unsubscribe.user_properties)?;
+            let filters = unsubscribe.topic_filters.into_iter().map(checked).collect::<Result<_, _>>()?;
+            Ok(Packet::Unsubscribe { id: unsubscribe.packet_id.get(), filters })
+        }
+        v5::Packet::Disconnect(disconnect) => {
+            if disconnect.server_reference.is_some() {
+                return Err(DecodeError::protocol("a server reference from a client"));
+            }
+            let with_will = disconnect.reason_code != v5::DisconnectReasonCode::NormalDisconnection;
+            Ok(Packet::Disconnect { with_will, expiry: disconnect.session_expiry_interval_secs })
+        }
+        v5::Packet::Auth(_) => Ok(Packet::Auth),
+        _ if frame.first >> 4 == 1 => Err(DecodeError::protocol("a second CONNECT")),
+        _ => Err(DecodeError::protocol("a packet that only a server sends")),
+    }
+}
+
+/// Refuses U+0000, which no string may hold \[MQTT-1.5.4-2].
+fn checked(text: ByteString) -> Result<ByteString, DecodeError> {
+    if text.contains('\0') {
+        return Err(DecodeError::malformed("NUL in a string"));
+    }
+    Ok(text)
+}
+
+fn checked_user(properties: &[(ByteString, ByteString)]) -> Result<(), DecodeError> {
+    for (key, value) in properties {
+        if key.contains('\0') || value.contains('\0') {
+            return Err(DecodeError::malformed("NUL in a user property"));
+        }
+    }
+    Ok(())
+}
+
+/// A topic name for a will or a response.
+fn checked_topic(topic: ByteString) -> Result<ByteString, DecodeError> {
+    if topic.is_empty() || topic.contains(['+', '#', '\0']) {
+        let reason = Reason::TOPIC_NAME_INVALID;
+        return Err(DecodeError { reason, text: "a will or response topic that is no topic name" });
+    }
+    Ok(topic)
+}
+
+/// The version that the first packet names, as far as it can be told; errors are answered in that version.
+pub(crate) fn announced_version(buffer: &[u8]) -> Version {
+    let level = match frame(buffer, u32::MAX) {
+        Ok(Some(frame)) => buffer.get(frame.header + 6),
+        _ => None,
+    };
+    if level.is_some_and(|&level| level >= 5) { Version::V5 } else { Version::V3 }
+}
+
+fn connect(frame: Frame, whole: &[u8]) -> Result<Packet, DecodeError> {
+    if frame.first >> 4 != 1 {
+        return Err(DecodeError::protocol("the first packet is not CONNECT"));
+    }
+    let body = &whole[frame.header..];
+    let level = match body {
+        [0, 4, b'M', b'Q', b'T', b'T', level, ..] => *level,
+        [0, 6, b'M', b'Q', b'I', b's', b'd', b'p', ..] => 3,
+        _ => {
+            return Err(DecodeError {
+                reason: Reason::UNSUPPORTED_VERSION,
+                text: "the protocol name is not MQTT",
+            });
+        }
+    };
+    let version = match level {
+        4 => Version::V3,
+        5 => Version::V5,
+        _ => {
+            return Err(DecodeError {
+                reason: Reason::UNSUPPORTED_VERSION,
+                text: "neither MQTT 3.1.1 nor 5",
+            });
+        }
+    };
+    let flags = *body.get(7).ok_or(DecodeError::malformed("the packet ends too soon"))?;
+    let (will, user, password) = (flags & 4 != 0, flags & 0x80 != 0, flags & 0x40 != 0);
+    if !will && flags & 0x38 != 0 || flags & 0x18 == 0x18 {
+        return Err(DecodeError::malformed("will flags that contradict each other"));
+    }
+    if version == Version::V3 && password && !user {
+        return Err(DecodeError::malformed("a password without a user name"));
+    }
+    if connect_length(body, version, [will, user, password]) != Some(body.len()) {
+        return Err(DecodeError::malformed("the length of CONNECT does not fit its fields"));
+    }
+    let connect = match version {
+        Version::V3 => match library3(whole)? {
+            v3::Packet::Connect(connect) => connect3(*connect)?,
+            _ => return Err(DecodeError::protocol("the first packet is not CONNECT")),
+        },
+        // The library refuses an empty client id without a clean start, which MQTT 5 allows: a session by an id
+        // that the server draws is a new one either way.
+        Version::V5 => match library5(&with_clean_start(frame, whole))? {
+            v5::Packet::Connect(connect) => Connect { clean_start: flags & 2 != 0, ..connect5(*connect)? },
+            _ => return Err(DecodeError::protocol("the first packet is not CONNECT")),
+        },
+    };
+    Ok(Packet::Connect(Box::new(connect)))
+}
+
+fn with_clean_start(frame: Frame, whole: &[u8]) -> Vec<u8> {
+    let mut copy = whole.to_vec();
+    copy[frame.header + 7] |= 2;
+    copy
+}
+
+/// How long the body of a CONNECT is by its own fields: the library lets trailing bytes pass.
+fn connect_length(body: &[u8], version: Version, [will, user, password]: [bool; 3]) -> Option<usize> {
+    fn skip_field(body: &[u8], at: usize) -> Option<usize> {
+        let length = u16::from_be_bytes([*body.get(at)?, *body.get(at + 1)?]);
+        Some(at + 2 + usize::from(length))
+    }
+    fn skip_properties(body: &[u8], at: usize) -> Option<usize> {
+        let mut length = 0;
+        for index in 0..4 {
+            let byte = *body.get(at + index)?;
+            length |= usize::from(byte & 0x7F) << (7 * index);
+            if byte & 0x80 == 0 {
+                return Some(at + index + 1 + length);
+            }
+        }
+        None
+    }
+    let properties = |at| if version == Version::V5 { skip_properties(body, at) } else { Some(at) };
+    let mut at = skip_field(body, properties(10)?)?;
+    if will {
+        at = skip_field(body, skip_field(body, properties(at)?)?)?;
+    }
+    for present in [user, password] {
+        if present {
+            at = skip_field(body, at)?;
+        }
+    }
+    Some(at)
+}
+
+fn connect3(connect: v3::Connect) -> Result<Connect, DecodeError> {
+    let will = match connect.last_will {
+        None => None,
+        Some(will) => Some(Will {
+            message: Message {
+                topic: checked_topic(will.topic)?,
+                payload: will.message,
+                qos: QoS::from_bits(will.qos.value()).unwrap_or_default(),
+                retain: will.retain,
+                ..Message::default()
+            },
+            expiry: None,
+            delay: 0,
+        }),
+    };
+    Ok(Connect {
+        version: Version::V3,
+        client_id: checked(connect.client_id)?,
+        clean_start: connect.clean_session,
+        keep_alive: connect.keep_alive,
+        session_expiry: if connect.clean_session { 0 } else { u32::MAX },
+        receive_maximum: u16::MAX,
+        packet_maximum: u32::MAX,
+        alias_maximum: 0,
+        problem_information: false,
+        authentication_method: None,
+        will,
+        user_name: connect.username.map(checked).transpose()?,
+        password: connect.password,
+    })
+}
+
+fn connect5(connect: v5::Connect) -> Result<Connect, DecodeError> {
+    if connect.auth_data.is_some() && connect.auth_method.is_none() {
+        return Err(DecodeError::protocol("authentication data without a method"));
+    }
+    checked_user(&connect.user_properties)?;
+    let will = match connect.last_will {
+        None => None,
+        Some(will) => {
+            checked_user(&will.user_properties)?;
+            Some(Will {
+                message: Message {
+                    topic: checked_topic(will.topic)?,
+                    payload: will.message,
+                    qos: QoS::from_bits(will.qos.value()).unwrap_or_default(),
+                    retain: will.retain,
+                    properties: Properties {
+                        payload_is_utf8: will.is_utf8_payload,
+                        content_type: will.content_type.map(checked).transpose()?,
+                        response_topic: will.response_topic.map(checked_topic).transpose()?,
+                        correlation_data: will.correlation_data,
+                        user: will.user_properties,
+                    },
+                    expires: None,
+                },
+                expiry: will.message_expiry_interval.map(std::num::NonZeroU32::get),
+                delay: will.will_delay_interval_sec.unwrap_or(0),
+            })
+        }
+    };
+    Ok(Connect {
+        version: Version::V5,
+        client_id: checked(connect.client_id)?,
+        clean_start: connect.clean_start,
+        keep_alive: connect.keep_alive,
+        session_expiry: connect.session_expiry_interval_secs,
+        receive_maximum: connect.receive_max.map_or(u16::MAX, std::num::NonZeroU16::get),
+        packet_maximum: connect.max_packet_size.map_or(u32::MAX, std::num::NonZeroU32::get),
+        alias_maximum: connect.topic_alias_max,
+        problem_information: connect.request_problem_info,
+        authentication_method: connect.auth_method,
+        will,
+        user_name: connect.username.map(checked).transpose()?,
+        password: connect.password,
+    })
+}

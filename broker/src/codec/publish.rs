@@ -1,0 +1,277 @@
+//! PUBLISH: read from the wire, encoded once for many, patched for each.
+
+use bytes::{Buf, Bytes};
+use bytestring::ByteString;
+
+use super::{DecodeError, Publish, Reason, Version};
+use crate::clock::now_ms;
+use crate::message::{Message, Properties, QoS};
+
+/// Property identifiers of a PUBLISH (MQTT 5, 2.2.2.2).
+mod id {
+    pub(super) const PAYLOAD_FORMAT: u8 = 0x01;
+    pub(super) const MESSAGE_EXPIRY: u8 = 0x02;
+    pub(super) const CONTENT_TYPE: u8 = 0x03;
+    pub(super) const RESPONSE_TOPIC: u8 = 0x08;
+    pub(super) const CORRELATION_DATA: u8 = 0x09;
+    pub(super) const SUBSCRIPTION_IDENTIFIER: u8 = 0x0B;
+    pub(super) const TOPIC_ALIAS: u8 = 0x23;
+    pub(super) const USER_PROPERTY: u8 = 0x26;
+}
+
+/// Reads the body of a PUBLISH; `flags` is the low half of its first byte.
+///
+/// What is returned shares the memory of `body`.
+pub(super) fn decode(flags: u8, mut body: Bytes, version: Version) -> Result<Publish, DecodeError> {
+    let qos = QoS::from_bits(flags >> 1 & 3).ok_or(DecodeError::malformed("QoS 3"))?;
+    let dup = flags & 8 != 0;
+    if dup && qos == QoS::AtMostOnce {
+        return Err(DecodeError::malformed("DUP is set at QoS 0"));
+    }
+    let topic = text(&mut body)?;
+    if topic.bytes().any(|b| matches!(b, b'+' | b'#')) {
+        let reason = Reason::TOPIC_NAME_INVALID;
+        return Err(DecodeError { reason, text: "a wildcard in a topic name" });
+    }
+    let id = if qos == QoS::AtMostOnce { 0 } else { u16(&mut body)? };
+    if qos != QoS::AtMostOnce && id == 0 {
+        return Err(DecodeError::protocol("packet identifier 0"));
+    }
+    let mut message = Message { topic, qos, retain: flags & 1 != 0, ..Message::default() };
+    let mut alias = None;
+    if version == Version::V5 {
+        let length = variable_length(&mut body)?;
+        if length > body.len() {
+            return Err(DecodeError::malformed("properties are longer than the packet"));
+        }
+        if length > 0 {
+            alias = properties(body.split_to(length), &mut message)?;
+        }
+    }
+    if message.topic.is_empty() && alias.is_none() {
+        return Err(match version {
+            Version::V3 => DecodeError::malformed("an empty topic name"),
+            Version::V5 => DecodeError::protocol("an empty topic name without a topic alias"),
+        });
+    }
+    message.payload = body;
+    Ok(Publish { message, dup, id, alias })
+}
+
+fn properties(mut from: Bytes, message: &mut Message) -> Result<Option<u16>, DecodeError> {
+    fn once<T>(slot: &mut Option<T>, value: T) -> Result<(), DecodeError> {
+        match slot.replace(value) {
+            None => Ok(()),
+            Some(_) => Err(DecodeError::protocol("a property that may stand once stands twice")),
+        }
+    }
+    let Message { properties, expires, .. } = message;
+    let Properties { payload_is_utf8, content_type, response_topic, correlation_data, user } = properties;
+    let mut alias = None;
+    while from.has_remaining() {
+        match from.get_u8() {
+            id::PAYLOAD_FORMAT => match u8(&mut from)? {
+                bit @ (0 | 1) => once(payload_is_utf8, bit == 1)?,
+                _ => return Err(DecodeError::protocol("a payload format other than 0 and 1")),
+            },
+            id::MESSAGE_EXPIRY => once(expires, now_ms() + u64::from(u32(&mut from)?) * 1000)?,
+            id::CONTENT_TYPE => once(content_type, text(&mut from)?)?,
+            id::RESPONSE_TOPIC => {
+                let topic = text(&mut from)?;
+                if topic.is_empty() || topic.contains(['+', '#']) {
+                    return Err(DecodeError::protocol("a response topic that is no topic name"));
+                }
+                once(response_topic, topic)?;
+            }
+            id::CORRELATION_DATA => once(correlation_data, binary(&mut from)?)?,
+            id::TOPIC_ALIAS => once(&mut alias, u16(&mut from)?)?,
+            id::USER_PROPERTY => user.push((text(&mut from)?, text(&mut from)?)),
+            id::SUBSCRIPTION_IDENTIFIER => {
+                return Err(DecodeError::protocol("a subscription identifier from a client"));
+            }
+            _ => return Err(DecodeError::malformed("a property that no PUBLISH has")),
+        }
+    }
+    Ok(alias)
+}
+
+const SHORT: DecodeError = DecodeError { reason: Reason::MALFORMED_PACKET, text: "the packet ends too soon" };
+
+fn u8(from: &mut Bytes) -> Result<u8, DecodeError> {
+    from.try_get_u8().map_err(|_| SHORT)
+}
+
+fn u16(from: &mut Bytes) -> Result<u16, DecodeError> {
+    from.try_get_u16().map_err(|_| SHORT)
+}
+
+fn u32(from: &mut Bytes) -> Result<u32, DecodeError> {
+    from.try_get_u32().map_err(|_| SHORT)
+}
+
+fn binary(from: &mut Bytes) -> Result<Bytes, DecodeError> {
+    let length = usize::from(u16(from)?);
+    if length > from.len() {
+        return Err(SHORT);
+    }
+    Ok(from.split_to(length))
+}
+
+fn text(from: &mut Bytes) -> Result<ByteString, DecodeError> {
+    let bytes = binary(from)?;
+    if bytes.contains(&0) {
+        return Err(DecodeError::malformed("NUL in a string"));
+    }
+    ByteString::try_from(bytes).map_err(|_| DecodeError::malformed("a string that is not UTF-8"))
+}
+
+fn variable_length(from: &mut Bytes) -> Result<usize, DecodeError> {
+    let mut value = 0;
+    for shift in [0, 7, 14, 21] {
+        let byte = u8(from)?;
+        value |= usize::from(byte & 0x7F) << shift;
+        if byte & 0x80 == 0 {
+            return Ok(value);
+        }
+    }
+    Err(DecodeError::malformed("a variable byte integer of more than four bytes"))
+}
+
+/// What differs between the copies of one message.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Outgoing<'a> {
+    pub(crate) qos: QoS,
+    pub(crate) retain: bool,
+    pub(crate) dup: bool,
+    pub(crate) id: u16,
+    pub(crate) identifiers: &'a [u32],
+    pub(crate) alias: Option<u16>,
+    /// Whether the alias is known to the receiver, so that the topic is left out.
+    pub(crate) alias_known: bool,
+}
+
+/// Where things stand in an encoded PUBLISH.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Encoded {
+    /// Offset of the packet id from the frame's first byte; 0 at QoS 0.
+    pub(crate) id_at: usize,
+    /// Length of the frame without its payload.
+    pub(crate) head: usize,
+}
+
+/// Appends a PUBLISH without its payload to `out`. `now` decides what is left of the Message Expiry
+/// Interval, which counts down while a message waits \[MQTT-3.3.2-6].
+pub(crate) fn encode_publish(
+    message: &Message,
+    outgoing: Outgoing<'_>,
+    version: Version,
+    now: u64,
+    out: &mut Vec<u8>,
+) -> Encoded {
+    let topic = if outgoing.alias_known { "" } else { &message.topic };
+    let with_id = outgoing.qos != QoS::AtMostOnce;
+    let properties = match version {
+        Version::V3 => 0,
+        Version::V5 => properties_length(message, outgoing),
+    };
+    let properties_head = match version {
+        Version::V3 => 0,
+        Version::V5 => variable_length_size(properties),
+    };
+    let remaining =
+        2 + topic.len() + if with_id { 2 } else { 0 } + properties_head + properties + message.payload.len();
+    let start = out.len();
+    out.reserve(remaining + 5);
+    let flags = u8::from(outgoing.dup) << 3 | (outgoing.qos as u8) << 1 | u8::from(outgoing.retain);
+    out.push(0x30 | flags);
+    put_variable_length(out, remaining);
+    put_bytes(out, topic.as_bytes());
+    let mut id_at = 0;
+    if with_id {
+        id_at = out.len() - start;
+        out.extend_from_slice(&outgoing.id.to_be_bytes());
+    }
+    if version == Version::V5 {
+        put_variable_length(out, properties);
+        put_properties(message, outgoing, now, out);
+    }
+    Encoded { id_at, head: out.len() - start }
+}
+
+/// Writes another packet id into an encoded PUBLISH that begins at `frame[0]`.
+pub(crate) fn patch_packet_id(frame: &mut [u8], encoded: Encoded, id: u16) {
+    if encoded.id_at > 0 {
+        frame[encoded.id_at..encoded.id_at + 2].copy_from_slice(&id.to_be_bytes());
+    }
+}
+
+fn properties_length(message: &Message, outgoing: Outgoing<'_>) -> usize {
+    let p = &message.properties;
+    let strings = [&p.content_type, &p.response_topic].into_iter().flatten().map(|s| 3 + s.len());
+    let user = p.user.iter().map(|(k, v)| 5 + k.len() + v.len());
+    let identifiers = outgoing.identifiers.iter().map(|&i| 1 + variable_length_size(i as usize));
+    strings.chain(user).chain(identifiers).sum::<usize>()
+        + p.payload_is_utf8.map_or(0, |_| 2)
+        + message.expires.map_or(0, |_| 5)
+        + p.correlation_data.as_ref().map_or(0, |c| 3 + c.len())
+        + outgoing.alias.map_or(0, |_| 3)
+}
+
+fn put_properties(message: &Message, outgoing: Outgoing<'_>, now: u64, out: &mut Vec<u8>) {
+    let p = &message.properties;
+    if let Some(utf8) = p.payload_is_utf8 {
+        out.extend_from_slice(&[id::PAYLOAD_FORMAT, u8::from(utf8)]);
+    }
+    if let Some(at) = message.expires {
+        // Rounded up, so that what is delivered at once keeps the interval it came with.
+        let left = at.saturating_sub(now).div_ceil(1000).min(u64::from(u32::MAX)) as u32;
+        out.push(id::MESSAGE_EXPIRY);
+        out.extend_from_slice(&left.to_be_bytes());
+    }
+    for (id, value) in [(id::CONTENT_TYPE, &p.content_type), (id::RESPONSE_TOPIC, &p.response_topic)] {
+        if let Some(value) = value {
+            out.push(id);
+            put_bytes(out, value.as_bytes());
+        }
+    }
+    if let Some(data) = &p.correlation_data {
+        out.push(id::CORRELATION_DATA);
+        put_bytes(out, data);
+    }
+    for &identifier in outgoing.identifiers {
+        out.push(id::SUBSCRIPTION_IDENTIFIER);
+        put_variable_length(out, identifier as usize);
+    }
+    if let Some(alias) = outgoing.alias {
+        out.push(id::TOPIC_ALIAS);
+        out.extend_from_slice(&alias.to_be_bytes());
+    }
+    for (key, value) in &p.user {
+        out.push(id::USER_PROPERTY);
+        put_bytes(out, key.as_bytes());
+        put_bytes(out, value.as_bytes());
+    }
+}
+
+fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    let length = u16::try_from(bytes.len()).expect("came in behind a two-byte length");
+    out.extend_from_slice(&length.to_be_bytes());
+    out.extend_from_slice(bytes);
+}
+
+fn variable_length_size(value: usize) -> usize {
+    match value {
+        0..=0x7F => 1,
+        0x80..=0x3FFF => 2,
+        0x4000..=0x1F_FFFF => 3,
+        _ => 4,
+    }
+}
+
+fn put_variable_length(out: &mut Vec<u8>, mut value: usize) {
+    while value > 0x7F {
+        out.push((value & 0x7F) as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}

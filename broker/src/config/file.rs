@@ -1,0 +1,346 @@
+//! A configuration file: what may stand in it, its checks, and where exactly it is wrong.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::ops::{Range, RangeInclusive};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::{Config, Engine, Limits, QueueFull, User};
+
+/// The largest packet that MQTT can express: a fixed header of five bytes and 268,435,455 more (MQTT 5, 1.5.5).
+const LARGEST_PACKET: u32 = 268_435_460;
+/// Below this not even a CONNECT with an id, a user name and a password fits.
+const SMALLEST_PACKET: u32 = 256;
+
+/// Why a configuration file was refused.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The file could not be read.
+    #[error("cannot read {}", file.display())]
+    Read {
+        /// The file.
+        file: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The file says something it may not. Displayed with file, line, column, the line itself and a caret.
+    #[error("{}:{line}:{column}: {message}\n{}", file.display(), Excerpt { line: *line, column: *column, width: *width, source: source_line })]
+    Invalid {
+        /// The file.
+        file: PathBuf,
+        /// Line, from 1.
+        line: usize,
+        /// Column in characters, from 1.
+        column: usize,
+        /// Characters that are wrong, from `column` on.
+        width: usize,
+        /// The line as it stands in the file.
+        source_line: String,
+        /// What is wrong, and what to write instead.
+        message: String,
+    },
+}
+
+impl Config {
+    /// Reads and checks the configuration file `path`.
+    ///
+    /// # Errors
+    /// [`ConfigError::Read`] if it cannot be read, else as [`from_toml`](Self::from_toml).
+    pub fn load(path: impl AsRef<Path>) -> Result<Self, ConfigError> {
+        let file = path.as_ref();
+        match std::fs::read_to_string(file) {
+            Ok(text) => Self::from_toml(&text, file),
+            Err(source) => Err(ConfigError::Read { file: file.to_owned(), source }),
+        }
+    }
+
+    /// Checks the configuration `text`; `file` is only named in errors. A key that is absent has its default.
+    ///
+    /// # Errors
+    /// [`ConfigError::Invalid`] for the first thing that is wrong: syntax, an unknown key, a value out of range.
+    pub fn from_toml(text: &str, file: &Path) -> Result<Self, ConfigError> {
+        let written: Written = toml::from_str(text).map_err(|error| {
+            Complaint { span: error.span().unwrap_or(0..0), message: error.message().to_owned() }
+                .locate(text, file)
+        })?;
+        written.check().map_err(|complaint| complaint.locate(text, file))
+    }
+}
+
+/// The file as it is written. Keys that are checked keep their place.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    listen: Option<Spanned<Vec<Spanned<String>>>>,
+    data_dir: Option<Spanned<PathBuf>>,
+    engine: Option<Engine>,
+    anonymous: Option<Spanned<bool>>,
+    #[serde(default)]
+    caller_topics: Vec<Spanned<String>>,
+    sys_interval_s: Option<u32>,
+    #[serde(default)]
+    users: Vec<WrittenUser>,
+    #[serde(default)]
+    limits: WrittenLimits,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenUser {
+    name: Spanned<String>,
+    password: Spanned<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenLimits {
+    connections: Option<Spanned<usize>>,
+    connect_timeout_ms: Option<Spanned<u32>>,
+    packet_bytes: Option<Spanned<u32>>,
+    keep_alive_s: Option<u16>,
+    receive_maximum: Option<Spanned<u16>>,
+    in_flight: Option<Spanned<u16>>,
+    topic_aliases: Option<u16>,
+    session_expiry_s: Option<u32>,
+    outbox_bytes: Option<Spanned<usize>>,
+    queue_messages: Option<Spanned<usize>>,
+    queue_bytes: Option<Spanned<usize>>,
+    queue_qos0_bytes: Option<Spanned<usize>>,
+    queue_full: Option<QueueFull>,
+    publish_wait_ms: Option<u32>,
+    subscriptions: Option<Spanned<usize>>,
+    retained: Option<Spanned<usize>>,
+    topic_levels: Option<Spanned<usize>>,
+}
+
+impl Written {
+    fn check(self) -> Result<Config, Complaint> {
+        let default = Config::default();
+        let users = users(self.users)?;
+        Ok(Config {
+            listen: self.listen.map_or(Ok(default.listen), listen)?,
+            data_dir: self.data_dir.map(data_dir).transpose()?,
+            engine: self.engine.unwrap_or_default(),
+            anonymous: anonymous(self.anonymous, &users)?,
+            users,
+            caller_topics: self.caller_topics.into_iter().map(filter).collect::<Result<_, _>>()?,
+            sys_interval: self.sys_interval_s.map_or(default.sys_interval, seconds),
+            limits: self.limits.check()?,
+        })
+    }
+}
+
+impl WrittenLimits {
+    fn check(self) -> Result<Limits, Complaint> {
+        let default = Limits::default();
+        let count = 1..=usize::MAX;
+        Ok(Limits {
+            connections: within(self.connections, &count, default.connections)?,
+            connect_timeout: milliseconds(within(
+                self.connect_timeout_ms,
+                &(1..=u32::MAX),
+                default.connect_timeout.as_millis() as u32,
+            )?),
+            packet_bytes: within(
+                self.packet_bytes,
+                &(SMALLEST_PACKET..=LARGEST_PACKET),
+                default.packet_bytes,
+            )?,
+            keep_alive: self.keep_alive_s.unwrap_or(default.keep_alive),
+            receive_maximum: within(self.receive_maximum, &(1..=u16::MAX), default.receive_maximum)?,
+            in_flight: within(self.in_flight, &(1..=u16::MAX), default.in_flight)?,
+            topic_aliases: self.topic_aliases.unwrap_or(default.topic_aliases),
+            session_expiry: self.session_expiry_s.map_or(default.session_expiry, seconds),
+            outbox_bytes: within(self.outbox_bytes, &count, default.outbox_bytes)?,
+            queue_messages: within(self.queue_messages, &count, default.queue_messages)?,
+            queue_bytes: within(self.queue_bytes, &count, default.queue_bytes)?,
+            queue_qos0_bytes: within(self.queue_qos0_bytes, &count, default.queue_qos0_bytes)?,
+            queue_full: self.queue_full.unwrap_or_default(),
+            publish_wait: self.publish_wait_ms.map_or(default.publish_wait, milliseconds),
+            subscriptions: within(self.subscriptions, &count, default.subscriptions)?,
+            retained: within(self.retained, &count, default.retained)?,
+            topic_levels: within(self.topic_levels, &count, default.topic_levels)?,
+        })
+    }
+}
+
+fn seconds(seconds: u32) -> Duration {
+    Duration::from_secs(seconds.into())
+}
+
+fn milliseconds(milliseconds: u32) -> Duration {
+    Duration::from_millis(milliseconds.into())
+}
+
+/// `value` if it lies in `range`, `default` if it is absent.
+fn within<T: Copy + PartialOrd + fmt::Display>(
+    value: Option<Spanned<T>>,
+    range: &RangeInclusive<T>,
+    default: T,
+) -> Result<T, Complaint> {
+    match value {
+        None => Ok(default),
+        Some(value) if range.contains(value.as_ref()) => Ok(*value.as_ref()),
+        Some(value) => {
+            let (least, most) = (range.start(), range.end());
+            let too_small = value.as_ref() < least;
+            let bound = if too_small { format!("at least {least}") } else { format!("at most {most}") };
+            Err(Complaint::at(&value, format!("must be {bound}; leave the key out for {default}")))
+        }
+    }
+}
+
+fn listen(addresses: Spanned<Vec<Spanned<String>>>) -> Result<Vec<SocketAddr>, Complaint> {
+    if addresses.as_ref().is_empty() {
+        let message = "no address to listen on; write at least one, as in [\"127.0.0.1:1883\"]";
+        return Err(Complaint::at(&addresses, message));
+    }
+    let mut seen = HashSet::new();
+    let addresses = addresses.into_inner().into_iter().map(|written| {
+        let address = address(&written)?;
+        // Port 0 is a different port each time.
+        if address.port() != 0 && !seen.insert(address) {
+            return Err(Complaint::at(&written, format!("{address} is listed twice; remove one")));
+        }
+        Ok(address)
+    });
+    addresses.collect()
+}
+
+/// An address, or the first one that a host name stands for.
+fn address(written: &Spanned<String>) -> Result<SocketAddr, Complaint> {
+    let text = written.as_ref();
+    if let Ok(address) = text.parse() {
+        return Ok(address);
+    }
+    let Some((host, port)) = text.rsplit_once(':') else {
+        let message = format!("no port; write \"host:port\", as in \"{text}:1883\"");
+        return Err(Complaint::at(written, message));
+    };
+    let Ok(port) = port.parse::<u16>() else {
+        let message = format!("`{port}` is not a port; use 1 to 65535, or 0 for a free one");
+        return Err(Complaint::at(written, message));
+    };
+    let resolved = (host, port).to_socket_addrs().ok().and_then(|mut found| found.next());
+    resolved.ok_or_else(|| {
+        let message =
+            format!("`{host}` is not a host of this machine's; use an IP address, as in \"0.0.0.0:{port}\"");
+        Complaint::at(written, message)
+    })
+}
+
+fn data_dir(written: Spanned<PathBuf>) -> Result<PathBuf, Complaint> {
+    if written.as_ref().as_os_str().is_empty() {
+        let message = "no directory; leave the key out to keep everything in memory";
+        return Err(Complaint::at(&written, message));
+    }
+    Ok(written.into_inner())
+}
+
+fn users(written: Vec<WrittenUser>) -> Result<Vec<User>, Complaint> {
+    let mut seen = HashSet::new();
+    let users = written.into_iter().map(|WrittenUser { name, password }| {
+        // A client without a user name is anonymous, and one without a password has none.
+        for (what, text) in [("name", &name), ("password", &password)] {
+            if text.as_ref().is_empty() {
+                return Err(Complaint::at(text, format!("a user needs a {what}; write one")));
+            }
+        }
+        if !seen.insert(name.as_ref().clone()) {
+            let message = format!("user `{}` is given twice; remove one", name.as_ref());
+            return Err(Complaint::at(&name, message));
+        }
+        Ok(User { name: name.into_inner(), password: password.into_inner() })
+    });
+    users.collect()
+}
+
+fn anonymous(written: Option<Spanned<bool>>, users: &[User]) -> Result<bool, Complaint> {
+    match written {
+        None => Ok(users.is_empty()),
+        Some(written) if users.is_empty() && !written.as_ref() => {
+            let message = "nobody could connect; add [[users]], or leave the key out";
+            Err(Complaint::at(&written, message))
+        }
+        Some(written) => Ok(written.into_inner()),
+    }
+}
+
+/// A topic filter (MQTT 5, 4.7) that names topics, so no shared subscription.
+fn filter(written: Spanned<String>) -> Result<String, Complaint> {
+    let text = written.as_ref();
+    let last = text.split('/').count() - 1;
+    let mut levels = text.split('/').enumerate();
+    let message = if text.is_empty() {
+        "an empty filter matches nothing; remove it"
+    } else if text.contains('\0') || text.len() > usize::from(u16::MAX) {
+        "not a topic filter: no NUL, and at most 65,535 bytes"
+    } else if text.starts_with("$share/") {
+        "a shared subscription is not a set of topics; write only what follows `$share/NAME/`"
+    } else if levels.clone().any(|(at, level)| level.contains('#') && (level != "#" || at != last)) {
+        "`#` must be the whole last level, as in \"call/#\""
+    } else if levels.any(|(_, level)| level.contains('+') && level != "+") {
+        "`+` must be a whole level, as in \"call/+/request\""
+    } else {
+        return Ok(written.into_inner());
+    };
+    Err(Complaint::at(&written, message))
+}
+
+/// What is wrong with a range of bytes of the file.
+struct Complaint {
+    span: Range<usize>,
+    message: String,
+}
+
+impl Complaint {
+    fn at<T>(value: &Spanned<T>, message: impl Into<String>) -> Self {
+        Self { span: value.span(), message: message.into() }
+    }
+
+    /// Adds the place, in lines and columns for a reader.
+    fn locate(self, text: &str, file: &Path) -> ConfigError {
+        let at = text.floor_char_boundary(self.span.start);
+        let before = &text[..at];
+        let start = before.rfind('\n').map_or(0, |newline| newline + 1);
+        let source_line = text[start..].lines().next().unwrap_or_default();
+        let column = text[start..at].chars().count() + 1;
+        // A span over several lines is marked to the end of its first.
+        let end = text.floor_char_boundary(self.span.end.clamp(at, start + source_line.len()).max(at));
+        ConfigError::Invalid {
+            file: file.to_owned(),
+            line: before.matches('\n').count() + 1,
+            column,
+            width: text[at..end].chars().count().max(1),
+            source_line: source_line.to_owned(),
+            message: self.message,
+        }
+    }
+}
+
+/// A line of the file with carets under what is wrong.
+struct Excerpt<'a> {
+    line: usize,
+    column: usize,
+    width: usize,
+    source: &'a str,
+}
+
+impl fmt::Display for Excerpt<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let number = self.line.to_string();
+        let margin = " ".repeat(number.len());
+        // Tabs stay tabs, so that the caret stands under its character in any terminal.
+        let indent: String =
+            self.source.chars().take(self.column - 1).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
+        writeln!(f, " {margin} |")?;
+        writeln!(f, " {number} | {}", self.source)?;
+        write!(f, " {margin} | {indent}{}", "^".repeat(self.width))
+    }
+}

@@ -1,0 +1,85 @@
+//! What the broker counts, for `$SYS` and for whoever embeds it.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident)*) => {
+        #[derive(Debug, Default)]
+        pub(crate) struct Counters {
+            $($(#[$doc])* pub(crate) $name: AtomicU64,)*
+        }
+
+        /// What a broker has counted since it started.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        #[non_exhaustive]
+        pub struct Counts {
+            $($(#[$doc])* pub $name: u64,)*
+        }
+
+        impl Counters {
+            pub(crate) fn read(&self) -> Counts {
+                Counts { $($name: self.$name.load(Ordering::Relaxed),)* }
+            }
+        }
+
+        impl Counts {
+            /// Every counter by name.
+            pub(crate) fn each(&self) -> impl Iterator<Item = (&'static str, u64)> {
+                [$((stringify!($name), self.$name),)*].into_iter()
+            }
+        }
+    };
+}
+
+counters! {
+    /// Connections accepted.
+    connections
+    /// Clients connected now.
+    connected
+    /// CONNECT packets refused, for whatever reason.
+    refused_connections
+    /// Connections refused because of `limits.connections`.
+    refused_over_limit
+    /// PUBLISH packets received.
+    messages_received
+    /// PUBLISH packets sent.
+    messages_sent
+    /// Bytes received.
+    bytes_received
+    /// Bytes sent.
+    bytes_sent
+    /// Connections ended for what the client sent.
+    protocol_errors
+    /// Connections ended because nothing came within one and a half keep-alives.
+    keep_alive_timeouts
+    /// Sessions taken over by a later connection of the same client id.
+    taken_over
+    /// QoS 0 messages dropped for slow readers.
+    dropped_qos0
+    /// QoS 1 and 2 messages dropped for one session whose queue was full.
+    dropped_queue_full
+    /// QoS 1 and 2 messages refused because a queue was full, after the publisher had waited.
+    refused_queue_full
+    /// Times a publisher waited for a full queue.
+    publisher_waits
+    /// Messages refused by access rules.
+    refused_access
+    /// Retained messages refused because of `limits.retained`.
+    refused_retained
+    /// Messages not sent because they are above the client's Maximum Packet Size.
+    too_large
+    /// Messages that expired before they were sent.
+    expired
+    /// Messages refused because what must be kept could not be written.
+    refused_store
+}
+
+impl Counters {
+    pub(crate) fn add(counter: &AtomicU64, amount: u64) {
+        counter.fetch_add(amount, Ordering::Relaxed);
+    }
+
+    pub(crate) fn sub(counter: &AtomicU64, amount: u64) {
+        counter.fetch_sub(amount, Ordering::Relaxed);
+    }
+}

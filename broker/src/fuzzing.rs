@@ -1,0 +1,23 @@
+//! The packet layer, opened to the fuzz targets in `fuzz/`.
+
+use bytes::BytesMut;
+
+use crate::codec::{self, Version};
+
+/// Reads `bytes` as what one client sends: CONNECT first, then as both versions. Whatever comes, it must not
+/// panic, and must use up every whole frame.
+pub fn decode(bytes: &[u8]) {
+    for version in [None, Some(Version::V3), Some(Version::V5)] {
+        let mut buffer = BytesMut::from(bytes);
+        while let Ok(Some(frame)) = codec::frame(&buffer, 1 << 20)
+            && frame.length <= buffer.len()
+        {
+            let before = buffer.len();
+            let result = codec::decode(frame, &mut buffer, version);
+            assert_eq!(buffer.len(), before - frame.length, "a frame is used up whole");
+            if result.is_err() {
+                break;
+            }
+        }
+    }
+}

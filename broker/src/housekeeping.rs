@@ -1,0 +1,113 @@
+//! What a broker does by itself: `$SYS`, expiry of retained messages, and word from the store.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::hub::Hub;
+use crate::link::flush_all;
+use crate::message::Message;
+use crate::session::Scratch;
+use crate::store::{Committed, Op};
+
+/// Retained messages taken away at once.
+const EXPIRE_AT_ONCE: usize = 1_000;
+
+/// Takes expired retained messages away, once a second.
+pub(crate) async fn expire_retained(hub: Arc<Hub>) {
+    let mut stopping = hub.stopping.subscribe();
+    let mut tick = interval(Duration::from_secs(1));
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = stopping.wait_for(|&stop| stop) => return,
+            _ = tick.tick() => {}
+        }
+        loop {
+            let gone = hub.retained.write().expire(EXPIRE_AT_ONCE);
+            let done = gone.len() < EXPIRE_AT_ONCE;
+            hub.put(gone.into_iter().map(|m| Op::Unretain { topic: m.topic.clone() }), None);
+            if done {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+/// Lets out what waited for the disk, commit by commit.
+pub(crate) async fn follow_store(hub: Arc<Hub>, mut committed: UnboundedReceiver<Committed>) {
+    let mut scratch = Scratch::default();
+    while let Some(Committed { wake, .. }) = committed.recv().await {
+        for key in wake {
+            let session = hub.sessions.lock().by_key.get(&key).cloned();
+            if let Some(session) = session {
+                session.committed(&mut scratch);
+            }
+        }
+        hub.settle(&mut scratch);
+        flush_all(&mut scratch.dirty);
+    }
+}
+
+/// Publishes `$SYS/broker/…` at the configured interval.
+pub(crate) async fn publish_sys(hub: Arc<Hub>) {
+    if hub.config.sys_interval.is_zero() {
+        return;
+    }
+    let mut stopping = hub.stopping.subscribe();
+    let mut tick = interval(hub.config.sys_interval);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = stopping.wait_for(|&stop| stop) => return,
+            _ = tick.tick() => {}
+        }
+        let mut scratch = Scratch::default();
+        for (topic, value) in readings(&hub) {
+            let message = Message {
+                topic: format!("$SYS/broker/{topic}").into(),
+                payload: value.into(),
+                retain: true,
+                ..Message::default()
+            };
+            hub.publish_own(&message, &mut scratch);
+        }
+        flush_all(&mut scratch.dirty);
+    }
+}
+
+fn readings(hub: &Hub) -> Vec<(String, String)> {
+    let counts = hub.counters.read();
+    let sessions = hub.sessions.lock().by_client.len() as u64;
+    let (retained, retained_bytes) = {
+        let retained = hub.retained.read();
+        (retained.count(), retained.bytes())
+    };
+    let subscriptions = hub.subscriptions.read().count();
+    let mut readings: Vec<(String, String)> = vec![
+        ("version".into(), concat!("rantai ", env!("CARGO_PKG_VERSION")).into()),
+        ("uptime".into(), format!("{} seconds", hub.started.elapsed().as_secs())),
+    ];
+    let numbers = [
+        ("clients/connected", counts.connected),
+        ("clients/disconnected", sessions.saturating_sub(counts.connected)),
+        ("clients/total", sessions),
+        ("messages/received", counts.messages_received),
+        ("messages/sent", counts.messages_sent),
+        ("bytes/received", counts.bytes_received),
+        ("bytes/sent", counts.bytes_sent),
+        ("retained/count", retained as u64),
+        ("retained/bytes", retained_bytes as u64),
+        ("subscriptions/count", subscriptions as u64),
+        (
+            "dropped/total",
+            counts.dropped_qos0 + counts.dropped_queue_full + counts.too_large + counts.expired,
+        ),
+    ];
+    readings.extend(numbers.map(|(topic, value)| (topic.into(), value.to_string())));
+    readings.extend(counts.each().map(|(name, value)| (format!("counters/{name}"), value.to_string())));
+    readings
+}

@@ -1,0 +1,509 @@
+//! The writing half of a connection: an outbox that anyone may append to and that is written at the end of a
+//! read batch, by whoever filled it.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::net::{Shutdown, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::Bytes;
+use bytestring::ByteString;
+use hashbrown::HashMap;
+use parking_lot::Mutex;
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+
+use crate::codec::{self, Encoded, Outgoing, Reason, Version};
+use crate::counters::Counters;
+use crate::hub::Hub;
+use crate::message::{Message, QoS};
+use crate::session::Session;
+
+/// Payloads from here on are shared between outboxes instead of being copied into each.
+const SHARE_FROM: usize = 4096;
+
+/// What the client said about itself in CONNECT, as far as it decides what it is sent.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Peer {
+    pub(crate) address: SocketAddr,
+    pub(crate) version: Version,
+    pub(crate) packet_maximum: u32,
+    pub(crate) receive_maximum: u16,
+    pub(crate) alias_maximum: u16,
+    pub(crate) problem_information: bool,
+}
+
+/// One client's connection.
+#[derive(Debug)]
+pub(crate) struct Link {
+    pub(crate) stream: TcpStream,
+    pub(crate) session: Arc<Session>,
+    pub(crate) peer: Peer,
+    pub(crate) hub: Arc<Hub>,
+    /// Wakes the reading task when the broker ends the connection.
+    pub(crate) ended: Notify,
+    closing: AtomicBool,
+    outbox: Mutex<Outbox>,
+}
+
+#[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a state of its own; all combinations occur")]
+struct Outbox {
+    chunks: VecDeque<Bytes>,
+    /// Behind `chunks`.
+    tail: Vec<u8>,
+    /// Bytes in `chunks` and `tail`.
+    buffered: usize,
+    /// Bytes taken out and not written yet.
+    writing: usize,
+    /// Somebody is writing, or waits until he can.
+    busy: bool,
+    /// Stands in somebody's list of links to flush.
+    listed: bool,
+    /// The session holds more that did not fit.
+    more: bool,
+    /// Nothing may be appended any more; shut down once all is written.
+    closing: bool,
+    /// Topics the client knows by alias.
+    aliases: Option<Box<HashMap<ByteString, u16>>>,
+}
+
+thread_local! {
+    /// Buffers for outboxes, so that an idle connection needs none.
+    static POOL: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+}
+
+const POOLED: usize = 128;
+const POOLED_BYTES: usize = 64 << 10;
+
+fn pooled() -> Vec<u8> {
+    POOL.with_borrow_mut(Vec::pop).unwrap_or_default()
+}
+
+fn give_back(mut buffer: Vec<u8>) {
+    if (1..=POOLED_BYTES).contains(&buffer.capacity()) {
+        buffer.clear();
+        POOL.with_borrow_mut(|pool| {
+            if pool.len() < POOLED {
+                pool.push(buffer);
+            }
+        });
+    }
+}
+
+impl Outbox {
+    fn tail(&mut self) -> &mut Vec<u8> {
+        if self.tail.capacity() == 0 {
+            self.tail = pooled();
+        }
+        &mut self.tail
+    }
+
+    fn append_payload(&mut self, payload: &Bytes) {
+        self.buffered += payload.len();
+        if payload.len() < SHARE_FROM {
+            self.tail().extend_from_slice(payload);
+        } else {
+            if !self.tail.is_empty() {
+                self.chunks.push_back(Bytes::from(std::mem::take(&mut self.tail)));
+            }
+            self.chunks.push_back(payload.clone());
+        }
+    }
+
+    fn take(&mut self) -> Batch {
+        self.writing = std::mem::take(&mut self.buffered);
+        Batch { chunks: std::mem::take(&mut self.chunks), tail: std::mem::take(&mut self.tail), written: 0 }
+    }
+}
+
+/// What is on its way to the socket.
+#[derive(Debug)]
+struct Batch {
+    chunks: VecDeque<Bytes>,
+    tail: Vec<u8>,
+    /// Bytes of the first chunk, or of the tail, that are written already.
+    written: usize,
+}
+
+impl Batch {
+    /// Writes what the socket takes; true when that was all.
+    fn write(&mut self, stream: &TcpStream) -> io::Result<bool> {
+        loop {
+            let result = if self.chunks.is_empty() {
+                if self.written == self.tail.len() {
+                    return Ok(true);
+                }
+                stream.try_write(&self.tail[self.written..])
+            } else {
+                let mut slices = [IoSlice::new(&[]); 16];
+                let mut used = 0;
+                let whole = self.chunks.iter().map(|c| &c[..]).chain([&self.tail[..]]);
+                for (slice, bytes) in slices.iter_mut().zip(whole) {
+                    *slice = IoSlice::new(if used == 0 { &bytes[self.written..] } else { bytes });
+                    used += 1;
+                }
+                stream.try_write_vectored(&slices[..used])
+            };
+            match result {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(count) => self.advance(count),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn advance(&mut self, count: usize) {
+        self.written += count;
+        while let Some(first) = self.chunks.front()
+            && self.written >= first.len()
+        {
+            self.written -= first.len();
+            self.chunks.pop_front();
+        }
+    }
+}
+
+/// Links to flush at the end of a read batch.
+pub(crate) type Dirty = Vec<Arc<Link>>;
+
+/// Encodings of one message, each made at most once: by version, QoS and retain flag.
+#[derive(Debug, Default)]
+pub(crate) struct Frames {
+    slots: [Option<Encoded>; 12],
+    bytes: [Vec<u8>; 12],
+}
+
+impl Frames {
+    /// Begins with another message.
+    pub(crate) fn reset(&mut self) {
+        self.slots = [None; 12];
+    }
+
+    fn get(
+        &mut self,
+        message: &Message,
+        version: Version,
+        outgoing: Outgoing<'_>,
+        now: u64,
+    ) -> (&[u8], Encoded) {
+        let index = usize::from(version == Version::V5) * 6
+            + outgoing.qos as usize * 2
+            + usize::from(outgoing.retain);
+        let bytes = &mut self.bytes[index];
+        let encoded = *self.slots[index].get_or_insert_with(|| {
+            bytes.clear();
+            let encoded = codec::encode_publish(message, outgoing, version, now, bytes);
+            if message.payload.len() < SHARE_FROM {
+                bytes.extend_from_slice(&message.payload);
+            }
+            encoded
+        });
+        (bytes, encoded)
+    }
+}
+
+/// What became of a message at an outbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Appended {
+    Yes,
+    /// Above the client's Maximum Packet Size: to be taken as delivered \[MQTT-3.1.2-25].
+    TooLarge,
+    /// The connection is about to end.
+    Closed,
+}
+
+impl Link {
+    /// `greeting` (the CONNACK) is what will be written first.
+    pub(crate) fn new(
+        stream: TcpStream,
+        session: Arc<Session>,
+        peer: Peer,
+        hub: Arc<Hub>,
+        greeting: Vec<u8>,
+    ) -> Arc<Self> {
+        let outbox = Outbox { buffered: greeting.len(), tail: greeting, ..Outbox::default() };
+        Arc::new(Self {
+            stream,
+            session,
+            peer,
+            hub,
+            ended: Notify::new(),
+            closing: AtomicBool::new(false),
+            outbox: Mutex::new(outbox),
+        })
+    }
+
+    /// Whether the outbox has room for another message.
+    pub(crate) fn room(&self) -> bool {
+        let outbox = self.outbox.lock();
+        outbox.buffered + outbox.writing < self.hub.config.limits.outbox_bytes && !outbox.closing
+    }
+
+    /// Notes that the session holds more for this client than fitted: it is asked for it when the outbox is
+    /// written.
+    pub(crate) fn more(self: &Arc<Self>, dirty: &mut Dirty) {
+        let mut outbox = self.outbox.lock();
+        outbox.more = !outbox.closing;
+        self.list(&mut outbox, dirty);
+    }
+
+    /// Appends bytes that are a packet already.
+    pub(crate) fn append(self: &Arc<Self>, bytes: &[u8], dirty: &mut Dirty) {
+        self.append_with(dirty, |out| out.extend_from_slice(bytes));
+    }
+
+    /// Appends what `encode` writes.
+    pub(crate) fn append_with(self: &Arc<Self>, dirty: &mut Dirty, encode: impl FnOnce(&mut Vec<u8>)) {
+        let mut outbox = self.outbox.lock();
+        if outbox.closing {
+            return;
+        }
+        let before = outbox.tail().len();
+        encode(&mut outbox.tail);
+        outbox.buffered += outbox.tail.len() - before;
+        self.list(&mut outbox, dirty);
+    }
+
+    fn list(self: &Arc<Self>, outbox: &mut Outbox, dirty: &mut Dirty) {
+        if !outbox.listed {
+            outbox.listed = true;
+            dirty.push(self.clone());
+        }
+    }
+
+    /// Appends a message, whether there is [`room`](Self::room) or not. `frames` holds encodings of this
+    /// message and no other.
+    pub(crate) fn append_publish(
+        self: &Arc<Self>,
+        message: &Message,
+        mut outgoing: Outgoing<'_>,
+        now: u64,
+        frames: Option<&mut Frames>,
+        dirty: &mut Dirty,
+    ) -> Appended {
+        let mut outbox = self.outbox.lock();
+        if outbox.closing {
+            return Appended::Closed;
+        }
+        let outbox = &mut *outbox;
+        let version = self.peer.version;
+        let plain = outgoing.identifiers.is_empty() && self.peer.alias_maximum == 0 && !outgoing.dup;
+        if let Some(frames) = frames.filter(|_| plain) {
+            let (bytes, encoded) = frames.get(message, version, outgoing, now);
+            if encoded.head + message.payload.len() > self.peer.packet_maximum as usize {
+                return Appended::TooLarge;
+            }
+            let tail = outbox.tail();
+            let start = tail.len();
+            tail.extend_from_slice(bytes);
+            codec::patch_packet_id(&mut tail[start..], encoded, outgoing.id);
+            outbox.buffered += bytes.len();
+            if message.payload.len() >= SHARE_FROM {
+                outbox.append_payload(&message.payload);
+            }
+        } else {
+            let before = outbox.tail().len();
+            let new_alias = self.alias(outbox, &message.topic, &mut outgoing);
+            let encoded = codec::encode_publish(message, outgoing, version, now, &mut outbox.tail);
+            if encoded.head + message.payload.len() > self.peer.packet_maximum as usize {
+                outbox.tail.truncate(before);
+                if new_alias && let Some(aliases) = &mut outbox.aliases {
+                    aliases.remove(&message.topic);
+                }
+                return Appended::TooLarge;
+            }
+            outbox.buffered += encoded.head;
+            outbox.append_payload(&message.payload);
+        }
+        self.list(outbox, dirty);
+        Appended::Yes
+    }
+
+    /// Gives the topic an alias while the client has some left; true where it is a new one.
+    fn alias(&self, outbox: &mut Outbox, topic: &ByteString, outgoing: &mut Outgoing<'_>) -> bool {
+        if self.peer.alias_maximum == 0 {
+            return false;
+        }
+        let aliases = outbox.aliases.get_or_insert_default();
+        if let Some(&alias) = aliases.get(topic) {
+            outgoing.alias = Some(alias);
+            outgoing.alias_known = true;
+            return false;
+        }
+        if aliases.len() >= usize::from(self.peer.alias_maximum) {
+            return false;
+        }
+        let alias = aliases.len() as u16 + 1;
+        // Copied: the topic may be a piece of a read buffer.
+        aliases.insert(ByteString::from(&**topic), alias);
+        outgoing.alias = Some(alias);
+        true
+    }
+
+    /// Ends the connection: DISCONNECT in MQTT 5, then what is buffered, then the socket.
+    pub(crate) fn close(self: &Arc<Self>, reason: Option<Reason>) {
+        if self.closing.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        {
+            let mut outbox = self.outbox.lock();
+            if let Some(reason) = reason {
+                let before = outbox.tail().len();
+                codec::disconnect(self.peer.version, reason, Some(reason.text()), &mut outbox.tail);
+                outbox.buffered += outbox.tail.len() - before;
+            }
+            outbox.closing = true;
+            outbox.more = false;
+        }
+        self.flush();
+        self.ended.notify_one();
+    }
+
+    /// Whether the broker has ended the connection.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Acquire)
+    }
+
+    /// Whether everything has been handed to the socket.
+    pub(crate) fn is_drained(&self) -> bool {
+        let outbox = self.outbox.lock();
+        outbox.buffered == 0 && !outbox.busy
+    }
+
+    /// Ends the connection at once, whatever is still buffered.
+    pub(crate) fn cut(&self) {
+        self.closing.store(true, Ordering::Release);
+        {
+            let mut outbox = self.outbox.lock();
+            outbox.closing = true;
+            outbox.more = false;
+        }
+        let _ = socket2::SockRef::from(&self.stream).shutdown(Shutdown::Both);
+        self.ended.notify_one();
+    }
+
+    /// Writes what is buffered. Where the socket would block, a task of its own writes the rest.
+    pub(crate) fn flush(self: &Arc<Self>) {
+        let mut batch = {
+            let mut outbox = self.outbox.lock();
+            outbox.listed = false;
+            if outbox.busy || outbox.buffered == 0 && !outbox.more && !outbox.closing {
+                return;
+            }
+            outbox.busy = true;
+            self.take(&mut outbox)
+        };
+        loop {
+            match batch.write(&self.stream) {
+                Ok(true) => {}
+                Ok(false) => {
+                    tokio::spawn(self.clone().drain(Some(batch)));
+                    return;
+                }
+                Err(_) => return self.broken(),
+            }
+            give_back(std::mem::take(&mut batch.tail));
+            let mut outbox = self.outbox.lock();
+            outbox.writing = 0;
+            if outbox.more {
+                drop(outbox);
+                tokio::spawn(self.clone().drain(None));
+                return;
+            }
+            if outbox.buffered == 0 {
+                self.written(&mut outbox);
+                return;
+            }
+            batch = self.take(&mut outbox);
+        }
+    }
+
+    fn take(&self, outbox: &mut Outbox) -> Batch {
+        Counters::add(&self.hub.counters.bytes_sent, outbox.buffered as u64);
+        outbox.take()
+    }
+
+    /// Everything is written.
+    fn written(&self, outbox: &mut Outbox) {
+        outbox.busy = false;
+        if outbox.closing {
+            let _ = socket2::SockRef::from(&self.stream).shutdown(Shutdown::Write);
+        }
+    }
+
+    fn broken(&self) {
+        {
+            let mut outbox = self.outbox.lock();
+            outbox.take();
+            outbox.writing = 0;
+            outbox.busy = false;
+        }
+        self.cut();
+    }
+
+    /// Writes until nothing is left, waiting for the socket and asking the session for more.
+    async fn drain(self: Arc<Self>, mut batch: Option<Batch>) {
+        loop {
+            if let Some(batch) = &mut batch {
+                loop {
+                    match batch.write(&self.stream) {
+                        Ok(true) => break,
+                        Ok(false) => {
+                            if self.stream.writable().await.is_err() {
+                                return self.broken();
+                            }
+                        }
+                        Err(_) => return self.broken(),
+                    }
+                }
+                give_back(std::mem::take(&mut batch.tail));
+            }
+            let more = {
+                let mut outbox = self.outbox.lock();
+                outbox.writing = 0;
+                std::mem::take(&mut outbox.more)
+            };
+            if more {
+                self.session.clone().refill(&self);
+            }
+            batch = {
+                let mut outbox = self.outbox.lock();
+                if outbox.buffered == 0 && !outbox.more {
+                    self.written(&mut outbox);
+                    return;
+                }
+                Some(self.take(&mut outbox))
+            };
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// The window for QoS 1 and 2.
+    pub(crate) fn window(&self) -> usize {
+        usize::from(self.peer.receive_maximum.min(self.hub.config.limits.in_flight))
+    }
+
+    /// Appends PUBREL for a delivery.
+    pub(crate) fn append_release(self: &Arc<Self>, id: u16, dirty: &mut Dirty) {
+        self.append_with(dirty, |out| {
+            codec::acknowledge(self.peer.version, codec::Acknowledge::PubRel, id, Reason::SUCCESS, None, out);
+        });
+    }
+}
+
+/// Writes every listed link once.
+pub(crate) fn flush_all(dirty: &mut Dirty) {
+    for link in dirty.drain(..) {
+        link.flush();
+    }
+}
+
+/// The lower of the publisher's and the subscription's QoS (MQTT 5, 3.8.4).
+pub(crate) fn effective(published: QoS, granted: QoS) -> QoS {
+    published.min(granted)
+}

@@ -1,0 +1,121 @@
+//! Ops folded into the rows they change, so that what cancels out never reaches the disk.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use bytestring::ByteString;
+
+use super::{EntryRecord, Op, Phase, SessionRecord, SubscriptionRecord};
+use crate::message::Message;
+
+/// The rows that a group of ops changes, in the order of their keys: neighbours share pages.
+///
+/// Applying it twice leaves what applying it once does, which makes a retry safe when it is not known
+/// whether a failed commit reached the disk.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    pub(super) retained: BTreeMap<ByteString, Option<Arc<Message>>>,
+    /// Sessions whose rows go before the rest is applied.
+    pub(super) forgotten: BTreeSet<u64>,
+    pub(super) sessions: BTreeMap<u64, SessionRecord>,
+    pub(super) subscriptions: BTreeMap<(u64, ByteString), Option<SubscriptionRecord>>,
+    pub(super) queue: BTreeMap<(u64, u64), Row>,
+    /// Whether the packet id is to be kept.
+    pub(super) received: BTreeMap<(u64, u16), bool>,
+}
+
+/// What becomes of a queue row.
+#[derive(Debug)]
+pub(super) enum Row {
+    Put {
+        entry: EntryRecord,
+        /// Nothing on disk has this key.
+        fresh: bool,
+    },
+    Moved {
+        packet_id: u16,
+        phase: Phase,
+    },
+    Gone,
+}
+
+impl Batch {
+    pub(super) fn is_empty(&self) -> bool {
+        self.retained.is_empty()
+            && self.forgotten.is_empty()
+            && self.sessions.is_empty()
+            && self.subscriptions.is_empty()
+            && self.queue.is_empty()
+            && self.received.is_empty()
+    }
+
+    pub(super) fn add(&mut self, op: Op) {
+        match op {
+            Op::Retain { message } => {
+                self.retained.insert(message.topic.clone(), Some(message));
+            }
+            Op::Unretain { topic } => {
+                self.retained.insert(topic, None);
+            }
+            Op::SaveSession { key, record } => {
+                self.sessions.insert(key, record);
+            }
+            Op::DeleteSession { key } => self.forget(key),
+            Op::Subscribe { key, filter, options } => {
+                self.subscriptions.insert((key, filter), Some(options));
+            }
+            Op::Unsubscribe { key, filter } => {
+                self.subscriptions.insert((key, filter), None);
+            }
+            Op::Enqueue { key, seq, entry } => {
+                // Sequence numbers are not used twice, so a key that is new here is new on disk.
+                let fresh = !self.queue.contains_key(&(key, seq));
+                self.queue.insert((key, seq), Row::Put { entry, fresh });
+            }
+            Op::Phase { key, seq, packet_id, phase } => {
+                let row = self.queue.entry((key, seq)).or_insert(Row::Moved { packet_id, phase });
+                match row {
+                    Row::Put { entry, .. } => {
+                        entry.packet_id = packet_id;
+                        entry.phase = phase;
+                    }
+                    Row::Moved { .. } => *row = Row::Moved { packet_id, phase },
+                    Row::Gone => {}
+                }
+            }
+            Op::Dequeue { key, seq } => {
+                if let Some(Row::Put { fresh: true, .. }) = self.queue.get(&(key, seq)) {
+                    self.queue.remove(&(key, seq));
+                } else {
+                    self.queue.insert((key, seq), Row::Gone);
+                }
+            }
+            Op::Received { key, packet_id } => {
+                self.received.insert((key, packet_id), true);
+            }
+            // Never cancelled against a Received of the same batch: a client that sends a packet twice may
+            // have had it received before as well.
+            Op::Released { key, packet_id } => {
+                self.received.insert((key, packet_id), false);
+            }
+        }
+    }
+
+    fn forget(&mut self, key: u64) {
+        self.sessions.remove(&key);
+        while let Some((row, _)) = self.queue.range((key, 0)..=(key, u64::MAX)).next() {
+            let row = *row;
+            self.queue.remove(&row);
+        }
+        while let Some((row, _)) = self.received.range((key, 0)..=(key, u16::MAX)).next() {
+            let row = *row;
+            self.received.remove(&row);
+        }
+        let from = (key, ByteString::new());
+        while let Some((row, _)) = self.subscriptions.range(&from..).next().filter(|(row, _)| row.0 == key) {
+            let row = row.clone();
+            self.subscriptions.remove(&row);
+        }
+        self.forgotten.insert(key);
+    }
+}

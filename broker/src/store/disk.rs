@@ -1,0 +1,298 @@
+//! The tables, and how a batch becomes one transaction on them.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use redb::{Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, TableDefinition};
+
+use super::batch::{Batch, Row};
+use super::open::Opener;
+use super::record;
+use crate::message::Message;
+
+pub(super) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
+pub(super) const FORMAT: &str = "format";
+/// Raised with every change to a table or a record.
+pub(super) const FORMAT_VERSION: u64 = 1;
+
+/// By topic.
+pub(super) const RETAINED: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("retained");
+/// By key.
+pub(super) const SESSIONS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("sessions");
+/// By key and filter.
+pub(super) const SUBSCRIPTIONS: TableDefinition<'_, (u64, &str), &[u8]> =
+    TableDefinition::new("subscriptions");
+/// By key and sequence number.
+pub(super) const QUEUE: TableDefinition<'_, (u64, u64), &[u8]> = TableDefinition::new("queue");
+/// Messages to which rows of the queue refer, by an id of their own.
+pub(super) const MESSAGES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("messages");
+/// By key and packet id.
+pub(super) const RECEIVED: TableDefinition<'_, (u64, u16), ()> = TableDefinition::new("received");
+
+/// The database and the lock on its directory.
+pub(super) struct Disk {
+    pub(super) path: PathBuf,
+    pub(super) opener: Opener,
+    /// `None` after a failure: redb refuses to go on with a database on which a write failed, so it is
+    /// opened again.
+    pub(super) database: Option<Database>,
+    pub(super) messages: Messages,
+    /// Held open for its lock.
+    pub(super) _lock: std::fs::File,
+}
+
+/// Which queued messages are on disk, and how many rows refer to each.
+#[derive(Debug, Default)]
+pub(super) struct Messages {
+    by_id: HashMap<u64, Stored>,
+    /// By the address of the message, which stays taken for as long as `by_id` holds its `Arc`.
+    by_address: HashMap<usize, u64>,
+    next: u64,
+}
+
+#[derive(Debug)]
+struct Stored {
+    rows: u64,
+    message: Option<Arc<Message>>,
+}
+
+impl Messages {
+    /// One more row refers to `id`.
+    pub(super) fn count(&mut self, id: u64) {
+        self.next = self.next.max(id + 1);
+        self.by_id.entry(id).or_insert(Stored { rows: 0, message: None }).rows += 1;
+    }
+
+    /// `id` is the message at this address.
+    pub(super) fn name(&mut self, id: u64, message: &Arc<Message>) {
+        if let Some(stored) = self.by_id.get_mut(&id) {
+            stored.message = Some(Arc::clone(message));
+            self.by_address.insert(address(message), id);
+        }
+    }
+
+    fn id(&self, message: &Arc<Message>) -> Option<u64> {
+        self.by_address.get(&address(message)).copied()
+    }
+
+    pub(super) fn knows(&self, id: u64) -> bool {
+        self.by_id.contains_key(&id)
+    }
+
+    fn rows(&self, id: u64) -> u64 {
+        self.by_id.get(&id).map_or(0, |stored| stored.rows)
+    }
+
+    fn set_rows(&mut self, id: u64, rows: u64) {
+        if rows > 0 {
+            self.next = self.next.max(id + 1);
+            self.by_id.entry(id).or_insert(Stored { rows, message: None }).rows = rows;
+        } else if let Some(Stored { message: Some(message), .. }) = self.by_id.remove(&id) {
+            self.by_address.remove(&address(&message));
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> (usize, usize) {
+        (self.by_id.len(), self.by_address.len())
+    }
+}
+
+fn address(message: &Arc<Message>) -> usize {
+    Arc::as_ptr(message).addr()
+}
+
+/// What a transaction does to the messages; taken over once it is committed.
+#[derive(Default)]
+struct Changes {
+    /// Rows gained and lost, by message id.
+    rows: HashMap<u64, i64>,
+    /// Messages written, by address.
+    written: HashMap<usize, (u64, Arc<Message>)>,
+    next: u64,
+    any: bool,
+}
+
+impl Changes {
+    fn row(&mut self, id: u64, by: i64) {
+        *self.rows.entry(id).or_default() += by;
+    }
+}
+
+impl Disk {
+    /// Applies all of `batch`, durably, or fails with nothing known about what is on disk; the next attempt
+    /// then opens the database again.
+    pub(super) fn apply(&mut self, batch: &Batch) -> Result<(), redb::Error> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        // Out of its place while in use, so that an error or a panic leaves it closed.
+        let database = match self.database.take() {
+            Some(database) => database,
+            None => self.reopen()?,
+        };
+        let changes = transact(&database, batch, &self.messages)?;
+        for (id, by) in changes.rows {
+            let rows = self.messages.rows(id).saturating_add_signed(by);
+            self.messages.set_rows(id, rows);
+        }
+        for (id, message) in changes.written.values() {
+            self.messages.name(*id, message);
+        }
+        self.messages.next = self.messages.next.max(changes.next);
+        self.database = Some(database);
+        Ok(())
+    }
+
+    fn reopen(&mut self) -> Result<Database, redb::Error> {
+        let database = (self.opener)(&self.path).map_err(|e: DatabaseError| redb::Error::from(e))?;
+        // The failed commit may be there or not: count the rows anew, and keep what is known of the messages.
+        let known = std::mem::take(&mut self.messages);
+        self.messages.next = known.next;
+        let read = database.begin_read()?;
+        for row in read.open_table(QUEUE)?.iter()? {
+            let (_, row) = row?;
+            self.messages.count(record::entry_message(row.value()).map_err(corrupted)?);
+        }
+        for (id, stored) in &known.by_id {
+            if let Some(message) = &stored.message {
+                self.messages.name(*id, message);
+            }
+        }
+        Ok(database)
+    }
+}
+
+fn corrupted(malformed: record::Malformed) -> redb::Error {
+    redb::Error::Corrupted(malformed.to_string())
+}
+
+fn transact(database: &Database, batch: &Batch, messages: &Messages) -> Result<Changes, redb::Error> {
+    let mut write = database.begin_write()?;
+    write.set_durability(Durability::Immediate)?;
+    let mut changes = Changes { next: messages.next, ..Changes::default() };
+
+    if !batch.forgotten.is_empty() || !batch.sessions.is_empty() {
+        let mut table = write.open_table(SESSIONS)?;
+        for key in &batch.forgotten {
+            changes.any |= table.remove(key)?.is_some();
+        }
+        for (key, record) in &batch.sessions {
+            table.insert(key, record::encode_session(record).as_slice())?;
+            changes.any = true;
+        }
+    }
+    if !batch.forgotten.is_empty() || !batch.subscriptions.is_empty() {
+        let mut table = write.open_table(SUBSCRIPTIONS)?;
+        for &key in &batch.forgotten {
+            let rows = (key, "")..(key.saturating_add(1), "");
+            for row in table.extract_from_if(rows, |_, _| true)? {
+                row?;
+                changes.any = true;
+            }
+        }
+        for ((key, filter), record) in &batch.subscriptions {
+            let row = (*key, &**filter);
+            changes.any |= match record {
+                Some(record) => {
+                    table.insert(row, record::encode_subscription(record).as_slice())?;
+                    true
+                }
+                None => table.remove(row)?.is_some(),
+            };
+        }
+    }
+    if !batch.forgotten.is_empty() || !batch.received.is_empty() {
+        let mut table = write.open_table(RECEIVED)?;
+        for &key in &batch.forgotten {
+            for row in table.extract_from_if((key, 0)..=(key, u16::MAX), |_, ()| true)? {
+                row?;
+                changes.any = true;
+            }
+        }
+        for (row, keep) in &batch.received {
+            changes.any |=
+                if *keep { table.insert(row, ())?.is_none() } else { table.remove(row)?.is_some() };
+        }
+    }
+    if !batch.retained.is_empty() {
+        let mut table = write.open_table(RETAINED)?;
+        for (topic, message) in &batch.retained {
+            changes.any |= match message {
+                Some(message) => {
+                    table.insert(&**topic, record::encode_retained(message).as_slice())?;
+                    true
+                }
+                None => table.remove(&**topic)?.is_some(),
+            };
+        }
+    }
+    if !batch.forgotten.is_empty() || !batch.queue.is_empty() {
+        queue(&write, batch, messages, &mut changes)?;
+    }
+
+    // Nothing to wait for if all of it was there already, or not there to be removed.
+    if changes.any {
+        write.commit()?;
+    } else {
+        write.abort()?;
+    }
+    Ok(changes)
+}
+
+fn queue(
+    write: &redb::WriteTransaction,
+    batch: &Batch,
+    messages: &Messages,
+    changes: &mut Changes,
+) -> Result<(), redb::Error> {
+    let mut rows = write.open_table(QUEUE)?;
+    let mut stored = write.open_table(MESSAGES)?;
+    for &key in &batch.forgotten {
+        for row in rows.extract_from_if((key, 0)..=(key, u64::MAX), |_, _| true)? {
+            let (_, old) = row?;
+            changes.row(record::entry_message(old.value()).map_err(corrupted)?, -1);
+            changes.any = true;
+        }
+    }
+    for (key, row) in &batch.queue {
+        match row {
+            Row::Put { entry, .. } => {
+                let at = address(&entry.message);
+                let known = messages.id(&entry.message).or_else(|| changes.written.get(&at).map(|w| w.0));
+                let id = known.unwrap_or(changes.next);
+                if known.is_none() {
+                    changes.next += 1;
+                    stored.insert(id, record::encode_message(&entry.message).as_slice())?;
+                    changes.written.insert(at, (id, Arc::clone(&entry.message)));
+                }
+                if let Some(old) = rows.insert(key, record::encode_entry(entry, id).as_slice())? {
+                    changes.row(record::entry_message(old.value()).map_err(corrupted)?, -1);
+                }
+                changes.row(id, 1);
+                changes.any = true;
+            }
+            Row::Moved { packet_id, phase } => {
+                let Some(old) = rows.get(key)?.map(|old| old.value().to_vec()) else { continue };
+                let moved = record::move_entry(&old, *packet_id, *phase).map_err(corrupted)?;
+                if moved != old {
+                    rows.insert(key, moved.as_slice())?;
+                    changes.any = true;
+                }
+            }
+            Row::Gone => {
+                if let Some(old) = rows.remove(key)? {
+                    changes.row(record::entry_message(old.value()).map_err(corrupted)?, -1);
+                    changes.any = true;
+                }
+            }
+        }
+    }
+    for (id, by) in &changes.rows {
+        if messages.rows(*id).saturating_add_signed(*by) == 0 {
+            stored.remove(id)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,263 @@
+//! What is kept on disk: retained messages, persistent sessions with their subscriptions and queues, and
+//! QoS 2 state.
+//!
+//! Callers hand [`Op`]s to a [`Store`] and go on; one writer thread folds what has gathered into a
+//! transaction. A [`Ticket`] says from when on an acknowledgement may be sent: once [`Store::durable`] has
+//! reached it.
+
+mod batch;
+mod disk;
+mod load;
+mod open;
+mod record;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use bytestring::ByteString;
+use parking_lot::Mutex;
+use tokio::sync::mpsc::UnboundedSender;
+
+use crate::message::{Message, QoS};
+pub(crate) use load::Retained;
+use writer::Shared;
+
+/// A place in the order of [`Store::put`]s; 0 is nothing to wait for.
+pub(crate) type Ticket = u64;
+
+/// [`Store::room`] waits while more bytes than this are to be written.
+pub(crate) const ROOM: usize = 32 << 20;
+
+/// What is kept on disk. Cheap to clone; the last clone to go closes it.
+#[derive(Clone, Debug)]
+pub(crate) struct Store(Arc<Handle>);
+
+#[derive(Debug)]
+struct Handle {
+    shared: Arc<Shared>,
+    writer: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// One change to what is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Op {
+    /// Set or replace a retained message, keyed by its topic.
+    Retain { message: Arc<Message> },
+    /// Forget a topic's retained message.
+    Unretain { topic: ByteString },
+    /// Create or replace what is kept of a session besides its subscriptions and queue.
+    SaveSession { key: u64, record: SessionRecord },
+    /// Forget a session: its record, subscriptions, queue and QoS 2 state.
+    DeleteSession { key: u64 },
+    /// Add or replace a subscription.
+    Subscribe { key: u64, filter: ByteString, options: SubscriptionRecord },
+    /// Remove a subscription.
+    Unsubscribe { key: u64, filter: ByteString },
+    /// Append to a session's queue. `seq` rises within a session and is never used again. The same `Arc`
+    /// enqueued for many sessions is stored once.
+    Enqueue { key: u64, seq: u64, entry: EntryRecord },
+    /// A queued message was given a packet id or moved on.
+    Phase { key: u64, seq: u64, packet_id: u16, phase: Phase },
+    /// A queued message was delivered, or dropped.
+    Dequeue { key: u64, seq: u64 },
+    /// A QoS 2 packet id came from the client and is not yet released.
+    Received { key: u64, packet_id: u16 },
+    /// The client released a QoS 2 packet id.
+    Released { key: u64, packet_id: u16 },
+}
+
+/// What is kept of a session besides its subscriptions and queue.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct SessionRecord {
+    pub(crate) client_id: ByteString,
+    pub(crate) version5: bool,
+    /// Seconds the session outlives its connection; `u32::MAX` is for ever (MQTT 5, 3.1.2.11.2).
+    pub(crate) expiry: u32,
+    /// When the connection was lost, on [`now_ms`](crate::clock::now_ms)'s clock; `None` while connected.
+    pub(crate) disconnected: Option<u64>,
+    pub(crate) will: Option<WillRecord>,
+    pub(crate) user_name: Option<ByteString>,
+}
+
+/// A will that is still to be published.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct WillRecord {
+    pub(crate) message: Arc<Message>,
+    /// Will Delay Interval, in seconds.
+    pub(crate) delay: u32,
+}
+
+/// The options of a subscription (MQTT 5, 3.8.3.1).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct SubscriptionRecord {
+    pub(crate) qos: QoS,
+    pub(crate) no_local: bool,
+    pub(crate) retain_as_published: bool,
+    /// 0, 1 or 2.
+    pub(crate) retain_handling: u8,
+    pub(crate) identifier: Option<u32>,
+}
+
+/// A message in a session's queue.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct EntryRecord {
+    pub(crate) message: Arc<Message>,
+    /// Of this delivery.
+    pub(crate) qos: QoS,
+    /// Of this delivery.
+    pub(crate) retain: bool,
+    /// Subscription identifiers to send with it.
+    pub(crate) identifiers: Vec<u32>,
+    /// The `$share/…` filter by which it came.
+    pub(crate) shared: Option<ByteString>,
+    /// 0 while it has none.
+    pub(crate) packet_id: u16,
+    pub(crate) phase: Phase,
+}
+
+/// How far a delivery has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Phase {
+    /// Not sent yet.
+    #[default]
+    Queued = 0,
+    /// Sent; PUBACK or PUBREC is due.
+    Sent = 1,
+    /// PUBREC came; PUBREL is due, then PUBCOMP.
+    Released = 2,
+}
+
+/// Sent after each commit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Committed {
+    /// Every ticket up to this one is on disk.
+    pub(crate) durable: Ticket,
+    /// The `wake` keys of the puts that became durable by it, each once.
+    pub(crate) wake: Vec<u64>,
+}
+
+/// What was kept when the store was opened.
+#[derive(Debug)]
+pub(crate) struct Snapshot {
+    /// Retained messages that have not expired, read from disk one by one as they are asked for: a million
+    /// of them never exist twice in memory.
+    pub(crate) retained: Retained,
+    pub(crate) sessions: Vec<StoredSession>,
+    /// Where a damaged file was moved, and the store started empty.
+    pub(crate) damaged: Option<PathBuf>,
+    /// Above every key of `sessions`; at least 1.
+    pub(crate) next_key: u64,
+}
+
+/// A session as it was kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct StoredSession {
+    pub(crate) key: u64,
+    pub(crate) record: SessionRecord,
+    pub(crate) subscriptions: Vec<(ByteString, SubscriptionRecord)>,
+    /// By rising sequence number; entries of one stored message share its `Arc`.
+    pub(crate) queue: Vec<(u64, EntryRecord)>,
+    pub(crate) received: Vec<u16>,
+}
+
+/// Why the store could not be opened or read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub(crate) enum StoreError {
+    /// Another process, or another broker in this one, has it open.
+    #[error("{} is in use by another broker", path.display())]
+    Locked { path: PathBuf },
+    /// Written by a later version; it is left as it is.
+    #[error("{} has format {found}; this version reads up to {supported}", path.display())]
+    Newer { path: PathBuf, found: u64, supported: u64 },
+    /// The system refused.
+    #[error("cannot open {}", path.display())]
+    Io { path: PathBuf, source: std::io::Error },
+    /// The database refused.
+    #[error("cannot read {}", path.display())]
+    Database { path: PathBuf, source: Box<redb::Error> },
+}
+
+impl Store {
+    /// Opens or creates `broker.redb` in `dir`.
+    ///
+    /// A damaged file is moved aside, to `broker.redb.damaged-<ms>`, and named in [`Snapshot::damaged`]. One
+    /// that is in use or of a later format is an error and stays.
+    pub(crate) fn open(
+        dir: &Path,
+        committed: UnboundedSender<Committed>,
+    ) -> Result<(Self, Snapshot), StoreError> {
+        Self::open_with(dir, committed, open::file())
+    }
+
+    fn open_with(
+        dir: &Path,
+        committed: UnboundedSender<Committed>,
+        opener: open::Opener,
+    ) -> Result<(Self, Snapshot), StoreError> {
+        let (disk, snapshot) = open::open(dir, opener)?;
+        let shared = Arc::new(Shared::default());
+        let writer = writer::spawn(disk, Arc::clone(&shared), committed)
+            .map_err(|source| StoreError::Io { path: dir.to_owned(), source })?;
+        let handle = Handle { shared, writer: Mutex::new(Some(writer)) };
+        Ok((Self(Arc::new(handle)), snapshot))
+    }
+
+    /// Queues `ops` to be committed together, after everything put before; never waits for the disk.
+    ///
+    /// The ticket is durable when all of them are on disk, and `wake` is then sent with it. After
+    /// [`close`](Self::close) nothing is kept and the ticket never becomes durable: an acknowledgement must
+    /// not claim otherwise. `ops` is drained under a lock and must not call the store.
+    pub(crate) fn put(&self, ops: impl IntoIterator<Item = Op>, wake: Option<u64>) -> Ticket {
+        self.0.shared.put(ops, wake)
+    }
+
+    /// Every ticket up to this one is on disk.
+    pub(crate) fn durable(&self) -> Ticket {
+        self.0.shared.durable()
+    }
+
+    /// Bytes that wait to be written.
+    pub(crate) fn backlog(&self) -> usize {
+        self.0.shared.backlog()
+    }
+
+    /// Returns once the backlog is below [`ROOM`], or the store closed. May be dropped at any point.
+    pub(crate) async fn room(&self) {
+        self.0.shared.room().await;
+    }
+
+    /// Whether the last attempt to write failed. The writer keeps trying; until it succeeds no ticket
+    /// becomes durable, and publishers should be refused.
+    pub(crate) fn failed(&self) -> bool {
+        self.0.shared.failed()
+    }
+
+    /// Writes everything put so far and joins the writer, which blocks; later puts are ignored.
+    pub(crate) fn close(&self) {
+        self.0.close();
+    }
+}
+
+impl Handle {
+    fn close(&self) {
+        self.shared.close();
+        if let Some(writer) = self.writer.lock().take()
+            && writer.join().is_err()
+        {
+            tracing::error!("the store's writer panicked");
+        }
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.close();
+    }
+}

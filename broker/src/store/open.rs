@@ -1,0 +1,209 @@
+//! Opening: the lock, the checks, what to do with a damaged file, and reading what was kept.
+
+use std::fs::{self, File};
+use std::io::{self, ErrorKind};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+use redb::{Builder, Database, DatabaseError, ReadableDatabase};
+
+use super::disk::{
+    Disk, FORMAT, FORMAT_VERSION, MESSAGES, META, Messages, QUEUE, RECEIVED, RETAINED, SESSIONS,
+    SUBSCRIPTIONS,
+};
+use super::load::{self, Unread};
+use super::{Snapshot, StoreError};
+use crate::clock::now_ms;
+
+const FILE: &str = "broker.redb";
+const LOCK: &str = "broker.lock";
+/// Pages kept by redb; the system's own cache stands behind it.
+const CACHE_BYTES: usize = 32 << 20;
+
+/// Opens a database that exists or is empty. Tests put failing disks here.
+pub(super) type Opener = Box<dyn Fn(&Path) -> Result<Database, DatabaseError> + Send>;
+
+pub(super) fn file() -> Opener {
+    Box::new(|path| builder().create(path))
+}
+
+pub(super) fn builder() -> Builder {
+    let mut builder = Builder::new();
+    builder.set_cache_size(CACHE_BYTES);
+    builder
+}
+
+/// What one attempt to read a file came to, besides success.
+#[derive(Debug)]
+enum Failure {
+    Damaged(String),
+    Other(StoreError),
+}
+
+pub(super) fn open(dir: &Path, opener: Opener) -> Result<(Disk, Snapshot), StoreError> {
+    let path = dir.join(FILE);
+    let failed = |source| StoreError::Io { path: path.clone(), source };
+    fs::create_dir_all(dir).map_err(failed)?;
+    let lock = lock(dir)?;
+
+    let mut damaged = None;
+    if !path.try_exists().map_err(failed)? {
+        create(&path)?;
+    }
+    // redb promises errors on a bad file; a panic it does not promise must not end the process either.
+    let first = catch_unwind(AssertUnwindSafe(|| read(&path, &opener)))
+        .unwrap_or_else(|_| Err(Failure::Damaged("reading it panicked".into())));
+    let (database, messages, mut snapshot) = match first {
+        Ok(read) => read,
+        Err(Failure::Other(error)) => return Err(error),
+        Err(Failure::Damaged(reason)) => {
+            let aside = aside(&path).map_err(failed)?;
+            tracing::error!(
+                file = %path.display(), moved_to = %aside.display(), reason,
+                "the stored sessions and retained messages are damaged; starting without them"
+            );
+            damaged = Some(aside);
+            create(&path)?;
+            read(&path, &opener).map_err(|failure| match failure {
+                Failure::Other(error) => error,
+                Failure::Damaged(reason) => failed(io::Error::other(reason)),
+            })?
+        }
+    };
+    snapshot.damaged = damaged;
+    let disk = Disk { path, opener, database: Some(database), messages, _lock: lock };
+    Ok((disk, snapshot))
+}
+
+/// A lock of our own, because redb's goes with the file: it cannot guard moving that file aside, nor the
+/// moment in which a failed one is opened again.
+fn lock(dir: &Path) -> Result<File, StoreError> {
+    let path = dir.join(LOCK);
+    let opened = File::options().create(true).truncate(false).write(true).open(&path);
+    let file = opened.map_err(|source| StoreError::Io { path: path.clone(), source })?;
+    match file.try_lock() {
+        Err(fs::TryLockError::WouldBlock) => Err(StoreError::Locked { path: dir.join(FILE) }),
+        Err(fs::TryLockError::Error(source)) if source.kind() != ErrorKind::Unsupported => {
+            Err(StoreError::Io { path, source })
+        }
+        Ok(()) | Err(fs::TryLockError::Error(_)) => Ok(file),
+    }
+}
+
+/// Under another name until it is whole: an empty `broker.redb` is then always damage, never a start that
+/// was interrupted.
+fn create(path: &Path) -> Result<(), StoreError> {
+    let new = path.with_extension("redb.new");
+    let io = |source| StoreError::Io { path: path.to_owned(), source };
+    match fs::remove_file(&new) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(io(error)),
+        _ => {}
+    }
+    initialise(&new).map_err(|error| fault(path, error))?;
+    fs::rename(&new, path).map_err(io)?;
+    sync_directory(path);
+    Ok(())
+}
+
+fn initialise(path: &Path) -> Result<(), redb::Error> {
+    let database = builder().create(path)?;
+    let write = database.begin_write()?;
+    write.open_table(META)?.insert(FORMAT, FORMAT_VERSION)?;
+    write.open_table(RETAINED)?;
+    write.open_table(SESSIONS)?;
+    write.open_table(SUBSCRIPTIONS)?;
+    write.open_table(QUEUE)?;
+    write.open_table(MESSAGES)?;
+    write.open_table(RECEIVED)?;
+    write.commit()?;
+    Ok(())
+}
+
+fn aside(path: &Path) -> io::Result<PathBuf> {
+    let mut at = now_ms();
+    loop {
+        let aside = path.with_extension(format!("redb.damaged-{at}"));
+        if !aside.try_exists()? {
+            fs::rename(path, &aside)?;
+            sync_directory(path);
+            return Ok(aside);
+        }
+        at += 1;
+    }
+}
+
+/// So that a rename survives a power cut; where directories cannot be synced, there is nothing to do.
+fn sync_directory(path: &Path) {
+    if let Some(dir) = path.parent()
+        && let Ok(dir) = File::open(dir)
+    {
+        let _ = dir.sync_all();
+    }
+}
+
+fn fault(path: &Path, error: redb::Error) -> StoreError {
+    let path = path.to_owned();
+    match error {
+        redb::Error::DatabaseAlreadyOpen => StoreError::Locked { path },
+        redb::Error::Io(source) => StoreError::Io { path, source },
+        redb::Error::UpgradeRequired(found) => {
+            StoreError::Newer { path, found: found.into(), supported: FORMAT_VERSION }
+        }
+        error => StoreError::Database { path, source: Box::new(error) },
+    }
+}
+
+/// Whether `error` says something about the bytes in the file rather than about the system.
+fn is_damage(error: &redb::Error) -> bool {
+    match error {
+        redb::Error::Io(error) => matches!(
+            error.kind(),
+            ErrorKind::UnexpectedEof | ErrorKind::InvalidData | ErrorKind::InvalidInput
+        ),
+        redb::Error::Corrupted(_)
+        | redb::Error::RepairAborted
+        | redb::Error::TableDoesNotExist(_)
+        | redb::Error::TableTypeMismatch { .. }
+        | redb::Error::TypeDefinitionChanged { .. }
+        | redb::Error::TableIsMultimap(_) => true,
+        _ => false,
+    }
+}
+
+type Read = (Database, Messages, Snapshot);
+
+fn read(path: &Path, opener: &Opener) -> Result<Read, Failure> {
+    let failed = |error: redb::Error| {
+        if is_damage(&error) {
+            Failure::Damaged(error.to_string())
+        } else {
+            Failure::Other(fault(path, error))
+        }
+    };
+    let length = fs::metadata(path).map_err(|error| failed(error.into()))?.len();
+    if length == 0 {
+        return Err(Failure::Damaged("it is empty".into()));
+    }
+    let mut database = opener(path).map_err(|error| failed(error.into()))?;
+    if !database.check_integrity().map_err(|error| failed(error.into()))? {
+        return Err(Failure::Damaged("checksums do not match".into()));
+    }
+    let found = version(&database).map_err(failed)?;
+    if found > FORMAT_VERSION {
+        let path = path.to_owned();
+        return Err(Failure::Other(StoreError::Newer { path, found, supported: FORMAT_VERSION }));
+    }
+    let loaded = load::load(&database, now_ms()).map_err(|error| match error {
+        Unread::Database(error) => failed(error),
+        Unread::Damaged(what) => Failure::Damaged(what),
+    })?;
+    let retained = load::Retained::new(path, &database).map_err(failed)?;
+    let next_key = loaded.sessions.last().map_or(1, |session| session.key + 1);
+    let snapshot = Snapshot { retained, sessions: loaded.sessions, damaged: None, next_key };
+    Ok((database, loaded.messages, snapshot))
+}
+
+fn version(database: &Database) -> Result<u64, redb::Error> {
+    let version = database.begin_read()?.open_table(META)?.get(FORMAT)?;
+    version.map(|version| version.value()).ok_or_else(|| redb::Error::Corrupted("no format version".into()))
+}

@@ -1,0 +1,197 @@
+//! Files that are not what we wrote.
+
+use std::fs;
+
+use redb::{Database, TableDefinition};
+
+use super::random::Random;
+use super::*;
+use crate::store::disk::{FORMAT, FORMAT_VERSION, META, QUEUE, RETAINED, SESSIONS};
+
+fn file(dir: &TempDir) -> PathBuf {
+    dir.path().join("broker.redb")
+}
+
+/// A closed store of some pages.
+fn written() -> TempDir {
+    let dir = dir();
+    let (mut bench, _) = Bench::open(dir.path());
+    let m = message("t", "queued");
+    bench.write((0..2_000).map(|n| Op::Retain { message: message(&format!("t/{n}"), "payload") }));
+    bench.write([
+        Op::SaveSession { key: 1, record: full_session() },
+        Op::Enqueue { key: 1, seq: 1, entry: entry(&m) },
+    ]);
+    bench.store.close();
+    dir
+}
+
+/// It starts empty, says where the damaged file went, works, and starts normally the next time.
+fn assert_moved_aside(dir: &TempDir, what: &str) {
+    let start = fs::read(file(dir)).expect("there").into_iter().take(9).collect::<Vec<_>>();
+    let (mut bench, snapshot) = Bench::try_open(dir.path()).unwrap_or_else(|e| panic!("{what}: {e:?}"));
+    let aside = snapshot.damaged.clone().unwrap_or_else(|| panic!("{what}: not noticed"));
+    assert!(aside.file_name().expect("a name").to_string_lossy().starts_with("broker.redb.damaged-"));
+    assert!(fs::read(&aside).expect("there").starts_with(&start), "{what}");
+    assert_eq!(snapshot.sessions, []);
+    assert!(retained(snapshot).is_empty());
+    bench.write([Op::Retain { message: message("after", "x") }]);
+    let (_bench, snapshot) = bench.reopen(dir.path());
+    assert_eq!(snapshot.damaged, None);
+    assert_eq!(retained(snapshot).len(), 1);
+}
+
+#[test]
+fn files_of_something_else_are_moved_aside() {
+    let cases: [(&str, Vec<u8>); 4] = [
+        ("empty", vec![]),
+        ("text", b"listener 1883\n".repeat(1_000)),
+        ("short text", b"x".to_vec()),
+        ("zeros", vec![0; 1 << 20]),
+    ];
+    for (what, bytes) in cases {
+        let dir = dir();
+        fs::write(file(&dir), bytes).expect("written");
+        assert_moved_aside(&dir, what);
+    }
+}
+
+#[test]
+fn truncated_files_are_moved_aside() {
+    let whole = written();
+    let bytes = fs::read(file(&whole)).expect("there");
+    for part in [1, 9, 100, 320, 4_096, 5_000, bytes.len() / 4, bytes.len() / 2] {
+        let dir = dir();
+        fs::write(file(&dir), &bytes[..part]).expect("written");
+        assert_moved_aside(&dir, &format!("cut after {part}"));
+    }
+}
+
+#[test]
+fn two_damaged_files_are_both_kept() {
+    let dir = dir();
+    for n in 1..=2 {
+        fs::write(file(&dir), "x").expect("written");
+        let (bench, snapshot) = Bench::open(dir.path());
+        assert!(snapshot.damaged.is_some());
+        bench.store.close();
+        let aside = fs::read_dir(dir.path())
+            .expect("there")
+            .filter(|entry| entry.as_ref().expect("there").file_name().to_string_lossy().contains("damaged"))
+            .count();
+        assert_eq!(aside, n);
+    }
+}
+
+/// Garbage anywhere is either noticed, or fell where nothing is kept and everything is still there.
+#[test]
+fn garbage_in_the_middle_never_loses_anything_in_silence() {
+    let whole = written();
+    let bytes = fs::read(file(&whole)).expect("there");
+    let mut random = Random::new(7);
+    let mut noticed = 0;
+    for round in 0..150 {
+        let dir = dir();
+        let mut bytes = bytes.clone();
+        // Most of a fresh file is free.
+        let at = (0..1_000_000).map(|_| random.below(bytes.len() as u64) as usize).find(|at| bytes[*at] != 0);
+        let at = at.expect("the file is not all zeros");
+        let length = [1, 16, 4_096, 65_536][round % 4].min(bytes.len() - at);
+        for byte in &mut bytes[at..at + length] {
+            *byte = if round % 8 < 4 { random.next() as u8 } else { 0 };
+        }
+        fs::write(file(&dir), bytes).expect("written");
+        match Bench::try_open(dir.path()) {
+            Ok((_, snapshot)) if snapshot.damaged.is_some() => noticed += 1,
+            Ok((_, snapshot)) => {
+                assert_eq!(snapshot.sessions.len(), 1, "{length} bytes at {at}");
+                assert_eq!(snapshot.sessions[0].queue.len(), 1, "{length} bytes at {at}");
+                let messages = retained(snapshot);
+                assert_eq!(messages.len(), 2_000, "{length} bytes at {at}");
+                assert!(messages.iter().all(|m| m.payload == "payload"), "{length} bytes at {at}");
+            }
+            Err(error) => panic!("{length} bytes at {at}: {error:?}"),
+        }
+    }
+    assert!(noticed > 50, "only {noticed}");
+}
+
+fn tamper(dir: &TempDir, change: impl FnOnce(&redb::WriteTransaction)) {
+    let database = Database::create(file(dir)).expect("opens");
+    let write = database.begin_write().expect("begins");
+    change(&write);
+    write.commit().expect("commits");
+}
+
+#[test]
+fn records_we_did_not_write_are_damage() {
+    type Change = fn(&redb::WriteTransaction);
+    let cases: [(&str, Change); 6] = [
+        ("a retained message", |write| {
+            write.open_table(RETAINED).unwrap().insert("t/5", [9u8].as_slice()).unwrap();
+        }),
+        ("a session", |write| {
+            write.open_table(SESSIONS).unwrap().insert(1, [1u8].as_slice()).unwrap();
+        }),
+        ("a missing message", |write| {
+            write.delete_table(crate::store::disk::MESSAGES).unwrap();
+            write.open_table(crate::store::disk::MESSAGES).unwrap();
+        }),
+        ("a missing table", |write| {
+            write.delete_table(QUEUE).unwrap();
+        }),
+        ("a table of another type", |write| {
+            write.delete_table(QUEUE).unwrap();
+            write.open_table(TableDefinition::<u64, u64>::new("queue")).unwrap();
+        }),
+        ("no format version", |write| {
+            write.open_table(META).unwrap().remove(FORMAT).unwrap();
+        }),
+    ];
+    for (what, change) in cases {
+        let dir = written();
+        tamper(&dir, change);
+        assert_moved_aside(&dir, what);
+    }
+}
+
+#[test]
+fn a_later_format_is_an_error_and_stays() {
+    let dir = written();
+    tamper(&dir, |write| {
+        write.open_table(META).unwrap().insert(FORMAT, FORMAT_VERSION + 1).unwrap();
+    });
+    let error = Bench::try_open(dir.path()).err().expect("refused");
+    assert!(matches!(error, StoreError::Newer { found, .. } if found == FORMAT_VERSION + 1), "{error}");
+    assert!(error.to_string().contains("broker.redb has format 2"));
+    assert!(file(&dir).exists());
+    tamper(&dir, |write| {
+        write.open_table(META).unwrap().insert(FORMAT, FORMAT_VERSION).unwrap();
+    });
+    let (_, snapshot) = Bench::open(dir.path());
+    assert_eq!(retained(snapshot).len(), 2_000);
+}
+
+#[test]
+fn a_file_in_use_is_an_error_and_stays() {
+    let dir = dir();
+    let (first, _) = Bench::open(dir.path());
+    let error = Bench::try_open(dir.path()).err().expect("refused");
+    assert!(matches!(&error, StoreError::Locked { path } if *path == file(&dir)), "{error}");
+    drop(first);
+    // Another program that has the file open, but knows nothing of our lock.
+    let other = Database::open(file(&dir)).expect("opens");
+    let error = Bench::try_open(dir.path()).err().expect("refused");
+    assert!(matches!(error, StoreError::Locked { .. }), "{error}");
+    drop(other);
+    let (_, snapshot) = Bench::open(dir.path());
+    assert_eq!(snapshot.damaged, None);
+}
+
+#[test]
+fn a_start_that_was_interrupted_is_not_damage() {
+    let dir = dir();
+    fs::write(dir.path().join("broker.redb.new"), "half").expect("written");
+    let (_, snapshot) = Bench::open(dir.path());
+    assert_eq!(snapshot.damaged, None);
+}

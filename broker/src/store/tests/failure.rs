@@ -1,0 +1,142 @@
+//! A disk that refuses: nothing becomes durable, and nothing is lost once it works again.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use redb::StorageBackend;
+use redb::backends::FileBackend;
+
+use super::*;
+use crate::store::open;
+
+#[derive(Debug, Default)]
+struct Switch {
+    full: AtomicBool,
+    panics: AtomicBool,
+    /// Writes that still go through while it is full.
+    writes: AtomicU64,
+}
+
+impl Switch {
+    fn check(&self) -> io::Result<()> {
+        assert!(!self.panics.load(Ordering::Relaxed), "the disk panics, as the test asked");
+        let left = self.writes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1));
+        if self.full.load(Ordering::Relaxed) && left.is_err() {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        Ok(())
+    }
+}
+
+#[derive(Debug)]
+struct Faulty {
+    file: FileBackend,
+    switch: Arc<Switch>,
+}
+
+impl StorageBackend for Faulty {
+    fn len(&self) -> io::Result<u64> {
+        self.file.len()
+    }
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.file.read(offset, out)
+    }
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.switch.check()?;
+        self.file.set_len(len)
+    }
+    fn sync_data(&self) -> io::Result<()> {
+        self.switch.check()?;
+        self.file.sync_data()
+    }
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.switch.check()?;
+        self.file.write(offset, data)
+    }
+    fn close(&self) -> io::Result<()> {
+        self.file.close()
+    }
+}
+
+fn open_faulty(dir: &Path) -> (Bench, Arc<Switch>) {
+    let switch = Arc::new(Switch::default());
+    let given = Arc::clone(&switch);
+    let (sender, committed) = unbounded_channel();
+    let opener: open::Opener = Box::new(move |path| {
+        let file = std::fs::File::options().read(true).write(true).open(path)?;
+        let backend = Faulty { file: FileBackend::new(file)?, switch: Arc::clone(&given) };
+        open::builder().create_with_backend(backend)
+    });
+    let (store, _) = Store::open_with(dir, sender, opener).expect("opens");
+    (Bench { store, committed }, switch)
+}
+
+fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < Duration::from_secs(20), "never came: {what}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn a_full_disk_holds_tickets_back_until_there_is_room() {
+    // Whatever write of the commit is the first to fail.
+    for writes in [0, 1, 2, 3, 5, 8] {
+        let dir = dir();
+        let (mut bench, switch) = open_faulty(dir.path());
+        bench.write([Op::SaveSession { key: 1, record: session("c") }]);
+        switch.writes.store(writes, Ordering::Relaxed);
+        switch.full.store(true, Ordering::Relaxed);
+        let m = message("t", "x");
+        let enqueue = |seq| Op::Enqueue { key: 1, seq, entry: entry(&m) };
+        let before = bench.store.durable();
+        let mut ticket = 0;
+        // A few commits may still go through.
+        until("a failure", || {
+            ticket = bench.store.put([enqueue(bench.store.durable() + 1_000 * ticket)], Some(1));
+            bench.store.failed()
+        });
+        let held = bench.store.durable();
+        assert!(held < ticket && held >= before);
+        assert!(bench.store.backlog() > 0);
+        std::thread::sleep(Duration::from_millis(60));
+        assert_eq!(bench.store.durable(), held);
+
+        switch.full.store(false, Ordering::Relaxed);
+        bench.wait(ticket);
+        assert!(!bench.store.failed());
+        let (_bench, snapshot) = bench.reopen(dir.path());
+        assert_eq!(snapshot.sessions[0].queue.len() as u64, ticket - before);
+        let first = &snapshot.sessions[0].queue[0].1.message;
+        assert!(snapshot.sessions[0].queue.iter().all(|(_, entry)| Arc::ptr_eq(&entry.message, first)));
+    }
+}
+
+#[test]
+fn a_panic_of_the_database_is_a_failed_write() {
+    let dir = dir();
+    let (mut bench, switch) = open_faulty(dir.path());
+    switch.panics.store(true, Ordering::Relaxed);
+    let ticket = bench.store.put([Op::Retain { message: message("t", "x") }], None);
+    until("a failure", || bench.store.failed());
+    assert_eq!(bench.store.durable(), 0);
+    switch.panics.store(false, Ordering::Relaxed);
+    bench.wait(ticket);
+    let (_bench, snapshot) = bench.reopen(dir.path());
+    assert_eq!(retained(snapshot).len(), 1);
+}
+
+#[test]
+fn a_close_does_not_wait_for_a_broken_disk() {
+    let dir = dir();
+    let (bench, switch) = open_faulty(dir.path());
+    switch.full.store(true, Ordering::Relaxed);
+    bench.store.put([Op::Retain { message: message("t", "x") }], None);
+    until("a failure", || bench.store.failed());
+    let start = Instant::now();
+    bench.store.close();
+    assert!(start.elapsed() < Duration::from_secs(1));
+    assert_eq!(bench.store.durable(), 0);
+}

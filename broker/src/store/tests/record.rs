@@ -1,0 +1,91 @@
+//! Records of any shape survive; bytes we did not write are refused, never a panic.
+
+use super::random::Random;
+use super::*;
+use crate::store::record;
+
+fn random_message(random: &mut Random) -> Message {
+    let mut text = |most: u64| -> ByteString {
+        let count = random.below(most);
+        (0..count).map(|_| ['a', '/', 'é', '\u{10348}'][random.below(4) as usize]).collect::<String>().into()
+    };
+    let topic = text(300);
+    let some = |text: &mut dyn FnMut(u64) -> ByteString| (!text(2).is_empty()).then(|| text(40));
+    let properties = Properties {
+        payload_is_utf8: [None, Some(true), Some(false)][text(3).chars().count()],
+        content_type: some(&mut text),
+        response_topic: some(&mut text),
+        correlation_data: some(&mut text).map(ByteString::into_bytes),
+        user: (0..text(4).chars().count()).map(|_| (text(9), text(9))).collect(),
+    };
+    let payload = text(500).into_bytes();
+    Message {
+        topic,
+        payload,
+        qos: QoS::from_bits(random.below(3) as u8).expect("below 3"),
+        retain: random.below(2) == 0,
+        properties,
+        expires: (random.below(2) == 0).then(|| u64::MAX >> random.below(64)),
+    }
+}
+
+#[test]
+fn messages_survive() {
+    let mut random = Random::new(1);
+    for _ in 0..5_000 {
+        let message = random_message(&mut random);
+        assert_eq!(record::decode_message(&record::encode_message(&message)).as_ref(), Ok(&message));
+        let retained = record::encode_retained(&message);
+        assert_eq!(record::retained_expires(&retained), Ok(message.expires));
+        assert_eq!(record::decode_retained(&message.topic, &retained), Ok(message));
+    }
+}
+
+#[test]
+fn strange_bytes_are_refused_or_read_and_never_panic() {
+    let mut random = Random::new(2);
+    let samples = [
+        record::encode_message(&full_message()),
+        record::encode_session(&full_session()),
+        record::encode_entry(&EntryRecord { shared: Some("$share/g/a".into()), ..EntryRecord::default() }, 5),
+        record::encode_subscription(&SubscriptionRecord { identifier: Some(9), ..Default::default() }),
+    ];
+    for round in 0..50_000 {
+        let mut bytes = samples[round % samples.len()].clone();
+        for _ in 0..=random.below(3) {
+            let at = random.below(bytes.len() as u64) as usize;
+            bytes[at] = random.next() as u8;
+        }
+        bytes.truncate(bytes.len() - random.below(bytes.len() as u64) as usize);
+        let _ = record::decode_message(&bytes);
+        let _ = record::decode_retained("t", &bytes);
+        let _ = record::retained_expires(&bytes);
+        let _ = record::decode_session(&bytes);
+        let _ = record::decode_entry(&bytes);
+        let _ = record::entry_message(&bytes);
+        let _ = record::move_entry(&bytes, 1, Phase::Sent);
+        let _ = record::decode_subscription(&bytes);
+    }
+}
+
+type Refuses = fn(&[u8]) -> bool;
+
+#[test]
+fn a_record_cut_short_or_too_long_is_refused() {
+    let session = record::encode_session(&SessionRecord { will: None, ..full_session() });
+    let entry = record::encode_entry(&EntryRecord { identifiers: vec![1], ..EntryRecord::default() }, 300);
+    let subscription =
+        record::encode_subscription(&SubscriptionRecord { identifier: Some(300), ..Default::default() });
+    let cases: [(&[u8], Refuses); 3] = [
+        (&session, |bytes| record::decode_session(bytes).is_err()),
+        (&entry, |bytes| record::decode_entry(bytes).is_err()),
+        (&subscription, |bytes| record::decode_subscription(bytes).is_err()),
+    ];
+    for (bytes, refuses) in cases {
+        assert!(!refuses(bytes));
+        assert!(refuses(&[bytes, &[0]].concat()));
+        assert!(refuses(&[&[9], &bytes[1..]].concat()), "another version");
+        assert!(refuses(&bytes[..bytes.len() - 1]));
+        assert!(refuses(&[]));
+    }
+}

@@ -1,0 +1,358 @@
+//! Who gets what: filters in a trie, one level of a topic a step.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytestring::ByteString;
+use hashbrown::HashMap;
+use indexmap::IndexMap;
+
+use crate::codec::Options;
+use crate::message::QoS;
+use crate::session::{Readiness, Session};
+use crate::topic;
+
+type Members = IndexMap<u64, Subscription, hashbrown::DefaultHashBuilder>;
+
+/// One session's subscription to one filter.
+#[derive(Clone, Debug)]
+pub(crate) struct Subscription {
+    pub(crate) session: Arc<Session>,
+    pub(crate) options: Options,
+    /// Subscription Identifier.
+    pub(crate) identifier: Option<u32>,
+}
+
+/// One delivery that a publish asks for.
+#[derive(Clone, Debug)]
+pub(crate) struct Target {
+    pub(crate) session: Arc<Session>,
+    /// The highest of the matching subscriptions.
+    pub(crate) qos: QoS,
+    pub(crate) retain_as_published: bool,
+    pub(crate) identifiers: Vec<u32>,
+    /// The filter with its `$share/…/`, where it came by one.
+    pub(crate) shared: Option<ByteString>,
+}
+
+/// All subscriptions of all sessions.
+///
+/// A publish costs one step a level, however many filters there are; empty branches are cut off at once.
+#[derive(Debug, Default)]
+pub(crate) struct Subscriptions {
+    root: Node,
+    count: usize,
+}
+
+#[derive(Debug, Default)]
+struct Node {
+    children: HashMap<Box<str>, Node>,
+    plus: Option<Box<Node>>,
+    /// Subscriptions that end in `#` behind this level.
+    all_below: Option<Box<Leaf>>,
+    /// Subscriptions that end here.
+    here: Option<Box<Leaf>>,
+}
+
+#[derive(Debug, Default)]
+struct Leaf {
+    members: Members,
+    groups: Vec<Group>,
+}
+
+/// The members of one `$share/{name}/{filter}`.
+#[derive(Debug)]
+struct Group {
+    /// As it was subscribed to, `$share/{name}/{filter}`.
+    filter: ByteString,
+    members: Members,
+    /// Where the next choice begins.
+    next: AtomicUsize,
+}
+
+impl Node {
+    fn is_empty(&self) -> bool {
+        self.children.is_empty() && self.plus.is_none() && self.all_below.is_none() && self.here.is_none()
+    }
+
+    fn leaf(&mut self, filter: &str) -> &mut Option<Box<Leaf>> {
+        let mut node = self;
+        for level in filter.split('/') {
+            node = match level {
+                "#" => return &mut node.all_below,
+                "+" => node.plus.get_or_insert_default(),
+                _ => node.children.entry_ref(level).or_default(),
+            };
+        }
+        &mut node.here
+    }
+
+    /// Changes the leaf of a filter where there is one, and cuts off what that left empty.
+    fn edit(&mut self, filter: Option<&str>, change: &mut impl FnMut(&mut Leaf)) {
+        let leaf =
+            match filter.map(|f| f.split_once('/').map_or((f, None), |(level, rest)| (level, Some(rest)))) {
+                None => &mut self.here,
+                Some(("#", _)) => &mut self.all_below,
+                Some(("+", rest)) => {
+                    if let Some(node) = &mut self.plus {
+                        node.edit(rest, change);
+                        if node.is_empty() {
+                            self.plus = None;
+                        }
+                    }
+                    return;
+                }
+                Some((level, rest)) => {
+                    if let Some(node) = self.children.get_mut(level) {
+                        node.edit(rest, change);
+                        if node.is_empty() {
+                            self.children.remove(level);
+                            if self.children.is_empty() {
+                                self.children = HashMap::new();
+                            }
+                        }
+                    }
+                    return;
+                }
+            };
+        if let Some(found) = leaf {
+            change(found);
+            if found.members.is_empty() && found.groups.is_empty() {
+                *leaf = None;
+            }
+        }
+    }
+
+    fn find<'a>(&'a self, rest: Option<&str>, wildcards: bool, found: &mut Vec<&'a Leaf>) {
+        if wildcards {
+            found.extend(self.all_below.as_deref());
+        }
+        let Some(rest) = rest else {
+            found.extend(self.here.as_deref());
+            return;
+        };
+        let (level, rest) = rest.split_once('/').map_or((rest, None), |(level, rest)| (level, Some(rest)));
+        if let Some(node) = self.children.get(level) {
+            node.find(rest, true, found);
+        }
+        if wildcards && let Some(node) = &self.plus {
+            node.find(rest, true, found);
+        }
+    }
+}
+
+impl Subscriptions {
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Adds or replaces a session's subscription. `filter` may be a shared one and must be valid.
+    pub(crate) fn insert(&mut self, filter: &ByteString, subscription: Subscription) {
+        let key = subscription.session.key;
+        let members = match topic::shared(filter) {
+            None => &mut self.root.leaf(filter).get_or_insert_default().members,
+            Some(None) => return,
+            Some(Some(shared)) => {
+                let groups = &mut self.root.leaf(shared.filter).get_or_insert_default().groups;
+                let index = groups.iter().position(|g| g.filter == *filter).unwrap_or_else(|| {
+                    let filter = filter.clone();
+                    groups.push(Group { filter, members: Members::default(), next: AtomicUsize::new(0) });
+                    groups.len() - 1
+                });
+                &mut groups[index].members
+            }
+        };
+        if members.insert(key, subscription).is_none() {
+            self.count += 1;
+        }
+    }
+
+    /// Takes a session's subscription to a filter away.
+    pub(crate) fn remove(&mut self, filter: &str, key: u64) {
+        let mut removed = 0;
+        match topic::shared(filter) {
+            None => self.root.edit(Some(filter), &mut |leaf| {
+                removed += usize::from(leaf.members.swap_remove(&key).is_some());
+            }),
+            Some(None) => {}
+            Some(Some(shared)) => self.root.edit(Some(shared.filter), &mut |leaf| {
+                for group in leaf.groups.iter_mut().filter(|g| g.filter == filter) {
+                    removed += usize::from(group.members.swap_remove(&key).is_some());
+                }
+                leaf.groups.retain(|g| !g.members.is_empty());
+            }),
+        }
+        self.count -= removed;
+    }
+
+    /// Everyone a message on `topic` from the session `publisher` goes to: each session once, at the highest
+    /// QoS of its filters and with all their identifiers (MQTT 5, 3.3.4), and one member of each shared group.
+    pub(crate) fn targets(&self, topic: &str, publisher: u64, qos: QoS, targets: &mut Vec<Target>) {
+        let mut leaves = Vec::new();
+        self.root.find(Some(topic), !topic.starts_with('$'), &mut leaves);
+        let start = targets.len();
+        for leaf in &leaves {
+            for subscription in leaf.members.values() {
+                if subscription.options.no_local && subscription.session.key == publisher {
+                    continue;
+                }
+                targets.push(Target::of(subscription, None));
+            }
+        }
+        if leaves.len() > 1 {
+            merge(targets, start);
+        }
+        for group in leaves.iter().flat_map(|leaf| &leaf.groups) {
+            if let Some(member) = group.choose(qos) {
+                targets.push(Target::of(member, Some(group.filter.clone())));
+            }
+        }
+    }
+
+    /// A member of a shared group, for a message that another member left behind.
+    pub(crate) fn another(&self, filter: &ByteString, topic: &str, qos: QoS) -> Option<Target> {
+        let mut leaves = Vec::new();
+        self.root.find(Some(topic), !topic.starts_with('$'), &mut leaves);
+        let group = leaves.iter().flat_map(|leaf| &leaf.groups).find(|g| g.filter == *filter)?;
+        group.choose(qos).map(|member| Target::of(member, Some(filter.clone())))
+    }
+}
+
+impl Target {
+    fn of(subscription: &Subscription, shared: Option<ByteString>) -> Self {
+        Self {
+            session: subscription.session.clone(),
+            qos: subscription.options.qos,
+            retain_as_published: subscription.options.retain_as_published,
+            identifiers: subscription.identifier.into_iter().collect(),
+            shared,
+        }
+    }
+}
+
+/// One target a session, from `start` on.
+fn merge(targets: &mut Vec<Target>, start: usize) {
+    targets[start..].sort_by_key(|t| t.session.key);
+    let mut kept = start;
+    for index in start + 1..targets.len() {
+        if targets[kept].session.key == targets[index].session.key {
+            let (qos, retain) = (targets[index].qos, targets[index].retain_as_published);
+            let identifiers = std::mem::take(&mut targets[index].identifiers);
+            let target = &mut targets[kept];
+            target.qos = target.qos.max(qos);
+            target.retain_as_published |= retain;
+            target.identifiers.extend(identifiers);
+        } else {
+            kept += 1;
+            targets.swap(kept, index);
+        }
+    }
+    targets.truncate((kept + 1).min(targets.len()));
+}
+
+impl Group {
+    /// Round robin over the members that can take a message now; else whoever may queue it.
+    fn choose(&self, qos: QoS) -> Option<&Subscription> {
+        let start = self.next.fetch_add(1, Ordering::Relaxed);
+        let count = self.members.len();
+        let mut waiting = None;
+        let mut full = None;
+        for step in 0..count {
+            let (_, member) = self.members.get_index((start + step) % count)?;
+            match member.session.readiness(qos.min(member.options.qos)) {
+                Readiness::Ready => return Some(member),
+                Readiness::Waiting => waiting = waiting.or(Some(member)),
+                Readiness::Full => full = full.or(Some(member)),
+                Readiness::Gone => {}
+            }
+        }
+        waiting.or(full)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn subscribe(trie: &mut Subscriptions, session: &Arc<Session>, filter: &str, qos: QoS, identifier: u32) {
+        let options = Options { qos, ..Options::default() };
+        let subscription = Subscription { session: session.clone(), options, identifier: Some(identifier) };
+        trie.insert(&filter.into(), subscription);
+    }
+
+    fn found(trie: &Subscriptions, topic: &str) -> Vec<(u64, QoS, Vec<u32>)> {
+        let mut targets = Vec::new();
+        trie.targets(topic, 0, QoS::AtMostOnce, &mut targets);
+        let mut found: Vec<_> = targets
+            .into_iter()
+            .map(|mut t| {
+                t.identifiers.sort_unstable();
+                (t.session.key, t.qos, t.identifiers)
+            })
+            .collect();
+        found.sort();
+        found
+    }
+
+    #[test]
+    fn one_target_a_session_with_the_highest_qos_and_every_identifier() {
+        let mut trie = Subscriptions::default();
+        let (a, b) = (Session::for_tests(1), Session::for_tests(2));
+        subscribe(&mut trie, &a, "x/#", QoS::AtMostOnce, 1);
+        subscribe(&mut trie, &b, "x/y", QoS::AtLeastOnce, 2);
+        subscribe(&mut trie, &a, "+/y", QoS::ExactlyOnce, 3);
+        subscribe(&mut trie, &a, "#", QoS::AtLeastOnce, 4);
+        assert_eq!(
+            found(&trie, "x/y"),
+            [(1, QoS::ExactlyOnce, vec![1, 3, 4]), (2, QoS::AtLeastOnce, vec![2])]
+        );
+        assert_eq!(found(&trie, "x"), [(1, QoS::AtLeastOnce, vec![1, 4])]);
+        assert_eq!(found(&trie, "$SYS/y"), []);
+    }
+
+    #[test]
+    fn nothing_is_left_of_filters_that_are_gone() {
+        let mut trie = Subscriptions::default();
+        let session = Session::for_tests(1);
+        let filters = ["a/b/c", "a/+/c", "a/b/#", "#", "+", "$share/g/a/b", "/", "//+"];
+        for (number, filter) in filters.into_iter().enumerate() {
+            subscribe(&mut trie, &session, filter, QoS::AtMostOnce, number as u32 + 1);
+        }
+        assert_eq!(trie.count(), filters.len());
+        for filter in filters {
+            trie.remove(filter, 1);
+        }
+        assert_eq!(trie.count(), 0);
+        assert!(trie.root.is_empty());
+    }
+
+    #[test]
+    fn the_trie_agrees_with_matching_one_by_one() {
+        let mut trie = Subscriptions::default();
+        let levels = ["a", "b", "+", "", "$x"];
+        let mut filters = vec!["#".to_owned()];
+        for one in levels {
+            filters.push(one.to_owned());
+            filters.push(format!("{one}/#"));
+            for two in levels {
+                filters.push(format!("{one}/{two}"));
+            }
+        }
+        filters.retain(|f| topic::valid_filter(f, 128));
+        let sessions: Vec<_> = (1..=filters.len() as u64).map(Session::for_tests).collect();
+        for (session, filter) in sessions.iter().zip(&filters) {
+            subscribe(&mut trie, session, filter, QoS::AtMostOnce, 1);
+        }
+        for topic in ["a", "a/b", "b/a", "/", "a/", "/a", "$x", "$x/a", "a/b/a", "b"] {
+            let expected: Vec<u64> = sessions
+                .iter()
+                .zip(&filters)
+                .filter(|(_, filter)| topic::matches(filter, topic))
+                .map(|(session, _)| session.key)
+                .collect();
+            let got: Vec<u64> = found(&trie, topic).into_iter().map(|(key, ..)| key).collect();
+            assert_eq!(got, expected, "{topic:?}");
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! Configuration files: the documented one is true, and a wrong one says where and what to write instead.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rantai_broker::{Config, Engine, QueueFull, User};
+
+const DOCUMENTED: &str = include_str!("../../config/broker.toml");
+
+/// The message for a configuration that is refused.
+fn refused(text: &str) -> String {
+    Config::from_toml(text, Path::new("broker.toml")).expect_err(text).to_string()
+}
+
+/// The documented file with every commented default switched on: a `#` at once before a key or a table.
+fn documented_defaults(with_users: bool) -> String {
+    let lines = DOCUMENTED.lines().take_while(|line| with_users || !line.starts_with("#[[users]]"));
+    let uncommented = lines.map(|line| match line.strip_prefix('#') {
+        Some(key) if key.starts_with(|c: char| c.is_ascii_lowercase() || c == '[') => key,
+        _ => line,
+    });
+    uncommented.collect::<Vec<_>>().join("\n")
+}
+
+fn parse(text: &str) -> Config {
+    Config::from_toml(text, Path::new("broker.toml")).unwrap_or_else(|error| panic!("{error}"))
+}
+
+#[test]
+fn the_documented_file_is_the_default() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/broker.toml");
+    assert_eq!(Config::load(path).expect("it parses"), Config::default());
+    assert_eq!(parse(""), Config::default());
+}
+
+#[test]
+fn the_documented_defaults_are_the_defaults() {
+    let mut config = parse(&documented_defaults(false));
+    // The one key that has no default.
+    assert_eq!(config.data_dir.take().as_deref(), Some(Path::new("data")));
+    assert_eq!(config, Config::default());
+}
+
+#[test]
+fn every_key_is_documented() {
+    let unknown = refused("no_such_key = 1") + &refused("[limits]\nno_such_key = 1");
+    let names = unknown.lines().filter_map(|line| line.split_once("expected one of")).map(|(_, names)| names);
+    let keys: Vec<_> = names.flat_map(|names| names.split('`').skip(1).step_by(2)).collect();
+    assert_eq!(keys.len(), 8 + 17, "{keys:?}");
+    for key in keys {
+        let documented = DOCUMENTED
+            .lines()
+            .any(|line| line.trim_start_matches(['#', '[']).starts_with(key) && !line.starts_with("# "));
+        assert!(documented, "config/broker.toml does not show `{key}`");
+    }
+}
+
+#[test]
+fn users_close_the_door_to_anonymous_clients_unless_told_otherwise() {
+    let config = parse(&documented_defaults(true).replace("anonymous = true", ""));
+    assert!(!config.anonymous);
+    assert_eq!(config.users, [User { name: "ada".into(), password: "change me".into() }]);
+    assert!(parse(&documented_defaults(true)).anonymous);
+}
+
+#[test]
+fn every_key_is_read() {
+    let config = parse(
+        r#"
+        listen = ["127.0.0.1:0", "[::1]:1884", "127.0.0.1:0"]
+        data_dir = "/var/lib/rantai"
+        engine = "rumqttd"
+        caller_topics = ["call/#", "+/request", "plain"]
+        sys_interval_s = 0
+        [limits]
+        connections = 1
+        connect_timeout_ms = 2
+        packet_bytes = 256
+        keep_alive_s = 3
+        receive_maximum = 4
+        in_flight = 5
+        topic_aliases = 0
+        session_expiry_s = 6
+        outbox_bytes = 7
+        queue_messages = 8
+        queue_bytes = 9
+        queue_qos0_bytes = 10
+        queue_full = "drop"
+        publish_wait_ms = 0
+        subscriptions = 11
+        retained = 12
+        topic_levels = 13
+        "#,
+    );
+    assert_eq!(config.listen.len(), 3);
+    assert_eq!(config.listen[1], "[::1]:1884".parse().expect("an address"));
+    assert_eq!(config.data_dir.as_deref(), Some(Path::new("/var/lib/rantai")));
+    assert_eq!(config.engine, Engine::Rumqttd);
+    assert_eq!(config.caller_topics, ["call/#", "+/request", "plain"]);
+    assert_eq!(config.sys_interval, Duration::ZERO);
+    let limits = config.limits;
+    assert_eq!(limits.connections, 1);
+    assert_eq!(limits.connect_timeout, Duration::from_millis(2));
+    assert_eq!(limits.packet_bytes, 256);
+    assert_eq!(limits.keep_alive, 3);
+    assert_eq!(limits.receive_maximum, 4);
+    assert_eq!(limits.in_flight, 5);
+    assert_eq!(limits.topic_aliases, 0);
+    assert_eq!(limits.session_expiry, Duration::from_secs(6));
+    assert_eq!(limits.outbox_bytes, 7);
+    assert_eq!(limits.queue_messages, 8);
+    assert_eq!(limits.queue_bytes, 9);
+    assert_eq!(limits.queue_qos0_bytes, 10);
+    assert_eq!(limits.queue_full, QueueFull::Drop);
+    assert_eq!(limits.publish_wait, Duration::ZERO);
+    assert_eq!(limits.subscriptions, 11);
+    assert_eq!(limits.retained, 12);
+    assert_eq!(limits.topic_levels, 13);
+}
+
+#[test]
+fn an_error_shows_file_line_column_and_the_place() {
+    let expected = "\
+broker.toml:3:9: unknown field `conections`, expected one of";
+    let told = refused("# a comment\nlimits.packet_bytes = 4096\nlimits. conections = 5\n");
+    assert!(told.starts_with(expected), "{told}");
+    let excerpt = "
+   |
+ 3 | limits. conections = 5
+   |         ^^^^^^^^^^";
+    assert!(told.ends_with(excerpt), "{told}");
+}
+
+#[test]
+fn the_caret_counts_characters_and_keeps_tabs() {
+    let told = refused("listen = [ # é\n\t\"127.0.0.1:1\",\t\"é\", ]");
+    assert_eq!(
+        told,
+        "broker.toml:2:17: no port; write \"host:port\", as in \"é:1883\"\n   |\n \
+         2 | \t\"127.0.0.1:1\",\t\"é\", ]\n   | \t              \t^^^"
+    );
+}
+
+#[test]
+fn each_error_says_what_to_do() {
+    // The text, what is marked, and a part of the advice.
+    let cases = [
+        ("listen = []", "[]", "write at least one"),
+        ("listen = ['127.0.0.1']", "'127.0.0.1'", "\"127.0.0.1:1883\""),
+        ("listen = ['127.0.0.1:65536']", "'127.0.0.1:65536'", "1 to 65535, or 0 for a free one"),
+        ("listen = ['no host:1']", "'no host:1'", "use an IP address"),
+        ("listen = ['127.0.0.1:9', '127.0.0.1:9'] # 2", "'127.0.0.1:9'", "listed twice"),
+        ("listen = 1883", "1883", "expected a sequence"),
+        ("data_dir = ''", "''", "leave the key out"),
+        ("engine = 'mosquitto'", "'mosquitto'", "`rantai` or `rumqttd`"),
+        ("anonymous = false", "false", "add [[users]]"),
+        ("caller_topics = ['a/#/b']", "'a/#/b'", "whole last level"),
+        ("caller_topics = ['a#']", "'a#'", "whole last level"),
+        ("caller_topics = ['a/b+']", "'a/b+'", "whole level"),
+        ("caller_topics = ['']", "''", "remove it"),
+        ("caller_topics = ['$share/g/a']", "'$share/g/a'", "follows `$share/NAME/`"),
+        ("caller_topics = [\"a\\u0000\"]", "\"a\\u0000\"", "no NUL"),
+        ("sys_interval_s = -1", "-1", "expected u32"),
+        ("users = [{ name = 'a', password = 'b' }, { name = 'a', password = 'c' }]", "'a'", "given twice"),
+        ("users = [{ name = '', password = 'b' }]", "''", "needs a name"),
+        ("users = [{ name = 'a', password = '' }]", "''", "needs a password"),
+        ("users = [{ name = 'a' }]", "{ name = 'a' }", "missing field `password`"),
+        ("limits.connections = 0", "0", "at least 1; leave the key out for 100000"),
+        ("limits.connect_timeout_ms = 0", "0", "at least 1; leave the key out for 10000"),
+        ("limits.packet_bytes = 255", "255", "at least 256"),
+        ("limits.packet_bytes = 268435461", "268435461", "at most 268435460"),
+        ("limits.keep_alive_s = 65536", "65536", "expected u16"),
+        ("limits.receive_maximum = 0", "0", "at least 1"),
+        ("limits.queue_full = 'block'", "'block'", "`refuse` or `drop`"),
+        ("limits.topic_levels = 0", "0", "at least 1"),
+        ("limits = {", "", ""),
+    ];
+    for (text, marked, advice) in cases {
+        let told = refused(text);
+        assert!(told.starts_with("broker.toml:1:"), "{told}");
+        assert!(told.contains(advice), "{text}: {told}");
+        let caret = told.lines().last().expect("an excerpt");
+        let column = caret.find('^').expect("a caret") - "   | ".len();
+        let width = caret.matches('^').count();
+        if !marked.is_empty() {
+            assert_eq!(&text[column..column + width], marked, "{told}");
+        }
+    }
+}
+
+#[test]
+fn a_file_that_is_not_there_is_named() {
+    let error = Config::load("/no/such/broker.toml").expect_err("there is none");
+    assert_eq!(error.to_string(), "cannot read /no/such/broker.toml");
+    assert!(std::error::Error::source(&error).is_some());
+}

@@ -1,0 +1,145 @@
+//! `rantai broker`: the embedded broker as a process.
+
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use rantai_broker::{Config, StartError};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::Level;
+
+use crate::exit::{Exit, Failure};
+
+/// Time for clients to be told and state to be flushed; the process is gone within two seconds of a SIGTERM.
+const SHUTDOWN_CAP: Duration = Duration::from_millis(1_800);
+
+const EXAMPLES: &str = "\
+Examples:
+  rantai broker                                 127.0.0.1:1883, everything in memory
+  rantai broker --data-dir data                 keep sessions and retained messages in ./data
+  rantai broker --config config/broker.toml     every setting; the file documents each
+  rantai broker --port 0                        a free port; stderr says which
+
+Exit codes: 0 stopped by SIGTERM or Ctrl-C, 1 could not start, 2 wrong command line or configuration.";
+
+/// Run the MQTT broker: versions 3.1.1 and 5 on one port.
+#[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Broker {
+    /// Settings in TOML; flags and environment variables win over it
+    #[arg(long, value_name = "FILE", env = "RANTAI_CONFIG", hide_env_values = true)]
+    config: Option<PathBuf>,
+    /// Address to listen on, instead of those configured
+    #[arg(long, value_name = "ADDR", env = "RANTAI_HOST", hide_env_values = true)]
+    host: Option<IpAddr>,
+    /// Port to listen on, instead of those configured; 0 takes a free one
+    #[arg(long, value_name = "N", env = "RANTAI_PORT", hide_env_values = true)]
+    port: Option<u16>,
+    /// Where to keep sessions and retained messages; without it they are in memory only
+    #[arg(long, value_name = "DIR", env = "RANTAI_DATA_DIR", hide_env_values = true)]
+    data_dir: Option<PathBuf>,
+    /// Log warnings and errors only
+    #[arg(short, long, conflicts_with = "verbose")]
+    quiet: bool,
+    /// Log more than connects and refusals; twice for everything
+    #[arg(short, long, action = clap::ArgAction::Count)]
+    verbose: u8,
+}
+
+impl Broker {
+    pub(crate) fn run(self) -> Result<(), Failure> {
+        log_to_stderr(self.level());
+        let config = self.configuration()?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| Failure::from_error(Exit::Failed, &error))?;
+        let result = runtime.block_on(serve(config));
+        // Nothing that still blocks may hold up the exit.
+        runtime.shutdown_background();
+        result
+    }
+
+    fn level(&self) -> Level {
+        match (self.quiet, self.verbose) {
+            (true, _) => Level::WARN,
+            (false, 0) => Level::INFO,
+            (false, 1) => Level::DEBUG,
+            (false, _) => Level::TRACE,
+        }
+    }
+
+    /// The file's settings, or the defaults, under what the flags and the environment say.
+    fn configuration(&self) -> Result<Config, Failure> {
+        let mut config = match &self.config {
+            None => Config::default(),
+            Some(path) => Config::load(path).map_err(|error| Failure::from_error(Exit::Usage, &error))?,
+        };
+        if self.host.is_some() || self.port.is_some() {
+            let configured = config.listen[0];
+            let host = self.host.unwrap_or(configured.ip());
+            let port = self.port.unwrap_or(configured.port());
+            config.listen = vec![SocketAddr::new(host, port)];
+        }
+        if let Some(directory) = &self.data_dir {
+            config.data_dir = Some(directory.clone());
+        }
+        Ok(config)
+    }
+}
+
+async fn serve(config: Config) -> Result<(), Failure> {
+    // Before the start: a signal that comes during it must not be lost.
+    let stop = stop_signal().map_err(|error| Failure::from_error(Exit::Failed, &error))?;
+    let broker = rantai_broker::Broker::start(config).await.map_err(|error| explain(&error))?;
+    for address in broker.addresses() {
+        eprintln!("listening on {address}");
+    }
+    let signal = stop.await;
+    tracing::info!(signal, "stopping");
+    if tokio::time::timeout(SHUTDOWN_CAP, broker.shutdown()).await.is_err() {
+        tracing::warn!("stopped before every client was told; what was acknowledged is kept");
+    }
+    Ok(())
+}
+
+/// Installs the handlers now; the future ends at the first SIGTERM or Ctrl-C, with its name.
+fn stop_signal() -> io::Result<impl Future<Output = &'static str>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
+        }
+    })
+}
+
+/// What the broker said, and what to do about it.
+fn explain(error: &StartError) -> Failure {
+    let StartError::Bind { address, source } = error else {
+        return Failure::from_error(Exit::Failed, error);
+    };
+    let cause = match source.kind() {
+        ErrorKind::AddrInUse => {
+            "address already in use; stop the other program, or choose another port with --port \
+             (0 takes a free one)"
+                .to_owned()
+        }
+        ErrorKind::AddrNotAvailable => {
+            "this machine has no such address; use one of its own, or --host 0.0.0.0 for all of them"
+                .to_owned()
+        }
+        ErrorKind::PermissionDenied => {
+            "permission denied; ports below 1024 need privileges, choose another with --port".to_owned()
+        }
+        _ => source.to_string(),
+    };
+    Failure::new(Exit::Failed, format!("cannot listen on {address}: {cause}"))
+}
+
+/// One line per event.
+fn log_to_stderr(level: Level) {
+    tracing_subscriber::fmt().with_writer(io::stderr).with_max_level(level).with_target(false).init();
+}
