@@ -1,0 +1,88 @@
+//! Users and passwords. All of these need settings of their own.
+
+use rantai_broker::{Config, User};
+
+use crate::support::{Connect, Publish, Target, Version, subscribe, target_with, unique_topic};
+use Version::{V3, V5};
+
+fn with_a_user(config: &mut Config) {
+    config.anonymous = false;
+    config.users = vec![User {
+        name: "ana".into(),
+        password: "right".into(),
+    }];
+}
+
+async fn assert_code(target: &Target, connect: Connect, code: u8) {
+    let (mut client, connack) = target.try_connect(connect).await;
+    assert_eq!(connack.code, code);
+    if code == 0 {
+        client.assert_silent().await;
+    } else {
+        client.assert_ended().await;
+    }
+}
+
+/// MQTT 5: [MQTT-3.1.4-2] [MQTT-3.2.2-6] [MQTT-3.2.2-7] [MQTT-4.13.2-1]
+/// MQTT 3.1.1: [MQTT-3.2.2-4] [MQTT-3.2.2-5] [MQTT-3.2.2-6]
+#[tokio::test]
+async fn only_the_right_password_of_a_known_user_lets_in() {
+    let Some(target) = target_with(with_a_user).await else {
+        return;
+    };
+    for (version, wrong) in [(V3, 4), (V5, 0x86)] {
+        let login =
+            |user: &str, password: &str| Connect::new(version).user(user).password(password);
+        assert_code(&target, login("ana", "right"), 0).await;
+        assert_code(&target, login("ana", "wrong"), wrong).await;
+        assert_code(&target, login("ana", ""), wrong).await;
+        assert_code(&target, login("bob", "right"), wrong).await;
+        assert_code(&target, Connect::new(version).user("ana"), wrong).await;
+    }
+}
+
+/// MQTT 5: [MQTT-3.1.4-2] [MQTT-3.2.2-6] [MQTT-3.2.2-7]
+/// MQTT 3.1.1: [MQTT-3.2.2-4] [MQTT-3.2.2-5]
+#[tokio::test]
+async fn nobody_gets_in_without_a_name_unless_anonymous_is_set() {
+    let Some(target) = target_with(with_a_user).await else {
+        return;
+    };
+    assert_code(&target, Connect::new(V3), 5).await;
+    assert_code(&target, Connect::new(V5), 0x87).await;
+    let open = |config: &mut Config| {
+        with_a_user(config);
+        config.anonymous = true;
+    };
+    let Some(target) = target_with(open).await else {
+        return;
+    };
+    for version in Version::BOTH {
+        assert_code(&target, Connect::new(version), 0).await;
+    }
+}
+
+/// MQTT 5: [MQTT-3.1.4-6]
+/// MQTT 3.1.1: [MQTT-3.1.4-5]
+#[tokio::test]
+async fn nothing_behind_a_refused_connect_is_done() {
+    let Some(target) = target_with(with_a_user).await else {
+        return;
+    };
+    for version in Version::BOTH {
+        let topic = unique_topic("secret");
+        let login = Connect::new(version).user("ana");
+        let mut client = target.open(version).await;
+        let packets = [
+            login.clone().password("wrong").encode(),
+            Publish::new(&topic, "smuggled").retain().encode(version),
+            subscribe(version, 1, &[(&topic, 0)]),
+        ];
+        client.send(&packets.concat()).await;
+        client.next().await;
+        client.assert_ended().await;
+        let mut witness = target.connect(login.password("right")).await;
+        witness.subscribe(&topic, 0).await;
+        witness.assert_silent().await;
+    }
+}

@@ -1,0 +1,105 @@
+//! Keep alive, PINGREQ, and the end of the broker itself.
+
+use crate::support::{
+    Connect, Packet, Property, Version, Will, pingreq, target, target_with, unique_topic,
+};
+use Version::{V3, V5};
+
+/// MQTT 5: [MQTT-3.12.4-1]
+/// MQTT 3.1.1: [MQTT-3.12.4-1]
+#[tokio::test]
+async fn pingreq_is_answered() {
+    let target = target().await;
+    for version in Version::BOTH {
+        let mut client = target.client(version).await;
+        client.send(&pingreq().repeat(50)).await;
+        for _ in 0..50 {
+            assert_eq!(client.next().await, Packet::Pingresp);
+        }
+        client.disconnect().await;
+    }
+}
+
+/// MQTT 5: [MQTT-3.1.2-22] [MQTT-3.2.2-22] [MQTT-3.1.2-8]
+/// MQTT 3.1.1: [MQTT-3.1.2-24] [MQTT-3.1.2-8]
+#[tokio::test]
+async fn a_client_that_keeps_silent_is_taken_for_lost() {
+    let target = target().await;
+    for version in Version::BOTH {
+        let topic = unique_topic("silent");
+        let mut watcher = target.client(version).await;
+        watcher.subscribe(&topic, 1).await;
+        let will = Will::new(&topic, "gone").qos(1);
+        let mut client = target
+            .connect(Connect::new(version).keep_alive(1).will(will))
+            .await;
+        client.assert_refused(&[0x8D]).await;
+        assert_eq!(watcher.message().await.text(), "gone");
+    }
+}
+
+/// A keep alive of 0 switches the mechanism off, and a client that speaks is not cut off: both outlive
+/// a client that has been silent from the start.
+///
+/// MQTT 5: [MQTT-3.1.2-22]
+/// MQTT 3.1.1: [MQTT-3.1.2-24]
+#[tokio::test]
+async fn a_client_that_speaks_or_has_no_keep_alive_stays() {
+    let target = target().await;
+    for version in Version::BOTH {
+        let mut without = target.connect(Connect::new(version).keep_alive(0)).await;
+        let mut speaking = target.connect(Connect::new(version).keep_alive(1)).await;
+        let mut silent = target.connect(Connect::new(version).keep_alive(1)).await;
+        let silence = silent.assert_refused(&[0x8D]);
+        let talk = async {
+            let mut pause = tokio::time::interval(std::time::Duration::from_millis(300));
+            loop {
+                pause.tick().await;
+                speaking.assert_silent().await;
+            }
+        };
+        tokio::select! {
+            () = silence => {}
+            () = talk => unreachable!("talk has no end"),
+        }
+        speaking.assert_silent().await;
+        without.assert_silent().await;
+    }
+}
+
+/// MQTT 5: [MQTT-3.1.2-21] [MQTT-3.2.2-21] [MQTT-3.1.2-22]
+#[tokio::test]
+async fn a_keep_alive_over_the_limit_is_replaced() {
+    let Some(target) = target_with(|config| config.limits.keep_alive = 1).await else {
+        return;
+    };
+    for asked in [0, 600] {
+        let (mut client, connack) = target.try_connect(Connect::new(V5).keep_alive(asked)).await;
+        assert!(connack.properties.contains(&Property::ServerKeepAlive(1)));
+        client.assert_refused(&[0x8D]).await;
+    }
+}
+
+/// MQTT 5: [MQTT-3.2.2-22]
+#[tokio::test]
+async fn a_keep_alive_within_the_limit_is_left_alone() {
+    let Some(target) = target_with(|config| config.limits.keep_alive = 60).await else {
+        return;
+    };
+    let (_client, connack) = target.try_connect(Connect::new(V5).keep_alive(30)).await;
+    let replaced = |property: &Property| matches!(property, Property::ServerKeepAlive(_));
+    assert!(!connack.properties.iter().any(replaced));
+}
+
+/// MQTT 5: [MQTT-3.14.4-1] [MQTT-3.14.4-2]
+#[tokio::test]
+async fn a_broker_that_shuts_down_says_so() {
+    let Some(target) = target_with(|_| {}).await else {
+        return;
+    };
+    let mut five = target.client(V5).await;
+    let mut three = target.client(V3).await;
+    target.shutdown().await;
+    five.assert_refused(&[0x8B]).await;
+    three.assert_refused(&[]).await;
+}

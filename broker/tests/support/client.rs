@@ -1,0 +1,408 @@
+//! One connection to the broker, and what tests ask of it. Every wait is bounded.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::incoming::{Ack, Connack, Packet, Suback, length_of_first, read_packet};
+use super::outgoing::{
+    Connect, Publish, ack, disconnect, pingreq, subscribe, subscribe_with, unsubscribe,
+};
+use super::property::Property;
+use super::{Version, is_external, unique_topic};
+
+/// Far longer than any broker needs, so that a slow machine fails no test.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A client of the broker under test.
+pub(crate) struct Client {
+    stream: TcpStream,
+    read: Vec<u8>,
+    version: Version,
+    /// Messages that came while an acknowledgement was awaited.
+    stash: VecDeque<Publish>,
+    /// The client id it connected with, or was assigned.
+    pub(crate) id: String,
+    /// What the broker said to CONNECT.
+    pub(crate) connack: Option<Connack>,
+    aliases: HashMap<u16, String>,
+    alias_maximum: u16,
+    packet_maximum: usize,
+    last_id: u16,
+}
+
+impl Client {
+    /// A connection on which nothing has been said yet.
+    pub(crate) async fn open(address: SocketAddr, version: Version) -> Self {
+        let stream = timeout(PATIENCE, TcpStream::connect(address))
+            .await
+            .unwrap_or_else(|_| panic!("{address} takes no connection within {PATIENCE:?}"))
+            .unwrap_or_else(|error| panic!("cannot connect to {address}: {error}"));
+        stream.set_nodelay(true).expect("TCP has no-delay");
+        Self {
+            stream,
+            read: Vec::new(),
+            version,
+            stash: VecDeque::new(),
+            id: String::new(),
+            connack: None,
+            aliases: HashMap::new(),
+            alias_maximum: 0,
+            packet_maximum: usize::MAX,
+            last_id: 0,
+        }
+    }
+
+    /// The version it speaks.
+    pub(crate) fn version(&self) -> Version {
+        self.version
+    }
+
+    /// Sends CONNECT and reads the CONNACK, which has to come first.
+    pub(crate) async fn present(&mut self, connect: Connect) -> Connack {
+        for property in &connect.properties {
+            match property {
+                Property::TopicAliasMaximum(maximum) => self.alias_maximum = *maximum,
+                Property::MaximumPacketSize(maximum) => self.packet_maximum = *maximum as usize,
+                _ => {}
+            }
+        }
+        self.send(&connect.encode()).await;
+        let connack = match self.next().await {
+            Packet::Connack(connack) => connack,
+            other => panic!("the first packet is not CONNACK but {other:?}"),
+        };
+        self.id = connect.id;
+        for property in &connack.properties {
+            if let Property::AssignedClientId(id) = property {
+                self.id.clone_from(id);
+            }
+        }
+        self.connack = Some(connack.clone());
+        connack
+    }
+
+    /// Writes bytes as they are. A connection that the broker has closed already is no failure here:
+    /// whoever sends nonsense may be cut off in the middle of it.
+    pub(crate) async fn send(&mut self, bytes: &[u8]) {
+        timeout(PATIENCE, self.stream.write_all(bytes))
+            .await
+            .unwrap_or_else(|_| panic!("the broker read nothing for {PATIENCE:?}"))
+            .ok();
+    }
+
+    /// The next packet; the end of the connection is a panic.
+    pub(crate) async fn next(&mut self) -> Packet {
+        self.next_or_end()
+            .await
+            .unwrap_or_else(|| panic!("the broker closed the connection of {:?}", self.id))
+    }
+
+    /// The next packet, or `None` at the end of the connection.
+    pub(crate) async fn next_or_end(&mut self) -> Option<Packet> {
+        loop {
+            if let Some(length) = length_of_first(&self.read)
+                && self.read.len() >= length
+            {
+                assert!(
+                    length <= self.packet_maximum,
+                    "a packet of {length} bytes is over the Maximum Packet Size of {}",
+                    self.packet_maximum
+                );
+                let bytes: Vec<u8> = self.read.drain(..length).collect();
+                let packet = read_packet(self.version, &bytes);
+                return Some(self.resolve_alias(packet));
+            }
+            let read = timeout(PATIENCE, self.stream.read_buf(&mut self.read))
+                .await
+                .unwrap_or_else(|_| {
+                    panic!(
+                        "{:?} got nothing from the broker within {PATIENCE:?}",
+                        self.id
+                    )
+                });
+            // A reset is an end too: it comes when the broker closes with bytes unread.
+            if !matches!(read, Ok(1..)) {
+                assert!(self.read.is_empty(), "the connection ended inside a packet");
+                return None;
+            }
+        }
+    }
+
+    /// Puts the topic back that a Topic Alias stands for (MQTT 5, 3.3.2.3.4).
+    fn resolve_alias(&mut self, packet: Packet) -> Packet {
+        let Packet::Publish(mut publish) = packet else {
+            return packet;
+        };
+        let alias = publish
+            .properties
+            .iter()
+            .find_map(|property| match property {
+                Property::TopicAlias(alias) => Some(*alias),
+                _ => None,
+            });
+        if let Some(alias) = alias {
+            assert!(
+                alias <= self.alias_maximum,
+                "topic alias {alias} is over the maximum of {}",
+                self.alias_maximum
+            );
+            if publish.topic.is_empty() {
+                publish.topic = self
+                    .aliases
+                    .get(&alias)
+                    .unwrap_or_else(|| panic!("topic alias {alias} stands for nothing"))
+                    .clone();
+            } else {
+                self.aliases.insert(alias, publish.topic.clone());
+            }
+        }
+        Packet::Publish(publish)
+    }
+
+    /// A packet identifier that this client has not used yet.
+    pub(crate) fn fresh_id(&mut self) -> u16 {
+        self.last_id += 1;
+        self.last_id
+    }
+
+    /// The next packet that is no message; messages before it are kept for [`message`](Self::message).
+    pub(crate) async fn reply(&mut self) -> Packet {
+        loop {
+            match self.next().await {
+                Packet::Publish(publish) => self.stash.push_back(publish),
+                other => return other,
+            }
+        }
+    }
+
+    /// The next message, not acknowledged.
+    pub(crate) async fn delivery(&mut self) -> Publish {
+        if let Some(publish) = self.stash.pop_front() {
+            return publish;
+        }
+        match self.next().await {
+            Packet::Publish(publish) => publish,
+            other => panic!("{:?} awaits a message and gets {other:?}", self.id),
+        }
+    }
+
+    /// The next message, acknowledged as its QoS asks.
+    pub(crate) async fn message(&mut self) -> Publish {
+        let publish = self.delivery().await;
+        self.acknowledge(&publish).await;
+        publish
+    }
+
+    /// Acknowledges a message to the end of its QoS's exchange.
+    pub(crate) async fn acknowledge(&mut self, publish: &Publish) {
+        match publish.qos {
+            0 => {}
+            1 => self.send(&ack(4, self.version, publish.id, 0)).await,
+            _ => {
+                self.send(&ack(5, self.version, publish.id, 0)).await;
+                self.release(publish.id).await;
+            }
+        }
+    }
+
+    /// Awaits PUBREL and answers PUBCOMP.
+    pub(crate) async fn release(&mut self, id: u16) {
+        match self.reply().await {
+            Packet::Pubrel(pubrel) => assert_eq!(pubrel.id, id, "PUBREL is of another message"),
+            other => panic!("{:?} awaits PUBREL and gets {other:?}", self.id),
+        }
+        self.send(&ack(7, self.version, id, 0)).await;
+    }
+
+    /// Publishes and awaits the end of the exchange. The answer is the reason code; 0 at QoS 0.
+    pub(crate) async fn publish(&mut self, publish: Publish) -> u8 {
+        let mut publish = publish;
+        if publish.qos > 0 && publish.id == 0 {
+            publish.id = self.fresh_id();
+        }
+        self.send(&publish.encode(self.version)).await;
+        match publish.qos {
+            0 => 0,
+            1 => self.puback(publish.id).await,
+            _ => {
+                let code = self.pubrec(publish.id).await;
+                if code < 0x80 {
+                    self.send(&ack(6, self.version, publish.id, 0)).await;
+                    self.pubcomp(publish.id).await;
+                }
+                code
+            }
+        }
+    }
+
+    /// Awaits the PUBACK of `id`; the answer is its reason code.
+    pub(crate) async fn puback(&mut self, id: u16) -> u8 {
+        match self.reply().await {
+            Packet::Puback(ack) => same_id("PUBACK", id, &ack),
+            other => panic!("{:?} awaits PUBACK and gets {other:?}", self.id),
+        }
+    }
+
+    /// Awaits the PUBREC of `id`; the answer is its reason code.
+    pub(crate) async fn pubrec(&mut self, id: u16) -> u8 {
+        match self.reply().await {
+            Packet::Pubrec(ack) => same_id("PUBREC", id, &ack),
+            other => panic!("{:?} awaits PUBREC and gets {other:?}", self.id),
+        }
+    }
+
+    /// Awaits the PUBCOMP of `id`; the answer is its reason code.
+    pub(crate) async fn pubcomp(&mut self, id: u16) -> u8 {
+        match self.reply().await {
+            Packet::Pubcomp(ack) => same_id("PUBCOMP", id, &ack),
+            other => panic!("{:?} awaits PUBCOMP and gets {other:?}", self.id),
+        }
+    }
+
+    /// Subscribes to one filter; any refusal is a panic.
+    pub(crate) async fn subscribe(&mut self, filter: &str, options: u8) {
+        let codes = self.subscribe_all(&[(filter, options)], &[]).await;
+        assert_eq!(codes, [options & 3], "the QoS granted for {filter}");
+    }
+
+    /// Subscribes to one filter under a Subscription Identifier.
+    pub(crate) async fn subscribe_as(&mut self, filter: &str, options: u8, id: u32) {
+        let properties = [Property::SubscriptionId(id)];
+        let codes = self.subscribe_all(&[(filter, options)], &properties).await;
+        assert_eq!(codes, [options & 3], "the QoS granted for {filter}");
+    }
+
+    /// Subscribes; the answer is the codes of SUBACK.
+    pub(crate) async fn subscribe_all(
+        &mut self,
+        filters: &[(&str, u8)],
+        properties: &[Property],
+    ) -> Vec<u8> {
+        let id = self.fresh_id();
+        self.send(&subscribe_with(self.version, id, filters, properties))
+            .await;
+        self.suback(id).await
+    }
+
+    /// Awaits the SUBACK of `id`; the answer is its codes.
+    pub(crate) async fn suback(&mut self, id: u16) -> Vec<u8> {
+        match self.reply().await {
+            Packet::Suback(suback) => {
+                assert_eq!(suback.id, id, "SUBACK is of another SUBSCRIBE");
+                suback.codes
+            }
+            other => panic!("{:?} awaits SUBACK and gets {other:?}", self.id),
+        }
+    }
+
+    /// Unsubscribes; the answer is the codes of UNSUBACK, none in 3.1.1.
+    pub(crate) async fn unsubscribe(&mut self, filters: &[&str]) -> Vec<u8> {
+        let id = self.fresh_id();
+        self.send(&unsubscribe(self.version, id, filters)).await;
+        match self.reply().await {
+            Packet::Unsuback(unsuback) => {
+                assert_eq!(unsuback.id, id, "UNSUBACK is of another UNSUBSCRIBE");
+                unsuback.codes
+            }
+            other => panic!("{:?} awaits UNSUBACK and gets {other:?}", self.id),
+        }
+    }
+
+    /// Asserts that the broker has nothing more to say: the next packet answers a PINGREQ.
+    pub(crate) async fn assert_silent(&mut self) {
+        assert!(self.stash.is_empty(), "unexpected: {:?}", self.stash);
+        self.send(&pingreq()).await;
+        match self.next().await {
+            Packet::Pingresp => {}
+            other => panic!("{:?} should get nothing and gets {other:?}", self.id),
+        }
+    }
+
+    /// Asserts that nothing `publisher` has sent so far is on its way here: a message sent after it all
+    /// comes first.
+    pub(crate) async fn assert_silent_after(&mut self, publisher: &mut Client) {
+        let marker = unique_topic("marker");
+        self.subscribe(&marker, 0).await;
+        publisher.publish(Publish::new(&marker, "marker")).await;
+        let message = self.delivery().await;
+        assert_eq!(message.topic, marker, "unexpected: {message:?}");
+        self.unsubscribe(&[&marker]).await;
+    }
+
+    /// Says goodbye in order, and waits until the broker has closed.
+    pub(crate) async fn disconnect(mut self) {
+        self.send(&disconnect(self.version, 0, &[])).await;
+        self.assert_ended().await;
+    }
+
+    /// Ends the connection without a word, as a network failure does, and waits until the broker has
+    /// noticed: it closes its side.
+    pub(crate) async fn cut(mut self) {
+        self.stream.shutdown().await.ok();
+        while self.next_or_end().await.is_some() {}
+    }
+
+    /// Asserts that the broker closes without another packet.
+    pub(crate) async fn assert_ended(&mut self) {
+        assert!(self.stash.is_empty(), "unexpected: {:?}", self.stash);
+        if let Some(packet) = self.next_or_end().await {
+            panic!("the broker should close and sends {packet:?}");
+        }
+    }
+
+    /// Asserts that the broker ends the connection: in MQTT 5 with DISCONNECT and one of these reasons,
+    /// in 3.1.1 without a word. The standard leaves the words to the server (4.13), so that another
+    /// broker may choose them, or none.
+    pub(crate) async fn assert_refused(&mut self, codes: &[u8]) {
+        if self.version == Version::V5 {
+            match self.next_or_end().await {
+                Some(Packet::Disconnect { code, .. }) => assert_reason(code, codes),
+                Some(other) => panic!("the broker should disconnect and sends {other:?}"),
+                None if is_external() => return,
+                None => panic!("the broker closes without DISCONNECT {codes:02x?}"),
+            }
+        }
+        self.assert_ended().await;
+    }
+
+    /// Asserts that the broker takes these bytes for a malformed packet or a protocol error: which of
+    /// the two is often a matter of taste.
+    pub(crate) async fn assert_wrong(&mut self, bytes: &[u8]) {
+        self.send(bytes).await;
+        self.assert_refused(&[0x81, 0x82]).await;
+    }
+
+    /// Asserts that the broker refuses these bytes instead of a CONNECT: in MQTT 5 with CONNACK and one
+    /// of these codes, in 3.1.1 without a word [MQTT-3.1.4-1].
+    pub(crate) async fn assert_wrong_connect(&mut self, bytes: &[u8], codes: &[u8]) {
+        self.send(bytes).await;
+        if self.version == Version::V5 {
+            match self.next_or_end().await {
+                Some(Packet::Connack(Connack { code, .. })) => assert_reason(code, codes),
+                Some(other) => panic!("the broker should refuse and sends {other:?}"),
+                None if is_external() => return,
+                None => panic!("the broker closes without CONNACK {codes:02x?}"),
+            }
+        }
+        self.assert_ended().await;
+    }
+}
+
+fn assert_reason(code: u8, codes: &[u8]) {
+    let chosen = if is_external() {
+        code >= 0x80
+    } else {
+        codes.contains(&code)
+    };
+    assert!(chosen, "the reason is {code:#04x}, not one of {codes:02x?}");
+}
+
+fn same_id(name: &str, id: u16, ack: &Ack) -> u8 {
+    assert_eq!(ack.id, id, "{name} is of another packet");
+    ack.code
+}

@@ -1,0 +1,128 @@
+//! The broker under test: our own, one per test, or the one that `RANTAI_TEST_BROKER` names.
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rantai_broker::{Broker, Config};
+
+use super::{Client, Connack, Connect, Version};
+
+/// A broker to test; an embedded one ends when this is dropped.
+pub(crate) struct Target {
+    address: SocketAddr,
+    broker: Option<Broker>,
+}
+
+fn external() -> Option<SocketAddr> {
+    let name = std::env::var("RANTAI_TEST_BROKER").ok()?;
+    let mut found = name
+        .to_socket_addrs()
+        .unwrap_or_else(|error| panic!("RANTAI_TEST_BROKER={name}: {error}"));
+    Some(found.next().expect("a name that resolves has an address"))
+}
+
+async fn embedded(config: Config) -> Target {
+    let broker = Broker::start(config)
+        .await
+        .expect("a broker starts on a free port");
+    let address = *broker
+        .addresses()
+        .first()
+        .expect("a broker with one listener has one address");
+    Target {
+        address,
+        broker: Some(broker),
+    }
+}
+
+/// Whether the broker under test is somebody else's.
+pub(crate) fn is_external() -> bool {
+    external().is_some()
+}
+
+/// A broker with its default settings.
+pub(crate) async fn target() -> Target {
+    match external() {
+        Some(address) => Target {
+            address,
+            broker: None,
+        },
+        None => embedded(Config::on_free_port()).await,
+    }
+}
+
+/// A broker with settings of this test's own. `None`, with a report, if the broker is not ours to set.
+pub(crate) async fn target_with(change: impl FnOnce(&mut Config)) -> Option<Target> {
+    if is_external() {
+        let test = std::thread::current();
+        eprintln!(
+            "SKIPPED {}: it needs settings of its own and RANTAI_TEST_BROKER is set",
+            test.name().unwrap_or("a test")
+        );
+        return None;
+    }
+    let mut config = Config::on_free_port();
+    change(&mut config);
+    Some(embedded(config).await)
+}
+
+impl Target {
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// A connection on which nothing has been said yet, to be read as `version`.
+    pub(crate) async fn open(&self, version: Version) -> Client {
+        Client::open(self.address, version).await
+    }
+
+    /// A connected client with a clean session.
+    pub(crate) async fn client(&self, version: Version) -> Client {
+        self.connect(Connect::new(version)).await
+    }
+
+    /// A connected client; a refusal is a panic.
+    pub(crate) async fn connect(&self, connect: Connect) -> Client {
+        let (client, connack) = self.try_connect(connect).await;
+        assert_eq!(connack.code, 0, "the broker refused a connection");
+        client
+    }
+
+    /// A connection and what the broker says to this CONNECT.
+    pub(crate) async fn try_connect(&self, connect: Connect) -> (Client, Connack) {
+        let mut client = self.open(connect.version).await;
+        let connack = client.present(connect).await;
+        (client, connack)
+    }
+
+    /// Stops an embedded broker in order; with an external one there is nothing to do.
+    pub(crate) async fn shutdown(self) {
+        if let Some(broker) = self.broker {
+            broker.shutdown().await;
+        }
+    }
+}
+
+/// A name that no other test has, nor an earlier run on the same broker: 1 to 23 letters and digits, so
+/// that every server has to take it as a client id [MQTT-3.1.3-5].
+pub(crate) fn unique() -> String {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let started = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .expect("the clock is past 1970");
+    let number = COUNT.fetch_add(1, Ordering::Relaxed);
+    format!("t{:x}n{number}", started.as_micros() & 0xFF_FFFF_FFFF)
+}
+
+/// A topic that no other test has, with `level` as its last level.
+pub(crate) fn unique_topic(level: &str) -> String {
+    format!("rantai-test/{}/{level}", unique())
+}
+
+/// Lets time pass, for tests whose subject is that time has passed. Never to wait until something is
+/// ready: that has an event.
+pub(crate) async fn lapse(time: Duration) {
+    tokio::time::sleep(time).await;
+}
