@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
-use std::{io, mem};
+use std::{io, mem, ptr};
 
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::Notify;
@@ -13,7 +13,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::batch::Batch;
 use super::disk::Disk;
-use super::{Committed, Op, ROOM, Ticket};
+use super::{Committed, Op, ROOM, SessionRecord, Ticket};
 
 /// Longest wait for a group to fill.
 const GATHER: Duration = Duration::from_millis(2);
@@ -97,19 +97,25 @@ impl Shared {
 
 /// About what `ops` hold in memory until they are written; a message for many sessions counts once.
 fn weigh(ops: &[Op]) -> usize {
-    let mut last = std::ptr::null();
-    let mut messages = 0;
+    let mut last = ptr::null();
+    let mut bytes = mem::size_of_val(ops);
     for op in ops {
-        let (Op::Enqueue { entry: super::EntryRecord { message, .. }, .. } | Op::Retain { message }) = op
-        else {
-            continue;
+        let message = match op {
+            Op::Retain { message } => message,
+            Op::Enqueue { entry, .. } => &entry.message,
+            Op::SaveSession { record: SessionRecord { will: Some(will), .. }, .. } => &will.message,
+            Op::Subscribe { filter, .. } => {
+                bytes += filter.len();
+                continue;
+            }
+            _ => continue,
         };
         if Arc::as_ptr(message) != last {
-            messages += message.size();
+            bytes += message.size();
             last = Arc::as_ptr(message);
         }
     }
-    mem::size_of_val(ops) + messages
+    bytes
 }
 
 /// What is written by one commit.
