@@ -57,9 +57,7 @@ async fn ill_formed_strings_in_connect_are_malformed() {
                 eprintln!("{version:?}: {what} in {packet:?}");
                 let mut client = target.open(version).await;
                 let spoiled = spoil(&packet.encode(), bytes);
-                client
-                    .assert_wrong_connect(&spoiled, &[0x81, 0x82, 0x85, 0x90])
-                    .await;
+                client.assert_wrong_connect(&spoiled, &[0x81, 0x82, 0x85, 0x90]).await;
             }
         }
     }
@@ -137,9 +135,7 @@ async fn strings_are_not_normalized_or_trimmed() {
             subscribers.push(subscriber);
         }
         for level in levels {
-            publisher
-                .publish(Publish::new(&format!("{base}/{level}"), level).qos(1))
-                .await;
+            publisher.publish(Publish::new(&format!("{base}/{level}"), level).qos(1)).await;
         }
         for (subscriber, level) in subscribers.iter_mut().zip(levels) {
             let message = subscriber.message().await;
