@@ -56,3 +56,13 @@ pub(crate) fn separate(broker: u32) {
     #[cfg(not(target_os = "linux"))]
     let _ = broker;
 }
+
+/// Lets every other thread of the load go first. On one core, whoever writes without pause would hold up the
+/// thread whose wait is measured, and the faster the broker the more.
+pub(crate) fn give_way() {
+    #[cfg(target_os = "linux")]
+    {
+        // Where it is refused the thread stays as it was.
+        let _ = rustix::process::nice(19);
+    }
+}

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::bench::{Aim, Bench, Goal, Metric, Round, Table, Unit, alternate};
 use crate::connection::Connection;
+use crate::cores;
 use crate::echo::Echo;
 use crate::failure::Failure;
 use crate::measure::Latency;
@@ -62,11 +63,13 @@ fn measure(round: &Round, bytes: usize, read: bool, quiet: Duration) -> Result<V
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
         let flood = scope.spawn(|| {
+            cores::give_way();
             let outcome = pour(&mut flooding, bytes);
             done.store(true, Ordering::Release);
             outcome
         });
         scope.spawn(|| {
+            cores::give_way();
             // Ends when its connection is closed below; how much it got is the broker's choice.
             while reading.fill().is_ok() {
                 while let Ok(Some(_)) = reading.next_frame() {}
