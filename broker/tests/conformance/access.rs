@@ -7,10 +7,7 @@ use Version::{V3, V5};
 
 fn with_a_user(config: &mut Config) {
     config.anonymous = false;
-    config.users = vec![User {
-        name: "ana".into(),
-        password: "right".into(),
-    }];
+    config.users = vec![User { name: "ana".into(), password: "right".into() }];
 }
 
 async fn assert_code(target: &Target, connect: Connect, code: u8) {
@@ -31,8 +28,7 @@ async fn only_the_right_password_of_a_known_user_lets_in() {
         return;
     };
     for (version, wrong) in [(V3, 4), (V5, 0x86)] {
-        let login =
-            |user: &str, password: &str| Connect::new(version).user(user).password(password);
+        let login = |user: &str, password: &str| Connect::new(version).user(user).password(password);
         assert_code(&target, login("ana", "right"), 0).await;
         assert_code(&target, login("ana", "wrong"), wrong).await;
         assert_code(&target, login("ana", ""), wrong).await;

@@ -1,8 +1,8 @@
 //! CONNECT and CONNACK: what is accepted, what is refused, and how.
 
 use crate::support::{
-    Connack, Connect, Packet, Property, Publish, Version, Will, auth, frame, pingreq, string,
-    subscribe, target, target_with, unique, unique_topic,
+    Connack, Connect, Packet, Property, Publish, Version, Will, auth, frame, pingreq, string, subscribe,
+    target, target_with, unique, unique_topic,
 };
 use Version::{V3, V5};
 
@@ -80,20 +80,14 @@ async fn levels_below_4_are_refused_with_return_code_1() {
     for (name, level) in [("MQIsdp", 3), ("MQTT", 3), ("MQTT", 0)] {
         let connect = Connect::new(V3);
         let mut client = target.open(V3).await;
-        client
-            .send(&connect.encode_with(name, level, connect.flags()))
-            .await;
+        client.send(&connect.encode_with(name, level, connect.flags())).await;
         assert_eq!(client.next().await, refusal(1), "{name} {level}");
         client.assert_ended().await;
     }
 }
 
 fn refusal(code: u8) -> Packet {
-    Packet::Connack(Connack {
-        session_present: false,
-        code,
-        properties: Vec::new(),
-    })
+    Packet::Connack(Connack { session_present: false, code, properties: Vec::new() })
 }
 
 /// MQTT 5: [MQTT-3.1.2-2] [MQTT-3.2.2-7]
@@ -164,10 +158,7 @@ async fn the_payload_has_the_fields_that_the_flags_name_and_no_others() {
             ("a will too many", will.encode_with_flags(CLEAN)),
             ("a user is missing", bare.encode_with_flags(CLEAN | USER)),
             ("a user too many", user.encode_with_flags(CLEAN)),
-            (
-                "a password is missing",
-                user.encode_with_flags(CLEAN | USER | PASSWORD),
-            ),
+            ("a password is missing", user.encode_with_flags(CLEAN | USER | PASSWORD)),
             ("a password too many", both.encode_with_flags(CLEAN | USER)),
         ];
         for (what, bytes) in wrong {
@@ -186,9 +177,7 @@ async fn a_password_without_a_user_name_is_for_version_5_alone() {
     let target = target().await;
     target.connect(Connect::new(V5).password("token")).await;
     let mut client = target.open(V3).await;
-    client
-        .assert_wrong_connect(&Connect::new(V3).password("token").encode(), &[])
-        .await;
+    client.assert_wrong_connect(&Connect::new(V3).password("token").encode(), &[]).await;
 }
 
 /// MQTT 5: [MQTT-3.1.3-3]
@@ -203,9 +192,7 @@ async fn a_client_id_has_to_be_there() {
             body.push(0);
         }
         let mut client = target.open(version).await;
-        client
-            .assert_wrong_connect(&frame(0x10, &body), &[0x81])
-            .await;
+        client.assert_wrong_connect(&frame(0x10, &body), &[0x81]).await;
     }
 }
 
@@ -219,10 +206,7 @@ async fn the_fields_of_the_payload_are_read_in_their_order() {
         let mut watcher = target.client(version).await;
         watcher.subscribe(&topic, 0).await;
         let will = Will::new(&topic, "the will's payload");
-        let connect = Connect::new(version)
-            .will(will)
-            .user("user")
-            .password("password");
+        let connect = Connect::new(version).will(will).user("user").password("password");
         target.connect(connect).await.cut().await;
         assert_eq!(watcher.message().await.text(), "the will's payload");
     }
@@ -233,20 +217,10 @@ async fn the_fields_of_the_payload_are_read_in_their_order() {
 #[tokio::test]
 async fn client_ids_of_1_to_23_letters_and_digits_are_taken() {
     let target = target().await;
-    let ids = [
-        "0",
-        "z",
-        "0123456789abcdefghijklm",
-        "nopqrstuvwxyzABCDEFGHIJ",
-        "KLMNOPQRSTUVWXYZ",
-    ];
+    let ids = ["0", "z", "0123456789abcdefghijklm", "nopqrstuvwxyzABCDEFGHIJ", "KLMNOPQRSTUVWXYZ"];
     for version in Version::BOTH {
         for id in ids {
-            target
-                .connect(Connect::new(version).id(id))
-                .await
-                .disconnect()
-                .await;
+            target.connect(Connect::new(version).id(id)).await.disconnect().await;
         }
     }
 }
@@ -259,11 +233,7 @@ async fn client_ids_of_any_characters_and_length_are_taken() {
         for odd in ["/", "+", "#", "$SYS/é", "with space", &"long".repeat(500)] {
             let id = format!("{odd}{}", unique());
             for _ in 0..2 {
-                target
-                    .connect(Connect::new(version).id(&id))
-                    .await
-                    .disconnect()
-                    .await;
+                target.connect(Connect::new(version).id(&id)).await.disconnect().await;
             }
         }
     }
@@ -273,9 +243,7 @@ async fn client_ids_of_any_characters_and_length_are_taken() {
 #[tokio::test]
 async fn an_empty_client_id_is_replaced_by_an_assigned_one() {
     let target = target().await;
-    let empty = Connect::new(V5)
-        .id("")
-        .property(Property::SessionExpiry(600));
+    let empty = Connect::new(V5).id("").property(Property::SessionExpiry(600));
     let first = target.connect(empty.clone()).await;
     let second = target.connect(empty).await;
     assert!(!first.id.is_empty(), "no id was assigned");
@@ -337,11 +305,8 @@ async fn packets_right_behind_connect_are_answered_after_connack() {
     let target = target().await;
     for version in Version::BOTH {
         let mut client = target.open(version).await;
-        let packets = [
-            Connect::new(version).encode(),
-            subscribe(version, 7, &[(&unique_topic("x"), 1)]),
-            pingreq(),
-        ];
+        let packets =
+            [Connect::new(version).encode(), subscribe(version, 7, &[(&unique_topic("x"), 1)]), pingreq()];
         client.send(&packets.concat()).await;
         assert!(matches!(client.next().await, Packet::Connack(connack) if connack.code == 0));
         assert_eq!(client.suback(7).await, [1]);

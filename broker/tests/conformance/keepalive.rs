@@ -1,8 +1,6 @@
 //! Keep alive, PINGREQ, and the end of the broker itself.
 
-use crate::support::{
-    Connect, Packet, Property, Version, Will, pingreq, target, target_with, unique_topic,
-};
+use crate::support::{Connect, Packet, Property, Version, Will, pingreq, target, target_with, unique_topic};
 use Version::{V3, V5};
 
 /// MQTT 5: [MQTT-3.12.4-1]
@@ -30,9 +28,7 @@ async fn a_client_that_keeps_silent_is_taken_for_lost() {
         let mut watcher = target.client(version).await;
         watcher.subscribe(&topic, 1).await;
         let will = Will::new(&topic, "gone").qos(1);
-        let mut client = target
-            .connect(Connect::new(version).keep_alive(1).will(will))
-            .await;
+        let mut client = target.connect(Connect::new(version).keep_alive(1).will(will)).await;
         client.assert_refused(&[0x8D]).await;
         assert_eq!(watcher.message().await.text(), "gone");
     }

@@ -1,8 +1,8 @@
 //! Packets that no client may send. Each ends its own connection and no other.
 
 use crate::support::{
-    Client, Connect, Packet, Property, Publish, Version, auth, disconnect, encode_properties,
-    frame, pingreq, string, subscribe, target, unique_topic,
+    Client, Connect, Packet, Property, Publish, Version, auth, disconnect, encode_properties, frame, pingreq,
+    string, subscribe, target, unique_topic,
 };
 use Version::{V3, V5};
 
@@ -14,16 +14,11 @@ async fn a_remaining_length_of_more_than_four_bytes_is_malformed() {
     for version in Version::BOTH {
         for first in [0x30, 0x82, 0xC0] {
             let mut client = target.client(version).await;
-            client
-                .assert_wrong(&[first, 0x80, 0x80, 0x80, 0x80, 0x01])
-                .await;
+            client.assert_wrong(&[first, 0x80, 0x80, 0x80, 0x80, 0x01]).await;
         }
         let mut client = target.open(version).await;
         client.send(&[0x10, 0xFF, 0xFF, 0xFF, 0xFF, 0x7F]).await;
-        assert!(matches!(
-            client.next_or_end().await,
-            None | Some(Packet::Connack(_))
-        ));
+        assert!(matches!(client.next_or_end().await, None | Some(Packet::Connack(_))));
     }
 }
 
@@ -34,9 +29,7 @@ async fn a_remaining_length_that_is_longer_than_need_be_is_malformed() {
     let mut client = target.client(V5).await;
     client.assert_wrong(&[0xC0, 0x80, 0x00]).await;
     let mut client = target.client(V5).await;
-    client
-        .assert_wrong(&[0x30, 0x84, 0x80, 0x00, 0, 1, b'a', 0])
-        .await;
+    client.assert_wrong(&[0x30, 0x84, 0x80, 0x00, 0, 1, b'a', 0]).await;
 }
 
 /// MQTT 5: [MQTT-4.13.1-1]
@@ -115,9 +108,7 @@ async fn bytes_behind_the_last_field_are_malformed() {
         let connect = longer(Connect::new(version).encode());
         client.assert_wrong_connect(&connect, &[0x81]).await;
         let mut client = target.client(version).await;
-        client
-            .assert_wrong(&longer(subscribe(version, 1, &[("a", 0)])))
-            .await;
+        client.assert_wrong(&longer(subscribe(version, 1, &[("a", 0)]))).await;
         if version == V5 {
             let properties = longer(disconnect(V5, 0, &[Property::ReasonString("x".into())]));
             let mut client = target.client(V5).await;
@@ -140,24 +131,13 @@ async fn bytes_behind_the_last_field_are_malformed() {
 async fn a_connect_that_ends_in_the_middle_is_malformed() {
     let target = target().await;
     for version in Version::BOTH {
-        let whole = Connect::new(version)
-            .user("user")
-            .password("password")
-            .encode();
-        // Up to the version there is nothing to tell a 5 from a 3.1.1; what is sent is less certain.
-        for length in 7..whole.len() - 2 {
-            let mut client = target.open(version).await;
+        let whole = Connect::new(version).user("user").password("password").encode();
+        for length in 0..whole.len() - 2 {
+            // Before its version is known a client may be of 3.1.1, which is told nothing.
+            let known = if length < 7 { V3 } else { version };
+            let mut client = target.open(known).await;
             let cut = frame(0x10, &whole[2..2 + length]);
             client.assert_wrong_connect(&cut, &[0x81, 0x82]).await;
-        }
-        for length in 0..7 {
-            let mut client = target.open(V5).await;
-            client.send(&frame(0x10, &whole[2..2 + length])).await;
-            match client.next_or_end().await {
-                None => {}
-                Some(Packet::Connack(connack)) => assert!(connack.code >= 0x80),
-                Some(other) => panic!("unexpected: {other:?}"),
-            }
         }
     }
 }
@@ -166,13 +146,7 @@ async fn a_connect_that_ends_in_the_middle_is_malformed() {
 #[tokio::test]
 async fn reason_codes_that_do_not_exist_are_refused() {
     let target = target().await;
-    for (first, code) in [
-        (0x40, 0x01),
-        (0x40, 0x92),
-        (0x50, 0x7F),
-        (0x62, 0x10),
-        (0x70, 0x80),
-    ] {
+    for (first, code) in [(0x40, 0x01), (0x40, 0x92), (0x50, 0x7F), (0x62, 0x10), (0x70, 0x80)] {
         let mut client = target.client(V5).await;
         client.assert_wrong(&frame(first, &[0, 1, code])).await;
     }
@@ -198,16 +172,13 @@ async fn properties_out_of_place_are_refused() {
     let target = target().await;
     let reason = Property::ReasonString("x".into());
     let with = |first: u8, head: &[u8], properties: &[Property], tail: &[u8]| {
-        frame(
-            first,
-            &[head, &encode_properties(properties), tail].concat(),
-        )
+        frame(first, &[head, &encode_properties(properties), tail].concat())
     };
     let filter = [string("a"), vec![0]].concat();
-    let two = [reason.clone(), reason.clone()];
+    let two = [reason.clone(), reason];
     let alias = [Property::TopicAlias(1)];
     for packet in [
-        with(0x82, &[0, 1], &[reason.clone()], &filter),
+        with(0x82, &[0, 1], &two[..1], &filter),
         with(0xA2, &[0, 1], &[Property::SubscriptionId(1)], &string("a")),
         with(0x40, &[0, 1, 0], &alias, &[]),
         with(0x40, &[0, 1, 0], &two, &[]),
@@ -256,11 +227,8 @@ async fn nonsense_hurts_nobody_else() {
         let length = (random.next() % 64) as usize;
         let body = random.bytes(length);
         let first = random.next() as u8;
-        let mut client = if round % 3 == 0 {
-            target.open(version).await
-        } else {
-            target.client(version).await
-        };
+        let mut client =
+            if round % 3 == 0 { target.open(version).await } else { target.client(version).await };
         client.send(&frame(first, &body)).await;
         // The answer does not matter here, nor whether there is one.
         drop(client);

@@ -30,10 +30,7 @@ async fn the_properties_of_a_message_are_passed_on_unaltered_and_in_order() {
         Property::user("z", "1"),
         Property::user("z", "0"),
     ];
-    let plain = [
-        Property::PayloadFormat(0),
-        Property::CorrelationData(Vec::new()),
-    ];
+    let plain = [Property::PayloadFormat(0), Property::CorrelationData(Vec::new())];
     for properties in [rich.to_vec(), plain.to_vec(), Vec::new()] {
         for qos in 0..=2 {
             let mut publish = Publish::new(&topic, "x").qos(qos);
@@ -74,17 +71,11 @@ async fn messages_count_down_while_they_wait_and_expire() {
     // The live one is behind many that expire, which may not hide it.
     for number in 0..30 {
         let publish = Publish::new(&topic, &number.to_string()).qos(1);
-        publisher
-            .publish(publish.property(Property::MessageExpiry(1)))
-            .await;
+        publisher.publish(publish.property(Property::MessageExpiry(1))).await;
     }
     let live = Publish::new(&topic, "live").qos(1);
-    publisher
-        .publish(live.property(Property::MessageExpiry(1_000)))
-        .await;
-    publisher
-        .publish(Publish::new(&topic, "for ever").qos(1))
-        .await;
+    publisher.publish(live.property(Property::MessageExpiry(1_000))).await;
+    publisher.publish(Publish::new(&topic, "for ever").qos(1)).await;
     lapse(Duration::from_millis(2_100)).await;
     let mut client = target.connect(connect).await;
     let message = client.message().await;
@@ -108,17 +99,12 @@ async fn the_expiry_of_a_message_that_did_not_wait_is_as_it_was() {
     client.subscribe(&topic, 1).await;
     for seconds in [100_000, u32::MAX] {
         let publish = Publish::new(&topic, "x").qos(1);
-        client
-            .publish(publish.property(Property::MessageExpiry(seconds)))
-            .await;
+        client.publish(publish.property(Property::MessageExpiry(seconds))).await;
         let message = client.message().await;
         let Some(Property::MessageExpiry(left)) = message.properties.first() else {
             panic!("the expiry is not passed on: {message:?}");
         };
-        assert!(
-            (seconds - 60..=seconds).contains(left),
-            "{left} of {seconds}"
-        );
+        assert!((seconds - 60..=seconds).contains(left), "{left} of {seconds}");
     }
 }
 
@@ -144,9 +130,7 @@ async fn a_response_topic_has_no_wildcards() {
         let will = Will::new(&unique_topic("x"), "x").property(response);
         let mut client = target.open(V5).await;
         let connect = Connect::new(V5).will(will).encode();
-        client
-            .assert_wrong_connect(&connect, &[0x81, 0x82, 0x90])
-            .await;
+        client.assert_wrong_connect(&connect, &[0x81, 0x82, 0x90]).await;
     }
 }
 
@@ -178,9 +162,7 @@ async fn properties_with_values_that_mean_nothing_are_refused_in_connect() {
         let mut connect = Connect::new(V5);
         connect.properties = properties;
         let mut client = target.open(V5).await;
-        client
-            .assert_wrong_connect(&connect.encode(), &[0x81, 0x82])
-            .await;
+        client.assert_wrong_connect(&connect.encode(), &[0x81, 0x82]).await;
     }
 }
 
@@ -213,14 +195,8 @@ async fn properties_with_values_that_mean_nothing_are_refused_in_publish() {
         vec![Property::PayloadFormat(1), Property::PayloadFormat(1)],
         vec![Property::MessageExpiry(1), Property::MessageExpiry(1)],
         vec![Property::ContentType(text()), Property::ContentType(text())],
-        vec![
-            Property::ResponseTopic(text()),
-            Property::ResponseTopic(text()),
-        ],
-        vec![
-            Property::CorrelationData(vec![1]),
-            Property::CorrelationData(vec![1]),
-        ],
+        vec![Property::ResponseTopic(text()), Property::ResponseTopic(text())],
+        vec![Property::CorrelationData(vec![1]), Property::CorrelationData(vec![1])],
         vec![Property::TopicAlias(1), Property::TopicAlias(1)],
         vec![Property::SessionExpiry(1)],
         vec![Property::WillDelay(1)],
@@ -262,17 +238,13 @@ async fn property_fields_that_cannot_be_read_are_malformed() {
     for (what, field) in fields {
         eprintln!("{what}");
         let mut client = target.client(V5).await;
-        client
-            .assert_wrong(&frame(0x30, &[&topic, field].concat()))
-            .await;
+        client.assert_wrong(&frame(0x30, &[&topic, field].concat())).await;
         let mut client = target.open(V5).await;
         let mut body = string("MQTT");
         body.extend([5, 2, 0, 0]);
         body.extend(field);
         body.extend(string("id"));
-        client
-            .assert_wrong_connect(&frame(0x10, &body), &[0x81, 0x82])
-            .await;
+        client.assert_wrong_connect(&frame(0x10, &body), &[0x81, 0x82]).await;
     }
 }
 
@@ -324,8 +296,6 @@ async fn reasons_stay_within_what_the_client_asked_for() {
 #[tokio::test]
 async fn disconnect_keeps_to_the_maximum_packet_size() {
     let target = target().await;
-    let mut client = target
-        .connect(Connect::new(V5).property(Property::MaximumPacketSize(100)))
-        .await;
+    let mut client = target.connect(Connect::new(V5).property(Property::MaximumPacketSize(100))).await;
     client.assert_wrong(&frame(0x82, &[0, 0])).await;
 }

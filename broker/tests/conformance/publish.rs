@@ -21,10 +21,7 @@ async fn messages_come_at_the_lower_of_both_qos() {
                 assert_eq!(code, 0);
                 let message = subscriber.message().await;
                 assert_eq!(message.qos, sent.min(granted), "{sent} to {granted}");
-                assert_eq!(
-                    (message.topic.as_str(), message.text()),
-                    (topic.as_str(), "x")
-                );
+                assert_eq!((message.topic.as_str(), message.text()), (topic.as_str(), "x"));
                 assert!(!message.dup && !message.retain);
             }
             subscriber.assert_silent_after(&mut publisher).await;
@@ -68,9 +65,7 @@ async fn dup_of_the_publisher_goes_no_further() {
             let mut subscriber = target.client(version).await;
             subscriber.subscribe(&topic, qos).await;
             let mut publisher = target.client(version).await;
-            publisher
-                .publish(Publish::new(&topic, "x").qos(qos).dup())
-                .await;
+            publisher.publish(Publish::new(&topic, "x").qos(qos).dup()).await;
             assert!(!subscriber.message().await.dup);
         }
     }
@@ -102,9 +97,7 @@ async fn acknowledgements_carry_the_identifier_of_the_publish() {
         client.subscribe(&topic, 0).await;
         for id in [1, 0x1234, u16::MAX] {
             for qos in 1..=2 {
-                client
-                    .publish(Publish::new(&topic, "x").qos(qos).id(id))
-                    .await;
+                client.publish(Publish::new(&topic, "x").qos(qos).id(id)).await;
             }
         }
     }
@@ -121,7 +114,7 @@ async fn messages_in_flight_have_identifiers_of_their_own() {
         subscriber.subscribe(&topic, 2).await;
         let mut publisher = target.client(version).await;
         for number in 0..10 {
-            let qos = 1 + (number % 2) as u8;
+            let qos = 1 + number % 2;
             publisher.publish(Publish::new(&topic, "x").qos(qos)).await;
         }
         let mut ids = Vec::new();
@@ -187,14 +180,11 @@ async fn a_publish_that_nobody_gets_is_answered_so() {
         let publish = Publish::new(&topic, "x").qos(qos);
         assert_eq!(client.publish(publish.clone()).await, 0x10);
         assert_eq!(client.publish(publish.retain()).await, 0x10);
-        client
-            .publish(Publish::new(&topic, "").retain().qos(1))
-            .await;
+        client.publish(Publish::new(&topic, "").retain().qos(1)).await;
     }
     let mut old = target.client(V3).await;
     for qos in 1..=2 {
-        old.publish(Publish::new(&unique_topic("nobody"), "x").qos(qos))
-            .await;
+        old.publish(Publish::new(&unique_topic("nobody"), "x").qos(qos)).await;
     }
 }
 

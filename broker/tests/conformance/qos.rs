@@ -131,9 +131,7 @@ async fn acknowledgements_of_nothing_are_let_pass() {
 async fn flags_of_acknowledgements_are_checked() {
     let target = target().await;
     for version in Version::BOTH {
-        for first in [
-            0x60, 0x61, 0x63, 0x66, 0x6A, 0x41, 0x42, 0x52, 0x58, 0x72, 0x74,
-        ] {
+        for first in [0x60, 0x61, 0x63, 0x66, 0x6A, 0x41, 0x42, 0x52, 0x58, 0x72, 0x74] {
             let mut client = target.client(version).await;
             client.assert_wrong(&frame(first, &[0, 1])).await;
         }
@@ -169,10 +167,7 @@ async fn an_identifier_whose_publish_was_refused_is_free() {
     for _ in 0..2 {
         let refused = Publish::new("$rantai/refused", "x").qos(2).id(6);
         assert_eq!(client.publish(refused).await, 0x87);
-        assert_eq!(
-            client.publish(Publish::new(&topic, "x").qos(2).id(6)).await,
-            0
-        );
+        assert_eq!(client.publish(Publish::new(&topic, "x").qos(2).id(6)).await, 0);
         assert_eq!(client.message().await.text(), "x");
     }
 }

@@ -24,11 +24,7 @@ async fn retained(target: &Target, version: Version, topic: &str) -> Option<Publ
     if message.topic == marker {
         return None;
     }
-    assert_eq!(
-        client.message().await.topic,
-        marker,
-        "more than one is retained"
-    );
+    assert_eq!(client.message().await.topic, marker, "more than one is retained");
     Some(message)
 }
 
@@ -42,9 +38,7 @@ async fn the_last_retained_message_greets_a_new_subscription() {
             let topic = unique_topic("kept");
             let mut publisher = target.client(from).await;
             for payload in ["first", "last"] {
-                publisher
-                    .publish(Publish::new(&topic, payload).qos(qos).retain())
-                    .await;
+                publisher.publish(Publish::new(&topic, payload).qos(qos).retain()).await;
             }
             publisher.disconnect().await;
             let message = retained(&target, to, &topic).await.expect("it is retained");
@@ -63,9 +57,7 @@ async fn a_subscription_that_was_there_gets_it_without_the_flag() {
         let topic = unique_topic("there");
         let mut client = target.client(version).await;
         client.subscribe(&topic, 1).await;
-        client
-            .publish(Publish::new(&topic, "x").qos(1).retain())
-            .await;
+        client.publish(Publish::new(&topic, "x").qos(1).retain()).await;
         assert!(!client.message().await.retain);
     }
 }
@@ -96,16 +88,10 @@ async fn a_retained_message_at_qos_0_replaces_one_at_qos_1() {
     for version in Version::BOTH {
         let topic = unique_topic("replaced");
         let mut publisher = target.client(version).await;
-        publisher
-            .publish(Publish::new(&topic, "old").qos(1).retain())
-            .await;
-        publisher
-            .publish(Publish::new(&topic, "new").retain())
-            .await;
+        publisher.publish(Publish::new(&topic, "old").qos(1).retain()).await;
+        publisher.publish(Publish::new(&topic, "new").retain()).await;
         publisher.disconnect().await;
-        let message = retained(&target, version, &topic)
-            .await
-            .expect("it is retained");
+        let message = retained(&target, version, &topic).await.expect("it is retained");
         assert_eq!((message.text(), message.qos), ("new", 0));
     }
 }
@@ -121,9 +107,7 @@ async fn an_empty_retained_message_removes_the_one_before() {
         watcher.subscribe(&topic, 1).await;
         let mut publisher = target.client(version).await;
         for payload in ["x", "", ""] {
-            publisher
-                .publish(Publish::new(&topic, payload).qos(1).retain())
-                .await;
+            publisher.publish(Publish::new(&topic, payload).qos(1).retain()).await;
             // Whoever is there gets the empty one like any other.
             assert_eq!(watcher.message().await.text(), payload);
         }
@@ -139,20 +123,12 @@ async fn a_message_without_the_flag_leaves_the_retained_one_alone() {
     for version in Version::BOTH {
         let topic = unique_topic("alone");
         let mut publisher = target.client(version).await;
-        publisher
-            .publish(Publish::new(&topic, "not kept").qos(1))
-            .await;
+        publisher.publish(Publish::new(&topic, "not kept").qos(1)).await;
         assert_eq!(retained(&target, version, &topic).await, None);
-        publisher
-            .publish(Publish::new(&topic, "kept").qos(1).retain())
-            .await;
-        publisher
-            .publish(Publish::new(&topic, "not kept").qos(1))
-            .await;
+        publisher.publish(Publish::new(&topic, "kept").qos(1).retain()).await;
+        publisher.publish(Publish::new(&topic, "not kept").qos(1)).await;
         publisher.publish(Publish::new(&topic, "").qos(1)).await;
-        let message = retained(&target, version, &topic)
-            .await
-            .expect("it is retained");
+        let message = retained(&target, version, &topic).await.expect("it is retained");
         assert_eq!(message.text(), "kept");
     }
 }
@@ -165,9 +141,7 @@ async fn subscribing_again_sends_it_again() {
     for version in Version::BOTH {
         let topic = unique_topic("again");
         let mut client = target.client(version).await;
-        client
-            .publish(Publish::new(&topic, "x").qos(1).retain())
-            .await;
+        client.publish(Publish::new(&topic, "x").qos(1).retain()).await;
         for _ in 0..3 {
             client.subscribe(&topic, 1).await;
             let message = client.message().await;
@@ -183,9 +157,7 @@ async fn retain_handling_1_sends_them_to_new_subscriptions_alone() {
     let target = target().await;
     let topic = unique_topic("if-new");
     let mut client = target.client(V5).await;
-    client
-        .publish(Publish::new(&topic, "x").qos(1).retain())
-        .await;
+    client.publish(Publish::new(&topic, "x").qos(1).retain()).await;
     client.subscribe(&topic, 1 | IF_NEW).await;
     assert!(client.message().await.retain);
     client.subscribe(&topic, 1 | IF_NEW).await;
@@ -201,9 +173,7 @@ async fn retain_handling_2_sends_none() {
     let target = target().await;
     let topic = unique_topic("none");
     let mut client = target.client(V5).await;
-    client
-        .publish(Publish::new(&topic, "x").qos(1).retain())
-        .await;
+    client.publish(Publish::new(&topic, "x").qos(1).retain()).await;
     for _ in 0..2 {
         client.subscribe(&topic, 1 | NONE).await;
         client.assert_silent().await;
@@ -217,9 +187,7 @@ async fn retained_messages_outlive_the_session_that_sent_them() {
     for version in Version::BOTH {
         let topic = unique_topic("outlives");
         let mut publisher = target.client(version).await;
-        publisher
-            .publish(Publish::new(&topic, "x").qos(1).retain())
-            .await;
+        publisher.publish(Publish::new(&topic, "x").qos(1).retain()).await;
         let id = publisher.id.clone();
         publisher.disconnect().await;
         // A clean session under the same id discards all there was of the one before.
@@ -237,13 +205,9 @@ async fn a_wildcard_gets_every_one_of_many() {
     for version in Version::BOTH {
         let base = unique_topic("many");
         let mut publisher = target.client(version).await;
-        let topics: BTreeSet<String> = (0..1_000)
-            .map(|n| format!("{base}/{}/{n}", n % 7))
-            .collect();
+        let topics: BTreeSet<String> = (0..1_000).map(|n| format!("{base}/{}/{n}", n % 7)).collect();
         for topic in &topics {
-            publisher
-                .publish(Publish::new(topic, "x").qos(1).retain())
-                .await;
+            publisher.publish(Publish::new(topic, "x").qos(1).retain()).await;
         }
         for filter in ["#", "+/+"] {
             let mut client = target.client(version).await;
@@ -268,9 +232,7 @@ async fn retained_messages_come_at_the_lower_qos_too() {
         for sent in 0..=2 {
             let topic = unique_topic("qos");
             let mut client = target.client(version).await;
-            client
-                .publish(Publish::new(&topic, "x").qos(sent).retain())
-                .await;
+            client.publish(Publish::new(&topic, "x").qos(sent).retain()).await;
             for granted in 0..=2 {
                 client.subscribe(&topic, granted).await;
                 assert_eq!(client.message().await.qos, sent.min(granted));
@@ -298,10 +260,7 @@ async fn retained_messages_keep_their_properties() {
     for _ in 0..2 {
         let message = retained(&target, V5, &topic).await.expect("it is retained");
         for property in &properties {
-            assert!(
-                message.properties.contains(property),
-                "{property:?} is lost"
-            );
+            assert!(message.properties.contains(property), "{property:?} is lost");
         }
     }
     let message = retained(&target, V3, &topic).await.expect("it is retained");
@@ -317,9 +276,7 @@ async fn a_retained_message_counts_down_and_expires() {
     let mut publisher = target.client(V5).await;
     for (topic, seconds) in [(&short, 1), (&long, 1_000)] {
         let publish = Publish::new(topic, "x").qos(1).retain();
-        publisher
-            .publish(publish.property(Property::MessageExpiry(seconds)))
-            .await;
+        publisher.publish(publish.property(Property::MessageExpiry(seconds))).await;
     }
     lapse(Duration::from_millis(2_100)).await;
     assert_eq!(retained(&target, V5, &short).await, None);
@@ -327,13 +284,10 @@ async fn a_retained_message_counts_down_and_expires() {
     // Reading it twice takes nothing from it.
     for _ in 0..2 {
         let message = retained(&target, V5, &long).await.expect("it is retained");
-        let left = message
-            .properties
-            .iter()
-            .find_map(|property| match property {
-                Property::MessageExpiry(left) => Some(*left),
-                _ => None,
-            });
+        let left = message.properties.iter().find_map(|property| match property {
+            Property::MessageExpiry(left) => Some(*left),
+            _ => None,
+        });
         let left = left.expect("the expiry is passed on");
         assert!((900..1_000).contains(&left), "{left} s are left of 1,000");
     }

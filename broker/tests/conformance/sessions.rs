@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::support::{
-    Client, Connect, Packet, Property, Publish, Target, Version, ack, disconnect, lapse, target,
-    unique, unique_topic,
+    Client, Connect, Packet, Property, Publish, Target, Version, ack, disconnect, lapse, target, unique,
+    unique_topic,
 };
 use Version::{V3, V5};
 
@@ -26,23 +26,11 @@ async fn session_present_tells_whether_there_is_one() {
         let id = unique();
         let persistent = Connect::new(version).id(&id).persistent();
         let clean = Connect::new(version).id(&id);
-        assert!(
-            !session_present(&target, persistent.clone()).await,
-            "a new session"
-        );
-        assert!(
-            session_present(&target, persistent.clone()).await,
-            "its own"
-        );
-        assert!(
-            session_present(&target, persistent.clone()).await,
-            "and again"
-        );
+        assert!(!session_present(&target, persistent.clone()).await, "a new session");
+        assert!(session_present(&target, persistent.clone()).await, "its own");
+        assert!(session_present(&target, persistent.clone()).await, "and again");
         assert!(!session_present(&target, clean.clone()).await, "discarded");
-        assert!(
-            !session_present(&target, persistent.clone()).await,
-            "not brought back"
-        );
+        assert!(!session_present(&target, persistent.clone()).await, "not brought back");
         let other = Connect::new(version).persistent();
         assert!(!session_present(&target, other).await, "somebody else's");
     }
@@ -61,9 +49,7 @@ async fn a_clean_start_discards_subscriptions_and_messages() {
         client.subscribe(&topic, 1).await;
         client.disconnect().await;
         let mut publisher = target.client(version).await;
-        publisher
-            .publish(Publish::new(&topic, "waiting").qos(1))
-            .await;
+        publisher.publish(Publish::new(&topic, "waiting").qos(1)).await;
         let mut client = target.connect(Connect::new(version).id(&id)).await;
         publisher.publish(Publish::new(&topic, "now").qos(1)).await;
         client.assert_silent_after(&mut publisher).await;
@@ -112,10 +98,7 @@ async fn a_session_without_an_expiry_interval_ends_with_its_connection() {
     let id = unique();
     for connect in [
         Connect::new(V5).id(&id).resume(),
-        Connect::new(V5)
-            .id(&id)
-            .resume()
-            .property(Property::SessionExpiry(0)),
+        Connect::new(V5).id(&id).resume().property(Property::SessionExpiry(0)),
     ] {
         assert!(!session_present(&target, connect.clone()).await);
         assert!(!session_present(&target, connect).await);
@@ -127,15 +110,9 @@ async fn a_session_without_an_expiry_interval_ends_with_its_connection() {
 async fn a_session_ends_when_its_interval_has_passed_since_the_disconnection() {
     let target = target().await;
     let topic = unique_topic("expired");
-    let short = Connect::new(V5)
-        .resume()
-        .property(Property::SessionExpiry(1));
-    let long = Connect::new(V5)
-        .resume()
-        .property(Property::SessionExpiry(u32::MAX));
-    let mut here = target
-        .connect(Connect::new(V5).property(Property::SessionExpiry(1)))
-        .await;
+    let short = Connect::new(V5).resume().property(Property::SessionExpiry(1));
+    let long = Connect::new(V5).resume().property(Property::SessionExpiry(u32::MAX));
+    let mut here = target.connect(Connect::new(V5).property(Property::SessionExpiry(1))).await;
     here.subscribe(&topic, 1).await;
     for connect in [&short, &long] {
         target.connect(connect.clone()).await.disconnect().await;
@@ -167,9 +144,7 @@ async fn disconnect_may_change_the_interval() {
 async fn disconnect_may_not_prolong_a_session_that_ends_with_its_connection() {
     let target = target().await;
     let mut client = target.client(V5).await;
-    client
-        .send(&disconnect(V5, 0, &[Property::SessionExpiry(10)]))
-        .await;
+    client.send(&disconnect(V5, 0, &[Property::SessionExpiry(10)])).await;
     client.assert_refused(&[0x82]).await;
 }
 
@@ -181,9 +156,7 @@ async fn in_flight(target: &Target, connect: &Connect, qos: u8) -> (Client, Vec<
     let mut publisher = target.client(connect.version).await;
     let mut deliveries = Vec::new();
     for number in 0..4 {
-        publisher
-            .publish(Publish::new(&topic, &number.to_string()).qos(qos))
-            .await;
+        publisher.publish(Publish::new(&topic, &number.to_string()).qos(qos)).await;
         deliveries.push(client.delivery().await);
     }
     (client, deliveries)
@@ -204,10 +177,7 @@ async fn unacknowledged_messages_are_sent_again_with_their_identifiers_in_order(
             for old in &before {
                 let again = client.message().await;
                 let expected = old.clone().dup();
-                assert_eq!(
-                    (again.id, again.payload, again.dup),
-                    (expected.id, expected.payload, true)
-                );
+                assert_eq!((again.id, again.payload, again.dup), (expected.id, expected.payload, true));
             }
             client.assert_silent().await;
             // What is acknowledged now does not come a third time.
@@ -323,19 +293,13 @@ async fn a_session_may_be_resumed_by_the_other_version() {
     for (first, second) in [(V3, V5), (V5, V3)] {
         let topic = unique_topic("versions");
         let id = unique();
-        let mut client = target
-            .connect(Connect::new(first).id(&id).persistent())
-            .await;
+        let mut client = target.connect(Connect::new(first).id(&id).persistent()).await;
         client.subscribe(&topic, 1).await;
         client.disconnect().await;
         let mut publisher = target.client(V5).await;
-        let publish = Publish::new(&topic, "x")
-            .qos(1)
-            .property(Property::user("a", "b"));
+        let publish = Publish::new(&topic, "x").qos(1).property(Property::user("a", "b"));
         publisher.publish(publish).await;
-        let mut client = target
-            .connect(Connect::new(second).id(&id).persistent())
-            .await;
+        let mut client = target.connect(Connect::new(second).id(&id).persistent()).await;
         assert_eq!(client.message().await.text(), "x");
     }
 }

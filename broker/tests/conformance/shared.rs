@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use crate::support::{
-    Client, Connect, Packet, Property, Publish, Target, Version, ack, lapse, subscribe, target,
-    unique, unique_topic,
+    Client, Connect, Packet, Property, Publish, Target, Version, ack, lapse, subscribe, target, unique,
+    unique_topic,
 };
 use Version::V5;
 
@@ -19,14 +19,7 @@ fn share(name: &str, filter: &str) -> String {
 #[tokio::test]
 async fn a_share_name_is_there_and_has_no_wildcards() {
     let target = target().await;
-    for filter in [
-        "$share/",
-        "$share//a",
-        "$share/+/a",
-        "$share/a#/b",
-        "$share/name",
-        "$share/n/",
-    ] {
+    for filter in ["$share/", "$share//a", "$share/+/a", "$share/a#/b", "$share/name", "$share/n/"] {
         let mut client = target.client(V5).await;
         client.send(&subscribe(V5, 1, &[(filter, 0)])).await;
         match client.next_or_end().await {
@@ -44,9 +37,7 @@ async fn no_local_and_shared_do_not_go_together() {
     let target = target().await;
     let mut client = target.client(V5).await;
     let filter = share("group", &unique_topic("x"));
-    client
-        .send(&subscribe(V5, 1, &[(&filter, 1 | NO_LOCAL)]))
-        .await;
+    client.send(&subscribe(V5, 1, &[(&filter, 1 | NO_LOCAL)])).await;
     client.assert_refused(&[0x82]).await;
 }
 
@@ -82,20 +73,11 @@ async fn every_group_gets_each_message_once() {
     let mut publisher = target.client(V5).await;
     let mut plain = member(&target, &topic, 1).await;
     let mut groups = Vec::new();
-    for filter in [
-        share("one", &topic),
-        share("two", &topic),
-        share("one", &wide),
-    ] {
-        groups.push([
-            member(&target, &filter, 1).await,
-            member(&target, &filter, 1).await,
-        ]);
+    for filter in [share("one", &topic), share("two", &topic), share("one", &wide)] {
+        groups.push([member(&target, &filter, 1).await, member(&target, &filter, 1).await]);
     }
     for number in 0..20 {
-        publisher
-            .publish(Publish::new(&topic, &number.to_string()).qos(1))
-            .await;
+        publisher.publish(Publish::new(&topic, &number.to_string()).qos(1)).await;
     }
     let all: BTreeSet<String> = (0..20).map(|number| number.to_string()).collect();
     for group in &mut groups {
@@ -104,12 +86,7 @@ async fn every_group_gets_each_message_once() {
             got.extend(drain(member, &mut publisher).await);
         }
         assert_eq!(got.len(), 20);
-        assert_eq!(
-            got.iter()
-                .map(|m| m.text().to_owned())
-                .collect::<BTreeSet<_>>(),
-            all
-        );
+        assert_eq!(got.iter().map(|m| m.text().to_owned()).collect::<BTreeSet<_>>(), all);
     }
     assert_eq!(drain(&mut plain, &mut publisher).await.len(), 20);
 }
@@ -149,17 +126,13 @@ async fn groups_get_nothing_retained_and_may_be_left() {
     let topic = unique_topic("retained");
     let filter = share("group", &topic);
     let mut publisher = target.client(V5).await;
-    publisher
-        .publish(Publish::new(&topic, "x").qos(1).retain())
-        .await;
+    publisher.publish(Publish::new(&topic, "x").qos(1).retain()).await;
     let mut client = member(&target, &filter, 1).await;
     client.assert_silent_after(&mut publisher).await;
     publisher.publish(Publish::new(&topic, "now").qos(1)).await;
     assert_eq!(client.message().await.text(), "now");
     assert_eq!(client.unsubscribe(&[&topic, &filter]).await, [0x11, 0]);
-    publisher
-        .publish(Publish::new(&topic, "later").qos(1))
-        .await;
+    publisher.publish(Publish::new(&topic, "later").qos(1)).await;
     client.assert_silent_after(&mut publisher).await;
 }
 

@@ -1,8 +1,8 @@
 //! SUBSCRIBE and UNSUBSCRIBE.
 
 use crate::support::{
-    Packet, Property, Publish, Version, ack, frame, string, subscribe, subscribe_with, target,
-    unique_topic, unsubscribe,
+    Packet, Property, Publish, Version, ack, frame, string, subscribe, subscribe_with, target, unique_topic,
+    unsubscribe,
 };
 use Version::V5;
 
@@ -19,11 +19,7 @@ async fn suback_answers_every_filter_in_order() {
     for version in Version::BOTH {
         let mut client = target.client(version).await;
         let topics: Vec<String> = (0..4).map(|_| unique_topic("x")).collect();
-        let filters: Vec<(&str, u8)> = topics
-            .iter()
-            .map(String::as_str)
-            .zip([2, 0, 1, 2])
-            .collect();
+        let filters: Vec<(&str, u8)> = topics.iter().map(String::as_str).zip([2, 0, 1, 2]).collect();
         for id in [1, 0x4321, u16::MAX] {
             client.send(&subscribe(version, id, &filters)).await;
             assert_eq!(client.suback(id).await, [2, 0, 1, 2]);
@@ -42,10 +38,7 @@ async fn header_flags_other_than_2_are_malformed() {
     let target = target().await;
     for version in Version::BOTH {
         for flags in [0, 1, 3, 6, 10] {
-            let mut packets = [
-                subscribe(version, 1, &[("a", 0)]),
-                unsubscribe(version, 1, &["a"]),
-            ];
+            let mut packets = [subscribe(version, 1, &[("a", 0)]), unsubscribe(version, 1, &["a"])];
             for packet in &mut packets {
                 packet[0] = (packet[0] & 0xF0) | flags;
                 let mut client = target.client(version).await;
@@ -75,15 +68,12 @@ async fn at_least_one_filter_is_needed() {
 #[tokio::test]
 async fn subscription_options_that_mean_nothing_are_malformed() {
     let target = target().await;
-    for (version, options) in [
-        (Version::V3, [0x03, 0x04, 0x08, 0x10, 0x80]),
-        (V5, [0x03, 0x40, 0x80, 0xC0, 0x30]),
-    ] {
+    for (version, options) in
+        [(Version::V3, [0x03, 0x04, 0x08, 0x10, 0x80]), (V5, [0x03, 0x40, 0x80, 0xC0, 0x30])]
+    {
         for option in options {
             let mut client = target.client(version).await;
-            client
-                .assert_wrong(&subscribe(version, 1, &[("a", option)]))
-                .await;
+            client.assert_wrong(&subscribe(version, 1, &[("a", option)])).await;
         }
     }
 }
@@ -94,10 +84,7 @@ async fn subscription_options_that_mean_nothing_are_malformed() {
 async fn packet_identifier_0_is_wrong() {
     let target = target().await;
     for version in Version::BOTH {
-        for packet in [
-            subscribe(version, 0, &[("a", 0)]),
-            unsubscribe(version, 0, &["a"]),
-        ] {
+        for packet in [subscribe(version, 0, &[("a", 0)]), unsubscribe(version, 0, &["a"])] {
             let mut client = target.client(version).await;
             client.assert_wrong(&packet).await;
         }
@@ -154,14 +141,10 @@ async fn replacing_a_subscription_loses_nothing() {
         client.subscribe(&topic, 1).await;
         let mut publisher = target.client(version).await;
         for number in 0..50_u16 {
-            let publish = Publish::new(&topic, &number.to_string())
-                .qos(1)
-                .id(number + 1);
+            let publish = Publish::new(&topic, &number.to_string()).qos(1).id(number + 1);
             publisher.send(&publish.encode(version)).await;
             if number % 10 == 5 {
-                client
-                    .send(&subscribe(version, 1_000 + number, &[(&topic, 1)]))
-                    .await;
+                client.send(&subscribe(version, 1_000 + number, &[(&topic, 1)])).await;
             }
             publisher.puback(number + 1).await;
         }
@@ -270,9 +253,7 @@ async fn unsubscribe_ends_exactly_the_filters_it_names() {
             client.subscribe(filter, 1).await;
         }
         // `#` covers all three and is none of them.
-        let codes = client
-            .unsubscribe(&[&none_such, &topic, &wildcard, &topic])
-            .await;
+        let codes = client.unsubscribe(&[&none_such, &topic, &wildcard, &topic]).await;
         if version == V5 {
             assert_eq!(codes, [0x11, 0, 0, 0x11]);
         }
@@ -321,9 +302,7 @@ async fn wildcards_are_granted() {
 async fn filters_with_misplaced_wildcards_are_not_granted() {
     let target = target().await;
     for version in Version::BOTH {
-        for filter in [
-            "", "a/#/b", "#/a", "a#", "a/b#", "##", "a+", "+a", "a/+b/c", "++", "a/#+",
-        ] {
+        for filter in ["", "a/#/b", "#/a", "a#", "a/b#", "##", "a+", "+a", "a/+b/c", "++", "a/#+"] {
             let mut client = target.client(version).await;
             client.send(&subscribe(version, 1, &[(filter, 0)])).await;
             match client.next_or_end().await {

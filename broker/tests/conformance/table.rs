@@ -31,9 +31,7 @@ fn document() -> PathBuf {
 
 /// The numbers of the statements that a line names in square brackets.
 fn statements(line: &str) -> impl Iterator<Item = &str> {
-    line.split("[MQTT-")
-        .skip(1)
-        .filter_map(|rest| rest.split_once(']').map(|(id, _)| id))
+    line.split("[MQTT-").skip(1).filter_map(|rest| rest.split_once(']').map(|(id, _)| id))
 }
 
 /// Every test of the suite, and what its doc comment says that it proves.
@@ -65,13 +63,8 @@ fn tests() -> (BTreeSet<String>, Proofs) {
             } else if line == "#[test]" || line == "#[tokio::test]" {
                 is_test = true;
             } else if !line.starts_with("#[") {
-                let function = line
-                    .strip_prefix("async ")
-                    .unwrap_or(line)
-                    .strip_prefix("fn ");
-                if let Some((name, _)) =
-                    function.filter(|_| is_test).and_then(|f| f.split_once('('))
-                {
+                let function = line.strip_prefix("async ").unwrap_or(line).strip_prefix("fn ");
+                if let Some((name, _)) = function.filter(|_| is_test).and_then(|f| f.split_once('(')) {
                     let name = format!("{module}::{name}");
                     for claim in claims.drain(..) {
                         proofs.entry(claim).or_default().insert(name.clone());
@@ -106,11 +99,7 @@ fn rows(document: &str) -> Vec<Row> {
             line: index + 1,
             statement: (version.clone(), id.trim_end_matches(']').to_owned()),
             words: words.to_owned(),
-            tests: proof
-                .split('`')
-                .filter(|part| part.contains("::"))
-                .map(str::to_owned)
-                .collect(),
+            tests: proof.split('`').filter(|part| part.contains("::")).map(str::to_owned).collect(),
             reason: proof.strip_prefix("not applicable: ").map(str::to_owned),
         });
     }
@@ -118,11 +107,7 @@ fn rows(document: &str) -> Vec<Row> {
 }
 
 fn is_empty_cell(row: &Row) -> bool {
-    row.tests.is_empty()
-        && row
-            .reason
-            .as_ref()
-            .is_none_or(|reason| reason.trim().is_empty())
+    row.tests.is_empty() && row.reason.as_ref().is_none_or(|reason| reason.trim().is_empty())
 }
 
 /// Everything in which the table and the tests differ.
@@ -130,10 +115,7 @@ fn disagreements(rows: &[Row], names: &BTreeSet<String>, proofs: &Proofs) -> Vec
     let mut found = Vec::new();
     let mut seen = BTreeSet::new();
     for row in rows {
-        let at = format!(
-            "line {}, {} [MQTT-{}]",
-            row.line, row.statement.0, row.statement.1
-        );
+        let at = format!("line {}, {} [MQTT-{}]", row.line, row.statement.0, row.statement.1);
         if !seen.insert(row.statement.clone()) {
             found.push(format!("{at}: the row stands twice"));
         }
@@ -146,9 +128,7 @@ fn disagreements(rows: &[Row], names: &BTreeSet<String>, proofs: &Proofs) -> Vec
         let none = BTreeSet::new();
         let claimed = proofs.get(&row.statement).unwrap_or(&none);
         for test in claimed.difference(&row.tests) {
-            found.push(format!(
-                "{at}: {test} proves it and the row does not say so"
-            ));
+            found.push(format!("{at}: {test} proves it and the row does not say so"));
         }
         for test in row.tests.difference(claimed) {
             found.push(format!("{at}: {test} does not say that it proves it"));
@@ -166,15 +146,9 @@ fn gaps(seen: &BTreeSet<Statement>) -> Vec<String> {
     let mut found = Vec::new();
     let mut sections: BTreeMap<(&str, &str), BTreeSet<usize>> = BTreeMap::new();
     for (version, id) in seen {
-        match id
-            .split_once('-')
-            .and_then(|(section, n)| Some((section, n.parse().ok()?)))
-        {
+        match id.split_once('-').and_then(|(section, n)| Some((section, n.parse().ok()?))) {
             Some((section, number)) => {
-                sections
-                    .entry((version, section))
-                    .or_default()
-                    .insert(number);
+                sections.entry((version, section)).or_default().insert(number);
             }
             None => found.push(format!("[MQTT-{id}] is no number of a statement")),
         }
@@ -200,12 +174,8 @@ fn updated(document: &str, rows: &[Row], proofs: &Proofs) -> String {
     for row in rows {
         let mut proof = String::new();
         for test in proofs.get(&row.statement).into_iter().flatten() {
-            write!(
-                proof,
-                "{}`{test}`",
-                if proof.is_empty() { "" } else { ", " }
-            )
-            .expect("a string can be written to");
+            write!(proof, "{}`{test}`", if proof.is_empty() { "" } else { ", " })
+                .expect("a string can be written to");
         }
         if proof.is_empty()
             && let Some(reason) = &row.reason
@@ -227,11 +197,7 @@ fn the_table_and_the_tests_agree() {
         std::fs::write(document(), &text).expect("docs/conformance.md can be written");
     }
     let found = disagreements(&rows(&text), &names, &proofs);
-    assert!(
-        found.is_empty(),
-        "docs/conformance.md:\n{}",
-        found.join("\n")
-    );
+    assert!(found.is_empty(), "docs/conformance.md:\n{}", found.join("\n"));
 }
 
 /// The check itself, on a table and a suite that disagree in every way there is.
@@ -268,10 +234,7 @@ fn every_kind_of_disagreement_is_found() {
         "[MQTT-1.1.1-2] is missing",
         "MQTT 3.1.1 has",
     ] {
-        assert!(
-            found.contains(expected),
-            "{expected:?} is not found in\n{found}"
-        );
+        assert!(found.contains(expected), "{expected:?} is not found in\n{found}");
     }
 }
 

@@ -107,10 +107,7 @@ async fn wildcards_at_the_start_do_not_match_the_figures_of_the_broker() {
         let mut missing = vec!["version", "uptime", "clients/connected"];
         while !missing.is_empty() {
             let message = subscriber.message().await;
-            let name = message
-                .topic
-                .strip_prefix("$SYS/broker/")
-                .expect("it matches");
+            let name = message.topic.strip_prefix("$SYS/broker/").expect("it matches");
             assert!(!message.payload.is_empty(), "{name} is empty");
             missing.retain(|other| *other != name);
         }

@@ -23,16 +23,9 @@ async fn a_lost_connection_publishes_the_will() {
         for qos in 0..=2 {
             let (mut watcher, topic) = watch(&target, version).await;
             let will = Will::new(&topic, "gone").qos(qos);
-            target
-                .connect(Connect::new(version).will(will))
-                .await
-                .cut()
-                .await;
+            target.connect(Connect::new(version).will(will)).await.cut().await;
             let message = watcher.message().await;
-            assert_eq!(
-                (message.text(), message.qos, message.retain),
-                ("gone", qos, false)
-            );
+            assert_eq!((message.text(), message.qos, message.retain), ("gone", qos, false));
             let mut late = target.client(version).await;
             late.subscribe(&topic, 0).await;
             late.assert_silent().await;
@@ -48,11 +41,7 @@ async fn a_will_with_retain_is_retained() {
     for version in Version::BOTH {
         let (mut watcher, topic) = watch(&target, version).await;
         let will = Will::new(&topic, "gone").qos(1).retain();
-        target
-            .connect(Connect::new(version).will(will))
-            .await
-            .cut()
-            .await;
+        target.connect(Connect::new(version).will(will)).await.cut().await;
         assert!(!watcher.message().await.retain);
         let mut late = target.client(version).await;
         late.subscribe(&topic, 1).await;
@@ -76,11 +65,7 @@ async fn a_disconnect_in_order_discards_the_will() {
         client.send(&[0xE0, 0]).await;
         client.assert_ended().await;
         // The next connection has no will, and what the last one had is not brought back.
-        target
-            .connect(Connect::new(version).id(&connect.id))
-            .await
-            .cut()
-            .await;
+        target.connect(Connect::new(version).id(&connect.id)).await.cut().await;
         let mut other = target.client(version).await;
         watcher.assert_silent_after(&mut other).await;
     }
@@ -160,9 +145,7 @@ async fn a_delayed_will_is_not_published_if_the_client_is_back_in_time() {
     let connect = Connect::new(V5).id(&id).persistent();
     let delayed = |seconds| {
         let will = Will::new(&topic, &format!("after {seconds}")).qos(1);
-        connect
-            .clone()
-            .will(will.property(Property::WillDelay(seconds)))
+        connect.clone().will(will.property(Property::WillDelay(seconds)))
     };
     // Back after a lost connection, and by taking over one that is still open.
     target.connect(delayed(2)).await.cut().await;
@@ -170,14 +153,8 @@ async fn a_delayed_will_is_not_published_if_the_client_is_back_in_time() {
     let _client = target.connect(connect.clone()).await;
     taken_over.assert_refused(&[0x8E]).await;
     // A will of another client with the same delay, dropped later, says when the time is over.
-    let later = Will::new(&topic, "later")
-        .qos(1)
-        .property(Property::WillDelay(3));
-    target
-        .connect(Connect::new(V5).persistent().will(later))
-        .await
-        .cut()
-        .await;
+    let later = Will::new(&topic, "later").qos(1).property(Property::WillDelay(3));
+    target.connect(Connect::new(V5).persistent().will(later)).await.cut().await;
     assert_eq!(watcher.message().await.text(), "later");
 }
 
@@ -207,29 +184,17 @@ async fn a_delayed_will_is_published_when_the_session_ends_first() {
         will.property(Property::WillDelay(1_000))
     };
     // Without a Session Expiry Interval the session ends with its connection.
-    target
-        .connect(Connect::new(V5).will(will("at once")))
-        .await
-        .cut()
-        .await;
+    target.connect(Connect::new(V5).will(will("at once"))).await.cut().await;
     assert_eq!(watcher.message().await.text(), "at once");
     // A clean start ends it too.
     let id = unique();
     let connect = Connect::new(V5).id(&id).persistent();
-    target
-        .connect(connect.will(will("by clean start")))
-        .await
-        .cut()
-        .await;
+    target.connect(connect.will(will("by clean start"))).await.cut().await;
     target.connect(Connect::new(V5).id(&id)).await;
     assert_eq!(watcher.message().await.text(), "by clean start");
     // And so does the end of its time.
     let connect = Connect::new(V5).property(Property::SessionExpiry(1));
-    target
-        .connect(connect.will(will("expired")))
-        .await
-        .cut()
-        .await;
+    target.connect(connect.will(will("expired"))).await.cut().await;
     assert_eq!(watcher.message().await.text(), "expired");
 }
 
@@ -251,23 +216,13 @@ async fn the_properties_of_a_will_are_those_of_its_message() {
     will.properties = properties.to_vec();
     will.properties.push(Property::WillDelay(0));
     will.properties.push(Property::MessageExpiry(1_000));
-    target
-        .connect(Connect::new(V5).will(will))
-        .await
-        .cut()
-        .await;
+    target.connect(Connect::new(V5).will(will)).await.cut().await;
     let message = watcher.message().await;
     for property in &properties {
-        assert!(
-            message.properties.contains(property),
-            "{property:?} is lost"
-        );
+        assert!(message.properties.contains(property), "{property:?} is lost");
     }
-    let users: Vec<&Property> = message
-        .properties
-        .iter()
-        .filter(|property| matches!(property, Property::User(..)))
-        .collect();
+    let users: Vec<&Property> =
+        message.properties.iter().filter(|property| matches!(property, Property::User(..))).collect();
     assert_eq!(users, properties[4..].iter().collect::<Vec<_>>());
 }
 
@@ -295,9 +250,7 @@ async fn a_connection_without_a_will_publishes_none() {
         let mut watcher = target.client(version).await;
         watcher.subscribe(&format!("{base}/#"), 1).await;
         let mut client = target.client(version).await;
-        client
-            .publish(Publish::new(&format!("{base}/x"), "x").qos(1))
-            .await;
+        client.publish(Publish::new(&format!("{base}/x"), "x").qos(1)).await;
         client.cut().await;
         assert_eq!(watcher.message().await.text(), "x");
         let mut other = target.client(version).await;

@@ -9,9 +9,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::incoming::{Ack, Connack, Packet, Suback, length_of_first, read_packet};
-use super::outgoing::{
-    Connect, Publish, ack, disconnect, pingreq, subscribe, subscribe_with, unsubscribe,
-};
+use super::outgoing::{Connect, Publish, ack, disconnect, pingreq, subscribe, subscribe_with, unsubscribe};
 use super::property::Property;
 use super::{Version, is_external, unique_topic};
 
@@ -119,12 +117,7 @@ impl Client {
             }
             let read = timeout(PATIENCE, self.stream.read_buf(&mut self.read))
                 .await
-                .unwrap_or_else(|_| {
-                    panic!(
-                        "{:?} got nothing from the broker within {PATIENCE:?}",
-                        self.id
-                    )
-                });
+                .unwrap_or_else(|_| panic!("{:?} got nothing from the broker within {PATIENCE:?}", self.id));
             // A reset is an end too: it comes when the broker closes with bytes unread.
             if !matches!(read, Ok(1..)) {
                 assert!(self.read.is_empty(), "the connection ended inside a packet");
@@ -138,13 +131,10 @@ impl Client {
         let Packet::Publish(mut publish) = packet else {
             return packet;
         };
-        let alias = publish
-            .properties
-            .iter()
-            .find_map(|property| match property {
-                Property::TopicAlias(alias) => Some(*alias),
-                _ => None,
-            });
+        let alias = publish.properties.iter().find_map(|property| match property {
+            Property::TopicAlias(alias) => Some(*alias),
+            _ => None,
+        });
         if let Some(alias) = alias {
             assert!(
                 alias <= self.alias_maximum,
@@ -152,11 +142,9 @@ impl Client {
                 self.alias_maximum
             );
             if publish.topic.is_empty() {
-                publish.topic = self
-                    .aliases
-                    .get(&alias)
-                    .unwrap_or_else(|| panic!("topic alias {alias} stands for nothing"))
-                    .clone();
+                let topic = self.aliases.get(&alias);
+                let topic = topic.unwrap_or_else(|| panic!("topic alias {alias} stands for nothing"));
+                publish.topic.clone_from(topic);
             } else {
                 self.aliases.insert(alias, publish.topic.clone());
             }
@@ -278,14 +266,9 @@ impl Client {
     }
 
     /// Subscribes; the answer is the codes of SUBACK.
-    pub(crate) async fn subscribe_all(
-        &mut self,
-        filters: &[(&str, u8)],
-        properties: &[Property],
-    ) -> Vec<u8> {
+    pub(crate) async fn subscribe_all(&mut self, filters: &[(&str, u8)], properties: &[Property]) -> Vec<u8> {
         let id = self.fresh_id();
-        self.send(&subscribe_with(self.version, id, filters, properties))
-            .await;
+        self.send(&subscribe_with(self.version, id, filters, properties)).await;
         self.suback(id).await
     }
 
@@ -394,11 +377,7 @@ impl Client {
 }
 
 fn assert_reason(code: u8, codes: &[u8]) {
-    let chosen = if is_external() {
-        code >= 0x80
-    } else {
-        codes.contains(&code)
-    };
+    let chosen = if is_external() { code >= 0x80 } else { codes.contains(&code) };
     assert!(chosen, "the reason is {code:#04x}, not one of {codes:02x?}");
 }
 

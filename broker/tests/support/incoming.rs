@@ -102,10 +102,7 @@ impl<'a> Reader<'a> {
 
     pub(super) fn string(&mut self) -> String {
         let text = String::from_utf8(self.binary()).expect("a string of the server is UTF-8");
-        assert!(
-            !text.contains('\0'),
-            "a string of the server has U+0000: {text:?}"
-        );
+        assert!(!text.contains('\0'), "a string of the server has U+0000: {text:?}");
         text
     }
 
@@ -143,11 +140,7 @@ pub(super) fn length_of_first(bytes: &[u8]) -> Option<usize> {
         length |= usize::from(byte & 0x7F) << (7 * index);
         if byte & 0x80 == 0 {
             let coded = variable_integer(length as u32).len();
-            assert_eq!(
-                coded,
-                index + 1,
-                "a remaining length is longer than it need be"
-            );
+            assert_eq!(coded, index + 1, "a remaining length is longer than it need be");
             return Some(length + index + 2);
         }
     }
@@ -158,12 +151,7 @@ pub(super) fn length_of_first(bytes: &[u8]) -> Option<usize> {
 pub(super) fn read_packet(version: Version, bytes: &[u8]) -> Packet {
     let kind = bytes[0] >> 4;
     let flags = bytes[0] & 0x0F;
-    let header = bytes
-        .iter()
-        .skip(1)
-        .take_while(|byte| **byte & 0x80 != 0)
-        .count()
-        + 2;
+    let header = bytes.iter().skip(1).take_while(|byte| **byte & 0x80 != 0).count() + 2;
     let mut reader = Reader::new(&bytes[header..]);
     if kind != 3 {
         let expected = if kind == 6 { 2 } else { 0 };
@@ -180,29 +168,19 @@ pub(super) fn read_packet(version: Version, bytes: &[u8]) -> Packet {
         11 => Packet::Unsuback(suback(version, kind, &mut reader)),
         13 => Packet::Pingresp,
         14 => {
-            assert_eq!(
-                version,
-                Version::V5,
-                "a 3.1.1 server never sends DISCONNECT"
-            );
+            assert_eq!(version, Version::V5, "a 3.1.1 server never sends DISCONNECT");
             let (code, properties) = code_and_properties(kind, &mut reader);
             let known: &[u8] = &[
-                0x00, 0x80, 0x81, 0x82, 0x83, 0x87, 0x89, 0x8B, 0x8D, 0x8E, 0x8F, 0x90, 0x93, 0x94,
-                0x95, 0x96, 0x97, 0x98, 0x99, 0x9A, 0x9B, 0x9C, 0x9D, 0x9E, 0x9F, 0xA0, 0xA1, 0xA2,
+                0x00, 0x80, 0x81, 0x82, 0x83, 0x87, 0x89, 0x8B, 0x8D, 0x8E, 0x8F, 0x90, 0x93, 0x94, 0x95,
+                0x96, 0x97, 0x98, 0x99, 0x9A, 0x9B, 0x9C, 0x9D, 0x9E, 0x9F, 0xA0, 0xA1, 0xA2,
             ];
-            assert!(
-                known.contains(&code),
-                "{code:#04x} is no reason for DISCONNECT"
-            );
+            assert!(known.contains(&code), "{code:#04x} is no reason for DISCONNECT");
             Packet::Disconnect { code, properties }
         }
         15 => {
             assert_eq!(version, Version::V5, "3.1.1 has no AUTH");
             let (code, properties) = code_and_properties(kind, &mut reader);
-            assert!(
-                matches!(code, 0 | 0x18),
-                "{code:#04x} is no reason for a server's AUTH"
-            );
+            assert!(matches!(code, 0 | 0x18), "{code:#04x} is no reason for a server's AUTH");
             Packet::Auth { code, properties }
         }
         other => panic!("a server never sends packet type {other}"),
@@ -213,38 +191,29 @@ pub(super) fn read_packet(version: Version, bytes: &[u8]) -> Packet {
 
 fn connack(version: Version, reader: &mut Reader<'_>) -> Connack {
     let flags = reader.u8();
-    assert_eq!(
-        flags & 0xFE,
-        0,
-        "reserved bits of the Connect Acknowledge Flags"
-    );
+    assert_eq!(flags & 0xFE, 0, "reserved bits of the Connect Acknowledge Flags");
     let code = reader.u8();
     let session_present = flags == 1;
-    let mut properties = Vec::new();
-    let known: &[u8] = match version {
+    // A server that refuses the version itself answers in the form of one that it speaks.
+    let form = match (code, reader.is_empty()) {
+        (1, true) => Version::V3,
+        (0x84, false) => Version::V5,
+        _ => version,
+    };
+    let known: &[u8] = match form {
         Version::V3 => &[0, 1, 2, 3, 4, 5],
         Version::V5 => &[
-            0x00, 0x80, 0x81, 0x82, 0x83, 0x84, 0x85, 0x86, 0x87, 0x88, 0x89, 0x8A, 0x8C, 0x90,
-            0x95, 0x97, 0x99, 0x9A, 0x9B, 0x9C, 0x9D, 0x9F,
+            0x00, 0x80, 0x81, 0x82, 0x83, 0x84, 0x85, 0x86, 0x87, 0x88, 0x89, 0x8A, 0x8C, 0x90, 0x95, 0x97,
+            0x99, 0x9A, 0x9B, 0x9C, 0x9D, 0x9F,
         ],
     };
-    assert!(
-        known.contains(&code),
-        "{code:#04x} is no reason for CONNACK"
-    );
-    assert!(
-        code == 0 || !session_present,
-        "a refusal has Session Present set"
-    );
-    // A server that refuses the version itself may answer in the form of the version it speaks.
-    if version == Version::V5 {
-        properties = read_properties(reader, 2);
-    }
-    Connack {
-        session_present,
-        code,
-        properties,
-    }
+    assert!(known.contains(&code), "{code:#04x} is no reason for CONNACK");
+    assert!(code == 0 || !session_present, "a refusal has Session Present set");
+    let properties = match form {
+        Version::V3 => Vec::new(),
+        Version::V5 => read_properties(reader, 2),
+    };
+    Connack { session_present, code, properties }
 }
 
 fn publish(version: Version, flags: u8, reader: &mut Reader<'_>) -> Publish {
@@ -253,28 +222,15 @@ fn publish(version: Version, flags: u8, reader: &mut Reader<'_>) -> Publish {
     assert!(qos < 3, "a PUBLISH has both QoS bits set");
     assert!(!dup || qos > 0, "a PUBLISH at QoS 0 has DUP set");
     let topic = reader.string();
-    assert!(
-        !topic.contains(['+', '#']),
-        "a topic name has a wildcard: {topic}"
-    );
+    assert!(!topic.contains(['+', '#']), "a topic name has a wildcard: {topic}");
     let id = if qos > 0 { reader.packet_id() } else { 0 };
     let properties = match version {
         Version::V3 => Vec::new(),
         Version::V5 => read_properties(reader, 3),
     };
-    let aliased = properties
-        .iter()
-        .any(|property| matches!(property, Property::TopicAlias(_)));
+    let aliased = properties.iter().any(|property| matches!(property, Property::TopicAlias(_)));
     assert!(!topic.is_empty() || aliased, "a PUBLISH has no topic");
-    Publish {
-        topic,
-        payload: reader.rest(),
-        qos,
-        retain: flags & 1 != 0,
-        dup,
-        id,
-        properties,
-    }
+    Publish { topic, payload: reader.rest(), qos, retain: flags & 1 != 0, dup, id, properties }
 }
 
 fn acknowledgement(version: Version, kind: u8, reader: &mut Reader<'_>) -> Ack {
@@ -287,15 +243,8 @@ fn acknowledgement(version: Version, kind: u8, reader: &mut Reader<'_>) -> Ack {
         4 | 5 => &[0x00, 0x10, 0x80, 0x83, 0x87, 0x90, 0x91, 0x97, 0x99],
         _ => &[0x00, 0x92],
     };
-    assert!(
-        known.contains(&code),
-        "{code:#04x} is no reason for packet type {kind}"
-    );
-    Ack {
-        id,
-        code,
-        properties,
-    }
+    assert!(known.contains(&code), "{code:#04x} is no reason for packet type {kind}");
+    Ack { id, code, properties }
 }
 
 fn suback(version: Version, kind: u8, reader: &mut Reader<'_>) -> Suback {
@@ -308,20 +257,14 @@ fn suback(version: Version, kind: u8, reader: &mut Reader<'_>) -> Suback {
     let known: &[u8] = match (version, kind) {
         (Version::V3, 9) => &[0, 1, 2, 0x80],
         (Version::V3, _) => &[],
-        (Version::V5, 9) => &[
-            0, 1, 2, 0x80, 0x83, 0x87, 0x8F, 0x91, 0x97, 0x9E, 0xA1, 0xA2,
-        ],
+        (Version::V5, 9) => &[0, 1, 2, 0x80, 0x83, 0x87, 0x8F, 0x91, 0x97, 0x9E, 0xA1, 0xA2],
         (Version::V5, _) => &[0x00, 0x11, 0x80, 0x83, 0x87, 0x8F, 0x91],
     };
     assert!(
         codes.iter().all(|code| known.contains(code)),
         "{codes:02x?} are not all reasons for packet type {kind}"
     );
-    Suback {
-        id,
-        codes,
-        properties,
-    }
+    Suback { id, codes, properties }
 }
 
 /// A reason code and properties, each of which may be left out at the end of a packet.

@@ -4,11 +4,7 @@
 //! hide behind the same mistake here. It writes packets byte by byte, malformed ones too, and reads
 //! what the broker sends strictly: anything the standard forbids a server to send is a panic, in
 //! whichever test it happens.
-#![allow(
-    dead_code,
-    unused_imports,
-    reason = "every test binary uses its own part of the kit"
-)]
+#![allow(dead_code, unused_imports, reason = "every test binary uses its own part of the kit")]
 
 mod client;
 mod incoming;
@@ -19,8 +15,8 @@ mod target;
 pub(crate) use client::Client;
 pub(crate) use incoming::{Ack, Connack, Packet, Suback};
 pub(crate) use outgoing::{
-    Connect, Publish, Will, ack, auth, binary, disconnect, frame, pingreq, string, subscribe,
-    subscribe_with, unsubscribe, variable_integer,
+    Connect, Publish, Will, ack, auth, binary, disconnect, frame, pingreq, string, subscribe, subscribe_with,
+    unsubscribe, variable_integer,
 };
 pub(crate) use property::{Property, encode_properties};
 pub(crate) use target::{Target, is_external, lapse, target, target_with, unique, unique_topic};

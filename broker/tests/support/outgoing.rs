@@ -157,9 +157,7 @@ impl Connect {
 
     /// The Connect Flags that its fields call for.
     pub(crate) fn flags(&self) -> u8 {
-        let will = self.will.as_ref().map_or(0, |will| {
-            0x04 | (will.qos << 3) | (u8::from(will.retain) << 5)
-        });
+        let will = self.will.as_ref().map_or(0, |will| 0x04 | (will.qos << 3) | (u8::from(will.retain) << 5));
         (u8::from(self.clean) << 1)
             | will
             | (u8::from(self.password.is_some()) << 6)

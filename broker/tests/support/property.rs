@@ -170,8 +170,8 @@ pub(super) fn read_properties(reader: &mut Reader<'_>, kind: u8) -> Vec<Property
         let id = property.id();
         let allowed: &[u8] = match kind {
             2 => &[
-                0x11, 0x12, 0x13, 0x15, 0x16, 0x1A, 0x1C, 0x1F, 0x21, 0x22, 0x24, 0x25, 0x26, 0x27,
-                0x28, 0x29, 0x2A,
+                0x11, 0x12, 0x13, 0x15, 0x16, 0x1A, 0x1C, 0x1F, 0x21, 0x22, 0x24, 0x25, 0x26, 0x27, 0x28,
+                0x29, 0x2A,
             ],
             3 => &[0x01, 0x02, 0x03, 0x08, 0x09, 0x0B, 0x23, 0x26],
             4..=7 | 9 | 11 => &[0x1F, 0x26],
@@ -180,10 +180,7 @@ pub(super) fn read_properties(reader: &mut Reader<'_>, kind: u8) -> Vec<Property
             15 => &[0x15, 0x16, 0x1F, 0x26],
             _ => panic!("packet type {kind} has no properties"),
         };
-        assert!(
-            allowed.contains(&id),
-            "property {property:?} may not stand in packet type {kind}"
-        );
+        assert!(allowed.contains(&id), "property {property:?} may not stand in packet type {kind}");
         let repeatable = id == 0x26 || id == 0x0B;
         assert!(
             repeatable || properties.iter().all(|other| other.id() != id),

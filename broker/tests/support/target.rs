@@ -16,24 +16,15 @@ pub(crate) struct Target {
 
 fn external() -> Option<SocketAddr> {
     let name = std::env::var("RANTAI_TEST_BROKER").ok()?;
-    let mut found = name
-        .to_socket_addrs()
-        .unwrap_or_else(|error| panic!("RANTAI_TEST_BROKER={name}: {error}"));
+    let mut found =
+        name.to_socket_addrs().unwrap_or_else(|error| panic!("RANTAI_TEST_BROKER={name}: {error}"));
     Some(found.next().expect("a name that resolves has an address"))
 }
 
 async fn embedded(config: Config) -> Target {
-    let broker = Broker::start(config)
-        .await
-        .expect("a broker starts on a free port");
-    let address = *broker
-        .addresses()
-        .first()
-        .expect("a broker with one listener has one address");
-    Target {
-        address,
-        broker: Some(broker),
-    }
+    let broker = Broker::start(config).await.expect("a broker starts on a free port");
+    let address = *broker.addresses().first().expect("a broker with one listener has one address");
+    Target { address, broker: Some(broker) }
 }
 
 /// Whether the broker under test is somebody else's.
@@ -44,10 +35,7 @@ pub(crate) fn is_external() -> bool {
 /// A broker with its default settings.
 pub(crate) async fn target() -> Target {
     match external() {
-        Some(address) => Target {
-            address,
-            broker: None,
-        },
+        Some(address) => Target { address, broker: None },
         None => embedded(Config::on_free_port()).await,
     }
 }
@@ -109,9 +97,7 @@ impl Target {
 /// that every server has to take it as a client id [MQTT-3.1.3-5].
 pub(crate) fn unique() -> String {
     static COUNT: AtomicU32 = AtomicU32::new(0);
-    let started = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .expect("the clock is past 1970");
+    let started = SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is past 1970");
     let number = COUNT.fetch_add(1, Ordering::Relaxed);
     format!("t{:x}n{number}", started.as_micros() & 0xFF_FFFF_FFFF)
 }
