@@ -23,10 +23,8 @@ async fn no_more_than_receive_maximum_is_in_flight() {
     let target = target().await;
     for maximum in 1..=3 {
         let topic = unique_topic("window");
-        let quick = unique_topic("quick");
         let mut client = with_receive_maximum(&target, maximum).await;
         client.subscribe(&topic, 1).await;
-        client.subscribe(&quick, 0).await;
         let mut publisher = target.client(V5).await;
         for number in 0..10 {
             publisher.publish(Publish::new(&topic, &number.to_string()).qos(1)).await;
@@ -35,10 +33,8 @@ async fn no_more_than_receive_maximum_is_in_flight() {
         for _ in 0..maximum {
             open.push(client.delivery().await);
         }
-        // Nothing but QoS 1 and 2 waits: a message at QoS 0, PINGRESP, SUBACK and PUBACK get through.
+        // Nothing but PUBLISH waits: PINGRESP, SUBACK and PUBACK get through. QoS 0 may wait (4.9).
         client.assert_silent().await;
-        publisher.publish(Publish::new(&quick, "quick")).await;
-        assert_eq!(client.delivery().await.text(), "quick");
         client.subscribe(&unique_topic("other"), 0).await;
         client.publish(Publish::new(&unique_topic("own"), "x").qos(1)).await;
         client.assert_silent().await;

@@ -132,20 +132,12 @@ async fn a_connect_that_ends_in_the_middle_is_malformed() {
     let target = target().await;
     for version in Version::BOTH {
         let whole = Connect::new(version).user("user").password("password").encode();
-        // Up to the version there is nothing to tell a 5 from a 3.1.1; what is sent is less certain.
-        for length in 7..whole.len() - 2 {
-            let mut client = target.open(version).await;
+        for length in 0..whole.len() - 2 {
+            // Before its version is known a client may be of 3.1.1, which is told nothing.
+            let known = if length < 7 { V3 } else { version };
+            let mut client = target.open(known).await;
             let cut = frame(0x10, &whole[2..2 + length]);
             client.assert_wrong_connect(&cut, &[0x81, 0x82]).await;
-        }
-        for length in 0..7 {
-            let mut client = target.open(V5).await;
-            client.send(&frame(0x10, &whole[2..2 + length])).await;
-            match client.next_or_end().await {
-                None => {}
-                Some(Packet::Connack(connack)) => assert!(connack.code >= 0x80),
-                Some(other) => panic!("unexpected: {other:?}"),
-            }
         }
     }
 }
@@ -183,10 +175,10 @@ async fn properties_out_of_place_are_refused() {
         frame(first, &[head, &encode_properties(properties), tail].concat())
     };
     let filter = [string("a"), vec![0]].concat();
-    let two = [reason.clone(), reason.clone()];
+    let two = [reason.clone(), reason];
     let alias = [Property::TopicAlias(1)];
     for packet in [
-        with(0x82, &[0, 1], &[reason.clone()], &filter),
+        with(0x82, &[0, 1], &two[..1], &filter),
         with(0xA2, &[0, 1], &[Property::SubscriptionId(1)], &string("a")),
         with(0x40, &[0, 1, 0], &alias, &[]),
         with(0x40, &[0, 1, 0], &two, &[]),

@@ -114,7 +114,7 @@ async fn messages_in_flight_have_identifiers_of_their_own() {
         subscriber.subscribe(&topic, 2).await;
         let mut publisher = target.client(version).await;
         for number in 0..10 {
-            let qos = 1 + (number % 2) as u8;
+            let qos = 1 + number % 2;
             publisher.publish(Publish::new(&topic, "x").qos(qos)).await;
         }
         let mut ids = Vec::new();

@@ -21,13 +21,13 @@ const ILL_FORMED: [(&str, &[u8; 5]); 8] = [
 ];
 
 /// The same packet with other bytes where the mark is.
-fn spoil(packet: &[u8], bytes: &[u8; 5]) -> Vec<u8> {
+fn spoil(packet: &[u8], bytes: [u8; 5]) -> Vec<u8> {
     let at = packet
         .windows(MARK.len())
         .position(|window| window == MARK.as_bytes())
         .expect("the packet has the mark");
     let mut spoiled = packet.to_vec();
-    spoiled[at..at + MARK.len()].copy_from_slice(bytes);
+    spoiled[at..at + MARK.len()].copy_from_slice(&bytes);
     spoiled
 }
 
@@ -56,7 +56,7 @@ async fn ill_formed_strings_in_connect_are_malformed() {
             for (what, bytes) in ILL_FORMED {
                 eprintln!("{version:?}: {what} in {packet:?}");
                 let mut client = target.open(version).await;
-                let spoiled = spoil(&packet.encode(), bytes);
+                let spoiled = spoil(&packet.encode(), *bytes);
                 client.assert_wrong_connect(&spoiled, &[0x81, 0x82, 0x85, 0x90]).await;
             }
         }
@@ -91,7 +91,7 @@ async fn ill_formed_strings_in_other_packets_end_the_connection() {
             for (what, bytes) in ILL_FORMED {
                 eprintln!("{version:?}: {what} in packet type {}", packet[0] >> 4);
                 let mut client = target.client(version).await;
-                client.send(&spoil(&packet, bytes)).await;
+                client.send(&spoil(&packet, *bytes)).await;
                 client.assert_refused(&[0x81, 0x82, 0x8F, 0x90]).await;
             }
         }

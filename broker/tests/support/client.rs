@@ -142,11 +142,9 @@ impl Client {
                 self.alias_maximum
             );
             if publish.topic.is_empty() {
-                publish.topic = self
-                    .aliases
-                    .get(&alias)
-                    .unwrap_or_else(|| panic!("topic alias {alias} stands for nothing"))
-                    .clone();
+                let topic = self.aliases.get(&alias);
+                let topic = topic.unwrap_or_else(|| panic!("topic alias {alias} stands for nothing"));
+                publish.topic.clone_from(topic);
             } else {
                 self.aliases.insert(alias, publish.topic.clone());
             }

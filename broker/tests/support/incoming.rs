@@ -194,8 +194,13 @@ fn connack(version: Version, reader: &mut Reader<'_>) -> Connack {
     assert_eq!(flags & 0xFE, 0, "reserved bits of the Connect Acknowledge Flags");
     let code = reader.u8();
     let session_present = flags == 1;
-    let mut properties = Vec::new();
-    let known: &[u8] = match version {
+    // A server that refuses the version itself answers in the form of one that it speaks.
+    let form = match (code, reader.is_empty()) {
+        (1, true) => Version::V3,
+        (0x84, false) => Version::V5,
+        _ => version,
+    };
+    let known: &[u8] = match form {
         Version::V3 => &[0, 1, 2, 3, 4, 5],
         Version::V5 => &[
             0x00, 0x80, 0x81, 0x82, 0x83, 0x84, 0x85, 0x86, 0x87, 0x88, 0x89, 0x8A, 0x8C, 0x90, 0x95, 0x97,
@@ -204,10 +209,10 @@ fn connack(version: Version, reader: &mut Reader<'_>) -> Connack {
     };
     assert!(known.contains(&code), "{code:#04x} is no reason for CONNACK");
     assert!(code == 0 || !session_present, "a refusal has Session Present set");
-    // A server that refuses the version itself may answer in the form of the version it speaks.
-    if version == Version::V5 {
-        properties = read_properties(reader, 2);
-    }
+    let properties = match form {
+        Version::V3 => Vec::new(),
+        Version::V5 => read_properties(reader, 2),
+    };
     Connack { session_present, code, properties }
 }
 
