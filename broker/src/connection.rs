@@ -4,17 +4,18 @@ use std::cell::Cell;
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::{BufMut, BytesMut};
 use bytestring::ByteString;
-use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
+use crate::clock::now_ms;
 use crate::codec::{
     self, Acknowledge, DecodeError, Options, Packet, Publish, Reason, RetainHandling, Subscribe, Version,
 };
 use crate::counters::Counters;
-use crate::hub::Hub;
 use crate::lifecycle::Ending;
 use crate::link::{Link, flush_all};
 use crate::message::QoS;
@@ -46,7 +47,7 @@ thread_local! {
 }
 
 impl Work {
-    fn take() -> Box<Self> {
+    fn take() -> Self {
         WORK.take().unwrap_or_default()
     }
 
@@ -58,12 +59,11 @@ impl Work {
 
 /// One client's connection, from CONNACK on.
 pub(crate) struct Connection {
-    hub: Arc<Hub>,
     link: Arc<Link>,
     /// What CONNECT said about its session's end; 0 may not become more (MQTT 5, 3.14.2.2.2).
     session_expiry: u32,
-    keep_alive: Option<Duration>,
-    user_name: Option<ByteString>,
+    /// Milliseconds of silence after which the client is taken for lost; 0: never.
+    silence: u32,
     /// By alias - 1.
     aliases: Vec<Option<ByteString>>,
     /// Read and not worked through.
@@ -86,35 +86,40 @@ enum Step {
 type Failure = DecodeError;
 
 impl Connection {
-    pub(crate) fn new(
-        hub: Arc<Hub>,
-        link: Arc<Link>,
-        session_expiry: u32,
-        keep_alive: u16,
-        user_name: Option<ByteString>,
-        partial: BytesMut,
-    ) -> Self {
-        let keep_alive = (keep_alive > 0).then(|| Duration::from_millis(u64::from(keep_alive) * 1500));
-        Self { hub, link, session_expiry, keep_alive, user_name, aliases: Vec::new(), partial }
+    pub(crate) fn new(link: Arc<Link>, session_expiry: u32, keep_alive: u16, partial: BytesMut) -> Self {
+        // One and a half times the keep-alive [MQTT-3.1.2-22].
+        let silence = u32::from(keep_alive) * 1500;
+        Self { link, session_expiry, silence, aliases: Vec::new(), partial }
+    }
+
+    /// The client has been heard: its time to be silent begins anew.
+    fn heard(&self) {
+        if self.silence > 0 {
+            self.link.silent_until.store(now_ms() + u64::from(self.silence), Ordering::Relaxed);
+        }
+    }
+
+    /// The client is not being read: its silence means nothing.
+    fn not_listening(&self) {
+        self.link.silent_until.store(u64::MAX, Ordering::Relaxed);
     }
 
     /// Serves the client until one of both ends it.
-    pub(crate) async fn serve(mut self) {
+    pub(crate) async fn serve(mut self: Box<Self>) {
         let ending = self.read_all().await;
         let mut work = Work::take();
-        self.hub.disconnect(&self.link, ending, &mut work.scratch);
+        self.link.hub.disconnect(&self.link, ending, &mut work.scratch);
         flush_all(&mut work.scratch.dirty);
         work.give_back();
         if self.link.is_closing() {
-            self.linger().await;
+            Box::pin(self.linger()).await;
         }
         self.link.cut();
     }
 
     async fn read_all(&mut self) -> Ending {
         let lost = Ending::Lost { expiry: None };
-        let mut last_read = Instant::now();
-        let mut keep_alive = pin!(sleep_until(last_read + self.keep_alive.unwrap_or_default()));
+        self.heard();
         let mut turn = 0;
         // What came together with CONNECT is worked through before anything is read.
         let mut step = self.batch(false);
@@ -128,21 +133,8 @@ impl Connection {
                         ready = self.link.stream.readable() => if ready.is_err() {
                             return lost;
                         },
-                        () = &mut keep_alive, if self.keep_alive.is_some() => {
-                            let deadline = last_read + self.keep_alive.unwrap_or_default();
-                            if deadline > Instant::now() {
-                                keep_alive.as_mut().reset(deadline);
-                                step = Ok(Step::Idle);
-                                continue;
-                            }
-                            Counters::add(&self.hub.counters.keep_alive_timeouts, 1);
-                            self.link.close(Some(Reason::KEEP_ALIVE_TIMEOUT));
-                            return lost;
-                        },
                     }
-                    if self.keep_alive.is_some() {
-                        last_read = Instant::now();
-                    }
+                    self.heard();
                 }
                 Ok(Step::Next) => {
                     turn += READ;
@@ -152,11 +144,12 @@ impl Connection {
                     }
                 }
                 Ok(Step::Wait(waiting)) => {
-                    if let Err(failure) = self.wait(*waiting).await {
+                    self.not_listening();
+                    if let Err(failure) = Box::pin(self.wait(*waiting)).await {
                         self.fail(failure);
                         return lost;
                     }
-                    last_read = Instant::now();
+                    self.heard();
                     step = self.batch(false);
                     continue;
                 }
@@ -169,8 +162,13 @@ impl Connection {
             if self.link.is_closing() {
                 return lost;
             }
-            if self.hub.store.is_some() {
-                self.wait_for_disk().await;
+            // What is rarely waited for is boxed: an idle connection carries the largest of its futures along.
+            if self.link.hub.store.as_ref().is_some_and(|s| s.backlog() > crate::store::ROOM)
+                || self.link.hub.store.is_some() && self.link.session.gated() > GATED
+            {
+                self.not_listening();
+                Box::pin(self.wait_for_disk()).await;
+                self.heard();
             }
             step = self.batch(true);
         }
@@ -178,7 +176,7 @@ impl Connection {
 
     /// Not to take more from a client than the disk can follow.
     async fn wait_for_disk(&self) {
-        if let Some(store) = &self.hub.store
+        if let Some(store) = &self.link.hub.store
             && store.backlog() > crate::store::ROOM
         {
             store.room().await;
@@ -193,7 +191,7 @@ impl Connection {
     }
 
     fn fail(&self, failure: Failure) {
-        Counters::add(&self.hub.counters.protocol_errors, 1);
+        Counters::add(&self.link.hub.counters.protocol_errors, 1);
         tracing::info!(client = %self.link.session.client_id, peer = %self.link.peer.address, "ended: {}", failure.text);
         self.link.close(Some(failure.reason));
     }
@@ -208,7 +206,7 @@ impl Connection {
     fn batch(&mut self, read: bool) -> Result<Step, Failure> {
         let mut work = Work::take();
         let result = self.read_and_work(&mut work, read);
-        self.hub.settle(&mut work.scratch);
+        self.link.hub.settle(&mut work.scratch);
         flush_all(&mut work.scratch.dirty);
         work.give_back();
         result
@@ -225,7 +223,7 @@ impl Connection {
             return step.map(|step| step.unwrap_or(Step::Next));
         }
         // A packet larger than one read gets a buffer that it fills exactly, so that its payload needs no copy.
-        let limit = self.hub.config.limits.packet_bytes;
+        let limit = self.link.hub.config.limits.packet_bytes;
         let large = codec::frame(&self.partial, limit)?.filter(|f| f.length > READ).map(|f| f.length);
         let mut buffer = std::mem::take(&mut self.partial);
         let want = if let Some(length) = large {
@@ -249,7 +247,7 @@ impl Connection {
             }
             Err(_) => return Ok(Step::End(Ending::Lost { expiry: None })),
         };
-        Counters::add(&self.hub.counters.bytes_received, count as u64);
+        Counters::add(&self.link.hub.counters.bytes_received, count as u64);
         let step = self.work_through(&mut buffer, work)?;
         self.keep(&mut buffer, large.is_some(), work);
         Ok(step.unwrap_or(if count < want { Step::Idle } else { Step::Next }))
@@ -272,7 +270,7 @@ impl Connection {
 
     /// Handles every whole packet; `None` when there is no other reason to stop.
     fn work_through(&mut self, buffer: &mut BytesMut, work: &mut Work) -> Result<Option<Step>, Failure> {
-        let limit = self.hub.config.limits.packet_bytes;
+        let limit = self.link.hub.config.limits.packet_bytes;
         while let Some(frame) = codec::frame(buffer, limit)?
             && frame.length <= buffer.len()
         {
@@ -314,8 +312,10 @@ impl Connection {
                 let mut ticket = 0;
                 if durable {
                     // Until it is on disk that the id is free, a new message under it would look like the old.
-                    ticket =
-                        self.hub.put([Op::Released { key: session.key, packet_id: id }], Some(session.key));
+                    ticket = self
+                        .link
+                        .hub
+                        .put([Op::Released { key: session.key, packet_id: id }], Some(session.key));
                 }
                 self.acknowledge(Acknowledge::PubComp, id, reason, ticket, scratch);
             }
@@ -324,15 +324,15 @@ impl Connection {
                 let reasons: Vec<Reason> = filters
                     .iter()
                     .map(|filter| {
-                        if self.hub.unsubscribe(session, filter, scratch) {
+                        if self.link.hub.unsubscribe(session, filter, scratch) {
                             Reason::SUCCESS
                         } else {
                             Reason::NO_SUBSCRIPTION_EXISTED
                         }
                     })
                     .collect();
-                let ticket = self.hub.settle_for(scratch, Some(session.key));
-                session.acknowledge(&self.hub, &self.link, ticket, scratch, |out| {
+                let ticket = self.link.hub.settle_for(scratch, Some(session.key));
+                session.acknowledge(&self.link.hub, &self.link, ticket, scratch, |out| {
                     codec::unsuback(version, id, &reasons, out);
                 });
             }
@@ -358,13 +358,13 @@ impl Connection {
             // Nine bytes stand around it.
             reason.is_error() && peer.problem_information && text.len() + 9 <= peer.packet_maximum as usize
         });
-        self.link.session.acknowledge(&self.hub, &self.link, ticket, scratch, |out| {
+        self.link.session.acknowledge(&self.link.hub, &self.link, ticket, scratch, |out| {
             codec::acknowledge(peer.version, kind, id, reason, text, out);
         });
     }
 
     fn subscribe(&self, subscribe: Subscribe, scratch: &mut Scratch) -> Result<(), Failure> {
-        let (session, limits) = (&self.link.session, &self.hub.config.limits);
+        let (session, limits) = (&self.link.session, &self.link.hub.config.limits);
         let mut reasons = Vec::with_capacity(subscribe.filters.len());
         let mut reads: Vec<(ByteString, Options)> = Vec::new();
         for (filter, options) in subscribe.filters {
@@ -380,7 +380,7 @@ impl Connection {
             if shared.is_some() && options.no_local {
                 return Err(DecodeError::protocol("No Local on a shared subscription"));
             }
-            match self.hub.subscribe(session, &filter, options, subscribe.identifier, scratch) {
+            match self.link.hub.subscribe(session, &filter, options, subscribe.identifier, scratch) {
                 Ok(new) => {
                     reasons.push(Reason(options.qos as u8));
                     let wanted = match options.retain_handling {
@@ -395,8 +395,8 @@ impl Connection {
                 Err(reason) => reasons.push(reason),
             }
         }
-        let ticket = self.hub.settle_for(scratch, Some(session.key));
-        session.acknowledge(&self.hub, &self.link, ticket, scratch, |out| {
+        let ticket = self.link.hub.settle_for(scratch, Some(session.key));
+        session.acknowledge(&self.link.hub, &self.link, ticket, scratch, |out| {
             codec::suback(self.link.peer.version, subscribe.id, &reasons, out);
         });
         for (filter, options) in reads {
@@ -406,7 +406,7 @@ impl Connection {
     }
 
     fn publish(&mut self, mut publish: Publish, work: &mut Work) -> Result<Step, Failure> {
-        Counters::add(&self.hub.counters.messages_received, 1);
+        Counters::add(&self.link.hub.counters.messages_received, 1);
         if let Some(alias) = publish.alias {
             self.resolve(alias, &mut publish)?;
         }
@@ -418,7 +418,7 @@ impl Connection {
                 return Ok(self.repeated(publish.id, &mut work.scratch));
             }
             // 3.1.1 knows no such limit; packet ids are one.
-            let limit = usize::from(self.hub.config.limits.receive_maximum);
+            let limit = usize::from(self.link.hub.config.limits.receive_maximum);
             if self.link.peer.version == Version::V5 && state.received.len() >= limit {
                 let reason = Reason::RECEIVE_MAXIMUM_EXCEEDED;
                 return Err(DecodeError {
@@ -430,18 +430,19 @@ impl Connection {
         let message = &mut publish.message;
         let refusal = if message.topic.starts_with('$') {
             Some(Reason::NOT_AUTHORIZED)
-        } else if !topic::valid_name(&message.topic, self.hub.config.limits.topic_levels) {
+        } else if !topic::valid_name(&message.topic, self.link.hub.config.limits.topic_levels) {
             Some(Reason::TOPIC_NAME_INVALID)
         } else {
             None
         };
         if let Some(reason) = refusal {
-            Counters::add(&self.hub.counters.refused_access, 1);
+            Counters::add(&self.link.hub.counters.refused_access, 1);
             self.answer(&publish, reason, 0, &mut work.scratch);
             return Ok(Step::Next);
         }
-        if self.hub.caller_topics.matches(&message.topic) {
-            let caller = self.user_name.as_ref().unwrap_or(&self.link.session.client_id).clone();
+        if self.link.hub.caller_topics.matches(&message.topic) {
+            let session = &self.link.session;
+            let caller = session.state.lock().user_name.clone().unwrap_or_else(|| session.client_id.clone());
             message.properties.user.retain(|(key, _)| key != "caller");
             message.properties.user.push((ByteString::from_static("caller"), caller));
         }
@@ -454,14 +455,14 @@ impl Connection {
         let durable = session.state.lock().durable;
         let mut ticket = 0;
         if durable {
-            ticket = self.hub.put([Op::Received { key: session.key, packet_id: id }], Some(session.key));
+            ticket = self.link.hub.put([Op::Received { key: session.key, packet_id: id }], Some(session.key));
         }
         self.acknowledge(Acknowledge::PubRec, id, Reason::SUCCESS, ticket, scratch);
         Step::Next
     }
 
     fn resolve(&mut self, alias: u16, publish: &mut Publish) -> Result<(), Failure> {
-        if alias == 0 || alias > self.hub.config.limits.topic_aliases {
+        if alias == 0 || alias > self.link.hub.config.limits.topic_aliases {
             let reason = Reason::TOPIC_ALIAS_INVALID;
             return Err(DecodeError { reason, text: "a topic alias of 0 or above the maximum" });
         }
@@ -494,13 +495,14 @@ impl Connection {
             origin.received = Some(publish.id);
             origin.durable = state.durable;
         }
-        let routed =
-            if self.hub.store.as_ref().is_some_and(crate::store::Store::failed) && qos != QoS::AtMostOnce {
-                Counters::add(&self.hub.counters.refused_store, 1);
-                Routed::Refused(Reason::QUOTA_EXCEEDED, "what must be kept cannot be written")
-            } else {
-                self.hub.route(&publish.message, origin, &mut work.scratch, &mut work.targets)
-            };
+        let routed = if self.link.hub.store.as_ref().is_some_and(crate::store::Store::failed)
+            && qos != QoS::AtMostOnce
+        {
+            Counters::add(&self.link.hub.counters.refused_store, 1);
+            Routed::Refused(Reason::QUOTA_EXCEEDED, "what must be kept cannot be written")
+        } else {
+            self.link.hub.route(&publish.message, origin, &mut work.scratch, &mut work.targets)
+        };
         match routed {
             Routed::Done { matched, ticket } => {
                 let reason = if matched { Reason::SUCCESS } else { Reason::NO_MATCHING_SUBSCRIBERS };
@@ -552,12 +554,12 @@ impl Connection {
     /// Waits for room in the queues that a message goes to, for a bounded time; then it is refused. Nothing
     /// is read from the client meanwhile.
     async fn wait(&self, (mut publish, mut full): (Publish, Arc<Session>)) -> Result<(), Failure> {
-        let limits = &self.hub.config.limits;
+        let limits = &self.link.hub.config.limits;
         let deadline = Instant::now() + limits.publish_wait;
-        Counters::add(&self.hub.counters.publisher_waits, 1);
+        Counters::add(&self.link.hub.counters.publisher_waits, 1);
         loop {
             if !self.wait_for_space(&full, deadline).await {
-                Counters::add(&self.hub.counters.refused_queue_full, 1);
+                Counters::add(&self.link.hub.counters.refused_queue_full, 1);
                 let mut work = Work::take();
                 let refused = self.refuse(
                     &publish,
@@ -574,7 +576,7 @@ impl Connection {
             }
             let mut work = Work::take();
             let step = self.route(publish, &mut work);
-            self.hub.settle(&mut work.scratch);
+            self.link.hub.settle(&mut work.scratch);
             flush_all(&mut work.scratch.dirty);
             work.give_back();
             match step? {
@@ -585,7 +587,7 @@ impl Connection {
     }
 
     async fn wait_for_space(&self, full: &Arc<Session>, deadline: Instant) -> bool {
-        let limits = &self.hub.config.limits;
+        let limits = &self.link.hub.config.limits;
         if full.is_stalled() {
             return !full.must_wait(limits);
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::{BufMut, BytesMut};
+use bytestring::ByteString;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use uuid::Uuid;
@@ -28,7 +29,7 @@ pub(crate) async fn accept(hub: Arc<Hub>, stream: TcpStream, address: SocketAddr
     Counters::sub(&hub.counters.connected, 1);
 }
 
-async fn handshake(hub: &Arc<Hub>, stream: TcpStream, address: SocketAddr) -> Option<Connection> {
+async fn handshake(hub: &Arc<Hub>, stream: TcpStream, address: SocketAddr) -> Option<Box<Connection>> {
     let mut stopping = hub.stopping.subscribe();
     let mut buffer = BytesMut::new();
     let received = tokio::select! {
@@ -36,7 +37,12 @@ async fn handshake(hub: &Arc<Hub>, stream: TcpStream, address: SocketAddr) -> Op
         _ = stopping.wait_for(|&stop| stop) => return None,
     };
     let mut connect = match received {
-        Ok(Ok(connect)) => connect,
+        Ok(Ok(mut connect)) => {
+            // Copied out of the packet, which it would keep in memory as long as the session lives.
+            connect.client_id = ByteString::from(&*connect.client_id);
+            connect.user_name = connect.user_name.map(|name| ByteString::from(&*name));
+            connect
+        }
         Ok(Err(failure)) => {
             let failure = failure?;
             let version = codec::announced_version(&buffer);
@@ -63,7 +69,7 @@ async fn handshake(hub: &Arc<Hub>, stream: TcpStream, address: SocketAddr) -> Op
         refuse(hub, &stream, address, (connect.version, connect.packet_maximum), failure).await;
         return None;
     }
-    Some(connected(hub, stream, address, *connect, (ack, keep_alive), buffer))
+    Some(Box::new(connected(hub, stream, address, *connect, (ack, keep_alive), buffer)))
 }
 
 /// Reads until CONNECT is whole. `Err(None)`: the client is gone.
@@ -212,16 +218,18 @@ fn connected(
         alias_maximum: connect.alias_maximum,
         problem_information: connect.problem_information,
     };
-    let (session_expiry, user_name) = (connect.session_expiry, connect.user_name.clone());
+    let session_expiry = connect.session_expiry;
     tracing::info!(
         client = %connect.client_id,
         peer = %address,
         version = if connect.version == Version::V5 { "5" } else { "3.1.1" },
-        user = user_name.as_deref().unwrap_or("-"),
+        user = connect.user_name.as_deref().unwrap_or("-"),
         "connected"
     );
     let mut scratch = Scratch::default();
     let link = hub.connect(connect, peer, stream, ack, &mut scratch);
     flush_all(&mut scratch.dirty);
-    Connection::new(hub.clone(), link, session_expiry, keep_alive, user_name, rest)
+    // An empty buffer would hold on to what CONNECT was read into.
+    let rest = if rest.is_empty() { BytesMut::new() } else { rest };
+    Connection::new(link, session_expiry, keep_alive, rest)
 }

@@ -1,11 +1,15 @@
 //! What a broker does by itself: `$SYS`, expiry of retained messages, and word from the store.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{MissedTickBehavior, interval};
 
+use crate::clock::now_ms;
+use crate::codec::Reason;
+use crate::counters::Counters;
 use crate::hub::Hub;
 use crate::link::flush_all;
 use crate::message::Message;
@@ -14,6 +18,8 @@ use crate::store::{Committed, Op};
 
 /// Retained messages taken away at once.
 const EXPIRE_AT_ONCE: usize = 1_000;
+/// How often silent clients are looked for: what a keep-alive may be late by.
+const LOOK_AROUND: Duration = Duration::from_millis(500);
 
 /// Takes expired retained messages away, once a second.
 pub(crate) async fn expire_retained(hub: Arc<Hub>) {
@@ -33,6 +39,33 @@ pub(crate) async fn expire_retained(hub: Arc<Hub>) {
                 break;
             }
             tokio::task::yield_now().await;
+        }
+    }
+}
+
+/// Ends the connections of clients that have been silent for too long.
+pub(crate) async fn keep_alive(hub: Arc<Hub>) {
+    let mut stopping = hub.stopping.subscribe();
+    let mut tick = interval(LOOK_AROUND);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = stopping.wait_for(|&stop| stop) => return,
+            _ = tick.tick() => {}
+        }
+        let now = now_ms();
+        let silent: Vec<_> = {
+            let sessions = hub.sessions.lock();
+            let links = sessions.by_client.values().filter_map(|session| {
+                let state = session.state.lock();
+                state.link.as_ref().filter(|link| link.silent_until.load(Ordering::Relaxed) < now).cloned()
+            });
+            links.collect()
+        };
+        for link in silent {
+            Counters::add(&hub.counters.keep_alive_timeouts, 1);
+            tracing::info!(client = %link.session.client_id, peer = %link.peer.address, "ended: keep alive timeout");
+            link.close(Some(Reason::KEEP_ALIVE_TIMEOUT));
         }
     }
 }

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::net::{Shutdown, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
 use bytestring::ByteString;
@@ -44,6 +44,9 @@ pub(crate) struct Link {
     pub(crate) hub: Arc<Hub>,
     /// Wakes the reading task when the broker ends the connection.
     pub(crate) ended: Notify,
+    /// When the client's silence is taken for its loss, on [`now_ms`](crate::clock::now_ms)'s clock. Looked at
+    /// now and then for all connections together: a timer each would cost more than the rest of an idle one.
+    pub(crate) silent_until: AtomicU64,
     closing: AtomicBool,
     outbox: Mutex<Outbox>,
 }
@@ -233,6 +236,7 @@ impl Link {
             peer,
             hub,
             ended: Notify::new(),
+            silent_until: AtomicU64::new(u64::MAX),
             closing: AtomicBool::new(false),
             outbox: Mutex::new(outbox),
         })
