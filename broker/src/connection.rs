@@ -354,7 +354,10 @@ impl Connection {
 
     fn acknowledge(&self, kind: Acknowledge, id: u16, reason: Reason, ticket: u64, scratch: &mut Scratch) {
         let peer = self.link.peer;
-        let text = (reason.is_error() && peer.problem_information).then(|| reason.text());
+        let text = Some(reason.text()).filter(|text| {
+            // Nine bytes stand around it.
+            reason.is_error() && peer.problem_information && text.len() + 9 <= peer.packet_maximum as usize
+        });
         self.link.session.acknowledge(&self.hub, &self.link, ticket, scratch, |out| {
             codec::acknowledge(peer.version, kind, id, reason, text, out);
         });

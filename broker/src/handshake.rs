@@ -35,12 +35,12 @@ async fn handshake(hub: &Arc<Hub>, stream: TcpStream, address: SocketAddr) -> Op
         received = timeout(hub.config.limits.connect_timeout, receive(hub, &stream, &mut buffer)) => received,
         _ = stopping.wait_for(|&stop| stop) => return None,
     };
-    let connect = match received {
+    let mut connect = match received {
         Ok(Ok(connect)) => connect,
         Ok(Err(failure)) => {
             let failure = failure?;
             let version = codec::announced_version(&buffer);
-            refuse(hub, &stream, address, version, failure).await;
+            refuse(hub, &stream, address, (version, u32::MAX), failure).await;
             return None;
         }
         Err(_) => {
@@ -50,10 +50,20 @@ async fn handshake(hub: &Arc<Hub>, stream: TcpStream, address: SocketAddr) -> Op
         }
     };
     if let Err(failure) = admit(hub, &connect) {
-        refuse(hub, &stream, address, connect.version, failure).await;
+        refuse(hub, &stream, address, (connect.version, connect.packet_maximum), failure).await;
         return None;
     }
-    Some(connected(hub, stream, address, *connect, buffer))
+    let (ack, keep_alive) = greeting(hub, &mut connect);
+    let mut encoded = Vec::new();
+    codec::connack(connect.version, ack.clone(), &mut encoded);
+    if encoded.len() > connect.packet_maximum as usize {
+        // It could not be told what it has to know, and may not be sent more [MQTT-3.1.2-24].
+        let failure =
+            DecodeError { reason: Reason::PACKET_TOO_LARGE, text: "a Maximum Packet Size below CONNACK's" };
+        refuse(hub, &stream, address, (connect.version, connect.packet_maximum), failure).await;
+        return None;
+    }
+    Some(connected(hub, stream, address, *connect, (ack, keep_alive), buffer))
 }
 
 /// Reads until CONNECT is whole. `Err(None)`: the client is gone.
@@ -120,18 +130,35 @@ fn admit(hub: &Hub, connect: &Connect) -> Result<(), DecodeError> {
 }
 
 /// Says no where the version has a way to, and closes.
-async fn refuse(hub: &Hub, stream: &TcpStream, address: SocketAddr, version: Version, failure: DecodeError) {
+async fn refuse(
+    hub: &Hub,
+    stream: &TcpStream,
+    address: SocketAddr,
+    (version, packet_maximum): (Version, u32),
+    failure: DecodeError,
+) {
     Counters::add(&hub.counters.refused_connections, 1);
     tracing::info!(peer = %address, "refused: {}", failure.text);
     let mut answer = Vec::new();
-    // A malformed CONNECT of 3.1.1 is closed on without a word (3.1.1, 4.8); what is well formed and not
-    // acceptable gets a return code.
-    let silent = matches!(
-        failure.reason,
-        Reason::MALFORMED_PACKET | Reason::PROTOCOL_ERROR | Reason::PACKET_TOO_LARGE
-    );
-    if version == Version::V5 || !silent {
-        codec::connack(version, ConnAck::refused(failure.reason, failure.text), &mut answer);
+    // 3.1.1 has return codes for a few refusals; on anything else it is closed without a word (3.1.1, 4.8).
+    let has_code = [
+        Reason::UNSUPPORTED_VERSION,
+        Reason::CLIENT_ID_NOT_VALID,
+        Reason::BAD_USER_NAME_OR_PASSWORD,
+        Reason::NOT_AUTHORIZED,
+        Reason::SERVER_BUSY,
+    ];
+    if version == Version::V5 || has_code.contains(&failure.reason) {
+        let mut ack = ConnAck::refused(failure.reason, failure.text);
+        codec::connack(version, ack.clone(), &mut answer);
+        if answer.len() > packet_maximum as usize {
+            answer.clear();
+            ack.reason_string = None;
+            codec::connack(version, ack, &mut answer);
+        }
+        if answer.len() > packet_maximum as usize {
+            answer.clear();
+        }
     }
     // A few bytes into an empty socket: it takes them at once or not at all.
     let _ = stream.writable().await;
@@ -140,13 +167,9 @@ async fn refuse(hub: &Hub, stream: &TcpStream, address: SocketAddr, version: Ver
     linger(stream).await;
 }
 
-fn connected(
-    hub: &Arc<Hub>,
-    stream: TcpStream,
-    address: SocketAddr,
-    mut connect: Connect,
-    rest: BytesMut,
-) -> Connection {
+/// What CONNACK tells a client that is let in, and the keep-alive that holds; draws a client id where it has
+/// none.
+fn greeting(hub: &Hub, connect: &mut Connect) -> (ConnAck, u16) {
     let limits = &hub.config.limits;
     let mut assigned = None;
     if connect.client_id.is_empty() {
@@ -154,15 +177,33 @@ fn connected(
         assigned = Some(connect.client_id.clone());
     }
     let mut keep_alive = connect.keep_alive;
-    let mut server_keep_alive = None;
-    if limits.keep_alive > 0 && (keep_alive == 0 || keep_alive > limits.keep_alive) {
-        keep_alive = limits.keep_alive;
-        server_keep_alive = Some(keep_alive);
-    }
-    if connect.version == Version::V3 {
-        // It cannot be told of another keep-alive, so it keeps its own.
-        keep_alive = connect.keep_alive;
-    }
+    let above = limits.keep_alive > 0 && (keep_alive == 0 || keep_alive > limits.keep_alive);
+    // 3.1.1 cannot be told of another keep-alive, so it keeps its own.
+    let server_keep_alive = (above && connect.version == Version::V5).then_some(limits.keep_alive);
+    keep_alive = server_keep_alive.unwrap_or(keep_alive);
+    let granted = connect.session_expiry.min(hub.longest_expiry());
+    let ack = ConnAck {
+        reason: Reason::SUCCESS,
+        reason_string: None,
+        session_present: false,
+        session_expiry: (granted != connect.session_expiry).then_some(granted),
+        receive_maximum: limits.receive_maximum,
+        packet_maximum: limits.packet_bytes,
+        alias_maximum: limits.topic_aliases,
+        assigned_client_id: assigned,
+        keep_alive: server_keep_alive,
+    };
+    (ack, keep_alive)
+}
+
+fn connected(
+    hub: &Arc<Hub>,
+    stream: TcpStream,
+    address: SocketAddr,
+    connect: Connect,
+    (ack, keep_alive): (ConnAck, u16),
+    rest: BytesMut,
+) -> Connection {
     let peer = Peer {
         address,
         version: connect.version,
@@ -170,17 +211,6 @@ fn connected(
         receive_maximum: connect.receive_maximum,
         alias_maximum: connect.alias_maximum,
         problem_information: connect.problem_information,
-    };
-    let ack = ConnAck {
-        reason: Reason::SUCCESS,
-        reason_string: None,
-        session_present: false,
-        session_expiry: None,
-        receive_maximum: limits.receive_maximum,
-        packet_maximum: limits.packet_bytes,
-        alias_maximum: limits.topic_aliases,
-        assigned_client_id: assigned,
-        keep_alive: server_keep_alive,
     };
     let (session_expiry, user_name) = (connect.session_expiry, connect.user_name.clone());
     tracing::info!(

@@ -37,9 +37,6 @@ impl Hub {
         scratch: &mut Scratch,
     ) -> Arc<Link> {
         let granted = connect.session_expiry.min(self.longest_expiry());
-        if granted != connect.session_expiry && connect.version == Version::V5 {
-            ack.session_expiry = Some(granted);
-        }
         let mut sessions = self.sessions.lock();
         let mut old = sessions.by_client.get(&connect.client_id).cloned();
         let mut wills = Vec::new();
@@ -110,7 +107,8 @@ impl Hub {
         link
     }
 
-    fn longest_expiry(&self) -> u32 {
+    /// Seconds a session may outlive its connection.
+    pub(crate) fn longest_expiry(&self) -> u32 {
         self.config.limits.session_expiry.as_secs().try_into().unwrap_or(u32::MAX)
     }
 

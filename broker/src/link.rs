@@ -355,6 +355,10 @@ impl Link {
             if let Some(reason) = reason {
                 let before = outbox.tail().len();
                 codec::disconnect(self.peer.version, reason, Some(reason.text()), &mut outbox.tail);
+                if outbox.tail.len() - before > self.peer.packet_maximum as usize {
+                    outbox.tail.truncate(before);
+                    codec::disconnect(self.peer.version, reason, None, &mut outbox.tail);
+                }
                 outbox.buffered += outbox.tail.len() - before;
             }
             outbox.closing = true;

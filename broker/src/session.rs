@@ -61,8 +61,11 @@ pub(crate) struct State {
     pub(crate) received: HashSet<u16>,
     /// Waits for the will's delay and for the session's end.
     pub(crate) timer: Option<AbortHandle>,
+    /// At QoS 1 and 2, for the window and for room in the outbox.
     queue: VecDeque<Entry>,
     queue_bytes: usize,
+    /// At QoS 0, for room in the outbox alone: no window holds it up (MQTT 5, 4.9).
+    queue_qos0: VecDeque<Entry>,
     queue_qos0_bytes: usize,
     in_flight: VecDeque<Entry>,
     last_id: u16,
@@ -160,8 +163,7 @@ impl Session {
         }
         match &state.link {
             Some(link) => {
-                let window = qos == QoS::AtMostOnce || state.in_flight.len() < link.window();
-                if state.queue.is_empty() && window && link.room() {
+                if state.may_send(qos, link) && link.room() {
                     Readiness::Ready
                 } else if qos != QoS::AtMostOnce && state.full(&link.hub.config.limits) {
                     Readiness::Full
@@ -184,9 +186,8 @@ impl Session {
         }
         let on_disk = state.durable && delivery.qos != QoS::AtMostOnce;
         if let Some(link) = &state.link
-            && state.queue.is_empty()
             && !on_disk
-            && (delivery.qos == QoS::AtMostOnce || state.in_flight.len() < link.window())
+            && state.may_send(delivery.qos, link)
             && link.room()
         {
             let mut outgoing = Outgoing {
@@ -312,35 +313,42 @@ impl Session {
         let mut popped = false;
         let now = now_ms();
         let mut blocked = self.send_again(state, link, now, scratch);
-        while !blocked && let Some(entry) = state.queue.front() {
-            if entry.ticket == PENDING {
-                blocked = true;
-                break;
-            }
+        loop {
+            let first = state.queue.front().filter(|e| !blocked && e.ticket != PENDING).map(|e| e.seq);
+            let first_qos0 = state.queue_qos0.front().map(|e| e.seq);
+            // As they came, unless the one is held up by what does not hold up the other.
+            let qos0 = match (first, first_qos0) {
+                (None, None) => break,
+                (Some(one), Some(other)) => other < one,
+                (_, other) => other.is_some(),
+            };
             if !link.room() {
                 link.more(&mut scratch.dirty);
                 blocked = true;
                 break;
             }
-            if entry.message.expired(now) {
+            if qos0 {
+                let entry = state.pop_qos0().expect("looked at just before");
+                if entry.message.expired(now) {
+                    Counters::add(&hub.counters.expired, 1);
+                } else {
+                    append_entry(link, &entry, now, scratch);
+                }
+                continue;
+            }
+            if state.queue.front().is_some_and(|e| e.message.expired(now)) {
                 Counters::add(&hub.counters.expired, 1);
                 state.drop_front(self.key, scratch);
                 popped = true;
                 continue;
             }
-            if entry.qos == QoS::AtMostOnce {
-                let entry = state.pop().expect("looked at just before");
-                append_entry(link, &entry, now, scratch);
-                popped = true;
-                continue;
-            }
             if state.in_flight.len() >= link.window() {
                 blocked = true;
-                break;
+                continue;
             }
             let Some(id) = next_id(&mut state.last_id, &state.in_flight) else {
                 blocked = true;
-                break;
+                continue;
             };
             let mut entry = state.pop().expect("looked at just before");
             popped = true;
@@ -366,7 +374,7 @@ impl Session {
                 state.in_flight.push_back(entry);
             }
         }
-        if !blocked {
+        if !blocked && state.queue.is_empty() {
             self.read_retained(state, link, scratch);
         }
         if popped && was_full && !state.full(&hub.config.limits) {
@@ -591,60 +599,60 @@ impl State {
         self.queue.len() >= limits.queue_messages || self.queue_bytes >= limits.queue_bytes
     }
 
-    fn push(&mut self, entry: Entry) {
-        let size = entry.message.size();
-        if entry.qos == QoS::AtMostOnce {
-            self.queue_qos0_bytes += size;
-        } else {
-            self.queue_bytes += size;
+    /// Whether a message needs not wait for others, nor for the window.
+    fn may_send(&self, qos: QoS, link: &Link) -> bool {
+        match qos {
+            QoS::AtMostOnce => self.queue_qos0.is_empty(),
+            _ => self.queue.is_empty() && self.in_flight.len() < link.window(),
         }
+    }
+
+    fn push(&mut self, entry: Entry) {
+        self.queue_bytes += entry.message.size();
         self.queue.push_back(entry);
     }
 
     fn pop(&mut self) -> Option<Entry> {
         let entry = self.queue.pop_front()?;
-        self.uncount(&entry);
-        if self.queue.is_empty() && self.queue.capacity() > 64 {
-            self.queue = VecDeque::new();
-        }
+        self.queue_bytes -= entry.message.size();
+        release_memory(&mut self.queue);
         Some(entry)
     }
 
-    fn uncount(&mut self, entry: &Entry) {
-        let size = entry.message.size();
-        if entry.qos == QoS::AtMostOnce {
-            self.queue_qos0_bytes -= size;
-        } else {
-            self.queue_bytes -= size;
-        }
+    fn pop_qos0(&mut self) -> Option<Entry> {
+        let entry = self.queue_qos0.pop_front()?;
+        self.queue_qos0_bytes -= entry.message.size();
+        release_memory(&mut self.queue_qos0);
+        Some(entry)
     }
 
     /// Takes the first entry away undelivered.
     fn drop_front(&mut self, key: u64, scratch: &mut Scratch) {
         if let Some(entry) = self.pop()
             && self.durable
-            && entry.qos != QoS::AtMostOnce
         {
             scratch.ops.push(Op::Dequeue { key, seq: entry.seq });
         }
     }
 
-    /// Queues; at QoS 0 the oldest of QoS 0 make room for the newest.
+    /// Queues; at QoS 0 the oldest make room for the newest.
     fn enqueue(&mut self, entry: Entry, hub: &Hub) {
-        // How far from the front the oldest is looked for: a bound on the work of one publish.
-        const LOOK: usize = 64;
+        if entry.qos != QoS::AtMostOnce {
+            return self.push(entry);
+        }
         let limits = &hub.config.limits;
-        if entry.qos == QoS::AtMostOnce {
-            while self.queue_qos0_bytes + entry.message.size() > limits.queue_qos0_bytes
-                || self.queue.len() >= limits.queue_messages
-            {
-                Counters::add(&hub.counters.dropped_qos0, 1);
-                let oldest = self.queue.iter().take(LOOK).position(|e| e.qos == QoS::AtMostOnce);
-                let Some(removed) = oldest.and_then(|index| self.queue.remove(index)) else { return };
-                self.uncount(&removed);
+        let size = entry.message.size();
+        while self.queue_qos0_bytes + size > limits.queue_qos0_bytes
+            || self.queue_qos0.len() >= limits.queue_messages
+        {
+            Counters::add(&hub.counters.dropped_qos0, 1);
+            if self.pop_qos0().is_none() {
+                // Above the limit all by itself.
+                return;
             }
         }
-        self.push(entry);
+        self.queue_qos0_bytes += size;
+        self.queue_qos0.push_back(entry);
     }
 
     fn release_gated(&mut self, hub: &Hub, link: &Arc<Link>, scratch: &mut Scratch) {
@@ -676,18 +684,16 @@ impl State {
         self.gated.clear();
         self.reads.clear();
         self.resend.clear();
-        let qos0 = |e: &Entry| e.qos == QoS::AtMostOnce;
-        if self.queue.iter().any(qos0) {
-            self.queue.retain(|e| !qos0(e));
-            self.queue_qos0_bytes = 0;
-        }
+        self.queue_qos0 = VecDeque::new();
+        self.queue_qos0_bytes = 0;
         self.in_flight.shrink_to_fit();
         self.queue.shrink_to_fit();
     }
 
-    /// Takes out what came by a shared subscription and was not acknowledged, for the group's other members.
+    /// Takes out what came by a shared subscription and was not acknowledged, for the group's other members;
+    /// without what was being sent at QoS 2, which no other may get \[MQTT-4.8.2-5].
     pub(crate) fn take_shared(&mut self) -> Vec<(ByteString, Arc<Message>)> {
-        let unfinished = self.in_flight.drain(..).filter(|e| e.phase != Phase::Released);
+        let unfinished = self.in_flight.drain(..).filter(|e| e.qos == QoS::AtLeastOnce);
         unfinished
             .chain(self.queue.drain(..))
             .filter_map(|e| e.shared.map(|filter| (filter, e.message)))
@@ -749,6 +755,13 @@ impl Entry {
             packet_id: self.id,
             phase: self.phase,
         }
+    }
+}
+
+/// An empty queue needs no memory.
+fn release_memory(queue: &mut VecDeque<Entry>) {
+    if queue.is_empty() && queue.capacity() > 64 {
+        *queue = VecDeque::new();
     }
 }
 

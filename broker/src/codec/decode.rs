@@ -37,6 +37,9 @@ pub(crate) fn frame(buffer: &[u8], limit: u32) -> Result<Option<Frame>, DecodeEr
     for (index, &byte) in rest.iter().take(4).enumerate() {
         remaining |= usize::from(byte & 0x7F) << (7 * index);
         if byte & 0x80 == 0 {
+            if byte == 0 && index > 0 {
+                return Err(DecodeError::malformed("a remaining length in more bytes than it needs"));
+            }
             let header = index + 2;
             let length = header + remaining;
             if length > limit as usize {
@@ -179,6 +182,13 @@ fn other3(frame: Frame, whole: &[u8]) -> Result<Packet, DecodeError> {
 }
 
 fn other5(frame: Frame, whole: &[u8]) -> Result<Packet, DecodeError> {
+    // Where the properties of each packet begin.
+    let at = match frame.first >> 4 {
+        8 | 10 => 2,
+        4..=7 => 3,
+        _ => 1,
+    };
+    shortest(whole.get(frame.header + at..).unwrap_or_default())?;
     match library5(whole)? {
         v5::Packet::PublishAck(ack) => acknowledgement(4, ack.packet_id.get(), ack.reason_code.into()),
         v5::Packet::PublishReceived(ack) => acknowledgement(5, ack.packet_id.get(), ack.reason_code.into()),
@@ -247,7 +257,10 @@ fn checked_topic(topic: ByteString) -> Result<ByteString, DecodeError> {
 /// The version that the first packet names, as far as it can be told; errors are answered in that version.
 pub(crate) fn announced_version(buffer: &[u8]) -> Version {
     let level = match frame(buffer, u32::MAX) {
-        Ok(Some(frame)) => buffer.get(frame.header + 6),
+        Ok(Some(frame)) if frame.first >> 4 == 1 => match &buffer[frame.header.min(buffer.len())..] {
+            [high, low, rest @ ..] => rest.get(usize::from(u16::from_be_bytes([*high, *low]))),
+            _ => None,
+        },
         _ => None,
     };
     if level.is_some_and(|&level| level >= 5) { Version::V5 } else { Version::V3 }
@@ -261,6 +274,10 @@ fn connect(frame: Frame, whole: &[u8]) -> Result<Packet, DecodeError> {
     let level = match body {
         [0, 4, b'M', b'Q', b'T', b'T', level, ..] => *level,
         [0, 6, b'M', b'Q', b'I', b's', b'd', b'p', ..] => 3,
+        [high, low, rest @ ..] if rest.len() <= usize::from(u16::from_be_bytes([*high, *low])) => {
+            return Err(DecodeError::malformed("the packet ends too soon"));
+        }
+        [] | [_] => return Err(DecodeError::malformed("the packet ends too soon")),
         _ => {
             return Err(DecodeError {
                 reason: Reason::UNSUPPORTED_VERSION,
@@ -310,6 +327,15 @@ fn with_clean_start(frame: Frame, whole: &[u8]) -> Vec<u8> {
     copy
 }
 
+/// Refuses a variable byte integer in more bytes than it needs \[MQTT-1.5.5-1], which the library takes.
+fn shortest(bytes: &[u8]) -> Result<(), DecodeError> {
+    let last = bytes.iter().take(4).position(|byte| byte & 0x80 == 0);
+    if last.is_some_and(|last| last > 0 && bytes[last] == 0) {
+        return Err(DecodeError::malformed("a length in more bytes than it needs"));
+    }
+    Ok(())
+}
+
 /// How long the body of a CONNECT is by its own fields: the library lets trailing bytes pass.
 fn connect_length(body: &[u8], version: Version, [will, user, password]: [bool; 3]) -> Option<usize> {
     fn skip_field(body: &[u8], at: usize) -> Option<usize> {
@@ -322,7 +348,7 @@ fn connect_length(body: &[u8], version: Version, [will, user, password]: [bool; 
             let byte = *body.get(at + index)?;
             length |= usize::from(byte & 0x7F) << (7 * index);
             if byte & 0x80 == 0 {
-                return Some(at + index + 1 + length);
+                return shortest(&body[at..]).is_ok().then_some(at + index + 1 + length);
             }
         }
         None

@@ -131,6 +131,9 @@ fn variable_length(from: &mut Bytes) -> Result<usize, DecodeError> {
         let byte = u8(from)?;
         value |= usize::from(byte & 0x7F) << shift;
         if byte & 0x80 == 0 {
+            if byte == 0 && shift > 0 {
+                return Err(DecodeError::malformed("a length in more bytes than it needs"));
+            }
             return Ok(value);
         }
     }

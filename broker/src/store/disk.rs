@@ -93,6 +93,15 @@ impl Messages {
         }
     }
 
+    /// A queue that once was long must not cost its memory for ever.
+    fn shrink(&mut self) {
+        let few = self.by_id.len().max(256);
+        if self.by_id.capacity() > 8 * few {
+            self.by_id.shrink_to(2 * few);
+            self.by_address.shrink_to(2 * few);
+        }
+    }
+
     #[cfg(test)]
     pub(super) fn len(&self) -> (usize, usize) {
         (self.by_id.len(), self.by_address.len())
@@ -141,6 +150,7 @@ impl Disk {
             self.messages.name(*id, message);
         }
         self.messages.next = self.messages.next.max(changes.next);
+        self.messages.shrink();
         self.database = Some(database);
         Ok(())
     }

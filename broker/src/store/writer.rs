@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
-use std::{io, mem};
+use std::{io, mem, ptr};
 
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::Notify;
@@ -13,8 +13,10 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::batch::Batch;
 use super::disk::Disk;
-use super::{Committed, Op, ROOM, Ticket};
+use super::{Committed, Op, ROOM, SessionRecord, Ticket};
 
+/// Longest wait for a group to fill.
+const GATHER: Duration = Duration::from_millis(2);
 /// The first pause after a failed write, doubled up to the longest.
 const PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -95,19 +97,25 @@ impl Shared {
 
 /// About what `ops` hold in memory until they are written; a message for many sessions counts once.
 fn weigh(ops: &[Op]) -> usize {
-    let mut last = std::ptr::null();
-    let mut messages = 0;
+    let mut last = ptr::null();
+    let mut bytes = mem::size_of_val(ops);
     for op in ops {
-        let (Op::Enqueue { entry: super::EntryRecord { message, .. }, .. } | Op::Retain { message }) = op
-        else {
-            continue;
+        let message = match op {
+            Op::Retain { message } => message,
+            Op::Enqueue { entry, .. } => &entry.message,
+            Op::SaveSession { record: SessionRecord { will: Some(will), .. }, .. } => &will.message,
+            Op::Subscribe { filter, .. } => {
+                bytes += filter.len();
+                continue;
+            }
+            _ => continue,
         };
         if Arc::as_ptr(message) != last {
-            messages += message.size();
+            bytes += message.size();
             last = Arc::as_ptr(message);
         }
     }
-    mem::size_of_val(ops) + messages
+    bytes
 }
 
 /// What is written by one commit.
@@ -122,6 +130,10 @@ struct Writer {
     disk: Disk,
     shared: Arc<Shared>,
     committed: UnboundedSender<Committed>,
+    /// Puts in the group before.
+    puts: usize,
+    /// What its commit took.
+    took: Duration,
 }
 
 pub(super) fn spawn(
@@ -129,7 +141,7 @@ pub(super) fn spawn(
     shared: Arc<Shared>,
     committed: UnboundedSender<Committed>,
 ) -> io::Result<JoinHandle<()>> {
-    let mut writer = Writer { disk, shared, committed };
+    let mut writer = Writer { disk, shared, committed, puts: 0, took: Duration::ZERO };
     thread::Builder::new().name("rantai-store".into()).spawn(move || {
         while let Some(group) = writer.next() {
             if !writer.write(group) {
@@ -149,7 +161,15 @@ impl Writer {
             }
             self.shared.arrived.wait(&mut waiting);
         }
-        waiting.puts = 0;
+        // Publishers that wait for each other's commit come back one after the other. Without a pause the
+        // first of them would have a commit of its own and the rest wait for two: 8 publishers on a disk
+        // that takes 5 ms a sync then get 1.7 times less through. A lone publisher never waits here.
+        let until = Instant::now() + (self.took / 4).min(GATHER);
+        while waiting.puts < self.puts
+            && !waiting.closed
+            && !self.shared.arrived.wait_until(&mut waiting, until).timed_out()
+        {}
+        self.puts = mem::take(&mut waiting.puts);
         Some(Group {
             ops: mem::take(&mut waiting.ops),
             wake: mem::take(&mut waiting.wake),
@@ -164,6 +184,7 @@ impl Writer {
         for op in group.ops {
             batch.add(op);
         }
+        let start = Instant::now();
         let mut pause = PAUSE;
         // Ops that come meanwhile wait their turn: folded into a batch that may already be on disk, they
         // could cancel rows that are there.
@@ -180,6 +201,7 @@ impl Writer {
             self.pause(pause);
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
+        self.took = start.elapsed();
         if self.shared.failed.swap(false, Ordering::Relaxed) {
             tracing::warn!(file = %self.disk.path.display(), "writing works again; nothing was lost");
         }

@@ -1,0 +1,204 @@
+//! One blocking client socket. Threads block in `recv`, which costs less per message than any poller
+//! and lets a lone request be answered with the fewest wake-ups.
+
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use socket2::{Domain, Socket, Type};
+
+use crate::failure::Failure;
+use crate::packet::{self, CONNACK, DISCONNECTED, Frame, Framing, SUBACK};
+
+/// Silence after which a read or a write gives up: what was awaited is lost.
+const SILENCE: Duration = Duration::from_secs(5);
+const SMALLEST_BUFFER: usize = 1 << 10;
+const LARGEST_BUFFER: usize = 512 << 10;
+
+/// A connected client.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    stream: TcpStream,
+    framing: Framing,
+    deadline: Instant,
+    buffer: Vec<u8>,
+    start: usize,
+    end: usize,
+}
+
+impl Connection {
+    /// Connects without a word of MQTT.
+    pub(crate) fn open(address: SocketAddr, framing: Framing, deadline: Instant) -> Result<Self, Failure> {
+        Self::over(TcpStream::connect_timeout(&address, SILENCE)?, framing, deadline)
+    }
+
+    /// Connects from one of many loopback addresses: a closed connection blocks its pair of ports for a
+    /// minute, and one source address has only some 28,000 ports.
+    pub(crate) fn open_numbered(
+        address: SocketAddr,
+        number: usize,
+        deadline: Instant,
+    ) -> Result<Self, Failure> {
+        if !cfg!(target_os = "linux") {
+            return Self::open(address, Framing::Mqtt, deadline);
+        }
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        let source = Ipv4Addr::new(127, 0, 1, 1 + (number % 250) as u8);
+        socket.bind(&SocketAddr::from((source, 0)).into())?;
+        socket.connect_timeout(&address.into(), SILENCE)?;
+        Self::over(socket.into(), Framing::Mqtt, deadline)
+    }
+
+    fn over(stream: TcpStream, framing: Framing, deadline: Instant) -> Result<Self, Failure> {
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(SILENCE))?;
+        stream.set_write_timeout(Some(SILENCE))?;
+        Ok(Self { stream, framing, deadline, buffer: Vec::new(), start: 0, end: 0 })
+    }
+
+    /// Connects and waits for the CONNACK.
+    pub(crate) fn mqtt(address: SocketAddr, client_id: &str, deadline: Instant) -> Result<Self, Failure> {
+        let mut connection = Self::open(address, Framing::Mqtt, deadline)?;
+        connection.send(&packet::connect(client_id))?;
+        connection.connected()?;
+        Ok(connection)
+    }
+
+    /// Waits for the CONNACK of a CONNECT that was sent.
+    pub(crate) fn connected(&mut self) -> Result<(), Failure> {
+        match self.wait_for(CONNACK)?.reason() {
+            0 => Ok(()),
+            reason => Err(Failure::new(format!("CONNECT was refused with {reason:#04x}"))),
+        }
+    }
+
+    /// Subscribes and waits for the SUBACK.
+    pub(crate) fn subscribe(&mut self, filter: &str, qos: u8) -> Result<(), Failure> {
+        self.send(&packet::subscribe(1, &[filter], qos))?;
+        packet::granted(self.wait_for(SUBACK)?.body(), 1)
+    }
+
+    /// The next frame of this type; frames of other types before it are thrown away.
+    pub(crate) fn wait_for(&mut self, kind: u8) -> Result<Frame<'_>, Failure> {
+        loop {
+            while let Some((header, range)) = self.next_range() {
+                let frame = Frame { framing: self.framing, header, bytes: &self.buffer[range.clone()] };
+                let found = frame.kind();
+                if found == kind {
+                    // Borrowed anew: the checker cannot see that the loop ends here.
+                    return Ok(Frame { framing: self.framing, header, bytes: &self.buffer[range] });
+                }
+                refuse_disconnect(frame)?;
+            }
+            self.fill()?;
+        }
+    }
+
+    /// Writes all of it.
+    pub(crate) fn send(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        Ok(self.stream.write_all(bytes)?)
+    }
+
+    /// Writes all of it if there is anything, and empties it.
+    pub(crate) fn flush(&mut self, out: &mut Vec<u8>) -> Result<(), Failure> {
+        if !out.is_empty() {
+            self.stream.write_all(out)?;
+            out.clear();
+        }
+        Ok(())
+    }
+
+    /// One `recv`. Fails at the deadline, after a silence, and when the peer has closed.
+    pub(crate) fn fill(&mut self) -> Result<(), Failure> {
+        if Instant::now() > self.deadline {
+            return Err(Failure::new("the time for this measurement is over"));
+        }
+        self.make_room();
+        let read = loop {
+            match self.stream.read(&mut self.buffer[self.end..]) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                other => break other?,
+            }
+        };
+        if read == 0 {
+            return Err(Failure::new("the broker closed the connection"));
+        }
+        self.end += read;
+        Ok(())
+    }
+
+    /// Grows only after a read that filled the buffer, so that an idle client stays small and a busy
+    /// one takes many frames with one call.
+    fn make_room(&mut self) {
+        if self.start == self.end {
+            let was_full = self.end == self.buffer.len();
+            self.start = 0;
+            self.end = 0;
+            if was_full {
+                self.grow();
+            }
+        } else if self.end == self.buffer.len() {
+            self.buffer.copy_within(self.start..self.end, 0);
+            self.end -= self.start;
+            self.start = 0;
+            if self.end * 2 > self.buffer.len() || self.buffer.len() < LARGEST_BUFFER {
+                self.grow();
+            }
+        }
+    }
+
+    fn grow(&mut self) {
+        let larger = (self.buffer.len() * 4).clamp(SMALLEST_BUFFER, LARGEST_BUFFER);
+        // A frame larger than the largest buffer still has to fit.
+        let larger = if self.end == larger { larger * 2 } else { larger };
+        self.buffer.resize(larger.max(self.buffer.len()), 0);
+    }
+
+    /// The next whole frame that was read already.
+    pub(crate) fn next_frame(&mut self) -> Result<Option<Frame<'_>>, Failure> {
+        let Some((header, range)) = self.next_range() else {
+            return Ok(None);
+        };
+        let frame = Frame { framing: self.framing, header, bytes: &self.buffer[range] };
+        refuse_disconnect(frame)?;
+        Ok(Some(frame))
+    }
+
+    fn next_range(&mut self) -> Option<(usize, std::ops::Range<usize>)> {
+        let (header, length) = self.framing.measure(&self.buffer[self.start..self.end])?;
+        let range = self.start..self.start + length;
+        if range.end > self.end {
+            return None;
+        }
+        self.start = range.end;
+        Some((header, range))
+    }
+
+    /// A handle that ends this connection from another thread.
+    pub(crate) fn closer(&self) -> Result<Closer, Failure> {
+        Ok(Closer(self.stream.try_clone()?))
+    }
+
+    /// Keeps the socket only, for clients that idle by the thousand.
+    pub(crate) fn into_stream(self) -> TcpStream {
+        self.stream
+    }
+}
+
+fn refuse_disconnect(frame: Frame<'_>) -> Result<(), Failure> {
+    if frame.kind() == DISCONNECTED {
+        return Err(Failure::new(format!("the broker sent DISCONNECT {:#04x}", frame.reason())));
+    }
+    Ok(())
+}
+
+/// Ends a connection whose owner may be blocked in a read.
+#[derive(Debug)]
+pub(crate) struct Closer(TcpStream);
+
+impl Drop for Closer {
+    fn drop(&mut self) {
+        // Fails only when the peer was first, which is as good.
+        let _ = self.0.shutdown(Shutdown::Both);
+    }
+}

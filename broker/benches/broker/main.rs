@@ -1,0 +1,108 @@
+//! Measures the broker beside mosquitto, rumqttd and a plain TCP relay, and writes docs/performance.md.
+//!
+//! Every target is a process of its own and gets the same load from this one: hand-written packets over
+//! blocking sockets. `cargo bench -p rantai-broker -- --help` lists the options.
+
+mod bench;
+mod calls;
+mod child;
+mod connection;
+mod cores;
+mod echo;
+mod ends;
+mod failure;
+mod machine;
+mod measure;
+mod options;
+mod packet;
+mod relay;
+mod report;
+mod scenarios;
+mod target;
+
+use std::env;
+use std::fs;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use bench::Bench;
+use options::{Options, USAGE};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// Where the report goes.
+const REPORT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/performance.md");
+/// Descriptors for 10,000 connections and some more.
+const DESCRIPTORS: u64 = 12_000;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    raise_descriptor_limit();
+    if let [mark, role, rest @ ..] = &arguments[..]
+        && mark == child::MARK
+    {
+        return child::run(role, rest);
+    }
+    if arguments.iter().any(|argument| argument == "--help" || argument == "-h") {
+        println!("{USAGE}");
+        return ExitCode::SUCCESS;
+    }
+    // `cargo test --benches` runs this without the mark that `cargo bench` sets.
+    if !arguments.iter().any(|argument| argument == "--bench") {
+        eprintln!("nothing measured: run this with cargo bench");
+        return ExitCode::SUCCESS;
+    }
+    match Options::parse(arguments.into_iter()) {
+        Ok(options) => run(options),
+        Err(mistake) => {
+            eprintln!("{mistake}\n\n{USAGE}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(options: Options) -> ExitCode {
+    let machine = machine::describe();
+    let only = options.only.clone().unwrap_or_default();
+    let chosen: Vec<_> = scenarios::ALL.iter().filter(|(name, _)| name.contains(&only)).collect();
+    if chosen.is_empty() {
+        let names = scenarios::ALL.map(|(name, _)| name).join(", ");
+        eprintln!("no scenario is called {only}; there are {names}");
+        return ExitCode::from(2);
+    }
+    let bench = Bench { options };
+    let started = Instant::now();
+    let tables: Vec<_> = chosen
+        .into_iter()
+        .map(|(name, scenario)| {
+            eprintln!("{name}");
+            scenario(&bench)
+        })
+        .collect();
+    let report = report::write(&machine, &bench.options, &tables, started.elapsed());
+    if !bench.options.writes_report() {
+        println!("{report}");
+        return ExitCode::SUCCESS;
+    }
+    let path = Path::new(REPORT);
+    let written = path.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| fs::write(path, report));
+    match written {
+        Ok(()) => {
+            println!("docs/performance.md is written");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("docs/performance.md cannot be written: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Children inherit it. If it cannot be raised, the scenario that needs it says what was refused.
+fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current.is_some_and(|soft| soft < DESCRIPTORS) {
+        let current = limit.maximum.map_or(DESCRIPTORS, |hard| hard.min(DESCRIPTORS));
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(current), ..limit });
+    }
+}
