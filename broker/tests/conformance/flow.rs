@@ -126,6 +126,7 @@ async fn a_client_that_exceeds_the_receive_maximum_is_disconnected() {
 async fn a_message_too_large_for_a_client_is_skipped() {
     let target = target().await;
     for qos in 0..=2 {
+        eprintln!("QoS {qos}");
         let topic = unique_topic("large");
         let connect = Connect::new(V5).property(Property::MaximumPacketSize(200));
         let mut small = target.connect(connect.property(Property::ReceiveMaximum(1))).await;
