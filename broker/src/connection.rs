@@ -47,7 +47,7 @@ thread_local! {
 }
 
 impl Work {
-    fn take() -> Self {
+    fn take() -> Box<Self> {
         WORK.take().unwrap_or_default()
     }
 
@@ -115,6 +115,7 @@ impl Connection {
             Box::pin(self.linger()).await;
         }
         self.link.cut();
+        Counters::sub(&self.link.hub.counters.connected, 1);
     }
 
     async fn read_all(&mut self) -> Ending {

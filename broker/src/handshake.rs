@@ -21,19 +21,25 @@ use crate::session::Scratch;
 const CONNECT_BYTES: u32 = 320 << 10;
 
 /// Serves one accepted socket to its end.
-pub(crate) async fn accept(hub: Arc<Hub>, stream: TcpStream, address: SocketAddr) {
-    // Boxed, so that a connection that has it behind it does not carry its memory along.
-    let Some(connection) = Box::pin(handshake(&hub, stream, address)).await else { return };
-    Counters::add(&hub.counters.connected, 1);
-    connection.serve().await;
-    Counters::sub(&hub.counters.connected, 1);
+pub(crate) fn accept(
+    hub: Arc<Hub>,
+    stream: TcpStream,
+    address: SocketAddr,
+) -> impl Future<Output = ()> + Send {
+    // Boxed, with all it was given: a connection that has it behind it does not carry its memory along.
+    let handshake = Box::pin(handshake(hub, stream, address));
+    async move {
+        if let Some(connection) = handshake.await {
+            connection.serve().await;
+        }
+    }
 }
 
-async fn handshake(hub: &Arc<Hub>, stream: TcpStream, address: SocketAddr) -> Option<Box<Connection>> {
+async fn handshake(hub: Arc<Hub>, stream: TcpStream, address: SocketAddr) -> Option<Box<Connection>> {
     let mut stopping = hub.stopping.subscribe();
     let mut buffer = BytesMut::new();
     let received = tokio::select! {
-        received = timeout(hub.config.limits.connect_timeout, receive(hub, &stream, &mut buffer)) => received,
+        received = timeout(hub.config.limits.connect_timeout, receive(&hub, &stream, &mut buffer)) => received,
         _ = stopping.wait_for(|&stop| stop) => return None,
     };
     let mut connect = match received {
@@ -46,7 +52,7 @@ async fn handshake(hub: &Arc<Hub>, stream: TcpStream, address: SocketAddr) -> Op
         Ok(Err(failure)) => {
             let failure = failure?;
             let version = codec::announced_version(&buffer);
-            refuse(hub, &stream, address, (version, u32::MAX), failure).await;
+            refuse(&hub, &stream, address, (version, u32::MAX), failure).await;
             return None;
         }
         Err(_) => {
@@ -55,21 +61,21 @@ async fn handshake(hub: &Arc<Hub>, stream: TcpStream, address: SocketAddr) -> Op
             return None;
         }
     };
-    if let Err(failure) = admit(hub, &connect) {
-        refuse(hub, &stream, address, (connect.version, connect.packet_maximum), failure).await;
+    if let Err(failure) = admit(&hub, &connect) {
+        refuse(&hub, &stream, address, (connect.version, connect.packet_maximum), failure).await;
         return None;
     }
-    let (ack, keep_alive) = greeting(hub, &mut connect);
+    let (ack, keep_alive) = greeting(&hub, &mut connect);
     let mut encoded = Vec::new();
     codec::connack(connect.version, ack.clone(), &mut encoded);
     if encoded.len() > connect.packet_maximum as usize {
         // It could not be told what it has to know, and may not be sent more [MQTT-3.1.2-24].
         let failure =
             DecodeError { reason: Reason::PACKET_TOO_LARGE, text: "a Maximum Packet Size below CONNACK's" };
-        refuse(hub, &stream, address, (connect.version, connect.packet_maximum), failure).await;
+        refuse(&hub, &stream, address, (connect.version, connect.packet_maximum), failure).await;
         return None;
     }
-    Some(Box::new(connected(hub, stream, address, *connect, (ack, keep_alive), buffer)))
+    Some(Box::new(connected(&hub, stream, address, *connect, (ack, keep_alive), buffer)))
 }
 
 /// Reads until CONNECT is whole. `Err(None)`: the client is gone.
@@ -231,5 +237,6 @@ fn connected(
     flush_all(&mut scratch.dirty);
     // An empty buffer would hold on to what CONNECT was read into.
     let rest = if rest.is_empty() { BytesMut::new() } else { rest };
+    Counters::add(&hub.counters.connected, 1);
     Connection::new(link, session_expiry, keep_alive, rest)
 }
