@@ -84,7 +84,10 @@ pub(crate) fn decode(
             }
             Ok(Packet::PingReq)
         }
-        1 => Err(DecodeError::protocol("a second CONNECT")),
+        1 => {
+            buffer.advance(frame.length);
+            Err(DecodeError::protocol("a second CONNECT"))
+        }
         _ => {
             let whole = buffer.split_to(frame.length);
             match version {
