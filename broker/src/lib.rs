@@ -172,8 +172,8 @@ impl Broker {
     }
 
     /// Tells every client (DISCONNECT 0x8B in MQTT 5), gives them a moment to take it, writes what is kept,
-    /// and stops. Takes at most about a second and a half, plus the last commit. Wills are not published: the
-    /// sessions of a broker with a `data_dir` go on when it comes back.
+    /// and stops. Takes at most about a second and a half, plus the last commit. For wills it is a connection
+    /// lost like any other: what is retained or queued of them is there when the broker comes back.
     pub async fn shutdown(self) {
         match &self.running {
             Running::Rantai(hub) => hub.stop().await,
@@ -201,8 +201,6 @@ impl Hub {
             sessions.by_client.values().filter_map(|s| s.state.lock().link.clone()).collect()
         };
         for link in &links {
-            // As a client that comes back finds it: its session is kept, its will is not published.
-            link.session.state.lock().will = None;
             link.close(Some(codec::Reason::SERVER_SHUTTING_DOWN));
         }
         let drained = async {
@@ -214,6 +212,7 @@ impl Hub {
             }
         };
         let _ = timeout(STOP, drained).await;
+        self.forget_sessions();
         if let Some(store) = self.store.clone() {
             let _ = tokio::task::spawn_blocking(move || store.close()).await;
         }
@@ -224,6 +223,11 @@ impl Hub {
         if self.stopping.send_replace(true) {
             return;
         }
+        self.forget_sessions();
+    }
+
+    /// Lets go of every session, so that nothing of a stopped broker lives on.
+    fn forget_sessions(&self) {
         let mut sessions = self.sessions.lock();
         for session in sessions.by_client.values() {
             let mut state = session.state.lock();

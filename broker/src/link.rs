@@ -185,6 +185,12 @@ impl Frames {
     /// Begins with another message.
     pub(crate) fn reset(&mut self) {
         self.slots = [None; 12];
+        for bytes in &mut self.bytes {
+            // One message with very large properties is no reason to keep its memory.
+            if bytes.capacity() > POOLED_BYTES {
+                *bytes = Vec::new();
+            }
+        }
     }
 
     fn get(
