@@ -19,6 +19,8 @@ pub(crate) struct Retained {
     /// When which of them expires.
     deadlines: BTreeSet<(u64, Box<str>)>,
     bytes: usize,
+    /// How many are the broker's own, under `$SYS`.
+    own: usize,
 }
 
 /// Where a read of a filter goes on.
@@ -30,8 +32,9 @@ fn key(topic: &str) -> Box<str> {
 }
 
 impl Retained {
+    /// How many there are, without the broker's own.
     pub(crate) fn count(&self) -> usize {
-        self.messages.len()
+        self.messages.len() - self.own
     }
 
     /// About how many bytes they hold.
@@ -51,8 +54,10 @@ impl Retained {
         }
         self.bytes += message.size();
         let (expires, topic) = (message.expires, key.clone());
-        if let Some(old) = self.messages.insert(key, message) {
-            self.forget(&old, topic, expires);
+        let own = usize::from(topic.starts_with('$'));
+        match self.messages.insert(key, message) {
+            Some(old) => self.forget(&old, topic, expires),
+            None => self.own += own,
         }
     }
 
@@ -60,6 +65,7 @@ impl Retained {
     pub(crate) fn remove(&mut self, topic: &str) -> bool {
         let key = key(topic);
         let Some(old) = self.messages.remove(&key) else { return false };
+        self.own -= usize::from(topic.starts_with('$'));
         self.forget(&old, key, None);
         true
     }

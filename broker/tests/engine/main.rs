@@ -1,0 +1,50 @@
+//! What our broker decides for itself, beyond what the standards ask: full queues, limits and their counters,
+//! `caller`, restarts, and the same engine on several threads.
+
+#![allow(missing_docs, reason = "a test binary has no readers of documentation")]
+
+#[path = "../support/mod.rs"]
+#[allow(dead_code, unused_imports, reason = "the kit is shared with the conformance tests")]
+mod support;
+
+mod caller;
+mod limits;
+mod queues;
+mod restart;
+mod threads;
+
+use rantai_broker::{Broker, Config};
+use support::{Client, Connect, Version};
+
+/// A broker of this test's own, and where it listens.
+struct Own {
+    broker: Broker,
+}
+
+impl Own {
+    async fn start(change: impl FnOnce(&mut Config)) -> Self {
+        let mut config = Config::on_free_port();
+        change(&mut config);
+        Self { broker: Broker::start(config).await.expect("a broker starts on a free port") }
+    }
+
+    async fn open(&self, version: Version) -> Client {
+        Client::open(self.broker.addresses()[0], version).await
+    }
+
+    async fn connect(&self, connect: Connect) -> Client {
+        let (client, code) = self.try_connect(connect).await;
+        assert_eq!(code, 0, "let in");
+        client
+    }
+
+    async fn try_connect(&self, connect: Connect) -> (Client, u8) {
+        let mut client = self.open(connect.version).await;
+        let code = client.present(connect).await.code;
+        (client, code)
+    }
+
+    async fn client(&self, version: Version) -> Client {
+        self.connect(Connect::new(version)).await
+    }
+}
