@@ -4,7 +4,6 @@
 #![allow(missing_docs, reason = "a test binary has no readers of documentation")]
 
 #[path = "../support/mod.rs"]
-#[allow(dead_code, unused_imports, reason = "the kit is shared with the conformance tests")]
 mod support;
 
 mod caller;
