@@ -1,6 +1,6 @@
 //! What this binary does when it runs itself: each thing measured is a process of its own.
 //!
-//! Every child says `ready ADDRESS PID` on stdout and ends when its stdin does. A bench that is killed
+//! Every child says `ready ADDRESS PID` or `failed REASON` on stdout and ends when its stdin does. A bench that is killed
 //! closes that pipe too, so nothing is left behind.
 
 use std::io::{self, Read, Write};
@@ -42,7 +42,8 @@ pub(crate) fn run(role: &str, arguments: &[String]) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{role}: {error}");
+            // The parent reports it; if the parent is gone nobody has to know.
+            let _ = writeln!(io::stdout(), "failed {error}");
             ExitCode::FAILURE
         }
     }

@@ -209,11 +209,12 @@ pub(crate) fn relay_frame(out: &mut Vec<u8>, correlation: &[u8], payload: &[u8])
     out.extend_from_slice(payload);
 }
 
-/// CONNECT with clean start, no keep-alive and no session after the connection.
+/// CONNECT with clean start, the longest keep-alive (rumqttd refuses to do without) and no session after the
+/// connection.
 pub(crate) fn connect(client_id: &str) -> Vec<u8> {
     let mut out = vec![0x10];
     push_variable(&mut out, 10 + 1 + 2 + client_id.len());
-    out.extend_from_slice(b"\x00\x04MQTT\x05\x02\x00\x00\x00");
+    out.extend_from_slice(b"\x00\x04MQTT\x05\x02\xFF\xFF\x00");
     push_string(&mut out, client_id.as_bytes());
     out
 }

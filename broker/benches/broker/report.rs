@@ -20,9 +20,9 @@ pub(crate) fn write(machine: &str, options: &Options, tables: &[Table], taken: D
         taken.as_secs()
     );
     out.push_str(
-        "Every broker runs in a process of its own with one thread that serves, started anew for every round; \
+        "Every broker runs in a process of its own (ours on one current_thread runtime), started anew for every round; \
          the rounds of all of them alternate. All get the same load: hand-written MQTT 5 packets over blocking \
-         sockets of one process, on the same machine over loopback, TCP_NODELAY on both ends. mosquitto runs \
+         sockets of one process, on the same machine over loopback, TCP_NODELAY on the load and on every broker that can set it. mosquitto runs \
          without logging, persistence (except for the retained topics) or queue limits. Each cell is the median \
          of the rounds, with the lowest and the highest.\n\n",
     );

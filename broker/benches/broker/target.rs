@@ -6,6 +6,7 @@ use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -18,6 +19,10 @@ use crate::cores;
 use crate::failure::Failure;
 use crate::machine;
 
+/// How long a process with nothing to restore may take until it answers.
+const STARTING: Duration = Duration::from_secs(5);
+/// By target: starts that failed, one after the other. Waiting for each again would take half an hour.
+static START_FAILURES: [AtomicUsize; 4] = [const { AtomicUsize::new(0) }; 4];
 /// How long a child may take to end once it was told to.
 const STOPPING: Duration = Duration::from_secs(70);
 
@@ -67,8 +72,22 @@ impl Server {
         cores: Cores,
         deadline: Instant,
     ) -> Result<Self, Failure> {
-        Self::spawn(target, data_dir, cores, deadline)
-            .map_err(|failure| failure.during(&format!("{target} did not start")))
+        let failures = &START_FAILURES[target as usize];
+        if failures.load(Ordering::Relaxed) >= 2 {
+            return Err(Failure::new(format!("{target} did not start twice before")));
+        }
+        // Restoring a large state takes its time; a process with nothing to restore does not.
+        let limit = if data_dir.is_some() { deadline } else { deadline.min(Instant::now() + STARTING) };
+        let server = Self::spawn(target, data_dir, cores, limit)
+            .map_err(|failure| failure.during(&format!("{target} did not start")));
+        match &server {
+            Ok(_) => failures.store(0, Ordering::Relaxed),
+            Err(_) if data_dir.is_none() => {
+                failures.fetch_add(1, Ordering::Relaxed);
+            }
+            Err(_) => {}
+        }
+        server
     }
 
     fn spawn(
@@ -178,6 +197,9 @@ fn announced(
     let line = receiver
         .recv_timeout(deadline.saturating_duration_since(Instant::now()))
         .map_err(|_| Failure::new("it was not ready in time"))?;
+    if let Some(reason) = line.strip_prefix("failed ") {
+        return Err(Failure::new(reason.trim()));
+    }
     let mut words = line.split_whitespace();
     match (words.next(), words.next().map(str::parse), words.next().map(str::parse)) {
         (Some("ready"), Some(Ok(address)), Some(Ok(pid))) => Ok((address, pid)),
