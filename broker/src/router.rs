@@ -79,6 +79,7 @@ impl Hub {
         }
         scratch.frames.reset();
         let matched = !targets.is_empty();
+        let now = now_ms();
         for target in targets.drain(..) {
             let delivery = Delivery {
                 message,
@@ -87,6 +88,7 @@ impl Hub {
                 retain: message.retain && target.retain_as_published,
                 identifiers: &target.identifiers,
                 shared: target.shared.as_ref(),
+                now,
             };
             target.session.deliver(self, delivery, scratch);
         }
@@ -148,6 +150,7 @@ impl Hub {
                 retain: message.retain && target.retain_as_published,
                 identifiers: &target.identifiers,
                 shared: Some(&filter),
+                now: now_ms(),
             };
             target.session.deliver(self, delivery, scratch);
         }

@@ -124,6 +124,8 @@ pub(crate) struct Delivery<'a> {
     pub(crate) retain: bool,
     pub(crate) identifiers: &'a [u32],
     pub(crate) shared: Option<&'a ByteString>,
+    /// The time of all deliveries of one message, on [`now_ms`]'s clock.
+    pub(crate) now: u64,
 }
 
 impl Delivery<'_> {
@@ -178,7 +180,7 @@ impl Session {
 
     /// Delivers or queues a message.
     pub(crate) fn deliver(self: &Arc<Self>, hub: &Hub, mut delivery: Delivery<'_>, scratch: &mut Scratch) {
-        let now = now_ms();
+        let now = delivery.now;
         let mut state = self.state.lock();
         let state = &mut *state;
         if state.ended || state.link.is_none() && delivery.qos == QoS::AtMostOnce {
@@ -821,6 +823,7 @@ mod tests {
             retain: false,
             identifiers: &[],
             shared: None,
+            now: 0,
         };
         Entry { id, ..delivery.entry(1) }
     }

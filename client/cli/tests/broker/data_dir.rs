@@ -1,0 +1,71 @@
+//! A data directory that is damaged or in use.
+
+use std::fs;
+use std::io::Read;
+use std::path::Path;
+use std::process::Stdio;
+
+use crate::process::{Broker, command};
+use crate::wire::{self, Socket, Version};
+
+/// A directory in which a session and a retained message are kept.
+fn used() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().expect("a directory");
+    let broker = Broker::start(Some(dir.path()));
+    let mut socket = Socket::open(broker.address).expect("it listens");
+    socket.log_in(&wire::connect(Version::V5, "kept", false)).expect("let in");
+    assert!(socket.send(&wire::publish(Version::V5, 3, 1, "r/1", "kept")));
+    assert_eq!(socket.next().expect("PUBACK").first, 0x40);
+    broker.kill();
+    dir
+}
+
+fn session_is_there(dir: &Path) -> bool {
+    let broker = Broker::start(Some(dir));
+    let mut socket = Socket::open(broker.address).expect("it listens");
+    socket.log_in(&wire::connect(Version::V5, "kept", false)).expect("let in")
+}
+
+#[test]
+fn a_damaged_file_is_reported_and_moved_aside() {
+    let truncate = |bytes: &mut Vec<u8>| bytes.truncate(bytes.len() / 3);
+    let empty = |bytes: &mut Vec<u8>| bytes.clear();
+    let text = |bytes: &mut Vec<u8>| *bytes = b"this is not a database\n".repeat(400);
+    let damages: [(&str, &dyn Fn(&mut Vec<u8>)); 3] =
+        [("truncated", &truncate), ("empty", &empty), ("text", &text)];
+    let dir = used();
+    let path = dir.path().join("broker.redb");
+    let whole = fs::read(&path).expect("the database is there");
+    for (what, damage) in damages {
+        let mut bytes = whole.clone();
+        damage(&mut bytes);
+        fs::write(&path, &bytes).expect("written");
+        let mut broker = Broker::start(Some(dir.path()));
+        let line = broker.wait_for("damaged");
+        assert!(line.contains("broker.redb.damaged-"), "{what}: the line says where it is: {line}");
+        broker.kill();
+        let aside: Vec<_> = fs::read_dir(dir.path())
+            .expect("readable")
+            .filter_map(Result::ok)
+            .filter(|e| e.file_name().to_string_lossy().contains("damaged-"))
+            .collect();
+        assert_eq!(aside.len(), 1, "{what}");
+        // Whoever opens it may mark it as opened, but takes nothing away.
+        assert_eq!(aside[0].metadata().expect("there").len(), bytes.len() as u64, "{what}");
+        fs::remove_file(aside[0].path()).expect("removed");
+    }
+    fs::write(&path, &whole).expect("written");
+    assert!(session_is_there(dir.path()), "the undamaged file is used");
+}
+
+#[test]
+fn a_directory_in_use_is_an_error_and_stays_as_it_is() {
+    let dir = used();
+    let _first = Broker::start(Some(dir.path()));
+    let mut second = command(Some(dir.path())).stderr(Stdio::piped()).spawn().expect("runs");
+    let mut said = String::new();
+    second.stderr.take().expect("piped").read_to_string(&mut said).expect("text");
+    assert_eq!(second.wait().expect("ends").code(), Some(1));
+    assert!(said.contains("in use by another broker"), "{said}");
+    assert!(dir.path().join("broker.redb").exists());
+}

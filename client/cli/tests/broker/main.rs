@@ -1,0 +1,10 @@
+//! `rantai broker` as a process: how it starts, ends, and what it still has after kill -9.
+
+#![allow(missing_docs, reason = "a test binary has no readers of documentation")]
+
+mod crash;
+mod data_dir;
+mod peer;
+mod process;
+mod start_and_stop;
+mod wire;
