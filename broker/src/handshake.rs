@@ -52,7 +52,8 @@ async fn handshake(hub: Arc<Hub>, stream: TcpStream, address: SocketAddr) -> Opt
         Ok(Err(failure)) => {
             let failure = failure?;
             let version = codec::announced_version(&buffer);
-            refuse(&hub, &stream, address, (version, u32::MAX), failure).await;
+            let who = Refused { version, packet_maximum: u32::MAX, client_id: "" };
+            refuse(&hub, &stream, address, &who, failure).await;
             return None;
         }
         Err(_) => {
@@ -62,7 +63,7 @@ async fn handshake(hub: Arc<Hub>, stream: TcpStream, address: SocketAddr) -> Opt
         }
     };
     if let Err(failure) = admit(&hub, &connect) {
-        refuse(&hub, &stream, address, (connect.version, connect.packet_maximum), failure).await;
+        refuse(&hub, &stream, address, &Refused::of(&connect), failure).await;
         return None;
     }
     let (ack, keep_alive) = greeting(&hub, &mut connect);
@@ -72,7 +73,7 @@ async fn handshake(hub: Arc<Hub>, stream: TcpStream, address: SocketAddr) -> Opt
         // It could not be told what it has to know, and may not be sent more [MQTT-3.1.2-24].
         let failure =
             DecodeError { reason: Reason::PACKET_TOO_LARGE, text: "a Maximum Packet Size below CONNACK's" };
-        refuse(&hub, &stream, address, (connect.version, connect.packet_maximum), failure).await;
+        refuse(&hub, &stream, address, &Refused::of(&connect), failure).await;
         return None;
     }
     Some(Box::new(connected(&hub, stream, address, *connect, (ack, keep_alive), buffer)))
@@ -141,16 +142,25 @@ fn admit(hub: &Hub, connect: &Connect) -> Result<(), DecodeError> {
     Ok(())
 }
 
+/// Who is refused.
+struct Refused<'a> {
+    version: Version,
+    packet_maximum: u32,
+    client_id: &'a str,
+}
+
+impl<'a> Refused<'a> {
+    fn of(connect: &'a Connect) -> Self {
+        let Connect { version, packet_maximum, client_id, .. } = connect;
+        Self { version: *version, packet_maximum: *packet_maximum, client_id }
+    }
+}
+
 /// Says no where the version has a way to, and closes.
-async fn refuse(
-    hub: &Hub,
-    stream: &TcpStream,
-    address: SocketAddr,
-    (version, packet_maximum): (Version, u32),
-    failure: DecodeError,
-) {
+async fn refuse(hub: &Hub, stream: &TcpStream, address: SocketAddr, who: &Refused<'_>, failure: DecodeError) {
     Counters::add(&hub.counters.refused_connections, 1);
-    tracing::info!(peer = %address, "refused: {}", failure.text);
+    tracing::info!(client = who.client_id, peer = %address, "refused: {}", failure.text);
+    let Refused { version, packet_maximum, .. } = *who;
     let mut answer = Vec::new();
     // 3.1.1 has return codes for a few refusals; on anything else it is closed without a word (3.1.1, 4.8).
     let has_code = [

@@ -121,7 +121,7 @@ fn readings(hub: &Hub) -> Vec<(String, String)> {
     };
     let subscriptions = hub.subscriptions.read().count();
     let mut readings: Vec<(String, String)> = vec![
-        ("version".into(), concat!("rantai ", env!("CARGO_PKG_VERSION")).into()),
+        ("version".into(), concat!("rantai version ", env!("CARGO_PKG_VERSION")).into()),
         ("uptime".into(), format!("{} seconds", hub.started.elapsed().as_secs())),
     ];
     let numbers = [
@@ -130,13 +130,15 @@ fn readings(hub: &Hub) -> Vec<(String, String)> {
         ("clients/total", sessions),
         ("messages/received", counts.messages_received),
         ("messages/sent", counts.messages_sent),
+        ("publish/messages/received", counts.messages_received),
+        ("publish/messages/sent", counts.messages_sent),
         ("bytes/received", counts.bytes_received),
         ("bytes/sent", counts.bytes_sent),
-        ("retained/count", retained as u64),
-        ("retained/bytes", retained_bytes as u64),
+        ("retained messages/count", retained as u64),
+        ("retained messages/bytes", retained_bytes as u64),
         ("subscriptions/count", subscriptions as u64),
         (
-            "dropped/total",
+            "publish/messages/dropped",
             counts.dropped_qos0 + counts.dropped_queue_full + counts.too_large + counts.expired,
         ),
     ];

@@ -56,7 +56,7 @@ async fn a_publisher_is_refused_when_it_has_waited_in_vain_and_nobody_gets_the_m
 async fn a_waiting_publisher_goes_on_as_soon_as_there_is_room() {
     let own = Own::start(|c| {
         c.limits.queue_messages = 1;
-        c.limits.publish_wait = Duration::from_secs(3_600);
+        c.limits.publish_wait = Duration::from_hours(1);
     })
     .await;
     let mut slow = blocked(&own, V5).await;

@@ -1,0 +1,262 @@
+//! Thousands of clients that live for one request, among others that flood, leave and take over.
+
+use std::collections::HashSet;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use rantai_broker::Config;
+
+use crate::client::{Broken, Client, Connect, HUNG, Publish, Version};
+use crate::process::{Target, serve_if_asked};
+use crate::random::Random;
+
+/// Requests in each of the two parts.
+const REQUESTS: usize = 2_000;
+const AT_A_TIME: usize = 200;
+const MEMORY: usize = 64 << 20;
+/// `MQTT 5, 3.14.2.1`: session taken over.
+const TAKEN_OVER: u8 = 0x8E;
+
+fn config() -> Config {
+    Config { sys_interval: Duration::from_millis(200), ..Config::on_free_port() }
+}
+
+#[test]
+fn short_lived_clients_are_never_cut_off() {
+    serve_if_asked(config);
+    let seed = Random::seed_from("RANTAI_CHURN_SEED");
+    let target = Target::start("churn::short_lived_clients_are_never_cut_off");
+    let address = target.address();
+    let mut watcher =
+        Client::open(address, &Connect::clean(Version::V5, "watcher")).expect("the watcher connects");
+    watcher.subscribe(&["$SYS/broker/clients/total"], 0).expect("the watcher subscribes");
+    let mut responder =
+        Client::open(address, &Connect::clean(Version::V5, "responder")).expect("it connects");
+    responder.subscribe(&["$share/workers/churn/request"], 2).expect("the responder subscribes");
+    await_clients(&mut watcher, 2);
+    let files = target.open_files();
+    let memory = target.memory();
+
+    let over = AtomicBool::new(false);
+    let others_over = AtomicBool::new(false);
+    let next = &AtomicUsize::new(REQUESTS);
+    let answered = std::thread::scope(|scope| {
+        let responder = scope.spawn(|| respond(responder, &over));
+        let ending = EndOnDrop(&[&over, &others_over]);
+
+        let start = Instant::now();
+        for number in 0..REQUESTS {
+            request(address, number).unwrap_or_else(|broken| panic!("client {number} was {broken}"));
+        }
+        eprintln!("{REQUESTS} one-request clients in sequence: {:?}", start.elapsed());
+
+        let mut others = Vec::new();
+        for index in 0..2 {
+            let over = &others_over;
+            others.push(scope.spawn(move || flood(address, index, over)));
+        }
+        for index in 0..4 {
+            let over = &others_over;
+            let mut random = Random::new(seed ^ index);
+            others.push(scope.spawn(move || leave_again_and_again(address, index, &mut random, over)));
+            let mut random = Random::new(seed ^ index << 8);
+            others.push(scope.spawn(move || take_over(address, &mut random, over)));
+        }
+        let start = Instant::now();
+        let clients: Vec<_> = (0..AT_A_TIME)
+            .map(|_| {
+                scope.spawn(move || {
+                    loop {
+                        let number = next.fetch_add(1, Ordering::Relaxed);
+                        if number >= 2 * REQUESTS {
+                            return Ok(());
+                        }
+                        request(address, number).map_err(|broken| format!("client {number} was {broken}"))?;
+                    }
+                })
+            })
+            .collect();
+        let cut_off: Vec<String> =
+            clients.into_iter().filter_map(|client| client.join().expect("no client panics").err()).collect();
+        assert!(cut_off.is_empty(), "{} clients failed: {cut_off:#?}", cut_off.len());
+        eprintln!("{REQUESTS} of them, {AT_A_TIME} at a time: {:?}", start.elapsed());
+        others_over.store(true, Ordering::Relaxed);
+        let mut rounds = 0;
+        for other in others {
+            rounds += other.join().expect("nobody panics").unwrap_or_else(|what| panic!("{what}"));
+        }
+        eprintln!("meanwhile the others did {rounds} rounds");
+        assert!(rounds > 100, "the others did only {rounds} rounds");
+
+        drop(ending);
+        responder.join().expect("the responder does not panic").unwrap_or_else(|what| panic!("{what}"))
+    });
+    assert_eq!(answered, 2 * REQUESTS, "requests that reached the responder, each of them once");
+
+    for id in 0..TAKEN {
+        let last = Client::open(address, &Connect::clean(Version::V5, taken(id)));
+        last.and_then(Client::disconnect).expect("an id that is taken over connects once more");
+    }
+    // The responder left at the end too.
+    await_clients(&mut watcher, 1);
+    target.await_open_files(files.map(|files| files - 1));
+    if let (Some((before, _)), Some((now, _))) = (memory, target.memory()) {
+        let grown = now.saturating_sub(before);
+        eprintln!("memory grew by {} KiB", grown >> 10);
+        assert!(grown < MEMORY, "memory grew by {grown} bytes");
+    }
+    watcher.disconnect().expect("the watcher is still connected");
+    target.stop();
+}
+
+/// Ends the loops of all other threads however the test goes: a failed check must not leave it hanging.
+struct EndOnDrop<'a>(&'a [&'a AtomicBool]);
+
+impl Drop for EndOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.iter().for_each(|over| over.store(true, Ordering::Relaxed));
+    }
+}
+
+/// Waits until the broker counts exactly so many clients, connected or remembered.
+fn await_clients(watcher: &mut Client, expected: usize) {
+    let deadline = Instant::now() + HUNG;
+    loop {
+        let message = watcher.message().expect("$SYS/broker/clients/total is published");
+        let total = String::from_utf8(message.payload).expect("a number");
+        if total.trim() == expected.to_string() {
+            return;
+        }
+        assert!(Instant::now() < deadline, "the broker counts {total} clients, there are {expected}");
+    }
+}
+
+/// A whole life: connect, subscribe to an own reply topic, ask, hear the answer, disconnect.
+fn request(address: SocketAddr, number: usize) -> Result<(), Broken> {
+    let version = if number.is_multiple_of(2) { Version::V5 } else { Version::V311 };
+    let qos = (number / 2 % 3) as u8;
+    let reply_topic = format!("churn/reply/{number}");
+    let mut client = Client::open(address, &Connect::clean(version, format!("one-request-{number}")))?;
+    client.subscribe(&[&reply_topic], qos)?;
+    let mut question = Publish::new("churn/request", format!("{reply_topic}\n{number}"), qos);
+    let correlation = number.to_be_bytes().to_vec();
+    question.response_topic = Some(reply_topic.clone());
+    question.correlation = Some(correlation.clone());
+    let reason = client.publish(question)?;
+    if reason != 0 {
+        return Err(Broken::Refused(reason));
+    }
+    let answer = client.message()?;
+    let right = answer.topic == reply_topic
+        && answer.payload == format!("answer {number}").into_bytes()
+        && answer.qos == qos
+        && (version == Version::V311 || answer.correlation == Some(correlation));
+    if !right {
+        return Err(Broken::Malformed(format!("{answer:?} as the answer to {number}")));
+    }
+    client.disconnect()
+}
+
+/// Answers until it is over; how many different requests there were.
+fn respond(mut responder: Client, over: &AtomicBool) -> Result<usize, String> {
+    let mut answered = HashSet::new();
+    while !over.load(Ordering::Relaxed) {
+        let message = responder.message_within(Duration::from_millis(20));
+        let Some(question) = message.map_err(|broken| format!("the responder was {broken}"))? else {
+            continue;
+        };
+        let text = String::from_utf8(question.payload).map_err(|_| "a crossed request")?;
+        let (topic, number) = text.split_once('\n').ok_or("a crossed request")?;
+        if question.response_topic.as_deref().is_some_and(|property| property != topic) {
+            return Err(format!("a crossed request: {:?} with {topic}", question.response_topic));
+        }
+        if !answered.insert(number.to_owned()) {
+            return Err(format!("request {number} came twice"));
+        }
+        let mut answer = Publish::new(topic, format!("answer {number}"), question.qos);
+        answer.correlation = question.correlation;
+        responder.publish(answer).map_err(|broken| format!("the responder was {broken}"))?;
+    }
+    responder.disconnect().map_err(|broken| format!("the responder was {broken}"))?;
+    Ok(answered.len())
+}
+
+/// Publishes without end to whoever listens; how many.
+fn flood(address: SocketAddr, index: usize, over: &AtomicBool) -> Result<usize, String> {
+    let cut = |broken| format!("the flooding client {index} was {broken}");
+    let version = if index == 0 { Version::V5 } else { Version::V311 };
+    let mut client =
+        Client::open(address, &Connect::clean(version, format!("flood-{index}"))).map_err(cut)?;
+    let mut sent = 0;
+    while !over.load(Ordering::Relaxed) {
+        let message = Publish::new(format!("noise/{}", sent % 7), vec![b'.'; 1_000], (sent % 3) as u8);
+        client.publish(message).map_err(cut)?;
+        sent += 1;
+    }
+    client.disconnect().map_err(cut)?;
+    Ok(sent)
+}
+
+const NOISY: &[&[&str]] =
+    &[&["noise/#"], &["noise/#", "churn/#"], &["$share/others/noise/#"], &["noise/+", "#"]];
+
+/// Subscribes to what flows, reads a little and leaves, with DISCONNECT or without; how often.
+fn leave_again_and_again(
+    address: SocketAddr,
+    index: u64,
+    random: &mut Random,
+    over: &AtomicBool,
+) -> Result<usize, String> {
+    let mut round = 0;
+    while !over.load(Ordering::Relaxed) {
+        let version = random.pick(&[Version::V311, Version::V5]);
+        let connect = Connect::clean(version, format!("leaves-{index}-{round}"));
+        listen(address, &connect, random, over).map_err(|broken| format!("a listener was {broken}"))?;
+        round += 1;
+    }
+    Ok(round)
+}
+
+/// Client ids that are fought over.
+const TAKEN: usize = 4;
+
+fn taken(id: usize) -> String {
+    format!("taken-{id}")
+}
+
+/// Connects with ids that others use at that moment, with sessions that last and sessions that do not; how often.
+fn take_over(address: SocketAddr, random: &mut Random, over: &AtomicBool) -> Result<usize, String> {
+    let mut round = 0;
+    while !over.load(Ordering::Relaxed) {
+        let version = random.pick(&[Version::V311, Version::V5]);
+        let id = taken(random.below(TAKEN));
+        let connect =
+            if random.percent(50) { Connect::clean(version, id) } else { Connect::persistent(version, id) };
+        match listen(address, &connect, random, over) {
+            Err(broken) if !broken.is_cut() && !matches!(broken, Broken::Disconnected(TAKEN_OVER)) => {
+                return Err(format!("a client that was to be taken over was {broken}"));
+            }
+            _ => round += 1,
+        }
+    }
+    Ok(round)
+}
+
+fn listen(
+    address: SocketAddr,
+    connect: &Connect,
+    random: &mut Random,
+    over: &AtomicBool,
+) -> Result<(), Broken> {
+    let mut client = Client::open(address, connect)?;
+    client.subscribe(random.pick(NOISY), random.below(3) as u8)?;
+    for _ in 0..random.below(30) {
+        while client.message_within(Duration::from_millis(20))?.is_none() {
+            if over.load(Ordering::Relaxed) {
+                return Ok(());
+            }
+        }
+    }
+    if random.percent(50) { client.disconnect() } else { Ok(()) }
+}

@@ -1,0 +1,10 @@
+//! The hard days of a broker: hostile traffic, and clients that come and go.
+
+#![allow(missing_docs, reason = "a test binary has no readers of documentation")]
+
+mod churn;
+mod client;
+mod hostile;
+mod process;
+mod random;
+mod traffic;

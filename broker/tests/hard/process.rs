@@ -1,0 +1,146 @@
+//! A broker in a process of its own: its memory, its open files and its panics are then nobody else's.
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use rantai_broker::{Broker, Config};
+
+use crate::client::HUNG;
+
+const SERVE: &str = "RANTAI_HARD_SERVE";
+const LISTENING: &str = "listening on ";
+
+/// In the process that [`Target::start`] made, serves until standard input ends and exits; a panic anywhere in it
+/// is a failure. Elsewhere does nothing.
+pub(crate) fn serve_if_asked(config: impl FnOnce() -> Config) {
+    static PANICS: AtomicUsize = AtomicUsize::new(0);
+    if std::env::var_os(SERVE).is_none() {
+        return;
+    }
+    let print = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        PANICS.fetch_add(1, Ordering::SeqCst);
+        print(panic);
+    }));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let broker = Broker::start(config()).await.expect("the broker starts");
+        println!("{LISTENING}{}", broker.addresses()[0]);
+        let (end, ended) = tokio::sync::oneshot::channel();
+        std::thread::spawn(move || {
+            let _ = std::io::stdin().read(&mut [0]);
+            end.send(())
+        });
+        ended.await.expect("standard input ends");
+        broker.shutdown().await;
+    });
+    let panics = PANICS.load(Ordering::SeqCst);
+    if panics > 0 {
+        eprintln!("{panics} panics in the broker");
+    }
+    std::process::exit(i32::from(panics > 0));
+}
+
+/// The broker under test: our own in another process, or the one at `RANTAI_TEST_BROKER` (host:port).
+pub(crate) struct Target {
+    address: SocketAddr,
+    process: Option<(Child, BufReader<ChildStdout>)>,
+}
+
+impl Target {
+    /// Starts the process by running the test `name` again, which calls [`serve_if_asked`] first.
+    pub(crate) fn start(name: &str) -> Self {
+        if let Ok(address) = std::env::var("RANTAI_TEST_BROKER") {
+            eprintln!("against {address}: its memory, files and panics are not looked at");
+            let address = address.to_socket_addrs().ok().and_then(|mut all| all.next());
+            return Self { address: address.expect("RANTAI_TEST_BROKER is host:port"), process: None };
+        }
+        let mut child = Command::new(std::env::current_exe().expect("this program has a path"))
+            .args([name, "--exact", "--nocapture", "--test-threads=1"])
+            .env(SERVE, "1")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("this program runs again");
+        let mut output = BufReader::new(child.stdout.take().expect("standard output is piped"));
+        let mut line = String::new();
+        loop {
+            line.clear();
+            let count = output.read_line(&mut line).expect("the broker's output is text");
+            assert!(count > 0, "the broker did not start");
+            if let Some((_, address)) = line.split_once(LISTENING) {
+                let address = address.trim().parse().expect("an address follows");
+                return Self { address, process: Some((child, output)) };
+            }
+        }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Resident memory in bytes: now, and the most there ever was.
+    pub(crate) fn memory(&self) -> Option<(usize, usize)> {
+        let (child, _) = self.process.as_ref()?;
+        let status =
+            std::fs::read_to_string(format!("/proc/{}/status", child.id())).expect("the broker runs");
+        let field = |name: &str| {
+            let line = status.lines().find(|line| line.starts_with(name)).expect("proc(5)");
+            let kilobytes = line.split_whitespace().nth(1).expect("proc(5)");
+            kilobytes.parse::<usize>().expect("proc(5)") << 10
+        };
+        Some((field("VmRSS:"), field("VmHWM:")))
+    }
+
+    /// File descriptors the broker holds: one for each connection, besides its own.
+    pub(crate) fn open_files(&self) -> Option<usize> {
+        let (child, _) = self.process.as_ref()?;
+        let entries = std::fs::read_dir(format!("/proc/{}/fd", child.id())).expect("the broker runs");
+        Some(entries.count())
+    }
+
+    /// Waits until the broker holds no more files than `before`.
+    pub(crate) fn await_open_files(&self, before: Option<usize>) {
+        let deadline = Instant::now() + HUNG;
+        while self.open_files() > before {
+            assert!(
+                Instant::now() < deadline,
+                "the broker holds {:?} open files, {before:?} before: connections leak",
+                self.open_files()
+            );
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Shuts the broker down; a panic in it, or no end in time, fails the test.
+    pub(crate) fn stop(mut self) {
+        let Some((mut child, _output)) = self.process.take() else {
+            return;
+        };
+        drop(child.stdin.take());
+        let deadline = Instant::now() + HUNG;
+        let status = loop {
+            if let Some(status) = child.try_wait().expect("the broker's process is ours") {
+                break status;
+            }
+            if Instant::now() > deadline {
+                let _ = child.kill();
+                panic!("the broker did not shut down");
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        };
+        assert!(status.success(), "the broker panicked: {status}");
+    }
+}
+
+impl Drop for Target {
+    fn drop(&mut self) {
+        if let Some((child, _)) = &mut self.process {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}

@@ -1,0 +1,163 @@
+"""The brokers under test, each a process on a free loopback port that ends when its test is over."""
+
+import os
+import pathlib
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+
+from tap import PATIENCE
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+KINDS = ("rantai", "mosquitto")
+
+
+class Missing(Exception):
+    """A peer is not installed: the test fails, it does not skip."""
+
+
+def rantai_binary():
+    """`$RANTAI_BIN`, else the newest build."""
+    if chosen := os.environ.get("RANTAI_BIN"):
+        return pathlib.Path(chosen)
+    target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+    builds = [target / profile / "rantai" for profile in ("debug", "release")]
+    builds = [build for build in builds if build.exists()]
+    if not builds:
+        raise Missing("no binary `rantai`: run `cargo build --release`, or set RANTAI_BIN")
+    return max(builds, key=lambda build: build.stat().st_mtime)
+
+
+def tool(name):
+    """The path of a program of mosquitto's; Debian puts the broker where only root looks."""
+    found = shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin")
+    if not found:
+        raise Missing(f"no `{name}`: install the packages mosquitto and mosquitto-clients")
+    return found
+
+
+class Broker:
+    """A running broker. `settings` are those named in `Settings`, whatever the broker calls them."""
+
+    def __init__(self, kind, directory, **settings):
+        self.kind = kind
+        self.log = []
+        self._directory = pathlib.Path(directory)
+        self._settings = settings
+        self._changed = threading.Condition()
+        self.start()
+
+    def start(self):
+        """Starts the process and returns when it accepts connections."""
+        start = {"rantai": self._start_rantai, "mosquitto": self._start_mosquitto}[self.kind]
+        self.port = start()
+
+    def stop(self):
+        """SIGTERM; the exit code, within two seconds or a failure."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(2)
+
+    def kill(self):
+        """Ends the process if it still runs."""
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait(PATIENCE)
+
+    def wait_for_log(self, pattern):
+        """The first log line in which `pattern` is found."""
+        found = None
+
+        def search():
+            nonlocal found
+            found = next(filter(None, (re.search(pattern, line) for line in self.log)), None)
+            return found or self.process.poll() is not None
+
+        with self._changed:
+            self._changed.wait_for(search, PATIENCE)
+            assert found, f"{self.kind} did not log {pattern!r}:\n" + "".join(self.log[-50:])
+            return found
+
+    def _start_rantai(self):
+        config = self._directory / "broker.toml"
+        config.write_text(rantai_config(self._settings))
+        command = [rantai_binary(), "broker", "--config", config, "--port", "0"]
+        if self._settings.get("durable"):
+            command += ["--data-dir", self._directory / "data"]
+        self._spawn(command)
+        return int(self.wait_for_log(r"listening on 127\.0\.0\.1:(\d+)")[1])
+
+    def _start_mosquitto(self):
+        port = free_port()
+        config = self._directory / "mosquitto.conf"
+        config.write_text(mosquitto_config(self._settings, self._directory, port))
+        self._spawn([tool("mosquitto"), "-v", "-c", config])
+        self.wait_for_log(r"mosquitto version \S+ running")
+        return port
+
+    def _spawn(self, command):
+        self.log = []
+        # Variables of whoever runs the tests must not reach the broker.
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("RANTAI_")}
+        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, env=environment, text=True)
+        threading.Thread(target=self._read_log, args=(self.process, self.log), daemon=True).start()
+
+    def _read_log(self, process, log):
+        for line in process.stderr:
+            with self._changed:
+                log.append(line)
+                self._changed.notify_all()
+        process.wait()
+        with self._changed:
+            self._changed.notify_all()
+
+
+def free_port():
+    """A port that was free a moment ago: mosquitto cannot say which one it took."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def rantai_config(settings):
+    limits = {
+        "packet_bytes": settings.get("packet_bytes"),
+        "keep_alive_s": settings.get("keep_alive"),
+        "receive_maximum": settings.get("receive_maximum"),
+        "topic_aliases": settings.get("topic_aliases"),
+    }
+    lines = ["sys_interval_s = 1"]
+    if topics := settings.get("caller_topics"):
+        lines.append(f"caller_topics = {topics!r}")
+    lines.append("[limits]")
+    lines += [f"{key} = {value}" for key, value in limits.items() if value is not None]
+    for name, password in settings.get("users", {}).items():
+        lines += ["[[users]]", f'name = "{name}"', f'password = "{password}"']
+    return "\n".join(lines) + "\n"
+
+
+def mosquitto_config(settings, directory, port):
+    users = settings.get("users", {})
+    lines = [
+        f"listener {port} 127.0.0.1",
+        "user root",
+        "sys_interval 1",
+        f"allow_anonymous {'false' if users else 'true'}",
+        f"persistence {'true' if settings.get('durable') else 'false'}",
+        f"persistence_location {directory}/",
+        "set_tcp_nodelay true",
+    ]
+    names = {"packet_bytes": "max_packet_size", "keep_alive": "max_keepalive"}
+    names |= {"receive_maximum": "max_inflight_messages", "topic_aliases": "max_topic_alias"}
+    lines += [f"{theirs} {settings[ours]}" for ours, theirs in names.items() if ours in settings]
+    if users:
+        passwords = directory / "passwords"
+        for name, password in users.items():
+            create = [] if passwords.exists() else ["-c"]
+            command = [tool("mosquitto_passwd"), "-b", *create, passwords, name, password]
+            subprocess.run(command, check=True, capture_output=True, timeout=PATIENCE)
+        lines.append(f"password_file {passwords}")
+    return "\n".join(lines) + "\n"

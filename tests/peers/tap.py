@@ -1,0 +1,174 @@
+"""A relay between a client and a broker that records every packet and can cut the connection at one."""
+
+import socket
+import threading
+from dataclasses import dataclass
+
+CONNECT, CONNACK, PUBLISH, PUBACK, PUBREC, PUBREL, PUBCOMP = range(1, 8)
+SUBSCRIBE, SUBACK, UNSUBSCRIBE, UNSUBACK, PINGREQ, PINGRESP, DISCONNECT = range(8, 15)
+
+#: The longest that any wait of these tests takes.
+PATIENCE = 10
+
+
+@dataclass(frozen=True)
+class Packet:
+    """One MQTT control packet as it crossed the wire."""
+
+    from_broker: bool
+    connection: int
+    kind: int
+    flags: int
+    body: bytes
+
+    def __str__(self):
+        return f"[{'<' if self.from_broker else '>'}{self.kind}/{self.flags:x} {self.body[:24]!r}]"
+
+    @property
+    def packet_id(self):
+        """The packet identifier, or None at QoS 0. Any packet but PUBLISH starts with it."""
+        at = 0
+        if self.kind == PUBLISH:
+            if self.qos == 0:
+                return None
+            at = 2 + len(self.topic)
+        return int.from_bytes(self.body[at : at + 2], "big")
+
+    @property
+    def topic(self):
+        """The topic's bytes; empty where a topic alias stands for it."""
+        return self.body[2 : 2 + int.from_bytes(self.body[:2], "big")]
+
+    @property
+    def qos(self):
+        return self.flags >> 1 & 3
+
+    @property
+    def duplicate(self):
+        return bool(self.flags & 8)
+
+    @property
+    def reason(self):
+        """The reason code of a PUBACK, PUBREC, PUBREL or PUBCOMP; 0 where it was left out (MQTT 5, 3.4.2.1)."""
+        return self.body[2] if len(self.body) > 2 else 0
+
+
+class Tap:
+    """Listens on a port of its own and passes each connection on to `target` of 127.0.0.1."""
+
+    def __init__(self, target):
+        self.target = target
+        self.packets = []
+        self._changed = threading.Condition()
+        self._cut_at = None
+        self._sockets = []
+        self._connections = 0
+        self._ended = 0
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self._start(self._accept)
+
+    def cut_at(self, from_broker, kind):
+        """Cuts the connection in place of the next packet of this kind, which never arrives."""
+        self._cut_at = (from_broker, kind)
+
+    def cut(self):
+        """Cuts every connection, without a word to either side."""
+        with self._changed:
+            sockets, self._sockets = self._sockets, []
+        for end in sockets:
+            _close(end)
+
+    def __str__(self):
+        """The last packets, for a failure's message."""
+        return " ".join(str(packet) for packet in self.packets[-12:]) or "nothing"
+
+    def close(self):
+        _close(self._listener)
+        self.cut()
+
+    def seen(self, from_broker, kind):
+        """The packets of one kind so far, in order."""
+        return [p for p in self.packets if (p.from_broker, p.kind) == (from_broker, kind)]
+
+    def wait(self, from_broker, kind, count=1):
+        """The `count`th packet of one kind, as soon as it has crossed."""
+        with self._changed:
+            arrived = self._changed.wait_for(lambda: len(self.seen(from_broker, kind)) >= count, PATIENCE)
+            assert arrived, f"no packet {kind} (number {count}) within {PATIENCE} s; saw {self}"
+            return self.seen(from_broker, kind)[count - 1]
+
+    def wait_for_end(self):
+        """Waits until the broker has ended every connection."""
+        with self._changed:
+            ended = self._changed.wait_for(lambda: 0 < self._connections == self._ended, PATIENCE)
+            assert ended, f"still connected after {PATIENCE} s; saw {self}"
+
+    def _start(self, work, *arguments):
+        threading.Thread(target=work, args=arguments, daemon=True).start()
+
+    def _accept(self):
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            try:
+                broker = socket.create_connection(("127.0.0.1", self.target), PATIENCE)
+            except OSError:
+                _close(client)
+                continue
+            broker.settimeout(None)
+            for end in (client, broker):
+                end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            with self._changed:
+                self._sockets += [client, broker]
+                self._connections += 1
+            self._start(self._relay, client, broker, False, self._connections)
+            self._start(self._relay, broker, client, True, self._connections)
+
+    def _relay(self, source, target, from_broker, connection):
+        pending = b""
+        try:
+            while data := source.recv(1 << 16):
+                pending += data
+                while frame := _frame(pending):
+                    raw, body_at = frame
+                    pending = pending[len(raw) :]
+                    packet = Packet(from_broker, connection, raw[0] >> 4, raw[0] & 15, raw[body_at:])
+                    if self._cut_at == (from_broker, packet.kind):
+                        self._cut_at = None
+                        return
+                    # Recorded before it is passed on: who reacts to a packet finds it here.
+                    with self._changed:
+                        self.packets.append(packet)
+                        self._changed.notify_all()
+                    target.sendall(raw)
+        except OSError:
+            pass
+        finally:
+            _close(source)
+            _close(target)
+            with self._changed:
+                self._ended += from_broker
+                self._changed.notify_all()
+
+
+def _frame(data):
+    """The first whole packet in `data` and where its body starts, or None."""
+    length = shift = 0
+    for at in range(1, min(len(data), 5)):
+        length |= (data[at] & 0x7F) << shift
+        shift += 7
+        if not data[at] & 0x80:
+            end = at + 1 + length
+            return (data[:end], at + 1) if len(data) >= end else None
+    return None
+
+
+def _close(end):
+    try:
+        end.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        pass
+    end.close()
