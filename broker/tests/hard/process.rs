@@ -52,6 +52,7 @@ pub(crate) struct Target {
 
 impl Target {
     /// Starts the process by running the test `name` again, which calls [`serve_if_asked`] first.
+    #[expect(clippy::zombie_processes, reason = "`stop` and `drop` wait for it")]
     pub(crate) fn start(name: &str) -> Self {
         if let Ok(address) = std::env::var("RANTAI_TEST_BROKER") {
             eprintln!("against {address}: its memory, files and panics are not looked at");
