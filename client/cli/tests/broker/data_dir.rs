@@ -33,7 +33,7 @@ fn a_damaged_file_is_reported_and_moved_aside() {
     let truncate = |bytes: &mut Vec<u8>| bytes.truncate(bytes.len() / 3);
     let empty = |bytes: &mut Vec<u8>| bytes.clear();
     let text = |bytes: &mut Vec<u8>| *bytes = b"this is not a database\n".repeat(400);
-    let damages: [(&str, Damage); 3] = [("truncated", &truncate), ("empty", &empty), ("text", &text)];
+    let damages: [(&str, Damage<'_>); 3] = [("truncated", &truncate), ("empty", &empty), ("text", &text)];
     let dir = used();
     let path = dir.path().join("broker.redb");
     let whole = fs::read(&path).expect("the database is there");
