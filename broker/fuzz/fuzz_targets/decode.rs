@@ -1,0 +1,6 @@
+//! Any bytes through the packet layer, as both versions.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| rantai_broker::fuzzing::decode(bytes));
