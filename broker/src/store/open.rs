@@ -4,6 +4,8 @@ use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use redb::{Builder, Database, DatabaseError, ReadableDatabase};
 
@@ -17,6 +19,8 @@ use crate::clock::now_ms;
 
 const FILE: &str = "broker.redb";
 const LOCK: &str = "broker.lock";
+/// How long a lock is waited for.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// Pages kept by redb; the system's own cache stands behind it.
 const CACHE_BYTES: usize = 32 << 20;
 
@@ -44,15 +48,20 @@ pub(super) fn open(dir: &Path, opener: Opener) -> Result<(Disk, Snapshot), Store
     let path = dir.join(FILE);
     let failed = |source| StoreError::Io { path: path.clone(), source };
     fs::create_dir_all(dir).map_err(failed)?;
-    let lock = lock(dir)?;
+    let lock = patiently(|| lock(dir), |error| matches!(error, StoreError::Locked { .. }))?;
 
     let mut damaged = None;
     if !path.try_exists().map_err(failed)? {
         create(&path)?;
     }
     // redb promises errors on a bad file; a panic it does not promise must not end the process either.
-    let first = catch_unwind(AssertUnwindSafe(|| read(&path, &opener)))
-        .unwrap_or_else(|_| Err(Failure::Damaged("reading it panicked".into())));
+    let first = patiently(
+        || {
+            catch_unwind(AssertUnwindSafe(|| read(&path, &opener)))
+                .unwrap_or_else(|_| Err(Failure::Damaged("reading it panicked".into())))
+        },
+        |failure| matches!(failure, Failure::Other(StoreError::Locked { .. })),
+    );
     let (database, messages, mut snapshot) = match first {
         Ok(read) => read,
         Err(Failure::Other(error)) => return Err(error),
@@ -73,6 +82,18 @@ pub(super) fn open(dir: &Path, opener: Opener) -> Result<(Disk, Snapshot), Store
     snapshot.damaged = damaged;
     let disk = Disk { path, opener, database: Some(database), messages, _lock: lock };
     Ok((disk, snapshot))
+}
+
+/// Tries again for a moment while somebody else has the lock. Between fork and exec a child of this process
+/// holds a copy of every lock, and a broker that is being replaced may be on its last line.
+fn patiently<T, E>(mut attempt: impl FnMut() -> Result<T, E>, locked: impl Fn(&E) -> bool) -> Result<T, E> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match attempt() {
+            Err(error) if locked(&error) && Instant::now() < deadline => sleep(Duration::from_millis(10)),
+            result => return result,
+        }
+    }
 }
 
 /// A lock of our own, because redb's goes with the file: it cannot guard moving that file aside, nor the
