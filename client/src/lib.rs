@@ -1,1 +1,5 @@
-//! The calling side of Rantai.
+//! The calling side of Rantai, and the wire contract that callers and nodes share.
+//!
+//! So far the contract: [`wire`], which is PROTOCOL.md in types.
+
+pub mod wire;

@@ -1,0 +1,214 @@
+//! Registry entries and node states, as they are retained.
+
+use serde::{Deserialize, Serialize};
+
+use super::name::{ClientId, ObjectName};
+
+/// The version of the contract.
+pub const VERSION: u32 = 1;
+/// The largest entry, in bytes.
+pub const LARGEST_ENTRY: usize = 16 << 10;
+
+/// How many nodes may serve a name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// One.
+    #[default]
+    Exclusive,
+    /// Any number of them, if all say so.
+    Replica,
+}
+
+/// One object on one node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Version of the contract.
+    pub v: u32,
+    /// The object; the topic wins over it.
+    pub object: String,
+    /// The node; the topic wins over it.
+    pub node: String,
+    /// Drawn anew at every start of the node, and compared for equality.
+    pub epoch: String,
+    /// How many may serve it.
+    #[serde(default)]
+    pub mode: Mode,
+    /// Whether the claim has been won.
+    #[serde(default)]
+    pub settled: bool,
+    /// The object's own version.
+    #[serde(default)]
+    pub version: String,
+    /// One line for people.
+    #[serde(default)]
+    pub summary: String,
+    /// Words to find it by.
+    #[serde(default)]
+    pub tags: Vec<String>,
+    /// Its methods, without the built-in ones.
+    #[serde(default)]
+    pub methods: Vec<String>,
+    /// Its events.
+    #[serde(default)]
+    pub events: Vec<String>,
+}
+
+/// What a node says of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// It serves.
+    Ready,
+    /// It finishes what runs, and takes nothing new.
+    Draining,
+    /// It is gone: its will.
+    Lost,
+}
+
+/// A node's state, as it is retained.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeState {
+    /// Version of the contract.
+    pub v: u32,
+    /// What it does.
+    pub state: State,
+    /// Of which start.
+    pub epoch: String,
+}
+
+/// Why a retained message is no entry or state. It is then taken as absent.
+#[derive(Debug, thiserror::Error)]
+pub enum EntryError {
+    /// Larger than [`LARGEST_ENTRY`].
+    #[error("an entry of {0} bytes; {LARGEST_ENTRY} are the most")]
+    TooLarge(usize),
+    /// Of another version of the contract.
+    #[error("version {0} of the contract; this is {VERSION}")]
+    Version(u32),
+    /// Not the JSON it should be.
+    #[error("not an entry: {0}")]
+    Json(#[from] serde_json::Error),
+}
+
+impl Entry {
+    /// Reads an entry; the topic's words win over what stands inside.
+    ///
+    /// # Errors
+    ///
+    /// What is too large, of another version, or no entry.
+    pub fn read(object: &ObjectName, node: &ClientId, payload: &[u8]) -> Result<Self, EntryError> {
+        if payload.len() > LARGEST_ENTRY {
+            return Err(EntryError::TooLarge(payload.len()));
+        }
+        let mut entry: Self = serde_json::from_slice(payload)?;
+        if entry.v != VERSION {
+            return Err(EntryError::Version(entry.v));
+        }
+        entry.object = object.to_string();
+        entry.node = node.to_string();
+        Ok(entry)
+    }
+
+    /// Writes an entry.
+    ///
+    /// # Errors
+    ///
+    /// One that is too large: schemas belong into `rpc.discover`.
+    pub fn write(&self) -> Result<Vec<u8>, EntryError> {
+        let bytes = serde_json::to_vec(self)?;
+        if bytes.len() > LARGEST_ENTRY {
+            return Err(EntryError::TooLarge(bytes.len()));
+        }
+        Ok(bytes)
+    }
+
+    /// Whether it is served now, by the state of its node: ready, and of the same start.
+    pub fn is_served(&self, node: Option<&NodeState>) -> bool {
+        node.is_some_and(|n| n.state == State::Ready && n.epoch == self.epoch)
+    }
+
+    /// Whether this claim of an exclusive name wins over another: settled beats unsettled; of equals, the
+    /// lower (epoch, node) stays.
+    pub fn beats(&self, other: &Self) -> bool {
+        let rank = |entry: &Self| (!entry.settled, entry.epoch.clone(), entry.node.clone());
+        rank(self) < rank(other)
+    }
+}
+
+impl NodeState {
+    /// A state of a start.
+    pub fn new(state: State, epoch: &str) -> Self {
+        Self { v: VERSION, state, epoch: epoch.to_owned() }
+    }
+
+    /// Reads a state.
+    ///
+    /// # Errors
+    ///
+    /// What is of another version, or no state.
+    pub fn read(payload: &[u8]) -> Result<Self, EntryError> {
+        let state: Self = serde_json::from_slice(payload)?;
+        if state.v == VERSION { Ok(state) } else { Err(EntryError::Version(state.v)) }
+    }
+
+    /// Writes a state.
+    pub fn write(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("a state is plain JSON")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As PROTOCOL.md shows it.
+    const GOLDEN: &str = r#"{"v":1,"object":"calculator","node":"pi-east","epoch":"0192f7c4","mode":"exclusive","settled":true,"version":"1.2.0","summary":"Arithmetic","tags":["math"],"methods":["add","sub"],"events":["changed"]}"#;
+
+    fn read(payload: &str) -> Result<Entry, EntryError> {
+        let (object, node) = (ObjectName::new("calculator").unwrap(), ClientId::new("pi-east").unwrap());
+        Entry::read(&object, &node, payload.as_bytes())
+    }
+
+    #[test]
+    fn an_entry_is_this_json() {
+        let entry = read(GOLDEN).unwrap();
+        assert_eq!(String::from_utf8(entry.write().unwrap()).unwrap(), GOLDEN);
+        let protocol = include_str!("../../../PROTOCOL.md");
+        assert!(protocol.contains(GOLDEN), "the example in PROTOCOL.md");
+    }
+
+    #[test]
+    fn the_topic_wins_and_what_is_not_known_is_passed_over() {
+        let entry = read(r#"{"v":1,"object":"other","node":"other","epoch":"1","later":{"a":1}}"#).unwrap();
+        assert_eq!((&*entry.object, &*entry.node, entry.mode), ("calculator", "pi-east", Mode::Exclusive));
+        assert!(matches!(
+            read(r#"{"v":2,"object":"a","node":"b","epoch":"1"}"#),
+            Err(EntryError::Version(2))
+        ));
+        assert!(matches!(read(&" ".repeat(LARGEST_ENTRY + 1)), Err(EntryError::TooLarge(_))));
+        assert!(matches!(read("[]"), Err(EntryError::Json(_))));
+    }
+
+    #[test]
+    fn served_is_what_a_ready_node_of_the_same_start_has() {
+        let entry = read(GOLDEN).unwrap();
+        let state = |state, epoch| NodeState::new(state, epoch);
+        assert!(entry.is_served(Some(&state(State::Ready, "0192f7c4"))));
+        assert!(!entry.is_served(Some(&state(State::Ready, "another"))));
+        assert!(!entry.is_served(Some(&state(State::Lost, "0192f7c4"))));
+        assert!(!entry.is_served(Some(&state(State::Draining, "0192f7c4"))));
+        assert!(!entry.is_served(None));
+    }
+
+    #[test]
+    fn of_two_claims_exactly_one_wins() {
+        let one = read(GOLDEN).unwrap();
+        let unsettled = Entry { settled: false, epoch: "0".into(), ..one.clone() };
+        let later = Entry { epoch: "0192f7c5".into(), ..one.clone() };
+        let elsewhere = Entry { node: "pi-west".into(), ..one.clone() };
+        for other in [unsettled, later, elsewhere] {
+            assert!(one.beats(&other) && !other.beats(&one));
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! Replies, in plain and in JSON-RPC form.
+
+use serde_json::{Value, json};
+
+use super::fault::{Code, Fault};
+use super::name::ClientId;
+use super::request::Form;
+use super::{BINARY, Properties, json};
+
+/// What a method came to.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// A value.
+    Value(Value),
+    /// Bytes.
+    Binary(Vec<u8>),
+    /// An error.
+    Fault(Fault),
+}
+
+/// A reply as it travels.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// The payload.
+    pub payload: Vec<u8>,
+    /// Its properties.
+    pub properties: Properties,
+}
+
+impl Reply {
+    /// Writes an outcome. A result above `limit` bytes becomes -32007.
+    pub fn write(
+        outcome: Outcome,
+        form: &Form,
+        correlation: Option<&[u8]>,
+        node: &ClientId,
+        limit: usize,
+    ) -> Self {
+        let (payload, status, binary) = encode(outcome, form);
+        if payload.len() > limit {
+            return Self::write(Outcome::Fault(Fault::too_large(limit)), form, correlation, node, usize::MAX);
+        }
+        let properties = Properties {
+            content_type: binary.then(|| BINARY.to_owned()),
+            correlation: correlation.map(ToOwned::to_owned),
+            user: vec![("status".to_owned(), status), ("node".to_owned(), node.to_string())],
+            ..Properties::default()
+        };
+        Self { payload, properties }
+    }
+
+    /// The same reply to a request that was met again.
+    #[must_use]
+    pub fn again(mut self) -> Self {
+        self.properties.user.push(("dup".to_owned(), "1".to_owned()));
+        self
+    }
+
+    /// Reads a reply in plain form: the user property `status` tells an error from a result that looks like one.
+    pub fn read(payload: &[u8], properties: &Properties) -> Outcome {
+        let broken = |text: &str| Outcome::Fault(Fault::new(Code::BROKEN_OBJECT, text));
+        let value = match (payload, properties.content_type.as_deref()) {
+            (_, Some(BINARY)) | ([], _) => return Outcome::Binary(payload.to_vec()),
+            _ => match json::read(payload) {
+                Ok(value) => value,
+                Err(error) => return broken(&format!("a reply that cannot be read: {error}")),
+            },
+        };
+        let error = match properties.user("status") {
+            Some("ok") => None,
+            Some(_) => Some(value.get("error").cloned().unwrap_or(Value::Null)),
+            // Somebody else's implementation may leave it out.
+            None => value.as_object().filter(|m| m.len() == 1).and_then(|m| m.get("error")).cloned(),
+        };
+        match error {
+            None => Outcome::Value(value),
+            Some(error) => match serde_json::from_value::<Fault>(error) {
+                Ok(fault) => Outcome::Fault(fault),
+                Err(_) => broken("an error that cannot be read"),
+            },
+        }
+    }
+}
+
+fn encode(outcome: Outcome, form: &Form) -> (Vec<u8>, String, bool) {
+    let bytes = |value: &Value| serde_json::to_vec(value).expect("a JSON value is JSON");
+    let ok = || "ok".to_owned();
+    match (outcome, form) {
+        (Outcome::Value(value), Form::Plain) => (bytes(&json::portable(value)), ok(), false),
+        (Outcome::Binary(binary), Form::Plain) => (binary, ok(), true),
+        (Outcome::Fault(fault), Form::Plain) => {
+            (bytes(&json!({ "error": fault })), fault.code.to_string(), false)
+        }
+        (Outcome::Value(value), Form::JsonRpc(id)) => {
+            (bytes(&json!({"jsonrpc": "2.0", "id": id, "result": json::portable(value)})), ok(), false)
+        }
+        (Outcome::Binary(_), Form::JsonRpc(_)) => {
+            let fault = Fault::new(Code::NOT_A_REQUEST, "the result is binary: call it in plain form");
+            encode(Outcome::Fault(fault), form)
+        }
+        (Outcome::Fault(fault), Form::JsonRpc(id)) => {
+            (bytes(&json!({"jsonrpc": "2.0", "id": id, "error": fault})), fault.code.to_string(), false)
+        }
+    }
+}

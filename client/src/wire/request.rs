@@ -1,0 +1,315 @@
+//! Requests, in plain and in JSON-RPC form, read into one type.
+
+use serde_json::{Map, Value};
+
+use super::fault::{Code, Fault};
+use super::json::{self, JsonError};
+use super::name::{MethodName, Root};
+use super::topic::{CallTopic, ReplyTopic};
+use super::{BINARY, Properties};
+
+/// The deadline of a request that names none, in milliseconds.
+pub const DEFAULT_TTL_MS: u64 = 30_000;
+/// The longest deadline, in milliseconds.
+pub const LONGEST_TTL_MS: u64 = 3_600_000;
+/// The longest correlation data, in bytes.
+pub const LONGEST_CORRELATION: usize = 64;
+/// From this length on a correlation identifies its request.
+pub const IDENTIFYING: usize = 16;
+/// The largest trail, in bytes of JSON.
+pub const LARGEST_TRAIL: usize = 4 << 10;
+
+/// Parameters as they came, before a method's types are known.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Params {
+    /// None at all.
+    None,
+    /// By position.
+    Positional(Vec<Value>),
+    /// By name.
+    Named(Map<String, Value>),
+    /// One value; with the text it stood as, for a method whose one parameter is text.
+    One {
+        /// The value.
+        value: Value,
+        /// The payload, where it was text or JSON.
+        text: String,
+    },
+    /// One binary parameter.
+    Binary(Vec<u8>),
+}
+
+/// In which form a request came, and so the reply goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// Bare JSON, with the status in a property.
+    Plain,
+    /// A JSON-RPC 2.0 response with this `id`.
+    JsonRpc(Value),
+}
+
+/// Where the reply to a request goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReplyTo {
+    /// To this topic.
+    Topic(ReplyTopic),
+    /// Nowhere: a notification, or `oneway`.
+    Nobody,
+}
+
+/// A request, whatever form it came in.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Request {
+    /// Which method.
+    pub method: MethodName,
+    /// Its parameters.
+    pub params: Params,
+    /// In which form.
+    pub form: Form,
+    /// Where the reply goes.
+    pub reply_to: ReplyTo,
+    /// Correlation Data, to be echoed.
+    pub correlation: Option<Vec<u8>>,
+    /// Time left when it arrived, in milliseconds.
+    pub ttl_ms: u64,
+    /// Whether it had a deadline of its own.
+    pub has_deadline: bool,
+    /// The hops it has behind it.
+    pub trail: Vec<Value>,
+    /// W3C trace context.
+    pub traceparent: Option<String>,
+    /// Who calls, by the broker's word.
+    pub caller: Option<String>,
+}
+
+/// Why a message is no request.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Refusal {
+    /// Nothing is executed and nobody is told: the reply topic is none. It is counted.
+    Silent(&'static str),
+    /// The caller is told.
+    Told {
+        /// What.
+        fault: Fault,
+        /// In which form.
+        form: Form,
+        /// Where.
+        reply_to: ReplyTo,
+        /// Correlation Data, to be echoed.
+        correlation: Option<Vec<u8>>,
+    },
+}
+
+impl Request {
+    /// Reads a request that arrived on `topic`.
+    ///
+    /// # Errors
+    ///
+    /// What is no request, with what has to be said about it and to whom.
+    pub fn read(
+        root: &Root,
+        topic: &CallTopic,
+        payload: &[u8],
+        properties: &Properties,
+    ) -> Result<Self, Box<Refusal>> {
+        match &topic.method {
+            Some(method) => Self::plain(root, topic, method.clone(), payload, properties),
+            None => Self::json_rpc(root, topic, payload, properties),
+        }
+    }
+
+    fn plain(
+        root: &Root,
+        topic: &CallTopic,
+        method: MethodName,
+        payload: &[u8],
+        properties: &Properties,
+    ) -> Result<Self, Box<Refusal>> {
+        let envelope = Envelope::read(root, topic, properties, None)?;
+        let params = if properties.content_type.as_deref() == Some(BINARY) {
+            Ok(Params::Binary(payload.to_vec()))
+        } else {
+            plain_params(payload)
+        };
+        let params = params.map_err(|fault| envelope.refusal(Form::Plain, fault))?;
+        envelope.request(method, params, Form::Plain, properties, None, None)
+    }
+
+    fn json_rpc(
+        root: &Root,
+        topic: &CallTopic,
+        payload: &[u8],
+        properties: &Properties,
+    ) -> Result<Self, Box<Refusal>> {
+        let read = json::read(payload);
+        let members = match &read {
+            Ok(Value::Object(members)) => Some(members),
+            _ => None,
+        };
+        let reply_to = members.and_then(|m| m.get("reply_to")).and_then(Value::as_str);
+        let mut envelope = Envelope::read(root, topic, properties, reply_to)?;
+        let not_a_request = |text: &str| Fault::new(Code::NOT_A_REQUEST, text);
+        let id = members.and_then(|m| m.get("id")).cloned();
+        let form = Form::JsonRpc(id.clone().unwrap_or(Value::Null));
+        let fault = match &read {
+            Err(JsonError::Syntax(text)) => Some(Fault::new(Code::NOT_JSON, text.clone())),
+            Err(error @ JsonError::TooDeep) => Some(not_a_request(&error.to_string())),
+            Ok(Value::Array(_)) => Some(not_a_request("a batch: MQTT pipelines by itself, send one by one")),
+            Ok(Value::Object(_)) => None,
+            Ok(_) => Some(not_a_request("a JSON-RPC request is an object")),
+        };
+        let (None, Some(members)) = (fault.clone(), members) else {
+            let fault = fault.unwrap_or_else(|| not_a_request("a JSON-RPC request is an object"));
+            return Err(envelope.refusal(form, fault));
+        };
+        if members.get("jsonrpc").and_then(Value::as_str) != Some("2.0") {
+            return Err(envelope.refusal(form, not_a_request("`jsonrpc` is \"2.0\"")));
+        }
+        if !matches!(id, None | Some(Value::String(_) | Value::Number(_) | Value::Null)) {
+            return Err(
+                envelope.refusal(Form::JsonRpc(Value::Null), not_a_request("`id` is a text or a number"))
+            );
+        }
+        let method = members.get("method").and_then(Value::as_str).map(MethodName::new);
+        let Some(Ok(method)) = method else {
+            return Err(envelope.refusal(form, not_a_request("`method` is the name of one")));
+        };
+        let params = match members.get("params") {
+            None | Some(Value::Null) => Params::None,
+            Some(Value::Array(items)) => Params::Positional(items.clone()),
+            Some(Value::Object(named)) => Params::Named(named.clone()),
+            Some(_) => return Err(envelope.refusal(form, not_a_request("`params` is an array or an object"))),
+        };
+        if id.is_none() {
+            envelope.reply_to = ReplyTo::Nobody;
+        }
+        envelope.request(method, params, form, properties, members.get("ttl_ms"), members.get("trail"))
+    }
+
+    /// What tells this request from every other to the same object, where it can be told: reply topic,
+    /// correlation or `id` of 16 bytes or more, and number of trail items.
+    pub fn identity(&self) -> Option<(String, Vec<u8>, usize)> {
+        let ReplyTo::Topic(topic) = &self.reply_to else { return None };
+        let id = match (&self.correlation, &self.form) {
+            (Some(correlation), _) => correlation.clone(),
+            (None, Form::JsonRpc(Value::String(id))) => id.clone().into_bytes(),
+            _ => return None,
+        };
+        (id.len() >= IDENTIFYING).then(|| (topic.as_str().to_owned(), id, self.trail.len()))
+    }
+}
+
+/// The parameters of a request in plain form.
+fn plain_params(payload: &[u8]) -> Result<Params, Fault> {
+    if payload.is_empty() {
+        return Ok(Params::None);
+    }
+    let Ok(text) = std::str::from_utf8(payload) else {
+        let text = format!("not UTF-8; binary parameters have the content type {BINARY}");
+        return Err(Fault::new(Code::NOT_JSON, text));
+    };
+    match json::read(payload) {
+        Ok(Value::Array(items)) => Ok(Params::Positional(items)),
+        Ok(Value::Object(members)) => Ok(Params::Named(members)),
+        Ok(value) => Ok(Params::One { value, text: text.to_owned() }),
+        Err(JsonError::Syntax(_)) => Ok(Params::One { value: text.into(), text: text.to_owned() }),
+        Err(error @ JsonError::TooDeep) => Err(Fault::new(Code::NOT_A_REQUEST, error.to_string())),
+    }
+}
+
+/// What stands around a request, known before its payload is looked at.
+struct Envelope {
+    reply_to: ReplyTo,
+    correlation: Option<Vec<u8>>,
+}
+
+impl Envelope {
+    fn read(
+        root: &Root,
+        topic: &CallTopic,
+        properties: &Properties,
+        reply_to: Option<&str>,
+    ) -> Result<Self, Box<Refusal>> {
+        if properties.correlation.as_ref().is_some_and(|c| c.len() > LONGEST_CORRELATION) {
+            return Err(Box::new(Refusal::Silent("correlation data of more than 64 bytes")));
+        }
+        let named = properties.response_topic.as_deref().or(reply_to);
+        let topic = match named {
+            None => ReplyTopic::public(root, &topic.object),
+            Some(named) => ReplyTopic::named(root, named)
+                .ok_or_else(|| Box::new(Refusal::Silent("a reply topic outside {root}/reply/")))?,
+        };
+        let oneway = properties.user("oneway") == Some("1");
+        let reply_to = if oneway { ReplyTo::Nobody } else { ReplyTo::Topic(topic) };
+        Ok(Self { reply_to, correlation: properties.correlation.clone() })
+    }
+
+    fn refusal(&self, form: Form, fault: Fault) -> Box<Refusal> {
+        let (reply_to, correlation) = (self.reply_to.clone(), self.correlation.clone());
+        Box::new(Refusal::Told { fault, form, reply_to, correlation })
+    }
+
+    fn request(
+        self,
+        method: MethodName,
+        params: Params,
+        form: Form,
+        properties: &Properties,
+        ttl_member: Option<&Value>,
+        trail_member: Option<&Value>,
+    ) -> Result<Request, Box<Refusal>> {
+        let ttl = match (properties.user("ttl_ms"), ttl_member) {
+            (Some(text), _) => Some(text.parse::<u64>().ok()),
+            (None, Some(value)) => Some(value.as_u64()),
+            (None, None) => None,
+        };
+        let ttl = match ttl {
+            Some(None) => {
+                let fault = Fault::wrong_parameter("ttl_ms", "whole milliseconds");
+                return Err(self.refusal(form, fault));
+            }
+            Some(Some(ttl)) => Some(ttl),
+            None => None,
+        };
+        let expiry = properties.expiry.map(|seconds| u64::from(seconds) * 1000);
+        let left = match (ttl, expiry) {
+            (Some(ttl), Some(expiry)) => Some(ttl.min(expiry)),
+            (one, other) => one.or(other),
+        };
+        let trail = match (properties.user("trail"), trail_member) {
+            (Some(text), _) if text.len() > LARGEST_TRAIL => None,
+            (Some(text), _) => json::read(text.as_bytes()).ok(),
+            (None, Some(value)) => Some(value.clone()),
+            (None, None) => Some(Value::Array(Vec::new())),
+        };
+        let Some(Value::Array(trail)) = trail else {
+            let fault = Fault::wrong_parameter("trail", "an array of hops of at most 4 KiB");
+            return Err(self.refusal(form, fault));
+        };
+        Ok(Request {
+            method,
+            params,
+            form,
+            reply_to: self.reply_to,
+            correlation: self.correlation,
+            ttl_ms: left.unwrap_or(DEFAULT_TTL_MS).min(LONGEST_TTL_MS),
+            has_deadline: left.is_some(),
+            trail,
+            traceparent: properties.user("traceparent").map(ToOwned::to_owned),
+            caller: properties.user("caller").map(ToOwned::to_owned),
+        })
+    }
+}
+
+/// The properties of a request with a deadline `ttl_ms` from now.
+pub fn properties(reply_to: &ReplyTopic, correlation: &[u8], ttl_ms: u64) -> Properties {
+    let ttl_ms = ttl_ms.min(LONGEST_TTL_MS);
+    Properties {
+        response_topic: Some(reply_to.as_str().to_owned()),
+        correlation: Some(correlation.to_vec()),
+        // In whole seconds, and not below what `ttl_ms` says exactly.
+        expiry: Some(ttl_ms.div_ceil(1000) as u32),
+        user: vec![("ttl_ms".to_owned(), ttl_ms.to_string())],
+        content_type: None,
+    }
+}

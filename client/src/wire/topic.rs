@@ -1,0 +1,229 @@
+//! Topics of the contract, formatted and parsed in this one place.
+
+use std::fmt;
+
+use super::name::{ClientId, MethodName, ObjectName, Root};
+
+/// To whom a request goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// Any one instance: `call`.
+    Any,
+    /// The instance on one node: `at`.
+    Node(ClientId),
+    /// Every instance: `all`.
+    All,
+}
+
+/// A topic that requests are published to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CallTopic {
+    /// To whom.
+    pub target: Target,
+    /// Which object.
+    pub object: ObjectName,
+    /// Which method; none for a request in JSON-RPC form.
+    pub method: Option<MethodName>,
+}
+
+/// Why a topic under `call`, `at` or `all` is no [`CallTopic`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TopicError {
+    /// Not under this root, or of another kind.
+    #[error("not a topic for requests")]
+    Other,
+    /// More levels than a request has: -32600.
+    #[error("more levels than object and method")]
+    TooManyLevels,
+    /// An object, method or node that is no name: -32600.
+    #[error("a level that is no name")]
+    NoName,
+}
+
+impl CallTopic {
+    /// The topic as text.
+    pub fn format(&self, root: &Root) -> String {
+        let Self { target, object, method } = self;
+        let mut topic = match target {
+            Target::Any => format!("{root}/call/{object}"),
+            Target::Node(node) => format!("{root}/at/{node}/{object}"),
+            Target::All => format!("{root}/all/{object}"),
+        };
+        if let Some(method) = method {
+            topic.push('/');
+            topic.push_str(method.as_str());
+        }
+        topic
+    }
+
+    /// Takes a topic apart.
+    ///
+    /// # Errors
+    ///
+    /// What is no topic for requests, has too many levels, or levels that are no names.
+    pub fn parse(root: &Root, topic: &str) -> Result<Self, TopicError> {
+        let (kind, rest) = under(root, topic).and_then(|t| t.split_once('/')).ok_or(TopicError::Other)?;
+        let (target, rest) = match kind {
+            "call" => (Target::Any, rest),
+            "all" => (Target::All, rest),
+            "at" => {
+                let (node, rest) = rest.split_once('/').ok_or(TopicError::Other)?;
+                (Target::Node(ClientId::new(node).map_err(|_| TopicError::NoName)?), rest)
+            }
+            _ => return Err(TopicError::Other),
+        };
+        let mut levels = rest.split('/');
+        let object = levels.next().unwrap_or_default();
+        let object = ObjectName::reserved(object).map_or_else(|| ObjectName::new(object), Ok);
+        let object = object.map_err(|_| TopicError::NoName)?;
+        let method = levels.next().map(MethodName::new).transpose().map_err(|_| TopicError::NoName)?;
+        if levels.next().is_some() {
+            return Err(TopicError::TooManyLevels);
+        }
+        Ok(Self { target, object, method })
+    }
+}
+
+fn under<'a>(root: &Root, topic: &'a str) -> Option<&'a str> {
+    topic.strip_prefix(root.as_str())?.strip_prefix('/')
+}
+
+/// The filters a server subscribes to for one object.
+///
+/// `call` is always shared, with exactly this group name: two holders of one name then never both execute one
+/// request.
+pub fn call_filters(root: &Root, node: &ClientId, object: &ObjectName) -> [String; 3] {
+    [
+        format!("$share/{object}/{root}/call/{object}/#"),
+        format!("{root}/at/{node}/#"),
+        format!("{root}/all/{object}/#"),
+    ]
+}
+
+/// Where replies go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReplyTopic(String);
+
+impl ReplyTopic {
+    /// The longest one, in bytes.
+    pub const LONGEST: usize = 256;
+
+    /// To one client.
+    pub fn to(root: &Root, object: &ObjectName, client: &ClientId) -> Self {
+        Self(format!("{root}/reply/{object}/{client}"))
+    }
+
+    /// For who named none.
+    pub fn public(root: &Root, object: &ObjectName) -> Self {
+        Self(format!("{root}/reply/{object}"))
+    }
+
+    /// One that a caller named: it must begin with `{root}/reply/`, hold no wildcard and be at most
+    /// [`LONGEST`](Self::LONGEST) bytes.
+    pub fn named(root: &Root, topic: &str) -> Option<Self> {
+        let rest = under(root, topic)?.strip_prefix("reply/")?;
+        let fits = !rest.is_empty() && topic.len() <= Self::LONGEST && !topic.contains(['+', '#', '\0']);
+        fits.then(|| Self(topic.to_owned()))
+    }
+
+    /// The one subscription of a client for all its replies.
+    pub fn filter(root: &Root, client: &ClientId) -> String {
+        format!("{root}/reply/+/{client}")
+    }
+
+    /// The topic as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ReplyTopic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Retained topics of the registry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RegistryTopic {
+    /// The entry of an object on a node.
+    Name(ObjectName, ClientId),
+    /// The state of a node.
+    Node(ClientId),
+}
+
+impl RegistryTopic {
+    /// The topic as text.
+    pub fn format(&self, root: &Root) -> String {
+        match self {
+            Self::Name(object, node) => format!("{root}/name/{object}/{node}"),
+            Self::Node(node) => format!("{root}/node/{node}"),
+        }
+    }
+
+    /// Takes a topic apart; `None` for any other topic.
+    pub fn parse(root: &Root, topic: &str) -> Option<Self> {
+        let levels: Vec<&str> = under(root, topic)?.split('/').collect();
+        match levels[..] {
+            ["name", object, node] => {
+                let object = ObjectName::reserved(object).map_or_else(|| ObjectName::new(object), Ok);
+                Some(Self::Name(object.ok()?, ClientId::new(node).ok()?))
+            }
+            ["node", node] => Some(Self::Node(ClientId::new(node).ok()?)),
+            _ => None,
+        }
+    }
+
+    /// Every entry of one object.
+    pub fn entries_of(root: &Root, object: &ObjectName) -> String {
+        format!("{root}/name/{object}/+")
+    }
+
+    /// Every entry of one node.
+    pub fn entries_on(root: &Root, node: &ClientId) -> String {
+        format!("{root}/name/+/{node}")
+    }
+
+    /// Every entry.
+    pub fn entries(root: &Root) -> String {
+        format!("{root}/name/+/+")
+    }
+
+    /// Every node's state.
+    pub fn nodes(root: &Root) -> String {
+        format!("{root}/node/+")
+    }
+}
+
+/// A topic of events: telemetry, states, and upcalls to one client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EventTopic {
+    /// Whose event.
+    pub object: ObjectName,
+    /// Which event; named like a method.
+    pub event: MethodName,
+    /// For whom; `None` for everyone.
+    pub client: Option<ClientId>,
+}
+
+impl EventTopic {
+    /// The topic as text.
+    pub fn format(&self, root: &Root) -> String {
+        let Self { object, event, client } = self;
+        match client {
+            None => format!("{root}/event/{object}/{event}"),
+            Some(client) => format!("{root}/event/{object}/{event}/{client}"),
+        }
+    }
+
+    /// Takes a topic apart; `None` for any other topic.
+    pub fn parse(root: &Root, topic: &str) -> Option<Self> {
+        let levels: Vec<&str> = under(root, topic)?.split('/').collect();
+        let (object, event, client) = match levels[..] {
+            ["event", object, event] => (object, event, None),
+            ["event", object, event, client] => (object, event, Some(ClientId::new(client).ok()?)),
+            _ => return None,
+        };
+        Some(Self { object: ObjectName::new(object).ok()?, event: MethodName::new(event).ok()?, client })
+    }
+}
