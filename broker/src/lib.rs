@@ -20,6 +20,7 @@ mod codec;
 mod config;
 mod connection;
 mod counters;
+mod frames;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 mod handshake;

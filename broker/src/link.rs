@@ -15,14 +15,15 @@ use parking_lot::Mutex;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
-use crate::codec::{self, Encoded, Outgoing, Reason, Version};
+use crate::codec::{self, Outgoing, Reason, Version};
 use crate::counters::Counters;
+use crate::frames::Frames;
 use crate::hub::Hub;
 use crate::message::{Message, QoS};
 use crate::session::Session;
 
 /// Payloads from here on are shared between outboxes instead of being copied into each.
-const SHARE_FROM: usize = 4096;
+pub(crate) const SHARE_FROM: usize = 4096;
 
 /// What the client said about itself in CONNECT, as far as it decides what it is sent.
 #[derive(Clone, Copy, Debug)]
@@ -79,7 +80,7 @@ thread_local! {
 }
 
 const POOLED: usize = 128;
-const POOLED_BYTES: usize = 64 << 10;
+pub(crate) const POOLED_BYTES: usize = 64 << 10;
 
 fn pooled() -> Vec<u8> {
     POOL.with_borrow_mut(Vec::pop).unwrap_or_default()
@@ -173,48 +174,6 @@ impl Batch {
 
 /// Links to flush at the end of a read batch.
 pub(crate) type Dirty = Vec<Arc<Link>>;
-
-/// Encodings of one message, each made at most once: by version, QoS and retain flag.
-#[derive(Debug, Default)]
-pub(crate) struct Frames {
-    slots: [Option<Encoded>; 12],
-    bytes: [Vec<u8>; 12],
-}
-
-impl Frames {
-    /// Begins with another message.
-    pub(crate) fn reset(&mut self) {
-        self.slots = [None; 12];
-        for bytes in &mut self.bytes {
-            // One message with very large properties is no reason to keep its memory.
-            if bytes.capacity() > POOLED_BYTES {
-                *bytes = Vec::new();
-            }
-        }
-    }
-
-    fn get(
-        &mut self,
-        message: &Message,
-        version: Version,
-        outgoing: Outgoing<'_>,
-        now: u64,
-    ) -> (&[u8], Encoded) {
-        let index = usize::from(version == Version::V5) * 6
-            + outgoing.qos as usize * 2
-            + usize::from(outgoing.retain);
-        let bytes = &mut self.bytes[index];
-        let encoded = *self.slots[index].get_or_insert_with(|| {
-            bytes.clear();
-            let encoded = codec::encode_publish(message, outgoing, version, now, bytes);
-            if message.payload.len() < SHARE_FROM {
-                bytes.extend_from_slice(&message.payload);
-            }
-            encoded
-        });
-        (bytes, encoded)
-    }
-}
 
 /// What became of a message at an outbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

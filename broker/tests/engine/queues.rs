@@ -183,3 +183,30 @@ async fn nothing_of_qos_0_is_queued_for_who_is_away() {
     assert_eq!(client.message().await.text(), "two");
     client.assert_silent().await;
 }
+
+/// A publisher that waited at QoS 1 under the packet id of an unreleased QoS 2 message once made the broker
+/// forget that it had that message, so that its repetition was delivered again.
+#[tokio::test]
+async fn a_message_that_waits_does_not_touch_another_one_of_its_packet_id() {
+    let own = Own::start(|c| {
+        c.limits.queue_messages = 1;
+        c.limits.publish_wait = Duration::from_millis(20);
+    })
+    .await;
+    let _slow = blocked(&own, V5).await;
+    let mut other = own.client(V5).await;
+    other.subscribe("once", 2).await;
+    let mut publisher = own.client(V5).await;
+    for text in ["0", "1"] {
+        publisher.publish(Publish::new(SLOW, text).qos(1)).await;
+    }
+    let once = Publish::new("once", "x").qos(2).id(500);
+    publisher.send(&once.encode(V5)).await;
+    assert_eq!(publisher.pubrec(500).await, 0);
+    assert_eq!(other.message().await.text(), "x");
+    publisher.send(&Publish::new(SLOW, "2").qos(1).id(500).encode(V5)).await;
+    assert_eq!(publisher.puback(500).await, 0x97);
+    publisher.send(&once.dup().encode(V5)).await;
+    assert_eq!(publisher.pubrec(500).await, 0);
+    other.assert_silent_after(&mut publisher).await;
+}

@@ -1,0 +1,286 @@
+//! One client's socket: read in batches, written at the end of each.
+
+mod packets;
+mod waiting;
+
+use std::cell::Cell;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::{BufMut, BytesMut};
+use bytestring::ByteString;
+use tokio::time::timeout;
+
+use crate::clock::now_ms;
+use crate::codec::{self, DecodeError, Publish};
+use crate::counters::Counters;
+use crate::lifecycle::Ending;
+use crate::link::{Link, flush_all};
+use crate::session::{Scratch, Session};
+use crate::subscriptions::Target;
+
+/// Read at once. Larger reads save nothing and let a flood delay everyone else.
+const READ: usize = 16 << 10;
+/// Read from one client before the others get their turn.
+const TURN: usize = 64 << 10;
+/// How long a client has to take its last bytes and close.
+const LINGER: Duration = Duration::from_secs(1);
+/// Acknowledgements that may wait for the disk before the client is not read any more.
+const GATED: usize = 4_096;
+
+/// What a thread needs to work through a batch, kept for the next one.
+#[derive(Default)]
+struct Work {
+    input: BytesMut,
+    scratch: Scratch,
+    targets: Vec<Target>,
+}
+
+thread_local! {
+    static WORK: Cell<Option<Box<Work>>> = const { Cell::new(None) };
+}
+
+impl Work {
+    fn take() -> Box<Self> {
+        WORK.take().unwrap_or_default()
+    }
+
+    fn give_back(mut self: Box<Self>) {
+        self.input.clear();
+        WORK.set(Some(self));
+    }
+}
+
+/// One client's connection, from CONNACK on.
+pub(crate) struct Connection {
+    link: Arc<Link>,
+    /// What CONNECT said about its session's end; 0 may not become more (MQTT 5, 3.14.2.2.2).
+    session_expiry: u32,
+    /// Milliseconds of silence after which the client is taken for lost; 0: never.
+    silence: u32,
+    /// By alias - 1.
+    aliases: Vec<Option<ByteString>>,
+    /// Read and not worked through.
+    partial: BytesMut,
+}
+
+/// What to do after a packet or a batch.
+enum Step {
+    /// The next one; the socket may hold more.
+    Next,
+    /// The socket is empty.
+    Idle,
+    /// This message waits for a full queue.
+    Wait(Box<(Publish, Arc<Session>)>),
+    /// The client has said goodbye.
+    End(Ending),
+}
+
+/// Why a connection is ended by the broker.
+type Failure = DecodeError;
+
+impl Connection {
+    pub(crate) fn new(link: Arc<Link>, session_expiry: u32, keep_alive: u16, partial: BytesMut) -> Self {
+        // One and a half times the keep-alive [MQTT-3.1.2-22].
+        let silence = u32::from(keep_alive) * 1500;
+        Self { link, session_expiry, silence, aliases: Vec::new(), partial }
+    }
+
+    /// The client has been heard: its time to be silent begins anew.
+    fn heard(&self) {
+        if self.silence > 0 {
+            self.link.silent_until.store(now_ms() + u64::from(self.silence), Ordering::Relaxed);
+        }
+    }
+
+    /// The client is not being read: its silence means nothing.
+    fn not_listening(&self) {
+        self.link.silent_until.store(u64::MAX, Ordering::Relaxed);
+    }
+
+    /// Serves the client until one of both ends it.
+    pub(crate) async fn serve(mut self: Box<Self>) {
+        let ending = self.read_all().await;
+        let mut work = Work::take();
+        self.link.hub.disconnect(&self.link, ending, &mut work.scratch);
+        flush_all(&mut work.scratch.dirty);
+        work.give_back();
+        if self.link.is_closing() {
+            Box::pin(self.linger()).await;
+        }
+        self.link.cut();
+        Counters::sub(&self.link.hub.counters.connected, 1);
+    }
+
+    async fn read_all(&mut self) -> Ending {
+        let lost = Ending::Lost { expiry: None };
+        self.heard();
+        let mut turn = 0;
+        // What came together with CONNECT is worked through before anything is read.
+        let mut step = self.batch(false);
+        loop {
+            match step {
+                Ok(Step::Idle) => {
+                    turn = 0;
+                    tokio::select! {
+                        biased;
+                        () = self.link.ended.notified() => return lost,
+                        ready = self.link.stream.readable() => if ready.is_err() {
+                            return lost;
+                        },
+                    }
+                    self.heard();
+                }
+                Ok(Step::Next) => {
+                    turn += READ;
+                    if turn >= TURN {
+                        turn = 0;
+                        tokio::task::yield_now().await;
+                    }
+                }
+                Ok(Step::Wait(waiting)) => {
+                    self.not_listening();
+                    if let Err(failure) = Box::pin(self.wait(*waiting)).await {
+                        self.fail(failure);
+                        return lost;
+                    }
+                    self.heard();
+                    step = self.batch(false);
+                    continue;
+                }
+                Ok(Step::End(ending)) => return ending,
+                Err(failure) => {
+                    self.fail(failure);
+                    return lost;
+                }
+            }
+            if self.link.is_closing() {
+                return lost;
+            }
+            // What is rarely waited for is boxed: an idle connection carries the largest of its futures along.
+            if self.link.hub.store.as_ref().is_some_and(|s| s.backlog() > crate::store::ROOM)
+                || self.link.hub.store.is_some() && self.link.session.gated() > GATED
+            {
+                self.not_listening();
+                Box::pin(self.wait_for_disk()).await;
+                self.heard();
+            }
+            step = self.batch(true);
+        }
+    }
+
+    fn fail(&self, failure: Failure) {
+        Counters::add(&self.link.hub.counters.protocol_errors, 1);
+        tracing::info!(client = %self.link.session.client_id, peer = %self.link.peer.address, "ended: {}", failure.text);
+        self.link.close(Some(failure.reason));
+    }
+
+    /// Lets the client take what was said last: a socket closed with bytes unread would be reset, and the
+    /// DISCONNECT lost with it.
+    async fn linger(&self) {
+        linger(&self.link.stream).await;
+    }
+
+    /// Reads once (with `read`), works through every whole packet, and writes what came of it.
+    fn batch(&mut self, read: bool) -> Result<Step, Failure> {
+        let mut work = Work::take();
+        let result = self.read_and_work(&mut work, read);
+        self.link.hub.settle(&mut work.scratch);
+        flush_all(&mut work.scratch.dirty);
+        work.give_back();
+        result
+    }
+
+    fn read_and_work(&mut self, work: &mut Work, read: bool) -> Result<Step, Failure> {
+        if !read {
+            if self.partial.is_empty() {
+                return Ok(Step::Idle);
+            }
+            let mut buffer = std::mem::take(&mut self.partial);
+            let step = self.work_through(&mut buffer, work);
+            self.partial = buffer;
+            return step.map(|step| step.unwrap_or(Step::Next));
+        }
+        // A packet larger than one read gets a buffer that it fills exactly, so that its payload needs no copy.
+        let limit = self.link.hub.config.limits.packet_bytes;
+        let large = codec::frame(&self.partial, limit)?.filter(|f| f.length > READ).map(|f| f.length);
+        let mut buffer = std::mem::take(&mut self.partial);
+        let want = if let Some(length) = large {
+            let missing = length - buffer.len();
+            // Not all at once: a length is only a claim.
+            let want = missing.min(buffer.len().max(4 * READ));
+            buffer.reserve(want);
+            want
+        } else {
+            let partial = std::mem::replace(&mut buffer, std::mem::take(&mut work.input));
+            buffer.reserve(READ + partial.len());
+            buffer.extend_from_slice(&partial);
+            READ
+        };
+        let count = match self.link.stream.try_read_buf(&mut (&mut buffer).limit(want)) {
+            Ok(0) => return Ok(Step::End(Ending::Lost { expiry: None })),
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.keep(&mut buffer, large.is_some(), work);
+                return Ok(Step::Idle);
+            }
+            Err(_) => return Ok(Step::End(Ending::Lost { expiry: None })),
+        };
+        Counters::add(&self.link.hub.counters.bytes_received, count as u64);
+        let step = self.work_through(&mut buffer, work)?;
+        self.keep(&mut buffer, large.is_some(), work);
+        Ok(step.unwrap_or(if count < want { Step::Idle } else { Step::Next }))
+    }
+
+    /// Keeps what is left of a buffer, and the buffer itself where it is the thread's.
+    fn keep(&mut self, buffer: &mut BytesMut, own: bool, work: &mut Work) {
+        if own {
+            if !buffer.is_empty() {
+                self.partial = std::mem::take(buffer);
+            }
+            return;
+        }
+        if !buffer.is_empty() {
+            self.partial = BytesMut::from(&buffer[..]);
+            buffer.clear();
+        }
+        work.input = std::mem::take(buffer);
+    }
+
+    /// Handles every whole packet; `None` when there is no other reason to stop.
+    fn work_through(&mut self, buffer: &mut BytesMut, work: &mut Work) -> Result<Option<Step>, Failure> {
+        let limit = self.link.hub.config.limits.packet_bytes;
+        while let Some(frame) = codec::frame(buffer, limit)?
+            && frame.length <= buffer.len()
+        {
+            let packet = codec::decode(frame, buffer, Some(self.link.peer.version))?;
+            match self.handle(packet, work)? {
+                Step::Next => {}
+                step => return Ok(Some(step)),
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Reads and forgets what a client still sends, until it closes or its time is up.
+pub(crate) async fn linger(stream: &tokio::net::TcpStream) {
+    let discard = async {
+        let mut left: usize = 4 << 20;
+        let mut buffer = vec![0; 4 << 10];
+        while left > 0 {
+            if stream.readable().await.is_err() {
+                return;
+            }
+            match stream.try_read(&mut buffer) {
+                Ok(0) => return,
+                Ok(count) => left = left.saturating_sub(count),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(_) => return,
+            }
+        }
+    };
+    let _ = timeout(LINGER, discard).await;
+}

@@ -1,0 +1,287 @@
+//! What each packet of a client does.
+
+use bytestring::ByteString;
+
+use super::{Connection, Failure, Step, Work};
+use crate::codec::{
+    self, Acknowledge, DecodeError, Options, Packet, Publish, Reason, RetainHandling, Subscribe, Version,
+};
+use crate::counters::Counters;
+use crate::lifecycle::Ending;
+use crate::message::QoS;
+use crate::router::{Origin, Routed};
+use crate::session::Scratch;
+use crate::store::{Op, Phase};
+use crate::topic;
+
+impl Connection {
+    pub(super) fn handle(&mut self, packet: Packet, work: &mut Work) -> Result<Step, Failure> {
+        let version = self.link.peer.version;
+        let session = &self.link.session;
+        let scratch = &mut work.scratch;
+        match packet {
+            Packet::Publish(publish) => return self.publish(publish, work),
+            Packet::PubAck { id } => {
+                session.finished(&self.link, id, Phase::Queued, scratch);
+            }
+            Packet::PubRec { id, refused: true } => {
+                session.finished(&self.link, id, Phase::Sent, scratch);
+            }
+            Packet::PubRec { id, refused: false } => {
+                if !session.received(&self.link, id, scratch) {
+                    self.acknowledge(Acknowledge::PubRel, id, Reason::PACKET_ID_NOT_FOUND, 0, scratch);
+                }
+            }
+            Packet::PubComp { id } => {
+                session.finished(&self.link, id, Phase::Released, scratch);
+            }
+            Packet::PubRel { id } => {
+                let (known, durable) = {
+                    let mut state = session.state.lock();
+                    (state.received.remove(&id), state.durable)
+                };
+                let reason = if known { Reason::SUCCESS } else { Reason::PACKET_ID_NOT_FOUND };
+                let mut ticket = 0;
+                if durable {
+                    // Until it is on disk that the id is free, a new message under it would look like the old.
+                    ticket = self
+                        .link
+                        .hub
+                        .put([Op::Released { key: session.key, packet_id: id }], Some(session.key));
+                }
+                self.acknowledge(Acknowledge::PubComp, id, reason, ticket, scratch);
+            }
+            Packet::Subscribe(subscribe) => self.subscribe(subscribe, scratch)?,
+            Packet::Unsubscribe { id, filters } => {
+                let reasons: Vec<Reason> = filters
+                    .iter()
+                    .map(|filter| {
+                        if self.link.hub.unsubscribe(session, filter, scratch) {
+                            Reason::SUCCESS
+                        } else {
+                            Reason::NO_SUBSCRIPTION_EXISTED
+                        }
+                    })
+                    .collect();
+                let ticket = self.link.hub.settle_for(scratch, Some(session.key));
+                session.acknowledge(&self.link.hub, &self.link, ticket, scratch, |out| {
+                    codec::unsuback(version, id, &reasons, out);
+                });
+            }
+            Packet::PingReq => self.link.append_with(&mut scratch.dirty, codec::ping_response),
+            Packet::Disconnect { with_will, expiry } => {
+                if self.session_expiry == 0 && expiry.is_some_and(|e| e > 0) {
+                    return Err(DecodeError::protocol(
+                        "a session expiry in DISCONNECT where CONNECT had none",
+                    ));
+                }
+                let ending = if with_will { Ending::Lost { expiry } } else { Ending::Normal { expiry } };
+                return Ok(Step::End(ending));
+            }
+            Packet::Auth => return Err(DecodeError::protocol("AUTH without an authentication method")),
+            Packet::Connect(_) => return Err(DecodeError::protocol("a second CONNECT")),
+        }
+        Ok(Step::Next)
+    }
+
+    fn acknowledge(&self, kind: Acknowledge, id: u16, reason: Reason, ticket: u64, scratch: &mut Scratch) {
+        let peer = self.link.peer;
+        let text = Some(reason.text()).filter(|text| {
+            // Nine bytes stand around it.
+            reason.is_error() && peer.problem_information && text.len() + 9 <= peer.packet_maximum as usize
+        });
+        self.link.session.acknowledge(&self.link.hub, &self.link, ticket, scratch, |out| {
+            codec::acknowledge(peer.version, kind, id, reason, text, out);
+        });
+    }
+
+    fn subscribe(&self, subscribe: Subscribe, scratch: &mut Scratch) -> Result<(), Failure> {
+        let (session, limits) = (&self.link.session, &self.link.hub.config.limits);
+        let mut reasons = Vec::with_capacity(subscribe.filters.len());
+        let mut reads: Vec<(ByteString, Options)> = Vec::new();
+        for (filter, options) in subscribe.filters {
+            let shared = topic::shared(&filter);
+            let plain = match shared {
+                None => Some(&*filter),
+                Some(shared) => shared.map(|s| s.filter),
+            };
+            if !plain.is_some_and(|f| topic::valid_filter(f, limits.topic_levels)) {
+                reasons.push(Reason::TOPIC_FILTER_INVALID);
+                continue;
+            }
+            if shared.is_some() && options.no_local {
+                return Err(DecodeError::protocol("No Local on a shared subscription"));
+            }
+            match self.link.hub.subscribe(session, &filter, options, subscribe.identifier, scratch) {
+                Ok(new) => {
+                    reasons.push(Reason(options.qos as u8));
+                    let wanted = match options.retain_handling {
+                        RetainHandling::AtSubscribe => true,
+                        RetainHandling::IfNew => new,
+                        RetainHandling::Never => false,
+                    };
+                    if wanted && shared.is_none() {
+                        reads.push((filter, options));
+                    }
+                }
+                Err(reason) => reasons.push(reason),
+            }
+        }
+        let ticket = self.link.hub.settle_for(scratch, Some(session.key));
+        session.acknowledge(&self.link.hub, &self.link, ticket, scratch, |out| {
+            codec::suback(self.link.peer.version, subscribe.id, &reasons, out);
+        });
+        for (filter, options) in reads {
+            session.begin_read(&self.link, filter, options.qos, subscribe.identifier, scratch);
+        }
+        Ok(())
+    }
+
+    fn publish(&mut self, mut publish: Publish, work: &mut Work) -> Result<Step, Failure> {
+        Counters::add(&self.link.hub.counters.messages_received, 1);
+        if let Some(alias) = publish.alias {
+            self.resolve(alias, &mut publish)?;
+        }
+        let message = &mut publish.message;
+        if message.qos != QoS::AtMostOnce {
+            let state = self.link.session.state.lock();
+            if publish.message.qos == QoS::ExactlyOnce && state.received.contains(&publish.id) {
+                drop(state);
+                return Ok(self.repeated(publish.id, &mut work.scratch));
+            }
+            // 3.1.1 knows no such limit; packet ids are one.
+            let limit = usize::from(self.link.hub.config.limits.receive_maximum);
+            if self.link.peer.version == Version::V5 && state.received.len() >= limit {
+                let reason = Reason::RECEIVE_MAXIMUM_EXCEEDED;
+                return Err(DecodeError {
+                    reason,
+                    text: "more unacknowledged messages than the receive maximum",
+                });
+            }
+        }
+        let message = &mut publish.message;
+        let refusal = if message.topic.starts_with('$') {
+            Some(Reason::NOT_AUTHORIZED)
+        } else if !topic::valid_name(&message.topic, self.link.hub.config.limits.topic_levels) {
+            Some(Reason::TOPIC_NAME_INVALID)
+        } else {
+            None
+        };
+        if let Some(reason) = refusal {
+            Counters::add(&self.link.hub.counters.refused_access, 1);
+            self.answer(&publish, reason, 0, &mut work.scratch);
+            return Ok(Step::Next);
+        }
+        if self.link.hub.caller_topics.matches(&message.topic) {
+            let session = &self.link.session;
+            let caller = session.state.lock().user_name.clone().unwrap_or_else(|| session.client_id.clone());
+            message.properties.user.retain(|(key, _)| key != "caller");
+            message.properties.user.push((ByteString::from_static("caller"), caller));
+        }
+        self.route(publish, work)
+    }
+
+    /// A QoS 2 message that has been taken already: only its PUBREC is due again.
+    fn repeated(&self, id: u16, scratch: &mut Scratch) -> Step {
+        let session = &self.link.session;
+        let durable = session.state.lock().durable;
+        let mut ticket = 0;
+        if durable {
+            ticket = self.link.hub.put([Op::Received { key: session.key, packet_id: id }], Some(session.key));
+        }
+        self.acknowledge(Acknowledge::PubRec, id, Reason::SUCCESS, ticket, scratch);
+        Step::Next
+    }
+
+    fn resolve(&mut self, alias: u16, publish: &mut Publish) -> Result<(), Failure> {
+        if alias == 0 || alias > self.link.hub.config.limits.topic_aliases {
+            let reason = Reason::TOPIC_ALIAS_INVALID;
+            return Err(DecodeError { reason, text: "a topic alias of 0 or above the maximum" });
+        }
+        let index = usize::from(alias) - 1;
+        let topic = &mut publish.message.topic;
+        if topic.is_empty() {
+            let known = self.aliases.get(index).and_then(Option::as_ref);
+            *topic = known.cloned().ok_or(DecodeError::protocol("a topic alias that was never set"))?;
+        } else {
+            if self.aliases.len() <= index {
+                self.aliases.resize(index + 1, None);
+            }
+            self.aliases[index] = Some(ByteString::from(&**topic));
+        }
+        Ok(())
+    }
+
+    /// Routes a message that has passed every check, and acknowledges it.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "it may not be used again: it may be the read buffer's"
+    )]
+    pub(super) fn route(&self, publish: Publish, work: &mut Work) -> Result<Step, Failure> {
+        let (session, qos) = (&self.link.session, publish.message.qos);
+        let exactly_once = qos == QoS::ExactlyOnce;
+        let mut origin = Origin { session: Some(session), ..Origin::default() };
+        if exactly_once {
+            let mut state = session.state.lock();
+            state.received.insert(publish.id);
+            origin.received = Some(publish.id);
+            origin.durable = state.durable;
+        }
+        let routed = if self.link.hub.store.as_ref().is_some_and(crate::store::Store::failed)
+            && qos != QoS::AtMostOnce
+        {
+            Counters::add(&self.link.hub.counters.refused_store, 1);
+            Routed::Refused(Reason::QUOTA_EXCEEDED, "what must be kept cannot be written")
+        } else {
+            self.link.hub.route(&publish.message, origin, &mut work.scratch, &mut work.targets)
+        };
+        match routed {
+            Routed::Done { matched, ticket } => {
+                let reason = if matched { Reason::SUCCESS } else { Reason::NO_MATCHING_SUBSCRIBERS };
+                self.answer(&publish, reason, ticket, &mut work.scratch);
+                Ok(Step::Next)
+            }
+            Routed::Full(full) => {
+                if exactly_once {
+                    session.state.lock().received.remove(&publish.id);
+                }
+                // In memory of its own: it would hold on to the read buffer for as long as it waits.
+                let publish = Publish { message: publish.message.compact(), ..publish };
+                Ok(Step::Wait(Box::new((publish, full))))
+            }
+            Routed::Refused(reason, text) => {
+                if exactly_once {
+                    session.state.lock().received.remove(&publish.id);
+                }
+                self.refuse(&publish, reason, text, &mut work.scratch)?;
+                Ok(Step::Next)
+            }
+        }
+    }
+
+    /// Says that a message was not taken: a reason code in MQTT 5; 3.1.1 has none, so the connection ends
+    /// without an acknowledgement and the client keeps the message.
+    pub(super) fn refuse(
+        &self,
+        publish: &Publish,
+        reason: Reason,
+        text: &'static str,
+        scratch: &mut Scratch,
+    ) -> Result<(), Failure> {
+        if self.link.peer.version == Version::V3 && publish.message.qos != QoS::AtMostOnce {
+            return Err(DecodeError { reason, text });
+        }
+        self.answer(publish, reason, 0, scratch);
+        Ok(())
+    }
+
+    fn answer(&self, publish: &Publish, reason: Reason, ticket: u64, scratch: &mut Scratch) {
+        match publish.message.qos {
+            QoS::AtMostOnce => {}
+            QoS::AtLeastOnce => self.acknowledge(Acknowledge::PubAck, publish.id, reason, ticket, scratch),
+            QoS::ExactlyOnce => {
+                self.acknowledge(Acknowledge::PubRec, publish.id, reason, ticket, scratch);
+            }
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! One message, encoded once for all who get it in the same form.
+
+use crate::codec::{self, Encoded, Outgoing, Version};
+use crate::link::{POOLED_BYTES, SHARE_FROM};
+use crate::message::Message;
+
+/// Encodings of one message, each made at most once: by version, QoS and retain flag.
+#[derive(Debug, Default)]
+pub(crate) struct Frames {
+    slots: [Option<Encoded>; 12],
+    bytes: [Vec<u8>; 12],
+}
+
+impl Frames {
+    /// Begins with another message.
+    pub(crate) fn reset(&mut self) {
+        self.slots = [None; 12];
+        for bytes in &mut self.bytes {
+            // One message with very large properties is no reason to keep its memory.
+            if bytes.capacity() > POOLED_BYTES {
+                *bytes = Vec::new();
+            }
+        }
+    }
+
+    pub(crate) fn get(
+        &mut self,
+        message: &Message,
+        version: Version,
+        outgoing: Outgoing<'_>,
+        now: u64,
+    ) -> (&[u8], Encoded) {
+        let index = usize::from(version == Version::V5) * 6
+            + outgoing.qos as usize * 2
+            + usize::from(outgoing.retain);
+        let bytes = &mut self.bytes[index];
+        let encoded = *self.slots[index].get_or_insert_with(|| {
+            bytes.clear();
+            let encoded = codec::encode_publish(message, outgoing, version, now, bytes);
+            if message.payload.len() < SHARE_FROM {
+                bytes.extend_from_slice(&message.payload);
+            }
+            encoded
+        });
+        (bytes, encoded)
+    }
+}

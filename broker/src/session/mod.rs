@@ -1,0 +1,332 @@
+//! What outlives a socket: subscriptions, messages in flight and waiting, QoS 2 state, the will.
+
+mod entry;
+mod sending;
+mod state;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytestring::ByteString;
+use hashbrown::{HashMap, HashSet};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::task::AbortHandle;
+
+use crate::codec::{Options, Outgoing, Will};
+use crate::config::{Limits, QueueFull};
+use crate::counters::Counters;
+use crate::frames::Frames;
+use crate::hub::Hub;
+use crate::link::{Appended, Dirty, Link};
+use crate::message::{Message, QoS};
+use crate::retained::Cursor;
+use crate::store::{Op, Phase, Ticket};
+
+pub(crate) use entry::Delivery;
+use entry::{Entry, Gated, PENDING, Read, next_id, position};
+
+/// One client's session.
+#[derive(Debug)]
+pub(crate) struct Session {
+    /// Never used twice, not even by the same client.
+    pub(crate) key: u64,
+    pub(crate) client_id: ByteString,
+    pub(crate) state: Mutex<State>,
+    /// Told when a full queue has room again, and when the session ends.
+    pub(crate) space: Notify,
+}
+
+/// What a session may say of itself when a message is to be shared out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Readiness {
+    /// It would be sent at once.
+    Ready,
+    /// It would wait in the queue.
+    Waiting,
+    /// The queue is full.
+    Full,
+    /// Nothing can be delivered to it.
+    Gone,
+}
+
+#[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a state of its own; all combinations occur")]
+pub(crate) struct State {
+    pub(crate) link: Option<Arc<Link>>,
+    /// Nothing may be added to it any more.
+    pub(crate) ended: bool,
+    /// It has a record on disk.
+    pub(crate) durable: bool,
+    /// Seconds it outlives its connection; `u32::MAX` for ever.
+    pub(crate) expiry: u32,
+    pub(crate) version5: bool,
+    pub(crate) user_name: Option<ByteString>,
+    pub(crate) will: Option<Box<Will>>,
+    pub(crate) subscriptions: HashMap<ByteString, (Options, Option<u32>)>,
+    /// QoS 2 packet ids that came from the client and are not released.
+    pub(crate) received: HashSet<u16>,
+    /// Waits for the will's delay and for the session's end.
+    pub(crate) timer: Option<AbortHandle>,
+    /// At QoS 1 and 2, for the window and for room in the outbox.
+    queue: VecDeque<Entry>,
+    queue_bytes: usize,
+    /// At QoS 0, for room in the outbox alone: no window holds it up (MQTT 5, 4.9).
+    queue_qos0: VecDeque<Entry>,
+    queue_qos0_bytes: usize,
+    in_flight: VecDeque<Entry>,
+    last_id: u16,
+    last_seq: u64,
+    gated: VecDeque<(Ticket, Gated)>,
+    reads: VecDeque<Read>,
+    /// In flight since an earlier connection and not sent on this one yet.
+    resend: VecDeque<u16>,
+    /// A publisher has waited for its queue in vain, and there has been no room since.
+    stalled: bool,
+}
+
+/// What a delivery leaves to be done.
+#[derive(Debug, Default)]
+pub(crate) struct Scratch {
+    pub(crate) dirty: Dirty,
+    pub(crate) frames: Frames,
+    /// For the store, together with whatever else belongs to the same publish.
+    pub(crate) ops: Vec<Op>,
+    /// Queued for sessions on disk: to be released by [`Session::stored`].
+    pub(crate) stored: Vec<(Arc<Session>, u64)>,
+    found: Vec<Arc<Message>>,
+}
+
+impl Session {
+    pub(crate) fn new(key: u64, client_id: ByteString) -> Arc<Self> {
+        Arc::new(Self { key, client_id, state: Mutex::default(), space: Notify::new() })
+    }
+
+    #[cfg(test)]
+    pub(crate) fn for_tests(key: u64) -> Arc<Self> {
+        Self::new(key, key.to_string().into())
+    }
+
+    /// Whether a message at `qos` could be taken now. A session that is being worked on elsewhere counts as
+    /// waiting: this is asked while the subscriptions are locked.
+    pub(crate) fn readiness(&self, qos: QoS) -> Readiness {
+        let Some(state) = self.state.try_lock() else { return Readiness::Waiting };
+        if state.ended {
+            return Readiness::Gone;
+        }
+        match &state.link {
+            Some(link) => {
+                if state.may_send(qos, link) && link.room() {
+                    Readiness::Ready
+                } else if qos != QoS::AtMostOnce && state.full(&link.hub.config.limits) {
+                    Readiness::Full
+                } else {
+                    Readiness::Waiting
+                }
+            }
+            None if qos == QoS::AtMostOnce => Readiness::Gone,
+            None => Readiness::Waiting,
+        }
+    }
+
+    /// Delivers or queues a message.
+    pub(crate) fn deliver(self: &Arc<Self>, hub: &Hub, mut delivery: Delivery<'_>, scratch: &mut Scratch) {
+        let now = delivery.now;
+        let mut state = self.state.lock();
+        let state = &mut *state;
+        if state.ended || state.link.is_none() && delivery.qos == QoS::AtMostOnce {
+            return;
+        }
+        let on_disk = state.durable && delivery.qos != QoS::AtMostOnce;
+        if let Some(link) = &state.link
+            && !on_disk
+            && state.may_send(delivery.qos, link)
+            && link.room()
+        {
+            let mut outgoing = Outgoing {
+                qos: delivery.qos,
+                retain: delivery.retain,
+                identifiers: delivery.identifiers,
+                ..Outgoing::default()
+            };
+            if delivery.qos != QoS::AtMostOnce {
+                if let Some(id) = next_id(&mut state.last_id, &state.in_flight) {
+                    outgoing.id = id;
+                } else {
+                    state.last_seq += 1;
+                    let entry = delivery.entry(state.last_seq);
+                    return state.enqueue(entry, hub);
+                }
+            }
+            let link = link.clone();
+            let appended = link.append_publish(
+                delivery.message,
+                outgoing,
+                now,
+                Some(&mut scratch.frames),
+                &mut scratch.dirty,
+            );
+            match appended {
+                Appended::TooLarge => Counters::add(&hub.counters.too_large, 1),
+                Appended::Closed if delivery.qos == QoS::AtMostOnce => {}
+                Appended::Yes | Appended::Closed => {
+                    Counters::add(&hub.counters.messages_sent, 1);
+                    if delivery.qos != QoS::AtMostOnce {
+                        state.last_seq += 1;
+                        let mut entry = delivery.entry(state.last_seq);
+                        entry.id = outgoing.id;
+                        entry.phase = Phase::Sent;
+                        state.in_flight.push_back(entry);
+                    }
+                }
+            }
+            return;
+        }
+        if delivery.qos != QoS::AtMostOnce && state.full(&hub.config.limits) {
+            // Only here where the publisher did not wait: `QueueFull::Drop`, a will, or a race.
+            Counters::add(&hub.counters.dropped_queue_full, 1);
+            return;
+        }
+        state.last_seq += 1;
+        let mut entry = delivery.entry(state.last_seq);
+        if on_disk {
+            entry.ticket = PENDING;
+            scratch.ops.push(Op::Enqueue { key: self.key, seq: entry.seq, entry: entry.record() });
+            scratch.stored.push((self.clone(), entry.seq));
+        }
+        state.enqueue(entry, hub);
+        if let Some(link) = state.link.clone() {
+            // Otherwise nobody would be asked for more when what is buffered is written.
+            self.pump(state, &link, scratch);
+        }
+    }
+
+    /// The store has been told of what was queued as `seq`.
+    pub(crate) fn stored(self: &Arc<Self>, seq: u64, ticket: Ticket, scratch: &mut Scratch) {
+        let mut state = self.state.lock();
+        if let Some(entry) = state.queue.iter_mut().rev().find(|e| e.seq == seq) {
+            entry.ticket = ticket;
+        }
+        if let Some(link) = state.link.clone() {
+            self.pump(&mut state, &link, scratch);
+        }
+    }
+
+    /// Sends `frame` to the client once `ticket` is on disk, in the order of the calls \[MQTT-4.6.0-2].
+    pub(crate) fn acknowledge(
+        &self,
+        hub: &Hub,
+        link: &Arc<Link>,
+        ticket: Ticket,
+        scratch: &mut Scratch,
+        encode: impl FnOnce(&mut Vec<u8>),
+    ) {
+        let mut state = self.state.lock();
+        if state.gated.is_empty() && (ticket == 0 || ticket <= hub.durable()) {
+            drop(state);
+            link.append_with(&mut scratch.dirty, encode);
+        } else if state.link.as_ref().is_some_and(|l| Arc::ptr_eq(l, link)) {
+            let mut frame = Vec::new();
+            encode(&mut frame);
+            state.gated.push_back((ticket, Gated::Frame(frame)));
+        }
+    }
+
+    /// How many things wait for the disk.
+    pub(crate) fn gated(&self) -> usize {
+        self.state.lock().gated.len()
+    }
+
+    /// Everything up to the store's durable ticket may go out now.
+    pub(crate) fn committed(self: &Arc<Self>, scratch: &mut Scratch) {
+        let mut state = self.state.lock();
+        if let Some(link) = state.link.clone() {
+            self.pump(&mut state, &link, scratch);
+        }
+        drop(state);
+        self.space.notify_waiters();
+    }
+    /// Reads the retained messages of a filter to the client.
+    pub(crate) fn begin_read(
+        self: &Arc<Self>,
+        link: &Arc<Link>,
+        filter: ByteString,
+        qos: QoS,
+        identifier: Option<u32>,
+        scratch: &mut Scratch,
+    ) {
+        let mut state = self.state.lock();
+        state.reads.retain(|r| r.filter != filter);
+        state.reads.push_back(Read { filter, qos, identifier, cursor: Cursor::default() });
+        self.pump(&mut state, link, scratch);
+    }
+
+    /// PUBACK, PUBCOMP, or a PUBREC that refuses: the delivery is over. False: there is none by this id.
+    pub(crate) fn finished(
+        self: &Arc<Self>,
+        link: &Arc<Link>,
+        id: u16,
+        phase: Phase,
+        scratch: &mut Scratch,
+    ) -> bool {
+        let mut state = self.state.lock();
+        let Some(index) = position(&state.in_flight, id) else { return false };
+        let entry = &state.in_flight[index];
+        let fits = match entry.qos {
+            QoS::ExactlyOnce => entry.phase == phase,
+            _ => phase == Phase::Queued,
+        };
+        if !fits {
+            return false;
+        }
+        let entry = state.in_flight.remove(index).expect("found just before");
+        if state.durable {
+            link.hub.put([Op::Dequeue { key: self.key, seq: entry.seq }], None);
+        }
+        self.pump(&mut state, link, scratch);
+        true
+    }
+
+    /// PUBREC: the client has it; from now on only PUBREL is sent. False: there is none by this id.
+    pub(crate) fn received(&self, link: &Arc<Link>, id: u16, scratch: &mut Scratch) -> bool {
+        let mut state = self.state.lock();
+        let Some(index) = position(&state.in_flight, id) else { return false };
+        if state.in_flight[index].qos != QoS::ExactlyOnce {
+            return false;
+        }
+        let entry = &mut state.in_flight[index];
+        entry.phase = Phase::Released;
+        let seq = entry.seq;
+        if state.durable {
+            let op = Op::Phase { key: self.key, seq, packet_id: id, phase: Phase::Released };
+            let ticket = link.hub.put([op], Some(self.key));
+            if ticket > link.hub.durable() {
+                state.gated.push_back((ticket, Gated::Release(id)));
+                return true;
+            }
+        }
+        drop(state);
+        link.append_release(id, &mut scratch.dirty);
+        true
+    }
+
+    /// Whether a message at QoS 1 or 2 has to wait for this session's queue.
+    pub(crate) fn must_wait(&self, limits: &Limits) -> bool {
+        if limits.queue_full == QueueFull::Drop {
+            return false;
+        }
+        let state = self.state.lock();
+        !state.ended && state.full(limits)
+    }
+
+    /// Whether waiting for its queue was in vain the last time.
+    pub(crate) fn is_stalled(&self) -> bool {
+        let state = self.state.lock();
+        state.stalled || state.link.is_none()
+    }
+
+    /// A publisher has waited in vain.
+    pub(crate) fn set_stalled(&self) {
+        self.state.lock().stalled = true;
+    }
+}

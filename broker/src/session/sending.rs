@@ -1,0 +1,250 @@
+//! From a session to its outbox: what waits, what an earlier connection left in flight, and what is retained.
+
+use std::sync::Arc;
+
+use super::entry::{Entry, Gated, PENDING, next_id, position};
+use super::{Scratch, Session, State};
+use crate::clock::now_ms;
+use crate::codec::Outgoing;
+use crate::counters::Counters;
+use crate::link::{Appended, Link};
+use crate::message::QoS;
+use crate::store::{Op, Phase};
+
+impl Session {
+    /// The outbox was written and has room again.
+    pub(crate) fn refill(self: &Arc<Self>, link: &Arc<Link>) {
+        let mut scratch = Scratch::default();
+        {
+            let mut state = self.state.lock();
+            if state.link.as_ref().is_some_and(|l| Arc::ptr_eq(l, link)) {
+                self.pump(&mut state, link, &mut scratch);
+            }
+        }
+        link.hub.settle(&mut scratch);
+        // The caller writes this link itself; it holds the outbox as busy.
+        crate::link::flush_all(&mut scratch.dirty);
+    }
+
+    /// Moves what waits to the outbox as far as it has room.
+    pub(super) fn pump(self: &Arc<Self>, state: &mut State, link: &Arc<Link>, scratch: &mut Scratch) {
+        let hub = &link.hub;
+        state.release_gated(hub, link, scratch);
+        let was_full = state.full(&hub.config.limits);
+        let mut popped = false;
+        let now = now_ms();
+        let mut blocked = self.send_again(state, link, now, scratch);
+        loop {
+            let first = state.queue.front().filter(|e| !blocked && e.ticket != PENDING).map(|e| e.seq);
+            let first_qos0 = state.queue_qos0.front().map(|e| e.seq);
+            // As they came, unless the one is held up by what does not hold up the other.
+            let qos0 = match (first, first_qos0) {
+                (None, None) => break,
+                (Some(one), Some(other)) => other < one,
+                (_, other) => other.is_some(),
+            };
+            if !link.room() {
+                link.more(&mut scratch.dirty);
+                blocked = true;
+                break;
+            }
+            if qos0 {
+                let entry = state.pop_qos0().expect("looked at just before");
+                if entry.message.expired(now) {
+                    Counters::add(&hub.counters.expired, 1);
+                } else {
+                    append_entry(link, &entry, now, scratch);
+                }
+                continue;
+            }
+            if state.queue.front().is_some_and(|e| e.message.expired(now)) {
+                Counters::add(&hub.counters.expired, 1);
+                state.drop_front(self.key, scratch);
+                popped = true;
+                continue;
+            }
+            if state.in_flight.len() >= link.window() {
+                blocked = true;
+                continue;
+            }
+            let Some(id) = next_id(&mut state.last_id, &state.in_flight) else {
+                blocked = true;
+                continue;
+            };
+            let mut entry = state.pop().expect("looked at just before");
+            popped = true;
+            entry.id = id;
+            entry.phase = Phase::Sent;
+            if state.durable {
+                let (key, seq) = (self.key, entry.seq);
+                let op = Op::Phase { key, seq, packet_id: id, phase: Phase::Sent };
+                // A packet id of QoS 2 has to be the same one after a crash, or the message arrives twice.
+                let exactly_once = entry.qos == QoS::ExactlyOnce;
+                let ticket = hub.put([op], exactly_once.then_some(key));
+                if exactly_once && ticket > hub.durable() {
+                    state.gated.push_back((ticket, Gated::Publish(id)));
+                    state.in_flight.push_back(entry);
+                    continue;
+                }
+            }
+            if append_entry(link, &entry, now, scratch) == Appended::TooLarge {
+                if state.durable {
+                    hub.put([Op::Dequeue { key: self.key, seq: entry.seq }], None);
+                }
+            } else {
+                state.in_flight.push_back(entry);
+            }
+        }
+        if !blocked && state.queue.is_empty() {
+            self.read_retained(state, link, scratch);
+        }
+        if popped && was_full && !state.full(&hub.config.limits) {
+            state.stalled = false;
+            self.space.notify_waiters();
+        }
+    }
+
+    /// Sends what an earlier connection left in flight, within the window of this one; true while some is left.
+    fn send_again(&self, state: &mut State, link: &Arc<Link>, now: u64, scratch: &mut Scratch) -> bool {
+        while let Some(&id) = state.resend.front() {
+            if state.in_flight.len().saturating_sub(state.resend.len()) >= link.window() {
+                return true;
+            }
+            if !link.room() {
+                link.more(&mut scratch.dirty);
+                return true;
+            }
+            state.resend.pop_front();
+            let Some(index) = position(&state.in_flight, id) else { continue };
+            let entry = &state.in_flight[index];
+            if entry.phase == Phase::Released {
+                continue;
+            }
+            if state.durable && entry.qos == QoS::ExactlyOnce {
+                let op = Op::Phase { key: self.key, seq: entry.seq, packet_id: id, phase: Phase::Sent };
+                let ticket = link.hub.put([op], Some(self.key));
+                if ticket > link.hub.durable() {
+                    state.gated.push_back((ticket, Gated::Publish(id)));
+                    continue;
+                }
+            }
+            if append_entry(link, entry, now, scratch) == Appended::TooLarge {
+                let gone = state.in_flight.remove(index).expect("found just before");
+                if state.durable {
+                    link.hub.put([Op::Dequeue { key: self.key, seq: gone.seq }], None);
+                }
+            }
+        }
+        false
+    }
+
+    /// Hands over retained messages while the outbox has room.
+    fn read_retained(self: &Arc<Self>, state: &mut State, link: &Arc<Link>, scratch: &mut Scratch) {
+        const AT_ONCE: usize = 64;
+        const STEPS: usize = 2_000;
+        let hub = &link.hub;
+        // A bound on the work of one call; the rest is asked for when this is written.
+        let mut budget = 4;
+        while let Some(read) = state.reads.front_mut() {
+            if read.qos != QoS::AtMostOnce && state.in_flight.len() >= link.window() {
+                return;
+            }
+            budget -= 1;
+            if !link.room() || budget == 0 {
+                link.more(&mut scratch.dirty);
+                return;
+            }
+            let free =
+                if read.qos == QoS::AtMostOnce { AT_ONCE } else { link.window() - state.in_flight.len() };
+            let mut found = std::mem::take(&mut scratch.found);
+            let done = hub.retained.read().read(
+                &read.filter,
+                &mut read.cursor,
+                free.min(AT_ONCE),
+                STEPS,
+                &mut found,
+            );
+            let (qos, identifier) = (read.qos, read.identifier);
+            if done {
+                state.reads.pop_front();
+            }
+            let now = now_ms();
+            for message in found.drain(..) {
+                state.last_seq += 1;
+                let mut entry = Entry {
+                    seq: state.last_seq,
+                    qos: message.qos.min(qos),
+                    message,
+                    retain: true,
+                    identifiers: identifier.into_iter().collect(),
+                    shared: None,
+                    id: 0,
+                    phase: Phase::Queued,
+                    dup: false,
+                    ticket: 0,
+                };
+                if entry.qos == QoS::AtMostOnce {
+                    append_entry(link, &entry, now, scratch);
+                } else if state.durable {
+                    entry.ticket = PENDING;
+                    scratch.ops.push(Op::Enqueue { key: self.key, seq: entry.seq, entry: entry.record() });
+                    scratch.stored.push((self.clone(), entry.seq));
+                    state.push(entry);
+                } else if let Some(id) = next_id(&mut state.last_id, &state.in_flight) {
+                    entry.id = id;
+                    entry.phase = Phase::Sent;
+                    if append_entry(link, &entry, now, scratch) != Appended::TooLarge {
+                        state.in_flight.push_back(entry);
+                    }
+                } else {
+                    state.push(entry);
+                }
+            }
+            scratch.found = found;
+            if !state.queue.is_empty() {
+                return;
+            }
+        }
+    }
+
+    /// What was in flight when the last connection ended is sent again, in its order \[MQTT-4.4.0-1].
+    pub(crate) fn resume(self: &Arc<Self>, state: &mut State, link: &Arc<Link>, scratch: &mut Scratch) {
+        state.gated.clear();
+        state.resend.clear();
+        for entry in &mut state.in_flight {
+            if entry.phase == Phase::Released {
+                let op =
+                    Op::Phase { key: self.key, seq: entry.seq, packet_id: entry.id, phase: Phase::Released };
+                let ticket = if state.durable { link.hub.put([op], Some(self.key)) } else { 0 };
+                if ticket > link.hub.durable() {
+                    state.gated.push_back((ticket, Gated::Release(entry.id)));
+                } else {
+                    link.append_release(entry.id, &mut scratch.dirty);
+                }
+                continue;
+            }
+            entry.dup = true;
+            state.resend.push_back(entry.id);
+        }
+        self.pump(state, link, scratch);
+    }
+}
+
+pub(super) fn append_entry(link: &Arc<Link>, entry: &Entry, now: u64, scratch: &mut Scratch) -> Appended {
+    let outgoing = Outgoing {
+        qos: entry.qos,
+        retain: entry.retain,
+        dup: entry.dup,
+        id: entry.id,
+        identifiers: &entry.identifiers,
+        ..Outgoing::default()
+    };
+    let counters = &link.hub.counters;
+    let appended = link.append_publish(&entry.message, outgoing, now, None, &mut scratch.dirty);
+    match appended {
+        Appended::TooLarge => Counters::add(&counters.too_large, 1),
+        Appended::Yes => Counters::add(&counters.messages_sent, 1),
+        Appended::Closed => {}
+    }
+    appended
+}

@@ -1,0 +1,158 @@
+//! A session's queues and what they hold.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytestring::ByteString;
+
+use super::entry::{Entry, Gated, position};
+use super::sending::append_entry;
+use super::{Scratch, State};
+use crate::clock::now_ms;
+use crate::config::Limits;
+use crate::counters::Counters;
+use crate::hub::Hub;
+use crate::link::{Appended, Link};
+use crate::message::{Message, QoS};
+use crate::store::{self, Op, Phase};
+
+impl State {
+    /// Whether another message at QoS 1 or 2 would be one too many.
+    pub(super) fn full(&self, limits: &Limits) -> bool {
+        self.queue.len() >= limits.queue_messages || self.queue_bytes >= limits.queue_bytes
+    }
+
+    /// Whether a message needs not wait for others, nor for the window.
+    pub(super) fn may_send(&self, qos: QoS, link: &Link) -> bool {
+        match qos {
+            QoS::AtMostOnce => self.queue_qos0.is_empty(),
+            _ => self.queue.is_empty() && self.in_flight.len() < link.window(),
+        }
+    }
+
+    pub(super) fn push(&mut self, entry: Entry) {
+        self.queue_bytes += entry.message.size();
+        self.queue.push_back(entry);
+    }
+
+    pub(super) fn pop(&mut self) -> Option<Entry> {
+        let entry = self.queue.pop_front()?;
+        self.queue_bytes -= entry.message.size();
+        release_memory(&mut self.queue);
+        Some(entry)
+    }
+
+    pub(super) fn pop_qos0(&mut self) -> Option<Entry> {
+        let entry = self.queue_qos0.pop_front()?;
+        self.queue_qos0_bytes -= entry.message.size();
+        release_memory(&mut self.queue_qos0);
+        Some(entry)
+    }
+
+    /// Takes the first entry away undelivered.
+    pub(super) fn drop_front(&mut self, key: u64, scratch: &mut Scratch) {
+        if let Some(entry) = self.pop()
+            && self.durable
+        {
+            scratch.ops.push(Op::Dequeue { key, seq: entry.seq });
+        }
+    }
+
+    /// Queues; at QoS 0 the oldest make room for the newest.
+    pub(super) fn enqueue(&mut self, entry: Entry, hub: &Hub) {
+        if entry.qos != QoS::AtMostOnce {
+            return self.push(entry);
+        }
+        let limits = &hub.config.limits;
+        let size = entry.message.size();
+        while self.queue_qos0_bytes + size > limits.queue_qos0_bytes
+            || self.queue_qos0.len() >= limits.queue_messages
+        {
+            Counters::add(&hub.counters.dropped_qos0, 1);
+            if self.pop_qos0().is_none() {
+                // Above the limit all by itself.
+                return;
+            }
+        }
+        self.queue_qos0_bytes += size;
+        self.queue_qos0.push_back(entry);
+    }
+
+    pub(super) fn release_gated(&mut self, hub: &Hub, link: &Arc<Link>, scratch: &mut Scratch) {
+        if self.gated.is_empty() {
+            return;
+        }
+        let (durable, now) = (hub.durable(), now_ms());
+        while let Some((ticket, _)) = self.gated.front()
+            && *ticket <= durable
+        {
+            match self.gated.pop_front().expect("looked at just before").1 {
+                Gated::Frame(frame) => link.append(&frame, &mut scratch.dirty),
+                Gated::Release(id) => link.append_release(id, &mut scratch.dirty),
+                Gated::Publish(id) => {
+                    if let Some(index) = position(&self.in_flight, id)
+                        && append_entry(link, &self.in_flight[index], now, scratch) == Appended::TooLarge
+                    {
+                        let gone = self.in_flight.remove(index).expect("found just before");
+                        hub.put([Op::Dequeue { key: link.session.key, seq: gone.seq }], None);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The connection is gone: what was to be sent on it alone is forgotten.
+    pub(crate) fn disconnect(&mut self) {
+        self.link = None;
+        self.gated.clear();
+        self.reads.clear();
+        self.resend.clear();
+        self.queue_qos0 = VecDeque::new();
+        self.queue_qos0_bytes = 0;
+        self.in_flight.shrink_to_fit();
+        self.queue.shrink_to_fit();
+    }
+
+    /// Takes out what came by a shared subscription and was not acknowledged, for the group's other members;
+    /// without what was being sent at QoS 2, which no other may get \[MQTT-4.8.2-5].
+    pub(crate) fn take_shared(&mut self) -> Vec<(ByteString, Arc<Message>)> {
+        let unfinished = self.in_flight.drain(..).filter(|e| e.qos == QoS::AtLeastOnce);
+        unfinished
+            .chain(self.queue.drain(..))
+            .filter_map(|e| e.shared.map(|filter| (filter, e.message)))
+            .collect()
+    }
+
+    /// Puts back what the store has kept.
+    pub(crate) fn restore(&mut self, queue: Vec<(u64, store::EntryRecord)>, received: Vec<u16>) {
+        self.received = received.into_iter().collect();
+        for (seq, record) in queue {
+            self.last_seq = self.last_seq.max(seq);
+            let entry = Entry {
+                seq,
+                message: record.message,
+                qos: record.qos,
+                retain: record.retain,
+                identifiers: record.identifiers,
+                shared: record.shared,
+                id: record.packet_id,
+                phase: record.phase,
+                dup: record.phase != Phase::Queued,
+                ticket: 0,
+            };
+            if entry.phase == Phase::Queued {
+                self.push(entry);
+            } else {
+                self.last_id = entry.id;
+                self.in_flight.push_back(entry);
+            }
+        }
+    }
+}
+
+/// An empty queue needs no memory.
+fn release_memory(queue: &mut VecDeque<Entry>) {
+    if queue.is_empty() && queue.capacity() > 64 {
+        *queue = VecDeque::new();
+    }
+}
