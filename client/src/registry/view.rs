@@ -1,0 +1,199 @@
+//! What the retained topics say, put together.
+
+use std::collections::BTreeMap;
+
+use super::similar;
+use crate::wire::entry::{Entry, EntryError, NodeState, State};
+use crate::wire::name::{ClientId, ObjectName, Root};
+use crate::wire::topic::RegistryTopic;
+
+/// The registry, as far as its retained messages have come.
+///
+/// Feed it with [`apply`](Self::apply); what it says is always about the messages it has been fed with so far.
+#[derive(Debug, Default)]
+pub struct View {
+    root: Root,
+    entries: BTreeMap<ObjectName, BTreeMap<ClientId, Entry>>,
+    nodes: BTreeMap<ClientId, NodeState>,
+}
+
+/// What a message changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// An object's entries are others than before.
+    Object(ObjectName),
+    /// A node's state is another, and with it what it serves.
+    Node(ClientId),
+}
+
+impl View {
+    /// An empty one.
+    pub fn new(root: Root) -> Self {
+        Self { root, ..Self::default() }
+    }
+
+    /// Takes a message of the registry's topics; what it changed, if anything. An empty payload takes away,
+    /// and so does one that cannot be read, which is an error besides. Other topics are passed over.
+    ///
+    /// # Errors
+    ///
+    /// What stands there and is no entry or state.
+    pub fn apply(&mut self, topic: &str, payload: &[u8]) -> Result<Option<Change>, EntryError> {
+        match RegistryTopic::parse(&self.root, topic) {
+            None => Ok(None),
+            Some(RegistryTopic::Name(object, node)) => {
+                let read = (!payload.is_empty()).then(|| Entry::read(&object, &node, payload));
+                let (entry, problem) = split(read);
+                let entries = self.entries.entry(object.clone()).or_default();
+                let old = match entry {
+                    Some(entry) if entries.get(&node) == Some(&entry) => return Ok(None),
+                    Some(entry) => {
+                        entries.insert(node, entry);
+                        true
+                    }
+                    None => entries.remove(&node).is_some(),
+                };
+                if entries.is_empty() {
+                    self.entries.remove(&object);
+                }
+                problem.map_or(Ok(old.then_some(Change::Object(object))), Err)
+            }
+            Some(RegistryTopic::Node(node)) => {
+                let (state, problem) = split((!payload.is_empty()).then(|| NodeState::read(payload)));
+                let changed = match state {
+                    Some(state) if self.nodes.get(&node) == Some(&state) => false,
+                    Some(state) => {
+                        self.nodes.insert(node.clone(), state);
+                        true
+                    }
+                    None => self.nodes.remove(&node).is_some(),
+                };
+                problem.map_or(Ok(changed.then_some(Change::Node(node))), Err)
+            }
+        }
+    }
+
+    /// Who serves an object now: entries whose node is ready and of the same start.
+    pub fn served(&self, object: &ObjectName) -> impl Iterator<Item = &Entry> {
+        let entries = self.entries.get(object).into_iter().flatten();
+        entries
+            .filter(|(node, entry)| entry.settled && entry.is_served(self.nodes.get(*node)))
+            .map(|(_, e)| e)
+    }
+
+    /// Whether an object is registered, served or not.
+    pub fn is_registered(&self, object: &ObjectName) -> bool {
+        self.entries.contains_key(object)
+    }
+
+    /// Every entry with whether it is served now, by object and node.
+    pub fn all(&self) -> impl Iterator<Item = (&Entry, bool)> {
+        let entries = self.entries.values().flatten();
+        entries.map(|(node, entry)| (entry, entry.settled && entry.is_served(self.nodes.get(node))))
+    }
+
+    /// Nodes whose will says that they are gone.
+    pub fn lost(&self) -> impl Iterator<Item = &ClientId> {
+        self.nodes.iter().filter(|(_, state)| state.state == State::Lost).map(|(node, _)| node)
+    }
+
+    /// Registered objects that `name` may be a slip for.
+    pub fn did_you_mean(&self, name: &str) -> Vec<&str> {
+        similar(name, self.entries.keys().map(ObjectName::as_str))
+    }
+}
+
+fn split<T>(read: Option<Result<T, EntryError>>) -> (Option<T>, Option<EntryError>) {
+    match read {
+        None => (None, None),
+        Some(Ok(value)) => (Some(value), None),
+        Some(Err(error)) => (None, Some(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn object(name: &str) -> ObjectName {
+        ObjectName::new(name).expect("a name")
+    }
+
+    fn entry(epoch: &str) -> Vec<u8> {
+        format!(r#"{{"v":1,"object":"x","node":"x","epoch":"{epoch}","settled":true}}"#).into_bytes()
+    }
+
+    fn state(state: State, epoch: &str) -> Vec<u8> {
+        NodeState::new(state, epoch).write()
+    }
+
+    fn served(view: &View, name: &str) -> Vec<String> {
+        view.served(&object(name)).map(|e| e.node.clone()).collect()
+    }
+
+    #[test]
+    fn an_object_is_served_while_its_node_is_ready_and_of_the_same_start() {
+        let mut view = View::default();
+        let changed = view.apply("rantai/name/echo/pi", &entry("1")).expect("an entry");
+        assert_eq!(changed, Some(Change::Object(object("echo"))));
+        assert!(served(&view, "echo").is_empty() && view.is_registered(&object("echo")), "no state yet");
+        for (said, expected) in [
+            (state(State::Ready, "1"), 1),
+            (state(State::Ready, "2"), 0),
+            (state(State::Ready, "1"), 1),
+            (state(State::Draining, "1"), 0),
+            (state(State::Lost, "1"), 0),
+            (Vec::new(), 0),
+        ] {
+            view.apply("rantai/node/pi", &said).expect("a state");
+            assert_eq!(served(&view, "echo").len(), expected, "{}", String::from_utf8_lossy(&said));
+        }
+    }
+
+    #[test]
+    fn unsettled_claims_and_other_topics_change_nobodys_mind() {
+        let mut view = View::default();
+        view.apply("rantai/node/pi", &state(State::Ready, "1")).expect("a state");
+        let claim = br#"{"v":1,"object":"echo","node":"pi","epoch":"1","settled":false}"#;
+        view.apply("rantai/name/echo/pi", claim).expect("an entry");
+        assert!(served(&view, "echo").is_empty());
+        for other in ["rantai/event/echo/changed", "home/door", "rantai/name/echo", "rantai/name/a b/pi"] {
+            assert_eq!(view.apply(other, b"{}").expect("passed over"), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_an_error_and_takes_away_what_stood_there() {
+        let mut view = View::default();
+        view.apply("rantai/name/echo/pi", &entry("1")).expect("an entry");
+        assert!(view.apply("rantai/name/echo/pi", b"rubbish").is_err());
+        assert!(!view.is_registered(&object("echo")));
+        view.apply("rantai/node/pi", &state(State::Lost, "1")).expect("a state");
+        assert_eq!(view.lost().count(), 1);
+        assert!(view.apply("rantai/node/pi", b"{}").is_err());
+        assert_eq!(view.lost().count(), 0);
+    }
+
+    #[test]
+    fn the_same_again_is_no_change() {
+        let mut view = View::new(Root::new("acme/rantai").expect("a root"));
+        assert!(view.apply("acme/rantai/name/echo/pi", &entry("1")).expect("an entry").is_some());
+        assert_eq!(view.apply("acme/rantai/name/echo/pi", &entry("1")).expect("an entry"), None);
+        assert_eq!(view.apply("rantai/name/echo/pi", &entry("2")).expect("another root"), None);
+        assert!(view.apply("acme/rantai/name/echo/pi", b"").expect("cleared").is_some());
+        assert_eq!(view.apply("acme/rantai/name/echo/pi", b"").expect("cleared"), None);
+        assert_eq!(view.all().count(), 0);
+    }
+
+    #[test]
+    fn replicas_are_all_served_and_slips_are_recognised() {
+        let mut view = View::default();
+        for node in ["one", "two"] {
+            view.apply(&format!("rantai/name/calculator/{node}"), &entry("1")).expect("an entry");
+            view.apply(&format!("rantai/node/{node}"), &state(State::Ready, "1")).expect("a state");
+        }
+        assert_eq!(served(&view, "calculator"), ["one", "two"]);
+        assert_eq!(view.did_you_mean("calculater"), ["calculator"]);
+        assert!(view.all().all(|(_, served)| served));
+    }
+}
