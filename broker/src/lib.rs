@@ -93,7 +93,9 @@ pub enum StartError {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The configuration asks for an engine that is not built in.
-    #[error("this binary is built without the feature `rumqttd`, which `engine = \"rumqttd\"` needs")]
+    #[error(
+        "`engine = \"rumqttd\"` needs a build with the feature: cargo build --release --features rumqttd"
+    )]
     NoSuchEngine,
     /// The other engine could not start.
     #[error("rumqttd does not start: {0}")]
