@@ -3,6 +3,8 @@
 use bytes::{Bytes, BytesMut};
 use bytestring::ByteString;
 
+use crate::connection::READ;
+
 /// Quality of service of a delivery (MQTT 5, 4.3).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
@@ -75,7 +77,18 @@ impl Message {
     /// The same message in a buffer of its own: a message cut from a read buffer would keep that whole
     /// buffer alive for as long as it is kept.
     pub(crate) fn compact(&self) -> Self {
-        let mut pool = BytesMut::with_capacity(self.size());
+        self.copy(None)
+    }
+
+    /// The same, for as long as it is under way: a payload large enough to have come in a buffer of its own is
+    /// shared and not copied.
+    pub(crate) fn detach(&self) -> Self {
+        self.copy((self.payload.len() >= READ).then(|| self.payload.clone()))
+    }
+
+    fn copy(&self, payload: Option<Bytes>) -> Self {
+        let shared = payload.as_ref().map_or(0, Bytes::len);
+        let mut pool = BytesMut::with_capacity(self.size() - shared);
         let mut bytes = |from: &[u8]| {
             pool.extend_from_slice(from);
             pool.split().freeze()
@@ -91,7 +104,34 @@ impl Message {
             user: self.properties.user.iter().map(|(k, v)| (text(k), text(v))).collect(),
             correlation_data: self.properties.correlation_data.as_deref().map(&mut bytes),
         };
-        let payload = bytes(&self.payload);
+        let payload = payload.unwrap_or_else(|| bytes(&self.payload));
         Self { topic, payload, qos: self.qos, retain: self.retain, properties, expires: self.expires }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn copies_are_equal_and_hold_on_to_no_more_than_they_say() {
+        for length in [0, 10, READ - 1, READ, READ + 1] {
+            let buffer = Bytes::from(vec![b'x'; length + 100]);
+            let message = Message {
+                topic: ByteString::try_from(buffer.slice(..1)).expect("ASCII"),
+                payload: buffer.slice(100..),
+                properties: Properties {
+                    user: vec![("k".into(), "v".into())],
+                    correlation_data: Some(buffer.slice(1..9)),
+                    ..Properties::default()
+                },
+                ..Message::default()
+            };
+            let (compact, detached) = (message.compact(), message.detach());
+            assert_eq!((&compact, &detached), (&message, &message));
+            assert!(length == 0 || compact.payload.as_ptr() != message.payload.as_ptr());
+            assert_eq!(detached.payload.as_ptr() == message.payload.as_ptr(), length >= READ, "{length}");
+            assert_ne!(detached.topic.as_ptr(), message.topic.as_ptr());
+        }
     }
 }

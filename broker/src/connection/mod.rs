@@ -22,7 +22,7 @@ use crate::session::{Scratch, Session};
 use crate::subscriptions::Target;
 
 /// Read at once. Larger reads save nothing and let a flood delay everyone else.
-const READ: usize = 16 << 10;
+pub(crate) const READ: usize = 16 << 10;
 /// Read from one client before the others get their turn.
 const TURN: usize = 64 << 10;
 /// How long a client has to take its last bytes and close.

@@ -246,7 +246,7 @@ impl Connection {
                     session.state.lock().received.remove(&publish.id);
                 }
                 // In memory of its own: it would hold on to the read buffer for as long as it waits.
-                let publish = Publish { message: publish.message.compact(), ..publish };
+                let publish = Publish { message: publish.message.detach(), ..publish };
                 Ok(Step::Wait(Box::new((publish, full))))
             }
             Routed::Refused(reason, text) => {

@@ -61,7 +61,7 @@ pub(crate) struct Delivery<'a> {
 
 impl Delivery<'_> {
     fn keep(&mut self) -> Arc<Message> {
-        self.kept.get_or_insert_with(|| Arc::new(self.message.compact())).clone()
+        self.kept.get_or_insert_with(|| Arc::new(self.message.detach())).clone()
     }
 }
 
