@@ -63,7 +63,7 @@ pub(crate) fn run(bench: &Bench) -> Table {
         text:
             "A hundred publishers take turns (16 messages of 100 B each, or one of 64 KiB from six of them), \
                at most two turns undelivered. The subscriber must get every message, else the row has failed. \
-               At 64 KiB the kernel's copying is the limit of both brokers, as in fan-out."
+               At 64 KiB and QoS 0 the kernel's copying is the limit of both brokers, as in fan-out."
                 .to_owned(),
         metrics: vec![Metric { name: "messages", unit: Unit::PerSecond }],
         cases: cases.collect(),
