@@ -222,7 +222,7 @@ impl Session {
         encode: impl FnOnce(&mut Vec<u8>),
     ) {
         let mut state = self.state.lock();
-        if state.gated.is_empty() && (ticket == 0 || ticket <= hub.durable()) {
+        if !state.must_gate(ticket, hub.durable()) {
             drop(state);
             link.append_with(&mut scratch.dirty, encode);
         } else if state.link.as_ref().is_some_and(|l| Arc::ptr_eq(l, link)) {
@@ -300,7 +300,7 @@ impl Session {
         if state.durable {
             let op = Op::Phase { key: self.key, seq, packet_id: id, phase: Phase::Released };
             let ticket = link.hub.put([op], Some(self.key));
-            if ticket > link.hub.durable() {
+            if state.must_gate(ticket, link.hub.durable()) {
                 state.gated.push_back((ticket, Gated::Release(id)));
                 return true;
             }

@@ -81,7 +81,7 @@ impl Session {
                 // A packet id of QoS 2 has to be the same one after a crash, or the message arrives twice.
                 let exactly_once = entry.qos == QoS::ExactlyOnce;
                 let ticket = hub.put([op], exactly_once.then_some(key));
-                if exactly_once && ticket > hub.durable() {
+                if exactly_once && state.must_gate(ticket, hub.durable()) {
                     state.gated.push_back((ticket, Gated::Publish(id)));
                     state.in_flight.push_back(entry);
                     continue;
@@ -123,7 +123,7 @@ impl Session {
             if state.durable && entry.qos == QoS::ExactlyOnce {
                 let op = Op::Phase { key: self.key, seq: entry.seq, packet_id: id, phase: Phase::Sent };
                 let ticket = link.hub.put([op], Some(self.key));
-                if ticket > link.hub.durable() {
+                if state.must_gate(ticket, link.hub.durable()) {
                     state.gated.push_back((ticket, Gated::Publish(id)));
                     continue;
                 }
@@ -211,20 +211,23 @@ impl Session {
     pub(crate) fn resume(self: &Arc<Self>, state: &mut State, link: &Arc<Link>, scratch: &mut Scratch) {
         state.gated.clear();
         state.resend.clear();
-        for entry in &mut state.in_flight {
-            if entry.phase == Phase::Released {
-                let op =
-                    Op::Phase { key: self.key, seq: entry.seq, packet_id: entry.id, phase: Phase::Released };
-                let ticket = if state.durable { link.hub.put([op], Some(self.key)) } else { 0 };
-                if ticket > link.hub.durable() {
-                    state.gated.push_back((ticket, Gated::Release(entry.id)));
-                } else {
-                    link.append_release(entry.id, &mut scratch.dirty);
-                }
+        for index in 0..state.in_flight.len() {
+            let entry = &mut state.in_flight[index];
+            let (seq, id) = (entry.seq, entry.id);
+            if entry.phase != Phase::Released {
+                entry.dup = true;
+                state.resend.push_back(id);
                 continue;
             }
-            entry.dup = true;
-            state.resend.push_back(entry.id);
+            if state.durable {
+                let op = Op::Phase { key: self.key, seq, packet_id: id, phase: Phase::Released };
+                let ticket = link.hub.put([op], Some(self.key));
+                if state.must_gate(ticket, link.hub.durable()) {
+                    state.gated.push_back((ticket, Gated::Release(id)));
+                    continue;
+                }
+            }
+            link.append_release(id, &mut scratch.dirty);
         }
         self.pump(state, link, scratch);
     }

@@ -14,7 +14,7 @@ use crate::counters::Counters;
 use crate::hub::Hub;
 use crate::link::{Appended, Link};
 use crate::message::{Message, QoS};
-use crate::store::{self, Op, Phase};
+use crate::store::{self, Op, Phase, Ticket};
 
 impl State {
     /// Whether another message at QoS 1 or 2 would be one too many.
@@ -28,6 +28,12 @@ impl State {
             QoS::AtMostOnce => self.queue_qos0.is_empty(),
             _ => self.queue.is_empty() && self.in_flight.len() < link.window(),
         }
+    }
+
+    /// Whether what belongs to `ticket` has to wait. Being on disk is not enough: what was to be sent before it
+    /// may still stand in the line, for the disk may catch up between two looks at it \[MQTT-4.6.0-6].
+    pub(super) fn must_gate(&self, ticket: Ticket, durable: Ticket) -> bool {
+        !self.gated.is_empty() || ticket > durable
     }
 
     pub(super) fn push(&mut self, entry: Entry) {
@@ -154,5 +160,25 @@ impl State {
 fn release_memory(queue: &mut VecDeque<Entry>) {
     if queue.is_empty() && queue.capacity() > 64 {
         *queue = VecDeque::new();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A QoS 2 message overtook the one before it: that one waited for the disk, and the disk had caught up by
+    /// the time this one was looked at.
+    #[test]
+    fn what_is_on_disk_waits_behind_what_was_not() {
+        let mut state = State::default();
+        assert!(!state.must_gate(0, 0), "nothing to wait for");
+        assert!(!state.must_gate(7, 7));
+        assert!(state.must_gate(8, 7));
+        state.gated.push_back((8, Gated::Publish(1)));
+        assert!(state.must_gate(9, 9), "packet 1 has not been released yet");
+        assert!(state.must_gate(0, 9), "an acknowledgement keeps its place too");
+        state.gated.clear();
+        assert!(!state.must_gate(9, 9));
     }
 }
