@@ -1,6 +1,24 @@
 //! The calling side of Rantai, and the wire contract that callers and nodes share.
 //!
-//! So far the contract, [`wire`], which is PROTOCOL.md in types, and the [`registry`] as a caller sees it.
+//! [`Client`] calls objects by name; [`wire`] is PROTOCOL.md in types; [`session`] keeps the connection to the
+//! broker; [`registry`] says who serves what; [`object`] is what a served object looks like, and [`interface`]
+//! makes one, with its typed proxy and schemas, from a trait.
 
+pub mod client;
+mod error;
+pub mod object;
+mod pending;
+mod proxy;
 pub mod registry;
+pub mod session;
+mod subscription;
 pub mod wire;
+
+pub use client::Client;
+pub use error::CallError;
+pub use proxy::{Content, Proxy, Request, Response};
+pub use rantai_client_macros::interface;
+/// The types by which parameters and results describe themselves.
+pub use schemars;
+pub use session::ConnectError;
+pub use subscription::Subscription;

@@ -1,1 +1,38 @@
-//! `#[interface]` for Rantai: one trait gives the typed proxy, the dispatcher and the schemas.
+//! The attribute `interface` of `rantai-client`.
+
+mod attributes;
+mod expand;
+
+use proc_macro::TokenStream;
+use syn::parse_macro_input;
+
+/// Makes a trait the interface of an object.
+///
+/// Beside the trait `Name` itself it gives
+///
+/// * `NameProxy`, which calls an object of this interface with the methods' own types,
+/// * `NameObject<T>`, which serves any `T: Name`: it reads parameters, checks them, and writes results,
+/// * the JSON schemas of all of it, from the Rust types (`schemars::JsonSchema`).
+///
+/// Every method is `async fn name(&self, …) -> Result<T, Fault>`. A parameter of type `Option<…>` may be left
+/// out; one of type `Binary`, and a result of that type, is bytes; one of type `Context` is no parameter but what
+/// stands around the call. Doc comments become summaries.
+///
+/// ```ignore
+/// /// Arithmetic on two numbers.
+/// #[interface(version = "1.0.0", tags("math"), event(done: f64), state(last: f64))]
+/// pub trait Calculator {
+///     /// The sum of `a` and `b`.
+///     #[method(idempotent, time_limit_ms = 5_000)]
+///     async fn add(&self, a: f64, b: f64) -> Result<f64, Fault>;
+/// }
+/// ```
+///
+/// On the trait: `version`, `tags(…)`, `event(name: Type)` and `state(name: Type)` (its last value is kept). On a
+/// method: `idempotent`, `time_limit_ms = N`, `name = "…"` where the name on the bus is another one.
+#[proc_macro_attribute]
+pub fn interface(arguments: TokenStream, item: TokenStream) -> TokenStream {
+    let settings = parse_macro_input!(arguments as attributes::Interface);
+    let item = parse_macro_input!(item as syn::ItemTrait);
+    expand::expand(&settings, item).unwrap_or_else(|error| error.to_compile_error()).into()
+}

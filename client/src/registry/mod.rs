@@ -1,9 +1,12 @@
 //! The name registry as a caller sees it: which objects there are, and who serves them now.
 //!
-//! [`View`] is fed with retained messages and answers; it does no I/O.
+//! [`View`] is fed with retained messages and answers; it does no I/O. [`Registry`] reads them from the bus.
 
+mod live;
 mod similar;
 mod view;
 
+pub(crate) use live::Live;
+pub use live::{Follower, Registry};
 pub use similar::similar;
 pub use view::{Change, View};

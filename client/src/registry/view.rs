@@ -81,6 +81,12 @@ impl View {
             .map(|(_, e)| e)
     }
 
+    /// Every claim to an object, settled or not, with whether its node is ready and of the same start.
+    pub fn claims(&self, object: &ObjectName) -> impl Iterator<Item = (&Entry, bool)> {
+        let entries = self.entries.get(object).into_iter().flatten();
+        entries.map(|(node, entry)| (entry, entry.is_served(self.nodes.get(node))))
+    }
+
     /// Whether an object is registered, served or not.
     pub fn is_registered(&self, object: &ObjectName) -> bool {
         self.entries.contains_key(object)

@@ -49,9 +49,14 @@ fn depth(bytes: &[u8]) -> usize {
     most
 }
 
-/// The same value with integers that not every reader takes exactly as strings.
+/// The same value as every reader takes it: integers beyond ±(2^53 − 1) as strings, and whole numbers without a
+/// fraction (JSON knows one kind of number: 5, not 5.0).
 pub fn portable(value: Value) -> Value {
     match value {
+        Value::Number(number) if number.is_f64() => match number.as_f64() {
+            Some(float) if float.fract() == 0.0 && float.abs() <= LARGEST as f64 => Value::from(float as i64),
+            _ => Value::Number(number),
+        },
         Value::Number(number) => {
             let beyond = number.as_u64().is_some_and(|n| n > LARGEST)
                 || number.as_i64().is_some_and(|n| n.unsigned_abs() > LARGEST);
@@ -86,5 +91,6 @@ mod tests {
         let expected =
             json!([9_007_199_254_740_991_u64, "9007199254740992", {"a": "-9007199254740992"}, 1.5]);
         assert_eq!(portable(value), expected);
+        assert_eq!(portable(json!([5.0, -0.5, 1e300])), json!([5, -0.5, 1e300]));
     }
 }

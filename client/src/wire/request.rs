@@ -118,6 +118,21 @@ impl Request {
         }
     }
 
+    /// What is to be said of a request on a topic that is none: its caller is told where it named a reply topic.
+    pub fn misdirected(root: &Root, properties: &Properties, text: &str) -> Refusal {
+        let named = properties.response_topic.as_deref().and_then(|t| ReplyTopic::named(root, t));
+        let short = properties.correlation.as_ref().is_none_or(|c| c.len() <= LONGEST_CORRELATION);
+        match named.filter(|_| short && properties.user("oneway") != Some("1")) {
+            None => Refusal::Silent("a topic that is none for requests"),
+            Some(topic) => Refusal::Told {
+                fault: not_a_request(text),
+                form: Form::Plain,
+                reply_to: ReplyTo::Topic(topic),
+                correlation: properties.correlation.clone(),
+            },
+        }
+    }
+
     fn plain(
         root: &Root,
         topic: &CallTopic,
@@ -148,7 +163,6 @@ impl Request {
         };
         let reply_to = members.and_then(|m| m.get("reply_to")).and_then(Value::as_str);
         let mut envelope = Envelope::read(root, topic, properties, reply_to)?;
-        let not_a_request = |text: &str| Fault::new(Code::NOT_A_REQUEST, text);
         let id = members.and_then(|m| m.get("id")).cloned();
         let form = Form::JsonRpc(id.clone().unwrap_or(Value::Null));
         let fault = match &read {
@@ -197,6 +211,10 @@ impl Request {
         };
         (id.len() >= IDENTIFYING).then(|| (topic.as_str().to_owned(), id, self.trail.len()))
     }
+}
+
+fn not_a_request(text: &str) -> Fault {
+    Fault::new(Code::NOT_A_REQUEST, text)
 }
 
 /// The parameters of a request in plain form.

@@ -216,6 +216,19 @@ impl EventTopic {
         }
     }
 
+    /// Filters for the events of one object, those to single clients included: all of them, or one.
+    pub fn filters(root: &Root, object: &ObjectName, event: Option<&MethodName>) -> Vec<String> {
+        match event {
+            None => vec![format!("{root}/event/{object}/#")],
+            Some(event) => vec![format!("{root}/event/{object}/{event}/#")],
+        }
+    }
+
+    /// The filter for one event of every object.
+    pub fn every(root: &Root, event: &str) -> String {
+        format!("{root}/event/+/{event}")
+    }
+
     /// Takes a topic apart; `None` for any other topic.
     pub fn parse(root: &Root, topic: &str) -> Option<Self> {
         let levels: Vec<&str> = under(root, topic)?.split('/').collect();
@@ -225,5 +238,49 @@ impl EventTopic {
             _ => return None,
         };
         Some(Self { object: ObjectName::new(object).ok()?, event: MethodName::new(event).ok()?, client })
+    }
+}
+
+/// Whether a filter (without `$share/GROUP/`) takes a topic (MQTT 5, 4.7).
+pub fn matches(filter: &str, topic: &str) -> bool {
+    // A wildcard at the beginning is not meant for `$SYS` and its like [MQTT-4.7.2-1].
+    if topic.starts_with('$') && filter.starts_with(['+', '#']) {
+        return false;
+    }
+    let mut levels = topic.split('/');
+    for wanted in filter.split('/') {
+        match (wanted, levels.next()) {
+            ("#", _) => return true,
+            ("+", Some(_)) => {}
+            (wanted, Some(level)) if wanted == level => {}
+            _ => return false,
+        }
+    }
+    levels.next().is_none()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn filters_take_what_the_standard_says() {
+        for (filter, topic, expected) in [
+            ("a/b", "a/b", true),
+            ("a/+", "a/b", true),
+            ("a/+", "a", false),
+            ("a/+", "a/b/c", false),
+            ("a/#", "a", true),
+            ("a/#", "a/b/c", true),
+            ("#", "a/b", true),
+            ("#", "$SYS/a", false),
+            ("+/a", "$SYS/a", false),
+            ("$SYS/#", "$SYS/a", true),
+            ("+", "é", true),
+            ("a", "b", false),
+            ("a//+", "a//", true),
+        ] {
+            assert_eq!(matches(filter, topic), expected, "{filter} {topic}");
+        }
     }
 }

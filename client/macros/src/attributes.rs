@@ -1,0 +1,106 @@
+//! What stands in `#[interface(…)]` and `#[method(…)]`, and what doc comments say.
+
+use syn::parse::{Parse, ParseStream};
+use syn::punctuated::Punctuated;
+use syn::{Attribute, Expr, ExprLit, Ident, Lit, LitInt, LitStr, Meta, Token, Type, parenthesized};
+
+/// `#[interface(…)]`.
+#[derive(Default)]
+pub(crate) struct Interface {
+    pub(crate) version: Option<LitStr>,
+    pub(crate) tags: Vec<LitStr>,
+    pub(crate) events: Vec<Event>,
+}
+
+pub(crate) struct Event {
+    pub(crate) name: Ident,
+    pub(crate) carries: Type,
+    pub(crate) state: bool,
+}
+
+impl Parse for Interface {
+    fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
+        let mut interface = Self::default();
+        while !input.is_empty() {
+            let word: Ident = input.parse()?;
+            match word.to_string().as_str() {
+                "version" => {
+                    input.parse::<Token![=]>()?;
+                    interface.version = Some(input.parse()?);
+                }
+                "tags" => {
+                    let inner;
+                    parenthesized!(inner in input);
+                    let tags = Punctuated::<LitStr, Token![,]>::parse_terminated(&inner)?;
+                    interface.tags.extend(tags);
+                }
+                kind @ ("event" | "state") => {
+                    let inner;
+                    parenthesized!(inner in input);
+                    let name = inner.parse()?;
+                    inner.parse::<Token![:]>()?;
+                    interface.events.push(Event { name, carries: inner.parse()?, state: kind == "state" });
+                }
+                _ => return Err(syn::Error::new(word.span(), "expected version, tags, event or state")),
+            }
+            if !input.is_empty() {
+                input.parse::<Token![,]>()?;
+            }
+        }
+        Ok(interface)
+    }
+}
+
+/// `#[method(…)]`.
+#[derive(Default)]
+pub(crate) struct Method {
+    pub(crate) idempotent: bool,
+    pub(crate) time_limit_ms: Option<LitInt>,
+    pub(crate) name: Option<LitStr>,
+}
+
+impl Method {
+    /// Takes `#[method(…)]` out of a method's attributes.
+    pub(crate) fn take(attributes: &mut Vec<Attribute>) -> syn::Result<Self> {
+        let mut method = Self::default();
+        let mut kept = Vec::new();
+        for attribute in attributes.drain(..) {
+            if !attribute.path().is_ident("method") {
+                kept.push(attribute);
+                continue;
+            }
+            attribute.parse_nested_meta(|meta| {
+                if meta.path.is_ident("idempotent") {
+                    method.idempotent = true;
+                } else if meta.path.is_ident("time_limit_ms") {
+                    method.time_limit_ms = Some(meta.value()?.parse()?);
+                } else if meta.path.is_ident("name") {
+                    method.name = Some(meta.value()?.parse()?);
+                } else {
+                    return Err(meta.error("expected idempotent, time_limit_ms or name"));
+                }
+                Ok(())
+            })?;
+        }
+        *attributes = kept;
+        Ok(method)
+    }
+}
+
+/// The first paragraph of a doc comment, in one line.
+pub(crate) fn summary(attributes: &[Attribute]) -> String {
+    let mut words: Vec<String> = Vec::new();
+    for attribute in attributes {
+        let Meta::NameValue(meta) = &attribute.meta else { continue };
+        if !meta.path.is_ident("doc") {
+            continue;
+        }
+        let Expr::Lit(ExprLit { lit: Lit::Str(text), .. }) = &meta.value else { continue };
+        let text = text.value();
+        if text.trim().is_empty() && !words.is_empty() {
+            break;
+        }
+        words.push(text.trim().to_owned());
+    }
+    words.join(" ").trim().to_owned()
+}

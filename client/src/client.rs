@@ -1,0 +1,244 @@
+//! A connection to the bus, for whoever calls.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use crate::error::CallError;
+use crate::pending::{Arrived, Pending, key};
+use crate::proxy::Proxy;
+use crate::registry::Registry;
+use crate::session::{
+    Address, ConnectError, Filter, Message, Options, Outlet, Publish, Receiver, Session, Status,
+    SubscribeError, Unsent,
+};
+use crate::subscription::{Listeners, Place, Sink, Subscription};
+use crate::wire::name::{ClientId, ObjectName, Root};
+use crate::wire::topic::ReplyTopic;
+
+/// A connection to the bus; cheap to clone. All clones share one MQTT session, which is kept up until the last
+/// of them is dropped.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let client = rantai_client::Client::connect("mqtt://localhost").await?;
+/// let sum: f64 = client.object("calculator").call("add", (2, 3)).await?;
+/// assert_eq!(sum, 5.0);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Client {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    session: Session,
+    outlet: Outlet,
+    root: Root,
+    id: ClientId,
+    pending: Arc<Pending>,
+    listeners: Arc<Listeners>,
+}
+
+/// How to connect.
+#[derive(Clone, Debug)]
+pub struct Builder {
+    options: Options,
+    root: Root,
+}
+
+impl Builder {
+    /// By this client id; otherwise a random one is drawn. Two clients by one id end each other.
+    #[must_use]
+    pub fn client_id(mut self, id: ClientId) -> Self {
+        self.options.client_id = id;
+        self
+    }
+
+    /// On this root of topics instead of `rantai`.
+    #[must_use]
+    pub fn root(mut self, root: Root) -> Self {
+        self.root = root;
+        self
+    }
+
+    /// Ping after this many seconds of silence, instead of 30.
+    #[must_use]
+    pub fn keep_alive(mut self, seconds: u16) -> Self {
+        self.options.keep_alive = seconds;
+        self
+    }
+
+    /// Wait for a broker that is not there yet.
+    #[must_use]
+    pub fn patient(mut self) -> Self {
+        self.options.patient = true;
+        self
+    }
+
+    /// Connects.
+    ///
+    /// # Errors
+    ///
+    /// Where the broker cannot be reached, or refuses the connection or the subscription to the replies.
+    pub async fn connect(self) -> Result<Client, ConnectError> {
+        let Self { options, root } = self;
+        let (id, address) = (options.client_id.clone(), options.address.to_string());
+        let pending = Arc::new(Pending::default());
+        let listeners = Arc::new(Listeners::default());
+        let replies = Replies {
+            prefix: format!("{root}/reply/"),
+            suffix: format!("/{id}"),
+            pending: pending.clone(),
+            listeners: listeners.clone(),
+        };
+        let session = Session::connect(options, |_| replies).await?;
+        let filter = ReplyTopic::filter(&root, &id);
+        while let Err(error) = session.subscribe(vec![Filter::new(filter.clone()).live()]).await {
+            // A connection that is lost again in this moment is made again.
+            if error != SubscribeError::Lost {
+                return Err(ConnectError::Refused { address, reason: error.to_string() });
+            }
+        }
+        let outlet = session.outlet();
+        Ok(Client { inner: Arc::new(Inner { session, outlet, root, id, pending, listeners }) })
+    }
+}
+
+impl Client {
+    /// Connects with the defaults.
+    ///
+    /// # Errors
+    ///
+    /// As [`Builder::connect`], and an address that is none.
+    pub async fn connect(address: &str) -> Result<Self, ConnectError> {
+        Self::builder(address.parse()?).connect().await
+    }
+
+    /// Sets what is to be other than the default.
+    pub fn builder(address: Address) -> Builder {
+        Builder { options: Options::new(address, random_id("client")), root: Root::default() }
+    }
+
+    /// An object by its name, which is looked at when it is called.
+    pub fn object(&self, name: &str) -> Proxy {
+        let name = ObjectName::reserved(name).map_or_else(|| ObjectName::new(name), Ok);
+        Proxy::new(self.clone(), name)
+    }
+
+    /// Who serves what.
+    pub fn registry(&self) -> Registry {
+        Registry::new(self.clone())
+    }
+
+    /// Follows topics: events, mostly.
+    ///
+    /// # Errors
+    ///
+    /// Where the broker refuses.
+    pub async fn subscribe(&self, filters: Vec<Filter>) -> Result<Subscription, CallError> {
+        let (sink, receiver, missed) = Subscription::channel();
+        let place = self.listen(filters, sink).await?;
+        Ok(Subscription { receiver, missed, _place: place })
+    }
+
+    pub(crate) async fn listen(&self, filters: Vec<Filter>, sink: Sink) -> Result<Place, SubscribeError> {
+        let topics = filters.iter().map(|f| f.topic.clone()).collect();
+        // First the listener: what is retained may come before the broker's answer.
+        let place = self.inner.listeners.add(self.inner.outlet.clone(), topics, sink);
+        self.inner.session.subscribe(filters).await?;
+        Ok(place)
+    }
+
+    pub(crate) async fn listen_more(
+        &self,
+        place: &Place,
+        filters: Vec<Filter>,
+    ) -> Result<(), SubscribeError> {
+        let topics: Vec<String> = filters.iter().map(|f| f.topic.clone()).collect();
+        self.inner.listeners.extend(place, &topics);
+        self.inner.session.subscribe(filters).await
+    }
+
+    /// Publishes any message, and waits for the broker's acknowledgement.
+    ///
+    /// # Errors
+    ///
+    /// Where it was refused or lost.
+    pub async fn publish(&self, publish: Publish) -> Result<(), Unsent> {
+        self.inner.session.publish(publish).await
+    }
+
+    /// This client's id: replies to it come on `{root}/reply/{object}/{id}`.
+    pub fn id(&self) -> &ClientId {
+        &self.inner.id
+    }
+
+    /// The root of its topics.
+    pub fn root(&self) -> &Root {
+        &self.inner.root
+    }
+
+    /// How many calls are under way.
+    pub fn in_flight(&self) -> usize {
+        self.inner.pending.len()
+    }
+
+    /// Follows how the connection is.
+    pub fn status(&self) -> watch::Receiver<Status> {
+        self.inner.session.status()
+    }
+
+    /// Says goodbye to the broker, for all clones.
+    pub async fn close(&self) {
+        self.inner.session.close().await;
+    }
+
+    pub(crate) fn outlet(&self) -> &Outlet {
+        &self.inner.outlet
+    }
+
+    pub(crate) fn pending(&self) -> &Arc<Pending> {
+        &self.inner.pending
+    }
+}
+
+/// A client id nobody else has: `kind` and 12 random hexadecimal digits.
+pub fn random_id(kind: &str) -> ClientId {
+    let random = Uuid::new_v4().as_u128() & 0xFFFF_FFFF_FFFF;
+    ClientId::new(&format!("{kind}-{random:012x}")).expect("letters, digits and a hyphen")
+}
+
+/// Sorts what arrives.
+struct Replies {
+    prefix: String,
+    suffix: String,
+    pending: Arc<Pending>,
+    listeners: Arc<Listeners>,
+}
+
+impl Receiver for Replies {
+    fn message(&mut self, message: Message) {
+        let topic = &*message.topic;
+        let reply = topic.starts_with(&self.prefix) && topic.ends_with(&self.suffix);
+        if let Some(key) = key(message.properties.correlation.as_deref()).filter(|_| reply) {
+            // One that nobody waits for any more came too late.
+            self.pending.arrived(key, Arrived::Reply(message));
+            return;
+        }
+        self.listeners.message(&message);
+    }
+
+    fn settled(&mut self, token: u128, result: Result<(), Unsent>) {
+        if let Err(error) = result {
+            self.pending.arrived(token, Arrived::Failed(error));
+        }
+    }
+
+    fn disconnected(&mut self) {
+        self.listeners.disconnected();
+    }
+}

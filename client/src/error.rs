@@ -1,0 +1,88 @@
+//! Why a call has no result.
+
+use crate::session::{SubscribeError, Unsent};
+use crate::wire::fault::{Code, Fault};
+use crate::wire::name::NameError;
+
+/// Why a call has no result. Match on [`code`](Self::code), not on the text.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CallError {
+    /// The object, or the node, or this side on their behalf, says what went wrong, with a [`Code`].
+    #[error("{}", .0.message)]
+    Fault(Box<Fault>),
+    /// The connection was lost while the call was under way: whether it was carried out is not known.
+    #[error("the connection to the broker was lost; whether the call was carried out is not known")]
+    Lost,
+    /// The session has ended, or the broker refused the request for a reason that has no code.
+    #[error("the request was not sent: {0}")]
+    Unsent(Unsent),
+    /// An object, method or node name that is none.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// Parameters that cannot be written as JSON.
+    #[error("the parameters cannot be written as JSON: {0}")]
+    Parameters(String),
+    /// A result of another type than the one asked for.
+    #[error("the result is not what was expected: {0}")]
+    Result(String),
+}
+
+impl CallError {
+    /// Its code, where it has one.
+    pub fn code(&self) -> Option<Code> {
+        match self {
+            Self::Fault(fault) => Some(fault.code),
+            _ => None,
+        }
+    }
+
+    /// The fault, where there is one.
+    pub fn fault(&self) -> Option<&Fault> {
+        match self {
+            Self::Fault(fault) => Some(fault),
+            _ => None,
+        }
+    }
+
+    /// Whether the same call may succeed later.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Fault(fault) => fault.is_retryable(),
+            Self::Lost | Self::Unsent(Unsent::Offline | Unsent::Lost) => true,
+            _ => false,
+        }
+    }
+}
+
+impl From<Fault> for CallError {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(Box::new(fault))
+    }
+}
+
+impl From<Unsent> for CallError {
+    fn from(error: Unsent) -> Self {
+        match error {
+            Unsent::Lost => Self::Lost,
+            Unsent::Denied => {
+                Fault::new(Code::DENIED, "the broker does not allow this client to call it").into()
+            }
+            Unsent::TooLarge { size, limit } => {
+                let text = format!("a request of {size} bytes; the broker takes {limit} at most");
+                Fault::new(Code::TOO_LARGE, text).with("limit", limit).into()
+            }
+            other => Self::Unsent(other),
+        }
+    }
+}
+
+impl From<SubscribeError> for CallError {
+    fn from(error: SubscribeError) -> Self {
+        match error {
+            SubscribeError::Lost => Self::Lost,
+            SubscribeError::Ended => Self::Unsent(Unsent::Ended),
+            SubscribeError::Refused { .. } => Fault::new(Code::DENIED, error.to_string()).into(),
+        }
+    }
+}

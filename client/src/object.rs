@@ -1,0 +1,206 @@
+//! What a served object looks like: its description, and one call after the other.
+//!
+//! [`interface`](crate::interface) writes the implementation for a trait; an object whose methods are known only
+//! at run time implements [`Object`] itself.
+
+mod arguments;
+mod description;
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::Value;
+use tokio::time::Instant;
+
+pub use arguments::Arguments;
+pub use description::{Description, Event, Method, Parameter, Schemas};
+
+use crate::session::{Publish, QoS};
+use crate::wire::fault::{Code, Fault};
+use crate::wire::name::{ClientId, MethodName, ObjectName, Root};
+use crate::wire::request::Params;
+use crate::wire::topic::EventTopic;
+
+/// A call being carried out. Dropping it cancels the method where it waits.
+pub type Answering = Pin<Box<dyn Future<Output = Result<Answer, Fault>> + Send>>;
+
+/// An object in the form in which a node serves it.
+pub trait Object: Send + Sync + 'static {
+    /// What it is. Asked once, when it is served.
+    fn description(&self) -> Description;
+
+    /// Carries out a method. A name that is none of its own is -32601. Must not block the thread.
+    fn call(self: Arc<Self>, call: Call) -> Answering;
+
+    /// The way by which it may say something unasked, once it is served.
+    fn attach(&self, emitter: Emitter) {
+        let _ = emitter;
+    }
+}
+
+/// One call.
+#[derive(Debug)]
+pub struct Call {
+    /// Which method.
+    pub method: MethodName,
+    /// With which parameters.
+    pub params: Params,
+    /// And what stands around it.
+    pub context: Context,
+}
+
+/// What stands around a call.
+#[derive(Clone, Debug)]
+pub struct Context {
+    /// The name the object is served by.
+    pub object: ObjectName,
+    /// Who calls, by the broker's word.
+    pub caller: Option<String>,
+    /// The client that the reply goes to: where an upcall to it goes too.
+    pub client: Option<ClientId>,
+    /// Correlation data of the request.
+    pub correlation: Option<Vec<u8>>,
+    /// The hops it has behind it.
+    pub trail: Vec<Value>,
+    /// When it arrived.
+    pub received: Instant,
+    /// When its time is over; nothing is sent after that.
+    pub deadline: Instant,
+    /// For events.
+    pub emitter: Emitter,
+}
+
+impl Context {
+    /// The time left.
+    pub fn time_left(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
+    }
+}
+
+/// What a method comes to.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Answer {
+    /// A value.
+    Value(Value),
+    /// Bytes.
+    Binary(Vec<u8>),
+    /// Another object goes on; it replies to the caller, and this one does not.
+    Forward(Forward),
+}
+
+/// A request handed on to another object.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Forward {
+    /// To whom.
+    pub to: ObjectName,
+    /// Which of its methods.
+    pub method: MethodName,
+    /// Parameters, by position.
+    pub params: Vec<Value>,
+    /// What is added to the trail.
+    pub hop: Value,
+}
+
+/// Bytes as a parameter or result of a method of an [`interface`](crate::interface).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Binary(pub Vec<u8>);
+
+impl Answer {
+    /// A value of any type.
+    ///
+    /// # Errors
+    ///
+    /// -32603 for what is no JSON.
+    pub fn value(value: &impl Serialize) -> Result<Self, Fault> {
+        serde_json::to_value(value)
+            .map(Self::Value)
+            .map_err(|error| Fault::new(Code::BROKEN_OBJECT, format!("a result that is no JSON: {error}")))
+    }
+}
+
+/// By which an object emits its events.
+#[derive(Clone)]
+pub struct Emitter {
+    root: Root,
+    object: ObjectName,
+    publish: Arc<dyn Fn(Publish) + Send + Sync>,
+}
+
+impl Emitter {
+    /// For an object; `publish` must not block.
+    pub fn new(root: Root, object: ObjectName, publish: Arc<dyn Fn(Publish) + Send + Sync>) -> Self {
+        Self { root, object, publish }
+    }
+
+    /// Emits an event, at QoS 0: who is not there does not hear it.
+    ///
+    /// # Errors
+    ///
+    /// A name that is none, and a value that is no JSON.
+    pub fn emit(&self, event: &str, value: &impl Serialize) -> Result<(), Fault> {
+        self.publish(event, None, value, QoS::AtMostOnce, false, None)
+    }
+
+    /// Emits the event's last value, which whoever comes later gets too.
+    ///
+    /// # Errors
+    ///
+    /// As [`emit`](Self::emit).
+    pub fn state(&self, event: &str, value: &impl Serialize) -> Result<(), Fault> {
+        self.publish(event, None, value, QoS::AtLeastOnce, true, None)
+    }
+
+    /// Calls one client back, at QoS 1.
+    ///
+    /// # Errors
+    ///
+    /// As [`emit`](Self::emit).
+    pub fn upcall(&self, client: &ClientId, event: &str, value: &impl Serialize) -> Result<(), Fault> {
+        self.publish(event, Some(client.clone()), value, QoS::AtLeastOnce, false, None)
+    }
+
+    /// Emits an event that belongs to a call, with its correlation.
+    ///
+    /// # Errors
+    ///
+    /// As [`emit`](Self::emit).
+    pub fn emit_for(&self, context: &Context, event: &str, value: &impl Serialize) -> Result<(), Fault> {
+        self.publish(event, None, value, QoS::AtMostOnce, false, context.correlation.clone())
+    }
+
+    fn publish(
+        &self,
+        event: &str,
+        client: Option<ClientId>,
+        value: &impl Serialize,
+        qos: QoS,
+        retain: bool,
+        correlation: Option<Vec<u8>>,
+    ) -> Result<(), Fault> {
+        let broken = |error: &dyn fmt::Display| Fault::new(Code::BROKEN_OBJECT, error.to_string());
+        let event = MethodName::new(event).map_err(|error| broken(&error))?;
+        let topic = EventTopic { object: self.object.clone(), event, client };
+        let payload = serde_json::to_vec(value).map_err(|error| broken(&error))?;
+        let mut publish = Publish::new(topic.format(&self.root), payload).qos(qos);
+        publish.retain = retain;
+        publish.properties.correlation = correlation;
+        (self.publish)(publish);
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Emitter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Emitter({})", self.object)
+    }
+}
+
+/// -32601, with the methods that might have been meant.
+pub fn no_such_method(method: &str, known: &[&str]) -> Fault {
+    let similar: Vec<String> =
+        crate::registry::similar(method, known.iter().copied()).into_iter().map(ToOwned::to_owned).collect();
+    Fault::no_such_method(method, &similar)
+}

@@ -1,0 +1,255 @@
+//! Parameters as they came, taken one after the other as the types a method has.
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::wire::fault::Fault;
+use crate::wire::json::LARGEST;
+use crate::wire::request::Params;
+
+use super::Binary;
+
+/// The parameters of one call.
+#[derive(Debug)]
+pub struct Arguments {
+    names: &'static [&'static str],
+    next: usize,
+    values: Values,
+}
+
+#[derive(Debug)]
+enum Values {
+    Positional(std::vec::IntoIter<Value>),
+    Named(serde_json::Map<String, Value>),
+    One(Option<(Value, String)>),
+    Binary(Option<Vec<u8>>),
+}
+
+impl Arguments {
+    /// Parameters for a method that has those `names`, in this order.
+    ///
+    /// # Errors
+    ///
+    /// -32602 for more of them, and for names the method does not have.
+    pub fn new(params: Params, names: &'static [&'static str]) -> Result<Self, Fault> {
+        let given = match &params {
+            Params::None => 0,
+            Params::Positional(items) => items.len(),
+            Params::Named(members) => {
+                if let Some(unknown) = members.keys().find(|name| !names.contains(&name.as_str())) {
+                    return Err(Fault::wrong_parameter(
+                        unknown,
+                        &format!("no parameter of this name; {}", has(names)),
+                    ));
+                }
+                members.len()
+            }
+            Params::One { .. } | Params::Binary(_) => 1,
+        };
+        if given > names.len() {
+            let expected = format!("{}, not {given}", has(names));
+            return Err(Fault::wrong_parameter("params", &expected));
+        }
+        let values = match params {
+            Params::None => Values::Positional(Vec::new().into_iter()),
+            Params::Positional(items) => Values::Positional(items.into_iter()),
+            Params::Named(members) => Values::Named(members),
+            Params::One { value, text } => Values::One(Some((value, text))),
+            Params::Binary(bytes) => Values::Binary(Some(bytes)),
+        };
+        Ok(Self { names, next: 0, values })
+    }
+
+    /// The next parameter.
+    ///
+    /// # Errors
+    ///
+    /// -32602 where it is missing or of another type.
+    pub fn take<T: DeserializeOwned>(&mut self) -> Result<T, Fault> {
+        let single = self.names.len() == 1;
+        let (name, value, text) = self.advance()?;
+        let Some(value) = value else {
+            return Err(Fault::wrong_parameter(name, "a value; it is missing"));
+        };
+        read(name, value, text.filter(|_| single))
+    }
+
+    /// The next parameter, which may be missing or null.
+    ///
+    /// # Errors
+    ///
+    /// -32602 where it is of another type.
+    pub fn take_optional<T: DeserializeOwned>(&mut self) -> Result<Option<T>, Fault> {
+        let single = self.names.len() == 1;
+        let (name, value, text) = self.advance()?;
+        match value {
+            None | Some(Value::Null) => Ok(None),
+            Some(value) => read(name, value, text.filter(|_| single)).map(Some),
+        }
+    }
+
+    /// The next parameter, which is binary. Text is taken as its bytes.
+    ///
+    /// # Errors
+    ///
+    /// -32602 where it is missing.
+    pub fn take_binary(&mut self) -> Result<Binary, Fault> {
+        if let Values::Binary(bytes) = &mut self.values {
+            self.next += 1;
+            return bytes.take().map(Binary).ok_or_else(|| Fault::wrong_parameter("params", "bytes"));
+        }
+        match self.advance()? {
+            (_, Some(Value::String(text)), _) => Ok(Binary(text.into_bytes())),
+            (name, ..) => Err(Fault::wrong_parameter(name, "bytes: content type application/octet-stream")),
+        }
+    }
+
+    fn advance(&mut self) -> Result<(&'static str, Option<Value>, Option<String>), Fault> {
+        let name = self.names.get(self.next).copied().unwrap_or("params");
+        self.next += 1;
+        Ok(match &mut self.values {
+            Values::Positional(items) => (name, items.next(), None),
+            Values::Named(members) => (name, members.remove(name), None),
+            Values::One(one) => match one.take() {
+                Some((value, text)) => (name, Some(value), Some(text)),
+                None => (name, None, None),
+            },
+            Values::Binary(_) => return Err(Fault::wrong_parameter(name, "JSON; it is binary")),
+        })
+    }
+}
+
+fn has(names: &[&str]) -> String {
+    match names {
+        [] => "there are none".to_owned(),
+        [one] => format!("there is one: {one}"),
+        names => format!("there are {}: {}", names.len(), names.join(", ")),
+    }
+}
+
+/// Reads a value; where it does not fit as it stands, as the contract lets it be written: a text that looks like
+/// a number, and a large integer in a text.
+fn read<T: DeserializeOwned>(name: &str, value: Value, text: Option<String>) -> Result<T, Fault> {
+    let large = match &value {
+        Value::String(digits) => digits.parse::<i128>().ok().filter(|n| n.unsigned_abs() > LARGEST.into()),
+        _ => None,
+    };
+    let error = match serde_json::from_value::<T>(value) {
+        Ok(value) => return Ok(value),
+        Err(error) => error,
+    };
+    let other = match (large, text) {
+        (Some(number), _) => {
+            i64::try_from(number).map(Value::from).or_else(|_| u64::try_from(number).map(Value::from)).ok()
+        }
+        (None, Some(text)) => Some(Value::String(text)),
+        (None, None) => None,
+    };
+    if let Some(value) = other.and_then(|other| serde_json::from_value(other).ok()) {
+        return Ok(value);
+    }
+    Err(Fault::wrong_parameter(name, &expected(&error.to_string())))
+}
+
+/// What serde expected, in the words of JSON.
+fn expected(error: &str) -> String {
+    let (found, wanted) = error.rsplit_once(", expected ").unwrap_or(("", error));
+    let wanted = match wanted {
+        "f64" | "f32" => "a number",
+        "i8" | "i16" | "i32" | "i64" | "isize" | "i128" => "an integer",
+        "u8" | "u16" | "u32" | "u64" | "usize" | "u128" => "an integer that is not negative",
+        "a string" => "a text",
+        "a boolean" => "true or false",
+        "a sequence" => "an array",
+        "a map" => "an object",
+        other => other,
+    };
+    match found.strip_prefix("invalid type: ").or_else(|| found.strip_prefix("invalid value: ")) {
+        Some(found) => format!("{wanted}, found {found}"),
+        None => wanted.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    const TWO: &[&str] = &["a", "b"];
+    const TEXT: &[&str] = &["name"];
+
+    fn one(payload: &str) -> Params {
+        let value = serde_json::from_str(payload).unwrap_or_else(|_| payload.into());
+        Params::One { value, text: payload.to_owned() }
+    }
+
+    fn named(value: Value) -> Params {
+        let Value::Object(members) = value else { panic!("an object") };
+        Params::Named(members)
+    }
+
+    #[test]
+    fn by_position_and_by_name() {
+        for params in [Params::Positional(vec![json!(2), json!(3.5)]), named(json!({"b": 3.5, "a": 2}))] {
+            let mut arguments = Arguments::new(params, TWO).expect("two");
+            assert_eq!(arguments.take::<f64>(), Ok(2.0));
+            assert_eq!(arguments.take::<f64>(), Ok(3.5));
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        let path = |fault: Fault| (fault.data["path"].clone(), fault.message);
+        let error = |params, take: fn(&mut Arguments) -> Result<f64, Fault>| {
+            path(Arguments::new(params, TWO).and_then(|mut a| take(&mut a)).expect_err("wrong"))
+        };
+        let second = |a: &mut Arguments| a.take::<f64>().and_then(|_| a.take());
+        let (path, text) = error(Params::Positional(vec![json!(1), json!("x")]), second);
+        assert_eq!((path, &*text), (json!("b"), "b: expected a number, found string \"x\""));
+        let (path, text) = error(Params::Positional(vec![json!(1)]), second);
+        assert_eq!((path, &*text), (json!("b"), "b: expected a value; it is missing"));
+        let (path, text) = error(Params::Positional(vec![json!(1); 3]), Arguments::take);
+        assert_eq!((path, &*text), (json!("params"), "params: expected there are 2: a, b, not 3"));
+        let (path, _) = error(named(json!({"c": 1})), Arguments::take);
+        assert_eq!(path, json!("c"));
+        let (path, _) = error(Params::Binary(vec![1]), Arguments::take);
+        assert_eq!(path, json!("a"));
+    }
+
+    #[test]
+    fn a_book_may_be_called_1984_or_null() {
+        for title in ["1984", "true", "null", "Dune", "[", "1e400"] {
+            let mut arguments = Arguments::new(one(title), TEXT).expect("one");
+            assert_eq!(arguments.take::<String>(), Ok(title.to_owned()));
+        }
+        let mut arguments = Arguments::new(one("\"Dune\""), TEXT).expect("one");
+        assert_eq!(arguments.take::<String>(), Ok("Dune".to_owned()));
+        let mut arguments = Arguments::new(one("1984"), TEXT).expect("one");
+        assert_eq!(arguments.take::<u32>(), Ok(1984));
+        let mut arguments = Arguments::new(one("x"), TEXT).expect("one");
+        assert!(arguments.take::<u32>().is_err());
+    }
+
+    #[test]
+    fn large_integers_come_as_texts() {
+        let mut arguments =
+            Arguments::new(Params::Positional(vec![json!("9007199254740993"), json!("12")]), TWO)
+                .expect("two");
+        assert_eq!(arguments.take::<i64>(), Ok(9_007_199_254_740_993));
+        assert!(arguments.take::<i64>().is_err(), "a small one is a number");
+    }
+
+    #[test]
+    fn what_may_be_missing() {
+        for params in
+            [Params::None, Params::Positional(vec![]), named(json!({})), named(json!({"name": null}))]
+        {
+            assert_eq!(Arguments::new(params, TEXT).expect("fits").take_optional::<u32>(), Ok(None));
+        }
+        assert_eq!(Arguments::new(one("7"), TEXT).expect("fits").take_optional::<u32>(), Ok(Some(7)));
+        assert_eq!(
+            Arguments::new(Params::Binary(vec![1, 2]), TEXT).expect("fits").take_binary(),
+            Ok(Binary(vec![1, 2]))
+        );
+    }
+}

@@ -1,0 +1,139 @@
+//! What an object says of itself: for the registry in short, for `rpc.discover` in full.
+
+use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
+use serde_json::{Map, Value, json};
+
+/// What an object is and can do.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Description {
+    /// One line for people.
+    pub summary: String,
+    /// Its own version.
+    pub version: String,
+    /// Words to find it by.
+    pub tags: Vec<String>,
+    /// Its methods, without the built-in ones.
+    pub methods: Vec<Method>,
+    /// What it emits.
+    pub events: Vec<Event>,
+    /// Types that the schemas refer to, by name.
+    pub schemas: Map<String, Value>,
+}
+
+/// A method.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Method {
+    /// Its name.
+    pub name: String,
+    /// One line for people.
+    pub summary: String,
+    /// Its parameters, in their order.
+    pub params: Vec<Parameter>,
+    /// JSON Schema of its result; none where it is binary.
+    pub result: Option<Value>,
+    /// Whether carrying it out twice is the same as once.
+    pub idempotent: bool,
+    /// The longest it may run, in milliseconds, whatever the caller allows.
+    pub time_limit_ms: Option<u64>,
+}
+
+/// A parameter.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Parameter {
+    /// Its name.
+    pub name: String,
+    /// Whether it has to be given.
+    pub required: bool,
+    /// JSON Schema of its type; none where it is binary.
+    pub schema: Option<Value>,
+}
+
+/// Something an object emits.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Event {
+    /// Its name.
+    pub name: String,
+    /// JSON Schema of what it carries.
+    pub schema: Value,
+    /// Whether the last value is kept for whoever comes later.
+    pub state: bool,
+}
+
+impl Description {
+    /// The method of this name.
+    pub fn method(&self, name: &str) -> Option<&Method> {
+        self.methods.iter().find(|m| m.name == name)
+    }
+
+    /// The whole as an `OpenRPC` 1.3 document.
+    pub fn open_rpc(&self, object: &str) -> Value {
+        let version = if self.version.is_empty() { "0.0.0" } else { &self.version };
+        let events: Vec<Value> = self
+            .events
+            .iter()
+            .map(|e| json!({"name": e.name, "schema": e.schema, "state": e.state}))
+            .collect();
+        let tags: Vec<Value> = self.tags.iter().map(|t| json!({"name": t})).collect();
+        json!({
+            "openrpc": "1.3.2",
+            "info": {"title": object, "version": version, "description": self.summary},
+            "methods": self.methods.iter().map(|m| m.open_rpc(&tags)).collect::<Vec<_>>(),
+            "components": {"schemas": self.schemas},
+            "x-events": events,
+        })
+    }
+}
+
+impl Method {
+    fn open_rpc(&self, tags: &[Value]) -> Value {
+        let binary = || json!({"type": "string", "format": "binary"});
+        let params: Vec<Value> = self
+            .params
+            .iter()
+            .map(|p| {
+                let schema = p.schema.clone().unwrap_or_else(binary);
+                json!({"name": p.name, "required": p.required, "schema": schema})
+            })
+            .collect();
+        let mut method = json!({
+            "name": self.name,
+            "summary": self.summary,
+            "paramStructure": "either",
+            "params": params,
+            "result": {"name": "result", "schema": self.result.clone().unwrap_or_else(binary)},
+            "errors": [{"code": -32000, "message": "the method's own error; data.kind tells which"}],
+            "tags": tags,
+            "x-idempotent": self.idempotent,
+        });
+        if let Some(limit) = self.time_limit_ms {
+            method["x-time-limit-ms"] = limit.into();
+        }
+        method
+    }
+}
+
+/// Makes the schemas of one description; types with a name are put where `OpenRPC` has them.
+#[derive(Debug)]
+pub struct Schemas {
+    generator: SchemaGenerator,
+}
+
+impl Default for Schemas {
+    fn default() -> Self {
+        let settings =
+            SchemaSettings::draft2020_12().with(|s| s.definitions_path = "/components/schemas".into());
+        Self { generator: settings.into_generator() }
+    }
+}
+
+impl Schemas {
+    /// The schema of a type.
+    pub fn of<T: JsonSchema>(&mut self) -> Value {
+        self.generator.subschema_for::<T>().into()
+    }
+
+    /// The types it refers to.
+    pub fn finish(mut self) -> Map<String, Value> {
+        self.generator.take_definitions(true)
+    }
+}

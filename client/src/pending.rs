@@ -1,0 +1,132 @@
+//! Calls under way, by their correlation. No I/O.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::session::{Message, Unsent};
+
+/// Replies of one call to every instance that may wait to be collected.
+const COLLECTED: usize = 4_096;
+
+/// What comes for a call.
+#[derive(Debug)]
+pub(crate) enum Arrived {
+    Reply(Message),
+    /// The request did not reach anybody.
+    Failed(Unsent),
+}
+
+#[derive(Debug)]
+enum Waiting {
+    One(oneshot::Sender<Arrived>),
+    Many(mpsc::Sender<Arrived>),
+}
+
+/// The table.
+#[derive(Debug, Default)]
+pub(crate) struct Pending {
+    calls: Mutex<HashMap<u128, Waiting>>,
+}
+
+/// A place in the table, given back when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Ticket {
+    pending: Arc<Pending>,
+    key: u128,
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.pending.calls.lock().remove(&self.key);
+    }
+}
+
+impl Pending {
+    /// A place for one reply.
+    pub(crate) fn one(self: &Arc<Self>, key: u128) -> (Ticket, oneshot::Receiver<Arrived>) {
+        let (sender, receiver) = oneshot::channel();
+        self.calls.lock().insert(key, Waiting::One(sender));
+        (Ticket { pending: self.clone(), key }, receiver)
+    }
+
+    /// A place for any number of replies.
+    pub(crate) fn many(self: &Arc<Self>, key: u128) -> (Ticket, mpsc::Receiver<Arrived>) {
+        let (sender, receiver) = mpsc::channel(COLLECTED);
+        self.calls.lock().insert(key, Waiting::Many(sender));
+        (Ticket { pending: self.clone(), key }, receiver)
+    }
+
+    /// Hands a reply over; false where nobody waits for it.
+    pub(crate) fn arrived(&self, key: u128, arrived: Arrived) -> bool {
+        let mut calls = self.calls.lock();
+        match calls.get(&key) {
+            None => false,
+            Some(Waiting::Many(sender)) => sender.try_send(arrived).is_ok(),
+            Some(Waiting::One(_)) => {
+                let Some(Waiting::One(sender)) = calls.remove(&key) else { return false };
+                drop(calls);
+                sender.send(arrived).is_ok()
+            }
+        }
+    }
+
+    /// How many calls are under way.
+    pub(crate) fn len(&self) -> usize {
+        self.calls.lock().len()
+    }
+}
+
+/// The key of a reply: correlation data of 16 bytes, as every request of ours has it.
+pub(crate) fn key(correlation: Option<&[u8]>) -> Option<u128> {
+    Some(u128::from_be_bytes(correlation?.try_into().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failed() -> Arrived {
+        Arrived::Failed(Unsent::Lost)
+    }
+
+    #[test]
+    fn a_call_gets_one_reply_and_its_place_is_given_back() {
+        let pending = Arc::new(Pending::default());
+        let (ticket, mut reply) = pending.one(7);
+        let (dropped, _) = pending.one(8);
+        assert_eq!(pending.len(), 2);
+        drop(dropped);
+        assert!(!pending.arrived(8, failed()), "nobody waits any more");
+        assert!(pending.arrived(7, failed()));
+        assert!(!pending.arrived(7, failed()), "a second reply has nobody to go to");
+        assert!(reply.try_recv().is_ok());
+        drop(ticket);
+        assert_eq!(pending.len(), 0);
+    }
+
+    #[test]
+    fn a_call_to_everybody_collects_until_it_is_dropped_and_is_bounded() {
+        let pending = Arc::new(Pending::default());
+        let (ticket, mut replies) = pending.many(7);
+        for _ in 0..COLLECTED {
+            assert!(pending.arrived(7, failed()));
+        }
+        assert!(!pending.arrived(7, failed()), "full");
+        assert!(replies.try_recv().is_ok());
+        assert!(pending.arrived(7, failed()));
+        drop(ticket);
+        assert_eq!(pending.len(), 0);
+    }
+
+    #[test]
+    fn only_sixteen_bytes_are_a_key_of_ours() {
+        assert_eq!(key(Some(&[0; 15])), None);
+        assert_eq!(key(None), None);
+        let mut bytes = [0; 16];
+        bytes[15] = 9;
+        assert_eq!(key(Some(&bytes)), Some(9));
+    }
+}

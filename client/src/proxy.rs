@@ -1,0 +1,368 @@
+//! Calling an object.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tokio::time::{Instant, timeout_at};
+use uuid::Uuid;
+
+use crate::client::Client;
+use crate::error::CallError;
+use crate::pending::Arrived;
+use crate::session::{Publish, QoS, Unsent};
+use crate::wire::fault::{Code, Fault};
+use crate::wire::name::{ClientId, MethodName, NameError, ObjectName};
+use crate::wire::reply::{Outcome, Reply};
+use crate::wire::request::{DEFAULT_TTL_MS, LONGEST_TTL_MS, properties};
+use crate::wire::topic::{CallTopic, ReplyTopic, Target};
+use crate::wire::{BINARY, json};
+
+/// An object on the bus, by its name; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Proxy {
+    client: Client,
+    object: Result<ObjectName, NameError>,
+    settings: Settings,
+}
+
+#[derive(Clone, Debug)]
+struct Settings {
+    deadline: Duration,
+    qos: QoS,
+    target: Target,
+    idempotent: bool,
+}
+
+impl Proxy {
+    pub(crate) fn new(client: Client, object: Result<ObjectName, NameError>) -> Self {
+        let settings = Settings {
+            deadline: Duration::from_millis(DEFAULT_TTL_MS),
+            qos: QoS::AtLeastOnce,
+            target: Target::Any,
+            idempotent: false,
+        };
+        Self { client, object, settings }
+    }
+
+    /// Every call ends within this time, instead of 30 s; at most one hour.
+    #[must_use]
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.settings.deadline = deadline.min(Duration::from_millis(LONGEST_TTL_MS));
+        self
+    }
+
+    /// Requests go at this QoS. At 0 they are a little faster, and an object that is not there shows only when
+    /// the time is over.
+    #[must_use]
+    pub fn qos(mut self, qos: QoS) -> Self {
+        self.settings.qos = qos;
+        self
+    }
+
+    /// The instance on this node, and no other.
+    #[must_use]
+    pub fn at(mut self, node: ClientId) -> Self {
+        self.settings.target = Target::Node(node);
+        self
+    }
+
+    /// Requests may be carried out twice: after a reconnect they are sent again by themselves, where they would
+    /// otherwise end with [`CallError::Lost`].
+    #[must_use]
+    pub fn idempotent(mut self) -> Self {
+        self.settings.idempotent = true;
+        self
+    }
+
+    /// Calls a method and reads its result.
+    ///
+    /// `params` is written as JSON: a tuple, an array or a list is taken by position, a struct or a map by name,
+    /// `()` is none, anything else is one parameter. A single list is put into a tuple: `(list,)`.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the object says, and whatever keeps the call from reaching it. Ends by the deadline in any case.
+    pub async fn call<R: DeserializeOwned>(
+        &self,
+        method: &str,
+        params: impl Serialize,
+    ) -> Result<R, CallError> {
+        self.request(method).params(params).send().await?.read()
+    }
+
+    /// A call to be described further.
+    pub fn request(&self, method: &str) -> Request {
+        Request {
+            proxy: self.clone(),
+            method: MethodName::new(method).map_err(CallError::from),
+            payload: Bytes::new(),
+            binary: false,
+            user: Vec::new(),
+            identity: None,
+        }
+    }
+
+    /// The object's name, where it is one.
+    pub fn name(&self) -> Option<&ObjectName> {
+        self.object.as_ref().ok()
+    }
+
+    /// The client it is called through.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+}
+
+/// A call under construction.
+#[derive(Debug)]
+pub struct Request {
+    proxy: Proxy,
+    method: Result<MethodName, CallError>,
+    payload: Bytes,
+    binary: bool,
+    user: Vec<(String, String)>,
+    identity: Option<u128>,
+}
+
+/// What came back.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Response {
+    /// The result.
+    pub outcome: Result<Content, Box<Fault>>,
+    /// Who answered.
+    pub node: Option<String>,
+    /// Whether it is the answer to an earlier request of the same identity.
+    pub repeated: bool,
+}
+
+/// A result.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Content {
+    /// JSON.
+    Value(Value),
+    /// Bytes.
+    Binary(Vec<u8>),
+}
+
+impl Response {
+    /// The result as a type.
+    ///
+    /// # Errors
+    ///
+    /// The object's own, and a result of another type.
+    pub fn read<R: DeserializeOwned>(self) -> Result<R, CallError> {
+        match self.outcome.map_err(CallError::Fault)? {
+            Content::Value(value) => {
+                serde_json::from_value(value).map_err(|error| CallError::Result(error.to_string()))
+            }
+            Content::Binary(_) => Err(CallError::Result("it is binary".to_owned())),
+        }
+    }
+
+    /// The result as bytes.
+    ///
+    /// # Errors
+    ///
+    /// The object's own, and a result that is not binary.
+    pub fn bytes(self) -> Result<Vec<u8>, CallError> {
+        match self.outcome.map_err(CallError::Fault)? {
+            Content::Binary(bytes) => Ok(bytes),
+            Content::Value(_) => Err(CallError::Result("it is not binary".to_owned())),
+        }
+    }
+}
+
+impl Request {
+    /// With these parameters; see [`Proxy::call`].
+    #[must_use]
+    pub fn params(mut self, params: impl Serialize) -> Self {
+        match serde_json::to_value(params) {
+            Ok(Value::Null) => self.payload = Bytes::new(),
+            Ok(value) => {
+                let written = serde_json::to_vec(&json::portable(value)).expect("a JSON value is JSON");
+                self.payload = written.into();
+            }
+            Err(error) => self.method = Err(CallError::Parameters(error.to_string())),
+        }
+        self
+    }
+
+    /// With a payload as it stands: JSON, or a text.
+    #[must_use]
+    pub fn payload(mut self, payload: impl Into<Bytes>) -> Self {
+        self.payload = payload.into();
+        self
+    }
+
+    /// With one binary parameter.
+    #[must_use]
+    pub fn binary(mut self, bytes: impl Into<Bytes>) -> Self {
+        self.payload = bytes.into();
+        self.binary = true;
+        self
+    }
+
+    /// By this identity instead of a new one: a repeat is recognised by the instance that had it before.
+    #[must_use]
+    pub fn identity(mut self, identity: Uuid) -> Self {
+        self.identity = Some(identity.as_u128());
+        self
+    }
+
+    /// With a user property besides.
+    #[must_use]
+    pub fn property(mut self, name: &str, value: &str) -> Self {
+        self.user.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Sends it, and waits for the reply. Dropping the future forgets the call; the object may still finish it.
+    ///
+    /// # Errors
+    ///
+    /// What keeps it from a reply. What the object itself says is in the response.
+    pub async fn send(self) -> Result<Response, CallError> {
+        let key = self.identity.unwrap_or_else(|| Uuid::now_v7().as_u128());
+        let deadline = Instant::now() + self.proxy.settings.deadline;
+        let (object, publish) = self.write(key, false)?;
+        let client = &self.proxy.client;
+        let (_ticket, arrived) = client.pending().one(key);
+        match timeout_at(deadline, client.outlet().send(publish, key)).await {
+            Ok(sent) => sent?,
+            Err(_) => return Err(self.expired(&object)),
+        }
+        match timeout_at(deadline, arrived).await {
+            Err(_) => Err(self.timed_out(&object)),
+            Ok(Err(_)) => Err(CallError::Unsent(Unsent::Ended)),
+            Ok(Ok(Arrived::Reply(message))) => Ok(response(&message.payload, &message.properties)),
+            Ok(Ok(Arrived::Failed(Unsent::NobodyThere))) => Err(self.missing(&object, deadline).await),
+            Ok(Ok(Arrived::Failed(error))) => Err(error.into()),
+        }
+    }
+
+    /// Sends it as a request that gets no reply, and waits for the broker's acknowledgement alone.
+    ///
+    /// # Errors
+    ///
+    /// What keeps it from the object; what the object makes of it shows only in its `rpc.stats`.
+    pub async fn oneway(self) -> Result<(), CallError> {
+        let key = self.identity.unwrap_or_else(|| Uuid::now_v7().as_u128());
+        let deadline = Instant::now() + self.proxy.settings.deadline;
+        let (object, publish) = self.write(key, true)?;
+        let session = self.proxy.client.publish(publish);
+        match timeout_at(deadline, session).await {
+            Err(_) => Err(self.expired(&object)),
+            Ok(Err(Unsent::NobodyThere)) => Err(self.missing(&object, deadline).await),
+            Ok(result) => Ok(result?),
+        }
+    }
+
+    /// Sends it to every instance, and collects what they answer until the deadline.
+    ///
+    /// # Errors
+    ///
+    /// What keeps it from all of them.
+    pub async fn all(mut self) -> Result<Vec<Response>, CallError> {
+        let key = self.identity.unwrap_or_else(|| Uuid::now_v7().as_u128());
+        self.proxy.settings.target = Target::All;
+        let deadline = Instant::now() + self.proxy.settings.deadline;
+        let (object, publish) = self.write(key, false)?;
+        let client = &self.proxy.client;
+        let (_ticket, mut arrived) = client.pending().many(key);
+        match timeout_at(deadline, client.outlet().send(publish, key)).await {
+            Ok(sent) => sent?,
+            Err(_) => return Err(self.expired(&object)),
+        }
+        let mut responses = Vec::new();
+        while let Ok(Some(next)) = timeout_at(deadline, arrived.recv()).await {
+            match next {
+                Arrived::Reply(message) => responses.push(response(&message.payload, &message.properties)),
+                Arrived::Failed(Unsent::NobodyThere) => return Err(self.missing(&object, deadline).await),
+                Arrived::Failed(error) => return Err(error.into()),
+            }
+        }
+        Ok(responses)
+    }
+
+    fn write(&self, key: u128, oneway: bool) -> Result<(ObjectName, Publish), CallError> {
+        let Self { proxy, method, payload, binary, user, .. } = self;
+        let Settings { deadline, qos, target, idempotent } = &proxy.settings;
+        let object = proxy.object.clone()?;
+        let method = method.clone()?;
+        let root = proxy.client.root();
+        let reply_to = ReplyTopic::to(root, &object, proxy.client.id());
+        let ttl_ms = deadline.as_millis() as u64;
+        let mut properties = properties(&reply_to, &key.to_be_bytes(), ttl_ms);
+        if *binary {
+            properties.content_type = Some(BINARY.to_owned());
+        }
+        if oneway {
+            properties.user.push(("oneway".to_owned(), "1".to_owned()));
+        }
+        properties.user.extend_from_slice(user);
+        let topic = CallTopic { target: target.clone(), object, method: Some(method) };
+        let publish = Publish {
+            topic: topic.format(root).into(),
+            payload: payload.clone(),
+            properties,
+            qos: *qos,
+            retain: false,
+            resend: *idempotent,
+        };
+        Ok((topic.object, publish))
+    }
+
+    fn expired(&self, object: &ObjectName) -> CallError {
+        let text = format!("{object}: not sent within {}: no connection to the broker", self.seconds());
+        Fault::new(Code::EXPIRED, text).into()
+    }
+
+    fn timed_out(&self, object: &ObjectName) -> CallError {
+        let text = format!("{object}: no answer within {}", self.seconds());
+        Fault::new(Code::TIMED_OUT, text).into()
+    }
+
+    fn seconds(&self) -> String {
+        format!("{} s", self.proxy.settings.deadline.as_secs_f64())
+    }
+
+    /// Nobody subscribes to the object's calls: the registry tells why.
+    async fn missing(&self, object: &ObjectName, deadline: Instant) -> CallError {
+        let registry = self.proxy.client.registry();
+        let view = match timeout_at(deadline, registry.list()).await {
+            Ok(Ok(view)) => Some(view),
+            _ => None,
+        };
+        let registered = view.as_ref().and_then(|v| v.all().find(|(e, _)| e.object == object.as_str()));
+        if let Some((entry, served)) = registered {
+            let node = &entry.node;
+            let text = match &self.proxy.settings.target {
+                Target::Node(wanted) if wanted.as_str() != node => {
+                    format!("{object} is not on node {wanted}; it is on {node}")
+                }
+                _ if served => format!("{object} is being registered by node {node}; try again"),
+                _ => format!("{object} is registered, but its node {node} is lost"),
+            };
+            return Fault::new(Code::LOST_OBJECT, text).with("node", node.clone()).into();
+        }
+        let similar: Vec<&str> = view.as_ref().map_or_else(Vec::new, |v| v.did_you_mean(object.as_str()));
+        let fault = Fault::new(Code::UNKNOWN_OBJECT, format!("no object {:?}", object.as_str()));
+        fault.with("did_you_mean", similar).into()
+    }
+}
+
+fn response(payload: &[u8], properties: &crate::wire::Properties) -> Response {
+    let outcome = match Reply::read(payload, properties) {
+        Outcome::Value(value) => Ok(Content::Value(value)),
+        Outcome::Binary(bytes) => Ok(Content::Binary(bytes)),
+        Outcome::Fault(fault) => Err(Box::new(fault)),
+    };
+    Response {
+        outcome,
+        node: properties.user("node").map(ToOwned::to_owned),
+        repeated: properties.user("dup") == Some("1"),
+    }
+}

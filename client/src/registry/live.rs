@@ -1,0 +1,205 @@
+//! The registry read from the bus, and kept current.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::View;
+use crate::client::Client;
+use crate::error::CallError;
+use crate::session::{Filter, Message};
+use crate::subscription::{Place, Sink};
+use crate::wire::entry::Entry;
+use crate::wire::fault::{Code, Fault};
+use crate::wire::name::{ClientId, NameError, ObjectName, Root};
+use crate::wire::topic::RegistryTopic;
+
+/// What is retained has come when this long nothing more of it has.
+const QUIET: Duration = Duration::from_millis(150);
+
+/// Who serves what: [`Client::registry`].
+///
+/// The registry is a set of retained messages; MQTT does not say when all of them have come. A reading is over
+/// when nothing has come for 150 ms, or for three times the broker's own answering time if that is longer.
+#[derive(Debug)]
+pub struct Registry {
+    client: Client,
+}
+
+/// A view that follows the bus, from the beginning again after every reconnect.
+#[derive(Debug)]
+pub struct Follower {
+    live: Arc<Live>,
+    changed: watch::Receiver<u64>,
+    _place: Place,
+}
+
+/// A view that messages are fed to.
+#[derive(Debug)]
+pub(crate) struct Live {
+    root: Root,
+    view: Mutex<View>,
+    /// Counts messages, those that change nothing as well.
+    messages: watch::Sender<u64>,
+}
+
+impl Live {
+    fn new(root: Root) -> Arc<Self> {
+        Arc::new(Self { view: Mutex::new(View::new(root.clone())), root, messages: watch::Sender::new(0) })
+    }
+
+    pub(crate) fn message(&self, message: &Message) {
+        if let Err(error) = self.view.lock().apply(&message.topic, &message.payload) {
+            tracing::debug!(topic = &*message.topic, "{error}");
+        }
+        self.messages.send_modify(|count| *count += 1);
+    }
+
+    pub(crate) fn disconnected(&self) {
+        *self.view.lock() = View::new(self.root.clone());
+        self.messages.send_modify(|count| *count += 1);
+    }
+}
+
+impl Registry {
+    pub(crate) fn new(client: Client) -> Self {
+        Self { client }
+    }
+
+    /// Everything that is registered, lost nodes included.
+    ///
+    /// # Errors
+    ///
+    /// Where the broker refuses the subscription, or the connection is lost.
+    pub async fn list(&self) -> Result<View, CallError> {
+        let root = self.client.root();
+        let filters = [RegistryTopic::entries(root), RegistryTopic::nodes(root)];
+        let live = Live::new(root.clone());
+        let began = Instant::now();
+        let _place =
+            self.client.listen(filters.map(Filter::new).into(), Sink::Registry(live.clone())).await?;
+        quiet(&live, began.elapsed()).await;
+        let view = std::mem::take(&mut *live.view.lock());
+        Ok(view)
+    }
+
+    /// What is registered by one name, and the states of the nodes that hold it.
+    ///
+    /// # Errors
+    ///
+    /// As [`list`](Self::list).
+    pub async fn find(&self, object: &ObjectName) -> Result<View, CallError> {
+        let root = self.client.root();
+        let live = Live::new(root.clone());
+        let began = Instant::now();
+        let filter = Filter::new(RegistryTopic::entries_of(root, object));
+        let place = self.client.listen(vec![filter], Sink::Registry(live.clone())).await?;
+        let answering = began.elapsed();
+        quiet(&live, answering).await;
+        let states = states(root, &live.view.lock(), &mut BTreeSet::new());
+        if !states.is_empty() {
+            self.client.listen_more(&place, states).await?;
+            quiet(&live, answering).await;
+        }
+        drop(place);
+        let view = std::mem::take(&mut *live.view.lock());
+        Ok(view)
+    }
+
+    /// Waits until an object is served; who serves it then.
+    ///
+    /// # Errors
+    ///
+    /// -32003 or -32004 when it is not within `patience`; otherwise as [`list`](Self::list).
+    pub async fn wait_for(&self, object: &ObjectName, patience: Duration) -> Result<Entry, CallError> {
+        let deadline = Instant::now() + patience;
+        let root = self.client.root();
+        let live = Live::new(root.clone());
+        let mut changed = live.messages.subscribe();
+        let filter = Filter::new(RegistryTopic::entries_of(root, object));
+        let place = self.client.listen(vec![filter], Sink::Registry(live.clone())).await?;
+        let mut watched = BTreeSet::new();
+        loop {
+            let (served, states) = {
+                let view = live.view.lock();
+                (view.served(object).next().cloned(), states(root, &view, &mut watched))
+            };
+            if let Some(entry) = served {
+                return Ok(entry);
+            }
+            if !states.is_empty() {
+                self.client.listen_more(&place, states).await?;
+                continue;
+            }
+            if timeout_at(deadline, changed.changed()).await.is_err() {
+                let code = if live.view.lock().is_registered(object) {
+                    Code::LOST_OBJECT
+                } else {
+                    Code::UNKNOWN_OBJECT
+                };
+                let text = format!("{object} was not served within {} s", patience.as_secs_f64());
+                return Err(Fault::new(code, text).into());
+            }
+        }
+    }
+
+    /// The same by a text.
+    ///
+    /// # Errors
+    ///
+    /// As [`wait_for`](Self::wait_for), and a text that is no name.
+    pub async fn wait_for_name(&self, name: &str, patience: Duration) -> Result<Entry, CallError> {
+        let object = named(name)?;
+        self.wait_for(&object, patience).await
+    }
+
+    /// Follows the whole registry.
+    ///
+    /// # Errors
+    ///
+    /// As [`list`](Self::list).
+    pub async fn follow(&self) -> Result<Follower, CallError> {
+        let root = self.client.root();
+        let filters = [RegistryTopic::entries(root), RegistryTopic::nodes(root)];
+        let live = Live::new(root.clone());
+        let changed = live.messages.subscribe();
+        let place = self.client.listen(filters.map(Filter::new).into(), Sink::Registry(live.clone())).await?;
+        Ok(Follower { live, changed, _place: place })
+    }
+}
+
+impl Follower {
+    /// Looks at it as it is now.
+    pub fn look<T>(&self, look: impl FnOnce(&View) -> T) -> T {
+        look(&self.live.view.lock())
+    }
+
+    /// Waits until something has come since the last time; false when the client has ended.
+    pub async fn changed(&mut self) -> bool {
+        self.changed.changed().await.is_ok()
+    }
+}
+
+/// A name, the reserved ones included.
+fn named(name: &str) -> Result<ObjectName, NameError> {
+    ObjectName::reserved(name).map_or_else(|| ObjectName::new(name), Ok)
+}
+
+/// The states that tell whether entries are served, without those asked for already.
+fn states(root: &Root, view: &View, watched: &mut BTreeSet<ClientId>) -> Vec<Filter> {
+    let nodes = view.all().filter_map(|(entry, _)| ClientId::new(&entry.node).ok());
+    nodes
+        .filter(|node| watched.insert(node.clone()))
+        .map(|node| Filter::new(RegistryTopic::Node(node).format(root)))
+        .collect()
+}
+
+async fn quiet(live: &Live, answering: Duration) {
+    let patience = QUIET.max(answering * 3);
+    let mut messages = live.messages.subscribe();
+    while timeout(patience, messages.changed()).await.is_ok() {}
+}

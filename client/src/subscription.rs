@@ -1,0 +1,131 @@
+//! Messages of any topics, for whoever follows events.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+use tokio::sync::mpsc;
+
+use crate::registry::Live;
+use crate::session::{Message, Outlet};
+use crate::wire::topic::matches;
+
+/// Messages that may wait for a slow reader.
+const KEPT: usize = 4_096;
+
+/// Who gets what of the messages that arrive.
+#[derive(Debug, Default)]
+pub(crate) struct Listeners {
+    list: Mutex<Vec<Listener>>,
+    last: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Listener {
+    number: u64,
+    filters: Vec<String>,
+    sink: Sink,
+}
+
+#[derive(Debug)]
+pub(crate) enum Sink {
+    Channel { sender: mpsc::Sender<Message>, missed: Arc<AtomicU64> },
+    Registry(Arc<Live>),
+}
+
+/// A listener's place, given back when it is dropped, together with subscriptions nobody else needs.
+#[derive(Debug)]
+pub(crate) struct Place {
+    listeners: Arc<Listeners>,
+    outlet: Outlet,
+    number: u64,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut list = self.listeners.list.lock();
+        let Some(index) = list.iter().position(|l| l.number == self.number) else { return };
+        let gone = list.swap_remove(index);
+        let unused = gone.filters.into_iter().filter(|f| !list.iter().any(|l| l.filters.contains(f)));
+        let unused: Vec<String> = unused.collect();
+        drop(list);
+        self.outlet.unsubscribe_now(unused);
+    }
+}
+
+impl Listeners {
+    pub(crate) fn add(self: &Arc<Self>, outlet: Outlet, filters: Vec<String>, sink: Sink) -> Place {
+        let number = self.last.fetch_add(1, Ordering::Relaxed);
+        self.list.lock().push(Listener { number, filters, sink });
+        Place { listeners: self.clone(), outlet, number }
+    }
+
+    /// Adds filters to a listener that is there.
+    pub(crate) fn extend(&self, place: &Place, filters: &[String]) {
+        if let Some(listener) = self.list.lock().iter_mut().find(|l| l.number == place.number) {
+            listener.filters.extend_from_slice(filters);
+        }
+    }
+
+    pub(crate) fn message(&self, message: &Message) {
+        for listener in self.list.lock().iter() {
+            if !listener.filters.iter().any(|filter| matches(filter, &message.topic)) {
+                continue;
+            }
+            match &listener.sink {
+                Sink::Registry(live) => live.message(message),
+                Sink::Channel { sender, missed } => {
+                    // A copy: a small message that waits must not hold the whole buffer it was read into.
+                    let message = Message {
+                        topic: String::from(&*message.topic).into(),
+                        payload: message.payload.to_vec().into(),
+                        ..message.clone()
+                    };
+                    if sender.try_send(message).is_err() {
+                        missed.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The connection is gone: views start anew at the next one.
+    pub(crate) fn disconnected(&self) {
+        for listener in self.list.lock().iter() {
+            if let Sink::Registry(live) = &listener.sink {
+                live.disconnected();
+            }
+        }
+    }
+}
+
+/// Messages that arrive on some topics, in their order, across reconnects.
+#[derive(Debug)]
+pub struct Subscription {
+    pub(crate) receiver: mpsc::Receiver<Message>,
+    pub(crate) missed: Arc<AtomicU64>,
+    pub(crate) _place: Place,
+}
+
+impl Subscription {
+    pub(crate) fn channel() -> (Sink, mpsc::Receiver<Message>, Arc<AtomicU64>) {
+        let (sender, receiver) = mpsc::channel(KEPT);
+        let missed = Arc::new(AtomicU64::new(0));
+        (Sink::Channel { sender, missed: missed.clone() }, receiver, missed)
+    }
+
+    /// The next message; `None` when the client has ended. Cancelling loses nothing.
+    pub async fn next(&mut self) -> Option<Message> {
+        self.receiver.recv().await
+    }
+
+    /// The next message if it is there already.
+    pub fn try_next(&mut self) -> Option<Message> {
+        self.receiver.try_recv().ok()
+    }
+
+    /// How many messages were passed over because 4,096 waited already.
+    pub fn missed(&self) -> u64 {
+        self.missed.load(Ordering::Relaxed)
+    }
+}
