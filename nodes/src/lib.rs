@@ -1,1 +1,13 @@
-//! The serving side of Rantai.
+//! The serving side of Rantai: [`Node`] serves objects, [`dispatch`] is what happens between a request and its
+//! reply, [`chain`] passes requests on, [`services`] are the objects that come with it, and [`config`] says which
+//! of them are to be served.
+
+mod announce;
+pub mod chain;
+pub mod config;
+pub mod dispatch;
+mod node;
+pub mod services;
+
+pub use dispatch::Limits;
+pub use node::{Builder, Node, ServeError, ServeOptions};

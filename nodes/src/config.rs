@@ -1,0 +1,313 @@
+//! `nodes.toml`: which objects are served, and with which texts.
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::sync::Arc;
+
+use rantai_client::object::Object;
+use rantai_client::wire::entry::Mode;
+use rantai_client::wire::name::{ClientId, ObjectName, Root};
+use serde::Deserialize;
+
+use crate::chain::{self, Chain};
+use crate::node::ServeOptions;
+use crate::services::Output;
+use crate::services::calculator::{CalculatorObject, Exact};
+use crate::services::echo::{EchoObject, Plain};
+use crate::services::welcome::{Shop, WelcomeObject};
+
+/// What stands in the file.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The node's name on the bus; a random one if there is none.
+    pub node: Option<String>,
+    /// The root of all topics, instead of `rantai`.
+    pub root: Option<String>,
+    /// Links of chains.
+    #[serde(default)]
+    pub chain: Vec<ChainLink>,
+    /// Objects that answer with what they are given.
+    #[serde(default)]
+    pub echo: Vec<Simple>,
+    /// Arithmetic.
+    #[serde(default)]
+    pub calculator: Vec<Simple>,
+    /// Shops.
+    #[serde(default)]
+    pub welcome: Vec<Welcome>,
+}
+
+/// An object that needs no more than a name.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Simple {
+    /// The name it is served by.
+    pub name: String,
+    /// Whether several nodes may serve it together.
+    #[serde(default)]
+    pub replica: bool,
+    /// Calls that may wait at the same time.
+    pub concurrent: Option<usize>,
+}
+
+/// A shop.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Welcome {
+    /// The name it is served by.
+    pub name: String,
+    /// Whether several nodes may serve it together.
+    #[serde(default)]
+    pub replica: bool,
+    /// What it says; `{name}` is the title.
+    pub text: String,
+}
+
+/// A link of a chain.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ChainLink {
+    /// What stands before both names to make the objects' names.
+    #[serde(default)]
+    pub prefix: String,
+    /// Its own name.
+    pub name: String,
+    /// The next link's name.
+    pub next: String,
+    /// Whether several nodes may serve it together.
+    #[serde(default)]
+    pub replica: bool,
+    /// Methods it answers to.
+    #[serde(default = "process")]
+    pub methods: Vec<String>,
+    /// Links that a trip may pass before it is ended.
+    pub trail: Option<usize>,
+    /// What is printed when it is served.
+    #[serde(default)]
+    pub started: Option<String>,
+    /// Its item in the result of a trip that goes on.
+    pub passing: String,
+    /// Its item in the result of a trip that ends.
+    pub closing: String,
+    /// What it prints when a trip goes on.
+    #[serde(default)]
+    pub passing_lines: Vec<String>,
+    /// What it prints when a trip ends.
+    #[serde(default)]
+    pub closing_lines: Vec<String>,
+}
+
+fn process() -> Vec<String> {
+    vec!["process".to_owned()]
+}
+
+/// Why a file is not taken.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// It cannot be read.
+    #[error("cannot read {file}")]
+    Read {
+        /// Which.
+        file: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// It is not what it should be: with line, column, the line itself and a caret.
+    #[error("{file}: {message}")]
+    Invalid {
+        /// Which.
+        file: String,
+        /// What is wrong and where.
+        message: String,
+    },
+    /// A name that is none, or stands there twice.
+    #[error("{file}: object {name:?}: {reason}")]
+    Object {
+        /// Which file.
+        file: String,
+        /// Which object.
+        name: String,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+/// An object ready to be served.
+pub struct Configured {
+    /// By this name.
+    pub name: ObjectName,
+    /// The object.
+    pub object: Arc<dyn Object>,
+    /// And how.
+    pub options: ServeOptions,
+    /// What is printed when it is.
+    pub started: Option<String>,
+}
+
+impl std::fmt::Debug for Configured {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Configured({})", self.name)
+    }
+}
+
+impl Config {
+    /// Reads a file.
+    ///
+    /// # Errors
+    ///
+    /// Where it cannot be read, or says what it may not.
+    pub fn load(file: &Path) -> Result<Self, ConfigError> {
+        let name = file.display().to_string();
+        match std::fs::read_to_string(file) {
+            Ok(text) => Self::from_toml(&text, &name),
+            Err(source) => Err(ConfigError::Read { file: name, source }),
+        }
+    }
+
+    /// Reads a text; `file` is for messages.
+    ///
+    /// # Errors
+    ///
+    /// What is no configuration, with line, column and a caret.
+    pub fn from_toml(text: &str, file: &str) -> Result<Self, ConfigError> {
+        let invalid = |message: String| ConfigError::Invalid { file: file.to_owned(), message };
+        let config: Self =
+            toml::from_str(text).map_err(|error| invalid(error.to_string().trim_end().to_owned()))?;
+        config.node().map_err(|error| invalid(format!("node: {error}")))?;
+        config.root().map_err(|error| invalid(format!("root: {error}")))?;
+        config.objects(file, &(Arc::new(|_: &str| {}) as Output))?;
+        Ok(config)
+    }
+
+    /// The node's name.
+    ///
+    /// # Errors
+    ///
+    /// One that is none.
+    pub fn node(&self) -> Result<Option<ClientId>, rantai_client::wire::name::NameError> {
+        self.node.as_deref().map(ClientId::new).transpose()
+    }
+
+    /// The root of all topics.
+    ///
+    /// # Errors
+    ///
+    /// One that is none.
+    pub fn root(&self) -> Result<Root, rantai_client::wire::name::NameError> {
+        self.root.as_deref().map_or_else(|| Ok(Root::default()), Root::new)
+    }
+
+    /// The objects, which print to `output`.
+    ///
+    /// # Errors
+    ///
+    /// Names that are none, and names that stand there twice.
+    pub fn objects(&self, file: &str, output: &Output) -> Result<Vec<Configured>, ConfigError> {
+        let mut list = List { file, names: HashSet::new(), objects: Vec::new() };
+        for link in &self.chain {
+            let object = format!("{}{}", link.prefix, link.name);
+            let next = format!("{}{}", link.prefix, link.next);
+            let settings = chain::Settings {
+                name: link.name.clone(),
+                next: link.next.clone(),
+                next_object: list.name(&next)?,
+                methods: link.methods.clone(),
+                passing: link.passing.clone(),
+                closing: link.closing.clone(),
+                passing_lines: link.passing_lines.clone(),
+                closing_lines: link.closing_lines.clone(),
+            };
+            let mut options = options(link.replica, None);
+            options.limits.trail = link.trail.unwrap_or(options.limits.trail);
+            let started = link.started.as_ref().map(|t| t.replace("{name}", &link.name));
+            list.add(&object, Arc::new(Chain::new(settings, output.clone())), options, started)?;
+        }
+        for Simple { name, replica, concurrent } in &self.echo {
+            list.add(name, Arc::new(EchoObject(Plain)), options(*replica, *concurrent), None)?;
+        }
+        for Simple { name, replica, concurrent } in &self.calculator {
+            list.add(name, Arc::new(CalculatorObject(Exact)), options(*replica, *concurrent), None)?;
+        }
+        for Welcome { name, replica, text } in &self.welcome {
+            let object = WelcomeObject(Shop { text: text.clone() });
+            list.add(name, Arc::new(object), options(*replica, None), None)?;
+        }
+        Ok(list.objects)
+    }
+}
+
+fn options(replica: bool, concurrent: Option<usize>) -> ServeOptions {
+    let mut options = ServeOptions::default();
+    if replica {
+        options.mode = Mode::Replica;
+    }
+    options.limits.concurrent = concurrent.unwrap_or(options.limits.concurrent);
+    options
+}
+
+struct List<'a> {
+    file: &'a str,
+    names: HashSet<ObjectName>,
+    objects: Vec<Configured>,
+}
+
+impl List<'_> {
+    fn wrong(&self, name: &str, reason: &str) -> ConfigError {
+        ConfigError::Object { file: self.file.to_owned(), name: name.to_owned(), reason: reason.to_owned() }
+    }
+
+    fn name(&self, name: &str) -> Result<ObjectName, ConfigError> {
+        ObjectName::new(name).map_err(|error| self.wrong(name, &error.to_string()))
+    }
+
+    fn add(
+        &mut self,
+        name: &str,
+        object: Arc<dyn Object>,
+        options: ServeOptions,
+        started: Option<String>,
+    ) -> Result<(), ConfigError> {
+        let known = self.name(name)?;
+        if !self.names.insert(known.clone()) {
+            return Err(self.wrong(name, "it stands there twice"));
+        }
+        self.objects.push(Configured { name: known, object, options, started });
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(text: &str) -> String {
+        Config::from_toml(text, "nodes.toml").expect_err(text).to_string()
+    }
+
+    #[test]
+    fn the_files_that_come_with_it_are_in_order() {
+        for (text, expected) in
+            [(include_str!("../../config/nodes.toml"), 6), (include_str!("../../config/circular.toml"), 3)]
+        {
+            let config = Config::from_toml(text, "it").expect("in order");
+            let objects = config.objects("it", &(Arc::new(|_: &str| {}) as Output)).expect("in order");
+            assert_eq!(objects.len(), expected);
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_shown_with_its_place() {
+        let error = refused("[[echo]]\nname = \"echo\"\nreplicas = true\n");
+        assert!(
+            error.contains("line 3") && error.contains('^') && error.contains("unknown field"),
+            "{error}"
+        );
+        let error = refused("[[echo]]\nname = \"a b\"\n");
+        assert!(error.contains("\"a b\" is no object name"), "{error}");
+        let error = refused("[[echo]]\nname = \"x\"\n[[calculator]]\nname = \"x\"\n");
+        assert!(error.contains("twice"), "{error}");
+        assert!(refused("node = \"a/b\"").contains("client id"));
+    }
+}

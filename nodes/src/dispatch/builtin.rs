@@ -1,0 +1,56 @@
+//! The methods every object has.
+
+use rantai_client::object::{Arguments, no_such_method};
+use rantai_client::wire::fault::Fault;
+use rantai_client::wire::reply::Outcome;
+use rantai_client::wire::request::Request;
+use serde_json::{Value, json};
+
+use super::Served;
+
+const NAMES: [&str; 6] = ["rpc.ping", "rpc.info", "rpc.stats", "rpc.discover", "rpc.cancel", "rpc.yield"];
+
+pub(super) fn built_in(served: &Served, request: &Request) -> Outcome {
+    let params = request.params.clone();
+    let result = match request.method.as_str() {
+        "rpc.ping" => nothing(params).map(|()| json!("pong")),
+        "rpc.info" => nothing(params).map(|()| json!(*served.entry.lock())),
+        "rpc.stats" => nothing(params).map(|()| served.stats.report()),
+        "rpc.discover" => nothing(params).map(|()| served.description.open_rpc(served.name.as_str())),
+        "rpc.cancel" => Arguments::new(params, &["correlation"])
+            .and_then(|mut arguments| arguments.take::<String>())
+            .and_then(|text| cancel(served, &text)),
+        "rpc.yield" => nothing(params).map(|()| {
+            served.yielded.notify_one();
+            json!(true)
+        }),
+        other => Err(no_such_method(other, &NAMES)),
+    };
+    match result {
+        Ok(value) => Outcome::Value(value),
+        Err(fault) => Outcome::Fault(fault),
+    }
+}
+
+fn nothing(params: rantai_client::wire::request::Params) -> Result<(), Fault> {
+    Arguments::new(params, &[]).map(drop)
+}
+
+/// Whether a call of this correlation waited here.
+fn cancel(served: &Served, text: &str) -> Result<Value, Fault> {
+    let wrong = || Fault::wrong_parameter("correlation", "16 to 64 bytes in hexadecimal digits");
+    let digits = text.as_bytes();
+    if !(32..=128).contains(&digits.len()) || !digits.len().is_multiple_of(2) {
+        return Err(wrong());
+    }
+    let bytes: Option<Vec<u8>> = digits
+        .chunks(2)
+        .map(|pair| std::str::from_utf8(pair).ok().and_then(|pair| u8::from_str_radix(pair, 16).ok()))
+        .collect();
+    let correlation = bytes.ok_or_else(wrong)?;
+    let found = served.cancellable.lock().get(&correlation).cloned();
+    if let Some(cancelled) = &found {
+        cancelled.notify_one();
+    }
+    Ok(json!(found.is_some()))
+}

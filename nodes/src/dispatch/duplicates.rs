@@ -1,0 +1,184 @@
+//! Requests that were met before, by their identity.
+
+use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::time::Duration;
+
+use rantai_client::wire::name::MethodName;
+use rantai_client::wire::reply::Reply;
+use tokio::time::Instant;
+
+/// Requests remembered.
+const REMEMBERED: usize = 16_384;
+/// Bytes of replies kept.
+const KEPT: usize = 8 << 20;
+/// The largest reply kept.
+const LARGEST: usize = 4 << 10;
+/// Requests are remembered at least this long, if there is room.
+const AT_LEAST: Duration = Duration::from_mins(1);
+
+/// The table of one object.
+///
+/// Keys are 128 bits of a keyed hash, so that a request costs no copy of its topic and nobody can make two
+/// identities meet on purpose.
+#[derive(Debug, Default)]
+pub(super) struct Duplicates {
+    hashers: [RandomState; 2],
+    calls: HashMap<u128, Remembered>,
+    /// Finished ones, the oldest first, with the number by which they entered.
+    finished: VecDeque<(u128, u64)>,
+    entered: u64,
+    kept: usize,
+}
+
+#[derive(Debug)]
+struct Remembered {
+    print: u64,
+    until: Instant,
+    number: u64,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    Running,
+    /// With the reply, if it was small enough.
+    Finished(Option<Box<Reply>>),
+}
+
+/// What a request is to this table.
+#[derive(Debug, PartialEq)]
+pub(super) enum Met {
+    New,
+    Running,
+    Finished(Reply),
+    /// The same identity with another method or other parameters, or the reply is not kept.
+    Other,
+}
+
+impl Duplicates {
+    /// The key of an identity, and what its request asks for.
+    pub(super) fn fingerprint(
+        &self,
+        (topic, id, hops): &(String, Vec<u8>, usize),
+        method: &MethodName,
+        payload: &[u8],
+    ) -> (u128, u64) {
+        let half = |state: &RandomState| {
+            let mut hasher = state.build_hasher();
+            hasher.write(topic.as_bytes());
+            hasher.write_u8(0xFF);
+            hasher.write(id);
+            hasher.write_usize(*hops);
+            hasher.finish()
+        };
+        let key = u128::from(half(&self.hashers[0])) << 64 | u128::from(half(&self.hashers[1]));
+        let mut hasher = self.hashers[0].build_hasher();
+        hasher.write(method.as_str().as_bytes());
+        hasher.write_u8(0xFF);
+        hasher.write(payload);
+        (key, hasher.finish())
+    }
+
+    /// Meets a request, and remembers it if it is new: it must be finished by [`finish`](Self::finish).
+    pub(super) fn meet(&mut self, key: u128, print: u64, deadline: Instant, now: Instant) -> Met {
+        self.make_room(now);
+        if let Some(known) = self.calls.get(&key) {
+            return match &known.state {
+                _ if known.print != print => Met::Other,
+                State::Running => Met::Running,
+                State::Finished(Some(reply)) => Met::Finished((**reply).clone()),
+                State::Finished(None) => Met::Other,
+            };
+        }
+        self.entered += 1;
+        let until = deadline.max(now + AT_LEAST);
+        self.calls.insert(key, Remembered { print, until, number: self.entered, state: State::Running });
+        Met::New
+    }
+
+    /// A request is over; without a reply where none was sent.
+    pub(super) fn finish(&mut self, key: u128, reply: Option<&Reply>) {
+        let Some(known) = self.calls.get_mut(&key) else { return };
+        let small = reply.filter(|r| r.payload.len() <= LARGEST);
+        self.kept += small.map_or(0, |r| r.payload.len());
+        known.state = State::Finished(small.cloned().map(Box::new));
+        self.finished.push_back((key, known.number));
+    }
+
+    /// Lets go of what is old, and of the oldest finished ones where there are too many.
+    fn make_room(&mut self, now: Instant) {
+        while let Some((key, number)) = self.finished.front().copied() {
+            let gone = match self.calls.get(&key) {
+                Some(known) if known.number == number => {
+                    let crowded = self.calls.len() >= REMEMBERED || self.kept > KEPT;
+                    if !crowded && known.until > now {
+                        return;
+                    }
+                    self.calls.remove(&key)
+                }
+                _ => None,
+            };
+            if let Some(Remembered { state: State::Finished(Some(reply)), .. }) = gone {
+                self.kept -= reply.payload.len();
+            }
+            self.finished.pop_front();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rantai_client::wire::Properties;
+
+    fn reply(size: usize) -> Reply {
+        Reply { payload: vec![7; size], properties: Properties::default() }
+    }
+
+    fn add() -> MethodName {
+        MethodName::new("add").expect("a name")
+    }
+
+    #[test]
+    fn a_request_met_again_is_recognised_running_and_finished() {
+        let (mut table, now) = (Duplicates::default(), Instant::now());
+        let identity = ("r/reply/x/y".to_owned(), vec![1; 16], 0);
+        let (key, print) = table.fingerprint(&identity, &add(), b"[1]");
+        assert_eq!(table.meet(key, print, now, now), Met::New);
+        assert_eq!(table.meet(key, print, now, now), Met::Running);
+        table.finish(key, Some(&reply(5)));
+        assert_eq!(table.meet(key, print, now, now), Met::Finished(reply(5)));
+        let (same, other) = table.fingerprint(&identity, &add(), b"[2]");
+        assert_eq!(same, key);
+        assert_eq!(table.meet(key, other, now, now), Met::Other);
+        let further = (identity.0.clone(), identity.1.clone(), 1);
+        assert_ne!(table.fingerprint(&further, &add(), b"[1]").0, key, "another hop is another request");
+    }
+
+    #[test]
+    fn it_is_forgotten_after_its_time_and_large_replies_are_not_kept() {
+        let (mut table, now) = (Duplicates::default(), Instant::now());
+        assert_eq!(table.meet(1, 1, now + Duration::from_secs(90), now), Met::New);
+        table.finish(1, Some(&reply(LARGEST + 1)));
+        assert_eq!(table.meet(1, 1, now, now + Duration::from_secs(89)), Met::Other);
+        assert_eq!(table.meet(1, 1, now, now + Duration::from_secs(91)), Met::New);
+        assert_eq!(table.meet(2, 1, now, now), Met::New);
+        table.finish(2, Some(&reply(1)));
+        assert_eq!(table.meet(2, 1, now, now + Duration::from_secs(59)), Met::Finished(reply(1)));
+        assert_eq!(table.meet(2, 1, now, now + Duration::from_secs(61)), Met::New);
+    }
+
+    #[test]
+    fn the_table_is_bounded_and_running_ones_stay() {
+        let (mut table, now) = (Duplicates::default(), Instant::now());
+        assert_eq!(table.meet(0, 0, now, now), Met::New);
+        for key in 1..=u128::from(3 * REMEMBERED as u64) {
+            assert_eq!(table.meet(key, 0, now, now), Met::New);
+            table.finish(key, Some(&reply(LARGEST)));
+        }
+        assert!(table.calls.len() <= REMEMBERED && table.finished.len() <= REMEMBERED);
+        assert!(table.kept <= KEPT + LARGEST, "{}", table.kept);
+        assert_eq!(table.meet(0, 0, now, now), Met::Running);
+    }
+}

@@ -1,0 +1,313 @@
+//! A node: objects served on one session.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use rantai_client::client::random_id;
+use rantai_client::object::Object;
+use rantai_client::session::{
+    Address, ConnectError, Filter, Message, Options, Outlet, Publish, Receiver, Session, Status,
+    SubscribeError, Unsent, Will,
+};
+use rantai_client::wire::entry::{Mode, NodeState, State};
+use rantai_client::wire::name::{ClientId, NameError, ObjectName, Root};
+use rantai_client::wire::topic::RegistryTopic;
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+use uuid::Uuid;
+
+use crate::announce::{self, Announcer, Keeper};
+use crate::dispatch::{Dispatcher, Limits, Out, Served};
+
+/// Seconds after which an entry or a state disappears unless it is published again.
+pub(crate) const LIFETIME: u32 = 24 * 60 * 60;
+
+/// How an object is served.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ServeOptions {
+    /// Alone, or as one of several.
+    pub mode: Mode,
+    /// Whether a node that holds an exclusive name is asked to give it up.
+    pub replace: bool,
+    /// What it is allowed.
+    pub limits: Limits,
+}
+
+/// Why an object is not served.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServeError {
+    /// A name that is none.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// Another node holds it (-32013), or this one serves it already.
+    #[error("{object} is served by node {holder}")]
+    Taken {
+        /// The name.
+        object: String,
+        /// Who has it.
+        holder: String,
+    },
+    /// The broker does not allow the subscriptions it needs.
+    #[error(transparent)]
+    Refused(SubscribeError),
+    /// The broker does not allow the entry.
+    #[error("{object} cannot be registered: {source}")]
+    Unregistered {
+        /// The name.
+        object: String,
+        /// Why.
+        source: Unsent,
+    },
+    /// The entry is too large.
+    #[error(transparent)]
+    Entry(#[from] rantai_client::wire::entry::EntryError),
+    /// The node has ended.
+    #[error("the node has ended")]
+    Ended,
+}
+
+/// Objects served on one session.
+///
+/// A node keeps its word by itself: it connects again, claims its names again, and publishes again what somebody
+/// else has overwritten. [`drain`](Self::drain) ends it in order; dropped without it, its objects are lost.
+#[derive(Debug)]
+pub struct Node {
+    session: Session,
+    announcer: Arc<Announcer>,
+    dispatcher: Arc<Dispatcher>,
+    keepers: Mutex<HashMap<ObjectName, Keeper>>,
+}
+
+/// How to connect.
+#[derive(Clone, Debug)]
+pub struct Builder {
+    options: Options,
+    root: Root,
+}
+
+impl Builder {
+    /// By this name, which is its MQTT client id; otherwise a random one is drawn. Two nodes by one name end each
+    /// other.
+    #[must_use]
+    pub fn name(mut self, name: ClientId) -> Self {
+        self.options.client_id = name;
+        self
+    }
+
+    /// On this root of topics instead of `rantai`.
+    #[must_use]
+    pub fn root(mut self, root: Root) -> Self {
+        self.root = root;
+        self
+    }
+
+    /// Ping after this many seconds of silence, instead of 30.
+    #[must_use]
+    pub fn keep_alive(mut self, seconds: u16) -> Self {
+        self.options.keep_alive = seconds;
+        self
+    }
+
+    /// Wait for a broker that is not there yet.
+    #[must_use]
+    pub fn patient(mut self) -> Self {
+        self.options.patient = true;
+        self
+    }
+
+    /// Connects.
+    ///
+    /// # Errors
+    ///
+    /// Where the broker cannot be reached or refuses.
+    pub async fn connect(self) -> Result<Node, ConnectError> {
+        let Self { mut options, root } = self;
+        let (id, address) = (options.client_id.clone(), options.address.to_string());
+        let epoch = Uuid::now_v7().simple().to_string();
+        options.will = Some(Will {
+            topic: RegistryTopic::Node(id.clone()).format(&root),
+            payload: NodeState::new(State::Lost, &epoch).write().into(),
+            expiry: Some(LIFETIME),
+        });
+        let mut parts = None;
+        let session = Session::connect(options, |outlet| {
+            let announcer = Announcer::new(root.clone(), id.clone(), epoch, outlet.clone());
+            let dispatcher = Dispatcher::new(root.clone(), id.clone(), Box::new(Outbound(outlet)));
+            parts = Some((announcer.clone(), dispatcher.clone()));
+            Inbound { announcer, dispatcher, registry: [format!("{root}/name/"), format!("{root}/node/")] }
+        })
+        .await?;
+        let (announcer, dispatcher) = parts.expect("made above");
+        let mine = [
+            Filter::new(RegistryTopic::Node(id.clone()).format(&root)),
+            Filter::new(RegistryTopic::entries_on(&root, &id)),
+            Filter::new(format!("{root}/at/{id}/#")).live(),
+        ];
+        while let Err(error) = session.subscribe(mine.to_vec()).await {
+            if error != SubscribeError::Lost {
+                return Err(ConnectError::Refused { address, reason: error.to_string() });
+            }
+        }
+        tokio::spawn(announce::keep_word(announcer.clone(), session.status()));
+        Ok(Node { session, announcer, dispatcher, keepers: Mutex::default() })
+    }
+}
+
+impl Node {
+    /// Connects with the defaults.
+    ///
+    /// # Errors
+    ///
+    /// As [`Builder::connect`], and an address that is none.
+    pub async fn connect(address: &str) -> Result<Self, ConnectError> {
+        Self::builder(address.parse()?).connect().await
+    }
+
+    /// Sets what is to be other than the default.
+    pub fn builder(address: Address) -> Builder {
+        Builder { options: Options::new(address, random_id("node")), root: Root::default() }
+    }
+
+    /// Its name on the bus.
+    pub fn name(&self) -> &ClientId {
+        &self.announcer.id
+    }
+
+    /// Follows how its connection is.
+    pub fn status(&self) -> watch::Receiver<Status> {
+        self.session.status()
+    }
+
+    /// Serves an object alone, and waits until the bus knows it.
+    ///
+    /// # Errors
+    ///
+    /// As [`serve_with`](Self::serve_with).
+    pub async fn serve(&self, name: &str, object: impl Object) -> Result<(), ServeError> {
+        self.serve_with(name, Arc::new(object), ServeOptions::default()).await
+    }
+
+    /// Serves an object, and waits until it is registered and callable: about a second for an exclusive name,
+    /// which others may contest that long. Waits for the broker too.
+    ///
+    /// # Errors
+    ///
+    /// Where the name is taken, or the broker does not allow it. Later the node claims it again after every
+    /// reconnect; what goes wrong then is logged.
+    pub async fn serve_with(
+        &self,
+        name: &str,
+        object: Arc<dyn Object>,
+        options: ServeOptions,
+    ) -> Result<(), ServeError> {
+        let name = ObjectName::reserved(name).map_or_else(|| ObjectName::new(name), Ok)?;
+        let served = Served::new(name.clone(), object, options.limits);
+        if !self.dispatcher.add(served.clone()) {
+            let (object, holder) = (name.to_string(), self.name().to_string());
+            return Err(ServeError::Taken { object, holder });
+        }
+        let (keeper, first) = Keeper::start(self.announcer.clone(), self.session.status(), served, options);
+        self.keepers.lock().insert(name.clone(), keeper);
+        let result = first.await.unwrap_or(Err(ServeError::Ended));
+        if result.is_err() {
+            self.dispatcher.remove(&name);
+            self.keepers.lock().remove(&name);
+        }
+        result
+    }
+
+    /// Stops serving one object, when what runs has finished or `patience` is over.
+    pub async fn withdraw(&self, name: &ObjectName, patience: Duration) {
+        let keeper = self.keepers.lock().remove(name);
+        if let Some(keeper) = keeper {
+            keeper.stop(patience).await;
+        }
+        self.dispatcher.remove(name);
+    }
+
+    /// Ends it in order: nothing new is taken, what runs may finish within `patience`, the registry forgets it,
+    /// and it says goodbye.
+    pub async fn drain(&self, patience: Duration) {
+        self.announcer.announce_state(State::Draining);
+        let keepers: Vec<Keeper> = self.keepers.lock().drain().map(|(_, keeper)| keeper).collect();
+        let stops: Vec<_> = keepers.into_iter().map(|keeper| tokio::spawn(keeper.stop(patience))).collect();
+        for stop in stops {
+            let _ = stop.await;
+        }
+        let _ = timeout(Duration::from_secs(5), self.announcer.forget_state()).await;
+        self.session.close().await;
+    }
+
+    /// The objects it serves.
+    pub fn objects(&self) -> Vec<Arc<Served>> {
+        self.dispatcher.objects()
+    }
+}
+
+/// From the dispatcher to the session.
+struct Outbound(Outlet);
+
+impl Out for Outbound {
+    fn send(&self, publish: Publish, token: u128) -> Result<(), Unsent> {
+        self.0.send_now(publish, token)
+    }
+
+    fn backlog(&self) -> usize {
+        self.0.backlog()
+    }
+}
+
+/// From the session to the dispatcher and the announcer.
+struct Inbound {
+    announcer: Arc<Announcer>,
+    dispatcher: Arc<Dispatcher>,
+    /// What the registry's topics begin with.
+    registry: [String; 2],
+}
+
+impl Receiver for Inbound {
+    fn connected(&mut self) {
+        self.announcer.connected();
+    }
+
+    fn disconnected(&mut self) {
+        self.announcer.disconnected();
+    }
+
+    fn message(&mut self, message: Message) {
+        if self.registry.iter().any(|prefix| message.topic.starts_with(prefix)) {
+            self.announcer.registry(&message.topic, &message.payload);
+        } else {
+            self.dispatcher.message(&message);
+        }
+    }
+
+    fn settled(&mut self, token: u128, result: Result<(), Unsent>) {
+        self.dispatcher.settled(token, result);
+    }
+}
+
+/// Waits until nothing of an object runs any more.
+pub(crate) async fn idle(served: &Served, patience: Duration) {
+    let finished = async {
+        while served.running() > 0 {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    if timeout(patience, finished).await.is_err() {
+        tracing::warn!("{}: {} calls were still running", served.name, served.running());
+    }
+}
+
+/// A retained message of the registry.
+pub(crate) fn retained(topic: String, payload: Bytes) -> Publish {
+    let mut publish = Publish::new(topic, payload).retain();
+    if !publish.payload.is_empty() {
+        publish.properties.expiry = Some(LIFETIME);
+    }
+    publish
+}

@@ -1,0 +1,10 @@
+//! The objects there are. One per file; this is only the list.
+
+pub mod calculator;
+pub mod echo;
+pub mod welcome;
+
+use std::sync::Arc;
+
+/// Where an object prints what its system prints.
+pub type Output = Arc<dyn Fn(&str) + Send + Sync>;
