@@ -4,17 +4,37 @@ use std::error::Error;
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
+use rantai_client::wire::fault::{Code, Fault};
+use rantai_client::{CallError, ConnectError};
+
 /// Every exit code of `rantai`.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Exit {
     /// It did what was asked.
     Success = 0,
-    /// It could not do what was asked.
+    /// It could not do what was asked, or the object says so.
     Failed = 1,
-    /// What was asked is wrong: the command line (clap uses the same code) or the configuration.
+    /// What was asked is wrong: the command line (clap uses the same code), the configuration, the request.
     Usage = 2,
+    /// The broker cannot be reached.
+    Unreachable = 3,
+    /// The broker or the object does not allow it.
+    Denied = 4,
+    /// No such object or method, or its node is lost.
+    NotFound = 5,
+    /// No answer in time, busy, or a hop that is dead.
+    NoAnswer = 6,
+    /// The parameters are wrong.
+    Parameters = 7,
+    /// Cancelled.
+    Cancelled = 130,
 }
+
+/// For the help of commands that call.
+pub(crate) const EXIT_CODES: &str = "\
+Exit codes: 0 ok, 1 the object says no, 2 wrong command line or request, 3 no broker, 4 not allowed,
+5 no such object or method, 6 no answer in time or busy, 7 wrong parameters, 130 cancelled.";
 
 /// Why a command failed.
 #[derive(Debug)]
@@ -38,6 +58,71 @@ impl Failure {
         }
         Self { exit, message }
     }
+
+    /// An error of a call, with what to do about it.
+    pub(crate) fn from_call(error: &CallError, broker: &str) -> Self {
+        let (exit, message) = match error {
+            CallError::Fault(fault) => (of_code(fault.code), explain(fault, broker)),
+            CallError::Lost | CallError::Unsent(_) => (Exit::Unreachable, error.to_string()),
+            CallError::Name(_) | CallError::Parameters(_) => (Exit::Usage, error.to_string()),
+            _ => (Exit::Failed, error.to_string()),
+        };
+        Self { exit, message }
+    }
+}
+
+impl From<ConnectError> for Failure {
+    fn from(error: ConnectError) -> Self {
+        let exit = match &error {
+            ConnectError::Address(_) => Exit::Usage,
+            ConnectError::Refused { .. } => Exit::Denied,
+            _ => Exit::Unreachable,
+        };
+        let mut failure = Self::from_error(exit, &error);
+        if matches!(error, ConnectError::Unreachable { .. }) {
+            failure
+                .message
+                .push_str("; start one with `rantai up`, or name another with --broker or RANTAI_BROKER");
+        }
+        failure
+    }
+}
+
+/// The exit code of an error's code.
+pub(crate) fn of_code(code: Code) -> Exit {
+    match code {
+        Code::NOT_JSON | Code::NOT_A_REQUEST | Code::TOO_LARGE => Exit::Usage,
+        Code::NO_SUCH_METHOD | Code::UNKNOWN_OBJECT | Code::LOST_OBJECT => Exit::NotFound,
+        Code::WRONG_PARAMETERS => Exit::Parameters,
+        Code::EXPIRED | Code::TIMED_OUT | Code::BUSY | Code::TRAIL_LIMIT | Code::DEAD_HOP => Exit::NoAnswer,
+        Code::DENIED => Exit::Denied,
+        Code::CANCELLED => Exit::Cancelled,
+        _ => Exit::Failed,
+    }
+}
+
+fn explain(fault: &Fault, broker: &str) -> String {
+    let mut message = fault.message.clone();
+    if fault.code == Code::UNKNOWN_OBJECT {
+        let _ = write!(message, " on {broker}");
+    }
+    let similar: Vec<String> = fault
+        .data
+        .get("did_you_mean")
+        .and_then(|names| names.as_array())
+        .map(|names| names.iter().map(ToString::to_string).collect())
+        .unwrap_or_default();
+    if !similar.is_empty() {
+        let _ = write!(message, "; did you mean {}?", similar.join(" or "));
+    } else if matches!(fault.code, Code::UNKNOWN_OBJECT) {
+        message.push_str("; `rantai ls` shows what there is");
+    } else if matches!(fault.code, Code::NO_SUCH_METHOD) {
+        message.push_str("; `rantai describe OBJECT` shows what there is");
+    }
+    if let Some(wait) = fault.data.get("retry_after_ms") {
+        let _ = write!(message, "; try again in {wait} ms");
+    }
+    message
 }
 
 /// Tells a failure to the user, and the code to the system.
@@ -50,4 +135,39 @@ pub(crate) fn report(result: Result<(), Failure>) -> ExitCode {
         }
     };
     ExitCode::from(exit as u8)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The table of docs/commands.md.
+    #[test]
+    fn every_code_has_its_exit_code() {
+        let expected = [
+            (-32700, 2),
+            (-32600, 2),
+            (-32601, 5),
+            (-32602, 7),
+            (-32603, 1),
+            (-32000, 1),
+            (-32001, 6),
+            (-32002, 6),
+            (-32003, 5),
+            (-32004, 5),
+            (-32005, 6),
+            (-32006, 4),
+            (-32007, 2),
+            (-32008, 130),
+            (-32009, 6),
+            (-32010, 6),
+            (-32013, 1),
+            (-32014, 1),
+            (-32015, 1),
+        ];
+        for code in Code::ALL {
+            let known = expected.iter().find(|(number, _)| *number == code.0).map(|(_, exit)| *exit);
+            assert_eq!(known, Some(of_code(*code) as u8), "{code}");
+        }
+    }
 }

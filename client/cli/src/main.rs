@@ -1,7 +1,10 @@
 //! The binary `rantai`: one subcommand per file in [`commands`].
 
+mod arguments;
 mod commands;
+mod connection;
 mod exit;
+mod signals;
 
 use clap::Parser;
 

@@ -1,15 +1,16 @@
 //! `rantai broker`: the embedded broker as a process.
 
-use std::io::{self, ErrorKind};
+use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use rantai_broker::{Config, StartError};
-use tokio::signal::unix::{SignalKind, signal};
 use tracing::Level;
 
+use crate::connection::{log, run};
 use crate::exit::{Exit, Failure};
+use crate::signals::stop_signal;
 
 /// Time for clients to be told and state to be flushed; the process is gone within two seconds of a SIGTERM.
 const SHUTDOWN_CAP: Duration = Duration::from_millis(1_800);
@@ -49,16 +50,9 @@ pub(crate) struct Broker {
 
 impl Broker {
     pub(crate) fn run(self) -> Result<(), Failure> {
-        log_to_stderr(self.level());
+        log(self.level());
         let config = self.configuration()?;
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|error| Failure::from_error(Exit::Failed, &error))?;
-        let result = runtime.block_on(serve(config));
-        // Nothing that still blocks may hold up the exit.
-        runtime.shutdown_background();
-        result
+        run(serve(config))
     }
 
     fn level(&self) -> Level {
@@ -104,20 +98,8 @@ async fn serve(config: Config) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Installs the handlers now; the future ends at the first SIGTERM or Ctrl-C, with its name.
-fn stop_signal() -> io::Result<impl Future<Output = &'static str>> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => "SIGTERM",
-            _ = interrupt.recv() => "SIGINT",
-        }
-    })
-}
-
 /// What the broker said, and what to do about it.
-fn explain(error: &StartError) -> Failure {
+pub(super) fn explain(error: &StartError) -> Failure {
     let StartError::Bind { address, source } = error else {
         return Failure::from_error(Exit::Failed, error);
     };
@@ -137,9 +119,4 @@ fn explain(error: &StartError) -> Failure {
         _ => source.to_string(),
     };
     Failure::new(Exit::Failed, format!("cannot listen on {address}: {cause}"))
-}
-
-/// One line per event.
-fn log_to_stderr(level: Level) {
-    tracing_subscriber::fmt().with_writer(io::stderr).with_max_level(level).with_target(false).init();
 }

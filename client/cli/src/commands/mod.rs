@@ -1,6 +1,14 @@
 //! The subcommands: one file each, and their list.
 
 mod broker;
+mod call;
+mod chain;
+mod demo;
+mod describe;
+mod ls;
+mod serve;
+mod up;
+mod watch;
 
 use clap::Subcommand;
 
@@ -8,13 +16,29 @@ use crate::exit::Failure;
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
+    Up(up::Up),
     Broker(broker::Broker),
+    Serve(serve::Serve),
+    Ls(ls::Ls),
+    Describe(describe::Describe),
+    Call(call::Call),
+    Chain(chain::Chain),
+    Watch(watch::Watch),
+    Demo(demo::Demo),
 }
 
 impl Command {
     pub(crate) fn run(self) -> Result<(), Failure> {
         match self {
+            Self::Up(command) => command.run(),
             Self::Broker(command) => command.run(),
+            Self::Serve(command) => command.run(),
+            Self::Ls(command) => command.run(),
+            Self::Describe(command) => command.run(),
+            Self::Call(command) => command.run(),
+            Self::Chain(command) => command.run(),
+            Self::Watch(command) => command.run(),
+            Self::Demo(command) => command.run(),
         }
     }
 }

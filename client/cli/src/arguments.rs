@@ -1,0 +1,97 @@
+//! What stands behind `rantai call`: the object, the method, and their parameters.
+
+use serde_json::{Map, Value};
+
+/// `OBJECT.METHOD` taken apart: the method is what follows the last dot, with its `rpc.` if it has one.
+pub(crate) fn target(text: &str) -> Result<(&str, &str), String> {
+    let wrong = || format!("{text:?} is no OBJECT.METHOD, as in calculator.add");
+    let (object, method) = text.rsplit_once('.').ok_or_else(wrong)?;
+    let (object, method) = match object.strip_suffix(".rpc") {
+        Some(object) => (object, &text[object.len() + 1..]),
+        None => (object, method),
+    };
+    if object.is_empty() || method.is_empty() { Err(wrong()) } else { Ok((object, method)) }
+}
+
+/// The payload for these arguments: each is JSON, or a plain word; `name=value` for all of them is by name.
+pub(crate) fn payload(arguments: &[String]) -> Result<Vec<u8>, String> {
+    let named: Vec<Option<(&str, &str)>> = arguments.iter().map(|a| name_and_value(a)).collect();
+    let value = match arguments {
+        [] => return Ok(Vec::new()),
+        _ if named.iter().all(Option::is_some) => {
+            let mut members = Map::new();
+            for (name, text) in named.into_iter().flatten() {
+                if members.insert(name.to_owned(), value(text)).is_some() {
+                    return Err(format!("{name} is given twice"));
+                }
+            }
+            Value::Object(members)
+        }
+        _ if named.iter().any(Option::is_some) => {
+            return Err(
+                "some arguments are name=value and some are not; write a text with = as '\"a=b\"'".to_owned()
+            );
+        }
+        // As it stands: the method may take a text that looks like a number.
+        [one] => match value(one) {
+            list @ (Value::Array(_) | Value::Object(_)) => Value::Array(vec![list]),
+            Value::String(text) => Value::String(text),
+            _ => return Ok(one.clone().into_bytes()),
+        },
+        many => Value::Array(many.iter().map(|text| value(text)).collect()),
+    };
+    Ok(value.to_string().into_bytes())
+}
+
+fn name_and_value(text: &str) -> Option<(&str, &str)> {
+    let (name, value) = text.split_once('=')?;
+    let identifier = !name.is_empty()
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+        && !name.starts_with(|c: char| c.is_ascii_digit());
+    identifier.then_some((name, value))
+}
+
+fn value(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(arguments: &[&str]) -> Result<String, String> {
+        let arguments: Vec<String> = arguments.iter().map(|a| (*a).to_owned()).collect();
+        payload(&arguments).map(|bytes| String::from_utf8(bytes).expect("UTF-8"))
+    }
+
+    #[test]
+    fn objects_and_methods() {
+        assert_eq!(target("calculator.add"), Ok(("calculator", "add")));
+        assert_eq!(target("example.chainTopology.1.process"), Ok(("example.chainTopology.1", "process")));
+        assert_eq!(target("calculator.rpc.ping"), Ok(("calculator", "rpc.ping")));
+        for wrong in ["calculator", ".add", "calculator.", ".rpc.ping", ""] {
+            assert!(target(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn parameters() {
+        for (arguments, expected) in [
+            (&[][..], ""),
+            (&["2", "3"], "[2,3]"),
+            (&["a=2", "b=x"], r#"{"a":2,"b":"x"}"#),
+            (&["1984"], "1984"),
+            (&["Dune Messiah"], r#""Dune Messiah""#),
+            (&["\"Dune\""], r#""Dune""#),
+            (&[""], r#""""#),
+            (&["[1,2]"], "[[1,2]]"),
+            (&["{\"a\":1}"], r#"[{"a":1}]"#),
+            (&["\"a=b\""], r#""a=b""#),
+            (&["x", "[1]"], r#"["x",[1]]"#),
+        ] {
+            assert_eq!(written(arguments).as_deref(), Ok(expected), "{arguments:?}");
+        }
+        assert!(written(&["a=1", "2"]).is_err());
+        assert!(written(&["a=1", "a=2"]).is_err());
+    }
+}

@@ -1,0 +1,137 @@
+//! `rantai call`: one call, and its result.
+
+use std::io::{Read as _, Write as _};
+use std::path::PathBuf;
+
+use rantai_client::session::QoS;
+use rantai_client::wire::name::ClientId;
+use rantai_client::{CallError, Content, Response};
+use serde_json::json;
+
+use crate::arguments;
+use crate::connection::{Connection, log, print, run, shown};
+use crate::exit::{EXIT_CODES, Exit, Failure};
+
+const EXAMPLES: &str = "\
+Examples:
+  rantai call calculator.add 2 3              5
+  rantai call calculator.add a=2 b=3          by name
+  rantai call server.welcomeMessage Dune      a plain word is a text
+  rantai call echo.echo '[1,2]'               an argument may be any JSON
+  rantai call calculator.rpc.stats --json     built-in methods
+  rantai call echo.echo hello --all           every instance that serves the name
+";
+
+/// Call a method of an object.
+#[derive(clap::Args)]
+#[command(after_help = format!("{EXAMPLES}\n{EXIT_CODES}"))]
+pub(crate) struct Call {
+    /// The object and its method, as in calculator.add
+    #[arg(value_name = "OBJECT.METHOD")]
+    target: String,
+    /// Parameters: JSON or plain words; name=value for all of them to give them by name
+    #[arg(value_name = "ARGS", allow_negative_numbers = true)]
+    arguments: Vec<String>,
+    /// The instance on this node
+    #[arg(long, value_name = "NODE", conflicts_with = "all")]
+    at: Option<ClientId>,
+    /// Every instance; waits for answers until the time is over
+    #[arg(long, conflicts_with = "oneway")]
+    all: bool,
+    /// Do not wait for an answer
+    #[arg(long)]
+    oneway: bool,
+    /// One binary parameter, from this file; - is stdin
+    #[arg(long, value_name = "FILE", conflicts_with = "arguments")]
+    input: Option<PathBuf>,
+    /// Delivery guarantee of the request
+    #[arg(long, value_name = "0|1", default_value = "1", value_parser = clap::value_parser!(u8).range(0..=1))]
+    qos: u8,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+impl Call {
+    pub(crate) fn run(self) -> Result<(), Failure> {
+        log(tracing::Level::ERROR);
+        run(self.call())
+    }
+
+    async fn call(self) -> Result<(), Failure> {
+        let usage = |error: String| Failure::new(Exit::Usage, error);
+        let (object, method) = arguments::target(&self.target).map_err(usage)?;
+        let payload = arguments::payload(&self.arguments).map_err(usage)?;
+        let binary = self.input.as_ref().map(read).transpose()?;
+        let client = self.connection.client().await?;
+        let mut proxy = client.object(object).deadline(self.connection.timeout);
+        if self.qos == 0 {
+            proxy = proxy.qos(QoS::AtMostOnce);
+        }
+        if let Some(node) = &self.at {
+            proxy = proxy.at(node.clone());
+        }
+        let mut request = proxy.request(method);
+        request = match binary {
+            Some(bytes) => request.binary(bytes),
+            None => request.payload(payload),
+        };
+        let failed = |error: CallError| self.connection.failed(&error);
+        let result = if self.oneway {
+            request.oneway().await.map_err(failed)
+        } else if self.all {
+            let responses = request.all().await.map_err(failed)?;
+            for response in &responses {
+                self.show(response, true)?;
+            }
+            if responses.is_empty() {
+                Err(Failure::new(Exit::NoAnswer, format!("{object}: nobody answered in time")))
+            } else {
+                Ok(())
+            }
+        } else {
+            let response = request.send().await.map_err(failed)?;
+            self.show(&response, false)?;
+            match response.outcome {
+                Ok(_) => Ok(()),
+                Err(fault) => Err(self.connection.failed(&CallError::Fault(fault))),
+            }
+        };
+        client.close().await;
+        result
+    }
+
+    fn show(&self, response: &Response, with_node: bool) -> Result<(), Failure> {
+        let node = response.node.as_deref().unwrap_or("?");
+        let json = self.connection.json;
+        match &response.outcome {
+            Ok(Content::Value(value)) if with_node && json => {
+                print(&json!({"node": node, "result": value}).to_string());
+            }
+            Ok(Content::Value(value)) if with_node => print(&format!("{node}: {}", shown(value))),
+            Ok(Content::Value(value)) if json => print(&value.to_string()),
+            Ok(Content::Value(value)) => print(&shown(value)),
+            Ok(Content::Binary(bytes)) if with_node => print(&format!("{node}: {} bytes", bytes.len())),
+            Ok(Content::Binary(bytes)) => {
+                let mut out = std::io::stdout().lock();
+                out.write_all(bytes)
+                    .and_then(|()| out.flush())
+                    .map_err(|error| Failure::from_error(Exit::Failed, &error))?;
+            }
+            Err(fault) if with_node && json => print(&json!({"node": node, "error": fault}).to_string()),
+            Err(fault) if with_node => print(&format!("{node}: {fault}")),
+            Err(fault) if json => print(&json!({"error": fault}).to_string()),
+            Err(_) => {}
+        }
+        Ok(())
+    }
+}
+
+fn read(file: &PathBuf) -> Result<Vec<u8>, Failure> {
+    let read = if file.as_os_str() == "-" {
+        let mut bytes = Vec::new();
+        std::io::stdin().read_to_end(&mut bytes).map(|_| bytes)
+    } else {
+        std::fs::read(file)
+    };
+    read.map_err(|error| Failure::new(Exit::Usage, format!("cannot read {}: {error}", file.display())))
+}

@@ -1,0 +1,162 @@
+//! `rantai demo`: every system once, the way its client would use it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rantai_broker::Config as BrokerConfig;
+use rantai_client::{CallError, Client};
+use rantai_nodes::Node;
+use rantai_nodes::config::{Config, Configured};
+use rantai_nodes::services::Output;
+use rantai_nodes::services::calculator::CalculatorProxy;
+use rantai_nodes::services::welcome::WelcomeProxy;
+use serde_json::{Value, json};
+
+use super::up::own;
+use crate::connection::{log, print, run};
+use crate::exit::{Exit, Failure};
+
+const NODES: &str = include_str!("../../../../config/nodes.toml");
+
+/// Every call of the demo ends by then.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Start a broker and the objects, and run every system once.
+///
+/// Ends with exit code 0 only if every result was right. Needs nothing, and leaves nothing behind: the broker takes
+/// a free port of this machine and keeps everything in memory.
+#[derive(clap::Args)]
+pub(crate) struct Demo {}
+
+impl Demo {
+    #[expect(clippy::unused_self, reason = "as every command")]
+    pub(crate) fn run(self) -> Result<(), Failure> {
+        log(tracing::Level::WARN);
+        run(demonstrate())
+    }
+}
+
+/// What was shown, and whether it was as it should be.
+#[derive(Default)]
+struct Show {
+    wrong: usize,
+}
+
+impl Show {
+    fn result(&mut self, done: &str, result: &Result<Value, CallError>, expected: &Value) {
+        let found = match result {
+            Ok(value) => value.clone(),
+            Err(error) => match error.fault() {
+                Some(fault) => json!({"code": fault.code, "message": fault.message}),
+                None => json!(error.to_string()),
+            },
+        };
+        let right = found == *expected;
+        print(&format!("  {} {done} -> {found}", if right { "ok   " } else { "WRONG" }));
+        if !right {
+            print(&format!("        expected {expected}"));
+            self.wrong += 1;
+        }
+    }
+}
+
+fn title(text: &str) {
+    print("");
+    print(text);
+}
+
+async fn demonstrate() -> Result<(), Failure> {
+    let failed = |error: &dyn std::error::Error| Failure::from_error(Exit::Failed, error);
+    let broker = rantai_broker::Broker::start(BrokerConfig::on_free_port()).await.map_err(|e| failed(&e))?;
+    print(&format!("broker on {}", broker.addresses()[0]));
+    let address = own(broker.addresses());
+    let config = Config::from_toml(NODES, "config/nodes.toml").map_err(|e| failed(&e))?;
+    let quiet: Output = Arc::new(|line: &str| print(&format!("        {line}")));
+    let objects = config.objects("config/nodes.toml", &quiet).map_err(|e| failed(&e))?;
+    let node = Arc::new(Node::builder(address.clone()).connect().await?);
+    let mut claims = tokio::task::JoinSet::new();
+    for Configured { name, object, options, .. } in objects {
+        let node = node.clone();
+        claims.spawn(async move { node.serve_with(name.as_str(), object, options).await.map(|()| name) });
+    }
+    let mut names = Vec::new();
+    while let Some(claimed) = claims.join_next().await {
+        let name = claimed.map_err(|e| failed(&e))?.map_err(|e| failed(&e))?;
+        names.push(name.to_string());
+    }
+    names.sort();
+    print(&format!("node {} serves {}", node.name(), names.join(", ")));
+    let client = Client::builder(address).connect().await?;
+    let mut show = Show::default();
+
+    registry(&mut show, &client, &names).await;
+    calculator(&mut show, &client).await;
+    journey(&mut show, &client).await;
+    library(&mut show, &client).await;
+
+    client.close().await;
+    node.drain(PATIENCE).await;
+    broker.shutdown().await;
+    print("");
+    if show.wrong > 0 {
+        return Err(Failure::new(Exit::Failed, format!("{} results were wrong", show.wrong)));
+    }
+    print("every result was right");
+    Ok(())
+}
+
+async fn registry(show: &mut Show, client: &Client, names: &[String]) {
+    title("Registry: who is there, by name");
+    let listed = client.registry().list().await;
+    let listed = listed.map(|view| {
+        json!(view.all().filter(|(_, served)| *served).map(|(e, _)| &e.object).collect::<Vec<_>>())
+    });
+    show.result("rantai ls", &listed, &json!(names));
+    let unknown = client.object("calculater").deadline(PATIENCE).call::<Value>("add", (2, 3)).await;
+    let meant =
+        unknown.as_ref().err().and_then(CallError::fault).map(|fault| fault.data["did_you_mean"].clone());
+    let expected = json!({"code": -32003, "message": "no object \"calculater\""});
+    show.result("rantai call calculater.add 2 3", &unknown, &expected);
+    show.result("    did you mean", &Ok(meant.unwrap_or_default()), &json!(["calculator"]));
+}
+
+async fn calculator(show: &mut Show, client: &Client) {
+    title("Calculator: typed methods, and errors that say what is wrong");
+    let calculator = CalculatorProxy::new(client, "calculator");
+    let json = |result: Result<f64, CallError>| result.map(|number| json!(number));
+    show.result("add(2, 3)", &json(calculator.add(2.0, 3.0).await), &json!(5.0));
+    show.result("sub(2, 3)", &json(calculator.sub(2.0, 3.0).await), &json!(-1.0));
+    show.result("mul(2, 3)", &json(calculator.mul(2.0, 3.0).await), &json!(6.0));
+    show.result("div(2, 3)", &json(calculator.div(2.0, 3.0).await), &json!(2.0 / 3.0));
+    let expected = json!({"code": -32000, "message": "Division by zero"});
+    show.result("div(2, 0)", &json(calculator.div(2.0, 0.0).await), &expected);
+    let wrong = client.object("calculator").call::<Value>("add", ("two", 3)).await;
+    let expected = json!({"code": -32602, "message": "a: expected a number, found string \"two\""});
+    show.result("add(\"two\", 3)", &wrong, &expected);
+}
+
+async fn journey(show: &mut Show, client: &Client) {
+    title("Journey through cities: each passes the trip on, the last one replies");
+    let (bandung, lembang, subang) =
+        ("telah melewati bandung", "telah melewati lembang", "telah melewati subang");
+    for (input, expected) in [
+        ("hello", json!([bandung, lembang, subang, "selesai pada bandung"])),
+        ("bandung", json!(["selesai pada bandung"])),
+        ("lembang", json!([bandung, "selesai pada lembang"])),
+        ("subang", json!([bandung, lembang, "selesai pada subang"])),
+    ] {
+        let entry = client.object("example.chainTopology.bandung").deadline(PATIENCE);
+        let result = entry.call::<Value>("process", (json!([input]),)).await;
+        show.result(&format!("Kota Awal ? {input}"), &result, &expected);
+    }
+}
+
+async fn library(show: &mut Show, client: &Client) {
+    title("E-library: the shop's welcome");
+    let welcome = WelcomeProxy::new(client, "server");
+    for title in ["Dune", "Bumi Manusia"] {
+        let result = welcome.welcome_message(title.to_owned()).await.map(|text| json!(text));
+        let expected = json!(format!("Buku dengan judul {title} berhasil dibeli!"));
+        show.result(&format!("Mau beli buku dengan judul apa? {title}"), &result, &expected);
+    }
+}

@@ -1,0 +1,208 @@
+//! `rantai serve`: the objects of the configuration, on any broker.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rantai_client::registry::similar;
+use rantai_client::session::Status;
+use rantai_client::wire::entry::Mode;
+use rantai_client::wire::name::{ClientId, Root};
+use rantai_nodes::config::{Config, Configured};
+use rantai_nodes::services::Output;
+use rantai_nodes::{Node, ServeError};
+
+use crate::connection::{Broker, log, print, run};
+use crate::exit::{Exit, Failure};
+use crate::signals::stop_signal;
+
+/// The configuration that is part of the program.
+const DEFAULT: &str = include_str!("../../../../config/nodes.toml");
+
+/// Time for calls under way when the node is told to stop.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+const EXAMPLES: &str = "\
+Examples:
+  rantai serve                                         every object of the configuration
+  rantai serve example.chainTopology.bandung           this one alone
+  rantai serve --config config/circular.toml           others than those that come with the program
+  rantai serve calculator --replica                    together with other nodes
+  rantai serve --broker mqtt://ana:secret@pi.local     on a broker elsewhere
+
+Exit codes: 0 stopped by SIGTERM or Ctrl-C, 1 a name is taken, 2 wrong command line or configuration, 4 not allowed.";
+
+/// Serve objects on a broker.
+#[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Serve {
+    /// Names of objects in the configuration; all of them without any
+    #[arg(value_name = "NAME")]
+    names: Vec<String>,
+    #[command(flatten)]
+    objects: Objects,
+    #[command(flatten)]
+    broker: Broker,
+}
+
+/// Which objects, and how.
+#[derive(clap::Args)]
+pub(crate) struct Objects {
+    /// Objects in TOML; without it those that come with the program (config/nodes.toml)
+    #[arg(long, value_name = "FILE", env = "RANTAI_NODES", hide_env_values = true)]
+    config: Option<PathBuf>,
+    /// The node's name on the bus; a random one without it
+    #[arg(long, value_name = "NODE", env = "RANTAI_NODE", hide_env_values = true)]
+    node: Option<ClientId>,
+    /// Let other nodes serve the same names
+    #[arg(long)]
+    replica: bool,
+    /// Ask whoever holds a name to give it up
+    #[arg(long, conflicts_with = "replica")]
+    replace: bool,
+    /// Log warnings and errors only
+    #[arg(short, long, conflicts_with = "verbose")]
+    quiet: bool,
+    /// Log more; twice for everything
+    #[arg(short, long, action = clap::ArgAction::Count)]
+    verbose: u8,
+}
+
+impl Serve {
+    pub(crate) fn run(self) -> Result<(), Failure> {
+        log(self.objects.level());
+        run(self.serve())
+    }
+
+    async fn serve(self) -> Result<(), Failure> {
+        let stop = stop_signal().map_err(|error| Failure::from_error(Exit::Failed, &error))?;
+        tokio::pin!(stop);
+        let (config, objects) = self.objects.read(&self.names)?;
+        let root = match &config.root {
+            Some(_) if self.broker.root == "rantai" => {
+                config.root().map_err(|error| Failure::from_error(Exit::Usage, &error))?
+            }
+            _ => self.broker.root()?,
+        };
+        let address = self.broker.address()?;
+        let start = self.objects.start(&config, objects, address, root);
+        let node = tokio::select! {
+            node = start => node?,
+            _ = &mut stop => return Ok(()),
+        };
+        let mut status = node.status();
+        let ended = status.wait_for(|status| matches!(status, Status::Ended(_)));
+        tokio::select! {
+            signal = stop => {
+                tracing::info!(signal, "stopping");
+                node.drain(PATIENCE).await;
+                Ok(())
+            }
+            ended = ended => {
+                let reason = match ended.as_deref() {
+                    Ok(Status::Ended(reason)) => reason.clone(),
+                    _ => "the session has ended".to_owned(),
+                };
+                Err(Failure::new(Exit::Failed, reason))
+            }
+        }
+    }
+}
+
+impl Objects {
+    pub(crate) fn level(&self) -> tracing::Level {
+        match (self.quiet, self.verbose) {
+            (true, _) => tracing::Level::WARN,
+            (false, 0) => tracing::Level::INFO,
+            (false, 1) => tracing::Level::DEBUG,
+            (false, _) => tracing::Level::TRACE,
+        }
+    }
+
+    /// The configuration, and of its objects those that are named.
+    pub(crate) fn read(&self, names: &[String]) -> Result<(Config, Vec<Configured>), Failure> {
+        let usage = |error: rantai_nodes::config::ConfigError| Failure::from_error(Exit::Usage, &error);
+        let (config, file) = match &self.config {
+            Some(file) => (Config::load(file).map_err(usage)?, file.display().to_string()),
+            None => (
+                Config::from_toml(DEFAULT, "config/nodes.toml").map_err(usage)?,
+                "config/nodes.toml".to_owned(),
+            ),
+        };
+        let output: Output = Arc::new(print);
+        let mut objects = config.objects(&file, &output).map_err(usage)?;
+        for name in names {
+            if !objects.iter().any(|o| o.name.as_str() == name) {
+                let known = objects.iter().map(|o| o.name.as_str());
+                let meant = match similar(name, known)[..] {
+                    [] => String::new(),
+                    ref meant => format!("; did you mean {}?", meant.join(" or ")),
+                };
+                return Err(Failure::new(Exit::Usage, format!("{file} has no object {name:?}{meant}")));
+            }
+        }
+        if !names.is_empty() {
+            objects.retain(|o| names.iter().any(|name| name == o.name.as_str()));
+        }
+        if objects.is_empty() {
+            return Err(Failure::new(Exit::Usage, format!("{file} has no objects to serve")));
+        }
+        Ok((config, objects))
+    }
+
+    /// Connects, and serves the objects; waits for a broker that is not there yet.
+    pub(crate) async fn start(
+        &self,
+        config: &Config,
+        objects: Vec<Configured>,
+        address: rantai_client::session::Address,
+        root: Root,
+    ) -> Result<Node, Failure> {
+        let name = match &self.node {
+            Some(name) => Some(name.clone()),
+            None => config.node().map_err(|error| Failure::from_error(Exit::Usage, &error))?,
+        };
+        let mut builder = Node::builder(address).root(root).patient();
+        if let Some(name) = name {
+            builder = builder.name(name);
+        }
+        let node = Arc::new(builder.connect().await?);
+        // All claims at once: each may be contested for a second.
+        let mut claims = tokio::task::JoinSet::new();
+        for Configured { name, object, mut options, started } in objects {
+            if self.replica {
+                options.mode = Mode::Replica;
+            }
+            options.replace = self.replace;
+            let node = node.clone();
+            claims.spawn(async move {
+                node.serve_with(name.as_str(), object, options).await?;
+                if let Some(line) = started {
+                    print(&line);
+                }
+                eprintln!("serving {name} on node {}", node.name());
+                Ok::<(), ServeError>(())
+            });
+        }
+        while let Some(claimed) = claims.join_next().await {
+            let claimed = claimed.map_err(|error| Failure::from_error(Exit::Failed, &error))?;
+            if let Err(error) = claimed {
+                claims.shutdown().await;
+                node.drain(PATIENCE).await;
+                return Err(explain(&error));
+            }
+        }
+        Ok(Arc::into_inner(node).expect("every claim has ended"))
+    }
+}
+
+fn explain(error: &ServeError) -> Failure {
+    match error {
+        ServeError::Taken { .. } => {
+            let text = format!("{error}; --replace takes it over, --replica serves it together");
+            Failure::new(Exit::Failed, text)
+        }
+        ServeError::Refused(_) | ServeError::Unregistered { .. } => Failure::from_error(Exit::Denied, error),
+        _ => Failure::from_error(Exit::Failed, error),
+    }
+}

@@ -1,0 +1,113 @@
+//! `rantai up`: the broker and every object, in one process.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use rantai_broker::Config as BrokerConfig;
+use rantai_client::session::Address;
+use rantai_client::wire::name::Root;
+
+use super::broker::explain;
+use super::serve::Objects;
+use crate::connection::{log, run};
+use crate::exit::{Exit, Failure};
+use crate::signals::stop_signal;
+
+/// Time for calls under way, and for clients to be told.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+const EXAMPLES: &str = "\
+Examples:
+  rantai up                          a broker on 127.0.0.1:1883 and every object of config/nodes.toml
+  rantai up --port 0                 on a free port; stderr says which
+  rantai up --data-dir data          keep sessions and retained messages in ./data
+  rantai up --broker-config config/broker.toml --config my-objects.toml
+
+Exit codes: 0 stopped by SIGTERM or Ctrl-C, 1 could not start, 2 wrong command line or configuration.";
+
+/// Run the broker and the objects in one process.
+#[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Up {
+    /// Address the broker listens on, instead of those configured
+    #[arg(long, value_name = "ADDR", env = "RANTAI_HOST", hide_env_values = true)]
+    host: Option<IpAddr>,
+    /// Port the broker listens on, instead of those configured; 0 takes a free one
+    #[arg(long, value_name = "N", env = "RANTAI_PORT", hide_env_values = true)]
+    port: Option<u16>,
+    /// Where the broker keeps sessions and retained messages; without it they are in memory only
+    #[arg(long, value_name = "DIR", env = "RANTAI_DATA_DIR", hide_env_values = true)]
+    data_dir: Option<PathBuf>,
+    /// The broker's settings in TOML
+    #[arg(long, value_name = "FILE", env = "RANTAI_CONFIG", hide_env_values = true)]
+    broker_config: Option<PathBuf>,
+    #[command(flatten)]
+    objects: Objects,
+}
+
+impl Up {
+    pub(crate) fn run(self) -> Result<(), Failure> {
+        log(self.objects.level());
+        run(self.up())
+    }
+
+    async fn up(self) -> Result<(), Failure> {
+        let stop = stop_signal().map_err(|error| Failure::from_error(Exit::Failed, &error))?;
+        tokio::pin!(stop);
+        let (config, objects) = self.objects.read(&[])?;
+        let root = match &config.root {
+            Some(root) => Root::new(root).map_err(|error| Failure::from_error(Exit::Usage, &error))?,
+            None => Root::default(),
+        };
+        let broker = rantai_broker::Broker::start(self.broker()?).await.map_err(|error| explain(&error))?;
+        for address in broker.addresses() {
+            eprintln!("listening on {address}");
+        }
+        let start = self.objects.start(&config, objects, own(broker.addresses()), root);
+        let node = tokio::select! {
+            node = start => node?,
+            _ = &mut stop => {
+                broker.shutdown().await;
+                return Ok(());
+            }
+        };
+        eprintln!("ready");
+        let signal = stop.await;
+        tracing::info!(signal, "stopping");
+        node.drain(PATIENCE).await;
+        if tokio::time::timeout(PATIENCE, broker.shutdown()).await.is_err() {
+            tracing::warn!("stopped before every client was told; what was acknowledged is kept");
+        }
+        Ok(())
+    }
+
+    fn broker(&self) -> Result<BrokerConfig, Failure> {
+        let mut config = match &self.broker_config {
+            None => BrokerConfig::default(),
+            Some(path) => {
+                BrokerConfig::load(path).map_err(|error| Failure::from_error(Exit::Usage, &error))?
+            }
+        };
+        if self.host.is_some() || self.port.is_some() {
+            let configured = config.listen[0];
+            let address = (self.host.unwrap_or(configured.ip()), self.port.unwrap_or(configured.port()));
+            config.listen = vec![SocketAddr::from(address)];
+        }
+        if let Some(directory) = &self.data_dir {
+            config.data_dir = Some(directory.clone());
+        }
+        Ok(config)
+    }
+}
+
+/// How the objects reach the broker in their own process.
+pub(crate) fn own(addresses: &[SocketAddr]) -> Address {
+    let address = addresses[0];
+    let host = match address.ip() {
+        ip if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        ip => ip,
+    };
+    let text = format!("mqtt://{}", SocketAddr::new(host, address.port()));
+    text.parse().expect("an address that is listened on")
+}
