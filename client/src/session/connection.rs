@@ -25,6 +25,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const STEADY: Duration = Duration::from_secs(1);
 /// Room for one read.
 const READ: usize = 64 << 10;
+/// Packets taken apart before what they led to is written: the other side works on that meanwhile, on a core of
+/// its own, instead of waiting for the last of a large batch.
+const AT_ONCE: usize = 16;
 /// The window of a broker that names none (MQTT 5, 3.2.2.3.3).
 const WINDOW: u16 = u16::MAX;
 /// The largest packet there is (MQTT 5, 2.1.4).
@@ -146,10 +149,15 @@ impl<R: Receiver> Task<R> {
         let mut acknowledgements = BytesMut::new();
         let mut failed = Vec::new();
         let mut work = pin!(shared.work.notified());
-        let mut crowded = false;
         loop {
-            if let Err(end) = self.read(&mut reading, &mut acknowledgements, &mut pulse) {
-                return end;
+            let more = match self.read(&mut reading, &mut acknowledgements, &mut pulse) {
+                Ok(more) => more,
+                Err(end) => return end,
+            };
+            // Who was waiting for what came is to have its turn: before more is read, and before the
+            // acknowledgements go out, which can then share a packet with the next request.
+            if more || !acknowledgements.is_empty() {
+                tokio::task::yield_now().await;
             }
             let closing = {
                 let mut outbox = shared.outbox.lock();
@@ -182,21 +190,16 @@ impl<R: Receiver> Task<R> {
                 .await;
                 return End::Closed;
             }
-            if std::mem::take(&mut crowded) {
-                tokio::task::yield_now().await;
-            }
             if reading.capacity() - reading.len() < READ / 16 {
                 reading.reserve(READ);
             }
-            let event = wait(&mut stream, &mut reading, &mut writing, work.as_mut(), tick.as_mut()).await;
+            let event =
+                wait(&mut stream, &mut reading, &mut writing, more, work.as_mut(), tick.as_mut()).await;
             match event {
                 Event::Read(Ok(0)) => return End::Lost("the broker closed it".to_owned()),
                 Event::Read(Err(error)) | Event::Failed(error) => return End::Lost(error.to_string()),
-                Event::Read(Ok(size)) => {
-                    pulse.received();
-                    // Who works on what came is to have its turn before there is more of it.
-                    crowded = size >= READ / 2;
-                }
+                Event::Read(Ok(_)) => pulse.received(),
+                Event::More => {}
                 Event::Written => pulse.sent(),
                 Event::Work => work.set(shared.work.notified()),
                 Event::Tick => {
@@ -214,17 +217,15 @@ impl<R: Receiver> Task<R> {
         }
     }
 
-    /// Takes what has been read apart.
-    fn read(&mut self, reading: &mut BytesMut, acks: &mut BytesMut, pulse: &mut Pulse) -> Result<(), End> {
+    /// Takes what has been read apart; true where some of it is left.
+    fn read(&mut self, reading: &mut BytesMut, acks: &mut BytesMut, pulse: &mut Pulse) -> Result<bool, End> {
         use packets::Packet;
-        let mut any = false;
-        loop {
+        for _ in 0..AT_ONCE {
             let packet = match frame::next(reading, self.options.max_packet as usize) {
                 Ok(Some(packet)) => packet,
-                Ok(None) => break,
+                Ok(None) => return Ok(false),
                 Err(error) => return Err(End::Lost(error.to_string())),
             };
-            any = true;
             match packet {
                 Packet::Publish(publish) => {
                     match publish.qos {
@@ -264,10 +265,7 @@ impl<R: Receiver> Task<R> {
                 _ => return Err(End::Lost("a packet that no broker sends".to_owned())),
             }
         }
-        if any {
-            self.receiver.batch_ended();
-        }
-        Ok(())
+        Ok(true)
     }
 }
 
@@ -295,6 +293,8 @@ async fn again(options: &Options, shared: &Shared, backoff: &mut Backoff) -> Opt
 
 enum Event {
     Read(io::Result<usize>),
+    /// There are packets left of what was read.
+    More,
     Written,
     Failed(io::Error),
     Work,
@@ -306,6 +306,7 @@ async fn wait(
     stream: &mut TcpStream,
     reading: &mut BytesMut,
     writing: &mut BytesMut,
+    more: bool,
     mut work: Pin<&mut tokio::sync::futures::Notified<'_>>,
     mut tick: Pin<&mut Sleep>,
 ) -> Event {
@@ -324,6 +325,9 @@ async fn wait(
         }
         if written && writing.is_empty() {
             return Poll::Ready(Event::Written);
+        }
+        if more {
+            return Poll::Ready(Event::More);
         }
         if let Poll::Ready(read) = pin!(stream.read_buf(reading)).poll(context) {
             return Poll::Ready(Event::Read(read));

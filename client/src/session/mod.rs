@@ -165,9 +165,6 @@ pub trait Receiver: Send + 'static {
     fn settled(&mut self, token: u128, result: Result<(), Unsent>) {
         let _ = (token, result);
     }
-
-    /// Everything that had been read is handed over.
-    fn batch_ended(&mut self) {}
 }
 
 /// Why a message did not reach the broker, or was not taken by it.

@@ -6,6 +6,7 @@ use hdrhistogram::Histogram;
 use parking_lot::Mutex;
 use rantai_client::wire::fault::Fault;
 use rantai_client::wire::name::MethodName;
+use rantai_client::wire::request::LONGEST_TTL_MS;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -28,8 +29,8 @@ struct Counts {
 
 impl Default for Counts {
     fn default() -> Self {
-        // Two digits of what may be an hour.
-        let times = Histogram::new(2).expect("two digits are in range");
+        // A histogram that grows by itself does not do so where values are cut off at its end.
+        let times = Histogram::new_with_max(LONGEST_TTL_MS * 1000, 2).expect("an hour in two digits");
         Self { calls: 0, errors: 0, last_error: None, in_flight: 0, times }
     }
 }
@@ -77,5 +78,29 @@ impl Stats {
             })
             .collect();
         json!({"methods": methods, "refused": *self.refused.lock()})
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    /// The histogram had no room beyond 255 microseconds, and everything slower was counted as that.
+    #[tokio::test(start_paused = true)]
+    async fn slow_calls_are_told_as_slow() {
+        let (stats, method) = (Stats::default(), MethodName::new("add").expect("a name"));
+        for ms in [1, 1, 5_000] {
+            let began = Instant::now();
+            stats.began(&method);
+            tokio::time::advance(Duration::from_millis(ms)).await;
+            stats.ended(&method, began, None);
+        }
+        let report = stats.report();
+        let add = &report["methods"]["add"];
+        let near =
+            |found: &Value, expected: f64| (found.as_f64().expect("a number") / expected - 1.0).abs() < 0.02;
+        assert!(near(&add["p50_us"], 1_000.0) && near(&add["p99_us"], 5_000_000.0), "{report}");
+        assert_eq!((&add["calls"], &add["in_flight"]), (&json!(3), &json!(0)));
     }
 }

@@ -1,0 +1,282 @@
+//! The load, and what it comes to.
+
+use std::io::{self, Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+use rantai_client::session::QoS;
+use rantai_client::{Client, Proxy};
+use serde_json::{Value, json};
+use tokio::task::LocalSet;
+
+use crate::Options;
+use crate::processes::Process;
+
+/// One line of the report.
+#[derive(Debug)]
+pub(crate) struct Row {
+    pub(crate) name: String,
+    /// Medians of the rounds, in microseconds.
+    pub(crate) p50: f64,
+    pub(crate) p99: f64,
+    /// Calls a second: median, least and most of the rounds.
+    pub(crate) rate: (f64, f64, f64),
+    /// The same load through the relay.
+    pub(crate) baseline: Option<Baseline>,
+    pub(crate) aim: Option<Aim>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Baseline {
+    pub(crate) what: &'static str,
+    pub(crate) p50: f64,
+    /// Median of the ratios of p50, round by round.
+    pub(crate) ratio: f64,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Aim {
+    /// The ratio to the baseline at most.
+    Ratio(f64),
+    /// Calls a second at least.
+    Rate(f64),
+}
+
+/// What is running.
+pub(crate) struct Bench {
+    options: Options,
+    url: String,
+    relay: String,
+    _processes: Vec<Process>,
+}
+
+/// One round of one load.
+struct Round {
+    p50: f64,
+    p99: f64,
+    rate: f64,
+}
+
+impl Bench {
+    pub(crate) fn start(options: Options) -> io::Result<Self> {
+        let (broker, url) = Process::broker()?;
+        let mut processes = vec![broker, Process::node(&url, "nodes.toml", &["echo"])?];
+        for city in ["A", "B", "C"] {
+            let name = format!("example.chainTopology.{city}");
+            processes.push(Process::node(&url, "circular.toml", &[&name])?);
+        }
+        let (relay, address) = Process::relay()?;
+        processes.extend(relay);
+        Ok(Self { options, url, relay: address, _processes: processes })
+    }
+
+    pub(crate) fn run(&self) -> Vec<Row> {
+        let mut rows = Vec::new();
+        for (qos, name, aim) in [(QoS::AtMostOnce, "QoS 0", 1.3), (QoS::AtLeastOnce, "QoS 1", 1.7)] {
+            for (size, shown) in [(60, "60 B"), (1024, "1 KiB")] {
+                let load = Load { qos, size, clients: 1, in_flight: 1 };
+                let aim = (size == 60).then_some(Aim::Ratio(aim));
+                rows.extend(self.row(format!("1 in flight, {shown}, {name}"), &load, aim));
+            }
+        }
+        for (qos, name) in [(QoS::AtMostOnce, "QoS 0"), (QoS::AtLeastOnce, "QoS 1")] {
+            for (size, shown) in [(60, "60 B"), (1024, "1 KiB")] {
+                let aim = (size == 60 && qos == QoS::AtMostOnce).then_some(Aim::Rate(200_000.0));
+                let load = Load { qos, size, clients: 1, in_flight: 64 };
+                rows.extend(self.row(format!("64 in flight, {shown}, {name}"), &load, aim));
+                let load = Load { qos, size, clients: 16, in_flight: 16 };
+                rows.extend(self.row(format!("16 x 16 in flight, {shown}, {name}"), &load, None));
+            }
+        }
+        rows.extend(self.chain());
+        rows
+    }
+
+    fn chosen(&self, name: &str) -> bool {
+        name.contains(&self.options.only)
+    }
+
+    fn rounds(&self) -> usize {
+        if self.options.quick { 3 } else { 9 }
+    }
+
+    fn length(&self) -> Duration {
+        Duration::from_millis(if self.options.quick { 400 } else { 1_500 })
+    }
+
+    fn row(&self, name: String, load: &Load, aim: Option<Aim>) -> Option<Row> {
+        if !self.chosen(&name) {
+            return None;
+        }
+        eprintln!("{name}");
+        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+        for _ in 0..self.rounds() {
+            ours.push(self.calls(load));
+            if load.in_flight == 1 {
+                theirs.push(self.relayed(load.size).expect("the relay goes on"));
+            }
+        }
+        Some(row(name, &ours, &theirs, "relay", aim))
+    }
+
+    /// Calls of `echo` for the length of a round.
+    fn calls(&self, load: &Load) -> Round {
+        let Load { qos, size, clients, in_flight } = *load;
+        let payload = Value::String("x".repeat(size));
+        self.measured(
+            clients,
+            in_flight,
+            move |client| client.object("echo").qos(qos),
+            move |proxy| {
+                let payload = payload.clone();
+                async move {
+                    let answer: Value = proxy.call("echo", &payload).await.expect("an answer");
+                    assert_eq!(answer, payload);
+                }
+            },
+        )
+    }
+
+    fn measured<F: Future<Output = ()>>(
+        &self,
+        clients: usize,
+        in_flight: usize,
+        object: impl Fn(&Client) -> Proxy,
+        call: impl Fn(Proxy) -> F + Clone + 'static,
+    ) -> Round {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let local = LocalSet::new();
+        local.block_on(&runtime, async {
+            let mut tasks = Vec::new();
+            let mut proxies = Vec::new();
+            for _ in 0..clients {
+                let client = Client::connect(&self.url).await.expect("the broker is there");
+                let proxy = object(&client);
+                for _ in 0..20 {
+                    call(proxy.clone()).await;
+                }
+                proxies.push(proxy);
+            }
+            let began = Instant::now();
+            let end = began + self.length();
+            for proxy in &proxies {
+                for _ in 0..in_flight {
+                    let (proxy, call) = (proxy.clone(), call.clone());
+                    tasks.push(tokio::task::spawn_local(async move {
+                        let mut times = Vec::new();
+                        loop {
+                            let began = Instant::now();
+                            if began >= end {
+                                return times;
+                            }
+                            call(proxy.clone()).await;
+                            times.push(began.elapsed().as_nanos() as u64);
+                        }
+                    }));
+                }
+            }
+            let mut times = Vec::new();
+            for task in tasks {
+                times.extend(task.await.expect("it goes on to the end"));
+            }
+            round(&times, began.elapsed())
+        })
+    }
+
+    /// The same bytes through the relay and back, one after the other.
+    fn relayed(&self, size: usize) -> io::Result<Round> {
+        // The relay joins its connections in pairs; the far end is made anew each time.
+        thread_local! {
+            static STREAM: std::cell::RefCell<Option<TcpStream>> = const { std::cell::RefCell::new(None) };
+        }
+        STREAM.with_borrow_mut(|stream| {
+            let stream = match stream {
+                Some(stream) => stream,
+                none => {
+                    let fresh = TcpStream::connect(&self.relay)?;
+                    fresh.set_nodelay(true)?;
+                    none.insert(fresh)
+                }
+            };
+            let (message, mut answer) = (vec![7; size], vec![0; size]);
+            let mut times = Vec::new();
+            let began = Instant::now();
+            while began.elapsed() < self.length() {
+                let began = Instant::now();
+                stream.write_all(&message)?;
+                stream.read_exact(&mut answer)?;
+                times.push(began.elapsed().as_nanos() as u64);
+            }
+            Ok(round(&times, began.elapsed()))
+        })
+    }
+
+    fn chain(&self) -> Option<Row> {
+        let name = "chain of three, 1 in flight, QoS 1".to_owned();
+        if !self.chosen(&name) {
+            return None;
+        }
+        eprintln!("{name}");
+        let trip = |proxy: Proxy| async move {
+            let items: Vec<String> = proxy.call("process", (json!(["hello"]),)).await.expect("a trip");
+            assert_eq!(items.len(), 4);
+        };
+        let entry = |client: &Client| client.object("example.chainTopology.A");
+        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+        for _ in 0..self.rounds() {
+            ours.push(self.measured(1, 1, entry, trip));
+            if let Some(python) = &self.options.pyro {
+                let run = Process::pyro(python).args(["1", "500"]).output().expect("Pyro5's example runs");
+                let text = String::from_utf8_lossy(&run.stdout).trim().to_owned();
+                let p50 = text
+                    .parse()
+                    .unwrap_or_else(|_| panic!("{text} {}", String::from_utf8_lossy(&run.stderr)));
+                theirs.push(Round { p50, p99: p50, rate: 1e6 / p50 });
+            }
+        }
+        Some(row(name, &ours, &theirs, "Pyro5's circular example", Some(Aim::Ratio(0.5))))
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Load {
+    qos: QoS,
+    size: usize,
+    clients: usize,
+    in_flight: usize,
+}
+
+fn round(times: &[u64], took: Duration) -> Round {
+    let mut histogram: Histogram<u64> =
+        Histogram::new_with_max(60_000_000_000, 3).expect("a minute in three digits");
+    for time in times {
+        histogram.saturating_record(*time);
+    }
+    let at = |quantile| histogram.value_at_quantile(quantile) as f64 / 1000.0;
+    Round { p50: at(0.5), p99: at(0.99), rate: times.len() as f64 / took.as_secs_f64() }
+}
+
+fn row(name: String, ours: &[Round], theirs: &[Round], what: &'static str, aim: Option<Aim>) -> Row {
+    let rates = ours.iter().map(|r| r.rate);
+    let (least, most) = (rates.clone().fold(f64::MAX, f64::min), rates.clone().fold(0.0, f64::max));
+    let baseline = (!theirs.is_empty()).then(|| Baseline {
+        what,
+        p50: median(theirs.iter().map(|r| r.p50)),
+        ratio: median(ours.iter().zip(theirs).map(|(ours, theirs)| ours.p50 / theirs.p50)),
+    });
+    Row {
+        name,
+        p50: median(ours.iter().map(|r| r.p50)),
+        p99: median(ours.iter().map(|r| r.p99)),
+        rate: (median(rates), least, most),
+        baseline,
+        aim,
+    }
+}
+
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}

@@ -1,0 +1,75 @@
+//! Measures calls through the whole way (client, broker, node and back, each a process of its own) beside a plain
+//! TCP relay with two hops, and writes docs/performance-calls.md.
+//!
+//! `cargo bench -p rantai-cli` is the whole run; `-- --quick` a short one that writes nothing, `-- --only NAME` those
+//! rows whose name has NAME in it, `-- --pyro PYTHON` adds Pyro5's circular example, run by that interpreter.
+
+mod load;
+mod machine;
+mod processes;
+mod relay;
+mod report;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use load::{Bench, Row};
+
+/// How the run was asked for.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Options {
+    quick: bool,
+    only: String,
+    pyro: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let [mark, role, address] = &arguments[..]
+        && mark == relay::MARK
+    {
+        return relay::run(role, address);
+    }
+    // `cargo test --benches` runs this without the mark that `cargo bench` sets.
+    if !arguments.iter().any(|argument| argument == "--bench") {
+        eprintln!("nothing measured: run this with cargo bench");
+        return ExitCode::SUCCESS;
+    }
+    let mut options = Options::default();
+    let mut rest = arguments.iter().filter(|a| *a != "--bench");
+    while let Some(argument) = rest.next() {
+        match (argument.as_str(), rest.clone().next()) {
+            ("--quick", _) => options.quick = true,
+            ("--only", Some(name)) => {
+                options.only.clone_from(name);
+                rest.next();
+            }
+            ("--pyro", Some(python)) => {
+                options.pyro = Some(python.into());
+                rest.next();
+            }
+            _ => {
+                eprintln!("{argument:?}: the options are --quick, --only NAME and --pyro PYTHON");
+                return ExitCode::from(2);
+            }
+        }
+    }
+    let bench = match Bench::start(options.clone()) {
+        Ok(bench) => bench,
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let rows: Vec<Row> = bench.run();
+    let text = report::write(&rows, &machine::describe());
+    println!("{text}");
+    if !options.quick && options.only.is_empty() {
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/performance-calls.md");
+        if let Err(error) = std::fs::write(file, text) {
+            eprintln!("{file}: {error}");
+            return ExitCode::FAILURE;
+        }
+    }
+    ExitCode::SUCCESS
+}

@@ -1,0 +1,78 @@
+//! The processes of a run, killed when they are dropped.
+
+use std::io::{self, BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+/// One process, and what followed the word it was waited for.
+#[derive(Debug)]
+pub(crate) struct Process {
+    child: Child,
+    pub(crate) said: String,
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Process {
+    /// Starts it, and waits until `words` stood in `times` lines of its stderr.
+    fn start(mut command: Command, words: &str, times: usize) -> io::Result<Self> {
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
+        let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines();
+        let (mut said, mut seen) = (String::new(), 0);
+        while seen < times {
+            let Some(line) = lines.next() else {
+                return Err(io::Error::other(format!("{command:?} ended early: {said}")));
+            };
+            let line = line?;
+            if let Some((_, rest)) = line.split_once(words) {
+                seen += 1;
+                rest.trim().clone_into(&mut said);
+            }
+        }
+        std::thread::spawn(move || lines.for_each(drop));
+        Ok(Self { child, said })
+    }
+
+    /// Our broker; its URL.
+    pub(crate) fn broker() -> io::Result<(Self, String)> {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_rantai"));
+        command.args(["broker", "--quiet", "--port", "0"]);
+        let process = Self::start(command, "listening on ", 1)?;
+        let url = format!("mqtt://{}", process.said);
+        Ok((process, url))
+    }
+
+    /// A node with `names` of the configuration `file`.
+    pub(crate) fn node(url: &str, file: &str, names: &[&str]) -> io::Result<Self> {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_rantai"));
+        let file: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config").join(file);
+        command.args(["serve", "--quiet", "--broker", url, "--config"]).arg(file).args(names);
+        Self::start(command, "serving ", names.len())
+    }
+
+    /// The relay, with somebody at its far end; its address.
+    pub(crate) fn relay() -> io::Result<(Vec<Self>, String)> {
+        let this = std::env::current_exe()?;
+        let child = |role: &str, address: &str| {
+            let mut command = Command::new(&this);
+            command.args([super::relay::MARK, role, address]);
+            Self::start(command, "listening on ", 1)
+        };
+        let relay = child("relay", "-")?;
+        let address = relay.said.clone();
+        let responder = child("respond", &address)?;
+        Ok((vec![relay, responder], address))
+    }
+
+    /// Pyro5's circular chain, and its client: it prints a line for each measured trip time in microseconds.
+    pub(crate) fn pyro(python: &Path) -> Command {
+        let mut command = Command::new(python);
+        command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/benches/calls/pyro_chain.py"));
+        command
+    }
+}
