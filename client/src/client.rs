@@ -86,7 +86,7 @@ impl Builder {
     /// Where the broker cannot be reached, or refuses the connection or the subscription to the replies.
     pub async fn connect(self) -> Result<Client, ConnectError> {
         let Self { options, root } = self;
-        let (id, address) = (options.client_id.clone(), options.address.to_string());
+        let id = options.client_id.clone();
         let pending = Arc::new(Pending::default());
         let listeners = Arc::new(Listeners::default());
         let replies = Replies {
@@ -96,13 +96,8 @@ impl Builder {
             listeners: listeners.clone(),
         };
         let session = Session::connect(options, |_| replies).await?;
-        let filter = ReplyTopic::filter(&root, &id);
-        while let Err(error) = session.subscribe(vec![Filter::new(filter.clone()).live()]).await {
-            // A connection that is lost again in this moment is made again.
-            if error != SubscribeError::Lost {
-                return Err(ConnectError::Refused { address, reason: error.to_string() });
-            }
-        }
+        let filter = Filter::new(ReplyTopic::filter(&root, &id)).live();
+        session.begin(vec![filter]).await?;
         let outlet = session.outlet();
         Ok(Client { inner: Arc::new(Inner { session, outlet, root, id, pending, listeners }) })
     }
@@ -240,5 +235,6 @@ impl Receiver for Replies {
 
     fn disconnected(&mut self) {
         self.listeners.disconnected();
+        self.pending.disconnected();
     }
 }

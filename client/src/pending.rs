@@ -73,6 +73,14 @@ impl Pending {
         }
     }
 
+    /// The connection is gone, and with it every reply that would have come on it.
+    pub(crate) fn disconnected(&self) {
+        let lost: Vec<u128> = self.calls.lock().keys().copied().collect();
+        for key in lost {
+            self.arrived(key, Arrived::Failed(Unsent::Lost));
+        }
+    }
+
     /// How many calls are under way.
     pub(crate) fn len(&self) -> usize {
         self.calls.lock().len()
@@ -119,6 +127,16 @@ mod tests {
         assert!(pending.arrived(7, failed()));
         drop(ticket);
         assert_eq!(pending.len(), 0);
+    }
+
+    #[test]
+    fn what_would_have_been_answered_ends_with_the_connection() {
+        let pending = Arc::new(Pending::default());
+        let (_sent, mut ended) = pending.one(7);
+        let (_all, mut collected) = pending.many(9);
+        pending.disconnected();
+        assert!(matches!(ended.try_recv(), Ok(Arrived::Failed(Unsent::Lost))));
+        assert!(matches!(collected.try_recv(), Ok(Arrived::Failed(Unsent::Lost))));
     }
 
     #[test]

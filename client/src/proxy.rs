@@ -227,13 +227,20 @@ impl Request {
     pub async fn send(self) -> Result<Response, CallError> {
         let key = self.identity.unwrap_or_else(|| Uuid::now_v7().as_u128());
         let deadline = Instant::now() + self.proxy.settings.deadline;
-        let (object, publish) = self.write(key, false)?;
+        loop {
+            match self.attempt(key, deadline).await {
+                Err(error) if self.goes_again(&error) => {}
+                result => return result,
+            }
+        }
+    }
+
+    /// On one connection.
+    async fn attempt(&self, key: u128, deadline: Instant) -> Result<Response, CallError> {
+        let (object, publish) = self.ready(key, deadline, false).await?;
         let client = &self.proxy.client;
         let (_ticket, arrived) = client.pending().one(key);
-        match timeout_at(deadline, client.outlet().send(publish, key)).await {
-            Ok(sent) => sent?,
-            Err(_) => return Err(self.expired(&object)),
-        }
+        client.outlet().send_now(publish, key)?;
         match timeout_at(deadline, arrived).await {
             Err(_) => Err(self.timed_out(&object)),
             Ok(Err(_)) => Err(CallError::Unsent(Unsent::Ended)),
@@ -251,12 +258,18 @@ impl Request {
     pub async fn oneway(self) -> Result<(), CallError> {
         let key = self.identity.unwrap_or_else(|| Uuid::now_v7().as_u128());
         let deadline = Instant::now() + self.proxy.settings.deadline;
-        let (object, publish) = self.write(key, true)?;
-        let session = self.proxy.client.publish(publish);
-        match timeout_at(deadline, session).await {
-            Err(_) => Err(self.expired(&object)),
-            Ok(Err(Unsent::NobodyThere)) => Err(self.missing(&object, deadline).await),
-            Ok(result) => Ok(result?),
+        loop {
+            let (object, publish) = self.ready(key, deadline, true).await?;
+            let published = timeout_at(deadline, self.proxy.client.publish(publish)).await;
+            let error = match published {
+                Ok(Ok(())) => return Ok(()),
+                Ok(Err(Unsent::NobodyThere)) => self.missing(&object, deadline).await,
+                Ok(Err(error)) => error.into(),
+                Err(_) => self.expired(&object),
+            };
+            if !self.goes_again(&error) {
+                return Err(error);
+            }
         }
     }
 
@@ -269,13 +282,10 @@ impl Request {
         let key = self.identity.unwrap_or_else(|| Uuid::now_v7().as_u128());
         self.proxy.settings.target = Target::All;
         let deadline = Instant::now() + self.proxy.settings.deadline;
-        let (object, publish) = self.write(key, false)?;
+        let (object, publish) = self.ready(key, deadline, false).await?;
         let client = &self.proxy.client;
         let (_ticket, mut arrived) = client.pending().many(key);
-        match timeout_at(deadline, client.outlet().send(publish, key)).await {
-            Ok(sent) => sent?,
-            Err(_) => return Err(self.expired(&object)),
-        }
+        client.outlet().send_now(publish, key)?;
         let mut responses = Vec::new();
         while let Ok(Some(next)) = timeout_at(deadline, arrived.recv()).await {
             match next {
@@ -287,14 +297,36 @@ impl Request {
         Ok(responses)
     }
 
-    fn write(&self, key: u128, oneway: bool) -> Result<(ObjectName, Publish), CallError> {
+    /// Whether a request that did not get through goes out again: where it was not sent at all, and where it
+    /// may be carried out twice.
+    fn goes_again(&self, error: &CallError) -> bool {
+        match error {
+            CallError::Unsent(Unsent::Offline) => true,
+            CallError::Lost => self.proxy.settings.idempotent,
+            _ => false,
+        }
+    }
+
+    /// Waits for a connection, and writes the request with the time that is left then.
+    async fn ready(
+        &self,
+        key: u128,
+        deadline: Instant,
+        oneway: bool,
+    ) -> Result<(ObjectName, Publish), CallError> {
         let Self { proxy, method, payload, binary, user, .. } = self;
-        let Settings { deadline, qos, target, idempotent } = &proxy.settings;
+        let Settings { qos, target, .. } = &proxy.settings;
         let object = proxy.object.clone()?;
         let method = method.clone()?;
+        match timeout_at(deadline, proxy.client.outlet().room()).await {
+            Ok(room) => room?,
+            Err(_) => return Err(self.expired(&object)),
+        }
         let root = proxy.client.root();
         let reply_to = ReplyTopic::to(root, &object, proxy.client.id());
-        let ttl_ms = deadline.as_millis() as u64;
+        // Up to a whole millisecond: what is left of a call that goes out at once is all of it.
+        let left = deadline.saturating_duration_since(Instant::now());
+        let ttl_ms = left.as_micros().div_ceil(1000) as u64;
         let mut properties = properties(&reply_to, &key.to_be_bytes(), ttl_ms);
         if *binary {
             properties.content_type = Some(BINARY.to_owned());
@@ -310,7 +342,7 @@ impl Request {
             properties,
             qos: *qos,
             retain: false,
-            resend: *idempotent,
+            resend: false,
         };
         Ok((topic.object, publish))
     }

@@ -19,13 +19,12 @@ use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
+use crate::contenders::Contenders;
 use crate::dispatch::Served;
 use crate::node::{ServeError, ServeOptions, idle, retained};
 
 /// For how long a claim may be contested.
 const CONTEST: Duration = Duration::from_secs(1);
-/// What is retained has come when this long nothing more of it has.
-const QUIET: Duration = Duration::from_millis(100);
 /// How often entries and states are published again.
 const UPKEEP: Duration = Duration::from_hours(8);
 /// What is not its own word is put right at most this often.
@@ -36,16 +35,16 @@ const YIELD: Duration = Duration::from_secs(5);
 /// The node's word.
 #[derive(Debug)]
 pub(crate) struct Announcer {
-    root: Root,
+    pub(crate) root: Root,
     pub(crate) id: ClientId,
     epoch: String,
-    outlet: Outlet,
+    pub(crate) outlet: Outlet,
     /// What is to stand on the node's own topics.
     word: Mutex<HashMap<String, Bytes>>,
     /// Topics on which something else was seen.
     wrong: Mutex<BTreeSet<String>>,
     heal: Notify,
-    /// What others say of the names claimed here.
+    /// What others say of the names that are followed.
     view: Mutex<View>,
     seen: watch::Sender<u64>,
     state: Mutex<State>,
@@ -95,8 +94,8 @@ impl Announcer {
         self.clear(topic).await
     }
 
-    async fn announce(&self, entry: &Entry) -> Result<(), Announced> {
-        let topic = self.entry_topic(&entry.object);
+    async fn announce(&self, object: &ObjectName, entry: &Entry) -> Result<(), Announced> {
+        let topic = self.entry_topic(object);
         let payload = Bytes::from(entry.write()?);
         self.word.lock().insert(topic.clone(), payload.clone());
         Ok(self.outlet.publish(retained(topic, payload)).await?)
@@ -111,8 +110,8 @@ impl Announcer {
         }
     }
 
-    fn entry_topic(&self, object: &str) -> String {
-        format_entry(&self.root, object, &self.id)
+    fn entry_topic(&self, object: &ObjectName) -> String {
+        RegistryTopic::Name(object.clone(), self.id.clone()).format(&self.root)
     }
 
     /// A message on one of the registry's topics.
@@ -135,14 +134,20 @@ impl Announcer {
         self.seen.send_modify(|count| *count += 1);
     }
 
-    /// Nodes whose entries compete for a name, and whose states are not watched yet.
-    fn unwatched(&self, object: &ObjectName, watched: &mut BTreeSet<ClientId>) -> Vec<Filter> {
+    /// Tells of every change of the view.
+    pub(crate) fn seen(&self) -> watch::Receiver<u64> {
+        self.seen.subscribe()
+    }
+
+    /// Other nodes with an entry for a name.
+    pub(crate) fn claimants(&self, object: &ObjectName) -> Vec<ClientId> {
         let view = self.view.lock();
-        let nodes = view.claims(object).filter_map(|(entry, _)| ClientId::new(&entry.node).ok());
-        nodes
-            .filter(|node| watched.insert(node.clone()))
-            .map(|node| Filter::new(RegistryTopic::Node(node).format(&self.root)).passing())
-            .collect()
+        view.claims(object).filter_map(|(entry, _)| ClientId::new(&entry.node).ok()).collect()
+    }
+
+    /// Whether somebody serves an object that is followed, or finishes what it took before it ends.
+    pub(crate) fn is_served(&self, object: &ObjectName) -> bool {
+        self.word.lock().contains_key(&self.entry_topic(object)) || self.view.lock().is_served(object)
     }
 
     /// Who has the better right to a name than `mine`, of those whose node is ready.
@@ -183,6 +188,14 @@ pub(crate) async fn keep_word(announcer: Arc<Announcer>, mut status: watch::Rece
                 }
             }
         }
+    }
+}
+
+/// Waits for a connection: which; `None` when the session has ended.
+pub(crate) async fn connection(status: &mut watch::Receiver<Status>) -> Option<u64> {
+    match *status.wait_for(|s| *s != Status::Offline).await.ok()? {
+        Status::Online(connection) => Some(connection),
+        _ => None,
     }
 }
 
@@ -260,8 +273,12 @@ impl Claim {
         let mut told = Some(told);
         loop {
             // A connection of its own each time.
-            let online = status.wait_for(|s| !matches!(s, Status::Offline)).await.map(|s| s.clone());
-            let Ok(Status::Online(connection)) = online else {
+            let connection = tokio::select! {
+                connection = connection(&mut status) => connection,
+                // The broker has said that the node is lost; there is nothing to take back.
+                patience = &mut stopped => return idle(&self.served, patience.unwrap_or_default()).await,
+            };
+            let Some(connection) = connection else {
                 if let Some(told) = told.take() {
                     let _ = told.send(Err(ServeError::Ended));
                 }
@@ -272,11 +289,13 @@ impl Claim {
                 let _ = over.wait_for(|s| *s != Status::Online(connection)).await;
             };
             tokio::pin!(over);
-            let mut watched = BTreeSet::new();
+            let mut contenders = Contenders::new(self.announcer.clone(), self.served.name.clone());
             let claimed = tokio::select! {
-                claimed = self.claim(&mut watched) => claimed,
+                claimed = self.claim(&mut contenders) => claimed,
                 () = &mut over => Claimed::Lost,
-                _ = &mut stopped => return self.withdraw().await,
+                patience = &mut stopped => {
+                    return self.leave(patience.unwrap_or_default(), over).await;
+                }
             };
             match claimed {
                 Claimed::Lost => {
@@ -306,7 +325,7 @@ impl Claim {
                         let _ = told.send(Ok(()));
                     }
                     tokio::select! {
-                        holder = self.contested(&entry, &mut watched) => {
+                        holder = self.contested(&entry, &mut contenders) => {
                             tracing::error!("{}: gives way to node {holder}", self.served.name);
                             self.withdraw().await;
                         }
@@ -316,9 +335,7 @@ impl Claim {
                         }
                         () = &mut over => continue,
                         patience = &mut stopped => {
-                            self.unsubscribe().await;
-                            idle(&self.served, patience.unwrap_or_default()).await;
-                            return self.withdraw().await;
+                            return self.leave(patience.unwrap_or_default(), over).await;
                         }
                     }
                 }
@@ -326,7 +343,24 @@ impl Claim {
             // The name is another's: the next connection may find it free.
             tokio::select! {
                 () = over => {}
-                _ = &mut stopped => return,
+                patience = &mut stopped => return idle(&self.served, patience.unwrap_or_default()).await,
+            }
+        }
+    }
+
+    /// Takes no more calls, finishes what runs, and takes the entry away; of that what needs the broker only
+    /// until the connection is over.
+    async fn leave(&self, patience: Duration, over: impl Future<Output = ()>) {
+        tokio::pin!(over);
+        let connected = tokio::select! {
+            () = self.unsubscribe() => true,
+            () = &mut over => false,
+        };
+        idle(&self.served, patience).await;
+        if connected {
+            tokio::select! {
+                () = self.withdraw() => {}
+                () = over => {}
             }
         }
     }
@@ -349,8 +383,8 @@ impl Claim {
     }
 
     /// From looking who is there to being served.
-    async fn claim(&self, watched: &mut BTreeSet<ClientId>) -> Claimed {
-        match self.try_claim(watched).await {
+    async fn claim(&self, contenders: &mut Contenders) -> Claimed {
+        match self.try_claim(contenders).await {
             Ok(claimed) => claimed,
             Err(SubscribeError::Refused { filter, reason }) => {
                 Claimed::Refused(ServeError::Refused(SubscribeError::Refused { filter, reason }))
@@ -359,18 +393,16 @@ impl Claim {
         }
     }
 
-    async fn try_claim(&self, watched: &mut BTreeSet<ClientId>) -> Result<Claimed, SubscribeError> {
+    async fn try_claim(&self, contenders: &mut Contenders) -> Result<Claimed, SubscribeError> {
         let Self { announcer, served, options } = self;
         let name = &served.name;
-        let watch = Filter::new(RegistryTopic::entries_of(&announcer.root, name)).passing();
-        announcer.outlet.subscribe(vec![watch]).await?;
-        self.look(watched).await?;
+        contenders.look().await?;
         let unsettled = self.entry(false);
         if let Some(mut holder) = announcer.rival(name, &unsettled) {
             if options.replace && holder.settled && options.mode == Mode::Exclusive {
                 self.ask_to_yield(&holder).await;
                 let deadline = Instant::now() + YIELD;
-                let mut seen = announcer.seen.subscribe();
+                let mut seen = announcer.seen();
                 while let Some(still) = announcer.rival(name, &unsettled) {
                     holder = still;
                     if timeout_at(deadline, seen.changed()).await.is_err() {
@@ -382,10 +414,10 @@ impl Claim {
             }
         }
         if options.mode == Mode::Exclusive {
-            if let Err(error) = announcer.announce(&unsettled).await {
+            if let Err(error) = announcer.announce(name, &unsettled).await {
                 return Ok(self.unannounced(error));
             }
-            if let Ok(holder) = timeout(CONTEST, self.contested(&unsettled, watched)).await {
+            if let Ok(holder) = timeout(CONTEST, self.contested(&unsettled, contenders)).await {
                 self.withdraw().await;
                 return Ok(Claimed::Taken(holder));
             }
@@ -396,7 +428,7 @@ impl Claim {
         announcer.outlet.subscribe(filters.collect()).await?;
         let settled = self.entry(true);
         *served.entry.lock() = Some(settled.clone());
-        if let Err(error) = announcer.announce(&settled).await {
+        if let Err(error) = announcer.announce(name, &settled).await {
             return Ok(self.unannounced(error));
         }
         Ok(Claimed::Held(Box::new(settled)))
@@ -413,33 +445,9 @@ impl Claim {
         }
     }
 
-    /// Waits until what is retained of the name, and of the nodes that claim it, has come.
-    async fn look(&self, watched: &mut BTreeSet<ClientId>) -> Result<(), SubscribeError> {
-        let mut seen = self.announcer.seen.subscribe();
-        loop {
-            while timeout(QUIET, seen.changed()).await.is_ok() {}
-            let states = self.announcer.unwatched(&self.served.name, watched);
-            if states.is_empty() {
-                return Ok(());
-            }
-            self.announcer.outlet.subscribe(states).await?;
-        }
-    }
-
     /// Waits until somebody has the better right; who.
-    async fn contested(&self, mine: &Entry, watched: &mut BTreeSet<ClientId>) -> String {
-        let mut seen = self.announcer.seen.subscribe();
-        loop {
-            let states = self.announcer.unwatched(&self.served.name, watched);
-            if !states.is_empty() && self.announcer.outlet.subscribe(states).await.is_err() {
-                // The connection is gone, which others notice too.
-                std::future::pending::<()>().await;
-            }
-            if let Some(rival) = self.announcer.rival(&self.served.name, mine) {
-                return rival.node;
-            }
-            let _ = seen.changed().await;
-        }
+    async fn contested(&self, mine: &Entry, contenders: &mut Contenders) -> String {
+        contenders.until(|announcer| announcer.rival(&self.served.name, mine).map(|rival| rival.node)).await
     }
 
     async fn ask_to_yield(&self, holder: &Entry) {
@@ -462,13 +470,7 @@ impl Claim {
     async fn withdraw(&self) {
         self.unsubscribe().await;
         *self.served.entry.lock() = None;
-        let topic = self.announcer.entry_topic(self.served.name.as_str());
+        let topic = self.announcer.entry_topic(&self.served.name);
         let _ = timeout(YIELD, self.announcer.clear(topic)).await;
     }
-}
-
-fn format_entry(root: &Root, object: &str, node: &ClientId) -> String {
-    let object = ObjectName::reserved(object).or_else(|| ObjectName::new(object).ok());
-    let object = object.expect("an entry of ours has a name that was checked");
-    RegistryTopic::Name(object, node.clone()).format(root)
 }

@@ -26,8 +26,8 @@ use rantai_client::wire::reply::{Outcome, Reply};
 use rantai_client::wire::request::{Form, LARGEST_TRAIL, Refusal, ReplyTo, Request};
 use rantai_client::wire::topic::{CallTopic, Target, TopicError};
 use serde_json::{Value, json};
-use tokio::sync::Notify;
-use tokio::time::{Instant, timeout_at};
+use tokio::sync::{Notify, Semaphore};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use duplicates::{Duplicates, Met};
 use stats::Stats;
@@ -44,6 +44,11 @@ pub trait Out: Send + Sync + 'static {
     /// Bytes that have been taken and are not written yet.
     fn backlog(&self) -> usize {
         0
+    }
+
+    /// Whether somebody serves an object by the registry's word; `None` where it is not known (yet).
+    fn is_served(&self, _object: &ObjectName) -> Option<bool> {
+        Some(true)
     }
 }
 
@@ -68,6 +73,10 @@ impl Default for Limits {
 
 /// From this many unwritten bytes on nothing more is executed.
 const CROWDED: usize = 4 << 20;
+/// Requests passed on that are looked after at the same time.
+const MOST_DOUBTFUL: usize = 1_024;
+/// An entry follows the subscription to the calls within this time.
+const APPEARANCE: Duration = Duration::from_secs(1);
 /// From this many on nothing more is said at all.
 const CHOKED: usize = 16 << 20;
 
@@ -132,6 +141,8 @@ pub struct Dispatcher {
     /// Requests passed on and not acknowledged yet, by their token.
     forwarded: Mutex<HashMap<u128, Passed>>,
     next_token: Mutex<u128>,
+    /// Places for requests passed on of which it is not known whether anybody serves them.
+    doubtful: Arc<Semaphore>,
     /// Whether the node takes requests of callers that named no deadline; not so with a persistent session.
     pub(crate) needs_deadline: bool,
 }
@@ -170,6 +181,7 @@ impl Dispatcher {
             out,
             forwarded: Mutex::default(),
             next_token: Mutex::new(1),
+            doubtful: Arc::new(Semaphore::new(MOST_DOUBTFUL)),
             needs_deadline: false,
         })
     }
@@ -343,15 +355,34 @@ impl Dispatcher {
     }
 
     /// What became of a message sent with a token.
-    pub fn settled(&self, token: u128, result: Result<(), Unsent>) {
+    pub fn settled(self: &Arc<Self>, token: u128, result: Result<(), Unsent>) {
         let Some(passed) = self.forwarded.lock().remove(&token) else { return };
-        let Err(error) = result else { return };
+        match result {
+            Err(error) => self.dead_hop(passed, &error),
+            Ok(()) if self.out.is_served(&passed.to) == Some(true) => {}
+            // Somebody got it, and the registry knows nobody who serves it: whoever has come in this moment is
+            // given the time to be seen; a mere listener answers nothing.
+            Ok(()) => {
+                let Ok(place) = self.doubtful.clone().try_acquire_owned() else { return };
+                let dispatcher = self.clone();
+                tokio::spawn(async move {
+                    let _place = place;
+                    sleep(APPEARANCE).await;
+                    if dispatcher.out.is_served(&passed.to) == Some(false) {
+                        dispatcher.dead_hop(passed, &Unsent::NobodyThere);
+                    }
+                });
+            }
+        }
+    }
+
+    fn dead_hop(&self, passed: Passed, error: &Unsent) {
         let Passed { served, route, to, trail } = passed;
         if Instant::now() >= route.deadline {
             return;
         }
         let mut fault = Fault::dead_hop(to.as_str(), trail);
-        if error != Unsent::NobodyThere {
+        if *error != Unsent::NobodyThere {
             fault.message = format!("{to} was not reached: {error}");
         }
         self.reply(&served, &route, Outcome::Fault(fault));
@@ -418,7 +449,7 @@ impl Dispatcher {
     }
 
     /// Passes a request on, with what is left of its time.
-    fn forward(&self, running: &Running, forward: Forward) -> Result<(), Fault> {
+    fn forward(self: &Arc<Self>, running: &Running, forward: Forward) -> Result<(), Fault> {
         let Running { route, served, traceparent, .. } = running;
         let mut trail = running.trail.clone();
         trail.push(forward.hop);

@@ -5,7 +5,9 @@
 mod announce;
 pub mod chain;
 pub mod config;
+mod contenders;
 pub mod dispatch;
+mod links;
 mod node;
 pub mod services;
 

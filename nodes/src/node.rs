@@ -21,6 +21,7 @@ use uuid::Uuid;
 
 use crate::announce::{self, Announcer, Keeper};
 use crate::dispatch::{Dispatcher, Limits, Out, Served};
+use crate::links::Links;
 
 /// Seconds after which an entry or a state disappears unless it is published again.
 pub(crate) const LIFETIME: u32 = 24 * 60 * 60;
@@ -126,7 +127,7 @@ impl Builder {
     /// Where the broker cannot be reached or refuses.
     pub async fn connect(self) -> Result<Node, ConnectError> {
         let Self { mut options, root } = self;
-        let (id, address) = (options.client_id.clone(), options.address.to_string());
+        let id = options.client_id.clone();
         let epoch = Uuid::now_v7().simple().to_string();
         options.will = Some(Will {
             topic: RegistryTopic::Node(id.clone()).format(&root),
@@ -136,7 +137,8 @@ impl Builder {
         let mut parts = None;
         let session = Session::connect(options, |outlet| {
             let announcer = Announcer::new(root.clone(), id.clone(), epoch, outlet.clone());
-            let dispatcher = Dispatcher::new(root.clone(), id.clone(), Box::new(Outbound(outlet)));
+            let out = Outbound { outlet, links: Links::new(announcer.clone()) };
+            let dispatcher = Dispatcher::new(root.clone(), id.clone(), Box::new(out));
             parts = Some((announcer.clone(), dispatcher.clone()));
             Inbound { announcer, dispatcher, registry: [format!("{root}/name/"), format!("{root}/node/")] }
         })
@@ -147,11 +149,7 @@ impl Builder {
             Filter::new(RegistryTopic::entries_on(&root, &id)),
             Filter::new(format!("{root}/at/{id}/#")).live(),
         ];
-        while let Err(error) = session.subscribe(mine.to_vec()).await {
-            if error != SubscribeError::Lost {
-                return Err(ConnectError::Refused { address, reason: error.to_string() });
-            }
-        }
+        session.begin(mine.to_vec()).await?;
         tokio::spawn(announce::keep_word(announcer.clone(), session.status()));
         Ok(Node { session, announcer, dispatcher, keepers: Mutex::default() })
     }
@@ -238,7 +236,12 @@ impl Node {
         for stop in stops {
             let _ = stop.await;
         }
-        let _ = timeout(Duration::from_secs(5), self.announcer.forget_state()).await;
+        let mut status = self.session.status();
+        tokio::select! {
+            _ = timeout(Duration::from_secs(5), self.announcer.forget_state()) => {}
+            // The broker has said itself that the node is lost.
+            _ = status.wait_for(|s| !matches!(s, Status::Online(_))) => {}
+        }
         self.session.close().await;
     }
 
@@ -249,15 +252,22 @@ impl Node {
 }
 
 /// From the dispatcher to the session.
-struct Outbound(Outlet);
+struct Outbound {
+    outlet: Outlet,
+    links: Arc<Links>,
+}
 
 impl Out for Outbound {
     fn send(&self, publish: Publish, token: u128) -> Result<(), Unsent> {
-        self.0.send_now(publish, token)
+        self.outlet.send_now(publish, token)
     }
 
     fn backlog(&self) -> usize {
-        self.0.backlog()
+        self.outlet.backlog()
+    }
+
+    fn is_served(&self, object: &ObjectName) -> Option<bool> {
+        self.links.served(object)
     }
 }
 

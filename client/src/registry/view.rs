@@ -81,6 +81,16 @@ impl View {
             .map(|(_, e)| e)
     }
 
+    /// Whether somebody serves an object now, or is about to end and finishes what it has taken.
+    pub fn is_served(&self, object: &ObjectName) -> bool {
+        let entries = self.entries.get(object).into_iter().flatten();
+        entries.filter(|(_, entry)| entry.settled).any(|(node, entry)| {
+            let state = self.nodes.get(node);
+            entry.is_served(state)
+                || state.is_some_and(|s| s.state == State::Draining && s.epoch == entry.epoch)
+        })
+    }
+
     /// Every claim to an object, settled or not, with whether its node is ready and of the same start.
     pub fn claims(&self, object: &ObjectName) -> impl Iterator<Item = (&Entry, bool)> {
         let entries = self.entries.get(object).into_iter().flatten();

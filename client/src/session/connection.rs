@@ -19,8 +19,8 @@ use super::outbox::{Farewell, Waiter};
 use super::{ConnectError, Message, Options, QoS, Receiver, Shared, Status, Unsent, frame};
 use crate::wire::Properties;
 
-/// Time for the network and the broker to answer a CONNECT.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Time for the network and the broker to answer a CONNECT, and to take the last of what is written.
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 /// A connection that lasted less does not end the growing of the waits between tries.
 const STEADY: Duration = Duration::from_secs(1);
 /// Room for one read.
@@ -101,7 +101,7 @@ impl<R: Receiver> Task<R> {
             let end = self.serve(connection).await;
 
             let lost = self.shared.outbox.lock().disconnected();
-            self.settle(lost, &Unsent::Lost);
+            self.settle(lost);
             self.receiver.disconnected();
             match end {
                 End::Closed => break "closed".to_owned(),
@@ -118,14 +118,14 @@ impl<R: Receiver> Task<R> {
             }
         };
         let lost = self.shared.outbox.lock().ended();
-        self.settle(lost, &Unsent::Ended);
+        self.settle(lost);
         self.shared.status.send_replace(Status::Ended(end));
         self.shared.room.notify_waiters();
     }
 
-    fn settle(&mut self, waiters: Vec<Waiter>, error: &Unsent) {
-        for waiter in waiters {
-            self.tell(waiter, Err(error.clone()));
+    fn settle(&mut self, waiters: Vec<(Waiter, Unsent)>) {
+        for (waiter, error) in waiters {
+            self.tell(waiter, Err(error));
         }
     }
 
@@ -148,6 +148,7 @@ impl<R: Receiver> Task<R> {
         let mut tick = pin!(sleep(pulse.interval));
         let mut acknowledgements = BytesMut::new();
         let mut failed = Vec::new();
+        let mut leaving = false;
         let mut work = pin!(shared.work.notified());
         loop {
             let more = match self.read(&mut reading, &mut acknowledgements, &mut pulse) {
@@ -173,6 +174,10 @@ impl<R: Receiver> Task<R> {
                     shared.room.notify_waiters();
                 }
                 failed.append(&mut outbox.failed);
+                if outbox.closing.is_some() && !leaving {
+                    leaving = true;
+                    tick.as_mut().reset(Instant::now() + PATIENCE);
+                }
                 outbox.closing.filter(|_| writing.is_empty() && outbox.is_empty())
             };
             for (waiter, error) in failed.drain(..) {
@@ -202,6 +207,7 @@ impl<R: Receiver> Task<R> {
                 Event::More => {}
                 Event::Written => pulse.sent(),
                 Event::Work => work.set(shared.work.notified()),
+                Event::Tick if leaving => return End::Closed,
                 Event::Tick => {
                     match pulse.beat() {
                         Beat::Quiet => {}

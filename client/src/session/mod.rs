@@ -25,10 +25,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use bytestring::ByteString;
 use tokio::sync::{Notify, oneshot, watch};
+use tokio::time::timeout;
 
 use crate::wire::Properties;
 use crate::wire::name::ClientId;
 pub use address::{Address, AddressError};
+use connection::PATIENCE;
 use outbox::{Farewell, Outbox, Waiter};
 
 /// Delivery guarantee. Rantai needs no more than at least once.
@@ -54,8 +56,9 @@ pub struct Publish {
     pub qos: QoS,
     /// Whether the broker keeps it as the topic's last value.
     pub retain: bool,
-    /// At QoS 1: whether it is sent again after a reconnect if it was not acknowledged before. Where it must
-    /// not arrive twice, this is false, and [`Unsent::Lost`] says that nobody knows.
+    /// At QoS 1: whether it waits for the next connection, and is sent again there if it was not acknowledged.
+    /// Where it must not arrive twice, or late, this is false: [`Unsent::Lost`] says that nobody knows whether
+    /// it arrived, [`Unsent::Offline`] that it did not.
     pub resend: bool,
 }
 
@@ -90,7 +93,7 @@ impl Publish {
         Self { retain: true, ..self }
     }
 
-    /// At most once, whatever happens to the connection.
+    /// At most once, and on the present connection or not at all.
     #[must_use]
     pub fn once(self) -> Self {
         Self { resend: false, ..self }
@@ -155,7 +158,8 @@ pub trait Receiver: Send + 'static {
     /// The connection is up, and remembered subscriptions are on their way.
     fn connected(&mut self) {}
 
-    /// The connection is gone; the session goes on trying unless it has ended.
+    /// The connection is gone, and of what was published with [`Publish::once`] everything has been settled; the
+    /// session goes on trying unless it has ended.
     fn disconnected(&mut self) {}
 
     /// A message.
@@ -194,7 +198,7 @@ pub enum Unsent {
     /// The connection was lost before the acknowledgement: it may have arrived or not.
     #[error("the connection was lost before the broker acknowledged it")]
     Lost,
-    /// There is no connection, and at QoS 0 nothing waits for one.
+    /// There is no connection, and the message does not wait for one: it was not sent.
     #[error("not connected to the broker")]
     Offline,
     /// The session has ended.
@@ -309,6 +313,7 @@ pub struct Session {
 #[derive(Debug)]
 struct Inner {
     shared: Arc<Shared>,
+    options: Options,
 }
 
 impl Drop for Inner {
@@ -360,8 +365,8 @@ impl Session {
             status: watch::Sender::new(Status::Offline),
         });
         let receiver = receiver(Outlet { shared: shared.clone() });
-        connection::start(options, shared.clone(), receiver).await?;
-        Ok(Self { inner: Arc::new(Inner { shared }) })
+        connection::start(options.clone(), shared.clone(), receiver).await?;
+        Ok(Self { inner: Arc::new(Inner { shared, options }) })
     }
 
     /// The way to publish that does not keep the session up.
@@ -402,7 +407,32 @@ impl Session {
         self.outlet().unsubscribe(filters).await
     }
 
-    /// Writes what is to be written, says goodbye, and waits for the end. Other clones end with it.
+    /// The subscriptions a session cannot do without: tried again at every connection until they are granted.
+    ///
+    /// # Errors
+    ///
+    /// Where the broker refuses, or has not granted them within 10 s, unless [`Options::patient`].
+    pub async fn begin(&self, filters: Vec<Filter>) -> Result<(), ConnectError> {
+        let granted = async {
+            loop {
+                match self.subscribe(filters.clone()).await {
+                    Err(SubscribeError::Lost) => {}
+                    result => return result,
+                }
+            }
+        };
+        let Options { address, patient, .. } = &self.inner.options;
+        let granted = if *patient { Ok(granted.await) } else { timeout(PATIENCE, granted).await };
+        let address = address.to_string();
+        match granted {
+            Err(_) => Err(ConnectError::Silent { address, within: PATIENCE }),
+            Ok(Err(error)) => Err(ConnectError::Refused { address, reason: error.to_string() }),
+            Ok(Ok(())) => Ok(()),
+        }
+    }
+
+    /// Writes what is to be written, says goodbye, and waits for the end, which comes within 10 s also where
+    /// the broker takes nothing any more. Other clones end with it.
     pub async fn close(&self) {
         let mut status = self.status();
         self.inner.shared.close(Farewell::Normal);
@@ -446,6 +476,11 @@ impl Outlet {
     /// What is known to be wrong at once; at QoS 0 also that there is no connection.
     pub fn send_now(&self, publish: Publish, token: u128) -> Result<(), Unsent> {
         self.append(publish, if token == 0 { Waiter::Nobody } else { Waiter::Token(token) })
+    }
+
+    /// Follows how the session is.
+    pub fn status(&self) -> watch::Receiver<Status> {
+        self.shared.status.subscribe()
     }
 
     /// How many bytes wait to be written or acknowledged.
@@ -514,8 +549,12 @@ impl Outlet {
         }
     }
 
-    /// Waits until there is a connection with room.
-    async fn room(&self) -> Result<(), Unsent> {
+    /// Waits until there is a connection with room to publish. Cancelling changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// Where the session has ended.
+    pub async fn room(&self) -> Result<(), Unsent> {
         loop {
             let look_again = self.shared.room.notified();
             tokio::pin!(look_again);

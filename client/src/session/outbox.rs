@@ -128,10 +128,10 @@ impl Outbox {
                 return Err(Unsent::TooLarge { size, limit: self.max_packet });
             }
         }
+        if !self.online && (publish.qos == mqttbytes::QoS::AtMostOnce || !resend) {
+            return Err(Unsent::Offline);
+        }
         if publish.qos == mqttbytes::QoS::AtMostOnce {
-            if !self.online {
-                return Err(Unsent::Offline);
-            }
             self.write(&packets::Packet::Publish(publish));
             return Ok(());
         }
@@ -317,8 +317,8 @@ impl Outbox {
         self.release();
     }
 
-    /// The connection is gone: whose message is lost with it.
-    pub(super) fn disconnected(&mut self) -> Vec<Waiter> {
+    /// The connection is gone: whose message is lost with it, and whose was not sent. The rest waits.
+    pub(super) fn disconnected(&mut self) -> Vec<(Waiter, Unsent)> {
         self.online = false;
         self.buffer = BytesMut::new();
         self.subscribing.clear();
@@ -326,23 +326,31 @@ impl Outbox {
         let mut in_flight: Vec<InFlight> = self.in_flight.drain().map(|(_, f)| f).collect();
         in_flight.sort_unstable_by_key(|f| f.order);
         let mut lost = Vec::new();
+        for Waiting { publish, waiter, resend } in std::mem::take(&mut self.waiting) {
+            if resend {
+                self.waiting.push_back(Waiting { publish, waiter, resend });
+            } else {
+                self.waiting_bytes -= publish.payload.len();
+                lost.push((waiter, Unsent::Offline));
+            }
+        }
         for InFlight { publish, waiter, resend, .. } in in_flight.into_iter().rev() {
             if resend {
                 self.waiting_bytes += publish.payload.len();
                 self.waiting.push_front(Waiting { publish, waiter, resend });
             } else {
-                lost.push(waiter);
+                lost.push((waiter, Unsent::Lost));
             }
         }
         lost
     }
 
     /// The session has ended: who still waits.
-    pub(super) fn ended(&mut self) -> Vec<Waiter> {
+    pub(super) fn ended(&mut self) -> Vec<(Waiter, Unsent)> {
         self.closing.get_or_insert(Farewell::Normal);
         let mut lost = self.disconnected();
         self.waiting_bytes = 0;
-        lost.extend(std::mem::take(&mut self.waiting).into_iter().map(|w| w.waiter));
+        lost.extend(std::mem::take(&mut self.waiting).into_iter().map(|w| (w.waiter, Unsent::Ended)));
         lost
     }
 }
@@ -489,9 +497,12 @@ mod tests {
             put(&mut outbox, "b");
             outbox.publish(Publish::new("t", "c").once(), Waiter::Token(7)).expect("taken");
             put(&mut outbox, "d");
+            outbox.publish(Publish::new("t", "e").once(), Waiter::Token(8)).expect("taken");
             texts(&mut outbox);
             let lost = outbox.disconnected();
-            assert!(matches!(lost[..], [Waiter::Token(7)]), "{lost:?}");
+            let told = [(Waiter::Token(8), Unsent::Offline), (Waiter::Token(7), Unsent::Lost)];
+            assert_eq!(format!("{lost:?}"), format!("{told:?}"));
+            assert_eq!(outbox.publish(Publish::new("t", "f").once(), Waiter::Nobody), Err(Unsent::Offline));
             outbox.connected(resumed, 3, 1 << 20);
             assert_eq!(texts(&mut outbox), expected);
         }

@@ -27,7 +27,54 @@ pub fn read(bytes: &[u8]) -> Result<Value, JsonError> {
     if depth(bytes) > DEEPEST {
         return Err(JsonError::TooDeep);
     }
-    serde_json::from_slice(bytes).map_err(|error| JsonError::Syntax(error.to_string()))
+    let read = |bytes: &[u8]| serde_json::from_slice(bytes).map_err(|e| JsonError::Syntax(e.to_string()));
+    match quoted(bytes) {
+        // What has quotes now was JSON before, or is none either way.
+        Some(quoted) => read(bytes).and_then(|_: Value| read(&quoted)),
+        None => read(bytes),
+    }
+}
+
+/// The same text with quotes around integers that do not fit into 64 bits, which a reader would round; `None`
+/// where there are none.
+fn quoted(bytes: &[u8]) -> Option<Vec<u8>> {
+    /// What every integer of 64 bits is shorter than, its sign not counted.
+    const LONG: usize = 19;
+    let (mut written, mut copied) = (Vec::new(), 0);
+    let (mut index, mut string) = (0, false);
+    while index < bytes.len() {
+        match bytes[index] {
+            b'\\' if string => index += 2,
+            b'"' => {
+                string = !string;
+                index += 1;
+            }
+            b'-' | b'0'..=b'9' if !string => {
+                let rest = &bytes[index..];
+                let length = rest.iter().take_while(|b| b"+-.0123456789eE".contains(b)).count();
+                if length > LONG && is_huge(&rest[..length]) {
+                    written.extend_from_slice(&bytes[copied..index]);
+                    written.push(b'"');
+                    written.extend_from_slice(&rest[..length]);
+                    written.push(b'"');
+                    copied = index + length;
+                }
+                index += length;
+            }
+            _ => index += 1,
+        }
+    }
+    if copied == 0 {
+        return None;
+    }
+    written.extend_from_slice(&bytes[copied..]);
+    Some(written)
+}
+
+fn is_huge(number: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(number) else { return false };
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    digits.bytes().all(|b| b.is_ascii_digit()) && text.parse::<i64>().is_err() && text.parse::<u64>().is_err()
 }
 
 /// How deep brackets nest, outside strings: told before anything is built.
@@ -83,6 +130,25 @@ mod tests {
         assert!(read(text.as_bytes()).is_ok());
         assert!(matches!(read(b"\xFF"), Err(JsonError::Syntax(_))));
         assert!(matches!(read(b"NaN"), Err(JsonError::Syntax(_))));
+    }
+
+    #[test]
+    fn integers_of_more_than_64_bits_are_not_rounded() {
+        let text = br#"{"a":[18446744073709551616,-9223372036854775809,1e3],"\"18446744073709551616":"18446744073709551616"}"#;
+        let expected = json!({
+            "a": ["18446744073709551616", "-9223372036854775809", 1e3],
+            "\"18446744073709551616": "18446744073709551616",
+        });
+        assert_eq!(read(text), Ok(expected));
+        assert_eq!(read(b"18446744073709551615"), Ok(json!(u64::MAX)));
+        assert_eq!(read(b"-9223372036854775808"), Ok(json!(i64::MIN)));
+        assert_eq!(read(b"123456789012345678901234567890"), Ok(json!("123456789012345678901234567890")));
+        let fraction = read(b"0.123456789012345678901234567890").expect("a number");
+        assert!(fraction.is_f64(), "{fraction}");
+        for none in ["{184467440737095516160:1}", "[018446744073709551616]", "1844674407370955161600 x"] {
+            assert!(matches!(read(none.as_bytes()), Err(JsonError::Syntax(_))), "{none}");
+        }
+        assert!(matches!(read(b"\"\\"), Err(JsonError::Syntax(_))));
     }
 
     #[test]

@@ -294,14 +294,21 @@ impl Envelope {
             (Some(ttl), Some(expiry)) => Some(ttl.min(expiry)),
             (one, other) => one.or(other),
         };
-        let trail = match (properties.user("trail"), trail_member) {
-            (Some(text), _) if text.len() > LARGEST_TRAIL => None,
-            (Some(text), _) => json::read(text.as_bytes()).ok(),
-            (None, Some(value)) => Some(value.clone()),
-            (None, None) => Some(Value::Array(Vec::new())),
+        let (trail, size) = match (properties.user("trail"), trail_member) {
+            (Some(text), _) if text.len() > LARGEST_TRAIL => (None, text.len()),
+            (Some(text), _) => (json::read(text.as_bytes()).ok(), text.len()),
+            (None, Some(value)) => (Some(value.clone()), value.to_string().len()),
+            (None, None) => (Some(Value::Array(Vec::new())), 0),
         };
+        if size > LARGEST_TRAIL {
+            // It is not sent back: the limit is there to keep it off the bus.
+            let text = format!("a trail of {size} bytes; {LARGEST_TRAIL} are the limit");
+            return Err(
+                self.refusal(form, Fault::new(Code::TRAIL_LIMIT, text).with("trail", Vec::<Value>::new()))
+            );
+        }
         let Some(Value::Array(trail)) = trail else {
-            let fault = Fault::wrong_parameter("trail", "an array of hops of at most 4 KiB");
+            let fault = Fault::wrong_parameter("trail", "an array of hops");
             return Err(self.refusal(form, fault));
         };
         Ok(Request {

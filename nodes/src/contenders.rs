@@ -1,0 +1,70 @@
+//! Who claims a name: its entries, and the states of the nodes behind them, followed on one connection.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rantai_client::session::{Filter, SubscribeError};
+use rantai_client::wire::name::{ClientId, ObjectName};
+use rantai_client::wire::topic::RegistryTopic;
+use tokio::time::timeout;
+
+use crate::announce::Announcer;
+
+/// What is retained has come when this long nothing more of it has.
+const QUIET: Duration = Duration::from_millis(100);
+
+/// The nodes that claim a name, kept up to date in the announcer's view.
+pub(crate) struct Contenders {
+    announcer: Arc<Announcer>,
+    object: ObjectName,
+    /// Nodes whose states are followed.
+    watched: BTreeSet<ClientId>,
+}
+
+impl Contenders {
+    pub(crate) fn new(announcer: Arc<Announcer>, object: ObjectName) -> Self {
+        Self { announcer, object, watched: BTreeSet::new() }
+    }
+
+    /// Waits until what is retained of the name, and of the nodes that claim it, has come.
+    pub(crate) async fn look(&mut self) -> Result<(), SubscribeError> {
+        let entries = RegistryTopic::entries_of(&self.announcer.root, &self.object);
+        let mut seen = self.announcer.seen();
+        self.announcer.outlet.subscribe(vec![Filter::new(entries).passing()]).await?;
+        loop {
+            while timeout(QUIET, seen.changed()).await.is_ok() {}
+            if !self.watch_states().await? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Waits until something is found; looked for again at every change.
+    pub(crate) async fn until<T>(&mut self, mut found: impl FnMut(&Announcer) -> Option<T>) -> T {
+        let mut seen = self.announcer.seen();
+        loop {
+            if self.watch_states().await.is_err() {
+                // The connection is gone, which others notice too.
+                std::future::pending::<()>().await;
+            }
+            if let Some(found) = found(&self.announcer) {
+                return found;
+            }
+            let _ = seen.changed().await;
+        }
+    }
+
+    /// Follows the states of nodes that have come; whether there were any.
+    async fn watch_states(&mut self) -> Result<bool, SubscribeError> {
+        let claimants = self.announcer.claimants(&self.object);
+        let new = claimants.into_iter().filter(|node| self.watched.insert(node.clone()));
+        let state = |node| Filter::new(RegistryTopic::Node(node).format(&self.announcer.root)).passing();
+        let states: Vec<Filter> = new.map(state).collect();
+        if states.is_empty() {
+            return Ok(false);
+        }
+        self.announcer.outlet.subscribe(states).await?;
+        Ok(true)
+    }
+}

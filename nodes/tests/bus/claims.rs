@@ -1,0 +1,177 @@
+//! Who may serve a name, and what a node does to keep its word.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rantai_client::session::{Filter, Publish};
+use rantai_client::wire::entry::{Entry, Mode, NodeState, State};
+use rantai_client::wire::name::ObjectName;
+use rantai_client::wire::topic::RegistryTopic;
+use rantai_nodes::services::echo::{EchoObject, Plain};
+use rantai_nodes::{ServeError, ServeOptions};
+use serde_json::Value;
+
+use super::support::{PATIENCE, Run, bus, until};
+
+fn echo() -> ObjectName {
+    ObjectName::new("echo").expect("a name")
+}
+
+#[tokio::test]
+async fn a_name_that_is_held_is_refused_with_its_holder() {
+    let bus = bus().await;
+    let holder = bus.named_node("holder").await;
+    holder.serve("echo", EchoObject(Plain)).await.expect("free");
+    assert!(matches!(holder.serve("echo", EchoObject(Plain)).await, Err(ServeError::Taken { .. })));
+    let late = bus.node().await;
+    match late.serve("echo", EchoObject(Plain)).await {
+        Err(ServeError::Taken { object, holder }) => assert_eq!((&*object, &*holder), ("echo", "holder")),
+        other => panic!("{other:?}"),
+    }
+    let replica = ServeOptions { mode: Mode::Replica, ..ServeOptions::default() };
+    let refused = late.serve_with("echo", Arc::new(EchoObject(Plain)), replica).await;
+    assert!(
+        matches!(refused, Err(ServeError::Taken { .. })),
+        "a replica beside an exclusive one: {refused:?}"
+    );
+    holder.drain(PATIENCE).await;
+    late.serve("echo", EchoObject(Plain)).await.expect("free again");
+    assert!(matches!(late.serve("a b", EchoObject(Plain)).await, Err(ServeError::Name(_))));
+}
+
+#[tokio::test]
+async fn of_claims_at_the_same_time_exactly_one_wins() {
+    let bus = bus().await;
+    for _ in 0..3 {
+        let mut claims = tokio::task::JoinSet::new();
+        for _ in 0..4 {
+            let node = bus.node().await;
+            claims.spawn(async move {
+                let won = node.serve("echo", EchoObject(Plain)).await.is_ok();
+                (node, won)
+            });
+        }
+        let all: Vec<_> = claims.join_all().await;
+        assert_eq!(all.iter().filter(|(_, won)| *won).count(), 1);
+        let client = bus.client().await;
+        let view = client.registry().find(&echo()).await.expect("a view");
+        let winner = all.iter().find(|(_, won)| *won).expect("counted").0.name().as_str();
+        assert_eq!(view.served(&echo()).map(|e| e.node.clone()).collect::<Vec<_>>(), [winner]);
+        assert_eq!(view.claims(&echo()).count(), 1, "the others have taken theirs back");
+        for (node, _) in all {
+            node.drain(PATIENCE).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_name_is_taken_over_where_its_holder_gives_it_up() {
+    let bus = bus().await;
+    let (old, new) = (bus.named_node("old").await, bus.named_node("new").await);
+    old.serve("echo", EchoObject(Plain)).await.expect("free");
+    let replace = ServeOptions { replace: true, ..ServeOptions::default() };
+    new.serve_with("echo", Arc::new(EchoObject(Plain)), replace).await.expect("given up");
+    let client = bus.client().await;
+    let response = client.object("echo").request("echo").params(("x",)).send().await.expect("an answer");
+    assert_eq!(response.node.as_deref(), Some("new"));
+    let view = client.registry().find(&echo()).await.expect("a view");
+    assert_eq!(view.claims(&echo()).count(), 1);
+}
+
+#[tokio::test]
+async fn a_node_puts_its_own_word_back() {
+    let bus = bus().await;
+    let node = bus.named_node("pi").await;
+    node.serve("echo", EchoObject(Plain)).await.expect("served");
+    let client = bus.client().await;
+    let name = RegistryTopic::Name(echo(), node.name().clone()).format(&bus.root);
+    let state = RegistryTopic::Node(node.name().clone()).format(&bus.root);
+    for (topic, lie) in [
+        (&name, &b""[..]),
+        (&name, b"{\"v\":1,\"object\":\"echo\",\"node\":\"pi\",\"epoch\":\"0\"}"),
+        (&state, b"{\"v\":1,\"state\":\"lost\",\"epoch\":\"0\"}"),
+        (&state, b""),
+    ] {
+        let _ = client.publish(Publish::new(topic.clone(), lie.to_vec()).retain()).await;
+        until("it is served again", async || {
+            let view = client.registry().find(&echo()).await.expect("a view");
+            view.served(&echo()).count() == 1
+        })
+        .await;
+    }
+    let stray = RegistryTopic::Name("other".parse().expect("a name"), node.name().clone()).format(&bus.root);
+    client.publish(Publish::new(stray.clone(), name.into_bytes()).retain()).await.expect("published");
+    until("an entry it does not know is taken away", async || {
+        let mut events = client.subscribe(vec![Filter::new(stray.clone())]).await.expect("subscribed");
+        tokio::time::timeout(Duration::from_millis(200), events.next()).await.is_err()
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_registry_says_what_an_object_is_and_forgets_it_in_order() {
+    let bus = bus().await;
+    let node = bus.named_node("pi").await;
+    let client = bus.client().await;
+    let mut entries =
+        client.subscribe(vec![Filter::new(RegistryTopic::entries(&bus.root))]).await.expect("watched");
+    let mut states =
+        client.subscribe(vec![Filter::new(RegistryTopic::nodes(&bus.root))]).await.expect("watched");
+    node.serve("echo", EchoObject(Plain)).await.expect("served");
+    let claimed = entries.next().await.expect("a claim");
+    let settled = entries.next().await.expect("an entry");
+    let read = |payload: &[u8]| Entry::read(&echo(), node.name(), payload).expect("an entry");
+    let (claimed, settled) = (read(&claimed.payload), read(&settled.payload));
+    assert!(!claimed.settled && settled.settled && claimed.epoch == settled.epoch);
+    assert_eq!(settled.methods, ["echo", "bytes", "delay"]);
+    let info: Value = client.object("echo").call("rpc.info", ()).await.expect("the entry");
+    assert_eq!(info["epoch"], *settled.epoch);
+    assert_eq!(
+        NodeState::read(&states.next().await.expect("a state").payload).expect("a state").state,
+        State::Ready
+    );
+    node.drain(PATIENCE).await;
+    assert_eq!(
+        NodeState::read(&states.next().await.expect("a state").payload).expect("a state").state,
+        State::Draining
+    );
+    assert!(states.next().await.expect("cleared").payload.is_empty());
+    assert!(entries.next().await.expect("cleared").payload.is_empty());
+}
+
+#[tokio::test]
+async fn what_runs_is_finished_before_a_node_ends() {
+    let bus = bus().await;
+    let node = bus.node().await;
+    node.serve("echo", EchoObject(Plain)).await.expect("served");
+    let begun = Arc::new(tokio::sync::Notify::new());
+    let tell = begun.clone();
+    let slow = Run(move |_| {
+        tell.notify_one();
+        async {
+            tokio::time::sleep(Duration::from_millis(400)).await;
+            rantai_client::object::Answer::value(&"done")
+        }
+    });
+    node.serve("slow", slow).await.expect("served");
+    let client = bus.client().await;
+    let object = client.object("slow");
+    let call = tokio::spawn(async move { object.call::<String>("run", ()).await });
+    begun.notified().await;
+    node.drain(PATIENCE).await;
+    assert_eq!(call.await.expect("no panic").expect("finished"), "done");
+    let gone = client.object("slow").call::<Value>("run", ()).await.expect_err("gone");
+    assert_eq!(gone.code(), Some(rantai_client::wire::fault::Code::UNKNOWN_OBJECT), "{gone}");
+}
+
+#[tokio::test]
+async fn two_nodes_by_one_name_end_the_first() {
+    let bus = bus().await;
+    let first = bus.named_node("pi").await;
+    let mut status = first.status();
+    let _second = bus.named_node("pi").await;
+    let ended = status.wait_for(|s| matches!(s, rantai_client::session::Status::Ended(_)));
+    let ended = tokio::time::timeout(PATIENCE, ended).await.expect("in time").expect("told").clone();
+    let rantai_client::session::Status::Ended(reason) = ended else { panic!("{ended:?}") };
+    assert!(reason.contains("pi"), "{reason}");
+}

@@ -1,0 +1,12 @@
+//! Objects, callers and the registry on a real broker.
+//!
+//! Without `RANTAI_TEST_BROKER` every test starts an embedded broker of its own. With it they share the broker of that
+//! URL, each on a root of topics of its own; what needs to stop the broker is then left to the embedded runs.
+
+mod calls;
+mod chain;
+mod claims;
+mod registry;
+mod restart;
+mod session;
+mod support;

@@ -1,0 +1,97 @@
+//! The broker is gone, and comes back on the same port.
+
+use std::time::{Duration, Instant};
+
+use rantai_broker::{Broker, Config};
+use rantai_client::CallError;
+use rantai_nodes::services::echo::{EchoObject, Plain};
+use serde_json::Value;
+
+use super::support::{PATIENCE, embedded, until};
+
+#[tokio::test]
+async fn objects_are_callable_again_within_three_seconds() {
+    let mut bus = embedded(Config::on_free_port()).await;
+    let mut config = Config::on_free_port();
+    config.listen = bus.broker.as_ref().expect("ours").addresses().to_vec();
+    let node = bus.node().await;
+    node.serve("echo", EchoObject(Plain)).await.expect("served");
+    let client = bus.client().await;
+    let waiting = client.object("echo").deadline(PATIENCE);
+    let in_flight = tokio::spawn(async move { waiting.call::<Value>("delay", (15_000, "late")).await });
+    until("the call runs", async || node.objects()[0].running() == 1).await;
+    bus.broker.take().expect("ours").shutdown().await;
+    let ended =
+        tokio::time::timeout(Duration::from_secs(5), in_flight).await.expect("no hang").expect("no panic");
+    assert!(matches!(ended, Err(CallError::Lost)), "{ended:?}");
+    // A connection that lasted for less than a second does not begin its waits anew.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let _broker = Broker::start(config).await.expect("the same port");
+    let began = Instant::now();
+    let echo = client.object("echo").deadline(Duration::from_millis(500));
+    until("it answers", async || echo.call::<String>("echo", "x").await.is_ok()).await;
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    let view = client.registry().list().await.expect("a view");
+    assert_eq!(view.all().filter(|(_, served)| *served).count(), 1);
+}
+
+#[tokio::test]
+async fn what_may_be_repeated_is_sent_again_by_itself() {
+    let mut bus = embedded(Config::on_free_port()).await;
+    let mut config = Config::on_free_port();
+    config.listen = bus.broker.as_ref().expect("ours").addresses().to_vec();
+    let node = bus.node().await;
+    node.serve("echo", EchoObject(Plain)).await.expect("served");
+    let echo = bus.client().await.object("echo").deadline(PATIENCE).idempotent();
+    let in_flight = tokio::spawn(async move { echo.call::<Value>("delay", (2_000, "late")).await });
+    until("the call runs", async || node.objects()[0].running() == 1).await;
+    bus.broker.take().expect("ours").shutdown().await;
+    let _broker = Broker::start(config).await.expect("the same port");
+    let result = in_flight.await.expect("no panic");
+    // The node may be back later than the client: then nobody is there yet to repeat it to.
+    match result {
+        Ok(text) => assert_eq!(text, "late"),
+        Err(error) => assert_eq!(error.code().map(|c| c.0), Some(-32004), "{error}"),
+    }
+    assert!(node.objects()[0].running() <= 1, "it ran once");
+}
+
+#[tokio::test]
+async fn a_node_ends_in_order_while_the_broker_is_away() {
+    let mut bus = embedded(Config::on_free_port()).await;
+    let node = bus.node().await;
+    node.serve("echo", EchoObject(Plain)).await.expect("served");
+    bus.broker.take().expect("ours").shutdown().await;
+    let mut status = node.status();
+    let offline = status.wait_for(|s| *s == rantai_client::session::Status::Offline);
+    tokio::time::timeout(PATIENCE, offline).await.expect("noticed").expect("open");
+    let drained = tokio::time::timeout(Duration::from_secs(2), node.drain(PATIENCE)).await;
+    assert!(drained.is_ok(), "it waits for nobody");
+}
+
+#[tokio::test]
+async fn a_call_made_while_the_broker_is_away_goes_out_when_it_is_back() {
+    let mut bus = embedded(Config::on_free_port()).await;
+    let mut config = Config::on_free_port();
+    config.listen = bus.broker.as_ref().expect("ours").addresses().to_vec();
+    let client = bus.client().await;
+    bus.broker.take().expect("ours").shutdown().await;
+    let short = client.object("echo").deadline(Duration::from_millis(200));
+    let error = short.call::<Value>("echo", "x").await.expect_err("nobody there");
+    assert_eq!(error.code().map(|c| c.0), Some(-32001), "it never left: {error}");
+    let patient = client.object("echo").deadline(PATIENCE);
+    let call = tokio::spawn(async move { patient.call::<String>("echo", "x").await });
+    let _broker = Broker::start(config).await.expect("the same port");
+    let node = bus.node().await;
+    let replica = rantai_nodes::ServeOptions {
+        mode: rantai_client::wire::entry::Mode::Replica,
+        ..rantai_nodes::ServeOptions::default()
+    };
+    node.serve_with("echo", std::sync::Arc::new(EchoObject(Plain)), replica).await.expect("served");
+    let result = call.await.expect("no panic");
+    // Whoever of the two was back first: it is answered, or told that nobody serves it yet.
+    match result {
+        Ok(text) => assert_eq!(text, "x"),
+        Err(error) => assert!(error.is_retryable(), "{error}"),
+    }
+}

@@ -1,0 +1,217 @@
+//! The session itself, where it is hard for it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use rantai_broker::{Config, User};
+use rantai_client::Client;
+use rantai_client::ConnectError;
+use rantai_client::session::{Address, Filter, Publish, QoS, Status, Unsent};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+
+use super::support::{PATIENCE, bus, embedded, until};
+
+/// Each sends as fast as the other takes it, and reads what comes: whoever wrote before reading would stand still.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_clients_stream_large_messages_at_each_other() {
+    const MESSAGES: usize = 400;
+    let bus = bus().await;
+    for qos in [QoS::AtMostOnce, QoS::AtLeastOnce] {
+        let (one, two) = (bus.client().await, bus.client().await);
+        let mut ends = tokio::task::JoinSet::new();
+        for (client, mine, theirs) in [(one, "a", "b"), (two, "b", "a")] {
+            let topic = format!("{}/event/stream/{mine}", bus.root);
+            let filter = Filter::new(format!("{}/event/stream/{theirs}", bus.root)).qos(qos);
+            let mut incoming = client.subscribe(vec![filter]).await.expect("subscribed");
+            let sender = client.clone();
+            ends.spawn(async move {
+                // Both subscribe before either sends.
+                tokio::time::sleep(Duration::from_millis(200)).await;
+                for number in 0..MESSAGES {
+                    let mut payload = vec![0; 64 << 10];
+                    payload[..8].copy_from_slice(&(number as u64).to_be_bytes());
+                    let publish = Publish::new(topic.clone(), payload).qos(qos);
+                    sender.publish(publish).await.expect("sent");
+                }
+                0
+            });
+            ends.spawn(async move {
+                let (mut received, _client) = (0, client);
+                let mut last = None;
+                while received < MESSAGES {
+                    let next = tokio::time::timeout(Duration::from_secs(3), incoming.next()).await;
+                    let Ok(Some(message)) = next else { break };
+                    let number = u64::from_be_bytes(message.payload[..8].try_into().expect("eight bytes"));
+                    assert!(last < Some(number), "in order");
+                    last = Some(number);
+                    received += 1;
+                }
+                received
+            });
+        }
+        let all = tokio::time::timeout(Duration::from_secs(60), ends.join_all()).await.expect("no stall");
+        let received: Vec<usize> = all.into_iter().filter(|count| *count > 0).collect();
+        // At QoS 0 a broker may drop for a slow reader; that nobody stands still is what counts.
+        let least = if qos == QoS::AtLeastOnce { MESSAGES } else { 1 };
+        assert!(received.len() == 2 && received.iter().all(|count| *count >= least), "{qos:?}: {received:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_brokers_window_of_one_is_kept() {
+    let mut config = Config::on_free_port();
+    config.limits.receive_maximum = 1;
+    let bus = embedded(config).await;
+    let client = bus.client().await;
+    let topic = format!("{}/event/x/y", bus.root);
+    let mut events = client.subscribe(vec![Filter::new(topic.clone())]).await.expect("subscribed");
+    let mut sent = tokio::task::JoinSet::new();
+    for number in 0..200_u64 {
+        let (client, topic) = (client.clone(), topic.clone());
+        sent.spawn(async move { client.publish(Publish::new(topic, number.to_be_bytes().to_vec())).await });
+    }
+    assert!(sent.join_all().await.into_iter().all(|result| result.is_ok()));
+    for _ in 0..200 {
+        assert!(events.next().await.is_some());
+    }
+    assert!(matches!(*client.status().borrow(), Status::Online(1)), "it was never thrown out");
+}
+
+#[tokio::test]
+async fn what_the_broker_does_not_take_is_an_error_and_not_the_end() {
+    let mut config = Config::on_free_port();
+    config.limits.packet_bytes = 10_000;
+    config.users = vec![User { name: "ana".into(), password: "secret".into() }];
+    config.anonymous = false;
+    let bus = embedded(config).await;
+    let port = bus.broker.as_ref().expect("ours").addresses()[0].port();
+    let wrong =
+        Client::connect(&format!("mqtt://ana:guess@127.0.0.1:{port}")).await.expect_err("wrong password");
+    assert!(matches!(wrong, ConnectError::Refused { .. }), "{wrong}");
+    assert!(!format!("{wrong}{wrong:?}").contains("guess"), "{wrong:?}");
+    let nobody = Client::connect(&format!("mqtt://127.0.0.1:{port}")).await.expect_err("no name");
+    assert!(nobody.to_string().contains("mqtt://user:password@host"), "{nobody}");
+    let client = Client::connect(&format!("mqtt://ana:secret@127.0.0.1:{port}")).await.expect("let in");
+    let large = client.publish(Publish::new("a/b", vec![0; 20_000])).await;
+    assert!(matches!(large, Err(Unsent::TooLarge { limit: 10_000, .. })), "{large:?}");
+    assert_eq!(client.publish(Publish::new("a/b", "x")).await, Err(Unsent::NobodyThere));
+}
+
+#[tokio::test]
+async fn who_is_no_broker_is_told_apart() {
+    let unused = {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        listener.local_addr().expect("bound").port()
+    };
+    let error = Client::builder(Address::local(unused)).connect().await.expect_err("nobody listens");
+    assert!(matches!(error, ConnectError::Unreachable { .. }), "{error}");
+    let web = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let port = web.local_addr().expect("bound").port();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = web.accept().await {
+            let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
+        }
+    });
+    let error = Client::builder(Address::local(port)).connect().await.expect_err("a web server");
+    assert!(matches!(error, ConnectError::Protocol { .. } | ConnectError::Unreachable { .. }), "{error}");
+}
+
+/// A relay between client and broker that can be cut.
+async fn cuttable(port: u16) -> (u16, Arc<tokio::sync::Notify>, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let own = listener.local_addr().expect("bound").port();
+    let (cut, connections) = (Arc::new(tokio::sync::Notify::new()), Arc::new(AtomicUsize::new(0)));
+    let (knife, count) = (cut.clone(), connections.clone());
+    tokio::spawn(async move {
+        while let Ok((mut near, _)) = listener.accept().await {
+            count.fetch_add(1, Ordering::SeqCst);
+            let knife = knife.clone();
+            tokio::spawn(async move {
+                let Ok(mut far) = tokio::net::TcpStream::connect(("127.0.0.1", port)).await else { return };
+                tokio::select! {
+                    _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
+                    () = knife.notified() => {}
+                }
+            });
+        }
+    });
+    (own, cut, connections)
+}
+
+#[tokio::test]
+async fn what_was_not_acknowledged_arrives_after_the_connection_was_cut() {
+    let bus = embedded(Config::on_free_port()).await;
+    let port = bus.broker.as_ref().expect("ours").addresses()[0].port();
+    let (through, cut, connections) = cuttable(port).await;
+    let reader = bus.client().await;
+    let mut events = reader.subscribe(vec![Filter::new("x/#")]).await.expect("subscribed");
+    let client = Client::builder(Address::local(through)).connect().await.expect("through the relay");
+    let mut sent = tokio::task::JoinSet::new();
+    for number in 0..300_u32 {
+        let client = client.clone();
+        sent.spawn(async move { client.publish(Publish::new("x/y", number.to_be_bytes().to_vec())).await });
+        if number % 100 == 50 {
+            cut.notify_waiters();
+            tokio::task::yield_now().await;
+        }
+    }
+    let results = tokio::time::timeout(PATIENCE, sent.join_all()).await.expect("no hang");
+    assert!(results.iter().all(Result::is_ok), "{results:?}");
+    let mut seen = std::collections::BTreeSet::new();
+    while seen.len() < 300 {
+        let message =
+            tokio::time::timeout(PATIENCE, events.next()).await.expect("all of them").expect("open");
+        seen.insert(message.payload.to_vec());
+    }
+    assert!(connections.load(Ordering::SeqCst) >= 2, "it was cut");
+}
+
+#[tokio::test]
+async fn a_subscription_outlives_the_connection() {
+    let bus = embedded(Config::on_free_port()).await;
+    let port = bus.broker.as_ref().expect("ours").addresses()[0].port();
+    let (through, cut, _) = cuttable(port).await;
+    let client = Client::builder(Address::local(through)).connect().await.expect("through the relay");
+    let mut events = client.subscribe(vec![Filter::new("x/#")]).await.expect("subscribed");
+    let writer = bus.client().await;
+    for round in 2..5 {
+        cut.notify_waiters();
+        let mut status = client.status();
+        let online = status.wait_for(|s| *s == Status::Online(round));
+        tokio::time::timeout(PATIENCE, online).await.expect("back").expect("open");
+        // Published until the subscription stands again.
+        until("it arrives", async || {
+            let _ = writer.publish(Publish::new("x/y", "z")).await;
+            tokio::time::timeout(Duration::from_millis(100), events.next()).await.is_ok()
+        })
+        .await;
+        while events.try_next().is_some() {}
+    }
+}
+
+/// A peer that accepts and then says nothing.
+#[tokio::test]
+async fn a_broker_that_falls_silent_is_noticed() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let port = listener.local_addr().expect("bound").port();
+    let accepted = Arc::new(AtomicUsize::new(0));
+    let count = accepted.clone();
+    tokio::spawn(async move {
+        let mut open = Vec::new();
+        while let Ok((mut stream, _)) = listener.accept().await {
+            count.fetch_add(1, Ordering::SeqCst);
+            let mut buffer = [0; 1024];
+            // CONNACK to what is the CONNECT, and a SUBACK for packet 1 at QoS 1 to what is the SUBSCRIBE.
+            for answer in [&[0x20, 3, 0, 0, 0][..], &[0x90, 4, 0, 1, 0, 1]] {
+                let _ = stream.read(&mut buffer).await;
+                let _ = stream.write_all(answer).await;
+            }
+            open.push(stream);
+        }
+    });
+    let client = Client::builder(Address::local(port)).keep_alive(1).connect().await.expect("accepted");
+    until("it connects again", async || accepted.load(Ordering::SeqCst) >= 2).await;
+    drop(client);
+}
