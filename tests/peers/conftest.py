@@ -6,6 +6,7 @@ import pytest
 
 import brokers
 from clients import Client, Process
+from nodes import Bus, Caller, Node, Watch
 
 _names = itertools.count()
 
@@ -30,6 +31,41 @@ def start_broker(request, tmp_path):
     yield start
     for running in started:
         running.kill()
+
+
+@pytest.fixture(scope="session", params=brokers.KINDS)
+def bus(request, tmp_path_factory):
+    """A broker of its own with every object of config/nodes.toml on it, shared by all tests of its kind."""
+    running = Bus(brokers.Broker(request.param, tmp_path_factory.mktemp(f"bus-{request.param}")))
+    try:
+        running.start()
+        yield running
+    finally:
+        running.close()
+        running.broker.kill()
+
+
+@pytest.fixture
+def make_caller(bus):
+    """Makes a caller in MQTT 5, subscribed to its replies."""
+    yield from _closing(lambda **options: Caller(bus.broker, **options))
+
+
+@pytest.fixture
+def caller(make_caller):
+    return make_caller()
+
+
+@pytest.fixture
+def serve(bus):
+    """Starts a node beside those of the bus, on a root of the test's own."""
+    yield from _closing(lambda *names, port=None, **options: Node(port or bus.port, *names, **options))
+
+
+@pytest.fixture
+def watch(bus):
+    """Follows retained topics."""
+    yield from _closing(lambda *filters: Watch(bus.broker, *filters))
 
 
 @pytest.fixture

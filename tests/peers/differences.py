@@ -25,6 +25,7 @@ DIFFERENCES = {
     "connack-wrong-5": {"rantai": 0x86, "mosquitto": 0x87},
     "connack-anonymous-4": {"rantai": 5, "mosquitto": 5},
     "connack-anonymous-5": {"rantai": 0x87, "mosquitto": 0x87},
+    "wildcard-response-topic": {"rantai": 0x82, "mosquitto": None},
     "refusal-log-line": {"rantai": "stranger-9", "mosquitto": "<unknown>.*not authorised"},
     "caller": {"rantai": "grâce", "mosquitto": "ada"},
     "shutdown-reason": {"rantai": 0x8B, "mosquitto": None},

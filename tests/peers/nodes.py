@@ -1,0 +1,276 @@
+"""Nodes as processes of `rantai serve`, and a caller that knows PROTOCOL.md and nothing else."""
+
+import itertools
+import json
+import os
+import queue
+import re
+import signal
+import subprocess
+import threading
+import time
+
+from brokers import rantai_binary
+from clients import Client
+from tap import PATIENCE
+
+RING = ("bandung", "lembang", "subang")
+
+
+def city(name):
+    """The object of a link of the chain in config/nodes.toml."""
+    return f"example.chainTopology.{name}"
+
+
+class Node:
+    """`rantai serve`, left running. `serving` are the names that it has to say it serves before this returns."""
+
+    def __init__(self, port, *names, node=None, root="rantai", config=None, replica=False, replace=False, serving=None):
+        self.node = node
+        self.log = []
+        self._changed = threading.Condition()
+        command = [rantai_binary(), "serve", "--broker", f"mqtt://127.0.0.1:{port}", "--root", root, *names]
+        command += ["--node", node] if node else []
+        command += ["--config", config] if config else []
+        command += ["--replica"] if replica else []
+        command += ["--replace"] if replace else []
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("RANTAI_")}
+        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, env=environment, text=True)
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        try:
+            for name in names if serving is None else serving:
+                self.node = self.wait_for_log(rf"^serving {re.escape(name)} on node (\S+)$")[1]
+        except BaseException:
+            self.close()
+            raise
+
+    def wait_for_log(self, pattern):
+        """The first line on stderr in which `pattern` is found."""
+        found = None
+
+        def search():
+            nonlocal found
+            found = next(filter(None, (re.search(pattern, line) for line in self.log)), None)
+            return found or not self._reader.is_alive()
+
+        with self._changed:
+            self._changed.wait_for(search, PATIENCE)
+            assert found, f"the node did not say {pattern!r}:\n" + "".join(self.log[-30:])
+            return found
+
+    def kill(self):
+        """As a crash does: no DISCONNECT."""
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait(PATIENCE)
+
+    def terminate(self):
+        self.process.send_signal(signal.SIGTERM)
+
+    def exit_code(self):
+        code = self.process.wait(PATIENCE)
+        self._reader.join(PATIENCE)
+        return code
+
+    def close(self):
+        """SIGTERM, so that it clears what it has on the bus; SIGKILL where that does not do."""
+        if self.process.poll() is None:
+            self.terminate()
+            try:
+                self.process.wait(PATIENCE)
+            except subprocess.TimeoutExpired:
+                self.kill()
+        self._reader.join(PATIENCE)
+
+    def _read(self):
+        for line in self.process.stderr:
+            with self._changed:
+                self.log.append(line)
+                self._changed.notify_all()
+        with self._changed:
+            self._changed.notify_all()
+
+
+class Bus:
+    """A broker with every object of config/nodes.toml on it: the ring one process a city, the others on one node."""
+
+    def __init__(self, broker):
+        self.broker = broker
+        self.port = broker.port
+        self.kind = broker.kind
+        self._nodes = {}
+
+    def start(self):
+        starting = [threading.Thread(target=self._start, args=one) for one in self._plan()]
+        for one in starting:
+            one.start()
+        for one in starting:
+            one.join()
+        assert len(self._nodes) == len(self._plan()), sorted(self._nodes)
+
+    def city(self, name):
+        """The process that serves this city."""
+        return self._nodes[name]
+
+    def restart(self, name):
+        """Starts the process of one city again, under the id it had."""
+        self._start(f"{name}", [city(name)])
+
+    def close(self):
+        for node in self._nodes.values():
+            node.close()
+
+    def _plan(self):
+        return [(name, [city(name)]) for name in RING] + [("workshop", ["echo", "calculator", "server"])]
+
+    def _start(self, node, names):
+        self._nodes[node] = Node(self.port, *names, node=node)
+
+
+class Reply:
+    """A reply as a message carries it."""
+
+    def __init__(self, message):
+        self.message = message
+        self.topic = message.topic
+        self.payload = message.payload
+        self.correlation = message.properties.get("CorrelationData")
+        self.user = dict(message.properties.get("UserProperty", []))
+        self.node = self.user.get("node")
+        self.status = self.user.get("status")
+
+    def __repr__(self):
+        return f"Reply({self.topic} {self.payload[:300]!r} {self.user} {self.correlation})"
+
+    @property
+    def json(self):
+        return json.loads(self.payload)
+
+    @property
+    def result(self):
+        assert self.status == "ok", self
+        return self.json
+
+    @property
+    def error(self):
+        """The error of a plain reply, with what has to be true of each checked."""
+        answer = self.json
+        assert list(answer) == ["error"], self
+        check_error(answer["error"])
+        assert self.status == str(answer["error"]["code"]), self
+        return answer["error"]
+
+    @property
+    def code(self):
+        return self.error["code"]
+
+
+def check_error(error):
+    assert set(error) == {"code", "message", "data"}, error
+    assert type(error["code"]) is int and error["message"] and type(error["data"]["retryable"]) is bool, error
+
+
+class Caller:
+    """A caller with one reply subscription, in MQTT 5."""
+
+    _numbers = itertools.count()
+
+    def __init__(self, port_of, root="rantai", client_id=None):
+        self.id = client_id or f"caller{next(self._numbers)}"
+        self.root = root
+        self.client = Client(port_of, self.id)
+        assert self.client.connect().reason == 0
+        assert self.client.subscribe(f"{root}/reply/+/{self.id}", qos=1) == [1]
+
+    def close(self):
+        self.client.close()
+
+    def reply_topic(self, object):
+        return f"{self.root}/reply/{object}/{self.id}"
+
+    def send(self, target, payload=b"", reply=True, via="call", retain=False, user=(), **properties):
+        """Publishes a request to `{object}/{method}` or `{object}`; does not wait for its reply."""
+        if not isinstance(payload, (bytes, str)):
+            payload = json.dumps(payload)
+        if reply:
+            given = reply if isinstance(reply, str) else self.reply_topic(target.split("/")[0])
+            properties["ResponseTopic"] = given
+        if user:
+            properties["UserProperty"] = list(user.items() if isinstance(user, dict) else user)
+        return self.client.publish(f"{self.root}/{via}/{target}", payload, qos=1, retain=retain, **properties)
+
+    def call(self, target, payload=b"", **options):
+        """A request and its reply. The correlation is echoed, always."""
+        options.setdefault("CorrelationData", b"%d" % next(self._numbers))
+        self.send(target, payload, **options)
+        reply = self.receive()
+        assert reply.correlation == options["CorrelationData"], reply
+        return reply
+
+    def rpc(self, target, request, **options):
+        """A JSON-RPC request and the response object."""
+        return self.call(target, request, **options)
+
+    def receive(self):
+        return Reply(self.client.receive())
+
+    def silence(self, target="echo/echo", payload="over", **options):
+        """Asserts that nothing is on its way: the reply to a request sent now is the next message."""
+        mark = b"mark%d" % next(self._numbers)
+        self.send(target, payload, CorrelationData=mark, **options)
+        got = self.receive()
+        assert got.correlation == mark, f"expected silence, got {got}"
+        return got
+
+    def stats(self, object, **options):
+        return self.call(f"{object}/rpc.stats", **options).result
+
+    def calls(self, target, **options):
+        """How many calls of a method were executed."""
+        object, method = target.split("/")
+        return self.stats(object, **options)["methods"].get(method, {}).get("calls", 0)
+
+    def refused(self, object):
+        """How many requests were refused or ignored, whatever for."""
+        return sum(self.stats(object)["refused"].values())
+
+
+class Watch:
+    """The latest message of every topic that a filter matches; None is one that was cleared."""
+
+    def __init__(self, broker, *filters):
+        self.client = Client(broker)
+        assert self.client.connect().reason == 0
+        self.latest = {}
+        self.history = []
+        assert self.client.subscribe(*filters, qos=1) == [1] * len(filters)
+
+    def close(self):
+        self.client.close()
+
+    def until(self, condition, what="the condition"):
+        """Waits until `condition(self)` holds; what it gave."""
+        end = time.monotonic() + PATIENCE
+        while not (found := condition(self)):
+            left = end - time.monotonic()
+            assert left > 0, f"{what} did not come true; saw {self.history[-20:]}"
+            try:
+                message = self.client.messages.get(timeout=left)
+            except queue.Empty:
+                continue
+            value = json.loads(message.payload) if message.payload else None
+            self.latest[message.topic] = value
+            self.history.append((message.topic, value))
+        return found
+
+    def value(self, topic, **parts):
+        """Waits until `topic` has a value with these parts; the value."""
+
+        def holds(watch):
+            value = watch.latest.get(topic)
+            return value is not None and all(value.get(k) == v for k, v in parts.items()) and value
+
+        return self.until(holds, f"{topic} with {parts}")
+
+    def cleared(self, topic):
+        self.until(lambda watch: watch.latest.get(topic, ...) is None, f"{topic} cleared")
