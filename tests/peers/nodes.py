@@ -114,7 +114,7 @@ class Bus:
 
     def restart(self, name):
         """Starts the process of one city again, under the id it had."""
-        self._start(f"{name}", [city(name)])
+        self._start(name, [city(name)])
 
     def close(self):
         for node in self._nodes.values():
@@ -200,19 +200,22 @@ class Caller:
         return self.client.publish(f"{self.root}/{via}/{target}", payload, qos=1, retain=retain, **properties)
 
     def call(self, target, payload=b"", **options):
-        """A request and its reply. The correlation is echoed, always."""
+        """A request and its reply, whose correlation must be that of the request."""
         options.setdefault("CorrelationData", b"%d" % next(self._numbers))
+        within = options.pop("within", None)
         self.send(target, payload, **options)
-        reply = self.receive()
+        reply = self.receive(within)
         assert reply.correlation == options["CorrelationData"], reply
         return reply
 
-    def rpc(self, target, request, **options):
-        """A JSON-RPC request and the response object."""
-        return self.call(target, request, **options)
-
-    def receive(self):
-        return Reply(self.client.receive())
+    def receive(self, within=None):
+        """The next reply; `within` seconds, where a test knows that it takes no longer."""
+        if within is None:
+            return Reply(self.client.receive())
+        try:
+            return Reply(self.client.messages.get(timeout=within))
+        except queue.Empty:
+            raise AssertionError(f"no reply within {within} s") from None
 
     def silence(self, target="echo/echo", payload="over", **options):
         """Asserts that nothing is on its way: the reply to a request sent now is the next message."""

@@ -445,6 +445,21 @@ def test_sigterm_drains(bus, serve, name, make_caller, watch, connect):
     assert late.receive_until(b"end") == []
 
 
+@pytest.mark.xfail(strict=True, reason="goes on for ever: SIGTERM is not heard while there is no broker")
+def test_sigterm_while_the_broker_is_away(serve, tap_to_nodes, name, watch):
+    tap = tap_to_nodes(Tap)
+    node = serve("echo", port=tap.port, root=name, node=f"{name}-node", replica=True)
+    seen = watch(f"{name}/node/+")
+    seen.value(state(name, f"{name}-node"), state="ready")
+    tap.close()
+    seen.value(state(name, f"{name}-node"), state="lost")
+    node.terminate()
+    try:
+        assert node.process.wait(3) == 0
+    finally:
+        node.kill()
+
+
 def test_a_node_that_is_taken_over_stops(bus, serve, name, connect):
     node = serve("echo", root=name, node=f"{name}-node", replica=True)
     if expected(bus, "takeover-reason") != 0x8E:
