@@ -329,28 +329,33 @@ def device(bus):
         one.client.close()
 
 
-RING_CONFIG = """
+LINK = """
 [[chain]]
 prefix = "ring."
-name = "kota"
-next = "desa"
-started = "{name}"
-passing = "through {name}"
-closing = "end at {name}"
+name = "{name}"
+next = "{next}"
+started = "{{name}}"
+passing = "through {{name}}"
+closing = "end at {{name}}"
 passing_lines = []
 closing_lines = []
 """
 
 
 @pytest.fixture
-def kota(serve, name, tmp_path):
-    """The link `ring.kota` of ours, whose next, `ring.desa`, is the device's."""
-    config = tmp_path / "nodes.toml"
-    config.write_text(RING_CONFIG)
-    return serve("ring.kota", root=name, node="kota-node", config=config)
+def link(serve, name, tmp_path):
+    """Serves links of ours, given as name and next, whose next are a device's."""
+
+    def start(**links):
+        config = tmp_path / "nodes.toml"
+        config.write_text("".join(LINK.format(name=own, next=next) for own, next in links.items()))
+        return serve(*(f"ring.{own}" for own in links), root=name, config=config)
+
+    return start
 
 
-def test_a_device_is_a_link_of_a_chain(bus, kota, device, name, make_caller, watch):
+def test_a_device_is_a_link_of_a_chain(link, device, name, make_caller, watch):
+    link(kota="desa")
     caller = make_caller(root=name)
     reply = caller.call("ring.kota/process", "hello")
     assert (reply.code, reply.error["data"]["hop"]) == (-32010, "ring.desa")
@@ -366,6 +371,13 @@ def test_a_device_is_a_link_of_a_chain(bus, kota, device, name, make_caller, wat
     assert caller.call("ring.desa/process", "kota").result == ["device passes desa", "end at kota"]
     assert caller.call("device-desa/ring.desa/process", "desa", via="at").result == ["device closes at desa"]
 
+    # The device leaves in good order, and is back.
+    desa.stop()
+    assert caller.call("ring.kota/process", "desa").error["data"]["hop"] == "ring.desa"
+    desa = device(name, "ring.desa", "desa", "ring.kota")
+    desa.start()
+    assert caller.call("ring.kota/process", "desa").result == ["through kota", "device closes at desa"]
+
     # The device dies: its will says so, and the link before it knows.
     desa.client.cut()
     watch(f"{name}/node/+").value(desa.state_topic, state="lost")
@@ -374,29 +386,30 @@ def test_a_device_is_a_link_of_a_chain(bus, kota, device, name, make_caller, wat
     assert [item["node"] for item in reply.error["data"]["trail"]] == ["kota"]
 
 
-def test_a_device_leaves(kota, device, name, make_caller):
-    caller = make_caller(root=name)
-    desa = device(name, "ring.desa", "desa", "ring.kota")
-    desa.start()
-    assert caller.call("ring.kota/process", "desa").result == ["through kota", "device closes at desa"]
-    desa.stop()
-    assert caller.call("ring.kota/process", "desa").error["data"]["hop"] == "ring.desa"
-
-
 @pytest.mark.xfail(strict=True, reason="only PUBACK 0x10 counts: with a listener on the calls of the hop, nothing is said")
-@pytest.mark.parametrize("what", ["lost", "epoch", "missing"])
-def test_a_hop_that_somebody_listens_to_and_nobody_serves(bus, kota, device, name, make_caller, connect, what):
+def test_a_hop_that_somebody_listens_to_and_nobody_serves(bus, link, device, name, make_caller, connect):
     """PUBACK is 0x00 then; the registry says that the next hop is not served."""
-    desa = device(name, "ring.desa", "desa", "ring.kota")
-    connect(bus).subscribe(f"{name}/+/ring.desa/#", qos=1)
-    if what == "lost":
-        desa.say("lost")
-    if what == "epoch":
-        desa.say("ready")
-        desa.epoch = "another"
-    desa.enter(True)
-    reply = make_caller(root=name).call("ring.kota/process", "hello", within=1.5)
-    assert (reply.code, reply.error["data"]["hop"]) == (-32010, "ring.desa")
+    link(one="lost", two="epoch", three="missing", four="nobody")
+    connect(bus).subscribe(f"{name}/call/#", qos=1)
+    for what in ("lost", "epoch", "missing"):
+        next = device(name, f"ring.{what}", what, "ring.one")
+        if what == "lost":
+            next.say("lost")
+        if what == "epoch":
+            next.say("ready")
+            next.epoch = "another"
+        next.enter(True)
+    caller = make_caller(root=name)
+    wanted = {}
+    for own, next in {"one": "lost", "two": "epoch", "three": "missing", "four": "nobody"}.items():
+        caller.send(f"ring.{own}/process", "hello", CorrelationData=own.encode())
+        wanted[own.encode()] = f"ring.{next}"
+    got = {}
+    for _ in wanted:
+        reply = caller.receive(1.5)
+        assert reply.code == -32010
+        got[reply.correlation] = reply.error["data"]["hop"]
+    assert got == wanted
 
 
 def test_a_device_holds_its_name(device, serve, name, make_caller):
@@ -407,21 +420,21 @@ def test_a_device_holds_its_name(device, serve, name, make_caller):
     assert "device-x" in "".join(newcomer.log), newcomer.log
 
 
-@pytest.mark.parametrize("what", ["lost", "epoch", "missing", "unsettled"])
-def test_a_device_that_is_not_there_holds_no_name(device, serve, name, make_caller, what):
-    holder = device(name, "echo", "x", "echo")
-    if what == "lost":
-        holder.say("lost")
-    if what == "epoch":
-        holder.say("ready")
-        holder.epoch = "another"
-    if what == "unsettled":
-        # It would win over a lower one only: this one is the higher, and gone by then.
-        holder.epoch = "zzzz"
-        holder.say("ready")
-    holder.enter(what != "unsettled")
-    node = serve("echo", root=name)
-    assert make_caller(root=name).call("echo/echo", "1").node == node.node
+def test_a_device_that_is_not_there_holds_no_name(device, serve, name, make_caller, tmp_path):
+    ways = ("lost", "epoch", "missing", "unsettled")
+    for what in ways:
+        # Unsettled and later than the newcomer's: beaten by it.
+        holder = device(name, what, what, "nowhere", epoch="zzzz" if what == "unsettled" else None)
+        if what != "missing":
+            holder.say("lost" if what == "lost" else "ready")
+        if what == "epoch":
+            holder.epoch = "another"
+        holder.enter(what != "unsettled")
+    config = tmp_path / "nodes.toml"
+    config.write_text("".join(f'[[echo]]\nname = "{what}"\n' for what in ways))
+    node = serve(root=name, config=config, serving=ways)
+    caller = make_caller(root=name)
+    assert {caller.call(f"{what}/echo", "1").node for what in ways} == {node.node}
 
 
 def test_of_two_settled_holders_the_lower_stays(device, serve, name, watch, make_caller):
