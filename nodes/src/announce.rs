@@ -199,6 +199,11 @@ pub(crate) async fn connection(status: &mut watch::Receiver<Status>) -> Option<u
     }
 }
 
+/// Waits until a connection is no more.
+pub(crate) async fn over(mut status: watch::Receiver<Status>, connection: u64) {
+    let _ = status.wait_for(|s| *s != Status::Online(connection)).await;
+}
+
 /// Keeps one object served.
 #[derive(Debug)]
 pub(crate) struct Keeper {
@@ -284,22 +289,18 @@ impl Claim {
                 }
                 return;
             };
-            let mut over = status.clone();
-            let over = async move {
-                let _ = over.wait_for(|s| *s != Status::Online(connection)).await;
-            };
-            tokio::pin!(over);
+            let over = || over(status.clone(), connection);
             let mut contenders = Contenders::new(self.announcer.clone(), self.served.name.clone());
             let claimed = tokio::select! {
                 claimed = self.claim(&mut contenders) => claimed,
-                () = &mut over => Claimed::Lost,
+                () = over() => Claimed::Lost,
                 patience = &mut stopped => {
-                    return self.leave(patience.unwrap_or_default(), over).await;
+                    return self.leave(patience.unwrap_or_default(), over()).await;
                 }
             };
             match claimed {
                 Claimed::Lost => {
-                    over.await;
+                    over().await;
                     continue;
                 }
                 Claimed::Refused(error) => {
@@ -333,16 +334,16 @@ impl Claim {
                             tracing::warn!("{}: given up, as another node has asked", self.served.name);
                             self.withdraw().await;
                         }
-                        () = &mut over => continue,
+                        () = over() => continue,
                         patience = &mut stopped => {
-                            return self.leave(patience.unwrap_or_default(), over).await;
+                            return self.leave(patience.unwrap_or_default(), over()).await;
                         }
                     }
                 }
             }
             // The name is another's: the next connection may find it free.
             tokio::select! {
-                () = over => {}
+                () = over() => {}
                 patience = &mut stopped => return idle(&self.served, patience.unwrap_or_default()).await,
             }
         }

@@ -5,10 +5,9 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use rantai_client::session::Status;
 use rantai_client::wire::name::ObjectName;
 
-use crate::announce::{Announcer, connection};
+use crate::announce::{Announcer, connection, over};
 use crate::contenders::Contenders;
 
 /// Names that are followed; of further ones only the broker's word counts.
@@ -47,8 +46,6 @@ impl Links {
     async fn follow(self: Arc<Self>, object: ObjectName) {
         let mut status = self.announcer.outlet.status();
         while let Some(connection) = connection(&mut status).await {
-            let mut over = status.clone();
-            let over = over.wait_for(|s| *s != Status::Online(connection));
             let mut contenders = Contenders::new(self.announcer.clone(), object.clone());
             let followed = async {
                 if contenders.look().await.is_ok() {
@@ -60,7 +57,7 @@ impl Links {
             };
             tokio::select! {
                 () = followed => {}
-                _ = over => {}
+                () = over(status.clone(), connection) => {}
             }
             self.known.lock().insert(object.clone(), false);
         }

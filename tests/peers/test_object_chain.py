@@ -121,12 +121,20 @@ def test_what_one_link_sends_the_next(bus, caller, connect):
         assert json.loads(message.payload) == [["subang", *passed], [f"telah melewati {one}" for one in passed]]
 
 
-@pytest.mark.xfail(strict=True, reason="a request in JSON-RPC form is passed on in JSON-RPC form, without /process")
-def test_every_form_is_passed_on_to_the_process_topic(bus, caller, connect):
+def test_a_request_in_json_rpc_form_is_passed_on_in_that_form(bus, caller, connect):
     spy = connect(bus)
     spy.subscribe(f"rantai/call/{city('lembang')}/#", qos=1)
-    caller.call(city("bandung"), {"jsonrpc": "2.0", "id": 1, "method": "process", "params": ["lembang"]})
-    assert spy.receive().topic == f"rantai/call/{city('lembang')}/process"
+    sent = {"jsonrpc": "2.0", "id": "mine", "method": "process", "params": ["lembang"], "ttl_ms": 9000}
+    answer = caller.call(city("bandung"), sent).json
+    assert (answer["id"], answer["result"][-1]) == ("mine", "selesai pada lembang")
+    message = spy.receive()
+    assert message.topic == f"rantai/call/{city('lembang')}"
+    passed = json.loads(message.payload)
+    assert (passed["jsonrpc"], passed["id"], passed["method"]) == ("2.0", "mine", "process")
+    assert passed["params"] == [["lembang", "bandung"], ["telah melewati bandung"]]
+    assert 7000 < passed["ttl_ms"] <= 9000
+    assert [item["node"] for item in passed["trail"]] == ["bandung"]
+    assert message.properties["ResponseTopic"] == caller.reply_topic(city("bandung"))
 
 
 # Wrong messages
@@ -188,7 +196,6 @@ def test_a_trail_that_grows_beyond_4_kib(caller):
     assert caller.call(BANDUNG, "hello", user={"trail": trail}).code == -32009
 
 
-@pytest.mark.xfail(strict=True, reason="-32602, where the contract has -32009")
 def test_a_trail_of_more_than_4_kib(caller):
     trail = json.dumps([{"node": "x" * 400, "us": 1}] * 12)
     assert len(trail) > 4096
@@ -386,7 +393,6 @@ def test_a_device_is_a_link_of_a_chain(link, device, name, make_caller, watch):
     assert [item["node"] for item in reply.error["data"]["trail"]] == ["kota"]
 
 
-@pytest.mark.xfail(strict=True, reason="only PUBACK 0x10 counts: with a listener on the calls of the hop, nothing is said")
 def test_a_hop_that_somebody_listens_to_and_nobody_serves(bus, link, device, name, make_caller, connect):
     """PUBACK is 0x00 then; the registry says that the next hop is not served."""
     link(one="lost", two="epoch", three="missing", four="nobody")

@@ -449,7 +449,6 @@ def test_sigterm_drains(bus, serve, name, make_caller, watch, connect):
     assert late.receive_until(b"end") == []
 
 
-@pytest.mark.xfail(strict=True, reason="goes on for ever: SIGTERM is not heard while there is no broker")
 def test_sigterm_while_the_broker_is_away(serve, tap_to_nodes, name, watch):
     tap = tap_to_nodes(Tap)
     node = serve("echo", port=tap.port, root=name, node=f"{name}-node", replica=True)

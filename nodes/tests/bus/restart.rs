@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use rantai_broker::{Broker, Config};
 use rantai_client::CallError;
+use rantai_client::session::Filter;
 use rantai_nodes::services::echo::{EchoObject, Plain};
 use serde_json::Value;
 
@@ -54,6 +55,23 @@ async fn what_may_be_repeated_is_sent_again_by_itself() {
         Err(error) => assert_eq!(error.code().map(|c| c.0), Some(-32004), "{error}"),
     }
     assert!(node.objects()[0].running() <= 1, "it ran once");
+}
+
+#[tokio::test]
+async fn a_claim_is_made_again_where_the_connection_was_lost_meanwhile() {
+    let mut bus = embedded(Config::on_free_port()).await;
+    let mut config = Config::on_free_port();
+    config.listen = bus.broker.as_ref().expect("ours").addresses().to_vec();
+    let node = std::sync::Arc::new(bus.node().await);
+    let claimant = node.clone();
+    let claim = tokio::spawn(async move { claimant.serve("echo", EchoObject(Plain)).await });
+    let client = bus.client().await;
+    let mut entries = client.subscribe(vec![Filter::new("rantai/name/echo/+")]).await.expect("subscribed");
+    entries.next().await.expect("an entry that is not settled");
+    bus.broker.take().expect("ours").shutdown().await;
+    let _broker = Broker::start(config).await.expect("the same port");
+    let claimed = tokio::time::timeout(PATIENCE, claim).await.expect("no hang").expect("no panic");
+    claimed.expect("served");
 }
 
 #[tokio::test]
