@@ -103,11 +103,7 @@ impl Announcer {
 
     async fn clear(&self, topic: String) -> Result<(), Unsent> {
         self.word.lock().remove(&topic);
-        match self.outlet.publish(retained(topic, Bytes::new())).await {
-            // Nobody watches; it is gone all the same.
-            Err(Unsent::NobodyThere) => Ok(()),
-            other => other,
-        }
+        self.outlet.publish(retained(topic, Bytes::new())).await
     }
 
     fn entry_topic(&self, object: &ObjectName) -> String {

@@ -250,8 +250,10 @@ impl<R: Receiver> Task<R> {
                     }
                 }
                 Packet::PubAck(ack) => {
-                    let waiter = self.shared.outbox.lock().acknowledged(ack.pkid);
-                    self.tell(waiter, outcome(ack.reason));
+                    let told = self.shared.outbox.lock().acknowledged(ack.pkid, outcome(ack.reason));
+                    if let Some((waiter, result)) = told {
+                        self.tell(waiter, result);
+                    }
                 }
                 Packet::SubAck(ack) => {
                     let refused = self.shared.outbox.lock().granted(ack.pkid, &ack.return_codes);

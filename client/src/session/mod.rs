@@ -175,7 +175,7 @@ pub trait Receiver: Send + 'static {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Unsent {
-    /// Nobody subscribes to its topic (PUBACK 0x10). It was taken, and thrown away.
+    /// Nobody subscribes to its topic (PUBACK 0x10), and it was not to be retained: it was thrown away.
     #[error("nobody subscribes to the topic")]
     NobodyThere,
     /// PUBACK 0x87.

@@ -162,11 +162,18 @@ impl Outbox {
         self.buffer.is_empty()
     }
 
-    /// A PUBACK came: who is to be told. What waited for the window goes out.
-    pub(super) fn acknowledged(&mut self, id: u16) -> Waiter {
-        let waiter = self.in_flight.remove(&id).map_or(Waiter::Nobody, |f| f.waiter);
+    /// A PUBACK came: who is to be told what. What waited for the window goes out.
+    pub(super) fn acknowledged(
+        &mut self,
+        id: u16,
+        outcome: Result<(), Unsent>,
+    ) -> Option<(Waiter, Result<(), Unsent>)> {
+        let acknowledged = self.in_flight.remove(&id);
         self.release();
-        waiter
+        let InFlight { publish, waiter, .. } = acknowledged?;
+        // What is retained was kept, whoever was there to see it.
+        let kept = publish.retain && outcome == Err(Unsent::NobodyThere);
+        Some((waiter, if kept { Ok(()) } else { outcome }))
     }
 
     fn release(&mut self) {
@@ -478,9 +485,9 @@ mod tests {
             put(&mut outbox, text);
         }
         assert_eq!(texts(&mut outbox), ["a1", "b2"]);
-        outbox.acknowledged(2);
+        outbox.acknowledged(2, Ok(()));
         assert_eq!(texts(&mut outbox), ["c3"]);
-        outbox.acknowledged(9);
+        assert!(outbox.acknowledged(9, Ok(())).is_none(), "nobody sent it");
         assert_eq!(texts(&mut outbox), [""; 0]);
         outbox
             .publish(Publish::new("t", "q").qos(QoS::AtMostOnce), Waiter::Nobody)
@@ -506,6 +513,17 @@ mod tests {
             outbox.connected(resumed, 3, 1 << 20);
             assert_eq!(texts(&mut outbox), expected);
         }
+    }
+
+    #[test]
+    fn what_is_retained_needs_nobody_there() {
+        let mut outbox = Outbox::new(1 << 20);
+        outbox.connected(false, 10, 1 << 20);
+        outbox.publish(Publish::new("t", "a"), Waiter::Token(1)).expect("taken");
+        outbox.publish(Publish::new("t", "b").retain(), Waiter::Token(2)).expect("taken");
+        let nobody = || Err(Unsent::NobodyThere);
+        assert!(matches!(outbox.acknowledged(1, nobody()), Some((Waiter::Token(1), Err(_)))));
+        assert!(matches!(outbox.acknowledged(2, nobody()), Some((Waiter::Token(2), Ok(())))));
     }
 
     #[test]

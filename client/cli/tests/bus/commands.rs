@@ -1,0 +1,179 @@
+//! What each command prints, and how it ends.
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use super::process::{Bus, Server, bus, finish, rantai};
+
+fn served(bus: &Bus, names: &[&str]) -> Server {
+    served_with(bus, names, &[])
+}
+
+fn served_with(bus: &Bus, names: &[&str], options: &[&str]) -> Server {
+    let mut node = bus.serve(&[names, options].concat());
+    for name in names {
+        node.wait_for(&format!("serving {name}"));
+    }
+    node
+}
+
+#[test]
+fn results_are_printed_as_they_are() {
+    let bus = bus();
+    let _node = served(&bus, &["calculator", "echo", "server"]);
+    for (arguments, expected) in [
+        (&["calculator.add", "2", "3"][..], "5\n"),
+        (&["calculator.div", "a=2", "b=3"], "0.6666666666666666\n"),
+        (&["calculator.sub", "2", "-3"], "5\n"),
+        (&["server.welcomeMessage", "Bumi Manusia"], "Buku dengan judul Bumi Manusia berhasil dibeli!\n"),
+        (&["server.welcomeMessage", ""], "Buku dengan judul  berhasil dibeli!\n"),
+        (&["server.welcomeMessage", "1984"], "Buku dengan judul 1984 berhasil dibeli!\n"),
+        (&["server.welcomeMessage", "本"], "Buku dengan judul 本 berhasil dibeli!\n"),
+        (&["echo.echo", "[1,2]"], "[1,2]\n"),
+        (&["echo.echo", "halo", "--json"], "\"halo\"\n"),
+        (&["echo.rpc.ping", "--qos", "0"], "pong\n"),
+        (&["echo.echo", "x", "--oneway"], ""),
+    ] {
+        let printed = bus.ok(&[&["call"], arguments].concat());
+        assert_eq!(printed, expected, "{arguments:?}");
+    }
+}
+
+#[test]
+fn every_mistake_has_its_exit_code_and_says_what_to_do() {
+    let bus = bus();
+    let _node = served(&bus, &["calculator", "echo"]);
+    for (arguments, code, texts) in [
+        (&["call", "calculator.div", "2", "0"][..], 1, &["Division by zero"][..]),
+        (&["call", "calculator"], 2, &["OBJECT.METHOD"]),
+        (&["call", "calculater.add", "2", "3"], 5, &["calculater", "did you mean", "\"calculator\""]),
+        (&["call", "nobody.at_all"], 5, &["nobody", "rantai ls"]),
+        (&["call", "calculator.ad", "2", "3"], 5, &["did you mean", "\"add\""]),
+        (&["call", "calculator.add", "two", "3"], 7, &["a: expected a number", "two"]),
+        (&["call", "calculator.add", "2"], 7, &["b"]),
+        (&["call", "calculator.add", "1", "2", "3"], 7, &["3"]),
+        (&["call", "echo.delay", "5000", "x", "--timeout", "300ms"], 6, &["no answer within 0.3 s"]),
+        (&["call", "echo.echo", "x", "--at", "elsewhere"], 5, &["elsewhere"]),
+        (&["call", "echo.echo", "a=1", "2"], 2, &["name=value"]),
+        (&["call", "echo.echo", "--timeout", "2 weeks"], 2, &["500ms"]),
+        (&["describe", "ekho"], 5, &["did you mean", "\"echo\""]),
+        (&["chain", "nobody", "x"], 5, &["nobody"]),
+        (&["serve", "calculater"], 2, &["did you mean calculator?"]),
+        (&["serve", "calculator"], 1, &["calculator is served by node"]),
+        (&["call", "echo.echo", "--broker", "http://localhost"], 2, &["mqtt://"]),
+        (&["call", "echo.echo", "--broker", "mqtt://127.0.0.1:1"], 3, &["127.0.0.1:1", "rantai up"]),
+    ] {
+        let done = bus.run(arguments);
+        assert_eq!(done.code, code, "{arguments:?}: {done:?}");
+        for text in texts {
+            assert!(done.stderr.contains(text), "{arguments:?}: {text:?} in {done:?}");
+        }
+        assert!(done.stdout.is_empty(), "{arguments:?}: {done:?}");
+    }
+}
+
+#[test]
+fn json_tells_errors_too() {
+    let bus = bus();
+    let _node = served(&bus, &["calculator"]);
+    let done = bus.run(&["call", "calculator.div", "2", "0", "--json"]);
+    let error: Value = serde_json::from_str(&done.stdout).expect("JSON");
+    assert_eq!((done.code, &error["error"]["code"]), (1, &json!(-32000)), "{done:?}");
+    assert_eq!(error["error"]["data"]["kind"], "division_by_zero", "{done:?}");
+}
+
+#[test]
+fn what_there_is_can_be_looked_at() {
+    let bus = bus();
+    let name = rantai_client::client::random_id("pi").to_string();
+    let node = served_with(&bus, &["calculator", "echo"], &["--node", &name]);
+    let listed: Value = serde_json::from_str(&bus.ok(&["ls", "--json"])).expect("JSON");
+    let told: Vec<_> = listed.as_array().expect("a list").iter().map(|e| (&e["name"], &e["state"])).collect();
+    assert_eq!(told, [(&json!("calculator"), &json!("served")), (&json!("echo"), &json!("served"))]);
+    let printed = bus.ok(&["ls", "calc"]);
+    let lines: Vec<&str> = printed.lines().collect();
+    assert!(lines.len() == 2 && lines[0].starts_with("NAME") && lines[1].contains(&name), "{printed}");
+    let described = bus.ok(&["describe", "calculator"]);
+    for text in ["add", "sub", "mul", "div", "number"] {
+        assert!(described.contains(text), "{text}: {described}");
+    }
+    let document: Value = serde_json::from_str(&bus.ok(&["describe", "calculator", "--json"])).expect("JSON");
+    assert!(document.to_string().contains("openrpc"), "{document}");
+    node.kill();
+    let mut state = String::new();
+    for _ in 0..200 {
+        state = bus.ok(&["ls", "--json"]);
+        if state.contains("lost") && !state.contains("served") {
+            break;
+        }
+    }
+    assert!(state.contains("lost") && !state.contains("served"), "{state}");
+    let done = bus.run(&["call", "calculator.add", "2", "3"]);
+    assert!(done.code == 5 && done.stderr.contains(&format!("its node {name} is lost")), "{done:?}");
+}
+
+#[test]
+fn all_instances_answer() {
+    let bus = bus();
+    let names = ["a", "b"].map(|kind| rantai_client::client::random_id(kind).to_string());
+    let _nodes = names.each_ref().map(|name| served_with(&bus, &["echo"], &["--replica", "--node", name]));
+    let printed = bus.ok(&["call", "echo.echo", "x", "--all", "--timeout", "500ms"]);
+    let mut lines: Vec<&str> = printed.lines().collect();
+    lines.sort_unstable();
+    assert_eq!(lines, names.each_ref().map(|name| format!("{name}: x")));
+    assert_eq!(bus.ok(&["call", "echo.echo", "x", "--at", &names[1]]), "x\n");
+}
+
+#[test]
+fn binary_goes_in_and_out_of_files() {
+    let bus = bus();
+    let _node = served(&bus, &["echo"]);
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("bytes");
+    let bytes: Vec<u8> = (0..=255).cycle().take(100_000).collect();
+    std::fs::write(&file, &bytes).expect("written");
+    let mut command = bus.command(&["call", "echo.bytes", "--input"]);
+    let output = command.arg(&file).output().expect("the binary runs");
+    assert!(output.status.success() && output.stdout == bytes, "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn events_are_watched() {
+    let bus = bus();
+    let cities = ["bandung", "lembang", "subang"].map(|city| format!("example.chainTopology.{city}"));
+    let _node = served(&bus, &cities.each_ref().map(String::as_str));
+    let mut watch = Server::spawn(&mut bus.command(&["watch", &cities[0], "hop", "--count", "2", "--json"]));
+    watch.wait_for("watching");
+    bus.ok(&["chain", &cities[0], "hello"]);
+    let line = watch.wait_for("\"hop\":1");
+    assert!(line.contains("\"next\":\"lembang\""), "{line}");
+    watch.wait_for("\"hop\":4");
+    assert_eq!(watch.exit_code(), 0);
+}
+
+#[test]
+fn up_is_broker_and_objects_in_one() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let data = directory.path().join("data");
+    let mut up = Server::spawn(rantai().args(["up", "--port", "0", "--data-dir"]).arg(&data));
+    let line = up.wait_for("listening on ");
+    let url = format!("mqtt://{}", line.split("listening on ").nth(1).expect("just found").trim());
+    up.wait_for("ready");
+    let done = finish(rantai().args(["call", "calculator.mul", "6", "7", "--broker", &url]));
+    assert_eq!((done.code, &*done.stdout), (0, "42\n"), "{done:?}");
+    let done = finish(rantai().args(["chain", "example.chainTopology.bandung", "", "--broker", &url]));
+    assert_eq!(done.stdout.lines().count(), 4, "{done:?}");
+    up.signal(Signal::INT);
+    assert_eq!(up.exit_code(), 0);
+    assert!(data.read_dir().expect("made").count() > 0, "what is retained was kept");
+}
+
+#[test]
+fn help_has_examples() {
+    for command in ["up", "broker", "serve", "ls", "describe", "call", "chain", "watch", "demo"] {
+        let done = finish(rantai().args([command, "--help"]));
+        assert_eq!(done.code, 0, "{command}");
+        assert!(command == "demo" || done.stdout.contains("rantai "), "{command}: {}", done.stdout);
+    }
+    assert_eq!(finish(&mut rantai()).code, 2);
+}

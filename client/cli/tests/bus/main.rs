@@ -1,0 +1,12 @@
+//! `rantai` as its users run it: every part a process of its own, on our broker or on that of
+//! `RANTAI_TEST_BROKER`.
+
+#![allow(missing_docs, reason = "a test binary has no readers of documentation")]
+
+mod broker_gone;
+mod commands;
+mod demo;
+mod journey;
+mod many_names;
+mod process;
+mod terminal;

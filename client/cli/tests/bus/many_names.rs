@@ -1,0 +1,44 @@
+//! A registry of ten thousand names.
+
+use std::collections::BTreeSet;
+
+use rantai_client::session::Publish;
+use serde_json::Value;
+
+use super::process::{Bus, broker};
+
+const MANY: usize = 10_000;
+
+fn listed(bus: &Bus) -> usize {
+    let listed: Value = serde_json::from_str(&bus.ok(&["ls", "--json"])).expect("JSON");
+    let entries = listed.as_array().expect("a list");
+    let names: BTreeSet<&str> = entries.iter().filter_map(|e| e["name"].as_str()).collect();
+    assert!(entries.iter().all(|e| e["state"] == "served"));
+    names.len()
+}
+
+#[tokio::test]
+async fn ten_thousand_names_are_listed_whole_and_are_all_back_after_a_restart() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let data = directory.path().to_str().expect("UTF-8");
+    let (first, url) = broker(&["--port", "0", "--data-dir", data]);
+    let mut bus = Bus { broker: Some(first), url, root: "rantai".to_owned() };
+    let client = bus.client().await;
+    let state = Publish::new("rantai/node/pi", r#"{"v":1,"state":"ready","epoch":"1"}"#).retain();
+    client.publish(state).await.expect("taken");
+    let mut sent = tokio::task::JoinSet::new();
+    for number in 0..MANY {
+        let payload =
+            format!(r#"{{"v":1,"object":"sensor.{number}","node":"pi","epoch":"1","settled":true}}"#);
+        let entry = Publish::new(format!("rantai/name/sensor.{number}/pi"), payload).retain();
+        let client = client.clone();
+        sent.spawn(async move { client.publish(entry).await });
+    }
+    assert!(sent.join_all().await.iter().all(Result::is_ok));
+    client.close().await;
+    assert_eq!(listed(&bus), MANY);
+    bus.broker.take().expect("ours").kill();
+    let (again, url) = broker(&["--port", "0", "--data-dir", data]);
+    (bus.broker, bus.url) = (Some(again), url);
+    assert_eq!(listed(&bus), MANY, "after kill -9");
+}

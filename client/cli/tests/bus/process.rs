@@ -1,0 +1,186 @@
+//! Processes of the binary, and a bus for them.
+
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// No wait in these tests is longer.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A process that goes on until it is told to end, killed when dropped.
+pub(crate) struct Server {
+    child: Child,
+    lines: Receiver<String>,
+    seen: Vec<String>,
+}
+
+/// What became of a command.
+#[derive(Debug)]
+pub(crate) struct Done {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+/// A broker and a root of topics.
+pub(crate) struct Bus {
+    /// None where the broker is somebody else's.
+    pub(crate) broker: Option<Server>,
+    pub(crate) url: String,
+    pub(crate) root: String,
+}
+
+/// The binary.
+pub(crate) fn rantai() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rantai"));
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("RANTAI_")) {
+        command.env_remove(name);
+    }
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+impl Server {
+    pub(crate) fn spawn(command: &mut Command) -> Self {
+        let mut child = command.spawn().expect("the binary runs");
+        let (sender, lines) = channel();
+        let out = child.stdout.take().map(|out| Box::new(out) as Box<dyn Read + Send>);
+        let err = child.stderr.take().map(|err| Box::new(err) as Box<dyn Read + Send>);
+        for stream in [out, err].into_iter().flatten() {
+            let sender = sender.clone();
+            thread::spawn(move || {
+                for line in BufReader::new(stream).lines().map_while(Result::ok) {
+                    // Read on all the same when nobody waits: a full pipe would hold the process up.
+                    let _ = sender.send(line);
+                }
+            });
+        }
+        Self { child, lines, seen: Vec::new() }
+    }
+
+    /// The first line, from the start, that has `text` in it; of stdout or stderr.
+    pub(crate) fn wait_for(&mut self, text: &str) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        let mut looked = 0;
+        loop {
+            if let Some(line) = self.seen[looked..].iter().find(|line| line.contains(text)) {
+                return line.clone();
+            }
+            looked = self.seen.len();
+            match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(line) => self.seen.push(line),
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
+                    panic!("no {text:?}; it said {:#?}", self.seen)
+                }
+            }
+        }
+    }
+
+    /// Everything it has said so far.
+    pub(crate) fn said(&mut self) -> &[String] {
+        self.seen.extend(self.lines.try_iter());
+        &self.seen
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).expect("it runs");
+    }
+
+    pub(crate) fn kill(mut self) {
+        self.child.kill().expect("it can be killed");
+        self.child.wait().expect("it ends");
+    }
+
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.child.try_wait().expect("it can be waited for").is_none()
+    }
+
+    pub(crate) fn exit_code(&mut self) -> i32 {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().expect("it can be waited for") {
+                return status.code().expect("no signal ended it");
+            }
+            assert!(Instant::now() < deadline, "it does not end; it said {:#?}", self.said());
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// `rantai broker`, and where it listens.
+pub(crate) fn broker(arguments: &[&str]) -> (Server, String) {
+    let mut broker = Server::spawn(rantai().arg("broker").args(arguments));
+    let line = broker.wait_for("listening on ");
+    let address = line.split("listening on ").nth(1).expect("just found").trim().to_owned();
+    (broker, format!("mqtt://{address}"))
+}
+
+/// On a broker of our own, or on that of `RANTAI_TEST_BROKER`.
+pub(crate) fn bus() -> Bus {
+    match std::env::var("RANTAI_TEST_BROKER") {
+        Ok(url) => {
+            let root = format!("test/{}", rantai_client::client::random_id("t"));
+            Bus { broker: None, url, root }
+        }
+        Err(_) => own(),
+    }
+}
+
+/// On a broker of our own in any case.
+pub(crate) fn own() -> Bus {
+    let (broker, url) = broker(&["--port", "0"]);
+    Bus { broker: Some(broker), url, root: "rantai".to_owned() }
+}
+
+impl Bus {
+    /// A command that finds the bus.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = rantai();
+        command.args(arguments).env("RANTAI_BROKER", &self.url).env("RANTAI_ROOT", &self.root);
+        command
+    }
+
+    /// Runs a command to its end.
+    pub(crate) fn run(&self, arguments: &[&str]) -> Done {
+        finish(&mut self.command(arguments))
+    }
+
+    /// Its result, which is to be a success.
+    pub(crate) fn ok(&self, arguments: &[&str]) -> String {
+        let done = self.run(arguments);
+        assert_eq!(done.code, 0, "{arguments:?}: {done:?}");
+        done.stdout
+    }
+
+    /// `rantai serve`, without waiting for anything.
+    pub(crate) fn serve(&self, arguments: &[&str]) -> Server {
+        Server::spawn(self.command(&["serve"]).args(arguments))
+    }
+
+    pub(crate) async fn client(&self) -> rantai_client::Client {
+        let root = rantai_client::wire::name::Root::new(&self.root).expect("a root");
+        let address = self.url.parse().expect("an address");
+        rantai_client::Client::builder(address).root(root).connect().await.expect("a client")
+    }
+}
+
+pub(crate) fn finish(command: &mut Command) -> Done {
+    let output = command.output().expect("the binary runs");
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
+    Done {
+        code: output.status.code().expect("no signal ended it"),
+        stdout: text(output.stdout),
+        stderr: text(output.stderr),
+    }
+}
