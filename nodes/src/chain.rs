@@ -51,12 +51,13 @@ impl std::fmt::Debug for Chain {
 
 impl Chain {
     /// A link that prints its lines to `output`.
-    pub fn new(settings: Settings, output: Output) -> Self {
+    pub fn new(mut settings: Settings, output: Output) -> Self {
+        let Settings { name, next, passing, closing, passing_lines, closing_lines, .. } = &mut settings;
+        let lines = passing_lines.iter_mut().chain(closing_lines);
+        for text in lines.chain([passing, closing]) {
+            *text = text.replace("{name}", name).replace("{next}", next);
+        }
         Self { settings, output }
-    }
-
-    fn text(&self, template: &str) -> String {
-        template.replace("{name}", &self.settings.name).replace("{next}", &self.settings.next)
     }
 
     fn process(&self, params: Params, context: &Context) -> Result<Answer, Fault> {
@@ -67,18 +68,18 @@ impl Chain {
         let hop = json!({"node": name, "us": us});
         let lines = if ends { &self.settings.closing_lines } else { &self.settings.passing_lines };
         for line in lines {
-            (self.output)(&self.text(line));
+            (self.output)(line);
         }
         let mut event = hop.clone();
         event["next"] = if ends { Value::Null } else { json!(next) };
         event["hop"] = json!(context.trail.len() + 1);
         context.emitter.emit_for(context, "hop", &event)?;
         if ends {
-            result.push(self.text(&self.settings.closing));
+            result.push(self.settings.closing.clone());
             return Answer::value(&result);
         }
         message.push(name.clone());
-        result.push(self.text(&self.settings.passing));
+        result.push(self.settings.passing.clone());
         let method = MethodName::new("process").expect("an identifier");
         let params = vec![json!(message), json!(result)];
         Ok(Answer::Forward(Forward { to: next_object.clone(), method, params, hop }))

@@ -77,9 +77,9 @@ async fn the_node_that_is_lost_is_named() {
     until("the call ends with -32004", async || {
         let error = client.object("echo").call::<Value>("echo", "x").await.expect_err("nobody is there");
         let fault = error.fault().expect("with a code").clone();
-        let lost = fault.code == Code::LOST_OBJECT && fault.message.contains("pi-east");
+        let named = fault.code == Code::LOST_OBJECT && fault.message.contains("pi-east");
         last = Some(fault);
-        lost
+        named
     })
     .await;
     assert!(last.expect("at least one").is_retryable());

@@ -19,8 +19,8 @@ const LETTERS: &str = include_str!("../../../config/circular.toml");
 /// Every link on a node of its own, begun in the reverse order.
 async fn ring(bus: &Bus, text: &str, lines: &Output) -> Vec<Node> {
     let config = Config::from_toml(text, "it").expect("a configuration");
-    let links = config.objects("it", lines).expect("objects");
-    let links = links.into_iter().filter(|l| l.name.as_str().starts_with("example.chainTopology."));
+    let objects = config.objects("it", lines).expect("objects");
+    let links = objects.into_iter().filter(|o| o.name.as_str().starts_with("example.chainTopology."));
     let mut nodes = Vec::new();
     for Configured { name, object, options, .. } in links.collect::<Vec<_>>().into_iter().rev() {
         let node = bus.node().await;

@@ -1,5 +1,7 @@
 //! The load, and what it comes to.
 
+use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::io::{self, Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
@@ -11,7 +13,10 @@ use serde_json::{Value, json};
 use tokio::task::LocalSet;
 
 use crate::Options;
-use crate::processes::Process;
+use crate::processes::{Process, memory};
+
+/// Of a round.
+const LENGTH: Duration = Duration::from_millis(400);
 
 /// One line of the report.
 #[derive(Debug)]
@@ -22,7 +27,7 @@ pub(crate) struct Row {
     pub(crate) p99: f64,
     /// Calls a second: median, least and most of the rounds.
     pub(crate) rate: (f64, f64, f64),
-    /// The same load through the relay.
+    /// The same through something simpler.
     pub(crate) baseline: Option<Baseline>,
     pub(crate) aim: Option<Aim>,
 }
@@ -47,7 +52,7 @@ pub(crate) enum Aim {
 pub(crate) struct Bench {
     options: Options,
     url: String,
-    relay: String,
+    relay: RefCell<TcpStream>,
     _processes: Vec<Process>,
 }
 
@@ -68,18 +73,14 @@ impl Bench {
         }
         let (relay, address) = Process::relay()?;
         processes.extend(relay);
-        Ok(Self { options, url, relay: address, _processes: processes })
+        // It joins its connections in pairs: this is the other end of the responder's.
+        let relay = TcpStream::connect(address)?;
+        relay.set_nodelay(true)?;
+        Ok(Self { options, url, relay: RefCell::new(relay), _processes: processes })
     }
 
     pub(crate) fn run(&self) -> Vec<Row> {
-        let mut rows = Vec::new();
-        for (qos, name, aim) in [(QoS::AtMostOnce, "QoS 0", 1.3), (QoS::AtLeastOnce, "QoS 1", 1.7)] {
-            for (size, shown) in [(60, "60 B"), (1024, "1 KiB")] {
-                let load = Load { qos, size, clients: 1, in_flight: 1 };
-                let aim = (size == 60).then_some(Aim::Ratio(aim));
-                rows.extend(self.row(format!("1 in flight, {shown}, {name}"), &load, aim));
-            }
-        }
+        let mut rows = self.one_by_one("");
         for (qos, name) in [(QoS::AtMostOnce, "QoS 0"), (QoS::AtLeastOnce, "QoS 1")] {
             for (size, shown) in [(60, "60 B"), (1024, "1 KiB")] {
                 let aim = (size == 60 && qos == QoS::AtMostOnce).then_some(Aim::Rate(200_000.0));
@@ -89,7 +90,20 @@ impl Bench {
                 rows.extend(self.row(format!("16 x 16 in flight, {shown}, {name}"), &load, None));
             }
         }
-        rows.extend(self.chain());
+        rows
+    }
+
+    /// One call or trip at a time.
+    pub(crate) fn one_by_one(&self, what: &str) -> Vec<Row> {
+        let mut rows = Vec::new();
+        for (qos, name, aim) in [(QoS::AtMostOnce, "QoS 0", 1.3), (QoS::AtLeastOnce, "QoS 1", 1.7)] {
+            for (size, shown) in [(60, "60 B"), (1024, "1 KiB")] {
+                let load = Load { qos, size, clients: 1, in_flight: 1 };
+                let aim = (size == 60).then_some(Aim::Ratio(aim));
+                rows.extend(self.row(format!("1 in flight, {shown}, {name}{what}"), &load, aim));
+            }
+        }
+        rows.extend(self.chain(what));
         rows
     }
 
@@ -97,12 +111,10 @@ impl Bench {
         name.contains(&self.options.only)
     }
 
+    /// Many short ones: where the scheduler puts the processes changes from round to round, and with it the
+    /// latency of both sides.
     fn rounds(&self) -> usize {
-        if self.options.quick { 3 } else { 9 }
-    }
-
-    fn length(&self) -> Duration {
-        Duration::from_millis(if self.options.quick { 400 } else { 1_500 })
+        if self.options.quick { 3 } else { 25 }
     }
 
     fn row(&self, name: String, load: &Load, aim: Option<Aim>) -> Option<Row> {
@@ -113,9 +125,7 @@ impl Bench {
         let (mut ours, mut theirs) = (Vec::new(), Vec::new());
         for _ in 0..self.rounds() {
             ours.push(self.calls(load));
-            if load.in_flight == 1 {
-                theirs.push(self.relayed(load.size).expect("the relay goes on"));
-            }
+            theirs.push(self.relayed(load).expect("the relay goes on"));
         }
         Some(row(name, &ours, &theirs, "relay", aim))
     }
@@ -159,7 +169,7 @@ impl Bench {
                 proxies.push(proxy);
             }
             let began = Instant::now();
-            let end = began + self.length();
+            let end = began + LENGTH;
             for proxy in &proxies {
                 for _ in 0..in_flight {
                     let (proxy, call) = (proxy.clone(), call.clone());
@@ -184,36 +194,35 @@ impl Bench {
         })
     }
 
-    /// The same bytes through the relay and back, one after the other.
-    fn relayed(&self, size: usize) -> io::Result<Round> {
-        // The relay joins its connections in pairs; the far end is made anew each time.
-        thread_local! {
-            static STREAM: std::cell::RefCell<Option<TcpStream>> = const { std::cell::RefCell::new(None) };
-        }
-        STREAM.with_borrow_mut(|stream| {
-            let stream = match stream {
-                Some(stream) => stream,
-                none => {
-                    let fresh = TcpStream::connect(&self.relay)?;
-                    fresh.set_nodelay(true)?;
-                    none.insert(fresh)
-                }
-            };
-            let (message, mut answer) = (vec![7; size], vec![0; size]);
-            let mut times = Vec::new();
-            let began = Instant::now();
-            while began.elapsed() < self.length() {
-                let began = Instant::now();
-                stream.write_all(&message)?;
-                stream.read_exact(&mut answer)?;
-                times.push(began.elapsed().as_nanos() as u64);
+    /// As many bytes through the relay and back, with as many messages under way at a time.
+    fn relayed(&self, load: &Load) -> io::Result<Round> {
+        let mut stream = self.relay.borrow_mut();
+        let Load { size, clients, in_flight, .. } = *load;
+        let (messages, mut answers) = (vec![7; size * clients * in_flight], vec![0; 64 << 10]);
+        let mut under_way = VecDeque::new();
+        let (mut times, mut partial) = (Vec::new(), 0);
+        let began = Instant::now();
+        stream.write_all(&messages)?;
+        under_way.extend(std::iter::repeat_n(began, clients * in_flight));
+        while !under_way.is_empty() {
+            let read = stream.read(&mut answers)?;
+            if read == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
             }
-            Ok(round(&times, began.elapsed()))
-        })
+            partial += read;
+            let (whole, now) = (partial / size, Instant::now());
+            partial %= size;
+            times.extend(under_way.drain(..whole).map(|sent| now.duration_since(sent).as_nanos() as u64));
+            if began.elapsed() < LENGTH {
+                stream.write_all(&messages[..whole * size])?;
+                under_way.extend(std::iter::repeat_n(now, whole));
+            }
+        }
+        Ok(round(&times, began.elapsed()))
     }
 
-    fn chain(&self) -> Option<Row> {
-        let name = "chain of three, 1 in flight, QoS 1".to_owned();
+    fn chain(&self, what: &str) -> Option<Row> {
+        let name = format!("chain of three, 1 in flight, QoS 1{what}");
         if !self.chosen(&name) {
             return None;
         }
@@ -272,6 +281,36 @@ fn row(name: String, ours: &[Round], theirs: &[Round], what: &'static str, aim: 
         rate: (median(rates), least, most),
         baseline,
         aim,
+    }
+}
+
+/// What a client takes that does nothing, in KiB.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Idle {
+    /// `rantai watch` as a process: memory of its own, and with the pages of the program.
+    pub(crate) process: (u64, u64),
+    /// One of a thousand clients in one process.
+    pub(crate) client: f64,
+}
+
+impl Bench {
+    pub(crate) fn idle(&self) -> io::Result<Option<Idle>> {
+        const CLIENTS: usize = 1_000;
+        let watch = Process::watch(&self.url)?;
+        std::thread::sleep(Duration::from_secs(1));
+        let process = (watch.memory("RssAnon")?, watch.memory("VmRSS")?);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let own = std::process::id();
+        let grown = runtime.block_on(async {
+            let before = memory(own, "RssAnon")?;
+            let mut clients = Vec::with_capacity(CLIENTS);
+            for _ in 0..CLIENTS {
+                clients.push(Client::connect(&self.url).await.map_err(io::Error::other)?);
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            Ok::<u64, io::Error>(memory(own, "RssAnon")?.saturating_sub(before))
+        })?;
+        Ok(Some(Idle { process, client: grown as f64 / CLIENTS as f64 }))
     }
 }
 

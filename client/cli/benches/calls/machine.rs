@@ -1,7 +1,9 @@
 //! What the numbers were measured on.
 
-use std::fs;
 use std::thread;
+use std::{fs, io};
+
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 /// Processor, cores and kernel.
 pub(crate) fn describe() -> String {
@@ -11,4 +13,13 @@ pub(crate) fn describe() -> String {
     let processor =
         processor.lines().find_map(|l| l.strip_prefix("model name")?.split_once(": ")).map(|(_, name)| name);
     format!("{cores} cores ({}), Linux {}.", processor.unwrap_or("unknown"), kernel.trim())
+}
+
+/// This process, and those it starts from now on.
+pub(crate) fn stay_on_one_core() -> io::Result<()> {
+    let allowed = sched_getaffinity(None)?;
+    let first = (0..CpuSet::MAX_CPU).find(|core| allowed.is_set(*core)).unwrap_or(0);
+    let mut one = CpuSet::new();
+    one.set(first);
+    Ok(sched_setaffinity(None, &one)?)
 }

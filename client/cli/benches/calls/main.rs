@@ -10,10 +10,11 @@ mod processes;
 mod relay;
 mod report;
 
+use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use load::{Bench, Row};
+use load::{Bench, Idle, Row};
 
 /// How the run was asked for.
 #[derive(Clone, Debug, Default)]
@@ -54,15 +55,15 @@ fn main() -> ExitCode {
             }
         }
     }
-    let bench = match Bench::start(options.clone()) {
-        Ok(bench) => bench,
+    let machine = machine::describe();
+    let (rows, idle) = match measure(&options) {
+        Ok(measured) => measured,
         Err(error) => {
             eprintln!("{error}");
             return ExitCode::FAILURE;
         }
     };
-    let rows: Vec<Row> = bench.run();
-    let text = report::write(&rows, &machine::describe());
+    let text = report::write(&rows, idle, &machine);
     println!("{text}");
     if !options.quick && options.only.is_empty() {
         let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/performance-calls.md");
@@ -72,4 +73,15 @@ fn main() -> ExitCode {
         }
     }
     ExitCode::SUCCESS
+}
+
+fn measure(options: &Options) -> io::Result<(Vec<Row>, Option<Idle>)> {
+    let bench = Bench::start(options.clone())?;
+    let mut rows = bench.run();
+    let idle = if options.only.is_empty() { bench.idle()? } else { None };
+    drop(bench);
+    // All on one core: what a call costs, whatever the scheduler makes of several.
+    machine::stay_on_one_core()?;
+    rows.extend(Bench::start(options.clone())?.one_by_one(", one core"));
+    Ok((rows, idle))
 }

@@ -55,6 +55,18 @@ impl Process {
         Self::start(command, "serving ", names.len())
     }
 
+    /// A client that waits for events nobody sends.
+    pub(crate) fn watch(url: &str) -> io::Result<Self> {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_rantai"));
+        command.args(["watch", "nobody", "--broker", url]);
+        Self::start(command, "watching ", 1)
+    }
+
+    /// One of the figures of `/proc/PID/status`, in KiB.
+    pub(crate) fn memory(&self, field: &str) -> io::Result<u64> {
+        memory(self.child.id(), field)
+    }
+
     /// The relay, with somebody at its far end; its address.
     pub(crate) fn relay() -> io::Result<(Vec<Self>, String)> {
         let this = std::env::current_exe()?;
@@ -75,4 +87,12 @@ impl Process {
         command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/benches/calls/pyro_chain.py"));
         command
     }
+}
+
+/// One of the figures of `/proc/PID/status`, in KiB.
+pub(crate) fn memory(pid: u32, field: &str) -> io::Result<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+    let number = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+    number.ok_or_else(|| io::Error::other(format!("no {field} in the status of process {pid}")))
 }
