@@ -20,9 +20,9 @@ const LETTERS: &str = include_str!("../../../config/circular.toml");
 async fn ring(bus: &Bus, text: &str, lines: &Output) -> Vec<Node> {
     let config = Config::from_toml(text, "it").expect("a configuration");
     let objects = config.objects("it", lines).expect("objects");
-    let links = objects.into_iter().filter(|o| o.name.as_str().starts_with("example.chainTopology."));
+    let cities = objects.into_iter().filter(|o| o.name.as_str().starts_with("example.chainTopology."));
     let mut nodes = Vec::new();
-    for Configured { name, object, options, .. } in links.collect::<Vec<_>>().into_iter().rev() {
+    for Configured { name, object, options, .. } in cities.collect::<Vec<_>>().into_iter().rev() {
         let node = bus.node().await;
         node.serve_with(name.as_str(), object, options).await.expect("served");
         nodes.push(node);
