@@ -21,6 +21,12 @@ fn code(result: Result<Value, CallError>) -> i32 {
     result.expect_err("an error").code().expect("a code").0
 }
 
+#[derive(serde::Serialize)]
+struct Named {
+    b: f64,
+    a: f64,
+}
+
 #[tokio::test]
 async fn an_object_is_called_by_name_as_if_it_were_local() {
     let bus = bus().await;
@@ -36,11 +42,6 @@ async fn an_object_is_called_by_name_as_if_it_were_local() {
     let sum: f64 =
         client.object("calculator").qos(QoS::AtMostOnce).call("add", [1, 2]).await.expect("at QoS 0");
     assert_eq!(sum, 3.0);
-    #[derive(serde::Serialize)]
-    struct Named {
-        b: f64,
-        a: f64,
-    }
     let less: f64 = client.object("calculator").call("sub", Named { b: 1.0, a: 5.0 }).await.expect("by name");
     assert_eq!(less, 4.0);
 }
