@@ -267,17 +267,20 @@ async fn a_request_without_an_answer_is_carried_out() {
     assert_eq!(error.code(), Some(Code::UNKNOWN_OBJECT));
 }
 
+/// Counts how often what held it was let go.
+struct Guard(Arc<AtomicUsize>);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
 #[tokio::test]
 async fn a_running_call_is_cancelled_and_a_repeat_is_recognised() {
     let bus = bus().await;
     let node = bus.node().await;
     let dropped = Arc::new(AtomicUsize::new(0));
-    struct Guard(Arc<AtomicUsize>);
-    impl Drop for Guard {
-        fn drop(&mut self) {
-            self.0.fetch_add(1, Ordering::SeqCst);
-        }
-    }
     let (entered, counted) = (Arc::new(AtomicUsize::new(0)), dropped.clone());
     let object = {
         let entered = entered.clone();

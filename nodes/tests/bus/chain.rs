@@ -156,14 +156,14 @@ async fn a_dead_hop_is_named_and_works_again_once_it_is_back() {
 #[tokio::test]
 async fn a_ring_that_never_closes_ends_at_its_limit() {
     let bus = bus().await;
-    // Each link's name is not what the one before it calls it, so that no name is ever met again.
-    let mut text = String::new();
-    for number in 1..=18 {
+    // More links than a trail may have, and no name is met again.
+    let link = |number: usize| {
         let next = number + 1;
-        text += &format!(
+        format!(
             "[[chain]]\nprefix = \"c.\"\nname = \"{number}\"\nnext = \"{next}\"\npassing = \"p\"\nclosing = \"c\"\ntrail = 16\n"
-        );
-    }
+        )
+    };
+    let text: String = (1..=18).map(link).collect();
     let config = Config::from_toml(&text, "it").expect("a configuration");
     let node = Arc::new(bus.node().await);
     let mut claims = tokio::task::JoinSet::new();

@@ -3,6 +3,8 @@
 //! Without `RANTAI_TEST_BROKER` every test starts an embedded broker of its own. With it they share the broker of that
 //! URL, each on a root of topics of its own; what needs to stop the broker is then left to the embedded runs.
 
+#![allow(clippy::float_cmp, reason = "what goes through JSON comes back exactly")]
+
 mod calls;
 mod chain;
 mod claims;
