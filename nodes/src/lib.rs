@@ -13,3 +13,8 @@ pub mod services;
 
 pub use dispatch::Limits;
 pub use node::{Builder, Node, ServeError, ServeOptions};
+
+/// The program in the README, as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
