@@ -104,6 +104,7 @@ impl Object for Chain {
             ],
             result: Some(texts.clone()),
             idempotent: true,
+            once: false,
             time_limit_ms: None,
         };
         Description {

@@ -10,8 +10,8 @@ mod stats;
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -29,6 +29,7 @@ use serde_json::{Value, json};
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::{Instant, sleep, timeout_at};
 
+use crate::journal::{self, Begun, Journal};
 use duplicates::{Duplicates, Met};
 use stats::Stats;
 
@@ -143,6 +144,8 @@ pub struct Dispatcher {
     next_token: Mutex<u128>,
     /// Places for requests passed on of which it is not known whether anybody serves them.
     doubtful: Arc<Semaphore>,
+    /// What methods marked `once` were asked, and what came of it.
+    journal: OnceLock<Journal>,
     /// Whether the node takes requests of callers that named no deadline; not so with a persistent session.
     pub(crate) needs_deadline: bool,
 }
@@ -182,8 +185,14 @@ impl Dispatcher {
             forwarded: Mutex::default(),
             next_token: Mutex::new(1),
             doubtful: Arc::new(Semaphore::new(MOST_DOUBTFUL)),
+            journal: OnceLock::new(),
             needs_deadline: false,
         })
+    }
+
+    /// Keeps what methods marked `once` are asked. Without it they refuse.
+    pub(crate) fn keep_journal(&self, journal: Journal) {
+        let _ = self.journal.set(journal);
     }
 
     /// Takes an object in; false where the name is taken on this node.
@@ -280,19 +289,22 @@ impl Dispatcher {
         received: Instant,
         message: &Message,
     ) {
-        let known =
-            !request.method.is_private() && served.description.method(request.method.as_str()).is_some();
-        if !known {
+        let described = served.description.method(request.method.as_str());
+        let Some(described) = described.filter(|_| !request.method.is_private()) else {
             served.stats.refused("no_such_method");
             let names: Vec<&str> = served.method_names().collect();
             let fault = rantai_client::object::no_such_method(request.method.as_str(), &names);
             return self.reply(served, &route, Outcome::Fault(fault));
-        }
+        };
         if served.running() >= served.limits.concurrent {
             served.stats.refused("busy");
             return self.reply(served, &route, Outcome::Fault(Fault::busy(100)));
         }
         let identity = request.identity();
+        let entry = identity.as_ref().filter(|_| described.once).map(|identity| {
+            let print = journal::print(request.method.as_str(), &message.payload);
+            (journal::Identity::new(served.name.as_str(), identity), print)
+        });
         let key = identity.map(|identity| {
             let mut duplicates = served.duplicates.lock();
             let (key, print) = duplicates.fingerprint(&identity, &request.method, &message.payload);
@@ -338,20 +350,54 @@ impl Dispatcher {
             key,
             trail,
             traceparent,
+            repeated: Arc::default(),
         };
         served.stats.began(&method);
         let object = served.object.clone();
-        let mut answering = match std::panic::catch_unwind(AssertUnwindSafe(|| {
-            object.call(Call { method, params, context })
-        })) {
-            Ok(answering) => answering,
-            Err(panic) => return running.finish(Err(panicked(&panic))),
+        let call = Call { method, params, context };
+        let mut answering = match entry {
+            None => match std::panic::catch_unwind(AssertUnwindSafe(|| object.call(call))) {
+                Ok(answering) => answering,
+                Err(panic) => return running.finish(Err(panicked(&panic))),
+            },
+            Some((identity, print)) => {
+                let (dispatcher, repeated) = (self.clone(), running.repeated.clone());
+                Box::pin(async move { dispatcher.once(object, call, &identity, print, &repeated).await })
+            }
         };
         let mut nobody = std::task::Context::from_waker(std::task::Waker::noop());
         match poll(&mut answering, &mut nobody) {
             Poll::Ready(result) => running.finish(result),
             Poll::Pending => running.wait(answering),
         }
+    }
+
+    /// Carries out a method that is marked `once`: written down before, and what came of it after.
+    async fn once(
+        &self,
+        object: Arc<dyn Object>,
+        call: Call,
+        identity: &journal::Identity,
+        print: journal::Print,
+        repeated: &AtomicBool,
+    ) -> Result<Answer, Fault> {
+        let Some(journal) = self.journal.get() else {
+            return Err(Fault::new(
+                Code::BROKEN_OBJECT,
+                "the node keeps no journal of what is carried out once",
+            ));
+        };
+        if let Begun::Before(result) = journal.begin(identity, print).await? {
+            repeated.store(true, Ordering::Relaxed);
+            return *result;
+        }
+        let mut answering = match std::panic::catch_unwind(AssertUnwindSafe(|| object.call(call))) {
+            Ok(answering) => answering,
+            Err(panic) => Box::pin(std::future::ready(Err(panicked(&panic)))),
+        };
+        let result = std::future::poll_fn(|context| poll(&mut answering, context)).await;
+        journal.end(identity, &result).await?;
+        result
     }
 
     /// What became of a message sent with a token.
@@ -532,6 +578,8 @@ struct Running {
     key: Option<u128>,
     trail: Vec<Value>,
     traceparent: Option<String>,
+    /// Whether what comes of it was kept from an earlier request.
+    repeated: Arc<AtomicBool>,
 }
 
 /// Why a call that waited has ended.
@@ -618,7 +666,8 @@ impl Running {
         if let Some(key) = self.key {
             served.duplicates.lock().finish(key, Some(&reply));
         }
-        dispatcher.publish(&self.route, reply);
+        let repeated = self.repeated.load(Ordering::Relaxed);
+        dispatcher.publish(&self.route, if repeated { reply.again() } else { reply });
     }
 
     /// It is over, and there is no reply that a repeat could get.

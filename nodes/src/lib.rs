@@ -4,15 +4,18 @@
 
 mod announce;
 pub mod chain;
+mod commit;
 pub mod config;
 mod contenders;
 pub mod dispatch;
+mod journal;
 mod links;
 mod node;
 pub mod services;
 
+pub use commit::DiskError;
 pub use dispatch::Limits;
-pub use node::{Builder, Node, ServeError, ServeOptions};
+pub use node::{Builder, Node, NodeError, ServeError, ServeOptions};
 
 /// The program in the README, as a test.
 #[cfg(doctest)]

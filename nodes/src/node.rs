@@ -1,6 +1,7 @@
 //! A node: objects served on one session.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +21,9 @@ use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
 use crate::announce::{self, Announcer, Keeper};
+use crate::commit::DiskError;
 use crate::dispatch::{Dispatcher, Limits, Out, Served};
+use crate::journal::Journal;
 use crate::links::Links;
 
 /// Seconds after which an entry or a state disappears unless it is published again.
@@ -71,6 +74,23 @@ pub enum ServeError {
     Ended,
 }
 
+/// Why a node does not begin.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NodeError {
+    /// There is no connection.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// What methods marked `once` are asked cannot be kept.
+    #[error("{}: the journal cannot be opened; another node may have it", file.display())]
+    Journal {
+        /// In which file.
+        file: PathBuf,
+        /// Why.
+        source: DiskError,
+    },
+}
+
 /// Objects served on one session.
 ///
 /// A node keeps its word by itself: it connects again, claims its names again, and publishes again what somebody
@@ -88,6 +108,7 @@ pub struct Node {
 pub struct Builder {
     options: Options,
     root: Root,
+    journal: Option<PathBuf>,
 }
 
 impl Builder {
@@ -113,6 +134,14 @@ impl Builder {
         self
     }
 
+    /// Keep in this file what methods marked `once` are asked and answer. Without it they are carried out once
+    /// for as long as the process runs.
+    #[must_use]
+    pub fn journal(mut self, file: PathBuf) -> Self {
+        self.journal = Some(file);
+        self
+    }
+
     /// Wait for a broker that is not there yet.
     #[must_use]
     pub fn patient(mut self) -> Self {
@@ -124,9 +153,14 @@ impl Builder {
     ///
     /// # Errors
     ///
-    /// Where the broker cannot be reached or refuses.
-    pub async fn connect(self) -> Result<Node, ConnectError> {
-        let Self { mut options, root } = self;
+    /// Where the broker cannot be reached or refuses, and where the journal cannot be opened.
+    pub async fn connect(self) -> Result<Node, NodeError> {
+        let Self { mut options, root, journal } = self;
+        let journal = match journal {
+            Some(file) => Journal::open(&file).map_err(|source| NodeError::Journal { file, source })?,
+            None => Journal::in_memory()
+                .map_err(|source| NodeError::Journal { file: PathBuf::from("in memory"), source })?,
+        };
         let id = options.client_id.clone();
         let epoch = Uuid::now_v7().simple().to_string();
         options.will = Some(Will {
@@ -139,6 +173,7 @@ impl Builder {
             let announcer = Announcer::new(root.clone(), id.clone(), epoch, outlet.clone());
             let out = Outbound { outlet, links: Links::new(announcer.clone()) };
             let dispatcher = Dispatcher::new(root.clone(), id.clone(), Box::new(out));
+            dispatcher.keep_journal(journal);
             parts = Some((announcer.clone(), dispatcher.clone()));
             Inbound { announcer, dispatcher, registry: [format!("{root}/name/"), format!("{root}/node/")] }
         })
@@ -161,13 +196,13 @@ impl Node {
     /// # Errors
     ///
     /// As [`Builder::connect`], and an address that is none.
-    pub async fn connect(address: &str) -> Result<Self, ConnectError> {
-        Self::builder(address.parse()?).connect().await
+    pub async fn connect(address: &str) -> Result<Self, NodeError> {
+        Self::builder(address.parse().map_err(ConnectError::from)?).connect().await
     }
 
     /// Sets what is to be other than the default.
     pub fn builder(address: Address) -> Builder {
-        Builder { options: Options::new(address, random_id("node")), root: Root::default() }
+        Builder { options: Options::new(address, random_id("node")), root: Root::default(), journal: None }
     }
 
     /// Its name on the bus.

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use rantai_client::wire::fault::{Code, Fault};
 use rantai_client::{CallError, ConnectError};
+use rantai_nodes::NodeError;
 
 /// Every exit code of `rantai`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,6 +86,15 @@ impl From<ConnectError> for Failure {
                 .push_str("; start one with `rantai up`, or name another with --broker or RANTAI_BROKER");
         }
         failure
+    }
+}
+
+impl From<NodeError> for Failure {
+    fn from(error: NodeError) -> Self {
+        match error {
+            NodeError::Connect(error) => error.into(),
+            error => Self::from_error(Exit::Failed, &error),
+        }
     }
 }
 

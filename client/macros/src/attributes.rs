@@ -55,6 +55,7 @@ impl Parse for Interface {
 #[derive(Default)]
 pub(crate) struct Method {
     pub(crate) idempotent: bool,
+    pub(crate) once: bool,
     pub(crate) time_limit_ms: Option<LitInt>,
     pub(crate) name: Option<LitStr>,
 }
@@ -72,12 +73,17 @@ impl Method {
             attribute.parse_nested_meta(|meta| {
                 if meta.path.is_ident("idempotent") {
                     method.idempotent = true;
+                } else if meta.path.is_ident("once") {
+                    method.once = true;
                 } else if meta.path.is_ident("time_limit_ms") {
                     method.time_limit_ms = Some(meta.value()?.parse()?);
                 } else if meta.path.is_ident("name") {
                     method.name = Some(meta.value()?.parse()?);
                 } else {
-                    return Err(meta.error("expected idempotent, time_limit_ms or name"));
+                    return Err(meta.error("expected idempotent, once, time_limit_ms or name"));
+                }
+                if method.idempotent && method.once {
+                    return Err(meta.error("what may be carried out twice needs no `once`"));
                 }
                 Ok(())
             })?;

@@ -271,7 +271,8 @@ fn object(interface: &Interface, item: &ItemTrait, methods: &[Parts]) -> TokenSt
 }
 
 fn describe(parts: &Parts) -> TokenStream {
-    let (name, summary, idempotent) = (&parts.name, &parts.summary, parts.settings.idempotent);
+    let (name, summary) = (&parts.name, &parts.summary);
+    let (idempotent, once) = (parts.settings.idempotent, parts.settings.once);
     let params = parts.inputs.iter().filter_map(|input| {
         let name = input.name.to_string();
         let (required, schema) = match &input.kind {
@@ -302,6 +303,7 @@ fn describe(parts: &Parts) -> TokenStream {
             params: vec![#(#params),*],
             result: #result,
             idempotent: #idempotent,
+            once: #once,
             time_limit_ms: #limit,
         }
     }

@@ -33,6 +33,9 @@ pub struct Method {
     pub result: Option<Value>,
     /// Whether carrying it out twice is the same as once.
     pub idempotent: bool,
+    /// Whether a request that can be told from every other (its correlation has 16 bytes or more) is carried out
+    /// at most once by a node, also where that ends meanwhile and begins again.
+    pub once: bool,
     /// The longest it may run, in milliseconds, whatever the caller allows.
     pub time_limit_ms: Option<u64>,
 }
@@ -104,6 +107,7 @@ impl Method {
             "errors": [{"code": -32000, "message": "the method's own error; data.kind tells which"}],
             "tags": tags,
             "x-idempotent": self.idempotent,
+            "x-once": self.once,
         });
         if let Some(limit) = self.time_limit_ms {
             method["x-time-limit-ms"] = limit.into();

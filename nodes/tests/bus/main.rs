@@ -8,6 +8,7 @@
 mod calls;
 mod chain;
 mod claims;
+mod once;
 mod registry;
 mod restart;
 mod session;

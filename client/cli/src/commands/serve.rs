@@ -1,6 +1,6 @@
 //! `rantai serve`: the objects of the configuration, on any broker.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,6 +41,9 @@ pub(crate) struct Serve {
     names: Vec<String>,
     #[command(flatten)]
     objects: Objects,
+    /// Keep here what must be known after a restart: what methods that run only once were asked and answered
+    #[arg(long, value_name = "DIR", env = "RANTAI_DATA_DIR", hide_env_values = true)]
+    data_dir: Option<PathBuf>,
     #[command(flatten)]
     broker: Broker,
 }
@@ -85,7 +88,8 @@ impl Serve {
             _ => self.broker.root()?,
         };
         let address = self.broker.address()?;
-        let start = self.objects.start(&config, objects, address, root);
+        let data_dir = self.data_dir.as_deref();
+        let start = self.objects.start(&config, objects, address, root, data_dir);
         let node = tokio::select! {
             node = start => node?,
             _ = &mut stop => return Ok(()),
@@ -157,6 +161,7 @@ impl Objects {
         objects: Vec<Configured>,
         address: rantai_client::session::Address,
         root: Root,
+        data_dir: Option<&Path>,
     ) -> Result<Node, Failure> {
         let name = match &self.node {
             Some(name) => Some(name.clone()),
@@ -165,6 +170,12 @@ impl Objects {
         let mut builder = Node::builder(address).root(root).patient();
         if let Some(name) = name {
             builder = builder.name(name);
+        }
+        if let Some(directory) = data_dir {
+            std::fs::create_dir_all(directory).map_err(|error| {
+                Failure::new(Exit::Usage, format!("cannot make {}: {error}", directory.display()))
+            })?;
+            builder = builder.journal(directory.join("once.redb"));
         }
         let node = Arc::new(builder.connect().await?);
         // All claims at once: each may be contested for a second.

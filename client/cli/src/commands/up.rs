@@ -64,7 +64,8 @@ impl Up {
         for address in broker.addresses() {
             eprintln!("listening on {address}");
         }
-        let start = self.objects.start(&config, objects, own(broker.addresses()), root);
+        let data_dir = self.data_dir.as_deref();
+        let start = self.objects.start(&config, objects, own(broker.addresses()), root, data_dir);
         let node = tokio::select! {
             node = start => node?,
             _ = &mut stop => {
