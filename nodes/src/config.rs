@@ -1,7 +1,7 @@
 //! `nodes.toml`: which objects are served, and with which texts.
 
-use std::collections::HashSet;
-use std::path::Path;
+use std::collections::{BTreeMap, HashSet};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rantai_client::object::Object;
@@ -13,7 +13,10 @@ use crate::chain::{self, Chain};
 use crate::node::ServeOptions;
 use crate::services::Output;
 use crate::services::calculator::{CalculatorObject, Exact};
+use crate::services::clock::{ClockObject, Door};
 use crate::services::echo::{EchoObject, Plain};
+use crate::services::lending::{self, LendingObject};
+use crate::services::pages::{self, PagesObject};
 use crate::services::welcome::{Shop, WelcomeObject};
 
 /// What stands in the file.
@@ -36,6 +39,15 @@ pub struct Config {
     /// Shops.
     #[serde(default)]
     pub welcome: Vec<Welcome>,
+    /// Counters of pages.
+    #[serde(default)]
+    pub pages: Vec<Simple>,
+    /// Checkouts.
+    #[serde(default)]
+    pub clock: Vec<Checkout>,
+    /// Counters that lend books.
+    #[serde(default)]
+    pub lending: Vec<Library>,
 }
 
 /// An object that needs no more than a name.
@@ -62,6 +74,41 @@ pub struct Welcome {
     pub replica: bool,
     /// What it says; `{name}` is the title.
     pub text: String,
+}
+
+/// A checkout.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Checkout {
+    /// The name it is served by.
+    pub name: String,
+    /// Whether several nodes may serve it together.
+    #[serde(default)]
+    pub replica: bool,
+    /// What the buyer is told; `{time}` stands for the time.
+    pub text: String,
+    /// What it prints; `{caller}` stands for who it was.
+    pub sold: String,
+}
+
+/// A counter that lends books.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Library {
+    /// The name it is served by.
+    pub name: String,
+    /// The object that hands the books over.
+    pub files: String,
+    /// The words of a request; `{title}` stands for the title.
+    pub request: String,
+    /// What a borrower is told at the end.
+    pub finished: String,
+    /// The name under which a borrower keeps a book.
+    pub received: String,
+    /// Where loans are written down.
+    pub log: Option<PathBuf>,
+    /// Title to file.
+    pub books: BTreeMap<String, String>,
 }
 
 /// A link of a chain.
@@ -234,6 +281,26 @@ impl Config {
             let object = WelcomeObject(Shop { text: text.clone() });
             list.add(name, Arc::new(object), options(*replica, None), None)?;
         }
+        for Simple { name, replica, concurrent } in &self.pages {
+            list.add(name, Arc::new(PagesObject(pages::Counter)), options(*replica, *concurrent), None)?;
+        }
+        for Checkout { name, replica, text, sold } in &self.clock {
+            let door = Door { text: text.clone(), sold: sold.clone(), output: output.clone() };
+            list.add(name, Arc::new(ClockObject(door)), options(*replica, None), None)?;
+        }
+        for Library { name, files, request, finished, received, log, books } in &self.lending {
+            list.name(files)?;
+            let counter = lending::Counter {
+                request: request.clone(),
+                finished: finished.clone(),
+                files: files.clone(),
+                received: received.clone(),
+                books: books.clone(),
+                log: log.clone(),
+                writing: Arc::default(),
+            };
+            list.add(name, Arc::new(LendingObject(counter)), options(false, None), None)?;
+        }
         Ok(list.objects)
     }
 }
@@ -288,9 +355,11 @@ mod tests {
 
     #[test]
     fn the_files_that_come_with_it_are_in_order() {
-        for (text, expected) in
-            [(include_str!("../../config/nodes.toml"), 6), (include_str!("../../config/circular.toml"), 3)]
-        {
+        for (text, expected) in [
+            (include_str!("../../config/nodes.toml"), 6),
+            (include_str!("../../config/circular.toml"), 3),
+            (include_str!("../../config/library.toml"), 8),
+        ] {
             let config = Config::from_toml(text, "it").expect("in order");
             let objects = config.objects("it", &(Arc::new(|_: &str| {}) as Output)).expect("in order");
             assert_eq!(objects.len(), expected);

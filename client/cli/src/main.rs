@@ -4,6 +4,7 @@ mod arguments;
 mod commands;
 mod connection;
 mod exit;
+mod prompt;
 mod signals;
 
 use clap::Parser;

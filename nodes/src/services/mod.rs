@@ -1,7 +1,10 @@
 //! The objects there are. One per file; this is only the list.
 
 pub mod calculator;
+pub mod clock;
 pub mod echo;
+pub mod lending;
+pub mod pages;
 pub mod welcome;
 
 use std::sync::Arc;

@@ -1,7 +1,5 @@
 //! `rantai chain`: a trip through a chain, from one of its links to where it ends.
 
-use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
-
 use rantai_client::session::Filter;
 use rantai_client::wire::fault::{Code, Fault};
 use rantai_client::wire::name::Root;
@@ -12,6 +10,7 @@ use uuid::Uuid;
 
 use crate::connection::{Connection, log, print, run};
 use crate::exit::{EXIT_CODES, Exit, Failure};
+use crate::prompt::ask;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -53,7 +52,7 @@ impl Chain {
         log(tracing::Level::ERROR);
         let stop = match &self.stop {
             Some(stop) => stop.clone(),
-            None => ask(&self.prompt)?,
+            None => ask(&self.prompt, "STOP")?,
         };
         run(self.travel(stop))
     }
@@ -186,18 +185,4 @@ fn hop(root: &Root, identity: Uuid, message: &rantai_client::session::Message) -
         next: value["next"].as_str().map(ToOwned::to_owned),
         us: value["us"].as_u64().unwrap_or_default(),
     })
-}
-
-/// The line a user types, or that a pipe brings.
-fn ask(prompt: &str) -> Result<String, Failure> {
-    let failed = |error: io::Error| Failure::new(Exit::Usage, format!("cannot read the stop: {error}"));
-    if io::stdin().is_terminal() {
-        let mut out = io::stdout().lock();
-        write!(out, "{prompt}").and_then(|()| out.flush()).map_err(failed)?;
-    }
-    let mut line = String::new();
-    if io::stdin().lock().read_line(&mut line).map_err(failed)? == 0 {
-        return Err(Failure::new(Exit::Usage, "no STOP: give it behind ENTRY, or type it"));
-    }
-    Ok(line.trim_end_matches(['\r', '\n']).to_owned())
 }

@@ -5,6 +5,7 @@ mod call;
 mod chain;
 mod demo;
 mod describe;
+mod library;
 mod ls;
 mod serve;
 mod up;
@@ -23,6 +24,7 @@ pub(crate) enum Command {
     Describe(describe::Describe),
     Call(call::Call),
     Chain(chain::Chain),
+    Library(library::Library),
     Watch(watch::Watch),
     Demo(demo::Demo),
 }
@@ -37,6 +39,7 @@ impl Command {
             Self::Describe(command) => command.run(),
             Self::Call(command) => command.run(),
             Self::Chain(command) => command.run(),
+            Self::Library(command) => command.run(),
             Self::Watch(command) => command.run(),
             Self::Demo(command) => command.run(),
         }

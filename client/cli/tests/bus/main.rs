@@ -7,6 +7,7 @@ mod broker_gone;
 mod commands;
 mod demo;
 mod journey;
+mod library;
 mod many_names;
 mod process;
 mod terminal;

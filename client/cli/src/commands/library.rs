@@ -1,0 +1,108 @@
+//! `rantai library`: the e-library's clients.
+
+use rantai_nodes::services::clock::ClockProxy;
+use rantai_nodes::services::welcome::WelcomeProxy;
+use serde_json::{Value, json};
+
+use crate::connection::{Connection, log, print, run};
+use crate::exit::{EXIT_CODES, Failure};
+use crate::prompt::ask;
+
+const EXAMPLES: &str = "\
+Examples:
+  rantai library buy Dune            what the shop says
+  rantai library buy                 asks for the title
+  rantai library read                through the four books
+  rantai library checkout            the time of the checkout
+";
+
+/// Buy, read, check out and borrow books.
+#[derive(clap::Args)]
+#[command(after_help = format!("{EXAMPLES}\n{EXIT_CODES}"))]
+pub(crate) struct Library {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(clap::Subcommand)]
+enum Action {
+    /// Buy a book
+    Buy {
+        /// Its title; asked for when it is left out
+        #[arg(value_name = "TITLE")]
+        title: Option<String>,
+        /// The shop
+        #[arg(long, value_name = "OBJECT", default_value = "server")]
+        object: String,
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Read the books, one after the other
+    Read {
+        /// The book to stop at
+        #[arg(value_name = "STOP", default_value = "hello")]
+        stop: String,
+        /// The first book
+        #[arg(long, value_name = "OBJECT", default_value = "example.chainTopology.1")]
+        object: String,
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Check a book out
+    Checkout {
+        /// The clock
+        #[arg(long, value_name = "OBJECT", default_value = "clock")]
+        object: String,
+        #[command(flatten)]
+        connection: Connection,
+    },
+}
+
+impl Library {
+    pub(crate) fn run(self) -> Result<(), Failure> {
+        log(tracing::Level::ERROR);
+        match self.action {
+            Action::Buy { title, object, connection } => {
+                let title = match title {
+                    Some(title) => title,
+                    None => ask("Mau beli buku dengan judul apa? ", "TITLE")?,
+                };
+                run(buy(title, object, connection))
+            }
+            Action::Read { stop, object, connection } => run(read(stop, object, connection)),
+            Action::Checkout { object, connection } => run(checkout(object, connection)),
+        }
+    }
+}
+
+fn show(connection: &Connection, text: &str, value: &Value) {
+    print(if connection.json { value.to_string() } else { text.to_owned() }.as_str());
+}
+
+async fn buy(title: String, object: String, connection: Connection) -> Result<(), Failure> {
+    let client = connection.client().await?;
+    let shop = WelcomeProxy::from(client.object(&object).deadline(connection.timeout));
+    let text = shop.welcome_message(title).await.map_err(|error| connection.failed(&error))?;
+    client.close().await;
+    show(&connection, &text, &json!(text));
+    Ok(())
+}
+
+async fn read(stop: String, object: String, connection: Connection) -> Result<(), Failure> {
+    let client = connection.client().await?;
+    let book = client.object(&object).deadline(connection.timeout);
+    let status: Value =
+        book.call("status", (json!([stop]),)).await.map_err(|error| connection.failed(&error))?;
+    client.close().await;
+    show(&connection, &format!("Status = {status}"), &status);
+    Ok(())
+}
+
+async fn checkout(object: String, connection: Connection) -> Result<(), Failure> {
+    let client = connection.client().await?;
+    let clock = ClockProxy::from(client.object(&object).deadline(connection.timeout));
+    let receipt = clock.checkout().await.map_err(|error| connection.failed(&error))?;
+    client.close().await;
+    show(&connection, &receipt.text, &json!(receipt));
+    Ok(())
+}
