@@ -87,7 +87,20 @@ pub(crate) fn run<F: Future<Output = Result<(), Failure>>>(future: F) -> Result<
 
 /// One line per event, on stderr.
 pub(crate) fn log(level: Level) {
-    tracing_subscriber::fmt().with_writer(io::stderr).with_max_level(level).with_target(false).init();
+    let log = tracing_subscriber::fmt().with_writer(io::stderr).with_max_level(level).with_target(false);
+    // Where nobody reads it any more it is lost, and the program goes on.
+    log.log_internal_errors(false).init();
+}
+
+/// A line on stdout of a program that serves: without a reader it is lost, and the program goes on.
+pub(crate) fn say(line: &str) {
+    let mut out = io::stdout().lock();
+    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+}
+
+/// A line on stderr; without a reader it is lost, and the program goes on.
+pub(crate) fn note(line: &str) {
+    let _ = writeln!(io::stderr().lock(), "{line}");
 }
 
 /// A line on stdout; a reader that has gone away ends the program as it ends others.

@@ -51,11 +51,25 @@ pub(super) async fn start<R: Receiver>(
     Ok(())
 }
 
-struct Task<R> {
+struct Task<R: Receiver> {
     options: Options,
     shared: Arc<Shared>,
     receiver: R,
     online: u64,
+}
+
+impl<R: Receiver> Drop for Task<R> {
+    /// However the task ends, and be it by a receiver's panic: nobody waits for it any longer.
+    fn drop(&mut self) {
+        if !matches!(*self.shared.status.borrow(), Status::Ended(_)) {
+            for (waiter, error) in self.shared.outbox.lock().ended() {
+                if let Waiter::Future(told) = waiter {
+                    let _ = told.send(Err(error));
+                }
+            }
+            self.shared.ended("its task has ended".to_owned());
+        }
+    }
 }
 
 /// A connection whose CONNACK has come.
@@ -119,8 +133,7 @@ impl<R: Receiver> Task<R> {
         };
         let lost = self.shared.outbox.lock().ended();
         self.settle(lost);
-        self.shared.status.send_replace(Status::Ended(end));
-        self.shared.room.notify_waiters();
+        self.shared.ended(end);
     }
 
     fn settle(&mut self, waiters: Vec<(Waiter, Unsent)>) {

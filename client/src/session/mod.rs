@@ -339,6 +339,11 @@ impl Shared {
         self.outbox.lock().closing.get_or_insert(farewell);
         self.work.notify_one();
     }
+
+    fn ended(&self, reason: String) {
+        self.status.send_replace(Status::Ended(reason));
+        self.room.notify_waiters();
+    }
 }
 
 /// A [`Session`] that does not keep it up: for the [`Receiver`] that publishes by it.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use rantai_broker::{Config, StartError};
 use tracing::Level;
 
-use crate::connection::{log, run};
+use crate::connection::{log, note, run};
 use crate::exit::{Exit, Failure};
 use crate::signals::stop_signal;
 
@@ -88,7 +88,7 @@ async fn serve(config: Config) -> Result<(), Failure> {
     let stop = stop_signal().map_err(|error| Failure::from_error(Exit::Failed, &error))?;
     let broker = rantai_broker::Broker::start(config).await.map_err(|error| explain(&error))?;
     for address in broker.addresses() {
-        eprintln!("listening on {address}");
+        note(&format!("listening on {address}"));
     }
     let signal = stop.await;
     tracing::info!(signal, "stopping");

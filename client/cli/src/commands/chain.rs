@@ -8,7 +8,7 @@ use rantai_client::{CallError, Client, Content, Subscription};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::connection::{Connection, log, print, run};
+use crate::connection::{Connection, log, note, print, run};
 use crate::exit::{EXIT_CODES, Exit, Failure};
 use crate::prompt::ask;
 
@@ -98,8 +98,8 @@ impl Chain {
     fn passed(&self, seen: &mut Vec<Hop>, hop: Hop) {
         if self.trace {
             match &hop.next {
-                Some(next) => eprintln!("{} -> {next}  ({} us)", hop.node, hop.us),
-                None => eprintln!("{} ends it  ({} us)", hop.node, hop.us),
+                Some(next) => note(&format!("{} -> {next}  ({} us)", hop.node, hop.us)),
+                None => note(&format!("{} ends it  ({} us)", hop.node, hop.us)),
             }
         }
         seen.push(hop);

@@ -12,7 +12,7 @@ use rantai_nodes::config::{Config, Configured};
 use rantai_nodes::services::Output;
 use rantai_nodes::{Node, ServeError};
 
-use crate::connection::{Broker, log, print, run};
+use crate::connection::{Broker, log, note, run, say};
 use crate::exit::{Exit, Failure};
 use crate::signals::stop_signal;
 
@@ -133,7 +133,7 @@ impl Objects {
                 "config/nodes.toml".to_owned(),
             ),
         };
-        let output: Output = Arc::new(print);
+        let output: Output = Arc::new(say);
         let mut objects = config.objects(&file, &output).map_err(usage)?;
         for name in names {
             if !objects.iter().any(|o| o.name.as_str() == name) {
@@ -189,9 +189,9 @@ impl Objects {
             claims.spawn(async move {
                 node.serve_with(name.as_str(), object, options).await?;
                 if let Some(line) = started {
-                    print(&line);
+                    say(&line);
                 }
-                eprintln!("serving {name} on node {}", node.name());
+                note(&format!("serving {name} on node {}", node.name()));
                 Ok::<(), ServeError>(())
             });
         }

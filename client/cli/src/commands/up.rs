@@ -10,7 +10,7 @@ use rantai_client::wire::name::Root;
 
 use super::broker::explain;
 use super::serve::Objects;
-use crate::connection::{log, run};
+use crate::connection::{log, note, run};
 use crate::exit::{Exit, Failure};
 use crate::signals::stop_signal;
 
@@ -62,7 +62,7 @@ impl Up {
         };
         let broker = rantai_broker::Broker::start(self.broker()?).await.map_err(|error| explain(&error))?;
         for address in broker.addresses() {
-            eprintln!("listening on {address}");
+            note(&format!("listening on {address}"));
         }
         let data_dir = self.data_dir.as_deref();
         let start = self.objects.start(&config, objects, own(broker.addresses()), root, data_dir);
@@ -73,7 +73,7 @@ impl Up {
                 return Ok(());
             }
         };
-        eprintln!("ready");
+        note("ready");
         let signal = stop.await;
         tracing::info!(signal, "stopping");
         node.drain(PATIENCE).await;

@@ -5,7 +5,7 @@ use rantai_client::wire::name::{ClientId, MethodName, ObjectName};
 use rantai_client::wire::topic::EventTopic;
 use serde_json::{Value, json};
 
-use crate::connection::{Broker, log, print, run};
+use crate::connection::{Broker, log, note, print, run};
 use crate::exit::{Exit, Failure};
 
 const EXAMPLES: &str = "\
@@ -51,7 +51,7 @@ impl Watch {
             .subscribe(filters.into_iter().map(Filter::new).collect())
             .await
             .map_err(|error| Failure::from_call(&error, &self.broker.shown()))?;
-        eprintln!("watching {}", self.object);
+        note(&format!("watching {}", self.object));
         let mut left = self.count.unwrap_or(u64::MAX);
         while left > 0 {
             let message = tokio::select! {

@@ -41,3 +41,31 @@ async fn everybody_comes_back_within_three_seconds() {
     assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
     assert!(nodes.iter_mut().all(super::process::Server::is_running), "nobody was restarted");
 }
+
+#[test]
+fn a_node_whose_log_nobody_reads_ends_in_order_all_the_same() {
+    let mut bus = own();
+    let mut command = bus.command(&["serve", "echo"]);
+    let mut node = command.stdout(std::process::Stdio::null()).spawn().expect("the binary runs");
+    let stderr = node.stderr.take().expect("piped");
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(stderr));
+    assert!(lines.any(|line| line.expect("UTF-8").contains("serving echo")));
+    // Now it writes to nobody, and has something to say.
+    drop(lines);
+    bus.broker.take().expect("ours").kill();
+    std::thread::sleep(Duration::from_millis(500));
+    rustix::process::kill_process(rustix::process::Pid::from_child(&node), rustix::process::Signal::TERM)
+        .expect("it runs");
+    let deadline = Instant::now() + Duration::from_secs(5);
+    let status = loop {
+        if let Some(status) = node.try_wait().expect("it can be waited for") {
+            break Some(status);
+        }
+        if Instant::now() > deadline {
+            node.kill().expect("it can be killed");
+            break None;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    };
+    assert_eq!(status.and_then(|status| status.code()), Some(0));
+}
