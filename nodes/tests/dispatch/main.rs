@@ -1,0 +1,260 @@
+//! The dispatcher by itself: messages in, messages out, no broker and no socket.
+
+#![allow(missing_docs, reason = "a test binary has no readers of documentation")]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rantai_client::object::{Answer, Answering, Call, Description, Forward, Method, Object, no_such_method};
+use rantai_client::session::{Message, Publish, QoS, Unsent};
+use rantai_client::wire::Properties;
+use rantai_client::wire::name::{ClientId, MethodName, ObjectName, Root};
+use rantai_nodes::dispatch::{Dispatcher, Limits, Out, Served};
+use serde_json::{Value, json};
+
+/// What was said, and what the outside is like.
+#[derive(Clone, Default)]
+struct Outside {
+    said: Arc<Mutex<Vec<(Publish, u128)>>>,
+    backlog: Arc<AtomicUsize>,
+    served: Arc<Mutex<Option<bool>>>,
+}
+
+impl Out for Outside {
+    fn send(&self, publish: Publish, token: u128) -> Result<(), Unsent> {
+        if publish.payload.len() > 100_000 {
+            return Err(Unsent::TooLarge { size: publish.payload.len(), limit: 100_000 });
+        }
+        self.said.lock().push((publish, token));
+        Ok(())
+    }
+
+    fn backlog(&self) -> usize {
+        self.backlog.load(Ordering::Relaxed)
+    }
+
+    fn is_served(&self, _object: &ObjectName) -> Option<bool> {
+        *self.served.lock()
+    }
+}
+
+/// Answers, waits, passes on, or says as much as it is told to.
+struct Desk;
+
+impl Object for Desk {
+    fn description(&self) -> Description {
+        let method = |name: &str| Method { name: name.to_owned(), ..Method::default() };
+        let methods = ["answer", "wait", "pass", "much", "panic"].map(method).to_vec();
+        Description { methods, ..Description::default() }
+    }
+
+    fn call(self: Arc<Self>, call: Call) -> Answering {
+        Box::pin(async move {
+            match call.method.as_str() {
+                "answer" => Ok(Answer::Value(json!("here"))),
+                "wait" => {
+                    tokio::time::sleep(Duration::from_secs(5)).await;
+                    Ok(Answer::Value(json!("late")))
+                }
+                "pass" => Ok(Answer::Forward(Forward {
+                    to: ObjectName::new("next").expect("a name"),
+                    method: MethodName::new("process").expect("a name"),
+                    params: vec![json!(1)],
+                    hop: json!({"node": "desk"}),
+                })),
+                "much" => Ok(Answer::Value(json!("x".repeat(200_000)))),
+                "panic" => panic!("it was told to"),
+                other => Err(no_such_method(other, &[])),
+            }
+        })
+    }
+}
+
+struct Room {
+    outside: Outside,
+    dispatcher: Arc<Dispatcher>,
+    served: Arc<Served>,
+}
+
+fn room(limits: Limits) -> Room {
+    let outside = Outside::default();
+    *outside.served.lock() = Some(true);
+    let node = ClientId::new("pi").expect("a name");
+    let dispatcher = Dispatcher::new(Root::default(), node, Box::new(outside.clone()));
+    let served = Served::new(ObjectName::new("desk").expect("a name"), Arc::new(Desk), limits);
+    assert!(dispatcher.add(served.clone()) && !dispatcher.add(served.clone()));
+    Room { outside, dispatcher, served }
+}
+
+fn message(topic: &str, payload: &str, user: &[(&str, &str)]) -> Message {
+    let user = user.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    let properties = Properties {
+        response_topic: Some("rantai/reply/desk/me".to_owned()),
+        correlation: Some(b"it".to_vec()),
+        user,
+        ..Properties::default()
+    };
+    let payload = payload.as_bytes().to_vec().into();
+    Message { topic: topic.into(), payload, properties, qos: QoS::AtLeastOnce, retain: false }
+}
+
+impl Room {
+    fn ask(&self, topic: &str, payload: &str, user: &[(&str, &str)]) {
+        self.dispatcher.message(&message(topic, payload, user));
+    }
+
+    fn said(&self) -> Vec<(Publish, u128)> {
+        std::mem::take(&mut *self.outside.said.lock())
+    }
+
+    /// The one reply there is: its status and its payload.
+    fn reply(&self) -> (String, Value) {
+        let said = self.said();
+        let [(reply, 0)] = &said[..] else { panic!("{said:?}") };
+        assert_eq!(&*reply.topic, "rantai/reply/desk/me");
+        assert_eq!(reply.properties.correlation.as_deref(), Some(&b"it"[..]));
+        let status = reply.properties.user("status").expect("always there").to_owned();
+        (status, serde_json::from_slice(&reply.payload).expect("JSON"))
+    }
+
+    fn refused(&self, kind: &str) -> u64 {
+        self.said();
+        self.ask("rantai/call/desk/rpc.stats", "", &[]);
+        self.reply().1["refused"][kind].as_u64().unwrap_or_default()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_does_not_wait_is_answered_at_once() {
+    let room = room(Limits::default());
+    room.ask("rantai/call/desk/answer", "", &[]);
+    assert_eq!(room.reply(), ("ok".to_owned(), json!("here")));
+    room.ask("rantai/call/desk", r#"{"jsonrpc":"2.0","id":7,"method":"answer"}"#, &[]);
+    assert_eq!(room.reply().1, json!({"jsonrpc": "2.0", "id": 7, "result": "here"}));
+    room.ask("rantai/at/pi/desk/answer", "", &[]);
+    room.ask("rantai/all/desk/answer", "", &[]);
+    assert_eq!(room.said().len(), 2);
+    room.ask("rantai/call/desk/panic", "", &[]);
+    assert_eq!(room.reply().0, "-32603");
+    room.ask("rantai/call/desk/answer", "", &[]);
+    assert_eq!(room.reply().0, "ok", "it lives");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_goes_on_by_itself_up_to_the_limit() {
+    let room = room(Limits { concurrent: 2, ..Limits::default() });
+    for _ in 0..2 {
+        room.ask("rantai/call/desk/wait", "", &[]);
+    }
+    assert_eq!((room.said().len(), room.served.running()), (0, 2));
+    room.ask("rantai/call/desk/wait", "", &[]);
+    let (status, error) = room.reply();
+    assert_eq!(status, "-32005");
+    assert!(error["error"]["data"]["retry_after_ms"].is_u64(), "{error}");
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    assert_eq!((room.said().len(), room.served.running()), (2, 0));
+    assert_eq!(room.refused("busy"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn past_the_deadline_nothing_is_carried_out_and_nothing_is_said() {
+    let room = room(Limits::default());
+    room.ask("rantai/call/desk/wait", "", &[("ttl_ms", "4000")]);
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    assert_eq!((room.said().len(), room.served.running()), (0, 0), "it was let go");
+    room.ask("rantai/call/desk/answer", "", &[("ttl_ms", "0")]);
+    assert!(room.said().is_empty());
+    room.ask("rantai/call/desk/answer", "", &[("ttl_ms", "soon")]);
+    assert_eq!(room.reply().0, "-32602");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_reads_nothing_is_not_worked_for() {
+    let room = room(Limits::default());
+    room.outside.backlog.store(5 << 20, Ordering::Relaxed);
+    room.ask("rantai/call/desk/answer", "", &[]);
+    assert_eq!(room.reply().0, "-32005", "busy: too much is unread");
+    room.outside.backlog.store(20 << 20, Ordering::Relaxed);
+    room.ask("rantai/call/desk/answer", "", &[]);
+    assert!(room.said().is_empty(), "not even that");
+    room.outside.backlog.store(0, Ordering::Relaxed);
+    assert_eq!((room.refused("busy"), room.refused("choked")), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_nobody_is_to_answer_are_counted() {
+    let room = room(Limits { public_replies: false, ..Limits::default() });
+    let mut old = message("rantai/call/desk/answer", "", &[]);
+    old.retain = true;
+    room.dispatcher.message(&old);
+    let mut public = message("rantai/call/desk/answer", "", &[]);
+    public.properties.response_topic = None;
+    room.dispatcher.message(&public);
+    let mut elsewhere = message("rantai/call/desk/answer", "", &[]);
+    elsewhere.properties.response_topic = Some("home/door".to_owned());
+    room.dispatcher.message(&elsewhere);
+    room.ask("rantai/call/desk/answer", "", &[("oneway", "1")]);
+    assert!(room.said().is_empty());
+    assert_eq!((room.refused("retained"), room.refused("no_reply_topic")), (1, 2));
+    room.ask("rantai/call/desk/a/b", "", &[]);
+    assert_eq!(room.reply().0, "-32600");
+    room.ask("rantai/at/pi/nobody/answer", "", &[]);
+    assert_eq!(room.reply().0, "-32003");
+    room.ask("rantai/call/nobody/answer", "", &[]);
+    room.ask("home/door", "", &[]);
+    assert!(room.said().is_empty(), "none of its business");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_result_the_broker_does_not_take_is_an_error() {
+    let room = room(Limits::default());
+    room.ask("rantai/call/desk/much", "", &[]);
+    let (status, error) = room.reply();
+    assert_eq!((&*status, &error["error"]["data"]["limit"]), ("-32007", &json!(100_000)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_passed_on_keeps_reply_topic_correlation_and_the_time_left() {
+    let room = room(Limits::default());
+    room.ask("rantai/call/desk/pass", "", &[("ttl_ms", "9000"), ("traceparent", "00-a-b-01")]);
+    let said = room.said();
+    let [(passed, token)] = &said[..] else { panic!("{said:?}") };
+    assert!(*token != 0 && !passed.resend);
+    assert_eq!((&*passed.topic, &passed.payload[..]), ("rantai/call/next/process", &b"[1]"[..]));
+    let properties = &passed.properties;
+    assert_eq!(properties.response_topic.as_deref(), Some("rantai/reply/desk/me"));
+    assert_eq!((properties.user("ttl_ms"), properties.expiry), (Some("9000"), Some(9)));
+    assert_eq!(properties.user("trail"), Some(r#"[{"node":"desk"}]"#));
+    assert_eq!(properties.user("traceparent"), Some("00-a-b-01"));
+    room.dispatcher.settled(*token, Err(Unsent::NobodyThere));
+    let (status, error) = room.reply();
+    assert_eq!((&*status, &error["error"]["data"]["hop"]), ("-32010", &json!("next")));
+    room.dispatcher.settled(*token, Err(Unsent::NobodyThere));
+    assert!(room.said().is_empty(), "once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_next_hop_that_only_listens_is_dead_after_a_second() {
+    let room = room(Limits::default());
+    // What the registry says when the broker has taken it, and a second later; and whether that is an error.
+    for (then, later, dead) in [
+        (Some(true), Some(false), false),
+        (Some(false), Some(false), true),
+        (Some(false), Some(true), false),
+        (None, None, false),
+        (None, Some(false), true),
+    ] {
+        *room.outside.served.lock() = then;
+        room.ask("rantai/call/desk/pass", "", &[]);
+        let token = room.said()[0].1;
+        room.dispatcher.settled(token, Ok(()));
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        assert!(room.said().is_empty());
+        *room.outside.served.lock() = later;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let told = !room.said().is_empty();
+        assert_eq!(told, dead, "{then:?} {later:?}");
+    }
+}
