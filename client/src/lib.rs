@@ -4,8 +4,11 @@
 //! broker; [`registry`] says who serves what; [`object`] is what a served object looks like, and [`interface`]
 //! makes one, with its typed proxy and schemas, from a trait.
 
+extern crate self as rantai_client;
+
 pub mod client;
 mod error;
+pub mod files;
 pub mod object;
 mod pending;
 mod proxy;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rantai_client::files::interface::{LARGEST_BLOCK, SharedFilesObject};
 use rantai_client::object::Object;
 use rantai_client::wire::entry::Mode;
 use rantai_client::wire::name::{ClientId, ObjectName, Root};
@@ -15,6 +16,7 @@ use crate::services::Output;
 use crate::services::calculator::{CalculatorObject, Exact};
 use crate::services::clock::{ClockObject, Door};
 use crate::services::echo::{EchoObject, Plain};
+use crate::services::files::{Share, Sharing};
 use crate::services::lending::{self, LendingObject};
 use crate::services::pages::{self, PagesObject};
 use crate::services::welcome::{Shop, WelcomeObject};
@@ -48,6 +50,9 @@ pub struct Config {
     /// Counters that lend books.
     #[serde(default)]
     pub lending: Vec<Library>,
+    /// Shared folders.
+    #[serde(default)]
+    pub files: Vec<SharedFolder>,
 }
 
 /// An object that needs no more than a name.
@@ -109,6 +114,23 @@ pub struct Library {
     pub log: Option<PathBuf>,
     /// Title to file.
     pub books: BTreeMap<String, String>,
+}
+
+/// A shared folder.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SharedFolder {
+    /// The name it is served by.
+    pub name: String,
+    /// Whether several nodes may serve it together.
+    #[serde(default)]
+    pub replica: bool,
+    /// Which folder; a relative path begins where the file of this configuration is.
+    pub folder: PathBuf,
+    /// The most bytes all its files may have. Without it nothing may be written.
+    pub quota_bytes: Option<u64>,
+    /// In how many bytes at a time it is best read and written; 65,536 without it.
+    pub block_bytes: Option<u32>,
 }
 
 /// A link of a chain.
@@ -296,13 +318,29 @@ impl Config {
                 files: files.clone(),
                 received: received.clone(),
                 books: books.clone(),
-                log: log.clone(),
+                log: log.as_ref().map(|log| beside(file, log)),
                 writing: Arc::default(),
             };
             list.add(name, Arc::new(LendingObject(counter)), options(false, None), None)?;
         }
+        for SharedFolder { name, replica, folder, quota_bytes, block_bytes } in &self.files {
+            let known = Sharing::default();
+            let sharing = Sharing { block: block_bytes.unwrap_or(known.block), quota: *quota_bytes };
+            if !(1..=LARGEST_BLOCK).contains(&sharing.block) {
+                return Err(list.wrong(name, &format!("block_bytes is 1 to {LARGEST_BLOCK}")));
+            }
+            let folder = beside(file, folder);
+            let share = Share::new(&folder, sharing)
+                .map_err(|error| list.wrong(name, &format!("folder {}: {error}", folder.display())))?;
+            list.add(name, Arc::new(SharedFilesObject(share)), options(*replica, None), None)?;
+        }
         Ok(list.objects)
     }
+}
+
+/// A relative path begins where the configuration is.
+fn beside(file: &str, path: &Path) -> PathBuf {
+    Path::new(file).parent().unwrap_or(Path::new("")).join(path)
 }
 
 fn options(replica: bool, concurrent: Option<usize>) -> ServeOptions {
@@ -358,10 +396,11 @@ mod tests {
         for (text, expected) in [
             (include_str!("../../config/nodes.toml"), 6),
             (include_str!("../../config/circular.toml"), 3),
-            (include_str!("../../config/library.toml"), 8),
+            (include_str!("../../config/library.toml"), 9),
         ] {
-            let config = Config::from_toml(text, "it").expect("in order");
-            let objects = config.objects("it", &(Arc::new(|_: &str| {}) as Output)).expect("in order");
+            let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../config/it.toml");
+            let config = Config::from_toml(text, file).expect("in order");
+            let objects = config.objects(file, &(Arc::new(|_: &str| {}) as Output)).expect("in order");
             assert_eq!(objects.len(), expected);
         }
     }

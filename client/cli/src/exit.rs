@@ -8,6 +8,8 @@ use rantai_client::wire::fault::{Code, Fault};
 use rantai_client::{CallError, ConnectError};
 use rantai_nodes::NodeError;
 
+use crate::connection::note;
+
 /// Every exit code of `rantai`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -47,6 +49,11 @@ pub(crate) struct Failure {
 impl Failure {
     pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Self {
         Self { exit, message: message.into() }
+    }
+
+    /// Tells it without ending.
+    pub(crate) fn tell(&self) {
+        note(&format!("error: {}", self.message));
     }
 
     /// `error` and the causes beneath it, in one line.
@@ -140,7 +147,7 @@ pub(crate) fn report(result: Result<(), Failure>) -> ExitCode {
     let exit = match result {
         Ok(()) => Exit::Success,
         Err(failure) => {
-            eprintln!("error: {}", failure.message);
+            failure.tell();
             failure.exit
         }
     };

@@ -4,6 +4,7 @@ mod arguments;
 mod commands;
 mod connection;
 mod exit;
+mod progress;
 mod prompt;
 mod signals;
 

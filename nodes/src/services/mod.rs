@@ -3,6 +3,7 @@
 pub mod calculator;
 pub mod clock;
 pub mod echo;
+pub mod files;
 pub mod lending;
 pub mod pages;
 pub mod welcome;

@@ -1,11 +1,17 @@
 //! `rantai library`: the e-library's clients.
 
+use std::path::{Path, PathBuf};
+
+use rantai_client::files::Files;
 use rantai_nodes::services::clock::ClockProxy;
+use rantai_nodes::services::lending::LendingProxy;
 use rantai_nodes::services::welcome::WelcomeProxy;
 use serde_json::{Value, json};
 
+use super::files::failed;
 use crate::connection::{Connection, log, print, run};
-use crate::exit::{EXIT_CODES, Failure};
+use crate::exit::{EXIT_CODES, Exit, Failure};
+use crate::progress::Bar;
 use crate::prompt::ask;
 
 const EXAMPLES: &str = "\
@@ -13,6 +19,7 @@ Examples:
   rantai library buy Dune            what the shop says
   rantai library buy                 asks for the title
   rantai library read                through the four books
+  rantai library borrow 'Programming GO'   writes received.txt
   rantai library checkout            the time of the checkout
 ";
 
@@ -48,6 +55,20 @@ enum Action {
         #[command(flatten)]
         connection: Connection,
     },
+    /// Borrow a book: it is fetched whole, and then the library says so
+    Borrow {
+        /// Its title
+        #[arg(value_name = "TITLE")]
+        title: String,
+        /// The folder to keep it in
+        #[arg(short, long, value_name = "FOLDER", default_value = ".")]
+        output: PathBuf,
+        /// The counter
+        #[arg(long, value_name = "OBJECT", default_value = "lending")]
+        object: String,
+        #[command(flatten)]
+        connection: Connection,
+    },
     /// Check a book out
     Checkout {
         /// The clock
@@ -70,6 +91,9 @@ impl Library {
                 run(buy(title, object, connection))
             }
             Action::Read { stop, object, connection } => run(read(stop, object, connection)),
+            Action::Borrow { title, output, object, connection } => {
+                run(borrow(title, output, object, connection))
+            }
             Action::Checkout { object, connection } => run(checkout(object, connection)),
         }
     }
@@ -95,6 +119,30 @@ async fn read(stop: String, object: String, connection: Connection) -> Result<()
         book.call("status", (json!([stop]),)).await.map_err(|error| connection.failed(&error))?;
     client.close().await;
     show(&connection, &format!("Status = {status}"), &status);
+    Ok(())
+}
+
+async fn borrow(
+    title: String,
+    output: PathBuf,
+    object: String,
+    connection: Connection,
+) -> Result<(), Failure> {
+    let client = connection.client().await?;
+    let counter = LendingProxy::from(client.object(&object).deadline(connection.timeout));
+    let loan = counter.borrow(title).await.map_err(|error| connection.failed(&error))?;
+    // A name, and no path: the library does not say where on this host.
+    let name = Path::new(&loan.received).file_name();
+    let name = name.ok_or_else(|| Failure::new(Exit::Failed, format!("{:?} is no name", loan.received)))?;
+    let target = output.join(name);
+    let files = Files::new(&client, &loan.files).patience(connection.timeout);
+    let mut bar = Bar::new(&loan.title, true);
+    let fetched = files.get(&loan.path, &target, &mut |there, size| bar.show(there, size)).await;
+    bar.end();
+    let fetched = fetched.map_err(|error| failed(&connection, error))?;
+    client.close().await;
+    let told = json!({"loan": loan, "file": target, "size": fetched.size, "blake3": fetched.etag});
+    show(&connection, &loan.finished, &told);
     Ok(())
 }
 

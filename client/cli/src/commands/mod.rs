@@ -5,6 +5,7 @@ mod call;
 mod chain;
 mod demo;
 mod describe;
+mod files;
 mod library;
 mod ls;
 mod serve;
@@ -24,6 +25,9 @@ pub(crate) enum Command {
     Describe(describe::Describe),
     Call(call::Call),
     Chain(chain::Chain),
+    Files(files::List),
+    Get(files::Get),
+    Put(files::Put),
     Library(library::Library),
     Watch(watch::Watch),
     Demo(demo::Demo),
@@ -39,6 +43,9 @@ impl Command {
             Self::Describe(command) => command.run(),
             Self::Call(command) => command.run(),
             Self::Chain(command) => command.run(),
+            Self::Files(command) => command.run(),
+            Self::Get(command) => command.run(),
+            Self::Put(command) => command.run(),
             Self::Library(command) => command.run(),
             Self::Watch(command) => command.run(),
             Self::Demo(command) => command.run(),

@@ -6,6 +6,7 @@
 mod broker_gone;
 mod commands;
 mod demo;
+mod files;
 mod journey;
 mod library;
 mod many_names;

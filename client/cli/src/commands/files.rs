@@ -1,0 +1,226 @@
+//! `rantai files`, `get` and `put`: files of another host.
+
+use std::path::{Path, PathBuf};
+
+use rantai_client::files::{FileError, Files, Transferred, digest};
+use serde_json::{Value, json};
+
+use crate::connection::{Connection, log, print, run};
+use crate::exit::{EXIT_CODES, Exit, Failure};
+use crate::progress::Bar;
+
+/// List the files of a shared folder.
+#[derive(clap::Args)]
+#[command(after_help = format!("\
+Examples:
+  rantai files books                 every file the object `books` shares
+  rantai files books go/chapters     those of a folder of it
+
+{EXIT_CODES}"))]
+pub(crate) struct List {
+    /// The object that shares the folder
+    #[arg(value_name = "OBJECT")]
+    object: String,
+    /// A folder of it
+    #[arg(value_name = "FOLDER", default_value = "")]
+    folder: String,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+/// Fetch files of a shared folder.
+///
+/// A file is there whole or not at all; until then it is NAME.part. Run again, it goes on where it stopped.
+#[derive(clap::Args)]
+#[command(after_help = format!("\
+Examples:
+  rantai get books mytext.txt                   to ./mytext.txt
+  rantai get books mytext.txt -o received.txt   by another name
+  rantai get books a.bin b.bin -o downloads     several, into a folder
+
+{EXIT_CODES}"))]
+pub(crate) struct Get {
+    /// The object that shares the folder
+    #[arg(value_name = "OBJECT")]
+    object: String,
+    /// The files' paths there
+    #[arg(value_name = "PATH", required = true)]
+    paths: Vec<String>,
+    /// The file to write, or the folder to write into
+    #[arg(short, long, value_name = "TO")]
+    output: Option<PathBuf>,
+    /// Read the file again from the disk afterwards, and compare its digest
+    #[arg(long)]
+    verify: bool,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+/// Send files to a shared folder.
+///
+/// A file is there whole or not at all. Run again, it goes on where it stopped.
+#[derive(clap::Args)]
+#[command(after_help = format!("\
+Examples:
+  rantai put uploads photo.jpg                     as photo.jpg
+  rantai put uploads photo.jpg --to 2026/one.jpg   by another name
+
+{EXIT_CODES}"))]
+pub(crate) struct Put {
+    /// The object that shares the folder
+    #[arg(value_name = "OBJECT")]
+    object: String,
+    /// Files of this host
+    #[arg(value_name = "FILE", required = true)]
+    files: Vec<PathBuf>,
+    /// The path there; of several files the folder
+    #[arg(long, value_name = "PATH")]
+    to: Option<String>,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+impl List {
+    pub(crate) fn run(self) -> Result<(), Failure> {
+        log(tracing::Level::ERROR);
+        run(async move {
+            let client = self.connection.client().await?;
+            let files = Files::new(&client, &self.object).patience(self.connection.timeout);
+            let entries = files.list(&self.folder).await.map_err(|error| failed(&self.connection, error))?;
+            client.close().await;
+            if self.connection.json {
+                print(&json!(entries).to_string());
+            } else {
+                for entry in entries {
+                    print(&format!("{:>12}  {}", entry.size, entry.path));
+                }
+            }
+            Ok(())
+        })
+    }
+}
+
+impl Get {
+    pub(crate) fn run(self) -> Result<(), Failure> {
+        log(tracing::Level::ERROR);
+        run(self.fetch())
+    }
+
+    async fn fetch(self) -> Result<(), Failure> {
+        let client = self.connection.client().await?;
+        let files = Files::new(&client, &self.object).patience(self.connection.timeout);
+        let mut transfers = tokio::task::JoinSet::new();
+        for path in &self.paths {
+            let target = self.target(path)?;
+            let (files, path, verify) = (files.clone(), path.clone(), self.verify);
+            let mut bar = Bar::new(&path, self.paths.len() == 1);
+            transfers.spawn(async move {
+                let done = files.get(&path, &target, &mut |there, size| bar.show(there, size)).await;
+                bar.end();
+                let done = match done {
+                    Ok(done) if verify => verified(&target, done).await,
+                    done => done,
+                };
+                (path, target, done)
+            });
+        }
+        let mut failures = Vec::new();
+        while let Some(transfer) = transfers.join_next().await {
+            let (path, target, done) = transfer.map_err(|error| Failure::from_error(Exit::Failed, &error))?;
+            match done {
+                Ok(done) => tell(&self.connection, &path, &target.display().to_string(), &done),
+                Err(error) => failures.push(failed(&self.connection, error)),
+            }
+        }
+        client.close().await;
+        first(failures)
+    }
+
+    fn target(&self, path: &str) -> Result<PathBuf, Failure> {
+        let name = path.rsplit('/').next().unwrap_or(path);
+        match &self.output {
+            None => Ok(PathBuf::from(name)),
+            Some(output) if output.is_dir() => Ok(output.join(name)),
+            Some(output) if self.paths.len() == 1 => Ok(output.clone()),
+            Some(output) => {
+                Err(Failure::new(Exit::Usage, format!("{} is no folder; make it first", output.display())))
+            }
+        }
+    }
+}
+
+impl Put {
+    pub(crate) fn run(self) -> Result<(), Failure> {
+        log(tracing::Level::ERROR);
+        run(self.send())
+    }
+
+    async fn send(self) -> Result<(), Failure> {
+        let client = self.connection.client().await?;
+        let files = Files::new(&client, &self.object).patience(self.connection.timeout);
+        let mut failures = Vec::new();
+        for file in &self.files {
+            let path = self.path(file)?;
+            let mut bar = Bar::new(&path, true);
+            let done = files.put(file, &path, &mut |there, size| bar.show(there, size)).await;
+            bar.end();
+            match done {
+                Ok(done) => tell(&self.connection, &file.display().to_string(), &path, &done),
+                Err(error) => failures.push(failed(&self.connection, error)),
+            }
+        }
+        client.close().await;
+        first(failures)
+    }
+
+    fn path(&self, file: &Path) -> Result<String, Failure> {
+        let name = file.file_name().and_then(|name| name.to_str());
+        let name = name.ok_or_else(|| {
+            Failure::new(Exit::Usage, format!("{} has no name that can be sent", file.display()))
+        })?;
+        Ok(match &self.to {
+            None => name.to_owned(),
+            Some(path) if self.files.len() == 1 && !path.ends_with('/') => path.clone(),
+            Some(folder) => format!("{}/{name}", folder.trim_end_matches('/')),
+        })
+    }
+}
+
+/// What is on the disk, read again.
+async fn verified(target: &Path, done: Transferred) -> Result<Transferred, FileError> {
+    let file = target.to_owned();
+    let read = tokio::task::spawn_blocking(move || digest(&file)).await;
+    match read.unwrap_or_else(|error| Err(std::io::Error::other(error))) {
+        Ok(found) if found == done.etag => Ok(done),
+        Ok(_) => Err(FileError::Digest { path: target.display().to_string() }),
+        Err(source) => Err(FileError::Disk { path: target.to_owned(), source }),
+    }
+}
+
+fn tell(connection: &Connection, from: &str, to: &str, done: &Transferred) {
+    let Transferred { size, etag, resumed } = done;
+    if connection.json {
+        let told: Value = json!({"from": from, "to": to, "size": size, "blake3": etag, "resumed": resumed});
+        print(&told.to_string());
+    } else {
+        let again = if *resumed > 0 { format!(", {resumed} of them from before") } else { String::new() };
+        print(&format!("{from} -> {to}: {size} bytes{again}"));
+    }
+}
+
+/// Every failure is told; the first decides how the program ends.
+fn first(failures: Vec<Failure>) -> Result<(), Failure> {
+    let mut failures = failures.into_iter();
+    let first = failures.next();
+    for failure in failures {
+        failure.tell();
+    }
+    first.map_or(Ok(()), Err)
+}
+
+pub(super) fn failed(connection: &Connection, error: FileError) -> Failure {
+    match error {
+        FileError::Call(error) => connection.failed(&error),
+        error => Failure::from_error(Exit::Failed, &error),
+    }
+}

@@ -1,0 +1,72 @@
+//! How far a transfer is, on a terminal.
+
+use std::io::{self, IsTerminal as _, Write as _};
+use std::time::{Duration, Instant};
+
+/// How often the line is drawn again.
+const OFTEN: Duration = Duration::from_millis(100);
+const WIDTH: usize = 30;
+
+/// A line that is drawn again and again; nothing where stderr is no terminal.
+pub(crate) struct Bar {
+    name: String,
+    began: Instant,
+    drawn: Option<Instant>,
+    shown: bool,
+}
+
+impl Bar {
+    /// `wanted` is false where several would draw over each other.
+    pub(crate) fn new(name: &str, wanted: bool) -> Self {
+        let shown = wanted && io::stderr().is_terminal();
+        Self { name: name.to_owned(), began: Instant::now(), drawn: None, shown }
+    }
+
+    pub(crate) fn show(&mut self, there: u64, size: u64) {
+        let now = Instant::now();
+        let early = self.drawn.is_some_and(|drawn| now.duration_since(drawn) < OFTEN) && there < size;
+        if !self.shown || early {
+            return;
+        }
+        self.drawn = Some(now);
+        let line = line(&self.name, there, size, self.began.elapsed());
+        let _ = write!(io::stderr().lock(), "\r{line}\x1b[K");
+    }
+
+    pub(crate) fn end(&mut self) {
+        if self.drawn.take().is_some() {
+            let _ = writeln!(io::stderr().lock());
+        }
+    }
+}
+
+fn line(name: &str, there: u64, size: u64, took: Duration) -> String {
+    let part = if size == 0 { 1.0 } else { there as f64 / size as f64 };
+    let full = (u128::from(there) * WIDTH as u128 / u128::from(size.max(1))).min(WIDTH as u128) as usize;
+    let full = if size == 0 { WIDTH } else { full };
+    let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    let rate = mib(there) / took.as_secs_f64().max(0.001);
+    format!(
+        "{name} [{}{}] {:3.0} %  {:.1} of {:.1} MiB  {rate:.1} MiB/s",
+        "#".repeat(full),
+        ".".repeat(WIDTH - full),
+        part * 100.0,
+        mib(there),
+        mib(size),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_full_at_the_end_and_never_fuller() {
+        let at = |there, size| line("x", there, size, Duration::from_secs(2));
+        assert!(at(0, 100).contains(&format!("[{}]   0 %", ".".repeat(30))));
+        assert!(at(2 << 20, 4 << 20).contains("50 %  2.0 of 4.0 MiB  1.0 MiB/s"));
+        for size in [0, 1, 100] {
+            assert!(at(size, size).contains(&format!("[{}] 100 %", "#".repeat(30))));
+        }
+    }
+}

@@ -1,0 +1,320 @@
+//! Files over the bus: whole or not at all, whatever ends in the middle.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::process::{Bus, PATIENCE, Server, broker, bus, own};
+
+/// A folder that is shared, and one to receive in.
+struct Folders {
+    directory: tempfile::TempDir,
+    config: PathBuf,
+}
+
+fn folders(block: u32, quota: Option<u64>) -> Folders {
+    let directory = tempfile::tempdir().expect("a directory");
+    for name in ["shared", "mine"] {
+        fs::create_dir(directory.path().join(name)).expect("made");
+    }
+    let config = directory.path().join("nodes.toml");
+    let quota = quota.map_or_else(String::new, |quota| format!("quota_bytes = {quota}\n"));
+    let text = format!(
+        "[[files]]\nname = \"books\"\nfolder = \"shared\"\nblock_bytes = {block}\n{quota}replica = true\n"
+    );
+    fs::write(&config, text).expect("written");
+    Folders { directory, config }
+}
+
+impl Folders {
+    fn shared(&self, name: &str) -> PathBuf {
+        self.directory.path().join("shared").join(name)
+    }
+
+    fn mine(&self, name: &str) -> PathBuf {
+        self.directory.path().join("mine").join(name)
+    }
+
+    fn serve(&self, bus: &Bus) -> Server {
+        let mut node = bus.serve(&["--config", text(&self.config)]);
+        node.wait_for("serving books");
+        node
+    }
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("UTF-8")
+}
+
+/// Bytes that do not repeat.
+fn bytes(size: usize) -> Vec<u8> {
+    let mut bytes = vec![0; size];
+    let mut state = size as u64 ^ 0x9E37_79B9_7F4A_7C15;
+    for chunk in bytes.chunks_mut(8) {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        chunk.copy_from_slice(&state.to_le_bytes()[..chunk.len()]);
+    }
+    bytes
+}
+
+/// By somebody else's program.
+fn sha256(file: &Path) -> String {
+    let output = Command::new("sha256sum").arg(file).output().expect("sha256sum is part of every system");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout)[..64].to_owned()
+}
+
+#[test]
+fn every_size_arrives_as_it_was() {
+    let bus = bus();
+    let folders = folders(1_024, None);
+    let _node = folders.serve(&bus);
+    for size in [0, 1, 1_023, 1_024, 1_025, 3_000, 200_000] {
+        let name = format!("{size}.bin");
+        fs::write(folders.shared(&name), bytes(size)).expect("written");
+        let target = folders.mine(&name);
+        let done = bus.ok(&["get", "books", &name, "-o", text(&target), "--verify", "--json"]);
+        let told: Value = serde_json::from_str(&done).expect("JSON");
+        assert_eq!((told["size"].as_u64(), told["resumed"].as_u64()), (Some(size as u64), Some(0)));
+        assert_eq!(fs::read(&target).expect("there"), bytes(size));
+        assert!(!folders.mine(&format!("{name}.part")).exists());
+    }
+    let words = "Programming GO\r\nBab 1: Halo, dünia 📖\n";
+    fs::write(folders.shared("words 本.txt"), words).expect("written");
+    bus.ok(&["get", "books", "words 本.txt", "-o", text(&folders.mine(""))]);
+    assert_eq!(fs::read_to_string(folders.mine("words 本.txt")).expect("there"), words);
+}
+
+#[test]
+fn several_are_fetched_at_once_and_ten_borrowers_do_not_disturb_each_other() {
+    let bus = bus();
+    let folders = folders(65_536, None);
+    let _node = folders.serve(&bus);
+    let names: Vec<String> = (0..10).map(|number| format!("book-{number}")).collect();
+    for (number, name) in names.iter().enumerate() {
+        fs::write(folders.shared(name), bytes(300_000 + number)).expect("written");
+    }
+    let (all, to) = (names.iter().map(String::as_str), folders.mine(""));
+    bus.ok(&["get", "books"].into_iter().chain(all).chain(["-o", text(&to)]).collect::<Vec<_>>());
+    let borrowers: Vec<(PathBuf, Server)> = (0..10)
+        .map(|number| {
+            let target = folders.mine(&format!("borrowed-{number}"));
+            let get = Server::spawn(&mut bus.command(&["get", "books", "book-3", "-o", text(&target)]));
+            (target, get)
+        })
+        .collect();
+    for (target, mut get) in borrowers {
+        assert_eq!(get.exit_code(), 0, "{:?}", get.said());
+        assert_eq!(fs::read(target).expect("there"), bytes(300_003));
+    }
+    for (number, name) in names.iter().enumerate() {
+        assert_eq!(fs::read(folders.mine(name)).expect("there"), bytes(300_000 + number));
+    }
+    let listed: Value = serde_json::from_str(&bus.ok(&["files", "books", "--json"])).expect("JSON");
+    assert_eq!(listed.as_array().map(Vec::len), Some(10));
+}
+
+#[test]
+fn what_is_not_shared_is_refused_and_the_node_lives() {
+    let bus = bus();
+    let folders = folders(1_024, None);
+    fs::write(folders.shared("book"), "x").expect("written");
+    fs::write(folders.directory.path().join("secret"), "x").expect("written");
+    fs::create_dir(folders.shared("folder")).expect("made");
+    std::os::unix::fs::symlink(folders.directory.path().join("secret"), folders.shared("link"))
+        .expect("linked");
+    std::os::unix::fs::symlink(folders.directory.path(), folders.shared("up")).expect("linked");
+    let mut node = folders.serve(&bus);
+    let target = folders.mine("x");
+    for (path, code) in [
+        ("missing", 1),
+        ("folder", 1),
+        ("book/inside", 1),
+        ("../secret", 4),
+        ("folder/../../secret", 4),
+        ("/etc/passwd", 4),
+        ("link", 4),
+        ("up/secret", 4),
+        (".hidden", 4),
+        ("a\nb", 4),
+        ("", 4),
+    ] {
+        let done = bus.run(&["get", "books", path, "-o", text(&target), "--timeout", "5"]);
+        assert_eq!(done.code, code, "{path:?}: {done:?}");
+        assert!(!target.exists() && !folders.mine("x.part").exists(), "{path:?} left something");
+    }
+    let long = "x".repeat(5_000);
+    assert_eq!(bus.run(&["get", "books", &long, "-o", text(&target)]).code, 4);
+    let done = bus.run(&["put", "books", text(&folders.shared("book"))]);
+    assert!(done.code == 4 && done.stderr.contains("nothing may be written here"), "{done:?}");
+    bus.ok(&["get", "books", "book", "-o", text(&target)]);
+    assert!(node.is_running());
+}
+
+#[test]
+fn files_are_sent_within_the_quota_and_replaced_whole() {
+    let bus = bus();
+    let folders = folders(65_536, Some(1_000_000));
+    let _node = folders.serve(&bus);
+    for size in [0, 1, 65_536, 65_537, 500_000] {
+        fs::write(folders.mine("new"), bytes(size)).expect("written");
+        let done = bus.ok(&["put", "books", text(&folders.mine("new")), "--to", "a/b/new.bin", "--json"]);
+        assert!(done.contains(&format!("\"size\":{size}")), "{done}");
+        assert_eq!(fs::read(folders.shared("a/b/new.bin")).expect("there"), bytes(size));
+    }
+    fs::write(folders.mine("large"), bytes(600_000)).expect("written");
+    let done = bus.run(&["put", "books", text(&folders.mine("large"))]);
+    assert!(done.code == 2 && done.stderr.contains("room for"), "{done:?}");
+    for path in ["../out", "/out", "a/../../out", ".hidden"] {
+        let done = bus.run(&["put", "books", text(&folders.mine("new")), "--to", path]);
+        assert_eq!(done.code, 4, "{path}: {done:?}");
+    }
+    let left: Vec<_> =
+        fs::read_dir(folders.shared("")).expect("there").flatten().map(|e| e.file_name()).collect();
+    assert_eq!(left, ["a"], "nothing but what was sent");
+}
+
+#[test]
+fn a_part_of_another_file_does_no_harm() {
+    let bus = bus();
+    let folders = folders(1_024, None);
+    let _node = folders.serve(&bus);
+    fs::write(folders.shared("book"), bytes(10_000)).expect("written");
+    for part in [bytes(5_000), bytes(50_000), Vec::new()] {
+        fs::write(folders.mine("book.part"), part).expect("written");
+        bus.ok(&["get", "books", "book", "-o", text(&folders.mine("book"))]);
+        assert_eq!(fs::read(folders.mine("book")).expect("there"), bytes(10_000));
+        assert!(!folders.mine("book.part").exists());
+    }
+    // The right one is gone on with.
+    fs::write(folders.mine("book.part"), &bytes(10_000)[..5_000]).expect("written");
+    let done = bus.ok(&["get", "books", "book", "-o", text(&folders.mine("book")), "--json"]);
+    assert!(done.contains("\"resumed\":4096"), "{done}");
+    assert_eq!(fs::read(folders.mine("book")).expect("there"), bytes(10_000));
+}
+
+/// 64 MiB where it is asked for, and what a plain run has time for otherwise.
+fn large() -> usize {
+    std::env::var("RANTAI_LARGE_FILE").ok().and_then(|size| size.parse().ok()).unwrap_or(24 << 20)
+}
+
+/// Waits until there is a part of some size.
+fn until_part(part: &Path, size: u64) {
+    let deadline = Instant::now() + PATIENCE;
+    while fs::metadata(part).map_or(0, |about| about.len()) < size {
+        assert!(Instant::now() < deadline, "{} does not grow", part.display());
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// The one part in a folder.
+fn part_in(folder: &Path) -> Option<PathBuf> {
+    let entries = fs::read_dir(folder).expect("there").flatten().map(|entry| entry.path());
+    entries.into_iter().find(|path| path.extension().is_some_and(|extension| extension == "part"))
+}
+
+#[test]
+fn a_fetch_goes_on_after_receiver_node_and_broker_were_killed() {
+    let mut bus = own();
+    let folders = folders(4_096, None);
+    let size = large();
+    fs::write(folders.shared("book"), bytes(size)).expect("written");
+    let node = folders.serve(&bus);
+    let (target, part) = (folders.mine("book"), folders.mine("book.part"));
+    let arguments = ["get", "books", "book", "-o", text(&target), "--timeout", "20"];
+
+    // The receiver: what is there stays a part, and the next one goes on with it.
+    let receiver = Server::spawn(&mut bus.command(&arguments));
+    until_part(&part, size as u64 / 8);
+    receiver.kill();
+    assert!(!target.exists(), "nothing looks whole");
+    let kept = fs::metadata(&part).expect("there").len();
+    let left = size as u64 - kept;
+
+    // The node, and then the broker, under one receiver that stays.
+    let mut receiver = Server::spawn(&mut bus.command(&arguments).arg("--json"));
+    until_part(&part, kept + left / 8);
+    node.kill();
+    let _node = folders.serve(&bus);
+    until_part(&part, kept + left / 4);
+    bus.broker.take().expect("ours").kill();
+    let (again, url) = broker(&["--port", bus.url.rsplit(':').next().expect("a port")]);
+    assert_eq!(url, bus.url);
+    bus.broker = Some(again);
+    assert_eq!(receiver.exit_code(), 0, "{:?}", receiver.said());
+    let told = receiver.wait_for("resumed");
+    let resumed = serde_json::from_str::<Value>(&told).expect("JSON")["resumed"].as_u64().expect("a number");
+    assert!(resumed > 0 && resumed.is_multiple_of(4_096) && resumed <= kept, "{told}");
+    assert_eq!(sha256(&target), sha256(&folders.shared("book")));
+    assert!(!part.exists());
+}
+
+#[test]
+fn a_file_that_is_sent_goes_on_after_sender_node_and_broker_were_killed() {
+    let mut bus = own();
+    let folders = folders(4_096, Some(1 << 30));
+    let size = large();
+    fs::write(folders.mine("book"), bytes(size)).expect("written");
+    let node = folders.serve(&bus);
+    let (source, target) = (folders.mine("book"), folders.shared("book"));
+    let arguments = ["put", "books", text(&source), "--timeout", "20", "--json"];
+    let sender = Server::spawn(&mut bus.command(&arguments));
+    let deadline = Instant::now() + PATIENCE;
+    let part = loop {
+        if let Some(part) = part_in(&folders.shared("")) {
+            break part;
+        }
+        assert!(Instant::now() < deadline, "nothing arrives");
+    };
+    until_part(&part, size as u64 / 8);
+    sender.kill();
+    assert!(!target.exists(), "nothing looks whole");
+    let listed = bus.ok(&["files", "books"]);
+    assert_eq!(listed, "", "a part is not shared");
+
+    let mut sender = Server::spawn(&mut bus.command(&arguments));
+    let kept = fs::metadata(&part).expect("there").len();
+    let left = size as u64 - kept;
+    until_part(&part, kept + left / 8);
+    node.kill();
+    let _node = folders.serve(&bus);
+    until_part(&part, kept + left / 4);
+    bus.broker.take().expect("ours").kill();
+    let (again, _) = broker(&["--port", bus.url.rsplit(':').next().expect("a port")]);
+    bus.broker = Some(again);
+    assert_eq!(sender.exit_code(), 0, "{:?}", sender.said());
+    let told = sender.wait_for("resumed");
+    assert!(!told.contains("\"resumed\":0"), "{told}");
+    assert_eq!(sha256(&target), sha256(&source));
+    assert!(!part.exists());
+}
+
+#[test]
+fn a_book_is_borrowed_whole_and_the_closing_words_are_no_part_of_it() {
+    let bus = bus();
+    let config = concat!(env!("CARGO_MANIFEST_DIR"), "/../../config/library.toml");
+    let mut node = bus.serve(&["lending", "books", "--config", config]);
+    node.wait_for("serving lending");
+    node.wait_for("serving books");
+    let directory = tempfile::tempdir().expect("a directory");
+    let to = text(directory.path());
+    let book = concat!(env!("CARGO_MANIFEST_DIR"), "/../../config/books/mytext.txt");
+    for title in ["Programming GO", "Pinjam Buku Programming GO!"] {
+        let printed = bus.ok(&["library", "borrow", title, "-o", to]);
+        assert_eq!(printed, "Peminjaman buku telah selesai diproses\n");
+        let received = directory.path().join("received.txt");
+        assert_eq!(fs::read(&received).expect("there"), fs::read(book).expect("there"));
+        fs::remove_file(received).expect("removed");
+    }
+    let mut question = String::new();
+    write!(question, "Programing GO").expect("written");
+    let done = bus.run(&["library", "borrow", &question, "-o", to]);
+    assert!(done.code == 1 && done.stderr.contains("did you mean \"Programming GO\""), "{done:?}");
+    assert_eq!(fs::read_dir(directory.path()).expect("there").count(), 0, "nothing was received");
+}

@@ -1,0 +1,86 @@
+//! What an object that shares files offers.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::object::Binary;
+use crate::wire::fault::Fault;
+use rantai_client_macros::interface;
+
+/// The largest block, in bytes: with its properties it stays within a packet of 1 MiB.
+pub const LARGEST_BLOCK: u32 = 512 << 10;
+/// In front of the bytes of a write: upload id and offset, each 8 bytes, big-endian.
+pub const WRITE_HEADER: usize = 16;
+
+/// A file that is shared.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct FileEntry {
+    /// Its path.
+    pub path: String,
+    /// Its size in bytes.
+    pub size: u64,
+    /// When it was changed last, in milliseconds since 1970.
+    pub modified_ms: u64,
+}
+
+/// A part of a list.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Listing {
+    /// By path.
+    pub entries: Vec<FileEntry>,
+    /// What to give as `after` for the rest; nothing where this was the last of it.
+    pub next: Option<String>,
+}
+
+/// A file that may be read now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Opened {
+    /// Its size in bytes.
+    pub size: u64,
+    /// BLAKE3 digest of the whole, in hexadecimal digits.
+    pub etag: String,
+    /// In how many bytes at a time it is best read.
+    pub block: u32,
+}
+
+/// A file that may be written now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Upload {
+    /// Stands in front of each write.
+    pub id: u64,
+    /// Bytes that are there already, from an earlier try.
+    pub offset: u64,
+    /// In how many bytes at a time it is best written.
+    pub block: u32,
+}
+
+/// Files of a folder.
+///
+/// A path is relative, its parts divided by `/`; none of them is empty, `.` or `..` or begins with a dot. What
+/// leads outside the folder is denied.
+#[interface(version = "1.0.0", tags("files"))]
+pub trait SharedFiles {
+    /// The files below a folder, by path, a thousand at a time.
+    #[method(idempotent)]
+    async fn list(&self, folder: Option<String>, after: Option<String>) -> Result<Listing, Fault>;
+
+    /// Size and digest of a file.
+    #[method(idempotent)]
+    async fn open(&self, path: String) -> Result<Opened, Fault>;
+
+    /// Bytes of it, fewer than asked for only at its end; -32015 where it is not the one that was opened.
+    #[method(idempotent)]
+    async fn read(&self, path: String, etag: String, offset: u64, length: u32) -> Result<Binary, Fault>;
+
+    /// Begins to write a file of this size and digest, or goes on with it.
+    #[method(idempotent)]
+    async fn create(&self, path: String, size: u64, etag: String) -> Result<Upload, Fault>;
+
+    /// Writes bytes behind a header of 16 bytes: upload id and offset, big-endian.
+    #[method(idempotent)]
+    async fn write(&self, data: Binary) -> Result<u64, Fault>;
+
+    /// Puts a file in its place once all of it is there; -32015 where it is not what was announced.
+    #[method(idempotent)]
+    async fn commit(&self, id: u64) -> Result<(), Fault>;
+}

@@ -1,0 +1,171 @@
+//! Files of another host: fetched, sent and listed, through an object that shares a folder.
+//!
+//! | Room | What |
+//! |---|---|
+//! | [`interface`] | What such an object offers |
+//! | `receive` | Pulls a file: a window of reads under way, a part that is whole only by its digest |
+//! | `send` | The other way |
+//! | `patience` | What may be tried again, and for how long |
+
+pub mod interface;
+mod patience;
+mod receive;
+mod send;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::client::Client;
+use crate::error::CallError;
+use interface::{FileEntry, SharedFilesProxy};
+use patience::Patience;
+
+/// Reads, or writes, under way at the same time.
+const WINDOW: usize = 8;
+/// How long nothing may arrive before a transfer is given up.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Is told how many bytes of how many are there.
+pub type Progress<'a> = &'a mut (dyn FnMut(u64, u64) + Send);
+
+/// The files of one object.
+///
+/// Transfers go on by themselves when the connection, the broker or the node is lost for a while, and begin
+/// again where they stopped when they are called a second time.
+#[derive(Clone, Debug)]
+pub struct Files {
+    client: Client,
+    object: String,
+    patience: Duration,
+}
+
+/// A file that was transferred.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transferred {
+    /// Its size in bytes.
+    pub size: u64,
+    /// BLAKE3 digest, in hexadecimal digits.
+    pub etag: String,
+    /// Bytes that were there from an earlier try.
+    pub resumed: u64,
+}
+
+/// Why a file was not transferred.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FileError {
+    /// The object, or the way to it.
+    #[error(transparent)]
+    Call(#[from] CallError),
+    /// This host's disk.
+    #[error("{}: {source}", path.display())]
+    Disk {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Another transfer writes to the same file.
+    #[error("{}: another transfer is writing it", .0.display())]
+    Busy(PathBuf),
+    /// What arrived is not what was announced, twice.
+    #[error("{path}: what arrived is not what was announced; the part has been taken away")]
+    Digest {
+        /// Which file.
+        path: String,
+    },
+}
+
+impl Files {
+    /// Those that the object `object` shares.
+    pub fn new(client: &Client, object: &str) -> Self {
+        Self { client: client.clone(), object: object.to_owned(), patience: PATIENCE }
+    }
+
+    /// Gives up when nothing has arrived for this long, instead of 30 s.
+    #[must_use]
+    pub fn patience(self, patience: Duration) -> Self {
+        Self { patience, ..self }
+    }
+
+    /// What is in a folder, `""` for the whole, by name.
+    ///
+    /// # Errors
+    ///
+    /// What the object says.
+    pub async fn list(&self, folder: &str) -> Result<Vec<FileEntry>, FileError> {
+        let (patience, mut all) = (self.waiting(), Vec::new());
+        let mut after: Option<String> = None;
+        loop {
+            let list = |share: SharedFilesProxy| {
+                let (folder, after) = (folder.to_owned(), after.clone());
+                async move { share.list(Some(folder), after).await }
+            };
+            let listing = patience.call(list).await?;
+            all.extend(listing.entries);
+            after = listing.next;
+            if after.is_none() {
+                return Ok(all);
+            }
+        }
+    }
+
+    /// Fetches a file to `target`, which is there whole or not at all: until then it is `target` with `.part`
+    /// behind it. Cancelled, the part stays, and the next call goes on from its last whole block.
+    ///
+    /// # Errors
+    ///
+    /// What the object says, what this disk says, and [`FileError::Digest`].
+    pub async fn get(
+        &self,
+        path: &str,
+        target: &Path,
+        progress: Progress<'_>,
+    ) -> Result<Transferred, FileError> {
+        receive::get(self.waiting(), path, target, progress).await
+    }
+
+    /// Sends a file, which is there whole or not at all. Cancelled, the object keeps what it has for a while,
+    /// and the next call goes on from there.
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Self::get).
+    pub async fn put(
+        &self,
+        source: &Path,
+        path: &str,
+        progress: Progress<'_>,
+    ) -> Result<Transferred, FileError> {
+        send::put(self.waiting(), source, path, progress).await
+    }
+
+    fn waiting(&self) -> Patience {
+        Patience::new(self.client.object(&self.object), self.patience)
+    }
+}
+
+/// The digest by which files are known: BLAKE3, in hexadecimal digits. Reads the whole file; blocks.
+///
+/// # Errors
+///
+/// What the disk says.
+pub fn digest(file: &Path) -> std::io::Result<String> {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update_reader(std::fs::File::open(file)?)?;
+    Ok(hasher.finalize().to_hex().to_string())
+}
+
+fn disk(path: &Path) -> impl Fn(std::io::Error) -> FileError {
+    let path = path.to_owned();
+    move |source| FileError::Disk { path: path.clone(), source }
+}
+
+/// Does what may wait for the disk on a thread of its own.
+async fn blocking<T: Send + 'static>(
+    path: &Path,
+    job: impl FnOnce() -> std::io::Result<T> + Send + 'static,
+) -> Result<T, FileError> {
+    let done = tokio::task::spawn_blocking(job).await;
+    done.unwrap_or_else(|error| Err(std::io::Error::other(error))).map_err(disk(path))
+}

@@ -1,0 +1,77 @@
+//! What may be tried again, and for how long.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::interface::SharedFilesProxy;
+use crate::error::CallError;
+use crate::proxy::Proxy;
+use crate::wire::fault::Code;
+
+/// The first wait between tries, doubled up to the longest.
+const FIRST: Duration = Duration::from_millis(100);
+const LONGEST: Duration = Duration::from_secs(2);
+/// The time the first try for a block has, doubled with every further one: a node that ended in the middle does
+/// not answer, and over a slow line eight blocks take their time.
+const BLOCK: Duration = Duration::from_secs(3);
+
+/// The object, and the time in which something has to move.
+#[derive(Clone, Debug)]
+pub(super) struct Patience {
+    proxy: Proxy,
+    whole: Duration,
+}
+
+impl Patience {
+    pub(super) fn new(proxy: Proxy, whole: Duration) -> Self {
+        Self { proxy: proxy.idempotent(), whole }
+    }
+
+    /// Calls until there is an answer, or an error that stays one: an object that is lost may come back.
+    pub(super) async fn call<T, F>(&self, call: impl FnMut(SharedFilesProxy) -> F) -> Result<T, CallError>
+    where
+        F: Future<Output = Result<T, CallError>>,
+    {
+        self.tries(self.whole, call).await
+    }
+
+    /// The same for a block, which is asked for again early.
+    pub(super) async fn block<T, F>(&self, call: impl FnMut(SharedFilesProxy) -> F) -> Result<T, CallError>
+    where
+        F: Future<Output = Result<T, CallError>>,
+    {
+        self.tries(BLOCK, call).await
+    }
+
+    async fn tries<T, F>(
+        &self,
+        mut time: Duration,
+        mut call: impl FnMut(SharedFilesProxy) -> F,
+    ) -> Result<T, CallError>
+    where
+        F: Future<Output = Result<T, CallError>>,
+    {
+        let (end, mut wait) = (Instant::now() + self.whole, FIRST);
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            let share = SharedFilesProxy::from(self.proxy.clone().deadline(time.min(left)));
+            let error = match call(share).await {
+                Ok(value) => return Ok(value),
+                Err(error) => error,
+            };
+            if !passes(&error) || Instant::now() + wait >= end {
+                return Err(error);
+            }
+            sleep(wait).await;
+            wait = (wait * 2).min(LONGEST);
+            time *= 2;
+        }
+    }
+}
+
+/// Whether the same call may succeed in a moment.
+fn passes(error: &CallError) -> bool {
+    error.is_retryable()
+        || matches!(error.code(), Some(Code::UNKNOWN_OBJECT | Code::EXPIRED | Code::TIMED_OUT))
+}

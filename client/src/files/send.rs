@@ -1,0 +1,123 @@
+//! Sends a file.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use tokio::task::JoinHandle;
+
+use super::interface::{LARGEST_BLOCK, SharedFilesProxy, Upload, WRITE_HEADER};
+use super::patience::Patience;
+use super::{FileError, Progress, Transferred, WINDOW, blocking, digest, disk};
+use crate::error::CallError;
+use crate::object::Binary;
+
+/// How often a transfer begins anew where the object has forgotten it.
+const AGAIN: usize = 5;
+
+pub(super) async fn put(
+    patience: Patience,
+    source: &Path,
+    path: &str,
+    progress: Progress<'_>,
+) -> Result<Transferred, FileError> {
+    let reading = source.to_owned();
+    let (etag, file) = blocking(source, move || Ok((digest(&reading)?, File::open(reading)?))).await?;
+    let size = file.metadata().map_err(disk(source))?.len();
+    let file = Arc::new(file);
+    let mut resumed = None;
+    for _ in 0..AGAIN {
+        let create = |share: SharedFilesProxy| {
+            let etag = etag.clone();
+            async move { share.create(path.to_owned(), size, etag).await }
+        };
+        let upload = patience.call(create).await?;
+        resumed.get_or_insert(upload.offset);
+        match push(&patience, source, &file, size, &upload, progress).await {
+            // The node was started anew meanwhile: it goes on from what is on its disk.
+            Err(FileError::Call(error)) if is_forgotten(&error) => {}
+            Err(error) => return Err(error),
+            Ok(()) => return Ok(Transferred { size, etag, resumed: resumed.unwrap_or_default() }),
+        }
+    }
+    Err(FileError::Digest { path: path.to_owned() })
+}
+
+fn is_forgotten(error: &CallError) -> bool {
+    error.fault().is_some_and(|fault| fault.data.get("kind").is_some_and(|kind| kind == "no_upload"))
+}
+
+async fn push(
+    patience: &Patience,
+    source: &Path,
+    file: &Arc<File>,
+    size: u64,
+    upload: &Upload,
+    progress: Progress<'_>,
+) -> Result<(), FileError> {
+    let block = u64::from(upload.block.clamp(1, LARGEST_BLOCK));
+    let (mut sent, mut taken) = (upload.offset, upload.offset);
+    progress(taken, size);
+    let mut window: VecDeque<Writing> = VecDeque::new();
+    while taken < size {
+        while window.len() < WINDOW && sent < size {
+            let length = block.min(size - sent);
+            let bytes = read(source, file, upload.id, sent, length).await?;
+            window.push_back(Writing::start(patience, bytes, length));
+            sent += length;
+        }
+        let Some(mut writing) = window.pop_front() else { break };
+        (&mut writing.task).await.map_err(|error| disk(source)(std::io::Error::other(error)))??;
+        taken += writing.length;
+        progress(taken, size);
+    }
+    patience.call(|share| async move { share.commit(upload.id).await }).await?;
+    Ok(())
+}
+
+/// A block with its header.
+async fn read(
+    source: &Path,
+    file: &Arc<File>,
+    id: u64,
+    offset: u64,
+    length: u64,
+) -> Result<Vec<u8>, FileError> {
+    let file = file.clone();
+    blocking(source, move || {
+        let mut bytes = vec![0; WRITE_HEADER + length as usize];
+        bytes[..8].copy_from_slice(&id.to_be_bytes());
+        bytes[8..WRITE_HEADER].copy_from_slice(&offset.to_be_bytes());
+        file.read_exact_at(&mut bytes[WRITE_HEADER..], offset)?;
+        Ok(bytes)
+    })
+    .await
+}
+
+/// A write under way, ended when nobody wants it any more.
+struct Writing {
+    task: JoinHandle<Result<u64, CallError>>,
+    length: u64,
+}
+
+impl Writing {
+    fn start(patience: &Patience, bytes: Vec<u8>, length: u64) -> Self {
+        let patience = patience.clone();
+        let task = tokio::spawn(async move {
+            let write = |share: SharedFilesProxy| {
+                let bytes = Binary(bytes.clone());
+                async move { share.write(bytes).await }
+            };
+            patience.block(write).await
+        });
+        Self { task, length }
+    }
+}
+
+impl Drop for Writing {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}

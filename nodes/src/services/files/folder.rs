@@ -1,0 +1,269 @@
+//! Paths, and opening what they lead to without leaving the folder.
+//!
+//! Two walls: what a path may look like is checked first, and then cap-std resolves it below the open folder, so
+//! that no symbolic link, and no change made between a look and an open, leads out.
+
+use std::io;
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use cap_std::ambient_authority;
+use cap_std::fs::{Dir, File, Metadata, OpenOptions};
+use rantai_client::files::interface::FileEntry;
+use rantai_client::wire::fault::{Code, Fault};
+
+/// The longest path, in bytes, and its deepest nesting.
+const LONGEST: usize = 1_024;
+const DEEPEST: usize = 32;
+/// The longest name of a file, in bytes: with what is put around that of a part it still is a name.
+const LONGEST_NAME: usize = 200;
+/// Files and folders that are looked at for one list.
+const LOOKED_AT: usize = 100_000;
+
+const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+
+/// An open folder.
+#[derive(Debug)]
+pub(super) struct Folder {
+    dir: Dir,
+}
+
+impl Folder {
+    pub(super) fn open(path: &Path) -> io::Result<Self> {
+        Ok(Self { dir: Dir::open_ambient_dir(path, ambient_authority())? })
+    }
+
+    /// A file to be read, and what is known of it.
+    pub(super) fn file(&self, path: &str) -> Result<(File, Metadata), Fault> {
+        check(path)?;
+        let found = self.dir.open(path).and_then(|file| file.metadata().map(|about| (file, about)));
+        let (file, about) = found.map_err(|error| explain(path, &error))?;
+        if !about.is_file() {
+            return Err(Fault::failed("not_a_file", format!("{path:?} is no file")));
+        }
+        Ok((file, about))
+    }
+
+    /// The files below a folder, by path.
+    pub(super) fn list(&self, folder: &str) -> Result<Vec<FileEntry>, Fault> {
+        let mut files = Vec::new();
+        let mut waiting = vec![folder.trim_end_matches('/').to_owned()];
+        if !waiting[0].is_empty() {
+            check(&waiting[0])?;
+        }
+        let mut looked_at = 0;
+        while let Some(folder) = waiting.pop() {
+            let inside = if folder.is_empty() { self.dir.entries() } else { self.dir.read_dir(&folder) };
+            for entry in inside.map_err(|error| explain(&folder, &error))?.flatten() {
+                looked_at += 1;
+                if looked_at > LOOKED_AT {
+                    return Err(Fault::failed("too_many_files", "more than 100,000; ask for a folder of it"));
+                }
+                let Ok(name) = entry.file_name().into_string() else { continue };
+                let path = if folder.is_empty() { name } else { format!("{folder}/{name}") };
+                let Ok(about) = entry.metadata() else { continue };
+                if check(&path).is_err() {
+                    continue;
+                }
+                if about.is_dir() {
+                    waiting.push(path);
+                } else if about.is_file() {
+                    files.push(FileEntry { path, size: about.len(), modified_ms: modified_ms(&about) });
+                }
+            }
+        }
+        files.sort_by(|one, other| one.path.cmp(&other.path));
+        Ok(files)
+    }
+
+    /// Bytes in all files, parts included.
+    pub(super) fn size(&self) -> Result<u64, Fault> {
+        let (mut waiting, mut looked_at, mut size) = (vec![String::new()], 0, 0);
+        while let Some(folder) = waiting.pop() {
+            let inside = if folder.is_empty() { self.dir.entries() } else { self.dir.read_dir(&folder) };
+            for entry in inside.map_err(|error| explain(&folder, &error))?.flatten() {
+                looked_at += 1;
+                let (Ok(name), Ok(about)) = (entry.file_name().into_string(), entry.metadata()) else {
+                    continue;
+                };
+                if looked_at > LOOKED_AT {
+                    return Err(Fault::failed("too_many_files", "there are more than 100,000 already"));
+                }
+                if about.is_dir() {
+                    waiting.push(if folder.is_empty() { name } else { format!("{folder}/{name}") });
+                } else {
+                    size += about.len();
+                }
+            }
+        }
+        Ok(size)
+    }
+
+    /// A file's part, made where it is missing together with the folders it stands in.
+    pub(super) fn part(&self, path: &str, etag: &str) -> Result<(File, String), Fault> {
+        check(path)?;
+        let (folder, name) = path.rsplit_once('/').map_or(("", path), |(folder, name)| (folder, name));
+        let failed = |error: io::Error| explain(path, &error);
+        if !folder.is_empty() {
+            self.dir.create_dir_all(folder).map_err(failed)?;
+        }
+        if self.dir.symlink_metadata(path).is_ok_and(|about| !about.is_file()) {
+            return Err(Fault::failed("not_a_file", format!("{path:?} is no file")));
+        }
+        let part = format!(".{name}.{}.part", &etag[..16]);
+        let part = if folder.is_empty() { part } else { format!("{folder}/{part}") };
+        let mut options = OpenOptions::new();
+        let file = self.dir.open_with(&part, options.read(true).write(true).create(true)).map_err(failed)?;
+        Ok((file, part))
+    }
+
+    /// Takes parts away that nobody has gone on with for a day.
+    pub(super) fn sweep(&self) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
+        let (mut waiting, mut looked_at) = (vec![String::new()], 0);
+        while let Some(folder) = waiting.pop() {
+            let inside = if folder.is_empty() { self.dir.entries() } else { self.dir.read_dir(&folder) };
+            for entry in inside.into_iter().flatten().flatten().take(LOOKED_AT - looked_at) {
+                looked_at += 1;
+                let (Ok(name), Ok(about)) = (entry.file_name().into_string(), entry.metadata()) else {
+                    continue;
+                };
+                let part = name.starts_with('.') && Path::new(&name).extension().is_some_and(|e| e == "part");
+                let path = if folder.is_empty() { name } else { format!("{folder}/{name}") };
+                if about.is_dir() {
+                    waiting.push(path);
+                } else if part && now.saturating_sub(modified_ms(&about)) > DAY_MS {
+                    self.remove(&path);
+                }
+            }
+        }
+    }
+
+    /// Puts a part in its place.
+    pub(super) fn rename(&self, part: &str, path: &str) -> io::Result<()> {
+        self.dir.rename(part, &self.dir, path)?;
+        let folder = path.rsplit_once('/').map_or(".", |(folder, _)| folder);
+        // Without this the name could be gone after a power failure.
+        self.dir.open(folder)?.sync_all()
+    }
+
+    pub(super) fn remove(&self, part: &str) {
+        if let Err(error) = self.dir.remove_file(part) {
+            tracing::warn!(part, "cannot be removed: {error}");
+        }
+    }
+}
+
+pub(super) fn modified_ms(about: &Metadata) -> u64 {
+    let since = about.modified().ok().and_then(|time| time.into_std().duration_since(UNIX_EPOCH).ok());
+    since.map_or(0, |since| since.as_millis() as u64)
+}
+
+/// What a path may look like.
+fn check(path: &str) -> Result<(), Fault> {
+    let denied = |why: &str| Err(Fault::new(Code::DENIED, format!("{path:?}: {why}")));
+    if path.is_empty() || path.len() > LONGEST {
+        return denied("a path has 1 to 1,024 bytes");
+    }
+    if path.chars().any(|c| c.is_control() || c == '\\') {
+        return denied("a path has no control characters and no backslash");
+    }
+    let mut depth = 0;
+    for part in path.split('/') {
+        depth += 1;
+        if part.is_empty() {
+            return denied("it is relative, and its parts are divided by one /");
+        }
+        if part.starts_with('.') {
+            return denied("none of its parts begins with a dot");
+        }
+        if part.len() > LONGEST_NAME {
+            return denied("a name has at most 200 bytes");
+        }
+    }
+    if depth > DEEPEST { denied("at most 32 folders deep") } else { Ok(()) }
+}
+
+/// What the disk says, without more of the host than the caller named.
+fn explain(path: &str, error: &io::Error) -> Fault {
+    match error.kind() {
+        io::ErrorKind::NotFound => Fault::failed("not_found", format!("there is no file {path:?}")),
+        io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory => {
+            Fault::failed("not_a_file", format!("{path:?} is no file"))
+        }
+        // cap-std says so of what leads outside.
+        io::ErrorKind::PermissionDenied => Fault::new(Code::DENIED, format!("{path:?} may not be opened")),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            Fault::failed("disk_full", "there is no room on the disk")
+        }
+        _ => {
+            tracing::warn!(path, "{error}");
+            Fault::failed("disk", format!("{path:?}: the disk failed"))
+        }
+    }
+}
+
+pub(super) fn disk(path: &str) -> impl Fn(io::Error) -> Fault {
+    move |error| explain(path, &error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_that_lead_elsewhere_are_denied() {
+        for path in [
+            "",
+            "/etc/passwd",
+            "..",
+            "../x",
+            "a/../b",
+            "a/..",
+            "./a",
+            "a//b",
+            "a/",
+            "/",
+            "a\0b",
+            "a\nb",
+            ".hidden",
+            "a/.hidden",
+            "a\\b",
+            "\u{7f}",
+        ] {
+            assert_eq!(check(path).expect_err(path).code, Code::DENIED);
+        }
+        assert!(check(&"x".repeat(201)).is_err());
+        assert!(check(&"x/".repeat(40)).is_err());
+        for path in ["a", "a b.txt", "a/b/c", "本/📖.txt", "a..b", "e\u{301}", "-rf", "~", "CON"] {
+            assert!(check(path).is_ok(), "{path}");
+        }
+    }
+
+    #[test]
+    fn links_do_not_lead_out() {
+        let outside = tempfile::tempdir().expect("a directory");
+        std::fs::write(outside.path().join("secret"), "x").expect("written");
+        let inside = tempfile::tempdir().expect("a directory");
+        std::fs::write(inside.path().join("book"), "y").expect("written");
+        let link = |to: &Path, name: &str| {
+            std::os::unix::fs::symlink(to, inside.path().join(name)).expect("linked");
+        };
+        link(&outside.path().join("secret"), "file");
+        link(outside.path(), "folder");
+        link(Path::new("../../../../etc/passwd"), "relative");
+        link(Path::new("book"), "within");
+        link(Path::new("loop"), "loop");
+        let folder = Folder::open(inside.path()).expect("there");
+        for path in ["file", "folder/secret", "relative", "loop", "folder"] {
+            assert!(folder.file(path).is_err(), "{path}");
+        }
+        assert!(folder.file("book").is_ok() && folder.file("within").is_ok());
+        let listed: Vec<String> =
+            folder.list("").expect("a list").into_iter().map(|file| file.path).collect();
+        assert_eq!(listed, ["book"], "links are not listed");
+        for path in ["folder/new", "folder"] {
+            assert!(folder.part(path, &"0".repeat(64)).is_err(), "{path}");
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Digests of files, computed once for each version of a file, and reads of the version they belong to.
+
+use std::collections::{HashMap, VecDeque};
+use std::io::{self, Read as _};
+use std::os::unix::fs::FileExt as _;
+use std::sync::Arc;
+
+use cap_std::fs::{File, Metadata, MetadataExt as _};
+use parking_lot::Mutex;
+use rantai_client::wire::fault::{Code, Fault};
+
+use super::folder::{Folder, disk};
+
+/// Files that are kept open with their digests.
+const MOST: usize = 64;
+
+/// What tells one version of a file from the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Version {
+    device: u64,
+    inode: u64,
+    size: u64,
+    changed: (i64, i64),
+}
+
+impl Version {
+    fn of(about: &Metadata) -> Self {
+        Self {
+            device: about.dev(),
+            inode: about.ino(),
+            size: about.len(),
+            changed: (about.ctime(), about.ctime_nsec()),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Digested {
+    file: std::fs::File,
+    version: Version,
+    etag: String,
+}
+
+/// The files that were asked for last.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    files: Mutex<Table>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    by_path: HashMap<String, Arc<Digested>>,
+    /// The oldest first.
+    order: VecDeque<String>,
+}
+
+impl Known {
+    /// Size and digest of a file as it is now.
+    pub(super) fn digest(&self, folder: &Folder, path: &str) -> Result<(u64, String), Fault> {
+        let (file, about) = folder.file(path)?;
+        let version = Version::of(&about);
+        if let Some(known) = self.known(path).filter(|known| known.version == version) {
+            return Ok((version.size, known.etag.clone()));
+        }
+        let etag = digest(&file).map_err(disk(path))?;
+        let after = file.metadata().map_err(disk(path))?;
+        if Version::of(&after) != version {
+            return Err(changing(path));
+        }
+        let digested = Digested { file: file.into_std(), version, etag: etag.clone() };
+        self.remember(path, Arc::new(digested));
+        Ok((version.size, etag))
+    }
+
+    /// Bytes of the version that has this digest.
+    pub(super) fn read(
+        &self,
+        folder: &Folder,
+        path: &str,
+        etag: &str,
+        offset: u64,
+        length: u32,
+    ) -> Result<Vec<u8>, Fault> {
+        let right = |known: &Arc<Digested>| known.etag == etag;
+        let mut known = self.known(path).filter(right);
+        if known.is_none() {
+            // The node was started anew, or many other files were read since.
+            self.digest(folder, path)?;
+            known = self.known(path).filter(right);
+        }
+        let known = known.ok_or_else(|| another(path))?;
+        let left = known.version.size.saturating_sub(offset);
+        let mut bytes = vec![0; u64::from(length).min(left) as usize];
+        known.file.read_exact_at(&mut bytes, offset).map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => another(path),
+            _ => disk(path)(error),
+        })?;
+        // What was read is of the version that was digested, if that is still what is there.
+        let about = known.file.metadata().map_err(disk(path))?;
+        if Version::of(&Metadata::from_just_metadata(about)) != known.version {
+            return Err(another(path));
+        }
+        Ok(bytes)
+    }
+
+    fn known(&self, path: &str) -> Option<Arc<Digested>> {
+        self.files.lock().by_path.get(path).cloned()
+    }
+
+    fn remember(&self, path: &str, digested: Arc<Digested>) {
+        let mut table = self.files.lock();
+        if table.by_path.insert(path.to_owned(), digested).is_none() {
+            table.order.push_back(path.to_owned());
+        }
+        if table.order.len() > MOST
+            && let Some(oldest) = table.order.pop_front()
+        {
+            table.by_path.remove(&oldest);
+        }
+    }
+}
+
+fn digest(mut file: &File) -> io::Result<String> {
+    let mut hasher = blake3::Hasher::new();
+    let mut buffer = vec![0; 256 << 10];
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => return Ok(hasher.finalize().to_hex().to_string()),
+            Ok(count) => {
+                hasher.update(&buffer[..count]);
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn another(path: &str) -> Fault {
+    Fault::new(Code::MISMATCH, format!("{path:?} is not the file that was opened; open it again"))
+}
+
+fn changing(path: &str) -> Fault {
+    Fault::failed("changing", format!("{path:?} is being written; try again later"))
+}

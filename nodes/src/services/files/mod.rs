@@ -1,0 +1,149 @@
+//! A shared folder: files are read, and where it is allowed written, by whoever may call.
+//!
+//! | Room | What |
+//! |---|---|
+//! | `folder` | Paths, and opening what they lead to without leaving the folder |
+//! | `known` | Digests of files, computed once for each version of a file |
+//! | `uploads` | Files that are being written |
+
+mod folder;
+mod known;
+mod uploads;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use rantai_client::files::interface::{
+    FileEntry, LARGEST_BLOCK, Listing, Opened, SharedFiles, Upload, WRITE_HEADER,
+};
+use rantai_client::object::Binary;
+use rantai_client::wire::fault::{Code, Fault};
+
+use folder::Folder;
+use known::Known;
+use uploads::Uploads;
+
+/// Files in one part of a list.
+const LISTED: usize = 1_000;
+
+/// How a folder is shared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sharing {
+    /// In how many bytes at a time it is best read and written; at most 512 KiB.
+    pub block: u32,
+    /// The most bytes all its files may have, where it may be written at all.
+    pub quota: Option<u64>,
+}
+
+impl Default for Sharing {
+    fn default() -> Self {
+        Self { block: 64 << 10, quota: None }
+    }
+}
+
+/// The folder that is served. Whatever waits for the disk does so on threads of its own.
+#[derive(Clone, Debug)]
+pub struct Share {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    folder: Folder,
+    known: Known,
+    uploads: Uploads,
+    sharing: Sharing,
+}
+
+impl Share {
+    /// Shares a folder, which has to be there.
+    ///
+    /// # Errors
+    ///
+    /// Where it cannot be opened.
+    pub fn new(folder: &Path, sharing: Sharing) -> std::io::Result<Self> {
+        let sharing = Sharing { block: sharing.block.clamp(1, LARGEST_BLOCK), ..sharing };
+        let folder = Folder::open(folder)?;
+        if sharing.quota.is_some() {
+            folder.sweep();
+        }
+        let inner = Inner { folder, known: Known::default(), uploads: Uploads::default(), sharing };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    async fn work<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&Inner) -> Result<T, Fault> + Send + 'static,
+    ) -> Result<T, Fault> {
+        let inner = self.inner.clone();
+        let done = tokio::task::spawn_blocking(move || job(&inner)).await;
+        done.unwrap_or_else(|_| Err(Fault::new(Code::BROKEN_OBJECT, "the method panicked")))
+    }
+}
+
+impl Inner {
+    fn writable(&self) -> Result<u64, Fault> {
+        self.sharing.quota.ok_or_else(|| Fault::new(Code::DENIED, "nothing may be written here"))
+    }
+}
+
+impl SharedFiles for Share {
+    async fn list(&self, folder: Option<String>, after: Option<String>) -> Result<Listing, Fault> {
+        self.work(move |inner| {
+            let mut files = inner.folder.list(folder.as_deref().unwrap_or_default())?;
+            if let Some(after) = after {
+                files.retain(|file: &FileEntry| file.path > after);
+            }
+            let more = files.len() > LISTED;
+            files.truncate(LISTED);
+            let next = files.last().filter(|_| more).map(|file| file.path.clone());
+            Ok(Listing { entries: files, next })
+        })
+        .await
+    }
+
+    async fn open(&self, path: String) -> Result<Opened, Fault> {
+        self.work(move |inner| {
+            let (size, etag) = inner.known.digest(&inner.folder, &path)?;
+            Ok(Opened { size, etag, block: inner.sharing.block })
+        })
+        .await
+    }
+
+    async fn read(&self, path: String, etag: String, offset: u64, length: u32) -> Result<Binary, Fault> {
+        if !(1..=LARGEST_BLOCK).contains(&length) {
+            return Err(Fault::wrong_parameter("length", &format!("1 to {LARGEST_BLOCK} bytes")));
+        }
+        self.work(move |inner| inner.known.read(&inner.folder, &path, &etag, offset, length).map(Binary))
+            .await
+    }
+
+    async fn create(&self, path: String, size: u64, etag: String) -> Result<Upload, Fault> {
+        let hexadecimal = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+        if etag.len() != 64 || !etag.bytes().all(hexadecimal) {
+            return Err(Fault::wrong_parameter("etag", "the BLAKE3 digest in 64 hexadecimal digits"));
+        }
+        self.work(move |inner| {
+            let (quota, block) = (inner.writable()?, inner.sharing.block);
+            let (id, offset) = inner.uploads.create(&inner.folder, quota, &path, size, &etag)?;
+            Ok(Upload { id, offset, block })
+        })
+        .await
+    }
+
+    async fn write(&self, data: Binary) -> Result<u64, Fault> {
+        let header = data.0.get(..WRITE_HEADER).map(|header| {
+            let number =
+                |bytes: &[u8]| bytes.iter().fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
+            (number(&header[..8]), number(&header[8..]))
+        });
+        let Some((id, offset)) = header else {
+            return Err(Fault::wrong_parameter("data", "16 bytes of header and the bytes to write"));
+        };
+        self.work(move |inner| inner.uploads.write(id, offset, &data.0[WRITE_HEADER..])).await
+    }
+
+    async fn commit(&self, id: u64) -> Result<(), Fault> {
+        self.work(move |inner| inner.uploads.commit(&inner.folder, id)).await
+    }
+}
