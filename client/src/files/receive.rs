@@ -5,6 +5,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::interface::{LARGEST_BLOCK, Opened, SharedFilesProxy};
@@ -47,12 +48,12 @@ async fn pull(
     patience: &Patience,
     path: &str,
     opened: &Opened,
-    mut part: Part,
+    part: Part,
     progress: Progress<'_>,
 ) -> Result<Transferred, FileError> {
     let Opened { size, etag, block } = opened.clone();
     let block = u64::from(block.clamp(1, LARGEST_BLOCK));
-    let resumed = part.resume(size, block).await?;
+    let (resumed, writer) = part.resume(size, block).await?;
     let (mut asked, mut written) = (resumed, resumed);
     progress(written, size);
     let mut window: VecDeque<Reading> = VecDeque::new();
@@ -64,16 +65,18 @@ async fn pull(
         }
         let Some(mut reading) = window.pop_front() else { break };
         let bytes =
-            (&mut reading.task).await.map_err(|error| disk(&part.path)(std::io::Error::other(error)))??;
+            (&mut reading.task).await.map_err(|error| disk(&writer.path)(std::io::Error::other(error)))??;
         if bytes.len() as u64 != reading.length {
-            part.remove().await;
-            return Err(FileError::Digest { path: path.to_owned() });
+            // It would have said so if it were another file.
+            return Err(CallError::Result("fewer bytes than there are".to_owned()).into());
+        }
+        if !writer.append(bytes).await {
+            break;
         }
         written += reading.length;
-        part.append(bytes).await?;
         progress(written, size);
     }
-    if part.finish(&etag).await? {
+    if writer.finish(&etag).await? {
         Ok(Transferred { size, etag, resumed })
     } else {
         Err(FileError::Digest { path: path.to_owned() })
@@ -117,8 +120,7 @@ fn part_of(target: &Path) -> PathBuf {
 struct Part {
     path: PathBuf,
     target: PathBuf,
-    /// Taken out while the disk is waited for.
-    inner: Option<(File, blake3::Hasher)>,
+    file: File,
 }
 
 impl Part {
@@ -136,31 +138,18 @@ impl Part {
             }
         };
         let file = blocking(&path, open).await?.ok_or_else(|| FileError::Busy(path.clone()))?;
-        Ok(Self { path, target: target.to_owned(), inner: Some((file, blake3::Hasher::new())) })
+        Ok(Self { path, target: target.to_owned(), file })
     }
 
-    async fn with<T: Send + 'static>(
-        &mut self,
-        job: impl FnOnce(&mut File, &mut blake3::Hasher) -> std::io::Result<T> + Send + 'static,
-    ) -> Result<T, FileError> {
-        let inner = self.inner.take();
-        let (inner, result) = blocking(&self.path, move || {
-            let (mut file, mut hasher) = inner.ok_or_else(|| std::io::Error::other("given up earlier"))?;
-            let result = job(&mut file, &mut hasher);
-            Ok(((file, hasher), result))
-        })
-        .await?;
-        self.inner = Some(inner);
-        result.map_err(disk(&self.path))
-    }
-
-    /// Keeps the whole blocks that are there, and says how many bytes that is.
-    async fn resume(&mut self, size: u64, block: u64) -> Result<u64, FileError> {
-        self.with(move |file, hasher| {
+    /// Keeps the whole blocks that are there; how many bytes that is, and a thread that writes what follows.
+    async fn resume(self, size: u64, block: u64) -> Result<(u64, Writer), FileError> {
+        let Self { path, target, mut file } = self;
+        let (whole, file, hasher) = blocking(&path, move || {
             let there = file.metadata()?.len();
             let whole = if there > size { 0 } else { there - there % block };
             file.set_len(whole)?;
             file.seek(SeekFrom::Start(0))?;
+            let mut hasher = blake3::Hasher::new();
             let mut buffer = vec![0; 64 << 10];
             let mut left = whole;
             while left > 0 {
@@ -169,43 +158,58 @@ impl Part {
                 hasher.update(&buffer[..wanted]);
                 left -= wanted as u64;
             }
-            Ok(whole)
+            Ok((whole, file, hasher))
         })
-        .await
+        .await?;
+        let (blocks, waiting) = mpsc::channel(WINDOW);
+        let thread = tokio::task::spawn_blocking(move || write_all(file, hasher, waiting));
+        Ok((whole, Writer { path, target, blocks, thread }))
+    }
+}
+
+/// Writes blocks while the next ones are on their way.
+struct Writer {
+    path: PathBuf,
+    target: PathBuf,
+    blocks: mpsc::Sender<Vec<u8>>,
+    thread: JoinHandle<std::io::Result<(File, blake3::Hasher)>>,
+}
+
+fn write_all(
+    mut file: File,
+    mut hasher: blake3::Hasher,
+    mut blocks: mpsc::Receiver<Vec<u8>>,
+) -> std::io::Result<(File, blake3::Hasher)> {
+    while let Some(bytes) = blocks.blocking_recv() {
+        file.write_all(&bytes)?;
+        hasher.update(&bytes);
+    }
+    Ok((file, hasher))
+}
+
+impl Writer {
+    /// Takes the next block; false where the disk has failed, which [`finish`](Self::finish) tells.
+    async fn append(&self, bytes: Vec<u8>) -> bool {
+        self.blocks.send(bytes).await.is_ok()
     }
 
-    async fn append(&mut self, bytes: Vec<u8>) -> Result<(), FileError> {
-        self.with(move |file, hasher| {
-            file.write_all(&bytes)?;
-            hasher.update(&bytes);
-            Ok(())
-        })
-        .await
-    }
-
-    /// Puts it in its place if it is what was announced, and takes it away otherwise; whether it was.
-    async fn finish(mut self, etag: &str) -> Result<bool, FileError> {
-        let etag = etag.to_owned();
-        let right = self.with(move |file, hasher| {
-            file.sync_all()?;
-            Ok(hasher.finalize().to_hex().as_str() == etag)
-        });
-        if !right.await? {
-            self.remove().await;
+    /// Puts the file in its place if it is what was announced, and takes it away otherwise; whether it was.
+    async fn finish(self, etag: &str) -> Result<bool, FileError> {
+        let Self { path, target, blocks, thread } = self;
+        drop(blocks);
+        let written = thread.await.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+        let (file, hasher) = written.map_err(disk(&path))?;
+        if hasher.finalize().to_hex().as_str() != etag {
+            blocking(&path.clone(), move || std::fs::remove_file(path)).await?;
             return Ok(false);
         }
-        let (part, target) = (self.path.clone(), self.target.clone());
-        blocking(&self.target, move || {
-            std::fs::rename(&part, &target)?;
+        blocking(&target.clone(), move || {
+            file.sync_all()?;
+            std::fs::rename(&path, &target)?;
             let folder = target.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
             File::open(folder)?.sync_all()
         })
         .await?;
         Ok(true)
-    }
-
-    async fn remove(self) {
-        let path = self.path.clone();
-        let _ = blocking(&self.path, move || std::fs::remove_file(path)).await;
     }
 }

@@ -71,7 +71,7 @@ impl Bench {
             let name = format!("example.chainTopology.{city}");
             processes.push(Process::node(&url, "circular.toml", &[&name])?);
         }
-        let (relay, address) = Process::relay()?;
+        let (relay, address) = Process::relay("respond")?;
         processes.extend(relay);
         // It joins its connections in pairs: this is the other end of the responder's.
         let relay = TcpStream::connect(address)?;

@@ -6,6 +6,7 @@
 
 mod load;
 mod machine;
+#[expect(dead_code, reason = "shared with the other benchmark")]
 mod processes;
 mod relay;
 mod report;

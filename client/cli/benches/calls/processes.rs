@@ -47,8 +47,8 @@ impl Process {
         Ok((process, url))
     }
 
-    /// A node with `names` of the configuration `file`.
-    pub(crate) fn node(url: &str, file: &str, names: &[&str]) -> io::Result<Self> {
+    /// A node with `names` of the configuration `file`, which may be one of those that come with the program.
+    pub(crate) fn node(url: &str, file: impl AsRef<Path>, names: &[&str]) -> io::Result<Self> {
         let mut command = Command::new(env!("CARGO_BIN_EXE_rantai"));
         let file: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config").join(file);
         command.args(["serve", "--quiet", "--broker", url, "--config"]).arg(file).args(names);
@@ -62,13 +62,17 @@ impl Process {
         Self::start(command, "watching ", 1)
     }
 
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// One of the figures of `/proc/PID/status`, in KiB.
     pub(crate) fn memory(&self, field: &str) -> io::Result<u64> {
         memory(self.child.id(), field)
     }
 
     /// The relay, with somebody at its far end; its address.
-    pub(crate) fn relay() -> io::Result<(Vec<Self>, String)> {
+    pub(crate) fn relay(role: &str) -> io::Result<(Vec<Self>, String)> {
         let this = std::env::current_exe()?;
         let child = |role: &str, address: &str| {
             let mut command = Command::new(&this);
@@ -77,7 +81,7 @@ impl Process {
         };
         let relay = child("relay", "-")?;
         let address = relay.said.clone();
-        let responder = child("respond", &address)?;
+        let responder = child(role, &address)?;
         Ok((vec![relay, responder], address))
     }
 

@@ -10,6 +10,11 @@ use tokio::net::{TcpListener, TcpStream};
 /// Tells the program that it is one of these.
 pub(crate) const MARK: &str = "--relay-child";
 
+/// What is sent back for each question in the role `blocks`.
+pub(crate) const BLOCK: usize = 64 << 10;
+/// A question, in bytes.
+pub(crate) const QUESTION: usize = 8;
+
 /// Plays its role until it is killed.
 pub(crate) fn run(role: &str, address: &str) -> ExitCode {
     let result = match role {
@@ -17,6 +22,7 @@ pub(crate) fn run(role: &str, address: &str) -> ExitCode {
             .enable_all()
             .build()
             .and_then(|runtime| runtime.block_on(serve())),
+        "blocks" => address.parse().map_err(io::Error::other).and_then(hand_out_blocks),
         _ => address.parse().map_err(io::Error::other).and_then(respond),
     };
     match result {
@@ -75,5 +81,23 @@ fn respond(relay: SocketAddr) -> io::Result<()> {
             return Ok(());
         }
         stream.write_all(&buffer[..read])?;
+    }
+}
+
+fn hand_out_blocks(relay: SocketAddr) -> io::Result<()> {
+    let mut stream = Blocking::connect(relay)?;
+    stream.set_nodelay(true)?;
+    eprintln!("listening on {relay}");
+    let (block, mut questions, mut partial) = (vec![7; BLOCK], vec![0; 64 * QUESTION], 0);
+    loop {
+        let read = stream.read(&mut questions)?;
+        if read == 0 {
+            return Ok(());
+        }
+        partial += read;
+        for _ in 0..partial / QUESTION {
+            stream.write_all(&block)?;
+        }
+        partial %= QUESTION;
     }
 }

@@ -238,7 +238,7 @@ fn a_fetch_goes_on_after_receiver_node_and_broker_were_killed() {
     let left = size as u64 - kept;
 
     // The node, and then the broker, under one receiver that stays.
-    let mut receiver = Server::spawn(&mut bus.command(&arguments).arg("--json"));
+    let mut receiver = Server::spawn(bus.command(&arguments).arg("--json"));
     until_part(&part, kept + left / 8);
     node.kill();
     let _node = folders.serve(&bus);
