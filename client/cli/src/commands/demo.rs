@@ -1,22 +1,29 @@
 //! `rantai demo`: every system once, the way its client would use it.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rantai_broker::Config as BrokerConfig;
+use rantai_client::files::{FileError, Files};
 use rantai_client::{CallError, Client};
 use rantai_nodes::Node;
 use rantai_nodes::config::{Config, Configured};
 use rantai_nodes::services::Output;
 use rantai_nodes::services::calculator::CalculatorProxy;
+use rantai_nodes::services::clock::ClockProxy;
+use rantai_nodes::services::lending::LendingProxy;
 use rantai_nodes::services::welcome::WelcomeProxy;
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use super::up::own;
 use crate::connection::{log, print, run};
 use crate::exit::{Exit, Failure};
 
 const NODES: &str = include_str!("../../../../config/nodes.toml");
+const LIBRARY: &str = include_str!("../../../../config/library.toml");
+const BOOK: &str = include_str!("../../../../config/books/mytext.txt");
 
 /// Every call of the demo ends by then.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -70,10 +77,10 @@ async fn demonstrate() -> Result<(), Failure> {
     let broker = rantai_broker::Broker::start(BrokerConfig::on_free_port()).await.map_err(|e| failed(&e))?;
     print(&format!("broker on {}", broker.addresses()[0]));
     let address = own(broker.addresses());
-    let config = Config::from_toml(NODES, "config/nodes.toml").map_err(|e| failed(&e))?;
-    let quiet: Output = Arc::new(|line: &str| print(&format!("        {line}")));
-    let objects = config.objects("config/nodes.toml", &quiet).map_err(|e| failed(&e))?;
-    let node = Arc::new(Node::builder(address.clone()).connect().await?);
+    let folder = tempfile::tempdir().map_err(|e| failed(&e))?;
+    let objects = objects(folder.path()).map_err(|e| failed(&*e))?;
+    let builder = Node::builder(address.clone()).journal(folder.path().join("once.redb"));
+    let node = Arc::new(builder.connect().await?);
     let mut claims = tokio::task::JoinSet::new();
     for Configured { name, object, options, .. } in objects {
         let node = node.clone();
@@ -93,6 +100,7 @@ async fn demonstrate() -> Result<(), Failure> {
     calculator(&mut show, &client).await;
     journey(&mut show, &client).await;
     library(&mut show, &client).await;
+    lending(&mut show, &client, folder.path()).await;
 
     client.close().await;
     node.drain(PATIENCE).await;
@@ -103,6 +111,23 @@ async fn demonstrate() -> Result<(), Failure> {
     }
     print("every result was right");
     Ok(())
+}
+
+/// Those of both configurations, with a library of one book in a folder of its own.
+fn objects(folder: &Path) -> Result<Vec<Configured>, Box<dyn std::error::Error>> {
+    std::fs::create_dir(folder.join("books"))?;
+    std::fs::write(folder.join("books/mytext.txt"), BOOK)?;
+    let output: Output = Arc::new(|line: &str| print(&format!("        {line}")));
+    let mut objects: Vec<Configured> = Vec::new();
+    for (text, name) in [(NODES, "nodes.toml"), (LIBRARY, "library.toml")] {
+        let file = folder.join(name).display().to_string();
+        for object in Config::from_toml(text, &file)?.objects(&file, &output)? {
+            if !objects.iter().any(|known| known.name == object.name) {
+                objects.push(object);
+            }
+        }
+    }
+    Ok(objects)
 }
 
 async fn registry(show: &mut Show, client: &Client, names: &[String]) {
@@ -159,4 +184,51 @@ async fn library(show: &mut Show, client: &Client) {
         let expected = json!(format!("Buku dengan judul {title} berhasil dibeli!"));
         show.result(&format!("Mau beli buku dengan judul apa? {title}"), &result, &expected);
     }
+    title("E-library: four books, pages read, and the checkout");
+    let read = |book: usize| format!("Buku {book} sudah selesai di baca!");
+    let books = client.object("example.chainTopology.1").deadline(PATIENCE);
+    let status = books.call::<Value>("status", (json!(["hello"]),)).await;
+    show.result("Status", &status, &json!([read(1), read(2), read(3), read(4), "Kembali ke buku 1"]));
+    let pages = client.object("pages").deadline(PATIENCE);
+    let (identity, added) = (Uuid::now_v7(), json!(124));
+    for time in ["add(4, 120)", "the same request again, carried out once"] {
+        let request = pages.request("add").identity(identity).params((4, 120));
+        let result = request.send().await.and_then(rantai_client::Response::read);
+        show.result(time, &result, &added);
+    }
+    let joined = pages.call::<Value>("add", ("Kamu sudah membaca 4", " halaman")).await;
+    show.result(
+        "add(\"Kamu sudah membaca 4\", \" halaman\")",
+        &joined,
+        &json!("Kamu sudah membaca 4 halaman"),
+    );
+    let receipt = ClockProxy::new(client, "clock").checkout().await;
+    let told = receipt.map(|receipt| json!(receipt.text.split(':').next()));
+    show.result("checkout", &told, &json!("Telah melakukan check out buku dongeng pada"));
+}
+
+async fn lending(show: &mut Show, client: &Client, folder: &Path) {
+    title("E-library: a book is lent, and arrives whole");
+    let counter = LendingProxy::new(client, "lending");
+    let target = folder.join("received.txt");
+    let borrowed = match counter.borrow("Pinjam Buku Programming GO!".to_owned()).await {
+        Err(error) => Err(error),
+        Ok(loan) => {
+            let files = Files::new(client, &loan.files);
+            let got = files.get(&loan.path, &target, &mut |_, _| {}).await;
+            let whole = got.is_ok() && std::fs::read(&target).is_ok_and(|bytes| bytes == BOOK.as_bytes());
+            Ok(json!(if whole { loan.finished } else { "received.txt is not the book".to_owned() }))
+        }
+    };
+    let finished = json!("Peminjaman buku telah selesai diproses");
+    show.result("Pinjam Buku Programming GO! -> received.txt", &borrowed, &finished);
+    let files = Files::new(client, "books").patience(PATIENCE);
+    let outside = files.get("../once.redb", &folder.join("stolen"), &mut |_, _| {}).await;
+    let refused = match outside {
+        Err(FileError::Call(error)) => Err(error),
+        other => Ok(json!(format!("{other:?}"))),
+    };
+    let expected =
+        json!({"code": -32006, "message": "\"../once.redb\": none of its parts begins with a dot"});
+    show.result("a path outside the folder", &refused, &expected);
 }
