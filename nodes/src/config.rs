@@ -53,6 +53,8 @@ pub struct Config {
     /// Shared folders.
     #[serde(default)]
     pub files: Vec<SharedFolder>,
+    /// The ledger of tasks, if there is one.
+    pub tasks: Option<TaskLedger>,
 }
 
 /// An object that needs no more than a name.
@@ -114,6 +116,14 @@ pub struct Library {
     pub log: Option<PathBuf>,
     /// Title to file.
     pub books: BTreeMap<String, String>,
+}
+
+/// A ledger of tasks.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TaskLedger {
+    /// Where tasks are stored; a relative path begins where the file of this configuration is.
+    pub file: Option<PathBuf>,
 }
 
 /// A shared folder.
@@ -339,7 +349,7 @@ impl Config {
 }
 
 /// A relative path begins where the configuration is.
-fn beside(file: &str, path: &Path) -> PathBuf {
+pub fn beside(file: &str, path: &Path) -> PathBuf {
     Path::new(file).parent().unwrap_or(Path::new("")).join(path)
 }
 

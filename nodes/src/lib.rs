@@ -12,6 +12,7 @@ mod journal;
 mod links;
 mod node;
 pub mod services;
+pub mod tasks;
 
 pub use commit::DiskError;
 pub use dispatch::Limits;

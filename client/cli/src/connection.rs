@@ -18,6 +18,7 @@ pub(crate) struct Broker {
     /// The broker: <mqtt://host>, mqtt://host:port or <mqtt://user:password@host>
     #[arg(
         long,
+        global = true,
         value_name = "URL",
         env = "RANTAI_BROKER",
         hide_env_values = true,
@@ -25,7 +26,14 @@ pub(crate) struct Broker {
     )]
     pub(crate) broker: String,
     /// The first levels of every topic
-    #[arg(long, value_name = "ROOT", env = "RANTAI_ROOT", hide_env_values = true, default_value = "rantai")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "ROOT",
+        env = "RANTAI_ROOT",
+        hide_env_values = true,
+        default_value = "rantai"
+    )]
     pub(crate) root: String,
 }
 
@@ -35,10 +43,10 @@ pub(crate) struct Connection {
     #[command(flatten)]
     pub(crate) broker: Broker,
     /// End after this time whatever happens: 5, 5s or 500ms
-    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "30")]
+    #[arg(long, global = true, value_name = "TIME", value_parser = duration, default_value = "30")]
     pub(crate) timeout: Duration,
     /// Print JSON
-    #[arg(long)]
+    #[arg(long, global = true)]
     pub(crate) json: bool,
 }
 

@@ -178,6 +178,11 @@ impl Follower {
         look(&self.live.view.lock())
     }
 
+    /// Tells of everything that comes from now on.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.live.messages.subscribe()
+    }
+
     /// Waits until something has come since the last time; false when the client has ended.
     pub async fn changed(&mut self) -> bool {
         self.changed.changed().await.is_ok()

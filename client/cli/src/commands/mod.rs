@@ -9,6 +9,7 @@ mod files;
 mod library;
 mod ls;
 mod serve;
+mod task;
 mod up;
 mod watch;
 
@@ -28,6 +29,7 @@ pub(crate) enum Command {
     Files(files::List),
     Get(files::Get),
     Put(files::Put),
+    Task(task::Tasks),
     Library(library::Library),
     Watch(watch::Watch),
     Demo(demo::Demo),
@@ -46,6 +48,7 @@ impl Command {
             Self::Files(command) => command.run(),
             Self::Get(command) => command.run(),
             Self::Put(command) => command.run(),
+            Self::Task(command) => command.run(),
             Self::Library(command) => command.run(),
             Self::Watch(command) => command.run(),
             Self::Demo(command) => command.run(),

@@ -4,13 +4,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rantai_client::Client;
 use rantai_client::registry::similar;
 use rantai_client::session::Status;
 use rantai_client::wire::entry::Mode;
 use rantai_client::wire::name::{ClientId, Root};
-use rantai_nodes::config::{Config, Configured};
+use rantai_nodes::config::{Config, Configured, beside};
 use rantai_nodes::services::Output;
-use rantai_nodes::{Node, ServeError};
+use rantai_nodes::tasks::{Ledger, LedgerError};
+use rantai_nodes::{Limits, Node, ServeError, ServeOptions};
 
 use crate::connection::{Broker, log, note, run, say};
 use crate::exit::{Exit, Failure};
@@ -18,6 +20,9 @@ use crate::signals::stop_signal;
 
 /// The configuration that is part of the program.
 const DEFAULT: &str = include_str!("../../../../config/nodes.toml");
+
+/// The object of the ledger.
+const TASKS: &str = "tasks";
 
 /// Time for calls under way when the node is told to stop.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -126,7 +131,7 @@ impl Objects {
     /// The configuration, and of its objects those that are named.
     pub(crate) fn read(&self, names: &[String]) -> Result<(Config, Vec<Configured>), Failure> {
         let usage = |error: rantai_nodes::config::ConfigError| Failure::from_error(Exit::Usage, &error);
-        let (config, file) = match &self.config {
+        let (mut config, file) = match &self.config {
             Some(file) => (Config::load(file).map_err(usage)?, file.display().to_string()),
             None => (
                 Config::from_toml(DEFAULT, "config/nodes.toml").map_err(usage)?,
@@ -136,7 +141,8 @@ impl Objects {
         let output: Output = Arc::new(say);
         let mut objects = config.objects(&file, &output).map_err(usage)?;
         for name in names {
-            if !objects.iter().any(|o| o.name.as_str() == name) {
+            let ledger = name == TASKS && config.tasks.is_some();
+            if !ledger && !objects.iter().any(|o| o.name.as_str() == name) {
                 let known = objects.iter().map(|o| o.name.as_str());
                 let meant = match similar(name, known)[..] {
                     [] => String::new(),
@@ -147,8 +153,12 @@ impl Objects {
         }
         if !names.is_empty() {
             objects.retain(|o| names.iter().any(|name| name == o.name.as_str()));
+            config.tasks = config.tasks.filter(|_| names.iter().any(|name| name == TASKS));
         }
-        if objects.is_empty() {
+        if let Some(tasks) = &mut config.tasks {
+            tasks.file = tasks.file.take().map(|tasks| beside(&file, &tasks));
+        }
+        if objects.is_empty() && config.tasks.is_none() {
             return Err(Failure::new(Exit::Usage, format!("{file} has no objects to serve")));
         }
         Ok((config, objects))
@@ -167,6 +177,7 @@ impl Objects {
             Some(name) => Some(name.clone()),
             None => config.node().map_err(|error| Failure::from_error(Exit::Usage, &error))?,
         };
+        let client = Client::builder(address.clone()).root(root.clone());
         let mut builder = Node::builder(address).root(root).patient();
         if let Some(name) = name {
             builder = builder.name(name);
@@ -178,6 +189,22 @@ impl Objects {
             builder = builder.journal(directory.join("once.redb"));
         }
         let node = Arc::new(builder.connect().await?);
+        if let Some(tasks) = &config.tasks {
+            let file = tasks.file.clone().or_else(|| data_dir.map(|folder| folder.join("tasks.redb")));
+            if file.is_none() {
+                tracing::warn!("tasks are kept in memory only; --data-dir keeps them on disk");
+            }
+            let failed = |error: LedgerError| Failure::from_error(Exit::Failed, &error);
+            let ledger =
+                Ledger::open(file.as_deref()).map_err(failed)?.start(client).await.map_err(failed)?;
+            let limits = Limits { concurrent: 1_024, ..Limits::default() };
+            let options = ServeOptions { limits, replace: self.replace, ..ServeOptions::default() };
+            if let Err(error) = node.serve_with(TASKS, Arc::new(ledger), options).await {
+                node.drain(PATIENCE).await;
+                return Err(explain(&error));
+            }
+            note(&format!("serving {TASKS} on node {}", node.name()));
+        }
         // All claims at once: each may be contested for a second.
         let mut claims = tokio::task::JoinSet::new();
         for Configured { name, object, mut options, started } in objects {

@@ -11,4 +11,5 @@ mod journey;
 mod library;
 mod many_names;
 mod process;
+mod tasks;
 mod terminal;

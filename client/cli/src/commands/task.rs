@@ -1,0 +1,296 @@
+//! `rantai task`: calls that are stored, and carried out when their object is there.
+
+use std::time::Duration;
+
+use clap::ValueEnum;
+use rantai_client::session::Filter;
+use rantai_client::wire::name::{MethodName, ObjectName};
+use rantai_client::wire::topic::EventTopic;
+use rantai_client::{CallError, Client};
+use rantai_nodes::tasks::ledger::{Summary, TasksProxy};
+use rantai_nodes::tasks::task::{Options, State, Task};
+use serde_json::{Value, json};
+
+use crate::arguments;
+use crate::connection::{Connection, duration, log, note, print, run, shown};
+use crate::exit::{EXIT_CODES, Exit, Failure};
+
+const EXAMPLES: &str = "\
+Examples:
+  rantai task submit pages.add 4 120 --wait        124
+  rantai task submit pages.add 4 120 --retries 3 --delay 10s --key today
+  rantai task status 0192f7c4a0b17d3c8f60a1b2c3d4e5f6
+  rantai task result 0192f7c4a0b17d3c8f60a1b2c3d4e5f6
+  rantai task list --state failed
+";
+
+/// Store calls that are carried out when their object is there.
+#[derive(clap::Args)]
+#[command(after_help = format!("{EXAMPLES}\n{EXIT_CODES}"))]
+pub(crate) struct Tasks {
+    #[command(subcommand)]
+    action: Action,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+#[derive(clap::Subcommand)]
+enum Action {
+    /// Store a call, and print its id
+    Submit(Submit),
+    /// Print a task as it is
+    Status {
+        #[arg(value_name = "ID")]
+        id: String,
+    },
+    /// Wait until a task has ended, and print its result
+    Result {
+        #[arg(value_name = "ID")]
+        id: String,
+    },
+    /// End a task that has not ended
+    Cancel {
+        #[arg(value_name = "ID")]
+        id: String,
+    },
+    /// Take up again what failed, was cancelled or expired
+    Retry {
+        #[arg(value_name = "ID")]
+        id: String,
+    },
+    /// List tasks, the oldest first
+    List {
+        /// Of one state
+        #[arg(long, value_name = "STATE")]
+        state: Option<Wanted>,
+    },
+    /// Print every change of state, until Ctrl-C
+    Watch,
+}
+
+#[derive(clap::Args)]
+struct Submit {
+    /// The object and its method, as in pages.add
+    #[arg(value_name = "OBJECT.METHOD")]
+    target: String,
+    /// Parameters, as for `rantai call`
+    #[arg(value_name = "ARGS", allow_negative_numbers = true)]
+    arguments: Vec<String>,
+    /// Wait for the result, and print it
+    #[arg(long)]
+    wait: bool,
+    /// Call it again this often after it failed
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    retries: u32,
+    /// The wait before the first of them, doubled each time
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "1")]
+    backoff: Duration,
+    /// Not before this time is over
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    delay: Option<Duration>,
+    /// Not at all after this time
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    expires: Option<Duration>,
+    /// What one run may take
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "10m")]
+    limit: Duration,
+    /// One key, one task: a second submission is the first
+    #[arg(long, value_name = "KEY")]
+    key: Option<String>,
+    /// 0 to 9; of those that are due the highest go first
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    priority: u8,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Wanted {
+    Queued,
+    Running,
+    Retrying,
+    Succeeded,
+    Failed,
+    Cancelled,
+    Expired,
+}
+
+impl From<Wanted> for State {
+    fn from(wanted: Wanted) -> Self {
+        match wanted {
+            Wanted::Queued => Self::Queued,
+            Wanted::Running => Self::Running,
+            Wanted::Retrying => Self::Retrying,
+            Wanted::Succeeded => Self::Succeeded,
+            Wanted::Failed => Self::Failed,
+            Wanted::Cancelled => Self::Cancelled,
+            Wanted::Expired => Self::Expired,
+        }
+    }
+}
+
+impl Tasks {
+    pub(crate) fn run(self) -> Result<(), Failure> {
+        log(tracing::Level::ERROR);
+        run(self.act())
+    }
+
+    async fn act(self) -> Result<(), Failure> {
+        let Self { action, connection } = self;
+        let client = connection.client().await?;
+        let ledger = TasksProxy::from(client.object("tasks").deadline(connection.timeout));
+        let failed = |error: CallError| connection.failed(&error);
+        let result = match action {
+            Action::Submit(submit) => submit.send(&ledger, &connection).await,
+            Action::Status { id } => {
+                let task = ledger.get(id).await.map_err(failed)?;
+                show(&connection, &task);
+                Ok(())
+            }
+            Action::Result { id } => wait(&ledger, &connection, id).await,
+            Action::Cancel { id } => {
+                changed(ledger.cancel(id.clone()).await.map_err(failed)?, &id, "it has ended already")
+            }
+            Action::Retry { id } => {
+                changed(ledger.retry(id.clone()).await.map_err(failed)?, &id, "it has not failed")
+            }
+            Action::List { state } => list(&ledger, &connection, state.map(State::from)).await,
+            Action::Watch => watch(&client, &connection).await,
+        };
+        client.close().await;
+        result
+    }
+}
+
+impl Submit {
+    async fn send(self, ledger: &TasksProxy, connection: &Connection) -> Result<(), Failure> {
+        let usage = |error: String| Failure::new(Exit::Usage, error);
+        let (object, method) = arguments::target(&self.target).map_err(usage)?;
+        let payload = arguments::payload(&self.arguments).map_err(usage)?;
+        let params = match &payload[..] {
+            [] => None,
+            bytes => Some(serde_json::from_slice(bytes).map_err(|error| usage(error.to_string()))?),
+        };
+        let ms = |time: Duration| time.as_millis() as u64;
+        let options = Options {
+            retries: self.retries,
+            backoff_ms: ms(self.backoff),
+            delay_ms: self.delay.map_or(0, ms),
+            at_ms: None,
+            expires_ms: self.expires.map(ms),
+            timeout_ms: ms(self.limit),
+            key: self.key,
+            priority: self.priority,
+        };
+        let submitted = ledger.submit(object.to_owned(), method.to_owned(), params, Some(options)).await;
+        let id = submitted.map_err(|error| connection.failed(&error))?;
+        if self.wait {
+            return wait(ledger, connection, id).await;
+        }
+        print(&if connection.json { json!({ "id": id }).to_string() } else { id });
+        Ok(())
+    }
+}
+
+async fn wait(ledger: &TasksProxy, connection: &Connection, id: String) -> Result<(), Failure> {
+    let task = ledger.result(id, None).await.map_err(|error| connection.failed(&error))?;
+    if connection.json {
+        print(&json!(task).to_string());
+    }
+    match (task.state, &task.result) {
+        (State::Succeeded, Some(result)) => {
+            if !connection.json {
+                print(&shown(result));
+            }
+            Ok(())
+        }
+        (State::Cancelled, _) => {
+            Err(Failure::new(Exit::Cancelled, format!("task {} was cancelled", task.id)))
+        }
+        (state, _) if state.is_ended() => Err(Failure::new(Exit::Failed, reason(&task))),
+        (state, _) => {
+            let text =
+                format!("task {} is {} still; ask again with `rantai task result`", task.id, word(state));
+            Err(Failure::new(Exit::NoAnswer, text))
+        }
+    }
+}
+
+fn reason(task: &Task) -> String {
+    let error = task.error.as_ref().and_then(|error| error["message"].as_str());
+    match (task.state, error) {
+        (State::Expired, _) => format!("task {} was not carried out in its time", task.id),
+        (_, Some(error)) => format!("task {} failed: {error}", task.id),
+        (_, None) => format!("task {} failed", task.id),
+    }
+}
+
+fn word(state: State) -> String {
+    shown(&json!(state))
+}
+
+fn show(connection: &Connection, task: &Task) {
+    if connection.json {
+        return print(&json!(task).to_string());
+    }
+    print(&format!("{}  {}.{}  {}", task.id, task.object, task.method, word(task.state)));
+    let line = |name: &str, value: Option<String>| {
+        if let Some(value) = value {
+            print(&format!("  {name}: {value}"));
+        }
+    };
+    line("runs", Some(task.runs.to_string()));
+    line("node", task.node.clone());
+    line("result", task.result.as_ref().map(shown));
+    line("error", task.error.as_ref().and_then(|error| error["message"].as_str()).map(ToOwned::to_owned));
+}
+
+fn changed(changed: bool, id: &str, otherwise: &str) -> Result<(), Failure> {
+    if changed { Ok(()) } else { Err(Failure::new(Exit::Failed, format!("task {id}: {otherwise}"))) }
+}
+
+async fn list(ledger: &TasksProxy, connection: &Connection, state: Option<State>) -> Result<(), Failure> {
+    let (mut all, mut after): (Vec<Summary>, Option<String>) = (Vec::new(), None);
+    loop {
+        let listed = ledger.list(state, after).await.map_err(|error| connection.failed(&error))?;
+        after = listed.last().map(|task| task.id.clone());
+        all.extend(listed);
+        if after.is_none() {
+            break;
+        }
+    }
+    if connection.json {
+        print(&json!(all).to_string());
+    } else {
+        for task in &all {
+            print(&line(task));
+        }
+    }
+    Ok(())
+}
+
+fn line(task: &Summary) -> String {
+    format!("{}  {:9}  {}  {}.{}", task.id, word(task.state), task.runs, task.object, task.method)
+}
+
+async fn watch(client: &Client, connection: &Connection) -> Result<(), Failure> {
+    let (object, event) = (ObjectName::reserved("tasks"), MethodName::new("state"));
+    let object = object.ok_or_else(|| Failure::new(Exit::Failed, "no ledger"))?;
+    let event = event.map_err(|error| Failure::from_error(Exit::Failed, &error))?;
+    let filters = EventTopic::filters(client.root(), &object, Some(&event));
+    let events = client.subscribe(filters.into_iter().map(Filter::new).collect()).await;
+    let mut events = events.map_err(|error| connection.failed(&error))?;
+    note("watching tasks");
+    loop {
+        let message = tokio::select! {
+            message = events.next() => message,
+            _ = tokio::signal::ctrl_c() => return Ok(()),
+        };
+        let Some(message) = message else {
+            return Err(Failure::new(Exit::Unreachable, "the connection to the broker has ended"));
+        };
+        match serde_json::from_slice::<Summary>(&message.payload) {
+            Ok(task) if !connection.json => print(&line(&task)),
+            Ok(task) => print(&json!(task).to_string()),
+            Err(_) => print(&Value::from(String::from_utf8_lossy(&message.payload)).to_string()),
+        }
+    }
+}

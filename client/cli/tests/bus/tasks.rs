@@ -1,0 +1,222 @@
+//! Tasks: stored before they are acknowledged, and carried out whatever ends in the middle.
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use rantai_client::Client;
+use rantai_nodes::tasks::ledger::TasksProxy;
+use rantai_nodes::tasks::task::{Options, State};
+use serde_json::{Value, json};
+
+use super::process::{Bus, PATIENCE, Server, broker, bus, own};
+
+const CONFIG: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../config/library.toml");
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("UTF-8")
+}
+
+/// A node of the library, by a name that stays, with its data in a folder of its own.
+fn node(bus: &Bus, names: &[&str], data: &Path, name: &str) -> Server {
+    let options = ["--config", CONFIG, "--data-dir", text(data), "--node", name];
+    let mut node = bus.serve(&[names, &options].concat());
+    for name in names {
+        node.wait_for(&format!("serving {name}"));
+    }
+    node
+}
+
+fn random(kind: &str) -> String {
+    rantai_client::client::random_id(kind).to_string()
+}
+
+fn ledger(client: &Client) -> TasksProxy {
+    TasksProxy::from(client.object("tasks").deadline(PATIENCE))
+}
+
+#[test]
+fn a_task_waits_for_its_object_and_outlives_the_ledger() {
+    let bus = bus();
+    let directory = tempfile::tempdir().expect("a directory");
+    let (data, name) = (directory.path().join("ledger"), random("ledger"));
+    let keeper = node(&bus, &["tasks"], &data, &name);
+    let id = bus.ok(&["task", "submit", "pages.add", "4", "120"]);
+    let id = id.trim();
+    let status = bus.ok(&["task", "status", id]);
+    assert!(status.contains("pages.add  queued"), "nobody is there: {status}");
+    keeper.kill();
+    let _keeper = node(&bus, &["tasks"], &data, &name);
+    let _worker = node(&bus, &["pages"], &directory.path().join("worker"), &random("worker"));
+    assert_eq!(bus.ok(&["task", "result", id, "--timeout", "10"]), "124\n");
+    let joined = bus.ok(&["task", "submit", "pages.add", "Kamu sudah membaca 4", " halaman", "--wait"]);
+    assert_eq!(joined, "Kamu sudah membaca 4 halaman\n");
+    let task: Value = serde_json::from_str(&bus.ok(&["task", "status", id, "--json"])).expect("JSON");
+    assert_eq!((&task["state"], &task["runs"]), (&json!("succeeded"), &json!(1)), "{task}");
+}
+
+#[test]
+fn every_way_a_task_ends_is_told() {
+    let bus = bus();
+    let directory = tempfile::tempdir().expect("a directory");
+    let _node = node(&bus, &["tasks", "pages"], directory.path(), &random("node"));
+    let failed = bus.run(&["task", "submit", "pages.add", "4", "halaman", "--wait"]);
+    assert!(failed.code == 1 && failed.stderr.contains("y: expected a number"), "{failed:?}");
+    let unknown = bus.run(&["task", "status", "0192f7c4a0b17d3c8f60a1b2c3d4e5f6"]);
+    assert!(unknown.code == 1 && unknown.stderr.contains("there is no task"), "{unknown:?}");
+    assert_eq!(bus.run(&["task", "status", "x"]).code, 7);
+    let late = bus.run(&["task", "submit", "nobody.add", "--expires", "200ms", "--wait"]);
+    assert!(late.code == 1 && late.stderr.contains("not carried out in its time"), "{late:?}");
+    let id = bus.ok(&["task", "submit", "nobody.add", "--key", "one"]);
+    assert_eq!(bus.ok(&["task", "submit", "nobody.add", "--key", "one"]), id, "one key, one task");
+    bus.ok(&["task", "cancel", id.trim()]);
+    let cancelled = bus.run(&["task", "result", id.trim()]);
+    assert!(cancelled.code == 130, "{cancelled:?}");
+    assert_eq!(bus.run(&["task", "cancel", id.trim()]).code, 1);
+    bus.ok(&["task", "retry", id.trim()]);
+    let listed = bus.ok(&["task", "list", "--state", "queued"]);
+    assert!(listed.lines().count() == 1 && listed.starts_with(id.trim()), "{listed}");
+    let began = Instant::now();
+    assert_eq!(bus.ok(&["task", "submit", "pages.add", "1", "2", "--delay", "500ms", "--wait"]), "3\n");
+    assert!(began.elapsed() >= Duration::from_millis(500));
+}
+
+#[tokio::test]
+async fn a_cancelled_run_is_stopped_where_it_runs() {
+    let bus = bus();
+    let directory = tempfile::tempdir().expect("a directory");
+    let _ledger = node(&bus, &["tasks"], directory.path(), &random("ledger"));
+    let mut worker = bus.serve(&["echo"]);
+    worker.wait_for("serving echo");
+    let client = bus.client().await;
+    let tasks = ledger(&client);
+    let params = Some(json!([15_000, "late"]));
+    let id = tasks.submit("echo".into(), "delay".into(), params, None).await.expect("stored");
+    let state = async || tasks.get(id.clone()).await.expect("known").state;
+    while state().await != State::Running {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let in_flight = async || {
+        let counted: Value = client.object("echo").call("rpc.stats", ()).await.expect("statistics");
+        counted["methods"]["delay"]["in_flight"].as_u64()
+    };
+    while in_flight().await != Some(1) {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(tasks.cancel(id.clone()).await.expect("cancelled"));
+    let began = Instant::now();
+    while in_flight().await != Some(0) {
+        assert!(began.elapsed() < Duration::from_secs(5), "it goes on");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(state().await, State::Cancelled);
+}
+
+/// How many tasks go through the storm.
+fn many() -> usize {
+    std::env::var("RANTAI_TASKS").ok().and_then(|count| count.parse().ok()).unwrap_or(300)
+}
+
+/// The ledger, the worker and the broker are killed again and again while tasks are submitted and carried out: each
+/// has its own answer at the end, and each loan was written down once.
+#[tokio::test]
+async fn nothing_is_lost_or_done_twice_when_everybody_is_killed() {
+    let mut bus = own();
+    let directory = tempfile::tempdir().expect("a directory");
+    let place = |name: &str| directory.path().join(name);
+    let broker_data = place("broker");
+    bus.broker.take().expect("ours").kill();
+    let port = bus.url.rsplit(':').next().expect("a port").to_owned();
+    let start_broker = || broker(&["--port", &port, "--data-dir", text(&broker_data)]).0;
+    let (loans, config) = (place("loans.jsonl"), place("nodes.toml"));
+    let worker_config = format!(
+        "[[lending]]\nname = \"lending\"\nfiles = \"books\"\nrequest = \"{{title}}\"\nfinished = \"x\"\n\
+         received = \"x\"\nlog = {loans:?}\nbooks = {{ Dune = \"dune\" }}\n"
+    );
+    std::fs::write(&config, worker_config).expect("written");
+    let (ledger_name, worker_name) = (random("ledger"), random("worker"));
+    let start_ledger = |bus: &Bus| node(bus, &["tasks"], &place("ledger"), &ledger_name);
+    let start_worker = |bus: &Bus| {
+        let data = place("worker");
+        let options = ["--config", text(&config), "--data-dir", text(&data), "--node", &worker_name];
+        let mut node = bus.serve(&options);
+        node.wait_for("serving lending");
+        node
+    };
+    bus.broker = Some(start_broker());
+    let (mut keeper, mut worker) = (start_ledger(&bus), start_worker(&bus));
+    let client = bus.client().await;
+    let tasks = ledger(&client);
+    let count = many();
+    let submitting = tokio::spawn(async move {
+        let mut ids = Vec::new();
+        for number in 0..count {
+            // A key makes the submission safe to repeat where its answer was lost.
+            let options = Options { key: Some(format!("loan-{number}")), ..Options::default() };
+            let began = Instant::now();
+            loop {
+                let params = Some(json!(["Dune"]));
+                let submitted =
+                    tasks.submit("lending".into(), "borrow".into(), params, Some(options.clone())).await;
+                match submitted {
+                    Ok(id) => break ids.push(id),
+                    Err(error) => assert!(began.elapsed() < 3 * PATIENCE, "{error}"),
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+        ids
+    });
+    let mut kills = 0;
+    while kills < 6 || !submitting.is_finished() {
+        // At another moment each time.
+        tokio::time::sleep(Duration::from_millis(100 + uuid::Uuid::new_v4().as_u128() as u64 % 400)).await;
+        kills += 1;
+        match kills % 3 {
+            0 => {
+                worker.kill();
+                worker = start_worker(&bus);
+            }
+            1 => {
+                keeper.kill();
+                keeper = start_ledger(&bus);
+            }
+            _ => {
+                bus.broker.take().expect("ours").kill();
+                bus.broker = Some(start_broker());
+            }
+        }
+    }
+    let ids = submitting.await.expect("no panic");
+    let tasks = ledger(&client);
+    let (mut repeats, mut unknown) = (0, 0);
+    for id in &ids {
+        let began = Instant::now();
+        let task = loop {
+            match tasks.result(id.clone(), Some(5_000)).await {
+                Ok(task) if task.state.is_ended() => break task,
+                Ok(task) => assert!(began.elapsed() < 3 * PATIENCE, "it does not end: {task:?}"),
+                Err(error) => assert!(began.elapsed() < 3 * PATIENCE, "{error}"),
+            }
+        };
+        repeats += task.repeats;
+        if task.state == State::Succeeded {
+            assert_eq!(task.result.expect("a loan")["title"], "Dune");
+        } else {
+            // The worker ended between its intent and its answer: that is said, and nothing is done again.
+            let error = task.error.expect("why");
+            assert_eq!(error["data"]["kind"], "outcome_unknown", "{error}");
+            unknown += 1;
+        }
+    }
+    assert_eq!(ids.iter().collect::<HashSet<_>>().len(), count, "every submission is a task of its own");
+    let written = std::fs::read_to_string(&loans).expect("the log of loans").lines().count();
+    assert!(
+        (count - unknown..=count).contains(&written),
+        "{count} tasks, {unknown} of which nobody knows, and {written} loans written down"
+    );
+    eprintln!(
+        "{count} tasks, {kills} kills, {repeats} repeats recognised, {unknown} of unknown outcome, {written} loans"
+    );
+    drop((keeper, worker));
+}

@@ -1,0 +1,324 @@
+//! The object `tasks`.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use parking_lot::Mutex;
+use rantai_client::client::{Builder, random_id};
+use rantai_client::interface;
+use rantai_client::object::{Answering, Call, Description, Emitter, Object};
+use rantai_client::wire::fault::{Code, Fault};
+use rantai_client::wire::name::ClientId;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tokio::sync::{Notify, oneshot};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout_at};
+use uuid::Uuid;
+
+use super::runner::{self, Agenda};
+use super::store::{Store, Stored, is_open};
+use super::task::{Options, State, Task};
+use crate::commit::DiskError;
+
+/// Tasks that are kept, ended ones included.
+const MOST: u64 = 1_000_000;
+/// Tasks in one list.
+const LISTED: u32 = 200;
+
+/// A task in a list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Summary {
+    /// Its id.
+    pub id: String,
+    /// Which object.
+    pub object: String,
+    /// Which of its methods.
+    pub method: String,
+    /// Where it is.
+    pub state: State,
+    /// How often it was called.
+    pub runs: u32,
+    /// When it was submitted, in milliseconds since 1970.
+    pub submitted_ms: u64,
+    /// When it ended.
+    pub ended_ms: Option<u64>,
+}
+
+impl From<&Task> for Summary {
+    fn from(task: &Task) -> Self {
+        Self {
+            id: task.id.clone(),
+            object: task.object.clone(),
+            method: task.method.clone(),
+            state: task.state,
+            runs: task.runs,
+            submitted_ms: task.submitted_ms,
+            ended_ms: task.ended_ms,
+        }
+    }
+}
+
+/// Stored calls.
+#[interface(version = "1.0.0", tags("tasks"), event(state: Summary))]
+pub trait Tasks {
+    /// Stores a call, and gives it an id once it is on disk. `params` are as in a request: a list by position, an
+    /// object by name, anything else is the one parameter.
+    async fn submit(
+        &self,
+        object: String,
+        method: String,
+        params: Option<Value>,
+        options: Option<Options>,
+    ) -> Result<String, Fault>;
+
+    /// A task as it is.
+    #[method(idempotent)]
+    async fn get(&self, id: String) -> Result<Task, Fault>;
+
+    /// A task once it has ended, or as it is after `wait_ms` or the caller's time.
+    #[method(idempotent)]
+    async fn result(
+        &self,
+        id: String,
+        wait_ms: Option<u64>,
+        context: rantai_client::object::Context,
+    ) -> Result<Task, Fault>;
+
+    /// Ends a task that has not ended; `false` where it has.
+    #[method(idempotent)]
+    async fn cancel(&self, id: String) -> Result<bool, Fault>;
+
+    /// Tasks, the oldest first, 200 at a time: of one state, and behind the id `after`.
+    #[method(idempotent)]
+    async fn list(&self, state: Option<State>, after: Option<String>) -> Result<Vec<Summary>, Fault>;
+
+    /// Takes up again what failed, was cancelled or expired; `false` where it has not, or succeeded.
+    async fn retry(&self, id: String) -> Result<bool, Fault>;
+}
+
+/// Why there is no ledger.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LedgerError {
+    /// Its file cannot be opened.
+    #[error("the ledger cannot be opened; another process may have it: {0}")]
+    Store(#[from] DiskError),
+}
+
+/// All tasks, and whoever carries them out.
+#[derive(Clone, Debug)]
+pub struct Ledger {
+    pub(super) shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) store: Store,
+    pub(super) agenda: Agenda,
+    /// Runs that may be told to stop.
+    pub(super) running: Mutex<HashMap<u128, Arc<Notify>>>,
+    waiting: Mutex<HashMap<u128, Vec<oneshot::Sender<()>>>>,
+    emitter: OnceLock<Emitter>,
+}
+
+/// The ledger in the form in which a node serves it. While it is, its tasks are carried out.
+#[derive(Debug)]
+pub struct LedgerObject {
+    inner: Arc<TasksObject<Ledger>>,
+    shared: Arc<Shared>,
+    runner: JoinHandle<()>,
+}
+
+impl Drop for LedgerObject {
+    fn drop(&mut self) {
+        self.runner.abort();
+    }
+}
+
+impl Ledger {
+    /// In a file, or without one for as long as the process runs.
+    ///
+    /// # Errors
+    ///
+    /// Where the file cannot be opened.
+    pub fn open(file: Option<&Path>) -> Result<Self, LedgerError> {
+        let shared = Shared {
+            store: Store::open(file)?,
+            agenda: Agenda::default(),
+            running: Mutex::default(),
+            waiting: Mutex::default(),
+            emitter: OnceLock::new(),
+        };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// To be served; tasks are called by a client of this kind, which gets a name of its own that stays.
+    ///
+    /// # Errors
+    ///
+    /// Where the file cannot be written.
+    pub async fn start(self, client: Builder) -> Result<LedgerObject, LedgerError> {
+        let name = self.shared.store.name(random_id("tasks").to_string()).await?;
+        let name = ClientId::new(&name).unwrap_or_else(|_| random_id("tasks"));
+        let runner = tokio::spawn(runner::run(self.shared.clone(), client.client_id(name).patient()));
+        let shared = self.shared.clone();
+        Ok(LedgerObject { inner: Arc::new(TasksObject(self)), shared, runner })
+    }
+}
+
+impl Object for LedgerObject {
+    fn description(&self) -> Description {
+        self.inner.description()
+    }
+
+    fn call(self: Arc<Self>, call: Call) -> Answering {
+        self.inner.clone().call(call)
+    }
+
+    fn attach(&self, emitter: Emitter) {
+        let _ = self.shared.emitter.set(emitter);
+    }
+}
+
+impl Shared {
+    /// Tells everybody what has been stored.
+    pub(super) fn announce(&self, task: &Task) {
+        if let Some(emitter) = self.emitter.get()
+            && let Err(fault) = emitter.emit("state", &Summary::from(task))
+        {
+            tracing::debug!("{fault}");
+        }
+        if task.state.is_ended() {
+            let waiting = self.waiting.lock().remove(&task.uuid().as_u128());
+            for told in waiting.into_iter().flatten() {
+                let _ = told.send(());
+            }
+        }
+    }
+
+    fn read(&self, id: &str) -> Result<Task, Fault> {
+        let known = self.store.get(uuid(id)?).map_err(|error| unread(&error))?;
+        known.ok_or_else(|| Fault::failed("no_such_task", format!("there is no task {id:?}")))
+    }
+}
+
+fn uuid(id: &str) -> Result<Uuid, Fault> {
+    Uuid::try_parse(id).map_err(|_| Fault::wrong_parameter("id", "a UUID in hexadecimal digits"))
+}
+
+fn unread(error: &DiskError) -> Fault {
+    tracing::error!("{error}");
+    Fault::new(Code::BROKEN_OBJECT, "the ledger's file cannot be used")
+}
+
+pub(super) fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+}
+
+impl Tasks for Ledger {
+    async fn submit(
+        &self,
+        object: String,
+        method: String,
+        params: Option<Value>,
+        options: Option<Options>,
+    ) -> Result<String, Fault> {
+        let task =
+            Task::new(&object, &method, params.unwrap_or_default(), options.unwrap_or_default(), now())?;
+        match self.shared.store.submit(task.clone(), MOST).await.map_err(|error| unread(&error))? {
+            Stored::New => {
+                self.shared.agenda.add(&task);
+                self.shared.announce(&task);
+                Ok(task.id)
+            }
+            Stored::Before(known) => Ok(known.id),
+            Stored::Full => {
+                let text = format!("the ledger keeps {MOST} tasks; ended ones make room after a day");
+                Err(Fault { message: text, ..Fault::busy(60_000) })
+            }
+        }
+    }
+
+    async fn get(&self, id: String) -> Result<Task, Fault> {
+        self.shared.read(&id)
+    }
+
+    async fn result(
+        &self,
+        id: String,
+        wait_ms: Option<u64>,
+        context: rantai_client::object::Context,
+    ) -> Result<Task, Fault> {
+        let (told, ended) = oneshot::channel();
+        self.shared.waiting.lock().entry(uuid(&id)?.as_u128()).or_default().push(told);
+        let task = self.shared.read(&id)?;
+        if task.state.is_ended() {
+            return Ok(task);
+        }
+        // A little before the caller's time is over, so that the answer still arrives.
+        let most = context.time_left().mul_f64(0.9);
+        let wait = wait_ms.map_or(most, |ms| Duration::from_millis(ms).min(most));
+        let _ = timeout_at(Instant::now() + wait, ended).await;
+        let mut waiting = self.shared.waiting.lock();
+        if let Some(others) = waiting.get_mut(&uuid(&id)?.as_u128()) {
+            others.retain(|other| !other.is_closed());
+            if others.is_empty() {
+                waiting.remove(&uuid(&id)?.as_u128());
+            }
+        }
+        drop(waiting);
+        self.shared.read(&id)
+    }
+
+    async fn cancel(&self, id: String) -> Result<bool, Fault> {
+        self.shared.read(&id)?;
+        let id = uuid(&id)?;
+        let cancel = |mut task: Task| {
+            is_open(&task).then(|| {
+                task.end(State::Cancelled, now());
+                task
+            })
+        };
+        let cancelled = self.shared.store.change(id, cancel).await.map_err(|error| unread(&error))?;
+        let Some(task) = cancelled else { return Ok(false) };
+        // On disk: now the run may stop.
+        if let Some(running) = self.shared.running.lock().get(&id.as_u128()) {
+            running.notify_one();
+        }
+        self.shared.announce(&task);
+        Ok(true)
+    }
+
+    async fn list(&self, state: Option<State>, after: Option<String>) -> Result<Vec<Summary>, Fault> {
+        let after = after.as_deref().map(uuid).transpose()?;
+        let shared = self.shared.clone();
+        let listed = tokio::task::spawn_blocking(move || {
+            let wanted = |task: &Task| state.is_none_or(|state| task.state == state);
+            shared.store.list(after, LISTED as usize, wanted)
+        });
+        let listed = listed.await.map_err(|_| Fault::new(Code::BROKEN_OBJECT, "the method panicked"))?;
+        Ok(listed.map_err(|error| unread(&error))?.iter().map(Summary::from).collect())
+    }
+
+    async fn retry(&self, id: String) -> Result<bool, Fault> {
+        self.shared.read(&id)?;
+        let again = |mut task: Task| {
+            (task.state.is_ended() && task.state != State::Succeeded).then(|| {
+                (task.state, task.ended_ms, task.due_ms) = (State::Queued, None, now());
+                task.forgiven = task.runs;
+                task.options.expires_ms = None;
+                task
+            })
+        };
+        let taken_up = self.shared.store.change(uuid(&id)?, again).await.map_err(|error| unread(&error))?;
+        if let Some(task) = &taken_up {
+            self.shared.agenda.add(task);
+            self.shared.announce(task);
+        }
+        Ok(taken_up.is_some())
+    }
+}

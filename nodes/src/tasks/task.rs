@@ -1,0 +1,276 @@
+//! What a task is, and what its states are.
+
+use std::time::Duration;
+
+use rantai_client::wire::fault::{Code, Fault};
+use rantai_client::wire::name::{MethodName, ObjectName};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use uuid::Uuid;
+
+/// The largest parameters, in bytes of JSON.
+pub(crate) const LARGEST: usize = 256 << 10;
+/// The most retries.
+const MOST_RETRIES: u32 = 1_000;
+/// The longest time of any option: a year.
+const YEAR_MS: u64 = 365 * 24 * 60 * 60 * 1000;
+/// The longest wait between two tries: an hour.
+pub(crate) const LONGEST_BACKOFF_MS: u64 = 60 * 60 * 1000;
+/// The longest run: what a call may have at most.
+const LONGEST_RUN_MS: u64 = 60 * 60 * 1000;
+/// The longest key, in bytes.
+const LONGEST_KEY: usize = 256;
+
+/// Where a task is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// It waits for its time, or for its object.
+    Queued,
+    /// It is called now, or was when the ledger ended.
+    Running,
+    /// It failed, and waits to be called again.
+    Retrying,
+    /// It has a result.
+    Succeeded,
+    /// It failed for good.
+    Failed,
+    /// It was cancelled.
+    Cancelled,
+    /// It was not carried out in its time.
+    Expired,
+}
+
+impl State {
+    /// Whether nothing more will come.
+    pub fn is_ended(self) -> bool {
+        matches!(self, Self::Succeeded | Self::Failed | Self::Cancelled | Self::Expired)
+    }
+}
+
+/// How a task is to be carried out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Options {
+    /// How often it is called again after it failed.
+    pub retries: u32,
+    /// The wait before the first of them, doubled with every further one up to an hour; the real wait is a random
+    /// part of it.
+    pub backoff_ms: u64,
+    /// Not before this time is over.
+    pub delay_ms: u64,
+    /// Not before this time, in milliseconds since 1970.
+    pub at_ms: Option<u64>,
+    /// Not at all after this time.
+    pub expires_ms: Option<u64>,
+    /// What one run may take at most.
+    pub timeout_ms: u64,
+    /// One key, one task: a second submission is the first.
+    pub key: Option<String>,
+    /// Of those that are due the highest go first: 0 to 9.
+    pub priority: u8,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            retries: 0,
+            backoff_ms: 1_000,
+            delay_ms: 0,
+            at_ms: None,
+            expires_ms: None,
+            timeout_ms: 10 * 60 * 1000,
+            key: None,
+            priority: 5,
+        }
+    }
+}
+
+impl Options {
+    fn check(&self) -> Result<(), Fault> {
+        let wrong = |path: &str, expected: &str| Err(Fault::wrong_parameter(path, expected));
+        if self.retries > MOST_RETRIES {
+            return wrong("options.retries", "at most 1,000");
+        }
+        if self.backoff_ms > LONGEST_BACKOFF_MS {
+            return wrong("options.backoff_ms", "at most an hour");
+        }
+        if self.delay_ms > YEAR_MS || self.expires_ms.is_some_and(|time| time == 0 || time > YEAR_MS) {
+            return wrong("options", "a delay of at most a year, and an expiry of 1 ms to a year");
+        }
+        if !(1..=LONGEST_RUN_MS).contains(&self.timeout_ms) {
+            return wrong("options.timeout_ms", "1 ms to an hour");
+        }
+        if self.key.as_ref().is_some_and(|key| key.is_empty() || key.len() > LONGEST_KEY) {
+            return wrong("options.key", "1 to 256 bytes");
+        }
+        if self.priority > 9 { wrong("options.priority", "0 to 9") } else { Ok(()) }
+    }
+}
+
+/// A stored call.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Task {
+    /// Its id: a UUID in 32 hexadecimal digits.
+    pub id: String,
+    /// Which object.
+    pub object: String,
+    /// Which of its methods.
+    pub method: String,
+    /// With which parameters, as they stand in a request.
+    pub params: Value,
+    /// How.
+    pub options: Options,
+    /// Where it is.
+    pub state: State,
+    /// When it was submitted, in milliseconds since 1970.
+    pub submitted_ms: u64,
+    /// When it is to be called, or called again.
+    pub due_ms: u64,
+    /// When it ended.
+    pub ended_ms: Option<u64>,
+    /// How often it was called; a call that reached nobody does not count.
+    pub runs: u32,
+    /// How many of them it has had before it was taken up again by hand.
+    pub forgiven: u32,
+    /// The node it is, or was, carried out on.
+    pub node: Option<String>,
+    /// How often an instance recognised a repeat, so that nothing was carried out twice.
+    pub repeats: u32,
+    /// What came of it.
+    pub result: Option<Value>,
+    /// Why it failed, or failed the last time.
+    pub error: Option<Value>,
+}
+
+impl Task {
+    pub(crate) fn new(
+        object: &str,
+        method: &str,
+        params: Value,
+        options: Options,
+        now: u64,
+    ) -> Result<Self, Fault> {
+        ObjectName::new(object).map_err(|error| Fault::wrong_parameter("object", &error.to_string()))?;
+        MethodName::new(method).map_err(|error| Fault::wrong_parameter("method", &error.to_string()))?;
+        options.check()?;
+        if params.to_string().len() > LARGEST {
+            return Err(Fault::too_large(LARGEST));
+        }
+        let due_ms = (now + options.delay_ms).max(options.at_ms.unwrap_or(0));
+        Ok(Self {
+            id: Uuid::now_v7().simple().to_string(),
+            object: object.to_owned(),
+            method: method.to_owned(),
+            params,
+            options,
+            state: State::Queued,
+            submitted_ms: now,
+            due_ms,
+            ended_ms: None,
+            runs: 0,
+            forgiven: 0,
+            node: None,
+            repeats: 0,
+            result: None,
+            error: None,
+        })
+    }
+
+    /// Its id as 16 bytes.
+    pub(crate) fn uuid(&self) -> Uuid {
+        Uuid::try_parse(&self.id).unwrap_or_default()
+    }
+
+    /// What the present run is recognised by: the id, and for every further run the next number, as an instance
+    /// that has the answer to a run would give it again.
+    pub(crate) fn identity(&self) -> Uuid {
+        Uuid::from_u128(self.uuid().as_u128().wrapping_add(u128::from(self.runs.saturating_sub(1))))
+    }
+
+    pub(crate) fn expires_ms(&self) -> Option<u64> {
+        self.options.expires_ms.map(|time| self.submitted_ms + time)
+    }
+
+    pub(crate) fn end(&mut self, state: State, now: u64) {
+        self.state = state;
+        self.ended_ms = Some(now);
+    }
+
+    /// It was carried out, and failed; `chance` of 0 to 1 decides how long the wait is.
+    pub(crate) fn failed(&mut self, fault: &Fault, now: u64, chance: f64) {
+        self.error = serde_json::to_value(fault).ok();
+        let tries = self.runs.saturating_sub(self.forgiven);
+        let again = tries <= self.options.retries && may_succeed_later(fault);
+        if !again {
+            return self.end(State::Failed, now);
+        }
+        let most = self.options.backoff_ms.saturating_mul(1 << (tries - 1).min(31)).min(LONGEST_BACKOFF_MS);
+        self.state = State::Retrying;
+        self.due_ms = now + Duration::from_millis(most).mul_f64(chance).as_millis() as u64;
+    }
+}
+
+/// Whether the same call may come to something else: not so with what is wrong about the call itself.
+fn may_succeed_later(fault: &Fault) -> bool {
+    fault.is_retryable()
+        || matches!(fault.code, Code::FAILED | Code::BROKEN_OBJECT | Code::TIMED_OUT | Code::CANCELLED)
+            && fault.data.get("kind").is_none_or(|kind| kind != "outcome_unknown")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn task(options: Options) -> Task {
+        Task::new("pages", "add", json!([1, 2]), options, 1_000).expect("a task")
+    }
+
+    #[test]
+    fn options_are_checked() {
+        let refused = |options: Options| Task::new("pages", "add", json!(null), options, 0).is_err();
+        assert!(refused(Options { retries: 1_001, ..Options::default() }));
+        assert!(refused(Options { timeout_ms: 0, ..Options::default() }));
+        assert!(refused(Options { priority: 10, ..Options::default() }));
+        assert!(refused(Options { key: Some(String::new()), ..Options::default() }));
+        assert!(refused(Options { expires_ms: Some(0), ..Options::default() }));
+        assert!(Task::new("a b", "add", json!(null), Options::default(), 0).is_err());
+        assert!(Task::new("pages", "", json!(null), Options::default(), 0).is_err());
+        assert!(Task::new("pages", "add", json!("x".repeat(300_000)), Options::default(), 0).is_err());
+        assert_eq!(task(Options { delay_ms: 500, ..Options::default() }).due_ms, 1_500);
+        assert_eq!(task(Options { delay_ms: 500, at_ms: Some(9_000), ..Options::default() }).due_ms, 9_000);
+    }
+
+    #[test]
+    fn retries_wait_longer_each_time_and_end() {
+        let mut task = task(Options { retries: 3, ..Options::default() });
+        let fault = Fault::failed("no_paper", "the printer has none");
+        for (run, wait) in [(1, 1_000), (2, 2_000), (3, 4_000)] {
+            task.runs = run;
+            task.failed(&fault, 0, 1.0);
+            assert_eq!((task.state, task.due_ms), (State::Retrying, wait));
+        }
+        task.runs = 4;
+        task.failed(&fault, 7, 1.0);
+        assert_eq!((task.state, task.ended_ms), (State::Failed, Some(7)));
+        let mut wrong = self::task(Options { retries: 3, ..Options::default() });
+        wrong.runs = 1;
+        wrong.failed(&Fault::wrong_parameter("x", "a number"), 0, 1.0);
+        assert_eq!(wrong.state, State::Failed, "it would be as wrong the next time");
+        let mut long = self::task(Options { retries: 1_000, ..Options::default() });
+        long.runs = 900;
+        long.failed(&fault, 0, 1.0);
+        assert_eq!(long.due_ms, LONGEST_BACKOFF_MS);
+    }
+
+    #[test]
+    fn every_run_is_recognised_by_itself() {
+        let mut task = task(Options::default());
+        task.runs = 1;
+        assert_eq!(task.identity(), task.uuid());
+        task.runs = 2;
+        assert_ne!(task.identity(), task.uuid());
+    }
+}
