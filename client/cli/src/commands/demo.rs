@@ -14,6 +14,9 @@ use rantai_nodes::services::calculator::CalculatorProxy;
 use rantai_nodes::services::clock::ClockProxy;
 use rantai_nodes::services::lending::LendingProxy;
 use rantai_nodes::services::welcome::WelcomeProxy;
+use rantai_nodes::tasks::Ledger;
+use rantai_nodes::tasks::ledger::TasksProxy;
+use rantai_nodes::tasks::task::Options;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -81,12 +84,15 @@ async fn demonstrate() -> Result<(), Failure> {
     let objects = objects(folder.path()).map_err(|e| failed(&*e))?;
     let builder = Node::builder(address.clone()).journal(folder.path().join("once.redb"));
     let node = Arc::new(builder.connect().await?);
+    let ledger = Ledger::open(Some(&folder.path().join("tasks.redb"))).map_err(|e| failed(&e))?;
+    let ledger = ledger.start(Client::builder(address.clone())).await.map_err(|e| failed(&e))?;
     let mut claims = tokio::task::JoinSet::new();
     for Configured { name, object, options, .. } in objects {
         let node = node.clone();
         claims.spawn(async move { node.serve_with(name.as_str(), object, options).await.map(|()| name) });
     }
-    let mut names = Vec::new();
+    node.serve("tasks", ledger).await.map_err(|e| failed(&e))?;
+    let mut names = vec!["tasks".to_owned()];
     while let Some(claimed) = claims.join_next().await {
         let name = claimed.map_err(|e| failed(&e))?.map_err(|e| failed(&e))?;
         names.push(name.to_string());
@@ -101,9 +107,11 @@ async fn demonstrate() -> Result<(), Failure> {
     journey(&mut show, &client).await;
     library(&mut show, &client).await;
     lending(&mut show, &client, folder.path()).await;
+    tasks(&mut show, &client).await;
 
     client.close().await;
     node.drain(PATIENCE).await;
+    drop(node);
     broker.shutdown().await;
     print("");
     if show.wrong > 0 {
@@ -231,4 +239,23 @@ async fn lending(show: &mut Show, client: &Client, folder: &Path) {
     let expected =
         json!({"code": -32006, "message": "\"../once.redb\": none of its parts begins with a dot"});
     show.result("a path outside the folder", &refused, &expected);
+}
+
+async fn tasks(show: &mut Show, client: &Client) {
+    title("E-library: pages read as a task, stored before it is acknowledged");
+    let ledger = TasksProxy::from(client.object("tasks").deadline(PATIENCE));
+    let done = async |x: Value, y: Value| {
+        let options = Options { retries: 2, ..Options::default() };
+        let id =
+            ledger.submit("pages".to_owned(), "add".to_owned(), Some(json!([x, y])), Some(options)).await?;
+        let task = ledger.result(id, None).await?;
+        Ok::<Value, CallError>(json!([task.state, task.result, task.runs]))
+    };
+    show.result("submit pages.add 4 120", &done(json!(4), json!(120)).await, &json!(["succeeded", 124, 1]));
+    let mixed = done(json!(4), json!("halaman")).await;
+    show.result("submit pages.add 4 halaman", &mixed, &json!(["failed", null, 1]));
+    let unknown = ledger.get("0192f7c4a0b17d3c8f60a1b2c3d4e5f6".to_owned()).await.map(|task| json!(task));
+    let expected =
+        json!({"code": -32000, "message": "there is no task \"0192f7c4a0b17d3c8f60a1b2c3d4e5f6\""});
+    show.result("a task nobody submitted", &unknown, &expected);
 }

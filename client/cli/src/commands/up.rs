@@ -77,6 +77,8 @@ impl Up {
         let signal = stop.await;
         tracing::info!(signal, "stopping");
         node.drain(PATIENCE).await;
+        // With its objects: the ledger has a connection of its own.
+        drop(node);
         if tokio::time::timeout(PATIENCE, broker.shutdown()).await.is_err() {
             tracing::warn!("stopped before every client was told; what was acknowledged is kept");
         }
