@@ -26,7 +26,11 @@ def main():
                 except OSError:
                     time.sleep(0.05)
             app = Celery("pages", broker=f"redis://127.0.0.1:{port}/0")
-            add = app.task(name="add")(lambda x, y: x + y)
+
+            @app.task(name="add")
+            def add(x, y):
+                return x + y
+
             add.delay(4, 120)
             began, sent = time.monotonic(), 0
             while time.monotonic() - began < SECONDS:
