@@ -201,8 +201,13 @@ impl Dispatcher {
         if objects.contains_key(&served.name) {
             return false;
         }
-        let out = self.clone();
-        let publish = Arc::new(move |publish| out.say(publish));
+        // The object may keep it for good, and would keep what holds the object with it.
+        let out = Arc::downgrade(self);
+        let publish = Arc::new(move |publish| {
+            if let Some(out) = out.upgrade() {
+                out.say(publish);
+            }
+        });
         served.object.attach(Emitter::new(self.root.clone(), served.name.clone(), publish));
         objects.insert(served.name.clone(), served);
         true
@@ -410,10 +415,11 @@ impl Dispatcher {
             // given the time to be seen; a mere listener answers nothing.
             Ok(()) => {
                 let Ok(place) = self.doubtful.clone().try_acquire_owned() else { return };
-                let dispatcher = self.clone();
+                let dispatcher = Arc::downgrade(self);
                 tokio::spawn(async move {
                     let _place = place;
                     sleep(APPEARANCE).await;
+                    let Some(dispatcher) = dispatcher.upgrade() else { return };
                     if dispatcher.out.is_served(&passed.to) == Some(false) {
                         dispatcher.dead_hop(passed, &Unsent::NobodyThere);
                     }

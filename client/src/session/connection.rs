@@ -122,6 +122,8 @@ impl<R: Receiver> Task<R> {
                 End::TakenOver => {
                     break format!("another client has connected as {:?}", self.options.client_id.as_str());
                 }
+                // It was about to end.
+                End::Lost(_) if self.shared.outbox.lock().closing.is_some() => break "closed".to_owned(),
                 End::Lost(reason) => {
                     tracing::warn!("lost the connection to {}: {reason}", self.options.address);
                     self.shared.status.send_replace(Status::Offline);

@@ -72,6 +72,34 @@ impl Object for Desk {
     }
 }
 
+/// Keeps what it is given to say something by.
+#[derive(Default)]
+struct Keeper(Mutex<Option<rantai_client::object::Emitter>>);
+
+impl Object for Keeper {
+    fn description(&self) -> Description {
+        Description::default()
+    }
+
+    fn call(self: Arc<Self>, call: Call) -> Answering {
+        Box::pin(async move { Err(no_such_method(call.method.as_str(), &[])) })
+    }
+
+    fn attach(&self, emitter: rantai_client::object::Emitter) {
+        *self.0.lock() = Some(emitter);
+    }
+}
+
+#[test]
+fn an_object_that_keeps_its_emitter_is_let_go_with_the_node() {
+    let Room { dispatcher, .. } = room(Limits::default());
+    let keeper = Arc::new(Keeper::default());
+    let name = ObjectName::new("keeper").expect("a name");
+    assert!(dispatcher.add(Served::new(name, keeper.clone(), Limits::default())));
+    drop(dispatcher);
+    assert_eq!(Arc::strong_count(&keeper), 1);
+}
+
 struct Room {
     outside: Outside,
     dispatcher: Arc<Dispatcher>,
