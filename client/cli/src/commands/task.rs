@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use clap::ValueEnum;
 use rantai_client::session::Filter;
 use rantai_client::wire::name::{MethodName, ObjectName};
 use rantai_client::wire::topic::EventTopic;
@@ -61,8 +60,8 @@ enum Action {
     /// List tasks, the oldest first
     List {
         /// Of one state
-        #[arg(long, value_name = "STATE")]
-        state: Option<Wanted>,
+        #[arg(long, value_name = "STATE", value_parser = state)]
+        state: Option<State>,
     },
     /// Print every change of state, until Ctrl-C
     Watch,
@@ -102,29 +101,10 @@ struct Submit {
     priority: u8,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-enum Wanted {
-    Queued,
-    Running,
-    Retrying,
-    Succeeded,
-    Failed,
-    Cancelled,
-    Expired,
-}
-
-impl From<Wanted> for State {
-    fn from(wanted: Wanted) -> Self {
-        match wanted {
-            Wanted::Queued => Self::Queued,
-            Wanted::Running => Self::Running,
-            Wanted::Retrying => Self::Retrying,
-            Wanted::Succeeded => Self::Succeeded,
-            Wanted::Failed => Self::Failed,
-            Wanted::Cancelled => Self::Cancelled,
-            Wanted::Expired => Self::Expired,
-        }
-    }
+/// A state by its name.
+fn state(text: &str) -> Result<State, String> {
+    serde_json::from_value(Value::from(text))
+        .map_err(|_| "one of queued, running, retrying, succeeded, failed, cancelled and expired".to_owned())
 }
 
 impl Tasks {
@@ -152,7 +132,7 @@ impl Tasks {
             Action::Retry { id } => {
                 changed(ledger.retry(id.clone()).await.map_err(failed)?, &id, "it has not failed")
             }
-            Action::List { state } => list(&ledger, &connection, state.map(State::from)).await,
+            Action::List { state } => list(&ledger, &connection, state).await,
             Action::Watch => watch(&client, &connection).await,
         };
         client.close().await;
