@@ -11,7 +11,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Serialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -78,6 +79,30 @@ impl Context {
     pub fn time_left(&self) -> Duration {
         self.deadline.saturating_duration_since(Instant::now())
     }
+
+    /// Tells whoever called how far it is: an event `progress` for that client alone, at QoS 0, with the
+    /// correlation of the request. Nobody is told where the client is not known.
+    pub fn progress(&self, done: u64, total: u64, text: &str) {
+        let Some(client) = self.client.clone() else { return };
+        let progress = Progress { done, total, text: text.to_owned() };
+        let correlation = self.correlation.clone();
+        let emitter = &self.emitter;
+        let told = emitter.publish("progress", Some(client), &progress, QoS::AtMostOnce, false, correlation);
+        if let Err(fault) = told {
+            tracing::debug!("{fault}");
+        }
+    }
+}
+
+/// How far a call is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Progress {
+    /// What is done.
+    pub done: u64,
+    /// Of how much; 0 where that is not known.
+    pub total: u64,
+    /// For people.
+    pub text: String,
 }
 
 /// What a method comes to.

@@ -1,7 +1,9 @@
-//! How far a transfer is, on a terminal.
+//! How far something is, on a terminal.
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::time::{Duration, Instant};
+
+use rantai_client::object::Progress;
 
 /// How often the line is drawn again.
 const OFTEN: Duration = Duration::from_millis(100);
@@ -40,6 +42,40 @@ impl Bar {
     }
 }
 
+/// How far a call is, in the words of whoever carries it out.
+pub(crate) struct Line {
+    drawn: bool,
+    shown: bool,
+}
+
+impl Line {
+    pub(crate) fn new() -> Self {
+        Self { drawn: false, shown: io::stderr().is_terminal() }
+    }
+
+    pub(crate) fn wanted(&self) -> bool {
+        self.shown
+    }
+
+    pub(crate) fn show(&mut self, progress: &Progress) {
+        self.drawn = true;
+        let _ = write!(io::stderr().lock(), "\r{}\x1b[K", words(progress));
+    }
+
+    pub(crate) fn end(&mut self) {
+        if std::mem::take(&mut self.drawn) {
+            let _ = write!(io::stderr().lock(), "\r\x1b[K");
+        }
+    }
+}
+
+fn words(Progress { done, total, text }: &Progress) -> String {
+    // What comes from elsewhere may not steer the terminal.
+    let text: String = text.chars().filter(|c| !c.is_control()).take(60).collect();
+    let part = if *total == 0 { done.to_string() } else { format!("{done} of {total}") };
+    if text.is_empty() { part } else { format!("{part}  {text}") }
+}
+
 fn line(name: &str, there: u64, size: u64, took: Duration) -> String {
     let part = if size == 0 { 1.0 } else { there as f64 / size as f64 };
     let full = (u128::from(there) * WIDTH as u128 / u128::from(size.max(1))).min(WIDTH as u128) as usize;
@@ -59,6 +95,13 @@ fn line(name: &str, there: u64, size: u64, took: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn words_do_not_steer_the_terminal() {
+        let told = |done, total, text: &str| words(&Progress { done, total, text: text.to_owned() });
+        assert_eq!(told(1, 4, ""), "1 of 4");
+        assert_eq!(told(7, 0, "books\x1b[2J"), "7  books[2J");
+    }
 
     #[test]
     fn a_line_is_full_at_the_end_and_never_fuller() {

@@ -83,12 +83,18 @@ impl View {
 
     /// Whether somebody serves an object now, or is about to end and finishes what it has taken.
     pub fn is_served(&self, object: &ObjectName) -> bool {
-        let entries = self.entries.get(object).into_iter().flatten();
-        entries.filter(|(_, entry)| entry.settled).any(|(node, entry)| {
-            let state = self.nodes.get(node);
+        self.finishers(object).next().is_some()
+    }
+
+    /// Nodes that serve an object now, or are about to end and finish what they have taken.
+    pub fn finishers(&self, object: &ObjectName) -> impl Iterator<Item = &ClientId> {
+        let entries = self.entries.get(object).into_iter().flatten().filter(|(_, entry)| entry.settled);
+        let finishes = |(node, entry): &(&ClientId, &Entry)| {
+            let state = self.nodes.get(*node);
             entry.is_served(state)
                 || state.is_some_and(|s| s.state == State::Draining && s.epoch == entry.epoch)
-        })
+        };
+        entries.filter(finishes).map(|(node, _)| node)
     }
 
     /// Every claim to an object, settled or not, with whether its node is ready and of the same start.
@@ -145,6 +151,22 @@ mod tests {
 
     fn served(view: &View, name: &str) -> Vec<String> {
         view.served(&object(name)).map(|e| e.node.clone()).collect()
+    }
+
+    #[test]
+    fn a_node_that_drains_finishes_what_it_has() {
+        let mut view = View::default();
+        view.apply("rantai/name/echo/pi", &entry("1")).expect("an entry");
+        for (said, serves, finishes) in [
+            (state(State::Ready, "1"), true, true),
+            (state(State::Draining, "1"), false, true),
+            (state(State::Draining, "2"), false, false),
+            (state(State::Lost, "1"), false, false),
+        ] {
+            view.apply("rantai/node/pi", &said).expect("a state");
+            let echo = object("echo");
+            assert_eq!((!served(&view, "echo").is_empty(), view.is_served(&echo)), (serves, finishes));
+        }
     }
 
     #[test]

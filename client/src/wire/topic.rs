@@ -229,6 +229,11 @@ impl EventTopic {
         format!("{root}/event/+/{event}")
     }
 
+    /// The filter for one event of every object, for one client.
+    pub fn every_for(root: &Root, event: &str, client: &ClientId) -> String {
+        format!("{root}/event/+/{event}/{client}")
+    }
+
     /// Takes a topic apart; `None` for any other topic.
     pub fn parse(root: &Root, topic: &str) -> Option<Self> {
         let levels: Vec<&str> = under(root, topic)?.split('/').collect();

@@ -3,9 +3,12 @@
 use std::time::Duration;
 
 use rantai_client::interface;
-use rantai_client::object::Binary;
+use rantai_client::object::{Binary, Context};
 use rantai_client::wire::fault::Fault;
 use serde_json::Value;
+
+/// How often `delay` says how far it is.
+const STEP_MS: u64 = 250;
 
 /// Answers with what it is given.
 #[interface(version = "1.0.0", tags("test"))]
@@ -18,9 +21,9 @@ pub trait Echo {
     #[method(idempotent)]
     async fn bytes(&self, data: Binary) -> Result<Binary, Fault>;
 
-    /// The same value again, after `ms` milliseconds.
+    /// The same value again, after `ms` milliseconds; says how far it is every quarter of a second.
     #[method(idempotent, time_limit_ms = 60_000)]
-    async fn delay(&self, ms: u64, message: Option<Value>) -> Result<Value, Fault>;
+    async fn delay(&self, ms: u64, message: Option<Value>, context: Context) -> Result<Value, Fault>;
 }
 
 /// The echo that is served.
@@ -36,8 +39,16 @@ impl Echo for Plain {
         Ok(data)
     }
 
-    async fn delay(&self, ms: u64, message: Option<Value>) -> Result<Value, Fault> {
-        tokio::time::sleep(Duration::from_millis(ms)).await;
+    async fn delay(&self, ms: u64, message: Option<Value>, context: Context) -> Result<Value, Fault> {
+        let mut done = 0;
+        while done < ms {
+            let step = (ms - done).min(STEP_MS);
+            tokio::time::sleep(Duration::from_millis(step)).await;
+            done += step;
+            if done < ms {
+                context.progress(done, ms, "");
+            }
+        }
         Ok(message.unwrap_or_default())
     }
 }

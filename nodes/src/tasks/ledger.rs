@@ -8,12 +8,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use parking_lot::Mutex;
 use rantai_client::client::{Builder, random_id};
 use rantai_client::interface;
-use rantai_client::object::{Answering, Call, Description, Emitter, Object};
+use rantai_client::object::{Answering, Call, Description, Emitter, Object, Progress};
 use rantai_client::wire::fault::{Code, Fault};
 use rantai_client::wire::name::ClientId;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
@@ -28,6 +28,17 @@ use crate::commit::DiskError;
 const MOST: u64 = 1_000_000;
 /// Tasks in one list.
 const LISTED: u32 = 200;
+
+/// Word of how far a task is goes out at most this often.
+const TOLD: Duration = Duration::from_millis(200);
+
+/// How far a run is.
+#[derive(Debug)]
+struct Seen {
+    task: String,
+    progress: Option<Progress>,
+    told: Instant,
+}
 
 /// A task in a list.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -63,7 +74,7 @@ impl From<&Task> for Summary {
 }
 
 /// Stored calls.
-#[interface(version = "1.0.0", tags("tasks"), event(state: Summary))]
+#[interface(version = "1.0.0", tags("tasks"), event(state: Summary), event(progress: Progress))]
 pub trait Tasks {
     /// Stores a call, and gives it an id once it is on disk. `params` are as in a request: a list by position, an
     /// object by name, anything else is the one parameter.
@@ -119,6 +130,8 @@ pub struct Ledger {
 pub(super) struct Shared {
     pub(super) store: Store,
     pub(super) agenda: Agenda,
+    /// How far runs are, by their identity.
+    progress: Mutex<HashMap<u128, Seen>>,
     /// Runs that may be told to stop.
     pub(super) running: Mutex<HashMap<u128, Arc<Notify>>>,
     waiting: Mutex<HashMap<u128, Vec<oneshot::Sender<()>>>>,
@@ -149,6 +162,7 @@ impl Ledger {
         let shared = Shared {
             store: Store::open(file)?,
             agenda: Agenda::default(),
+            progress: Mutex::default(),
             running: Mutex::default(),
             waiting: Mutex::default(),
             emitter: OnceLock::new(),
@@ -202,7 +216,41 @@ impl Shared {
 
     fn read(&self, id: &str) -> Result<Task, Fault> {
         let known = self.store.get(uuid(id)?).map_err(|error| unread(&error))?;
-        known.ok_or_else(|| Fault::failed("no_such_task", format!("there is no task {id:?}")))
+        let known = known.ok_or_else(|| Fault::failed("no_such_task", format!("there is no task {id:?}")));
+        known.map(|task| {
+            let seen = self.progress.lock();
+            let progress = seen.get(&task.identity().as_u128()).and_then(|seen| seen.progress.clone());
+            Task { progress, ..task }
+        })
+    }
+
+    /// A run has begun, and may say how far it is.
+    pub(super) fn watch(&self, task: &Task) {
+        let seen = Seen { task: task.id.clone(), progress: None, told: Instant::now() };
+        self.progress.lock().insert(task.identity().as_u128(), seen);
+    }
+
+    /// A run is over.
+    pub(super) fn unwatch(&self, task: &Task) {
+        self.progress.lock().remove(&task.identity().as_u128());
+    }
+
+    /// A run says how far it is: passed on at most five times a second.
+    pub(super) fn progressed(&self, identity: u128, progress: Progress) {
+        let mut runs = self.progress.lock();
+        let Some(seen) = runs.get_mut(&identity) else { return };
+        let now = Instant::now();
+        let told = (now.duration_since(seen.told) >= TOLD).then(|| {
+            seen.told = now;
+            json!({"id": seen.task, "done": progress.done, "total": progress.total, "text": progress.text})
+        });
+        seen.progress = Some(progress);
+        drop(runs);
+        if let (Some(emitter), Some(told)) = (self.emitter.get(), told)
+            && let Err(fault) = emitter.emit("progress", &told)
+        {
+            tracing::debug!("{fault}");
+        }
     }
 }
 

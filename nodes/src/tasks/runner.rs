@@ -11,8 +11,10 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use rantai_client::client::Builder;
 use rantai_client::registry::Follower;
+use rantai_client::session::Filter;
 use rantai_client::wire::fault::{Code, Fault};
 use rantai_client::wire::name::{ClientId, ObjectName};
+use rantai_client::wire::topic::EventTopic;
 use rantai_client::{CallError, Client, Content, Response};
 use serde_json::{Value, json};
 use tokio::sync::{Notify, Semaphore};
@@ -97,7 +99,7 @@ pub(super) async fn run(shared: Arc<Shared>, client: Builder) {
             Ok(client) => match client.registry().follow().await {
                 Ok(follower) => {
                     let runner = Arc::new(Runner::new(shared, client, follower));
-                    tokio::join!(runner.work(), runner.watch());
+                    tokio::join!(runner.work(), runner.watch(), runner.hear());
                     return;
                 }
                 Err(error) => error.to_string(),
@@ -138,6 +140,22 @@ impl Runner {
         let mut changes = self.follower.changes();
         while changes.changed().await.is_ok() {
             self.look_for_absent();
+        }
+    }
+
+    /// What runs say of how far they are.
+    async fn hear(&self) {
+        let filter = EventTopic::every_for(self.client.root(), "progress", self.client.id());
+        let mut events = match self.client.subscribe(vec![Filter::new(filter).live()]).await {
+            Ok(events) => events,
+            Err(error) => return tracing::warn!("how far tasks are is not known: {error}"),
+        };
+        while let Some(message) = events.next().await {
+            let identity = message.properties.correlation.as_deref().and_then(|c| c.try_into().ok());
+            let progress = serde_json::from_slice(&message.payload);
+            if let (Some(identity), Ok(progress)) = (identity.map(u128::from_be_bytes), progress) {
+                self.shared.progressed(identity, progress);
+            }
         }
     }
 
@@ -229,6 +247,7 @@ impl Runner {
                 *self.busy.lock().entry(task.object.clone()).or_default() += 1;
                 let stop = Arc::new(Notify::new());
                 self.shared.running.lock().insert(id.as_u128(), stop.clone());
+                self.shared.watch(&task);
                 let (shared, client, busy) = (self.shared.clone(), self.client.clone(), self.busy.clone());
                 let follower = self.follower.clone();
                 Some(Begun { task, again, shared, client, follower, busy, stop })
@@ -318,6 +337,7 @@ struct Begun {
 impl Drop for Begun {
     fn drop(&mut self) {
         self.shared.running.lock().remove(&self.task.uuid().as_u128());
+        self.shared.unwatch(&self.task);
         let mut busy = self.busy.lock();
         if let Some(count) = busy.get_mut(&self.task.object) {
             *count -= 1;
@@ -377,12 +397,14 @@ impl Begun {
     async fn lost(&self) {
         let mut changes = self.follower.changes();
         loop {
-            let there = || match &self.task.node {
-                Some(node) => nodes(&self.follower, &self.task.object).contains(node),
-                None => true,
+            let there = || {
+                let Ok(object) = ObjectName::new(&self.task.object) else { return true };
+                let node = self.task.node.as_deref();
+                // A node that ends in order finishes what it has.
+                self.follower.look(|view| view.finishers(&object).any(|there| Some(there.as_str()) == node))
             };
             if !there() {
-                // A node that ends in order finishes what it has; one that comes back does so within a second.
+                // One that comes back does so within a second.
                 sleep(GRACE).await;
                 if !there() {
                     return;

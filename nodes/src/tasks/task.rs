@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use rantai_client::object::Progress;
 use rantai_client::wire::fault::{Code, Fault};
 use rantai_client::wire::name::{MethodName, ObjectName};
 use schemars::JsonSchema;
@@ -142,6 +143,9 @@ pub struct Task {
     pub result: Option<Value>,
     /// Why it failed, or failed the last time.
     pub error: Option<Value>,
+    /// How far it is, while it runs. Not kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<Progress>,
 }
 
 impl Task {
@@ -175,6 +179,7 @@ impl Task {
             repeats: 0,
             result: None,
             error: None,
+            progress: None,
         })
     }
 

@@ -13,6 +13,10 @@ use serde_json::{Value, json};
 use crate::arguments;
 use crate::connection::{Connection, duration, log, note, print, run, shown};
 use crate::exit::{EXIT_CODES, Exit, Failure};
+use crate::progress::Line;
+
+/// How often `--wait` looks how far a task is.
+const OFTEN: Duration = Duration::from_millis(300);
 
 const EXAMPLES: &str = "\
 Examples:
@@ -171,7 +175,21 @@ impl Submit {
 }
 
 async fn wait(ledger: &TasksProxy, connection: &Connection, id: String) -> Result<(), Failure> {
-    let task = ledger.result(id, None).await.map_err(|error| connection.failed(&error))?;
+    let ended = ledger.result(id.clone(), None);
+    tokio::pin!(ended);
+    let mut shown_so_far = Line::new();
+    let task = loop {
+        tokio::select! {
+            ended = &mut ended => break ended,
+            () = tokio::time::sleep(OFTEN), if shown_so_far.wanted() => {
+                if let Ok(Task { progress: Some(progress), .. }) = ledger.get(id.clone()).await {
+                    shown_so_far.show(&progress);
+                }
+            }
+        }
+    };
+    shown_so_far.end();
+    let task = task.map_err(|error| connection.failed(&error))?;
     if connection.json {
         print(&json!(task).to_string());
     }

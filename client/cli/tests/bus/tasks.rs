@@ -82,7 +82,7 @@ fn every_way_a_task_ends_is_told() {
 }
 
 #[tokio::test]
-async fn a_cancelled_run_is_stopped_where_it_runs() {
+async fn a_run_says_how_far_it_is_and_is_stopped_where_it_runs() {
     let bus = bus();
     let directory = tempfile::tempdir().expect("a directory");
     let _ledger = node(&bus, &["tasks"], directory.path(), &random("ledger"));
@@ -103,6 +103,14 @@ async fn a_cancelled_run_is_stopped_where_it_runs() {
     while in_flight().await != Some(1) {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+    let progress = async || tasks.get(id.clone()).await.expect("known").progress;
+    let seen = loop {
+        match progress().await {
+            Some(seen) => break seen,
+            None => tokio::time::sleep(Duration::from_millis(20)).await,
+        }
+    };
+    assert!(seen.total == 15_000 && (250..15_000).contains(&seen.done), "{seen:?}");
     assert!(tasks.cancel(id.clone()).await.expect("cancelled"));
     let began = Instant::now();
     while in_flight().await != Some(0) {
@@ -110,6 +118,40 @@ async fn a_cancelled_run_is_stopped_where_it_runs() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     assert_eq!(state().await, State::Cancelled);
+    assert!(progress().await.is_none(), "it does not run any more");
+}
+
+#[tokio::test]
+async fn a_run_is_finished_by_a_node_that_ends_in_order() {
+    let bus = bus();
+    let directory = tempfile::tempdir().expect("a directory");
+    let _ledger = node(&bus, &["tasks"], directory.path(), &random("ledger"));
+    let mut workers = [bus.serve(&["echo", "--replica"]), bus.serve(&["echo", "--replica"])];
+    for worker in &mut workers {
+        worker.wait_for("serving echo");
+    }
+    let client = bus.client().await;
+    let tasks = ledger(&client);
+    let params = Some(json!([3_000, "finished"]));
+    let id = tasks.submit("echo".into(), "delay".into(), params, None).await.expect("stored");
+    let began = Instant::now();
+    let name = loop {
+        let task = tasks.get(id.clone()).await.expect("known");
+        if let (State::Running, Some(name), Some(_)) = (task.state, task.node, task.progress) {
+            break name;
+        }
+        assert!(began.elapsed() < PATIENCE, "it does not run");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    let here = format!("serving echo on node {name}");
+    for worker in &mut workers {
+        if worker.said().contains(&here) {
+            worker.signal(rustix::process::Signal::TERM);
+        }
+    }
+    let task = tasks.result(id, None).await.expect("known");
+    assert_eq!((task.state, task.result), (State::Succeeded, Some(json!("finished"))));
+    assert_eq!((task.runs, task.repeats, task.node), (1, 0, Some(name)), "by the one that had it");
 }
 
 /// How many tasks go through the storm.
