@@ -224,6 +224,28 @@ impl Shared {
         })
     }
 
+    /// Tells when a task ends.
+    fn ended(&self, task: &Task) -> oneshot::Receiver<()> {
+        let (told, ended) = oneshot::channel();
+        let mut waiting = self.waiting.lock();
+        let others = waiting.entry(task.uuid().as_u128()).or_default();
+        // Calls that were given up meanwhile.
+        others.retain(|other| !other.is_closed());
+        others.push(told);
+        ended
+    }
+
+    /// Forgets who waited for a task and does so no more.
+    fn nobody_waits(&self, task: &Task) {
+        let (mut waiting, id) = (self.waiting.lock(), task.uuid().as_u128());
+        if let Some(others) = waiting.get_mut(&id) {
+            others.retain(|other| !other.is_closed());
+            if others.is_empty() {
+                waiting.remove(&id);
+            }
+        }
+    }
+
     /// A run has begun, and may say how far it is.
     pub(super) fn watch(&self, task: &Task) {
         let seen = Seen { task: task.id.clone(), progress: None, told: Instant::now() };
@@ -301,24 +323,19 @@ impl Tasks for Ledger {
         wait_ms: Option<u64>,
         context: rantai_client::object::Context,
     ) -> Result<Task, Fault> {
-        let (told, ended) = oneshot::channel();
-        self.shared.waiting.lock().entry(uuid(&id)?.as_u128()).or_default().push(told);
         let task = self.shared.read(&id)?;
         if task.state.is_ended() {
             return Ok(task);
         }
-        // A little before the caller's time is over, so that the answer still arrives.
-        let most = context.time_left().mul_f64(0.9);
-        let wait = wait_ms.map_or(most, |ms| Duration::from_millis(ms).min(most));
-        let _ = timeout_at(Instant::now() + wait, ended).await;
-        let mut waiting = self.shared.waiting.lock();
-        if let Some(others) = waiting.get_mut(&uuid(&id)?.as_u128()) {
-            others.retain(|other| !other.is_closed());
-            if others.is_empty() {
-                waiting.remove(&uuid(&id)?.as_u128());
-            }
+        let ended = self.shared.ended(&task);
+        // It may have ended before it was waited for.
+        if !self.shared.read(&id)?.state.is_ended() {
+            // A little before the caller's time is over, so that the answer still arrives.
+            let most = context.time_left().mul_f64(0.9);
+            let wait = wait_ms.map_or(most, |ms| Duration::from_millis(ms).min(most));
+            let _ = timeout_at(Instant::now() + wait, ended).await;
         }
-        drop(waiting);
+        self.shared.nobody_waits(&task);
         self.shared.read(&id)
     }
 

@@ -4,7 +4,7 @@
 //! the connection, the node or the ledger, it is called again by the same identity on the same node, which then
 //! recognises it.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -116,7 +116,7 @@ struct Runner {
     client: Client,
     follower: Arc<Follower>,
     places: Arc<Semaphore>,
-    busy: Arc<Mutex<HashMap<String, usize>>>,
+    loads: Arc<Loads>,
     /// Tasks whose object nobody serves.
     absent: Arc<Mutex<HashMap<String, Vec<Task>>>>,
 }
@@ -132,7 +132,7 @@ impl Runner {
     fn new(shared: Arc<Shared>, client: Client, follower: Follower) -> Self {
         let places = Arc::new(Semaphore::new(AT_ONCE));
         let follower = Arc::new(follower);
-        Self { shared, client, follower, places, busy: Arc::default(), absent: Arc::default() }
+        Self { shared, client, follower, places, loads: Arc::default(), absent: Arc::default() }
     }
 
     /// What was waited for may have come.
@@ -218,6 +218,7 @@ impl Runner {
 
     /// On disk as running, where it is to be carried out now.
     async fn begin(&self, id: Uuid) -> Option<Begun> {
+        let running = self.shared.running.lock().contains_key(&id.as_u128());
         let mut task = match self.shared.store.get(id) {
             Ok(task) => task.filter(is_open)?,
             Err(error) => {
@@ -225,6 +226,11 @@ impl Runner {
                 return None;
             }
         };
+        if running {
+            // Its run is being ended, or is what this was about.
+            self.shared.agenda.at(now() + 2 * AGAIN_MS, &task);
+            return None;
+        }
         if task.state != State::Running && task.expires_ms().is_some_and(|time| time <= now()) {
             task.end(State::Expired, now());
             settle(&self.shared, task).await;
@@ -244,18 +250,16 @@ impl Runner {
                 if !settle(&self.shared, task.clone()).await {
                     return None;
                 }
-                *self.busy.lock().entry(task.object.clone()).or_default() += 1;
+                self.loads.begun(&task);
                 let stop = Arc::new(Notify::new());
                 self.shared.running.lock().insert(id.as_u128(), stop.clone());
                 self.shared.watch(&task);
-                let (shared, client, busy) = (self.shared.clone(), self.client.clone(), self.busy.clone());
+                let (shared, client, loads) = (self.shared.clone(), self.client.clone(), self.loads.clone());
                 let follower = self.follower.clone();
-                Some(Begun { task, again, shared, client, follower, busy, stop })
+                Some(Begun { task, again, shared, client, follower, loads, stop })
             }
-            Place::Full => {
-                self.shared.agenda.at(now() + 20, &task);
-                None
-            }
+            // It waits for one of them to end.
+            Place::Full => None,
             Place::Nowhere => {
                 if let Some(time) = task.expires_ms() {
                     self.shared.agenda.at(time, &task);
@@ -270,7 +274,7 @@ impl Runner {
 
     async fn place(&self, task: &Task) -> Place {
         let nodes = self.nodes(&task.object);
-        if self.busy.lock().get(&task.object).is_some_and(|count| *count >= OF_ONE_OBJECT) {
+        if !nodes.is_empty() && self.loads.is_full_for(task) {
             return Place::Full;
         }
         let begun = task.node.as_ref().filter(|_| task.state == State::Running);
@@ -288,6 +292,49 @@ impl Runner {
         let Ok(document) = document else { return true };
         let methods = document["methods"].as_array().map(Vec::as_slice).unwrap_or_default();
         methods.iter().any(|method| method["name"] == *task.method && method["x-once"] == true)
+    }
+}
+
+/// How much each object has to do.
+#[derive(Debug, Default)]
+struct Loads {
+    by_object: Mutex<HashMap<String, Load>>,
+}
+
+#[derive(Debug, Default)]
+struct Load {
+    running: usize,
+    /// Tasks that are due, and wait for a place.
+    waiting: VecDeque<Task>,
+}
+
+impl Loads {
+    /// Whether the task's object has enough to do; the task waits then.
+    fn is_full_for(&self, task: &Task) -> bool {
+        let mut loads = self.by_object.lock();
+        let Some(load) = loads.get_mut(&task.object).filter(|load| load.running >= OF_ONE_OBJECT) else {
+            return false;
+        };
+        load.waiting.push_back(task.clone());
+        true
+    }
+
+    fn begun(&self, task: &Task) {
+        self.by_object.lock().entry(task.object.clone()).or_default().running += 1;
+    }
+
+    /// Tasks that may be looked at again, as one of their object has ended.
+    fn ended(&self, task: &Task) -> Vec<Task> {
+        let mut loads = self.by_object.lock();
+        let Some(load) = loads.get_mut(&task.object) else { return Vec::new() };
+        load.running = load.running.saturating_sub(1);
+        // Some of them may have been cancelled: when nothing runs any more, nobody would free a place for the rest.
+        let places = if load.running == 0 { load.waiting.len() } else { OF_ONE_OBJECT - load.running };
+        let next = load.waiting.drain(..places.min(load.waiting.len())).collect();
+        if load.running == 0 {
+            loads.remove(&task.object);
+        }
+        next
     }
 }
 
@@ -330,7 +377,7 @@ struct Begun {
     shared: Arc<Shared>,
     client: Client,
     follower: Arc<Follower>,
-    busy: Arc<Mutex<HashMap<String, usize>>>,
+    loads: Arc<Loads>,
     stop: Arc<Notify>,
 }
 
@@ -338,14 +385,9 @@ impl Drop for Begun {
     fn drop(&mut self) {
         self.shared.running.lock().remove(&self.task.uuid().as_u128());
         self.shared.unwatch(&self.task);
-        let mut busy = self.busy.lock();
-        if let Some(count) = busy.get_mut(&self.task.object) {
-            *count -= 1;
-            if *count == 0 {
-                busy.remove(&self.task.object);
-            }
+        for task in self.loads.ended(&self.task) {
+            self.shared.agenda.at(now(), &task);
         }
-        drop(busy);
         self.shared.agenda.changed.notify_one();
     }
 }
@@ -477,6 +519,28 @@ fn succeed(task: &mut Task, content: Content) {
 mod tests {
     use super::super::task::Options;
     use super::*;
+
+    #[test]
+    fn tasks_of_a_busy_object_wait_and_are_let_go_as_others_end() {
+        let (loads, mut running) = (Loads::default(), Vec::new());
+        let task = || Task::new("pages", "add", json!([]), Options::default(), 0).expect("a task");
+        for _ in 0..OF_ONE_OBJECT {
+            let task = task();
+            assert!(!loads.is_full_for(&task));
+            loads.begun(&task);
+            running.push(task);
+        }
+        let waiting: Vec<Task> = (0..40).map(|_| task()).collect();
+        assert!(waiting.iter().all(|task| loads.is_full_for(task)));
+        assert_eq!(loads.ended(&running.pop().expect("one")), [waiting[0].clone()]);
+        // Those that were let go have been cancelled: nothing of theirs will end.
+        let mut let_go = 1;
+        while let Some(task) = running.pop() {
+            let_go += loads.ended(&task).len();
+        }
+        assert_eq!(let_go, 40);
+        assert!(loads.by_object.lock().is_empty());
+    }
 
     #[test]
     fn of_what_is_due_the_highest_goes_first() {

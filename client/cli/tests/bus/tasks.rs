@@ -154,6 +154,46 @@ async fn a_run_is_finished_by_a_node_that_ends_in_order() {
     assert_eq!((task.runs, task.repeats, task.node), (1, 0, Some(name)), "by the one that had it");
 }
 
+#[tokio::test]
+async fn a_task_that_would_expire_while_it_runs_is_not_called_a_second_time() {
+    let bus = bus();
+    let directory = tempfile::tempdir().expect("a directory");
+    let _ledger = node(&bus, &["tasks"], directory.path(), &random("ledger"));
+    let client = bus.client().await;
+    let tasks = ledger(&client);
+    let options = Options { expires_ms: Some(3_000), ..Options::default() };
+    let params = Some(json!([4_000, "late"]));
+    let id = tasks.submit("echo".into(), "delay".into(), params, Some(options)).await.expect("stored");
+    let mut worker = bus.serve(&["echo"]);
+    worker.wait_for("serving echo");
+    let task = tasks.result(id, None).await.expect("known");
+    assert_eq!((task.state, task.runs, task.repeats), (State::Succeeded, 1, 0), "{task:?}");
+    let counted: Value = client.object("echo").call("rpc.stats", ()).await.expect("statistics");
+    assert_eq!((&counted["methods"]["delay"]["calls"], &counted["refused"]), (&json!(1), &json!({})));
+}
+
+#[tokio::test]
+async fn hundreds_of_tasks_for_one_object_take_their_turns() {
+    let bus = bus();
+    let directory = tempfile::tempdir().expect("a directory");
+    let _ledger = node(&bus, &["tasks"], directory.path(), &random("ledger"));
+    let mut worker = bus.serve(&["echo"]);
+    worker.wait_for("serving echo");
+    let client = bus.client().await;
+    let tasks = ledger(&client);
+    let mut submitted = tokio::task::JoinSet::new();
+    for number in 0..200 {
+        let tasks = tasks.clone();
+        submitted.spawn(async move {
+            let params = Some(json!([50, number]));
+            let id = tasks.submit("echo".into(), "delay".into(), params, None).await.expect("stored");
+            let task = tasks.result(id, None).await.expect("known");
+            assert_eq!((task.state, task.result), (State::Succeeded, Some(json!(number))));
+        });
+    }
+    assert_eq!(submitted.join_all().await.len(), 200);
+}
+
 /// How many tasks go through the storm.
 fn many() -> usize {
     std::env::var("RANTAI_TASKS").ok().and_then(|count| count.parse().ok()).unwrap_or(300)
