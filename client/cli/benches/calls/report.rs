@@ -11,8 +11,8 @@ Written by `cargo bench -p rantai-cli -- --pyro PYTHON`. Client, broker and node
 machine; a call is `echo.echo` with a text of the size given, JSON on both ways included. The relay forwards as many
 bytes between two plain TCP connections, with as many messages under way, and knows nothing of messages. Medians of
 interleaved rounds of 0.4 s; the spread of rates is their least and most. With one call at a time the scheduler decides
-most of it: the same program takes 46 or 86 us, and the relay 34, 50 or 72, by which core it wakes up on. In the rows
-named \"one core\" every process shares one, which leaves what the programs and the kernel do for a call.
+most of it: the same program, and the relay, take twice as long or not by which core they wake up on. In the rows named
+\"one core\" every process shares one, which leaves what the programs and the kernel do for a call.
 
 ";
 
