@@ -43,6 +43,14 @@ pub(crate) fn payload(arguments: &[String]) -> Result<Vec<u8>, String> {
     Ok(value.to_string().into_bytes())
 }
 
+/// The parameters for these arguments, as they stand in a request.
+pub(crate) fn params(arguments: &[String]) -> Result<Option<Value>, String> {
+    match &payload(arguments)?[..] {
+        [] => Ok(None),
+        bytes => serde_json::from_slice(bytes).map(Some).map_err(|error| error.to_string()),
+    }
+}
+
 fn name_and_value(text: &str) -> Option<(&str, &str)> {
     let (name, value) = text.split_once('=')?;
     let identifier = !name.is_empty()

@@ -19,15 +19,21 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
-use super::runner::{self, Agenda};
-use super::store::{Store, Stored, is_open};
-use super::task::{Options, State, Task};
+use super::after::Waiting;
+use super::agenda::Agenda;
+use super::limits::Limits;
+use super::options::Options;
+use super::runner;
+use super::schedule::{Schedule, Timing};
+use super::store::{Store, Stored, Submitted, is_open};
+use super::task::{State, Task};
+use super::timetable::{self, Timetable};
 use crate::commit::DiskError;
 
-/// Tasks that are kept, ended ones included.
-const MOST: u64 = 1_000_000;
-/// Tasks in one list.
+/// Tasks in one list, and schedules.
 const LISTED: u32 = 200;
+/// Calls in one submission.
+const SUBMITTED: usize = 1_000;
 
 /// Word of how far a task is goes out at most this often.
 const TOLD: Duration = Duration::from_millis(200);
@@ -38,6 +44,22 @@ struct Seen {
     task: String,
     progress: Option<Progress>,
     told: Instant,
+}
+
+/// A call to be stored.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Submission {
+    /// Which object.
+    pub object: String,
+    /// Which of its methods.
+    pub method: String,
+    /// With which parameters, as they stand in a request.
+    #[serde(default)]
+    pub params: Value,
+    /// How.
+    #[serde(default)]
+    pub options: Options,
 }
 
 /// A task in a list.
@@ -86,6 +108,9 @@ pub trait Tasks {
         options: Option<Options>,
     ) -> Result<String, Fault>;
 
+    /// Stores calls, all of them or none, and gives each an id: a group, a chain, or whatever comes after what.
+    async fn submit_all(&self, calls: Vec<Submission>) -> Result<Vec<String>, Fault>;
+
     /// A task as it is.
     #[method(idempotent)]
     async fn get(&self, id: String) -> Result<Task, Fault>;
@@ -109,6 +134,26 @@ pub trait Tasks {
 
     /// Takes up again what failed, was cancelled or expired; `false` where it has not, or succeeded.
     async fn retry(&self, id: String) -> Result<bool, Fault>;
+
+    /// Makes a task again and again, instead of what there was by this name; what it will be next.
+    #[method(idempotent)]
+    async fn schedule(
+        &self,
+        name: String,
+        timing: Timing,
+        object: String,
+        method: String,
+        params: Option<Value>,
+        options: Option<Options>,
+    ) -> Result<Schedule, Fault>;
+
+    /// Makes no more of them; `false` where there is no such schedule.
+    #[method(idempotent)]
+    async fn unschedule(&self, name: String) -> Result<bool, Fault>;
+
+    /// Schedules by their names, 200 at a time, behind the name `after`.
+    #[method(idempotent)]
+    async fn schedules(&self, after: Option<String>) -> Result<Vec<Schedule>, Fault>;
 }
 
 /// Why there is no ledger.
@@ -130,6 +175,10 @@ pub struct Ledger {
 pub(super) struct Shared {
     pub(super) store: Store,
     pub(super) agenda: Agenda,
+    pub(super) timetable: Timetable,
+    pub(super) limits: Arc<Limits>,
+    /// Tasks that come after others.
+    waiting_for: Waiting,
     /// How far runs are, by their identity.
     progress: Mutex<HashMap<u128, Seen>>,
     /// Runs that may be told to stop.
@@ -144,11 +193,13 @@ pub struct LedgerObject {
     inner: Arc<TasksObject<Ledger>>,
     shared: Arc<Shared>,
     runner: JoinHandle<()>,
+    timetable: JoinHandle<()>,
 }
 
 impl Drop for LedgerObject {
     fn drop(&mut self) {
         self.runner.abort();
+        self.timetable.abort();
     }
 }
 
@@ -158,10 +209,13 @@ impl Ledger {
     /// # Errors
     ///
     /// Where the file cannot be opened.
-    pub fn open(file: Option<&Path>) -> Result<Self, LedgerError> {
+    pub fn open(file: Option<&Path>, limits: Limits) -> Result<Self, LedgerError> {
         let shared = Shared {
             store: Store::open(file)?,
             agenda: Agenda::default(),
+            timetable: Timetable::default(),
+            limits: Arc::new(limits),
+            waiting_for: Waiting::default(),
             progress: Mutex::default(),
             running: Mutex::default(),
             waiting: Mutex::default(),
@@ -179,8 +233,9 @@ impl Ledger {
         let name = self.shared.store.name(random_id("tasks").to_string()).await?;
         let name = ClientId::new(&name).unwrap_or_else(|_| random_id("tasks"));
         let runner = tokio::spawn(runner::run(self.shared.clone(), client.client_id(name).patient()));
+        let timetable = tokio::spawn(timetable::run(self.shared.clone()));
         let shared = self.shared.clone();
-        Ok(LedgerObject { inner: Arc::new(TasksObject(self)), shared, runner })
+        Ok(LedgerObject { inner: Arc::new(TasksObject(self)), shared, runner, timetable })
     }
 }
 
@@ -207,6 +262,9 @@ impl Shared {
             tracing::debug!("{fault}");
         }
         if task.state.is_ended() {
+            for (next, index) in self.waiting_for.take(task.uuid()) {
+                self.before_ended(next, index);
+            }
             let waiting = self.waiting.lock().remove(&task.uuid().as_u128());
             for told in waiting.into_iter().flatten() {
                 let _ = told.send(());
@@ -214,10 +272,57 @@ impl Shared {
         }
     }
 
+    /// Stores tasks, all or none, and sees to it that they are carried out.
+    async fn submit(&self, tasks: Vec<Task>) -> Result<Vec<String>, Fault> {
+        match self.store.submit(tasks, self.limits.tasks).await.map_err(|error| unread(&error))? {
+            Submitted::Stored(stored) => {
+                for one in &stored {
+                    if let Stored::New(task) = one {
+                        self.agenda.add(task);
+                        self.announce(task);
+                    }
+                }
+                Ok(stored.into_iter().map(|one| one.task().id.clone()).collect())
+            }
+            Submitted::Unknown(id) => Err(no_such_task(&id)),
+            Submitted::Full => {
+                let text =
+                    format!("the ledger keeps {} tasks; ended ones make room in time", self.limits.tasks);
+                Err(Fault { message: text, ..Fault::busy(60_000) })
+            }
+        }
+    }
+
+    /// `task` waits for `before`, which stands at `index` of what it comes after, unless that has ended meanwhile.
+    pub(super) fn waits(&self, before: Uuid, task: Uuid, index: usize) -> Result<bool, DiskError> {
+        self.waiting_for.add(before, task, index);
+        // It may have ended before it was waited for: then either it has told, or it is taken back here.
+        let open = self.store.get(before)?.as_ref().is_some_and(is_open);
+        Ok(open || !self.waiting_for.take_back(before, task))
+    }
+
+    /// What stands at `index` of what `task` comes after has ended: it waits for the next of them that has not, or
+    /// is due.
+    fn before_ended(&self, task: Uuid, index: usize) {
+        let waits = || -> Result<(), DiskError> {
+            let Some(task) = self.store.get(task)?.filter(is_open) else { return Ok(()) };
+            for (index, before) in task.before().enumerate().skip(index + 1) {
+                let open = self.store.get(before)?.as_ref().is_some_and(is_open);
+                if open && self.waits(before, task.uuid(), index)? {
+                    return Ok(());
+                }
+            }
+            self.agenda.at(now(), &task);
+            Ok(())
+        };
+        if let Err(error) = waits() {
+            tracing::error!("{error}");
+        }
+    }
+
     fn read(&self, id: &str) -> Result<Task, Fault> {
         let known = self.store.get(uuid(id)?).map_err(|error| unread(&error))?;
-        let known = known.ok_or_else(|| Fault::failed("no_such_task", format!("there is no task {id:?}")));
-        known.map(|task| {
+        known.ok_or_else(|| no_such_task(id)).map(|task| {
             let seen = self.progress.lock();
             let progress = seen.get(&task.identity().as_u128()).and_then(|seen| seen.progress.clone());
             Task { progress, ..task }
@@ -276,6 +381,10 @@ impl Shared {
     }
 }
 
+fn no_such_task(id: &str) -> Fault {
+    Fault::failed("no_such_task", format!("there is no task {id:?}"))
+}
+
 fn uuid(id: &str) -> Result<Uuid, Fault> {
     Uuid::try_parse(id).map_err(|_| Fault::wrong_parameter("id", "a UUID in hexadecimal digits"))
 }
@@ -297,20 +406,22 @@ impl Tasks for Ledger {
         params: Option<Value>,
         options: Option<Options>,
     ) -> Result<String, Fault> {
-        let task =
-            Task::new(&object, &method, params.unwrap_or_default(), options.unwrap_or_default(), now())?;
-        match self.shared.store.submit(task.clone(), MOST).await.map_err(|error| unread(&error))? {
-            Stored::New => {
-                self.shared.agenda.add(&task);
-                self.shared.announce(&task);
-                Ok(task.id)
-            }
-            Stored::Before(known) => Ok(known.id),
-            Stored::Full => {
-                let text = format!("the ledger keeps {MOST} tasks; ended ones make room after a day");
-                Err(Fault { message: text, ..Fault::busy(60_000) })
-            }
+        let (params, options) = (params.unwrap_or_default(), options.unwrap_or_default());
+        let task = Task::new(&object, &method, params, options, now())?;
+        let mut ids = self.shared.submit(vec![task]).await?;
+        ids.pop().ok_or_else(|| Fault::new(Code::BROKEN_OBJECT, "no task was stored"))
+    }
+
+    async fn submit_all(&self, calls: Vec<Submission>) -> Result<Vec<String>, Fault> {
+        if calls.is_empty() || calls.len() > SUBMITTED {
+            return Err(Fault::wrong_parameter("calls", "1 to 1,000 calls"));
         }
+        let task = |(index, call): (usize, Submission)| {
+            let task = Task::new(&call.object, &call.method, call.params, call.options, now());
+            task.map_err(|fault| Fault { message: format!("calls[{index}]: {}", fault.message), ..fault })
+        };
+        let tasks = calls.into_iter().enumerate().map(task).collect::<Result<_, _>>()?;
+        self.shared.submit(tasks).await
     }
 
     async fn get(&self, id: String) -> Result<Task, Fault> {
@@ -385,5 +496,35 @@ impl Tasks for Ledger {
             self.shared.announce(task);
         }
         Ok(taken_up.is_some())
+    }
+
+    async fn schedule(
+        &self,
+        name: String,
+        timing: Timing,
+        object: String,
+        method: String,
+        params: Option<Value>,
+        options: Option<Options>,
+    ) -> Result<Schedule, Fault> {
+        let (params, options) = (params.unwrap_or_default(), options.unwrap_or_default());
+        let schedule = Schedule::new(name, timing, object, method, params, options, now())?;
+        let most = self.shared.limits.schedules;
+        if !self.shared.store.schedule(schedule.clone(), most).await.map_err(|error| unread(&error))? {
+            let text = format!("the ledger keeps {most} schedules");
+            return Err(Fault { message: text, ..Fault::busy(60_000) });
+        }
+        self.shared.timetable.set(&schedule);
+        Ok(schedule)
+    }
+
+    async fn unschedule(&self, name: String) -> Result<bool, Fault> {
+        // Its time in the timetable leads to nothing then.
+        self.shared.store.unschedule(name).await.map_err(|error| unread(&error))
+    }
+
+    async fn schedules(&self, after: Option<String>) -> Result<Vec<Schedule>, Fault> {
+        let after = after.unwrap_or_default();
+        self.shared.store.schedules(&after, LISTED as usize).map_err(|error| unread(&error))
     }
 }

@@ -10,24 +10,17 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::after;
+use super::options::{LONGEST_BACKOFF_MS, Options};
+
 /// The largest parameters, in bytes of JSON.
 pub(crate) const LARGEST: usize = 256 << 10;
-/// The most retries.
-const MOST_RETRIES: u32 = 1_000;
-/// The longest time of any option: a year.
-const YEAR_MS: u64 = 365 * 24 * 60 * 60 * 1000;
-/// The longest wait between two tries: an hour.
-pub(crate) const LONGEST_BACKOFF_MS: u64 = 60 * 60 * 1000;
-/// The longest run: what a call may have at most.
-const LONGEST_RUN_MS: u64 = 60 * 60 * 1000;
-/// The longest key, in bytes.
-const LONGEST_KEY: usize = 256;
 
 /// Where a task is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
-    /// It waits for its time, or for its object.
+    /// It waits for its time, for its object, or for the tasks it comes after.
     Queued,
     /// It is called now, or was when the ledger ended.
     Running,
@@ -47,66 +40,6 @@ impl State {
     /// Whether nothing more will come.
     pub fn is_ended(self) -> bool {
         matches!(self, Self::Succeeded | Self::Failed | Self::Cancelled | Self::Expired)
-    }
-}
-
-/// How a task is to be carried out.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Options {
-    /// How often it is called again after it failed.
-    pub retries: u32,
-    /// The wait before the first of them, doubled with every further one up to an hour; the real wait is a random
-    /// part of it.
-    pub backoff_ms: u64,
-    /// Not before this time is over.
-    pub delay_ms: u64,
-    /// Not before this time, in milliseconds since 1970.
-    pub at_ms: Option<u64>,
-    /// Not at all after this time.
-    pub expires_ms: Option<u64>,
-    /// What one run may take at most.
-    pub timeout_ms: u64,
-    /// One key, one task: a second submission is the first.
-    pub key: Option<String>,
-    /// Of those that are due the highest go first: 0 to 9.
-    pub priority: u8,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            retries: 0,
-            backoff_ms: 1_000,
-            delay_ms: 0,
-            at_ms: None,
-            expires_ms: None,
-            timeout_ms: 10 * 60 * 1000,
-            key: None,
-            priority: 5,
-        }
-    }
-}
-
-impl Options {
-    fn check(&self) -> Result<(), Fault> {
-        let wrong = |path: &str, expected: &str| Err(Fault::wrong_parameter(path, expected));
-        if self.retries > MOST_RETRIES {
-            return wrong("options.retries", "at most 1,000");
-        }
-        if self.backoff_ms > LONGEST_BACKOFF_MS {
-            return wrong("options.backoff_ms", "at most an hour");
-        }
-        if self.delay_ms > YEAR_MS || self.expires_ms.is_some_and(|time| time == 0 || time > YEAR_MS) {
-            return wrong("options", "a delay of at most a year, and an expiry of 1 ms to a year");
-        }
-        if !(1..=LONGEST_RUN_MS).contains(&self.timeout_ms) {
-            return wrong("options.timeout_ms", "1 ms to an hour");
-        }
-        if self.key.as_ref().is_some_and(|key| key.is_empty() || key.len() > LONGEST_KEY) {
-            return wrong("options.key", "1 to 256 bytes");
-        }
-        if self.priority > 9 { wrong("options.priority", "0 to 9") } else { Ok(()) }
     }
 }
 
@@ -143,6 +76,12 @@ pub struct Task {
     pub result: Option<Value>,
     /// Why it failed, or failed the last time.
     pub error: Option<Value>,
+    /// The schedule that made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<String>,
+    /// Whether its parameters have been given what came of the tasks before it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub fed: bool,
     /// How far it is, while it runs. Not kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<Progress>,
@@ -159,6 +98,7 @@ impl Task {
         ObjectName::new(object).map_err(|error| Fault::wrong_parameter("object", &error.to_string()))?;
         MethodName::new(method).map_err(|error| Fault::wrong_parameter("method", &error.to_string()))?;
         options.check()?;
+        after::check(&params, options.after.len())?;
         if params.to_string().len() > LARGEST {
             return Err(Fault::too_large(LARGEST));
         }
@@ -179,6 +119,8 @@ impl Task {
             repeats: 0,
             result: None,
             error: None,
+            schedule: None,
+            fed: false,
             progress: None,
         })
     }
@@ -196,6 +138,11 @@ impl Task {
 
     pub(crate) fn expires_ms(&self) -> Option<u64> {
         self.options.expires_ms.map(|time| self.submitted_ms + time)
+    }
+
+    /// The tasks it comes after.
+    pub(crate) fn before(&self) -> impl ExactSizeIterator<Item = Uuid> {
+        self.options.after.iter().map(|id| Uuid::try_parse(id).unwrap_or_default())
     }
 
     pub(crate) fn end(&mut self, state: State, now: u64) {

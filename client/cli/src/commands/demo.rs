@@ -16,7 +16,7 @@ use rantai_nodes::services::lending::LendingProxy;
 use rantai_nodes::services::welcome::WelcomeProxy;
 use rantai_nodes::tasks::Ledger;
 use rantai_nodes::tasks::ledger::TasksProxy;
-use rantai_nodes::tasks::task::Options;
+use rantai_nodes::tasks::options::Options;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -84,7 +84,9 @@ async fn demonstrate() -> Result<(), Failure> {
     let objects = objects(folder.path()).map_err(|e| failed(&*e))?;
     let builder = Node::builder(address.clone()).journal(folder.path().join("once.redb"));
     let node = Arc::new(builder.connect().await?);
-    let ledger = Ledger::open(Some(&folder.path().join("tasks.redb"))).map_err(|e| failed(&e))?;
+    let ledger =
+        Ledger::open(Some(&folder.path().join("tasks.redb")), rantai_nodes::tasks::Limits::default())
+            .map_err(|e| failed(&e))?;
     let ledger = ledger.start(Client::builder(address.clone())).await.map_err(|e| failed(&e))?;
     let mut claims = tokio::task::JoinSet::new();
     for Configured { name, object, options, .. } in objects {

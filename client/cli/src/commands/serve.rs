@@ -94,11 +94,19 @@ impl Serve {
         };
         let address = self.broker.address()?;
         let data_dir = self.data_dir.as_deref();
-        let start = self.objects.start(&config, objects, address, root, data_dir);
         let node = tokio::select! {
-            node = start => node?,
+            node = self.objects.connect(&config, address.clone(), root.clone(), data_dir) => node?,
             _ = &mut stop => return Ok(()),
         };
+        let client = Client::builder(address).root(root);
+        tokio::select! {
+            served = self.objects.serve(&node, &config, objects, client, data_dir) => served?,
+            // What is served already is known to others.
+            _ = &mut stop => {
+                node.drain(PATIENCE).await;
+                return Ok(());
+            }
+        }
         let mut status = node.status();
         let ended = status.wait_for(|status| matches!(status, Status::Ended(_)));
         tokio::select! {
@@ -164,20 +172,18 @@ impl Objects {
         Ok((config, objects))
     }
 
-    /// Connects, and serves the objects; waits for a broker that is not there yet.
-    pub(crate) async fn start(
+    /// Connects; waits for a broker that is not there yet.
+    pub(crate) async fn connect(
         &self,
         config: &Config,
-        objects: Vec<Configured>,
         address: rantai_client::session::Address,
         root: Root,
         data_dir: Option<&Path>,
-    ) -> Result<Node, Failure> {
+    ) -> Result<Arc<Node>, Failure> {
         let name = match &self.node {
             Some(name) => Some(name.clone()),
             None => config.node().map_err(|error| Failure::from_error(Exit::Usage, &error))?,
         };
-        let client = Client::builder(address.clone()).root(root.clone());
         let mut builder = Node::builder(address).root(root).patient();
         if let Some(name) = name {
             builder = builder.name(name);
@@ -188,15 +194,27 @@ impl Objects {
             })?;
             builder = builder.journal(directory.join("once.redb"));
         }
-        let node = Arc::new(builder.connect().await?);
+        Ok(Arc::new(builder.connect().await?))
+    }
+
+    /// Serves the objects; the ledger calls by a client of its own. Where one of them cannot be served the node
+    /// has ended. Cancelled, those that are served stay so until the node is drained.
+    pub(crate) async fn serve(
+        &self,
+        node: &Arc<Node>,
+        config: &Config,
+        objects: Vec<Configured>,
+        client: rantai_client::client::Builder,
+        data_dir: Option<&Path>,
+    ) -> Result<(), Failure> {
         if let Some(tasks) = &config.tasks {
             let file = tasks.file.clone().or_else(|| data_dir.map(|folder| folder.join("tasks.redb")));
             if file.is_none() {
                 tracing::warn!("tasks are kept in memory only; --data-dir keeps them on disk");
             }
             let failed = |error: LedgerError| Failure::from_error(Exit::Failed, &error);
-            let ledger =
-                Ledger::open(file.as_deref()).map_err(failed)?.start(client).await.map_err(failed)?;
+            let ledger = Ledger::open(file.as_deref(), tasks.limits()).map_err(failed)?;
+            let ledger = ledger.start(client).await.map_err(failed)?;
             let limits = Limits { concurrent: 1_024, ..Limits::default() };
             let options = ServeOptions { limits, replace: self.replace, ..ServeOptions::default() };
             if let Err(error) = node.serve_with(TASKS, Arc::new(ledger), options).await {
@@ -230,7 +248,7 @@ impl Objects {
                 return Err(explain(&error));
             }
         }
-        Ok(Arc::into_inner(node).expect("every claim has ended"))
+        Ok(())
     }
 }
 

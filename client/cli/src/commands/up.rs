@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use rantai_broker::Config as BrokerConfig;
+use rantai_client::Client;
 use rantai_client::session::Address;
 use rantai_client::wire::name::Root;
 
@@ -65,16 +66,17 @@ impl Up {
             note(&format!("listening on {address}"));
         }
         let data_dir = self.data_dir.as_deref();
-        let start = self.objects.start(&config, objects, own(broker.addresses()), root, data_dir);
-        let node = tokio::select! {
-            node = start => node?,
-            _ = &mut stop => {
-                broker.shutdown().await;
-                return Ok(());
+        let address = own(broker.addresses());
+        let node = self.objects.connect(&config, address.clone(), root.clone(), data_dir).await?;
+        let client = Client::builder(address).root(root);
+        let signal = tokio::select! {
+            served = self.objects.serve(&node, &config, objects, client, data_dir) => {
+                served?;
+                note("ready");
+                stop.await
             }
+            signal = &mut stop => signal,
         };
-        note("ready");
-        let signal = stop.await;
         tracing::info!(signal, "stopping");
         node.drain(PATIENCE).await;
         // With its objects: the ledger has a connection of its own.

@@ -11,5 +11,7 @@ mod journey;
 mod library;
 mod many_names;
 mod process;
+mod start_cut_short;
+mod task_graphs;
 mod tasks;
 mod terminal;

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use rantai_client::Client;
 use rantai_nodes::tasks::ledger::TasksProxy;
-use rantai_nodes::tasks::task::{Options, State};
+use rantai_nodes::tasks::options::Options;
+use rantai_nodes::tasks::task::State;
 use serde_json::{Value, json};
 
 use super::process::{Bus, PATIENCE, Server, broker, bus, own};

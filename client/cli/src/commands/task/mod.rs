@@ -1,13 +1,20 @@
 //! `rantai task`: calls that are stored, and carried out when their object is there.
 
+mod schedule;
+
+use std::io;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use chrono::DateTime;
 use rantai_client::session::Filter;
 use rantai_client::wire::name::{MethodName, ObjectName};
 use rantai_client::wire::topic::EventTopic;
 use rantai_client::{CallError, Client};
-use rantai_nodes::tasks::ledger::{Summary, TasksProxy};
-use rantai_nodes::tasks::task::{Options, State, Task};
+use rantai_nodes::tasks::after::When;
+use rantai_nodes::tasks::ledger::{Submission, Summary, TasksProxy};
+use rantai_nodes::tasks::options::Options;
+use rantai_nodes::tasks::task::{State, Task};
 use serde_json::{Value, json};
 
 use crate::arguments;
@@ -25,6 +32,8 @@ Examples:
   rantai task status 0192f7c4a0b17d3c8f60a1b2c3d4e5f6
   rantai task result 0192f7c4a0b17d3c8f60a1b2c3d4e5f6
   rantai task list --state failed
+  rantai task submit pages.add '{\"$result\": 0}' 1 --after 0192f7c4a0b17d3c8f60a1b2c3d4e5f6 --wait
+  rantai task schedule morning '30 7 * * MON-FRI' pages.add 4 120 --zone Asia/Jakarta
 ";
 
 /// Store calls that are carried out when their object is there.
@@ -41,6 +50,21 @@ pub(crate) struct Tasks {
 enum Action {
     /// Store a call, and print its id
     Submit(Submit),
+    /// Store calls, all of them or none, and print an id each
+    SubmitAll {
+        /// A list of {\"object\", \"method\", \"params\", \"options\"} in JSON; - is standard input
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+    /// Make a task again and again, at the times of a cron expression
+    Schedule(schedule::New),
+    /// List schedules
+    Schedules,
+    /// Make no more tasks of a schedule
+    Unschedule {
+        #[arg(value_name = "NAME")]
+        name: String,
+    },
     /// Print a task as it is
     Status {
         #[arg(value_name = "ID")]
@@ -82,27 +106,67 @@ struct Submit {
     /// Wait for the result, and print it
     #[arg(long)]
     wait: bool,
+    /// Not before this time is over
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    delay: Option<Duration>,
+    /// Not before this time, as in 2026-12-24T18:00:00+07:00
+    #[arg(long, value_name = "WHEN", value_parser = moment)]
+    at: Option<u64>,
+    /// One key, one task: a second submission is the first
+    #[arg(long, value_name = "KEY")]
+    key: Option<String>,
+    /// Not before this task has succeeded; {\"$result\": 0} in ARGS stands for the result of the first of them
+    #[arg(long, value_name = "ID")]
+    after: Vec<String>,
+    /// However the tasks before it end
+    #[arg(long, requires = "after")]
+    whatever: bool,
+    #[command(flatten)]
+    carried: Carried,
+}
+
+/// How a task is carried out once it is due.
+#[derive(clap::Args)]
+struct Carried {
     /// Call it again this often after it failed
     #[arg(long, value_name = "N", default_value_t = 0)]
     retries: u32,
     /// The wait before the first of them, doubled each time
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "1")]
     backoff: Duration,
-    /// Not before this time is over
-    #[arg(long, value_name = "TIME", value_parser = duration)]
-    delay: Option<Duration>,
     /// Not at all after this time
     #[arg(long, value_name = "TIME", value_parser = duration)]
     expires: Option<Duration>,
     /// What one run may take
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "10m")]
     limit: Duration,
-    /// One key, one task: a second submission is the first
-    #[arg(long, value_name = "KEY")]
-    key: Option<String>,
     /// 0 to 9; of those that are due the highest go first
     #[arg(long, value_name = "N", default_value_t = 5)]
     priority: u8,
+}
+
+impl Carried {
+    fn options(&self) -> Options {
+        Options {
+            retries: self.retries,
+            backoff_ms: ms(self.backoff),
+            expires_ms: self.expires.map(ms),
+            timeout_ms: ms(self.limit),
+            priority: self.priority,
+            ..Options::default()
+        }
+    }
+}
+
+fn ms(time: Duration) -> u64 {
+    time.as_millis() as u64
+}
+
+/// A time by RFC 3339, in milliseconds since 1970.
+fn moment(text: &str) -> Result<u64, String> {
+    let time =
+        DateTime::parse_from_rfc3339(text).map_err(|error| format!("{error}; RFC 3339 is expected"))?;
+    u64::try_from(time.timestamp_millis()).map_err(|_| "a time after 1970 is expected".to_owned())
 }
 
 /// A state by its name.
@@ -124,6 +188,14 @@ impl Tasks {
         let failed = |error: CallError| connection.failed(&error);
         let result = match action {
             Action::Submit(submit) => submit.send(&ledger, &connection).await,
+            Action::SubmitAll { file } => submit_all(&ledger, &connection, &file).await,
+            Action::Schedule(new) => new.make(&ledger, &connection).await,
+            Action::Schedules => schedule::list(&ledger, &connection).await,
+            Action::Unschedule { name } => {
+                let known = ledger.unschedule(name.clone()).await.map_err(failed)?;
+                let nothing = || Failure::new(Exit::Failed, format!("there is no schedule {name:?}"));
+                known.then_some(()).ok_or_else(nothing)
+            }
             Action::Status { id } => {
                 let task = ledger.get(id).await.map_err(failed)?;
                 show(&connection, &task);
@@ -148,21 +220,14 @@ impl Submit {
     async fn send(self, ledger: &TasksProxy, connection: &Connection) -> Result<(), Failure> {
         let usage = |error: String| Failure::new(Exit::Usage, error);
         let (object, method) = arguments::target(&self.target).map_err(usage)?;
-        let payload = arguments::payload(&self.arguments).map_err(usage)?;
-        let params = match &payload[..] {
-            [] => None,
-            bytes => Some(serde_json::from_slice(bytes).map_err(|error| usage(error.to_string()))?),
-        };
-        let ms = |time: Duration| time.as_millis() as u64;
+        let params = arguments::params(&self.arguments).map_err(usage)?;
         let options = Options {
-            retries: self.retries,
-            backoff_ms: ms(self.backoff),
             delay_ms: self.delay.map_or(0, ms),
-            at_ms: None,
-            expires_ms: self.expires.map(ms),
-            timeout_ms: ms(self.limit),
+            at_ms: self.at,
             key: self.key,
-            priority: self.priority,
+            after: self.after,
+            when: if self.whatever { When::Ended } else { When::Succeeded },
+            ..self.carried.options()
         };
         let submitted = ledger.submit(object.to_owned(), method.to_owned(), params, Some(options)).await;
         let id = submitted.map_err(|error| connection.failed(&error))?;
@@ -172,6 +237,24 @@ impl Submit {
         print(&if connection.json { json!({ "id": id }).to_string() } else { id });
         Ok(())
     }
+}
+
+async fn submit_all(ledger: &TasksProxy, connection: &Connection, file: &Path) -> Result<(), Failure> {
+    let text =
+        if file == Path::new("-") { io::read_to_string(io::stdin()) } else { std::fs::read_to_string(file) };
+    let wrong =
+        |error: &dyn std::fmt::Display| Failure::new(Exit::Usage, format!("{}: {error}", file.display()));
+    let text = text.map_err(|error| wrong(&error))?;
+    let calls: Vec<Submission> = serde_json::from_str(&text).map_err(|error| wrong(&error))?;
+    let ids = ledger.submit_all(calls).await.map_err(|error| connection.failed(&error))?;
+    if connection.json {
+        print(&json!(ids).to_string());
+    } else {
+        for id in &ids {
+            print(id);
+        }
+    }
+    Ok(())
 }
 
 async fn wait(ledger: &TasksProxy, connection: &Connection, id: String) -> Result<(), Failure> {

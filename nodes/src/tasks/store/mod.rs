@@ -1,5 +1,7 @@
 //! All tasks on disk. What is read from here is what was committed.
 
+mod schedules;
+
 use std::path::Path;
 use std::sync::Arc;
 
@@ -16,6 +18,8 @@ const TASKS: TableDefinition<'static, &[u8; 16], &[u8]> = TableDefinition::new("
 const KEYS: TableDefinition<'static, &str, &[u8; 16]> = TableDefinition::new("keys");
 /// When they ended, and which.
 const ENDED: TableDefinition<'static, (u64, &[u8; 16]), ()> = TableDefinition::new("ended");
+/// A task, and one that comes after it and has not ended.
+const BEFORE: TableDefinition<'static, (&[u8; 16], &[u8; 16]), ()> = TableDefinition::new("before");
 /// What the ledger is called on the bus, which has to stay the same: requests are recognised by it too.
 const NAME: TableDefinition<'static, (), &str> = TableDefinition::new("name");
 
@@ -27,11 +31,28 @@ pub(super) struct Store {
 
 /// What a submission came to.
 #[derive(Debug, PartialEq)]
-pub(super) enum Stored {
-    New,
-    /// Its key was taken by this one.
-    Before(Box<Task>),
+pub(super) enum Submitted {
+    /// Each of the tasks, in their order.
+    Stored(Vec<Stored>),
+    /// One of them comes after this one, which is not known.
+    Unknown(String),
     Full,
+}
+
+/// What one task of a submission came to.
+#[derive(Debug, PartialEq)]
+pub(super) enum Stored {
+    New(Task),
+    /// Its key was taken by this one.
+    Before(Task),
+}
+
+impl Stored {
+    pub(super) fn task(&self) -> &Task {
+        match self {
+            Self::New(task) | Self::Before(task) => task,
+        }
+    }
 }
 
 impl Store {
@@ -45,6 +66,8 @@ impl Store {
         transaction.open_table(KEYS)?;
         transaction.open_table(ENDED)?;
         transaction.open_table(NAME)?;
+        transaction.open_table(BEFORE)?;
+        transaction.open_table(schedules::SCHEDULES)?;
         transaction.commit()?;
         let database = Arc::new(database);
         let committer = Committer::start(&database).map_err(redb::Error::Io)?;
@@ -65,9 +88,10 @@ impl Store {
             .await
     }
 
-    /// Stores a new task, unless its key is taken or there are `most` already.
-    pub(super) async fn submit(&self, task: Task, most: u64) -> Result<Stored, DiskError> {
-        self.committer.write(move |transaction| submit(transaction, &task, most)).await
+    /// Stores new tasks, all or none: none where there is no room for all below `most`. `#0` in what one of them
+    /// comes after is the first of them.
+    pub(super) async fn submit(&self, tasks: Vec<Task>, most: u64) -> Result<Submitted, DiskError> {
+        self.committer.write(move |transaction| submit(transaction, tasks, most)).await
     }
 
     /// Stores a task as it is now, unless it has ended meanwhile; whether it was stored.
@@ -88,8 +112,12 @@ impl Store {
             .write(move |transaction| {
                 let mut tasks = transaction.open_table(TASKS)?;
                 let stored = tasks.get(id.as_bytes())?.and_then(|bytes| read(bytes.value()));
+                let was_open = stored.as_ref().is_some_and(is_open);
                 let Some(task) = stored.and_then(change) else { return Ok(None) };
                 tasks.insert(id.as_bytes(), &*write(&task))?;
+                if is_open(&task) != was_open {
+                    hold(transaction, &task)?;
+                }
                 if let Some(ended) = task.ended_ms {
                     transaction.open_table(ENDED)?.insert((ended, id.as_bytes()), ())?;
                 }
@@ -98,18 +126,25 @@ impl Store {
             .await
     }
 
-    /// Forgets tasks that ended before `before`, a thousand at most; how many.
+    /// Forgets tasks that ended before `before`, a thousand at most; how many. One that another waits for, or may
+    /// be given the result of, stays.
     pub(super) async fn forget(&self, before: u64) -> Result<usize, DiskError> {
         self.committer
             .write(move |transaction| {
                 let mut ended = transaction.open_table(ENDED)?;
                 let mut tasks = transaction.open_table(TASKS)?;
                 let mut keys = transaction.open_table(KEYS)?;
+                let held = transaction.open_table(BEFORE)?;
                 let mut old = Vec::new();
-                for entry in ended.range(..(before, &[0; 16]))?.take(1_000) {
+                for entry in ended.range(..(before, &[0; 16]))? {
                     let (key, _) = entry?;
                     let (when, id) = key.value();
-                    old.push((when, *id));
+                    if held.range((id, &[0; 16])..=(id, &[0xFF; 16]))?.next().is_none() {
+                        old.push((when, *id));
+                    }
+                    if old.len() >= 1_000 {
+                        break;
+                    }
                 }
                 for (when, id) in &old {
                     ended.remove((*when, id))?;
@@ -153,22 +188,69 @@ impl Store {
     }
 }
 
-fn submit(transaction: &WriteTransaction, task: &Task, most: u64) -> Result<Stored, redb::Error> {
+fn submit(transaction: &WriteTransaction, new: Vec<Task>, most: u64) -> Result<Submitted, redb::Error> {
     let mut tasks = transaction.open_table(TASKS)?;
-    if let Some(key) = &task.options.key {
-        let mut keys = transaction.open_table(KEYS)?;
-        let known = keys.get(&**key)?.map(|id| *id.value());
-        let known = known.map(|id| tasks.get(&id)).transpose()?.flatten();
-        if let Some(known) = known.and_then(|bytes| read(bytes.value())) {
-            return Ok(Stored::Before(Box::new(known)));
+    let mut keys = transaction.open_table(KEYS)?;
+    // Whatever else is in this commit stays: nothing is written before it is known that all of it can be.
+    let mut stored: Vec<Stored> = Vec::with_capacity(new.len());
+    for mut task in new {
+        let known = match &task.options.key {
+            Some(key) => {
+                let id = keys.get(&**key)?.map(|id| *id.value());
+                let known = id.map(|id| tasks.get(&id)).transpose()?.flatten();
+                let among =
+                    || stored.iter().map(Stored::task).find(|other| other.options.key == task.options.key);
+                known.and_then(|bytes| read(bytes.value())).or_else(|| among().cloned())
+            }
+            None => None,
+        };
+        if let Some(known) = known {
+            stored.push(Stored::Before(known));
+            continue;
         }
-        keys.insert(&**key, task.uuid().as_bytes())?;
+        for before in &mut task.options.after {
+            let among = before.strip_prefix('#').and_then(|index| stored.get(index.parse::<usize>().ok()?));
+            if let Some(among) = among {
+                before.clone_from(&among.task().id);
+                continue;
+            }
+            let id = Uuid::try_parse(before).unwrap_or_default();
+            if tasks.get(id.as_bytes())?.is_none() {
+                return Ok(Submitted::Unknown(before.clone()));
+            }
+        }
+        stored.push(Stored::New(task));
     }
-    if tasks.len()? >= most {
-        return Ok(Stored::Full);
+    let more = stored.iter().filter(|one| matches!(one, Stored::New(_))).count() as u64;
+    if more > 0 && tasks.len()?.saturating_add(more) > most {
+        return Ok(Submitted::Full);
     }
-    tasks.insert(task.uuid().as_bytes(), &*write(task))?;
-    Ok(Stored::New)
+    for one in &stored {
+        let Stored::New(task) = one else { continue };
+        if let Some(key) = &task.options.key {
+            keys.insert(&**key, task.uuid().as_bytes())?;
+        }
+        tasks.insert(task.uuid().as_bytes(), &*write(task))?;
+        hold(transaction, task)?;
+    }
+    Ok(Submitted::Stored(stored))
+}
+
+/// What an open task comes after is held for it, and let go when it has ended.
+fn hold(transaction: &WriteTransaction, task: &Task) -> Result<(), redb::Error> {
+    if task.options.after.is_empty() {
+        return Ok(());
+    }
+    let mut held = transaction.open_table(BEFORE)?;
+    for before in task.before() {
+        let pair = (before.as_bytes(), task.uuid());
+        if is_open(task) {
+            held.insert((pair.0, pair.1.as_bytes()), ())?;
+        } else {
+            held.remove((pair.0, pair.1.as_bytes()))?;
+        }
+    }
+    Ok(())
 }
 
 fn write(task: &Task) -> Vec<u8> {
@@ -187,7 +269,7 @@ pub(super) fn is_open(task: &Task) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::task::Options;
+    use super::super::options::Options;
     use super::*;
     use serde_json::json;
 
@@ -204,7 +286,8 @@ mod tests {
         {
             let store = Store::open(Some(&file)).expect("a store");
             assert_eq!(store.name("one".to_owned()).await.expect("kept"), "one");
-            assert_eq!(store.submit(first.clone(), 10).await.expect("stored"), Stored::New);
+            let stored = store.submit(vec![first.clone()], 10).await.expect("stored");
+            assert_eq!(stored, Submitted::Stored(vec![Stored::New(first.clone())]));
         }
         // The thread that writes ends with the last handle, in its own time.
         let store = loop {
@@ -221,11 +304,11 @@ mod tests {
     async fn one_key_is_one_task_until_it_is_forgotten() {
         let store = Store::open(None).expect("a store");
         let first = task(Some("daily"));
-        assert_eq!(store.submit(first.clone(), 2).await.expect("stored"), Stored::New);
-        let before = store.submit(task(Some("daily")), 2).await.expect("stored");
-        assert_eq!(before, Stored::Before(Box::new(first.clone())));
-        assert_eq!(store.submit(task(None), 2).await.expect("stored"), Stored::New);
-        assert_eq!(store.submit(task(None), 2).await.expect("refused"), Stored::Full);
+        let one = async |task: Task| store.submit(vec![task], 2).await.expect("an answer");
+        assert_eq!(one(first.clone()).await, Submitted::Stored(vec![Stored::New(first.clone())]));
+        assert_eq!(one(task(Some("daily"))).await, Submitted::Stored(vec![Stored::Before(first.clone())]));
+        assert!(matches!(one(task(None)).await, Submitted::Stored(_)));
+        assert_eq!(one(task(None)).await, Submitted::Full);
         let end = |mut task: Task| {
             task.end(State::Succeeded, 5_000);
             Some(task)
@@ -235,7 +318,52 @@ mod tests {
         assert_eq!(store.forget(5_000).await.expect("nothing yet"), 0);
         assert_eq!(store.forget(5_001).await.expect("forgotten"), 1);
         assert_eq!(store.get(first.uuid()).expect("read"), None);
-        assert_eq!(store.submit(task(Some("daily")), 2).await.expect("stored"), Stored::New);
+        assert!(
+            matches!(&one(task(Some("daily"))).await, Submitted::Stored(s) if matches!(s[0], Stored::New(_)))
+        );
         assert_eq!(store.list(None, 10, is_open).expect("read").len(), 2);
+    }
+
+    #[tokio::test]
+    async fn what_is_stored_together_is_stored_as_a_whole() {
+        let store = Store::open(None).expect("a store");
+        let after = |before: &str| {
+            let options = Options { after: vec![before.to_owned()], ..Options::default() };
+            Task::new("pages", "add", json!([1, 2]), options, 1_000).expect("a task")
+        };
+        let all = async |tasks: Vec<Task>| store.submit(tasks, 3).await.expect("an answer");
+        let nobody = Uuid::new_v4().simple().to_string();
+        assert_eq!(all(vec![task(None), after(&nobody)]).await, Submitted::Unknown(nobody));
+        assert_eq!(all(vec![after("#0"), task(None)]).await, Submitted::Unknown("#0".to_owned()));
+        assert_eq!(all((0..4).map(|_| task(Some("k"))).collect()).await, {
+            let first = store.list(None, 1, is_open).expect("read").remove(0);
+            let again = || Stored::Before(first.clone());
+            Submitted::Stored(vec![Stored::New(first.clone()), again(), again(), again()])
+        });
+        assert_eq!(all(vec![task(None), after("#0"), task(None)]).await, Submitted::Full);
+        assert_eq!(store.list(None, 10, is_open).expect("read").len(), 1, "nothing of what was refused");
+        let Submitted::Stored(stored) = all(vec![task(None), after("#0")]).await else { panic!("stored") };
+        assert_eq!(stored[1].task().options.after, [stored[0].task().id.clone()]);
+    }
+
+    #[tokio::test]
+    async fn what_another_task_waits_for_is_not_forgotten() {
+        let store = Store::open(None).expect("a store");
+        let options = Options { after: vec!["#0".to_owned()], ..Options::default() };
+        let second = Task::new("pages", "add", json!([1, 2]), options, 1_000).expect("a task");
+        let stored = store.submit(vec![task(None), second], 3).await.expect("an answer");
+        let Submitted::Stored(stored) = stored else { panic!("stored") };
+        let end = async |stored: &Stored| {
+            let end = |mut task: Task| {
+                task.end(State::Succeeded, 5_000);
+                Some(task)
+            };
+            store.change(stored.task().uuid(), end).await.expect("stored").expect("known");
+        };
+        end(&stored[0]).await;
+        assert_eq!(store.forget(9_000).await.expect("nothing yet"), 0);
+        assert!(store.get(stored[0].task().uuid()).expect("read").is_some());
+        end(&stored[1]).await;
+        assert_eq!(store.forget(9_000).await.expect("forgotten"), 2);
     }
 }

@@ -1,0 +1,96 @@
+//! `rantai task schedule`: tasks that are made again and again.
+
+use chrono::{DateTime, Local, SecondsFormat};
+use rantai_client::CallError;
+use rantai_nodes::tasks::ledger::TasksProxy;
+use rantai_nodes::tasks::schedule::{Schedule, Timing};
+use serde_json::json;
+
+use super::Carried;
+use crate::arguments;
+use crate::connection::{Connection, print};
+use crate::exit::{Exit, Failure};
+
+/// What a schedule is made of.
+#[derive(clap::Args)]
+pub(super) struct New {
+    /// What it is known by; what there is by this name is replaced
+    #[arg(value_name = "NAME")]
+    name: String,
+    /// Minute, hour, day of the month, month and day of the week, as in '30 7 * * MON-FRI'; with a sixth field in
+    /// front, seconds
+    #[arg(value_name = "CRON")]
+    cron: String,
+    /// The object and its method, as in pages.add
+    #[arg(value_name = "OBJECT.METHOD")]
+    target: String,
+    /// Parameters, as for `rantai call`
+    #[arg(value_name = "ARGS", allow_negative_numbers = true)]
+    arguments: Vec<String>,
+    /// In the clock of which zone, as in Asia/Jakarta
+    #[arg(long, value_name = "ZONE", default_value = "UTC")]
+    zone: String,
+    /// Make a task although the one before has not ended
+    #[arg(long)]
+    overlap: bool,
+    #[command(flatten)]
+    carried: Carried,
+}
+
+impl New {
+    pub(super) async fn make(self, ledger: &TasksProxy, connection: &Connection) -> Result<(), Failure> {
+        let usage = |error: String| Failure::new(Exit::Usage, error);
+        let (object, method) = arguments::target(&self.target).map_err(usage)?;
+        let params = arguments::params(&self.arguments).map_err(usage)?;
+        let timing = Timing { cron: self.cron, zone: self.zone, overlap: self.overlap };
+        let (object, method) = (object.to_owned(), method.to_owned());
+        let options = Some(self.carried.options());
+        let made = ledger.schedule(self.name, timing, object, method, params, options).await;
+        show(connection, &made.map_err(|error| connection.failed(&error))?);
+        Ok(())
+    }
+}
+
+/// Every schedule, in the order of their names.
+pub(super) async fn list(ledger: &TasksProxy, connection: &Connection) -> Result<(), Failure> {
+    let failed = |error: CallError| connection.failed(&error);
+    let (mut all, mut after): (Vec<Schedule>, Option<String>) = (Vec::new(), None);
+    loop {
+        let listed = ledger.schedules(after).await.map_err(failed)?;
+        after = listed.last().map(|schedule| schedule.name.clone());
+        all.extend(listed);
+        if after.is_none() {
+            break;
+        }
+    }
+    if connection.json {
+        print(&json!(all).to_string());
+    } else {
+        for schedule in &all {
+            show(connection, schedule);
+        }
+    }
+    Ok(())
+}
+
+fn show(connection: &Connection, schedule: &Schedule) {
+    if connection.json {
+        return print(&json!(schedule).to_string());
+    }
+    let Schedule { name, timing, object, method, made, skipped, .. } = schedule;
+    let skipped = if *skipped > 0 { format!(", {skipped} skipped") } else { String::new() };
+    print(&format!(
+        "{name}  {} {}  {object}.{method}  next {}, {made} made{skipped}",
+        timing.cron,
+        timing.zone,
+        time(schedule.next_ms)
+    ));
+}
+
+/// In the clock of whoever reads it.
+fn time(ms: Option<u64>) -> String {
+    let time = ms.and_then(|ms| DateTime::from_timestamp_millis(i64::try_from(ms).ok()?));
+    time.map_or("never".to_owned(), |time| {
+        time.with_timezone(&Local).to_rfc3339_opts(SecondsFormat::Secs, true)
+    })
+}

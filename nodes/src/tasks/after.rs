@@ -1,0 +1,304 @@
+//! Tasks that come after others, and what they are given of them.
+//!
+//! In the parameters of such a task `{"$result": 0}` stands for the result of the first task it comes after, and
+//! `{"$outcome": 0}` for an [`Outcome`]; `"all"` instead of the number is the list of all of them, in their order.
+
+use std::collections::{BTreeMap, HashMap};
+
+use parking_lot::Mutex;
+use rantai_client::wire::fault::Fault;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+use uuid::Uuid;
+
+use super::task::{LARGEST, State, Task};
+
+const RESULT: &str = "$result";
+const OUTCOME: &str = "$outcome";
+const ALL: &str = "all";
+
+/// Which ends of the tasks before it let a task begin.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum When {
+    /// All of them succeeded. Where one has not, it fails with the kind `dependency_failed`.
+    #[default]
+    Succeeded,
+    /// All of them have ended, in whichever way.
+    Ended,
+}
+
+/// What a task came to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Outcome {
+    /// Its id.
+    pub id: String,
+    /// How it ended.
+    pub state: State,
+    /// Its result.
+    pub result: Option<Value>,
+    /// Why it failed.
+    pub error: Option<Value>,
+}
+
+/// What stands for something of the tasks before.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Place {
+    Result(Option<usize>),
+    Outcome(Option<usize>),
+}
+
+impl Place {
+    /// An object with the one member; a wrong value of it is an error.
+    fn of(members: &Map<String, Value>) -> Option<Result<Self, Fault>> {
+        let (name, value) = members.iter().next().filter(|_| members.len() == 1)?;
+        let place = match &**name {
+            RESULT => Self::Result,
+            OUTCOME => Self::Outcome,
+            _ => return None,
+        };
+        let index = value.as_u64().and_then(|index| usize::try_from(index).ok());
+        Some(match index {
+            Some(index) => Ok(place(Some(index))),
+            None if value == ALL => Ok(place(None)),
+            None => Err(Fault::wrong_parameter("params", &format!("{name}: a number from 0, or {ALL:?}"))),
+        })
+    }
+
+    fn index(self) -> Option<usize> {
+        match self {
+            Self::Result(index) | Self::Outcome(index) => index,
+        }
+    }
+}
+
+/// Checks that whatever stands in `params` for another task's result points to one of `before` tasks. Without any
+/// it stands for itself.
+pub(super) fn check(params: &Value, before: usize) -> Result<(), Fault> {
+    if before == 0 {
+        return Ok(());
+    }
+    match params {
+        Value::Array(items) => items.iter().try_for_each(|item| check(item, before)),
+        Value::Object(members) => match Place::of(members) {
+            Some(place) => match place?.index() {
+                Some(index) if index >= before => {
+                    let expected =
+                        format!("a result of the {before} tasks in options.after, not number {index}");
+                    Err(Fault::wrong_parameter("params", &expected))
+                }
+                _ => Ok(()),
+            },
+            None => members.values().try_for_each(|value| check(value, before)),
+        },
+        _ => Ok(()),
+    }
+}
+
+/// What came of the tasks before, as far as it is asked for.
+#[derive(Debug, Default)]
+pub(super) struct Outcomes {
+    known: BTreeMap<usize, Outcome>,
+    /// Bytes there is room for.
+    left: usize,
+}
+
+impl Outcomes {
+    /// Reads what `params` ask for; `read` gives the task before by its place in `count`.
+    ///
+    /// # Errors
+    ///
+    /// More than a task's parameters may have, and whatever `read` has.
+    pub(super) fn gather<E: From<Fault>>(
+        params: &Value,
+        count: usize,
+        mut read: impl FnMut(usize) -> Result<Task, E>,
+    ) -> Result<Self, E> {
+        let mut wanted = Vec::new();
+        places(params, &mut wanted);
+        let all = wanted.iter().any(|place| place.index().is_none());
+        let mut outcomes = Self { known: BTreeMap::new(), left: LARGEST };
+        let single: Vec<usize> = wanted.iter().filter_map(|place| place.index()).collect();
+        for index in (0..count).filter(|index| all || single.contains(index)) {
+            let Task { id, state, result, error, .. } = read(index)?;
+            let outcome = Outcome { id, state, result, error };
+            outcomes.take(size(&json!(outcome.result)))?;
+            outcomes.known.insert(index, outcome);
+        }
+        outcomes.left = LARGEST;
+        Ok(outcomes)
+    }
+
+    fn take(&mut self, bytes: usize) -> Result<(), Fault> {
+        self.left = self.left.checked_sub(bytes).ok_or_else(|| Fault {
+            message: "the results it is given are too large".to_owned(),
+            ..Fault::too_large(LARGEST)
+        })?;
+        Ok(())
+    }
+
+    /// Puts them in their places.
+    ///
+    /// # Errors
+    ///
+    /// More than a task's parameters may have.
+    pub(super) fn fill(&mut self, params: Value) -> Result<Value, Fault> {
+        Ok(match params {
+            Value::Array(items) => {
+                Value::Array(items.into_iter().map(|item| self.fill(item)).collect::<Result<_, _>>()?)
+            }
+            Value::Object(members) => match Place::of(&members) {
+                Some(place) => self.at(place?)?,
+                None => Value::Object(
+                    members
+                        .into_iter()
+                        .map(|(name, value)| Ok((name, self.fill(value)?)))
+                        .collect::<Result<_, Fault>>()?,
+                ),
+            },
+            other => {
+                self.take(size(&other))?;
+                other
+            }
+        })
+    }
+
+    fn at(&mut self, place: Place) -> Result<Value, Fault> {
+        let one = |outcome: &Outcome| match place {
+            Place::Result(_) => json!(outcome.result),
+            Place::Outcome(_) => json!(outcome),
+        };
+        let value = match place.index() {
+            Some(index) => self.known.get(&index).map(one).unwrap_or_default(),
+            None => Value::Array(self.known.values().map(one).collect()),
+        };
+        self.take(size(&value))?;
+        Ok(value)
+    }
+}
+
+fn places(params: &Value, found: &mut Vec<Place>) {
+    match params {
+        Value::Array(items) => items.iter().for_each(|item| places(item, found)),
+        Value::Object(members) => match Place::of(members) {
+            Some(place) => found.extend(place.ok()),
+            None => members.values().for_each(|value| places(value, found)),
+        },
+        _ => {}
+    }
+}
+
+fn size(value: &Value) -> usize {
+    value.to_string().len()
+}
+
+/// Tasks that wait for others, by the one each waits for now. In memory: whoever carries them out looks again at
+/// its start.
+#[derive(Debug, Default)]
+pub(super) struct Waiting {
+    by_task: Mutex<HashMap<u128, Vec<(Uuid, usize)>>>,
+}
+
+impl Waiting {
+    /// `task` waits for the one that stands at `index` of what it comes after.
+    pub(super) fn add(&self, before: Uuid, task: Uuid, index: usize) {
+        self.by_task.lock().entry(before.as_u128()).or_default().push((task, index));
+    }
+
+    /// `task` does not wait for it after all; false where it has been taken already.
+    pub(super) fn take_back(&self, before: Uuid, task: Uuid) -> bool {
+        let mut by_task = self.by_task.lock();
+        let Some(waiting) = by_task.get_mut(&before.as_u128()) else { return false };
+        let place = waiting.iter().position(|(other, _)| *other == task);
+        if let Some(place) = place {
+            waiting.swap_remove(place);
+        }
+        if waiting.is_empty() {
+            by_task.remove(&before.as_u128());
+        }
+        place.is_some()
+    }
+
+    /// Whoever waits for this task, and at which place of theirs it stands.
+    pub(super) fn take(&self, before: Uuid) -> Vec<(Uuid, usize)> {
+        self.by_task.lock().remove(&before.as_u128()).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::options::Options;
+    use super::*;
+
+    fn ended(result: Value) -> Task {
+        let mut task = Task::new("pages", "add", json!([]), Options::default(), 0).expect("a task");
+        task.result = Some(result);
+        task.end(State::Succeeded, 1);
+        task
+    }
+
+    fn filled(params: &Value, results: &[Value]) -> Result<Value, Fault> {
+        check(params, results.len())?;
+        let mut outcomes =
+            Outcomes::gather(params, results.len(), |index| Ok::<_, Fault>(ended(results[index].clone())))?;
+        outcomes.fill(params.clone())
+    }
+
+    #[test]
+    fn results_stand_where_they_are_asked_for() {
+        let results = [json!(7), json!("x"), json!([1])];
+        for (params, expected) in [
+            (json!([{"$result": 0}, 2]), json!([7, 2])),
+            (json!({"x": {"y": [{"$result": 1}]}}), json!({"x": {"y": ["x"]}})),
+            (json!({"$result": 2}), json!([1])),
+            (json!([{"$result": "all"}]), json!([[7, "x", [1]]])),
+            (json!([{"$result": 0}, {"$result": 0}]), json!([7, 7])),
+            (json!([{"$result": 0, "b": 1}, "$result"]), json!([{"$result": 0, "b": 1}, "$result"])),
+        ] {
+            assert_eq!(filled(&params, &results), Ok(expected), "{params}");
+        }
+        let outcome = filled(&json!([{"$outcome": 1}]), &results).expect("filled");
+        assert_eq!((&outcome[0]["state"], &outcome[0]["result"]), (&json!("succeeded"), &json!("x")));
+        assert!(filled(&json!([{"$outcome": "all"}]), &results).expect("filled")[0][2]["id"].is_string());
+    }
+
+    #[test]
+    fn what_points_nowhere_is_refused() {
+        for params in [
+            json!([{"$result": 1}]),
+            json!([{"$result": -1}]),
+            json!([{"$result": "first"}]),
+            json!({"x": [{"$outcome": null}]}),
+        ] {
+            assert!(check(&params, 1).is_err(), "{params}");
+            assert_eq!(
+                check(&params, 0),
+                Ok(()),
+                "it comes after nothing, so this is what it says: {params}"
+            );
+        }
+    }
+
+    #[test]
+    fn whoever_waits_is_told_once() {
+        let (waiting, before, [a, b]) =
+            (Waiting::default(), Uuid::new_v4(), [Uuid::new_v4(), Uuid::new_v4()]);
+        waiting.add(before, a, 0);
+        waiting.add(before, b, 3);
+        assert!(waiting.take_back(before, a), "and the other still waits");
+        assert!(!waiting.take_back(before, a));
+        assert_eq!(waiting.take(before), [(b, 3)]);
+        assert!(!waiting.take_back(before, b));
+        assert!(waiting.by_task.lock().is_empty());
+    }
+
+    #[test]
+    fn what_is_put_in_has_a_limit() {
+        let large = json!("x".repeat(LARGEST / 2));
+        assert!(filled(&json!([{"$result": 0}]), std::slice::from_ref(&large)).is_ok());
+        let places: Vec<Value> = (0..3).map(|_| json!({"$result": 0})).collect();
+        assert!(filled(&json!(places), std::slice::from_ref(&large)).is_err());
+        assert!(filled(&json!([{"$result": "all"}]), &[large.clone(), large.clone(), large]).is_err());
+    }
+}

@@ -1,0 +1,237 @@
+//! Schedules: calls that are made again and again, by cron expression and time zone.
+
+use std::str::FromStr as _;
+
+use chrono::DateTime;
+use chrono_tz::Tz;
+use croner::parser::{CronParser, Seconds, Year};
+use rantai_client::wire::fault::Fault;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::options::Options;
+use super::task::Task;
+
+/// The longest expression, in bytes.
+const LONGEST_CRON: usize = 256;
+/// The longest name, in bytes.
+const LONGEST_NAME: usize = 64;
+
+/// When a schedule makes a task.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Timing {
+    /// Minute, hour, day of the month, month, day of the week, as in cron; with a sixth field in front, seconds.
+    pub cron: String,
+    /// In the clock of which zone, as in `Asia/Jakarta`.
+    #[serde(default = "utc")]
+    pub zone: String,
+    /// Whether a task is made although the one before has not ended.
+    #[serde(default)]
+    pub overlap: bool,
+}
+
+fn utc() -> String {
+    "UTC".to_owned()
+}
+
+/// A call that is made again and again.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Schedule {
+    /// What it is known by.
+    pub name: String,
+    /// When.
+    pub timing: Timing,
+    /// Which object.
+    pub object: String,
+    /// Which of its methods.
+    pub method: String,
+    /// With which parameters.
+    pub params: Value,
+    /// How each task is carried out.
+    pub options: Options,
+    /// When the next task is made, in milliseconds since 1970; nothing where it never will be again.
+    pub next_ms: Option<u64>,
+    /// How many tasks it has made.
+    pub made: u64,
+    /// How many times it made none: the one before had not ended, or the ledger was full.
+    pub skipped: u64,
+    /// The task it made last.
+    pub last: Option<String>,
+}
+
+impl Timing {
+    /// The first time after `now`, in milliseconds since 1970; nothing where there is none.
+    ///
+    /// A time that a change of the clock leaves out is made up for right after the change, and one that it brings
+    /// twice counts once, where the expression names the hour; `*` in the hour goes by what really passes.
+    ///
+    /// # Errors
+    ///
+    /// An expression or a zone that is none.
+    pub(super) fn next(&self, now: u64) -> Result<Option<u64>, Fault> {
+        let zone = Tz::from_str(&self.zone)
+            .map_err(|_| Fault::wrong_parameter("timing.zone", "a time zone such as Asia/Jakarta"))?;
+        if self.cron.len() > LONGEST_CRON {
+            return Err(Fault::wrong_parameter("timing.cron", "at most 256 bytes"));
+        }
+        let parser = CronParser::builder().seconds(Seconds::Optional).year(Year::Disallowed).build();
+        let cron = parser.parse(&self.cron).map_err(|error| {
+            let expected = format!("a cron expression such as 30 7 * * MON-FRI ({error})");
+            Fault::wrong_parameter("timing.cron", &expected)
+        })?;
+        let now = i64::try_from(now).ok().and_then(DateTime::from_timestamp_millis);
+        let next = now.and_then(|now| cron.find_next_occurrence(&now.with_timezone(&zone), false).ok());
+        Ok(next.and_then(|time| u64::try_from(time.timestamp_millis()).ok()))
+    }
+}
+
+impl Schedule {
+    /// Checks what is asked for.
+    ///
+    /// # Errors
+    ///
+    /// Whatever could never be carried out, or only once.
+    pub(super) fn new(
+        name: String,
+        timing: Timing,
+        object: String,
+        method: String,
+        params: Value,
+        options: Options,
+        now: u64,
+    ) -> Result<Self, Fault> {
+        let of = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+        if name.is_empty() || name.len() > LONGEST_NAME || !name.chars().all(of) {
+            return Err(Fault::wrong_parameter("name", "1 to 64 of A-Z a-z 0-9 . _ -"));
+        }
+        if options.key.is_some() || options.at_ms.is_some() || !options.after.is_empty() {
+            let expected = "none of key, at_ms and after: each task of a schedule stands by itself";
+            return Err(Fault::wrong_parameter("options", expected));
+        }
+        let next_ms = timing.next(now)?;
+        if next_ms.is_none() {
+            return Err(Fault::wrong_parameter("timing.cron", "a time that will come"));
+        }
+        let (made, skipped, last) = (0, 0, None);
+        let schedule = Self { name, timing, object, method, params, options, next_ms, made, skipped, last };
+        schedule.task(now)?;
+        Ok(schedule)
+    }
+
+    /// A task of it.
+    pub(super) fn task(&self, now: u64) -> Result<Task, Fault> {
+        let task = Task::new(&self.object, &self.method, self.params.clone(), self.options.clone(), now)?;
+        Ok(Task { schedule: Some(self.name.clone()), ..task })
+    }
+
+    /// Its time has come: `task` is the one it makes, and nothing where it cannot now. However many times have
+    /// passed, this is one, and the next lies after `now`.
+    pub(super) fn passed(&mut self, task: Option<&Task>, now: u64) {
+        match task {
+            Some(task) => {
+                self.made += 1;
+                self.last = Some(task.id.clone());
+            }
+            None => self.skipped += 1,
+        }
+        self.next_ms = self.timing.next(now).ok().flatten();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn at(text: &str) -> u64 {
+        DateTime::parse_from_rfc3339(text).expect("a time").timestamp_millis().cast_unsigned()
+    }
+
+    fn timing(cron: &str, zone: &str) -> Timing {
+        Timing { cron: cron.to_owned(), zone: zone.to_owned(), overlap: false }
+    }
+
+    fn schedule(cron: &str, options: Options) -> Result<Schedule, Fault> {
+        let (name, object, method) = ("daily".to_owned(), "pages".to_owned(), "add".to_owned());
+        Schedule::new(name, timing(cron, "UTC"), object, method, json!([1, 2]), options, 0)
+    }
+
+    #[test]
+    fn times_are_those_of_the_zone() {
+        for (cron, zone, now, next) in [
+            ("30 7 * * *", "Asia/Jakarta", "2026-03-01T00:30:00Z", "2026-03-02T00:30:00Z"),
+            ("30 7 * * *", "Asia/Jakarta", "2026-03-01T00:29:59Z", "2026-03-01T00:30:00Z"),
+            ("0 9 * * MON-FRI", "UTC", "2026-11-20T09:00:00Z", "2026-11-23T09:00:00Z"),
+            ("*/10 * * * * *", "UTC", "2026-11-20T09:00:01Z", "2026-11-20T09:00:10Z"),
+            ("0 0 29 2 *", "UTC", "2026-01-01T00:00:00Z", "2028-02-29T00:00:00Z"),
+            ("@daily", "UTC", "2026-11-20T09:00:00Z", "2026-11-21T00:00:00Z"),
+            // The clock goes from 02:00 to 03:00, and in autumn from 03:00 to 02:00 again.
+            ("30 2 * * *", "Europe/Berlin", "2026-03-28T12:00:00Z", "2026-03-29T01:00:00Z"),
+            ("30 2 * * *", "Europe/Berlin", "2026-10-25T00:30:00Z", "2026-10-26T01:30:00Z"),
+            ("0 * * * *", "Europe/Berlin", "2026-10-25T00:00:00Z", "2026-10-25T01:00:00Z"),
+        ] {
+            assert_eq!(timing(cron, zone).next(at(now)), Ok(Some(at(next))), "{cron} after {now} in {zone}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_schedule_is_refused() {
+        for cron in ["", "x", "61 * * * *", "* * *", "* * * * * * *", "0 0 31 2 *", &"*".repeat(300)] {
+            let fault = schedule(cron, Options::default()).expect_err(cron);
+            assert_eq!(fault.data["path"], "timing.cron", "{cron}");
+        }
+        assert!(timing("* * * * *", "Asia/Atlantis").next(0).is_err());
+        assert!(schedule("* * * * *", Options { key: Some("x".to_owned()), ..Options::default() }).is_err());
+        assert!(schedule("* * * * *", Options { at_ms: Some(1), ..Options::default() }).is_err());
+        assert!(schedule("* * * * *", Options { timeout_ms: 0, ..Options::default() }).is_err());
+        assert!(schedule("* * * * *", Options::default()).is_ok());
+    }
+
+    #[test]
+    fn whatever_is_written_there_nothing_breaks() {
+        const PIECES: [&str; 20] = [
+            "*",
+            "/",
+            "-",
+            ",",
+            "0",
+            "9",
+            "31",
+            "L",
+            "W",
+            "#",
+            "MON",
+            "@",
+            "?",
+            "+",
+            " ",
+            "  ",
+            "é",
+            "\u{0}",
+            "4294967296",
+            "JAN",
+        ];
+        let mut seed = 1_u32;
+        let mut any = |most: usize| {
+            seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (seed >> 8) as usize % most
+        };
+        for _ in 0..20_000 {
+            let cron: String = (0..=any(12)).map(|_| PIECES[any(PIECES.len())]).collect();
+            let _ = timing(&cron, "Europe/Berlin").next(at("2026-11-20T09:00:00Z"));
+        }
+    }
+
+    #[test]
+    fn times_that_were_missed_are_one() {
+        let mut schedule = schedule("* * * * *", Options::default()).expect("a schedule");
+        assert_eq!(schedule.next_ms, Some(60_000));
+        let task = schedule.task(3_600_500).expect("a task");
+        schedule.passed(Some(&task), 3_600_500);
+        assert_eq!((schedule.made, schedule.next_ms), (1, Some(3_660_000)));
+        schedule.passed(None, 3_660_000);
+        assert_eq!((schedule.made, schedule.skipped, schedule.last), (1, 1, Some(task.id)));
+    }
+}
