@@ -120,7 +120,7 @@ impl Client {
 
     /// An object by its name, which is looked at when it is called.
     pub fn object(&self, name: &str) -> Proxy {
-        let name = ObjectName::reserved(name).map_or_else(|| ObjectName::new(name), Ok);
+        let name = ObjectName::any(name);
         Proxy::new(self.clone(), name)
     }
 

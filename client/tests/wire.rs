@@ -56,7 +56,7 @@ fn topics_are_formatted_and_parsed_back() {
     for topic in ["rantai/name/calculator/pi-east", "rantai/node/pi-east"] {
         assert_eq!(RegistryTopic::parse(&root, topic).expect("a registry topic").format(&root), topic);
     }
-    for topic in ["rantai/event/sensor/temp", "rantai/event/upcall/pushed/me"] {
+    for topic in ["rantai/event/sensor/temp", "rantai/event/upcall/pushed/me", "rantai/event/tasks/state"] {
         assert_eq!(EventTopic::parse(&root, topic).expect("an event topic").format(&root), topic);
     }
     assert_eq!(ReplyTopic::filter(&root, &client("me")), "rantai/reply/+/me");

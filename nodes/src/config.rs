@@ -58,6 +58,12 @@ pub struct Config {
     pub files: Vec<SharedFolder>,
     /// The ledger of tasks, if there is one.
     pub tasks: Option<TaskLedger>,
+    /// REST, if it is wanted.
+    #[cfg(feature = "gateway")]
+    pub rest: Option<crate::gateway::settings::Rest>,
+    /// SOAP, if it is wanted.
+    #[cfg(feature = "gateway")]
+    pub soap: Option<crate::gateway::settings::Soap>,
 }
 
 /// An object that needs no more than a name.
@@ -286,6 +292,13 @@ impl Config {
         config.node().map_err(|error| invalid(format!("node: {error}")))?;
         config.root().map_err(|error| invalid(format!("root: {error}")))?;
         config.objects(file, &(Arc::new(|_: &str| {}) as Output))?;
+        #[cfg(feature = "gateway")]
+        {
+            let checked = config.rest.as_ref().map_or(Ok(()), crate::gateway::settings::Rest::check);
+            checked.map_err(|error| invalid(format!("rest: {error}")))?;
+            let checked = config.soap.as_ref().map_or(Ok(()), crate::gateway::settings::Soap::check);
+            checked.map_err(|error| invalid(format!("soap: {error}")))?;
+        }
         Ok(config)
     }
 

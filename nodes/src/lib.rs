@@ -1,5 +1,5 @@
 //! The serving side of Rantai: [`Node`] serves objects, [`dispatch`] is what happens between a request and its
-//! reply, [`chain`] passes requests on, [`services`] are the objects that come with it, and [`config`] says which
+//! reply, [`chain`] passes requests on, [`services`] are the objects that come with it, `gateway` is HTTP in front of them, and [`config`] says which
 //! of them are to be served.
 
 mod announce;
@@ -8,6 +8,8 @@ mod commit;
 pub mod config;
 mod contenders;
 pub mod dispatch;
+#[cfg(feature = "gateway")]
+pub mod gateway;
 mod journal;
 mod links;
 mod node;

@@ -237,7 +237,7 @@ impl Node {
         object: Arc<dyn Object>,
         options: ServeOptions,
     ) -> Result<(), ServeError> {
-        let name = ObjectName::reserved(name).map_or_else(|| ObjectName::new(name), Ok)?;
+        let name = ObjectName::any(name)?;
         let served = Served::new(name.clone(), object, options.limits);
         if !self.dispatcher.add(served.clone()) {
             let (object, holder) = (name.to_string(), self.name().to_string());

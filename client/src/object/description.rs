@@ -68,6 +68,30 @@ impl Description {
         self.methods.iter().find(|m| m.name == name)
     }
 
+    /// What an `OpenRPC` document says, as [`open_rpc`](Self::open_rpc) writes it; whatever of it is none is left
+    /// out.
+    pub fn from_open_rpc(document: &Value) -> Self {
+        let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+        let info = &document["info"];
+        let methods: Vec<Value> = list(&document["methods"]);
+        let tags = methods.first().map(|method| list(&method["tags"])).unwrap_or_default();
+        Self {
+            summary: text(&info["description"]),
+            version: text(&info["version"]),
+            tags: tags.iter().map(|tag| text(&tag["name"])).collect(),
+            methods: methods.iter().map(Method::from_open_rpc).collect(),
+            events: list(&document["x-events"])
+                .iter()
+                .map(|event| Event {
+                    name: text(&event["name"]),
+                    schema: event["schema"].clone(),
+                    state: event["state"] == true,
+                })
+                .collect(),
+            schemas: document["components"]["schemas"].as_object().cloned().unwrap_or_default(),
+        }
+    }
+
     /// The whole as an `OpenRPC` 1.3 document.
     pub fn open_rpc(&self, object: &str) -> Value {
         let version = if self.version.is_empty() { "0.0.0" } else { &self.version };
@@ -87,7 +111,36 @@ impl Description {
     }
 }
 
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+/// The schema of what is not binary.
+fn schema(value: &Value) -> Option<Value> {
+    (value["format"] != "binary").then(|| value.clone())
+}
+
 impl Method {
+    fn from_open_rpc(method: &Value) -> Self {
+        let params = method["params"].as_array().map(Vec::as_slice).unwrap_or_default();
+        Self {
+            name: text(&method["name"]),
+            summary: text(&method["summary"]),
+            params: params
+                .iter()
+                .map(|param| Parameter {
+                    name: text(&param["name"]),
+                    required: param["required"] == true,
+                    schema: schema(&param["schema"]),
+                })
+                .collect(),
+            result: schema(&method["result"]["schema"]),
+            idempotent: method["x-idempotent"] == true,
+            once: method["x-once"] == true,
+            time_limit_ms: method["x-time-limit-ms"].as_u64(),
+        }
+    }
+
     fn open_rpc(&self, tags: &[Value]) -> Value {
         let binary = || json!({"type": "string", "format": "binary"});
         let params: Vec<Value> = self
@@ -139,5 +192,44 @@ impl Schemas {
     /// The types it refers to.
     pub fn finish(mut self) -> Map<String, Value> {
         self.generator.take_definitions(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_description_is_read_as_it_was_written() {
+        let mut schemas = Schemas::default();
+        let parameter = |name: &str, required, schema| Parameter { name: name.to_owned(), required, schema };
+        let method = Method {
+            name: "put".to_owned(),
+            summary: "Puts.".to_owned(),
+            params: vec![
+                parameter("path", true, Some(schemas.of::<String>())),
+                parameter("block", true, None),
+                parameter("mode", false, Some(schemas.of::<Option<u32>>())),
+            ],
+            result: None,
+            idempotent: true,
+            once: false,
+            time_limit_ms: Some(5),
+        };
+        let event = Event { name: "state".to_owned(), schema: schemas.of::<u32>(), state: true };
+        let description = Description {
+            summary: "Files.".to_owned(),
+            version: "1.0.0".to_owned(),
+            tags: vec!["files".to_owned()],
+            methods: vec![method],
+            events: vec![event],
+            schemas: schemas.finish(),
+        };
+        assert_eq!(Description::from_open_rpc(&description.open_rpc("files")), description);
+        assert_eq!(Description::from_open_rpc(&json!([1])), Description::default());
+        assert_eq!(
+            Description::from_open_rpc(&json!({"methods": [7]})).methods,
+            [Method::from_open_rpc(&json!(7))]
+        );
     }
 }

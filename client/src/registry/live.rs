@@ -15,7 +15,7 @@ use crate::session::{Filter, Message};
 use crate::subscription::{Place, Sink};
 use crate::wire::entry::Entry;
 use crate::wire::fault::{Code, Fault};
-use crate::wire::name::{ClientId, NameError, ObjectName, Root};
+use crate::wire::name::{ClientId, ObjectName, Root};
 use crate::wire::topic::RegistryTopic;
 
 /// What is retained has come when this long nothing more of it has.
@@ -153,7 +153,7 @@ impl Registry {
     ///
     /// As [`wait_for`](Self::wait_for), and a text that is no name.
     pub async fn wait_for_name(&self, name: &str, patience: Duration) -> Result<Entry, CallError> {
-        let object = named(name)?;
+        let object = ObjectName::any(name)?;
         self.wait_for(&object, patience).await
     }
 
@@ -187,11 +187,6 @@ impl Follower {
     pub async fn changed(&mut self) -> bool {
         self.changed.changed().await.is_ok()
     }
-}
-
-/// A name, the reserved ones included.
-fn named(name: &str) -> Result<ObjectName, NameError> {
-    ObjectName::reserved(name).map_or_else(|| ObjectName::new(name), Ok)
 }
 
 /// The states that tell whether entries are served, without those asked for already.

@@ -89,6 +89,15 @@ impl ObjectName {
     pub fn reserved(text: &str) -> Option<Self> {
         RESERVED.contains(&text).then(|| Self(text.into()))
     }
+
+    /// Any name, a reserved one too: for whoever calls or listens, not for whoever serves.
+    ///
+    /// # Errors
+    ///
+    /// A text that is no name.
+    pub fn any(text: &str) -> Result<Self, NameError> {
+        Self::reserved(text).map_or_else(|| Self::new(text), Ok)
+    }
 }
 
 impl MethodName {

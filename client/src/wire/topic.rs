@@ -74,7 +74,7 @@ impl CallTopic {
         };
         let mut levels = rest.split('/');
         let object = levels.next().unwrap_or_default();
-        let object = ObjectName::reserved(object).map_or_else(|| ObjectName::new(object), Ok);
+        let object = ObjectName::any(object);
         let object = object.map_err(|_| TopicError::NoName)?;
         let method = levels.next().map(MethodName::new).transpose().map_err(|_| TopicError::NoName)?;
         if levels.next().is_some() {
@@ -166,7 +166,7 @@ impl RegistryTopic {
         let levels: Vec<&str> = under(root, topic)?.split('/').collect();
         match levels[..] {
             ["name", object, node] => {
-                let object = ObjectName::reserved(object).map_or_else(|| ObjectName::new(object), Ok);
+                let object = ObjectName::any(object);
                 Some(Self::Name(object.ok()?, ClientId::new(node).ok()?))
             }
             ["node", node] => Some(Self::Node(ClientId::new(node).ok()?)),
@@ -242,7 +242,7 @@ impl EventTopic {
             ["event", object, event, client] => (object, event, Some(ClientId::new(client).ok()?)),
             _ => return None,
         };
-        Some(Self { object: ObjectName::new(object).ok()?, event: MethodName::new(event).ok()?, client })
+        Some(Self { object: ObjectName::any(object).ok()?, event: MethodName::new(event).ok()?, client })
     }
 }
 

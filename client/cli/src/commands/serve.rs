@@ -16,6 +16,7 @@ use rantai_nodes::{Limits, Node, ServeError, ServeOptions};
 
 use crate::connection::{Broker, log, note, run, say};
 use crate::exit::{Exit, Failure};
+use crate::gateway::{self, Gateways};
 use crate::signals::stop_signal;
 
 /// The configuration that is part of the program.
@@ -99,19 +100,20 @@ impl Serve {
             _ = &mut stop => return Ok(()),
         };
         let client = Client::builder(address).root(root);
-        tokio::select! {
+        let gateways = tokio::select! {
             served = self.objects.serve(&node, &config, objects, client, data_dir) => served?,
             // What is served already is known to others.
             _ = &mut stop => {
                 node.drain(PATIENCE).await;
                 return Ok(());
             }
-        }
+        };
         let mut status = node.status();
         let ended = status.wait_for(|status| matches!(status, Status::Ended(_)));
         tokio::select! {
             signal = stop => {
                 tracing::info!(signal, "stopping");
+                gateways.shutdown().await;
                 node.drain(PATIENCE).await;
                 Ok(())
             }
@@ -150,7 +152,10 @@ impl Objects {
         let mut objects = config.objects(&file, &output).map_err(usage)?;
         for name in names {
             let ledger = name == TASKS && config.tasks.is_some();
-            if !ledger && !objects.iter().any(|o| o.name.as_str() == name) {
+            if !ledger
+                && !gateway::is_there(&config, name)
+                && !objects.iter().any(|o| o.name.as_str() == name)
+            {
                 let known = objects.iter().map(|o| o.name.as_str());
                 let meant = match similar(name, known)[..] {
                     [] => String::new(),
@@ -162,11 +167,12 @@ impl Objects {
         if !names.is_empty() {
             objects.retain(|o| names.iter().any(|name| name == o.name.as_str()));
             config.tasks = config.tasks.filter(|_| names.iter().any(|name| name == TASKS));
+            gateway::keep(&mut config, names);
         }
         if let Some(tasks) = &mut config.tasks {
             tasks.file = tasks.file.take().map(|tasks| beside(&file, &tasks));
         }
-        if objects.is_empty() && config.tasks.is_none() {
+        if objects.is_empty() && config.tasks.is_none() && !gateway::is_any(&config) {
             return Err(Failure::new(Exit::Usage, format!("{file} has no objects to serve")));
         }
         Ok((config, objects))
@@ -206,7 +212,7 @@ impl Objects {
         objects: Vec<Configured>,
         client: rantai_client::client::Builder,
         data_dir: Option<&Path>,
-    ) -> Result<(), Failure> {
+    ) -> Result<Gateways, Failure> {
         if let Some(tasks) = &config.tasks {
             let file = tasks.file.clone().or_else(|| data_dir.map(|folder| folder.join("tasks.redb")));
             if file.is_none() {
@@ -214,7 +220,7 @@ impl Objects {
             }
             let failed = |error: LedgerError| Failure::from_error(Exit::Failed, &error);
             let ledger = Ledger::open(file.as_deref(), tasks.limits()).map_err(failed)?;
-            let ledger = ledger.start(client).await.map_err(failed)?;
+            let ledger = ledger.start(client.clone()).await.map_err(failed)?;
             let limits = Limits { concurrent: 1_024, ..Limits::default() };
             let options = ServeOptions { limits, replace: self.replace, ..ServeOptions::default() };
             if let Err(error) = node.serve_with(TASKS, Arc::new(ledger), options).await {
@@ -248,7 +254,13 @@ impl Objects {
                 return Err(explain(&error));
             }
         }
-        Ok(())
+        match Gateways::start(config, client).await {
+            Ok(gateways) => Ok(gateways),
+            Err(failure) => {
+                node.drain(PATIENCE).await;
+                Err(failure)
+            }
+        }
     }
 }
 

@@ -69,15 +69,16 @@ impl Up {
         let address = own(broker.addresses());
         let node = self.objects.connect(&config, address.clone(), root.clone(), data_dir).await?;
         let client = Client::builder(address).root(root);
-        let signal = tokio::select! {
-            served = self.objects.serve(&node, &config, objects, client, data_dir) => {
-                served?;
-                note("ready");
-                stop.await
-            }
-            signal = &mut stop => signal,
+        let served = tokio::select! {
+            served = self.objects.serve(&node, &config, objects, client, data_dir) => Some(served?),
+            _ = &mut stop => None,
         };
-        tracing::info!(signal, "stopping");
+        if let Some(gateways) = served {
+            note("ready");
+            let signal = stop.await;
+            tracing::info!(signal, "stopping");
+            gateways.shutdown().await;
+        }
         node.drain(PATIENCE).await;
         // With its objects: the ledger has a connection of its own.
         drop(node);

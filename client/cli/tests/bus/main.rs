@@ -7,6 +7,8 @@ mod broker_gone;
 mod commands;
 mod demo;
 mod files;
+#[cfg(feature = "gateway")]
+mod gateway;
 mod journey;
 mod library;
 mod many_names;

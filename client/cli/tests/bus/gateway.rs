@@ -1,0 +1,409 @@
+//! REST and SOAP in front of the bus, for callers that mean well and others.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::process::{Bus, PATIENCE, Server, bus};
+
+const CONFIG: &str = include_str!("../../../../config/gateway.toml");
+
+/// A node with gateways on ports of its own.
+struct Gateway {
+    rest: String,
+    soap: String,
+    node: Server,
+    _directory: tempfile::TempDir,
+}
+
+/// An answer by HTTP.
+#[derive(Debug)]
+struct Answer {
+    status: u16,
+    headers: Vec<(String, String)>,
+    body: String,
+}
+
+impl Answer {
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|_| panic!("no JSON: {self:?}"))
+    }
+
+    fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| &**value)
+    }
+}
+
+/// `settings` are put in the place of `[rest.limits]` and of the users.
+fn gateway(bus: &Bus, settings: &str) -> Gateway {
+    let directory = tempfile::tempdir().expect("a directory");
+    let config = config(directory.path(), settings);
+    let mut node = bus.serve(&["--config", &config]);
+    let mut address = |kind: &str| {
+        let line = node.wait_for(&format!("{kind} on http://"));
+        line.split("http://").nth(1).expect("an address").to_owned()
+    };
+    let (rest, soap) = (address("REST"), address("SOAP"));
+    Gateway { rest, soap, node, _directory: directory }
+}
+
+fn config(directory: &Path, settings: &str) -> String {
+    let config = directory.join("gateway.toml");
+    let (before, after) = CONFIG.split_once("[rest.limits]").expect("limits");
+    let (_, after) = after.split_once("# Paths of one's own").expect("routes");
+    let settings =
+        if settings.contains('[') { settings.to_owned() } else { format!("[rest.limits]\n{settings}") };
+    let text = format!("{before}{settings}\n# Paths of one's own{after}\n[[echo]]\nname = 'echo'\n[tasks]\n");
+    let text = text.replace("127.0.0.1:5151", "127.0.0.1:0").replace("127.0.0.1:8000", "127.0.0.1:0");
+    std::fs::write(&config, text).expect("written");
+    config.to_str().expect("UTF-8").to_owned()
+}
+
+fn connect(address: &str) -> TcpStream {
+    let stream = TcpStream::connect(address).expect("it listens");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    stream
+}
+
+fn ask(address: &str, verb: &str, target: &str, headers: &[&str], body: &[u8]) -> Answer {
+    let mut stream = connect(address);
+    send(&mut stream, address, verb, target, headers, body);
+    receive(&mut BufReader::new(stream))
+}
+
+fn send(stream: &mut TcpStream, host: &str, verb: &str, target: &str, headers: &[&str], body: &[u8]) {
+    let mut head = format!("{verb} {target} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {}\r\n", body.len());
+    for header in headers {
+        head.extend([header, "\r\n"]);
+    }
+    stream.write_all(format!("{head}\r\n").as_bytes()).expect("sent");
+    // It may have been turned away by its head.
+    let _ = stream.write_all(body);
+}
+
+fn receive(reader: &mut BufReader<TcpStream>) -> Answer {
+    let mut line = String::new();
+    reader.read_line(&mut line).expect("a status");
+    let status = line.split(' ').nth(1).and_then(|code| code.parse().ok());
+    let status = status.unwrap_or_else(|| panic!("no status: {line:?}"));
+    let mut headers = Vec::new();
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line).expect("a header");
+        match line.trim_end().split_once(':') {
+            Some((name, value)) => headers.push((name.to_owned(), value.trim().to_owned())),
+            None => break,
+        }
+    }
+    let answer = Answer { status, headers, body: String::new() };
+    let length = answer.header("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).expect("a body");
+    Answer { body: String::from_utf8(body).expect("UTF-8"), ..answer }
+}
+
+fn get(address: &str, target: &str) -> Answer {
+    ask(address, "GET", target, &[], b"")
+}
+
+const JSON: &str = "Content-Type: application/json";
+
+#[test]
+fn the_seeds_routes_answer_as_they_did() {
+    let bus = bus();
+    let gateway = gateway(&bus, "");
+    for (target, status, body) in [
+        ("/add?a=2&b=3", 200, json!({"result": 5})),
+        ("/sub?a=2.0&b=3.0", 200, json!({"result": -1})),
+        ("/mul?a=2&b=3", 200, json!({"result": 6})),
+        ("/div?a=2&b=3", 200, json!({"result": 2.0 / 3.0})),
+        ("/div?a=1&b=0", 400, json!({"error": "Division by zero"})),
+        ("/add?a=1", 400, json!({"error": "Invalid input"})),
+        ("/add", 400, json!({"error": "Invalid input"})),
+        ("/add?a=x&b=1", 400, json!({"error": "Invalid input"})),
+        ("/add?a=nan&b=1", 400, json!({"error": "Invalid input"})),
+        ("/add?b=3&c=9&a=2", 200, json!({"result": 5})),
+    ] {
+        let answer = get(&gateway.rest, target);
+        assert_eq!((answer.status, answer.json()), (status, body), "{target}");
+    }
+}
+
+#[test]
+fn every_object_is_called_by_its_path_and_every_error_has_its_status() {
+    let bus = bus();
+    let gateway = gateway(&bus, "body_bytes = 10000\n");
+    let rest = &*gateway.rest;
+    assert_eq!(get(rest, "/objects/calculator/add?a=2&b=3").json(), json!(5));
+    let post = |target: &str, body: &str| ask(rest, "POST", target, &[JSON], body.as_bytes());
+    assert_eq!(post("/objects/calculator/add", r#"{"a": 2, "b": 3}"#).json(), json!(5));
+    assert_eq!(post("/objects/calculator/add", "[2, 3]").json(), json!(5));
+    assert_eq!(post("/objects/echo/echo", "\"é\"").json(), json!("é"));
+    let deep = "[".repeat(5_000);
+    for (answer, status, code) in [
+        (get(rest, "/objects/calculator/add?a=2"), 422, -32602),
+        (get(rest, "/objects/calculator/add?a=2&b=x"), 422, -32602),
+        (get(rest, "/objects/calculator/add?a=2&b=3&c=4"), 422, -32602),
+        (get(rest, "/objects/calculator/add?a=2&a=2&b=3"), 400, -32600),
+        (get(rest, "/objects/calculator/plus?a=2"), 404, -32601),
+        (get(rest, "/objects/calculater/add?a=2"), 404, -32003),
+        (get(rest, "/objects/a%20b/add"), 404, -32003),
+        (get(rest, "/objects/calculator/div?a=1&b=0"), 500, -32000),
+        (get(rest, "/objects/tasks/submit"), 405, -32600),
+        (get(rest, "/nothing"), 404, -32601),
+        (post("/objects/calculator/add", "{\"a\": 2"), 400, -32700),
+        (post("/objects/calculator/add", &deep), 400, -32700),
+        (post("/objects/calculator/add?a=2", "[2, 3]"), 400, -32600),
+        (post("/objects/calculator/add", &format!("[{}]", "1,".repeat(9_000))), 413, -32007),
+        (post("/objects/calculator/rpc.yield", ""), 403, -32006),
+        (ask(rest, "POST", "/objects/calculator/add", &["Content-Type: text/plain"], b"[2, 3]"), 415, -32600),
+        (ask(rest, "POST", "/objects/calculator/add", &[], b"[2, 3]"), 415, -32600),
+        (ask(rest, "DELETE", "/objects/calculator/add", &[], b""), 405, -32600),
+        (ask(rest, "GET", "/add?a=1&b=2", &["Origin: http://elsewhere.example"], b""), 403, -32006),
+    ] {
+        let error = &answer.json()["error"];
+        assert_eq!((answer.status, &error["code"]), (status, &json!(code)), "{answer:?}");
+        assert!(error["message"].is_string() && error["data"]["retryable"].is_boolean(), "{answer:?}");
+    }
+    let late = ask(rest, "POST", "/objects/echo/delay", &[JSON, "Prefer: wait=1"], b"[5000, \"late\"]");
+    assert_eq!((late.status, &late.json()["error"]["code"]), (504, &json!(-32002)));
+    let own = format!("Origin: http://{rest}");
+    assert_eq!(ask(rest, "GET", "/add?a=1&b=2", &[&own], b"").status, 200);
+    let binary = ["Content-Type: application/octet-stream"];
+    let answer = ask(rest, "POST", "/objects/echo/bytes", &binary, b"\x01\x02");
+    assert_eq!(answer.header("content-type"), Some("application/octet-stream"), "{answer:?}");
+    assert_eq!(answer.body.as_bytes(), b"\x01\x02");
+}
+
+#[test]
+fn a_repeat_by_the_callers_own_key_is_carried_out_once() {
+    let bus = bus();
+    let gateway = gateway(&bus, "");
+    let key = ["Idempotency-Key: 7", JSON];
+    let submit = |headers: &[&str]| {
+        let body = br#"{"object": "calculator", "method": "add", "params": [1, 2]}"#;
+        ask(&gateway.rest, "POST", "/objects/tasks/submit", headers, body)
+    };
+    let first = submit(&key);
+    let again = submit(&key);
+    assert_eq!((first.status, first.json()), (200, again.json()), "{again:?}");
+    assert_eq!(again.header("rantai-repeated"), Some("1"));
+    assert_ne!(submit(&["Idempotency-Key: 8", JSON]).json(), first.json());
+    let other =
+        ask(&gateway.rest, "POST", "/objects/tasks/submit", &key, br#"{"object": "echo", "method": "echo"}"#);
+    assert_eq!((other.status, &other.json()["error"]["code"]), (409, &json!(-32014)));
+}
+
+#[test]
+fn the_description_follows_objects_as_they_come_and_go() {
+    let bus = bus();
+    let gateway = gateway(&bus, "");
+    let described = |path: &str| !get(&gateway.rest, "/openapi.json").json()["paths"][path].is_null();
+    let until = |path: &str, there: bool| {
+        let began = Instant::now();
+        while described(path) != there {
+            assert!(began.elapsed() < PATIENCE, "{path}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    };
+    until("/objects/calculator/add", true);
+    until("/objects/example.chainTopology.bandung/process", false);
+    let mut city = bus.serve(&["example.chainTopology.bandung"]);
+    city.wait_for("serving example");
+    until("/objects/example.chainTopology.bandung/process", true);
+    let named = get(&gateway.rest, "/objects").json();
+    assert!(named.as_array().expect("a list").iter().any(|o| o["name"] == "example.chainTopology.bandung"));
+    city.signal(rustix::process::Signal::TERM);
+    assert_eq!(city.exit_code(), 0);
+    until("/objects/example.chainTopology.bandung/process", false);
+    let page = get(&gateway.rest, "/");
+    assert!(page.body.contains("swagger-ui-bundle.js") && !page.body.contains("http"), "{page:?}");
+    assert!(get(&gateway.rest, "/ui/swagger-ui-bundle.js").body.len() > 1_000_000);
+}
+
+#[test]
+fn users_are_asked_for_and_a_rate_is_kept() {
+    let users = "users = [{ name = 'ada', password = 'p:w' }, { name = 'pi', key = 'k1' }]\n\
+                 [rest.limits]\nrate_per_s = 5\n";
+    let bus = bus();
+    let gateway = gateway(&bus, users);
+    let rest = &*gateway.rest;
+    let none = get(rest, "/add?a=1&b=2");
+    assert_eq!(none.status, 401);
+    assert!(none.header("www-authenticate").expect("a way").contains("Basic"));
+    assert_eq!(ask(rest, "GET", "/objects", &["Authorization: Bearer wrong"], b"").status, 401);
+    let ada = ["Authorization: Basic YWRhOnA6dw=="];
+    assert_eq!(ask(rest, "GET", "/add?a=1&b=2", &ada, b"").json(), json!({"result": 3}));
+    let key = ["Authorization: Bearer k1"];
+    let statuses: Vec<u16> = (0..12).map(|_| ask(rest, "GET", "/add?a=1&b=2", &key, b"").status).collect();
+    assert!(statuses[..5].iter().all(|status| *status == 200), "{statuses:?}");
+    let busy = ask(rest, "GET", "/add?a=1&b=2", &key, b"");
+    assert!(
+        statuses.contains(&429) && busy.header("retry-after").is_some() || busy.status == 200,
+        "{statuses:?}"
+    );
+    assert_eq!(
+        ask(rest, "GET", "/add?a=1&b=2", &ada, b"").status,
+        200,
+        "the other user has a rate of their own"
+    );
+}
+
+#[test]
+fn whoever_is_silent_or_slow_holds_nobody_up() {
+    let bus = bus();
+    let gateway = gateway(&bus, "head_ms = 1500\nbody_ms = 500\n");
+    let rest = &*gateway.rest;
+    let mut silent: Vec<TcpStream> = (0..1_000).map(|_| connect(rest)).collect();
+    for (index, stream) in silent.iter_mut().enumerate() {
+        if index % 2 == 0 {
+            stream.write_all(b"GET /add?a=1&b=2 HTTP/1.1\r\nHost").expect("sent");
+        }
+    }
+    let began = Instant::now();
+    assert_eq!(get(rest, "/add?a=1&b=2").json(), json!({"result": 3}));
+    assert!(began.elapsed() < Duration::from_secs(2), "the next caller is served: {:?}", began.elapsed());
+    let mut slow = connect(rest);
+    let head = format!(
+        "POST /objects/calculator/add HTTP/1.1\r\nHost: {rest}\r\n{JSON}\r\nContent-Length: 5\r\n\r\n[2"
+    );
+    slow.write_all(head.as_bytes()).expect("sent");
+    let answer = receive(&mut BufReader::new(slow));
+    assert_eq!((answer.status, answer.header("connection")), (408, Some("close")), "{answer:?}");
+    for stream in &mut silent {
+        // Ended by the gateway, with an answer or without one.
+        let mut rest = Vec::new();
+        let _ = stream.read_to_end(&mut rest);
+        assert!(!String::from_utf8_lossy(&rest).contains("200"));
+    }
+    let stats = get(rest, "/stats").json();
+    assert_eq!((&stats["connections"], &stats["refused"]["too_slow"]), (&json!(1), &json!(1)), "{stats}");
+}
+
+#[test]
+fn connections_have_a_limit() {
+    let bus = bus();
+    let gateway = gateway(&bus, "connections = 4\nhead_ms = 60000\n");
+    let kept: Vec<TcpStream> = (0..4).map(|_| connect(&gateway.rest)).collect();
+    std::thread::sleep(Duration::from_millis(100));
+    let mut turned_away = connect(&gateway.rest);
+    let mut said = Vec::new();
+    let _ = turned_away.read_to_end(&mut said);
+    assert!(said.is_empty(), "{said:?}");
+    drop(kept);
+    let began = Instant::now();
+    while get_or_nothing(&gateway.rest).is_none() {
+        assert!(began.elapsed() < PATIENCE);
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn get_or_nothing(address: &str) -> Option<u16> {
+    let mut stream = connect(address);
+    send(&mut stream, address, "GET", "/stats", &[], b"");
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).ok()?;
+    std::str::from_utf8(&answer[9..]).ok()?.parse().ok()
+}
+
+#[test]
+fn events_are_followed_and_a_listener_that_leaves_gives_its_place_back() {
+    let bus = bus();
+    let gateway = gateway(&bus, "streams = 1\n");
+    let mut stream = connect(&gateway.rest);
+    send(&mut stream, &gateway.rest, "GET", "/events/tasks?event=state", &[], b"");
+    let mut reader = BufReader::new(stream);
+    let answer = receive(&mut reader);
+    assert_eq!((answer.status, answer.header("content-type")), (200, Some("text/event-stream")));
+    assert_eq!(get(&gateway.rest, "/events/tasks").status, 429, "there is one place");
+    assert_eq!(get(&gateway.rest, "/events/tasks?event=nothing").status, 404);
+    let id = bus.ok(&["task", "submit", "calculator.add", "1", "2"]);
+    let mut states = Vec::new();
+    while states.len() < 3 {
+        let mut line = String::new();
+        reader.read_line(&mut line).expect("a line");
+        if let Some(data) = line.strip_prefix("data: ") {
+            let task: Value = serde_json::from_str(data).expect("JSON");
+            assert_eq!(task["id"], id.trim());
+            states.push(task["state"].as_str().expect("a state").to_owned());
+        }
+    }
+    assert_eq!(states, ["queued", "running", "succeeded"]);
+    drop(reader);
+    let began = Instant::now();
+    loop {
+        // Something has to be told before it is seen that nobody listens.
+        bus.ok(&["task", "submit", "calculator.add", "1", "2"]);
+        if get(&gateway.rest, "/stats").json()["streams"] == 0 {
+            break;
+        }
+        assert!(began.elapsed() < PATIENCE);
+    }
+}
+
+fn soap(gateway: &Gateway, path: &str, body: &str) -> Answer {
+    let envelope = format!(
+        "<s:Envelope xmlns:s='http://schemas.xmlsoap.org/soap/envelope/'><s:Body>{body}</s:Body></s:Envelope>"
+    );
+    ask(&gateway.soap, "POST", path, &["Content-Type: text/xml; charset=utf-8"], envelope.as_bytes())
+}
+
+#[test]
+fn soap_calls_and_faults() {
+    let bus = bus();
+    let gateway = gateway(&bus, "");
+    let own = "xmlns='urn:example:calculator'";
+    let answer = soap(&gateway, "/", &format!("<add {own}><a>10</a><b>5</b></add>"));
+    assert!(answer.status == 200 && answer.body.contains("<addResult>15</addResult>"), "{answer:?}");
+    let answer = soap(&gateway, "/", &format!("<subtract {own}><b>5</b><a>10</a></subtract>"));
+    assert!(answer.body.contains("<subtractResult>5</subtractResult>"), "by name: {answer:?}");
+    let object = "xmlns='urn:rantai:calculator'";
+    let answer = soap(&gateway, "/calculator", &format!("<div {object}><a>1</a><b>2</b></div>"));
+    assert!(answer.body.contains("<divResult>0.5</divResult>"), "{answer:?}");
+    let bomb = "<!DOCTYPE a [<!ENTITY b 'bbbbbbbbbb'><!ENTITY c '&b;&b;&b;&b;&b;&b;'>]><a>&c;</a>";
+    let raw = |body: &str, kind: &str| ask(&gateway.soap, "POST", "/", &[kind], body.as_bytes());
+    let xml = "Content-Type: text/xml";
+    for (answer, status, says) in [
+        (soap(&gateway, "/", &format!("<add {own}><a>1.5</a><b>5</b></add>")), 500, "soap:Client"),
+        (soap(&gateway, "/", &format!("<add {own}><a>1</a></add>")), 500, "b is missing"),
+        (soap(&gateway, "/", &format!("<add {own}><a>2147483647</a><b>1</b></add>")), 500, "soap:Server"),
+        (
+            soap(&gateway, "/calculator", &format!("<div {object}><a>1</a><b>0</b></div>")),
+            500,
+            "division_by_zero",
+        ),
+        (soap(&gateway, "/", "<power/>"), 500, "no operation power"),
+        (soap(&gateway, "/nothing", "<add/>"), 404, "soap:Server"),
+        (raw(bomb, xml), 500, "document type declarations are refused"),
+        (raw("<a>&b;</a>", xml), 500, "an entity that is not one of XML"),
+        (raw("{}", "Content-Type: application/json"), 415, "text/xml"),
+        (raw("", xml), 500, "no element"),
+        (get(&gateway.soap, "/"), 405, "?wsdl"),
+    ] {
+        assert!(answer.status == status && answer.body.contains(says), "{says}: {answer:?}");
+    }
+    let large = format!("<add {own}><a>{}</a></add>", "1".repeat(2 << 20));
+    assert_eq!(soap(&gateway, "/", &large).status, 413);
+    let described = get(&gateway.soap, "/?wsdl");
+    assert!(
+        described.status == 200 && described.body.contains(&format!("location=\"http://{}/\"", gateway.soap))
+    );
+}
+
+#[test]
+fn it_ends_in_order_with_streams_open() {
+    let bus = bus();
+    let mut gateway = gateway(&bus, "");
+    let mut stream = connect(&gateway.rest);
+    send(&mut stream, &gateway.rest, "GET", "/events/tasks", &[], b"");
+    let mut reader = BufReader::new(stream);
+    assert_eq!(receive(&mut reader).status, 200);
+    gateway.node.signal(rustix::process::Signal::TERM);
+    let mut left = String::new();
+    reader.read_to_string(&mut left).expect("the end of the stream");
+    assert!(left.ends_with("0\r\n\r\n"), "ended, and not cut off: {left:?}");
+    assert_eq!(gateway.node.exit_code(), 0);
+}

@@ -1,0 +1,105 @@
+//! Texts of a query as the values a method takes.
+
+use rantai_client::object::{Method, Parameter};
+use rantai_client::wire::fault::{Code, Fault};
+use serde_json::{Map, Value};
+
+/// A query by the names of a method's parameters.
+///
+/// # Errors
+///
+/// A name that is given twice.
+pub(super) fn named(
+    method: Option<&Method>,
+    query: &[(String, String)],
+) -> Result<Map<String, Value>, Fault> {
+    let mut params = Map::new();
+    for (name, text) in query {
+        let parameter = method.and_then(|method| method.params.iter().find(|p| p.name == *name));
+        let value = value(parameter, text);
+        if params.insert(name.clone(), value).is_some() {
+            return Err(Fault::new(Code::NOT_A_REQUEST, format!("{name} is given twice")));
+        }
+    }
+    Ok(params)
+}
+
+/// A text as the parameter has it: what does not look like that stays a text, of which the object says what it is.
+pub(super) fn value(parameter: Option<&Parameter>, text: &str) -> Value {
+    let as_it_looks = || serde_json::from_str(text).unwrap_or_else(|_| Value::from(text));
+    let Some(schema) = parameter.and_then(|parameter| parameter.schema.as_ref()) else {
+        return as_it_looks();
+    };
+    let is = |name: &str| match &schema["type"] {
+        Value::String(of) => of == name,
+        Value::Array(of) => of.iter().any(|of| of == name),
+        _ => false,
+    };
+    if is("integer")
+        && let Ok(number) = text.trim().parse::<i64>()
+    {
+        return Value::from(number);
+    }
+    if is("integer")
+        && let Ok(number) = text.trim().parse::<u64>()
+    {
+        return Value::from(number);
+    }
+    if is("number")
+        && let Ok(number) = text.trim().parse::<f64>()
+        && let Some(number) = serde_json::Number::from_f64(number)
+    {
+        return Value::Number(number);
+    }
+    if is("boolean") && matches!(text, "true" | "false") {
+        return Value::from(text == "true");
+    }
+    if is("null") && text == "null" {
+        return Value::Null;
+    }
+    if is("string") || is("number") || is("integer") || is("boolean") {
+        return Value::from(text);
+    }
+    as_it_looks()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn texts_are_what_the_schema_says() {
+        for (schema, text, expected) in [
+            (json!({"type": "number"}), "2", json!(2.0)),
+            (json!({"type": "number"}), " 2.5 ", json!(2.5)),
+            (json!({"type": "number"}), ".5", json!(0.5)),
+            (json!({"type": "number"}), "nan", json!("nan")),
+            (json!({"type": "number"}), "1e999", json!("1e999")),
+            (json!({"type": "number"}), "abc", json!("abc")),
+            (json!({"type": "integer"}), "-7", json!(-7)),
+            (json!({"type": "integer"}), "18446744073709551615", json!(u64::MAX)),
+            (json!({"type": "integer"}), "7.5", json!("7.5")),
+            (json!({"type": "string"}), "1984", json!("1984")),
+            (json!({"type": "string"}), "null", json!("null")),
+            (json!({"type": ["integer", "null"]}), "null", json!(null)),
+            (json!({"type": "boolean"}), "true", json!(true)),
+            (json!({"type": "array"}), "[1, 2]", json!([1, 2])),
+            (json!({"$ref": "#/components/schemas/X"}), "{\"a\": 1}", json!({"a": 1})),
+            (json!(true), "x", json!("x")),
+        ] {
+            let parameter = Parameter { name: "p".to_owned(), required: true, schema: Some(schema.clone()) };
+            assert_eq!(value(Some(&parameter), text), expected, "{schema} {text}");
+        }
+        assert_eq!(value(None, "7"), json!(7));
+    }
+
+    #[test]
+    fn a_name_stands_there_once() {
+        let query = |names: &[&str]| -> Vec<(String, String)> {
+            names.iter().map(|name| ((*name).to_owned(), "1".to_owned())).collect()
+        };
+        assert_eq!(named(None, &query(&["a", "b"])).expect("two").len(), 2);
+        assert_eq!(named(None, &query(&["a", "a"])).expect_err("twice").code, Code::NOT_A_REQUEST);
+    }
+}

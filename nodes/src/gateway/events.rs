@@ -1,0 +1,168 @@
+//! Events of an object for whoever listens by HTTP: server-sent events, or a WebSocket.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use axum::extract::ws::rejection::WebSocketUpgradeRejection;
+use axum::extract::ws::{Message as Frame, WebSocket, WebSocketUpgrade};
+use axum::extract::{Path, RawQuery, State};
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use rantai_client::Subscription;
+use rantai_client::session::{Filter, Message};
+use rantai_client::wire::fault::{Code, Fault};
+use rantai_client::wire::name::{MethodName, ObjectName, Root};
+use rantai_client::wire::topic::EventTopic;
+use serde_json::{Value, json};
+use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::time::timeout;
+
+use super::guard::Counts;
+use super::rest::{Gateway, query};
+use super::status;
+
+/// A sign of life after this long without an event.
+const ALIVE: Duration = Duration::from_secs(15);
+/// A frame has to be taken within this time.
+const TAKEN: Duration = Duration::from_secs(30);
+/// The largest frame a client may send; none of them says anything.
+const FRAME: usize = 4 << 10;
+/// Events named in one request.
+const NAMED: usize = 32;
+
+/// Events of one object, and a place among those who listen.
+struct Stream {
+    events: Subscription,
+    missed: u64,
+    root: Root,
+    gateway: Arc<Gateway>,
+    stop: watch::Receiver<bool>,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.gateway.guard.counts.streams.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// One thing to tell.
+enum Told {
+    Event(String, Value),
+    /// So many events were passed over, as this listener was too slow.
+    Missed(u64),
+}
+
+impl Stream {
+    /// The next event that is for everybody; none when the gateway ends, or its connection to the bus has for good.
+    async fn next(&mut self) -> Option<Told> {
+        loop {
+            let missed = self.events.missed();
+            if missed > self.missed {
+                let more = missed - std::mem::replace(&mut self.missed, missed);
+                return Some(Told::Missed(more));
+            }
+            let next = tokio::select! {
+                next = self.events.next() => next,
+                _ = self.stop.wait_for(|stop| *stop) => None,
+            };
+            let Message { topic, payload, .. } = next?;
+            let Some(EventTopic { event, client: None, .. }) = EventTopic::parse(&self.root, &topic) else {
+                continue;
+            };
+            // What is taken back says nothing.
+            if payload.is_empty() {
+                continue;
+            }
+            let value = serde_json::from_slice(&payload)
+                .unwrap_or_else(|_| Value::from(String::from_utf8_lossy(&payload).into_owned()));
+            return Some(Told::Event(event.to_string(), value));
+        }
+    }
+}
+
+pub(super) async fn follow(
+    State(gateway): State<Arc<Gateway>>,
+    Path(object): Path<String>,
+    RawQuery(raw): RawQuery,
+    socket: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+) -> Response {
+    let stream = match open(&gateway, &object, raw.as_deref()).await {
+        Ok(stream) => stream,
+        Err(fault) => return status::answer(&fault),
+    };
+    match socket {
+        Ok(socket) => socket.max_message_size(FRAME).on_upgrade(|socket| by_socket(stream, socket)),
+        Err(_) => Sse::new(by_response(stream)).keep_alive(KeepAlive::new().interval(ALIVE)).into_response(),
+    }
+}
+
+async fn open(gateway: &Arc<Gateway>, object: &str, raw: Option<&str>) -> Result<Stream, Fault> {
+    gateway.allowed(object)?;
+    let name = ObjectName::any(object);
+    let name = name.map_err(|error| Fault::new(Code::UNKNOWN_OBJECT, error.to_string()))?;
+    let wanted: Vec<String> =
+        query(raw).into_iter().filter(|(name, _)| name == "event").map(|(_, event)| event).collect();
+    if wanted.len() > NAMED {
+        return Err(Fault::new(Code::NOT_A_REQUEST, format!("at most {NAMED} events")));
+    }
+    let description = gateway.catalog.of(object).await.map_err(status::fault)?;
+    let root = gateway.client.root().clone();
+    let mut filters = Vec::new();
+    for event in &wanted {
+        if !description.events.iter().any(|known| known.name == *event) {
+            return Err(Fault::new(Code::NO_SUCH_METHOD, format!("{object} has no event {event:?}")));
+        }
+        let event =
+            MethodName::new(event).map_err(|error| Fault::new(Code::NOT_A_REQUEST, error.to_string()))?;
+        filters.extend(EventTopic::filters(&root, &name, Some(&event)));
+    }
+    if wanted.is_empty() {
+        filters = EventTopic::filters(&root, &name, None);
+    }
+    let place = gateway.streams.clone().try_acquire_owned().map_err(|_| Fault::busy(5_000))?;
+    let filters = filters.into_iter().map(Filter::new).collect();
+    let events = gateway.client.subscribe(filters).await.map_err(status::fault)?;
+    Counts::one(&gateway.guard.counts.streams);
+    let stop = gateway.stop.clone();
+    Ok(Stream { events, missed: 0, root, gateway: gateway.clone(), stop, _place: place })
+}
+
+fn by_response(stream: Stream) -> impl futures_util::Stream<Item = Result<Event, Infallible>> {
+    futures_util::stream::unfold(stream, |mut stream| async {
+        let event = match stream.next().await? {
+            Told::Event(name, value) => Event::default().event(name).data(value.to_string()),
+            Told::Missed(count) => Event::default().event("missed").data(count.to_string()),
+        };
+        Some((Ok(event), stream))
+    })
+}
+
+async fn by_socket(mut stream: Stream, mut socket: WebSocket) {
+    loop {
+        let frame = tokio::select! {
+            told = stream.next() => match told {
+                Some(Told::Event(event, data)) => json!({"event": event, "data": data}).to_string(),
+                Some(Told::Missed(count)) => json!({"missed": count}).to_string(),
+                None => break,
+            },
+            received = socket.recv() => match received {
+                Some(Ok(Frame::Close(_)) | Err(_)) | None => return,
+                // Nothing that a client says here means anything; pings are answered by the socket.
+                Some(Ok(_)) => continue,
+            },
+            () = tokio::time::sleep(ALIVE) => {
+                match timeout(TAKEN, socket.send(Frame::Ping(Vec::new().into()))).await {
+                    Ok(Ok(())) => continue,
+                    _ => return,
+                }
+            }
+        };
+        if !matches!(timeout(TAKEN, socket.send(Frame::Text(frame.into()))).await, Ok(Ok(()))) {
+            return;
+        }
+    }
+    let _ = timeout(TAKEN, socket.send(Frame::Close(None))).await;
+}

@@ -1,0 +1,74 @@
+//! Paths of one's own: `GET /add?a=2&b=3` as a configuration has it.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{RawQuery, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::IntoResponse;
+use axum::routing::{MethodRouter, get};
+use rantai_client::wire::fault::Fault;
+use rantai_client::{Content, object::Method};
+use serde_json::{Map, Value, json};
+
+use super::rest::{Gateway, query};
+use super::settings::Route;
+use super::{arguments, status};
+
+/// What is served on such a path.
+pub(super) fn route(route: Route) -> MethodRouter<Arc<Gateway>> {
+    let route = Arc::new(route);
+    get(move |State(gateway): State<Arc<Gateway>>, headers: HeaderMap, RawQuery(raw): RawQuery| async move {
+        match called(&gateway, &route, &headers, raw.as_deref()).await {
+            Ok(value) => Json(value).into_response(),
+            Err(fault) => {
+                let (status, text) = shown(&route, &fault);
+                (status, Json(json!({ "error": text }))).into_response()
+            }
+        }
+    })
+}
+
+async fn called(
+    gateway: &Gateway,
+    route: &Route,
+    headers: &HeaderMap,
+    raw: Option<&str>,
+) -> Result<Value, Fault> {
+    let description = gateway.catalog.of(&route.object).await.map_err(status::fault)?;
+    let params = params(route, description.method(&route.method), &query(raw));
+    let proxy = gateway.client.object(&route.object).deadline(gateway.patience(headers));
+    let answered = proxy.request(&route.method).params(params).send().await.map_err(status::fault)?;
+    let value = match answered.outcome.map_err(|fault| *fault)? {
+        Content::Value(value) => value,
+        Content::Binary(_) => return Err(Fault::failed("binary", "the result is binary")),
+    };
+    Ok(match &route.result {
+        Some(name) => Value::Object(Map::from_iter([(name.clone(), value)])),
+        None => value,
+    })
+}
+
+/// By position, as far as they are given one after the other; the object says what is missing. The first of a name
+/// that stands there twice counts.
+fn params(route: &Route, method: Option<&Method>, query: &[(String, String)]) -> Vec<Value> {
+    let given = |(index, name): (usize, &String)| {
+        let (_, text) = query.iter().find(|(given, _)| given == name)?;
+        Some(arguments::value(method.and_then(|method| method.params.get(index)), text))
+    };
+    route.params.iter().enumerate().map_while(given).collect()
+}
+
+fn shown(route: &Route, fault: &Fault) -> (StatusCode, String) {
+    let kind = fault.data.get("kind").and_then(Value::as_str);
+    let fits = |error: &&super::settings::RouteError| {
+        error.code.is_none_or(|code| code == fault.code.0)
+            && error.kind.as_deref().is_none_or(|name| Some(name) == kind)
+    };
+    let own = route
+        .errors
+        .iter()
+        .find(fits)
+        .and_then(|error| Some((StatusCode::from_u16(error.status).ok()?, error.error.clone())));
+    own.unwrap_or_else(|| (status::of_code(fault.code), fault.message.clone()))
+}

@@ -1,0 +1,109 @@
+//! HTTP in, calls out: every object on the bus for whoever speaks REST or SOAP.
+//!
+//! | Room | What |
+//! |---|---|
+//! | [`settings`] | What stands of it in nodes.toml |
+//! | `server` | Connections, up to a number, each with a time |
+//! | `guard` | Who may call, and how often |
+//! | `catalog` | What the objects say of themselves, kept current |
+//! | `rest`, `arguments`, `status` | Methods as paths: a query or a body in, a status out |
+//! | `mapping` | Paths of one's own |
+//! | `events` | Server-sent events and WebSockets |
+//! | `openapi`, `ui` | All of it described, and a page to try it |
+//! | [`soap`] | The same for SOAP 1.1 |
+
+mod arguments;
+mod catalog;
+mod events;
+mod guard;
+mod mapping;
+mod openapi;
+mod rest;
+mod server;
+pub mod settings;
+pub mod soap;
+mod status;
+mod ui;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use rantai_client::Client;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use self::catalog::Catalog;
+use self::guard::Guard;
+use self::settings::{Limits, Rest, Soap, User};
+
+/// A gateway that listens. Dropped it ends at once; [`shutdown`](Self::shutdown) lets what runs end first.
+#[derive(Debug)]
+pub struct Gateway {
+    /// Where it listens.
+    pub address: SocketAddr,
+    stop: watch::Sender<bool>,
+    serving: JoinHandle<()>,
+    following: JoinHandle<()>,
+}
+
+impl Gateway {
+    /// REST.
+    ///
+    /// # Errors
+    ///
+    /// Where its address cannot be listened on.
+    pub async fn rest(settings: &Rest, client: Client) -> io::Result<Self> {
+        let catalog = Arc::new(Catalog::new(client.clone(), settings.objects.clone()));
+        let guard = Arc::new(Guard::new(&settings.users, settings.limits.rate_per_s));
+        let stop = watch::Sender::new(false);
+        let router = rest::router(settings, client, catalog.clone(), guard.clone(), stop.subscribe());
+        Self::start(settings.listen, &settings.users, settings.limits, router, guard, catalog, stop).await
+    }
+
+    /// SOAP.
+    ///
+    /// # Errors
+    ///
+    /// Where its address cannot be listened on.
+    pub async fn soap(settings: &Soap, client: Client) -> io::Result<Self> {
+        let catalog = Arc::new(Catalog::new(client.clone(), settings.objects.clone()));
+        let guard = Arc::new(Guard::new(&settings.users, settings.limits.rate_per_s));
+        let stop = watch::Sender::new(false);
+        let router = soap::router(settings, client, catalog.clone(), guard.clone());
+        Self::start(settings.listen, &settings.users, settings.limits, router, guard, catalog, stop).await
+    }
+
+    async fn start(
+        listen: SocketAddr,
+        users: &[User],
+        limits: Limits,
+        router: Router,
+        guard: Arc<Guard>,
+        catalog: Arc<Catalog>,
+        stop: watch::Sender<bool>,
+    ) -> io::Result<Self> {
+        let (listener, address) = server::bind(listen).await?;
+        if users.is_empty() && !address.ip().is_loopback() {
+            tracing::warn!("everybody who reaches {address} may call; `users` says who may");
+        }
+        let stopped = stop.subscribe();
+        let following = tokio::spawn(catalog.follow());
+        let serving = tokio::spawn(server::serve(listener, router, guard, limits, stopped));
+        Ok(Self { address, stop, serving, following })
+    }
+
+    /// Takes nothing new, and lets what runs end within five seconds.
+    pub async fn shutdown(mut self) {
+        let _ = self.stop.send(true);
+        let _ = (&mut self.serving).await;
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        self.serving.abort();
+        self.following.abort();
+    }
+}

@@ -1,0 +1,220 @@
+//! The objects as an `OpenAPI` 3.1 document. Its schemas are JSON Schema 2020-12, which is what objects have.
+
+use std::sync::Arc;
+
+use rantai_client::object::{Description, Method};
+use serde_json::{Map, Value, json};
+
+/// Where `OpenRPC` has the types that are referred to.
+const SCHEMAS: &str = "#/components/schemas/";
+
+/// The document.
+pub(super) fn document(objects: &[(String, Arc<Description>)], secured: bool) -> Value {
+    let (mut paths, mut schemas) = (Map::new(), Map::new());
+    schemas.insert("Fault".to_owned(), fault());
+    for (object, description) in objects {
+        for (name, schema) in &description.schemas {
+            schemas.insert(format!("{object}.{name}"), of(object, schema));
+        }
+        for method in &description.methods {
+            paths.insert(format!("/objects/{object}/{}", method.name), path(object, description, method));
+        }
+        if !description.events.is_empty() {
+            paths.insert(format!("/events/{object}"), events(object, description));
+        }
+    }
+    let mut document = json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Objects on the bus",
+            "version": env!("CARGO_PKG_VERSION"),
+            "description": "Every object that is served now. A method that may be repeated can be called with GET \
+                            and a query, every one with POST and JSON: a list by position, an object by name."
+        },
+        "servers": [{"url": "/"}],
+        "tags": objects.iter().map(|(name, d)| json!({"name": name, "description": d.summary})).collect::<Vec<_>>(),
+        "paths": paths,
+        "components": {"schemas": schemas},
+    });
+    if secured {
+        document["components"]["securitySchemes"] = json!({"basic": {"type": "http", "scheme": "basic"}, "key": {"type": "http", "scheme": "bearer"}});
+        document["security"] = json!([{"basic": []}, {"key": []}]);
+    }
+    document
+}
+
+fn path(object: &str, description: &Description, method: &Method) -> Value {
+    let mut item = json!({"post": operation(object, description, method, "post")});
+    let binary = method.params.iter().any(|param| param.schema.is_none());
+    if method.idempotent && !binary {
+        let mut get = operation(object, description, method, "get");
+        let parameters = method.params.iter().map(|param| {
+            let schema = param.schema.as_ref().map(|schema| of(object, schema)).unwrap_or_default();
+            let mut parameter = json!({"name": param.name, "in": "query", "required": param.required});
+            if is_plain(&schema) {
+                parameter["schema"] = schema;
+            } else {
+                parameter["content"] = json!({"application/json": {"schema": schema}});
+            }
+            parameter
+        });
+        get["parameters"] = parameters.collect();
+        item["get"] = get;
+    }
+    if let Some(body) = body(object, method) {
+        item["post"]["requestBody"] = body;
+    }
+    item
+}
+
+fn operation(object: &str, description: &Description, method: &Method, verb: &str) -> Value {
+    let result = match &method.result {
+        Some(schema) => json!({"application/json": {"schema": of(object, schema)}}),
+        None => json!({"application/octet-stream": {"schema": {}}}),
+    };
+    let fault = json!({
+        "description": "Why there is no result",
+        "content": {"application/json": {"schema": {
+            "type": "object",
+            "required": ["error"],
+            "properties": {"error": {"$ref": format!("{SCHEMAS}Fault")}},
+        }}},
+    });
+    json!({
+        "tags": [object],
+        "summary": method.summary,
+        "description": description.summary,
+        "operationId": format!("{object}.{}.{verb}", method.name),
+        "responses": {"200": {"description": "The result", "content": result}, "default": fault},
+    })
+}
+
+fn body(object: &str, method: &Method) -> Option<Value> {
+    if method.params.is_empty() {
+        return None;
+    }
+    if method.params.iter().any(|param| param.schema.is_none()) {
+        return Some(json!({"required": true, "content": {"application/octet-stream": {"schema": {}}}}));
+    }
+    let (mut properties, mut required) = (Map::new(), Vec::new());
+    for param in &method.params {
+        let schema = param.schema.as_ref().map(|schema| of(object, schema)).unwrap_or_default();
+        properties.insert(param.name.clone(), schema);
+        if param.required {
+            required.push(param.name.clone());
+        }
+    }
+    let schema = json!({
+        "type": "object", "properties": properties, "required": required, "additionalProperties": false,
+    });
+    Some(json!({"required": !required.is_empty(), "content": {"application/json": {"schema": schema}}}))
+}
+
+fn events(object: &str, description: &Description) -> Value {
+    let names: Vec<&str> = description.events.iter().map(|event| &*event.name).collect();
+    json!({"get": {
+        "tags": [object],
+        "summary": "What it emits, as server-sent events, or by WebSocket where the request asks for that",
+        "operationId": format!("{object}.events"),
+        "parameters": [{
+            "name": "event", "in": "query", "required": false,
+            "schema": {"type": "array", "items": {"type": "string", "enum": names}},
+        }],
+        "responses": {"200": {"description": "Events, until either side ends it", "content": {
+            "text/event-stream": {"schema": {"anyOf": description.events.iter().map(|event| {
+                of(object, &event.schema)
+            }).collect::<Vec<_>>()}},
+        }}},
+    }})
+}
+
+/// A schema whose references lead to this object's types.
+fn of(object: &str, schema: &Value) -> Value {
+    match schema {
+        Value::Object(members) => members
+            .iter()
+            .map(|(name, value)| match value {
+                Value::String(to) if name == "$ref" => {
+                    let to = to.strip_prefix(SCHEMAS).map(|to| format!("{SCHEMAS}{object}.{to}"));
+                    (name.clone(), to.map_or_else(|| value.clone(), Value::from))
+                }
+                _ => (name.clone(), of(object, value)),
+            })
+            .collect::<Map<_, _>>()
+            .into(),
+        Value::Array(items) => items.iter().map(|item| of(object, item)).collect(),
+        other => other.clone(),
+    }
+}
+
+/// Whether a text in a query says it all.
+fn is_plain(schema: &Value) -> bool {
+    let plain =
+        |of: &Value| matches!(of.as_str(), Some("string" | "number" | "integer" | "boolean" | "null"));
+    match &schema["type"] {
+        Value::Array(of) => of.iter().all(plain),
+        of => plain(of),
+    }
+}
+
+fn fault() -> Value {
+    json!({
+        "type": "object",
+        "required": ["code", "message", "data"],
+        "properties": {
+            "code": {"type": "integer", "description": "Of the protocol, as in -32602"},
+            "message": {"type": "string", "description": "For people"},
+            "data": {"type": "object", "description": "Details; always with `retryable`"},
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::services::calculator::{CalculatorObject, Exact};
+    use crate::tasks::Ledger;
+    use crate::tasks::ledger::TasksObject;
+    use rantai_client::object::Object;
+
+    fn objects() -> Vec<(String, Arc<Description>)> {
+        let ledger = Ledger::open(None, crate::tasks::Limits::default()).expect("in memory");
+        vec![
+            ("calculator".to_owned(), Arc::new(CalculatorObject(Exact).description())),
+            ("tasks".to_owned(), Arc::new(TasksObject(ledger).description())),
+        ]
+    }
+
+    fn references(value: &Value, found: &mut Vec<String>) {
+        match value {
+            Value::Object(members) => {
+                found.extend(members.get("$ref").and_then(Value::as_str).map(ToOwned::to_owned));
+                members.values().for_each(|value| references(value, found));
+            }
+            Value::Array(items) => items.iter().for_each(|item| references(item, found)),
+            _ => {}
+        }
+    }
+
+    #[tokio::test]
+    async fn what_may_be_repeated_has_a_get_and_every_reference_leads_somewhere() {
+        let document = document(&objects(), true);
+        let add = &document["paths"]["/objects/calculator/add"];
+        assert_eq!(add["get"]["parameters"][0]["name"], "a");
+        assert_eq!(add["get"]["parameters"][0]["schema"]["type"], "number");
+        assert_eq!(
+            add["post"]["requestBody"]["content"]["application/json"]["schema"]["required"],
+            json!(["a", "b"])
+        );
+        let submit = &document["paths"]["/objects/tasks/submit"];
+        assert!(submit["get"].is_null() && submit["post"].is_object());
+        assert!(document["paths"]["/events/tasks"]["get"].is_object());
+        let mut found = Vec::new();
+        references(&document, &mut found);
+        assert!(found.iter().any(|to| to.ends_with("tasks.Task")), "{found:?}");
+        for to in found {
+            assert!(document.pointer(&to[1..]).is_some(), "{to}");
+        }
+        assert!(document["security"].is_array());
+    }
+}

@@ -1,0 +1,436 @@
+//! REST: objects' methods as paths.
+//!
+//! | Path | |
+//! |---|---|
+//! | `GET /objects` | every object with its methods |
+//! | `GET /objects/{object}` | what it says of itself, as `OpenRPC` |
+//! | `GET /objects/{object}/{method}?a=…` | a call of a method that may be repeated |
+//! | `POST /objects/{object}/{method}` | a call |
+//! | `GET /events/{object}?event=…` | its events |
+//! | `GET /openapi.json`, `GET /` | all of it described, and a page to try it |
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::body::Body;
+use axum::extract::{ConnectInfo, Path, RawQuery, Request, State};
+use axum::http::{HeaderMap, HeaderValue, Method as Verb, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{any, get};
+use axum::{Extension, Json, Router};
+use http_body_util::{BodyExt as _, Limited};
+use parking_lot::Mutex;
+use rantai_client::object::Method;
+use rantai_client::wire::fault::{Code, Fault};
+use rantai_client::{Client, Content};
+use serde_json::{Value, json};
+use tokio::sync::{Semaphore, watch};
+use tokio::time::timeout;
+use tower_http::cors::{AllowOrigin, CorsLayer};
+use uuid::Uuid;
+
+use super::catalog::Catalog;
+use super::guard::{Caller, Counts, Guard, Refused};
+use super::settings::{Limits, Rest};
+use super::{arguments, events, mapping, openapi, status, ui};
+
+/// Built-in methods that tell something, and change nothing.
+const BUILT_IN: [&str; 4] = ["rpc.ping", "rpc.info", "rpc.stats", "rpc.discover"];
+
+/// What every request needs.
+pub(super) struct Gateway {
+    pub(super) client: Client,
+    pub(super) catalog: Arc<Catalog>,
+    pub(super) guard: Arc<Guard>,
+    pub(super) limits: Limits,
+    pub(super) streams: Arc<Semaphore>,
+    /// Becomes true when the gateway ends.
+    pub(super) stop: watch::Receiver<bool>,
+    origins: Vec<String>,
+    secured: bool,
+    document: Mutex<Option<(u64, Value)>>,
+}
+
+/// Everything under one router.
+pub(super) fn router(
+    settings: &Rest,
+    client: Client,
+    catalog: Arc<Catalog>,
+    guard: Arc<Guard>,
+    stop: watch::Receiver<bool>,
+) -> Router {
+    let gateway = Arc::new(Gateway {
+        client,
+        catalog,
+        guard,
+        limits: settings.limits,
+        streams: Arc::new(Semaphore::new(settings.limits.streams)),
+        stop,
+        origins: settings.origins.clone(),
+        secured: !settings.users.is_empty(),
+        document: Mutex::default(),
+    });
+    let mut router = Router::new()
+        .route("/objects", get(list))
+        .route("/objects/{object}", get(describe))
+        .route("/objects/{object}/{method}", any(call))
+        .route("/events/{object}", get(events::follow))
+        .route("/openapi.json", get(document))
+        .route("/stats", get(stats));
+    for route in &settings.routes {
+        router = router.route(&route.path, mapping::route(route.clone()));
+    }
+    let router = router
+        .fallback(nothing)
+        .method_not_allowed_fallback(wrong_verb)
+        .layer(middleware::from_fn_with_state(gateway.clone(), admit))
+        .with_state(gateway)
+        // The page and its scripts say nothing of anybody's objects.
+        .merge(ui::router());
+    if settings.origins.is_empty() {
+        return router;
+    }
+    let origins = settings.origins.iter().filter_map(|origin| HeaderValue::from_str(origin).ok());
+    let cors = CorsLayer::new()
+        .allow_origin(AllowOrigin::list(origins))
+        .allow_methods([Verb::GET, Verb::POST])
+        .allow_headers([
+            header::CONTENT_TYPE,
+            header::AUTHORIZATION,
+            header::HeaderName::from_static("prefer"),
+        ]);
+    router.layer(cors)
+}
+
+/// Before anything else: who it is, and whether the page it comes from may.
+async fn admit(
+    State(gateway): State<Arc<Gateway>>,
+    Extension(ConnectInfo(peer)): Extension<ConnectInfo<SocketAddr>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let caller = match gateway.guard.admit(peer.ip(), request.headers(), Instant::now()) {
+        Ok(caller) => caller,
+        Err(refused) => return turn_away(&refused),
+    };
+    if !gateway.is_own_page(request.headers()) {
+        Counts::one(&gateway.guard.counts.foreign_pages);
+        let fault =
+            Fault::new(Code::DENIED, "pages of this origin may not call; `origins` lists those that may");
+        return status::answer(&fault);
+    }
+    request.extensions_mut().insert(caller);
+    let response = next.run(request).await;
+    if response.status().is_client_error() || response.status().is_server_error() {
+        Counts::one(&gateway.guard.counts.failed);
+    }
+    response
+}
+
+/// A request that is turned away before it is looked at.
+pub(super) fn turn_away(refused: &Refused) -> Response {
+    match refused {
+        Refused::Unknown => {
+            let fault = Fault::new(Code::DENIED, "a user's password (Basic) or key (Bearer) is needed");
+            let mut response = status::with(StatusCode::UNAUTHORIZED, &fault);
+            let ways = HeaderValue::from_static("Basic realm=\"rantai\", Bearer realm=\"rantai\"");
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, ways);
+            response
+        }
+        Refused::TooOften(wait) => {
+            let wait = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).max(1);
+            status::answer(&Fault { message: "too many requests".to_owned(), ..Fault::busy(wait) })
+        }
+    }
+}
+
+impl Gateway {
+    /// Whether a browser says that the page is none of ours. What is no browser says nothing.
+    fn is_own_page(&self, headers: &HeaderMap) -> bool {
+        let Some(origin) = headers.get(header::ORIGIN) else { return true };
+        let Ok(origin) = origin.to_str() else { return false };
+        let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+        let own = origin.split_once("://").is_some_and(|(_, rest)| rest == host);
+        own || self.origins.iter().any(|allowed| allowed == origin)
+    }
+
+    /// An object that may be called at all.
+    pub(super) fn allowed(&self, object: &str) -> Result<(), Fault> {
+        if self.catalog.allows(object) {
+            return Ok(());
+        }
+        Err(Fault::new(Code::UNKNOWN_OBJECT, format!("no object {object:?} here")))
+    }
+
+    /// The time a call may take, by the caller's wish.
+    pub(super) fn patience(&self, headers: &HeaderMap) -> Duration {
+        let prefers = headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok());
+        let mut wishes = prefers.flat_map(|value| value.split([',', ';']));
+        let wait = wishes.find_map(|wish| wish.trim().strip_prefix("wait=")?.trim().parse::<u64>().ok());
+        let most = self.limits.call();
+        wait.map_or(most, |seconds| Duration::from_secs(seconds).min(most))
+    }
+
+    /// A body that has arrived whole, in its time.
+    pub(super) async fn body(&self, body: Body) -> Result<bytes::Bytes, Response> {
+        read(body, &self.limits, &self.guard.counts).await
+    }
+}
+
+/// A body that has arrived whole, in its time.
+pub(super) async fn read(body: Body, limits: &Limits, counts: &Counts) -> Result<bytes::Bytes, Response> {
+    let most = limits.body_bytes;
+    match timeout(limits.body(), Limited::new(body, most).collect()).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
+            Counts::one(&counts.too_large);
+            Err(last(status::answer(&Fault::too_large(most))))
+        }
+        Ok(Err(error)) => {
+            let fault = Fault::new(Code::NOT_A_REQUEST, format!("the body did not arrive: {error}"));
+            Err(last(status::answer(&fault)))
+        }
+        Err(_) => {
+            Counts::one(&counts.too_slow);
+            let text = format!("the body did not arrive within {} ms", limits.body_ms);
+            let fault = Fault::new(Code::TIMED_OUT, text);
+            Err(last(status::with(StatusCode::REQUEST_TIMEOUT, &fault)))
+        }
+    }
+}
+
+/// Nothing more is read of a connection on which a body was not read to its end.
+fn last(mut response: Response) -> Response {
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+/// `name=value&…` taken apart.
+pub(super) fn query(raw: Option<&str>) -> Vec<(String, String)> {
+    url::form_urlencoded::parse(raw.unwrap_or_default().as_bytes())
+        .map(|(name, value)| (name.into_owned(), value.into_owned()))
+        .collect()
+}
+
+async fn call(
+    State(gateway): State<Arc<Gateway>>,
+    Extension(caller): Extension<Caller>,
+    Path((object, method)): Path<(String, String)>,
+    RawQuery(raw): RawQuery,
+    request: Request,
+) -> Response {
+    let response = match *request.method() {
+        Verb::GET | Verb::HEAD => gateway.get(&object, &method, raw.as_deref(), request.headers()).await,
+        Verb::POST => gateway.post(&caller, &object, &method, raw.as_deref(), request).await,
+        _ => return wrong_verb().await.into_response(),
+    };
+    response.unwrap_or_else(|refused| refused)
+}
+
+impl Gateway {
+    async fn get(
+        &self,
+        object: &str,
+        method: &str,
+        raw: Option<&str>,
+        headers: &HeaderMap,
+    ) -> Result<Response, Response> {
+        let refuse = |fault: Fault| status::answer(&fault);
+        self.allowed(object).map_err(refuse)?;
+        let known = if BUILT_IN.contains(&method) {
+            None
+        } else {
+            let description = self.catalog.of(object).await.map_err(|error| refuse(status::fault(error)))?;
+            let known = described(&description.methods, method).map_err(refuse)?;
+            if !known.idempotent {
+                let text = format!("{object}.{method} may not be repeated: POST calls it");
+                let fault = Fault::new(Code::NOT_A_REQUEST, text);
+                let mut response = status::with(StatusCode::METHOD_NOT_ALLOWED, &fault);
+                response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
+                return Err(response);
+            }
+            Some(known)
+        };
+        let params = arguments::named(known.as_ref(), &query(raw)).map_err(refuse)?;
+        let params = (!params.is_empty()).then_some(Value::Object(params));
+        let proxy = self.client.object(object).deadline(self.patience(headers)).idempotent();
+        respond(proxy.request(method).params(params)).await
+    }
+
+    async fn post(
+        &self,
+        caller: &Caller,
+        object: &str,
+        method: &str,
+        raw: Option<&str>,
+        request: Request,
+    ) -> Result<Response, Response> {
+        let refuse = |fault: Fault| status::answer(&fault);
+        self.allowed(object).map_err(refuse)?;
+        if method.starts_with("rpc.") && !BUILT_IN.contains(&method) {
+            let text = format!("{method} is not for callers from outside");
+            return Err(refuse(Fault::new(Code::DENIED, text)));
+        }
+        if raw.is_some_and(|raw| !raw.is_empty()) {
+            let text = "parameters of a POST stand in its body";
+            return Err(refuse(Fault::new(Code::NOT_A_REQUEST, text)));
+        }
+        let headers = request.headers().clone();
+        let kind = headers.get(header::CONTENT_TYPE).map(|kind| kind.to_str().unwrap_or("?").to_owned());
+        let kind = kind.as_deref().map(|kind| kind.split(';').next().unwrap_or_default().trim());
+        let binary = kind == Some("application/octet-stream");
+        let payload = self.body(request.into_body()).await?;
+        if !binary && kind != Some("application/json") && (kind.is_some() || !payload.is_empty()) {
+            let text = "a body is application/json, or application/octet-stream for one binary parameter";
+            let fault = Fault::new(Code::NOT_A_REQUEST, text);
+            return Err(status::with(StatusCode::UNSUPPORTED_MEDIA_TYPE, &fault));
+        }
+        if !binary && !payload.is_empty() {
+            // What is no JSON is a text on the bus.
+            serde_json::from_slice::<serde::de::IgnoredAny>(&payload).map_err(|error| {
+                refuse(Fault::new(Code::NOT_JSON, format!("the body is no JSON: {error}")))
+            })?;
+        }
+        let proxy = self.client.object(object).deadline(self.patience(&headers));
+        let mut request = proxy.request(method);
+        if let Some(key) = headers.get("idempotency-key") {
+            request = request.identity(identity(caller, object, method, key.as_bytes()));
+        }
+        let request = if binary { request.binary(payload) } else { request.payload(payload) };
+        respond(request).await
+    }
+}
+
+/// A caller's own key, as what a repeat is recognised by: nobody else's key is the same.
+fn identity(caller: &Caller, object: &str, method: &str, key: &[u8]) -> Uuid {
+    let mut hasher = blake3::Hasher::new();
+    for part in [format!("{caller:?}").as_bytes(), object.as_bytes(), method.as_bytes(), key] {
+        hasher.update(&(part.len() as u64).to_be_bytes());
+        hasher.update(part);
+    }
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+    Uuid::from_bytes(bytes)
+}
+
+fn described(methods: &[Method], name: &str) -> Result<Method, Fault> {
+    let known: Vec<&str> = methods.iter().map(|method| &*method.name).collect();
+    let found = methods.iter().find(|method| method.name == name);
+    found.cloned().ok_or_else(|| rantai_client::object::no_such_method(name, &known))
+}
+
+async fn respond(request: rantai_client::Request) -> Result<Response, Response> {
+    let answered = request.send().await.map_err(|error| status::answer(&status::fault(error)))?;
+    let mut response = match answered.outcome {
+        Ok(Content::Value(value)) => Json(value).into_response(),
+        Ok(Content::Binary(bytes)) => {
+            ([(header::CONTENT_TYPE, "application/octet-stream")], bytes).into_response()
+        }
+        Err(fault) => status::answer(&fault),
+    };
+    let headers = response.headers_mut();
+    if let Some(node) = answered.node.and_then(|node| HeaderValue::from_str(&node).ok()) {
+        headers.insert("rantai-node", node);
+    }
+    if answered.repeated {
+        headers.insert("rantai-repeated", HeaderValue::from_static("1"));
+    }
+    // What came of a call is nobody else's, and not tomorrow's.
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    Ok(response)
+}
+
+async fn list(State(gateway): State<Arc<Gateway>>) -> Json<Value> {
+    let objects = gateway.catalog.all();
+    let listed = objects.iter().map(|(name, description)| {
+        let methods: Vec<&str> = description.methods.iter().map(|method| &*method.name).collect();
+        let events: Vec<&str> = description.events.iter().map(|event| &*event.name).collect();
+        json!({
+            "name": name, "summary": description.summary, "version": description.version,
+            "tags": description.tags, "methods": methods, "events": events,
+        })
+    });
+    Json(listed.collect())
+}
+
+async fn describe(State(gateway): State<Arc<Gateway>>, Path(object): Path<String>) -> Response {
+    if let Err(fault) = gateway.allowed(&object) {
+        return status::answer(&fault);
+    }
+    match gateway.catalog.of(&object).await {
+        Ok(description) => Json(description.open_rpc(&object)).into_response(),
+        Err(error) => status::answer(&status::fault(error)),
+    }
+}
+
+async fn document(State(gateway): State<Arc<Gateway>>) -> Json<Value> {
+    let version = gateway.catalog.version();
+    let mut known = gateway.document.lock();
+    if let Some((of, document)) = &*known
+        && *of == version
+    {
+        return Json(document.clone());
+    }
+    let document = openapi::document(&gateway.catalog.all(), gateway.secured);
+    *known = Some((version, document.clone()));
+    Json(document)
+}
+
+async fn stats(State(gateway): State<Arc<Gateway>>) -> Json<Value> {
+    let counts = &gateway.guard.counts;
+    let read = |count: &std::sync::atomic::AtomicU64| count.load(std::sync::atomic::Ordering::Relaxed);
+    Json(json!({
+        "requests": read(&counts.requests),
+        "failed": read(&counts.failed),
+        "connections": read(&counts.connections),
+        "streams": read(&counts.streams),
+        "refused": {
+            "unknown_callers": read(&counts.unknown_callers),
+            "too_often": read(&counts.too_often),
+            "too_large": read(&counts.too_large),
+            "too_slow": read(&counts.too_slow),
+            "foreign_pages": read(&counts.foreign_pages),
+            "turned_away": read(&counts.turned_away),
+        },
+    }))
+}
+
+async fn nothing() -> Response {
+    let text = "nothing is here; /objects lists what can be called, and / is a page to try it";
+    status::with(StatusCode::NOT_FOUND, &Fault::new(Code::NO_SUCH_METHOD, text))
+}
+
+async fn wrong_verb() -> Response {
+    let fault = Fault::new(Code::NOT_A_REQUEST, "GET and POST are what this takes");
+    status::with(StatusCode::METHOD_NOT_ALLOWED, &fault)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_its_callers_own() {
+        let ada = Caller::User("ada".to_owned());
+        let one = identity(&ada, "pages", "add", b"1");
+        assert_eq!(one, identity(&ada, "pages", "add", b"1"));
+        for other in [
+            identity(&Caller::User("pi".to_owned()), "pages", "add", b"1"),
+            identity(&ada, "pagesa", "dd", b"1"),
+            identity(&ada, "pages", "add", b"2"),
+        ] {
+            assert_ne!(one, other);
+        }
+    }
+
+    #[test]
+    fn a_query_is_taken_apart() {
+        let pairs = query(Some("a=2&b=x%20y&c=%C3%A9&d&=e"));
+        let pairs: Vec<(&str, &str)> = pairs.iter().map(|(name, value)| (&**name, &**value)).collect();
+        assert_eq!(pairs, [("a", "2"), ("b", "x y"), ("c", "é"), ("d", ""), ("", "e")]);
+        assert!(query(None).is_empty());
+    }
+}

@@ -1,0 +1,176 @@
+//! SOAP 1.1: objects' methods as operations, for whoever reads their WSDL.
+//!
+//! Every object with methods of simple types is a service at `/{object}`, described at `/{object}?wsdl`; services of
+//! one's own are put together in the configuration.
+
+mod envelope;
+mod service;
+mod wsdl;
+mod xml;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::extract::{ConnectInfo, Request, State};
+use axum::http::{HeaderMap, Method as Verb, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::{Extension, Router};
+use rantai_client::wire::fault::{Code, Fault};
+use rantai_client::{Client, Content};
+use serde_json::Value;
+
+pub use self::service::Simple;
+pub(super) use self::service::ncname;
+
+use self::service::Service;
+use super::catalog::Catalog;
+use super::guard::{Counts, Guard};
+use super::settings::{Limits, Soap};
+use super::{rest, status};
+
+struct Gateway {
+    client: Client,
+    catalog: Arc<Catalog>,
+    guard: Arc<Guard>,
+    limits: Limits,
+    /// Services of one's own, by path.
+    configured: BTreeMap<String, Arc<Service>>,
+}
+
+/// Everything under one router.
+pub(super) fn router(settings: &Soap, client: Client, catalog: Arc<Catalog>, guard: Arc<Guard>) -> Router {
+    let configured = settings.services.iter().filter_map(|service| {
+        // It was checked when the configuration was read.
+        Some((service.path.clone(), Arc::new(Service::configured(service).ok()?)))
+    });
+    let configured = configured.collect();
+    let gateway = Gateway { client, catalog, guard, limits: settings.limits, configured };
+    Router::new().fallback(answer).with_state(Arc::new(gateway))
+}
+
+async fn answer(
+    State(gateway): State<Arc<Gateway>>,
+    Extension(ConnectInfo(peer)): Extension<ConnectInfo<SocketAddr>>,
+    request: Request,
+) -> Response {
+    if let Err(refused) = gateway.guard.admit(peer.ip(), request.headers(), Instant::now()) {
+        return rest::turn_away(&refused);
+    }
+    let response = gateway.answer(request).await;
+    if !response.status().is_success() {
+        Counts::one(&gateway.guard.counts.failed);
+    }
+    response
+}
+
+impl Gateway {
+    async fn answer(&self, request: Request) -> Response {
+        let path = request.uri().path().to_owned();
+        let service = match self.service(&path).await {
+            Ok(service) => service,
+            Err(fault) => return xml(status::of_code(fault.code), envelope::fault(&fault)),
+        };
+        let wanted = request.uri().query().unwrap_or_default();
+        match *request.method() {
+            Verb::GET | Verb::HEAD if wanted.eq_ignore_ascii_case("wsdl") => {
+                xml(StatusCode::OK, wsdl::document(&service, &location(request.headers(), &path)))
+            }
+            Verb::POST => self.call(&service, request).await,
+            _ => {
+                let text = format!("GET {path}?wsdl describes this service, POST calls it\n");
+                (StatusCode::METHOD_NOT_ALLOWED, [(header::ALLOW, "GET, POST")], text).into_response()
+            }
+        }
+    }
+
+    async fn service(&self, path: &str) -> Result<Arc<Service>, Fault> {
+        if let Some(service) = self.configured.get(path) {
+            return Ok(service.clone());
+        }
+        let object = path.trim_matches('/');
+        if object.is_empty() || object.contains('/') || !self.catalog.allows(object) {
+            return Err(Fault::new(
+                Code::UNKNOWN_OBJECT,
+                format!("no service at {path}; objects are at /NAME?wsdl"),
+            ));
+        }
+        let description = self.catalog.of(object).await.map_err(status::fault)?;
+        let service = Service::of(object, &description);
+        if service.operations.is_empty() {
+            let text = format!("{object} has no method of simple types alone");
+            return Err(Fault::new(Code::NO_SUCH_METHOD, text));
+        }
+        Ok(Arc::new(service))
+    }
+
+    async fn call(&self, service: &Service, request: Request) -> Response {
+        if !is_xml(request.headers()) {
+            let wrong = envelope::Wrong::Client("a SOAP 1.1 call is text/xml in UTF-8".to_owned());
+            return xml(StatusCode::UNSUPPORTED_MEDIA_TYPE, envelope::wrong(&wrong));
+        }
+        let body = match rest::read(request.into_body(), &self.limits, &self.guard.counts).await {
+            Ok(body) => body,
+            Err(response) => return response,
+        };
+        let called = std::str::from_utf8(&body)
+            .map_err(|_| envelope::Wrong::Client("the body is no UTF-8".to_owned()))
+            .and_then(|text| envelope::read(service, text));
+        let (operation, mut params) = match called {
+            Ok(called) => called,
+            // SOAP 1.1, 6.2: a fault is a 500.
+            Err(wrong) => return xml(StatusCode::INTERNAL_SERVER_ERROR, envelope::wrong(&wrong)),
+        };
+        let proxy = self.client.object(&operation.object).deadline(self.limits.call());
+        let request = proxy.request(&operation.method);
+        let described = self.configured.values().all(|known| !std::ptr::eq(&raw const **known, service));
+        let request = if described {
+            request.params((!params.is_empty()).then_some(Value::Object(params)))
+        } else {
+            // Of a service of one's own the parameters have names of their own.
+            let values = operation.params.iter().filter_map(|param| params.remove(&param.name));
+            request.params(values.collect::<Vec<_>>())
+        };
+        let outcome = match request.send().await {
+            Ok(response) => response.outcome.map_err(|fault| *fault),
+            Err(error) => Err(status::fault(error)),
+        };
+        let written = outcome.and_then(|content| match &content {
+            Content::Value(value) => envelope::result(service, operation, value).ok_or_else(|| {
+                let of = operation.result.map_or("nothing", Simple::name);
+                Fault::failed("wrong_type", format!("the result is not of the type {of}: {value}"))
+            }),
+            Content::Binary(_) => Err(Fault::failed("wrong_type", "the result is binary")),
+        });
+        match written {
+            Ok(envelope) => xml(StatusCode::OK, envelope),
+            Err(fault) => xml(StatusCode::INTERNAL_SERVER_ERROR, envelope::fault(&fault)),
+        }
+    }
+}
+
+fn xml(status: StatusCode, body: String) -> Response {
+    (status, [(header::CONTENT_TYPE, "text/xml; charset=utf-8")], body).into_response()
+}
+
+fn is_xml(headers: &HeaderMap) -> bool {
+    let Some(kind) = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()) else {
+        return false;
+    };
+    let mut parts = kind.split(';').map(str::trim);
+    let is_xml = parts.next().is_some_and(|kind| kind.eq_ignore_ascii_case("text/xml"));
+    let utf8 = |part: &str| {
+        let charset = part.split_once('=').filter(|(name, _)| name.trim().eq_ignore_ascii_case("charset"));
+        charset.is_none_or(|(_, charset)| charset.trim().trim_matches('"').eq_ignore_ascii_case("utf-8"))
+    };
+    is_xml && parts.all(utf8)
+}
+
+/// Where the service is called: by the name under which it was asked for its description.
+fn location(headers: &HeaderMap, path: &str) -> String {
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    let allowed = |c: char| c.is_ascii_alphanumeric() || ".:[]-_".contains(c);
+    let host = host.filter(|host| host.chars().all(allowed)).unwrap_or("localhost");
+    format!("http://{host}{path}")
+}
