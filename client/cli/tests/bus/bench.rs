@@ -239,3 +239,57 @@ fn messages_of_another_run_are_not_taken_for_ours() {
     }
     assert!(foreign > 0.0, "they met");
 }
+
+#[test]
+fn tasks_are_stored_and_carried_out() {
+    let bus = bus();
+    let directory = tempfile::tempdir().expect("a directory");
+    let config = directory.path().join("nodes.toml");
+    let objects =
+        "[tasks]\nfile = \"tasks.redb\"\n[[echo]]\nname = \"echo\"\n[[calculator]]\nname = \"calculator\"\n";
+    std::fs::write(&config, objects).expect("written");
+    let config = config.to_str().expect("UTF-8");
+    let _node = served(&bus, &["tasks", "echo", "calculator"], &["--config", config]);
+    let report = told(&bus, &["task", "--count", "60", "--in-flight", "8", "--warmup", "0"], 0);
+    assert_eq!((&report["succeeded"], &report["failed"]), (&json!(60), &json!(0)), "{report}");
+    assert_eq!(executed(&bus), 60, "each was carried out");
+    for figure in ["stored_per_second", "ended_per_second"] {
+        assert!(report["figures"][figure].as_f64() > Some(0.0), "{figure}: {report}");
+    }
+    assert!(report["stored_us"]["p50"].as_f64() < report["latency_us"]["p50"].as_f64(), "{report}");
+    let stored = told(&bus, &["task", "nobody.at_all", "--stored-only", "--count", "50", "--warmup", "0"], 0);
+    assert_eq!(stored["succeeded"], 50, "{stored}");
+    assert!(stored["figures"].get("ended_per_second").is_none(), "{stored}");
+    let queued: Value =
+        serde_json::from_str(&bus.ok(&["task", "list", "--state", "queued", "--json"])).expect("JSON");
+    assert_eq!(queued.as_array().map(Vec::len), Some(50), "they are in the ledger");
+    let options = ["--count", "5", "--in-flight", "5", "--warmup", "0", "--timeout", "1s"];
+    let failed = told(&bus, &[&["task", "calculator.div", "2", "0"][..], &options].concat(), 1);
+    assert_eq!(failed["errors"]["task_failed"]["count"], 5, "{failed}");
+    let waiting = told(&bus, &[&["task", "nobody.at_all"][..], &options].concat(), 1);
+    assert_eq!(waiting["errors"]["not_ended"]["count"], 5, "{waiting}");
+}
+
+#[test]
+fn a_file_is_fetched_again_and_again() {
+    let bus = bus();
+    let directory = tempfile::tempdir().expect("a directory");
+    let (shared, fetched) = (directory.path().join("shared"), directory.path().join("fetched"));
+    std::fs::create_dir(&shared).expect("made");
+    std::fs::create_dir(&fetched).expect("made");
+    std::fs::write(shared.join("big.bin"), vec![7; 1 << 20]).expect("written");
+    let config = directory.path().join("nodes.toml");
+    std::fs::write(&config, "[[files]]\nname = \"books\"\nfolder = \"shared\"\nquota_bytes = 10000000\n")
+        .expect("written");
+    let _node = served(&bus, &["books"], &["--config", config.to_str().expect("UTF-8")]);
+    let output = ["--output", fetched.to_str().expect("UTF-8")];
+    let fetch = ["file", "books", "big.bin", "--count", "6", "--in-flight", "2", "--warmup", "0"];
+    let report = told(&bus, &[&fetch[..], &output].concat(), 0);
+    assert_eq!((&report["succeeded"], &report["figures"]["mib"]), (&json!(6), &json!(6.0)), "{report}");
+    let (rate, seconds) = (&report["figures"]["mib_per_second"], &report["seconds"]);
+    let product = rate.as_f64().zip(seconds.as_f64()).map(|(rate, seconds)| (rate * seconds).round());
+    assert_eq!(product, Some(6.0), "{report}");
+    assert_eq!(fetched.read_dir().expect("still there").count(), 0, "nothing is left behind");
+    let missing = told(&bus, &["file", "books", "other.bin", "--count", "2", "--warmup", "0"], 1);
+    assert_eq!((&missing["failed"], &missing["figures"]["mib"]), (&json!(2), &json!(0.0)), "{missing}");
+}

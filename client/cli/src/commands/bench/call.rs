@@ -57,9 +57,9 @@ pub(super) struct Chain {
 /// A call that is made again and again.
 #[derive(Clone, Debug)]
 pub(super) struct Repeated {
-    object: String,
-    method: String,
-    payload: Bytes,
+    pub(super) object: String,
+    pub(super) method: String,
+    pub(super) payload: Bytes,
     qos: QoS,
 }
 

@@ -62,6 +62,11 @@ impl Latencies {
         self.histogram.saturating_record(nanoseconds.max(1));
     }
 
+    /// How many there are.
+    pub(super) fn count(&self) -> u64 {
+        self.histogram.len()
+    }
+
     /// Nothing where there are no times.
     pub(super) fn summary(&self) -> Option<Summary> {
         if self.histogram.is_empty() {

@@ -113,7 +113,7 @@ where
     let mut tally = locked(&tally).clone();
     let left = pace.begun() - tally.succeeded - tally.failed;
     tally.problem(&Problem::new("abandoned", "still under way when the run ended"), left);
-    let text = "due, and not begun: as many calls as may be were under way";
+    let text = "it was due, and too many calls were under way";
     tally.problem(&Problem::new("not_begun", text), pace.missed());
     let planned = match pace.until() {
         Some(until) => over.min(until),

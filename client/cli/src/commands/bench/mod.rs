@@ -2,7 +2,7 @@
 //!
 //! | Room | What |
 //! |---|---|
-//! | `call` `publish` | The loads: one subcommand each, and chains beside calls |
+//! | `call` `publish` `task` `file` | The loads: one subcommand each, and chains beside calls |
 //! | `board` | Messages that have not arrived everywhere yet |
 //! | `options` | What every run may be told, and what it begins and ends with |
 //! | `pace` `load` | When calls begin, and who makes them; no call knows of it |
@@ -12,6 +12,7 @@
 mod board;
 mod call;
 mod compare;
+mod file;
 mod latencies;
 mod load;
 mod options;
@@ -20,6 +21,7 @@ mod plot;
 mod publish;
 mod report;
 mod tally;
+mod task;
 
 use crate::connection::{log, run};
 use crate::exit::Failure;
@@ -47,6 +49,8 @@ enum Load {
     Call(call::Call),
     Chain(call::Chain),
     Pub(publish::Publishing),
+    Task(task::Tasks),
+    File(file::File),
 }
 
 impl Bench {
@@ -57,6 +61,8 @@ impl Bench {
                 Load::Call(load) => load.run().await,
                 Load::Chain(load) => load.run().await,
                 Load::Pub(load) => load.run().await,
+                Load::Task(load) => load.run().await,
+                Load::File(load) => load.run().await,
             }
         })
     }
