@@ -78,15 +78,15 @@ fn a_stalled_object_is_not_flattered() {
     let bus = bus();
     let node = served(&bus, &["echo"], &[]);
     let arguments =
-        ["call", "--rate", "100", "--duration", "1s", "--warmup", "0", "--in-flight", "4", "--json"];
+        ["call", "--rate", "100", "--duration", "1500ms", "--warmup", "0", "--in-flight", "4", "--json"];
     let mut command = bus.command(&[&["bench"], &arguments[..]].concat());
     node.signal(Signal::STOP);
     let run = command.spawn().expect("the binary runs");
-    std::thread::sleep(Duration::from_millis(600));
+    std::thread::sleep(Duration::from_secs(1));
     node.signal(Signal::CONT);
     let output = run.wait_with_output().expect("it ends");
     let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
-    assert_eq!((&report["count"], &report["failed"]), (&json!(100), &json!(0)), "{report}");
+    assert_eq!((&report["count"], &report["failed"]), (&json!(150), &json!(0)), "{report}");
     // At most four calls were under way; those that waited for their turn waited as well.
     assert!(longer_than(&report, 200_000.0) >= 15, "{report}");
     assert!(report["late_us"]["max"].as_f64() > Some(200_000.0), "{report}");
@@ -292,4 +292,76 @@ fn a_file_is_fetched_again_and_again() {
     assert_eq!(fetched.read_dir().expect("still there").count(), 0, "nothing is left behind");
     let missing = told(&bus, &["file", "books", "other.bin", "--count", "2", "--warmup", "0"], 1);
     assert_eq!((&missing["failed"], &missing["figures"]["mib"]), (&json!(2), &json!(0.0)), "{missing}");
+}
+
+#[test]
+fn replicas_share_the_calls_and_end_with_the_run() {
+    let bus = bus();
+    let directory = tempfile::tempdir().expect("a directory");
+    let config = directory.path().join("nodes.toml");
+    let objects =
+        "node = \"pi\"\n[[echo]]\nname = \"worker\"\nconcurrent = 50\n[[calculator]]\nname = \"other\"\n";
+    std::fs::write(&config, objects).expect("written");
+    let config = config.to_str().expect("UTF-8");
+    let arguments =
+        ["replicas", "worker.delay", "5", "x", "--replicas", "1,3", "--config", config, "--with", "other"];
+    let report =
+        told(&bus, &[&arguments[..], &["--count", "300", "--in-flight", "30", "--warmup", "0"]].concat(), 0);
+    let runs = report["runs"].as_array().expect("a list");
+    assert_eq!(runs.len(), 2, "{report}");
+    for (run, replicas) in runs.iter().zip([1, 3]) {
+        assert_eq!((&run["replicas"], &run["succeeded"]), (&json!(replicas), &json!(300)), "{report}");
+        let nodes = run["nodes"].as_object().expect("an object");
+        assert_eq!(nodes.len(), replicas, "every node had its part: {report}");
+        assert!(nodes.keys().all(|name| name.starts_with("replica-")), "{report}");
+    }
+    assert_eq!(report["figures"]["speedup_1"], 1.0, "{report}");
+    for figure in ["throughput_1", "throughput_3", "speedup_3", "p50_us_3"] {
+        assert!(report["figures"][figure].as_f64() > Some(0.0), "{figure}: {report}");
+    }
+    assert_eq!(bus.ok(&["ls", "--json"]).trim(), "[]", "they have ended in order");
+    let text = bench(&bus, &[&arguments[..], &["--count", "30", "--warmup", "0"]].concat());
+    assert!(text.code == 0 && text.stdout.contains("Replicas Total requests"), "{text:?}");
+    assert!(text.stdout.lines().skip(1).all(|line| line.len() < 80), "{text:?}");
+}
+
+#[test]
+fn replicas_that_cannot_be_measured_say_why() {
+    let bus = bus();
+    let node = served(&bus, &["echo"], &["--replica"]);
+    let taken = bench(&bus, &["replicas", "--count", "1"]);
+    assert!(taken.code == 1 && taken.stderr.contains("echo is served by node"), "{taken:?}");
+    drop(node);
+    let unknown = bench(&bus, &["replicas", "ekho.echo", "--count", "1"]);
+    assert!(unknown.code == 1 && unknown.stderr.contains("did you mean echo?"), "{unknown:?}");
+    assert_eq!(bench(&bus, &["replicas", "--replicas", "0"]).code, 2);
+    assert_eq!(bench(&bus, &["replicas", "--config", "/nowhere/nodes.toml"]).code, 2);
+}
+
+#[test]
+fn ctrl_c_ends_the_replicas_too() {
+    let bus = bus();
+    let options = ["--replicas", "2,3", "--count", "1000000000", "--warmup", "0", "--json"];
+    let mut run = Server::spawn(&mut bus.command(&[&["bench", "replicas"], &options[..]].concat()));
+    while bus.run(&["call", "echo.echo", "x"]).code != 0 {}
+    while executed(&bus) < 100 {}
+    run.signal(Signal::INT);
+    let line = run.wait_for("\"bench\":\"replicas\"");
+    assert_eq!(run.exit_code(), 0);
+    let report: Value = serde_json::from_str(&line).expect("JSON");
+    assert_eq!((&report["interrupted"], report["runs"].as_array().map(Vec::len)), (&json!(true), Some(1)));
+    assert_eq!(bus.ok(&["ls", "--json"]).trim(), "[]", "they have ended in order");
+}
+
+#[test]
+fn replicas_end_when_whoever_started_them_is_killed() {
+    let bus = bus();
+    let options = ["--replicas", "2", "--count", "1000000000", "--warmup", "0"];
+    let run = Server::spawn(&mut bus.command(&[&["bench", "replicas"], &options[..]].concat()));
+    while bus.run(&["call", "echo.echo", "x"]).code != 0 {}
+    run.kill();
+    let deadline = std::time::Instant::now() + super::process::PATIENCE;
+    while bus.ok(&["ls", "--json"]).trim() != "[]" {
+        assert!(std::time::Instant::now() < deadline, "{}", bus.ok(&["ls"]));
+    }
 }

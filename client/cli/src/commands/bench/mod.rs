@@ -2,8 +2,9 @@
 //!
 //! | Room | What |
 //! |---|---|
-//! | `call` `publish` `task` `file` | The loads: one subcommand each, and chains beside calls |
+//! | `call` `publish` `task` `file` `replicas` | The loads: one subcommand each, and chains beside calls |
 //! | `board` | Messages that have not arrived everywhere yet |
+//! | `nodes` | Processes that serve replicas |
 //! | `options` | What every run may be told, and what it begins and ends with |
 //! | `pace` `load` | When calls begin, and who makes them; no call knows of it |
 //! | `tally` `latencies` | What came of them, in a fixed amount of memory |
@@ -15,10 +16,12 @@ mod compare;
 mod file;
 mod latencies;
 mod load;
+mod nodes;
 mod options;
 mod pace;
 mod plot;
 mod publish;
+mod replicas;
 mod report;
 mod tally;
 mod task;
@@ -51,6 +54,7 @@ enum Load {
     Pub(publish::Publishing),
     Task(task::Tasks),
     File(file::File),
+    Replicas(replicas::Replicas),
 }
 
 impl Bench {
@@ -63,6 +67,7 @@ impl Bench {
                 Load::Pub(load) => load.run().await,
                 Load::Task(load) => load.run().await,
                 Load::File(load) => load.run().await,
+                Load::Replicas(load) => load.run().await,
             }
         })
     }

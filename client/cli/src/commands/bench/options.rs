@@ -151,6 +151,10 @@ impl Run {
         }
     }
 
+    pub(super) fn is_stopped(&self) -> bool {
+        *self.stop.borrow()
+    }
+
     pub(super) fn in_flight(&self, otherwise: u16) -> usize {
         self.options.in_flight.unwrap_or(otherwise).into()
     }

@@ -181,7 +181,7 @@ impl Report {
     }
 
     /// The settings in words.
-    fn asked(&self) -> String {
+    pub(super) fn asked(&self) -> String {
         let get = |name: &str| self.settings.get(name).filter(|value| !value.is_null());
         let mut parts = Vec::new();
         if let Some(in_flight) = get("in_flight") {
