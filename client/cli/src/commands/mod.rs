@@ -1,5 +1,6 @@
 //! The subcommands: one file each, and their list.
 
+mod bench;
 mod broker;
 mod call;
 mod chain;
@@ -32,6 +33,7 @@ pub(crate) enum Command {
     Task(task::Tasks),
     Library(library::Library),
     Watch(watch::Watch),
+    Bench(bench::Bench),
     Demo(demo::Demo),
 }
 
@@ -51,6 +53,7 @@ impl Command {
             Self::Task(command) => command.run(),
             Self::Library(command) => command.run(),
             Self::Watch(command) => command.run(),
+            Self::Bench(command) => command.run(),
             Self::Demo(command) => command.run(),
         }
     }

@@ -50,6 +50,9 @@ pub(crate) struct Serve {
     /// Keep here what must be known after a restart: what methods that run only once were asked and answered
     #[arg(long, value_name = "DIR", env = "RANTAI_DATA_DIR", hide_env_values = true)]
     data_dir: Option<PathBuf>,
+    /// End when stdin does: for whoever starts nodes, and must not leave any behind
+    #[arg(long, hide = true)]
+    while_input: bool,
     #[command(flatten)]
     broker: Broker,
 }
@@ -84,7 +87,13 @@ impl Serve {
     }
 
     async fn serve(self) -> Result<(), Failure> {
-        let stop = stop_signal().map_err(|error| Failure::from_error(Exit::Failed, &error))?;
+        let signal = stop_signal().map_err(|error| Failure::from_error(Exit::Failed, &error))?;
+        let stop = async {
+            tokio::select! {
+                signal = signal => signal,
+                () = end_of_input(), if self.while_input => "end of input",
+            }
+        };
         tokio::pin!(stop);
         let (config, objects) = self.objects.read(&self.names)?;
         let root = match &config.root {
@@ -262,6 +271,17 @@ impl Objects {
             }
         }
     }
+}
+
+/// Ends when nothing more can come on stdin.
+async fn end_of_input() {
+    let (told, ended) = tokio::sync::oneshot::channel();
+    // A thread of its own, which nobody waits for: a read from stdin cannot be called off.
+    std::thread::spawn(move || {
+        let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+        let _ = told.send(());
+    });
+    let _ = ended.await;
 }
 
 fn explain(error: &ServeError) -> Failure {

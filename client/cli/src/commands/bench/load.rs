@@ -1,0 +1,255 @@
+//! Calls made on purpose: as many at a time, or as many a second, as was asked for.
+
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout};
+
+use super::pace::{End, Pace};
+use super::tally::{Done, Problem, Tally};
+
+/// How long calls under way are waited for when the run is ended early.
+const LEAVE: Duration = Duration::from_secs(1);
+
+/// How calls are made.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Plan {
+    /// Calls under way at the same time.
+    pub(super) workers: usize,
+    /// Calls a second; none for as many as there can be.
+    pub(super) rate: Option<f64>,
+    pub(super) end: End,
+    /// How long calls under way at the end are waited for; each is to end within it by itself.
+    pub(super) patience: Duration,
+}
+
+/// A call that is to be made.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ticket {
+    /// Who makes it; no worker makes two at a time.
+    pub(super) worker: usize,
+    /// When it should have begun.
+    pub(super) due: Instant,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub(super) struct Measured {
+    pub(super) tally: Tally,
+    /// From the beginning until no more calls began, and the last that succeeded had ended.
+    pub(super) took: Duration,
+    /// Whether it ended early.
+    pub(super) interrupted: bool,
+}
+
+/// Is told when to end early.
+pub(super) type Stop = watch::Receiver<bool>;
+
+/// Ends when somebody says so, and never where nobody will.
+pub(super) async fn stopped(stop: &mut Stop) {
+    if stop.wait_for(|stop| *stop).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+fn locked(tally: &Mutex<Tally>) -> MutexGuard<'_, Tally> {
+    tally.lock().expect("nobody panics with it")
+}
+
+/// Makes the calls. Whatever began is counted, also what had not ended when it was no longer waited for, and in an
+/// open loop also what should have begun and did not.
+pub(super) async fn run<F, S>(
+    plan: &Plan,
+    stop: &mut Stop,
+    sleep: impl Fn(Instant) -> S,
+    call: Arc<impl Fn(Ticket) -> F + Send + Sync + 'static>,
+) -> Measured
+where
+    F: Future<Output = Result<Done, Problem>> + Send + 'static,
+    S: Future<Output = ()>,
+{
+    let pace = Arc::new(Pace::new(plan.rate, plan.end));
+    let tally = Arc::new(Mutex::new(Tally::new()));
+    let mut workers = JoinSet::new();
+    if *stop.borrow() {
+        return Measured { tally: Tally::new(), took: Duration::ZERO, interrupted: true };
+    }
+    for worker in 0..plan.workers {
+        let (pace, tally, call) = (pace.clone(), tally.clone(), call.clone());
+        workers.spawn(async move {
+            while let Some(due) = pace.next().await {
+                locked(&tally).begun(due, Instant::now());
+                let result = call(Ticket { worker, due }).await;
+                locked(&tally).ended(due, Instant::now(), result);
+            }
+        });
+    }
+    let mut interrupted = false;
+    let patience = tokio::select! {
+        () = all(&mut workers) => None,
+        () = pace.keep(sleep) => Some(plan.patience),
+        () = stopped(stop) => {
+            interrupted = true;
+            pace.stop();
+            Some(LEAVE)
+        }
+    };
+    let over = Instant::now();
+    if let Some(patience) = patience {
+        let ended = tokio::select! {
+            ended = timeout(patience, all(&mut workers)) => ended.is_ok(),
+            () = stopped(stop), if !interrupted => {
+                interrupted = true;
+                timeout(LEAVE, all(&mut workers)).await.is_ok()
+            }
+        };
+        if !ended {
+            workers.shutdown().await;
+        }
+    }
+    // From now on nobody else has it.
+    let mut tally = locked(&tally).clone();
+    let left = pace.begun() - tally.succeeded - tally.failed;
+    tally.problem(&Problem::new("abandoned", "still under way when the run ended"), left);
+    let text = "it was due, and too many calls were under way";
+    tally.problem(&Problem::new("not_begun", text), pace.missed());
+    let planned = match pace.until() {
+        Some(until) => over.min(until),
+        None if interrupted => over,
+        None => tally.last_begun.unwrap_or(over),
+    };
+    let end = tally.last_succeeded.map_or(planned, |last| last.max(planned));
+    Measured { took: end.duration_since(pace.began()), tally, interrupted }
+}
+
+async fn all(workers: &mut JoinSet<()>) {
+    // One that panicked has said so, and its call counts as abandoned.
+    while workers.join_next().await.is_some() {}
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use tokio::time::{sleep, sleep_until};
+
+    use super::*;
+
+    const MS: fn(u64) -> Duration = Duration::from_millis;
+
+    fn never() -> Stop {
+        watch::channel(false).1
+    }
+
+    fn plan(workers: usize, rate: Option<f64>, end: End) -> Plan {
+        Plan { workers, rate, end, patience: MS(2_000) }
+    }
+
+    fn about(found: f64, expected: f64) -> bool {
+        (found / expected - 1.0).abs() < 0.002
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stalled_server_is_not_flattered_by_an_open_loop() {
+        // 100 calls a second for a second, each of 1 ms, and the one that begins at 0.5 s stalls them all for 200 ms.
+        let began = Instant::now();
+        let server = Arc::new(tokio::sync::Mutex::new(()));
+        let call = move |_: Ticket| {
+            let server = server.clone();
+            async move {
+                let _turn = server.lock().await;
+                let now = Instant::now() - began;
+                sleep(if now >= MS(500) && now < MS(501) { MS(200) } else { MS(1) }).await;
+                Ok(Done::default())
+            }
+        };
+        let plan = plan(1, Some(100.0), End::After(MS(1_000)));
+        let measured = run(&plan, &mut never(), sleep_until, Arc::new(call)).await;
+        let tally = &measured.tally;
+        assert_eq!((tally.succeeded, tally.failed), (100, 0));
+        let summary = tally.latencies.summary().expect("calls");
+        assert!(about(summary.p50, 1_000.0) && about(summary.max, 200_000.0), "{summary:?}");
+        // Each of those that waited makes 9 ms good: 191, 182, 173 and so on.
+        assert!(about(summary.p90, 110_000.0), "what waited counts: {summary:?}");
+        assert!(about(tally.late.summary().expect("calls").max, 190_000.0));
+        assert_eq!(measured.took, MS(1_000));
+        assert!(!measured.interrupted);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_never_began_is_an_error() {
+        let call = |_: Ticket| async {
+            sleep(MS(500)).await;
+            Ok(Done::default())
+        };
+        let plan = plan(2, Some(100.0), End::After(MS(1_000)));
+        let measured = run(&plan, &mut never(), sleep_until, Arc::new(call)).await;
+        let tally = &measured.tally;
+        assert_eq!(tally.succeeded, 4, "two at a time, for half a second each");
+        assert_eq!((tally.failed, tally.errors["not_begun"].count), (96, 96));
+        assert_eq!(measured.took, MS(1_010), "until the last that began had succeeded");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_closed_loop_has_so_many_under_way_and_makes_so_many_calls() {
+        let under_way = Arc::new(AtomicU64::new(0));
+        let most = Arc::new(AtomicU64::new(0));
+        let (seen, peak) = (under_way.clone(), most.clone());
+        let call = move |ticket: Ticket| {
+            let (seen, peak) = (seen.clone(), peak.clone());
+            async move {
+                peak.fetch_max(seen.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
+                sleep(MS(10)).await;
+                seen.fetch_sub(1, Ordering::Relaxed);
+                if ticket.worker == 0 { Err(Problem::new("busy", "")) } else { Ok(Done::default()) }
+            }
+        };
+        let measured = run(&plan(4, None, End::Count(40)), &mut never(), sleep_until, Arc::new(call)).await;
+        assert_eq!((measured.tally.succeeded, measured.tally.failed), (30, 10));
+        assert_eq!(most.load(Ordering::Relaxed), 4);
+        assert_eq!(measured.took, MS(100));
+        let max = measured.tally.latencies.summary().expect("calls").max;
+        assert!(about(max, 10_000.0), "from when each began: {max}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn calls_that_do_not_end_are_abandoned_and_time_goes_on_for_them() {
+        let calls = AtomicU64::new(0);
+        let call = move |_: Ticket| {
+            let hangs = calls.fetch_add(1, Ordering::Relaxed) >= 10;
+            async move {
+                sleep(if hangs { MS(1_000_000) } else { MS(10) }).await;
+                Ok(Done::default())
+            }
+        };
+        let measured =
+            run(&plan(2, None, End::After(MS(1_000))), &mut never(), sleep_until, Arc::new(call)).await;
+        assert_eq!((measured.tally.succeeded, measured.tally.errors["abandoned"].count), (10, 2));
+        assert_eq!(measured.took, MS(1_000), "a server that hangs after 50 ms was measured for a second");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_run_is_ended_early_and_keeps_what_it_has() {
+        for rate in [None, Some(10.0)] {
+            let (told, mut stop) = watch::channel(false);
+            tokio::spawn(async move {
+                sleep(MS(1_050)).await;
+                told.send_replace(true);
+                std::future::pending::<()>().await;
+            });
+            let call = |_: Ticket| async {
+                sleep(MS(100)).await;
+                Ok(Done::default())
+            };
+            let measured =
+                run(&plan(1, rate, End::Count(1_000)), &mut stop, sleep_until, Arc::new(call)).await;
+            assert!(measured.interrupted);
+            assert_eq!((measured.tally.succeeded, measured.tally.failed), (11, 0), "{rate:?}");
+            assert_eq!(measured.took, MS(1_100));
+            let again = run(&plan(1, rate, End::Count(1_000)), &mut stop, sleep_until, Arc::new(call)).await;
+            assert_eq!((again.tally.succeeded, again.tally.failed), (0, 0), "it was told already");
+        }
+    }
+}

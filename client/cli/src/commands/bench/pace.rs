@@ -1,0 +1,243 @@
+//! When calls begin: each after another (closed loop), or on time whatever becomes of the others (open loop).
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, sleep_until};
+
+/// The timer is as exact as this and no more.
+const COARSE: Duration = Duration::from_millis(2);
+
+/// When no more calls begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    After(Duration),
+    Count(u64),
+}
+
+/// Hands out the times at which calls are to begin.
+#[derive(Debug)]
+pub(super) struct Pace {
+    began: Instant,
+    /// Calls a second; none where a call begins as soon as another has ended.
+    rate: Option<f64>,
+    end: End,
+    /// Calls handed out.
+    taken: AtomicU64,
+    /// Calls whose time has come, in an open loop.
+    due: Mutex<u64>,
+    /// One for each of them that is not taken.
+    released: Semaphore,
+    over: AtomicBool,
+}
+
+impl Pace {
+    /// The first call is due now.
+    pub(super) fn new(rate: Option<f64>, end: End) -> Self {
+        Self {
+            began: Instant::now(),
+            rate,
+            end,
+            taken: AtomicU64::new(0),
+            due: Mutex::new(0),
+            released: Semaphore::new(0),
+            over: AtomicBool::new(false),
+        }
+    }
+
+    pub(super) fn began(&self) -> Instant {
+        self.began
+    }
+
+    /// When its end is known beforehand.
+    pub(super) fn until(&self) -> Option<Instant> {
+        match self.end {
+            End::After(time) => Some(self.began + time),
+            End::Count(_) => None,
+        }
+    }
+
+    /// Waits until a call may begin: the time at which it should have. None when there are no more.
+    pub(super) async fn next(&self) -> Option<Instant> {
+        if self.rate.is_some() {
+            self.released.acquire().await.ok()?.forget();
+        } else if self.until().is_some_and(|until| Instant::now() >= until) {
+            return None;
+        }
+        if self.over.load(Ordering::Relaxed) {
+            return None;
+        }
+        let most = match self.end {
+            End::Count(count) => count,
+            End::After(_) => u64::MAX,
+        };
+        let next = |taken| (taken < most).then(|| taken + 1);
+        let number = self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).ok()?;
+        Some(self.rate.map_or_else(Instant::now, |rate| self.due_at(number, rate)))
+    }
+
+    fn due_at(&self, number: u64, rate: f64) -> Instant {
+        self.began + Duration::from_secs_f64(number as f64 / rate)
+    }
+
+    /// Lets calls go when their time has come, until the end is known to be reached; `sleep` waits until a time.
+    /// With a count it is the calls that reach the end, and this goes on.
+    pub(super) async fn keep<F: Future<Output = ()>>(&self, sleep: impl Fn(Instant) -> F) {
+        while let Some(next) = self.catch_up() {
+            sleep(next).await;
+        }
+        match self.until() {
+            Some(until) => {
+                sleep_until(until).await;
+                self.stop();
+            }
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Lets go whatever is due; when the next one is.
+    fn catch_up(&self) -> Option<Instant> {
+        let rate = self.rate?;
+        let now = Instant::now();
+        let mut due = self.due.lock().expect("nobody panics with it");
+        let before = *due;
+        let next = loop {
+            let next = self.due_at(*due, rate);
+            let more = match self.end {
+                End::Count(count) => *due < count,
+                End::After(time) => next < self.began + time,
+            };
+            if !more {
+                break None;
+            }
+            if next > now {
+                break Some(next);
+            }
+            *due += 1;
+        };
+        self.released.add_permits((*due - before) as usize);
+        if next.is_none() && matches!(self.end, End::Count(_)) && before < *due {
+            // Whoever waits for one more learns that there is none.
+            self.released.add_permits(Semaphore::MAX_PERMITS / 2);
+        }
+        next
+    }
+
+    /// No more calls begin.
+    pub(super) fn stop(&self) {
+        if !self.over.swap(true, Ordering::Relaxed) {
+            self.catch_up();
+            self.released.close();
+        }
+    }
+
+    /// Calls that have begun.
+    pub(super) fn begun(&self) -> u64 {
+        self.taken.load(Ordering::Relaxed)
+    }
+
+    /// Calls whose time had come and that never began, as too many others had not ended.
+    pub(super) fn missed(&self) -> u64 {
+        self.due.lock().expect("nobody panics with it").saturating_sub(self.begun())
+    }
+}
+
+/// Sleeps until a time to some 50 microseconds, where the timer alone is a whole millisecond late.
+pub(super) async fn precisely(until: Instant) {
+    if let Some(early) = until.checked_sub(COARSE) {
+        sleep_until(early).await;
+    }
+    let left = until.saturating_duration_since(Instant::now());
+    if !left.is_zero() {
+        // It cannot fail: it does not panic, and it is not aborted.
+        let _ = tokio::task::spawn_blocking(move || std::thread::sleep(left)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    fn kept(pace: &Arc<Pace>) -> tokio::task::JoinHandle<()> {
+        let pace = pace.clone();
+        tokio::spawn(async move { pace.keep(sleep_until).await })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_open_loop_is_on_time_whoever_asks_late() {
+        let pace = Arc::new(Pace::new(Some(10.0), End::After(Duration::from_secs(1))));
+        let keeper = kept(&pace);
+        let due = |number: u64| pace.began() + Duration::from_millis(100 * number);
+        for number in 0..3 {
+            assert_eq!(pace.next().await, Some(due(number)));
+            assert_eq!(Instant::now(), due(number), "and not before");
+        }
+        tokio::time::sleep(Duration::from_millis(450)).await;
+        let late: Vec<_> = [pace.next().await, pace.next().await, pace.next().await].to_vec();
+        assert_eq!(late, [Some(due(3)), Some(due(4)), Some(due(5))], "they are due since then");
+        assert_eq!(Instant::now(), due(6) + Duration::from_millis(50));
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        assert_eq!(pace.next().await, None, "it is over");
+        assert_eq!((pace.begun(), pace.missed()), (6, 4), "ten were due, and four never began");
+        keeper.await.expect("it ends");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_count_is_reached_and_everybody_who_waits_is_told() {
+        for rate in [None, Some(1_000.0)] {
+            let pace = Arc::new(Pace::new(rate, End::Count(5)));
+            let keeper = kept(&pace);
+            let workers: Vec<_> = (0..8)
+                .map(|_| {
+                    let pace = pace.clone();
+                    tokio::spawn(async move { pace.next().await.is_some() })
+                })
+                .collect();
+            let mut begun = 0;
+            for worker in workers {
+                begun += usize::from(worker.await.expect("it ends"));
+            }
+            assert_eq!((begun, pace.begun(), pace.missed()), (5, 5, 0), "{rate:?}");
+            assert_eq!(pace.next().await, None);
+            keeper.abort();
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_closed_loop_ends_with_its_time() {
+        let pace = Pace::new(None, End::After(Duration::from_secs(1)));
+        assert_eq!(pace.next().await, Some(pace.began()));
+        tokio::time::advance(Duration::from_millis(999)).await;
+        assert_eq!(pace.next().await, Some(Instant::now()));
+        tokio::time::advance(Duration::from_millis(1)).await;
+        assert_eq!(pace.next().await, None);
+        assert_eq!((pace.begun(), pace.missed()), (2, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_waits_is_told_of_a_stop_and_what_was_due_by_then_was_missed() {
+        let pace = Arc::new(Pace::new(Some(2.0), End::Count(1_000)));
+        let first = pace.clone();
+        let waiting = tokio::spawn(async move { first.next().await });
+        tokio::time::sleep(Duration::from_millis(1_600)).await;
+        pace.stop();
+        assert_eq!(waiting.await.expect("it ends"), None);
+        assert_eq!((pace.begun(), pace.missed()), (0, 4), "at 0, 0.5, 1 and 1.5 s");
+    }
+
+    #[tokio::test]
+    async fn precise_is_never_early_and_seldom_a_millisecond_late() {
+        let mut late = Vec::new();
+        for wait in [0, 150, 700, 2_300, 3_100, 400, 900, 1_700, 2_900] {
+            let until = Instant::now() + Duration::from_micros(wait);
+            precisely(until).await;
+            late.push(Instant::now().checked_duration_since(until).expect("not early"));
+        }
+        late.sort_unstable();
+        assert!(late[late.len() / 2] < Duration::from_millis(5), "{late:?}");
+    }
+}
