@@ -449,6 +449,8 @@ mod tests {
             (include_str!("../../config/nodes.toml"), 6),
             (include_str!("../../config/circular.toml"), 3),
             (include_str!("../../config/library.toml"), 9),
+            #[cfg(feature = "gateway")]
+            (include_str!("../../config/gateway.toml"), 1),
         ] {
             let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../config/it.toml");
             let config = Config::from_toml(text, file).expect("in order");

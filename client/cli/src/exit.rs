@@ -51,9 +51,16 @@ impl Failure {
         Self { exit, message: message.into() }
     }
 
+    /// What has been told already, in words of its own.
+    pub(crate) fn told(exit: Exit) -> Self {
+        Self { exit, message: String::new() }
+    }
+
     /// Tells it without ending.
     pub(crate) fn tell(&self) {
-        note(&format!("error: {}", self.message));
+        if !self.message.is_empty() {
+            note(&format!("error: {}", self.message));
+        }
     }
 
     /// `error` and the causes beneath it, in one line.

@@ -2,6 +2,7 @@
 
 mod bench;
 mod broker;
+mod calc;
 mod call;
 mod chain;
 mod demo;
@@ -26,6 +27,7 @@ pub(crate) enum Command {
     Ls(ls::Ls),
     Describe(describe::Describe),
     Call(call::Call),
+    Calc(calc::Calc),
     Chain(chain::Chain),
     Files(files::List),
     Get(files::Get),
@@ -46,6 +48,7 @@ impl Command {
             Self::Ls(command) => command.run(),
             Self::Describe(command) => command.run(),
             Self::Call(command) => command.run(),
+            Self::Calc(command) => command.run(),
             Self::Chain(command) => command.run(),
             Self::Files(command) => command.run(),
             Self::Get(command) => command.run(),

@@ -407,3 +407,31 @@ fn it_ends_in_order_with_streams_open() {
     assert!(left.ends_with("0\r\n\r\n"), "ended, and not cut off: {left:?}");
     assert_eq!(gateway.node.exit_code(), 0);
 }
+
+#[test]
+fn the_calculators_client_prints_the_same_by_every_way() {
+    let bus = bus();
+    let gateway = gateway(&bus, "");
+    let (rest, soap) = (format!("http://{}/", gateway.rest), format!("http://{}/calculator", gateway.soap));
+    let ways = [vec![], vec!["--via", "rest", "--url", &rest], vec!["--via", "soap", "--url", &soap]];
+    for way in &ways {
+        let calc = |op: &str, a: &str, b: &str| {
+            bus.run(&[&["calc", "--op", op, "-a", a, "-b", b][..], way].concat())
+        };
+        let all = calc("all", "2", "3");
+        let lines = "add(2.0,3.0) = 5.0\nsub(2.0,3.0) = -1.0\nmul(2.0,3.0) = 6.0\ndiv(2.0,3.0) = 0.6666666666666666\n";
+        assert_eq!((all.code, &*all.stdout), (0, lines), "{way:?}: {all:?}");
+        assert_eq!(calc("both", "-2.5", "4").stdout, "add(-2.5,4.0) = 1.5\nmul(-2.5,4.0) = -10.0\n");
+        let failed = calc("div", "1", "0");
+        assert!(failed.code == 1 && failed.stderr.starts_with("div error "), "{way:?}: {failed:?}");
+        let some = calc("all", "1", "0");
+        assert!(some.code == 1 && some.stdout.lines().count() == 3, "the others are told: {some:?}");
+    }
+    let failed = bus.run(&[&["calc", "--op", "div", "-a", "1", "-b", "0"][..], &ways[1]].concat());
+    assert_eq!(failed.stderr, "div error 400: {\"error\":\"Division by zero\"}\n");
+    let nobody =
+        ["calc", "--op", "add", "-a", "1", "-b", "2", "--via", "rest", "--url", "http://127.0.0.1:1"];
+    assert_eq!(bus.run(&nobody).code, 3);
+    assert_eq!(bus.run(&["calc", "--op", "add", "-a", "1"]).code, 2);
+    assert_eq!(bus.run(&["calc", "--op", "add", "-a", "x", "-b", "2"]).code, 2);
+}

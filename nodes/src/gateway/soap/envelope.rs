@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use super::service::{Operation, Service};
 use super::xml::{self, Element, text};
 
-const SOAP: &str = "http://schemas.xmlsoap.org/soap/envelope/";
+pub(super) const SOAP: &str = "http://schemas.xmlsoap.org/soap/envelope/";
 const INSTANCE: &str = "http://www.w3.org/2001/XMLSchema-instance";
 
 /// Why an envelope is no call, by its fault code (SOAP 1.1, 4.4.1).
@@ -141,7 +141,7 @@ fn fault_envelope(code: &str, message: &str, detail: &str) -> String {
     ))
 }
 
-fn envelope(body: &str) -> String {
+pub(super) fn envelope(body: &str) -> String {
     format!(
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<soap:Envelope xmlns:soap=\"{SOAP}\"><soap:Body>{body}</soap:Body></soap:Envelope>\n"
     )

@@ -3,6 +3,7 @@
 //! Every object with methods of simple types is a service at `/{object}`, described at `/{object}?wsdl`; services of
 //! one's own are put together in the configuration.
 
+pub mod client;
 mod envelope;
 mod service;
 mod wsdl;
