@@ -19,6 +19,7 @@ use crate::services::echo::{EchoObject, Plain};
 use crate::services::files::{Share, Sharing};
 use crate::services::lending::{self, LendingObject};
 use crate::services::pages::{self, PagesObject};
+use crate::services::sensor::{self, Probe, Telemetry};
 use crate::services::welcome::{Shop, WelcomeObject};
 
 /// What stands in the file.
@@ -53,6 +54,9 @@ pub struct Config {
     /// Shared folders.
     #[serde(default)]
     pub files: Vec<SharedFolder>,
+    /// Sensors.
+    #[serde(default)]
+    pub sensor: Vec<Sensor>,
     /// The ledger of tasks, if there is one.
     pub tasks: Option<TaskLedger>,
 }
@@ -143,6 +147,20 @@ pub struct SharedFolder {
     pub block_bytes: Option<u32>,
 }
 
+/// A sensor.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sensor {
+    /// The name it is served by.
+    pub name: String,
+    /// After how many milliseconds it measures again.
+    pub period_ms: u64,
+    /// Its values are the same in every run with the same seed.
+    pub seed: Option<u64>,
+    /// What it measures, in this order.
+    pub readings: Vec<sensor::Reading>,
+}
+
 /// A link of a chain.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -221,6 +239,8 @@ pub struct Configured {
     pub object: Arc<dyn Object>,
     /// And how.
     pub options: ServeOptions,
+    /// Whether it may be served by one node only, whatever is wished.
+    pub alone: bool,
     /// What is printed when it is.
     pub started: Option<String>,
 }
@@ -344,6 +364,11 @@ impl Config {
                 .map_err(|error| list.wrong(name, &format!("folder {}: {error}", folder.display())))?;
             list.add(name, Arc::new(SharedFilesObject(share)), options(*replica, None), None)?;
         }
+        for Sensor { name, period_ms, seed, readings } in &self.sensor {
+            let probe = Probe::new(readings.clone(), *period_ms, *seed, output.clone())
+                .map_err(|wrong| list.wrong(name, &wrong))?;
+            list.add_alone(name, Arc::new(Telemetry::from(probe)))?;
+        }
         Ok(list.objects)
     }
 }
@@ -388,7 +413,14 @@ impl List<'_> {
         if !self.names.insert(known.clone()) {
             return Err(self.wrong(name, "it stands there twice"));
         }
-        self.objects.push(Configured { name: known, object, options, started });
+        self.objects.push(Configured { name: known, object, options, alone: false, started });
+        Ok(())
+    }
+
+    /// What two nodes would do twice, or know only half of.
+    fn add_alone(&mut self, name: &str, object: Arc<dyn Object>) -> Result<(), ConfigError> {
+        self.add(name, object, options(false, None), None)?;
+        self.objects.last_mut().expect("just added").alone = true;
         Ok(())
     }
 }
@@ -407,6 +439,7 @@ mod tests {
             (include_str!("../../config/nodes.toml"), 6),
             (include_str!("../../config/circular.toml"), 3),
             (include_str!("../../config/library.toml"), 9),
+            (include_str!("../../config/telemetry.toml"), 1),
         ] {
             let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../config/it.toml");
             let config = Config::from_toml(text, file).expect("in order");
@@ -427,5 +460,7 @@ mod tests {
         let error = refused("[[echo]]\nname = \"x\"\n[[calculator]]\nname = \"x\"\n");
         assert!(error.contains("twice"), "{error}");
         assert!(refused("node = \"a/b\"").contains("client id"));
+        let sensor = "[[sensor]]\nname = \"s\"\nperiod_ms = 1000\nreadings = []\n";
+        assert!(refused(sensor).contains("object \"s\": it has 1 to 64 readings"));
     }
 }

@@ -4,9 +4,11 @@ mod arguments;
 mod commands;
 mod connection;
 mod exit;
+mod log_file;
 mod progress;
 mod prompt;
 mod signals;
+mod template;
 
 use clap::Parser;
 

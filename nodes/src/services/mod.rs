@@ -6,6 +6,7 @@ pub mod echo;
 pub mod files;
 pub mod lending;
 pub mod pages;
+pub mod sensor;
 pub mod welcome;
 
 use std::sync::Arc;

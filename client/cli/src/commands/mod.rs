@@ -8,7 +8,9 @@ mod describe;
 mod files;
 mod library;
 mod ls;
+mod publish;
 mod serve;
+mod sub;
 mod task;
 mod up;
 mod watch;
@@ -32,6 +34,8 @@ pub(crate) enum Command {
     Task(task::Tasks),
     Library(library::Library),
     Watch(watch::Watch),
+    Sub(sub::Sub),
+    Pub(publish::Pub),
     Demo(demo::Demo),
 }
 
@@ -51,6 +55,8 @@ impl Command {
             Self::Task(command) => command.run(),
             Self::Library(command) => command.run(),
             Self::Watch(command) => command.run(),
+            Self::Sub(command) => command.run(),
+            Self::Pub(command) => command.run(),
             Self::Demo(command) => command.run(),
         }
     }

@@ -177,6 +177,11 @@ impl Objects {
             Some(name) => Some(name.clone()),
             None => config.node().map_err(|error| Failure::from_error(Exit::Usage, &error))?,
         };
+        if let Some(alone) = objects.iter().find(|object| self.replica && object.alone) {
+            let text =
+                format!("{} is served by one node alone; leave --replica out, or name others", alone.name);
+            return Err(Failure::new(Exit::Usage, text));
+        }
         let client = Client::builder(address.clone()).root(root.clone());
         let mut builder = Node::builder(address).root(root).patient();
         if let Some(name) = name {
@@ -207,7 +212,7 @@ impl Objects {
         }
         // All claims at once: each may be contested for a second.
         let mut claims = tokio::task::JoinSet::new();
-        for Configured { name, object, mut options, started } in objects {
+        for Configured { name, object, mut options, started, .. } in objects {
             if self.replica {
                 options.mode = Mode::Replica;
             }

@@ -12,4 +12,5 @@ mod library;
 mod many_names;
 mod process;
 mod tasks;
+mod telemetry;
 mod terminal;
