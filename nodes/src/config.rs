@@ -20,6 +20,7 @@ use crate::services::files::{Share, Sharing};
 use crate::services::lending::{self, LendingObject};
 use crate::services::pages::{self, PagesObject};
 use crate::services::sensor::{self, Probe, Telemetry};
+use crate::services::upcall::{Desk, UpcallObject, Words};
 use crate::services::welcome::{Shop, WelcomeObject};
 
 /// What stands in the file.
@@ -57,6 +58,9 @@ pub struct Config {
     /// Sensors.
     #[serde(default)]
     pub sensor: Vec<Sensor>,
+    /// Servers that call their clients back.
+    #[serde(default)]
+    pub upcall: Vec<Upcall>,
     /// The ledger of tasks, if there is one.
     pub tasks: Option<TaskLedger>,
 }
@@ -159,6 +163,24 @@ pub struct Sensor {
     pub seed: Option<u64>,
     /// What it measures, in this order.
     pub readings: Vec<sensor::Reading>,
+}
+
+/// A server that calls its clients back.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Upcall {
+    /// The name it is served by.
+    pub name: String,
+    /// Whether several nodes may serve it together.
+    #[serde(default)]
+    pub replica: bool,
+    /// What it prints; `{message}` stands for the message.
+    pub received: String,
+    /// What it calls back with.
+    pub upcall: String,
+    /// What its clients say.
+    #[serde(default)]
+    pub words: Words,
 }
 
 /// A link of a chain.
@@ -369,6 +391,11 @@ impl Config {
                 .map_err(|wrong| list.wrong(name, &wrong))?;
             list.add_alone(name, Arc::new(Telemetry::from(probe)))?;
         }
+        for Upcall { name, replica, received, upcall, words } in &self.upcall {
+            let (received, upcall) = (received.clone(), upcall.clone());
+            let desk = Desk { received, upcall, words: words.clone(), output: output.clone() };
+            list.add(name, Arc::new(UpcallObject(desk)), options(*replica, None), None)?;
+        }
         Ok(list.objects)
     }
 }
@@ -440,6 +467,7 @@ mod tests {
             (include_str!("../../config/circular.toml"), 3),
             (include_str!("../../config/library.toml"), 9),
             (include_str!("../../config/telemetry.toml"), 1),
+            (include_str!("../../config/upcall.toml"), 1),
         ] {
             let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../config/it.toml");
             let config = Config::from_toml(text, file).expect("in order");

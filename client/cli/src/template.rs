@@ -47,15 +47,6 @@ impl Template {
     }
 }
 
-/// The same text in one line that steers no terminal: control characters as escapes, all else as it is.
-pub(crate) fn printable(text: &str) -> String {
-    let mut line = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c.is_control() { line.extend(c.escape_default()) } else { line.push(c) }
-    }
-    line
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -80,11 +71,5 @@ mod tests {
         for wrong in ["{", "}", "{topic", "{other}", "{}", "{topic}}"] {
             assert!(filled(wrong).is_err_and(|error| error.contains("{payload}, {topic}")), "{wrong}");
         }
-    }
-
-    #[test]
-    fn what_is_printed_is_one_line() {
-        assert_eq!(printable("28°C 本 📖 \"x\" \\"), "28°C 本 📖 \"x\" \\");
-        assert_eq!(printable("a\nb\u{1b}[2J\0"), "a\\nb\\u{1b}[2J\\u{0}");
     }
 }

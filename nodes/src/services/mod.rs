@@ -7,6 +7,7 @@ pub mod files;
 pub mod lending;
 pub mod pages;
 pub mod sensor;
+pub mod upcall;
 pub mod welcome;
 
 use std::sync::Arc;

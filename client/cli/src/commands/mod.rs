@@ -13,6 +13,7 @@ mod serve;
 mod sub;
 mod task;
 mod up;
+mod upcall;
 mod watch;
 
 use clap::Subcommand;
@@ -36,6 +37,7 @@ pub(crate) enum Command {
     Watch(watch::Watch),
     Sub(sub::Sub),
     Pub(publish::Pub),
+    Upcall(upcall::Upcall),
     Demo(demo::Demo),
 }
 
@@ -57,6 +59,7 @@ impl Command {
             Self::Watch(command) => command.run(),
             Self::Sub(command) => command.run(),
             Self::Pub(command) => command.run(),
+            Self::Upcall(command) => command.run(),
             Self::Demo(command) => command.run(),
         }
     }

@@ -7,14 +7,14 @@ use std::path::PathBuf;
 
 use rantai_client::session::{Filter, Message, QoS, Status};
 use rantai_client::wire::topic::{covers, is_filter, overlap};
-use rantai_client::{Client, Subscription};
+use rantai_client::{Client, Subscription, printable};
 use serde_json::{Value, json};
 
 use crate::connection::{Broker, log, note, print, run};
 use crate::exit::{Exit, Failure};
 use crate::log_file::{LogFile, MOST};
 use crate::signals::stop_signal;
-use crate::template::{Template, printable};
+use crate::template::Template;
 
 const EXAMPLES: &str = "\
 Examples:

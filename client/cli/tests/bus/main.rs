@@ -14,3 +14,4 @@ mod process;
 mod tasks;
 mod telemetry;
 mod terminal;
+mod upcall;
