@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rantai_client::files::interface::{LARGEST_BLOCK, SharedFilesObject};
-use rantai_client::object::Object;
+use rantai_client::object::{Object, Unasked};
 use rantai_client::wire::entry::Mode;
 use rantai_client::wire::name::{ClientId, ObjectName, Root};
 use serde::Deserialize;
 
+use crate::calls::Calls;
 use crate::chain::{self, Chain};
 use crate::node::ServeOptions;
 use crate::services::Output;
@@ -17,6 +18,7 @@ use crate::services::calculator::{CalculatorObject, Exact};
 use crate::services::clock::{ClockObject, Door};
 use crate::services::echo::{EchoObject, Plain};
 use crate::services::files::{Share, Sharing};
+use crate::services::insult::{filter, notifier, service, store};
 use crate::services::lending::{self, LendingObject};
 use crate::services::pages::{self, PagesObject};
 use crate::services::sensor::{self, Probe, Telemetry};
@@ -61,6 +63,21 @@ pub struct Config {
     /// Servers that call their clients back.
     #[serde(default)]
     pub upcall: Vec<Upcall>,
+    /// What insult services know.
+    #[serde(default)]
+    pub insult_store: Vec<InsultStore>,
+    /// Services that register insults.
+    #[serde(default)]
+    pub insult_service: Vec<service::Settings>,
+    /// Services that take insults out of texts.
+    #[serde(default)]
+    pub insult_filter: Vec<filter::Settings>,
+    /// Objects that call back with insults.
+    #[serde(default)]
+    pub insult_notifier: Vec<notifier::Settings>,
+    /// By which its objects call others: whoever serves them says where the broker is.
+    #[serde(skip)]
+    pub calls: Calls,
     /// The ledger of tasks, if there is one.
     pub tasks: Option<TaskLedger>,
 }
@@ -183,6 +200,19 @@ pub struct Upcall {
     pub words: Words,
 }
 
+/// What insult services know.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InsultStore {
+    /// The name it is served by.
+    pub name: String,
+    /// Where it is kept; a relative path begins where the file of this configuration is.
+    pub file: Option<PathBuf>,
+    /// How much.
+    #[serde(default)]
+    pub room: store::Room,
+}
+
 /// A link of a chain.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -253,6 +283,9 @@ pub enum ConfigError {
     },
 }
 
+/// Opens what an object needs.
+pub type Open = Box<dyn FnOnce() -> Result<(), String> + Send>;
+
 /// An object ready to be served.
 pub struct Configured {
     /// By this name.
@@ -263,6 +296,8 @@ pub struct Configured {
     pub options: ServeOptions,
     /// Whether it may be served by one node only, whatever is wished.
     pub alone: bool,
+    /// What has to be opened before it is served; the error is for people.
+    pub open: Option<Open>,
     /// What is printed when it is.
     pub started: Option<String>,
 }
@@ -396,6 +431,39 @@ impl Config {
             let desk = Desk { received, upcall, words: words.clone(), output: output.clone() };
             list.add(name, Arc::new(UpcallObject(desk)), options(*replica, None), None)?;
         }
+        for InsultStore { name, file: kept, room } in &self.insult_store {
+            let lists = store::Lists::new(kept.as_ref().map(|kept| beside(file, kept)), *room);
+            list.add_alone(name, Arc::new(store::InsultStoreObject(lists.clone())))?;
+            let what = kept.as_ref().map(|kept| kept.display().to_string()).unwrap_or_default();
+            list.open_first(move || {
+                let said = |error| format!("{what} cannot be opened; another process may have it: {error}");
+                lists.open().map_err(said)
+            });
+        }
+        for settings in &self.insult_service {
+            list.name(&settings.store)?;
+            let worker = service::Worker { settings: settings.clone(), calls: self.calls.clone() };
+            let object = Arc::new(service::InsultServiceObject(worker));
+            list.add(&settings.name, object, options(settings.replica, None), None)?;
+        }
+        for settings in &self.insult_filter {
+            list.name(&settings.store)?;
+            if settings.mask.len() > filter::LONGEST_MASK {
+                let wrong = format!("mask has more than {} bytes", filter::LONGEST_MASK);
+                return Err(list.wrong(&settings.name, &wrong));
+            }
+            let worker = filter::Worker::new(settings.clone(), self.calls.clone());
+            let object = Arc::new(filter::InsultFilterServiceObject(worker));
+            list.add(&settings.name, object, options(settings.replica, None), None)?;
+        }
+        for settings in &self.insult_notifier {
+            list.name(&settings.store)?;
+            let caller = notifier::Caller::new(settings.clone(), self.calls.clone())
+                .map_err(|wrong| list.wrong(&settings.name, &wrong))?;
+            let object = notifier::NotifierObject(caller.clone());
+            let object = Unasked::new(object, move |emitter| caller.clone().go_on(emitter));
+            list.add_alone(&settings.name, Arc::new(object))?;
+        }
         Ok(list.objects)
     }
 }
@@ -440,8 +508,13 @@ impl List<'_> {
         if !self.names.insert(known.clone()) {
             return Err(self.wrong(name, "it stands there twice"));
         }
-        self.objects.push(Configured { name: known, object, options, alone: false, started });
+        self.objects.push(Configured { name: known, object, options, alone: false, open: None, started });
         Ok(())
+    }
+
+    /// The last one needs this first.
+    fn open_first(&mut self, open: impl FnOnce() -> Result<(), String> + Send + 'static) {
+        self.objects.last_mut().expect("just added").open = Some(Box::new(open));
     }
 
     /// What two nodes would do twice, or know only half of.
@@ -468,6 +541,7 @@ mod tests {
             (include_str!("../../config/library.toml"), 9),
             (include_str!("../../config/telemetry.toml"), 1),
             (include_str!("../../config/upcall.toml"), 1),
+            (include_str!("../../config/insult.toml"), 4),
         ] {
             let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../config/it.toml");
             let config = Config::from_toml(text, file).expect("in order");

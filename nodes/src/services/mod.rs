@@ -4,6 +4,7 @@ pub mod calculator;
 pub mod clock;
 pub mod echo;
 pub mod files;
+pub mod insult;
 pub mod lending;
 pub mod pages;
 pub mod sensor;

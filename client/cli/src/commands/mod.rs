@@ -6,6 +6,7 @@ mod chain;
 mod demo;
 mod describe;
 mod files;
+mod insult;
 mod library;
 mod ls;
 mod publish;
@@ -38,6 +39,7 @@ pub(crate) enum Command {
     Sub(sub::Sub),
     Pub(publish::Pub),
     Upcall(upcall::Upcall),
+    Insult(insult::Insult),
     Demo(demo::Demo),
 }
 
@@ -60,6 +62,7 @@ impl Command {
             Self::Sub(command) => command.run(),
             Self::Pub(command) => command.run(),
             Self::Upcall(command) => command.run(),
+            Self::Insult(command) => command.run(),
             Self::Demo(command) => command.run(),
         }
     }

@@ -168,7 +168,7 @@ impl Objects {
     pub(crate) async fn start(
         &self,
         config: &Config,
-        objects: Vec<Configured>,
+        mut objects: Vec<Configured>,
         address: rantai_client::session::Address,
         root: Root,
         data_dir: Option<&Path>,
@@ -182,7 +182,13 @@ impl Objects {
                 format!("{} is served by one node alone; leave --replica out, or name others", alone.name);
             return Err(Failure::new(Exit::Usage, text));
         }
+        for object in &mut objects {
+            if let Some(open) = object.open.take() {
+                open().map_err(|wrong| Failure::new(Exit::Failed, format!("{}: {wrong}", object.name)))?;
+            }
+        }
         let client = Client::builder(address.clone()).root(root.clone());
+        config.calls.bind(client.clone());
         let mut builder = Node::builder(address).root(root).patient();
         if let Some(name) = name {
             builder = builder.name(name);

@@ -7,6 +7,7 @@ mod broker_gone;
 mod commands;
 mod demo;
 mod files;
+mod insult;
 mod journey;
 mod library;
 mod many_names;
