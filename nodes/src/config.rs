@@ -1,18 +1,22 @@
 //! `nodes.toml`: which objects are served, and with which texts.
 
-use std::collections::{BTreeMap, HashSet};
+mod list;
+
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rantai_client::files::interface::{LARGEST_BLOCK, SharedFilesObject};
-use rantai_client::object::{Object, Unasked};
-use rantai_client::wire::entry::Mode;
-use rantai_client::wire::name::{ClientId, ObjectName, Root};
+use rantai_client::object::Unasked;
+use rantai_client::wire::name::{ClientId, Root};
 use serde::Deserialize;
+
+pub use list::{Configured, Open};
+
+use list::{List, options};
 
 use crate::calls::Calls;
 use crate::chain::{self, Chain};
-use crate::node::ServeOptions;
 use crate::services::Output;
 use crate::services::calculator::{CalculatorObject, Exact};
 use crate::services::clock::{ClockObject, Door};
@@ -22,7 +26,7 @@ use crate::services::insult::{filter, notifier, service, store};
 use crate::services::lending::{self, LendingObject};
 use crate::services::pages::{self, PagesObject};
 use crate::services::sensor::{self, Probe, Telemetry};
-use crate::services::upcall::{Desk, UpcallObject, Words};
+use crate::services::upcall::{self, Desk, UpcallObject};
 use crate::services::welcome::{Shop, WelcomeObject};
 
 /// What stands in the file.
@@ -59,13 +63,13 @@ pub struct Config {
     pub files: Vec<SharedFolder>,
     /// Sensors.
     #[serde(default)]
-    pub sensor: Vec<Sensor>,
+    pub sensor: Vec<sensor::Settings>,
     /// Servers that call their clients back.
     #[serde(default)]
-    pub upcall: Vec<Upcall>,
+    pub upcall: Vec<upcall::Settings>,
     /// What insult services know.
     #[serde(default)]
-    pub insult_store: Vec<InsultStore>,
+    pub insult_store: Vec<store::Settings>,
     /// Services that register insults.
     #[serde(default)]
     pub insult_service: Vec<service::Settings>,
@@ -168,51 +172,6 @@ pub struct SharedFolder {
     pub block_bytes: Option<u32>,
 }
 
-/// A sensor.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Sensor {
-    /// The name it is served by.
-    pub name: String,
-    /// After how many milliseconds it measures again.
-    pub period_ms: u64,
-    /// Its values are the same in every run with the same seed.
-    pub seed: Option<u64>,
-    /// What it measures, in this order.
-    pub readings: Vec<sensor::Reading>,
-}
-
-/// A server that calls its clients back.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Upcall {
-    /// The name it is served by.
-    pub name: String,
-    /// Whether several nodes may serve it together.
-    #[serde(default)]
-    pub replica: bool,
-    /// What it prints; `{message}` stands for the message.
-    pub received: String,
-    /// What it calls back with.
-    pub upcall: String,
-    /// What its clients say.
-    #[serde(default)]
-    pub words: Words,
-}
-
-/// What insult services know.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct InsultStore {
-    /// The name it is served by.
-    pub name: String,
-    /// Where it is kept; a relative path begins where the file of this configuration is.
-    pub file: Option<PathBuf>,
-    /// How much.
-    #[serde(default)]
-    pub room: store::Room,
-}
-
 /// A link of a chain.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -283,31 +242,6 @@ pub enum ConfigError {
     },
 }
 
-/// Opens what an object needs.
-pub type Open = Box<dyn FnOnce() -> Result<(), String> + Send>;
-
-/// An object ready to be served.
-pub struct Configured {
-    /// By this name.
-    pub name: ObjectName,
-    /// The object.
-    pub object: Arc<dyn Object>,
-    /// And how.
-    pub options: ServeOptions,
-    /// Whether it may be served by one node only, whatever is wished.
-    pub alone: bool,
-    /// What has to be opened before it is served; the error is for people.
-    pub open: Option<Open>,
-    /// What is printed when it is.
-    pub started: Option<String>,
-}
-
-impl std::fmt::Debug for Configured {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Configured({})", self.name)
-    }
-}
-
 impl Config {
     /// Reads a file.
     ///
@@ -361,7 +295,7 @@ impl Config {
     ///
     /// Names that are none, and names that stand there twice.
     pub fn objects(&self, file: &str, output: &Output) -> Result<Vec<Configured>, ConfigError> {
-        let mut list = List { file, names: HashSet::new(), objects: Vec::new() };
+        let mut list = List::new(file);
         for link in &self.chain {
             let object = format!("{}{}", link.prefix, link.name);
             let next = format!("{}{}", link.prefix, link.next);
@@ -421,17 +355,17 @@ impl Config {
                 .map_err(|error| list.wrong(name, &format!("folder {}: {error}", folder.display())))?;
             list.add(name, Arc::new(SharedFilesObject(share)), options(*replica, None), None)?;
         }
-        for Sensor { name, period_ms, seed, readings } in &self.sensor {
+        for sensor::Settings { name, period_ms, seed, readings } in &self.sensor {
             let probe = Probe::new(readings.clone(), *period_ms, *seed, output.clone())
                 .map_err(|wrong| list.wrong(name, &wrong))?;
             list.add_alone(name, Arc::new(Telemetry::from(probe)))?;
         }
-        for Upcall { name, replica, received, upcall, words } in &self.upcall {
+        for upcall::Settings { name, replica, received, upcall, words } in &self.upcall {
             let (received, upcall) = (received.clone(), upcall.clone());
             let desk = Desk { received, upcall, words: words.clone(), output: output.clone() };
             list.add(name, Arc::new(UpcallObject(desk)), options(*replica, None), None)?;
         }
-        for InsultStore { name, file: kept, room } in &self.insult_store {
+        for store::Settings { name, file: kept, room } in &self.insult_store {
             let lists = store::Lists::new(kept.as_ref().map(|kept| beside(file, kept)), *room);
             list.add_alone(name, Arc::new(store::InsultStoreObject(lists.clone())))?;
             let what = kept.as_ref().map(|kept| kept.display().to_string()).unwrap_or_default();
@@ -471,58 +405,6 @@ impl Config {
 /// A relative path begins where the configuration is.
 pub fn beside(file: &str, path: &Path) -> PathBuf {
     Path::new(file).parent().unwrap_or(Path::new("")).join(path)
-}
-
-fn options(replica: bool, concurrent: Option<usize>) -> ServeOptions {
-    let mut options = ServeOptions::default();
-    if replica {
-        options.mode = Mode::Replica;
-    }
-    options.limits.concurrent = concurrent.unwrap_or(options.limits.concurrent);
-    options
-}
-
-struct List<'a> {
-    file: &'a str,
-    names: HashSet<ObjectName>,
-    objects: Vec<Configured>,
-}
-
-impl List<'_> {
-    fn wrong(&self, name: &str, reason: &str) -> ConfigError {
-        ConfigError::Object { file: self.file.to_owned(), name: name.to_owned(), reason: reason.to_owned() }
-    }
-
-    fn name(&self, name: &str) -> Result<ObjectName, ConfigError> {
-        ObjectName::new(name).map_err(|error| self.wrong(name, &error.to_string()))
-    }
-
-    fn add(
-        &mut self,
-        name: &str,
-        object: Arc<dyn Object>,
-        options: ServeOptions,
-        started: Option<String>,
-    ) -> Result<(), ConfigError> {
-        let known = self.name(name)?;
-        if !self.names.insert(known.clone()) {
-            return Err(self.wrong(name, "it stands there twice"));
-        }
-        self.objects.push(Configured { name: known, object, options, alone: false, open: None, started });
-        Ok(())
-    }
-
-    /// The last one needs this first.
-    fn open_first(&mut self, open: impl FnOnce() -> Result<(), String> + Send + 'static) {
-        self.objects.last_mut().expect("just added").open = Some(Box::new(open));
-    }
-
-    /// What two nodes would do twice, or know only half of.
-    fn add_alone(&mut self, name: &str, object: Arc<dyn Object>) -> Result<(), ConfigError> {
-        self.add(name, object, options(false, None), None)?;
-        self.objects.last_mut().expect("just added").alone = true;
-        Ok(())
-    }
 }
 
 #[cfg(test)]

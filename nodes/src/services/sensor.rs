@@ -30,6 +30,20 @@ const PERIODS: std::ops::RangeInclusive<u64> = 10..=24 * 60 * 60 * 1000;
 /// Whole numbers that every reader of JSON takes exactly.
 const EXACT: std::ops::RangeInclusive<i64> = -((1 << 53) - 1)..=(1 << 53) - 1;
 
+/// What a sensor is told.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// The name it is served by.
+    pub name: String,
+    /// After how many milliseconds it measures again.
+    pub period_ms: u64,
+    /// Its values are the same in every run with the same seed.
+    pub seed: Option<u64>,
+    /// What it measures, in this order.
+    pub readings: Vec<Reading>,
+}
+
 /// What is measured.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]

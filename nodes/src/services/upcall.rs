@@ -16,6 +16,24 @@ pub const MESSAGE: &str = "{message}";
 /// What stands for object and broker in [`Words::connected`].
 pub const SERVER: &str = "{server}";
 
+/// What a server is told.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// The name it is served by.
+    pub name: String,
+    /// Whether several nodes may serve it together.
+    #[serde(default)]
+    pub replica: bool,
+    /// What it prints; `{message}` stands for the message.
+    pub received: String,
+    /// What it calls back with.
+    pub upcall: String,
+    /// What its clients say.
+    #[serde(default)]
+    pub words: Words,
+}
+
 /// What a client says and writes down. `{message}` stands for the message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]

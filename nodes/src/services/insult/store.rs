@@ -86,6 +86,19 @@ pub trait InsultStore {
     async fn texts(&self, after: u64) -> Result<Vec<Kept>, Fault>;
 }
 
+/// What a store is told.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// The name it is served by.
+    pub name: String,
+    /// Where it is kept; a relative path begins where the file of this configuration is.
+    pub file: Option<PathBuf>,
+    /// How much.
+    #[serde(default)]
+    pub room: Room,
+}
+
 /// How much is kept; beyond it nothing new is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
