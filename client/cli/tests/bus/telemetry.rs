@@ -129,6 +129,45 @@ fn a_broker_that_comes_back_is_subscribed_to_again_and_repeats_nothing() {
 }
 
 #[test]
+fn sensor_and_subscriber_wait_for_the_broker_and_go_on_when_it_comes_back() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let (first, url) = broker(&["--port", "0"]);
+    let port = url.rsplit(':').next().expect("a port").to_owned();
+    let bus = Bus { broker: None, url, root: "rantai".to_owned() };
+    first.kill();
+    let [temp, humidity] = topics(&bus);
+    let impatient = bus.run(&["sub", &temp]);
+    assert!(impatient.code == 3 && impatient.stderr.contains("rantai up"), "{impatient:?}");
+    let mut sub = Server::spawn(&mut bus.command(&["sub", "--wait", &temp, &humidity]));
+    let mut sensor = bus.serve(&["--config", &config(&bus, folder.path(), 20)]);
+    let (second, _) = broker(&["--port", &port]);
+    lines(&mut sub, "Received message: ", 10);
+    second.kill();
+    sub.wait_for("is lost");
+    let before = sub.said().iter().filter(|line| line.starts_with("Received message: ")).count();
+    let (_third, _) = broker(&["--port", &port]);
+    let received = lines(&mut sub, "Received message: ", before + 10);
+    assert!(sub.said().iter().any(|line| line == "connected again"));
+    // None came twice, and none out of order: they are some of what was sent.
+    let received: Vec<&str> = received.iter().filter_map(|line| value(line, "message: ")).collect();
+    let deadline = std::time::Instant::now() + PATIENCE;
+    loop {
+        let mut sent = sensor.said().iter().filter_map(|line| value(line, "Mengirim "));
+        if received.iter().all(|received| sent.any(|sent| sent == *received)) {
+            break;
+        }
+        // What it has printed may come a little later.
+        assert!(std::time::Instant::now() < deadline, "{received:#?} of {:#?}", sensor.said());
+    }
+}
+
+/// What was measured, with its unit, in a line of the sensor or of whoever follows it.
+fn value<'a>(line: &'a str, beginning: &str) -> Option<&'a str> {
+    let words = line.split_once(beginning)?.1.split([' ', ':', '(']);
+    words.into_iter().find(|word| word.starts_with(|c: char| c.is_ascii_digit()))
+}
+
+#[test]
 fn a_line_is_in_the_file_when_the_process_is_killed() {
     let (bus, folder) = (bus(), tempfile::tempdir().expect("a directory"));
     let topic = format!("{}/killed", bus.root);
