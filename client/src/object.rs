@@ -44,7 +44,8 @@ pub trait Object: Send + Sync + 'static {
     }
 
     /// What it does of its own accord while it holds its name: begun anew on every connection, and dropped where
-    /// the name or the connection is lost or the node ends. So of two nodes that contest a name only one does it.
+    /// the name or the connection is lost or the node ends. So of two nodes that contest a name only one does it;
+    /// of replicas each does.
     fn run(self: Arc<Self>, emitter: Emitter) -> Doing {
         let _ = emitter;
         Box::pin(std::future::ready(()))

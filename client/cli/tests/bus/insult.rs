@@ -11,6 +11,7 @@ use rantai_client::wire::fault::Fault;
 use rantai_client::wire::name::{ClientId, Root};
 use rantai_client::{Client, interface};
 use rantai_nodes::Node;
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use super::process::{Bus, PATIENCE, Server, bus};
@@ -160,6 +161,36 @@ async fn what_one_worker_has_taken_in_all_others_know_at_once() {
     }
 }
 
+#[tokio::test]
+async fn of_the_same_at_the_same_time_one_is_new() {
+    let bus = bus();
+    let _store = serve(&bus, CONFIG, &["InsultStore"], &names(&["store"])[0]);
+    let _workers: Vec<Server> =
+        names(&["one", "two", "three"]).iter().map(|name| serve(&bus, CONFIG, WORK, name)).collect();
+    let client = bus.client().await;
+    for round in 0..5 {
+        let mut calls = tokio::task::JoinSet::new();
+        for number in 0..40 {
+            let client = client.clone();
+            let (object, method, text) = match number % 2 {
+                0 => ("InsultService", "add_insult", format!("necio{round}")),
+                _ => ("InsultFilterService", "add_text", format!("{round} veces")),
+            };
+            calls.spawn(async move {
+                let told: Vec<String> =
+                    client.object(object).deadline(PATIENCE).call(method, (text,)).await.expect("an answer");
+                told.concat()
+            });
+        }
+        let told = calls.join_all().await;
+        for new in [format!("Insulto registrado: necio{round}"), format!("Texto registrado: {round} veces")] {
+            assert_eq!(told.iter().filter(|text| **text == new).count(), 1, "{new}: {told:#?}");
+        }
+    }
+    let texts = bus.ok(&["insult", "texts"]);
+    assert_eq!(texts.lines().count(), 5, "{texts}");
+}
+
 /// Registers an insult, however often it takes; what was answered, and whether it was asked for more than once.
 async fn register(client: &Client, insult: &str) -> (String, bool) {
     let (deadline, mut repeated) = (Instant::now() + PATIENCE, false);
@@ -282,9 +313,9 @@ async fn subscribers_are_called_back_and_dead_ones_dropped() {
     let (bus, folder) = (bus(), tempfile::tempdir().expect("a directory"));
     let times = [("period_ms = 5000", "period_ms = 100"), ("lease_ms = 30000", "lease_ms = 2000")];
     let config = changed(folder.path(), &times);
-    let all = [&["InsultStore", "Notifier"], WORK].concat();
+    let objects = [&["InsultStore", "Notifier"], WORK].concat();
     let node = names(&["all", "friend"]);
-    let _all = serve(&bus, &config, &all, &node[0]);
+    let all = serve(&bus, &config, &objects, &node[0]);
     bus.ok(&["insult", "add", "tonto"]);
     let client = bus.client().await;
     // A client, by events.
@@ -313,9 +344,18 @@ async fn subscribers_are_called_back_and_dead_ones_dropped() {
     until_there_are(&client, 1).await;
     listener.kill();
     until_there_are(&client, 0).await;
-    // One that does is gone at once, and one that is no subscriber at the first round.
+    // A notifier that begins anew hears from its clients by itself.
+    let mut listener = Server::spawn(&mut bus.command(&["insult", "listen"]));
+    listener.wait_for("tonto");
+    all.kill();
+    let _all = serve(&bus, &config, &objects, &node[0]);
+    bus.ok(&["insult", "add", "bobo"]);
+    listener.wait_for("bobo");
+    listener.signal(Signal::TERM);
+    assert_eq!(listener.exit_code(), 0);
+    // Who says goodbye is gone at once, and what has no such method at the first round.
     let printed = bus.ok(&["insult", "listen", "--count", "2"]);
-    assert_eq!(printed, "tonto\ntonto\n");
+    assert_eq!(printed, "bobo\nbobo\n");
     assert_eq!(subscribers(&client).await, 0);
     bus.ok(&["call", "Notifier.subscribe", "InsultService"]);
     until_there_are(&client, 0).await;
