@@ -11,6 +11,7 @@ mod error;
 pub mod files;
 pub mod object;
 mod pending;
+mod printable;
 mod proxy;
 pub mod registry;
 pub mod session;
@@ -19,6 +20,7 @@ pub mod wire;
 
 pub use client::Client;
 pub use error::CallError;
+pub use printable::printable;
 pub use proxy::{Content, Proxy, Request, Response};
 pub use rantai_client_macros::interface;
 /// The types by which parameters and results describe themselves.

@@ -5,6 +5,7 @@
 
 mod arguments;
 mod description;
+mod unasked;
 
 use std::fmt;
 use std::pin::Pin;
@@ -18,6 +19,7 @@ use tokio::time::Instant;
 
 pub use arguments::Arguments;
 pub use description::{Description, Event, Method, Parameter, Schemas};
+pub use unasked::{Doing, Unasked};
 
 use crate::session::{Publish, QoS};
 use crate::wire::fault::{Code, Fault};
@@ -39,6 +41,14 @@ pub trait Object: Send + Sync + 'static {
     /// The way by which it may say something unasked, once it is served.
     fn attach(&self, emitter: Emitter) {
         let _ = emitter;
+    }
+
+    /// What it does of its own accord while it holds its name: begun anew on every connection, and dropped where
+    /// the name or the connection is lost or the node ends. So of two nodes that contest a name only one does it;
+    /// of replicas each does.
+    fn run(self: Arc<Self>, emitter: Emitter) -> Doing {
+        let _ = emitter;
+        Box::pin(std::future::ready(()))
     }
 }
 
@@ -185,6 +195,24 @@ impl Emitter {
     /// As [`emit`](Self::emit).
     pub fn upcall(&self, client: &ClientId, event: &str, value: &impl Serialize) -> Result<(), Fault> {
         self.publish(event, Some(client.clone()), value, QoS::AtLeastOnce, false, None)
+    }
+
+    /// Calls back whoever made a call, at QoS 1 and with the correlation of the request.
+    ///
+    /// # Errors
+    ///
+    /// As [`emit`](Self::emit), and where the reply topic of the call names no client.
+    pub fn upcall_for(&self, context: &Context, event: &str, value: &impl Serialize) -> Result<(), Fault> {
+        let Some(client) = context.client.clone() else {
+            let text = "the reply topic names no client that could be called back";
+            return Err(Fault::failed("no_client", text));
+        };
+        self.publish(event, Some(client), value, QoS::AtLeastOnce, false, context.correlation.clone())
+    }
+
+    /// Publishes what is no event: on a topic of others, in the form that they know.
+    pub fn message(&self, publish: Publish) {
+        (self.publish)(publish);
     }
 
     /// Emits an event that belongs to a call, with its correlation.

@@ -321,17 +321,21 @@ impl Claim {
                     if let Some(told) = told.take() {
                         let _ = told.send(Ok(()));
                     }
+                    let unasked = self.served.begin();
                     tokio::select! {
                         holder = self.contested(&entry, &mut contenders) => {
+                            drop(unasked);
                             tracing::error!("{}: gives way to node {holder}", self.served.name);
                             self.withdraw().await;
                         }
                         () = self.served.yielded.notified() => {
+                            drop(unasked);
                             tracing::warn!("{}: given up, as another node has asked", self.served.name);
                             self.withdraw().await;
                         }
                         () = over() => continue,
                         patience = &mut stopped => {
+                            drop(unasked);
                             return self.leave(patience.unwrap_or_default(), over()).await;
                         }
                     }

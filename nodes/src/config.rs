@@ -1,26 +1,34 @@
 //! `nodes.toml`: which objects are served, and with which texts.
 
-use std::collections::{BTreeMap, HashSet};
+mod list;
+
+use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use rantai_client::files::interface::{LARGEST_BLOCK, SharedFilesObject};
-use rantai_client::object::Object;
-use rantai_client::wire::entry::Mode;
-use rantai_client::wire::name::{ClientId, ObjectName, Root};
+use rantai_client::object::Unasked;
+use rantai_client::wire::name::{ClientId, Root};
 use serde::Deserialize;
 
+pub use list::{Configured, Open};
+
+use list::{List, options};
+
+use crate::calls::Calls;
 use crate::chain::{self, Chain};
-use crate::node::ServeOptions;
 use crate::services::Output;
 use crate::services::calculator::{CalculatorObject, Exact};
 use crate::services::clock::{ClockObject, Door};
 use crate::services::echo::{EchoObject, Plain};
 use crate::services::files::{Share, Sharing};
+use crate::services::insult::{filter, notifier, service, store};
 use crate::services::lending::{self, LendingObject};
 use crate::services::pages::{self, PagesObject};
+use crate::services::sensor::{self, Probe, Telemetry};
+use crate::services::upcall::{self, Desk, UpcallObject};
 use crate::services::welcome::{Shop, WelcomeObject};
 use crate::tasks::Limits;
 
@@ -56,6 +64,27 @@ pub struct Config {
     /// Shared folders.
     #[serde(default)]
     pub files: Vec<SharedFolder>,
+    /// Sensors.
+    #[serde(default)]
+    pub sensor: Vec<sensor::Settings>,
+    /// Servers that call their clients back.
+    #[serde(default)]
+    pub upcall: Vec<upcall::Settings>,
+    /// What insult services know.
+    #[serde(default)]
+    pub insult_store: Vec<store::Settings>,
+    /// Services that register insults.
+    #[serde(default)]
+    pub insult_service: Vec<service::Settings>,
+    /// Services that take insults out of texts.
+    #[serde(default)]
+    pub insult_filter: Vec<filter::Settings>,
+    /// Objects that call back with insults.
+    #[serde(default)]
+    pub insult_notifier: Vec<notifier::Settings>,
+    /// By which its objects call others: whoever serves them says where the broker is.
+    #[serde(skip)]
+    pub calls: Calls,
     /// The ledger of tasks, if there is one.
     pub tasks: Option<TaskLedger>,
     /// REST, if it is wanted.
@@ -248,24 +277,6 @@ pub enum ConfigError {
     },
 }
 
-/// An object ready to be served.
-pub struct Configured {
-    /// By this name.
-    pub name: ObjectName,
-    /// The object.
-    pub object: Arc<dyn Object>,
-    /// And how.
-    pub options: ServeOptions,
-    /// What is printed when it is.
-    pub started: Option<String>,
-}
-
-impl std::fmt::Debug for Configured {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Configured({})", self.name)
-    }
-}
-
 impl Config {
     /// Reads a file.
     ///
@@ -326,7 +337,7 @@ impl Config {
     ///
     /// Names that are none, and names that stand there twice.
     pub fn objects(&self, file: &str, output: &Output) -> Result<Vec<Configured>, ConfigError> {
-        let mut list = List { file, names: HashSet::new(), objects: Vec::new() };
+        let mut list = List::new(file);
         for link in &self.chain {
             let object = format!("{}{}", link.prefix, link.name);
             let next = format!("{}{}", link.prefix, link.next);
@@ -386,6 +397,49 @@ impl Config {
                 .map_err(|error| list.wrong(name, &format!("folder {}: {error}", folder.display())))?;
             list.add(name, Arc::new(SharedFilesObject(share)), options(*replica, None), None)?;
         }
+        for sensor::Settings { name, period_ms, seed, readings } in &self.sensor {
+            let probe = Probe::new(readings.clone(), *period_ms, *seed, output.clone())
+                .map_err(|wrong| list.wrong(name, &wrong))?;
+            list.add_alone(name, Arc::new(Telemetry::from(probe)))?;
+        }
+        for upcall::Settings { name, replica, received, upcall, words } in &self.upcall {
+            let (received, upcall) = (received.clone(), upcall.clone());
+            let desk = Desk { received, upcall, words: words.clone(), output: output.clone() };
+            list.add(name, Arc::new(UpcallObject(desk)), options(*replica, None), None)?;
+        }
+        for store::Settings { name, file: kept, room } in &self.insult_store {
+            let lists = store::Lists::new(kept.as_ref().map(|kept| beside(file, kept)), *room);
+            list.add_alone(name, Arc::new(store::InsultStoreObject(lists.clone())))?;
+            let what = kept.as_ref().map(|kept| kept.display().to_string()).unwrap_or_default();
+            list.open_first(move || {
+                let said = |error| format!("{what} cannot be opened; another process may have it: {error}");
+                lists.open().map_err(said)
+            });
+        }
+        for settings in &self.insult_service {
+            list.name(&settings.store)?;
+            let worker = service::Worker { settings: settings.clone(), calls: self.calls.clone() };
+            let object = Arc::new(service::InsultServiceObject(worker));
+            list.add(&settings.name, object, options(settings.replica, None), None)?;
+        }
+        for settings in &self.insult_filter {
+            list.name(&settings.store)?;
+            if settings.mask.len() > filter::LONGEST_MASK {
+                let wrong = format!("mask has more than {} bytes", filter::LONGEST_MASK);
+                return Err(list.wrong(&settings.name, &wrong));
+            }
+            let worker = filter::Worker::new(settings.clone(), self.calls.clone());
+            let object = Arc::new(filter::InsultFilterServiceObject(worker));
+            list.add(&settings.name, object, options(settings.replica, None), None)?;
+        }
+        for settings in &self.insult_notifier {
+            list.name(&settings.store)?;
+            let caller = notifier::Caller::new(settings.clone(), self.calls.clone())
+                .map_err(|wrong| list.wrong(&settings.name, &wrong))?;
+            let object = notifier::NotifierObject(caller.clone());
+            let object = Unasked::new(object, move |emitter| caller.clone().go_on(emitter));
+            list.add_alone(&settings.name, Arc::new(object))?;
+        }
         Ok(list.objects)
     }
 }
@@ -393,46 +447,6 @@ impl Config {
 /// A relative path begins where the configuration is.
 pub fn beside(file: &str, path: &Path) -> PathBuf {
     Path::new(file).parent().unwrap_or(Path::new("")).join(path)
-}
-
-fn options(replica: bool, concurrent: Option<usize>) -> ServeOptions {
-    let mut options = ServeOptions::default();
-    if replica {
-        options.mode = Mode::Replica;
-    }
-    options.limits.concurrent = concurrent.unwrap_or(options.limits.concurrent);
-    options
-}
-
-struct List<'a> {
-    file: &'a str,
-    names: HashSet<ObjectName>,
-    objects: Vec<Configured>,
-}
-
-impl List<'_> {
-    fn wrong(&self, name: &str, reason: &str) -> ConfigError {
-        ConfigError::Object { file: self.file.to_owned(), name: name.to_owned(), reason: reason.to_owned() }
-    }
-
-    fn name(&self, name: &str) -> Result<ObjectName, ConfigError> {
-        ObjectName::new(name).map_err(|error| self.wrong(name, &error.to_string()))
-    }
-
-    fn add(
-        &mut self,
-        name: &str,
-        object: Arc<dyn Object>,
-        options: ServeOptions,
-        started: Option<String>,
-    ) -> Result<(), ConfigError> {
-        let known = self.name(name)?;
-        if !self.names.insert(known.clone()) {
-            return Err(self.wrong(name, "it stands there twice"));
-        }
-        self.objects.push(Configured { name: known, object, options, started });
-        Ok(())
-    }
 }
 
 #[cfg(test)]
@@ -451,6 +465,9 @@ mod tests {
             (include_str!("../../config/library.toml"), 9),
             #[cfg(feature = "gateway")]
             (include_str!("../../config/gateway.toml"), 1),
+            (include_str!("../../config/telemetry.toml"), 1),
+            (include_str!("../../config/upcall.toml"), 1),
+            (include_str!("../../config/insult.toml"), 4),
         ] {
             let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../config/it.toml");
             let config = Config::from_toml(text, file).expect("in order");
@@ -471,5 +488,7 @@ mod tests {
         let error = refused("[[echo]]\nname = \"x\"\n[[calculator]]\nname = \"x\"\n");
         assert!(error.contains("twice"), "{error}");
         assert!(refused("node = \"a/b\"").contains("client id"));
+        let sensor = "[[sensor]]\nname = \"s\"\nperiod_ms = 1000\nreadings = []\n";
+        assert!(refused(sensor).contains("object \"s\": it has 1 to 64 readings"));
     }
 }

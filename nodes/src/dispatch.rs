@@ -27,9 +27,10 @@ use rantai_client::wire::request::{Form, LARGEST_TRAIL, Refusal, ReplyTo, Reques
 use rantai_client::wire::topic::{CallTopic, Target, TopicError};
 use serde_json::{Value, json};
 use tokio::sync::{Notify, Semaphore};
+use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use crate::journal::{self, Begun, Journal};
+use crate::journal::{self, Journal};
 use duplicates::{Duplicates, Met};
 use stats::Stats;
 
@@ -92,6 +93,8 @@ pub struct Served {
     pub(crate) entry: Mutex<Option<Entry>>,
     /// The name is to be given up.
     pub(crate) yielded: Notify,
+    /// By which the object says something unasked, once a node has taken it in.
+    emitter: OnceLock<Emitter>,
     stats: Stats,
     running: AtomicUsize,
     duplicates: Mutex<Duplicates>,
@@ -116,6 +119,7 @@ impl Served {
             limits,
             entry: Mutex::default(),
             yielded: Notify::new(),
+            emitter: OnceLock::new(),
             stats: Stats::default(),
             running: AtomicUsize::new(0),
             duplicates: Mutex::default(),
@@ -128,8 +132,24 @@ impl Served {
         self.running.load(Ordering::Acquire)
     }
 
+    /// Begins what the object does unasked; it ends when this is dropped.
+    pub(crate) fn begin(&self) -> Option<Begun> {
+        let emitter = self.emitter.get()?.clone();
+        Some(Begun(tokio::spawn(self.object.clone().run(emitter)).abort_handle()))
+    }
+
     fn method_names(&self) -> impl Iterator<Item = &str> {
         self.description.methods.iter().map(|m| &*m.name)
+    }
+}
+
+/// What an object does unasked.
+#[derive(Debug)]
+pub(crate) struct Begun(AbortHandle);
+
+impl Drop for Begun {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 
@@ -208,7 +228,9 @@ impl Dispatcher {
                 out.say(publish);
             }
         });
-        served.object.attach(Emitter::new(self.root.clone(), served.name.clone(), publish));
+        let emitter = Emitter::new(self.root.clone(), served.name.clone(), publish);
+        served.object.attach(emitter.clone());
+        let _ = served.emitter.set(emitter);
         objects.insert(served.name.clone(), served);
         true
     }
@@ -392,7 +414,7 @@ impl Dispatcher {
                 "the node keeps no journal of what is carried out once",
             ));
         };
-        if let Begun::Before(result) = journal.begin(identity, print).await? {
+        if let journal::Begun::Before(result) = journal.begin(identity, print).await? {
             repeated.store(true, Ordering::Relaxed);
             return *result;
         }

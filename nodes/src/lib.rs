@@ -3,6 +3,7 @@
 //! of them are to be served.
 
 mod announce;
+pub mod calls;
 pub mod chain;
 mod commit;
 pub mod config;

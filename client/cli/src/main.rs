@@ -5,9 +5,11 @@ mod commands;
 mod connection;
 mod exit;
 mod gateway;
+mod log_file;
 mod progress;
 mod prompt;
 mod signals;
+mod template;
 
 use clap::Parser;
 

@@ -8,6 +8,7 @@ use rumqttc::v5::mqttbytes::{self, v5 as packets};
 use tokio::sync::oneshot;
 
 use super::{Filter, Publish, QoS, SubscribeError, Unsent};
+use crate::wire::topic::is_topic;
 
 /// From this many bytes on, whoever publishes waits.
 pub(super) const ENOUGH: usize = 256 << 10;
@@ -364,7 +365,7 @@ impl Outbox {
 
 fn check(publish: &Publish) -> Result<(), Unsent> {
     let topic = &publish.topic;
-    if topic.is_empty() || topic.len() > LONGEST || topic.contains(['+', '#', '\0']) {
+    if !is_topic(topic) {
         return Err(Unsent::BadTopic(topic.to_string()));
     }
     let properties = &publish.properties;

@@ -4,8 +4,11 @@ pub mod calculator;
 pub mod clock;
 pub mod echo;
 pub mod files;
+pub mod insult;
 pub mod lending;
 pub mod pages;
+pub mod sensor;
+pub mod upcall;
 pub mod welcome;
 
 use std::sync::Arc;

@@ -13,3 +13,4 @@ mod registry;
 mod restart;
 mod session;
 mod support;
+mod unasked;

@@ -6,18 +6,28 @@ use std::time::Duration;
 
 use rantai_broker::Config as BrokerConfig;
 use rantai_client::files::{FileError, Files};
-use rantai_client::{CallError, Client};
+use rantai_client::session::{Address, Filter};
+use rantai_client::wire::name::{MethodName, ObjectName};
+use rantai_client::wire::topic::EventTopic;
+use rantai_client::{CallError, Client, Subscription};
 use rantai_nodes::Node;
 use rantai_nodes::config::{Config, Configured};
 use rantai_nodes::services::Output;
 use rantai_nodes::services::calculator::CalculatorProxy;
 use rantai_nodes::services::clock::ClockProxy;
+use rantai_nodes::services::insult::Texts;
+use rantai_nodes::services::insult::filter::InsultFilterServiceProxy;
+use rantai_nodes::services::insult::notifier::NotifierProxy;
+use rantai_nodes::services::insult::service::InsultServiceProxy;
 use rantai_nodes::services::lending::LendingProxy;
+use rantai_nodes::services::sensor::SensorProxy;
+use rantai_nodes::services::upcall::UpcallProxy;
 use rantai_nodes::services::welcome::WelcomeProxy;
 use rantai_nodes::tasks::Ledger;
 use rantai_nodes::tasks::ledger::TasksProxy;
 use rantai_nodes::tasks::options::Options;
 use serde_json::{Value, json};
+use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::up::own;
@@ -26,6 +36,9 @@ use crate::exit::{Exit, Failure};
 
 const NODES: &str = include_str!("../../../../config/nodes.toml");
 const LIBRARY: &str = include_str!("../../../../config/library.toml");
+const TELEMETRY: &str = include_str!("../../../../config/telemetry.toml");
+const UPCALL: &str = include_str!("../../../../config/upcall.toml");
+const INSULT: &str = include_str!("../../../../config/insult.toml");
 const BOOK: &str = include_str!("../../../../config/books/mytext.txt");
 
 /// Every call of the demo ends by then.
@@ -81,7 +94,9 @@ async fn demonstrate() -> Result<(), Failure> {
     print(&format!("broker on {}", broker.addresses()[0]));
     let address = own(broker.addresses());
     let folder = tempfile::tempdir().map_err(|e| failed(&e))?;
-    let objects = objects(folder.path()).map_err(|e| failed(&*e))?;
+    let mut objects = objects(folder.path(), &address).map_err(|e| failed(&*e))?;
+    // It would talk all the time.
+    let sensor = objects.extract_if(.., |object| object.name.as_str() == "sister").next();
     let builder = Node::builder(address.clone()).journal(folder.path().join("once.redb"));
     let node = Arc::new(builder.connect().await?);
     let ledger =
@@ -110,6 +125,11 @@ async fn demonstrate() -> Result<(), Failure> {
     library(&mut show, &client).await;
     lending(&mut show, &client, folder.path()).await;
     tasks(&mut show, &client).await;
+    if let Some(sensor) = sensor {
+        telemetry(&mut show, &client, &node, sensor).await;
+    }
+    upcall(&mut show, &client).await;
+    insult(&mut show, &client).await;
 
     client.close().await;
     node.drain(PATIENCE).await;
@@ -123,15 +143,26 @@ async fn demonstrate() -> Result<(), Failure> {
     Ok(())
 }
 
-/// Those of both configurations, with a library of one book in a folder of its own.
-fn objects(folder: &Path) -> Result<Vec<Configured>, Box<dyn std::error::Error>> {
+/// Those of all configurations, with a library of one book in a folder of its own.
+fn objects(folder: &Path, address: &Address) -> Result<Vec<Configured>, Box<dyn std::error::Error>> {
     std::fs::create_dir(folder.join("books"))?;
     std::fs::write(folder.join("books/mytext.txt"), BOOK)?;
     let output: Output = Arc::new(|line: &str| print(&format!("        {line}")));
     let mut objects: Vec<Configured> = Vec::new();
-    for (text, name) in [(NODES, "nodes.toml"), (LIBRARY, "library.toml")] {
+    // Nobody waits five seconds for an insult, and the present value is to stay what it is.
+    let telemetry = TELEMETRY.replace("period_ms = 1000", "period_ms = 60000");
+    let insult = INSULT.replace("period_ms = 5000", "period_ms = 100");
+    for (text, name) in [
+        (NODES, "nodes.toml"),
+        (LIBRARY, "library.toml"),
+        (&telemetry, "telemetry.toml"),
+        (UPCALL, "upcall.toml"),
+        (&insult, "insult.toml"),
+    ] {
         let file = folder.join(name).display().to_string();
-        for object in Config::from_toml(text, &file)?.objects(&file, &output)? {
+        let config = Config::from_toml(text, &file)?;
+        config.calls.bind(Client::builder(address.clone()));
+        for object in config.objects(&file, &output)? {
             if !objects.iter().any(|known| known.name == object.name) {
                 objects.push(object);
             }
@@ -260,4 +291,83 @@ async fn tasks(show: &mut Show, client: &Client) {
     let expected =
         json!({"code": -32000, "message": "there is no task \"0192f7c4a0b17d3c8f60a1b2c3d4e5f6\""});
     show.result("a task nobody submitted", &unknown, &expected);
+}
+
+async fn telemetry(show: &mut Show, client: &Client, node: &Node, sensor: Configured) {
+    title(
+        "Telemetry: plain texts for whoever knows the topics, and the present value for whoever comes later",
+    );
+    let plain = client.subscribe(vec![Filter::new("sister/+")]).await;
+    let Configured { name, object, options, .. } = sensor;
+    let served = node.serve_with(name.as_str(), object, options).await;
+    let (Ok(mut plain), Ok(())) = (plain, served) else {
+        return show.result("serve sister", &Ok(json!("it is not served")), &Value::Null);
+    };
+    let mut texts = Vec::new();
+    for (topic, unit, range) in [("sister/temp", "°C", 20..=35), ("sister/humidity", "%", 30..=50)] {
+        let message = timeout(PATIENCE, plain.next()).await.ok().flatten();
+        let text = message.as_ref().map(|m| String::from_utf8_lossy(&m.payload).into_owned());
+        let value = text.as_ref().and_then(|text| text.strip_suffix(unit)?.parse::<i64>().ok());
+        let right = value.is_some_and(|value| range.contains(&value));
+        let result = json!([message.map(|m| m.topic.to_string()), unit, right]);
+        show.result("the next message", &Ok(result), &json!([topic, unit, true]));
+        texts.extend(text);
+    }
+    let state = EventTopic { object: name.clone(), event: event("temp"), client: None };
+    let kept = match client.subscribe(vec![Filter::new(state.format(client.root()))]).await {
+        Ok(mut kept) => Ok(next(&mut kept).await["text"].clone()),
+        Err(error) => Err(error),
+    };
+    show.result("rantai watch sister temp", &kept, &json!(texts.first()));
+    let read = SensorProxy::new(client, "sister").read().await;
+    let read = read.map(|last| json!(last.get("humidity").map(|measured| &measured.text)));
+    show.result("rantai call sister.read", &read, &json!(texts.get(1)));
+    node.withdraw(&name, PATIENCE).await;
+}
+
+/// The next thing an object tells this client alone.
+async fn told(client: &Client, object: &str, name: &str) -> Result<Subscription, CallError> {
+    let object = ObjectName::new(object).map_err(CallError::from)?;
+    let topic = EventTopic { object, event: event(name), client: Some(client.id().clone()) };
+    client.subscribe(vec![Filter::new(topic.format(client.root())).live()]).await
+}
+
+fn event(name: &str) -> MethodName {
+    MethodName::new(name).expect("an identifier")
+}
+
+async fn next(events: &mut Subscription) -> Value {
+    let message = timeout(PATIENCE, events.next()).await.ok().flatten();
+    message.and_then(|message| serde_json::from_slice(&message.payload).ok()).unwrap_or_default()
+}
+
+async fn upcall(show: &mut Show, client: &Client) {
+    title("Upcall: the server calls back whoever sent a message");
+    let called = async {
+        let mut upcalls = told(client, "upcall", "upcall").await?;
+        UpcallProxy::new(client, "upcall").send("halo".to_owned()).await?;
+        Ok(next(&mut upcalls).await)
+    };
+    show.result("Sent: halo", &called.await, &json!("Upcall event: Processing halo"));
+}
+
+async fn insult(show: &mut Show, client: &Client) {
+    title("Insults: registered once, taken out of texts, and called back");
+    let service = InsultServiceProxy::new(client, "InsultService");
+    let added = service.add_insult(Texts::Many(vec!["Tonto".to_owned(), "tonto".to_owned()])).await;
+    let expected = json!(["Insulto registrado: tonto", "Insulto ya registrado: tonto"]);
+    show.result("add_insult([\"Tonto\",\"tonto\"])", &added.map(|told| json!(told)), &expected);
+    let filter = InsultFilterServiceProxy::new(client, "InsultFilterService");
+    let text = "¡Eres un TONTO!";
+    let filtered = filter.add_text(Texts::One(text.to_owned())).await.map(|told| json!(told));
+    show.result(&format!("add_text({text:?})"), &filtered, &json!(["Texto registrado: ¡Eres un CENSORED!"]));
+    let called = async {
+        let mut insults = told(client, "Notifier", "insult").await?;
+        let notifier = NotifierProxy::new(client, "Notifier");
+        notifier.subscribe(None).await?;
+        let insult = next(&mut insults).await;
+        notifier.unsubscribe(None).await?;
+        Ok(insult)
+    };
+    show.result("subscribe()", &called.await, &json!("tonto"));
 }

@@ -8,11 +8,15 @@ mod chain;
 mod demo;
 mod describe;
 mod files;
+mod insult;
 mod library;
 mod ls;
+mod publish;
 mod serve;
+mod sub;
 mod task;
 mod up;
+mod upcall;
 mod watch;
 
 use clap::Subcommand;
@@ -36,6 +40,10 @@ pub(crate) enum Command {
     Library(library::Library),
     Watch(watch::Watch),
     Bench(bench::Bench),
+    Sub(sub::Sub),
+    Pub(publish::Pub),
+    Upcall(upcall::Upcall),
+    Insult(insult::Insult),
     Demo(demo::Demo),
 }
 
@@ -57,6 +65,10 @@ impl Command {
             Self::Library(command) => command.run(),
             Self::Watch(command) => command.run(),
             Self::Bench(command) => command.run(),
+            Self::Sub(command) => command.run(),
+            Self::Pub(command) => command.run(),
+            Self::Upcall(command) => command.run(),
+            Self::Insult(command) => command.run(),
             Self::Demo(command) => command.run(),
         }
     }

@@ -95,7 +95,8 @@ impl Serve {
             }
         };
         tokio::pin!(stop);
-        let (config, objects) = self.objects.read(&self.names)?;
+        let (config, mut objects) = self.objects.read(&self.names)?;
+        self.objects.open(&mut objects)?;
         let root = match &config.root {
             Some(_) if self.broker.root == "rantai" => {
                 config.root().map_err(|error| Failure::from_error(Exit::Usage, &error))?
@@ -187,6 +188,21 @@ impl Objects {
         Ok((config, objects))
     }
 
+    /// Opens what the objects need, before anything is on the bus.
+    pub(crate) fn open(&self, objects: &mut [Configured]) -> Result<(), Failure> {
+        if let Some(alone) = objects.iter().find(|object| self.replica && object.alone) {
+            let text =
+                format!("{} is served by one node alone; leave --replica out, or name others", alone.name);
+            return Err(Failure::new(Exit::Usage, text));
+        }
+        for object in objects {
+            if let Some(open) = object.open.take() {
+                open().map_err(|wrong| Failure::new(Exit::Failed, format!("{}: {wrong}", object.name)))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Connects; waits for a broker that is not there yet.
     pub(crate) async fn connect(
         &self,
@@ -222,6 +238,7 @@ impl Objects {
         client: rantai_client::client::Builder,
         data_dir: Option<&Path>,
     ) -> Result<Gateways, Failure> {
+        config.calls.bind(client.clone());
         if let Some(tasks) = &config.tasks {
             let file = tasks.file.clone().or_else(|| data_dir.map(|folder| folder.join("tasks.redb")));
             if file.is_none() {
@@ -240,7 +257,7 @@ impl Objects {
         }
         // All claims at once: each may be contested for a second.
         let mut claims = tokio::task::JoinSet::new();
-        for Configured { name, object, mut options, started } in objects {
+        for Configured { name, object, mut options, started, .. } in objects {
             if self.replica {
                 options.mode = Mode::Replica;
             }

@@ -56,7 +56,8 @@ impl Up {
     async fn up(self) -> Result<(), Failure> {
         let stop = stop_signal().map_err(|error| Failure::from_error(Exit::Failed, &error))?;
         tokio::pin!(stop);
-        let (config, objects) = self.objects.read(&[])?;
+        let (config, mut objects) = self.objects.read(&[])?;
+        self.objects.open(&mut objects)?;
         let root = match &config.root {
             Some(root) => Root::new(root).map_err(|error| Failure::from_error(Exit::Usage, &error))?,
             None => Root::default(),

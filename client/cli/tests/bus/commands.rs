@@ -170,7 +170,10 @@ fn up_is_broker_and_objects_in_one() {
 
 #[test]
 fn help_has_examples() {
-    for command in ["up", "broker", "serve", "ls", "describe", "call", "chain", "watch", "bench", "demo"] {
+    for command in [
+        "up", "broker", "serve", "ls", "describe", "call", "chain", "watch", "sub", "pub", "upcall",
+        "insult", "bench", "calc", "demo",
+    ] {
         let done = finish(rantai().args([command, "--help"]));
         assert_eq!(done.code, 0, "{command}");
         assert!(command == "demo" || done.stdout.contains("rantai "), "{command}: {}", done.stdout);

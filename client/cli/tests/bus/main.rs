@@ -10,6 +10,7 @@ mod demo;
 mod files;
 #[cfg(feature = "gateway")]
 mod gateway;
+mod insult;
 mod journey;
 mod library;
 mod many_names;
@@ -17,4 +18,6 @@ mod process;
 mod start_cut_short;
 mod task_graphs;
 mod tasks;
+mod telemetry;
 mod terminal;
+mod upcall;

@@ -56,3 +56,42 @@ fn the_stop_is_asked_for() {
     read_until("selesai pada subang");
     assert_eq!(client.wait().expect("it ends").code(), Some(0));
 }
+
+#[test]
+fn messages_are_asked_for_again_and_again_while_upcalls_come() {
+    let bus = bus();
+    let config = concat!(env!("CARGO_MANIFEST_DIR"), "/../../config/upcall.toml");
+    let mut server = bus.serve(&["--config", config]);
+    server.wait_for("serving upcall");
+    let (mut ours, theirs) = terminal();
+    let mut command = bus.command(&["upcall", "--no-log"]);
+    let out = Stdio::from(theirs.try_clone().expect("a second handle"));
+    let mut client = command.stdin(Stdio::from(theirs)).stdout(out).spawn().expect("the binary runs");
+    drop(command);
+    let mut keyboard = ours.try_clone().expect("a second handle");
+    let mut screen = String::new();
+    // What comes behind what was seen before.
+    let mut read_until = |text: &str| {
+        let mut buffer = [0; 256];
+        loop {
+            if let Some(at) = screen.find(text) {
+                screen.drain(..at + text.len());
+                return;
+            }
+            let size = ours.read(&mut buffer).expect("still open");
+            screen.push_str(&String::from_utf8_lossy(&buffer[..size]));
+        }
+    };
+    let prompt = "Enter messages (separated by commas): ";
+    read_until(prompt);
+    bus.ok(&["call", "upcall.push", "selamat pagi"]);
+    read_until("Received upcall from server: selamat pagi");
+    read_until(prompt);
+    keyboard.write_all(b"satu, dua\n").expect("typed");
+    read_until("Received upcall from server: Upcall event: Processing satu");
+    read_until("Received upcall from server: Upcall event: Processing dua");
+    read_until(prompt);
+    keyboard.write_all(b"Bye, tiga\n").expect("typed");
+    read_until("Exiting...");
+    assert_eq!(client.wait().expect("it ends").code(), Some(0));
+}

@@ -1,0 +1,357 @@
+//! `rantai upcall`: messages to a server that calls back.
+
+use std::io::{self, BufRead as _, BufReader, IsTerminal as _, Read as _, Write as _};
+use std::path::PathBuf;
+
+use chrono::Local;
+use rantai_client::session::{Filter, Message};
+use rantai_client::wire::fault::Code;
+use rantai_client::wire::name::{MethodName, ObjectName};
+use rantai_client::wire::topic::EventTopic;
+use rantai_client::{CallError, Client, Content, Response, Subscription, printable};
+use rantai_nodes::services::upcall::{MESSAGE, SERVER, UpcallProxy, Words};
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
+use uuid::Uuid;
+
+use crate::connection::{Connection, log, print, run};
+use crate::exit::{EXIT_CODES, Exit, Failure};
+use crate::log_file::LogFile;
+use crate::signals::stop_signal;
+
+const EXAMPLES: &str = "\
+Examples:
+  rantai upcall                            asks for messages, again and again, until bye or Ctrl-D
+  rantai upcall 'one, two, bye'            sends these
+  rantai upcall --listen                   prints what the server pushes, until Ctrl-C
+  rantai call upcall.push 'good morning'   pushes to everybody who listens
+
+Each message waits for its upcall for as long as --timeout says; without one the exit code is 6 in the end.
+";
+
+/// A line that is typed has at most so many bytes.
+const LONGEST: u64 = 16 << 20;
+/// The log: its size in bytes, and files put away.
+const LOG_SIZE: u64 = 10_000_000;
+const LOG_FILES: u16 = 5;
+
+/// Send messages to a server that calls back.
+#[derive(clap::Args)]
+#[command(after_help = format!("{EXAMPLES}\n{EXIT_CODES}"))]
+pub(crate) struct Upcall {
+    /// Messages, divided by commas; asked for when they are left out
+    #[arg(value_name = "MESSAGES")]
+    messages: Vec<String>,
+    /// The server
+    #[arg(long, value_name = "OBJECT", default_value = "upcall")]
+    object: ObjectName,
+    /// Write down here what is sent and received
+    #[arg(long, value_name = "FILE", default_value = "client_log.txt")]
+    log: PathBuf,
+    /// Write nothing down
+    #[arg(long, conflicts_with = "log")]
+    no_log: bool,
+    /// Go on when all messages are sent, for what the server pushes
+    #[arg(long)]
+    listen: bool,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+/// What is to be sent.
+#[derive(Debug, PartialEq, Eq)]
+enum Item {
+    Message(String),
+    Bye,
+}
+
+/// Messages of a line: divided by commas, without the blanks around them; behind `bye` nothing counts.
+fn items(line: &str, bye: &str) -> Vec<Item> {
+    let bye = bye.to_lowercase();
+    let mut items = Vec::new();
+    for part in line.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+        if part.to_lowercase() == bye {
+            items.push(Item::Bye);
+            break;
+        }
+        items.push(Item::Message(part.to_owned()));
+    }
+    items
+}
+
+impl Upcall {
+    pub(crate) fn run(mut self) -> Result<(), Failure> {
+        log(tracing::Level::ERROR);
+        let lines = std::mem::take(&mut self.messages);
+        run(self.talk(lines))
+    }
+
+    async fn talk(self, lines: Vec<String>) -> Result<(), Failure> {
+        let stop = stop_signal().map_err(|error| Failure::from_error(Exit::Failed, &error))?;
+        tokio::pin!(stop);
+        let log = if self.no_log { None } else { Some(LogFile::open(&self.log, LOG_SIZE, LOG_FILES)?) };
+        let mut notes = Notes { words: Words::default(), log, json: self.connection.json };
+        let client = self.connection.client().await?;
+        let desk = UpcallProxy::from(client.object(self.object.as_str()).deadline(self.connection.timeout));
+        match desk.words().await {
+            Ok(words) => notes.words = words,
+            Err(error) => return Err(self.no_answer(&mut notes, &error)),
+        }
+        let server = format!("{} on {}", self.object, self.connection.broker.shown());
+        notes.write_down(&notes.words.connected.replace(SERVER, &server))?;
+        let upcalls = self.upcalls(&client).await?;
+        let mut talk = Talk { upcalls, client, notes, upcall: &self, unanswered: 0 };
+        let ended = tokio::select! {
+            ended = talk.go_on(lines) => ended,
+            _ = &mut stop => Ok(()),
+        };
+        ended?;
+        let Talk { client, mut notes, unanswered, .. } = talk;
+        client.close().await;
+        notes.write_down(&notes.words.closed.clone())?;
+        match unanswered {
+            0 => Ok(()),
+            number => Err(Failure::new(Exit::NoAnswer, format!("messages without an upcall: {number}"))),
+        }
+    }
+
+    /// Those for this client alone, and those for everybody.
+    async fn upcalls(&self, client: &Client) -> Result<Subscription, Failure> {
+        let topic = |event: &str, to_me: bool| {
+            let event = MethodName::new(event).expect("an identifier");
+            let to = to_me.then(|| client.id().clone());
+            EventTopic { object: self.object.clone(), event, client: to }.format(client.root())
+        };
+        let topics = [topic("upcall", true), topic("pushed", true), topic("pushed", false)];
+        let filters = topics.into_iter().map(|topic| Filter::new(topic).live()).collect();
+        client.subscribe(filters).await.map_err(|error| self.connection.failed(&error))
+    }
+
+    fn no_answer(&self, notes: &mut Notes, error: &CallError) -> Failure {
+        if is_timeout(error) {
+            return match notes.timed_out() {
+                Ok(()) => Failure::new(Exit::NoAnswer, format!("{} does not answer", self.object)),
+                Err(failure) => failure,
+            };
+        }
+        self.connection.failed(error)
+    }
+}
+
+/// Whether nobody knows what became of a call.
+fn is_timeout(error: &CallError) -> bool {
+    matches!(error, CallError::Lost) || matches!(error.code(), Some(Code::TIMED_OUT | Code::EXPIRED))
+}
+
+/// A client that is connected.
+struct Talk<'a> {
+    client: Client,
+    upcalls: Subscription,
+    notes: Notes,
+    upcall: &'a Upcall,
+    unanswered: usize,
+}
+
+impl Talk<'_> {
+    /// Until `bye`, or until nothing more is to be sent or listened to.
+    async fn go_on(&mut self, lines: Vec<String>) -> Result<(), Failure> {
+        let asked = lines.is_empty();
+        for line in lines {
+            if self.send_all(&line).await? {
+                return Ok(());
+            }
+        }
+        if asked {
+            let mut typed = typed();
+            while let Some(line) = self.ask(&mut typed).await? {
+                if self.send_all(&line).await? {
+                    return Ok(());
+                }
+            }
+        }
+        while self.upcall.listen {
+            let message = self.upcalls.next().await;
+            self.called(message)?;
+        }
+        Ok(())
+    }
+
+    /// The next line, with the question for it on a terminal. Upcalls come meanwhile.
+    async fn ask(
+        &mut self,
+        typed: &mut mpsc::Receiver<io::Result<String>>,
+    ) -> Result<Option<String>, Failure> {
+        let terminal = io::stdin().is_terminal();
+        loop {
+            if terminal {
+                let mut out = io::stdout().lock();
+                let _ = write!(out, "{}", printable(&self.notes.words.prompt)).and_then(|()| out.flush());
+            }
+            tokio::select! {
+                line = typed.recv() => {
+                    return line.transpose().map_err(|error| {
+                        Failure::new(Exit::Usage, format!("cannot read MESSAGES: {error}"))
+                    });
+                }
+                message = self.upcalls.next() => {
+                    if terminal {
+                        print("");
+                    }
+                    self.called(message)?;
+                }
+            }
+        }
+    }
+
+    /// Sends the messages of a line one after the other; whether one of them was `bye`.
+    async fn send_all(&mut self, line: &str) -> Result<bool, Failure> {
+        for item in items(line, &self.notes.words.bye) {
+            match item {
+                Item::Message(message) => self.send(&message).await?,
+                Item::Bye => {
+                    if !self.notes.json {
+                        print(&printable(&self.notes.words.exiting));
+                    }
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    /// Sends a message, and waits until the server has called back.
+    async fn send(&mut self, message: &str) -> Result<(), Failure> {
+        let timeout = self.upcall.connection.timeout;
+        let deadline = Instant::now() + timeout;
+        let identity = Uuid::now_v7();
+        let desk = self.client.object(self.upcall.object.as_str()).deadline(timeout);
+        // As a list: what looks like a number is a text all the same.
+        let call = desk.request("send").identity(identity).params((message,)).send();
+        tokio::pin!(call);
+        self.notes.sent(message)?;
+        let (mut taken, mut called_back) = (false, false);
+        while !(taken && called_back) {
+            tokio::select! {
+                message = self.upcalls.next() => called_back |= self.called(message)? == Some(identity),
+                answer = &mut call, if !taken => match outcome(answer) {
+                    Ok(()) => taken = true,
+                    Err(error) if is_timeout(&error) => return self.timed_out(),
+                    Err(error) => return Err(self.upcall.connection.failed(&error)),
+                },
+                () = sleep_until(deadline) => return self.timed_out(),
+            }
+        }
+        Ok(())
+    }
+
+    fn timed_out(&mut self) -> Result<(), Failure> {
+        self.unanswered += 1;
+        self.notes.timed_out()
+    }
+
+    /// Tells of an upcall; which message it is for.
+    fn called(&mut self, message: Option<Message>) -> Result<Option<Uuid>, Failure> {
+        let Some(message) = message else {
+            return Err(Failure::new(Exit::Unreachable, "the connection to the broker has ended"));
+        };
+        // A peer in another language may send a text that is no JSON.
+        let text = serde_json::from_slice::<String>(&message.payload);
+        let text = text.unwrap_or_else(|_| String::from_utf8_lossy(&message.payload).into_owned());
+        self.notes.received(&text)?;
+        let correlation = message.properties.correlation.as_deref();
+        Ok(correlation.and_then(|bytes| Uuid::from_slice(bytes).ok()))
+    }
+}
+
+fn outcome(answer: Result<Response, CallError>) -> Result<(), CallError> {
+    match answer?.outcome {
+        Ok(Content::Value(_) | Content::Binary(_)) => Ok(()),
+        Err(fault) => Err(CallError::Fault(fault)),
+    }
+}
+
+/// What is printed and written down.
+struct Notes {
+    words: Words,
+    log: Option<LogFile>,
+    json: bool,
+}
+
+impl Notes {
+    fn write_down(&mut self, text: &str) -> Result<(), Failure> {
+        let Some(log) = &mut self.log else { return Ok(()) };
+        log.append(&format!("{} {}", Local::now().format("%Y-%m-%d %H:%M:%S"), printable(text)))
+    }
+
+    fn show(&self, value: &Value, text: &str) {
+        print(&if self.json { value.to_string() } else { printable(text) });
+    }
+
+    fn sent(&mut self, message: &str) -> Result<(), Failure> {
+        if self.json {
+            print(&json!({"sent": message}).to_string());
+        }
+        self.write_down(&self.words.sent.replace(MESSAGE, message))
+    }
+
+    fn received(&mut self, text: &str) -> Result<(), Failure> {
+        self.show(&json!({"received": text}), &self.words.upcall.replace(MESSAGE, text));
+        self.write_down(&self.words.received.replace(MESSAGE, text))
+    }
+
+    fn timed_out(&mut self) -> Result<(), Failure> {
+        self.show(&json!({"timeout": true}), &self.words.timeout);
+        self.write_down(&self.words.timeout.clone())
+    }
+}
+
+/// Lines of standard input, read by a thread: it may wait for the next one for good.
+fn typed() -> mpsc::Receiver<io::Result<String>> {
+    let (sender, lines) = mpsc::channel(1);
+    std::thread::spawn(move || {
+        let mut input = BufReader::new(io::stdin());
+        loop {
+            let mut line = String::new();
+            let read = match (&mut input).take(LONGEST).read_line(&mut line) {
+                Ok(0) => return,
+                Ok(_) if line.len() as u64 == LONGEST => Err(io::Error::other("a line is too long")),
+                Ok(_) => Ok(line),
+                Err(error) => Err(error),
+            };
+            let failed = read.is_err();
+            if sender.blocking_send(read).is_err() || failed {
+                return;
+            }
+        }
+    });
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_taken_apart_up_to_bye() {
+        let messages = |line: &str| {
+            let text = |item| match item {
+                Item::Message(text) => text,
+                Item::Bye => "BYE".to_owned(),
+            };
+            items(line, "bye").into_iter().map(text).collect::<Vec<_>>()
+        };
+        for (line, expected) in [
+            ("", &[][..]),
+            (" , ,,\n", &[]),
+            ("hello", &["hello"]),
+            (" a ,b b,, c \r\n", &["a", "b b", "c"]),
+            ("a, BYE , b", &["a", "BYE"]),
+            ("Bye", &["BYE"]),
+            ("goodbye, bye bye", &["goodbye", "bye bye"]),
+            ("1984, null, 本", &["1984", "null", "本"]),
+        ] {
+            assert_eq!(messages(line), expected, "{line:?}");
+        }
+    }
+}

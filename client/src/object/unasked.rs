@@ -1,0 +1,52 @@
+//! Objects that also do something of their own accord.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use super::{Answering, Call, Description, Emitter, Object};
+
+/// What an object does unasked. Dropping it ends it.
+pub type Doing = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// An object, and what it does unasked for as long as it is served.
+///
+/// An [`interface`](crate::interface) says what an object answers; this adds what it says by itself.
+pub struct Unasked<O> {
+    object: Arc<O>,
+    begin: Box<dyn Fn(Emitter) -> Doing + Send + Sync>,
+}
+
+impl<O: Object> Unasked<O> {
+    /// `begin` is called as [`Object::run`] is.
+    pub fn new<F>(object: O, begin: impl Fn(Emitter) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        Self { object: Arc::new(object), begin: Box::new(move |emitter| Box::pin(begin(emitter))) }
+    }
+}
+
+impl<O> fmt::Debug for Unasked<O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Unasked").finish_non_exhaustive()
+    }
+}
+
+impl<O: Object> Object for Unasked<O> {
+    fn description(&self) -> Description {
+        self.object.description()
+    }
+
+    fn call(self: Arc<Self>, call: Call) -> Answering {
+        self.object.clone().call(call)
+    }
+
+    fn attach(&self, emitter: Emitter) {
+        self.object.attach(emitter);
+    }
+
+    fn run(self: Arc<Self>, emitter: Emitter) -> Doing {
+        (self.begin)(emitter)
+    }
+}

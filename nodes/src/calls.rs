@@ -1,0 +1,107 @@
+//! How objects call others.
+
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use rantai_client::client::Builder;
+use rantai_client::session::Status;
+use rantai_client::wire::fault::{Code, Fault};
+use rantai_client::{CallError, Client, Proxy};
+use tokio::sync::Mutex;
+use tokio::time::timeout;
+
+/// A connection for the calls that objects make themselves; cheap to clone. Objects are made before anybody knows
+/// the broker: whoever serves them says where it is, and the first call connects.
+#[derive(Clone, Default)]
+pub struct Calls {
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    builder: OnceLock<Builder>,
+    client: Mutex<Option<Client>>,
+}
+
+impl fmt::Debug for Calls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Calls").finish_non_exhaustive()
+    }
+}
+
+impl Calls {
+    /// Says where the broker is, once.
+    pub fn bind(&self, builder: Builder) {
+        let _ = self.shared.builder.set(builder);
+    }
+
+    /// An object, to be called within `time`.
+    ///
+    /// # Errors
+    ///
+    /// -32005 where there is no connection, and none within this time.
+    pub async fn object(&self, name: &str, time: Duration) -> Result<Proxy, Fault> {
+        match timeout(time, self.client()).await {
+            Ok(client) => Ok(client?.object(name).deadline(time)),
+            Err(_) => Err(unreachable("the broker does not answer in time")),
+        }
+    }
+
+    async fn client(&self) -> Result<Client, Fault> {
+        let mut known = self.shared.client.lock().await;
+        if let Some(client) = known.as_ref().filter(|client| !is_over(client)) {
+            return Ok(client.clone());
+        }
+        let builder = self.shared.builder.get().ok_or_else(|| unreachable("nobody has said where"))?;
+        let connected = builder.clone().connect().await;
+        let client = connected.map_err(|error| unreachable(&error.to_string()))?;
+        Ok(known.insert(client).clone())
+    }
+}
+
+fn is_over(client: &Client) -> bool {
+    matches!(*client.status().borrow(), Status::Ended(_))
+}
+
+fn unreachable(reason: &str) -> Fault {
+    Fault { message: format!("no call of its own can be made: {reason}"), ..Fault::busy(500) }
+}
+
+/// What a caller is told where an object needs another one that does not do its part.
+pub fn passed_on(object: &str, error: CallError) -> Fault {
+    match error {
+        CallError::Fault(fault) => match fault.code {
+            Code::UNKNOWN_OBJECT | Code::LOST_OBJECT => {
+                Fault { message: format!("{object}, which this needs, is not served"), ..Fault::busy(500) }
+            }
+            _ => *fault,
+        },
+        error => Fault { message: format!("{object}, which this needs: {error}"), ..Fault::busy(500) },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rantai_client::session::Address;
+
+    #[tokio::test]
+    async fn without_a_broker_callers_are_told_to_come_again() {
+        let calls = Calls::default();
+        let second = Duration::from_secs(1);
+        assert_eq!(calls.object("x", second).await.expect_err("unbound").code, Code::BUSY);
+        // Nobody listens there.
+        calls.bind(Client::builder(Address::local(1)));
+        assert_eq!(calls.object("x", second).await.expect_err("no broker").code, Code::BUSY);
+    }
+
+    #[test]
+    fn what_the_other_says_is_passed_on_and_that_it_is_away_is_named() {
+        let away = passed_on("store", Fault::new(Code::UNKNOWN_OBJECT, "no object").into());
+        assert!(away.code == Code::BUSY && away.message.contains("store") && away.is_retryable());
+        assert_eq!(passed_on("store", CallError::Lost).code, Code::BUSY);
+        let full = Fault::failed("full", "no more");
+        assert_eq!(passed_on("store", full.clone().into()), full);
+    }
+}

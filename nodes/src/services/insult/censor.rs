@@ -1,0 +1,152 @@
+//! What a word is, and which words are insults.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+/// Insults, looked up by their first word.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Censor {
+    /// The words that have to follow, the longest first.
+    by_first: HashMap<String, Vec<Vec<String>>>,
+}
+
+/// A word of a text: where, and what it is compared by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Word {
+    at: Range<usize>,
+    letters: String,
+}
+
+impl Censor {
+    /// Takes an insult in, which may have several words.
+    pub(super) fn add(&mut self, insult: &str) {
+        let mut words = words(insult).into_iter().map(|word| word.letters);
+        let Some(first) = words.next() else { return };
+        let following = self.by_first.entry(first).or_default();
+        let rest: Vec<String> = words.collect();
+        if !following.contains(&rest) {
+            following.push(rest);
+            following.sort_by_key(|rest| std::cmp::Reverse(rest.len()));
+        }
+    }
+
+    /// The text with `mask` in place of each insult. All else stays as it is.
+    pub(super) fn censor(&self, text: &str, mask: &str) -> String {
+        let words = words(text);
+        let (mut censored, mut copied, mut index) = (String::with_capacity(text.len()), 0, 0);
+        while let Some(word) = words.get(index) {
+            let length = self.insult_at(&words[index..]);
+            if length == 0 {
+                index += 1;
+                continue;
+            }
+            censored.push_str(&text[copied..word.at.start]);
+            censored.push_str(mask);
+            copied = words[index + length - 1].at.end;
+            index += length;
+        }
+        censored.push_str(&text[copied..]);
+        censored
+    }
+
+    /// How many words the longest insult at the beginning has.
+    fn insult_at(&self, words: &[Word]) -> usize {
+        let Some((first, others)) = words.split_first() else { return 0 };
+        let following = self.by_first.get(&first.letters);
+        let fits = |rest: &&Vec<String>| {
+            rest.len() <= others.len()
+                && rest.iter().zip(others).all(|(wanted, word)| *wanted == word.letters)
+        };
+        following.and_then(|all| all.iter().find(fits)).map_or(0, |rest| rest.len() + 1)
+    }
+}
+
+/// An insult as it is registered: without blanks around it, in lower case. Nothing where it has no word.
+pub(super) fn insult(text: &str) -> Option<String> {
+    let insult = text.trim().to_lowercase();
+    (!words(&insult).is_empty()).then_some(insult)
+}
+
+/// Letters and digits that stand together. Nothing else is part of a word, so that no punctuation hides one; what
+/// cannot be seen does not divide one.
+fn words(text: &str) -> Vec<Word> {
+    let mut words: Vec<Word> = Vec::new();
+    let mut open: Option<Word> = None;
+    for (at, c) in text.char_indices() {
+        let end = at + c.len_utf8();
+        if c.is_alphanumeric() || is_mark(c) {
+            let word = open.get_or_insert_with(|| Word { at: at..end, letters: String::new() });
+            word.at.end = end;
+            word.letters.extend(c.to_lowercase());
+        } else if !is_unseen(c) {
+            words.extend(open.take());
+        }
+    }
+    words.extend(open);
+    words
+}
+
+/// Accents that follow their letter.
+fn is_mark(c: char) -> bool {
+    matches!(c, '\u{300}'..='\u{36f}')
+}
+
+/// Soft hyphens, joiners and their like.
+fn is_unseen(c: char) -> bool {
+    matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2060}'..='\u{2064}' | '\u{feff}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn censored(insults: &[&str], text: &str) -> String {
+        let mut censor = Censor::default();
+        for insult in insults {
+            censor.add(insult);
+        }
+        censor.censor(text, "CENSORED")
+    }
+
+    #[test]
+    fn whole_words_are_replaced_whatever_stands_around_them() {
+        for (text, expected) in [
+            ("eres tonto", "eres CENSORED"),
+            ("¡TONTO!", "¡CENSORED!"),
+            ("(tonto),tonto;tonto", "(CENSORED),CENSORED;CENSORED"),
+            ("_tonto_ 'tonto' \"tonto\"", "_CENSORED_ 'CENSORED' \"CENSORED\""),
+            ("tontos atonto tonto2", "tontos atonto tonto2"),
+            ("ton\u{200b}to y ton\u{ad}to", "CENSORED y CENSORED"),
+            ("tonto", "CENSORED"),
+            ("", ""),
+            ("  nada  de  eso  ", "  nada  de  eso  "),
+            ("tonto\ntonto\t tonto", "CENSORED\nCENSORED\t CENSORED"),
+            ("Ñoño 本 📖 tonto°", "CENSORED 本 📖 CENSORED°"),
+        ] {
+            assert_eq!(censored(&["tonto", "ñoño"], text), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn insults_of_several_words_are_found_and_the_longest_first() {
+        let insults = ["cabeza", "cabeza de chorlito", "Cabeza-de-Ajo!"];
+        for (text, expected) in [
+            ("cabeza de chorlito, cabeza de ajo", "CENSORED, CENSORED"),
+            ("CABEZA  DE\nCHORLITO!", "CENSORED!"),
+            ("cabeza de", "CENSORED de"),
+            ("la cabeza de", "la CENSORED de"),
+        ] {
+            assert_eq!(censored(&insults, text), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn an_insult_is_registered_in_lower_case() {
+        assert_eq!(insult(" TONTO \n").as_deref(), Some("tonto"));
+        assert_eq!(insult("ÑOÑO!").as_deref(), Some("ñoño!"));
+        for nothing in ["", "  ", "!!!", "\u{200b}"] {
+            assert_eq!(insult(nothing), None, "{nothing:?}");
+        }
+        assert_eq!(censored(&["!!!"], "!!!"), "!!!");
+    }
+}
