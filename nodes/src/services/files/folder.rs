@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use cap_std::ambient_authority;
-use cap_std::fs::{Dir, File, Metadata, OpenOptions};
+use cap_std::fs::{Dir, File, Metadata, OpenOptions, OpenOptionsExt as _};
 use rantai_client::files::interface::FileEntry;
 use rantai_client::wire::fault::{Code, Fault};
 
@@ -21,6 +21,11 @@ const LONGEST_NAME: usize = 200;
 const LOOKED_AT: usize = 100_000;
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+
+/// A named pipe would hold the thread up until somebody opens its other end.
+const NONBLOCK: i32 = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+/// What opening a socket, or a device that has no driver, fails with.
+const NO_DEVICE: i32 = rustix::io::Errno::NXIO.raw_os_error();
 
 /// An open folder.
 #[derive(Debug)]
@@ -36,12 +41,7 @@ impl Folder {
     /// A file to be read, and what is known of it.
     pub(super) fn file(&self, path: &str) -> Result<(File, Metadata), Fault> {
         check(path)?;
-        let found = self.dir.open(path).and_then(|file| file.metadata().map(|about| (file, about)));
-        let (file, about) = found.map_err(|error| explain(path, &error))?;
-        if !about.is_file() {
-            return Err(Fault::failed("not_a_file", format!("{path:?} is no file")));
-        }
-        Ok((file, about))
+        self.regular(path, OpenOptions::new().read(true)).map_err(|error| explain(path, &error))
     }
 
     /// The files below a folder, by path.
@@ -108,12 +108,12 @@ impl Folder {
             self.dir.create_dir_all(folder).map_err(failed)?;
         }
         if self.dir.symlink_metadata(path).is_ok_and(|about| !about.is_file()) {
-            return Err(Fault::failed("not_a_file", format!("{path:?} is no file")));
+            return Err(no_file(path));
         }
         let part = format!(".{name}.{}.part", &etag[..16]);
         let part = if folder.is_empty() { part } else { format!("{folder}/{part}") };
         let mut options = OpenOptions::new();
-        let file = self.dir.open_with(&part, options.read(true).write(true).create(true)).map_err(failed)?;
+        let (file, _) = self.regular(&part, options.read(true).write(true).create(true)).map_err(failed)?;
         Ok((file, part))
     }
 
@@ -152,6 +152,13 @@ impl Folder {
             tracing::warn!(part, "cannot be removed: {error}");
         }
     }
+
+    /// Opens what is a file, and neither a folder nor a pipe, a socket or a device.
+    fn regular(&self, path: &str, options: &mut OpenOptions) -> io::Result<(File, Metadata)> {
+        let file = self.dir.open_with(path, options.custom_flags(NONBLOCK))?;
+        let about = file.metadata()?;
+        if about.is_file() { Ok((file, about)) } else { Err(io::Error::from_raw_os_error(NO_DEVICE)) }
+    }
 }
 
 pub(super) fn modified_ms(about: &Metadata) -> u64 {
@@ -187,10 +194,9 @@ fn check(path: &str) -> Result<(), Fault> {
 /// What the disk says, without more of the host than the caller named.
 fn explain(path: &str, error: &io::Error) -> Fault {
     match error.kind() {
+        _ if error.raw_os_error() == Some(NO_DEVICE) => no_file(path),
         io::ErrorKind::NotFound => Fault::failed("not_found", format!("there is no file {path:?}")),
-        io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory => {
-            Fault::failed("not_a_file", format!("{path:?} is no file"))
-        }
+        io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory => no_file(path),
         // cap-std says so of what leads outside.
         io::ErrorKind::PermissionDenied => Fault::new(Code::DENIED, format!("{path:?} may not be opened")),
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
@@ -201,6 +207,10 @@ fn explain(path: &str, error: &io::Error) -> Fault {
             Fault::failed("disk", format!("{path:?}: the disk failed"))
         }
     }
+}
+
+fn no_file(path: &str) -> Fault {
+    Fault::failed("not_a_file", format!("{path:?} is no file"))
 }
 
 pub(super) fn disk(path: &str) -> impl Fn(io::Error) -> Fault {
@@ -238,6 +248,34 @@ mod tests {
         for path in ["a", "a b.txt", "a/b/c", "本/📖.txt", "a..b", "e\u{301}", "-rf", "~", "CON"] {
             assert!(check(path).is_ok(), "{path}");
         }
+    }
+
+    #[test]
+    fn what_is_no_file_holds_nobody_up() {
+        let inside = tempfile::tempdir().expect("a directory");
+        let etag = "0".repeat(64);
+        let pipe = |name: &str| {
+            let made = std::process::Command::new("mkfifo").arg(inside.path().join(name)).status();
+            assert!(made.expect("mkfifo is part of every system").success());
+        };
+        pipe("pipe");
+        pipe(".book.0000000000000000.part");
+        let _socket = std::os::unix::net::UnixListener::bind(inside.path().join("socket")).expect("bound");
+        std::fs::create_dir(inside.path().join("folder")).expect("made");
+        let folder = Folder::open(inside.path()).expect("there");
+        let refused = |fault: Fault| {
+            assert_eq!(
+                fault.data.get("kind").and_then(|kind| kind.as_str()),
+                Some("not_a_file"),
+                "{fault:?}"
+            );
+        };
+        for path in ["pipe", "socket", "folder"] {
+            refused(folder.file(path).expect_err("nothing to be read"));
+            refused(folder.part(path, &etag).expect_err("nothing to be replaced"));
+        }
+        refused(folder.part("book", &etag).expect_err("nothing to be written"));
+        assert!(folder.list("").expect("a list").is_empty());
     }
 
     #[test]
