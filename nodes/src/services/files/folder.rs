@@ -219,6 +219,10 @@ pub(super) fn disk(path: &str) -> impl Fn(io::Error) -> Fault {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::MetadataExt as _;
+
+    use cap_std::fs::MetadataExt as _;
+
     use super::*;
 
     #[test]
@@ -248,6 +252,71 @@ mod tests {
         for path in ["a", "a b.txt", "a/b/c", "本/📖.txt", "a..b", "e\u{301}", "-rf", "~", "CON"] {
             assert!(check(path).is_ok(), "{path}");
         }
+    }
+
+    #[test]
+    fn whatever_a_path_holds_it_is_refused_or_stays_inside() {
+        let outside = tempfile::tempdir().expect("a directory");
+        std::fs::write(outside.path().join("secret"), "x").expect("written");
+        let inside = outside.path().join("shared");
+        std::fs::create_dir_all(inside.join("a/b")).expect("made");
+        std::fs::write(inside.join("a/b/book"), "y").expect("written");
+        let folder = Folder::open(&inside).expect("there");
+        // Dots that are none, slashes that are none, marks that turn the direction or join what is around them.
+        let pieces = [
+            "..",
+            ".",
+            "/",
+            "//",
+            "\\",
+            "\0",
+            "a",
+            "b",
+            "book",
+            "secret",
+            "\u{2024}\u{2024}",
+            "\u{2025}",
+            "\u{ff0e}\u{ff0e}",
+            "\u{2215}",
+            "\u{ff0f}",
+            "\u{202e}",
+            "\u{200d}",
+            "\u{feff}",
+            "e\u{301}",
+            "\u{e9}",
+            "%2e%2e",
+            "%2f",
+            "~",
+            "\u{85}",
+            "\u{10ffff}",
+            " ",
+            "shared",
+        ];
+        let mut random = 0x9E37_79B9_7F4A_7C15_u64;
+        let mut next = |below: usize| {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            (random % below as u64) as usize
+        };
+        let book = std::fs::metadata(inside.join("a/b/book")).expect("there");
+        for round in 0..20_000 {
+            let most = if round % 100 == 0 { 2_000 } else { 9 };
+            let path: String = (0..next(most)).map(|_| pieces[next(pieces.len())]).collect();
+            let leads_out =
+                path.starts_with('/') || path.contains('\0') || path.split('/').any(|p| p == "..");
+            match folder.file(&path) {
+                Ok((_, about)) => {
+                    assert_eq!((about.dev(), about.ino()), (book.dev(), book.ino()), "{path:?}");
+                }
+                Err(fault) if leads_out => assert_eq!(fault.code, Code::DENIED, "{path:?}"),
+                Err(fault) => {
+                    let expected = [Code::DENIED, Code::FAILED];
+                    assert!(expected.contains(&fault.code), "{path:?}: {fault:?}");
+                }
+            }
+        }
+        assert!(folder.file("a/b/book").is_ok());
     }
 
     #[test]
