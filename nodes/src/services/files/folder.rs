@@ -5,7 +5,7 @@
 
 use std::io;
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::UNIX_EPOCH;
 
 use cap_std::ambient_authority;
 use cap_std::fs::{Dir, File, Metadata, OpenOptions, OpenOptionsExt as _};
@@ -18,9 +18,7 @@ const DEEPEST: usize = 32;
 /// The longest name of a file, in bytes: with what is put around that of a part it still is a name.
 const LONGEST_NAME: usize = 200;
 /// Files and folders that are looked at for one list.
-const LOOKED_AT: usize = 100_000;
-
-const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+pub(super) const LOOKED_AT: usize = 100_000;
 
 /// A named pipe would hold the thread up until somebody opens its other end.
 const NONBLOCK: i32 = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
@@ -30,7 +28,7 @@ const NO_DEVICE: i32 = rustix::io::Errno::NXIO.raw_os_error();
 /// An open folder.
 #[derive(Debug)]
 pub(super) struct Folder {
-    dir: Dir,
+    pub(super) dir: Dir,
 }
 
 impl Folder {
@@ -99,62 +97,8 @@ impl Folder {
         Ok(size)
     }
 
-    /// A file's part, made where it is missing together with the folders it stands in.
-    pub(super) fn part(&self, path: &str, etag: &str) -> Result<(File, String), Fault> {
-        check(path)?;
-        let (folder, name) = path.rsplit_once('/').map_or(("", path), |(folder, name)| (folder, name));
-        let failed = |error: io::Error| explain(path, &error);
-        if !folder.is_empty() {
-            self.dir.create_dir_all(folder).map_err(failed)?;
-        }
-        if self.dir.symlink_metadata(path).is_ok_and(|about| !about.is_file()) {
-            return Err(no_file(path));
-        }
-        let part = format!(".{name}.{}.part", &etag[..16]);
-        let part = if folder.is_empty() { part } else { format!("{folder}/{part}") };
-        let mut options = OpenOptions::new();
-        let (file, _) = self.regular(&part, options.read(true).write(true).create(true)).map_err(failed)?;
-        Ok((file, part))
-    }
-
-    /// Takes parts away that nobody has gone on with for a day.
-    pub(super) fn sweep(&self) {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
-        let (mut waiting, mut looked_at) = (vec![String::new()], 0);
-        while let Some(folder) = waiting.pop() {
-            let inside = if folder.is_empty() { self.dir.entries() } else { self.dir.read_dir(&folder) };
-            for entry in inside.into_iter().flatten().flatten().take(LOOKED_AT - looked_at) {
-                looked_at += 1;
-                let (Ok(name), Ok(about)) = (entry.file_name().into_string(), entry.metadata()) else {
-                    continue;
-                };
-                let part = name.starts_with('.') && Path::new(&name).extension().is_some_and(|e| e == "part");
-                let path = if folder.is_empty() { name } else { format!("{folder}/{name}") };
-                if about.is_dir() {
-                    waiting.push(path);
-                } else if part && now.saturating_sub(modified_ms(&about)) > DAY_MS {
-                    self.remove(&path);
-                }
-            }
-        }
-    }
-
-    /// Puts a part in its place.
-    pub(super) fn rename(&self, part: &str, path: &str) -> io::Result<()> {
-        self.dir.rename(part, &self.dir, path)?;
-        let folder = path.rsplit_once('/').map_or(".", |(folder, _)| folder);
-        // Without this the name could be gone after a power failure.
-        self.dir.open(folder)?.sync_all()
-    }
-
-    pub(super) fn remove(&self, part: &str) {
-        if let Err(error) = self.dir.remove_file(part) {
-            tracing::warn!(part, "cannot be removed: {error}");
-        }
-    }
-
     /// Opens what is a file, and neither a folder nor a pipe, a socket or a device.
-    fn regular(&self, path: &str, options: &mut OpenOptions) -> io::Result<(File, Metadata)> {
+    pub(super) fn regular(&self, path: &str, options: &mut OpenOptions) -> io::Result<(File, Metadata)> {
         let file = self.dir.open_with(path, options.custom_flags(NONBLOCK))?;
         let about = file.metadata()?;
         if about.is_file() { Ok((file, about)) } else { Err(io::Error::from_raw_os_error(NO_DEVICE)) }
@@ -167,7 +111,7 @@ pub(super) fn modified_ms(about: &Metadata) -> u64 {
 }
 
 /// What a path may look like.
-fn check(path: &str) -> Result<(), Fault> {
+pub(super) fn check(path: &str) -> Result<(), Fault> {
     let denied = |why: &str| Err(Fault::new(Code::DENIED, format!("{path:?}: {why}")));
     if path.is_empty() || path.len() > LONGEST {
         return denied("a path has 1 to 1,024 bytes");
@@ -192,7 +136,7 @@ fn check(path: &str) -> Result<(), Fault> {
 }
 
 /// What the disk says, without more of the host than the caller named.
-fn explain(path: &str, error: &io::Error) -> Fault {
+pub(super) fn explain(path: &str, error: &io::Error) -> Fault {
     match error.kind() {
         _ if error.raw_os_error() == Some(NO_DEVICE) => no_file(path),
         io::ErrorKind::NotFound => Fault::failed("not_found", format!("there is no file {path:?}")),
@@ -209,7 +153,7 @@ fn explain(path: &str, error: &io::Error) -> Fault {
     }
 }
 
-fn no_file(path: &str) -> Fault {
+pub(super) fn no_file(path: &str) -> Fault {
     Fault::failed("not_a_file", format!("{path:?} is no file"))
 }
 

@@ -4,10 +4,12 @@
 //! |---|---|
 //! | `folder` | Paths, and opening what they lead to without leaving the folder |
 //! | `known` | Digests of files, computed once for each version of a file |
+//! | `parts` | What of a file has arrived, next to where it will stand |
 //! | `uploads` | Files that are being written |
 
 mod folder;
 mod known;
+mod parts;
 mod uploads;
 
 use std::path::Path;
