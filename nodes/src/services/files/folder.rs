@@ -18,7 +18,7 @@ const DEEPEST: usize = 32;
 /// The longest name of a file, in bytes: with what is put around that of a part it still is a name.
 const LONGEST_NAME: usize = 200;
 /// Files and folders that are looked at for one list.
-pub(super) const LOOKED_AT: usize = 100_000;
+const LOOKED_AT: usize = 100_000;
 
 /// A named pipe would hold the thread up until somebody opens its other end.
 const NONBLOCK: i32 = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
@@ -44,57 +44,49 @@ impl Folder {
 
     /// The files below a folder, by path.
     pub(super) fn list(&self, folder: &str) -> Result<Vec<FileEntry>, Fault> {
+        let folder = folder.trim_end_matches('/');
+        if !folder.is_empty() {
+            check(folder)?;
+        }
         let mut files = Vec::new();
-        let mut waiting = vec![folder.trim_end_matches('/').to_owned()];
-        if !waiting[0].is_empty() {
-            check(&waiting[0])?;
-        }
-        let mut looked_at = 0;
-        while let Some(folder) = waiting.pop() {
-            let inside = if folder.is_empty() { self.dir.entries() } else { self.dir.read_dir(&folder) };
-            for entry in inside.map_err(|error| explain(&folder, &error))?.flatten() {
-                looked_at += 1;
-                if looked_at > LOOKED_AT {
-                    return Err(Fault::failed("too_many_files", "more than 100,000; ask for a folder of it"));
-                }
-                let Ok(name) = entry.file_name().into_string() else { continue };
-                let path = if folder.is_empty() { name } else { format!("{folder}/{name}") };
-                let Ok(about) = entry.metadata() else { continue };
-                if check(&path).is_err() {
-                    continue;
-                }
-                if about.is_dir() {
-                    waiting.push(path);
-                } else if about.is_file() {
-                    files.push(FileEntry { path, size: about.len(), modified_ms: modified_ms(&about) });
-                }
+        self.walk(folder, |path, about| {
+            let shared = check(&path).is_ok();
+            if shared && about.is_file() {
+                files.push(FileEntry { path, size: about.len(), modified_ms: modified_ms(about) });
             }
-        }
+            shared
+        })?;
         files.sort_by(|one, other| one.path.cmp(&other.path));
         Ok(files)
     }
 
-    /// Bytes in all files, parts included.
-    pub(super) fn size(&self) -> Result<u64, Fault> {
-        let (mut waiting, mut looked_at, mut size) = (vec![String::new()], 0, 0);
+    /// Looks at everything below a folder; `each` says whether a folder is looked into. No link is followed.
+    pub(super) fn walk(
+        &self,
+        folder: &str,
+        mut each: impl FnMut(String, &Metadata) -> bool,
+    ) -> Result<(), Fault> {
+        let (mut waiting, mut looked_at) = (vec![folder.to_owned()], 0);
         while let Some(folder) = waiting.pop() {
             let inside = if folder.is_empty() { self.dir.entries() } else { self.dir.read_dir(&folder) };
             for entry in inside.map_err(|error| explain(&folder, &error))?.flatten() {
                 looked_at += 1;
+                if looked_at > LOOKED_AT {
+                    return Err(Fault::failed(
+                        "too_many_files",
+                        "there are more than 100,000 files and folders",
+                    ));
+                }
                 let (Ok(name), Ok(about)) = (entry.file_name().into_string(), entry.metadata()) else {
                     continue;
                 };
-                if looked_at > LOOKED_AT {
-                    return Err(Fault::failed("too_many_files", "there are more than 100,000 already"));
-                }
-                if about.is_dir() {
-                    waiting.push(if folder.is_empty() { name } else { format!("{folder}/{name}") });
-                } else {
-                    size += about.len();
+                let path = if folder.is_empty() { name } else { format!("{folder}/{name}") };
+                if each(path.clone(), &about) && about.is_dir() {
+                    waiting.push(path);
                 }
             }
         }
-        Ok(size)
+        Ok(())
     }
 
     /// Opens what is a file, and neither a folder nor a pipe, a socket or a device.
@@ -285,9 +277,10 @@ mod tests {
         };
         for path in ["pipe", "socket", "folder"] {
             refused(folder.file(path).expect_err("nothing to be read"));
-            refused(folder.part(path, &etag).expect_err("nothing to be replaced"));
+            refused(folder.part_of(path, &etag).expect_err("nothing to be replaced"));
         }
-        refused(folder.part("book", &etag).expect_err("nothing to be written"));
+        let (part, _) = folder.part_of("book", &etag).expect("a name");
+        refused(folder.part("book", &part).expect_err("nothing to be written"));
         assert!(folder.list("").expect("a list").is_empty());
     }
 
@@ -313,8 +306,7 @@ mod tests {
         let listed: Vec<String> =
             folder.list("").expect("a list").into_iter().map(|file| file.path).collect();
         assert_eq!(listed, ["book"], "links are not listed");
-        for path in ["folder/new", "folder"] {
-            assert!(folder.part(path, &"0".repeat(64)).is_err(), "{path}");
-        }
+        assert!(folder.part_of("folder", &"0".repeat(64)).is_err());
+        assert!(folder.part("folder/new", "folder/.new.0000000000000000.part").is_err());
     }
 }

@@ -14,6 +14,7 @@ mod uploads;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rantai_client::files::interface::{
     FileEntry, LARGEST_BLOCK, Listing, Opened, SharedFiles, Upload, WRITE_HEADER,
@@ -66,8 +67,10 @@ impl Share {
     pub fn new(folder: &Path, sharing: Sharing) -> std::io::Result<Self> {
         let sharing = Sharing { block: sharing.block.clamp(1, LARGEST_BLOCK), ..sharing };
         let folder = Folder::open(folder)?;
-        if sharing.quota.is_some() {
-            folder.sweep();
+        if sharing.quota.is_some()
+            && let Ok((_, parts)) = folder.used()
+        {
+            folder.sweep(&parts, 0, Duration::MAX);
         }
         let inner = Inner { folder, known: Known::default(), uploads: Uploads::default(), sharing };
         Ok(Self { inner: Arc::new(inner) })

@@ -6,38 +6,44 @@
 use std::fs::{File, TryLockError};
 use std::io;
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use cap_std::fs::{MetadataExt as _, OpenOptions};
 use rantai_client::wire::fault::{Code, Fault};
 
-use super::folder::{Folder, LOOKED_AT, check, explain, modified_ms, no_file};
+use super::folder::{Folder, check, explain, modified_ms, no_file};
 
-const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+const DAY: Duration = Duration::from_hours(24);
 /// How often a part is opened that is put in its place each time before it is locked.
 const TRIES: usize = 5;
 
 impl Folder {
-    /// A file's part, for this upload alone, made where it is missing together with the folders it stands in.
-    pub(super) fn part(&self, path: &str, etag: &str) -> Result<(File, String), Fault> {
+    /// Where a file's part stands, and how many bytes it has.
+    pub(super) fn part_of(&self, path: &str, etag: &str) -> Result<(String, u64), Fault> {
         check(path)?;
-        let (folder, name) = path.rsplit_once('/').map_or(("", path), |(folder, name)| (folder, name));
-        let failed = |error: io::Error| explain(path, &error);
-        if !folder.is_empty() {
-            self.dir.create_dir_all(folder).map_err(failed)?;
-        }
         if self.dir.symlink_metadata(path).is_ok_and(|about| !about.is_file()) {
             return Err(no_file(path));
         }
+        let (folder, name) = path.rsplit_once('/').map_or(("", path), |(folder, name)| (folder, name));
         let part = format!(".{name}.{}.part", &etag[..16]);
         let part = if folder.is_empty() { part } else { format!("{folder}/{part}") };
+        let there = self.dir.symlink_metadata(&part).map_or(0, |about| about.len());
+        Ok((part, there))
+    }
+
+    /// Opens a part, for one upload alone, and makes it where it is missing together with the folders it stands in.
+    pub(super) fn part(&self, path: &str, part: &str) -> Result<File, Fault> {
+        let failed = |error: io::Error| explain(path, &error);
+        if let Some((folder, _)) = part.rsplit_once('/') {
+            self.dir.create_dir_all(folder).map_err(failed)?;
+        }
         for _ in 0..TRIES {
             let mut options = OpenOptions::new();
             let (file, _) =
-                self.regular(&part, options.read(true).write(true).create(true)).map_err(failed)?;
+                self.regular(part, options.read(true).write(true).create(true)).map_err(failed)?;
             let file = file.into_std();
-            if self.lock(&part, &file).map_err(failed)? {
-                return Ok((file, part));
+            if self.lock(part, &file).map_err(failed)? {
+                return Ok(file);
             }
         }
         let text = format!("{path:?} is being written by another upload");
@@ -60,26 +66,46 @@ impl Folder {
         }
     }
 
-    /// Takes parts away that nobody has gone on with for a day.
-    pub(super) fn sweep(&self) {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
-        let (mut waiting, mut looked_at) = (vec![String::new()], 0);
-        while let Some(folder) = waiting.pop() {
-            let inside = if folder.is_empty() { self.dir.entries() } else { self.dir.read_dir(&folder) };
-            for entry in inside.into_iter().flatten().flatten().take(LOOKED_AT - looked_at) {
-                looked_at += 1;
-                let (Ok(name), Ok(about)) = (entry.file_name().into_string(), entry.metadata()) else {
-                    continue;
-                };
-                let part = name.starts_with('.') && Path::new(&name).extension().is_some_and(|e| e == "part");
-                let path = if folder.is_empty() { name } else { format!("{folder}/{name}") };
-                if about.is_dir() {
-                    waiting.push(path);
-                } else if part && now.saturating_sub(modified_ms(&about)) > DAY_MS {
-                    self.remove(&path);
+    /// How many bytes all files have, parts among them, and which parts there are, the oldest first.
+    pub(super) fn used(&self) -> Result<(u64, Vec<Leftover>), Fault> {
+        let (mut used, mut parts) = (0, Vec::new());
+        self.walk("", |path, about| {
+            if about.is_dir() {
+                return true;
+            }
+            used += about.len();
+            if is_part(&path) {
+                parts.push(Leftover { path, bytes: about.len(), modified_ms: modified_ms(about) });
+            }
+            false
+        })?;
+        parts.sort_by_key(|part| part.modified_ms);
+        Ok((used, parts))
+    }
+
+    /// Takes parts away that nobody has gone on with for a day, and then further ones, the oldest first, until
+    /// `wanted` bytes are free, where that many can be; how many bytes that freed. None goes that an upload writes
+    /// or that was written less than `idle` ago.
+    pub(super) fn sweep(&self, parts: &[Leftover], wanted: u64, idle: Duration) -> u64 {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let age = |part: &Leftover| now.saturating_sub(Duration::from_millis(part.modified_ms));
+        let (old, others): (Vec<_>, Vec<_>) = parts.iter().partition(|part| age(part) > DAY);
+        let mut freed: u64 = old.iter().filter(|part| self.discard(&part.path)).map(|part| part.bytes).sum();
+        let idle: Vec<_> = others.into_iter().filter(|part| age(part) >= idle).collect();
+        if freed + idle.iter().map(|part| part.bytes).sum::<u64>() >= wanted {
+            for part in idle {
+                if freed < wanted && self.discard(&part.path) {
+                    freed += part.bytes;
                 }
             }
         }
+        freed
+    }
+
+    /// Takes a part away that nobody writes; whether it did.
+    fn discard(&self, part: &str) -> bool {
+        let file = self.regular(part, OpenOptions::new().read(true)).map(|(file, _)| file.into_std());
+        file.is_ok_and(|file| self.lock(part, &file).unwrap_or(false) && self.remove(part))
     }
 
     /// Puts a part in its place.
@@ -90,9 +116,22 @@ impl Folder {
         self.dir.open(folder)?.sync_all()
     }
 
-    pub(super) fn remove(&self, part: &str) {
-        if let Err(error) = self.dir.remove_file(part) {
-            tracing::warn!(part, "cannot be removed: {error}");
-        }
+    /// Takes away what is locked; whether it could.
+    pub(super) fn remove(&self, part: &str) -> bool {
+        let removed = self.dir.remove_file(part);
+        removed.inspect_err(|error| tracing::warn!(part, "cannot be removed: {error}")).is_ok()
     }
+}
+
+/// A part that is there.
+#[derive(Debug)]
+pub(super) struct Leftover {
+    pub(super) path: String,
+    bytes: u64,
+    modified_ms: u64,
+}
+
+fn is_part(path: &str) -> bool {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    name.starts_with('.') && Path::new(name).extension().is_some_and(|extension| extension == "part")
 }

@@ -15,15 +15,17 @@ use super::folder::{Folder, disk};
 
 /// Uploads at the same time.
 const MOST: usize = 64;
-/// One that nothing came for this long gives its place up; its part stays.
+/// One that nothing came for this long gives its place up, and the room that it was promised; its part stays, until
+/// its room is needed too.
 const IDLE: Duration = Duration::from_mins(5);
 /// Blocks that may have come before those they follow.
 const AHEAD: usize = 16;
 
 /// What is being written.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Uploads {
     table: Mutex<HashMap<u64, Arc<Mutex<Upload>>>>,
+    idle: Duration,
     /// One upload begins at a time, so that two do not take the same room.
     beginning: Mutex<()>,
 }
@@ -60,6 +62,12 @@ struct Writing {
     ahead: BTreeMap<u64, Vec<u8>>,
 }
 
+impl Default for Uploads {
+    fn default() -> Self {
+        Self { table: Mutex::default(), idle: IDLE, beginning: Mutex::default() }
+    }
+}
+
 impl Uploads {
     /// Begins one, or goes on with it; its id, and how many bytes are there already.
     pub(super) fn create(
@@ -71,6 +79,7 @@ impl Uploads {
         etag: &str,
     ) -> Result<(u64, u64), Fault> {
         let _alone = self.beginning.lock();
+        self.forget_idle();
         let mut promised = 0;
         for (id, upload) in &*self.table.lock() {
             let mut upload = upload.lock();
@@ -82,17 +91,25 @@ impl Uploads {
             }
             promised += upload.size - written;
         }
-        self.make_room()?;
-        let (mut file, part) = folder.part(path, etag)?;
-        let there = file.metadata().map_err(disk(path))?.len();
-        let room = quota.saturating_sub(folder.size()?).saturating_sub(promised);
-        if size.saturating_sub(there) > room {
-            if there == 0 {
-                folder.remove(&part);
-            }
+        if self.table.lock().len() >= MOST {
+            self.forget_done();
+        }
+        if self.table.lock().len() >= MOST {
+            return Err(Fault::busy(1_000));
+        }
+        let (part, there) = folder.part_of(path, etag)?;
+        let (used, mut parts) = folder.used()?;
+        parts.retain(|other| other.path != part);
+        let needed = size.saturating_sub(there);
+        let taken = used.saturating_add(promised);
+        let wanted = taken.saturating_add(needed).saturating_sub(quota);
+        let room = quota.saturating_sub(taken.saturating_sub(folder.sweep(&parts, wanted, self.idle)));
+        if needed > room {
             let fault = Fault::new(Code::TOO_LARGE, format!("there is room for {room} bytes more"));
             return Err(fault.with("limit", room));
         }
+        let mut file = folder.part(path, &part)?;
+        let there = file.metadata().map_err(disk(path))?.len();
         let mut hasher = blake3::Hasher::new();
         let written = resume(&mut file, there, size, &mut hasher).map_err(disk(path))?;
         // Not a number that JSON readers round, and none that can be guessed.
@@ -178,25 +195,23 @@ impl Uploads {
         self.table.lock().get(&id).cloned().ok_or_else(forgotten)
     }
 
-    /// Lets go of those that nothing comes for.
-    fn make_room(&self) -> Result<(), Fault> {
-        let mut table = self.table.lock();
-        if table.len() >= MOST {
-            table.retain(|_, upload| upload.try_lock().is_none_or(|mut upload| !upload.leaves()));
-        }
-        if table.len() >= MOST { Err(Fault::busy(1_000)) } else { Ok(()) }
+    /// Lets go of those that nothing came for. A write that has found one already finds nothing to write to.
+    fn forget_idle(&self) {
+        self.table.lock().retain(|_, upload| {
+            // One that is locked is being written.
+            let Some(mut upload) = upload.try_lock() else { return true };
+            let idle = upload.touched.elapsed() >= self.idle;
+            if idle && matches!(upload.state, State::Writing(_)) {
+                upload.state = State::Left;
+            }
+            !idle
+        });
     }
-}
 
-impl Upload {
-    /// Gives its place up where nobody needs it any more; whether it did. Its part is then free for others, and a
-    /// write that has found it already finds nothing to write to.
-    fn leaves(&mut self) -> bool {
-        let leaves = !matches!(self.state, State::Writing(_)) || self.touched.elapsed() >= IDLE;
-        if leaves && matches!(self.state, State::Writing(_)) {
-            self.state = State::Left;
-        }
-        leaves
+    /// Lets go of those that only answer what was asked before.
+    fn forget_done(&self) {
+        let done = |upload: &Upload| !matches!(upload.state, State::Writing(_));
+        self.table.lock().retain(|_, upload| upload.try_lock().is_none_or(|upload| !done(&upload)));
     }
 }
 
@@ -240,6 +255,7 @@ fn mismatch(path: &str) -> Fault {
 #[cfg(test)]
 mod tests {
     use std::path::Path;
+    use std::time::SystemTime;
 
     use rantai_client::wire::fault::Code;
 
@@ -300,5 +316,84 @@ mod tests {
             ours.filter(|path| path.starts_with(directory.path()) && path != directory.path()).collect();
         assert!(ours.is_empty(), "{ours:?}");
         assert_eq!(parts(directory.path()), 0);
+    }
+
+    #[test]
+    fn an_idle_upload_gives_its_room_back_and_goes_on_where_there_is_some() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let folder = Folder::open(directory.path()).expect("there");
+        let mut uploads = Uploads::default();
+        let (book, right) = (vec![7; 6_000], etag(&[7; 6_000]));
+        let (id, _) = uploads.create(&folder, QUOTA, "book", 6_000, &right).expect("begun");
+        uploads.write(id, 0, &book[..1_000]).expect("written");
+        let other = etag(b"other");
+        let refused =
+            uploads.create(&folder, QUOTA, "other", 5_000, &other).expect_err("promised to the book");
+        assert_eq!((refused.code, refused.data["limit"].as_u64()), (Code::TOO_LARGE, Some(4_000)));
+        let found = uploads.find(id).expect("there");
+
+        uploads.idle = Duration::ZERO;
+        let (second, _) = uploads.create(&folder, QUOTA, "other", 5_000, &other).expect("promised no more");
+        uploads.idle = IDLE;
+        assert!(
+            matches!(found.lock().state, State::Left),
+            "a write that had found it finds nothing to write to"
+        );
+        let fault = uploads.write(id, 1_000, &book[1_000..]).expect_err("forgotten");
+        assert_eq!(fault.data["kind"], "no_upload");
+        let refused =
+            uploads.create(&folder, QUOTA, "book", 6_000, &right).expect_err("promised to the other");
+        assert_eq!(refused.code, Code::TOO_LARGE);
+
+        uploads.write(second, 0, &[0; 5_000]).expect("written");
+        uploads.commit(&folder, second).expect_err("not what was announced");
+        let (id, offset) = uploads.create(&folder, QUOTA, "book", 6_000, &right).expect("room again");
+        assert_eq!(offset, 1_000);
+        uploads.write(id, offset, &book[1_000..]).expect("written");
+        uploads.commit(&folder, id).expect("whole");
+        assert_eq!(std::fs::read(directory.path().join("book")).expect("there"), book);
+    }
+
+    #[test]
+    fn parts_that_were_left_go_when_their_room_is_needed_and_after_a_day() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let folder = Folder::open(directory.path()).expect("there");
+        let uploads = Uploads::default();
+        let minutes_old = |name: &str, minutes: u64| {
+            let part = directory.path().join(name);
+            let file = File::options().append(true).create(true).open(&part).expect("opened");
+            file.set_modified(SystemTime::now() - Duration::from_mins(minutes)).expect("set");
+            part
+        };
+        let left = |name: &str, minutes| {
+            std::fs::write(directory.path().join(name), [0; 2_000]).expect("written");
+            minutes_old(name, minutes)
+        };
+        let (id, _) = uploads.create(&folder, QUOTA, "live", 2_000, &etag(b"live")).expect("begun");
+        uploads.write(id, 0, &[0; 2_000]).expect("written");
+        let live = minutes_old(&format!(".live.{}.part", &etag(b"live")[..16]), 10_000);
+        let ancient = left(".ancient.0123456789abcdef.part", 10_000);
+        let oldest = left(".oldest.0123456789abcdef.part", 60);
+        let old = left(".old.0123456789abcdef.part", 30);
+        let new = left(".new.0123456789abcdef.part", 1);
+        let there = || [&live, &ancient, &oldest, &old, &new].map(|part| part.exists());
+        assert_eq!(there(), [true; 5]);
+
+        uploads.create(&folder, QUOTA, "empty", 0, &etag(b"")).expect("begun");
+        assert_eq!(there(), [true, false, true, true, true], "after a day");
+        let refused = uploads.create(&folder, QUOTA, "large", 6_001, &etag(b"")).expect_err("no room");
+        assert_eq!((refused.code, refused.data["limit"].as_u64()), (Code::TOO_LARGE, Some(2_000)));
+        assert_eq!(there(), [true, false, true, true, true], "none goes in vain");
+        uploads.create(&folder, QUOTA, "small", 2_001, &etag(b"small")).expect("begun");
+        assert_eq!(there(), [true, false, false, true, true], "the oldest");
+    }
+
+    #[test]
+    fn what_is_refused_leaves_no_folder() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let folder = Folder::open(directory.path()).expect("there");
+        let refused = Uploads::default().create(&folder, QUOTA, "a/b/book", QUOTA + 1, &etag(b"x"));
+        assert_eq!(refused.expect_err("no room").code, Code::TOO_LARGE);
+        assert_eq!(std::fs::read_dir(directory.path()).expect("there").count(), 0);
     }
 }
