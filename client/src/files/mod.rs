@@ -3,11 +3,13 @@
 //! | Room | What |
 //! |---|---|
 //! | [`interface`] | What such an object offers |
-//! | `receive` | Pulls a file: a window of reads under way, a part that is whole only by its digest |
+//! | `receive` | Pulls a file: a window of reads under way |
+//! | `part` | What of it has arrived, whole only by its digest |
 //! | `send` | The other way |
 //! | `patience` | What may be tried again, and for how long |
 
 pub mod interface;
+mod part;
 mod patience;
 mod receive;
 mod send;
