@@ -1,5 +1,8 @@
 //! `rantai files`, `get` and `put`: files of another host.
 
+use std::collections::HashMap;
+use std::fmt::Debug;
+use std::hash::Hash;
 use std::path::{Path, PathBuf};
 
 use rantai_client::files::{FileError, Files, Transferred, digest};
@@ -115,6 +118,7 @@ impl Get {
         for path in &self.paths {
             targets.push((path.clone(), self.target(path)?));
         }
+        each_its_own(&targets)?;
         let client = self.connection.client().await?;
         let files = Files::new(&client, &self.object).patience(self.connection.timeout);
         let (one, verify) = (targets.len() == 1, self.verify);
@@ -159,6 +163,7 @@ impl Put {
         for file in &self.files {
             targets.push((file.clone(), self.path(file)?));
         }
+        each_its_own(&targets)?;
         let client = self.connection.client().await?;
         let files = Files::new(&client, &self.object).patience(self.connection.timeout);
         let one = targets.len() == 1;
@@ -186,6 +191,18 @@ impl Put {
             Some(folder) => format!("{}/{name}", folder.trim_end_matches('/')),
         })
     }
+}
+
+/// Of two files with one target the later would silently replace the other.
+fn each_its_own<S: Debug, T: Debug + Hash + Eq>(targets: &[(S, T)]) -> Result<(), Failure> {
+    let mut taken = HashMap::new();
+    for (source, target) in targets {
+        if let Some(other) = taken.insert(target, source) {
+            let text = format!("{other:?} and {source:?} would both become {target:?}");
+            return Err(Failure::new(Exit::Usage, text));
+        }
+    }
+    Ok(())
 }
 
 /// Transfers files and tells of each; what failed.

@@ -121,6 +121,30 @@ fn several_are_fetched_at_once_and_ten_borrowers_do_not_disturb_each_other() {
 }
 
 #[test]
+fn of_two_with_one_name_none_replaces_the_other() {
+    let bus = bus();
+    let folders = folders(65_536, Some(1_000_000));
+    let _node = folders.serve(&bus);
+    for name in ["a", "b"] {
+        for place in [folders.shared(name), folders.mine(name)] {
+            fs::create_dir(&place).expect("made");
+            fs::write(place.join("book"), name).expect("written");
+        }
+    }
+    let to = folders.mine("");
+    let done = bus.run(&["get", "books", "a/book", "b/book", "-o", text(&to)]);
+    assert!(done.code == 2 && done.stderr.contains("would both become"), "{done:?}");
+    assert!(!folders.mine("book").exists());
+    let (one, other) = (folders.mine("a/book"), folders.mine("b/book"));
+    let done = bus.run(&["put", "books", text(&one), text(&other), "--to", "c"]);
+    assert!(done.code == 2 && done.stderr.contains("would both become"), "{done:?}");
+    assert!(!folders.shared("c").exists());
+    fs::rename(&other, folders.mine("b/other")).expect("renamed");
+    bus.ok(&["put", "books", text(&one), text(&folders.mine("b/other")), "--to", "c"]);
+    assert_eq!(fs::read_to_string(folders.shared("c/other")).expect("there"), "b");
+}
+
+#[test]
 fn what_is_not_shared_is_refused_and_the_node_lives() {
     let bus = bus();
     let folders = folders(1_024, None);
