@@ -153,8 +153,12 @@ impl Files {
 ///
 /// What the disk says.
 pub fn digest(file: &Path) -> std::io::Result<String> {
+    digest_of(&std::fs::File::open(file)?)
+}
+
+fn digest_of(file: &std::fs::File) -> std::io::Result<String> {
     let mut hasher = blake3::Hasher::new();
-    hasher.update_reader(std::fs::File::open(file)?)?;
+    hasher.update_reader(file)?;
     Ok(hasher.finalize().to_hex().to_string())
 }
 

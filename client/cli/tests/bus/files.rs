@@ -223,6 +223,36 @@ fn a_part_of_another_file_does_no_harm() {
     assert_eq!(fs::read(folders.mine("book")).expect("there"), bytes(10_000));
 }
 
+/// After a power failure a part may have its length and not its bytes.
+#[test]
+fn a_damaged_part_of_what_is_sent_does_no_harm() {
+    let bus = bus();
+    let folders = folders(1_024, Some(1_000_000));
+    let _node = folders.serve(&bus);
+    fs::write(folders.mine("book"), bytes(10_000)).expect("written");
+    let told = bus.ok(&["put", "books", text(&folders.mine("book")), "--to", "first", "--json"]);
+    let told: Value = serde_json::from_str(&told).expect("JSON");
+    let part = format!(".second.{}.part", &told["blake3"].as_str().expect("a digest")[..16]);
+    fs::write(folders.shared(&part), [0; 5_000]).expect("written");
+    bus.ok(&["put", "books", text(&folders.mine("book")), "--to", "second"]);
+    assert_eq!(fs::read(folders.shared("second")).expect("there"), bytes(10_000));
+    assert!(!folders.shared(&part).exists());
+}
+
+#[test]
+fn what_can_be_read_only_once_is_not_sent() {
+    let bus = bus();
+    let folders = folders(1_024, Some(1_000_000));
+    let _node = folders.serve(&bus);
+    let pipe = folders.mine("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().expect("part of every system").success());
+    for source in [&pipe, &folders.mine("")] {
+        let done = bus.run(&["put", "books", text(source), "--to", "book"]);
+        assert!(done.code == 1 && done.stderr.contains("only a regular file"), "{done:?}");
+    }
+    assert!(!folders.shared("book").exists());
+}
+
 /// 64 MiB where it is asked for, and what a plain run has time for otherwise.
 fn large() -> usize {
     std::env::var("RANTAI_LARGE_FILE").ok().and_then(|size| size.parse().ok()).unwrap_or(24 << 20)
