@@ -105,10 +105,13 @@ impl Files {
             };
             let listing = patience.call(list).await?;
             all.extend(listing.entries);
-            after = listing.next;
-            if after.is_none() {
+            if listing.next.is_none() {
                 return Ok(all);
             }
+            if listing.next <= after {
+                return Err(CallError::Result("a list that does not go on".to_owned()).into());
+            }
+            after = listing.next;
         }
     }
 

@@ -26,8 +26,9 @@ use folder::Folder;
 use known::Known;
 use uploads::Uploads;
 
-/// Files in one part of a list.
+/// Files in one part of a list, and what it may have in bytes: a result has 1 MiB.
 const LISTED: usize = 1_000;
+const LISTED_BYTES: usize = 512 << 10;
 
 /// How a folder is shared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,6 +93,21 @@ impl Inner {
     }
 }
 
+/// As much of a list as one answer holds.
+fn first_of(mut files: Vec<FileEntry>) -> Listing {
+    let mut bytes = 0;
+    let fits = |file: &&FileEntry| {
+        // Each quotation mark is escaped; names and numbers of the fields come on top.
+        bytes += 2 * file.path.len() + 100;
+        bytes <= LISTED_BYTES
+    };
+    let listed = files.iter().take(LISTED).take_while(fits).count();
+    let more = listed < files.len();
+    files.truncate(listed);
+    let next = files.last().filter(|_| more).map(|file| file.path.clone());
+    Listing { entries: files, next }
+}
+
 impl SharedFiles for Share {
     async fn list(&self, folder: Option<String>, after: Option<String>) -> Result<Listing, Fault> {
         self.work(move |inner| {
@@ -99,10 +115,7 @@ impl SharedFiles for Share {
             if let Some(after) = after {
                 files.retain(|file: &FileEntry| file.path > after);
             }
-            let more = files.len() > LISTED;
-            files.truncate(LISTED);
-            let next = files.last().filter(|_| more).map(|file| file.path.clone());
-            Ok(Listing { entries: files, next })
+            Ok(first_of(files))
         })
         .await
     }
