@@ -137,8 +137,7 @@ impl SharedFiles for Share {
     }
 
     async fn create(&self, path: String, size: u64, etag: String) -> Result<Upload, Fault> {
-        let hexadecimal = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
-        if etag.len() != 64 || !etag.bytes().all(hexadecimal) {
+        if etag.len() != 64 || !etag.bytes().all(parts::is_digit) {
             return Err(Fault::wrong_parameter("etag", "the BLAKE3 digest in 64 hexadecimal digits"));
         }
         self.work(move |inner| {

@@ -5,7 +5,6 @@
 
 use std::fs::{File, TryLockError};
 use std::io;
-use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use cap_std::fs::{MetadataExt as _, OpenOptions};
@@ -14,6 +13,8 @@ use rantai_client::wire::fault::{Code, Fault};
 use super::folder::{Folder, check, explain, modified_ms, no_file};
 
 const DAY: Duration = Duration::from_hours(24);
+/// Digits of the digest in the name of a part.
+const DIGITS: usize = 16;
 /// How often a part is opened that is put in its place each time before it is locked.
 const TRIES: usize = 5;
 
@@ -25,7 +26,7 @@ impl Folder {
             return Err(no_file(path));
         }
         let (folder, name) = path.rsplit_once('/').map_or(("", path), |(folder, name)| (folder, name));
-        let part = format!(".{name}.{}.part", &etag[..16]);
+        let part = format!(".{name}.{}.part", &etag[..DIGITS]);
         let part = if folder.is_empty() { part } else { format!("{folder}/{part}") };
         let there = self.dir.symlink_metadata(&part).map_or(0, |about| about.len());
         Ok((part, there))
@@ -131,7 +132,62 @@ pub(super) struct Leftover {
     modified_ms: u64,
 }
 
+/// A hidden file of the host that ends with `.part` is none: it has no digest before it.
 fn is_part(path: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or(path);
-    name.starts_with('.') && Path::new(name).extension().is_some_and(|extension| extension == "part")
+    let inner = name.strip_prefix('.').and_then(|name| name.strip_suffix(".part"));
+    let digest = inner.and_then(|inner| inner.rsplit_once('.')).map(|(_, digest)| digest.as_bytes());
+    digest.is_some_and(|digest| digest.len() == DIGITS && digest.iter().all(|digit| is_digit(*digit)))
+}
+
+pub(super) fn is_digit(digit: u8) -> bool {
+    digit.is_ascii_digit() || (b'a'..=b'f').contains(&digit)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::OpenOptions;
+    use std::time::SystemTime;
+
+    use super::*;
+
+    /// Files of the host were taken away at a start, because their names were hidden and ended like that of a part.
+    #[test]
+    fn only_parts_are_taken_away() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let names = [
+            (".book.txt.0123456789abcdef.part", false),
+            (".part", true),
+            (".engine.part", true),
+            (".engine.0123456789ABCDEF.part", true),
+            (".engine.0123456789abcde.part", true),
+            ("book.0123456789abcdef.part", true),
+        ];
+        let long_ago = SystemTime::now() - Duration::from_hours(1_000);
+        for (name, _) in names {
+            let mut options = OpenOptions::new();
+            let file = options.append(true).create(true).open(directory.path().join(name)).expect("made");
+            file.set_modified(long_ago).expect("set");
+        }
+        let folder = Folder::open(directory.path()).expect("there");
+        let (_, parts) = folder.used().expect("looked at");
+        folder.sweep(&parts, u64::MAX, Duration::ZERO);
+        for (name, stays) in names {
+            assert_eq!(directory.path().join(name).exists(), stays, "{name}");
+        }
+    }
+
+    /// Another node that shares the folder put the part in its place between open and lock.
+    #[test]
+    fn what_was_put_in_its_place_meanwhile_is_not_taken_for_a_part() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let folder = Folder::open(directory.path()).expect("there");
+        let (part, _) = folder.part_of("book", &"0".repeat(64)).expect("a name");
+        let first = folder.part("book", &part).expect("made");
+        let opened = File::open(directory.path().join(&part)).expect("there");
+        assert!(!folder.lock(&part, &opened).expect("asked"), "the first has it");
+        folder.rename(&part, "book").expect("put in its place");
+        drop(first);
+        assert!(!folder.lock(&part, &opened).expect("asked"), "it is the file");
+    }
 }
