@@ -6,7 +6,9 @@
 //! | `known` | Digests of files, computed once for each version of a file |
 //! | `parts` | What of a file has arrived, next to where it will stand |
 //! | `uploads` | Files that are being written |
+//! | `ahead` | Blocks of them that came before those they follow |
 
+mod ahead;
 mod folder;
 mod known;
 mod parts;

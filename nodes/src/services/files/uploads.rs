@@ -1,6 +1,6 @@
 //! Files that are being written: a part each, whole only by its digest.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::sync::Arc;
@@ -11,6 +11,7 @@ use rantai_client::files::interface::LARGEST_BLOCK;
 use rantai_client::wire::fault::{Code, Fault};
 use uuid::Uuid;
 
+use super::ahead::{Ahead, Held};
 use super::folder::{Folder, disk};
 
 /// Uploads at the same time.
@@ -18,13 +19,12 @@ const MOST: usize = 64;
 /// One that nothing came for this long gives its place up, and the room that it was promised; its part stays, until
 /// its room is needed too.
 const IDLE: Duration = Duration::from_mins(5);
-/// Blocks that may have come before those they follow.
-const AHEAD: usize = 16;
 
 /// What is being written.
 #[derive(Debug)]
 pub(super) struct Uploads {
     table: Mutex<HashMap<u64, Arc<Mutex<Upload>>>>,
+    held: Held,
     idle: Duration,
     /// One upload begins at a time, so that two do not take the same room.
     beginning: Mutex<()>,
@@ -58,13 +58,12 @@ struct Writing {
     hasher: blake3::Hasher,
     /// Bytes that are there, from the start on without a gap.
     written: u64,
-    /// What came before what it follows.
-    ahead: BTreeMap<u64, Vec<u8>>,
+    ahead: Ahead,
 }
 
 impl Default for Uploads {
     fn default() -> Self {
-        Self { table: Mutex::default(), idle: IDLE, beginning: Mutex::default() }
+        Self { table: Mutex::default(), held: Held::default(), idle: IDLE, beginning: Mutex::default() }
     }
 }
 
@@ -114,7 +113,7 @@ impl Uploads {
         let written = resume(&mut file, there, size, &mut hasher).map_err(disk(path))?;
         // Not a number that JSON readers round, and none that can be guessed.
         let id = (Uuid::new_v4().as_u128() & ((1 << 53) - 1)) as u64;
-        let writing = Writing { file, hasher, written, ahead: BTreeMap::new() };
+        let writing = Writing { file, hasher, written, ahead: Ahead::new(&self.held) };
         let upload = Upload {
             path: path.to_owned(),
             part,
@@ -147,18 +146,11 @@ impl Uploads {
             return Ok(writing.written);
         }
         if offset > writing.written {
-            if writing.ahead.len() >= AHEAD {
-                return Err(Fault::busy(50));
-            }
-            writing.ahead.insert(offset, bytes.to_vec());
-            return Ok(writing.written);
+            let kept = writing.ahead.keep(offset, bytes);
+            return if kept { Ok(writing.written) } else { Err(Fault::busy(50)) };
         }
         writing.append(offset, bytes).map_err(disk(path))?;
-        while let Some((offset, bytes)) = writing.ahead.pop_first() {
-            if offset > writing.written {
-                writing.ahead.insert(offset, bytes);
-                break;
-            }
+        while let Some((offset, bytes)) = writing.ahead.next(writing.written) {
             writing.append(offset, &bytes).map_err(disk(path))?;
         }
         Ok(writing.written)
