@@ -36,7 +36,7 @@ impl Folder {
     pub(super) fn part(&self, path: &str, part: &str) -> Result<File, Fault> {
         let failed = |error: io::Error| explain(path, &error);
         if let Some((folder, _)) = part.rsplit_once('/') {
-            self.dir.create_dir_all(folder).map_err(failed)?;
+            self.create_folders(folder).map_err(failed)?;
         }
         for _ in 0..TRIES {
             let mut options = OpenOptions::new();
@@ -49,6 +49,22 @@ impl Folder {
         }
         let text = format!("{path:?} is being written by another upload");
         Err(Fault::new(Code::BUSY, text).with("retry_after_ms", 1_000))
+    }
+
+    /// Makes the folders that are missing, each on the disk before the next: a file that is in its place after a
+    /// power failure has to have its folders too.
+    fn create_folders(&self, folder: &str) -> io::Result<()> {
+        let ends = folder.match_indices('/').map(|(end, _)| end).chain([folder.len()]);
+        let mut parent = ".";
+        for folder in ends.map(|end| &folder[..end]) {
+            match self.dir.create_dir(folder) {
+                Ok(()) => self.dir.open(parent)?.sync_all()?,
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error),
+            }
+            parent = folder;
+        }
+        Ok(())
     }
 
     /// Locks what was opened as `part`; false where somebody else has it, or had it and put it in its place or took
