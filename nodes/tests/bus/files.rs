@@ -64,6 +64,41 @@ async fn names_as_long_as_they_may_be_are_all_listed() {
 }
 
 #[tokio::test]
+async fn a_fetch_that_was_cancelled_is_called_again_at_once() {
+    const SIZE: usize = 4 << 20;
+    let bus = bus().await;
+    let (node, client) = (bus.node().await, bus.client().await);
+    let (shared, mine) =
+        (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
+    let bytes: Vec<u8> = (0..SIZE / 4).flat_map(|number| (number as u32).to_le_bytes()).collect();
+    std::fs::write(shared.path().join("book"), &bytes).expect("written");
+    let sharing = Sharing { block: 16 << 10, ..Sharing::default() };
+    node.serve("books", SharedFilesObject(Share::new(shared.path(), sharing).expect("there")))
+        .await
+        .expect("served");
+    let (files, target) = (Files::new(&client, "books"), mine.path().join("book"));
+    let mut reached = 0;
+    for wanted in [SIZE / 4, SIZE / 2] {
+        let far = tokio::sync::Notify::new();
+        let mut progress = |there: u64, _| {
+            reached = there;
+            if there >= wanted as u64 {
+                far.notify_one();
+            }
+        };
+        tokio::select! {
+            biased;
+            () = far.notified() => {}
+            done = files.get("book", &target, &mut progress) => panic!("not cancelled: {done:?}"),
+        }
+        assert!(!target.exists(), "nothing looks whole");
+    }
+    let done = files.get("book", &target, &mut |_, _| {}).await.expect("fetched");
+    assert!(done.resumed > 0 && done.resumed <= reached, "{done:?} of {reached}");
+    assert!(std::fs::read(target).expect("there") == bytes);
+}
+
+#[tokio::test]
 async fn an_object_that_lies_is_not_believed() {
     let bus = bus().await;
     let (node, client) = (bus.node().await, bus.client().await);
