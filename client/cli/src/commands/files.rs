@@ -5,6 +5,7 @@ use std::fmt::Debug;
 use std::hash::Hash;
 use std::path::{Path, PathBuf};
 
+use rantai_client::files::interface::FileEntry;
 use rantai_client::files::{FileError, Files, Transferred, digest};
 use serde_json::{Value, json};
 use tokio::task::{JoinError, JoinSet};
@@ -98,13 +99,19 @@ impl List {
             if self.connection.json {
                 print(&json!(entries).to_string());
             } else {
-                for entry in entries {
-                    print(&format!("{:>12}  {}", entry.size, entry.path));
+                for entry in &entries {
+                    print(&row(entry));
                 }
             }
             Ok(())
         })
     }
+}
+
+/// A file as it is listed. What comes from elsewhere may not steer the terminal.
+fn row(entry: &FileEntry) -> String {
+    let path: String = entry.path.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+    format!("{:>12}  {path}", entry.size)
 }
 
 impl Get {
@@ -284,6 +291,12 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
+
+    #[test]
+    fn names_do_not_steer_the_terminal() {
+        let entry = FileEntry { path: "a\x1b[2J\nb".to_owned(), size: 7, modified_ms: 0 };
+        assert_eq!(row(&entry), "           7  a\u{fffd}[2J\u{fffd}b");
+    }
 
     #[tokio::test]
     async fn all_are_transferred_and_few_at_once() {
