@@ -3,11 +3,13 @@
 //! | Room | What |
 //! |---|---|
 //! | [`interface`] | What such an object offers |
-//! | `receive` | Pulls a file: a window of reads under way, a part that is whole only by its digest |
+//! | `receive` | Pulls a file: a window of reads under way |
+//! | `part` | What of it has arrived, whole only by its digest |
 //! | `send` | The other way |
 //! | `patience` | What may be tried again, and for how long |
 
 pub mod interface;
+mod part;
 mod patience;
 mod receive;
 mod send;
@@ -103,10 +105,13 @@ impl Files {
             };
             let listing = patience.call(list).await?;
             all.extend(listing.entries);
-            after = listing.next;
-            if after.is_none() {
+            if listing.next.is_none() {
                 return Ok(all);
             }
+            if listing.next <= after {
+                return Err(CallError::Result("a list that does not go on".to_owned()).into());
+            }
+            after = listing.next;
         }
     }
 
@@ -151,8 +156,12 @@ impl Files {
 ///
 /// What the disk says.
 pub fn digest(file: &Path) -> std::io::Result<String> {
+    digest_of(&std::fs::File::open(file)?)
+}
+
+fn digest_of(file: &std::fs::File) -> std::io::Result<String> {
     let mut hasher = blake3::Hasher::new();
-    hasher.update_reader(std::fs::File::open(file)?)?;
+    hasher.update_reader(file)?;
     Ok(hasher.finalize().to_hex().to_string())
 }
 

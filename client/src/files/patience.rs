@@ -16,6 +16,9 @@ const LONGEST: Duration = Duration::from_secs(2);
 /// not answer, and over a slow line eight blocks take their time.
 const BLOCK: Duration = Duration::from_secs(3);
 
+/// Longer than anybody waits, and short enough to be added to any time.
+const FOREVER: Duration = Duration::from_hours(24 * 365);
+
 /// The object, and the time in which something has to move.
 #[derive(Clone, Debug)]
 pub(super) struct Patience {
@@ -25,7 +28,7 @@ pub(super) struct Patience {
 
 impl Patience {
     pub(super) fn new(proxy: Proxy, whole: Duration) -> Self {
-        Self { proxy: proxy.idempotent(), whole }
+        Self { proxy: proxy.idempotent(), whole: whole.min(FOREVER) }
     }
 
     /// Calls until there is an answer, or an error that stays one: an object that is lost may come back.
@@ -46,27 +49,39 @@ impl Patience {
 
     async fn tries<T, F>(
         &self,
-        mut time: Duration,
+        time: Duration,
         mut call: impl FnMut(SharedFilesProxy) -> F,
     ) -> Result<T, CallError>
     where
         F: Future<Output = Result<T, CallError>>,
     {
-        let (end, mut wait) = (Instant::now() + self.whole, FIRST);
+        let (end, mut pace) = (Instant::now() + self.whole, Pace { time, wait: FIRST });
         loop {
             let left = end.saturating_duration_since(Instant::now());
-            let share = SharedFilesProxy::from(self.proxy.clone().deadline(time.min(left)));
+            let share = SharedFilesProxy::from(self.proxy.clone().deadline(pace.time.min(left)));
             let error = match call(share).await {
                 Ok(value) => return Ok(value),
                 Err(error) => error,
             };
-            if !passes(&error) || Instant::now() + wait >= end {
+            if !passes(&error) || Instant::now() + pace.wait >= end {
                 return Err(error);
             }
-            sleep(wait).await;
-            wait = (wait * 2).min(LONGEST);
-            time *= 2;
+            sleep(pace.wait).await;
+            pace.slow_down();
         }
+    }
+}
+
+/// How long a try may take, and how long after it the next one waits.
+struct Pace {
+    time: Duration,
+    wait: Duration,
+}
+
+impl Pace {
+    fn slow_down(&mut self) {
+        self.wait = (self.wait * 2).min(LONGEST);
+        self.time = (self.time * 2).min(FOREVER);
     }
 }
 
@@ -74,4 +89,23 @@ impl Patience {
 fn passes(error: &CallError) -> bool {
     error.is_retryable()
         || matches!(error.code(), Some(Code::UNKNOWN_OBJECT | Code::EXPIRED | Code::TIMED_OUT))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A node that is away for some minutes fails each try at once: the time of the next, doubled every two seconds,
+    /// was more than there is, and the transfer panicked.
+    #[test]
+    fn however_long_it_is_tried_the_time_has_an_end() {
+        for whole in [BLOCK, FOREVER] {
+            let mut pace = Pace { time: whole, wait: FIRST };
+            for _ in 0..10_000 {
+                pace.slow_down();
+            }
+            assert_eq!((pace.time, pace.wait), (FOREVER, LONGEST));
+            let _ = Instant::now() + pace.time;
+        }
+    }
 }

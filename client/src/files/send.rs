@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
+use std::io::ErrorKind;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -10,11 +11,12 @@ use tokio::task::JoinHandle;
 
 use super::interface::{LARGEST_BLOCK, SharedFilesProxy, Upload, WRITE_HEADER};
 use super::patience::Patience;
-use super::{FileError, Progress, Transferred, WINDOW, blocking, digest, disk};
+use super::{FileError, Progress, Transferred, WINDOW, blocking, digest_of, disk};
 use crate::error::CallError;
 use crate::object::Binary;
+use crate::wire::fault::Code;
 
-/// How often a transfer begins anew where the object has forgotten it.
+/// How often a transfer that gets no further begins anew where the object has forgotten it.
 const AGAIN: usize = 5;
 
 pub(super) async fn put(
@@ -23,26 +25,52 @@ pub(super) async fn put(
     path: &str,
     progress: Progress<'_>,
 ) -> Result<Transferred, FileError> {
+    match send(&patience, source, path, progress).await {
+        // What was there of an earlier try was damaged, or the file was changed meanwhile: from the start, once.
+        Err(FileError::Call(error)) if error.code() == Some(Code::MISMATCH) => {
+            send(&patience, source, path, progress).await
+        }
+        result => result,
+    }
+}
+
+async fn send(
+    patience: &Patience,
+    source: &Path,
+    path: &str,
+    progress: Progress<'_>,
+) -> Result<Transferred, FileError> {
     let reading = source.to_owned();
-    let (etag, file) = blocking(source, move || Ok((digest(&reading)?, File::open(reading)?))).await?;
+    // One file from digest to last block, whatever its name leads to by then.
+    let open = move || {
+        // A pipe would be empty when it is read the second time, after its digest.
+        if !std::fs::metadata(&reading)?.is_file() {
+            return Err(std::io::Error::new(ErrorKind::InvalidInput, "only a regular file can be sent"));
+        }
+        let file = File::open(reading)?;
+        Ok((digest_of(&file)?, file))
+    };
+    let (etag, file) = blocking(source, open).await?;
     let size = file.metadata().map_err(disk(source))?.len();
     let file = Arc::new(file);
-    let mut resumed = None;
-    for _ in 0..AGAIN {
+    let (mut resumed, mut reached, mut forgotten) = (None, 0, 0);
+    loop {
         let create = |share: SharedFilesProxy| {
             let etag = etag.clone();
             async move { share.create(path.to_owned(), size, etag).await }
         };
         let upload = patience.call(create).await?;
-        resumed.get_or_insert(upload.offset);
-        match push(&patience, source, &file, size, &upload, progress).await {
+        let resumed = *resumed.get_or_insert(upload.offset);
+        if upload.offset > reached {
+            (reached, forgotten) = (upload.offset, 0);
+        }
+        match push(patience, source, &file, size, &upload, progress).await {
             // The node was started anew meanwhile: it goes on from what is on its disk.
-            Err(FileError::Call(error)) if is_forgotten(&error) => {}
+            Err(FileError::Call(error)) if is_forgotten(&error) && forgotten < AGAIN => forgotten += 1,
             Err(error) => return Err(error),
-            Ok(()) => return Ok(Transferred { size, etag, resumed: resumed.unwrap_or_default() }),
+            Ok(()) => return Ok(Transferred { size, etag, resumed }),
         }
     }
-    Err(FileError::Digest { path: path.to_owned() })
 }
 
 fn is_forgotten(error: &CallError) -> bool {

@@ -8,6 +8,7 @@
 mod calls;
 mod chain;
 mod claims;
+mod files;
 mod once;
 mod registry;
 mod restart;

@@ -1,13 +1,21 @@
 //! `rantai files`, `get` and `put`: files of another host.
 
+use std::collections::HashMap;
+use std::fmt::Debug;
+use std::hash::Hash;
 use std::path::{Path, PathBuf};
 
+use rantai_client::files::interface::FileEntry;
 use rantai_client::files::{FileError, Files, Transferred, digest};
 use serde_json::{Value, json};
+use tokio::task::{JoinError, JoinSet};
 
 use crate::connection::{Connection, log, print, run};
 use crate::exit::{EXIT_CODES, Exit, Failure};
 use crate::progress::Bar;
+
+/// Files on their way at the same time: each has a window of its own, and a part that is open.
+const AT_ONCE: usize = 4;
 
 /// List the files of a shared folder.
 #[derive(clap::Args)]
@@ -91,13 +99,19 @@ impl List {
             if self.connection.json {
                 print(&json!(entries).to_string());
             } else {
-                for entry in entries {
-                    print(&format!("{:>12}  {}", entry.size, entry.path));
+                for entry in &entries {
+                    print(&row(entry));
                 }
             }
             Ok(())
         })
     }
+}
+
+/// A file as it is listed. What comes from elsewhere may not steer the terminal.
+fn row(entry: &FileEntry) -> String {
+    let path: String = entry.path.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+    format!("{:>12}  {path}", entry.size)
 }
 
 impl Get {
@@ -107,31 +121,27 @@ impl Get {
     }
 
     async fn fetch(self) -> Result<(), Failure> {
+        let mut targets = Vec::new();
+        for path in &self.paths {
+            targets.push((path.clone(), self.target(path)?));
+        }
+        each_its_own(&targets)?;
         let client = self.connection.client().await?;
         let files = Files::new(&client, &self.object).patience(self.connection.timeout);
-        let mut transfers = tokio::task::JoinSet::new();
-        for path in &self.paths {
-            let target = self.target(path)?;
-            let (files, path, verify) = (files.clone(), path.clone(), self.verify);
-            let mut bar = Bar::new(&path, self.paths.len() == 1);
-            transfers.spawn(async move {
+        let (one, verify) = (targets.len() == 1, self.verify);
+        let transfers = targets.into_iter().map(|(path, target)| {
+            let (files, mut bar) = (files.clone(), Bar::new(&path, one));
+            async move {
                 let done = files.get(&path, &target, &mut |there, size| bar.show(there, size)).await;
                 bar.end();
                 let done = match done {
                     Ok(done) if verify => verified(&target, done).await,
                     done => done,
                 };
-                (path, target, done)
-            });
-        }
-        let mut failures = Vec::new();
-        while let Some(transfer) = transfers.join_next().await {
-            let (path, target, done) = transfer.map_err(|error| Failure::from_error(Exit::Failed, &error))?;
-            match done {
-                Ok(done) => tell(&self.connection, &path, &target.display().to_string(), &done),
-                Err(error) => failures.push(failed(&self.connection, error)),
+                (path, target.display().to_string(), done)
             }
-        }
+        });
+        let failures = transfer(&self.connection, transfers).await;
         client.close().await;
         first(failures)
     }
@@ -156,19 +166,23 @@ impl Put {
     }
 
     async fn send(self) -> Result<(), Failure> {
+        let mut targets = Vec::new();
+        for file in &self.files {
+            targets.push((file.clone(), self.path(file)?));
+        }
+        each_its_own(&targets)?;
         let client = self.connection.client().await?;
         let files = Files::new(&client, &self.object).patience(self.connection.timeout);
-        let mut failures = Vec::new();
-        for file in &self.files {
-            let path = self.path(file)?;
-            let mut bar = Bar::new(&path, true);
-            let done = files.put(file, &path, &mut |there, size| bar.show(there, size)).await;
-            bar.end();
-            match done {
-                Ok(done) => tell(&self.connection, &file.display().to_string(), &path, &done),
-                Err(error) => failures.push(failed(&self.connection, error)),
+        let one = targets.len() == 1;
+        let transfers = targets.into_iter().map(|(file, path)| {
+            let (files, mut bar) = (files.clone(), Bar::new(&path, one));
+            async move {
+                let done = files.put(&file, &path, &mut |there, size| bar.show(there, size)).await;
+                bar.end();
+                (file.display().to_string(), path, done)
             }
-        }
+        });
+        let failures = transfer(&self.connection, transfers).await;
         client.close().await;
         first(failures)
     }
@@ -183,6 +197,52 @@ impl Put {
             Some(path) if self.files.len() == 1 && !path.ends_with('/') => path.clone(),
             Some(folder) => format!("{}/{name}", folder.trim_end_matches('/')),
         })
+    }
+}
+
+/// Of two files with one target the later would silently replace the other.
+fn each_its_own<S: Debug, T: Debug + Hash + Eq>(targets: &[(S, T)]) -> Result<(), Failure> {
+    let mut taken = HashMap::new();
+    for (source, target) in targets {
+        if let Some(other) = taken.insert(target, source) {
+            let text = format!("{other:?} and {source:?} would both become {target:?}");
+            return Err(Failure::new(Exit::Usage, text));
+        }
+    }
+    Ok(())
+}
+
+/// Transfers files and tells of each; what failed.
+async fn transfer<T>(connection: &Connection, transfers: impl Iterator<Item = T>) -> Vec<Failure>
+where
+    T: Future<Output = (String, String, Result<Transferred, FileError>)> + Send + 'static,
+{
+    let mut failures = Vec::new();
+    few_at_once(transfers, |ended| match ended {
+        Ok((from, to, Ok(done))) => tell(connection, &from, &to, &done),
+        Ok((_, _, Err(error))) => failures.push(failed(connection, error)),
+        Err(error) => failures.push(Failure::from_error(Exit::Failed, &error)),
+    })
+    .await;
+    failures
+}
+
+/// Runs so many at a time, and hands over what each ends with.
+async fn few_at_once<T>(
+    mut jobs: impl Iterator<Item = T>,
+    mut ended: impl FnMut(Result<T::Output, JoinError>),
+) where
+    T: Future<Output: Send> + Send + 'static,
+{
+    let mut running: JoinSet<T::Output> = JoinSet::new();
+    for job in jobs.by_ref().take(AT_ONCE) {
+        running.spawn(job);
+    }
+    while let Some(result) = running.join_next().await {
+        ended(result);
+        if let Some(job) = jobs.next() {
+            running.spawn(job);
+        }
     }
 }
 
@@ -222,5 +282,45 @@ pub(super) fn failed(connection: &Connection, error: FileError) -> Failure {
     match error {
         FileError::Call(error) => connection.failed(&error),
         error => Failure::from_error(Exit::Failed, &error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn names_do_not_steer_the_terminal() {
+        let entry = FileEntry { path: "a\x1b[2J\nb".to_owned(), size: 7, modified_ms: 0 };
+        assert_eq!(row(&entry), "           7  a\u{fffd}[2J\u{fffd}b");
+    }
+
+    #[tokio::test]
+    async fn all_are_transferred_and_few_at_once() {
+        let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let jobs = (0..50).map(|number| {
+            let (running, most) = (running.clone(), most.clone());
+            async move {
+                most.fetch_max(running.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
+                for _ in 0..number % 7 {
+                    tokio::task::yield_now().await;
+                }
+                running.fetch_sub(1, Ordering::Relaxed);
+                assert_ne!(number, 3, "one that panics does not hold up the others");
+                number
+            }
+        });
+        let (mut done, mut panicked) = (Vec::new(), 0);
+        few_at_once(jobs, |ended| match ended {
+            Ok(number) => done.push(number),
+            Err(_) => panicked += 1,
+        })
+        .await;
+        done.sort_unstable();
+        assert_eq!((done, panicked), ((0..50).filter(|number| *number != 3).collect(), 1));
+        assert_eq!(most.load(Ordering::Relaxed), AT_ONCE);
     }
 }

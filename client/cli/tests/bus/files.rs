@@ -121,6 +121,30 @@ fn several_are_fetched_at_once_and_ten_borrowers_do_not_disturb_each_other() {
 }
 
 #[test]
+fn of_two_with_one_name_none_replaces_the_other() {
+    let bus = bus();
+    let folders = folders(65_536, Some(1_000_000));
+    let _node = folders.serve(&bus);
+    for name in ["a", "b"] {
+        for place in [folders.shared(name), folders.mine(name)] {
+            fs::create_dir(&place).expect("made");
+            fs::write(place.join("book"), name).expect("written");
+        }
+    }
+    let to = folders.mine("");
+    let done = bus.run(&["get", "books", "a/book", "b/book", "-o", text(&to)]);
+    assert!(done.code == 2 && done.stderr.contains("would both become"), "{done:?}");
+    assert!(!folders.mine("book").exists());
+    let (one, other) = (folders.mine("a/book"), folders.mine("b/book"));
+    let done = bus.run(&["put", "books", text(&one), text(&other), "--to", "c"]);
+    assert!(done.code == 2 && done.stderr.contains("would both become"), "{done:?}");
+    assert!(!folders.shared("c").exists());
+    fs::rename(&other, folders.mine("b/other")).expect("renamed");
+    bus.ok(&["put", "books", text(&one), text(&folders.mine("b/other")), "--to", "c"]);
+    assert_eq!(fs::read_to_string(folders.shared("c/other")).expect("there"), "b");
+}
+
+#[test]
 fn what_is_not_shared_is_refused_and_the_node_lives() {
     let bus = bus();
     let folders = folders(1_024, None);
@@ -197,6 +221,36 @@ fn a_part_of_another_file_does_no_harm() {
     let done = bus.ok(&["get", "books", "book", "-o", text(&folders.mine("book")), "--json"]);
     assert!(done.contains("\"resumed\":4096"), "{done}");
     assert_eq!(fs::read(folders.mine("book")).expect("there"), bytes(10_000));
+}
+
+/// After a power failure a part may have its length and not its bytes.
+#[test]
+fn a_damaged_part_of_what_is_sent_does_no_harm() {
+    let bus = bus();
+    let folders = folders(1_024, Some(1_000_000));
+    let _node = folders.serve(&bus);
+    fs::write(folders.mine("book"), bytes(10_000)).expect("written");
+    let told = bus.ok(&["put", "books", text(&folders.mine("book")), "--to", "first", "--json"]);
+    let told: Value = serde_json::from_str(&told).expect("JSON");
+    let part = format!(".second.{}.part", &told["blake3"].as_str().expect("a digest")[..16]);
+    fs::write(folders.shared(&part), [0; 5_000]).expect("written");
+    bus.ok(&["put", "books", text(&folders.mine("book")), "--to", "second"]);
+    assert_eq!(fs::read(folders.shared("second")).expect("there"), bytes(10_000));
+    assert!(!folders.shared(&part).exists());
+}
+
+#[test]
+fn what_can_be_read_only_once_is_not_sent() {
+    let bus = bus();
+    let folders = folders(1_024, Some(1_000_000));
+    let _node = folders.serve(&bus);
+    let pipe = folders.mine("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().expect("part of every system").success());
+    for source in [&pipe, &folders.mine("")] {
+        let done = bus.run(&["put", "books", text(source), "--to", "book"]);
+        assert!(done.code == 1 && done.stderr.contains("only a regular file"), "{done:?}");
+    }
+    assert!(!folders.shared("book").exists());
 }
 
 /// 64 MiB where it is asked for, and what a plain run has time for otherwise.

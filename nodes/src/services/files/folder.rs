@@ -5,10 +5,10 @@
 
 use std::io;
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::UNIX_EPOCH;
 
 use cap_std::ambient_authority;
-use cap_std::fs::{Dir, File, Metadata, OpenOptions};
+use cap_std::fs::{Dir, File, Metadata, OpenOptions, OpenOptionsExt as _};
 use rantai_client::files::interface::FileEntry;
 use rantai_client::wire::fault::{Code, Fault};
 
@@ -20,12 +20,15 @@ const LONGEST_NAME: usize = 200;
 /// Files and folders that are looked at for one list.
 const LOOKED_AT: usize = 100_000;
 
-const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+/// A named pipe would hold the thread up until somebody opens its other end.
+const NONBLOCK: i32 = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+/// What opening a socket, or a device that has no driver, fails with.
+const NO_DEVICE: i32 = rustix::io::Errno::NXIO.raw_os_error();
 
 /// An open folder.
 #[derive(Debug)]
 pub(super) struct Folder {
-    dir: Dir,
+    pub(super) dir: Dir,
 }
 
 impl Folder {
@@ -36,121 +39,61 @@ impl Folder {
     /// A file to be read, and what is known of it.
     pub(super) fn file(&self, path: &str) -> Result<(File, Metadata), Fault> {
         check(path)?;
-        let found = self.dir.open(path).and_then(|file| file.metadata().map(|about| (file, about)));
-        let (file, about) = found.map_err(|error| explain(path, &error))?;
-        if !about.is_file() {
-            return Err(Fault::failed("not_a_file", format!("{path:?} is no file")));
-        }
-        Ok((file, about))
+        self.regular(path, OpenOptions::new().read(true)).map_err(|error| explain(path, &error))
     }
 
     /// The files below a folder, by path.
     pub(super) fn list(&self, folder: &str) -> Result<Vec<FileEntry>, Fault> {
+        let folder = folder.trim_end_matches('/');
+        if !folder.is_empty() {
+            check(folder)?;
+        }
         let mut files = Vec::new();
-        let mut waiting = vec![folder.trim_end_matches('/').to_owned()];
-        if !waiting[0].is_empty() {
-            check(&waiting[0])?;
-        }
-        let mut looked_at = 0;
-        while let Some(folder) = waiting.pop() {
-            let inside = if folder.is_empty() { self.dir.entries() } else { self.dir.read_dir(&folder) };
-            for entry in inside.map_err(|error| explain(&folder, &error))?.flatten() {
-                looked_at += 1;
-                if looked_at > LOOKED_AT {
-                    return Err(Fault::failed("too_many_files", "more than 100,000; ask for a folder of it"));
-                }
-                let Ok(name) = entry.file_name().into_string() else { continue };
-                let path = if folder.is_empty() { name } else { format!("{folder}/{name}") };
-                let Ok(about) = entry.metadata() else { continue };
-                if check(&path).is_err() {
-                    continue;
-                }
-                if about.is_dir() {
-                    waiting.push(path);
-                } else if about.is_file() {
-                    files.push(FileEntry { path, size: about.len(), modified_ms: modified_ms(&about) });
-                }
+        self.walk(folder, |path, about| {
+            let shared = check(&path).is_ok();
+            if shared && about.is_file() {
+                files.push(FileEntry { path, size: about.len(), modified_ms: modified_ms(about) });
             }
-        }
+            shared
+        })?;
         files.sort_by(|one, other| one.path.cmp(&other.path));
         Ok(files)
     }
 
-    /// Bytes in all files, parts included.
-    pub(super) fn size(&self) -> Result<u64, Fault> {
-        let (mut waiting, mut looked_at, mut size) = (vec![String::new()], 0, 0);
+    /// Looks at everything below a folder; `each` says whether a folder is looked into. No link is followed.
+    pub(super) fn walk(
+        &self,
+        folder: &str,
+        mut each: impl FnMut(String, &Metadata) -> bool,
+    ) -> Result<(), Fault> {
+        let (mut waiting, mut looked_at) = (vec![folder.to_owned()], 0);
         while let Some(folder) = waiting.pop() {
             let inside = if folder.is_empty() { self.dir.entries() } else { self.dir.read_dir(&folder) };
             for entry in inside.map_err(|error| explain(&folder, &error))?.flatten() {
                 looked_at += 1;
-                let (Ok(name), Ok(about)) = (entry.file_name().into_string(), entry.metadata()) else {
-                    continue;
-                };
                 if looked_at > LOOKED_AT {
-                    return Err(Fault::failed("too_many_files", "there are more than 100,000 already"));
+                    return Err(Fault::failed(
+                        "too_many_files",
+                        "there are more than 100,000 files and folders",
+                    ));
                 }
-                if about.is_dir() {
-                    waiting.push(if folder.is_empty() { name } else { format!("{folder}/{name}") });
-                } else {
-                    size += about.len();
-                }
-            }
-        }
-        Ok(size)
-    }
-
-    /// A file's part, made where it is missing together with the folders it stands in.
-    pub(super) fn part(&self, path: &str, etag: &str) -> Result<(File, String), Fault> {
-        check(path)?;
-        let (folder, name) = path.rsplit_once('/').map_or(("", path), |(folder, name)| (folder, name));
-        let failed = |error: io::Error| explain(path, &error);
-        if !folder.is_empty() {
-            self.dir.create_dir_all(folder).map_err(failed)?;
-        }
-        if self.dir.symlink_metadata(path).is_ok_and(|about| !about.is_file()) {
-            return Err(Fault::failed("not_a_file", format!("{path:?} is no file")));
-        }
-        let part = format!(".{name}.{}.part", &etag[..16]);
-        let part = if folder.is_empty() { part } else { format!("{folder}/{part}") };
-        let mut options = OpenOptions::new();
-        let file = self.dir.open_with(&part, options.read(true).write(true).create(true)).map_err(failed)?;
-        Ok((file, part))
-    }
-
-    /// Takes parts away that nobody has gone on with for a day.
-    pub(super) fn sweep(&self) {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
-        let (mut waiting, mut looked_at) = (vec![String::new()], 0);
-        while let Some(folder) = waiting.pop() {
-            let inside = if folder.is_empty() { self.dir.entries() } else { self.dir.read_dir(&folder) };
-            for entry in inside.into_iter().flatten().flatten().take(LOOKED_AT - looked_at) {
-                looked_at += 1;
                 let (Ok(name), Ok(about)) = (entry.file_name().into_string(), entry.metadata()) else {
                     continue;
                 };
-                let part = name.starts_with('.') && Path::new(&name).extension().is_some_and(|e| e == "part");
                 let path = if folder.is_empty() { name } else { format!("{folder}/{name}") };
-                if about.is_dir() {
+                if each(path.clone(), &about) && about.is_dir() {
                     waiting.push(path);
-                } else if part && now.saturating_sub(modified_ms(&about)) > DAY_MS {
-                    self.remove(&path);
                 }
             }
         }
+        Ok(())
     }
 
-    /// Puts a part in its place.
-    pub(super) fn rename(&self, part: &str, path: &str) -> io::Result<()> {
-        self.dir.rename(part, &self.dir, path)?;
-        let folder = path.rsplit_once('/').map_or(".", |(folder, _)| folder);
-        // Without this the name could be gone after a power failure.
-        self.dir.open(folder)?.sync_all()
-    }
-
-    pub(super) fn remove(&self, part: &str) {
-        if let Err(error) = self.dir.remove_file(part) {
-            tracing::warn!(part, "cannot be removed: {error}");
-        }
+    /// Opens what is a file, and neither a folder nor a pipe, a socket or a device.
+    pub(super) fn regular(&self, path: &str, options: &mut OpenOptions) -> io::Result<(File, Metadata)> {
+        let file = self.dir.open_with(path, options.custom_flags(NONBLOCK))?;
+        let about = file.metadata()?;
+        if about.is_file() { Ok((file, about)) } else { Err(io::Error::from_raw_os_error(NO_DEVICE)) }
     }
 }
 
@@ -160,7 +103,7 @@ pub(super) fn modified_ms(about: &Metadata) -> u64 {
 }
 
 /// What a path may look like.
-fn check(path: &str) -> Result<(), Fault> {
+pub(super) fn check(path: &str) -> Result<(), Fault> {
     let denied = |why: &str| Err(Fault::new(Code::DENIED, format!("{path:?}: {why}")));
     if path.is_empty() || path.len() > LONGEST {
         return denied("a path has 1 to 1,024 bytes");
@@ -185,12 +128,11 @@ fn check(path: &str) -> Result<(), Fault> {
 }
 
 /// What the disk says, without more of the host than the caller named.
-fn explain(path: &str, error: &io::Error) -> Fault {
+pub(super) fn explain(path: &str, error: &io::Error) -> Fault {
     match error.kind() {
+        _ if error.raw_os_error() == Some(NO_DEVICE) => no_file(path),
         io::ErrorKind::NotFound => Fault::failed("not_found", format!("there is no file {path:?}")),
-        io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory => {
-            Fault::failed("not_a_file", format!("{path:?} is no file"))
-        }
+        io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory => no_file(path),
         // cap-std says so of what leads outside.
         io::ErrorKind::PermissionDenied => Fault::new(Code::DENIED, format!("{path:?} may not be opened")),
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
@@ -203,12 +145,20 @@ fn explain(path: &str, error: &io::Error) -> Fault {
     }
 }
 
+pub(super) fn no_file(path: &str) -> Fault {
+    Fault::failed("not_a_file", format!("{path:?} is no file"))
+}
+
 pub(super) fn disk(path: &str) -> impl Fn(io::Error) -> Fault {
     move |error| explain(path, &error)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::MetadataExt as _;
+
+    use cap_std::fs::MetadataExt as _;
+
     use super::*;
 
     #[test]
@@ -241,6 +191,100 @@ mod tests {
     }
 
     #[test]
+    fn whatever_a_path_holds_it_is_refused_or_stays_inside() {
+        let outside = tempfile::tempdir().expect("a directory");
+        std::fs::write(outside.path().join("secret"), "x").expect("written");
+        let inside = outside.path().join("shared");
+        std::fs::create_dir_all(inside.join("a/b")).expect("made");
+        std::fs::write(inside.join("a/b/book"), "y").expect("written");
+        let folder = Folder::open(&inside).expect("there");
+        // Dots that are none, slashes that are none, marks that turn the direction or join what is around them.
+        let pieces = [
+            "..",
+            ".",
+            "/",
+            "//",
+            "\\",
+            "\0",
+            "a",
+            "b",
+            "book",
+            "secret",
+            "\u{2024}\u{2024}",
+            "\u{2025}",
+            "\u{ff0e}\u{ff0e}",
+            "\u{2215}",
+            "\u{ff0f}",
+            "\u{202e}",
+            "\u{200d}",
+            "\u{feff}",
+            "e\u{301}",
+            "\u{e9}",
+            "%2e%2e",
+            "%2f",
+            "~",
+            "\u{85}",
+            "\u{10ffff}",
+            " ",
+            "shared",
+        ];
+        let mut random = 0x9E37_79B9_7F4A_7C15_u64;
+        let mut next = |below: usize| {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            (random % below as u64) as usize
+        };
+        let book = std::fs::metadata(inside.join("a/b/book")).expect("there");
+        for round in 0..20_000 {
+            let most = if round % 100 == 0 { 2_000 } else { 9 };
+            let path: String = (0..next(most)).map(|_| pieces[next(pieces.len())]).collect();
+            let leads_out =
+                path.starts_with('/') || path.contains('\0') || path.split('/').any(|p| p == "..");
+            match folder.file(&path) {
+                Ok((_, about)) => {
+                    assert_eq!((about.dev(), about.ino()), (book.dev(), book.ino()), "{path:?}");
+                }
+                Err(fault) if leads_out => assert_eq!(fault.code, Code::DENIED, "{path:?}"),
+                Err(fault) => {
+                    let expected = [Code::DENIED, Code::FAILED];
+                    assert!(expected.contains(&fault.code), "{path:?}: {fault:?}");
+                }
+            }
+        }
+        assert!(folder.file("a/b/book").is_ok());
+    }
+
+    #[test]
+    fn what_is_no_file_holds_nobody_up() {
+        let inside = tempfile::tempdir().expect("a directory");
+        let etag = "0".repeat(64);
+        let pipe = |name: &str| {
+            let made = std::process::Command::new("mkfifo").arg(inside.path().join(name)).status();
+            assert!(made.expect("mkfifo is part of every system").success());
+        };
+        pipe("pipe");
+        pipe(".book.0000000000000000.part");
+        let _socket = std::os::unix::net::UnixListener::bind(inside.path().join("socket")).expect("bound");
+        std::fs::create_dir(inside.path().join("folder")).expect("made");
+        let folder = Folder::open(inside.path()).expect("there");
+        let refused = |fault: Fault| {
+            assert_eq!(
+                fault.data.get("kind").and_then(|kind| kind.as_str()),
+                Some("not_a_file"),
+                "{fault:?}"
+            );
+        };
+        for path in ["pipe", "socket", "folder"] {
+            refused(folder.file(path).expect_err("nothing to be read"));
+            refused(folder.part_of(path, &etag).expect_err("nothing to be replaced"));
+        }
+        let (part, _) = folder.part_of("book", &etag).expect("a name");
+        refused(folder.part("book", &part).expect_err("nothing to be written"));
+        assert!(folder.list("").expect("a list").is_empty());
+    }
+
+    #[test]
     fn links_do_not_lead_out() {
         let outside = tempfile::tempdir().expect("a directory");
         std::fs::write(outside.path().join("secret"), "x").expect("written");
@@ -262,8 +306,7 @@ mod tests {
         let listed: Vec<String> =
             folder.list("").expect("a list").into_iter().map(|file| file.path).collect();
         assert_eq!(listed, ["book"], "links are not listed");
-        for path in ["folder/new", "folder"] {
-            assert!(folder.part(path, &"0".repeat(64)).is_err(), "{path}");
-        }
+        assert!(folder.part_of("folder", &"0".repeat(64)).is_err());
+        assert!(folder.part("folder/new", "folder/.new.0000000000000000.part").is_err());
     }
 }

@@ -1,6 +1,7 @@
 //! Digests of files, computed once for each version of a file, and reads of the version they belong to.
 
 use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasher as _, RandomState};
 use std::io::{self, Read as _};
 use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
@@ -13,6 +14,9 @@ use super::folder::{Folder, disk};
 
 /// Files that are kept open with their digests.
 const MOST: usize = 64;
+
+/// Files that are digested at the same time.
+const AT_ONCE: usize = 64;
 
 /// What tells one version of a file from the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,9 +46,19 @@ struct Digested {
 }
 
 /// The files that were asked for last.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Known {
     files: Mutex<Table>,
+    /// By a hash of the path: whoever wants the digest of a file that is being digested waits for it.
+    digesting: [Mutex<()>; AT_ONCE],
+    hashing: RandomState,
+}
+
+impl Default for Known {
+    fn default() -> Self {
+        let digesting = [const { Mutex::new(()) }; AT_ONCE];
+        Self { files: Mutex::default(), digesting, hashing: RandomState::new() }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -57,6 +71,7 @@ struct Table {
 impl Known {
     /// Size and digest of a file as it is now.
     pub(super) fn digest(&self, folder: &Folder, path: &str) -> Result<(u64, String), Fault> {
+        let _alone = self.digesting[self.hashing.hash_one(path) as usize % AT_ONCE].lock();
         let (file, about) = folder.file(path)?;
         let version = Version::of(&about);
         if let Some(known) = self.known(path).filter(|known| known.version == version) {
@@ -141,4 +156,34 @@ fn another(path: &str) -> Fault {
 
 fn changing(path: &str) -> Fault {
     Fault::failed("changing", format!("{path:?} is being written; try again later"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What this process has read, from disk or memory.
+    fn read_so_far() -> u64 {
+        let told = std::fs::read_to_string("/proc/self/io").expect("there");
+        let read = told.lines().find_map(|line| line.strip_prefix("rchar: ")).expect("it is told");
+        read.parse().expect("a number")
+    }
+
+    /// The eight reads of a fetch that a restarted node finds each read the whole file for its digest.
+    #[test]
+    fn a_file_that_many_ask_for_is_digested_once() {
+        const SIZE: u64 = 32 << 20;
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = std::fs::File::create(directory.path().join("book")).expect("made");
+        file.set_len(SIZE).expect("long");
+        let (folder, known) = (Folder::open(directory.path()).expect("there"), Known::default());
+        let before = read_so_far();
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| known.digest(&folder, "book").expect("digested"));
+            }
+        });
+        let read = read_so_far() - before;
+        assert!(read < 3 * SIZE, "{read} bytes");
+    }
 }

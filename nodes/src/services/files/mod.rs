@@ -4,14 +4,19 @@
 //! |---|---|
 //! | `folder` | Paths, and opening what they lead to without leaving the folder |
 //! | `known` | Digests of files, computed once for each version of a file |
+//! | `parts` | What of a file has arrived, next to where it will stand |
 //! | `uploads` | Files that are being written |
+//! | `ahead` | Blocks of them that came before those they follow |
 
+mod ahead;
 mod folder;
 mod known;
+mod parts;
 mod uploads;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rantai_client::files::interface::{
     FileEntry, LARGEST_BLOCK, Listing, Opened, SharedFiles, Upload, WRITE_HEADER,
@@ -23,8 +28,9 @@ use folder::Folder;
 use known::Known;
 use uploads::Uploads;
 
-/// Files in one part of a list.
+/// Files in one part of a list, and what it may have in bytes: a result has 1 MiB.
 const LISTED: usize = 1_000;
+const LISTED_BYTES: usize = 512 << 10;
 
 /// How a folder is shared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,8 +70,10 @@ impl Share {
     pub fn new(folder: &Path, sharing: Sharing) -> std::io::Result<Self> {
         let sharing = Sharing { block: sharing.block.clamp(1, LARGEST_BLOCK), ..sharing };
         let folder = Folder::open(folder)?;
-        if sharing.quota.is_some() {
-            folder.sweep();
+        if sharing.quota.is_some()
+            && let Ok((_, parts)) = folder.used()
+        {
+            folder.sweep(&parts, 0, Duration::MAX);
         }
         let inner = Inner { folder, known: Known::default(), uploads: Uploads::default(), sharing };
         Ok(Self { inner: Arc::new(inner) })
@@ -87,6 +95,21 @@ impl Inner {
     }
 }
 
+/// As much of a list as one answer holds.
+fn first_of(mut files: Vec<FileEntry>) -> Listing {
+    let mut bytes = 0;
+    let fits = |file: &&FileEntry| {
+        // Each quotation mark is escaped; names and numbers of the fields come on top.
+        bytes += 2 * file.path.len() + 100;
+        bytes <= LISTED_BYTES
+    };
+    let listed = files.iter().take(LISTED).take_while(fits).count();
+    let more = listed < files.len();
+    files.truncate(listed);
+    let next = files.last().filter(|_| more).map(|file| file.path.clone());
+    Listing { entries: files, next }
+}
+
 impl SharedFiles for Share {
     async fn list(&self, folder: Option<String>, after: Option<String>) -> Result<Listing, Fault> {
         self.work(move |inner| {
@@ -94,10 +117,7 @@ impl SharedFiles for Share {
             if let Some(after) = after {
                 files.retain(|file: &FileEntry| file.path > after);
             }
-            let more = files.len() > LISTED;
-            files.truncate(LISTED);
-            let next = files.last().filter(|_| more).map(|file| file.path.clone());
-            Ok(Listing { entries: files, next })
+            Ok(first_of(files))
         })
         .await
     }
@@ -119,8 +139,7 @@ impl SharedFiles for Share {
     }
 
     async fn create(&self, path: String, size: u64, etag: String) -> Result<Upload, Fault> {
-        let hexadecimal = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
-        if etag.len() != 64 || !etag.bytes().all(hexadecimal) {
+        if etag.len() != 64 || !etag.bytes().all(parts::is_digit) {
             return Err(Fault::wrong_parameter("etag", "the BLAKE3 digest in 64 hexadecimal digits"));
         }
         self.work(move |inner| {

@@ -1,29 +1,31 @@
 //! Files that are being written: a part each, whole only by its digest.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
+use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cap_std::fs::File;
 use parking_lot::Mutex;
 use rantai_client::files::interface::LARGEST_BLOCK;
 use rantai_client::wire::fault::{Code, Fault};
 use uuid::Uuid;
 
+use super::ahead::{Ahead, Held};
 use super::folder::{Folder, disk};
 
 /// Uploads at the same time.
 const MOST: usize = 64;
-/// One that nothing came for this long gives its place up; its part stays.
+/// One that nothing came for this long gives its place up, and the room that it was promised; its part stays, until
+/// its room is needed too.
 const IDLE: Duration = Duration::from_mins(5);
-/// Blocks that may have come before those they follow.
-const AHEAD: usize = 16;
 
 /// What is being written.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Uploads {
     table: Mutex<HashMap<u64, Arc<Mutex<Upload>>>>,
+    held: Held,
+    idle: Duration,
     /// One upload begins at a time, so that two do not take the same room.
     beginning: Mutex<()>,
 }
@@ -34,15 +36,35 @@ struct Upload {
     part: String,
     etag: String,
     size: u64,
+    touched: Instant,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    Writing(Box<Writing>),
+    /// It is in its place.
+    Placed,
+    /// It was not what was announced, and was taken away.
+    Wrong,
+    /// Its place was given to another.
+    Left,
+}
+
+#[derive(Debug)]
+struct Writing {
+    /// Locked as long as it is open.
     file: File,
     hasher: blake3::Hasher,
     /// Bytes that are there, from the start on without a gap.
     written: u64,
-    /// What came before what it follows.
-    ahead: BTreeMap<u64, Vec<u8>>,
-    touched: Instant,
-    /// It is in its place, or was taken away.
-    done: Option<bool>,
+    ahead: Ahead,
+}
+
+impl Default for Uploads {
+    fn default() -> Self {
+        Self { table: Mutex::default(), held: Held::default(), idle: IDLE, beginning: Mutex::default() }
+    }
 }
 
 impl Uploads {
@@ -56,43 +78,49 @@ impl Uploads {
         etag: &str,
     ) -> Result<(u64, u64), Fault> {
         let _alone = self.beginning.lock();
+        self.forget_idle();
         let mut promised = 0;
         for (id, upload) in &*self.table.lock() {
-            let upload = upload.lock();
-            if upload.done.is_some() {
-                continue;
-            }
+            let mut upload = upload.lock();
+            let State::Writing(writing) = &upload.state else { continue };
+            let written = writing.written;
             if upload.path == path && upload.etag == etag && upload.size == size {
-                return Ok((*id, upload.written));
+                upload.touched = Instant::now();
+                return Ok((*id, written));
             }
-            promised += upload.size - upload.written;
+            promised += upload.size - written;
         }
-        self.make_room()?;
-        let (mut file, part) = folder.part(path, etag)?;
-        let there = file.metadata().map_err(disk(path))?.len();
-        let room = quota.saturating_sub(folder.size()?).saturating_sub(promised);
-        if size.saturating_sub(there) > room {
-            if there == 0 {
-                folder.remove(&part);
-            }
+        if self.table.lock().len() >= MOST {
+            self.forget_done();
+        }
+        if self.table.lock().len() >= MOST {
+            return Err(Fault::busy(1_000));
+        }
+        let (part, there) = folder.part_of(path, etag)?;
+        let (used, mut parts) = folder.used()?;
+        parts.retain(|other| other.path != part);
+        let needed = size.saturating_sub(there);
+        let taken = used.saturating_add(promised);
+        let wanted = taken.saturating_add(needed).saturating_sub(quota);
+        let room = quota.saturating_sub(taken.saturating_sub(folder.sweep(&parts, wanted, self.idle)));
+        if needed > room {
             let fault = Fault::new(Code::TOO_LARGE, format!("there is room for {room} bytes more"));
             return Err(fault.with("limit", room));
         }
+        let mut file = folder.part(path, &part)?;
+        let there = file.metadata().map_err(disk(path))?.len();
         let mut hasher = blake3::Hasher::new();
         let written = resume(&mut file, there, size, &mut hasher).map_err(disk(path))?;
         // Not a number that JSON readers round, and none that can be guessed.
         let id = (Uuid::new_v4().as_u128() & ((1 << 53) - 1)) as u64;
+        let writing = Writing { file, hasher, written, ahead: Ahead::new(&self.held) };
         let upload = Upload {
             path: path.to_owned(),
             part,
             etag: etag.to_owned(),
             size,
-            file,
-            hasher,
-            written,
-            ahead: BTreeMap::new(),
             touched: Instant::now(),
-            done: None,
+            state: State::Writing(Box::new(writing)),
         };
         self.table.lock().insert(id, Arc::new(Mutex::new(upload)));
         Ok((id, written))
@@ -102,84 +130,89 @@ impl Uploads {
     pub(super) fn write(&self, id: u64, offset: u64, bytes: &[u8]) -> Result<u64, Fault> {
         let upload = self.find(id)?;
         let mut upload = upload.lock();
-        let end = offset.checked_add(bytes.len() as u64).filter(|end| *end <= upload.size);
+        let Upload { path, size, touched, state, .. } = &mut *upload;
+        let end = offset.checked_add(bytes.len() as u64).filter(|end| *end <= *size);
         if bytes.is_empty() || bytes.len() > LARGEST_BLOCK as usize || end.is_none() {
             return Err(Fault::wrong_parameter("data", "bytes within the size that was announced"));
         }
-        upload.touched = Instant::now();
-        if upload.done.is_some() || end <= Some(upload.written) {
+        *touched = Instant::now();
+        let writing = match state {
+            State::Writing(writing) => writing,
+            State::Placed | State::Wrong => return Ok(*size),
+            State::Left => return Err(forgotten()),
+        };
+        if end <= Some(writing.written) {
             // It came before.
-            return Ok(upload.written);
+            return Ok(writing.written);
         }
-        if offset > upload.written {
-            if upload.ahead.len() >= AHEAD {
-                return Err(Fault::busy(50));
-            }
-            upload.ahead.insert(offset, bytes.to_vec());
-            return Ok(upload.written);
+        if offset > writing.written {
+            let kept = writing.ahead.keep(offset, bytes);
+            return if kept { Ok(writing.written) } else { Err(Fault::busy(50)) };
         }
-        let known = (upload.written - offset) as usize;
-        upload.append(&bytes[known..])?;
-        while let Some((offset, bytes)) = upload.ahead.pop_first() {
-            if offset > upload.written {
-                upload.ahead.insert(offset, bytes);
-                break;
-            }
-            let known = (upload.written - offset) as usize;
-            if known < bytes.len() {
-                upload.append(&bytes[known..])?;
-            }
+        writing.append(offset, bytes).map_err(disk(path))?;
+        while let Some((offset, bytes)) = writing.ahead.next(writing.written) {
+            writing.append(offset, &bytes).map_err(disk(path))?;
         }
-        Ok(upload.written)
+        Ok(writing.written)
     }
 
     /// Puts it in its place.
     pub(super) fn commit(&self, folder: &Folder, id: u64) -> Result<(), Fault> {
         let upload = self.find(id)?;
         let mut upload = upload.lock();
-        match upload.done {
-            Some(true) => return Ok(()),
-            Some(false) => return Err(mismatch(&upload.path)),
-            None => {}
-        }
-        if upload.written < upload.size {
-            let text = format!("{} of {} bytes are there", upload.written, upload.size);
+        let Upload { path, part, etag, size, touched, state } = &mut *upload;
+        *touched = Instant::now();
+        let writing = match state {
+            State::Writing(writing) => writing,
+            State::Placed => return Ok(()),
+            State::Wrong => return Err(mismatch(path)),
+            State::Left => return Err(forgotten()),
+        };
+        if writing.written < *size {
+            let text = format!("{} of {size} bytes are there", writing.written);
             return Err(Fault::failed("not_whole", text));
         }
-        upload.file.sync_all().map_err(disk(&upload.path))?;
-        if upload.hasher.finalize().to_hex().as_str() != upload.etag {
-            folder.remove(&upload.part);
-            upload.done = Some(false);
-            return Err(mismatch(&upload.path));
+        writing.file.sync_all().map_err(disk(path))?;
+        if writing.hasher.finalize().to_hex().as_str() != etag {
+            folder.remove(part);
+            *state = State::Wrong;
+            return Err(mismatch(path));
         }
-        folder.rename(&upload.part, &upload.path).map_err(disk(&upload.path))?;
-        upload.done = Some(true);
+        folder.rename(part, path).map_err(disk(path))?;
+        *state = State::Placed;
         Ok(())
     }
 
     fn find(&self, id: u64) -> Result<Arc<Mutex<Upload>>, Fault> {
-        let known = self.table.lock().get(&id).cloned();
-        known.ok_or_else(|| Fault::failed("no_upload", "no such upload; create it again, it goes on"))
+        self.table.lock().get(&id).cloned().ok_or_else(forgotten)
     }
 
-    /// Lets go of those that nothing comes for.
-    fn make_room(&self) -> Result<(), Fault> {
-        let mut table = self.table.lock();
-        if table.len() >= MOST {
-            table.retain(|_, upload| {
-                upload
-                    .try_lock()
-                    .is_none_or(|upload| upload.done.is_none() && upload.touched.elapsed() < IDLE)
-            });
-        }
-        if table.len() >= MOST { Err(Fault::busy(1_000)) } else { Ok(()) }
+    /// Lets go of those that nothing came for. A write that has found one already finds nothing to write to.
+    fn forget_idle(&self) {
+        self.table.lock().retain(|_, upload| {
+            // One that is locked is being written.
+            let Some(mut upload) = upload.try_lock() else { return true };
+            let idle = upload.touched.elapsed() >= self.idle;
+            if idle && matches!(upload.state, State::Writing(_)) {
+                upload.state = State::Left;
+            }
+            !idle
+        });
+    }
+
+    /// Lets go of those that only answer what was asked before.
+    fn forget_done(&self) {
+        let done = |upload: &Upload| !matches!(upload.state, State::Writing(_));
+        self.table.lock().retain(|_, upload| upload.try_lock().is_none_or(|upload| !done(&upload)));
     }
 }
 
-impl Upload {
-    fn append(&mut self, bytes: &[u8]) -> Result<(), Fault> {
-        let written = self.file.seek(SeekFrom::Start(self.written)).and_then(|_| self.file.write_all(bytes));
-        written.map_err(disk(&self.path))?;
+impl Writing {
+    /// Takes bytes that follow what is there, or overlap with it.
+    fn append(&mut self, offset: u64, bytes: &[u8]) -> std::io::Result<()> {
+        let bytes = bytes.get((self.written - offset) as usize..).unwrap_or_default();
+        self.file.seek(SeekFrom::Start(self.written))?;
+        self.file.write_all(bytes)?;
         self.hasher.update(bytes);
         self.written += bytes.len() as u64;
         Ok(())
@@ -202,7 +235,157 @@ fn resume(file: &mut File, there: u64, size: u64, hasher: &mut blake3::Hasher) -
     Ok(kept)
 }
 
+fn forgotten() -> Fault {
+    Fault::failed("no_upload", "no such upload; create it again, it goes on")
+}
+
 fn mismatch(path: &str) -> Fault {
     let text = format!("{path:?}: what arrived is not what was announced; nothing was kept of it");
     Fault::new(Code::MISMATCH, text)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::time::SystemTime;
+
+    use rantai_client::wire::fault::Code;
+
+    use super::*;
+
+    const QUOTA: u64 = 10_000;
+
+    fn etag(bytes: &[u8]) -> String {
+        blake3::hash(bytes).to_hex().to_string()
+    }
+
+    fn parts(folder: &Path) -> usize {
+        let entries = std::fs::read_dir(folder).expect("there").flatten();
+        entries.filter(|entry| entry.file_name().to_string_lossy().ends_with(".part")).count()
+    }
+
+    /// Two uploads with one part: the later one emptied it under the earlier, whose digest went on as if the bytes
+    /// were there, so that a file full of zeros was put in its place.
+    #[test]
+    fn a_part_has_one_writer() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let folder = Folder::open(directory.path()).expect("there");
+        let (uploads, elsewhere) = (Uploads::default(), Uploads::default());
+        let book = vec![7; 1_000];
+        let right = etag(&book);
+        let (id, _) = uploads.create(&folder, QUOTA, "book", 1_000, &right).expect("begun");
+        uploads.write(id, 0, &book[..600]).expect("written");
+        let same_name = format!("{}{}", &right[..16], "0".repeat(48));
+        for (uploads, size, etag) in
+            [(&uploads, 500, &right), (&uploads, 1_000, &same_name), (&elsewhere, 1_000, &right)]
+        {
+            let refused = uploads.create(&folder, QUOTA, "book", size, etag);
+            assert_eq!(refused.expect_err("one writer").code, Code::BUSY);
+        }
+        uploads.write(id, 600, &book[600..]).expect("written");
+        uploads.commit(&folder, id).expect("whole");
+        assert_eq!(std::fs::read(directory.path().join("book")).expect("there"), book);
+        // Once it is in its place, the name of its part is free.
+        elsewhere.create(&folder, QUOTA, "book", 1_000, &right).expect("begun");
+        assert_eq!(parts(directory.path()), 1);
+    }
+
+    #[test]
+    fn what_is_in_its_place_is_held_open_by_nobody() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let folder = Folder::open(directory.path()).expect("there");
+        let uploads = Uploads::default();
+        for (right, name) in [(true, "book"), (false, "other")] {
+            let announced = etag(if right { b"x" } else { b"y" });
+            let (id, _) = uploads.create(&folder, QUOTA, name, 1, &announced).expect("begun");
+            uploads.write(id, 0, b"x").expect("written");
+            assert_eq!(uploads.commit(&folder, id).is_ok(), right);
+            assert_eq!(uploads.commit(&folder, id).is_ok(), right, "and says so again");
+        }
+        let open = std::fs::read_dir("/proc/self/fd").expect("there").flatten();
+        let ours = open.filter_map(|fd| std::fs::read_link(fd.path()).ok());
+        let ours: Vec<_> =
+            ours.filter(|path| path.starts_with(directory.path()) && path != directory.path()).collect();
+        assert!(ours.is_empty(), "{ours:?}");
+        assert_eq!(parts(directory.path()), 0);
+    }
+
+    #[test]
+    fn an_idle_upload_gives_its_room_back_and_goes_on_where_there_is_some() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let folder = Folder::open(directory.path()).expect("there");
+        let mut uploads = Uploads::default();
+        let (book, right) = (vec![7; 6_000], etag(&[7; 6_000]));
+        let (id, _) = uploads.create(&folder, QUOTA, "book", 6_000, &right).expect("begun");
+        uploads.write(id, 0, &book[..1_000]).expect("written");
+        let other = etag(b"other");
+        let refused =
+            uploads.create(&folder, QUOTA, "other", 5_000, &other).expect_err("promised to the book");
+        assert_eq!((refused.code, refused.data["limit"].as_u64()), (Code::TOO_LARGE, Some(4_000)));
+        let found = uploads.find(id).expect("there");
+
+        uploads.idle = Duration::ZERO;
+        let (second, _) = uploads.create(&folder, QUOTA, "other", 5_000, &other).expect("promised no more");
+        uploads.idle = IDLE;
+        assert!(
+            matches!(found.lock().state, State::Left),
+            "a write that had found it finds nothing to write to"
+        );
+        let fault = uploads.write(id, 1_000, &book[1_000..]).expect_err("forgotten");
+        assert_eq!(fault.data["kind"], "no_upload");
+        let refused =
+            uploads.create(&folder, QUOTA, "book", 6_000, &right).expect_err("promised to the other");
+        assert_eq!(refused.code, Code::TOO_LARGE);
+
+        uploads.write(second, 0, &[0; 5_000]).expect("written");
+        uploads.commit(&folder, second).expect_err("not what was announced");
+        let (id, offset) = uploads.create(&folder, QUOTA, "book", 6_000, &right).expect("room again");
+        assert_eq!(offset, 1_000);
+        uploads.write(id, offset, &book[1_000..]).expect("written");
+        uploads.commit(&folder, id).expect("whole");
+        assert_eq!(std::fs::read(directory.path().join("book")).expect("there"), book);
+    }
+
+    #[test]
+    fn parts_that_were_left_go_when_their_room_is_needed_and_after_a_day() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let folder = Folder::open(directory.path()).expect("there");
+        let uploads = Uploads::default();
+        let minutes_old = |name: &str, minutes: u64| {
+            let part = directory.path().join(name);
+            let file = File::options().append(true).create(true).open(&part).expect("opened");
+            file.set_modified(SystemTime::now() - Duration::from_mins(minutes)).expect("set");
+            part
+        };
+        let left = |name: &str, minutes| {
+            std::fs::write(directory.path().join(name), [0; 2_000]).expect("written");
+            minutes_old(name, minutes)
+        };
+        let (id, _) = uploads.create(&folder, QUOTA, "live", 2_000, &etag(b"live")).expect("begun");
+        uploads.write(id, 0, &[0; 2_000]).expect("written");
+        let live = minutes_old(&format!(".live.{}.part", &etag(b"live")[..16]), 10_000);
+        let ancient = left(".ancient.0123456789abcdef.part", 10_000);
+        let oldest = left(".oldest.0123456789abcdef.part", 60);
+        let old = left(".old.0123456789abcdef.part", 30);
+        let new = left(".new.0123456789abcdef.part", 1);
+        let there = || [&live, &ancient, &oldest, &old, &new].map(|part| part.exists());
+        assert_eq!(there(), [true; 5]);
+
+        uploads.create(&folder, QUOTA, "empty", 0, &etag(b"")).expect("begun");
+        assert_eq!(there(), [true, false, true, true, true], "after a day");
+        let refused = uploads.create(&folder, QUOTA, "large", 6_001, &etag(b"")).expect_err("no room");
+        assert_eq!((refused.code, refused.data["limit"].as_u64()), (Code::TOO_LARGE, Some(2_000)));
+        assert_eq!(there(), [true, false, true, true, true], "none goes in vain");
+        uploads.create(&folder, QUOTA, "small", 2_001, &etag(b"small")).expect("begun");
+        assert_eq!(there(), [true, false, false, true, true], "the oldest");
+    }
+
+    #[test]
+    fn what_is_refused_leaves_no_folder() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let folder = Folder::open(directory.path()).expect("there");
+        let refused = Uploads::default().create(&folder, QUOTA, "a/b/book", QUOTA + 1, &etag(b"x"));
+        assert_eq!(refused.expect_err("no room").code, Code::TOO_LARGE);
+        assert_eq!(std::fs::read_dir(directory.path()).expect("there").count(), 0);
+    }
 }

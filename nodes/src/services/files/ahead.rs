@@ -1,0 +1,86 @@
+//! Blocks that came before those they follow.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Blocks of one upload.
+const BLOCKS: usize = 16;
+/// Bytes of all uploads. Where they are used up, blocks in their order still pass.
+const BYTES: usize = 64 << 20;
+
+/// How many bytes all uploads hold.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Held(Arc<AtomicUsize>);
+
+/// What one upload holds, by offset.
+#[derive(Debug)]
+pub(super) struct Ahead {
+    blocks: BTreeMap<u64, Vec<u8>>,
+    held: Held,
+}
+
+impl Ahead {
+    pub(super) fn new(held: &Held) -> Self {
+        Self { blocks: BTreeMap::new(), held: held.clone() }
+    }
+
+    /// Keeps a block until what it follows is there; false where there is no room for it.
+    pub(super) fn keep(&mut self, offset: u64, bytes: &[u8]) -> bool {
+        let known = self.blocks.get(&offset).map(Vec::len);
+        let Some(more) = bytes.len().checked_sub(known.unwrap_or(0)) else { return true };
+        let room = |held| Some(held + more).filter(|held| *held <= BYTES);
+        if known.is_none() && self.blocks.len() >= BLOCKS
+            || self.held.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room).is_err()
+        {
+            return false;
+        }
+        self.blocks.insert(offset, bytes.to_vec());
+        true
+    }
+
+    /// The next block that begins within what is there.
+    pub(super) fn next(&mut self, written: u64) -> Option<(u64, Vec<u8>)> {
+        let next = self.blocks.first_entry().filter(|next| *next.key() <= written)?.remove_entry();
+        self.held.0.fetch_sub(next.1.len(), Ordering::Relaxed);
+        Some(next)
+    }
+}
+
+impl Drop for Ahead {
+    fn drop(&mut self) {
+        let held: usize = self.blocks.values().map(Vec::len).sum();
+        self.held.0.fetch_sub(held, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Sixty-four uploads might have held 512 MiB.
+    #[test]
+    fn uploads_have_one_bound_together_and_give_back_what_they_held() {
+        let held = Held::default();
+        let block = vec![0; 512 << 10];
+        let mut uploads: Vec<Ahead> = (0..64).map(|_| Ahead::new(&held)).collect();
+        let bytes = || held.0.load(Ordering::Relaxed);
+        for offset in 1..=BLOCKS as u64 {
+            assert!(uploads[0].keep(offset, &block) && uploads[0].keep(offset, &block), "twice is once");
+        }
+        assert!(!uploads[0].keep(1_000, &block), "as many as one may hold");
+        assert_eq!(bytes(), BLOCKS * block.len());
+        let mut refused = 0;
+        for upload in &mut uploads[1..] {
+            refused += (1..=BLOCKS as u64).filter(|offset| !upload.keep(*offset, &block)).count();
+        }
+        assert_eq!((bytes(), refused), (BYTES, 63 * BLOCKS - (BYTES / block.len() - BLOCKS)));
+        assert_eq!(uploads[0].next(0), None);
+        assert_eq!(uploads[0].next(1).map(|(offset, block)| (offset, block.len())), Some((1, block.len())));
+        assert_eq!(bytes(), BYTES - block.len());
+        assert!(uploads[0].keep(1, &block[1..]) && uploads[0].keep(1, &block), "the longer one is kept");
+        assert_eq!(bytes(), BYTES);
+        drop(uploads);
+        assert_eq!(bytes(), 0);
+    }
+}

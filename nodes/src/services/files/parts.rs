@@ -1,0 +1,209 @@
+//! What of a file has arrived, next to where it will stand: `.NAME.DIGEST.part`.
+//!
+//! Whoever writes a part has it locked, and takes it away or puts it in its place only while it has. So a file that
+//! is in its place is written by nobody, and what is put there is what was digested.
+
+use std::fs::{File, TryLockError};
+use std::io;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use cap_std::fs::{MetadataExt as _, OpenOptions};
+use rantai_client::wire::fault::{Code, Fault};
+
+use super::folder::{Folder, check, explain, modified_ms, no_file};
+
+const DAY: Duration = Duration::from_hours(24);
+/// Digits of the digest in the name of a part.
+const DIGITS: usize = 16;
+/// How often a part is opened that is put in its place each time before it is locked.
+const TRIES: usize = 5;
+
+impl Folder {
+    /// Where a file's part stands, and how many bytes it has.
+    pub(super) fn part_of(&self, path: &str, etag: &str) -> Result<(String, u64), Fault> {
+        check(path)?;
+        if self.dir.symlink_metadata(path).is_ok_and(|about| !about.is_file()) {
+            return Err(no_file(path));
+        }
+        let (folder, name) = path.rsplit_once('/').map_or(("", path), |(folder, name)| (folder, name));
+        let part = format!(".{name}.{}.part", &etag[..DIGITS]);
+        let part = if folder.is_empty() { part } else { format!("{folder}/{part}") };
+        let there = self.dir.symlink_metadata(&part).map_or(0, |about| about.len());
+        Ok((part, there))
+    }
+
+    /// Opens a part, for one upload alone, and makes it where it is missing together with the folders it stands in.
+    pub(super) fn part(&self, path: &str, part: &str) -> Result<File, Fault> {
+        let failed = |error: io::Error| explain(path, &error);
+        if let Some((folder, _)) = part.rsplit_once('/') {
+            self.create_folders(folder).map_err(failed)?;
+        }
+        for _ in 0..TRIES {
+            let mut options = OpenOptions::new();
+            let (file, _) =
+                self.regular(part, options.read(true).write(true).create(true)).map_err(failed)?;
+            let file = file.into_std();
+            if self.lock(part, &file).map_err(failed)? {
+                return Ok(file);
+            }
+        }
+        let text = format!("{path:?} is being written by another upload");
+        Err(Fault::new(Code::BUSY, text).with("retry_after_ms", 1_000))
+    }
+
+    /// Makes the folders that are missing, each on the disk before the next: a file that is in its place after a
+    /// power failure has to have its folders too.
+    fn create_folders(&self, folder: &str) -> io::Result<()> {
+        let ends = folder.match_indices('/').map(|(end, _)| end).chain([folder.len()]);
+        let mut parent = ".";
+        for folder in ends.map(|end| &folder[..end]) {
+            match self.dir.create_dir(folder) {
+                Ok(()) => self.dir.open(parent)?.sync_all()?,
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error),
+            }
+            parent = folder;
+        }
+        Ok(())
+    }
+
+    /// Locks what was opened as `part`; false where somebody else has it, or had it and put it in its place or took
+    /// it away in between.
+    fn lock(&self, part: &str, file: &File) -> io::Result<bool> {
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Ok(false),
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+        let locked = std::os::unix::fs::MetadataExt::ino(&file.metadata()?);
+        match self.dir.symlink_metadata(part) {
+            Ok(there) => Ok(there.ino() == locked),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// How many bytes all files have, parts among them, and which parts there are, the oldest first.
+    pub(super) fn used(&self) -> Result<(u64, Vec<Leftover>), Fault> {
+        let (mut used, mut parts) = (0, Vec::new());
+        self.walk("", |path, about| {
+            if about.is_dir() {
+                return true;
+            }
+            used += about.len();
+            if is_part(&path) {
+                parts.push(Leftover { path, bytes: about.len(), modified_ms: modified_ms(about) });
+            }
+            false
+        })?;
+        parts.sort_by_key(|part| part.modified_ms);
+        Ok((used, parts))
+    }
+
+    /// Takes parts away that nobody has gone on with for a day, and then further ones, the oldest first, until
+    /// `wanted` bytes are free, where that many can be; how many bytes that freed. None goes that an upload writes
+    /// or that was written less than `idle` ago.
+    pub(super) fn sweep(&self, parts: &[Leftover], wanted: u64, idle: Duration) -> u64 {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let age = |part: &Leftover| now.saturating_sub(Duration::from_millis(part.modified_ms));
+        let (old, others): (Vec<_>, Vec<_>) = parts.iter().partition(|part| age(part) > DAY);
+        let mut freed: u64 = old.iter().filter(|part| self.discard(&part.path)).map(|part| part.bytes).sum();
+        let idle: Vec<_> = others.into_iter().filter(|part| age(part) >= idle).collect();
+        if freed + idle.iter().map(|part| part.bytes).sum::<u64>() >= wanted {
+            for part in idle {
+                if freed < wanted && self.discard(&part.path) {
+                    freed += part.bytes;
+                }
+            }
+        }
+        freed
+    }
+
+    /// Takes a part away that nobody writes; whether it did.
+    fn discard(&self, part: &str) -> bool {
+        let file = self.regular(part, OpenOptions::new().read(true)).map(|(file, _)| file.into_std());
+        file.is_ok_and(|file| self.lock(part, &file).unwrap_or(false) && self.remove(part))
+    }
+
+    /// Puts a part in its place.
+    pub(super) fn rename(&self, part: &str, path: &str) -> io::Result<()> {
+        self.dir.rename(part, &self.dir, path)?;
+        let folder = path.rsplit_once('/').map_or(".", |(folder, _)| folder);
+        // Without this the name could be gone after a power failure.
+        self.dir.open(folder)?.sync_all()
+    }
+
+    /// Takes away what is locked; whether it could.
+    pub(super) fn remove(&self, part: &str) -> bool {
+        let removed = self.dir.remove_file(part);
+        removed.inspect_err(|error| tracing::warn!(part, "cannot be removed: {error}")).is_ok()
+    }
+}
+
+/// A part that is there.
+#[derive(Debug)]
+pub(super) struct Leftover {
+    pub(super) path: String,
+    bytes: u64,
+    modified_ms: u64,
+}
+
+/// A hidden file of the host that ends with `.part` is none: it has no digest before it.
+fn is_part(path: &str) -> bool {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    let inner = name.strip_prefix('.').and_then(|name| name.strip_suffix(".part"));
+    let digest = inner.and_then(|inner| inner.rsplit_once('.')).map(|(_, digest)| digest.as_bytes());
+    digest.is_some_and(|digest| digest.len() == DIGITS && digest.iter().all(|digit| is_digit(*digit)))
+}
+
+pub(super) fn is_digit(digit: u8) -> bool {
+    digit.is_ascii_digit() || (b'a'..=b'f').contains(&digit)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::OpenOptions;
+    use std::time::SystemTime;
+
+    use super::*;
+
+    /// Files of the host were taken away at a start, because their names were hidden and ended like that of a part.
+    #[test]
+    fn only_parts_are_taken_away() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let names = [
+            (".book.txt.0123456789abcdef.part", false),
+            (".part", true),
+            (".engine.part", true),
+            (".engine.0123456789ABCDEF.part", true),
+            (".engine.0123456789abcde.part", true),
+            ("book.0123456789abcdef.part", true),
+        ];
+        let long_ago = SystemTime::now() - Duration::from_hours(1_000);
+        for (name, _) in names {
+            let mut options = OpenOptions::new();
+            let file = options.append(true).create(true).open(directory.path().join(name)).expect("made");
+            file.set_modified(long_ago).expect("set");
+        }
+        let folder = Folder::open(directory.path()).expect("there");
+        let (_, parts) = folder.used().expect("looked at");
+        folder.sweep(&parts, u64::MAX, Duration::ZERO);
+        for (name, stays) in names {
+            assert_eq!(directory.path().join(name).exists(), stays, "{name}");
+        }
+    }
+
+    /// Another node that shares the folder put the part in its place between open and lock.
+    #[test]
+    fn what_was_put_in_its_place_meanwhile_is_not_taken_for_a_part() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let folder = Folder::open(directory.path()).expect("there");
+        let (part, _) = folder.part_of("book", &"0".repeat(64)).expect("a name");
+        let first = folder.part("book", &part).expect("made");
+        let opened = File::open(directory.path().join(&part)).expect("there");
+        assert!(!folder.lock(&part, &opened).expect("asked"), "the first has it");
+        folder.rename(&part, "book").expect("put in its place");
+        drop(first);
+        assert!(!folder.lock(&part, &opened).expect("asked"), "it is the file");
+    }
+}
