@@ -11,6 +11,7 @@ mod contenders;
 pub mod dispatch;
 #[cfg(feature = "gateway")]
 pub mod gateway;
+pub mod imaging;
 mod journal;
 mod links;
 mod node;
