@@ -365,3 +365,22 @@ fn replicas_end_when_whoever_started_them_is_killed() {
         assert!(std::time::Instant::now() < deadline, "{}", bus.ok(&["ls"]));
     }
 }
+
+#[test]
+fn insults_are_measured_on_several_workers_with_one_store() {
+    let bus = bus();
+    for (more, method) in [(&[][..], "add_insult"), (&["--filter"], "add_text")] {
+        let options = ["insult", "--replicas", "1,2", "--count", "300", "--warmup", "0", "--json"];
+        let done = bench(&bus, &[&options[..], more].concat());
+        assert_eq!(done.code, 0, "{done:?}");
+        let report: Value = serde_json::from_str(&done.stdout).expect("JSON");
+        assert!(report["what"].as_str().expect("a target").ends_with(method), "{report}");
+        for run in report["runs"].as_array().expect("runs") {
+            assert_eq!(run["succeeded"], 300, "{run}");
+        }
+        assert!(report["figures"]["speedup_2"].is_number(), "{report}");
+        assert_eq!(bus.ok(&["ls", "--json"]).trim(), "[]", "the store has ended too");
+    }
+    let shown = bench(&bus, &["insult", "--replicas", "1", "--count", "100", "--warmup", "0"]);
+    assert!(shown.stdout.contains("Total requests"), "{shown:?}");
+}

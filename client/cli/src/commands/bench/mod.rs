@@ -2,7 +2,7 @@
 //!
 //! | Room | What |
 //! |---|---|
-//! | `call` `publish` `task` `file` `replicas` | The loads: one subcommand each, and chains beside calls |
+//! | `call` `publish` `task` `file` `replicas` `insult` | The loads: one subcommand each, and chains beside calls |
 //! | `board` | Messages that have not arrived everywhere yet |
 //! | `nodes` | Processes that serve replicas |
 //! | `options` | What every run may be told, and what it begins and ends with |
@@ -14,6 +14,7 @@ mod board;
 mod call;
 mod compare;
 mod file;
+mod insult;
 mod latencies;
 mod load;
 mod nodes;
@@ -55,6 +56,7 @@ enum Load {
     Task(task::Tasks),
     File(file::File),
     Replicas(replicas::Replicas),
+    Insult(insult::Insults),
 }
 
 impl Bench {
@@ -68,6 +70,7 @@ impl Bench {
                 Load::Task(load) => load.run().await,
                 Load::File(load) => load.run().await,
                 Load::Replicas(load) => load.run().await,
+                Load::Insult(load) => load.run().await,
             }
         })
     }

@@ -27,6 +27,8 @@ pub(super) struct Serving {
     pub(super) objects: Vec<String>,
     /// The configuration; that of the program without one.
     pub(super) config: Option<PathBuf>,
+    /// Whether several may serve them.
+    pub(super) replica: bool,
     pub(super) broker: Broker,
 }
 
@@ -87,9 +89,10 @@ impl Serving {
         let failed =
             |error: std::io::Error| Failure::new(Exit::Failed, format!("cannot start a node: {error}"));
         let mut command = Command::new(std::env::current_exe().map_err(failed)?);
-        command
-            .args(["serve", "--replica", "--quiet", "--while-input", "--node"])
-            .arg(random_id("replica").as_str());
+        command.args(["serve", "--quiet", "--while-input", "--node"]).arg(random_id("replica").as_str());
+        if self.replica {
+            command.arg("--replica");
+        }
         if let Some(config) = &self.config {
             command.arg("--config").arg(config);
         }

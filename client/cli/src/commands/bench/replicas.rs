@@ -31,24 +31,27 @@ Examples:
 pub(super) struct Replicas {
     /// The object and its method, as in calculator.add
     #[arg(value_name = "OBJECT.METHOD", default_value = "echo.echo")]
-    target: String,
+    pub(super) target: String,
     /// Parameters, as for `rantai call`
     #[arg(value_name = "ARGS", allow_negative_numbers = true, conflicts_with = "size")]
-    arguments: Vec<String>,
+    pub(super) arguments: Vec<String>,
     /// How many nodes serve it, one run after the other
     #[arg(long = "replicas", value_name = "N,…", value_delimiter = ',', default_value = "1,2,3",
           value_parser = clap::value_parser!(u8).range(1..=64))]
-    counts: Vec<u8>,
+    pub(super) counts: Vec<u8>,
     /// Objects in TOML; without it those that come with the program
     #[arg(long, value_name = "FILE", env = "RANTAI_NODES", hide_env_values = true)]
-    config: Option<PathBuf>,
+    pub(super) config: Option<PathBuf>,
     /// Another object of the configuration that every node serves
     #[arg(long, value_name = "NAME")]
-    with: Vec<String>,
+    pub(super) with: Vec<String>,
+    /// Another object of the configuration that one node serves during all runs
+    #[arg(long, value_name = "NAME")]
+    pub(super) beside: Vec<String>,
     #[command(flatten)]
-    sending: Sending,
+    pub(super) sending: Sending,
     #[command(flatten)]
-    options: Options,
+    pub(super) options: Options,
 }
 
 /// One run, by how many nodes it was on.
@@ -82,8 +85,21 @@ impl Replicas {
         nobody_else(&run, &repeated.object).await?;
         let mut objects = vec![repeated.object.clone()];
         objects.extend(self.with.iter().filter(|name| **name != repeated.object).cloned());
-        let serving = Serving { objects, config: self.config.clone(), broker: run.connection.broker.clone() };
-        let scaling = self.measure(&run, &repeated, &serving).await?;
+        let serving = |objects: Vec<String>, replica: bool| Serving {
+            objects,
+            config: self.config.clone(),
+            replica,
+            broker: run.connection.broker.clone(),
+        };
+        let beside = match &self.beside[..] {
+            [] => None,
+            names => Some(run.unless_stopped(Nodes::start(&serving(names.to_vec(), false), 1)).await??),
+        };
+        let measured = self.measure(&run, &repeated, &serving(objects, true)).await;
+        if let Some(beside) = beside {
+            beside.end().await;
+        }
+        let scaling = measured?;
         let (succeeded, total) = scaling.worst();
         run.tell(scaling.json(), &scaling.text(), succeeded, total)
     }
