@@ -19,6 +19,7 @@ use list::{List, options};
 
 use crate::calls::Calls;
 use crate::chain::{self, Chain};
+use crate::imaging::{self, ImagingObject};
 use crate::services::Output;
 use crate::services::calculator::{CalculatorObject, Exact};
 use crate::services::clock::{ClockObject, Door};
@@ -82,6 +83,9 @@ pub struct Config {
     /// Objects that call back with insults.
     #[serde(default)]
     pub insult_notifier: Vec<notifier::Settings>,
+    /// Servers that give machines their disks.
+    #[serde(default)]
+    pub imaging: Vec<imaging::Settings>,
     /// By which its objects call others: whoever serves them says where the broker is.
     #[serde(skip)]
     pub calls: Calls,
@@ -416,6 +420,13 @@ impl Config {
                 lists.open().map_err(said)
             });
         }
+        for settings in &self.imaging {
+            settings.check().map_err(|wrong| list.wrong(&settings.name, &wrong))?;
+            let settings = imaging::Settings { folder: beside(file, &settings.folder), ..settings.clone() };
+            let server = imaging::Server::new(settings.clone());
+            list.add_alone(&settings.name, Arc::new(ImagingObject(server.clone())))?;
+            list.open_first(move || server.open().map_err(|error| error.to_string()));
+        }
         for settings in &self.insult_service {
             list.name(&settings.store)?;
             let worker = service::Worker { settings: settings.clone(), calls: self.calls.clone() };
@@ -468,6 +479,7 @@ mod tests {
             (include_str!("../../config/telemetry.toml"), 1),
             (include_str!("../../config/upcall.toml"), 1),
             (include_str!("../../config/insult.toml"), 4),
+            (include_str!("../../config/imaging.toml"), 1),
         ] {
             let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../config/it.toml");
             let config = Config::from_toml(text, file).expect("in order");

@@ -51,6 +51,13 @@ impl Failure {
         Self { exit, message: message.into() }
     }
 
+    /// The same with more to say of it.
+    #[must_use]
+    pub(crate) fn and_then_say(mut self, more: &str) -> Self {
+        self.message.push_str(more);
+        self
+    }
+
     /// What has been told already, in words of its own.
     pub(crate) fn told(exit: Exit) -> Self {
         Self { exit, message: String::new() }

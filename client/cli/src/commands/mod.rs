@@ -8,6 +8,7 @@ mod chain;
 mod demo;
 mod describe;
 mod files;
+mod imaging;
 mod insult;
 mod library;
 mod ls;
@@ -44,6 +45,7 @@ pub(crate) enum Command {
     Pub(publish::Pub),
     Upcall(upcall::Upcall),
     Insult(insult::Insult),
+    Imaging(imaging::Imaging),
     Demo(demo::Demo),
 }
 
@@ -69,6 +71,7 @@ impl Command {
             Self::Pub(command) => command.run(),
             Self::Upcall(command) => command.run(),
             Self::Insult(command) => command.run(),
+            Self::Imaging(command) => command.run(),
             Self::Demo(command) => command.run(),
         }
     }

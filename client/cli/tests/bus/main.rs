@@ -10,6 +10,7 @@ mod demo;
 mod files;
 #[cfg(feature = "gateway")]
 mod gateway;
+mod imaging;
 mod insult;
 mod journey;
 mod library;

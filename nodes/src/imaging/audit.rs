@@ -1,0 +1,74 @@
+//! Who asked for what, when, and what came of it: a line of JSON each. Secrets are not in it.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use chrono::{SecondsFormat, Utc};
+use parking_lot::Mutex;
+use serde_json::json;
+
+/// The largest file, in bytes; what was before it is kept beside it, once.
+const LARGEST: u64 = 64 << 20;
+
+/// The log.
+#[derive(Debug)]
+pub(super) struct Audit {
+    path: PathBuf,
+    file: Mutex<Option<File>>,
+}
+
+/// A line of it.
+#[derive(Clone, Debug)]
+pub(super) struct Line<'a> {
+    pub(super) who: &'a str,
+    pub(super) method: &'a str,
+    pub(super) args: &'a [&'a str],
+    pub(super) status: u16,
+    pub(super) message: Option<&'a str>,
+    /// How long it took, in milliseconds.
+    pub(super) took_ms: u64,
+}
+
+impl Audit {
+    pub(super) fn new(path: PathBuf) -> Self {
+        Self { path, file: Mutex::default() }
+    }
+
+    /// Appends a line, and has it on disk. Where that fails it is told in the program's own log.
+    pub(super) fn write(&self, line: &Line<'_>) {
+        let mut told = json!({
+            "time": Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true),
+            "who": line.who,
+            "method": line.method,
+            "args": line.args,
+            "status": line.status,
+            "took_ms": line.took_ms,
+        });
+        if let Some(message) = line.message {
+            told["message"] = message.into();
+        }
+        let mut file = self.file.lock();
+        if let Err(error) = append(&self.path, &mut file, &told.to_string()) {
+            *file = None;
+            tracing::error!("the audit log was not written: {error}: {told}");
+        }
+    }
+}
+
+fn append(path: &Path, file: &mut Option<File>, line: &str) -> std::io::Result<()> {
+    let open = || OpenOptions::new().create(true).append(true).mode(0o600).open(path);
+    if file.as_ref().map_or(Ok(0), |file| file.metadata().map(|about| about.len()))? > LARGEST {
+        let mut before = path.as_os_str().to_owned();
+        before.push(".1");
+        fs::rename(path, before)?;
+        *file = None;
+    }
+    let file = match file {
+        Some(file) => file,
+        None => file.insert(open()?),
+    };
+    file.write_all(format!("{line}\n").as_bytes())?;
+    file.sync_data()
+}

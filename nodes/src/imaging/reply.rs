@@ -1,0 +1,101 @@
+//! What imaging answers: a status of its own in every reply.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::target::Handed;
+
+/// A reply: `{"status_code": 200, "retval": …}`, or a status with a message.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Reply {
+    /// 200, or a [`Status`].
+    pub status_code: u16,
+    /// What came of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retval: Option<Value>,
+    /// Why nothing came of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub msg: Option<String>,
+    /// The disk that was handed out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk: Option<Disk>,
+}
+
+/// A disk, and how a node gets at it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Disk {
+    /// Where it is.
+    #[serde(flatten)]
+    pub handed: Handed,
+    /// The name by which the node's initiator has to log in.
+    pub initiator: String,
+    /// The user of CHAP.
+    pub user: String,
+    /// Its secret.
+    pub secret: String,
+}
+
+/// Why nothing came of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// There is one of that name.
+    Exists = 401,
+    /// The caller may not.
+    Denied = 403,
+    /// There is none of that name.
+    NotFound = 404,
+    /// The image has snapshots.
+    HasSnapshots = 405,
+    /// Somebody is at it.
+    Busy = 409,
+    /// There is no such method, or it is not possible here.
+    Unsupported = 410,
+    /// An argument too few or too many, or one that is none; a quota.
+    OutOfRange = 411,
+    /// The node has a disk, or has none.
+    Target = 440,
+    /// Something has failed.
+    Failed = 500,
+}
+
+/// Why nothing came of a request, and a text for people.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{text}")]
+pub struct Problem {
+    /// Which of them.
+    pub status: Status,
+    /// For people.
+    pub text: String,
+}
+
+impl Problem {
+    pub(super) fn new(status: Status, text: impl Into<String>) -> Self {
+        Self { status, text: text.into() }
+    }
+}
+
+impl From<Result<Value, Problem>> for Reply {
+    fn from(result: Result<Value, Problem>) -> Self {
+        match result {
+            Ok(retval) => Self { status_code: 200, retval: Some(retval), msg: None, disk: None },
+            Err(Problem { status, text }) => {
+                Self { status_code: status as u16, retval: None, msg: Some(text), disk: None }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn replies_are_this_json() {
+        let written = |result: Result<Value, Problem>| json!(Reply::from(result));
+        assert_eq!(written(Ok(json!(["a"]))), json!({"status_code": 200, "retval": ["a"]}));
+        let problem = Problem::new(Status::Target, "Node is already in use");
+        assert_eq!(written(Err(problem)), json!({"status_code": 440, "msg": "Node is already in use"}));
+    }
+}
