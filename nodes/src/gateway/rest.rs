@@ -149,7 +149,11 @@ pub(super) fn turn_away(refused: &Refused) -> Response {
 impl Gateway {
     /// Whether a browser says that the page is none of ours. What is no browser says nothing.
     fn is_own_page(&self, headers: &HeaderMap) -> bool {
-        let Some(origin) = headers.get(header::ORIGIN) else { return true };
+        let Some(origin) = headers.get(header::ORIGIN) else {
+            // Of what a page loads as a picture or follows as a link a browser tells no origin, but this.
+            let site = headers.get("sec-fetch-site");
+            return site.is_none_or(|site| site == "same-origin" || site == "none");
+        };
         let Ok(origin) = origin.to_str() else { return false };
         let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
         let own = origin.split_once("://").is_some_and(|(_, rest)| rest == host);

@@ -172,6 +172,12 @@ fn every_object_is_called_by_its_path_and_every_error_has_its_status() {
     assert_eq!((late.status, &late.json()["error"]["code"]), (504, &json!(-32002)));
     let own = format!("Origin: http://{rest}");
     assert_eq!(ask(rest, "GET", "/add?a=1&b=2", &[&own], b"").status, 200);
+    // What a page loads as a picture says nothing of its origin.
+    for (site, status) in [("cross-site", 403), ("same-site", 403), ("same-origin", 200), ("none", 200)] {
+        let site = format!("Sec-Fetch-Site: {site}");
+        assert_eq!(ask(rest, "GET", "/add?a=1&b=2", &[&site], b"").status, status, "{site}");
+        assert_eq!(ask(rest, "GET", "/add?a=1&b=2", &[&own, &site], b"").status, 200, "{site} and {own}");
+    }
     let binary = ["Content-Type: application/octet-stream"];
     let answer = ask(rest, "POST", "/objects/echo/bytes", &binary, b"\x01\x02");
     assert_eq!(answer.header("content-type"), Some("application/octet-stream"), "{answer:?}");
