@@ -441,3 +441,38 @@ fn the_calculators_client_prints_the_same_by_every_way() {
     assert_eq!(bus.run(&["calc", "--op", "add", "-a", "1"]).code, 2);
     assert_eq!(bus.run(&["calc", "--op", "add", "-a", "x", "-b", "2"]).code, 2);
 }
+
+/// A page of a name that its owner lets lead to this machine is of the same origin as the gateway, says the browser.
+#[test]
+fn a_foreign_name_that_leads_here_is_not_the_gateways_own() {
+    let (bus, another) = (bus(), bus());
+    let open = gateway(&bus, "origins = ['https://gateway.example']\n[rest.limits]\n");
+    let asked = |address: &str, host: &str, target: &str| {
+        let mut stream = connect(address);
+        send(&mut stream, host, "GET", target, &[], b"");
+        receive(&mut BufReader::new(stream)).status
+    };
+    let port = open.rest.rsplit(':').next().expect("a port");
+    for (host, status) in [
+        ("elsewhere.example", 403),
+        ("127.0.0.1.elsewhere.example", 403),
+        ("localhost.elsewhere.example", 403),
+        ("elsewhere.example.", 403),
+        ("localhost", 200),
+        ("127.0.0.1", 200),
+        ("[::1]", 200),
+        ("raspberry", 200),
+        ("raspberry.local", 200),
+        ("gateway.example", 200),
+    ] {
+        for host in [host.to_owned(), format!("{host}:{port}")] {
+            let rest = asked(&open.rest, &host, "/objects/calculator/add?a=1&b=2");
+            assert_eq!(rest, status, "{host}");
+            let soap = asked(&open.soap, &host, "/calculator?wsdl");
+            assert_eq!(soap, if host.starts_with("gateway.example") { 403 } else { status }, "{host}");
+        }
+    }
+    // Whoever has to say who they are cannot be made to by a page of somebody else.
+    let closed = gateway(&another, "users = [{ name = 'pi', key = 'k1' }]\n[rest.limits]\n");
+    assert_eq!(asked(&closed.rest, "elsewhere.example", "/stats"), 401);
+}
