@@ -514,7 +514,7 @@ impl Tasks for Ledger {
             let text = format!("the ledger keeps {most} schedules");
             return Err(Fault { message: text, ..Fault::busy(60_000) });
         }
-        self.shared.timetable.set(&schedule);
+        self.shared.timetable.set(&self.shared.store, &schedule.name).map_err(|error| unread(&error))?;
         Ok(schedule)
     }
 
