@@ -41,8 +41,8 @@ impl Drop for Run {
     fn drop(&mut self) {
         self.shared.running.lock().remove(&self.task.uuid().as_u128());
         self.shared.unwatch(&self.task);
-        for task in self.loads.ended(&self.task) {
-            self.shared.agenda.at(now(), &task);
+        for entry in self.loads.ended(&self.task) {
+            self.shared.agenda.at(now(), entry);
         }
         self.shared.agenda.changed.notify_one();
     }

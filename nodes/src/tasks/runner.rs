@@ -22,6 +22,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use uuid::Uuid;
 
 use super::after::{Outcomes, When};
+use super::agenda::Entry;
 use super::ledger::{Shared, now};
 use super::loads::Loads;
 use super::run::{AGAIN_MS, Run};
@@ -76,7 +77,7 @@ struct Runner {
     places: Arc<Semaphore>,
     loads: Arc<Loads>,
     /// Tasks whose object nobody serves.
-    absent: Arc<Mutex<HashMap<String, Vec<Task>>>>,
+    absent: Arc<Mutex<HashMap<String, Vec<Entry>>>>,
 }
 
 /// Why a task cannot begin that comes after others.
@@ -178,8 +179,8 @@ impl Runner {
             if self.nodes(object).is_empty() {
                 return true;
             }
-            for task in tasks {
-                self.shared.agenda.at(now(), task);
+            for entry in tasks {
+                self.shared.agenda.at(now(), *entry);
             }
             false
         });
@@ -269,7 +270,7 @@ impl Runner {
                 if let Some(time) = task.expires_ms() {
                     self.shared.agenda.at(time, &task);
                 }
-                self.absent.lock().entry(task.object.clone()).or_default().push(task.clone());
+                self.absent.lock().entry(task.object.clone()).or_default().push(Entry::from(&task));
                 // Between the look and the note it may have come.
                 self.look_for_absent();
                 None
