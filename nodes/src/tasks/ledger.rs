@@ -484,9 +484,7 @@ impl Tasks for Ledger {
         self.shared.read(&id)?;
         let again = |mut task: Task| {
             (task.state.is_ended() && task.state != State::Succeeded).then(|| {
-                (task.state, task.ended_ms, task.due_ms) = (State::Queued, None, now());
-                task.forgiven = task.runs;
-                task.options.expires_ms = None;
+                task.take_up(now());
                 task
             })
         };

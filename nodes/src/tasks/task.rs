@@ -150,6 +150,13 @@ impl Task {
         self.ended_ms = Some(now);
     }
 
+    /// By hand, after it has ended.
+    pub(crate) fn take_up(&mut self, now: u64) {
+        (self.state, self.ended_ms, self.due_ms) = (State::Queued, None, now);
+        self.forgiven = self.runs;
+        self.options.expires_ms = None;
+    }
+
     /// It was carried out, and failed; `chance` of 0 to 1 decides how long the wait is.
     pub(crate) fn failed(&mut self, fault: &Fault, now: u64, chance: f64) {
         self.error = serde_json::to_value(fault).ok();
