@@ -250,12 +250,14 @@ impl Runner {
                     (task.state, task.runs) = (State::Running, task.runs + 1);
                 }
                 task.node = Some(node);
+                // Whoever cancels it from the moment on at which it is on disk finds what to stop.
+                let stop = Arc::new(Notify::new());
+                self.shared.running.lock().insert(id.as_u128(), stop.clone());
                 if !settle(&self.shared, task.clone()).await {
+                    self.shared.running.lock().remove(&id.as_u128());
                     return None;
                 }
                 self.loads.begun(&task);
-                let stop = Arc::new(Notify::new());
-                self.shared.running.lock().insert(id.as_u128(), stop.clone());
                 self.shared.watch(&task);
                 let (shared, client, loads) = (self.shared.clone(), self.client.clone(), self.loads.clone());
                 let follower = self.follower.clone();

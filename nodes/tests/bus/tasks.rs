@@ -76,3 +76,53 @@ async fn a_task_that_waits_for_its_node_holds_up_nobody() {
     let task = tasks.get(id).await.expect("known");
     assert_eq!((task.state, task.runs, stuck.begun.load(Ordering::SeqCst)), (State::Running, 1, 1));
 }
+
+/// How many runs are under way.
+#[derive(Clone, Default)]
+struct Going {
+    now: Arc<AtomicUsize>,
+}
+
+struct Gone(Arc<AtomicUsize>);
+
+impl Drop for Gone {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Object for Going {
+    fn description(&self) -> Description {
+        let methods = vec![Method { name: "go".to_owned(), ..Method::default() }];
+        Description { methods, ..Description::default() }
+    }
+
+    fn call(self: Arc<Self>, _: Call) -> Answering {
+        self.now.fetch_add(1, Ordering::SeqCst);
+        let gone = Gone(self.now.clone());
+        Box::pin(async move {
+            let _gone = gone;
+            std::future::pending().await
+        })
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_that_is_cancelled_as_it_begins_is_stopped() {
+    let bus = bus().await;
+    let _ledger = serve_ledger(&bus).await;
+    let client = bus.client().await;
+    let tasks = TasksProxy::from(client.object("tasks").deadline(PATIENCE));
+    let (worker, going) = (bus.node().await, Going::default());
+    worker.serve("going", going.clone()).await.expect("served");
+    for number in 0..300 {
+        let id = tasks.submit("going".into(), "go".into(), None, None).await.expect("stored");
+        // At another moment each time.
+        let until = std::time::Instant::now() + Duration::from_micros(number % 30 * 20);
+        while std::time::Instant::now() < until {
+            tokio::task::yield_now().await;
+        }
+        assert!(tasks.cancel(id).await.expect("known"));
+    }
+    until("every run was told to stop", async || going.now.load(Ordering::SeqCst) == 0).await;
+}
