@@ -350,6 +350,27 @@ fn events_are_followed_and_a_listener_that_leaves_gives_its_place_back() {
     }
 }
 
+/// Nothing of a frame is waited for that is larger than any that is taken.
+#[test]
+fn a_socket_that_announces_a_large_frame_is_closed() {
+    let bus = bus();
+    let gateway = gateway(&bus, "");
+    let mut stream = connect(&gateway.rest);
+    let upgrade = [
+        "Connection: Upgrade",
+        "Upgrade: websocket",
+        "Sec-WebSocket-Version: 13",
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+    ];
+    send(&mut stream, &gateway.rest, "GET", "/events/tasks", &upgrade, b"");
+    let mut reader = BufReader::new(stream.try_clone().expect("a socket"));
+    assert_eq!(receive(&mut reader).status, 101);
+    let one_mebibyte = [0x82, 0xFF, 0, 0, 0, 0, 0, 0x10, 0, 0, 1, 2, 3, 4];
+    stream.write_all(&one_mebibyte).expect("sent");
+    stream.set_read_timeout(Some(Duration::from_secs(5))).expect("a timeout");
+    reader.read_to_end(&mut Vec::new()).expect("the end of the connection");
+}
+
 fn soap(gateway: &Gateway, path: &str, body: &str) -> Answer {
     let envelope = format!(
         "<s:Envelope xmlns:s='http://schemas.xmlsoap.org/soap/envelope/'><s:Body>{body}</s:Body></s:Envelope>"
