@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use rantai_client::object::Progress;
 use rantai_client::wire::fault::{Code, Fault};
+use rantai_client::wire::json;
 use rantai_client::wire::name::{MethodName, ObjectName};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -15,6 +16,8 @@ use super::options::{LONGEST_BACKOFF_MS, Options};
 
 /// The largest parameters, in bytes of JSON.
 pub(crate) const LARGEST: usize = 256 << 10;
+/// How deep parameters and results nest at most: the task around them is a level too.
+pub(crate) const DEEPEST: usize = json::DEEPEST - 1;
 
 /// Where a task is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
