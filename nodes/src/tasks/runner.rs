@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rantai_client::client::Builder;
 use rantai_client::registry::Follower;
-use rantai_client::session::Filter;
+use rantai_client::session::{Filter, Status};
 use rantai_client::wire::fault::Fault;
 use rantai_client::wire::name::ObjectName;
 use rantai_client::wire::topic::EventTopic;
@@ -37,6 +37,23 @@ const ASKED_AGAIN_MS: u64 = 5_000;
 
 /// Until it is aborted.
 pub(super) async fn run(shared: Arc<Shared>, client: Builder) {
+    loop {
+        load(&shared).await;
+        let runner = connected(&shared, &client).await;
+        let mut status = runner.client.status();
+        tokio::select! {
+            _ = async { tokio::join!(runner.work(), runner.watch(), runner.hear()) } => {}
+            _ = status.wait_for(|status| matches!(status, Status::Ended(_))) => {}
+        }
+        if let Status::Ended(reason) = &*status.borrow() {
+            tracing::error!("tasks wait: {reason}");
+        }
+        sleep(Duration::from_secs(1)).await;
+    }
+}
+
+/// Everything that is to be done.
+async fn load(shared: &Shared) {
     let mut after = None;
     loop {
         match shared.store.list(after, 1_000, is_open) {
@@ -46,7 +63,7 @@ pub(super) async fn run(shared: Arc<Shared>, client: Builder) {
                 }
                 after = tasks.last().map(Task::uuid);
                 if tasks.len() < 1_000 {
-                    break;
+                    return;
                 }
             }
             Err(error) => {
@@ -55,14 +72,13 @@ pub(super) async fn run(shared: Arc<Shared>, client: Builder) {
             }
         }
     }
+}
+
+async fn connected(shared: &Arc<Shared>, client: &Builder) -> Runner {
     loop {
         let error = match client.clone().connect().await {
             Ok(client) => match client.registry().follow().await {
-                Ok(follower) => {
-                    let runner = Arc::new(Runner::new(shared, client, follower));
-                    tokio::join!(runner.work(), runner.watch(), runner.hear());
-                    return;
-                }
+                Ok(follower) => return Runner::new(shared.clone(), client, follower),
                 Err(error) => error.to_string(),
             },
             Err(error) => error.to_string(),
@@ -253,15 +269,12 @@ impl Runner {
                 // Whoever cancels it from the moment on at which it is on disk finds what to stop.
                 let stop = Arc::new(Notify::new());
                 self.shared.running.lock().insert(id.as_u128(), stop.clone());
-                if !settle(&self.shared, task.clone()).await {
-                    self.shared.running.lock().remove(&id.as_u128());
-                    return None;
-                }
-                self.loads.begun(&task);
                 self.shared.watch(&task);
+                self.loads.begun(&task);
                 let (shared, client, loads) = (self.shared.clone(), self.client.clone(), self.loads.clone());
                 let follower = self.follower.clone();
-                Some(Run { task, again, shared, client, follower, loads, stop })
+                let run = Run { task: task.clone(), again, shared, client, follower, loads, stop };
+                settle(&self.shared, task).await.then_some(run)
             }
             // It waits for one of them to end.
             Place::Full => None,

@@ -8,6 +8,7 @@ use rantai_client::Client;
 use rantai_client::object::{Answering, Call, Description, Method, Object};
 use rantai_client::session::Filter;
 use rantai_client::wire::entry::Mode;
+use rantai_client::wire::name::ClientId;
 use rantai_nodes::services::echo::{EchoObject, Plain};
 use rantai_nodes::tasks::ledger::TasksProxy;
 use rantai_nodes::tasks::options::Options;
@@ -125,4 +126,30 @@ async fn a_task_that_is_cancelled_as_it_begins_is_stopped() {
         assert!(tasks.cancel(id).await.expect("known"));
     }
     until("every run was told to stop", async || going.now.load(Ordering::SeqCst) == 0).await;
+}
+
+#[tokio::test]
+async fn a_ledger_whose_connection_somebody_took_goes_on() {
+    let bus = bus().await;
+    let _ledger = serve_ledger(&bus).await;
+    let client = bus.client().await;
+    let tasks = TasksProxy::from(client.object("tasks").deadline(PATIENCE));
+    let worker = bus.node().await;
+    worker.serve("echo", EchoObject(Plain)).await.expect("served");
+    let calls = Filter::new(format!("{}/at/+/echo/echo", bus.root));
+    let mut calls = client.subscribe(vec![calls]).await.expect("granted");
+    let echo = async |text: &str| {
+        let params = Some(json!([text]));
+        tasks.submit("echo".into(), "echo".into(), params, None).await.expect("stored")
+    };
+    echo("x").await;
+    let call = calls.next().await.expect("a call");
+    let reply_to = call.properties.response_topic.expect("where the answer goes");
+    let name = reply_to.rsplit('/').next().and_then(|name| ClientId::new(name).ok()).expect("its name");
+    let builder = Client::builder(bus.address.clone()).root(bus.root.clone()).client_id(name);
+    let thief = builder.connect().await.expect("taken over");
+    let waiting = echo("y").await;
+    thief.close().await;
+    let task = tasks.result(waiting, Some(10_000)).await.expect("known");
+    assert_eq!((task.state, task.result), (State::Succeeded, Some(Value::from("y"))));
 }
