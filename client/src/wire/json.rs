@@ -96,6 +96,16 @@ fn depth(bytes: &[u8]) -> usize {
     most
 }
 
+/// How deep a value nests.
+pub fn levels(value: &Value) -> usize {
+    let inner = match value {
+        Value::Array(items) => items.iter().map(levels).max(),
+        Value::Object(members) => members.values().map(levels).max(),
+        _ => return 0,
+    };
+    1 + inner.unwrap_or(0)
+}
+
 /// The same value as every reader takes it: integers beyond ±(2^53 − 1) as strings, and whole numbers without a
 /// fraction (JSON knows one kind of number: 5, not 5.0).
 pub fn portable(value: Value) -> Value {
@@ -126,6 +136,13 @@ mod tests {
         assert!(read(nested(64).as_bytes()).is_ok());
         assert_eq!(read(nested(65).as_bytes()), Err(JsonError::TooDeep));
         assert_eq!(read(nested(100_000).as_bytes()), Err(JsonError::TooDeep));
+        for (value, expected) in [(json!(1), 0), (json!([]), 1), (json!([{}, {"a": [1, {}]}]), 4)] {
+            assert_eq!(
+                (levels(&value), depth(value.to_string().as_bytes())),
+                (expected, expected),
+                "{value}"
+            );
+        }
         let text = format!("\"{}\\\"[\"", "[".repeat(100));
         assert!(read(text.as_bytes()).is_ok());
         assert!(matches!(read(b"\xFF"), Err(JsonError::Syntax(_))));

@@ -94,7 +94,10 @@ pub(super) async fn follow(
         Err(fault) => return status::answer(&fault),
     };
     match socket {
-        Ok(socket) => socket.max_message_size(FRAME).on_upgrade(|socket| by_socket(stream, socket)),
+        Ok(socket) => socket
+            .max_frame_size(FRAME)
+            .max_message_size(FRAME)
+            .on_upgrade(|socket| by_socket(stream, socket)),
         Err(_) => Sse::new(by_response(stream)).keep_alive(KeepAlive::new().interval(ALIVE)).into_response(),
     }
 }

@@ -5,6 +5,7 @@
 //! | [`settings`] | What stands of it in nodes.toml |
 //! | `server` | Connections, up to a number, each with a time |
 //! | `guard` | Who may call, and how often |
+//! | `pages` | Which web pages may call |
 //! | `catalog` | What the objects say of themselves, kept current |
 //! | `rest`, `arguments`, `status` | Methods as paths: a query or a body in, a status out |
 //! | `mapping` | Paths of one's own |
@@ -18,6 +19,7 @@ mod events;
 mod guard;
 mod mapping;
 mod openapi;
+mod pages;
 mod rest;
 mod server;
 pub mod settings;

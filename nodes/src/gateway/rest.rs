@@ -33,6 +33,7 @@ use uuid::Uuid;
 
 use super::catalog::Catalog;
 use super::guard::{Caller, Counts, Guard, Refused};
+use super::pages::Pages;
 use super::settings::{Limits, Rest};
 use super::{arguments, events, mapping, openapi, status, ui};
 
@@ -48,7 +49,7 @@ pub(super) struct Gateway {
     pub(super) streams: Arc<Semaphore>,
     /// Becomes true when the gateway ends.
     pub(super) stop: watch::Receiver<bool>,
-    origins: Vec<String>,
+    pages: Pages,
     secured: bool,
     document: Mutex<Option<(u64, Value)>>,
 }
@@ -68,7 +69,7 @@ pub(super) fn router(
         limits: settings.limits,
         streams: Arc::new(Semaphore::new(settings.limits.streams)),
         stop,
-        origins: settings.origins.clone(),
+        pages: Pages::new(&settings.origins, settings.users.is_empty()),
         secured: !settings.users.is_empty(),
         document: Mutex::default(),
     });
@@ -115,10 +116,7 @@ async fn admit(
         Ok(caller) => caller,
         Err(refused) => return turn_away(&refused),
     };
-    if !gateway.is_own_page(request.headers()) {
-        Counts::one(&gateway.guard.counts.foreign_pages);
-        let fault =
-            Fault::new(Code::DENIED, "pages of this origin may not call; `origins` lists those that may");
+    if let Err(fault) = gateway.pages.check(request.headers(), &gateway.guard) {
         return status::answer(&fault);
     }
     request.extensions_mut().insert(caller);
@@ -147,15 +145,6 @@ pub(super) fn turn_away(refused: &Refused) -> Response {
 }
 
 impl Gateway {
-    /// Whether a browser says that the page is none of ours. What is no browser says nothing.
-    fn is_own_page(&self, headers: &HeaderMap) -> bool {
-        let Some(origin) = headers.get(header::ORIGIN) else { return true };
-        let Ok(origin) = origin.to_str() else { return false };
-        let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-        let own = origin.split_once("://").is_some_and(|(_, rest)| rest == host);
-        own || self.origins.iter().any(|allowed| allowed == origin)
-    }
-
     /// An object that may be called at all.
     pub(super) fn allowed(&self, object: &str) -> Result<(), Fault> {
         if self.catalog.allows(object) {

@@ -6,13 +6,14 @@
 use std::collections::{BTreeMap, HashMap};
 
 use parking_lot::Mutex;
-use rantai_client::wire::fault::Fault;
+use rantai_client::wire::fault::{Code, Fault};
+use rantai_client::wire::json::levels;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use super::task::{LARGEST, State, Task};
+use super::task::{DEEPEST, LARGEST, State, Task};
 
 const RESULT: &str = "$result";
 const OUTCOME: &str = "$outcome";
@@ -142,18 +143,28 @@ impl Outcomes {
     ///
     /// # Errors
     ///
-    /// More than a task's parameters may have.
+    /// More, or deeper, than a task's parameters may be.
     pub(super) fn fill(&mut self, params: Value) -> Result<Value, Fault> {
+        let filled = self.put(params)?;
+        if levels(&filled) > DEEPEST {
+            let text =
+                format!("with the results it is given, its parameters have more than {DEEPEST} levels");
+            return Err(Fault::new(Code::NOT_A_REQUEST, text));
+        }
+        Ok(filled)
+    }
+
+    fn put(&mut self, params: Value) -> Result<Value, Fault> {
         Ok(match params {
             Value::Array(items) => {
-                Value::Array(items.into_iter().map(|item| self.fill(item)).collect::<Result<_, _>>()?)
+                Value::Array(items.into_iter().map(|item| self.put(item)).collect::<Result<_, _>>()?)
             }
             Value::Object(members) => match Place::of(&members) {
                 Some(place) => self.at(place?)?,
                 None => Value::Object(
                     members
                         .into_iter()
-                        .map(|(name, value)| Ok((name, self.fill(value)?)))
+                        .map(|(name, value)| Ok((name, self.put(value)?)))
                         .collect::<Result<_, Fault>>()?,
                 ),
             },
@@ -228,6 +239,8 @@ impl Waiting {
 
 #[cfg(test)]
 mod tests {
+    use rantai_client::wire;
+
     use super::super::options::Options;
     use super::*;
 
@@ -291,6 +304,22 @@ mod tests {
         assert_eq!(waiting.take(before), [(b, 3)]);
         assert!(!waiting.take_back(before, b));
         assert!(waiting.by_task.lock().is_empty());
+    }
+
+    #[test]
+    fn what_is_put_in_nests_no_deeper_than_a_caller_can_read() {
+        let nested = |levels: usize, inner: Value| (0..levels).fold(inner, |value, _| json!([value]));
+        let given = |levels| filled(&nested(levels, json!({"$outcome": "all"})), &[nested(40, json!(1))]);
+        // Of these, a list and an outcome are levels too.
+        let mut task = Task::new("pages", "add", json!([]), Options::default(), 0).expect("a task");
+        task.params = given(21).expect("63 levels, and the task around them");
+        assert!(wire::json::read(task_as_json(&task).as_bytes()).is_ok());
+        assert_eq!(given(22).expect_err("64 levels").code, Code::NOT_A_REQUEST);
+        assert!(given(62).is_err());
+    }
+
+    fn task_as_json(task: &Task) -> String {
+        serde_json::to_string(task).expect("JSON")
     }
 
     #[test]

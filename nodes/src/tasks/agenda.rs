@@ -11,9 +11,22 @@ use super::task::Task;
 /// What is to be done, and when.
 #[derive(Debug, Default)]
 pub(super) struct Agenda {
-    /// When, the priority the wrong way round, and which.
-    due: Mutex<BTreeSet<(u64, u8, u128)>>,
+    due: Mutex<BTreeSet<(u64, Entry)>>,
     pub(super) changed: Notify,
+}
+
+/// What is kept in memory of a task that waits; with its parameters there would be no room for many of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Entry {
+    /// The priority the wrong way round: the lowest goes first.
+    behind: u8,
+    id: u128,
+}
+
+impl From<&Task> for Entry {
+    fn from(task: &Task) -> Self {
+        Self { behind: 9 - task.options.priority, id: task.uuid().as_u128() }
+    }
 }
 
 impl Agenda {
@@ -21,8 +34,8 @@ impl Agenda {
         self.at(task.due_ms, task);
     }
 
-    pub(super) fn at(&self, when: u64, task: &Task) {
-        self.due.lock().insert((when, 9 - task.options.priority, task.uuid().as_u128()));
+    pub(super) fn at(&self, when: u64, entry: impl Into<Entry>) {
+        self.due.lock().insert((when, entry.into()));
         self.changed.notify_one();
     }
 
@@ -31,11 +44,11 @@ impl Agenda {
         let mut due = self.due.lock();
         // Those that are due stand in front; a thousand of them are enough to choose from.
         let chosen = due.iter().take_while(|(when, ..)| *when <= now).take(1_000);
-        let chosen = chosen.min_by_key(|(when, priority, _)| (*priority, *when)).copied();
+        let chosen = chosen.min_by_key(|(when, entry)| (entry.behind, *when)).copied();
         match chosen {
             Some(chosen) => {
                 due.remove(&chosen);
-                Ok(Uuid::from_u128(chosen.2))
+                Ok(Uuid::from_u128(chosen.1.id))
             }
             None => Err(due.first().map(|(when, ..)| *when)),
         }

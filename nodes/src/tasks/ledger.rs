@@ -484,9 +484,7 @@ impl Tasks for Ledger {
         self.shared.read(&id)?;
         let again = |mut task: Task| {
             (task.state.is_ended() && task.state != State::Succeeded).then(|| {
-                (task.state, task.ended_ms, task.due_ms) = (State::Queued, None, now());
-                task.forgiven = task.runs;
-                task.options.expires_ms = None;
+                task.take_up(now());
                 task
             })
         };
@@ -514,7 +512,7 @@ impl Tasks for Ledger {
             let text = format!("the ledger keeps {most} schedules");
             return Err(Fault { message: text, ..Fault::busy(60_000) });
         }
-        self.shared.timetable.set(&schedule);
+        self.shared.timetable.set(&self.shared.store, &schedule.name).map_err(|error| unread(&error))?;
         Ok(schedule)
     }
 

@@ -1,10 +1,11 @@
 //! How much each object has to do, and whatever waits for a place.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use super::agenda::Entry;
 use super::limits::Limits;
 use super::task::Task;
 
@@ -19,7 +20,7 @@ pub(super) struct Loads {
 struct Load {
     running: usize,
     /// Tasks that are due, and wait for a place: the highest priority first, and of one the longest due.
-    waiting: BTreeMap<(u8, u64, u128), Task>,
+    waiting: BTreeSet<(u8, u64, Entry)>,
 }
 
 impl Loads {
@@ -33,8 +34,7 @@ impl Loads {
         let Some(load) = loads.get_mut(&task.object).filter(|load| load.running >= most) else {
             return false;
         };
-        let place = (9 - task.options.priority, task.due_ms, task.uuid().as_u128());
-        load.waiting.insert(place, task.clone());
+        load.waiting.insert((9 - task.options.priority, task.due_ms, Entry::from(task)));
         true
     }
 
@@ -43,13 +43,13 @@ impl Loads {
     }
 
     /// Tasks that may be looked at again, as one of their object has ended.
-    pub(super) fn ended(&self, task: &Task) -> Vec<Task> {
+    pub(super) fn ended(&self, task: &Task) -> Vec<Entry> {
         let (mut loads, most) = (self.by_object.lock(), self.limits.of(&task.object));
         let Some(load) = loads.get_mut(&task.object) else { return Vec::new() };
         load.running = load.running.saturating_sub(1);
         // Some of them may have been cancelled: when nothing runs any more, nobody would free a place for the rest.
         let places = if load.running == 0 { load.waiting.len() } else { most.saturating_sub(load.running) };
-        let next = (0..places).map_while(|_| load.waiting.pop_first()).map(|(_, task)| task).collect();
+        let next = (0..places).map_while(|_| load.waiting.pop_first()).map(|(.., entry)| entry).collect();
         if load.running == 0 {
             loads.remove(&task.object);
         }
@@ -59,6 +59,8 @@ impl Loads {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
     use crate::tasks::options::Options;
     use serde_json::json;
@@ -84,7 +86,7 @@ mod tests {
         }
         let waiting: Vec<Task> = (0..40).map(|_| task("pages", 5)).collect();
         assert!(waiting.iter().all(|task| loads.is_full_for(task)));
-        assert_eq!(loads.ended(&running.pop().expect("one")), [waiting[0].clone()]);
+        assert_eq!(loads.ended(&running.pop().expect("one")), [Entry::from(&waiting[0])]);
         // Those that were let go have been cancelled: nothing of theirs will end.
         let mut let_go = 1;
         while let Some(task) = running.pop() {
@@ -104,6 +106,6 @@ mod tests {
         assert!(!loads.is_full_for(&task("pages", 5)));
         loads.begun(&first);
         assert_eq!(loads.ended(&first), [], "one of two has ended, and one is all there may be");
-        assert_eq!(loads.ended(&first), [high, low], "nothing runs any more");
+        assert_eq!(loads.ended(&first), [Entry::from(&high), Entry::from(&low)], "nothing runs any more");
     }
 }

@@ -7,11 +7,13 @@
 //! | [`schedule`] | Calls that are made again and again |
 //! | `store` | All of them on disk, many writes in one commit |
 //! | `agenda`, `loads` | What is due, and how much each object has to do |
+//! | `absent` | Whatever waits for a node |
 //! | `timetable` | When schedules make their next tasks |
 //! | `runner`, `run` | Calls objects when tasks are due, and decides what follows from the answer |
 //! | [`limits`] | How much is kept, and done at the same time |
 //! | [`ledger`] | The object `tasks` |
 
+mod absent;
 pub mod after;
 mod agenda;
 pub mod ledger;

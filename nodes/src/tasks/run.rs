@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use rantai_client::registry::Follower;
 use rantai_client::wire::fault::{Code, Fault};
+use rantai_client::wire::json::levels;
 use rantai_client::wire::name::{ClientId, ObjectName};
 use rantai_client::{CallError, Client, Content, Response};
 use serde_json::{Value, json};
@@ -16,7 +17,7 @@ use super::ledger::{Shared, now};
 use super::loads::Loads;
 use super::runner::settle;
 use super::store::is_open;
-use super::task::{State, Task};
+use super::task::{DEEPEST, State, Task};
 
 /// Waits before a call is made again that reached nobody, or whose answer was lost.
 pub(super) const AGAIN_MS: u64 = 500;
@@ -41,8 +42,8 @@ impl Drop for Run {
     fn drop(&mut self) {
         self.shared.running.lock().remove(&self.task.uuid().as_u128());
         self.shared.unwatch(&self.task);
-        for task in self.loads.ended(&self.task) {
-            self.shared.agenda.at(now(), &task);
+        for entry in self.loads.ended(&self.task) {
+            self.shared.agenda.at(now(), entry);
         }
         self.shared.agenda.changed.notify_one();
     }
@@ -153,8 +154,11 @@ fn fail(task: &mut Task, fault: &Fault) {
 
 fn succeed(task: &mut Task, content: Content) {
     let kept = match content {
-        Content::Value(value) if value.to_string().len() <= LARGEST => Ok(value),
-        Content::Value(_) => Err("its result is too large to be kept"),
+        Content::Value(value) if value.to_string().len() > LARGEST => {
+            Err("its result is too large to be kept")
+        }
+        Content::Value(value) if levels(&value) > DEEPEST => Err("its result nests too deep to be kept"),
+        Content::Value(value) => Ok(value),
         Content::Binary(_) => Err("its result is binary, which is not kept"),
     };
     match kept {
@@ -167,6 +171,25 @@ fn succeed(task: &mut Task, content: Content) {
             let fault = Fault::failed("not_kept", text);
             task.error = serde_json::to_value(&fault).ok();
             task.end(State::Failed, now());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rantai_client::wire;
+
+    use super::*;
+    use crate::tasks::options::Options;
+
+    #[test]
+    fn whatever_comes_of_a_task_a_caller_can_read_it() {
+        for (levels, state) in [(63, State::Succeeded), (64, State::Failed)] {
+            let mut task = Task::new("pages", "add", json!([]), Options::default(), 0).expect("a task");
+            let result = (0..levels).fold(json!(1), |value, _| json!([value]));
+            succeed(&mut task, Content::Value(result));
+            assert_eq!(task.state, state, "{levels} levels");
+            assert!(wire::json::read(&serde_json::to_vec(&task).expect("JSON")).is_ok(), "{levels} levels");
         }
     }
 }

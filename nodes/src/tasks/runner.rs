@@ -4,23 +4,22 @@
 //! the connection, the node or the ledger, it is called again by the same identity on the same node, which then
 //! recognises it.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
-use rantai_client::Client;
 use rantai_client::client::Builder;
 use rantai_client::registry::Follower;
-use rantai_client::session::Filter;
+use rantai_client::session::{Filter, Status};
 use rantai_client::wire::fault::Fault;
 use rantai_client::wire::name::ObjectName;
 use rantai_client::wire::topic::EventTopic;
+use rantai_client::{CallError, Client};
 use serde_json::Value;
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::{Instant, sleep, sleep_until};
 use uuid::Uuid;
 
+use super::absent::Absent;
 use super::after::{Outcomes, When};
 use super::ledger::{Shared, now};
 use super::loads::Loads;
@@ -31,9 +30,30 @@ use crate::commit::DiskError;
 
 /// How often what is older is forgotten.
 const SWEEP: Duration = Duration::from_mins(1);
+/// How long an object may take to say what its methods are: everything else waits meanwhile.
+const ASKED: Duration = Duration::from_secs(1);
+/// And after how long it is asked again.
+const ASKED_AGAIN_MS: u64 = 5_000;
 
 /// Until it is aborted.
 pub(super) async fn run(shared: Arc<Shared>, client: Builder) {
+    loop {
+        load(&shared).await;
+        let runner = connected(&shared, &client).await;
+        let mut status = runner.client.status();
+        tokio::select! {
+            _ = async { tokio::join!(runner.work(), runner.watch(), runner.hear()) } => {}
+            _ = status.wait_for(|status| matches!(status, Status::Ended(_))) => {}
+        }
+        if let Status::Ended(reason) = &*status.borrow() {
+            tracing::error!("tasks wait: {reason}");
+        }
+        sleep(Duration::from_secs(1)).await;
+    }
+}
+
+/// Everything that is to be done.
+async fn load(shared: &Shared) {
     let mut after = None;
     loop {
         match shared.store.list(after, 1_000, is_open) {
@@ -43,7 +63,7 @@ pub(super) async fn run(shared: Arc<Shared>, client: Builder) {
                 }
                 after = tasks.last().map(Task::uuid);
                 if tasks.len() < 1_000 {
-                    break;
+                    return;
                 }
             }
             Err(error) => {
@@ -52,14 +72,13 @@ pub(super) async fn run(shared: Arc<Shared>, client: Builder) {
             }
         }
     }
+}
+
+async fn connected(shared: &Arc<Shared>, client: &Builder) -> Runner {
     loop {
         let error = match client.clone().connect().await {
             Ok(client) => match client.registry().follow().await {
-                Ok(follower) => {
-                    let runner = Arc::new(Runner::new(shared, client, follower));
-                    tokio::join!(runner.work(), runner.watch(), runner.hear());
-                    return;
-                }
+                Ok(follower) => return Runner::new(shared.clone(), client, follower),
                 Err(error) => error.to_string(),
             },
             Err(error) => error.to_string(),
@@ -75,8 +94,7 @@ struct Runner {
     follower: Arc<Follower>,
     places: Arc<Semaphore>,
     loads: Arc<Loads>,
-    /// Tasks whose object nobody serves.
-    absent: Arc<Mutex<HashMap<String, Vec<Task>>>>,
+    absent: Absent,
 }
 
 /// Why a task cannot begin that comes after others.
@@ -106,7 +124,10 @@ fn after_none(task: &Task, index: usize, came_to: &str) -> Fault {
 /// Where a task may be called.
 enum Place {
     At(String),
-    Nowhere,
+    /// Nowhere, before this node is there again; without one any node will do.
+    Nowhere(Option<String>),
+    /// It is to be looked at again in a moment.
+    Unknown,
     Full,
 }
 
@@ -115,7 +136,7 @@ impl Runner {
         let places = Arc::new(Semaphore::new(shared.limits.at_once));
         let loads = Arc::new(Loads::new(shared.limits.clone()));
         let follower = Arc::new(follower);
-        Self { shared, client, follower, places, loads, absent: Arc::default() }
+        Self { shared, client, follower, places, loads, absent: Absent::default() }
     }
 
     /// What was waited for may have come.
@@ -171,18 +192,11 @@ impl Runner {
         }
     }
 
-    /// Tasks whose object has come are due.
+    /// Tasks whose object, or node, has come are due.
     fn look_for_absent(&self) {
-        let mut absent = self.absent.lock();
-        absent.retain(|object, tasks| {
-            if self.nodes(object).is_empty() {
-                return true;
-            }
-            for task in tasks {
-                self.shared.agenda.at(now(), task);
-            }
-            false
-        });
+        for entry in self.absent.take(|object| self.nodes(object)) {
+            self.shared.agenda.at(now(), entry);
+        }
     }
 
     fn nodes(&self, object: &str) -> Vec<String> {
@@ -252,24 +266,27 @@ impl Runner {
                     (task.state, task.runs) = (State::Running, task.runs + 1);
                 }
                 task.node = Some(node);
-                if !settle(&self.shared, task.clone()).await {
-                    return None;
-                }
-                self.loads.begun(&task);
+                // Whoever cancels it from the moment on at which it is on disk finds what to stop.
                 let stop = Arc::new(Notify::new());
                 self.shared.running.lock().insert(id.as_u128(), stop.clone());
                 self.shared.watch(&task);
+                self.loads.begun(&task);
                 let (shared, client, loads) = (self.shared.clone(), self.client.clone(), self.loads.clone());
                 let follower = self.follower.clone();
-                Some(Run { task, again, shared, client, follower, loads, stop })
+                let run = Run { task: task.clone(), again, shared, client, follower, loads, stop };
+                settle(&self.shared, task).await.then_some(run)
             }
             // It waits for one of them to end.
             Place::Full => None,
-            Place::Nowhere => {
+            Place::Unknown => {
+                self.shared.agenda.at(now() + ASKED_AGAIN_MS, &task);
+                None
+            }
+            Place::Nowhere(node) => {
                 if let Some(time) = task.expires_ms() {
                     self.shared.agenda.at(time, &task);
                 }
-                self.absent.lock().entry(task.object.clone()).or_default().push(task.clone());
+                self.absent.add(&task, node);
                 // Between the look and the note it may have come.
                 self.look_for_absent();
                 None
@@ -309,19 +326,26 @@ impl Runner {
         }
         let begun = task.node.as_ref().filter(|_| task.state == State::Running);
         match begun {
-            _ if nodes.is_empty() => Place::Nowhere,
+            _ if nodes.is_empty() => Place::Nowhere(None),
             Some(node) if nodes.contains(node) => Place::At(node.clone()),
             // It may have been carried out where it was. What may not be carried out twice waits for that node.
-            Some(_) if self.is_once(task).await => Place::Nowhere,
-            _ => Place::At(nodes[any_below(nodes.len())].clone()),
+            Some(node) => match self.is_once(task).await {
+                Ok(true) => Place::Nowhere(Some(node.clone())),
+                Ok(false) => Place::At(nodes[any_below(nodes.len())].clone()),
+                Err(error) => {
+                    tracing::debug!(id = task.id, "{error}");
+                    Place::Unknown
+                }
+            },
+            None => Place::At(nodes[any_below(nodes.len())].clone()),
         }
     }
 
-    async fn is_once(&self, task: &Task) -> bool {
-        let document = self.client.object(&task.object).call::<Value>("rpc.discover", ()).await;
-        let Ok(document) = document else { return true };
+    async fn is_once(&self, task: &Task) -> Result<bool, CallError> {
+        let object = self.client.object(&task.object).deadline(ASKED);
+        let document = object.call::<Value>("rpc.discover", ()).await?;
         let methods = document["methods"].as_array().map(Vec::as_slice).unwrap_or_default();
-        methods.iter().any(|method| method["name"] == *task.method && method["x-once"] == true)
+        Ok(methods.iter().any(|method| method["name"] == *task.method && method["x-once"] == true))
     }
 }
 

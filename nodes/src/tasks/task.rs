@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use rantai_client::object::Progress;
 use rantai_client::wire::fault::{Code, Fault};
+use rantai_client::wire::json;
 use rantai_client::wire::name::{MethodName, ObjectName};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -15,6 +16,8 @@ use super::options::{LONGEST_BACKOFF_MS, Options};
 
 /// The largest parameters, in bytes of JSON.
 pub(crate) const LARGEST: usize = 256 << 10;
+/// How deep parameters and results nest at most: the task around them is a level too.
+pub(crate) const DEEPEST: usize = json::DEEPEST - 1;
 
 /// Where a task is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
@@ -148,6 +151,13 @@ impl Task {
     pub(crate) fn end(&mut self, state: State, now: u64) {
         self.state = state;
         self.ended_ms = Some(now);
+    }
+
+    /// By hand, after it has ended.
+    pub(crate) fn take_up(&mut self, now: u64) {
+        (self.state, self.ended_ms, self.due_ms) = (State::Queued, None, now);
+        self.forgiven = self.runs;
+        self.options.expires_ms = None;
     }
 
     /// It was carried out, and failed; `chance` of 0 to 1 decides how long the wait is.

@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 use tokio::time::sleep;
 
 use super::ledger::{Shared, now};
-use super::schedule::Schedule;
+use super::store::Store;
 use crate::commit::DiskError;
 
 /// The longest sleep: the clock may be set meanwhile.
@@ -27,12 +27,15 @@ pub(super) struct Timetable {
 }
 
 impl Timetable {
-    /// A schedule that is new, or has another time now.
-    pub(super) fn set(&self, schedule: &Schedule) {
+    /// A schedule that is new, has another time now, or is no more. What it is by now is read here: of two changes
+    /// at the same time the one that is told of last may be the older one.
+    pub(super) fn set(&self, store: &Store, name: &str) -> Result<(), DiskError> {
         let mut due = self.due.lock();
-        due.retain(|(_, name)| *name != schedule.name);
-        due.extend(schedule.next_ms.map(|next| (next, schedule.name.clone())));
+        let next = store.scheduled(name)?.and_then(|schedule| schedule.next_ms);
+        due.retain(|(_, other)| other != name);
+        due.extend(next.map(|next| (next, name.to_owned())));
         self.changed.notify_one();
+        Ok(())
     }
 
     /// What is due, or when something will be.
@@ -57,21 +60,13 @@ pub(super) async fn run(shared: Arc<Shared>) {
     }
     loop {
         match shared.timetable.next(now()) {
-            Ok((due, name)) => match shared.store.pass(name.clone(), due, now(), shared.limits.tasks).await {
-                Ok(None) => {}
-                Ok(Some(passed)) => {
-                    shared.timetable.set(&passed.schedule);
-                    if let Some(task) = &passed.task {
-                        shared.agenda.add(task);
-                        shared.announce(task);
-                    }
-                }
-                Err(error) => {
+            Ok((due, name)) => {
+                if let Err(error) = pass(&shared, due, &name).await {
                     tracing::error!("schedule {name}: {error}");
                     shared.timetable.again((due, name));
                     sleep(AGAIN).await;
                 }
-            },
+            }
             Err(next) => {
                 let soon = next.map_or(LONGEST, |when| Duration::from_millis(when.saturating_sub(now())));
                 tokio::select! {
@@ -83,16 +78,57 @@ pub(super) async fn run(shared: Arc<Shared>) {
     }
 }
 
+async fn pass(shared: &Shared, due: u64, name: &str) -> Result<(), DiskError> {
+    let made = shared.store.pass(name.to_owned(), due, now(), shared.limits.tasks).await?;
+    if let Some(task) = made {
+        shared.agenda.add(&task);
+        shared.announce(&task);
+    }
+    shared.timetable.set(&shared.store, name)
+}
+
 fn load(shared: &Shared) -> Result<(), DiskError> {
     let mut after = String::new();
     loop {
         let schedules = shared.store.schedules(&after, PAGE)?;
         for schedule in &schedules {
-            shared.timetable.set(schedule);
+            shared.timetable.set(&shared.store, &schedule.name)?;
         }
         match schedules.last() {
             Some(last) if schedules.len() >= PAGE => after.clone_from(&last.name),
             _ => return Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tasks::options::Options;
+    use crate::tasks::schedule::{Schedule, Timing};
+    use serde_json::json;
+
+    fn schedule(cron: &str) -> Schedule {
+        let timing = Timing { cron: cron.to_owned(), zone: "UTC".to_owned(), overlap: false };
+        let (name, object, method) = ("daily".to_owned(), "pages".to_owned(), "add".to_owned());
+        Schedule::new(name, timing, object, method, json!([1, 2]), Options::default(), 0).expect("a schedule")
+    }
+
+    /// Whoever committed first may be the last to say so.
+    #[tokio::test]
+    async fn a_schedule_that_is_replaced_while_its_time_passes_has_the_time_of_the_new_one() {
+        let (store, timetable) = (Store::open(None).expect("a store"), Timetable::default());
+        assert!(store.schedule(schedule("* * * * *"), 9).await.expect("stored"));
+        assert!(store.pass("daily".to_owned(), 60_000, 60_000, 9).await.expect("stored").is_some());
+        assert!(store.schedule(schedule("0 * * * *"), 9).await.expect("stored"));
+        // The new one is told of, and then the time that passed before.
+        for _ in 0..2 {
+            timetable.set(&store, "daily").expect("read");
+        }
+        assert_eq!(timetable.next(u64::MAX), Ok((3_600_000, "daily".to_owned())));
+        assert_eq!(timetable.next(u64::MAX), Err(None));
+        assert!(store.unschedule("daily".to_owned()).await.expect("stored"));
+        timetable.set(&store, "daily").expect("read");
+        assert_eq!(timetable.next(u64::MAX), Err(None));
     }
 }

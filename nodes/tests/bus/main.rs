@@ -14,4 +14,5 @@ mod registry;
 mod restart;
 mod session;
 mod support;
+mod tasks;
 mod unasked;

@@ -172,6 +172,12 @@ fn every_object_is_called_by_its_path_and_every_error_has_its_status() {
     assert_eq!((late.status, &late.json()["error"]["code"]), (504, &json!(-32002)));
     let own = format!("Origin: http://{rest}");
     assert_eq!(ask(rest, "GET", "/add?a=1&b=2", &[&own], b"").status, 200);
+    // What a page loads as a picture says nothing of its origin.
+    for (site, status) in [("cross-site", 403), ("same-site", 403), ("same-origin", 200), ("none", 200)] {
+        let site = format!("Sec-Fetch-Site: {site}");
+        assert_eq!(ask(rest, "GET", "/add?a=1&b=2", &[&site], b"").status, status, "{site}");
+        assert_eq!(ask(rest, "GET", "/add?a=1&b=2", &[&own, &site], b"").status, 200, "{site} and {own}");
+    }
     let binary = ["Content-Type: application/octet-stream"];
     let answer = ask(rest, "POST", "/objects/echo/bytes", &binary, b"\x01\x02");
     assert_eq!(answer.header("content-type"), Some("application/octet-stream"), "{answer:?}");
@@ -344,6 +350,27 @@ fn events_are_followed_and_a_listener_that_leaves_gives_its_place_back() {
     }
 }
 
+/// Nothing of a frame is waited for that is larger than any that is taken.
+#[test]
+fn a_socket_that_announces_a_large_frame_is_closed() {
+    let bus = bus();
+    let gateway = gateway(&bus, "");
+    let mut stream = connect(&gateway.rest);
+    let upgrade = [
+        "Connection: Upgrade",
+        "Upgrade: websocket",
+        "Sec-WebSocket-Version: 13",
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+    ];
+    send(&mut stream, &gateway.rest, "GET", "/events/tasks", &upgrade, b"");
+    let mut reader = BufReader::new(stream.try_clone().expect("a socket"));
+    assert_eq!(receive(&mut reader).status, 101);
+    let one_mebibyte = [0x82, 0xFF, 0, 0, 0, 0, 0, 0x10, 0, 0, 1, 2, 3, 4];
+    stream.write_all(&one_mebibyte).expect("sent");
+    stream.set_read_timeout(Some(Duration::from_secs(5))).expect("a timeout");
+    reader.read_to_end(&mut Vec::new()).expect("the end of the connection");
+}
+
 fn soap(gateway: &Gateway, path: &str, body: &str) -> Answer {
     let envelope = format!(
         "<s:Envelope xmlns:s='http://schemas.xmlsoap.org/soap/envelope/'><s:Body>{body}</s:Body></s:Envelope>"
@@ -434,4 +461,39 @@ fn the_calculators_client_prints_the_same_by_every_way() {
     assert_eq!(bus.run(&nobody).code, 3);
     assert_eq!(bus.run(&["calc", "--op", "add", "-a", "1"]).code, 2);
     assert_eq!(bus.run(&["calc", "--op", "add", "-a", "x", "-b", "2"]).code, 2);
+}
+
+/// A page of a name that its owner lets lead to this machine is of the same origin as the gateway, says the browser.
+#[test]
+fn a_foreign_name_that_leads_here_is_not_the_gateways_own() {
+    let (bus, another) = (bus(), bus());
+    let open = gateway(&bus, "origins = ['https://gateway.example']\n[rest.limits]\n");
+    let asked = |address: &str, host: &str, target: &str| {
+        let mut stream = connect(address);
+        send(&mut stream, host, "GET", target, &[], b"");
+        receive(&mut BufReader::new(stream)).status
+    };
+    let port = open.rest.rsplit(':').next().expect("a port");
+    for (host, status) in [
+        ("elsewhere.example", 403),
+        ("127.0.0.1.elsewhere.example", 403),
+        ("localhost.elsewhere.example", 403),
+        ("elsewhere.example.", 403),
+        ("localhost", 200),
+        ("127.0.0.1", 200),
+        ("[::1]", 200),
+        ("raspberry", 200),
+        ("raspberry.local", 200),
+        ("gateway.example", 200),
+    ] {
+        for host in [host.to_owned(), format!("{host}:{port}")] {
+            let rest = asked(&open.rest, &host, "/objects/calculator/add?a=1&b=2");
+            assert_eq!(rest, status, "{host}");
+            let soap = asked(&open.soap, &host, "/calculator?wsdl");
+            assert_eq!(soap, if host.starts_with("gateway.example") { 403 } else { status }, "{host}");
+        }
+    }
+    // Whoever has to say who they are cannot be made to by a page of somebody else.
+    let closed = gateway(&another, "users = [{ name = 'pi', key = 'k1' }]\n[rest.limits]\n");
+    assert_eq!(asked(&closed.rest, "elsewhere.example", "/stats"), 401);
 }

@@ -28,6 +28,7 @@ pub(super) use self::service::ncname;
 use self::service::Service;
 use super::catalog::Catalog;
 use super::guard::{Counts, Guard};
+use super::pages::Pages;
 use super::settings::{Limits, Soap};
 use super::{rest, status};
 
@@ -35,6 +36,7 @@ struct Gateway {
     client: Client,
     catalog: Arc<Catalog>,
     guard: Arc<Guard>,
+    pages: Pages,
     limits: Limits,
     /// Services of one's own, by path.
     configured: BTreeMap<String, Arc<Service>>,
@@ -47,7 +49,8 @@ pub(super) fn router(settings: &Soap, client: Client, catalog: Arc<Catalog>, gua
         Some((service.path.clone(), Arc::new(Service::configured(service).ok()?)))
     });
     let configured = configured.collect();
-    let gateway = Gateway { client, catalog, guard, limits: settings.limits, configured };
+    let pages = Pages::new(&[], settings.users.is_empty());
+    let gateway = Gateway { client, catalog, guard, pages, limits: settings.limits, configured };
     Router::new().fallback(answer).with_state(Arc::new(gateway))
 }
 
@@ -59,7 +62,10 @@ async fn answer(
     if let Err(refused) = gateway.guard.admit(peer.ip(), request.headers(), Instant::now()) {
         return rest::turn_away(&refused);
     }
-    let response = gateway.answer(request).await;
+    let response = match gateway.pages.check(request.headers(), &gateway.guard) {
+        Ok(()) => gateway.answer(request).await,
+        Err(fault) => xml(status::of_code(fault.code), envelope::fault(&fault)),
+    };
     if !response.status().is_success() {
         Counts::one(&gateway.guard.counts.failed);
     }

@@ -94,11 +94,15 @@ impl Store {
         self.committer.write(move |transaction| submit(transaction, tasks, most)).await
     }
 
-    /// Stores a task as it is now, unless it has ended meanwhile; whether it was stored.
+    /// Stores a task as it is now, unless it has ended meanwhile, or has been taken up again after that; whether it
+    /// was stored.
     pub(super) async fn update(&self, task: Task) -> Result<bool, DiskError> {
-        self.change(task.uuid(), move |stored| (!stored.state.is_ended()).then_some(task))
-            .await
-            .map(|changed| changed.is_some())
+        let id = task.uuid();
+        let change = move |stored: Task| {
+            let same = !stored.state.is_ended() && stored.forgiven == task.forgiven;
+            same.then_some(task)
+        };
+        self.change(id, change).await.map(|changed| changed.is_some())
     }
 
     /// Changes a task: `change` gets it as it is, and gives it as it is to be. What it is then; nothing where it
@@ -322,6 +326,28 @@ mod tests {
             matches!(&one(task(Some("daily"))).await, Submitted::Stored(s) if matches!(s[0], Stored::New(_)))
         );
         assert_eq!(store.list(None, 10, is_open).expect("read").len(), 2);
+    }
+
+    #[tokio::test]
+    async fn what_was_taken_up_again_is_not_ended_by_a_run_before() {
+        let store = Store::open(None).expect("a store");
+        let mut run = task(None);
+        assert!(matches!(store.submit(vec![run.clone()], 2).await, Ok(Submitted::Stored(_))));
+        (run.state, run.runs) = (State::Running, 1);
+        assert!(store.update(run.clone()).await.expect("stored"));
+        let change = async |change: fn(&mut Task)| {
+            let changed = move |mut task: Task| {
+                change(&mut task);
+                Some(task)
+            };
+            store.change(run.uuid(), changed).await.expect("stored").expect("known")
+        };
+        change(|task| task.end(State::Cancelled, 5_000)).await;
+        let again = change(|task| task.take_up(5_500)).await;
+        assert_eq!((again.state, again.runs, again.ended_ms), (State::Queued, 1, None));
+        run.end(State::Succeeded, 6_000);
+        assert!(!store.update(run.clone()).await.expect("an answer"), "that run was given up");
+        assert_eq!(store.get(run.uuid()).expect("read"), Some(again));
     }
 
     #[tokio::test]

@@ -9,15 +9,6 @@ use crate::tasks::task::Task;
 
 pub(super) const SCHEDULES: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("schedules");
 
-/// What a time that has come led to.
-#[derive(Debug)]
-pub(in crate::tasks) struct Passed {
-    /// The schedule, with its next time.
-    pub(in crate::tasks) schedule: Schedule,
-    /// The task that was made.
-    pub(in crate::tasks) task: Option<Task>,
-}
-
 impl Store {
     /// Stores a schedule, instead of one of the same name; false where there are `most` already.
     pub(in crate::tasks) async fn schedule(&self, schedule: Schedule, most: u64) -> Result<bool, DiskError> {
@@ -45,14 +36,15 @@ impl Store {
     }
 
     /// The schedule's time `due` has come: its task and its next time in one commit, so that neither is there
-    /// without the other. Nothing where it is another schedule by now. `most` is how many tasks are kept.
+    /// without the other. The task; nothing where it makes none now, and where it is another schedule by now. `most`
+    /// is how many tasks are kept.
     pub(in crate::tasks) async fn pass(
         &self,
         name: String,
         due: u64,
         now: u64,
         most: u64,
-    ) -> Result<Option<Passed>, DiskError> {
+    ) -> Result<Option<Task>, DiskError> {
         self.committer
             .write(move |transaction| {
                 let mut schedules = transaction.open_table(SCHEDULES)?;
@@ -72,9 +64,15 @@ impl Store {
                 }
                 schedule.passed(task.as_ref(), now);
                 schedules.insert(&*name, &*write(&schedule))?;
-                Ok(Some(Passed { schedule, task }))
+                Ok(task)
             })
             .await
+    }
+
+    /// A schedule as it is.
+    pub(in crate::tasks) fn scheduled(&self, name: &str) -> Result<Option<Schedule>, DiskError> {
+        let schedules = self.database.begin_read()?.open_table(SCHEDULES)?;
+        Ok(schedules.get(name)?.and_then(|bytes| read_schedule(bytes.value())))
     }
 
     /// A thousand schedules at most, behind `after` in the order of their names.
@@ -132,20 +130,24 @@ mod tests {
         let store = Store::open(None).expect("a store");
         assert!(store.schedule(minutely(false), 1).await.expect("stored"));
         let pass = async |due, now| store.pass("daily".to_owned(), due, now, 2).await.expect("stored");
-        let made = pass(60_000, 60_010).await.expect("its time").task.expect("a task");
+        let counted = || {
+            let schedule = store.scheduled("daily").expect("read").expect("known");
+            (schedule.made, schedule.skipped)
+        };
+        let made = pass(60_000, 60_010).await.expect("a task");
         assert_eq!(store.get(made.uuid()).expect("read").expect("kept").schedule.as_deref(), Some("daily"));
-        assert!(pass(60_000, 60_020).await.is_none(), "that time has passed");
-        let passed = pass(120_000, 120_000).await.expect("its time");
-        assert!(passed.task.is_none() && passed.schedule.skipped == 1, "the one before has not ended");
+        assert!(pass(60_000, 60_020).await.is_none() && counted() == (1, 0), "that time has passed");
+        assert!(pass(120_000, 120_000).await.is_none());
+        assert_eq!(counted(), (1, 1), "the one before has not ended");
         let end = |mut task: Task| {
             task.end(State::Succeeded, 130_000);
             Some(task)
         };
         store.change(made.uuid(), end).await.expect("stored");
-        assert!(pass(180_000, 180_000).await.expect("its time").task.is_some());
+        assert!(pass(180_000, 180_000).await.is_some());
         assert!(store.schedule(minutely(true), 1).await.expect("stored"), "instead of the one before");
-        let full = pass(60_000, 60_000).await.expect("its time");
-        assert!(full.task.is_none() && full.schedule.skipped == 1, "two tasks are all there is room for");
+        assert!(pass(60_000, 60_000).await.is_none());
+        assert_eq!(counted(), (0, 1), "two tasks are all there is room for");
     }
 
     #[tokio::test]

@@ -1,0 +1,70 @@
+//! Which web pages may call: a browser says where a request comes from, and by which name it came here.
+
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, header};
+use rantai_client::wire::fault::{Code, Fault};
+
+use super::guard::{Counts, Guard};
+
+/// Pages of the gateway's own, and those that are listed.
+#[derive(Debug)]
+pub(super) struct Pages {
+    /// As in `https://example.org`.
+    origins: Vec<String>,
+    /// Whether anybody may call.
+    open: bool,
+}
+
+impl Pages {
+    pub(super) fn new(origins: &[String], open: bool) -> Self {
+        Self { origins: origins.to_vec(), open }
+    }
+
+    /// Refuses a request of a page that may not call, and counts it. What is no browser says nothing of pages.
+    pub(super) fn check(&self, headers: &HeaderMap, guard: &Guard) -> Result<(), Fault> {
+        let refuse = |text: String| {
+            Counts::one(&guard.counts.foreign_pages);
+            Err(Fault::new(Code::DENIED, text))
+        };
+        if !self.is_own(headers) {
+            return refuse("pages of this origin may not call; `origins` lists those that may".to_owned());
+        }
+        match text(headers, header::HOST) {
+            // Whoever owns a name may have it lead here, and their page is of one origin with the gateway then. Of
+            // who has to say who they are, no page but the gateway's own knows the password.
+            Some(host) if self.open && !self.is_known(host) => refuse(format!(
+                "anybody may call here, but not by the name {host:?}, unless `origins` has it"
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    fn is_own(&self, headers: &HeaderMap) -> bool {
+        if !headers.contains_key(header::ORIGIN) {
+            // Of what a page loads as a picture or follows as a link a browser tells no origin, but this.
+            let site = headers.get("sec-fetch-site");
+            return site.is_none_or(|site| site == "same-origin" || site == "none");
+        }
+        let Some(origin) = text(headers, header::ORIGIN) else { return false };
+        let own = origin.split_once("://").map(|(_, host)| host) == text(headers, header::HOST);
+        own || self.origins.iter().any(|allowed| allowed == origin)
+    }
+
+    /// Whether a name cannot be a foreign one: an address, a name without a dot or of the local network, or one that
+    /// is listed.
+    fn is_known(&self, host: &str) -> bool {
+        let Ok(authority) = host.parse::<Authority>() else { return false };
+        let name = authority.host().to_ascii_lowercase();
+        let address = name.starts_with('[') || name.parse::<std::net::Ipv4Addr>().is_ok();
+        let local = matches!(name.rsplit_once('.'), None | Some((_, "local" | "localhost")));
+        let listed = |origin: &String| {
+            let host = origin.split_once("://").and_then(|(_, host)| host.parse::<Authority>().ok());
+            host.is_some_and(|host| host.host() == name)
+        };
+        address || local || self.origins.iter().any(listed)
+    }
+}
+
+fn text(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {
+    headers.get(name)?.to_str().ok()
+}
