@@ -13,6 +13,7 @@ mod processes;
 #[allow(dead_code, reason = "shared with the other benchmark")]
 mod relay;
 
+use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{self, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::MetadataExt as _;
@@ -61,8 +62,8 @@ impl Times {
     fn row(&self, what: &str) -> String {
         let mut sorted = self.0.clone();
         sorted.sort_by(f64::total_cmp);
-        let at = |part: f64| sorted[((sorted.len() - 1) as f64 * part).round() as usize];
-        format!("| {what} | {:.1} | {:.1} | {:.1} |\n", at(0.5), at(0.9), at(1.0))
+        let at = |percent: usize| sorted[(sorted.len() - 1) * percent / 100];
+        format!("| {what} | {:.1} | {:.1} | {:.1} |\n", at(50), at(90), at(100))
     }
 }
 
@@ -107,7 +108,7 @@ fn measure(nodes: usize) -> io::Result<String> {
     let mut page = format!(
         "# Imaging, measured\n\nWritten by `cargo bench -p rantai-cli --bench imaging`. An image of 1 GiB with {} MiB of data in {PIECES} \
          pieces all over it\nis kept as a snapshot, {nodes} nodes get a disk of it one after the other, and give it back. \
-         Client, broker and server are processes of\ntheir own; every disk is synced before it is handed out, as a file.\n\n{}\n\n\
+         Client, broker and server are processes\nof their own; every disk is synced before it is handed out, as a file.\n\n{}\n\n\
          | | median ms | 90 % | most |\n|---|---|---|---|\n",
         data >> 20,
         machine::describe(),
@@ -120,9 +121,10 @@ fn measure(nodes: usize) -> io::Result<String> {
     } else {
         "Sparse copies: this file system has no reflinks."
     };
-    page += &format!(
-        "\ncreate_snapshot, with the digest of the whole: {taken:.0} ms. Each disk takes {:.1} MiB of the storage. {how}\n",
-        each as f64 / f64::from(1 << 20)
+    let mib = each as f64 / f64::from(1 << 20);
+    let _ = writeln!(
+        page,
+        "\ncreate_snapshot, with the digest of the whole: {taken:.0} ms. Each disk takes {mib:.1} MiB of the storage.\n{how}"
     );
     Ok(page)
 }
