@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use super::target::{Files, Target, TargetError};
+use super::target::{Files, Target, TargetError, Tgt, tgt};
 
 /// An imaging server.
 #[derive(Clone, Debug, Deserialize)]
@@ -46,6 +46,8 @@ pub enum Driver {
     /// As files: nothing is exported.
     #[default]
     Files,
+    /// Over iSCSI, by tgt.
+    Tgt(tgt::Settings),
 }
 
 /// People who share nodes and a quota.
@@ -71,10 +73,15 @@ fn every() -> Vec<String> {
 
 impl Driver {
     /// Begins to hand out.
-    #[expect(clippy::unnecessary_wraps, reason = "other drivers may not begin")]
-    pub(super) fn start(&self, _folder: &Path) -> Result<Arc<dyn Target>, TargetError> {
+    pub(super) fn start(&self, folder: &Path) -> Result<Arc<dyn Target>, TargetError> {
         match self {
             Self::Files => Ok(Arc::new(Files::default())),
+            Self::Tgt(settings) => {
+                let own =
+                    if settings.folder.as_os_str().is_empty() { Path::new("tgt") } else { &*settings.folder };
+                let settings = tgt::Settings { folder: folder.join(own), ..settings.clone() };
+                Ok(Arc::new(Tgt::start(settings)?))
+            }
         }
     }
 }

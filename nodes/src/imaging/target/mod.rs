@@ -1,6 +1,7 @@
 //! How a disk is handed out.
 
 mod files;
+pub mod tgt;
 
 use std::path::Path;
 
@@ -8,6 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use files::Files;
+pub use tgt::Tgt;
 
 /// Who may have a disk, and by which words. Of every node its own.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
