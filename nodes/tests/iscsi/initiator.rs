@@ -88,22 +88,25 @@ impl Initiator {
         Session { child, lines }
     }
 
-    /// Reads for as long as there is something to read from.
-    pub(crate) fn keep_reading(&self) -> Session {
-        let mut child = Command::new("qemu-img")
-            .args([
-                "bench",
-                "--image-opts",
-                &self.options(1),
-                "-c",
-                "100000000",
-                "-d",
-                "32",
-                "-s",
-                "65536",
-                "-t",
-                "none",
-            ])
+    /// Reads, or writes this byte, for as long as there is a disk.
+    pub(crate) fn keep_busy(&self, write: Option<u8>) -> Session {
+        let mut command = Command::new("qemu-img");
+        command.args([
+            "bench",
+            "--image-opts",
+            &self.options(1),
+            "-c",
+            "100000000",
+            "-d",
+            "32",
+            "-s",
+            "65536",
+        ]);
+        command.args(["-t", "none"]);
+        if let Some(pattern) = write {
+            command.args(["-w", &format!("--pattern={pattern}")]);
+        }
+        let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())

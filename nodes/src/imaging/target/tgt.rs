@@ -76,8 +76,6 @@ struct Shared {
     settings: Settings,
     programs: Programs,
     state: Mutex<State>,
-    /// Locked for as long as the folder is ours.
-    _lock: File,
 }
 
 #[derive(Default)]
@@ -87,8 +85,8 @@ struct State {
     exports: BTreeMap<String, Export>,
     last_tid: u32,
     deaths: VecDeque<Instant>,
-    /// It has been told to end.
-    closed: bool,
+    /// Locked for as long as the folder is ours; none once it has been told to end.
+    lock: Option<File>,
 }
 
 /// What a node has, or is to have.
@@ -120,28 +118,32 @@ impl Tgt {
     pub fn start(settings: Settings) -> Result<Self, TargetError> {
         settings.check()?;
         let programs = Programs::find()?;
-        let lock = lock(&settings.folder)?;
+        let lock = Some(lock(&settings.folder)?);
         end_former(&settings.folder)?;
-        let shared = Arc::new(Shared { settings, programs, state: Mutex::default(), _lock: lock });
-        shared.begin(&mut shared.state.lock())?;
-        Ok(Self { shared })
+        let state = Mutex::new(State { lock, ..State::default() });
+        let tgt = Self { shared: Arc::new(Shared { settings, programs, state }) };
+        tgt.shared.begin(&mut tgt.shared.state.lock())?;
+        Ok(tgt)
     }
 }
 
 impl Drop for Tgt {
     fn drop(&mut self) {
         let mut state = self.shared.state.lock();
-        state.closed = true;
-        let Some(mut daemon) = state.daemon.take() else { return };
-        for export in std::mem::take(&mut state.exports).into_values() {
-            let Some(tid) = export.tid else { continue };
-            if let Err(Failure::Silent(_)) = daemon.admin.take(tid, &export.access) {
-                break;
+        let exports = std::mem::take(&mut state.exports);
+        if let Some(mut daemon) = state.daemon.take() {
+            for export in exports.into_values() {
+                let Some(tid) = export.tid else { continue };
+                if let Err(Failure::Silent(_)) = daemon.admin.take(tid, &export.access) {
+                    break;
+                }
+            }
+            if let Err(error) = daemon.end() {
+                tracing::error!("{error}");
             }
         }
-        if let Err(error) = daemon.end() {
-            tracing::error!("{error}");
-        }
+        // Whoever looks after tgtd may still hold the rest for a moment.
+        state.lock = None;
     }
 }
 
@@ -240,8 +242,8 @@ impl Shared {
 fn notice(shared: &Weak<Shared>) {
     let Some(shared) = shared.upgrade() else { return };
     let mut state = shared.state.lock();
-    // Where there is none it was ended on purpose, or cannot be started.
-    if state.closed || state.daemon.is_none() || !state.has_ended(Duration::from_secs(1)) {
+    // Where there is none it was ended on purpose, or could not be started.
+    if state.daemon.is_none() || !state.has_ended(Duration::from_secs(1)) {
         return;
     }
     if let Err(error) = shared.revive(&mut state) {
