@@ -282,10 +282,18 @@ impl Gateway {
                 refuse(Fault::new(Code::NOT_JSON, format!("the body is no JSON: {error}")))
             })?;
         }
-        let proxy = self.client.object(object).deadline(self.patience(&headers));
-        let mut request = proxy.request(method);
-        if let Some(key) = headers.get("idempotency-key") {
-            request = request.identity(identity(caller, object, method, key.as_bytes()));
+        let (patience, began) = (self.patience(&headers), Instant::now());
+        let mut proxy = self.client.object(object);
+        let key = headers.get("idempotency-key");
+        let identity = key.map(|key| identity(caller, object, method, key.as_bytes()));
+        if let Some(identity) = identity
+            && let Ok(Some(node)) = timeout(patience, self.catalog.replica(object, identity)).await
+        {
+            proxy = proxy.at(node);
+        }
+        let mut request = proxy.deadline(patience.saturating_sub(began.elapsed())).request(method);
+        if let Some(identity) = identity {
+            request = request.identity(identity);
         }
         let request = if binary { request.binary(payload) } else { request.payload(payload) };
         respond(request).await
