@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Path, RawQuery, Request, State};
-use axum::http::{HeaderMap, HeaderValue, Method as Verb, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method as Verb, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
@@ -100,7 +100,13 @@ pub(super) fn router(
         .allow_headers([
             header::CONTENT_TYPE,
             header::AUTHORIZATION,
-            header::HeaderName::from_static("prefer"),
+            HeaderName::from_static("prefer"),
+            HeaderName::from_static("idempotency-key"),
+        ])
+        .expose_headers([
+            header::RETRY_AFTER,
+            HeaderName::from_static("rantai-node"),
+            HeaderName::from_static("rantai-repeated"),
         ]);
     router.layer(cors)
 }

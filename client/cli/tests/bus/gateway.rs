@@ -520,6 +520,17 @@ fn a_foreign_name_that_leads_here_is_not_the_gateways_own() {
             assert_eq!(soap, if host.starts_with("gateway.example") { 403 } else { status }, "{host}");
         }
     }
+    let asks = [
+        "Origin: https://gateway.example",
+        "Access-Control-Request-Method: POST",
+        "Access-Control-Request-Headers: content-type,idempotency-key,prefer",
+    ];
+    let allowed = ask(&open.rest, "OPTIONS", "/objects/calculator/add", &asks, b"");
+    let names = allowed.header("access-control-allow-headers").expect("some");
+    assert!(names.contains("idempotency-key") && names.contains("prefer"), "{allowed:?}");
+    let shown = ask(&open.rest, "GET", "/objects/calculator/add?a=1&b=2", &asks[..1], b"");
+    let names = shown.header("access-control-expose-headers").expect("some");
+    assert!(names.contains("rantai-node") && names.contains("retry-after"), "{shown:?}");
     // Whoever has to say who they are cannot be made to by a page of somebody else.
     let closed = gateway(&another, "users = [{ name = 'pi', key = 'k1' }]\n[rest.limits]\n");
     assert_eq!(asked(&closed.rest, "elsewhere.example", "/stats"), 401);
