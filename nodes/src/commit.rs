@@ -94,7 +94,10 @@ fn run(waiting: &Receiver<Job>, database: &Weak<Database>) {
         }
         before = group.len();
         let began = Instant::now();
-        match commit(&database, group) {
+        let committed = commit(&database, group);
+        // Whoever is told may close the file, and open it again.
+        drop(database);
+        match committed {
             Ok(tell) => tell.into_iter().for_each(|tell| tell(Ok(()))),
             // Whoever waits hears of it by its dropped channel, or by this.
             Err((error, tell)) => {

@@ -13,6 +13,7 @@ use serde_json::Value;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
+use uuid::Uuid;
 
 /// How long an object has to describe itself.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -31,6 +32,8 @@ pub(super) struct Catalog {
     allowed: Vec<String>,
     described: Mutex<BTreeMap<String, Described>>,
     changed: watch::Sender<u64>,
+    /// Who is there, once that is known.
+    follower: watch::Sender<Option<Arc<Follower>>>,
 }
 
 /// What an object said, and who it was.
@@ -46,7 +49,8 @@ type Answered = (String, (String, String), Option<Arc<Description>>);
 
 impl Catalog {
     pub(super) fn new(client: Client, allowed: Vec<String>) -> Self {
-        Self { client, allowed, described: Mutex::default(), changed: watch::Sender::new(0) }
+        let (changed, follower) = (watch::Sender::new(0), watch::Sender::new(None));
+        Self { client, allowed, described: Mutex::default(), changed, follower }
     }
 
     /// Whether an object may be called.
@@ -78,6 +82,22 @@ impl Catalog {
         }
     }
 
+    /// The one of several replicas that every request of this identity goes to, as each of them remembers for itself;
+    /// nothing where there are not several.
+    pub(super) async fn replica(&self, object: &str, identity: Uuid) -> Option<ClientId> {
+        let object = ObjectName::any(object).ok()?;
+        let mut following = self.follower.subscribe();
+        let follower = following.wait_for(Option::is_some).await.ok()?.clone()?;
+        let serving: Vec<String> =
+            follower.look(|view| view.served(&object).map(|entry| entry.node.clone()).collect());
+        if serving.len() < 2 {
+            return None;
+        }
+        // Those that come and go leave the others' as they are.
+        let weight = |node: &String| *blake3::hash(format!("{identity} {node}").as_bytes()).as_bytes();
+        serving.into_iter().max_by_key(weight).and_then(|node| ClientId::new(&node).ok())
+    }
+
     async fn ask(&self, object: &str, node: Option<&str>) -> Result<Arc<Description>, CallError> {
         let mut proxy = self.client.object(object).deadline(PATIENCE).idempotent();
         if let Some(node) = node.and_then(|node| ClientId::new(node).ok()) {
@@ -89,21 +109,22 @@ impl Catalog {
 
     /// Follows the registry, until it is dropped or the client has ended.
     pub(super) async fn follow(self: Arc<Self>) {
-        let mut follower = loop {
+        let follower = loop {
             match self.client.registry().follow().await {
-                Ok(follower) => break follower,
+                Ok(follower) => break Arc::new(follower),
                 Err(error) => {
                     tracing::warn!("objects are not known yet: {error}");
                     sleep(AGAIN).await;
                 }
             }
         };
-        let mut asked = JoinSet::new();
+        self.follower.send_replace(Some(follower.clone()));
+        let (mut asked, mut changes) = (JoinSet::new(), follower.changes());
         loop {
             self.forget(&follower);
             let complete = self.ask_for_new(&follower, &mut asked).await;
             tokio::select! {
-                changed = follower.changed() => if !changed { return },
+                more = changes.changed() => if more.is_err() { return },
                 () = sleep(AGAIN), if !complete => {}
             }
         }

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Path, RawQuery, Request, State};
-use axum::http::{HeaderMap, HeaderValue, Method as Verb, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method as Verb, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
@@ -100,7 +100,13 @@ pub(super) fn router(
         .allow_headers([
             header::CONTENT_TYPE,
             header::AUTHORIZATION,
-            header::HeaderName::from_static("prefer"),
+            HeaderName::from_static("prefer"),
+            HeaderName::from_static("idempotency-key"),
+        ])
+        .expose_headers([
+            header::RETRY_AFTER,
+            HeaderName::from_static("rantai-node"),
+            HeaderName::from_static("rantai-repeated"),
         ]);
     router.layer(cors)
 }
@@ -282,10 +288,18 @@ impl Gateway {
                 refuse(Fault::new(Code::NOT_JSON, format!("the body is no JSON: {error}")))
             })?;
         }
-        let proxy = self.client.object(object).deadline(self.patience(&headers));
-        let mut request = proxy.request(method);
-        if let Some(key) = headers.get("idempotency-key") {
-            request = request.identity(identity(caller, object, method, key.as_bytes()));
+        let (patience, began) = (self.patience(&headers), Instant::now());
+        let mut proxy = self.client.object(object);
+        let key = headers.get("idempotency-key");
+        let identity = key.map(|key| identity(caller, object, method, key.as_bytes()));
+        if let Some(identity) = identity
+            && let Ok(Some(node)) = timeout(patience, self.catalog.replica(object, identity)).await
+        {
+            proxy = proxy.at(node);
+        }
+        let mut request = proxy.deadline(patience.saturating_sub(began.elapsed())).request(method);
+        if let Some(identity) = identity {
+            request = request.identity(identity);
         }
         let request = if binary { request.binary(payload) } else { request.payload(payload) };
         respond(request).await

@@ -203,6 +203,33 @@ fn a_repeat_by_the_callers_own_key_is_carried_out_once() {
     assert_eq!((other.status, &other.json()["error"]["code"]), (409, &json!(-32014)));
 }
 
+/// Each replica remembers for itself.
+#[test]
+fn a_repeat_reaches_the_replica_that_had_it() {
+    let bus = bus();
+    let library = concat!(env!("CARGO_MANIFEST_DIR"), "/../../config/library.toml");
+    let mut replicas = [(); 3].map(|()| bus.serve(&["server", "--config", library, "--replica"]));
+    for replica in &mut replicas {
+        replica.wait_for("serving server");
+    }
+    let gateway = gateway(&bus, "");
+    let mut nodes = std::collections::BTreeSet::new();
+    for key in 0..8 {
+        let key = format!("Idempotency-Key: {key}");
+        let buy =
+            || ask(&gateway.rest, "POST", "/objects/server/welcomeMessage", &[JSON, &key], br#"["Dune"]"#);
+        let first = buy();
+        assert_eq!((first.status, first.header("rantai-repeated")), (200, None), "{first:?}");
+        for _ in 0..5 {
+            let again = buy();
+            assert_eq!(again.header("rantai-repeated"), Some("1"), "{again:?}");
+            assert_eq!(again.header("rantai-node"), first.header("rantai-node"));
+        }
+        nodes.extend(first.header("rantai-node").map(ToOwned::to_owned));
+    }
+    assert!(nodes.len() > 1, "all of it went to one of them");
+}
+
 #[test]
 fn the_description_follows_objects_as_they_come_and_go() {
     let bus = bus();
@@ -493,6 +520,17 @@ fn a_foreign_name_that_leads_here_is_not_the_gateways_own() {
             assert_eq!(soap, if host.starts_with("gateway.example") { 403 } else { status }, "{host}");
         }
     }
+    let asks = [
+        "Origin: https://gateway.example",
+        "Access-Control-Request-Method: POST",
+        "Access-Control-Request-Headers: content-type,idempotency-key,prefer",
+    ];
+    let allowed = ask(&open.rest, "OPTIONS", "/objects/calculator/add", &asks, b"");
+    let names = allowed.header("access-control-allow-headers").expect("some");
+    assert!(names.contains("idempotency-key") && names.contains("prefer"), "{allowed:?}");
+    let shown = ask(&open.rest, "GET", "/objects/calculator/add?a=1&b=2", &asks[..1], b"");
+    let names = shown.header("access-control-expose-headers").expect("some");
+    assert!(names.contains("rantai-node") && names.contains("retry-after"), "{shown:?}");
     // Whoever has to say who they are cannot be made to by a page of somebody else.
     let closed = gateway(&another, "users = [{ name = 'pi', key = 'k1' }]\n[rest.limits]\n");
     assert_eq!(asked(&closed.rest, "elsewhere.example", "/stats"), 401);
