@@ -11,6 +11,7 @@ mod cores;
 mod echo;
 mod ends;
 mod failure;
+mod fan;
 mod machine;
 mod measure;
 mod options;
