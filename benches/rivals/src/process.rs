@@ -1,0 +1,123 @@
+//! The processes of a comparison. Dropped, they end.
+
+use std::ffi::OsStr;
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
+use std::{env, fs, thread};
+
+use crate::child;
+use crate::failure::Failure;
+
+/// What a guard says first, before the process id.
+const GUARDED: &str = "guarded ";
+/// How long a program may take until it is ready.
+const STARTING: Duration = Duration::from_secs(10);
+
+/// One of them.
+#[derive(Debug)]
+pub(crate) struct Process {
+    child: Child,
+    /// Of the program, not of its guard.
+    pub(crate) pid: u32,
+    /// What followed the word that said it was ready.
+    pub(crate) said: String,
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        drop(self.child.stdin.take());
+        if let Err(error) = self.child.wait() {
+            eprintln!("process {} cannot be waited for: {error}", self.pid);
+        }
+    }
+}
+
+impl Process {
+    /// A program under guard that is ready when `word` stood in `times` lines of its stderr.
+    pub(crate) fn guarded<A: AsRef<OsStr>>(
+        program: impl AsRef<OsStr>,
+        arguments: impl IntoIterator<Item = A>,
+        word: &str,
+        times: usize,
+    ) -> Result<Self, Failure> {
+        let mut command = Command::new(env::current_exe()?);
+        command.args([child::MARK, child::GUARD]).arg(program).args(arguments);
+        Self::start(command.stdout(Stdio::null()), true, word, times)
+    }
+
+    /// This program in one of its other roles.
+    pub(crate) fn role(arguments: &[&str], word: &str) -> Result<Self, Failure> {
+        let mut command = Command::new(env::current_exe()?);
+        command.arg(child::MARK).args(arguments);
+        Self::start(command.stdout(Stdio::null()), true, word, 1)
+    }
+
+    /// A program that ends by itself when its stdin does.
+    pub(crate) fn faithful(command: &mut Command, word: &str) -> Result<Self, Failure> {
+        Self::start(command, false, word, 1)
+    }
+
+    fn start(command: &mut Command, guarded: bool, word: &str, times: usize) -> Result<Self, Failure> {
+        let mut child = command.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        let lines = BufReader::new(child.stderr.take().expect("stderr is piped")).lines();
+        let mut process = Self { pid: child.id(), child, said: String::new() };
+        let (sender, receiver) = std::sync::mpsc::channel();
+        // It reads on to the end, so that the program can always write.
+        thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                let _ = sender.send(line);
+            }
+        });
+        let deadline = Instant::now() + STARTING;
+        let (mut known, mut seen, mut last) = (!guarded, 0, String::new());
+        while !known || seen < times {
+            let Ok(line) = receiver.recv_timeout(deadline.saturating_duration_since(Instant::now())) else {
+                return Err(Failure::new(format!("{command:?} is not ready; it said last: {last}")));
+            };
+            if !known {
+                let pid = line.strip_prefix(GUARDED).and_then(|pid| pid.parse().ok());
+                process.pid = pid.ok_or_else(|| Failure::new(format!("{command:?} said {line}")))?;
+                known = true;
+            } else if let Some((_, rest)) = line.split_once(word) {
+                seen += 1;
+                rest.trim().clone_into(&mut process.said);
+            }
+            last = line;
+        }
+        Ok(process)
+    }
+
+    /// Both ends, where the program talks on them.
+    pub(crate) fn ends(&mut self) -> Option<(&mut ChildStdin, &mut ChildStdout)> {
+        Some((self.child.stdin.as_mut()?, self.child.stdout.as_mut()?))
+    }
+}
+
+/// CPU time of a process so far, in microseconds, to the clock's tick: proc(5), fields 14 and 15 of `stat`.
+pub(crate) fn cpu_time(pid: u32) -> Result<f64, Failure> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // The second field is a name in brackets, which may have anything in it.
+    let fields = stat.rsplit_once(')').map(|(_, rest)| rest.split_whitespace());
+    let ticks: Option<u64> =
+        fields.and_then(|fields| fields.skip(11).take(2).map(|field| field.parse::<u64>().ok()).sum());
+    let ticks = ticks.ok_or_else(|| Failure::new(format!("the CPU time of process {pid} cannot be read")))?;
+    Ok(ticks as f64 * 1e6 / rustix::param::clock_ticks_per_second() as f64)
+}
+
+/// Where a program is; distributions put some of them outside a user's PATH.
+pub(crate) fn find(program: &str) -> Option<std::path::PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path)
+        .chain(["/usr/sbin".into(), "/usr/local/sbin".into()])
+        .map(|directory| directory.join(program))
+        .find(|program| program.is_file())
+}
+
+/// The first line a program says when it is asked for its version.
+pub(crate) fn version(program: &Path, arguments: &[&str]) -> String {
+    let output =
+        Command::new(program).args(arguments).output().map(|output| output.stdout).unwrap_or_default();
+    String::from_utf8_lossy(&output).lines().next().unwrap_or_default().trim().to_owned()
+}
