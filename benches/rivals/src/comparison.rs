@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use rantai_client::session::QoS;
+use rustix::thread::CpuSet;
 use tempfile::TempDir;
 
 use crate::failure::Failure;
@@ -24,10 +25,18 @@ const CONFIG: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../config/");
 /// One table of the report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Kind {
-    Calls { in_flight: usize },
+    /// On one core there is no choice where each of them runs.
+    Calls {
+        in_flight: usize,
+        one_core: bool,
+    },
     Chain,
-    FanOut { qos: u8 },
-    FanIn { qos: u8 },
+    FanOut {
+        qos: u8,
+    },
+    FanIn {
+        qos: u8,
+    },
 }
 
 /// One subject under one load.
@@ -46,6 +55,8 @@ pub(crate) struct Round {
     pub(crate) outcome: Outcome,
     /// CPU time in microseconds: client, broker, server.
     pub(crate) cpu: [f64; 3],
+    /// CPU time of the whole host, and how long the round took, in microseconds.
+    pub(crate) host: [f64; 2],
 }
 
 /// The processes that take part.
@@ -61,21 +72,38 @@ impl Parts {
         let sum = |pids: &[u32]| pids.iter().map(|pid| process::cpu_time(*pid)).sum::<Result<f64, Failure>>();
         Ok([sum(&self.client)?, sum(&self.broker)?, sum(&self.server)?])
     }
+
+    fn confine(&self, cores: &CpuSet) -> Result<(), Failure> {
+        let mut all = [&self.client, &self.broker, &self.server].into_iter().flatten();
+        all.try_for_each(|pid| process::confine(*pid, cores))
+    }
 }
 
 impl Cell {
     /// Carries out its load once.
     pub(crate) fn run(&mut self, plan: Plan) {
-        let measured = || {
-            let before = self.parts.cpu_times()?;
-            let outcome = (self.run)(plan)?;
-            let after = self.parts.cpu_times()?;
-            Ok(Round { outcome, cpu: std::array::from_fn(|part| after[part] - before[part]) })
-        };
-        match measured() {
+        match self.measure(plan) {
             Ok(round) => self.rounds.push(round),
             Err(failure) => self.failures.push(failure),
         }
+    }
+
+    fn measure(&self, plan: Plan) -> Result<Round, Failure> {
+        let cores = process::cores()?;
+        let one_core = matches!(self.kind, Kind::Calls { one_core: true, .. });
+        if one_core {
+            self.parts.confine(&process::first(&cores))?;
+        }
+        let (began, all) = (Instant::now(), process::cpu_time_of_all()?);
+        let before = self.parts.cpu_times()?;
+        let outcome = (self.run)(plan);
+        let after = self.parts.cpu_times()?;
+        let host = [process::cpu_time_of_all()? - all, began.elapsed().as_secs_f64() * 1e6];
+        if one_core {
+            self.parts.confine(&cores)?;
+        }
+        let cpu = std::array::from_fn(|part| after[part] - before[part]);
+        Ok(Round { outcome: outcome?, cpu, host })
     }
 }
 
@@ -98,7 +126,7 @@ impl Comparison {
             ("Rantai in one process", all.in_one_process(&programs.rantai)),
             ("NATS", all.nats()),
             ("gRPC", all.grpc("gRPC", "grpc")),
-            ("gRPC, threads", all.grpc("gRPC, server on two threads", "grpc-threads")),
+            ("gRPC, threads", all.grpc("gRPC, server on threads", "grpc-threads")),
             ("Pyro5", all.pyro(&programs.python)),
         ] {
             if let Err(failure) = started {
@@ -255,7 +283,7 @@ impl Comparison {
         Ok(())
     }
 
-    /// With one call in flight, and with many.
+    /// With one call in flight, the same on one core, and with many in flight.
     fn calls(
         &mut self,
         subject: &'static str,
@@ -264,9 +292,9 @@ impl Comparison {
         run: impl Fn(usize, Plan, &str) -> Result<Outcome, Failure> + 'static,
     ) {
         let run = Rc::new(run);
-        for in_flight in [1, 64] {
+        for (in_flight, one_core) in [(1, false), (1, true), (64, false)] {
             let (run, address) = (run.clone(), address.to_owned());
-            self.cell(Kind::Calls { in_flight }, subject, parts.clone(), move |plan| {
+            self.cell(Kind::Calls { in_flight, one_core }, subject, parts.clone(), move |plan| {
                 run(in_flight, plan, &address)
             });
         }

@@ -79,7 +79,7 @@ impl Options {
     }
 
     fn plan(&self) -> Plan {
-        let (warm_up, length) = if self.quick { (50, 250) } else { (100, 500) };
+        let (warm_up, length) = if self.quick { (50, 200) } else { (100, 400) };
         Plan { warm_up: Duration::from_millis(warm_up), length: Duration::from_millis(length) }
     }
 

@@ -7,6 +7,10 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 use std::{env, fs, thread};
 
+use rustix::io::Errno;
+use rustix::process::Pid;
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+
 use crate::child;
 use crate::failure::Failure;
 
@@ -104,6 +108,46 @@ pub(crate) fn cpu_time(pid: u32) -> Result<f64, Failure> {
         fields.and_then(|fields| fields.skip(11).take(2).map(|field| field.parse::<u64>().ok()).sum());
     let ticks = ticks.ok_or_else(|| Failure::new(format!("the CPU time of process {pid} cannot be read")))?;
     Ok(ticks as f64 * 1e6 / rustix::param::clock_ticks_per_second() as f64)
+}
+
+/// CPU time of everything on all cores so far, in microseconds: proc(5), the first line of `/proc/stat`.
+pub(crate) fn cpu_time_of_all() -> Result<f64, Failure> {
+    let stat = fs::read_to_string("/proc/stat")?;
+    let ticks: Vec<u64> = stat.lines().next().map_or_else(Vec::new, |line| {
+        line.split_whitespace().skip(1).map_while(|ticks| ticks.parse().ok()).collect()
+    });
+    // User, nice, system, then idle and waiting for a disk, then interrupts of both kinds.
+    let [user, nice, system, _, _, hard, soft, ..] = ticks[..] else {
+        return Err(Failure::new("/proc/stat cannot be read"));
+    };
+    Ok((user + nice + system + hard + soft) as f64 * 1e6 / rustix::param::clock_ticks_per_second() as f64)
+}
+
+/// The cores this process may use.
+pub(crate) fn cores() -> Result<CpuSet, Failure> {
+    Ok(sched_getaffinity(None).map_err(std::io::Error::from)?)
+}
+
+/// The first of them alone.
+pub(crate) fn first(cores: &CpuSet) -> CpuSet {
+    let mut one = CpuSet::new();
+    if let Some(first) = (0..CpuSet::MAX_CPU).find(|core| cores.is_set(*core)) {
+        one.set(first);
+    }
+    one
+}
+
+/// Keeps a process with all its threads, and those they start from now on, to these cores.
+pub(crate) fn confine(pid: u32, cores: &CpuSet) -> Result<(), Failure> {
+    for task in fs::read_dir(format!("/proc/{pid}/task"))? {
+        let task = task?.file_name().to_str().and_then(|task| task.parse().ok()).and_then(Pid::from_raw);
+        match sched_setaffinity(task, cores) {
+            // It has ended since.
+            Ok(()) | Err(Errno::SRCH) => {}
+            Err(error) => return Err(std::io::Error::from(error).into()),
+        }
+    }
+    Ok(())
 }
 
 /// Where a program is; distributions put some of them outside a user's PATH.

@@ -54,18 +54,17 @@ pub(crate) fn write(comparison: &Comparison, machine: &str, plan: Plan) -> Strin
     let rounds = comparison.cells.iter().map(|cell| cell.rounds.len()).max().unwrap_or(0);
     let mut out = format!(
         "{machine}\n{rounds} rounds of {} s for each row, after {} s of warm-up. Cells: median (least to most) of the \
-         rounds; ratios: median of those\nround by round. CPU: all rounds together.\n",
+         rounds; ratios: median of those\nround by round. CPU: all rounds together. What did not take part used {:.0} % of all cores while calls were measured.\n",
         plan.length.as_secs_f64(),
         plan.warm_up.as_secs_f64(),
+        others(comparison) * 100.0,
     );
-    for in_flight in [1, 64] {
-        let kind = Kind::Calls { in_flight };
-        let title = if in_flight == 1 {
-            "One call in flight".to_owned()
-        } else {
-            format!("{in_flight} calls in flight")
-        };
-        write_calls(&mut out, &title, "calls/s", &of(comparison, kind));
+    for (title, in_flight, one_core) in [
+        ("One call in flight", 1, false),
+        ("One call in flight, all on one core", 1, true),
+        ("64 calls in flight", 64, false),
+    ] {
+        write_calls(&mut out, title, "calls/s", &of(comparison, Kind::Calls { in_flight, one_core }));
     }
     write_calls(
         &mut out,
@@ -88,6 +87,17 @@ pub(crate) fn write(comparison: &Comparison, machine: &str, plan: Plan) -> Strin
         }
     }
     out
+}
+
+/// The part of all cores that was used by processes that had none in the load.
+fn others(comparison: &Comparison) -> f64 {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get) as f64;
+    let calls = comparison.cells.iter().flat_map(|cell| &cell.rounds).filter(|round| round.outcome.made > 0);
+    let (used, time) = calls.fold((0.0, 0.0), |(used, time), round| {
+        let [host, took] = round.host;
+        (used + host - round.cpu.iter().sum::<f64>(), time + took)
+    });
+    used / time / cores
 }
 
 fn of(comparison: &Comparison, kind: Kind) -> Vec<&Cell> {
