@@ -14,7 +14,7 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use crate::child;
 use crate::failure::Failure;
 
-/// What a guard says first, before the process id.
+/// What a guard says before the process id.
 const GUARDED: &str = "guarded ";
 /// How long a program may take until it is ready.
 const STARTING: Duration = Duration::from_secs(10);
@@ -80,9 +80,9 @@ impl Process {
             let Ok(line) = receiver.recv_timeout(deadline.saturating_duration_since(Instant::now())) else {
                 return Err(Failure::new(format!("{command:?} is not ready; it said last: {last}")));
             };
-            if !known {
-                let pid = line.strip_prefix(GUARDED).and_then(|pid| pid.parse().ok());
-                process.pid = pid.ok_or_else(|| Failure::new(format!("{command:?} said {line}")))?;
+            // The program may have said something before its guard did.
+            if let Some(pid) = line.strip_prefix(GUARDED).filter(|_| !known) {
+                process.pid = pid.parse().map_err(|_| Failure::new(format!("{command:?} said {line}")))?;
                 known = true;
             } else if let Some((_, rest)) = line.split_once(word) {
                 seen += 1;
