@@ -13,7 +13,7 @@ use crate::{grpc, nats};
 
 /// The first argument of a child; its role and the role's arguments follow.
 pub(crate) const MARK: &str = "--as-child";
-/// Starts the program in its arguments, says its process id and ends it in time.
+/// Starts the program in its arguments, says its process id on stdout (stderr is the program's) and ends it in time.
 pub(crate) const GUARD: &str = "guard";
 
 pub(crate) fn run(role: &str, arguments: &[String]) -> ExitCode {
@@ -34,9 +34,10 @@ pub(crate) fn run(role: &str, arguments: &[String]) -> ExitCode {
 }
 
 fn guard(program: &str, arguments: &[String]) -> Result<(), Failure> {
-    let mut child = Command::new(program).args(arguments).stdin(Stdio::null()).spawn()?;
+    let mut child =
+        Command::new(program).args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).spawn()?;
     let pid = Pid::from_child(&child);
-    eprintln!("guarded {}", child.id());
+    println!("{}", child.id());
     // Whoever waits for a word of the program learns by this that none will come.
     thread::spawn(move || {
         let code = child.wait().ok().and_then(|status| status.code()).unwrap_or(1);
@@ -56,7 +57,7 @@ fn serve(runtime: &mut Builder, server: impl Future<Output = Result<(), Failure>
         wait_for_stdin();
         std::process::exit(0);
     });
-    eprintln!("guarded {}", std::process::id());
+    println!("{}", std::process::id());
     runtime.enable_all().build()?.block_on(server)
 }
 

@@ -14,8 +14,6 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use crate::child;
 use crate::failure::Failure;
 
-/// What a guard says before the process id.
-const GUARDED: &str = "guarded ";
 /// How long a program may take until it is ready.
 const STARTING: Duration = Duration::from_secs(10);
 
@@ -48,14 +46,14 @@ impl Process {
     ) -> Result<Self, Failure> {
         let mut command = Command::new(env::current_exe()?);
         command.args([child::MARK, child::GUARD]).arg(program).args(arguments);
-        Self::start(command.stdout(Stdio::null()), true, word, times)
+        Self::start(command.stdout(Stdio::piped()), true, word, times)
     }
 
     /// This program in one of its other roles.
     pub(crate) fn role(arguments: &[&str], word: &str) -> Result<Self, Failure> {
         let mut command = Command::new(env::current_exe()?);
         command.arg(child::MARK).args(arguments);
-        Self::start(command.stdout(Stdio::null()), true, word, 1)
+        Self::start(command.stdout(Stdio::piped()), true, word, 1)
     }
 
     /// A program that ends by itself when its stdin does.
@@ -67,6 +65,12 @@ impl Process {
         let mut child = command.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
         let lines = BufReader::new(child.stderr.take().expect("stderr is piped")).lines();
         let mut process = Self { pid: child.id(), child, said: String::new() };
+        if guarded {
+            let mut pid = String::new();
+            BufReader::new(process.child.stdout.take().expect("stdout is piped")).read_line(&mut pid)?;
+            process.pid =
+                pid.trim().parse().map_err(|_| Failure::new(format!("{command:?} did not start")))?;
+        }
         let (sender, receiver) = std::sync::mpsc::channel();
         // It reads on to the end, so that the program can always write.
         thread::spawn(move || {
@@ -75,16 +79,12 @@ impl Process {
             }
         });
         let deadline = Instant::now() + STARTING;
-        let (mut known, mut seen, mut last) = (!guarded, 0, String::new());
-        while !known || seen < times {
+        let (mut seen, mut last) = (0, String::new());
+        while seen < times {
             let Ok(line) = receiver.recv_timeout(deadline.saturating_duration_since(Instant::now())) else {
                 return Err(Failure::new(format!("{command:?} is not ready; it said last: {last}")));
             };
-            // The program may have said something before its guard did.
-            if let Some(pid) = line.strip_prefix(GUARDED).filter(|_| !known) {
-                process.pid = pid.parse().map_err(|_| Failure::new(format!("{command:?} said {line}")))?;
-                known = true;
-            } else if let Some((_, rest)) = line.split_once(word) {
+            if let Some((_, rest)) = line.split_once(word) {
                 seen += 1;
                 rest.trim().clone_into(&mut process.said);
             }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::fs;
 
-use crate::comparison::{Cell, Comparison, Kind};
+use crate::comparison::{Cell, Comparison, ENOUGH, Kind, NOISE, Round};
 use crate::failure::Failure;
 use crate::load::Plan;
 use crate::measure::Summary;
@@ -52,12 +52,15 @@ fn locked<'a>(lock: &'a str, package: &str) -> &'a str {
 /// All tables.
 pub(crate) fn write(comparison: &Comparison, machine: &str, plan: Plan) -> String {
     let rounds = comparison.cells.iter().map(|cell| cell.rounds.len()).max().unwrap_or(0);
+    let (all, quiet, [fewest, most]) = others(comparison);
     let mut out = format!(
-        "{machine}\n{rounds} rounds of {} s for each row, after {} s of warm-up. Cells: median (least to most) of the \
-         rounds; ratios: median of those\nround by round. CPU: all rounds together. What did not take part used {:.0} % of all cores while calls were measured.\n",
+        "{machine}\n{rounds} rounds of {} s for each row, after {} s of warm-up. What had no part in a load used {all:.0} % of all cores \
+         meanwhile. Where it was\nmore than {:.0} % a round does not count, if {ENOUGH} others are left: {fewest} to {most} \
+         of each row do, with {quiet:.0} %. Cells: median (least to most)\nof those rounds; ratios: of the medians. CPU: \
+         those rounds together.\n",
         plan.length.as_secs_f64(),
         plan.warm_up.as_secs_f64(),
-        others(comparison) * 100.0,
+        NOISE * 100.0,
     );
     for (title, in_flight, one_core) in [
         ("One call in flight", 1, false),
@@ -89,15 +92,15 @@ pub(crate) fn write(comparison: &Comparison, machine: &str, plan: Plan) -> Strin
     out
 }
 
-/// The part of all cores that was used by processes that had none in the load.
-fn others(comparison: &Comparison) -> f64 {
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get) as f64;
-    let calls = comparison.cells.iter().flat_map(|cell| &cell.rounds).filter(|round| round.outcome.made > 0);
-    let (used, time) = calls.fold((0.0, 0.0), |(used, time), round| {
-        let [host, took] = round.host;
-        (used + host - round.cpu.iter().sum::<f64>(), time + took)
-    });
-    used / time / cores
+/// The part of all cores that others used: in all rounds, and in those that count; and how many these are of each row.
+fn others(comparison: &Comparison) -> (f64, f64, [usize; 2]) {
+    let mean = |rounds: Vec<&Round>| {
+        rounds.iter().map(|round| round.others).sum::<f64>() * 100.0 / rounds.len().max(1) as f64
+    };
+    let all = comparison.cells.iter().flat_map(|cell| &cell.rounds).collect();
+    let quiet = comparison.cells.iter().flat_map(Cell::quiet).collect();
+    let counts = || comparison.cells.iter().map(|cell| cell.quiet().len());
+    (mean(all), mean(quiet), [counts().min().unwrap_or(0), counts().max().unwrap_or(0)])
 }
 
 fn of(comparison: &Comparison, kind: Kind) -> Vec<&Cell> {
@@ -113,7 +116,7 @@ fn write_calls(out: &mut String, title: &str, unit: &str, cells: &[&Cell]) {
     let ours = cells.iter().find(|cell| cell.subject == OURS);
     for cell in cells {
         let column = |value: fn((f64, f64)) -> f64| {
-            summary(cell.rounds.iter().filter_map(|round| round.outcome.latency.map(value)))
+            summary(cell.quiet().into_iter().filter_map(|round| round.outcome.latency.map(value)))
         };
         let _ = writeln!(
             out,
@@ -145,26 +148,27 @@ fn write_fans(out: &mut String, comparison: &Comparison) {
 }
 
 fn rates(cell: &Cell) -> impl Iterator<Item = f64> {
-    cell.rounds.iter().map(|round| round.outcome.rate)
+    cell.quiet().into_iter().map(|round| round.outcome.rate)
 }
 
 fn summary(values: impl Iterator<Item = f64>) -> Option<Summary> {
     Summary::of(&values.collect::<Vec<_>>())
 }
 
-/// Of the rates, round by round.
+/// Of the medians of both rates.
 fn ratio(cell: &Cell, to: Option<&Cell>) -> String {
-    let ratios = to.map(|to| rates(cell).zip(rates(to)).map(|(left, right)| left / right));
-    match ratios.and_then(summary) {
-        Some(ratios) if ratios.median < 10.0 => format!("{:.2}", ratios.median),
-        Some(ratios) => format!("{:.1}", ratios.median),
+    let median = |cell| summary(rates(cell)).map(|rates| rates.median);
+    match median(cell).zip(to.and_then(median)).map(|(left, right)| left / right) {
+        Some(ratio) if ratio < 10.0 => format!("{ratio:.2}"),
+        Some(ratio) => format!("{ratio:.1}"),
         None => "-".to_owned(),
     }
 }
 
 fn cpu(cell: &Cell) -> String {
-    let made: u64 = cell.rounds.iter().map(|round| round.outcome.made).sum();
-    let each = |part: usize| cell.rounds.iter().map(|round| round.cpu[part]).sum::<f64>() / made as f64;
+    let rounds = cell.quiet();
+    let made: u64 = rounds.iter().map(|round| round.outcome.made).sum();
+    let each = |part: usize| rounds.iter().map(|round| round.cpu[part]).sum::<f64>() / made as f64;
     let shown = |part: usize| {
         let time = each(part);
         if time == 0.0 { "-".to_owned() } else { format!("{time:.1}") }
