@@ -1,4 +1,5 @@
-//! Measures the broker beside mosquitto, rumqttd and a plain TCP relay, and writes docs/performance.md.
+//! Measures the broker beside mosquitto, rumqttd and a plain TCP relay, and writes docs/performance.md
+//! from "The broker" on.
 //!
 //! Every target is a process of its own and gets the same load from this one: hand-written packets over
 //! blocking sockets. `cargo bench -p rantai-broker -- --help` lists the options.
@@ -11,6 +12,7 @@ mod cores;
 mod echo;
 mod ends;
 mod failure;
+mod fan;
 mod machine;
 mod measure;
 mod options;
@@ -85,7 +87,9 @@ fn run(options: Options) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let path = Path::new(REPORT);
-    let written = path.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| fs::write(path, report));
+    let page = fs::read_to_string(path).unwrap_or_default();
+    let page = report::place(&page, &report);
+    let written = path.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| fs::write(path, page));
     match written {
         Ok(()) => {
             println!("docs/performance.md is written");

@@ -1,0 +1,166 @@
+//! Calls on Rantai beside calls on Pyro5, NATS and gRPC, and its broker beside mosquitto: in one run, on one machine,
+//! in rounds of short loads that alternate. `.ci/compare` installs what is needed, builds and runs it.
+
+mod child;
+mod comparison;
+#[expect(dead_code, reason = "the broker's benchmark does more with it")]
+#[path = "../../../broker/benches/broker/connection.rs"]
+mod connection;
+#[path = "../../../broker/benches/broker/ends.rs"]
+mod ends;
+#[expect(dead_code, reason = "the broker's benchmark does more with it")]
+#[path = "../../../broker/benches/broker/failure.rs"]
+mod failure;
+#[path = "../../../broker/benches/broker/fan.rs"]
+mod fan;
+mod grpc;
+mod load;
+#[expect(dead_code, reason = "the benchmark of calls does more with it")]
+#[path = "../../../client/cli/benches/calls/machine.rs"]
+mod machine;
+#[expect(dead_code, reason = "the broker's benchmark does more with it")]
+#[path = "../../../broker/benches/broker/measure.rs"]
+mod measure;
+mod nats;
+#[expect(dead_code, reason = "the broker's benchmark does more with it")]
+#[path = "../../../broker/benches/broker/packet.rs"]
+mod packet;
+mod process;
+mod pyro;
+mod rantai;
+mod report;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use comparison::Comparison;
+use failure::Failure;
+use load::Plan;
+
+const USAGE: &str = "\
+usage: .ci/compare [--quick] [--only NAME]
+
+  --quick      few and short rounds, under two minutes; prints the tables
+  --only NAME  subjects whose name contains NAME; prints the tables
+
+Without them the tables are written into docs/performance.md.";
+
+/// Where our program is, and a Python with Pyro5.
+#[derive(Clone, Debug)]
+pub(crate) struct Programs {
+    pub(crate) rantai: PathBuf,
+    pub(crate) python: PathBuf,
+}
+
+/// How the run was asked for.
+#[derive(Clone, Debug)]
+struct Options {
+    programs: Programs,
+    quick: bool,
+    only: String,
+}
+
+impl Options {
+    fn parse(arguments: &[String]) -> Option<Self> {
+        let (mut rantai, mut python, mut quick, mut only) = (None, None, false, String::new());
+        let mut arguments = arguments.iter();
+        while let Some(argument) = arguments.next() {
+            match argument.as_str() {
+                "--quick" => quick = true,
+                "--only" => only.clone_from(arguments.next()?),
+                "--rantai" => rantai = Some(PathBuf::from(arguments.next()?)),
+                "--python" => python = Some(PathBuf::from(arguments.next()?)),
+                _ => return None,
+            }
+        }
+        Some(Self { programs: Programs { rantai: rantai?, python: python? }, quick, only })
+    }
+
+    /// Whether the page gets what is measured.
+    fn whole(&self) -> bool {
+        !self.quick && self.only.is_empty()
+    }
+
+    fn plan(&self) -> Plan {
+        let (warm_up, length) = if self.quick { (50, 200) } else { (100, 400) };
+        Plan { warm_up: Duration::from_millis(warm_up), length: Duration::from_millis(length) }
+    }
+
+    fn rounds(&self) -> usize {
+        if self.quick { 5 } else { 15 }
+    }
+
+    /// After which no more rounds begin, and after which the run is ended whatever it does.
+    fn limits(&self) -> (Duration, Duration) {
+        let (soft, hard) = if self.quick { (80, 115) } else { (400, 470) };
+        (Duration::from_secs(soft), Duration::from_secs(hard))
+    }
+}
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let [mark, role, rest @ ..] = &arguments[..]
+        && mark == child::MARK
+    {
+        return child::run(role, rest);
+    }
+    if arguments.iter().any(|argument| argument == "--help") {
+        println!("{USAGE}");
+        return ExitCode::SUCCESS;
+    }
+    let Some(options) = Options::parse(&arguments) else {
+        eprintln!("{USAGE}");
+        return ExitCode::from(2);
+    };
+    match run(&options) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(failure) => {
+            eprintln!("{failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Gives whether every subject was there and no load failed.
+fn run(options: &Options) -> Result<bool, Failure> {
+    let began = Instant::now();
+    let (soft, hard) = options.limits();
+    thread::spawn(move || {
+        thread::sleep(hard);
+        eprintln!("ended: the run took longer than {} s", hard.as_secs());
+        // The children see their stdin end, and end.
+        std::process::exit(1);
+    });
+    let machine = report::machine(&options.programs);
+    let mut comparison = Comparison::start(&options.programs)?;
+    if options.whole()
+        && let Some((subject, failure)) = comparison.missing.first()
+    {
+        return Err(Failure::new(format!("{subject} is missing: {failure}")));
+    }
+    comparison.cells.retain(|cell| cell.subject.contains(&options.only));
+    let rounds = options.rounds();
+    for round in 1..=rounds {
+        if began.elapsed() > soft {
+            eprintln!("no time for more than {} rounds", round - 1);
+            break;
+        }
+        eprintln!("round {round} of {rounds}, after {} s", began.elapsed().as_secs());
+        for cell in &mut comparison.cells {
+            cell.run(options.plan());
+        }
+    }
+    let text = report::write(&comparison, &machine, options.plan());
+    println!("{text}");
+    let whole = comparison.missing.is_empty() && comparison.cells.iter().all(|cell| cell.failures.is_empty());
+    if options.whole() {
+        if !whole {
+            return Err(Failure::new("docs/performance.md stays as it is: a load failed"));
+        }
+        report::keep(&text)?;
+    }
+    Ok(whole)
+}

@@ -1,0 +1,118 @@
+//! One-way traffic between one client and a hundred.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use crate::ends::{Publisher, Subscriber};
+use crate::failure::Failure;
+
+/// Clients on the side that has many.
+const MANY: usize = 100;
+
+/// How a fan is loaded.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Load {
+    pub(crate) qos: u8,
+    pub(crate) payload: usize,
+    pub(crate) warm_up: Duration,
+    pub(crate) length: Duration,
+}
+
+/// What was counted between the warm-up and the end.
+struct Count {
+    load: Load,
+    started: Instant,
+    counting: Option<(Instant, u64)>,
+}
+
+impl Count {
+    fn start(load: Load) -> Self {
+        Self { load, started: Instant::now(), counting: None }
+    }
+
+    /// Takes what there is by now; gives the rate when the time is over.
+    fn reached(&mut self, total: u64) -> Option<f64> {
+        let now = Instant::now();
+        match self.counting {
+            None if now - self.started >= self.load.warm_up => self.counting = Some((now, total)),
+            Some((since, before)) if now - since >= self.load.length => {
+                return Some((total - before) as f64 / (now - since).as_secs_f64());
+            }
+            _ => {}
+        }
+        None
+    }
+}
+
+/// One publisher, a hundred subscribers. Gives deliveries per second.
+pub(crate) fn out(address: SocketAddr, load: Load, deadline: Instant) -> Result<f64, Failure> {
+    const TOPIC: &str = "bench/fan/out";
+    let Load { qos, payload, .. } = load;
+    let batch = if payload < 1024 { 64 } else { 2 };
+    let mut subscribers = (0..MANY)
+        .map(|number| {
+            let client_id = format!("bench-subscriber-{number}");
+            Subscriber::open(address, &client_id, TOPIC, qos, deadline)
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    let mut publisher = Publisher::open(address, "bench-publisher", TOPIC, qos, payload, deadline)?;
+    let mut count = Count::start(load);
+    publisher.send(batch)?;
+    let mut sent = batch;
+    let rate = loop {
+        // One batch is on its way while the one before it is read.
+        publisher.send(batch)?;
+        sent += batch;
+        for subscriber in &mut subscribers {
+            subscriber.receive_until(sent - batch, sent)?;
+        }
+        publisher.acknowledged_but(batch)?;
+        if let Some(rate) = count.reached(sent * MANY as u64) {
+            break rate;
+        }
+    };
+    // Every message that was sent must come, the last ones too.
+    for subscriber in &mut subscribers {
+        subscriber.receive_until(sent, sent)?;
+    }
+    publisher.acknowledged_but(0)?;
+    Ok(rate)
+}
+
+/// A hundred publishers, one subscriber. Gives messages per second.
+pub(crate) fn inward(address: SocketAddr, load: Load, deadline: Instant) -> Result<f64, Failure> {
+    let Load { qos, payload, .. } = load;
+    // Publishers per turn and messages of each. Two turns are in flight, all to one reader: they have to stay
+    // below what a broker queues for it at QoS 0.
+    let (publishers_per_turn, batch) = if payload < 1024 { (MANY, 16) } else { (6, 1) };
+    let turn = publishers_per_turn as u64 * batch;
+    let mut subscriber = Subscriber::open(address, "bench-subscriber", "bench/fan/in/+", qos, deadline)?;
+    let mut publishers = (0..MANY)
+        .map(|number| {
+            let client_id = format!("bench-publisher-{number}");
+            let topic = format!("bench/fan/in/{number}");
+            Publisher::open(address, &client_id, &topic, qos, payload, deadline)
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    let mut count = Count::start(load);
+    let mut sent = 0;
+    let mut next = 0;
+    let rate = loop {
+        for _ in 0..publishers_per_turn {
+            let publisher = &mut publishers[next];
+            publisher.acknowledged_but(batch)?;
+            publisher.send(batch)?;
+            next = (next + 1) % MANY;
+        }
+        sent += turn;
+        subscriber.receive_until(sent - turn, sent)?;
+        if let Some(rate) = count.reached(sent) {
+            break rate;
+        }
+    };
+    subscriber.receive_until(sent, sent)?;
+    for publisher in &mut publishers {
+        publisher.acknowledged_but(0)?;
+    }
+    Ok(rate)
+}
