@@ -16,7 +16,9 @@ mod with {
     use std::io;
     use std::net::SocketAddr;
 
+    use rantai_client::session::Status;
     use rantai_nodes::gateway::Gateway;
+    use tokio::sync::watch;
 
     use super::{Builder, Config, Failure};
     use crate::connection::note;
@@ -26,13 +28,17 @@ mod with {
     const NAMES: [&str; 2] = ["rest", "soap"];
 
     /// Those that listen.
-    pub(crate) struct Gateways(Vec<Gateway>);
+    pub(crate) struct Gateways {
+        gateways: Vec<Gateway>,
+        /// How their connection to the bus is.
+        status: Option<watch::Receiver<Status>>,
+    }
 
     impl Gateways {
         pub(crate) async fn start(config: &Config, client: Builder) -> Result<Self, Failure> {
             let mut gateways = Vec::new();
             if !is_any(config) {
-                return Ok(Self(gateways));
+                return Ok(Self { gateways, status: None });
             }
             let client = client.patient().connect().await?;
             let listen = |address: SocketAddr| {
@@ -51,12 +57,22 @@ mod with {
                 note(&format!("SOAP on http://{}", gateway.address));
                 gateways.push(gateway);
             }
-            Ok(Self(gateways))
+            Ok(Self { gateways, status: Some(client.status()) })
+        }
+
+        /// Ends when their connection to the bus has for good; why.
+        pub(crate) async fn ended(&mut self) -> String {
+            let Some(status) = &mut self.status else { return std::future::pending().await };
+            let ended = status.wait_for(|status| matches!(status, Status::Ended(_))).await;
+            match ended.as_deref() {
+                Ok(Status::Ended(reason)) => reason.clone(),
+                _ => "the session has ended".to_owned(),
+            }
         }
 
         /// Takes nothing new, and lets what runs end.
         pub(crate) async fn shutdown(self) {
-            for gateway in self.0 {
+            for gateway in self.gateways {
                 gateway.shutdown().await;
             }
         }
@@ -94,6 +110,10 @@ mod without {
         #[expect(clippy::unused_async, reason = "as it is where there are some")]
         pub(crate) async fn start(_: &Config, _: Builder) -> Result<Self, Failure> {
             Ok(Self)
+        }
+
+        pub(crate) async fn ended(&mut self) -> String {
+            std::future::pending().await
         }
 
         #[expect(clippy::unused_async, reason = "as it is where there are some")]

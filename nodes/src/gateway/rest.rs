@@ -275,9 +275,10 @@ impl Gateway {
         let headers = request.headers().clone();
         let kind = headers.get(header::CONTENT_TYPE).map(|kind| kind.to_str().unwrap_or("?").to_owned());
         let kind = kind.as_deref().map(|kind| kind.split(';').next().unwrap_or_default().trim());
-        let binary = kind == Some("application/octet-stream");
+        let is = |name: &str| kind.is_some_and(|kind| kind.eq_ignore_ascii_case(name));
+        let binary = is("application/octet-stream");
         let payload = self.body(request.into_body()).await?;
-        if !binary && kind != Some("application/json") && (kind.is_some() || !payload.is_empty()) {
+        if !binary && !is("application/json") && (kind.is_some() || !payload.is_empty()) {
             let text = "a body is application/json, or application/octet-stream for one binary parameter";
             let fault = Fault::new(Code::NOT_A_REQUEST, text);
             return Err(status::with(StatusCode::UNSUPPORTED_MEDIA_TYPE, &fault));

@@ -29,6 +29,13 @@ impl From<&Task> for Entry {
     }
 }
 
+impl Entry {
+    /// Of a task that cannot be read now.
+    pub(super) fn unread(id: Uuid) -> Self {
+        Self { behind: 9, id: id.as_u128() }
+    }
+}
+
 impl Agenda {
     pub(super) fn add(&self, task: &Task) {
         self.at(task.due_ms, task);

@@ -20,7 +20,7 @@ use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
 use super::after::Waiting;
-use super::agenda::Agenda;
+use super::agenda::{Agenda, Entry};
 use super::limits::Limits;
 use super::options::Options;
 use super::runner;
@@ -317,6 +317,8 @@ impl Shared {
         };
         if let Err(error) = waits() {
             tracing::error!("{error}");
+            // Whoever takes it up looks at all that it comes after.
+            self.agenda.at(now() + runner::UNREAD_MS, Entry::unread(task));
         }
     }
 

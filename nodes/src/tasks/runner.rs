@@ -21,6 +21,7 @@ use uuid::Uuid;
 
 use super::absent::Absent;
 use super::after::{Outcomes, When};
+use super::agenda::Entry;
 use super::ledger::{Shared, now};
 use super::loads::Loads;
 use super::run::{AGAIN_MS, Run};
@@ -28,6 +29,8 @@ use super::store::is_open;
 use super::task::{State, Task};
 use crate::commit::DiskError;
 
+/// After how long a task is looked for again that could not be read.
+pub(super) const UNREAD_MS: u64 = 5_000;
 /// How often what is older is forgotten.
 const SWEEP: Duration = Duration::from_mins(1);
 /// How long an object may take to say what its methods are: everything else waits meanwhile.
@@ -221,6 +224,7 @@ impl Runner {
             Ok(task) => task.filter(is_open)?,
             Err(error) => {
                 tracing::error!("{error}");
+                self.shared.agenda.at(now() + UNREAD_MS, Entry::unread(id));
                 return None;
             }
         };

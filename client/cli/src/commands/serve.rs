@@ -110,7 +110,7 @@ impl Serve {
             _ = &mut stop => return Ok(()),
         };
         let client = Client::builder(address).root(root);
-        let gateways = tokio::select! {
+        let mut gateways = tokio::select! {
             served = self.objects.serve(&node, &config, objects, client, data_dir) => served?,
             // What is served already is known to others.
             _ = &mut stop => {
@@ -126,6 +126,10 @@ impl Serve {
                 gateways.shutdown().await;
                 node.drain(PATIENCE).await;
                 Ok(())
+            }
+            reason = gateways.ended() => {
+                node.drain(PATIENCE).await;
+                Err(Failure::new(Exit::Failed, format!("the gateways have no connection any more: {reason}")))
             }
             ended = ended => {
                 let reason = match ended.as_deref() {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::process::{Bus, PATIENCE, Server, bus};
+use super::process::{Bus, PATIENCE, Server, bus, own};
 
 const CONFIG: &str = include_str!("../../../../config/gateway.toml");
 
@@ -142,6 +142,8 @@ fn every_object_is_called_by_its_path_and_every_error_has_its_status() {
     assert_eq!(post("/objects/calculator/add", r#"{"a": 2, "b": 3}"#).json(), json!(5));
     assert_eq!(post("/objects/calculator/add", "[2, 3]").json(), json!(5));
     assert_eq!(post("/objects/echo/echo", "\"é\"").json(), json!("é"));
+    let shouted = ["Content-Type: Application/JSON; charset=utf-8"];
+    assert_eq!(ask(rest, "POST", "/objects/calculator/add", &shouted, b"[2, 3]").json(), json!(5));
     let deep = "[".repeat(5_000);
     for (answer, status, code) in [
         (get(rest, "/objects/calculator/add?a=2"), 422, -32602),
@@ -314,6 +316,21 @@ fn whoever_is_silent_or_slow_holds_nobody_up() {
     }
     let stats = get(rest, "/stats").json();
     assert_eq!((&stats["connections"], &stats["refused"]["too_slow"]), (&json!(1), &json!(1)), "{stats}");
+}
+
+#[tokio::test]
+async fn a_gateway_whose_name_another_client_takes_ends_and_says_so() {
+    let mut bus = own();
+    let mut gateway = gateway(&bus, "");
+    let broker = bus.broker.as_mut().expect("ours");
+    let line = broker.wait_for("client=client-");
+    let id = line.split("client=").nth(1).and_then(|rest| rest.split(' ').next()).expect("an id");
+    let id = rantai_client::wire::name::ClientId::new(id).expect("a name");
+    let address = bus.url.parse().expect("an address");
+    let taken = rantai_client::Client::builder(address).client_id(id).connect().await.expect("connected");
+    gateway.node.wait_for("the gateways have no connection any more");
+    assert_eq!(gateway.node.exit_code(), 1);
+    taken.close().await;
 }
 
 #[test]
