@@ -1,5 +1,7 @@
 //! `rantai demo`: every system once, the way its client would use it.
 
+mod imaging;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,8 +14,6 @@ use rantai_client::wire::topic::EventTopic;
 use rantai_client::{CallError, Client, Subscription};
 use rantai_nodes::Node;
 use rantai_nodes::config::{Config, Configured};
-use rantai_nodes::imaging::ImagingProxy;
-use rantai_nodes::imaging::reply::Reply;
 use rantai_nodes::services::Output;
 use rantai_nodes::services::calculator::CalculatorProxy;
 use rantai_nodes::services::clock::ClockProxy;
@@ -36,15 +36,15 @@ use super::up::own;
 use crate::connection::{log, print, run};
 use crate::exit::{Exit, Failure};
 
-const NODES: &str = include_str!("../../../../config/nodes.toml");
-const LIBRARY: &str = include_str!("../../../../config/library.toml");
-const TELEMETRY: &str = include_str!("../../../../config/telemetry.toml");
-const UPCALL: &str = include_str!("../../../../config/upcall.toml");
-const IMAGING: &str = include_str!("../../../../config/imaging.toml");
-const INSULT: &str = include_str!("../../../../config/insult.toml");
+const NODES: &str = include_str!("../../../../../config/nodes.toml");
+const LIBRARY: &str = include_str!("../../../../../config/library.toml");
+const TELEMETRY: &str = include_str!("../../../../../config/telemetry.toml");
+const UPCALL: &str = include_str!("../../../../../config/upcall.toml");
+const IMAGING: &str = include_str!("../../../../../config/imaging.toml");
+const INSULT: &str = include_str!("../../../../../config/insult.toml");
 /// Bytes of the disk in the demo.
 const DISK: usize = 64 << 10;
-const BOOK: &str = include_str!("../../../../config/books/mytext.txt");
+const BOOK: &str = include_str!("../../../../../config/books/mytext.txt");
 
 /// Every call of the demo ends by then.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -135,7 +135,8 @@ async fn demonstrate() -> Result<(), Failure> {
     }
     upcall(&mut show, &client).await;
     insult(&mut show, &client).await;
-    imaging(&mut show, &client).await;
+    imaging::show(&mut show, &client).await;
+    imaging::show_over_iscsi(&mut show, &client, &node, folder.path()).await;
 
     client.close().await;
     node.drain(PATIENCE).await;
@@ -182,34 +183,6 @@ fn objects(folder: &Path, address: &Address) -> Result<Vec<Configured>, Box<dyn 
         }
     }
     Ok(objects)
-}
-
-async fn imaging(show: &mut Show, client: &Client) {
-    title("Imaging: a node gets a disk of its own, and gives it back");
-    let server = ImagingProxy::new(client, "example.mainserver");
-    let told = |reply: Result<Reply, CallError>| {
-        reply.map(|reply| json!([reply.status_code, reply.retval.or_else(|| reply.msg.map(Value::from))]))
-    };
-    let (image, snapshot) = ("hadoopMaster.img", "HadoopMasterGoldenImage");
-    let taken = server.create_snapshot(image.to_owned(), snapshot.to_owned()).await;
-    let taken =
-        taken.map(|reply| json!([reply.status_code, reply.retval.map(|taken| taken["bytes"].clone())]));
-    show.result(&format!("create_snapshot {image} {snapshot}"), &taken, &json!([200, DISK]));
-    let given = server.provision("node-1".to_owned(), None, None).await;
-    let file = given.as_ref().ok().and_then(|reply| reply.disk.as_ref()?.handed.file.clone());
-    show.result("provision node-1", &told(given), &json!([200, true]));
-    let block = file.and_then(|file| std::fs::read(file).ok()).map(|disk| json!([disk.len(), disk[..4]]));
-    show.result("its disk, and the first bytes", &Ok(json!(block)), &json!([DISK, [7, 7, 7, 7]]));
-    let again = server.provision("node-1".to_owned(), None, None).await;
-    show.result("provision node-1 again", &told(again), &json!([440, "Node is already in use"]));
-    show.result(
-        "detach_node node-1",
-        &told(server.detach_node("node-1".to_owned()).await),
-        &json!([200, true]),
-    );
-    let gone = server.detach_node("node-1".to_owned()).await;
-    let nothing = json!([440, "Node already part unmapped and no image exists"]);
-    show.result("detach_node node-1 again", &told(gone), &nothing);
 }
 
 async fn registry(show: &mut Show, client: &Client, names: &[String]) {
