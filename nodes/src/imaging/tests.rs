@@ -10,11 +10,14 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::reply::Reply;
+use super::commands::Asked;
+use super::operation::Intent;
+use super::reply::{Reply, Status};
 use super::service::{Imaging as _, Server};
 use super::settings::{Driver, Project, Settings};
 use super::storage::{About, Folder, Progress, Storage, StorageError};
 use super::target::{Access, Files, Handed, Target, TargetError};
+use super::wanted::Wanted;
 
 /// A folder and a target of which the call with this number, counted from 1, fails; of all things that change
 /// something.
@@ -349,6 +352,13 @@ async fn whatever_step_fails_all_is_taken_back_and_again_it_works() {
     failing.fail_at(0);
     assert_eq!(ask(&server, "detach_node node-1").await.status_code, 200);
     assert!(!directory.path().join("disks/node-1").exists());
+    ask(&server, "import new plain.img").await;
+    for line in ["remove_snaps hadoopMaster.img s2", "remove_image plain.img"] {
+        failing.fail_at(1);
+        assert_eq!(ask(&server, line).await.status_code, 500, "{line}");
+        failing.fail_at(0);
+        assert_eq!(ask(&server, line).await.status_code, 200, "{line}");
+    }
 }
 
 #[tokio::test]
@@ -447,6 +457,40 @@ async fn projects_have_their_own_nodes_images_and_quota() {
     }
     assert_eq!(ask_as(&server, "grace", "list_all_images").await.retval, Some(json!(["b.img"])));
     assert_eq!(nodes(&server).await.len(), 2, "ada's own");
+}
+
+/// Between the look at a request and its turn the node may have become another project's, and the snapshot may have
+/// come: what is decided then goes by how things are then.
+#[tokio::test]
+async fn what_is_decided_goes_by_how_things_are_when_it_is_done() {
+    let project = |name: &str, user: &str| Project {
+        name: name.to_owned(),
+        users: vec![user.to_owned()],
+        images: vec!["*".to_owned()],
+        disks: None,
+        bytes: None,
+    };
+    let (_directory, server, _) = server(vec![project("hadoop", "ada"), project("other", "grace")]);
+    let asked = |line: &str| {
+        let mut words = line.split(' ').map(ToOwned::to_owned);
+        let method = words.next().expect("a method");
+        Asked::new(&method, words.collect()).expect("asked")
+    };
+    let opened = server.opened().expect("open");
+    let wanted = |who: &str, line: &str| match server.wanted(&asked(line), who).expect("wanted") {
+        Wanted::Change(intent, project) => (*intent, project),
+        Wanted::Answer(_) => panic!("{line} changes something"),
+    };
+    ask_as(&server, "ada", "provision node-1").await;
+    let (mut detach, hers) = wanted("ada", "detach_node node-1");
+    let (mut provision, _) = wanted("ada", "provision node-2 hadoopMaster.img late");
+    ask_as(&server, "ada", "detach_node node-1").await;
+    ask_as(&server, "grace", "provision node-1").await;
+    ask_as(&server, "grace", "create_snapshot hadoopMaster.img late").await;
+    let refused = server.possible(opened, &mut detach, hers.as_ref()).expect_err("it is grace's now");
+    assert_eq!(refused.status, Status::Denied);
+    assert_eq!(server.possible(opened, &mut provision, hers.as_ref()), Ok(()));
+    assert!(matches!(provision, Intent::Provision { bytes: 100_000, .. }), "{provision:?}");
 }
 
 /// Every file but the state and the log.

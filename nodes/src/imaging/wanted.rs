@@ -55,11 +55,9 @@ impl Server {
             "provision" => {
                 names::node(first)?;
                 let (image, snapshot) = (image(second)?, snapshot(third)?);
-                let about = opened.hands.storage.snapshot(&image, &snapshot)?;
-                let bytes = about.map_or(0, |about| about.bytes);
                 let project = project.as_ref().map(|project| project.name.clone());
                 let access = self.access(first);
-                Intent::Provision { node: first.clone(), image, snapshot, access, project, bytes }
+                Intent::Provision { node: first.clone(), image, snapshot, access, project, bytes: 0 }
             }
             "detach_node" => {
                 names::node(first)?;
@@ -75,21 +73,17 @@ impl Server {
             "remove_image" => Intent::RemoveImage { image: image(first)? },
             other => return Err(commands::unsupported(other)),
         };
-        if let Intent::DetachNode { node } = &intent
-            && let Some(known) = opened.state.node(node).map_err(|error| unkept(&error))?
-            && let Some(project) = &project
-            && known.project.as_ref() != Some(&project.name)
-        {
-            return Err(Problem::new(
-                Status::Denied,
-                format!("node {node} is not of project {}", project.name),
-            ));
-        }
         Ok(Wanted::Change(Box::new(intent), project))
     }
 
-    /// Whether it can be done, as things are now that nobody else is at them.
-    pub(super) fn possible(&self, opened: &Opened, intent: &Intent) -> Result<(), Problem> {
+    /// Whether it can be done, and whether somebody of this project may, as things are now that nobody else is at
+    /// them.
+    pub(super) fn possible(
+        &self,
+        opened: &Opened,
+        intent: &mut Intent,
+        project: Option<&Project>,
+    ) -> Result<(), Problem> {
         let storage = &opened.hands.storage;
         let image = |name: &str| storage.image(name)?.ok_or_else(|| missing("image", name)).map(drop);
         let snapshot = |of: &str, name: &str| -> Result<(), Problem> {
@@ -101,17 +95,25 @@ impl Server {
         };
         let settings = &self.shared.settings;
         match intent {
-            Intent::Provision { node, image, snapshot: name, .. } => {
+            Intent::Provision { node, image: of, snapshot: name, bytes, .. } => {
                 if opened.state.node(node).map_err(|error| unkept(&error))?.is_some() {
                     return Err(Problem::new(Status::Target, settings.in_use.clone()));
                 }
-                snapshot(image, name)
+                image(of)?;
+                *bytes = storage.snapshot(of, name)?.ok_or_else(|| missing("snapshot", name))?.bytes;
+                Ok(())
             }
             Intent::DetachNode { node } => {
-                if opened.state.node(node).map_err(|error| unkept(&error))?.is_none() {
+                let Some(known) = opened.state.node(node).map_err(|error| unkept(&error))? else {
                     return Err(Problem::new(Status::Target, settings.not_in_use.clone()));
+                };
+                match project.filter(|project| known.project.as_ref() != Some(&project.name)) {
+                    Some(project) => {
+                        let text = format!("node {node} is not of project {}", project.name);
+                        Err(Problem::new(Status::Denied, text))
+                    }
+                    None => Ok(()),
                 }
-                Ok(())
             }
             Intent::CreateSnapshot { image: of, snapshot: name } => {
                 image(of)?;

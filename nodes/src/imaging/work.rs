@@ -62,7 +62,7 @@ impl Work {
             Err(problem) => return refused(problem),
         };
         let wanted = self.server.wanted(&self.asked, &self.who);
-        let (intent, project) = match wanted {
+        let (mut intent, project) = match wanted {
             Ok(Wanted::Answer(answer)) => return Reply::from(Ok(answer)),
             Ok(Wanted::Change(intent, project)) => (*intent, project),
             Err(problem) => return self.refuse(opened, problem).await,
@@ -73,7 +73,7 @@ impl Work {
             Err(name) => return refused(Problem::new(Status::Busy, format!("{name} is busy"))),
         };
         // What was looked at before may have changed until it was held.
-        if let Err(problem) = self.server.possible(opened, &intent) {
+        if let Err(problem) = self.server.possible(opened, &mut intent, project.as_ref()) {
             return self.refuse(opened, problem).await;
         }
         let operation = Operation {

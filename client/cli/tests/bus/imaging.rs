@@ -161,7 +161,7 @@ fn files(folder: &Path) -> Vec<(PathBuf, u64)> {
 }
 
 /// A place where it is ended, a request, and whether that is taken back at the next start or brought to its end.
-const PLACES: [(&str, &[&str], bool); 19] = [
+const PLACES: [(&str, &[&str], bool); 24] = [
     ("provision.MakeDisk.before", &["provision", "node-1"], true),
     ("provision.MakeDisk.within", &["provision", "node-1"], true),
     ("provision.MakeDisk.after", &["provision", "node-1"], true),
@@ -177,7 +177,12 @@ const PLACES: [(&str, &[&str], bool); 19] = [
     ("remove_snaps.RemoveSnapshot.before", &["remove_snaps", "hadoopMaster.img", "old"], false),
     ("remove_snaps.RemoveSnapshot.after", &["remove_snaps", "hadoopMaster.img", "old"], false),
     ("import.Import.before", &["import", "new"], true),
+    ("import.Import.within", &["import", "new"], true),
     ("import.Import.after", &["import", "new"], true),
+    ("export.Export.before", &["export", "hadoopMaster.img", "old", "out"], true),
+    ("export.Export.within", &["export", "hadoopMaster.img", "old", "out"], true),
+    ("remove_image.RemoveImage.before", &["remove_image", "plain.img"], false),
+    ("remove_image.RemoveImage.after", &["remove_image", "plain.img"], false),
     ("export.Export.after", &["export", "hadoopMaster.img", "old", "out"], true),
     ("rename.Rename.before", &["rename", "hadoopMaster.img", "b.img"], true),
     ("rename.Rename.after", &["rename", "hadoopMaster.img", "b.img"], true),
@@ -202,6 +207,7 @@ fn a_server_that_is_killed_at_any_step_ends_what_it_began() {
 fn killed_at(place: &str, args: &[&str], taken_back: bool) {
     let bus = bus();
     let (directory, folder) = folder();
+    std::fs::write(folder.join("images/plain.img"), b"plain").expect("written");
     let mut first = server(&bus, directory.path(), None);
     bus.ok(&["imaging", "create_snapshot", "hadoopMaster.img", "HadoopMasterGoldenImage"]);
     bus.ok(&["imaging", "create_snapshot", "hadoopMaster.img", "old"]);
