@@ -82,8 +82,10 @@ impl Hub {
         }
         {
             let mut state = session.state.lock();
+            let state = &mut *state;
             drop(sessions);
             state.link = Some(link.clone());
+            state.wait_credit = self.config.limits.publish_wait;
             state.expiry = granted;
             state.version5 = connect.version == Version::V5;
             state.user_name = connect.user_name;
@@ -93,9 +95,9 @@ impl Hub {
             }
             if self.store.is_some() && (granted > 0 || state.durable) {
                 state.durable = true;
-                self.put([save(&session, &state, None)], None);
+                self.put([save(&session, state, None)], None);
             }
-            session.resume(&mut state, &link, scratch);
+            session.resume(state, &link, scratch);
         }
         // Listed even where `resume` had nothing to add: the CONNACK is to be written.
         link.append(&[], &mut scratch.dirty);
@@ -121,6 +123,8 @@ impl Hub {
             return;
         }
         state.disconnect();
+        // Nobody is to wait for room in the queue of a client that is gone.
+        session.space.notify_waiters();
         let (Ending::Normal { expiry } | Ending::Lost { expiry }) = ending;
         if let Some(expiry) = expiry {
             state.expiry = expiry.min(self.longest_expiry());

@@ -6,11 +6,12 @@ use bytestring::ByteString;
 
 use crate::clock::now_ms;
 use crate::codec::{Reason, Will};
+use crate::config::QueueFull;
 use crate::counters::Counters;
 use crate::hub::Hub;
 use crate::link::effective;
 use crate::message::{Message, QoS};
-use crate::session::{Delivery, Scratch, Session};
+use crate::session::{Delivery, Room, Scratch, Session};
 use crate::store::{Op, Ticket};
 use crate::subscriptions::Target;
 
@@ -23,7 +24,7 @@ pub(crate) enum Routed {
         /// What has to be on disk before it is acknowledged.
         ticket: Ticket,
     },
-    /// Nothing has been done yet: the queue of this session is full.
+    /// Nothing has been done yet: the publisher is to wait for room in the queue of this session.
     Full(Arc<Session>),
     /// Nothing has been done, and never will.
     Refused(Reason, &'static str),
@@ -36,10 +37,22 @@ pub(crate) struct Origin<'a> {
     pub(crate) session: Option<&'a Session>,
     /// Its packet id at QoS 2, to be kept together with the message.
     pub(crate) received: Option<u16>,
-    /// Delivered even where a queue is full; what does not fit is dropped and counted.
-    pub(crate) without_waiting: bool,
+    /// What happens where a queue is full.
+    pub(crate) full_queues: FullQueues,
     /// The publisher's session is kept on disk.
     pub(crate) durable: bool,
+}
+
+/// What a publish does about queues that are full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum FullQueues {
+    /// It waits for those that will have room soon, and may be refused.
+    #[default]
+    Wait,
+    /// It has waited, and may be refused.
+    Waited,
+    /// It is delivered where there is room and dropped elsewhere.
+    Drop,
 }
 
 impl Hub {
@@ -55,16 +68,14 @@ impl Hub {
     ) -> Routed {
         targets.clear();
         let publisher = origin.session.map_or(0, |s| s.key);
-        self.subscriptions.read().targets(&message.topic, publisher, message.qos, targets);
-        if message.qos != QoS::AtMostOnce && !origin.without_waiting {
-            let limits = &self.config.limits;
-            let waits =
-                |t: &&Target| effective(message.qos, t.qos) != QoS::AtMostOnce && t.session.must_wait(limits);
-            if let Some(full) = targets.iter().find(waits) {
-                let session = full.session.clone();
-                targets.clear();
-                return Routed::Full(session);
-            }
+        let limits = &self.config.limits;
+        self.subscriptions.read().targets(&message.topic, publisher, message.qos, limits, targets);
+        if message.qos != QoS::AtMostOnce
+            && origin.full_queues != FullQueues::Drop
+            && let Some(instead) = self.look_for_room(message, origin.full_queues, targets)
+        {
+            targets.clear();
+            return instead;
         }
         let mut kept = None;
         if message.retain
@@ -97,6 +108,59 @@ impl Hub {
         Routed::Done { matched, ticket }
     }
 
+    /// What is to be done instead of delivering a message at QoS 1 or 2, because of queues that are full.
+    ///
+    /// A session that is away or takes nothing is no reason to refuse a message to the others: what does not fit is
+    /// dropped for it alone. A shared group is different, as its members stand for one receiver: where none of them
+    /// can take the message and nobody else does, it would be acknowledged and lost. A request (it has a Response
+    /// Topic) is refused without waiting, for its caller has a deadline, and even where others look on.
+    fn look_for_room(
+        &self,
+        message: &Message,
+        full_queues: FullQueues,
+        targets: &[Target],
+    ) -> Option<Routed> {
+        let limits = &self.config.limits;
+        let queued = |target: &Target| effective(message.qos, target.qos) != QoS::AtMostOnce;
+        let mut soon = None;
+        let mut full = None;
+        let mut group_full = false;
+        let mut group_takes = false;
+        let mut taken = false;
+        for target in targets {
+            let room = if queued(target) { target.session.room(limits) } else { Room::Free };
+            match room {
+                Room::Free => {
+                    group_takes |= target.shared.is_some();
+                    taken |= queued(target) || target.session.is_connected();
+                    continue;
+                }
+                Room::Soon(_) => soon = soon.or(Some(target)),
+                Room::None => full = full.or(Some(target)),
+            }
+            group_full |= target.shared.is_some();
+        }
+        let refused = || {
+            Counters::add(&self.counters.refused_queue_full, 1);
+            Some(Routed::Refused(Reason::QUOTA_EXCEEDED, "the queues of its subscribers are full"))
+        };
+        let request = message.properties.response_topic.is_some();
+        if request && group_full && !group_takes {
+            return refused();
+        }
+        let waits_for = match limits.queue_full {
+            QueueFull::Drop => soon,
+            QueueFull::Refuse => soon.or(full),
+        };
+        if let Some(target) = waits_for
+            && full_queues == FullQueues::Wait
+        {
+            return Some(Routed::Full(target.session.clone()));
+        }
+        let refuse = waits_for.is_some() && limits.queue_full == QueueFull::Refuse || group_full && !taken;
+        if refuse { refused() } else { None }
+    }
+
     /// Sets or clears the retained message of a topic \[MQTT-3.3.1-5, MQTT-3.3.1-6].
     fn retain(
         &self,
@@ -112,7 +176,11 @@ impl Hub {
             return Ok(());
         }
         let mut retained = self.retained.write();
-        if retained.count() >= self.config.limits.retained && !retained.contains(&message.topic) {
+        // The broker's own values neither count nor are refused.
+        if !message.topic.starts_with("$SYS/")
+            && retained.count() >= self.config.limits.retained
+            && !retained.contains(&message.topic)
+        {
             Counters::add(&self.counters.refused_retained, 1);
             return Err(Reason::QUOTA_EXCEEDED);
         }
@@ -133,14 +201,15 @@ impl Hub {
 
     /// Publishes what no client waits for.
     pub(crate) fn publish_own(&self, message: &Message, scratch: &mut Scratch) {
-        let origin = Origin { without_waiting: true, ..Origin::default() };
+        let origin = Origin { full_queues: FullQueues::Drop, ..Origin::default() };
         self.route(message, origin, scratch, &mut Vec::new());
     }
 
     /// Gives what the member of a shared group left behind to another member (MQTT 5, 4.8.2).
     pub(crate) fn pass_on(&self, left: Vec<(ByteString, Arc<Message>)>, scratch: &mut Scratch) {
         for (filter, message) in left {
-            let another = self.subscriptions.read().another(&filter, &message.topic, message.qos);
+            let limits = &self.config.limits;
+            let another = self.subscriptions.read().another(&filter, &message.topic, message.qos, limits);
             let Some(target) = another else { continue };
             scratch.frames.reset();
             let delivery = Delivery {

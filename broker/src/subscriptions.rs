@@ -8,6 +8,7 @@ use hashbrown::HashMap;
 use indexmap::IndexMap;
 
 use crate::codec::Options;
+use crate::config::Limits;
 use crate::message::QoS;
 use crate::session::{Readiness, Session};
 use crate::topic;
@@ -188,7 +189,14 @@ impl Subscriptions {
 
     /// Everyone a message on `topic` from the session `publisher` goes to: each session once, at the highest
     /// QoS of its filters and with all their identifiers (MQTT 5, 3.3.4), and one member of each shared group.
-    pub(crate) fn targets(&self, topic: &str, publisher: u64, qos: QoS, targets: &mut Vec<Target>) {
+    pub(crate) fn targets(
+        &self,
+        topic: &str,
+        publisher: u64,
+        qos: QoS,
+        limits: &Limits,
+        targets: &mut Vec<Target>,
+    ) {
         let mut leaves = Vec::new();
         self.root.find(Some(topic), !topic.starts_with('$'), &mut leaves);
         let start = targets.len();
@@ -204,18 +212,24 @@ impl Subscriptions {
             merge(targets, start);
         }
         for group in leaves.iter().flat_map(|leaf| &leaf.groups) {
-            if let Some(member) = group.choose(qos) {
+            if let Some(member) = group.choose(qos, limits) {
                 targets.push(Target::of(member, Some(group.filter.clone())));
             }
         }
     }
 
     /// A member of a shared group, for a message that another member left behind.
-    pub(crate) fn another(&self, filter: &ByteString, topic: &str, qos: QoS) -> Option<Target> {
+    pub(crate) fn another(
+        &self,
+        filter: &ByteString,
+        topic: &str,
+        qos: QoS,
+        limits: &Limits,
+    ) -> Option<Target> {
         let mut leaves = Vec::new();
         self.root.find(Some(topic), !topic.starts_with('$'), &mut leaves);
         let group = leaves.iter().flat_map(|leaf| &leaf.groups).find(|g| g.filter == *filter)?;
-        group.choose(qos).map(|member| Target::of(member, Some(filter.clone())))
+        group.choose(qos, limits).map(|member| Target::of(member, Some(filter.clone())))
     }
 }
 
@@ -253,14 +267,14 @@ fn merge(targets: &mut Vec<Target>, start: usize) {
 
 impl Group {
     /// Round robin over the members that can take a message now; else whoever may queue it.
-    fn choose(&self, qos: QoS) -> Option<&Subscription> {
+    fn choose(&self, qos: QoS, limits: &Limits) -> Option<&Subscription> {
         let start = self.next.fetch_add(1, Ordering::Relaxed);
         let count = self.members.len();
         let mut waiting = None;
         let mut full = None;
         for step in 0..count {
             let (_, member) = self.members.get_index((start + step) % count)?;
-            match member.session.readiness(qos.min(member.options.qos)) {
+            match member.session.readiness(qos.min(member.options.qos), limits) {
                 Readiness::Ready => return Some(member),
                 Readiness::Waiting => waiting = waiting.or(Some(member)),
                 Readiness::Full => full = full.or(Some(member)),
@@ -283,7 +297,7 @@ mod tests {
 
     fn found(trie: &Subscriptions, topic: &str) -> Vec<(u64, QoS, Vec<u32>)> {
         let mut targets = Vec::new();
-        trie.targets(topic, 0, QoS::AtMostOnce, &mut targets);
+        trie.targets(topic, 0, QoS::AtMostOnce, &Limits::default(), &mut targets);
         let mut found: Vec<_> = targets
             .into_iter()
             .map(|mut t| {

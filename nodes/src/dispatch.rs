@@ -456,7 +456,10 @@ impl Dispatcher {
             return;
         }
         let mut fault = Fault::dead_hop(to.as_str(), trail);
-        if *error != Unsent::NobodyThere {
+        if *error == Unsent::Busy {
+            let message = format!("{to} takes no more requests now: {error}");
+            fault = Fault { message, ..Fault::busy(500) }.with("hop", to.as_str());
+        } else if *error != Unsent::NobodyThere {
             fault.message = format!("{to} was not reached: {error}");
         }
         self.reply(&served, &route, Outcome::Fault(fault));

@@ -9,7 +9,7 @@ use crate::codec::{
 use crate::counters::Counters;
 use crate::lifecycle::Ending;
 use crate::message::QoS;
-use crate::router::{Origin, Routed};
+use crate::router::{FullQueues, Origin, Routed};
 use crate::session::Scratch;
 use crate::store::{Op, Phase};
 use crate::topic;
@@ -178,7 +178,7 @@ impl Connection {
             message.properties.user.retain(|(key, _)| key != "caller");
             message.properties.user.push((ByteString::from_static("caller"), caller));
         }
-        self.route(publish, work)
+        self.route(publish, FullQueues::Wait, work)
     }
 
     /// A QoS 2 message that has been taken already: only its PUBREC is due again.
@@ -217,10 +217,15 @@ impl Connection {
         clippy::needless_pass_by_value,
         reason = "it may not be used again: it may be the read buffer's"
     )]
-    pub(super) fn route(&self, publish: Publish, work: &mut Work) -> Result<Step, Failure> {
+    pub(super) fn route(
+        &self,
+        publish: Publish,
+        full_queues: FullQueues,
+        work: &mut Work,
+    ) -> Result<Step, Failure> {
         let (session, qos) = (&self.link.session, publish.message.qos);
         let exactly_once = qos == QoS::ExactlyOnce;
-        let mut origin = Origin { session: Some(session), ..Origin::default() };
+        let mut origin = Origin { session: Some(session), full_queues, ..Origin::default() };
         if exactly_once {
             let mut state = session.state.lock();
             state.received.insert(publish.id);

@@ -6,6 +6,7 @@ mod state;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytestring::ByteString;
 use hashbrown::{HashMap, HashSet};
@@ -14,7 +15,7 @@ use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
 use crate::codec::{Options, Outgoing, Will};
-use crate::config::{Limits, QueueFull};
+use crate::config::Limits;
 use crate::counters::Counters;
 use crate::frames::Frames;
 use crate::hub::Hub;
@@ -50,8 +51,17 @@ pub(crate) enum Readiness {
     Gone,
 }
 
+/// Whether a session's queue has room for a message at QoS 1 or 2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Room {
+    Free,
+    /// Full, but its client is connected and taking messages: room may be waited for, for this long.
+    Soon(Duration),
+    /// Full, and its client is away or does not take anything.
+    None,
+}
+
 #[derive(Debug, Default)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a state of its own; all combinations occur")]
 pub(crate) struct State {
     pub(crate) link: Option<Arc<Link>>,
     /// Nothing may be added to it any more.
@@ -81,8 +91,10 @@ pub(crate) struct State {
     reads: VecDeque<Read>,
     /// In flight since an earlier connection and not sent on this one yet.
     resend: VecDeque<u16>,
-    /// A publisher has waited for its queue in vain, and there has been no room since.
-    stalled: bool,
+    /// How long publishers may still be held back for its full queue: spent by waiting, earned by taking messages.
+    pub(crate) wait_credit: Duration,
+    /// Messages dropped since the queue became full; none while it is not.
+    overflow: Option<u64>,
 }
 
 /// What a delivery leaves to be done.
@@ -109,7 +121,7 @@ impl Session {
 
     /// Whether a message at `qos` could be taken now. A session that is being worked on elsewhere counts as
     /// waiting: this is asked while the subscriptions are locked.
-    pub(crate) fn readiness(&self, qos: QoS) -> Readiness {
+    pub(crate) fn readiness(&self, qos: QoS, limits: &Limits) -> Readiness {
         let Some(state) = self.state.try_lock() else { return Readiness::Waiting };
         if state.ended {
             return Readiness::Gone;
@@ -118,13 +130,14 @@ impl Session {
             Some(link) => {
                 if state.may_send(qos, link) && link.room() {
                     Readiness::Ready
-                } else if qos != QoS::AtMostOnce && state.full(&link.hub.config.limits) {
+                } else if qos != QoS::AtMostOnce && state.full(limits) {
                     Readiness::Full
                 } else {
                     Readiness::Waiting
                 }
             }
             None if qos == QoS::AtMostOnce => Readiness::Gone,
+            None if state.full(limits) => Readiness::Full,
             None => Readiness::Waiting,
         }
     }
@@ -183,9 +196,8 @@ impl Session {
             return;
         }
         if delivery.qos != QoS::AtMostOnce && state.full(&hub.config.limits) {
-            // Only here where the publisher did not wait: `QueueFull::Drop`, a will, or a race.
             Counters::add(&hub.counters.dropped_queue_full, 1);
-            return;
+            return state.dropped(&self.client_id);
         }
         state.last_seq += 1;
         let mut entry = delivery.entry(state.last_seq);
@@ -310,23 +322,26 @@ impl Session {
         true
     }
 
-    /// Whether a message at QoS 1 or 2 has to wait for this session's queue.
-    pub(crate) fn must_wait(&self, limits: &Limits) -> bool {
-        if limits.queue_full == QueueFull::Drop {
-            return false;
+    /// Whether the queue has room for a message at QoS 1 or 2.
+    pub(crate) fn room(&self, limits: &Limits) -> Room {
+        let state = self.state.lock();
+        if state.ended || !state.full(limits) {
+            Room::Free
+        } else if state.link.is_some() && !state.wait_credit.is_zero() {
+            Room::Soon(state.wait_credit)
+        } else {
+            Room::None
         }
-        let state = self.state.lock();
-        !state.ended && state.full(limits)
     }
 
-    /// Whether waiting for its queue was in vain the last time.
-    pub(crate) fn is_stalled(&self) -> bool {
-        let state = self.state.lock();
-        state.stalled || state.link.is_none()
+    /// Whether a message at QoS 0 would be sent or queued: its client is connected.
+    pub(crate) fn is_connected(&self) -> bool {
+        self.state.lock().link.is_some()
     }
 
-    /// A publisher has waited in vain.
-    pub(crate) fn set_stalled(&self) {
-        self.state.lock().stalled = true;
+    /// A publisher was held back for `time`, waiting for room in the queue.
+    pub(crate) fn charge_wait(&self, time: Duration) {
+        let mut state = self.state.lock();
+        state.wait_credit = state.wait_credit.saturating_sub(time);
     }
 }

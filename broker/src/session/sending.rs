@@ -72,6 +72,7 @@ impl Session {
                 continue;
             };
             let mut entry = state.pop().expect("looked at just before");
+            state.earn_wait(&entry, &hub.config.limits);
             popped = true;
             entry.id = id;
             entry.phase = Phase::Sent;
@@ -98,9 +99,12 @@ impl Session {
         if !blocked && state.queue.is_empty() {
             self.read_retained(state, link, scratch);
         }
-        if popped && was_full && !state.full(&hub.config.limits) {
-            state.stalled = false;
-            self.space.notify_waiters();
+        if popped {
+            let limits = &hub.config.limits;
+            state.drained(&self.client_id, limits);
+            if was_full && !state.full(limits) {
+                self.space.notify_waiters();
+            }
         }
     }
 

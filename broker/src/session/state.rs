@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytestring::ByteString;
 
@@ -16,10 +17,52 @@ use crate::link::{Appended, Link};
 use crate::message::{Message, QoS};
 use crate::store::{self, Op, Phase, Ticket};
 
+/// What a session has to take from its queue to earn [`WAIT_PER_UNIT`]: a message, or this many bytes of one.
+const WAIT_UNIT_BYTES: usize = 64 << 10;
+/// How long publishers may be held back for each unit that a session takes. A hundred messages, or 6 MB, a second are
+/// waited for without end; a session that takes a message a second holds its publishers back for a hundredth of the
+/// time.
+const WAIT_PER_UNIT: Duration = Duration::from_millis(10);
+
 impl State {
     /// Whether another message at QoS 1 or 2 would be one too many.
     pub(super) fn full(&self, limits: &Limits) -> bool {
         self.queue.len() >= limits.queue_messages || self.queue_bytes >= limits.queue_bytes
+    }
+
+    /// The queue was full, and a message for it was dropped: logged for the first one, with what the session holds.
+    pub(super) fn dropped(&mut self, client: &str) {
+        if let Some(dropped) = &mut self.overflow {
+            *dropped += 1;
+            return;
+        }
+        self.overflow = Some(1);
+        tracing::warn!(
+            client,
+            user = self.user_name.as_deref().unwrap_or("-"),
+            connected = self.link.is_some(),
+            messages = self.queue.len(),
+            bytes = self.queue_bytes,
+            "queue full: messages for this session are dropped until it has taken half of them"
+        );
+    }
+
+    /// Messages have left the queue. The end of an overflow is noted at half of the limits, so that a session which
+    /// takes a message now and then does not fill the log.
+    pub(super) fn drained(&mut self, client: &str, limits: &Limits) {
+        if self.queue.len() <= limits.queue_messages / 2
+            && self.queue_bytes <= limits.queue_bytes / 2
+            && let Some(dropped) = self.overflow.take()
+        {
+            tracing::info!(client, dropped, "queue has room again");
+        }
+    }
+
+    /// The client has taken `entry`: publishers may be held back a little longer for it.
+    pub(super) fn earn_wait(&mut self, entry: &Entry, limits: &Limits) {
+        let units = 1 + entry.message.size() / WAIT_UNIT_BYTES;
+        let earned = WAIT_PER_UNIT.saturating_mul(u32::try_from(units).unwrap_or(u32::MAX));
+        self.wait_credit = self.wait_credit.saturating_add(earned).min(limits.publish_wait);
     }
 
     /// Whether a message needs not wait for others, nor for the window.
@@ -166,6 +209,31 @@ fn release_memory(queue: &mut VecDeque<Entry>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn waiting_is_earned_by_taking_messages_or_bytes() {
+        let limits = Limits { publish_wait: Duration::from_millis(35), ..Limits::default() };
+        let entry = |bytes: usize| {
+            let message = Message { payload: vec![0; bytes].into(), ..Message::default() };
+            let delivery = super::super::Delivery {
+                message: &message,
+                kept: &mut None,
+                qos: QoS::AtLeastOnce,
+                retain: false,
+                identifiers: &[],
+                shared: None,
+                now: 0,
+            };
+            { delivery }.entry(1)
+        };
+        let mut state = State::default();
+        state.earn_wait(&entry(0), &limits);
+        assert_eq!(state.wait_credit, Duration::from_millis(10));
+        state.earn_wait(&entry(64 << 10), &limits);
+        assert_eq!(state.wait_credit, Duration::from_millis(30));
+        state.earn_wait(&entry(0), &limits);
+        assert_eq!(state.wait_credit, limits.publish_wait, "never more than one publish may wait");
+    }
 
     /// A QoS 2 message overtook the one before it: that one waited for the disk, and the disk had caught up by
     /// the time this one was looked at.

@@ -5,6 +5,7 @@
 
 #![allow(clippy::float_cmp, reason = "what goes through JSON comes back exactly")]
 
+mod busy;
 mod calls;
 mod chain;
 mod claims;
