@@ -1,23 +1,76 @@
 //! Who may come in.
 
+use std::fmt;
+
 use bytestring::ByteString;
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
+use parking_lot::Mutex;
+use uuid::Uuid;
 
 use crate::codec::Reason;
 use crate::config::Config;
+
+/// The user name of connections from the broker's own process.
+const LOCAL_USER: &str = "$local";
+
+/// User name and password for connections that the broker's own process makes to it. Drawn at the start of the broker,
+/// they exist only in this process's memory. See [`Broker::local_credentials`](crate::Broker::local_credentials).
+#[derive(Clone, PartialEq, Eq)]
+pub struct LocalCredentials {
+    /// The user name.
+    pub user: String,
+    /// The password.
+    pub password: String,
+}
+
+impl fmt::Debug for LocalCredentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LocalCredentials").field("user", &self.user).finish_non_exhaustive()
+    }
+}
 
 /// Users and what they may do.
 #[derive(Debug)]
 pub(crate) struct Access {
     anonymous: bool,
     passwords: HashMap<ByteString, Vec<u8>>,
+    local_password: String,
+    /// Client ids of connections that logged in with the local credentials.
+    local_ids: Mutex<HashSet<ByteString>>,
 }
 
 impl Access {
     pub(crate) fn new(config: &Config) -> Self {
         let passwords =
             config.users.iter().map(|u| (ByteString::from(&*u.name), u.password.clone().into_bytes()));
-        Self { anonymous: config.anonymous, passwords: passwords.collect() }
+        Self {
+            anonymous: config.anonymous,
+            passwords: passwords.collect(),
+            // 244 random bits.
+            local_password: format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple()),
+            local_ids: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn local_credentials(&self) -> LocalCredentials {
+        LocalCredentials { user: LOCAL_USER.to_owned(), password: self.local_password.clone() }
+    }
+
+    /// Whether these are the local credentials.
+    pub(crate) fn is_local(&self, user: Option<&ByteString>, password: Option<&[u8]>) -> bool {
+        user.is_some_and(|user| user == LOCAL_USER)
+            && same(self.local_password.as_bytes(), password.unwrap_or_default())
+    }
+
+    /// Whether a client may use this client id. The id of a connection from the broker's own process belongs to that
+    /// process from then on, whether it is connected or not.
+    pub(crate) fn claim_id(&self, client_id: &ByteString, local: bool) -> bool {
+        let mut ids = self.local_ids.lock();
+        if local {
+            ids.insert(client_id.clone());
+            return true;
+        }
+        !ids.contains(client_id)
     }
 
     /// Checks what CONNECT says about the user. With no users configured any name is taken for what it says.

@@ -62,7 +62,7 @@ async fn handshake(hub: Arc<Hub>, stream: TcpStream, address: SocketAddr) -> Opt
             return None;
         }
     };
-    if let Err(failure) = admit(&hub, &connect) {
+    if let Err(failure) = admit(&hub, &mut connect) {
         refuse(&hub, &stream, address, &Refused::of(&connect), failure).await;
         return None;
     }
@@ -116,7 +116,7 @@ async fn receive(
     }
 }
 
-fn admit(hub: &Hub, connect: &Connect) -> Result<(), DecodeError> {
+fn admit(hub: &Hub, connect: &mut Connect) -> Result<(), DecodeError> {
     let refused = |reason: Reason| Err(DecodeError { reason, text: reason.text() });
     if connect.authentication_method.is_some() {
         return refused(Reason::BAD_AUTHENTICATION_METHOD);
@@ -128,8 +128,17 @@ fn admit(hub: &Hub, connect: &Connect) -> Result<(), DecodeError> {
     if connect.version == Version::V3 && connect.client_id.is_empty() && !connect.clean_start {
         return refused(Reason::CLIENT_ID_NOT_VALID);
     }
-    if let Err(reason) = hub.access.log_in(connect.user_name.as_ref(), connect.password.as_deref()) {
+    let (user, password) = (connect.user_name.as_ref(), connect.password.as_deref());
+    let local = hub.access.is_local(user, password);
+    if local {
+        // Not a user: `caller` is the client id, as it is without users.
+        connect.user_name = None;
+    } else if let Err(reason) = hub.access.log_in(user, password) {
         return refused(reason);
+    }
+    if !connect.client_id.is_empty() && !hub.access.claim_id(&connect.client_id, local) {
+        let text = "the client id belongs to a connection of the broker's own process";
+        return Err(DecodeError { reason: Reason::CLIENT_ID_NOT_VALID, text });
     }
     if let Some(will) = &connect.will {
         if will.message.topic.starts_with('$') {

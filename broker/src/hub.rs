@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use crate::access::Access;
 use crate::config::Config;
 use crate::counters::Counters;
+use crate::message::Message;
 use crate::retained::Retained;
 use crate::session::{Scratch, Session};
 use crate::store::{Op, Store, Ticket};
@@ -59,6 +60,21 @@ impl Hub {
             stopping: watch::Sender::new(false),
             next_key: AtomicU64::new(next_key.max(1)),
         })
+    }
+
+    /// Sets the user property `caller` of a message on one of `caller_topics` to its publisher's user name (the client
+    /// id without one), and removes any that the client sent.
+    pub(crate) fn stamp_caller(
+        &self,
+        message: &mut Message,
+        user_name: Option<&ByteString>,
+        client_id: &ByteString,
+    ) {
+        if self.caller_topics.matches(&message.topic) {
+            let caller = user_name.unwrap_or(client_id).clone();
+            message.properties.user.retain(|(key, _)| key != "caller");
+            message.properties.user.push((ByteString::from_static("caller"), caller));
+        }
     }
 
     /// A key for a new session.

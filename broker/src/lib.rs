@@ -48,6 +48,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
+pub use access::LocalCredentials;
 pub use config::{Config, ConfigError, Engine, Limits, QueueFull, User};
 pub use counters::Counts;
 use hub::Hub;
@@ -163,6 +164,17 @@ impl Broker {
     /// Where a damaged database was moved to, if there was one; the broker has then started empty.
     pub fn damaged(&self) -> Option<&std::path::Path> {
         self.damaged.as_deref()
+    }
+
+    /// Credentials for connections that this process makes to its own broker, none with another engine than our own.
+    /// They are let in whatever the configured users are, and the client id of each such connection is reserved from
+    /// then on: anybody else's CONNECT with it is refused with 0x85 (3.1.1: return code 2).
+    pub fn local_credentials(&self) -> Option<LocalCredentials> {
+        match &self.running {
+            Running::Rantai(hub) => Some(hub.access.local_credentials()),
+            #[cfg(feature = "rumqttd")]
+            Running::Rumqttd => None,
+        }
     }
 
     /// What has been counted so far.

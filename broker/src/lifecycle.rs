@@ -91,6 +91,7 @@ impl Hub {
             state.user_name = connect.user_name;
             state.will = connect.will.map(Box::new);
             if let Some(message) = state.will.as_mut().map(|w| &mut w.message) {
+                self.stamp_caller(message, state.user_name.as_ref(), &session.client_id);
                 *message = message.compact();
             }
             if self.store.is_some() && (granted > 0 || state.durable) {

@@ -172,11 +172,10 @@ impl Connection {
             self.answer(&publish, reason, 0, &mut work.scratch);
             return Ok(Step::Next);
         }
-        if self.link.hub.caller_topics.matches(&message.topic) {
-            let session = &self.link.session;
-            let caller = session.state.lock().user_name.clone().unwrap_or_else(|| session.client_id.clone());
-            message.properties.user.retain(|(key, _)| key != "caller");
-            message.properties.user.push((ByteString::from_static("caller"), caller));
+        let (hub, session) = (&self.link.hub, &self.link.session);
+        if !hub.caller_topics.is_empty() {
+            let user_name = session.state.lock().user_name.clone();
+            hub.stamp_caller(message, user_name.as_ref(), &session.client_id);
         }
         self.route(publish, FullQueues::Wait, work)
     }

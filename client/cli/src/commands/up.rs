@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use rantai_broker::Config as BrokerConfig;
+use rantai_broker::{Broker, Config as BrokerConfig, LocalCredentials};
 use rantai_client::Client;
 use rantai_client::session::Address;
 use rantai_client::wire::name::Root;
@@ -62,12 +62,12 @@ impl Up {
             Some(root) => Root::new(root).map_err(|error| Failure::from_error(Exit::Usage, &error))?,
             None => Root::default(),
         };
-        let broker = rantai_broker::Broker::start(self.broker()?).await.map_err(|error| explain(&error))?;
+        let broker = Broker::start(self.broker()?).await.map_err(|error| explain(&error))?;
         for address in broker.addresses() {
             note(&format!("listening on {address}"));
         }
         let data_dir = self.data_dir.as_deref();
-        let address = own(broker.addresses());
+        let address = own(&broker);
         let node = self.objects.connect(&config, address.clone(), root.clone(), data_dir).await?;
         let client = Client::builder(address).root(root);
         let served = tokio::select! {
@@ -108,13 +108,17 @@ impl Up {
     }
 }
 
-/// How the objects reach the broker in their own process.
-pub(crate) fn own(addresses: &[SocketAddr]) -> Address {
-    let address = addresses[0];
+/// How the objects reach the broker in their own process, with its local credentials.
+pub(crate) fn own(broker: &Broker) -> Address {
+    let address = broker.addresses()[0];
     let host = match address.ip() {
         ip if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
         ip => ip,
     };
     let text = format!("mqtt://{}", SocketAddr::new(host, address.port()));
-    text.parse().expect("an address that is listened on")
+    let address: Address = text.parse().expect("an address that is listened on");
+    match broker.local_credentials() {
+        Some(LocalCredentials { user, password }) => address.with_credentials(user, password),
+        None => address,
+    }
 }

@@ -21,4 +21,5 @@ mod task_graphs;
 mod tasks;
 mod telemetry;
 mod terminal;
+mod up;
 mod upcall;
