@@ -3,17 +3,21 @@
 use std::sync::Arc;
 
 use bytestring::ByteString;
+use parking_lot::RwLock;
 
+use crate::access::Action;
 use crate::clock::now_ms;
-use crate::codec::{Reason, Will};
+use crate::codec::{Options, Reason, Will};
 use crate::config::QueueFull;
 use crate::counters::Counters;
-use crate::hub::Hub;
-use crate::link::effective;
-use crate::message::{Message, QoS};
+use crate::message::{Message, QoS, effective_qos};
 use crate::session::{Delivery, Room, Scratch, Session};
-use crate::store::{Op, Ticket};
-use crate::subscriptions::Target;
+use crate::shared::Shared;
+use crate::store::{Op, SubscriptionRecord, Ticket};
+use crate::subscriptions::{Subscription, Subscriptions, Target};
+
+/// The deliveries that a publish asks for.
+pub(crate) type Targets = Vec<Target<Arc<Session>>>;
 
 /// What became of a publish.
 #[derive(Debug)]
@@ -55,7 +59,18 @@ pub(crate) enum FullQueues {
     Drop,
 }
 
-impl Hub {
+/// Takes messages to whoever has subscribed.
+#[derive(Debug)]
+pub(crate) struct Router {
+    shared: Arc<Shared>,
+    subscriptions: RwLock<Subscriptions<Arc<Session>>>,
+}
+
+impl Router {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared, subscriptions: RwLock::default() }
+    }
+
     /// Routes a message to everyone subscribed, and keeps it where it is retained.
     ///
     /// All of it or nothing: with [`Routed::Full`] and [`Routed::Refused`] nobody has got it.
@@ -64,11 +79,11 @@ impl Hub {
         message: &Message,
         origin: Origin<'_>,
         scratch: &mut Scratch,
-        targets: &mut Vec<Target>,
+        targets: &mut Targets,
     ) -> Routed {
         targets.clear();
         let publisher = origin.session.map_or(0, |s| s.key);
-        let limits = &self.config.limits;
+        let limits = &self.shared.config.limits;
         self.subscriptions.read().targets(&message.topic, publisher, message.qos, limits, targets);
         if message.qos != QoS::AtMostOnce
             && origin.full_queues != FullQueues::Drop
@@ -95,16 +110,16 @@ impl Hub {
             let delivery = Delivery {
                 message,
                 kept: &mut kept,
-                qos: effective(message.qos, target.qos),
+                qos: effective_qos(message.qos, target.qos),
                 retain: message.retain && target.retain_as_published,
                 identifiers: &target.identifiers,
                 shared: target.shared.as_ref(),
                 now,
             };
-            target.session.deliver(self, delivery, scratch);
+            target.subscriber.deliver(&self.shared, delivery, scratch);
         }
-        let ticket = self.settle_for(scratch, origin.session.map(|s| s.key));
-        self.settle(scratch);
+        let ticket = scratch.settle_for(&self.shared, origin.session.map(|s| s.key));
+        scratch.settle(&self.shared);
         Routed::Done { matched, ticket }
     }
 
@@ -118,21 +133,22 @@ impl Hub {
         &self,
         message: &Message,
         full_queues: FullQueues,
-        targets: &[Target],
+        targets: &[Target<Arc<Session>>],
     ) -> Option<Routed> {
-        let limits = &self.config.limits;
-        let queued = |target: &Target| effective(message.qos, target.qos) != QoS::AtMostOnce;
+        let limits = &self.shared.config.limits;
+        let queued =
+            |target: &Target<Arc<Session>>| effective_qos(message.qos, target.qos) != QoS::AtMostOnce;
         let mut soon = None;
         let mut full = None;
         let mut group_full = false;
         let mut group_takes = false;
         let mut taken = false;
         for target in targets {
-            let room = if queued(target) { target.session.room(limits) } else { Room::Free };
+            let room = if queued(target) { target.subscriber.room(limits) } else { Room::Free };
             match room {
                 Room::Free => {
                     group_takes |= target.shared.is_some();
-                    taken |= queued(target) || target.session.is_connected();
+                    taken |= queued(target) || target.subscriber.is_connected();
                     continue;
                 }
                 Room::Soon(_) => soon = soon.or(Some(target)),
@@ -141,7 +157,7 @@ impl Hub {
             group_full |= target.shared.is_some();
         }
         let refused = || {
-            Counters::add(&self.counters.refused_queue_full, 1);
+            Counters::add(&self.shared.counters.refused_queue_full, 1);
             Some(Routed::Refused(Reason::QUOTA_EXCEEDED, "the queues of its subscribers are full"))
         };
         let request = message.properties.response_topic.is_some();
@@ -155,7 +171,7 @@ impl Hub {
         if let Some(target) = waits_for
             && full_queues == FullQueues::Wait
         {
-            return Some(Routed::Full(target.session.clone()));
+            return Some(Routed::Full(target.subscriber.clone()));
         }
         let refuse = waits_for.is_some() && limits.queue_full == QueueFull::Refuse || group_full && !taken;
         if refuse { refused() } else { None }
@@ -168,20 +184,20 @@ impl Hub {
         kept: &mut Option<Arc<Message>>,
         scratch: &mut Scratch,
     ) -> Result<(), Reason> {
-        let on_disk = self.store.is_some() && !message.topic.starts_with("$SYS/");
+        let on_disk = self.shared.store.is_some() && !message.topic.starts_with("$SYS/");
         if message.payload.is_empty() {
-            if self.retained.write().remove(&message.topic) && on_disk {
+            if self.shared.retained.write().remove(&message.topic) && on_disk {
                 scratch.ops.push(Op::Unretain { topic: ByteString::from(&*message.topic) });
             }
             return Ok(());
         }
-        let mut retained = self.retained.write();
+        let mut retained = self.shared.retained.write();
         // The broker's own values neither count nor are refused.
         if !message.topic.starts_with("$SYS/")
-            && retained.count() >= self.config.limits.retained
+            && retained.count() >= self.shared.config.limits.retained
             && !retained.contains(&message.topic)
         {
-            Counters::add(&self.counters.refused_retained, 1);
+            Counters::add(&self.shared.counters.refused_retained, 1);
             return Err(Reason::QUOTA_EXCEEDED);
         }
         let message = kept.get_or_insert_with(|| Arc::new(message.compact())).clone();
@@ -208,21 +224,91 @@ impl Hub {
     /// Gives what the member of a shared group left behind to another member (MQTT 5, 4.8.2).
     pub(crate) fn pass_on(&self, left: Vec<(ByteString, Arc<Message>)>, scratch: &mut Scratch) {
         for (filter, message) in left {
-            let limits = &self.config.limits;
+            let limits = &self.shared.config.limits;
             let another = self.subscriptions.read().another(&filter, &message.topic, message.qos, limits);
             let Some(target) = another else { continue };
             scratch.frames.reset();
             let delivery = Delivery {
                 message: &message,
                 kept: &mut Some(message.clone()),
-                qos: effective(message.qos, target.qos),
+                qos: effective_qos(message.qos, target.qos),
                 retain: message.retain && target.retain_as_published,
                 identifiers: &target.identifiers,
                 shared: Some(&filter),
                 now: now_ms(),
             };
-            target.session.deliver(self, delivery, scratch);
+            target.subscriber.deliver(&self.shared, delivery, scratch);
         }
-        self.settle(scratch);
+        scratch.settle(&self.shared);
+    }
+
+    /// Subscribes a session; whether the filter is new to it.
+    pub(crate) fn subscribe(
+        &self,
+        session: &Arc<Session>,
+        filter: &ByteString,
+        options: Options,
+        identifier: Option<u32>,
+        scratch: &mut Scratch,
+    ) -> Result<bool, Reason> {
+        let mut state = session.state.lock();
+        if state.ended {
+            return Err(Reason::SESSION_TAKEN_OVER);
+        }
+        self.shared.access.authorize(&state.principal, Action::Subscribe, filter)?;
+        let known = state.subscriptions.contains_key(filter);
+        if !known && state.subscriptions.len() >= self.shared.config.limits.subscriptions {
+            return Err(Reason::QUOTA_EXCEEDED);
+        }
+        state.subscriptions.insert(filter.clone(), (options, identifier));
+        let subscription = Subscription { subscriber: session.clone(), options, identifier };
+        self.subscriptions.write().insert(filter, subscription);
+        if state.durable {
+            let options = SubscriptionRecord {
+                qos: options.qos,
+                no_local: options.no_local,
+                retain_as_published: options.retain_as_published,
+                retain_handling: options.retain_handling as u8,
+                identifier,
+            };
+            scratch.ops.push(Op::Subscribe { key: session.key, filter: filter.clone(), options });
+        }
+        Ok(!known)
+    }
+
+    /// Ends a subscription; false where there was none.
+    pub(crate) fn unsubscribe(
+        &self,
+        session: &Arc<Session>,
+        filter: &ByteString,
+        scratch: &mut Scratch,
+    ) -> bool {
+        let mut state = session.state.lock();
+        if state.subscriptions.remove(filter).is_none() {
+            return false;
+        }
+        self.subscriptions.write().remove(filter, session.key);
+        if state.durable {
+            scratch.ops.push(Op::Unsubscribe { key: session.key, filter: filter.clone() });
+        }
+        true
+    }
+
+    /// Takes back a subscription that was kept on disk.
+    pub(crate) fn restore(&self, filter: &ByteString, subscription: Subscription<Arc<Session>>) {
+        self.subscriptions.write().insert(filter, subscription);
+    }
+
+    /// Ends the subscriptions of a session that ends.
+    pub(crate) fn unsubscribe_all<'a>(&self, filters: impl Iterator<Item = &'a ByteString>, key: u64) {
+        let mut subscriptions = self.subscriptions.write();
+        for filter in filters {
+            subscriptions.remove(filter, key);
+        }
+    }
+
+    /// How many subscriptions there are.
+    pub(crate) fn subscription_count(&self) -> usize {
+        self.subscriptions.read().count()
     }
 }

@@ -15,15 +15,15 @@ use crate::session::{Room, Session};
 impl Connection {
     /// Not to take more from a client than the disk can follow.
     pub(super) async fn wait_for_disk(&self) {
-        if let Some(store) = &self.link.hub.store
+        if let Some(store) = &self.hub.shared.store
             && store.backlog() > crate::store::ROOM
         {
             store.room().await;
         }
-        while self.link.session.gated() > GATED && !self.link.is_closing() {
-            let mut space = pin!(self.link.session.space.notified());
+        while self.session.gated() > GATED && !self.link.is_closing() {
+            let mut space = pin!(self.session.space.notified());
             space.as_mut().enable();
-            if self.link.session.gated() > GATED {
+            if self.session.gated() > GATED {
                 let _ = timeout(LINGER, space).await;
             }
         }
@@ -32,8 +32,8 @@ impl Connection {
     /// Waits for room in the queues that a message goes to, for at most `publish_wait` in all, and routes it then.
     /// Nothing is read from the client meanwhile.
     pub(super) async fn wait(&self, (mut publish, mut full): (Publish, Arc<Session>)) -> Result<(), Failure> {
-        let deadline = Instant::now() + self.link.hub.config.limits.publish_wait;
-        Counters::add(&self.link.hub.counters.publisher_waits, 1);
+        let deadline = Instant::now() + self.hub.shared.config.limits.publish_wait;
+        Counters::add(&self.hub.shared.counters.publisher_waits, 1);
         loop {
             let queues =
                 if self.wait_for_room(&full, deadline).await { FullQueues::Wait } else { FullQueues::Waited };
@@ -42,7 +42,7 @@ impl Connection {
             }
             let mut work = Work::take();
             let step = self.route(publish, queues, &mut work);
-            self.link.hub.settle(&mut work.scratch);
+            work.scratch.settle(&self.hub.shared);
             flush_all(&mut work.scratch.dirty);
             work.give_back();
             match step? {
@@ -54,7 +54,7 @@ impl Connection {
 
     /// Whether there is room in the queue of `full`; false when it has to be done without.
     async fn wait_for_room(&self, full: &Arc<Session>, deadline: Instant) -> bool {
-        let limits = &self.link.hub.config.limits;
+        let limits = &self.hub.shared.config.limits;
         loop {
             let mut space = pin!(full.space.notified());
             space.as_mut().enable();

@@ -1,6 +1,7 @@
 //! What outlives a socket: subscriptions, messages in flight and waiting, QoS 2 state, the will.
 
 mod entry;
+mod scratch;
 mod sending;
 mod state;
 
@@ -14,18 +15,20 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
+use crate::access::{Action, Principal};
 use crate::codec::{Options, Outgoing, Will};
 use crate::config::Limits;
 use crate::counters::Counters;
-use crate::frames::Frames;
-use crate::hub::Hub;
-use crate::link::{Appended, Dirty, Link};
-use crate::message::{Message, QoS};
+use crate::link::{Appended, Link};
+use crate::message::QoS;
 use crate::retained::Cursor;
+use crate::shared::Shared;
 use crate::store::{Op, Phase, Ticket};
+use crate::subscriptions::{Readiness, Subscriber};
 
 pub(crate) use entry::Delivery;
 use entry::{Entry, Gated, PENDING, Read, next_id, position};
+pub(crate) use scratch::Scratch;
 
 /// One client's session.
 #[derive(Debug)]
@@ -36,19 +39,6 @@ pub(crate) struct Session {
     pub(crate) state: Mutex<State>,
     /// Told when a full queue has room again, and when the session ends.
     pub(crate) space: Notify,
-}
-
-/// What a session may say of itself when a message is to be shared out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Readiness {
-    /// It would be sent at once.
-    Ready,
-    /// It would wait in the queue.
-    Waiting,
-    /// The queue is full.
-    Full,
-    /// Nothing can be delivered to it.
-    Gone,
 }
 
 /// Whether a session's queue has room for a message at QoS 1 or 2.
@@ -71,7 +61,7 @@ pub(crate) struct State {
     /// Seconds it outlives its connection; `u32::MAX` for ever.
     pub(crate) expiry: u32,
     pub(crate) version5: bool,
-    pub(crate) user_name: Option<ByteString>,
+    pub(crate) principal: Principal,
     pub(crate) will: Option<Box<Will>>,
     pub(crate) subscriptions: HashMap<ByteString, (Options, Option<u32>)>,
     /// QoS 2 packet ids that came from the client and are not released.
@@ -97,31 +87,13 @@ pub(crate) struct State {
     overflow: Option<u64>,
 }
 
-/// What a delivery leaves to be done.
-#[derive(Debug, Default)]
-pub(crate) struct Scratch {
-    pub(crate) dirty: Dirty,
-    pub(crate) frames: Frames,
-    /// For the store, together with whatever else belongs to the same publish.
-    pub(crate) ops: Vec<Op>,
-    /// Queued for sessions on disk: to be released by [`Session::stored`].
-    pub(crate) stored: Vec<(Arc<Session>, u64)>,
-    found: Vec<Arc<Message>>,
-}
-
-impl Session {
-    pub(crate) fn new(key: u64, client_id: ByteString) -> Arc<Self> {
-        Arc::new(Self { key, client_id, state: Mutex::default(), space: Notify::new() })
+impl Subscriber for Arc<Session> {
+    fn key(&self) -> u64 {
+        self.key
     }
 
-    #[cfg(test)]
-    pub(crate) fn for_tests(key: u64) -> Arc<Self> {
-        Self::new(key, key.to_string().into())
-    }
-
-    /// Whether a message at `qos` could be taken now. A session that is being worked on elsewhere counts as
-    /// waiting: this is asked while the subscriptions are locked.
-    pub(crate) fn readiness(&self, qos: QoS, limits: &Limits) -> Readiness {
+    /// A session that is being worked on elsewhere counts as waiting: this is asked while the subscriptions are locked.
+    fn readiness(&self, qos: QoS, limits: &Limits) -> Readiness {
         let Some(state) = self.state.try_lock() else { return Readiness::Waiting };
         if state.ended {
             return Readiness::Gone;
@@ -141,13 +113,28 @@ impl Session {
             None => Readiness::Waiting,
         }
     }
+}
+
+impl Session {
+    pub(crate) fn new(key: u64, client_id: ByteString) -> Arc<Self> {
+        Arc::new(Self { key, client_id, state: Mutex::default(), space: Notify::new() })
+    }
 
     /// Delivers or queues a message.
-    pub(crate) fn deliver(self: &Arc<Self>, hub: &Hub, mut delivery: Delivery<'_>, scratch: &mut Scratch) {
+    pub(crate) fn deliver(
+        self: &Arc<Self>,
+        shared: &Shared,
+        mut delivery: Delivery<'_>,
+        scratch: &mut Scratch,
+    ) {
         let now = delivery.now;
         let mut state = self.state.lock();
         let state = &mut *state;
         if state.ended || state.link.is_none() && delivery.qos == QoS::AtMostOnce {
+            return;
+        }
+        if shared.access.authorize(&state.principal, Action::Receive, &delivery.message.topic).is_err() {
+            Counters::add(&shared.counters.refused_access, 1);
             return;
         }
         let on_disk = state.durable && delivery.qos != QoS::AtMostOnce;
@@ -168,7 +155,7 @@ impl Session {
                 } else {
                     state.last_seq += 1;
                     let entry = delivery.entry(state.last_seq);
-                    return state.enqueue(entry, hub);
+                    return state.enqueue(entry, shared);
                 }
             }
             let link = link.clone();
@@ -180,10 +167,10 @@ impl Session {
                 &mut scratch.dirty,
             );
             match appended {
-                Appended::TooLarge => Counters::add(&hub.counters.too_large, 1),
+                Appended::TooLarge => Counters::add(&shared.counters.too_large, 1),
                 Appended::Closed if delivery.qos == QoS::AtMostOnce => {}
                 Appended::Yes | Appended::Closed => {
-                    Counters::add(&hub.counters.messages_sent, 1);
+                    Counters::add(&shared.counters.messages_sent, 1);
                     if delivery.qos != QoS::AtMostOnce {
                         state.last_seq += 1;
                         let mut entry = delivery.entry(state.last_seq);
@@ -195,8 +182,8 @@ impl Session {
             }
             return;
         }
-        if delivery.qos != QoS::AtMostOnce && state.full(&hub.config.limits) {
-            Counters::add(&hub.counters.dropped_queue_full, 1);
+        if delivery.qos != QoS::AtMostOnce && state.full(&shared.config.limits) {
+            Counters::add(&shared.counters.dropped_queue_full, 1);
             return state.dropped(&self.client_id);
         }
         state.last_seq += 1;
@@ -206,7 +193,7 @@ impl Session {
             scratch.ops.push(Op::Enqueue { key: self.key, seq: entry.seq, entry: entry.record() });
             scratch.stored.push((self.clone(), entry.seq));
         }
-        state.enqueue(entry, hub);
+        state.enqueue(entry, shared);
         if let Some(link) = state.link.clone() {
             // Otherwise nobody would be asked for more when what is buffered is written.
             self.pump(state, &link, scratch);
@@ -227,14 +214,14 @@ impl Session {
     /// Sends `frame` to the client once `ticket` is on disk, in the order of the calls \[MQTT-4.6.0-2].
     pub(crate) fn acknowledge(
         &self,
-        hub: &Hub,
+        shared: &Shared,
         link: &Arc<Link>,
         ticket: Ticket,
         scratch: &mut Scratch,
         encode: impl FnOnce(&mut Vec<u8>),
     ) {
         let mut state = self.state.lock();
-        if !state.must_gate(ticket, hub.durable()) {
+        if !state.must_gate(ticket, shared.durable()) {
             drop(state);
             link.append_with(&mut scratch.dirty, encode);
         } else if state.link.as_ref().is_some_and(|l| Arc::ptr_eq(l, link)) {
@@ -293,7 +280,7 @@ impl Session {
         }
         let entry = state.in_flight.remove(index).expect("found just before");
         if state.durable {
-            link.hub.put([Op::Dequeue { key: self.key, seq: entry.seq }], None);
+            link.shared.put([Op::Dequeue { key: self.key, seq: entry.seq }], None);
         }
         self.pump(&mut state, link, scratch);
         true
@@ -311,8 +298,8 @@ impl Session {
         let seq = entry.seq;
         if state.durable {
             let op = Op::Phase { key: self.key, seq, packet_id: id, phase: Phase::Released };
-            let ticket = link.hub.put([op], Some(self.key));
-            if state.must_gate(ticket, link.hub.durable()) {
+            let ticket = link.shared.put([op], Some(self.key));
+            if state.must_gate(ticket, link.shared.durable()) {
                 state.gated.push_back((ticket, Gated::Release(id)));
                 return true;
             }

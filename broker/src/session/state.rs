@@ -12,9 +12,9 @@ use super::{Scratch, State};
 use crate::clock::now_ms;
 use crate::config::Limits;
 use crate::counters::Counters;
-use crate::hub::Hub;
 use crate::link::{Appended, Link};
 use crate::message::{Message, QoS};
+use crate::shared::Shared;
 use crate::store::{self, Op, Phase, Ticket};
 
 /// What a session has to take from its queue to earn [`WAIT_PER_UNIT`]: a message, or this many bytes of one.
@@ -39,7 +39,7 @@ impl State {
         self.overflow = Some(1);
         tracing::warn!(
             client,
-            user = self.user_name.as_deref().unwrap_or("-"),
+            user = self.principal.user.as_deref().unwrap_or("-"),
             connected = self.link.is_some(),
             messages = self.queue.len(),
             bytes = self.queue_bytes,
@@ -108,16 +108,16 @@ impl State {
     }
 
     /// Queues; at QoS 0 the oldest make room for the newest.
-    pub(super) fn enqueue(&mut self, entry: Entry, hub: &Hub) {
+    pub(super) fn enqueue(&mut self, entry: Entry, shared: &Shared) {
         if entry.qos != QoS::AtMostOnce {
             return self.push(entry);
         }
-        let limits = &hub.config.limits;
+        let limits = &shared.config.limits;
         let size = entry.message.size();
         while self.queue_qos0_bytes + size > limits.queue_qos0_bytes
             || self.queue_qos0.len() >= limits.queue_messages
         {
-            Counters::add(&hub.counters.dropped_qos0, 1);
+            Counters::add(&shared.counters.dropped_qos0, 1);
             if self.pop_qos0().is_none() {
                 // Above the limit all by itself.
                 return;
@@ -127,11 +127,17 @@ impl State {
         self.queue_qos0.push_back(entry);
     }
 
-    pub(super) fn release_gated(&mut self, hub: &Hub, link: &Arc<Link>, scratch: &mut Scratch) {
+    pub(super) fn release_gated(
+        &mut self,
+        key: u64,
+        shared: &Shared,
+        link: &Arc<Link>,
+        scratch: &mut Scratch,
+    ) {
         if self.gated.is_empty() {
             return;
         }
-        let (durable, now) = (hub.durable(), now_ms());
+        let (durable, now) = (shared.durable(), now_ms());
         while let Some((ticket, _)) = self.gated.front()
             && *ticket <= durable
         {
@@ -143,7 +149,7 @@ impl State {
                         && append_entry(link, &self.in_flight[index], now, scratch) == Appended::TooLarge
                     {
                         let gone = self.in_flight.remove(index).expect("found just before");
-                        hub.put([Op::Dequeue { key: link.session.key, seq: gone.seq }], None);
+                        shared.put([Op::Dequeue { key, seq: gone.seq }], None);
                     }
                 }
             }
