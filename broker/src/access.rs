@@ -1,6 +1,7 @@
 //! Who may come in.
 
 use std::fmt;
+use std::sync::Arc;
 
 use bytestring::ByteString;
 use hashbrown::{HashMap, HashSet};
@@ -35,6 +36,8 @@ impl fmt::Debug for LocalCredentials {
 pub(crate) struct Principal {
     /// The user it logged in as; none for a client that did not, and for the broker's own process.
     pub(crate) user: Option<ByteString>,
+    /// Whether it is the broker's own process.
+    pub(crate) local: bool,
 }
 
 /// What a client wants to do with a topic or a filter.
@@ -52,19 +55,32 @@ pub(crate) enum Action {
 #[derive(Debug)]
 pub(crate) struct Access {
     anonymous: bool,
-    passwords: HashMap<ByteString, Vec<u8>>,
+    users: HashMap<ByteString, User>,
+    nobody: Arc<Principal>,
+    local_process: Arc<Principal>,
     local_password: String,
     /// Client ids of connections that logged in with the local credentials.
     local_ids: Mutex<HashSet<ByteString>>,
 }
 
+#[derive(Debug)]
+struct User {
+    password: Vec<u8>,
+    principal: Arc<Principal>,
+}
+
 impl Access {
     pub(crate) fn new(config: &Config) -> Self {
-        let passwords =
-            config.users.iter().map(|u| (ByteString::from(&*u.name), u.password.clone().into_bytes()));
+        let users = config.users.iter().map(|user| {
+            let name = ByteString::from(&*user.name);
+            let principal = Arc::new(Principal { user: Some(name.clone()), local: false });
+            (name, User { password: user.password.clone().into_bytes(), principal })
+        });
         Self {
             anonymous: config.anonymous,
-            passwords: passwords.collect(),
+            users: users.collect(),
+            nobody: Arc::new(Principal { user: None, local: false }),
+            local_process: Arc::new(Principal { user: None, local: true }),
             // 244 random bits.
             local_password: format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple()),
             local_ids: Mutex::default(),
@@ -75,17 +91,11 @@ impl Access {
         LocalCredentials { user: LOCAL_USER.to_owned(), password: self.local_password.clone() }
     }
 
-    /// Whether these are the local credentials.
-    pub(crate) fn is_local(&self, user: Option<&ByteString>, password: Option<&[u8]>) -> bool {
-        user.is_some_and(|user| user == LOCAL_USER)
-            && same(self.local_password.as_bytes(), password.unwrap_or_default())
-    }
-
     /// Whether a client may use this client id. The id of a connection from the broker's own process belongs to that
     /// process from then on, whether it is connected or not.
-    pub(crate) fn claim_id(&self, client_id: &ByteString, local: bool) -> bool {
+    pub(crate) fn claim_id(&self, client_id: &ByteString, principal: &Principal) -> bool {
         let mut ids = self.local_ids.lock();
-        if local {
+        if principal.local {
             ids.insert(client_id.clone());
             return true;
         }
@@ -99,7 +109,7 @@ impl Access {
     /// The reason code that the client is told.
     pub(crate) fn authorize(&self, principal: &Principal, action: Action, topic: &str) -> Result<(), Reason> {
         // No rules by user yet: all users may do the same.
-        let Principal { user: _ } = principal;
+        let Principal { user: _, local: _ } = principal;
         match action {
             // What begins with $ is the broker's own (MQTT 5, 4.7.2).
             Action::Publish if topic.starts_with('$') => Err(Reason::NOT_AUTHORIZED),
@@ -107,16 +117,29 @@ impl Access {
         }
     }
 
-    /// Checks what CONNECT says about the user. With no users configured any name is taken for what it says.
-    pub(crate) fn log_in(&self, user: Option<&ByteString>, password: Option<&[u8]>) -> Result<(), Reason> {
+    /// Who a client is by the user name and password of its CONNECT. With no users configured any name is taken for
+    /// what it says.
+    ///
+    /// # Errors
+    ///
+    /// The reason code of the refusal.
+    pub(crate) fn log_in(
+        &self,
+        user: Option<&ByteString>,
+        password: Option<&[u8]>,
+    ) -> Result<Arc<Principal>, Reason> {
         let Some(user) = user else {
-            return if self.anonymous { Ok(()) } else { Err(Reason::NOT_AUTHORIZED) };
+            return if self.anonymous { Ok(self.nobody.clone()) } else { Err(Reason::NOT_AUTHORIZED) };
         };
-        if self.passwords.is_empty() {
-            return if self.anonymous { Ok(()) } else { Err(Reason::BAD_USER_NAME_OR_PASSWORD) };
+        let password = password.unwrap_or_default();
+        if user == LOCAL_USER && same(self.local_password.as_bytes(), password) {
+            return Ok(self.local_process.clone());
         }
-        match self.passwords.get(user) {
-            Some(expected) if same(expected, password.unwrap_or_default()) => Ok(()),
+        match self.users.get(user) {
+            Some(known) if same(&known.password, password) => Ok(known.principal.clone()),
+            None if self.users.is_empty() && self.anonymous => {
+                Ok(Arc::new(Principal { user: Some(user.clone()), local: false }))
+            }
             _ => Err(Reason::BAD_USER_NAME_OR_PASSWORD),
         }
     }
@@ -139,23 +162,31 @@ mod tests {
         Access::new(&Config { anonymous, users, ..Config::default() })
     }
 
+    fn user(
+        access: &Access,
+        user: Option<&ByteString>,
+        password: Option<&[u8]>,
+    ) -> Result<Option<String>, Reason> {
+        access.log_in(user, password).map(|principal| principal.user.as_ref().map(ToString::to_string))
+    }
+
     #[test]
     fn who_is_let_in() {
         let name = ByteString::from("ani");
         let closed = access(false, &[("ani", "rahasia")]);
-        assert_eq!(closed.log_in(Some(&name), Some(b"rahasia")), Ok(()));
+        assert_eq!(user(&closed, Some(&name), Some(b"rahasia")), Ok(Some("ani".to_owned())));
         for wrong in [&b""[..], b"rahasi", b"rahasia!", b"rahasiA"] {
-            assert_eq!(closed.log_in(Some(&name), Some(wrong)), Err(Reason::BAD_USER_NAME_OR_PASSWORD));
+            assert_eq!(user(&closed, Some(&name), Some(wrong)), Err(Reason::BAD_USER_NAME_OR_PASSWORD));
         }
         assert_eq!(
-            closed.log_in(Some(&"budi".into()), Some(b"rahasia")),
+            user(&closed, Some(&"budi".into()), Some(b"rahasia")),
             Err(Reason::BAD_USER_NAME_OR_PASSWORD)
         );
-        assert_eq!(closed.log_in(None, None), Err(Reason::NOT_AUTHORIZED));
-        assert_eq!(access(true, &[]).log_in(Some(&name), None), Ok(()));
-        assert_eq!(access(true, &[("ani", "x")]).log_in(None, None), Ok(()));
+        assert_eq!(user(&closed, None, None), Err(Reason::NOT_AUTHORIZED));
+        assert_eq!(user(&access(true, &[]), Some(&name), None), Ok(Some("ani".to_owned())));
+        assert_eq!(user(&access(true, &[("ani", "x")]), None, None), Ok(None));
         assert_eq!(
-            access(true, &[("ani", "x")]).log_in(Some(&name), None),
+            user(&access(true, &[("ani", "x")]), Some(&name), None),
             Err(Reason::BAD_USER_NAME_OR_PASSWORD)
         );
     }

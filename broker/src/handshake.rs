@@ -122,7 +122,7 @@ async fn receive(
 }
 
 /// Who the client is, where it is let in.
-fn admit(hub: &Hub, connect: &Connect) -> Result<Principal, DecodeError> {
+fn admit(hub: &Hub, connect: &Connect) -> Result<Arc<Principal>, DecodeError> {
     let refused = |reason: Reason| Err(DecodeError { reason, text: reason.text() });
     if connect.authentication_method.is_some() {
         return refused(Reason::BAD_AUTHENTICATION_METHOD);
@@ -134,17 +134,12 @@ fn admit(hub: &Hub, connect: &Connect) -> Result<Principal, DecodeError> {
     if connect.version == Version::V3 && connect.client_id.is_empty() && !connect.clean_start {
         return refused(Reason::CLIENT_ID_NOT_VALID);
     }
-    let (user, password) = (connect.user_name.as_ref(), connect.password.as_deref());
-    let local = hub.shared.access.is_local(user, password);
-    if !local && let Err(reason) = hub.shared.access.log_in(user, password) {
-        return refused(reason);
-    }
-    if !connect.client_id.is_empty() && !hub.shared.access.claim_id(&connect.client_id, local) {
+    let principal =
+        hub.shared.access.log_in(connect.user_name.as_ref(), connect.password.as_deref()).or_else(refused)?;
+    if !connect.client_id.is_empty() && !hub.shared.access.claim_id(&connect.client_id, &principal) {
         let text = "the client id belongs to a connection of the broker's own process";
         return Err(DecodeError { reason: Reason::CLIENT_ID_NOT_VALID, text });
     }
-    // The broker's own process is no user: `caller` is its client id, as it is without users.
-    let principal = Principal { user: user.filter(|_| !local).cloned() };
     if let Some(will) = &connect.will {
         let topic = &will.message.topic;
         if !crate::topic::valid_name(topic, hub.shared.config.limits.topic_levels) {
@@ -242,7 +237,7 @@ fn greeting(hub: &Hub, connect: &mut Connect) -> (ConnAck, u16) {
 fn connected(
     hub: &Arc<Hub>,
     (transport, address): (Transport, SocketAddr),
-    (connect, principal): (Connect, Principal),
+    (connect, principal): (Connect, Arc<Principal>),
     (ack, keep_alive): (ConnAck, u16),
     rest: BytesMut,
 ) -> Connection {

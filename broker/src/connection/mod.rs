@@ -59,7 +59,7 @@ pub(crate) struct Connection {
     hub: Arc<Hub>,
     session: Arc<Session>,
     link: Arc<Link>,
-    principal: Principal,
+    principal: Arc<Principal>,
     /// What CONNECT said about its session's end; 0 may not become more (MQTT 5, 3.14.2.2.2).
     session_expiry: u32,
     /// Milliseconds of silence after which the client is taken for lost; 0: never.
@@ -89,7 +89,7 @@ impl Connection {
     pub(crate) fn new(
         hub: Arc<Hub>,
         (session, link): (Arc<Session>, Arc<Link>),
-        principal: Principal,
+        principal: Arc<Principal>,
         session_expiry: u32,
         keep_alive: u16,
         partial: BytesMut,

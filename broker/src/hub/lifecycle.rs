@@ -33,7 +33,7 @@ impl Hub {
     pub(crate) fn connect(
         self: &Arc<Self>,
         connect: Connect,
-        principal: Principal,
+        principal: Arc<Principal>,
         peer: Peer,
         transport: Transport,
         mut ack: ConnAck,

@@ -30,7 +30,7 @@ impl Hub {
             state.durable = true;
             state.expiry = stored.record.expiry;
             state.version5 = stored.record.version5;
-            state.principal = Principal { user: stored.record.user_name };
+            state.principal = Arc::new(Principal { user: stored.record.user_name, local: false });
             state.will = stored.record.will.map(|will| {
                 let left = will.message.expires.map(|at| at as u32);
                 let message = Message { expires: None, ..Message::clone(&will.message) };

@@ -61,7 +61,7 @@ pub(crate) struct State {
     /// Seconds it outlives its connection; `u32::MAX` for ever.
     pub(crate) expiry: u32,
     pub(crate) version5: bool,
-    pub(crate) principal: Principal,
+    pub(crate) principal: Arc<Principal>,
     pub(crate) will: Option<Box<Will>>,
     pub(crate) subscriptions: HashMap<ByteString, (Options, Option<u32>)>,
     /// QoS 2 packet ids that came from the client and are not released.
