@@ -127,8 +127,9 @@ impl Router {
     ///
     /// A session that is away or takes nothing is no reason to refuse a message to the others: what does not fit is
     /// dropped for it alone. A shared group is different, as its members stand for one receiver: where none of them
-    /// can take the message and nobody else does, it would be acknowledged and lost. A request (it has a Response
-    /// Topic) is refused without waiting, for its caller has a deadline, and even where others look on.
+    /// can take the message and nobody else does, it would be acknowledged and lost, so it is refused: a request (it has
+    /// a Response Topic) without waiting, for its caller has a deadline. Where somebody else takes it, it is not refused,
+    /// or a group that matches everything and takes nothing could refuse the requests of all.
     fn look_for_room(
         &self,
         message: &Message,
@@ -141,13 +142,11 @@ impl Router {
         let mut soon = None;
         let mut full = None;
         let mut group_full = false;
-        let mut group_takes = false;
         let mut taken = false;
         for target in targets {
             let room = if queued(target) { target.subscriber.room(limits) } else { Room::Free };
             match room {
                 Room::Free => {
-                    group_takes |= target.shared.is_some();
                     taken |= queued(target) || target.subscriber.is_connected();
                     continue;
                 }
@@ -161,7 +160,7 @@ impl Router {
             Some(Routed::Refused(Reason::QUOTA_EXCEEDED, "the queues of its subscribers are full"))
         };
         let request = message.properties.response_topic.is_some();
-        if request && group_full && !group_takes {
+        if request && group_full && !taken {
             return refused();
         }
         let waits_for = match limits.queue_full {
