@@ -60,7 +60,7 @@ async fn what_does_not_fit_is_written_later_and_in_order() {
     let source = Arc::new(Source { left: AtomicUsize::new(3) });
     let (link, end) = link(4, &source, Version::V3);
     let mut dirty = Dirty::new();
-    link.append(&vec![b'x'; 100], &mut dirty);
+    link.append(&[b'x'; 100], &mut dirty);
     link.more(&mut dirty);
     assert_eq!(dirty.len(), 1, "listed once");
     flush_all(&mut dirty);
@@ -72,7 +72,7 @@ async fn what_does_not_fit_is_written_later_and_in_order() {
     link.close(None);
     let mut read = reader.await.expect("read");
     assert_eq!(read.split_to(6), &b"hello "[..]);
-    assert_eq!(read.split_to(100), vec![b'x'; 100]);
+    assert_eq!(read.split_to(100), &[b'x'; 100][..]);
     assert_eq!(read, &b"more more more "[..]);
 }
 
