@@ -90,8 +90,8 @@ impl Builder {
         let pending = Arc::new(Pending::default());
         let listeners = Arc::new(Listeners::default());
         let replies = Replies {
-            prefix: format!("{root}/reply/"),
-            suffix: format!("/{id}"),
+            root: root.clone(),
+            id: id.clone(),
             pending: pending.clone(),
             listeners: listeners.clone(),
         };
@@ -209,16 +209,15 @@ pub fn random_id(kind: &str) -> ClientId {
 
 /// Sorts what arrives.
 struct Replies {
-    prefix: String,
-    suffix: String,
+    root: Root,
+    id: ClientId,
     pending: Arc<Pending>,
     listeners: Arc<Listeners>,
 }
 
 impl Receiver for Replies {
     fn message(&mut self, message: Message) {
-        let topic = &*message.topic;
-        let reply = topic.starts_with(&self.prefix) && topic.ends_with(&self.suffix);
+        let reply = ReplyTopic::is_to(&self.root, &self.id, &message.topic);
         if let Some(key) = key(message.properties.correlation.as_deref()).filter(|_| reply) {
             // One that nobody waits for any more came too late.
             self.pending.arrived(key, Arrived::Reply(message));

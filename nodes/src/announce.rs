@@ -423,10 +423,10 @@ impl Claim {
                 return Ok(Claimed::Taken(holder));
             }
         }
-        let filters = call_filters(&announcer.root, &announcer.id, name);
-        let mine = |filter: &&String| !filter.contains("/at/");
-        let filters = filters.iter().filter(mine).map(|f| Filter::new(f.clone()).live().passing());
-        announcer.outlet.subscribe(filters.collect()).await?;
+        // The requests to this node are subscribed to once, for all of its objects.
+        let [call, _, all] = call_filters(&announcer.root, &announcer.id, name);
+        let filters = [call, all].map(|filter| Filter::new(filter).live().passing());
+        announcer.outlet.subscribe(filters.to_vec()).await?;
         let settled = self.entry(true);
         *served.entry.lock() = Some(settled.clone());
         if let Err(error) = announcer.announce(name, &settled).await {

@@ -15,7 +15,7 @@ use rantai_client::session::{
 };
 use rantai_client::wire::entry::{Mode, NodeState, State};
 use rantai_client::wire::name::{ClientId, NameError, ObjectName, Root};
-use rantai_client::wire::topic::RegistryTopic;
+use rantai_client::wire::topic::{RegistryTopic, TopicKind, requests_at};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use uuid::Uuid;
@@ -175,14 +175,14 @@ impl Builder {
             let dispatcher = Dispatcher::new(root.clone(), id.clone(), Box::new(out));
             dispatcher.keep_journal(journal);
             parts = Some((announcer.clone(), dispatcher.clone()));
-            Inbound { announcer, dispatcher, registry: [format!("{root}/name/"), format!("{root}/node/")] }
+            Inbound { announcer, dispatcher }
         })
         .await?;
         let (announcer, dispatcher) = parts.expect("made above");
         let mine = [
             Filter::new(RegistryTopic::Node(id.clone()).format(&root)),
             Filter::new(RegistryTopic::entries_on(&root, &id)),
-            Filter::new(format!("{root}/at/{id}/#")).live(),
+            Filter::new(requests_at(&root, &id)).live(),
         ];
         session.begin(mine.to_vec()).await?;
         tokio::spawn(announce::keep_word(announcer.clone(), session.status()));
@@ -310,8 +310,6 @@ impl Out for Outbound {
 struct Inbound {
     announcer: Arc<Announcer>,
     dispatcher: Arc<Dispatcher>,
-    /// What the registry's topics begin with.
-    registry: [String; 2],
 }
 
 impl Receiver for Inbound {
@@ -324,10 +322,11 @@ impl Receiver for Inbound {
     }
 
     fn message(&mut self, message: Message) {
-        if self.registry.iter().any(|prefix| message.topic.starts_with(prefix)) {
-            self.announcer.registry(&message.topic, &message.payload);
-        } else {
-            self.dispatcher.message(&message);
+        match TopicKind::of(&self.announcer.root, &message.topic) {
+            Some((TopicKind::Name | TopicKind::Node, _)) => {
+                self.announcer.registry(&message.topic, &message.payload);
+            }
+            _ => self.dispatcher.message(&message),
         }
     }
 
