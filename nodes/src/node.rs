@@ -103,13 +103,18 @@ pub struct Node {
     keepers: Mutex<HashMap<ObjectName, Keeper>>,
 }
 
-/// How to connect.
+/// How to connect. Each node of a builder that was cloned draws a name of its own, unless one was given.
 #[derive(Clone, Debug)]
 pub struct Builder {
     options: Options,
     root: Root,
     journal: Option<PathBuf>,
+    /// Whether the name was given.
+    named: bool,
 }
+
+/// What drawn names begin with.
+const KIND: &str = "node";
 
 impl Builder {
     /// By this name, which is its MQTT client id; otherwise a random one is drawn. Two nodes by one name end each
@@ -117,6 +122,7 @@ impl Builder {
     #[must_use]
     pub fn name(mut self, name: ClientId) -> Self {
         self.options.client_id = name;
+        self.named = true;
         self
     }
 
@@ -155,7 +161,10 @@ impl Builder {
     ///
     /// Where the broker cannot be reached or refuses, and where the journal cannot be opened.
     pub async fn connect(self) -> Result<Node, NodeError> {
-        let Self { mut options, root, journal } = self;
+        let Self { mut options, root, journal, named } = self;
+        if !named {
+            options.client_id = random_id(KIND);
+        }
         let journal = match journal {
             Some(file) => Journal::open(&file).map_err(|source| NodeError::Journal { file, source })?,
             None => Journal::in_memory()
@@ -202,7 +211,8 @@ impl Node {
 
     /// Sets what is to be other than the default.
     pub fn builder(address: Address) -> Builder {
-        Builder { options: Options::new(address, random_id("node")), root: Root::default(), journal: None }
+        let options = Options::new(address, random_id(KIND));
+        Builder { options, root: Root::default(), journal: None, named: false }
     }
 
     /// Its name on the bus.
