@@ -5,6 +5,7 @@
 //! where another has the better right.
 
 use std::collections::{BTreeSet, HashMap};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +20,8 @@ use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use crate::contenders::Contenders;
+use crate::connection::{connection, over};
+use crate::contenders::{Contenders, Tenure};
 use crate::dispatch::Served;
 use crate::node::{ServeError, ServeOptions, idle, retained};
 
@@ -146,13 +148,25 @@ impl Announcer {
         self.word.lock().contains_key(&self.entry_topic(object)) || self.view.lock().is_served(object)
     }
 
+    /// How far other nodes are with a name that is claimed in `mode`.
+    pub(crate) fn tenure(&self, object: &ObjectName, mode: Mode) -> Tenure {
+        let view = self.view.lock();
+        let others = view.claims(object).filter(|(entry, alive)| *alive && !together(mode, entry));
+        let tenures = others.map(|(entry, _)| if entry.settled { Tenure::Held } else { Tenure::Claimed });
+        tenures.max().unwrap_or(Tenure::Vacant)
+    }
+
     /// Who has the better right to a name than `mine`, of those whose node is ready.
     fn rival(&self, object: &ObjectName, mine: &Entry) -> Option<Entry> {
         let view = self.view.lock();
         let rivals = view.claims(object).filter(|(_, alive)| *alive).map(|(entry, _)| entry);
-        let replicas = |other: &Entry| mine.mode == Mode::Replica && other.mode == Mode::Replica;
-        rivals.filter(|other| !replicas(other)).find(|other| other.beats(mine)).cloned()
+        rivals.filter(|other| !together(mine.mode, other)).find(|other| other.beats(mine)).cloned()
     }
+}
+
+/// Whether a node that claims a name in `mode` may serve it together with `other`.
+fn together(mode: Mode, other: &Entry) -> bool {
+    mode == Mode::Replica && other.mode == Mode::Replica
 }
 
 /// Keeps the node's word until the session ends: puts right what is wrong, and refreshes what would expire.
@@ -187,19 +201,6 @@ pub(crate) async fn keep_word(announcer: Arc<Announcer>, mut status: watch::Rece
     }
 }
 
-/// Waits for a connection: which; `None` when the session has ended.
-pub(crate) async fn connection(status: &mut watch::Receiver<Status>) -> Option<u64> {
-    match *status.wait_for(|s| *s != Status::Offline).await.ok()? {
-        Status::Online(connection) => Some(connection),
-        _ => None,
-    }
-}
-
-/// Waits until a connection is no more.
-pub(crate) async fn over(mut status: watch::Receiver<Status>, connection: u64) {
-    let _ = status.wait_for(|s| *s != Status::Online(connection)).await;
-}
-
 /// Keeps one object served.
 #[derive(Debug)]
 pub(crate) struct Keeper {
@@ -216,22 +217,23 @@ enum Claimed {
     Lost,
 }
 
+/// What a node waits for that does not hold a name (any more) before it claims it again.
+enum Until {
+    /// The next connection.
+    Connection,
+    /// The end of the other holders.
+    Vacancy,
+    /// A successor, and its end.
+    Succession,
+}
+
 /// Why an entry does not stand.
+#[derive(Debug, thiserror::Error)]
 enum Announced {
-    Entry(EntryError),
-    Unsent(Unsent),
-}
-
-impl From<EntryError> for Announced {
-    fn from(error: EntryError) -> Self {
-        Self::Entry(error)
-    }
-}
-
-impl From<Unsent> for Announced {
-    fn from(error: Unsent) -> Self {
-        Self::Unsent(error)
-    }
+    #[error(transparent)]
+    Entry(#[from] EntryError),
+    #[error(transparent)]
+    Unsent(#[from] Unsent),
 }
 
 impl Keeper {
@@ -294,7 +296,7 @@ impl Claim {
                     return self.leave(patience.unwrap_or_default(), over()).await;
                 }
             };
-            match claimed {
+            let until = match claimed {
                 Claimed::Lost => {
                     over().await;
                     continue;
@@ -305,6 +307,7 @@ impl Claim {
                         return;
                     }
                     tracing::error!("{}: {error}", self.served.name);
+                    Until::Connection
                 }
                 Claimed::Taken(holder) => {
                     if let Some(told) = told.take() {
@@ -313,13 +316,15 @@ impl Claim {
                         return;
                     }
                     tracing::error!(
-                        "{} is served by node {holder} now; it is not served here",
+                        "{} is served by node {holder} now; it is claimed here when that ends",
                         self.served.name
                     );
+                    Until::Vacancy
                 }
                 Claimed::Held(entry) => {
-                    if let Some(told) = told.take() {
-                        let _ = told.send(Ok(()));
+                    match told.take() {
+                        Some(told) => drop(told.send(Ok(()))),
+                        None => tracing::info!("{}: served again", self.served.name),
                     }
                     let unasked = self.served.begin();
                     tokio::select! {
@@ -327,11 +332,13 @@ impl Claim {
                             drop(unasked);
                             tracing::error!("{}: gives way to node {holder}", self.served.name);
                             self.withdraw().await;
+                            Until::Vacancy
                         }
                         () = self.served.yielded.notified() => {
                             drop(unasked);
                             tracing::warn!("{}: given up, as another node has asked", self.served.name);
                             self.withdraw().await;
+                            Until::Succession
                         }
                         () = over() => continue,
                         patience = &mut stopped => {
@@ -340,10 +347,17 @@ impl Claim {
                         }
                     }
                 }
-            }
-            // The name is another's: the next connection may find it free.
+            };
+            let free = async {
+                match until {
+                    Until::Connection => std::future::pending().await,
+                    Until::Vacancy => contenders.vacancy(self.options.mode).await,
+                    Until::Succession => contenders.succession(self.options.mode).await,
+                }
+            };
             tokio::select! {
                 () = over() => {}
+                () = free => {}
                 patience = &mut stopped => return idle(&self.served, patience.unwrap_or_default()).await,
             }
         }
@@ -385,6 +399,8 @@ impl Claim {
 
     /// From looking who is there to being served.
     async fn claim(&self, contenders: &mut Contenders) -> Claimed {
+        // Takes away a request to give up that came while the name was not held.
+        pin!(self.served.yielded.notified()).enable();
         match self.try_claim(contenders).await {
             Ok(claimed) => claimed,
             Err(SubscribeError::Refused { filter, reason }) => {

@@ -7,6 +7,7 @@ pub mod calls;
 pub mod chain;
 mod commit;
 pub mod config;
+mod connection;
 mod contenders;
 pub mod dispatch;
 #[cfg(feature = "gateway")]
