@@ -2,11 +2,15 @@
 
 use serde_json::{Map, Value};
 
-/// `OBJECT.METHOD` taken apart: the method is what follows the last dot, with its `rpc.` if it has one.
+/// The methods that every object has, without their `rpc.`.
+const BUILT_IN: [&str; 6] = ["ping", "info", "stats", "discover", "cancel", "yield"];
+
+/// `OBJECT.METHOD` taken apart: the method is what follows the last dot, with `rpc.` where it is a built-in one. The
+/// name of an object may end in `.rpc` too.
 pub(crate) fn target(text: &str) -> Result<(&str, &str), String> {
     let wrong = || format!("{text:?} is no OBJECT.METHOD, as in calculator.add");
     let (object, method) = text.rsplit_once('.').ok_or_else(wrong)?;
-    let (object, method) = match object.strip_suffix(".rpc") {
+    let (object, method) = match object.strip_suffix(".rpc").filter(|_| BUILT_IN.contains(&method)) {
         Some(object) => (object, &text[object.len() + 1..]),
         None => (object, method),
     };
@@ -77,6 +81,8 @@ mod tests {
         assert_eq!(target("calculator.add"), Ok(("calculator", "add")));
         assert_eq!(target("example.chainTopology.1.process"), Ok(("example.chainTopology.1", "process")));
         assert_eq!(target("calculator.rpc.ping"), Ok(("calculator", "rpc.ping")));
+        assert_eq!(target("a.rpc.run"), Ok(("a.rpc", "run")));
+        assert_eq!(target("a.rpc.rpc.ping"), Ok(("a.rpc", "rpc.ping")));
         for wrong in ["calculator", ".add", "calculator.", ".rpc.ping", ""] {
             assert!(target(wrong).is_err(), "{wrong}");
         }
