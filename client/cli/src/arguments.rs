@@ -1,6 +1,6 @@
 //! What stands behind `rantai call`: the object, the method, and their parameters.
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 /// The methods that every object has, without their `rpc.`.
 const BUILT_IN: [&str; 6] = ["ping", "info", "stats", "discover", "cancel", "yield"];
@@ -47,11 +47,15 @@ pub(crate) fn payload(arguments: &[String]) -> Result<Vec<u8>, String> {
     Ok(value.to_string().into_bytes())
 }
 
-/// The parameters for these arguments, as they stand in a request.
+/// The parameters for these arguments, as they stand in a request; `None` for none of them.
 pub(crate) fn params(arguments: &[String]) -> Result<Option<Value>, String> {
     match &payload(arguments)?[..] {
         [] => Ok(None),
-        bytes => serde_json::from_slice(bytes).map(Some).map_err(|error| error.to_string()),
+        bytes => match serde_json::from_slice(bytes).map_err(|error| error.to_string())? {
+            // Where parameters are a value, null by itself stands for none of them.
+            Value::Null => Ok(Some(json!([null]))),
+            params => Ok(Some(params)),
+        },
     }
 }
 
@@ -104,6 +108,19 @@ mod tests {
             (&["x", "[1]"], r#"["x",[1]]"#),
         ] {
             assert_eq!(written(arguments).as_deref(), Ok(expected), "{arguments:?}");
+        }
+        let params = |arguments: &[&str]| {
+            params(&arguments.iter().map(|a| (*a).to_owned()).collect::<Vec<_>>()).expect("parameters")
+        };
+        for (arguments, expected) in [
+            (&[][..], None),
+            (&["null"], Some(json!([null]))),
+            (&["null", "null"], Some(json!([null, null]))),
+            (&["a=null"], Some(json!({"a": null}))),
+            (&["1984"], Some(json!(1984))),
+            (&["[]"], Some(json!([[]]))),
+        ] {
+            assert_eq!(params(arguments), expected, "{arguments:?}");
         }
         assert!(written(&["a=1", "2"]).is_err());
         assert!(written(&["a=1", "a=2"]).is_err());

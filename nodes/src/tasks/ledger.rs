@@ -54,7 +54,7 @@ pub struct Submission {
     pub object: String,
     /// Which of its methods.
     pub method: String,
-    /// With which parameters, as they stand in a request.
+    /// With which parameters, as they stand in a request; null for none, and `[null]` for one that is null.
     #[serde(default)]
     pub params: Value,
     /// How.
@@ -99,7 +99,7 @@ impl From<&Task> for Summary {
 #[interface(version = "1.0.0", tags("tasks"), event(state: Summary), event(progress: Progress))]
 pub trait Tasks {
     /// Stores a call, and gives it an id once it is on disk. `params` are as in a request: a list by position, an
-    /// object by name, anything else is the one parameter.
+    /// object by name, null for none, anything else is the one parameter; `[null]` is one that is null.
     async fn submit(
         &self,
         object: String,
