@@ -285,6 +285,11 @@ impl Shared {
                 Ok(stored.into_iter().map(|one| one.task().id.clone()).collect())
             }
             Submitted::Unknown(id) => Err(no_such_task(&id)),
+            Submitted::Reused { key, id } => {
+                let text =
+                    format!("the key {key:?} belongs to task {id}, which is another call; use another key");
+                Err(Fault::new(Code::IDENTITY_REUSED, text))
+            }
             Submitted::Full => {
                 let text =
                     format!("the ledger keeps {} tasks; ended ones make room in time", self.limits.tasks);

@@ -70,6 +70,12 @@ fn every_way_a_task_ends_is_told() {
     assert!(late.code == 1 && late.stderr.contains("not carried out in its time"), "{late:?}");
     let id = bus.ok(&["task", "submit", "nobody.add", "--key", "one"]);
     assert_eq!(bus.ok(&["task", "submit", "nobody.add", "--key", "one"]), id, "one key, one task");
+    for other in [&["nobody.add", "1"][..], &["nobody.sub"], &["pages.add"], &["nobody.add", "null"]] {
+        let reused = bus.run(&[&["task", "submit", "--key", "one", "--wait"], other].concat());
+        assert!(reused.code == 1 && reused.stdout.is_empty(), "{other:?}: {reused:?}");
+        let text = format!("the key \"one\" belongs to task {}, which is another call", id.trim());
+        assert!(reused.stderr.contains(&text), "{other:?}: {reused:?}");
+    }
     bus.ok(&["task", "cancel", id.trim()]);
     let cancelled = bus.run(&["task", "result", id.trim()]);
     assert!(cancelled.code == 130, "{cancelled:?}");

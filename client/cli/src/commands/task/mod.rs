@@ -112,7 +112,7 @@ struct Submit {
     /// Not before this time, as in 2026-12-24T18:00:00+07:00
     #[arg(long, value_name = "WHEN", value_parser = moment)]
     at: Option<u64>,
-    /// One key, one task: a second submission is the first
+    /// One key, one task: a second submission of the same call is the first, and another call is an error
     #[arg(long, value_name = "KEY")]
     key: Option<String>,
     /// Not before this task has succeeded; {\"$result\": 0} in ARGS stands for the result of the first of them
