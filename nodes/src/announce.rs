@@ -1,8 +1,7 @@
 //! What a node says of itself in the registry, and that it stays true.
 //!
-//! [`Announcer`] knows what is to stand on the node's own topics and puts it right where it does not. A
-//! [`Keeper`] per object claims its name at every connection, serves it while it holds the name, and withdraws
-//! where another has the better right.
+//! [`Announcer`] knows what is to stand on the node's own topics and puts it right where it does not. A [`Keeper`]
+//! per object claims its name whenever no other node holds it, and withdraws where another has the better right.
 
 use std::collections::{BTreeSet, HashMap};
 use std::pin::pin;
@@ -23,6 +22,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use crate::connection::{connection, over};
 use crate::contenders::{Contenders, Tenure};
 use crate::dispatch::Served;
+use crate::expiries::Expiries;
 use crate::node::{ServeError, ServeOptions, idle, retained};
 
 /// For how long a claim may be contested.
@@ -48,6 +48,8 @@ pub(crate) struct Announcer {
     heal: Notify,
     /// What others say of the names that are followed.
     view: Mutex<View>,
+    /// Until when it stands.
+    expiries: Expiries,
     seen: watch::Sender<u64>,
     state: Mutex<State>,
 }
@@ -61,6 +63,7 @@ impl Announcer {
             epoch,
             outlet,
             word: Mutex::default(),
+            expiries: Expiries::default(),
             wrong: Mutex::default(),
             heal: Notify::new(),
             seen: watch::Sender::new(0),
@@ -77,6 +80,7 @@ impl Announcer {
     /// Others may have come meanwhile: what is known of them is of the past, and entries are claimed anew.
     pub(crate) fn disconnected(&self) {
         *self.view.lock() = View::new(self.root.clone());
+        self.expiries.clear();
         self.word.lock().clear();
         self.seen.send_modify(|count| *count += 1);
     }
@@ -112,8 +116,8 @@ impl Announcer {
         RegistryTopic::Name(object.clone(), self.id.clone()).format(&self.root)
     }
 
-    /// A message on one of the registry's topics.
-    pub(crate) fn registry(&self, topic: &str, payload: &[u8]) {
+    /// A message on one of the registry's topics, which stands for `expiry` seconds or until there is another.
+    pub(crate) fn registry(&self, topic: &str, payload: &[u8], expiry: Option<u32>) {
         let mine = match RegistryTopic::parse(&self.root, topic) {
             Some(RegistryTopic::Name(_, node) | RegistryTopic::Node(node)) => node == self.id,
             None => return,
@@ -126,6 +130,7 @@ impl Announcer {
             }
             return;
         }
+        self.expiries.note(topic, expiry.filter(|_| !payload.is_empty()));
         if let Err(error) = self.view.lock().apply(topic, payload) {
             tracing::debug!(topic, "{error}");
         }
@@ -189,6 +194,7 @@ pub(crate) async fn keep_word(announcer: Arc<Announcer>, mut status: watch::Rece
                 }
                 sleep(HEAL).await;
             }
+            topic = announcer.expiries.ended() => announcer.registry(&topic, b"", None),
             () = tokio::time::sleep_until(refresh) => {
                 refresh += UPKEEP;
                 let word: Vec<(String, Bytes)> =

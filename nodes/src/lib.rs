@@ -10,6 +10,7 @@ pub mod config;
 mod connection;
 mod contenders;
 pub mod dispatch;
+mod expiries;
 #[cfg(feature = "gateway")]
 pub mod gateway;
 pub mod imaging;

@@ -334,7 +334,8 @@ impl Receiver for Inbound {
     fn message(&mut self, message: Message) {
         match TopicKind::of(&self.announcer.root, &message.topic) {
             Some((TopicKind::Name | TopicKind::Node, _)) => {
-                self.announcer.registry(&message.topic, &message.payload);
+                let expiry = message.properties.expiry;
+                self.announcer.registry(&message.topic, &message.payload, expiry);
             }
             _ => self.dispatcher.message(&message),
         }

@@ -190,9 +190,12 @@ async fn a_holder_that_gave_way_claims_again_when_the_other_entry_is_gone() {
     let forged = random_id("forged");
     let name = RegistryTopic::Name(echo(), forged.clone()).format(&bus.root);
     let state = RegistryTopic::Node(forged.clone()).format(&bus.root);
-    let put = async |topic: &str, payload: &str| {
-        client.publish(Publish::new(topic, payload.to_owned()).retain()).await.expect("published");
+    let put_for = async |topic: &str, payload: &str, expiry: Option<u32>| {
+        let mut publish = Publish::new(topic, payload.to_owned()).retain();
+        publish.properties.expiry = expiry;
+        client.publish(publish).await.expect("published");
     };
+    let put = async |topic: &str, payload: &str| put_for(topic, payload, None).await;
     let holder = async || {
         let view = client.registry().find(&echo()).await.expect("a view");
         view.served(&echo()).map(|entry| entry.node.clone()).collect::<Vec<_>>()
@@ -217,6 +220,19 @@ async fn a_holder_that_gave_way_claims_again_when_the_other_entry_is_gone() {
         until(case, async || holder().await == ["rightful"]).await;
         let said: String = object.call("echo", case).await.expect("an answer");
         assert_eq!(said, case);
+        put(&name, "").await;
+        put(&state, "").await;
+    }
+    // The broker says nothing when a retained message expires.
+    let mine = RegistryTopic::Name(echo(), node.name().clone()).format(&bus.root);
+    let mut word = client.subscribe(vec![Filter::new(mine).live()]).await.expect("watched");
+    for [entry_s, state_s] in [[Some(4), None], [None, Some(4)]] {
+        put_for(&state, ready, state_s).await;
+        put_for(&name, &entry("0"), entry_s).await;
+        for (step, cleared) in [("withdrawn", true), ("claimed", false), ("settled", false)] {
+            let said = tokio::time::timeout(PATIENCE, word.next()).await.expect(step).expect(step);
+            assert_eq!(said.payload.is_empty(), cleared, "{step}");
+        }
         put(&name, "").await;
         put(&state, "").await;
     }
