@@ -62,6 +62,10 @@ fn every_command_works_below_a_root_and_for_objects_named_like_levels() {
     );
     let watched = bus.ok(&["watch", "event", "all", "--count", "1", "--json"]);
     assert!(watched.contains("\"event\":\"all\""), "{watched}");
+    let mut tasks = Server::spawn(&mut bus.command(&["watch", "tasks", "state", "--count", "1"]));
+    tasks.wait_for("watching tasks");
+    bus.ok(&["task", "submit", "node.echo", "x"]);
+    assert_eq!(tasks.exit_code(), 0, "reserved names have events too");
     let upcall = bus.ok(&["upcall", "--object", "call", "--no-log", "satu, bye"]);
     assert!(upcall.starts_with("Received upcall from server: Upcall event: Processing satu\n"), "{upcall}");
     assert_eq!(bus.ok(&["files", "all"]).lines().count(), 1);
