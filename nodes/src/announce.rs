@@ -223,7 +223,7 @@ enum Claimed {
     Lost,
 }
 
-/// What a node waits for that does not hold a name (any more) before it claims it again.
+/// What a node that does not hold a name waits for before it claims it again.
 enum Until {
     /// The next connection.
     Connection,
@@ -321,16 +321,15 @@ impl Claim {
                         let _ = told.send(Err(ServeError::Taken { object, holder }));
                         return;
                     }
-                    tracing::error!(
-                        "{} is served by node {holder} now; it is claimed here when that ends",
-                        self.served.name
-                    );
+                    let name = &self.served.name;
+                    tracing::error!("{name} is served by node {holder}; it is claimed here when that ends");
                     Until::Vacancy
                 }
                 Claimed::Held(entry) => {
-                    match told.take() {
-                        Some(told) => drop(told.send(Ok(()))),
-                        None => tracing::info!("{}: served again", self.served.name),
+                    if let Some(told) = told.take() {
+                        let _ = told.send(Ok(()));
+                    } else {
+                        tracing::info!("{}: served again", self.served.name);
                     }
                     let unasked = self.served.begin();
                     tokio::select! {
