@@ -1,5 +1,6 @@
 //! What stands behind `rantai call`: the object, the method, and their parameters.
 
+use rantai_nodes::tasks::task::PAYLOAD;
 use serde_json::{Map, Value, json};
 
 /// The methods that every object has, without their `rpc.`.
@@ -52,8 +53,8 @@ pub(crate) fn params(arguments: &[String]) -> Result<Option<Value>, String> {
     match &payload(arguments)?[..] {
         [] => Ok(None),
         bytes => match serde_json::from_slice(bytes).map_err(|error| error.to_string())? {
-            // Where parameters are a value, null by itself stands for none of them.
-            Value::Null => Ok(Some(json!([null]))),
+            // Null by itself would stand for no parameters, and a list is no text that looks like null.
+            Value::Null => Ok(Some(json!({PAYLOAD: "null"}))),
             params => Ok(Some(params)),
         },
     }
@@ -114,7 +115,7 @@ mod tests {
         };
         for (arguments, expected) in [
             (&[][..], None),
-            (&["null"], Some(json!([null]))),
+            (&["null"], Some(json!({"$payload": "null"}))),
             (&["null", "null"], Some(json!([null, null]))),
             (&["a=null"], Some(json!({"a": null}))),
             (&["1984"], Some(json!(1984))),

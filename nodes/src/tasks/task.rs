@@ -19,6 +19,10 @@ pub(crate) const LARGEST: usize = 256 << 10;
 /// How deep parameters and results nest at most: the task around them is a level too.
 pub(crate) const DEEPEST: usize = json::DEEPEST - 1;
 
+/// Instead of parameters: `{"$payload": TEXT}` is this payload as it stands, as at a terminal. So a method whose one
+/// parameter is text can be given `null`, which by itself stands for no parameters.
+pub const PAYLOAD: &str = "$payload";
+
 /// Where a task is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -160,6 +164,12 @@ impl Task {
         self.fed = true;
     }
 
+    /// The payload of the call, where it stands in the place of parameters.
+    pub(crate) fn payload(&self) -> Option<&str> {
+        let members = self.params.as_object().filter(|members| members.len() == 1)?;
+        members.get(PAYLOAD)?.as_str()
+    }
+
     /// Whether `other` was submitted with the same object, method and parameters. Options may differ.
     pub(crate) fn is_same_call(&self, other: &Self) -> bool {
         let params = match &self.submitted_params {
@@ -259,6 +269,16 @@ mod tests {
         long.runs = 900;
         long.failed(&fault, 0, 1.0);
         assert_eq!(long.due_ms, LONGEST_BACKOFF_MS);
+    }
+
+    #[test]
+    fn a_payload_stands_alone_and_is_a_text() {
+        let payload =
+            |params: Value| Task { params, ..task(Options::default()) }.payload().map(str::to_owned);
+        assert_eq!(payload(json!({"$payload": "null"})).as_deref(), Some("null"));
+        for params in [json!({"$payload": null}), json!({"$payload": "null", "a": 1}), json!(["$payload"])] {
+            assert_eq!(payload(params), None);
+        }
     }
 
     #[test]

@@ -95,9 +95,14 @@ async fn null_is_a_parameter_and_a_result() {
     let directory = tempfile::tempdir().expect("a directory");
     let (keeper, name) = (directory.path().join("ledger"), random("ledger"));
     let first = node(&bus, &["tasks"], &keeper, &name);
-    let mut worker = bus.serve(&["echo", "calculator"]);
-    worker.wait_for("serving echo");
+    let mut worker = bus.serve(&["echo", "server"]);
+    for name in ["echo", "server"] {
+        worker.wait_for(&format!("serving {name}"));
+    }
     assert_eq!(bus.ok(&["task", "submit", "echo.echo", "null", "--wait"]), "null\n");
+    let book = ["call", "server.welcomeMessage", "null"];
+    let submitted = bus.ok(&["task", "submit", book[1], book[2], "--wait"]);
+    assert!(submitted.contains("null") && submitted == bus.ok(&book), "as a call: {submitted}");
     assert_eq!(bus.ok(&["task", "submit", "echo.echo", "message=null", "--wait"]), "null\n");
     assert_eq!(bus.ok(&["task", "submit", "echo.echo", "[null]", "--wait"]), "[null]\n");
     let id = bus.ok(&["task", "submit", "echo.echo", "null"]);
