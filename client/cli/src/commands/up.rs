@@ -10,7 +10,7 @@ use rantai_client::session::Address;
 use rantai_client::wire::name::Root;
 
 use super::broker::explain;
-use super::serve::Objects;
+use super::serve::{Objects, serve_until};
 use crate::connection::{log, note, run};
 use crate::exit::{Exit, Failure};
 use crate::signals::stop_signal;
@@ -25,7 +25,8 @@ Examples:
   rantai up --data-dir data          keep sessions and retained messages in ./data
   rantai up --broker-config config/broker.toml --config my-objects.toml
 
-Exit codes: 0 stopped by SIGTERM or Ctrl-C, 1 could not start, 2 wrong command line or configuration.";
+Exit codes: 0 stopped by SIGTERM or Ctrl-C, 1 could not start or lost a connection for good, 2 wrong command line or
+configuration.";
 
 /// Run the broker and the objects in one process.
 #[derive(clap::Args)]
@@ -74,10 +75,10 @@ impl Up {
             served = self.objects.serve(&node, &config, objects, client, data_dir) => Some(served?),
             _ = &mut stop => None,
         };
-        if let Some(gateways) = served {
+        let mut end = Ok(());
+        if let Some(mut gateways) = served {
             note("ready");
-            let signal = stop.await;
-            tracing::info!(signal, "stopping");
+            end = serve_until(stop, &node, &mut gateways).await;
             gateways.shutdown().await;
         }
         node.drain(PATIENCE).await;
@@ -86,7 +87,7 @@ impl Up {
         if tokio::time::timeout(PATIENCE, broker.shutdown()).await.is_err() {
             tracing::warn!("stopped before every client was told; what was acknowledged is kept");
         }
-        Ok(())
+        end
     }
 
     fn broker(&self) -> Result<BrokerConfig, Failure> {
