@@ -35,7 +35,8 @@ Examples:
   rantai serve calculator --replica                    together with other nodes
   rantai serve --broker mqtt://ana:secret@pi.local     on a broker elsewhere
 
-Exit codes: 0 stopped by SIGTERM or Ctrl-C, 1 a name is taken, 2 wrong command line or configuration, 4 not allowed.";
+Exit codes: 0 stopped by SIGTERM or Ctrl-C, 1 a name is taken or a connection lost for good, 2 wrong command line
+or configuration, 4 not allowed.";
 
 /// Serve objects on a broker.
 #[derive(clap::Args)]

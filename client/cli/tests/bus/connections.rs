@@ -1,4 +1,4 @@
-//! The connections of one process: none takes another's client id, and none is missed in silence.
+//! The connections of one process: none takes the client id of another, and the end of one that is needed ends it.
 //!
 //! Regression: a cloned builder gave every connection the same client id. The first call that the insult services made
 //! took the gateway's connection over, and every request to it was answered 503 from then on; `rantai up` went on with
@@ -10,12 +10,16 @@ use rantai_client::Client;
 use rantai_client::client::random_id;
 use rantai_client::session::Status;
 use rantai_client::wire::name::ClientId;
+#[cfg(feature = "gateway")]
 use serde_json::json;
 
 #[cfg(feature = "gateway")]
 use super::gateway::ask;
-use super::process::{Server, bus, rantai};
+#[cfg(feature = "gateway")]
+use super::process::bus;
+use super::process::{Server, rantai};
 
+#[cfg(feature = "gateway")]
 const INSULTS: &str = include_str!("../../../../config/insult.toml");
 
 fn config(folder: &Path, text: &str) -> String {
