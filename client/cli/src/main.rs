@@ -10,6 +10,7 @@ mod progress;
 mod prompt;
 mod signals;
 mod template;
+mod terminal;
 
 use clap::Parser;
 

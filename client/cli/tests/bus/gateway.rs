@@ -12,8 +12,8 @@ use super::process::{Bus, PATIENCE, Server, bus, own};
 const CONFIG: &str = include_str!("../../../../config/gateway.toml");
 
 /// A node with gateways on ports of its own.
-struct Gateway {
-    rest: String,
+pub(super) struct Gateway {
+    pub(super) rest: String,
     soap: String,
     node: Server,
     _directory: tempfile::TempDir,
@@ -21,14 +21,14 @@ struct Gateway {
 
 /// An answer by HTTP.
 #[derive(Debug)]
-struct Answer {
-    status: u16,
+pub(super) struct Answer {
+    pub(super) status: u16,
     headers: Vec<(String, String)>,
-    body: String,
+    pub(super) body: String,
 }
 
 impl Answer {
-    fn json(&self) -> Value {
+    pub(super) fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|_| panic!("no JSON: {self:?}"))
     }
 
@@ -38,7 +38,7 @@ impl Answer {
 }
 
 /// `settings` are put in the place of `[rest.limits]` and of the users.
-fn gateway(bus: &Bus, settings: &str) -> Gateway {
+pub(super) fn gateway(bus: &Bus, settings: &str) -> Gateway {
     let directory = tempfile::tempdir().expect("a directory");
     let config = config(directory.path(), settings);
     let mut node = bus.serve(&["--config", &config]);
@@ -68,7 +68,7 @@ fn connect(address: &str) -> TcpStream {
     stream
 }
 
-fn ask(address: &str, verb: &str, target: &str, headers: &[&str], body: &[u8]) -> Answer {
+pub(super) fn ask(address: &str, verb: &str, target: &str, headers: &[&str], body: &[u8]) -> Answer {
     let mut stream = connect(address);
     send(&mut stream, address, verb, target, headers, body);
     receive(&mut BufReader::new(stream))
@@ -105,11 +105,11 @@ fn receive(reader: &mut BufReader<TcpStream>) -> Answer {
     Answer { body: String::from_utf8(body).expect("UTF-8"), ..answer }
 }
 
-fn get(address: &str, target: &str) -> Answer {
+pub(super) fn get(address: &str, target: &str) -> Answer {
     ask(address, "GET", target, &[], b"")
 }
 
-const JSON: &str = "Content-Type: application/json";
+pub(super) const JSON: &str = "Content-Type: application/json";
 
 #[test]
 fn the_seeds_routes_answer_as_they_did() {

@@ -7,9 +7,14 @@ mod bench;
 mod broker_gone;
 mod commands;
 mod demo;
+mod error_texts;
+mod escapes;
 mod files;
+mod foreign;
 #[cfg(feature = "gateway")]
 mod gateway;
+#[cfg(feature = "gateway")]
+mod gateway_bodies;
 mod imaging;
 mod insult;
 mod journey;
