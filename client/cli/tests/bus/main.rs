@@ -15,6 +15,7 @@ mod foreign;
 mod gateway;
 #[cfg(feature = "gateway")]
 mod gateway_bodies;
+mod hangup;
 mod imaging;
 mod insult;
 mod journey;
