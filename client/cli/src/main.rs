@@ -3,6 +3,7 @@
 mod arguments;
 mod commands;
 mod connection;
+mod descriptors;
 mod exit;
 mod gateway;
 mod log_file;

@@ -9,6 +9,7 @@ use rantai_broker::{Config, StartError};
 use tracing::Level;
 
 use crate::connection::{log, note, run};
+use crate::descriptors::raise_limit;
 use crate::exit::{Exit, Failure};
 use crate::signals::server_stop_signal;
 
@@ -87,6 +88,7 @@ impl Broker {
 async fn serve(config: Config) -> Result<(), Failure> {
     // Before the start: a signal that comes during it must not be lost.
     let stop = server_stop_signal().map_err(|error| Failure::from_error(Exit::Failed, &error))?;
+    raise_limit(config.limits.connections);
     let broker = rantai_broker::Broker::start(config).await.map_err(|error| explain(&error))?;
     for address in broker.addresses() {
         note(&format!("listening on {address}"));

@@ -12,6 +12,7 @@ use rantai_client::wire::name::Root;
 use super::broker::explain;
 use super::serve::Objects;
 use crate::connection::{log, note, run};
+use crate::descriptors::raise_limit;
 use crate::exit::{Exit, Failure};
 use crate::signals::server_stop_signal;
 
@@ -64,6 +65,7 @@ impl Up {
             None => Root::default(),
         };
         let broker = self.broker()?;
+        raise_limit(broker.limits.connections);
         let broker = rantai_broker::Broker::start(broker).await.map_err(|error| explain(&error))?;
         for address in broker.addresses() {
             note(&format!("listening on {address}"));
