@@ -1,6 +1,5 @@
 //! How a process is told to stop.
 
-use std::future::pending;
 use std::io::{self, IsTerminal};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -9,7 +8,7 @@ use std::thread;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::oneshot;
+use tokio::sync::Notify;
 
 /// Installs the handlers now; the future ends at the first SIGTERM or Ctrl-C, with its name.
 pub(crate) fn stop_signal() -> io::Result<impl Future<Output = &'static str>> {
@@ -28,7 +27,7 @@ pub(crate) fn stop_signal() -> io::Result<impl Future<Output = &'static str>> {
 pub(crate) fn server_stop_signal() -> io::Result<impl Future<Output = &'static str>> {
     let stop = stop_signal()?;
     let mut hangup = signal(SignalKind::hangup())?;
-    let mut terminals = Terminals::of_this_process()?;
+    let terminals = Terminals::of_this_process()?;
     Ok(async move {
         tokio::pin!(stop);
         loop {
@@ -54,8 +53,8 @@ pub(crate) fn server_stop_signal() -> io::Result<impl Future<Output = &'static s
 /// Not every hangup comes as a signal: only the session of a terminal gets SIGHUP from it.
 struct Terminals {
     files: Arc<[OwnedFd]>,
-    /// Resolves when one of them is hung up.
-    hangup: oneshot::Receiver<()>,
+    /// Notified when one of them is hung up.
+    hangup: Arc<Notify>,
 }
 
 impl Terminals {
@@ -64,13 +63,13 @@ impl Terminals {
         let terminals = [stdin.as_fd(), stdout.as_fd()].into_iter().filter(IsTerminal::is_terminal);
         let files: Arc<[OwnedFd]> =
             terminals.map(|terminal| terminal.try_clone_to_owned()).collect::<io::Result<_>>()?;
-        let (told, hangup) = oneshot::channel();
+        let hangup = Arc::new(Notify::new());
         if !files.is_empty() {
-            let files = files.clone();
+            let (files, hangup) = (files.clone(), hangup.clone());
             // A thread of its own, which nobody waits for: it sleeps until there is a hangup.
             thread::Builder::new().name("rantai-terminal".to_owned()).spawn(move || {
                 if wait_for_hangup(&files) {
-                    let _ = told.send(());
+                    hangup.notify_one();
                 }
             })?;
         }
@@ -82,11 +81,9 @@ impl Terminals {
         self.files.iter().any(|file| !file.is_terminal())
     }
 
-    /// Waits until one of them has been hung up.
-    async fn gone(&mut self) {
-        if self.files.is_empty() || (&mut self.hangup).await.is_err() {
-            pending().await
-        }
+    /// Waits until one of them has been hung up; for good where there are none.
+    async fn gone(&self) {
+        self.hangup.notified().await;
     }
 }
 

@@ -159,12 +159,11 @@ fn unfit(name: &str, error: &str) -> Fault {
     let Some((found, wanted)) = error.rsplit_once(", expected ") else {
         // An enum may say itself what it expects; otherwise serde says what is wrong.
         let wrong = ["missing field", "unknown field", "duplicate field", "data did not match"];
-        return match wrong.iter().any(|start| error.starts_with(start)) {
-            true => Fault::new(Code::WRONG_PARAMETERS, format!("{name}: {error}"))
-                .with("path", name)
-                .with("expected", error),
-            false => Fault::wrong_parameter(name, error),
-        };
+        if !wrong.iter().any(|start| error.starts_with(start)) {
+            return Fault::wrong_parameter(name, error);
+        }
+        let text = format!("{name}: {error}");
+        return Fault::new(Code::WRONG_PARAMETERS, text).with("path", name).with("expected", error);
     };
     let found = ["invalid type: ", "invalid value: ", "invalid ", "unknown variant "]
         .iter()

@@ -45,8 +45,9 @@ impl<'a> Dialect<'a> {
         let kept = |valid: bool| valid.then(|| value.clone());
         match keyword {
             "$ref" => self.reference(value.as_str()?),
-            // These would give the references another base, or the schema other rules.
-            "$id" | "$schema" | "$anchor" | "$dynamicAnchor" | "$dynamicRef" | "$vocabulary" => None,
+            // These would give references another base and the schema other rules, or are of `OpenAPI` alone.
+            "$anchor" | "$dynamicAnchor" | "$dynamicRef" | "$id" | "$schema" | "$vocabulary"
+            | "discriminator" | "externalDocs" | "xml" => None,
             "additionalProperties"
             | "contains"
             | "contentSchema"
@@ -83,8 +84,6 @@ impl<'a> Dialect<'a> {
             "deprecated" | "readOnly" | "uniqueItems" | "writeOnly" => kept(value.is_boolean()),
             "$comment" | "contentEncoding" | "contentMediaType" | "description" | "format" | "pattern"
             | "title" => kept(value.is_string()),
-            // What is of `OpenAPI` and no JSON Schema.
-            "discriminator" | "externalDocs" | "xml" => None,
             _ => Some(value.clone()),
         }
     }

@@ -236,9 +236,9 @@ impl Submit {
             return wait(ledger, connection, id).await;
         }
         if connection.json {
-            print_json(&json!({ "id": id }))
+            print_json(&json!({ "id": id }));
         } else {
-            print(&id)
+            print(&id);
         }
         Ok(())
     }
