@@ -26,7 +26,7 @@ impl fmt::Display for DiskError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &*self.0 {
             redb::Error::DatabaseAlreadyOpen => {
-                f.write_str("the file is open in another process; stop that process, or choose another file")
+                f.write_str("another process may have it open; stop that process, or choose another file")
             }
             redb::Error::Io(error) => write!(f, "cannot use the database: {error}"),
             error => write!(f, "cannot use the database: {}", error.to_string().trim_end_matches('.')),

@@ -31,6 +31,11 @@ pub(crate) fn print_json(value: &Value) {
     put(&on_stdout(&value.to_string(), escaped_json));
 }
 
+/// Prints a line on stdout in a format of the user's, colours and all; what comes from the bus is escaped in it already.
+pub(crate) fn print_formatted(line: &str) {
+    put(line);
+}
+
 /// Writes a binary result to stdout: as it is, or as far as it is a text where stdout is a terminal.
 pub(crate) fn print_bytes(bytes: &[u8]) -> io::Result<()> {
     let mut out = io::stdout().lock();
@@ -45,14 +50,14 @@ pub(crate) fn print_bytes(bytes: &[u8]) -> io::Result<()> {
 /// Prints a line on stdout of a program that serves: without a reader it is lost, and the program goes on.
 pub(crate) fn say(line: &str) {
     let mut out = io::stdout().lock();
-    let line = on_stdout(line, |line| printable(line).into());
+    let line = on_stdout(line, printable_lines);
     let _ = writeln!(out, "{line}").and_then(|()| out.flush());
 }
 
 /// Asks on stdout, without an end of line.
 pub(crate) fn ask(question: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    let question = on_stdout(question, |question| printable(question).into());
+    let question = on_stdout(question, printable_lines);
     write!(out, "{question}").and_then(|()| out.flush())
 }
 

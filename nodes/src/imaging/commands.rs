@@ -59,7 +59,7 @@ pub(super) fn arguments(asked: &Asked, settings: &Settings) -> Result<[String; 3
     let (name, least, most, _) = known.ok_or_else(|| unsupported(method))?;
     if !(*least..=*most).contains(&args.len()) {
         let takes = if least == most { least.to_string() } else { format!("{least} to {most}") };
-        let text = format!("{name}: expected {takes} arguments, got {}", args.len());
+        let text = format!("{name} takes {takes} arguments, not {}", args.len());
         return Err(Problem::new(Status::OutOfRange, text));
     }
     let given = |index: usize| args.get(index).cloned();

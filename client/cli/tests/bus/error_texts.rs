@@ -247,7 +247,7 @@ fn two_ledgers_on_one_file_say_so_once() {
     let done = bus.run(&[&["serve"], &arguments[..]].concat());
     let file = folder.path().join("tasks.redb");
     let expected = format!(
-        "error: cannot open the ledger {}: the file is open in another process; stop that process, or choose \
+        "error: cannot open the ledger {}: another process may have it open; stop that process, or choose \
          another file\n",
         file.display()
     );

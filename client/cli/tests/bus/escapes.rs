@@ -101,6 +101,9 @@ fn nothing_a_node_says_steers_the_terminal() {
         assert!(!screen.chars().any(|c| steers(c) && c != '\n') && exit == 0, "{arguments:?}: {screen:?}");
         assert!(screen.contains("u{202e}") || screen.contains("u202e"), "{arguments:?}: {screen:?}");
     }
+    let format = ["sub", &sub, "--count", "1", "--format", "\u{1b}[1m{payload}\u{1b}[0m\t|"];
+    let (screen, _) = on_a_terminal(&bus, &format);
+    assert!(screen.contains("\u{1b}[1m\"evil \\u001b[2J"), "the user's own format stays: {screen:?}");
     let (screen, _) = on_a_terminal(&bus, &["call", "evil.lines"]);
     assert_eq!(screen, "a\n\tb\\u{1b}c\n", "lines and tabs of a text stay");
     for arguments in [&["call", "evil.result", "--json"][..], &["describe", "evil", "--json"]] {
