@@ -173,7 +173,7 @@ fn each_error_says_what_to_do() {
         ("limits.connections = -1", "-1", "expected an integer that is not negative"),
         ("limits = 1", "1", "expected a table"),
         ("limits.receive_maximum = 0", "0", "at least 1"),
-        ("limits.queue_full = 'block'", "'block'", "`refuse` or `drop`"),
+        ("limits.queue_full = 'block'", "'block'", "`drop` or `refuse`"),
         ("limits.topic_levels = 0", "0", "at least 1"),
         ("limits = {", "", ""),
     ];

@@ -7,5 +7,6 @@ mod data_dir;
 mod descriptors;
 mod peer;
 mod process;
+mod queue_full;
 mod start_and_stop;
 mod wire;
