@@ -1,4 +1,7 @@
-//! Why a call has no result.
+//! Why a call has no result, and how errors are told.
+
+use std::error::Error;
+use std::fmt::Write as _;
 
 use crate::session::{SubscribeError, Unsent};
 use crate::wire::fault::{Code, Fault};
@@ -56,6 +59,19 @@ impl CallError {
             _ => false,
         }
     }
+}
+
+/// An error and the causes beneath it, outermost first, in one line.
+///
+/// The `Display` of an error of this workspace tells one layer and `source` the rest.
+pub fn error_chain(error: &dyn Error) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let _ = write!(line, ": {error}");
+        cause = error.source();
+    }
+    line
 }
 
 impl From<Fault> for CallError {

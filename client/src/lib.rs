@@ -19,8 +19,8 @@ mod subscription;
 pub mod wire;
 
 pub use client::Client;
-pub use error::CallError;
-pub use printable::printable;
+pub use error::{CallError, error_chain};
+pub use printable::{printable, printable_lines, steers};
 pub use proxy::{Content, Proxy, Request, Response};
 pub use rantai_client_macros::interface;
 /// The types by which parameters and results describe themselves.

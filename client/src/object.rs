@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::time::Instant;
 
-pub use arguments::Arguments;
+pub use arguments::{Arguments, in_json_words};
 pub use description::{Description, Event, Method, Parameter, Schemas};
 pub use unasked::{Doing, Unasked};
 

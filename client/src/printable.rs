@@ -1,12 +1,33 @@
-//! What comes from elsewhere, fit to be printed.
+//! Texts from elsewhere, fit to be printed.
 
-/// The same text in one line that steers no terminal: control characters as escapes, all else as it is.
+use std::borrow::Cow;
+
+/// The same text in one line that steers no terminal: control characters and those that turn the direction of writing
+/// around as escapes such as `\u{1b}`, all else as it is.
 pub fn printable(text: &str) -> String {
-    let mut line = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c.is_control() { line.extend(c.escape_default()) } else { line.push(c) }
+    escaped(text, steers).into_owned()
+}
+
+/// The same, but line feeds and tabs stay.
+pub fn printable_lines(text: &str) -> Cow<'_, str> {
+    escaped(text, |c| steers(c) && !matches!(c, '\n' | '\t'))
+}
+
+/// Whether a terminal obeys a character instead of showing it: C0 and C1 controls and DEL, and the embeddings,
+/// overrides and isolates of bidirectional text, which show what follows in another order.
+pub fn steers(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+fn escaped(text: &str, escape: impl Fn(char) -> bool) -> Cow<'_, str> {
+    if !text.chars().any(&escape) {
+        return Cow::Borrowed(text);
     }
-    line
+    let mut line = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        if escape(c) { line.extend(c.escape_default()) } else { line.push(c) }
+    }
+    Cow::Owned(line)
 }
 
 #[cfg(test)]
@@ -17,5 +38,22 @@ mod tests {
     fn what_is_printed_is_one_line() {
         assert_eq!(printable("28°C 本 📖 \"x\" \\"), "28°C 本 📖 \"x\" \\");
         assert_eq!(printable("a\nb\u{1b}[2J\0"), "a\\nb\\u{1b}[2J\\u{0}");
+    }
+
+    #[test]
+    fn every_character_that_a_terminal_obeys_is_escaped() {
+        let obeyed = ('\0'..='\u{1f}')
+            .chain('\u{7f}'..='\u{9f}')
+            .chain('\u{202a}'..='\u{202e}')
+            .chain('\u{2066}'..='\u{2069}');
+        for c in obeyed {
+            let shown = printable(&format!("a{c}b"));
+            assert!(!shown.contains(c) && shown.starts_with("a\\"), "{shown:?}");
+            let lines = printable_lines(&format!("a{c}b")).into_owned();
+            assert_eq!(lines.contains(c), matches!(c, '\n' | '\t'), "{lines:?}");
+        }
+        for c in [' ', '~', '\u{a0}', 'é', '\u{200d}', '\u{2029}', '\u{feff}', '👩'] {
+            assert_eq!(printable(&c.to_string()), c.to_string());
+        }
     }
 }

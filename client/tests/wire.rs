@@ -140,6 +140,37 @@ fn plain_payloads_become_parameters() {
     assert_eq!(code(read("rantai/call/a/b", deep.as_bytes(), &Properties::default())), Code::NOT_A_REQUEST);
 }
 
+#[test]
+fn json_that_is_not_taken_never_becomes_a_text() {
+    let rpc = |text: &str| read("rantai/call/a", text.as_bytes(), &Properties::default());
+    let read = |payload: &[u8]| read("rantai/call/a/b", payload, &Properties::default());
+    for payload in [
+        r#"["\ud83d"]"#,
+        r#""\ud83d""#,
+        r#"{"a":1,"a":2}"#,
+        r#"[{"a":{"b":1,"b":1}}]"#,
+        "1e400",
+        "-1e400",
+        "[1e400]",
+        "[1]x",
+        "{\"a\":1}}",
+        "[1,]",
+        "[",
+        " \t\r\n{",
+        "\u{feff}[1]",
+        "[NaN]",
+        &"[".repeat(100),
+    ] {
+        assert_eq!(code(read(payload.as_bytes())), Code::NOT_JSON, "{payload}");
+        let json_rpc = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"b","params":[{payload}]}}"#);
+        assert_eq!(code(rpc(&json_rpc)), Code::NOT_JSON, "{json_rpc}");
+    }
+    for text in ["Dune", "2 weeks", "\"Dune\" is a book", "NaN", "x[1]", " ", "-"] {
+        let expected = Params::One { value: json!(text), text: text.into() };
+        assert_eq!(read(text.as_bytes()).expect("a text").params, expected, "{text}");
+    }
+}
+
 fn code(result: Result<Request, Refusal>) -> Code {
     match result {
         Err(Refusal::Told { fault, .. }) => fault.code,

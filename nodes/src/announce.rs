@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use rantai_client::error_chain;
 use rantai_client::registry::View;
 use rantai_client::session::{Filter, Outlet, Publish, Status, SubscribeError, Unsent};
 use rantai_client::wire::entry::{Entry, EntryError, Mode, NodeState, State, VERSION};
@@ -132,7 +133,7 @@ impl Announcer {
         }
         self.expiries.note(topic, expiry.filter(|_| !payload.is_empty()));
         if let Err(error) = self.view.lock().apply(topic, payload) {
-            tracing::debug!(topic, "{error}");
+            tracing::debug!(topic, "{}", error_chain(&error));
         }
         self.seen.send_modify(|count| *count += 1);
     }
@@ -312,7 +313,7 @@ impl Claim {
                         let _ = told.send(Err(error));
                         return;
                     }
-                    tracing::error!("{}: {error}", self.served.name);
+                    tracing::error!("{}: {}", self.served.name, error_chain(&error));
                     Until::Connection
                 }
                 Claimed::Taken(holder) => {

@@ -2,6 +2,7 @@
 //!
 //! A commit waits for the disk; with many that write at the same time they share the wait.
 
+use std::fmt;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Weak};
 use std::thread;
@@ -17,10 +18,21 @@ const GROUP: usize = 256;
 /// Jobs that may wait; whoever comes then waits for room.
 const WAITING: usize = 4_096;
 
-/// Why something is not on disk.
+/// Why a database file cannot be opened, read or written.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("not written to disk: {0}")]
 pub struct DiskError(Arc<redb::Error>);
+
+impl fmt::Display for DiskError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &*self.0 {
+            redb::Error::DatabaseAlreadyOpen => {
+                f.write_str("another process may have it open; stop that process, or choose another file")
+            }
+            redb::Error::Io(error) => write!(f, "cannot use the database: {error}"),
+            error => write!(f, "cannot use the database: {}", error.to_string().trim_end_matches('.')),
+        }
+    }
+}
 
 impl<E: Into<redb::Error>> From<E> for DiskError {
     fn from(error: E) -> Self {
@@ -101,7 +113,7 @@ fn run(waiting: &Receiver<Job>, database: &Weak<Database>) {
             Ok(tell) => tell.into_iter().for_each(|tell| tell(Ok(()))),
             // Whoever waits hears of it by its dropped channel, or by this.
             Err((error, tell)) => {
-                tracing::error!("not written to disk: {error}");
+                tracing::error!("cannot write to disk: {error}");
                 let error = DiskError::from(error);
                 for tell in tell {
                     tell(Err(error.clone()));

@@ -1,5 +1,6 @@
 //! `nodes.toml`: which objects are served, and with which texts.
 
+mod error;
 mod list;
 
 use std::collections::BTreeMap;
@@ -8,11 +9,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rantai_client::error_chain;
 use rantai_client::files::interface::{LARGEST_BLOCK, SharedFilesObject};
 use rantai_client::object::Unasked;
 use rantai_client::wire::name::{ClientId, Root};
 use serde::Deserialize;
 
+pub use error::ConfigError;
+use error::in_toml_words;
 pub use list::{Configured, Open};
 
 use list::{List, options};
@@ -249,38 +253,6 @@ fn process() -> Vec<String> {
     vec!["process".to_owned()]
 }
 
-/// Why a file is not taken.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ConfigError {
-    /// It cannot be read.
-    #[error("cannot read {file}")]
-    Read {
-        /// Which.
-        file: String,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// It is not what it should be: with line, column, the line itself and a caret.
-    #[error("{file}: {message}")]
-    Invalid {
-        /// Which.
-        file: String,
-        /// What is wrong and where.
-        message: String,
-    },
-    /// A name that is none, or stands there twice.
-    #[error("{file}: object {name:?}: {reason}")]
-    Object {
-        /// Which file.
-        file: String,
-        /// Which object.
-        name: String,
-        /// What is wrong.
-        reason: String,
-    },
-}
-
 impl Config {
     /// Reads a file.
     ///
@@ -303,7 +275,7 @@ impl Config {
     pub fn from_toml(text: &str, file: &str) -> Result<Self, ConfigError> {
         let invalid = |message: String| ConfigError::Invalid { file: file.to_owned(), message };
         let config: Self =
-            toml::from_str(text).map_err(|error| invalid(error.to_string().trim_end().to_owned()))?;
+            toml::from_str(text).map_err(|error| invalid(in_toml_words(&error).trim_end().to_owned()))?;
         config.node().map_err(|error| invalid(format!("node: {error}")))?;
         config.root().map_err(|error| invalid(format!("root: {error}")))?;
         config.objects(file, &(Arc::new(|_: &str| {}) as Output))?;
@@ -416,7 +388,7 @@ impl Config {
             list.add_alone(name, Arc::new(store::InsultStoreObject(lists.clone())))?;
             let what = kept.as_ref().map(|kept| kept.display().to_string()).unwrap_or_default();
             list.open_first(move || {
-                let said = |error| format!("{what} cannot be opened; another process may have it: {error}");
+                let said = |error| format!("cannot open {what}: {error}");
                 lists.open().map_err(said)
             });
         }
@@ -425,7 +397,7 @@ impl Config {
             let settings = imaging::Settings { folder: beside(file, &settings.folder), ..settings.clone() };
             let server = imaging::Server::new(settings.clone());
             list.add_alone(&settings.name, Arc::new(ImagingObject(server.clone())))?;
-            list.open_first(move || server.open().map_err(|error| error.to_string()));
+            list.open_first(move || server.open().map_err(|error| error_chain(&error)));
         }
         for settings in &self.insult_service {
             list.name(&settings.store)?;

@@ -59,7 +59,7 @@ pub enum ServeError {
     #[error(transparent)]
     Refused(SubscribeError),
     /// The broker does not allow the entry.
-    #[error("{object} cannot be registered: {source}")]
+    #[error("cannot register {object}")]
     Unregistered {
         /// The name.
         object: String,
@@ -82,7 +82,7 @@ pub enum NodeError {
     #[error(transparent)]
     Connect(#[from] ConnectError),
     /// What methods marked `once` are asked cannot be kept.
-    #[error("{}: the journal cannot be opened; another node may have it", file.display())]
+    #[error("cannot open the journal {}", file.display())]
     Journal {
         /// In which file.
         file: PathBuf,

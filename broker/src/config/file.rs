@@ -66,11 +66,26 @@ impl Config {
     /// [`ConfigError::Invalid`] for the first thing that is wrong: syntax, an unknown key, a value out of range.
     pub fn from_toml(text: &str, file: &Path) -> Result<Self, ConfigError> {
         let written: Written = toml::from_str(text).map_err(|error| {
-            Complaint { span: error.span().unwrap_or(0..0), message: error.message().to_owned() }
+            Complaint { span: error.span().unwrap_or(0..0), message: in_toml_words(error.message()) }
                 .locate(text, file)
         })?;
         written.check().map_err(|complaint| complaint.locate(text, file))
     }
+}
+
+/// What the parser says, with the names of Rust's types replaced by what may be written.
+fn in_toml_words(message: &str) -> String {
+    let Some((found, expected)) = message.rsplit_once(", expected ") else { return message.to_owned() };
+    let expected = match expected {
+        "u16" => "an integer from 0 to 65535",
+        "u32" => "an integer from 0 to 4294967295",
+        "usize" | "u64" => "an integer that is not negative",
+        "a sequence" => "an array",
+        "path string" => "a string with a path",
+        other if other.starts_with("struct ") => "a table",
+        other => other,
+    };
+    format!("{found}, expected {expected}")
 }
 
 /// The file as it is written. Keys that are checked keep their place.

@@ -1,5 +1,6 @@
 //! What stands behind `rantai call`: the object, the method, and their parameters.
 
+use rantai_client::wire::json::{self, JsonError};
 use rantai_nodes::tasks::task::PAYLOAD;
 use serde_json::{Map, Value, json};
 
@@ -26,7 +27,7 @@ pub(crate) fn payload(arguments: &[String]) -> Result<Vec<u8>, String> {
         _ if named.iter().all(Option::is_some) => {
             let mut members = Map::new();
             for (name, text) in named.into_iter().flatten() {
-                if members.insert(name.to_owned(), value(text)).is_some() {
+                if members.insert(name.to_owned(), value(text)?).is_some() {
                     return Err(format!("{name} is given twice"));
                 }
             }
@@ -38,12 +39,12 @@ pub(crate) fn payload(arguments: &[String]) -> Result<Vec<u8>, String> {
             );
         }
         // As it stands: the method may take a text that looks like a number.
-        [one] => match value(one) {
+        [one] => match value(one)? {
             list @ (Value::Array(_) | Value::Object(_)) => Value::Array(vec![list]),
             Value::String(text) => Value::String(text),
             _ => return Ok(one.clone().into_bytes()),
         },
-        many => Value::Array(many.iter().map(|text| value(text)).collect()),
+        many => Value::Array(many.iter().map(|text| value(text)).collect::<Result<_, _>>()?),
     };
     Ok(value.to_string().into_bytes())
 }
@@ -68,8 +69,16 @@ fn name_and_value(text: &str) -> Option<(&str, &str)> {
     identifier.then_some((name, value))
 }
 
-fn value(text: &str) -> Value {
-    serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned()))
+/// An argument as JSON or, where it was never meant to be JSON, as a text; the same rule as on the bus.
+fn value(text: &str) -> Result<Value, String> {
+    match json::read(text.as_bytes()) {
+        Ok(value) => Ok(value),
+        Err(JsonError::Syntax(_)) if json::is_plain_text(text) => Ok(Value::from(text)),
+        Err(error) => {
+            let quoted = Value::from(text);
+            Err(format!("cannot read the argument {text}: {error}; to give it as a text, write '{quoted}'"))
+        }
+    }
 }
 
 #[cfg(test)]
@@ -124,6 +133,12 @@ mod tests {
             assert_eq!(params(arguments), expected, "{arguments:?}");
         }
         assert!(written(&["a=1", "2"]).is_err());
+        for wrong in [&["[1,"][..], &["1", "{\"a\""], &[" [\"\\ud83d\"]"], &["a=[1e400]"], &["1e400"]] {
+            assert!(written(wrong).is_err_and(|error| error.contains("not JSON")), "{wrong:?}");
+        }
+        for text in ["1e", "\"Dune\" is a book", "x]", "(1)"] {
+            assert_eq!(written(&[text]), Ok(Value::from(text).to_string()), "{text}");
+        }
         assert!(written(&["a=1", "a=2"]).is_err());
     }
 }

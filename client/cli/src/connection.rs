@@ -1,7 +1,6 @@
-//! The broker a command talks to, and how it prints.
+//! The broker a command talks to.
 
 use std::future::Future;
-use std::io::{self, Write as _};
 use std::time::Duration;
 
 use rantai_client::Client;
@@ -9,9 +8,9 @@ use rantai_client::session::{Address, Status};
 use rantai_client::wire::name::Root;
 use serde_json::Value;
 use tokio::sync::watch;
-use tracing::Level;
 
 use crate::exit::{Exit, Failure};
+pub(crate) use crate::terminal::{log, note, print, print_json, say};
 
 /// Where the broker is, for every command that needs one.
 #[derive(clap::Args, Clone, Debug)]
@@ -100,32 +99,6 @@ pub(crate) fn run<F: Future<Output = Result<(), Failure>>>(future: F) -> Result<
     // Nothing that still blocks may hold up the exit.
     runtime.shutdown_background();
     result
-}
-
-/// One line per event, on stderr.
-pub(crate) fn log(level: Level) {
-    let log = tracing_subscriber::fmt().with_writer(io::stderr).with_max_level(level).with_target(false);
-    // Where nobody reads it any more it is lost, and the program goes on.
-    log.log_internal_errors(false).init();
-}
-
-/// A line on stdout of a program that serves: without a reader it is lost, and the program goes on.
-pub(crate) fn say(line: &str) {
-    let mut out = io::stdout().lock();
-    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
-}
-
-/// A line on stderr; without a reader it is lost, and the program goes on.
-pub(crate) fn note(line: &str) {
-    let _ = writeln!(io::stderr().lock(), "{line}");
-}
-
-/// A line on stdout; a reader that has gone away ends the program as it ends others.
-pub(crate) fn print(line: &str) {
-    let mut out = io::stdout().lock();
-    if writeln!(out, "{line}").and_then(|()| out.flush()).is_err() {
-        std::process::exit(Exit::Success as i32);
-    }
 }
 
 /// A result for people: texts as they are, everything else as JSON.

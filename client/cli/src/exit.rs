@@ -5,10 +5,10 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use rantai_client::wire::fault::{Code, Fault};
-use rantai_client::{CallError, ConnectError};
+use rantai_client::{CallError, ConnectError, error_chain};
 use rantai_nodes::NodeError;
 
-use crate::connection::note;
+use crate::terminal::{note, note_lines};
 
 /// Every exit code of `rantai`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,11 +44,13 @@ Exit codes: 0 ok, 1 the object says no, 2 wrong command line or request, 3 no br
 pub(crate) struct Failure {
     exit: Exit,
     message: String,
+    /// Whether the message may have several lines; others are told in one, whatever the bus put into them.
+    lines: bool,
 }
 
 impl Failure {
     pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Self {
-        Self { exit, message: message.into() }
+        Self { exit, message: message.into(), lines: false }
     }
 
     /// The same with more to say of it.
@@ -60,25 +62,26 @@ impl Failure {
 
     /// What has been told already, in words of its own.
     pub(crate) fn told(exit: Exit) -> Self {
-        Self { exit, message: String::new() }
+        Self::new(exit, "")
     }
 
     /// Tells it without ending.
     pub(crate) fn tell(&self) {
-        if !self.message.is_empty() {
-            note(&format!("error: {}", self.message));
+        match &*self.message {
+            "" => {}
+            message if self.lines => note_lines(&format!("error: {message}")),
+            message => note(&format!("error: {message}")),
         }
     }
 
     /// `error` and the causes beneath it, in one line.
     pub(crate) fn from_error(exit: Exit, error: &dyn Error) -> Self {
-        let mut message = error.to_string();
-        let mut cause = error.source();
-        while let Some(error) = cause {
-            let _ = write!(message, ": {error}");
-            cause = error.source();
-        }
-        Self { exit, message }
+        Self::new(exit, error_chain(error))
+    }
+
+    /// An error of a configuration file, with its excerpt of the file.
+    pub(crate) fn from_config(error: &dyn Error) -> Self {
+        Self { lines: true, ..Self::from_error(Exit::Usage, error) }
     }
 
     /// An error of a call, with what to do about it.
@@ -89,7 +92,7 @@ impl Failure {
             CallError::Name(_) | CallError::Parameters(_) => (Exit::Usage, error.to_string()),
             _ => (Exit::Failed, error.to_string()),
         };
-        Self { exit, message }
+        Self::new(exit, message)
     }
 }
 

@@ -3,6 +3,7 @@
 mod arguments;
 mod commands;
 mod connection;
+mod descriptors;
 mod exit;
 mod gateway;
 mod log_file;
@@ -10,6 +11,7 @@ mod progress;
 mod prompt;
 mod signals;
 mod template;
+mod terminal;
 
 use clap::Parser;
 

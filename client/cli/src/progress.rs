@@ -1,9 +1,10 @@
 //! How far something is, on a terminal.
 
-use std::io::{self, IsTerminal as _, Write as _};
 use std::time::{Duration, Instant};
 
 use rantai_client::object::Progress;
+
+use crate::terminal::{can_redraw, end_line, redraw};
 
 /// How often the line is drawn again.
 const OFTEN: Duration = Duration::from_millis(100);
@@ -20,7 +21,7 @@ pub(crate) struct Bar {
 impl Bar {
     /// `wanted` is false where several would draw over each other.
     pub(crate) fn new(name: &str, wanted: bool) -> Self {
-        let shown = wanted && io::stderr().is_terminal();
+        let shown = wanted && can_redraw();
         Self { name: name.to_owned(), began: Instant::now(), drawn: None, shown }
     }
 
@@ -31,13 +32,12 @@ impl Bar {
             return;
         }
         self.drawn = Some(now);
-        let line = line(&self.name, there, size, self.began.elapsed());
-        let _ = write!(io::stderr().lock(), "\r{line}\x1b[K");
+        redraw(&line(&self.name, there, size, self.began.elapsed()));
     }
 
     pub(crate) fn end(&mut self) {
         if self.drawn.take().is_some() {
-            let _ = writeln!(io::stderr().lock());
+            end_line();
         }
     }
 }
@@ -50,7 +50,7 @@ pub(crate) struct Line {
 
 impl Line {
     pub(crate) fn new() -> Self {
-        Self { drawn: false, shown: io::stderr().is_terminal() }
+        Self { drawn: false, shown: can_redraw() }
     }
 
     pub(crate) fn wanted(&self) -> bool {
@@ -59,19 +59,18 @@ impl Line {
 
     pub(crate) fn show(&mut self, progress: &Progress) {
         self.drawn = true;
-        let _ = write!(io::stderr().lock(), "\r{}\x1b[K", words(progress));
+        redraw(&words(progress));
     }
 
     pub(crate) fn end(&mut self) {
         if std::mem::take(&mut self.drawn) {
-            let _ = write!(io::stderr().lock(), "\r\x1b[K");
+            redraw("");
         }
     }
 }
 
 fn words(Progress { done, total, text }: &Progress) -> String {
-    // What comes from elsewhere may not steer the terminal.
-    let text: String = text.chars().filter(|c| !c.is_control()).take(60).collect();
+    let text: String = text.chars().take(60).collect();
     let part = if *total == 0 { done.to_string() } else { format!("{done} of {total}") };
     if text.is_empty() { part } else { format!("{part}  {text}") }
 }
@@ -97,10 +96,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_do_not_steer_the_terminal() {
+    fn words_say_how_far_it_is() {
         let told = |done, total, text: &str| words(&Progress { done, total, text: text.to_owned() });
         assert_eq!(told(1, 4, ""), "1 of 4");
-        assert_eq!(told(7, 0, "books\x1b[2J"), "7  books[2J");
+        assert_eq!(told(7, 0, "books"), "7  books");
     }
 
     #[test]

@@ -1,15 +1,15 @@
 //! Questions on a terminal.
 
-use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
+use std::io::{self, BufRead as _, IsTerminal as _};
 
 use crate::exit::{Exit, Failure};
+use crate::terminal;
 
 /// The line a user types, or that a pipe brings, for the argument `what`.
 pub(crate) fn ask(prompt: &str, what: &str) -> Result<String, Failure> {
     let failed = |error: io::Error| Failure::new(Exit::Usage, format!("cannot read {what}: {error}"));
     if io::stdin().is_terminal() {
-        let mut out = io::stdout().lock();
-        write!(out, "{prompt}").and_then(|()| out.flush()).map_err(failed)?;
+        terminal::ask(prompt).map_err(failed)?;
     }
     let mut line = String::new();
     if io::stdin().lock().read_line(&mut line).map_err(failed)? == 0 {

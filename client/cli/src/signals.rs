@@ -1,8 +1,14 @@
-//! How a process that serves is told to stop.
+//! How a process is told to stop.
 
-use std::io;
+use std::io::{self, IsTerminal};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::thread;
 
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
 
 /// Installs the handlers now; the future ends at the first SIGTERM or Ctrl-C, with its name.
 pub(crate) fn stop_signal() -> io::Result<impl Future<Output = &'static str>> {
@@ -14,4 +20,82 @@ pub(crate) fn stop_signal() -> io::Result<impl Future<Output = &'static str>> {
             _ = interrupt.recv() => "SIGINT",
         }
     })
+}
+
+/// The same for a process that serves, which also stops when the terminal it was started on is gone. Any other SIGHUP
+/// is logged and ignored.
+pub(crate) fn server_stop_signal() -> io::Result<impl Future<Output = &'static str>> {
+    let stop = stop_signal()?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    let terminals = Terminals::of_this_process()?;
+    Ok(async move {
+        tokio::pin!(stop);
+        loop {
+            tokio::select! {
+                name = &mut stop => return name,
+                () = terminals.gone() => return "hangup of the terminal",
+                _ = hangup.recv() => {
+                    if terminals.are_gone() {
+                        return "hangup of the terminal";
+                    }
+                    tracing::warn!(
+                        "SIGHUP ignored: the configuration cannot be read again while the process runs; restart \
+                         it to apply changes"
+                    );
+                }
+            }
+        }
+    })
+}
+
+/// The terminals that are stdin and stdout.
+///
+/// Not every hangup comes as a signal: only the session of a terminal gets SIGHUP from it.
+struct Terminals {
+    files: Arc<[OwnedFd]>,
+    /// Notified when one of them is hung up.
+    hangup: Arc<Notify>,
+}
+
+impl Terminals {
+    fn of_this_process() -> io::Result<Self> {
+        let (stdin, stdout) = (io::stdin(), io::stdout());
+        let terminals = [stdin.as_fd(), stdout.as_fd()].into_iter().filter(IsTerminal::is_terminal);
+        let files: Arc<[OwnedFd]> =
+            terminals.map(|terminal| terminal.try_clone_to_owned()).collect::<io::Result<_>>()?;
+        let hangup = Arc::new(Notify::new());
+        if !files.is_empty() {
+            let (files, hangup) = (files.clone(), hangup.clone());
+            // A thread of its own, which nobody waits for: it sleeps until there is a hangup.
+            thread::Builder::new().name("rantai-terminal".to_owned()).spawn(move || {
+                if wait_for_hangup(&files) {
+                    hangup.notify_one();
+                }
+            })?;
+        }
+        Ok(Self { files, hangup })
+    }
+
+    /// Whether one of them has been hung up: it is no terminal any more.
+    fn are_gone(&self) -> bool {
+        self.files.iter().any(|file| !file.is_terminal())
+    }
+
+    /// Waits until one of them has been hung up; for good where there are none.
+    async fn gone(&self) {
+        self.hangup.notified().await;
+    }
+}
+
+/// Waits until one of them is hung up; `false` where that cannot be watched.
+fn wait_for_hangup(terminals: &[OwnedFd]) -> bool {
+    // Nothing is asked for: a hangup is told in any case.
+    let mut watched: Vec<PollFd<'_>> =
+        terminals.iter().map(|terminal| PollFd::new(terminal, PollFlags::empty())).collect();
+    loop {
+        match poll(&mut watched, None) {
+            Err(Errno::INTR) => {}
+            polled => return polled.is_ok(),
+        }
+    }
 }

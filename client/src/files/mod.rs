@@ -60,7 +60,7 @@ pub enum FileError {
     #[error(transparent)]
     Call(#[from] CallError),
     /// This host's disk.
-    #[error("{}: {source}", path.display())]
+    #[error("cannot use {}", path.display())]
     Disk {
         /// Which file.
         path: PathBuf,
@@ -68,7 +68,7 @@ pub enum FileError {
         source: std::io::Error,
     },
     /// Another transfer writes to the same file.
-    #[error("{}: another transfer is writing it", .0.display())]
+    #[error("cannot write {}: another transfer is writing it", .0.display())]
     Busy(PathBuf),
     /// What arrived is not what was announced, twice.
     #[error("{path}: what arrived is not what was announced; the part has been taken away")]

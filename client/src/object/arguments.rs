@@ -3,7 +3,7 @@
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::wire::fault::Fault;
+use crate::wire::fault::{Code, Fault};
 use crate::wire::json::LARGEST;
 use crate::wire::request::Params;
 
@@ -37,18 +37,15 @@ impl Arguments {
             Params::Positional(items) => items.len(),
             Params::Named(members) => {
                 if let Some(unknown) = members.keys().find(|name| !names.contains(&name.as_str())) {
-                    return Err(Fault::wrong_parameter(
-                        unknown,
-                        &format!("no parameter of this name; {}", has(names)),
-                    ));
+                    let text = format!("unknown parameter {unknown:?}; expected {}", has(names));
+                    return Err(wrong(text, unknown, names));
                 }
                 members.len()
             }
             Params::One { .. } | Params::Binary(_) => 1,
         };
         if given > names.len() {
-            let expected = format!("{}, not {given}", has(names));
-            return Err(Fault::wrong_parameter("params", &expected));
+            return Err(wrong(format!("expected {}, got {given}", has(names)), "params", names));
         }
         let values = match params {
             Params::None => Values::Positional(Vec::new().into_iter()),
@@ -69,7 +66,8 @@ impl Arguments {
         let single = self.names.len() == 1;
         let (name, value, text) = self.advance()?;
         let Some(value) = value else {
-            return Err(Fault::wrong_parameter(name, "a value; it is missing"));
+            let text = format!("missing parameter {name:?}; expected {}", has(self.names));
+            return Err(wrong(text, name, self.names));
         };
         read(name, value, text.filter(|_| single))
     }
@@ -119,11 +117,16 @@ impl Arguments {
     }
 }
 
+/// -32602 for the number or the names of the parameters.
+fn wrong(text: String, path: &str, names: &[&str]) -> Fault {
+    Fault::new(Code::WRONG_PARAMETERS, text).with("path", path).with("expected", has(names))
+}
+
 fn has(names: &[&str]) -> String {
     match names {
-        [] => "there are none".to_owned(),
-        [one] => format!("there is one: {one}"),
-        names => format!("there are {}: {}", names.len(), names.join(", ")),
+        [] => "no parameters".to_owned(),
+        [one] => format!("1 parameter ({one})"),
+        names => format!("{} parameters ({})", names.len(), names.join(", ")),
     }
 }
 
@@ -148,25 +151,54 @@ fn read<T: DeserializeOwned>(name: &str, value: Value, text: Option<String>) -> 
     if let Some(value) = other.and_then(|other| serde_json::from_value(other).ok()) {
         return Ok(value);
     }
-    Err(Fault::wrong_parameter(name, &expected(&error.to_string())))
+    Err(unfit(name, &error.to_string()))
 }
 
-/// What serde expected, in the words of JSON.
-fn expected(error: &str) -> String {
-    let (found, wanted) = error.rsplit_once(", expected ").unwrap_or(("", error));
-    let wanted = match wanted {
-        "f64" | "f32" => "a number",
-        "i8" | "i16" | "i32" | "i64" | "isize" | "i128" => "an integer",
-        "u8" | "u16" | "u32" | "u64" | "usize" | "u128" => "an integer that is not negative",
-        "a string" => "a text",
-        "a boolean" => "true or false",
-        "a sequence" => "an array",
-        "a map" => "an object",
+/// -32602 for a value that serde refused with `error`.
+fn unfit(name: &str, error: &str) -> Fault {
+    let Some((found, wanted)) = error.rsplit_once(", expected ") else {
+        // An enum may say itself what it expects; otherwise serde says what is wrong.
+        let wrong = ["missing field", "unknown field", "duplicate field", "data did not match"];
+        if !wrong.iter().any(|start| error.starts_with(start)) {
+            return Fault::wrong_parameter(name, error);
+        }
+        let text = format!("{name}: {error}");
+        return Fault::new(Code::WRONG_PARAMETERS, text).with("path", name).with("expected", error);
+    };
+    let found = ["invalid type: ", "invalid value: ", "invalid ", "unknown variant "]
+        .iter()
+        .find_map(|start| found.strip_prefix(start))
+        .unwrap_or(found);
+    let found = match found {
+        "sequence" => "an array",
+        "map" => "an object",
         other => other,
     };
-    match found.strip_prefix("invalid type: ").or_else(|| found.strip_prefix("invalid value: ")) {
-        Some(found) => format!("{wanted}, found {found}"),
-        None => wanted.to_owned(),
+    Fault::wrong_parameter(name, &format!("{}, found {found}", in_json_words(wanted)))
+}
+
+/// What serde expected, in the words of JSON instead of Rust's: "an integer from 0 to 255" for `u8`.
+pub fn in_json_words(wanted: &str) -> &str {
+    match wanted {
+        "f64" | "f32" => "a number",
+        "i64" | "isize" | "i128" => "an integer",
+        "u64" | "usize" | "u128" => "an integer that is not negative",
+        "i8" => "an integer from -128 to 127",
+        "i16" => "an integer from -32768 to 32767",
+        "i32" => "an integer from -2147483648 to 2147483647",
+        "u8" => "an integer from 0 to 255",
+        "u16" => "an integer from 0 to 65535",
+        "u32" => "an integer from 0 to 4294967295",
+        "a string" | "a character" => "a text",
+        "a boolean" => "true or false",
+        "unit" => "null",
+        "a sequence" => "an array",
+        "a map" => "an object",
+        "string or map" => "a text or an object",
+        other if other.starts_with("a nonzero ") => "an integer that is not 0",
+        other if other.starts_with("a tuple ") || other.starts_with("tuple struct ") => "an array",
+        other if other.starts_with("struct ") || other.starts_with("internally tagged enum ") => "an object",
+        other => other,
     }
 }
 
@@ -207,13 +239,54 @@ mod tests {
         let (path, text) = error(Params::Positional(vec![json!(1), json!("x")]), second);
         assert_eq!((path, &*text), (json!("b"), "b: expected a number, found string \"x\""));
         let (path, text) = error(Params::Positional(vec![json!(1)]), second);
-        assert_eq!((path, &*text), (json!("b"), "b: expected a value; it is missing"));
+        assert_eq!((path, &*text), (json!("b"), "missing parameter \"b\"; expected 2 parameters (a, b)"));
         let (path, text) = error(Params::Positional(vec![json!(1); 3]), Arguments::take);
-        assert_eq!((path, &*text), (json!("params"), "params: expected there are 2: a, b, not 3"));
-        let (path, _) = error(named(json!({"c": 1})), Arguments::take);
-        assert_eq!(path, json!("c"));
+        assert_eq!((path, &*text), (json!("params"), "expected 2 parameters (a, b), got 3"));
+        let (path, text) = error(named(json!({"c": 1})), Arguments::take);
+        assert_eq!((path, &*text), (json!("c"), "unknown parameter \"c\"; expected 2 parameters (a, b)"));
         let (path, _) = error(Params::Binary(vec![1]), Arguments::take);
         assert_eq!(path, json!("a"));
+    }
+
+    #[test]
+    fn the_number_of_parameters_is_told_in_the_same_words_for_any_number() {
+        for (names, expected) in [
+            (&[][..], "expected no parameters, got 3"),
+            (&["name"][..], "expected 1 parameter (name), got 3"),
+            (TWO, "expected 2 parameters (a, b), got 3"),
+        ] {
+            let fault = Arguments::new(Params::Positional(vec![json!(1); 3]), names).expect_err("too many");
+            assert_eq!((fault.code, &*fault.message), (Code::WRONG_PARAMETERS, expected));
+        }
+    }
+
+    #[test]
+    fn a_value_of_another_type_is_told_without_the_words_of_rust() {
+        #[derive(Debug, PartialEq, serde::Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Options {
+            retries: u8,
+        }
+        #[derive(Debug, PartialEq, serde::Deserialize)]
+        #[serde(rename_all = "lowercase")]
+        enum State {
+            On,
+        }
+        fn told<T: DeserializeOwned + std::fmt::Debug>(value: Value) -> String {
+            read::<T>("x", value, None).expect_err("of another type").message
+        }
+        for (message, expected) in [
+            (told::<usize>(json!(-1)), "x: expected an integer that is not negative, found integer `-1`"),
+            (told::<u8>(json!(300)), "x: expected an integer from 0 to 255, found integer `300`"),
+            (told::<Vec<u64>>(json!({})), "x: expected an array, found an object"),
+            (told::<Options>(json!(7)), "x: expected an object, found integer `7`"),
+            (told::<Options>(json!({})), "x: missing field `retries`"),
+            (told::<Options>(json!({"a": 1})), "x: expected `retries`, found unknown field `a`"),
+            (told::<State>(json!("off")), "x: expected `on`, found `off`"),
+            (told::<()>(json!([])), "x: expected null, found an array"),
+        ] {
+            assert_eq!(message, expected);
+        }
     }
 
     #[test]

@@ -84,7 +84,7 @@ impl Description {
                 .iter()
                 .map(|event| Event {
                     name: text(&event["name"]),
-                    schema: event["schema"].clone(),
+                    schema: schema_or_any(&event["schema"]),
                     state: event["state"] == true,
                 })
                 .collect(),
@@ -117,7 +117,12 @@ fn text(value: &Value) -> String {
 
 /// The schema of what is not binary.
 fn schema(value: &Value) -> Option<Value> {
-    (value["format"] != "binary").then(|| value.clone())
+    (value["format"] != "binary").then(|| schema_or_any(value))
+}
+
+/// A schema as it stands; one that is missing, or is none, becomes the one that allows every value.
+fn schema_or_any(value: &Value) -> Value {
+    if value.is_object() || value.is_boolean() { value.clone() } else { json!({}) }
 }
 
 impl Method {
@@ -198,6 +203,27 @@ impl Schemas {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_schema_that_is_none_allows_every_value() {
+        for none in [json!(null), json!("string"), json!(7), json!([{}])] {
+            let document = json!({
+                "methods": [{"name": "a", "params": [{"name": "p", "schema": none}], "result": {"schema": none}}],
+                "x-events": [{"name": "e", "schema": none}],
+            });
+            let written = Description::from_open_rpc(&document).open_rpc("x");
+            let method = &written["methods"][0];
+            for schema in [
+                &method["params"][0]["schema"],
+                &method["result"]["schema"],
+                &written["x-events"][0]["schema"],
+            ] {
+                assert_eq!(*schema, json!({}), "{none}");
+            }
+        }
+        let all = json!({"methods": [{"name": "a", "result": {"schema": true}}]});
+        assert_eq!(Description::from_open_rpc(&all).methods[0].result, Some(json!(true)));
+    }
 
     #[test]
     fn a_description_is_read_as_it_was_written() {

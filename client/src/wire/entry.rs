@@ -87,7 +87,7 @@ pub enum EntryError {
     #[error("version {0} of the contract; this is {VERSION}")]
     Version(u32),
     /// Not the JSON it should be.
-    #[error("not an entry: {0}")]
+    #[error("not a registry entry")]
     Json(#[from] serde_json::Error),
 }
 

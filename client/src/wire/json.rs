@@ -1,6 +1,13 @@
-//! What of JSON the contract takes: finite numbers, at most 64 levels, integers beyond ±(2^53 − 1) as strings.
+//! The JSON of the contract: finite numbers, member names that are unique in their object, at most 64 levels,
+//! integers beyond ±(2^53 − 1) as strings.
 
-use serde_json::Value;
+use std::fmt;
+
+use serde::Deserializer;
+use serde::de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Number, Value};
+
+use super::fault::{Code, Fault};
 
 /// The deepest nesting of arrays and objects.
 pub const DEEPEST: usize = 64;
@@ -10,7 +17,8 @@ pub const LARGEST: u64 = (1 << 53) - 1;
 /// Why bytes are no JSON of the contract.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum JsonError {
-    /// Not JSON at all, or not UTF-8.
+    /// Not JSON at all, not UTF-8, or JSON with a number that is not finite, a lone surrogate, or a member name that
+    /// occurs twice in its object.
     #[error("not JSON: {0}")]
     Syntax(String),
     /// Nested more than [`DEEPEST`] levels.
@@ -18,20 +26,120 @@ pub enum JsonError {
     TooDeep,
 }
 
+impl From<&JsonError> for Fault {
+    fn from(error: &JsonError) -> Self {
+        let code = match error {
+            JsonError::Syntax(_) => Code::NOT_JSON,
+            JsonError::TooDeep => Code::NOT_A_REQUEST,
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
 /// Reads a JSON value.
 ///
 /// # Errors
 ///
-/// What is no JSON, and what is nested too deep.
+/// What is no JSON of the contract, and what is nested too deep.
 pub fn read(bytes: &[u8]) -> Result<Value, JsonError> {
-    if depth(bytes) > DEEPEST {
-        return Err(JsonError::TooDeep);
+    let syntax = |error: serde_json::Error| JsonError::Syntax(error.to_string());
+    let nesting = Nesting::of(bytes);
+    if nesting.deepest > DEEPEST {
+        // Deeper than a parser goes: whether it is JSON otherwise is not known, but brackets that are left open tell.
+        return Err(match nesting.open {
+            0 => JsonError::TooDeep,
+            open => JsonError::Syntax(format!("{open} brackets are not closed")),
+        });
     }
-    let read = |bytes: &[u8]| serde_json::from_slice(bytes).map_err(|e| JsonError::Syntax(e.to_string()));
     match quoted(bytes) {
         // What has quotes now was JSON before, or is none either way.
-        Some(quoted) => read(bytes).and_then(|_: Value| read(&quoted)),
-        None => read(bytes),
+        Some(quoted) => {
+            parse(bytes).map_err(syntax)?;
+            parse(&quoted).map_err(syntax)
+        }
+        None => parse(bytes).map_err(syntax),
+    }
+}
+
+/// Whether a payload that [`read`] refuses is a text that was never meant to be JSON: it does not begin like an array
+/// or an object, and it is not JSON by the grammar alone either, as `1e400` is.
+pub fn is_plain_text(text: &str) -> bool {
+    let start = text.trim_start_matches([' ', '\t', '\n', '\r', '\u{feff}']);
+    // `IgnoredAny` checks the grammar only: neither the range of numbers nor surrogates.
+    !start.starts_with(['[', '{']) && serde_json::from_str::<IgnoredAny>(text).is_err()
+}
+
+fn parse(bytes: &[u8]) -> serde_json::Result<Value> {
+    let mut reader = serde_json::Deserializer::from_slice(bytes);
+    let value = Strict.deserialize(&mut reader)?;
+    reader.end()?;
+    Ok(value)
+}
+
+/// Builds a value; refuses a member name that occurs twice, of which readers take the first, the last or both.
+struct Strict;
+
+impl<'de> DeserializeSeed<'de> for Strict {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<Value, D::Error> {
+        reader.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Strict {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(Value::Bool(value))
+    }
+
+    fn visit_i64<E>(self, number: i64) -> Result<Value, E> {
+        Ok(Value::from(number))
+    }
+
+    fn visit_u64<E>(self, number: u64) -> Result<Value, E> {
+        Ok(Value::from(number))
+    }
+
+    fn visit_f64<E: serde::de::Error>(self, number: f64) -> Result<Value, E> {
+        Number::from_f64(number).map(Value::Number).ok_or_else(|| E::custom("number out of range"))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Value, E> {
+        Ok(Value::from(text))
+    }
+
+    fn visit_string<E>(self, text: String) -> Result<Value, E> {
+        Ok(Value::String(text))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+        let mut values = Vec::new();
+        while let Some(value) = items.next_element_seed(Self)? {
+            values.push(value);
+        }
+        Ok(Value::Array(values))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Value, A::Error> {
+        let mut map = Map::new();
+        while let Some(name) = members.next_key::<String>()? {
+            if map.contains_key(&name) {
+                return Err(A::Error::custom(format!("duplicate member {name:?}")));
+            }
+            let value = members.next_value_seed(Self)?;
+            map.insert(name, value);
+        }
+        Ok(Value::Object(map))
     }
 }
 
@@ -77,23 +185,31 @@ fn is_huge(number: &[u8]) -> bool {
     digits.bytes().all(|b| b.is_ascii_digit()) && text.parse::<i64>().is_err() && text.parse::<u64>().is_err()
 }
 
-/// How deep brackets nest, outside strings: told before anything is built.
-fn depth(bytes: &[u8]) -> usize {
-    let (mut now, mut most, mut string, mut escaped) = (0_usize, 0, false, false);
-    for byte in bytes {
-        match (string, byte) {
-            (true, _) if escaped => escaped = false,
-            (true, b'\\') => escaped = true,
-            (_, b'"') => string = !string,
-            (false, b'[' | b'{') => {
-                now += 1;
-                most = most.max(now);
+/// How brackets nest, outside strings: told before anything is built.
+struct Nesting {
+    deepest: usize,
+    /// Brackets that are open at the end.
+    open: usize,
+}
+
+impl Nesting {
+    fn of(bytes: &[u8]) -> Self {
+        let (mut open, mut deepest, mut string, mut escaped) = (0_usize, 0, false, false);
+        for byte in bytes {
+            match (string, byte) {
+                (true, _) if escaped => escaped = false,
+                (true, b'\\') => escaped = true,
+                (_, b'"') => string = !string,
+                (false, b'[' | b'{') => {
+                    open += 1;
+                    deepest = deepest.max(open);
+                }
+                (false, b']' | b'}') => open = open.saturating_sub(1),
+                _ => {}
             }
-            (false, b']' | b'}') => now = now.saturating_sub(1),
-            _ => {}
         }
+        Self { deepest, open }
     }
-    most
 }
 
 /// How deep a value nests.
@@ -138,15 +254,46 @@ mod tests {
         assert_eq!(read(nested(100_000).as_bytes()), Err(JsonError::TooDeep));
         for (value, expected) in [(json!(1), 0), (json!([]), 1), (json!([{}, {"a": [1, {}]}]), 4)] {
             assert_eq!(
-                (levels(&value), depth(value.to_string().as_bytes())),
+                (levels(&value), Nesting::of(value.to_string().as_bytes()).deepest),
                 (expected, expected),
                 "{value}"
             );
         }
+        assert!(matches!(read("[".repeat(100_000).as_bytes()), Err(JsonError::Syntax(_))), "not closed");
         let text = format!("\"{}\\\"[\"", "[".repeat(100));
         assert!(read(text.as_bytes()).is_ok());
         assert!(matches!(read(b"\xFF"), Err(JsonError::Syntax(_))));
         assert!(matches!(read(b"NaN"), Err(JsonError::Syntax(_))));
+    }
+
+    #[test]
+    fn json_that_the_contract_does_not_take_is_no_plain_text() {
+        for (text, reason) in [
+            (r#"["\ud83d"]"#, "escape"),
+            (r#""\ude00""#, "escape"),
+            (r#"{"\ud83dx":1}"#, "escape"),
+            ("1e400", "out of range"),
+            ("[-1e400]", "out of range"),
+            (r#"{"a":1,"a":2}"#, "duplicate member \"a\""),
+            (r#"[{"b":{"a":1,"\u0061":1}}]"#, "duplicate member \"a\""),
+            ("[1]x", "trailing"),
+            ("[1][2]", "trailing"),
+            ("[1,]", "trailing comma"),
+            ("[NaN]", "expected value"),
+            ("['a']", "expected value"),
+            ("\u{feff}[1]", "expected value"),
+            (" \t\r\n{", "EOF"),
+            ("[\"a\nb\"]", "control character"),
+        ] {
+            let Err(JsonError::Syntax(said)) = read(text.as_bytes()) else { panic!("{text} is refused") };
+            assert!(said.contains(reason), "{text}: {said}");
+            assert!(!is_plain_text(text), "{text}");
+        }
+        for text in ["Dune", "é[", "2 weeks", "1e", "\"Dune\" is a book", "-", "NaN", "1,5", "01", "x]"] {
+            assert!(read(text.as_bytes()).is_err() && is_plain_text(text), "{text}");
+        }
+        let huge = r#"{"a":18446744073709551616,"a":1}"#;
+        assert!(matches!(read(huge.as_bytes()), Err(JsonError::Syntax(_))), "{huge}");
     }
 
     #[test]

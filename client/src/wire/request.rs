@@ -166,8 +166,7 @@ impl Request {
         let id = members.and_then(|m| m.get("id")).cloned();
         let form = Form::JsonRpc(id.clone().unwrap_or(Value::Null));
         let fault = match &read {
-            Err(JsonError::Syntax(text)) => Some(Fault::new(Code::NOT_JSON, text.clone())),
-            Err(error @ JsonError::TooDeep) => Some(not_a_request(&error.to_string())),
+            Err(error) => Some(error.into()),
             Ok(Value::Array(_)) => Some(not_a_request("a batch: MQTT pipelines by itself, send one by one")),
             Ok(Value::Object(_)) => None,
             Ok(_) => Some(not_a_request("a JSON-RPC request is an object")),
@@ -230,8 +229,10 @@ fn plain_params(payload: &[u8]) -> Result<Params, Fault> {
         Ok(Value::Array(items)) => Ok(Params::Positional(items)),
         Ok(Value::Object(members)) => Ok(Params::Named(members)),
         Ok(value) => Ok(Params::One { value, text: text.to_owned() }),
-        Err(JsonError::Syntax(_)) => Ok(Params::One { value: text.into(), text: text.to_owned() }),
-        Err(error @ JsonError::TooDeep) => Err(Fault::new(Code::NOT_A_REQUEST, error.to_string())),
+        Err(JsonError::Syntax(_)) if json::is_plain_text(text) => {
+            Ok(Params::One { value: text.into(), text: text.to_owned() })
+        }
+        Err(error) => Err((&error).into()),
     }
 }
 

@@ -2,13 +2,14 @@
 
 use rantai_client::object::{Method, Parameter};
 use rantai_client::wire::fault::{Code, Fault};
+use rantai_client::wire::json::{self, JsonError};
 use serde_json::{Map, Value};
 
 /// A query by the names of a method's parameters.
 ///
 /// # Errors
 ///
-/// A name that is given twice.
+/// A name that is given twice, and a text that looks like JSON and is none.
 pub(super) fn named(
     method: Option<&Method>,
     query: &[(String, String)],
@@ -16,7 +17,7 @@ pub(super) fn named(
     let mut params = Map::new();
     for (name, text) in query {
         let parameter = method.and_then(|method| method.params.iter().find(|p| p.name == *name));
-        let value = value(parameter, text);
+        let value = value(parameter, text)?;
         if params.insert(name.clone(), value).is_some() {
             return Err(Fault::new(Code::NOT_A_REQUEST, format!("{name} is given twice")));
         }
@@ -25,8 +26,15 @@ pub(super) fn named(
 }
 
 /// A text as the parameter has it: what does not look like that stays a text, of which the object says what it is.
-pub(super) fn value(parameter: Option<&Parameter>, text: &str) -> Value {
-    let as_it_looks = || serde_json::from_str(text).unwrap_or_else(|_| Value::from(text));
+///
+/// # Errors
+///
+/// A text that looks like JSON and is none, where the parameter is not of a simple type.
+pub(super) fn value(parameter: Option<&Parameter>, text: &str) -> Result<Value, Fault> {
+    let as_it_looks = || match json::read(text.as_bytes()) {
+        Err(JsonError::Syntax(_)) if json::is_plain_text(text) => Ok(Value::from(text)),
+        read => read.map_err(|error| Fault::from(&error)),
+    };
     let Some(schema) = parameter.and_then(|parameter| parameter.schema.as_ref()) else {
         return as_it_looks();
     };
@@ -38,27 +46,27 @@ pub(super) fn value(parameter: Option<&Parameter>, text: &str) -> Value {
     if is("integer")
         && let Ok(number) = text.trim().parse::<i64>()
     {
-        return Value::from(number);
+        return Ok(Value::from(number));
     }
     if is("integer")
         && let Ok(number) = text.trim().parse::<u64>()
     {
-        return Value::from(number);
+        return Ok(Value::from(number));
     }
     if is("number")
         && let Ok(number) = text.trim().parse::<f64>()
         && let Some(number) = serde_json::Number::from_f64(number)
     {
-        return Value::Number(number);
+        return Ok(Value::Number(number));
     }
     if is("boolean") && matches!(text, "true" | "false") {
-        return Value::from(text == "true");
+        return Ok(Value::from(text == "true"));
     }
     if is("null") && text == "null" {
-        return Value::Null;
+        return Ok(Value::Null);
     }
     if is("string") || is("number") || is("integer") || is("boolean") {
-        return Value::from(text);
+        return Ok(Value::from(text));
     }
     as_it_looks()
 }
@@ -89,9 +97,14 @@ mod tests {
             (json!(true), "x", json!("x")),
         ] {
             let parameter = Parameter { name: "p".to_owned(), required: true, schema: Some(schema.clone()) };
-            assert_eq!(value(Some(&parameter), text), expected, "{schema} {text}");
+            assert_eq!(value(Some(&parameter), text), Ok(expected), "{schema} {text}");
         }
-        assert_eq!(value(None, "7"), json!(7));
+        assert_eq!(value(None, "7"), Ok(json!(7)));
+        let text = Parameter { schema: Some(json!({"type": "string"})), ..Parameter::default() };
+        for wrong in ["[\"\\ud83d\"]", "{\"a\": 1", "{\"a\":1,\"a\":2}", "1e400"] {
+            assert_eq!(value(None, wrong).expect_err(wrong).code, Code::NOT_JSON);
+            assert_eq!(value(Some(&text), wrong), Ok(json!(wrong)), "a text may look like anything");
+        }
     }
 
     #[test]

@@ -36,7 +36,7 @@ async fn called(
     raw: Option<&str>,
 ) -> Result<Value, Fault> {
     let description = gateway.catalog.of(&route.object).await.map_err(status::fault)?;
-    let params = params(route, description.method(&route.method), &query(raw));
+    let params = params(route, description.method(&route.method), &query(raw))?;
     let proxy = gateway.client.object(&route.object).deadline(gateway.patience(headers));
     let answered = proxy.request(&route.method).params(params).send().await.map_err(status::fault)?;
     let value = match answered.outcome.map_err(|fault| *fault)? {
@@ -51,7 +51,7 @@ async fn called(
 
 /// By position, as far as they are given one after the other; the object says what is missing. The first of a name
 /// that stands there twice counts.
-fn params(route: &Route, method: Option<&Method>, query: &[(String, String)]) -> Vec<Value> {
+fn params(route: &Route, method: Option<&Method>, query: &[(String, String)]) -> Result<Vec<Value>, Fault> {
     let given = |(index, name): (usize, &String)| {
         let (_, text) = query.iter().find(|(given, _)| given == name)?;
         Some(arguments::value(method.and_then(|method| method.params.get(index)), text))

@@ -21,6 +21,7 @@ mod mapping;
 mod openapi;
 mod pages;
 mod rest;
+mod schema;
 mod server;
 pub mod settings;
 pub mod soap;

@@ -1,26 +1,29 @@
 //! The objects as an `OpenAPI` 3.1 document. Its schemas are JSON Schema 2020-12, which is what objects have.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use rantai_client::object::{Description, Method};
+use rantai_client::object::{Description, Method, Parameter};
+use rantai_client::wire::name::MethodName;
 use serde_json::{Map, Value, json};
 
-/// Where `OpenRPC` has the types that are referred to.
-const SCHEMAS: &str = "#/components/schemas/";
+use super::schema::{Dialect, SCHEMAS};
 
 /// The document.
 pub(super) fn document(objects: &[(String, Arc<Description>)], secured: bool) -> Value {
     let (mut paths, mut schemas) = (Map::new(), Map::new());
     schemas.insert("Fault".to_owned(), fault());
     for (object, description) in objects {
-        for (name, schema) in &description.schemas {
-            schemas.insert(format!("{object}.{name}"), of(object, schema));
-        }
-        for method in &description.methods {
-            paths.insert(format!("/objects/{object}/{}", method.name), path(object, description, method));
+        let dialect = Dialect::new(object, &description.schemas);
+        schemas.extend(dialect.types());
+        // What cannot be called by its name has no path; a foreign object may name anything.
+        let methods = description.methods.iter().filter(|method| MethodName::new(&method.name).is_ok());
+        for method in methods {
+            let name = format!("/objects/{object}/{}", method.name);
+            paths.insert(name, path(object, &dialect, description, method));
         }
         if !description.events.is_empty() {
-            paths.insert(format!("/events/{object}"), events(object, description));
+            paths.insert(format!("/events/{object}"), events(object, &dialect, description));
         }
     }
     let mut document = json!({
@@ -43,13 +46,13 @@ pub(super) fn document(objects: &[(String, Arc<Description>)], secured: bool) ->
     document
 }
 
-fn path(object: &str, description: &Description, method: &Method) -> Value {
-    let mut item = json!({"post": operation(object, description, method, "post")});
+fn path(object: &str, dialect: &Dialect<'_>, description: &Description, method: &Method) -> Value {
+    let mut item = json!({"post": operation(object, dialect, description, method, "post")});
     let binary = method.params.iter().any(|param| param.schema.is_none());
     if method.idempotent && !binary {
-        let mut get = operation(object, description, method, "get");
-        let parameters = method.params.iter().map(|param| {
-            let schema = param.schema.as_ref().map(|schema| of(object, schema)).unwrap_or_default();
+        let mut get = operation(object, dialect, description, method, "get");
+        let parameters = named(method).map(|param| {
+            let schema = dialect.schema(param.schema.as_ref().unwrap_or(&Value::Null));
             let mut parameter = json!({"name": param.name, "in": "query", "required": param.required});
             if is_plain(&schema) {
                 parameter["schema"] = schema;
@@ -61,15 +64,30 @@ fn path(object: &str, description: &Description, method: &Method) -> Value {
         get["parameters"] = parameters.collect();
         item["get"] = get;
     }
-    if let Some(body) = body(object, method) {
+    if let Some(body) = body(dialect, method) {
         item["post"]["requestBody"] = body;
     }
     item
 }
 
-fn operation(object: &str, description: &Description, method: &Method, verb: &str) -> Value {
+/// Parameters, each name once: a second one of a name could not be given.
+fn named(method: &Method) -> impl Iterator<Item = &Parameter> {
+    let params = method.params.iter().enumerate();
+    let first = params.filter(|(index, param)| {
+        !param.name.is_empty() && !method.params[..*index].iter().any(|other| other.name == param.name)
+    });
+    first.map(|(_, param)| param)
+}
+
+fn operation(
+    object: &str,
+    dialect: &Dialect<'_>,
+    description: &Description,
+    method: &Method,
+    verb: &str,
+) -> Value {
     let result = match &method.result {
-        Some(schema) => json!({"application/json": {"schema": of(object, schema)}}),
+        Some(schema) => json!({"application/json": {"schema": dialect.schema(schema)}}),
         None => json!({"application/octet-stream": {"schema": {}}}),
     };
     let fault = json!({
@@ -89,7 +107,7 @@ fn operation(object: &str, description: &Description, method: &Method, verb: &st
     })
 }
 
-fn body(object: &str, method: &Method) -> Option<Value> {
+fn body(dialect: &Dialect<'_>, method: &Method) -> Option<Value> {
     if method.params.is_empty() {
         return None;
     }
@@ -97,8 +115,8 @@ fn body(object: &str, method: &Method) -> Option<Value> {
         return Some(json!({"required": true, "content": {"application/octet-stream": {"schema": {}}}}));
     }
     let (mut properties, mut required) = (Map::new(), Vec::new());
-    for param in &method.params {
-        let schema = param.schema.as_ref().map(|schema| of(object, schema)).unwrap_or_default();
+    for param in named(method) {
+        let schema = dialect.schema(param.schema.as_ref().unwrap_or(&Value::Null));
         properties.insert(param.name.clone(), schema);
         if param.required {
             required.push(param.name.clone());
@@ -110,8 +128,8 @@ fn body(object: &str, method: &Method) -> Option<Value> {
     Some(json!({"required": !required.is_empty(), "content": {"application/json": {"schema": schema}}}))
 }
 
-fn events(object: &str, description: &Description) -> Value {
-    let names: Vec<&str> = description.events.iter().map(|event| &*event.name).collect();
+fn events(object: &str, dialect: &Dialect<'_>, description: &Description) -> Value {
+    let names: BTreeSet<&str> = description.events.iter().map(|event| &*event.name).collect();
     json!({"get": {
         "tags": [object],
         "summary": "What it emits, as server-sent events, or by WebSocket where the request asks for that",
@@ -122,29 +140,10 @@ fn events(object: &str, description: &Description) -> Value {
         }],
         "responses": {"200": {"description": "Events, until either side ends it", "content": {
             "text/event-stream": {"schema": {"anyOf": description.events.iter().map(|event| {
-                of(object, &event.schema)
+                dialect.schema(&event.schema)
             }).collect::<Vec<_>>()}},
         }}},
     }})
-}
-
-/// A schema whose references lead to this object's types.
-fn of(object: &str, schema: &Value) -> Value {
-    match schema {
-        Value::Object(members) => members
-            .iter()
-            .map(|(name, value)| match value {
-                Value::String(to) if name == "$ref" => {
-                    let to = to.strip_prefix(SCHEMAS).map(|to| format!("{SCHEMAS}{object}.{to}"));
-                    (name.clone(), to.map_or_else(|| value.clone(), Value::from))
-                }
-                _ => (name.clone(), of(object, value)),
-            })
-            .collect::<Map<_, _>>()
-            .into(),
-        Value::Array(items) => items.iter().map(|item| of(object, item)).collect(),
-        other => other.clone(),
-    }
 }
 
 /// Whether a text in a query says it all.
@@ -194,6 +193,33 @@ mod tests {
             Value::Array(items) => items.iter().for_each(|item| references(item, found)),
             _ => {}
         }
+    }
+
+    #[test]
+    fn a_foreign_description_spoils_nothing() {
+        let foreign = json!({
+            "info": {"title": 7, "description": null},
+            "methods": [
+                {"name": "bare"},
+                {"name": "get", "x-idempotent": true, "params": [
+                    {"name": "a"}, {"name": "a", "schema": true}, {"name": ""}, {"name": "b", "schema": "x"}, 7,
+                ], "result": {"schema": null}},
+                {"name": "no such name"}, {"name": "a/{b}"}, {"summary": "none"}, 7,
+            ],
+            "x-events": [{"name": "changed"}, {"name": "changed", "schema": 7}],
+            "components": {"schemas": {"Null": null, "no name": {}}},
+        });
+        let objects = vec![("foreign".to_owned(), Arc::new(Description::from_open_rpc(&foreign)))];
+        let document = document(&objects, false);
+        let paths = document["paths"].as_object().expect("an object");
+        let names: BTreeSet<&str> = paths.keys().map(String::as_str).collect();
+        let expected = ["/events/foreign", "/objects/foreign/bare", "/objects/foreign/get"];
+        assert_eq!(names, expected.into());
+        let get = &paths["/objects/foreign/get"];
+        assert_eq!(get["get"]["parameters"].as_array().map(Vec::len), Some(2), "{get}");
+        assert_eq!(get["post"]["responses"]["200"]["content"]["application/json"]["schema"], json!({}));
+        assert_eq!(document["components"]["schemas"]["foreign.Null"], json!({}));
+        assert!(!document.to_string().contains("null"), "{document}");
     }
 
     #[tokio::test]

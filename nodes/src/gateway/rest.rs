@@ -24,6 +24,7 @@ use http_body_util::{BodyExt as _, Limited};
 use parking_lot::Mutex;
 use rantai_client::object::Method;
 use rantai_client::wire::fault::{Code, Fault};
+use rantai_client::wire::json;
 use rantai_client::{Client, Content};
 use serde_json::{Value, json};
 use tokio::sync::{Semaphore, watch};
@@ -284,10 +285,8 @@ impl Gateway {
             return Err(status::with(StatusCode::UNSUPPORTED_MEDIA_TYPE, &fault));
         }
         if !binary && !payload.is_empty() {
-            // What is no JSON is a text on the bus.
-            serde_json::from_slice::<serde::de::IgnoredAny>(&payload).map_err(|error| {
-                refuse(Fault::new(Code::NOT_JSON, format!("the body is no JSON: {error}")))
-            })?;
+            // Not left to the object: it takes what is no JSON for a text.
+            json::read(&payload).map_err(|error| refuse(Fault::from(&error)))?;
         }
         let (patience, began) = (self.patience(&headers), Instant::now());
         let mut proxy = self.client.object(object);

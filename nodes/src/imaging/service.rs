@@ -127,13 +127,13 @@ pub(super) struct Running {
 #[non_exhaustive]
 pub enum OpenError {
     /// Its folder cannot be used.
-    #[error("the folder cannot be used: {0}")]
+    #[error("cannot use the folder of images and disks")]
     Folder(#[from] std::io::Error),
     /// Its state cannot be read.
-    #[error("the state cannot be opened; another process may have it: {0}")]
+    #[error("cannot open state.redb")]
     State(#[from] DiskError),
     /// Disks cannot be handed out.
-    #[error("{0}")]
+    #[error(transparent)]
     Target(#[from] super::target::TargetError),
 }
 

@@ -1,7 +1,7 @@
 //! The object `tasks`.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -162,8 +162,16 @@ pub trait Tasks {
 #[non_exhaustive]
 pub enum LedgerError {
     /// Its file cannot be opened.
-    #[error("the ledger cannot be opened; another process may have it: {0}")]
-    Store(#[from] DiskError),
+    #[error("cannot open the ledger {}", file.display())]
+    Store {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        source: DiskError,
+    },
+    /// Its file cannot be written.
+    #[error("cannot write the ledger")]
+    Write(#[from] DiskError),
 }
 
 /// All tasks, and whoever carries them out.
@@ -212,7 +220,10 @@ impl Ledger {
     /// Where the file cannot be opened.
     pub fn open(file: Option<&Path>, limits: Limits) -> Result<Self, LedgerError> {
         let shared = Shared {
-            store: Store::open(file)?,
+            store: Store::open(file).map_err(|source| {
+                let file = file.map_or_else(|| PathBuf::from("in memory"), Path::to_owned);
+                LedgerError::Store { file, source }
+            })?,
             agenda: Agenda::default(),
             timetable: Timetable::default(),
             limits: Arc::new(limits),

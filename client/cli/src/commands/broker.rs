@@ -9,8 +9,9 @@ use rantai_broker::{Config, StartError};
 use tracing::Level;
 
 use crate::connection::{log, note, run};
+use crate::descriptors::raise_limit;
 use crate::exit::{Exit, Failure};
-use crate::signals::stop_signal;
+use crate::signals::server_stop_signal;
 
 /// Time for clients to be told and state to be flushed; the process is gone within two seconds of a SIGTERM.
 const SHUTDOWN_CAP: Duration = Duration::from_millis(1_800);
@@ -22,7 +23,8 @@ Examples:
   rantai broker --config config/broker.toml     every setting; the file documents each
   rantai broker --port 0                        a free port; stderr says which
 
-Exit codes: 0 stopped by SIGTERM or Ctrl-C, 1 could not start, 2 wrong command line or configuration.";
+Exit codes: 0 stopped by SIGTERM, Ctrl-C or a terminal that is gone,
+1 could not start, 2 wrong command line or configuration.";
 
 /// Run the MQTT broker: versions 3.1.1 and 5 on one port.
 #[derive(clap::Args)]
@@ -68,7 +70,7 @@ impl Broker {
     fn configuration(&self) -> Result<Config, Failure> {
         let mut config = match &self.config {
             None => Config::default(),
-            Some(path) => Config::load(path).map_err(|error| Failure::from_error(Exit::Usage, &error))?,
+            Some(path) => Config::load(path).map_err(|error| Failure::from_config(&error))?,
         };
         if self.host.is_some() || self.port.is_some() {
             let configured = config.listen[0];
@@ -85,7 +87,8 @@ impl Broker {
 
 async fn serve(config: Config) -> Result<(), Failure> {
     // Before the start: a signal that comes during it must not be lost.
-    let stop = stop_signal().map_err(|error| Failure::from_error(Exit::Failed, &error))?;
+    let stop = server_stop_signal().map_err(|error| Failure::from_error(Exit::Failed, &error))?;
+    raise_limit(config.limits.connections);
     let broker = rantai_broker::Broker::start(config).await.map_err(|error| explain(&error))?;
     for address in broker.addresses() {
         note(&format!("listening on {address}"));

@@ -1,6 +1,6 @@
 //! `rantai call`: one call, and its result.
 
-use std::io::{Read as _, Write as _};
+use std::io::Read as _;
 use std::path::PathBuf;
 
 use rantai_client::session::QoS;
@@ -9,8 +9,9 @@ use rantai_client::{CallError, Content, Response};
 use serde_json::json;
 
 use crate::arguments;
-use crate::connection::{Connection, log, print, run, shown};
+use crate::connection::{Connection, log, print, print_json, run, shown};
 use crate::exit::{EXIT_CODES, Exit, Failure};
+use crate::terminal::{print_bytes, print_text};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -105,21 +106,18 @@ impl Call {
         let json = self.connection.json;
         match &response.outcome {
             Ok(Content::Value(value)) if with_node && json => {
-                print(&json!({"node": node, "result": value}).to_string());
+                print_json(&json!({"node": node, "result": value}));
             }
             Ok(Content::Value(value)) if with_node => print(&format!("{node}: {}", shown(value))),
-            Ok(Content::Value(value)) if json => print(&value.to_string()),
-            Ok(Content::Value(value)) => print(&shown(value)),
+            Ok(Content::Value(value)) if json => print_json(value),
+            Ok(Content::Value(value)) => print_text(&shown(value)),
             Ok(Content::Binary(bytes)) if with_node => print(&format!("{node}: {} bytes", bytes.len())),
             Ok(Content::Binary(bytes)) => {
-                let mut out = std::io::stdout().lock();
-                out.write_all(bytes)
-                    .and_then(|()| out.flush())
-                    .map_err(|error| Failure::from_error(Exit::Failed, &error))?;
+                print_bytes(bytes).map_err(|error| Failure::from_error(Exit::Failed, &error))?;
             }
-            Err(fault) if with_node && json => print(&json!({"node": node, "error": fault}).to_string()),
+            Err(fault) if with_node && json => print_json(&json!({"node": node, "error": fault})),
             Err(fault) if with_node => print(&format!("{node}: {fault}")),
-            Err(fault) if json => print(&json!({"error": fault}).to_string()),
+            Err(fault) if json => print_json(&json!({"error": fault})),
             Err(_) => {}
         }
         Ok(())

@@ -8,7 +8,7 @@ use rantai_client::{CallError, Client, Content, Subscription};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::connection::{Connection, log, note, print, run};
+use crate::connection::{Connection, log, note, print, print_json, run};
 use crate::exit::{EXIT_CODES, Exit, Failure};
 use crate::prompt::ask;
 
@@ -109,7 +109,7 @@ impl Chain {
         if self.connection.json
             && let Some(fault) = error.fault()
         {
-            print(&json!({"error": fault}).to_string());
+            print_json(&json!({"error": fault}));
         }
         self.connection.failed(error)
     }
@@ -117,7 +117,7 @@ impl Chain {
     fn show(&self, value: &Value) {
         match value.as_array().filter(|_| !self.connection.json) {
             Some(items) => items.iter().for_each(|item| print(item.as_str().unwrap_or(&item.to_string()))),
-            None => print(&value.to_string()),
+            None => print_json(value),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::connection::{Connection, log, print, run};
+use crate::connection::{Connection, log, print, print_json, run};
 use crate::exit::{EXIT_CODES, Failure};
 
 const EXAMPLES: &str = "\
@@ -35,7 +35,7 @@ impl Describe {
             proxy.call("rpc.discover", ()).await.map_err(|error| self.connection.failed(&error))?;
         client.close().await;
         if self.connection.json {
-            print(&document.to_string());
+            print_json(&document);
             return Ok(());
         }
         let info = &document["info"];

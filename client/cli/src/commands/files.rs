@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 
 use rantai_client::files::interface::FileEntry;
 use rantai_client::files::{FileError, Files, Transferred, digest};
+use rantai_client::printable;
 use serde_json::{Value, json};
 use tokio::task::{JoinError, JoinSet};
 
-use crate::connection::{Connection, log, print, run};
+use crate::connection::{Connection, log, print, print_json, run};
 use crate::exit::{EXIT_CODES, Exit, Failure};
 use crate::progress::Bar;
 
@@ -97,7 +98,7 @@ impl List {
             let entries = files.list(&self.folder).await.map_err(|error| failed(&self.connection, error))?;
             client.close().await;
             if self.connection.json {
-                print(&json!(entries).to_string());
+                print_json(&json!(entries));
             } else {
                 for entry in &entries {
                     print(&row(entry));
@@ -108,10 +109,9 @@ impl List {
     }
 }
 
-/// A file as it is listed. What comes from elsewhere may not steer the terminal.
+/// A file as it is listed: one line, also where its name has several.
 fn row(entry: &FileEntry) -> String {
-    let path: String = entry.path.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
-    format!("{:>12}  {path}", entry.size)
+    format!("{:>12}  {}", entry.size, printable(&entry.path))
 }
 
 impl Get {
@@ -261,7 +261,7 @@ fn tell(connection: &Connection, from: &str, to: &str, done: &Transferred) {
     let Transferred { size, etag, resumed } = done;
     if connection.json {
         let told: Value = json!({"from": from, "to": to, "size": size, "blake3": etag, "resumed": resumed});
-        print(&told.to_string());
+        print_json(&told);
     } else {
         let again = if *resumed > 0 { format!(", {resumed} of them from before") } else { String::new() };
         print(&format!("{from} -> {to}: {size} bytes{again}"));
@@ -293,9 +293,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_do_not_steer_the_terminal() {
+    fn a_name_is_one_line() {
         let entry = FileEntry { path: "a\x1b[2J\nb".to_owned(), size: 7, modified_ms: 0 };
-        assert_eq!(row(&entry), "           7  a\u{fffd}[2J\u{fffd}b");
+        assert_eq!(row(&entry), "           7  a\\u{1b}[2J\\nb");
     }
 
     #[tokio::test]

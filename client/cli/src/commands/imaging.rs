@@ -5,7 +5,7 @@ use rantai_nodes::imaging::reply::{Disk, Reply};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::connection::{Connection, log, print, run, shown};
+use crate::connection::{Connection, log, print, print_json, run, shown};
 use crate::exit::{EXIT_CODES, Exit, Failure};
 
 const EXAMPLES: &str = "\
@@ -69,7 +69,7 @@ impl Imaging {
             connection.failed(&error).and_then_say(if unknown { &again } else { "" })
         })?;
         if connection.json {
-            print(&json!(reply).to_string());
+            print_json(&json!(reply));
         }
         let Reply { status_code, retval, msg, disk } = reply;
         if status_code != 200 {

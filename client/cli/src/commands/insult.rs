@@ -14,7 +14,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep_until};
 
-use crate::connection::{Connection, log, note, print, run};
+use crate::connection::{Connection, log, note, print, print_json, run};
 use crate::exit::{EXIT_CODES, Exit, Failure};
 use crate::signals::stop_signal;
 
@@ -104,7 +104,7 @@ impl Insult {
 /// A line for each, or all of them as JSON.
 fn show<T: Serialize>(connection: &Connection, all: &[T], line: impl Fn(&T) -> String) {
     if connection.json {
-        return print(&json!(all).to_string());
+        return print_json(&json!(all));
     }
     for one in all {
         print(&printable(&line(one)));
@@ -197,7 +197,7 @@ async fn listen(count: Option<u64>, object: ObjectName, connection: Connection) 
                 };
                 let insult = serde_json::from_slice::<Value>(&message.payload).unwrap_or_default();
                 let text = insult.as_str().map_or_else(|| insult.to_string(), printable);
-                print(&if connection.json { insult.to_string() } else { text });
+                if connection.json { print_json(&insult) } else { print(&text) }
                 left -= 1;
             }
         }

@@ -9,10 +9,11 @@ use rantai_nodes::services::welcome::WelcomeProxy;
 use serde_json::{Value, json};
 
 use super::files::failed;
-use crate::connection::{Connection, log, print, run};
+use crate::connection::{Connection, log, print_json, run};
 use crate::exit::{EXIT_CODES, Exit, Failure};
 use crate::progress::Bar;
 use crate::prompt::ask;
+use crate::terminal::print_text;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -100,7 +101,7 @@ impl Library {
 }
 
 fn show(connection: &Connection, text: &str, value: &Value) {
-    print(if connection.json { value.to_string() } else { text.to_owned() }.as_str());
+    if connection.json { print_json(value) } else { print_text(text) }
 }
 
 async fn buy(title: String, object: String, connection: Connection) -> Result<(), Failure> {

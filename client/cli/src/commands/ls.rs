@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::connection::{Connection, log, print, run};
+use crate::connection::{Connection, log, print, print_json, run};
 use crate::exit::{EXIT_CODES, Failure};
 
 const EXAMPLES: &str = "\
@@ -51,7 +51,7 @@ impl Ls {
                     })
                 })
                 .collect();
-            print(&Value::Array(entries).to_string());
+            print_json(&Value::Array(entries));
             return Ok(());
         }
         let width = |of: &dyn Fn(&rantai_client::wire::entry::Entry) -> usize, title: &str| {

@@ -8,7 +8,7 @@ use rantai_client::wire::topic::is_topic;
 use serde_json::json;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use crate::connection::{Connection, duration, log, note, print, run};
+use crate::connection::{Connection, duration, log, note, print_json, run};
 use crate::exit::{Exit, Failure};
 use crate::signals::stop_signal;
 
@@ -105,7 +105,7 @@ impl Pub {
         }
         client.close().await;
         if self.connection.json {
-            print(&json!({"topic": self.topic, "published": published, "unheard": unheard}).to_string());
+            print_json(&json!({"topic": self.topic, "published": published, "unheard": unheard}));
         } else if unheard > 0 {
             note(&format!("nobody subscribes to {}", self.topic));
         }

@@ -16,7 +16,7 @@ use rantai_nodes::{Limits, Node, ServeError, ServeOptions};
 use crate::connection::{Broker, ended, log, note, run, say};
 use crate::exit::{Exit, Failure};
 use crate::gateway::{self, Gateways};
-use crate::signals::stop_signal;
+use crate::signals::server_stop_signal;
 
 /// The configuration that is part of the program.
 const DEFAULT: &str = include_str!("../../../../config/nodes.toml");
@@ -35,8 +35,8 @@ Examples:
   rantai serve calculator --replica                    together with other nodes
   rantai serve --broker mqtt://ana:secret@pi.local     on a broker elsewhere
 
-Exit codes: 0 stopped by SIGTERM or Ctrl-C, 1 a name is taken or a connection lost for good, 2 wrong command line
-or configuration, 4 not allowed.";
+Exit codes: 0 stopped by SIGTERM, Ctrl-C or a terminal that is gone,
+1 a name is taken or a connection lost for good, 2 wrong command line or configuration, 4 not allowed.";
 
 /// Serve objects on a broker.
 #[derive(clap::Args)]
@@ -87,7 +87,7 @@ impl Serve {
     }
 
     async fn serve(self) -> Result<(), Failure> {
-        let signal = stop_signal().map_err(|error| Failure::from_error(Exit::Failed, &error))?;
+        let signal = server_stop_signal().map_err(|error| Failure::from_error(Exit::Failed, &error))?;
         let stop = async {
             tokio::select! {
                 signal = signal => signal,
@@ -162,7 +162,7 @@ impl Objects {
 
     /// The configuration, and of its objects those that are named.
     pub(crate) fn read(&self, names: &[String]) -> Result<(Config, Vec<Configured>), Failure> {
-        let usage = |error: rantai_nodes::config::ConfigError| Failure::from_error(Exit::Usage, &error);
+        let usage = |error: rantai_nodes::config::ConfigError| Failure::from_config(&error);
         let (mut config, file) = match &self.config {
             Some(file) => (Config::load(file).map_err(usage)?, file.display().to_string()),
             None => (

@@ -10,11 +10,12 @@ use rantai_client::wire::topic::{covers, is_filter, overlap};
 use rantai_client::{Client, Subscription, printable};
 use serde_json::{Value, json};
 
-use crate::connection::{Broker, log, note, print, run};
+use crate::connection::{Broker, log, note, print_json, run};
 use crate::exit::{Exit, Failure};
 use crate::log_file::{LogFile, MOST};
 use crate::signals::stop_signal;
 use crate::template::Template;
+use crate::terminal::print_formatted;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -126,11 +127,15 @@ impl Sub {
             if seen.is_repeated(&message) {
                 continue;
             }
-            let line = self.line(&message);
+            let value = self.json.then(|| json_line(&message));
+            let line = value.as_ref().map_or_else(|| self.line(&message), Value::to_string);
             if let Some(file) = &mut file {
                 file.append(&line)?;
             }
-            print(&line);
+            match &value {
+                Some(value) => print_json(value),
+                None => print_formatted(&line),
+            }
             left -= 1;
         }
         client.close().await;
@@ -161,15 +166,6 @@ impl Sub {
         let qos = if message.qos == QoS::AtMostOnce { "0" } else { "1" };
         let retained = if message.retain { "true" } else { "false" };
         let text = std::str::from_utf8(&message.payload);
-        if self.json {
-            let mut line =
-                json!({"topic": &*message.topic, "qos": u8::from(qos == "1"), "retained": message.retain});
-            match text {
-                Ok(text) => line["payload"] = Value::from(text),
-                Err(_) => line["hex"] = Value::from(hex(&message.payload)),
-            }
-            return line.to_string();
-        }
         let payload = text.map_or_else(|_| hex(&message.payload), printable);
         let topic = printable(&message.topic);
         self.format.fill(|field| match field {
@@ -179,6 +175,16 @@ impl Sub {
             _ => retained,
         })
     }
+}
+
+fn json_line(message: &Message) -> Value {
+    let qos = u8::from(message.qos != QoS::AtMostOnce);
+    let mut line = json!({"topic": &*message.topic, "qos": qos, "retained": message.retain});
+    match std::str::from_utf8(&message.payload) {
+        Ok(text) => line["payload"] = Value::from(text),
+        Err(_) => line["hex"] = Value::from(hex(&message.payload)),
+    }
+    line
 }
 
 fn hex(bytes: &[u8]) -> String {

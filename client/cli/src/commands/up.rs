@@ -12,8 +12,9 @@ use rantai_client::wire::name::Root;
 use super::broker::explain;
 use super::serve::{Objects, serve_until};
 use crate::connection::{log, note, run};
+use crate::descriptors::raise_limit;
 use crate::exit::{Exit, Failure};
-use crate::signals::stop_signal;
+use crate::signals::server_stop_signal;
 
 /// Time for calls under way, and for clients to be told.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -25,8 +26,8 @@ Examples:
   rantai up --data-dir data          keep sessions and retained messages in ./data
   rantai up --broker-config config/broker.toml --config my-objects.toml
 
-Exit codes: 0 stopped by SIGTERM or Ctrl-C, 1 could not start or lost a connection for good, 2 wrong command line or
-configuration.";
+Exit codes: 0 stopped by SIGTERM, Ctrl-C or a terminal that is gone, 1 could not start or lost a connection for good,
+2 wrong command line or configuration.";
 
 /// Run the broker and the objects in one process.
 #[derive(clap::Args)]
@@ -55,7 +56,7 @@ impl Up {
     }
 
     async fn up(self) -> Result<(), Failure> {
-        let stop = stop_signal().map_err(|error| Failure::from_error(Exit::Failed, &error))?;
+        let stop = server_stop_signal().map_err(|error| Failure::from_error(Exit::Failed, &error))?;
         tokio::pin!(stop);
         let (config, mut objects) = self.objects.read(&[])?;
         self.objects.open(&mut objects)?;
@@ -63,7 +64,9 @@ impl Up {
             Some(root) => Root::new(root).map_err(|error| Failure::from_error(Exit::Usage, &error))?,
             None => Root::default(),
         };
-        let broker = Broker::start(self.broker()?).await.map_err(|error| explain(&error))?;
+        let broker = self.broker()?;
+        raise_limit(broker.limits.connections);
+        let broker = Broker::start(broker).await.map_err(|error| explain(&error))?;
         for address in broker.addresses() {
             note(&format!("listening on {address}"));
         }
@@ -93,9 +96,7 @@ impl Up {
     fn broker(&self) -> Result<BrokerConfig, Failure> {
         let mut config = match &self.broker_config {
             None => BrokerConfig::default(),
-            Some(path) => {
-                BrokerConfig::load(path).map_err(|error| Failure::from_error(Exit::Usage, &error))?
-            }
+            Some(path) => BrokerConfig::load(path).map_err(|error| Failure::from_config(&error))?,
         };
         if self.host.is_some() || self.port.is_some() {
             let configured = config.listen[0];

@@ -1,6 +1,6 @@
 //! `rantai upcall`: messages to a server that calls back.
 
-use std::io::{self, BufRead as _, BufReader, IsTerminal as _, Read as _, Write as _};
+use std::io::{self, BufRead as _, BufReader, IsTerminal as _, Read as _};
 use std::path::PathBuf;
 
 use chrono::Local;
@@ -15,10 +15,11 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 use uuid::Uuid;
 
-use crate::connection::{Connection, log, print, run};
+use crate::connection::{Connection, log, print, print_json, run};
 use crate::exit::{EXIT_CODES, Exit, Failure};
 use crate::log_file::LogFile;
 use crate::signals::stop_signal;
+use crate::terminal;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -182,11 +183,10 @@ impl Talk<'_> {
         &mut self,
         typed: &mut mpsc::Receiver<io::Result<String>>,
     ) -> Result<Option<String>, Failure> {
-        let terminal = io::stdin().is_terminal();
+        let typing = io::stdin().is_terminal();
         loop {
-            if terminal {
-                let mut out = io::stdout().lock();
-                let _ = write!(out, "{}", printable(&self.notes.words.prompt)).and_then(|()| out.flush());
+            if typing {
+                let _ = terminal::ask(&self.notes.words.prompt);
             }
             tokio::select! {
                 line = typed.recv() => {
@@ -195,7 +195,7 @@ impl Talk<'_> {
                     });
                 }
                 message = self.upcalls.next() => {
-                    if terminal {
+                    if typing {
                         print("");
                     }
                     self.called(message)?;
@@ -285,12 +285,12 @@ impl Notes {
     }
 
     fn show(&self, value: &Value, text: &str) {
-        print(&if self.json { value.to_string() } else { printable(text) });
+        if self.json { print_json(value) } else { print(&printable(text)) }
     }
 
     fn sent(&mut self, message: &str) -> Result<(), Failure> {
         if self.json {
-            print(&json!({"sent": message}).to_string());
+            print_json(&json!({"sent": message}));
         }
         self.write_down(&self.words.sent.replace(MESSAGE, message))
     }

@@ -5,7 +5,7 @@ use rantai_client::wire::name::{ClientId, MethodName, ObjectName};
 use rantai_client::wire::topic::EventTopic;
 use serde_json::{Value, json};
 
-use crate::connection::{Broker, log, note, print, run};
+use crate::connection::{Broker, log, note, print, print_json, run};
 use crate::exit::{Exit, Failure};
 
 const EXAMPLES: &str = "\
@@ -79,7 +79,7 @@ impl Watch {
         let client = topic.client.as_ref().map(ClientId::as_str);
         if self.json {
             let line = json!({"object": topic.object.as_str(), "event": topic.event.as_str(), "client": client, "value": value});
-            print(&line.to_string());
+            print_json(&line);
         } else {
             let to = client.map(|client| format!(" to {client}")).unwrap_or_default();
             print(&format!("{}{to} {value}", topic.event));

@@ -4,6 +4,7 @@
 
 mod crash;
 mod data_dir;
+mod descriptors;
 mod peer;
 mod process;
 mod queue_full;

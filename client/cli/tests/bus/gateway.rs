@@ -12,8 +12,8 @@ use super::process::{Bus, PATIENCE, Server, bus, own};
 const CONFIG: &str = include_str!("../../../../config/gateway.toml");
 
 /// A node with gateways on ports of its own.
-struct Gateway {
-    rest: String,
+pub(super) struct Gateway {
+    pub(super) rest: String,
     soap: String,
     node: Server,
     _directory: tempfile::TempDir,
@@ -24,7 +24,7 @@ struct Gateway {
 pub(crate) struct Answer {
     pub(crate) status: u16,
     headers: Vec<(String, String)>,
-    body: String,
+    pub(crate) body: String,
 }
 
 impl Answer {
@@ -38,7 +38,7 @@ impl Answer {
 }
 
 /// `settings` are put in the place of `[rest.limits]` and of the users.
-fn gateway(bus: &Bus, settings: &str) -> Gateway {
+pub(super) fn gateway(bus: &Bus, settings: &str) -> Gateway {
     let directory = tempfile::tempdir().expect("a directory");
     let config = config(directory.path(), settings);
     let mut node = bus.serve(&["--config", &config]);
@@ -112,11 +112,11 @@ pub(crate) fn receive(reader: &mut BufReader<TcpStream>) -> Answer {
     Answer { body: String::from_utf8(body).expect("UTF-8"), ..answer }
 }
 
-fn get(address: &str, target: &str) -> Answer {
+pub(super) fn get(address: &str, target: &str) -> Answer {
     ask(address, "GET", target, &[], b"")
 }
 
-const JSON: &str = "Content-Type: application/json";
+pub(super) const JSON: &str = "Content-Type: application/json";
 
 #[test]
 fn the_seeds_routes_answer_as_they_did() {

@@ -8,9 +8,15 @@ mod broker_gone;
 mod commands;
 mod connections;
 mod demo;
+mod error_texts;
+mod escapes;
 mod files;
+mod foreign;
 #[cfg(feature = "gateway")]
 mod gateway;
+#[cfg(feature = "gateway")]
+mod gateway_bodies;
+mod hangup;
 mod imaging;
 mod insult;
 mod journey;

@@ -31,7 +31,7 @@ const PAGE: usize = 512 << 10;
 
 /// A text, or several.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "a text or an array of texts")]
 pub enum Texts {
     /// One.
     One(String),

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use rantai_client::error_chain;
 use rantai_client::files::{FileError, Files};
 
 use super::load::Ticket;
@@ -97,7 +98,7 @@ impl File {
 fn problem(error: FileError) -> Problem {
     match error {
         FileError::Call(error) => error.into(),
-        FileError::Disk { .. } => Problem::new("disk", error.to_string()),
+        FileError::Disk { .. } => Problem::new("disk", error_chain(&error)),
         FileError::Busy(_) => Problem::new("busy_file", error.to_string()),
         FileError::Digest { .. } => Problem::new("wrong_digest", error.to_string()),
         _ => Problem::new("other", error.to_string()),

@@ -16,6 +16,7 @@ use super::tally::{Done, Problem};
 use crate::connection::{Broker, Connection, duration};
 use crate::exit::{Exit, Failure};
 use crate::signals::stop_signal;
+use crate::terminal;
 
 /// Calls under way of all clients together, at most.
 const MOST: usize = 100_000;
@@ -229,11 +230,11 @@ impl Run {
             if let Some(comparison) = &comparison {
                 told["compared"] = comparison.json();
             }
-            crate::connection::print(&told.to_string());
+            terminal::print_json(&told);
         } else {
-            crate::connection::print(text.trim_end());
+            terminal::print_text(text.trim_end());
             if let Some(comparison) = &comparison {
-                crate::connection::print(&format!("\n{}", comparison.text().trim_end()));
+                terminal::print_text(&format!("\n{}", comparison.text().trim_end()));
             }
         }
         saved?;

@@ -18,9 +18,10 @@ use rantai_nodes::tasks::task::{State, Task};
 use serde_json::{Value, json};
 
 use crate::arguments;
-use crate::connection::{Connection, duration, log, note, print, run, shown};
+use crate::connection::{Connection, duration, log, note, print, print_json, run, shown};
 use crate::exit::{EXIT_CODES, Exit, Failure};
 use crate::progress::Line;
+use crate::terminal::print_text;
 
 /// How often `--wait` looks how far a task is.
 const OFTEN: Duration = Duration::from_millis(300);
@@ -234,7 +235,11 @@ impl Submit {
         if self.wait {
             return wait(ledger, connection, id).await;
         }
-        print(&if connection.json { json!({ "id": id }).to_string() } else { id });
+        if connection.json {
+            print_json(&json!({ "id": id }));
+        } else {
+            print(&id);
+        }
         Ok(())
     }
 }
@@ -248,7 +253,7 @@ async fn submit_all(ledger: &TasksProxy, connection: &Connection, file: &Path) -
     let calls: Vec<Submission> = serde_json::from_str(&text).map_err(|error| wrong(&error))?;
     let ids = ledger.submit_all(calls).await.map_err(|error| connection.failed(&error))?;
     if connection.json {
-        print(&json!(ids).to_string());
+        print_json(&json!(ids));
     } else {
         for id in &ids {
             print(id);
@@ -274,12 +279,12 @@ async fn wait(ledger: &TasksProxy, connection: &Connection, id: String) -> Resul
     shown_so_far.end();
     let task = task.map_err(|error| connection.failed(&error))?;
     if connection.json {
-        print(&json!(task).to_string());
+        print_json(&json!(task));
     }
     match task.state {
         State::Succeeded => {
             if !connection.json {
-                print(&shown(&result(&task)));
+                print_text(&shown(&result(&task)));
             }
             Ok(())
         }
@@ -313,7 +318,7 @@ fn word(state: State) -> String {
 
 fn show(connection: &Connection, task: &Task) {
     if connection.json {
-        return print(&json!(task).to_string());
+        return print_json(&json!(task));
     }
     print(&format!("{}  {}.{}  {}", task.id, task.object, task.method, word(task.state)));
     let line = |name: &str, value: Option<String>| {
@@ -342,7 +347,7 @@ async fn list(ledger: &TasksProxy, connection: &Connection, state: Option<State>
         }
     }
     if connection.json {
-        print(&json!(all).to_string());
+        print_json(&json!(all));
     } else {
         for task in &all {
             print(&line(task));
@@ -373,8 +378,8 @@ async fn watch(client: &Client, connection: &Connection) -> Result<(), Failure> 
         };
         match serde_json::from_slice::<Summary>(&message.payload) {
             Ok(task) if !connection.json => print(&line(&task)),
-            Ok(task) => print(&json!(task).to_string()),
-            Err(_) => print(&Value::from(String::from_utf8_lossy(&message.payload)).to_string()),
+            Ok(task) => print_json(&json!(task)),
+            Err(_) => print_json(&Value::from(String::from_utf8_lossy(&message.payload))),
         }
     }
 }

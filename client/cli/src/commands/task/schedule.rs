@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::Carried;
 use crate::arguments;
-use crate::connection::{Connection, print};
+use crate::connection::{Connection, print, print_json};
 use crate::exit::{Exit, Failure};
 
 /// What a schedule is made of.
@@ -64,7 +64,7 @@ pub(super) async fn list(ledger: &TasksProxy, connection: &Connection) -> Result
         }
     }
     if connection.json {
-        print(&json!(all).to_string());
+        print_json(&json!(all));
     } else {
         for schedule in &all {
             show(connection, schedule);
@@ -75,7 +75,7 @@ pub(super) async fn list(ledger: &TasksProxy, connection: &Connection) -> Result
 
 fn show(connection: &Connection, schedule: &Schedule) {
     if connection.json {
-        return print(&json!(schedule).to_string());
+        return print_json(&json!(schedule));
     }
     let Schedule { name, timing, object, method, made, skipped, .. } = schedule;
     let skipped = if *skipped > 0 { format!(", {skipped} skipped") } else { String::new() };

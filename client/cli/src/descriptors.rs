@@ -1,0 +1,53 @@
+//! The limit of open file descriptors, of which every connection takes one.
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// Descriptors for everything but connections of clients: files, listeners, connections of the objects.
+const RESERVE: u64 = 64;
+
+/// Raises the soft limit of open file descriptors to the hard limit. Logs a warning where that is too few for
+/// `connections`.
+pub(crate) fn raise_limit(connections: usize) {
+    let before = getrlimit(Resource::Nofile);
+    let wanted = Rlimit { current: before.maximum, maximum: before.maximum };
+    if before.current != wanted.current
+        && let Err(error) = setrlimit(Resource::Nofile, wanted)
+    {
+        tracing::warn!("cannot raise the limit of open files: {error}");
+    }
+    let after = getrlimit(Resource::Nofile).current;
+    if let Some((fits, needed)) = shortage(after, connections) {
+        tracing::warn!(
+            "{fits} of {connections} connections fit into the limit of {} open files; raise the hard limit to {needed} \
+             (ulimit -Hn, or LimitNOFILE= of systemd), or set `connections` to {fits}",
+            after.unwrap_or_default(),
+        );
+    }
+}
+
+/// How many connections fit into a limit that is too low for all of them, and the limit that is needed. A limit of
+/// `None` is unlimited.
+fn shortage(limit: Option<u64>, connections: usize) -> Option<(u64, u64)> {
+    let needed = (connections as u64).saturating_add(RESERVE);
+    let limit = limit.filter(|limit| *limit < needed)?;
+    Some((limit.saturating_sub(RESERVE), needed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_is_too_low_below_connections_and_reserve() {
+        for (limit, connections, expected) in [
+            (None, 100_000, None),
+            (Some(100_064), 100_000, None),
+            (Some(100_063), 100_000, Some((99_999, 100_064))),
+            (Some(1_024), 100_000, Some((960, 100_064))),
+            (Some(10), 100, Some((0, 164))),
+            (Some(u64::MAX - 1), usize::MAX, Some((u64::MAX - 65, u64::MAX))),
+        ] {
+            assert_eq!(shortage(limit, connections), expected, "{limit:?} {connections}");
+        }
+    }
+}

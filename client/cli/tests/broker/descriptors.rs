@@ -1,0 +1,38 @@
+//! The limit of open files: raised as far as the system allows, and told where that is too few.
+
+use std::process::{Command, Stdio};
+
+use crate::process::Broker;
+use crate::wire::{self, Socket, Version};
+
+/// The broker behind a shell command that sets limits.
+fn limited(limits: &str) -> Command {
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!("{limits}; exec \"$0\" broker --port 0"), env!("CARGO_BIN_EXE_rantai")]);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    command
+}
+
+#[test]
+fn a_soft_limit_is_raised_to_the_hard_one() {
+    let broker = Broker::spawn(limited("ulimit -Sn 64"));
+    let connected: Vec<Socket> = (0..100)
+        .map(|number| {
+            let mut socket = Socket::open(broker.address).expect("it listens");
+            socket.log_in(&wire::connect(Version::V5, &format!("client{number}"), true)).expect("let in");
+            socket
+        })
+        .collect();
+    assert_eq!(connected.len(), 100);
+}
+
+#[test]
+fn a_hard_limit_below_the_connections_is_told() {
+    let mut broker = Broker::spawn(limited("ulimit -n 200"));
+    let line = broker.wait_for("open files");
+    for text in
+        ["WARN", "136 of 100000 connections", "limit of 200 open files", "to 100064", "`connections` to 136"]
+    {
+        assert!(line.contains(text), "{text}: {line}");
+    }
+}

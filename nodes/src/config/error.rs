@@ -1,0 +1,42 @@
+//! Errors of a configuration file.
+
+use rantai_client::object::in_json_words;
+
+/// Why a file is not taken.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// It cannot be read.
+    #[error("cannot read {file}")]
+    Read {
+        /// Which.
+        file: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// It is not what it should be: with line, column, the line itself and a caret.
+    #[error("{file}: {message}")]
+    Invalid {
+        /// Which.
+        file: String,
+        /// What is wrong and where.
+        message: String,
+    },
+    /// A name that is none, or stands there twice.
+    #[error("{file}: object {name:?}: {reason}")]
+    Object {
+        /// Which file.
+        file: String,
+        /// Which object.
+        name: String,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+/// A parser's error with its excerpt of the file, with the names of Rust's types replaced by what may be written.
+pub(super) fn in_toml_words(error: &toml::de::Error) -> String {
+    let told = error.to_string();
+    let Some((found, wanted)) = error.message().rsplit_once(", expected ") else { return told };
+    told.replace(error.message(), &format!("{found}, expected {}", in_json_words(wanted)))
+}
