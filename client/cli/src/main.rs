@@ -2,6 +2,7 @@
 
 mod arguments;
 mod commands;
+mod configurations;
 mod connection;
 mod exit;
 mod gateway;
@@ -9,6 +10,7 @@ mod log_file;
 mod progress;
 mod prompt;
 mod signals;
+mod table;
 mod template;
 
 use clap::Parser;

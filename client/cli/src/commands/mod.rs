@@ -5,6 +5,7 @@ mod broker;
 mod calc;
 mod call;
 mod chain;
+mod config;
 mod demo;
 mod describe;
 mod files;
@@ -29,6 +30,7 @@ pub(crate) enum Command {
     Up(up::Up),
     Broker(broker::Broker),
     Serve(serve::Serve),
+    Config(config::Configurations),
     Ls(ls::Ls),
     Describe(describe::Describe),
     Call(call::Call),
@@ -55,6 +57,7 @@ impl Command {
             Self::Up(command) => command.run(),
             Self::Broker(command) => command.run(),
             Self::Serve(command) => command.run(),
+            Self::Config(command) => command.run(),
             Self::Ls(command) => command.run(),
             Self::Describe(command) => command.run(),
             Self::Call(command) => command.run(),

@@ -6,6 +6,7 @@
 mod bench;
 mod broker_gone;
 mod commands;
+mod configurations;
 mod demo;
 mod files;
 #[cfg(feature = "gateway")]
