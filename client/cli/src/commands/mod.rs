@@ -5,6 +5,7 @@ mod broker;
 mod calc;
 mod call;
 mod chain;
+mod completions;
 mod config;
 mod demo;
 mod describe;
@@ -13,6 +14,7 @@ mod imaging;
 mod insult;
 mod library;
 mod ls;
+mod man;
 mod publish;
 mod serve;
 mod sub;
@@ -49,6 +51,8 @@ pub(crate) enum Command {
     Insult(insult::Insult),
     Imaging(imaging::Imaging),
     Demo(demo::Demo),
+    Completions(completions::Completions),
+    Man(man::Man),
 }
 
 impl Command {
@@ -76,6 +80,8 @@ impl Command {
             Self::Insult(command) => command.run(),
             Self::Imaging(command) => command.run(),
             Self::Demo(command) => command.run(),
+            Self::Completions(command) => command.run(),
+            Self::Man(command) => command.run(),
         }
     }
 }

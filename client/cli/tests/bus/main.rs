@@ -11,6 +11,7 @@ mod demo;
 mod files;
 #[cfg(feature = "gateway")]
 mod gateway;
+mod help;
 mod imaging;
 mod insult;
 mod journey;
