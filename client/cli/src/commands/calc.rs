@@ -8,6 +8,7 @@ use crate::exit::{EXIT_CODES, Exit, Failure, of_code};
 const EXAMPLES: &str = "\
 Examples:
   rantai calc --op add -a 2 -b 3                add(2.0,3.0) = 5.0
+  rantai up --config gateway                    serves it by every way
   rantai calc --op all -a 2 -b 3 --via rest
   rantai calc --op both -a 2 -b 3 --via soap --url http://localhost:8000
 ";

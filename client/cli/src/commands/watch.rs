@@ -13,6 +13,7 @@ const EXAMPLES: &str = "\
 Examples:
   rantai watch example.chainTopology.bandung          all its events, until Ctrl-C
   rantai watch example.chainTopology.bandung hop      one of them
+  rantai up --config telemetry                        serves sister:
   rantai watch sister temp --count 1                  the present value of a state, and end
 
 Exit codes: 0 ended by Ctrl-C or --count, 2 wrong command line, 3 no broker, 4 not allowed.";

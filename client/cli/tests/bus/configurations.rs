@@ -118,6 +118,25 @@ fn the_default_serves_what_help_shows() {
     }
 }
 
+/// The other commands name what serves the objects of their examples.
+#[test]
+fn help_names_the_configuration_that_its_examples_need() {
+    for (command, configuration) in [
+        (&["library"][..], "library"),
+        (&["files"], "library"),
+        (&["get"], "library"),
+        (&["bench", "file"], "library"),
+        (&["imaging"], "imaging"),
+        (&["insult"], "insult"),
+        (&["upcall"], "upcall"),
+        (&["sub"], "telemetry"),
+        (&["watch"], "telemetry"),
+    ] {
+        let help = finish(rantai().args(command).arg("--help")).stdout;
+        assert!(help.contains(&format!("rantai up --config {configuration}")), "{command:?}: {help}");
+    }
+}
+
 #[test]
 fn a_path_is_a_file_and_a_bare_name_is_built_in() {
     let directory = tempfile::tempdir().expect("a directory");
