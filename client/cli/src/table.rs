@@ -49,13 +49,14 @@ impl<const N: usize> Table<N> {
             };
             // What the last column cannot have, the one before it gives.
             let wide = fixed(&widths, 1);
-            if N > 1 && wide + MIN_COLUMN.min(widths[N - 1]) > width {
+            let least = self.longest_word(N - 1).max(MIN_COLUMN.min(widths[N - 1]));
+            if N > 1 && wide + least > width {
                 let rest = width.saturating_sub(fixed(&widths, 2) + GAP);
                 let word = self.longest_word(N - 2);
-                widths[N - 2] = rest.saturating_sub(MIN_COLUMN).max(rest / 2).max(word).min(widths[N - 2]);
+                widths[N - 2] = rest.saturating_sub(least).max(word).min(widths[N - 2]);
             }
             let rest = width.saturating_sub(fixed(&widths, 1));
-            if rest < self.longest_word(N - 1).max(MIN_COLUMN.min(widths[N - 1])) {
+            if rest < least {
                 return self.rows.iter().flat_map(|row| paragraph(row, width)).collect();
             }
             widths[N - 1] = rest;
@@ -86,7 +87,7 @@ fn columns<const N: usize>(row: &[String; N], widths: &[usize; N]) -> Vec<String
 
 /// A row as words one behind the other, where columns have no room.
 fn paragraph<const N: usize>(row: &[String; N], width: usize) -> Vec<String> {
-    wrap(&row.join(" "), width, CONTINUATION_INDENT)
+    wrap(&row.join("  "), width, CONTINUATION_INDENT)
 }
 
 /// Prints a line; on a terminal it is broken at spaces where it does not fit, and goes on below, indented.
@@ -168,6 +169,18 @@ mod tests {
             assert!(lines.iter().all(|line| length(line) <= width), "{width}: {lines:#?}");
             assert_eq!(words(lines.join(" ")), whole, "{width}: {lines:#?}");
         }
+    }
+
+    #[test]
+    fn columns_are_kept_where_their_words_have_room() {
+        let mut table = Table::new(["NAME", "FOR", "OBJECTS"]);
+        table.row(["library", "books that are read and lent", "shop pages lending example.chainTopology.1"]);
+        let expected = [
+            "NAME     FOR                   OBJECTS",
+            "library  books that are read   shop pages lending",
+            "         and lent              example.chainTopology.1",
+        ];
+        assert_eq!(table.lines(Some(55)), expected);
     }
 
     #[test]
