@@ -39,6 +39,7 @@ mod session;
 mod shared;
 mod store;
 mod subscriptions;
+mod thread;
 mod topic;
 mod transport;
 
@@ -54,6 +55,7 @@ pub use config::{Config, ConfigError, Engine, Limits, QueueFull, User};
 pub use counters::Counts;
 use hub::Hub;
 use store::{Store, StoreError};
+pub use thread::BrokerThread;
 
 /// A running broker. Dropping it stops it without a word to its clients; [`shutdown`](Self::shutdown) is the
 /// polite way.
@@ -83,6 +85,9 @@ pub enum StartError {
         /// What the system said.
         source: io::Error,
     },
+    /// No thread, or no runtime on it, for [`BrokerThread`].
+    #[error("cannot start a thread for the broker")]
+    Thread(#[source] io::Error),
     /// What is kept in `data_dir` cannot be used.
     #[error("cannot use the data directory {}", path.display())]
     Store {

@@ -11,6 +11,7 @@ mod limits;
 mod local;
 mod queues;
 mod restart;
+mod thread;
 mod threads;
 
 use rantai_broker::{Broker, Config};

@@ -1,0 +1,98 @@
+//! A broker on a thread of its own.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::thread;
+
+use tokio::runtime::Builder;
+use tokio::sync::oneshot;
+
+use crate::{Broker, Config, LocalCredentials, StartError};
+
+/// A broker with a thread and a runtime of its own: whatever else the process does, however long it takes, does not
+/// hold the broker up.
+///
+/// Dropping it stops the broker without telling its clients; [`shutdown`](Self::shutdown) tells them.
+#[derive(Debug)]
+pub struct BrokerThread {
+    addresses: Vec<SocketAddr>,
+    damaged: Option<PathBuf>,
+    local_credentials: Option<LocalCredentials>,
+    stop: oneshot::Sender<()>,
+    ended: oneshot::Receiver<()>,
+}
+
+impl BrokerThread {
+    /// Starts a thread and, on it, a broker: see [`Broker::start`]. Cancelled, it stops the broker.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Broker::start`], and [`StartError::Thread`].
+    pub async fn start(config: Config) -> Result<Self, StartError> {
+        let (started, start) = oneshot::channel();
+        let thread = thread::Builder::new().name("rantai-broker".to_owned());
+        thread.spawn(move || run(config, started)).map_err(StartError::Thread)?;
+        match start.await {
+            Ok(started) => started,
+            Err(_) => Err(StartError::Thread(io::Error::other("it panicked"))),
+        }
+    }
+
+    /// See [`Broker::addresses`].
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// See [`Broker::damaged`].
+    pub fn damaged(&self) -> Option<&Path> {
+        self.damaged.as_deref()
+    }
+
+    /// See [`Broker::local_credentials`].
+    pub fn local_credentials(&self) -> Option<LocalCredentials> {
+        self.local_credentials.clone()
+    }
+
+    /// See [`Broker::shutdown`]. Cancelled, the broker stops all the same.
+    pub async fn shutdown(self) {
+        if self.stop.send(()).is_ok() {
+            // An error says that the thread is over, too.
+            let _ = self.ended.await;
+        }
+    }
+}
+
+fn run(config: Config, started: oneshot::Sender<Result<BrokerThread, StartError>>) {
+    let runtime = match Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            let _ = started.send(Err(StartError::Thread(error)));
+            return;
+        }
+    };
+    // Dropped last: with it, whoever waits knows that nothing of the broker is left.
+    let (end, ended) = oneshot::channel::<()>();
+    runtime.block_on(async {
+        let broker = match Broker::start(config).await {
+            Ok(broker) => broker,
+            Err(error) => {
+                let _ = started.send(Err(error));
+                return;
+            }
+        };
+        let (stop, stopped) = oneshot::channel();
+        let handle = BrokerThread {
+            addresses: broker.addresses().to_vec(),
+            damaged: broker.damaged().map(Path::to_owned),
+            local_credentials: broker.local_credentials(),
+            stop,
+            ended,
+        };
+        if started.send(Ok(handle)).is_ok() && stopped.await.is_ok() {
+            broker.shutdown().await;
+        }
+    });
+    runtime.shutdown_background();
+    drop(end);
+}
