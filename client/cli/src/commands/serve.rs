@@ -36,7 +36,7 @@ Examples:
   rantai serve --broker mqtt://ana:secret@pi.local     on a broker elsewhere
 
 Exit codes: 0 stopped by SIGTERM, Ctrl-C or a terminal that is gone,
-1 a name is taken, 2 wrong command line or configuration, 4 not allowed.";
+1 a name is taken or a connection lost for good, 2 wrong command line or configuration, 4 not allowed.";
 
 /// Serve objects on a broker.
 #[derive(clap::Args)]

@@ -1,4 +1,4 @@
-//! The connections of one process: none takes another's client id, and none is missed in silence.
+//! The connections of one process: none takes the client id of another, and the end of one that is needed ends it.
 //!
 //! Regression: a cloned builder gave every connection the same client id. The first call that the insult services made
 //! took the gateway's connection over, and every request to it was answered 503 from then on; `rantai up` went on with
@@ -10,12 +10,16 @@ use rantai_client::Client;
 use rantai_client::client::random_id;
 use rantai_client::session::Status;
 use rantai_client::wire::name::ClientId;
+#[cfg(feature = "gateway")]
 use serde_json::json;
 
 #[cfg(feature = "gateway")]
 use super::gateway::ask;
-use super::process::{Server, bus, rantai};
+#[cfg(feature = "gateway")]
+use super::process::bus;
+use super::process::{Server, broker, rantai};
 
+#[cfg(feature = "gateway")]
 const INSULTS: &str = include_str!("../../../../config/insult.toml");
 
 fn config(folder: &Path, text: &str) -> String {
@@ -47,16 +51,18 @@ fn a_gateway_and_objects_that_call_others_go_on_beside_each_other() {
     assert!(!node.said().iter().any(|line| line.contains("another client has connected")));
 }
 
-/// `rantai up` with a broker of its own; the node's name, and the broker's address.
-fn up(text: &str) -> (Server, ClientId, String, tempfile::TempDir) {
-    let (folder, name) = (tempfile::tempdir().expect("a directory"), random_id("up"));
+/// `rantai broker`, and `rantai serve` on it: the broker, the node, its name, and the broker's address.
+///
+/// Ids of connections of the broker's own process, as in `rantai up`, cannot be taken.
+fn served(text: &str, ready: &str) -> (Server, Server, ClientId, String, tempfile::TempDir) {
+    let (folder, name) = (tempfile::tempdir().expect("a directory"), random_id("node"));
     let config = config(folder.path(), text);
-    let mut up =
-        Server::spawn(rantai().args(["up", "--port", "0", "--config", &config, "--node", name.as_str()]));
-    let line = up.wait_for("listening on ");
-    let url = format!("mqtt://{}", line.split("listening on ").nth(1).expect("just found").trim());
-    up.wait_for("ready");
-    (up, name, url, folder)
+    let (broker, url) = broker(&["--port", "0"]);
+    let mut command = rantai();
+    command.args(["serve", "--config", &config, "--node", name.as_str(), "--broker", &url]);
+    let mut node = Server::spawn(&mut command);
+    node.wait_for(ready);
+    (broker, node, name, url, folder)
 }
 
 /// Takes a connection over by its client id, and keeps it for as long as there is a broker.
@@ -74,21 +80,22 @@ fn take(url: &str, id: ClientId) {
 }
 
 #[test]
-fn up_ends_with_an_error_where_its_node_is_taken_over() {
-    let (mut up, name, url, _folder) = up("[[calculator]]\nname = 'calculator'\n");
+fn serve_ends_with_an_error_where_its_node_is_taken_over() {
+    let text = "[[calculator]]\nname = 'calculator'\n";
+    let (_broker, mut node, name, url, _folder) = served(text, "serving calculator");
     take(&url, name.clone());
-    up.wait_for(&format!("node {name} has no connection any more: another client has connected"));
-    assert_eq!(up.exit_code(), 1);
+    node.wait_for(&format!("node {name} has no connection any more: another client has connected"));
+    assert_eq!(node.exit_code(), 1);
 }
 
 #[cfg(feature = "gateway")]
 #[test]
-fn up_ends_with_an_error_where_its_gateways_are_taken_over() {
+fn serve_ends_with_an_error_where_its_gateways_are_taken_over() {
     let text = "[[calculator]]\nname = 'calculator'\n[rest]\nlisten = '127.0.0.1:0'\n";
-    let (mut up, _, url, _folder) = up(text);
-    let line = up.wait_for("client=client-");
+    let (mut broker, mut node, _, url, _folder) = served(text, "REST on http://");
+    let line = broker.wait_for("client=client-");
     let id = line.split("client=").nth(1).and_then(|rest| rest.split(' ').next()).expect("an id");
     take(&url, ClientId::new(id).expect("a name"));
-    up.wait_for("the gateways have no connection any more: another client has connected");
-    assert_eq!(up.exit_code(), 1);
+    node.wait_for("the gateways have no connection any more: another client has connected");
+    assert_eq!(node.exit_code(), 1);
 }
