@@ -382,7 +382,7 @@ impl Request {
         }
         let similar: Vec<&str> = view.as_ref().map_or_else(Vec::new, |v| v.did_you_mean(object.as_str()));
         let fault = Fault::new(Code::UNKNOWN_OBJECT, format!("no object {:?}", object.as_str()));
-        fault.with("did_you_mean", similar).into()
+        fault.with("object", object.as_str()).with("did_you_mean", similar).into()
     }
 }
 

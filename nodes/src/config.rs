@@ -443,7 +443,7 @@ mod tests {
     #[test]
     fn the_files_that_come_with_it_are_in_order() {
         for (text, expected) in [
-            (include_str!("../../config/nodes.toml"), 6),
+            (include_str!("../../config/nodes.toml"), 7),
             (include_str!("../../config/circular.toml"), 3),
             (include_str!("../../config/library.toml"), 9),
             #[cfg(feature = "gateway")]

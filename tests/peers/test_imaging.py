@@ -45,7 +45,6 @@ class Imaging:
         self.golden = random.Random(7).randbytes(SIZE)
         self.image.write_bytes(self.golden)
         text = (ROOT / "config" / "imaging.toml").read_text()
-        text = text.replace("../target/imaging", "imaging")
         target = f'target = {{ tgt = {{ portal = "127.0.0.1:{free_port()}" }} }}'
         assert 'target = "files"' in text
         self.config = directory / "imaging.toml"

@@ -15,9 +15,9 @@ pub(crate) use crate::terminal::{log, note, print, print_json, say};
 /// Where the broker is, for every command that needs one.
 #[derive(clap::Args, Clone, Debug)]
 pub(crate) struct Broker {
-    /// The broker: <mqtt://host>, mqtt://host:port or <mqtt://user:password@host>
     #[arg(
         long,
+        help = "The broker: mqtt://host, mqtt://host:port or mqtt://user:password@host",
         global = true,
         value_name = "URL",
         env = "RANTAI_BROKER",

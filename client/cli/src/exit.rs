@@ -8,6 +8,7 @@ use rantai_client::wire::fault::{Code, Fault};
 use rantai_client::{CallError, ConnectError, error_chain};
 use rantai_nodes::NodeError;
 
+use crate::configurations::advice;
 use crate::terminal::{note, note_lines};
 
 /// Every exit code of `rantai`.
@@ -34,9 +35,9 @@ pub(crate) enum Exit {
     Cancelled = 130,
 }
 
-/// For the help of commands that call.
+/// For the help of commands that call: one line, which is broken by the width of the terminal.
 pub(crate) const EXIT_CODES: &str = "\
-Exit codes: 0 ok, 1 the object says no, 2 wrong command line or request, 3 no broker, 4 not allowed,
+Exit codes: 0 ok, 1 the object says no, 2 wrong command line or request, 3 no broker, 4 not allowed, \
 5 no such object or method, 6 no answer in time or busy, 7 wrong parameters, 130 cancelled.";
 
 /// Why a command failed.
@@ -149,7 +150,8 @@ fn explain(fault: &Fault, broker: &str) -> String {
     if !similar.is_empty() {
         let _ = write!(message, "; did you mean {}?", similar.join(" or "));
     } else if matches!(fault.code, Code::UNKNOWN_OBJECT) {
-        message.push_str("; `rantai ls` shows what there is");
+        let advice = fault.data.get("object").and_then(|object| advice(object.as_str()?));
+        let _ = write!(message, "; {}", advice.as_deref().unwrap_or("`rantai ls` shows what there is"));
     } else if matches!(fault.code, Code::NO_SUCH_METHOD) {
         message.push_str("; `rantai describe OBJECT` shows what there is");
     }

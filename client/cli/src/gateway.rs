@@ -89,6 +89,11 @@ mod with {
         }
     }
 
+    /// The names of those that are configured.
+    pub(crate) fn names(config: &Config) -> impl Iterator<Item = &'static str> {
+        NAMES.into_iter().filter(|name| is_there(config, name))
+    }
+
     /// Keeps those that are named.
     pub(crate) fn keep(config: &mut Config, names: &[String]) {
         let [rest, soap] = NAMES.map(|kind| names.iter().any(|name| name == kind));
@@ -124,6 +129,10 @@ mod without {
 
     pub(crate) fn is_there(_: &Config, _: &str) -> bool {
         false
+    }
+
+    pub(crate) fn names(_: &Config) -> impl Iterator<Item = &'static str> {
+        std::iter::empty()
     }
 
     pub(crate) fn keep(_: &mut Config, _: &[String]) {}

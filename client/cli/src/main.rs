@@ -2,18 +2,21 @@
 
 mod arguments;
 mod commands;
+mod configurations;
 mod connection;
 mod descriptors;
 mod exit;
 mod gateway;
+mod help;
 mod log_file;
 mod progress;
 mod prompt;
 mod signals;
+mod table;
 mod template;
 mod terminal;
 
-use clap::Parser;
+use clap::{ColorChoice, FromArgMatches as _, Parser};
 
 use commands::Command;
 
@@ -21,10 +24,24 @@ use commands::Command;
 #[derive(Parser)]
 #[command(name = "rantai", version, arg_required_else_help = true)]
 struct Arguments {
+    /// Colour help and usage errors; `auto` is on a terminal, unless `NO_COLOR` is set
+    #[arg(
+        long,
+        global = true,
+        value_name = "WHEN",
+        value_enum,
+        default_value_t = ColorChoice::Auto,
+        display_order = 900
+    )]
+    color: ColorChoice,
     #[command(subcommand)]
     command: Command,
 }
 
 fn main() -> std::process::ExitCode {
-    exit::report(Arguments::parse().command.run())
+    let mut command = help::command().color(help::color(std::env::args_os()));
+    let matches = command.get_matches_mut();
+    let arguments =
+        Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut command).exit());
+    exit::report(arguments.command.run())
 }

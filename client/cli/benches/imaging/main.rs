@@ -74,7 +74,7 @@ fn measure(nodes: usize) -> io::Result<String> {
     image(&folder.join("images/hadoopMaster.img"))?;
     let config = directory.path().join("imaging.toml");
     let text = include_str!("../../../../config/imaging.toml");
-    std::fs::write(&config, text.replace("../target/imaging", "imaging"))?;
+    std::fs::write(&config, text)?;
     let (_broker, url) = Process::broker()?;
     let _node = Process::node(&url, &config, &["example.mainserver"])?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

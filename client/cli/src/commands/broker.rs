@@ -8,6 +8,7 @@ use std::time::Duration;
 use rantai_broker::{Config, StartError};
 use tracing::Level;
 
+use crate::configurations::broker_settings;
 use crate::connection::{log, note, run};
 use crate::descriptors::raise_limit;
 use crate::exit::{Exit, Failure};
@@ -20,7 +21,8 @@ const EXAMPLES: &str = "\
 Examples:
   rantai broker                                 127.0.0.1:1883, everything in memory
   rantai broker --data-dir data                 keep sessions and retained messages in ./data
-  rantai broker --config config/broker.toml     every setting; the file documents each
+  rantai broker --config ./broker.toml          settings of a file
+  rantai config show broker > broker.toml       every setting with its default
   rantai broker --port 0                        a free port; stderr says which
 
 Exit codes: 0 stopped by SIGTERM, Ctrl-C or a terminal that is gone,
@@ -70,7 +72,7 @@ impl Broker {
     fn configuration(&self) -> Result<Config, Failure> {
         let mut config = match &self.config {
             None => Config::default(),
-            Some(path) => Config::load(path).map_err(|error| Failure::from_config(&error))?,
+            Some(path) => broker_settings(path)?,
         };
         if self.host.is_some() || self.port.is_some() {
             let configured = config.listen[0];

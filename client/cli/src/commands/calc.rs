@@ -8,8 +8,9 @@ use crate::exit::{EXIT_CODES, Exit, Failure, of_code};
 const EXAMPLES: &str = "\
 Examples:
   rantai calc --op add -a 2 -b 3                add(2.0,3.0) = 5.0
+  rantai up --config gateway                    serves it by every way
   rantai calc --op all -a 2 -b 3 --via rest
-  rantai calc --op both -a 2 -b 3 --via soap --url http://localhost:8000/calculator
+  rantai calc --op both -a 2 -b 3 --via soap --url http://localhost:8000
 ";
 
 /// The operations in the order of `all`.
@@ -32,7 +33,8 @@ pub(crate) struct Calc {
     #[cfg_attr(feature = "gateway", arg(long, value_name = "WAY", default_value = "mqtt"))]
     #[cfg_attr(not(feature = "gateway"), arg(skip))]
     via: Via,
-    /// Where the gateway is; the ports of config/gateway.toml on this machine without it
+    /// Where the gateway is, with or without the path of the calculator; the ports of the built-in configuration
+    /// `gateway` on this machine without it
     #[cfg(feature = "gateway")]
     #[arg(long, value_name = "URL")]
     url: Option<String>,
@@ -136,6 +138,12 @@ mod http {
     /// What the service is called in the WSDL of the object `calculator`.
     const NAMESPACE: &str = "urn:rantai:calculator";
 
+    /// Whether a URL names the gateway alone, and no path of it.
+    fn is_base(url: &str) -> bool {
+        let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+        !rest.contains(['/', '?'])
+    }
+
     pub(super) struct Gateway {
         agent: ureq::Agent,
         url: String,
@@ -144,8 +152,11 @@ mod http {
 
     impl Gateway {
         pub(super) fn new(soap: bool, url: Option<&str>, timeout: Duration) -> Self {
-            let known = if soap { "http://localhost:8000/calculator" } else { "http://localhost:5151" };
-            let url = url.unwrap_or(known).trim_end_matches('/').to_owned();
+            let known = if soap { "http://localhost:8000" } else { "http://localhost:5151" };
+            let mut url = url.unwrap_or(known).trim_end_matches('/').to_owned();
+            if soap && is_base(&url) {
+                url.push_str("/calculator");
+            }
             let config =
                 ureq::Agent::config_builder().timeout_global(Some(timeout)).http_status_as_error(false);
             Self { agent: config.build().new_agent(), url, soap }

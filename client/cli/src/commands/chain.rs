@@ -14,9 +14,9 @@ use crate::prompt::ask;
 
 const EXAMPLES: &str = "\
 Examples:
-  rantai chain example.chainTopology.bandung subang     the trip ends at subang
-  rantai chain example.chainTopology.bandung            asks for the stop
-  rantai chain example.chainTopology.bandung '' --trace prints every hop as it happens
+  rantai chain example.chainTopology.bandung subang      the trip ends at subang
+  rantai chain example.chainTopology.bandung             asks for the stop
+  rantai chain example.chainTopology.bandung '' --trace  prints every hop as it happens
 ";
 
 /// Send a trip through a chain.

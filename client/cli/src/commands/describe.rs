@@ -1,9 +1,12 @@
 //! `rantai describe`: an object's methods, with the types of their parameters and results.
 
+use rantai_client::Client;
+use rantai_client::wire::fault::Code;
 use serde_json::Value;
 
-use crate::connection::{Connection, log, print, print_json, run};
-use crate::exit::{EXIT_CODES, Failure};
+use crate::connection::{Connection, log, print_json, run};
+use crate::exit::{EXIT_CODES, Exit, Failure};
+use crate::table::print_wrapped;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -31,8 +34,13 @@ impl Describe {
     async fn describe(self) -> Result<(), Failure> {
         let client = self.connection.client().await?;
         let proxy = client.object(&self.object).deadline(self.connection.timeout);
-        let document: Value =
-            proxy.call("rpc.discover", ()).await.map_err(|error| self.connection.failed(&error))?;
+        let document = match proxy.call::<Value>("rpc.discover", ()).await {
+            Ok(document) => document,
+            Err(error) if error.code() == Some(Code::NO_SUCH_METHOD) => {
+                return Err(self.undescribed(&client).await);
+            }
+            Err(error) => return Err(self.connection.failed(&error)),
+        };
         client.close().await;
         if self.connection.json {
             print_json(&document);
@@ -40,7 +48,7 @@ impl Describe {
         }
         let info = &document["info"];
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        print(
+        print_wrapped(
             format!("{} {}  {}", text(&info["title"]), text(&info["version"]), text(&info["description"]))
                 .trim_end(),
         );
@@ -51,17 +59,33 @@ impl Describe {
             });
             let params: Vec<String> = params.collect();
             let result = kind(&method["result"]["schema"]);
-            print(&format!("  {}({}) -> {result}", text(&method["name"]), params.join(", ")));
+            print_wrapped(&format!("  {}({}) -> {result}", text(&method["name"]), params.join(", ")));
             let summary = text(&method["summary"]);
             if !summary.is_empty() {
-                print(&format!("      {summary}"));
+                print_wrapped(&format!("      {summary}"));
             }
         }
         for event in document["x-events"].as_array().into_iter().flatten() {
             let state = if event["state"] == Value::Bool(true) { "state" } else { "event" };
-            print(&format!("  {state} {}: {}", text(&event["name"]), kind(&event["schema"])));
+            print_wrapped(&format!("  {state} {}: {}", text(&event["name"]), kind(&event["schema"])));
         }
         Ok(())
+    }
+}
+
+impl Describe {
+    /// The object has no `rpc.discover`: says what its entry in the registry has.
+    async fn undescribed(&self, client: &Client) -> Failure {
+        let view = client.registry().list().await.ok();
+        let entry = view.as_ref().and_then(|view| view.all().find(|(entry, _)| entry.object == self.object));
+        let methods = entry.map(|(entry, _)| entry.methods.join(", ")).filter(|methods| !methods.is_empty());
+        let methods = match methods {
+            Some(methods) => format!("its entry in the registry has the methods {methods}"),
+            None => "its entry in the registry has no methods either".to_owned(),
+        };
+        let text =
+            format!("{} does not describe itself: it has no method rpc.discover; {methods}", self.object);
+        Failure::new(Exit::NotFound, text)
     }
 }
 

@@ -22,6 +22,7 @@ const AT_ONCE: usize = 4;
 #[derive(clap::Args)]
 #[command(after_help = format!("\
 Examples:
+  rantai up --config library         serves `books`
   rantai files books                 every file the object `books` shares
   rantai files books go/chapters     those of a folder of it
 
@@ -43,6 +44,7 @@ pub(crate) struct List {
 #[derive(clap::Args)]
 #[command(after_help = format!("\
 Examples:
+  rantai up --config library                    serves `books`
   rantai get books mytext.txt                   to ./mytext.txt
   rantai get books mytext.txt -o received.txt   by another name
   rantai get books a.bin b.bin -o downloads     several, into a folder
@@ -73,6 +75,8 @@ pub(crate) struct Get {
 Examples:
   rantai put uploads photo.jpg                     as photo.jpg
   rantai put uploads photo.jpg --to 2026/one.jpg   by another name
+
+The object is a [[files]] of your configuration, with quota_bytes: without it nothing can be sent.
 
 {EXIT_CODES}"))]
 pub(crate) struct Put {

@@ -24,6 +24,7 @@ Methods:
   remove_image IMAGE                    take an image away that has no snapshots
 
 Examples:
+  rantai up --config imaging --data-dir data   serves what these call
   rantai imaging provision node-1
   rantai imaging create_snapshot hadoopMaster.img HadoopMasterGoldenImage
   rantai imaging list_nodes --json

@@ -20,6 +20,7 @@ use crate::signals::stop_signal;
 
 const EXAMPLES: &str = "\
 Examples:
+  rantai up --config insult               serves what these call
   rantai insult add tonto bobo            registers insults
   rantai insult list
   rantai insult filter 'eres un tonto'    keeps it as: eres un CENSORED

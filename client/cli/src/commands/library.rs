@@ -17,11 +17,12 @@ use crate::terminal::print_text;
 
 const EXAMPLES: &str = "\
 Examples:
-  rantai library buy Dune            what the shop says
-  rantai library buy                 asks for the title
-  rantai library read                through the four books
+  rantai up --config library               serves what these call
+  rantai library buy Dune                  what the shop says
+  rantai library buy                       asks for the title
+  rantai library read                      through the four books
   rantai library borrow 'Programming GO'   writes received.txt
-  rantai library checkout            the time of the checkout
+  rantai library checkout                  the time of the checkout
 ";
 
 /// Buy, read, check out and borrow books.

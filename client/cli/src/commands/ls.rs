@@ -2,8 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::connection::{Connection, log, print, print_json, run};
+use crate::connection::{Connection, log, note, print_json, run};
 use crate::exit::{EXIT_CODES, Failure};
+use crate::table::Table;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -54,18 +55,24 @@ impl Ls {
             print_json(&Value::Array(entries));
             return Ok(());
         }
-        let width = |of: &dyn Fn(&rantai_client::wire::entry::Entry) -> usize, title: &str| {
-            entries.iter().map(|(entry, _)| of(entry)).max().unwrap_or(0).max(title.len())
-        };
-        let (name, node) = (width(&|e| e.object.len(), "NAME"), width(&|e| e.node.len(), "NODE"));
-        if !entries.is_empty() {
-            print(&format!("{:name$}  {:node$}  {:7}  METHODS", "NAME", "NODE", "STATE"));
+        if entries.is_empty() {
+            note(&self.nothing());
         }
+        let mut table = Table::new(["NAME", "NODE", "STATE", "METHODS"]);
         for (entry, served) in entries {
-            let state = state(served, entry.settled);
             let methods = entry.methods.join(" ");
-            print(format!("{:name$}  {:node$}  {state:7}  {methods}", entry.object, entry.node).trim_end());
+            table.row([&entry.object, &entry.node, state(served, entry.settled), &methods]);
         }
+        table.print();
         Ok(())
+    }
+
+    /// Why the list is empty.
+    fn nothing(&self) -> String {
+        let broker = self.connection.broker.shown();
+        match &*self.prefix {
+            "" => format!("no objects on {broker}; `rantai serve` serves some"),
+            prefix => format!("no objects on {broker} whose names begin with {prefix:?}"),
+        }
     }
 }

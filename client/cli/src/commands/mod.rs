@@ -5,6 +5,8 @@ mod broker;
 mod calc;
 mod call;
 mod chain;
+mod completions;
+mod config;
 mod demo;
 mod describe;
 mod files;
@@ -12,6 +14,7 @@ mod imaging;
 mod insult;
 mod library;
 mod ls;
+mod man;
 mod publish;
 mod serve;
 mod sub;
@@ -29,6 +32,7 @@ pub(crate) enum Command {
     Up(up::Up),
     Broker(broker::Broker),
     Serve(serve::Serve),
+    Config(config::Configurations),
     Ls(ls::Ls),
     Describe(describe::Describe),
     Call(call::Call),
@@ -47,6 +51,8 @@ pub(crate) enum Command {
     Insult(insult::Insult),
     Imaging(imaging::Imaging),
     Demo(demo::Demo),
+    Completions(completions::Completions),
+    Man(man::Man),
 }
 
 impl Command {
@@ -55,6 +61,7 @@ impl Command {
             Self::Up(command) => command.run(),
             Self::Broker(command) => command.run(),
             Self::Serve(command) => command.run(),
+            Self::Config(command) => command.run(),
             Self::Ls(command) => command.run(),
             Self::Describe(command) => command.run(),
             Self::Call(command) => command.run(),
@@ -73,6 +80,8 @@ impl Command {
             Self::Insult(command) => command.run(),
             Self::Imaging(command) => command.run(),
             Self::Demo(command) => command.run(),
+            Self::Completions(command) => command.run(),
+            Self::Man(command) => command.run(),
         }
     }
 }

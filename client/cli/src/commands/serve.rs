@@ -12,14 +12,13 @@ use rantai_nodes::config::{Config, Configured, beside};
 use rantai_nodes::services::Output;
 use rantai_nodes::tasks::{Ledger, LedgerError};
 use rantai_nodes::{Limits, Node, ServeError, ServeOptions};
+use tempfile::TempDir;
 
+use crate::configurations::{Loaded, advice};
 use crate::connection::{Broker, ended, log, note, run, say};
 use crate::exit::{Exit, Failure};
 use crate::gateway::{self, Gateways};
 use crate::signals::server_stop_signal;
-
-/// The configuration that is part of the program.
-const DEFAULT: &str = include_str!("../../../../config/nodes.toml");
 
 /// The object of the ledger.
 const TASKS: &str = "tasks";
@@ -31,7 +30,8 @@ const EXAMPLES: &str = "\
 Examples:
   rantai serve                                         every object of the configuration
   rantai serve example.chainTopology.bandung           this one alone
-  rantai serve --config config/circular.toml           others than those that come with the program
+  rantai serve --config circular                       a built-in configuration
+  rantai serve --config ./my-objects.toml              a file
   rantai serve calculator --replica                    together with other nodes
   rantai serve --broker mqtt://ana:secret@pi.local     on a broker elsewhere
 
@@ -60,8 +60,8 @@ pub(crate) struct Serve {
 /// Which objects, and how.
 #[derive(clap::Args)]
 pub(crate) struct Objects {
-    /// Objects in TOML; without it those that come with the program (config/nodes.toml)
-    #[arg(long, value_name = "FILE", env = "RANTAI_NODES", hide_env_values = true)]
+    /// Objects in TOML: the path of a file, or the name of a built-in configuration (`rantai config ls`)
+    #[arg(long, value_name = "FILE|NAME", env = "RANTAI_NODES", hide_env_values = true)]
     config: Option<PathBuf>,
     /// The node's name on the bus; a random one without it
     #[arg(long, value_name = "NODE", env = "RANTAI_NODE", hide_env_values = true)]
@@ -95,7 +95,7 @@ impl Serve {
             }
         };
         tokio::pin!(stop);
-        let (config, mut objects) = self.objects.read(&self.names)?;
+        let (config, mut objects, _folder) = self.objects.read(&self.names, self.data_dir.as_deref())?;
         self.objects.open(&mut objects)?;
         let root = match &config.root {
             Some(_) if self.broker.root == "rantai" => {
@@ -160,16 +160,15 @@ impl Objects {
         }
     }
 
-    /// The configuration, and of its objects those that are named.
-    pub(crate) fn read(&self, names: &[String]) -> Result<(Config, Vec<Configured>), Failure> {
+    /// The configuration, of its objects those that are named, and the folder of its files, which is removed when
+    /// it is dropped.
+    pub(crate) fn read(
+        &self,
+        names: &[String],
+        data_dir: Option<&Path>,
+    ) -> Result<(Config, Vec<Configured>, Option<TempDir>), Failure> {
         let usage = |error: rantai_nodes::config::ConfigError| Failure::from_config(&error);
-        let (mut config, file) = match &self.config {
-            Some(file) => (Config::load(file).map_err(usage)?, file.display().to_string()),
-            None => (
-                Config::from_toml(DEFAULT, "config/nodes.toml").map_err(usage)?,
-                "config/nodes.toml".to_owned(),
-            ),
-        };
+        let Loaded { mut config, label, file, folder } = Loaded::read(self.config.as_deref(), data_dir)?;
         let output: Output = Arc::new(say);
         let mut objects = config.objects(&file, &output).map_err(usage)?;
         for name in names {
@@ -180,10 +179,10 @@ impl Objects {
             {
                 let known = objects.iter().map(|o| o.name.as_str());
                 let meant = match similar(name, known)[..] {
-                    [] => String::new(),
+                    [] => advice(name).map(|advice| format!("; {advice}")).unwrap_or_default(),
                     ref meant => format!("; did you mean {}?", meant.join(" or ")),
                 };
-                return Err(Failure::new(Exit::Usage, format!("{file} has no object {name:?}{meant}")));
+                return Err(Failure::new(Exit::Usage, format!("{label} has no object {name:?}{meant}")));
             }
         }
         if !names.is_empty() {
@@ -195,9 +194,9 @@ impl Objects {
             tasks.file = tasks.file.take().map(|tasks| beside(&file, &tasks));
         }
         if objects.is_empty() && config.tasks.is_none() && !gateway::is_any(&config) {
-            return Err(Failure::new(Exit::Usage, format!("{file} has no objects to serve")));
+            return Err(Failure::new(Exit::Usage, format!("{label} has no objects to serve")));
         }
-        Ok((config, objects))
+        Ok((config, objects, folder))
     }
 
     /// Opens what the objects need, before anything is on the bus.

@@ -19,6 +19,7 @@ use crate::terminal::print_formatted;
 
 const EXAMPLES: &str = "\
 Examples:
+  rantai up --config telemetry      publishes on sister/temp and sister/humidity
   rantai sub sister/temp sister/humidity --log mqtt_messages.log
   rantai sub 'sister/#' --format '{topic} {payload}'
   rantai sub 'sister/+' --count 10 --json

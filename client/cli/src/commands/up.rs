@@ -11,6 +11,7 @@ use rantai_client::wire::name::Root;
 
 use super::broker::explain;
 use super::serve::{Objects, serve_until};
+use crate::configurations::broker_settings;
 use crate::connection::{log, note, run};
 use crate::descriptors::raise_limit;
 use crate::exit::{Exit, Failure};
@@ -21,10 +22,12 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 const EXAMPLES: &str = "\
 Examples:
-  rantai up                          a broker on 127.0.0.1:1883 and every object of config/nodes.toml
-  rantai up --port 0                 on a free port; stderr says which
-  rantai up --data-dir data          keep sessions and retained messages in ./data
-  rantai up --broker-config config/broker.toml --config my-objects.toml
+  rantai up                        a broker on 127.0.0.1:1883, and the default objects
+  rantai up --config library       the objects of a built-in configuration
+  rantai up --config ./mine.toml   those of a file
+  rantai up --port 0               on a free port; stderr says which
+  rantai up --data-dir data        keep sessions, retained messages and tasks in ./data
+  rantai up --broker-config ./broker.toml
 
 Exit codes: 0 stopped by SIGTERM, Ctrl-C or a terminal that is gone, 1 could not start or lost a connection for good,
 2 wrong command line or configuration.";
@@ -58,7 +61,7 @@ impl Up {
     async fn up(self) -> Result<(), Failure> {
         let stop = server_stop_signal().map_err(|error| Failure::from_error(Exit::Failed, &error))?;
         tokio::pin!(stop);
-        let (config, mut objects) = self.objects.read(&[])?;
+        let (config, mut objects, _folder) = self.objects.read(&[], self.data_dir.as_deref())?;
         self.objects.open(&mut objects)?;
         let root = match &config.root {
             Some(root) => Root::new(root).map_err(|error| Failure::from_error(Exit::Usage, &error))?,
@@ -96,7 +99,7 @@ impl Up {
     fn broker(&self) -> Result<BrokerConfig, Failure> {
         let mut config = match &self.broker_config {
             None => BrokerConfig::default(),
-            Some(path) => BrokerConfig::load(path).map_err(|error| Failure::from_config(&error))?,
+            Some(path) => broker_settings(path)?,
         };
         if self.host.is_some() || self.port.is_some() {
             let configured = config.listen[0];

@@ -23,6 +23,7 @@ use crate::terminal;
 
 const EXAMPLES: &str = "\
 Examples:
+  rantai up --config upcall                serves what these call
   rantai upcall                            asks for messages, again and again, until bye or Ctrl-D
   rantai upcall 'one, two, bye'            sends these
   rantai upcall --listen                   prints what the server pushes, until Ctrl-C

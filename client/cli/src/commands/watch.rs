@@ -1,5 +1,6 @@
 //! `rantai watch`: an object's events, as they come.
 
+use rantai_client::Client;
 use rantai_client::session::{Filter, Status};
 use rantai_client::wire::name::{ClientId, MethodName, ObjectName};
 use rantai_client::wire::topic::EventTopic;
@@ -12,7 +13,8 @@ const EXAMPLES: &str = "\
 Examples:
   rantai watch example.chainTopology.bandung          all its events, until Ctrl-C
   rantai watch example.chainTopology.bandung hop      one of them
-  rantai watch sensor reading --count 1               the present value of a state, and end
+  rantai up --config telemetry                        serves sister:
+  rantai watch sister temp --count 1                  the present value of a state, and end
 
 Exit codes: 0 ended by Ctrl-C or --count, 2 wrong command line, 3 no broker, 4 not allowed.";
 
@@ -44,13 +46,15 @@ impl Watch {
 
     async fn watch(self) -> Result<(), Failure> {
         let root = self.broker.root()?;
-        let client =
-            rantai_client::Client::builder(self.broker.address()?).root(root.clone()).connect().await?;
+        let client = Client::builder(self.broker.address()?).root(root.clone()).connect().await?;
         let filters = EventTopic::filters(&root, &self.object, self.event.as_ref());
         let mut events = client
             .subscribe(filters.into_iter().map(Filter::new).collect())
             .await
             .map_err(|error| Failure::from_call(&error, &self.broker.shown()))?;
+        if let Some(doubt) = self.doubt(&client).await {
+            note(&doubt);
+        }
         note(&format!("watching {}", self.object));
         let mut left = self.count.unwrap_or(u64::MAX);
         while left > 0 {
@@ -71,6 +75,28 @@ impl Watch {
         }
         client.close().await;
         Ok(())
+    }
+
+    /// Why nothing may come: the object, or its event, is not in the registry. It may be served later.
+    async fn doubt(&self, client: &Client) -> Option<String> {
+        let view = client.registry().list().await.ok()?;
+        let object = self.object.as_str();
+        let meant = |similar: &[&str]| match similar {
+            [] => String::new(),
+            similar => format!("; did you mean {}?", similar.join(" or ")),
+        };
+        let Some((entry, _)) = view.all().find(|(entry, _)| entry.object == object) else {
+            let meant = meant(&view.did_you_mean(object));
+            return Some(format!("no object {object:?} on {} yet{meant}", self.broker.shown()));
+        };
+        let event = self.event.as_ref()?.as_str();
+        // The entry of a simple device may list nothing at all.
+        let lists_nothing = entry.events.is_empty() && entry.methods.is_empty();
+        if lists_nothing || entry.events.iter().any(|known| known == event) {
+            return None;
+        }
+        let events = if entry.events.is_empty() { "none".to_owned() } else { entry.events.join(", ") };
+        Some(format!("{object} has no event {event:?}; it has {events}"))
     }
 
     fn show(&self, topic: &EventTopic, payload: &[u8]) {

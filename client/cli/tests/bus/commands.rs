@@ -1,5 +1,7 @@
 //! What each command prints, and how it ends.
 
+use rantai_client::session::{Filter, Publish};
+use rantai_client::wire::Properties;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -110,6 +112,68 @@ fn what_there_is_can_be_looked_at() {
     assert!(state.contains("lost") && !state.contains("served"), "{state}");
     let done = bus.run(&["call", "calculator.add", "2", "3"]);
     assert!(done.code == 5 && done.stderr.contains(&format!("its node {name} is lost")), "{done:?}");
+}
+
+/// A device of a few lines, which knows neither `rpc.discover` nor any other built-in method.
+#[tokio::test]
+async fn what_does_not_describe_itself_is_told_with_its_methods() {
+    let bus = bus();
+    let device = bus.client().await;
+    let root = &bus.root;
+    for (topic, payload) in [
+        ("node/pi", r#"{"v":1,"state":"ready","epoch":"1"}"#),
+        (
+            "name/lamp/pi",
+            r#"{"v":1,"object":"lamp","node":"pi","epoch":"1","settled":true,"methods":["on","off"]}"#,
+        ),
+    ] {
+        let entry = Publish::new(format!("{root}/{topic}"), payload).retain();
+        device.publish(entry).await.expect("taken");
+    }
+    let filter = Filter::new(format!("{root}/call/lamp/+"));
+    let mut requests = device.subscribe(vec![filter]).await.expect("subscribed");
+    let answering = tokio::spawn(async move {
+        while let Some(request) = requests.next().await {
+            let topic = request.properties.response_topic.clone().expect("a reply topic");
+            let correlation = request.properties.correlation.clone();
+            let properties = Properties { correlation, ..Properties::default() };
+            let error = r#"{"error":{"code":-32601,"message":"no such method"}}"#;
+            device.publish(Publish::new(topic, error).properties(properties)).await.expect("taken");
+        }
+    });
+    let described = tokio::task::spawn_blocking(move || bus.run(&["describe", "lamp"])).await.expect("run");
+    assert_eq!(described.code, 5, "{described:?}");
+    assert!(described.stderr.contains("the methods on, off"), "{described:?}");
+    assert!(!described.stderr.contains("rantai describe"), "{described:?}");
+    answering.abort();
+}
+
+#[test]
+fn nothing_to_list_and_nothing_to_watch_are_told() {
+    let bus = bus();
+    let told = |arguments: &[&str], expected: &str| {
+        let done = bus.run(arguments);
+        assert_eq!((done.code, &*done.stdout), (0, ""), "{arguments:?}: {done:?}");
+        assert_eq!(done.stderr.lines().count(), 1, "{arguments:?}: {done:?}");
+        assert!(done.stderr.contains(expected), "{arguments:?}: {done:?}");
+    };
+    told(&["ls"], "no objects on mqtt://");
+    assert_eq!(bus.ok(&["ls", "--json"]), "[]\n");
+    let _node = served(&bus, &["calculator", "example.chainTopology.bandung"]);
+    told(&["ls", "nosuch"], "no objects on mqtt://");
+    for (arguments, expected) in [
+        (&["watch", "nosuch"][..], "no object \"nosuch\" on mqtt://"),
+        (&["watch", "calculater"], "did you mean calculator?"),
+        (&["watch", "calculator", "hop"], "calculator has no event \"hop\"; it has none"),
+        (&["watch", "example.chainTopology.bandung", "hup"], "it has hop"),
+    ] {
+        let mut watch = Server::spawn(&mut bus.command(arguments));
+        watch.wait_for("watching ");
+        assert!(watch.said()[0].contains(expected), "{arguments:?}: {:?}", watch.said());
+    }
+    let mut watch = Server::spawn(&mut bus.command(&["watch", "example.chainTopology.bandung", "hop"]));
+    let line = watch.wait_for("");
+    assert!(line.starts_with("watching "), "{line}");
 }
 
 #[test]

@@ -488,7 +488,13 @@ fn the_calculators_client_prints_the_same_by_every_way() {
     let bus = bus();
     let gateway = gateway(&bus, "");
     let (rest, soap) = (format!("http://{}/", gateway.rest), format!("http://{}/calculator", gateway.soap));
-    let ways = [vec![], vec!["--via", "rest", "--url", &rest], vec!["--via", "soap", "--url", &soap]];
+    let base = format!("http://{}", gateway.soap);
+    let ways = [
+        vec![],
+        vec!["--via", "rest", "--url", &rest],
+        vec!["--via", "soap", "--url", &soap],
+        vec!["--via", "soap", "--url", &base],
+    ];
     for way in &ways {
         let calc = |op: &str, a: &str, b: &str| {
             bus.run(&[&["calc", "--op", op, "-a", a, "-b", b][..], way].concat())

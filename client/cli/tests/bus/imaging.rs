@@ -18,8 +18,7 @@ fn folder() -> (tempfile::TempDir, PathBuf) {
     }
     std::fs::write(folder.join("images/hadoopMaster.img"), disk()).expect("written");
     std::fs::write(folder.join("incoming/new"), b"another").expect("written");
-    std::fs::write(directory.path().join("imaging.toml"), CONFIG.replace("../target/imaging", "imaging"))
-        .expect("written");
+    std::fs::write(directory.path().join("imaging.toml"), CONFIG).expect("written");
     (directory, folder)
 }
 
@@ -100,9 +99,6 @@ fn a_node_gets_a_disk_and_gives_it_back() {
 async fn a_provision_runs_as_a_task_and_typed_calls_carry_the_same_reply() {
     let bus = bus();
     let (directory, _folder) = folder();
-    let config = directory.path().join("imaging.toml");
-    std::fs::write(&config, std::fs::read_to_string(&config).expect("read") + "\n[tasks]\n")
-        .expect("written");
     let mut server = server(&bus, directory.path(), None);
     server.wait_for("serving tasks");
     let client = bus.client().await;

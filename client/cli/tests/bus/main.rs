@@ -6,6 +6,7 @@
 mod bench;
 mod broker_gone;
 mod commands;
+mod configurations;
 mod connections;
 mod demo;
 mod error_texts;
@@ -17,6 +18,7 @@ mod gateway;
 #[cfg(feature = "gateway")]
 mod gateway_bodies;
 mod hangup;
+mod help;
 mod imaging;
 mod insult;
 mod journey;

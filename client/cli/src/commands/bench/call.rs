@@ -16,10 +16,10 @@ use crate::exit::{Exit, Failure};
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
-  rantai bench call                                  echo.echo with a text of 60 bytes
-  rantai bench call calculator.add 2 3 --in-flight 1 the latency of one call at a time
+  rantai bench call                                   echo.echo with a text of 60 bytes
+  rantai bench call calculator.add 2 3 --in-flight 1  the latency of one call at a time
   rantai bench call echo.echo --size 1024 --qos 0 --clients 16 --in-flight 16
-  rantai bench call --rate 5000 --duration 30s       latencies at 5000 calls a second
+  rantai bench call --rate 5000 --duration 30s        latencies at 5000 calls a second
 ")]
 pub(super) struct Call {
     /// The object and its method, as in calculator.add

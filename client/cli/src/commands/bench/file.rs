@@ -18,6 +18,7 @@ use crate::exit::{Exit, Failure};
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
+  rantai up --config library                             serves `books`
   rantai bench file books mytext.txt                     one after the other
   rantai bench file books big.bin --count 5 --warmup 0   five times
   rantai bench file books mytext.txt --in-flight 4       four at a time

@@ -2,10 +2,7 @@
 
 use super::options::{Options, Sending};
 use super::replicas::Replicas;
-use crate::exit::{Exit, Failure};
-
-/// The insult services as they come with the program.
-const INSULTS: &str = include_str!("../../../../../config/insult.toml");
+use crate::exit::Failure;
 
 /// The insult services on one node, on two, and so on
 ///
@@ -32,10 +29,6 @@ pub(super) struct Insults {
 
 impl Insults {
     pub(super) async fn run(self) -> Result<(), Failure> {
-        let failed = |error: std::io::Error| Failure::from_error(Exit::Failed, &error);
-        let folder = tempfile::tempdir().map_err(failed)?;
-        let config = folder.path().join("insult.toml");
-        std::fs::write(&config, INSULTS).map_err(failed)?;
         let (target, text) = if self.filter {
             ("InsultFilterService.add_text", "Eres un tonto, y tu vecino un bobo.")
         } else {
@@ -45,7 +38,7 @@ impl Insults {
             target: target.to_owned(),
             arguments: vec![text.to_owned()],
             counts: self.counts,
-            config: Some(config),
+            config: Some("insult".into()),
             with: Vec::new(),
             beside: vec!["InsultStore".to_owned()],
             sending: self.sending,

@@ -4,7 +4,6 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use rantai_client::wire::name::ObjectName;
-use rantai_nodes::config::Config;
 use serde_json::{Map, Value, json};
 
 use super::call::Repeated;
@@ -13,6 +12,7 @@ use super::nodes::{Nodes, Serving};
 use super::options::{Options, Run, Sending};
 use super::report::Report;
 use super::tally::Errors;
+use crate::configurations::Loaded;
 use crate::exit::{Exit, Failure};
 
 /// Columns of a terminal.
@@ -39,8 +39,8 @@ pub(super) struct Replicas {
     #[arg(long = "replicas", value_name = "N,…", value_delimiter = ',', default_value = "1,2,3",
           value_parser = clap::value_parser!(u8).range(1..=64))]
     pub(super) counts: Vec<u8>,
-    /// Objects in TOML; without it those that come with the program
-    #[arg(long, value_name = "FILE", env = "RANTAI_NODES", hide_env_values = true)]
+    /// Objects in TOML: the path of a file, or the name of a built-in configuration
+    #[arg(long, value_name = "FILE|NAME", env = "RANTAI_NODES", hide_env_values = true)]
     pub(super) config: Option<PathBuf>,
     /// Another object of the configuration that every node serves
     #[arg(long, value_name = "NAME")]
@@ -75,7 +75,7 @@ impl Replicas {
         let mut run = self.options.clone().begin()?;
         if let Some(file) = &self.config {
             let usage = |error: &dyn std::error::Error| Failure::from_error(Exit::Usage, error);
-            let config = Config::load(file).map_err(|error| usage(&error))?;
+            let config = Loaded::read(Some(file), None)?.config;
             // As `rantai serve` does.
             if config.root.is_some() && run.connection.broker.root == "rantai" {
                 run.connection.broker.root = config.root().map_err(|error| usage(&error))?.to_string();

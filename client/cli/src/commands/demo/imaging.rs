@@ -86,7 +86,7 @@ fn server(folder: &Path) -> Result<Configured, String> {
     let free = |port: &u32| TcpListener::bind(("127.0.0.1", *port as u16)).is_ok();
     let port = ports.find(free).ok_or("no port is free")?;
     let text = IMAGING
-        .replace("../target/imaging", "iscsi")
+        .replace("folder = \"imaging\"", "folder = \"iscsi\"")
         .replace("name = \"example.mainserver\"", &format!("name = \"{OVER_ISCSI}\""))
         .replace("target = \"files\"", &format!("target = {{ tgt = {{ portal = \"127.0.0.1:{port}\" }} }}"));
     let file = folder.join("iscsi.toml").display().to_string();

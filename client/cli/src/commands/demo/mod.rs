@@ -33,18 +33,12 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::up::own;
+use crate::configurations::{BOOK, IMAGING, INSULT, LIBRARY, NODES, TELEMETRY, UPCALL};
 use crate::connection::{log, print, run};
 use crate::exit::{Exit, Failure};
 
-const NODES: &str = include_str!("../../../../../config/nodes.toml");
-const LIBRARY: &str = include_str!("../../../../../config/library.toml");
-const TELEMETRY: &str = include_str!("../../../../../config/telemetry.toml");
-const UPCALL: &str = include_str!("../../../../../config/upcall.toml");
-const IMAGING: &str = include_str!("../../../../../config/imaging.toml");
-const INSULT: &str = include_str!("../../../../../config/insult.toml");
 /// Bytes of the disk in the demo.
 const DISK: usize = 64 << 10;
-const BOOK: &str = include_str!("../../../../../config/books/mytext.txt");
 
 /// Every call of the demo ends by then.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -159,7 +153,6 @@ fn objects(folder: &Path, address: &Address) -> Result<Vec<Configured>, Box<dyn 
     // Nobody waits five seconds for an insult, and the present value is to stay what it is.
     let telemetry = TELEMETRY.replace("period_ms = 1000", "period_ms = 60000");
     let insult = INSULT.replace("period_ms = 5000", "period_ms = 100");
-    let imaging = IMAGING.replace("../target/imaging", "imaging");
     std::fs::create_dir_all(folder.join("imaging/images"))?;
     std::fs::write(folder.join("imaging/images/hadoopMaster.img"), vec![7; DISK])?;
     for (text, name) in [
@@ -168,7 +161,7 @@ fn objects(folder: &Path, address: &Address) -> Result<Vec<Configured>, Box<dyn 
         (&telemetry, "telemetry.toml"),
         (UPCALL, "upcall.toml"),
         (&insult, "insult.toml"),
-        (&imaging, "imaging.toml"),
+        (IMAGING, "imaging.toml"),
     ] {
         let file = folder.join(name).display().to_string();
         let config = Config::from_toml(text, &file)?;

@@ -21,6 +21,7 @@ use crate::arguments;
 use crate::connection::{Connection, duration, log, note, print, print_json, run, shown};
 use crate::exit::{EXIT_CODES, Exit, Failure};
 use crate::progress::Line;
+use crate::table::print_wrapped;
 use crate::terminal::print_text;
 
 /// How often `--wait` looks how far a task is.
@@ -30,11 +31,11 @@ const EXAMPLES: &str = "\
 Examples:
   rantai task submit pages.add 4 120 --wait        124
   rantai task submit pages.add 4 120 --retries 3 --delay 10s --key today
-  rantai task status 0192f7c4a0b17d3c8f60a1b2c3d4e5f6
-  rantai task result 0192f7c4a0b17d3c8f60a1b2c3d4e5f6
+  rantai task status ID
+  rantai task result ID
   rantai task list --state failed
-  rantai task submit pages.add '{\"$result\": 0}' 1 --after 0192f7c4a0b17d3c8f60a1b2c3d4e5f6 --wait
-  rantai task schedule morning '30 7 * * MON-FRI' pages.add 4 120 --zone Asia/Jakarta
+  rantai task submit pages.add '{\"$result\": 0}' 1 --after ID --wait
+  rantai task schedule morning '30 7 * * MON-FRI' pages.add 4 120
 ";
 
 /// Store calls that are carried out when their object is there.
@@ -53,8 +54,10 @@ enum Action {
     Submit(Submit),
     /// Store calls, all of them or none, and print an id each
     SubmitAll {
-        /// A list of {\"object\", \"method\", \"params\", \"options\"} in JSON; - is standard input
-        #[arg(value_name = "FILE")]
+        #[arg(
+            value_name = "FILE",
+            help = r#"A list of {"object", "method", "params", "options"} in JSON; - is standard input"#
+        )]
         file: PathBuf,
     },
     /// Make a task again and again, at the times of a cron expression
@@ -116,8 +119,11 @@ struct Submit {
     /// One key, one task: a second submission of the same call is the first, and another call is an error
     #[arg(long, value_name = "KEY")]
     key: Option<String>,
-    /// Not before this task has succeeded; {\"$result\": 0} in ARGS stands for the result of the first of them
-    #[arg(long, value_name = "ID")]
+    #[arg(
+        long,
+        value_name = "ID",
+        help = r#"Not before this task has succeeded; {"$result": 0} in ARGS stands for the result of the first"#
+    )]
     after: Vec<String>,
     /// However the tasks before it end
     #[arg(long, requires = "after")]
@@ -350,7 +356,7 @@ async fn list(ledger: &TasksProxy, connection: &Connection, state: Option<State>
         print_json(&json!(all));
     } else {
         for task in &all {
-            print(&line(task));
+            print_wrapped(&line(task));
         }
     }
     Ok(())

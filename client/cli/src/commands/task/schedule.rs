@@ -8,8 +8,9 @@ use serde_json::json;
 
 use super::Carried;
 use crate::arguments;
-use crate::connection::{Connection, print, print_json};
+use crate::connection::{Connection, print_json};
 use crate::exit::{Exit, Failure};
+use crate::table::print_wrapped;
 
 /// What a schedule is made of.
 #[derive(clap::Args)]
@@ -79,7 +80,7 @@ fn show(connection: &Connection, schedule: &Schedule) {
     }
     let Schedule { name, timing, object, method, made, skipped, .. } = schedule;
     let skipped = if *skipped > 0 { format!(", {skipped} skipped") } else { String::new() };
-    print(&format!(
+    print_wrapped(&format!(
         "{name}  {} {}  {object}.{method}  next {}, {made} made{skipped}",
         timing.cron,
         timing.zone,
