@@ -142,8 +142,7 @@ fn plain_payloads_become_parameters() {
 
 #[test]
 fn json_that_is_not_taken_never_becomes_a_text() {
-    let rpc = |text: &str| read("rantai/call/a", text.as_bytes(), &Properties::default());
-    let read = |payload: &[u8]| read("rantai/call/a/b", payload, &Properties::default());
+    let refused = |topic: &str, text: &str| code(read(topic, text.as_bytes(), &Properties::default()));
     for payload in [
         r#"["\ud83d"]"#,
         r#""\ud83d""#,
@@ -161,13 +160,13 @@ fn json_that_is_not_taken_never_becomes_a_text() {
         "[NaN]",
         &"[".repeat(100),
     ] {
-        assert_eq!(code(read(payload.as_bytes())), Code::NOT_JSON, "{payload}");
+        assert_eq!(refused("rantai/call/a/b", payload), Code::NOT_JSON, "{payload}");
         let json_rpc = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"b","params":[{payload}]}}"#);
-        assert_eq!(code(rpc(&json_rpc)), Code::NOT_JSON, "{json_rpc}");
+        assert_eq!(refused("rantai/call/a", &json_rpc), Code::NOT_JSON, "{json_rpc}");
     }
     for text in ["Dune", "2 weeks", "\"Dune\" is a book", "NaN", "x[1]", " ", "-"] {
         let expected = Params::One { value: json!(text), text: text.into() };
-        assert_eq!(read(text.as_bytes()).expect("a text").params, expected, "{text}");
+        assert_eq!(plain(text.as_bytes()), expected, "{text}");
     }
 }
 

@@ -66,8 +66,7 @@ impl Arguments {
         let single = self.names.len() == 1;
         let (name, value, text) = self.advance()?;
         let Some(value) = value else {
-            let text = format!("missing parameter {name:?}; expected {}", has(self.names));
-            return Err(wrong(text, name, self.names));
+            return Err(Fault::wrong_parameter(name, "a value; it is missing"));
         };
         read(name, value, text.filter(|_| single))
     }
@@ -239,7 +238,7 @@ mod tests {
         let (path, text) = error(Params::Positional(vec![json!(1), json!("x")]), second);
         assert_eq!((path, &*text), (json!("b"), "b: expected a number, found string \"x\""));
         let (path, text) = error(Params::Positional(vec![json!(1)]), second);
-        assert_eq!((path, &*text), (json!("b"), "missing parameter \"b\"; expected 2 parameters (a, b)"));
+        assert_eq!((path, &*text), (json!("b"), "b: expected a value; it is missing"));
         let (path, text) = error(Params::Positional(vec![json!(1); 3]), Arguments::take);
         assert_eq!((path, &*text), (json!("params"), "expected 2 parameters (a, b), got 3"));
         let (path, text) = error(named(json!({"c": 1})), Arguments::take);
