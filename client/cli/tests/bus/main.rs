@@ -8,6 +8,7 @@ mod broker_gone;
 mod commands;
 mod demo;
 mod files;
+mod full_disk;
 #[cfg(feature = "gateway")]
 mod gateway;
 mod imaging;
