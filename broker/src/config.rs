@@ -60,11 +60,13 @@ impl std::fmt::Debug for User {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum QueueFull {
-    /// The publisher waits (`publish_wait`), then is refused: 0x97 in MQTT 5, cut off in 3.1.1.
+    /// The message is dropped for that session alone, and counted; all other sessions get it. While the session's
+    /// client is connected and taking messages, the publisher waits for room first, for at most `publish_wait`.
     #[default]
-    Refuse,
-    /// The message is dropped for that session alone, and counted.
     Drop,
+    /// The publisher waits for at most `publish_wait`, then the message is refused for everybody: reason code 0x97
+    /// in MQTT 5, end of the connection in 3.1.1.
+    Refuse,
 }
 
 /// Limits, each of them counted when it is met.
@@ -94,9 +96,9 @@ pub struct Limits {
     pub queue_bytes: usize,
     /// Bytes queued for one session at QoS 0; the oldest are dropped. Default: 1 MiB.
     pub queue_qos0_bytes: usize,
-    /// What happens when a queue is full.
+    /// What happens when a queue is full. Default: [`QueueFull::Drop`].
     pub queue_full: QueueFull,
-    /// How long a publisher waits for a full queue before it is refused. Default: 1 s.
+    /// How long a publisher waits for room in a full queue. Default: 1 s; zero: not at all.
     pub publish_wait: Duration,
     /// Subscriptions of one session. Default: 10,000.
     pub subscriptions: usize,
@@ -121,7 +123,7 @@ impl Default for Limits {
             queue_messages: 100_000,
             queue_bytes: 64 << 20,
             queue_qos0_bytes: 1 << 20,
-            queue_full: QueueFull::Refuse,
+            queue_full: QueueFull::Drop,
             publish_wait: Duration::from_secs(1),
             subscriptions: 10_000,
             retained: 2_000_000,

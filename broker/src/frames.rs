@@ -1,8 +1,8 @@
 //! One message, encoded once for all who get it in the same form.
 
 use crate::codec::{self, Encoded, Outgoing, Version};
-use crate::link::{POOLED_BYTES, SHARE_FROM};
 use crate::message::Message;
+use crate::pool::{POOLED_BUFFER_BYTES, SHARED_PAYLOAD_BYTES};
 
 /// Encodings of one message, each made at most once: by version, QoS and retain flag.
 #[derive(Debug, Default)]
@@ -17,7 +17,7 @@ impl Frames {
         self.slots = [None; 12];
         for bytes in &mut self.bytes {
             // One message with very large properties is no reason to keep its memory.
-            if bytes.capacity() > POOLED_BYTES {
+            if bytes.capacity() > POOLED_BUFFER_BYTES {
                 *bytes = Vec::new();
             }
         }
@@ -37,7 +37,7 @@ impl Frames {
         let encoded = *self.slots[index].get_or_insert_with(|| {
             bytes.clear();
             let encoded = codec::encode_publish(message, outgoing, version, now, bytes);
-            if message.payload.len() < SHARE_FROM {
+            if message.payload.len() < SHARED_PAYLOAD_BYTES {
                 bytes.extend_from_slice(&message.payload);
             }
             encoded

@@ -6,16 +6,18 @@ use std::sync::atomic::Ordering;
 
 use bytes::{BufMut, BytesMut};
 use bytestring::ByteString;
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 use uuid::Uuid;
 
+use crate::access::{Action, Principal};
 use crate::codec::{self, ConnAck, Connect, DecodeError, Packet, Reason, Version};
 use crate::connection::{Connection, linger};
 use crate::counters::Counters;
 use crate::hub::Hub;
-use crate::link::{Peer, flush_all};
+use crate::link::flush_all;
+use crate::peer::Peer;
 use crate::session::Scratch;
+use crate::transport::Transport;
 
 /// The largest CONNECT: every field of a will, a user name and a password at its longest fits.
 const CONNECT_BYTES: u32 = 320 << 10;
@@ -23,11 +25,11 @@ const CONNECT_BYTES: u32 = 320 << 10;
 /// Serves one accepted socket to its end.
 pub(crate) fn accept(
     hub: Arc<Hub>,
-    stream: TcpStream,
+    transport: Transport,
     address: SocketAddr,
 ) -> impl Future<Output = ()> + Send {
     // Boxed, with all it was given: a connection that has it behind it does not carry its memory along.
-    let handshake = Box::pin(handshake(hub, stream, address));
+    let handshake = Box::pin(handshake(hub, transport, address));
     async move {
         if let Some(connection) = handshake.await {
             connection.serve().await;
@@ -35,11 +37,11 @@ pub(crate) fn accept(
     }
 }
 
-async fn handshake(hub: Arc<Hub>, stream: TcpStream, address: SocketAddr) -> Option<Box<Connection>> {
-    let mut stopping = hub.stopping.subscribe();
+async fn handshake(hub: Arc<Hub>, transport: Transport, address: SocketAddr) -> Option<Box<Connection>> {
+    let mut stopping = hub.shared.stopping.subscribe();
     let mut buffer = BytesMut::new();
     let received = tokio::select! {
-        received = timeout(hub.config.limits.connect_timeout, receive(&hub, &stream, &mut buffer)) => received,
+        received = timeout(hub.shared.config.limits.connect_timeout, receive(&hub, &transport, &mut buffer)) => received,
         _ = stopping.wait_for(|&stop| stop) => return None,
     };
     let mut connect = match received {
@@ -53,19 +55,22 @@ async fn handshake(hub: Arc<Hub>, stream: TcpStream, address: SocketAddr) -> Opt
             let failure = failure?;
             let version = codec::announced_version(&buffer);
             let who = Refused { version, packet_maximum: u32::MAX, client_id: "" };
-            refuse(&hub, &stream, address, &who, failure).await;
+            refuse(&hub, &transport, address, &who, failure).await;
             return None;
         }
         Err(_) => {
-            Counters::add(&hub.counters.refused_connections, 1);
+            Counters::add(&hub.shared.counters.refused_connections, 1);
             tracing::info!(peer = %address, "refused: no CONNECT in time");
             return None;
         }
     };
-    if let Err(failure) = admit(&hub, &connect) {
-        refuse(&hub, &stream, address, &Refused::of(&connect), failure).await;
-        return None;
-    }
+    let principal = match admit(&hub, &connect) {
+        Ok(principal) => principal,
+        Err(failure) => {
+            refuse(&hub, &transport, address, &Refused::of(&connect), failure).await;
+            return None;
+        }
+    };
     let (ack, keep_alive) = greeting(&hub, &mut connect);
     let mut encoded = Vec::new();
     codec::connack(connect.version, ack.clone(), &mut encoded);
@@ -73,19 +78,19 @@ async fn handshake(hub: Arc<Hub>, stream: TcpStream, address: SocketAddr) -> Opt
         // It could not be told what it has to know, and may not be sent more [MQTT-3.1.2-24].
         let failure =
             DecodeError { reason: Reason::PACKET_TOO_LARGE, text: "a Maximum Packet Size below CONNACK's" };
-        refuse(&hub, &stream, address, &Refused::of(&connect), failure).await;
+        refuse(&hub, &transport, address, &Refused::of(&connect), failure).await;
         return None;
     }
-    Some(Box::new(connected(&hub, stream, address, *connect, (ack, keep_alive), buffer)))
+    Some(Box::new(connected(&hub, (transport, address), (*connect, principal), (ack, keep_alive), buffer)))
 }
 
 /// Reads until CONNECT is whole. `Err(None)`: the client is gone.
 async fn receive(
     hub: &Hub,
-    stream: &TcpStream,
+    transport: &Transport,
     buffer: &mut BytesMut,
 ) -> Result<Box<Connect>, Option<DecodeError>> {
-    let limit = hub.config.limits.packet_bytes.min(CONNECT_BYTES);
+    let limit = hub.shared.config.limits.packet_bytes.min(CONNECT_BYTES);
     loop {
         // Told from the first byte, before a length is waited for.
         if buffer.first().is_some_and(|first| first >> 4 != 1) {
@@ -105,41 +110,46 @@ async fn receive(
                 }
             };
         }
-        stream.readable().await.map_err(|_| None)?;
+        transport.readable().await.map_err(|_| None)?;
         buffer.reserve(512);
-        match stream.try_read_buf(&mut (&mut *buffer).limit(16 << 10)) {
+        match transport.try_read(&mut (&mut *buffer).limit(16 << 10)) {
             Ok(0) => return Err(None),
-            Ok(count) => Counters::add(&hub.counters.bytes_received, count as u64),
+            Ok(count) => Counters::add(&hub.shared.counters.bytes_received, count as u64),
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
             Err(_) => return Err(None),
         }
     }
 }
 
-fn admit(hub: &Hub, connect: &Connect) -> Result<(), DecodeError> {
+/// Who the client is, where it is let in.
+fn admit(hub: &Hub, connect: &Connect) -> Result<Arc<Principal>, DecodeError> {
     let refused = |reason: Reason| Err(DecodeError { reason, text: reason.text() });
     if connect.authentication_method.is_some() {
         return refused(Reason::BAD_AUTHENTICATION_METHOD);
     }
-    if hub.counters.connected.load(Ordering::Relaxed) >= hub.config.limits.connections as u64 {
-        Counters::add(&hub.counters.refused_over_limit, 1);
+    if hub.shared.counters.connected.load(Ordering::Relaxed) >= hub.shared.config.limits.connections as u64 {
+        Counters::add(&hub.shared.counters.refused_over_limit, 1);
         return refused(Reason::SERVER_BUSY);
     }
     if connect.version == Version::V3 && connect.client_id.is_empty() && !connect.clean_start {
         return refused(Reason::CLIENT_ID_NOT_VALID);
     }
-    if let Err(reason) = hub.access.log_in(connect.user_name.as_ref(), connect.password.as_deref()) {
-        return refused(reason);
+    let principal =
+        hub.shared.access.log_in(connect.user_name.as_ref(), connect.password.as_deref()).or_else(refused)?;
+    if !connect.client_id.is_empty() && !hub.shared.access.claim_id(&connect.client_id, &principal) {
+        let text = "the client id belongs to a connection of the broker's own process";
+        return Err(DecodeError { reason: Reason::CLIENT_ID_NOT_VALID, text });
     }
     if let Some(will) = &connect.will {
-        if will.message.topic.starts_with('$') {
-            return refused(Reason::NOT_AUTHORIZED);
-        }
-        if !crate::topic::valid_name(&will.message.topic, hub.config.limits.topic_levels) {
+        let topic = &will.message.topic;
+        if !crate::topic::valid_name(topic, hub.shared.config.limits.topic_levels) {
             return refused(Reason::TOPIC_NAME_INVALID);
         }
+        if let Err(reason) = hub.shared.access.authorize(&principal, Action::Publish, topic) {
+            return refused(reason);
+        }
     }
-    Ok(())
+    Ok(principal)
 }
 
 /// Who is refused.
@@ -157,8 +167,14 @@ impl<'a> Refused<'a> {
 }
 
 /// Says no where the version has a way to, and closes.
-async fn refuse(hub: &Hub, stream: &TcpStream, address: SocketAddr, who: &Refused<'_>, failure: DecodeError) {
-    Counters::add(&hub.counters.refused_connections, 1);
+async fn refuse(
+    hub: &Hub,
+    transport: &Transport,
+    address: SocketAddr,
+    who: &Refused<'_>,
+    failure: DecodeError,
+) {
+    Counters::add(&hub.shared.counters.refused_connections, 1);
     tracing::info!(client = who.client_id, peer = %address, "refused: {}", failure.text);
     let Refused { version, packet_maximum, .. } = *who;
     let mut answer = Vec::new();
@@ -183,16 +199,16 @@ async fn refuse(hub: &Hub, stream: &TcpStream, address: SocketAddr, who: &Refuse
         }
     }
     // A few bytes into an empty socket: it takes them at once or not at all.
-    let _ = stream.writable().await;
-    let _ = stream.try_write(&answer);
-    let _ = socket2::SockRef::from(stream).shutdown(Shutdown::Write);
-    linger(stream).await;
+    let _ = transport.writable().await;
+    let _ = transport.try_write(&answer);
+    transport.shutdown(Shutdown::Write);
+    linger(transport).await;
 }
 
 /// What CONNACK tells a client that is let in, and the keep-alive that holds; draws a client id where it has
 /// none.
 fn greeting(hub: &Hub, connect: &mut Connect) -> (ConnAck, u16) {
-    let limits = &hub.config.limits;
+    let limits = &hub.shared.config.limits;
     let mut assigned = None;
     if connect.client_id.is_empty() {
         connect.client_id = format!("auto-{}", Uuid::new_v4().simple()).into();
@@ -203,7 +219,7 @@ fn greeting(hub: &Hub, connect: &mut Connect) -> (ConnAck, u16) {
     // 3.1.1 cannot be told of another keep-alive, so it keeps its own.
     let server_keep_alive = (above && connect.version == Version::V5).then_some(limits.keep_alive);
     keep_alive = server_keep_alive.unwrap_or(keep_alive);
-    let granted = connect.session_expiry.min(hub.longest_expiry());
+    let granted = connect.session_expiry.min(hub.shared.max_session_expiry());
     let ack = ConnAck {
         reason: Reason::SUCCESS,
         reason_string: None,
@@ -220,9 +236,8 @@ fn greeting(hub: &Hub, connect: &mut Connect) -> (ConnAck, u16) {
 
 fn connected(
     hub: &Arc<Hub>,
-    stream: TcpStream,
-    address: SocketAddr,
-    connect: Connect,
+    (transport, address): (Transport, SocketAddr),
+    (connect, principal): (Connect, Arc<Principal>),
     (ack, keep_alive): (ConnAck, u16),
     rest: BytesMut,
 ) -> Connection {
@@ -239,14 +254,14 @@ fn connected(
         client = %connect.client_id,
         peer = %address,
         version = if connect.version == Version::V5 { "5" } else { "3.1.1" },
-        user = connect.user_name.as_deref().unwrap_or("-"),
+        user = principal.user.as_deref().unwrap_or("-"),
         "connected"
     );
     let mut scratch = Scratch::default();
-    let link = hub.connect(connect, peer, stream, ack, &mut scratch);
+    let connected = hub.connect(connect, principal.clone(), peer, transport, ack, &mut scratch);
     flush_all(&mut scratch.dirty);
     // An empty buffer would hold on to what CONNECT was read into.
     let rest = if rest.is_empty() { BytesMut::new() } else { rest };
-    Counters::add(&hub.counters.connected, 1);
-    Connection::new(link, session_expiry, keep_alive, rest)
+    Counters::add(&hub.shared.counters.connected, 1);
+    Connection::new(hub.clone(), connected, principal, session_expiry, keep_alive, rest)
 }

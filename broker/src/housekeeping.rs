@@ -23,7 +23,7 @@ const LOOK_AROUND: Duration = Duration::from_millis(500);
 
 /// Takes expired retained messages away, once a second.
 pub(crate) async fn expire_retained(hub: Arc<Hub>) {
-    let mut stopping = hub.stopping.subscribe();
+    let mut stopping = hub.shared.stopping.subscribe();
     let mut tick = interval(Duration::from_secs(1));
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -32,9 +32,9 @@ pub(crate) async fn expire_retained(hub: Arc<Hub>) {
             _ = tick.tick() => {}
         }
         loop {
-            let gone = hub.retained.write().expire(EXPIRE_AT_ONCE);
+            let gone = hub.shared.retained.write().expire(EXPIRE_AT_ONCE);
             let done = gone.len() < EXPIRE_AT_ONCE;
-            hub.put(gone.into_iter().map(|m| Op::Unretain { topic: m.topic.clone() }), None);
+            hub.shared.put(gone.into_iter().map(|m| Op::Unretain { topic: m.topic.clone() }), None);
             if done {
                 break;
             }
@@ -45,7 +45,7 @@ pub(crate) async fn expire_retained(hub: Arc<Hub>) {
 
 /// Ends the connections of clients that have been silent for too long.
 pub(crate) async fn keep_alive(hub: Arc<Hub>) {
-    let mut stopping = hub.stopping.subscribe();
+    let mut stopping = hub.shared.stopping.subscribe();
     let mut tick = interval(LOOK_AROUND);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -58,13 +58,14 @@ pub(crate) async fn keep_alive(hub: Arc<Hub>) {
             let sessions = hub.sessions.lock();
             let links = sessions.by_client.values().filter_map(|session| {
                 let state = session.state.lock();
-                state.link.as_ref().filter(|link| link.silent_until.load(Ordering::Relaxed) < now).cloned()
+                let link = state.link.as_ref().filter(|link| link.silent_until.load(Ordering::Relaxed) < now);
+                link.map(|link| (session.clone(), link.clone()))
             });
             links.collect()
         };
-        for link in silent {
-            Counters::add(&hub.counters.keep_alive_timeouts, 1);
-            tracing::info!(client = %link.session.client_id, peer = %link.peer.address, "ended: keep alive timeout");
+        for (session, link) in silent {
+            Counters::add(&hub.shared.counters.keep_alive_timeouts, 1);
+            tracing::info!(client = %session.client_id, peer = %link.peer.address, "ended: keep alive timeout");
             link.close(Some(Reason::KEEP_ALIVE_TIMEOUT));
         }
     }
@@ -80,18 +81,18 @@ pub(crate) async fn follow_store(hub: Arc<Hub>, mut committed: UnboundedReceiver
                 session.committed(&mut scratch);
             }
         }
-        hub.settle(&mut scratch);
+        scratch.settle(&hub.shared);
         flush_all(&mut scratch.dirty);
     }
 }
 
 /// Publishes `$SYS/broker/…` at the configured interval.
 pub(crate) async fn publish_sys(hub: Arc<Hub>) {
-    if hub.config.sys_interval.is_zero() {
+    if hub.shared.config.sys_interval.is_zero() {
         return;
     }
-    let mut stopping = hub.stopping.subscribe();
-    let mut tick = interval(hub.config.sys_interval);
+    let mut stopping = hub.shared.stopping.subscribe();
+    let mut tick = interval(hub.shared.config.sys_interval);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
@@ -106,23 +107,23 @@ pub(crate) async fn publish_sys(hub: Arc<Hub>) {
                 retain: true,
                 ..Message::default()
             };
-            hub.publish_own(&message, &mut scratch);
+            hub.router.publish_own(&message, &mut scratch);
         }
         flush_all(&mut scratch.dirty);
     }
 }
 
 fn readings(hub: &Hub) -> Vec<(String, String)> {
-    let counts = hub.counters.read();
+    let counts = hub.shared.counters.read();
     let sessions = hub.sessions.lock().by_client.len() as u64;
     let (retained, retained_bytes) = {
-        let retained = hub.retained.read();
+        let retained = hub.shared.retained.read();
         (retained.count(), retained.bytes())
     };
-    let subscriptions = hub.subscriptions.read().count();
+    let subscriptions = hub.router.subscription_count();
     let mut readings: Vec<(String, String)> = vec![
         ("version".into(), concat!("rantai version ", env!("CARGO_PKG_VERSION")).into()),
-        ("uptime".into(), format!("{} seconds", hub.started.elapsed().as_secs())),
+        ("uptime".into(), format!("{} seconds", hub.shared.started.elapsed().as_secs())),
     ];
     let numbers = [
         ("clients/connected", counts.connected),

@@ -26,35 +26,34 @@ pub mod fuzzing;
 mod handshake;
 mod housekeeping;
 mod hub;
-mod lifecycle;
 mod link;
 mod listener;
 mod message;
+mod peer;
+mod pool;
 mod retained;
 mod router;
 #[cfg(feature = "rumqttd")]
 mod rumqttd;
 mod session;
+mod shared;
 mod store;
 mod subscriptions;
 mod topic;
+mod transport;
 
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::time::{sleep, timeout};
 
+pub use access::LocalCredentials;
 pub use config::{Config, ConfigError, Engine, Limits, QueueFull, User};
 pub use counters::Counts;
 use hub::Hub;
 use store::{Store, StoreError};
-
-/// How long clients have to take their last bytes when the broker stops.
-const STOP: Duration = Duration::from_millis(1_200);
 
 /// A running broker. Dropping it stops it without a word to its clients; [`shutdown`](Self::shutdown) is the
 /// polite way.
@@ -165,10 +164,21 @@ impl Broker {
         self.damaged.as_deref()
     }
 
+    /// Credentials for connections that this process makes to its own broker, none with another engine than our own.
+    /// They are let in whatever the configured users are, and the client id of each such connection is reserved from
+    /// then on: anybody else's CONNECT with it is refused with 0x85 (3.1.1: return code 2).
+    pub fn local_credentials(&self) -> Option<LocalCredentials> {
+        match &self.running {
+            Running::Rantai(hub) => Some(hub.shared.access.local_credentials()),
+            #[cfg(feature = "rumqttd")]
+            Running::Rumqttd => None,
+        }
+    }
+
     /// What has been counted so far.
     pub fn counts(&self) -> Counts {
         match &self.running {
-            Running::Rantai(hub) => hub.counters.read(),
+            Running::Rantai(hub) => hub.shared.counters.read(),
             #[cfg(feature = "rumqttd")]
             Running::Rumqttd => Counts::default(),
         }
@@ -193,55 +203,5 @@ impl Drop for Broker {
             #[cfg(feature = "rumqttd")]
             Running::Rumqttd => {}
         }
-    }
-}
-
-impl Hub {
-    async fn stop(self: &Arc<Self>) {
-        self.stopping.send_replace(true);
-        let links: Vec<_> = {
-            let sessions = self.sessions.lock();
-            sessions.by_client.values().filter_map(|s| s.state.lock().link.clone()).collect()
-        };
-        for link in &links {
-            link.close(Some(codec::Reason::SERVER_SHUTTING_DOWN));
-        }
-        let drained = async {
-            while links.iter().any(|l| !l.is_drained()) {
-                sleep(Duration::from_millis(5)).await;
-            }
-            while self.counters.read().connected > 0 {
-                sleep(Duration::from_millis(5)).await;
-            }
-        };
-        let _ = timeout(STOP, drained).await;
-        self.forget_sessions();
-        if let Some(store) = self.store.clone() {
-            let _ = tokio::task::spawn_blocking(move || store.close()).await;
-        }
-    }
-
-    /// Stops without waiting for anyone.
-    fn abandon(&self) {
-        if self.stopping.send_replace(true) {
-            return;
-        }
-        self.forget_sessions();
-    }
-
-    /// Lets go of every session, so that nothing of a stopped broker lives on.
-    fn forget_sessions(&self) {
-        let mut sessions = self.sessions.lock();
-        for session in sessions.by_client.values() {
-            let mut state = session.state.lock();
-            if let Some(timer) = state.timer.take() {
-                timer.abort();
-            }
-            if let Some(link) = state.link.clone() {
-                link.cut();
-            }
-        }
-        sessions.by_client.clear();
-        sessions.by_key.clear();
     }
 }

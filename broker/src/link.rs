@@ -1,48 +1,41 @@
 //! The writing half of a connection: an outbox that anyone may append to and that is written at the end of a
 //! read batch, by whoever filled it.
 
-use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
-use std::net::{Shutdown, SocketAddr};
-use std::sync::Arc;
+use std::net::Shutdown;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use bytestring::ByteString;
 use hashbrown::HashMap;
 use parking_lot::Mutex;
-use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
-use crate::codec::{self, Outgoing, Reason, Version};
+use crate::codec::{self, Outgoing, Reason};
 use crate::counters::Counters;
 use crate::frames::Frames;
-use crate::hub::Hub;
-use crate::message::{Message, QoS};
-use crate::session::Session;
+use crate::message::Message;
+use crate::peer::Peer;
+use crate::pool::{SHARED_PAYLOAD_BYTES, return_buffer, take_buffer};
+use crate::shared::Shared;
+use crate::transport::Transport;
 
-/// Payloads from here on are shared between outboxes instead of being copied into each.
-pub(crate) const SHARE_FROM: usize = 4096;
-
-/// What the client said about itself in CONNECT, as far as it decides what it is sent.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Peer {
-    pub(crate) address: SocketAddr,
-    pub(crate) version: Version,
-    pub(crate) packet_maximum: u32,
-    pub(crate) receive_maximum: u16,
-    pub(crate) alias_maximum: u16,
-    pub(crate) problem_information: bool,
+/// Where more to send comes from once an outbox has room again: the client's session.
+pub(crate) trait Refill: std::fmt::Debug + Send + Sync {
+    /// Appends what waits for `link`, as far as it has room.
+    fn refill(self: Arc<Self>, link: &Arc<Link>);
 }
 
 /// One client's connection.
 #[derive(Debug)]
 pub(crate) struct Link {
-    pub(crate) stream: TcpStream,
-    pub(crate) session: Arc<Session>,
+    pub(crate) transport: Transport,
     pub(crate) peer: Peer,
-    pub(crate) hub: Arc<Hub>,
+    pub(crate) shared: Arc<Shared>,
+    /// Asked for more when everything is written.
+    source: Weak<dyn Refill>,
     /// Wakes the reading task when the broker ends the connection.
     pub(crate) ended: Notify,
     /// When the client's silence is taken for its loss, on [`now_ms`](crate::clock::now_ms)'s clock. Looked at
@@ -74,40 +67,17 @@ struct Outbox {
     aliases: Option<Box<HashMap<ByteString, u16>>>,
 }
 
-thread_local! {
-    /// Buffers for outboxes, so that an idle connection needs none.
-    static POOL: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
-}
-
-const POOLED: usize = 128;
-pub(crate) const POOLED_BYTES: usize = 64 << 10;
-
-fn pooled() -> Vec<u8> {
-    POOL.with_borrow_mut(Vec::pop).unwrap_or_default()
-}
-
-fn give_back(mut buffer: Vec<u8>) {
-    if (1..=POOLED_BYTES).contains(&buffer.capacity()) {
-        buffer.clear();
-        POOL.with_borrow_mut(|pool| {
-            if pool.len() < POOLED {
-                pool.push(buffer);
-            }
-        });
-    }
-}
-
 impl Outbox {
     fn tail(&mut self) -> &mut Vec<u8> {
         if self.tail.capacity() == 0 {
-            self.tail = pooled();
+            self.tail = take_buffer();
         }
         &mut self.tail
     }
 
     fn append_payload(&mut self, payload: &Bytes) {
         self.buffered += payload.len();
-        if payload.len() < SHARE_FROM {
+        if payload.len() < SHARED_PAYLOAD_BYTES {
             self.tail().extend_from_slice(payload);
         } else {
             if !self.tail.is_empty() {
@@ -134,13 +104,13 @@ struct Batch {
 
 impl Batch {
     /// Writes what the socket takes; true when that was all.
-    fn write(&mut self, stream: &TcpStream) -> io::Result<bool> {
+    fn write(&mut self, transport: &Transport) -> io::Result<bool> {
         loop {
             let result = if self.chunks.is_empty() {
                 if self.written == self.tail.len() {
                     return Ok(true);
                 }
-                stream.try_write(&self.tail[self.written..])
+                transport.try_write(&self.tail[self.written..])
             } else {
                 let mut slices = [IoSlice::new(&[]); 16];
                 let mut used = 0;
@@ -149,7 +119,7 @@ impl Batch {
                     *slice = IoSlice::new(if used == 0 { &bytes[self.written..] } else { bytes });
                     used += 1;
                 }
-                stream.try_write_vectored(&slices[..used])
+                transport.try_write_vectored(&slices[..used])
             };
             match result {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
@@ -188,18 +158,18 @@ pub(crate) enum Appended {
 impl Link {
     /// `greeting` (the CONNACK) is what will be written first.
     pub(crate) fn new(
-        stream: TcpStream,
-        session: Arc<Session>,
+        transport: Transport,
+        source: Weak<dyn Refill>,
         peer: Peer,
-        hub: Arc<Hub>,
+        shared: Arc<Shared>,
         greeting: Vec<u8>,
     ) -> Arc<Self> {
         let outbox = Outbox { buffered: greeting.len(), tail: greeting, ..Outbox::default() };
         Arc::new(Self {
-            stream,
-            session,
+            transport,
             peer,
-            hub,
+            shared,
+            source,
             ended: Notify::new(),
             silent_until: AtomicU64::new(u64::MAX),
             closing: AtomicBool::new(false),
@@ -210,7 +180,7 @@ impl Link {
     /// Whether the outbox has room for another message.
     pub(crate) fn room(&self) -> bool {
         let outbox = self.outbox.lock();
-        outbox.buffered + outbox.writing < self.hub.config.limits.outbox_bytes && !outbox.closing
+        outbox.buffered + outbox.writing < self.shared.config.limits.outbox_bytes && !outbox.closing
     }
 
     /// Notes that the session holds more for this client than fitted: it is asked for it when the outbox is
@@ -272,7 +242,7 @@ impl Link {
             tail.extend_from_slice(bytes);
             codec::patch_packet_id(&mut tail[start..], encoded, outgoing.id);
             outbox.buffered += bytes.len();
-            if message.payload.len() >= SHARE_FROM {
+            if message.payload.len() >= SHARED_PAYLOAD_BYTES {
                 outbox.append_payload(&message.payload);
             }
         } else {
@@ -356,7 +326,7 @@ impl Link {
             outbox.closing = true;
             outbox.more = false;
         }
-        let _ = socket2::SockRef::from(&self.stream).shutdown(Shutdown::Both);
+        self.transport.shutdown(Shutdown::Both);
         self.ended.notify_one();
     }
 
@@ -372,7 +342,7 @@ impl Link {
             self.take(&mut outbox)
         };
         loop {
-            match batch.write(&self.stream) {
+            match batch.write(&self.transport) {
                 Ok(true) => {}
                 Ok(false) => {
                     tokio::spawn(self.clone().drain(Some(batch)));
@@ -380,7 +350,7 @@ impl Link {
                 }
                 Err(_) => return self.broken(),
             }
-            give_back(std::mem::take(&mut batch.tail));
+            return_buffer(std::mem::take(&mut batch.tail));
             let mut outbox = self.outbox.lock();
             outbox.writing = 0;
             if outbox.more {
@@ -397,7 +367,7 @@ impl Link {
     }
 
     fn take(&self, outbox: &mut Outbox) -> Batch {
-        Counters::add(&self.hub.counters.bytes_sent, outbox.buffered as u64);
+        Counters::add(&self.shared.counters.bytes_sent, outbox.buffered as u64);
         outbox.take()
     }
 
@@ -405,7 +375,7 @@ impl Link {
     fn written(&self, outbox: &mut Outbox) {
         outbox.busy = false;
         if outbox.closing {
-            let _ = socket2::SockRef::from(&self.stream).shutdown(Shutdown::Write);
+            self.transport.shutdown(Shutdown::Write);
         }
     }
 
@@ -424,25 +394,25 @@ impl Link {
         loop {
             if let Some(batch) = &mut batch {
                 loop {
-                    match batch.write(&self.stream) {
+                    match batch.write(&self.transport) {
                         Ok(true) => break,
                         Ok(false) => {
-                            if self.stream.writable().await.is_err() {
+                            if self.transport.writable().await.is_err() {
                                 return self.broken();
                             }
                         }
                         Err(_) => return self.broken(),
                     }
                 }
-                give_back(std::mem::take(&mut batch.tail));
+                return_buffer(std::mem::take(&mut batch.tail));
             }
             let more = {
                 let mut outbox = self.outbox.lock();
                 outbox.writing = 0;
                 std::mem::take(&mut outbox.more)
             };
-            if more {
-                self.session.clone().refill(&self);
+            if more && let Some(source) = self.source.upgrade() {
+                source.refill(&self);
             }
             batch = {
                 let mut outbox = self.outbox.lock();
@@ -458,7 +428,7 @@ impl Link {
 
     /// The window for QoS 1 and 2.
     pub(crate) fn window(&self) -> usize {
-        usize::from(self.peer.receive_maximum.min(self.hub.config.limits.in_flight))
+        usize::from(self.peer.receive_maximum.min(self.shared.config.limits.in_flight))
     }
 
     /// Appends PUBREL for a delivery.
@@ -476,7 +446,5 @@ pub(crate) fn flush_all(dirty: &mut Dirty) {
     }
 }
 
-/// The lower of the publisher's and the subscription's QoS (MQTT 5, 3.8.4).
-pub(crate) fn effective(published: QoS, granted: QoS) -> QoS {
-    published.min(granted)
-}
+#[cfg(test)]
+mod tests;

@@ -10,6 +10,7 @@ use tokio::net::TcpListener;
 
 use crate::counters::Counters;
 use crate::hub::Hub;
+use crate::transport::Transport;
 
 /// Connections the system holds until they are accepted.
 const BACKLOG: i32 = 1_024;
@@ -27,7 +28,7 @@ pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 
 /// Accepts until the broker stops.
 pub(crate) async fn accept(hub: Arc<Hub>, listener: TcpListener) {
-    let mut stopping = hub.stopping.subscribe();
+    let mut stopping = hub.shared.stopping.subscribe();
     loop {
         let accepted = tokio::select! {
             biased;
@@ -36,11 +37,11 @@ pub(crate) async fn accept(hub: Arc<Hub>, listener: TcpListener) {
         };
         match accepted {
             Ok((stream, address)) => {
-                Counters::add(&hub.counters.connections, 1);
+                Counters::add(&hub.shared.counters.connections, 1);
                 if let Err(error) = stream.set_nodelay(true) {
                     tracing::debug!(peer = %address, "no TCP_NODELAY: {error}");
                 }
-                tokio::spawn(crate::handshake::accept(hub.clone(), stream, address));
+                tokio::spawn(crate::handshake::accept(hub.clone(), Transport::Tcp(stream), address));
             }
             // Out of file descriptors, most likely: those that end make room.
             Err(error) => {

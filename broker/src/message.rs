@@ -3,7 +3,7 @@
 use bytes::{Bytes, BytesMut};
 use bytestring::ByteString;
 
-use crate::connection::READ;
+use crate::pool::READ_BYTES;
 
 /// Quality of service of a delivery (MQTT 5, 4.3).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -29,6 +29,11 @@ impl QoS {
             _ => None,
         }
     }
+}
+
+/// The lower of the publisher's and the subscription's QoS (MQTT 5, 3.8.4).
+pub(crate) fn effective_qos(published: QoS, granted: QoS) -> QoS {
+    published.min(granted)
 }
 
 /// The properties of a PUBLISH that a server passes on unaltered (MQTT 5, 3.3.2.3).
@@ -83,7 +88,7 @@ impl Message {
     /// The same, for as long as it is under way: a payload large enough to have come in a buffer of its own is
     /// shared and not copied.
     pub(crate) fn detach(&self) -> Self {
-        self.copy((self.payload.len() >= READ).then(|| self.payload.clone()))
+        self.copy((self.payload.len() >= READ_BYTES).then(|| self.payload.clone()))
     }
 
     fn copy(&self, payload: Option<Bytes>) -> Self {
@@ -115,7 +120,7 @@ mod tests {
 
     #[test]
     fn copies_are_equal_and_hold_on_to_no_more_than_they_say() {
-        for length in [0, 10, READ - 1, READ, READ + 1] {
+        for length in [0, 10, READ_BYTES - 1, READ_BYTES, READ_BYTES + 1] {
             let buffer = Bytes::from(vec![b'x'; length + 100]);
             let message = Message {
                 topic: ByteString::try_from(buffer.slice(..1)).expect("ASCII"),
@@ -130,7 +135,11 @@ mod tests {
             let (compact, detached) = (message.compact(), message.detach());
             assert_eq!((&compact, &detached), (&message, &message));
             assert!(length == 0 || compact.payload.as_ptr() != message.payload.as_ptr());
-            assert_eq!(detached.payload.as_ptr() == message.payload.as_ptr(), length >= READ, "{length}");
+            assert_eq!(
+                detached.payload.as_ptr() == message.payload.as_ptr(),
+                length >= READ_BYTES,
+                "{length}"
+            );
             assert_ne!(detached.topic.as_ptr(), message.topic.as_ptr());
         }
     }

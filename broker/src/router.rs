@@ -3,16 +3,21 @@
 use std::sync::Arc;
 
 use bytestring::ByteString;
+use parking_lot::RwLock;
 
+use crate::access::Action;
 use crate::clock::now_ms;
-use crate::codec::{Reason, Will};
+use crate::codec::{Options, Reason, Will};
+use crate::config::QueueFull;
 use crate::counters::Counters;
-use crate::hub::Hub;
-use crate::link::effective;
-use crate::message::{Message, QoS};
-use crate::session::{Delivery, Scratch, Session};
-use crate::store::{Op, Ticket};
-use crate::subscriptions::Target;
+use crate::message::{Message, QoS, effective_qos};
+use crate::session::{Delivery, Room, Scratch, Session};
+use crate::shared::Shared;
+use crate::store::{Op, SubscriptionRecord, Ticket};
+use crate::subscriptions::{Subscription, Subscriptions, Target};
+
+/// The deliveries that a publish asks for.
+pub(crate) type Targets = Vec<Target<Arc<Session>>>;
 
 /// What became of a publish.
 #[derive(Debug)]
@@ -23,7 +28,7 @@ pub(crate) enum Routed {
         /// What has to be on disk before it is acknowledged.
         ticket: Ticket,
     },
-    /// Nothing has been done yet: the queue of this session is full.
+    /// Nothing has been done yet: the publisher is to wait for room in the queue of this session.
     Full(Arc<Session>),
     /// Nothing has been done, and never will.
     Refused(Reason, &'static str),
@@ -36,13 +41,36 @@ pub(crate) struct Origin<'a> {
     pub(crate) session: Option<&'a Session>,
     /// Its packet id at QoS 2, to be kept together with the message.
     pub(crate) received: Option<u16>,
-    /// Delivered even where a queue is full; what does not fit is dropped and counted.
-    pub(crate) without_waiting: bool,
+    /// What happens where a queue is full.
+    pub(crate) full_queues: FullQueues,
     /// The publisher's session is kept on disk.
     pub(crate) durable: bool,
 }
 
-impl Hub {
+/// What a publish does about queues that are full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum FullQueues {
+    /// It waits for those that will have room soon, and may be refused.
+    #[default]
+    Wait,
+    /// It has waited, and may be refused.
+    Waited,
+    /// It is delivered where there is room and dropped elsewhere.
+    Drop,
+}
+
+/// Takes messages to whoever has subscribed.
+#[derive(Debug)]
+pub(crate) struct Router {
+    shared: Arc<Shared>,
+    subscriptions: RwLock<Subscriptions<Arc<Session>>>,
+}
+
+impl Router {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared, subscriptions: RwLock::default() }
+    }
+
     /// Routes a message to everyone subscribed, and keeps it where it is retained.
     ///
     /// All of it or nothing: with [`Routed::Full`] and [`Routed::Refused`] nobody has got it.
@@ -51,20 +79,18 @@ impl Hub {
         message: &Message,
         origin: Origin<'_>,
         scratch: &mut Scratch,
-        targets: &mut Vec<Target>,
+        targets: &mut Targets,
     ) -> Routed {
         targets.clear();
         let publisher = origin.session.map_or(0, |s| s.key);
-        self.subscriptions.read().targets(&message.topic, publisher, message.qos, targets);
-        if message.qos != QoS::AtMostOnce && !origin.without_waiting {
-            let limits = &self.config.limits;
-            let waits =
-                |t: &&Target| effective(message.qos, t.qos) != QoS::AtMostOnce && t.session.must_wait(limits);
-            if let Some(full) = targets.iter().find(waits) {
-                let session = full.session.clone();
-                targets.clear();
-                return Routed::Full(session);
-            }
+        let limits = &self.shared.config.limits;
+        self.subscriptions.read().targets(&message.topic, publisher, message.qos, limits, targets);
+        if message.qos != QoS::AtMostOnce
+            && origin.full_queues != FullQueues::Drop
+            && let Some(instead) = self.look_for_room(message, origin.full_queues, targets)
+        {
+            targets.clear();
+            return instead;
         }
         let mut kept = None;
         if message.retain
@@ -84,17 +110,70 @@ impl Hub {
             let delivery = Delivery {
                 message,
                 kept: &mut kept,
-                qos: effective(message.qos, target.qos),
+                qos: effective_qos(message.qos, target.qos),
                 retain: message.retain && target.retain_as_published,
                 identifiers: &target.identifiers,
                 shared: target.shared.as_ref(),
                 now,
             };
-            target.session.deliver(self, delivery, scratch);
+            target.subscriber.deliver(&self.shared, delivery, scratch);
         }
-        let ticket = self.settle_for(scratch, origin.session.map(|s| s.key));
-        self.settle(scratch);
+        let ticket = scratch.settle_for(&self.shared, origin.session.map(|s| s.key));
+        scratch.settle(&self.shared);
         Routed::Done { matched, ticket }
+    }
+
+    /// What is to be done instead of delivering a message at QoS 1 or 2, because of queues that are full.
+    ///
+    /// A session that is away or takes nothing is no reason to refuse a message to the others: what does not fit is
+    /// dropped for it alone. A shared group is different, as its members stand for one receiver: where none of them
+    /// can take the message and nobody else does, it would be acknowledged and lost, so it is refused: a request (it has
+    /// a Response Topic) without waiting, for its caller has a deadline. Where somebody else takes it, it is not refused,
+    /// or a group that matches everything and takes nothing could refuse the requests of all.
+    fn look_for_room(
+        &self,
+        message: &Message,
+        full_queues: FullQueues,
+        targets: &[Target<Arc<Session>>],
+    ) -> Option<Routed> {
+        let limits = &self.shared.config.limits;
+        let queued =
+            |target: &Target<Arc<Session>>| effective_qos(message.qos, target.qos) != QoS::AtMostOnce;
+        let mut soon = None;
+        let mut full = None;
+        let mut group_full = false;
+        let mut taken = false;
+        for target in targets {
+            let room = if queued(target) { target.subscriber.room(limits) } else { Room::Free };
+            match room {
+                Room::Free => {
+                    taken |= queued(target) || target.subscriber.is_connected();
+                    continue;
+                }
+                Room::Soon(_) => soon = soon.or(Some(target)),
+                Room::None => full = full.or(Some(target)),
+            }
+            group_full |= target.shared.is_some();
+        }
+        let refused = || {
+            Counters::add(&self.shared.counters.refused_queue_full, 1);
+            Some(Routed::Refused(Reason::QUOTA_EXCEEDED, "the queues of its subscribers are full"))
+        };
+        let request = message.properties.response_topic.is_some();
+        if request && group_full && !taken {
+            return refused();
+        }
+        let waits_for = match limits.queue_full {
+            QueueFull::Drop => soon,
+            QueueFull::Refuse => soon.or(full),
+        };
+        if let Some(target) = waits_for
+            && full_queues == FullQueues::Wait
+        {
+            return Some(Routed::Full(target.subscriber.clone()));
+        }
+        let refuse = waits_for.is_some() && limits.queue_full == QueueFull::Refuse || group_full && !taken;
+        if refuse { refused() } else { None }
     }
 
     /// Sets or clears the retained message of a topic \[MQTT-3.3.1-5, MQTT-3.3.1-6].
@@ -104,16 +183,20 @@ impl Hub {
         kept: &mut Option<Arc<Message>>,
         scratch: &mut Scratch,
     ) -> Result<(), Reason> {
-        let on_disk = self.store.is_some() && !message.topic.starts_with("$SYS/");
+        let on_disk = self.shared.store.is_some() && !message.topic.starts_with("$SYS/");
         if message.payload.is_empty() {
-            if self.retained.write().remove(&message.topic) && on_disk {
+            if self.shared.retained.write().remove(&message.topic) && on_disk {
                 scratch.ops.push(Op::Unretain { topic: ByteString::from(&*message.topic) });
             }
             return Ok(());
         }
-        let mut retained = self.retained.write();
-        if retained.count() >= self.config.limits.retained && !retained.contains(&message.topic) {
-            Counters::add(&self.counters.refused_retained, 1);
+        let mut retained = self.shared.retained.write();
+        // The broker's own values neither count nor are refused.
+        if !message.topic.starts_with("$SYS/")
+            && retained.count() >= self.shared.config.limits.retained
+            && !retained.contains(&message.topic)
+        {
+            Counters::add(&self.shared.counters.refused_retained, 1);
             return Err(Reason::QUOTA_EXCEEDED);
         }
         let message = kept.get_or_insert_with(|| Arc::new(message.compact())).clone();
@@ -133,27 +216,98 @@ impl Hub {
 
     /// Publishes what no client waits for.
     pub(crate) fn publish_own(&self, message: &Message, scratch: &mut Scratch) {
-        let origin = Origin { without_waiting: true, ..Origin::default() };
+        let origin = Origin { full_queues: FullQueues::Drop, ..Origin::default() };
         self.route(message, origin, scratch, &mut Vec::new());
     }
 
     /// Gives what the member of a shared group left behind to another member (MQTT 5, 4.8.2).
     pub(crate) fn pass_on(&self, left: Vec<(ByteString, Arc<Message>)>, scratch: &mut Scratch) {
         for (filter, message) in left {
-            let another = self.subscriptions.read().another(&filter, &message.topic, message.qos);
+            let limits = &self.shared.config.limits;
+            let another = self.subscriptions.read().another(&filter, &message.topic, message.qos, limits);
             let Some(target) = another else { continue };
             scratch.frames.reset();
             let delivery = Delivery {
                 message: &message,
                 kept: &mut Some(message.clone()),
-                qos: effective(message.qos, target.qos),
+                qos: effective_qos(message.qos, target.qos),
                 retain: message.retain && target.retain_as_published,
                 identifiers: &target.identifiers,
                 shared: Some(&filter),
                 now: now_ms(),
             };
-            target.session.deliver(self, delivery, scratch);
+            target.subscriber.deliver(&self.shared, delivery, scratch);
         }
-        self.settle(scratch);
+        scratch.settle(&self.shared);
+    }
+
+    /// Subscribes a session; whether the filter is new to it.
+    pub(crate) fn subscribe(
+        &self,
+        session: &Arc<Session>,
+        filter: &ByteString,
+        options: Options,
+        identifier: Option<u32>,
+        scratch: &mut Scratch,
+    ) -> Result<bool, Reason> {
+        let mut state = session.state.lock();
+        if state.ended {
+            return Err(Reason::SESSION_TAKEN_OVER);
+        }
+        self.shared.access.authorize(&state.principal, Action::Subscribe, filter)?;
+        let known = state.subscriptions.contains_key(filter);
+        if !known && state.subscriptions.len() >= self.shared.config.limits.subscriptions {
+            return Err(Reason::QUOTA_EXCEEDED);
+        }
+        state.subscriptions.insert(filter.clone(), (options, identifier));
+        let subscription = Subscription { subscriber: session.clone(), options, identifier };
+        self.subscriptions.write().insert(filter, subscription);
+        if state.durable {
+            let options = SubscriptionRecord {
+                qos: options.qos,
+                no_local: options.no_local,
+                retain_as_published: options.retain_as_published,
+                retain_handling: options.retain_handling as u8,
+                identifier,
+            };
+            scratch.ops.push(Op::Subscribe { key: session.key, filter: filter.clone(), options });
+        }
+        Ok(!known)
+    }
+
+    /// Ends a subscription; false where there was none.
+    pub(crate) fn unsubscribe(
+        &self,
+        session: &Arc<Session>,
+        filter: &ByteString,
+        scratch: &mut Scratch,
+    ) -> bool {
+        let mut state = session.state.lock();
+        if state.subscriptions.remove(filter).is_none() {
+            return false;
+        }
+        self.subscriptions.write().remove(filter, session.key);
+        if state.durable {
+            scratch.ops.push(Op::Unsubscribe { key: session.key, filter: filter.clone() });
+        }
+        true
+    }
+
+    /// Takes back a subscription that was kept on disk.
+    pub(crate) fn restore(&self, filter: &ByteString, subscription: Subscription<Arc<Session>>) {
+        self.subscriptions.write().insert(filter, subscription);
+    }
+
+    /// Ends the subscriptions of a session that ends.
+    pub(crate) fn unsubscribe_all<'a>(&self, filters: impl Iterator<Item = &'a ByteString>, key: u64) {
+        let mut subscriptions = self.subscriptions.write();
+        for filter in filters {
+            subscriptions.remove(filter, key);
+        }
+    }
+
+    /// How many subscriptions there are.
+    pub(crate) fn subscription_count(&self) -> usize {
+        self.subscriptions.read().count()
     }
 }

@@ -1,6 +1,5 @@
 //! Who gets what: filters in a trie, one level of a topic a step.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytestring::ByteString;
@@ -8,16 +7,38 @@ use hashbrown::HashMap;
 use indexmap::IndexMap;
 
 use crate::codec::Options;
+use crate::config::Limits;
 use crate::message::QoS;
-use crate::session::{Readiness, Session};
 use crate::topic;
 
-type Members = IndexMap<u64, Subscription, hashbrown::DefaultHashBuilder>;
+type Members<S> = IndexMap<u64, Subscription<S>, hashbrown::DefaultHashBuilder>;
+
+/// Who subscribes: cheap to clone.
+pub(crate) trait Subscriber: Clone {
+    /// Tells subscribers apart; never used twice.
+    fn key(&self) -> u64;
+
+    /// Whether a message at `qos` could be taken now.
+    fn readiness(&self, qos: QoS, limits: &Limits) -> Readiness;
+}
+
+/// What a session may say of itself when a message is to be shared out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Readiness {
+    /// It would be sent at once.
+    Ready,
+    /// It would wait in the queue.
+    Waiting,
+    /// The queue is full.
+    Full,
+    /// Nothing can be delivered to it.
+    Gone,
+}
 
 /// One session's subscription to one filter.
 #[derive(Clone, Debug)]
-pub(crate) struct Subscription {
-    pub(crate) session: Arc<Session>,
+pub(crate) struct Subscription<S> {
+    pub(crate) subscriber: S,
     pub(crate) options: Options,
     /// Subscription Identifier.
     pub(crate) identifier: Option<u32>,
@@ -25,8 +46,8 @@ pub(crate) struct Subscription {
 
 /// One delivery that a publish asks for.
 #[derive(Clone, Debug)]
-pub(crate) struct Target {
-    pub(crate) session: Arc<Session>,
+pub(crate) struct Target<S> {
+    pub(crate) subscriber: S,
     /// The highest of the matching subscriptions.
     pub(crate) qos: QoS,
     pub(crate) retain_as_published: bool,
@@ -38,44 +59,62 @@ pub(crate) struct Target {
 /// All subscriptions of all sessions.
 ///
 /// A publish costs one step a level, however many filters there are; empty branches are cut off at once.
-#[derive(Debug, Default)]
-pub(crate) struct Subscriptions {
-    root: Node,
+#[derive(Debug)]
+pub(crate) struct Subscriptions<S> {
+    root: Node<S>,
     count: usize,
 }
 
-#[derive(Debug, Default)]
-struct Node {
-    children: HashMap<Box<str>, Node>,
-    plus: Option<Box<Node>>,
+#[derive(Debug)]
+struct Node<S> {
+    children: HashMap<Box<str>, Node<S>>,
+    plus: Option<Box<Node<S>>>,
     /// Subscriptions that end in `#` behind this level.
-    all_below: Option<Box<Leaf>>,
+    all_below: Option<Box<Leaf<S>>>,
     /// Subscriptions that end here.
-    here: Option<Box<Leaf>>,
+    here: Option<Box<Leaf<S>>>,
 }
 
-#[derive(Debug, Default)]
-struct Leaf {
-    members: Members,
-    groups: Vec<Group>,
+#[derive(Debug)]
+struct Leaf<S> {
+    members: Members<S>,
+    groups: Vec<Group<S>>,
 }
 
 /// The members of one `$share/{name}/{filter}`.
 #[derive(Debug)]
-struct Group {
+struct Group<S> {
     /// As it was subscribed to, `$share/{name}/{filter}`.
     filter: ByteString,
-    members: Members,
+    members: Members<S>,
     /// Where the next choice begins.
     next: AtomicUsize,
 }
 
-impl Node {
+impl<S> Default for Subscriptions<S> {
+    fn default() -> Self {
+        Self { root: Node::default(), count: 0 }
+    }
+}
+
+impl<S> Default for Node<S> {
+    fn default() -> Self {
+        Self { children: HashMap::new(), plus: None, all_below: None, here: None }
+    }
+}
+
+impl<S> Default for Leaf<S> {
+    fn default() -> Self {
+        Self { members: Members::default(), groups: Vec::new() }
+    }
+}
+
+impl<S> Node<S> {
     fn is_empty(&self) -> bool {
         self.children.is_empty() && self.plus.is_none() && self.all_below.is_none() && self.here.is_none()
     }
 
-    fn leaf(&mut self, filter: &str) -> &mut Option<Box<Leaf>> {
+    fn leaf(&mut self, filter: &str) -> &mut Option<Box<Leaf<S>>> {
         let mut node = self;
         for level in filter.split('/') {
             node = match level {
@@ -88,7 +127,7 @@ impl Node {
     }
 
     /// Changes the leaf of a filter where there is one, and cuts off what that left empty.
-    fn edit(&mut self, filter: Option<&str>, change: &mut impl FnMut(&mut Leaf)) {
+    fn edit(&mut self, filter: Option<&str>, change: &mut impl FnMut(&mut Leaf<S>)) {
         let leaf =
             match filter.map(|f| f.split_once('/').map_or((f, None), |(level, rest)| (level, Some(rest)))) {
                 None => &mut self.here,
@@ -123,7 +162,7 @@ impl Node {
         }
     }
 
-    fn find<'a>(&'a self, rest: Option<&str>, wildcards: bool, found: &mut Vec<&'a Leaf>) {
+    fn find<'a>(&'a self, rest: Option<&str>, wildcards: bool, found: &mut Vec<&'a Leaf<S>>) {
         if wildcards {
             found.extend(self.all_below.as_deref());
         }
@@ -141,15 +180,15 @@ impl Node {
     }
 }
 
-impl Subscriptions {
+impl<S: Subscriber> Subscriptions<S> {
     /// How many there are.
     pub(crate) fn count(&self) -> usize {
         self.count
     }
 
     /// Adds or replaces a session's subscription. `filter` may be a shared one and must be valid.
-    pub(crate) fn insert(&mut self, filter: &ByteString, subscription: Subscription) {
-        let key = subscription.session.key;
+    pub(crate) fn insert(&mut self, filter: &ByteString, subscription: Subscription<S>) {
+        let key = subscription.subscriber.key();
         let members = match topic::shared(filter) {
             None => &mut self.root.leaf(filter).get_or_insert_default().members,
             Some(None) => return,
@@ -188,13 +227,20 @@ impl Subscriptions {
 
     /// Everyone a message on `topic` from the session `publisher` goes to: each session once, at the highest
     /// QoS of its filters and with all their identifiers (MQTT 5, 3.3.4), and one member of each shared group.
-    pub(crate) fn targets(&self, topic: &str, publisher: u64, qos: QoS, targets: &mut Vec<Target>) {
+    pub(crate) fn targets(
+        &self,
+        topic: &str,
+        publisher: u64,
+        qos: QoS,
+        limits: &Limits,
+        targets: &mut Vec<Target<S>>,
+    ) {
         let mut leaves = Vec::new();
         self.root.find(Some(topic), !topic.starts_with('$'), &mut leaves);
         let start = targets.len();
         for leaf in &leaves {
             for subscription in leaf.members.values() {
-                if subscription.options.no_local && subscription.session.key == publisher {
+                if subscription.options.no_local && subscription.subscriber.key() == publisher {
                     continue;
                 }
                 targets.push(Target::of(subscription, None));
@@ -204,25 +250,31 @@ impl Subscriptions {
             merge(targets, start);
         }
         for group in leaves.iter().flat_map(|leaf| &leaf.groups) {
-            if let Some(member) = group.choose(qos) {
+            if let Some(member) = group.choose(qos, limits) {
                 targets.push(Target::of(member, Some(group.filter.clone())));
             }
         }
     }
 
     /// A member of a shared group, for a message that another member left behind.
-    pub(crate) fn another(&self, filter: &ByteString, topic: &str, qos: QoS) -> Option<Target> {
+    pub(crate) fn another(
+        &self,
+        filter: &ByteString,
+        topic: &str,
+        qos: QoS,
+        limits: &Limits,
+    ) -> Option<Target<S>> {
         let mut leaves = Vec::new();
         self.root.find(Some(topic), !topic.starts_with('$'), &mut leaves);
         let group = leaves.iter().flat_map(|leaf| &leaf.groups).find(|g| g.filter == *filter)?;
-        group.choose(qos).map(|member| Target::of(member, Some(filter.clone())))
+        group.choose(qos, limits).map(|member| Target::of(member, Some(filter.clone())))
     }
 }
 
-impl Target {
-    fn of(subscription: &Subscription, shared: Option<ByteString>) -> Self {
+impl<S: Subscriber> Target<S> {
+    fn of(subscription: &Subscription<S>, shared: Option<ByteString>) -> Self {
         Self {
-            session: subscription.session.clone(),
+            subscriber: subscription.subscriber.clone(),
             qos: subscription.options.qos,
             retain_as_published: subscription.options.retain_as_published,
             identifiers: subscription.identifier.into_iter().collect(),
@@ -232,11 +284,11 @@ impl Target {
 }
 
 /// One target a session, from `start` on.
-fn merge(targets: &mut Vec<Target>, start: usize) {
-    targets[start..].sort_by_key(|t| t.session.key);
+fn merge<S: Subscriber>(targets: &mut Vec<Target<S>>, start: usize) {
+    targets[start..].sort_by_key(|t| t.subscriber.key());
     let mut kept = start;
     for index in start + 1..targets.len() {
-        if targets[kept].session.key == targets[index].session.key {
+        if targets[kept].subscriber.key() == targets[index].subscriber.key() {
             let (qos, retain) = (targets[index].qos, targets[index].retain_as_published);
             let identifiers = std::mem::take(&mut targets[index].identifiers);
             let target = &mut targets[kept];
@@ -251,16 +303,16 @@ fn merge(targets: &mut Vec<Target>, start: usize) {
     targets.truncate((kept + 1).min(targets.len()));
 }
 
-impl Group {
+impl<S: Subscriber> Group<S> {
     /// Round robin over the members that can take a message now; else whoever may queue it.
-    fn choose(&self, qos: QoS) -> Option<&Subscription> {
+    fn choose(&self, qos: QoS, limits: &Limits) -> Option<&Subscription<S>> {
         let start = self.next.fetch_add(1, Ordering::Relaxed);
         let count = self.members.len();
         let mut waiting = None;
         let mut full = None;
         for step in 0..count {
             let (_, member) = self.members.get_index((start + step) % count)?;
-            match member.session.readiness(qos.min(member.options.qos)) {
+            match member.subscriber.readiness(qos.min(member.options.qos), limits) {
                 Readiness::Ready => return Some(member),
                 Readiness::Waiting => waiting = waiting.or(Some(member)),
                 Readiness::Full => full = full.or(Some(member)),
@@ -275,20 +327,44 @@ impl Group {
 mod tests {
     use super::*;
 
-    fn subscribe(trie: &mut Subscriptions, session: &Arc<Session>, filter: &str, qos: QoS, identifier: u32) {
+    /// A subscriber with a key that is as ready as it says.
+    #[derive(Clone, Copy, Debug)]
+    struct Fixed(u64, Readiness);
+
+    impl Subscriber for Fixed {
+        fn key(&self) -> u64 {
+            self.0
+        }
+
+        fn readiness(&self, _: QoS, _: &Limits) -> Readiness {
+            self.1
+        }
+    }
+
+    fn ready(key: u64) -> Fixed {
+        Fixed(key, Readiness::Ready)
+    }
+
+    fn subscribe(
+        trie: &mut Subscriptions<Fixed>,
+        subscriber: Fixed,
+        filter: &str,
+        qos: QoS,
+        identifier: u32,
+    ) {
         let options = Options { qos, ..Options::default() };
-        let subscription = Subscription { session: session.clone(), options, identifier: Some(identifier) };
+        let subscription = Subscription { subscriber, options, identifier: Some(identifier) };
         trie.insert(&filter.into(), subscription);
     }
 
-    fn found(trie: &Subscriptions, topic: &str) -> Vec<(u64, QoS, Vec<u32>)> {
+    fn found(trie: &Subscriptions<Fixed>, topic: &str) -> Vec<(u64, QoS, Vec<u32>)> {
         let mut targets = Vec::new();
-        trie.targets(topic, 0, QoS::AtMostOnce, &mut targets);
+        trie.targets(topic, 0, QoS::AtMostOnce, &Limits::default(), &mut targets);
         let mut found: Vec<_> = targets
             .into_iter()
             .map(|mut t| {
                 t.identifiers.sort_unstable();
-                (t.session.key, t.qos, t.identifiers)
+                (t.subscriber.key(), t.qos, t.identifiers)
             })
             .collect();
         found.sort();
@@ -298,11 +374,11 @@ mod tests {
     #[test]
     fn one_target_a_session_with_the_highest_qos_and_every_identifier() {
         let mut trie = Subscriptions::default();
-        let (a, b) = (Session::for_tests(1), Session::for_tests(2));
-        subscribe(&mut trie, &a, "x/#", QoS::AtMostOnce, 1);
-        subscribe(&mut trie, &b, "x/y", QoS::AtLeastOnce, 2);
-        subscribe(&mut trie, &a, "+/y", QoS::ExactlyOnce, 3);
-        subscribe(&mut trie, &a, "#", QoS::AtLeastOnce, 4);
+        let (a, b) = (ready(1), ready(2));
+        subscribe(&mut trie, a, "x/#", QoS::AtMostOnce, 1);
+        subscribe(&mut trie, b, "x/y", QoS::AtLeastOnce, 2);
+        subscribe(&mut trie, a, "+/y", QoS::ExactlyOnce, 3);
+        subscribe(&mut trie, a, "#", QoS::AtLeastOnce, 4);
         assert_eq!(
             found(&trie, "x/y"),
             [(1, QoS::ExactlyOnce, vec![1, 3, 4]), (2, QoS::AtLeastOnce, vec![2])]
@@ -314,10 +390,10 @@ mod tests {
     #[test]
     fn nothing_is_left_of_filters_that_are_gone() {
         let mut trie = Subscriptions::default();
-        let session = Session::for_tests(1);
+        let session = ready(1);
         let filters = ["a/b/c", "a/+/c", "a/b/#", "#", "+", "$share/g/a/b", "/", "//+"];
         for (number, filter) in filters.into_iter().enumerate() {
-            subscribe(&mut trie, &session, filter, QoS::AtMostOnce, number as u32 + 1);
+            subscribe(&mut trie, session, filter, QoS::AtMostOnce, number as u32 + 1);
         }
         assert_eq!(trie.count(), filters.len());
         for filter in filters {
@@ -340,19 +416,41 @@ mod tests {
             }
         }
         filters.retain(|f| topic::valid_filter(f, 128));
-        let sessions: Vec<_> = (1..=filters.len() as u64).map(Session::for_tests).collect();
+        let sessions: Vec<_> = (1..=filters.len() as u64).map(ready).collect();
         for (session, filter) in sessions.iter().zip(&filters) {
-            subscribe(&mut trie, session, filter, QoS::AtMostOnce, 1);
+            subscribe(&mut trie, *session, filter, QoS::AtMostOnce, 1);
         }
         for topic in ["a", "a/b", "b/a", "/", "a/", "/a", "$x", "$x/a", "a/b/a", "b"] {
             let expected: Vec<u64> = sessions
                 .iter()
                 .zip(&filters)
                 .filter(|(_, filter)| topic::matches(filter, topic))
-                .map(|(session, _)| session.key)
+                .map(|(session, _)| session.key())
                 .collect();
             let got: Vec<u64> = found(&trie, topic).into_iter().map(|(key, ..)| key).collect();
             assert_eq!(got, expected, "{topic:?}");
         }
+    }
+
+    #[test]
+    fn a_shared_group_prefers_who_is_ready_and_takes_who_is_full_last() {
+        let mut trie = Subscriptions::default();
+        let members = [
+            Fixed(1, Readiness::Full),
+            Fixed(2, Readiness::Gone),
+            Fixed(3, Readiness::Waiting),
+            Fixed(4, Readiness::Ready),
+        ];
+        for (number, &member) in members.iter().enumerate() {
+            subscribe(&mut trie, member, "$share/g/a", QoS::AtLeastOnce, number as u32 + 1);
+        }
+        for expected in [4, 3, 1] {
+            for _ in 0..8 {
+                let keys: Vec<u64> = found(&trie, "a").into_iter().map(|(key, ..)| key).collect();
+                assert_eq!(keys, [expected]);
+            }
+            trie.remove("$share/g/a", expected);
+        }
+        assert!(found(&trie, "a").is_empty(), "nothing can be delivered to who is gone");
     }
 }

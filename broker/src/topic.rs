@@ -77,6 +77,10 @@ impl FilterList {
         Self(filters.iter().map(|f| ByteString::from(f.as_str())).collect())
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     pub(crate) fn matches(&self, name: &str) -> bool {
         self.0.iter().any(|filter| matches(filter, name))
     }

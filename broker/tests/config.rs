@@ -171,7 +171,7 @@ fn each_error_says_what_to_do() {
         ("limits.packet_bytes = 268435461", "268435461", "at most 268435460"),
         ("limits.keep_alive_s = 65536", "65536", "expected u16"),
         ("limits.receive_maximum = 0", "0", "at least 1"),
-        ("limits.queue_full = 'block'", "'block'", "`refuse` or `drop`"),
+        ("limits.queue_full = 'block'", "'block'", "`drop` or `refuse`"),
         ("limits.topic_levels = 0", "0", "at least 1"),
         ("limits = {", "", ""),
     ];

@@ -17,6 +17,9 @@ use crate::subscription::{Listeners, Place, Sink, Subscription};
 use crate::wire::name::{ClientId, ObjectName, Root};
 use crate::wire::topic::ReplyTopic;
 
+/// What drawn client ids begin with.
+const KIND: &str = "client";
+
 /// A connection to the bus; cheap to clone. All clones share one MQTT session, which is kept up until the last
 /// of them is dropped.
 ///
@@ -43,11 +46,13 @@ struct Inner {
     listeners: Arc<Listeners>,
 }
 
-/// How to connect.
+/// How to connect. Each connection of a builder that was cloned draws a client id of its own, unless one was given.
 #[derive(Clone, Debug)]
 pub struct Builder {
     options: Options,
     root: Root,
+    /// Whether the client id was given.
+    named: bool,
 }
 
 impl Builder {
@@ -55,6 +60,7 @@ impl Builder {
     #[must_use]
     pub fn client_id(mut self, id: ClientId) -> Self {
         self.options.client_id = id;
+        self.named = true;
         self
     }
 
@@ -85,13 +91,17 @@ impl Builder {
     ///
     /// Where the broker cannot be reached, or refuses the connection or the subscription to the replies.
     pub async fn connect(self) -> Result<Client, ConnectError> {
-        let Self { options, root } = self;
+        let Self { mut options, root, named } = self;
+        if !named {
+            // Not at the builder's beginning: two connections of clones would end each other.
+            options.client_id = random_id(KIND);
+        }
         let id = options.client_id.clone();
         let pending = Arc::new(Pending::default());
         let listeners = Arc::new(Listeners::default());
         let replies = Replies {
-            prefix: format!("{root}/reply/"),
-            suffix: format!("/{id}"),
+            root: root.clone(),
+            id: id.clone(),
             pending: pending.clone(),
             listeners: listeners.clone(),
         };
@@ -115,7 +125,7 @@ impl Client {
 
     /// Sets what is to be other than the default.
     pub fn builder(address: Address) -> Builder {
-        Builder { options: Options::new(address, random_id("client")), root: Root::default() }
+        Builder { options: Options::new(address, random_id(KIND)), root: Root::default(), named: false }
     }
 
     /// An object by its name, which is looked at when it is called.
@@ -209,16 +219,15 @@ pub fn random_id(kind: &str) -> ClientId {
 
 /// Sorts what arrives.
 struct Replies {
-    prefix: String,
-    suffix: String,
+    root: Root,
+    id: ClientId,
     pending: Arc<Pending>,
     listeners: Arc<Listeners>,
 }
 
 impl Receiver for Replies {
     fn message(&mut self, message: Message) {
-        let topic = &*message.topic;
-        let reply = topic.starts_with(&self.prefix) && topic.ends_with(&self.suffix);
+        let reply = ReplyTopic::is_to(&self.root, &self.id, &message.topic);
         if let Some(key) = key(message.properties.correlation.as_deref()).filter(|_| reply) {
             // One that nobody waits for any more came too late.
             self.pending.arrived(key, Arrived::Reply(message));

@@ -4,6 +4,9 @@ use crate::session::{SubscribeError, Unsent};
 use crate::wire::fault::{Code, Fault};
 use crate::wire::name::NameError;
 
+/// When a call is worth repeating that found all queues full, in milliseconds.
+const RETRY_AFTER_MS: u64 = 500;
+
 /// Why a call has no result. Match on [`code`](Self::code), not on the text.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -67,6 +70,10 @@ impl From<Unsent> for CallError {
             Unsent::Lost => Self::Lost,
             Unsent::Denied => {
                 Fault::new(Code::DENIED, "the broker does not allow this client to call it").into()
+            }
+            Unsent::Busy => {
+                let message = "the object takes no more requests now: the queues of all its nodes are full";
+                Fault { message: message.to_owned(), ..Fault::busy(RETRY_AFTER_MS) }.into()
             }
             Unsent::TooLarge { size, limit } => {
                 let text = format!("a request of {size} bytes; the broker takes {limit} at most");

@@ -5,7 +5,7 @@ use rantai_client::wire::name::{ClientId, MethodName, ObjectName, Root};
 use rantai_client::wire::reply::{Outcome, Reply};
 use rantai_client::wire::request::{self, Form, Params, Refusal, ReplyTo, Request};
 use rantai_client::wire::topic::{
-    CallTopic, EventTopic, RegistryTopic, ReplyTopic, Target, TopicError, call_filters,
+    CallTopic, EventTopic, RegistryTopic, ReplyTopic, Target, TopicError, TopicKind, call_filters,
 };
 use rantai_client::wire::{BINARY, Properties};
 use serde_json::{Value, json};
@@ -73,6 +73,42 @@ fn a_reply_topic_is_below_the_root_without_wildcards_and_not_too_long() {
     for bad in ["rantai/reply/", "rantai/call/x", "home/door", "rantai/reply/+/x", "rantai/reply/#", &long] {
         assert!(ReplyTopic::named(&root, bad).is_none(), "{bad}");
     }
+}
+
+/// A root and names may contain the words of the kinds themselves.
+#[test]
+fn only_the_level_behind_the_root_is_the_kind_of_a_topic() {
+    for root in ["a/at/reply/b", "at", "reply", "call/name/node/event/all"] {
+        let root = Root::new(root).expect("a root");
+        for word in ["at", "call", "reply", "name", "all", "event", "node"] {
+            let (object, me) = (object(word), client(word));
+            for target in [Target::Any, Target::Node(me.clone()), Target::All] {
+                let topic = CallTopic { target, object: object.clone(), method: MethodName::new(word).ok() };
+                assert_eq!(CallTopic::parse(&root, &topic.format(&root)), Ok(topic));
+            }
+            for topic in [RegistryTopic::Name(object.clone(), me.clone()), RegistryTopic::Node(me.clone())] {
+                assert_eq!(RegistryTopic::parse(&root, &topic.format(&root)), Some(topic));
+            }
+            let reply = ReplyTopic::to(&root, &object, &me);
+            assert_eq!(reply.client(&root), Some(me.clone()));
+            assert!(ReplyTopic::is_to(&root, &me, reply.as_str()));
+            assert!(!ReplyTopic::is_to(&root, &client("x"), reply.as_str()));
+            assert_eq!(ReplyTopic::public(&root, &object).client(&root), None);
+            assert_eq!(TopicKind::of(&root, &format!("{root}/{word}")), None);
+        }
+    }
+    let root = Root::default();
+    assert_eq!(TopicKind::of(&root, "rantai/event/a/b"), Some((TopicKind::Event, "a/b")));
+    for other in ["rantai", "rantai/", "rantai/calls/a", "rantaix/call/a", "x/rantai/call/a"] {
+        assert_eq!(TopicKind::of(&root, other), None, "{other}");
+    }
+}
+
+#[test]
+fn the_reply_topic_of_the_longest_names_is_taken() {
+    let root = Root::new(&[&"r".repeat(64), &*"s".repeat(63)].join("/")).expect("the longest root");
+    let longest = ReplyTopic::to(&root, &object(&"o".repeat(64)), &client(&"c".repeat(64)));
+    assert!(ReplyTopic::named(&root, longest.as_str()).is_some(), "{} bytes", longest.as_str().len());
 }
 
 #[expect(clippy::result_large_err, reason = "unboxed, to be matched on")]

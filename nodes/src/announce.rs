@@ -1,10 +1,10 @@
 //! What a node says of itself in the registry, and that it stays true.
 //!
-//! [`Announcer`] knows what is to stand on the node's own topics and puts it right where it does not. A
-//! [`Keeper`] per object claims its name at every connection, serves it while it holds the name, and withdraws
-//! where another has the better right.
+//! [`Announcer`] knows what is to stand on the node's own topics and puts it right where it does not. A [`Keeper`]
+//! per object claims its name whenever no other node holds it, and withdraws where another has the better right.
 
 use std::collections::{BTreeSet, HashMap};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,8 +19,10 @@ use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use crate::contenders::Contenders;
+use crate::connection::{connection, over};
+use crate::contenders::{Contenders, Tenure};
 use crate::dispatch::Served;
+use crate::expiries::Expiries;
 use crate::node::{ServeError, ServeOptions, idle, retained};
 
 /// For how long a claim may be contested.
@@ -46,6 +48,8 @@ pub(crate) struct Announcer {
     heal: Notify,
     /// What others say of the names that are followed.
     view: Mutex<View>,
+    /// Until when it stands.
+    expiries: Expiries,
     seen: watch::Sender<u64>,
     state: Mutex<State>,
 }
@@ -59,6 +63,7 @@ impl Announcer {
             epoch,
             outlet,
             word: Mutex::default(),
+            expiries: Expiries::default(),
             wrong: Mutex::default(),
             heal: Notify::new(),
             seen: watch::Sender::new(0),
@@ -75,6 +80,7 @@ impl Announcer {
     /// Others may have come meanwhile: what is known of them is of the past, and entries are claimed anew.
     pub(crate) fn disconnected(&self) {
         *self.view.lock() = View::new(self.root.clone());
+        self.expiries.clear();
         self.word.lock().clear();
         self.seen.send_modify(|count| *count += 1);
     }
@@ -110,8 +116,8 @@ impl Announcer {
         RegistryTopic::Name(object.clone(), self.id.clone()).format(&self.root)
     }
 
-    /// A message on one of the registry's topics.
-    pub(crate) fn registry(&self, topic: &str, payload: &[u8]) {
+    /// A message on one of the registry's topics, which stands for `expiry` seconds or until there is another.
+    pub(crate) fn registry(&self, topic: &str, payload: &[u8], expiry: Option<u32>) {
         let mine = match RegistryTopic::parse(&self.root, topic) {
             Some(RegistryTopic::Name(_, node) | RegistryTopic::Node(node)) => node == self.id,
             None => return,
@@ -124,6 +130,7 @@ impl Announcer {
             }
             return;
         }
+        self.expiries.note(topic, expiry.filter(|_| !payload.is_empty()));
         if let Err(error) = self.view.lock().apply(topic, payload) {
             tracing::debug!(topic, "{error}");
         }
@@ -146,13 +153,25 @@ impl Announcer {
         self.word.lock().contains_key(&self.entry_topic(object)) || self.view.lock().is_served(object)
     }
 
+    /// How far other nodes are with a name that is claimed in `mode`.
+    pub(crate) fn tenure(&self, object: &ObjectName, mode: Mode) -> Tenure {
+        let view = self.view.lock();
+        let others = view.claims(object).filter(|(entry, alive)| *alive && !together(mode, entry));
+        let tenures = others.map(|(entry, _)| if entry.settled { Tenure::Held } else { Tenure::Claimed });
+        tenures.max().unwrap_or(Tenure::Vacant)
+    }
+
     /// Who has the better right to a name than `mine`, of those whose node is ready.
     fn rival(&self, object: &ObjectName, mine: &Entry) -> Option<Entry> {
         let view = self.view.lock();
         let rivals = view.claims(object).filter(|(_, alive)| *alive).map(|(entry, _)| entry);
-        let replicas = |other: &Entry| mine.mode == Mode::Replica && other.mode == Mode::Replica;
-        rivals.filter(|other| !replicas(other)).find(|other| other.beats(mine)).cloned()
+        rivals.filter(|other| !together(mine.mode, other)).find(|other| other.beats(mine)).cloned()
     }
+}
+
+/// Whether a node that claims a name in `mode` may serve it together with `other`.
+fn together(mode: Mode, other: &Entry) -> bool {
+    mode == Mode::Replica && other.mode == Mode::Replica
 }
 
 /// Keeps the node's word until the session ends: puts right what is wrong, and refreshes what would expire.
@@ -175,6 +194,7 @@ pub(crate) async fn keep_word(announcer: Arc<Announcer>, mut status: watch::Rece
                 }
                 sleep(HEAL).await;
             }
+            topic = announcer.expiries.ended() => announcer.registry(&topic, b"", None),
             () = tokio::time::sleep_until(refresh) => {
                 refresh += UPKEEP;
                 let word: Vec<(String, Bytes)> =
@@ -185,19 +205,6 @@ pub(crate) async fn keep_word(announcer: Arc<Announcer>, mut status: watch::Rece
             }
         }
     }
-}
-
-/// Waits for a connection: which; `None` when the session has ended.
-pub(crate) async fn connection(status: &mut watch::Receiver<Status>) -> Option<u64> {
-    match *status.wait_for(|s| *s != Status::Offline).await.ok()? {
-        Status::Online(connection) => Some(connection),
-        _ => None,
-    }
-}
-
-/// Waits until a connection is no more.
-pub(crate) async fn over(mut status: watch::Receiver<Status>, connection: u64) {
-    let _ = status.wait_for(|s| *s != Status::Online(connection)).await;
 }
 
 /// Keeps one object served.
@@ -216,22 +223,23 @@ enum Claimed {
     Lost,
 }
 
+/// What a node that does not hold a name waits for before it claims it again.
+enum Until {
+    /// The next connection.
+    Connection,
+    /// The end of the other holders.
+    Vacancy,
+    /// A successor, and its end.
+    Succession,
+}
+
 /// Why an entry does not stand.
+#[derive(Debug, thiserror::Error)]
 enum Announced {
-    Entry(EntryError),
-    Unsent(Unsent),
-}
-
-impl From<EntryError> for Announced {
-    fn from(error: EntryError) -> Self {
-        Self::Entry(error)
-    }
-}
-
-impl From<Unsent> for Announced {
-    fn from(error: Unsent) -> Self {
-        Self::Unsent(error)
-    }
+    #[error(transparent)]
+    Entry(#[from] EntryError),
+    #[error(transparent)]
+    Unsent(#[from] Unsent),
 }
 
 impl Keeper {
@@ -294,7 +302,7 @@ impl Claim {
                     return self.leave(patience.unwrap_or_default(), over()).await;
                 }
             };
-            match claimed {
+            let until = match claimed {
                 Claimed::Lost => {
                     over().await;
                     continue;
@@ -305,6 +313,7 @@ impl Claim {
                         return;
                     }
                     tracing::error!("{}: {error}", self.served.name);
+                    Until::Connection
                 }
                 Claimed::Taken(holder) => {
                     if let Some(told) = told.take() {
@@ -312,14 +321,15 @@ impl Claim {
                         let _ = told.send(Err(ServeError::Taken { object, holder }));
                         return;
                     }
-                    tracing::error!(
-                        "{} is served by node {holder} now; it is not served here",
-                        self.served.name
-                    );
+                    let name = &self.served.name;
+                    tracing::error!("{name} is served by node {holder}; it is claimed here when that ends");
+                    Until::Vacancy
                 }
                 Claimed::Held(entry) => {
                     if let Some(told) = told.take() {
                         let _ = told.send(Ok(()));
+                    } else {
+                        tracing::info!("{}: served again", self.served.name);
                     }
                     let unasked = self.served.begin();
                     tokio::select! {
@@ -327,11 +337,13 @@ impl Claim {
                             drop(unasked);
                             tracing::error!("{}: gives way to node {holder}", self.served.name);
                             self.withdraw().await;
+                            Until::Vacancy
                         }
                         () = self.served.yielded.notified() => {
                             drop(unasked);
                             tracing::warn!("{}: given up, as another node has asked", self.served.name);
                             self.withdraw().await;
+                            Until::Succession
                         }
                         () = over() => continue,
                         patience = &mut stopped => {
@@ -340,10 +352,17 @@ impl Claim {
                         }
                     }
                 }
-            }
-            // The name is another's: the next connection may find it free.
+            };
+            let free = async {
+                match until {
+                    Until::Connection => std::future::pending().await,
+                    Until::Vacancy => contenders.vacancy(self.options.mode).await,
+                    Until::Succession => contenders.succession(self.options.mode).await,
+                }
+            };
             tokio::select! {
                 () = over() => {}
+                () = free => {}
                 patience = &mut stopped => return idle(&self.served, patience.unwrap_or_default()).await,
             }
         }
@@ -385,6 +404,8 @@ impl Claim {
 
     /// From looking who is there to being served.
     async fn claim(&self, contenders: &mut Contenders) -> Claimed {
+        // Takes away a request to give up that came while the name was not held.
+        pin!(self.served.yielded.notified()).enable();
         match self.try_claim(contenders).await {
             Ok(claimed) => claimed,
             Err(SubscribeError::Refused { filter, reason }) => {
@@ -423,10 +444,10 @@ impl Claim {
                 return Ok(Claimed::Taken(holder));
             }
         }
-        let filters = call_filters(&announcer.root, &announcer.id, name);
-        let mine = |filter: &&String| !filter.contains("/at/");
-        let filters = filters.iter().filter(mine).map(|f| Filter::new(f.clone()).live().passing());
-        announcer.outlet.subscribe(filters.collect()).await?;
+        // The requests to this node are subscribed to once, for all of its objects.
+        let [call, _, all] = call_filters(&announcer.root, &announcer.id, name);
+        let filters = [call, all].map(|filter| Filter::new(filter).live().passing());
+        announcer.outlet.subscribe(filters.to_vec()).await?;
         let settled = self.entry(true);
         *served.entry.lock() = Some(settled.clone());
         if let Err(error) = announcer.announce(name, &settled).await {

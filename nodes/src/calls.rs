@@ -50,18 +50,16 @@ impl Calls {
 
     async fn client(&self) -> Result<Client, Fault> {
         let mut known = self.shared.client.lock().await;
-        if let Some(client) = known.as_ref().filter(|client| !is_over(client)) {
-            return Ok(client.clone());
+        if let Some(client) = known.as_ref() {
+            let status = client.status().borrow().clone();
+            let Status::Ended(reason) = status else { return Ok(client.clone()) };
+            tracing::warn!("the connection for the objects' own calls has ended: {reason}; making another");
         }
         let builder = self.shared.builder.get().ok_or_else(|| unreachable("nobody has said where"))?;
         let connected = builder.clone().connect().await;
         let client = connected.map_err(|error| unreachable(&error.to_string()))?;
         Ok(known.insert(client).clone())
     }
-}
-
-fn is_over(client: &Client) -> bool {
-    matches!(*client.status().borrow(), Status::Ended(_))
 }
 
 fn unreachable(reason: &str) -> Fault {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rantai_client::session::{Filter, SubscribeError};
+use rantai_client::wire::entry::Mode;
 use rantai_client::wire::name::{ClientId, ObjectName};
 use rantai_client::wire::topic::RegistryTopic;
 use tokio::time::timeout;
@@ -13,6 +14,20 @@ use crate::announce::Announcer;
 
 /// What is retained has come when this long nothing more of it has.
 const QUIET: Duration = Duration::from_millis(100);
+
+/// How long a claim may take until it is settled, and whoever had a name given up until it claims it.
+const SUCCESSION: Duration = Duration::from_secs(5);
+
+/// How far other nodes are with a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Tenure {
+    /// No node that is ready has an entry.
+    Vacant,
+    /// A node that is ready claims it, and has not settled yet.
+    Claimed,
+    /// A node that is ready holds it.
+    Held,
+}
 
 /// The nodes that claim a name, kept up to date in the announcer's view.
 pub(crate) struct Contenders {
@@ -52,6 +67,31 @@ impl Contenders {
                 return found;
             }
             let _ = seen.changed().await;
+        }
+    }
+
+    /// Waits until no other node holds the name for a node of `mode`. A claim that does not settle in
+    /// [`SUCCESSION`] is not waited for any longer: which of two claims wins is decided by claiming.
+    pub(crate) async fn vacancy(&mut self, mode: Mode) {
+        let object = self.object.clone();
+        loop {
+            self.until(|others| (others.tenure(&object, mode) != Tenure::Held).then_some(())).await;
+            let settled = self.until(|others| {
+                let tenure = others.tenure(&object, mode);
+                (tenure != Tenure::Claimed).then_some(tenure)
+            });
+            if timeout(SUCCESSION, settled).await != Ok(Tenure::Held) {
+                return;
+            }
+        }
+    }
+
+    /// Waits until a successor to a name that was given up has ended too, or none has come in [`SUCCESSION`].
+    pub(crate) async fn succession(&mut self, mode: Mode) {
+        let object = self.object.clone();
+        let claimed = self.until(|others| (others.tenure(&object, mode) != Tenure::Vacant).then_some(()));
+        if timeout(SUCCESSION, claimed).await.is_ok() {
+            self.vacancy(mode).await;
         }
     }
 

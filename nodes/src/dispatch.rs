@@ -293,7 +293,7 @@ impl Dispatcher {
         }
         if !served.limits.public_replies
             && message.properties.response_topic.is_none()
-            && is_public(&route.reply_to)
+            && self.is_public(&route.reply_to)
         {
             return served.stats.refused("no_reply_topic");
         }
@@ -360,7 +360,7 @@ impl Dispatcher {
         let context = Context {
             object: served.name.clone(),
             caller,
-            client: reply_client(&route.reply_to),
+            client: self.reply_client(&route.reply_to),
             correlation: route.correlation.clone(),
             trail,
             received,
@@ -456,10 +456,25 @@ impl Dispatcher {
             return;
         }
         let mut fault = Fault::dead_hop(to.as_str(), trail);
-        if *error != Unsent::NobodyThere {
+        if *error == Unsent::Busy {
+            let message = format!("{to} takes no more requests now: {error}");
+            fault = Fault { message, ..Fault::busy(500) }.with("hop", to.as_str());
+        } else if *error != Unsent::NobodyThere {
             fault.message = format!("{to} was not reached: {error}");
         }
         self.reply(&served, &route, Outcome::Fault(fault));
+    }
+
+    fn is_public(&self, reply_to: &ReplyTo) -> bool {
+        matches!(reply_to, ReplyTo::Topic(_)) && self.reply_client(reply_to).is_none()
+    }
+
+    /// The client that a reply goes to, where its topic names one.
+    fn reply_client(&self, reply_to: &ReplyTo) -> Option<ClientId> {
+        match reply_to {
+            ReplyTo::Topic(topic) => topic.client(&self.root),
+            ReplyTo::Nobody => None,
+        }
     }
 
     fn refuse(&self, served: Option<&Arc<Served>>, refusal: Refusal, qos: QoS, received: Instant) {
@@ -718,18 +733,6 @@ fn panicked(panic: &(dyn std::any::Any + Send)) -> Fault {
     tracing::error!("a method panicked: {}", text.unwrap_or("without a text"));
     // What it said may hold anything; it stays on this side.
     Fault::new(Code::BROKEN_OBJECT, "the method panicked")
-}
-
-fn is_public(reply_to: &ReplyTo) -> bool {
-    matches!(reply_to, ReplyTo::Topic(_)) && reply_client(reply_to).is_none()
-}
-
-/// The client of `{root}/reply/{object}/{client}`.
-fn reply_client(reply_to: &ReplyTo) -> Option<ClientId> {
-    let ReplyTo::Topic(topic) = reply_to else { return None };
-    let (_, rest) = topic.as_str().split_once("/reply/")?;
-    let (_, client) = rest.split_once('/')?;
-    ClientId::new(client).ok()
 }
 
 fn with_code(refusal: Refusal, code: Code) -> Refusal {

@@ -7,8 +7,10 @@ pub mod calls;
 pub mod chain;
 mod commit;
 pub mod config;
+mod connection;
 mod contenders;
 pub mod dispatch;
+mod expiries;
 #[cfg(feature = "gateway")]
 pub mod gateway;
 pub mod imaging;

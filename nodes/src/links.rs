@@ -7,7 +7,8 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use rantai_client::wire::name::ObjectName;
 
-use crate::announce::{Announcer, connection, over};
+use crate::announce::Announcer;
+use crate::connection::{connection, over};
 use crate::contenders::Contenders;
 
 /// Names that are followed; of further ones only the broker's word counts.

@@ -15,7 +15,7 @@ use rantai_client::session::{
 };
 use rantai_client::wire::entry::{Mode, NodeState, State};
 use rantai_client::wire::name::{ClientId, NameError, ObjectName, Root};
-use rantai_client::wire::topic::RegistryTopic;
+use rantai_client::wire::topic::{RegistryTopic, TopicKind, requests_at};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use uuid::Uuid;
@@ -103,13 +103,18 @@ pub struct Node {
     keepers: Mutex<HashMap<ObjectName, Keeper>>,
 }
 
-/// How to connect.
+/// How to connect. Each node of a builder that was cloned draws a name of its own, unless one was given.
 #[derive(Clone, Debug)]
 pub struct Builder {
     options: Options,
     root: Root,
     journal: Option<PathBuf>,
+    /// Whether the name was given.
+    named: bool,
 }
+
+/// What drawn names begin with.
+const KIND: &str = "node";
 
 impl Builder {
     /// By this name, which is its MQTT client id; otherwise a random one is drawn. Two nodes by one name end each
@@ -117,6 +122,7 @@ impl Builder {
     #[must_use]
     pub fn name(mut self, name: ClientId) -> Self {
         self.options.client_id = name;
+        self.named = true;
         self
     }
 
@@ -155,7 +161,10 @@ impl Builder {
     ///
     /// Where the broker cannot be reached or refuses, and where the journal cannot be opened.
     pub async fn connect(self) -> Result<Node, NodeError> {
-        let Self { mut options, root, journal } = self;
+        let Self { mut options, root, journal, named } = self;
+        if !named {
+            options.client_id = random_id(KIND);
+        }
         let journal = match journal {
             Some(file) => Journal::open(&file).map_err(|source| NodeError::Journal { file, source })?,
             None => Journal::in_memory()
@@ -175,14 +184,14 @@ impl Builder {
             let dispatcher = Dispatcher::new(root.clone(), id.clone(), Box::new(out));
             dispatcher.keep_journal(journal);
             parts = Some((announcer.clone(), dispatcher.clone()));
-            Inbound { announcer, dispatcher, registry: [format!("{root}/name/"), format!("{root}/node/")] }
+            Inbound { announcer, dispatcher }
         })
         .await?;
         let (announcer, dispatcher) = parts.expect("made above");
         let mine = [
             Filter::new(RegistryTopic::Node(id.clone()).format(&root)),
             Filter::new(RegistryTopic::entries_on(&root, &id)),
-            Filter::new(format!("{root}/at/{id}/#")).live(),
+            Filter::new(requests_at(&root, &id)).live(),
         ];
         session.begin(mine.to_vec()).await?;
         tokio::spawn(announce::keep_word(announcer.clone(), session.status()));
@@ -202,7 +211,8 @@ impl Node {
 
     /// Sets what is to be other than the default.
     pub fn builder(address: Address) -> Builder {
-        Builder { options: Options::new(address, random_id("node")), root: Root::default(), journal: None }
+        let options = Options::new(address, random_id(KIND));
+        Builder { options, root: Root::default(), journal: None, named: false }
     }
 
     /// Its name on the bus.
@@ -310,8 +320,6 @@ impl Out for Outbound {
 struct Inbound {
     announcer: Arc<Announcer>,
     dispatcher: Arc<Dispatcher>,
-    /// What the registry's topics begin with.
-    registry: [String; 2],
 }
 
 impl Receiver for Inbound {
@@ -324,10 +332,12 @@ impl Receiver for Inbound {
     }
 
     fn message(&mut self, message: Message) {
-        if self.registry.iter().any(|prefix| message.topic.starts_with(prefix)) {
-            self.announcer.registry(&message.topic, &message.payload);
-        } else {
-            self.dispatcher.message(&message);
+        match TopicKind::of(&self.announcer.root, &message.topic) {
+            Some((TopicKind::Name | TopicKind::Node, _)) => {
+                let expiry = message.properties.expiry;
+                self.announcer.registry(&message.topic, &message.payload, expiry);
+            }
+            _ => self.dispatcher.message(&message),
         }
     }
 

@@ -6,9 +6,9 @@ use rmqtt_codec::error::DecodeError as LibraryError;
 use rmqtt_codec::{v3, v5};
 use tokio_util::codec::Decoder;
 
-use super::{
-    Connect, DecodeError, Options, Packet, Reason, RetainHandling, Subscribe, Version, Will, publish,
-};
+use super::packet::{Connect, DecodeError, Options, Packet, RetainHandling, Subscribe, Version, Will};
+use super::publish;
+use super::reason::Reason;
 use crate::message::{Message, Properties, QoS};
 
 /// A whole packet in a buffer.

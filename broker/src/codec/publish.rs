@@ -3,7 +3,8 @@
 use bytes::{Buf, Bytes};
 use bytestring::ByteString;
 
-use super::{DecodeError, Publish, Reason, Version};
+use super::packet::{DecodeError, Publish, Version};
+use super::reason::Reason;
 use crate::clock::now_ms;
 use crate::message::{Message, Properties, QoS};
 

@@ -1,10 +1,10 @@
 //! What goes out comes in again, and what no client may send is refused by name.
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 
 use super::*;
 use crate::clock::now_ms;
-use crate::message::Properties;
+use crate::message::{Message, Properties, QoS};
 
 fn read(bytes: &[u8], version: Option<Version>) -> Result<Packet, DecodeError> {
     let mut buffer = BytesMut::from(bytes);

@@ -13,16 +13,17 @@ use bytes::{BufMut, BytesMut};
 use bytestring::ByteString;
 use tokio::time::timeout;
 
+use crate::access::Principal;
 use crate::clock::now_ms;
 use crate::codec::{self, DecodeError, Publish};
 use crate::counters::Counters;
-use crate::lifecycle::Ending;
+use crate::hub::{Ending, Hub};
 use crate::link::{Link, flush_all};
+use crate::pool::READ_BYTES;
+use crate::router::Targets;
 use crate::session::{Scratch, Session};
-use crate::subscriptions::Target;
+use crate::transport::Transport;
 
-/// Read at once. Larger reads save nothing and let a flood delay everyone else.
-pub(crate) const READ: usize = 16 << 10;
 /// Read from one client before the others get their turn.
 const TURN: usize = 64 << 10;
 /// How long a client has to take its last bytes and close.
@@ -35,7 +36,7 @@ const GATED: usize = 4_096;
 struct Work {
     input: BytesMut,
     scratch: Scratch,
-    targets: Vec<Target>,
+    targets: Targets,
 }
 
 thread_local! {
@@ -55,7 +56,10 @@ impl Work {
 
 /// One client's connection, from CONNACK on.
 pub(crate) struct Connection {
+    hub: Arc<Hub>,
+    session: Arc<Session>,
     link: Arc<Link>,
+    principal: Arc<Principal>,
     /// What CONNECT said about its session's end; 0 may not become more (MQTT 5, 3.14.2.2.2).
     session_expiry: u32,
     /// Milliseconds of silence after which the client is taken for lost; 0: never.
@@ -82,10 +86,17 @@ enum Step {
 type Failure = DecodeError;
 
 impl Connection {
-    pub(crate) fn new(link: Arc<Link>, session_expiry: u32, keep_alive: u16, partial: BytesMut) -> Self {
+    pub(crate) fn new(
+        hub: Arc<Hub>,
+        (session, link): (Arc<Session>, Arc<Link>),
+        principal: Arc<Principal>,
+        session_expiry: u32,
+        keep_alive: u16,
+        partial: BytesMut,
+    ) -> Self {
         // One and a half times the keep-alive [MQTT-3.1.2-22].
         let silence = u32::from(keep_alive) * 1500;
-        Self { link, session_expiry, silence, aliases: Vec::new(), partial }
+        Self { hub, session, link, principal, session_expiry, silence, aliases: Vec::new(), partial }
     }
 
     /// The client has been heard: its time to be silent begins anew.
@@ -104,14 +115,14 @@ impl Connection {
     pub(crate) async fn serve(mut self: Box<Self>) {
         let ending = self.read_all().await;
         let mut work = Work::take();
-        self.link.hub.disconnect(&self.link, ending, &mut work.scratch);
+        self.hub.disconnect(&self.session, &self.link, ending, &mut work.scratch);
         flush_all(&mut work.scratch.dirty);
         work.give_back();
         if self.link.is_closing() {
             Box::pin(self.linger()).await;
         }
         self.link.cut();
-        Counters::sub(&self.link.hub.counters.connected, 1);
+        Counters::sub(&self.hub.shared.counters.connected, 1);
     }
 
     async fn read_all(&mut self) -> Ending {
@@ -127,14 +138,14 @@ impl Connection {
                     tokio::select! {
                         biased;
                         () = self.link.ended.notified() => return lost,
-                        ready = self.link.stream.readable() => if ready.is_err() {
+                        ready = self.link.transport.readable() => if ready.is_err() {
                             return lost;
                         },
                     }
                     self.heard();
                 }
                 Ok(Step::Next) => {
-                    turn += READ;
+                    turn += READ_BYTES;
                     if turn >= TURN {
                         turn = 0;
                         tokio::task::yield_now().await;
@@ -160,8 +171,8 @@ impl Connection {
                 return lost;
             }
             // What is rarely waited for is boxed: an idle connection carries the largest of its futures along.
-            if self.link.hub.store.as_ref().is_some_and(|s| s.backlog() > crate::store::ROOM)
-                || self.link.hub.store.is_some() && self.link.session.gated() > GATED
+            if self.hub.shared.store.as_ref().is_some_and(|s| s.backlog() > crate::store::ROOM)
+                || self.hub.shared.store.is_some() && self.session.gated() > GATED
             {
                 self.not_listening();
                 Box::pin(self.wait_for_disk()).await;
@@ -172,22 +183,22 @@ impl Connection {
     }
 
     fn fail(&self, failure: Failure) {
-        Counters::add(&self.link.hub.counters.protocol_errors, 1);
-        tracing::info!(client = %self.link.session.client_id, peer = %self.link.peer.address, "ended: {}", failure.text);
+        Counters::add(&self.hub.shared.counters.protocol_errors, 1);
+        tracing::info!(client = %self.session.client_id, peer = %self.link.peer.address, "ended: {}", failure.text);
         self.link.close(Some(failure.reason));
     }
 
     /// Lets the client take what was said last: a socket closed with bytes unread would be reset, and the
     /// DISCONNECT lost with it.
     async fn linger(&self) {
-        linger(&self.link.stream).await;
+        linger(&self.link.transport).await;
     }
 
     /// Reads once (with `read`), works through every whole packet, and writes what came of it.
     fn batch(&mut self, read: bool) -> Result<Step, Failure> {
         let mut work = Work::take();
         let result = self.read_and_work(&mut work, read);
-        self.link.hub.settle(&mut work.scratch);
+        work.scratch.settle(&self.hub.shared);
         flush_all(&mut work.scratch.dirty);
         work.give_back();
         result
@@ -204,22 +215,22 @@ impl Connection {
             return step.map(|step| step.unwrap_or(Step::Next));
         }
         // A packet larger than one read gets a buffer that it fills exactly, so that its payload needs no copy.
-        let limit = self.link.hub.config.limits.packet_bytes;
-        let large = codec::frame(&self.partial, limit)?.filter(|f| f.length > READ).map(|f| f.length);
+        let limit = self.hub.shared.config.limits.packet_bytes;
+        let large = codec::frame(&self.partial, limit)?.filter(|f| f.length > READ_BYTES).map(|f| f.length);
         let mut buffer = std::mem::take(&mut self.partial);
         let want = if let Some(length) = large {
             let missing = length - buffer.len();
             // Not all at once: a length is only a claim.
-            let want = missing.min(buffer.len().max(4 * READ));
+            let want = missing.min(buffer.len().max(4 * READ_BYTES));
             buffer.reserve(want);
             want
         } else {
             let partial = std::mem::replace(&mut buffer, std::mem::take(&mut work.input));
-            buffer.reserve(READ + partial.len());
+            buffer.reserve(READ_BYTES + partial.len());
             buffer.extend_from_slice(&partial);
-            READ
+            READ_BYTES
         };
-        let count = match self.link.stream.try_read_buf(&mut (&mut buffer).limit(want)) {
+        let count = match self.link.transport.try_read(&mut (&mut buffer).limit(want)) {
             Ok(0) => return Ok(Step::End(Ending::Lost { expiry: None })),
             Ok(count) => count,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -228,7 +239,7 @@ impl Connection {
             }
             Err(_) => return Ok(Step::End(Ending::Lost { expiry: None })),
         };
-        Counters::add(&self.link.hub.counters.bytes_received, count as u64);
+        Counters::add(&self.hub.shared.counters.bytes_received, count as u64);
         let step = self.work_through(&mut buffer, work)?;
         self.keep(&mut buffer, large.is_some(), work);
         Ok(step.unwrap_or(if count < want { Step::Idle } else { Step::Next }))
@@ -251,7 +262,7 @@ impl Connection {
 
     /// Handles every whole packet; `None` when there is no other reason to stop.
     fn work_through(&mut self, buffer: &mut BytesMut, work: &mut Work) -> Result<Option<Step>, Failure> {
-        let limit = self.link.hub.config.limits.packet_bytes;
+        let limit = self.hub.shared.config.limits.packet_bytes;
         while let Some(frame) = codec::frame(buffer, limit)?
             && frame.length <= buffer.len()
         {
@@ -266,15 +277,17 @@ impl Connection {
 }
 
 /// Reads and forgets what a client still sends, until it closes or its time is up.
-pub(crate) async fn linger(stream: &tokio::net::TcpStream) {
+pub(crate) async fn linger(transport: &Transport) {
+    const AT_ONCE: usize = 4 << 10;
     let discard = async {
         let mut left: usize = 4 << 20;
-        let mut buffer = vec![0; 4 << 10];
+        let mut buffer = BytesMut::with_capacity(AT_ONCE);
         while left > 0 {
-            if stream.readable().await.is_err() {
+            if transport.readable().await.is_err() {
                 return;
             }
-            match stream.try_read(&mut buffer) {
+            buffer.clear();
+            match transport.try_read(&mut (&mut buffer).limit(AT_ONCE)) {
                 Ok(0) => return,
                 Ok(count) => left = left.saturating_sub(count),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}

@@ -3,13 +3,14 @@
 use bytestring::ByteString;
 
 use super::{Connection, Failure, Step, Work};
+use crate::access::Action;
 use crate::codec::{
     self, Acknowledge, DecodeError, Options, Packet, Publish, Reason, RetainHandling, Subscribe, Version,
 };
 use crate::counters::Counters;
-use crate::lifecycle::Ending;
+use crate::hub::Ending;
 use crate::message::QoS;
-use crate::router::{Origin, Routed};
+use crate::router::{FullQueues, Origin, Routed};
 use crate::session::Scratch;
 use crate::store::{Op, Phase};
 use crate::topic;
@@ -17,7 +18,7 @@ use crate::topic;
 impl Connection {
     pub(super) fn handle(&mut self, packet: Packet, work: &mut Work) -> Result<Step, Failure> {
         let version = self.link.peer.version;
-        let session = &self.link.session;
+        let session = &self.session;
         let scratch = &mut work.scratch;
         match packet {
             Packet::Publish(publish) => return self.publish(publish, work),
@@ -45,8 +46,8 @@ impl Connection {
                 if durable {
                     // Until it is on disk that the id is free, a new message under it would look like the old.
                     ticket = self
-                        .link
                         .hub
+                        .shared
                         .put([Op::Released { key: session.key, packet_id: id }], Some(session.key));
                 }
                 self.acknowledge(Acknowledge::PubComp, id, reason, ticket, scratch);
@@ -56,15 +57,15 @@ impl Connection {
                 let reasons: Vec<Reason> = filters
                     .iter()
                     .map(|filter| {
-                        if self.link.hub.unsubscribe(session, filter, scratch) {
+                        if self.hub.router.unsubscribe(session, filter, scratch) {
                             Reason::SUCCESS
                         } else {
                             Reason::NO_SUBSCRIPTION_EXISTED
                         }
                     })
                     .collect();
-                let ticket = self.link.hub.settle_for(scratch, Some(session.key));
-                session.acknowledge(&self.link.hub, &self.link, ticket, scratch, |out| {
+                let ticket = scratch.settle_for(&self.hub.shared, Some(session.key));
+                session.acknowledge(&self.hub.shared, &self.link, ticket, scratch, |out| {
                     codec::unsuback(version, id, &reasons, out);
                 });
             }
@@ -90,13 +91,13 @@ impl Connection {
             // Nine bytes stand around it.
             reason.is_error() && peer.problem_information && text.len() + 9 <= peer.packet_maximum as usize
         });
-        self.link.session.acknowledge(&self.link.hub, &self.link, ticket, scratch, |out| {
+        self.session.acknowledge(&self.hub.shared, &self.link, ticket, scratch, |out| {
             codec::acknowledge(peer.version, kind, id, reason, text, out);
         });
     }
 
     fn subscribe(&self, subscribe: Subscribe, scratch: &mut Scratch) -> Result<(), Failure> {
-        let (session, limits) = (&self.link.session, &self.link.hub.config.limits);
+        let (session, limits) = (&self.session, &self.hub.shared.config.limits);
         let mut reasons = Vec::with_capacity(subscribe.filters.len());
         let mut reads: Vec<(ByteString, Options)> = Vec::new();
         for (filter, options) in subscribe.filters {
@@ -112,7 +113,7 @@ impl Connection {
             if shared.is_some() && options.no_local {
                 return Err(DecodeError::protocol("No Local on a shared subscription"));
             }
-            match self.link.hub.subscribe(session, &filter, options, subscribe.identifier, scratch) {
+            match self.hub.router.subscribe(session, &filter, options, subscribe.identifier, scratch) {
                 Ok(new) => {
                     reasons.push(Reason(options.qos as u8));
                     let wanted = match options.retain_handling {
@@ -127,8 +128,8 @@ impl Connection {
                 Err(reason) => reasons.push(reason),
             }
         }
-        let ticket = self.link.hub.settle_for(scratch, Some(session.key));
-        session.acknowledge(&self.link.hub, &self.link, ticket, scratch, |out| {
+        let ticket = scratch.settle_for(&self.hub.shared, Some(session.key));
+        session.acknowledge(&self.hub.shared, &self.link, ticket, scratch, |out| {
             codec::suback(self.link.peer.version, subscribe.id, &reasons, out);
         });
         for (filter, options) in reads {
@@ -138,19 +139,19 @@ impl Connection {
     }
 
     fn publish(&mut self, mut publish: Publish, work: &mut Work) -> Result<Step, Failure> {
-        Counters::add(&self.link.hub.counters.messages_received, 1);
+        Counters::add(&self.hub.shared.counters.messages_received, 1);
         if let Some(alias) = publish.alias {
             self.resolve(alias, &mut publish)?;
         }
         let message = &mut publish.message;
         if message.qos != QoS::AtMostOnce {
-            let state = self.link.session.state.lock();
+            let state = self.session.state.lock();
             if publish.message.qos == QoS::ExactlyOnce && state.received.contains(&publish.id) {
                 drop(state);
                 return Ok(self.repeated(publish.id, &mut work.scratch));
             }
             // 3.1.1 knows no such limit; packet ids are one.
-            let limit = usize::from(self.link.hub.config.limits.receive_maximum);
+            let limit = usize::from(self.hub.shared.config.limits.receive_maximum);
             if self.link.peer.version == Version::V5 && state.received.len() >= limit {
                 let reason = Reason::RECEIVE_MAXIMUM_EXCEEDED;
                 return Err(DecodeError {
@@ -160,41 +161,38 @@ impl Connection {
             }
         }
         let message = &mut publish.message;
-        let refusal = if message.topic.starts_with('$') {
-            Some(Reason::NOT_AUTHORIZED)
-        } else if !topic::valid_name(&message.topic, self.link.hub.config.limits.topic_levels) {
-            Some(Reason::TOPIC_NAME_INVALID)
+        let shared = &self.hub.shared;
+        let allowed = if topic::valid_name(&message.topic, shared.config.limits.topic_levels) {
+            shared.access.authorize(&self.principal, Action::Publish, &message.topic)
         } else {
-            None
+            Err(Reason::TOPIC_NAME_INVALID)
         };
-        if let Some(reason) = refusal {
-            Counters::add(&self.link.hub.counters.refused_access, 1);
+        if let Err(reason) = allowed {
+            Counters::add(&shared.counters.refused_access, 1);
             self.answer(&publish, reason, 0, &mut work.scratch);
             return Ok(Step::Next);
         }
-        if self.link.hub.caller_topics.matches(&message.topic) {
-            let session = &self.link.session;
-            let caller = session.state.lock().user_name.clone().unwrap_or_else(|| session.client_id.clone());
-            message.properties.user.retain(|(key, _)| key != "caller");
-            message.properties.user.push((ByteString::from_static("caller"), caller));
+        if shared.stamps_callers() {
+            shared.stamp_caller(message, &self.principal, &self.session.client_id);
         }
-        self.route(publish, work)
+        self.route(publish, FullQueues::Wait, work)
     }
 
     /// A QoS 2 message that has been taken already: only its PUBREC is due again.
     fn repeated(&self, id: u16, scratch: &mut Scratch) -> Step {
-        let session = &self.link.session;
+        let session = &self.session;
         let durable = session.state.lock().durable;
         let mut ticket = 0;
         if durable {
-            ticket = self.link.hub.put([Op::Received { key: session.key, packet_id: id }], Some(session.key));
+            ticket =
+                self.hub.shared.put([Op::Received { key: session.key, packet_id: id }], Some(session.key));
         }
         self.acknowledge(Acknowledge::PubRec, id, Reason::SUCCESS, ticket, scratch);
         Step::Next
     }
 
     fn resolve(&mut self, alias: u16, publish: &mut Publish) -> Result<(), Failure> {
-        if alias == 0 || alias > self.link.hub.config.limits.topic_aliases {
+        if alias == 0 || alias > self.hub.shared.config.limits.topic_aliases {
             let reason = Reason::TOPIC_ALIAS_INVALID;
             return Err(DecodeError { reason, text: "a topic alias of 0 or above the maximum" });
         }
@@ -217,23 +215,28 @@ impl Connection {
         clippy::needless_pass_by_value,
         reason = "it may not be used again: it may be the read buffer's"
     )]
-    pub(super) fn route(&self, publish: Publish, work: &mut Work) -> Result<Step, Failure> {
-        let (session, qos) = (&self.link.session, publish.message.qos);
+    pub(super) fn route(
+        &self,
+        publish: Publish,
+        full_queues: FullQueues,
+        work: &mut Work,
+    ) -> Result<Step, Failure> {
+        let (session, qos) = (&self.session, publish.message.qos);
         let exactly_once = qos == QoS::ExactlyOnce;
-        let mut origin = Origin { session: Some(session), ..Origin::default() };
+        let mut origin = Origin { session: Some(session), full_queues, ..Origin::default() };
         if exactly_once {
             let mut state = session.state.lock();
             state.received.insert(publish.id);
             origin.received = Some(publish.id);
             origin.durable = state.durable;
         }
-        let routed = if self.link.hub.store.as_ref().is_some_and(crate::store::Store::failed)
+        let routed = if self.hub.shared.store.as_ref().is_some_and(crate::store::Store::failed)
             && qos != QoS::AtMostOnce
         {
-            Counters::add(&self.link.hub.counters.refused_store, 1);
+            Counters::add(&self.hub.shared.counters.refused_store, 1);
             Routed::Refused(Reason::QUOTA_EXCEEDED, "what must be kept cannot be written")
         } else {
-            self.link.hub.route(&publish.message, origin, &mut work.scratch, &mut work.targets)
+            self.hub.router.route(&publish.message, origin, &mut work.scratch, &mut work.targets)
         };
         match routed {
             Routed::Done { matched, ticket } => {

@@ -6,54 +6,43 @@ use std::sync::Arc;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{Connection, Failure, GATED, LINGER, Step, Work};
-use crate::codec::{Publish, Reason};
+use crate::codec::Publish;
 use crate::counters::Counters;
 use crate::link::flush_all;
-use crate::session::Session;
+use crate::router::FullQueues;
+use crate::session::{Room, Session};
 
 impl Connection {
     /// Not to take more from a client than the disk can follow.
     pub(super) async fn wait_for_disk(&self) {
-        if let Some(store) = &self.link.hub.store
+        if let Some(store) = &self.hub.shared.store
             && store.backlog() > crate::store::ROOM
         {
             store.room().await;
         }
-        while self.link.session.gated() > GATED && !self.link.is_closing() {
-            let mut space = pin!(self.link.session.space.notified());
+        while self.session.gated() > GATED && !self.link.is_closing() {
+            let mut space = pin!(self.session.space.notified());
             space.as_mut().enable();
-            if self.link.session.gated() > GATED {
+            if self.session.gated() > GATED {
                 let _ = timeout(LINGER, space).await;
             }
         }
     }
 
-    /// Waits for room in the queues that a message goes to, for a bounded time; then it is refused. Nothing
-    /// is read from the client meanwhile.
+    /// Waits for room in the queues that a message goes to, for at most `publish_wait` in all, and routes it then.
+    /// Nothing is read from the client meanwhile.
     pub(super) async fn wait(&self, (mut publish, mut full): (Publish, Arc<Session>)) -> Result<(), Failure> {
-        let limits = &self.link.hub.config.limits;
-        let deadline = Instant::now() + limits.publish_wait;
-        Counters::add(&self.link.hub.counters.publisher_waits, 1);
+        let deadline = Instant::now() + self.hub.shared.config.limits.publish_wait;
+        Counters::add(&self.hub.shared.counters.publisher_waits, 1);
         loop {
-            if !self.wait_for_space(&full, deadline).await {
-                Counters::add(&self.link.hub.counters.refused_queue_full, 1);
-                let mut work = Work::take();
-                let refused = self.refuse(
-                    &publish,
-                    Reason::QUOTA_EXCEEDED,
-                    "a subscriber's queue is full",
-                    &mut work.scratch,
-                );
-                flush_all(&mut work.scratch.dirty);
-                work.give_back();
-                return refused;
-            }
+            let queues =
+                if self.wait_for_room(&full, deadline).await { FullQueues::Wait } else { FullQueues::Waited };
             if self.link.is_closing() {
                 return Ok(());
             }
             let mut work = Work::take();
-            let step = self.route(publish, &mut work);
-            self.link.hub.settle(&mut work.scratch);
+            let step = self.route(publish, queues, &mut work);
+            work.scratch.settle(&self.hub.shared);
             flush_all(&mut work.scratch.dirty);
             work.give_back();
             match step? {
@@ -63,24 +52,23 @@ impl Connection {
         }
     }
 
-    async fn wait_for_space(&self, full: &Arc<Session>, deadline: Instant) -> bool {
-        let limits = &self.link.hub.config.limits;
-        if full.is_stalled() {
-            return !full.must_wait(limits);
-        }
+    /// Whether there is room in the queue of `full`; false when it has to be done without.
+    async fn wait_for_room(&self, full: &Arc<Session>, deadline: Instant) -> bool {
+        let limits = &self.hub.shared.config.limits;
         loop {
             let mut space = pin!(full.space.notified());
             space.as_mut().enable();
-            if !full.must_wait(limits) {
-                return true;
-            }
-            if self.link.is_closing() {
+            let credit = match full.room(limits) {
+                Room::Free => return true,
+                Room::None => return false,
+                Room::Soon(credit) => credit,
+            };
+            let since = Instant::now();
+            if self.link.is_closing() || since >= deadline {
                 return false;
             }
-            if timeout_at(deadline, space).await.is_err() {
-                full.set_stalled();
-                return false;
-            }
+            let _ = timeout_at(deadline.min(since + credit), space).await;
+            full.charge_wait(since.elapsed());
         }
     }
 }

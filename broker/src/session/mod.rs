@@ -1,11 +1,13 @@
 //! What outlives a socket: subscriptions, messages in flight and waiting, QoS 2 state, the will.
 
 mod entry;
+mod scratch;
 mod sending;
 mod state;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytestring::ByteString;
 use hashbrown::{HashMap, HashSet};
@@ -13,18 +15,20 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
+use crate::access::{Action, Principal};
 use crate::codec::{Options, Outgoing, Will};
-use crate::config::{Limits, QueueFull};
+use crate::config::Limits;
 use crate::counters::Counters;
-use crate::frames::Frames;
-use crate::hub::Hub;
-use crate::link::{Appended, Dirty, Link};
-use crate::message::{Message, QoS};
+use crate::link::{Appended, Link};
+use crate::message::QoS;
 use crate::retained::Cursor;
+use crate::shared::Shared;
 use crate::store::{Op, Phase, Ticket};
+use crate::subscriptions::{Readiness, Subscriber};
 
 pub(crate) use entry::Delivery;
 use entry::{Entry, Gated, PENDING, Read, next_id, position};
+pub(crate) use scratch::Scratch;
 
 /// One client's session.
 #[derive(Debug)]
@@ -37,21 +41,17 @@ pub(crate) struct Session {
     pub(crate) space: Notify,
 }
 
-/// What a session may say of itself when a message is to be shared out.
+/// Whether a session's queue has room for a message at QoS 1 or 2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Readiness {
-    /// It would be sent at once.
-    Ready,
-    /// It would wait in the queue.
-    Waiting,
-    /// The queue is full.
-    Full,
-    /// Nothing can be delivered to it.
-    Gone,
+pub(crate) enum Room {
+    Free,
+    /// Full, but its client is connected and taking messages: room may be waited for, for this long.
+    Soon(Duration),
+    /// Full, and its client is away or does not take anything.
+    None,
 }
 
 #[derive(Debug, Default)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a state of its own; all combinations occur")]
 pub(crate) struct State {
     pub(crate) link: Option<Arc<Link>>,
     /// Nothing may be added to it any more.
@@ -61,7 +61,7 @@ pub(crate) struct State {
     /// Seconds it outlives its connection; `u32::MAX` for ever.
     pub(crate) expiry: u32,
     pub(crate) version5: bool,
-    pub(crate) user_name: Option<ByteString>,
+    pub(crate) principal: Arc<Principal>,
     pub(crate) will: Option<Box<Will>>,
     pub(crate) subscriptions: HashMap<ByteString, (Options, Option<u32>)>,
     /// QoS 2 packet ids that came from the client and are not released.
@@ -81,35 +81,19 @@ pub(crate) struct State {
     reads: VecDeque<Read>,
     /// In flight since an earlier connection and not sent on this one yet.
     resend: VecDeque<u16>,
-    /// A publisher has waited for its queue in vain, and there has been no room since.
-    stalled: bool,
+    /// How long publishers may still be held back for its full queue: spent by waiting, earned by taking messages.
+    pub(crate) wait_credit: Duration,
+    /// Messages dropped since the queue became full; none while it is not.
+    overflow: Option<u64>,
 }
 
-/// What a delivery leaves to be done.
-#[derive(Debug, Default)]
-pub(crate) struct Scratch {
-    pub(crate) dirty: Dirty,
-    pub(crate) frames: Frames,
-    /// For the store, together with whatever else belongs to the same publish.
-    pub(crate) ops: Vec<Op>,
-    /// Queued for sessions on disk: to be released by [`Session::stored`].
-    pub(crate) stored: Vec<(Arc<Session>, u64)>,
-    found: Vec<Arc<Message>>,
-}
-
-impl Session {
-    pub(crate) fn new(key: u64, client_id: ByteString) -> Arc<Self> {
-        Arc::new(Self { key, client_id, state: Mutex::default(), space: Notify::new() })
+impl Subscriber for Arc<Session> {
+    fn key(&self) -> u64 {
+        self.key
     }
 
-    #[cfg(test)]
-    pub(crate) fn for_tests(key: u64) -> Arc<Self> {
-        Self::new(key, key.to_string().into())
-    }
-
-    /// Whether a message at `qos` could be taken now. A session that is being worked on elsewhere counts as
-    /// waiting: this is asked while the subscriptions are locked.
-    pub(crate) fn readiness(&self, qos: QoS) -> Readiness {
+    /// A session that is being worked on elsewhere counts as waiting: this is asked while the subscriptions are locked.
+    fn readiness(&self, qos: QoS, limits: &Limits) -> Readiness {
         let Some(state) = self.state.try_lock() else { return Readiness::Waiting };
         if state.ended {
             return Readiness::Gone;
@@ -118,23 +102,39 @@ impl Session {
             Some(link) => {
                 if state.may_send(qos, link) && link.room() {
                     Readiness::Ready
-                } else if qos != QoS::AtMostOnce && state.full(&link.hub.config.limits) {
+                } else if qos != QoS::AtMostOnce && state.full(limits) {
                     Readiness::Full
                 } else {
                     Readiness::Waiting
                 }
             }
             None if qos == QoS::AtMostOnce => Readiness::Gone,
+            None if state.full(limits) => Readiness::Full,
             None => Readiness::Waiting,
         }
     }
+}
+
+impl Session {
+    pub(crate) fn new(key: u64, client_id: ByteString) -> Arc<Self> {
+        Arc::new(Self { key, client_id, state: Mutex::default(), space: Notify::new() })
+    }
 
     /// Delivers or queues a message.
-    pub(crate) fn deliver(self: &Arc<Self>, hub: &Hub, mut delivery: Delivery<'_>, scratch: &mut Scratch) {
+    pub(crate) fn deliver(
+        self: &Arc<Self>,
+        shared: &Shared,
+        mut delivery: Delivery<'_>,
+        scratch: &mut Scratch,
+    ) {
         let now = delivery.now;
         let mut state = self.state.lock();
         let state = &mut *state;
         if state.ended || state.link.is_none() && delivery.qos == QoS::AtMostOnce {
+            return;
+        }
+        if shared.access.authorize(&state.principal, Action::Receive, &delivery.message.topic).is_err() {
+            Counters::add(&shared.counters.refused_access, 1);
             return;
         }
         let on_disk = state.durable && delivery.qos != QoS::AtMostOnce;
@@ -155,7 +155,7 @@ impl Session {
                 } else {
                     state.last_seq += 1;
                     let entry = delivery.entry(state.last_seq);
-                    return state.enqueue(entry, hub);
+                    return state.enqueue(entry, shared);
                 }
             }
             let link = link.clone();
@@ -167,10 +167,10 @@ impl Session {
                 &mut scratch.dirty,
             );
             match appended {
-                Appended::TooLarge => Counters::add(&hub.counters.too_large, 1),
+                Appended::TooLarge => Counters::add(&shared.counters.too_large, 1),
                 Appended::Closed if delivery.qos == QoS::AtMostOnce => {}
                 Appended::Yes | Appended::Closed => {
-                    Counters::add(&hub.counters.messages_sent, 1);
+                    Counters::add(&shared.counters.messages_sent, 1);
                     if delivery.qos != QoS::AtMostOnce {
                         state.last_seq += 1;
                         let mut entry = delivery.entry(state.last_seq);
@@ -182,10 +182,9 @@ impl Session {
             }
             return;
         }
-        if delivery.qos != QoS::AtMostOnce && state.full(&hub.config.limits) {
-            // Only here where the publisher did not wait: `QueueFull::Drop`, a will, or a race.
-            Counters::add(&hub.counters.dropped_queue_full, 1);
-            return;
+        if delivery.qos != QoS::AtMostOnce && state.full(&shared.config.limits) {
+            Counters::add(&shared.counters.dropped_queue_full, 1);
+            return state.dropped(&self.client_id);
         }
         state.last_seq += 1;
         let mut entry = delivery.entry(state.last_seq);
@@ -194,7 +193,7 @@ impl Session {
             scratch.ops.push(Op::Enqueue { key: self.key, seq: entry.seq, entry: entry.record() });
             scratch.stored.push((self.clone(), entry.seq));
         }
-        state.enqueue(entry, hub);
+        state.enqueue(entry, shared);
         if let Some(link) = state.link.clone() {
             // Otherwise nobody would be asked for more when what is buffered is written.
             self.pump(state, &link, scratch);
@@ -215,14 +214,14 @@ impl Session {
     /// Sends `frame` to the client once `ticket` is on disk, in the order of the calls \[MQTT-4.6.0-2].
     pub(crate) fn acknowledge(
         &self,
-        hub: &Hub,
+        shared: &Shared,
         link: &Arc<Link>,
         ticket: Ticket,
         scratch: &mut Scratch,
         encode: impl FnOnce(&mut Vec<u8>),
     ) {
         let mut state = self.state.lock();
-        if !state.must_gate(ticket, hub.durable()) {
+        if !state.must_gate(ticket, shared.durable()) {
             drop(state);
             link.append_with(&mut scratch.dirty, encode);
         } else if state.link.as_ref().is_some_and(|l| Arc::ptr_eq(l, link)) {
@@ -281,7 +280,7 @@ impl Session {
         }
         let entry = state.in_flight.remove(index).expect("found just before");
         if state.durable {
-            link.hub.put([Op::Dequeue { key: self.key, seq: entry.seq }], None);
+            link.shared.put([Op::Dequeue { key: self.key, seq: entry.seq }], None);
         }
         self.pump(&mut state, link, scratch);
         true
@@ -299,8 +298,8 @@ impl Session {
         let seq = entry.seq;
         if state.durable {
             let op = Op::Phase { key: self.key, seq, packet_id: id, phase: Phase::Released };
-            let ticket = link.hub.put([op], Some(self.key));
-            if state.must_gate(ticket, link.hub.durable()) {
+            let ticket = link.shared.put([op], Some(self.key));
+            if state.must_gate(ticket, link.shared.durable()) {
                 state.gated.push_back((ticket, Gated::Release(id)));
                 return true;
             }
@@ -310,23 +309,26 @@ impl Session {
         true
     }
 
-    /// Whether a message at QoS 1 or 2 has to wait for this session's queue.
-    pub(crate) fn must_wait(&self, limits: &Limits) -> bool {
-        if limits.queue_full == QueueFull::Drop {
-            return false;
+    /// Whether the queue has room for a message at QoS 1 or 2.
+    pub(crate) fn room(&self, limits: &Limits) -> Room {
+        let state = self.state.lock();
+        if state.ended || !state.full(limits) {
+            Room::Free
+        } else if state.link.is_some() && !state.wait_credit.is_zero() {
+            Room::Soon(state.wait_credit)
+        } else {
+            Room::None
         }
-        let state = self.state.lock();
-        !state.ended && state.full(limits)
     }
 
-    /// Whether waiting for its queue was in vain the last time.
-    pub(crate) fn is_stalled(&self) -> bool {
-        let state = self.state.lock();
-        state.stalled || state.link.is_none()
+    /// Whether a message at QoS 0 would be sent or queued: its client is connected.
+    pub(crate) fn is_connected(&self) -> bool {
+        self.state.lock().link.is_some()
     }
 
-    /// A publisher has waited in vain.
-    pub(crate) fn set_stalled(&self) {
-        self.state.lock().stalled = true;
+    /// A publisher was held back for `time`, waiting for room in the queue.
+    pub(crate) fn charge_wait(&self, time: Duration) {
+        let mut state = self.state.lock();
+        state.wait_credit = state.wait_credit.saturating_sub(time);
     }
 }

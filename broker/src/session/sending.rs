@@ -7,13 +7,12 @@ use super::{Scratch, Session, State};
 use crate::clock::now_ms;
 use crate::codec::Outgoing;
 use crate::counters::Counters;
-use crate::link::{Appended, Link};
+use crate::link::{Appended, Link, Refill};
 use crate::message::QoS;
 use crate::store::{Op, Phase};
 
-impl Session {
-    /// The outbox was written and has room again.
-    pub(crate) fn refill(self: &Arc<Self>, link: &Arc<Link>) {
+impl Refill for Session {
+    fn refill(self: Arc<Self>, link: &Arc<Link>) {
         let mut scratch = Scratch::default();
         {
             let mut state = self.state.lock();
@@ -21,16 +20,18 @@ impl Session {
                 self.pump(&mut state, link, &mut scratch);
             }
         }
-        link.hub.settle(&mut scratch);
+        scratch.settle(&link.shared);
         // The caller writes this link itself; it holds the outbox as busy.
         crate::link::flush_all(&mut scratch.dirty);
     }
+}
 
+impl Session {
     /// Moves what waits to the outbox as far as it has room.
     pub(super) fn pump(self: &Arc<Self>, state: &mut State, link: &Arc<Link>, scratch: &mut Scratch) {
-        let hub = &link.hub;
-        state.release_gated(hub, link, scratch);
-        let was_full = state.full(&hub.config.limits);
+        let shared = &link.shared;
+        state.release_gated(self.key, shared, link, scratch);
+        let was_full = state.full(&shared.config.limits);
         let mut popped = false;
         let now = now_ms();
         let mut blocked = self.send_again(state, link, now, scratch);
@@ -51,14 +52,14 @@ impl Session {
             if qos0 {
                 let entry = state.pop_qos0().expect("looked at just before");
                 if entry.message.expired(now) {
-                    Counters::add(&hub.counters.expired, 1);
+                    Counters::add(&shared.counters.expired, 1);
                 } else {
                     append_entry(link, &entry, now, scratch);
                 }
                 continue;
             }
             if state.queue.front().is_some_and(|e| e.message.expired(now)) {
-                Counters::add(&hub.counters.expired, 1);
+                Counters::add(&shared.counters.expired, 1);
                 state.drop_front(self.key, scratch);
                 popped = true;
                 continue;
@@ -72,6 +73,7 @@ impl Session {
                 continue;
             };
             let mut entry = state.pop().expect("looked at just before");
+            state.earn_wait(&entry, &shared.config.limits);
             popped = true;
             entry.id = id;
             entry.phase = Phase::Sent;
@@ -80,8 +82,8 @@ impl Session {
                 let op = Op::Phase { key, seq, packet_id: id, phase: Phase::Sent };
                 // A packet id of QoS 2 has to be the same one after a crash, or the message arrives twice.
                 let exactly_once = entry.qos == QoS::ExactlyOnce;
-                let ticket = hub.put([op], exactly_once.then_some(key));
-                if exactly_once && state.must_gate(ticket, hub.durable()) {
+                let ticket = shared.put([op], exactly_once.then_some(key));
+                if exactly_once && state.must_gate(ticket, shared.durable()) {
                     state.gated.push_back((ticket, Gated::Publish(id)));
                     state.in_flight.push_back(entry);
                     continue;
@@ -89,7 +91,7 @@ impl Session {
             }
             if append_entry(link, &entry, now, scratch) == Appended::TooLarge {
                 if state.durable {
-                    hub.put([Op::Dequeue { key: self.key, seq: entry.seq }], None);
+                    shared.put([Op::Dequeue { key: self.key, seq: entry.seq }], None);
                 }
             } else {
                 state.in_flight.push_back(entry);
@@ -98,9 +100,12 @@ impl Session {
         if !blocked && state.queue.is_empty() {
             self.read_retained(state, link, scratch);
         }
-        if popped && was_full && !state.full(&hub.config.limits) {
-            state.stalled = false;
-            self.space.notify_waiters();
+        if popped {
+            let limits = &shared.config.limits;
+            state.drained(&self.client_id, limits);
+            if was_full && !state.full(limits) {
+                self.space.notify_waiters();
+            }
         }
     }
 
@@ -122,8 +127,8 @@ impl Session {
             }
             if state.durable && entry.qos == QoS::ExactlyOnce {
                 let op = Op::Phase { key: self.key, seq: entry.seq, packet_id: id, phase: Phase::Sent };
-                let ticket = link.hub.put([op], Some(self.key));
-                if state.must_gate(ticket, link.hub.durable()) {
+                let ticket = link.shared.put([op], Some(self.key));
+                if state.must_gate(ticket, link.shared.durable()) {
                     state.gated.push_back((ticket, Gated::Publish(id)));
                     continue;
                 }
@@ -131,7 +136,7 @@ impl Session {
             if append_entry(link, entry, now, scratch) == Appended::TooLarge {
                 let gone = state.in_flight.remove(index).expect("found just before");
                 if state.durable {
-                    link.hub.put([Op::Dequeue { key: self.key, seq: gone.seq }], None);
+                    link.shared.put([Op::Dequeue { key: self.key, seq: gone.seq }], None);
                 }
             }
         }
@@ -142,7 +147,7 @@ impl Session {
     fn read_retained(self: &Arc<Self>, state: &mut State, link: &Arc<Link>, scratch: &mut Scratch) {
         const AT_ONCE: usize = 64;
         const STEPS: usize = 2_000;
-        let hub = &link.hub;
+        let shared = &link.shared;
         // A bound on the work of one call; the rest is asked for when this is written.
         let mut budget = 4;
         while let Some(read) = state.reads.front_mut() {
@@ -157,7 +162,7 @@ impl Session {
             let free =
                 if read.qos == QoS::AtMostOnce { AT_ONCE } else { link.window() - state.in_flight.len() };
             let mut found = std::mem::take(&mut scratch.found);
-            let done = hub.retained.read().read(
+            let done = shared.retained.read().read(
                 &read.filter,
                 &mut read.cursor,
                 free.min(AT_ONCE),
@@ -221,8 +226,8 @@ impl Session {
             }
             if state.durable {
                 let op = Op::Phase { key: self.key, seq, packet_id: id, phase: Phase::Released };
-                let ticket = link.hub.put([op], Some(self.key));
-                if state.must_gate(ticket, link.hub.durable()) {
+                let ticket = link.shared.put([op], Some(self.key));
+                if state.must_gate(ticket, link.shared.durable()) {
                     state.gated.push_back((ticket, Gated::Release(id)));
                     continue;
                 }
@@ -242,7 +247,7 @@ pub(super) fn append_entry(link: &Arc<Link>, entry: &Entry, now: u64, scratch: &
         identifiers: &entry.identifiers,
         ..Outgoing::default()
     };
-    let counters = &link.hub.counters;
+    let counters = &link.shared.counters;
     let appended = link.append_publish(&entry.message, outgoing, now, None, &mut scratch.dirty);
     match appended {
         Appended::TooLarge => Counters::add(&counters.too_large, 1),

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytestring::ByteString;
 
@@ -11,15 +12,57 @@ use super::{Scratch, State};
 use crate::clock::now_ms;
 use crate::config::Limits;
 use crate::counters::Counters;
-use crate::hub::Hub;
 use crate::link::{Appended, Link};
 use crate::message::{Message, QoS};
+use crate::shared::Shared;
 use crate::store::{self, Op, Phase, Ticket};
+
+/// What a session has to take from its queue to earn [`WAIT_PER_UNIT`]: a message, or this many bytes of one.
+const WAIT_UNIT_BYTES: usize = 64 << 10;
+/// How long publishers may be held back for each unit that a session takes. A hundred messages, or 6 MB, a second are
+/// waited for without end; a session that takes a message a second holds its publishers back for a hundredth of the
+/// time.
+const WAIT_PER_UNIT: Duration = Duration::from_millis(10);
 
 impl State {
     /// Whether another message at QoS 1 or 2 would be one too many.
     pub(super) fn full(&self, limits: &Limits) -> bool {
         self.queue.len() >= limits.queue_messages || self.queue_bytes >= limits.queue_bytes
+    }
+
+    /// The queue was full, and a message for it was dropped: logged for the first one, with what the session holds.
+    pub(super) fn dropped(&mut self, client: &str) {
+        if let Some(dropped) = &mut self.overflow {
+            *dropped += 1;
+            return;
+        }
+        self.overflow = Some(1);
+        tracing::warn!(
+            client,
+            user = self.principal.user.as_deref().unwrap_or("-"),
+            connected = self.link.is_some(),
+            messages = self.queue.len(),
+            bytes = self.queue_bytes,
+            "queue full: messages for this session are dropped until it has taken half of them"
+        );
+    }
+
+    /// Messages have left the queue. The end of an overflow is noted at half of the limits, so that a session which
+    /// takes a message now and then does not fill the log.
+    pub(super) fn drained(&mut self, client: &str, limits: &Limits) {
+        if self.queue.len() <= limits.queue_messages / 2
+            && self.queue_bytes <= limits.queue_bytes / 2
+            && let Some(dropped) = self.overflow.take()
+        {
+            tracing::info!(client, dropped, "queue has room again");
+        }
+    }
+
+    /// The client has taken `entry`: publishers may be held back a little longer for it.
+    pub(super) fn earn_wait(&mut self, entry: &Entry, limits: &Limits) {
+        let units = 1 + entry.message.size() / WAIT_UNIT_BYTES;
+        let earned = WAIT_PER_UNIT.saturating_mul(u32::try_from(units).unwrap_or(u32::MAX));
+        self.wait_credit = self.wait_credit.saturating_add(earned).min(limits.publish_wait);
     }
 
     /// Whether a message needs not wait for others, nor for the window.
@@ -65,16 +108,16 @@ impl State {
     }
 
     /// Queues; at QoS 0 the oldest make room for the newest.
-    pub(super) fn enqueue(&mut self, entry: Entry, hub: &Hub) {
+    pub(super) fn enqueue(&mut self, entry: Entry, shared: &Shared) {
         if entry.qos != QoS::AtMostOnce {
             return self.push(entry);
         }
-        let limits = &hub.config.limits;
+        let limits = &shared.config.limits;
         let size = entry.message.size();
         while self.queue_qos0_bytes + size > limits.queue_qos0_bytes
             || self.queue_qos0.len() >= limits.queue_messages
         {
-            Counters::add(&hub.counters.dropped_qos0, 1);
+            Counters::add(&shared.counters.dropped_qos0, 1);
             if self.pop_qos0().is_none() {
                 // Above the limit all by itself.
                 return;
@@ -84,11 +127,17 @@ impl State {
         self.queue_qos0.push_back(entry);
     }
 
-    pub(super) fn release_gated(&mut self, hub: &Hub, link: &Arc<Link>, scratch: &mut Scratch) {
+    pub(super) fn release_gated(
+        &mut self,
+        key: u64,
+        shared: &Shared,
+        link: &Arc<Link>,
+        scratch: &mut Scratch,
+    ) {
         if self.gated.is_empty() {
             return;
         }
-        let (durable, now) = (hub.durable(), now_ms());
+        let (durable, now) = (shared.durable(), now_ms());
         while let Some((ticket, _)) = self.gated.front()
             && *ticket <= durable
         {
@@ -100,7 +149,7 @@ impl State {
                         && append_entry(link, &self.in_flight[index], now, scratch) == Appended::TooLarge
                     {
                         let gone = self.in_flight.remove(index).expect("found just before");
-                        hub.put([Op::Dequeue { key: link.session.key, seq: gone.seq }], None);
+                        shared.put([Op::Dequeue { key, seq: gone.seq }], None);
                     }
                 }
             }
@@ -166,6 +215,31 @@ fn release_memory(queue: &mut VecDeque<Entry>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn waiting_is_earned_by_taking_messages_or_bytes() {
+        let limits = Limits { publish_wait: Duration::from_millis(35), ..Limits::default() };
+        let entry = |bytes: usize| {
+            let message = Message { payload: vec![0; bytes].into(), ..Message::default() };
+            let delivery = super::super::Delivery {
+                message: &message,
+                kept: &mut None,
+                qos: QoS::AtLeastOnce,
+                retain: false,
+                identifiers: &[],
+                shared: None,
+                now: 0,
+            };
+            { delivery }.entry(1)
+        };
+        let mut state = State::default();
+        state.earn_wait(&entry(0), &limits);
+        assert_eq!(state.wait_credit, Duration::from_millis(10));
+        state.earn_wait(&entry(64 << 10), &limits);
+        assert_eq!(state.wait_credit, Duration::from_millis(30));
+        state.earn_wait(&entry(0), &limits);
+        assert_eq!(state.wait_credit, limits.publish_wait, "never more than one publish may wait");
+    }
 
     /// A QoS 2 message overtook the one before it: that one waited for the disk, and the disk had caught up by
     /// the time this one was looked at.

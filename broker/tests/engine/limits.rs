@@ -50,6 +50,27 @@ async fn retained_messages_above_the_limit_are_refused_and_existing_ones_may_cha
 }
 
 #[tokio::test]
+async fn the_brokers_own_values_neither_count_as_retained_nor_are_refused() {
+    let own = Own::start(|c| {
+        c.limits.retained = 1;
+        c.sys_interval = Duration::from_millis(1);
+    })
+    .await;
+    let mut client = own.client(V5).await;
+    client.subscribe("$SYS/broker/uptime", 0).await;
+    client.delivery().await;
+    assert_eq!(client.publish(Publish::new("r/1", "x").qos(1).retain()).await, 0x10, "there is room");
+    assert_eq!(client.publish(Publish::new("r/2", "x").qos(1).retain()).await, 0x97);
+    for _ in 0..5 {
+        client.delivery().await;
+    }
+    let mut late = own.client(V5).await;
+    late.subscribe("$SYS/broker/version", 0).await;
+    assert!(late.delivery().await.retain, "kept above the limit");
+    assert_eq!(own.broker.counts().refused_retained, 1);
+}
+
+#[tokio::test]
 async fn subscriptions_above_the_limit_are_refused_one_by_one() {
     let own = Own::start(|c| c.limits.subscriptions = 2).await;
     let mut client = own.client(V5).await;

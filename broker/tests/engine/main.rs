@@ -8,6 +8,7 @@ mod support;
 
 mod caller;
 mod limits;
+mod local;
 mod queues;
 mod restart;
 mod threads;

@@ -1,4 +1,4 @@
-//! Full queues: nothing acknowledged is lost in silence, and nobody else is held up.
+//! Full queues: they cost the session that is full, and nobody else.
 
 use std::time::Duration;
 
@@ -25,6 +25,7 @@ async fn blocked(own: &Own, version: Version) -> crate::support::Client {
 async fn a_publisher_is_refused_when_it_has_waited_in_vain_and_nobody_gets_the_message() {
     let own = Own::start(|c| {
         c.limits.queue_messages = 3;
+        c.limits.queue_full = QueueFull::Refuse;
         c.limits.publish_wait = Duration::from_millis(50);
     })
     .await;
@@ -80,6 +81,7 @@ async fn a_waiting_publisher_goes_on_as_soon_as_there_is_room() {
 async fn version_3_has_no_word_for_it_and_is_cut_off_unacknowledged() {
     let own = Own::start(|c| {
         c.limits.queue_messages = 1;
+        c.limits.queue_full = QueueFull::Refuse;
         c.limits.in_flight = 1;
         c.limits.publish_wait = Duration::from_millis(20);
     })
@@ -93,26 +95,206 @@ async fn version_3_has_no_word_for_it_and_is_cut_off_unacknowledged() {
     publisher.assert_ended().await;
 }
 
+/// A persistent session with a subscription to everything, whose client is away.
+async fn forgotten(own: &Own, version: Version) -> Connect {
+    let connect = Connect::new(version).id("forgotten").persistent();
+    let mut client = own.connect(connect.clone()).await;
+    client.subscribe("#", 1).await;
+    client.disconnect().await;
+    connect
+}
+
+/// A forgotten subscription to `#` once refused every publish at QoS 1, of anybody to anything, for seven days.
 #[tokio::test]
-async fn with_drop_the_message_is_lost_for_that_session_alone_and_counted() {
+async fn an_absent_session_that_is_full_loses_messages_and_nobody_else_does() {
+    for version in Version::BOTH {
+        let own = Own::start(|c| c.limits.queue_messages = 3).await;
+        let connect = forgotten(&own, version).await;
+        let mut reader = own.client(V5).await;
+        reader.subscribe(SLOW, 2).await;
+        for publisher_version in Version::BOTH {
+            let mut publisher = own.client(publisher_version).await;
+            for qos in [1, 2, 1, 2] {
+                assert_eq!(publisher.publish(Publish::new(SLOW, "x").qos(qos)).await, 0);
+                assert_eq!(reader.message().await.text(), "x");
+            }
+            assert_eq!(publisher.publish(Publish::new("elsewhere", "x").qos(1)).await, 0, "not 0x97");
+        }
+        let counts = own.broker.counts();
+        assert_eq!((counts.dropped_queue_full, counts.refused_queue_full, counts.publisher_waits), (7, 0, 0));
+        // What had been acknowledged before the queue was full is there.
+        let mut back = own.connect(connect.resume()).await;
+        for _ in 0..3 {
+            assert_eq!(back.message().await.text(), "x");
+        }
+        let mut publisher = own.client(V5).await;
+        publisher.publish(Publish::new("elsewhere", "again").qos(1)).await;
+        assert_eq!(back.message().await.text(), "again", "it takes part again");
+    }
+}
+
+/// The same in bytes: 35 publishes of 2 MB filled the queue of 64 MiB.
+#[tokio::test]
+async fn an_absent_session_that_holds_too_many_bytes_refuses_nobody() {
+    let own = Own::start(|c| c.limits.queue_bytes = 100_000).await;
+    let _connect = forgotten(&own, V5).await;
+    let mut publisher = own.client(V5).await;
+    let body = "x".repeat(30_000);
+    for _ in 0..8 {
+        assert_eq!(publisher.publish(Publish::new(SLOW, &body).qos(1)).await, 0);
+    }
+    assert_eq!(own.broker.counts().dropped_queue_full, 4, "four fit");
+}
+
+#[tokio::test]
+async fn a_connected_reader_that_takes_nothing_is_waited_for_once_and_loses_messages() {
+    for version in Version::BOTH {
+        let own = Own::start(|c| {
+            c.limits.queue_messages = 2;
+            c.limits.in_flight = 1;
+            c.limits.publish_wait = Duration::from_millis(50);
+        })
+        .await;
+        let mut slow = blocked(&own, version).await;
+        let mut other = own.client(V5).await;
+        other.subscribe(SLOW, 1).await;
+        let mut publisher = own.client(version).await;
+        for number in 0..20 {
+            assert_eq!(publisher.publish(Publish::new(SLOW, &number.to_string()).qos(1)).await, 0);
+            assert_eq!(other.message().await.text(), number.to_string());
+        }
+        let counts = own.broker.counts();
+        // One in flight, two queued.
+        assert_eq!((counts.dropped_queue_full, counts.publisher_waits), (17, 1));
+        for number in 0..3 {
+            assert_eq!(slow.message().await.text(), number.to_string(), "what is in flight is not dropped");
+        }
+        slow.assert_silent_after(&mut publisher).await;
+    }
+}
+
+/// Each message that a slow reader takes lets publishers wait 10 ms more for it, not the whole `publish_wait` again.
+#[tokio::test]
+async fn a_reader_that_takes_a_message_now_and_then_does_not_hold_its_publishers_back_each_time() {
     let own = Own::start(|c| {
-        c.limits.queue_messages = 2;
-        c.limits.queue_full = QueueFull::Drop;
+        c.limits.queue_messages = 1;
+        c.limits.publish_wait = Duration::from_secs(5);
     })
     .await;
     let mut slow = blocked(&own, V5).await;
-    let mut other = own.client(V5).await;
-    other.subscribe(SLOW, 1).await;
+    let mut publisher = own.client(V5).await;
+    let publish = |publisher: crate::support::Client| async move {
+        let mut publisher = publisher;
+        let began = std::time::Instant::now();
+        assert_eq!(publisher.publish(Publish::new(SLOW, "x").qos(1)).await, 0);
+        (publisher, began.elapsed())
+    };
+    // The first that finds the queue full uses up what the session has.
+    for _ in 0..3 {
+        publisher = publish(publisher).await.0;
+    }
+    assert_eq!(own.broker.counts().publisher_waits, 1);
+    let mut waited = Duration::ZERO;
+    for _ in 0..20 {
+        slow.message().await;
+        // Fills the room that this made, and finds the queue full.
+        for _ in 0..2 {
+            let took;
+            (publisher, took) = publish(publisher).await;
+            waited += took;
+        }
+    }
+    // Twenty times 10 ms instead of twenty times five seconds.
+    assert!(waited < Duration::from_secs(20), "{waited:?}");
+}
+
+#[tokio::test]
+async fn without_publish_wait_nobody_is_held_back() {
+    let own = Own::start(|c| {
+        c.limits.queue_messages = 2;
+        c.limits.publish_wait = Duration::ZERO;
+    })
+    .await;
+    let mut slow = blocked(&own, V5).await;
     let mut publisher = own.client(V5).await;
     for number in 0..6 {
         assert_eq!(publisher.publish(Publish::new(SLOW, &number.to_string()).qos(1)).await, 0);
-        assert_eq!(other.message().await.text(), number.to_string());
     }
-    assert_eq!(own.broker.counts().dropped_queue_full, 3);
+    let counts = own.broker.counts();
+    assert_eq!((counts.dropped_queue_full, counts.publisher_waits), (3, 0));
     for number in 0..3 {
         assert_eq!(slow.message().await.text(), number.to_string());
     }
     slow.assert_silent_after(&mut publisher).await;
+}
+
+fn request(text: &str) -> Publish {
+    Publish::new(SLOW, text).qos(1).property(Property::ResponseTopic("reply".to_owned()))
+}
+
+/// All members of a shared group stand for one receiver.
+#[tokio::test]
+async fn a_request_that_no_member_of_a_shared_group_can_take_is_refused_at_once() {
+    let own = Own::start(|c| {
+        c.limits.queue_messages = 1;
+        c.limits.publish_wait = Duration::from_hours(1);
+    })
+    .await;
+    let filter = format!("$share/group/{SLOW}");
+    let mut member = own.connect(Connect::new(V5).property(Property::ReceiveMaximum(1))).await;
+    member.subscribe(&filter, 1).await;
+    let mut caller = own.client(V5).await;
+    let mut codes = Vec::new();
+    for text in ["0", "1", "2"] {
+        codes.push(caller.publish(request(text)).await);
+    }
+    assert_eq!(codes, [0, 0, 0x97]);
+    // Other messages wait for room.
+    let mut publisher = own.client(V5).await;
+    publisher.send(&Publish::new(SLOW, "event").qos(1).id(9).encode(V5)).await;
+    assert_eq!(member.message().await.text(), "0");
+    assert_eq!(publisher.puback(9).await, 0, "it has waited for room");
+    for text in ["1", "event"] {
+        assert_eq!(member.message().await.text(), text);
+    }
+    assert_eq!(caller.publish(request("4")).await, 0, "room again");
+}
+
+/// A shared group that matches everything and takes nothing once had the requests to a server without a group refused.
+#[tokio::test]
+async fn a_shared_group_that_is_full_refuses_nothing_that_somebody_else_takes() {
+    let own = Own::start(|c| c.limits.queue_messages = 1).await;
+    let mut hostile = own.connect(Connect::new(V5).property(Property::ReceiveMaximum(1))).await;
+    hostile.subscribe("$share/hostile/#", 1).await;
+    let mut server = own.client(V5).await;
+    server.subscribe(SLOW, 1).await;
+    let mut caller = own.client(V5).await;
+    for number in 0..10 {
+        assert_eq!(caller.publish(request(&number.to_string())).await, 0);
+        assert_eq!(server.message().await.text(), number.to_string());
+    }
+}
+
+#[tokio::test]
+async fn a_request_goes_to_the_member_that_has_room_and_none_waits_for_one_that_is_away() {
+    let own = Own::start(|c| c.limits.queue_messages = 1).await;
+    let filter = format!("$share/group/{SLOW}");
+    let away = Connect::new(V5).id("away").persistent();
+    let mut member = own.connect(away.clone()).await;
+    member.subscribe(&filter, 1).await;
+    member.disconnect().await;
+    let mut caller = own.client(V5).await;
+    assert_eq!(caller.publish(request("for who is away")).await, 0);
+    assert_eq!(caller.publish(request("too many")).await, 0x97);
+    assert_eq!(caller.publish(Publish::new(SLOW, "too many").qos(1)).await, 0x97, "it would be lost");
+    let mut present = own.client(V5).await;
+    present.subscribe(&filter, 1).await;
+    for number in 0..5 {
+        assert_eq!(caller.publish(request(&number.to_string())).await, 0);
+        assert_eq!(present.message().await.text(), number.to_string());
+    }
+    let mut back = own.connect(away.resume()).await;
+    assert_eq!(back.message().await.text(), "for who is away");
 }
 
 /// A reader that takes nothing holds up neither the others nor the publisher, and costs a bounded memory; what
@@ -190,6 +372,7 @@ async fn nothing_of_qos_0_is_queued_for_who_is_away() {
 async fn a_message_that_waits_does_not_touch_another_one_of_its_packet_id() {
     let own = Own::start(|c| {
         c.limits.queue_messages = 1;
+        c.limits.queue_full = QueueFull::Refuse;
         c.limits.publish_wait = Duration::from_millis(20);
     })
     .await;

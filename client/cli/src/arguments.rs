@@ -1,12 +1,17 @@
 //! What stands behind `rantai call`: the object, the method, and their parameters.
 
-use serde_json::{Map, Value};
+use rantai_nodes::tasks::task::PAYLOAD;
+use serde_json::{Map, Value, json};
 
-/// `OBJECT.METHOD` taken apart: the method is what follows the last dot, with its `rpc.` if it has one.
+/// The methods that every object has, without their `rpc.`.
+const BUILT_IN: [&str; 6] = ["ping", "info", "stats", "discover", "cancel", "yield"];
+
+/// `OBJECT.METHOD` taken apart: the method is what follows the last dot, with `rpc.` where it is a built-in one. The
+/// name of an object may end in `.rpc` too.
 pub(crate) fn target(text: &str) -> Result<(&str, &str), String> {
     let wrong = || format!("{text:?} is no OBJECT.METHOD, as in calculator.add");
     let (object, method) = text.rsplit_once('.').ok_or_else(wrong)?;
-    let (object, method) = match object.strip_suffix(".rpc") {
+    let (object, method) = match object.strip_suffix(".rpc").filter(|_| BUILT_IN.contains(&method)) {
         Some(object) => (object, &text[object.len() + 1..]),
         None => (object, method),
     };
@@ -43,11 +48,15 @@ pub(crate) fn payload(arguments: &[String]) -> Result<Vec<u8>, String> {
     Ok(value.to_string().into_bytes())
 }
 
-/// The parameters for these arguments, as they stand in a request.
+/// The parameters for these arguments, as they stand in a request; `None` for none of them.
 pub(crate) fn params(arguments: &[String]) -> Result<Option<Value>, String> {
     match &payload(arguments)?[..] {
         [] => Ok(None),
-        bytes => serde_json::from_slice(bytes).map(Some).map_err(|error| error.to_string()),
+        bytes => match serde_json::from_slice(bytes).map_err(|error| error.to_string())? {
+            // Null by itself would stand for no parameters, and a list is no text that looks like null.
+            Value::Null => Ok(Some(json!({PAYLOAD: "null"}))),
+            params => Ok(Some(params)),
+        },
     }
 }
 
@@ -77,6 +86,8 @@ mod tests {
         assert_eq!(target("calculator.add"), Ok(("calculator", "add")));
         assert_eq!(target("example.chainTopology.1.process"), Ok(("example.chainTopology.1", "process")));
         assert_eq!(target("calculator.rpc.ping"), Ok(("calculator", "rpc.ping")));
+        assert_eq!(target("a.rpc.run"), Ok(("a.rpc", "run")));
+        assert_eq!(target("a.rpc.rpc.ping"), Ok(("a.rpc", "rpc.ping")));
         for wrong in ["calculator", ".add", "calculator.", ".rpc.ping", ""] {
             assert!(target(wrong).is_err(), "{wrong}");
         }
@@ -98,6 +109,19 @@ mod tests {
             (&["x", "[1]"], r#"["x",[1]]"#),
         ] {
             assert_eq!(written(arguments).as_deref(), Ok(expected), "{arguments:?}");
+        }
+        let params = |arguments: &[&str]| {
+            params(&arguments.iter().map(|a| (*a).to_owned()).collect::<Vec<_>>()).expect("parameters")
+        };
+        for (arguments, expected) in [
+            (&[][..], None),
+            (&["null"], Some(json!({"$payload": "null"}))),
+            (&["null", "null"], Some(json!([null, null]))),
+            (&["a=null"], Some(json!({"a": null}))),
+            (&["1984"], Some(json!(1984))),
+            (&["[]"], Some(json!([[]]))),
+        ] {
+            assert_eq!(params(arguments), expected, "{arguments:?}");
         }
         assert!(written(&["a=1", "2"]).is_err());
         assert!(written(&["a=1", "a=2"]).is_err());

@@ -21,7 +21,7 @@ mod with {
     use tokio::sync::watch;
 
     use super::{Builder, Config, Failure};
-    use crate::connection::note;
+    use crate::connection::{ended, note};
     use crate::exit::Exit;
 
     /// What they are called among the names of `rantai serve`.
@@ -62,11 +62,9 @@ mod with {
 
         /// Ends when their connection to the bus has for good; why.
         pub(crate) async fn ended(&mut self) -> String {
-            let Some(status) = &mut self.status else { return std::future::pending().await };
-            let ended = status.wait_for(|status| matches!(status, Status::Ended(_))).await;
-            match ended.as_deref() {
-                Ok(Status::Ended(reason)) => reason.clone(),
-                _ => "the session has ended".to_owned(),
+            match &mut self.status {
+                Some(status) => ended(status).await,
+                None => std::future::pending().await,
             }
         }
 

@@ -33,6 +33,13 @@ impl Address {
         Self { host: "127.0.0.1".to_owned(), port, user: None }
     }
 
+    /// With this user name and password instead of its own.
+    #[must_use]
+    pub fn with_credentials(mut self, user: impl Into<String>, password: impl Into<String>) -> Self {
+        self.user = Some((user.into(), password.into()));
+        self
+    }
+
     /// Host and port, as a resolver takes them.
     pub(super) fn socket(&self) -> (&str, u16) {
         (&self.host, self.port)

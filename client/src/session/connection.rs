@@ -440,7 +440,7 @@ fn outcome(reason: packets::PubAckReason) -> Result<(), Unsent> {
         Reason::Success => return Ok(()),
         Reason::NoMatchingSubscribers => Unsent::NobodyThere,
         Reason::NotAuthorized => Unsent::Denied,
-        Reason::QuotaExceeded => Unsent::Refused("quota exceeded"),
+        Reason::QuotaExceeded => Unsent::Busy,
         Reason::TopicNameInvalid => Unsent::Refused("topic name invalid"),
         Reason::PayloadFormatInvalid => Unsent::Refused("payload format invalid"),
         Reason::PacketIdentifierInUse => Unsent::Refused("packet identifier in use"),

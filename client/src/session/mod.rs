@@ -181,6 +181,9 @@ pub enum Unsent {
     /// PUBACK 0x87.
     #[error("the broker does not allow it")]
     Denied,
+    /// PUBACK 0x97: no subscriber that should take it has room in its queue; the same publish may succeed later.
+    #[error("its subscribers take no more messages now")]
+    Busy,
     /// Above the broker's limit, in bytes.
     #[error("a packet of {size} bytes; the broker takes {limit} at most")]
     TooLarge {

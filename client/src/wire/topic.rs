@@ -1,8 +1,52 @@
 //! Topics of the contract, formatted and parsed in this one place.
 
+mod filter;
+
 use std::fmt;
 
+pub use filter::{covers, is_filter, is_topic, matches, overlap};
+
 use super::name::{ClientId, MethodName, ObjectName, Root};
+
+/// The kind of a topic: the level that follows the root.
+///
+/// A root and a name may contain any of these words as well, so that only the level at this place decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TopicKind {
+    /// `call`: requests to any one instance.
+    Call,
+    /// `at`: requests to the instances on one node.
+    At,
+    /// `all`: requests to every instance.
+    All,
+    /// `reply`: replies.
+    Reply,
+    /// `name`: registry entries.
+    Name,
+    /// `node`: node states.
+    Node,
+    /// `event`: events.
+    Event,
+}
+
+impl TopicKind {
+    /// The kind of a topic, and the levels behind the kind; `None` for a topic outside `root` and for other kinds.
+    pub fn of<'a>(root: &Root, topic: &'a str) -> Option<(Self, &'a str)> {
+        let below = topic.strip_prefix(root.as_str())?.strip_prefix('/')?;
+        let (kind, rest) = below.split_once('/')?;
+        let kind = match kind {
+            "call" => Self::Call,
+            "at" => Self::At,
+            "all" => Self::All,
+            "reply" => Self::Reply,
+            "name" => Self::Name,
+            "node" => Self::Node,
+            "event" => Self::Event,
+            _ => return None,
+        };
+        Some((kind, rest))
+    }
+}
 
 /// To whom a request goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,11 +106,11 @@ impl CallTopic {
     ///
     /// What is no topic for requests, has too many levels, or levels that are no names.
     pub fn parse(root: &Root, topic: &str) -> Result<Self, TopicError> {
-        let (kind, rest) = under(root, topic).and_then(|t| t.split_once('/')).ok_or(TopicError::Other)?;
+        let (kind, rest) = TopicKind::of(root, topic).ok_or(TopicError::Other)?;
         let (target, rest) = match kind {
-            "call" => (Target::Any, rest),
-            "all" => (Target::All, rest),
-            "at" => {
+            TopicKind::Call => (Target::Any, rest),
+            TopicKind::All => (Target::All, rest),
+            TopicKind::At => {
                 let (node, rest) = rest.split_once('/').ok_or(TopicError::Other)?;
                 (Target::Node(ClientId::new(node).map_err(|_| TopicError::NoName)?), rest)
             }
@@ -84,10 +128,6 @@ impl CallTopic {
     }
 }
 
-fn under<'a>(root: &Root, topic: &'a str) -> Option<&'a str> {
-    topic.strip_prefix(root.as_str())?.strip_prefix('/')
-}
-
 /// The filters a server subscribes to for one object.
 ///
 /// `call` is always shared, with exactly this group name: two holders of one name then never both execute one
@@ -95,9 +135,14 @@ fn under<'a>(root: &Root, topic: &'a str) -> Option<&'a str> {
 pub fn call_filters(root: &Root, node: &ClientId, object: &ObjectName) -> [String; 3] {
     [
         format!("$share/{object}/{root}/call/{object}/#"),
-        format!("{root}/at/{node}/#"),
+        requests_at(root, node),
         format!("{root}/all/{object}/#"),
     ]
+}
+
+/// The filter for the requests to every object on one node; one subscription serves all of them.
+pub fn requests_at(root: &Root, node: &ClientId) -> String {
+    format!("{root}/at/{node}/#")
 }
 
 /// Where replies go.
@@ -105,7 +150,7 @@ pub fn call_filters(root: &Root, node: &ClientId, object: &ObjectName) -> [Strin
 pub struct ReplyTopic(String);
 
 impl ReplyTopic {
-    /// The longest one, in bytes.
+    /// The longest one that is not of the form [`to`](Self::to), in bytes.
     pub const LONGEST: usize = 256;
 
     /// To one client.
@@ -119,11 +164,25 @@ impl ReplyTopic {
     }
 
     /// One that a caller named: it must begin with `{root}/reply/`, hold no wildcard and be at most
-    /// [`LONGEST`](Self::LONGEST) bytes.
+    /// [`LONGEST`](Self::LONGEST) bytes, unless it is the topic of an object and a client: the longest root and
+    /// names need a few more.
     pub fn named(root: &Root, topic: &str) -> Option<Self> {
-        let rest = under(root, topic)?.strip_prefix("reply/")?;
-        let fits = !rest.is_empty() && topic.len() <= Self::LONGEST && !topic.contains(['+', '#', '\0']);
-        fits.then(|| Self(topic.to_owned()))
+        let (TopicKind::Reply, rest) = TopicKind::of(root, topic)? else { return None };
+        let fits = !rest.is_empty() && !topic.contains(['+', '#', '\0']);
+        let named = Self(topic.to_owned());
+        (fits && (topic.len() <= Self::LONGEST || named.client(root).is_some())).then_some(named)
+    }
+
+    /// The client of `{root}/reply/{object}/{client}`; `None` for a topic of another form.
+    pub fn client(&self, root: &Root) -> Option<ClientId> {
+        let (object, client) = addressee(root, &self.0)?;
+        ObjectName::any(object).ok()?;
+        ClientId::new(client).ok()
+    }
+
+    /// Whether replies on a topic are those to `client`.
+    pub fn is_to(root: &Root, client: &ClientId, topic: &str) -> bool {
+        addressee(root, topic).is_some_and(|(_, addressee)| addressee == client.as_str())
     }
 
     /// The one subscription of a client for all its replies.
@@ -134,6 +193,14 @@ impl ReplyTopic {
     /// The topic as text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+/// The levels for the object and for the client of a reply topic.
+fn addressee<'a>(root: &Root, topic: &'a str) -> Option<(&'a str, &'a str)> {
+    match TopicKind::of(root, topic)? {
+        (TopicKind::Reply, rest) => rest.split_once('/'),
+        _ => None,
     }
 }
 
@@ -163,13 +230,12 @@ impl RegistryTopic {
 
     /// Takes a topic apart; `None` for any other topic.
     pub fn parse(root: &Root, topic: &str) -> Option<Self> {
-        let levels: Vec<&str> = under(root, topic)?.split('/').collect();
-        match levels[..] {
-            ["name", object, node] => {
-                let object = ObjectName::any(object);
-                Some(Self::Name(object.ok()?, ClientId::new(node).ok()?))
+        match TopicKind::of(root, topic)? {
+            (TopicKind::Name, rest) => {
+                let (object, node) = rest.split_once('/')?;
+                Some(Self::Name(ObjectName::any(object).ok()?, ClientId::new(node).ok()?))
             }
-            ["node", node] => Some(Self::Node(ClientId::new(node).ok()?)),
+            (TopicKind::Node, node) => Some(Self::Node(ClientId::new(node).ok()?)),
             _ => None,
         }
     }
@@ -236,150 +302,12 @@ impl EventTopic {
 
     /// Takes a topic apart; `None` for any other topic.
     pub fn parse(root: &Root, topic: &str) -> Option<Self> {
-        let levels: Vec<&str> = under(root, topic)?.split('/').collect();
-        let (object, event, client) = match levels[..] {
-            ["event", object, event] => (object, event, None),
-            ["event", object, event, client] => (object, event, Some(ClientId::new(client).ok()?)),
-            _ => return None,
+        let (TopicKind::Event, rest) = TopicKind::of(root, topic)? else { return None };
+        let (object, rest) = rest.split_once('/')?;
+        let (event, client) = match rest.split_once('/') {
+            None => (rest, None),
+            Some((event, client)) => (event, Some(ClientId::new(client).ok()?)),
         };
         Some(Self { object: ObjectName::any(object).ok()?, event: MethodName::new(event).ok()?, client })
-    }
-}
-
-/// The longest topic or filter, in bytes (MQTT 5, 1.5.4).
-const LONGEST: usize = u16::MAX as usize;
-
-/// Whether a text is a topic that may be published to (MQTT 5, 4.7.1 and 4.7.3).
-pub fn is_topic(text: &str) -> bool {
-    !text.is_empty() && text.len() <= LONGEST && !text.contains(['+', '#', '\0'])
-}
-
-/// Whether a text is a filter, with its wildcards where they may be (MQTT 5, 4.7.1).
-pub fn is_filter(text: &str) -> bool {
-    let mut levels = text.split('/').peekable();
-    let mut fits = !text.is_empty() && text.len() <= LONGEST && !text.contains('\0');
-    while let Some(level) = levels.next() {
-        fits &= match level {
-            "#" => levels.peek().is_none(),
-            "+" => true,
-            level => !level.contains(['+', '#']),
-        };
-    }
-    fits
-}
-
-/// Whether a filter takes everything that another one takes.
-pub fn covers(filter: &str, other: &str) -> bool {
-    // A wildcard at the beginning is not meant for `$SYS` and its like [MQTT-4.7.2-1].
-    if other.starts_with('$') && filter.starts_with(['+', '#']) {
-        return false;
-    }
-    let mut levels = other.split('/');
-    for wanted in filter.split('/') {
-        match (wanted, levels.next()) {
-            ("#", _) => return true,
-            ("+", Some(level)) if level != "#" => {}
-            (wanted, Some(level)) if wanted == level => {}
-            _ => return false,
-        }
-    }
-    levels.next().is_none()
-}
-
-/// Whether there are topics that both filters take.
-pub fn overlap(one: &str, other: &str) -> bool {
-    let (mut ones, mut others) = (one.split('/'), other.split('/'));
-    let special = |filter: &str| filter.starts_with('$');
-    if (special(one) || special(other)) && [one, other].iter().any(|f| f.starts_with(['+', '#'])) {
-        return false;
-    }
-    loop {
-        match (ones.next(), others.next()) {
-            (None, None) | (Some("#"), _) | (_, Some("#")) => return true,
-            (Some(a), Some(b)) if a == b || a == "+" || b == "+" => {}
-            _ => return false,
-        }
-    }
-}
-
-/// Whether a filter (without `$share/GROUP/`) takes a topic (MQTT 5, 4.7).
-pub fn matches(filter: &str, topic: &str) -> bool {
-    // A wildcard at the beginning is not meant for `$SYS` and its like [MQTT-4.7.2-1].
-    if topic.starts_with('$') && filter.starts_with(['+', '#']) {
-        return false;
-    }
-    let mut levels = topic.split('/');
-    for wanted in filter.split('/') {
-        match (wanted, levels.next()) {
-            ("#", _) => return true,
-            ("+", Some(_)) => {}
-            (wanted, Some(level)) if wanted == level => {}
-            _ => return false,
-        }
-    }
-    levels.next().is_none()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn filters_take_what_the_standard_says() {
-        for (filter, topic, expected) in [
-            ("a/b", "a/b", true),
-            ("a/+", "a/b", true),
-            ("a/+", "a", false),
-            ("a/+", "a/b/c", false),
-            ("a/#", "a", true),
-            ("a/#", "a/b/c", true),
-            ("#", "a/b", true),
-            ("#", "$SYS/a", false),
-            ("+/a", "$SYS/a", false),
-            ("$SYS/#", "$SYS/a", true),
-            ("+", "é", true),
-            ("a", "b", false),
-            ("a//+", "a//", true),
-        ] {
-            assert_eq!(matches(filter, topic), expected, "{filter} {topic}");
-        }
-    }
-
-    #[test]
-    fn topics_and_filters_are_known() {
-        for topic in ["a", "/", "sister/temp", "a b/é", "$SYS/x"] {
-            assert!(is_topic(topic) && is_filter(topic), "{topic}");
-        }
-        for filter in ["#", "+", "a/#", "+/+/#", "a/+/b"] {
-            assert!(is_filter(filter) && !is_topic(filter), "{filter}");
-        }
-        let long = "x".repeat(65_536);
-        for bad in ["", "a\0", "a/#/b", "#/a", "a#", "a/b+", "+a", &long] {
-            assert!(!is_filter(bad), "{bad}");
-        }
-    }
-
-    #[test]
-    fn filters_are_compared() {
-        for (filter, other, covered, overlapping) in [
-            ("#", "a/b", true, true),
-            ("#", "+/b", true, true),
-            ("a/#", "a", true, true),
-            ("a/#", "a/+/c", true, true),
-            ("a/+", "a/#", false, true),
-            ("a/+", "a/b", true, true),
-            ("a/b", "a/+", false, true),
-            ("+/b", "a/+", false, true),
-            ("a/b", "a/b", true, true),
-            ("a", "a/b", false, false),
-            ("a/b", "a/c", false, false),
-            ("a/+", "a/+/#", false, true),
-            ("#", "$SYS/#", false, false),
-            ("$SYS/#", "$SYS/a", true, true),
-        ] {
-            assert_eq!(covers(filter, other), covered, "{filter} {other}");
-            assert_eq!(overlap(filter, other), overlapping, "{filter} {other}");
-            assert_eq!(overlap(other, filter), overlapping, "{other} {filter}");
-        }
     }
 }

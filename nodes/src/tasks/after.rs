@@ -145,7 +145,12 @@ impl Outcomes {
     ///
     /// More, or deeper, than a task's parameters may be.
     pub(super) fn fill(&mut self, params: Value) -> Result<Value, Fault> {
-        let filled = self.put(params)?;
+        let whole = matches!(&params, Value::Object(members) if Place::of(members).is_some());
+        let mut filled = self.put(params)?;
+        if whole && filled.is_null() {
+            // By itself it would stand for no parameters.
+            filled = json!([null]);
+        }
         if levels(&filled) > DEEPEST {
             let text =
                 format!("with the results it is given, its parameters have more than {DEEPEST} levels");
@@ -260,13 +265,15 @@ mod tests {
 
     #[test]
     fn results_stand_where_they_are_asked_for() {
-        let results = [json!(7), json!("x"), json!([1])];
+        let results = [json!(7), json!("x"), json!([1]), json!(null)];
         for (params, expected) in [
             (json!([{"$result": 0}, 2]), json!([7, 2])),
             (json!({"x": {"y": [{"$result": 1}]}}), json!({"x": {"y": ["x"]}})),
             (json!({"$result": 2}), json!([1])),
-            (json!([{"$result": "all"}]), json!([[7, "x", [1]]])),
+            (json!([{"$result": "all"}]), json!([[7, "x", [1], null]])),
             (json!([{"$result": 0}, {"$result": 0}]), json!([7, 7])),
+            (json!({"$result": 3}), json!([null])),
+            (json!([{"$result": 3}, {"x": {"$result": 3}}]), json!([null, {"x": null}])),
             (json!([{"$result": 0, "b": 1}, "$result"]), json!([{"$result": 0, "b": 1}, "$result"])),
         ] {
             assert_eq!(filled(&params, &results), Ok(expected), "{params}");

@@ -54,7 +54,7 @@ pub struct Submission {
     pub object: String,
     /// Which of its methods.
     pub method: String,
-    /// With which parameters, as they stand in a request.
+    /// With which parameters, as for `submit`.
     #[serde(default)]
     pub params: Value,
     /// How.
@@ -99,7 +99,8 @@ impl From<&Task> for Summary {
 #[interface(version = "1.0.0", tags("tasks"), event(state: Summary), event(progress: Progress))]
 pub trait Tasks {
     /// Stores a call, and gives it an id once it is on disk. `params` are as in a request: a list by position, an
-    /// object by name, anything else is the one parameter.
+    /// object by name, null for none, anything else is the one parameter; `[null]` is one that is null, and
+    /// `{"$payload": TEXT}` a payload as it stands.
     async fn submit(
         &self,
         object: String,
@@ -285,6 +286,11 @@ impl Shared {
                 Ok(stored.into_iter().map(|one| one.task().id.clone()).collect())
             }
             Submitted::Unknown(id) => Err(no_such_task(&id)),
+            Submitted::Reused { key, id } => {
+                let text =
+                    format!("the key {key:?} belongs to task {id}, which is another call; use another key");
+                Err(Fault::new(Code::IDENTITY_REUSED, text))
+            }
             Submitted::Full => {
                 let text =
                     format!("the ledger keeps {} tasks; ended ones make room in time", self.limits.tasks);

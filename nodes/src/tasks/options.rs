@@ -36,7 +36,7 @@ pub struct Options {
     pub expires_ms: Option<u64>,
     /// What one run may take at most.
     pub timeout_ms: u64,
-    /// One key, one task: a second submission is the first.
+    /// One key, one task: a second submission of the same call is the first, and one of another call is refused.
     pub key: Option<String>,
     /// Of those that are due the highest go first: 0 to 9.
     pub priority: u8,

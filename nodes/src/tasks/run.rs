@@ -93,13 +93,16 @@ impl Run {
     }
 
     async fn call(&self) -> Result<Response, CallError> {
-        let Task { object, method, params, node, options, .. } = &self.task;
+        let Task { object, method, node, options, .. } = &self.task;
         let mut proxy = self.client.object(object).deadline(Duration::from_millis(options.timeout_ms));
         if let Some(node) = node.as_deref().and_then(|node| ClientId::new(node).ok()) {
             proxy = proxy.at(node);
         }
         let request = proxy.request(method).identity(self.task.identity());
-        request.params(params).send().await
+        match self.task.payload() {
+            Some(payload) => request.payload(payload.to_owned()).send().await,
+            None => request.params(&self.task.params).send().await,
+        }
     }
 
     /// Waits until the node is gone that carries it out: no answer will come from there.

@@ -318,8 +318,8 @@ impl Runner {
             }
         }
         let mut outcomes = Outcomes::gather(&task.params, before.len(), read)?;
-        task.params = outcomes.fill(std::mem::take(&mut task.params))?;
-        task.fed = true;
+        let params = outcomes.fill(task.params.clone())?;
+        task.feed(params);
         Ok(Some(task))
     }
 

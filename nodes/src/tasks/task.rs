@@ -19,6 +19,10 @@ pub(crate) const LARGEST: usize = 256 << 10;
 /// How deep parameters and results nest at most: the task around them is a level too.
 pub(crate) const DEEPEST: usize = json::DEEPEST - 1;
 
+/// Instead of parameters: `{"$payload": TEXT}` is this payload as it stands, as at a terminal. So a method whose one
+/// parameter is text can be given `null`, which by itself stands for no parameters.
+pub const PAYLOAD: &str = "$payload";
+
 /// Where a task is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -85,6 +89,10 @@ pub struct Task {
     /// Whether its parameters have been given what came of the tasks before it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub fed: bool,
+    /// Its parameters as they were submitted, where a later submission by the same key is to be compared with them
+    /// and they have been given what came of the tasks before it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub submitted_params: Option<Value>,
     /// How far it is, while it runs. Not kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<Progress>,
@@ -124,6 +132,7 @@ impl Task {
             error: None,
             schedule: None,
             fed: false,
+            submitted_params: None,
             progress: None,
         })
     }
@@ -146,6 +155,31 @@ impl Task {
     /// The tasks it comes after.
     pub(crate) fn before(&self) -> impl ExactSizeIterator<Item = Uuid> {
         self.options.after.iter().map(|id| Uuid::try_parse(id).unwrap_or_default())
+    }
+
+    /// Puts what came of the tasks before it in its parameters.
+    pub(crate) fn feed(&mut self, params: Value) {
+        let submitted = std::mem::replace(&mut self.params, params);
+        self.submitted_params = self.options.key.is_some().then_some(submitted);
+        self.fed = true;
+    }
+
+    /// The payload of the call, where it stands in the place of parameters.
+    pub(crate) fn payload(&self) -> Option<&str> {
+        let members = self.params.as_object().filter(|members| members.len() == 1)?;
+        members.get(PAYLOAD)?.as_str()
+    }
+
+    /// Whether `other` was submitted with the same object, method and parameters. Options may differ.
+    pub(crate) fn is_same_call(&self, other: &Self) -> bool {
+        let params = match &self.submitted_params {
+            Some(submitted) => submitted,
+            // Of an earlier version: what was submitted is not known any more.
+            None if self.fed => &other.params,
+            None => &self.params,
+        };
+        (&self.object, &self.method) == (&other.object, &other.method)
+            && given(params) == given(&other.params)
     }
 
     pub(crate) fn end(&mut self, state: State, now: u64) {
@@ -172,6 +206,16 @@ impl Task {
         self.state = State::Retrying;
         self.due_ms = now + Duration::from_millis(most).mul_f64(chance).as_millis() as u64;
     }
+}
+
+/// Parameters in the one form for comparison: none of them is null, and numbers are as on the bus.
+fn given(params: &Value) -> Value {
+    let none = match params {
+        Value::Array(items) => items.is_empty(),
+        Value::Object(members) => members.is_empty(),
+        _ => false,
+    };
+    if none { Value::Null } else { json::portable(params.clone()) }
 }
 
 /// Whether the same call may come to something else: not so with what is wrong about the call itself.
@@ -225,6 +269,48 @@ mod tests {
         long.runs = 900;
         long.failed(&fault, 0, 1.0);
         assert_eq!(long.due_ms, LONGEST_BACKOFF_MS);
+    }
+
+    #[test]
+    fn a_payload_stands_alone_and_is_a_text() {
+        let payload =
+            |params: Value| Task { params, ..task(Options::default()) }.payload().map(str::to_owned);
+        assert_eq!(payload(json!({"$payload": "null"})).as_deref(), Some("null"));
+        for params in [json!({"$payload": null}), json!({"$payload": "null", "a": 1}), json!(["$payload"])] {
+            assert_eq!(payload(params), None);
+        }
+    }
+
+    #[test]
+    fn calls_are_the_same_by_object_method_and_params() {
+        let call = |object: &str, method: &str, params: Value, retries: u32| {
+            let options = Options { retries, key: Some("k".to_owned()), ..Options::default() };
+            Task::new(object, method, params, options, 1_000).expect("a task")
+        };
+        let first = call("pages", "add", json!([4, {"a": 1, "b": 2}]), 0);
+        for (object, method, params, same) in [
+            ("pages", "add", json!([4, {"b": 2, "a": 1}]), true),
+            ("pages", "add", json!([4.0, {"a": 1, "b": 2}]), true),
+            ("pages", "add", json!([5, {"a": 1, "b": 2}]), false),
+            ("pages", "add", json!(null), false),
+            ("pages", "sub", json!([4, {"a": 1, "b": 2}]), false),
+            ("books", "add", json!([4, {"a": 1, "b": 2}]), false),
+        ] {
+            let other = call(object, method, params, 3);
+            assert_eq!((first.is_same_call(&other), other.is_same_call(&first)), (same, same), "{other:?}");
+        }
+        let none = call("pages", "add", json!(null), 0);
+        assert!(
+            [json!([]), json!({})]
+                .into_iter()
+                .all(|none_too| none.is_same_call(&call("pages", "add", none_too, 0)))
+        );
+        assert!(!none.is_same_call(&call("pages", "add", json!([null]), 0)));
+        let mut fed = call("pages", "add", json!([{"$result": 0}]), 0);
+        fed.feed(json!([7]));
+        assert_eq!(fed.params, json!([7]));
+        assert!(fed.is_same_call(&call("pages", "add", json!([{"$result": 0}]), 0)));
+        assert!(!fed.is_same_call(&call("pages", "add", json!([7]), 0)));
     }
 
     #[test]

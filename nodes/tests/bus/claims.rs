@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rantai_broker::Config;
+use rantai_client::client::random_id;
 use rantai_client::session::{Filter, Publish};
 use rantai_client::wire::entry::{Entry, Mode, NodeState, State};
 use rantai_client::wire::name::ObjectName;
@@ -176,4 +177,108 @@ async fn two_nodes_by_one_name_end_the_first() {
     let ended = tokio::time::timeout(PATIENCE, ended).await.expect("in time").expect("told").clone();
     let rantai_client::session::Status::Ended(reason) = ended else { panic!("{ended:?}") };
     assert!(reason.contains("pi"), "{reason}");
+}
+
+/// The holder saw that it was to give way, and was then not served for as long as its connection lasted.
+#[tokio::test]
+async fn a_holder_that_gave_way_claims_again_when_the_other_entry_is_gone() {
+    let bus = bus().await;
+    let node = bus.named_node("rightful").await;
+    node.serve("echo", EchoObject(Plain)).await.expect("served");
+    let client = bus.client().await;
+    let object = client.object("echo").deadline(PATIENCE);
+    let forged = random_id("forged");
+    let name = RegistryTopic::Name(echo(), forged.clone()).format(&bus.root);
+    let state = RegistryTopic::Node(forged.clone()).format(&bus.root);
+    let put_for = async |topic: &str, payload: &str, expiry: Option<u32>| {
+        let mut publish = Publish::new(topic, payload.to_owned()).retain();
+        publish.properties.expiry = expiry;
+        client.publish(publish).await.expect("published");
+    };
+    let put = async |topic: &str, payload: &str| put_for(topic, payload, None).await;
+    let holder = async || {
+        let view = client.registry().find(&echo()).await.expect("a view");
+        view.served(&echo()).map(|entry| entry.node.clone()).collect::<Vec<_>>()
+    };
+    let entry = |epoch: &str| {
+        let node = &forged;
+        format!(r#"{{"v":1,"object":"echo","node":"{node}","epoch":"{epoch}","settled":true}}"#)
+    };
+    let ready = r#"{"v":1,"state":"ready","epoch":"0"}"#;
+    for (case, topic, payload) in [
+        ("the entry is cleared", &name, String::new()),
+        ("the entry is no entry any more", &name, "rubbish".to_owned()),
+        ("the entry is of another start", &name, entry("1")),
+        ("the node is lost", &state, r#"{"v":1,"state":"lost","epoch":"0"}"#.to_owned()),
+        ("the node is of another start", &state, r#"{"v":1,"state":"ready","epoch":"1"}"#.to_owned()),
+        ("the state is cleared", &state, String::new()),
+    ] {
+        put(&state, ready).await;
+        put(&name, &entry("0")).await;
+        until("the holder gives way", async || holder().await == [forged.as_str()]).await;
+        put(topic, &payload).await;
+        until(case, async || holder().await == ["rightful"]).await;
+        let said: String = object.call("echo", case).await.expect("an answer");
+        assert_eq!(said, case);
+        put(&name, "").await;
+        put(&state, "").await;
+    }
+    // The broker says nothing when a retained message expires.
+    let mine = RegistryTopic::Name(echo(), node.name().clone()).format(&bus.root);
+    let mut word = client.subscribe(vec![Filter::new(mine).live()]).await.expect("watched");
+    for [entry_s, state_s] in [[Some(4), None], [None, Some(4)]] {
+        put_for(&state, ready, state_s).await;
+        put_for(&name, &entry("0"), entry_s).await;
+        for (step, cleared) in [("withdrawn", true), ("claimed", false), ("settled", false)] {
+            let said = tokio::time::timeout(PATIENCE, word.next()).await.expect(step).expect(step);
+            assert_eq!(said.payload.is_empty(), cleared, "{step}");
+        }
+        put(&name, "").await;
+        put(&state, "").await;
+    }
+}
+
+#[tokio::test]
+async fn a_name_that_is_given_up_and_that_nobody_takes_is_claimed_again() {
+    let bus = bus().await;
+    let node = bus.node().await;
+    node.serve("echo", EchoObject(Plain)).await.expect("served");
+    let client = bus.client().await;
+    let mut entries = client
+        .subscribe(vec![Filter::new(RegistryTopic::entries_of(&bus.root, &echo())).live()])
+        .await
+        .expect("watched");
+    let began = tokio::time::Instant::now();
+    let given_up: bool = client.object("echo").call("rpc.yield", ()).await.expect("an answer");
+    assert!(given_up);
+    assert!(entries.next().await.expect("cleared").payload.is_empty());
+    let claimed = tokio::time::timeout(PATIENCE, entries.next()).await.expect("in time").expect("a claim");
+    assert!(!claimed.payload.is_empty());
+    assert!(began.elapsed() >= Duration::from_secs(5), "a successor has its time: {:?}", began.elapsed());
+    entries.next().await.expect("settled");
+    let said: String = client.object("echo").call("echo", "x").await.expect("an answer");
+    assert_eq!(said, "x");
+}
+
+#[tokio::test]
+async fn a_holder_that_was_replaced_claims_again_when_its_successor_ends() {
+    let bus = bus().await;
+    let (old, new) = (bus.named_node("replaced").await, bus.named_node("successor").await);
+    old.serve("echo", EchoObject(Plain)).await.expect("free");
+    let replace = ServeOptions { replace: true, ..ServeOptions::default() };
+    new.serve_with("echo", Arc::new(EchoObject(Plain)), replace).await.expect("given up");
+    let client = bus.client().await;
+    let echo = client.object("echo").deadline(PATIENCE);
+    let node = async || {
+        let response = echo.request("echo").params(("x",)).send().await;
+        response.ok().and_then(|response| response.node)
+    };
+    // Longer than a name that nobody takes is left alone.
+    let settled = tokio::time::Instant::now() + Duration::from_secs(7);
+    while tokio::time::Instant::now() < settled {
+        assert_eq!(node().await.as_deref(), Some("successor"));
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    new.drain(PATIENCE).await;
+    until("the first one serves it again", async || node().await.as_deref() == Some("replaced")).await;
 }

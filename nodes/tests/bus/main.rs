@@ -2,13 +2,16 @@
 //!
 //! Without `RANTAI_TEST_BROKER` every test starts an embedded broker of its own. With it they share the broker of that
 //! URL, each on a root of topics of its own; what needs to stop the broker is then left to the embedded runs.
+//! `RANTAI_TEST_ROOT` is the root instead of `rantai`: whatever is a root has to do.
 
 #![allow(clippy::float_cmp, reason = "what goes through JSON comes back exactly")]
 
+mod busy;
 mod calls;
 mod chain;
 mod claims;
 mod files;
+mod names;
 mod once;
 mod registry;
 mod restart;

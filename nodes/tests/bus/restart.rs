@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use rantai_broker::{Broker, Config};
 use rantai_client::CallError;
 use rantai_client::session::Filter;
+use rantai_client::wire::topic::RegistryTopic;
 use rantai_nodes::services::echo::{EchoObject, Plain};
 use serde_json::Value;
 
@@ -66,7 +67,8 @@ async fn a_claim_is_made_again_where_the_connection_was_lost_meanwhile() {
     let claimant = node.clone();
     let claim = tokio::spawn(async move { claimant.serve("echo", EchoObject(Plain)).await });
     let client = bus.client().await;
-    let mut entries = client.subscribe(vec![Filter::new("rantai/name/echo/+")]).await.expect("subscribed");
+    let entries = RegistryTopic::entries_of(&bus.root, &"echo".parse().expect("a name"));
+    let mut entries = client.subscribe(vec![Filter::new(entries)]).await.expect("subscribed");
     entries.next().await.expect("an entry that is not settled");
     bus.broker.take().expect("ours").shutdown().await;
     let _broker = Broker::start(config).await.expect("the same port");

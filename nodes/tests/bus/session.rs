@@ -7,7 +7,10 @@ use std::time::Duration;
 use rantai_broker::{Config, User};
 use rantai_client::Client;
 use rantai_client::ConnectError;
+use rantai_client::client::random_id;
 use rantai_client::session::{Address, Filter, Publish, QoS, Status, Unsent};
+use rantai_nodes::Node;
+use rantai_nodes::services::echo::{EchoObject, Plain};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
@@ -214,4 +217,31 @@ async fn a_broker_that_falls_silent_is_noticed() {
     let client = Client::builder(Address::local(port)).keep_alive(1).connect().await.expect("accepted");
     until("it connects again", async || accepted.load(Ordering::SeqCst) >= 2).await;
     drop(client);
+}
+
+/// Every clone had the same client id, and the connections of one process ended each other.
+#[tokio::test]
+async fn connections_of_a_cloned_builder_have_ids_of_their_own() {
+    let bus = bus().await;
+    let builder = Client::builder(bus.address.clone()).root(bus.root.clone());
+    let one = builder.clone().connect().await.expect("connected");
+    let two = builder.clone().connect().await.expect("connected");
+    assert_ne!(one.id(), two.id());
+    let nodes = Node::builder(bus.address.clone()).root(bus.root.clone());
+    let (first, second) = (nodes.clone().connect().await, nodes.connect().await);
+    let (first, second) = (first.expect("connected"), second.expect("connected"));
+    assert_ne!(first.name(), second.name());
+    first.serve("echo", EchoObject(Plain)).await.expect("served");
+    for client in [one, two] {
+        let said: String = client.object("echo").call("echo", "x").await.expect("an answer");
+        assert_eq!(said, "x");
+        assert_eq!(*client.status().borrow(), Status::Online(1));
+    }
+    assert_eq!(*second.status().borrow(), Status::Online(1));
+    let named = random_id("given");
+    let builder = builder.client_id(named.clone());
+    let given = builder.clone().connect().await.expect("connected");
+    assert_eq!(*given.id(), named, "one that was given stays");
+    given.close().await;
+    assert_eq!(*builder.connect().await.expect("connected").id(), named);
 }

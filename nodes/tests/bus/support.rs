@@ -27,7 +27,7 @@ pub(crate) struct Bus {
 pub(crate) async fn bus() -> Bus {
     match std::env::var("RANTAI_TEST_BROKER") {
         Ok(url) => {
-            let root = Root::new(&format!("test/{}", random_id("t"))).expect("a root");
+            let root = Root::new(&format!("{}/{}", root("test"), random_id("t"))).expect("a root");
             Bus { broker: None, address: url.parse().expect("RANTAI_TEST_BROKER is an address"), root }
         }
         Err(_) => embedded(Config::on_free_port()).await,
@@ -38,7 +38,13 @@ pub(crate) async fn bus() -> Bus {
 pub(crate) async fn embedded(config: Config) -> Bus {
     let broker = Broker::start(config).await.expect("a broker starts");
     let address = Address::local(broker.addresses()[0].port());
-    Bus { broker: Some(broker), address, root: Root::default() }
+    Bus { broker: Some(broker), address, root: root("rantai") }
+}
+
+/// The root of `RANTAI_TEST_ROOT`, else this one.
+fn root(otherwise: &str) -> Root {
+    let root = std::env::var("RANTAI_TEST_ROOT").unwrap_or_else(|_| otherwise.to_owned());
+    Root::new(&root).expect("RANTAI_TEST_ROOT is a root")
 }
 
 impl Bus {

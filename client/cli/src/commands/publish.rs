@@ -127,6 +127,7 @@ fn refused(error: &Unsent) -> Failure {
     let exit = match error {
         Unsent::Denied => Exit::Denied,
         Unsent::TooLarge { .. } | Unsent::BadTopic(_) => Exit::Usage,
+        Unsent::Busy => Exit::NoAnswer,
         Unsent::Lost | Unsent::Offline | Unsent::Ended => Exit::Unreachable,
         _ => Exit::Failed,
     };

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use rantai_client::Client;
 use rantai_client::registry::similar;
-use rantai_client::session::Status;
 use rantai_client::wire::entry::Mode;
 use rantai_client::wire::name::{ClientId, Root};
 use rantai_nodes::config::{Config, Configured, beside};
@@ -14,7 +13,7 @@ use rantai_nodes::services::Output;
 use rantai_nodes::tasks::{Ledger, LedgerError};
 use rantai_nodes::{Limits, Node, ServeError, ServeOptions};
 
-use crate::connection::{Broker, log, note, run, say};
+use crate::connection::{Broker, ended, log, note, run, say};
 use crate::exit::{Exit, Failure};
 use crate::gateway::{self, Gateways};
 use crate::signals::stop_signal;
@@ -118,26 +117,34 @@ impl Serve {
                 return Ok(());
             }
         };
-        let mut status = node.status();
-        let ended = status.wait_for(|status| matches!(status, Status::Ended(_)));
-        tokio::select! {
-            signal = stop => {
-                tracing::info!(signal, "stopping");
-                gateways.shutdown().await;
-                node.drain(PATIENCE).await;
-                Ok(())
-            }
-            reason = gateways.ended() => {
-                node.drain(PATIENCE).await;
-                Err(Failure::new(Exit::Failed, format!("the gateways have no connection any more: {reason}")))
-            }
-            ended = ended => {
-                let reason = match ended.as_deref() {
-                    Ok(Status::Ended(reason)) => reason.clone(),
-                    _ => "the session has ended".to_owned(),
-                };
-                Err(Failure::new(Exit::Failed, reason))
-            }
+        let end = serve_until(stop, &node, &mut gateways).await;
+        gateways.shutdown().await;
+        node.drain(PATIENCE).await;
+        end
+    }
+}
+
+/// Waits for a signal to stop, or for the end of a connection that the process cannot do without. A process that
+/// went on without it would look alive and serve nothing.
+///
+/// # Errors
+///
+/// Where a connection has ended for good; one that was lost is made again by itself.
+pub(crate) async fn serve_until(
+    stop: impl Future<Output = &'static str>,
+    node: &Node,
+    gateways: &mut Gateways,
+) -> Result<(), Failure> {
+    let mut status = node.status();
+    let failed = |text: String| Err(Failure::new(Exit::Failed, text));
+    tokio::select! {
+        signal = stop => {
+            tracing::info!(signal, "stopping");
+            Ok(())
+        }
+        reason = gateways.ended() => failed(format!("the gateways have no connection any more: {reason}")),
+        reason = ended(&mut status) => {
+            failed(format!("node {} has no connection any more: {reason}", node.name()))
         }
     }
 }

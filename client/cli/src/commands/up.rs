@@ -4,14 +4,14 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use rantai_broker::Config as BrokerConfig;
+use rantai_broker::{Broker, Config as BrokerConfig, LocalCredentials};
 use rantai_client::Client;
 use rantai_client::session::Address;
 use rantai_client::wire::name::Root;
 use tokio::time::timeout;
 
 use super::broker::explain;
-use super::serve::Objects;
+use super::serve::{Objects, serve_until};
 use crate::connection::{log, note, run};
 use crate::exit::{Exit, Failure};
 use crate::signals::stop_signal;
@@ -28,7 +28,8 @@ Examples:
   rantai up --data-dir data          keep sessions and retained messages in ./data
   rantai up --broker-config config/broker.toml --config my-objects.toml
 
-Exit codes: 0 stopped by SIGTERM or Ctrl-C, 1 could not start, 2 wrong command line or configuration.";
+Exit codes: 0 stopped by SIGTERM or Ctrl-C, 1 could not start or lost a connection for good, 2 wrong command line or
+configuration.";
 
 /// Run the broker and the objects in one process.
 #[derive(clap::Args)]
@@ -65,12 +66,13 @@ impl Up {
             Some(root) => Root::new(root).map_err(|error| Failure::from_error(Exit::Usage, &error))?,
             None => Root::default(),
         };
-        let broker = rantai_broker::Broker::start(self.broker()?).await.map_err(|error| explain(&error))?;
+        let broker = Broker::start(self.broker()?).await.map_err(|error| explain(&error))?;
         for address in broker.addresses() {
             note(&format!("listening on {address}"));
         }
         let data_dir = self.data_dir.as_deref();
-        let address = own(broker.addresses());
+        let address = own(&broker);
+        let mut end = Ok(());
         // A broker without a disk answers some requests and not others: the start is given up at any await.
         let node = tokio::select! {
             node = self.objects.connect(&config, address.clone(), root.clone(), data_dir) => Some(node?),
@@ -82,10 +84,9 @@ impl Up {
                 served = self.objects.serve(&node, &config, objects, client, data_dir) => Some(served?),
                 _ = &mut stop => None,
             };
-            if let Some(gateways) = served {
+            if let Some(mut gateways) = served {
                 note("ready");
-                let signal = stop.await;
-                tracing::info!(signal, "stopping");
+                end = serve_until(stop, &node, &mut gateways).await;
                 gateways.shutdown().await;
             }
             if timeout(DRAIN, node.drain(PATIENCE)).await.is_err() {
@@ -97,7 +98,7 @@ impl Up {
         if timeout(PATIENCE, broker.shutdown()).await.is_err() {
             tracing::warn!("stopped before every client was told; what was acknowledged is kept");
         }
-        Ok(())
+        end
     }
 
     fn broker(&self) -> Result<BrokerConfig, Failure> {
@@ -119,13 +120,17 @@ impl Up {
     }
 }
 
-/// How the objects reach the broker in their own process.
-pub(crate) fn own(addresses: &[SocketAddr]) -> Address {
-    let address = addresses[0];
+/// How the objects reach the broker in their own process, with its local credentials.
+pub(crate) fn own(broker: &Broker) -> Address {
+    let address = broker.addresses()[0];
     let host = match address.ip() {
         ip if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
         ip => ip,
     };
     let text = format!("mqtt://{}", SocketAddr::new(host, address.port()));
-    text.parse().expect("an address that is listened on")
+    let address: Address = text.parse().expect("an address that is listened on");
+    match broker.local_credentials() {
+        Some(LocalCredentials { user, password }) => address.with_credentials(user, password),
+        None => address,
+    }
 }

@@ -21,7 +21,7 @@ Exit codes: 0 ended by Ctrl-C or --count, 2 wrong command line, 3 no broker, 4 n
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Watch {
     /// The object
-    #[arg(value_name = "OBJECT")]
+    #[arg(value_name = "OBJECT", value_parser = ObjectName::any)]
     object: ObjectName,
     /// One event instead of all
     #[arg(value_name = "EVENT")]

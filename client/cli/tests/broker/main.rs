@@ -6,5 +6,6 @@ mod crash;
 mod data_dir;
 mod peer;
 mod process;
+mod queue_full;
 mod start_and_stop;
 mod wire;

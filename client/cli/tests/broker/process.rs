@@ -76,6 +76,12 @@ impl Broker {
         }
     }
 
+    /// Every line so far.
+    pub(crate) fn log(&mut self) -> &[String] {
+        self.log.extend(self.lines.try_iter());
+        &self.log
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
         let pid = Pid::from_child(&self.child);
         kill_process(pid, signal).expect("the broker runs");

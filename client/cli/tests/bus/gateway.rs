@@ -21,14 +21,14 @@ struct Gateway {
 
 /// An answer by HTTP.
 #[derive(Debug)]
-struct Answer {
-    status: u16,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
     headers: Vec<(String, String)>,
     body: String,
 }
 
 impl Answer {
-    fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|_| panic!("no JSON: {self:?}"))
     }
 
@@ -62,19 +62,26 @@ fn config(directory: &Path, settings: &str) -> String {
     config.to_str().expect("UTF-8").to_owned()
 }
 
-fn connect(address: &str) -> TcpStream {
+pub(crate) fn connect(address: &str) -> TcpStream {
     let stream = TcpStream::connect(address).expect("it listens");
     stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
     stream
 }
 
-fn ask(address: &str, verb: &str, target: &str, headers: &[&str], body: &[u8]) -> Answer {
+pub(crate) fn ask(address: &str, verb: &str, target: &str, headers: &[&str], body: &[u8]) -> Answer {
     let mut stream = connect(address);
     send(&mut stream, address, verb, target, headers, body);
     receive(&mut BufReader::new(stream))
 }
 
-fn send(stream: &mut TcpStream, host: &str, verb: &str, target: &str, headers: &[&str], body: &[u8]) {
+pub(crate) fn send(
+    stream: &mut TcpStream,
+    host: &str,
+    verb: &str,
+    target: &str,
+    headers: &[&str],
+    body: &[u8],
+) {
     let mut head = format!("{verb} {target} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {}\r\n", body.len());
     for header in headers {
         head.extend([header, "\r\n"]);
@@ -84,7 +91,7 @@ fn send(stream: &mut TcpStream, host: &str, verb: &str, target: &str, headers: &
     let _ = stream.write_all(body);
 }
 
-fn receive(reader: &mut BufReader<TcpStream>) -> Answer {
+pub(crate) fn receive(reader: &mut BufReader<TcpStream>) -> Answer {
     let mut line = String::new();
     reader.read_line(&mut line).expect("a status");
     let status = line.split(' ').nth(1).and_then(|code| code.parse().ok());

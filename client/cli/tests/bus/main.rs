@@ -1,11 +1,12 @@
 //! `rantai` as its users run it: every part a process of its own, on our broker or on that of
-//! `RANTAI_TEST_BROKER`.
+//! `RANTAI_TEST_BROKER`. `RANTAI_TEST_ROOT` is the root instead of `rantai`: whatever is a root has to do.
 
 #![allow(missing_docs, reason = "a test binary has no readers of documentation")]
 
 mod bench;
 mod broker_gone;
 mod commands;
+mod connections;
 mod demo;
 mod files;
 mod full_disk;
@@ -16,10 +17,12 @@ mod insult;
 mod journey;
 mod library;
 mod many_names;
+mod names;
 mod process;
 mod start_cut_short;
 mod task_graphs;
 mod tasks;
 mod telemetry;
 mod terminal;
+mod up;
 mod upcall;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use rantai_client::session::Publish;
 use serde_json::Value;
 
-use super::process::{Bus, broker};
+use super::process::{Bus, broker, root};
 
 const MANY: usize = 10_000;
 
@@ -22,15 +22,16 @@ async fn ten_thousand_names_are_listed_whole_and_are_all_back_after_a_restart() 
     let directory = tempfile::tempdir().expect("a directory");
     let data = directory.path().to_str().expect("UTF-8");
     let (first, url) = broker(&["--port", "0", "--data-dir", data]);
-    let mut bus = Bus { broker: Some(first), url, root: "rantai".to_owned() };
+    let mut bus = Bus { broker: Some(first), url, root: root("rantai") };
     let client = bus.client().await;
-    let state = Publish::new("rantai/node/pi", r#"{"v":1,"state":"ready","epoch":"1"}"#).retain();
+    let state =
+        Publish::new(format!("{}/node/pi", bus.root), r#"{"v":1,"state":"ready","epoch":"1"}"#).retain();
     client.publish(state).await.expect("taken");
     let mut sent = tokio::task::JoinSet::new();
     for number in 0..MANY {
         let payload =
             format!(r#"{{"v":1,"object":"sensor.{number}","node":"pi","epoch":"1","settled":true}}"#);
-        let entry = Publish::new(format!("rantai/name/sensor.{number}/pi"), payload).retain();
+        let entry = Publish::new(format!("{}/name/sensor.{number}/pi", bus.root), payload).retain();
         let client = client.clone();
         sent.spawn(async move { client.publish(entry).await });
     }

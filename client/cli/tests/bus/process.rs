@@ -135,7 +135,7 @@ pub(crate) fn broker(arguments: &[&str]) -> (Server, String) {
 pub(crate) fn bus() -> Bus {
     match std::env::var("RANTAI_TEST_BROKER") {
         Ok(url) => {
-            let root = format!("test/{}", rantai_client::client::random_id("t"));
+            let root = format!("{}/{}", root("test"), rantai_client::client::random_id("t"));
             Bus { broker: None, url, root }
         }
         Err(_) => own(),
@@ -145,7 +145,12 @@ pub(crate) fn bus() -> Bus {
 /// On a broker of our own in any case.
 pub(crate) fn own() -> Bus {
     let (broker, url) = broker(&["--port", "0"]);
-    Bus { broker: Some(broker), url, root: "rantai".to_owned() }
+    Bus { broker: Some(broker), url, root: root("rantai") }
+}
+
+/// The root of `RANTAI_TEST_ROOT`, else this one.
+pub(crate) fn root(otherwise: &str) -> String {
+    std::env::var("RANTAI_TEST_ROOT").unwrap_or_else(|_| otherwise.to_owned())
 }
 
 impl Bus {

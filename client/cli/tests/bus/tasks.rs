@@ -70,6 +70,12 @@ fn every_way_a_task_ends_is_told() {
     assert!(late.code == 1 && late.stderr.contains("not carried out in its time"), "{late:?}");
     let id = bus.ok(&["task", "submit", "nobody.add", "--key", "one"]);
     assert_eq!(bus.ok(&["task", "submit", "nobody.add", "--key", "one"]), id, "one key, one task");
+    for other in [&["nobody.add", "1"][..], &["nobody.sub"], &["pages.add"], &["nobody.add", "null"]] {
+        let reused = bus.run(&[&["task", "submit", "--key", "one", "--wait"], other].concat());
+        assert!(reused.code == 1 && reused.stdout.is_empty(), "{other:?}: {reused:?}");
+        let text = format!("the key \"one\" belongs to task {}, which is another call", id.trim());
+        assert!(reused.stderr.contains(&text), "{other:?}: {reused:?}");
+    }
     bus.ok(&["task", "cancel", id.trim()]);
     let cancelled = bus.run(&["task", "result", id.trim()]);
     assert!(cancelled.code == 130, "{cancelled:?}");
@@ -80,6 +86,46 @@ fn every_way_a_task_ends_is_told() {
     let began = Instant::now();
     assert_eq!(bus.ok(&["task", "submit", "pages.add", "1", "2", "--delay", "500ms", "--wait"]), "3\n");
     assert!(began.elapsed() >= Duration::from_millis(500));
+}
+
+/// Null is a value: as a parameter, as a result, and as the result that another task is given.
+#[tokio::test]
+async fn null_is_a_parameter_and_a_result() {
+    let bus = bus();
+    let directory = tempfile::tempdir().expect("a directory");
+    let (keeper, name) = (directory.path().join("ledger"), random("ledger"));
+    let first = node(&bus, &["tasks"], &keeper, &name);
+    let mut worker = bus.serve(&["echo", "server"]);
+    for name in ["echo", "server"] {
+        worker.wait_for(&format!("serving {name}"));
+    }
+    assert_eq!(bus.ok(&["task", "submit", "echo.echo", "null", "--wait"]), "null\n");
+    let book = ["call", "server.welcomeMessage", "null"];
+    let submitted = bus.ok(&["task", "submit", book[1], book[2], "--wait"]);
+    assert!(submitted.contains("null") && submitted == bus.ok(&book), "as a call: {submitted}");
+    assert_eq!(bus.ok(&["task", "submit", "echo.echo", "message=null", "--wait"]), "null\n");
+    assert_eq!(bus.ok(&["task", "submit", "echo.echo", "[null]", "--wait"]), "[null]\n");
+    let id = bus.ok(&["task", "submit", "echo.echo", "null"]);
+    let id = id.trim();
+    assert_eq!(bus.ok(&["task", "result", id]), "null\n");
+    let fed = ["task", "submit", "echo.echo", "{\"$result\": 0}", "--after", id, "--wait"];
+    assert_eq!(bus.ok(&fed), "null\n");
+    let client = bus.client().await;
+    let whole = Options { after: vec![id.to_owned()], ..Options::default() };
+    let (tasks, params) = (ledger(&client), Some(json!({"$result": 0})));
+    let whole = tasks.submit("echo".into(), "echo".into(), params, Some(whole));
+    assert_eq!(bus.ok(&["task", "result", &whole.await.expect("stored")]), "null\n");
+    let missing = bus.run(&["task", "submit", "echo.echo", "--wait"]);
+    assert!(
+        missing.code == 1 && missing.stderr.contains("it is missing"),
+        "no parameter is none: {missing:?}"
+    );
+    first.kill();
+    let _again = node(&bus, &["tasks"], &keeper, &name);
+    assert_eq!(bus.ok(&["task", "result", id]), "null\n", "from disk");
+    assert!(bus.ok(&["task", "status", id]).contains("result: null"));
+    let task: Value = serde_json::from_str(&bus.ok(&["task", "result", id, "--json"])).expect("JSON");
+    assert_eq!((&task["state"], &task["result"]), (&json!("succeeded"), &Value::Null));
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use super::process::{Bus, PATIENCE, Server, broker, bus, finish, own};
+use super::process::{Bus, PATIENCE, Server, broker, bus, finish, own, root};
 
 const CONFIG: &str = include_str!("../../../../config/telemetry.toml");
 
@@ -108,7 +108,7 @@ fn a_broker_that_comes_back_is_subscribed_to_again_and_repeats_nothing() {
     let folder = tempfile::tempdir().expect("a directory");
     let data = folder.path().join("data").display().to_string();
     let (first, url) = broker(&["--port", "0", "--data-dir", &data]);
-    let bus = Bus { broker: None, url, root: "rantai".to_owned() };
+    let bus = Bus { broker: None, url, root: root("rantai") };
     bus.ok(&["pub", "door", "open", "--retain"]);
     let log = folder.path().join("log").display().to_string();
     let mut sub = subscribed(&bus, &["door", "sister/#", "--count", "3", "--log", &log]);
@@ -133,7 +133,7 @@ fn sensor_and_subscriber_wait_for_the_broker_and_go_on_when_it_comes_back() {
     let folder = tempfile::tempdir().expect("a directory");
     let (first, url) = broker(&["--port", "0"]);
     let port = url.rsplit(':').next().expect("a port").to_owned();
-    let bus = Bus { broker: None, url, root: "rantai".to_owned() };
+    let bus = Bus { broker: None, url, root: root("rantai") };
     first.kill();
     let [temp, humidity] = topics(&bus);
     let impatient = bus.run(&["sub", &temp]);

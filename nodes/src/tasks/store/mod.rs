@@ -31,6 +31,13 @@ pub(super) enum Submitted {
     Stored(Vec<Stored>),
     /// One of them comes after this one, which is not known.
     Unknown(String),
+    /// The key of one of them belongs to this task, which is another call.
+    Reused {
+        /// Which key.
+        key: String,
+        /// Whose it is.
+        id: String,
+    },
     Full,
 }
 
@@ -210,6 +217,10 @@ fn submit(transaction: &WriteTransaction, new: &[Task], most: u64) -> Result<Sub
             None => None,
         };
         if let Some(known) = known {
+            if !known.is_same_call(&task) {
+                let key = task.options.key.unwrap_or_default();
+                return Ok(Submitted::Reused { key, id: known.id });
+            }
             stored.push(Stored::Before(known));
             continue;
         }
@@ -327,6 +338,33 @@ mod tests {
             matches!(&one(task(Some("daily"))).await, Submitted::Stored(s) if matches!(s[0], Stored::New(_)))
         );
         assert_eq!(store.list(None, 10, is_open).expect("read").len(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_key_that_is_met_with_another_call_stores_nothing() {
+        let store = Store::open(None).expect("a store");
+        let first = task(Some("daily"));
+        assert!(matches!(store.submit(vec![first.clone()], 9).await, Ok(Submitted::Stored(_))));
+        let other = || {
+            let options = Options { key: Some("daily".to_owned()), ..Options::default() };
+            Task::new("pages", "add", json!([1, 3]), options, 1_000).expect("a task")
+        };
+        let reused = Submitted::Reused { key: "daily".to_owned(), id: first.id.clone() };
+        assert_eq!(store.submit(vec![task(None), other()], 9).await.expect("an answer"), reused);
+        let again =
+            || Task { options: Options { retries: 7, ..first.options.clone() }, ..task(Some("daily")) };
+        let stored = Submitted::Stored(vec![Stored::Before(first.clone())]);
+        assert_eq!(store.submit(vec![again()], 9).await.expect("an answer"), stored, "options may differ");
+        let both = |key: &str| {
+            let keyed = |mut task: Task| {
+                task.options.key = Some(key.to_owned());
+                task
+            };
+            vec![keyed(task(None)), keyed(other())]
+        };
+        let among = store.submit(both("weekly"), 9).await.expect("an answer");
+        assert!(matches!(among, Submitted::Reused { key, .. } if key == "weekly"), "in one submission");
+        assert_eq!(store.list(None, 10, is_open).expect("read"), [first]);
     }
 
     #[tokio::test]

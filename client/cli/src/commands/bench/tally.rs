@@ -87,6 +87,7 @@ impl From<&Unsent> for Problem {
     fn from(error: &Unsent) -> Self {
         let kind = match error {
             Unsent::NobodyThere => "nobody_there",
+            Unsent::Busy => "busy",
             Unsent::Denied => "denied",
             Unsent::TooLarge { .. } => "too_large",
             Unsent::BadTopic(_) => "bad_topic",

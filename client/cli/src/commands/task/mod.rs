@@ -112,7 +112,7 @@ struct Submit {
     /// Not before this time, as in 2026-12-24T18:00:00+07:00
     #[arg(long, value_name = "WHEN", value_parser = moment)]
     at: Option<u64>,
-    /// One key, one task: a second submission is the first
+    /// One key, one task: a second submission of the same call is the first, and another call is an error
     #[arg(long, value_name = "KEY")]
     key: Option<String>,
     /// Not before this task has succeeded; {\"$result\": 0} in ARGS stands for the result of the first of them
@@ -276,23 +276,26 @@ async fn wait(ledger: &TasksProxy, connection: &Connection, id: String) -> Resul
     if connection.json {
         print(&json!(task).to_string());
     }
-    match (task.state, &task.result) {
-        (State::Succeeded, Some(result)) => {
+    match task.state {
+        State::Succeeded => {
             if !connection.json {
-                print(&shown(result));
+                print(&shown(&result(&task)));
             }
             Ok(())
         }
-        (State::Cancelled, _) => {
-            Err(Failure::new(Exit::Cancelled, format!("task {} was cancelled", task.id)))
-        }
-        (state, _) if state.is_ended() => Err(Failure::new(Exit::Failed, reason(&task))),
-        (state, _) => {
+        State::Cancelled => Err(Failure::new(Exit::Cancelled, format!("task {} was cancelled", task.id))),
+        state if state.is_ended() => Err(Failure::new(Exit::Failed, reason(&task))),
+        state => {
             let text =
                 format!("task {} is {} still; ask again with `rantai task result`", task.id, word(state));
             Err(Failure::new(Exit::NoAnswer, text))
         }
     }
+}
+
+/// What came of a task that succeeded. Its state says that there is a result, which may be null.
+fn result(task: &Task) -> Value {
+    task.result.clone().unwrap_or_default()
 }
 
 fn reason(task: &Task) -> String {
@@ -320,7 +323,7 @@ fn show(connection: &Connection, task: &Task) {
     };
     line("runs", Some(task.runs.to_string()));
     line("node", task.node.clone());
-    line("result", task.result.as_ref().map(shown));
+    line("result", (task.state == State::Succeeded).then(|| shown(&result(task))));
     line("error", task.error.as_ref().and_then(|error| error["message"].as_str()).map(ToOwned::to_owned));
 }
 

@@ -1,0 +1,81 @@
+//! Sessions on disk: how they are written, and how they come back.
+
+use std::sync::Arc;
+
+use super::Hub;
+use crate::access::{Action, Principal};
+use crate::clock::now_ms;
+use crate::codec::{Options, RetainHandling, Will};
+use crate::message::Message;
+use crate::session::{Session, State};
+use crate::store::{Op, SessionRecord, Snapshot, StoreError, WillRecord};
+use crate::subscriptions::Subscription;
+
+impl Hub {
+    /// Brings back what the store has kept.
+    pub(crate) fn restore(self: &Arc<Self>, snapshot: Snapshot) -> Result<(), StoreError> {
+        {
+            let mut retained = self.shared.retained.write();
+            for message in snapshot.retained {
+                retained.insert(Arc::new(message?));
+            }
+        }
+        let now = now_ms();
+        for stored in snapshot.sessions {
+            let session = Session::new(stored.key, stored.record.client_id);
+            let mut sessions = self.sessions.lock();
+            sessions.by_client.insert(session.client_id.clone(), session.clone());
+            sessions.by_key.insert(session.key, session.clone());
+            let mut state = session.state.lock();
+            state.durable = true;
+            state.expiry = stored.record.expiry;
+            state.version5 = stored.record.version5;
+            state.principal = Arc::new(Principal { user: stored.record.user_name, local: false });
+            state.will = stored.record.will.map(|will| {
+                let left = will.message.expires.map(|at| at as u32);
+                let message = Message { expires: None, ..Message::clone(&will.message) };
+                Box::new(Will { message, expiry: left, delay: will.delay })
+            });
+            state.restore(stored.queue, stored.received);
+            for (filter, record) in stored.subscriptions {
+                let options = Options {
+                    qos: record.qos,
+                    no_local: record.no_local,
+                    retain_as_published: record.retain_as_published,
+                    retain_handling: RetainHandling::from_bits(record.retain_handling).unwrap_or_default(),
+                };
+                if self.shared.access.authorize(&state.principal, Action::Subscribe, &filter).is_err() {
+                    tracing::warn!(client = %session.client_id, %filter, "not restored: no longer allowed");
+                    self.shared.put([Op::Unsubscribe { key: session.key, filter }], None);
+                    continue;
+                }
+                state.subscriptions.insert(filter.clone(), (options, record.identifier));
+                let identifier = record.identifier;
+                self.router
+                    .restore(&filter, Subscription { subscriber: session.clone(), options, identifier });
+            }
+            // A broker that was cut off could not say since when its clients are gone: since now.
+            let since = stored.record.disconnected.unwrap_or(now);
+            self.start_timer(&session, &mut state, since);
+        }
+        Ok(())
+    }
+}
+
+/// A session's record. The will's Message Expiry Interval, which is seconds from its publication and not a
+/// time, stands in the place of the message's expiry.
+pub(super) fn save(session: &Session, state: &State, disconnected: Option<u64>) -> Op {
+    let will = state.will.as_ref().map(|will| {
+        let message = Message { expires: will.expiry.map(u64::from), ..will.message.clone() };
+        WillRecord { message: Arc::new(message), delay: will.delay }
+    });
+    let record = SessionRecord {
+        client_id: session.client_id.clone(),
+        version5: state.version5,
+        expiry: state.expiry,
+        disconnected,
+        will,
+        user_name: state.principal.user.clone(),
+    };
+    Op::SaveSession { key: session.key, record }
+}

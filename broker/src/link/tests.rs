@@ -1,0 +1,101 @@
+//! An outbox over a stream in memory that takes a few bytes at a time.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::{Buf, BufMut, BytesMut};
+
+use super::*;
+use crate::codec::Version;
+use crate::config::Config;
+
+/// Appends a byte string each time it is asked, so many times.
+#[derive(Debug)]
+struct Source {
+    left: AtomicUsize,
+}
+
+impl Refill for Source {
+    fn refill(self: Arc<Self>, link: &Arc<Link>) {
+        let left = self.left.load(Ordering::Relaxed);
+        if left == 0 {
+            return;
+        }
+        self.left.store(left - 1, Ordering::Relaxed);
+        let mut dirty = Dirty::new();
+        link.append(b"more ", &mut dirty);
+        link.more(&mut dirty);
+    }
+}
+
+fn link(capacity: usize, source: &Arc<Source>, version: Version) -> (Arc<Link>, Transport) {
+    let (ours, theirs) = Transport::pair(capacity);
+    let peer = Peer {
+        address: ([127, 0, 0, 1], 1).into(),
+        version,
+        packet_maximum: 1000,
+        receive_maximum: 10,
+        alias_maximum: 0,
+        problem_information: true,
+    };
+    let source: Weak<Source> = Arc::downgrade(source);
+    let link = Link::new(ours, source, peer, Shared::new(Config::default(), None), b"hello ".to_vec());
+    (link, theirs)
+}
+
+/// Reads to the end of the stream.
+async fn read(end: &Transport) -> BytesMut {
+    let mut all = BytesMut::new();
+    loop {
+        end.readable().await.expect("in memory");
+        match end.try_read(&mut (&mut all).limit(7)) {
+            Ok(0) => return all,
+            Ok(_) => {}
+            Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_does_not_fit_is_written_later_and_in_order() {
+    let source = Arc::new(Source { left: AtomicUsize::new(3) });
+    let (link, end) = link(4, &source, Version::V3);
+    let mut dirty = Dirty::new();
+    link.append(&[b'x'; 100], &mut dirty);
+    link.more(&mut dirty);
+    assert_eq!(dirty.len(), 1, "listed once");
+    flush_all(&mut dirty);
+    assert!(!link.is_drained(), "four bytes fit");
+    let reader = tokio::spawn(async move { read(&end).await });
+    while source.left.load(Ordering::Relaxed) > 0 || !link.is_drained() {
+        tokio::task::yield_now().await;
+    }
+    link.close(None);
+    let mut read = reader.await.expect("read");
+    assert_eq!(read.split_to(6), &b"hello "[..]);
+    assert_eq!(read.split_to(100), &[b'x'; 100][..]);
+    assert_eq!(read, &b"more more more "[..]);
+}
+
+#[tokio::test]
+async fn a_link_that_is_closed_says_why_after_what_it_has_left() {
+    let source = Arc::new(Source { left: AtomicUsize::new(0) });
+    let (link, end) = link(1000, &source, Version::V5);
+    link.close(Some(Reason::SERVER_BUSY));
+    let mut dirty = Dirty::new();
+    link.append(b"too late", &mut dirty);
+    assert!(dirty.is_empty() && link.is_closing());
+    let mut read = read(&end).await;
+    read.advance(6);
+    assert_eq!((read[0], read[2]), (0xe0, Reason::SERVER_BUSY.0), "DISCONNECT");
+    assert_eq!(read.len(), 2 + usize::from(read[1]), "and nothing after it");
+}
+
+#[tokio::test]
+async fn a_client_that_is_gone_ends_the_link() {
+    let source = Arc::new(Source { left: AtomicUsize::new(0) });
+    let (link, end) = link(4, &source, Version::V5);
+    drop(end);
+    link.flush();
+    link.ended.notified().await;
+    assert!(link.is_closing() && !link.room());
+}

@@ -1,0 +1,44 @@
+//! What routing leaves to be done at the end of a batch.
+
+use std::sync::Arc;
+
+use super::Session;
+use crate::frames::Frames;
+use crate::link::Dirty;
+use crate::message::Message;
+use crate::shared::Shared;
+use crate::store::{Op, Ticket};
+
+/// What a delivery leaves to be done.
+#[derive(Debug, Default)]
+pub(crate) struct Scratch {
+    pub(crate) dirty: Dirty,
+    pub(crate) frames: Frames,
+    /// For the store, together with whatever else belongs to the same publish.
+    pub(crate) ops: Vec<Op>,
+    /// Queued for sessions on disk: to be released by [`Session::stored`].
+    pub(crate) stored: Vec<(Arc<Session>, u64)>,
+    /// Retained messages on their way to a session.
+    pub(super) found: Vec<Arc<Message>>,
+}
+
+impl Scratch {
+    /// Hands the operations that have gathered to the store, and what waited for that to its sessions.
+    pub(crate) fn settle(&mut self, shared: &Shared) {
+        while !self.ops.is_empty() {
+            self.settle_for(shared, None);
+        }
+    }
+
+    /// [`settle`](Self::settle) once; wakes the session with the key `wake` when it is on disk.
+    pub(crate) fn settle_for(&mut self, shared: &Shared, wake: Option<u64>) -> Ticket {
+        if self.ops.is_empty() {
+            return 0;
+        }
+        let ticket = shared.put(self.ops.drain(..), wake);
+        for (session, seq) in std::mem::take(&mut self.stored) {
+            session.stored(seq, ticket, self);
+        }
+        ticket
+    }
+}

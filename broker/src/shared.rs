@@ -1,0 +1,75 @@
+//! What every layer of a broker works with: its settings, counters, rules, retained messages and store.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytestring::ByteString;
+use parking_lot::RwLock;
+use tokio::sync::watch;
+
+use crate::access::{Access, Principal};
+use crate::config::Config;
+use crate::counters::Counters;
+use crate::message::Message;
+use crate::retained::Retained;
+use crate::store::{Op, Store, Ticket};
+use crate::topic::FilterList;
+
+/// The ground below sessions, links and the router.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) config: Config,
+    pub(crate) access: Access,
+    caller_topics: FilterList,
+    pub(crate) retained: RwLock<Retained>,
+    pub(crate) store: Option<Store>,
+    pub(crate) counters: Counters,
+    pub(crate) started: Instant,
+    /// Becomes true when the broker stops.
+    pub(crate) stopping: watch::Sender<bool>,
+}
+
+impl Shared {
+    pub(crate) fn new(config: Config, store: Option<Store>) -> Arc<Self> {
+        Arc::new(Self {
+            access: Access::new(&config),
+            caller_topics: FilterList::new(&config.caller_topics),
+            config,
+            retained: RwLock::default(),
+            store,
+            counters: Counters::default(),
+            started: Instant::now(),
+            stopping: watch::Sender::new(false),
+        })
+    }
+
+    /// Whether any message gets the user property `caller`.
+    pub(crate) fn stamps_callers(&self) -> bool {
+        !self.caller_topics.is_empty()
+    }
+
+    /// Sets the user property `caller` of a message on one of `caller_topics` to its publisher's user name (the client
+    /// id without one), and removes any that the client sent.
+    pub(crate) fn stamp_caller(&self, message: &mut Message, principal: &Principal, client_id: &ByteString) {
+        if self.caller_topics.matches(&message.topic) {
+            let caller = principal.user.as_ref().unwrap_or(client_id).clone();
+            message.properties.user.retain(|(key, _)| key != "caller");
+            message.properties.user.push((ByteString::from_static("caller"), caller));
+        }
+    }
+
+    /// Hands operations to the store; 0 where nothing is kept.
+    pub(crate) fn put(&self, ops: impl IntoIterator<Item = Op>, wake: Option<u64>) -> Ticket {
+        self.store.as_ref().map_or(0, |store| store.put(ops, wake))
+    }
+
+    /// The last ticket that is on disk.
+    pub(crate) fn durable(&self) -> Ticket {
+        self.store.as_ref().map_or(Ticket::MAX, Store::durable)
+    }
+
+    /// Seconds a session may outlive its connection.
+    pub(crate) fn max_session_expiry(&self) -> u32 {
+        self.config.limits.session_expiry.as_secs().try_into().unwrap_or(u32::MAX)
+    }
+}

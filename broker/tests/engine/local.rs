@@ -1,0 +1,65 @@
+//! Connections of the broker's own process: let in whatever the users are, and their client ids are reserved.
+
+use rantai_broker::User;
+
+use crate::Own;
+use crate::support::{Connect, Publish, Version};
+use Version::{V3, V5};
+
+fn with_users(config: &mut rantai_broker::Config) {
+    config.anonymous = false;
+    config.users = vec![User { name: "ada".into(), password: "a".into() }];
+}
+
+fn local(own: &Own, version: Version, id: &str) -> Connect {
+    let credentials = own.broker.local_credentials().expect("our own engine");
+    Connect::new(version).id(id).user(&credentials.user).password(&credentials.password)
+}
+
+#[tokio::test]
+async fn local_credentials_are_let_in_beside_users_and_guesses_are_not() {
+    let own = Own::start(with_users).await;
+    let credentials = own.broker.local_credentials().expect("our own engine");
+    for version in Version::BOTH {
+        let mut node = own.connect(local(&own, version, "node")).await;
+        node.subscribe("t", 1).await;
+        let mut ada = own.connect(Connect::new(V5).user("ada").password("a")).await;
+        assert_eq!(ada.publish(Publish::new("t", "x").qos(1)).await, 0);
+        assert_eq!(node.message().await.text(), "x");
+        let wrong = if version == V5 { 0x86 } else { 4 };
+        for password in ["", "a", &credentials.password[1..]] {
+            let guess = Connect::new(version).user(&credentials.user).password(password);
+            assert_eq!(own.try_connect(guess).await.1, wrong, "{password:?}");
+        }
+        let unnamed = Connect::new(version).user("ada").password(&credentials.password);
+        assert_eq!(own.try_connect(unnamed).await.1, wrong, "not another user's password");
+    }
+    let other = Own::start(with_users).await;
+    assert_eq!(other.try_connect(local(&own, V5, "node")).await.1, 0x86, "drawn anew at each start");
+    assert!(!format!("{credentials:?}").contains(&credentials.password));
+}
+
+/// Whoever connected with the client id of `rantai up`'s node once ended all its objects.
+#[tokio::test]
+async fn the_client_id_of_a_local_connection_is_refused_to_everybody_else() {
+    let own = Own::start(|_| {}).await;
+    // Who was there first gives way.
+    let mut squatter = own.connect(Connect::new(V5).id("node")).await;
+    let mut node = own.connect(local(&own, V5, "node")).await;
+    squatter.assert_refused(&[0x8e]).await;
+    node.subscribe("t", 1).await;
+    for (version, code) in [(V3, 2), (V5, 0x85)] {
+        for connect in
+            [Connect::new(version).id("node"), Connect::new(version).id("node").persistent().resume()]
+        {
+            assert_eq!(own.try_connect(connect).await.1, code);
+        }
+    }
+    let mut publisher = own.client(V5).await;
+    assert_eq!(publisher.publish(Publish::new("t", "x").qos(1)).await, 0);
+    assert_eq!(node.message().await.text(), "x", "it is still connected");
+    node.cut().await;
+    assert_eq!(own.try_connect(Connect::new(V5).id("node")).await.1, 0x85, "also while it is away");
+    own.connect(local(&own, V5, "node")).await;
+    own.connect(Connect::new(V5).id("node-2")).await;
+}

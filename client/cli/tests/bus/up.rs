@@ -1,0 +1,115 @@
+//! `rantai up` where not everybody is let in, and where others want its node's client id.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::process::Command;
+
+use serde_json::json;
+
+use super::process::{Done, Server, finish, rantai};
+
+const USERS: &str = "\
+[limits]
+queue_messages = 5
+
+[[users]]
+name = 'ada'
+password = 'p:w'
+";
+
+struct Up {
+    server: Server,
+    address: String,
+    _directory: tempfile::TempDir,
+}
+
+/// `rantai up` with this broker configuration, its node called `bandung-1`.
+fn up(broker: &str, more: &[&str]) -> Up {
+    let directory = tempfile::tempdir().expect("a directory");
+    let config = directory.path().join("broker.toml");
+    std::fs::write(&config, broker).expect("written");
+    let mut command = rantai();
+    command.args(["up", "--port", "0", "--node", "bandung-1", "--broker-config"]).arg(&config).args(more);
+    let mut server = Server::spawn(&mut command);
+    let line = server.wait_for("listening on ");
+    let address = line.split("listening on ").nth(1).expect("just found").trim().to_owned();
+    server.wait_for("ready");
+    Up { server, address, _directory: directory }
+}
+
+fn on(url: &str, arguments: &[&str]) -> Done {
+    let mut command: Command = rantai();
+    finish(command.args(arguments).env("RANTAI_BROKER", url))
+}
+
+/// It once ended at once: its own node was refused.
+#[test]
+fn up_serves_its_objects_where_only_users_are_let_in() {
+    let mut up = up(USERS, &[]);
+    let ada = format!("mqtt://ada:p%3Aw@{}", up.address);
+    let sum = on(&ada, &["call", "calculator.add", "2", "3"]);
+    assert_eq!((sum.code, sum.stdout.trim()), (0, "5"), "{sum:?}");
+    let nobody = on(&format!("mqtt://{}", up.address), &["ls"]);
+    assert_eq!(nobody.code, 4, "{nobody:?}");
+    // Nobody learns what its own connections log in with.
+    assert!(!up.server.said().iter().any(|line| line.contains("password")), "{:?}", up.server.said());
+}
+
+/// Whoever connected with the node's client id once ended it, and `up` served nothing from then on.
+#[tokio::test]
+async fn nobody_takes_the_client_id_of_the_node_of_up() {
+    for broker in ["", USERS] {
+        let mut up = up(broker, &[]);
+        let url = match broker {
+            "" => format!("mqtt://{}", up.address),
+            _ => format!("mqtt://ada:p%3Aw@{}", up.address),
+        };
+        for _ in 0..3 {
+            let thief = rantai().args(["serve", "echo", "--node", "bandung-1", "--broker", &url]).output();
+            let thief = thief.expect("it runs");
+            let said = String::from_utf8_lossy(&thief.stderr).into_owned();
+            assert_eq!(thief.status.code(), Some(4), "{said}");
+            assert!(said.contains("client id"), "{said}");
+        }
+        let client = rantai_client::Client::connect(&url).await.expect("a client");
+        let sum: serde_json::Value = client.object("calculator").call("add", (2, 3)).await.expect("served");
+        assert_eq!(sum, json!(5));
+        assert!(up.server.is_running());
+    }
+}
+
+/// With a persistent session that was full, the node's own registry entries were refused, and `up` ended at once.
+#[test]
+fn up_starts_beside_a_session_whose_queue_is_full() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let data = directory.path().join("data");
+    let data = data.to_str().expect("UTF-8");
+    for start in 0..2 {
+        let up = up("[limits]\nqueue_messages = 5\n", &["--data-dir", data]);
+        let url = format!("mqtt://{}", up.address);
+        if start == 0 {
+            forgotten(&up.address);
+        }
+        for _ in 0..10 {
+            let sum = on(&url, &["call", "calculator.add", "2", "3"]);
+            assert_eq!((sum.code, sum.stdout.trim()), (0, "5"), "{sum:?}");
+        }
+    }
+}
+
+/// A persistent session of MQTT 3.1.1 with a subscription to everything, whose client goes away.
+fn forgotten(address: &str) {
+    let mut socket = TcpStream::connect(address).expect("it listens");
+    let connect = b"\x10\x15\0\x04MQTT\x04\0\0\0\0\x09forgotten";
+    let subscribe = b"\x82\x06\0\x01\0\x01#\x01";
+    socket.write_all(&[&connect[..], subscribe].concat()).expect("sent");
+    // Retained messages may come before SUBACK.
+    let mut received = Vec::new();
+    while !received.windows(5).any(|bytes| bytes == b"\x90\x03\0\x01\x01") {
+        let mut chunk = [0; 4096];
+        let count = socket.read(&mut chunk).expect("readable");
+        assert!(count > 0, "cut off before SUBACK");
+        received.extend_from_slice(&chunk[..count]);
+    }
+    socket.write_all(b"\xe0\0").expect("DISCONNECT");
+}

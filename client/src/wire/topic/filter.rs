@@ -1,0 +1,139 @@
+//! Topics and filters in general: which are valid, and which take what (MQTT 5, 4.7).
+
+/// The longest topic or filter, in bytes (MQTT 5, 1.5.4).
+const LONGEST: usize = u16::MAX as usize;
+
+/// Whether a text is a topic that may be published to (MQTT 5, 4.7.1 and 4.7.3).
+pub fn is_topic(text: &str) -> bool {
+    !text.is_empty() && text.len() <= LONGEST && !text.contains(['+', '#', '\0'])
+}
+
+/// Whether a text is a filter, with its wildcards where they may be (MQTT 5, 4.7.1).
+pub fn is_filter(text: &str) -> bool {
+    let mut levels = text.split('/').peekable();
+    let mut fits = !text.is_empty() && text.len() <= LONGEST && !text.contains('\0');
+    while let Some(level) = levels.next() {
+        fits &= match level {
+            "#" => levels.peek().is_none(),
+            "+" => true,
+            level => !level.contains(['+', '#']),
+        };
+    }
+    fits
+}
+
+/// Whether a filter takes everything that another one takes.
+pub fn covers(filter: &str, other: &str) -> bool {
+    // A wildcard at the beginning is not meant for `$SYS` and its like [MQTT-4.7.2-1].
+    if other.starts_with('$') && filter.starts_with(['+', '#']) {
+        return false;
+    }
+    let mut levels = other.split('/');
+    for wanted in filter.split('/') {
+        match (wanted, levels.next()) {
+            ("#", _) => return true,
+            ("+", Some(level)) if level != "#" => {}
+            (wanted, Some(level)) if wanted == level => {}
+            _ => return false,
+        }
+    }
+    levels.next().is_none()
+}
+
+/// Whether there are topics that both filters take.
+pub fn overlap(one: &str, other: &str) -> bool {
+    let (mut ones, mut others) = (one.split('/'), other.split('/'));
+    let special = |filter: &str| filter.starts_with('$');
+    if (special(one) || special(other)) && [one, other].iter().any(|f| f.starts_with(['+', '#'])) {
+        return false;
+    }
+    loop {
+        match (ones.next(), others.next()) {
+            (None, None) | (Some("#"), _) | (_, Some("#")) => return true,
+            (Some(a), Some(b)) if a == b || a == "+" || b == "+" => {}
+            _ => return false,
+        }
+    }
+}
+
+/// Whether a filter (without `$share/GROUP/`) takes a topic (MQTT 5, 4.7).
+pub fn matches(filter: &str, topic: &str) -> bool {
+    // A wildcard at the beginning is not meant for `$SYS` and its like [MQTT-4.7.2-1].
+    if topic.starts_with('$') && filter.starts_with(['+', '#']) {
+        return false;
+    }
+    let mut levels = topic.split('/');
+    for wanted in filter.split('/') {
+        match (wanted, levels.next()) {
+            ("#", _) => return true,
+            ("+", Some(_)) => {}
+            (wanted, Some(level)) if wanted == level => {}
+            _ => return false,
+        }
+    }
+    levels.next().is_none()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn filters_take_what_the_standard_says() {
+        for (filter, topic, expected) in [
+            ("a/b", "a/b", true),
+            ("a/+", "a/b", true),
+            ("a/+", "a", false),
+            ("a/+", "a/b/c", false),
+            ("a/#", "a", true),
+            ("a/#", "a/b/c", true),
+            ("#", "a/b", true),
+            ("#", "$SYS/a", false),
+            ("+/a", "$SYS/a", false),
+            ("$SYS/#", "$SYS/a", true),
+            ("+", "é", true),
+            ("a", "b", false),
+            ("a//+", "a//", true),
+        ] {
+            assert_eq!(matches(filter, topic), expected, "{filter} {topic}");
+        }
+    }
+
+    #[test]
+    fn topics_and_filters_are_known() {
+        for topic in ["a", "/", "sister/temp", "a b/é", "$SYS/x"] {
+            assert!(is_topic(topic) && is_filter(topic), "{topic}");
+        }
+        for filter in ["#", "+", "a/#", "+/+/#", "a/+/b"] {
+            assert!(is_filter(filter) && !is_topic(filter), "{filter}");
+        }
+        let long = "x".repeat(65_536);
+        for bad in ["", "a\0", "a/#/b", "#/a", "a#", "a/b+", "+a", &long] {
+            assert!(!is_filter(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn filters_are_compared() {
+        for (filter, other, covered, overlapping) in [
+            ("#", "a/b", true, true),
+            ("#", "+/b", true, true),
+            ("a/#", "a", true, true),
+            ("a/#", "a/+/c", true, true),
+            ("a/+", "a/#", false, true),
+            ("a/+", "a/b", true, true),
+            ("a/b", "a/+", false, true),
+            ("+/b", "a/+", false, true),
+            ("a/b", "a/b", true, true),
+            ("a", "a/b", false, false),
+            ("a/b", "a/c", false, false),
+            ("a/+", "a/+/#", false, true),
+            ("#", "$SYS/#", false, false),
+            ("$SYS/#", "$SYS/a", true, true),
+        ] {
+            assert_eq!(covers(filter, other), covered, "{filter} {other}");
+            assert_eq!(overlap(filter, other), overlapping, "{filter} {other}");
+            assert_eq!(overlap(other, filter), overlapping, "{other} {filter}");
+        }
+    }
+}

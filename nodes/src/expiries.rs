@@ -1,0 +1,96 @@
+//! When retained messages of other nodes end by their Message Expiry: the broker forgets them without a word.
+
+use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
+
+/// Added to an expiry, which the broker counts in whole seconds.
+const ROUNDING: Duration = Duration::from_secs(1);
+
+/// Topics whose messages end, by when.
+#[derive(Debug, Default)]
+pub(crate) struct Expiries {
+    known: Mutex<Known>,
+    changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    by_topic: HashMap<String, Instant>,
+    by_time: BTreeSet<(Instant, String)>,
+}
+
+impl Known {
+    fn remove(&mut self, topic: &str) {
+        if let Some((topic, time)) = self.by_topic.remove_entry(topic) {
+            self.by_time.remove(&(time, topic));
+        }
+    }
+}
+
+impl Expiries {
+    /// Notes that what stands on a topic ends in so many seconds; with `None` it stays, or is nothing.
+    pub(crate) fn note(&self, topic: &str, seconds: Option<u32>) {
+        let mut known = self.known.lock();
+        known.remove(topic);
+        if let Some(seconds) = seconds {
+            let time = Instant::now() + Duration::from_secs(seconds.into()) + ROUNDING;
+            known.by_topic.insert(topic.to_owned(), time);
+            known.by_time.insert((time, topic.to_owned()));
+            self.changed.notify_one();
+        }
+    }
+
+    /// Forgets all of them.
+    pub(crate) fn clear(&self) {
+        *self.known.lock() = Known::default();
+    }
+
+    /// Waits until a message has ended; on which topic. Cancelling loses none.
+    pub(crate) async fn ended(&self) -> String {
+        loop {
+            let next = self.known.lock().by_time.first().map(|(time, _)| *time);
+            let due = async {
+                match next {
+                    Some(time) => sleep_until(time).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = self.changed.notified() => {}
+                () = due => {
+                    let mut known = self.known.lock();
+                    let first = known.by_time.first().filter(|(time, _)| *time <= Instant::now());
+                    if let Some((_, topic)) = first.cloned() {
+                        known.remove(&topic);
+                        return topic;
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn messages_end_in_the_order_of_their_expiry() {
+        let (expiries, began) = (Expiries::default(), Instant::now());
+        for (topic, seconds) in [("a", 30), ("b", 10), ("c", 20), ("d", 5)] {
+            expiries.note(topic, Some(seconds));
+        }
+        expiries.note("c", None);
+        expiries.note("b", Some(40));
+        for (topic, seconds) in [("d", 6), ("a", 31), ("b", 41)] {
+            assert_eq!((&*expiries.ended().await, began.elapsed().as_secs()), (topic, seconds));
+        }
+        expiries.note("e", Some(1));
+        expiries.clear();
+        assert!(tokio::time::timeout(Duration::from_secs(9), expiries.ended()).await.is_err());
+    }
+}

@@ -1,0 +1,64 @@
+//! The nodes' queues at the broker are full: callers are told at once that the object is busy.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rantai_broker::Config;
+use rantai_client::CallError;
+use rantai_client::wire::fault::Code;
+use rantai_nodes::config::{Config as NodesConfig, Configured};
+use rantai_nodes::services::Output;
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::support::{Bus, embedded};
+
+/// A persistent session of MQTT 3.1.1, away, that is the only one to take the calls of `object`.
+async fn sleeper(bus: &Bus, object: &str) {
+    let address = bus.broker.as_ref().expect("embedded").addresses()[0];
+    let mut socket = TcpStream::connect(address).await.expect("it listens");
+    let filter = format!("$share/{object}/rantai/call/{object}/#");
+    let text = |text: &str| [&(text.len() as u16).to_be_bytes(), text.as_bytes()].concat();
+    let frame = |first: u8, body: &[u8]| [&[first, body.len() as u8], body].concat();
+    let connect = frame(0x10, &[&text("MQTT")[..], &[4, 0, 0, 0], &text("sleeper")].concat());
+    let subscribe = frame(0x82, &[&[0, 1][..], &text(&filter), &[1]].concat());
+    socket.write_all(&[connect, subscribe].concat()).await.expect("sent");
+    let mut acknowledged = [0; 9];
+    socket.read_exact(&mut acknowledged).await.expect("CONNACK and SUBACK");
+    assert_eq!((acknowledged[3], acknowledged[8]), (0, 1), "let in and granted");
+    socket.write_all(&frame(0xe0, &[])).await.expect("DISCONNECT");
+    assert_eq!(socket.read(&mut [0]).await.expect("closed"), 0);
+}
+
+#[tokio::test]
+async fn a_call_that_no_node_has_room_for_is_told_at_once_that_it_is_busy() {
+    let mut config = Config::on_free_port();
+    config.limits.queue_messages = 1;
+    let bus = embedded(config).await;
+    sleeper(&bus, "sleepy").await;
+    let client = bus.client().await;
+    let sleepy = client.object("sleepy").deadline(Duration::from_secs(1));
+    let queued = sleepy.call::<Value>("run", ("queued",)).await.expect_err("nobody answers");
+    assert_eq!(queued.code(), Some(Code::TIMED_OUT));
+    let began = Instant::now();
+    let sleepy = client.object("sleepy").deadline(Duration::from_hours(1));
+    let busy = sleepy.call::<Value>("run", ("refused",)).await.expect_err("no room");
+    assert!(began.elapsed() < Duration::from_secs(60), "not left to its deadline");
+    assert_eq!(busy.code(), Some(Code::BUSY), "{busy}");
+    assert!(busy.is_retryable());
+    assert!(busy.fault().expect("a fault").data["retry_after_ms"].is_u64());
+
+    // A chain tells its caller the same of a hop.
+    let node = bus.node().await;
+    let chain = "[[chain]]\nprefix = ''\nname = 'first'\nnext = 'sleepy'\npassing = 'p'\nclosing = 'c'\n";
+    let config = NodesConfig::from_toml(chain, "it").expect("a configuration");
+    let output: Output = Arc::new(|_| {});
+    for Configured { name, object, options, .. } in config.objects("it", &output).expect("objects") {
+        node.serve_with(name.as_str(), object, options).await.expect("served");
+    }
+    let error: CallError =
+        client.object("first").call::<Value>("process", (vec!["x"],)).await.expect_err("no room");
+    assert_eq!(error.code(), Some(Code::BUSY), "{error}");
+    assert_eq!(error.fault().expect("a fault").data["hop"], "sleepy");
+}
