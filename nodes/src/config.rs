@@ -156,7 +156,7 @@ pub struct Library {
     pub request: String,
     /// What a borrower is told at the end.
     pub finished: String,
-    /// The name under which a borrower keeps a book.
+    /// The name that is suggested to borrowers.
     pub received: String,
     /// Where loans are written down.
     pub log: Option<PathBuf>,

@@ -165,7 +165,7 @@ pub struct Dispatcher {
     /// Places for requests passed on of which it is not known whether anybody serves them.
     doubtful: Arc<Semaphore>,
     /// What methods marked `once` were asked, and what came of it.
-    journal: OnceLock<Journal>,
+    journal: OnceLock<Arc<Journal>>,
     /// Whether the node takes requests of callers that named no deadline; not so with a persistent session.
     pub(crate) needs_deadline: bool,
 }
@@ -212,7 +212,7 @@ impl Dispatcher {
 
     /// Keeps what methods marked `once` are asked. Without it they refuse.
     pub(crate) fn keep_journal(&self, journal: Journal) {
-        let _ = self.journal.set(journal);
+        let _ = self.journal.set(Arc::new(journal));
     }
 
     /// Takes an object in; false where the name is taken on this node.

@@ -4,16 +4,17 @@
 //! A repeat after a crash gets the answer that was kept. Where there is none, the first had begun and nobody
 //! knows how far it came: the repeat is told so, and is not carried out.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use parking_lot::Mutex;
 use rantai_client::object::Answer;
 use rantai_client::wire::fault::{Code, Fault};
-use redb::backends::InMemoryBackend;
-use redb::{Database, ReadableTable, ReadableTableMetadata, TableDefinition, WriteTransaction};
+use redb::{ReadableTable, ReadableTableMetadata, TableDefinition, WriteTransaction};
 
-use crate::commit::{Committer, DiskError};
+use crate::commit::{self, Committer, DiskError, Opener};
 
 /// How long an answer is kept.
 const KEPT: Duration = Duration::from_hours(24);
@@ -23,6 +24,10 @@ const MOST: u64 = 1_000_000;
 const LARGEST: usize = 64 << 10;
 /// Old calls forgotten with each new one.
 const FORGOTTEN: usize = 16;
+/// Calls remembered of which it is not known whether their beginning is on disk.
+const MOST_DOUBTFUL: usize = 10_000;
+/// When a repeat may come of a call whose result the disk does not take yet.
+const ENDING_MS: u64 = 500;
 
 /// Identity to record.
 const CALLS: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new("calls");
@@ -30,7 +35,7 @@ const CALLS: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new("call
 const ENDS: TableDefinition<'static, (u64, &[u8]), ()> = TableDefinition::new("ends");
 
 /// What tells a call from every other: object, reply topic, correlation and number of hops.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Identity(Vec<u8>);
 
 impl Identity {
@@ -71,40 +76,97 @@ pub(crate) enum Begun {
 #[derive(Debug)]
 pub(crate) struct Journal {
     committer: Committer,
-    _database: Arc<Database>,
+    /// Calls whose beginning may be on disk although their callers were told that it is not: they have not begun.
+    doubtful: Mutex<HashSet<Identity>>,
+    /// Calls that were carried out, and whose results the disk does not take yet.
+    ending: Mutex<HashSet<Identity>>,
 }
 
 impl Journal {
     /// In a file, which is made where it is missing.
     pub(crate) fn open(file: &Path) -> Result<Self, DiskError> {
-        Self::on(Database::create(file)?)
+        Self::open_with(commit::file(file))
     }
 
     /// For as long as the process runs.
     pub(crate) fn in_memory() -> Result<Self, DiskError> {
-        Self::on(Database::builder().create_with_backend(InMemoryBackend::new())?)
+        Self::open_with(commit::memory())
     }
 
-    fn on(database: Database) -> Result<Self, DiskError> {
-        let transaction = database.begin_write()?;
-        transaction.open_table(CALLS)?;
-        transaction.open_table(ENDS)?;
-        transaction.commit()?;
-        let database = Arc::new(database);
-        let committer = Committer::start(&database).map_err(redb::Error::Io)?;
-        Ok(Self { committer, _database: database })
+    fn open_with(opener: Opener) -> Result<Self, DiskError> {
+        let committer = Committer::open(opener, prepare)?;
+        Ok(Self { committer, doubtful: Mutex::default(), ending: Mutex::default() })
     }
 
     /// Writes down that a call is about to be carried out, unless it was before.
     pub(crate) async fn begin(&self, identity: &Identity, print: Print) -> Result<Begun, Fault> {
-        let identity = identity.clone();
-        let begun = self.committer.write(move |transaction| begin(transaction, &identity, print, now()));
-        begun.await.unwrap_or_else(|error| Err(unwritten(&error)))
+        if self.ending.lock().contains(identity) {
+            return Err(Fault::busy(ENDING_MS));
+        }
+        let doubtful = self.doubtful.lock().contains(identity);
+        let new = identity.clone();
+        let begun = self.committer.write(move |transaction| {
+            if doubtful {
+                forget_begun(transaction, &new)?;
+            }
+            begin(transaction, &new, print, now())
+        });
+        match begun.await {
+            Ok(begun) => {
+                if doubtful {
+                    self.doubtful.lock().remove(identity);
+                }
+                begun
+            }
+            Err(error) => {
+                if let DiskError::Unknown(_) = error {
+                    let mut doubtful = self.doubtful.lock();
+                    if doubtful.len() < MOST_DOUBTFUL {
+                        doubtful.insert(identity.clone());
+                    }
+                }
+                Err(unwritten(&error))
+            }
+        }
     }
 
-    /// Writes down what came of it.
-    pub(crate) async fn end(&self, identity: &Identity, result: &Result<Answer, Fault>) -> Result<(), Fault> {
+    /// Writes down what came of it; waits for as long as the disk does not work. Cancelled, it goes on by itself: the
+    /// call was carried out, and a repeat has to get its answer.
+    pub(crate) async fn end(
+        self: &Arc<Self>,
+        identity: &Identity,
+        result: &Result<Answer, Fault>,
+    ) -> Result<(), Fault> {
         let Some((kind, payload)) = encode(result) else { return Ok(()) };
+        let identity = identity.clone();
+        let journal = Arc::downgrade(self);
+        self.ending.lock().insert(identity.clone());
+        let ended = tokio::spawn(async move {
+            loop {
+                let Some(journal) = journal.upgrade() else {
+                    return Err(DiskError::from(redb::Error::DatabaseClosed));
+                };
+                let ended = journal.write_end(&identity, kind, payload.clone()).await;
+                match ended {
+                    // The file goes with the journal, and not with this.
+                    Err(error) if error.is_retryable() => {
+                        drop(journal);
+                        tokio::time::sleep(error.retry_after()).await;
+                    }
+                    ended => {
+                        journal.ending.lock().remove(&identity);
+                        return ended;
+                    }
+                }
+            }
+        });
+        match ended.await {
+            Ok(ended) => ended.map_err(|error| unwritten(&error)),
+            Err(error) => Err(Fault::new(Code::BROKEN_OBJECT, error.to_string())),
+        }
+    }
+
+    async fn write_end(&self, identity: &Identity, kind: Kind, payload: Vec<u8>) -> Result<(), DiskError> {
         let identity = identity.clone();
         let ended = self.committer.write(move |transaction| {
             let mut calls = transaction.open_table(CALLS)?;
@@ -117,7 +179,7 @@ impl Journal {
             }
             Ok(())
         });
-        ended.await.map_err(|error| unwritten(&error))
+        ended.await
     }
 }
 
@@ -144,6 +206,25 @@ fn encode(result: &Result<Answer, Fault>) -> Option<(Kind, Vec<u8>)> {
         Ok(Answer::Forward(_)) => return None,
     };
     Some(if payload.len() > LARGEST { (Kind::Large, Vec::new()) } else { (kind, payload) })
+}
+
+fn prepare(transaction: &WriteTransaction) -> Result<(), redb::Error> {
+    transaction.open_table(CALLS)?;
+    transaction.open_table(ENDS)?;
+    Ok(())
+}
+
+/// Forgets that a call had begun; one that has ended stays.
+fn forget_begun(transaction: &WriteTransaction, identity: &Identity) -> Result<(), redb::Error> {
+    let mut calls = transaction.open_table(CALLS)?;
+    let begun = calls.get(&*identity.0)?.map(|record| record.value().to_vec());
+    if let Some(record) = begun.filter(|record| record.first() == Some(&(Kind::Begun as u8))) {
+        calls.remove(&*identity.0)?;
+        if let Some(end) = record.get(HEAD - 8..HEAD).and_then(|end| end.try_into().ok()) {
+            transaction.open_table(ENDS)?.remove((u64::from_be_bytes(end), &*identity.0))?;
+        }
+    }
+    Ok(())
 }
 
 fn begin(
@@ -203,8 +284,7 @@ fn met(record: &[u8], print: Print) -> Result<Begun, Fault> {
 }
 
 fn unwritten(error: &DiskError) -> Fault {
-    tracing::error!("{error}");
-    Fault::new(Code::BROKEN_OBJECT, "what is carried out once cannot be written down")
+    error.fault("the journal of what is carried out once")
 }
 
 fn now() -> u64 {
@@ -213,7 +293,10 @@ fn now() -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::Ordering;
+
     use super::*;
+    use crate::commit::faulty;
     use serde_json::json;
 
     fn identity(id: u8) -> Identity {
@@ -228,7 +311,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_answer_is_kept_for_its_time_and_then_forgotten() {
-        let journal = Journal::in_memory().expect("a journal");
+        let journal = Arc::new(Journal::in_memory().expect("a journal"));
         assert_eq!(begun(&journal, 1, 1_000).await, Ok(Begun::New));
         journal.end(&identity(1), &Ok(Answer::Value(json!(5)))).await.expect("written");
         let kept = Begun::Before(Box::new(Ok(Answer::Value(json!(5)))));
@@ -239,7 +322,7 @@ mod tests {
 
     #[tokio::test]
     async fn every_kind_of_end_is_told_again() {
-        let journal = Journal::in_memory().expect("a journal");
+        let journal = Arc::new(Journal::in_memory().expect("a journal"));
         let ends = [
             Ok(Answer::Value(json!({"a": [1, null]}))),
             Ok(Answer::Binary(vec![0, 255])),
@@ -255,6 +338,75 @@ mod tests {
         journal.end(&identity(100), &Ok(Answer::Binary(vec![0; LARGEST + 1]))).await.expect("written");
         let error = begun(&journal, 100, 1).await.expect_err("not kept");
         assert_eq!(error.code, Code::IDENTITY_REUSED);
+    }
+
+    fn on_a_faulty_disk() -> (tempfile::TempDir, Arc<Journal>, Arc<faulty::Switch>) {
+        let folder = tempfile::tempdir().expect("a directory");
+        let (opener, switch) = faulty::file(&folder.path().join("once.redb"));
+        (folder, Arc::new(Journal::open_with(opener).expect("a journal")), switch)
+    }
+
+    async fn begun_at_last(journal: &Journal, id: u8) -> Begun {
+        loop {
+            match journal.begin(&identity(id), [7; 16]).await {
+                Ok(begun) => return begun,
+                Err(fault) => assert_eq!(fault.code, Code::BUSY, "{fault}"),
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_carried_out_is_told_again_though_the_disk_was_full_at_its_end() {
+        let (_folder, journal, switch) = on_a_faulty_disk();
+        assert_eq!(begun_at_last(&journal, 1).await, Begun::New);
+        switch.full.store(true, Ordering::Relaxed);
+        let answer = Ok(Answer::Value(json!(5)));
+        let ending = tokio::spawn({
+            let (journal, answer) = (journal.clone(), answer.clone());
+            async move { journal.end(&identity(1), &answer).await }
+        });
+        while journal.ending.lock().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        // Other calls are not begun meanwhile.
+        let fault = journal.begin(&identity(2), [7; 16]).await.expect_err("full");
+        assert!(fault.code == Code::BUSY && fault.is_retryable(), "{fault}");
+        // The caller's time is over.
+        ending.abort();
+        assert!(ending.await.is_err_and(|error| error.is_cancelled()));
+        let fault = journal.begin(&identity(1), [7; 16]).await.expect_err("its end is not written");
+        assert_eq!(fault.code, Code::BUSY, "a repeat may come again: {fault}");
+        switch.full.store(false, Ordering::Relaxed);
+        assert_eq!(begun_at_last(&journal, 1).await, Begun::Before(Box::new(answer)));
+        assert_eq!(begun_at_last(&journal, 2).await, Begun::New);
+    }
+
+    /// The beginning was on disk, and its caller was told busy: the repeat was then told that the outcome is unknown.
+    #[tokio::test]
+    async fn a_call_that_was_told_busy_is_begun_by_its_repeat() {
+        let mut doubted = 0;
+        for writes in [0, 1, 2, 3, 5, 8] {
+            let (_folder, journal, switch) = on_a_faulty_disk();
+            switch.writes.store(writes, Ordering::Relaxed);
+            switch.full.store(true, Ordering::Relaxed);
+            switch.gone.store(true, Ordering::Relaxed);
+            let mut id = 0;
+            let refused = loop {
+                id += 1;
+                match journal.begin(&identity(id), [7; 16]).await {
+                    Ok(begun) => assert_eq!(begun, Begun::New),
+                    Err(fault) => break fault,
+                }
+            };
+            assert_eq!(refused.code, Code::BUSY, "{refused}");
+            doubted += journal.doubtful.lock().len();
+            switch.full.store(false, Ordering::Relaxed);
+            switch.gone.store(false, Ordering::Relaxed);
+            assert_eq!(begun_at_last(&journal, id).await, Begun::New, "after {writes} writes");
+            assert!(journal.doubtful.lock().is_empty());
+        }
+        assert!(doubted > 0, "some of the commits are doubtful");
     }
 
     #[tokio::test]

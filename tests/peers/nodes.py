@@ -22,28 +22,17 @@ def city(name):
     return f"example.chainTopology.{name}"
 
 
-class Node:
-    """`rantai serve`, left running. `serving` are the names that it has to say it serves before this returns."""
+class Process:
+    """The binary, left running, and what it says on stderr."""
 
-    def __init__(self, port, *names, node=None, root="rantai", config=None, replica=False, replace=False, serving=None):
-        self.node = node
+    def __init__(self, *arguments):
         self.log = []
         self._changed = threading.Condition()
-        command = [rantai_binary(), "serve", "--broker", f"mqtt://127.0.0.1:{port}", "--root", root, *names]
-        command += ["--node", node] if node else []
-        command += ["--config", config] if config else []
-        command += ["--replica"] if replica else []
-        command += ["--replace"] if replace else []
         environment = {k: v for k, v in os.environ.items() if not k.startswith("RANTAI_")}
+        command = [rantai_binary(), *map(str, arguments)]
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, env=environment, text=True)
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
-        try:
-            for name in names if serving is None else serving:
-                self.node = self.wait_for_log(rf"^serving {re.escape(name)} on node (\S+)$")[1]
-        except BaseException:
-            self.close()
-            raise
 
     def wait_for_log(self, pattern):
         """The first line on stderr in which `pattern` is found."""
@@ -89,6 +78,25 @@ class Node:
                 self._changed.notify_all()
         with self._changed:
             self._changed.notify_all()
+
+
+class Node(Process):
+    """`rantai serve`, left running. `serving` are the names that it has to say it serves before this returns."""
+
+    def __init__(self, port, *names, node=None, root="rantai", config=None, replica=False, replace=False, serving=None):
+        self.node = node
+        command = ["serve", "--broker", f"mqtt://127.0.0.1:{port}", "--root", root, *names]
+        command += ["--node", node] if node else []
+        command += ["--config", config] if config else []
+        command += ["--replica"] if replica else []
+        command += ["--replace"] if replace else []
+        super().__init__(*command)
+        try:
+            for name in names if serving is None else serving:
+                self.node = self.wait_for_log(rf"^serving {re.escape(name)} on node (\S+)$")[1]
+        except BaseException:
+            self.close()
+            raise
 
 
 class Bus:

@@ -5,12 +5,14 @@
 //! | [`interface`] | What such an object offers |
 //! | `receive` | Pulls a file: a window of reads under way |
 //! | `part` | What of it has arrived, whole only by its digest |
+//! | `place` | Where it comes to stand, and what is there already |
 //! | `send` | The other way |
 //! | `patience` | What may be tried again, and for how long |
 
 pub mod interface;
 mod part;
 mod patience;
+mod place;
 mod receive;
 mod send;
 
@@ -39,6 +41,7 @@ pub struct Files {
     client: Client,
     object: String,
     patience: Duration,
+    replace: bool,
 }
 
 /// A file that was transferred.
@@ -70,6 +73,12 @@ pub enum FileError {
     /// Another transfer writes to the same file.
     #[error("cannot write {}: another transfer is writing it", .0.display())]
     Busy(PathBuf),
+    /// Something else stands where the file was to be written.
+    #[error("cannot write {}: another file is there", .0.display())]
+    Exists(PathBuf),
+    /// What stands where the part of a file was to be written is no part.
+    #[error("cannot write {}: it is not a part of a transfer; move it away", .0.display())]
+    NoPart(PathBuf),
     /// What arrived is not what was announced, twice.
     #[error("{path}: what arrived is not what was announced; the part has been taken away")]
     Digest {
@@ -81,13 +90,19 @@ pub enum FileError {
 impl Files {
     /// Those that the object `object` shares.
     pub fn new(client: &Client, object: &str) -> Self {
-        Self { client: client.clone(), object: object.to_owned(), patience: PATIENCE }
+        Self { client: client.clone(), object: object.to_owned(), patience: PATIENCE, replace: false }
     }
 
     /// Gives up when nothing has arrived for this long, instead of 30 s.
     #[must_use]
     pub fn patience(self, patience: Duration) -> Self {
         Self { patience, ..self }
+    }
+
+    /// Replaces files of this host that are there already, instead of failing with [`FileError::Exists`].
+    #[must_use]
+    pub fn replace(self, replace: bool) -> Self {
+        Self { replace, ..self }
     }
 
     /// What is in a folder, `""` for the whole, by name.
@@ -115,19 +130,21 @@ impl Files {
         }
     }
 
-    /// Fetches a file to `target`, which is there whole or not at all: until then it is `target` with `.part`
-    /// behind it. Cancelled, the part stays, and the next call goes on from its last whole block.
+    /// Fetches a file to `target`, which is there whole or not at all: until then it is a hidden file beside it,
+    /// `.NAME.DIGEST.part`. Cancelled, the part stays, and the next call goes on from its last whole block. Where the
+    /// same file is there already, nothing is fetched.
     ///
     /// # Errors
     ///
-    /// What the object says, what this disk says, and [`FileError::Digest`].
+    /// What the object says, what this disk says, [`FileError::Digest`], and [`FileError::Exists`] where another file
+    /// is there that is not to be [replaced](Self::replace).
     pub async fn get(
         &self,
         path: &str,
         target: &Path,
         progress: Progress<'_>,
     ) -> Result<Transferred, FileError> {
-        receive::get(self.waiting(), path, target, progress).await
+        receive::get(self.waiting(), path, target, self.replace, progress).await
     }
 
     /// Sends a file, which is there whole or not at all. Cancelled, the object keeps what it has for a while,

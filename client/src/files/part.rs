@@ -1,9 +1,12 @@
-//! What of a file has arrived: `NAME.part`, until all of it has.
+//! What of a file has arrived: `.NAME.DIGEST.part` next to where it will stand, until all of it has.
 //!
-//! Whoever writes a part has it locked, and takes it away or puts it in its place only while it has.
+//! The digest is that of the file and of its name here, so that no file of anybody else is called so, and two files
+//! never share a part. Whoever writes a part has it locked, and takes it away or puts it in its place only while it
+//! has.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
+use std::io::{ErrorKind, Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,11 +15,16 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
+use super::place::{Placed, place};
 use super::{FileError, WINDOW, blocking, disk};
 
 /// A transfer that is ending, because it was cancelled or is done, has its part for so many times this long.
 const TRIES: usize = 20;
 const MOMENT: Duration = Duration::from_millis(50);
+/// Digits of the digest in the name of a part.
+const DIGITS: usize = 16;
+/// Bytes of the file's name in that of its part: a name has at most 255.
+const LONGEST: usize = 200;
 
 /// The part of a file, for one transfer alone.
 #[derive(Debug)]
@@ -26,21 +34,26 @@ pub(super) struct Part {
     file: File,
 }
 
+/// What is found by the name of a part.
+enum Found {
+    Locked(File),
+    /// Another transfer has it.
+    Busy,
+    /// It is no part.
+    Other,
+}
+
 impl Part {
-    /// Opens it, and makes it where it is missing.
-    pub(super) async fn open(target: &Path) -> Result<Self, FileError> {
-        let path = part_of(target);
+    /// Opens the part of the file with this digest, and makes it where it is missing.
+    pub(super) async fn open(target: &Path, etag: &str) -> Result<Self, FileError> {
+        let path = part_of(target, etag);
         for _ in 0..TRIES {
-            let opening = path.clone();
-            let open = move || {
-                let mut options = OpenOptions::new();
-                let file = options.read(true).write(true).create(true).truncate(false).open(&opening)?;
-                Ok(lock(&opening, &file)?.then_some(file))
-            };
-            if let Some(file) = blocking(&path, open).await? {
-                return Ok(Self { path, target: target.to_owned(), file });
+            let (opening, place) = (path.clone(), target.to_owned());
+            match blocking(&path, move || find(&opening, &place)).await? {
+                Found::Locked(file) => return Ok(Self { path, target: target.to_owned(), file }),
+                Found::Busy => sleep(MOMENT).await,
+                Found::Other => return Err(FileError::NoPart(path)),
             }
-            sleep(MOMENT).await;
         }
         Err(FileError::Busy(path))
     }
@@ -98,25 +111,29 @@ impl Writer {
         self.blocks.send(bytes).await.is_ok()
     }
 
-    /// Puts the file in its place if it is what was announced, and takes it away otherwise; whether it was.
-    pub(super) async fn finish(self, etag: &str) -> Result<bool, FileError> {
+    /// Puts the file in its place if it is what was announced, and takes it away otherwise; whether it was. Where
+    /// something else is in its place, and is not to be replaced, the part stays.
+    pub(super) async fn finish(self, etag: &str, replace: bool) -> Result<bool, FileError> {
         let Self { path, target, blocks, thread } = self;
         drop(blocks);
         let (file, hasher) = ended(thread).await.map_err(disk(&path))?;
         let right = hasher.finalize().to_hex().as_str() == etag;
-        blocking(&target.clone(), move || {
+        let (to, etag) = (target.clone(), etag.to_owned());
+        let placed = blocking(&target, move || {
             if !right {
                 std::fs::remove_file(&path)?;
                 drop(file);
-                return Ok(false);
+                return Ok(Placed::Wrong);
             }
             file.sync_all()?;
-            std::fs::rename(&path, &target)?;
-            let folder = target.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-            File::open(folder)?.sync_all()?;
-            Ok(true)
+            place(&path, &to, file.metadata()?.len(), &etag, replace)
         })
-        .await
+        .await?;
+        match placed {
+            Placed::Whole => Ok(true),
+            Placed::Wrong => Ok(false),
+            Placed::Taken => Err(FileError::Exists(target)),
+        }
     }
 
     /// Leaves the part as it is for the next transfer.
@@ -146,10 +163,50 @@ async fn ended(thread: JoinHandle<Written>) -> Written {
     thread.await.unwrap_or_else(|error| Err(std::io::Error::other(error)))
 }
 
-fn part_of(target: &Path) -> PathBuf {
-    let mut name = target.file_name().unwrap_or_default().to_owned();
-    name.push(".part");
-    target.with_file_name(name)
+fn part_of(target: &Path, etag: &str) -> PathBuf {
+    let name = target.file_name().unwrap_or_default();
+    let mut hasher = blake3::Hasher::new();
+    // What the object says is not a part of a name here.
+    hasher.update(etag.as_bytes()).update(&[0]).update(name.as_bytes());
+    let digest = hasher.finalize().to_hex();
+    let name = &name.as_bytes()[..name.len().min(LONGEST)];
+    let part = [b".", name, b".", &digest.as_bytes()[..DIGITS], b".part"].concat();
+    target.with_file_name(std::ffi::OsStr::from_bytes(&part))
+}
+
+/// Opens and locks the part of `target`. Nothing that a link leads to, and nothing that has another name too, is one:
+/// what is written to it would be written elsewhere.
+fn find(path: &Path, target: &Path) -> std::io::Result<Found> {
+    let mut options = OpenOptions::new();
+    let options = options.read(true).write(true);
+    let file = match options.clone().create_new(true).open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            let is_file = std::fs::symlink_metadata(path).map(|about| about.is_file());
+            match is_file.and_then(|is_file| is_file.then(|| options.open(path)).transpose()) {
+                Ok(Some(file)) => file,
+                Ok(None) => return Ok(Found::Other),
+                // It was put in its place or taken away meanwhile.
+                Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Found::Busy),
+                Err(error) => return Err(error),
+            }
+        }
+        Err(error) => return Err(error),
+    };
+    if !lock(path, &file)? {
+        return Ok(Found::Busy);
+    }
+    let about = file.metadata()?;
+    if about.nlink() == 1 {
+        return Ok(Found::Locked(file));
+    }
+    let same = |there: std::fs::Metadata| (there.dev(), there.ino()) == (about.dev(), about.ino());
+    if std::fs::symlink_metadata(target).is_ok_and(same) {
+        // It was put in its place, and the process ended before it had lost its other name.
+        std::fs::remove_file(path)?;
+        return Ok(Found::Busy);
+    }
+    Ok(Found::Other)
 }
 
 /// Locks what was opened as `path`; false where somebody else has it, or had it and put it in its place or took it
@@ -161,9 +218,9 @@ fn lock(path: &Path, file: &File) -> std::io::Result<bool> {
         Err(TryLockError::Error(error)) => return Err(error),
     }
     let locked = file.metadata()?;
-    match std::fs::metadata(path) {
+    match std::fs::symlink_metadata(path) {
         Ok(there) => Ok((there.dev(), there.ino()) == (locked.dev(), locked.ino())),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error),
     }
 }
@@ -193,7 +250,7 @@ mod tests {
     #[test]
     fn what_was_put_in_its_place_meanwhile_is_not_taken_for_a_part() {
         let folder = Folder::new();
-        let (part, target) = (folder.0.join("book.part"), folder.0.join("book"));
+        let (part, target) = (folder.0.join(".book.part"), folder.0.join("book"));
         std::fs::write(&part, "x").expect("written");
         let open = || OpenOptions::new().read(true).write(true).open(&part).expect("there");
         let (first, second, third) = (open(), open(), open());
@@ -211,15 +268,96 @@ mod tests {
     async fn a_transfer_that_is_ending_is_waited_for_and_another_is_not() {
         let folder = Folder::new();
         let target = folder.0.join("book");
-        let held = Part::open(&target).await.expect("nobody has it");
+        let held = Part::open(&target, "1").await.expect("nobody has it");
         let second = tokio::spawn({
             let target = target.clone();
-            async move { Part::open(&target).await }
+            async move { Part::open(&target, "1").await }
         });
         tokio::task::yield_now().await;
         drop(held);
         let held = second.await.expect("no panic").expect("free in a moment");
-        assert!(matches!(Part::open(&target).await, Err(FileError::Busy(_))));
-        drop(held);
+        assert!(matches!(Part::open(&target, "1").await, Err(FileError::Busy(_))));
+        let other = Part::open(&target, "2").await.expect("of another file");
+        drop((held, other));
+    }
+
+    #[test]
+    fn a_part_is_hidden_next_to_its_file_and_its_own() {
+        let long = "\u{672c}".repeat(85);
+        for name in ["book", ".book", "book.part", "-", &long] {
+            let names = ["1", "2", "../x", ""].map(|etag| part_of(&Path::new("a/b").join(name), etag));
+            for part in &names {
+                assert_eq!(part.parent(), Some(Path::new("a/b")), "{}", part.display());
+                let name = part.file_name().expect("a name").as_bytes();
+                assert!(name.starts_with(b".") && name.ends_with(b".part") && name.len() <= 255);
+            }
+            let unique: std::collections::HashSet<_> = names.iter().collect();
+            assert_eq!(unique.len(), names.len(), "{name}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_no_part_is_neither_written_nor_taken_away() {
+        let folder = Folder::new();
+        let (target, elsewhere) = (folder.0.join("book"), folder.0.join("elsewhere"));
+        let part = part_of(&target, "1");
+        let refused = async |what: &str| {
+            let opened = Part::open(&target, "1").await;
+            assert!(matches!(opened, Err(FileError::NoPart(_))), "{what}: {opened:?}");
+            assert!(std::fs::symlink_metadata(&part).is_ok(), "{what} is still there");
+        };
+        std::fs::write(&elsewhere, "mine").expect("written");
+        std::os::unix::fs::symlink(&elsewhere, &part).expect("linked");
+        refused("a link").await;
+        std::fs::remove_file(&part).expect("removed");
+        std::os::unix::fs::symlink(folder.0.join("nothing"), &part).expect("linked");
+        refused("a link to nothing").await;
+        assert!(!folder.0.join("nothing").exists());
+        std::fs::remove_file(&part).expect("removed");
+        std::fs::hard_link(&elsewhere, &part).expect("linked");
+        refused("another file's second name").await;
+        std::fs::remove_file(&part).expect("removed");
+        std::fs::create_dir(&part).expect("made");
+        refused("a folder").await;
+        assert_eq!(std::fs::read_to_string(&elsewhere).expect("there"), "mine");
+    }
+
+    #[tokio::test]
+    async fn a_part_that_was_put_in_its_place_is_left_to_its_file() {
+        let folder = Folder::new();
+        let target = folder.0.join("book");
+        std::fs::write(&target, "whole").expect("written");
+        std::fs::hard_link(&target, part_of(&target, "1")).expect("linked");
+        let part = Part::open(&target, "1").await.expect("a new one");
+        let (resumed, writer) = part.resume(5, 1).await.expect("empty");
+        assert_eq!(resumed, 0);
+        writer.leave().await;
+        assert_eq!(std::fs::read_to_string(&target).expect("there"), "whole");
+    }
+
+    #[tokio::test]
+    async fn a_damaged_part_is_taken_away_and_what_is_in_its_place_stays() {
+        let folder = Folder::new();
+        let target = folder.0.join("book");
+        let etag = blake3::hash(b"right").to_hex().to_string();
+        std::fs::write(&target, "mine").expect("written");
+        std::fs::write(part_of(&target, &etag), "wrong").expect("written");
+        let finished = async |replace: bool| {
+            let part = Part::open(&target, &etag).await.expect("it can be locked");
+            let (resumed, writer) = part.resume(5, 5).await.expect("read");
+            if resumed == 0 {
+                assert!(writer.append(b"right".to_vec()).await);
+            }
+            writer.finish(&etag, replace).await
+        };
+        assert!(!finished(true).await.expect("looked at"), "it is not what was announced");
+        assert!(!part_of(&target, &etag).exists());
+        assert!(matches!(finished(false).await, Err(FileError::Exists(_))));
+        assert_eq!(std::fs::read_to_string(&target).expect("there"), "mine");
+        assert!(part_of(&target, &etag).exists(), "it need not be fetched again");
+        assert!(finished(true).await.expect("put in its place"));
+        assert_eq!(std::fs::read_to_string(&target).expect("there"), "right");
+        assert!(finished(false).await.expect("the same is there already"));
+        assert_eq!(std::fs::read_dir(&folder.0).expect("there").count(), 1, "no part is left");
     }
 }

@@ -8,7 +8,8 @@ use tokio::task::JoinHandle;
 use super::interface::{LARGEST_BLOCK, Opened, SharedFilesProxy};
 use super::part::{Part, Writer};
 use super::patience::Patience;
-use super::{FileError, Progress, Transferred, WINDOW, disk};
+use super::place::{There, look};
+use super::{FileError, Progress, Transferred, WINDOW, blocking, disk};
 use crate::error::CallError;
 use crate::wire::fault::Code;
 
@@ -16,13 +17,25 @@ pub(super) async fn get(
     patience: Patience,
     path: &str,
     target: &Path,
+    replace: bool,
     progress: Progress<'_>,
 ) -> Result<Transferred, FileError> {
     let mut again = true;
     loop {
         let opened = patience.call(|share| async move { share.open(path.to_owned()).await }).await?;
-        let part = Part::open(target).await?;
-        match pull(&patience, path, &opened, part, progress).await {
+        let Opened { size, etag, .. } = &opened;
+        let looking = (target.to_owned(), *size, etag.clone());
+        match blocking(target, move || look(&looking.0, looking.1, &looking.2)).await? {
+            There::Same => {
+                progress(*size, *size);
+                return Ok(Transferred { size: *size, etag: etag.clone(), resumed: *size });
+            }
+            // Before it is fetched in vain.
+            There::Other if !replace => return Err(FileError::Exists(target.to_owned())),
+            There::Other | There::Nothing => {}
+        }
+        let part = Part::open(target, etag).await?;
+        match pull(&patience, path, &opened, part, replace, progress).await {
             // It was changed meanwhile, or the part was of another one: from the start, once.
             Err(error) if again && is_another(&error) => again = false,
             result => return result,
@@ -43,6 +56,7 @@ async fn pull(
     path: &str,
     opened: &Opened,
     part: Part,
+    replace: bool,
     progress: Progress<'_>,
 ) -> Result<Transferred, FileError> {
     let Opened { size, etag, block } = opened;
@@ -57,7 +71,7 @@ async fn pull(
         }
         return Err(error);
     }
-    if writer.finish(etag).await? {
+    if writer.finish(etag, replace).await? {
         Ok(Transferred { size: *size, etag: etag.clone(), resumed })
     } else {
         Err(FileError::Digest { path: path.to_owned() })

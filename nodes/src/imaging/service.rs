@@ -23,7 +23,7 @@ use super::state::State;
 use super::storage::{Folder, Storage, StorageError};
 use super::target::Target;
 use super::work::{Telling, Work};
-use crate::commit::DiskError;
+use crate::commit::{self, DiskError, Opener};
 
 /// Disks for machines: images are cloned, and the clones handed out.
 #[interface(version = "1.0.0", tags("imaging"))]
@@ -174,8 +174,18 @@ impl Server {
     ///
     /// As [`open`](Self::open).
     pub fn open_with(&self, storage: Arc<dyn Storage>, target: Arc<dyn Target>) -> Result<(), OpenError> {
+        self.open_on(commit::file(&self.shared.settings.folder.join("state.redb")), storage, target)
+    }
+
+    /// The same with the state on a storage of one's own too.
+    pub(super) fn open_on(
+        &self,
+        state: Opener,
+        storage: Arc<dyn Storage>,
+        target: Arc<dyn Target>,
+    ) -> Result<(), OpenError> {
         let folder: &Path = &self.shared.settings.folder;
-        let state = State::open(&folder.join("state.redb"))?;
+        let state = State::open(state)?;
         let audit = Audit::new(folder.join("audit.log"));
         let opened = Opened { hands: Hands { storage, target }, state, audit };
         for operation in opened.state.open_operations()? {
@@ -258,10 +268,7 @@ impl Server {
             return Ok(ended.ok().and_then(|reply| reply.clone()));
         }
         let Ok(opened) = self.opened() else { return Ok(None) };
-        let answered = opened.state.answered(key).map_err(|error| {
-            tracing::error!("{error}");
-            Fault::new(Code::BROKEN_OBJECT, "the state cannot be read")
-        })?;
+        let answered = opened.state.answered(key).map_err(|error| error.fault("the state of imaging"))?;
         match answered {
             Some(answered) if answered.print != print => Err(other()),
             answered => Ok(answered.map(|answered| answered.reply)),
@@ -277,7 +284,11 @@ fn who(context: &Context) -> String {
 
 pub(super) fn unkept(error: &DiskError) -> Problem {
     tracing::error!("{error}");
-    Problem::new(Status::Failed, "the state cannot be written")
+    if error.is_retryable() {
+        let text = "cannot use the state now: its disk is full or does not work; try again later";
+        return Problem::new(Status::Busy, text);
+    }
+    Problem::new(Status::Failed, "cannot use the state")
 }
 
 pub(super) fn now() -> u64 {

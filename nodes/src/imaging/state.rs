@@ -1,13 +1,6 @@
 //! What imaging knows, on disk: nodes with their disks, operations that have not ended, and what came of requests.
 
-use std::fs::OpenOptions;
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
-use std::sync::Arc;
-
-use redb::{
-    Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition, WriteTransaction,
-};
+use redb::{ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition, WriteTransaction};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -15,7 +8,7 @@ use super::operation::{Intent, Made, Operation};
 use super::reply::{Problem, Reply, Status};
 use super::settings::Project;
 use super::target::{Access, Handed};
-use crate::commit::{Committer, DiskError};
+use crate::commit::{Committer, DiskError, Opener};
 
 const NODES: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("nodes");
 const OPEN: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("open operations");
@@ -64,33 +57,18 @@ pub(super) struct Answered {
 
 #[derive(Debug)]
 pub(super) struct State {
-    database: Arc<Database>,
     committer: Committer,
 }
 
 impl State {
-    pub(super) fn open(file: &Path) -> Result<Self, DiskError> {
-        // Secrets are in it.
-        let made =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(file);
-        let database = Database::builder().create_file(made.map_err(redb::Error::Io)?)?;
-        let transaction = database.begin_write()?;
-        transaction.open_table(NODES)?;
-        transaction.open_table(OPEN)?;
-        transaction.open_table(NEXT)?;
-        transaction.open_table(ENDED)?;
-        transaction.open_table(ENDS)?;
-        transaction.open_table(ABOUT)?;
-        transaction.commit()?;
-        let database = Arc::new(database);
-        let committer = Committer::start(&database).map_err(redb::Error::Io)?;
-        Ok(Self { database, committer })
+    pub(super) fn open(opener: Opener) -> Result<Self, DiskError> {
+        Ok(Self { committer: Committer::open(opener, prepare)? })
     }
 
     /// Writes down what is about to be done, unless the project has its share already.
     pub(super) async fn begin(
         &self,
-        mut operation: Operation,
+        operation: Operation,
         project: Option<Project>,
     ) -> Result<Result<Operation, Problem>, DiskError> {
         self.committer
@@ -99,6 +77,7 @@ impl State {
                     return Ok(Err(problem));
                 }
                 let mut next = transaction.open_table(NEXT)?;
+                let mut operation = operation.clone();
                 operation.id = next.get(())?.map_or(0, |id| id.value());
                 next.insert((), operation.id + 1)?;
                 transaction.open_table(OPEN)?.insert(operation.id, &*write(&operation))?;
@@ -117,23 +96,23 @@ impl State {
             .await
     }
 
-    /// An operation has ended: what it has made, and the answer, in one commit.
+    /// An operation has ended: what it has made, and the answer, in one commit. Waits for as long as the disk does not
+    /// work: what was done is done, and would be left open otherwise.
     pub(super) async fn end(&self, ended: Ended) -> Result<(), DiskError> {
-        self.committer.write(move |transaction| end(transaction, &ended)).await
+        self.committer.write_when_possible(move |transaction| end(transaction, &ended)).await
     }
 
     /// The same before anything is served.
-    pub(super) fn end_now(&self, ended: &Ended) -> Result<(), DiskError> {
-        let transaction = self.database.begin_write()?;
-        end(&transaction, ended)?;
-        transaction.commit()?;
-        Ok(())
+    pub(super) fn end_now(&self, ended: Ended) -> Result<(), DiskError> {
+        self.committer.write_blocking(move |transaction| end(transaction, &ended))
     }
 
     /// What came of a request before.
     pub(super) fn answered(&self, key: &str) -> Result<Option<Answered>, DiskError> {
-        let ended = self.database.begin_read()?.open_table(ENDED)?;
-        Ok(ended.get(key)?.and_then(|bytes| read(bytes.value())))
+        self.committer.read(|database| {
+            let ended = database.begin_read()?.open_table(ENDED)?;
+            Ok(ended.get(key)?.and_then(|bytes| read(bytes.value())))
+        })
     }
 
     /// A request that came to nothing before it became an operation.
@@ -145,38 +124,59 @@ impl State {
         now: u64,
     ) -> Result<(), DiskError> {
         self.committer
-            .write(move |transaction| answer(transaction, &key, &Answered { print, reply, ended_ms: now }))
+            .write(move |transaction| {
+                let (print, reply) = (print.clone(), reply.clone());
+                answer(transaction, &key, &Answered { print, reply, ended_ms: now })
+            })
             .await
     }
 
     pub(super) fn node(&self, node: &str) -> Result<Option<Provisioned>, DiskError> {
-        let nodes = self.database.begin_read()?.open_table(NODES)?;
-        Ok(nodes.get(node)?.and_then(|bytes| read(bytes.value())))
+        self.committer.read(|database| {
+            let nodes = database.begin_read()?.open_table(NODES)?;
+            Ok(nodes.get(node)?.and_then(|bytes| read(bytes.value())))
+        })
     }
 
     pub(super) fn nodes(&self) -> Result<Vec<Provisioned>, DiskError> {
-        let nodes = self.database.begin_read()?.open_table(NODES)?;
-        let mut found = Vec::new();
-        for entry in nodes.iter()? {
-            found.extend(read(entry?.1.value()));
-        }
-        Ok(found)
+        self.committer.read(|database| {
+            let nodes = database.begin_read()?.open_table(NODES)?;
+            let mut found = Vec::new();
+            for entry in nodes.iter()? {
+                found.extend(read(entry?.1.value()));
+            }
+            Ok(found)
+        })
     }
 
     /// Operations that have not ended.
     pub(super) fn open_operations(&self) -> Result<Vec<Operation>, DiskError> {
-        let open = self.database.begin_read()?.open_table(OPEN)?;
-        let mut found = Vec::new();
-        for entry in open.iter()? {
-            found.extend(read(entry?.1.value()));
-        }
-        Ok(found)
+        self.committer.read(|database| {
+            let open = database.begin_read()?.open_table(OPEN)?;
+            let mut found = Vec::new();
+            for entry in open.iter()? {
+                found.extend(read(entry?.1.value()));
+            }
+            Ok(found)
+        })
     }
 
     pub(super) fn recorded(&self, name: &str) -> Result<Option<Recorded>, DiskError> {
-        let about = self.database.begin_read()?.open_table(ABOUT)?;
-        Ok(about.get(name)?.and_then(|bytes| read(bytes.value())))
+        self.committer.read(|database| {
+            let about = database.begin_read()?.open_table(ABOUT)?;
+            Ok(about.get(name)?.and_then(|bytes| read(bytes.value())))
+        })
     }
+}
+
+fn prepare(transaction: &WriteTransaction) -> Result<(), redb::Error> {
+    transaction.open_table(NODES)?;
+    transaction.open_table(OPEN)?;
+    transaction.open_table(NEXT)?;
+    transaction.open_table(ENDED)?;
+    transaction.open_table(ENDS)?;
+    transaction.open_table(ABOUT)?;
+    Ok(())
 }
 
 /// An operation that has ended.

@@ -1,5 +1,7 @@
 //! The whole of it, without a bus: failures at every step, many at once, projects, and what a repeat gets.
 
+mod full_disk;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -193,14 +195,19 @@ fn settings(folder: &Path, projects: Vec<Project>) -> Settings {
 
 /// A server with an image and its snapshot.
 fn server(projects: Vec<Project>) -> (tempfile::TempDir, Server, Arc<Failing>) {
+    let (directory, failing) = folder();
+    let server = Server::new(settings(directory.path(), projects));
+    server.open_with(failing.clone(), Arc::new(Handing(failing.clone()))).expect("opened");
+    (directory, server, failing)
+}
+
+fn folder() -> (tempfile::TempDir, Arc<Failing>) {
     let directory = tempfile::tempdir().expect("a directory");
     let failing = Failing::new(directory.path());
     std::fs::write(directory.path().join("images/hadoopMaster.img"), vec![7; 100_000]).expect("written");
     std::fs::write(directory.path().join("incoming/new"), vec![9; 5_000]).expect("written");
-    let server = Server::new(settings(directory.path(), projects));
-    server.open_with(failing.clone(), Arc::new(Handing(failing.clone()))).expect("opened");
     failing.folder.take_snapshot("hadoopMaster.img", "HadoopMasterGoldenImage", &|_, _| {}).expect("taken");
-    (directory, server, failing)
+    (directory, failing)
 }
 
 fn context(caller: &str, correlation: Option<Uuid>) -> Context {

@@ -103,8 +103,10 @@ impl Work {
 
     /// The answer is kept, so that a repeat gets it again.
     async fn refuse(&self, opened: &Opened, problem: Problem) -> Reply {
+        let busy = problem.status == Status::Busy;
         let reply = Reply::from(Err(problem));
-        if let Some(key) = &self.key
+        // What is busy, the disk among it, may be free the next time.
+        if let Some(key) = self.key.as_ref().filter(|_| !busy)
             && let Err(error) =
                 opened.state.refuse(key.clone(), self.print.clone(), reply.clone(), now()).await
         {
@@ -166,6 +168,16 @@ impl Work {
             };
         };
         let reply = Reply::from(Err(problem.clone()));
+        if problem.status == Status::Busy {
+            // Not an answer to be kept either.
+            operation.key = None;
+        }
+        let end = |made: Option<Made>, reply: Reply| Ended {
+            operation: operation.clone(),
+            made,
+            reply,
+            now: now(),
+        };
         if operation.intent.is_resumed() {
             // Nothing of it can be taken back: it is gone on with at the next start, or by the next request.
             let ended = end(None, reply.clone());
@@ -226,7 +238,7 @@ impl Opened {
             operation.key = None;
         }
         let ended = Ended { operation, made, reply: reply.clone(), now };
-        self.state.end_now(&ended).map_err(|error| unkept(&error))?;
+        self.state.end_now(ended).map_err(|error| unkept(&error))?;
         self.audit.write(&Line {
             who,
             method: intent.method(),

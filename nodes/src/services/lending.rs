@@ -27,7 +27,7 @@ pub struct Loan {
     pub files: String,
     /// Its path there.
     pub path: String,
-    /// The name under which the borrower keeps it.
+    /// The name that the library suggests for it. A borrower need not follow: on its own host its user's word counts.
     pub received: String,
     /// What the borrower is told when it has arrived whole. It is no part of the book.
     pub finished: String,
@@ -54,7 +54,7 @@ pub struct Counter {
     pub finished: String,
     /// The object that hands the books over.
     pub files: String,
-    /// The name under which a borrower keeps a book.
+    /// The name that is suggested to borrowers.
     pub received: String,
     /// Title to file.
     pub books: BTreeMap<String, String>,

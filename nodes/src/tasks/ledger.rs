@@ -409,8 +409,7 @@ fn uuid(id: &str) -> Result<Uuid, Fault> {
 }
 
 fn unread(error: &DiskError) -> Fault {
-    tracing::error!("{error}");
-    Fault::new(Code::BROKEN_OBJECT, "the ledger's file cannot be used")
+    error.fault("the ledger")
 }
 
 pub(super) fn now() -> u64 {
@@ -531,7 +530,8 @@ impl Tasks for Ledger {
             let text = format!("the ledger keeps {most} schedules");
             return Err(Fault { message: text, ..Fault::busy(60_000) });
         }
-        self.shared.timetable.set(&self.shared.store, &schedule.name).map_err(|error| unread(&error))?;
+        // It is on disk: where that cannot be read now, it is looked at again.
+        self.shared.timetable.set_or_look_again(&self.shared.store, &schedule.name, now());
         Ok(schedule)
     }
 

@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::ledger::{Shared, now};
 use super::loads::Loads;
-use super::runner::settle;
+use super::runner::{settled, wait_for_disk};
 use super::store::is_open;
 use super::task::{DEEPEST, State, Task};
 
@@ -77,8 +77,18 @@ impl Run {
             }
         }
         let (open, shared) = (is_open(&task), self.shared.clone());
-        if settle(&shared, task.clone()).await && open {
-            shared.agenda.add(&task);
+        // What came of it waits for a disk that does not work: another call would be another run.
+        loop {
+            match settled(&shared, &task).await {
+                Ok(stored) => {
+                    if stored && open {
+                        shared.agenda.add(&task);
+                    }
+                    return;
+                }
+                Err(error) if error.is_retryable() => sleep(error.retry_after()).await,
+                Err(error) => return wait_for_disk(&shared, &task, &error),
+            }
         }
     }
 

@@ -364,22 +364,24 @@ fn any_below(most: usize) -> usize {
     (Uuid::new_v4().as_u128() % most.max(1) as u128) as usize
 }
 
-/// Stores a task as it is now, and tells of it; false where it has ended meanwhile, or the disk has failed.
-pub(super) async fn settle(shared: &Shared, task: Task) -> bool {
-    match shared.store.update(task.clone()).await {
-        Ok(true) => {
-            shared.announce(&task);
-            true
-        }
-        Ok(false) => false,
-        Err(error) => {
-            wait_for_disk(shared, &task, &error);
-            false
-        }
+/// Stores a task as it is now, and tells of it; false where it has ended meanwhile.
+pub(super) async fn settled(shared: &Shared, task: &Task) -> Result<bool, DiskError> {
+    let stored = shared.store.update(task.clone()).await?;
+    if stored {
+        shared.announce(task);
     }
+    Ok(stored)
 }
 
-fn wait_for_disk(shared: &Shared, task: &Task, error: &DiskError) {
+/// As [`settled`]; false too where the disk has failed, after which the task is looked at again.
+async fn settle(shared: &Shared, task: Task) -> bool {
+    settled(shared, &task).await.unwrap_or_else(|error| {
+        wait_for_disk(shared, &task, &error);
+        false
+    })
+}
+
+pub(super) fn wait_for_disk(shared: &Shared, task: &Task, error: &DiskError) {
     tracing::error!("{error}");
     shared.agenda.at(now() + 5_000, task);
 }

@@ -47,6 +47,15 @@ impl Timetable {
         Err(due.first().map(|(when, _)| *when))
     }
 
+    /// As [`set`](Self::set); where the disk fails, the schedule is looked at as if it were due.
+    pub(super) fn set_or_look_again(&self, store: &Store, name: &str, now: u64) {
+        if let Err(error) = self.set(store, name) {
+            tracing::error!("schedule {name}: {error}");
+            self.again((now, name.to_owned()));
+            self.changed.notify_one();
+        }
+    }
+
     fn again(&self, due: (u64, String)) {
         self.due.lock().insert(due);
     }

@@ -44,7 +44,7 @@ async fn a_call_that_no_node_has_room_for_is_told_at_once_that_it_is_busy() {
     let began = Instant::now();
     let sleepy = client.object("sleepy").deadline(Duration::from_hours(1));
     let busy = sleepy.call::<Value>("run", ("refused",)).await.expect_err("no room");
-    assert!(began.elapsed() < Duration::from_secs(60), "not left to its deadline");
+    assert!(began.elapsed() < Duration::from_mins(1), "not left to its deadline");
     assert_eq!(busy.code(), Some(Code::BUSY), "{busy}");
     assert!(busy.is_retryable());
     assert!(busy.fault().expect("a fault").data["retry_after_ms"].is_u64());

@@ -40,7 +40,8 @@ pub(crate) struct List {
 
 /// Fetch files of a shared folder.
 ///
-/// A file is there whole or not at all; until then it is NAME.part. Run again, it goes on where it stopped.
+/// A file is there whole or not at all; until then it is a hidden file of its own beside it. Run again, it goes on
+/// where it stopped. Another file that is there already is replaced only with --force.
 #[derive(clap::Args)]
 #[command(after_help = format!("\
 Examples:
@@ -60,6 +61,9 @@ pub(crate) struct Get {
     /// The file to write, or the folder to write into
     #[arg(short, long, value_name = "TO")]
     output: Option<PathBuf>,
+    /// Replace files that are there already
+    #[arg(short, long)]
+    force: bool,
     /// Read the file again from the disk afterwards, and compare its digest
     #[arg(long)]
     verify: bool,
@@ -131,7 +135,7 @@ impl Get {
         }
         each_its_own(&targets)?;
         let client = self.connection.client().await?;
-        let files = Files::new(&client, &self.object).patience(self.connection.timeout);
+        let files = Files::new(&client, &self.object).patience(self.connection.timeout).replace(self.force);
         let (one, verify) = (targets.len() == 1, self.verify);
         let transfers = targets.into_iter().map(|(path, target)| {
             let (files, mut bar) = (files.clone(), Bar::new(&path, one));
@@ -151,16 +155,27 @@ impl Get {
     }
 
     fn target(&self, path: &str) -> Result<PathBuf, Failure> {
-        let name = path.rsplit('/').next().unwrap_or(path);
         match &self.output {
-            None => Ok(PathBuf::from(name)),
-            Some(output) if output.is_dir() => Ok(output.join(name)),
+            None => Ok(PathBuf::from(local_name(path)?)),
+            Some(output) if output.is_dir() => Ok(output.join(local_name(path)?)),
             Some(output) if self.paths.len() == 1 => Ok(output.clone()),
             Some(output) => {
                 Err(Failure::new(Exit::Usage, format!("{} is no folder; make it first", output.display())))
             }
         }
     }
+}
+
+/// The name that a file gets here by its path there. Paths are often copied from a list that came over the bus: what
+/// would be hidden or could steer a terminal gets no file without a name of the user's own.
+fn local_name(path: &str) -> Result<&str, Failure> {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    if name.is_empty() || name.starts_with('.') || name.contains(char::is_control) {
+        let text =
+            format!("cannot name a file after {path:?}: hidden or not a file name; name it with -o FILE");
+        return Err(Failure::new(Exit::Usage, text));
+    }
+    Ok(name)
 }
 
 impl Put {
@@ -285,6 +300,7 @@ fn first(failures: Vec<Failure>) -> Result<(), Failure> {
 pub(super) fn failed(connection: &Connection, error: FileError) -> Failure {
     match error {
         FileError::Call(error) => connection.failed(&error),
+        FileError::Exists(_) => Failure::new(Exit::Failed, format!("{error}; --force replaces it")),
         error => Failure::from_error(Exit::Failed, &error),
     }
 }

@@ -1,6 +1,6 @@
 //! `rantai library`: the e-library's clients.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use rantai_client::files::Files;
 use rantai_nodes::services::clock::ClockProxy;
@@ -10,10 +10,13 @@ use serde_json::{Value, json};
 
 use super::files::failed;
 use crate::connection::{Connection, log, print_json, run};
-use crate::exit::{EXIT_CODES, Exit, Failure};
+use crate::exit::{EXIT_CODES, Failure};
 use crate::progress::Bar;
 use crate::prompt::ask;
 use crate::terminal::print_text;
+
+/// The name of a borrowed book without one of the user's own.
+const RECEIVED: &str = "received.txt";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -22,6 +25,7 @@ Examples:
   rantai library buy                       asks for the title
   rantai library read                      through the four books
   rantai library borrow 'Programming GO'   writes received.txt
+  rantai library borrow 'Programming GO' -o go.txt   by another name
   rantai library checkout                  the time of the checkout
 ";
 
@@ -62,9 +66,12 @@ enum Action {
         /// Its title
         #[arg(value_name = "TITLE")]
         title: String,
-        /// The folder to keep it in
-        #[arg(short, long, value_name = "FOLDER", default_value = ".")]
+        /// The file to write, or the folder to write received.txt into
+        #[arg(short, long, value_name = "TO", default_value = RECEIVED)]
         output: PathBuf,
+        /// Replace a file that is there already
+        #[arg(short, long)]
+        force: bool,
         /// The counter
         #[arg(long, value_name = "OBJECT", default_value = "lending")]
         object: String,
@@ -93,8 +100,8 @@ impl Library {
                 run(buy(title, object, connection))
             }
             Action::Read { stop, object, connection } => run(read(stop, object, connection)),
-            Action::Borrow { title, output, object, connection } => {
-                run(borrow(title, output, object, connection))
+            Action::Borrow { title, output, force, object, connection } => {
+                run(borrow(title, output, force, object, connection))
             }
             Action::Checkout { object, connection } => run(checkout(object, connection)),
         }
@@ -127,17 +134,16 @@ async fn read(stop: String, object: String, connection: Connection) -> Result<()
 async fn borrow(
     title: String,
     output: PathBuf,
+    force: bool,
     object: String,
     connection: Connection,
 ) -> Result<(), Failure> {
     let client = connection.client().await?;
     let counter = LendingProxy::from(client.object(&object).deadline(connection.timeout));
     let loan = counter.borrow(title).await.map_err(|error| connection.failed(&error))?;
-    // A name, and no path: the library does not say where on this host.
-    let name = Path::new(&loan.received).file_name();
-    let name = name.ok_or_else(|| Failure::new(Exit::Failed, format!("{:?} is no name", loan.received)))?;
-    let target = output.join(name);
-    let files = Files::new(&client, &loan.files).patience(connection.timeout);
+    // The library does not say by which name a file is kept on this host.
+    let target = if output.is_dir() { output.join(RECEIVED) } else { output };
+    let files = Files::new(&client, &loan.files).patience(connection.timeout).replace(force);
     let mut bar = Bar::new(&loan.title, true);
     let fetched = files.get(&loan.path, &target, &mut |there, size| bar.show(there, size)).await;
     bar.end();

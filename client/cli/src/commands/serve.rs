@@ -23,8 +23,8 @@ use crate::signals::server_stop_signal;
 /// The object of the ledger.
 const TASKS: &str = "tasks";
 
-/// Time for calls under way when the node is told to stop.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Time for calls under way when the node is told to stop; the process is gone within 10 s.
+const PATIENCE: Duration = Duration::from_secs(7);
 
 const EXAMPLES: &str = "\
 Examples:

@@ -8,6 +8,7 @@ use rantai_broker::{Broker, Config as BrokerConfig, LocalCredentials};
 use rantai_client::Client;
 use rantai_client::session::Address;
 use rantai_client::wire::name::Root;
+use tokio::time::timeout;
 
 use super::broker::explain;
 use super::serve::{Objects, serve_until};
@@ -19,6 +20,8 @@ use crate::signals::server_stop_signal;
 
 /// Time for calls under way, and for clients to be told.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// Time for the node to leave the bus.
+const DRAIN: Duration = Duration::from_secs(4);
 
 const EXAMPLES: &str = "\
 Examples:
@@ -75,22 +78,30 @@ impl Up {
         }
         let data_dir = self.data_dir.as_deref();
         let address = own(&broker);
-        let node = self.objects.connect(&config, address.clone(), root.clone(), data_dir).await?;
-        let client = Client::builder(address).root(root);
-        let served = tokio::select! {
-            served = self.objects.serve(&node, &config, objects, client, data_dir) => Some(served?),
+        let mut end = Ok(());
+        // A broker without a disk answers some requests and not others: the start is given up at any await.
+        let node = tokio::select! {
+            node = self.objects.connect(&config, address.clone(), root.clone(), data_dir) => Some(node?),
             _ = &mut stop => None,
         };
-        let mut end = Ok(());
-        if let Some(mut gateways) = served {
-            note("ready");
-            end = serve_until(stop, &node, &mut gateways).await;
-            gateways.shutdown().await;
+        if let Some(node) = node {
+            let client = Client::builder(address).root(root);
+            let served = tokio::select! {
+                served = self.objects.serve(&node, &config, objects, client, data_dir) => Some(served?),
+                _ = &mut stop => None,
+            };
+            if let Some(mut gateways) = served {
+                note("ready");
+                end = serve_until(stop, &node, &mut gateways).await;
+                gateways.shutdown().await;
+            }
+            if timeout(DRAIN, node.drain(PATIENCE)).await.is_err() {
+                tracing::warn!("stopped before the registry was told");
+            }
+            // With its objects: the ledger has a connection of its own.
+            drop(node);
         }
-        node.drain(PATIENCE).await;
-        // With its objects: the ledger has a connection of its own.
-        drop(node);
-        if tokio::time::timeout(PATIENCE, broker.shutdown()).await.is_err() {
+        if timeout(PATIENCE, broker.shutdown()).await.is_err() {
             tracing::warn!("stopped before every client was told; what was acknowledged is kept");
         }
         end

@@ -83,7 +83,7 @@ fn every_size_arrives_as_it_was() {
         let told: Value = serde_json::from_str(&done).expect("JSON");
         assert_eq!((told["size"].as_u64(), told["resumed"].as_u64()), (Some(size as u64), Some(0)));
         assert_eq!(fs::read(&target).expect("there"), bytes(size));
-        assert!(!folders.mine(&format!("{name}.part")).exists());
+        assert_eq!(part_in(&folders.mine("")), None);
     }
     let words = "Programming GO\r\nBab 1: Halo, dünia 📖\n";
     fs::write(folders.shared("words 本.txt"), words).expect("written");
@@ -171,7 +171,7 @@ fn what_is_not_shared_is_refused_and_the_node_lives() {
     ] {
         let done = bus.run(&["get", "books", path, "-o", text(&target), "--timeout", "5"]);
         assert_eq!(done.code, code, "{path:?}: {done:?}");
-        assert!(!target.exists() && !folders.mine("x.part").exists(), "{path:?} left something");
+        assert!(!target.exists() && part_in(&folders.mine("")).is_none(), "{path:?} left something");
     }
     let long = "x".repeat(5_000);
     assert_eq!(bus.run(&["get", "books", &long, "-o", text(&target)]).code, 4);
@@ -204,23 +204,74 @@ fn files_are_sent_within_the_quota_and_replaced_whole() {
     assert_eq!(left, ["a"], "nothing but what was sent");
 }
 
+/// A file of the user that was named like a part was cut to whole blocks, written over, and taken away in the end.
 #[test]
-fn a_part_of_another_file_does_no_harm() {
+fn files_of_the_user_that_are_named_like_parts_stay() {
     let bus = bus();
     let folders = folders(1_024, None);
     let _node = folders.serve(&bus);
     fs::write(folders.shared("book"), bytes(10_000)).expect("written");
-    for part in [bytes(5_000), bytes(50_000), Vec::new()] {
-        fs::write(folders.mine("book.part"), part).expect("written");
-        bus.ok(&["get", "books", "book", "-o", text(&folders.mine("book"))]);
+    let names = ["book.part", ".book.part", ".book.0123456789abcdef.part", "book.tmp", ".book"];
+    for content in [bytes(5_000), bytes(50_000), Vec::new()] {
+        for name in names {
+            fs::write(folders.mine(name), &content).expect("written");
+        }
+        bus.ok(&["get", "books", "book", "-o", text(&folders.mine(""))]);
         assert_eq!(fs::read(folders.mine("book")).expect("there"), bytes(10_000));
-        assert!(!folders.mine("book.part").exists());
+        for name in names {
+            assert_eq!(fs::read(folders.mine(name)).expect("there"), content, "{name}");
+        }
+        fs::remove_file(folders.mine("book")).expect("removed");
     }
-    // The right one is gone on with.
-    fs::write(folders.mine("book.part"), &bytes(10_000)[..5_000]).expect("written");
-    let done = bus.ok(&["get", "books", "book", "-o", text(&folders.mine("book")), "--json"]);
-    assert!(done.contains("\"resumed\":4096"), "{done}");
-    assert_eq!(fs::read(folders.mine("book")).expect("there"), bytes(10_000));
+    assert_eq!(fs::read_dir(folders.mine("")).expect("there").count(), names.len(), "nothing else");
+}
+
+#[test]
+fn a_file_that_is_there_is_replaced_only_by_force() {
+    let bus = bus();
+    let folders = folders(1_024, None);
+    let _node = folders.serve(&bus);
+    fs::write(folders.shared("book"), bytes(10_000)).expect("written");
+    let (target, elsewhere) = (folders.mine("book"), folders.mine("elsewhere"));
+    let get = ["get", "books", "book", "-o", text(&target), "--json"];
+    let refused = |what: &str| {
+        let done = bus.run(&get);
+        assert!(done.code == 1 && done.stderr.contains("--force replaces it"), "{what}: {done:?}");
+    };
+    // Of another size, and of the same.
+    for mine in [bytes(9_999), vec![7; 10_000], Vec::new()] {
+        fs::write(&target, &mine).expect("written");
+        refused("a file");
+        assert_eq!(fs::read(&target).expect("there"), mine);
+    }
+    bus.ok(&[&get[..], &["--force"]].concat());
+    assert_eq!(fs::read(&target).expect("there"), bytes(10_000));
+    let told = bus.ok(&get);
+    assert!(told.contains("\"resumed\":10000"), "the same file is there: {told}");
+    fs::remove_file(&target).expect("removed");
+    for there in [true, false] {
+        if there {
+            fs::write(&elsewhere, "mine").expect("written");
+        }
+        std::os::unix::fs::symlink(&elsewhere, &target).expect("linked");
+        refused("a link");
+        bus.ok(&[&get[..], &["-f"]].concat());
+        assert!(fs::symlink_metadata(&target).expect("there").is_file(), "the link was replaced");
+        assert_eq!(fs::read(&elsewhere).ok(), there.then(|| b"mine".to_vec()), "and not what it leads to");
+        fs::remove_file(&target).expect("removed");
+        let _ = fs::remove_file(&elsewhere);
+    }
+    assert_eq!(fs::read_dir(folders.mine("")).expect("there").count(), 0, "no part is left");
+}
+
+#[test]
+fn a_path_gives_no_hidden_name_to_a_file() {
+    let bus = bus();
+    let directory = tempfile::tempdir().expect("a directory");
+    for path in [".bashrc", "a/.bashrc", "a/..", "a/", "", "a\x1b[2J", "a\nb"] {
+        let done = bus.run(&["get", "nobody", path, "-o", text(directory.path()), "--timeout", "2"]);
+        assert!(done.code == 2 && done.stderr.contains("cannot name a file after"), "{path:?}: {done:?}");
+    }
 }
 
 /// After a power failure a part may have its length and not its bytes.
@@ -232,7 +283,9 @@ fn a_damaged_part_of_what_is_sent_does_no_harm() {
     fs::write(folders.mine("book"), bytes(10_000)).expect("written");
     let told = bus.ok(&["put", "books", text(&folders.mine("book")), "--to", "first", "--json"]);
     let told: Value = serde_json::from_str(&told).expect("JSON");
-    let part = format!(".second.{}.part", &told["blake3"].as_str().expect("a digest")[..16]);
+    let digest = &told["blake3"].as_str().expect("a digest")[..16];
+    let check = blake3::hash(format!("part of second {digest}").as_bytes()).to_hex();
+    let part = format!(".second.{digest}{}.part", &check[..16]);
     fs::write(folders.shared(&part), [0; 5_000]).expect("written");
     bus.ok(&["put", "books", text(&folders.mine("book")), "--to", "second"]);
     assert_eq!(fs::read(folders.shared("second")).expect("there"), bytes(10_000));
@@ -267,6 +320,18 @@ fn until_part(part: &Path, size: u64) {
     }
 }
 
+/// Waits until there is a part in a folder.
+fn until_there(folder: &Path) -> PathBuf {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(part) = part_in(folder) {
+            return part;
+        }
+        assert!(Instant::now() < deadline, "nothing arrives");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
 /// The one part in a folder.
 fn part_in(folder: &Path) -> Option<PathBuf> {
     let entries = fs::read_dir(folder).expect("there").flatten().map(|entry| entry.path());
@@ -280,11 +345,12 @@ fn a_fetch_goes_on_after_receiver_node_and_broker_were_killed() {
     let size = large();
     fs::write(folders.shared("book"), bytes(size)).expect("written");
     let node = folders.serve(&bus);
-    let (target, part) = (folders.mine("book"), folders.mine("book.part"));
+    let target = folders.mine("book");
     let arguments = ["get", "books", "book", "-o", text(&target), "--timeout", "20"];
 
     // The receiver: what is there stays a part, and the next one goes on with it.
     let receiver = Server::spawn(&mut bus.command(&arguments));
+    let part = until_there(&folders.mine(""));
     until_part(&part, size as u64 / 8);
     receiver.kill();
     assert!(!target.exists(), "nothing looks whole");
@@ -319,13 +385,7 @@ fn a_file_that_is_sent_goes_on_after_sender_node_and_broker_were_killed() {
     let (source, target) = (folders.mine("book"), folders.shared("book"));
     let arguments = ["put", "books", text(&source), "--timeout", "20", "--json"];
     let sender = Server::spawn(&mut bus.command(&arguments));
-    let deadline = Instant::now() + PATIENCE;
-    let part = loop {
-        if let Some(part) = part_in(&folders.shared("")) {
-            break part;
-        }
-        assert!(Instant::now() < deadline, "nothing arrives");
-    };
+    let part = until_there(&folders.shared(""));
     until_part(&part, size as u64 / 8);
     sender.kill();
     assert!(!target.exists(), "nothing looks whole");
@@ -371,4 +431,56 @@ fn a_book_is_borrowed_whole_and_the_closing_words_are_no_part_of_it() {
     let done = bus.run(&["library", "borrow", &question, "-o", to]);
     assert!(done.code == 1 && done.stderr.contains("did you mean \"Programming GO\""), "{done:?}");
     assert_eq!(fs::read_dir(directory.path()).expect("there").count(), 0, "nothing was received");
+}
+
+/// The library chose the name, and `.bashrc` was written over.
+#[test]
+fn a_borrowed_book_is_kept_by_the_name_of_the_user() {
+    let bus = bus();
+    let directory = tempfile::tempdir().expect("a directory");
+    let there = |name: &str| directory.path().join(name);
+    fs::create_dir(there("books")).expect("made");
+    fs::create_dir(there("mine")).expect("made");
+    fs::write(there("books/text"), "the book").expect("written");
+    let names = [".bashrc", "a\u{1b}[2J", "../outside", "/tmp/outside", "", "received.txt\n"];
+    let mut config = "[[files]]\nname = 'books'\nfolder = 'books'\n".to_owned();
+    for (number, received) in names.iter().enumerate() {
+        write!(
+            config,
+            "[[lending]]\nname = 'lending-{number}'\nfiles = 'books'\nrequest = '{{title}}'\nfinished = 'done'\n\
+             received = {}\nbooks = {{ Go = 'text' }}\n",
+            serde_json::json!(received)
+        )
+        .expect("a text");
+    }
+    fs::write(there("nodes.toml"), config).expect("written");
+    let mut node = bus.serve(&["--config", text(&there("nodes.toml"))]);
+    for number in 0..names.len() {
+        node.wait_for(&format!("serving lending-{number}"));
+    }
+    node.wait_for("serving books");
+    let borrow = |object: &str, more: &[&str]| {
+        let mut command = bus.command(&["library", "borrow", "Go", "--object", object]);
+        super::process::finish(command.args(more).current_dir(there("mine")))
+    };
+    fs::write(there("mine/.bashrc"), "mine").expect("written");
+    for (number, name) in names.iter().enumerate() {
+        let done = borrow(&format!("lending-{number}"), &[]);
+        assert_eq!(done.code, 0, "{name:?}: {done:?}");
+        assert_eq!(fs::read_to_string(there("mine/received.txt")).expect("there"), "the book");
+        fs::remove_file(there("mine/received.txt")).expect("removed");
+        assert_eq!(fs::read_to_string(there("mine/.bashrc")).expect("there"), "mine", "{name:?}");
+        assert_eq!(fs::read_dir(there("mine")).expect("there").count(), 1, "{name:?}: nothing else");
+    }
+    assert!(!there("outside").exists());
+
+    fs::write(there("mine/received.txt"), "mine").expect("written");
+    let done = borrow("lending-0", &[]);
+    assert!(done.code == 1 && done.stderr.contains("--force replaces it"), "{done:?}");
+    assert_eq!(fs::read_to_string(there("mine/received.txt")).expect("there"), "mine");
+    assert_eq!(borrow("lending-0", &["-o", "go.txt"]).code, 0);
+    assert_eq!(borrow("lending-0", &["-o", "go.txt"]).code, 0, "the same book is there");
+    assert_eq!(fs::read_to_string(there("mine/go.txt")).expect("there"), "the book");
+    assert_eq!(borrow("lending-0", &["--force"]).code, 0);
+    assert_eq!(fs::read_to_string(there("mine/received.txt")).expect("there"), "the book");
 }

@@ -13,6 +13,7 @@ mod error_texts;
 mod escapes;
 mod files;
 mod foreign;
+mod full_disk;
 #[cfg(feature = "gateway")]
 mod gateway;
 #[cfg(feature = "gateway")]

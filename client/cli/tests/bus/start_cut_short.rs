@@ -1,9 +1,14 @@
 //! A node that was told to end while it still claimed names left behind what it served already: its start was
-//! given up, and nothing was taken back.
+//! given up, and nothing was taken back. One that waited for a disk, a pipe or a broker ignored SIGTERM.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use super::process::bus;
+use super::process::{PATIENCE, Server, bus, own, rantai};
 
 #[test]
 fn a_node_that_ends_while_it_starts_leaves_nothing_behind() {
@@ -18,4 +23,67 @@ fn a_node_that_ends_while_it_starts_leaves_nothing_behind() {
     node.signal(Signal::TERM);
     assert_eq!(node.exit_code(), 0);
     assert_eq!(bus.ok(&["ls", "--json"]).trim(), "[]");
+}
+
+fn pipe(path: &Path) {
+    let made = Command::new("mkfifo").arg(path).status();
+    assert!(made.expect("mkfifo is part of every system").success());
+}
+
+/// Waits until SIGTERM does not end the process by itself any more.
+fn until_it_catches(server: &Server, signal: Signal) {
+    let deadline = Instant::now() + PATIENCE;
+    let caught = || {
+        let status = fs::read_to_string(format!("/proc/{}/status", server.id())).expect("it runs");
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).expect("a mask");
+        let caught = u64::from_str_radix(caught.trim(), 16).expect("a mask");
+        caught & (1 << (signal.as_raw() - 1)) != 0
+    };
+    while !caught() {
+        assert!(Instant::now() < deadline, "it never catches {signal:?}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// What stands still before anything is served: a configuration that nobody writes, and a lock that nobody reads.
+#[test]
+fn a_start_that_is_held_up_ends_at_a_signal() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (config, data) = (directory.path().join("nodes.toml"), directory.path().join("data"));
+    fs::create_dir(&data).expect("made");
+    pipe(&config);
+    pipe(&data.join("broker.lock"));
+    let (config, data) = (config.to_str().expect("UTF-8"), data.to_str().expect("UTF-8"));
+    let held_up = [
+        (vec!["serve", "--config", config], Signal::TERM),
+        (vec!["up", "--port", "0", "--config", config], Signal::INT),
+        (vec!["up", "--port", "0", "--data-dir", data], Signal::TERM),
+        (vec!["broker", "--port", "0", "--data-dir", data], Signal::INT),
+    ];
+    let servers: Vec<Server> = held_up
+        .map(|(arguments, signal)| {
+            let server = Server::spawn(rantai().args(arguments));
+            until_it_catches(&server, signal);
+            server.signal(signal);
+            server
+        })
+        .into();
+    for mut server in servers {
+        assert_eq!(server.exit_code(), 0, "{:?}", server.said());
+    }
+}
+
+#[test]
+fn a_node_ends_though_its_broker_does_not_answer() {
+    let bus = own();
+    let directory = tempfile::tempdir().expect("a directory");
+    let config = directory.path().join("nodes.toml");
+    fs::write(&config, "[[echo]]\nname = 'echo'\n").expect("written");
+    let mut node = bus.serve(&["--config", config.to_str().expect("UTF-8")]);
+    node.wait_for("serving echo");
+    let broker = bus.broker.as_ref().expect("ours");
+    broker.signal(Signal::STOP);
+    node.signal(Signal::TERM);
+    assert_eq!(node.exit_code(), 0);
+    broker.signal(Signal::CONT);
 }

@@ -18,6 +18,8 @@ use super::{About, PART, Progress, Storage, StorageError};
 
 /// Bytes copied at a time.
 const BLOCK: usize = 1 << 20;
+/// Digits of the digest in the name of a part.
+const DIGITS: usize = 16;
 /// What stays free whatever is asked for.
 const RESERVE: u64 = 64 << 20;
 
@@ -68,9 +70,7 @@ impl Folder {
         if fs::symlink_metadata(to).is_ok() {
             return Err(StorageError::Exists(what));
         }
-        let mut part = to.as_os_str().to_owned();
-        part.push(PART);
-        let part = PathBuf::from(part);
+        let part = to.with_file_name(part_of(&what));
         let _ = fs::remove_file(&part);
         let made = self.copy_to(&mut source, &part, &what, digest, progress).and_then(|digest| {
             // Not over another: what is by this name by now stays.
@@ -316,12 +316,23 @@ fn names(folder: &Path) -> Result<Vec<String>, StorageError> {
 
 fn sweep(folder: &Path) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
-        let path = entry?.path();
-        if path.extension().is_some_and(|extension| extension == &PART[1..]) {
-            fs::remove_file(path)?;
+        let entry = entry?;
+        if entry.file_type()?.is_file() && entry.file_name().to_str().is_some_and(is_part) {
+            fs::remove_file(entry.path())?;
         }
     }
     Ok(())
+}
+
+/// What a file is called until all of it is there: hidden, and with a digest that no file of anybody else has.
+fn part_of(name: &str) -> String {
+    let digest = blake3::hash(format!("part of {name}").as_bytes()).to_hex();
+    format!(".{name}.{}{PART}", &digest.as_str()[..DIGITS])
+}
+
+fn is_part(name: &str) -> bool {
+    let inner = name.strip_prefix('.').and_then(|name| name.strip_suffix(PART));
+    inner.and_then(|inner| inner.rsplit_once('.')).is_some_and(|(of, _)| part_of(of) == name)
 }
 
 fn remove(path: &Path) -> Result<(), StorageError> {
@@ -434,9 +445,18 @@ mod tests {
     fn what_was_being_written_is_taken_away_at_the_start() {
         let (directory, folder) = storage();
         drop(folder);
-        let part = directory.path().join("disks/node.part");
-        fs::write(&part, b"half").expect("written");
+        let places = ["disks", "images", "outgoing"].map(|place| directory.path().join(place));
+        // Files of the administrator that are named like parts were taken away too.
+        let others = ["node.part", ".node.part", ".node.0123456789abcdef.part", ".part"];
+        for place in &places {
+            for name in others.iter().copied().chain([&*part_of("node")]) {
+                fs::write(place.join(name), b"half").expect("written");
+            }
+        }
         Folder::open(directory.path()).expect("opened");
-        assert!(!part.exists());
+        for place in &places {
+            assert!(!place.join(part_of("node")).exists());
+            assert!(others.iter().all(|name| place.join(name).exists()), "{}", place.display());
+        }
     }
 }

@@ -264,7 +264,7 @@ mod tests {
             assert!(made.expect("mkfifo is part of every system").success());
         };
         pipe("pipe");
-        pipe(".book.0000000000000000.part");
+        pipe(&super::super::parts::part_name("book", &etag[..16]));
         let _socket = std::os::unix::net::UnixListener::bind(inside.path().join("socket")).expect("bound");
         std::fs::create_dir(inside.path().join("folder")).expect("made");
         let folder = Folder::open(inside.path()).expect("there");

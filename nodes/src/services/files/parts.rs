@@ -1,4 +1,5 @@
-//! What of a file has arrived, next to where it will stand: `.NAME.DIGEST.part`.
+//! What of a file has arrived, next to where it will stand: `.NAME.DIGESTCHECK.part`. The check is a digest of name and
+//! digest, by which a part is told from a file of the host that is merely named alike.
 //!
 //! Whoever writes a part has it locked, and takes it away or puts it in its place only while it has. So a file that
 //! is in its place is written by nobody, and what is put there is what was digested.
@@ -26,7 +27,7 @@ impl Folder {
             return Err(no_file(path));
         }
         let (folder, name) = path.rsplit_once('/').map_or(("", path), |(folder, name)| (folder, name));
-        let part = format!(".{name}.{}.part", &etag[..DIGITS]);
+        let part = part_name(name, &etag[..DIGITS]);
         let part = if folder.is_empty() { part } else { format!("{folder}/{part}") };
         let there = self.dir.symlink_metadata(&part).map_or(0, |about| about.len());
         Ok((part, there))
@@ -148,12 +149,18 @@ pub(super) struct Leftover {
     modified_ms: u64,
 }
 
-/// A hidden file of the host that ends with `.part` is none: it has no digest before it.
+/// The name of the part of a file whose digest begins so.
+pub(super) fn part_name(name: &str, digest: &str) -> String {
+    let check = blake3::hash(format!("part of {name} {digest}").as_bytes()).to_hex();
+    format!(".{name}.{digest}{}.part", &check.as_str()[..DIGITS])
+}
+
+/// A hidden file of the host that ends with `.part` is none: it has no digest before it, or not the check behind that.
 fn is_part(path: &str) -> bool {
-    let name = path.rsplit('/').next().unwrap_or(path);
-    let inner = name.strip_prefix('.').and_then(|name| name.strip_suffix(".part"));
-    let digest = inner.and_then(|inner| inner.rsplit_once('.')).map(|(_, digest)| digest.as_bytes());
-    digest.is_some_and(|digest| digest.len() == DIGITS && digest.iter().all(|digit| is_digit(*digit)))
+    let part = path.rsplit('/').next().unwrap_or(path);
+    let inner = part.strip_prefix('.').and_then(|part| part.strip_suffix(".part"));
+    let Some((name, digest)) = inner.and_then(|inner| inner.rsplit_once('.')) else { return false };
+    digest.get(..DIGITS).is_some_and(|digest| part_name(name, digest) == part)
 }
 
 pub(super) fn is_digit(digit: u8) -> bool {
@@ -171,8 +178,13 @@ mod tests {
     #[test]
     fn only_parts_are_taken_away() {
         let directory = tempfile::tempdir().expect("a directory");
+        let part = part_name("book.txt", "0123456789abcdef");
+        let renamed = part.replace("book", "other");
         let names = [
-            (".book.txt.0123456789abcdef.part", false),
+            (&*part, false),
+            (&*renamed, true),
+            (".book.txt.0123456789abcdef.part", true),
+            (".book.txt.0123456789abcdef0123456789abcdef.part", true),
             (".part", true),
             (".engine.part", true),
             (".engine.0123456789ABCDEF.part", true),

@@ -251,6 +251,7 @@ mod tests {
 
     use rantai_client::wire::fault::Code;
 
+    use super::super::parts::part_name;
     use super::*;
 
     const QUOTA: u64 = 10_000;
@@ -363,11 +364,11 @@ mod tests {
         };
         let (id, _) = uploads.create(&folder, QUOTA, "live", 2_000, &etag(b"live")).expect("begun");
         uploads.write(id, 0, &[0; 2_000]).expect("written");
-        let live = minutes_old(&format!(".live.{}.part", &etag(b"live")[..16]), 10_000);
-        let ancient = left(".ancient.0123456789abcdef.part", 10_000);
-        let oldest = left(".oldest.0123456789abcdef.part", 60);
-        let old = left(".old.0123456789abcdef.part", 30);
-        let new = left(".new.0123456789abcdef.part", 1);
+        let live = minutes_old(&part_name("live", &etag(b"live")[..16]), 10_000);
+        let ancient = left(&part_name("ancient", "0123456789abcdef"), 10_000);
+        let oldest = left(&part_name("oldest", "0123456789abcdef"), 60);
+        let old = left(&part_name("old", "0123456789abcdef"), 30);
+        let new = left(&part_name("new", "0123456789abcdef"), 1);
         let there = || [&live, &ancient, &oldest, &old, &new].map(|part| part.exists());
         assert_eq!(there(), [true; 5]);
 

@@ -3,7 +3,7 @@
 //! Everything that must not happen twice is decided here, one transaction after the other.
 
 use std::collections::HashSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -11,7 +11,6 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use parking_lot::Mutex;
 use rantai_client::interface;
 use rantai_client::wire::fault::{Code, Fault};
-use redb::backends::InMemoryBackend;
 use redb::{
     Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition, WriteTransaction,
 };
@@ -20,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{PAGE, check};
-use crate::commit::{Committer, DiskError};
+use crate::commit::{self, Committer, DiskError, Opener};
 
 /// Number to insult, from 0 and without a gap.
 const INSULTS: TableDefinition<'static, u64, &str> = TableDefinition::new("insults");
@@ -135,33 +134,30 @@ struct Shared {
 struct Opened {
     epoch: String,
     committer: Committer,
-    database: Arc<Database>,
 }
 
 impl Opened {
-    fn new(file: Option<&Path>) -> Result<Self, DiskError> {
-        let database = match file {
-            Some(file) => Database::create(file)?,
-            None => Database::builder().create_with_backend(InMemoryBackend::new())?,
-        };
-        let transaction = database.begin_write()?;
-        transaction.open_table(INSULTS)?;
-        transaction.open_table(INSULT_NUMBERS)?;
-        transaction.open_table(TEXTS)?;
-        transaction.open_table(TEXT_IDS)?;
-        transaction.open_table(BYTES)?;
-        let epoch = {
-            let mut epochs = transaction.open_table(EPOCH)?;
-            let known = epochs.get(())?.map(|epoch| epoch.value().to_owned());
-            let epoch = known.unwrap_or_else(|| Uuid::now_v7().simple().to_string());
-            epochs.insert((), &*epoch)?;
-            epoch
-        };
-        transaction.commit()?;
-        let database = Arc::new(database);
-        let committer = Committer::start(&database).map_err(redb::Error::Io)?;
-        Ok(Self { epoch, committer, database })
+    fn new(opener: Opener) -> Result<Self, DiskError> {
+        let committer = Committer::open(opener, prepare)?;
+        let epoch = committer.read(|database| {
+            let epochs = database.begin_read()?.open_table(EPOCH)?;
+            Ok(epochs.get(())?.map(|epoch| epoch.value().to_owned()).unwrap_or_default())
+        })?;
+        Ok(Self { epoch, committer })
     }
+}
+
+fn prepare(transaction: &WriteTransaction) -> Result<(), redb::Error> {
+    transaction.open_table(INSULTS)?;
+    transaction.open_table(INSULT_NUMBERS)?;
+    transaction.open_table(TEXTS)?;
+    transaction.open_table(TEXT_IDS)?;
+    transaction.open_table(BYTES)?;
+    let mut epochs = transaction.open_table(EPOCH)?;
+    if epochs.get(())?.is_none() {
+        epochs.insert((), &*Uuid::now_v7().simple().to_string())?;
+    }
+    Ok(())
 }
 
 impl Lists {
@@ -184,14 +180,15 @@ impl Lists {
         let Shared { file, opening, opened, .. } = &*self.shared;
         let _alone = opening.lock();
         if opened.get().is_none() {
-            let _ = opened.set(Opened::new(file.as_deref())?);
+            let opener = file.as_deref().map_or_else(commit::memory, commit::file);
+            let _ = opened.set(Opened::new(opener)?);
         }
         Ok(opened.get().expect("just set"))
     }
 
     async fn write<T: Send + 'static>(
         &self,
-        job: impl FnOnce(&WriteTransaction) -> Result<Result<T, Fault>, redb::Error> + Send + 'static,
+        job: impl FnMut(&WriteTransaction) -> Result<Result<T, Fault>, redb::Error> + Send + 'static,
     ) -> Result<T, Fault> {
         let written = self.opened().map_err(|error| unusable(&error))?.committer.write(job).await;
         written.map_err(|error| unusable(&error))?
@@ -199,18 +196,21 @@ impl Lists {
 
     async fn read<T: Send + 'static>(
         &self,
-        job: impl FnOnce(&Opened) -> Result<T, DiskError> + Send + 'static,
+        job: impl FnOnce(&Opened, &Database) -> Result<T, DiskError> + Send + 'static,
     ) -> Result<T, Fault> {
         let lists = self.clone();
-        let read = tokio::task::spawn_blocking(move || job(lists.opened()?)).await;
+        let read = tokio::task::spawn_blocking(move || {
+            let opened = lists.opened()?;
+            opened.committer.read(|database| job(opened, database))
+        });
+        let read = read.await;
         read.map_err(|_| Fault::new(Code::BROKEN_OBJECT, "the method panicked"))?
             .map_err(|error| unusable(&error))
     }
 }
 
 fn unusable(error: &DiskError) -> Fault {
-    tracing::error!("the lists of insults: {error}");
-    Fault::new(Code::BROKEN_OBJECT, "the lists of insults cannot be used")
+    error.fault("the lists of insults")
 }
 
 fn full(what: &str, most: u64) -> Fault {
@@ -225,9 +225,8 @@ impl InsultStore for Lists {
     }
 
     async fn insults(&self, after: u64) -> Result<Page, Fault> {
-        self.read(move |opened| {
-            let transaction = opened.database.begin_read()?;
-            let table = transaction.open_table(INSULTS)?;
+        self.read(move |opened, database| {
+            let table = database.begin_read()?.open_table(INSULTS)?;
             let (mut insults, mut size) = (Vec::new(), 0);
             for entry in table.range(after..)? {
                 let insult = entry?.1.value().to_owned();
@@ -243,8 +242,8 @@ impl InsultStore for Lists {
     }
 
     async fn any_insult(&self) -> Result<Option<String>, Fault> {
-        self.read(|opened| {
-            let table = opened.database.begin_read()?.open_table(INSULTS)?;
+        self.read(|_, database| {
+            let table = database.begin_read()?.open_table(INSULTS)?;
             let total = table.len()?;
             let chosen = if total == 0 { None } else { table.get(fastrand::u64(..total))? };
             Ok(chosen.map(|insult| insult.value().to_owned()))
@@ -270,8 +269,8 @@ impl InsultStore for Lists {
     }
 
     async fn texts(&self, after: u64) -> Result<Vec<Kept>, Fault> {
-        self.read(move |opened| {
-            let table = opened.database.begin_read()?.open_table(TEXTS)?;
+        self.read(move |_, database| {
+            let table = database.begin_read()?.open_table(TEXTS)?;
             let (mut texts, mut size) = (Vec::new(), 0);
             for entry in table.range(after.saturating_add(1)..)? {
                 let (id, kept) = entry?;
@@ -455,5 +454,23 @@ mod tests {
             pages += 1;
         }
         assert!(pages > 1 && ids == (1..=240).collect::<Vec<u64>>());
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_is_busy_and_keeps_insults_again_when_it_has_room() {
+        let folder = tempfile::tempdir().expect("a directory");
+        let (opener, switch) = commit::faulty::file(&folder.path().join("insults.redb"));
+        let lists = Lists::new(None, Room::default());
+        lists.shared.opened.set(Opened::new(opener).expect("opened")).expect("the first");
+        assert_eq!(lists.add_insults(texts(&["tonto"])).await, Ok(vec![true]));
+        switch.full.store(true, std::sync::atomic::Ordering::Relaxed);
+        let fault = lists.add_insults(texts(&["bobo"])).await.expect_err("full");
+        assert!(fault.code == Code::BUSY && fault.is_retryable(), "{fault}");
+        switch.full.store(false, std::sync::atomic::Ordering::Relaxed);
+        while let Err(fault) = lists.add_insults(texts(&["tonto", "lelo"])).await {
+            assert_eq!(fault.code, Code::BUSY, "{fault}");
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        assert!(lists.insults(0).await.expect("a page").insults.starts_with(&texts(&["tonto"])));
     }
 }

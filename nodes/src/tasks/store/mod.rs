@@ -3,16 +3,12 @@
 mod schedules;
 
 use std::path::Path;
-use std::sync::Arc;
 
-use redb::backends::InMemoryBackend;
-use redb::{
-    Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition, WriteTransaction,
-};
+use redb::{ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition, WriteTransaction};
 use uuid::Uuid;
 
 use super::task::{State, Task};
-use crate::commit::{Committer, DiskError};
+use crate::commit::{self, Committer, DiskError, Opener};
 
 const TASKS: TableDefinition<'static, &[u8; 16], &[u8]> = TableDefinition::new("tasks");
 const KEYS: TableDefinition<'static, &str, &[u8; 16]> = TableDefinition::new("keys");
@@ -25,7 +21,6 @@ const NAME: TableDefinition<'static, (), &str> = TableDefinition::new("name");
 
 #[derive(Debug)]
 pub(super) struct Store {
-    database: Arc<Database>,
     committer: Committer,
 }
 
@@ -64,21 +59,12 @@ impl Stored {
 
 impl Store {
     pub(super) fn open(file: Option<&Path>) -> Result<Self, DiskError> {
-        let database = match file {
-            Some(file) => Database::create(file)?,
-            None => Database::builder().create_with_backend(InMemoryBackend::new())?,
-        };
-        let transaction = database.begin_write()?;
-        transaction.open_table(TASKS)?;
-        transaction.open_table(KEYS)?;
-        transaction.open_table(ENDED)?;
-        transaction.open_table(NAME)?;
-        transaction.open_table(BEFORE)?;
-        transaction.open_table(schedules::SCHEDULES)?;
-        transaction.commit()?;
-        let database = Arc::new(database);
-        let committer = Committer::start(&database).map_err(redb::Error::Io)?;
-        Ok(Self { database, committer })
+        Self::open_with(file.map_or_else(commit::memory, commit::file))
+    }
+
+    /// On a storage of one's own.
+    pub(super) fn open_with(opener: Opener) -> Result<Self, DiskError> {
+        Ok(Self { committer: Committer::open(opener, prepare)? })
     }
 
     /// The name it was given first.
@@ -90,7 +76,7 @@ impl Store {
                     return Ok(name.value().to_owned());
                 }
                 names.insert((), &*new)?;
-                Ok(new)
+                Ok(new.clone())
             })
             .await
     }
@@ -98,7 +84,7 @@ impl Store {
     /// Stores new tasks, all or none: none where there is no room for all below `most`. `#0` in what one of them
     /// comes after is the first of them.
     pub(super) async fn submit(&self, tasks: Vec<Task>, most: u64) -> Result<Submitted, DiskError> {
-        self.committer.write(move |transaction| submit(transaction, tasks, most)).await
+        self.committer.write(move |transaction| submit(transaction, &tasks, most)).await
     }
 
     /// Stores a task as it is now, unless it has ended meanwhile, or has been taken up again after that; whether it
@@ -107,7 +93,7 @@ impl Store {
         let id = task.uuid();
         let change = move |stored: Task| {
             let same = !stored.state.is_ended() && stored.forgiven == task.forgiven;
-            same.then_some(task)
+            same.then(|| task.clone())
         };
         self.change(id, change).await.map(|changed| changed.is_some())
     }
@@ -117,14 +103,14 @@ impl Store {
     pub(super) async fn change(
         &self,
         id: Uuid,
-        change: impl FnOnce(Task) -> Option<Task> + Send + 'static,
+        change: impl Fn(Task) -> Option<Task> + Clone + Send + 'static,
     ) -> Result<Option<Task>, DiskError> {
         self.committer
             .write(move |transaction| {
                 let mut tasks = transaction.open_table(TASKS)?;
                 let stored = tasks.get(id.as_bytes())?.and_then(|bytes| read(bytes.value()));
                 let was_open = stored.as_ref().is_some_and(is_open);
-                let Some(task) = stored.and_then(change) else { return Ok(None) };
+                let Some(task) = stored.and_then(&change) else { return Ok(None) };
                 tasks.insert(id.as_bytes(), &*write(&task))?;
                 if is_open(&task) != was_open {
                     hold(transaction, &task)?;
@@ -173,8 +159,10 @@ impl Store {
     }
 
     pub(super) fn get(&self, id: Uuid) -> Result<Option<Task>, DiskError> {
-        let tasks = self.database.begin_read()?.open_table(TASKS)?;
-        Ok(tasks.get(id.as_bytes())?.and_then(|bytes| read(bytes.value())))
+        self.committer.read(|database| {
+            let tasks = database.begin_read()?.open_table(TASKS)?;
+            Ok(tasks.get(id.as_bytes())?.and_then(|bytes| read(bytes.value())))
+        })
     }
 
     /// Tasks behind `after`, the oldest first, as far as `wanted` says.
@@ -184,27 +172,40 @@ impl Store {
         most: usize,
         wanted: impl Fn(&Task) -> bool,
     ) -> Result<Vec<Task>, DiskError> {
-        let tasks = self.database.begin_read()?.open_table(TASKS)?;
-        let from = after.map_or(0, |id| id.as_u128().saturating_add(1)).to_be_bytes();
-        let mut found = Vec::new();
-        for entry in tasks.range::<&[u8; 16]>(&from..)? {
-            if let Some(task) = read(entry?.1.value()).filter(&wanted) {
-                found.push(task);
+        self.committer.read(|database| {
+            let tasks = database.begin_read()?.open_table(TASKS)?;
+            let from = after.map_or(0, |id| id.as_u128().saturating_add(1)).to_be_bytes();
+            let mut found = Vec::new();
+            for entry in tasks.range::<&[u8; 16]>(&from..)? {
+                if let Some(task) = read(entry?.1.value()).filter(&wanted) {
+                    found.push(task);
+                }
+                if found.len() >= most {
+                    break;
+                }
             }
-            if found.len() >= most {
-                break;
-            }
-        }
-        Ok(found)
+            Ok(found)
+        })
     }
 }
 
-fn submit(transaction: &WriteTransaction, new: Vec<Task>, most: u64) -> Result<Submitted, redb::Error> {
+fn prepare(transaction: &WriteTransaction) -> Result<(), redb::Error> {
+    transaction.open_table(TASKS)?;
+    transaction.open_table(KEYS)?;
+    transaction.open_table(ENDED)?;
+    transaction.open_table(NAME)?;
+    transaction.open_table(BEFORE)?;
+    transaction.open_table(schedules::SCHEDULES)?;
+    Ok(())
+}
+
+fn submit(transaction: &WriteTransaction, new: &[Task], most: u64) -> Result<Submitted, redb::Error> {
     let mut tasks = transaction.open_table(TASKS)?;
     let mut keys = transaction.open_table(KEYS)?;
     // Whatever else is in this commit stays: nothing is written before it is known that all of it can be.
     let mut stored: Vec<Stored> = Vec::with_capacity(new.len());
-    for mut task in new {
+    for task in new {
+        let mut task = task.clone();
         let known = match &task.options.key {
             Some(key) => {
                 let id = keys.get(&**key)?.map(|id| *id.value());
@@ -429,5 +430,31 @@ mod tests {
         assert!(store.get(stored[0].task().uuid()).expect("read").is_some());
         end(&stored[1]).await;
         assert_eq!(store.forget(9_000).await.expect("forgotten"), 2);
+    }
+
+    #[tokio::test]
+    async fn tasks_are_stored_again_when_a_full_disk_has_room() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (opener, switch) = commit::faulty::file(&directory.path().join("tasks.redb"));
+        let store = Store::open_with(opener).expect("a store");
+        let before = task(None);
+        store.submit(vec![before.clone()], 10).await.expect("stored");
+        switch.full.store(true, std::sync::atomic::Ordering::Relaxed);
+        let refused = store.submit(vec![task(Some("late"))], 10).await.expect_err("full");
+        assert!(refused.is_retryable(), "{refused}");
+        switch.full.store(false, std::sync::atomic::Ordering::Relaxed);
+        let stored = loop {
+            match store.submit(vec![task(Some("late"))], 10).await {
+                Ok(stored) => break stored,
+                Err(error) => tokio::time::sleep(error.retry_after()).await,
+            }
+        };
+        let Submitted::Stored(stored) = stored else { panic!("stored") };
+        assert_eq!(store.get(before.uuid()).expect("read"), Some(before));
+        assert_eq!(
+            store.list(None, 10, is_open).expect("read").len(),
+            2,
+            "nothing lost, nothing twice: {stored:?}"
+        );
     }
 }

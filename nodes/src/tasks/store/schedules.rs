@@ -57,7 +57,7 @@ impl Store {
                     task = None;
                 }
                 if let Some(made) = &task
-                    && !matches!(submit(transaction, vec![made.clone()], most)?, Submitted::Stored(_))
+                    && !matches!(submit(transaction, std::slice::from_ref(made), most)?, Submitted::Stored(_))
                 {
                     tracing::warn!("schedule {name}: no task, as the ledger is full");
                     task = None;
@@ -71,24 +71,28 @@ impl Store {
 
     /// A schedule as it is.
     pub(in crate::tasks) fn scheduled(&self, name: &str) -> Result<Option<Schedule>, DiskError> {
-        let schedules = self.database.begin_read()?.open_table(SCHEDULES)?;
-        Ok(schedules.get(name)?.and_then(|bytes| read_schedule(bytes.value())))
+        self.committer.read(|database| {
+            let schedules = database.begin_read()?.open_table(SCHEDULES)?;
+            Ok(schedules.get(name)?.and_then(|bytes| read_schedule(bytes.value())))
+        })
     }
 
     /// A thousand schedules at most, behind `after` in the order of their names.
     pub(in crate::tasks) fn schedules(&self, after: &str, most: usize) -> Result<Vec<Schedule>, DiskError> {
-        let schedules = self.database.begin_read()?.open_table(SCHEDULES)?;
-        let mut found = Vec::new();
-        for entry in schedules.range(after..)? {
-            let (name, bytes) = entry?;
-            if name.value() != after {
-                found.extend(read_schedule(bytes.value()));
+        self.committer.read(|database| {
+            let schedules = database.begin_read()?.open_table(SCHEDULES)?;
+            let mut found = Vec::new();
+            for entry in schedules.range(after..)? {
+                let (name, bytes) = entry?;
+                if name.value() != after {
+                    found.extend(read_schedule(bytes.value()));
+                }
+                if found.len() >= most {
+                    break;
+                }
             }
-            if found.len() >= most {
-                break;
-            }
-        }
-        Ok(found)
+            Ok(found)
+        })
     }
 }
 

@@ -1,0 +1,72 @@
+//! Where a file comes to stand, and what is there already.
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+
+use super::digest_of;
+
+/// What became of a part whose bytes are all there.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Placed {
+    /// The file is in its place.
+    Whole,
+    /// The part was not what was announced, and is gone.
+    Wrong,
+    /// Something else is there, and the part stays.
+    Taken,
+}
+
+/// What stands where a file is to be written.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum There {
+    Nothing,
+    /// The same file.
+    Same,
+    /// Another one, or no file.
+    Other,
+}
+
+/// Looks at what stands at `target`; a link counts as something else. Reads the file where the size is the same.
+pub(super) fn look(target: &Path, size: u64, etag: &str) -> io::Result<There> {
+    match std::fs::symlink_metadata(target) {
+        Ok(about) if about.is_file() && about.len() == size => {
+            Ok(if digest_of(&File::open(target)?)? == etag { There::Same } else { There::Other })
+        }
+        Ok(_) => Ok(There::Other),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(There::Nothing),
+        Err(error) => Err(error),
+    }
+}
+
+/// Puts a part in its place, over another file only where `replace` says so, also where that has come meanwhile.
+pub(super) fn place(part: &Path, target: &Path, size: u64, etag: &str, replace: bool) -> io::Result<Placed> {
+    let renamed = if replace { std::fs::rename(part, target) } else { rename_to_nothing(part, target) };
+    match renamed {
+        Ok(()) => {}
+        Err(error) if !replace && error.kind() == io::ErrorKind::AlreadyExists => {
+            if look(target, size, etag)? != There::Same {
+                return Ok(Placed::Taken);
+            }
+            std::fs::remove_file(part)?;
+        }
+        Err(error) => return Err(error),
+    }
+    let folder = target.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(folder)?.sync_all()?;
+    Ok(Placed::Whole)
+}
+
+/// Fails where there is something: a second name is given, and then the first one taken away.
+fn rename_to_nothing(part: &Path, target: &Path) -> io::Result<()> {
+    match std::fs::hard_link(part, target) {
+        Ok(()) => std::fs::remove_file(part),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(error),
+        // Not every file system has second names.
+        Err(_) => match std::fs::symlink_metadata(target) {
+            Ok(_) => Err(io::ErrorKind::AlreadyExists.into()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => std::fs::rename(part, target),
+            Err(error) => Err(error),
+        },
+    }
+}

@@ -1,0 +1,232 @@
+//! The thread that writes outlives I/O errors and panics, and says of each write what became of it.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use redb::{ReadableDatabase, ReadableTable, TableDefinition};
+use tempfile::TempDir;
+use tokio::task::JoinSet;
+
+use super::faulty::{self, Switch};
+use super::*;
+
+const NUMBERS: TableDefinition<'static, u64, ()> = TableDefinition::new("numbers");
+
+fn prepare(transaction: &WriteTransaction) -> Result<(), redb::Error> {
+    transaction.open_table(NUMBERS)?;
+    Ok(())
+}
+
+fn on_a_faulty_disk() -> (TempDir, Committer, Arc<Switch>) {
+    let folder = tempfile::tempdir().expect("a directory");
+    let (opener, switch) = faulty::file(&folder.path().join("numbers.redb"));
+    (folder, Committer::open(opener, prepare).expect("opened"), switch)
+}
+
+async fn add(committer: &Committer, number: u64) -> Result<(), DiskError> {
+    let job = move |transaction: &WriteTransaction| {
+        transaction.open_table(NUMBERS)?.insert(number, ())?;
+        Ok(())
+    };
+    committer.write(job).await
+}
+
+/// Adds a number, and again for as long as the answer is busy.
+async fn add_at_last(committer: &Committer, number: u64) {
+    loop {
+        match add(committer, number).await {
+            Ok(()) => return,
+            Err(error) => {
+                assert!(error.is_retryable(), "{error}");
+                tokio::time::sleep(error.retry_after().min(Duration::from_millis(20))).await;
+            }
+        }
+    }
+}
+
+fn numbers(committer: &Committer) -> Result<Vec<u64>, DiskError> {
+    committer.read(|database| {
+        let table = database.begin_read()?.open_table(NUMBERS)?;
+        let mut numbers = Vec::new();
+        for entry in table.iter()? {
+            numbers.push(entry?.0.value());
+        }
+        Ok(numbers)
+    })
+}
+
+async fn numbers_at_last(committer: &Committer) -> Vec<u64> {
+    loop {
+        match numbers(committer) {
+            Ok(numbers) => return numbers,
+            Err(error) => assert!(error.is_retryable(), "{error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_is_busy_and_writes_again_when_it_has_room() {
+    // Whichever write of the commit is the first to fail.
+    for writes in 0..12 {
+        let (_folder, committer, switch) = on_a_faulty_disk();
+        add(&committer, 1).await.expect("written");
+        switch.writes.store(writes, Ordering::Relaxed);
+        switch.full.store(true, Ordering::Relaxed);
+        let (mut number, mut kept) = (1, vec![1]);
+        // A few commits may still go through.
+        let error = loop {
+            number += 1;
+            match add(&committer, number).await {
+                Ok(()) => kept.push(number),
+                Err(error) => break error,
+            }
+        };
+        let fault = error.fault("the ledger");
+        assert_eq!(fault.code, rantai_client::wire::fault::Code::BUSY, "{error}");
+        assert!(fault.is_retryable() && fault.data["retry_after_ms"].as_u64() > Some(0));
+        assert!(add(&committer, 1_000).await.is_err(), "the disk is still full");
+
+        switch.full.store(false, Ordering::Relaxed);
+        add_at_last(&committer, 2_000).await;
+        kept.push(2_000);
+        let mut found = numbers_at_last(&committer).await;
+        if matches!(error, DiskError::Unknown(_)) {
+            found.retain(|found| *found != number);
+        }
+        assert_eq!(found, kept, "what was told is what is there, after {writes} writes");
+    }
+}
+
+#[tokio::test]
+async fn what_was_written_can_be_read_while_the_disk_is_full() {
+    let (_folder, committer, switch) = on_a_faulty_disk();
+    add(&committer, 1).await.expect("written");
+    // The first write to fail is one of the commit's own: the file can be opened again without any.
+    switch.full.store(true, Ordering::Relaxed);
+    assert!(add(&committer, 2).await.is_err());
+    switch.full.store(false, Ordering::Relaxed);
+    assert_eq!(numbers_at_last(&committer).await, [1]);
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_opened_again_is_tried_until_it_can() {
+    let (_folder, committer, switch) = on_a_faulty_disk();
+    add(&committer, 1).await.expect("written");
+    switch.full.store(true, Ordering::Relaxed);
+    switch.gone.store(true, Ordering::Relaxed);
+    let error = add(&committer, 2).await.expect_err("full");
+    assert!(error.is_retryable(), "{error}");
+    let error = numbers(&committer).expect_err("closed");
+    assert!(matches!(error, DiskError::Closed(_)), "{error}");
+    let opened = switch.opened.load(Ordering::Relaxed);
+    while switch.opened.load(Ordering::Relaxed) < opened + 2 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    switch.full.store(false, Ordering::Relaxed);
+    switch.gone.store(false, Ordering::Relaxed);
+    // Without a write: whoever only reads gets it back too.
+    assert_eq!(numbers_at_last(&committer).await.first(), Some(&1));
+    add_at_last(&committer, 3).await;
+}
+
+#[tokio::test]
+async fn a_failed_read_has_the_file_opened_again() {
+    let (_folder, committer, switch) = on_a_faulty_disk();
+    add(&committer, 1).await.expect("written");
+    switch.unreadable.store(true, Ordering::Relaxed);
+    let error = numbers(&committer).expect_err("the disk cannot be read");
+    assert!(error.is_retryable(), "{error}");
+    switch.unreadable.store(false, Ordering::Relaxed);
+    assert_eq!(numbers_at_last(&committer).await, [1]);
+    add_at_last(&committer, 2).await;
+}
+
+#[tokio::test]
+async fn of_a_commit_with_jobs_that_panic_the_others_are_written() {
+    for (opener, what) in [(memory as fn() -> Opener, "memory"), (on_disk, "a file")] {
+        let committer = Committer::open(opener(), prepare).expect("opened");
+        let mut writes = JoinSet::new();
+        for number in 0..300 {
+            let committer = committer.clone();
+            writes.spawn(async move {
+                let job = move |transaction: &WriteTransaction| {
+                    transaction.open_table(NUMBERS)?.insert(number, ())?;
+                    assert_ne!(number % 100, 7, "a job panics, as the test asked");
+                    Ok(number)
+                };
+                (number, committer.write(job).await)
+            });
+        }
+        for (number, result) in writes.join_all().await {
+            match result {
+                Ok(value) => assert!(value == number && number % 100 != 7),
+                Err(error) => {
+                    assert!(matches!(error, DiskError::Panicked) && number % 100 == 7, "{number}: {error}");
+                    assert!(!error.fault("the ledger").is_retryable());
+                }
+            }
+        }
+        let expected: Vec<u64> = (0..300).filter(|number| number % 100 != 7).collect();
+        assert_eq!(numbers_at_last(&committer).await, expected, "in {what}");
+        add(&committer, 1_000).await.expect("the thread lives");
+    }
+}
+
+fn on_disk() -> Opener {
+    let folder = tempfile::tempdir().expect("a directory");
+    let opener = file(&folder.path().join("numbers.redb"));
+    Box::new(move || {
+        let _keep = &folder;
+        opener()
+    })
+}
+
+#[tokio::test]
+async fn a_panic_while_a_table_is_open_leaves_the_rest_of_its_tables_as_they_were() {
+    let committer = Committer::open(memory(), prepare).expect("opened");
+    add(&committer, 1).await.expect("written");
+    let job = |transaction: &WriteTransaction| -> Result<(), redb::Error> {
+        let mut numbers = transaction.open_table(NUMBERS)?;
+        numbers.remove(1)?;
+        let _other = transaction.open_table(TableDefinition::<u64, u64>::new("other"))?;
+        panic!("a job panics, as the test asked");
+    };
+    assert!(matches!(committer.write(job).await, Err(DiskError::Panicked)));
+    assert_eq!(numbers_at_last(&committer).await, [1]);
+}
+
+#[tokio::test]
+async fn a_job_that_fails_by_itself_takes_no_other_with_it() {
+    let committer = Committer::open(memory(), prepare).expect("opened");
+    let wrong = |transaction: &WriteTransaction| {
+        transaction.open_table(TableDefinition::<&str, ()>::new("numbers"))?;
+        Ok(())
+    };
+    let (first, second, third) = tokio::join!(add(&committer, 1), committer.write(wrong), add(&committer, 2));
+    assert!(first.is_ok() && third.is_ok());
+    assert!(!second.expect_err("another type of table").is_retryable());
+    assert_eq!(numbers_at_last(&committer).await, [1, 2]);
+}
+
+#[tokio::test]
+async fn what_must_not_be_forgotten_waits_for_room() {
+    let (_folder, committer, switch) = on_a_faulty_disk();
+    switch.full.store(true, Ordering::Relaxed);
+    assert!(add(&committer, 1).await.is_err());
+    let waiting = tokio::spawn({
+        let committer = committer.clone();
+        async move {
+            let job = |transaction: &WriteTransaction| {
+                transaction.open_table(NUMBERS)?.insert(2, ())?;
+                Ok(())
+            };
+            committer.write_when_possible(job).await
+        }
+    });
+    tokio::task::yield_now().await;
+    assert!(!waiting.is_finished());
+    switch.full.store(false, Ordering::Relaxed);
+    waiting.await.expect("no panic").expect("written");
+    assert!(numbers_at_last(&committer).await.contains(&2));
+}
