@@ -1,5 +1,6 @@
 //! One client's socket: read in batches, written at the end of each.
 
+mod acknowledging;
 mod packets;
 mod waiting;
 
@@ -12,6 +13,8 @@ use std::time::Duration;
 use bytes::{BufMut, BytesMut};
 use bytestring::ByteString;
 use tokio::time::timeout;
+
+use acknowledging::Unanswered;
 
 use crate::clock::now_ms;
 use crate::codec::{self, DecodeError, Publish};
@@ -64,6 +67,7 @@ pub(crate) struct Connection {
     aliases: Vec<Option<ByteString>>,
     /// Read and not worked through.
     partial: BytesMut,
+    unanswered: Unanswered,
 }
 
 /// What to do after a packet or a batch.
@@ -85,7 +89,14 @@ impl Connection {
     pub(crate) fn new(link: Arc<Link>, session_expiry: u32, keep_alive: u16, partial: BytesMut) -> Self {
         // One and a half times the keep-alive [MQTT-3.1.2-22].
         let silence = u32::from(keep_alive) * 1500;
-        Self { link, session_expiry, silence, aliases: Vec::new(), partial }
+        Self {
+            link,
+            session_expiry,
+            silence,
+            aliases: Vec::new(),
+            partial,
+            unanswered: Unanswered::default(),
+        }
     }
 
     /// The client has been heard: its time to be silent begins anew.
@@ -190,6 +201,9 @@ impl Connection {
         self.link.hub.settle(&mut work.scratch);
         flush_all(&mut work.scratch.dirty);
         work.give_back();
+        if self.unanswered.end_batch() && matches!(result, Ok(Step::Idle)) {
+            self.link.acknowledge_read();
+        }
         result
     }
 
@@ -229,6 +243,10 @@ impl Connection {
             Err(_) => return Ok(Step::End(Ending::Lost { expiry: None })),
         };
         Counters::add(&self.link.hub.counters.bytes_received, count as u64);
+        self.link.was_read();
+        if large.is_none() {
+            self.unanswered.read(count);
+        }
         let step = self.work_through(&mut buffer, work)?;
         self.keep(&mut buffer, large.is_some(), work);
         Ok(step.unwrap_or(if count < want { Step::Idle } else { Step::Next }))
@@ -256,6 +274,9 @@ impl Connection {
             && frame.length <= buffer.len()
         {
             let packet = codec::decode(frame, buffer, Some(self.link.peer.version))?;
+            if !packet.ends_a_delivery() {
+                self.unanswered.asked();
+            }
             match self.handle(packet, work)? {
                 Step::Next => {}
                 step => return Ok(Some(step)),

@@ -8,6 +8,7 @@ mod support;
 
 mod caller;
 mod limits;
+mod nagle;
 mod queues;
 mod restart;
 mod threads;
