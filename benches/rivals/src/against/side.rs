@@ -33,6 +33,8 @@ pub(super) struct Side {
 impl Side {
     /// Starts everything anew and returns when all objects are served.
     pub(super) fn start(program: &Path) -> Result<Self, Failure> {
+        // It is run in another directory.
+        let program = &fs::canonicalize(program)?;
         let folder = tempfile::tempdir()?;
         let config = folder.path().join("nodes.toml");
         let shared = folder.path().join("shared");
@@ -69,7 +71,7 @@ impl Side {
             starting.into_iter().map(joined).collect::<Result<Vec<_>, _>>()
         })?;
         let processes = nodes.into_iter().chain([broker]).collect();
-        Ok(Self { program: program.to_owned(), address, folder, _processes: processes })
+        Ok(Self { program: program.clone(), address, folder, _processes: processes })
     }
 
     /// Runs this revision's `rantai bench` and returns its report.
