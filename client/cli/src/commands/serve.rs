@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rantai_client::Client;
+use rantai_client::client::random_id;
 use rantai_client::registry::similar;
 use rantai_client::wire::entry::Mode;
 use rantai_client::wire::name::{ClientId, Root};
@@ -63,7 +64,7 @@ pub(crate) struct Objects {
     /// Objects in TOML: the path of a file, or the name of a built-in configuration (`rantai config ls`)
     #[arg(long, value_name = "FILE|NAME", env = "RANTAI_NODES", hide_env_values = true)]
     config: Option<PathBuf>,
-    /// The node's name on the bus; a random one without it
+    /// The node's name on the bus; without it the one kept in the data directory, or a random one
     #[arg(long, value_name = "NODE", env = "RANTAI_NODE", hide_env_values = true)]
     node: Option<ClientId>,
     /// Let other nodes serve the same names
@@ -227,14 +228,18 @@ impl Objects {
             None => config.node().map_err(|error| Failure::from_error(Exit::Usage, &error))?,
         };
         let mut builder = Node::builder(address).root(root).patient();
-        if let Some(name) = name {
-            builder = builder.name(name);
-        }
         if let Some(directory) = data_dir {
             std::fs::create_dir_all(directory).map_err(|error| {
                 Failure::new(Exit::Usage, format!("cannot make {}: {error}", directory.display()))
             })?;
             builder = builder.journal(directory.join("once.redb"));
+        }
+        let name = match (name, data_dir) {
+            (None, Some(directory)) => Some(kept_name(directory)?),
+            (name, _) => name,
+        };
+        if let Some(name) = name {
+            builder = builder.name(name);
         }
         Ok(Arc::new(builder.connect().await?))
     }
@@ -298,6 +303,28 @@ impl Objects {
                 Err(failure)
             }
         }
+    }
+}
+
+/// The node's name that is kept in this directory, drawn at the first start.
+///
+/// With a name of its own at each start, a node that was killed together with its broker would find its names taken:
+/// what the registry says of the old one is retained on disk, and its will went with the broker.
+fn kept_name(directory: &Path) -> Result<ClientId, Failure> {
+    let file = directory.join("node-name");
+    let failed = |what: &str, why: &dyn std::fmt::Display| {
+        let text =
+            format!("cannot {what} {}: {why}; remove it, or name the node with --node", file.display());
+        Failure::new(Exit::Failed, text)
+    };
+    match std::fs::read_to_string(&file) {
+        Ok(text) => ClientId::new(text.trim()).map_err(|error| failed("use the node's name in", &error)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let name = random_id("node");
+            std::fs::write(&file, format!("{name}\n")).map_err(|error| failed("write", &error))?;
+            Ok(name)
+        }
+        Err(error) => Err(failed("read", &error)),
     }
 }
 
