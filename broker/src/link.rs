@@ -41,6 +41,8 @@ pub(crate) struct Link {
     /// When the client's silence is taken for its loss, on [`now_ms`](crate::clock::now_ms)'s clock. Looked at
     /// now and then for all connections together: a timer each would cost more than the rest of an idle one.
     pub(crate) silent_until: AtomicU64,
+    /// Whether anything was written since the last read; what is written carries TCP's acknowledgement.
+    answered: AtomicBool,
     closing: AtomicBool,
     outbox: Mutex<Outbox>,
 }
@@ -172,6 +174,7 @@ impl Link {
             source,
             ended: Notify::new(),
             silent_until: AtomicU64::new(u64::MAX),
+            answered: AtomicBool::new(false),
             closing: AtomicBool::new(false),
             outbox: Mutex::new(outbox),
         })
@@ -367,6 +370,9 @@ impl Link {
     }
 
     fn take(&self, outbox: &mut Outbox) -> Batch {
+        if outbox.buffered > 0 {
+            self.answered.store(true, Ordering::Relaxed);
+        }
         Counters::add(&self.shared.counters.bytes_sent, outbox.buffered as u64);
         outbox.take()
     }
@@ -423,6 +429,21 @@ impl Link {
                 Some(self.take(&mut outbox))
             };
             tokio::task::yield_now().await;
+        }
+    }
+
+    /// Notes that the client was read: what is written from now on acknowledges it.
+    pub(crate) fn was_read(&self) {
+        self.answered.store(false, Ordering::Relaxed);
+    }
+
+    /// Acknowledges at once what was read, by TCP alone, unless something was written since. A client that leaves
+    /// Nagle's algorithm on sends its next small packet only after that, and the kernel would delay it by 40 ms.
+    pub(crate) fn acknowledge_read(&self) {
+        if !self.answered.load(Ordering::Relaxed)
+            && let Err(error) = self.transport.acknowledge()
+        {
+            tracing::debug!(peer = %self.peer.address, "no TCP_QUICKACK: {error}");
         }
     }
 

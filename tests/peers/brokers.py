@@ -57,9 +57,9 @@ class Broker:
         self.port = start()
 
     def stop(self):
-        """SIGTERM; the exit code, within two seconds or a failure."""
+        """SIGTERM; the exit code."""
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(2)
+        return self.process.wait(PATIENCE)
 
     def kill(self):
         """Ends the process if it still runs."""

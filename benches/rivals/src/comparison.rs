@@ -15,6 +15,7 @@ use crate::failure::Failure;
 use crate::load::{self, Outcome, Plan};
 use crate::process::{self, Process};
 use crate::pyro::Pyro;
+use crate::stock::Stock;
 use crate::{Programs, fan, grpc, nats, rantai};
 
 /// Payload of a fan's messages: that of the broker's own benchmark.
@@ -35,6 +36,8 @@ pub(crate) enum Kind {
         one_core: bool,
     },
     Chain,
+    /// One call in flight, at QoS 1, by clients that have Nagle's algorithm on.
+    Stock,
     FanOut {
         qos: u8,
     },
@@ -126,12 +129,20 @@ pub(crate) struct Comparison {
     pub(crate) missing: Vec<(&'static str, Failure)>,
     processes: Vec<Process>,
     config: TempDir,
+    stocks: Vec<(&'static str, Rc<RefCell<Stock>>)>,
 }
 
 impl Comparison {
     pub(crate) fn start(programs: &Programs) -> Result<Self, Failure> {
         let config = tempfile::tempdir()?;
-        let mut all = Self { cells: Vec::new(), missing: Vec::new(), processes: Vec::new(), config };
+        let (cells, missing) = (Vec::new(), Vec::new());
+        let mut all = Self { cells, missing, processes: Vec::new(), config, stocks: Vec::new() };
+        for (client, started) in [("paho", Stock::paho(&programs.python)), ("mqtt.js", Stock::mqttjs())] {
+            match started {
+                Ok(stock) => all.stocks.push((client, Rc::new(RefCell::new(stock)))),
+                Err(failure) => all.missing.push((client, failure)),
+            }
+        }
         for (subject, started) in [
             ("Rantai", all.rantai(&programs.rantai)),
             ("Rantai on mosquitto", all.on_mosquitto(&programs.rantai)),
@@ -215,6 +226,18 @@ impl Comparison {
             let url = url.clone();
             self.cell(Kind::Chain, subject, trips.clone(), move |plan| {
                 load::calls(1, plan, async || rantai::Trip::connect(&url, qos).await)
+            });
+        }
+        for (client, stock) in self.stocks.clone() {
+            let subject = match (client, names[0].contains("mosquitto")) {
+                ("paho", false) => "stock paho",
+                ("paho", true) => "stock paho on mosquitto",
+                (_, false) => "stock mqtt.js",
+                (_, true) => "stock mqtt.js on mosquitto",
+            };
+            let parts = Parts { client: vec![stock.borrow().pid()], ..calls.clone() };
+            self.cell(Kind::Stock, subject, parts, move |plan| {
+                stock.borrow_mut().calls(address.port(), 1, plan)
             });
         }
         self.processes.extend(chain);

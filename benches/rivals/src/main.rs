@@ -1,6 +1,7 @@
 //! Calls on Rantai beside calls on Pyro5, NATS and gRPC, and its broker beside mosquitto: in one run, on one machine,
 //! in rounds of short loads that alternate. `.ci/compare` installs what is needed, builds and runs it.
 
+mod against;
 mod child;
 mod comparison;
 #[expect(dead_code, reason = "the broker's benchmark does more with it")]
@@ -8,7 +9,6 @@ mod comparison;
 mod connection;
 #[path = "../../../broker/benches/broker/ends.rs"]
 mod ends;
-#[expect(dead_code, reason = "the broker's benchmark does more with it")]
 #[path = "../../../broker/benches/broker/failure.rs"]
 mod failure;
 #[path = "../../../broker/benches/broker/fan.rs"]
@@ -29,21 +29,27 @@ mod process;
 mod pyro;
 mod rantai;
 mod report;
+mod script;
+mod stock;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use against::Against;
 use comparison::Comparison;
 use failure::Failure;
 use load::Plan;
 
 const USAGE: &str = "\
 usage: .ci/compare [--quick] [--only NAME]
+       .ci/compare --against REVISION [--quick] [--rows NAME]
 
-  --quick      few and short rounds, under two minutes; prints the tables
-  --only NAME  subjects whose name contains NAME; prints the tables
+  --quick             few and short rounds, under two minutes; prints the tables
+  --only NAME         subjects whose name contains NAME; prints the tables
+  --against REVISION  another revision of Rantai instead of the others; prints a table
+  --rows NAME         rows of it whose name contains NAME
 
 Without them the tables are written into docs/performance.md.";
 
@@ -60,22 +66,28 @@ struct Options {
     programs: Programs,
     quick: bool,
     only: String,
+    /// The binary of another revision.
+    against: Option<PathBuf>,
+    rows: String,
 }
 
 impl Options {
     fn parse(arguments: &[String]) -> Option<Self> {
-        let (mut rantai, mut python, mut quick, mut only) = (None, None, false, String::new());
+        let (mut rantai, mut python, mut against) = (None, None, None);
+        let (mut quick, mut only, mut rows) = (false, String::new(), String::new());
         let mut arguments = arguments.iter();
         while let Some(argument) = arguments.next() {
             match argument.as_str() {
                 "--quick" => quick = true,
                 "--only" => only.clone_from(arguments.next()?),
+                "--rows" => rows.clone_from(arguments.next()?),
+                "--against" => against = Some(PathBuf::from(arguments.next()?)),
                 "--rantai" => rantai = Some(PathBuf::from(arguments.next()?)),
                 "--python" => python = Some(PathBuf::from(arguments.next()?)),
                 _ => return None,
             }
         }
-        Some(Self { programs: Programs { rantai: rantai?, python: python? }, quick, only })
+        Some(Self { programs: Programs { rantai: rantai?, python: python? }, quick, only, against, rows })
     }
 
     /// Whether the page gets what is measured.
@@ -126,14 +138,14 @@ fn main() -> ExitCode {
 
 /// Gives whether every subject was there and no load failed.
 fn run(options: &Options) -> Result<bool, Failure> {
+    if let Some(program) = &options.against {
+        let against = Against { program: program.clone(), quick: options.quick, rows: options.rows.clone() };
+        end_after(against.limit());
+        return against.run(&options.programs);
+    }
     let began = Instant::now();
     let (soft, hard) = options.limits();
-    thread::spawn(move || {
-        thread::sleep(hard);
-        eprintln!("ended: the run took longer than {} s", hard.as_secs());
-        // The children see their stdin end, and end.
-        std::process::exit(1);
-    });
+    end_after(hard);
     let machine = report::machine(&options.programs);
     let mut comparison = Comparison::start(&options.programs)?;
     if options.whole()
@@ -163,4 +175,14 @@ fn run(options: &Options) -> Result<bool, Failure> {
         report::keep(&text)?;
     }
     Ok(whole)
+}
+
+/// Ends this process after `limit`, whatever it does.
+fn end_after(limit: Duration) {
+    thread::spawn(move || {
+        thread::sleep(limit);
+        eprintln!("ended: the run took longer than {} s", limit.as_secs());
+        // The children see their stdin end, and end.
+        std::process::exit(1);
+    });
 }

@@ -27,8 +27,8 @@ pub(crate) fn machine(programs: &Programs) -> String {
         )
     };
     let lock = include_str!("../Cargo.lock");
-    let python = "import platform, Pyro5, serpent; \
-                  print('Pyro5', Pyro5.__version__, 'with serpent', serpent.__version__, 'on Python', platform.python_version())";
+    let python = "import platform, Pyro5, serpent, paho.mqtt; \
+                  print('paho', paho.mqtt.__version__ + ',', 'Pyro5', Pyro5.__version__, 'with serpent', serpent.__version__, 'on Python', platform.python_version())";
     format!(
         "{} Load average before: {}.\n{}, {}, {}, async-nats {}, tonic {} with prost {}, {}.\n",
         machine::describe(),
@@ -74,6 +74,12 @@ pub(crate) fn write(comparison: &Comparison, machine: &str, plan: Plan) -> Strin
         "Three links and back to the first, one trip in flight",
         "trips/s",
         &of(comparison, Kind::Chain),
+    );
+    write_calls(
+        &mut out,
+        "Clients as they come, one call in flight, QoS 1",
+        "calls/s",
+        &of(comparison, Kind::Stock),
     );
     write_fans(&mut out, comparison);
     for (subject, failure) in &comparison.missing {

@@ -48,6 +48,13 @@ pub(crate) enum Packet {
     Auth,
 }
 
+impl Packet {
+    /// Whether it is the client's last word on a message it was sent, to which the broker has nothing to say.
+    pub(crate) fn ends_a_delivery(&self) -> bool {
+        matches!(self, Self::PubAck { .. } | Self::PubRec { refused: true, .. } | Self::PubComp { .. })
+    }
+}
+
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Connect {
     pub(crate) version: Version,

@@ -1,5 +1,6 @@
 //! One client's socket: read in batches, written at the end of each.
 
+mod acknowledging;
 mod packets;
 mod waiting;
 
@@ -12,6 +13,8 @@ use std::time::Duration;
 use bytes::{BufMut, BytesMut};
 use bytestring::ByteString;
 use tokio::time::timeout;
+
+use acknowledging::Unanswered;
 
 use crate::access::Principal;
 use crate::clock::now_ms;
@@ -68,6 +71,7 @@ pub(crate) struct Connection {
     aliases: Vec<Option<ByteString>>,
     /// Read and not worked through.
     partial: BytesMut,
+    unanswered: Unanswered,
 }
 
 /// What to do after a packet or a batch.
@@ -96,7 +100,17 @@ impl Connection {
     ) -> Self {
         // One and a half times the keep-alive [MQTT-3.1.2-22].
         let silence = u32::from(keep_alive) * 1500;
-        Self { hub, session, link, principal, session_expiry, silence, aliases: Vec::new(), partial }
+        Self {
+            hub,
+            session,
+            link,
+            principal,
+            session_expiry,
+            silence,
+            aliases: Vec::new(),
+            partial,
+            unanswered: Unanswered::default(),
+        }
     }
 
     /// The client has been heard: its time to be silent begins anew.
@@ -201,6 +215,9 @@ impl Connection {
         work.scratch.settle(&self.hub.shared);
         flush_all(&mut work.scratch.dirty);
         work.give_back();
+        if self.unanswered.end_batch() && matches!(result, Ok(Step::Idle)) {
+            self.link.acknowledge_read();
+        }
         result
     }
 
@@ -240,6 +257,10 @@ impl Connection {
             Err(_) => return Ok(Step::End(Ending::Lost { expiry: None })),
         };
         Counters::add(&self.hub.shared.counters.bytes_received, count as u64);
+        self.link.was_read();
+        if large.is_none() {
+            self.unanswered.read(count);
+        }
         let step = self.work_through(&mut buffer, work)?;
         self.keep(&mut buffer, large.is_some(), work);
         Ok(step.unwrap_or(if count < want { Step::Idle } else { Step::Next }))
@@ -267,6 +288,9 @@ impl Connection {
             && frame.length <= buffer.len()
         {
             let packet = codec::decode(frame, buffer, Some(self.link.peer.version))?;
+            if !packet.ends_a_delivery() {
+                self.unanswered.asked();
+            }
             match self.handle(packet, work)? {
                 Step::Next => {}
                 step => return Ok(Some(step)),

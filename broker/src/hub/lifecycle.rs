@@ -74,7 +74,8 @@ impl Hub {
                 old = None;
             }
         }
-        ack.session_present = old.is_some();
+        let resumed = old.is_some();
+        ack.session_present = resumed;
         let session = old.unwrap_or_else(|| Session::new(self.new_key(), connect.client_id.clone()));
         let mut greeting = Vec::new();
         codec::connack(connect.version, ack, &mut greeting);
@@ -91,7 +92,10 @@ impl Hub {
             let state = &mut *state;
             drop(sessions);
             state.link = Some(link.clone());
-            state.wait_credit = self.shared.config.limits.publish_wait;
+            // Not again by connecting again: a client could hold publishers back for ever.
+            if !resumed {
+                state.wait_credit = self.shared.config.limits.publish_wait;
+            }
             state.expiry = granted;
             state.version5 = connect.version == Version::V5;
             state.principal = principal;

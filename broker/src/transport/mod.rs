@@ -85,6 +85,19 @@ impl Transport {
         }
     }
 
+    /// Has what was read acknowledged at once, where the stream below does that with a delay: TCP on Linux.
+    pub(crate) fn acknowledge(&self) -> io::Result<()> {
+        match self {
+            #[cfg(any(target_os = "linux", target_os = "android"))]
+            Self::Tcp(stream) => stream.set_quickack(true),
+            // Other systems have no TCP_QUICKACK.
+            #[cfg(not(any(target_os = "linux", target_os = "android")))]
+            Self::Tcp(_) => Ok(()),
+            #[cfg(test)]
+            Self::Memory(_) => Ok(()),
+        }
+    }
+
     /// Ends one direction or both; what is written already is still delivered.
     pub(crate) fn shutdown(&self, how: Shutdown) {
         match self {

@@ -9,6 +9,7 @@ mod support;
 mod caller;
 mod limits;
 mod local;
+mod nagle;
 mod queues;
 mod restart;
 mod thread;

@@ -208,6 +208,30 @@ async fn a_reader_that_takes_a_message_now_and_then_does_not_hold_its_publishers
     assert!(waited < Duration::from_secs(20), "{waited:?}");
 }
 
+/// A client that filled its queue and connected again each second would have held its publishers back each time.
+#[tokio::test]
+async fn a_reader_that_connects_again_and_takes_nothing_is_not_waited_for_again() {
+    let own = Own::start(|c| {
+        c.limits.queue_messages = 1;
+        c.limits.publish_wait = Duration::from_millis(50);
+    })
+    .await;
+    let mut publisher = own.client(V5).await;
+    let mut connect = Connect::new(V5).id("slow").persistent().property(Property::ReceiveMaximum(1));
+    for round in 0..4 {
+        let mut slow = own.connect(connect.clone()).await;
+        if round == 0 {
+            slow.subscribe(SLOW, 1).await;
+            connect = connect.resume();
+        }
+        for _ in 0..4 {
+            assert_eq!(publisher.publish(Publish::new(SLOW, "x").qos(1)).await, 0);
+        }
+        slow.cut().await;
+    }
+    assert_eq!(own.broker.counts().publisher_waits, 1);
+}
+
 #[tokio::test]
 async fn without_publish_wait_nobody_is_held_back() {
     let own = Own::start(|c| {

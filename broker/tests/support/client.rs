@@ -55,6 +55,11 @@ impl Client {
         }
     }
 
+    /// Turns Nagle's algorithm on again, which most MQTT libraries never turn off.
+    pub(crate) fn leave_nagle_on(&self) {
+        self.stream.set_nodelay(false).expect("TCP has Nagle's algorithm");
+    }
+
     /// The version it speaks.
     pub(crate) fn version(&self) -> Version {
         self.version

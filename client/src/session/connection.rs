@@ -16,6 +16,7 @@ use tokio::time::{Instant, Sleep, sleep, timeout};
 
 use super::backoff::Backoff;
 use super::outbox::{Farewell, Waiter};
+use super::stalls::{self, Stalls};
 use super::{ConnectError, Message, Options, QoS, Receiver, Shared, Status, Unsent, frame};
 use crate::wire::Properties;
 
@@ -164,6 +165,7 @@ impl<R: Receiver> Task<R> {
         let mut acknowledgements = BytesMut::new();
         let mut failed = Vec::new();
         let mut leaving = false;
+        let (mut was_read, mut stalls) = (false, Stalls::default());
         let mut work = pin!(shared.work.notified());
         loop {
             let more = match self.read(&mut reading, &mut acknowledgements, &mut pulse) {
@@ -210,6 +212,9 @@ impl<R: Receiver> Task<R> {
                 .await;
                 return End::Closed;
             }
+            if !more && std::mem::take(&mut was_read) && writing.is_empty() && stalls.quiet(pulse.received) {
+                stalls::acknowledge(&stream);
+            }
             if reading.capacity() - reading.len() < READ / 16 {
                 reading.reserve(READ);
             }
@@ -218,9 +223,16 @@ impl<R: Receiver> Task<R> {
             match event {
                 Event::Read(Ok(0)) => return End::Lost("the broker closed it".to_owned()),
                 Event::Read(Err(error)) | Event::Failed(error) => return End::Lost(error.to_string()),
-                Event::Read(Ok(_)) => pulse.received(),
+                Event::Read(Ok(_)) => {
+                    pulse.received();
+                    stalls.read(pulse.received);
+                    was_read = true;
+                }
                 Event::More => {}
-                Event::Written => pulse.sent(),
+                Event::Written => {
+                    pulse.sent();
+                    stalls.written();
+                }
                 Event::Work => work.set(shared.work.notified()),
                 Event::Tick if leaving => return End::Closed,
                 Event::Tick => {

@@ -18,6 +18,7 @@ mod backoff;
 mod connection;
 mod frame;
 mod outbox;
+mod stalls;
 
 use std::sync::Arc;
 use std::time::Duration;

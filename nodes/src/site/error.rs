@@ -35,6 +35,22 @@ pub enum SiteError {
         /// The cause.
         source: std::io::Error,
     },
+    /// The file of the node's name cannot be read or written.
+    #[error("cannot keep the node's name in {}", file.display())]
+    NodeName {
+        /// The file.
+        file: PathBuf,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// The file of the node's name holds something else.
+    #[error("cannot use the node's name in {}", file.display())]
+    WrongNodeName {
+        /// The file.
+        file: PathBuf,
+        /// The cause.
+        source: NameError,
+    },
     /// The configured name of the node or root of the topics is invalid.
     #[error(transparent)]
     Name(#[from] NameError),

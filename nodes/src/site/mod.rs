@@ -22,6 +22,7 @@
 
 mod error;
 mod gateways;
+mod name;
 mod plan;
 
 use std::fmt;
@@ -41,6 +42,7 @@ pub use error::{SiteEnd, SiteError};
 pub use plan::Plan;
 
 use gateways::Gateways;
+use name::kept_name;
 use plan::TASKS;
 
 use crate::config::Configured;
@@ -61,10 +63,11 @@ pub struct SiteOptions {
     pub address: Address,
     /// The root of all topics; that of the configuration without it.
     pub root: Option<Root>,
-    /// The node's name on the bus; that of the configuration without it, else a random one.
+    /// The node's name on the bus; without it that of the configuration, else the one kept in the data directory, else
+    /// a random one.
     pub node: Option<ClientId>,
-    /// The directory of the journal of `once` methods and of the ledger; it is made where it does not exist. Without
-    /// it both are in memory only.
+    /// The directory of the node's name, of the journal of `once` methods and of the ledger; it is made where it does
+    /// not exist. Without it they are in memory only.
     pub data_dir: Option<PathBuf>,
     /// Time that running calls have when the site ends; 7 s without it.
     pub patience: Duration,
@@ -155,15 +158,16 @@ impl Site {
         plan.open()?;
         let config = &plan.config;
         let root = options.root.clone().map_or_else(|| config.root(), Ok)?;
-        let name = options.node.clone().map_or_else(|| config.node(), |name| Ok(Some(name)))?;
+        let mut name = options.node.clone().map_or_else(|| config.node(), |name| Ok(Some(name)))?;
         let mut builder = Node::builder(options.address.clone()).root(root.clone()).patient();
-        if let Some(name) = name {
-            builder = builder.name(name);
-        }
         if let Some(path) = &options.data_dir {
             std::fs::create_dir_all(path)
                 .map_err(|source| SiteError::DataDir { path: path.clone(), source })?;
             builder = builder.journal(path.join("once.redb"));
+            name = Some(name.map_or_else(|| kept_name(path), Ok)?);
+        }
+        if let Some(name) = name {
+            builder = builder.name(name);
         }
         let node = Arc::new(builder.connect().await?);
         let client = Client::builder(options.address.clone()).root(root);

@@ -15,7 +15,7 @@ use rantai_nodes::{Limits, ServeOptions};
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
-use super::support::{Run, bus, until};
+use super::support::{PATIENCE, Run, bus, until};
 
 fn code(result: Result<Value, CallError>) -> i32 {
     result.expect_err("an error").code().expect("a code").0
@@ -60,7 +60,7 @@ async fn every_mistake_has_an_error_of_its_own() {
     assert!(matches!(client.object("a b").call::<Value>("add", ()).await, Err(CallError::Name(_))));
     let began = Instant::now();
     let error = client.object("calculater").call::<Value>("add", (1, 2)).await.expect_err("unknown");
-    assert!(began.elapsed() < Duration::from_secs(5), "told by the broker, not by the deadline");
+    assert!(began.elapsed() < PATIENCE, "told by the broker, not by the deadline");
     let fault = error.fault().expect("with a code");
     assert_eq!((fault.code, &fault.data["did_you_mean"]), (Code::UNKNOWN_OBJECT, &json!(["calculator"])));
     let text: Result<String, CallError> = calculator.call("add", (1, 2)).await;
@@ -109,7 +109,7 @@ async fn a_call_ends_by_its_deadline_and_leaves_nothing_behind() {
     let echo = client.object("echo").deadline(Duration::from_millis(300));
     let began = Instant::now();
     assert_eq!(code(echo.call("delay", (10_000,)).await), -32002);
-    assert!(began.elapsed() < Duration::from_secs(5));
+    assert!(began.elapsed() < Duration::from_secs(9));
     assert_eq!(client.in_flight(), 0);
     {
         let patient = client.object("echo");

@@ -72,8 +72,14 @@ async fn all_of_a_site_can_be_called_and_nothing_is_left_after_its_shutdown() {
     let task = tasks.result(id, Some(10_000)).await.expect("known");
     assert_eq!((task.state, task.result), (State::Succeeded, Some(json!("x"))));
     assert!(folder.path().join("data/tasks.redb").exists() && folder.path().join("data/once.redb").exists());
+    let name = node.clone();
     site.shutdown().await;
     assert_eq!(names(&client).await, [""; 0]);
+    let mut again = self::options(&bus);
+    again.data_dir = Some(folder.path().join("data"));
+    let site = Site::start(self::plan("[[echo]]\nname = 'echo'\n"), again).await.expect("it starts again");
+    assert_eq!(*site.node().name(), name, "the data directory keeps the node's name");
+    site.shutdown().await;
 }
 
 #[tokio::test]

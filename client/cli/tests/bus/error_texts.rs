@@ -139,6 +139,8 @@ fn nodes() -> Vec<Example> {
         example(SiteError::Alone(object())),
         example(SiteError::Open { object: object(), reason: "why".to_owned() }),
         example(SiteError::DataDir { path: PathBuf::from("data"), source: refused() }),
+        example(SiteError::NodeName { file: PathBuf::from("node-name"), source: refused() }),
+        example(SiteError::WrongNodeName { file: PathBuf::from("node-name"), source: name() }),
         example(SiteError::Name(name())),
         example(SiteError::Node(NodeError::Connect(ConnectError::Unreachable {
             address: object(),

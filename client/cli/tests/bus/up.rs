@@ -97,6 +97,34 @@ fn up_starts_beside_a_session_whose_queue_is_full() {
     }
 }
 
+/// The registry's entries outlive a broker that is killed, and the wills of its connections do not: with another name at
+/// each start, `up` found its own names taken.
+#[test]
+fn up_starts_again_after_it_was_killed() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let data = directory.path().to_str().expect("UTF-8");
+    let start = || {
+        let mut server = Server::spawn(rantai().args(["up", "--port", "0", "--data-dir", data]));
+        let line = server.wait_for("listening on ");
+        let address = line.split("listening on ").nth(1).expect("just found").trim().to_owned();
+        server.wait_for("ready");
+        (server, format!("mqtt://{address}"))
+    };
+    let (server, _) = start();
+    server.kill();
+    let (mut server, url) = start();
+    let sum = on(&url, &["call", "calculator.add", "2", "3"]);
+    assert_eq!((sum.code, sum.stdout.trim()), (0, "5"), "{sum:?}");
+    let ls = on(&url, &["ls"]);
+    assert!(!ls.stdout.contains("lost"), "{}", ls.stdout);
+    server.signal(rustix::process::Signal::TERM);
+    assert_eq!(server.exit_code(), 0);
+    // A name that is none stops the start, and says what to do.
+    std::fs::write(directory.path().join("node-name"), "a/b").expect("written");
+    let refused = finish(rantai().args(["up", "--port", "0", "--data-dir", data]));
+    assert!(refused.code == 1 && refused.stderr.contains("--node"), "{refused:?}");
+}
+
 /// A persistent session of MQTT 3.1.1 with a subscription to everything, whose client goes away.
 fn forgotten(address: &str) {
     let mut socket = TcpStream::connect(address).expect("it listens");

@@ -98,7 +98,7 @@ fn a_server_that_does_not_call_back_is_given_up_in_time() {
     let began = Instant::now();
     let done = client(&bus, folder.path(), &["x", "--timeout", "500ms"]);
     assert_eq!((done.code, &*done.stdout), (6, "Timeout: No response from server.\n"), "{done:?}");
-    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
     assert_eq!(logged(folder.path()), ["Timeout: No response from server."]);
     server.signal(Signal::CONT);
     drop(server);

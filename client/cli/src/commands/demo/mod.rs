@@ -91,7 +91,7 @@ async fn demonstrate() -> Result<(), Failure> {
     let failed = |error: &dyn std::error::Error| Failure::from_error(Exit::Failed, error);
     let broker = rantai_broker::Broker::start(BrokerConfig::on_free_port()).await.map_err(|e| failed(&e))?;
     print(&format!("broker on {}", broker.addresses()[0]));
-    let address = own(&broker);
+    let address = own(broker.addresses()[0], broker.local_credentials());
     let folder = tempfile::tempdir().map_err(|e| failed(&e))?;
     let mut plan = plan(folder.path()).map_err(|e| failed(&*e))?;
     // It would talk all the time.

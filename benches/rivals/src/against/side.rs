@@ -1,0 +1,158 @@
+//! One revision: its broker, its nodes and its command line.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::connection::Connection;
+use crate::failure::Failure;
+use crate::load::Plan;
+use crate::process::Process;
+
+/// The chain is that of Pyro's example "circular".
+const CHAIN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../config/circular.toml");
+/// The file that is fetched and sent.
+const FILE: &str = "file.bin";
+const FILE_BYTES: usize = 8 << 20;
+const IDLE_CONNECTIONS: usize = 2_000;
+
+/// The processes of one revision, with files of their own.
+pub(super) struct Side {
+    program: PathBuf,
+    pub(super) address: SocketAddr,
+    folder: TempDir,
+    _processes: Vec<Process>,
+}
+
+impl Side {
+    /// Starts everything anew and returns when all objects are served.
+    pub(super) fn start(program: &Path) -> Result<Self, Failure> {
+        // It is run in another directory.
+        let program = &fs::canonicalize(program)?;
+        let folder = tempfile::tempdir()?;
+        let config = folder.path().join("nodes.toml");
+        let shared = folder.path().join("shared");
+        fs::create_dir(&shared)?;
+        let bytes: Vec<u8> = (0..FILE_BYTES as u32 / 4)
+            .flat_map(|word| word.wrapping_mul(2_654_435_761).to_ne_bytes())
+            .collect();
+        for place in [&shared, folder.path()] {
+            fs::write(place.join(FILE), &bytes)?;
+        }
+        fs::write(
+            &config,
+            "[[echo]]\nname = \"echo\"\n[tasks]\nfile = \"tasks.redb\"\n\
+             [[files]]\nname = \"box\"\nfolder = \"shared\"\nquota_bytes = 1_073_741_824\n",
+        )?;
+        let broker = broker(program)?;
+        let address = address(&broker)?;
+        let url = format!("mqtt://{address}");
+        let node = |config: &Path, names: &[&str]| {
+            let config = config.to_string_lossy();
+            let mut arguments = vec!["serve", "--quiet", "--broker", &url, "--config", &config];
+            arguments.extend(names);
+            Process::guarded(program, arguments, "serving ", names.len())
+        };
+        // A name is claimed for a second: all at the same time.
+        let nodes = thread::scope(|scope| {
+            let mut starting = vec![scope.spawn(|| node(&config, &["echo", "tasks", "box"]))];
+            for link in ["example.chainTopology.A", "example.chainTopology.B", "example.chainTopology.C"] {
+                starting.push(scope.spawn(move || node(Path::new(CHAIN), &[link])));
+            }
+            let joined = |node: thread::ScopedJoinHandle<'_, Result<Process, Failure>>| {
+                node.join().unwrap_or_else(|_| Err(Failure::new("a node's start panicked")))
+            };
+            starting.into_iter().map(joined).collect::<Result<Vec<_>, _>>()
+        })?;
+        let processes = nodes.into_iter().chain([broker]).collect();
+        Ok(Self { program: program.clone(), address, folder, _processes: processes })
+    }
+
+    /// Runs this revision's `rantai bench` and returns its report.
+    pub(super) fn bench(&self, arguments: &[&str], plan: Plan) -> Result<Value, Failure> {
+        let time = |time: Duration| format!("{}ms", time.as_millis());
+        let (warm_up, length) = (time(plan.warm_up), time(plan.length));
+        self.run(&[&["bench"], arguments, &["--json", "--warmup", &warm_up, "--duration", &length]].concat())
+            .and_then(|output| {
+                let report: Value = serde_json::from_slice(&output).map_err(|error| {
+                    Failure::new(format!("the report of {arguments:?} is no JSON: {error}"))
+                })?;
+                match report["failed"].as_u64() {
+                    Some(0) => Ok(report),
+                    _ => Err(Failure::new(format!("{arguments:?} had errors: {}", report["errors"]))),
+                }
+            })
+    }
+
+    /// Sends the file under a new name; MiB a second, the program's start included.
+    pub(super) fn send_file(&self) -> Result<f64, Failure> {
+        let source = self.folder.path().join(FILE);
+        let began = Instant::now();
+        self.run(&["put", "box", &source.to_string_lossy(), "--to", "sent.bin"])?;
+        let took = began.elapsed();
+        // Else there would be nothing to send the next time.
+        fs::remove_file(self.folder.path().join("shared/sent.bin"))?;
+        Ok(FILE_BYTES as f64 / f64::from(1 << 20) / took.as_secs_f64())
+    }
+
+    /// Fetches the file again and again; MiB a second.
+    pub(super) fn fetch_file(&self, plan: Plan) -> Result<f64, Failure> {
+        number(&self.bench(&["file", "box", FILE], plan)?, "/figures/mib_per_second")
+    }
+
+    /// Memory of a new broker for each idle connection, in KiB.
+    pub(super) fn idle_memory(&self) -> Result<f64, Failure> {
+        let broker = broker(&self.program)?;
+        let address = address(&broker)?;
+        let deadline = Instant::now() + Duration::from_secs(30);
+        let open = |number: usize| Connection::mqtt(address, &format!("idle-{number}"), deadline);
+        // What the first connection brings about is not for each.
+        let first = open(0)?;
+        let before = resident(broker.pid)?;
+        let others = (1..=IDLE_CONNECTIONS).map(open).collect::<Result<Vec<_>, _>>()?;
+        let after = resident(broker.pid)?;
+        drop((first, others));
+        Ok(after.saturating_sub(before) as f64 / IDLE_CONNECTIONS as f64)
+    }
+
+    fn run(&self, arguments: &[&str]) -> Result<Vec<u8>, Failure> {
+        let output = Command::new(&self.program)
+            .args(arguments)
+            .args(["--broker", &format!("mqtt://{}", self.address)])
+            .current_dir(self.folder.path())
+            .output()?;
+        if output.status.success() {
+            return Ok(output.stdout);
+        }
+        let error = String::from_utf8_lossy(&output.stderr);
+        Err(Failure::new(format!("rantai {} failed: {}", arguments.join(" "), error.trim())))
+    }
+}
+
+/// A number of a report.
+pub(super) fn number(report: &Value, pointer: &str) -> Result<f64, Failure> {
+    let number = report.pointer(pointer).and_then(Value::as_f64);
+    number.ok_or_else(|| Failure::new(format!("the report has no {pointer}")))
+}
+
+fn broker(program: &Path) -> Result<Process, Failure> {
+    Process::guarded(program, ["broker", "--quiet", "--port", "0"], "listening on ", 1)
+}
+
+fn address(broker: &Process) -> Result<SocketAddr, Failure> {
+    broker.said.parse().map_err(|_| Failure::new(format!("the broker listens on {:?}", broker.said)))
+}
+
+/// Resident memory of a process in KiB: proc(5), `VmRSS` of `status`.
+fn resident(pid: u32) -> Result<u64, Failure> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+    kib.ok_or_else(|| Failure::new(format!("the memory of process {pid} cannot be read")))
+}

@@ -1,0 +1,52 @@
+//! A client in another language: a process that carries out each line it reads, and answers with the times of its calls.
+
+use std::io::{Read as _, Write as _};
+use std::process::{Command, Stdio};
+
+use crate::failure::Failure;
+use crate::load::{self, Outcome, Plan};
+use crate::process::Process;
+
+/// The client's process.
+pub(crate) struct Script {
+    process: Process,
+}
+
+impl Script {
+    /// Starts it; it writes `reading` when it does.
+    pub(crate) fn start(command: &mut Command) -> Result<Self, Failure> {
+        Ok(Self { process: Process::faithful(command.stdout(Stdio::piped()), "reading")? })
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.pid
+    }
+
+    /// Sends lines that are not answered.
+    pub(crate) fn say(&mut self, lines: &str) -> Result<(), Failure> {
+        let (question, _) = self.process.ends().ok_or_else(|| Failure::new("the client has no pipes"))?;
+        question.write_all(lines.as_bytes())?;
+        Ok(question.flush()?)
+    }
+
+    /// Sends a load, with the plan's two times in seconds behind it, and returns what came of it.
+    pub(crate) fn calls(&mut self, load: &str, plan: Plan) -> Result<Outcome, Failure> {
+        self.say(&format!("{load} {} {}\n", plan.warm_up.as_secs_f64(), plan.length.as_secs_f64()))?;
+        let (_, answer) = self.process.ends().ok_or_else(|| Failure::new("the client has no pipes"))?;
+        let mut head = Vec::new();
+        while head.last() != Some(&b'\n') {
+            let mut byte = [0];
+            answer.read_exact(&mut byte)?;
+            head.extend(byte);
+        }
+        let head = String::from_utf8_lossy(&head);
+        let mut numbers = head.split_whitespace().map(|word| word.parse::<usize>().ok());
+        let (Some(Some(made)), Some(Some(counted))) = (numbers.next(), numbers.next()) else {
+            return Err(Failure::new(format!("the client said {head:?}")));
+        };
+        let mut bytes = vec![0; counted * 8];
+        answer.read_exact(&mut bytes)?;
+        let times: Vec<u64> = bytes.as_chunks().0.iter().map(|eight| u64::from_ne_bytes(*eight)).collect();
+        Ok(load::outcome(&times, made as u64, plan))
+    }
+}

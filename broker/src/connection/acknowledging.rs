@@ -1,0 +1,69 @@
+//! When TCP should acknowledge at once what a client has sent.
+//!
+//! A client with Nagle's algorithm on (paho, mqtt.js and libmosquitto as they come) sends PUBACK for a reply, and holds its
+//! next request back until TCP has acknowledged that segment. PUBACK and PUBCOMP have no answer in MQTT that could carry the
+//! acknowledgement, so the kernel would delay it by 40 ms, in every call.
+
+/// Bytes without a request after which a client counts as a mere consumer: it has nothing to hold back, and a segment of
+/// TCP for each of its acknowledgements would slow a fan-out down.
+const CONSUMER: usize = 4 << 10;
+
+/// What was read since the client asked for something.
+#[derive(Debug, Default)]
+pub(super) struct Unanswered {
+    /// In this batch.
+    read: usize,
+    /// In the batches before it.
+    before: usize,
+}
+
+impl Unanswered {
+    /// Bytes were read.
+    pub(super) fn read(&mut self, count: usize) {
+        self.read += count;
+    }
+
+    /// A packet came that is answered, now or soon.
+    pub(super) fn asked(&mut self) {
+        *self = Self::default();
+    }
+
+    /// Ends a batch; true when it held nothing but what is not answered.
+    pub(super) fn end_batch(&mut self) -> bool {
+        let read = std::mem::take(&mut self.read);
+        self.before = self.before.saturating_add(read);
+        read > 0 && self.before <= CONSUMER
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn batch(unanswered: &mut Unanswered, read: usize, asked: bool) -> bool {
+        unanswered.read(read);
+        if asked {
+            unanswered.asked();
+        }
+        unanswered.end_batch()
+    }
+
+    #[test]
+    fn only_a_batch_without_a_request_is_acknowledged() {
+        let mut unanswered = Unanswered::default();
+        assert!(!batch(&mut unanswered, 0, false), "nothing was read");
+        assert!(batch(&mut unanswered, 4, false));
+        assert!(!batch(&mut unanswered, 104, true));
+        assert!(batch(&mut unanswered, 4, false));
+    }
+
+    #[test]
+    fn a_client_that_only_consumes_is_not_acknowledged_until_it_asks_again() {
+        let mut unanswered = Unanswered::default();
+        assert!((0..CONSUMER / 4).all(|_| batch(&mut unanswered, 4, false)));
+        assert!(!batch(&mut unanswered, 4, false));
+        assert!(!batch(&mut unanswered, 4, false));
+        assert!(!batch(&mut unanswered, 100, true));
+        assert!(batch(&mut unanswered, 4, false));
+    }
+}
