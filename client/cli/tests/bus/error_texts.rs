@@ -19,7 +19,7 @@ use rantai_client::{CallError, ConnectError, error_chain};
 use rantai_nodes::imaging::reply::{Problem, Status};
 use rantai_nodes::imaging::service::OpenError;
 use rantai_nodes::imaging::storage::StorageError;
-use rantai_nodes::imaging::target::TargetError;
+use rantai_nodes::imaging::targets::TargetError;
 use rantai_nodes::site::{SiteEnd, SiteError};
 use rantai_nodes::tasks::{Ledger, LedgerError, Limits};
 use rantai_nodes::{DiskError, NodeError, ServeError};
