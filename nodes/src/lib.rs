@@ -1,6 +1,6 @@
 //! The serving side of Rantai: [`Node`] serves objects, [`dispatch`] is what happens between a request and its
-//! reply, [`chain`] passes requests on, [`services`] are the objects that come with it, `gateway` is HTTP in front of them, and [`config`] says which
-//! of them are to be served.
+//! reply, [`chain`] passes requests on, [`services`] are the objects that come with it, `gateway` is HTTP in front of
+//! them, [`config`] says which of them are to be served, and [`site`] serves them.
 
 mod announce;
 pub mod calls;
@@ -18,6 +18,7 @@ mod journal;
 mod links;
 mod node;
 pub mod services;
+pub mod site;
 pub mod tasks;
 
 pub use commit::DiskError;

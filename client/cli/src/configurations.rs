@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use rantai_client::registry::similar;
 use rantai_nodes::config::Config;
 use rantai_nodes::services::Output;
+use rantai_nodes::site::Plan;
 use tempfile::TempDir;
 
 use crate::connection::note;
 use crate::exit::{Exit, Failure};
-use crate::gateway;
 
 /// A configuration that is part of the program.
 pub(crate) struct BuiltIn {
@@ -125,11 +125,7 @@ impl BuiltIn {
         let file = self.file_in(folder.as_ref().map_or(Path::new(""), TempDir::path));
         let nowhere: Output = std::sync::Arc::new(|_: &str| {});
         let Ok(config) = Config::from_toml(self.text, &file) else { return Vec::new() };
-        let objects = config.objects(&file, &nowhere).unwrap_or_default();
-        let mut names: Vec<String> = objects.iter().map(|object| object.name.to_string()).collect();
-        names.extend(config.tasks.iter().map(|_| "tasks".to_owned()));
-        names.extend(gateway::names(&config).map(ToOwned::to_owned));
-        names
+        Plan::new(config, &file, nowhere).map(|plan| plan.names()).unwrap_or_default()
     }
 
     /// Its files in a temporary folder, where it has any.

@@ -4,10 +4,9 @@ use std::future::Future;
 use std::time::Duration;
 
 use rantai_client::Client;
-use rantai_client::session::{Address, Status};
+use rantai_client::session::Address;
 use rantai_client::wire::name::Root;
 use serde_json::Value;
-use tokio::sync::watch;
 
 use crate::exit::{Exit, Failure};
 pub(crate) use crate::terminal::{log, note, print, print_json, say};
@@ -78,14 +77,6 @@ impl Connection {
 
     pub(crate) fn failed(&self, error: &rantai_client::CallError) -> Failure {
         Failure::from_call(error, &self.broker.shown())
-    }
-}
-
-/// Waits until a session has ended for good; why.
-pub(crate) async fn ended(status: &mut watch::Receiver<Status>) -> String {
-    match status.wait_for(|status| matches!(status, Status::Ended(_))).await.as_deref() {
-        Ok(Status::Ended(reason)) => reason.clone(),
-        _ => "the session has ended".to_owned(),
     }
 }
 

@@ -6,7 +6,6 @@ mod configurations;
 mod connection;
 mod descriptors;
 mod exit;
-mod gateway;
 mod help;
 mod log_file;
 mod progress;

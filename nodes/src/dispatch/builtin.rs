@@ -6,7 +6,7 @@ use rantai_client::wire::reply::Outcome;
 use rantai_client::wire::request::Request;
 use serde_json::{Value, json};
 
-use super::Served;
+use super::served::Served;
 
 const NAMES: [&str; 6] = ["rpc.ping", "rpc.info", "rpc.stats", "rpc.discover", "rpc.cancel", "rpc.yield"];
 

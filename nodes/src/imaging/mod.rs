@@ -10,7 +10,7 @@
 //! | `state`, `audit` | What is known on disk, and who did what |
 //! | `locks`, `names` | Who is at what; names that lead nowhere else |
 //! | [`storage`] | Images, snapshots and disks: a folder |
-//! | [`target`] | How a disk is handed out |
+//! | [`targets`] | How a disk is handed out |
 //! | [`reply`], [`settings`] | What is answered, and what is configured |
 
 mod audit;
@@ -23,7 +23,7 @@ pub mod service;
 pub mod settings;
 mod state;
 pub mod storage;
-pub mod target;
+pub mod targets;
 #[cfg(test)]
 mod tests;
 mod wanted;

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::locks::Need;
 use super::reply::{Problem, Status};
 use super::storage::{Progress, Storage, StorageError};
-use super::target::{Access, Handed, Target, TargetError};
+use super::targets::{Access, Handed, Target, TargetError};
 
 /// What is to be done. It has everything in it that its steps need, also after a crash.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

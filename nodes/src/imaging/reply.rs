@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::target::Handed;
+use super::targets::Handed;
 
 /// A reply: `{"status_code": 200, "retval": …}`, or a status with a message.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -21,7 +21,7 @@ use super::reply::{Problem, Reply, Status};
 use super::settings::Settings;
 use super::state::State;
 use super::storage::{Folder, Storage, StorageError};
-use super::target::Target;
+use super::targets::Target;
 use super::work::{Telling, Work};
 use crate::commit::{self, DiskError, Opener};
 
@@ -134,7 +134,7 @@ pub enum OpenError {
     State(#[from] DiskError),
     /// Disks cannot be handed out.
     #[error(transparent)]
-    Target(#[from] super::target::TargetError),
+    Target(#[from] super::targets::TargetError),
 }
 
 impl std::fmt::Debug for Server {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use super::target::{Files, Target, TargetError, Tgt, tgt};
+use super::targets::{Files, Target, TargetError, Tgt, tgt};
 
 /// An imaging server.
 #[derive(Clone, Debug, Deserialize)]

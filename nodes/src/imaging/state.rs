@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::operation::{Intent, Made, Operation};
 use super::reply::{Problem, Reply, Status};
 use super::settings::Project;
-use super::target::{Access, Handed};
+use super::targets::{Access, Handed};
 use crate::commit::{Committer, DiskError, Opener};
 
 const NODES: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("nodes");

@@ -18,7 +18,7 @@ use super::reply::{Reply, Status};
 use super::service::{Imaging as _, Server};
 use super::settings::{Driver, Project, Settings};
 use super::storage::{About, Folder, Progress, Storage, StorageError};
-use super::target::{Access, Files, Handed, Target, TargetError};
+use super::targets::{Access, Files, Handed, Target, TargetError};
 use super::wanted::Wanted;
 
 /// A folder and a target of which the call with this number, counted from 1, fails; of all things that change

@@ -11,7 +11,7 @@ use super::service::{Opened, Server, time, unkept};
 use super::settings::Project;
 use super::state::Provisioned;
 use super::storage::About;
-use super::target::{Access, Handed};
+use super::targets::{Access, Handed};
 
 /// What a request comes to.
 pub(super) enum Wanted {

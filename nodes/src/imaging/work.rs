@@ -14,7 +14,7 @@ use super::operation::{Hands, Intent, Made, Operation, Step};
 use super::reply::{Disk, Problem, Reply, Status};
 use super::service::{Opened, Server, now, unkept};
 use super::state::Ended;
-use super::target::Access;
+use super::targets::Access;
 use super::wanted::Wanted;
 
 /// How often a caller is told how far a request is.

@@ -16,6 +16,7 @@ mod once;
 mod registry;
 mod restart;
 mod session;
+mod site;
 mod support;
 mod tasks;
 mod unasked;

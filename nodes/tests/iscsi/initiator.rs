@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use rantai_nodes::imaging::target::{Access, Handed};
+use rantai_nodes::imaging::targets::{Access, Handed};
 
 /// No wait in these tests is longer.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);

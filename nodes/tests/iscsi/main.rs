@@ -11,7 +11,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
-use rantai_nodes::imaging::target::{Access, Handed, Target, TargetError, Tgt, tgt::Settings};
+use rantai_nodes::imaging::targets::{Access, Handed, Target, TargetError, Tgt, tgt::Settings};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 

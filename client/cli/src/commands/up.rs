@@ -5,13 +5,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use rantai_broker::{BrokerThread, Config as BrokerConfig, LocalCredentials};
-use rantai_client::Client;
 use rantai_client::session::Address;
-use rantai_client::wire::name::Root;
+use rantai_nodes::site::SiteOptions;
 use tokio::time::timeout;
 
 use super::broker::explain;
-use super::serve::{Objects, serve_until};
+use super::serve::{Objects, failure, serve_until};
 use crate::configurations::broker_settings;
 use crate::connection::{log, note, run};
 use crate::descriptors::raise_limit;
@@ -20,8 +19,6 @@ use crate::signals::server_stop_signal;
 
 /// Time for calls under way, and for clients to be told.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// Time for the node to leave the bus.
-const DRAIN: Duration = Duration::from_secs(4);
 
 const EXAMPLES: &str = "\
 Examples:
@@ -63,13 +60,8 @@ impl Up {
 
     async fn up(self) -> Result<(), Failure> {
         let stop = server_stop_signal().map_err(|error| Failure::from_error(Exit::Failed, &error))?;
-        tokio::pin!(stop);
-        let (config, mut objects, _folder) = self.objects.read(&[], self.data_dir.as_deref())?;
-        self.objects.open(&mut objects)?;
-        let root = match &config.root {
-            Some(root) => Root::new(root).map_err(|error| Failure::from_error(Exit::Usage, &error))?,
-            None => Root::default(),
-        };
+        let (mut plan, _folder) = self.objects.read(&[], self.data_dir.as_deref())?;
+        plan.open().map_err(failure)?;
         let broker = self.broker()?;
         raise_limit(broker.limits.connections);
         // On a thread of its own: an object that takes long does not hold up those of other processes.
@@ -77,31 +69,11 @@ impl Up {
         for address in broker.addresses() {
             note(&format!("listening on {address}"));
         }
-        let data_dir = self.data_dir.as_deref();
-        let address = own(broker.addresses()[0], broker.local_credentials());
-        let mut end = Ok(());
+        let mut options = SiteOptions::new(own(broker.addresses()[0], broker.local_credentials()));
+        options.data_dir.clone_from(&self.data_dir);
+        options.patience = PATIENCE;
         // A broker without a disk answers some requests and not others: the start is given up at any await.
-        let node = tokio::select! {
-            node = self.objects.connect(&config, address.clone(), root.clone(), data_dir) => Some(node?),
-            _ = &mut stop => None,
-        };
-        if let Some(node) = node {
-            let client = Client::builder(address).root(root);
-            let served = tokio::select! {
-                served = self.objects.serve(&node, &config, objects, client, data_dir) => Some(served?),
-                _ = &mut stop => None,
-            };
-            if let Some(mut gateways) = served {
-                note("ready");
-                end = serve_until(stop, &node, &mut gateways).await;
-                gateways.shutdown().await;
-            }
-            if timeout(DRAIN, node.drain(PATIENCE)).await.is_err() {
-                tracing::warn!("stopped before the registry was told");
-            }
-            // With its objects: the ledger has a connection of its own.
-            drop(node);
-        }
+        let end = serve_until(stop, plan, self.objects.complete(options), || note("ready")).await;
         if timeout(PATIENCE, broker.shutdown()).await.is_err() {
             tracing::warn!("stopped before every client was told; what was acknowledged is kept");
         }

@@ -19,7 +19,8 @@ use rantai_client::{CallError, ConnectError, error_chain};
 use rantai_nodes::imaging::reply::{Problem, Status};
 use rantai_nodes::imaging::service::OpenError;
 use rantai_nodes::imaging::storage::StorageError;
-use rantai_nodes::imaging::target::TargetError;
+use rantai_nodes::imaging::targets::TargetError;
+use rantai_nodes::site::{SiteEnd, SiteError};
 use rantai_nodes::tasks::{Ledger, LedgerError, Limits};
 use rantai_nodes::{DiskError, NodeError, ServeError};
 
@@ -134,6 +135,23 @@ fn nodes() -> Vec<Example> {
         example(ServeError::Ended),
         example(NodeError::Connect(ConnectError::Unreachable { address: object(), source: refused() })),
         example(NodeError::Journal { file: PathBuf::from("once.redb"), source: disk() }),
+        example(SiteError::Unknown(object())),
+        example(SiteError::Alone(object())),
+        example(SiteError::Open { object: object(), reason: "why".to_owned() }),
+        example(SiteError::DataDir { path: PathBuf::from("data"), source: refused() }),
+        example(SiteError::NodeName { file: PathBuf::from("node-name"), source: refused() }),
+        example(SiteError::WrongNodeName { file: PathBuf::from("node-name"), source: name() }),
+        example(SiteError::Name(name())),
+        example(SiteError::Node(NodeError::Connect(ConnectError::Unreachable {
+            address: object(),
+            source: refused(),
+        }))),
+        example(SiteError::Ledger(ledger())),
+        example(SiteError::Serve(ServeError::Ended)),
+        example(SiteError::Connect(ConnectError::Unreachable { address: object(), source: refused() })),
+        example(SiteError::Listen { address: ([127, 0, 0, 1], 80).into(), source: refused() }),
+        example(SiteEnd::Node { node: ClientId::new("n").expect("an id"), reason: "why".to_owned() }),
+        example(SiteEnd::Gateways("why".to_owned())),
         example(ledger()),
         example(LedgerError::Write(disk())),
         example(disk()),

@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use rantai_broker::Config as BrokerConfig;
 use rantai_client::files::{FileError, Files};
-use rantai_client::session::{Address, Filter};
+use rantai_client::session::Filter;
 use rantai_client::wire::name::{MethodName, ObjectName};
 use rantai_client::wire::topic::EventTopic;
 use rantai_client::{CallError, Client, Subscription};
 use rantai_nodes::Node;
-use rantai_nodes::config::{Config, Configured};
+use rantai_nodes::config::{Config, Configured, TaskLedger};
 use rantai_nodes::services::Output;
 use rantai_nodes::services::calculator::CalculatorProxy;
 use rantai_nodes::services::clock::ClockProxy;
@@ -25,7 +25,7 @@ use rantai_nodes::services::lending::LendingProxy;
 use rantai_nodes::services::sensor::SensorProxy;
 use rantai_nodes::services::upcall::UpcallProxy;
 use rantai_nodes::services::welcome::WelcomeProxy;
-use rantai_nodes::tasks::Ledger;
+use rantai_nodes::site::{Plan, Site, SiteOptions};
 use rantai_nodes::tasks::ledger::TasksProxy;
 use rantai_nodes::tasks::options::Options;
 use serde_json::{Value, json};
@@ -93,27 +93,16 @@ async fn demonstrate() -> Result<(), Failure> {
     print(&format!("broker on {}", broker.addresses()[0]));
     let address = own(broker.addresses()[0], broker.local_credentials());
     let folder = tempfile::tempdir().map_err(|e| failed(&e))?;
-    let mut objects = objects(folder.path(), &address).map_err(|e| failed(&*e))?;
+    let mut plan = plan(folder.path()).map_err(|e| failed(&*e))?;
     // It would talk all the time.
-    let sensor = objects.extract_if(.., |object| object.name.as_str() == "sister").next();
-    let builder = Node::builder(address.clone()).journal(folder.path().join("once.redb"));
-    let node = Arc::new(builder.connect().await?);
-    let ledger =
-        Ledger::open(Some(&folder.path().join("tasks.redb")), rantai_nodes::tasks::Limits::default())
-            .map_err(|e| failed(&e))?;
-    let ledger = ledger.start(Client::builder(address.clone())).await.map_err(|e| failed(&e))?;
-    let mut claims = tokio::task::JoinSet::new();
-    for Configured { name, object, options, .. } in objects {
-        let node = node.clone();
-        claims.spawn(async move { node.serve_with(name.as_str(), object, options).await.map(|()| name) });
-    }
-    node.serve("tasks", ledger).await.map_err(|e| failed(&e))?;
-    let mut names = vec!["tasks".to_owned()];
-    while let Some(claimed) = claims.join_next().await {
-        let name = claimed.map_err(|e| failed(&e))?.map_err(|e| failed(&e))?;
-        names.push(name.to_string());
-    }
+    let sensor = plan.objects.extract_if(.., |object| object.name.as_str() == "sister").next();
+    let mut names = plan.names();
     names.sort();
+    let mut options = SiteOptions::new(address.clone());
+    options.data_dir = Some(folder.path().to_owned());
+    options.patience = PATIENCE;
+    let site = Site::start(plan, options).await.map_err(|e| failed(&e))?;
+    let node = site.node();
     print(&format!("node {} serves {}", node.name(), names.join(", ")));
     let client = Client::builder(address).connect().await?;
     let mut show = Show::default();
@@ -125,16 +114,15 @@ async fn demonstrate() -> Result<(), Failure> {
     lending(&mut show, &client, folder.path()).await;
     tasks(&mut show, &client).await;
     if let Some(sensor) = sensor {
-        telemetry(&mut show, &client, &node, sensor).await;
+        telemetry(&mut show, &client, node, sensor).await;
     }
     upcall(&mut show, &client).await;
     insult(&mut show, &client).await;
     imaging::show(&mut show, &client).await;
-    imaging::show_over_iscsi(&mut show, &client, &node, folder.path()).await;
+    imaging::show_over_iscsi(&mut show, &client, node, folder.path()).await;
 
     client.close().await;
-    node.drain(PATIENCE).await;
-    drop(node);
+    site.shutdown().await;
     broker.shutdown().await;
     print("");
     if show.wrong > 0 {
@@ -144,12 +132,13 @@ async fn demonstrate() -> Result<(), Failure> {
     Ok(())
 }
 
-/// Those of all configurations, with a library of one book in a folder of its own.
-fn objects(folder: &Path, address: &Address) -> Result<Vec<Configured>, Box<dyn std::error::Error>> {
+/// The objects of all configurations, with a library of one book in a folder of its own.
+fn plan(folder: &Path) -> Result<Plan, Box<dyn std::error::Error>> {
     std::fs::create_dir(folder.join("books"))?;
     std::fs::write(folder.join("books/mytext.txt"), BOOK)?;
     let output: Output = Arc::new(|line: &str| print(&format!("        {line}")));
-    let mut objects: Vec<Configured> = Vec::new();
+    let tasks = Some(TaskLedger::default());
+    let mut plan = Plan::new(Config { tasks, ..Config::default() }, "nodes.toml", output.clone())?;
     // Nobody waits five seconds for an insult, and the present value is to stay what it is.
     let telemetry = TELEMETRY.replace("period_ms = 1000", "period_ms = 60000");
     let insult = INSULT.replace("period_ms = 5000", "period_ms = 100");
@@ -164,18 +153,14 @@ fn objects(folder: &Path, address: &Address) -> Result<Vec<Configured>, Box<dyn 
         (IMAGING, "imaging.toml"),
     ] {
         let file = folder.join(name).display().to_string();
-        let config = Config::from_toml(text, &file)?;
-        config.calls.bind(Client::builder(address.clone()));
-        for mut object in config.objects(&file, &output)? {
-            if let Some(open) = object.open.take() {
-                open()?;
-            }
-            if !objects.iter().any(|known| known.name == object.name) {
-                objects.push(object);
+        let config = Config { calls: plan.config.calls.clone(), ..Config::from_toml(text, &file)? };
+        for object in config.objects(&file, &output)? {
+            if !plan.objects.iter().any(|known| known.name == object.name) {
+                plan.objects.push(Configured { started: None, ..object });
             }
         }
     }
-    Ok(objects)
+    Ok(plan)
 }
 
 async fn registry(show: &mut Show, client: &Client, names: &[String]) {

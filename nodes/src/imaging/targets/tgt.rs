@@ -14,22 +14,24 @@
 mod admin;
 mod daemon;
 mod proc;
+mod settings;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs::{self, File};
-use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use serde::Deserialize;
 
 use super::{Access, Handed, Target, TargetError};
 use admin::{Admin, Failure, LUN, Order, PATIENCE, sayable};
 use daemon::{Daemon, Programs, end_former};
+use settings::check;
+
+pub use settings::Settings;
 
 /// How often it is tried to start tgtd.
 const TRIES: u32 = 3;
@@ -41,31 +43,6 @@ const DEATHS_WITHIN: Duration = Duration::from_mins(1);
 
 /// An order fails this long, at most, before the end of the process can be seen.
 const A_MOMENT: Duration = Duration::from_millis(50);
-
-/// The longest name of a target (RFC 7143, 4.2.7.2).
-const LONGEST_NAME: usize = 223;
-
-/// Which tgtd.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Settings {
-    /// Where initiators find it, and what they are told: an address of this machine, and a port from 1 to 32767.
-    pub portal: SocketAddr,
-    /// Its control number, of which every tgtd on a machine has another, up to 32767; 0 for one that is free.
-    #[serde(default)]
-    pub control: u16,
-    /// What the names of targets begin with: `{prefix}:{node}`.
-    #[serde(default = "prefix")]
-    pub prefix: String,
-    /// The folder where it is written down which process is ours. Each service has its own; `tgt` in the folder of
-    /// the disks without it.
-    #[serde(default)]
-    pub folder: PathBuf,
-}
-
-fn prefix() -> String {
-    "iqn.2026-01.example.rantai".to_owned()
-}
 
 /// Hands disks out over iSCSI. tgtd ends when this is dropped.
 pub struct Tgt {
@@ -405,33 +382,6 @@ fn unless_silent<T>(result: Result<T, Failure>) -> Result<Option<T>, Failure> {
     }
 }
 
-impl Settings {
-    fn check(&self) -> Result<(), TargetError> {
-        let no = |text: String| Err(TargetError(text));
-        // tgtd keeps both in 16 bits with a sign.
-        if !(1..=i16::MAX.cast_unsigned()).contains(&self.portal.port()) {
-            return no(format!("the portal {} needs a port from 1 to 32767", self.portal));
-        }
-        if self.control > i16::MAX.cast_unsigned() {
-            return no(format!("the control number {} is above 32767", self.control));
-        }
-        if !is_word(&self.prefix) {
-            return no(format!("`{}` is no beginning for names of targets", self.prefix));
-        }
-        Ok(())
-    }
-
-    /// The name of a node's target.
-    fn target(&self, node: &str) -> Result<String, TargetError> {
-        let name = format!("{}:{node}", self.prefix);
-        if is_word(node) && name.len() <= LONGEST_NAME {
-            Ok(name)
-        } else {
-            Err(TargetError(format!("`{name}` is no name for a target")))
-        }
-    }
-}
-
 impl Disk {
     fn at(path: &Path) -> Result<Self, TargetError> {
         let no = |why: &dyn std::fmt::Display| TargetError(format!("{}: {why}", path.display()));
@@ -447,25 +397,6 @@ impl Disk {
     }
 }
 
-/// Whether tgt takes these words for what they are: it parts its parameters at commas.
-fn check(access: &Access) -> Result<(), TargetError> {
-    let no =
-        |what: &str| Err(TargetError(format!("tgt cannot have such {what}: letters, digits and .:_- only")));
-    match access {
-        Access { initiator, .. } if !is_word(initiator) || initiator.len() > LONGEST_NAME => {
-            no("an initiator")
-        }
-        Access { user, .. } if !is_word(user) => no("a user"),
-        Access { secret, .. } if !is_word(secret) => no("a secret"),
-        _ => Ok(()),
-    }
-}
-
-fn is_word(text: &str) -> bool {
-    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b".:_-".contains(&byte);
-    (1..=LONGEST_NAME).contains(&text.len()) && text.bytes().all(fits)
-}
-
 /// Keeps a second service out of the folder: it would end the tgtd of the first.
 fn lock(folder: &Path) -> Result<File, TargetError> {
     let path = folder.join("tgtd.lock");
@@ -473,55 +404,4 @@ fn lock(folder: &Path) -> Result<File, TargetError> {
     let file = fs::create_dir_all(folder).and_then(|()| File::create(&path)).map_err(|error| no(&error))?;
     file.try_lock().map_err(|error| no(&error))?;
     Ok(file)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn settings(more: &str) -> Settings {
-        toml::from_str(&format!("portal = '127.0.0.1:13260'\nfolder = '/run/rantai'\n{more}"))
-            .expect("settings")
-    }
-
-    #[test]
-    fn settings_have_defaults_and_no_unknown_keys() {
-        let plain = settings("");
-        assert_eq!((plain.control, plain.prefix.as_str()), (0, "iqn.2026-01.example.rantai"));
-        assert!(toml::from_str::<Settings>("portal = '127.0.0.1:13260'\nfolder = '/'\nport = 1").is_err());
-    }
-
-    #[test]
-    fn what_tgtd_would_cut_short_is_no_setting() {
-        let good = settings("control = 32767");
-        good.check().expect("these are good");
-        for port in [0, 32768, 65535] {
-            let portal = SocketAddr::new(good.portal.ip(), port);
-            assert!(Settings { portal, ..good.clone() }.check().is_err(), "{port}");
-        }
-        assert!(Settings { control: 32768, ..good.clone() }.check().is_err());
-        assert!(Settings { prefix: "iqn,x".to_owned(), ..good }.check().is_err());
-    }
-
-    #[test]
-    fn names_are_only_what_tgt_takes_whole() {
-        let settings = settings("prefix = 'iqn.x'");
-        assert_eq!(settings.target("cisco-5"), Ok("iqn.x:cisco-5".to_owned()));
-        for bad in ["", "a,b", "a b", "a\nTarget 1: b", "é", &"a".repeat(218)] {
-            assert!(settings.target(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn words_that_mean_more_to_tgt_are_refused_and_secrets_not_told() {
-        let good =
-            Access { initiator: "iqn.x:i".into(), user: "u".into(), secret: "abcdefgh12345678".into() };
-        check(&good).expect("these are good");
-        assert!(
-            check(&Access { initiator: "iqn.x:i,initiator-address=ALL".into(), ..good.clone() }).is_err()
-        );
-        assert!(check(&Access { user: "u,password=x".into(), ..good.clone() }).is_err());
-        let error = check(&Access { secret: "secret,".into(), ..good }).expect_err("it has a comma");
-        assert!(!error.0.contains("secret,"), "{error}");
-    }
 }

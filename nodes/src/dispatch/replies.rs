@@ -1,0 +1,165 @@
+//! Replies: where each goes, and in which form.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rantai_client::session::{Publish, QoS, Unsent};
+use rantai_client::wire::fault::{Code, Fault};
+use rantai_client::wire::name::{ClientId, ObjectName, Root};
+use rantai_client::wire::reply::{Outcome, Reply};
+use rantai_client::wire::request::{Form, Refusal, ReplyTo, Request};
+use tokio::time::Instant;
+
+use super::served::Served;
+
+/// Time for the reply to a request that could not be read, and so names no deadline.
+const UNREADABLE: Duration = Duration::from_secs(30);
+
+/// Sink for outgoing publishes.
+pub trait Out: Send + Sync + 'static {
+    /// Takes a message; with a token other than 0, [`Dispatcher::settled`](super::Dispatcher::settled) is told what became of it.
+    ///
+    /// # Errors
+    ///
+    /// What is known to be wrong at once; nothing is told of it later.
+    fn send(&self, publish: Publish, token: u128) -> Result<(), Unsent>;
+
+    /// Bytes that have been taken and are not written yet.
+    fn backlog(&self) -> usize {
+        0
+    }
+
+    /// Whether somebody serves an object by the registry's word; `None` where it is not known (yet).
+    fn is_served(&self, _object: &ObjectName) -> Option<bool> {
+        Some(true)
+    }
+}
+
+/// Where the reply to a request goes, and how.
+#[derive(Clone, Debug)]
+pub(super) struct Route {
+    pub(super) form: Form,
+    pub(super) reply_to: ReplyTo,
+    pub(super) correlation: Option<Vec<u8>>,
+    pub(super) qos: QoS,
+    pub(super) deadline: Instant,
+}
+
+impl Route {
+    /// The route of a request's reply.
+    pub(super) fn of(request: &Request, qos: QoS, received: Instant) -> Self {
+        Self {
+            form: request.form.clone(),
+            reply_to: request.reply_to.clone(),
+            correlation: request.correlation.clone(),
+            qos,
+            deadline: received + Duration::from_millis(request.ttl_ms),
+        }
+    }
+}
+
+/// Writes and publishes the replies of a node.
+pub(super) struct Replies {
+    pub(super) root: Root,
+    pub(super) node: ClientId,
+    pub(super) out: Box<dyn Out>,
+}
+
+impl Replies {
+    /// Whether a reply goes to a topic that everybody may know.
+    pub(super) fn is_public(&self, reply_to: &ReplyTo) -> bool {
+        matches!(reply_to, ReplyTo::Topic(_)) && self.reply_client(reply_to).is_none()
+    }
+
+    /// The client that a reply goes to, where its topic names one.
+    pub(super) fn reply_client(&self, reply_to: &ReplyTo) -> Option<ClientId> {
+        match reply_to {
+            ReplyTo::Topic(topic) => topic.client(&self.root),
+            ReplyTo::Nobody => None,
+        }
+    }
+
+    /// Answers a request that cannot be carried out.
+    pub(super) fn refuse(&self, served: Option<&Arc<Served>>, refusal: Refusal, qos: QoS, received: Instant) {
+        match refusal {
+            Refusal::Silent(reason) => {
+                tracing::debug!(reason, "a request was refused in silence");
+                if let Some(served) = served {
+                    served.stats.refused("no_reply_topic");
+                }
+            }
+            Refusal::Told { fault, form, reply_to, correlation } => {
+                if let Some(served) = served {
+                    served.stats.refused(refusal_kind(fault.code));
+                }
+                let deadline = received + UNREADABLE;
+                let route = Route { form, reply_to, correlation, qos, deadline };
+                let limit = served.map_or(usize::MAX, |s| s.limits.result);
+                self.publish_limited(&route, Outcome::Fault(fault), limit);
+            }
+        }
+    }
+
+    /// Answers a request to an object.
+    pub(super) fn reply(&self, served: &Served, route: &Route, outcome: Outcome) {
+        self.publish_limited(route, outcome, served.limits.result);
+    }
+
+    fn publish_limited(&self, route: &Route, outcome: Outcome, limit: usize) {
+        if matches!(route.reply_to, ReplyTo::Nobody) {
+            return;
+        }
+        let reply = Reply::write(outcome, &route.form, route.correlation.as_deref(), &self.node, limit);
+        self.publish(route, reply);
+    }
+
+    /// Publishes a reply; a fault instead of one that the broker does not take.
+    pub(super) fn publish(&self, route: &Route, reply: Reply) {
+        let ReplyTo::Topic(topic) = &route.reply_to else { return };
+        let publish = Publish {
+            topic: topic.as_str().into(),
+            payload: reply.payload.into(),
+            properties: reply.properties,
+            qos: route.qos,
+            retain: false,
+            resend: true,
+        };
+        let Err(error) = self.out.send(publish, 0) else { return };
+        if let Unsent::TooLarge { limit, .. } = error {
+            let fault = Outcome::Fault(Fault::too_large(limit));
+            let reply =
+                Reply::write(fault, &route.form, route.correlation.as_deref(), &self.node, usize::MAX);
+            let publish = Publish::new(topic.as_str(), reply.payload).properties(reply.properties);
+            self.say(publish.qos(route.qos));
+        } else {
+            tracing::debug!("a reply was not sent: {error}");
+        }
+    }
+
+    /// Publishes what nobody waits for.
+    pub(super) fn say(&self, publish: Publish) {
+        if let Err(error) = self.out.send(publish, 0) {
+            tracing::debug!("not sent: {error}");
+        }
+    }
+}
+
+/// The same refusal with another code.
+pub(super) fn with_code(refusal: Refusal, code: Code) -> Refusal {
+    match refusal {
+        Refusal::Told { fault, form, reply_to, correlation } => {
+            Refusal::Told { fault: Fault::new(code, fault.message), form, reply_to, correlation }
+        }
+        silent @ Refusal::Silent(_) => silent,
+    }
+}
+
+/// The name of a refusal in `rpc.stats`.
+fn refusal_kind(code: Code) -> &'static str {
+    match code {
+        Code::NOT_JSON => "not_json",
+        Code::NOT_A_REQUEST => "not_a_request",
+        Code::WRONG_PARAMETERS => "wrong_parameters",
+        _ => "other",
+    }
+}

@@ -1,0 +1,201 @@
+//! A call under way: from its first step to its reply.
+
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
+use std::time::Duration;
+
+use rantai_client::object::{Answer, Answering, Call, Object};
+use rantai_client::wire::fault::{Code, Fault};
+use rantai_client::wire::name::MethodName;
+use rantai_client::wire::reply::{Outcome, Reply};
+use rantai_client::wire::request::ReplyTo;
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout_at};
+
+use super::forward::{Forwards, Passage};
+use super::replies::Route;
+use super::served::Served;
+use crate::journal::{Begun, Identity, Journal, Print};
+
+/// A call of a method that is marked `once`.
+pub(super) struct Once {
+    /// Where it is written down; without one it is refused.
+    pub(super) journal: Option<Arc<Journal>>,
+    pub(super) identity: Identity,
+    pub(super) print: Print,
+}
+
+impl Once {
+    /// Carries it out: written down before, and what came of it after.
+    async fn call(self, object: Arc<dyn Object>, call: Call, repeated: &AtomicBool) -> Result<Answer, Fault> {
+        let Self { journal, identity, print } = self;
+        let Some(journal) = journal else {
+            return Err(Fault::new(
+                Code::BROKEN_OBJECT,
+                "the node keeps no journal of what is carried out once",
+            ));
+        };
+        if let Begun::Before(result) = journal.begin(&identity, print).await? {
+            repeated.store(true, Ordering::Relaxed);
+            return *result;
+        }
+        let mut answering =
+            begin(object, call).unwrap_or_else(|fault| Box::pin(std::future::ready(Err(fault))));
+        let result = std::future::poll_fn(|context| poll(&mut answering, context)).await;
+        journal.end(&identity, &result).await?;
+        result
+    }
+}
+
+/// A call that has begun.
+pub(super) struct Running {
+    pub(super) forwards: Arc<Forwards>,
+    pub(super) served: Arc<Served>,
+    pub(super) method: MethodName,
+    pub(super) route: Route,
+    pub(super) received: Instant,
+    /// Its key among the requests that were met before.
+    pub(super) key: Option<u128>,
+    pub(super) passage: Passage,
+}
+
+/// Why a call that waited has ended.
+enum Ended {
+    Result(Result<Answer, Fault>),
+    Cancelled,
+    /// Past the caller's deadline: nobody listens any more.
+    TimedOut,
+    /// Past the method's own limit.
+    Limited(u64),
+}
+
+impl Running {
+    /// Makes the call. A method that does not wait has ended when this returns.
+    pub(super) fn start(self, call: Call, once: Option<Once>) {
+        self.served.stats.began(&self.method);
+        let object = self.served.object.clone();
+        let repeated = Arc::new(AtomicBool::new(false));
+        let answering = match once {
+            None => begin(object, call),
+            Some(once) => {
+                let repeated = repeated.clone();
+                Ok(Box::pin(async move { once.call(object, call, &repeated).await }) as Answering)
+            }
+        };
+        let mut answering = match answering {
+            Ok(answering) => answering,
+            Err(fault) => return self.finish(Err(fault), false),
+        };
+        let mut nobody = std::task::Context::from_waker(std::task::Waker::noop());
+        match poll(&mut answering, &mut nobody) {
+            Poll::Ready(result) => self.finish(result, repeated.load(Ordering::Relaxed)),
+            Poll::Pending => self.wait(answering, repeated),
+        }
+    }
+
+    /// Goes on by itself until it is done, cancelled or out of time.
+    fn wait(self, mut answering: Answering, repeated: Arc<AtomicBool>) {
+        self.served.running.fetch_add(1, Ordering::AcqRel);
+        let cancelled = Arc::new(Notify::new());
+        let correlation = self.route.correlation.clone().filter(|c| c.len() >= 16);
+        if let Some(correlation) = &correlation {
+            self.served.cancellable.lock().insert(correlation.clone(), cancelled.clone());
+        }
+        let limit = self.served.description.method(self.method.as_str()).and_then(|m| m.time_limit_ms);
+        let own = limit.map(|limit| (self.received + Duration::from_millis(limit), limit));
+        tokio::spawn(async move {
+            let deadline = self.route.deadline;
+            let until = own.map_or(deadline, |(own, _)| own.min(deadline));
+            let result = std::future::poll_fn(|context| poll(&mut answering, context));
+            let ended = tokio::select! {
+                ended = timeout_at(until, result) => match (ended, own) {
+                    (Ok(result), _) => Ended::Result(result),
+                    (Err(_), Some((own, limit))) if own <= deadline => Ended::Limited(limit),
+                    (Err(_), _) => Ended::TimedOut,
+                },
+                () = cancelled.notified() => Ended::Cancelled,
+            };
+            // What it held is let go before anybody hears of the end.
+            drop(answering);
+            if let Some(correlation) = &correlation {
+                self.served.cancellable.lock().remove(correlation);
+            }
+            let served = self.served.clone();
+            match ended {
+                Ended::Result(result) => self.finish(result, repeated.load(Ordering::Relaxed)),
+                Ended::Cancelled => self.finish(Err(Fault::new(Code::CANCELLED, "cancelled")), false),
+                Ended::Limited(limit) => {
+                    let text = format!("it ran longer than the {limit} ms it may");
+                    self.finish(Err(Fault::new(Code::TIMED_OUT, text)), false);
+                }
+                Ended::TimedOut => {
+                    let fault = Fault::new(Code::TIMED_OUT, "the caller's time was over");
+                    self.served.stats.ended(&self.method, self.received, Some(&fault));
+                    self.forget();
+                }
+            }
+            served.running.fetch_sub(1, Ordering::AcqRel);
+        });
+    }
+
+    /// Replies, or passes the request on. `repeated`: the result was kept from an earlier request.
+    fn finish(self, result: Result<Answer, Fault>, repeated: bool) {
+        let Self { forwards, served, route, passage, .. } = &self;
+        let outcome = match result {
+            Ok(Answer::Value(value)) => Outcome::Value(value),
+            Ok(Answer::Binary(bytes)) => Outcome::Binary(bytes),
+            Err(fault) => Outcome::Fault(fault),
+            Ok(Answer::Forward(forward)) => match forwards.forward(served, route, passage, forward) {
+                Ok(()) => {
+                    served.stats.ended(&self.method, self.received, None);
+                    return self.forget();
+                }
+                Err(fault) => Outcome::Fault(fault),
+            },
+        };
+        let fault = match &outcome {
+            Outcome::Fault(fault) => Some(fault),
+            _ => None,
+        };
+        served.stats.ended(&self.method, self.received, fault);
+        if Instant::now() >= route.deadline || matches!(route.reply_to, ReplyTo::Nobody) {
+            return self.forget();
+        }
+        let replies = &forwards.replies;
+        let correlation = route.correlation.as_deref();
+        let reply = Reply::write(outcome, &route.form, correlation, &replies.node, served.limits.result);
+        if let Some(key) = self.key {
+            served.duplicates.lock().finish(key, Some(&reply));
+        }
+        replies.publish(route, if repeated { reply.again() } else { reply });
+    }
+
+    /// It is over, and there is no reply that a repeat could get.
+    fn forget(&self) {
+        if let Some(key) = self.key {
+            self.served.duplicates.lock().finish(key, None);
+        }
+    }
+}
+
+/// Calls a method up to its first step; its panic is its error.
+fn begin(object: Arc<dyn Object>, call: Call) -> Result<Answering, Fault> {
+    std::panic::catch_unwind(AssertUnwindSafe(|| object.call(call))).map_err(|panic| panicked(&panic))
+}
+
+/// One step of a method; its panic is its error.
+fn poll(answering: &mut Answering, context: &mut std::task::Context<'_>) -> Poll<Result<Answer, Fault>> {
+    let answering: &mut Pin<Box<_>> = answering;
+    std::panic::catch_unwind(AssertUnwindSafe(|| answering.as_mut().poll(context)))
+        .unwrap_or_else(|panic| Poll::Ready(Err(panicked(&panic))))
+}
+
+fn panicked(panic: &(dyn std::any::Any + Send)) -> Fault {
+    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(|t| &**t));
+    tracing::error!("a method panicked: {}", text.unwrap_or("without a text"));
+    // What it said may hold anything; it stays on this side.
+    Fault::new(Code::BROKEN_OBJECT, "the method panicked")
+}

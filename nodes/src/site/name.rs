@@ -1,0 +1,28 @@
+//! The node's name, kept in the data directory.
+
+use std::io::ErrorKind;
+use std::path::Path;
+
+use rantai_client::client::random_id;
+use rantai_client::wire::name::ClientId;
+
+use super::SiteError;
+
+/// Returns the node's name that is kept in this directory, drawn at the first start.
+///
+/// With a name of its own at each start, a node that was killed together with its broker would find its names taken:
+/// what the registry says of the old one is retained on disk, and its will went with the broker.
+pub(super) fn kept_name(directory: &Path) -> Result<ClientId, SiteError> {
+    let file = directory.join("node-name");
+    match std::fs::read_to_string(&file) {
+        Ok(text) => ClientId::new(text.trim()).map_err(|source| SiteError::WrongNodeName { file, source }),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let name = random_id("node");
+            match std::fs::write(&file, format!("{name}\n")) {
+                Ok(()) => Ok(name),
+                Err(source) => Err(SiteError::NodeName { file, source }),
+            }
+        }
+        Err(source) => Err(SiteError::NodeName { file, source }),
+    }
+}
