@@ -126,10 +126,8 @@ impl Router {
     /// What is to be done instead of delivering a message at QoS 1 or 2, because of queues that are full.
     ///
     /// A session that is away or takes nothing is no reason to refuse a message to the others: what does not fit is
-    /// dropped for it alone. A shared group is different, as its members stand for one receiver: where none of them
-    /// can take the message and nobody else does, it would be acknowledged and lost, so it is refused: a request (it has
-    /// a Response Topic) without waiting, for its caller has a deadline. Where somebody else takes it, it is not refused,
-    /// or a group that matches everything and takes nothing could refuse the requests of all.
+    /// dropped for it alone. A request (it has a Response Topic) for a shared group is different: where no member of the
+    /// group has room and nobody else takes it, it is refused, and at once, for its caller has a deadline.
     fn look_for_room(
         &self,
         message: &Message,
@@ -156,10 +154,13 @@ impl Router {
             group_full |= target.shared.is_some();
         }
         let refused = || {
+            for full in targets.iter().filter(|target| queued(target)) {
+                full.subscriber.note_refusal(limits);
+            }
             Counters::add(&self.shared.counters.refused_queue_full, 1);
             Some(Routed::Refused(Reason::QUOTA_EXCEEDED, "the queues of its subscribers are full"))
         };
-        let request = message.properties.response_topic.is_some();
+        let request = message.properties.response_topic.is_some() && !message.retain;
         if request && group_full && !taken {
             return refused();
         }
@@ -172,7 +173,7 @@ impl Router {
         {
             return Some(Routed::Full(target.subscriber.clone()));
         }
-        let refuse = waits_for.is_some() && limits.queue_full == QueueFull::Refuse || group_full && !taken;
+        let refuse = waits_for.is_some() && limits.queue_full == QueueFull::Refuse;
         if refuse { refused() } else { None }
     }
 

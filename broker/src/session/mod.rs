@@ -309,6 +309,14 @@ impl Session {
         true
     }
 
+    /// A message was refused to its publisher, perhaps because this queue is full: logged like one that was dropped.
+    pub(crate) fn note_refusal(&self, limits: &Limits) {
+        let mut state = self.state.lock();
+        if state.full(limits) {
+            state.dropped(&self.client_id);
+        }
+    }
+
     /// Whether the queue has room for a message at QoS 1 or 2.
     pub(crate) fn room(&self, limits: &Limits) -> Room {
         let state = self.state.lock();

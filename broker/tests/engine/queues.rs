@@ -310,7 +310,14 @@ async fn a_request_goes_to_the_member_that_has_room_and_none_waits_for_one_that_
     let mut caller = own.client(V5).await;
     assert_eq!(caller.publish(request("for who is away")).await, 0);
     assert_eq!(caller.publish(request("too many")).await, 0x97);
-    assert_eq!(caller.publish(Publish::new(SLOW, "too many").qos(1)).await, 0x97, "it would be lost");
+    // Other messages are dropped for it, as for any session.
+    for version in Version::BOTH {
+        let mut publisher = own.client(version).await;
+        assert_eq!(publisher.publish(Publish::new(SLOW, "too many").qos(1).retain()).await, 0);
+        assert_eq!(publisher.publish(Publish::new(SLOW, "too many").qos(2)).await, 0);
+    }
+    assert_eq!(caller.publish(request("too many").retain()).await, 0, "what is retained is kept");
+    assert_eq!(caller.publish(request("too many")).await, 0x97);
     let mut present = own.client(V5).await;
     present.subscribe(&filter, 1).await;
     for number in 0..5 {

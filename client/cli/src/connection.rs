@@ -75,6 +75,17 @@ impl Connection {
         }
     }
 
+    /// The end of a command that may call many times, within the time that the whole of it has.
+    pub(crate) async fn within<T>(
+        &self,
+        command: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        tokio::time::timeout(self.timeout, command).await.unwrap_or_else(|_| {
+            let text = format!("not ended within {:?}; --timeout gives it more time", self.timeout);
+            Err(Failure::new(Exit::NoAnswer, text))
+        })
+    }
+
     pub(crate) fn failed(&self, error: &rantai_client::CallError) -> Failure {
         Failure::from_call(error, &self.broker.shown())
     }

@@ -76,6 +76,9 @@ pub enum FileError {
     /// Something else stands where the file was to be written.
     #[error("cannot write {}: another file is there", .0.display())]
     Exists(PathBuf),
+    /// What stands where the file was to be written is no regular file: it is never replaced.
+    #[error("cannot write {}: it is no regular file; choose another name", .0.display())]
+    Irregular(PathBuf),
     /// What stands where the part of a file was to be written is no part.
     #[error("cannot write {}: it is not a part of a transfer; move it away", .0.display())]
     NoPart(PathBuf),

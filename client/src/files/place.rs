@@ -23,8 +23,10 @@ pub(super) enum There {
     Nothing,
     /// The same file.
     Same,
-    /// Another one, or no file.
+    /// Another one, or a link.
     Other,
+    /// What no file can take the place of: a folder, a device, a pipe or a socket.
+    Irregular,
 }
 
 /// Looks at what stands at `target`; a link counts as something else. Reads the file where the size is the same.
@@ -33,14 +35,19 @@ pub(super) fn look(target: &Path, size: u64, etag: &str) -> io::Result<There> {
         Ok(about) if about.is_file() && about.len() == size => {
             Ok(if digest_of(&File::open(target)?)? == etag { There::Same } else { There::Other })
         }
-        Ok(_) => Ok(There::Other),
+        Ok(about) if about.is_file() || about.is_symlink() => Ok(There::Other),
+        Ok(_) => Ok(There::Irregular),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(There::Nothing),
         Err(error) => Err(error),
     }
 }
 
-/// Puts a part in its place, over another file only where `replace` says so, also where that has come meanwhile.
+/// Puts a part in its place, over another file or a link only where `replace` says so, also where that has come
+/// meanwhile; over nothing else.
 pub(super) fn place(part: &Path, target: &Path, size: u64, etag: &str, replace: bool) -> io::Result<Placed> {
+    if replace && look(target, size, etag)? == There::Irregular {
+        return Ok(Placed::Taken);
+    }
     let renamed = if replace { std::fs::rename(part, target) } else { rename_to_nothing(part, target) };
     match renamed {
         Ok(()) => {}

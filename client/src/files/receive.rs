@@ -32,6 +32,7 @@ pub(super) async fn get(
             }
             // Before it is fetched in vain.
             There::Other if !replace => return Err(FileError::Exists(target.to_owned())),
+            There::Irregular => return Err(FileError::Irregular(target.to_owned())),
             There::Other | There::Nothing => {}
         }
         let part = Part::open(target, etag).await?;

@@ -194,6 +194,13 @@ impl Outcomes {
     }
 }
 
+/// Whether results of other tasks are part of these parameters.
+pub(super) fn refers(params: &Value) -> bool {
+    let mut found = Vec::new();
+    places(params, &mut found);
+    !found.is_empty()
+}
+
 fn places(params: &Value, found: &mut Vec<Place>) {
     match params {
         Value::Array(items) => items.iter().for_each(|item| places(item, found)),

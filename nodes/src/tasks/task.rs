@@ -170,7 +170,8 @@ impl Task {
         members.get(PAYLOAD)?.as_str()
     }
 
-    /// Whether `other` was submitted with the same object, method and parameters. Options may differ.
+    /// Whether `other` was submitted with the same object, method and parameters, and where results of other tasks are
+    /// among these, after the same tasks. Other options may differ.
     pub(crate) fn is_same_call(&self, other: &Self) -> bool {
         let params = match &self.submitted_params {
             Some(submitted) => submitted,
@@ -180,6 +181,7 @@ impl Task {
         };
         (&self.object, &self.method) == (&other.object, &other.method)
             && given(params) == given(&other.params)
+            && (self.options.after == other.options.after || !after::refers(&other.params))
     }
 
     pub(crate) fn end(&mut self, state: State, now: u64) {
@@ -311,6 +313,23 @@ mod tests {
         assert_eq!(fed.params, json!([7]));
         assert!(fed.is_same_call(&call("pages", "add", json!([{"$result": 0}]), 0)));
         assert!(!fed.is_same_call(&call("pages", "add", json!([7]), 0)));
+        // Results of other tasks are other parameters.
+        let after = |params: Value, before: u128| {
+            let after = vec![Uuid::from_u128(before).to_string()];
+            let options = Options { after, key: Some("k".to_owned()), ..Options::default() };
+            Task::new("pages", "add", params, options, 1_000).expect("a task")
+        };
+        for (params, same) in [
+            (json!([{"$result": 0}]), false),
+            (json!({"a": [{"$outcome": "all"}]}), false),
+            (json!([4]), true),
+        ] {
+            let mut first = after(params.clone(), 1);
+            assert!(first.is_same_call(&after(params.clone(), 1)));
+            assert_eq!(first.is_same_call(&after(params.clone(), 2)), same, "{params}");
+            first.feed(json!([7]));
+            assert_eq!(first.is_same_call(&after(params.clone(), 2)), same, "{params}");
+        }
     }
 
     #[test]

@@ -103,7 +103,9 @@ impl List {
         run(async move {
             let client = self.connection.client().await?;
             let files = Files::new(&client, &self.object).patience(self.connection.timeout);
-            let entries = files.list(&self.folder).await.map_err(|error| failed(&self.connection, error))?;
+            let list =
+                async { files.list(&self.folder).await.map_err(|error| failed(&self.connection, error)) };
+            let entries = self.connection.within(list).await?;
             client.close().await;
             if self.connection.json {
                 print_json(&json!(entries));

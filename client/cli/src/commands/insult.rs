@@ -124,15 +124,18 @@ async fn add(insults: Vec<String>, object: String, connection: Connection) -> Re
 async fn list(object: String, connection: Connection) -> Result<(), Failure> {
     let client = connection.client().await?;
     let service = InsultServiceProxy::from(client.object(&object).deadline(connection.timeout));
-    let mut all: Vec<String> = Vec::new();
-    loop {
-        let page = service.get_insults(Some(all.len() as u64)).await;
-        let page = page.map_err(|error| connection.failed(&error))?;
-        if page.is_empty() {
-            break;
+    let pages = async {
+        let mut all: Vec<String> = Vec::new();
+        loop {
+            let page = service.get_insults(Some(all.len() as u64)).await;
+            let page = page.map_err(|error| connection.failed(&error))?;
+            if page.is_empty() {
+                return Ok(all);
+            }
+            all.extend(page);
         }
-        all.extend(page);
-    }
+    };
+    let all = connection.within(pages).await?;
     client.close().await;
     show(&connection, &all, Clone::clone);
     Ok(())
@@ -150,14 +153,17 @@ async fn filter(texts: Vec<String>, object: String, connection: Connection) -> R
 async fn texts(object: String, connection: Connection) -> Result<(), Failure> {
     let client = connection.client().await?;
     let service = InsultFilterServiceProxy::from(client.object(&object).deadline(connection.timeout));
-    let mut all = Vec::new();
-    let mut after = None;
-    loop {
-        let page = service.get_texts(after).await.map_err(|error| connection.failed(&error))?;
-        let Some(last) = page.last() else { break };
-        after = Some(last.id);
-        all.extend(page);
-    }
+    let pages = async {
+        let mut all = Vec::new();
+        let mut after = None;
+        loop {
+            let page = service.get_texts(after).await.map_err(|error| connection.failed(&error))?;
+            let Some(last) = page.last() else { return Ok(all) };
+            after = Some(last.id);
+            all.extend(page);
+        }
+    };
+    let all = connection.within(pages).await?;
     client.close().await;
     show(&connection, &all, |kept| format!("{}  {}  {}", kept.id, kept.timestamp, kept.text));
     Ok(())

@@ -226,6 +226,32 @@ fn files_of_the_user_that_are_named_like_parts_stay() {
     assert_eq!(fs::read_dir(folders.mine("")).expect("there").count(), names.len(), "nothing else");
 }
 
+/// `-o /dev/null --force`, as root, once replaced the device by a file.
+#[test]
+fn force_replaces_files_and_nothing_else() {
+    let bus = bus();
+    let folders = folders(1_024, None);
+    let _node = folders.serve(&bus);
+    fs::write(folders.shared("book"), bytes(10_000)).expect("written");
+    let target = folders.mine("book");
+    let _socket = std::os::unix::net::UnixListener::bind(&target).expect("a socket");
+    let refused = |what: &str| {
+        let done = bus.run(&["get", "books", "book", "-o", text(&target), "--force"]);
+        assert!(done.code == 1 && done.stderr.contains("no regular file"), "{what}: {done:?}");
+    };
+    refused("a socket");
+    fs::remove_file(&target).expect("removed");
+    let fifo = std::process::Command::new("mkfifo").arg(&target).status().expect("it runs");
+    assert!(fifo.success());
+    refused("a pipe");
+    fs::remove_file(&target).expect("removed");
+    // A folder is where the file goes into: its name is taken by another one here.
+    fs::create_dir_all(target.join("book")).expect("made");
+    refused("a folder");
+    let left = fs::read_dir(folders.mine("")).expect("there").count();
+    assert_eq!(left, 1, "no part is left");
+}
+
 #[test]
 fn a_file_that_is_there_is_replaced_only_by_force() {
     let bus = bus();
