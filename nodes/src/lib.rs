@@ -15,6 +15,7 @@ mod expiries;
 pub mod gateway;
 pub mod imaging;
 mod journal;
+pub mod kind;
 mod links;
 mod node;
 pub mod services;

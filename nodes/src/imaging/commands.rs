@@ -4,7 +4,7 @@
 use rantai_client::wire::fault::Fault;
 
 use super::reply::{Problem, Status};
-use super::settings::Settings;
+use super::settings::ImagingSettings;
 
 /// The longest argument, in bytes, and how many there may be at all.
 const LONGEST: usize = 1 << 10;
@@ -53,7 +53,7 @@ impl Asked {
 }
 
 /// The arguments, with what is meant where one is left out.
-pub(super) fn arguments(asked: &Asked, settings: &Settings) -> Result<[String; 3], Problem> {
+pub(super) fn arguments(asked: &Asked, settings: &ImagingSettings) -> Result<[String; 3], Problem> {
     let Asked { method, args } = asked;
     let known = METHODS.iter().find(|(name, ..)| name == method);
     let (name, least, most, _) = known.ok_or_else(|| unsupported(method))?;

@@ -30,4 +30,4 @@ mod wanted;
 mod work;
 
 pub use service::{ImagingObject, ImagingProxy, Server};
-pub use settings::Settings;
+pub use settings::ImagingSettings;

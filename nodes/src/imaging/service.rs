@@ -18,7 +18,7 @@ use super::commands::Asked;
 use super::locks::{Guard, Locks};
 use super::operation::Hands;
 use super::reply::{Problem, Reply, Status};
-use super::settings::Settings;
+use super::settings::ImagingSettings;
 use super::state::State;
 use super::storage::{Folder, Storage, StorageError};
 use super::targets::Target;
@@ -101,7 +101,7 @@ pub struct Server {
 }
 
 pub(super) struct Shared {
-    pub(super) settings: Settings,
+    pub(super) settings: ImagingSettings,
     opened: OnceLock<Opened>,
     pub(super) locks: Locks,
     /// Requests that are being carried out, by what they are recognised by.
@@ -145,7 +145,7 @@ impl std::fmt::Debug for Server {
 
 impl Server {
     /// One that is not open yet.
-    pub fn new(settings: Settings) -> Self {
+    pub fn new(settings: ImagingSettings) -> Self {
         let shared = Shared {
             settings,
             opened: OnceLock::new(),

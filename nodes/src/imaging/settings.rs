@@ -4,14 +4,17 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rantai_client::error_chain;
 use serde::Deserialize;
 
+use super::service::{ImagingObject, Server};
 use super::targets::{Files, Target, TargetError, Tgt, tgt};
+use crate::kind::{Building, Configured, Kind};
 
 /// An imaging server.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Settings {
+pub struct ImagingSettings {
     /// The name it is served by.
     pub name: String,
     /// Where images, disks and the state are; a relative path begins where the file of this configuration is.
@@ -95,9 +98,9 @@ impl Project {
     }
 }
 
-impl Settings {
+impl ImagingSettings {
     /// Whatever could not be served.
-    pub(crate) fn check(&self) -> Result<(), String> {
+    fn check(&self) -> Result<(), String> {
         super::names::file("an image", &self.image).map_err(|problem| problem.text)?;
         super::names::file("a snapshot", &self.snapshot).map_err(|problem| problem.text)?;
         let mut users = HashSet::new();
@@ -107,5 +110,19 @@ impl Settings {
             }
         }
         Ok(())
+    }
+}
+
+impl Kind for ImagingSettings {
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    fn build(&self, building: &Building<'_>) -> Result<Configured, String> {
+        self.check()?;
+        let server = Server::new(Self { folder: building.path(&self.folder), ..self.clone() });
+        let object = ImagingObject(server.clone());
+        let open = move || server.open().map_err(|error| error_chain(&error));
+        Ok(building.object(object).alone().open_first(open))
     }
 }

@@ -16,7 +16,7 @@ use super::commands::Asked;
 use super::operation::Intent;
 use super::reply::{Reply, Status};
 use super::service::{Imaging as _, Server};
-use super::settings::{Driver, Project, Settings};
+use super::settings::{Driver, ImagingSettings, Project};
 use super::storage::{About, Folder, Progress, Storage, StorageError};
 use super::targets::{Access, Files, Handed, Target, TargetError};
 use super::wanted::Wanted;
@@ -179,8 +179,8 @@ impl Target for Stuck {
     }
 }
 
-fn settings(folder: &Path, projects: Vec<Project>) -> Settings {
-    Settings {
+fn settings(folder: &Path, projects: Vec<Project>) -> ImagingSettings {
+    ImagingSettings {
         name: "example.mainserver".to_owned(),
         folder: folder.to_owned(),
         image: "hadoopMaster.img".to_owned(),

@@ -2,6 +2,9 @@
 
 use rantai_client::interface;
 use rantai_client::wire::fault::Fault;
+use serde::Deserialize;
+
+use crate::kind::{Building, Configured, Kind, Simple};
 
 /// Arithmetic on two numbers.
 #[interface(version = "1.0.0", tags("math"))]
@@ -54,5 +57,20 @@ fn finite(result: f64) -> Result<f64, Fault> {
         Ok(result)
     } else {
         Err(Fault::failed("out_of_range", "the result is larger than any number"))
+    }
+}
+
+/// A calculator in a configuration.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(transparent)]
+pub struct CalculatorSettings(pub Simple);
+
+impl Kind for CalculatorSettings {
+    fn name(&self) -> String {
+        self.0.name.clone()
+    }
+
+    fn build(&self, building: &Building<'_>) -> Result<Configured, String> {
+        Ok(self.0.serve(building, CalculatorObject(Exact)))
     }
 }

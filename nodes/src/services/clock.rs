@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Output;
+use crate::kind::{Building, Configured, Kind};
 
 /// The proof of a checkout.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -50,6 +51,32 @@ impl Clock for Door {
 fn receipt(text: &str, now: &DateTime<Local>) -> Receipt {
     let shown = now.format("%a %b %e %H:%M:%S %Y").to_string();
     Receipt { text: text.replace("{time}", &shown), time: now.to_rfc3339_opts(SecondsFormat::Secs, true) }
+}
+
+/// A checkout.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CheckoutSettings {
+    /// The name it is served by.
+    pub name: String,
+    /// Whether several nodes may serve it together.
+    #[serde(default)]
+    pub replica: bool,
+    /// What the buyer is told; `{time}` stands for the time.
+    pub text: String,
+    /// What it prints; `{caller}` stands for who it was.
+    pub sold: String,
+}
+
+impl Kind for CheckoutSettings {
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    fn build(&self, building: &Building<'_>) -> Result<Configured, String> {
+        let (text, sold, output) = (self.text.clone(), self.sold.clone(), building.output.clone());
+        Ok(building.object(ClockObject(Door { text, sold, output })).replica(self.replica))
+    }
 }
 
 #[cfg(test)]

@@ -5,7 +5,10 @@ use std::time::Duration;
 use rantai_client::interface;
 use rantai_client::object::{Binary, Context};
 use rantai_client::wire::fault::Fault;
+use serde::Deserialize;
 use serde_json::Value;
+
+use crate::kind::{Building, Configured, Kind, Simple};
 
 /// How often `delay` says how far it is.
 const STEP_MS: u64 = 250;
@@ -50,5 +53,20 @@ impl Echo for Plain {
             }
         }
         Ok(message.unwrap_or_default())
+    }
+}
+
+/// An echo in a configuration.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(transparent)]
+pub struct EchoSettings(pub Simple);
+
+impl Kind for EchoSettings {
+    fn name(&self) -> String {
+        self.0.name.clone()
+    }
+
+    fn build(&self, building: &Building<'_>) -> Result<Configured, String> {
+        Ok(self.0.serve(building, EchoObject(Plain)))
     }
 }

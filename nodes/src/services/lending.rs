@@ -15,6 +15,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use crate::kind::{Building, Configured, Kind};
+
 /// The largest request, in bytes.
 const LARGEST: usize = 1 << 10;
 
@@ -127,6 +129,45 @@ fn append(log: &Path, line: &str) -> std::io::Result<()> {
     let mut file = std::fs::OpenOptions::new().create(true).append(true).open(log)?;
     file.write_all(format!("{line}\n").as_bytes())?;
     file.sync_data()
+}
+
+/// A counter that lends books.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LendingSettings {
+    /// The name it is served by.
+    pub name: String,
+    /// The object that hands the books over.
+    pub files: String,
+    /// The words of a request; `{title}` stands for the title.
+    pub request: String,
+    /// What a borrower is told at the end.
+    pub finished: String,
+    /// The name that is suggested to borrowers.
+    pub received: String,
+    /// Where loans are written down.
+    pub log: Option<PathBuf>,
+    /// Title to file.
+    pub books: BTreeMap<String, String>,
+}
+
+impl Kind for LendingSettings {
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    fn build(&self, building: &Building<'_>) -> Result<Configured, String> {
+        building.other(&self.files)?;
+        Ok(building.object(LendingObject(Counter {
+            request: self.request.clone(),
+            finished: self.finished.clone(),
+            files: self.files.clone(),
+            received: self.received.clone(),
+            books: self.books.clone(),
+            log: self.log.as_ref().map(|log| building.path(log)),
+            writing: Arc::default(),
+        })))
+    }
 }
 
 #[cfg(test)]

@@ -2,7 +2,10 @@
 
 use rantai_client::interface;
 use rantai_client::wire::fault::Fault;
+use serde::Deserialize;
 use serde_json::{Number, Value};
+
+use crate::kind::{Building, Configured, Kind, Simple};
 
 /// Adds up the pages that were read.
 #[interface(version = "1.0.0", tags("library"))]
@@ -35,6 +38,21 @@ fn sum(x: &Number, y: &Number) -> Result<Number, Fault> {
     }
     let sum = x.as_f64().zip(y.as_f64()).map(|(x, y)| x + y);
     sum.and_then(Number::from_f64).ok_or_else(too_large)
+}
+
+/// A counter of pages in a configuration.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(transparent)]
+pub struct PagesSettings(pub Simple);
+
+impl Kind for PagesSettings {
+    fn name(&self) -> String {
+        self.0.name.clone()
+    }
+
+    fn build(&self, building: &Building<'_>) -> Result<Configured, String> {
+        Ok(self.0.serve(building, PagesObject(Counter)))
+    }
 }
 
 #[cfg(test)]

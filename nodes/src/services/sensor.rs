@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::Output;
+use crate::kind::{Building, Configured, Kind};
 
 /// What stands for the value in the texts.
 const VALUE: &str = "{value}";
@@ -33,7 +34,7 @@ const EXACT: std::ops::RangeInclusive<i64> = -((1 << 53) - 1)..=(1 << 53) - 1;
 /// What a sensor is told.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Settings {
+pub struct SensorSettings {
     /// The name it is served by.
     pub name: String,
     /// After how many milliseconds it measures again.
@@ -148,6 +149,18 @@ impl Probe {
                 self.last.lock().insert(reading.name.clone(), measured);
             }
         }
+    }
+}
+
+impl Kind for SensorSettings {
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    fn build(&self, building: &Building<'_>) -> Result<Configured, String> {
+        let (readings, output) = (self.readings.clone(), building.output.clone());
+        let probe = Probe::new(readings, self.period_ms, self.seed, output)?;
+        Ok(building.object(Telemetry::from(probe)).alone())
     }
 }
 

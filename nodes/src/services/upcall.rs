@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Output;
+use crate::kind::{Building, Configured, Kind};
 
 /// The largest message, in bytes. As JSON it may have six times as many, which still fits into a packet.
 pub const LARGEST: usize = 128 << 10;
@@ -19,7 +20,7 @@ pub const SERVER: &str = "{server}";
 /// What a server is told.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Settings {
+pub struct UpcallSettings {
     /// The name it is served by.
     pub name: String,
     /// Whether several nodes may serve it together.
@@ -121,6 +122,22 @@ impl Upcall for Desk {
             Fault::wrong_parameter("client", "a client id").with("detail", error.to_string())
         })?;
         context.emitter.upcall(&client, "pushed", &message)
+    }
+}
+
+impl Kind for UpcallSettings {
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    fn build(&self, building: &Building<'_>) -> Result<Configured, String> {
+        let desk = Desk {
+            received: self.received.clone(),
+            upcall: self.upcall.clone(),
+            words: self.words.clone(),
+            output: building.output.clone(),
+        };
+        Ok(building.object(UpcallObject(desk)).replica(self.replica))
     }
 }
 

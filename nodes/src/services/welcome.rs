@@ -2,6 +2,9 @@
 
 use rantai_client::interface;
 use rantai_client::wire::fault::Fault;
+use serde::Deserialize;
+
+use crate::kind::{Building, Configured, Kind};
 
 /// The shop where books are bought.
 #[interface(version = "1.0.0", tags("library"))]
@@ -21,5 +24,29 @@ pub struct Shop {
 impl Welcome for Shop {
     async fn welcome_message(&self, name: String) -> Result<String, Fault> {
         Ok(self.text.replace("{name}", &name))
+    }
+}
+
+/// A shop.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WelcomeSettings {
+    /// The name it is served by.
+    pub name: String,
+    /// Whether several nodes may serve it together.
+    #[serde(default)]
+    pub replica: bool,
+    /// What it says; `{name}` is the title.
+    pub text: String,
+}
+
+impl Kind for WelcomeSettings {
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    fn build(&self, building: &Building<'_>) -> Result<Configured, String> {
+        let shop = Shop { text: self.text.clone() };
+        Ok(building.object(WelcomeObject(shop)).replica(self.replica))
     }
 }

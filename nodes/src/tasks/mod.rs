@@ -10,6 +10,7 @@
 //! | `absent` | Whatever waits for a node |
 //! | `timetable` | When schedules make their next tasks |
 //! | `runner`, `run` | Calls objects when tasks are due, and decides what follows from the answer |
+//! | `settings` | What stands of it in nodes.toml |
 //! | [`limits`] | How much is kept, and done at the same time |
 //! | [`ledger`] | The object `tasks` |
 
@@ -23,9 +24,11 @@ pub mod options;
 mod run;
 mod runner;
 pub mod schedule;
+mod settings;
 mod store;
 pub mod task;
 mod timetable;
 
 pub use ledger::{Ledger, LedgerError};
 pub use limits::Limits;
+pub use settings::TaskLedger;

@@ -14,19 +14,22 @@ mod known;
 mod parts;
 mod uploads;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use rantai_client::files::interface::{
-    FileEntry, LARGEST_BLOCK, Listing, Opened, SharedFiles, Upload, WRITE_HEADER,
+    FileEntry, LARGEST_BLOCK, Listing, Opened, SharedFiles, SharedFilesObject, Upload, WRITE_HEADER,
 };
 use rantai_client::object::Binary;
 use rantai_client::wire::fault::{Code, Fault};
+use serde::Deserialize;
 
 use folder::Folder;
 use known::Known;
 use uploads::Uploads;
+
+use crate::kind::{Building, Configured, Kind};
 
 /// Files in one part of a list, and what it may have in bytes: a result has 1 MiB.
 const LISTED: usize = 1_000;
@@ -164,5 +167,40 @@ impl SharedFiles for Share {
 
     async fn commit(&self, id: u64) -> Result<(), Fault> {
         self.work(move |inner| inner.uploads.commit(&inner.folder, id)).await
+    }
+}
+
+/// A shared folder.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FolderSettings {
+    /// The name it is served by.
+    pub name: String,
+    /// Whether several nodes may serve it together.
+    #[serde(default)]
+    pub replica: bool,
+    /// Which folder; a relative path begins where the file of this configuration is.
+    pub folder: PathBuf,
+    /// The most bytes all its files may have. Without it nothing may be written.
+    pub quota_bytes: Option<u64>,
+    /// In how many bytes at a time it is best read and written; 65,536 without it.
+    pub block_bytes: Option<u32>,
+}
+
+impl Kind for FolderSettings {
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    fn build(&self, building: &Building<'_>) -> Result<Configured, String> {
+        let known = Sharing::default();
+        let sharing = Sharing { block: self.block_bytes.unwrap_or(known.block), quota: self.quota_bytes };
+        if !(1..=LARGEST_BLOCK).contains(&sharing.block) {
+            return Err(format!("block_bytes is 1 to {LARGEST_BLOCK}"));
+        }
+        let folder = building.path(&self.folder);
+        let share =
+            Share::new(&folder, sharing).map_err(|error| format!("folder {}: {error}", folder.display()))?;
+        Ok(building.object(SharedFilesObject(share)).replica(self.replica))
     }
 }

@@ -12,6 +12,7 @@ use super::censor::Censor;
 use super::store::{InsultStoreProxy, Kept, Page};
 use super::{LARGEST, Texts, check};
 use crate::calls::{Calls, passed_on};
+use crate::kind::{Building, Configured, Kind};
 
 /// What stands for the text in the texts of the configuration.
 const TEXT: &str = "{text}";
@@ -21,7 +22,7 @@ pub const LONGEST_MASK: usize = 64;
 /// What a service is told.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Settings {
+pub struct FilterSettings {
     /// The name it is served by.
     pub name: String,
     /// Whether several nodes may serve it together.
@@ -51,7 +52,7 @@ pub trait InsultFilterService {
 /// The service that is served: one of any number of replicas.
 #[derive(Clone, Debug)]
 pub struct Worker {
-    settings: Settings,
+    settings: FilterSettings,
     calls: Calls,
     known: Arc<RwLock<Known>>,
 }
@@ -80,7 +81,7 @@ impl Known {
 
 impl Worker {
     /// Which reaches the store by `calls`.
-    pub fn new(settings: Settings, calls: Calls) -> Self {
+    pub fn new(settings: FilterSettings, calls: Calls) -> Self {
         Self { settings, calls, known: Arc::default() }
     }
 
@@ -122,7 +123,7 @@ impl InsultFilterService for Worker {
                 self.catch_up(&store).await?;
                 continue;
             };
-            let Settings { registered, known, .. } = &self.settings;
+            let FilterSettings { registered, known, .. } = &self.settings;
             let answer = |new: &bool| if *new { registered } else { known };
             return Ok(texts.iter().zip(&new).map(|(text, new)| answer(new).replace(TEXT, text)).collect());
         }
@@ -132,6 +133,21 @@ impl InsultFilterService for Worker {
     async fn get_texts(&self, after: Option<u64>, context: Context) -> Result<Vec<Kept>, Fault> {
         let texts = self.store(&context).await?.texts(after.unwrap_or(0)).await;
         texts.map_err(|error| passed_on(&self.settings.store, error))
+    }
+}
+
+impl Kind for FilterSettings {
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    fn build(&self, building: &Building<'_>) -> Result<Configured, String> {
+        building.other(&self.store)?;
+        if self.mask.len() > LONGEST_MASK {
+            return Err(format!("mask has more than {LONGEST_MASK} bytes"));
+        }
+        let worker = Worker::new(self.clone(), building.calls.clone());
+        Ok(building.object(InsultFilterServiceObject(worker)).replica(self.replica))
     }
 }
 

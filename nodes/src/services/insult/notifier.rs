@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use rantai_client::object::{Context, Emitter};
+use rantai_client::object::{Context, Emitter, Unasked};
 use rantai_client::wire::fault::{Code, Fault};
 use rantai_client::wire::name::{ClientId, MethodName, ObjectName};
 use rantai_client::{CallError, interface};
@@ -17,6 +17,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use super::store::InsultStoreProxy;
 use crate::calls::{Calls, passed_on};
+use crate::kind::{Building, Configured, Kind};
 
 /// The longest time a callback may take.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -30,7 +31,7 @@ const MOST: usize = 10_000;
 /// What a notifier is told.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Settings {
+pub struct NotifierSettings {
     /// The name it is served by.
     pub name: String,
     /// The object that keeps the insults.
@@ -102,7 +103,7 @@ enum Standing {
 /// The notifier that is served; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Caller {
-    settings: Settings,
+    settings: NotifierSettings,
     calls: Calls,
     subscribers: Arc<Mutex<HashMap<Subscriber, Standing>>>,
 }
@@ -113,7 +114,7 @@ impl Caller {
     /// # Errors
     ///
     /// What is wrong with the settings, for people.
-    pub fn new(settings: Settings, calls: Calls) -> Result<Self, String> {
+    pub fn new(settings: NotifierSettings, calls: Calls) -> Result<Self, String> {
         for (what, ms) in [("period_ms", settings.period_ms), ("lease_ms", settings.lease_ms)] {
             if !TIMES.contains(&ms) {
                 return Err(format!("{what} is {} to {}", TIMES.start(), TIMES.end()));
@@ -259,13 +260,27 @@ impl Notifier for Caller {
     }
 }
 
+impl Kind for NotifierSettings {
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    fn build(&self, building: &Building<'_>) -> Result<Configured, String> {
+        building.other(&self.store)?;
+        let caller = Caller::new(self.clone(), building.calls.clone())?;
+        let object = NotifierObject(caller.clone());
+        let object = Unasked::new(object, move |emitter| caller.clone().go_on(emitter));
+        Ok(building.object(object).alone())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use rantai_client::wire::name::Root;
 
-    fn settings() -> Settings {
-        Settings {
+    fn settings() -> NotifierSettings {
+        NotifierSettings {
             name: "Notifier".to_owned(),
             store: "InsultStore".to_owned(),
             method: notify(),
@@ -339,10 +354,10 @@ mod tests {
         assert_eq!(caller.unsubscribe(None, context(Some("two"))).await, Ok(true));
         caller.subscribe(None, context(Some("three"))).await.expect("room again");
         for wrong in [
-            Settings { period_ms: 0, ..settings() },
-            Settings { lease_ms: 9, ..settings() },
-            Settings { method: "a b".to_owned(), ..settings() },
-            Settings { subscribers: 0, ..settings() },
+            NotifierSettings { period_ms: 0, ..settings() },
+            NotifierSettings { lease_ms: 9, ..settings() },
+            NotifierSettings { method: "a b".to_owned(), ..settings() },
+            NotifierSettings { subscribers: 0, ..settings() },
         ] {
             assert!(Caller::new(wrong, Calls::default()).is_err());
         }

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use super::store::{InsultStoreProxy, Page};
 use super::{Texts, censor, check};
 use crate::calls::{Calls, passed_on};
+use crate::kind::{Building, Configured, Kind};
 
 /// The longest insult, in bytes.
 const LONGEST: usize = 128;
@@ -17,7 +18,7 @@ const INSULT: &str = "{insult}";
 /// What a service is told.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Settings {
+pub struct ServiceSettings {
     /// The name it is served by.
     pub name: String,
     /// Whether several nodes may serve it together.
@@ -46,7 +47,7 @@ pub trait InsultService {
 #[derive(Clone, Debug)]
 pub struct Worker {
     /// What it is told.
-    pub settings: Settings,
+    pub settings: ServiceSettings,
     /// How it reaches the store.
     pub calls: Calls,
 }
@@ -66,7 +67,7 @@ impl InsultService for Worker {
         let store = self.store(&context).await?;
         let new = store.add_insults(insults.clone()).await;
         let new = new.map_err(|error| passed_on(&self.settings.store, error))?;
-        let Settings { registered, known, .. } = &self.settings;
+        let ServiceSettings { registered, known, .. } = &self.settings;
         let text = |new: &bool| if *new { registered } else { known };
         Ok(insults.iter().zip(&new).map(|(insult, new)| text(new).replace(INSULT, insult)).collect())
     }
@@ -87,6 +88,18 @@ fn registered(index: usize, text: &str) -> Result<String, Fault> {
         return Err(Fault::wrong_parameter(&path, &format!("a text of {LONGEST} bytes or fewer")));
     }
     Ok(insult)
+}
+
+impl Kind for ServiceSettings {
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    fn build(&self, building: &Building<'_>) -> Result<Configured, String> {
+        building.other(&self.store)?;
+        let worker = Worker { settings: self.clone(), calls: building.calls.clone() };
+        Ok(building.object(InsultServiceObject(worker)).replica(self.replica))
+    }
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ use uuid::Uuid;
 
 use super::{PAGE, check};
 use crate::commit::{self, Committer, DiskError, Opener};
+use crate::kind::{Building, Configured, Kind};
 
 /// Number to insult, from 0 and without a gap.
 const INSULTS: TableDefinition<'static, u64, &str> = TableDefinition::new("insults");
@@ -88,7 +89,7 @@ pub trait InsultStore {
 /// What a store is told.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Settings {
+pub struct StoreSettings {
     /// The name it is served by.
     pub name: String,
     /// Where it is kept; a relative path begins where the file of this configuration is.
@@ -369,6 +370,21 @@ fn now() -> u64 {
 fn time(ms: u64) -> String {
     let time = i64::try_from(ms).ok().and_then(DateTime::<Utc>::from_timestamp_millis);
     time.unwrap_or_default().to_rfc3339_opts(SecondsFormat::Millis, true)
+}
+
+impl Kind for StoreSettings {
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    fn build(&self, building: &Building<'_>) -> Result<Configured, String> {
+        let file = self.file.as_ref();
+        let lists = Lists::new(file.map(|file| building.path(file)), self.room);
+        let what = file.map(|file| file.display().to_string()).unwrap_or_default();
+        let object = InsultStoreObject(lists.clone());
+        let open = move || lists.open().map_err(|error| format!("cannot open {what}: {error}"));
+        Ok(building.object(object).alone().open_first(open))
+    }
 }
 
 #[cfg(test)]
