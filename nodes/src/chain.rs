@@ -12,8 +12,8 @@ use rantai_client::wire::request::Params;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::kind::Output;
 use crate::kind::{Building, Configured, Kind};
-use crate::services::Output;
 
 /// The largest message and result of a trip together, in bytes of text.
 const LARGEST: usize = 64 << 10;

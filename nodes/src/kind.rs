@@ -14,7 +14,9 @@ use serde::Deserialize;
 
 use crate::calls::Calls;
 use crate::node::ServeOptions;
-use crate::services::Output;
+
+/// Prints a line that an object prints.
+pub type Output = Arc<dyn Fn(&str) + Send + Sync>;
 
 /// An entry of a configuration, of which an object is made.
 pub trait Kind: fmt::Debug + Send + Sync + 'static {
