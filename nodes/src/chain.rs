@@ -9,64 +9,101 @@ use rantai_client::object::{
 use rantai_client::wire::fault::{Code, Fault};
 use rantai_client::wire::name::{MethodName, ObjectName};
 use rantai_client::wire::request::Params;
+use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::services::Output;
+use crate::kind::Output;
+use crate::kind::{Building, Configured, Kind};
 
 /// The largest message and result of a trip together, in bytes of text.
 const LARGEST: usize = 64 << 10;
 
-/// What a chain node is told. In the texts `{name}` and `{next}` stand for the two names.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// Its own name: the item of a message at which a trip ends here.
+/// A link of a chain in a configuration. In the texts `{name}` and `{next}` stand for the two names.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ChainLink {
+    /// What stands before both names to make the objects' names.
+    #[serde(default)]
+    pub prefix: String,
+    /// Its own name.
     pub name: String,
-    /// The next one's.
+    /// The next link's name.
     pub next: String,
-    /// The object behind the next one's name.
-    pub next_object: ObjectName,
-    /// Methods it answers to; all do the same.
+    /// Whether several nodes may serve it together.
+    #[serde(default)]
+    pub replica: bool,
+    /// Methods it answers to.
+    #[serde(default = "process")]
     pub methods: Vec<String>,
+    /// Links that a trip may pass before it is ended.
+    pub trail: Option<usize>,
+    /// What is printed when it is served.
+    #[serde(default)]
+    pub started: Option<String>,
     /// Its item in the result of a trip that goes on.
     pub passing: String,
     /// Its item in the result of a trip that ends.
     pub closing: String,
     /// What it prints when a trip goes on.
+    #[serde(default)]
     pub passing_lines: Vec<String>,
     /// What it prints when a trip ends.
+    #[serde(default)]
     pub closing_lines: Vec<String>,
+}
+
+fn process() -> Vec<String> {
+    vec!["process".to_owned()]
+}
+
+impl Kind for ChainLink {
+    fn name(&self) -> String {
+        format!("{}{}", self.prefix, self.name)
+    }
+
+    fn build(&self, building: &Building<'_>) -> Result<Configured, String> {
+        let next = building.other(&format!("{}{}", self.prefix, self.next))?;
+        let chain = Chain::new(self.clone(), next, building.output.clone());
+        let mut configured = building.object(chain).replica(self.replica);
+        let limits = &mut configured.options.limits;
+        limits.trail = self.trail.unwrap_or(limits.trail);
+        configured.started = self.started.as_ref().map(|text| text.replace("{name}", &self.name));
+        Ok(configured)
+    }
 }
 
 /// One link of a chain.
 pub struct Chain {
-    settings: Settings,
+    link: ChainLink,
+    /// The object behind the next one's name.
+    next: ObjectName,
     output: Output,
 }
 
 impl std::fmt::Debug for Chain {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Chain({} -> {})", self.settings.name, self.settings.next)
+        write!(f, "Chain({} -> {})", self.link.name, self.link.next)
     }
 }
 
 impl Chain {
-    /// A link that prints its lines to `output`.
-    pub fn new(mut settings: Settings, output: Output) -> Self {
-        let Settings { name, next, passing, closing, passing_lines, closing_lines, .. } = &mut settings;
+    /// A link that passes trips on to `next_object`, and prints its lines to `output`.
+    pub fn new(mut link: ChainLink, next_object: ObjectName, output: Output) -> Self {
+        let ChainLink { name, next, passing, closing, passing_lines, closing_lines, .. } = &mut link;
         let lines = passing_lines.iter_mut().chain(closing_lines);
         for text in lines.chain([passing, closing]) {
             *text = text.replace("{name}", name).replace("{next}", next);
         }
-        Self { settings, output }
+        Self { link, next: next_object, output }
     }
 
     fn process(&self, params: Params, context: &Context) -> Result<Answer, Fault> {
         let (mut message, mut result) = read(params)?;
-        let Settings { name, next, next_object, .. } = &self.settings;
+        let ChainLink { name, next, .. } = &self.link;
         let ends = message.iter().any(|item| item == name);
         let us = context.received.elapsed().as_micros() as u64;
         let hop = json!({"node": name, "us": us});
-        let lines = if ends { &self.settings.closing_lines } else { &self.settings.passing_lines };
+        let lines = if ends { &self.link.closing_lines } else { &self.link.passing_lines };
         for line in lines {
             (self.output)(line);
         }
@@ -75,14 +112,14 @@ impl Chain {
         event["hop"] = json!(context.trail.len() + 1);
         context.emitter.emit_for(context, "hop", &event)?;
         if ends {
-            result.push(self.settings.closing.clone());
+            result.push(self.link.closing.clone());
             return Answer::value(&result);
         }
         message.push(name.clone());
-        result.push(self.settings.passing.clone());
+        result.push(self.link.passing.clone());
         let method = MethodName::new("process").expect("an identifier");
         let params = vec![json!(message), json!(result)];
-        Ok(Answer::Forward(Forward { to: next_object.clone(), method, params, hop }))
+        Ok(Answer::Forward(Forward { to: self.next.clone(), method, params, hop }))
     }
 }
 
@@ -108,10 +145,10 @@ impl Object for Chain {
             time_limit_ms: None,
         };
         Description {
-            summary: format!("A link of a chain: {} -> {}", self.settings.name, self.settings.next),
+            summary: format!("A link of a chain: {} -> {}", self.link.name, self.link.next),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             tags: vec!["chain".to_owned()],
-            methods: self.settings.methods.iter().map(method).collect(),
+            methods: self.link.methods.iter().map(method).collect(),
             events: vec![Event { name: "hop".to_owned(), schema: json!({"type": "object"}), state: false }],
             ..Description::default()
         }
@@ -120,8 +157,8 @@ impl Object for Chain {
     fn call(self: Arc<Self>, call: Call) -> Answering {
         Box::pin(async move {
             let Call { method, params, context } = call;
-            if !self.settings.methods.iter().any(|known| known == method.as_str()) {
-                let known: Vec<&str> = self.settings.methods.iter().map(|m| &**m).collect();
+            if !self.link.methods.iter().any(|known| known == method.as_str()) {
+                let known: Vec<&str> = self.link.methods.iter().map(|m| &**m).collect();
                 return Err(no_such_method(method.as_str(), &known));
             }
             self.process(params, &context)

@@ -8,6 +8,7 @@
 //! | `dispatch.rs` | Which object it is for, whether it is taken, and whether it was met before |
 //! | `builtin` | The methods every object has |
 //! | `running` | The call: from its first step to its reply |
+//! | `once` | Whether it may be carried out once more |
 //! | `forward` | The next link of a chain, instead of a reply |
 //! | `replies` | Where its reply goes |
 //! | `served`, `duplicates`, `stats` | The object: what it is allowed, what it was asked, and how it went |
@@ -15,13 +16,14 @@
 mod builtin;
 mod duplicates;
 mod forward;
+mod once;
 mod replies;
 mod running;
 mod served;
 mod stats;
 
 use std::collections::HashMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use parking_lot::RwLock;
 use rantai_client::object::{Call, Context, Emitter, no_such_method};
@@ -37,11 +39,13 @@ use tokio::time::Instant;
 pub use replies::Out;
 pub use served::{Limits, Served};
 
-use crate::journal::{self, Journal};
+#[cfg(feature = "journal")]
+use crate::journal::Journal;
 use duplicates::Met;
 use forward::{Forwards, Passage};
+use once::{Keeper, Once};
 use replies::{Replies, Route, with_code};
-use running::{Once, Running};
+use running::Running;
 
 /// From this many unwritten bytes on nothing more is executed.
 const CROWDED: usize = 4 << 20;
@@ -54,7 +58,7 @@ pub struct Dispatcher {
     replies: Arc<Replies>,
     forwards: Arc<Forwards>,
     /// What methods marked `once` were asked, and what came of it.
-    journal: OnceLock<Arc<Journal>>,
+    journal: Keeper,
 }
 
 impl std::fmt::Debug for Dispatcher {
@@ -75,10 +79,11 @@ impl Dispatcher {
     pub fn new(root: Root, node: ClientId, out: Box<dyn Out>) -> Arc<Self> {
         let replies = Arc::new(Replies { root, node, out });
         let forwards = Forwards::new(replies.clone());
-        Arc::new(Self { objects: RwLock::default(), replies, forwards, journal: OnceLock::new() })
+        Arc::new(Self { objects: RwLock::default(), replies, forwards, journal: Keeper::default() })
     }
 
     /// Keeps what methods marked `once` are asked. Without it they refuse.
+    #[cfg(feature = "journal")]
     pub(crate) fn keep_journal(&self, journal: Journal) {
         let _ = self.journal.set(Arc::new(journal));
     }
@@ -215,10 +220,8 @@ impl Dispatcher {
             return self.replies.reply(served, &route, Outcome::Fault(Fault::busy(100)));
         }
         let identity = request.identity();
-        let once = identity.as_ref().filter(|_| described.once).map(|identity| Once {
-            journal: self.journal.get().cloned(),
-            identity: journal::Identity::new(served.name.as_str(), identity),
-            print: journal::print(request.method.as_str(), payload),
+        let once = identity.as_ref().filter(|_| described.once).map(|identity| {
+            Once::new(&self.journal, served.name.as_str(), identity, request.method.as_str(), payload)
         });
         let key = identity.map(|identity| {
             let mut duplicates = served.duplicates.lock();

@@ -14,7 +14,7 @@ use rantai_client::object::Answer;
 use rantai_client::wire::fault::{Code, Fault};
 use redb::{ReadableTable, ReadableTableMetadata, TableDefinition, WriteTransaction};
 
-use crate::commit::{self, Committer, DiskError, Opener};
+use rantai_commit::{self as commit, Committer, DiskError, Opener};
 
 /// How long an answer is kept.
 const KEPT: Duration = Duration::from_hours(24);
@@ -296,7 +296,7 @@ mod tests {
     use std::sync::atomic::Ordering;
 
     use super::*;
-    use crate::commit::faulty;
+    use rantai_commit::faulty;
     use serde_json::json;
 
     fn identity(id: u8) -> Identity {

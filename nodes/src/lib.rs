@@ -1,29 +1,27 @@
-//! The serving side of Rantai: [`Node`] serves objects, [`dispatch`] is what happens between a request and its
-//! reply, [`chain`] passes requests on, [`services`] are the objects that come with it, `gateway` is HTTP in front of
-//! them, [`config`] says which of them are to be served, and [`site`] serves them.
+//! The serving side of Rantai: [`Node`] serves objects, [`dispatch`] is what happens between a request and its reply,
+//! [`chain`] passes requests on, [`calls`] is how objects call others, and [`kind`] makes objects of the entries of a
+//! configuration.
+//!
+//! Without the feature `journal` methods marked `once` are refused; with it what they were asked is kept in a
+//! database.
 
 mod announce;
 pub mod calls;
 pub mod chain;
-mod commit;
-pub mod config;
 mod connection;
 mod contenders;
 pub mod dispatch;
 mod expiries;
-#[cfg(feature = "gateway")]
-pub mod gateway;
-pub mod imaging;
+#[cfg(feature = "journal")]
 mod journal;
+pub mod kind;
 mod links;
 mod node;
-pub mod services;
-pub mod site;
-pub mod tasks;
 
-pub use commit::DiskError;
 pub use dispatch::Limits;
 pub use node::{Builder, Node, NodeError, ServeError, ServeOptions};
+#[cfg(feature = "journal")]
+pub use rantai_commit::DiskError;
 
 /// The program in the README, as a test.
 #[cfg(doctest)]

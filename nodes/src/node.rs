@@ -1,6 +1,7 @@
 //! A node: objects served on one session.
 
 use std::collections::HashMap;
+#[cfg(feature = "journal")]
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,10 +22,12 @@ use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
 use crate::announce::{self, Announcer, Keeper};
-use crate::commit::DiskError;
 use crate::dispatch::{Dispatcher, Limits, Out, Served};
+#[cfg(feature = "journal")]
 use crate::journal::Journal;
 use crate::links::Links;
+#[cfg(feature = "journal")]
+use rantai_commit::DiskError;
 
 /// Seconds after which an entry or a state disappears unless it is published again.
 pub(crate) const LIFETIME: u32 = 24 * 60 * 60;
@@ -82,6 +85,7 @@ pub enum NodeError {
     #[error(transparent)]
     Connect(#[from] ConnectError),
     /// What methods marked `once` are asked cannot be kept.
+    #[cfg(feature = "journal")]
     #[error("cannot open the journal {}", file.display())]
     Journal {
         /// In which file.
@@ -108,6 +112,7 @@ pub struct Node {
 pub struct Builder {
     options: Options,
     root: Root,
+    #[cfg(feature = "journal")]
     journal: Option<PathBuf>,
     /// Whether the name was given.
     named: bool,
@@ -142,6 +147,7 @@ impl Builder {
 
     /// Keep in this file what methods marked `once` are asked and answer. Without it they are carried out once
     /// for as long as the process runs.
+    #[cfg(feature = "journal")]
     #[must_use]
     pub fn journal(mut self, file: PathBuf) -> Self {
         self.journal = Some(file);
@@ -161,11 +167,12 @@ impl Builder {
     ///
     /// Where the broker cannot be reached or refuses, and where the journal cannot be opened.
     pub async fn connect(self) -> Result<Node, NodeError> {
-        let Self { mut options, root, journal, named } = self;
+        let Self { mut options, root, named, .. } = self;
         if !named {
             options.client_id = random_id(KIND);
         }
-        let journal = match journal {
+        #[cfg(feature = "journal")]
+        let journal = match self.journal {
             Some(file) => Journal::open(&file).map_err(|source| NodeError::Journal { file, source })?,
             None => Journal::in_memory()
                 .map_err(|source| NodeError::Journal { file: PathBuf::from("in memory"), source })?,
@@ -182,6 +189,7 @@ impl Builder {
             let announcer = Announcer::new(root.clone(), id.clone(), epoch, outlet.clone());
             let out = Outbound { outlet, links: Links::new(announcer.clone()) };
             let dispatcher = Dispatcher::new(root.clone(), id.clone(), Box::new(out));
+            #[cfg(feature = "journal")]
             dispatcher.keep_journal(journal);
             parts = Some((announcer.clone(), dispatcher.clone()));
             Inbound { announcer, dispatcher }
@@ -212,7 +220,13 @@ impl Node {
     /// Sets what is to be other than the default.
     pub fn builder(address: Address) -> Builder {
         let options = Options::new(address, random_id(KIND));
-        Builder { options, root: Root::default(), journal: None, named: false }
+        Builder {
+            options,
+            root: Root::default(),
+            #[cfg(feature = "journal")]
+            journal: None,
+            named: false,
+        }
     }
 
     /// Its name on the bus.

@@ -1,7 +1,7 @@
 //! What stands behind `rantai call`: the object, the method, and their parameters.
 
 use rantai_client::wire::json::{self, JsonError};
-use rantai_nodes::tasks::task::PAYLOAD;
+use rantai_tasks::task::PAYLOAD;
 use serde_json::{Map, Value, json};
 
 /// The methods that every object has, without their `rpc.`.

@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use rantai_client::registry::similar;
-use rantai_nodes::config::Config;
-use rantai_nodes::services::Output;
-use rantai_nodes::site::Plan;
+use rantai_nodes::kind::Output;
+use rantai_site::Plan;
+use rantai_site::config::Config;
 use tempfile::TempDir;
 
 use crate::connection::note;
@@ -230,7 +230,7 @@ fn unknown(name: &str, more: &str) -> Failure {
 }
 
 /// A file that cannot be read, with the built-in configuration of that name.
-fn missing(path: &Path, error: &rantai_nodes::config::ConfigError) -> Failure {
+fn missing(path: &Path, error: &rantai_site::config::ConfigError) -> Failure {
     let failure = Failure::from_config(error);
     let name = path.file_stem().and_then(|name| name.to_str());
     let built_in = OBJECTS.iter().find(|built_in| Some(built_in.name) == name && !path.exists());

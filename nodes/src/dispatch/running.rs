@@ -16,39 +16,9 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
 use super::forward::{Forwards, Passage};
+use super::once::Once;
 use super::replies::Route;
 use super::served::Served;
-use crate::journal::{Begun, Identity, Journal, Print};
-
-/// A call of a method that is marked `once`.
-pub(super) struct Once {
-    /// Where it is written down; without one it is refused.
-    pub(super) journal: Option<Arc<Journal>>,
-    pub(super) identity: Identity,
-    pub(super) print: Print,
-}
-
-impl Once {
-    /// Carries it out: written down before, and what came of it after.
-    async fn call(self, object: Arc<dyn Object>, call: Call, repeated: &AtomicBool) -> Result<Answer, Fault> {
-        let Self { journal, identity, print } = self;
-        let Some(journal) = journal else {
-            return Err(Fault::new(
-                Code::BROKEN_OBJECT,
-                "the node keeps no journal of what is carried out once",
-            ));
-        };
-        if let Begun::Before(result) = journal.begin(&identity, print).await? {
-            repeated.store(true, Ordering::Relaxed);
-            return *result;
-        }
-        let mut answering =
-            begin(object, call).unwrap_or_else(|fault| Box::pin(std::future::ready(Err(fault))));
-        let result = std::future::poll_fn(|context| poll(&mut answering, context)).await;
-        journal.end(&identity, &result).await?;
-        result
-    }
-}
 
 /// A call that has begun.
 pub(super) struct Running {
@@ -182,12 +152,15 @@ impl Running {
 }
 
 /// Calls a method up to its first step; its panic is its error.
-fn begin(object: Arc<dyn Object>, call: Call) -> Result<Answering, Fault> {
+pub(super) fn begin(object: Arc<dyn Object>, call: Call) -> Result<Answering, Fault> {
     std::panic::catch_unwind(AssertUnwindSafe(|| object.call(call))).map_err(|panic| panicked(&panic))
 }
 
 /// One step of a method; its panic is its error.
-fn poll(answering: &mut Answering, context: &mut std::task::Context<'_>) -> Poll<Result<Answer, Fault>> {
+pub(super) fn poll(
+    answering: &mut Answering,
+    context: &mut std::task::Context<'_>,
+) -> Poll<Result<Answer, Fault>> {
     let answering: &mut Pin<Box<_>> = answering;
     std::panic::catch_unwind(AssertUnwindSafe(|| answering.as_mut().poll(context)))
         .unwrap_or_else(|panic| Poll::Ready(Err(panicked(&panic))))

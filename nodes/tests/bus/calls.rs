@@ -9,9 +9,9 @@ use rantai_client::session::QoS;
 use rantai_client::wire::entry::Mode;
 use rantai_client::wire::fault::Code;
 use rantai_client::{CallError, Content};
-use rantai_nodes::services::calculator::{CalculatorObject, CalculatorProxy, Exact};
-use rantai_nodes::services::echo::{EchoObject, EchoProxy, Plain};
 use rantai_nodes::{Limits, ServeOptions};
+use rantai_systems::calculator::{CalculatorObject, CalculatorProxy, Exact};
+use rantai_systems::echo::{EchoObject, EchoProxy, Plain};
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 

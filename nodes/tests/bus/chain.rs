@@ -7,8 +7,8 @@ use std::time::Duration;
 use rantai_client::session::Filter;
 use rantai_client::wire::fault::Code;
 use rantai_nodes::Node;
-use rantai_nodes::config::{Config, Configured};
-use rantai_nodes::services::Output;
+use rantai_nodes::kind::Output;
+use rantai_site::config::{Config, Configured};
 use serde_json::{Value, json};
 
 use super::support::{Bus, PATIENCE, bus};

@@ -9,8 +9,8 @@ use rantai_client::session::{Filter, Publish};
 use rantai_client::wire::entry::{Entry, Mode, NodeState, State};
 use rantai_client::wire::name::ObjectName;
 use rantai_client::wire::topic::RegistryTopic;
-use rantai_nodes::services::echo::{EchoObject, Plain};
 use rantai_nodes::{ServeError, ServeOptions};
+use rantai_systems::echo::{EchoObject, Plain};
 use serde_json::Value;
 
 use super::support::{PATIENCE, Run, bus, embedded, until};

@@ -6,7 +6,7 @@ use rantai_client::files::interface::{FileEntry, Listing, Opened, SharedFiles, S
 use rantai_client::files::{FileError, Files};
 use rantai_client::object::Binary;
 use rantai_client::wire::fault::Fault;
-use rantai_nodes::services::files::{Share, Sharing};
+use rantai_files::{Share, Sharing};
 
 use super::support::bus;
 

@@ -11,12 +11,12 @@ use rantai_client::object::{Answer, Progress};
 use rantai_client::session::Filter;
 use rantai_client::wire::name::{ClientId, MethodName, ObjectName, Root};
 use rantai_client::wire::topic::EventTopic;
-use rantai_nodes::config::Config;
-use rantai_nodes::services::echo::{EchoObject, Plain};
-use rantai_nodes::tasks::ledger::TasksProxy;
-use rantai_nodes::tasks::task::State;
-use rantai_nodes::tasks::{Ledger, Limits};
 use rantai_nodes::{Node, ServeOptions};
+use rantai_site::config::Config;
+use rantai_systems::echo::{EchoObject, Plain};
+use rantai_tasks::ledger::TasksProxy;
+use rantai_tasks::task::State;
+use rantai_tasks::{Ledger, Limits};
 use serde_json::{Value, json};
 
 use super::support::{Bus, PATIENCE, Run, bus};
@@ -134,7 +134,7 @@ async fn chains_and_tasks_go_through_names_that_are_words_of_topics() {
         let config = Config::from_toml(&text, "it").expect("a configuration");
         let node = Arc::new(bus.node().await);
         let mut claims = tokio::task::JoinSet::new();
-        let silent: rantai_nodes::services::Output = Arc::new(|_: &str| {});
+        let silent: rantai_nodes::kind::Output = Arc::new(|_: &str| {});
         for object in config.objects("it", &silent).expect("objects") {
             let node = node.clone();
             claims.spawn(async move {

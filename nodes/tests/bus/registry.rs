@@ -8,7 +8,7 @@ use rantai_client::wire::entry::{Entry, Mode, NodeState, State, VERSION};
 use rantai_client::wire::fault::Code;
 use rantai_client::wire::name::{ClientId, ObjectName};
 use rantai_client::wire::topic::RegistryTopic;
-use rantai_nodes::services::echo::{EchoObject, Plain};
+use rantai_systems::echo::{EchoObject, Plain};
 
 use super::support::{bus, embedded};
 

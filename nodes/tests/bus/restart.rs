@@ -6,7 +6,7 @@ use rantai_broker::{Broker, Config};
 use rantai_client::CallError;
 use rantai_client::session::Filter;
 use rantai_client::wire::topic::RegistryTopic;
-use rantai_nodes::services::echo::{EchoObject, Plain};
+use rantai_systems::echo::{EchoObject, Plain};
 use serde_json::Value;
 
 use super::support::{PATIENCE, embedded, until};

@@ -10,7 +10,7 @@ use rantai_client::ConnectError;
 use rantai_client::client::random_id;
 use rantai_client::session::{Address, Filter, Publish, QoS, Status, Unsent};
 use rantai_nodes::Node;
-use rantai_nodes::services::echo::{EchoObject, Plain};
+use rantai_systems::echo::{EchoObject, Plain};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 

@@ -9,11 +9,11 @@ use rantai_client::client::random_id;
 use rantai_client::wire::name::ClientId;
 use rantai_client::{CallError, Client};
 use rantai_nodes::ServeError;
-use rantai_nodes::config::Config;
-use rantai_nodes::services::echo::{EchoObject, Plain};
-use rantai_nodes::site::{Plan, Site, SiteEnd, SiteError, SiteOptions};
-use rantai_nodes::tasks::ledger::TasksProxy;
-use rantai_nodes::tasks::task::State;
+use rantai_site::config::Config;
+use rantai_site::{Plan, Site, SiteEnd, SiteError, SiteOptions};
+use rantai_systems::echo::{EchoObject, Plain};
+use rantai_tasks::ledger::TasksProxy;
+use rantai_tasks::task::State;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
@@ -183,7 +183,6 @@ async fn what_cannot_be_opened_is_told_before_the_bus_hears_of_it() {
     assert_eq!(names(&client).await, [""; 0]);
 }
 
-#[cfg(feature = "gateway")]
 #[tokio::test]
 async fn a_site_whose_gateway_cannot_listen_serves_nothing() {
     let bus = bus().await;

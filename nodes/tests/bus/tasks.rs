@@ -9,12 +9,12 @@ use rantai_client::object::{Answering, Call, Description, Method, Object};
 use rantai_client::session::Filter;
 use rantai_client::wire::entry::Mode;
 use rantai_client::wire::name::ClientId;
-use rantai_nodes::services::echo::{EchoObject, Plain};
-use rantai_nodes::tasks::ledger::TasksProxy;
-use rantai_nodes::tasks::options::Options;
-use rantai_nodes::tasks::task::State;
-use rantai_nodes::tasks::{Ledger, Limits};
 use rantai_nodes::{Node, ServeOptions};
+use rantai_systems::echo::{EchoObject, Plain};
+use rantai_tasks::ledger::TasksProxy;
+use rantai_tasks::options::Options;
+use rantai_tasks::task::State;
+use rantai_tasks::{Ledger, Limits};
 use serde_json::{Value, json};
 
 use super::support::{Bus, PATIENCE, bus, until};

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use rantai_broker::{Broker, Config};
 use rantai_client::object::{Emitter, Unasked};
 use rantai_client::session::Filter;
-use rantai_nodes::services::echo::{EchoObject, Plain};
 use rantai_nodes::{Node, ServeOptions};
+use rantai_systems::echo::{EchoObject, Plain};
 
 use super::support::{PATIENCE, embedded, until};
 

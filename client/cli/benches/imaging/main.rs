@@ -23,8 +23,8 @@ use std::time::{Duration, Instant};
 
 use processes::Process;
 use rantai_client::Client;
-use rantai_nodes::imaging::ImagingProxy;
-use rantai_nodes::imaging::reply::Reply;
+use rantai_imaging::ImagingProxy;
+use rantai_imaging::reply::Reply;
 
 /// The image: so large, of which so much is data, in pieces all over it.
 const SIZE: u64 = 1 << 30;

@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 
 use processes::Process;
 use rantai_client::Client;
-use rantai_nodes::tasks::ledger::TasksProxy;
+use rantai_tasks::ledger::TasksProxy;
 use serde_json::json;
 
 const IN_FLIGHT: usize = 64;

@@ -128,7 +128,7 @@ fn shown(number: f64) -> String {
 mod http {
     use std::time::Duration;
 
-    use rantai_nodes::gateway::soap::client::{self, ResponseError};
+    use rantai_gateway::soap::client::{self, ResponseError};
     use serde_json::Value;
 
     use super::{Exit, Problem};

@@ -1,7 +1,7 @@
 //! `rantai imaging`: disks for machines, in the form of the older client.
 
 use rantai_client::CallError;
-use rantai_nodes::imaging::reply::{Disk, Reply};
+use rantai_imaging::reply::{Disk, Reply};
 use serde_json::{Value, json};
 use uuid::Uuid;
 

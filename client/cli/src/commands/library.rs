@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use rantai_client::files::Files;
-use rantai_nodes::services::clock::ClockProxy;
-use rantai_nodes::services::lending::LendingProxy;
-use rantai_nodes::services::welcome::WelcomeProxy;
+use rantai_systems::clock::ClockProxy;
+use rantai_systems::lending::LendingProxy;
+use rantai_systems::welcome::WelcomeProxy;
 use serde_json::{Value, json};
 
 use super::files::failed;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rantai_client::registry::similar;
 use rantai_client::wire::name::ClientId;
 use rantai_nodes::ServeError;
-use rantai_nodes::site::{Plan, Site, SiteError, SiteOptions};
+use rantai_site::{Plan, Site, SiteError, SiteOptions};
 use tempfile::TempDir;
 
 use crate::configurations::{Loaded, advice};

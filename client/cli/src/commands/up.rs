@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rantai_broker::{BrokerThread, Config as BrokerConfig, LocalCredentials};
 use rantai_client::session::Address;
-use rantai_nodes::site::SiteOptions;
+use rantai_site::SiteOptions;
 use tokio::time::timeout;
 
 use super::broker::explain;

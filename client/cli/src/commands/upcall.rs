@@ -9,7 +9,7 @@ use rantai_client::wire::fault::Code;
 use rantai_client::wire::name::{MethodName, ObjectName};
 use rantai_client::wire::topic::EventTopic;
 use rantai_client::{CallError, Client, Content, Response, Subscription, printable};
-use rantai_nodes::services::upcall::{MESSAGE, SERVER, UpcallProxy, Words};
+use rantai_systems::upcall::{MESSAGE, SERVER, UpcallProxy, Words};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};

@@ -16,13 +16,13 @@ use rantai_client::wire::json::JsonError;
 use rantai_client::wire::name::{ClientId, NameError, ObjectName};
 use rantai_client::wire::topic::TopicError;
 use rantai_client::{CallError, ConnectError, error_chain};
-use rantai_nodes::imaging::reply::{Problem, Status};
-use rantai_nodes::imaging::service::OpenError;
-use rantai_nodes::imaging::storage::StorageError;
-use rantai_nodes::imaging::targets::TargetError;
-use rantai_nodes::site::{SiteEnd, SiteError};
-use rantai_nodes::tasks::{Ledger, LedgerError, Limits};
+use rantai_imaging::reply::{Problem, Status};
+use rantai_imaging::service::OpenError;
+use rantai_imaging::storage::StorageError;
+use rantai_imaging::targets::TargetError;
 use rantai_nodes::{DiskError, NodeError, ServeError};
+use rantai_site::{SiteEnd, SiteError};
+use rantai_tasks::{Ledger, LedgerError, Limits};
 
 use super::process::{Server, bus};
 
@@ -122,9 +122,9 @@ fn client() -> Vec<Example> {
 
 fn nodes() -> Vec<Example> {
     let object = || "a".to_owned();
-    let config = |text: &str| rantai_nodes::config::Config::from_toml(text, "nodes.toml").expect_err("wrong");
+    let config = |text: &str| rantai_site::config::Config::from_toml(text, "nodes.toml").expect_err("wrong");
     let mut all = vec![
-        example(rantai_nodes::config::Config::load(Path::new("/no/such")).expect_err("there is none")),
+        example(rantai_site::config::Config::load(Path::new("/no/such")).expect_err("there is none")),
         example(config("root = 1")),
         example(config("[[echo]]\nname = 'a b'")),
         example(ServeError::Name(name())),
@@ -165,13 +165,22 @@ fn nodes() -> Vec<Example> {
         example(StorageError::Failed("why".to_owned())),
         example(Problem { status: Status::Failed, text: "why".to_owned() }),
     ];
-    #[cfg(feature = "gateway")]
-    {
-        use rantai_nodes::gateway::soap::client::ResponseError;
-        all.push(example(ResponseError::NoAnswer("why".to_owned())));
-        all.push(example(ResponseError::Fault { code: "soap:Client".to_owned(), text: "why".to_owned() }));
-    }
+    all.extend(gateway());
     all
+}
+
+#[cfg(feature = "gateway")]
+fn gateway() -> [Example; 2] {
+    use rantai_gateway::soap::client::ResponseError;
+    [
+        example(ResponseError::NoAnswer("why".to_owned())),
+        example(ResponseError::Fault { code: "soap:Client".to_owned(), text: "why".to_owned() }),
+    ]
+}
+
+#[cfg(not(feature = "gateway"))]
+fn gateway() -> [Example; 0] {
+    []
 }
 
 fn examples() -> Vec<Example> {
@@ -210,7 +219,7 @@ fn every_public_error_type_is_among_the_examples() {
     let known: BTreeSet<&str> = examples.iter().filter_map(|(kind, _)| kind.rsplit("::").next()).collect();
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let mut found = BTreeSet::new();
-    for folder in ["broker/src", "client/src", "nodes/src", "client/cli/src"] {
+    for folder in ["broker/src", "client/src", "nodes", "client/cli/src"] {
         public_errors(&root.join(folder), &mut found);
     }
     assert!(found.len() > 15, "the sources are there: {found:?}");

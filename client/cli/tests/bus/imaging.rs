@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use rantai_nodes::imaging::ImagingProxy;
+use rantai_imaging::ImagingProxy;
 use serde_json::{Value, json};
 
 use super::process::{Bus, PATIENCE, Server, bus};

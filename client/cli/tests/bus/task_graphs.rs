@@ -3,10 +3,10 @@
 use std::path::Path;
 use std::time::Duration;
 
-use rantai_nodes::tasks::after::When;
-use rantai_nodes::tasks::ledger::{Submission, TasksProxy};
-use rantai_nodes::tasks::options::Options;
-use rantai_nodes::tasks::task::State;
+use rantai_tasks::after::When;
+use rantai_tasks::ledger::{Submission, TasksProxy};
+use rantai_tasks::options::Options;
+use rantai_tasks::task::State;
 use serde_json::{Value, json};
 
 use super::process::{Bus, PATIENCE, Server, bus};

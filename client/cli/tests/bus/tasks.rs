@@ -5,9 +5,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rantai_client::Client;
-use rantai_nodes::tasks::ledger::TasksProxy;
-use rantai_nodes::tasks::options::Options;
-use rantai_nodes::tasks::task::State;
+use rantai_tasks::ledger::TasksProxy;
+use rantai_tasks::options::Options;
+use rantai_tasks::task::State;
 use serde_json::{Value, json};
 
 use super::process::{Bus, PATIENCE, Server, broker, bus, own};

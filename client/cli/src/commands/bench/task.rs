@@ -3,9 +3,9 @@
 use std::sync::{Arc, Mutex};
 
 use rantai_client::client::Client;
-use rantai_nodes::tasks::ledger::TasksProxy;
-use rantai_nodes::tasks::options::Options as Storing;
-use rantai_nodes::tasks::task::{State, Task};
+use rantai_tasks::ledger::TasksProxy;
+use rantai_tasks::options::Options as Storing;
+use rantai_tasks::task::{State, Task};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 

@@ -5,11 +5,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rantai_client::{CallError, Client};
+use rantai_imaging::ImagingProxy;
+use rantai_imaging::reply::{Disk, Reply};
 use rantai_nodes::Node;
-use rantai_nodes::config::{Config, Configured};
-use rantai_nodes::imaging::ImagingProxy;
-use rantai_nodes::imaging::reply::{Disk, Reply};
-use rantai_nodes::services::Output;
+use rantai_nodes::kind::Output;
+use rantai_site::config::{Config, Configured};
 use serde_json::{Value, json};
 use tokio::process::Command;
 use tokio::time::timeout;

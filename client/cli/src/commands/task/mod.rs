@@ -11,10 +11,10 @@ use rantai_client::session::Filter;
 use rantai_client::wire::name::{MethodName, ObjectName};
 use rantai_client::wire::topic::EventTopic;
 use rantai_client::{CallError, Client};
-use rantai_nodes::tasks::after::When;
-use rantai_nodes::tasks::ledger::{Submission, Summary, TasksProxy};
-use rantai_nodes::tasks::options::Options;
-use rantai_nodes::tasks::task::{State, Task};
+use rantai_tasks::after::When;
+use rantai_tasks::ledger::{Submission, Summary, TasksProxy};
+use rantai_tasks::options::Options;
+use rantai_tasks::task::{State, Task};
 use serde_json::{Value, json};
 
 use crate::arguments;

@@ -2,8 +2,8 @@
 
 use chrono::{DateTime, Local, SecondsFormat};
 use rantai_client::CallError;
-use rantai_nodes::tasks::ledger::TasksProxy;
-use rantai_nodes::tasks::schedule::{Schedule, Timing};
+use rantai_tasks::ledger::TasksProxy;
+use rantai_tasks::schedule::{Schedule, Timing};
 use serde_json::json;
 
 use super::Carried;

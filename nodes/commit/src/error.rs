@@ -1,0 +1,86 @@
+//! Why something was not written or read.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rantai_client::wire::fault::{Code, Fault};
+
+/// How long a caller should wait when it is not known when the file is opened again.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// Why something is not on disk, or could not be read from it.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DiskError {
+    /// The database, or the disk below it.
+    #[error("{}", explain(.0))]
+    Failed(Arc<redb::Error>),
+    /// An I/O error made the commit fail, and the file could not be opened again to see whether it is there.
+    #[error("cannot tell whether a write is on disk: {0}")]
+    Unknown(Arc<redb::Error>),
+    /// An I/O error closed the file, and it is not open again yet.
+    #[error("cannot use the database file since an I/O error; it is opened again in {} ms", .0.as_millis())]
+    Closed(Duration),
+    /// The write panicked, and nothing of it was kept.
+    #[error("cannot write to the database file: the write panicked, and nothing of it was kept")]
+    Panicked,
+}
+
+impl<E: Into<redb::Error>> From<E> for DiskError {
+    fn from(error: E) -> Self {
+        Self::Failed(Arc::new(error.into()))
+    }
+}
+
+impl DiskError {
+    /// Whether the same may succeed later, when the disk works or has room again.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Failed(error) => is_io(error),
+            Self::Unknown(_) | Self::Closed(_) => true,
+            Self::Panicked => false,
+        }
+    }
+
+    /// After how long it may be tried again.
+    pub fn retry_after(&self) -> Duration {
+        match self {
+            Self::Closed(wait) => (*wait).max(Duration::from_millis(50)),
+            _ => RETRY_AFTER,
+        }
+    }
+
+    /// What a caller is told: busy while the disk does not work. `what` is what cannot be used, as in "the ledger".
+    pub fn fault(&self, what: &str) -> Fault {
+        if !self.is_retryable() {
+            tracing::error!("{what}: {self}");
+            return Fault::new(Code::BROKEN_OBJECT, format!("cannot use {what}"));
+        }
+        tracing::debug!("{what}: {self}");
+        let text = format!("cannot use {what} now: its disk is full or does not work; try again later");
+        let wait = u64::try_from(self.retry_after().as_millis()).unwrap_or(u64::MAX);
+        Fault { message: text, ..Fault::busy(wait) }
+    }
+}
+
+fn explain(error: &redb::Error) -> String {
+    match error {
+        redb::Error::DatabaseAlreadyOpen => {
+            "another process may have it open; stop that process, or choose another file".to_owned()
+        }
+        redb::Error::Io(error) => format!("cannot use the database: {error}"),
+        error => format!("cannot use the database: {}", error.to_string().trim_end_matches('.')),
+    }
+}
+
+/// Whether the database has to be opened again before anything else can be done with it.
+pub(super) fn is_io(error: &redb::Error) -> bool {
+    matches!(
+        error,
+        redb::Error::Io(_)
+            | redb::Error::PreviousIo
+            | redb::Error::DatabaseClosed
+            | redb::Error::DatabaseAlreadyOpen
+            | redb::Error::LockPoisoned(_)
+    )
+}

@@ -1,0 +1,87 @@
+//! A disk that fails when a test says so.
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use redb::backends::FileBackend;
+use redb::{Database, StorageBackend};
+
+use super::Opener;
+
+/// What the disk refuses.
+#[derive(Debug, Default)]
+pub struct Switch {
+    /// Writes and syncs.
+    pub full: AtomicBool,
+    /// Reads.
+    pub unreadable: AtomicBool,
+    /// Writes and syncs that still go through while it is full.
+    pub writes: AtomicU64,
+    /// Openings, failed ones too.
+    pub opened: AtomicU64,
+    /// Whether it cannot be opened.
+    pub gone: AtomicBool,
+}
+
+impl Switch {
+    fn check(&self) -> io::Result<()> {
+        let left = self.writes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1));
+        if self.full.load(Ordering::Relaxed) && left.is_err() {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        Ok(())
+    }
+}
+
+#[derive(Debug)]
+struct Faulty {
+    file: FileBackend,
+    switch: Arc<Switch>,
+}
+
+impl StorageBackend for Faulty {
+    fn len(&self) -> io::Result<u64> {
+        self.file.len()
+    }
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        if self.switch.unreadable.load(Ordering::Relaxed) {
+            return Err(io::Error::other("the disk cannot be read, as the test asked"));
+        }
+        self.file.read(offset, out)
+    }
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.switch.check()?;
+        self.file.set_len(len)
+    }
+    fn sync_data(&self) -> io::Result<()> {
+        self.switch.check()?;
+        self.file.sync_data()
+    }
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.switch.check()?;
+        self.file.write(offset, data)
+    }
+    fn close(&self) -> io::Result<()> {
+        self.file.close()
+    }
+}
+
+/// A file on such a disk. Without a cache: every read goes to the disk.
+pub fn file(path: &Path) -> (Opener, Arc<Switch>) {
+    let switch = Arc::new(Switch::default());
+    let (given, path) = (switch.clone(), path.to_owned());
+    let opener: Opener = Box::new(move || {
+        given.opened.fetch_add(1, Ordering::Relaxed);
+        if given.gone.load(Ordering::Relaxed) {
+            return Err(io::Error::from(io::ErrorKind::StorageFull).into());
+        }
+        let mut options = File::options();
+        let file = options.read(true).write(true).create(true).truncate(false).open(&path)?;
+        let backend = Faulty { file: FileBackend::new(file)?, switch: given.clone() };
+        Database::builder().set_cache_size(0).create_with_backend(backend)
+    });
+    (opener, switch)
+}

@@ -1,0 +1,132 @@
+//! A file that is written by one thread: whatever has gathered while it committed the last time, in one commit.
+//!
+//! A commit waits for the disk; with many that write at the same time they share the wait. The thread outlives I/O
+//! errors, after which it opens the file again, and panics of what it is given to do.
+
+mod database;
+mod error;
+mod group;
+mod writer;
+
+#[cfg(any(test, feature = "faulty"))]
+pub mod faulty;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Sender, channel};
+
+use redb::{Database, WriteTransaction};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+
+pub use database::{Opener, file, memory};
+pub use error::DiskError;
+use group::Write;
+use writer::{Message, Shared};
+
+/// Jobs that may wait; whoever comes then waits for room.
+const WAITING: usize = 4_096;
+
+/// Makes the tables that are missing.
+pub type Prepare = fn(&WriteTransaction) -> Result<(), redb::Error>;
+
+/// The handle of the file and of its thread, which end with the last of them.
+#[derive(Clone, Debug)]
+pub struct Committer {
+    jobs: Sender<Message>,
+    room: Arc<Semaphore>,
+    shared: Arc<Shared>,
+}
+
+impl Committer {
+    /// Opens the file and starts the thread.
+    ///
+    /// # Errors
+    ///
+    /// Where the file cannot be opened, or there is no thread to be had.
+    pub fn open(opener: Opener, prepare: Prepare) -> Result<Self, DiskError> {
+        let shared = Arc::new(Shared::open(opener, prepare)?);
+        let (jobs, waiting) = channel();
+        writer::spawn(waiting, Arc::downgrade(&shared)).map_err(redb::Error::Io)?;
+        Ok(Self { jobs, room: Arc::new(Semaphore::new(WAITING)), shared })
+    }
+
+    /// Does the job in the next commit, and waits until that is on disk. Cancelled, the job may be done all the
+    /// same. The job is run again where another of the same commit fails.
+    ///
+    /// # Errors
+    ///
+    /// Where the job fails or panics, or the disk fails: then nothing of it is written, unless the error is
+    /// [`DiskError::Unknown`].
+    pub async fn write<T: Send + 'static>(
+        &self,
+        job: impl FnMut(&WriteTransaction) -> Result<T, redb::Error> + Send + 'static,
+    ) -> Result<T, DiskError> {
+        let place = self.room.clone().acquire_owned().await.expect("never closed");
+        let (told, done) = oneshot::channel();
+        self.send(Some(place), job, move |result| {
+            let _ = told.send(result);
+        })?;
+        done.await.unwrap_or_else(|_| Err(redb::Error::DatabaseClosed.into()))
+    }
+
+    /// As [`write`](Self::write), and again for as long as the disk does not work: for what has happened already and
+    /// must not be forgotten.
+    pub async fn write_when_possible<T: Send + 'static>(
+        &self,
+        job: impl FnMut(&WriteTransaction) -> Result<T, redb::Error> + Clone + Send + 'static,
+    ) -> Result<T, DiskError> {
+        loop {
+            match self.write(job.clone()).await {
+                Err(error) if error.is_retryable() => tokio::time::sleep(error.retry_after()).await,
+                result => return result,
+            }
+        }
+    }
+
+    /// As [`write`](Self::write); blocks.
+    pub fn write_blocking<T: Send + 'static>(
+        &self,
+        job: impl FnMut(&WriteTransaction) -> Result<T, redb::Error> + Send + 'static,
+    ) -> Result<T, DiskError> {
+        let (told, done) = channel();
+        self.send(None, job, move |result| {
+            let _ = told.send(result);
+        })?;
+        done.recv().unwrap_or_else(|_| Err(redb::Error::DatabaseClosed.into()))
+    }
+
+    fn send<T: Send + 'static>(
+        &self,
+        place: Option<OwnedSemaphorePermit>,
+        job: impl FnMut(&WriteTransaction) -> Result<T, redb::Error> + Send + 'static,
+        told: impl FnOnce(Result<T, DiskError>) + Send + 'static,
+    ) -> Result<(), DiskError> {
+        let write = Box::new(Write::new(place, job, told));
+        self.jobs.send(Message::Job(write)).map_err(|_| redb::Error::DatabaseClosed.into())
+    }
+
+    /// Reads what was committed. Blocks on the disk, and not on a file that is being opened again.
+    ///
+    /// # Errors
+    ///
+    /// What the database says, and [`DiskError::Closed`].
+    pub fn read<T>(&self, job: impl FnOnce(&Database) -> Result<T, DiskError>) -> Result<T, DiskError> {
+        let result = {
+            let database = self.shared.database.get();
+            let Some(database) = database.as_ref().and_then(|database| database.as_ref()) else {
+                return Err(DiskError::Closed(self.shared.wait()));
+            };
+            job(database)
+        };
+        if let Err(DiskError::Failed(error)) = &result
+            && error::is_io(error)
+            && !self.shared.suspect.swap(true, Ordering::Relaxed)
+        {
+            // The thread opens it again.
+            let _ = self.jobs.send(Message::Failed);
+        }
+        result
+    }
+}

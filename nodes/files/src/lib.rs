@@ -1,0 +1,206 @@
+//! A shared folder: files are read, and where it is allowed written, by whoever may call.
+//!
+//! | Room | What |
+//! |---|---|
+//! | `folder` | Paths, and opening what they lead to without leaving the folder |
+//! | `known` | Digests of files, computed once for each version of a file |
+//! | `parts` | What of a file has arrived, next to where it will stand |
+//! | `uploads` | Files that are being written |
+//! | `ahead` | Blocks of them that came before those they follow |
+
+mod ahead;
+mod folder;
+mod known;
+mod parts;
+mod uploads;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rantai_client::files::interface::{
+    FileEntry, LARGEST_BLOCK, Listing, Opened, SharedFiles, SharedFilesObject, Upload, WRITE_HEADER,
+};
+use rantai_client::object::Binary;
+use rantai_client::wire::fault::{Code, Fault};
+use serde::Deserialize;
+
+use folder::Folder;
+use known::Known;
+use uploads::Uploads;
+
+use rantai_nodes::kind::{Building, Configured, Kind};
+
+/// Files in one part of a list, and what it may have in bytes: a result has 1 MiB.
+const LISTED: usize = 1_000;
+const LISTED_BYTES: usize = 512 << 10;
+
+/// How a folder is shared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sharing {
+    /// In how many bytes at a time it is best read and written; at most 512 KiB.
+    pub block: u32,
+    /// The most bytes all its files may have, where it may be written at all.
+    pub quota: Option<u64>,
+}
+
+impl Default for Sharing {
+    fn default() -> Self {
+        Self { block: 64 << 10, quota: None }
+    }
+}
+
+/// The folder that is served. Whatever waits for the disk does so on threads of its own.
+#[derive(Clone, Debug)]
+pub struct Share {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    folder: Folder,
+    known: Known,
+    uploads: Uploads,
+    sharing: Sharing,
+}
+
+impl Share {
+    /// Shares a folder, which has to be there.
+    ///
+    /// # Errors
+    ///
+    /// Where it cannot be opened.
+    pub fn new(folder: &Path, sharing: Sharing) -> std::io::Result<Self> {
+        let sharing = Sharing { block: sharing.block.clamp(1, LARGEST_BLOCK), ..sharing };
+        let folder = Folder::open(folder)?;
+        if sharing.quota.is_some()
+            && let Ok((_, parts)) = folder.used()
+        {
+            folder.sweep(&parts, 0, Duration::MAX);
+        }
+        let inner = Inner { folder, known: Known::default(), uploads: Uploads::default(), sharing };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    async fn work<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&Inner) -> Result<T, Fault> + Send + 'static,
+    ) -> Result<T, Fault> {
+        let inner = self.inner.clone();
+        let done = tokio::task::spawn_blocking(move || job(&inner)).await;
+        done.unwrap_or_else(|_| Err(Fault::new(Code::BROKEN_OBJECT, "the method panicked")))
+    }
+}
+
+impl Inner {
+    fn writable(&self) -> Result<u64, Fault> {
+        self.sharing.quota.ok_or_else(|| Fault::new(Code::DENIED, "nothing may be written here"))
+    }
+}
+
+/// As much of a list as one answer holds.
+fn first_of(mut files: Vec<FileEntry>) -> Listing {
+    let mut bytes = 0;
+    let fits = |file: &&FileEntry| {
+        // Each quotation mark is escaped; names and numbers of the fields come on top.
+        bytes += 2 * file.path.len() + 100;
+        bytes <= LISTED_BYTES
+    };
+    let listed = files.iter().take(LISTED).take_while(fits).count();
+    let more = listed < files.len();
+    files.truncate(listed);
+    let next = files.last().filter(|_| more).map(|file| file.path.clone());
+    Listing { entries: files, next }
+}
+
+impl SharedFiles for Share {
+    async fn list(&self, folder: Option<String>, after: Option<String>) -> Result<Listing, Fault> {
+        self.work(move |inner| {
+            let mut files = inner.folder.list(folder.as_deref().unwrap_or_default())?;
+            if let Some(after) = after {
+                files.retain(|file: &FileEntry| file.path > after);
+            }
+            Ok(first_of(files))
+        })
+        .await
+    }
+
+    async fn open(&self, path: String) -> Result<Opened, Fault> {
+        self.work(move |inner| {
+            let (size, etag) = inner.known.digest(&inner.folder, &path)?;
+            Ok(Opened { size, etag, block: inner.sharing.block })
+        })
+        .await
+    }
+
+    async fn read(&self, path: String, etag: String, offset: u64, length: u32) -> Result<Binary, Fault> {
+        if !(1..=LARGEST_BLOCK).contains(&length) {
+            return Err(Fault::wrong_parameter("length", &format!("1 to {LARGEST_BLOCK} bytes")));
+        }
+        self.work(move |inner| inner.known.read(&inner.folder, &path, &etag, offset, length).map(Binary))
+            .await
+    }
+
+    async fn create(&self, path: String, size: u64, etag: String) -> Result<Upload, Fault> {
+        if etag.len() != 64 || !etag.bytes().all(parts::is_digit) {
+            return Err(Fault::wrong_parameter("etag", "the BLAKE3 digest in 64 hexadecimal digits"));
+        }
+        self.work(move |inner| {
+            let (quota, block) = (inner.writable()?, inner.sharing.block);
+            let (id, offset) = inner.uploads.create(&inner.folder, quota, &path, size, &etag)?;
+            Ok(Upload { id, offset, block })
+        })
+        .await
+    }
+
+    async fn write(&self, data: Binary) -> Result<u64, Fault> {
+        let header = data.0.get(..WRITE_HEADER).map(|header| {
+            let number =
+                |bytes: &[u8]| bytes.iter().fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
+            (number(&header[..8]), number(&header[8..]))
+        });
+        let Some((id, offset)) = header else {
+            return Err(Fault::wrong_parameter("data", "16 bytes of header and the bytes to write"));
+        };
+        self.work(move |inner| inner.uploads.write(id, offset, &data.0[WRITE_HEADER..])).await
+    }
+
+    async fn commit(&self, id: u64) -> Result<(), Fault> {
+        self.work(move |inner| inner.uploads.commit(&inner.folder, id)).await
+    }
+}
+
+/// A shared folder.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FolderSettings {
+    /// The name it is served by.
+    pub name: String,
+    /// Whether several nodes may serve it together.
+    #[serde(default)]
+    pub replica: bool,
+    /// Which folder; a relative path begins where the file of this configuration is.
+    pub folder: PathBuf,
+    /// The most bytes all its files may have. Without it nothing may be written.
+    pub quota_bytes: Option<u64>,
+    /// In how many bytes at a time it is best read and written; 65,536 without it.
+    pub block_bytes: Option<u32>,
+}
+
+impl Kind for FolderSettings {
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    fn build(&self, building: &Building<'_>) -> Result<Configured, String> {
+        let known = Sharing::default();
+        let sharing = Sharing { block: self.block_bytes.unwrap_or(known.block), quota: self.quota_bytes };
+        if !(1..=LARGEST_BLOCK).contains(&sharing.block) {
+            return Err(format!("block_bytes is 1 to {LARGEST_BLOCK}"));
+        }
+        let folder = building.path(&self.folder);
+        let share =
+            Share::new(&folder, sharing).map_err(|error| format!("folder {}: {error}", folder.display()))?;
+        Ok(building.object(SharedFilesObject(share)).replica(self.replica))
+    }
+}

@@ -1,0 +1,306 @@
+//! What stands of the gateway in nodes.toml.
+
+use std::collections::{BTreeMap, HashSet};
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::soap::Simple;
+
+/// REST.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rest {
+    /// Where it listens, as in `127.0.0.1:5151`.
+    pub listen: SocketAddr,
+    /// Objects that can be called; a name that ends in `*` is a prefix. Every one without it.
+    #[serde(default = "every")]
+    pub objects: Vec<String>,
+    /// Who may call. Anybody where there is nobody.
+    #[serde(default)]
+    pub users: Vec<User>,
+    /// Web pages of these origins may call, as in `https://example.org`; only its own without it.
+    #[serde(default)]
+    pub origins: Vec<String>,
+    /// What a client may use up.
+    #[serde(default)]
+    pub limits: Limits,
+    /// Paths of one's own, which lead to methods.
+    #[serde(default)]
+    pub routes: Vec<Route>,
+}
+
+/// SOAP 1.1.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Soap {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// Objects that can be called, each at `/NAME`; a name that ends in `*` is a prefix. Every one without it.
+    #[serde(default = "every")]
+    pub objects: Vec<String>,
+    /// Who may call. Anybody where there is nobody.
+    #[serde(default)]
+    pub users: Vec<User>,
+    /// What a client may use up.
+    #[serde(default)]
+    pub limits: Limits,
+    /// Services of one's own, made of objects' methods.
+    #[serde(default)]
+    pub services: Vec<Service>,
+}
+
+fn every() -> Vec<String> {
+    vec!["*".to_owned()]
+}
+
+/// Somebody who may call: by `Authorization: Basic` with a password, or `Bearer` with a key.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct User {
+    /// The name.
+    pub name: String,
+    /// The password.
+    pub password: Option<String>,
+    /// The key.
+    pub key: Option<String>,
+}
+
+impl std::fmt::Debug for User {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "User({})", self.name)
+    }
+}
+
+/// What a client may use up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Connections at the same time; whoever comes then is turned away.
+    pub connections: NonZeroUsize,
+    /// The largest body, in bytes.
+    pub body_bytes: usize,
+    /// A request's head has to arrive within this time, also the next one's of a connection.
+    pub head_ms: u64,
+    /// And its body.
+    pub body_ms: u64,
+    /// A call ends within this time; a client may ask for less with `Prefer: wait=SECONDS`.
+    pub call_ms: u64,
+    /// Calls a second of one user, or of one address where there are no users; 0 is any number.
+    pub rate_per_s: u32,
+    /// Streams of events at the same time.
+    pub streams: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: NonZeroUsize::new(4_096).expect("not 0"),
+            body_bytes: 1 << 20,
+            head_ms: 10_000,
+            body_ms: 10_000,
+            call_ms: 30_000,
+            rate_per_s: 0,
+            streams: 256,
+        }
+    }
+}
+
+impl Limits {
+    pub(super) fn head(&self) -> Duration {
+        Duration::from_millis(self.head_ms)
+    }
+
+    pub(super) fn body(&self) -> Duration {
+        Duration::from_millis(self.body_ms)
+    }
+
+    pub(super) fn call(&self) -> Duration {
+        Duration::from_millis(self.call_ms)
+    }
+}
+
+/// A path of one's own: `GET PATH?a=…&b=…` calls a method with those parameters.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Route {
+    /// The path, as in `/add`.
+    pub path: String,
+    /// The object.
+    pub object: String,
+    /// Its method.
+    pub method: String,
+    /// Names in the query, in the order of the method's parameters. Other names are passed over.
+    #[serde(default)]
+    pub params: Vec<String>,
+    /// The member of the answer that the result is; the result is the answer without it.
+    pub result: Option<String>,
+    /// What certain errors look like.
+    #[serde(default)]
+    pub errors: Vec<RouteError>,
+}
+
+/// What an error of a route looks like: `{"error": TEXT}`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RouteError {
+    /// Errors of this code.
+    pub code: Option<i32>,
+    /// Errors of this kind.
+    pub kind: Option<String>,
+    /// The status.
+    pub status: u16,
+    /// The text.
+    pub error: String,
+}
+
+/// A SOAP service of one's own.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Service {
+    /// Its path, as in `/`.
+    pub path: String,
+    /// Its name.
+    pub name: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its operations.
+    pub operations: Vec<Operation>,
+}
+
+/// An operation of a service of one's own.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Operation {
+    /// Its name.
+    pub name: String,
+    /// The object.
+    pub object: String,
+    /// Its method.
+    pub method: String,
+    /// Parameters in their order, as in `["a:int", "b:int"]`.
+    pub params: Vec<String>,
+    /// The type of the result: `int`, `long`, `double`, `boolean` or `string`.
+    pub result: Simple,
+}
+
+impl Operation {
+    /// Its parameters with their types.
+    pub(super) fn typed(&self) -> Result<Vec<(String, Simple)>, String> {
+        let typed = |text: &String| {
+            let (name, of) = text.split_once(':')?;
+            Some((name.to_owned(), Simple::named(of)?))
+        };
+        let wrong = |text: &String| {
+            format!("{text:?} is no NAME:TYPE with a type of int, long, double, boolean or string")
+        };
+        self.params.iter().map(|text| typed(text).ok_or_else(|| wrong(text))).collect()
+    }
+}
+
+/// Paths that are the gateway's own.
+const OWN: [&str; 6] = ["/objects", "/events", "/openapi.json", "/ui", "/stats", "/try.js"];
+
+impl Rest {
+    /// Whatever could not be served.
+    pub fn check(&self) -> Result<(), String> {
+        users(&self.users)?;
+        let mut seen = HashSet::new();
+        for route in &self.routes {
+            path(&route.path)?;
+            let own = OWN.iter().any(|own| route.path == *own || route.path.starts_with(&format!("{own}/")));
+            if own || route.path == "/" {
+                return Err(format!("route {:?}: that path is the gateway's own", route.path));
+            }
+            if !seen.insert(&route.path) {
+                return Err(format!("route {:?} stands there twice", route.path));
+            }
+            for error in &route.errors {
+                if !(400..=599).contains(&error.status) {
+                    return Err(format!("route {:?}: the status of an error is 400 to 599", route.path));
+                }
+            }
+        }
+        for origin in &self.origins {
+            let parsed = url::Url::parse(origin).map_err(|error| format!("origin {origin:?}: {error}"))?;
+            if parsed.origin().ascii_serialization() != *origin {
+                return Err(format!("origin {origin:?}: SCHEME://HOST[:PORT] is expected"));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Soap {
+    /// Whatever could not be served.
+    pub fn check(&self) -> Result<(), String> {
+        users(&self.users)?;
+        let mut seen: BTreeMap<&str, &str> = BTreeMap::new();
+        for service in &self.services {
+            if service.path != "/" {
+                path(&service.path)?;
+            }
+            if let Some(other) = seen.insert(&service.path, &service.name) {
+                return Err(format!("services {other:?} and {:?} have one path", service.name));
+            }
+            let texts = service.operations.iter().map(|operation| &operation.name).chain([&service.name]);
+            for name in texts {
+                super::soap::ncname(name).ok_or_else(|| format!("{name:?} is no name of XML"))?;
+            }
+            for operation in &service.operations {
+                for (name, _) in operation.typed()? {
+                    super::soap::ncname(&name).ok_or_else(|| format!("{name:?} is no name of XML"))?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn users(users: &[User]) -> Result<(), String> {
+    for user in users {
+        if user.password.is_none() && user.key.is_none() {
+            return Err(format!("user {:?} has neither a password nor a key", user.name));
+        }
+        if user.name.contains(':') || user.name.is_empty() {
+            return Err(format!("user {:?}: a name is not empty and has no colon", user.name));
+        }
+    }
+    Ok(())
+}
+
+fn path(path: &str) -> Result<(), String> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
+    if path.len() > 1 && path.starts_with('/') && !path.contains("//") && path.chars().all(allowed) {
+        Ok(())
+    } else {
+        Err(format!("path {path:?}: / and then A-Z a-z 0-9 . _ - are expected"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rest(text: &str) -> Result<(), String> {
+        let text = format!("listen = '127.0.0.1:0'\n{text}");
+        toml::from_str::<Rest>(&text).map_err(|error| error.to_string())?.check()
+    }
+
+    #[test]
+    fn what_could_not_be_served_is_refused() {
+        let route = |path: &str| rest(&format!("routes = [{{path='{path}', object='c', method='add'}}]"));
+        assert_eq!(route("/add"), Ok(()));
+        for path in ["add", "/", "/objects", "/objects/x", "/a//b", "/{x}", "/*", "/ü", "/ui"] {
+            assert!(route(path).is_err(), "{path}");
+        }
+        assert!(rest("users = [{name='a'}]").is_err());
+        assert!(rest("users = [{name='a:b', key='k'}]").is_err());
+        assert!(rest("origins = ['https://example.org']").is_ok());
+        assert!(rest("origins = ['https://example.org/']").is_err());
+        assert!(rest("limits = {connections = 0}").is_err());
+        assert!(rest("limit = {}").is_err());
+    }
+}

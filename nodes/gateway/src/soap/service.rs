@@ -1,0 +1,251 @@
+//! What a SOAP service is: operations with simple parameters, made of objects' methods.
+
+use rantai_client::object::{Description, Method};
+use serde::Deserialize;
+use serde_json::{Number, Value};
+
+use crate::settings;
+
+/// A simple type, by its name in XML Schema.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Simple {
+    /// A whole number of 32 bits.
+    Int,
+    /// A whole number of 64 bits.
+    Long,
+    /// A number of double precision; finite.
+    Double,
+    /// `true` or `false`.
+    Boolean,
+    /// A text.
+    String,
+}
+
+/// What can be called at one path.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Service {
+    pub(super) name: String,
+    pub(super) namespace: String,
+    pub(super) summary: String,
+    pub(super) operations: Vec<Operation>,
+}
+
+/// A method as an operation.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Operation {
+    pub(super) name: String,
+    pub(super) summary: String,
+    pub(super) object: String,
+    pub(super) method: String,
+    pub(super) params: Vec<Parameter>,
+    /// Nothing where the method has no result.
+    pub(super) result: Option<Simple>,
+}
+
+/// A parameter of an operation.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Parameter {
+    pub(super) name: String,
+    pub(super) of: Simple,
+    pub(super) required: bool,
+}
+
+impl Simple {
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        Some(match name {
+            "int" => Self::Int,
+            "long" => Self::Long,
+            "double" => Self::Double,
+            "boolean" => Self::Boolean,
+            "string" => Self::String,
+            _ => return None,
+        })
+    }
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Int => "int",
+            Self::Long => "long",
+            Self::Double => "double",
+            Self::Boolean => "boolean",
+            Self::String => "string",
+        }
+    }
+
+    /// The type a JSON Schema has, and whether it may be null.
+    fn of(schema: &Value) -> Option<(Self, bool)> {
+        let (name, nullable) = match &schema["type"] {
+            Value::String(name) => (name.as_str(), false),
+            Value::Array(names) => {
+                let mut others = names.iter().filter(|name| *name != "null").filter_map(Value::as_str);
+                let only = others.next().filter(|_| others.next().is_none())?;
+                (only, names.iter().any(|name| name == "null"))
+            }
+            _ => return None,
+        };
+        let small =
+            matches!(schema["format"].as_str(), Some("int8" | "uint8" | "int16" | "uint16" | "int32"));
+        let of = match name {
+            "integer" if small => Self::Int,
+            "integer" => Self::Long,
+            "number" => Self::Double,
+            "boolean" => Self::Boolean,
+            "string" => Self::String,
+            _ => return None,
+        };
+        Some((of, nullable))
+    }
+
+    /// A text as a value.
+    pub(super) fn read(self, text: &str) -> Option<Value> {
+        // Of everything but texts XML Schema takes the space around away.
+        let trimmed = text.trim_matches([' ', '\t', '\n', '\r']);
+        Some(match self {
+            Self::Int => Value::from(trimmed.parse::<i32>().ok()?),
+            Self::Long => Value::from(trimmed.parse::<i64>().ok()?),
+            Self::Double => Value::Number(Number::from_f64(double(trimmed)?)?),
+            Self::Boolean => Value::from(match trimmed {
+                "true" | "1" => true,
+                "false" | "0" => false,
+                _ => return None,
+            }),
+            Self::String => Value::from(text),
+        })
+    }
+
+    /// A value as a text.
+    pub(super) fn write(self, value: &Value) -> Option<String> {
+        let whole = || {
+            let from_double =
+                |number: f64| (number.fract() == 0.0 && number.abs() < 9e15).then_some(number as i64);
+            value.as_i64().or_else(|| value.as_f64().and_then(from_double))
+        };
+        Some(match self {
+            Self::Int => i32::try_from(whole()?).ok()?.to_string(),
+            Self::Long => whole()?.to_string(),
+            Self::Double => value.as_f64()?.to_string(),
+            Self::Boolean => value.as_bool()?.to_string(),
+            Self::String => value.as_str()?.to_owned(),
+        })
+    }
+}
+
+/// A number as XML Schema writes it; Rust's own words for numbers that are not finite are none of it.
+fn double(text: &str) -> Option<f64> {
+    let plain = text.chars().all(|c| c.is_ascii_digit() || "+-.eE".contains(c));
+    text.parse().ok().filter(|_| plain)
+}
+
+impl Service {
+    /// An object as a service: those of its methods that have simple types.
+    pub(super) fn of(object: &str, description: &Description) -> Self {
+        let operations = description.methods.iter().filter_map(|method| Operation::of(object, method));
+        Self {
+            name: name_of(object),
+            namespace: format!("urn:rantai:{object}"),
+            summary: description.summary.clone(),
+            operations: operations.collect(),
+        }
+    }
+
+    /// A service of one's own.
+    pub(super) fn configured(settings: &settings::Service) -> Result<Self, String> {
+        let operation = |operation: &settings::Operation| {
+            let required = |(name, of)| Parameter { name, of, required: true };
+            Ok::<_, String>(Operation {
+                name: operation.name.clone(),
+                summary: String::new(),
+                object: operation.object.clone(),
+                method: operation.method.clone(),
+                params: operation.typed()?.into_iter().map(required).collect(),
+                result: Some(operation.result),
+            })
+        };
+        Ok(Self {
+            name: settings.name.clone(),
+            namespace: settings.namespace.clone(),
+            summary: String::new(),
+            operations: settings.operations.iter().map(operation).collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+impl Operation {
+    fn of(object: &str, method: &Method) -> Option<Self> {
+        let parameter = |parameter: &rantai_client::object::Parameter| {
+            let (of, nullable) = Simple::of(parameter.schema.as_ref()?)?;
+            let name = ncname(&parameter.name)?.to_owned();
+            Some(Parameter { name, of, required: parameter.required && !nullable })
+        };
+        let result = match method.result.as_ref()? {
+            nothing if nothing["type"] == "null" => None,
+            schema => Some(Simple::of(schema)?.0),
+        };
+        Some(Self {
+            name: ncname(&method.name)?.to_owned(),
+            summary: method.summary.clone(),
+            object: object.to_owned(),
+            method: method.name.clone(),
+            params: method.params.iter().map(parameter).collect::<Option<_>>()?,
+            result,
+        })
+    }
+}
+
+/// A name that an element may have.
+pub(crate) fn ncname(name: &str) -> Option<&str> {
+    let first = name.chars().next()?;
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    ((first.is_ascii_alphabetic() || first == '_') && name.chars().all(allowed)).then_some(name)
+}
+
+/// An object's name as one of XML: that may begin with a digit, this may not.
+fn name_of(object: &str) -> String {
+    ncname(object).map_or_else(|| format!("_{object}"), ToOwned::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rantai_client::object::Object;
+    use rantai_systems::calculator::{CalculatorObject, Exact};
+    use serde_json::json;
+
+    #[test]
+    fn an_objects_simple_methods_are_operations() {
+        let service = Service::of("calculator", &CalculatorObject(Exact).description());
+        let names: Vec<&str> = service.operations.iter().map(|operation| &*operation.name).collect();
+        assert_eq!(names, ["add", "sub", "mul", "div"]);
+        assert_eq!(service.operations[0].result, Some(Simple::Double));
+        let ledger = rantai_tasks::Ledger::open(None, rantai_tasks::Limits::default()).expect("in memory");
+        let tasks = Service::of("tasks", &rantai_tasks::ledger::TasksObject(ledger).description());
+        let names: Vec<&str> = tasks.operations.iter().map(|operation| &*operation.name).collect();
+        assert_eq!(names, ["cancel", "retry", "unschedule"], "the others have more than simple types");
+    }
+
+    #[test]
+    fn texts_and_values() {
+        for (of, text, value) in [
+            (Simple::Int, " 10 ", Some(json!(10))),
+            (Simple::Int, "+5", Some(json!(5))),
+            (Simple::Int, "2147483648", None),
+            (Simple::Int, "1.5", None),
+            (Simple::Long, "2147483648", Some(json!(2_147_483_648_u64))),
+            (Simple::Double, "-1.5e3", Some(json!(-1500.0))),
+            (Simple::Double, "INF", None),
+            (Simple::Double, "inf", None),
+            (Simple::Boolean, "1", Some(json!(true))),
+            (Simple::Boolean, "yes", None),
+            (Simple::String, " a ", Some(json!(" a "))),
+            (Simple::Int, "", None),
+        ] {
+            assert_eq!(of.read(text), value, "{of:?} {text:?}");
+        }
+        assert_eq!(Simple::Int.write(&json!(15.0)).as_deref(), Some("15"));
+        assert_eq!(Simple::Int.write(&json!(0.5)), None);
+        assert_eq!(Simple::Int.write(&json!(3_000_000_000_u64)), None);
+        assert_eq!(Simple::Double.write(&json!(5)).as_deref(), Some("5"));
+        assert_eq!(Simple::String.write(&json!(5)), None);
+    }
+}

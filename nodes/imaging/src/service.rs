@@ -1,0 +1,401 @@
+//! The object: requests become operations, each of them done as a whole or not at all, and once.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use chrono::{DateTime, SecondsFormat};
+use parking_lot::Mutex;
+use rantai_client::interface;
+use rantai_client::object::Context;
+use rantai_client::wire::fault::{Code, Fault};
+use serde_json::json;
+use tokio::sync::watch;
+
+use super::audit::Audit;
+use super::commands::Asked;
+use super::locks::{Guard, Locks};
+use super::operation::Hands;
+use super::reply::{Problem, Reply, Status};
+use super::settings::ImagingSettings;
+use super::state::State;
+use super::storage::{Folder, Storage, StorageError};
+use super::targets::Target;
+use super::work::{Telling, Work};
+use rantai_commit::{self as commit, DiskError, Opener};
+
+/// Disks for machines: images are cloned, and the clones handed out.
+#[interface(version = "1.0.0", tags("imaging"))]
+pub trait Imaging {
+    /// Gives a node a disk of its own, as the snapshot is, and hands it out.
+    async fn provision(
+        &self,
+        node_name: String,
+        img_name: Option<String>,
+        snap_name: Option<String>,
+        context: Context,
+    ) -> Result<Reply, Fault>;
+
+    /// Takes the disk of a node away, with what was written to it.
+    async fn detach_node(&self, node_name: String, context: Context) -> Result<Reply, Fault>;
+
+    /// Keeps an image as it is now.
+    async fn create_snapshot(
+        &self,
+        img_name: String,
+        snap_name: String,
+        context: Context,
+    ) -> Result<Reply, Fault>;
+
+    /// Names of images.
+    #[method(idempotent)]
+    async fn list_all_images(&self, context: Context) -> Result<Reply, Fault>;
+
+    /// Names of an image's snapshots.
+    #[method(idempotent)]
+    async fn list_snaps(&self, img_name: String, context: Context) -> Result<Reply, Fault>;
+
+    /// Takes a snapshot away; disks that were made of it stay.
+    async fn remove_snaps(
+        &self,
+        img_name: String,
+        snap_name: String,
+        context: Context,
+    ) -> Result<Reply, Fault>;
+
+    /// Nodes with their disks.
+    #[method(idempotent)]
+    async fn list_nodes(&self, context: Context) -> Result<Reply, Fault>;
+
+    /// Size, digest and snapshots of an image.
+    #[method(idempotent)]
+    async fn image_info(&self, img_name: String, context: Context) -> Result<Reply, Fault>;
+
+    /// Takes a file of the folder `incoming` as an image, by its own name or another.
+    async fn import(&self, file: String, img_name: Option<String>, context: Context) -> Result<Reply, Fault>;
+
+    /// Lays a copy of a snapshot into the folder `outgoing`, by its own name or another.
+    async fn export(
+        &self,
+        img_name: String,
+        snap_name: String,
+        file: Option<String>,
+        context: Context,
+    ) -> Result<Reply, Fault>;
+
+    /// Gives an image another name.
+    async fn rename(&self, img_name: String, new_name: String, context: Context) -> Result<Reply, Fault>;
+
+    /// Takes an image away that has no snapshots.
+    async fn remove_image(&self, img_name: String, context: Context) -> Result<Reply, Fault>;
+
+    /// A method by its name with arguments, as on a command line; both are checked here.
+    async fn command(&self, method: String, args: Vec<String>, context: Context) -> Result<Reply, Fault>;
+}
+
+/// The server; cheap to clone.
+#[derive(Clone)]
+pub struct Server {
+    pub(super) shared: Arc<Shared>,
+}
+
+pub(super) struct Shared {
+    pub(super) settings: ImagingSettings,
+    opened: OnceLock<Opened>,
+    pub(super) locks: Locks,
+    /// Requests that are being carried out, by what they are recognised by.
+    pub(super) running: Mutex<HashMap<String, Running>>,
+    /// What operations hold that could not be ended: for as long as the process runs.
+    pub(super) stuck: Mutex<Vec<Guard>>,
+}
+
+pub(super) struct Opened {
+    pub(super) hands: Hands,
+    pub(super) state: State,
+    pub(super) audit: Audit,
+}
+
+#[derive(Clone)]
+pub(super) struct Running {
+    print: String,
+    ended: watch::Receiver<Option<Reply>>,
+}
+
+/// Why it cannot be served.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// Its folder cannot be used.
+    #[error("cannot use the folder of images and disks")]
+    Folder(#[from] std::io::Error),
+    /// Its state cannot be read.
+    #[error("cannot open state.redb")]
+    State(#[from] DiskError),
+    /// Disks cannot be handed out.
+    #[error(transparent)]
+    Target(#[from] super::targets::TargetError),
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Server({})", self.shared.settings.name)
+    }
+}
+
+impl Server {
+    /// One that is not open yet.
+    pub fn new(settings: ImagingSettings) -> Self {
+        let shared = Shared {
+            settings,
+            opened: OnceLock::new(),
+            locks: Locks::default(),
+            running: Mutex::default(),
+            stuck: Mutex::default(),
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// Opens the folder, ends what a crash has left, and hands the disks out again. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// Where it cannot be used.
+    pub fn open(&self) -> Result<(), OpenError> {
+        let settings = &self.shared.settings;
+        let storage = Arc::new(Folder::open(&settings.folder)?);
+        let target = settings.target.start(&settings.folder)?;
+        self.open_with(storage, target)
+    }
+
+    /// The same with a storage and a target of one's own.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub fn open_with(&self, storage: Arc<dyn Storage>, target: Arc<dyn Target>) -> Result<(), OpenError> {
+        self.open_on(commit::file(&self.shared.settings.folder.join("state.redb")), storage, target)
+    }
+
+    /// The same with the state on a storage of one's own too.
+    pub(super) fn open_on(
+        &self,
+        state: Opener,
+        storage: Arc<dyn Storage>,
+        target: Arc<dyn Target>,
+    ) -> Result<(), OpenError> {
+        let folder: &Path = &self.shared.settings.folder;
+        let state = State::open(state)?;
+        let audit = Audit::new(folder.join("audit.log"));
+        let opened = Opened { hands: Hands { storage, target }, state, audit };
+        for operation in opened.state.open_operations()? {
+            let needs = operation.intent.needs();
+            if let Err(problem) = opened.recover(&operation) {
+                tracing::error!("{} is not ended: {problem}", operation.intent.method());
+                self.shared.stuck.lock().extend(self.shared.locks.take(needs));
+            }
+        }
+        for node in opened.state.nodes()? {
+            let disk = opened.hands.disk(&node.node);
+            if let Err(error) = opened.hands.target.export(&node.node, &disk, &node.access) {
+                tracing::error!("the disk of {} is not handed out: {error}", node.node);
+            }
+        }
+        let _ = self.shared.opened.set(opened);
+        Ok(())
+    }
+
+    pub(super) fn opened(&self) -> Result<&Opened, Problem> {
+        let closed = || Problem::new(Status::Failed, "it has not been opened");
+        self.shared.opened.get().ok_or_else(closed)
+    }
+
+    /// Everything goes this way, whichever form it came in.
+    async fn asked(&self, asked: Asked, context: &Context) -> Result<Reply, Fault> {
+        let began = Instant::now();
+        let who = who(context);
+        let print = format!("{} {}", asked.method, json!(asked.args));
+        let key = context.correlation.as_ref().filter(|bytes| bytes.len() >= 16).map(|bytes| hex(bytes));
+        let key = key.filter(|_| asked.changes());
+        if let Some(key) = &key
+            && let Some(reply) = self.before(key, &print).await?
+        {
+            return Ok(reply);
+        }
+        // Between the look and this another may have come: of two the second waits for the first.
+        let told = match &key {
+            Some(key) => match self.first(key, &print) {
+                Some(told) => Some(told),
+                None => return self.before(key, &print).await?.ok_or_else(|| Fault::busy(100)),
+            },
+            None => None,
+        };
+        let work = Work {
+            server: self.clone(),
+            asked,
+            who,
+            key,
+            print,
+            began,
+            told,
+            progress: Telling::new(context.clone()),
+        };
+        // Whoever called may go: what has begun is brought to its end.
+        let done = tokio::spawn(work.carry_out()).await;
+        done.map_err(|_| Fault::new(Code::BROKEN_OBJECT, "the method panicked"))
+    }
+
+    /// Whoever is the first with this request; nothing where another is.
+    fn first(&self, key: &str, print: &str) -> Option<watch::Sender<Option<Reply>>> {
+        let mut running = self.shared.running.lock();
+        if running.contains_key(key) {
+            return None;
+        }
+        let (told, ended) = watch::channel(None);
+        running.insert(key.to_owned(), Running { print: print.to_owned(), ended });
+        Some(told)
+    }
+
+    /// What came of the same request before, or comes of it now.
+    async fn before(&self, key: &str, print: &str) -> Result<Option<Reply>, Fault> {
+        let other = || Fault::new(Code::IDENTITY_REUSED, "the identity was used for another request");
+        let running = self.shared.running.lock().get(key).cloned();
+        if let Some(mut running) = running {
+            if running.print != print {
+                return Err(other());
+            }
+            let ended = running.ended.wait_for(Option::is_some).await;
+            return Ok(ended.ok().and_then(|reply| reply.clone()));
+        }
+        let Ok(opened) = self.opened() else { return Ok(None) };
+        let answered = opened.state.answered(key).map_err(|error| error.fault("the state of imaging"))?;
+        match answered {
+            Some(answered) if answered.print != print => Err(other()),
+            answered => Ok(answered.map(|answered| answered.reply)),
+        }
+    }
+}
+
+/// Who calls, by the broker's word; without one the client, which anybody may call itself.
+fn who(context: &Context) -> String {
+    let client = || context.client.as_ref().map(|client| format!("client {client}"));
+    context.caller.clone().or_else(client).unwrap_or_else(|| "?".to_owned())
+}
+
+pub(super) fn unkept(error: &DiskError) -> Problem {
+    tracing::error!("{error}");
+    if error.is_retryable() {
+        let text = "cannot use the state now: its disk is full or does not work; try again later";
+        return Problem::new(Status::Busy, text);
+    }
+    Problem::new(Status::Failed, "cannot use the state")
+}
+
+pub(super) fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+}
+
+pub(super) fn time(ms: u64) -> Option<String> {
+    let time = DateTime::from_timestamp_millis(i64::try_from(ms).ok()?)?;
+    Some(time.to_rfc3339_opts(SecondsFormat::Secs, true))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+macro_rules! ask {
+    ($server:expr, $method:literal, $context:expr, [$($argument:expr),*]) => {{
+        let given: Vec<Option<String>> = vec![$($argument),*];
+        // An argument that is left out ends the list: those behind it have to be left out too.
+        let asked = Asked::typed($method, given)?;
+        $server.asked(asked, &$context).await
+    }};
+}
+
+impl Imaging for Server {
+    async fn provision(
+        &self,
+        node_name: String,
+        img_name: Option<String>,
+        snap_name: Option<String>,
+        context: Context,
+    ) -> Result<Reply, Fault> {
+        let image = img_name.unwrap_or_else(|| self.shared.settings.image.clone());
+        ask!(self, "provision", context, [Some(node_name), Some(image), snap_name])
+    }
+
+    async fn detach_node(&self, node_name: String, context: Context) -> Result<Reply, Fault> {
+        ask!(self, "detach_node", context, [Some(node_name)])
+    }
+
+    async fn create_snapshot(
+        &self,
+        img_name: String,
+        snap_name: String,
+        context: Context,
+    ) -> Result<Reply, Fault> {
+        ask!(self, "create_snapshot", context, [Some(img_name), Some(snap_name)])
+    }
+
+    async fn list_all_images(&self, context: Context) -> Result<Reply, Fault> {
+        ask!(self, "list_all_images", context, [])
+    }
+
+    async fn list_snaps(&self, img_name: String, context: Context) -> Result<Reply, Fault> {
+        ask!(self, "list_snaps", context, [Some(img_name)])
+    }
+
+    async fn remove_snaps(
+        &self,
+        img_name: String,
+        snap_name: String,
+        context: Context,
+    ) -> Result<Reply, Fault> {
+        ask!(self, "remove_snaps", context, [Some(img_name), Some(snap_name)])
+    }
+
+    async fn list_nodes(&self, context: Context) -> Result<Reply, Fault> {
+        ask!(self, "list_nodes", context, [])
+    }
+
+    async fn image_info(&self, img_name: String, context: Context) -> Result<Reply, Fault> {
+        ask!(self, "image_info", context, [Some(img_name)])
+    }
+
+    async fn import(&self, file: String, img_name: Option<String>, context: Context) -> Result<Reply, Fault> {
+        ask!(self, "import", context, [Some(file), img_name])
+    }
+
+    async fn export(
+        &self,
+        img_name: String,
+        snap_name: String,
+        file: Option<String>,
+        context: Context,
+    ) -> Result<Reply, Fault> {
+        ask!(self, "export", context, [Some(img_name), Some(snap_name), file])
+    }
+
+    async fn rename(&self, img_name: String, new_name: String, context: Context) -> Result<Reply, Fault> {
+        ask!(self, "rename", context, [Some(img_name), Some(new_name)])
+    }
+
+    async fn remove_image(&self, img_name: String, context: Context) -> Result<Reply, Fault> {
+        ask!(self, "remove_image", context, [Some(img_name)])
+    }
+
+    async fn command(&self, method: String, args: Vec<String>, context: Context) -> Result<Reply, Fault> {
+        self.asked(Asked::new(&method, args)?, &context).await
+    }
+}
+
+impl From<StorageError> for OpenError {
+    fn from(error: StorageError) -> Self {
+        Self::Folder(std::io::Error::other(error.to_string()))
+    }
+}

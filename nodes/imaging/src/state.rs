@@ -1,0 +1,330 @@
+//! What imaging knows, on disk: nodes with their disks, operations that have not ended, and what came of requests.
+
+use redb::{ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition, WriteTransaction};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::operation::{Intent, Made, Operation};
+use super::reply::{Problem, Reply, Status};
+use super::settings::Project;
+use super::targets::{Access, Handed};
+use rantai_commit::{Committer, DiskError, Opener};
+
+const NODES: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("nodes");
+const OPEN: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("open operations");
+/// The number of the next operation.
+const NEXT: TableDefinition<'static, (), u64> = TableDefinition::new("next operation");
+/// Requests that have ended, by what they are recognised by.
+const ENDED: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("ended requests");
+/// When they ended, and which.
+const ENDS: TableDefinition<'static, (u64, &str), ()> = TableDefinition::new("ends");
+/// Images, and snapshots as `image/snapshot`.
+const ABOUT: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("about");
+
+/// How long the answer to a request is kept, and how many of them.
+const KEPT_MS: u64 = 24 * 60 * 60 * 1000;
+const KEPT: u64 = 100_000;
+
+/// A node with a disk.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Provisioned {
+    pub(super) node: String,
+    pub(super) image: String,
+    pub(super) snapshot: String,
+    pub(super) handed: Handed,
+    pub(super) access: Access,
+    pub(super) project: Option<String>,
+    pub(super) bytes: u64,
+    pub(super) since_ms: u64,
+}
+
+/// What is known of an image or a snapshot that was made here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Recorded {
+    pub(super) digest: String,
+    pub(super) bytes: u64,
+    pub(super) made_ms: u64,
+}
+
+/// A request that has ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Answered {
+    /// What it asked for.
+    pub(super) print: String,
+    pub(super) reply: Reply,
+    ended_ms: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct State {
+    committer: Committer,
+}
+
+impl State {
+    pub(super) fn open(opener: Opener) -> Result<Self, DiskError> {
+        Ok(Self { committer: Committer::open(opener, prepare)? })
+    }
+
+    /// Writes down what is about to be done, unless the project has its share already.
+    pub(super) async fn begin(
+        &self,
+        operation: Operation,
+        project: Option<Project>,
+    ) -> Result<Result<Operation, Problem>, DiskError> {
+        self.committer
+            .write(move |transaction| {
+                if let Some(problem) = over_quota(transaction, &operation.intent, project.as_ref())? {
+                    return Ok(Err(problem));
+                }
+                let mut next = transaction.open_table(NEXT)?;
+                let mut operation = operation.clone();
+                operation.id = next.get(())?.map_or(0, |id| id.value());
+                next.insert((), operation.id + 1)?;
+                transaction.open_table(OPEN)?.insert(operation.id, &*write(&operation))?;
+                Ok(Ok(operation))
+            })
+            .await
+    }
+
+    /// Writes down how far an operation is.
+    pub(super) async fn update(&self, operation: Operation) -> Result<(), DiskError> {
+        self.committer
+            .write(move |transaction| {
+                transaction.open_table(OPEN)?.insert(operation.id, &*write(&operation))?;
+                Ok(())
+            })
+            .await
+    }
+
+    /// An operation has ended: what it has made, and the answer, in one commit. Waits for as long as the disk does not
+    /// work: what was done is done, and would be left open otherwise.
+    pub(super) async fn end(&self, ended: Ended) -> Result<(), DiskError> {
+        self.committer.write_when_possible(move |transaction| end(transaction, &ended)).await
+    }
+
+    /// The same before anything is served.
+    pub(super) fn end_now(&self, ended: Ended) -> Result<(), DiskError> {
+        self.committer.write_blocking(move |transaction| end(transaction, &ended))
+    }
+
+    /// What came of a request before.
+    pub(super) fn answered(&self, key: &str) -> Result<Option<Answered>, DiskError> {
+        self.committer.read(|database| {
+            let ended = database.begin_read()?.open_table(ENDED)?;
+            Ok(ended.get(key)?.and_then(|bytes| read(bytes.value())))
+        })
+    }
+
+    /// A request that came to nothing before it became an operation.
+    pub(super) async fn refuse(
+        &self,
+        key: String,
+        print: String,
+        reply: Reply,
+        now: u64,
+    ) -> Result<(), DiskError> {
+        self.committer
+            .write(move |transaction| {
+                let (print, reply) = (print.clone(), reply.clone());
+                answer(transaction, &key, &Answered { print, reply, ended_ms: now })
+            })
+            .await
+    }
+
+    pub(super) fn node(&self, node: &str) -> Result<Option<Provisioned>, DiskError> {
+        self.committer.read(|database| {
+            let nodes = database.begin_read()?.open_table(NODES)?;
+            Ok(nodes.get(node)?.and_then(|bytes| read(bytes.value())))
+        })
+    }
+
+    pub(super) fn nodes(&self) -> Result<Vec<Provisioned>, DiskError> {
+        self.committer.read(|database| {
+            let nodes = database.begin_read()?.open_table(NODES)?;
+            let mut found = Vec::new();
+            for entry in nodes.iter()? {
+                found.extend(read(entry?.1.value()));
+            }
+            Ok(found)
+        })
+    }
+
+    /// Operations that have not ended.
+    pub(super) fn open_operations(&self) -> Result<Vec<Operation>, DiskError> {
+        self.committer.read(|database| {
+            let open = database.begin_read()?.open_table(OPEN)?;
+            let mut found = Vec::new();
+            for entry in open.iter()? {
+                found.extend(read(entry?.1.value()));
+            }
+            Ok(found)
+        })
+    }
+
+    pub(super) fn recorded(&self, name: &str) -> Result<Option<Recorded>, DiskError> {
+        self.committer.read(|database| {
+            let about = database.begin_read()?.open_table(ABOUT)?;
+            Ok(about.get(name)?.and_then(|bytes| read(bytes.value())))
+        })
+    }
+}
+
+fn prepare(transaction: &WriteTransaction) -> Result<(), redb::Error> {
+    transaction.open_table(NODES)?;
+    transaction.open_table(OPEN)?;
+    transaction.open_table(NEXT)?;
+    transaction.open_table(ENDED)?;
+    transaction.open_table(ENDS)?;
+    transaction.open_table(ABOUT)?;
+    Ok(())
+}
+
+/// An operation that has ended.
+#[derive(Clone, Debug)]
+pub(super) struct Ended {
+    pub(super) operation: Operation,
+    /// What was made; nothing where all of it was taken back.
+    pub(super) made: Option<Made>,
+    pub(super) reply: Reply,
+    pub(super) now: u64,
+}
+
+fn end(transaction: &WriteTransaction, ended: &Ended) -> Result<(), redb::Error> {
+    let Ended { operation, made, reply, now } = ended;
+    transaction.open_table(OPEN)?.remove(operation.id)?;
+    if let Some(made) = made {
+        apply(transaction, &operation.intent, made, *now)?;
+    }
+    if let Some(key) = &operation.key {
+        let answered = Answered { print: operation.print.clone(), reply: reply.clone(), ended_ms: *now };
+        answer(transaction, key, &answered)?;
+    }
+    Ok(())
+}
+
+fn answer(transaction: &WriteTransaction, key: &str, answered: &Answered) -> Result<(), redb::Error> {
+    let (mut requests, mut ends) = (transaction.open_table(ENDED)?, transaction.open_table(ENDS)?);
+    let now = answered.ended_ms;
+    // Two old ones for a new one: there are never more than the limit for long.
+    for _ in 0..2 {
+        let full = requests.len()? >= KEPT;
+        let oldest = ends.first()?.map(|(oldest, _)| (oldest.value().0, oldest.value().1.to_owned()));
+        let Some((ms, old)) = oldest.filter(|(ms, _)| full || ms.saturating_add(KEPT_MS) < now) else {
+            break;
+        };
+        ends.remove((ms, &*old))?;
+        requests.remove(&*old)?;
+    }
+    requests.insert(key, &*write(answered))?;
+    ends.insert((now, key), ())?;
+    Ok(())
+}
+
+fn apply(transaction: &WriteTransaction, intent: &Intent, made: &Made, now: u64) -> Result<(), redb::Error> {
+    let mut nodes = transaction.open_table(NODES)?;
+    let mut about = transaction.open_table(ABOUT)?;
+    let recorded = || {
+        let digest = made.digest.clone().unwrap_or_default();
+        write(&Recorded { digest, bytes: made.bytes, made_ms: now })
+    };
+    match intent {
+        Intent::Provision { node, image, snapshot, access, project, bytes } => {
+            let provisioned = Provisioned {
+                node: node.clone(),
+                image: image.clone(),
+                snapshot: snapshot.clone(),
+                handed: made.handed.clone().unwrap_or(Handed {
+                    target: None,
+                    portal: None,
+                    lun: None,
+                    file: None,
+                }),
+                access: access.clone(),
+                project: project.clone(),
+                bytes: *bytes,
+                since_ms: now,
+            };
+            nodes.insert(&**node, &*write(&provisioned))?;
+        }
+        Intent::DetachNode { node } => {
+            nodes.remove(&**node)?;
+        }
+        Intent::CreateSnapshot { image, snapshot } => {
+            about.insert(&*format!("{image}/{snapshot}"), &*recorded())?;
+        }
+        Intent::RemoveSnaps { image, snapshot } => {
+            about.remove(&*format!("{image}/{snapshot}"))?;
+        }
+        Intent::Import { image, .. } => {
+            about.insert(&**image, &*recorded())?;
+        }
+        Intent::RemoveImage { image } => {
+            about.remove(&**image)?;
+        }
+        Intent::Export { .. } => {}
+        Intent::Rename { image, to } => {
+            let mut moved = Vec::new();
+            for entry in about.iter()? {
+                let (name, bytes) = entry?;
+                let rest = name.value().strip_prefix(&**image);
+                if let Some(rest) = rest.filter(|rest| rest.is_empty() || rest.starts_with('/')) {
+                    moved.push((name.value().to_owned(), format!("{to}{rest}"), bytes.value().to_vec()));
+                }
+            }
+            for (old, new, bytes) in moved {
+                about.remove(&*old)?;
+                about.insert(&*new, &*bytes)?;
+            }
+            let mut of_it: Vec<Provisioned> = Vec::new();
+            for entry in nodes.iter()? {
+                of_it.extend(read::<Provisioned>(entry?.1.value()).filter(|node| node.image == *image));
+            }
+            for node in of_it {
+                let node = Provisioned { image: to.clone(), ..node };
+                nodes.insert(&*node.node, &*write(&node))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What the project would have above its share: disks there are, and those that are being made.
+fn over_quota(
+    transaction: &WriteTransaction,
+    intent: &Intent,
+    project: Option<&Project>,
+) -> Result<Option<Problem>, redb::Error> {
+    let (Intent::Provision { bytes, .. }, Some(project)) = (intent, project) else { return Ok(None) };
+    let (mut disks, mut all) = (1_u64, *bytes);
+    for entry in transaction.open_table(NODES)?.iter()? {
+        if let Some(node) = read::<Provisioned>(entry?.1.value())
+            && node.project.as_ref() == Some(&project.name)
+        {
+            (disks, all) = (disks + 1, all.saturating_add(node.bytes));
+        }
+    }
+    for entry in transaction.open_table(OPEN)?.iter()? {
+        let operation = read::<Operation>(entry?.1.value());
+        if let Some(Operation { intent: Intent::Provision { bytes, project: of, .. }, .. }) = operation
+            && of.as_ref() == Some(&project.name)
+        {
+            (disks, all) = (disks + 1, all.saturating_add(bytes));
+        }
+    }
+    let most = |most: Option<u64>, asked: u64| most.filter(|most| asked > *most);
+    let text = match (most(project.disks, disks), most(project.bytes, all)) {
+        (Some(most), _) => format!("project {} may have {most} disks", project.name),
+        (_, Some(most)) => format!("project {} may have {most} bytes of disks", project.name),
+        _ => return Ok(None),
+    };
+    Ok(Some(Problem::new(Status::OutOfRange, text)))
+}
+
+fn write(value: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).expect("what is kept is JSON")
+}
+
+fn read<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
+    let read = serde_json::from_slice(bytes);
+    read.inspect_err(|error| tracing::error!("a record that cannot be read is passed over: {error}")).ok()
+}

@@ -1,0 +1,519 @@
+//! The whole of it, without a bus: failures at every step, many at once, projects, and what a repeat gets.
+
+mod full_disk;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use rantai_client::object::{Context, Emitter};
+use rantai_client::wire::name::{ObjectName, Root};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::commands::Asked;
+use super::operation::Intent;
+use super::reply::{Reply, Status};
+use super::service::{Imaging as _, Server};
+use super::settings::{Driver, ImagingSettings, Project};
+use super::storage::{About, Folder, Progress, Storage, StorageError};
+use super::targets::{Access, Files, Handed, Target, TargetError};
+use super::wanted::Wanted;
+
+/// A folder and a target of which the call with this number, counted from 1, fails; of all things that change
+/// something.
+struct Failing {
+    folder: Folder,
+    files: Files,
+    calls: AtomicUsize,
+    fails: AtomicUsize,
+}
+
+impl Failing {
+    fn new(folder: &Path) -> Arc<Self> {
+        let folder = Folder::open(folder).expect("a folder");
+        let (calls, fails) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        Arc::new(Self { folder, files: Files::default(), calls, fails })
+    }
+
+    fn fail_at(&self, call: usize) {
+        self.calls.store(0, Ordering::SeqCst);
+        self.fails.store(call, Ordering::SeqCst);
+    }
+
+    fn may(&self) -> bool {
+        self.calls.fetch_add(1, Ordering::SeqCst) + 1 != self.fails.load(Ordering::SeqCst)
+    }
+
+    fn stored(&self) -> Result<(), StorageError> {
+        self.may().then_some(()).ok_or_else(|| StorageError::Failed("the disk is on fire".to_owned()))
+    }
+}
+
+impl Storage for Failing {
+    fn name(&self) -> &'static str {
+        "failing"
+    }
+
+    fn images(&self) -> Result<Vec<String>, StorageError> {
+        self.folder.images()
+    }
+
+    fn image(&self, image: &str) -> Result<Option<About>, StorageError> {
+        self.folder.image(image)
+    }
+
+    fn snapshots(&self, image: &str) -> Result<Vec<String>, StorageError> {
+        self.folder.snapshots(image)
+    }
+
+    fn snapshot(&self, image: &str, snapshot: &str) -> Result<Option<About>, StorageError> {
+        self.folder.snapshot(image, snapshot)
+    }
+
+    fn take_snapshot(&self, image: &str, snapshot: &str, told: Progress<'_>) -> Result<String, StorageError> {
+        let taken = self.folder.take_snapshot(image, snapshot, told);
+        // What fails late has made something already.
+        self.stored().and(taken)
+    }
+
+    fn remove_snapshot(&self, image: &str, snapshot: &str) -> Result<(), StorageError> {
+        self.stored().and_then(|()| self.folder.remove_snapshot(image, snapshot))
+    }
+
+    fn make_disk(
+        &self,
+        image: &str,
+        snapshot: &str,
+        node: &str,
+        told: Progress<'_>,
+    ) -> Result<PathBuf, StorageError> {
+        let made = self.folder.make_disk(image, snapshot, node, told);
+        self.stored().and(made)
+    }
+
+    fn disk(&self, node: &str) -> PathBuf {
+        self.folder.disk(node)
+    }
+
+    fn remove_disk(&self, node: &str) -> Result<(), StorageError> {
+        self.stored().and_then(|()| self.folder.remove_disk(node))
+    }
+
+    fn import(&self, file: &str, image: &str, told: Progress<'_>) -> Result<String, StorageError> {
+        let taken = self.folder.import(file, image, told);
+        self.stored().and(taken)
+    }
+
+    fn export(
+        &self,
+        image: &str,
+        snapshot: &str,
+        file: &str,
+        told: Progress<'_>,
+    ) -> Result<(), StorageError> {
+        let laid = self.folder.export(image, snapshot, file, told);
+        self.stored().and(laid)
+    }
+
+    fn remove_image(&self, image: &str) -> Result<(), StorageError> {
+        self.stored().and_then(|()| self.folder.remove_image(image))
+    }
+
+    fn remove_export(&self, file: &str) -> Result<(), StorageError> {
+        self.stored().and_then(|()| self.folder.remove_export(file))
+    }
+
+    fn rename(&self, image: &str, to: &str) -> Result<(), StorageError> {
+        let renamed = self.folder.rename(image, to);
+        self.stored().and(renamed)
+    }
+}
+
+/// The same as a target.
+struct Handing(Arc<Failing>);
+
+impl Handing {
+    fn may(&self) -> Result<(), TargetError> {
+        self.0.may().then_some(()).ok_or_else(|| TargetError("the target is gone".to_owned()))
+    }
+}
+
+impl Target for Handing {
+    fn name(&self) -> &'static str {
+        "handing"
+    }
+
+    fn export(&self, node: &str, disk: &Path, access: &Access) -> Result<Handed, TargetError> {
+        let handed = self.0.files.export(node, disk, access);
+        self.may().and(handed)
+    }
+
+    fn withdraw(&self, node: &str) -> Result<(), TargetError> {
+        self.may().and_then(|()| self.0.files.withdraw(node))
+    }
+
+    fn handed_out(&self) -> Result<Vec<String>, TargetError> {
+        self.0.files.handed_out()
+    }
+}
+
+/// A target that hands nothing out, and takes nothing back.
+struct Stuck(Arc<Failing>);
+impl Target for Stuck {
+    fn name(&self) -> &'static str {
+        "stuck"
+    }
+
+    fn export(&self, _: &str, _: &Path, _: &Access) -> Result<Handed, TargetError> {
+        Err(TargetError("no".to_owned()))
+    }
+
+    fn withdraw(&self, _: &str) -> Result<(), TargetError> {
+        Err(TargetError("it is held".to_owned()))
+    }
+
+    fn handed_out(&self) -> Result<Vec<String>, TargetError> {
+        self.0.files.handed_out()
+    }
+}
+
+fn settings(folder: &Path, projects: Vec<Project>) -> ImagingSettings {
+    ImagingSettings {
+        name: "example.mainserver".to_owned(),
+        folder: folder.to_owned(),
+        image: "hadoopMaster.img".to_owned(),
+        snapshot: "HadoopMasterGoldenImage".to_owned(),
+        in_use: "Node is already in use".to_owned(),
+        not_in_use: "Node already part unmapped and no image exists".to_owned(),
+        initiator: "iqn.2026-01.example.rantai:initiator".to_owned(),
+        target: Driver::Files,
+        projects,
+    }
+}
+
+/// A server with an image and its snapshot.
+fn server(projects: Vec<Project>) -> (tempfile::TempDir, Server, Arc<Failing>) {
+    let (directory, failing) = folder();
+    let server = Server::new(settings(directory.path(), projects));
+    server.open_with(failing.clone(), Arc::new(Handing(failing.clone()))).expect("opened");
+    (directory, server, failing)
+}
+
+fn folder() -> (tempfile::TempDir, Arc<Failing>) {
+    let directory = tempfile::tempdir().expect("a directory");
+    let failing = Failing::new(directory.path());
+    std::fs::write(directory.path().join("images/hadoopMaster.img"), vec![7; 100_000]).expect("written");
+    std::fs::write(directory.path().join("incoming/new"), vec![9; 5_000]).expect("written");
+    failing.folder.take_snapshot("hadoopMaster.img", "HadoopMasterGoldenImage", &|_, _| {}).expect("taken");
+    (directory, failing)
+}
+
+fn context(caller: &str, correlation: Option<Uuid>) -> Context {
+    let object = ObjectName::new("example.mainserver").expect("a name");
+    Context {
+        object: object.clone(),
+        caller: Some(caller.to_owned()),
+        client: None,
+        correlation: correlation.map(|uuid| uuid.as_bytes().to_vec()),
+        trail: Vec::new(),
+        received: Instant::now(),
+        deadline: Instant::now() + std::time::Duration::from_secs(30),
+        emitter: Emitter::new(Root::default(), object, Arc::new(|_| {})),
+    }
+}
+
+async fn ask(server: &Server, line: &str) -> Reply {
+    ask_as(server, "ada", line).await
+}
+
+async fn ask_as(server: &Server, who: &str, line: &str) -> Reply {
+    let mut words = line.split(' ').map(ToOwned::to_owned);
+    let method = words.next().expect("a method");
+    server.command(method, words.collect(), context(who, Some(Uuid::new_v4()))).await.expect("a reply")
+}
+
+fn status(reply: &Reply) -> (u16, &str) {
+    (reply.status_code, reply.msg.as_deref().unwrap_or(""))
+}
+
+async fn nodes(server: &Server) -> Vec<(Value, Value)> {
+    let listed = ask(server, "list_nodes").await.retval.expect("a list");
+    let listed = listed.as_array().expect("a list").clone();
+    listed.into_iter().map(|mut node| (node["node"].take(), node["state"].take())).collect()
+}
+
+#[tokio::test]
+async fn every_method_and_every_status() {
+    let (directory, server, _) = server(Vec::new());
+    let read = |path: &str| std::fs::read(directory.path().join(path)).expect(path);
+    for (line, expected, says) in [
+        ("list_all_images", 200, ""),
+        ("provision node-1", 200, ""),
+        ("provision node-1", 440, "Node is already in use"),
+        ("provision node-10 hadoopMaster.img nothing", 404, "snapshot nothing does not exist"),
+        ("provision node-10 nothing", 404, "image nothing does not exist"),
+        ("detach_node node-10", 440, "Node already part unmapped and no image exists"),
+        ("provision", 411, "provision takes 1 to 3 arguments, not 0"),
+        ("provision a b c d", 411, "provision takes 1 to 3 arguments, not 4"),
+        ("provision ../x", 411, "is no name of a node"),
+        ("provision a;reboot", 411, "is no name of a node"),
+        ("provision a ../x", 411, "is no name of an image"),
+        ("create_snapshot hadoopMaster.img", 411, "takes 2 arguments, not 1"),
+        ("create_snapshot hadoopMaster.img s2", 200, ""),
+        ("create_snapshot hadoopMaster.img s2", 401, "snapshot s2 exists already"),
+        ("create_snapshot nothing s2", 404, "image nothing"),
+        ("remove_image hadoopMaster.img", 405, "HadoopMasterGoldenImage, s2"),
+        ("remove_snaps hadoopMaster.img s2", 200, ""),
+        ("remove_snaps hadoopMaster.img s2", 404, "snapshot s2"),
+        ("list_snaps hadoopMaster.img", 200, ""),
+        ("list_snaps nothing", 404, "image nothing"),
+        ("__class__", 410, "no method \"__class__\"; there are provision"),
+        ("import new b.img", 200, ""),
+        ("import new b.img", 401, "image b.img exists already"),
+        ("import nothing c.img", 404, "nothing does not exist"),
+        ("import ../state.redb c.img", 411, "is no name of a file"),
+        ("rename b.img c.img", 200, ""),
+        ("rename b.img d.img", 404, "image b.img"),
+        ("rename c.img hadoopMaster.img", 401, "exists already"),
+        ("remove_image c.img", 200, ""),
+        ("export hadoopMaster.img HadoopMasterGoldenImage out", 200, ""),
+        ("export hadoopMaster.img HadoopMasterGoldenImage out", 401, "out exists already"),
+        ("detach_node node-1", 200, ""),
+        ("detach_node node-1", 440, "no image exists"),
+        ("provision node-1", 200, ""),
+    ] {
+        let reply = ask(&server, line).await;
+        let (code, text) = status(&reply);
+        assert!(code == expected && text.contains(says), "{line}: {reply:?}");
+        assert_eq!(reply.retval.is_some(), code == 200, "{line}");
+    }
+    assert_eq!(read("disks/node-1"), vec![7; 100_000]);
+    assert_eq!(read("outgoing/out"), vec![7; 100_000]);
+    let info = ask(&server, "image_info hadoopMaster.img").await.retval.expect("told");
+    assert_eq!(
+        (&info["bytes"], &info["snapshots"][0]["name"]),
+        (&json!(100_000), &json!("HadoopMasterGoldenImage"))
+    );
+    let audit = String::from_utf8(read("audit.log")).expect("UTF-8");
+    let secret = server.provision("node-2".into(), None, None, context("ada", None)).await.expect("a reply");
+    let secret = secret.disk.expect("a disk").secret;
+    let all = String::from_utf8(read("audit.log")).expect("UTF-8");
+    assert!(!all.contains(&secret) && all.len() > audit.len(), "no secrets are in it");
+    let lines: Vec<Value> = audit.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert_eq!(
+        (&lines[1]["who"], &lines[1]["method"], &lines[1]["status"]),
+        (&json!("ada"), &json!("provision"), &json!(200))
+    );
+    assert_eq!(lines[2]["message"], "Node is already in use");
+}
+
+#[tokio::test]
+async fn names_are_taken_to_the_letter() {
+    let (_directory, server, _) = server(Vec::new());
+    assert_eq!(ask(&server, "provision cisco-53").await.status_code, 200);
+    assert_eq!(ask(&server, "detach_node cisco-5").await.status_code, 440);
+    assert_eq!(ask(&server, "provision cisco-5").await.status_code, 200);
+    assert_eq!(ask(&server, "detach_node cisco-5").await.status_code, 200);
+    assert_eq!(nodes(&server).await, [(json!("cisco-53"), json!("ready"))]);
+}
+
+#[tokio::test]
+async fn whatever_step_fails_all_is_taken_back_and_again_it_works() {
+    let (directory, server, failing) = server(Vec::new());
+    ask(&server, "create_snapshot hadoopMaster.img s2").await;
+    for (line, steps) in [
+        ("provision node-1", 2),
+        ("create_snapshot hadoopMaster.img s3", 1),
+        ("import new b.img", 1),
+        ("export hadoopMaster.img s2 out", 1),
+        ("rename hadoopMaster.img other.img", 1),
+    ] {
+        for step in 1..=steps {
+            let before = files(directory.path());
+            failing.fail_at(step);
+            let reply = ask(&server, line).await;
+            assert_eq!(reply.status_code, 500, "{line}, step {step}: {reply:?}");
+            assert!(reply.msg.as_ref().is_some_and(|msg| !msg.contains("not taken back")), "{reply:?}");
+            assert_eq!(files(directory.path()), before, "{line}, step {step}");
+            assert!(nodes(&server).await.is_empty());
+        }
+        failing.fail_at(0);
+        let reply = ask(&server, line).await;
+        assert_eq!(reply.status_code, 200, "{line}: {reply:?}");
+        match line.split(' ').next() {
+            Some("provision") => assert_eq!(ask(&server, "detach_node node-1").await.status_code, 200),
+            Some("rename") => {
+                assert_eq!(ask(&server, "rename other.img hadoopMaster.img").await.status_code, 200);
+            }
+            _ => {}
+        }
+    }
+    // What takes something away is gone on with instead.
+    ask(&server, "provision node-1").await;
+    for step in 1..=2 {
+        failing.fail_at(step);
+        assert_eq!(ask(&server, "detach_node node-1").await.status_code, 500, "step {step}");
+    }
+    failing.fail_at(0);
+    assert_eq!(ask(&server, "detach_node node-1").await.status_code, 200);
+    assert!(!directory.path().join("disks/node-1").exists());
+    ask(&server, "import new plain.img").await;
+    for line in ["remove_snaps hadoopMaster.img s2", "remove_image plain.img"] {
+        failing.fail_at(1);
+        assert_eq!(ask(&server, line).await.status_code, 500, "{line}");
+        failing.fail_at(0);
+        assert_eq!(ask(&server, line).await.status_code, 200, "{line}");
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_taken_back_is_told_held_and_ended_at_the_next_start() {
+    let (directory, server, failing) = server(Vec::new());
+    drop(server);
+    failing.fail_at(0);
+    let open = async |target: Arc<dyn Target>| {
+        let server = Server::new(settings(directory.path(), Vec::new()));
+        // The one before has the state until its thread has ended.
+        while server.open_with(failing.clone(), target.clone()).is_err() {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        server
+    };
+    let server = open(Arc::new(Stuck(failing.clone()))).await;
+    let reply = ask(&server, "provision node-1").await;
+    assert!(status(&reply).1.contains("not taken back yet: it is held"), "{reply:?}");
+    assert_eq!(ask(&server, "provision node-1").await.status_code, 409, "nobody gets at it");
+    assert_eq!(nodes(&server).await, [(json!("node-1"), json!("not taken back yet"))]);
+    drop(server);
+    let server = open(Arc::new(Handing(failing.clone()))).await;
+    assert!(nodes(&server).await.is_empty());
+    assert!(!directory.path().join("disks/node-1").exists());
+    assert_eq!(ask(&server, "provision node-1").await.status_code, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_fifty_at_once_one_wins() {
+    let (_directory, server, _) = server(Vec::new());
+    let asked: Vec<_> = (0..50)
+        .map(|index| {
+            let server = server.clone();
+            tokio::spawn(async move { ask_as(&server, &format!("client{index}"), "provision node-1").await })
+        })
+        .collect();
+    let mut codes = Vec::new();
+    for reply in asked {
+        codes.push(reply.await.expect("no panic").status_code);
+    }
+    codes.sort_unstable();
+    assert_eq!(codes[0], 200);
+    assert!(codes[1..].iter().all(|code| [409, 440].contains(code)), "{codes:?}");
+    assert_eq!(nodes(&server).await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_repeat_gets_the_first_answer_and_another_request_by_its_identity_none() {
+    let (_directory, server, _) = server(Vec::new());
+    let identity = Some(Uuid::new_v4());
+    let provision = |node: &str| server.provision(node.to_owned(), None, None, context("ada", identity));
+    let (one, two) = tokio::join!(provision("node-1"), provision("node-1"));
+    let first = one.expect("a reply");
+    assert_eq!((first.status_code, two.expect("a reply")), (200, first.clone()));
+    assert_eq!(provision("node-1").await.expect("a reply"), first, "with its secret");
+    let other = provision("node-2").await.expect_err("another request");
+    assert_eq!(other.code.0, -32014);
+    let wrong = Some(Uuid::new_v4());
+    let detach = || server.detach_node("node-9".to_owned(), context("ada", wrong));
+    assert_eq!(detach().await.expect("a reply").status_code, 440);
+    ask(&server, "provision node-9").await;
+    assert_eq!(detach().await.expect("a reply").status_code, 440, "that was the answer");
+    assert_eq!(nodes(&server).await.len(), 2);
+}
+
+#[tokio::test]
+async fn projects_have_their_own_nodes_images_and_quota() {
+    let project = |name: &str, user: &str, images: &[&str], disks| Project {
+        name: name.to_owned(),
+        users: vec![user.to_owned()],
+        images: images.iter().map(|image| (*image).to_owned()).collect(),
+        disks,
+        bytes: Some(250_000),
+    };
+    let projects =
+        vec![project("hadoop", "ada", &["hadoop*"], Some(5)), project("other", "grace", &["b.img"], Some(1))];
+    let (_directory, server, _) = server(projects);
+    for (who, line, expected) in [
+        ("eve", "list_all_images", 403),
+        ("ada", "provision node-1", 200),
+        ("grace", "provision node-2", 403),
+        ("grace", "detach_node node-1", 403),
+        ("ada", "import new b.img", 403),
+        ("grace", "import new b.img", 200),
+        ("grace", "create_snapshot b.img s", 200),
+        ("grace", "provision node-2 b.img s", 200),
+        ("grace", "provision node-3 b.img s", 411),
+        ("grace", "detach_node node-2", 200),
+        ("grace", "provision node-3 b.img s", 200),
+        ("ada", "provision node-4", 200),
+        // Of the 250,000 bytes 200,000 are taken.
+        ("ada", "provision node-5", 411),
+    ] {
+        let reply = ask_as(&server, who, line).await;
+        assert_eq!(reply.status_code, expected, "{who}: {line}: {reply:?}");
+    }
+    assert_eq!(ask_as(&server, "grace", "list_all_images").await.retval, Some(json!(["b.img"])));
+    assert_eq!(nodes(&server).await.len(), 2, "ada's own");
+}
+
+/// Between the look at a request and its turn the node may have become another project's, and the snapshot may have
+/// come: what is decided then goes by how things are then.
+#[tokio::test]
+async fn what_is_decided_goes_by_how_things_are_when_it_is_done() {
+    let project = |name: &str, user: &str| Project {
+        name: name.to_owned(),
+        users: vec![user.to_owned()],
+        images: vec!["*".to_owned()],
+        disks: None,
+        bytes: None,
+    };
+    let (_directory, server, _) = server(vec![project("hadoop", "ada"), project("other", "grace")]);
+    let asked = |line: &str| {
+        let mut words = line.split(' ').map(ToOwned::to_owned);
+        let method = words.next().expect("a method");
+        Asked::new(&method, words.collect()).expect("asked")
+    };
+    let opened = server.opened().expect("open");
+    let wanted = |who: &str, line: &str| match server.wanted(&asked(line), who).expect("wanted") {
+        Wanted::Change(intent, project) => (*intent, project),
+        Wanted::Answer(_) => panic!("{line} changes something"),
+    };
+    ask_as(&server, "ada", "provision node-1").await;
+    let (mut detach, hers) = wanted("ada", "detach_node node-1");
+    let (mut provision, _) = wanted("ada", "provision node-2 hadoopMaster.img late");
+    ask_as(&server, "ada", "detach_node node-1").await;
+    ask_as(&server, "grace", "provision node-1").await;
+    ask_as(&server, "grace", "create_snapshot hadoopMaster.img late").await;
+    let refused = server.possible(opened, &mut detach, hers.as_ref()).expect_err("it is grace's now");
+    assert_eq!(refused.status, Status::Denied);
+    assert_eq!(server.possible(opened, &mut provision, hers.as_ref()), Ok(()));
+    assert!(matches!(provision, Intent::Provision { bytes: 100_000, .. }), "{provision:?}");
+}
+
+/// Every file but the state and the log.
+fn files(folder: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if !path.ends_with("state.redb") && !path.ends_with("audit.log") {
+                found.push(path.display().to_string());
+            }
+        }
+    }
+    found.sort();
+    found
+}

@@ -1,0 +1,80 @@
+//! The table of kinds: which objects a configuration may have. A new kind is one line here.
+
+use serde::Deserialize;
+
+use super::Config;
+use rantai_files::FolderSettings;
+#[cfg(feature = "gateway")]
+use rantai_gateway::settings::{Rest, Soap};
+use rantai_imaging::ImagingSettings;
+use rantai_nodes::chain::ChainLink;
+use rantai_nodes::kind::Kind;
+use rantai_systems::calculator::CalculatorSettings;
+use rantai_systems::clock::CheckoutSettings;
+use rantai_systems::echo::EchoSettings;
+use rantai_systems::insult::filter::FilterSettings;
+use rantai_systems::insult::notifier::NotifierSettings;
+use rantai_systems::insult::service::ServiceSettings;
+use rantai_systems::insult::store::StoreSettings;
+use rantai_systems::lending::LendingSettings;
+use rantai_systems::pages::PagesSettings;
+use rantai_systems::sensor::SensorSettings;
+use rantai_systems::upcall::UpcallSettings;
+use rantai_systems::welcome::WelcomeSettings;
+use rantai_tasks::TaskLedger;
+
+/// Makes [`File`] of the table `key: settings`. The keys stand in the type that is read, so that an unknown one is an
+/// error with its place, and with those that may be written.
+macro_rules! kinds {
+    ($($key:ident: $settings:ty,)*) => {
+        /// The text of a configuration.
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        pub(super) struct File {
+            node: Option<String>,
+            root: Option<String>,
+            $(#[serde(default)] $key: Vec<$settings>,)*
+            tasks: Option<TaskLedger>,
+            #[cfg(feature = "gateway")]
+            rest: Option<Rest>,
+            #[cfg(feature = "gateway")]
+            soap: Option<Soap>,
+        }
+
+        impl From<File> for Config {
+            fn from(file: File) -> Self {
+                let mut kinds: Vec<std::sync::Arc<dyn Kind>> = Vec::new();
+                $(kinds.extend(file.$key.into_iter().map(|entry| std::sync::Arc::new(entry) as _));)*
+                Self {
+                    node: file.node,
+                    root: file.root,
+                    kinds,
+                    calls: rantai_nodes::calls::Calls::default(),
+                    tasks: file.tasks,
+                    #[cfg(feature = "gateway")]
+                    rest: file.rest,
+                    #[cfg(feature = "gateway")]
+                    soap: file.soap,
+                }
+            }
+        }
+    };
+}
+
+kinds! {
+    chain: ChainLink,
+    echo: EchoSettings,
+    calculator: CalculatorSettings,
+    welcome: WelcomeSettings,
+    pages: PagesSettings,
+    clock: CheckoutSettings,
+    lending: LendingSettings,
+    files: FolderSettings,
+    sensor: SensorSettings,
+    upcall: UpcallSettings,
+    insult_store: StoreSettings,
+    imaging: ImagingSettings,
+    insult_service: ServiceSettings,
+    insult_filter: FilterSettings,
+    insult_notifier: NotifierSettings,
+}

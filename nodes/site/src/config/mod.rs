@@ -1,0 +1,173 @@
+//! `nodes.toml`: which objects are served, and with which texts.
+
+mod error;
+mod kinds;
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::sync::Arc;
+
+use rantai_client::wire::name::{ClientId, ObjectName, Root};
+
+pub use error::ConfigError;
+pub use rantai_nodes::kind::{Configured, beside};
+
+use error::in_toml_words;
+use kinds::File;
+
+use rantai_nodes::calls::Calls;
+use rantai_nodes::kind::Output;
+use rantai_nodes::kind::{Building, Kind};
+use rantai_tasks::TaskLedger;
+
+/// A configuration: what stands in the file.
+#[derive(Clone, Debug, Default)]
+pub struct Config {
+    /// The node's name on the bus; a random one if there is none.
+    pub node: Option<String>,
+    /// The root of all topics, instead of `rantai`.
+    pub root: Option<String>,
+    /// The entries of which objects are made.
+    pub kinds: Vec<Arc<dyn Kind>>,
+    /// By which its objects call others: whoever serves them says where the broker is.
+    pub calls: Calls,
+    /// The ledger of tasks, if there is one.
+    pub tasks: Option<TaskLedger>,
+    /// REST, if it is wanted.
+    #[cfg(feature = "gateway")]
+    pub rest: Option<rantai_gateway::settings::Rest>,
+    /// SOAP, if it is wanted.
+    #[cfg(feature = "gateway")]
+    pub soap: Option<rantai_gateway::settings::Soap>,
+}
+
+impl Config {
+    /// Reads a file.
+    ///
+    /// # Errors
+    ///
+    /// Where it cannot be read, or says what it may not.
+    pub fn load(file: &Path) -> Result<Self, ConfigError> {
+        let name = file.display().to_string();
+        match std::fs::read_to_string(file) {
+            Ok(text) => Self::from_toml(&text, &name),
+            Err(source) => Err(ConfigError::Read { file: name, source }),
+        }
+    }
+
+    /// Reads a text; `file` is for messages.
+    ///
+    /// # Errors
+    ///
+    /// What is no configuration, with line, column and a caret.
+    pub fn from_toml(text: &str, file: &str) -> Result<Self, ConfigError> {
+        let invalid = |message: String| ConfigError::Invalid { file: file.to_owned(), message };
+        let parsed: File =
+            toml::from_str(text).map_err(|error| invalid(in_toml_words(&error).trim_end().to_owned()))?;
+        let config = Self::from(parsed);
+        config.node().map_err(|error| invalid(format!("node: {error}")))?;
+        config.root().map_err(|error| invalid(format!("root: {error}")))?;
+        config.objects(file, &(Arc::new(|_: &str| {}) as Output))?;
+        #[cfg(feature = "gateway")]
+        {
+            let checked = config.rest.as_ref().map_or(Ok(()), rantai_gateway::settings::Rest::check);
+            checked.map_err(|error| invalid(format!("rest: {error}")))?;
+            let checked = config.soap.as_ref().map_or(Ok(()), rantai_gateway::settings::Soap::check);
+            checked.map_err(|error| invalid(format!("soap: {error}")))?;
+        }
+        Ok(config)
+    }
+
+    /// The node's name.
+    ///
+    /// # Errors
+    ///
+    /// One that is none.
+    pub fn node(&self) -> Result<Option<ClientId>, rantai_client::wire::name::NameError> {
+        self.node.as_deref().map(ClientId::new).transpose()
+    }
+
+    /// The root of all topics.
+    ///
+    /// # Errors
+    ///
+    /// One that is none.
+    pub fn root(&self) -> Result<Root, rantai_client::wire::name::NameError> {
+        self.root.as_deref().map_or_else(|| Ok(Root::default()), Root::new)
+    }
+
+    /// The objects, which print to `output`. Relative paths begin where `file` is.
+    ///
+    /// # Errors
+    ///
+    /// Names that are none, names that stand there twice, and settings that an object cannot be made with.
+    pub fn objects(&self, file: &str, output: &Output) -> Result<Vec<Configured>, ConfigError> {
+        let mut names = HashSet::new();
+        let object = |kind: &Arc<dyn Kind>| {
+            let name = kind.name();
+            let wrong =
+                |reason: String| ConfigError::Object { file: file.to_owned(), name: name.clone(), reason };
+            let known = ObjectName::new(&name).map_err(|error| wrong(error.to_string()))?;
+            if !names.insert(known.clone()) {
+                return Err(wrong("it stands there twice".to_owned()));
+            }
+            kind.build(&Building::new(known, output, &self.calls, file)).map_err(wrong)
+        };
+        self.kinds.iter().map(object).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(text: &str) -> String {
+        Config::from_toml(text, "nodes.toml").expect_err(text).to_string()
+    }
+
+    #[test]
+    fn the_files_that_come_with_it_are_in_order() {
+        for (text, expected) in [
+            (include_str!("../../../../config/nodes.toml"), 7),
+            (include_str!("../../../../config/circular.toml"), 3),
+            (include_str!("../../../../config/library.toml"), 9),
+            #[cfg(feature = "gateway")]
+            (include_str!("../../../../config/gateway.toml"), 1),
+            (include_str!("../../../../config/telemetry.toml"), 1),
+            (include_str!("../../../../config/upcall.toml"), 1),
+            (include_str!("../../../../config/insult.toml"), 4),
+            (include_str!("../../../../config/imaging.toml"), 1),
+        ] {
+            let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../config/it.toml");
+            let config = Config::from_toml(text, file).expect("in order");
+            let objects = config.objects(file, &(Arc::new(|_: &str| {}) as Output)).expect("in order");
+            assert_eq!(objects.len(), expected);
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_shown_with_its_place() {
+        let error = refused("[[echo]]\nname = \"echo\"\nreplicas = true\n");
+        assert!(
+            error.contains("line 3") && error.contains('^') && error.contains("unknown field"),
+            "{error}"
+        );
+        let error = refused("[[echo]]\nname = \"x\"\n[[ecko]]\nname = \"y\"\n");
+        assert!(error.contains("line 3") && error.contains('^') && error.contains("`echo`"), "{error}");
+        let error = refused("[[chain]]\nname = 1\n");
+        assert!(
+            error.contains("line 2") && error.contains('^') && error.contains("expected a text"),
+            "{error}"
+        );
+        let error = refused("[[echo]]\nname = \"a b\"\n");
+        assert!(error.contains("\"a b\" is no object name"), "{error}");
+        let error = refused("[[echo]]\nname = \"x\"\n[[calculator]]\nname = \"x\"\n");
+        assert!(error.contains("twice"), "{error}");
+        let store = "[[insult_service]]\nname = 's'\nstore = 'a b'\nregistered = ''\nknown = ''\n";
+        let error = refused(store);
+        assert!(error.contains("object \"s\"") && error.contains("\"a b\" is no object name"), "{error}");
+        assert!(refused("node = \"a/b\"").contains("client id"));
+        let sensor = "[[sensor]]\nname = \"s\"\nperiod_ms = 1000\nreadings = []\n";
+        assert!(refused(sensor).contains("object \"s\": it has 1 to 64 readings"));
+    }
+}

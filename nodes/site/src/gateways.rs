@@ -1,0 +1,68 @@
+//! The gateways of a site: REST and SOAP, where the configuration has them.
+
+use rantai_client::session::Status;
+use tokio::sync::watch;
+#[cfg(feature = "gateway")]
+use {
+    super::{SiteError, SiteEvent},
+    crate::config::Config,
+    rantai_client::client::Builder,
+    rantai_gateway::Gateway,
+    std::io,
+    std::net::SocketAddr,
+};
+
+/// Those that listen; none before they are started.
+#[derive(Debug, Default)]
+pub(super) struct Gateways {
+    #[cfg(feature = "gateway")]
+    listening: Vec<Gateway>,
+    /// The state of their connection to the bus.
+    status: Option<watch::Receiver<Status>>,
+}
+
+impl Gateways {
+    /// Starts those of the configuration, with one connection for all.
+    #[cfg(feature = "gateway")]
+    pub(super) async fn start(
+        config: &Config,
+        client: Builder,
+        report: impl Fn(SiteEvent),
+    ) -> Result<Self, SiteError> {
+        if config.rest.is_none() && config.soap.is_none() {
+            return Ok(Self::default());
+        }
+        let client = client.patient().connect().await?;
+        let cannot_listen =
+            |address: SocketAddr| move |source: io::Error| SiteError::Listen { address, source };
+        let mut listening = Vec::new();
+        if let Some(rest) = &config.rest {
+            let gateway = Gateway::rest(rest, client.clone()).await.map_err(cannot_listen(rest.listen))?;
+            report(SiteEvent::Listening { protocol: "REST", address: gateway.address });
+            listening.push(gateway);
+        }
+        if let Some(soap) = &config.soap {
+            let gateway = Gateway::soap(soap, client.clone()).await.map_err(cannot_listen(soap.listen))?;
+            report(SiteEvent::Listening { protocol: "SOAP", address: gateway.address });
+            listening.push(gateway);
+        }
+        Ok(Self { listening, status: Some(client.status()) })
+    }
+
+    /// Waits until their connection to the bus has ended for good; returns the reason. Without gateways it never
+    /// returns.
+    pub(super) async fn ended(&mut self) -> String {
+        match &mut self.status {
+            Some(status) => super::ended(status).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Takes no new requests, and lets running ones end.
+    #[cfg(feature = "gateway")]
+    pub(super) async fn shutdown(self) {
+        for gateway in self.listening {
+            gateway.shutdown().await;
+        }
+    }
+}

@@ -1,0 +1,277 @@
+//! A configuration, served: its objects on one node, its ledger and its gateways, started and ended in order.
+//!
+//! ```no_run
+//! # async fn serve() -> Result<(), Box<dyn std::error::Error>> {
+//! use std::sync::Arc;
+//!
+//! use rantai_site::config::Config;
+//! use rantai_site::{Plan, Site, SiteOptions};
+//!
+//! let file = "nodes.toml";
+//! let config = Config::load(file.as_ref())?;
+//! let plan = Plan::new(config, file, Arc::new(|line| println!("{line}")))?;
+//! let mut site = Site::start(plan, SiteOptions::new("mqtt://localhost".parse()?)).await?;
+//! tokio::select! {
+//!     reason = site.ended() => eprintln!("{reason}"),
+//!     () = std::future::pending() => {} // a signal
+//! }
+//! site.shutdown().await;
+//! # Ok(())
+//! # }
+//! ```
+
+pub mod config;
+mod error;
+mod gateways;
+mod name;
+mod plan;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rantai_client::Client;
+use rantai_client::session::{Address, Status};
+use rantai_client::wire::name::{ClientId, Root};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+pub use error::{SiteEnd, SiteError};
+pub use plan::Plan;
+
+use gateways::Gateways;
+use name::kept_name;
+use plan::TASKS;
+
+use crate::config::Configured;
+use rantai_nodes::{Limits, Node, ServeError, ServeOptions};
+use rantai_tasks::Ledger;
+
+/// Calls of the ledger that may wait at the same time: most wait for the end of a task.
+const LEDGER_CALLS: usize = 1_024;
+/// Time the broker has to acknowledge that the node has left, beyond the time of running calls.
+const LEAVE: Duration = Duration::from_secs(2);
+
+/// The broker of a site, and how the site is served.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct SiteOptions {
+    /// The broker's address.
+    pub address: Address,
+    /// The root of all topics; that of the configuration without it.
+    pub root: Option<Root>,
+    /// The node's name on the bus; without it that of the configuration, else the one kept in the data directory, else
+    /// a random one.
+    pub node: Option<ClientId>,
+    /// The directory of the node's name, of the journal of `once` methods and of the ledger; it is made where it does
+    /// not exist. Without it they are in memory only.
+    pub data_dir: Option<PathBuf>,
+    /// Time that running calls have when the site ends; 7 s without it.
+    pub patience: Duration,
+    /// Called with the progress of the start.
+    pub report: Arc<dyn Fn(SiteEvent) + Send + Sync>,
+}
+
+impl SiteOptions {
+    /// The defaults, on this broker.
+    pub fn new(address: Address) -> Self {
+        Self {
+            address,
+            root: None,
+            node: None,
+            data_dir: None,
+            patience: Duration::from_secs(7),
+            report: Arc::new(|_| {}),
+        }
+    }
+}
+
+impl fmt::Debug for SiteOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SiteOptions").field("node", &self.node).finish_non_exhaustive()
+    }
+}
+
+/// A step of the start. `Display` tells it to people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SiteEvent {
+    /// An object is registered and callable.
+    Serving {
+        /// Its name.
+        object: String,
+        /// The node's name.
+        node: ClientId,
+    },
+    /// A gateway listens.
+    Listening {
+        /// `REST` or `SOAP`.
+        protocol: &'static str,
+        /// The bound address.
+        address: SocketAddr,
+    },
+}
+
+impl fmt::Display for SiteEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Serving { object, node } => write!(f, "serving {object} on node {node}"),
+            Self::Listening { protocol, address } => write!(f, "{protocol} on http://{address}"),
+        }
+    }
+}
+
+/// A node with the objects, the ledger and the gateways of a [`Plan`].
+///
+/// Dropped without [`shutdown`](Self::shutdown), its objects are lost: the registry shows them so.
+#[derive(Debug)]
+pub struct Site {
+    node: Arc<Node>,
+    client: rantai_client::client::Builder,
+    gateways: Gateways,
+    options: SiteOptions,
+}
+
+impl Site {
+    /// Connects and serves everything: [`connect`](Self::connect), then [`serve`](Self::serve). Where the start may
+    /// have to be cancelled in order, call the two.
+    ///
+    /// # Errors
+    ///
+    /// Fails as the two.
+    pub async fn start(mut plan: Plan, options: SiteOptions) -> Result<Self, SiteError> {
+        let mut site = Self::connect(&mut plan, options).await?;
+        site.serve(plan).await?;
+        Ok(site)
+    }
+
+    /// Opens what the objects need and connects the node; waits for a broker that is not there yet. Nothing is
+    /// served yet, and cancelling it leaves nothing behind.
+    ///
+    /// # Errors
+    ///
+    /// Fails where an object's files or the data directory cannot be opened, and where the broker refuses.
+    pub async fn connect(plan: &mut Plan, options: SiteOptions) -> Result<Self, SiteError> {
+        plan.open()?;
+        let config = &plan.config;
+        let root = options.root.clone().map_or_else(|| config.root(), Ok)?;
+        let mut name = options.node.clone().map_or_else(|| config.node(), |name| Ok(Some(name)))?;
+        let mut builder = Node::builder(options.address.clone()).root(root.clone()).patient();
+        if let Some(path) = &options.data_dir {
+            std::fs::create_dir_all(path)
+                .map_err(|source| SiteError::DataDir { path: path.clone(), source })?;
+            builder = builder.journal(path.join("once.redb"));
+            name = Some(name.map_or_else(|| kept_name(path), Ok)?);
+        }
+        if let Some(name) = name {
+            builder = builder.name(name);
+        }
+        let node = Arc::new(builder.connect().await?);
+        let client = Client::builder(options.address.clone()).root(root);
+        Ok(Self { node, client, gateways: Gateways::default(), options })
+    }
+
+    /// Serves the ledger, then the objects, then the gateways, and waits until all of them can be called.
+    ///
+    /// Cancelled, what is served already stays so until [`shutdown`](Self::shutdown).
+    ///
+    /// # Errors
+    ///
+    /// Fails where one of them cannot be served; nothing is served then, and the node has ended.
+    pub async fn serve(&mut self, plan: Plan) -> Result<(), SiteError> {
+        let served = self.serve_all(plan).await;
+        if served.is_err() {
+            self.node.drain(self.options.patience).await;
+        }
+        served
+    }
+
+    async fn serve_all(&mut self, plan: Plan) -> Result<(), SiteError> {
+        plan.config.calls.bind(self.client.clone());
+        self.serve_ledger(&plan).await?;
+        let Plan { objects, output, .. } = plan;
+        // All claims at once: each may be contested for a second.
+        let mut claims = JoinSet::new();
+        for Configured { name, object, options, started, .. } in objects {
+            let (node, output, report) = (self.node.clone(), output.clone(), self.options.report.clone());
+            claims.spawn(async move {
+                node.serve_with(name.as_str(), object, options).await?;
+                if let Some(line) = started {
+                    output(&line);
+                }
+                report(SiteEvent::Serving { object: name.to_string(), node: node.name().clone() });
+                Ok::<(), ServeError>(())
+            });
+        }
+        while let Some(claimed) = claims.join_next().await {
+            let claimed = claimed.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
+            if let Err(error) = claimed {
+                claims.shutdown().await;
+                return Err(error.into());
+            }
+        }
+        #[cfg(feature = "gateway")]
+        {
+            let report = self.options.report.clone();
+            let client = self.client.clone();
+            self.gateways = Gateways::start(&plan.config, client, |event| report(event)).await?;
+        }
+        Ok(())
+    }
+
+    /// Serves the ledger, which calls by a connection of its own.
+    async fn serve_ledger(&self, plan: &Plan) -> Result<(), SiteError> {
+        let Some(tasks) = &plan.config.tasks else { return Ok(()) };
+        let file = plan.ledger_file(self.options.data_dir.as_deref());
+        if file.is_none() {
+            tracing::warn!("tasks are kept in memory only; --data-dir keeps them on disk");
+        }
+        let ledger = Ledger::open(file.as_deref(), tasks.limits())?.start(self.client.clone()).await?;
+        let limits = Limits { concurrent: LEDGER_CALLS, ..Limits::default() };
+        let options = ServeOptions { limits, replace: plan.replace, ..ServeOptions::default() };
+        self.node.serve_with(TASKS, Arc::new(ledger), options).await?;
+        let (object, node) = (TASKS.to_owned(), self.node.name().clone());
+        (self.options.report)(SiteEvent::Serving { object, node });
+        Ok(())
+    }
+
+    /// The node that serves the objects.
+    pub fn node(&self) -> &Arc<Node> {
+        &self.node
+    }
+
+    /// Waits until a connection that the site needs has ended for good, and returns which and why. Connections that
+    /// are lost are made again meanwhile. May be cancelled, and called again.
+    ///
+    /// A process that went on without the connection would look alive and serve nothing: shut the site down then.
+    pub async fn ended(&mut self) -> SiteEnd {
+        let mut status = self.node.status();
+        tokio::select! {
+            reason = self.gateways.ended() => SiteEnd::Gateways(reason),
+            reason = ended(&mut status) => SiteEnd::Node { node: self.node.name().clone(), reason },
+        }
+    }
+
+    /// Ends the gateways, then the node: no new calls are taken, running ones have [`SiteOptions::patience`], and the
+    /// registry forgets the objects. Where the broker does not answer, it is not waited for longer than 2 s beyond
+    /// that.
+    pub async fn shutdown(self) {
+        let Self { node, options, .. } = self;
+        #[cfg(feature = "gateway")]
+        self.gateways.shutdown().await;
+        if timeout(options.patience + LEAVE, node.drain(options.patience)).await.is_err() {
+            tracing::warn!("stopped before the registry was told");
+        }
+    }
+}
+
+/// Waits until a session has ended for good, and returns the reason.
+async fn ended(status: &mut watch::Receiver<Status>) -> String {
+    match status.wait_for(|status| matches!(status, Status::Ended(_))).await.as_deref() {
+        Ok(Status::Ended(reason)) => reason.clone(),
+        _ => "the session has ended".to_owned(),
+    }
+}

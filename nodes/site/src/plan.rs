@@ -1,0 +1,124 @@
+//! What a site serves: the objects of a configuration, its ledger and its gateways.
+
+use std::path::Path;
+
+use rantai_client::wire::entry::Mode;
+
+use super::SiteError;
+use crate::config::{Config, ConfigError, Configured, beside};
+use rantai_nodes::kind::Output;
+
+/// The name of the ledger's object.
+pub(super) const TASKS: &str = "tasks";
+
+/// The objects of a configuration, ready to be served, with its ledger and gateways.
+pub struct Plan {
+    /// The configuration that they come from.
+    pub config: Config,
+    /// The objects that are served.
+    pub objects: Vec<Configured>,
+    /// Prints what objects print when they are served.
+    pub(super) output: Output,
+    /// Whether nodes that hold the names are asked to give them up.
+    pub(super) replace: bool,
+}
+
+impl std::fmt::Debug for Plan {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Plan").field("names", &self.names()).finish_non_exhaustive()
+    }
+}
+
+impl Plan {
+    /// Makes the objects of a configuration, which print to `output`. Relative paths begin where `file` is.
+    ///
+    /// # Errors
+    ///
+    /// Fails as [`Config::objects`].
+    pub fn new(mut config: Config, file: &str, output: Output) -> Result<Self, ConfigError> {
+        let objects = config.objects(file, &output)?;
+        if let Some(tasks) = &mut config.tasks {
+            tasks.file = tasks.file.take().map(|tasks| beside(file, &tasks));
+        }
+        Ok(Self { config, objects, output, replace: false })
+    }
+
+    /// The names of the objects, of the ledger (`tasks`) and of the gateways (`rest`, `soap`).
+    pub fn names(&self) -> Vec<String> {
+        let mut names: Vec<String> = self.objects.iter().map(|object| object.name.to_string()).collect();
+        names.extend(self.config.tasks.iter().map(|_| TASKS.to_owned()));
+        #[cfg(feature = "gateway")]
+        {
+            names.extend(self.config.rest.iter().map(|_| "rest".to_owned()));
+            names.extend(self.config.soap.iter().map(|_| "soap".to_owned()));
+        }
+        names
+    }
+
+    /// Keeps only what is named.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`SiteError::Unknown`] for the first name that is not among [`names`](Self::names), and changes
+    /// nothing.
+    pub fn keep(&mut self, names: &[String]) -> Result<(), SiteError> {
+        let known = self.names();
+        if let Some(unknown) = names.iter().find(|name| !known.contains(name)) {
+            return Err(SiteError::Unknown(unknown.clone()));
+        }
+        let kept = |name: &str| names.iter().any(|kept| kept == name);
+        self.objects.retain(|object| kept(object.name.as_str()));
+        self.config.tasks.take_if(|_| !kept(TASKS));
+        #[cfg(feature = "gateway")]
+        {
+            self.config.rest.take_if(|_| !kept("rest"));
+            self.config.soap.take_if(|_| !kept("soap"));
+        }
+        Ok(())
+    }
+
+    /// Lets other nodes serve the same objects.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`SiteError::Alone`] where one of them must be served by one node only.
+    pub fn serve_as_replicas(&mut self) -> Result<(), SiteError> {
+        if let Some(alone) = self.objects.iter().find(|object| object.alone) {
+            return Err(SiteError::Alone(alone.name.to_string()));
+        }
+        for object in &mut self.objects {
+            object.options.mode = Mode::Replica;
+        }
+        Ok(())
+    }
+
+    /// Asks the nodes that hold the names to give them up.
+    pub fn replace_holders(&mut self) {
+        self.replace = true;
+        for object in &mut self.objects {
+            object.options.replace = true;
+        }
+    }
+
+    /// Opens the files and folders that the objects need, each once; [`Site::connect`](super::Site::connect) does it
+    /// where it has not been done.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`SiteError::Open`] for the first that cannot be opened.
+    pub fn open(&mut self) -> Result<(), SiteError> {
+        for object in &mut self.objects {
+            if let Some(open) = object.open.take() {
+                open().map_err(|reason| SiteError::Open { object: object.name.to_string(), reason })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The file of the ledger: that of the configuration, else one in the data directory; without either the ledger
+    /// is in memory only.
+    pub(super) fn ledger_file(&self, data_dir: Option<&Path>) -> Option<std::path::PathBuf> {
+        let configured = self.config.tasks.as_ref().and_then(|tasks| tasks.file.clone());
+        configured.or_else(|| data_dir.map(|folder| folder.join("tasks.redb")))
+    }
+}

@@ -1,0 +1,112 @@
+//! Calls of methods that are marked `once`.
+
+#[cfg(feature = "journal")]
+pub(super) use journaled::{Keeper, Once};
+#[cfg(not(feature = "journal"))]
+pub(super) use refused::{Keeper, Once};
+
+#[cfg(feature = "journal")]
+mod journaled {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::{Arc, OnceLock};
+
+    use rantai_client::object::{Answer, Call, Object};
+    use rantai_client::wire::fault::{Code, Fault};
+
+    use crate::dispatch::running::{begin, poll};
+    use crate::journal::{Begun, Identity, Journal, Print, print};
+
+    /// The journal of a node, once it has one.
+    pub(in crate::dispatch) type Keeper = OnceLock<Arc<Journal>>;
+
+    /// A call of a method that is marked `once`.
+    pub(in crate::dispatch) struct Once {
+        /// Where it is written down; without one it is refused.
+        journal: Option<Arc<Journal>>,
+        identity: Identity,
+        print: Print,
+    }
+
+    impl Once {
+        /// The call of an object by this identity.
+        pub(in crate::dispatch) fn new(
+            keeper: &Keeper,
+            object: &str,
+            identity: &(String, Vec<u8>, usize),
+            method: &str,
+            payload: &[u8],
+        ) -> Self {
+            Self {
+                journal: keeper.get().cloned(),
+                identity: Identity::new(object, identity),
+                print: print(method, payload),
+            }
+        }
+
+        /// Carries it out: written down before, and what came of it after.
+        pub(in crate::dispatch) async fn call(
+            self,
+            object: Arc<dyn Object>,
+            call: Call,
+            repeated: &AtomicBool,
+        ) -> Result<Answer, Fault> {
+            let Self { journal, identity, print } = self;
+            let Some(journal) = journal else {
+                return Err(Fault::new(
+                    Code::BROKEN_OBJECT,
+                    "the node keeps no journal of what is carried out once",
+                ));
+            };
+            if let Begun::Before(result) = journal.begin(&identity, print).await? {
+                repeated.store(true, Ordering::Relaxed);
+                return *result;
+            }
+            let mut answering =
+                begin(object, call).unwrap_or_else(|fault| Box::pin(std::future::ready(Err(fault))));
+            let result = std::future::poll_fn(|context| poll(&mut answering, context)).await;
+            journal.end(&identity, &result).await?;
+            result
+        }
+    }
+}
+
+#[cfg(not(feature = "journal"))]
+mod refused {
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicBool;
+
+    use rantai_client::object::{Answer, Call, Object};
+    use rantai_client::wire::fault::{Code, Fault};
+
+    /// A node without the feature `journal` has none.
+    #[derive(Default)]
+    pub(in crate::dispatch) struct Keeper(());
+
+    /// A call of a method that is marked `once`.
+    pub(in crate::dispatch) struct Once;
+
+    impl Once {
+        /// The call of an object by this identity.
+        pub(in crate::dispatch) fn new(
+            _: &Keeper,
+            _: &str,
+            _: &(String, Vec<u8>, usize),
+            _: &str,
+            _: &[u8],
+        ) -> Self {
+            Self
+        }
+
+        /// Refuses it.
+        #[expect(clippy::unused_async, reason = "as it is with a journal")]
+        pub(in crate::dispatch) async fn call(
+            self,
+            _: Arc<dyn Object>,
+            _: Call,
+            _: &AtomicBool,
+        ) -> Result<Answer, Fault> {
+            let text = "the node was built without a journal of what is carried out once";
+            Err(Fault::new(Code::BROKEN_OBJECT, text))
+        }
+    }
+}

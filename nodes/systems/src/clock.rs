@@ -1,0 +1,94 @@
+//! `clock`: the time at which a book is checked out.
+
+use chrono::{DateTime, Local, SecondsFormat};
+use rantai_client::interface;
+use rantai_client::object::Context;
+use rantai_client::wire::fault::Fault;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use rantai_nodes::kind::Output;
+use rantai_nodes::kind::{Building, Configured, Kind};
+
+/// The proof of a checkout.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Receipt {
+    /// What the buyer is told.
+    pub text: String,
+    /// When, by RFC 3339.
+    pub time: String,
+}
+
+/// The clock at the shop's door.
+#[interface(version = "1.0.0", tags("library"))]
+pub trait Clock {
+    /// Checks a book out, now.
+    async fn checkout(&self, context: Context) -> Result<Receipt, Fault>;
+}
+
+/// The clock that is served.
+#[derive(Clone)]
+pub struct Door {
+    /// What the buyer is told; `{time}` stands for the time.
+    pub text: String,
+    /// What is printed here; `{caller}` stands for who it was.
+    pub sold: String,
+    /// Where.
+    pub output: Output,
+}
+
+impl Clock for Door {
+    async fn checkout(&self, context: Context) -> Result<Receipt, Fault> {
+        // Who the broker says it is; else the client that is answered.
+        let client = context.client.as_ref().map(ToString::to_string);
+        let caller = context.caller.clone().or(client).unwrap_or_else(|| "?".to_owned());
+        (self.output)(&self.sold.replace("{caller}", &caller));
+        Ok(receipt(&self.text, &Local::now()))
+    }
+}
+
+/// The time as C's `ctime` has it, which is what the shop's customers know.
+fn receipt(text: &str, now: &DateTime<Local>) -> Receipt {
+    let shown = now.format("%a %b %e %H:%M:%S %Y").to_string();
+    Receipt { text: text.replace("{time}", &shown), time: now.to_rfc3339_opts(SecondsFormat::Secs, true) }
+}
+
+/// A checkout.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CheckoutSettings {
+    /// The name it is served by.
+    pub name: String,
+    /// Whether several nodes may serve it together.
+    #[serde(default)]
+    pub replica: bool,
+    /// What the buyer is told; `{time}` stands for the time.
+    pub text: String,
+    /// What it prints; `{caller}` stands for who it was.
+    pub sold: String,
+}
+
+impl Kind for CheckoutSettings {
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    fn build(&self, building: &Building<'_>) -> Result<Configured, String> {
+        let (text, sold, output) = (self.text.clone(), self.sold.clone(), building.output.clone());
+        Ok(building.object(ClockObject(Door { text, sold, output })).replica(self.replica))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chrono::TimeZone;
+
+    #[test]
+    fn a_receipt_has_the_time_twice() {
+        let noon = Local.with_ymd_and_hms(2026, 3, 5, 12, 0, 1).single().expect("a time");
+        let receipt = receipt("pada:{time}", &noon);
+        assert_eq!(receipt.text, "pada:Thu Mar  5 12:00:01 2026");
+        assert_eq!(DateTime::parse_from_rfc3339(&receipt.time).expect("RFC 3339"), noon);
+    }
+}

@@ -1,0 +1,181 @@
+//! `InsultFilterService`: takes insults out of texts.
+
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+use rantai_client::interface;
+use rantai_client::object::Context;
+use rantai_client::wire::fault::{Code, Fault};
+use serde::Deserialize;
+
+use super::censor::Censor;
+use super::store::{InsultStoreProxy, Kept, Page};
+use super::{LARGEST, Texts, check};
+use rantai_nodes::calls::{Calls, passed_on};
+use rantai_nodes::kind::{Building, Configured, Kind};
+
+/// What stands for the text in the texts of the configuration.
+const TEXT: &str = "{text}";
+/// The longest text that stands for an insult, in bytes.
+pub const LONGEST_MASK: usize = 64;
+
+/// What a service is told.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FilterSettings {
+    /// The name it is served by.
+    pub name: String,
+    /// Whether several nodes may serve it together.
+    #[serde(default)]
+    pub replica: bool,
+    /// The object that keeps the lists.
+    pub store: String,
+    /// What stands in place of an insult.
+    pub mask: String,
+    /// What it answers for a text that is new; `{text}` stands for it.
+    pub registered: String,
+    /// What it answers for one that it knows.
+    pub known: String,
+}
+
+/// Takes insults out of texts.
+#[interface(version = "1.0.0", tags("insult"))]
+pub trait InsultFilterService {
+    /// Takes the insults out of a text or a list of them, and keeps each once; for each what became of it.
+    async fn add_text(&self, text: Texts, context: Context) -> Result<Vec<String>, Fault>;
+
+    /// The texts, in the order in which they came; behind the id `after`, where they do not fit into one answer.
+    #[method(idempotent)]
+    async fn get_texts(&self, after: Option<u64>, context: Context) -> Result<Vec<Kept>, Fault>;
+}
+
+/// The service that is served: one of any number of replicas.
+#[derive(Clone, Debug)]
+pub struct Worker {
+    settings: FilterSettings,
+    calls: Calls,
+    known: Arc<RwLock<Known>>,
+}
+
+/// The first insults of a list.
+#[derive(Debug, Default)]
+struct Known {
+    epoch: String,
+    count: u64,
+    censor: Censor,
+}
+
+impl Known {
+    /// Takes those after the first `after` in, unless others have come first.
+    fn extend(&mut self, after: u64, page: &Page) {
+        if self.epoch != page.epoch {
+            // Another list, of which nothing is known yet.
+            *self = Self { epoch: page.epoch.clone(), ..Self::default() };
+        }
+        if self.count == after {
+            page.insults.iter().for_each(|insult| self.censor.add(insult));
+            self.count += page.insults.len() as u64;
+        }
+    }
+}
+
+impl Worker {
+    /// Which reaches the store by `calls`.
+    pub fn new(settings: FilterSettings, calls: Calls) -> Self {
+        Self { settings, calls, known: Arc::default() }
+    }
+
+    async fn store(&self, context: &Context) -> Result<InsultStoreProxy, Fault> {
+        Ok(InsultStoreProxy::from(self.calls.object(&self.settings.store, context.time_left()).await?))
+    }
+
+    /// The texts without the insults that are known here, and which those are.
+    fn censored(&self, given: &[String]) -> Result<(String, u64, Vec<String>), Fault> {
+        let known = self.known.read();
+        let mask = &self.settings.mask;
+        let texts: Vec<String> = given.iter().map(|text| known.censor.censor(text, mask)).collect();
+        if texts.iter().map(String::len).sum::<usize>() > LARGEST {
+            let text = format!("without insults the texts have more than {LARGEST} bytes");
+            return Err(Fault::new(Code::TOO_LARGE, text).with("limit", LARGEST));
+        }
+        Ok((known.epoch.clone(), known.count, texts))
+    }
+
+    /// Asks for insults that are not known here, as many as fit into one answer.
+    async fn catch_up(&self, store: &InsultStoreProxy) -> Result<(), Fault> {
+        let after = self.known.read().count;
+        let page = store.insults(after).await.map_err(|error| passed_on(&self.settings.store, error))?;
+        self.known.write().extend(after, &page);
+        Ok(())
+    }
+}
+
+impl InsultFilterService for Worker {
+    async fn add_text(&self, text: Texts, context: Context) -> Result<Vec<String>, Fault> {
+        let given: Vec<String> = text.into();
+        check(&given)?;
+        while !context.time_left().is_zero() {
+            let (epoch, count, texts) = self.censored(&given)?;
+            let store = self.store(&context).await?;
+            let new = store.add_texts(epoch, count, texts.clone()).await;
+            let Some(new) = new.map_err(|error| passed_on(&self.settings.store, error))? else {
+                // There are insults that were not looked for.
+                self.catch_up(&store).await?;
+                continue;
+            };
+            let FilterSettings { registered, known, .. } = &self.settings;
+            let answer = |new: &bool| if *new { registered } else { known };
+            return Ok(texts.iter().zip(&new).map(|(text, new)| answer(new).replace(TEXT, text)).collect());
+        }
+        Err(Fault::new(Code::TIMED_OUT, "insults came faster than texts were looked through"))
+    }
+
+    async fn get_texts(&self, after: Option<u64>, context: Context) -> Result<Vec<Kept>, Fault> {
+        let texts = self.store(&context).await?.texts(after.unwrap_or(0)).await;
+        texts.map_err(|error| passed_on(&self.settings.store, error))
+    }
+}
+
+impl Kind for FilterSettings {
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    fn build(&self, building: &Building<'_>) -> Result<Configured, String> {
+        building.other(&self.store)?;
+        if self.mask.len() > LONGEST_MASK {
+            return Err(format!("mask has more than {LONGEST_MASK} bytes"));
+        }
+        let worker = Worker::new(self.clone(), building.calls.clone());
+        Ok(building.object(InsultFilterServiceObject(worker)).replica(self.replica))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn page(epoch: &str, insults: &[&str]) -> Page {
+        let insults: Vec<String> = insults.iter().map(|insult| (*insult).to_owned()).collect();
+        Page { epoch: epoch.to_owned(), total: insults.len() as u64, insults }
+    }
+
+    #[test]
+    fn pages_are_taken_in_once_and_of_one_list() {
+        let mut known = Known::default();
+        let (first, second) = (page("one", &["a", "b"]), page("one", &["c"]));
+        known.extend(0, &first);
+        known.extend(0, &first);
+        known.extend(2, &second);
+        known.extend(2, &second);
+        assert_eq!(
+            (&*known.epoch, known.count, &*known.censor.censor("a b c d", "-")),
+            ("one", 3, "- - - d")
+        );
+        // Another list, of which the first were not asked for.
+        known.extend(3, &page("two", &["z"]));
+        assert_eq!((&*known.epoch, known.count, &*known.censor.censor("a z", "-")), ("two", 0, "a z"));
+        known.extend(0, &page("two", &["x"]));
+        assert_eq!((known.count, &*known.censor.censor("a x", "-")), (1, "a -"));
+    }
+}

@@ -1,0 +1,365 @@
+//! `Notifier`: calls its subscribers back with an insult, again and again.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rantai_client::object::{Context, Emitter, Unasked};
+use rantai_client::wire::fault::{Code, Fault};
+use rantai_client::wire::name::{ClientId, MethodName, ObjectName};
+use rantai_client::{CallError, interface};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
+
+use super::store::InsultStoreProxy;
+use rantai_nodes::calls::{Calls, passed_on};
+use rantai_nodes::kind::{Building, Configured, Kind};
+
+/// The longest time a callback may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Callbacks in a row that may fail.
+const FAILURES: u32 = 3;
+/// The shortest and the longest period and lease, in milliseconds.
+const TIMES: std::ops::RangeInclusive<u64> = 10..=24 * 60 * 60 * 1000;
+/// Subscribers at most, whatever is configured.
+const MOST: usize = 10_000;
+
+/// What a notifier is told.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NotifierSettings {
+    /// The name it is served by.
+    pub name: String,
+    /// The object that keeps the insults.
+    pub store: String,
+    /// The method of an object that is called back.
+    #[serde(default = "notify")]
+    pub method: String,
+    /// After how many milliseconds it calls back again.
+    pub period_ms: u64,
+    /// For how many milliseconds a client is subscribed, unless it subscribes again.
+    pub lease_ms: u64,
+    /// Subscribers at the same time.
+    #[serde(default = "many")]
+    pub subscribers: usize,
+}
+
+fn notify() -> String {
+    "notify".to_owned()
+}
+
+fn many() -> usize {
+    1_000
+}
+
+/// A subscription.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Subscribed {
+    /// Who is called back.
+    pub subscriber: String,
+    /// After how many milliseconds it ends unless it is made again; none for an object, which stays subscribed
+    /// for as long as it answers.
+    pub lease_ms: Option<u64>,
+}
+
+/// Calls its subscribers back with one of the insults.
+///
+/// An object is called back by its method `notify(insult)`; a client by the event `insult` on its own topic.
+#[interface(version = "1.0.0", tags("insult"), event(insult: String))]
+pub trait Notifier {
+    /// Subscribes the object of the name `callback`, or else whoever calls.
+    #[method(idempotent)]
+    async fn subscribe(&self, callback: Option<String>, context: Context) -> Result<Subscribed, Fault>;
+
+    /// Ends a subscription; `false` where there was none.
+    #[method(idempotent)]
+    async fn unsubscribe(&self, callback: Option<String>, context: Context) -> Result<bool, Fault>;
+
+    /// How many there are.
+    #[method(idempotent)]
+    async fn subscribers(&self) -> Result<u64, Fault>;
+}
+
+/// Who is called back.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Subscriber {
+    Client(ClientId),
+    Object(ObjectName),
+}
+
+/// Why a subscriber still is one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    /// Until then, unless it subscribes again.
+    Until(Instant),
+    /// So many callbacks in a row have failed.
+    Failed(u32),
+}
+
+/// The notifier that is served; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    settings: NotifierSettings,
+    calls: Calls,
+    subscribers: Arc<Mutex<HashMap<Subscriber, Standing>>>,
+}
+
+impl Caller {
+    /// Which reaches the store and its subscribers by `calls`.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the settings, for people.
+    pub fn new(settings: NotifierSettings, calls: Calls) -> Result<Self, String> {
+        for (what, ms) in [("period_ms", settings.period_ms), ("lease_ms", settings.lease_ms)] {
+            if !TIMES.contains(&ms) {
+                return Err(format!("{what} is {} to {}", TIMES.start(), TIMES.end()));
+            }
+        }
+        MethodName::new(&settings.method).map_err(|error| format!("method: {error}"))?;
+        if !(1..=MOST).contains(&settings.subscribers) {
+            return Err(format!("subscribers is 1 to {MOST}"));
+        }
+        Ok(Self { settings, calls, subscribers: Arc::default() })
+    }
+
+    /// Until it is dropped.
+    pub async fn go_on(self, emitter: Emitter) {
+        let period = Duration::from_millis(self.settings.period_ms);
+        let mut ticks = interval_at(Instant::now() + period, period);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            self.expire(Instant::now());
+            if self.subscribers.lock().is_empty() {
+                continue;
+            }
+            match self.insult(period).await {
+                Ok(Some(insult)) => self.notify(&emitter, &insult, period).await,
+                Ok(None) => {}
+                Err(fault) => tracing::warn!("nobody is called back: {fault}"),
+            }
+        }
+    }
+
+    async fn insult(&self, period: Duration) -> Result<Option<String>, Fault> {
+        let store = self.calls.object(&self.settings.store, period.max(PATIENCE)).await?;
+        let insult = InsultStoreProxy::from(store).any_insult().await;
+        insult.map_err(|error| passed_on(&self.settings.store, error))
+    }
+
+    /// Calls everybody back, all at the same time: who is slow holds up nobody else.
+    async fn notify(&self, emitter: &Emitter, insult: &str, period: Duration) {
+        let subscribers: Vec<Subscriber> = self.subscribers.lock().keys().cloned().collect();
+        let mut answers = JoinSet::new();
+        for subscriber in subscribers {
+            match subscriber {
+                Subscriber::Client(client) => {
+                    if let Err(fault) = emitter.upcall(&client, "insult", &insult) {
+                        tracing::warn!("{client}: {fault}");
+                    }
+                }
+                Subscriber::Object(object) => {
+                    let (caller, insult) = (self.clone(), insult.to_owned());
+                    answers.spawn(async move {
+                        let answer = caller.call(&object, &insult, period.min(PATIENCE)).await;
+                        (object, answer)
+                    });
+                }
+            }
+        }
+        while let Some(ended) = answers.join_next().await {
+            if let Ok((object, answer)) = ended {
+                self.answered(object, answer);
+            }
+        }
+    }
+
+    async fn call(&self, object: &ObjectName, insult: &str, time: Duration) -> Result<(), CallError> {
+        let object = self.calls.object(object.as_str(), time).await?;
+        object.call::<Value>(&self.settings.method, (insult,)).await.map(|_| ())
+    }
+
+    /// Drops an object that is not there, has no such method, or has failed too often.
+    fn answered(&self, object: ObjectName, answer: Result<(), CallError>) {
+        let mut subscribers = self.subscribers.lock();
+        let subscriber = Subscriber::Object(object);
+        // It may have ended its subscription meanwhile.
+        let Some(Standing::Failed(failures)) = subscribers.get_mut(&subscriber) else { return };
+        let Err(error) = answer else {
+            *failures = 0;
+            return;
+        };
+        *failures += 1;
+        let gone = matches!(
+            error.code(),
+            Some(Code::UNKNOWN_OBJECT | Code::LOST_OBJECT | Code::NO_SUCH_METHOD | Code::WRONG_PARAMETERS)
+        );
+        if gone || *failures >= FAILURES {
+            subscribers.remove(&subscriber);
+            tracing::info!("{subscriber:?} is no longer called back: {error}");
+        }
+    }
+
+    fn expire(&self, now: Instant) {
+        let over = |standing: &Standing| matches!(standing, Standing::Until(end) if *end <= now);
+        self.subscribers.lock().retain(|subscriber, standing| {
+            let over = over(standing);
+            if over {
+                tracing::info!("{subscriber:?} has not subscribed again");
+            }
+            !over
+        });
+    }
+}
+
+/// Who is meant.
+fn subscriber(callback: Option<&str>, context: &Context) -> Result<Subscriber, Fault> {
+    match callback {
+        Some(name) => ObjectName::new(name)
+            .map(Subscriber::Object)
+            .map_err(|_| Fault::wrong_parameter("callback", "the name of an object")),
+        None => context.client.clone().map(Subscriber::Client).ok_or_else(|| {
+            Fault::failed("no_client", "the reply topic names no client; name an object as callback")
+        }),
+    }
+}
+
+impl Notifier for Caller {
+    async fn subscribe(&self, callback: Option<String>, context: Context) -> Result<Subscribed, Fault> {
+        let subscriber = subscriber(callback.as_deref(), &context)?;
+        let lease = self.settings.lease_ms;
+        let (name, standing, lease_ms) = match &subscriber {
+            Subscriber::Object(name) => (name.to_string(), Standing::Failed(0), None),
+            Subscriber::Client(name) => {
+                let end = Instant::now() + Duration::from_millis(lease);
+                (name.to_string(), Standing::Until(end), Some(lease))
+            }
+        };
+        let mut subscribers = self.subscribers.lock();
+        if subscribers.len() >= self.settings.subscribers && !subscribers.contains_key(&subscriber) {
+            let text = format!("{} are subscribed already, and no more fit in", subscribers.len());
+            return Err(Fault { message: text, ..Fault::busy(lease) });
+        }
+        subscribers.insert(subscriber, standing);
+        Ok(Subscribed { subscriber: name, lease_ms })
+    }
+
+    async fn unsubscribe(&self, callback: Option<String>, context: Context) -> Result<bool, Fault> {
+        let subscriber = subscriber(callback.as_deref(), &context)?;
+        Ok(self.subscribers.lock().remove(&subscriber).is_some())
+    }
+
+    async fn subscribers(&self) -> Result<u64, Fault> {
+        self.expire(Instant::now());
+        Ok(self.subscribers.lock().len() as u64)
+    }
+}
+
+impl Kind for NotifierSettings {
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    fn build(&self, building: &Building<'_>) -> Result<Configured, String> {
+        building.other(&self.store)?;
+        let caller = Caller::new(self.clone(), building.calls.clone())?;
+        let object = NotifierObject(caller.clone());
+        let object = Unasked::new(object, move |emitter| caller.clone().go_on(emitter));
+        Ok(building.object(object).alone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rantai_client::wire::name::Root;
+
+    fn settings() -> NotifierSettings {
+        NotifierSettings {
+            name: "Notifier".to_owned(),
+            store: "InsultStore".to_owned(),
+            method: notify(),
+            period_ms: 5_000,
+            lease_ms: 30_000,
+            subscribers: 2,
+        }
+    }
+
+    fn context(client: Option<&str>) -> Context {
+        let object = ObjectName::new("Notifier").expect("a name");
+        Context {
+            object: object.clone(),
+            caller: None,
+            client: client.map(|client| ClientId::new(client).expect("a name")),
+            correlation: None,
+            trail: Vec::new(),
+            received: Instant::now(),
+            deadline: Instant::now(),
+            emitter: Emitter::new(Root::default(), object, Arc::new(|_| {})),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_does_not_subscribe_again_is_dropped() {
+        let caller = Caller::new(settings(), Calls::default()).expect("in order");
+        let subscribed = caller.subscribe(None, context(Some("me"))).await.expect("room");
+        assert_eq!((&*subscribed.subscriber, subscribed.lease_ms), ("me", Some(30_000)));
+        tokio::time::advance(Duration::from_secs(20)).await;
+        caller.subscribe(None, context(Some("me"))).await.expect("again");
+        tokio::time::advance(Duration::from_secs(29)).await;
+        assert_eq!(caller.subscribers().await, Ok(1));
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(caller.subscribers().await, Ok(0));
+        assert_eq!(caller.unsubscribe(None, context(Some("me"))).await, Ok(false));
+    }
+
+    #[tokio::test]
+    async fn an_object_that_is_gone_is_dropped_and_one_that_fails_after_three_times() {
+        let caller = Caller::new(settings(), Calls::default()).expect("in order");
+        let object = |name: &str| ObjectName::new(name).expect("a name");
+        let answer = |name: &str, answer: Result<(), Code>| {
+            caller.answered(object(name), answer.map_err(|code| Fault::new(code, "no").into()));
+        };
+        for name in ["slow", "gone"] {
+            let subscribed = caller.subscribe(Some(name.to_owned()), context(None)).await.expect("room");
+            assert_eq!(subscribed.lease_ms, None);
+        }
+        answer("gone", Err(Code::UNKNOWN_OBJECT));
+        assert_eq!(caller.subscribers().await, Ok(1));
+        for round in [Err(Code::TIMED_OUT), Err(Code::TIMED_OUT), Ok(()), Err(Code::BUSY), Err(Code::FAILED)]
+        {
+            answer("slow", round);
+            answer("gone", round);
+            assert_eq!(caller.subscribers().await, Ok(1), "{round:?}");
+        }
+        answer("slow", Err(Code::TIMED_OUT));
+        assert_eq!(caller.subscribers().await, Ok(0));
+    }
+
+    #[tokio::test]
+    async fn subscribers_are_limited_and_have_to_be_somebody() {
+        let caller = Caller::new(settings(), Calls::default()).expect("in order");
+        assert!(caller.subscribe(None, context(None)).await.is_err());
+        assert!(caller.subscribe(Some("a b".to_owned()), context(None)).await.is_err());
+        for client in ["one", "two", "one"] {
+            caller.subscribe(None, context(Some(client))).await.expect("room");
+        }
+        let fault = caller.subscribe(None, context(Some("three"))).await.expect_err("no room");
+        assert_eq!(fault.code, Code::BUSY);
+        assert_eq!(caller.unsubscribe(None, context(Some("two"))).await, Ok(true));
+        caller.subscribe(None, context(Some("three"))).await.expect("room again");
+        for wrong in [
+            NotifierSettings { period_ms: 0, ..settings() },
+            NotifierSettings { lease_ms: 9, ..settings() },
+            NotifierSettings { method: "a b".to_owned(), ..settings() },
+            NotifierSettings { subscribers: 0, ..settings() },
+        ] {
+            assert!(Caller::new(wrong, Calls::default()).is_err());
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! `InsultService`: registers insults.
+
+use rantai_client::interface;
+use rantai_client::object::Context;
+use rantai_client::wire::fault::Fault;
+use serde::Deserialize;
+
+use super::store::{InsultStoreProxy, Page};
+use super::{Texts, censor, check};
+use rantai_nodes::calls::{Calls, passed_on};
+use rantai_nodes::kind::{Building, Configured, Kind};
+
+/// The longest insult, in bytes.
+const LONGEST: usize = 128;
+/// What stands for the insult in the texts.
+const INSULT: &str = "{insult}";
+
+/// What a service is told.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServiceSettings {
+    /// The name it is served by.
+    pub name: String,
+    /// Whether several nodes may serve it together.
+    #[serde(default)]
+    pub replica: bool,
+    /// The object that keeps the lists.
+    pub store: String,
+    /// What it answers for an insult that is new; `{insult}` stands for it.
+    pub registered: String,
+    /// What it answers for one that it knows.
+    pub known: String,
+}
+
+/// Registers insults.
+#[interface(version = "1.0.0", tags("insult"))]
+pub trait InsultService {
+    /// Registers an insult or a list of them, in lower case and each once; for each what became of it.
+    async fn add_insult(&self, insult: Texts, context: Context) -> Result<Vec<String>, Fault>;
+
+    /// The insults, in the order in which they came; after the first `after`, where they do not fit into one answer.
+    #[method(idempotent)]
+    async fn get_insults(&self, after: Option<u64>, context: Context) -> Result<Vec<String>, Fault>;
+}
+
+/// The service that is served: one of any number of replicas.
+#[derive(Clone, Debug)]
+pub struct Worker {
+    /// What it is told.
+    pub settings: ServiceSettings,
+    /// How it reaches the store.
+    pub calls: Calls,
+}
+
+impl Worker {
+    async fn store(&self, context: &Context) -> Result<InsultStoreProxy, Fault> {
+        Ok(InsultStoreProxy::from(self.calls.object(&self.settings.store, context.time_left()).await?))
+    }
+}
+
+impl InsultService for Worker {
+    async fn add_insult(&self, insult: Texts, context: Context) -> Result<Vec<String>, Fault> {
+        let given: Vec<String> = insult.into();
+        check(&given)?;
+        let insults = given.iter().enumerate().map(|(index, text)| registered(index, text));
+        let insults = insults.collect::<Result<Vec<String>, Fault>>()?;
+        let store = self.store(&context).await?;
+        let new = store.add_insults(insults.clone()).await;
+        let new = new.map_err(|error| passed_on(&self.settings.store, error))?;
+        let ServiceSettings { registered, known, .. } = &self.settings;
+        let text = |new: &bool| if *new { registered } else { known };
+        Ok(insults.iter().zip(&new).map(|(insult, new)| text(new).replace(INSULT, insult)).collect())
+    }
+
+    async fn get_insults(&self, after: Option<u64>, context: Context) -> Result<Vec<String>, Fault> {
+        let page = self.store(&context).await?.insults(after.unwrap_or(0)).await;
+        let Page { insults, .. } = page.map_err(|error| passed_on(&self.settings.store, error))?;
+        Ok(insults)
+    }
+}
+
+/// An insult as it is registered.
+fn registered(index: usize, text: &str) -> Result<String, Fault> {
+    let path = format!("insult[{index}]");
+    let insult =
+        censor::insult(text).ok_or_else(|| Fault::wrong_parameter(&path, "a text with a word in it"))?;
+    if insult.len() > LONGEST {
+        return Err(Fault::wrong_parameter(&path, &format!("a text of {LONGEST} bytes or fewer")));
+    }
+    Ok(insult)
+}
+
+impl Kind for ServiceSettings {
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    fn build(&self, building: &Building<'_>) -> Result<Configured, String> {
+        building.other(&self.store)?;
+        let worker = Worker { settings: self.clone(), calls: building.calls.clone() };
+        Ok(building.object(InsultServiceObject(worker)).replica(self.replica))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_insult_is_named() {
+        assert_eq!(registered(0, " TONTO ").as_deref(), Ok("tonto"));
+        assert_eq!(registered(3, "?!").expect_err("no word").data["path"], "insult[3]");
+        assert!(registered(0, &"x".repeat(LONGEST)).is_ok());
+        assert!(registered(0, &"x".repeat(LONGEST + 1)).is_err());
+    }
+}

@@ -1,0 +1,199 @@
+//! `lending`: lends books out, which are files that another object hands over, and keeps a log of it.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use chrono::{SecondsFormat, Utc};
+use parking_lot::Mutex;
+use rantai_client::interface;
+use rantai_client::object::Context;
+use rantai_client::registry::similar;
+use rantai_client::wire::fault::Fault;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use rantai_nodes::kind::{Building, Configured, Kind};
+
+/// The largest request, in bytes.
+const LARGEST: usize = 1 << 10;
+
+/// What a borrower needs to fetch a book.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Loan {
+    /// The book.
+    pub title: String,
+    /// The object that hands it over.
+    pub files: String,
+    /// Its path there.
+    pub path: String,
+    /// The name that the library suggests for it. A borrower need not follow: on its own host its user's word counts.
+    pub received: String,
+    /// What the borrower is told when it has arrived whole. It is no part of the book.
+    pub finished: String,
+}
+
+/// The library's counter.
+#[interface(version = "1.0.0", tags("library"))]
+pub trait Lending {
+    /// Lends a book, asked for by its title or in the library's own words. A repeat is not a second loan.
+    #[method(once)]
+    async fn borrow(&self, request: String, context: Context) -> Result<Loan, Fault>;
+
+    /// The titles there are.
+    #[method(idempotent)]
+    async fn titles(&self) -> Result<Vec<String>, Fault>;
+}
+
+/// The counter that is served.
+#[derive(Clone, Debug)]
+pub struct Counter {
+    /// The library's own words of a request; `{title}` stands for the title.
+    pub request: String,
+    /// What a borrower is told at the end.
+    pub finished: String,
+    /// The object that hands the books over.
+    pub files: String,
+    /// The name that is suggested to borrowers.
+    pub received: String,
+    /// Title to file.
+    pub books: BTreeMap<String, String>,
+    /// Where loans are written down, a line of JSON each; nowhere without it.
+    pub log: Option<PathBuf>,
+    /// One line at a time.
+    pub writing: Arc<Mutex<()>>,
+}
+
+impl Lending for Counter {
+    async fn borrow(&self, request: String, context: Context) -> Result<Loan, Fault> {
+        if request.len() > LARGEST {
+            return Err(Fault::too_large(LARGEST));
+        }
+        let title = self.title(&request);
+        let Some(path) = self.books.get(title) else {
+            let meant = similar(title, self.books.keys().map(String::as_str));
+            let fault = Fault::failed("no_such_book", format!("there is no book {title:?}"));
+            return Err(fault.with("did_you_mean", meant));
+        };
+        self.write_down(title, &context).await?;
+        Ok(Loan {
+            title: title.to_owned(),
+            files: self.files.clone(),
+            path: path.clone(),
+            received: self.received.clone(),
+            finished: self.finished.clone(),
+        })
+    }
+
+    async fn titles(&self) -> Result<Vec<String>, Fault> {
+        Ok(self.books.keys().cloned().collect())
+    }
+}
+
+impl Counter {
+    /// The title in a request.
+    fn title<'a>(&self, request: &'a str) -> &'a str {
+        let words = self.request.split_once("{title}");
+        let inner = words.and_then(|(before, after)| request.strip_prefix(before)?.strip_suffix(after));
+        inner.unwrap_or(request).trim()
+    }
+
+    /// On disk before the borrower hears of it.
+    async fn write_down(&self, title: &str, context: &Context) -> Result<(), Fault> {
+        let Some(log) = self.log.clone() else { return Ok(()) };
+        let client = context.client.as_ref().map(ToString::to_string);
+        let line = json!({
+            "time": Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true),
+            "title": title,
+            "borrower": context.caller.clone().or(client),
+        });
+        let writing = self.writing.clone();
+        let written = tokio::task::spawn_blocking(move || {
+            let _alone = writing.lock();
+            append(&log, &line.to_string()).map_err(|error| format!("{}: {error}", log.display()))
+        });
+        let failed = |text: String| {
+            tracing::error!("the log of loans was not written: {text}");
+            Fault::failed("not_written_down", "the loan cannot be written down; nothing is lent")
+        };
+        match written.await {
+            Ok(result) => result.map_err(failed),
+            Err(error) => Err(failed(error.to_string())),
+        }
+    }
+}
+
+fn append(log: &Path, line: &str) -> std::io::Result<()> {
+    let mut file = std::fs::OpenOptions::new().create(true).append(true).open(log)?;
+    file.write_all(format!("{line}\n").as_bytes())?;
+    file.sync_data()
+}
+
+/// A counter that lends books.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LendingSettings {
+    /// The name it is served by.
+    pub name: String,
+    /// The object that hands the books over.
+    pub files: String,
+    /// The words of a request; `{title}` stands for the title.
+    pub request: String,
+    /// What a borrower is told at the end.
+    pub finished: String,
+    /// The name that is suggested to borrowers.
+    pub received: String,
+    /// Where loans are written down.
+    pub log: Option<PathBuf>,
+    /// Title to file.
+    pub books: BTreeMap<String, String>,
+}
+
+impl Kind for LendingSettings {
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    fn build(&self, building: &Building<'_>) -> Result<Configured, String> {
+        building.other(&self.files)?;
+        Ok(building.object(LendingObject(Counter {
+            request: self.request.clone(),
+            finished: self.finished.clone(),
+            files: self.files.clone(),
+            received: self.received.clone(),
+            books: self.books.clone(),
+            log: self.log.as_ref().map(|log| building.path(log)),
+            writing: Arc::default(),
+        })))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_title_is_found_in_the_librarys_words() {
+        let counter = Counter {
+            request: "Pinjam Buku {title}!".to_owned(),
+            finished: String::new(),
+            files: String::new(),
+            received: String::new(),
+            books: BTreeMap::new(),
+            log: None,
+            writing: Arc::default(),
+        };
+        for (request, title) in [
+            ("Pinjam Buku Programming GO!", "Programming GO"),
+            ("Programming GO", "Programming GO"),
+            (" Programming GO ", "Programming GO"),
+            ("Pinjam Buku ", "Pinjam Buku"),
+            ("Pinjam Buku !", ""),
+            ("!", "!"),
+        ] {
+            assert_eq!(counter.title(request), title, "{request:?}");
+        }
+    }
+}

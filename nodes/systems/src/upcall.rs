@@ -1,0 +1,218 @@
+//! `upcall`: takes messages, and calls back whoever sent them.
+
+use rantai_client::object::Context;
+use rantai_client::wire::fault::{Code, Fault};
+use rantai_client::wire::name::ClientId;
+use rantai_client::{interface, printable};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use rantai_nodes::kind::Output;
+use rantai_nodes::kind::{Building, Configured, Kind};
+
+/// The largest message, in bytes. As JSON it may have six times as many, which still fits into a packet.
+pub const LARGEST: usize = 128 << 10;
+/// What stands for the message in the texts.
+pub const MESSAGE: &str = "{message}";
+/// What stands for object and broker in [`Words::connected`].
+pub const SERVER: &str = "{server}";
+
+/// What a server is told.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UpcallSettings {
+    /// The name it is served by.
+    pub name: String,
+    /// Whether several nodes may serve it together.
+    #[serde(default)]
+    pub replica: bool,
+    /// What it prints; `{message}` stands for the message.
+    pub received: String,
+    /// What it calls back with.
+    pub upcall: String,
+    /// What its clients say.
+    #[serde(default)]
+    pub words: Words,
+}
+
+/// What a client says and writes down. `{message}` stands for the message.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Words {
+    /// The question for messages.
+    pub prompt: String,
+    /// The message that ends it, in any case.
+    pub bye: String,
+    /// Printed at that message.
+    pub exiting: String,
+    /// Printed when it is called back.
+    pub upcall: String,
+    /// Written down at the start; `{server}` stands for object and broker.
+    pub connected: String,
+    /// Written down for each message.
+    pub sent: String,
+    /// Written down when it is called back.
+    pub received: String,
+    /// Written down at the end.
+    pub closed: String,
+    /// Printed and written down when it is not called back in time.
+    pub timeout: String,
+}
+
+impl Default for Words {
+    fn default() -> Self {
+        Self {
+            prompt: "Enter messages (separated by commas): ".to_owned(),
+            bye: "bye".to_owned(),
+            exiting: "Exiting...".to_owned(),
+            upcall: "Received upcall from server: {message}".to_owned(),
+            connected: "Connected to server at {server}".to_owned(),
+            sent: "Sent: {message}".to_owned(),
+            received: "Received: {message}".to_owned(),
+            closed: "Connection closed by user.".to_owned(),
+            timeout: "Timeout: No response from server.".to_owned(),
+        }
+    }
+}
+
+/// A server that calls its clients back. The event `upcall` comes on the topic of the client that sent the message,
+/// with the correlation of its request; `pushed` comes unasked.
+#[interface(version = "1.0.0", tags("upcall"), event(upcall: String), event(pushed: String))]
+pub trait Upcall {
+    /// What a client says and writes down.
+    #[method(idempotent)]
+    async fn words(&self) -> Result<Words, Fault>;
+
+    /// Takes a message, and calls back.
+    async fn send(&self, message: String, context: Context) -> Result<(), Fault>;
+
+    /// Tells one client something, or everybody who listens.
+    async fn push(&self, message: String, client: Option<String>, context: Context) -> Result<(), Fault>;
+}
+
+/// The server that is served.
+#[derive(Clone)]
+pub struct Desk {
+    /// What it prints for each message.
+    pub received: String,
+    /// What it calls back with.
+    pub upcall: String,
+    /// For its clients.
+    pub words: Words,
+    /// Where it prints.
+    pub output: Output,
+}
+
+impl Upcall for Desk {
+    async fn words(&self) -> Result<Words, Fault> {
+        Ok(self.words.clone())
+    }
+
+    async fn send(&self, message: String, context: Context) -> Result<(), Fault> {
+        check(&message)?;
+        (self.output)(&self.received.replace(MESSAGE, &printable(&message)));
+        let called = self.upcall.replace(MESSAGE, &message);
+        context.emitter.upcall_for(&context, "upcall", &called)
+    }
+
+    async fn push(&self, message: String, client: Option<String>, context: Context) -> Result<(), Fault> {
+        check(&message)?;
+        let Some(client) = client else { return context.emitter.emit("pushed", &message) };
+        let client = ClientId::new(&client).map_err(|error| {
+            Fault::wrong_parameter("client", "a client id").with("detail", error.to_string())
+        })?;
+        context.emitter.upcall(&client, "pushed", &message)
+    }
+}
+
+impl Kind for UpcallSettings {
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    fn build(&self, building: &Building<'_>) -> Result<Configured, String> {
+        let desk = Desk {
+            received: self.received.clone(),
+            upcall: self.upcall.clone(),
+            words: self.words.clone(),
+            output: building.output.clone(),
+        };
+        Ok(building.object(UpcallObject(desk)).replica(self.replica))
+    }
+}
+
+fn check(message: &str) -> Result<(), Fault> {
+    if message.len() > LARGEST {
+        let text = format!("a message of {} bytes; it may have {LARGEST}", message.len());
+        return Err(Fault::new(Code::TOO_LARGE, text).with("limit", LARGEST));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use parking_lot::Mutex;
+    use rantai_client::object::Emitter;
+    use rantai_client::session::{Publish, QoS};
+    use rantai_client::wire::name::{ObjectName, Root};
+    use std::sync::Arc;
+    use tokio::time::Instant;
+
+    type Said = Arc<Mutex<Vec<Publish>>>;
+
+    fn context(client: Option<&str>) -> (Context, Said) {
+        let object = ObjectName::new("upcall").expect("a name");
+        let said = Said::default();
+        let heard = said.clone();
+        let publish = Arc::new(move |publish| heard.lock().push(publish));
+        let context = Context {
+            object: object.clone(),
+            caller: None,
+            client: client.map(|client| ClientId::new(client).expect("a name")),
+            correlation: Some(b"0123456789abcdef".to_vec()),
+            trail: Vec::new(),
+            received: Instant::now(),
+            deadline: Instant::now(),
+            emitter: Emitter::new(Root::default(), object, publish),
+        };
+        (context, said)
+    }
+
+    fn desk(output: Output) -> Desk {
+        let (received, upcall) = ("Received from client: {message}", "Upcall event: Processing {message}");
+        Desk { received: received.to_owned(), upcall: upcall.to_owned(), words: Words::default(), output }
+    }
+
+    #[tokio::test]
+    async fn whoever_sent_a_message_is_called_back_and_nobody_else() {
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let printed = lines.clone();
+        let desk = desk(Arc::new(move |line: &str| printed.lock().push(line.to_owned())));
+        let (context, said) = context(Some("me"));
+        desk.send("{message}\n本".to_owned(), context.clone()).await.expect("called back");
+        assert_eq!(*lines.lock(), ["Received from client: {message}\\n本"]);
+        let upcall = said.lock().pop().expect("one");
+        assert_eq!((&*upcall.topic, upcall.qos), ("rantai/event/upcall/upcall/me", QoS::AtLeastOnce));
+        assert_eq!(upcall.payload, "\"Upcall event: Processing {message}\\n本\"");
+        assert_eq!(upcall.properties.correlation, context.correlation);
+        desk.push("news".to_owned(), None, context.clone()).await.expect("to everybody");
+        desk.push("news".to_owned(), Some("you".to_owned()), context.clone()).await.expect("to one");
+        let topics: Vec<String> = said.lock().iter().map(|publish| publish.topic.to_string()).collect();
+        assert_eq!(topics, ["rantai/event/upcall/pushed", "rantai/event/upcall/pushed/you"]);
+        assert!(desk.push(String::new(), Some("a/b".to_owned()), context).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_called_back_or_is_too_long_is_refused() {
+        let desk = desk(Arc::new(|_: &str| {}));
+        let (nobody, said) = context(None);
+        let fault = desk.send("x".to_owned(), nobody).await.expect_err("nobody to call back");
+        assert_eq!(fault.data["kind"], "no_client");
+        let (context, _) = context(Some("me"));
+        assert!(desk.send("x".repeat(LARGEST), context.clone()).await.is_ok());
+        let fault = desk.send("x".repeat(LARGEST + 1), context).await.expect_err("too long");
+        assert_eq!(fault.code, Code::TOO_LARGE);
+        assert!(said.lock().is_empty());
+    }
+}

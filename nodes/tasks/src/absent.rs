@@ -1,0 +1,69 @@
+//! Tasks that wait for a node: for any that serves their object, or for the one that may have carried them out.
+
+use std::collections::HashMap;
+
+use parking_lot::Mutex;
+
+use super::agenda::Entry;
+use super::task::Task;
+
+#[derive(Debug, Default)]
+pub(super) struct Absent {
+    /// By their objects.
+    waiting: Mutex<HashMap<String, Vec<Waiting>>>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    entry: Entry,
+    /// The one node it waits for, if it may not be another one.
+    node: Option<String>,
+}
+
+impl Absent {
+    /// The task waits for this node of its object, or without one for the first that comes.
+    pub(super) fn add(&self, task: &Task, node: Option<String>) {
+        self.waiting
+            .lock()
+            .entry(task.object.clone())
+            .or_default()
+            .push(Waiting { entry: Entry::from(task), node });
+    }
+
+    /// Those that need not wait any more; `nodes` says who serves an object now.
+    pub(super) fn take(&self, nodes: impl Fn(&str) -> Vec<String>) -> Vec<Entry> {
+        let mut taken = Vec::new();
+        self.waiting.lock().retain(|object, waiting| {
+            let there = nodes(object);
+            waiting.retain(|Waiting { entry, node }| {
+                let has_come = node.as_ref().map_or(!there.is_empty(), |node| there.contains(node));
+                if has_come {
+                    taken.push(*entry);
+                }
+                !has_come
+            });
+            !waiting.is_empty()
+        });
+        taken
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::options::Options;
+    use serde_json::json;
+
+    #[test]
+    fn each_waits_for_its_own() {
+        let absent = Absent::default();
+        let task = || Task::new("pages", "add", json!([]), Options::default(), 0).expect("a task");
+        let [any, one] = [task(), task()];
+        absent.add(&any, None);
+        absent.add(&one, Some("one".to_owned()));
+        assert_eq!(absent.take(|_| Vec::new()), []);
+        assert_eq!(absent.take(|_| vec!["two".to_owned()]), [Entry::from(&any)]);
+        assert_eq!(absent.take(|_| vec!["two".to_owned(), "one".to_owned()]), [Entry::from(&one)]);
+        assert!(absent.waiting.lock().is_empty());
+    }
+}

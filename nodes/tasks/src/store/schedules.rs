@@ -1,0 +1,176 @@
+//! Schedules on disk.
+
+use redb::{ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
+
+use super::{Store, Submitted, is_open, read, submit};
+use crate::schedule::Schedule;
+use crate::task::Task;
+use rantai_commit::DiskError;
+
+pub(super) const SCHEDULES: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("schedules");
+
+impl Store {
+    /// Stores a schedule, instead of one of the same name; false where there are `most` already.
+    pub(crate) async fn schedule(&self, schedule: Schedule, most: u64) -> Result<bool, DiskError> {
+        self.committer
+            .write(move |transaction| {
+                let mut schedules = transaction.open_table(SCHEDULES)?;
+                if schedules.len()? >= most && schedules.get(&*schedule.name)?.is_none() {
+                    return Ok(false);
+                }
+                schedules.insert(&*schedule.name, &*write(&schedule))?;
+                Ok(true)
+            })
+            .await
+    }
+
+    /// Forgets a schedule; whether there was one.
+    pub(crate) async fn unschedule(&self, name: String) -> Result<bool, DiskError> {
+        self.committer
+            .write(move |transaction| {
+                let mut schedules = transaction.open_table(SCHEDULES)?;
+                let known = schedules.remove(&*name)?.is_some();
+                Ok(known)
+            })
+            .await
+    }
+
+    /// The schedule's time `due` has come: its task and its next time in one commit, so that neither is there
+    /// without the other. The task; nothing where it makes none now, and where it is another schedule by now. `most`
+    /// is how many tasks are kept.
+    pub(crate) async fn pass(
+        &self,
+        name: String,
+        due: u64,
+        now: u64,
+        most: u64,
+    ) -> Result<Option<Task>, DiskError> {
+        self.committer
+            .write(move |transaction| {
+                let mut schedules = transaction.open_table(SCHEDULES)?;
+                let known = schedules.get(&*name)?.and_then(|bytes| read_schedule(bytes.value()));
+                let Some(mut schedule) = known.filter(|known| known.next_ms == Some(due)) else {
+                    return Ok(None);
+                };
+                let mut task = schedule.task(now).ok();
+                if !schedule.timing.overlap && is_last_open(transaction, &schedule)? {
+                    task = None;
+                }
+                if let Some(made) = &task
+                    && !matches!(submit(transaction, std::slice::from_ref(made), most)?, Submitted::Stored(_))
+                {
+                    tracing::warn!("schedule {name}: no task, as the ledger is full");
+                    task = None;
+                }
+                schedule.passed(task.as_ref(), now);
+                schedules.insert(&*name, &*write(&schedule))?;
+                Ok(task)
+            })
+            .await
+    }
+
+    /// A schedule as it is.
+    pub(crate) fn scheduled(&self, name: &str) -> Result<Option<Schedule>, DiskError> {
+        self.committer.read(|database| {
+            let schedules = database.begin_read()?.open_table(SCHEDULES)?;
+            Ok(schedules.get(name)?.and_then(|bytes| read_schedule(bytes.value())))
+        })
+    }
+
+    /// A thousand schedules at most, behind `after` in the order of their names.
+    pub(crate) fn schedules(&self, after: &str, most: usize) -> Result<Vec<Schedule>, DiskError> {
+        self.committer.read(|database| {
+            let schedules = database.begin_read()?.open_table(SCHEDULES)?;
+            let mut found = Vec::new();
+            for entry in schedules.range(after..)? {
+                let (name, bytes) = entry?;
+                if name.value() != after {
+                    found.extend(read_schedule(bytes.value()));
+                }
+                if found.len() >= most {
+                    break;
+                }
+            }
+            Ok(found)
+        })
+    }
+}
+
+/// Whether the task that the schedule made last has not ended.
+fn is_last_open(transaction: &redb::WriteTransaction, schedule: &Schedule) -> Result<bool, redb::Error> {
+    let Some(last) = schedule.last.as_deref().and_then(|id| uuid::Uuid::try_parse(id).ok()) else {
+        return Ok(false);
+    };
+    let tasks = transaction.open_table(super::TASKS)?;
+    let last = tasks.get(last.as_bytes())?.and_then(|bytes| read(bytes.value()));
+    Ok(last.is_some_and(|task| is_open(&task)))
+}
+
+fn write(schedule: &Schedule) -> Vec<u8> {
+    serde_json::to_vec(schedule).expect("a schedule is JSON")
+}
+
+fn read_schedule(bytes: &[u8]) -> Option<Schedule> {
+    let read = serde_json::from_slice(bytes);
+    read.inspect_err(|error| tracing::error!("a schedule that cannot be read is passed over: {error}")).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::options::Options;
+    use crate::schedule::Timing;
+    use crate::task::State;
+    use serde_json::json;
+
+    fn minutely(overlap: bool) -> Schedule {
+        let timing = Timing { cron: "* * * * *".to_owned(), zone: "UTC".to_owned(), overlap };
+        let (name, object, method) = ("daily".to_owned(), "pages".to_owned(), "add".to_owned());
+        Schedule::new(name, timing, object, method, json!([1, 2]), Options::default(), 0).expect("a schedule")
+    }
+
+    #[tokio::test]
+    async fn a_time_that_has_come_makes_one_task() {
+        let store = Store::open(None).expect("a store");
+        assert!(store.schedule(minutely(false), 1).await.expect("stored"));
+        let pass = async |due, now| store.pass("daily".to_owned(), due, now, 2).await.expect("stored");
+        let counted = || {
+            let schedule = store.scheduled("daily").expect("read").expect("known");
+            (schedule.made, schedule.skipped)
+        };
+        let made = pass(60_000, 60_010).await.expect("a task");
+        assert_eq!(store.get(made.uuid()).expect("read").expect("kept").schedule.as_deref(), Some("daily"));
+        assert!(pass(60_000, 60_020).await.is_none() && counted() == (1, 0), "that time has passed");
+        assert!(pass(120_000, 120_000).await.is_none());
+        assert_eq!(counted(), (1, 1), "the one before has not ended");
+        let end = |mut task: Task| {
+            task.end(State::Succeeded, 130_000);
+            Some(task)
+        };
+        store.change(made.uuid(), end).await.expect("stored");
+        assert!(pass(180_000, 180_000).await.is_some());
+        assert!(store.schedule(minutely(true), 1).await.expect("stored"), "instead of the one before");
+        assert!(pass(60_000, 60_000).await.is_none());
+        assert_eq!(counted(), (0, 1), "two tasks are all there is room for");
+    }
+
+    #[tokio::test]
+    async fn schedules_have_names_and_a_limit() {
+        let store = Store::open(None).expect("a store");
+        let named = |name: &str| Schedule { name: name.to_owned(), ..minutely(false) };
+        for name in ["a", "b", "c"] {
+            assert!(store.schedule(named(name), 3).await.expect("stored"));
+        }
+        assert!(!store.schedule(named("d"), 3).await.expect("refused"));
+        let listed = |after, most| -> Vec<String> {
+            let listed = store.schedules(after, most).expect("read");
+            listed.into_iter().map(|schedule| schedule.name).collect()
+        };
+        assert_eq!(listed("", 2), ["a", "b"]);
+        assert_eq!(listed("b", 2), ["c"]);
+        assert!(store.unschedule("b".to_owned()).await.expect("stored"));
+        assert!(!store.unschedule("b".to_owned()).await.expect("stored"));
+        assert_eq!(listed("", 9), ["a", "c"]);
+        assert!(store.pass("b".to_owned(), 60_000, 60_000, 9).await.expect("stored").is_none());
+    }
+}

@@ -1,0 +1,143 @@
+//! When schedules make their next tasks, and whoever sees to it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::time::sleep;
+
+use super::ledger::{Shared, now};
+use super::store::Store;
+use rantai_commit::DiskError;
+
+/// The longest sleep: the clock may be set meanwhile.
+const LONGEST: Duration = Duration::from_secs(30);
+/// The wait after an error of the disk.
+const AGAIN: Duration = Duration::from_secs(5);
+/// Schedules read at a time.
+const PAGE: usize = 1_000;
+
+/// The next time of each schedule.
+#[derive(Debug, Default)]
+pub(super) struct Timetable {
+    due: Mutex<BTreeSet<(u64, String)>>,
+    changed: Notify,
+}
+
+impl Timetable {
+    /// A schedule that is new, has another time now, or is no more. What it is by now is read here: of two changes
+    /// at the same time the one that is told of last may be the older one.
+    pub(super) fn set(&self, store: &Store, name: &str) -> Result<(), DiskError> {
+        let mut due = self.due.lock();
+        let next = store.scheduled(name)?.and_then(|schedule| schedule.next_ms);
+        due.retain(|(_, other)| other != name);
+        due.extend(next.map(|next| (next, name.to_owned())));
+        self.changed.notify_one();
+        Ok(())
+    }
+
+    /// What is due, or when something will be.
+    fn next(&self, now: u64) -> Result<(u64, String), Option<u64>> {
+        let mut due = self.due.lock();
+        if due.first().is_some_and(|(when, _)| *when <= now) {
+            return due.pop_first().ok_or(None);
+        }
+        Err(due.first().map(|(when, _)| *when))
+    }
+
+    /// As [`set`](Self::set); where the disk fails, the schedule is looked at as if it were due.
+    pub(super) fn set_or_look_again(&self, store: &Store, name: &str, now: u64) {
+        if let Err(error) = self.set(store, name) {
+            tracing::error!("schedule {name}: {error}");
+            self.again((now, name.to_owned()));
+            self.changed.notify_one();
+        }
+    }
+
+    fn again(&self, due: (u64, String)) {
+        self.due.lock().insert(due);
+    }
+}
+
+/// Until it is dropped. Needs no connection: tasks are made while the broker is away.
+pub(super) async fn run(shared: Arc<Shared>) {
+    while let Err(error) = load(&shared) {
+        tracing::error!("schedules cannot be read: {error}");
+        sleep(AGAIN).await;
+    }
+    loop {
+        match shared.timetable.next(now()) {
+            Ok((due, name)) => {
+                if let Err(error) = pass(&shared, due, &name).await {
+                    tracing::error!("schedule {name}: {error}");
+                    shared.timetable.again((due, name));
+                    sleep(AGAIN).await;
+                }
+            }
+            Err(next) => {
+                let soon = next.map_or(LONGEST, |when| Duration::from_millis(when.saturating_sub(now())));
+                tokio::select! {
+                    () = shared.timetable.changed.notified() => {}
+                    () = sleep(soon.min(LONGEST)) => {}
+                }
+            }
+        }
+    }
+}
+
+async fn pass(shared: &Shared, due: u64, name: &str) -> Result<(), DiskError> {
+    let made = shared.store.pass(name.to_owned(), due, now(), shared.limits.tasks).await?;
+    if let Some(task) = made {
+        shared.agenda.add(&task);
+        shared.announce(&task);
+    }
+    shared.timetable.set(&shared.store, name)
+}
+
+fn load(shared: &Shared) -> Result<(), DiskError> {
+    let mut after = String::new();
+    loop {
+        let schedules = shared.store.schedules(&after, PAGE)?;
+        for schedule in &schedules {
+            shared.timetable.set(&shared.store, &schedule.name)?;
+        }
+        match schedules.last() {
+            Some(last) if schedules.len() >= PAGE => after.clone_from(&last.name),
+            _ => return Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::options::Options;
+    use crate::schedule::{Schedule, Timing};
+    use serde_json::json;
+
+    fn schedule(cron: &str) -> Schedule {
+        let timing = Timing { cron: cron.to_owned(), zone: "UTC".to_owned(), overlap: false };
+        let (name, object, method) = ("daily".to_owned(), "pages".to_owned(), "add".to_owned());
+        Schedule::new(name, timing, object, method, json!([1, 2]), Options::default(), 0).expect("a schedule")
+    }
+
+    /// Whoever committed first may be the last to say so.
+    #[tokio::test]
+    async fn a_schedule_that_is_replaced_while_its_time_passes_has_the_time_of_the_new_one() {
+        let (store, timetable) = (Store::open(None).expect("a store"), Timetable::default());
+        assert!(store.schedule(schedule("* * * * *"), 9).await.expect("stored"));
+        assert!(store.pass("daily".to_owned(), 60_000, 60_000, 9).await.expect("stored").is_some());
+        assert!(store.schedule(schedule("0 * * * *"), 9).await.expect("stored"));
+        // The new one is told of, and then the time that passed before.
+        for _ in 0..2 {
+            timetable.set(&store, "daily").expect("read");
+        }
+        assert_eq!(timetable.next(u64::MAX), Ok((3_600_000, "daily".to_owned())));
+        assert_eq!(timetable.next(u64::MAX), Err(None));
+        assert!(store.unschedule("daily".to_owned()).await.expect("stored"));
+        timetable.set(&store, "daily").expect("read");
+        assert_eq!(timetable.next(u64::MAX), Err(None));
+    }
+}
