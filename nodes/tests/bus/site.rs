@@ -17,7 +17,7 @@ use rantai_tasks::task::State;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use super::support::{Bus, PATIENCE, bus, until};
+use super::support::{Bus, PATIENCE, bus, embedded, until};
 
 const TEXT: &str = "[[echo]]\nname = 'echo'\n[[calculator]]\nname = 'calculator'\n[tasks]\n";
 
@@ -84,7 +84,8 @@ async fn all_of_a_site_can_be_called_and_nothing_is_left_after_its_shutdown() {
 
 #[tokio::test]
 async fn the_end_of_its_nodes_connection_ends_a_site_with_the_reason() {
-    let bus = bus().await;
+    // mosquitto does not always tell a client that it was taken over; it then comes back, and takes its session again.
+    let bus = embedded(rantai_broker::Config::on_free_port()).await;
     let name = random_id("node");
     let mut options = options(&bus);
     options.node = Some(name.clone());
