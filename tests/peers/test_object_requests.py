@@ -34,7 +34,6 @@ BINARY = "application/octet-stream"
         ("echo/echo", '[{"a":1}]', {"a": 1}),
         ("echo/echo", '{"message":{"a":1}}', {"a": 1}),
         ("echo/echo", "no JSON, a text", "no JSON, a text"),
-        ("echo/echo", "{broken", "{broken"),
         ("echo/echo", "grüße 🎉", "grüße 🎉"),
         ("echo/delay", '[0,"later"]', "later"),
         ("echo/delay", "[0]", None),
@@ -47,6 +46,11 @@ def test_plain_parameters(caller, target, payload, result):
     assert reply.result == result
     assert reply.user == {"status": "ok", "node": "workshop"}
     assert reply.topic == caller.reply_topic(target.split("/")[0])
+
+
+@pytest.mark.parametrize("payload", ["{broken", " [1,", '["\\ud83d"]', '{"message":1,"message":2}', "[1e400]"])
+def test_what_looks_like_json_and_is_none_is_refused(caller, payload):
+    assert caller.call("echo/echo", payload).error["code"] == -32700
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ use super::support::{Bus, embedded};
 async fn sleeper(bus: &Bus, object: &str) {
     let address = bus.broker.as_ref().expect("embedded").addresses()[0];
     let mut socket = TcpStream::connect(address).await.expect("it listens");
-    let filter = format!("$share/{object}/rantai/call/{object}/#");
+    let filter = format!("$share/{object}/{}/call/{object}/#", bus.root);
     let text = |text: &str| [&(text.len() as u16).to_be_bytes(), text.as_bytes()].concat();
     let frame = |first: u8, body: &[u8]| [&[first, body.len() as u8], body].concat();
     let connect = frame(0x10, &[&text("MQTT")[..], &[4, 0, 0, 0], &text("sleeper")].concat());

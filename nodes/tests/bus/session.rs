@@ -153,7 +153,8 @@ async fn calls_through_a_peer_that_waits_for_tcp_are_not_delayed() {
     node.serve("echo", EchoObject(Plain)).await.expect("served");
     let port = bus.broker.as_ref().expect("ours").addresses()[0].port();
     let (through, _, _) = cuttable(port).await;
-    let client = Client::builder(Address::local(through)).connect().await.expect("through the relay");
+    let builder = Client::builder(Address::local(through)).root(bus.root.clone());
+    let client = builder.connect().await.expect("through the relay");
     let mut taken = Vec::new();
     for _ in 0..60 {
         let began = Instant::now();
