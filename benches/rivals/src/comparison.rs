@@ -249,9 +249,9 @@ impl Comparison {
     fn in_one_process(&mut self, program: &Path) -> Result<(), Failure> {
         let file = format!("{CONFIG}nodes.toml");
         let arguments = ["up", "--quiet", "--port", "0", "--config", &file];
-        // It says more than its address when it is ready, but the callers wait for the object anyway.
         let up = Process::guarded(program, arguments, "listening on ", 1)?;
         let url = format!("mqtt://{}", up.said);
+        rantai::wait_for_echo(&url)?;
         let parts = Parts { client: vec![std::process::id()], server: vec![up.pid], ..Parts::default() };
         let names = [
             "Rantai, broker and object in one process, QoS 0",

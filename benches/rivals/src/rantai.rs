@@ -1,11 +1,16 @@
 //! Ours: `echo`, and Pyro's circular chain.
 
+use std::time::Duration;
+
 use rantai_client::session::QoS;
 use rantai_client::{Client, Proxy};
 use serde_json::{Value, json};
 
 use crate::failure::Failure;
 use crate::load::{Caller, TEXT};
+
+/// How long a process has to serve its objects.
+const START: Duration = Duration::from_secs(20);
 
 /// Calls `echo.echo`.
 #[derive(Clone)]
@@ -26,6 +31,15 @@ impl Caller for Echo {
         let answer: Value = self.proxy.call("echo", &self.text).await.map_err(failure)?;
         if answer == self.text { Ok(()) } else { Err(Failure::new("another text came back")) }
     }
+}
+
+/// Waits until the object of [`Echo`] is served: at QoS 0 nobody tells a caller that it is not there yet.
+pub(crate) fn wait_for_echo(url: &str) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(failure)?.block_on(async {
+        let client = Client::connect(url).await.map_err(failure)?;
+        client.registry().wait_for_name("echo", START).await.map(drop).map_err(failure)
+    })
 }
 
 /// Sends a trip all the way round.
