@@ -83,7 +83,7 @@ pub(crate) struct State {
     resend: VecDeque<u16>,
     /// How long publishers may still be held back for its full queue: spent by waiting, earned by taking messages.
     pub(crate) wait_credit: Duration,
-    /// Messages dropped since the queue became full; none while it is not.
+    /// Messages dropped or refused since the queue became full; none while it is not.
     overflow: Option<u64>,
 }
 

@@ -30,7 +30,7 @@ impl State {
         self.queue.len() >= limits.queue_messages || self.queue_bytes >= limits.queue_bytes
     }
 
-    /// The queue was full, and a message for it was dropped: logged for the first one, with what the session holds.
+    /// The queue was full, and a message for it was dropped or refused: logged for the first one, with what the session holds.
     pub(super) fn dropped(&mut self, client: &str) {
         if let Some(dropped) = &mut self.overflow {
             *dropped += 1;
@@ -43,7 +43,7 @@ impl State {
             connected = self.link.is_some(),
             messages = self.queue.len(),
             bytes = self.queue_bytes,
-            "queue full: messages for this session are dropped until it has taken half of them"
+            "queue full: messages for this session are dropped or refused until it has taken half of them"
         );
     }
 
