@@ -93,7 +93,7 @@ pub enum StartError {
     Store {
         /// The directory.
         path: PathBuf,
-        /// Why.
+        /// What the system or library said.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The configuration asks for an engine that is not built in.

@@ -66,7 +66,7 @@ pub enum ServeError {
     Unregistered {
         /// The name.
         object: String,
-        /// Why.
+        /// What the system or library said.
         source: Unsent,
     },
     /// The entry is too large.
@@ -90,7 +90,7 @@ pub enum NodeError {
     Journal {
         /// In which file.
         file: PathBuf,
-        /// Why.
+        /// What the system or library said.
         source: DiskError,
     },
 }

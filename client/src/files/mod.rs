@@ -67,7 +67,7 @@ pub enum FileError {
     Disk {
         /// Which file.
         path: PathBuf,
-        /// Why.
+        /// What the system or library said.
         source: std::io::Error,
     },
     /// Another transfer writes to the same file.

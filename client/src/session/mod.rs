@@ -49,7 +49,7 @@ pub enum QoS {
 pub struct Publish {
     /// To which topic.
     pub topic: ByteString,
-    /// What.
+    /// The payload, as it is on the wire.
     pub payload: Bytes,
     /// With which properties.
     pub properties: Properties,
@@ -106,7 +106,7 @@ impl Publish {
 pub struct Message {
     /// On which topic.
     pub topic: ByteString,
-    /// What.
+    /// The payload, as it is on the wire.
     pub payload: Bytes,
     /// With which properties.
     pub properties: Properties,
@@ -220,15 +220,15 @@ pub enum ConnectError {
     /// Nobody listens there, or the network does not lead there.
     #[error("cannot reach the broker at {address}")]
     Unreachable {
-        /// Which.
+        /// The address of the broker, without user name and password.
         address: String,
-        /// Why.
+        /// What the system or library said.
         source: std::io::Error,
     },
     /// It does not answer as a broker in time.
     #[error("{address} did not answer as an MQTT 5 broker within {} s", .within.as_secs())]
     Silent {
-        /// Which.
+        /// The address of the broker, without user name and password.
         address: String,
         /// The time it was given.
         within: Duration,
@@ -236,7 +236,7 @@ pub enum ConnectError {
     /// It refused: user name and password, client id, or that it is busy.
     #[error("the broker at {address} refused the connection: {reason}")]
     Refused {
-        /// Which.
+        /// The address of the broker, without user name and password.
         address: String,
         /// Its words.
         reason: String,
@@ -244,7 +244,7 @@ pub enum ConnectError {
     /// It said what no broker says.
     #[error("{address} does not speak MQTT 5: {reason}")]
     Protocol {
-        /// Which.
+        /// The address of the broker, without user name and password.
         address: String,
         /// What was wrong.
         reason: String,
@@ -256,7 +256,7 @@ pub enum ConnectError {
 pub struct Will {
     /// To which topic.
     pub topic: String,
-    /// What.
+    /// The payload, as it is on the wire.
     pub payload: Bytes,
     /// Seconds after which the broker forgets it.
     pub expiry: Option<u32>,
@@ -392,7 +392,7 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// As there.
+    /// Those of [`Outlet::publish`].
     pub async fn publish(&self, publish: Publish) -> Result<(), Unsent> {
         self.outlet().publish(publish).await
     }
@@ -501,7 +501,7 @@ impl Outlet {
     ///
     /// # Errors
     ///
-    /// As there.
+    /// Those of [`Session::subscribe`].
     pub async fn subscribe(&self, filters: Vec<Filter>) -> Result<(), SubscribeError> {
         self.room().await.map_err(|_| SubscribeError::Ended)?;
         let granted = {
@@ -517,7 +517,7 @@ impl Outlet {
     ///
     /// # Errors
     ///
-    /// As there.
+    /// Those of [`Session::unsubscribe`].
     pub async fn unsubscribe(&self, filters: Vec<String>) -> Result<(), SubscribeError> {
         let done = {
             let mut outbox = self.shared.outbox.lock();
@@ -591,9 +591,9 @@ pub enum SubscribeError {
     /// The broker refused a filter.
     #[error("the broker refused the subscription to {filter}: {reason}")]
     Refused {
-        /// Which.
+        /// The topic filter.
         filter: String,
-        /// Why.
+        /// Why the broker refused it.
         reason: &'static str,
     },
     /// The connection was lost first.

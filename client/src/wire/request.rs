@@ -89,11 +89,11 @@ pub enum Refusal {
     Silent(&'static str),
     /// The caller is told.
     Told {
-        /// What.
+        /// The fault that the caller is told.
         fault: Fault,
         /// In which form.
         form: Form,
-        /// Where.
+        /// The topic of the reply, or nobody.
         reply_to: ReplyTo,
         /// Correlation Data, to be echoed.
         correlation: Option<Vec<u8>>,

@@ -33,7 +33,7 @@ pub struct Door {
     pub text: String,
     /// What is printed here; `{caller}` stands for who it was.
     pub sold: String,
-    /// Where.
+    /// Where `sold` is printed.
     pub output: Output,
 }
 

@@ -166,7 +166,7 @@ pub enum LedgerError {
     Store {
         /// The file.
         file: PathBuf,
-        /// Why.
+        /// What the system or library said.
         source: DiskError,
     },
     /// Its file cannot be written.

@@ -14,7 +14,7 @@ pub enum ResponseError {
     Fault {
         /// Whose fault, as in `soap:Client`.
         code: String,
-        /// What.
+        /// What the server answered.
         text: String,
     },
     /// What came is no answer to the call.

@@ -9,15 +9,15 @@ pub enum ConfigError {
     /// It cannot be read.
     #[error("cannot read {file}")]
     Read {
-        /// Which.
+        /// The file, as it was named.
         file: String,
-        /// Why.
+        /// What the system or library said.
         source: std::io::Error,
     },
     /// It is not what it should be: with line, column, the line itself and a caret.
     #[error("{file}: {message}")]
     Invalid {
-        /// Which.
+        /// The file, as it was named.
         file: String,
         /// What is wrong and where.
         message: String,
