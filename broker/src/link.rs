@@ -6,12 +6,12 @@ use std::io::{self, IoSlice};
 use std::net::Shutdown;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
+use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use bytestring::ByteString;
 use hashbrown::HashMap;
 use parking_lot::Mutex;
-use tokio::sync::Notify;
 
 use crate::codec::{self, Outgoing, Reason};
 use crate::counters::Counters;
@@ -36,8 +36,8 @@ pub(crate) struct Link {
     pub(crate) shared: Arc<Shared>,
     /// Asked for more when everything is written.
     source: Weak<dyn Refill>,
-    /// Wakes the reading task when the broker ends the connection.
-    pub(crate) ended: Notify,
+    /// The reading task, to be woken when the broker ends the connection.
+    reader: Mutex<Option<Waker>>,
     /// When the client's silence is taken for its loss, on [`now_ms`](crate::clock::now_ms)'s clock. Looked at
     /// now and then for all connections together: a timer each would cost more than the rest of an idle one.
     pub(crate) silent_until: AtomicU64,
@@ -172,7 +172,7 @@ impl Link {
             peer,
             shared,
             source,
-            ended: Notify::new(),
+            reader: Mutex::default(),
             silent_until: AtomicU64::new(u64::MAX),
             answered: AtomicBool::new(false),
             closing: AtomicBool::new(false),
@@ -307,7 +307,29 @@ impl Link {
             outbox.more = false;
         }
         self.flush();
-        self.ended.notify_one();
+        self.wake_reader();
+    }
+
+    fn wake_reader(&self) {
+        if let Some(reader) = self.reader.lock().take() {
+            reader.wake();
+        }
+    }
+
+    /// Ready when the client can be read: `true`, or when the connection has ended: `false`. Wakes the last task that
+    /// asked.
+    pub(crate) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<bool> {
+        {
+            let mut reader = self.reader.lock();
+            if !reader.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
+                *reader = Some(cx.waker().clone());
+            }
+        }
+        // After the waker is in its place, for the end may come in between.
+        if self.is_closing() {
+            return Poll::Ready(false);
+        }
+        self.transport.poll_readable(cx).map(|ready| ready.is_ok())
     }
 
     /// Whether the broker has ended the connection.
@@ -330,7 +352,7 @@ impl Link {
             outbox.more = false;
         }
         self.transport.shutdown(Shutdown::Both);
-        self.ended.notify_one();
+        self.wake_reader();
     }
 
     /// Writes what is buffered. Where the socket would block, a task of its own writes the rest.

@@ -162,20 +162,23 @@ impl<S> Node<S> {
         }
     }
 
-    fn find<'a>(&'a self, rest: Option<&str>, wildcards: bool, found: &mut Vec<&'a Leaf<S>>) {
-        if wildcards {
-            found.extend(self.all_below.as_deref());
+    /// Calls `each` with every leaf whose filters match a topic of these levels.
+    fn for_each_match<'a>(&'a self, rest: Option<&str>, wildcards: bool, each: &mut impl FnMut(&'a Leaf<S>)) {
+        if wildcards && let Some(leaf) = &self.all_below {
+            each(leaf);
         }
         let Some(rest) = rest else {
-            found.extend(self.here.as_deref());
+            if let Some(leaf) = &self.here {
+                each(leaf);
+            }
             return;
         };
         let (level, rest) = rest.split_once('/').map_or((rest, None), |(level, rest)| (level, Some(rest)));
         if let Some(node) = self.children.get(level) {
-            node.find(rest, true, found);
+            node.for_each_match(rest, true, each);
         }
         if wildcards && let Some(node) = &self.plus {
-            node.find(rest, true, found);
+            node.for_each_match(rest, true, each);
         }
     }
 }
@@ -235,25 +238,38 @@ impl<S: Subscriber> Subscriptions<S> {
         limits: &Limits,
         targets: &mut Vec<Target<S>>,
     ) {
-        let mut leaves = Vec::new();
-        self.root.find(Some(topic), !topic.starts_with('$'), &mut leaves);
         let start = targets.len();
-        for leaf in &leaves {
+        let (mut leaves, mut has_groups) = (0, false);
+        self.for_each_match(topic, |leaf| {
+            leaves += 1;
+            has_groups |= !leaf.groups.is_empty();
             for subscription in leaf.members.values() {
                 if subscription.options.no_local && subscription.subscriber.key() == publisher {
                     continue;
                 }
                 targets.push(Target::of(subscription, None));
             }
-        }
-        if leaves.len() > 1 {
+        });
+        if leaves > 1 {
             merge(targets, start);
         }
-        for group in leaves.iter().flat_map(|leaf| &leaf.groups) {
-            if let Some(member) = group.choose(qos, limits) {
-                targets.push(Target::of(member, Some(group.filter.clone())));
-            }
+        // Behind the merge, for each group gets a delivery of its own. Found once more instead of being remembered: most
+        // messages go to no group, and a list of leaves would cost each of them an allocation.
+        if has_groups {
+            self.for_each_match(topic, |leaf| {
+                for group in &leaf.groups {
+                    if let Some(member) = group.choose(qos, limits) {
+                        targets.push(Target::of(member, Some(group.filter.clone())));
+                    }
+                }
+            });
         }
+    }
+
+    /// Calls `each` with every leaf whose filters match a topic (MQTT 5, 4.7).
+    fn for_each_match<'a>(&'a self, topic: &str, mut each: impl FnMut(&'a Leaf<S>)) {
+        // A wildcard at the first level does not match topics that begin with $ [MQTT-4.7.2-1].
+        self.root.for_each_match(Some(topic), !topic.starts_with('$'), &mut each);
     }
 
     /// A member of a shared group, for a message that another member left behind.
@@ -264,10 +280,11 @@ impl<S: Subscriber> Subscriptions<S> {
         qos: QoS,
         limits: &Limits,
     ) -> Option<Target<S>> {
-        let mut leaves = Vec::new();
-        self.root.find(Some(topic), !topic.starts_with('$'), &mut leaves);
-        let group = leaves.iter().flat_map(|leaf| &leaf.groups).find(|g| g.filter == *filter)?;
-        group.choose(qos, limits).map(|member| Target::of(member, Some(filter.clone())))
+        let mut found = None;
+        self.for_each_match(topic, |leaf| {
+            found = found.or_else(|| leaf.groups.iter().find(|group| group.filter == *filter));
+        });
+        found?.choose(qos, limits).map(|member| Target::of(member, Some(filter.clone())))
     }
 }
 

@@ -6,21 +6,21 @@
 
 /// Bytes without a request after which a client counts as a mere consumer: it has nothing to hold back, and a segment of
 /// TCP for each of its acknowledgements would slow a fan-out down.
-const CONSUMER: usize = 4 << 10;
+const CONSUMER: u32 = 4 << 10;
 
 /// What was read since the client asked for something.
 #[derive(Debug, Default)]
 pub(super) struct Unanswered {
     /// In this batch.
-    read: usize,
+    read: u32,
     /// In the batches before it.
-    before: usize,
+    before: u32,
 }
 
 impl Unanswered {
     /// Bytes were read.
     pub(super) fn read(&mut self, count: usize) {
-        self.read += count;
+        self.read = self.read.saturating_add(count.try_into().unwrap_or(u32::MAX));
     }
 
     /// A packet came that is answered, now or soon.

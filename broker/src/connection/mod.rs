@@ -5,6 +5,7 @@ mod packets;
 mod waiting;
 
 use std::cell::Cell;
+use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -149,12 +150,8 @@ impl Connection {
             match step {
                 Ok(Step::Idle) => {
                     turn = 0;
-                    tokio::select! {
-                        biased;
-                        () = self.link.ended.notified() => return lost,
-                        ready = self.link.transport.readable() => if ready.is_err() {
-                            return lost;
-                        },
+                    if !poll_fn(|cx| self.link.poll_readable(cx)).await {
+                        return lost;
                     }
                     self.heard();
                 }

@@ -83,8 +83,8 @@ pub(crate) struct State {
     resend: VecDeque<u16>,
     /// How long publishers may still be held back for its full queue: spent by waiting, earned by taking messages.
     pub(crate) wait_credit: Duration,
-    /// Messages dropped or refused since the queue became full; none while it is not.
-    overflow: Option<u64>,
+    /// Messages dropped or refused since the queue became full; 0 while it is not.
+    overflow: u64,
 }
 
 impl Subscriber for Arc<Session> {

@@ -29,6 +29,9 @@ impl Refill for Session {
 impl Session {
     /// Moves what waits to the outbox as far as it has room.
     pub(super) fn pump(self: &Arc<Self>, state: &mut State, link: &Arc<Link>, scratch: &mut Scratch) {
+        if state.has_nothing_to_send() {
+            return;
+        }
         let shared = &link.shared;
         state.release_gated(self.key, shared, link, scratch);
         let was_full = state.full(&shared.config.limits);

@@ -32,11 +32,10 @@ impl State {
 
     /// The queue was full, and a message for it was dropped or refused: logged for the first one, with what the session holds.
     pub(super) fn dropped(&mut self, client: &str) {
-        if let Some(dropped) = &mut self.overflow {
-            *dropped += 1;
+        self.overflow += 1;
+        if self.overflow > 1 {
             return;
         }
-        self.overflow = Some(1);
         tracing::warn!(
             client,
             user = self.principal.user.as_deref().unwrap_or("-"),
@@ -52,8 +51,9 @@ impl State {
     pub(super) fn drained(&mut self, client: &str, limits: &Limits) {
         if self.queue.len() <= limits.queue_messages / 2
             && self.queue_bytes <= limits.queue_bytes / 2
-            && let Some(dropped) = self.overflow.take()
+            && self.overflow > 0
         {
+            let dropped = std::mem::take(&mut self.overflow);
             tracing::info!(client, dropped, "queue has room again");
         }
     }
@@ -77,6 +77,15 @@ impl State {
     /// may still stand in the line, for the disk may catch up between two looks at it \[MQTT-4.6.0-6].
     pub(super) fn must_gate(&self, ticket: Ticket, durable: Ticket) -> bool {
         !self.gated.is_empty() || ticket > durable
+    }
+
+    /// Whether nothing waits: for the window, for room, for the disk, or to be read.
+    pub(super) fn has_nothing_to_send(&self) -> bool {
+        self.queue.is_empty()
+            && self.queue_qos0.is_empty()
+            && self.gated.is_empty()
+            && self.resend.is_empty()
+            && self.reads.is_empty()
     }
 
     pub(super) fn push(&mut self, entry: Entry) {

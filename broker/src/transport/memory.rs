@@ -3,10 +3,10 @@
 use std::io;
 use std::net::Shutdown;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 
 use bytes::{Buf, BufMut, BytesMut};
 use parking_lot::Mutex;
-use tokio::sync::Notify;
 
 /// One end of a stream.
 #[derive(Debug)]
@@ -20,21 +20,27 @@ pub(crate) struct End {
 struct Pipe {
     capacity: usize,
     state: Mutex<PipeState>,
-    readable: Notify,
-    writable: Notify,
 }
 
 #[derive(Debug, Default)]
 struct PipeState {
     bytes: BytesMut,
     closed: bool,
+    reader: Option<Waker>,
+    writer: Option<Waker>,
+}
+
+fn wake(waiting: &mut Option<Waker>) {
+    if let Some(waker) = waiting.take() {
+        waker.wake();
+    }
 }
 
 /// Two ends, each of which takes `capacity` bytes before writes would block.
 pub(super) fn pair(capacity: usize) -> (End, End) {
     let pipe = || {
         let state = Mutex::default();
-        Arc::new(Pipe { capacity, state, readable: Notify::new(), writable: Notify::new() })
+        Arc::new(Pipe { capacity, state })
     };
     let (one, other) = (pipe(), pipe());
     (End { incoming: one.clone(), outgoing: other.clone() }, End { incoming: other, outgoing: one })
@@ -42,9 +48,10 @@ pub(super) fn pair(capacity: usize) -> (End, End) {
 
 impl Pipe {
     fn close(&self) {
-        self.state.lock().closed = true;
-        self.readable.notify_one();
-        self.writable.notify_one();
+        let mut state = self.state.lock();
+        state.closed = true;
+        wake(&mut state.reader);
+        wake(&mut state.writer);
     }
 }
 
@@ -57,7 +64,7 @@ impl End {
         let count = state.bytes.len().min(buffer.remaining_mut());
         buffer.put_slice(&state.bytes[..count]);
         state.bytes.advance(count);
-        self.incoming.writable.notify_one();
+        wake(&mut state.writer);
         Ok(count)
     }
 
@@ -71,32 +78,26 @@ impl End {
             return Err(io::ErrorKind::WouldBlock.into());
         }
         state.bytes.extend_from_slice(&bytes[..count]);
-        self.outgoing.readable.notify_one();
+        wake(&mut state.reader);
         Ok(count)
     }
 
-    pub(super) async fn readable(&self) {
-        loop {
-            {
-                let state = self.incoming.state.lock();
-                if state.closed || !state.bytes.is_empty() {
-                    return;
-                }
-            }
-            self.incoming.readable.notified().await;
+    pub(super) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut state = self.incoming.state.lock();
+        if state.closed || !state.bytes.is_empty() {
+            return Poll::Ready(());
         }
+        state.reader = Some(cx.waker().clone());
+        Poll::Pending
     }
 
-    pub(super) async fn writable(&self) {
-        loop {
-            {
-                let state = self.outgoing.state.lock();
-                if state.closed || state.bytes.len() < self.outgoing.capacity {
-                    return;
-                }
-            }
-            self.outgoing.writable.notified().await;
+    pub(super) fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut state = self.outgoing.state.lock();
+        if state.closed || state.bytes.len() < self.outgoing.capacity {
+            return Poll::Ready(());
         }
+        state.writer = Some(cx.waker().clone());
+        Poll::Pending
     }
 
     pub(super) fn shutdown(&self, how: Shutdown) {
