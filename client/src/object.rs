@@ -4,20 +4,21 @@
 //! at run time implements [`Object`] itself.
 
 mod arguments;
+mod calls;
+mod context;
 mod description;
 mod unasked;
 
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::Value;
-use tokio::time::Instant;
 
 pub use arguments::{Arguments, in_json_words};
+pub use calls::{Calls, passed_on};
+pub use context::{Context, Progress};
 pub use description::{Description, Event, Method, Parameter, Schemas};
 pub use unasked::{Doing, Unasked};
 
@@ -61,58 +62,6 @@ pub struct Call {
     pub params: Params,
     /// And what stands around it.
     pub context: Context,
-}
-
-/// What stands around a call.
-#[derive(Clone, Debug)]
-pub struct Context {
-    /// The name the object is served by.
-    pub object: ObjectName,
-    /// Who calls, by the broker's word.
-    pub caller: Option<String>,
-    /// The client that the reply goes to: where an upcall to it goes too.
-    pub client: Option<ClientId>,
-    /// Correlation data of the request.
-    pub correlation: Option<Vec<u8>>,
-    /// The hops it has behind it.
-    pub trail: Vec<Value>,
-    /// When it arrived.
-    pub received: Instant,
-    /// When its time is over; nothing is sent after that.
-    pub deadline: Instant,
-    /// For events.
-    pub emitter: Emitter,
-}
-
-impl Context {
-    /// The time left.
-    pub fn time_left(&self) -> Duration {
-        self.deadline.saturating_duration_since(Instant::now())
-    }
-
-    /// Tells whoever called how far it is: an event `progress` for that client alone, at QoS 0, with the
-    /// correlation of the request. Nobody is told where the client is not known.
-    pub fn progress(&self, done: u64, total: u64, text: &str) {
-        let Some(client) = self.client.clone() else { return };
-        let progress = Progress { done, total, text: text.to_owned() };
-        let correlation = self.correlation.clone();
-        let emitter = &self.emitter;
-        let told = emitter.publish("progress", Some(client), &progress, QoS::AtMostOnce, false, correlation);
-        if let Err(fault) = told {
-            tracing::debug!("{fault}");
-        }
-    }
-}
-
-/// How far a call is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Progress {
-    /// What is done.
-    pub done: u64,
-    /// Of how much; 0 where that is not known.
-    pub total: u64,
-    /// For people.
-    pub text: String,
 }
 
 /// What a method comes to.

@@ -31,18 +31,24 @@ pub struct Proxy {
 #[derive(Clone, Debug)]
 struct Settings {
     deadline: Duration,
+    /// No call lasts beyond it.
+    until: Option<Instant>,
     qos: QoS,
     target: Target,
     idempotent: bool,
+    /// User properties of every request.
+    user: Vec<(String, String)>,
 }
 
 impl Proxy {
     pub(crate) fn new(client: Client, object: Result<ObjectName, NameError>) -> Self {
         let settings = Settings {
             deadline: Duration::from_millis(DEFAULT_TTL_MS),
+            until: None,
             qos: QoS::AtLeastOnce,
             target: Target::Any,
             idempotent: false,
+            user: Vec::new(),
         };
         Self { client, object, settings }
     }
@@ -51,6 +57,20 @@ impl Proxy {
     #[must_use]
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.settings.deadline = deadline.min(Duration::from_millis(LONGEST_TTL_MS));
+        self
+    }
+
+    /// Every call ends by this instant, if its [`deadline`](Self::deadline) is not earlier.
+    #[must_use]
+    pub fn until(mut self, instant: Instant) -> Self {
+        self.settings.until = Some(instant);
+        self
+    }
+
+    /// Adds a user property to every request.
+    #[must_use]
+    pub fn property(mut self, name: &str, value: &str) -> Self {
+        self.settings.user.push((name.to_owned(), value.to_owned()));
         self
     }
 
@@ -95,12 +115,18 @@ impl Proxy {
 
     /// A call to be described further.
     pub fn request(&self, method: &str) -> Request {
+        let mut proxy = self.clone();
+        let user = std::mem::take(&mut proxy.settings.user);
+        if let Some(until) = proxy.settings.until {
+            let left = until.saturating_duration_since(Instant::now());
+            proxy.settings.deadline = proxy.settings.deadline.min(left);
+        }
         Request {
-            proxy: self.clone(),
+            proxy,
             method: MethodName::new(method).map_err(CallError::from),
             payload: Bytes::new(),
             binary: false,
-            user: Vec::new(),
+            user,
             identity: None,
         }
     }
@@ -226,13 +252,20 @@ impl Request {
     /// What keeps it from a reply. What the object itself says is in the response.
     pub async fn send(self) -> Result<Response, CallError> {
         let key = self.identity.unwrap_or_else(|| Uuid::now_v7().as_u128());
-        let deadline = Instant::now() + self.proxy.settings.deadline;
+        let deadline = self.deadline();
         loop {
             match self.attempt(key, deadline).await {
                 Err(error) if self.goes_again(&error) => {}
                 result => return result,
             }
         }
+    }
+
+    /// When a call that begins now is over.
+    fn deadline(&self) -> Instant {
+        let Settings { deadline, until, .. } = &self.proxy.settings;
+        let own = Instant::now() + *deadline;
+        until.map_or(own, |until| own.min(until))
     }
 
     /// On one connection.
@@ -257,7 +290,7 @@ impl Request {
     /// What keeps it from the object; what the object makes of it shows only in its `rpc.stats`.
     pub async fn oneway(self) -> Result<(), CallError> {
         let key = self.identity.unwrap_or_else(|| Uuid::now_v7().as_u128());
-        let deadline = Instant::now() + self.proxy.settings.deadline;
+        let deadline = self.deadline();
         loop {
             let (object, publish) = self.ready(key, deadline, true).await?;
             let published = timeout_at(deadline, self.proxy.client.publish(publish)).await;
@@ -281,7 +314,7 @@ impl Request {
     pub async fn all(mut self) -> Result<Vec<Response>, CallError> {
         let key = self.identity.unwrap_or_else(|| Uuid::now_v7().as_u128());
         self.proxy.settings.target = Target::All;
-        let deadline = Instant::now() + self.proxy.settings.deadline;
+        let deadline = self.deadline();
         let (object, publish) = self.ready(key, deadline, false).await?;
         let client = &self.proxy.client;
         let (_ticket, mut arrived) = client.pending().many(key);

@@ -26,14 +26,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use parking_lot::RwLock;
-use rantai_client::object::{Call, Context, Emitter, no_such_method};
+use rantai_client::object::{Call, Calls, Context, Emitter, no_such_method};
 use rantai_client::session::{Message, Unsent};
 use rantai_client::wire::fault::{Code, Fault};
 use rantai_client::wire::name::{ClientId, ObjectName, Root};
 use rantai_client::wire::reply::Outcome;
 use rantai_client::wire::request::Request;
 use rantai_client::wire::topic::{CallTopic, Target, TopicError};
-use serde_json::Value;
 use tokio::time::Instant;
 
 pub use replies::Out;
@@ -57,6 +56,8 @@ pub struct Dispatcher {
     objects: RwLock<HashMap<ObjectName, Arc<Served>>>,
     replies: Arc<Replies>,
     forwards: Arc<Forwards>,
+    /// The connection by which methods call other objects.
+    calls: Calls,
     /// What methods marked `once` were asked, and what came of it.
     journal: Keeper,
 }
@@ -75,11 +76,11 @@ struct Admitted {
 }
 
 impl Dispatcher {
-    /// For a node.
-    pub fn new(root: Root, node: ClientId, out: Box<dyn Out>) -> Arc<Self> {
+    /// The serving side of the node `node`, whose objects call others by `calls`.
+    pub fn new(root: Root, node: ClientId, out: Box<dyn Out>, calls: Calls) -> Arc<Self> {
         let replies = Arc::new(Replies { root, node, out });
         let forwards = Forwards::new(replies.clone());
-        Arc::new(Self { objects: RwLock::default(), replies, forwards, journal: Keeper::default() })
+        Arc::new(Self { objects: RwLock::default(), replies, forwards, calls, journal: Keeper::default() })
     }
 
     /// Keeps what methods marked `once` are asked. Without it they refuse.
@@ -198,6 +199,12 @@ impl Dispatcher {
         {
             return refused("no_reply_topic");
         }
+        if request.trail.len() > served.limits.trail {
+            let text = format!("the trail has more than {} items", served.limits.trail);
+            let fault = Fault::new(Code::TRAIL_LIMIT, text).with("trail", request.trail);
+            self.replies.reply(served, &route, Outcome::Fault(fault));
+            return refused("trail_limit");
+        }
         if backlog > CROWDED {
             self.replies.reply(served, &route, Outcome::Fault(Fault::busy(200)));
             return refused("busy");
@@ -247,7 +254,8 @@ impl Dispatcher {
             }
         };
         let Request { method, params, trail, caller, traceparent, .. } = request;
-        let context = self.context(served, &route, caller, trail.clone(), received);
+        let passage = Passage { trail, traceparent };
+        let context = self.context(served, &route, caller, &passage, received);
         let running = Running {
             forwards: self.forwards.clone(),
             served: served.clone(),
@@ -255,7 +263,7 @@ impl Dispatcher {
             route,
             received,
             key,
-            passage: Passage { trail, traceparent },
+            passage,
         };
         running.start(Call { method, params, context }, once);
     }
@@ -266,7 +274,7 @@ impl Dispatcher {
         served: &Served,
         route: &Route,
         caller: Option<String>,
-        trail: Vec<Value>,
+        passage: &Passage,
         received: Instant,
     ) -> Context {
         let replies = self.replies.clone();
@@ -276,10 +284,12 @@ impl Dispatcher {
             caller,
             client: self.replies.reply_client(&route.reply_to),
             correlation: route.correlation.clone(),
-            trail,
+            trail: passage.trail.clone(),
+            traceparent: passage.traceparent.clone(),
             received,
             deadline: route.deadline,
             emitter: Emitter::new(self.replies.root.clone(), served.name.clone(), publish),
+            calls: self.calls.clone(),
         }
     }
 }

@@ -7,12 +7,11 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rantai_client::object::Object;
+use rantai_client::object::{Calls, Object};
 use rantai_client::wire::entry::Mode;
 use rantai_client::wire::name::ObjectName;
 use serde::Deserialize;
 
-use crate::calls::Calls;
 use crate::node::ServeOptions;
 
 /// Prints a line that an object prints.

@@ -1,12 +1,10 @@
 //! The serving side of Rantai: [`Node`] serves objects, [`dispatch`] is what happens between a request and its reply,
-//! [`chain`] passes requests on, [`calls`] is how objects call others, and [`kind`] makes objects of the entries of a
-//! configuration.
+//! [`chain`] passes requests on, and [`kind`] makes objects of the entries of a configuration.
 //!
 //! Without the feature `journal` methods marked `once` are refused; with it what they were asked is kept in a
 //! database.
 
 mod announce;
-pub mod calls;
 pub mod chain;
 mod connection;
 mod contenders;

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use rantai_client::Client;
 use rantai_client::client::random_id;
-use rantai_client::object::Object;
+use rantai_client::object::{Calls, Object};
 use rantai_client::session::{
     Address, ConnectError, Filter, Message, Options, Outlet, Publish, Receiver, Session, Status,
     SubscribeError, Unsent, Will,
@@ -112,6 +113,7 @@ pub struct Node {
 pub struct Builder {
     options: Options,
     root: Root,
+    calls: Calls,
     #[cfg(feature = "journal")]
     journal: Option<PathBuf>,
     /// Whether the name was given.
@@ -145,6 +147,14 @@ impl Builder {
         self
     }
 
+    /// Objects call others by this connection, which the node binds to its broker where it is not bound yet; without it
+    /// by one of the node's own. Either connects at the first call.
+    #[must_use]
+    pub fn calls(mut self, calls: Calls) -> Self {
+        self.calls = calls;
+        self
+    }
+
     /// Keep in this file what methods marked `once` are asked and answer. Without it they are carried out once
     /// for as long as the process runs.
     #[cfg(feature = "journal")]
@@ -167,7 +177,7 @@ impl Builder {
     ///
     /// Where the broker cannot be reached or refuses, and where the journal cannot be opened.
     pub async fn connect(self) -> Result<Node, NodeError> {
-        let Self { mut options, root, named, .. } = self;
+        let Self { mut options, root, calls, named, .. } = self;
         if !named {
             options.client_id = random_id(KIND);
         }
@@ -184,11 +194,12 @@ impl Builder {
             payload: NodeState::new(State::Lost, &epoch).write().into(),
             expiry: Some(LIFETIME),
         });
+        calls.bind(Client::builder(options.address.clone()).root(root.clone()));
         let mut parts = None;
         let session = Session::connect(options, |outlet| {
             let announcer = Announcer::new(root.clone(), id.clone(), epoch, outlet.clone());
             let out = Outbound { outlet, links: Links::new(announcer.clone()) };
-            let dispatcher = Dispatcher::new(root.clone(), id.clone(), Box::new(out));
+            let dispatcher = Dispatcher::new(root.clone(), id.clone(), Box::new(out), calls);
             #[cfg(feature = "journal")]
             dispatcher.keep_journal(journal);
             parts = Some((announcer.clone(), dispatcher.clone()));
@@ -223,6 +234,7 @@ impl Node {
         Builder {
             options,
             root: Root::default(),
+            calls: Calls::default(),
             #[cfg(feature = "journal")]
             journal: None,
             named: false,

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use rantai_client::object::{Context, Emitter};
+use rantai_client::object::{Calls, Context, Emitter};
 use rantai_client::wire::name::{ObjectName, Root};
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -218,9 +218,11 @@ fn context(caller: &str, correlation: Option<Uuid>) -> Context {
         client: None,
         correlation: correlation.map(|uuid| uuid.as_bytes().to_vec()),
         trail: Vec::new(),
+        traceparent: None,
         received: Instant::now(),
         deadline: Instant::now() + std::time::Duration::from_secs(30),
         emitter: Emitter::new(Root::default(), object, Arc::new(|_| {})),
+        calls: Calls::default(),
     }
 }
 

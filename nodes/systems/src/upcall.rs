@@ -172,9 +172,11 @@ mod tests {
             client: client.map(|client| ClientId::new(client).expect("a name")),
             correlation: Some(b"0123456789abcdef".to_vec()),
             trail: Vec::new(),
+            traceparent: None,
             received: Instant::now(),
             deadline: Instant::now(),
             emitter: Emitter::new(Root::default(), object, publish),
+            calls: rantai_client::object::Calls::default(),
         };
         (context, said)
     }

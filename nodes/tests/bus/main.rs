@@ -12,6 +12,7 @@ mod chain;
 mod claims;
 mod files;
 mod names;
+mod nested;
 mod once;
 mod registry;
 mod restart;

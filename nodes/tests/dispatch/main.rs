@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use rantai_client::object::{Answer, Answering, Call, Description, Forward, Method, Object, no_such_method};
+use rantai_client::object::{
+    Answer, Answering, Call, Calls, Description, Forward, Method, Object, no_such_method,
+};
 use rantai_client::session::{Message, Publish, QoS, Unsent};
 use rantai_client::wire::Properties;
 use rantai_client::wire::name::{ClientId, MethodName, ObjectName, Root};
@@ -110,7 +112,7 @@ fn room(limits: Limits) -> Room {
     let outside = Outside::default();
     *outside.served.lock() = Some(true);
     let node = ClientId::new("pi").expect("a name");
-    let dispatcher = Dispatcher::new(Root::default(), node, Box::new(outside.clone()));
+    let dispatcher = Dispatcher::new(Root::default(), node, Box::new(outside.clone()), Calls::default());
     let served = Served::new(ObjectName::new("desk").expect("a name"), Arc::new(Desk), limits);
     assert!(dispatcher.add(served.clone()) && !dispatcher.add(served.clone()));
     Room { outside, dispatcher, served }

@@ -49,7 +49,7 @@ macro_rules! kinds {
                     node: file.node,
                     root: file.root,
                     kinds,
-                    calls: rantai_nodes::calls::Calls::default(),
+                    calls: rantai_client::object::Calls::default(),
                     tasks: file.tasks,
                     #[cfg(feature = "gateway")]
                     rest: file.rest,

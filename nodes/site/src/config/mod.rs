@@ -15,7 +15,7 @@ pub use rantai_nodes::kind::{Configured, beside};
 use error::in_toml_words;
 use kinds::File;
 
-use rantai_nodes::calls::Calls;
+use rantai_client::object::Calls;
 use rantai_nodes::kind::Output;
 use rantai_nodes::kind::{Building, Kind};
 use rantai_tasks::TaskLedger;

@@ -4,14 +4,13 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 use rantai_client::interface;
-use rantai_client::object::Context;
+use rantai_client::object::{Context, passed_on};
 use rantai_client::wire::fault::{Code, Fault};
 use serde::Deserialize;
 
 use super::censor::Censor;
 use super::store::{InsultStoreProxy, Kept, Page};
 use super::{LARGEST, Texts, check};
-use rantai_nodes::calls::{Calls, passed_on};
 use rantai_nodes::kind::{Building, Configured, Kind};
 
 /// What stands for the text in the texts of the configuration.
@@ -53,7 +52,6 @@ pub trait InsultFilterService {
 #[derive(Clone, Debug)]
 pub struct Worker {
     settings: FilterSettings,
-    calls: Calls,
     known: Arc<RwLock<Known>>,
 }
 
@@ -80,13 +78,13 @@ impl Known {
 }
 
 impl Worker {
-    /// Which reaches the store by `calls`.
-    pub fn new(settings: FilterSettings, calls: Calls) -> Self {
-        Self { settings, calls, known: Arc::default() }
+    /// A filter that knows nothing yet.
+    pub fn new(settings: FilterSettings) -> Self {
+        Self { settings, known: Arc::default() }
     }
 
     async fn store(&self, context: &Context) -> Result<InsultStoreProxy, Fault> {
-        Ok(InsultStoreProxy::from(self.calls.object(&self.settings.store, context.time_left()).await?))
+        Ok(InsultStoreProxy::from(context.object(&self.settings.store).await?))
     }
 
     /// The texts without the insults that are known here, and which those are.
@@ -146,7 +144,7 @@ impl Kind for FilterSettings {
         if self.mask.len() > LONGEST_MASK {
             return Err(format!("mask has more than {LONGEST_MASK} bytes"));
         }
-        let worker = Worker::new(self.clone(), building.calls.clone());
+        let worker = Worker::new(self.clone());
         Ok(building.object(InsultFilterServiceObject(worker)).replica(self.replica))
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use rantai_client::object::{Context, Emitter, Unasked};
+use rantai_client::object::{Calls, Context, Emitter, Unasked, passed_on};
 use rantai_client::wire::fault::{Code, Fault};
 use rantai_client::wire::name::{ClientId, MethodName, ObjectName};
 use rantai_client::{CallError, interface};
@@ -16,7 +16,6 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use super::store::InsultStoreProxy;
-use rantai_nodes::calls::{Calls, passed_on};
 use rantai_nodes::kind::{Building, Configured, Kind};
 
 /// The longest time a callback may take.
@@ -298,9 +297,11 @@ mod tests {
             client: client.map(|client| ClientId::new(client).expect("a name")),
             correlation: None,
             trail: Vec::new(),
+            traceparent: None,
             received: Instant::now(),
             deadline: Instant::now(),
             emitter: Emitter::new(Root::default(), object, Arc::new(|_| {})),
+            calls: Calls::default(),
         }
     }
 

@@ -1,13 +1,12 @@
 //! `InsultService`: registers insults.
 
 use rantai_client::interface;
-use rantai_client::object::Context;
+use rantai_client::object::{Context, passed_on};
 use rantai_client::wire::fault::Fault;
 use serde::Deserialize;
 
 use super::store::{InsultStoreProxy, Page};
 use super::{Texts, censor, check};
-use rantai_nodes::calls::{Calls, passed_on};
 use rantai_nodes::kind::{Building, Configured, Kind};
 
 /// The longest insult, in bytes.
@@ -48,13 +47,11 @@ pub trait InsultService {
 pub struct Worker {
     /// What it is told.
     pub settings: ServiceSettings,
-    /// How it reaches the store.
-    pub calls: Calls,
 }
 
 impl Worker {
     async fn store(&self, context: &Context) -> Result<InsultStoreProxy, Fault> {
-        Ok(InsultStoreProxy::from(self.calls.object(&self.settings.store, context.time_left()).await?))
+        Ok(InsultStoreProxy::from(context.object(&self.settings.store).await?))
     }
 }
 
@@ -97,7 +94,7 @@ impl Kind for ServiceSettings {
 
     fn build(&self, building: &Building<'_>) -> Result<Configured, String> {
         building.other(&self.store)?;
-        let worker = Worker { settings: self.clone(), calls: building.calls.clone() };
+        let worker = Worker { settings: self.clone() };
         Ok(building.object(InsultServiceObject(worker)).replica(self.replica))
     }
 }

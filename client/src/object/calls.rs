@@ -1,18 +1,23 @@
-//! How objects call others.
+//! The connection by which objects call others.
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use rantai_client::client::Builder;
-use rantai_client::session::Status;
-use rantai_client::wire::fault::{Code, Fault};
-use rantai_client::{CallError, Client, Proxy};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
-/// A connection for the calls that objects make themselves; cheap to clone. Objects are made before anybody knows
-/// the broker: whoever serves them says where it is, and the first call connects.
+use crate::client::{Builder, Client};
+use crate::error::CallError;
+use crate::proxy::Proxy;
+use crate::session::Status;
+use crate::wire::fault::{Code, Fault};
+
+/// A connection for the calls that objects make; cheap to clone, and all clones share it. The first call connects, and a
+/// call after the session's end connects again.
+///
+/// A method that calls others while it serves a request uses [`Context::object`](super::Context::object) instead, which
+/// hands deadline, trail and trace on.
 #[derive(Clone, Default)]
 pub struct Calls {
     shared: Arc<Shared>,
@@ -31,16 +36,17 @@ impl fmt::Debug for Calls {
 }
 
 impl Calls {
-    /// Says where the broker is, once.
+    /// Sets the broker and how to connect to it. Only the first call has an effect.
     pub fn bind(&self, builder: Builder) {
         let _ = self.shared.builder.set(builder);
     }
 
-    /// An object, to be called within `time`.
+    /// Returns a proxy of an object, with `time` as the deadline of each call. Waits for the connection no longer than
+    /// that.
     ///
     /// # Errors
     ///
-    /// -32005 where there is no connection, and none within this time.
+    /// -32005 (busy) where the broker cannot be reached within `time`.
     pub async fn object(&self, name: &str, time: Duration) -> Result<Proxy, Fault> {
         match timeout(time, self.client()).await {
             Ok(client) => Ok(client?.object(name).deadline(time)),
@@ -66,7 +72,8 @@ fn unreachable(reason: &str) -> Fault {
     Fault { message: format!("no call of its own can be made: {reason}"), ..Fault::busy(500) }
 }
 
-/// What a caller is told where an object needs another one that does not do its part.
+/// Turns the failure of a nested call into the fault of the method that made it: the object's own fault as it is, and
+/// -32005 (busy), which names `object`, where it is not served or was not reached.
 pub fn passed_on(object: &str, error: CallError) -> Fault {
     match error {
         CallError::Fault(fault) => match fault.code {
@@ -82,7 +89,7 @@ pub fn passed_on(object: &str, error: CallError) -> Fault {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rantai_client::session::Address;
+    use crate::session::Address;
 
     #[tokio::test]
     async fn without_a_broker_callers_are_told_to_come_again() {

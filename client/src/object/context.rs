@@ -1,0 +1,107 @@
+//! What a method knows of the call that it carries out, and how it calls others on behalf of it.
+
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::{Calls, Emitter, passed_on};
+use crate::proxy::Proxy;
+use crate::session::QoS;
+use crate::wire::fault::Fault;
+use crate::wire::name::{ClientId, ObjectName};
+
+/// A call, apart from its method and parameters.
+#[derive(Clone, Debug)]
+pub struct Context {
+    /// The name the object is served by.
+    pub object: ObjectName,
+    /// Who calls, by the broker's word.
+    pub caller: Option<String>,
+    /// The client that the reply goes to: where an upcall to it goes too.
+    pub client: Option<ClientId>,
+    /// Correlation data of the request.
+    pub correlation: Option<Vec<u8>>,
+    /// The hops it has behind it.
+    pub trail: Vec<Value>,
+    /// The caller's trace (W3C Trace Context, `traceparent`).
+    pub traceparent: Option<String>,
+    /// When it arrived.
+    pub received: Instant,
+    /// When its time is over; nothing is sent after that.
+    pub deadline: Instant,
+    /// For events.
+    pub emitter: Emitter,
+    /// For calls of other objects.
+    pub calls: Calls,
+}
+
+impl Context {
+    /// The time left.
+    pub fn time_left(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
+    }
+
+    /// Calls a method of another object on behalf of this call: see [`object`](Self::object). `params` is written as
+    /// [`Proxy::call`] writes it.
+    ///
+    /// # Errors
+    ///
+    /// The fault of the other object as it is; -32005 (busy), which names the object, where it is not served or was not
+    /// reached in time; -32009 where the calls that led here and this one are more than the other object allows.
+    pub async fn call<R: DeserializeOwned>(
+        &self,
+        object: &str,
+        method: &str,
+        params: impl Serialize,
+    ) -> Result<R, Fault> {
+        let proxy = self.object(object).await?;
+        proxy.call(method, params).await.map_err(|error| passed_on(object, error))
+    }
+
+    /// Returns a proxy of another object, for calls on behalf of this one: none lasts beyond this call's deadline, and each
+    /// carries its `traceparent` and its trail with an item for this object. So a circle of objects that call each other
+    /// ends at the limit of the trail.
+    ///
+    /// # Errors
+    ///
+    /// -32005 (busy) where the broker cannot be reached in the time left.
+    pub async fn object(&self, name: &str) -> Result<Proxy, Fault> {
+        let mut proxy = self.calls.object(name, self.time_left()).await?.until(self.deadline);
+        let mut trail = self.trail.clone();
+        let us = u64::try_from(self.received.elapsed().as_micros()).unwrap_or(u64::MAX);
+        trail.push(json!({"node": self.object.as_str(), "us": us}));
+        proxy = proxy.property("trail", &Value::Array(trail).to_string());
+        if let Some(traceparent) = &self.traceparent {
+            proxy = proxy.property("traceparent", traceparent);
+        }
+        Ok(proxy)
+    }
+
+    /// Tells whoever called how far it is: an event `progress` for that client alone, at QoS 0, with the
+    /// correlation of the request. Nobody is told where the client is not known.
+    pub fn progress(&self, done: u64, total: u64, text: &str) {
+        let Some(client) = self.client.clone() else { return };
+        let progress = Progress { done, total, text: text.to_owned() };
+        let correlation = self.correlation.clone();
+        let emitter = &self.emitter;
+        let told = emitter.publish("progress", Some(client), &progress, QoS::AtMostOnce, false, correlation);
+        if let Err(fault) = told {
+            tracing::debug!("{fault}");
+        }
+    }
+}
+
+/// How far a call is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Progress {
+    /// What is done.
+    pub done: u64,
+    /// Of how much; 0 where that is not known.
+    pub total: u64,
+    /// For people.
+    pub text: String,
+}
