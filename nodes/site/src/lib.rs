@@ -48,7 +48,7 @@ use plan::TASKS;
 
 use crate::config::Configured;
 use rantai_nodes::{Limits, Node, ServeError, ServeOptions};
-use rantai_tasks::Ledger;
+use rantai_tasks::{Ledger, LedgerObject};
 
 /// Calls of the ledger that may wait at the same time: most wait for the end of a task.
 const LEDGER_CALLS: usize = 1_024;
@@ -159,7 +159,8 @@ impl Site {
         let config = &plan.config;
         let root = options.root.clone().map_or_else(|| config.root(), Ok)?;
         let mut name = options.node.clone().map_or_else(|| config.node(), |name| Ok(Some(name)))?;
-        let mut builder = Node::builder(options.address.clone()).root(root.clone()).patient();
+        let mut builder =
+            Node::builder(options.address.clone()).root(root.clone()).patient().calls(config.calls.clone());
         if let Some(path) = &options.data_dir {
             std::fs::create_dir_all(path)
                 .map_err(|source| SiteError::DataDir { path: path.clone(), source })?;
@@ -174,7 +175,7 @@ impl Site {
         Ok(Self { node, client, gateways: Gateways::default(), options })
     }
 
-    /// Serves the ledger, then the objects, then the gateways, and waits until all of them can be called.
+    /// Serves the ledger and the objects, then the gateways, and waits until all of them can be called.
     ///
     /// Cancelled, what is served already stays so until [`shutdown`](Self::shutdown).
     ///
@@ -190,11 +191,21 @@ impl Site {
     }
 
     async fn serve_all(&mut self, plan: Plan) -> Result<(), SiteError> {
-        plan.config.calls.bind(self.client.clone());
-        self.serve_ledger(&plan).await?;
+        // Opened before anything is claimed, for it may fail.
+        let ledger = self.open_ledger(&plan).await?;
         let Plan { objects, output, .. } = plan;
         // All claims at once: each may be contested for a second.
         let mut claims = JoinSet::new();
+        if let Some(ledger) = ledger {
+            let (node, report) = (self.node.clone(), self.options.report.clone());
+            let limits = Limits { concurrent: LEDGER_CALLS, ..Limits::default() };
+            let options = ServeOptions { limits, replace: plan.replace, ..ServeOptions::default() };
+            claims.spawn(async move {
+                node.serve_with(TASKS, Arc::new(ledger), options).await?;
+                report(SiteEvent::Serving { object: TASKS.to_owned(), node: node.name().clone() });
+                Ok::<(), ServeError>(())
+            });
+        }
         for Configured { name, object, options, started, .. } in objects {
             let (node, output, report) = (self.node.clone(), output.clone(), self.options.report.clone());
             claims.spawn(async move {
@@ -203,7 +214,7 @@ impl Site {
                     output(&line);
                 }
                 report(SiteEvent::Serving { object: name.to_string(), node: node.name().clone() });
-                Ok::<(), ServeError>(())
+                Ok(())
             });
         }
         while let Some(claimed) = claims.join_next().await {
@@ -222,20 +233,14 @@ impl Site {
         Ok(())
     }
 
-    /// Serves the ledger, which calls by a connection of its own.
-    async fn serve_ledger(&self, plan: &Plan) -> Result<(), SiteError> {
-        let Some(tasks) = &plan.config.tasks else { return Ok(()) };
+    /// Opens the ledger of the configuration and starts it; it calls by a connection of its own.
+    async fn open_ledger(&self, plan: &Plan) -> Result<Option<LedgerObject>, SiteError> {
+        let Some(tasks) = &plan.config.tasks else { return Ok(None) };
         let file = plan.ledger_file(self.options.data_dir.as_deref());
         if file.is_none() {
             tracing::warn!("tasks are kept in memory only; --data-dir keeps them on disk");
         }
-        let ledger = Ledger::open(file.as_deref(), tasks.limits())?.start(self.client.clone()).await?;
-        let limits = Limits { concurrent: LEDGER_CALLS, ..Limits::default() };
-        let options = ServeOptions { limits, replace: plan.replace, ..ServeOptions::default() };
-        self.node.serve_with(TASKS, Arc::new(ledger), options).await?;
-        let (object, node) = (TASKS.to_owned(), self.node.name().clone());
-        (self.options.report)(SiteEvent::Serving { object, node });
-        Ok(())
+        Ok(Some(Ledger::open(file.as_deref(), tasks.limits())?.start(self.client.clone()).await?))
     }
 
     /// The node that serves the objects.

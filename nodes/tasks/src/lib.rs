@@ -29,6 +29,6 @@ mod store;
 pub mod task;
 mod timetable;
 
-pub use ledger::{Ledger, LedgerError};
+pub use ledger::{Ledger, LedgerError, LedgerObject};
 pub use limits::Limits;
 pub use settings::TaskLedger;
