@@ -65,7 +65,7 @@ def test_a_will_waits_for_its_delay(broker, name, connect):
     dying.cut()
     cut = time.monotonic()
     assert reader.receive().payload == b"gone"
-    assert 1 <= time.monotonic() - cut < 6
+    assert 1 <= time.monotonic() - cut < 30, "before the end of the session"
 
 
 def test_a_reconnect_within_the_delay_cancels_the_will(broker, name, connect):
