@@ -38,6 +38,8 @@ mod router;
 mod rumqttd;
 mod session;
 mod shared;
+#[cfg(test)]
+mod simulation;
 mod store;
 mod subscriptions;
 mod thread;

@@ -7,6 +7,9 @@ use uuid::Uuid;
 pub(crate) enum Random {
     /// Unpredictable, from the operating system.
     System,
+    /// The same ids in each run, for tests.
+    #[cfg(test)]
+    Seeded(parking_lot::Mutex<Seeded>),
 }
 
 impl Random {
@@ -14,6 +17,11 @@ impl Random {
     pub(crate) fn id(&self) -> String {
         let id = match self {
             Self::System => Uuid::new_v4(),
+            #[cfg(test)]
+            Self::Seeded(numbers) => {
+                let mut numbers = numbers.lock();
+                Uuid::from_u64_pair(numbers.next(), numbers.next())
+            }
         };
         id.simple().to_string()
     }

@@ -8,6 +8,8 @@
 mod batch;
 mod disk;
 mod load;
+#[cfg(test)]
+pub(crate) mod memory;
 mod open;
 mod record;
 mod writer;

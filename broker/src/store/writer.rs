@@ -156,6 +156,16 @@ impl Writer {
         Self { disk, shared, committed, puts: 0, took: Duration::ZERO }
     }
 
+    /// Commits what waits, on the thread of the caller.
+    #[cfg(test)]
+    pub(super) fn commit(&mut self) {
+        if self.shared.waiting.lock().puts > 0
+            && let Some(group) = self.next()
+        {
+            self.write(group);
+        }
+    }
+
     /// Waits for the next group; `None` once closed and empty.
     fn next(&mut self) -> Option<Group> {
         let mut waiting = self.shared.waiting.lock();
