@@ -6,10 +6,10 @@ use std::sync::Arc;
 use bytestring::ByteString;
 use hashbrown::{HashMap, HashSet};
 use parking_lot::Mutex;
-use uuid::Uuid;
 
 use crate::codec::Reason;
 use crate::config::Config;
+use crate::random::Random;
 
 /// The user name of connections from the broker's own process.
 const LOCAL_USER: &str = "$local";
@@ -70,7 +70,7 @@ struct User {
 }
 
 impl Access {
-    pub(crate) fn new(config: &Config) -> Self {
+    pub(crate) fn new(config: &Config, random: &Random) -> Self {
         let users = config.users.iter().map(|user| {
             let name = ByteString::from(&*user.name);
             let principal = Arc::new(Principal { user: Some(name.clone()), local: false });
@@ -82,7 +82,7 @@ impl Access {
             nobody: Arc::new(Principal { user: None, local: false }),
             local_process: Arc::new(Principal { user: None, local: true }),
             // 244 random bits.
-            local_password: format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple()),
+            local_password: random.id() + &random.id(),
             local_ids: Mutex::default(),
         }
     }
@@ -160,7 +160,7 @@ mod tests {
 
     fn access(anonymous: bool, users: &[(&str, &str)]) -> Access {
         let users = users.iter().map(|(n, p)| User { name: (*n).into(), password: (*p).into() }).collect();
-        Access::new(&Config { anonymous, users, ..Config::default() })
+        Access::new(&Config { anonymous, users, ..Config::default() }, &Random::System)
     }
 
     fn user(

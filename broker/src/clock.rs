@@ -1,17 +1,40 @@
-//! One clock for everything that expires.
+//! The time by which everything expires.
 
-use std::sync::LazyLock;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-static START: LazyLock<(Instant, u64)> = LazyLock::new(|| {
-    let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    (Instant::now(), wall.as_millis() as u64)
-});
+use tokio::time::Instant;
 
-/// Milliseconds since 1970, counted from the wall clock's reading at the first call.
+/// Milliseconds since 1970: a reading of the wall clock, counted on by the clock of tokio's timers.
 ///
-/// Within a process it never runs backwards, whatever is done to the wall clock, and it can be kept on disk
-/// and compared after a restart.
-pub(crate) fn now_ms() -> u64 {
-    START.1 + START.0.elapsed().as_millis() as u64
+/// Never runs backwards, whatever is done to the wall clock, and can be kept on disk and compared after a restart. In
+/// tests whose runtime is paused it is virtual time, like that of every timer.
+///
+/// Whoever begins a turn (a read batch, a refill, a round of housekeeping) reads it once and hands the reading on, in
+/// [`Scratch`](crate::session::Scratch) or as an argument: nothing below reads a clock.
+#[derive(Debug)]
+pub(crate) struct Clock {
+    started: Instant,
+    started_ms: u64,
+}
+
+impl Clock {
+    /// A clock that begins at the wall clock's time.
+    pub(crate) fn system() -> Self {
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self::starting_at(wall.as_millis() as u64)
+    }
+
+    /// A clock that begins at `ms`.
+    pub(crate) fn starting_at(ms: u64) -> Self {
+        Self { started: Instant::now(), started_ms: ms }
+    }
+
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.started_ms + self.uptime().as_millis() as u64
+    }
+
+    /// The time since this clock was made.
+    pub(crate) fn uptime(&self) -> std::time::Duration {
+        self.started.elapsed()
+    }
 }

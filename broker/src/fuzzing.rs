@@ -13,7 +13,7 @@ pub fn decode(bytes: &[u8]) {
             && frame.length <= buffer.len()
         {
             let before = buffer.len();
-            let result = codec::decode(frame, &mut buffer, version);
+            let result = codec::decode(frame, &mut buffer, version, 0);
             assert_eq!(buffer.len(), before - frame.length, "a frame is used up whole");
             if result.is_err() {
                 break;

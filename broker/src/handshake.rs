@@ -7,7 +7,6 @@ use std::sync::atomic::Ordering;
 use bytes::{BufMut, BytesMut};
 use bytestring::ByteString;
 use tokio::time::timeout;
-use uuid::Uuid;
 
 use crate::access::{Action, Principal};
 use crate::codec::{self, ConnAck, Connect, DecodeError, Packet, Reason, Version};
@@ -100,7 +99,7 @@ async fn receive(
             && frame.length <= buffer.len()
         {
             let start = BytesMut::from(&buffer[..frame.length.min(16)]);
-            return match codec::decode(frame, buffer, None) {
+            return match codec::decode(frame, buffer, None, hub.shared.clock.now_ms()) {
                 Ok(Packet::Connect(connect)) => Ok(connect),
                 Ok(_) => Err(Some(DecodeError::protocol("the first packet is not CONNECT"))),
                 Err(failure) => {
@@ -211,7 +210,7 @@ fn greeting(hub: &Hub, connect: &mut Connect) -> (ConnAck, u16) {
     let limits = &hub.shared.config.limits;
     let mut assigned = None;
     if connect.client_id.is_empty() {
-        connect.client_id = format!("auto-{}", Uuid::new_v4().simple()).into();
+        connect.client_id = format!("auto-{}", hub.shared.random.id()).into();
         assigned = Some(connect.client_id.clone());
     }
     let mut keep_alive = connect.keep_alive;
@@ -257,7 +256,7 @@ fn connected(
         user = principal.user.as_deref().unwrap_or("-"),
         "connected"
     );
-    let mut scratch = Scratch::default();
+    let mut scratch = Scratch::at(hub.shared.clock.now_ms());
     let connected = hub.connect(connect, principal.clone(), peer, transport, ack, &mut scratch);
     flush_all(&mut scratch.dirty);
     // An empty buffer would hold on to what CONNECT was read into.

@@ -7,7 +7,6 @@ use std::time::Duration;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::clock::now_ms;
 use crate::codec::Reason;
 use crate::counters::Counters;
 use crate::hub::Hub;
@@ -32,7 +31,7 @@ pub(crate) async fn expire_retained(hub: Arc<Hub>) {
             _ = tick.tick() => {}
         }
         loop {
-            let gone = hub.shared.retained.write().expire(EXPIRE_AT_ONCE);
+            let gone = hub.shared.retained.write().expire(EXPIRE_AT_ONCE, hub.shared.clock.now_ms());
             let done = gone.len() < EXPIRE_AT_ONCE;
             hub.shared.put(gone.into_iter().map(|m| Op::Unretain { topic: m.topic.clone() }), None);
             if done {
@@ -53,8 +52,8 @@ pub(crate) async fn keep_alive(hub: Arc<Hub>) {
             _ = stopping.wait_for(|&stop| stop) => return,
             _ = tick.tick() => {}
         }
-        let now = now_ms();
-        let silent: Vec<_> = {
+        let now = hub.shared.clock.now_ms();
+        let mut silent: Vec<_> = {
             let sessions = hub.sessions.lock();
             let links = sessions.by_client.values().filter_map(|session| {
                 let state = session.state.lock();
@@ -63,6 +62,8 @@ pub(crate) async fn keep_alive(hub: Arc<Hub>) {
             });
             links.collect()
         };
+        // In an order that does not depend on a hash.
+        silent.sort_unstable_by_key(|(session, _)| session.key);
         for (session, link) in silent {
             Counters::add(&hub.shared.counters.keep_alive_timeouts, 1);
             tracing::info!(client = %session.client_id, peer = %link.peer.address, "ended: keep alive timeout");
@@ -73,8 +74,9 @@ pub(crate) async fn keep_alive(hub: Arc<Hub>) {
 
 /// Lets out what waited for the disk, commit by commit.
 pub(crate) async fn follow_store(hub: Arc<Hub>, mut committed: UnboundedReceiver<Committed>) {
-    let mut scratch = Scratch::default();
+    let mut scratch = Scratch::at(hub.shared.clock.now_ms());
     while let Some(Committed { wake, .. }) = committed.recv().await {
+        scratch.now = hub.shared.clock.now_ms();
         for key in wake {
             let session = hub.sessions.lock().by_key.get(&key).cloned();
             if let Some(session) = session {
@@ -99,7 +101,7 @@ pub(crate) async fn publish_sys(hub: Arc<Hub>) {
             _ = stopping.wait_for(|&stop| stop) => return,
             _ = tick.tick() => {}
         }
-        let mut scratch = Scratch::default();
+        let mut scratch = Scratch::at(hub.shared.clock.now_ms());
         for (topic, value) in readings(&hub) {
             let message = Message {
                 topic: format!("$SYS/broker/{topic}").into(),
@@ -123,7 +125,7 @@ fn readings(hub: &Hub) -> Vec<(String, String)> {
     let subscriptions = hub.router.subscription_count();
     let mut readings: Vec<(String, String)> = vec![
         ("version".into(), concat!("rantai version ", env!("CARGO_PKG_VERSION")).into()),
-        ("uptime".into(), format!("{} seconds", hub.shared.started.elapsed().as_secs())),
+        ("uptime".into(), format!("{} seconds", hub.shared.clock.uptime().as_secs())),
     ];
     let numbers = [
         ("clients/connected", counts.connected),

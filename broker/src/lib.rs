@@ -31,12 +31,15 @@ mod listener;
 mod message;
 mod peer;
 mod pool;
+mod random;
 mod retained;
 mod router;
 #[cfg(feature = "rumqttd")]
 mod rumqttd;
 mod session;
 mod shared;
+#[cfg(test)]
+mod simulation;
 mod store;
 mod subscriptions;
 mod thread;
@@ -51,9 +54,12 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 pub use access::LocalCredentials;
+use clock::Clock;
 pub use config::{Config, ConfigError, Engine, Limits, QueueFull, User};
 pub use counters::Counts;
 use hub::Hub;
+use random::Random;
+use shared::Shared;
 use store::{Store, StoreError};
 pub use thread::BrokerThread;
 
@@ -147,13 +153,15 @@ impl Broker {
     }
 
     fn open(config: Config) -> Result<(Arc<Hub>, Option<PathBuf>), StartError> {
+        let (clock, random) = (Clock::system(), Random::System);
         let Some(path) = config.data_dir.clone() else {
-            return Ok((Hub::new(config, None, 1), None));
+            return Ok((Hub::new(Shared::new(config, None, clock, random), 1), None));
         };
         let (sender, committed) = mpsc::unbounded_channel();
-        let (store, snapshot) = Store::open(&path, sender).map_err(|e| StartError::store(path.clone(), e))?;
+        let (store, snapshot) =
+            Store::open(&path, sender, clock.now_ms()).map_err(|e| StartError::store(path.clone(), e))?;
         let damaged = snapshot.damaged.clone();
-        let hub = Hub::new(config, Some(store), snapshot.next_key);
+        let hub = Hub::new(Shared::new(config, Some(store), clock, random), snapshot.next_key);
         hub.restore(snapshot).map_err(|e| StartError::store(path, e))?;
         tokio::spawn(housekeeping::follow_store(hub.clone(), committed));
         Ok((hub, damaged))

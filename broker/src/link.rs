@@ -24,8 +24,8 @@ use crate::transport::Transport;
 
 /// Where more to send comes from once an outbox has room again: the client's session.
 pub(crate) trait Refill: std::fmt::Debug + Send + Sync {
-    /// Appends what waits for `link`, as far as it has room.
-    fn refill(self: Arc<Self>, link: &Arc<Link>);
+    /// Appends what waits for `link` at the time `now`, as far as it has room.
+    fn refill(self: Arc<Self>, link: &Arc<Link>, now: u64);
 }
 
 /// One client's connection.
@@ -38,8 +38,9 @@ pub(crate) struct Link {
     source: Weak<dyn Refill>,
     /// The reading task, to be woken when the broker ends the connection.
     reader: Mutex<Option<Waker>>,
-    /// When the client's silence is taken for its loss, on [`now_ms`](crate::clock::now_ms)'s clock. Looked at
-    /// now and then for all connections together: a timer each would cost more than the rest of an idle one.
+    /// When the client's silence is taken for its loss, in milliseconds on the broker's
+    /// [`Clock`](crate::clock::Clock). Looked at now and then for all connections together: a timer each would cost
+    /// more than the rest of an idle one.
     pub(crate) silent_until: AtomicU64,
     /// Whether anything was written since the last read; what is written carries TCP's acknowledgement.
     answered: AtomicBool,
@@ -440,7 +441,7 @@ impl Link {
                 std::mem::take(&mut outbox.more)
             };
             if more && let Some(source) = self.source.upgrade() {
-                source.refill(&self);
+                source.refill(&self, self.shared.clock.now_ms());
             }
             batch = {
                 let mut outbox = self.outbox.lock();

@@ -58,7 +58,7 @@ pub(crate) struct Message {
     /// As the publisher sent it.
     pub(crate) retain: bool,
     pub(crate) properties: Properties,
-    /// When it expires, on [`now_ms`](crate::clock::now_ms)'s clock.
+    /// When it expires, in milliseconds on the broker's [`Clock`](crate::clock::Clock).
     pub(crate) expires: Option<u64>,
 }
 

@@ -9,7 +9,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
-use crate::clock::now_ms;
 use crate::message::Message;
 
 /// The retained messages.
@@ -79,9 +78,8 @@ impl Retained {
         }
     }
 
-    /// Takes away at most `limit` messages that have expired; their topics, to be forgotten on disk too.
-    pub(crate) fn expire(&mut self, limit: usize) -> Vec<Arc<Message>> {
-        let now = now_ms();
+    /// Takes away at most `limit` messages that have expired at `now`; their topics, to be forgotten on disk too.
+    pub(crate) fn expire(&mut self, limit: usize, now: u64) -> Vec<Arc<Message>> {
         let mut gone = Vec::new();
         while gone.len() < limit
             && let Some((at, _)) = self.deadlines.first()
@@ -97,16 +95,16 @@ impl Retained {
     }
 
     /// Appends at most `limit` messages that match `filter` to `found`, from `cursor` on, and moves it.
-    /// `steps` bounds how many topics are looked at. True when the filter has been read to its end.
+    /// `steps` bounds how many topics are looked at; what has expired at `now` is left out. True when the filter has been read to its end.
     pub(crate) fn read(
         &self,
         filter: &str,
         cursor: &mut Cursor,
         limit: usize,
         steps: usize,
+        now: u64,
         found: &mut Vec<Arc<Message>>,
     ) -> bool {
-        let now = now_ms();
         if !filter.contains(['+', '#']) {
             found.extend(self.messages.get(&*key(filter)).filter(|m| !m.expired(now)).cloned());
             return true;
@@ -204,6 +202,9 @@ mod tests {
     use super::*;
     use crate::topic;
 
+    /// When everything in these tests happens, in milliseconds since 1970.
+    const NOW: u64 = 1_700_000_000_000;
+
     fn message(topic: &str, expires: Option<u64>) -> Arc<Message> {
         Arc::new(Message {
             topic: topic.into(),
@@ -219,7 +220,7 @@ mod tests {
         let mut all = Vec::new();
         for _ in 0..10_000 {
             let mut found = Vec::new();
-            let done = retained.read(filter, &mut cursor, limit, steps, &mut found);
+            let done = retained.read(filter, &mut cursor, limit, steps, NOW, &mut found);
             all.extend(found.iter().map(|m| m.topic.to_string()));
             if done {
                 return all;
@@ -275,7 +276,7 @@ mod tests {
     #[test]
     fn replacing_and_removing_leaves_nothing_behind() {
         let mut retained = Retained::default();
-        let far = now_ms() + 1_000_000;
+        let far = NOW + 1_000_000;
         for round in 0..3 {
             retained.insert(message("a/b", Some(far + round)));
         }
@@ -288,10 +289,10 @@ mod tests {
     #[test]
     fn expired_messages_are_neither_read_nor_kept() {
         let mut retained = Retained::default();
-        retained.insert(message("a", Some(now_ms())));
-        retained.insert(message("b", Some(now_ms() + 1_000_000)));
+        retained.insert(message("a", Some(NOW)));
+        retained.insert(message("b", Some(NOW + 1_000_000)));
         assert_eq!(read(&retained, "#", 10, 10), ["b"]);
-        assert_eq!(retained.expire(10).len(), 1);
+        assert_eq!(retained.expire(10, NOW).len(), 1);
         assert_eq!((retained.count(), retained.bytes()), (1, 2));
     }
 }

@@ -6,7 +6,6 @@ use bytestring::ByteString;
 use parking_lot::RwLock;
 
 use crate::access::Action;
-use crate::clock::now_ms;
 use crate::codec::{Options, Reason, Will};
 use crate::config::QueueFull;
 use crate::counters::Counters;
@@ -105,7 +104,6 @@ impl Router {
         }
         scratch.frames.reset();
         let matched = !targets.is_empty();
-        let now = now_ms();
         for target in targets.drain(..) {
             let delivery = Delivery {
                 message,
@@ -114,7 +112,6 @@ impl Router {
                 retain: message.retain && target.retain_as_published,
                 identifiers: &target.identifiers,
                 shared: target.shared.as_ref(),
-                now,
             };
             target.subscriber.deliver(&self.shared, delivery, scratch);
         }
@@ -211,7 +208,7 @@ impl Router {
     /// Publishes a will.
     pub(crate) fn publish_will(&self, will: &Will, scratch: &mut Scratch) {
         let mut message = will.message.clone();
-        message.expires = will.expiry.map(|seconds| now_ms() + u64::from(seconds) * 1000);
+        message.expires = will.expiry.map(|seconds| scratch.now + u64::from(seconds) * 1000);
         self.publish_own(&message, scratch);
     }
 
@@ -235,7 +232,6 @@ impl Router {
                 retain: message.retain && target.retain_as_published,
                 identifiers: &target.identifiers,
                 shared: Some(&filter),
-                now: now_ms(),
             };
             target.subscriber.deliver(&self.shared, delivery, scratch);
         }

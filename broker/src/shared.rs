@@ -1,16 +1,17 @@
 //! What every layer of a broker works with: its settings, counters, rules, retained messages and store.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use bytestring::ByteString;
 use parking_lot::RwLock;
 use tokio::sync::watch;
 
 use crate::access::{Access, Principal};
+use crate::clock::Clock;
 use crate::config::Config;
 use crate::counters::Counters;
 use crate::message::Message;
+use crate::random::Random;
 use crate::retained::Retained;
 use crate::store::{Op, Store, Ticket};
 use crate::topic::FilterList;
@@ -24,21 +25,24 @@ pub(crate) struct Shared {
     pub(crate) retained: RwLock<Retained>,
     pub(crate) store: Option<Store>,
     pub(crate) counters: Counters,
-    pub(crate) started: Instant,
+    /// Read where a turn begins, and nowhere else.
+    pub(crate) clock: Clock,
+    pub(crate) random: Random,
     /// Becomes true when the broker stops.
     pub(crate) stopping: watch::Sender<bool>,
 }
 
 impl Shared {
-    pub(crate) fn new(config: Config, store: Option<Store>) -> Arc<Self> {
+    pub(crate) fn new(config: Config, store: Option<Store>, clock: Clock, random: Random) -> Arc<Self> {
         Arc::new(Self {
-            access: Access::new(&config),
+            access: Access::new(&config, &random),
             caller_topics: FilterList::new(&config.caller_topics),
             config,
             retained: RwLock::default(),
             store,
             counters: Counters::default(),
-            started: Instant::now(),
+            clock,
+            random,
             stopping: watch::Sender::new(false),
         })
     }

@@ -55,13 +55,15 @@ pub(crate) fn frame(buffer: &[u8], limit: u32) -> Result<Option<Frame>, DecodeEr
     Ok(None)
 }
 
-/// Takes `frame` off the front of `buffer` and reads it. `version` is `None` until CONNECT has said it.
+/// Takes `frame` off the front of `buffer` and reads it. `version` is `None` until CONNECT has said it; `now` is
+/// when the packet came, in milliseconds on the broker's [`Clock`](crate::clock::Clock).
 ///
 /// A PUBLISH shares the memory of `buffer`; everything else owns what it holds.
 pub(crate) fn decode(
     frame: Frame,
     buffer: &mut BytesMut,
     version: Option<Version>,
+    now: u64,
 ) -> Result<Packet, DecodeError> {
     let Some(version) = version else {
         let whole = buffer.split_to(frame.length);
@@ -71,7 +73,7 @@ pub(crate) fn decode(
         3 => {
             buffer.advance(frame.header);
             let body = buffer.split_to(frame.length - frame.header).freeze();
-            publish::decode(frame.first & 0x0F, body, version).map(Packet::Publish)
+            publish::decode(frame.first & 0x0F, body, version, now).map(Packet::Publish)
         }
         kind @ 4..=7 if frame.length == 4 => {
             buffer.advance(2);

@@ -5,7 +5,6 @@ use bytestring::ByteString;
 
 use super::packet::{DecodeError, Publish, Version};
 use super::reason::Reason;
-use crate::clock::now_ms;
 use crate::message::{Message, Properties, QoS};
 
 /// Property identifiers of a PUBLISH (MQTT 5, 2.2.2.2).
@@ -20,10 +19,11 @@ mod id {
     pub(super) const USER_PROPERTY: u8 = 0x26;
 }
 
-/// Reads the body of a PUBLISH; `flags` is the low half of its first byte.
+/// Reads the body of a PUBLISH; `flags` is the low half of its first byte, `now` what its
+/// Message Expiry Interval counts from.
 ///
 /// What is returned shares the memory of `body`.
-pub(super) fn decode(flags: u8, mut body: Bytes, version: Version) -> Result<Publish, DecodeError> {
+pub(super) fn decode(flags: u8, mut body: Bytes, version: Version, now: u64) -> Result<Publish, DecodeError> {
     let qos = QoS::from_bits(flags >> 1 & 3).ok_or(DecodeError::malformed("QoS 3"))?;
     let dup = flags & 8 != 0;
     if dup && qos == QoS::AtMostOnce {
@@ -46,7 +46,7 @@ pub(super) fn decode(flags: u8, mut body: Bytes, version: Version) -> Result<Pub
             return Err(DecodeError::malformed("properties are longer than the packet"));
         }
         if length > 0 {
-            alias = properties(body.split_to(length), &mut message)?;
+            alias = properties(body.split_to(length), now, &mut message)?;
         }
     }
     if message.topic.is_empty() && alias.is_none() {
@@ -59,7 +59,7 @@ pub(super) fn decode(flags: u8, mut body: Bytes, version: Version) -> Result<Pub
     Ok(Publish { message, dup, id, alias })
 }
 
-fn properties(mut from: Bytes, message: &mut Message) -> Result<Option<u16>, DecodeError> {
+fn properties(mut from: Bytes, now: u64, message: &mut Message) -> Result<Option<u16>, DecodeError> {
     fn once<T>(slot: &mut Option<T>, value: T) -> Result<(), DecodeError> {
         match slot.replace(value) {
             None => Ok(()),
@@ -75,7 +75,7 @@ fn properties(mut from: Bytes, message: &mut Message) -> Result<Option<u16>, Dec
                 bit @ (0 | 1) => once(payload_is_utf8, bit == 1)?,
                 _ => return Err(DecodeError::protocol("a payload format other than 0 and 1")),
             },
-            id::MESSAGE_EXPIRY => once(expires, now_ms() + u64::from(u32(&mut from)?) * 1000)?,
+            id::MESSAGE_EXPIRY => once(expires, now + u64::from(u32(&mut from)?) * 1000)?,
             id::CONTENT_TYPE => once(content_type, text(&mut from)?)?,
             id::RESPONSE_TOPIC => {
                 let topic = text(&mut from)?;

@@ -3,14 +3,16 @@
 use bytes::{Bytes, BytesMut};
 
 use super::*;
-use crate::clock::now_ms;
 use crate::message::{Message, Properties, QoS};
+
+/// When everything in these tests happens, in milliseconds since 1970.
+const NOW: u64 = 1_700_000_000_000;
 
 fn read(bytes: &[u8], version: Option<Version>) -> Result<Packet, DecodeError> {
     let mut buffer = BytesMut::from(bytes);
     let frame = frame(&buffer, 1 << 20)?.expect("a whole header");
     assert_eq!(frame.length, bytes.len(), "a whole packet");
-    let packet = decode(frame, &mut buffer, version);
+    let packet = decode(frame, &mut buffer, version, NOW);
     assert!(buffer.is_empty(), "used up whatever it was");
     packet
 }
@@ -28,7 +30,7 @@ fn full_message() -> Message {
             correlation_data: Some(Bytes::from_static(&[0, 1, 255])),
             user: vec![("b".into(), "2".into()), ("a".into(), "1".into()), ("b".into(), "2".into())],
         },
-        expires: Some(now_ms() + 60_000),
+        expires: Some(NOW + 60_000),
     }
 }
 
@@ -44,7 +46,7 @@ fn encoded(message: &Message, outgoing: Outgoing<'_>, version: Version, now: u64
 fn a_message_keeps_every_property_on_its_way_through() {
     let message = full_message();
     let outgoing = Outgoing { qos: QoS::AtLeastOnce, retain: true, id: 7, ..Outgoing::default() };
-    let bytes = encoded(&message, outgoing, Version::V5, now_ms());
+    let bytes = encoded(&message, outgoing, Version::V5, NOW);
     let Ok(Packet::Publish(back)) = read(&bytes, Some(Version::V5)) else { panic!("no PUBLISH") };
     assert_eq!((back.id, back.dup, back.alias), (7, false, None));
     let left = back.message.expires.unwrap().abs_diff(message.expires.unwrap());

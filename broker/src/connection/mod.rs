@@ -18,7 +18,6 @@ use tokio::time::timeout;
 use acknowledging::Unanswered;
 
 use crate::access::Principal;
-use crate::clock::now_ms;
 use crate::codec::{self, DecodeError, Publish};
 use crate::counters::Counters;
 use crate::hub::{Ending, Hub};
@@ -36,7 +35,6 @@ const LINGER: Duration = Duration::from_secs(1);
 const GATED: usize = 4_096;
 
 /// What a thread needs to work through a batch, kept for the next one.
-#[derive(Default)]
 struct Work {
     input: BytesMut,
     scratch: Scratch,
@@ -48,8 +46,13 @@ thread_local! {
 }
 
 impl Work {
-    fn take() -> Box<Self> {
-        WORK.take().unwrap_or_default()
+    /// For a turn that begins at `now`.
+    fn take(now: u64) -> Box<Self> {
+        let mut work = WORK.take().unwrap_or_else(|| {
+            Box::new(Self { input: BytesMut::new(), scratch: Scratch::at(now), targets: Targets::new() })
+        });
+        work.scratch.now = now;
+        work
     }
 
     fn give_back(mut self: Box<Self>) {
@@ -114,10 +117,10 @@ impl Connection {
         }
     }
 
-    /// The client has been heard: its time to be silent begins anew.
-    fn heard(&self) {
+    /// The client has been heard at `now`: its time to be silent begins anew.
+    fn heard(&self, now: u64) {
         if self.silence > 0 {
-            self.link.silent_until.store(now_ms() + u64::from(self.silence), Ordering::Relaxed);
+            self.link.silent_until.store(now + u64::from(self.silence), Ordering::Relaxed);
         }
     }
 
@@ -129,7 +132,7 @@ impl Connection {
     /// Serves the client until one of both ends it.
     pub(crate) async fn serve(mut self: Box<Self>) {
         let ending = self.read_all().await;
-        let mut work = Work::take();
+        let mut work = Work::take(self.hub.shared.clock.now_ms());
         self.hub.disconnect(&self.session, &self.link, ending, &mut work.scratch);
         flush_all(&mut work.scratch.dirty);
         work.give_back();
@@ -142,7 +145,6 @@ impl Connection {
 
     async fn read_all(&mut self) -> Ending {
         let lost = Ending::Lost { expiry: None };
-        self.heard();
         let mut turn = 0;
         // What came together with CONNECT is worked through before anything is read.
         let mut step = self.batch(false);
@@ -153,7 +155,6 @@ impl Connection {
                     if !poll_fn(|cx| self.link.poll_readable(cx)).await {
                         return lost;
                     }
-                    self.heard();
                 }
                 Ok(Step::Next) => {
                     turn += READ_BYTES;
@@ -168,7 +169,6 @@ impl Connection {
                         self.fail(failure);
                         return lost;
                     }
-                    self.heard();
                     step = self.batch(false);
                     continue;
                 }
@@ -187,7 +187,6 @@ impl Connection {
             {
                 self.not_listening();
                 Box::pin(self.wait_for_disk()).await;
-                self.heard();
             }
             step = self.batch(true);
         }
@@ -205,9 +204,12 @@ impl Connection {
         linger(&self.link.transport).await;
     }
 
-    /// Reads once (with `read`), works through every whole packet, and writes what came of it.
+    /// Reads once (with `read`), works through every whole packet, and writes what came of it. The clock is read once:
+    /// everything in a batch happens at one time.
     fn batch(&mut self, read: bool) -> Result<Step, Failure> {
-        let mut work = Work::take();
+        let now = self.hub.shared.clock.now_ms();
+        self.heard(now);
+        let mut work = Work::take(now);
         let result = self.read_and_work(&mut work, read);
         work.scratch.settle(&self.hub.shared);
         flush_all(&mut work.scratch.dirty);
@@ -284,7 +286,7 @@ impl Connection {
         while let Some(frame) = codec::frame(buffer, limit)?
             && frame.length <= buffer.len()
         {
-            let packet = codec::decode(frame, buffer, Some(self.link.peer.version))?;
+            let packet = codec::decode(frame, buffer, Some(self.link.peer.version), work.scratch.now)?;
             if !packet.ends_a_delivery() {
                 self.unanswered.asked();
             }

@@ -40,7 +40,7 @@ impl Connection {
             if self.link.is_closing() {
                 return Ok(());
             }
-            let mut work = Work::take();
+            let mut work = Work::take(self.hub.shared.clock.now_ms());
             let step = self.route(publish, queues, &mut work);
             work.scratch.settle(&self.hub.shared);
             flush_all(&mut work.scratch.dirty);

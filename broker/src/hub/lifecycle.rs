@@ -9,7 +9,6 @@ use tokio::time::sleep;
 use super::Hub;
 use super::restore::save;
 use crate::access::Principal;
-use crate::clock::now_ms;
 use crate::codec::{self, ConnAck, Connect, Reason, Version};
 use crate::counters::Counters;
 use crate::link::{Link, flush_all};
@@ -154,7 +153,7 @@ impl Hub {
             if state.will.as_ref().is_some_and(|w| w.delay == 0) {
                 will = state.will.take();
             }
-            let now = now_ms();
+            let now = scratch.now;
             if state.durable {
                 self.shared.put([save(session, &state, Some(now))], None);
             }
@@ -176,16 +175,16 @@ impl Hub {
             return;
         }
         let (hub, session, expiry) = (self.clone(), session.clone(), state.expiry);
-        let until = move |seconds: u32| {
-            Duration::from_millis((since + u64::from(seconds) * 1000).saturating_sub(now_ms()))
+        let left = move |seconds: u32, now: u64| {
+            Duration::from_millis((since + u64::from(seconds) * 1000).saturating_sub(now))
         };
         let timer = tokio::spawn(async move {
             if let Some(delay) = delay.filter(|&delay| delay < expiry) {
-                sleep(until(delay)).await;
+                sleep(left(delay, hub.shared.clock.now_ms())).await;
                 hub.will_is_due(&session);
             }
             if expiry != u32::MAX {
-                sleep(until(expiry)).await;
+                sleep(left(expiry, hub.shared.clock.now_ms())).await;
                 hub.expire(&session);
             }
         });
@@ -193,6 +192,7 @@ impl Hub {
     }
 
     fn will_is_due(&self, session: &Arc<Session>) {
+        let now = self.shared.clock.now_ms();
         let will = {
             let mut state = session.state.lock();
             if state.link.is_some() || state.ended {
@@ -200,11 +200,11 @@ impl Hub {
             }
             let will = state.will.take();
             if state.durable && will.is_some() {
-                self.shared.put([save(session, &state, Some(now_ms()))], None);
+                self.shared.put([save(session, &state, Some(now))], None);
             }
             will
         };
-        let mut scratch = Scratch::default();
+        let mut scratch = Scratch::at(now);
         if let Some(will) = will {
             self.router.publish_will(&will, &mut scratch);
         }
@@ -212,7 +212,7 @@ impl Hub {
     }
 
     fn expire(&self, session: &Arc<Session>) {
-        let mut scratch = Scratch::default();
+        let mut scratch = Scratch::at(self.shared.clock.now_ms());
         let (will, left) = {
             let mut sessions = self.sessions.lock();
             let mut state = session.state.lock();

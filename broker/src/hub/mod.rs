@@ -13,11 +13,9 @@ use parking_lot::Mutex;
 use tokio::time::{sleep, timeout};
 
 use crate::codec::Reason;
-use crate::config::Config;
 use crate::router::Router;
 use crate::session::Session;
 use crate::shared::Shared;
-use crate::store::Store;
 
 pub(crate) use lifecycle::Ending;
 
@@ -43,8 +41,7 @@ pub(crate) struct Sessions {
 }
 
 impl Hub {
-    pub(crate) fn new(config: Config, store: Option<Store>, next_key: u64) -> Arc<Self> {
-        let shared = Shared::new(config, store);
+    pub(crate) fn new(shared: Arc<Shared>, next_key: u64) -> Arc<Self> {
         Arc::new(Self {
             router: Router::new(shared.clone()),
             shared,
@@ -60,15 +57,19 @@ impl Hub {
 
     pub(crate) async fn stop(self: &Arc<Self>) {
         self.shared.stopping.send_replace(true);
-        let links: Vec<_> = {
+        let mut links: Vec<_> = {
             let sessions = self.sessions.lock();
-            sessions.by_client.values().filter_map(|s| s.state.lock().link.clone()).collect()
+            let connected =
+                sessions.by_client.values().filter_map(|s| Some((s.key, s.state.lock().link.clone()?)));
+            connected.collect()
         };
-        for link in &links {
+        // In an order that does not depend on a hash.
+        links.sort_unstable_by_key(|(key, _)| *key);
+        for (_, link) in &links {
             link.close(Some(Reason::SERVER_SHUTTING_DOWN));
         }
         let drained = async {
-            while links.iter().any(|l| !l.is_drained()) {
+            while links.iter().any(|(_, link)| !link.is_drained()) {
                 sleep(Duration::from_millis(5)).await;
             }
             while self.shared.counters.read().connected > 0 {

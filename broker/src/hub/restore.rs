@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use super::Hub;
 use crate::access::{Action, Principal};
-use crate::clock::now_ms;
 use crate::codec::{Options, RetainHandling, Will};
 use crate::message::Message;
 use crate::session::{Session, State};
@@ -20,7 +19,7 @@ impl Hub {
                 retained.insert(Arc::new(message?));
             }
         }
-        let now = now_ms();
+        let now = self.shared.clock.now_ms();
         for stored in snapshot.sessions {
             let session = Session::new(stored.key, stored.record.client_id);
             let mut sessions = self.sessions.lock();

@@ -5,8 +5,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bytes::{Buf, BufMut, BytesMut};
 
 use super::*;
+use crate::clock::Clock;
 use crate::codec::Version;
 use crate::config::Config;
+use crate::random::Random;
 
 /// Appends a byte string each time it is asked, so many times.
 #[derive(Debug)]
@@ -15,7 +17,7 @@ struct Source {
 }
 
 impl Refill for Source {
-    fn refill(self: Arc<Self>, link: &Arc<Link>) {
+    fn refill(self: Arc<Self>, link: &Arc<Link>, _: u64) {
         let left = self.left.load(Ordering::Relaxed);
         if left == 0 {
             return;
@@ -38,7 +40,8 @@ fn link(capacity: usize, source: &Arc<Source>, version: Version) -> (Arc<Link>, 
         problem_information: true,
     };
     let source: Weak<Source> = Arc::downgrade(source);
-    let link = Link::new(ours, source, peer, Shared::new(Config::default(), None), b"hello ".to_vec());
+    let shared = Shared::new(Config::default(), None, Clock::system(), Random::System);
+    let link = Link::new(ours, source, peer, shared, b"hello ".to_vec());
     (link, theirs)
 }
 

@@ -55,8 +55,6 @@ pub(crate) struct Delivery<'a> {
     pub(crate) retain: bool,
     pub(crate) identifiers: &'a [u32],
     pub(crate) shared: Option<&'a ByteString>,
-    /// The time of all deliveries of one message, on [`now_ms`]'s clock.
-    pub(crate) now: u64,
 }
 
 impl Delivery<'_> {
@@ -133,7 +131,6 @@ mod tests {
             retain: false,
             identifiers: &[],
             shared: None,
-            now: 0,
         };
         Entry { id, ..delivery.entry(1) }
     }

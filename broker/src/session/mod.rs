@@ -127,7 +127,6 @@ impl Session {
         mut delivery: Delivery<'_>,
         scratch: &mut Scratch,
     ) {
-        let now = delivery.now;
         let mut state = self.state.lock();
         let state = &mut *state;
         if state.ended || state.link.is_none() && delivery.qos == QoS::AtMostOnce {
@@ -162,7 +161,7 @@ impl Session {
             let appended = link.append_publish(
                 delivery.message,
                 outgoing,
-                now,
+                scratch.now,
                 Some(&mut scratch.frames),
                 &mut scratch.dirty,
             );

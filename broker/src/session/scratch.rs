@@ -10,8 +10,11 @@ use crate::shared::Shared;
 use crate::store::{Op, Ticket};
 
 /// What a delivery leaves to be done.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Scratch {
+    /// When the turn began, in milliseconds on the broker's [`Clock`](crate::clock::Clock): the time of all that is
+    /// done with this.
+    pub(crate) now: u64,
     pub(crate) dirty: Dirty,
     pub(crate) frames: Frames,
     /// For the store, together with whatever else belongs to the same publish.
@@ -23,6 +26,18 @@ pub(crate) struct Scratch {
 }
 
 impl Scratch {
+    /// For a turn that begins at `now`.
+    pub(crate) fn at(now: u64) -> Self {
+        Self {
+            now,
+            dirty: Dirty::default(),
+            frames: Frames::default(),
+            ops: Vec::new(),
+            stored: Vec::new(),
+            found: Vec::new(),
+        }
+    }
+
     /// Hands the operations that have gathered to the store, and what waited for that to its sessions.
     pub(crate) fn settle(&mut self, shared: &Shared) {
         while !self.ops.is_empty() {

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use super::entry::{Entry, Gated, PENDING, next_id, position};
 use super::{Scratch, Session, State};
-use crate::clock::now_ms;
 use crate::codec::Outgoing;
 use crate::counters::Counters;
 use crate::link::{Appended, Link, Refill};
@@ -12,8 +11,8 @@ use crate::message::QoS;
 use crate::store::{Op, Phase};
 
 impl Refill for Session {
-    fn refill(self: Arc<Self>, link: &Arc<Link>) {
-        let mut scratch = Scratch::default();
+    fn refill(self: Arc<Self>, link: &Arc<Link>, now: u64) {
+        let mut scratch = Scratch::at(now);
         {
             let mut state = self.state.lock();
             if state.link.as_ref().is_some_and(|l| Arc::ptr_eq(l, link)) {
@@ -36,7 +35,7 @@ impl Session {
         state.release_gated(self.key, shared, link, scratch);
         let was_full = state.full(&shared.config.limits);
         let mut popped = false;
-        let now = now_ms();
+        let now = scratch.now;
         let mut blocked = self.send_again(state, link, now, scratch);
         loop {
             let first = state.queue.front().filter(|e| !blocked && e.ticket != PENDING).map(|e| e.seq);
@@ -170,13 +169,14 @@ impl Session {
                 &mut read.cursor,
                 free.min(AT_ONCE),
                 STEPS,
+                scratch.now,
                 &mut found,
             );
             let (qos, identifier) = (read.qos, read.identifier);
             if done {
                 state.reads.pop_front();
             }
-            let now = now_ms();
+            let now = scratch.now;
             for message in found.drain(..) {
                 state.last_seq += 1;
                 let mut entry = Entry {

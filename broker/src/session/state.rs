@@ -9,7 +9,6 @@ use bytestring::ByteString;
 use super::entry::{Entry, Gated, position};
 use super::sending::append_entry;
 use super::{Scratch, State};
-use crate::clock::now_ms;
 use crate::config::Limits;
 use crate::counters::Counters;
 use crate::link::{Appended, Link};
@@ -146,7 +145,7 @@ impl State {
         if self.gated.is_empty() {
             return;
         }
-        let (durable, now) = (shared.durable(), now_ms());
+        let (durable, now) = (shared.durable(), scratch.now);
         while let Some((ticket, _)) = self.gated.front()
             && *ticket <= durable
         {
@@ -237,7 +236,6 @@ mod tests {
                 retain: false,
                 identifiers: &[],
                 shared: None,
-                now: 0,
             };
             { delivery }.entry(1)
         };

@@ -38,8 +38,8 @@ pub(super) struct Disk {
     /// opened again.
     pub(super) database: Option<Database>,
     pub(super) messages: Messages,
-    /// Held open for its lock.
-    pub(super) _lock: std::fs::File,
+    /// Held open for its lock; `None` for a database in memory.
+    pub(super) _lock: Option<std::fs::File>,
 }
 
 /// Which queued messages are on disk, and how many rows refer to each.

@@ -10,7 +10,6 @@ use redb::{Database, OwnedRange, ReadableDatabase, ReadableTable, ReadableTableM
 use super::disk::{MESSAGES, Messages, QUEUE, RECEIVED, RETAINED, SESSIONS, SUBSCRIPTIONS};
 use super::record::{self, Malformed};
 use super::{StoreError, StoredSession};
-use crate::clock::now_ms;
 use crate::message::Message;
 
 pub(super) struct Loaded {
@@ -155,6 +154,8 @@ pub(crate) struct Retained {
     path: PathBuf,
     rows: OwnedRange<&'static str, &'static [u8]>,
     count: usize,
+    /// When the store was opened: what has expired then is left out.
+    now: u64,
 }
 
 impl fmt::Debug for Retained {
@@ -164,10 +165,10 @@ impl fmt::Debug for Retained {
 }
 
 impl Retained {
-    pub(super) fn new(path: &Path, database: &Database) -> Result<Self, redb::Error> {
+    pub(super) fn new(path: &Path, database: &Database, now: u64) -> Result<Self, redb::Error> {
         let table = database.begin_read()?.open_table(RETAINED)?;
         let count = usize::try_from(table.len()?).unwrap_or(usize::MAX);
-        Ok(Self { path: path.to_owned(), rows: table.range_owned::<&str>(..)?, count })
+        Ok(Self { path: path.to_owned(), rows: table.range_owned::<&str>(..)?, count, now })
     }
 
     fn failed(&self, error: redb::Error) -> StoreError {
@@ -187,7 +188,7 @@ impl Iterator for Retained {
             };
             self.count = self.count.saturating_sub(1);
             match record::decode_retained(topic.value(), row.value()) {
-                Ok(message) if message.expired(now_ms()) => {}
+                Ok(message) if message.expired(self.now) => {}
                 Ok(message) => return Some(Ok(message)),
                 Err(malformed) => {
                     return Some(Err(self.failed(redb::Error::Corrupted(malformed.to_string()))));

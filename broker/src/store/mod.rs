@@ -8,6 +8,8 @@
 mod batch;
 mod disk;
 mod load;
+#[cfg(test)]
+pub(crate) mod memory;
 mod open;
 mod record;
 mod writer;
@@ -78,7 +80,7 @@ pub(crate) struct SessionRecord {
     pub(crate) version5: bool,
     /// Seconds the session outlives its connection; `u32::MAX` is for ever (MQTT 5, 3.1.2.11.2).
     pub(crate) expiry: u32,
-    /// When the connection was lost, on [`now_ms`](crate::clock::now_ms)'s clock; `None` while connected.
+    /// When the connection was lost, in milliseconds on the broker's [`Clock`](crate::clock::Clock); `None` while connected.
     pub(crate) disconnected: Option<u64>,
     pub(crate) will: Option<WillRecord>,
     pub(crate) user_name: Option<ByteString>,
@@ -185,23 +187,25 @@ pub(crate) enum StoreError {
 }
 
 impl Store {
-    /// Opens or creates `broker.redb` in `dir`.
+    /// Opens or creates `broker.redb` in `dir`, and removes what has expired at `now`, in milliseconds since 1970.
     ///
     /// A damaged file is moved aside, to `broker.redb.damaged-<ms>`, and named in [`Snapshot::damaged`]. One
     /// that is in use or of a later format is an error and stays.
     pub(crate) fn open(
         dir: &Path,
         committed: UnboundedSender<Committed>,
+        now: u64,
     ) -> Result<(Self, Snapshot), StoreError> {
-        Self::open_with(dir, committed, open::file())
+        Self::open_with(dir, committed, open::file(), now)
     }
 
     fn open_with(
         dir: &Path,
         committed: UnboundedSender<Committed>,
         opener: open::Opener,
+        now: u64,
     ) -> Result<(Self, Snapshot), StoreError> {
-        let (disk, snapshot) = open::open(dir, opener)?;
+        let (disk, snapshot) = open::open(dir, opener, now)?;
         let shared = Arc::new(Shared::default());
         let writer = writer::spawn(disk, Arc::clone(&shared), committed)
             .map_err(|source| StoreError::Io { path: dir.to_owned(), source })?;

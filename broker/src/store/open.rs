@@ -15,7 +15,6 @@ use super::disk::{
 };
 use super::load::{self, Unread};
 use super::{Snapshot, StoreError};
-use crate::clock::now_ms;
 
 const FILE: &str = "broker.redb";
 const LOCK: &str = "broker.lock";
@@ -39,12 +38,12 @@ pub(super) fn builder() -> Builder {
 
 /// What one attempt to read a file came to, besides success.
 #[derive(Debug)]
-enum Failure {
+pub(super) enum Failure {
     Damaged(String),
     Other(StoreError),
 }
 
-pub(super) fn open(dir: &Path, opener: Opener) -> Result<(Disk, Snapshot), StoreError> {
+pub(super) fn open(dir: &Path, opener: Opener, now: u64) -> Result<(Disk, Snapshot), StoreError> {
     let path = dir.join(FILE);
     let failed = |source| StoreError::Io { path: path.clone(), source };
     fs::create_dir_all(dir).map_err(failed)?;
@@ -57,7 +56,7 @@ pub(super) fn open(dir: &Path, opener: Opener) -> Result<(Disk, Snapshot), Store
     // redb promises errors on a bad file; a panic it does not promise must not end the process either.
     let first = patiently(
         || {
-            catch_unwind(AssertUnwindSafe(|| read(&path, &opener)))
+            catch_unwind(AssertUnwindSafe(|| read(&path, &opener, now)))
                 .unwrap_or_else(|_| Err(Failure::Damaged("reading it panicked".into())))
         },
         |failure| matches!(failure, Failure::Other(StoreError::Locked { .. })),
@@ -66,21 +65,21 @@ pub(super) fn open(dir: &Path, opener: Opener) -> Result<(Disk, Snapshot), Store
         Ok(read) => read,
         Err(Failure::Other(error)) => return Err(error),
         Err(Failure::Damaged(reason)) => {
-            let aside = aside(&path).map_err(failed)?;
+            let aside = aside(&path, now).map_err(failed)?;
             tracing::error!(
                 file = %path.display(), moved_to = %aside.display(), reason,
                 "the stored sessions and retained messages are damaged; starting without them"
             );
             damaged = Some(aside);
             create(&path)?;
-            read(&path, &opener).map_err(|failure| match failure {
+            read(&path, &opener, now).map_err(|failure| match failure {
                 Failure::Other(error) => error,
                 Failure::Damaged(reason) => failed(io::Error::other(reason)),
             })?
         }
     };
     snapshot.damaged = damaged;
-    let disk = Disk { path, opener, database: Some(database), messages, _lock: lock };
+    let disk = Disk { path, opener, database: Some(database), messages, _lock: Some(lock) };
     Ok((disk, snapshot))
 }
 
@@ -127,7 +126,11 @@ fn create(path: &Path) -> Result<(), StoreError> {
 }
 
 fn initialise(path: &Path) -> Result<(), redb::Error> {
-    let database = builder().create(path)?;
+    make_tables(&builder().create(path)?)
+}
+
+/// Makes an empty database one of this format.
+pub(super) fn make_tables(database: &Database) -> Result<(), redb::Error> {
     let write = database.begin_write()?;
     write.open_table(META)?.insert(FORMAT, FORMAT_VERSION)?;
     write.open_table(RETAINED)?;
@@ -140,8 +143,8 @@ fn initialise(path: &Path) -> Result<(), redb::Error> {
     Ok(())
 }
 
-fn aside(path: &Path) -> io::Result<PathBuf> {
-    let mut at = now_ms();
+fn aside(path: &Path, now: u64) -> io::Result<PathBuf> {
+    let mut at = now;
     loop {
         let aside = path.with_extension(format!("redb.damaged-{at}"));
         if !aside.try_exists()? {
@@ -191,21 +194,24 @@ fn is_damage(error: &redb::Error) -> bool {
     }
 }
 
-type Read = (Database, Messages, Snapshot);
+pub(super) type Read = (Database, Messages, Snapshot);
 
-fn read(path: &Path, opener: &Opener) -> Result<Read, Failure> {
-    let failed = |error: redb::Error| {
-        if is_damage(&error) {
-            Failure::Damaged(error.to_string())
-        } else {
-            Failure::Other(fault(path, error))
-        }
-    };
+fn read(path: &Path, opener: &Opener, now: u64) -> Result<Read, Failure> {
+    let failed = |error| failure(path, error);
     let length = fs::metadata(path).map_err(|error| failed(error.into()))?.len();
     if length == 0 {
         return Err(Failure::Damaged("it is empty".into()));
     }
-    let mut database = opener(path).map_err(|error| failed(error.into()))?;
+    read_database(path, opener(path).map_err(|error| failed(error.into()))?, now)
+}
+
+fn failure(path: &Path, error: redb::Error) -> Failure {
+    if is_damage(&error) { Failure::Damaged(error.to_string()) } else { Failure::Other(fault(path, error)) }
+}
+
+/// Checks an open database and reads what is kept in it.
+pub(super) fn read_database(path: &Path, mut database: Database, now: u64) -> Result<Read, Failure> {
+    let failed = |error| failure(path, error);
     if !database.check_integrity().map_err(|error| failed(error.into()))? {
         return Err(Failure::Damaged("checksums do not match".into()));
     }
@@ -214,11 +220,11 @@ fn read(path: &Path, opener: &Opener) -> Result<Read, Failure> {
         let path = path.to_owned();
         return Err(Failure::Other(StoreError::Newer { path, found, supported: FORMAT_VERSION }));
     }
-    let loaded = load::load(&database, now_ms()).map_err(|error| match error {
+    let loaded = load::load(&database, now).map_err(|error| match error {
         Unread::Database(error) => failed(error),
         Unread::Damaged(what) => Failure::Damaged(what),
     })?;
-    let retained = load::Retained::new(path, &database).map_err(failed)?;
+    let retained = load::Retained::new(path, &database, now).map_err(failed)?;
     let next_key = loaded.sessions.last().map_or(1, |session| session.key + 1);
     let snapshot = Snapshot { retained, sessions: loaded.sessions, damaged: None, next_key };
     Ok((database, loaded.messages, snapshot))

@@ -126,7 +126,7 @@ struct Group {
     last: Ticket,
 }
 
-struct Writer {
+pub(super) struct Writer {
     disk: Disk,
     shared: Arc<Shared>,
     committed: UnboundedSender<Committed>,
@@ -141,7 +141,7 @@ pub(super) fn spawn(
     shared: Arc<Shared>,
     committed: UnboundedSender<Committed>,
 ) -> io::Result<JoinHandle<()>> {
-    let mut writer = Writer { disk, shared, committed, puts: 0, took: Duration::ZERO };
+    let mut writer = Writer::new(disk, shared, committed);
     thread::Builder::new().name("rantai-store".into()).spawn(move || {
         while let Some(group) = writer.next() {
             if !writer.write(group) {
@@ -152,6 +152,20 @@ pub(super) fn spawn(
 }
 
 impl Writer {
+    pub(super) fn new(disk: Disk, shared: Arc<Shared>, committed: UnboundedSender<Committed>) -> Self {
+        Self { disk, shared, committed, puts: 0, took: Duration::ZERO }
+    }
+
+    /// Commits what waits, on the thread of the caller.
+    #[cfg(test)]
+    pub(super) fn commit(&mut self) {
+        if self.shared.waiting.lock().puts > 0
+            && let Some(group) = self.next()
+        {
+            self.write(group);
+        }
+    }
+
     /// Waits for the next group; `None` once closed and empty.
     fn next(&mut self) -> Option<Group> {
         let mut waiting = self.shared.waiting.lock();

@@ -5,8 +5,8 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
-use super::random::Random;
 use super::*;
+use crate::random::Seeded;
 
 const DIR: &str = "RANTAI_STORE_CRASH_DIR";
 const CHILD: &str = "store::tests::crash::child";
@@ -64,7 +64,7 @@ fn child() {
 #[test]
 fn a_killed_process_loses_nothing_durable_and_tears_no_put() {
     let dir = dir();
-    let mut random = Random::new(std::process::id().into());
+    let mut random = Seeded::new(std::process::id().into());
     let mut last = None;
     for round in 0..25 {
         let mut child = Command::new(std::env::current_exe().expect("this test"))

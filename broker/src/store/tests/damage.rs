@@ -4,8 +4,8 @@ use std::fs;
 
 use redb::{Database, TableDefinition};
 
-use super::random::Random;
 use super::*;
+use crate::random::Seeded;
 use crate::store::disk::{FORMAT, FORMAT_VERSION, META, QUEUE, RETAINED, SESSIONS};
 
 fn file(dir: &TempDir) -> PathBuf {
@@ -88,7 +88,7 @@ fn two_damaged_files_are_both_kept() {
 fn garbage_in_the_middle_never_loses_anything_in_silence() {
     let whole = written();
     let bytes = fs::read(file(&whole)).expect("there");
-    let mut random = Random::new(7);
+    let mut random = Seeded::new(7);
     let mut noticed = 0;
     for round in 0..150 {
         let dir = dir();

@@ -68,7 +68,7 @@ fn open_faulty(dir: &Path) -> (Bench, Arc<Switch>) {
         let backend = Faulty { file: FileBackend::new(file)?, switch: Arc::clone(&given) };
         open::builder().create_with_backend(backend)
     });
-    let (store, _) = Store::open_with(dir, sender, opener).expect("opens");
+    let (store, _) = Store::open_with(dir, sender, opener, NOW).expect("opens");
     (Bench { store, committed }, switch)
 }
 

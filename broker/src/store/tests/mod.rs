@@ -5,7 +5,6 @@ mod damage;
 mod failure;
 mod model;
 mod queue;
-mod random;
 mod record;
 
 use std::path::Path;
@@ -18,6 +17,9 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::*;
 use crate::message::Properties;
+
+/// When stores are opened.
+const NOW: u64 = 1_700_000_000_000;
 
 /// An open store and what it sends.
 struct Bench {
@@ -32,7 +34,7 @@ impl Bench {
 
     fn try_open(dir: &Path) -> Result<(Self, Snapshot), StoreError> {
         let (sender, committed) = unbounded_channel();
-        let (store, snapshot) = Store::open(dir, sender)?;
+        let (store, snapshot) = Store::open(dir, sender, NOW)?;
         Ok((Self { store, committed }, snapshot))
     }
 
@@ -276,7 +278,7 @@ fn the_last_handle_to_go_closes_the_store() {
 async fn room_returns_when_the_backlog_is_written() {
     let dir = dir();
     let (sender, _committed) = unbounded_channel();
-    let (store, _) = Store::open(dir.path(), sender).expect("opens");
+    let (store, _) = Store::open(dir.path(), sender, NOW).expect("opens");
     let payload = Bytes::from(vec![7; 1 << 20]);
     for n in 0..64 {
         let topic = format!("t/{}", n % 8).into();

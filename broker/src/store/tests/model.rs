@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::random::Random;
 use super::*;
+use crate::random::Seeded;
 
 #[derive(Default)]
 struct Model {
@@ -82,7 +82,7 @@ impl Model {
 
 /// What the engine could do next, with sequence numbers that rise.
 struct Engine {
-    random: Random,
+    random: Seeded,
     sequence: u64,
     shared: Arc<Message>,
 }
@@ -133,7 +133,7 @@ fn random_ops_leave_what_the_model_has() {
     for seed in 0..12 {
         let dir = dir();
         let mut model = Model::default();
-        let mut engine = Engine { random: Random::new(seed), sequence: 0, shared: message("t", "first") };
+        let mut engine = Engine { random: Seeded::new(seed), sequence: 0, shared: message("t", "first") };
         let (mut bench, mut snapshot) = Bench::open(dir.path());
         for _ in 0..12 {
             model.check(snapshot);

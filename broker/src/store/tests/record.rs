@@ -1,10 +1,10 @@
 //! Records of any shape survive; bytes we did not write are refused, never a panic.
 
-use super::random::Random;
 use super::*;
+use crate::random::Seeded;
 use crate::store::record;
 
-fn random_message(random: &mut Random) -> Message {
+fn random_message(random: &mut Seeded) -> Message {
     let mut text = |most: u64| -> ByteString {
         let count = random.below(most);
         (0..count).map(|_| ['a', '/', 'é', '\u{10348}'][random.below(4) as usize]).collect::<String>().into()
@@ -31,7 +31,7 @@ fn random_message(random: &mut Random) -> Message {
 
 #[test]
 fn messages_survive() {
-    let mut random = Random::new(1);
+    let mut random = Seeded::new(1);
     for _ in 0..5_000 {
         let message = random_message(&mut random);
         assert_eq!(record::decode_message(&record::encode_message(&message)).as_ref(), Ok(&message));
@@ -43,7 +43,7 @@ fn messages_survive() {
 
 #[test]
 fn strange_bytes_are_refused_or_read_and_never_panic() {
-    let mut random = Random::new(2);
+    let mut random = Seeded::new(2);
     let samples = [
         record::encode_message(&full_message()),
         record::encode_session(&full_session()),
