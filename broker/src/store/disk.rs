@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use redb::{Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, TableDefinition};
+use rantai_group_commit::Reopening;
+use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition};
 
 use super::batch::{Batch, Row};
-use super::open::Opener;
 use super::record;
 use crate::message::Message;
 
@@ -33,10 +33,8 @@ pub(super) const RECEIVED: TableDefinition<'_, (u64, u16), ()> = TableDefinition
 /// The database and the lock on its directory.
 pub(super) struct Disk {
     pub(super) path: PathBuf,
-    pub(super) opener: Opener,
-    /// `None` after a failure: redb refuses to go on with a database on which a write failed, so it is
-    /// opened again.
-    pub(super) database: Option<Database>,
+    /// Closed after a failure: redb refuses to go on with a database on which a write failed, so it is opened again.
+    pub(super) database: Reopening,
     pub(super) messages: Messages,
     /// Held open for its lock; `None` for a database in memory.
     pub(super) _lock: Option<std::fs::File>,
@@ -130,18 +128,16 @@ impl Changes {
 }
 
 impl Disk {
-    /// Applies all of `batch`, durably, or fails with nothing known about what is on disk; the next attempt
-    /// then opens the database again.
+    /// Applies all of `batch`, durably, or fails with nothing known about what is on disk. After an error or a panic the
+    /// database has to be closed; the next attempt opens it again.
     pub(super) fn apply(&mut self, batch: &Batch) -> Result<(), redb::Error> {
         if batch.is_empty() {
             return Ok(());
         }
-        // Out of its place while in use, so that an error or a panic leaves it closed.
-        let database = match self.database.take() {
-            Some(database) => database,
-            None => self.reopen()?,
-        };
-        let changes = transact(&database, batch, &self.messages)?;
+        if !self.database.is_open() {
+            self.reopen()?;
+        }
+        let changes = self.with_database(|database| transact(database, batch, &self.messages))?;
         for (id, by) in changes.rows {
             let rows = self.messages.rows(id).saturating_add_signed(by);
             self.messages.set_rows(id, rows);
@@ -151,26 +147,36 @@ impl Disk {
         }
         self.messages.next = self.messages.next.max(changes.next);
         self.messages.shrink();
-        self.database = Some(database);
         Ok(())
     }
 
-    fn reopen(&mut self) -> Result<Database, redb::Error> {
-        let database = (self.opener)(&self.path).map_err(|e: DatabaseError| redb::Error::from(e))?;
+    pub(super) fn with_database<T>(
+        &self,
+        job: impl FnOnce(&Database) -> Result<T, redb::Error>,
+    ) -> Result<T, redb::Error> {
+        let database = self.database.get();
+        job(database.as_ref().and_then(|database| database.as_ref()).ok_or(redb::Error::DatabaseClosed)?)
+    }
+
+    fn reopen(&mut self) -> Result<(), redb::Error> {
+        self.database.reopen()?;
         // The failed commit may be there or not: count the rows anew, and keep what is known of the messages.
-        let known = std::mem::take(&mut self.messages);
-        self.messages.next = known.next;
-        let read = database.begin_read()?;
-        for row in read.open_table(QUEUE)?.iter()? {
-            let (_, row) = row?;
-            self.messages.count(record::entry_message(row.value()).map_err(corrupted)?);
-        }
-        for (id, stored) in &known.by_id {
+        let mut messages = Messages { next: self.messages.next, ..Messages::default() };
+        self.with_database(|database| {
+            let read = database.begin_read()?;
+            for row in read.open_table(QUEUE)?.iter()? {
+                let (_, row) = row?;
+                messages.count(record::entry_message(row.value()).map_err(corrupted)?);
+            }
+            Ok(())
+        })?;
+        for (id, stored) in &self.messages.by_id {
             if let Some(message) = &stored.message {
-                self.messages.name(*id, message);
+                messages.name(*id, message);
             }
         }
-        Ok(database)
+        self.messages = messages;
+        Ok(())
     }
 }
 

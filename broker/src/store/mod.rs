@@ -2,7 +2,7 @@
 //! QoS 2 state.
 //!
 //! Callers hand [`Op`]s to a [`Store`] and go on; one writer thread folds what has gathered into a
-//! transaction. A [`Ticket`] says from when on an acknowledgement may be sent: once [`Store::durable`] has
+//! transaction. A [`Ticket`], 0 for nothing to wait for, says from when on an acknowledgement may be sent: once [`Store::durable`] has
 //! reached it.
 
 mod batch;
@@ -23,14 +23,13 @@ use std::thread::JoinHandle;
 
 use bytestring::ByteString;
 use parking_lot::Mutex;
+use rantai_group_commit::Opener;
+pub(crate) use rantai_group_commit::Ticket;
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::message::{Message, QoS};
 pub(crate) use load::Retained;
 use writer::Shared;
-
-/// A place in the order of [`Store::put`]s; 0 is nothing to wait for.
-pub(crate) type Ticket = u64;
 
 /// [`Store::room`] waits while more bytes than this are to be written.
 pub(crate) const ROOM: usize = 32 << 20;
@@ -196,13 +195,13 @@ impl Store {
         committed: UnboundedSender<Committed>,
         now: u64,
     ) -> Result<(Self, Snapshot), StoreError> {
-        Self::open_with(dir, committed, open::file(), now)
+        Self::open_with(dir, committed, open::file, now)
     }
 
     fn open_with(
         dir: &Path,
         committed: UnboundedSender<Committed>,
-        opener: open::Opener,
+        opener: impl FnOnce(&Path) -> Opener,
         now: u64,
     ) -> Result<(Self, Snapshot), StoreError> {
         let (disk, snapshot) = open::open(dir, opener, now)?;

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use redb::{Builder, Database, DatabaseError, ReadableDatabase};
+use rantai_group_commit::{Opener, Reopening};
+use redb::{Builder, Database, ReadableDatabase};
 
 use super::disk::{
     Disk, FORMAT, FORMAT_VERSION, MESSAGES, META, Messages, QUEUE, RECEIVED, RETAINED, SESSIONS,
@@ -23,11 +24,10 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// Pages kept by redb; the system's own cache stands behind it.
 const CACHE_BYTES: usize = 32 << 20;
 
-/// Opens a database that exists or is empty. Tests put failing disks here.
-pub(super) type Opener = Box<dyn Fn(&Path) -> Result<Database, DatabaseError> + Send>;
-
-pub(super) fn file() -> Opener {
-    Box::new(|path| builder().create(path))
+/// Opens a database that exists or is empty.
+pub(super) fn file(path: &Path) -> Opener {
+    let path = path.to_owned();
+    Box::new(move || builder().create(&path))
 }
 
 pub(super) fn builder() -> Builder {
@@ -43,8 +43,14 @@ pub(super) enum Failure {
     Other(StoreError),
 }
 
-pub(super) fn open(dir: &Path, opener: Opener, now: u64) -> Result<(Disk, Snapshot), StoreError> {
+/// Opens the store in `dir`. `opener` makes the opener of its file; tests put failing disks here.
+pub(super) fn open(
+    dir: &Path,
+    opener: impl FnOnce(&Path) -> Opener,
+    now: u64,
+) -> Result<(Disk, Snapshot), StoreError> {
     let path = dir.join(FILE);
+    let opener = opener(&path);
     let failed = |source| StoreError::Io { path: path.clone(), source };
     fs::create_dir_all(dir).map_err(failed)?;
     let lock = patiently(|| lock(dir), |error| matches!(error, StoreError::Locked { .. }))?;
@@ -79,7 +85,8 @@ pub(super) fn open(dir: &Path, opener: Opener, now: u64) -> Result<(Disk, Snapsh
         }
     };
     snapshot.damaged = damaged;
-    let disk = Disk { path, opener, database: Some(database), messages, _lock: Some(lock) };
+    let database = Reopening::opened(opener, database);
+    let disk = Disk { path, database, messages, _lock: Some(lock) };
     Ok((disk, snapshot))
 }
 
@@ -202,7 +209,7 @@ fn read(path: &Path, opener: &Opener, now: u64) -> Result<Read, Failure> {
     if length == 0 {
         return Err(Failure::Damaged("it is empty".into()));
     }
-    read_database(path, opener(path).map_err(|error| failed(error.into()))?, now)
+    read_database(path, opener().map_err(|error| failed(error.into()))?, now)
 }
 
 fn failure(path: &Path, error: redb::Error) -> Failure {

@@ -1,4 +1,8 @@
 //! The writer: one thread that commits whatever has gathered while it committed the last time.
+//!
+//! Unlike the nodes' committer, which refuses the writes of a group that failed and says of each what became of it, this
+//! one writes the same group again until it is on disk: all that waits for it are tickets, and a batch may be applied
+//! twice.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -7,7 +11,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 use std::{io, mem, ptr};
 
-use parking_lot::{Condvar, Mutex};
+use rantai_group_commit::{Backoff, Group, Pace, Queue};
 use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -15,21 +19,18 @@ use super::batch::Batch;
 use super::disk::Disk;
 use super::{Committed, Op, ROOM, SessionRecord, Ticket};
 
-/// Longest wait for a group to fill.
-const GATHER: Duration = Duration::from_millis(2);
-/// The first pause after a failed write, doubled up to the longest.
-const PAUSE: Duration = Duration::from_millis(50);
+/// The longest pause after a failed write.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// A group is waited for during this part of the last commit's time.
+const PART: u32 = 4;
 
 /// What the handles and the writer share.
 #[derive(Debug, Default)]
 pub(super) struct Shared {
-    waiting: Mutex<Waiting>,
-    arrived: Condvar,
+    queue: Queue<Waiting>,
     durable: AtomicU64,
     backlog: AtomicUsize,
     failed: AtomicBool,
-    closed: AtomicBool,
     written: Notify,
 }
 
@@ -38,30 +39,19 @@ pub(super) struct Shared {
 struct Waiting {
     ops: Vec<Op>,
     wake: Vec<u64>,
-    puts: usize,
     bytes: usize,
-    last: Ticket,
-    closed: bool,
 }
 
 impl Shared {
     pub(super) fn put(&self, ops: impl IntoIterator<Item = Op>, wake: Option<u64>) -> Ticket {
-        let mut waiting = self.waiting.lock();
-        waiting.last += 1;
-        if waiting.closed {
-            return waiting.last;
-        }
-        let from = waiting.ops.len();
-        waiting.ops.extend(ops);
-        let bytes = weigh(&waiting.ops[from..]);
-        waiting.bytes += bytes;
-        waiting.puts += 1;
-        waiting.wake.extend(wake);
-        self.backlog.fetch_add(bytes, Ordering::Relaxed);
-        let ticket = waiting.last;
-        drop(waiting);
-        self.arrived.notify_one();
-        ticket
+        self.queue.put(|waiting| {
+            let from = waiting.ops.len();
+            waiting.ops.extend(ops);
+            let bytes = weigh(&waiting.ops[from..]);
+            waiting.bytes += bytes;
+            waiting.wake.extend(wake);
+            self.backlog.fetch_add(bytes, Ordering::Relaxed);
+        })
     }
 
     pub(super) fn durable(&self) -> Ticket {
@@ -80,7 +70,7 @@ impl Shared {
         loop {
             let written = self.written.notified();
             // `notified` counts from its creation: a commit between the check and the wait is not missed.
-            if self.backlog() < ROOM || self.closed.load(Ordering::Acquire) {
+            if self.backlog() < ROOM || self.queue.is_closed() {
                 return;
             }
             written.await;
@@ -88,9 +78,7 @@ impl Shared {
     }
 
     pub(super) fn close(&self) {
-        self.waiting.lock().closed = true;
-        self.closed.store(true, Ordering::Release);
-        self.arrived.notify_one();
+        self.queue.close();
         self.written.notify_waiters();
     }
 }
@@ -118,22 +106,11 @@ fn weigh(ops: &[Op]) -> usize {
     bytes
 }
 
-/// What is written by one commit.
-struct Group {
-    ops: Vec<Op>,
-    wake: Vec<u64>,
-    bytes: usize,
-    last: Ticket,
-}
-
 pub(super) struct Writer {
     disk: Disk,
     shared: Arc<Shared>,
     committed: UnboundedSender<Committed>,
-    /// Puts in the group before.
-    puts: usize,
-    /// What its commit took.
-    took: Duration,
+    pace: Pace,
 }
 
 pub(super) fn spawn(
@@ -142,68 +119,33 @@ pub(super) fn spawn(
     committed: UnboundedSender<Committed>,
 ) -> io::Result<JoinHandle<()>> {
     let mut writer = Writer::new(disk, shared, committed);
-    thread::Builder::new().name("rantai-store".into()).spawn(move || {
-        while let Some(group) = writer.next() {
-            if !writer.write(group) {
-                break;
-            }
-        }
-    })
+    thread::Builder::new().name("rantai-store".into()).spawn(move || while writer.next(None) {})
 }
 
 impl Writer {
     pub(super) fn new(disk: Disk, shared: Arc<Shared>, committed: UnboundedSender<Committed>) -> Self {
-        Self { disk, shared, committed, puts: 0, took: Duration::ZERO }
+        Self { disk, shared, committed, pace: Pace::new(PART, usize::MAX) }
     }
 
-    /// Commits what waits, on the thread of the caller.
-    #[cfg(test)]
-    pub(super) fn commit(&mut self) {
-        if self.shared.waiting.lock().puts > 0
-            && let Some(group) = self.next()
-        {
-            self.write(group);
-        }
-    }
-
-    /// Waits for the next group; `None` once closed and empty.
-    fn next(&mut self) -> Option<Group> {
-        let mut waiting = self.shared.waiting.lock();
-        while waiting.puts == 0 {
-            if waiting.closed {
-                return None;
-            }
-            self.shared.arrived.wait(&mut waiting);
-        }
-        // Publishers that wait for each other's commit come back one after the other. Without a pause the
-        // first of them would have a commit of its own and the rest wait for two: 8 publishers on a disk
-        // that takes 5 ms a sync then get 1.7 times less through. A lone publisher never waits here.
-        let until = Instant::now() + (self.took / 4).min(GATHER);
-        while waiting.puts < self.puts
-            && !waiting.closed
-            && !self.shared.arrived.wait_until(&mut waiting, until).timed_out()
-        {}
-        self.puts = mem::take(&mut waiting.puts);
-        Some(Group {
-            ops: mem::take(&mut waiting.ops),
-            wake: mem::take(&mut waiting.wake),
-            bytes: mem::take(&mut waiting.bytes),
-            last: waiting.last,
-        })
+    /// Waits for the next group, at most until `until`, and writes it; false when the store is closed and either
+    /// everything is written or it cannot be.
+    pub(super) fn next(&mut self, until: Option<Instant>) -> bool {
+        let Some(group) = self.shared.queue.next(&mut self.pace, until) else { return false };
+        group.puts == 0 || self.write(group)
     }
 
     /// Writes one group, however long the disk refuses; `false` if it still does when the store is closed.
-    fn write(&mut self, group: Group) -> bool {
+    fn write(&mut self, Group { group, last, .. }: Group<Waiting>) -> bool {
         let mut batch = Batch::default();
         for op in group.ops {
             batch.add(op);
         }
         let start = Instant::now();
-        let mut pause = PAUSE;
+        let mut backoff = Backoff::new(LONGEST_PAUSE);
         // Ops that come meanwhile wait their turn: folded into a batch that may already be on disk, they
         // could cancel rows that are there.
         while let Err(error) = self.attempt(&batch) {
-            let closing = self.shared.closed.load(Ordering::Acquire);
+            let closing = self.shared.queue.is_closed();
             self.shared.failed.store(true, Ordering::Relaxed);
             tracing::error!(
                 file = %self.disk.path.display(), %error, retry = !closing,
@@ -212,35 +154,31 @@ impl Writer {
             if closing {
                 return false;
             }
-            self.pause(pause);
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            self.shared.queue.pause(backoff.failed());
         }
-        self.took = start.elapsed();
+        self.pace.took(start.elapsed());
         if self.shared.failed.swap(false, Ordering::Relaxed) {
             tracing::warn!(file = %self.disk.path.display(), "writing works again; nothing was lost");
         }
-        self.shared.durable.store(group.last, Ordering::Release);
+        self.shared.durable.store(last, Ordering::Release);
         self.shared.backlog.fetch_sub(group.bytes, Ordering::Relaxed);
         self.shared.written.notify_waiters();
         let mut wake = group.wake;
         wake.sort_unstable();
         wake.dedup();
         // Nobody to tell once the engine is gone; what is put is still written.
-        let _ = self.committed.send(Committed { durable: group.last, wake });
+        let _ = self.committed.send(Committed { durable: last, wake });
         true
     }
 
     fn attempt(&mut self, batch: &Batch) -> Result<(), String> {
-        match catch_unwind(AssertUnwindSafe(|| self.disk.apply(batch))) {
+        let result = match catch_unwind(AssertUnwindSafe(|| self.disk.apply(batch))) {
             Ok(result) => result.map_err(|error| error.to_string()),
             Err(_) => Err("the database panicked".into()),
+        };
+        if result.is_err() {
+            self.disk.database.close();
         }
-    }
-
-    /// Waits, but not beyond the close.
-    fn pause(&self, pause: Duration) {
-        let until = Instant::now() + pause;
-        let mut waiting = self.shared.waiting.lock();
-        while !waiting.closed && !self.shared.arrived.wait_until(&mut waiting, until).timed_out() {}
+        result
     }
 }

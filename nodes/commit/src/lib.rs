@@ -3,27 +3,29 @@
 //! A commit waits for the disk; with many that write at the same time they share the wait. The thread outlives I/O
 //! errors, after which it opens the file again, and panics of what it is given to do.
 
-mod database;
 mod error;
 mod group;
+mod opener;
 mod writer;
 
-#[cfg(any(test, feature = "faulty"))]
-pub mod faulty;
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::channel;
 
 use redb::{Database, WriteTransaction};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
-pub use database::{Opener, file, memory};
 pub use error::DiskError;
 use group::Write;
-use writer::{Message, Shared};
+pub use opener::{file, memory};
+pub use rantai_group_commit::Opener;
+use rantai_group_commit::Queue;
+#[cfg(any(test, feature = "faulty"))]
+pub use rantai_group_commit::faulty;
+use writer::{Jobs, Shared};
 
 /// Jobs that may wait; whoever comes then waits for room.
 const WAITING: usize = 4_096;
@@ -33,10 +35,19 @@ pub type Prepare = fn(&WriteTransaction) -> Result<(), redb::Error>;
 
 /// The handle of the file and of its thread, which end with the last of them.
 #[derive(Clone, Debug)]
-pub struct Committer {
-    jobs: Sender<Message>,
+pub struct Committer(Arc<Handle>);
+
+#[derive(Debug)]
+struct Handle {
+    jobs: Arc<Queue<Jobs>>,
     room: Arc<Semaphore>,
     shared: Arc<Shared>,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.jobs.close();
+    }
 }
 
 impl Committer {
@@ -47,9 +58,9 @@ impl Committer {
     /// Where the file cannot be opened, or there is no thread to be had.
     pub fn open(opener: Opener, prepare: Prepare) -> Result<Self, DiskError> {
         let shared = Arc::new(Shared::open(opener, prepare)?);
-        let (jobs, waiting) = channel();
-        writer::spawn(waiting, Arc::downgrade(&shared)).map_err(redb::Error::Io)?;
-        Ok(Self { jobs, room: Arc::new(Semaphore::new(WAITING)), shared })
+        let jobs = Arc::new(Queue::default());
+        writer::spawn(Arc::clone(&jobs), Arc::downgrade(&shared)).map_err(redb::Error::Io)?;
+        Ok(Self(Arc::new(Handle { jobs, room: Arc::new(Semaphore::new(WAITING)), shared })))
     }
 
     /// Does the job in the next commit, and waits until that is on disk. Cancelled, the job may be done all the
@@ -63,11 +74,11 @@ impl Committer {
         &self,
         job: impl FnMut(&WriteTransaction) -> Result<T, redb::Error> + Send + 'static,
     ) -> Result<T, DiskError> {
-        let place = self.room.clone().acquire_owned().await.expect("never closed");
+        let place = self.0.room.clone().acquire_owned().await.expect("never closed");
         let (told, done) = oneshot::channel();
         self.send(Some(place), job, move |result| {
             let _ = told.send(result);
-        })?;
+        });
         done.await.unwrap_or_else(|_| Err(redb::Error::DatabaseClosed.into()))
     }
 
@@ -93,7 +104,7 @@ impl Committer {
         let (told, done) = channel();
         self.send(None, job, move |result| {
             let _ = told.send(result);
-        })?;
+        });
         done.recv().unwrap_or_else(|_| Err(redb::Error::DatabaseClosed.into()))
     }
 
@@ -102,9 +113,9 @@ impl Committer {
         place: Option<OwnedSemaphorePermit>,
         job: impl FnMut(&WriteTransaction) -> Result<T, redb::Error> + Send + 'static,
         told: impl FnOnce(Result<T, DiskError>) + Send + 'static,
-    ) -> Result<(), DiskError> {
+    ) {
         let write = Box::new(Write::new(place, job, told));
-        self.jobs.send(Message::Job(write)).map_err(|_| redb::Error::DatabaseClosed.into())
+        self.0.jobs.put(|jobs| jobs.push(write));
     }
 
     /// Reads what was committed. Blocks on the disk, and not on a file that is being opened again.
@@ -114,18 +125,18 @@ impl Committer {
     /// What the database says, and [`DiskError::Closed`].
     pub fn read<T>(&self, job: impl FnOnce(&Database) -> Result<T, DiskError>) -> Result<T, DiskError> {
         let result = {
-            let database = self.shared.database.get();
+            let database = self.0.shared.database.get();
             let Some(database) = database.as_ref().and_then(|database| database.as_ref()) else {
-                return Err(DiskError::Closed(self.shared.wait()));
+                return Err(DiskError::Closed(self.0.shared.wait()));
             };
             job(database)
         };
         if let Err(DiskError::Failed(error)) = &result
             && error::is_io(error)
-            && !self.shared.suspect.swap(true, Ordering::Relaxed)
+            && !self.0.shared.suspect.swap(true, Ordering::Relaxed)
         {
             // The thread opens it again.
-            let _ = self.jobs.send(Message::Failed);
+            self.0.jobs.wake();
         }
         result
     }

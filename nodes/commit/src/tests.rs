@@ -230,3 +230,38 @@ async fn what_must_not_be_forgotten_waits_for_room() {
     waiting.await.expect("no panic").expect("written");
     assert!(numbers_at_last(&committer).await.contains(&2));
 }
+
+#[tokio::test]
+async fn a_commit_takes_no_more_jobs_than_it_may() {
+    let committer = Committer::open(memory(), prepare).expect("opened");
+    let (began, begins) = channel();
+    let (go, waits) = channel::<()>();
+    let holds = move |_: &WriteTransaction| {
+        let _ = began.send(());
+        let _ = waits.recv();
+        Ok(())
+    };
+    let writes = [tokio::spawn({
+        let committer = committer.clone();
+        async move { committer.write(holds).await }
+    })];
+    while begins.try_recv().is_err() {
+        tokio::task::yield_now().await;
+    }
+    let writes = writes.into_iter().chain((0..600).map(|number| {
+        let committer = committer.clone();
+        tokio::spawn(async move { add(&committer, number).await })
+    }));
+    let writes: Vec<_> = writes.collect();
+    while committer.0.room.available_permits() > WAITING - writes.len() {
+        tokio::task::yield_now().await;
+    }
+    drop(go);
+    for write in writes {
+        write.await.expect("no panic").expect("written");
+    }
+    assert_eq!(numbers_at_last(&committer).await.len(), 600);
+    // One for the job that held it up, and three of at most 256.
+    let commits = committer.read(|database| Ok(group::last(database)?)).expect("reads");
+    assert_eq!(commits, 4);
+}

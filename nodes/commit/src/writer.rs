@@ -1,35 +1,31 @@
 //! The thread that writes.
+//!
+//! Unlike the broker's store, which writes the same group again until it is on disk, it refuses what failed: callers are
+//! told what became of each write, and may give up.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use rantai_group_commit::{Backoff, Opener, Pace, Queue, Reopening};
 
 use super::Prepare;
-use super::database::{Opener, Reopening};
 use super::error::{DiskError, is_io};
 use super::group::{self, Failure, Job};
 
-/// Longest wait for a group to fill.
-const GATHER: Duration = Duration::from_millis(2);
 /// The most jobs in one commit.
 const GROUP: usize = 256;
-/// The first pause after an I/O error, doubled up to the longest. Within it writes are refused at once: to open a
-/// large file again takes time.
+/// How long to wait for a file that is being opened again.
 const PAUSE: Duration = Duration::from_millis(50);
+/// The longest pause after an I/O error. Within a pause writes are refused at once.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// How often the file is opened again at once where it is not known whether a commit is on disk.
 const TRIES: u32 = 4;
 
-pub(super) enum Message {
-    Job(Box<dyn Job>),
-    /// A read has failed.
-    Failed,
-}
+pub(super) type Jobs = Vec<Box<dyn Job>>;
 
 /// What the handles and the thread share.
 #[derive(Debug)]
@@ -58,69 +54,59 @@ impl Shared {
     }
 }
 
-pub(super) fn spawn(waiting: Receiver<Message>, shared: Weak<Shared>) -> std::io::Result<()> {
-    let mut writer = Writer { before: 0, took: Duration::ZERO, pause: PAUSE };
+pub(super) fn spawn(jobs: Arc<Queue<Jobs>>, shared: Weak<Shared>) -> std::io::Result<()> {
+    let mut writer = Writer { pace: Pace::new(1, GROUP), backoff: Backoff::new(LONGEST_PAUSE) };
     let thread = thread::Builder::new().name("rantai-disk".to_owned());
-    thread.spawn(move || while writer.next(&waiting, &shared) {})?;
+    thread.spawn(move || {
+        let jobs = End(jobs);
+        while writer.next(&jobs.0, &shared) {}
+    })?;
     Ok(())
 }
 
+/// Lets go of what waits when the thread ends, however it does: whoever waits is told that the database is closed.
+struct End(Arc<Queue<Jobs>>);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.0.close();
+        drop(self.0.next(&mut Pace::new(1, GROUP), None));
+    }
+}
+
 struct Writer {
-    /// Jobs of the last group, and how long it took.
-    before: usize,
-    took: Duration,
-    /// The pause after the next failure.
-    pause: Duration,
+    pace: Pace,
+    backoff: Backoff,
 }
 
 type Told = Vec<(Box<dyn Job>, Result<(), DiskError>)>;
 
 impl Writer {
     /// Waits for the next group and writes it, or opens a closed file again; false when nobody needs the file any more.
-    fn next(&mut self, waiting: &Receiver<Message>, shared: &Weak<Shared>) -> bool {
-        let closed = match shared.upgrade() {
-            Some(shared) => (!shared.database.is_open()).then(|| shared.wait()),
+    fn next(&mut self, jobs: &Queue<Jobs>, shared: &Weak<Shared>) -> bool {
+        let until = match shared.upgrade() {
+            Some(shared) => (!shared.database.is_open()).then(|| Instant::now() + shared.wait()),
             None => return false,
         };
-        let first = match closed {
-            None => waiting.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            Some(wait) => waiting.recv_timeout(wait),
-        };
-        let group = match first {
-            Ok(Message::Job(first)) => self.gather(first, waiting),
-            Ok(Message::Failed) | Err(RecvTimeoutError::Timeout) => Vec::new(),
-            Err(RecvTimeoutError::Disconnected) => return false,
-        };
-        let Some(shared) = shared.upgrade() else { return false };
-        let began = Instant::now();
-        let told = self.write(&shared, group);
-        self.took = began.elapsed();
-        // Whoever is told may close the file, and open it again.
-        drop(shared);
-        for (job, result) in told {
-            if catch_unwind(AssertUnwindSafe(|| job.tell(result))).is_err() {
-                tracing::error!("telling of a write panicked");
+        let Some(mut group) = jobs.next(&mut self.pace, until) else { return false };
+        loop {
+            let rest = group.group.split_off(group.group.len().min(GROUP));
+            let Some(shared) = shared.upgrade() else { return false };
+            let began = Instant::now();
+            let told = self.write(&shared, group.group);
+            self.pace.took(began.elapsed());
+            // Whoever is told may close the file, and open it again.
+            drop(shared);
+            for (job, result) in told {
+                if catch_unwind(AssertUnwindSafe(|| job.tell(result))).is_err() {
+                    tracing::error!("telling of a write panicked");
+                }
             }
-        }
-        true
-    }
-
-    fn gather(&mut self, first: Box<dyn Job>, waiting: &Receiver<Message>) -> Vec<Box<dyn Job>> {
-        let mut group = vec![first];
-        // Those who were told last come again in a moment.
-        let end = Instant::now() + self.took.min(GATHER);
-        while group.len() < GROUP {
-            let left = end.saturating_duration_since(Instant::now());
-            let left = if group.len() < self.before { left } else { Duration::ZERO };
-            match waiting.recv_timeout(left) {
-                Ok(Message::Job(job)) => group.push(job),
-                // The next write finds it out too.
-                Ok(Message::Failed) => {}
-                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
+            if rest.is_empty() {
+                return true;
             }
+            group.group = rest;
         }
-        self.before = group.len();
-        group
     }
 
     /// Writes a group, without the jobs of it that fail; whom to tell what. Without jobs it sees to it that the file
@@ -184,18 +170,17 @@ impl Writer {
     }
 
     fn failed(&mut self, shared: &Shared, error: &redb::Error) {
-        let before = shared.again.lock().replace(Instant::now() + self.pause);
+        let before = shared.again.lock().replace(Instant::now() + self.backoff.failed());
         if before.is_none() {
             tracing::error!("cannot write to the database file: {error}; it is tried again until it works");
         }
-        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
     }
 
     fn works(&mut self, shared: &Shared) {
         if shared.again.lock().take().is_some() {
             tracing::warn!("the database file can be written again");
         }
-        self.pause = PAUSE;
+        self.backoff.reset();
     }
 }
 
@@ -212,7 +197,7 @@ fn refused(shared: &Shared, error: redb::Error) -> DiskError {
 
 /// Whether the commit of this number is on disk; `None` where the file cannot be opened to see.
 fn outcome(shared: &Shared, number: u64) -> Option<bool> {
-    let mut pause = PAUSE;
+    let mut backoff = Backoff::new(LONGEST_PAUSE);
     for _ in 0..TRIES {
         if shared.database.reopen().is_ok() {
             let database = shared.database.get();
@@ -221,8 +206,7 @@ fn outcome(shared: &Shared, number: u64) -> Option<bool> {
                 return Some(last >= number);
             }
         }
-        thread::sleep(pause);
-        pause *= 2;
+        thread::sleep(backoff.failed());
     }
     None
 }

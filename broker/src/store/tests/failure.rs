@@ -1,75 +1,23 @@
 //! A disk that refuses: nothing becomes durable, and nothing is lost once it works again.
 
-use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use redb::StorageBackend;
-use redb::backends::FileBackend;
+use rantai_group_commit::faulty::{self, Switch};
 
 use super::*;
 use crate::store::open;
 
-#[derive(Debug, Default)]
-struct Switch {
-    full: AtomicBool,
-    panics: AtomicBool,
-    /// Writes that still go through while it is full.
-    writes: AtomicU64,
-}
-
-impl Switch {
-    fn check(&self) -> io::Result<()> {
-        assert!(!self.panics.load(Ordering::Relaxed), "the disk panics, as the test asked");
-        let left = self.writes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1));
-        if self.full.load(Ordering::Relaxed) && left.is_err() {
-            return Err(io::ErrorKind::StorageFull.into());
-        }
-        Ok(())
-    }
-}
-
-#[derive(Debug)]
-struct Faulty {
-    file: FileBackend,
-    switch: Arc<Switch>,
-}
-
-impl StorageBackend for Faulty {
-    fn len(&self) -> io::Result<u64> {
-        self.file.len()
-    }
-    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.file.read(offset, out)
-    }
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.switch.check()?;
-        self.file.set_len(len)
-    }
-    fn sync_data(&self) -> io::Result<()> {
-        self.switch.check()?;
-        self.file.sync_data()
-    }
-    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.switch.check()?;
-        self.file.write(offset, data)
-    }
-    fn close(&self) -> io::Result<()> {
-        self.file.close()
-    }
-}
-
 fn open_faulty(dir: &Path) -> (Bench, Arc<Switch>) {
-    let switch = Arc::new(Switch::default());
-    let given = Arc::clone(&switch);
+    let mut switch = None;
     let (sender, committed) = unbounded_channel();
-    let opener: open::Opener = Box::new(move |path| {
-        let file = std::fs::File::options().read(true).write(true).open(path)?;
-        let backend = Faulty { file: FileBackend::new(file)?, switch: Arc::clone(&given) };
-        open::builder().create_with_backend(backend)
-    });
+    let opener = |path: &Path| {
+        let (opener, given) = faulty::file_with(path, open::builder);
+        switch = Some(given);
+        opener
+    };
     let (store, _) = Store::open_with(dir, sender, opener, NOW).expect("opens");
-    (Bench { store, committed }, switch)
+    (Bench { store, committed }, switch.expect("the opener was made"))
 }
 
 fn until(what: &str, mut holds: impl FnMut() -> bool) {

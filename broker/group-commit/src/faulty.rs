@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use redb::backends::FileBackend;
-use redb::{Database, StorageBackend};
+use redb::{Builder, StorageBackend};
 
 use super::Opener;
 
@@ -16,6 +16,8 @@ use super::Opener;
 pub struct Switch {
     /// Writes and syncs.
     pub full: AtomicBool,
+    /// Whether writes and syncs panic.
+    pub panics: AtomicBool,
     /// Reads.
     pub unreadable: AtomicBool,
     /// Writes and syncs that still go through while it is full.
@@ -28,6 +30,7 @@ pub struct Switch {
 
 impl Switch {
     fn check(&self) -> io::Result<()> {
+        assert!(!self.panics.load(Ordering::Relaxed), "the disk panics, as the test asked");
         let left = self.writes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1));
         if self.full.load(Ordering::Relaxed) && left.is_err() {
             return Err(io::ErrorKind::StorageFull.into());
@@ -71,6 +74,16 @@ impl StorageBackend for Faulty {
 
 /// A file on such a disk. Without a cache: every read goes to the disk.
 pub fn file(path: &Path) -> (Opener, Arc<Switch>) {
+    let uncached = || {
+        let mut builder = Builder::new();
+        builder.set_cache_size(0);
+        builder
+    };
+    file_with(path, uncached)
+}
+
+/// [`file`], opened as `builder` says.
+pub fn file_with(path: &Path, builder: fn() -> Builder) -> (Opener, Arc<Switch>) {
     let switch = Arc::new(Switch::default());
     let (given, path) = (switch.clone(), path.to_owned());
     let opener: Opener = Box::new(move || {
@@ -81,7 +94,7 @@ pub fn file(path: &Path) -> (Opener, Arc<Switch>) {
         let mut options = File::options();
         let file = options.read(true).write(true).create(true).truncate(false).open(&path)?;
         let backend = Faulty { file: FileBackend::new(file)?, switch: given.clone() };
-        Database::builder().set_cache_size(0).create_with_backend(backend)
+        builder().create_with_backend(backend)
     });
     (opener, switch)
 }
