@@ -32,7 +32,7 @@ impl ClosedLoop {
     ///
     /// # Errors
     ///
-    /// The first call that failed, after which the others go on until their caller's next call.
+    /// A call failed. Calls of the others go on until the end, or until the `LocalSet` is dropped.
     ///
     /// # Panics
     ///
