@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytestring::ByteString;
+use constant_time_eq::constant_time_eq;
 use hashbrown::{HashMap, HashSet};
 use parking_lot::Mutex;
 
@@ -133,24 +134,17 @@ impl Access {
             return if self.anonymous { Ok(self.nobody.clone()) } else { Err(Reason::NOT_AUTHORIZED) };
         };
         let password = password.unwrap_or_default();
-        if user == LOCAL_USER && same(self.local_password.as_bytes(), password) {
+        if user == LOCAL_USER && constant_time_eq(self.local_password.as_bytes(), password) {
             return Ok(self.local_process.clone());
         }
         match self.users.get(user) {
-            Some(known) if same(&known.password, password) => Ok(known.principal.clone()),
+            Some(known) if constant_time_eq(&known.password, password) => Ok(known.principal.clone()),
             None if self.users.is_empty() && self.anonymous => {
                 Ok(Arc::new(Principal { user: Some(user.clone()), local: false }))
             }
             _ => Err(Reason::BAD_USER_NAME_OR_PASSWORD),
         }
     }
-}
-
-/// Compares in a time that does not tell where the first difference is.
-fn same(expected: &[u8], given: &[u8]) -> bool {
-    let difference =
-        expected.iter().zip(given).fold(expected.len() ^ given.len(), |d, (a, b)| d | usize::from(a ^ b));
-    difference == 0
 }
 
 #[cfg(test)]

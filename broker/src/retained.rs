@@ -263,7 +263,8 @@ mod tests {
         filters.push("#".to_owned());
         filters.retain(|f| topic::valid_filter(f, 128));
         for filter in &filters {
-            let mut expected: Vec<&String> = topics.iter().filter(|t| topic::matches(filter, t)).collect();
+            let mut expected: Vec<&String> =
+                topics.iter().filter(|t| rantai_topics::matches(filter, t)).collect();
             expected.sort();
             for (limit, steps) in [(1_000, 1_000), (1, 3), (2, 1)] {
                 let mut got = read(&retained, filter, limit, steps);

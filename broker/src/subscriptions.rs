@@ -441,7 +441,7 @@ mod tests {
             let expected: Vec<u64> = sessions
                 .iter()
                 .zip(&filters)
-                .filter(|(_, filter)| topic::matches(filter, topic))
+                .filter(|(_, filter)| rantai_topics::matches(filter, topic))
                 .map(|(session, _)| session.key())
                 .collect();
             let got: Vec<u64> = found(&trie, topic).into_iter().map(|(key, ..)| key).collect();

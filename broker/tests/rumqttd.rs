@@ -6,6 +6,7 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use rantai_broker::{Broker, Config, Engine, StartError};
+use rantai_testing::{Connect, Version};
 
 fn config() -> Config {
     Config { engine: Engine::Rumqttd, ..Config::on_free_port() }
@@ -16,8 +17,9 @@ async fn it_lets_a_client_of_version_5_in() {
     let broker = Broker::start(config()).await.expect("it starts");
     let mut stream = TcpStream::connect(broker.addresses()[0]).expect("it listens");
     stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a time");
-    // Clean start, a keep-alive of a minute (it refuses 0), client id `a`.
-    stream.write_all(b"\x10\x0E\x00\x04MQTT\x05\x02\x00\x3C\x00\x00\x01a").expect("sent");
+    // It refuses a keep-alive of 0.
+    let connect = Connect::new(Version::V5).id("a").keep_alive(60);
+    stream.write_all(&connect.encode()).expect("sent");
     let mut ack = [0; 4];
     stream.read_exact(&mut ack).expect("CONNACK");
     assert_eq!((ack[0], ack[3]), (0x20, 0));

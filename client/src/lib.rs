@@ -20,7 +20,7 @@ pub mod wire;
 
 pub use client::Client;
 pub use error::{CallError, error_chain};
-pub use printable::{printable, printable_lines, steers};
+pub use printable::{hex, printable, printable_lines, steers};
 pub use proxy::{Content, Proxy, Request, Response};
 pub use rantai_client_macros::interface;
 /// The types by which parameters and results describe themselves.

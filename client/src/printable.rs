@@ -1,6 +1,7 @@
 //! Texts from elsewhere, fit to be printed.
 
 use std::borrow::Cow;
+use std::fmt::Write as _;
 
 /// The same text in one line that steers no terminal: control characters and those that turn the direction of writing
 /// around as escapes such as `\u{1b}`, all else as it is.
@@ -11,6 +12,14 @@ pub fn printable(text: &str) -> String {
 /// The same, but line feeds and tabs stay.
 pub fn printable_lines(text: &str) -> Cow<'_, str> {
     escaped(text, |c| steers(c) && !matches!(c, '\n' | '\t'))
+}
+
+/// Bytes as lower-case hexadecimal digits, two for each byte.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 /// Whether a terminal obeys a character instead of showing it: C0 and C1 controls and DEL, and the embeddings,
@@ -38,6 +47,12 @@ mod tests {
     fn what_is_printed_is_one_line() {
         assert_eq!(printable("28°C 本 📖 \"x\" \\"), "28°C 本 📖 \"x\" \\");
         assert_eq!(printable("a\nb\u{1b}[2J\0"), "a\\nb\\u{1b}[2J\\u{0}");
+    }
+
+    #[test]
+    fn every_byte_is_two_digits() {
+        assert_eq!(hex(&[0, 0x0f, 0xA0, 0xff]), "000fa0ff");
+        assert_eq!(hex(&[]), "");
     }
 
     #[test]

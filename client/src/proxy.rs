@@ -245,13 +245,18 @@ impl Request {
         self
     }
 
+    /// The identity of the request: the one it was given, or a new one for each sending.
+    fn key(&self) -> u128 {
+        self.identity.unwrap_or_else(|| Uuid::now_v7().as_u128())
+    }
+
     /// Sends it, and waits for the reply. Dropping the future forgets the call; the object may still finish it.
     ///
     /// # Errors
     ///
     /// What keeps it from a reply. What the object itself says is in the response.
     pub async fn send(self) -> Result<Response, CallError> {
-        let key = self.identity.unwrap_or_else(|| Uuid::now_v7().as_u128());
+        let key = self.key();
         let deadline = self.deadline();
         loop {
             match self.attempt(key, deadline).await {
@@ -289,7 +294,7 @@ impl Request {
     ///
     /// What keeps it from the object; what the object makes of it shows only in its `rpc.stats`.
     pub async fn oneway(self) -> Result<(), CallError> {
-        let key = self.identity.unwrap_or_else(|| Uuid::now_v7().as_u128());
+        let key = self.key();
         let deadline = self.deadline();
         loop {
             let (object, publish) = self.ready(key, deadline, true).await?;
@@ -312,7 +317,7 @@ impl Request {
     ///
     /// What keeps it from all of them.
     pub async fn all(mut self) -> Result<Vec<Response>, CallError> {
-        let key = self.identity.unwrap_or_else(|| Uuid::now_v7().as_u128());
+        let key = self.key();
         self.proxy.settings.target = Target::All;
         let deadline = self.deadline();
         let (object, publish) = self.ready(key, deadline, false).await?;

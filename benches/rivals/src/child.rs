@@ -5,10 +5,10 @@ use std::io::{self, Read as _};
 use std::process::{Command, ExitCode, Stdio};
 use std::thread;
 
+use rantai_load::failure::Failure;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::runtime::Builder;
 
-use crate::failure::Failure;
 use crate::{grpc, nats};
 
 /// The first argument of a child; its role and the role's arguments follow.

@@ -8,15 +8,16 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use rantai_client::session::QoS;
+use rantai_load::failure::Failure;
+use rantai_load::fan;
 use rustix::thread::CpuSet;
 use tempfile::TempDir;
 
-use crate::failure::Failure;
 use crate::load::{self, Outcome, Plan};
 use crate::process::{self, Process};
 use crate::pyro::Pyro;
 use crate::stock::Stock;
-use crate::{Programs, fan, grpc, nats, rantai};
+use crate::{Programs, grpc, nats, rantai};
 
 /// Payload of a fan's messages: that of the broker's own benchmark.
 const FAN_PAYLOAD: usize = 100;

@@ -12,6 +12,7 @@ use std::net::SocketAddr;
 use std::task::{Context, Poll};
 
 use http::uri::PathAndQuery;
+use rantai_load::failure::Failure;
 use tonic::body::Body;
 use tonic::codegen::{BoxFuture, Service};
 use tonic::server::{NamedService, UnaryService};
@@ -20,7 +21,6 @@ use tonic::transport::{Channel, Endpoint, Server};
 use tonic::{Request, Response, Status};
 use tonic_prost::ProstCodec;
 
-use crate::failure::Failure;
 use crate::load::{Caller, TEXT};
 
 #[derive(Clone, PartialEq, prost::Message)]

@@ -1,14 +1,11 @@
 //! The load that every call of the comparison is: so many callers, each of which begins a call when its last one has
 //! ended. Rust's clients all run here; what Pyro's measured comes here to be counted.
 
-use std::cell::Cell;
-use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use hdrhistogram::Histogram;
+use rantai_load::closed::{Calls, ClosedLoop};
+use rantai_load::failure::Failure;
 use tokio::task::LocalSet;
-
-use crate::failure::Failure;
 
 /// Text of every call, in bytes.
 pub(crate) const TEXT: usize = 60;
@@ -49,34 +46,10 @@ pub(crate) fn calls<C: Caller>(
     let load = async {
         let caller = connect().await?;
         caller.call().await?;
-        let made = Rc::new(Cell::new(0));
-        let counted = Instant::now() + plan.warm_up;
-        let end = counted + plan.length;
-        let tasks: Vec<_> = (0..callers)
-            .map(|_| {
-                let (caller, made) = (caller.clone(), made.clone());
-                tokio::task::spawn_local(async move {
-                    let mut times = Vec::new();
-                    loop {
-                        let began = Instant::now();
-                        if began >= end {
-                            return Ok::<_, Failure>(times);
-                        }
-                        caller.call().await?;
-                        let ended = Instant::now();
-                        made.set(made.get() + 1);
-                        if (counted..end).contains(&ended) {
-                            times.push((ended - began).as_nanos() as u64);
-                        }
-                    }
-                })
-            })
-            .collect();
-        let mut times = Vec::new();
-        for task in tasks {
-            times.extend(task.await.map_err(|error| Failure::new(error.to_string()))??);
-        }
-        Ok(outcome(&times, made.get(), plan))
+        let Plan { warm_up, length } = plan;
+        let closed = ClosedLoop { in_flight: callers, warm_up, length };
+        let calls = closed.run(&[caller], |caller: C| async move { caller.call().await }).await?;
+        Ok(Outcome::of(&calls, plan))
     };
     let limit = plan.warm_up + plan.length + PATIENCE;
     LocalSet::new().block_on(&runtime, async {
@@ -84,14 +57,11 @@ pub(crate) fn calls<C: Caller>(
     })
 }
 
-/// From the times of the calls that count, in nanoseconds.
-pub(crate) fn outcome(times: &[u64], made: u64, plan: Plan) -> Outcome {
-    let mut histogram: Histogram<u64> =
-        Histogram::new_with_max(60_000_000_000, 3).expect("a minute in three digits");
-    for time in times {
-        histogram.saturating_record(*time);
+impl Outcome {
+    /// Of calls.
+    pub(crate) fn of(calls: &Calls, plan: Plan) -> Self {
+        let Calls { latencies, made } = calls;
+        let rate = latencies.count() as f64 / plan.length.as_secs_f64();
+        Self { rate, latency: Some((latencies.micros(0.5), latencies.micros(0.99))), made: *made }
     }
-    let at = |quantile| histogram.value_at_quantile(quantile) as f64 / 1000.0;
-    let rate = times.len() as f64 / plan.length.as_secs_f64();
-    Outcome { rate, latency: Some((at(0.5), at(0.99))), made }
 }

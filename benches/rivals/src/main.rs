@@ -4,27 +4,9 @@
 mod against;
 mod child;
 mod comparison;
-#[expect(dead_code, reason = "the broker's benchmark does more with it")]
-#[path = "../../../broker/benches/broker/connection.rs"]
-mod connection;
-#[path = "../../../broker/benches/broker/ends.rs"]
-mod ends;
-#[path = "../../../broker/benches/broker/failure.rs"]
-mod failure;
-#[path = "../../../broker/benches/broker/fan.rs"]
-mod fan;
 mod grpc;
 mod load;
-#[expect(dead_code, reason = "the benchmark of calls does more with it")]
-#[path = "../../../client/cli/benches/calls/machine.rs"]
-mod machine;
-#[expect(dead_code, reason = "the broker's benchmark does more with it")]
-#[path = "../../../broker/benches/broker/measure.rs"]
-mod measure;
 mod nats;
-#[expect(dead_code, reason = "the broker's benchmark does more with it")]
-#[path = "../../../broker/benches/broker/packet.rs"]
-mod packet;
 mod process;
 mod pyro;
 mod rantai;
@@ -39,8 +21,8 @@ use std::time::{Duration, Instant};
 
 use against::Against;
 use comparison::Comparison;
-use failure::Failure;
 use load::Plan;
+use rantai_load::failure::Failure;
 
 const USAGE: &str = "\
 usage: .ci/compare [--quick] [--only NAME]

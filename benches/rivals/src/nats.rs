@@ -3,8 +3,8 @@
 use async_nats::{Client, Subject};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
+use rantai_load::failure::Failure;
 
-use crate::failure::Failure;
 use crate::load::{Caller, TEXT};
 
 const SUBJECT: &str = "echo.echo";

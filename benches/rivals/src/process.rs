@@ -7,12 +7,12 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 use std::{env, fs, thread};
 
+use rantai_load::failure::Failure;
 use rustix::io::Errno;
 use rustix::process::Pid;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use crate::child;
-use crate::failure::Failure;
 
 /// How long a program may take until it is ready.
 const STARTING: Duration = Duration::from_secs(10);

@@ -4,7 +4,8 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::failure::Failure;
+use rantai_load::failure::Failure;
+
 use crate::load::{Outcome, Plan};
 use crate::process::Process;
 use crate::script::Script;

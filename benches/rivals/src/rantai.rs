@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use rantai_client::session::QoS;
 use rantai_client::{Client, Proxy};
+use rantai_load::failure::Failure;
 use serde_json::{Value, json};
 
-use crate::failure::Failure;
 use crate::load::{Caller, TEXT};
 
 /// How long a process has to serve its objects.

@@ -3,11 +3,13 @@
 use std::fmt::Write as _;
 use std::fs;
 
+use rantai_load::failure::Failure;
+use rantai_load::machine;
+use rantai_load::spread::Spread;
+
 use crate::comparison::{Cell, Comparison, ENOUGH, Kind, NOISE, Round};
-use crate::failure::Failure;
 use crate::load::Plan;
-use crate::measure::Summary;
-use crate::{Programs, machine, process};
+use crate::{Programs, process};
 
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/performance.md");
 /// What is between these lines of the page is written by a run.
@@ -19,7 +21,6 @@ const OURS: &str = "Rantai, QoS 0";
 
 /// Machine and versions, before anything runs.
 pub(crate) fn machine(programs: &Programs) -> String {
-    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let server = |name: &str, argument: &str| {
         process::find(name).map_or_else(
             || format!("{name} not installed"),
@@ -32,7 +33,7 @@ pub(crate) fn machine(programs: &Programs) -> String {
     format!(
         "{} Load average before: {}.\n{}, {}, {}, async-nats {}, tonic {} with prost {}, {}.\n",
         machine::describe(),
-        load.split_whitespace().next().unwrap_or("unknown"),
+        machine::load_average(),
         process::version(&programs.rantai, &["--version"]),
         server("mosquitto", "-h"),
         server("nats-server", "--version"),
@@ -157,8 +158,8 @@ fn rates(cell: &Cell) -> impl Iterator<Item = f64> {
     cell.quiet().into_iter().map(|round| round.outcome.rate)
 }
 
-fn summary(values: impl Iterator<Item = f64>) -> Option<Summary> {
-    Summary::of(&values.collect::<Vec<_>>())
+fn summary(values: impl Iterator<Item = f64>) -> Option<Spread> {
+    Spread::of(&values.collect::<Vec<_>>())
 }
 
 /// Of the medians of both rates.
@@ -182,8 +183,8 @@ fn cpu(cell: &Cell) -> String {
     format!("{} + {} + {} = {:.1}", shown(0), shown(1), shown(2), each(0) + each(1) + each(2))
 }
 
-fn spread(summary: Option<Summary>, digits: usize) -> String {
-    let Some(Summary { median, low, high }) = summary else {
+fn spread(summary: Option<Spread>, digits: usize) -> String {
+    let Some(Spread { median, low, high }) = summary else {
         return "-".to_owned();
     };
     let number = |value: f64| grouped(&format!("{value:.digits$}"));

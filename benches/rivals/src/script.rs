@@ -2,9 +2,13 @@
 
 use std::io::{Read as _, Write as _};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
-use crate::failure::Failure;
-use crate::load::{self, Outcome, Plan};
+use rantai_load::closed::Calls;
+use rantai_load::failure::Failure;
+use rantai_load::latencies::Latencies;
+
+use crate::load::{Outcome, Plan};
 use crate::process::Process;
 
 /// The client's process.
@@ -46,7 +50,10 @@ impl Script {
         };
         let mut bytes = vec![0; counted * 8];
         answer.read_exact(&mut bytes)?;
-        let times: Vec<u64> = bytes.as_chunks().0.iter().map(|eight| u64::from_ne_bytes(*eight)).collect();
-        Ok(load::outcome(&times, made as u64, plan))
+        let mut calls = Calls { latencies: Latencies::new(), made: made as u64 };
+        for eight in bytes.as_chunks().0 {
+            calls.latencies.record(Duration::from_nanos(u64::from_ne_bytes(*eight)));
+        }
+        Ok(Outcome::of(&calls, plan))
     }
 }

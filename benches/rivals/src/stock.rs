@@ -3,7 +3,8 @@
 use std::path::Path;
 use std::process::Command;
 
-use crate::failure::Failure;
+use rantai_load::failure::Failure;
+
 use crate::load::{Outcome, Plan};
 use crate::script::Script;
 

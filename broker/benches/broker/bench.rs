@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use rantai_load::failure::Failure;
+use rantai_load::spread::Spread;
 use tempfile::TempDir;
 
-use crate::failure::Failure;
-use crate::measure::Summary;
 use crate::options::Options;
 use crate::target::{self, Cores, Server, Target};
 
@@ -61,7 +61,7 @@ pub(crate) struct Case {
 pub(crate) struct Row {
     pub(crate) target: Target,
     /// One per metric; empty when every round failed.
-    pub(crate) summaries: Vec<Summary>,
+    pub(crate) summaries: Vec<Spread>,
     pub(crate) rounds: usize,
     pub(crate) failed: usize,
     /// Why the last of the failed rounds failed.
@@ -175,7 +175,7 @@ pub(crate) fn alternate(
         let column = |metric: usize| samples.iter().map(|values| values[metric]).collect::<Vec<_>>();
         Row {
             target,
-            summaries: (0..metrics).filter_map(|metric| Summary::of(&column(metric))).collect(),
+            summaries: (0..metrics).filter_map(|metric| Spread::of(&column(metric))).collect(),
             rounds,
             failed: failures.len(),
             failure: failures.pop(),

@@ -2,30 +2,29 @@
 
 use std::fs;
 use std::process::Command;
-use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::failure::Failure;
+use rantai_load::failure::Failure;
+use rantai_load::machine;
+
 use crate::target;
 
 /// Resident memory of a process, in bytes.
 pub(crate) fn resident(pid: u32) -> Result<u64, Failure> {
-    let find = |file: &str, field: &str| {
-        let text = fs::read_to_string(format!("/proc/{pid}/{file}")).ok()?;
-        let line = text.lines().find(|line| line.starts_with(field))?;
+    // smaps_rollup counts page by page; VmRSS may lag behind by some pages per thread.
+    let rollup = || {
+        let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
+        let line = text.lines().find(|line| line.starts_with("Rss:"))?;
         line.split_whitespace().nth(1)?.parse::<u64>().ok()
     };
-    // smaps_rollup counts page by page; VmRSS may lag behind by some pages per thread.
-    find("smaps_rollup", "Rss:")
-        .or_else(|| find("status", "VmRSS:"))
+    rollup()
+        .or_else(|| machine::status_kib(pid, "VmRSS"))
         .map(|kibibytes| kibibytes * 1024)
         .ok_or_else(|| Failure::new("the memory of the process cannot be read on this system"))
 }
 
 /// The machine and the versions, one line of Markdown each.
 pub(crate) fn describe() -> String {
-    let cores = thread::available_parallelism().map_or(0, std::num::NonZero::get);
-    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let mosquitto = target::mosquitto().map_or_else(
         || "**not installed: nothing below is compared with it**".to_owned(),
         |program| {
@@ -35,31 +34,20 @@ pub(crate) fn describe() -> String {
     );
     let rumqttd = if cfg!(feature = "rumqttd") { "0.20" } else { "left out (feature `rumqttd`)" };
     format!(
-        "- Machine: {cores} cores, {}, {} of memory, kernel {}, {}\n\
+        "- Machine: {} cores, {}, {} of memory, kernel {}, {}\n\
          - Date: {}; load average before the first scenario: {}\n\
          - Versions: rantai-broker {} ({}), mosquitto {mosquitto}, rumqttd {rumqttd}, {}\n",
-        cpu(),
+        machine::cores(),
+        machine::processor().as_deref().unwrap_or("CPU model unknown"),
         memory(),
-        kernel.trim(),
+        machine::kernel(),
         std::env::consts::ARCH,
         today(),
-        load(),
+        machine::load_average(),
         env!("CARGO_PKG_VERSION"),
         commit(),
         first_line(Command::new("rustc").arg("-V")),
     )
-}
-
-/// The load average of the last minute: other people's work, while nothing of ours runs yet.
-pub(crate) fn load() -> String {
-    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    text.split_whitespace().next().unwrap_or("unknown").to_owned()
-}
-
-fn cpu() -> String {
-    let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = text.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
-    model.map_or("CPU model unknown", |(_, model)| model).to_owned()
 }
 
 fn memory() -> String {

@@ -5,18 +5,10 @@
 //! blocking sockets. `cargo bench -p rantai-broker -- --help` lists the options.
 
 mod bench;
-mod calls;
 mod child;
-mod connection;
 mod cores;
-mod echo;
-mod ends;
-mod failure;
-mod fan;
 mod machine;
-mod measure;
 mod options;
-mod packet;
 mod relay;
 mod report;
 mod scenarios;

@@ -3,9 +3,8 @@
 
 use std::io;
 
+use rantai_load::packet::Framing;
 use tokio::net::{TcpListener, TcpStream};
-
-use crate::packet::Framing;
 
 /// Joins the first connection to the second, the third to the fourth, and so on, for ever.
 pub(crate) async fn serve(listener: TcpListener) -> io::Result<()> {

@@ -3,8 +3,9 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use rantai_load::spread::Spread;
+
 use crate::bench::{Aim, Case, Goal, Metric, Row, Table, Unit};
-use crate::measure::Summary;
 use crate::options::{Mode, Options};
 use crate::target::Target;
 
@@ -198,8 +199,8 @@ fn write_ratios(out: &mut String, case: &Case, other: Target, metrics: &[Metric]
     out.push('\n');
 }
 
-fn cell(summary: Summary, unit: Unit) -> String {
-    let Summary { median, low, high } = summary;
+fn cell(summary: Spread, unit: Unit) -> String {
+    let Spread { median, low, high } = summary;
     if low.total_cmp(&high).is_eq() {
         return number(median, unit);
     }

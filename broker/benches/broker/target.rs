@@ -11,12 +11,12 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rantai_load::connection::Connection;
+use rantai_load::failure::Failure;
 use tempfile::TempDir;
 
 use crate::child;
-use crate::connection::Connection;
 use crate::cores;
-use crate::failure::Failure;
 use crate::machine;
 
 /// How long a process with nothing to restore may take until it answers.

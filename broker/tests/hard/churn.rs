@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use rantai_broker::Config;
+use rantai_testing::{Connect, Property, Publish, Version};
 
-use crate::client::{Broken, Client, Connect, HUNG, Publish, Version};
+use crate::client::{Broken, Client, HUNG, clean};
 use crate::process::{Target, serve_if_asked};
 use crate::random::Random;
 
@@ -28,11 +29,9 @@ fn short_lived_clients_are_never_cut_off() {
     let seed = Random::seed_from("RANTAI_CHURN_SEED");
     let target = Target::start("churn::short_lived_clients_are_never_cut_off");
     let address = target.address();
-    let mut watcher =
-        Client::open(address, &Connect::clean(Version::V5, "watcher")).expect("the watcher connects");
+    let mut watcher = Client::open(address, &clean(Version::V5, "watcher")).expect("the watcher connects");
     watcher.subscribe(&["$SYS/broker/clients/total"], 0).expect("the watcher subscribes");
-    let mut responder =
-        Client::open(address, &Connect::clean(Version::V5, "responder")).expect("it connects");
+    let mut responder = Client::open(address, &clean(Version::V5, "responder")).expect("it connects");
     responder.subscribe(&["$share/workers/churn/request"], 2).expect("the responder subscribes");
     await_clients(&mut watcher, 2);
     let files = target.open_files();
@@ -95,7 +94,7 @@ fn short_lived_clients_are_never_cut_off() {
     assert_eq!(answered, 2 * REQUESTS, "requests that reached the responder, each of them once");
 
     for id in 0..TAKEN {
-        let last = Client::open(address, &Connect::clean(Version::V5, taken(id)));
+        let last = Client::open(address, &clean(Version::V5, &taken(id)));
         last.and_then(Client::disconnect).expect("an id that is taken over connects once more");
     }
     // The responder left at the end too.
@@ -134,15 +133,16 @@ fn await_clients(watcher: &mut Client, expected: usize) {
 
 /// A whole life: connect, subscribe to an own reply topic, ask, hear the answer, disconnect.
 fn request(address: SocketAddr, number: usize) -> Result<(), Broken> {
-    let version = if number.is_multiple_of(2) { Version::V5 } else { Version::V311 };
+    let version = if number.is_multiple_of(2) { Version::V5 } else { Version::V3 };
     let qos = (number / 2 % 3) as u8;
     let reply_topic = format!("churn/reply/{number}");
-    let mut client = Client::open(address, &Connect::clean(version, format!("one-request-{number}")))?;
+    let mut client = Client::open(address, &clean(version, &format!("one-request-{number}")))?;
     client.subscribe(&[&reply_topic], qos)?;
-    let mut question = Publish::new("churn/request", format!("{reply_topic}\n{number}"), qos);
-    let correlation = number.to_be_bytes().to_vec();
-    question.response_topic = Some(reply_topic.clone());
-    question.correlation = Some(correlation.clone());
+    let correlation = number.to_be_bytes();
+    let question = Publish::new("churn/request", &format!("{reply_topic}\n{number}"))
+        .qos(qos)
+        .property(Property::ResponseTopic(reply_topic.clone()))
+        .property(Property::CorrelationData(correlation.to_vec()));
     let reason = client.publish(question)?;
     if reason != 0 {
         return Err(Broken::Refused(reason));
@@ -151,7 +151,7 @@ fn request(address: SocketAddr, number: usize) -> Result<(), Broken> {
     let right = answer.topic == reply_topic
         && answer.payload == format!("answer {number}").into_bytes()
         && answer.qos == qos
-        && (version == Version::V311 || answer.correlation == Some(correlation));
+        && (version == Version::V3 || answer.correlation() == Some(&correlation[..]));
     if !right {
         return Err(Broken::Malformed(format!("{answer:?} as the answer to {number}")));
     }
@@ -166,16 +166,19 @@ fn respond(mut responder: Client, over: &AtomicBool) -> Result<usize, String> {
         let Some(question) = message.map_err(|broken| format!("the responder was {broken}"))? else {
             continue;
         };
-        let text = String::from_utf8(question.payload).map_err(|_| "a crossed request")?;
+        let (asked, correlation) = (question.response_topic(), question.correlation());
+        let text = std::str::from_utf8(&question.payload).map_err(|_| "a crossed request")?;
         let (topic, number) = text.split_once('\n').ok_or("a crossed request")?;
-        if question.response_topic.as_deref().is_some_and(|property| property != topic) {
-            return Err(format!("a crossed request: {:?} with {topic}", question.response_topic));
+        if asked.is_some_and(|property| property != topic) {
+            return Err(format!("a crossed request: {asked:?} with {topic}"));
         }
         if !answered.insert(number.to_owned()) {
             return Err(format!("request {number} came twice"));
         }
-        let mut answer = Publish::new(topic, format!("answer {number}"), question.qos);
-        answer.correlation = question.correlation;
+        let mut answer = Publish::new(topic, &format!("answer {number}")).qos(question.qos);
+        if let Some(data) = correlation {
+            answer = answer.property(Property::CorrelationData(data.to_vec()));
+        }
         responder.publish(answer).map_err(|broken| format!("the responder was {broken}"))?;
     }
     responder.disconnect().map_err(|broken| format!("the responder was {broken}"))?;
@@ -185,12 +188,11 @@ fn respond(mut responder: Client, over: &AtomicBool) -> Result<usize, String> {
 /// Publishes without end to whoever listens; how many.
 fn flood(address: SocketAddr, index: usize, over: &AtomicBool) -> Result<usize, String> {
     let cut = |broken| format!("the flooding client {index} was {broken}");
-    let version = if index == 0 { Version::V5 } else { Version::V311 };
-    let mut client =
-        Client::open(address, &Connect::clean(version, format!("flood-{index}"))).map_err(cut)?;
+    let version = if index == 0 { Version::V5 } else { Version::V3 };
+    let mut client = Client::open(address, &clean(version, &format!("flood-{index}"))).map_err(cut)?;
     let mut sent = 0;
     while !over.load(Ordering::Relaxed) {
-        let message = Publish::new(format!("noise/{}", sent % 7), vec![b'.'; 1_000], (sent % 3) as u8);
+        let message = Publish::new(&format!("noise/{}", sent % 7), &[b'.'; 1_000]).qos((sent % 3) as u8);
         client.publish(message).map_err(cut)?;
         sent += 1;
     }
@@ -210,8 +212,8 @@ fn leave_again_and_again(
 ) -> Result<usize, String> {
     let mut round = 0;
     while !over.load(Ordering::Relaxed) {
-        let version = random.pick(&[Version::V311, Version::V5]);
-        let connect = Connect::clean(version, format!("leaves-{index}-{round}"));
+        let version = random.pick(&[Version::V3, Version::V5]);
+        let connect = clean(version, &format!("leaves-{index}-{round}"));
         listen(address, &connect, random, over).map_err(|broken| format!("a listener was {broken}"))?;
         round += 1;
     }
@@ -229,10 +231,9 @@ fn taken(id: usize) -> String {
 fn take_over(address: SocketAddr, random: &mut Random, over: &AtomicBool) -> Result<usize, String> {
     let mut round = 0;
     while !over.load(Ordering::Relaxed) {
-        let version = random.pick(&[Version::V311, Version::V5]);
+        let version = random.pick(&[Version::V3, Version::V5]);
         let id = taken(random.below(TAKEN));
-        let connect =
-            if random.percent(50) { Connect::clean(version, id) } else { Connect::persistent(version, id) };
+        let connect = if random.percent(50) { clean(version, &id) } else { clean(version, &id).persistent() };
         match listen(address, &connect, random, over) {
             Err(broken) if !broken.is_cut() && !matches!(broken, Broken::Disconnected(TAKEN_OVER)) => {
                 return Err(format!("a client that was to be taken over was {broken}"));

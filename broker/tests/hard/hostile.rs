@@ -7,8 +7,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use rantai_broker::{Config, Limits, QueueFull};
+use rantai_testing::{Property, Publish, Version};
 
-use crate::client::{Broken, Client, Connect, HUNG, Publish, Version};
+use crate::client::{Broken, Client, HUNG, clean};
 use crate::process::{Target, serve_if_asked};
 use crate::random::Random;
 use crate::traffic::Script;
@@ -46,7 +47,7 @@ fn hostile_traffic_hurts_nobody_else() {
     let connections = AtomicUsize::new(0);
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        let honest: Vec<_> = [(Version::V5, Version::V311), (Version::V311, Version::V5)]
+        let honest: Vec<_> = [(Version::V5, Version::V3), (Version::V3, Version::V5)]
             .into_iter()
             .enumerate()
             .map(|(pair, versions)| {
@@ -147,19 +148,19 @@ fn round_trips(
     over: &AtomicBool,
 ) -> Result<usize, Broken> {
     let (request, reply) = (format!("honest/{pair}/request"), format!("honest/{pair}/reply"));
-    let mut caller = Client::open(address, &Connect::clean(versions.0, format!("the honest caller {pair}")))?;
-    let mut server = Client::open(address, &Connect::clean(versions.1, format!("the honest server {pair}")))?;
+    let mut caller = Client::open(address, &clean(versions.0, &format!("the honest caller {pair}")))?;
+    let mut server = Client::open(address, &clean(versions.1, &format!("the honest server {pair}")))?;
     caller.subscribe(&[&reply], 2)?;
     server.subscribe(&[&request], 2)?;
     let mut answered = 0;
     loop {
         let qos = 1 + (answered % 2) as u8;
         let content = format!("question {pair} {answered}").into_bytes();
-        let mut question = Publish::new(&request, content.clone(), qos);
-        question.response_topic = Some(reply.clone());
+        let reply_to = Property::ResponseTopic(reply.clone());
+        let question = Publish::new(&request, &content).qos(qos).property(reply_to);
         caller.publish(question)?;
         while server.message()?.payload != content {}
-        server.publish(Publish::new(&reply, content.clone(), qos))?;
+        server.publish(Publish::new(&reply, &content).qos(qos))?;
         while caller.message()?.payload != content {}
         answered += 1;
         if over.load(Ordering::Relaxed) {

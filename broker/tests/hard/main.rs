@@ -7,4 +7,5 @@ mod client;
 mod hostile;
 mod process;
 mod random;
+mod texts;
 mod traffic;

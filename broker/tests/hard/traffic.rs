@@ -1,7 +1,9 @@
 //! What a hostile, broken or confused client sends: one [`Script`] is one connection.
 
-use crate::client::{Answer, Version, frame, put_bytes, put_length, put_text};
+use rantai_testing::{Version, binary, frame, string, variable_integer};
+
 use crate::random::Random;
+use crate::texts::{BAD_TEXT, FILTERS, STRANGE_FILTERS, TOPICS};
 
 /// All that one connection sends, and how it goes.
 pub(crate) struct Script {
@@ -15,7 +17,7 @@ pub(crate) struct Script {
 impl Script {
     /// One of the ways to be a nuisance.
     pub(crate) fn new(random: &mut Random) -> Self {
-        let version = random.pick(&[Version::V311, Version::V5]);
+        let version = random.pick(&[Version::V3, Version::V5]);
         let mut script = Self { bytes: Vec::new(), packets: 0, polite: random.percent(70) };
         match random.below(100) {
             0..4 => script.push(noise(random, 200)),
@@ -61,7 +63,7 @@ impl Script {
             0 => self.open(random, version),
             1 => self.push(server_only(random)),
             2 => {
-                let other = if version == Version::V5 { Version::V311 } else { Version::V5 };
+                let other = if version == Version::V5 { Version::V3 } else { Version::V5 };
                 self.steps(random, other, 4);
             }
             3 => self.push(noise(random, 64)),
@@ -86,7 +88,7 @@ impl Script {
                 let topic = format!("t/{}", random.below(4));
                 let duplicate = u8::from(random.percent(30)) << 3;
                 let mut body = Vec::new();
-                put_text(&mut body, &topic);
+                body.extend(string(&topic));
                 body.extend(id.to_be_bytes());
                 if version == Version::V5 {
                     body.push(0);
@@ -120,13 +122,13 @@ impl Script {
             };
             let topic = if random.percent(60) { random.pick(TOPICS) } else { "" };
             let mut body = Vec::new();
-            put_text(&mut body, topic);
+            body.extend(string(topic));
             let mut properties = vec![0x23];
             properties.extend(alias.to_be_bytes());
             if random.percent(2) {
                 properties.extend_from_within(..);
             }
-            put_length(&mut body, properties.len());
+            body.extend(variable_integer(properties.len() as u32));
             body.extend(properties);
             body.extend(b"alias");
             self.push(frame(0x30, &body));
@@ -169,7 +171,7 @@ impl Script {
         let mut body = Vec::new();
         let first = random.pick(&[0x30, 0x32, 0x34, 0x40, 0x50, 0x62, 0x70, 0x82, 0xA2, 0xE0, 0xF0]);
         if first >> 4 == 3 {
-            put_text(&mut body, "t/1");
+            body.extend(string("t/1"));
         }
         if !matches!(first, 0x30 | 0xE0 | 0xF0) {
             body.extend([0, 7]);
@@ -178,14 +180,14 @@ impl Script {
             body.push(0);
         }
         match random.below(6) {
-            0 => put_length(&mut body, 268_435_455),
+            0 => body.extend(variable_integer(268_435_455)),
             1 => body.extend([0xFF, 0xFF, 0xFF, 0xFF, 0x7F]),
-            2 => put_length(&mut body, random.below(300)),
-            _ => put_length(&mut body, properties.len()),
+            2 => body.extend(variable_integer(random.below(300) as u32)),
+            _ => body.extend(variable_integer(properties.len() as u32)),
         }
         body.extend(properties);
         if matches!(first, 0x82 | 0xA2) {
-            put_text(&mut body, "t/2");
+            body.extend(string("t/2"));
             if first == 0x82 {
                 body.push(1);
             }
@@ -194,84 +196,6 @@ impl Script {
         self.steps(random, Version::V5, 3);
     }
 }
-
-const TOPICS: &[&str] = &[
-    "t/0",
-    "t/1",
-    "t/2",
-    "t/3",
-    "t/1/deep",
-    "é/x",
-    "a//b",
-    "/",
-    "//",
-    "日本/語",
-    "t",
-    " ",
-    "$own/x",
-    "honest/0/request",
-];
-
-const FILTERS: &[&str] = &[
-    "t/0",
-    "t/1",
-    "t/+",
-    "t/+/deep",
-    "é/+",
-    "a//b",
-    "/",
-    "+/x",
-    "$share/g/t/+",
-    "$share/h/t/#",
-    "$share/g/é/x",
-    "$own/#",
-    "t/0/#",
-];
-
-const STRANGE_FILTERS: &[&str] = &[
-    "#",
-    "+",
-    "+/+",
-    "+/#",
-    "",
-    "a#",
-    "a/#/b",
-    "+a",
-    "a+/b",
-    "##",
-    "$share",
-    "$share/",
-    "$share/g",
-    "$share/g/",
-    "$share//t",
-    "$share/g+/t",
-    "$share/#/t",
-    "$share/g/#",
-    "$share/g/$share/g/t",
-    "t/\0",
-    "\u{FEFF}t",
-    "t/\u{FFFF}",
-    "\u{1}",
-    "$SYS/#",
-    "$SYS/broker/clients/total",
-    "//////////////////////////////////////////////////",
-    "honest/#",
-    "+/+/+/+/+/+/+/+/+/+/+/+/+/+/+/+/+/+/+/+/+/+/+/+/+/+/+/+/+/+/+/+/+/+/+/+/+/+/+/+/+/+/+/+/+/+/+/+/+/+",
-];
-
-/// Texts that are no UTF-8, or not what MQTT allows in it.
-const BAD_TEXT: &[&[u8]] = &[
-    b"\xFF",
-    b"t/\xC0\x80",
-    b"\xED\xA0\x80",
-    b"t/\xF4\x90\x80\x80",
-    b"t\0",
-    b"\xE2\x82",
-    b"\x80",
-    b"t/+",
-    b"t/#",
-    b"",
-];
 
 fn connect(random: &mut Random, version: Version) -> Vec<u8> {
     let v5 = version == Version::V5;
@@ -301,26 +225,26 @@ fn connect(random: &mut Random, version: Version) -> Vec<u8> {
         if random.percent(20) {
             properties.extend([0x27, 0, 0, 0, 30 + random.below(100) as u8]);
         }
-        put_length(&mut body, properties.len());
+        body.extend(variable_integer(properties.len() as u32));
         body.extend(properties);
     }
     match random.below(20) {
-        0 => put_text(&mut body, ""),
-        1 => put_text(&mut body, "a/b+#$"),
-        2 => put_text(&mut body, "é"),
-        3 => put_text(&mut body, &"x".repeat(300)),
-        _ => put_text(&mut body, &format!("hostile-{}", random.below(64))),
+        0 => body.extend(string("")),
+        1 => body.extend(string("a/b+#$")),
+        2 => body.extend(string("é")),
+        3 => body.extend(string(&"x".repeat(300))),
+        _ => body.extend(string(&format!("hostile-{}", random.below(64)))),
     }
     if will {
         if v5 {
             body.extend([5, 0x18, 0, 0, 0, random.below(2) as u8]);
         }
-        put_text(&mut body, random.pick(TOPICS));
-        put_bytes(&mut body, b"last words");
+        body.extend(string(random.pick(TOPICS)));
+        body.extend(binary(b"last words"));
     }
     if user {
-        put_text(&mut body, "somebody");
-        put_bytes(&mut body, b"something");
+        body.extend(string("somebody"));
+        body.extend(binary(b"something"));
     }
     frame(0x10, &body)
 }
@@ -328,7 +252,7 @@ fn connect(random: &mut Random, version: Version) -> Vec<u8> {
 fn publish(random: &mut Random, version: Version) -> Vec<u8> {
     let qos = random.below(3) as u8;
     let mut body = Vec::new();
-    put_text(&mut body, random.pick(TOPICS));
+    body.extend(string(random.pick(TOPICS)));
     if qos > 0 {
         body.extend((1 + random.below(200) as u16).to_be_bytes());
     }
@@ -336,21 +260,21 @@ fn publish(random: &mut Random, version: Version) -> Vec<u8> {
         let mut properties = Vec::new();
         if random.percent(20) {
             properties.push(0x08);
-            put_text(&mut properties, random.pick(TOPICS));
+            properties.extend(string(random.pick(TOPICS)));
         }
         if random.percent(20) {
             properties.push(0x09);
-            put_bytes(&mut properties, b"correlation");
+            properties.extend(binary(b"correlation"));
         }
         if random.percent(10) {
             properties.extend([0x02, 0, 0, 0, 1]);
         }
         if random.percent(10) {
             properties.push(0x26);
-            put_text(&mut properties, "name");
-            put_text(&mut properties, "value");
+            properties.extend(string("name"));
+            properties.extend(string("value"));
         }
-        put_length(&mut body, properties.len());
+        body.extend(variable_integer(properties.len() as u32));
         body.extend(properties);
     }
     let length = if random.percent(1) { random.below(40_000) } else { random.below(60) };
@@ -361,12 +285,13 @@ fn publish(random: &mut Random, version: Version) -> Vec<u8> {
 }
 
 fn answer(random: &mut Random, version: Version, id: u16) -> Vec<u8> {
-    let answer = random.pick(&[Answer::Puback, Answer::Pubrec, Answer::Pubrel, Answer::Pubcomp]);
+    // PUBACK, PUBREC, PUBREL or PUBCOMP.
+    let first = random.pick(&[0x40, 0x50, 0x62, 0x70]);
     let mut body = id.to_be_bytes().to_vec();
     if version == Version::V5 && random.percent(20) {
         body.push(random.pick(&[0x00, 0x10, 0x80, 0x92, 0x97]));
     }
-    frame(answer as u8, &body)
+    frame(first, &body)
 }
 
 fn subscribe(random: &mut Random, version: Version, filters: &[&str]) -> Vec<u8> {
@@ -379,7 +304,7 @@ fn subscribe(random: &mut Random, version: Version, filters: &[&str]) -> Vec<u8>
         }
     }
     for filter in filters {
-        put_text(&mut body, filter);
+        body.extend(string(filter));
         let mut options = random.below(3) as u8;
         if version == Version::V5 && random.percent(30) {
             options |= (random.below(12) as u8) << 2;
@@ -403,7 +328,7 @@ fn step(random: &mut Random, version: Version) -> Vec<u8> {
             if version == Version::V5 {
                 body.push(0);
             }
-            put_text(&mut body, random.pick(FILTERS));
+            body.extend(string(random.pick(FILTERS)));
             frame(0xA2, &body)
         }
         80..90 => frame(0xC0, &[]),
@@ -442,11 +367,11 @@ fn property(random: &mut Random) -> Vec<u8> {
         0x02 | 0x11 | 0x18 | 0x27 => bytes.extend([0, 0, 0, 0]),
         0x13 | 0x21..=0x23 => bytes.extend([0, random.below(3) as u8]),
         0x03 | 0x08 | 0x09 | 0x12 | 0x15 | 0x16 | 0x1A | 0x1C | 0x1F => {
-            put_bytes(&mut bytes, random.pick(BAD_TEXT));
+            bytes.extend(binary(random.pick(BAD_TEXT)));
         }
         0x26 => {
-            put_text(&mut bytes, "name");
-            put_bytes(&mut bytes, random.pick(BAD_TEXT));
+            bytes.extend(string("name"));
+            bytes.extend(binary(random.pick(BAD_TEXT)));
         }
         _ => bytes.push(random.below(4) as u8),
     }
@@ -491,15 +416,15 @@ fn mutate(random: &mut Random, mut packet: Vec<u8>) -> Vec<u8> {
             match packet[0] >> 4 {
                 1 => {
                     body.extend([0, 4, b'M', b'Q', b'T', b'T', 4, 2, 0, 0]);
-                    put_bytes(&mut body, text);
+                    body.extend(binary(text));
                 }
                 8 | 10 => {
                     body.extend([0, 9]);
-                    put_bytes(&mut body, text);
+                    body.extend(binary(text));
                     body.push(0);
                 }
                 _ => {
-                    put_bytes(&mut body, text);
+                    body.extend(binary(text));
                     body.extend([0, 9, 0]);
                 }
             }

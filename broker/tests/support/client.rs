@@ -8,10 +8,12 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::incoming::{Ack, Connack, Packet, Suback, length_of_first, read_packet};
-use super::outgoing::{Connect, Publish, ack, disconnect, pingreq, subscribe, subscribe_with, unsubscribe};
-use super::property::Property;
-use super::{Version, is_external, unique_topic};
+use rantai_testing::{
+    Ack, Connack, Connect, Packet, Property, Publish, Suback, Version, ack, disconnect, length_of_first,
+    pingreq, read_packet, subscribe_with, unsubscribe,
+};
+
+use super::{is_external, unique_topic};
 
 /// Far longer than any broker needs, so that a slow machine fails no test.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -108,7 +110,7 @@ impl Client {
     /// The next packet, or `None` at the end of the connection.
     pub(crate) async fn next_or_end(&mut self) -> Option<Packet> {
         loop {
-            if let Some(length) = length_of_first(&self.read)
+            if let Some(length) = length_of_first(&self.read).unwrap_or_else(|wrong| panic!("{wrong}"))
                 && self.read.len() >= length
             {
                 assert!(
@@ -117,7 +119,7 @@ impl Client {
                     self.packet_maximum
                 );
                 let bytes: Vec<u8> = self.read.drain(..length).collect();
-                let packet = read_packet(self.version, &bytes);
+                let packet = read_packet(self.version, &bytes).unwrap_or_else(|wrong| panic!("{wrong}"));
                 return Some(self.resolve_alias(packet));
             }
             let read = timeout(PATIENCE, self.stream.read_buf(&mut self.read))

@@ -1,12 +1,11 @@
 //! The broker under test: our own, one per test, or the one that `RANTAI_TEST_BROKER` names.
 
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use rantai_broker::{Broker, Config};
 
-use super::{Client, Connack, Connect, Version};
+use super::{Client, Connack, Connect, Version, unique};
 
 /// A broker to test; an embedded one ends when this is dropped.
 pub(crate) struct Target {
@@ -91,15 +90,6 @@ impl Target {
             broker.shutdown().await;
         }
     }
-}
-
-/// A name that no other test has, nor an earlier run on the same broker: 1 to 23 letters and digits, so
-/// that every server has to take it as a client id [MQTT-3.1.3-5].
-pub(crate) fn unique() -> String {
-    static COUNT: AtomicU32 = AtomicU32::new(0);
-    let started = SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is past 1970");
-    let number = COUNT.fetch_add(1, Ordering::Relaxed);
-    format!("t{:x}n{number}", started.as_micros() & 0xFF_FFFF_FFFF)
 }
 
 /// A topic that no other test has, with `level` as its last level.

@@ -1,10 +1,8 @@
 //! Topics of the contract, formatted and parsed in this one place.
 
-mod filter;
-
 use std::fmt;
 
-pub use filter::{covers, is_filter, is_topic, matches, overlap};
+pub use rantai_topics::{covers, is_filter, is_topic, matches, overlap};
 
 use super::name::{ClientId, MethodName, ObjectName, Root};
 

@@ -7,9 +7,9 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use chrono::{DateTime, SecondsFormat};
 use parking_lot::Mutex;
-use rantai_client::interface;
 use rantai_client::object::Context;
 use rantai_client::wire::fault::{Code, Fault};
+use rantai_client::{hex, interface};
 use serde_json::json;
 use tokio::sync::watch;
 
@@ -298,14 +298,6 @@ pub(super) fn now() -> u64 {
 pub(super) fn time(ms: u64) -> Option<String> {
     let time = DateTime::from_timestamp_millis(i64::try_from(ms).ok()?)?;
     Some(time.to_rfc3339_opts(SecondsFormat::Secs, true))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 macro_rules! ask {

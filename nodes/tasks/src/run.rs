@@ -11,7 +11,6 @@ use rantai_client::{CallError, Client, Content, Response};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 use tokio::time::sleep;
-use uuid::Uuid;
 
 use super::ledger::{Shared, now};
 use super::loads::Loads;
@@ -160,8 +159,7 @@ fn fail(task: &mut Task, fault: &Fault) {
         task.state = if task.runs == 0 { State::Queued } else { State::Retrying };
         task.due_ms = now() + wait_after(fault);
     } else {
-        let chance = Uuid::new_v4().as_u128() as u32;
-        task.failed(fault, now(), f64::from(chance) / f64::from(u32::MAX));
+        task.failed(fault, now(), fastrand::f64());
     }
 }
 

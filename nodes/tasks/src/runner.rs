@@ -335,13 +335,13 @@ impl Runner {
             // It may have been carried out where it was. What may not be carried out twice waits for that node.
             Some(node) => match self.is_once(task).await {
                 Ok(true) => Place::Nowhere(Some(node.clone())),
-                Ok(false) => Place::At(nodes[any_below(nodes.len())].clone()),
+                Ok(false) => Place::At(nodes[fastrand::usize(..nodes.len())].clone()),
                 Err(error) => {
                     tracing::debug!(id = task.id, "{error}");
                     Place::Unknown
                 }
             },
-            None => Place::At(nodes[any_below(nodes.len())].clone()),
+            None => Place::At(nodes[fastrand::usize(..nodes.len())].clone()),
         }
     }
 
@@ -357,11 +357,6 @@ impl Runner {
 fn nodes(follower: &Follower, object: &str) -> Vec<String> {
     let Ok(object) = ObjectName::new(object) else { return Vec::new() };
     follower.look(|view| view.served(&object).map(|entry| entry.node.clone()).collect())
-}
-
-/// A number below `most`, another one each time.
-fn any_below(most: usize) -> usize {
-    (Uuid::new_v4().as_u128() % most.max(1) as u128) as usize
 }
 
 /// Stores a task as it is now, and tells of it; false where it has ended meanwhile.
@@ -384,17 +379,4 @@ async fn settle(shared: &Shared, task: Task) -> bool {
 pub(super) fn wait_for_disk(shared: &Shared, task: &Task, error: &DiskError) {
     tracing::error!("{error}");
     shared.agenda.at(now() + 5_000, task);
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::HashSet;
-
-    use super::*;
-
-    #[test]
-    fn every_node_is_chosen() {
-        let seen: HashSet<usize> = (0..100).map(|_| any_below(3)).collect();
-        assert_eq!(seen, HashSet::from([0, 1, 2]));
-    }
 }

@@ -8,6 +8,7 @@ use rantai_client::CallError;
 use rantai_client::wire::fault::Code;
 use rantai_nodes::kind::Output;
 use rantai_site::config::{Config as NodesConfig, Configured};
+use rantai_testing::{Connect, Version, disconnect, subscribe};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -19,15 +20,13 @@ async fn sleeper(bus: &Bus, object: &str) {
     let address = bus.broker.as_ref().expect("embedded").addresses()[0];
     let mut socket = TcpStream::connect(address).await.expect("it listens");
     let filter = format!("$share/{object}/{}/call/{object}/#", bus.root);
-    let text = |text: &str| [&(text.len() as u16).to_be_bytes(), text.as_bytes()].concat();
-    let frame = |first: u8, body: &[u8]| [&[first, body.len() as u8], body].concat();
-    let connect = frame(0x10, &[&text("MQTT")[..], &[4, 0, 0, 0], &text("sleeper")].concat());
-    let subscribe = frame(0x82, &[&[0, 1][..], &text(&filter), &[1]].concat());
+    let connect = Connect::new(Version::V3).id("sleeper").resume().encode();
+    let subscribe = subscribe(Version::V3, 1, &[(&filter, 1)]);
     socket.write_all(&[connect, subscribe].concat()).await.expect("sent");
     let mut acknowledged = [0; 9];
     socket.read_exact(&mut acknowledged).await.expect("CONNACK and SUBACK");
     assert_eq!((acknowledged[3], acknowledged[8]), (0, 1), "let in and granted");
-    socket.write_all(&frame(0xe0, &[])).await.expect("DISCONNECT");
+    socket.write_all(&disconnect(Version::V3, 0, &[])).await.expect("DISCONNECT");
     assert_eq!(socket.read(&mut [0]).await.expect("closed"), 0);
 }
 

@@ -10,10 +10,11 @@ mod verdict;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::failure::Failure;
 use crate::load::Plan;
 use crate::stock::Stock;
-use crate::{Programs, fan, process};
+use crate::{Programs, process};
+use rantai_load::failure::Failure;
+use rantai_load::fan;
 use side::{Side, number};
 use verdict::Verdict;
 

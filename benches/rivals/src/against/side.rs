@@ -7,11 +7,12 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rantai_load::connection::Connection;
+use rantai_load::failure::Failure;
+use rantai_load::machine;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::connection::Connection;
-use crate::failure::Failure;
 use crate::load::Plan;
 use crate::process::Process;
 
@@ -149,10 +150,8 @@ fn address(broker: &Process) -> Result<SocketAddr, Failure> {
     broker.said.parse().map_err(|_| Failure::new(format!("the broker listens on {:?}", broker.said)))
 }
 
-/// Resident memory of a process in KiB: proc(5), `VmRSS` of `status`.
+/// Resident memory of a process in KiB.
 fn resident(pid: u32) -> Result<u64, Failure> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kib = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+    let kib = machine::status_kib(pid, "VmRSS");
     kib.ok_or_else(|| Failure::new(format!("the memory of process {pid} cannot be read")))
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::measure::Summary;
+use rantai_load::spread::Spread;
 
 /// What one row came to.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -12,7 +12,7 @@ pub(super) struct Verdict {
     /// The other one.
     pub(super) other: f64,
     /// Median of the pairs' ratios, above 1 where this revision is better, and its interval of 95 %.
-    pub(super) ratio: Summary,
+    pub(super) ratio: Spread,
     pub(super) word: Word,
 }
 
@@ -44,13 +44,13 @@ impl Verdict {
         ratios.sort_by(f64::total_cmp);
         let rank = rank(ratios.len())?;
         let (low, high) = (ratios[rank - 1], ratios[ratios.len() - rank]);
-        let ratio = Summary { low, high, ..Summary::of(&ratios)? };
+        let ratio = Spread { low, high, ..Spread::of(&ratios)? };
         let word = match (low > 1.0, high < 1.0) {
             (true, _) => Word::Faster,
             (_, true) => Word::Slower,
             _ => Word::Same,
         };
-        let median = |values: Vec<f64>| Summary::of(&values).map(|summary| summary.median);
+        let median = |values: Vec<f64>| Spread::of(&values).map(|summary| summary.median);
         let this = median(pairs.iter().map(|(this, _)| *this).collect())?;
         let other = median(pairs.iter().map(|(_, other)| *other).collect())?;
         Some(Self { this, other, ratio, word })

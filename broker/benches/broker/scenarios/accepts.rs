@@ -2,9 +2,10 @@
 
 use std::time::Instant;
 
+use rantai_load::connection::Connection;
+use rantai_load::packet;
+
 use crate::bench::{Bench, Metric, Table, Unit};
-use crate::connection::Connection;
-use crate::packet;
 
 /// Connections open at a time: enough to keep a broker busy, few enough for mosquitto's backlog of 100.
 const AT_ONCE: usize = 32;

@@ -1,9 +1,10 @@
 //! How many calls a second go through when many are in flight.
 
+use rantai_load::calls::{self, Load};
+use rantai_load::latencies::Latencies;
+use rantai_load::packet::Framing;
+
 use crate::bench::{Aim, Bench, Goal, Metric, Table, Unit};
-use crate::calls::{self, Load};
-use crate::measure::Latency;
-use crate::packet::Framing;
 use crate::scenarios::grid;
 use crate::target::Target;
 
@@ -30,7 +31,8 @@ pub(crate) fn run(bench: &Bench) -> Table {
         bench.short_case(label, &Bench::brokers_and_relay(), aims, |round| {
             let server = round.server()?;
             let framing = if round.target == Target::Relay { Framing::Length } else { Framing::Mqtt };
-            let rate = calls::measure(server.address(), framing, &load, &mut Latency::new(), round.deadline)?;
+            let rate =
+                calls::measure(server.address(), framing, &load, &mut Latencies::new(), round.deadline)?;
             Ok(vec![rate])
         })
     });

@@ -2,11 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use rantai_load::calls::{Caller, Responder};
+use rantai_load::connection::Connection;
+use rantai_load::failure::Failure;
+use rantai_load::packet;
+
 use crate::bench::{Aim, Bench, Goal, Metric, Round, Table, Unit, alternate};
-use crate::calls::{Caller, Responder};
-use crate::connection::Connection;
-use crate::failure::Failure;
-use crate::packet;
 
 const CALLS_EACH: u64 = 20;
 /// Clients at a time; below mosquitto's backlog of 100.

@@ -1,7 +1,8 @@
 //! One publisher, a hundred subscribers.
 
+use rantai_load::fan::{self, Load};
+
 use crate::bench::{Aim, Bench, Goal, Metric, Table, Unit};
-use crate::fan::{self, Load};
 use crate::scenarios::grid;
 use crate::target::Target;
 

@@ -4,13 +4,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rantai_load::connection::Connection;
+use rantai_load::echo::Echo;
+use rantai_load::failure::Failure;
+use rantai_load::latencies::Latencies;
+use rantai_load::packet::{PINGREQ, PINGRESP, Publish};
+
 use crate::bench::{Aim, Bench, Goal, Metric, Round, Table, Unit, alternate};
-use crate::connection::Connection;
 use crate::cores;
-use crate::echo::Echo;
-use crate::failure::Failure;
-use crate::measure::Latency;
-use crate::packet::{PINGREQ, PINGRESP, Publish};
 
 const FLOOD_TOPIC: &str = "bench/flood";
 /// Bytes the flooding client hands to its socket at a time.
@@ -52,7 +53,7 @@ pub(crate) fn run(bench: &Bench) -> Table {
 fn measure(round: &Round, bytes: usize, read: bool, quiet: Duration) -> Result<Vec<f64>, Failure> {
     let server = round.server_apart()?;
     let mut echo = Echo::open(server.address(), round.deadline)?;
-    let mut before = Latency::new();
+    let mut before = Latencies::new();
     echo.repeat_for(quiet, &mut before)?;
     let mut flooding = Connection::mqtt(server.address(), "bench-flood", round.deadline)?;
     let mut reading = Connection::mqtt(server.address(), "bench-reader", round.deadline)?;
@@ -75,7 +76,7 @@ fn measure(round: &Round, bytes: usize, read: bool, quiet: Duration) -> Result<V
                 while let Ok(Some(_)) = reading.next_frame() {}
             }
         });
-        let mut during = Latency::new();
+        let mut during = Latencies::new();
         let mut outcome = Ok(());
         while outcome.is_ok() && !done.load(Ordering::Acquire) {
             outcome = echo.once().map(|taken| during.record(taken));
@@ -85,7 +86,8 @@ fn measure(round: &Round, bytes: usize, read: bool, quiet: Duration) -> Result<V
         outcome.map_err(|failure| failure.during("the echo"))?;
         let took = flood.map_err(|failure| failure.during("the flood"))?;
         let values = [before.micros(0.5), before.micros(0.99), during.micros(0.5), during.micros(0.99)];
-        let ratios = [values[2] / values[0], values[3] / values[1], took.as_secs_f64(), during.len() as f64];
+        let ratios =
+            [values[2] / values[0], values[3] / values[1], took.as_secs_f64(), during.count() as f64];
         Ok([values, ratios].concat())
     })
 }

@@ -3,10 +3,11 @@
 use std::thread;
 use std::time::Duration;
 
+use rantai_load::connection::Connection;
+use rantai_load::failure::Failure;
+use rantai_load::packet::{self, SUBACK};
+
 use crate::bench::{Aim, Bench, Goal, Metric, Round, Table, Unit, alternate};
-use crate::connection::Connection;
-use crate::failure::Failure;
-use crate::packet::{self, SUBACK};
 
 /// Connections opened at a time; below mosquitto's backlog of 100.
 const AT_ONCE: usize = 50;

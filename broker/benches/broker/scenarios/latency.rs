@@ -1,10 +1,11 @@
 //! How long one call takes when nothing else goes on.
 
+use rantai_load::calls::{self, Load};
+use rantai_load::failure::Failure;
+use rantai_load::latencies::Latencies;
+use rantai_load::packet::Framing;
+
 use crate::bench::{Aim, Bench, Goal, Metric, Table, Unit};
-use crate::calls::{self, Load};
-use crate::failure::Failure;
-use crate::measure::Latency;
-use crate::packet::Framing;
 use crate::scenarios::grid;
 use crate::target::Target;
 
@@ -28,10 +29,10 @@ pub(crate) fn run(bench: &Bench) -> Table {
         bench.short_case(label, &Bench::brokers_and_relay(), aims.collect(), |round| {
             let server = round.server_apart()?;
             let framing = if round.target == Target::Relay { Framing::Length } else { Framing::Mqtt };
-            let mut latency = Latency::new();
+            let mut latency = Latencies::new();
             calls::measure(server.address(), framing, &load, &mut latency, round.deadline)?;
-            if latency.len() < FEWEST {
-                return Err(Failure::new(format!("only {} calls were answered", latency.len())));
+            if latency.count() < FEWEST {
+                return Err(Failure::new(format!("only {} calls were answered", latency.count())));
             }
             Ok(vec![latency.micros(0.5), latency.micros(0.99)])
         })

@@ -2,11 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use rantai_load::connection::Connection;
+use rantai_load::failure::Failure;
+use rantai_load::packet::{self, PUBACK, PUBLISH, Publish};
+use rantai_load::spread::Spread;
+
 use crate::bench::{Aim, Bench, Metric, Round, Table, Unit, alternate};
-use crate::connection::Connection;
-use crate::failure::Failure;
-use crate::measure::Summary;
-use crate::packet::{self, PUBACK, PUBLISH, Publish};
 use crate::target::Server;
 
 /// Topics that one wildcard read returns.
@@ -112,7 +113,7 @@ fn read_groups(server: &Server, groups: u64, deadline: Instant) -> Result<f64, F
         let group = read as u64 * (groups - 1) / (READS as u64 - 1);
         taken.push(read_group(server, group, deadline)?.as_secs_f64());
     }
-    Ok(Summary::of(&taken).expect("there are reads").median)
+    Ok(Spread::of(&taken).expect("there are reads").median)
 }
 
 fn read_group(server: &Server, group: u64, deadline: Instant) -> Result<Duration, Failure> {

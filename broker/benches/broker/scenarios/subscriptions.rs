@@ -3,12 +3,13 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use rantai_load::connection::Connection;
+use rantai_load::echo::Echo;
+use rantai_load::failure::Failure;
+use rantai_load::latencies::Latencies;
+use rantai_load::packet::{self, DISCONNECT, SUBACK};
+
 use crate::bench::{Aim, Bench, Goal, Metric, Round, Table, Unit, alternate};
-use crate::connection::Connection;
-use crate::echo::Echo;
-use crate::failure::Failure;
-use crate::measure::Latency;
-use crate::packet::{self, DISCONNECT, SUBACK};
 
 /// Each client stays below the 10,000 subscriptions that our broker grants it.
 const CLIENTS: usize = 20;
@@ -50,9 +51,9 @@ pub(crate) fn run(bench: &Bench) -> Table {
 fn measure(round: &Round, length: Duration) -> Result<Vec<f64>, Failure> {
     let server = round.server_apart()?;
     let mut echo = Echo::open(server.address(), round.deadline)?;
-    let (mut alone, mut beside) = (Latency::new(), Latency::new());
+    let (mut alone, mut beside) = (Latencies::new(), Latencies::new());
     let mut subscribing = Duration::ZERO;
-    echo.repeat_for(length / 4, &mut Latency::new())?;
+    echo.repeat_for(length / 4, &mut Latencies::new())?;
     for _ in 0..TURNS {
         echo.repeat_for(length / TURNS as u32, &mut alone)?;
         let started = Instant::now();
@@ -60,14 +61,14 @@ fn measure(round: &Round, length: Duration) -> Result<Vec<f64>, Failure> {
             .map_err(|failure| failure.during("the other clients"))?;
         subscribing = started.elapsed();
         // Not counted: a machine that was just busy answers faster than one that idled.
-        echo.repeat_for(length / 4, &mut Latency::new())?;
+        echo.repeat_for(length / 4, &mut Latencies::new())?;
         echo.repeat_for(length / TURNS as u32, &mut beside)?;
         for other in &mut others {
             other.send(&DISCONNECT)?;
         }
         drop(others);
         // Taking the subscriptions away is work too, and not what is measured.
-        echo.repeat_for(length / 4, &mut Latency::new())?;
+        echo.repeat_for(length / 4, &mut Latencies::new())?;
     }
     let (p50, p50_beside) = (alone.micros(0.5), beside.micros(0.5));
     Ok(vec![

@@ -2,13 +2,16 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::io::{self, Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use hdrhistogram::Histogram;
 use rantai_client::session::QoS;
 use rantai_client::{Client, Proxy};
+use rantai_load::closed::ClosedLoop;
+use rantai_load::latencies::Latencies;
+use rantai_load::spread::{Spread, median};
 use serde_json::{Value, json};
 use tokio::task::LocalSet;
 
@@ -25,8 +28,8 @@ pub(crate) struct Row {
     /// Medians of the rounds, in microseconds.
     pub(crate) p50: f64,
     pub(crate) p99: f64,
-    /// Calls a second: median, least and most of the rounds.
-    pub(crate) rate: (f64, f64, f64),
+    /// Calls a second.
+    pub(crate) rate: Spread,
     /// The same through something simpler.
     pub(crate) baseline: Option<Baseline>,
     pub(crate) aim: Option<Aim>,
@@ -148,7 +151,7 @@ impl Bench {
         )
     }
 
-    fn measured<F: Future<Output = ()>>(
+    fn measured<F: Future<Output = ()> + 'static>(
         &self,
         clients: usize,
         in_flight: usize,
@@ -156,9 +159,7 @@ impl Bench {
         call: impl Fn(Proxy) -> F + Clone + 'static,
     ) -> Round {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        let local = LocalSet::new();
-        local.block_on(&runtime, async {
-            let mut tasks = Vec::new();
+        LocalSet::new().block_on(&runtime, async {
             let mut proxies = Vec::new();
             for _ in 0..clients {
                 let client = Client::connect(&self.url).await.expect("the broker is there");
@@ -168,29 +169,16 @@ impl Bench {
                 }
                 proxies.push(proxy);
             }
-            let began = Instant::now();
-            let end = began + LENGTH;
-            for proxy in &proxies {
-                for _ in 0..in_flight {
-                    let (proxy, call) = (proxy.clone(), call.clone());
-                    tasks.push(tokio::task::spawn_local(async move {
-                        let mut times = Vec::new();
-                        loop {
-                            let began = Instant::now();
-                            if began >= end {
-                                return times;
-                            }
-                            call(proxy.clone()).await;
-                            times.push(began.elapsed().as_nanos() as u64);
-                        }
-                    }));
+            let closed = ClosedLoop { in_flight, warm_up: Duration::ZERO, length: LENGTH };
+            let call = move |proxy| {
+                let made = call(proxy);
+                async move {
+                    made.await;
+                    Ok::<(), Infallible>(())
                 }
-            }
-            let mut times = Vec::new();
-            for task in tasks {
-                times.extend(task.await.expect("it goes on to the end"));
-            }
-            round(&times, began.elapsed())
+            };
+            let Ok(calls) = closed.run(&proxies, call).await;
+            round(&calls.latencies, LENGTH)
         })
     }
 
@@ -200,7 +188,7 @@ impl Bench {
         let Load { size, clients, in_flight, .. } = *load;
         let (messages, mut answers) = (vec![7; size * clients * in_flight], vec![0; 64 << 10]);
         let mut under_way = VecDeque::new();
-        let (mut times, mut partial) = (Vec::new(), 0);
+        let (mut latencies, mut partial) = (Latencies::new(), 0);
         let began = Instant::now();
         stream.write_all(&messages)?;
         under_way.extend(std::iter::repeat_n(began, clients * in_flight));
@@ -212,13 +200,13 @@ impl Bench {
             partial += read;
             let (whole, now) = (partial / size, Instant::now());
             partial %= size;
-            times.extend(under_way.drain(..whole).map(|sent| now.duration_since(sent).as_nanos() as u64));
+            under_way.drain(..whole).for_each(|sent| latencies.record(now.duration_since(sent)));
             if began.elapsed() < LENGTH {
                 stream.write_all(&messages[..whole * size])?;
                 under_way.extend(std::iter::repeat_n(now, whole));
             }
         }
-        Ok(round(&times, began.elapsed()))
+        Ok(round(&latencies, began.elapsed()))
     }
 
     fn chain(&self, what: &str) -> Option<Row> {
@@ -256,19 +244,13 @@ struct Load {
     in_flight: usize,
 }
 
-fn round(times: &[u64], took: Duration) -> Round {
-    let mut histogram: Histogram<u64> =
-        Histogram::new_with_max(60_000_000_000, 3).expect("a minute in three digits");
-    for time in times {
-        histogram.saturating_record(*time);
-    }
-    let at = |quantile| histogram.value_at_quantile(quantile) as f64 / 1000.0;
-    Round { p50: at(0.5), p99: at(0.99), rate: times.len() as f64 / took.as_secs_f64() }
+fn round(latencies: &Latencies, took: Duration) -> Round {
+    let rate = latencies.count() as f64 / took.as_secs_f64();
+    Round { p50: latencies.micros(0.5), p99: latencies.micros(0.99), rate }
 }
 
 fn row(name: String, ours: &[Round], theirs: &[Round], what: &'static str, aim: Option<Aim>) -> Row {
-    let rates = ours.iter().map(|r| r.rate);
-    let (least, most) = (rates.clone().fold(f64::MAX, f64::min), rates.clone().fold(0.0, f64::max));
+    let rates: Vec<f64> = ours.iter().map(|round| round.rate).collect();
     let baseline = (!theirs.is_empty()).then(|| Baseline {
         what,
         p50: median(theirs.iter().map(|r| r.p50)),
@@ -278,7 +260,7 @@ fn row(name: String, ours: &[Round], theirs: &[Round], what: &'static str, aim: 
         name,
         p50: median(ours.iter().map(|r| r.p50)),
         p99: median(ours.iter().map(|r| r.p99)),
-        rate: (median(rates), least, most),
+        rate: Spread::of(&rates).expect("at least one round"),
         baseline,
         aim,
     }
@@ -312,10 +294,4 @@ impl Bench {
         })?;
         Ok(Some(Idle { process, client: grown as f64 / CLIENTS as f64 }))
     }
-}
-
-fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
 }

@@ -5,7 +5,6 @@
 //! rows whose name has NAME in it, `-- --pyro PYTHON` adds Pyro5's circular example, run by that interpreter.
 
 mod load;
-mod machine;
 #[expect(dead_code, reason = "shared with the other benchmark")]
 mod processes;
 mod relay;
@@ -16,6 +15,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use load::{Bench, Idle, Row};
+use rantai_load::machine;
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 /// How the run was asked for.
 #[derive(Clone, Debug, Default)]
@@ -82,7 +83,16 @@ fn measure(options: &Options) -> io::Result<(Vec<Row>, Option<Idle>)> {
     let idle = if options.only.is_empty() { bench.idle()? } else { None };
     drop(bench);
     // All on one core: what a call costs, whatever the scheduler makes of several.
-    machine::stay_on_one_core()?;
+    stay_on_one_core()?;
     rows.extend(Bench::start(options.clone())?.one_by_one(", one core"));
     Ok((rows, idle))
+}
+
+/// This process, and those it starts from now on.
+fn stay_on_one_core() -> io::Result<()> {
+    let allowed = sched_getaffinity(None)?;
+    let first = (0..CpuSet::MAX_CPU).find(|core| allowed.is_set(*core)).unwrap_or(0);
+    let mut one = CpuSet::new();
+    one.set(first);
+    Ok(sched_setaffinity(None, &one)?)
 }

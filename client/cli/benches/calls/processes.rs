@@ -4,6 +4,8 @@ use std::io::{self, BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use rantai_load::machine;
+
 /// One process, and what followed the word it was waited for.
 #[derive(Debug)]
 pub(crate) struct Process {
@@ -95,8 +97,6 @@ impl Process {
 
 /// One of the figures of `/proc/PID/status`, in KiB.
 pub(crate) fn memory(pid: u32, field: &str) -> io::Result<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
-    let number = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+    let number = machine::status_kib(pid, field);
     number.ok_or_else(|| io::Error::other(format!("no {field} in the status of process {pid}")))
 }

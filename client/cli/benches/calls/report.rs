@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use rantai_load::spread::Spread;
+
 use crate::load::{Aim, Idle, Row};
 
 const HEAD: &str = "\
@@ -21,7 +23,7 @@ pub(crate) fn write(rows: &[Row], idle: Option<Idle>, machine: &str) -> String {
     let _ = writeln!(page, "{}\n", machine.trim());
     page.push_str("| Load | p50 us | p99 us | calls/s (least to most) | beside | ratio | aim |\n|---|---|---|---|---|---|---|\n");
     for row in rows {
-        let (rate, least, most) = row.rate;
+        let Spread { median: rate, low, high } = row.rate;
         let (beside, ratio) = match &row.baseline {
             Some(b) => (format!("{}: {:.1} us", b.what, b.p50), format!("{:.2}", b.ratio)),
             None => ("-".to_owned(), "-".to_owned()),
@@ -34,7 +36,7 @@ pub(crate) fn write(rows: &[Row], idle: Option<Idle>, machine: &str) -> String {
         };
         let _ = writeln!(
             page,
-            "| {} | {:.1} | {:.1} | {rate:.0} ({least:.0} to {most:.0}) | {beside} | {ratio} | {aim} |",
+            "| {} | {:.1} | {:.1} | {rate:.0} ({low:.0} to {high:.0}) | {beside} | {ratio} | {aim} |",
             row.name, row.p50, row.p99
         );
     }

@@ -3,9 +3,6 @@
 //!
 //! `cargo bench -p rantai-cli --bench files` is the whole run; `-- --quick` a short one that writes nothing.
 
-#[path = "../calls/machine.rs"]
-#[allow(dead_code, reason = "shared with the other benchmark")]
-mod machine;
 #[path = "../calls/processes.rs"]
 #[allow(dead_code, reason = "shared with the other benchmark")]
 mod processes;
@@ -23,6 +20,8 @@ use std::time::{Duration, Instant};
 use processes::{Process, memory};
 use rantai_client::Client;
 use rantai_client::files::Files;
+use rantai_load::machine;
+use rantai_load::spread::{Spread, median};
 use relay::BLOCK;
 
 const SIZE: usize = 64 << 20;
@@ -159,13 +158,11 @@ fn page(got: &[f64], sent: &[f64], relayed: &[f64], grown: u64) -> String {
     let ratio = |rates: &[f64]| median(rates.iter().zip(relayed).map(|(ours, theirs)| ours / theirs));
     let met = |right: bool| if right { "met" } else { "missed" };
     let row = |name: &str, rates: &[f64]| {
-        let (least, most) =
-            rates.iter().fold((f64::MAX, 0.0_f64), |(least, most), r| (least.min(*r), most.max(*r)));
+        let Spread { median: middle, low, high } = Spread::of(rates).expect("at least one round");
         let ratio = ratio(rates);
-        let middle = median(rates.iter().copied());
         let aim =
             if name == "fetched" { format!("at least 0.6: {}", met(ratio >= 0.6)) } else { "-".to_owned() };
-        format!("| {name} | {middle:.0} ({least:.0} to {most:.0}) | {ratio:.2} | {aim} |\n")
+        format!("| {name} | {middle:.0} ({low:.0} to {high:.0}) | {ratio:.2} | {aim} |\n")
     };
     format!(
         "# Files, measured\n\nWritten by `cargo bench -p rantai-cli --bench files`. A file of 64 MiB in blocks of 64 KiB, eight at \
@@ -180,10 +177,4 @@ fn page(got: &[f64], sent: &[f64], relayed: &[f64], grown: u64) -> String {
         grown as f64 / 1024.0,
         met(grown < 32 << 10),
     )
-}
-
-fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
 }

@@ -3,9 +3,6 @@
 //!
 //! `cargo bench -p rantai-cli --bench imaging` is the whole run; `-- --quick` a short one that writes nothing.
 
-#[path = "../calls/machine.rs"]
-#[allow(dead_code, reason = "shared with the other benchmark")]
-mod machine;
 #[path = "../calls/processes.rs"]
 #[allow(dead_code, reason = "shared with the other benchmark")]
 mod processes;
@@ -25,6 +22,7 @@ use processes::Process;
 use rantai_client::Client;
 use rantai_imaging::ImagingProxy;
 use rantai_imaging::reply::Reply;
+use rantai_load::machine;
 
 /// The image: so large, of which so much is data, in pieces all over it.
 const SIZE: u64 = 1 << 30;

@@ -4,9 +4,6 @@
 //! `cargo bench -p rantai-cli --bench tasks` is the whole run; `-- --quick` a short one that writes nothing, and
 //! `-- --celery PYTHON` adds Celery with Redis, where that interpreter has both and `redis-server` is installed.
 
-#[path = "../calls/machine.rs"]
-#[allow(dead_code, reason = "shared with the other benchmark")]
-mod machine;
 #[path = "../calls/processes.rs"]
 #[allow(dead_code, reason = "shared with the other benchmark")]
 mod processes;
@@ -23,6 +20,8 @@ use std::time::{Duration, Instant};
 
 use processes::Process;
 use rantai_client::Client;
+use rantai_load::machine;
+use rantai_load::spread::Spread;
 use rantai_tasks::ledger::TasksProxy;
 use serde_json::json;
 
@@ -69,17 +68,17 @@ fn measure(rounds: usize, celery: Option<&Path>) -> io::Result<String> {
             theirs.push(with_celery(python)?);
         }
     }
-    let (rate, least, most) = spread(&ours);
+    let Spread { median: rate, low: least, high: most } = spread(&ours);
     let mut page = format!(
         "# Tasks, measured\n\nWritten by `cargo bench -p rantai-cli --bench tasks -- --celery PYTHON`. Tasks stored a second, 64 \
          submissions under way, each\nacknowledged when it is on this disk; broker and ledger are processes of their own. Medians of \
          interleaved rounds.\n\n{}\n\n| | a second (least to most) |\n|---|---|\n| tasks stored | {rate:.0} ({least:.0} to {most:.0}) |\n\
          | appends to a file, each synced by itself | {:.0} |\n",
         machine::describe(),
-        spread(&disk).0,
+        spread(&disk).median,
     );
     if !theirs.is_empty() {
-        let (celery, least, most) = spread(&theirs);
+        let Spread { median: celery, low: least, high: most } = spread(&theirs);
         let _ = write!(
             page,
             "| Celery with Redis, appendfsync always, sent one after the other | {celery:.0} ({least:.0} to {most:.0}) |\n\n\
@@ -140,8 +139,6 @@ fn with_celery(python: &Path) -> io::Result<f64> {
         .map_err(|_| io::Error::other(format!("{text} {}", String::from_utf8_lossy(&run.stderr))))
 }
 
-fn spread(rates: &[f64]) -> (f64, f64, f64) {
-    let mut rates = rates.to_vec();
-    rates.sort_by(f64::total_cmp);
-    (rates[rates.len() / 2], rates[0], rates[rates.len() - 1])
+fn spread(rates: &[f64]) -> Spread {
+    Spread::of(rates).expect("at least one round")
 }

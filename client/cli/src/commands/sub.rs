@@ -1,13 +1,12 @@
 //! `rantai sub`: messages of any topics, printed and kept in a file.
 
 use std::collections::{HashMap, VecDeque};
-use std::fmt::Write as _;
 use std::hash::{BuildHasher as _, RandomState};
 use std::path::PathBuf;
 
 use rantai_client::session::{Filter, Message, QoS, Status};
 use rantai_client::wire::topic::{covers, is_filter, overlap};
-use rantai_client::{Client, Subscription, printable};
+use rantai_client::{Client, Subscription, hex, printable};
 use serde_json::{Value, json};
 
 use crate::connection::{Broker, log, note, print_json, run};
@@ -186,13 +185,6 @@ fn json_line(message: &Message) -> Value {
         Err(_) => line["hex"] = Value::from(hex(&message.payload)),
     }
     line
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 fn tell(status: &Status) {

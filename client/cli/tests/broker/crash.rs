@@ -5,9 +5,11 @@ use std::net::SocketAddr;
 use std::thread;
 use std::time::Duration;
 
+use rantai_testing::{Packet, Version, subscribe};
+
 use crate::peer::{Publisher, Subscriber};
 use crate::process::Broker;
-use crate::wire::{self, Socket, Version};
+use crate::wire::{self, Socket};
 
 fn rounds() -> u64 {
     std::env::var("RANTAI_CRASH_ROUNDS").ok().map_or(10, |n| n.parse().expect("a number of rounds"))
@@ -109,9 +111,9 @@ fn all_there(subscriber: &Subscriber, expected: &BTreeMap<&String, HashSet<u64>>
 
 /// What is retained is the last value acknowledged, or one that was published after it.
 fn retained_is_never_older(address: SocketAddr, publishers: &[Publisher]) {
-    let mut socket = Socket::open(address).expect("the broker is there");
+    let mut socket = Socket::open(address, Version::V3).expect("the broker is there");
     socket.log_in(&wire::connect(Version::V3, "", true)).expect("it lets everyone in");
-    assert!(socket.send(&wire::subscribe(Version::V3, 1, "r/#", 0)));
+    assert!(socket.send(&subscribe(Version::V3, 1, &[("r/#", 0)])));
     // PINGREQ: what is retained has come when it is answered, unless it comes later; so it is waited for.
     let mut expected: BTreeMap<String, u64> = BTreeMap::new();
     for publisher in publishers {
@@ -121,9 +123,8 @@ fn retained_is_never_older(address: SocketAddr, publishers: &[Publisher]) {
     }
     while !expected.is_empty() {
         let packet = socket.next().expect("the broker is there");
-        if packet.first >> 4 == 3 {
-            let message = wire::message(&packet, Version::V3);
-            let number: u64 = message.payload.parse().expect("a number");
+        if let Packet::Publish(message) = packet {
+            let number: u64 = message.text().parse().expect("a number");
             if let Some(least) = expected.remove(&message.topic) {
                 assert!(number >= least, "{}: {number} is older than {least}", message.topic);
             }

@@ -5,24 +5,27 @@ use std::io::Read;
 use std::path::Path;
 use std::process::Stdio;
 
+use rantai_testing::{Packet, Publish, Version};
+
 use crate::process::{Broker, command};
-use crate::wire::{self, Socket, Version};
+use crate::wire::{self, Socket};
 
 /// A directory in which a session and a retained message are kept.
 fn used() -> tempfile::TempDir {
     let dir = tempfile::tempdir().expect("a directory");
     let broker = Broker::start(Some(dir.path()));
-    let mut socket = Socket::open(broker.address).expect("it listens");
+    let mut socket = Socket::open(broker.address, Version::V5).expect("it listens");
     socket.log_in(&wire::connect(Version::V5, "kept", false)).expect("let in");
-    assert!(socket.send(&wire::publish(Version::V5, 3, 1, "r/1", "kept")));
-    assert_eq!(socket.next().expect("PUBACK").first, 0x40);
+    let publish = Publish::new("r/1", "kept").qos(1).retain().id(1);
+    assert!(socket.send(&publish.encode(Version::V5)));
+    assert!(matches!(socket.next(), Some(Packet::Puback(_))));
     broker.kill();
     dir
 }
 
 fn session_is_there(dir: &Path) -> bool {
     let broker = Broker::start(Some(dir));
-    let mut socket = Socket::open(broker.address).expect("it listens");
+    let mut socket = Socket::open(broker.address, Version::V5).expect("it listens");
     socket.log_in(&wire::connect(Version::V5, "kept", false)).expect("let in")
 }
 

@@ -2,8 +2,10 @@
 
 use std::process::{Command, Stdio};
 
+use rantai_testing::Version;
+
 use crate::process::Broker;
-use crate::wire::{self, Socket, Version};
+use crate::wire::{self, Socket};
 
 /// The broker behind a shell command that sets limits.
 fn limited(limits: &str) -> Command {
@@ -18,7 +20,7 @@ fn a_soft_limit_is_raised_to_the_hard_one() {
     let broker = Broker::spawn(limited("ulimit -Sn 64"));
     let connected: Vec<Socket> = (0..100)
         .map(|number| {
-            let mut socket = Socket::open(broker.address).expect("it listens");
+            let mut socket = Socket::open(broker.address, Version::V5).expect("it listens");
             socket.log_in(&wire::connect(Version::V5, &format!("client{number}"), true)).expect("let in");
             socket
         })

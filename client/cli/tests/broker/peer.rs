@@ -4,7 +4,9 @@
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::net::SocketAddr;
 
-use crate::wire::{self, Socket, Version};
+use rantai_testing::{Packet, Publish, Version, ack, subscribe};
+
+use crate::wire::{self, Socket};
 
 /// How many messages a publisher has under way.
 const WINDOW: usize = 12;
@@ -15,7 +17,8 @@ struct Pending {
     id: u16,
     topic: String,
     payload: String,
-    flags: u8,
+    qos: u8,
+    retain: bool,
     /// PUBREC came: from now on only PUBREL is sent.
     released: bool,
 }
@@ -47,7 +50,7 @@ impl Publisher {
 
     /// Publishes until the broker is gone, or (`drain`) until nothing is under way any more.
     pub(crate) fn run(&mut self, address: SocketAddr, drain: bool) {
-        let Some(mut socket) = Socket::open(address) else { return };
+        let Some(mut socket) = Socket::open(address, self.version) else { return };
         let Some(present) = socket.log_in(&wire::connect(self.version, &self.name, false)) else { return };
         // Once the broker has acknowledged anything, it has said that the session is kept.
         assert!(present || !self.known, "{}: the session is lost", self.name);
@@ -69,32 +72,43 @@ impl Publisher {
                 return;
             }
             let Some(packet) = socket.next() else { return };
-            let Some(index) = self.pending.iter().position(|p| p.id == packet.id()) else {
-                panic!("{}: an acknowledgement of nothing: {packet:?}", self.name);
-            };
-            match packet.first {
-                0x40 | 0x50 => {
-                    assert!(packet.code() < 0x80, "{}: refused: {packet:?}", self.name);
-                    self.known = true;
-                    let pending = &mut self.pending[index];
-                    if !pending.released {
-                        let number = pending.payload.parse().expect("payloads are numbers");
-                        self.taken.entry(pending.topic.clone()).or_default().push(number);
-                    }
-                    if packet.first == 0x40 {
-                        self.pending.remove(index);
-                    } else {
-                        pending.released = true;
-                        let release = wire::acknowledge(0x62, packet.id());
-                        if !socket.send(&release) {
-                            return;
-                        }
-                    }
+            let (released, ack) = match packet {
+                Packet::Puback(ack) => (false, ack),
+                Packet::Pubrec(ack) => (true, ack),
+                Packet::Pubcomp(ack) => {
+                    let index = self.index(ack.id);
+                    drop(self.pending.remove(index));
+                    continue;
                 }
-                0x70 => drop(self.pending.remove(index)),
-                other => panic!("{}: unexpected packet {other:02X}", self.name),
+                other => panic!("{}: unexpected packet {other:?}", self.name),
+            };
+            assert!(ack.code < 0x80, "{}: refused: {ack:?}", self.name);
+            self.known = true;
+            let index = self.index(ack.id);
+            let pending = &mut self.pending[index];
+            if !pending.released {
+                let number = pending.payload.parse().expect("payloads are numbers");
+                self.taken.entry(pending.topic.clone()).or_default().push(number);
+            }
+            if !released {
+                self.pending.remove(index);
+                continue;
+            }
+            pending.released = true;
+            let release = self.release(ack.id);
+            if !socket.send(&release) {
+                return;
             }
         }
+    }
+
+    fn index(&self, id: u16) -> usize {
+        let index = self.pending.iter().position(|pending| pending.id == id);
+        index.unwrap_or_else(|| panic!("{}: an acknowledgement of nothing: {id}", self.name))
+    }
+
+    fn release(&self, id: u16) -> Vec<u8> {
+        ack(6, self.version, id, 0)
     }
 
     fn draw(&mut self) -> Pending {
@@ -102,19 +116,20 @@ impl Publisher {
         self.next_id = self.next_id % 60_000 + 1;
         let number = self.next;
         let name = &self.name;
-        let (topic, flags) = match number % 5 {
-            0 => (format!("r/{name}/{}", number / 5 % 3), 3),
-            n => (format!("q/{name}/{}", 1 + n % 2), if n % 2 == 0 { 2 } else { 4 }),
+        let (topic, qos, retain) = match number % 5 {
+            0 => (format!("r/{name}/{}", number / 5 % 3), 1, true),
+            n => (format!("q/{name}/{}", 1 + n % 2), 1 + (n % 2) as u8, false),
         };
-        Pending { id: self.next_id, topic, payload: number.to_string(), flags, released: false }
+        Pending { id: self.next_id, topic, payload: number.to_string(), qos, retain, released: false }
     }
 
     fn packet(&self, pending: &Pending, again: bool) -> Vec<u8> {
         if pending.released {
-            return wire::acknowledge(0x62, pending.id);
+            return self.release(pending.id);
         }
-        let flags = pending.flags | if again { 8 } else { 0 };
-        wire::publish(self.version, flags, pending.id, &pending.topic, &pending.payload)
+        let Pending { id, topic, payload, qos, retain, .. } = pending;
+        let publish = Publish { retain: *retain, dup: again, ..Publish::new(topic, payload) };
+        publish.qos(*qos).id(*id).encode(self.version)
     }
 }
 
@@ -137,28 +152,28 @@ impl Subscriber {
 
     /// Takes messages until the broker is gone, or until `done` says that this is all.
     pub(crate) fn run(&mut self, address: SocketAddr, done: impl Fn(&Self) -> bool) {
-        let Some(mut socket) = Socket::open(address) else { return };
+        let Some(mut socket) = Socket::open(address, self.version) else { return };
         let Some(present) = socket.log_in(&wire::connect(self.version, &self.name, false)) else { return };
         assert!(present || !self.subscribed, "{}: the session is lost", self.name);
         if !present {
             self.held.clear();
         }
-        if !self.subscribed && !socket.send(&wire::subscribe(self.version, 1, "q/#", 2)) {
+        if !self.subscribed && !socket.send(&subscribe(self.version, 1, &[("q/#", 2)])) {
             return;
         }
         while !(self.subscribed && done(self)) {
             let Some(packet) = socket.next() else { return };
-            let answer = match packet.first >> 4 {
-                3 => self.take(&wire::message(&packet, self.version)),
-                6 => {
-                    self.held.remove(&packet.id());
-                    wire::acknowledge(0x70, packet.id())
+            let answer = match packet {
+                Packet::Publish(message) => self.take(&message),
+                Packet::Pubrel(pubrel) => {
+                    self.held.remove(&pubrel.id);
+                    ack(7, self.version, pubrel.id, 0)
                 }
-                9 => {
+                Packet::Suback(_) => {
                     self.subscribed = true;
                     continue;
                 }
-                other => panic!("{}: unexpected packet type {other}", self.name),
+                other => panic!("{}: unexpected packet {other:?}", self.name),
             };
             if !socket.send(&answer) {
                 return;
@@ -166,14 +181,14 @@ impl Subscriber {
         }
     }
 
-    fn take(&mut self, message: &wire::Message) -> Vec<u8> {
+    fn take(&mut self, message: &Publish) -> Vec<u8> {
         assert!(!message.retain, "a live message");
         // With QoS 2 a packet id that is held is the same message again (4.3.3).
         if message.qos == 1 || self.held.insert(message.id) {
-            let number = message.payload.parse().expect("payloads are numbers");
+            let number = message.text().parse().expect("payloads are numbers");
             self.got.entry(message.topic.clone()).or_default().push(number);
             self.count += 1;
         }
-        wire::acknowledge(if message.qos == 1 { 0x40 } else { 0x50 }, message.id)
+        ack(if message.qos == 1 { 4 } else { 5 }, self.version, message.id, 0)
     }
 }

@@ -1,12 +1,11 @@
 //! `rantai up` where not everybody is let in, and where others want its node's client id.
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::process::Command;
 
+use rantai_testing::{Connect, Packet, Socket, Version, disconnect, subscribe};
 use serde_json::json;
 
-use super::process::{Done, Server, finish, rantai};
+use super::process::{Done, PATIENCE, Server, finish, rantai};
 
 const USERS: &str = "\
 [limits]
@@ -127,17 +126,19 @@ fn up_starts_again_after_it_was_killed() {
 
 /// A persistent session of MQTT 3.1.1 with a subscription to everything, whose client goes away.
 fn forgotten(address: &str) {
-    let mut socket = TcpStream::connect(address).expect("it listens");
-    let connect = b"\x10\x15\0\x04MQTT\x04\0\0\0\0\x09forgotten";
-    let subscribe = b"\x82\x06\0\x01\0\x01#\x01";
-    socket.write_all(&[&connect[..], subscribe].concat()).expect("sent");
+    let version = Version::V3;
+    let mut socket = Socket::open(address.parse().expect("an address"), version).expect("it listens");
+    let connect = Connect::new(version).id("forgotten").resume();
+    let filters = subscribe(version, 1, &[("#", 1)]);
+    socket.send(&[connect.encode(), filters].concat()).expect("sent");
     // Retained messages may come before SUBACK.
-    let mut received = Vec::new();
-    while !received.windows(5).any(|bytes| bytes == b"\x90\x03\0\x01\x01") {
-        let mut chunk = [0; 4096];
-        let count = socket.read(&mut chunk).expect("readable");
-        assert!(count > 0, "cut off before SUBACK");
-        received.extend_from_slice(&chunk[..count]);
-    }
-    socket.write_all(b"\xe0\0").expect("DISCONNECT");
+    let granted = loop {
+        match socket.receive(PATIENCE).expect("not cut off").expect("SUBACK in time") {
+            Packet::Suback(suback) => break suback.codes,
+            Packet::Connack(_) | Packet::Publish(_) => {}
+            other => panic!("unexpected packet {other:?}"),
+        }
+    };
+    assert_eq!(granted, [1]);
+    socket.send(&disconnect(version, 0, &[])).expect("DISCONNECT");
 }

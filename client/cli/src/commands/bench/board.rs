@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard};
 
 use rantai_client::session::Unsent;
+use rantai_load::latencies::Latencies;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::latencies::Latencies;
 use super::tally::Problem;
 
 /// What stands in front of every payload, so that each message is known by itself: the run, the publisher, and the

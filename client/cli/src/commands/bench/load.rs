@@ -3,11 +3,11 @@
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use rantai_load::pace::{End, Pace};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
-use super::pace::{End, Pace};
 use super::tally::{Done, Problem, Tally};
 
 /// How long calls under way are waited for when the run is ended early.

@@ -6,8 +6,8 @@
 //! | `board` | Messages that have not arrived everywhere yet |
 //! | `nodes` | Processes that serve replicas |
 //! | `options` | What every run may be told, and what it begins and ends with |
-//! | `pace` `load` | When calls begin, and who makes them; no call knows of it |
-//! | `tally` `latencies` | What came of them, in a fixed amount of memory |
+//! | `load` | Who makes the calls; when they begin is `rantai_load::pace`, and no call knows of it |
+//! | `tally` | What came of them, in a fixed amount of memory |
 //! | `report` `plot` `compare` | What is told of it |
 
 mod board;
@@ -15,11 +15,9 @@ mod call;
 mod compare;
 mod file;
 mod insult;
-mod latencies;
 mod load;
 mod nodes;
 mod options;
-mod pace;
 mod plot;
 mod publish;
 mod replicas;

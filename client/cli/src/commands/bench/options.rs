@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rantai_client::Client;
+use rantai_load::pace::{End, precisely};
 use serde_json::{Map, Value, json};
 use tokio::sync::watch;
 
 use super::compare::Saved;
 use super::load::{Measured, Plan, Stop, Ticket, run, stopped};
-use super::pace::{End, precisely};
 use super::report::Report;
 use super::tally::{Done, Problem};
 use crate::connection::{Broker, Connection, duration};

@@ -1,6 +1,6 @@
 //! Latencies drawn with characters, within 80 columns of any terminal.
 
-use super::latencies::{Bucket, shown};
+use rantai_load::latencies::{Bucket, shown};
 
 /// Rows of a drawing at most; where there are more buckets, some go together.
 const ROWS: usize = 20;

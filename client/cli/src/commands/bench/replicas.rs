@@ -4,10 +4,10 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use rantai_client::wire::name::ObjectName;
+use rantai_load::latencies::{Summary, shown};
 use serde_json::{Map, Value, json};
 
 use super::call::Repeated;
-use super::latencies::{Summary, shown};
 use super::nodes::{Nodes, Serving};
 use super::options::{Options, Run, Sending};
 use super::report::Report;

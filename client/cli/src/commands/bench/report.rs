@@ -2,9 +2,9 @@
 
 use std::fmt::Write as _;
 
+use rantai_load::latencies::{Latencies, Summary, shown};
 use serde_json::{Map, Value, json};
 
-use super::latencies::{Latencies, Summary, shown};
 use super::load::Measured;
 use super::plot::draw;
 use super::tally::{Errors, Tally};

@@ -5,10 +5,9 @@ use std::collections::BTreeMap;
 use rantai_client::CallError;
 use rantai_client::session::Unsent;
 use rantai_client::wire::fault::{Code, Fault};
+use rantai_load::latencies::Latencies;
 use serde_json::{Value, json};
 use tokio::time::Instant;
-
-use super::latencies::Latencies;
 
 /// Kinds of errors, and nodes, that are told apart; the rest is one more.
 const KINDS: usize = 32;

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use rantai_client::client::Client;
+use rantai_load::latencies::Latencies;
 use rantai_tasks::ledger::TasksProxy;
 use rantai_tasks::options::Options as Storing;
 use rantai_tasks::task::{State, Task};
@@ -10,7 +11,6 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::call::Repeated;
-use super::latencies::Latencies;
 use super::load::Ticket;
 use super::options::{Options, Run, Sending};
 use super::report::{Figure, Report, Times};

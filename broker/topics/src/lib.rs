@@ -1,17 +1,19 @@
-//! Topics and filters in general: which are valid, and which take what (MQTT 5, 4.7).
+//! MQTT topics and topic filters: which are valid, and which filter matches which topic (MQTT 5, 4.7). Broker and
+//! client share these rules; filters are taken without their `$share/GROUP/`.
 
-/// The longest topic or filter, in bytes (MQTT 5, 1.5.4).
-const LONGEST: usize = u16::MAX as usize;
+/// Maximum length of a topic or filter, in bytes (MQTT 5, 1.5.4).
+const MAX_TOPIC_BYTES: usize = u16::MAX as usize;
 
 /// Whether a text is a topic that may be published to (MQTT 5, 4.7.1 and 4.7.3).
 pub fn is_topic(text: &str) -> bool {
-    !text.is_empty() && text.len() <= LONGEST && !text.contains(['+', '#', '\0'])
+    // By bytes: the broker asks this of every PUBLISH.
+    !text.is_empty() && text.len() <= MAX_TOPIC_BYTES && !text.bytes().any(|b| matches!(b, b'+' | b'#' | 0))
 }
 
-/// Whether a text is a filter, with its wildcards where they may be (MQTT 5, 4.7.1).
+/// Whether a text is a filter, with wildcards only where the standard allows them (MQTT 5, 4.7.1).
 pub fn is_filter(text: &str) -> bool {
     let mut levels = text.split('/').peekable();
-    let mut fits = !text.is_empty() && text.len() <= LONGEST && !text.contains('\0');
+    let mut fits = !text.is_empty() && text.len() <= MAX_TOPIC_BYTES && !text.contains('\0');
     while let Some(level) = levels.next() {
         fits &= match level {
             "#" => levels.peek().is_none(),
@@ -22,41 +24,7 @@ pub fn is_filter(text: &str) -> bool {
     fits
 }
 
-/// Whether a filter takes everything that another one takes.
-pub fn covers(filter: &str, other: &str) -> bool {
-    // A wildcard at the beginning is not meant for `$SYS` and its like [MQTT-4.7.2-1].
-    if other.starts_with('$') && filter.starts_with(['+', '#']) {
-        return false;
-    }
-    let mut levels = other.split('/');
-    for wanted in filter.split('/') {
-        match (wanted, levels.next()) {
-            ("#", _) => return true,
-            ("+", Some(level)) if level != "#" => {}
-            (wanted, Some(level)) if wanted == level => {}
-            _ => return false,
-        }
-    }
-    levels.next().is_none()
-}
-
-/// Whether there are topics that both filters take.
-pub fn overlap(one: &str, other: &str) -> bool {
-    let (mut ones, mut others) = (one.split('/'), other.split('/'));
-    let special = |filter: &str| filter.starts_with('$');
-    if (special(one) || special(other)) && [one, other].iter().any(|f| f.starts_with(['+', '#'])) {
-        return false;
-    }
-    loop {
-        match (ones.next(), others.next()) {
-            (None, None) | (Some("#"), _) | (_, Some("#")) => return true,
-            (Some(a), Some(b)) if a == b || a == "+" || b == "+" => {}
-            _ => return false,
-        }
-    }
-}
-
-/// Whether a filter (without `$share/GROUP/`) takes a topic (MQTT 5, 4.7).
+/// Whether a filter matches a topic (MQTT 5, 4.7).
 pub fn matches(filter: &str, topic: &str) -> bool {
     // A wildcard at the beginning is not meant for `$SYS` and its like [MQTT-4.7.2-1].
     if topic.starts_with('$') && filter.starts_with(['+', '#']) {
@@ -74,12 +42,46 @@ pub fn matches(filter: &str, topic: &str) -> bool {
     levels.next().is_none()
 }
 
+/// Whether a filter matches every topic that another filter matches.
+pub fn covers(filter: &str, other: &str) -> bool {
+    // A wildcard at the beginning is not meant for `$SYS` and its like [MQTT-4.7.2-1].
+    if other.starts_with('$') && filter.starts_with(['+', '#']) {
+        return false;
+    }
+    let mut levels = other.split('/');
+    for wanted in filter.split('/') {
+        match (wanted, levels.next()) {
+            ("#", _) => return true,
+            ("+", Some(level)) if level != "#" => {}
+            (wanted, Some(level)) if wanted == level => {}
+            _ => return false,
+        }
+    }
+    levels.next().is_none()
+}
+
+/// Whether any topic matches both filters.
+pub fn overlap(one: &str, other: &str) -> bool {
+    let (mut ones, mut others) = (one.split('/'), other.split('/'));
+    let special = |filter: &str| filter.starts_with('$');
+    if (special(one) || special(other)) && [one, other].iter().any(|f| f.starts_with(['+', '#'])) {
+        return false;
+    }
+    loop {
+        match (ones.next(), others.next()) {
+            (None, None) | (Some("#"), _) | (_, Some("#")) => return true,
+            (Some(a), Some(b)) if a == b || a == "+" || b == "+" => {}
+            _ => return false,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn filters_take_what_the_standard_says() {
+    fn filters_match_as_the_standard_says() {
         for (filter, topic, expected) in [
             ("a/b", "a/b", true),
             ("a/+", "a/b", true),
@@ -94,13 +96,19 @@ mod tests {
             ("+", "é", true),
             ("a", "b", false),
             ("a//+", "a//", true),
+            ("+/b", "a/b", true),
+            ("+", "", true),
+            ("/+", "/x", true),
+            ("a", "a/b", false),
+            ("+", "a/b", false),
+            ("a/b", "a", false),
         ] {
             assert_eq!(matches(filter, topic), expected, "{filter} {topic}");
         }
     }
 
     #[test]
-    fn topics_and_filters_are_known() {
+    fn topics_and_filters_are_told_apart() {
         for topic in ["a", "/", "sister/temp", "a b/é", "$SYS/x"] {
             assert!(is_topic(topic) && is_filter(topic), "{topic}");
         }

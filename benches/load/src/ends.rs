@@ -8,7 +8,7 @@ use crate::failure::Failure;
 use crate::packet::{PUBACK, PUBLISH, Publish};
 
 /// Publishes one message over and over.
-pub(crate) struct Publisher {
+pub struct Publisher {
     connection: Connection,
     topic: String,
     qos: u8,
@@ -20,7 +20,8 @@ pub(crate) struct Publisher {
 }
 
 impl Publisher {
-    pub(crate) fn open(
+    /// Connects.
+    pub fn open(
         address: SocketAddr,
         client_id: &str,
         topic: &str,
@@ -41,7 +42,7 @@ impl Publisher {
     }
 
     /// Sends `count` messages with one write.
-    pub(crate) fn send(&mut self, count: u64) -> Result<(), Failure> {
+    pub fn send(&mut self, count: u64) -> Result<(), Failure> {
         for _ in 0..count {
             self.packet_id = self.packet_id.checked_add(1).unwrap_or(1);
             let publish = Publish {
@@ -58,7 +59,7 @@ impl Publisher {
     }
 
     /// Waits until no more than `open` messages are unacknowledged. At QoS 0 there is nothing to wait for.
-    pub(crate) fn acknowledged_but(&mut self, open: u64) -> Result<(), Failure> {
+    pub fn acknowledged_but(&mut self, open: u64) -> Result<(), Failure> {
         if self.qos == 0 {
             return Ok(());
         }
@@ -83,14 +84,15 @@ impl Publisher {
 }
 
 /// Takes messages and acknowledges them.
-pub(crate) struct Subscriber {
+pub struct Subscriber {
     connection: Connection,
     received: u64,
     out: Vec<u8>,
 }
 
 impl Subscriber {
-    pub(crate) fn open(
+    /// Connects and subscribes.
+    pub fn open(
         address: SocketAddr,
         client_id: &str,
         filter: &str,
@@ -103,7 +105,7 @@ impl Subscriber {
     }
 
     /// Reads until `total` messages have come since the start; more is a failure as much as fewer are.
-    pub(crate) fn receive_until(&mut self, total: u64, sent: u64) -> Result<(), Failure> {
+    pub fn receive_until(&mut self, total: u64, sent: u64) -> Result<(), Failure> {
         loop {
             while let Some(frame) = self.connection.next_frame()? {
                 if frame.kind() == PUBLISH {

@@ -12,14 +12,16 @@ const COARSE: Duration = Duration::from_millis(2);
 
 /// When no more calls begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum End {
+pub enum End {
+    /// When this time has passed.
     After(Duration),
+    /// After so many calls.
     Count(u64),
 }
 
 /// Hands out the times at which calls are to begin.
 #[derive(Debug)]
-pub(super) struct Pace {
+pub struct Pace {
     began: Instant,
     /// Calls a second; none where a call begins as soon as another has ended.
     rate: Option<f64>,
@@ -35,7 +37,7 @@ pub(super) struct Pace {
 
 impl Pace {
     /// The first call is due now.
-    pub(super) fn new(rate: Option<f64>, end: End) -> Self {
+    pub fn new(rate: Option<f64>, end: End) -> Self {
         Self {
             began: Instant::now(),
             rate,
@@ -47,12 +49,13 @@ impl Pace {
         }
     }
 
-    pub(super) fn began(&self) -> Instant {
+    /// When the first call was due.
+    pub fn began(&self) -> Instant {
         self.began
     }
 
     /// When its end is known beforehand.
-    pub(super) fn until(&self) -> Option<Instant> {
+    pub fn until(&self) -> Option<Instant> {
         match self.end {
             End::After(time) => Some(self.began + time),
             End::Count(_) => None,
@@ -60,7 +63,7 @@ impl Pace {
     }
 
     /// Waits until a call may begin: the time at which it should have. None when there are no more.
-    pub(super) async fn next(&self) -> Option<Instant> {
+    pub async fn next(&self) -> Option<Instant> {
         if self.rate.is_some() {
             self.released.acquire().await.ok()?.forget();
         } else if self.until().is_some_and(|until| Instant::now() >= until) {
@@ -84,7 +87,7 @@ impl Pace {
 
     /// Lets calls go when their time has come, until the end is known to be reached; `sleep` waits until a time.
     /// With a count it is the calls that reach the end, and this goes on.
-    pub(super) async fn keep<F: Future<Output = ()>>(&self, sleep: impl Fn(Instant) -> F) {
+    pub async fn keep<F: Future<Output = ()>>(&self, sleep: impl Fn(Instant) -> F) {
         while let Some(next) = self.catch_up() {
             sleep(next).await;
         }
@@ -126,7 +129,7 @@ impl Pace {
     }
 
     /// No more calls begin.
-    pub(super) fn stop(&self) {
+    pub fn stop(&self) {
         if !self.over.swap(true, Ordering::Relaxed) {
             self.catch_up();
             self.released.close();
@@ -134,18 +137,18 @@ impl Pace {
     }
 
     /// Calls that have begun.
-    pub(super) fn begun(&self) -> u64 {
+    pub fn begun(&self) -> u64 {
         self.taken.load(Ordering::Relaxed)
     }
 
     /// Calls whose time had come and that never began, as too many others had not ended.
-    pub(super) fn missed(&self) -> u64 {
+    pub fn missed(&self) -> u64 {
         self.due.lock().expect("nobody panics with it").saturating_sub(self.begun())
     }
 }
 
 /// Sleeps until a time to some 50 microseconds, where the timer alone is a whole millisecond late.
-pub(super) async fn precisely(until: Instant) {
+pub async fn precisely(until: Instant) {
     if let Some(early) = until.checked_sub(COARSE) {
         sleep_until(early).await;
     }

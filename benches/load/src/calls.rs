@@ -6,21 +6,21 @@ use std::time::{Duration, Instant};
 
 use crate::connection::{Closer, Connection};
 use crate::failure::Failure;
-use crate::measure::Latency;
+use crate::latencies::Latencies;
 use crate::packet::{self, CORRELATION, Framing, PUBACK, PUBLISH, Publish};
 
 /// Where the responder listens.
-pub(crate) const CALL_TOPIC: &str = "bench/calls/echo";
+pub const CALL_TOPIC: &str = "bench/calls/echo";
 
 /// The echoing side, on a thread of its own.
-pub(crate) struct Responder {
+pub struct Responder {
     closer: Option<Closer>,
     thread: Option<JoinHandle<Failure>>,
 }
 
 impl Responder {
     /// Answers requests at `qos`, with replies at the same.
-    pub(crate) fn start(address: SocketAddr, qos: u8, deadline: Instant) -> Result<Self, Failure> {
+    pub fn start(address: SocketAddr, qos: u8, deadline: Instant) -> Result<Self, Failure> {
         let mut connection = Connection::mqtt(address, "bench-responder", deadline)?;
         connection.subscribe(CALL_TOPIC, qos)?;
         Self::over(connection, Framing::Mqtt, qos)
@@ -33,7 +33,7 @@ impl Responder {
     }
 
     /// Ends it. If it had ended by itself, that is why the callers failed.
-    pub(crate) fn blame(mut self, failure: Failure) -> Failure {
+    pub fn blame(mut self, failure: Failure) -> Failure {
         match self.thread.take() {
             Some(thread) if thread.is_finished() => {
                 thread.join().map_or(failure, |cause| cause.during("the responder"))
@@ -94,7 +94,7 @@ fn respond(mut connection: Connection, framing: Framing, qos: u8) -> Failure {
 }
 
 /// The asking side.
-pub(crate) struct Caller {
+pub struct Caller {
     connection: Connection,
     framing: Framing,
     qos: u8,
@@ -107,7 +107,7 @@ pub(crate) struct Caller {
 
 impl Caller {
     /// Takes a connection that is past its CONNACK and subscribes to nothing yet.
-    pub(crate) fn over(connection: Connection, reply_topic: String, qos: u8, payload: usize) -> Self {
+    pub fn over(connection: Connection, reply_topic: String, qos: u8, payload: usize) -> Self {
         let (framing, payload) = (Framing::Mqtt, vec![b'x'; payload]);
         Self { connection, framing, qos, reply_topic, payload, asked: 0, answered: 0, out: Vec::new() }
     }
@@ -133,7 +133,7 @@ impl Caller {
     }
 
     /// Subscribes to its replies and asks `count` times with one write.
-    pub(crate) fn subscribe_and_ask(&mut self, count: u64) -> Result<(), Failure> {
+    pub fn subscribe_and_ask(&mut self, count: u64) -> Result<(), Failure> {
         self.out.extend_from_slice(&packet::subscribe(1, &[&self.reply_topic], self.qos));
         for _ in 0..count {
             self.ask();
@@ -166,7 +166,7 @@ impl Caller {
     }
 
     /// Waits for every reply, then leaves.
-    pub(crate) fn finish(mut self) -> Result<(), Failure> {
+    pub fn finish(mut self) -> Result<(), Failure> {
         loop {
             self.take_replies()?;
             if self.answered == self.asked {
@@ -179,7 +179,7 @@ impl Caller {
 
     /// Keeps `in_flight` requests open. Gives the replies per second after the warm-up; `latency` takes
     /// the time of each reply, which means something with one request in flight only.
-    fn keep_asking(&mut self, load: &Load, latency: &mut Latency) -> Result<f64, Failure> {
+    fn keep_asking(&mut self, load: &Load, latency: &mut Latencies) -> Result<f64, Failure> {
         for _ in 0..load.in_flight {
             self.ask();
         }
@@ -214,20 +214,25 @@ impl Caller {
 
 /// How a case asks.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Load {
-    pub(crate) qos: u8,
-    pub(crate) payload: usize,
-    pub(crate) in_flight: usize,
-    pub(crate) warm_up: Duration,
-    pub(crate) length: Duration,
+pub struct Load {
+    /// QoS of requests and replies, or of messages.
+    pub qos: u8,
+    /// Bytes of each payload.
+    pub payload: usize,
+    /// Requests under way at the same time.
+    pub in_flight: usize,
+    /// How long it runs before it counts.
+    pub warm_up: Duration,
+    /// How long it counts.
+    pub length: Duration,
 }
 
 /// One caller and one responder over a broker, or over the relay. Gives replies per second.
-pub(crate) fn measure(
+pub fn measure(
     address: SocketAddr,
     framing: Framing,
     load: &Load,
-    latency: &mut Latency,
+    latency: &mut Latencies,
     deadline: Instant,
 ) -> Result<f64, Failure> {
     let reply_topic = "bench/replies/caller".to_owned();

@@ -5,19 +5,20 @@ use std::time::{Duration, Instant};
 
 use crate::connection::Connection;
 use crate::failure::Failure;
-use crate::measure::Latency;
+use crate::latencies::Latencies;
 use crate::packet::{PUBLISH, Publish};
 
 const TOPIC: &str = "bench/echo";
 
 /// One such client, at QoS 0 with 100 B.
-pub(crate) struct Echo {
+pub struct Echo {
     connection: Connection,
     packet: Vec<u8>,
 }
 
 impl Echo {
-    pub(crate) fn open(address: SocketAddr, deadline: Instant) -> Result<Self, Failure> {
+    /// Connects and subscribes.
+    pub fn open(address: SocketAddr, deadline: Instant) -> Result<Self, Failure> {
         let mut connection = Connection::mqtt(address, "bench-echo", deadline)?;
         connection.subscribe(TOPIC, 0)?;
         let mut packet = Vec::new();
@@ -27,14 +28,15 @@ impl Echo {
     }
 
     /// From before the publish until it is back.
-    pub(crate) fn once(&mut self) -> Result<Duration, Failure> {
+    pub fn once(&mut self) -> Result<Duration, Failure> {
         let started = Instant::now();
         self.connection.send(&self.packet)?;
         self.connection.wait_for(PUBLISH)?;
         Ok(started.elapsed())
     }
 
-    pub(crate) fn repeat_for(&mut self, length: Duration, latency: &mut Latency) -> Result<(), Failure> {
+    /// Publishes one after the other for `length`.
+    pub fn repeat_for(&mut self, length: Duration, latency: &mut Latencies) -> Result<(), Failure> {
         let started = Instant::now();
         while started.elapsed() < length {
             latency.record(self.once()?);

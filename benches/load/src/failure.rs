@@ -5,15 +5,17 @@ use std::io;
 
 /// One reason, in words.
 #[derive(Clone, Debug)]
-pub(crate) struct Failure(String);
+pub struct Failure(String);
 
 impl Failure {
-    pub(crate) fn new(reason: impl Into<String>) -> Self {
+    /// A reason that is a sentence or the end of one.
+    pub fn new(reason: impl Into<String>) -> Self {
         Self(reason.into())
     }
 
     /// Says what was being done when it went wrong.
-    pub(crate) fn during(self, what: &str) -> Self {
+    #[must_use]
+    pub fn during(self, what: &str) -> Self {
         Self(format!("{what}: {}", self.0))
     }
 }

@@ -3,26 +3,33 @@
 
 use crate::failure::Failure;
 
-/// Packet types, MQTT 5, 2.1.2.
-pub(crate) const CONNACK: u8 = 2;
-pub(crate) const PUBLISH: u8 = 3;
-pub(crate) const PUBACK: u8 = 4;
-pub(crate) const SUBACK: u8 = 9;
-pub(crate) const PINGRESP: u8 = 13;
-pub(crate) const DISCONNECTED: u8 = 14;
+/// Packet type of CONNACK (MQTT 5, 2.1.2).
+pub const CONNACK: u8 = 2;
+/// Packet type of PUBLISH.
+pub const PUBLISH: u8 = 3;
+/// Packet type of PUBACK.
+pub const PUBACK: u8 = 4;
+/// Packet type of SUBACK.
+pub const SUBACK: u8 = 9;
+/// Packet type of PINGRESP.
+pub const PINGRESP: u8 = 13;
+/// Packet type of DISCONNECT.
+pub const DISCONNECTED: u8 = 14;
 
-pub(crate) const PINGREQ: [u8; 2] = [0xC0, 0];
-pub(crate) const DISCONNECT: [u8; 2] = [0xE0, 0];
+/// A PINGREQ.
+pub const PINGREQ: [u8; 2] = [0xC0, 0];
+/// A DISCONNECT with success.
+pub const DISCONNECT: [u8; 2] = [0xE0, 0];
 
 const RESPONSE_TOPIC: u8 = 0x08;
 const CORRELATION_DATA: u8 = 0x09;
 
 /// Length of the correlation data in every request.
-pub(crate) const CORRELATION: usize = 16;
+pub const CORRELATION: usize = 16;
 
 /// How a stream is cut into frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Framing {
+pub enum Framing {
     /// MQTT: one type byte, then the remaining length as a variable byte integer.
     Mqtt,
     /// The relay's: a four-byte little-endian length, then as many bytes.
@@ -31,7 +38,7 @@ pub(crate) enum Framing {
 
 impl Framing {
     /// Length of the header and of the whole frame, once enough of it is there.
-    pub(crate) fn measure(self, bytes: &[u8]) -> Option<(usize, usize)> {
+    pub fn measure(self, bytes: &[u8]) -> Option<(usize, usize)> {
         match self {
             Self::Mqtt => {
                 let mut remaining = 0;
@@ -53,22 +60,26 @@ impl Framing {
 
 /// One whole frame.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Frame<'a> {
-    pub(crate) framing: Framing,
-    pub(crate) header: usize,
-    pub(crate) bytes: &'a [u8],
+pub struct Frame<'a> {
+    /// How its stream is cut.
+    pub framing: Framing,
+    /// Bytes before its body.
+    pub header: usize,
+    /// The whole of it.
+    pub bytes: &'a [u8],
 }
 
 /// What a responder needs from a request.
-pub(crate) struct Request<'a> {
-    pub(crate) response_topic: &'a [u8],
-    pub(crate) correlation: &'a [u8],
-    pub(crate) payload: &'a [u8],
+#[expect(missing_docs, reason = "the fields have the names of the standard")]
+pub struct Request<'a> {
+    pub response_topic: &'a [u8],
+    pub correlation: &'a [u8],
+    pub payload: &'a [u8],
 }
 
 impl<'a> Frame<'a> {
     /// The packet type; a frame of the relay counts as a PUBLISH.
-    pub(crate) fn kind(self) -> u8 {
+    pub fn kind(self) -> u8 {
         match self.framing {
             Framing::Mqtt => self.bytes[0] >> 4,
             Framing::Length => PUBLISH,
@@ -82,12 +93,13 @@ impl<'a> Frame<'a> {
         }
     }
 
-    pub(crate) fn body(self) -> &'a [u8] {
+    /// What is behind its header.
+    pub fn body(self) -> &'a [u8] {
         &self.bytes[self.header..]
     }
 
     /// The reason code of a CONNACK, a PUBACK or a DISCONNECT; left out means success.
-    pub(crate) fn reason(self) -> u8 {
+    pub fn reason(self) -> u8 {
         let index = match self.kind() {
             CONNACK => 1,
             PUBACK => 2,
@@ -97,7 +109,7 @@ impl<'a> Frame<'a> {
     }
 
     /// Adds the PUBACK that this PUBLISH asks for, if any.
-    pub(crate) fn acknowledge(self, out: &mut Vec<u8>) {
+    pub fn acknowledge(self, out: &mut Vec<u8>) {
         if self.qos() == 0 {
             return;
         }
@@ -107,7 +119,7 @@ impl<'a> Frame<'a> {
     }
 
     /// Reads response topic, correlation data and payload of a PUBLISH.
-    pub(crate) fn request(self) -> Option<Request<'a>> {
+    pub fn request(self) -> Option<Request<'a>> {
         let body = self.body();
         if self.framing == Framing::Length {
             return Some(Request {
@@ -166,18 +178,20 @@ fn split_variable(bytes: &[u8]) -> Option<(usize, &[u8])> {
 
 /// A PUBLISH to write.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Publish<'a> {
-    pub(crate) topic: &'a [u8],
-    pub(crate) qos: u8,
-    pub(crate) retain: bool,
-    pub(crate) packet_id: u16,
-    pub(crate) response_topic: &'a [u8],
-    pub(crate) correlation: &'a [u8],
-    pub(crate) payload: &'a [u8],
+#[expect(missing_docs, reason = "the fields have the names of the standard")]
+pub struct Publish<'a> {
+    pub topic: &'a [u8],
+    pub qos: u8,
+    pub retain: bool,
+    pub packet_id: u16,
+    pub response_topic: &'a [u8],
+    pub correlation: &'a [u8],
+    pub payload: &'a [u8],
 }
 
 impl Publish<'_> {
-    pub(crate) fn write(&self, out: &mut Vec<u8>) {
+    /// Adds its bytes to `out`.
+    pub fn write(&self, out: &mut Vec<u8>) {
         let string = |value: &[u8]| if value.is_empty() { 0 } else { 3 + value.len() };
         let properties = string(self.response_topic) + string(self.correlation);
         let packet_id = if self.qos > 0 { 2 } else { 0 };
@@ -202,7 +216,7 @@ impl Publish<'_> {
 }
 
 /// A frame of the relay that carries as much as a request would.
-pub(crate) fn relay_frame(out: &mut Vec<u8>, correlation: &[u8], payload: &[u8]) {
+pub fn relay_frame(out: &mut Vec<u8>, correlation: &[u8], payload: &[u8]) {
     let length = (correlation.len() + payload.len()) as u32;
     out.extend_from_slice(&length.to_le_bytes());
     out.extend_from_slice(correlation);
@@ -211,7 +225,7 @@ pub(crate) fn relay_frame(out: &mut Vec<u8>, correlation: &[u8], payload: &[u8])
 
 /// CONNECT with clean start, the longest keep-alive (rumqttd refuses to do without) and no session after the
 /// connection.
-pub(crate) fn connect(client_id: &str) -> Vec<u8> {
+pub fn connect(client_id: &str) -> Vec<u8> {
     let mut out = vec![0x10];
     push_variable(&mut out, 10 + 1 + 2 + client_id.len());
     out.extend_from_slice(b"\x00\x04MQTT\x05\x02\xFF\xFF\x00");
@@ -220,7 +234,7 @@ pub(crate) fn connect(client_id: &str) -> Vec<u8> {
 }
 
 /// SUBSCRIBE to every filter at one QoS.
-pub(crate) fn subscribe(packet_id: u16, filters: &[impl AsRef<str>], qos: u8) -> Vec<u8> {
+pub fn subscribe(packet_id: u16, filters: &[impl AsRef<str>], qos: u8) -> Vec<u8> {
     let mut body = packet_id.to_be_bytes().to_vec();
     body.push(0);
     for filter in filters {
@@ -234,7 +248,7 @@ pub(crate) fn subscribe(packet_id: u16, filters: &[impl AsRef<str>], qos: u8) ->
 }
 
 /// Whether a SUBACK granted all of `filters`.
-pub(crate) fn granted(suback: &[u8], filters: usize) -> Result<(), Failure> {
+pub fn granted(suback: &[u8], filters: usize) -> Result<(), Failure> {
     let refused = suback.iter().rev().take(filters).find(|code| **code > 2);
     refused.map_or(Ok(()), |code| Err(Failure::new(format!("SUBSCRIBE was refused with {code:#04x}"))))
 }

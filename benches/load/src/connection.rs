@@ -17,7 +17,7 @@ const LARGEST_BUFFER: usize = 512 << 10;
 
 /// A connected client.
 #[derive(Debug)]
-pub(crate) struct Connection {
+pub struct Connection {
     stream: TcpStream,
     framing: Framing,
     deadline: Instant,
@@ -28,17 +28,13 @@ pub(crate) struct Connection {
 
 impl Connection {
     /// Connects without a word of MQTT.
-    pub(crate) fn open(address: SocketAddr, framing: Framing, deadline: Instant) -> Result<Self, Failure> {
+    pub fn open(address: SocketAddr, framing: Framing, deadline: Instant) -> Result<Self, Failure> {
         Self::over(TcpStream::connect_timeout(&address, SILENCE)?, framing, deadline)
     }
 
     /// Connects from one of many loopback addresses: a closed connection blocks its pair of ports for a
     /// minute, and one source address has only some 28,000 ports.
-    pub(crate) fn open_numbered(
-        address: SocketAddr,
-        number: usize,
-        deadline: Instant,
-    ) -> Result<Self, Failure> {
+    pub fn open_numbered(address: SocketAddr, number: usize, deadline: Instant) -> Result<Self, Failure> {
         if !cfg!(target_os = "linux") {
             return Self::open(address, Framing::Mqtt, deadline);
         }
@@ -57,7 +53,7 @@ impl Connection {
     }
 
     /// Connects and waits for the CONNACK.
-    pub(crate) fn mqtt(address: SocketAddr, client_id: &str, deadline: Instant) -> Result<Self, Failure> {
+    pub fn mqtt(address: SocketAddr, client_id: &str, deadline: Instant) -> Result<Self, Failure> {
         let mut connection = Self::open(address, Framing::Mqtt, deadline)?;
         connection.send(&packet::connect(client_id))?;
         connection.connected()?;
@@ -65,7 +61,7 @@ impl Connection {
     }
 
     /// Waits for the CONNACK of a CONNECT that was sent.
-    pub(crate) fn connected(&mut self) -> Result<(), Failure> {
+    pub fn connected(&mut self) -> Result<(), Failure> {
         match self.wait_for(CONNACK)?.reason() {
             0 => Ok(()),
             reason => Err(Failure::new(format!("CONNECT was refused with {reason:#04x}"))),
@@ -73,13 +69,13 @@ impl Connection {
     }
 
     /// Subscribes and waits for the SUBACK.
-    pub(crate) fn subscribe(&mut self, filter: &str, qos: u8) -> Result<(), Failure> {
+    pub fn subscribe(&mut self, filter: &str, qos: u8) -> Result<(), Failure> {
         self.send(&packet::subscribe(1, &[filter], qos))?;
         packet::granted(self.wait_for(SUBACK)?.body(), 1)
     }
 
     /// The next frame of this type; frames of other types before it are thrown away.
-    pub(crate) fn wait_for(&mut self, kind: u8) -> Result<Frame<'_>, Failure> {
+    pub fn wait_for(&mut self, kind: u8) -> Result<Frame<'_>, Failure> {
         loop {
             while let Some((header, range)) = self.next_range() {
                 let frame = Frame { framing: self.framing, header, bytes: &self.buffer[range.clone()] };
@@ -95,12 +91,12 @@ impl Connection {
     }
 
     /// Writes all of it.
-    pub(crate) fn send(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+    pub fn send(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         Ok(self.stream.write_all(bytes)?)
     }
 
     /// Writes all of it if there is anything, and empties it.
-    pub(crate) fn flush(&mut self, out: &mut Vec<u8>) -> Result<(), Failure> {
+    pub fn flush(&mut self, out: &mut Vec<u8>) -> Result<(), Failure> {
         if !out.is_empty() {
             self.stream.write_all(out)?;
             out.clear();
@@ -109,7 +105,7 @@ impl Connection {
     }
 
     /// One `recv`. Fails at the deadline, after a silence, and when the peer has closed.
-    pub(crate) fn fill(&mut self) -> Result<(), Failure> {
+    pub fn fill(&mut self) -> Result<(), Failure> {
         if Instant::now() > self.deadline {
             return Err(Failure::new("the time for this measurement is over"));
         }
@@ -155,7 +151,7 @@ impl Connection {
     }
 
     /// The next whole frame that was read already.
-    pub(crate) fn next_frame(&mut self) -> Result<Option<Frame<'_>>, Failure> {
+    pub fn next_frame(&mut self) -> Result<Option<Frame<'_>>, Failure> {
         let Some((header, range)) = self.next_range() else {
             return Ok(None);
         };
@@ -175,12 +171,12 @@ impl Connection {
     }
 
     /// A handle that ends this connection from another thread.
-    pub(crate) fn closer(&self) -> Result<Closer, Failure> {
+    pub fn closer(&self) -> Result<Closer, Failure> {
         Ok(Closer(self.stream.try_clone()?))
     }
 
     /// Keeps the socket only, for clients that idle by the thousand.
-    pub(crate) fn into_stream(self) -> TcpStream {
+    pub fn into_stream(self) -> TcpStream {
         self.stream
     }
 }
@@ -194,7 +190,7 @@ fn refuse_disconnect(frame: Frame<'_>) -> Result<(), Failure> {
 
 /// Ends a connection whose owner may be blocked in a read.
 #[derive(Debug)]
-pub(crate) struct Closer(TcpStream);
+pub struct Closer(TcpStream);
 
 impl Drop for Closer {
     fn drop(&mut self) {

@@ -16,33 +16,41 @@ const DECADES: u32 = 10;
 
 /// Times, to three digits.
 #[derive(Clone, Debug)]
-pub(super) struct Latencies {
+pub struct Latencies {
     histogram: Histogram<u64>,
 }
 
 /// The figures of some times, in microseconds.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Summary {
-    pub(super) min: f64,
-    pub(super) mean: f64,
-    pub(super) p50: f64,
-    pub(super) p90: f64,
-    pub(super) p99: f64,
-    pub(super) p999: f64,
-    pub(super) max: f64,
+pub struct Summary {
+    /// The shortest.
+    pub min: f64,
+    /// The mean.
+    pub mean: f64,
+    /// The median.
+    pub p50: f64,
+    /// The 90th percentile.
+    pub p90: f64,
+    /// The 99th percentile.
+    pub p99: f64,
+    /// The 99.9th percentile.
+    pub p999: f64,
+    /// The longest.
+    pub max: f64,
 }
 
 /// Times of a range: longer than where the one before it ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Bucket {
+pub struct Bucket {
     /// Its place among all buckets there may be, the same in every run; ten of them are a decade.
-    pub(super) place: usize,
-    pub(super) count: u64,
+    pub place: usize,
+    /// Times in it.
+    pub count: u64,
 }
 
 impl Bucket {
     /// Where it ends, in nanoseconds; that time belongs to it.
-    pub(super) fn end(self) -> u64 {
+    pub fn end(self) -> u64 {
         end(self.place)
     }
 }
@@ -51,42 +59,54 @@ fn end(place: usize) -> u64 {
     STEPS[place % STEPS.len()] * 10_u64.pow((place / STEPS.len()) as u32)
 }
 
+impl Default for Latencies {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Latencies {
-    pub(super) fn new() -> Self {
+    /// Without any times.
+    pub fn new() -> Self {
         let histogram = Histogram::new_with_bounds(1, LONGEST, DIGITS).expect("an hour in three digits");
         Self { histogram }
     }
 
-    pub(super) fn record(&mut self, time: Duration) {
+    /// Adds a time; one above an hour counts as an hour.
+    pub fn record(&mut self, time: Duration) {
         let nanoseconds = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         self.histogram.saturating_record(nanoseconds.max(1));
     }
 
     /// How many there are.
-    pub(super) fn count(&self) -> u64 {
+    pub fn count(&self) -> u64 {
         self.histogram.len()
     }
 
+    /// A quantile from 0 to 1, in microseconds; 0 where there are no times.
+    pub fn micros(&self, quantile: f64) -> f64 {
+        self.histogram.value_at_quantile(quantile) as f64 / 1000.0
+    }
+
     /// Nothing where there are no times.
-    pub(super) fn summary(&self) -> Option<Summary> {
+    pub fn summary(&self) -> Option<Summary> {
         if self.histogram.is_empty() {
             return None;
         }
         let us = |nanoseconds: u64| nanoseconds as f64 / 1000.0;
-        let at = |quantile| us(self.histogram.value_at_quantile(quantile));
         Some(Summary {
             min: us(self.histogram.min()),
             mean: self.histogram.mean() / 1000.0,
-            p50: at(0.5),
-            p90: at(0.9),
-            p99: at(0.99),
-            p999: at(0.999),
+            p50: self.micros(0.5),
+            p90: self.micros(0.9),
+            p99: self.micros(0.99),
+            p999: self.micros(0.999),
             max: us(self.histogram.max()),
         })
     }
 
     /// From the first that has a time to the last that has one.
-    pub(super) fn buckets(&self) -> Vec<Bucket> {
+    pub fn buckets(&self) -> Vec<Bucket> {
         let mut counts = [0_u64; STEPS.len() * DECADES as usize];
         for recorded in self.histogram.iter_recorded() {
             let time = recorded.value_iterated_to().min(LONGEST);
@@ -104,18 +124,19 @@ impl Latencies {
 
 impl Summary {
     /// By their names.
-    pub(super) fn figures(self) -> [(&'static str, f64); 7] {
+    pub fn figures(self) -> [(&'static str, f64); 7] {
         let Self { min, mean, p50, p90, p99, p999, max } = self;
         [("min", min), ("mean", mean), ("p50", p50), ("p90", p90), ("p99", p99), ("p999", p999), ("max", max)]
     }
 
-    pub(super) fn json(self) -> Value {
+    /// As an object with the names as keys.
+    pub fn json(self) -> Value {
         self.figures().into_iter().map(|(name, value)| (name.to_owned(), json!(value))).collect()
     }
 }
 
 /// A time for people, to three digits: `83.0 us`, `1.25 ms`, `12.5 s`.
-pub(super) fn shown(microseconds: f64) -> String {
+pub fn shown(microseconds: f64) -> String {
     let (value, unit) = match microseconds {
         us if us < 1_000.0 => (us, "us"),
         us if us < 1_000_000.0 => (us / 1_000.0, "ms"),

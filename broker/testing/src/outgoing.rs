@@ -1,10 +1,10 @@
 //! Packets as a client writes them. Nothing here checks anything: tests need wrong ones too.
 
-use super::Version;
-use super::property::{Property, encode_properties};
+use crate::Version;
+use crate::property::{Property, encode_properties};
 
 /// A variable byte integer (1.5.5) in its shortest form.
-pub(crate) fn variable_integer(mut value: u32) -> Vec<u8> {
+pub fn variable_integer(mut value: u32) -> Vec<u8> {
     let mut out = Vec::new();
     loop {
         let byte = (value & 0x7F) as u8;
@@ -18,18 +18,18 @@ pub(crate) fn variable_integer(mut value: u32) -> Vec<u8> {
 }
 
 /// Two bytes of length, then the text.
-pub(crate) fn string(text: &str) -> Vec<u8> {
+pub fn string(text: &str) -> Vec<u8> {
     binary(text.as_bytes())
 }
 
 /// Two bytes of length, then the bytes.
-pub(crate) fn binary(bytes: &[u8]) -> Vec<u8> {
+pub fn binary(bytes: &[u8]) -> Vec<u8> {
     let length = u16::try_from(bytes.len()).expect("a test's string fits its length field");
     [length.to_be_bytes().as_slice(), bytes].concat()
 }
 
 /// A packet: first byte, remaining length, rest.
-pub(crate) fn frame(first: u8, body: &[u8]) -> Vec<u8> {
+pub fn frame(first: u8, body: &[u8]) -> Vec<u8> {
     let mut out = vec![first];
     out.extend(variable_integer(body.len() as u32));
     out.extend(body);
@@ -38,20 +38,22 @@ pub(crate) fn frame(first: u8, body: &[u8]) -> Vec<u8> {
 
 /// A will (3.1.2.5).
 #[derive(Clone, Debug)]
-pub(crate) struct Will {
-    pub(crate) topic: String,
-    pub(crate) payload: Vec<u8>,
-    pub(crate) qos: u8,
-    pub(crate) retain: bool,
-    pub(crate) properties: Vec<Property>,
+#[expect(missing_docs, reason = "the fields have the names of the standard")]
+#[must_use]
+pub struct Will {
+    pub topic: String,
+    pub payload: Vec<u8>,
+    pub qos: u8,
+    pub retain: bool,
+    pub properties: Vec<Property>,
 }
 
 impl Will {
     /// At QoS 0, not retained.
-    pub(crate) fn new(topic: &str, payload: &str) -> Self {
+    pub fn new(topic: &str, payload: &(impl AsRef<[u8]> + ?Sized)) -> Self {
         Self {
             topic: topic.to_owned(),
-            payload: payload.as_bytes().to_vec(),
+            payload: payload.as_ref().to_vec(),
             qos: 0,
             retain: false,
             properties: Vec::new(),
@@ -59,19 +61,19 @@ impl Will {
     }
 
     /// At another QoS.
-    pub(crate) fn qos(mut self, qos: u8) -> Self {
+    pub fn qos(mut self, qos: u8) -> Self {
         self.qos = qos;
         self
     }
 
     /// With Will Retain set.
-    pub(crate) fn retain(mut self) -> Self {
+    pub fn retain(mut self) -> Self {
         self.retain = true;
         self
     }
 
     /// With a property, in MQTT 5.
-    pub(crate) fn property(mut self, property: Property) -> Self {
+    pub fn property(mut self, property: Property) -> Self {
         self.properties.push(property);
         self
     }
@@ -79,23 +81,25 @@ impl Will {
 
 /// CONNECT (3.1).
 #[derive(Clone, Debug)]
-pub(crate) struct Connect {
-    pub(crate) version: Version,
-    pub(crate) id: String,
-    pub(crate) clean: bool,
-    pub(crate) keep_alive: u16,
-    pub(crate) properties: Vec<Property>,
-    pub(crate) will: Option<Will>,
-    pub(crate) user: Option<String>,
-    pub(crate) password: Option<Vec<u8>>,
+#[expect(missing_docs, reason = "the fields have the names of the standard")]
+#[must_use]
+pub struct Connect {
+    pub version: Version,
+    pub id: String,
+    pub clean: bool,
+    pub keep_alive: u16,
+    pub properties: Vec<Property>,
+    pub will: Option<Will>,
+    pub user: Option<String>,
+    pub password: Option<Vec<u8>>,
 }
 
 impl Connect {
     /// A clean start under a client id that no other test has.
-    pub(crate) fn new(version: Version) -> Self {
+    pub fn new(version: Version) -> Self {
         Self {
             version,
-            id: super::unique(),
+            id: crate::unique(),
             clean: true,
             keep_alive: 0,
             properties: Vec::new(),
@@ -106,19 +110,19 @@ impl Connect {
     }
 
     /// Under this client id.
-    pub(crate) fn id(mut self, id: &str) -> Self {
+    pub fn id(mut self, id: &str) -> Self {
         id.clone_into(&mut self.id);
         self
     }
 
     /// With Clean Session (3.1.1) or Clean Start (5) off.
-    pub(crate) fn resume(mut self) -> Self {
+    pub fn resume(mut self) -> Self {
         self.clean = false;
         self
     }
 
     /// A session that outlives its connection, in either version's way.
-    pub(crate) fn persistent(self) -> Self {
+    pub fn persistent(self) -> Self {
         match self.version {
             Version::V3 => self.resume(),
             Version::V5 => self.resume().property(Property::SessionExpiry(600)),
@@ -126,37 +130,37 @@ impl Connect {
     }
 
     /// In seconds.
-    pub(crate) fn keep_alive(mut self, seconds: u16) -> Self {
+    pub fn keep_alive(mut self, seconds: u16) -> Self {
         self.keep_alive = seconds;
         self
     }
 
     /// With a property, in MQTT 5.
-    pub(crate) fn property(mut self, property: Property) -> Self {
+    pub fn property(mut self, property: Property) -> Self {
         self.properties.push(property);
         self
     }
 
     /// With a will.
-    pub(crate) fn will(mut self, will: Will) -> Self {
+    pub fn will(mut self, will: Will) -> Self {
         self.will = Some(will);
         self
     }
 
     /// With a user name.
-    pub(crate) fn user(mut self, user: &str) -> Self {
+    pub fn user(mut self, user: &str) -> Self {
         self.user = Some(user.to_owned());
         self
     }
 
     /// With a password.
-    pub(crate) fn password(mut self, password: &str) -> Self {
+    pub fn password(mut self, password: &str) -> Self {
         self.password = Some(password.as_bytes().to_vec());
         self
     }
 
     /// The Connect Flags that its fields call for.
-    pub(crate) fn flags(&self) -> u8 {
+    pub fn flags(&self) -> u8 {
         let will = self.will.as_ref().map_or(0, |will| 0x04 | (will.qos << 3) | (u8::from(will.retain) << 5));
         (u8::from(self.clean) << 1)
             | will
@@ -165,17 +169,17 @@ impl Connect {
     }
 
     /// Its bytes.
-    pub(crate) fn encode(&self) -> Vec<u8> {
+    pub fn encode(&self) -> Vec<u8> {
         self.encode_with("MQTT", self.version.level(), self.flags())
     }
 
     /// Its bytes with other Connect Flags than its fields call for.
-    pub(crate) fn encode_with_flags(&self, flags: u8) -> Vec<u8> {
+    pub fn encode_with_flags(&self, flags: u8) -> Vec<u8> {
         self.encode_with("MQTT", self.version.level(), flags)
     }
 
     /// Its bytes with another protocol name, level and flags.
-    pub(crate) fn encode_with(&self, name: &str, level: u8, flags: u8) -> Vec<u8> {
+    pub fn encode_with(&self, name: &str, level: u8, flags: u8) -> Vec<u8> {
         let mut body = string(name);
         body.push(level);
         body.push(flags);
@@ -203,23 +207,24 @@ impl Connect {
 
 /// PUBLISH (3.3), in either direction.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Publish {
-    pub(crate) topic: String,
-    pub(crate) payload: Vec<u8>,
-    pub(crate) qos: u8,
-    pub(crate) retain: bool,
-    pub(crate) dup: bool,
-    /// 0 stands for none; a client's [`publish`](super::Client::publish) then chooses one.
-    pub(crate) id: u16,
-    pub(crate) properties: Vec<Property>,
+#[expect(missing_docs, reason = "the fields have the names of the standard")]
+pub struct Publish {
+    pub topic: String,
+    pub payload: Vec<u8>,
+    pub qos: u8,
+    pub retain: bool,
+    pub dup: bool,
+    /// The packet identifier; 0 stands for none.
+    pub id: u16,
+    pub properties: Vec<Property>,
 }
 
 impl Publish {
     /// At QoS 0, not retained.
-    pub(crate) fn new(topic: &str, payload: &str) -> Self {
+    pub fn new(topic: &str, payload: &(impl AsRef<[u8]> + ?Sized)) -> Self {
         Self {
             topic: topic.to_owned(),
-            payload: payload.as_bytes().to_vec(),
+            payload: payload.as_ref().to_vec(),
             qos: 0,
             retain: false,
             dup: false,
@@ -229,42 +234,63 @@ impl Publish {
     }
 
     /// At another QoS.
-    pub(crate) fn qos(mut self, qos: u8) -> Self {
+    #[must_use]
+    pub fn qos(mut self, qos: u8) -> Self {
         self.qos = qos;
         self
     }
 
     /// With RETAIN set.
-    pub(crate) fn retain(mut self) -> Self {
+    #[must_use]
+    pub fn retain(mut self) -> Self {
         self.retain = true;
         self
     }
 
     /// With DUP set.
-    pub(crate) fn dup(mut self) -> Self {
+    #[must_use]
+    pub fn dup(mut self) -> Self {
         self.dup = true;
         self
     }
 
     /// With this packet identifier.
-    pub(crate) fn id(mut self, id: u16) -> Self {
+    #[must_use]
+    pub fn id(mut self, id: u16) -> Self {
         self.id = id;
         self
     }
 
     /// With a property, in MQTT 5.
-    pub(crate) fn property(mut self, property: Property) -> Self {
+    #[must_use]
+    pub fn property(mut self, property: Property) -> Self {
         self.properties.push(property);
         self
     }
 
     /// The payload as text.
-    pub(crate) fn text(&self) -> &str {
+    pub fn text(&self) -> &str {
         std::str::from_utf8(&self.payload).expect("tests send text")
     }
 
+    /// Its Response Topic.
+    pub fn response_topic(&self) -> Option<&str> {
+        self.properties.iter().find_map(|property| match property {
+            Property::ResponseTopic(topic) => Some(topic.as_str()),
+            _ => None,
+        })
+    }
+
+    /// Its Correlation Data.
+    pub fn correlation(&self) -> Option<&[u8]> {
+        self.properties.iter().find_map(|property| match property {
+            Property::CorrelationData(data) => Some(data.as_slice()),
+            _ => None,
+        })
+    }
+
     /// Its Subscription Identifiers, sorted: their order means nothing [MQTT-3.3.4-4].
-    pub(crate) fn subscription_ids(&self) -> Vec<u32> {
+    pub fn subscription_ids(&self) -> Vec<u32> {
         let mut ids: Vec<u32> = self
             .properties
             .iter()
@@ -278,7 +304,7 @@ impl Publish {
     }
 
     /// Its bytes.
-    pub(crate) fn encode(&self, version: Version) -> Vec<u8> {
+    pub fn encode(&self, version: Version) -> Vec<u8> {
         let first = 0x30 | (u8::from(self.dup) << 3) | (self.qos << 1) | u8::from(self.retain);
         let mut body = string(&self.topic);
         if self.qos > 0 {
@@ -293,7 +319,7 @@ impl Publish {
 }
 
 /// An acknowledgement: PUBACK 4, PUBREC 5, PUBREL 6 or PUBCOMP 7. In 3.1.1 the code is left out.
-pub(crate) fn ack(kind: u8, version: Version, id: u16, code: u8) -> Vec<u8> {
+pub fn ack(kind: u8, version: Version, id: u16, code: u8) -> Vec<u8> {
     let flags = if kind == 6 { 2 } else { 0 };
     let mut body = id.to_be_bytes().to_vec();
     if version == Version::V5 && code != 0 {
@@ -303,17 +329,12 @@ pub(crate) fn ack(kind: u8, version: Version, id: u16, code: u8) -> Vec<u8> {
 }
 
 /// SUBSCRIBE (3.8) to filters with their Subscription Options.
-pub(crate) fn subscribe(version: Version, id: u16, filters: &[(&str, u8)]) -> Vec<u8> {
+pub fn subscribe(version: Version, id: u16, filters: &[(&str, u8)]) -> Vec<u8> {
     subscribe_with(version, id, filters, &[])
 }
 
 /// SUBSCRIBE (3.8) with properties.
-pub(crate) fn subscribe_with(
-    version: Version,
-    id: u16,
-    filters: &[(&str, u8)],
-    properties: &[Property],
-) -> Vec<u8> {
+pub fn subscribe_with(version: Version, id: u16, filters: &[(&str, u8)], properties: &[Property]) -> Vec<u8> {
     let mut body = id.to_be_bytes().to_vec();
     if version == Version::V5 {
         body.extend(encode_properties(properties));
@@ -326,7 +347,7 @@ pub(crate) fn subscribe_with(
 }
 
 /// UNSUBSCRIBE (3.10).
-pub(crate) fn unsubscribe(version: Version, id: u16, filters: &[&str]) -> Vec<u8> {
+pub fn unsubscribe(version: Version, id: u16, filters: &[&str]) -> Vec<u8> {
     let mut body = id.to_be_bytes().to_vec();
     if version == Version::V5 {
         body.push(0);
@@ -338,12 +359,12 @@ pub(crate) fn unsubscribe(version: Version, id: u16, filters: &[&str]) -> Vec<u8
 }
 
 /// PINGREQ (3.12).
-pub(crate) fn pingreq() -> Vec<u8> {
+pub fn pingreq() -> Vec<u8> {
     vec![0xC0, 0]
 }
 
 /// DISCONNECT (3.14); in 3.1.1 code and properties are left out.
-pub(crate) fn disconnect(version: Version, code: u8, properties: &[Property]) -> Vec<u8> {
+pub fn disconnect(version: Version, code: u8, properties: &[Property]) -> Vec<u8> {
     match version {
         Version::V3 => vec![0xE0, 0],
         Version::V5 => {
@@ -355,7 +376,7 @@ pub(crate) fn disconnect(version: Version, code: u8, properties: &[Property]) ->
 }
 
 /// AUTH (3.15).
-pub(crate) fn auth(code: u8, properties: &[Property]) -> Vec<u8> {
+pub fn auth(code: u8, properties: &[Property]) -> Vec<u8> {
     let mut body = vec![code];
     body.extend(encode_properties(properties));
     frame(0xF0, &body)

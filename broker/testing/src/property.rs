@@ -1,11 +1,12 @@
 //! The properties of MQTT 5 (2.2.2.2): which there are, how they look, and where they may stand.
 
-use super::incoming::Reader;
-use super::outgoing::{binary, string, variable_integer};
+use crate::outgoing::{binary, string, variable_integer};
+use crate::reader::{Malformed, Reader, ensure, malformed};
 
 /// One property of a packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Property {
+#[expect(missing_docs, reason = "the variants have the names of the standard")]
+pub enum Property {
     PayloadFormat(u8),
     MessageExpiry(u32),
     ContentType(String),
@@ -37,7 +38,7 @@ pub(crate) enum Property {
 
 impl Property {
     /// Its number on the wire.
-    pub(crate) fn id(&self) -> u8 {
+    pub fn id(&self) -> u8 {
         match self {
             Self::PayloadFormat(_) => 0x01,
             Self::MessageExpiry(_) => 0x02,
@@ -70,12 +71,12 @@ impl Property {
     }
 
     /// A user property.
-    pub(crate) fn user(name: &str, value: &str) -> Self {
+    pub fn user(name: &str, value: &str) -> Self {
         Self::User(name.to_owned(), value.to_owned())
     }
 
     /// Its bytes, number included.
-    pub(crate) fn encode(&self) -> Vec<u8> {
+    pub fn encode(&self) -> Vec<u8> {
         let mut out = vec![self.id()];
         match self {
             Self::PayloadFormat(v)
@@ -112,47 +113,47 @@ impl Property {
     }
 
     /// Reads one, with the rules on its value.
-    fn read(reader: &mut Reader<'_>) -> Self {
-        let id = reader.u8();
+    fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+        let id = reader.u8()?;
         let property = match id {
-            0x01 => Self::PayloadFormat(reader.flag()),
-            0x02 => Self::MessageExpiry(reader.u32()),
-            0x03 => Self::ContentType(reader.string()),
-            0x08 => Self::ResponseTopic(reader.string()),
-            0x09 => Self::CorrelationData(reader.binary()),
-            0x0B => Self::SubscriptionId(reader.variable_integer()),
-            0x11 => Self::SessionExpiry(reader.u32()),
-            0x12 => Self::AssignedClientId(reader.string()),
-            0x13 => Self::ServerKeepAlive(reader.u16()),
-            0x15 => Self::AuthenticationMethod(reader.string()),
-            0x16 => Self::AuthenticationData(reader.binary()),
-            0x1A => Self::ResponseInformation(reader.string()),
-            0x1C => Self::ServerReference(reader.string()),
-            0x1F => Self::ReasonString(reader.string()),
-            0x21 => Self::ReceiveMaximum(reader.u16()),
-            0x22 => Self::TopicAliasMaximum(reader.u16()),
-            0x23 => Self::TopicAlias(reader.u16()),
-            0x24 => Self::MaximumQos(reader.flag()),
-            0x25 => Self::RetainAvailable(reader.flag()),
-            0x26 => Self::User(reader.string(), reader.string()),
-            0x27 => Self::MaximumPacketSize(reader.u32()),
-            0x28 => Self::WildcardAvailable(reader.flag()),
-            0x29 => Self::SubscriptionIdsAvailable(reader.flag()),
-            0x2A => Self::SharedAvailable(reader.flag()),
-            other => panic!("a server may not send property {other:#04x}"),
+            0x01 => Self::PayloadFormat(reader.flag()?),
+            0x02 => Self::MessageExpiry(reader.u32()?),
+            0x03 => Self::ContentType(reader.string()?),
+            0x08 => Self::ResponseTopic(reader.string()?),
+            0x09 => Self::CorrelationData(reader.binary()?),
+            0x0B => Self::SubscriptionId(reader.variable_integer()?),
+            0x11 => Self::SessionExpiry(reader.u32()?),
+            0x12 => Self::AssignedClientId(reader.string()?),
+            0x13 => Self::ServerKeepAlive(reader.u16()?),
+            0x15 => Self::AuthenticationMethod(reader.string()?),
+            0x16 => Self::AuthenticationData(reader.binary()?),
+            0x1A => Self::ResponseInformation(reader.string()?),
+            0x1C => Self::ServerReference(reader.string()?),
+            0x1F => Self::ReasonString(reader.string()?),
+            0x21 => Self::ReceiveMaximum(reader.u16()?),
+            0x22 => Self::TopicAliasMaximum(reader.u16()?),
+            0x23 => Self::TopicAlias(reader.u16()?),
+            0x24 => Self::MaximumQos(reader.flag()?),
+            0x25 => Self::RetainAvailable(reader.flag()?),
+            0x26 => Self::User(reader.string()?, reader.string()?),
+            0x27 => Self::MaximumPacketSize(reader.u32()?),
+            0x28 => Self::WildcardAvailable(reader.flag()?),
+            0x29 => Self::SubscriptionIdsAvailable(reader.flag()?),
+            0x2A => Self::SharedAvailable(reader.flag()?),
+            other => malformed!("a server may not send property {other:#04x}"),
         };
         match property {
             Self::SubscriptionId(0)
             | Self::ReceiveMaximum(0)
             | Self::TopicAlias(0)
-            | Self::MaximumPacketSize(0) => panic!("{property:?} may not be zero"),
-            _ => property,
+            | Self::MaximumPacketSize(0) => malformed!("{property:?} may not be zero"),
+            _ => Ok(property),
         }
     }
 }
 
 /// A property field: its length, then the properties.
-pub(crate) fn encode_properties(properties: &[Property]) -> Vec<u8> {
+pub fn encode_properties(properties: &[Property]) -> Vec<u8> {
     let body: Vec<u8> = properties.iter().flat_map(Property::encode).collect();
     let mut out = variable_integer(body.len() as u32);
     out.extend(body);
@@ -161,12 +162,12 @@ pub(crate) fn encode_properties(properties: &[Property]) -> Vec<u8> {
 
 /// Reads the property field of a packet of type `kind` sent by a server, and checks that each property
 /// may stand there and stands there once (2.2.2.2).
-pub(super) fn read_properties(reader: &mut Reader<'_>, kind: u8) -> Vec<Property> {
-    let length = reader.variable_integer() as usize;
-    let mut field = reader.take(length);
+pub(crate) fn read_properties(reader: &mut Reader<'_>, kind: u8) -> Result<Vec<Property>, Malformed> {
+    let length = reader.variable_integer()? as usize;
+    let mut field = reader.take(length)?;
     let mut properties: Vec<Property> = Vec::new();
     while !field.is_empty() {
-        let property = Property::read(&mut field);
+        let property = Property::read(&mut field)?;
         let id = property.id();
         let allowed: &[u8] = match kind {
             2 => &[
@@ -178,15 +179,15 @@ pub(super) fn read_properties(reader: &mut Reader<'_>, kind: u8) -> Vec<Property
             // Session Expiry (0x11) belongs to clients alone [MQTT-3.14.2-2].
             14 => &[0x1C, 0x1F, 0x26],
             15 => &[0x15, 0x16, 0x1F, 0x26],
-            _ => panic!("packet type {kind} has no properties"),
+            _ => malformed!("packet type {kind} has no properties"),
         };
-        assert!(allowed.contains(&id), "property {property:?} may not stand in packet type {kind}");
+        ensure!(allowed.contains(&id), "property {property:?} may not stand in packet type {kind}");
         let repeatable = id == 0x26 || id == 0x0B;
-        assert!(
+        ensure!(
             repeatable || properties.iter().all(|other| other.id() != id),
             "property {property:?} stands twice in packet type {kind}"
         );
         properties.push(property);
     }
-    properties
+    Ok(properties)
 }

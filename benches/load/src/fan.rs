@@ -11,11 +11,15 @@ const MANY: usize = 100;
 
 /// How a fan is loaded.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Load {
-    pub(crate) qos: u8,
-    pub(crate) payload: usize,
-    pub(crate) warm_up: Duration,
-    pub(crate) length: Duration,
+pub struct Load {
+    /// QoS of requests and replies, or of messages.
+    pub qos: u8,
+    /// Bytes of each payload.
+    pub payload: usize,
+    /// How long it runs before it counts.
+    pub warm_up: Duration,
+    /// How long it counts.
+    pub length: Duration,
 }
 
 /// What was counted between the warm-up and the end.
@@ -45,7 +49,7 @@ impl Count {
 }
 
 /// One publisher, a hundred subscribers. Gives deliveries per second.
-pub(crate) fn out(address: SocketAddr, load: Load, deadline: Instant) -> Result<f64, Failure> {
+pub fn out(address: SocketAddr, load: Load, deadline: Instant) -> Result<f64, Failure> {
     const TOPIC: &str = "bench/fan/out";
     let Load { qos, payload, .. } = load;
     let batch = if payload < 1024 { 64 } else { 2 };
@@ -80,7 +84,7 @@ pub(crate) fn out(address: SocketAddr, load: Load, deadline: Instant) -> Result<
 }
 
 /// A hundred publishers, one subscriber. Gives messages per second.
-pub(crate) fn inward(address: SocketAddr, load: Load, deadline: Instant) -> Result<f64, Failure> {
+pub fn inward(address: SocketAddr, load: Load, deadline: Instant) -> Result<f64, Failure> {
     let Load { qos, payload, .. } = load;
     // Publishers per turn and messages of each. Two turns are in flight, all to one reader: they have to stay
     // below what a broker queues for it at QoS 0.

@@ -1,0 +1,96 @@
+//! A blocking connection that sends bytes and reads packets.
+
+use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use crate::incoming::{Packet, length_of_first, read_packet};
+use crate::{Malformed, Version};
+
+/// How long a write may wait for the other side to read.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Why a connection is of no more use.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SocketError {
+    /// The other side closed or reset it.
+    #[error("the connection is closed")]
+    Closed(#[source] io::Error),
+    /// The server sent what the standard does not allow.
+    #[error("the server sent a malformed packet")]
+    Malformed(#[source] Malformed),
+}
+
+/// A connection without any state of a session.
+#[derive(Debug)]
+pub struct Socket {
+    stream: TcpStream,
+    version: Version,
+    unread: Vec<u8>,
+}
+
+impl Socket {
+    /// Connects, and sends nothing. Packets are read as those of `version`.
+    ///
+    /// # Errors
+    ///
+    /// Nobody listens there.
+    pub fn open(address: SocketAddr, version: Version) -> io::Result<Self> {
+        let stream = TcpStream::connect(address)?;
+        stream.set_nodelay(true)?;
+        stream.set_write_timeout(Some(WRITE_TIMEOUT))?;
+        Ok(Self { stream, version, unread: Vec::new() })
+    }
+
+    /// The version whose packets it reads.
+    pub fn version(&self) -> Version {
+        self.version
+    }
+
+    /// Writes bytes as they are.
+    ///
+    /// # Errors
+    ///
+    /// The connection is closed, or the other side has not read for 30 s.
+    pub fn send(&mut self, bytes: &[u8]) -> Result<(), SocketError> {
+        self.stream.write_all(bytes).map_err(SocketError::Closed)
+    }
+
+    /// Returns the next packet, or `None` if none is complete within `wait`.
+    ///
+    /// # Errors
+    ///
+    /// The connection is closed, or what came is no packet that a server may send.
+    pub fn receive(&mut self, wait: Duration) -> Result<Option<Packet>, SocketError> {
+        let deadline = Instant::now() + wait;
+        loop {
+            if let Some(packet) = self.take_packet().map_err(SocketError::Malformed)? {
+                return Ok(Some(packet));
+            }
+            let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_micros(100));
+            self.stream.set_read_timeout(Some(left)).map_err(SocketError::Closed)?;
+            let mut chunk = [0; 16 << 10];
+            match self.stream.read(&mut chunk) {
+                Ok(0) => return Err(SocketError::Closed(ErrorKind::UnexpectedEof.into())),
+                Ok(count) => self.unread.extend_from_slice(&chunk[..count]),
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                    if Instant::now() >= deadline {
+                        return Ok(None);
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(SocketError::Closed(error)),
+            }
+        }
+    }
+
+    fn take_packet(&mut self) -> Result<Option<Packet>, Malformed> {
+        let Some(length) = length_of_first(&self.unread)?.filter(|length| *length <= self.unread.len())
+        else {
+            return Ok(None);
+        };
+        let bytes: Vec<u8> = self.unread.drain(..length).collect();
+        read_packet(self.version, &bytes).map(Some)
+    }
+}
