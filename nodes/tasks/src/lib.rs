@@ -8,23 +8,29 @@
 //! | `store` | All of them on disk, many writes in one commit |
 //! | `agenda`, `loads` | What is due, and how much each object has to do |
 //! | `absent` | Whatever waits for a node |
-//! | `timetable` | When schedules make their next tasks |
+//! | `timetable`, `scheduler` | When schedules make their next tasks, and making them |
+//! | `progress` | How far runs are |
 //! | `runner`, `run` | Calls objects when tasks are due, and decides what follows from the answer |
 //! | `settings` | What stands of it in nodes.toml |
 //! | [`limits`] | How much is kept, and done at the same time |
-//! | [`ledger`] | The object `tasks` |
+//! | [`ledger`], `interface`, `methods`, `shared` | The object `tasks`: opening and serving it, its interface, its methods, its state |
 
 mod absent;
 pub mod after;
 mod agenda;
+mod interface;
 pub mod ledger;
 pub mod limits;
 mod loads;
+mod methods;
 pub mod options;
+mod progress;
 mod run;
 mod runner;
 pub mod schedule;
+mod scheduler;
 mod settings;
+mod shared;
 mod store;
 pub mod task;
 mod timetable;

@@ -13,9 +13,9 @@ use tokio::sync::Notify;
 use tokio::time::sleep;
 use uuid::Uuid;
 
-use super::ledger::{Shared, now};
 use super::loads::Loads;
 use super::runner::{settled, wait_for_disk};
+use super::shared::{Shared, now};
 use super::store::is_open;
 use super::task::{DEEPEST, State, Task};
 
@@ -41,7 +41,7 @@ pub(super) struct Run {
 impl Drop for Run {
     fn drop(&mut self) {
         self.shared.running.lock().remove(&self.task.uuid().as_u128());
-        self.shared.unwatch(&self.task);
+        self.shared.progress.end(&self.task);
         for entry in self.loads.ended(&self.task) {
             self.shared.agenda.at(now(), entry);
         }

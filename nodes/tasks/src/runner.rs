@@ -22,15 +22,13 @@ use uuid::Uuid;
 use super::absent::Absent;
 use super::after::{Outcomes, When};
 use super::agenda::Entry;
-use super::ledger::{Shared, now};
 use super::loads::Loads;
 use super::run::{AGAIN_MS, Run};
+use super::shared::{Shared, UNREAD_MS, now};
 use super::store::is_open;
 use super::task::{State, Task};
 use rantai_commit::DiskError;
 
-/// After how long a task is looked for again that could not be read.
-pub(super) const UNREAD_MS: u64 = 5_000;
 /// How often what is older is forgotten.
 const SWEEP: Duration = Duration::from_mins(1);
 /// How long an object may take to say what its methods are: everything else waits meanwhile.
@@ -273,7 +271,7 @@ impl Runner {
                 // Whoever cancels it from the moment on at which it is on disk finds what to stop.
                 let stop = Arc::new(Notify::new());
                 self.shared.running.lock().insert(id.as_u128(), stop.clone());
-                self.shared.watch(&task);
+                self.shared.progress.begin(&task);
                 self.loads.begun(&task);
                 let (shared, client, loads) = (self.shared.clone(), self.client.clone(), self.loads.clone());
                 let follower = self.follower.clone();

@@ -41,7 +41,7 @@ fn utc() -> String {
 pub struct Schedule {
     /// What it is known by.
     pub name: String,
-    /// When.
+    /// The cron expression and time zone by which it makes tasks.
     pub timing: Timing,
     /// Which object.
     pub object: String,

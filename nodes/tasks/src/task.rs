@@ -61,7 +61,7 @@ pub struct Task {
     pub method: String,
     /// With which parameters, as they stand in a request.
     pub params: Value,
-    /// How.
+    /// Retries, times, priority and dependencies, as submitted.
     pub options: Options,
     /// Where it is.
     pub state: State,
