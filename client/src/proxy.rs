@@ -225,7 +225,7 @@ impl Request {
     ///
     /// What keeps it from a reply. What the object itself says is in the response.
     pub async fn send(self) -> Result<Response, CallError> {
-        let key = self.identity.unwrap_or_else(|| Uuid::now_v7().as_u128());
+        let key = self.key();
         let deadline = Instant::now() + self.proxy.settings.deadline;
         loop {
             match self.attempt(key, deadline).await {
@@ -233,6 +233,11 @@ impl Request {
                 result => return result,
             }
         }
+    }
+
+    /// The identity it was given, or a new one.
+    fn key(&self) -> u128 {
+        self.identity.unwrap_or_else(|| self.proxy.client.environment().ordered_id().as_u128())
     }
 
     /// On one connection.
@@ -256,7 +261,7 @@ impl Request {
     ///
     /// What keeps it from the object; what the object makes of it shows only in its `rpc.stats`.
     pub async fn oneway(self) -> Result<(), CallError> {
-        let key = self.identity.unwrap_or_else(|| Uuid::now_v7().as_u128());
+        let key = self.key();
         let deadline = Instant::now() + self.proxy.settings.deadline;
         loop {
             let (object, publish) = self.ready(key, deadline, true).await?;
@@ -279,7 +284,7 @@ impl Request {
     ///
     /// What keeps it from all of them.
     pub async fn all(mut self) -> Result<Vec<Response>, CallError> {
-        let key = self.identity.unwrap_or_else(|| Uuid::now_v7().as_u128());
+        let key = self.key();
         self.proxy.settings.target = Target::All;
         let deadline = Instant::now() + self.proxy.settings.deadline;
         let (object, publish) = self.ready(key, deadline, false).await?;

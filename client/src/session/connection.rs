@@ -83,7 +83,7 @@ enum End {
 
 impl<R: Receiver> Task<R> {
     async fn run(mut self, mut first: Option<Connection>) {
-        let mut backoff = Backoff::new();
+        let mut backoff = Backoff::new(self.options.environment.clone());
         let end = loop {
             let connection = match first.take() {
                 Some(connection) => connection,
@@ -118,7 +118,7 @@ impl<R: Receiver> Task<R> {
                 }
             }
             if began.elapsed() > STEADY {
-                backoff = Backoff::new();
+                backoff.reset();
             }
         };
         let lost = self.shared.outbox.lock().ended();

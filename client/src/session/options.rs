@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::address::Address;
+use crate::environment::Environment;
 use crate::wire::name::ClientId;
 
 /// The last will, published by the broker when the connection ends without a DISCONNECT: retained, at QoS 1.
@@ -33,6 +34,8 @@ pub struct Options {
     pub max_packet: u32,
     /// Whether the first connection is retried instead of failing while the broker cannot be reached.
     pub patient: bool,
+    /// Clock and randomness: of the waits between attempts to connect, and of the ids that are drawn on this session.
+    pub environment: Environment,
 }
 
 impl Options {
@@ -46,6 +49,7 @@ impl Options {
             session_expiry: 0,
             max_packet: 2 << 20,
             patient: false,
+            environment: Environment::default(),
         }
     }
 }
