@@ -1,22 +1,18 @@
 //! The ledger: opened on a file, and served as the object `tasks`.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
-use parking_lot::Mutex;
-use rantai_client::client::{Builder, random_id};
+use rantai_client::Environment;
+use rantai_client::client::{Builder, draw_id};
 use rantai_client::object::{Answering, Call, Description, Emitter, Object};
 use rantai_client::wire::name::ClientId;
 use tokio::task::JoinHandle;
 
-use super::after::Waiting;
-use super::agenda::Agenda;
 pub use super::interface::{Submission, Summary, Tasks, TasksObject, TasksProxy};
 use super::limits::Limits;
-use super::progress::RunProgress;
 use super::shared::Shared;
 use super::store::Store;
-use super::timetable::Timetable;
 use super::{runner, scheduler};
 use rantai_commit::DiskError;
 
@@ -66,20 +62,11 @@ impl Ledger {
     ///
     /// When the file cannot be opened.
     pub fn open(file: Option<&Path>, limits: Limits) -> Result<Self, LedgerError> {
-        let shared = Shared {
-            store: Store::open(file).map_err(|source| {
-                let file = file.map_or_else(|| PathBuf::from("in memory"), Path::to_owned);
-                LedgerError::Store { file, source }
-            })?,
-            agenda: Agenda::default(),
-            timetable: Timetable::default(),
-            limits: Arc::new(limits),
-            waiting_for: Waiting::default(),
-            progress: RunProgress::default(),
-            running: Mutex::default(),
-            waiting: Mutex::default(),
-            emitter: OnceLock::new(),
-        };
+        let store = Store::open(file).map_err(|source| {
+            let file = file.map_or_else(|| PathBuf::from("in memory"), Path::to_owned);
+            LedgerError::Store { file, source }
+        })?;
+        let shared = Shared::new(store, limits, Environment::default());
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -90,8 +77,9 @@ impl Ledger {
     ///
     /// When the file cannot be written.
     pub async fn start(self, client: Builder) -> Result<LedgerObject, LedgerError> {
-        let name = self.shared.store.name(random_id("tasks").to_string()).await?;
-        let name = ClientId::new(&name).unwrap_or_else(|_| random_id("tasks"));
+        let draw = || draw_id("tasks", &self.shared.environment);
+        let name = self.shared.store.name(draw().to_string()).await?;
+        let name = ClientId::new(&name).unwrap_or_else(|_| draw());
         let runner = tokio::spawn(runner::run(self.shared.clone(), client.client_id(name).patient()));
         let scheduler = tokio::spawn(scheduler::run(self.shared.clone()));
         let shared = self.shared.clone();

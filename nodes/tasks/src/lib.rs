@@ -10,7 +10,8 @@
 //! | `absent` | Whatever waits for a node |
 //! | `timetable`, `scheduler` | When schedules make their next tasks, and making them |
 //! | `progress` | How far runs are |
-//! | `runner`, `run` | Calls objects when tasks are due, and decides what follows from the answer |
+//! | `runner`, `executor`, `run` | Connects; begins tasks when they are due; calls them, and decides what follows |
+//! | `objects` | The objects that are called: on the bus, or in a simulation |
 //! | `settings` | What stands of it in nodes.toml |
 //! | [`limits`] | How much is kept, and done at the same time |
 //! | [`ledger`], `interface`, `methods`, `shared` | The object `tasks`: opening and serving it, its interface, its methods, its state |
@@ -18,11 +19,13 @@
 mod absent;
 pub mod after;
 mod agenda;
+mod executor;
 mod interface;
 pub mod ledger;
 pub mod limits;
 mod loads;
 mod methods;
+mod objects;
 pub mod options;
 mod progress;
 mod run;

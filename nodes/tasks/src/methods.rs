@@ -11,7 +11,7 @@ use super::interface::{Submission, Summary, Tasks};
 use super::ledger::Ledger;
 use super::options::Options;
 use super::schedule::{Schedule, Timing};
-use super::shared::{now, unread, uuid};
+use super::shared::{Shared, unread, uuid};
 use super::store::is_open;
 use super::task::{State, Task};
 
@@ -19,6 +19,16 @@ use super::task::{State, Task};
 const LIST_LIMIT: u32 = 200;
 /// Most calls in one submission.
 const SUBMIT_LIMIT: usize = 1_000;
+
+fn new_task(
+    shared: &Shared,
+    object: &str,
+    method: &str,
+    params: Value,
+    options: Options,
+) -> Result<Task, Fault> {
+    Task::new(shared.environment.ordered_id(), object, method, params, options, shared.now())
+}
 
 impl Tasks for Ledger {
     async fn submit(
@@ -29,7 +39,7 @@ impl Tasks for Ledger {
         options: Option<Options>,
     ) -> Result<String, Fault> {
         let (params, options) = (params.unwrap_or_default(), options.unwrap_or_default());
-        let task = Task::new(&object, &method, params, options, now())?;
+        let task = new_task(&self.shared, &object, &method, params, options)?;
         let mut ids = self.shared.submit(vec![task]).await?;
         ids.pop().ok_or_else(|| Fault::new(Code::BROKEN_OBJECT, "no task was stored"))
     }
@@ -39,7 +49,7 @@ impl Tasks for Ledger {
             return Err(Fault::wrong_parameter("calls", "1 to 1,000 calls"));
         }
         let task = |(index, call): (usize, Submission)| {
-            let task = Task::new(&call.object, &call.method, call.params, call.options, now());
+            let task = new_task(&self.shared, &call.object, &call.method, call.params, call.options);
             task.map_err(|fault| Fault { message: format!("calls[{index}]: {}", fault.message), ..fault })
         };
         let tasks = calls.into_iter().enumerate().map(task).collect::<Result<_, _>>()?;
@@ -69,10 +79,10 @@ impl Tasks for Ledger {
 
     async fn cancel(&self, id: String) -> Result<bool, Fault> {
         self.shared.read(&id)?;
-        let id = uuid(&id)?;
-        let cancel = |mut task: Task| {
+        let (id, now) = (uuid(&id)?, self.shared.now());
+        let cancel = move |mut task: Task| {
             is_open(&task).then(|| {
-                task.end(State::Cancelled, now());
+                task.end(State::Cancelled, now);
                 task
             })
         };
@@ -99,9 +109,10 @@ impl Tasks for Ledger {
 
     async fn retry(&self, id: String) -> Result<bool, Fault> {
         self.shared.read(&id)?;
-        let again = |mut task: Task| {
+        let now = self.shared.now();
+        let again = move |mut task: Task| {
             (task.state.is_ended() && task.state != State::Succeeded).then(|| {
-                task.take_up(now());
+                task.take_up(now);
                 task
             })
         };
@@ -123,14 +134,14 @@ impl Tasks for Ledger {
         options: Option<Options>,
     ) -> Result<Schedule, Fault> {
         let (params, options) = (params.unwrap_or_default(), options.unwrap_or_default());
-        let schedule = Schedule::new(name, timing, object, method, params, options, now())?;
+        let schedule = Schedule::new(name, timing, object, method, params, options, self.shared.now())?;
         let most = self.shared.limits.schedules;
         if !self.shared.store.schedule(schedule.clone(), most).await.map_err(|error| unread(&error))? {
             let text = format!("the ledger keeps {most} schedules");
             return Err(Fault { message: text, ..Fault::busy(60_000) });
         }
         // It is on disk: where that cannot be read now, it is looked at again.
-        self.shared.timetable.set_or_look_again(&self.shared.store, &schedule.name, now());
+        self.shared.timetable.set_or_look_again(&self.shared.store, &schedule.name, self.shared.now());
         Ok(schedule)
     }
 

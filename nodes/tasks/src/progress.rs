@@ -64,11 +64,13 @@ mod tests {
     use super::*;
     use crate::options::Options;
     use tokio::time::advance;
+    use uuid::Uuid;
 
     #[tokio::test(start_paused = true)]
     async fn every_report_is_kept_and_five_a_second_become_events() {
         let runs = RunProgress::default();
-        let task = Task::new("pages", "add", json!([]), Options::default(), 0).expect("a task");
+        let task =
+            Task::new(Uuid::now_v7(), "pages", "add", json!([]), Options::default(), 0).expect("a task");
         let report = |done| {
             let progress = Progress { done, total: 100, text: String::new() };
             runs.report(task.identity().as_u128(), progress).is_some()

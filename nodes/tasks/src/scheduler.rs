@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use super::shared::{Shared, now};
+use super::shared::Shared;
 use rantai_commit::DiskError;
 
 /// Longest sleep: the system clock may be set meanwhile.
@@ -22,7 +22,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
         sleep(DISK_RETRY).await;
     }
     loop {
-        match shared.timetable.next(now()) {
+        match shared.timetable.next(shared.now()) {
             Ok((due, name)) => {
                 if let Err(error) = pass(&shared, due, &name).await {
                     tracing::error!("schedule {name}: {error}");
@@ -31,9 +31,10 @@ pub(super) async fn run(shared: Arc<Shared>) {
                 }
             }
             Err(next) => {
-                let soon =
-                    next.map_or(LONGEST_SLEEP, |when| Duration::from_millis(when.saturating_sub(now())));
+                let soon = next
+                    .map_or(LONGEST_SLEEP, |when| Duration::from_millis(when.saturating_sub(shared.now())));
                 tokio::select! {
+                    biased;
                     () = shared.timetable.changed.notified() => {}
                     () = sleep(soon.min(LONGEST_SLEEP)) => {}
                 }
@@ -42,8 +43,12 @@ pub(super) async fn run(shared: Arc<Shared>) {
     }
 }
 
-async fn pass(shared: &Shared, due: u64, name: &str) -> Result<(), DiskError> {
-    let made = shared.store.pass(name.to_owned(), due, now(), shared.limits.tasks).await?;
+/// Makes the task of a schedule whose time `due` has come.
+pub(super) async fn pass(shared: &Shared, due: u64, name: &str) -> Result<(), DiskError> {
+    let made = shared
+        .store
+        .pass(name.to_owned(), due, shared.environment.ordered_id(), shared.now(), shared.limits.tasks)
+        .await?;
     if let Some(task) = made {
         shared.agenda.add(&task);
         shared.announce(&task);
@@ -51,7 +56,8 @@ async fn pass(shared: &Shared, due: u64, name: &str) -> Result<(), DiskError> {
     shared.timetable.set(&shared.store, name)
 }
 
-fn load(shared: &Shared) -> Result<(), DiskError> {
+/// Puts all schedules on the timetable.
+pub(super) fn load(shared: &Shared) -> Result<(), DiskError> {
     let mut after = String::new();
     loop {
         let schedules = shared.store.schedules(&after, PAGE)?;

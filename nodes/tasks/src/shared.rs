@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
+use rantai_client::Environment;
 use rantai_client::object::{Emitter, Progress};
 use rantai_client::wire::fault::{Code, Fault};
 use tokio::sync::{Notify, oneshot};
@@ -22,6 +22,8 @@ use rantai_commit::DiskError;
 
 /// After how many milliseconds a task that could not be read is looked at again.
 pub(super) const UNREAD_MS: u64 = 5_000;
+/// After how many milliseconds a task that could not be written is looked at again.
+const DISK_RETRY_MS: u64 = 5_000;
 
 /// State shared by the object `tasks`, the runner and the timetable.
 #[derive(Debug)]
@@ -30,17 +32,53 @@ pub(super) struct Shared {
     pub(super) agenda: Agenda,
     pub(super) timetable: Timetable,
     pub(super) limits: Arc<Limits>,
+    pub(super) environment: Environment,
     /// Tasks that wait for others to end.
-    pub(super) waiting_for: Waiting,
+    waiting_for: Waiting,
     pub(super) progress: RunProgress,
     /// Wakes a run whose task was cancelled, by the task's id.
     pub(super) running: Mutex<HashMap<u128, Arc<Notify>>>,
     /// Callers of `result`, by the task's id.
-    pub(super) waiting: Mutex<HashMap<u128, Vec<oneshot::Sender<()>>>>,
+    waiting: Mutex<HashMap<u128, Vec<oneshot::Sender<()>>>>,
     pub(super) emitter: OnceLock<Emitter>,
 }
 
 impl Shared {
+    pub(super) fn new(store: Store, limits: Limits, environment: Environment) -> Self {
+        Self {
+            store,
+            agenda: Agenda::default(),
+            timetable: Timetable::default(),
+            limits: Arc::new(limits),
+            environment,
+            waiting_for: Waiting::default(),
+            progress: RunProgress::default(),
+            running: Mutex::default(),
+            waiting: Mutex::default(),
+            emitter: OnceLock::new(),
+        }
+    }
+
+    /// Milliseconds since 1970.
+    pub(super) fn now(&self) -> u64 {
+        self.environment.now_ms()
+    }
+
+    /// Stores a task as it is now, and announces it; false where it has ended meanwhile.
+    pub(super) async fn settle(&self, task: &Task) -> Result<bool, DiskError> {
+        let stored = self.store.update(task.clone()).await?;
+        if stored {
+            self.announce(task);
+        }
+        Ok(stored)
+    }
+
+    /// Looks at a task again when the disk may work again.
+    pub(super) fn wait_for_disk(&self, task: &Task, error: &DiskError) {
+        tracing::error!("{error}");
+        self.agenda.at(self.now() + DISK_RETRY_MS, task);
+    }
+
     /// Emits a task that was stored; when it has ended, wakes those that wait for it.
     pub(super) fn announce(&self, task: &Task) {
         if let Some(emitter) = self.emitter.get()
@@ -104,13 +142,13 @@ impl Shared {
                     return Ok(());
                 }
             }
-            self.agenda.at(now(), &task);
+            self.agenda.at(self.now(), &task);
             Ok(())
         };
         if let Err(error) = waits() {
             tracing::error!("{error}");
             // `begin` looks at all that it comes after.
-            self.agenda.at(now() + UNREAD_MS, Entry::unread(task));
+            self.agenda.at(self.now() + UNREAD_MS, Entry::unread(task));
         }
     }
 
@@ -165,8 +203,4 @@ pub(super) fn uuid(id: &str) -> Result<Uuid, Fault> {
 
 pub(super) fn unread(error: &DiskError) -> Fault {
     error.fault("the ledger")
-}
-
-pub(super) fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }

@@ -57,6 +57,7 @@ mod tests {
     use crate::options::Options;
     use crate::schedule::{Schedule, Timing};
     use serde_json::json;
+    use uuid::Uuid;
 
     fn schedule(cron: &str) -> Schedule {
         let timing = Timing { cron: cron.to_owned(), zone: "UTC".to_owned(), overlap: false };
@@ -69,7 +70,13 @@ mod tests {
     async fn a_schedule_that_is_replaced_while_its_time_passes_has_the_time_of_the_new_one() {
         let (store, timetable) = (Store::open(None).expect("a store"), Timetable::default());
         assert!(store.schedule(schedule("* * * * *"), 9).await.expect("stored"));
-        assert!(store.pass("daily".to_owned(), 60_000, 60_000, 9).await.expect("stored").is_some());
+        assert!(
+            store
+                .pass("daily".to_owned(), 60_000, Uuid::now_v7(), 60_000, 9)
+                .await
+                .expect("stored")
+                .is_some()
+        );
         assert!(store.schedule(schedule("0 * * * *"), 9).await.expect("stored"));
         // The new one is told of, and then the time that passed before.
         for _ in 0..2 {
