@@ -34,6 +34,8 @@ pub mod schedule;
 mod scheduler;
 mod settings;
 mod shared;
+#[cfg(test)]
+mod simulation;
 mod store;
 pub mod task;
 mod timetable;

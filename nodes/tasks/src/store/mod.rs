@@ -19,7 +19,8 @@ const BEFORE: TableDefinition<'static, (&[u8; 16], &[u8; 16]), ()> = TableDefini
 /// What the ledger is called on the bus, which has to stay the same: requests are recognised by it too.
 const NAME: TableDefinition<'static, (), &str> = TableDefinition::new("name");
 
-#[derive(Debug)]
+/// The database of the ledger; cheap to clone.
+#[derive(Clone, Debug)]
 pub(super) struct Store {
     committer: Committer,
 }
