@@ -13,6 +13,9 @@ use uuid::Uuid;
 /// Bit of a version 7 UUID that new ids leave clear, so that ids of one millisecond can be counted up.
 const COUNTER_HEADROOM: u128 = 1 << 61;
 
+/// Smallest difference between two ids.
+const SMALLEST_STEP: u128 = 1 << 32;
+
 /// A clock and a source of randomness, the system's by default; cheap to clone. Clones share both.
 #[derive(Clone, Debug, Default)]
 pub struct Environment {
@@ -88,17 +91,17 @@ impl Environment {
         (self.random() >> 11) as f64 / (1_u64 << 53) as f64
     }
 
-    /// A new id, a UUID of version 7: greater than all ids before it in this environment, also when the clock is set
-    /// back.
+    /// A new id, a UUID of version 7: greater by at least 2^32 than all ids before it in this environment, also when
+    /// the clock is set back.
     pub fn ordered_id(&self) -> Uuid {
         let random = u128::from(self.random()) << 64 | u128::from(self.random());
         let [bytes @ .., _, _, _, _, _, _] = random.to_be_bytes();
         let fresh = uuid::Builder::from_unix_timestamp_millis(self.now_ms(), &bytes).into_uuid().as_u128();
         let fresh = fresh & !COUNTER_HEADROOM;
         let mut last = self.inner.last_id.lock();
-        // The step is random too, so that one id does not tell the next.
-        let next = last.saturating_add(1 + (random & 0xFFFF_FFFF));
-        *last = if fresh > *last { fresh } else { next };
+        // The step is random, so that one id does not tell the next, and large: the runs of a task count from its id.
+        let next = last.saturating_add(SMALLEST_STEP + (random & 0xFFFF_FFFF));
+        *last = fresh.max(next);
         Uuid::from_u128(*last)
     }
 }
@@ -128,7 +131,8 @@ mod tests {
                     clock.set(clock.now_ms() - 100);
                 }
                 let id = environment.ordered_id();
-                assert!(id > last && id.get_version_num() == 7, "{id} after {last}");
+                assert!(id.as_u128() - last.as_u128() >= SMALLEST_STEP, "{id} after {last}");
+                assert_eq!(id.get_version_num(), 7);
                 assert_eq!(id.get_variant(), uuid::Variant::RFC4122);
                 last = id;
             }
