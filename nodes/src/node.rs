@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use rantai_client::client::random_id;
+use rantai_client::client::{draw_id, random_id};
 use rantai_client::object::Object;
 use rantai_client::session::{
     Address, ConnectError, Filter, Message, Options, Outlet, Publish, Receiver, Session, Status, Unsent, Will,
@@ -17,7 +17,6 @@ use rantai_client::wire::name::{ClientId, ObjectName, Root};
 use rantai_client::wire::topic::{RegistryTopic, TopicKind, requests_at};
 use tokio::sync::watch;
 use tokio::time::timeout;
-use uuid::Uuid;
 
 use crate::announcer::{Announcer, LIFETIME, keep_announced};
 use crate::dispatch::{Dispatcher, Out, Served};
@@ -121,16 +120,18 @@ impl Builder {
     pub async fn connect(self) -> Result<Node, NodeError> {
         let Self { mut options, root, named, .. } = self;
         if !named {
-            options.client_id = random_id(KIND);
+            options.client_id = draw_id(KIND, &options.environment);
         }
+        let environment = options.environment.clone();
         #[cfg(feature = "journal")]
         let journal = match self.journal {
-            Some(file) => Journal::open(&file).map_err(|source| NodeError::Journal { file, source })?,
-            None => Journal::in_memory()
+            Some(file) => Journal::open(&file, environment.clone())
+                .map_err(|source| NodeError::Journal { file, source })?,
+            None => Journal::in_memory(environment.clone())
                 .map_err(|source| NodeError::Journal { file: PathBuf::from("in memory"), source })?,
         };
         let id = options.client_id.clone();
-        let epoch = Uuid::now_v7().simple().to_string();
+        let epoch = environment.ordered_id().simple().to_string();
         options.will = Some(Will {
             topic: RegistryTopic::Node(id.clone()).format(&root),
             payload: NodeState::new(State::Lost, &epoch).write().into(),
