@@ -205,6 +205,7 @@ pub(crate) async fn keep_announced(announcer: Arc<Announcer>, mut status: watch:
     tokio::pin!(ended);
     loop {
         tokio::select! {
+            biased;
             () = &mut ended => return,
             () = announcer.heal.notified() => {
                 let wrong = std::mem::take(&mut *announcer.wrong.lock());

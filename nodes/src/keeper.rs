@@ -67,6 +67,7 @@ impl Claim {
         loop {
             // A connection of its own each time.
             let connection = tokio::select! {
+                biased;
                 connection = connection(&mut status) => connection,
                 // The broker has said that the node is lost; there is nothing to take back.
                 patience = &mut stopped => return idle(&self.served, patience.unwrap_or_default()).await,
@@ -80,6 +81,7 @@ impl Claim {
             let over = || over(status.clone(), connection);
             let mut contenders = Contenders::new(self.announcer.clone(), self.served.name.clone());
             let claimed = tokio::select! {
+                biased;
                 claimed = self.claim(&mut contenders) => claimed,
                 () = over() => Claimed::Lost,
                 patience = &mut stopped => {
@@ -117,6 +119,7 @@ impl Claim {
                     }
                     let unasked = self.served.begin();
                     tokio::select! {
+                        biased;
                         holder = self.contested(&entry, &mut contenders) => {
                             drop(unasked);
                             tracing::error!("{}: gives way to node {holder}", self.served.name);
@@ -145,6 +148,7 @@ impl Claim {
                 }
             };
             tokio::select! {
+                biased;
                 () = over() => {}
                 () = free => {}
                 patience = &mut stopped => return idle(&self.served, patience.unwrap_or_default()).await,
@@ -157,12 +161,14 @@ impl Claim {
     async fn leave(&self, patience: Duration, over: impl Future<Output = ()>) {
         tokio::pin!(over);
         let connected = tokio::select! {
+            biased;
             () = self.unsubscribe() => true,
             () = &mut over => false,
         };
         idle(&self.served, patience).await;
         if connected {
             tokio::select! {
+                biased;
                 () = self.withdraw() => {}
                 () = over => {}
             }

@@ -21,6 +21,8 @@ pub mod kind;
 mod links;
 mod node;
 mod serving;
+#[cfg(test)]
+mod simulation;
 
 pub use dispatch::Limits;
 pub use node::{Builder, Node, NodeError};
