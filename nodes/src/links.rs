@@ -57,6 +57,7 @@ impl Links {
                 std::future::pending::<()>().await;
             };
             tokio::select! {
+                biased;
                 () = followed => {}
                 () = over(status.clone(), connection) => {}
             }
