@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use tokio::sync::watch;
-use uuid::Uuid;
 
+use crate::environment::Environment;
 use crate::error::CallError;
 use crate::pending::{Arrived, Pending, key};
 use crate::proxy::Proxy;
@@ -42,6 +42,7 @@ struct Inner {
     outlet: Outlet,
     root: Root,
     id: ClientId,
+    environment: Environment,
     pending: Arc<Pending>,
     listeners: Arc<Listeners>,
 }
@@ -94,9 +95,9 @@ impl Builder {
         let Self { mut options, root, named } = self;
         if !named {
             // Not at the builder's beginning: two connections of clones would end each other.
-            options.client_id = random_id(KIND);
+            options.client_id = draw_id(KIND, &options.environment);
         }
-        let id = options.client_id.clone();
+        let (id, environment) = (options.client_id.clone(), options.environment.clone());
         let pending = Arc::new(Pending::default());
         let listeners = Arc::new(Listeners::default());
         let replies = Replies {
@@ -109,7 +110,7 @@ impl Builder {
         let filter = Filter::new(ReplyTopic::filter(&root, &id)).live();
         session.begin(vec![filter]).await?;
         let outlet = session.outlet();
-        Ok(Client { inner: Arc::new(Inner { session, outlet, root, id, pending, listeners }) })
+        Ok(Client { inner: Arc::new(Inner { session, outlet, root, id, environment, pending, listeners }) })
     }
 }
 
@@ -202,6 +203,10 @@ impl Client {
         self.inner.session.close().await;
     }
 
+    pub(crate) fn environment(&self) -> &Environment {
+        &self.inner.environment
+    }
+
     pub(crate) fn outlet(&self) -> &Outlet {
         &self.inner.outlet
     }
@@ -211,9 +216,14 @@ impl Client {
     }
 }
 
-/// A client id nobody else has: `kind` and 12 random hexadecimal digits.
+/// A client id that no other client has: `kind` and 12 random hexadecimal digits.
 pub fn random_id(kind: &str) -> ClientId {
-    let random = Uuid::new_v4().as_u128() & 0xFFFF_FFFF_FFFF;
+    draw_id(kind, &Environment::default())
+}
+
+/// As [`random_id`], with the randomness of an environment.
+pub fn draw_id(kind: &str, environment: &Environment) -> ClientId {
+    let random = environment.random() & 0xFFFF_FFFF_FFFF;
     ClientId::new(&format!("{kind}-{random:012x}")).expect("letters, digits and a hyphen")
 }
 

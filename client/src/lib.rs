@@ -7,6 +7,7 @@
 extern crate self as rantai_client;
 
 pub mod client;
+pub mod environment;
 mod error;
 pub mod files;
 pub mod object;
@@ -19,6 +20,7 @@ mod subscription;
 pub mod wire;
 
 pub use client::Client;
+pub use environment::Environment;
 pub use error::{CallError, error_chain};
 pub use printable::{hex, printable, printable_lines, steers};
 pub use proxy::{Content, Proxy, Request, Response};

@@ -75,7 +75,9 @@ impl Pending {
 
     /// The connection is gone, and with it every reply that would have come on it.
     pub(crate) fn disconnected(&self) {
-        let lost: Vec<u128> = self.calls.lock().keys().copied().collect();
+        let mut lost: Vec<u128> = self.calls.lock().keys().copied().collect();
+        // In the order of their ids, which is that of the calls, instead of that of the table.
+        lost.sort_unstable();
         for key in lost {
             self.arrived(key, Arrived::Failed(Unsent::Lost));
         }

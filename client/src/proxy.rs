@@ -245,11 +245,6 @@ impl Request {
         self
     }
 
-    /// The identity of the request: the one it was given, or a new one for each sending.
-    fn key(&self) -> u128 {
-        self.identity.unwrap_or_else(|| Uuid::now_v7().as_u128())
-    }
-
     /// Sends it, and waits for the reply. Dropping the future forgets the call; the object may still finish it.
     ///
     /// # Errors
@@ -271,6 +266,11 @@ impl Request {
         let Settings { deadline, until, .. } = &self.proxy.settings;
         let own = Instant::now() + *deadline;
         until.map_or(own, |until| own.min(until))
+    }
+
+    /// The identity it was given, or a new one.
+    fn key(&self) -> u128 {
+        self.identity.unwrap_or_else(|| self.proxy.client.environment().ordered_id().as_u128())
     }
 
     /// On one connection.

@@ -10,24 +10,13 @@ use rantai_client::wire::name::{ClientId, ObjectName};
 use rantai_client::wire::topic::RegistryTopic;
 use tokio::time::timeout;
 
-use crate::announce::Announcer;
+use crate::announcer::{Announcer, Tenure};
 
 /// What is retained has come when this long nothing more of it has.
 const QUIET: Duration = Duration::from_millis(100);
 
 /// How long a claim may take until it is settled, and whoever had a name given up until it claims it.
 const SUCCESSION: Duration = Duration::from_secs(5);
-
-/// How far other nodes are with a name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Tenure {
-    /// No node that is ready has an entry.
-    Vacant,
-    /// A node that is ready claims it, and has not settled yet.
-    Claimed,
-    /// A node that is ready holds it.
-    Held,
-}
 
 /// The nodes that claim a name, kept up to date in the announcer's view.
 pub(crate) struct Contenders {
@@ -46,7 +35,7 @@ impl Contenders {
     pub(crate) async fn look(&mut self) -> Result<(), SubscribeError> {
         let entries = RegistryTopic::entries_of(&self.announcer.root, &self.object);
         let mut seen = self.announcer.seen();
-        self.announcer.outlet.subscribe(vec![Filter::new(entries).passing()]).await?;
+        self.announcer.bus.subscribe(vec![Filter::new(entries).passing()]).await?;
         loop {
             while timeout(QUIET, seen.changed()).await.is_ok() {}
             if !self.watch_states().await? {
@@ -104,7 +93,7 @@ impl Contenders {
         if states.is_empty() {
             return Ok(false);
         }
-        self.announcer.outlet.subscribe(states).await?;
+        self.announcer.bus.subscribe(states).await?;
         Ok(true)
     }
 }

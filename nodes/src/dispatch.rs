@@ -114,9 +114,11 @@ impl Dispatcher {
         self.objects.write().remove(name);
     }
 
-    /// The objects there are.
+    /// All objects, in the order of their names.
     pub fn objects(&self) -> Vec<Arc<Served>> {
-        self.objects.read().values().cloned().collect()
+        let mut objects: Vec<_> = self.objects.read().values().cloned().collect();
+        objects.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+        objects
     }
 
     /// What became of a message sent with a token.

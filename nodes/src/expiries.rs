@@ -60,7 +60,7 @@ impl Expiries {
                 }
             };
             tokio::select! {
-                () = self.changed.notified() => {}
+                biased;
                 () = due => {
                     let mut known = self.known.lock();
                     let first = known.by_time.first().filter(|(time, _)| *time <= Instant::now());
@@ -69,6 +69,7 @@ impl Expiries {
                         return topic;
                     }
                 }
+                () = self.changed.notified() => {}
             }
         }
     }

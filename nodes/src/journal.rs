@@ -7,9 +7,10 @@
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use parking_lot::Mutex;
+use rantai_client::Environment;
 use rantai_client::object::Answer;
 use rantai_client::wire::fault::{Code, Fault};
 use redb::{ReadableTable, ReadableTableMetadata, TableDefinition, WriteTransaction};
@@ -76,6 +77,7 @@ pub(crate) enum Begun {
 #[derive(Debug)]
 pub(crate) struct Journal {
     committer: Committer,
+    environment: Environment,
     /// Calls whose beginning may be on disk although their callers were told that it is not: they have not begun.
     doubtful: Mutex<HashSet<Identity>>,
     /// Calls that were carried out, and whose results the disk does not take yet.
@@ -84,18 +86,18 @@ pub(crate) struct Journal {
 
 impl Journal {
     /// In a file, which is made where it is missing.
-    pub(crate) fn open(file: &Path) -> Result<Self, DiskError> {
-        Self::open_with(commit::file(file))
+    pub(crate) fn open(file: &Path, environment: Environment) -> Result<Self, DiskError> {
+        Self::open_with(commit::file(file), environment)
     }
 
     /// For as long as the process runs.
-    pub(crate) fn in_memory() -> Result<Self, DiskError> {
-        Self::open_with(commit::memory())
+    pub(crate) fn in_memory(environment: Environment) -> Result<Self, DiskError> {
+        Self::open_with(commit::memory(), environment)
     }
 
-    fn open_with(opener: Opener) -> Result<Self, DiskError> {
+    fn open_with(opener: Opener, environment: Environment) -> Result<Self, DiskError> {
         let committer = Committer::open(opener, prepare)?;
-        Ok(Self { committer, doubtful: Mutex::default(), ending: Mutex::default() })
+        Ok(Self { committer, environment, doubtful: Mutex::default(), ending: Mutex::default() })
     }
 
     /// Writes down that a call is about to be carried out, unless it was before.
@@ -104,12 +106,12 @@ impl Journal {
             return Err(Fault::busy(ENDING_MS));
         }
         let doubtful = self.doubtful.lock().contains(identity);
-        let new = identity.clone();
+        let (new, now) = (identity.clone(), self.environment.now_ms() / 1_000);
         let begun = self.committer.write(move |transaction| {
             if doubtful {
                 forget_begun(transaction, &new)?;
             }
-            begin(transaction, &new, print, now())
+            begin(transaction, &new, print, now)
         });
         match begun.await {
             Ok(begun) => {
@@ -287,10 +289,6 @@ fn unwritten(error: &DiskError) -> Fault {
     error.fault("the journal of what is carried out once")
 }
 
-fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::Ordering;
@@ -311,7 +309,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_answer_is_kept_for_its_time_and_then_forgotten() {
-        let journal = Arc::new(Journal::in_memory().expect("a journal"));
+        let journal = Arc::new(Journal::in_memory(Environment::default()).expect("a journal"));
         assert_eq!(begun(&journal, 1, 1_000).await, Ok(Begun::New));
         journal.end(&identity(1), &Ok(Answer::Value(json!(5)))).await.expect("written");
         let kept = Begun::Before(Box::new(Ok(Answer::Value(json!(5)))));
@@ -322,7 +320,7 @@ mod tests {
 
     #[tokio::test]
     async fn every_kind_of_end_is_told_again() {
-        let journal = Arc::new(Journal::in_memory().expect("a journal"));
+        let journal = Arc::new(Journal::in_memory(Environment::default()).expect("a journal"));
         let ends = [
             Ok(Answer::Value(json!({"a": [1, null]}))),
             Ok(Answer::Binary(vec![0, 255])),
@@ -343,7 +341,7 @@ mod tests {
     fn on_a_faulty_disk() -> (tempfile::TempDir, Arc<Journal>, Arc<faulty::Switch>) {
         let folder = tempfile::tempdir().expect("a directory");
         let (opener, switch) = faulty::file(&folder.path().join("once.redb"));
-        (folder, Arc::new(Journal::open_with(opener).expect("a journal")), switch)
+        (folder, Arc::new(Journal::open_with(opener, Environment::default()).expect("a journal")), switch)
     }
 
     async fn begun_at_last(journal: &Journal, id: u8) -> Begun {
@@ -412,8 +410,9 @@ mod tests {
     #[tokio::test]
     async fn many_at_once_are_all_written() {
         let directory = tempfile::tempdir().expect("a directory");
-        let journal = Arc::new(Journal::open(&directory.path().join("once.redb")).expect("a journal"));
-        assert!(Journal::open(&directory.path().join("once.redb")).is_err(), "one process at a time");
+        let open = || Journal::open(&directory.path().join("once.redb"), Environment::default());
+        let journal = Arc::new(open().expect("a journal"));
+        assert!(open().is_err(), "one process at a time");
         let mut calls = tokio::task::JoinSet::new();
         for id in 0..=255 {
             let journal = journal.clone();

@@ -12,7 +12,7 @@ use rantai_client::wire::entry::Mode;
 use rantai_client::wire::name::ObjectName;
 use serde::Deserialize;
 
-use crate::node::ServeOptions;
+use crate::serving::ServeOptions;
 
 /// Prints a line that an object prints.
 pub type Output = Arc<dyn Fn(&str) + Send + Sync>;

@@ -4,22 +4,29 @@
 //! Without the feature `journal` methods marked `once` are refused; with it what they were asked is kept in a
 //! database.
 
-mod announce;
+mod announcer;
+mod bus;
 pub mod chain;
+mod claim;
 mod connection;
 mod contenders;
 pub mod dispatch;
 mod expiries;
 #[cfg(feature = "journal")]
 mod journal;
+mod keeper;
 pub mod kind;
 mod links;
 mod node;
+mod serving;
+#[cfg(test)]
+mod simulation;
 
 pub use dispatch::Limits;
-pub use node::{Builder, Node, NodeError, ServeError, ServeOptions};
+pub use node::{Builder, Node, NodeError};
 #[cfg(feature = "journal")]
 pub use rantai_commit::DiskError;
+pub use serving::{ServeError, ServeOptions};
 
 /// The program in the README, as a test.
 #[cfg(doctest)]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use rantai_client::wire::name::ObjectName;
 
-use crate::announce::Announcer;
+use crate::announcer::Announcer;
 use crate::connection::{connection, over};
 use crate::contenders::Contenders;
 
@@ -45,7 +45,7 @@ impl Links {
 
     /// Follows one of them until the session ends.
     async fn follow(self: Arc<Self>, object: ObjectName) {
-        let mut status = self.announcer.outlet.status();
+        let mut status = self.announcer.bus.status();
         while let Some(connection) = connection(&mut status).await {
             let mut contenders = Contenders::new(self.announcer.clone(), object.clone());
             let followed = async {
@@ -57,6 +57,7 @@ impl Links {
                 std::future::pending::<()>().await;
             };
             tokio::select! {
+                biased;
                 () = followed => {}
                 () = over(status.clone(), connection) => {}
             }

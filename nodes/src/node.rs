@@ -1,82 +1,33 @@
 //! A node: objects served on one session.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 #[cfg(feature = "journal")]
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use parking_lot::Mutex;
 use rantai_client::Client;
-use rantai_client::client::random_id;
+use rantai_client::client::{draw_id, random_id};
 use rantai_client::object::{Calls, Object};
 use rantai_client::session::{
-    Address, ConnectError, Filter, Message, Options, Outlet, Publish, Receiver, Session, Status,
-    SubscribeError, Unsent, Will,
+    Address, ConnectError, Filter, Message, Options, Outlet, Publish, Receiver, Session, Status, Unsent, Will,
 };
-use rantai_client::wire::entry::{Mode, NodeState, State};
-use rantai_client::wire::name::{ClientId, NameError, ObjectName, Root};
+use rantai_client::wire::entry::{NodeState, State};
+use rantai_client::wire::name::{ClientId, ObjectName, Root};
 use rantai_client::wire::topic::{RegistryTopic, TopicKind, requests_at};
 use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
-use uuid::Uuid;
+use tokio::time::timeout;
 
-use crate::announce::{self, Announcer, Keeper};
-use crate::dispatch::{Dispatcher, Limits, Out, Served};
+use crate::announcer::{Announcer, LIFETIME, keep_announced};
+use crate::dispatch::{Dispatcher, Out, Served};
 #[cfg(feature = "journal")]
 use crate::journal::Journal;
+use crate::keeper::Keeper;
 use crate::links::Links;
+use crate::serving::{ServeError, ServeOptions};
 #[cfg(feature = "journal")]
 use rantai_commit::DiskError;
-
-/// Seconds after which an entry or a state disappears unless it is published again.
-pub(crate) const LIFETIME: u32 = 24 * 60 * 60;
-
-/// How an object is served.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ServeOptions {
-    /// Alone, or as one of several.
-    pub mode: Mode,
-    /// Whether a node that holds an exclusive name is asked to give it up.
-    pub replace: bool,
-    /// What it is allowed.
-    pub limits: Limits,
-}
-
-/// Why an object is not served.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ServeError {
-    /// A name that is none.
-    #[error(transparent)]
-    Name(#[from] NameError),
-    /// Another node holds it (-32013), or this one serves it already.
-    #[error("{object} is served by node {holder}")]
-    Taken {
-        /// The name.
-        object: String,
-        /// Who has it.
-        holder: String,
-    },
-    /// The broker does not allow the subscriptions it needs.
-    #[error(transparent)]
-    Refused(SubscribeError),
-    /// The broker does not allow the entry.
-    #[error("cannot register {object}")]
-    Unregistered {
-        /// The name.
-        object: String,
-        /// What the system or library said.
-        source: Unsent,
-    },
-    /// The entry is too large.
-    #[error(transparent)]
-    Entry(#[from] rantai_client::wire::entry::EntryError),
-    /// The node has ended.
-    #[error("the node has ended")]
-    Ended,
-}
 
 /// Why a node does not begin.
 #[derive(Debug, thiserror::Error)]
@@ -105,7 +56,7 @@ pub struct Node {
     session: Session,
     announcer: Arc<Announcer>,
     dispatcher: Arc<Dispatcher>,
-    keepers: Mutex<HashMap<ObjectName, Keeper>>,
+    keepers: Mutex<BTreeMap<ObjectName, Keeper>>,
 }
 
 /// How to connect. Each node of a builder that was cloned draws a name of its own, unless one was given.
@@ -179,16 +130,18 @@ impl Builder {
     pub async fn connect(self) -> Result<Node, NodeError> {
         let Self { mut options, root, calls, named, .. } = self;
         if !named {
-            options.client_id = random_id(KIND);
+            options.client_id = draw_id(KIND, &options.environment);
         }
+        let environment = options.environment.clone();
         #[cfg(feature = "journal")]
         let journal = match self.journal {
-            Some(file) => Journal::open(&file).map_err(|source| NodeError::Journal { file, source })?,
-            None => Journal::in_memory()
+            Some(file) => Journal::open(&file, environment.clone())
+                .map_err(|source| NodeError::Journal { file, source })?,
+            None => Journal::in_memory(environment.clone())
                 .map_err(|source| NodeError::Journal { file: PathBuf::from("in memory"), source })?,
         };
         let id = options.client_id.clone();
-        let epoch = Uuid::now_v7().simple().to_string();
+        let epoch = environment.ordered_id().simple().to_string();
         options.will = Some(Will {
             topic: RegistryTopic::Node(id.clone()).format(&root),
             payload: NodeState::new(State::Lost, &epoch).write().into(),
@@ -197,7 +150,7 @@ impl Builder {
         calls.bind(Client::builder(options.address.clone()).root(root.clone()));
         let mut parts = None;
         let session = Session::connect(options, |outlet| {
-            let announcer = Announcer::new(root.clone(), id.clone(), epoch, outlet.clone());
+            let announcer = Announcer::new(root.clone(), id.clone(), epoch, Box::new(outlet.clone()));
             let out = Outbound { outlet, links: Links::new(announcer.clone()) };
             let dispatcher = Dispatcher::new(root.clone(), id.clone(), Box::new(out), calls);
             #[cfg(feature = "journal")]
@@ -213,7 +166,7 @@ impl Builder {
             Filter::new(requests_at(&root, &id)).live(),
         ];
         session.begin(mine.to_vec()).await?;
-        tokio::spawn(announce::keep_word(announcer.clone(), session.status()));
+        tokio::spawn(keep_announced(announcer.clone(), session.status()));
         Ok(Node { session, announcer, dispatcher, keepers: Mutex::default() })
     }
 }
@@ -302,7 +255,7 @@ impl Node {
     /// and it says goodbye.
     pub async fn drain(&self, patience: Duration) {
         self.announcer.announce_state(State::Draining);
-        let keepers: Vec<Keeper> = self.keepers.lock().drain().map(|(_, keeper)| keeper).collect();
+        let keepers: Vec<Keeper> = std::mem::take(&mut *self.keepers.lock()).into_values().collect();
         let stops: Vec<_> = keepers.into_iter().map(|keeper| tokio::spawn(keeper.stop(patience))).collect();
         for stop in stops {
             let _ = stop.await;
@@ -370,25 +323,4 @@ impl Receiver for Inbound {
     fn settled(&mut self, token: u128, result: Result<(), Unsent>) {
         self.dispatcher.settled(token, result);
     }
-}
-
-/// Waits until nothing of an object runs any more.
-pub(crate) async fn idle(served: &Served, patience: Duration) {
-    let finished = async {
-        while served.running() > 0 {
-            sleep(Duration::from_millis(5)).await;
-        }
-    };
-    if timeout(patience, finished).await.is_err() {
-        tracing::warn!("{}: {} calls were still running", served.name, served.running());
-    }
-}
-
-/// A retained message of the registry.
-pub(crate) fn retained(topic: String, payload: Bytes) -> Publish {
-    let mut publish = Publish::new(topic, payload).retain();
-    if !publish.payload.is_empty() {
-        publish.properties.expiry = Some(LIFETIME);
-    }
-    publish
 }

@@ -112,7 +112,7 @@ impl Record {
             let filter = topic::shared(filter).map_or(filter, |shared| shared.expect("valid").filter);
             for (id, published) in &self.published {
                 let qos = published.qos.min(granted);
-                if qos == 0 || published.given_up || !topic::matches(filter, &published.topic) {
+                if qos == 0 || published.given_up || !rantai_topics::matches(filter, &published.topic) {
                     continue;
                 }
                 let count: u32 =

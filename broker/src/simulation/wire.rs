@@ -7,6 +7,9 @@ pub(super) use rantai_testing::{
 /// Takes the first packet off `bytes`, once it is all there.
 pub(super) fn take_packet(version: Version, bytes: &mut Vec<u8>) -> Option<Packet> {
     let length = rantai_testing::length_of_first(bytes).expect("the broker writes packets")?;
+    if length > bytes.len() {
+        return None;
+    }
     let packet: Vec<u8> = bytes.drain(..length).collect();
     Some(rantai_testing::read_packet(version, &packet).expect("the broker writes packets"))
 }

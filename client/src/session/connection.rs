@@ -1,4 +1,4 @@
-//! The task: it connects, reads and writes, keeps alive, and tries again.
+//! The connection task: reads, writes, keeps the connection alive, and reconnects.
 
 use std::future::poll_fn;
 use std::io;
@@ -8,36 +8,34 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{BufMut, BytesMut};
-use bytestring::ByteString;
 use rumqttc::v5::mqttbytes::{self, v5 as packets};
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
 use super::backoff::Backoff;
+use super::decode::{message, outcome};
+use super::error::{ConnectError, Unsent};
+use super::frame;
+use super::handshake::{Connection, PATIENCE, connect};
+use super::options::Options;
 use super::outbox::{Farewell, Waiter};
+use super::pulse::{Beat, Pulse};
+use super::receiver::Receiver;
+use super::shared::{SessionShared, Status};
 use super::stalls::{self, Stalls};
-use super::{ConnectError, Message, Options, QoS, Receiver, Shared, Status, Unsent, frame};
-use crate::wire::Properties;
 
-/// Time for the network and the broker to answer a CONNECT, and to take the last of what is written.
-pub(super) const PATIENCE: Duration = Duration::from_secs(10);
-/// A connection that lasted less does not end the growing of the waits between tries.
+/// A connection that lasted less does not reset the backoff.
 const STEADY: Duration = Duration::from_secs(1);
-/// Room for one read.
-const READ: usize = 64 << 10;
-/// Packets taken apart before what they led to is written: the other side works on that meanwhile, on a core of
-/// its own, instead of waiting for the last of a large batch.
-const AT_ONCE: usize = 16;
-/// The window of a broker that names none (MQTT 5, 3.2.2.3.3).
-const WINDOW: u16 = u16::MAX;
-/// The largest packet there is (MQTT 5, 2.1.4).
-const LARGEST: u32 = 268_435_460;
-
-/// Connects once, and leaves a task behind that keeps it up.
+/// Buffer capacity for one read.
+const READ_CAPACITY: usize = 64 << 10;
+/// Packets handled before what they led to is written, so that the peer can work on it meanwhile instead of waiting
+/// for the end of a large batch.
+const PACKETS_AT_ONCE: usize = 16;
+/// Connects once and spawns the task, which reconnects from then on.
 pub(super) async fn start<R: Receiver>(
     options: Options,
-    shared: Arc<Shared>,
+    shared: Arc<SessionShared>,
     receiver: R,
 ) -> Result<(), ConnectError> {
     let first = match connect(&options).await {
@@ -54,13 +52,13 @@ pub(super) async fn start<R: Receiver>(
 
 struct Task<R: Receiver> {
     options: Options,
-    shared: Arc<Shared>,
+    shared: Arc<SessionShared>,
     receiver: R,
     online: u64,
 }
 
 impl<R: Receiver> Drop for Task<R> {
-    /// However the task ends, and be it by a receiver's panic: nobody waits for it any longer.
+    /// However the task ends, including by a panic of the receiver, waiting publishers are told.
     fn drop(&mut self) {
         if !matches!(*self.shared.status.borrow(), Status::Ended(_)) {
             for (waiter, error) in self.shared.outbox.lock().ended() {
@@ -71,17 +69,6 @@ impl<R: Receiver> Drop for Task<R> {
             self.shared.ended("its task has ended".to_owned());
         }
     }
-}
-
-/// A connection whose CONNACK has come.
-struct Connection {
-    stream: TcpStream,
-    /// What came behind the CONNACK.
-    reading: BytesMut,
-    resumed: bool,
-    window: u16,
-    max_packet: u32,
-    keep_alive: Duration,
 }
 
 /// Why a connection has ended.
@@ -96,11 +83,11 @@ enum End {
 
 impl<R: Receiver> Task<R> {
     async fn run(mut self, mut first: Option<Connection>) {
-        let mut backoff = Backoff::new();
+        let mut backoff = Backoff::new(self.options.environment.clone());
         let end = loop {
             let connection = match first.take() {
                 Some(connection) => connection,
-                None => match again(&self.options, &self.shared, &mut backoff).await {
+                None => match reconnect(&self.options, &self.shared, &mut backoff).await {
                     Some(connection) => connection,
                     None => break "closed".to_owned(),
                 },
@@ -131,7 +118,7 @@ impl<R: Receiver> Task<R> {
                 }
             }
             if began.elapsed() > STEADY {
-                backoff = Backoff::new();
+                backoff.reset();
             }
         };
         let lost = self.shared.outbox.lock().ended();
@@ -215,8 +202,8 @@ impl<R: Receiver> Task<R> {
             if !more && std::mem::take(&mut was_read) && writing.is_empty() && stalls.quiet(pulse.received) {
                 stalls::acknowledge(&stream);
             }
-            if reading.capacity() - reading.len() < READ / 16 {
-                reading.reserve(READ);
+            if reading.capacity() - reading.len() < READ_CAPACITY / 16 {
+                reading.reserve(READ_CAPACITY);
             }
             let event =
                 wait(&mut stream, &mut reading, &mut writing, more, work.as_mut(), tick.as_mut()).await;
@@ -250,10 +237,10 @@ impl<R: Receiver> Task<R> {
         }
     }
 
-    /// Takes what has been read apart; true where some of it is left.
+    /// Handles up to [`PACKETS_AT_ONCE`] packets that were read; true when some may be left.
     fn read(&mut self, reading: &mut BytesMut, acks: &mut BytesMut, pulse: &mut Pulse) -> Result<bool, End> {
         use packets::Packet;
-        for _ in 0..AT_ONCE {
+        for _ in 0..PACKETS_AT_ONCE {
             let packet = match frame::next(reading, self.options.max_packet as usize) {
                 Ok(Some(packet)) => packet,
                 Ok(None) => return Ok(false),
@@ -304,8 +291,8 @@ impl<R: Receiver> Task<R> {
     }
 }
 
-/// Tries until there is a connection; `None` where the session is to end.
-async fn again(options: &Options, shared: &Shared, backoff: &mut Backoff) -> Option<Connection> {
+/// Retries until there is a connection; `None` when the session is closed meanwhile.
+async fn reconnect(options: &Options, shared: &SessionShared, backoff: &mut Backoff) -> Option<Connection> {
     let tries = async {
         loop {
             sleep(backoff.next()).await;
@@ -336,7 +323,7 @@ enum Event {
     Tick,
 }
 
-/// Waits for whatever comes first, and does it.
+/// Writes and reads; returns the first event.
 async fn wait(
     stream: &mut TcpStream,
     reading: &mut BytesMut,
@@ -376,190 +363,4 @@ async fn wait(
         Poll::Pending
     })
     .await
-}
-
-/// When to ping, and when to give up.
-struct Pulse {
-    keep_alive: Duration,
-    interval: Duration,
-    sent: Instant,
-    received: Instant,
-    pinged: Option<Instant>,
-}
-
-enum Beat {
-    Quiet,
-    Ping,
-    Dead,
-}
-
-impl Pulse {
-    fn new(keep_alive: Duration) -> Self {
-        let now = Instant::now();
-        let interval = (keep_alive / 4).max(Duration::from_millis(100));
-        Self { keep_alive, interval, sent: now, received: now, pinged: None }
-    }
-
-    fn sent(&mut self) {
-        self.sent = Instant::now();
-    }
-
-    /// Whatever comes shows that the other side lives.
-    fn received(&mut self) {
-        self.received = Instant::now();
-    }
-
-    fn answered(&mut self) {
-        self.pinged = None;
-    }
-
-    /// A ping after three quarters of the keep-alive without a word in one of the directions; dead where it is
-    /// not answered within another keep-alive and nothing else came.
-    fn beat(&mut self) -> Beat {
-        let now = Instant::now();
-        if let Some(pinged) = self.pinged {
-            let silent = now.duration_since(pinged.max(self.received));
-            return if silent >= self.keep_alive { Beat::Dead } else { Beat::Quiet };
-        }
-        let quiet = now.duration_since(self.sent.min(self.received));
-        if quiet * 4 < self.keep_alive * 3 {
-            return Beat::Quiet;
-        }
-        self.pinged = Some(now);
-        Beat::Ping
-    }
-}
-
-fn message(publish: packets::Publish) -> Option<Message> {
-    let topic = ByteString::try_from(publish.topic).ok()?;
-    let properties = publish.properties.map_or_else(Properties::default, |p| Properties {
-        content_type: p.content_type,
-        response_topic: p.response_topic,
-        correlation: p.correlation_data.map(|c| c.to_vec()),
-        expiry: p.message_expiry_interval,
-        user: p.user_properties,
-    });
-    let qos = match publish.qos {
-        mqttbytes::QoS::AtMostOnce => QoS::AtMostOnce,
-        _ => QoS::AtLeastOnce,
-    };
-    Some(Message { topic, payload: publish.payload, properties, qos, retain: publish.retain })
-}
-
-fn outcome(reason: packets::PubAckReason) -> Result<(), Unsent> {
-    use packets::PubAckReason as Reason;
-    Err(match reason {
-        Reason::Success => return Ok(()),
-        Reason::NoMatchingSubscribers => Unsent::NobodyThere,
-        Reason::NotAuthorized => Unsent::Denied,
-        Reason::QuotaExceeded => Unsent::Busy,
-        Reason::TopicNameInvalid => Unsent::Refused("topic name invalid"),
-        Reason::PayloadFormatInvalid => Unsent::Refused("payload format invalid"),
-        Reason::PacketIdentifierInUse => Unsent::Refused("packet identifier in use"),
-        Reason::UnspecifiedError | Reason::ImplementationSpecificError => Unsent::Refused("no reason given"),
-    })
-}
-
-/// One try, from the name of the host to the CONNACK.
-async fn connect(options: &Options) -> Result<Connection, ConnectError> {
-    let address = options.address.to_string();
-    match timeout(PATIENCE, handshake(options)).await {
-        Ok(result) => result,
-        Err(_) => Err(ConnectError::Silent { address, within: PATIENCE }),
-    }
-}
-
-async fn handshake(options: &Options) -> Result<Connection, ConnectError> {
-    let address = options.address.to_string();
-    let unreachable = |source| ConnectError::Unreachable { address: address.clone(), source };
-    let protocol = |reason: String| ConnectError::Protocol { address: address.clone(), reason };
-    let mut stream = TcpStream::connect(options.address.socket()).await.map_err(unreachable)?;
-    // A request is one small packet; it must not wait for the acknowledgement of the one before.
-    stream.set_nodelay(true).map_err(unreachable)?;
-    let mut greeting = BytesMut::new();
-    greet(options).write(&mut greeting, None).map_err(|error| protocol(error.to_string()))?;
-    stream.write_all(&greeting).await.map_err(unreachable)?;
-    let mut reading = BytesMut::with_capacity(READ / 16);
-    let answer = loop {
-        match frame::next(&mut reading, options.max_packet as usize) {
-            Ok(Some(packets::Packet::ConnAck(answer))) => break answer,
-            Ok(Some(packets::Packet::Disconnect(farewell))) => {
-                let reason = format!("{:?}", farewell.reason_code);
-                return Err(ConnectError::Refused { address, reason });
-            }
-            Ok(Some(_)) => return Err(protocol("its first packet is no CONNACK".to_owned())),
-            Ok(None) => {}
-            Err(error) => return Err(protocol(error.to_string())),
-        }
-        if stream.read_buf(&mut reading).await.map_err(unreachable)? == 0 {
-            return Err(protocol("it closed the connection without a CONNACK".to_owned()));
-        }
-    };
-    if answer.code != packets::ConnectReturnCode::Success {
-        return Err(ConnectError::Refused { address, reason: refusal(answer.code) });
-    }
-    let properties = answer.properties.as_ref();
-    if properties.and_then(|p| p.max_qos) == Some(0) {
-        return Err(protocol("it takes nothing at QoS 1".to_owned()));
-    }
-    let keep_alive = properties.and_then(|p| p.server_keep_alive).unwrap_or(options.keep_alive);
-    Ok(Connection {
-        stream,
-        reading,
-        resumed: answer.session_present,
-        window: properties.and_then(|p| p.receive_max).unwrap_or(WINDOW).max(1),
-        max_packet: properties.and_then(|p| p.max_packet_size).unwrap_or(LARGEST),
-        // 0 switches it off; a broker that is gone is to be noticed all the same.
-        keep_alive: Duration::from_secs(if keep_alive == 0 { 60 } else { keep_alive.into() }),
-    })
-}
-
-fn greet(options: &Options) -> packets::Packet {
-    let connect = packets::Connect {
-        keep_alive: options.keep_alive.max(1),
-        client_id: options.client_id.to_string(),
-        clean_start: options.session_expiry == 0,
-        properties: Some(packets::ConnectProperties {
-            session_expiry_interval: (options.session_expiry > 0).then_some(options.session_expiry),
-            receive_maximum: None,
-            max_packet_size: Some(options.max_packet),
-            topic_alias_max: None,
-            request_response_info: None,
-            request_problem_info: None,
-            user_properties: Vec::new(),
-            authentication_method: None,
-            authentication_data: None,
-        }),
-    };
-    let will = options.will.as_ref().map(|will| packets::LastWill {
-        topic: will.topic.clone().into_bytes().into(),
-        message: will.payload.clone(),
-        qos: mqttbytes::QoS::AtLeastOnce,
-        retain: true,
-        properties: will.expiry.map(|expiry| packets::LastWillProperties {
-            delay_interval: None,
-            payload_format_indicator: None,
-            message_expiry_interval: Some(expiry),
-            content_type: None,
-            response_topic: None,
-            correlation_data: None,
-            user_properties: Vec::new(),
-        }),
-    });
-    let user = options.address.user.clone();
-    let login = user.map(|(username, password)| packets::Login { username, password });
-    packets::Packet::Connect(connect, will, login)
-}
-
-fn refusal(code: packets::ConnectReturnCode) -> String {
-    use packets::ConnectReturnCode as Code;
-    match code {
-        Code::BadUserNamePassword => "user name or password is wrong".to_owned(),
-        Code::NotAuthorized => "not authorized; it may want mqtt://user:password@host".to_owned(),
-        Code::BadClientId | Code::ClientIdentifierNotValid => "it does not take the client id".to_owned(),
-        Code::RefusedProtocolVersion | Code::UnsupportedProtocolVersion => {
-            "it does not speak MQTT 5".to_owned()
-        }
-        other => format!("{other:?}"),
-    }
 }

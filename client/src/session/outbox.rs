@@ -1,37 +1,39 @@
-//! What is to be written, what waits for its acknowledgement, and what is subscribed to. No I/O: the handles put
-//! in, the task takes out.
+//! Send queue, in-flight table and subscriptions of a session, without I/O or time: handles append, the connection
+//! task takes bytes out and reports acknowledgements.
 
-use std::collections::{HashMap, VecDeque};
+mod encode;
+mod subscriptions;
 
-use bytes::{Bytes, BytesMut};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use bytes::BytesMut;
 use rumqttc::v5::mqttbytes::{self, v5 as packets};
 use tokio::sync::oneshot;
 
-use super::{Filter, Publish, QoS, SubscribeError, Unsent};
-use crate::wire::topic::is_topic;
+use super::error::{SubscribeError, Unsent};
+use super::message::{Filter, Publish};
+use encode::{check, packet};
 
-/// From this many bytes on, whoever publishes waits.
-pub(super) const ENOUGH: usize = 256 << 10;
-/// From this many messages on that wait for the broker's window, whoever publishes waits.
-const MANY: usize = 4_096;
-/// A buffer that was larger is given back when it is empty.
-const KEPT: usize = 128 << 10;
-/// Subscriptions in one packet.
+/// Bytes in the send queue from which publishers wait.
+const FULL_QUEUE_BYTES: usize = 256 << 10;
+/// Messages waiting for the broker's window from which publishers wait.
+const FULL_QUEUE_MESSAGES: usize = 4_096;
+/// Largest capacity of an empty buffer that is reused, in bytes.
+const KEPT_CAPACITY: usize = 128 << 10;
+/// Most filters in one SUBSCRIBE after a reconnect.
 const FILTERS_AT_ONCE: usize = 64;
-/// The longest text or binary of a packet, in bytes (MQTT 5, 1.5.4).
-const LONGEST: usize = u16::MAX as usize;
 
-type Told<E> = oneshot::Sender<Result<(), E>>;
+type ResultSender<E> = oneshot::Sender<Result<(), E>>;
 
-/// Who is told what became of a message.
+/// Gets the result of a publish.
 #[derive(Debug)]
 pub(super) enum Waiter {
     Nobody,
     Token(u128),
-    Future(Told<Unsent>),
+    Future(ResultSender<Unsent>),
 }
 
-/// How a session ends.
+/// The DISCONNECT that ends a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Farewell {
     /// DISCONNECT 0x00: the will is forgotten.
@@ -50,16 +52,16 @@ struct InFlight {
 
 #[derive(Debug)]
 struct Waiting {
-    /// With a packet id where it was in flight already.
+    /// With a packet id if it was in flight before a reconnect.
     publish: packets::Publish,
     waiter: Waiter,
     resend: bool,
 }
 
 #[derive(Debug)]
-struct Asked {
+struct PendingSubscribe {
     filters: Vec<Filter>,
-    told: Option<Told<SubscribeError>>,
+    told: Option<ResultSender<SubscribeError>>,
 }
 
 #[derive(Debug)]
@@ -69,18 +71,19 @@ pub(super) struct Outbox {
     waiting: VecDeque<Waiting>,
     waiting_bytes: usize,
     subscriptions: Vec<Filter>,
-    subscribing: HashMap<u16, Asked>,
-    unsubscribing: HashMap<u16, Told<SubscribeError>>,
+    /// By packet id, like `unsubscribing`: ordered, so that waiters are woken in one order.
+    subscribing: BTreeMap<u16, PendingSubscribe>,
+    unsubscribing: BTreeMap<u16, ResultSender<SubscribeError>>,
     online: bool,
     window: usize,
     max_packet: usize,
     last_id: u16,
     order: u64,
-    /// What waited and can no longer be sent.
+    /// Queued messages that became too large for the broker.
     pub(super) failed: Vec<(Waiter, Unsent)>,
-    /// The task knows that there is something to do.
+    /// Whether the task has been woken and will look at the queue.
     pub(super) awake: bool,
-    /// Somebody waits for room.
+    /// Whether a publisher waits for room.
     pub(super) wanted: bool,
     pub(super) closing: Option<Farewell>,
 }
@@ -93,8 +96,8 @@ impl Outbox {
             waiting: VecDeque::new(),
             waiting_bytes: 0,
             subscriptions: Vec::new(),
-            subscribing: HashMap::new(),
-            unsubscribing: HashMap::new(),
+            subscribing: BTreeMap::new(),
+            unsubscribing: BTreeMap::new(),
             online: false,
             window: 0,
             max_packet,
@@ -112,10 +115,10 @@ impl Outbox {
     }
 
     pub(super) fn has_room(&self) -> bool {
-        self.online && self.backlog() < ENOUGH && self.waiting.len() < MANY
+        self.online && self.backlog() < FULL_QUEUE_BYTES && self.waiting.len() < FULL_QUEUE_MESSAGES
     }
 
-    /// Takes a message: to the buffer, or at QoS 1 to those that wait.
+    /// Writes a message to the buffer; at QoS 1 it waits when the window is full or there is no connection.
     pub(super) fn publish(&mut self, publish: Publish, waiter: Waiter) -> Result<(), Unsent> {
         if self.closing.is_some() {
             return Err(Unsent::Ended);
@@ -146,14 +149,14 @@ impl Outbox {
         Ok(())
     }
 
-    /// Appends bytes that are packets already.
+    /// Appends encoded packets.
     pub(super) fn append(&mut self, bytes: &[u8]) {
         self.buffer.extend_from_slice(bytes);
     }
 
-    /// What has been put in since the last time, in place of what is in `into`, which is empty.
+    /// Swaps the written packets with `into`, which must be empty.
     pub(super) fn take(&mut self, into: &mut BytesMut) {
-        if into.capacity() > KEPT {
+        if into.capacity() > KEPT_CAPACITY {
             *into = BytesMut::new();
         }
         std::mem::swap(&mut self.buffer, into);
@@ -163,7 +166,7 @@ impl Outbox {
         self.buffer.is_empty()
     }
 
-    /// A PUBACK came: who is to be told what. What waited for the window goes out.
+    /// Handles a PUBACK: sends what waited for the window, and returns who gets which result.
     pub(super) fn acknowledged(
         &mut self,
         id: u16,
@@ -172,7 +175,7 @@ impl Outbox {
         let acknowledged = self.in_flight.remove(&id);
         self.release();
         let InFlight { publish, waiter, .. } = acknowledged?;
-        // What is retained was kept, whoever was there to see it.
+        // The broker has kept a retained message also when nobody subscribes to its topic.
         let kept = publish.retain && outcome == Err(Unsent::NobodyThere);
         Some((waiter, if kept { Ok(()) } else { outcome }))
     }
@@ -212,7 +215,7 @@ impl Outbox {
         loop {
             self.last_id = self.last_id.checked_add(1).unwrap_or(1);
             let id = self.last_id;
-            // Those of a resumed session stand at the front, until they are sent again.
+            // Messages of a resumed session stand at the front until they are retransmitted.
             let reserved =
                 self.waiting.iter().take_while(|w| w.publish.pkid != 0).any(|w| w.publish.pkid == id);
             if !reserved
@@ -225,87 +228,7 @@ impl Outbox {
         }
     }
 
-    pub(super) fn subscribe(
-        &mut self,
-        filters: Vec<Filter>,
-    ) -> oneshot::Receiver<Result<(), SubscribeError>> {
-        let (told, granted) = oneshot::channel();
-        if filters.is_empty() {
-            let _ = told.send(Ok(()));
-        } else if let Some(bad) = filters.iter().find(|f| f.topic.is_empty() || f.topic.len() > LONGEST) {
-            let _ =
-                told.send(Err(SubscribeError::Refused { filter: bad.topic.clone(), reason: "no filter" }));
-        } else if self.online {
-            self.ask(filters, Some(told));
-        }
-        granted
-    }
-
-    fn ask(&mut self, filters: Vec<Filter>, told: Option<Told<SubscribeError>>) {
-        let pkid = self.next_id();
-        let subscribe =
-            packets::Subscribe { pkid, filters: filters.iter().map(filter).collect(), properties: None };
-        self.write(&packets::Packet::Subscribe(subscribe));
-        self.subscribing.insert(pkid, Asked { filters, told });
-    }
-
-    pub(super) fn unsubscribe(
-        &mut self,
-        filters: Vec<String>,
-    ) -> Option<oneshot::Receiver<Result<(), SubscribeError>>> {
-        self.forget(&filters);
-        if !self.online || filters.is_empty() {
-            return None;
-        }
-        let (told, done) = oneshot::channel();
-        let pkid = self.next_id();
-        self.write(&packets::Packet::Unsubscribe(packets::Unsubscribe { pkid, filters, properties: None }));
-        self.unsubscribing.insert(pkid, told);
-        Some(done)
-    }
-
-    pub(super) fn forget(&mut self, filters: &[String]) {
-        self.subscriptions.retain(|known| !filters.contains(&known.topic));
-    }
-
-    /// A SUBACK came; filters that were refused, if nobody waits to hear of them.
-    pub(super) fn granted(
-        &mut self,
-        id: u16,
-        codes: &[packets::SubscribeReasonCode],
-    ) -> Option<SubscribeError> {
-        let Asked { filters, told } = self.subscribing.remove(&id)?;
-        let refused = filters.iter().zip(codes).find_map(|(filter, code)| {
-            let reason = refusal(*code)?;
-            Some(SubscribeError::Refused { filter: filter.topic.clone(), reason })
-        });
-        let topics: Vec<String> = filters.iter().map(|f| f.topic.clone()).collect();
-        self.forget(&topics);
-        let Some(told) = told else {
-            // After a reconnect: each by itself.
-            let granted = filters.into_iter().zip(codes).filter(|(_, code)| refusal(**code).is_none());
-            self.subscriptions.extend(granted.map(|(filter, _)| filter));
-            return refused;
-        };
-        let result = match refused {
-            None => {
-                self.subscriptions.extend(filters.into_iter().filter(|f| f.lasting));
-                Ok(())
-            }
-            Some(error) => Err(error),
-        };
-        let _ = told.send(result);
-        None
-    }
-
-    /// An UNSUBACK came.
-    pub(super) fn ungranted(&mut self, id: u16) {
-        if let Some(told) = self.unsubscribing.remove(&id) {
-            let _ = told.send(Ok(()));
-        }
-    }
-
-    /// The connection is up: subscriptions first, then what was not acknowledged, then what waited.
+    /// Begins a connection: subscribes again, retransmits, then sends what waited.
     pub(super) fn connected(&mut self, resumed: bool, window: usize, max_packet: usize) {
         self.online = true;
         self.window = window;
@@ -313,7 +236,7 @@ impl Outbox {
         self.buffer.clear();
         let known = self.subscriptions.clone();
         for filters in known.chunks(FILTERS_AT_ONCE) {
-            self.ask(filters.to_vec(), None);
+            self.send_subscribe(filters.to_vec(), None);
         }
         for Waiting { publish, .. } in self.waiting.iter_mut().take_while(|w| w.publish.pkid != 0) {
             if resumed {
@@ -325,7 +248,7 @@ impl Outbox {
         self.release();
     }
 
-    /// The connection is gone: whose message is lost with it, and whose was not sent. The rest waits.
+    /// Ends a connection. Returns the failed publishes; the others wait for the next connection.
     pub(super) fn disconnected(&mut self) -> Vec<(Waiter, Unsent)> {
         self.online = false;
         self.buffer = BytesMut::new();
@@ -353,7 +276,7 @@ impl Outbox {
         lost
     }
 
-    /// The session has ended: who still waits.
+    /// Ends the session. Returns all unfinished publishes, which have failed.
     pub(super) fn ended(&mut self) -> Vec<(Waiter, Unsent)> {
         self.closing.get_or_insert(Farewell::Normal);
         let mut lost = self.disconnected();
@@ -363,224 +286,5 @@ impl Outbox {
     }
 }
 
-fn check(publish: &Publish) -> Result<(), Unsent> {
-    let topic = &publish.topic;
-    if !is_topic(topic) {
-        return Err(Unsent::BadTopic(topic.to_string()));
-    }
-    let properties = &publish.properties;
-    let texts = properties.user.iter().flat_map(|(name, value)| [name.len(), value.len()]);
-    let others = [&properties.content_type, &properties.response_topic];
-    let longest = texts
-        .chain(others.iter().filter_map(|t| t.as_ref().map(String::len)))
-        .chain(properties.correlation.as_ref().map(Vec::len))
-        .max();
-    if longest > Some(LONGEST) {
-        return Err(Unsent::Refused("a property of more than 65,535 bytes"));
-    }
-    Ok(())
-}
-
-fn packet(publish: Publish) -> packets::Publish {
-    let Publish { topic, payload, properties, qos, retain, .. } = publish;
-    let none = properties.content_type.is_none()
-        && properties.response_topic.is_none()
-        && properties.correlation.is_none()
-        && properties.expiry.is_none()
-        && properties.user.is_empty();
-    let properties = (!none).then(|| packets::PublishProperties {
-        message_expiry_interval: properties.expiry,
-        response_topic: properties.response_topic,
-        correlation_data: properties.correlation.map(Bytes::from),
-        user_properties: properties.user,
-        content_type: properties.content_type,
-        ..packets::PublishProperties::default()
-    });
-    packets::Publish {
-        dup: false,
-        qos: level(qos),
-        retain,
-        topic: topic.into_bytes(),
-        pkid: 0,
-        payload,
-        properties,
-    }
-}
-
-fn level(qos: QoS) -> mqttbytes::QoS {
-    match qos {
-        QoS::AtMostOnce => mqttbytes::QoS::AtMostOnce,
-        QoS::AtLeastOnce => mqttbytes::QoS::AtLeastOnce,
-    }
-}
-
-fn filter(filter: &Filter) -> packets::Filter {
-    use packets::RetainForwardRule::{Never, OnEverySubscribe};
-    packets::Filter {
-        path: filter.topic.clone(),
-        qos: level(filter.qos),
-        nolocal: false,
-        preserve_retain: false,
-        retain_forward_rule: if filter.retained { OnEverySubscribe } else { Never },
-    }
-}
-
-fn refusal(code: packets::SubscribeReasonCode) -> Option<&'static str> {
-    use packets::SubscribeReasonCode as Code;
-    Some(match code {
-        Code::Success(_) => return None,
-        Code::Failure | Code::Unspecified => "no reason given",
-        Code::ImplementationSpecific => "the broker cannot do it",
-        Code::NotAuthorized => "not allowed",
-        Code::TopicFilterInvalid => "not a filter",
-        Code::PkidInUse => "packet id in use",
-        Code::QuotaExceeded => "too many subscriptions",
-        Code::SharedSubscriptionsNotSupported => "the broker has no shared subscriptions",
-        Code::SubscriptionIdNotSupported => "the broker has no subscription identifiers",
-        Code::WildcardSubscriptionsNotSupported => "the broker has no wildcard subscriptions",
-    })
-}
-
 #[cfg(test)]
-mod tests {
-    use super::super::frame;
-    use super::*;
-    use packets::Packet;
-
-    fn written(outbox: &mut Outbox) -> Vec<Packet> {
-        let mut bytes = BytesMut::new();
-        outbox.take(&mut bytes);
-        let mut found = Vec::new();
-        while let Some(packet) = frame::next(&mut bytes, 1 << 20).expect("what we wrote") {
-            found.push(packet);
-        }
-        found
-    }
-
-    fn texts(outbox: &mut Outbox) -> Vec<String> {
-        written(outbox)
-            .into_iter()
-            .map(|packet| match packet {
-                Packet::Publish(p) => {
-                    format!(
-                        "{}{}{}",
-                        String::from_utf8_lossy(&p.payload),
-                        p.pkid,
-                        if p.dup { "!" } else { "" }
-                    )
-                }
-                other => format!("{other:?}").chars().take(9).collect(),
-            })
-            .collect()
-    }
-
-    fn put(outbox: &mut Outbox, text: &'static str) {
-        outbox.publish(Publish::new("t", text), Waiter::Nobody).expect("taken");
-    }
-
-    #[test]
-    fn the_window_holds_back_and_lets_go_in_order() {
-        let mut outbox = Outbox::new(1 << 20);
-        outbox.connected(false, 2, 1 << 20);
-        for text in ["a", "b", "c", "d"] {
-            put(&mut outbox, text);
-        }
-        assert_eq!(texts(&mut outbox), ["a1", "b2"]);
-        outbox.acknowledged(2, Ok(()));
-        assert_eq!(texts(&mut outbox), ["c3"]);
-        assert!(outbox.acknowledged(9, Ok(())).is_none(), "nobody sent it");
-        assert_eq!(texts(&mut outbox), [""; 0]);
-        outbox
-            .publish(Publish::new("t", "q").qos(QoS::AtMostOnce), Waiter::Nobody)
-            .expect("no window at QoS 0");
-        assert_eq!(texts(&mut outbox), ["q0"]);
-    }
-
-    #[test]
-    fn after_a_reconnect_what_was_not_acknowledged_goes_first() {
-        for (resumed, expected) in [(false, ["a4", "b5", "d6"]), (true, ["a1!", "b2!", "d4"])] {
-            let mut outbox = Outbox::new(1 << 20);
-            outbox.connected(false, 3, 1 << 20);
-            put(&mut outbox, "a");
-            put(&mut outbox, "b");
-            outbox.publish(Publish::new("t", "c").once(), Waiter::Token(7)).expect("taken");
-            put(&mut outbox, "d");
-            outbox.publish(Publish::new("t", "e").once(), Waiter::Token(8)).expect("taken");
-            texts(&mut outbox);
-            let lost = outbox.disconnected();
-            let told = [(Waiter::Token(8), Unsent::Offline), (Waiter::Token(7), Unsent::Lost)];
-            assert_eq!(format!("{lost:?}"), format!("{told:?}"));
-            assert_eq!(outbox.publish(Publish::new("t", "f").once(), Waiter::Nobody), Err(Unsent::Offline));
-            outbox.connected(resumed, 3, 1 << 20);
-            assert_eq!(texts(&mut outbox), expected);
-        }
-    }
-
-    #[test]
-    fn what_is_retained_needs_nobody_there() {
-        let mut outbox = Outbox::new(1 << 20);
-        outbox.connected(false, 10, 1 << 20);
-        outbox.publish(Publish::new("t", "a"), Waiter::Token(1)).expect("taken");
-        outbox.publish(Publish::new("t", "b").retain(), Waiter::Token(2)).expect("taken");
-        let nobody = || Err(Unsent::NobodyThere);
-        assert!(matches!(outbox.acknowledged(1, nobody()), Some((Waiter::Token(1), Err(_)))));
-        assert!(matches!(outbox.acknowledged(2, nobody()), Some((Waiter::Token(2), Ok(())))));
-    }
-
-    #[test]
-    fn an_id_is_free_only_when_nobody_has_it() {
-        let mut outbox = Outbox::new(1 << 20);
-        outbox.connected(false, 65_535, 1 << 20);
-        put(&mut outbox, "a");
-        outbox.last_id = u16::MAX;
-        put(&mut outbox, "b");
-        drop(outbox.subscribe(vec![Filter::new("x")]));
-        outbox.last_id = u16::MAX;
-        put(&mut outbox, "c");
-        assert_eq!(texts(&mut outbox), ["a1", "b2", "Subscribe", "c4"]);
-    }
-
-    #[test]
-    fn subscriptions_are_made_again_and_refused_ones_forgotten() {
-        use packets::SubscribeReasonCode::{NotAuthorized, Success};
-        let ok = Success(mqttbytes::QoS::AtLeastOnce);
-        let mut outbox = Outbox::new(1 << 20);
-        outbox.connected(false, 10, 1 << 20);
-        let mut granted = outbox.subscribe(vec![Filter::new("a"), Filter::new("b")]);
-        let mut refused = outbox.subscribe(vec![Filter::new("c")]);
-        assert!(granted.try_recv().is_err(), "not yet");
-        outbox.granted(1, &[ok, ok]);
-        outbox.granted(2, &[NotAuthorized]);
-        assert_eq!(granted.try_recv().expect("told"), Ok(()));
-        let error = SubscribeError::Refused { filter: "c".into(), reason: "not allowed" };
-        assert_eq!(refused.try_recv().expect("told"), Err(error));
-        let mut lost = outbox.subscribe(vec![Filter::new("d")]);
-        outbox.disconnected();
-        assert!(lost.try_recv().is_err());
-        outbox.forget(&["a".to_owned()]);
-        outbox.connected(false, 10, 1 << 20);
-        let packets = written(&mut outbox);
-        let [Packet::Subscribe(again)] = &packets[..] else { panic!("{packets:?}") };
-        assert_eq!(again.filters.iter().map(|f| &*f.path).collect::<Vec<_>>(), ["b"]);
-        assert!(outbox.granted(again.pkid, &[NotAuthorized]).is_some(), "nobody else hears of it");
-        assert!(outbox.subscriptions.is_empty());
-    }
-
-    #[test]
-    fn what_no_broker_takes_is_refused_here() {
-        let mut outbox = Outbox::new(1 << 20);
-        outbox.connected(false, 10, 100);
-        let mut refused = |publish| outbox.publish(publish, Waiter::Nobody).expect_err("no broker takes it");
-        for topic in ["", "a/+", "#", "a\0"] {
-            assert!(matches!(refused(Publish::new(topic, "x")), Unsent::BadTopic(_)));
-        }
-        assert!(matches!(refused(Publish::new("t", vec![0; 100])), Unsent::TooLarge { limit: 100, .. }));
-        let mut long = Publish::new("t", "x");
-        long.properties.user.push(("x".into(), "y".repeat(70_000)));
-        assert!(matches!(refused(long), Unsent::Refused(_)));
-        outbox.disconnected();
-        let offline = outbox.publish(Publish::new("t", "x").qos(QoS::AtMostOnce), Waiter::Nobody);
-        assert_eq!(offline, Err(Unsent::Offline));
-        assert!(!outbox.has_room());
-    }
-}
+mod tests;

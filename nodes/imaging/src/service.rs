@@ -3,13 +3,13 @@
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use chrono::{DateTime, SecondsFormat};
 use parking_lot::Mutex;
 use rantai_client::object::Context;
 use rantai_client::wire::fault::{Code, Fault};
-use rantai_client::{hex, interface};
+use rantai_client::{Environment, hex, interface};
 use serde_json::json;
 use tokio::sync::watch;
 
@@ -102,6 +102,7 @@ pub struct Server {
 
 pub(super) struct Shared {
     pub(super) settings: ImagingSettings,
+    environment: Environment,
     opened: OnceLock<Opened>,
     pub(super) locks: Locks,
     /// Requests that are being carried out, by what they are recognised by.
@@ -148,6 +149,7 @@ impl Server {
     pub fn new(settings: ImagingSettings) -> Self {
         let shared = Shared {
             settings,
+            environment: Environment::default(),
             opened: OnceLock::new(),
             locks: Locks::default(),
             running: Mutex::default(),
@@ -190,7 +192,7 @@ impl Server {
         let opened = Opened { hands: Hands { storage, target }, state, audit };
         for operation in opened.state.open_operations()? {
             let needs = operation.intent.needs();
-            if let Err(problem) = opened.recover(&operation) {
+            if let Err(problem) = opened.recover(&operation, self.now()) {
                 tracing::error!("{} is not ended: {problem}", operation.intent.method());
                 self.shared.stuck.lock().extend(self.shared.locks.take(needs));
             }
@@ -203,6 +205,11 @@ impl Server {
         }
         let _ = self.shared.opened.set(opened);
         Ok(())
+    }
+
+    /// Milliseconds since 1970.
+    pub(super) fn now(&self) -> u64 {
+        self.shared.environment.now_ms()
     }
 
     pub(super) fn opened(&self) -> Result<&Opened, Problem> {
@@ -289,10 +296,6 @@ pub(super) fn unkept(error: &DiskError) -> Problem {
         return Problem::new(Status::Busy, text);
     }
     Problem::new(Status::Failed, "cannot use the state")
-}
-
-pub(super) fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
 
 pub(super) fn time(ms: u64) -> Option<String> {

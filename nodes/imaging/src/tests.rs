@@ -1,10 +1,11 @@
 //! The whole of it, without a bus: failures at every step, many at once, projects, and what a repeat gets.
 
+mod failing;
 mod full_disk;
+mod projects;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rantai_client::object::{Calls, Context, Emitter};
 use rantai_client::wire::name::{ObjectName, Root};
@@ -12,172 +13,12 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::commands::Asked;
-use super::operation::Intent;
-use super::reply::{Reply, Status};
+use super::reply::Reply;
 use super::service::{Imaging as _, Server};
 use super::settings::{Driver, ImagingSettings, Project};
-use super::storage::{About, Folder, Progress, Storage, StorageError};
-use super::targets::{Access, Files, Handed, Target, TargetError};
-use super::wanted::Wanted;
-
-/// A folder and a target of which the call with this number, counted from 1, fails; of all things that change
-/// something.
-struct Failing {
-    folder: Folder,
-    files: Files,
-    calls: AtomicUsize,
-    fails: AtomicUsize,
-}
-
-impl Failing {
-    fn new(folder: &Path) -> Arc<Self> {
-        let folder = Folder::open(folder).expect("a folder");
-        let (calls, fails) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        Arc::new(Self { folder, files: Files::default(), calls, fails })
-    }
-
-    fn fail_at(&self, call: usize) {
-        self.calls.store(0, Ordering::SeqCst);
-        self.fails.store(call, Ordering::SeqCst);
-    }
-
-    fn may(&self) -> bool {
-        self.calls.fetch_add(1, Ordering::SeqCst) + 1 != self.fails.load(Ordering::SeqCst)
-    }
-
-    fn stored(&self) -> Result<(), StorageError> {
-        self.may().then_some(()).ok_or_else(|| StorageError::Failed("the disk is on fire".to_owned()))
-    }
-}
-
-impl Storage for Failing {
-    fn name(&self) -> &'static str {
-        "failing"
-    }
-
-    fn images(&self) -> Result<Vec<String>, StorageError> {
-        self.folder.images()
-    }
-
-    fn image(&self, image: &str) -> Result<Option<About>, StorageError> {
-        self.folder.image(image)
-    }
-
-    fn snapshots(&self, image: &str) -> Result<Vec<String>, StorageError> {
-        self.folder.snapshots(image)
-    }
-
-    fn snapshot(&self, image: &str, snapshot: &str) -> Result<Option<About>, StorageError> {
-        self.folder.snapshot(image, snapshot)
-    }
-
-    fn take_snapshot(&self, image: &str, snapshot: &str, told: Progress<'_>) -> Result<String, StorageError> {
-        let taken = self.folder.take_snapshot(image, snapshot, told);
-        // What fails late has made something already.
-        self.stored().and(taken)
-    }
-
-    fn remove_snapshot(&self, image: &str, snapshot: &str) -> Result<(), StorageError> {
-        self.stored().and_then(|()| self.folder.remove_snapshot(image, snapshot))
-    }
-
-    fn make_disk(
-        &self,
-        image: &str,
-        snapshot: &str,
-        node: &str,
-        told: Progress<'_>,
-    ) -> Result<PathBuf, StorageError> {
-        let made = self.folder.make_disk(image, snapshot, node, told);
-        self.stored().and(made)
-    }
-
-    fn disk(&self, node: &str) -> PathBuf {
-        self.folder.disk(node)
-    }
-
-    fn remove_disk(&self, node: &str) -> Result<(), StorageError> {
-        self.stored().and_then(|()| self.folder.remove_disk(node))
-    }
-
-    fn import(&self, file: &str, image: &str, told: Progress<'_>) -> Result<String, StorageError> {
-        let taken = self.folder.import(file, image, told);
-        self.stored().and(taken)
-    }
-
-    fn export(
-        &self,
-        image: &str,
-        snapshot: &str,
-        file: &str,
-        told: Progress<'_>,
-    ) -> Result<(), StorageError> {
-        let laid = self.folder.export(image, snapshot, file, told);
-        self.stored().and(laid)
-    }
-
-    fn remove_image(&self, image: &str) -> Result<(), StorageError> {
-        self.stored().and_then(|()| self.folder.remove_image(image))
-    }
-
-    fn remove_export(&self, file: &str) -> Result<(), StorageError> {
-        self.stored().and_then(|()| self.folder.remove_export(file))
-    }
-
-    fn rename(&self, image: &str, to: &str) -> Result<(), StorageError> {
-        let renamed = self.folder.rename(image, to);
-        self.stored().and(renamed)
-    }
-}
-
-/// The same as a target.
-struct Handing(Arc<Failing>);
-
-impl Handing {
-    fn may(&self) -> Result<(), TargetError> {
-        self.0.may().then_some(()).ok_or_else(|| TargetError("the target is gone".to_owned()))
-    }
-}
-
-impl Target for Handing {
-    fn name(&self) -> &'static str {
-        "handing"
-    }
-
-    fn export(&self, node: &str, disk: &Path, access: &Access) -> Result<Handed, TargetError> {
-        let handed = self.0.files.export(node, disk, access);
-        self.may().and(handed)
-    }
-
-    fn withdraw(&self, node: &str) -> Result<(), TargetError> {
-        self.may().and_then(|()| self.0.files.withdraw(node))
-    }
-
-    fn handed_out(&self) -> Result<Vec<String>, TargetError> {
-        self.0.files.handed_out()
-    }
-}
-
-/// A target that hands nothing out, and takes nothing back.
-struct Stuck(Arc<Failing>);
-impl Target for Stuck {
-    fn name(&self) -> &'static str {
-        "stuck"
-    }
-
-    fn export(&self, _: &str, _: &Path, _: &Access) -> Result<Handed, TargetError> {
-        Err(TargetError("no".to_owned()))
-    }
-
-    fn withdraw(&self, _: &str) -> Result<(), TargetError> {
-        Err(TargetError("it is held".to_owned()))
-    }
-
-    fn handed_out(&self) -> Result<Vec<String>, TargetError> {
-        self.0.files.handed_out()
-    }
-}
+use super::storage::Storage as _;
+use super::targets::Target;
+use failing::{Failing, Handing, Stuck};
 
 fn settings(folder: &Path, projects: Vec<Project>) -> ImagingSettings {
     ImagingSettings {
@@ -431,75 +272,6 @@ async fn a_repeat_gets_the_first_answer_and_another_request_by_its_identity_none
     ask(&server, "provision node-9").await;
     assert_eq!(detach().await.expect("a reply").status_code, 440, "that was the answer");
     assert_eq!(nodes(&server).await.len(), 2);
-}
-
-#[tokio::test]
-async fn projects_have_their_own_nodes_images_and_quota() {
-    let project = |name: &str, user: &str, images: &[&str], disks| Project {
-        name: name.to_owned(),
-        users: vec![user.to_owned()],
-        images: images.iter().map(|image| (*image).to_owned()).collect(),
-        disks,
-        bytes: Some(250_000),
-    };
-    let projects =
-        vec![project("hadoop", "ada", &["hadoop*"], Some(5)), project("other", "grace", &["b.img"], Some(1))];
-    let (_directory, server, _) = server(projects);
-    for (who, line, expected) in [
-        ("eve", "list_all_images", 403),
-        ("ada", "provision node-1", 200),
-        ("grace", "provision node-2", 403),
-        ("grace", "detach_node node-1", 403),
-        ("ada", "import new b.img", 403),
-        ("grace", "import new b.img", 200),
-        ("grace", "create_snapshot b.img s", 200),
-        ("grace", "provision node-2 b.img s", 200),
-        ("grace", "provision node-3 b.img s", 411),
-        ("grace", "detach_node node-2", 200),
-        ("grace", "provision node-3 b.img s", 200),
-        ("ada", "provision node-4", 200),
-        // Of the 250,000 bytes 200,000 are taken.
-        ("ada", "provision node-5", 411),
-    ] {
-        let reply = ask_as(&server, who, line).await;
-        assert_eq!(reply.status_code, expected, "{who}: {line}: {reply:?}");
-    }
-    assert_eq!(ask_as(&server, "grace", "list_all_images").await.retval, Some(json!(["b.img"])));
-    assert_eq!(nodes(&server).await.len(), 2, "ada's own");
-}
-
-/// Between the look at a request and its turn the node may have become another project's, and the snapshot may have
-/// come: what is decided then goes by how things are then.
-#[tokio::test]
-async fn what_is_decided_goes_by_how_things_are_when_it_is_done() {
-    let project = |name: &str, user: &str| Project {
-        name: name.to_owned(),
-        users: vec![user.to_owned()],
-        images: vec!["*".to_owned()],
-        disks: None,
-        bytes: None,
-    };
-    let (_directory, server, _) = server(vec![project("hadoop", "ada"), project("other", "grace")]);
-    let asked = |line: &str| {
-        let mut words = line.split(' ').map(ToOwned::to_owned);
-        let method = words.next().expect("a method");
-        Asked::new(&method, words.collect()).expect("asked")
-    };
-    let opened = server.opened().expect("open");
-    let wanted = |who: &str, line: &str| match server.wanted(&asked(line), who).expect("wanted") {
-        Wanted::Change(intent, project) => (*intent, project),
-        Wanted::Answer(_) => panic!("{line} changes something"),
-    };
-    ask_as(&server, "ada", "provision node-1").await;
-    let (mut detach, hers) = wanted("ada", "detach_node node-1");
-    let (mut provision, _) = wanted("ada", "provision node-2 hadoopMaster.img late");
-    ask_as(&server, "ada", "detach_node node-1").await;
-    ask_as(&server, "grace", "provision node-1").await;
-    ask_as(&server, "grace", "create_snapshot hadoopMaster.img late").await;
-    let refused = server.possible(opened, &mut detach, hers.as_ref()).expect_err("it is grace's now");
-    assert_eq!(refused.status, Status::Denied);
-    assert_eq!(server.possible(opened, &mut provision, hers.as_ref()), Ok(()));
-    assert!(matches!(provision, Intent::Provision { bytes: 100_000, .. }), "{provision:?}");
 }
 
 /// Every file but the state and the log.

@@ -12,7 +12,7 @@ use super::audit::Line;
 use super::commands::Asked;
 use super::operation::{Hands, Intent, Made, Operation, Step};
 use super::reply::{Disk, Problem, Reply, Status};
-use super::service::{Opened, Server, now, unkept};
+use super::service::{Opened, Server, unkept};
 use super::state::Ended;
 use super::targets::Access;
 use super::wanted::Wanted;
@@ -81,7 +81,7 @@ impl Work {
             key: self.key.clone(),
             print: self.print.clone(),
             who: self.who.clone(),
-            began_ms: now(),
+            began_ms: self.server.now(),
             intent,
             step: 0,
             undoing: false,
@@ -108,7 +108,7 @@ impl Work {
         // What is busy, the disk among it, may be free the next time.
         if let Some(key) = self.key.as_ref().filter(|_| !busy)
             && let Err(error) =
-                opened.state.refuse(key.clone(), self.print.clone(), reply.clone(), now()).await
+                opened.state.refuse(key.clone(), self.print.clone(), reply.clone(), self.server.now()).await
         {
             tracing::error!("{error}");
         }
@@ -154,7 +154,7 @@ impl Work {
             operation: operation.clone(),
             made,
             reply,
-            now: now(),
+            now: self.server.now(),
         };
         let Some((last, problem)) = failure else {
             let reply = Opened::success(&operation.intent, &made);
@@ -176,7 +176,7 @@ impl Work {
             operation: operation.clone(),
             made,
             reply,
-            now: now(),
+            now: self.server.now(),
         };
         if operation.intent.is_resumed() {
             // Nothing of it can be taken back: it is gone on with at the next start, or by the next request.
@@ -217,7 +217,7 @@ fn undo(hands: &Hands, intent: &Intent, last: usize, exists: bool) -> Result<(),
 
 impl Opened {
     /// Ends an operation that a crash has left open.
-    pub(super) fn recover(&self, operation: &Operation) -> Result<(), Problem> {
+    pub(super) fn recover(&self, operation: &Operation, now: u64) -> Result<(), Problem> {
         let Operation { intent, step, who, began_ms, .. } = operation;
         let (made, reply, how) = if intent.is_resumed() && !operation.undoing {
             let mut made = Made::default();
@@ -231,7 +231,6 @@ impl Opened {
             (None, Reply::from(Err(problem)), "it was interrupted, and has been taken back")
         };
         let args = intent.args();
-        let now = now();
         let mut operation = operation.clone();
         if made.is_none() {
             // Nobody was told of it and nothing of it is left: the same request may be made again.

@@ -1,6 +1,6 @@
 //! Tasks that wait for a node: for any that serves their object, or for the one that may have carried them out.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use parking_lot::Mutex;
 
@@ -10,7 +10,7 @@ use super::task::Task;
 #[derive(Debug, Default)]
 pub(super) struct Absent {
     /// By their objects.
-    waiting: Mutex<HashMap<String, Vec<Waiting>>>,
+    waiting: Mutex<BTreeMap<String, Vec<Waiting>>>,
 }
 
 #[derive(Debug)]
@@ -53,11 +53,13 @@ mod tests {
     use super::*;
     use crate::options::Options;
     use serde_json::json;
+    use uuid::Uuid;
 
     #[test]
     fn each_waits_for_its_own() {
         let absent = Absent::default();
-        let task = || Task::new("pages", "add", json!([]), Options::default(), 0).expect("a task");
+        let task =
+            || Task::new(Uuid::now_v7(), "pages", "add", json!([]), Options::default(), 0).expect("a task");
         let [any, one] = [task(), task()];
         absent.add(&any, None);
         absent.add(&one, Some("one".to_owned()));

@@ -257,7 +257,8 @@ mod tests {
     use super::*;
 
     fn ended(result: Value) -> Task {
-        let mut task = Task::new("pages", "add", json!([]), Options::default(), 0).expect("a task");
+        let mut task =
+            Task::new(Uuid::now_v7(), "pages", "add", json!([]), Options::default(), 0).expect("a task");
         task.result = Some(result);
         task.end(State::Succeeded, 1);
         task
@@ -325,7 +326,8 @@ mod tests {
         let nested = |levels: usize, inner: Value| (0..levels).fold(inner, |value, _| json!([value]));
         let given = |levels| filled(&nested(levels, json!({"$outcome": "all"})), &[nested(40, json!(1))]);
         // Of these, a list and an outcome are levels too.
-        let mut task = Task::new("pages", "add", json!([]), Options::default(), 0).expect("a task");
+        let mut task =
+            Task::new(Uuid::now_v7(), "pages", "add", json!([]), Options::default(), 0).expect("a task");
         task.params = given(21).expect("63 levels, and the task around them");
         assert!(wire::json::read(task_as_json(&task).as_bytes()).is_ok());
         assert_eq!(given(22).expect_err("64 levels").code, Code::NOT_A_REQUEST);

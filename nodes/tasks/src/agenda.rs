@@ -73,7 +73,7 @@ mod tests {
         let agenda = Agenda::default();
         let task = |priority, delay_ms| {
             let options = Options { delay_ms, priority, ..Options::default() };
-            Task::new("pages", "add", json!([]), options, 0).expect("a task")
+            Task::new(Uuid::now_v7(), "pages", "add", json!([]), options, 0).expect("a task")
         };
         let tasks = [task(5, 10), task(9, 20), task(1, 0), task(9, 5_000)];
         for task in &tasks {

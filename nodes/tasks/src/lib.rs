@@ -8,23 +8,34 @@
 //! | `store` | All of them on disk, many writes in one commit |
 //! | `agenda`, `loads` | What is due, and how much each object has to do |
 //! | `absent` | Whatever waits for a node |
-//! | `timetable` | When schedules make their next tasks |
-//! | `runner`, `run` | Calls objects when tasks are due, and decides what follows from the answer |
+//! | `timetable`, `scheduler` | When schedules make their next tasks, and making them |
+//! | `progress` | How far runs are |
+//! | `runner`, `executor`, `run` | Connects; begins tasks when they are due; calls them, and decides what follows |
+//! | `objects` | The objects that are called: on the bus, or in a simulation |
 //! | `settings` | What stands of it in nodes.toml |
 //! | [`limits`] | How much is kept, and done at the same time |
-//! | [`ledger`] | The object `tasks` |
+//! | [`ledger`], `interface`, `methods`, `shared` | The object `tasks`: opening and serving it, its interface, its methods, its state |
 
 mod absent;
 pub mod after;
 mod agenda;
+mod executor;
+mod interface;
 pub mod ledger;
 pub mod limits;
 mod loads;
+mod methods;
+mod objects;
 pub mod options;
+mod progress;
 mod run;
 mod runner;
 pub mod schedule;
+mod scheduler;
 mod settings;
+mod shared;
+#[cfg(test)]
+mod simulation;
 mod store;
 pub mod task;
 mod timetable;

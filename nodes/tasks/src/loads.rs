@@ -64,10 +64,11 @@ mod tests {
     use super::*;
     use crate::options::Options;
     use serde_json::json;
+    use uuid::Uuid;
 
     fn task(object: &str, priority: u8) -> Task {
         let options = Options { priority, ..Options::default() };
-        Task::new(object, "add", json!([]), options, 0).expect("a task")
+        Task::new(Uuid::now_v7(), object, "add", json!([]), options, 0).expect("a task")
     }
 
     fn loads() -> Loads {

@@ -9,6 +9,7 @@ use rantai_client::wire::fault::Fault;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use uuid::Uuid;
 
 use super::options::Options;
 use super::task::Task;
@@ -41,7 +42,7 @@ fn utc() -> String {
 pub struct Schedule {
     /// What it is known by.
     pub name: String,
-    /// When.
+    /// The cron expression and time zone by which it makes tasks.
     pub timing: Timing,
     /// Which object.
     pub object: String,
@@ -116,13 +117,13 @@ impl Schedule {
         }
         let (made, skipped, last) = (0, 0, None);
         let schedule = Self { name, timing, object, method, params, options, next_ms, made, skipped, last };
-        schedule.task(now)?;
+        schedule.task(Uuid::nil(), now)?;
         Ok(schedule)
     }
 
-    /// A task of it.
-    pub(super) fn task(&self, now: u64) -> Result<Task, Fault> {
-        let task = Task::new(&self.object, &self.method, self.params.clone(), self.options.clone(), now)?;
+    /// A task of it, under a new `id`.
+    pub(super) fn task(&self, id: Uuid, now: u64) -> Result<Task, Fault> {
+        let task = Task::new(id, &self.object, &self.method, self.params.clone(), self.options.clone(), now)?;
         Ok(Task { schedule: Some(self.name.clone()), ..task })
     }
 
@@ -228,7 +229,7 @@ mod tests {
     fn times_that_were_missed_are_one() {
         let mut schedule = schedule("* * * * *", Options::default()).expect("a schedule");
         assert_eq!(schedule.next_ms, Some(60_000));
-        let task = schedule.task(3_600_500).expect("a task");
+        let task = schedule.task(Uuid::now_v7(), 3_600_500).expect("a task");
         schedule.passed(Some(&task), 3_600_500);
         assert_eq!((schedule.made, schedule.next_ms), (1, Some(3_660_000)));
         schedule.passed(None, 3_660_000);

@@ -61,7 +61,7 @@ pub struct Task {
     pub method: String,
     /// With which parameters, as they stand in a request.
     pub params: Value,
-    /// How.
+    /// Retries, times, priority and dependencies, as submitted.
     pub options: Options,
     /// Where it is.
     pub state: State,
@@ -99,7 +99,13 @@ pub struct Task {
 }
 
 impl Task {
+    /// Checks what is asked for, and makes a task of it under a new `id`; `now` in milliseconds since 1970.
+    ///
+    /// # Errors
+    ///
+    /// When the call or its options could never be carried out.
     pub(crate) fn new(
+        id: Uuid,
         object: &str,
         method: &str,
         params: Value,
@@ -115,7 +121,7 @@ impl Task {
         }
         let due_ms = (now + options.delay_ms).max(options.at_ms.unwrap_or(0));
         Ok(Self {
-            id: Uuid::now_v7().simple().to_string(),
+            id: id.simple().to_string(),
             object: object.to_owned(),
             method: method.to_owned(),
             params,
@@ -233,20 +239,24 @@ mod tests {
     use serde_json::json;
 
     fn task(options: Options) -> Task {
-        Task::new("pages", "add", json!([1, 2]), options, 1_000).expect("a task")
+        Task::new(Uuid::now_v7(), "pages", "add", json!([1, 2]), options, 1_000).expect("a task")
     }
 
     #[test]
     fn options_are_checked() {
-        let refused = |options: Options| Task::new("pages", "add", json!(null), options, 0).is_err();
+        let refused =
+            |options: Options| Task::new(Uuid::now_v7(), "pages", "add", json!(null), options, 0).is_err();
         assert!(refused(Options { retries: 1_001, ..Options::default() }));
         assert!(refused(Options { timeout_ms: 0, ..Options::default() }));
         assert!(refused(Options { priority: 10, ..Options::default() }));
         assert!(refused(Options { key: Some(String::new()), ..Options::default() }));
         assert!(refused(Options { expires_ms: Some(0), ..Options::default() }));
-        assert!(Task::new("a b", "add", json!(null), Options::default(), 0).is_err());
-        assert!(Task::new("pages", "", json!(null), Options::default(), 0).is_err());
-        assert!(Task::new("pages", "add", json!("x".repeat(300_000)), Options::default(), 0).is_err());
+        assert!(Task::new(Uuid::now_v7(), "a b", "add", json!(null), Options::default(), 0).is_err());
+        assert!(Task::new(Uuid::now_v7(), "pages", "", json!(null), Options::default(), 0).is_err());
+        assert!(
+            Task::new(Uuid::now_v7(), "pages", "add", json!("x".repeat(300_000)), Options::default(), 0)
+                .is_err()
+        );
         assert_eq!(task(Options { delay_ms: 500, ..Options::default() }).due_ms, 1_500);
         assert_eq!(task(Options { delay_ms: 500, at_ms: Some(9_000), ..Options::default() }).due_ms, 9_000);
     }
@@ -287,7 +297,7 @@ mod tests {
     fn calls_are_the_same_by_object_method_and_params() {
         let call = |object: &str, method: &str, params: Value, retries: u32| {
             let options = Options { retries, key: Some("k".to_owned()), ..Options::default() };
-            Task::new(object, method, params, options, 1_000).expect("a task")
+            Task::new(Uuid::now_v7(), object, method, params, options, 1_000).expect("a task")
         };
         let first = call("pages", "add", json!([4, {"a": 1, "b": 2}]), 0);
         for (object, method, params, same) in [
@@ -317,7 +327,7 @@ mod tests {
         let after = |params: Value, before: u128| {
             let after = vec![Uuid::from_u128(before).to_string()];
             let options = Options { after, key: Some("k".to_owned()), ..Options::default() };
-            Task::new("pages", "add", params, options, 1_000).expect("a task")
+            Task::new(Uuid::now_v7(), "pages", "add", params, options, 1_000).expect("a task")
         };
         for (params, same) in [
             (json!([{"$result": 0}]), false),

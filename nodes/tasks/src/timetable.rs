@@ -1,29 +1,18 @@
-//! When schedules make their next tasks, and whoever sees to it.
+//! When schedules make their next tasks.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
-use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
-use tokio::time::sleep;
 
-use super::ledger::{Shared, now};
 use super::store::Store;
 use rantai_commit::DiskError;
-
-/// The longest sleep: the clock may be set meanwhile.
-const LONGEST: Duration = Duration::from_secs(30);
-/// The wait after an error of the disk.
-const AGAIN: Duration = Duration::from_secs(5);
-/// Schedules read at a time.
-const PAGE: usize = 1_000;
 
 /// The next time of each schedule.
 #[derive(Debug, Default)]
 pub(super) struct Timetable {
     due: Mutex<BTreeSet<(u64, String)>>,
-    changed: Notify,
+    pub(super) changed: Notify,
 }
 
 impl Timetable {
@@ -39,7 +28,7 @@ impl Timetable {
     }
 
     /// What is due, or when something will be.
-    fn next(&self, now: u64) -> Result<(u64, String), Option<u64>> {
+    pub(super) fn next(&self, now: u64) -> Result<(u64, String), Option<u64>> {
         let mut due = self.due.lock();
         if due.first().is_some_and(|(when, _)| *when <= now) {
             return due.pop_first().ok_or(None);
@@ -56,57 +45,9 @@ impl Timetable {
         }
     }
 
-    fn again(&self, due: (u64, String)) {
+    /// Looks at a schedule again at the time `due.0`.
+    pub(super) fn again(&self, due: (u64, String)) {
         self.due.lock().insert(due);
-    }
-}
-
-/// Until it is dropped. Needs no connection: tasks are made while the broker is away.
-pub(super) async fn run(shared: Arc<Shared>) {
-    while let Err(error) = load(&shared) {
-        tracing::error!("schedules cannot be read: {error}");
-        sleep(AGAIN).await;
-    }
-    loop {
-        match shared.timetable.next(now()) {
-            Ok((due, name)) => {
-                if let Err(error) = pass(&shared, due, &name).await {
-                    tracing::error!("schedule {name}: {error}");
-                    shared.timetable.again((due, name));
-                    sleep(AGAIN).await;
-                }
-            }
-            Err(next) => {
-                let soon = next.map_or(LONGEST, |when| Duration::from_millis(when.saturating_sub(now())));
-                tokio::select! {
-                    () = shared.timetable.changed.notified() => {}
-                    () = sleep(soon.min(LONGEST)) => {}
-                }
-            }
-        }
-    }
-}
-
-async fn pass(shared: &Shared, due: u64, name: &str) -> Result<(), DiskError> {
-    let made = shared.store.pass(name.to_owned(), due, now(), shared.limits.tasks).await?;
-    if let Some(task) = made {
-        shared.agenda.add(&task);
-        shared.announce(&task);
-    }
-    shared.timetable.set(&shared.store, name)
-}
-
-fn load(shared: &Shared) -> Result<(), DiskError> {
-    let mut after = String::new();
-    loop {
-        let schedules = shared.store.schedules(&after, PAGE)?;
-        for schedule in &schedules {
-            shared.timetable.set(&shared.store, &schedule.name)?;
-        }
-        match schedules.last() {
-            Some(last) if schedules.len() >= PAGE => after.clone_from(&last.name),
-            _ => return Ok(()),
-        }
     }
 }
 
@@ -116,6 +57,7 @@ mod tests {
     use crate::options::Options;
     use crate::schedule::{Schedule, Timing};
     use serde_json::json;
+    use uuid::Uuid;
 
     fn schedule(cron: &str) -> Schedule {
         let timing = Timing { cron: cron.to_owned(), zone: "UTC".to_owned(), overlap: false };
@@ -128,7 +70,13 @@ mod tests {
     async fn a_schedule_that_is_replaced_while_its_time_passes_has_the_time_of_the_new_one() {
         let (store, timetable) = (Store::open(None).expect("a store"), Timetable::default());
         assert!(store.schedule(schedule("* * * * *"), 9).await.expect("stored"));
-        assert!(store.pass("daily".to_owned(), 60_000, 60_000, 9).await.expect("stored").is_some());
+        assert!(
+            store
+                .pass("daily".to_owned(), 60_000, Uuid::now_v7(), 60_000, 9)
+                .await
+                .expect("stored")
+                .is_some()
+        );
         assert!(store.schedule(schedule("0 * * * *"), 9).await.expect("stored"));
         // The new one is told of, and then the time that passed before.
         for _ in 0..2 {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::*;
+use crate::reply::Status;
 use rantai_commit::faulty;
 
 async fn ask_again(

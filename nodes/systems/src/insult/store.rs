@@ -5,12 +5,11 @@
 use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use parking_lot::Mutex;
-use rantai_client::interface;
 use rantai_client::wire::fault::{Code, Fault};
+use rantai_client::{Environment, interface};
 use redb::{
     Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition, WriteTransaction,
 };
@@ -127,6 +126,7 @@ pub struct Lists {
 struct Shared {
     file: Option<PathBuf>,
     room: Room,
+    environment: Environment,
     opening: Mutex<()>,
     opened: OnceLock<Opened>,
 }
@@ -164,8 +164,12 @@ fn prepare(transaction: &WriteTransaction) -> Result<(), redb::Error> {
 impl Lists {
     /// In a file, or without one for as long as the process runs. It is opened when it is needed.
     pub fn new(file: Option<PathBuf>, room: Room) -> Self {
+        Self::with_environment(file, room, Environment::default())
+    }
+
+    fn with_environment(file: Option<PathBuf>, room: Room, environment: Environment) -> Self {
         let (opening, opened) = (Mutex::default(), OnceLock::new());
-        Self { shared: Arc::new(Shared { file, room, opening, opened }) }
+        Self { shared: Arc::new(Shared { file, room, environment, opening, opened }) }
     }
 
     /// Opens it.
@@ -243,10 +247,10 @@ impl InsultStore for Lists {
     }
 
     async fn any_insult(&self) -> Result<Option<String>, Fault> {
-        self.read(|_, database| {
+        let environment = self.shared.environment.clone();
+        self.read(move |_, database| {
             let table = database.begin_read()?.open_table(INSULTS)?;
-            let total = table.len()?;
-            let chosen = if total == 0 { None } else { table.get(fastrand::u64(..total))? };
+            let chosen = table.get(environment.random_below(table.len()?))?;
             Ok(chosen.map(|insult| insult.value().to_owned()))
         })
         .await
@@ -265,7 +269,7 @@ impl InsultStore for Lists {
         if self.opened().map_err(|error| unusable(&error))?.epoch != epoch {
             return Ok(None);
         }
-        let (room, now) = (self.shared.room, now());
+        let (room, now) = (self.shared.room, self.shared.environment.now_ms());
         self.write(move |transaction| add_texts(transaction, insults, &texts, room, now)).await
     }
 
@@ -363,10 +367,6 @@ fn written(text: &str) -> usize {
     serde_json::to_string(text).map_or(usize::MAX / 2, |json| json.len() + 1)
 }
 
-fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
-}
-
 fn time(ms: u64) -> String {
     let time = i64::try_from(ms).ok().and_then(DateTime::<Utc>::from_timestamp_millis);
     time.unwrap_or_default().to_rfc3339_opts(SecondsFormat::Millis, true)
@@ -388,105 +388,4 @@ impl Kind for StoreSettings {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn texts(texts: &[&str]) -> Vec<String> {
-        texts.iter().map(|text| (*text).to_owned()).collect()
-    }
-
-    #[tokio::test]
-    async fn each_is_kept_once_and_known_after_a_restart() {
-        let folder = tempfile::tempdir().expect("a directory");
-        let file = folder.path().join("insults.redb");
-        let mut epochs = Vec::new();
-        for round in 0..2 {
-            let lists = Lists::new(Some(file.clone()), Room::default());
-            let first = round == 0;
-            let new = lists.add_insults(texts(&["tonto", "bobo", "tonto"])).await.expect("kept");
-            assert_eq!(new, [first, first, false]);
-            let page = lists.insults(0).await.expect("a page");
-            assert_eq!((page.total, page.insults), (2, texts(&["tonto", "bobo"])));
-            assert_eq!(lists.insults(1).await.expect("a page").insults, texts(&["bobo"]));
-            let added = lists.add_texts(page.epoch.clone(), 2, texts(&["a", "b", "a"])).await;
-            assert_eq!(added, Ok(Some(vec![first, first, false])));
-            let kept = lists.texts(0).await.expect("texts");
-            assert_eq!(kept.iter().map(|k| (k.id, &*k.text)).collect::<Vec<_>>(), [(1, "a"), (2, "b")]);
-            assert!(DateTime::parse_from_rfc3339(&kept[0].timestamp).is_ok());
-            assert_eq!(lists.texts(1).await.expect("texts").len(), 1);
-            assert!(Lists::new(Some(file.clone()), Room::default()).open().is_err(), "one process has it");
-            epochs.push(page.epoch);
-        }
-        assert_eq!(epochs[0], epochs[1]);
-    }
-
-    #[tokio::test]
-    async fn texts_are_kept_only_where_all_insults_were_known() {
-        let lists = Lists::new(None, Room::default());
-        let epoch = lists.insults(0).await.expect("a page").epoch;
-        assert_eq!(lists.any_insult().await, Ok(None));
-        lists.add_insults(texts(&["tonto"])).await.expect("kept");
-        assert_eq!(lists.any_insult().await, Ok(Some("tonto".to_owned())));
-        assert_eq!(lists.add_texts(epoch.clone(), 0, texts(&["x"])).await, Ok(None));
-        assert_eq!(lists.add_texts("another".to_owned(), 1, texts(&["x"])).await, Ok(None));
-        assert_eq!(lists.add_texts(epoch, 1, texts(&["x"])).await, Ok(Some(vec![true])));
-        assert_eq!(lists.texts(0).await.expect("texts").len(), 1);
-    }
-
-    #[tokio::test]
-    async fn what_does_not_fit_is_refused_as_a_whole() {
-        let lists = Lists::new(None, Room { insults: 2, texts: 2, bytes: 10 });
-        let kind = |fault: Fault| fault.data["kind"].clone();
-        assert_eq!(lists.add_insults(texts(&["a", "b"])).await, Ok(vec![true, true]));
-        let fault = lists.add_insults(texts(&["a", "c"])).await.expect_err("full");
-        assert_eq!(kind(fault), "full");
-        assert_eq!(lists.add_insults(texts(&["b", "a"])).await, Ok(vec![false, false]), "what is known fits");
-        let Page { epoch, total, .. } = lists.insults(0).await.expect("a page");
-        assert_eq!(total, 2);
-        let fault = lists.add_texts(epoch.clone(), 2, texts(&["123456789"])).await.expect_err("11 bytes");
-        assert_eq!(kind(fault), "full");
-        assert_eq!(lists.add_texts(epoch.clone(), 2, texts(&["12345678"])).await, Ok(Some(vec![true])));
-        assert!(lists.add_texts(epoch, 2, texts(&["1"])).await.is_err());
-        assert_eq!(lists.texts(0).await.expect("texts").len(), 1);
-    }
-
-    #[tokio::test]
-    async fn long_lists_come_in_pages_that_fit_into_an_answer() {
-        let lists = Lists::new(None, Room::default());
-        let epoch = lists.insults(0).await.expect("a page").epoch;
-        // The worst there is for JSON: each is six bytes there.
-        for number in 0..8 {
-            let long = (0..30).map(|part| format!("{number} {part} ") + &"\u{1}".repeat(4_000)).collect();
-            lists.add_texts(epoch.clone(), 0, long).await.expect("kept");
-        }
-        let (mut ids, mut pages) = (Vec::new(), 0);
-        loop {
-            let page = lists.texts(ids.last().copied().unwrap_or(0)).await.expect("a page");
-            if page.is_empty() {
-                break;
-            }
-            assert!(serde_json::to_string(&page).expect("JSON").len() <= PAGE + 2);
-            ids.extend(page.iter().map(|kept| kept.id));
-            pages += 1;
-        }
-        assert!(pages > 1 && ids == (1..=240).collect::<Vec<u64>>());
-    }
-
-    #[tokio::test]
-    async fn a_full_disk_is_busy_and_keeps_insults_again_when_it_has_room() {
-        let folder = tempfile::tempdir().expect("a directory");
-        let (opener, switch) = commit::faulty::file(&folder.path().join("insults.redb"));
-        let lists = Lists::new(None, Room::default());
-        lists.shared.opened.set(Opened::new(opener).expect("opened")).expect("the first");
-        assert_eq!(lists.add_insults(texts(&["tonto"])).await, Ok(vec![true]));
-        switch.full.store(true, std::sync::atomic::Ordering::Relaxed);
-        let fault = lists.add_insults(texts(&["bobo"])).await.expect_err("full");
-        assert!(fault.code == Code::BUSY && fault.is_retryable(), "{fault}");
-        switch.full.store(false, std::sync::atomic::Ordering::Relaxed);
-        while let Err(fault) = lists.add_insults(texts(&["tonto", "lelo"])).await {
-            assert_eq!(fault.code, Code::BUSY, "{fault}");
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-        }
-        assert!(lists.insults(0).await.expect("a page").insults.starts_with(&texts(&["tonto"])));
-    }
-}
+mod tests;

@@ -19,7 +19,8 @@ const BEFORE: TableDefinition<'static, (&[u8; 16], &[u8; 16]), ()> = TableDefini
 /// What the ledger is called on the bus, which has to stay the same: requests are recognised by it too.
 const NAME: TableDefinition<'static, (), &str> = TableDefinition::new("name");
 
-#[derive(Debug)]
+/// The database of the ledger; cheap to clone.
+#[derive(Clone, Debug)]
 pub(super) struct Store {
     committer: Committer,
 }
@@ -291,7 +292,7 @@ mod tests {
 
     fn task(key: Option<&str>) -> Task {
         let options = Options { key: key.map(ToOwned::to_owned), ..Options::default() };
-        Task::new("pages", "add", json!([1, 2]), options, 1_000).expect("a task")
+        Task::new(Uuid::now_v7(), "pages", "add", json!([1, 2]), options, 1_000).expect("a task")
     }
 
     #[tokio::test]
@@ -347,7 +348,7 @@ mod tests {
         assert!(matches!(store.submit(vec![first.clone()], 9).await, Ok(Submitted::Stored(_))));
         let other = || {
             let options = Options { key: Some("daily".to_owned()), ..Options::default() };
-            Task::new("pages", "add", json!([1, 3]), options, 1_000).expect("a task")
+            Task::new(Uuid::now_v7(), "pages", "add", json!([1, 3]), options, 1_000).expect("a task")
         };
         let reused = Submitted::Reused { key: "daily".to_owned(), id: first.id.clone() };
         assert_eq!(store.submit(vec![task(None), other()], 9).await.expect("an answer"), reused);
@@ -394,7 +395,7 @@ mod tests {
         let store = Store::open(None).expect("a store");
         let after = |before: &str| {
             let options = Options { after: vec![before.to_owned()], ..Options::default() };
-            Task::new("pages", "add", json!([1, 2]), options, 1_000).expect("a task")
+            Task::new(Uuid::now_v7(), "pages", "add", json!([1, 2]), options, 1_000).expect("a task")
         };
         let all = async |tasks: Vec<Task>| store.submit(tasks, 3).await.expect("an answer");
         let nobody = Uuid::new_v4().simple().to_string();
@@ -415,7 +416,8 @@ mod tests {
     async fn what_another_task_waits_for_is_not_forgotten() {
         let store = Store::open(None).expect("a store");
         let options = Options { after: vec!["#0".to_owned()], ..Options::default() };
-        let second = Task::new("pages", "add", json!([1, 2]), options, 1_000).expect("a task");
+        let second =
+            Task::new(Uuid::now_v7(), "pages", "add", json!([1, 2]), options, 1_000).expect("a task");
         let stored = store.submit(vec![task(None), second], 3).await.expect("an answer");
         let Submitted::Stored(stored) = stored else { panic!("stored") };
         let end = async |stored: &Stored| {

@@ -1,6 +1,7 @@
 //! Schedules on disk.
 
 use redb::{ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
+use uuid::Uuid;
 
 use super::{Store, Submitted, is_open, read, submit};
 use crate::schedule::Schedule;
@@ -37,11 +38,12 @@ impl Store {
 
     /// The schedule's time `due` has come: its task and its next time in one commit, so that neither is there
     /// without the other. The task; nothing where it makes none now, and where it is another schedule by now. `most`
-    /// is how many tasks are kept.
+    /// is how many tasks are kept, `id` that of the new one.
     pub(crate) async fn pass(
         &self,
         name: String,
         due: u64,
+        id: Uuid,
         now: u64,
         most: u64,
     ) -> Result<Option<Task>, DiskError> {
@@ -52,7 +54,7 @@ impl Store {
                 let Some(mut schedule) = known.filter(|known| known.next_ms == Some(due)) else {
                     return Ok(None);
                 };
-                let mut task = schedule.task(now).ok();
+                let mut task = schedule.task(id, now).ok();
                 if !schedule.timing.overlap && is_last_open(transaction, &schedule)? {
                     task = None;
                 }
@@ -133,7 +135,9 @@ mod tests {
     async fn a_time_that_has_come_makes_one_task() {
         let store = Store::open(None).expect("a store");
         assert!(store.schedule(minutely(false), 1).await.expect("stored"));
-        let pass = async |due, now| store.pass("daily".to_owned(), due, now, 2).await.expect("stored");
+        let pass = async |due, now| {
+            store.pass("daily".to_owned(), due, Uuid::now_v7(), now, 2).await.expect("stored")
+        };
         let counted = || {
             let schedule = store.scheduled("daily").expect("read").expect("known");
             (schedule.made, schedule.skipped)
@@ -171,6 +175,8 @@ mod tests {
         assert!(store.unschedule("b".to_owned()).await.expect("stored"));
         assert!(!store.unschedule("b".to_owned()).await.expect("stored"));
         assert_eq!(listed("", 9), ["a", "c"]);
-        assert!(store.pass("b".to_owned(), 60_000, 60_000, 9).await.expect("stored").is_none());
+        assert!(
+            store.pass("b".to_owned(), 60_000, Uuid::now_v7(), 60_000, 9).await.expect("stored").is_none()
+        );
     }
 }

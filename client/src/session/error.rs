@@ -1,0 +1,104 @@
+//! Errors of connecting, publishing and subscribing.
+
+use std::time::Duration;
+
+use super::address::AddressError;
+
+/// An error of publishing: the message was not sent, not acknowledged, or refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Unsent {
+    /// PUBACK 0x10: the topic has no subscriber, and the message is not retained.
+    #[error("nobody subscribes to the topic")]
+    NobodyThere,
+    /// PUBACK 0x87: not authorized.
+    #[error("the broker does not allow it")]
+    Denied,
+    /// PUBACK 0x97: no subscriber that should get it has room in its queue; a later publish may succeed.
+    #[error("its subscribers take no more messages now")]
+    Busy,
+    /// The packet is larger than the broker's Maximum Packet Size.
+    #[error("a packet of {size} bytes; the broker takes {limit} at most")]
+    TooLarge {
+        /// The packet's size in bytes.
+        size: usize,
+        /// The broker's limit in bytes.
+        limit: usize,
+    },
+    /// Any other refusal, by the broker or before sending.
+    #[error("the broker refused it ({0})")]
+    Refused(&'static str),
+    /// Not a topic name.
+    #[error("{0:?} is no topic to publish to")]
+    BadTopic(String),
+    /// The connection was lost before the acknowledgement; whether the message arrived is unknown.
+    #[error("the connection was lost before the broker acknowledged it")]
+    Lost,
+    /// Not connected, and the message does not wait for a connection: it was not sent.
+    #[error("not connected to the broker")]
+    Offline,
+    /// The session has ended.
+    #[error("the session has ended")]
+    Ended,
+}
+
+/// An error of connecting.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// The address cannot be parsed.
+    #[error(transparent)]
+    Address(#[from] AddressError),
+    /// No TCP connection could be made.
+    #[error("cannot reach the broker at {address}")]
+    Unreachable {
+        /// The address of the broker, without user name and password.
+        address: String,
+        /// The error of the system.
+        source: std::io::Error,
+    },
+    /// No CONNACK came in time.
+    #[error("{address} did not answer as an MQTT 5 broker within {} s", .within.as_secs())]
+    Silent {
+        /// The address of the broker, without user name and password.
+        address: String,
+        /// The time limit.
+        within: Duration,
+    },
+    /// The broker refused the connection, for instance because of user name, password or client id.
+    #[error("the broker at {address} refused the connection: {reason}")]
+    Refused {
+        /// The address of the broker, without user name and password.
+        address: String,
+        /// The reason it gave.
+        reason: String,
+    },
+    /// The peer violated MQTT 5.
+    #[error("{address} does not speak MQTT 5: {reason}")]
+    Protocol {
+        /// The address of the broker, without user name and password.
+        address: String,
+        /// The violation.
+        reason: String,
+    },
+}
+
+/// An error of subscribing or unsubscribing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SubscribeError {
+    /// The broker refused a filter.
+    #[error("the broker refused the subscription to {filter}: {reason}")]
+    Refused {
+        /// The topic filter.
+        filter: String,
+        /// Why the broker refused it.
+        reason: &'static str,
+    },
+    /// The connection was lost first.
+    #[error("the connection was lost before the broker answered")]
+    Lost,
+    /// The session has ended.
+    #[error("the session has ended")]
+    Ended,
+}

@@ -1,0 +1,137 @@
+//! From an address to an accepted connection: TCP, CONNECT, CONNACK.
+
+use std::time::Duration;
+
+use bytes::BytesMut;
+use rumqttc::v5::mqttbytes::{self, v5 as packets};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::error::ConnectError;
+use super::frame;
+use super::options::Options;
+
+/// Time for the broker to answer a CONNECT, and to read what is written before a DISCONNECT.
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+/// The Receive Maximum of a broker that sends none (MQTT 5, 3.2.2.3.3).
+const DEFAULT_RECEIVE_MAXIMUM: u16 = u16::MAX;
+/// The largest packet that MQTT can express, in bytes (MQTT 5, 2.1.4).
+const LARGEST_PACKET: u32 = 268_435_460;
+/// Capacity for the first read.
+const FIRST_READ: usize = 4 << 10;
+
+/// A connection that the broker has accepted.
+pub(super) struct Connection {
+    pub(super) stream: TcpStream,
+    /// Bytes read behind the CONNACK.
+    pub(super) reading: BytesMut,
+    pub(super) resumed: bool,
+    pub(super) window: u16,
+    pub(super) max_packet: u32,
+    pub(super) keep_alive: Duration,
+}
+
+/// One attempt, from resolving the host name to CONNACK; at most [`PATIENCE`].
+pub(super) async fn connect(options: &Options) -> Result<Connection, ConnectError> {
+    let address = options.address.to_string();
+    match timeout(PATIENCE, handshake(options)).await {
+        Ok(result) => result,
+        Err(_) => Err(ConnectError::Silent { address, within: PATIENCE }),
+    }
+}
+
+async fn handshake(options: &Options) -> Result<Connection, ConnectError> {
+    let address = options.address.to_string();
+    let unreachable = |source| ConnectError::Unreachable { address: address.clone(), source };
+    let protocol = |reason: String| ConnectError::Protocol { address: address.clone(), reason };
+    let mut stream = TcpStream::connect(options.address.socket()).await.map_err(unreachable)?;
+    // A request is one small packet; it must not wait for the acknowledgement of the one before.
+    stream.set_nodelay(true).map_err(unreachable)?;
+    let mut greeting = BytesMut::new();
+    greet(options).write(&mut greeting, None).map_err(|error| protocol(error.to_string()))?;
+    stream.write_all(&greeting).await.map_err(unreachable)?;
+    let mut reading = BytesMut::with_capacity(FIRST_READ);
+    let answer = loop {
+        match frame::next(&mut reading, options.max_packet as usize) {
+            Ok(Some(packets::Packet::ConnAck(answer))) => break answer,
+            Ok(Some(packets::Packet::Disconnect(farewell))) => {
+                let reason = format!("{:?}", farewell.reason_code);
+                return Err(ConnectError::Refused { address, reason });
+            }
+            Ok(Some(_)) => return Err(protocol("its first packet is no CONNACK".to_owned())),
+            Ok(None) => {}
+            Err(error) => return Err(protocol(error.to_string())),
+        }
+        if stream.read_buf(&mut reading).await.map_err(unreachable)? == 0 {
+            return Err(protocol("it closed the connection without a CONNACK".to_owned()));
+        }
+    };
+    if answer.code != packets::ConnectReturnCode::Success {
+        return Err(ConnectError::Refused { address, reason: refusal(answer.code) });
+    }
+    let properties = answer.properties.as_ref();
+    if properties.and_then(|p| p.max_qos) == Some(0) {
+        return Err(protocol("it takes nothing at QoS 1".to_owned()));
+    }
+    let keep_alive = properties.and_then(|p| p.server_keep_alive).unwrap_or(options.keep_alive);
+    Ok(Connection {
+        stream,
+        reading,
+        resumed: answer.session_present,
+        window: properties.and_then(|p| p.receive_max).unwrap_or(DEFAULT_RECEIVE_MAXIMUM).max(1),
+        max_packet: properties.and_then(|p| p.max_packet_size).unwrap_or(LARGEST_PACKET),
+        // 0 switches it off; a broker that is gone is to be noticed all the same.
+        keep_alive: Duration::from_secs(if keep_alive == 0 { 60 } else { keep_alive.into() }),
+    })
+}
+
+fn greet(options: &Options) -> packets::Packet {
+    let connect = packets::Connect {
+        keep_alive: options.keep_alive.max(1),
+        client_id: options.client_id.to_string(),
+        clean_start: options.session_expiry == 0,
+        properties: Some(packets::ConnectProperties {
+            session_expiry_interval: (options.session_expiry > 0).then_some(options.session_expiry),
+            receive_maximum: None,
+            max_packet_size: Some(options.max_packet),
+            topic_alias_max: None,
+            request_response_info: None,
+            request_problem_info: None,
+            user_properties: Vec::new(),
+            authentication_method: None,
+            authentication_data: None,
+        }),
+    };
+    let will = options.will.as_ref().map(|will| packets::LastWill {
+        topic: will.topic.clone().into_bytes().into(),
+        message: will.payload.clone(),
+        qos: mqttbytes::QoS::AtLeastOnce,
+        retain: true,
+        properties: will.expiry.map(|expiry| packets::LastWillProperties {
+            delay_interval: None,
+            payload_format_indicator: None,
+            message_expiry_interval: Some(expiry),
+            content_type: None,
+            response_topic: None,
+            correlation_data: None,
+            user_properties: Vec::new(),
+        }),
+    });
+    let user = options.address.user.clone();
+    let login = user.map(|(username, password)| packets::Login { username, password });
+    packets::Packet::Connect(connect, will, login)
+}
+
+fn refusal(code: packets::ConnectReturnCode) -> String {
+    use packets::ConnectReturnCode as Code;
+    match code {
+        Code::BadUserNamePassword => "user name or password is wrong".to_owned(),
+        Code::NotAuthorized => "not authorized; it may want mqtt://user:password@host".to_owned(),
+        Code::BadClientId | Code::ClientIdentifierNotValid => "it does not take the client id".to_owned(),
+        Code::RefusedProtocolVersion | Code::UnsupportedProtocolVersion => {
+            "it does not speak MQTT 5".to_owned()
+        }
+        other => format!("{other:?}"),
+    }
+}

@@ -1,0 +1,92 @@
+//! From messages and filters to packets.
+
+use bytes::Bytes;
+use rumqttc::v5::mqttbytes::{self, v5 as packets};
+
+use crate::session::error::Unsent;
+use crate::session::message::{Filter, Publish, QoS};
+use crate::wire::topic::is_topic;
+
+/// The longest string or binary data of a packet, in bytes (MQTT 5, 1.5.4).
+pub(super) const LONGEST_STRING: usize = u16::MAX as usize;
+
+/// Checks what MQTT cannot express: the topic name, and texts of more than 65,535 bytes.
+pub(super) fn check(publish: &Publish) -> Result<(), Unsent> {
+    let topic = &publish.topic;
+    if !is_topic(topic) {
+        return Err(Unsent::BadTopic(topic.to_string()));
+    }
+    let properties = &publish.properties;
+    let texts = properties.user.iter().flat_map(|(name, value)| [name.len(), value.len()]);
+    let others = [&properties.content_type, &properties.response_topic];
+    let longest = texts
+        .chain(others.iter().filter_map(|t| t.as_ref().map(String::len)))
+        .chain(properties.correlation.as_ref().map(Vec::len))
+        .max();
+    if longest > Some(LONGEST_STRING) {
+        return Err(Unsent::Refused("a property of more than 65,535 bytes"));
+    }
+    Ok(())
+}
+
+/// The PUBLISH of a message, still without a packet id.
+pub(super) fn packet(publish: Publish) -> packets::Publish {
+    let Publish { topic, payload, properties, qos, retain, .. } = publish;
+    let none = properties.content_type.is_none()
+        && properties.response_topic.is_none()
+        && properties.correlation.is_none()
+        && properties.expiry.is_none()
+        && properties.user.is_empty();
+    let properties = (!none).then(|| packets::PublishProperties {
+        message_expiry_interval: properties.expiry,
+        response_topic: properties.response_topic,
+        correlation_data: properties.correlation.map(Bytes::from),
+        user_properties: properties.user,
+        content_type: properties.content_type,
+        ..packets::PublishProperties::default()
+    });
+    packets::Publish {
+        dup: false,
+        qos: level(qos),
+        retain,
+        topic: topic.into_bytes(),
+        pkid: 0,
+        payload,
+        properties,
+    }
+}
+
+fn level(qos: QoS) -> mqttbytes::QoS {
+    match qos {
+        QoS::AtMostOnce => mqttbytes::QoS::AtMostOnce,
+        QoS::AtLeastOnce => mqttbytes::QoS::AtLeastOnce,
+    }
+}
+
+pub(super) fn filter(filter: &Filter) -> packets::Filter {
+    use packets::RetainForwardRule::{Never, OnEverySubscribe};
+    packets::Filter {
+        path: filter.topic.clone(),
+        qos: level(filter.qos),
+        nolocal: false,
+        preserve_retain: false,
+        retain_forward_rule: if filter.retained { OnEverySubscribe } else { Never },
+    }
+}
+
+/// The reason of a refused subscription; `None` when it was granted.
+pub(super) fn refusal(code: packets::SubscribeReasonCode) -> Option<&'static str> {
+    use packets::SubscribeReasonCode as Code;
+    Some(match code {
+        Code::Success(_) => return None,
+        Code::Failure | Code::Unspecified => "no reason given",
+        Code::ImplementationSpecific => "the broker cannot do it",
+        Code::NotAuthorized => "not allowed",
+        Code::TopicFilterInvalid => "not a filter",
+        Code::PkidInUse => "packet id in use",
+        Code::QuotaExceeded => "too many subscriptions",
+        Code::SharedSubscriptionsNotSupported => "the broker has no shared subscriptions",
+        Code::SubscriptionIdNotSupported => "the broker has no subscription identifiers",
+        Code::WildcardSubscriptionsNotSupported => "the broker has no wildcard subscriptions",
+    })
+}

@@ -1,0 +1,138 @@
+use bytes::BytesMut;
+use rumqttc::v5::mqttbytes::{self, v5 as packets};
+
+use super::{Outbox, Waiter};
+use crate::session::error::{SubscribeError, Unsent};
+use crate::session::frame;
+use crate::session::message::{Filter, Publish, QoS};
+use packets::Packet;
+
+fn written(outbox: &mut Outbox) -> Vec<Packet> {
+    let mut bytes = BytesMut::new();
+    outbox.take(&mut bytes);
+    let mut found = Vec::new();
+    while let Some(packet) = frame::next(&mut bytes, 1 << 20).expect("what we wrote") {
+        found.push(packet);
+    }
+    found
+}
+
+fn texts(outbox: &mut Outbox) -> Vec<String> {
+    written(outbox)
+        .into_iter()
+        .map(|packet| match packet {
+            Packet::Publish(p) => {
+                format!("{}{}{}", String::from_utf8_lossy(&p.payload), p.pkid, if p.dup { "!" } else { "" })
+            }
+            other => format!("{other:?}").chars().take(9).collect(),
+        })
+        .collect()
+}
+
+fn put(outbox: &mut Outbox, text: &'static str) {
+    outbox.publish(Publish::new("t", text), Waiter::Nobody).expect("taken");
+}
+
+#[test]
+fn publishes_above_the_window_wait_and_go_out_in_order() {
+    let mut outbox = Outbox::new(1 << 20);
+    outbox.connected(false, 2, 1 << 20);
+    for text in ["a", "b", "c", "d"] {
+        put(&mut outbox, text);
+    }
+    assert_eq!(texts(&mut outbox), ["a1", "b2"]);
+    outbox.acknowledged(2, Ok(()));
+    assert_eq!(texts(&mut outbox), ["c3"]);
+    assert!(outbox.acknowledged(9, Ok(())).is_none(), "nobody sent it");
+    assert_eq!(texts(&mut outbox), [""; 0]);
+    outbox.publish(Publish::new("t", "q").qos(QoS::AtMostOnce), Waiter::Nobody).expect("no window at QoS 0");
+    assert_eq!(texts(&mut outbox), ["q0"]);
+}
+
+#[test]
+fn unacknowledged_publishes_go_first_after_a_reconnect() {
+    for (resumed, expected) in [(false, ["a4", "b5", "d6"]), (true, ["a1!", "b2!", "d4"])] {
+        let mut outbox = Outbox::new(1 << 20);
+        outbox.connected(false, 3, 1 << 20);
+        put(&mut outbox, "a");
+        put(&mut outbox, "b");
+        outbox.publish(Publish::new("t", "c").once(), Waiter::Token(7)).expect("taken");
+        put(&mut outbox, "d");
+        outbox.publish(Publish::new("t", "e").once(), Waiter::Token(8)).expect("taken");
+        texts(&mut outbox);
+        let lost = outbox.disconnected();
+        let told = [(Waiter::Token(8), Unsent::Offline), (Waiter::Token(7), Unsent::Lost)];
+        assert_eq!(format!("{lost:?}"), format!("{told:?}"));
+        assert_eq!(outbox.publish(Publish::new("t", "f").once(), Waiter::Nobody), Err(Unsent::Offline));
+        outbox.connected(resumed, 3, 1 << 20);
+        assert_eq!(texts(&mut outbox), expected);
+    }
+}
+
+#[test]
+fn retained_publish_succeeds_without_subscribers() {
+    let mut outbox = Outbox::new(1 << 20);
+    outbox.connected(false, 10, 1 << 20);
+    outbox.publish(Publish::new("t", "a"), Waiter::Token(1)).expect("taken");
+    outbox.publish(Publish::new("t", "b").retain(), Waiter::Token(2)).expect("taken");
+    let nobody = || Err(Unsent::NobodyThere);
+    assert!(matches!(outbox.acknowledged(1, nobody()), Some((Waiter::Token(1), Err(_)))));
+    assert!(matches!(outbox.acknowledged(2, nobody()), Some((Waiter::Token(2), Ok(())))));
+}
+
+#[test]
+fn packet_ids_in_use_are_skipped() {
+    let mut outbox = Outbox::new(1 << 20);
+    outbox.connected(false, 65_535, 1 << 20);
+    put(&mut outbox, "a");
+    outbox.last_id = u16::MAX;
+    put(&mut outbox, "b");
+    drop(outbox.subscribe(vec![Filter::new("x")]));
+    outbox.last_id = u16::MAX;
+    put(&mut outbox, "c");
+    assert_eq!(texts(&mut outbox), ["a1", "b2", "Subscribe", "c4"]);
+}
+
+#[test]
+fn subscriptions_are_made_again_and_refused_ones_dropped() {
+    use packets::SubscribeReasonCode::{NotAuthorized, Success};
+    let ok = Success(mqttbytes::QoS::AtLeastOnce);
+    let mut outbox = Outbox::new(1 << 20);
+    outbox.connected(false, 10, 1 << 20);
+    let mut granted = outbox.subscribe(vec![Filter::new("a"), Filter::new("b")]);
+    let mut refused = outbox.subscribe(vec![Filter::new("c")]);
+    assert!(granted.try_recv().is_err(), "not yet");
+    outbox.granted(1, &[ok, ok]);
+    outbox.granted(2, &[NotAuthorized]);
+    assert_eq!(granted.try_recv().expect("told"), Ok(()));
+    let error = SubscribeError::Refused { filter: "c".into(), reason: "not allowed" };
+    assert_eq!(refused.try_recv().expect("told"), Err(error));
+    let mut lost = outbox.subscribe(vec![Filter::new("d")]);
+    outbox.disconnected();
+    assert!(lost.try_recv().is_err());
+    outbox.forget(&["a".to_owned()]);
+    outbox.connected(false, 10, 1 << 20);
+    let packets = written(&mut outbox);
+    let [Packet::Subscribe(again)] = &packets[..] else { panic!("{packets:?}") };
+    assert_eq!(again.filters.iter().map(|f| &*f.path).collect::<Vec<_>>(), ["b"]);
+    assert!(outbox.granted(again.pkid, &[NotAuthorized]).is_some(), "nobody else hears of it");
+    assert!(outbox.subscriptions.is_empty());
+}
+
+#[test]
+fn publishes_that_no_broker_takes_fail_at_once() {
+    let mut outbox = Outbox::new(1 << 20);
+    outbox.connected(false, 10, 100);
+    let mut refused = |publish| outbox.publish(publish, Waiter::Nobody).expect_err("no broker takes it");
+    for topic in ["", "a/+", "#", "a\0"] {
+        assert!(matches!(refused(Publish::new(topic, "x")), Unsent::BadTopic(_)));
+    }
+    assert!(matches!(refused(Publish::new("t", vec![0; 100])), Unsent::TooLarge { limit: 100, .. }));
+    let mut long = Publish::new("t", "x");
+    long.properties.user.push(("x".into(), "y".repeat(70_000)));
+    assert!(matches!(refused(long), Unsent::Refused(_)));
+    outbox.disconnected();
+    let offline = outbox.publish(Publish::new("t", "x").qos(QoS::AtMostOnce), Waiter::Nobody);
+    assert_eq!(offline, Err(Unsent::Offline));
+    assert!(!outbox.has_room());
+}

@@ -1,0 +1,151 @@
+//! Publishing and subscribing on a session without keeping it alive.
+
+use std::sync::Arc;
+
+use tokio::sync::{oneshot, watch};
+
+use super::error::{SubscribeError, Unsent};
+use super::message::{Filter, Publish, QoS};
+use super::outbox::{Outbox, Waiter};
+use super::shared::{SessionShared, Status};
+
+/// Weak handle: publishes without keeping the session alive. For use inside a [`Receiver`](super::Receiver).
+#[derive(Clone, Debug)]
+pub struct Outlet {
+    pub(super) shared: Arc<SessionShared>,
+}
+
+impl Outlet {
+    /// Publishes and waits for the broker's acknowledgement (at QoS 0: until the message is queued). Waits for a
+    /// connection first. If it is cancelled, the message may or may not be published.
+    ///
+    /// # Errors
+    ///
+    /// When the message is refused or lost.
+    pub async fn publish(&self, publish: Publish) -> Result<(), Unsent> {
+        if publish.qos == QoS::AtMostOnce {
+            return self.send(publish, 0).await;
+        }
+        let (told, result) = oneshot::channel();
+        self.room().await?;
+        self.append(publish, Waiter::Future(told))?;
+        result.await.unwrap_or(Err(Unsent::Ended))
+    }
+
+    /// Publishes without waiting for the acknowledgement: [`Receiver::settled`](super::Receiver::settled) is called with `token` and the
+    /// result, unless `token` is 0. Waits for a connection and for room in the send queue.
+    ///
+    /// # Errors
+    ///
+    /// When the message cannot be queued.
+    pub async fn send(&self, publish: Publish, token: u128) -> Result<(), Unsent> {
+        self.room().await?;
+        self.append(publish, if token == 0 { Waiter::Nobody } else { Waiter::Token(token) })
+    }
+
+    /// As [`send`](Self::send) without waiting, for callbacks of the connection task. Exceeds the limit of the send
+    /// queue; the caller must bound what it sends.
+    ///
+    /// # Errors
+    ///
+    /// When the message cannot be queued; at QoS 0 also when there is no connection.
+    pub fn send_now(&self, publish: Publish, token: u128) -> Result<(), Unsent> {
+        self.append(publish, if token == 0 { Waiter::Nobody } else { Waiter::Token(token) })
+    }
+
+    /// A receiver of the connection status.
+    pub fn status(&self) -> watch::Receiver<Status> {
+        self.shared.status.subscribe()
+    }
+
+    /// Bytes in the send queue: not written yet, or waiting for the broker's window.
+    pub fn backlog(&self) -> usize {
+        self.shared.outbox.lock().backlog()
+    }
+
+    /// As [`Session::subscribe`](super::Session::subscribe).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Session::subscribe`](super::Session::subscribe).
+    pub async fn subscribe(&self, filters: Vec<Filter>) -> Result<(), SubscribeError> {
+        self.room().await.map_err(|_| SubscribeError::Ended)?;
+        let granted = {
+            let mut outbox = self.shared.outbox.lock();
+            let granted = outbox.subscribe(filters);
+            self.wake(&mut outbox);
+            granted
+        };
+        granted.await.unwrap_or(Err(SubscribeError::Lost))
+    }
+
+    /// As [`Session::unsubscribe`](super::Session::unsubscribe).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Session::unsubscribe`](super::Session::unsubscribe).
+    pub async fn unsubscribe(&self, filters: Vec<String>) -> Result<(), SubscribeError> {
+        let done = {
+            let mut outbox = self.shared.outbox.lock();
+            let done = outbox.unsubscribe(filters);
+            self.wake(&mut outbox);
+            done
+        };
+        match done {
+            Some(done) => done.await.unwrap_or(Err(SubscribeError::Lost)),
+            // Without a connection there is no subscription.
+            None => Ok(()),
+        }
+    }
+
+    /// Unsubscribes without waiting for UNSUBACK.
+    pub fn unsubscribe_now(&self, filters: Vec<String>) {
+        let mut outbox = self.shared.outbox.lock();
+        drop(outbox.unsubscribe(filters));
+        self.wake(&mut outbox);
+    }
+
+    /// Removes filters from those that are subscribed again after a reconnect; sends no UNSUBSCRIBE.
+    pub fn forget(&self, filters: &[String]) {
+        self.shared.outbox.lock().forget(filters);
+    }
+
+    fn append(&self, publish: Publish, waiter: Waiter) -> Result<(), Unsent> {
+        let mut outbox = self.shared.outbox.lock();
+        outbox.publish(publish, waiter)?;
+        self.wake(&mut outbox);
+        Ok(())
+    }
+
+    fn wake(&self, outbox: &mut Outbox) {
+        if !outbox.awake {
+            outbox.awake = true;
+            self.shared.work.notify_one();
+        }
+    }
+
+    /// Waits until there is a connection and room in the send queue. Cancelling has no effect.
+    ///
+    /// # Errors
+    ///
+    /// When the session has ended.
+    pub async fn room(&self) -> Result<(), Unsent> {
+        loop {
+            let look_again = self.shared.room.notified();
+            tokio::pin!(look_again);
+            {
+                let mut outbox = self.shared.outbox.lock();
+                if outbox.closing.is_some() {
+                    return Err(Unsent::Ended);
+                }
+                if outbox.has_room() {
+                    return Ok(());
+                }
+                outbox.wanted = true;
+                // Before the lock is released, as a notification could be missed otherwise.
+                look_again.as_mut().enable();
+            }
+            look_again.await;
+        }
+    }
+}

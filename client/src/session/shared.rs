@@ -1,0 +1,42 @@
+//! State shared by the handles of a session and its connection task.
+
+use tokio::sync::{Notify, watch};
+
+use super::outbox::{Farewell, Outbox};
+
+/// Connection status of a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Status {
+    /// Not connected; connecting is being retried.
+    Offline,
+    /// Connected; the number counts connections from 1.
+    Online(u64),
+    /// Ended for good, with the reason.
+    Ended(String),
+}
+
+/// State shared by the handles and the connection task.
+#[derive(Debug)]
+pub(super) struct SessionShared {
+    pub(super) outbox: parking_lot::Mutex<Outbox>,
+    /// Wakes the connection task: there is something to write, or the session closes.
+    pub(super) work: Notify,
+    /// Wakes publishers that wait for room in the send queue.
+    pub(super) room: Notify,
+    pub(super) status: watch::Sender<Status>,
+}
+
+impl SessionShared {
+    /// Lets the connection task write what is queued, send DISCONNECT and end.
+    pub(super) fn close(&self, farewell: Farewell) {
+        self.outbox.lock().closing.get_or_insert(farewell);
+        self.work.notify_one();
+    }
+
+    /// Publishes the end of the session and wakes waiting publishers.
+    pub(super) fn ended(&self, reason: String) {
+        self.status.send_replace(Status::Ended(reason));
+        self.room.notify_waiters();
+    }
+}

@@ -1,0 +1,240 @@
+//! Publishes the node's registry entries and repairs them when others overwrite them.
+//!
+//! Time is tokio's, which tests can pause; the bus is a trait, which tests can simulate.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use rantai_client::error_chain;
+use rantai_client::registry::View;
+use rantai_client::session::{Publish, Status, Unsent};
+use rantai_client::wire::entry::{Entry, EntryError, Mode, NodeState, State};
+use rantai_client::wire::name::{ClientId, ObjectName, Root};
+use rantai_client::wire::topic::RegistryTopic;
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, sleep};
+
+use crate::bus::Bus;
+use crate::expiries::Expiries;
+
+/// Seconds after which an entry or a state expires unless it is published again.
+pub(crate) const LIFETIME: u32 = 24 * 60 * 60;
+/// How often entries and states are published again.
+const REFRESH: Duration = Duration::from_hours(8);
+/// Shortest time between two repairs of the node's own topics.
+const REPAIR_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How far other nodes are with claiming a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Tenure {
+    /// No node that is ready has an entry.
+    Vacant,
+    /// A node that is ready claims it, and has not settled yet.
+    Claimed,
+    /// A node that is ready holds it.
+    Held,
+}
+
+/// An error of publishing an entry.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AnnounceError {
+    #[error(transparent)]
+    Entry(#[from] EntryError),
+    #[error(transparent)]
+    Unsent(#[from] Unsent),
+}
+
+/// What a node says of itself in the registry, and what it knows of others.
+#[derive(Debug)]
+pub(crate) struct Announcer {
+    pub(crate) root: Root,
+    pub(crate) id: ClientId,
+    pub(crate) epoch: String,
+    pub(crate) bus: Box<dyn Bus>,
+    /// What the node's own topics are to hold.
+    words: Mutex<BTreeMap<String, Bytes>>,
+    /// Own topics that hold something else.
+    wrong: Mutex<BTreeSet<String>>,
+    heal: Notify,
+    /// The registry as far as names are followed.
+    view: Mutex<View>,
+    /// When messages of others expire.
+    expiries: Expiries,
+    seen: watch::Sender<u64>,
+    state: Mutex<State>,
+}
+
+impl Announcer {
+    pub(crate) fn new(root: Root, id: ClientId, epoch: String, bus: Box<dyn Bus>) -> Arc<Self> {
+        Arc::new(Self {
+            view: Mutex::new(View::new(root.clone())),
+            root,
+            id,
+            epoch,
+            bus,
+            words: Mutex::default(),
+            expiries: Expiries::default(),
+            wrong: Mutex::default(),
+            heal: Notify::new(),
+            seen: watch::Sender::new(0),
+            state: Mutex::new(State::Ready),
+        })
+    }
+
+    /// Begins a connection: publishes the node's state.
+    pub(crate) fn connected(&self) {
+        let state = *self.state.lock();
+        self.announce_state(state);
+    }
+
+    /// Ends a connection: what is known of others is out of date, and names have to be claimed again.
+    pub(crate) fn disconnected(&self) {
+        *self.view.lock() = View::new(self.root.clone());
+        self.expiries.clear();
+        self.words.lock().clear();
+        self.seen.send_modify(|count| *count += 1);
+    }
+
+    /// Publishes the node's state.
+    pub(crate) fn announce_state(&self, state: State) {
+        *self.state.lock() = state;
+        let topic = RegistryTopic::Node(self.id.clone()).format(&self.root);
+        let payload = Bytes::from(NodeState::new(state, &self.epoch).write());
+        self.words.lock().insert(topic.clone(), payload.clone());
+        if let Err(error) = self.bus.send_now(retained(topic, payload)) {
+            tracing::debug!("the node's state was not sent: {error}");
+        }
+    }
+
+    /// Removes the node's state, and waits for the broker's acknowledgement.
+    pub(crate) async fn forget_state(&self) -> Result<(), Unsent> {
+        let topic = RegistryTopic::Node(self.id.clone()).format(&self.root);
+        self.clear(topic).await
+    }
+
+    /// Publishes the entry of an object, and waits for the broker's acknowledgement.
+    pub(crate) async fn announce(&self, object: &ObjectName, entry: &Entry) -> Result<(), AnnounceError> {
+        let topic = self.entry_topic(object);
+        let payload = Bytes::from(entry.write()?);
+        self.words.lock().insert(topic.clone(), payload.clone());
+        Ok(self.bus.publish(retained(topic, payload)).await?)
+    }
+
+    /// Removes the entry of an object.
+    pub(crate) async fn forget_entry(&self, object: &ObjectName) -> Result<(), Unsent> {
+        self.clear(self.entry_topic(object)).await
+    }
+
+    async fn clear(&self, topic: String) -> Result<(), Unsent> {
+        self.words.lock().remove(&topic);
+        self.bus.publish(retained(topic, Bytes::new())).await
+    }
+
+    fn entry_topic(&self, object: &ObjectName) -> String {
+        RegistryTopic::Name(object.clone(), self.id.clone()).format(&self.root)
+    }
+
+    /// Handles a message of the registry, which expires after `expiry` seconds.
+    pub(crate) fn registry(&self, topic: &str, payload: &[u8], expiry: Option<u32>) {
+        let mine = match RegistryTopic::parse(&self.root, topic) {
+            Some(RegistryTopic::Name(_, node) | RegistryTopic::Node(node)) => node == self.id,
+            None => return,
+        };
+        if mine {
+            let is_mine = self.words.lock().get(topic).map_or(payload.is_empty(), |word| word == payload);
+            if !is_mine {
+                self.wrong.lock().insert(topic.to_owned());
+                self.heal.notify_one();
+            }
+            return;
+        }
+        self.expiries.note(topic, expiry.filter(|_| !payload.is_empty()));
+        if let Err(error) = self.view.lock().apply(topic, payload) {
+            tracing::debug!(topic, "{}", error_chain(&error));
+        }
+        self.seen.send_modify(|count| *count += 1);
+    }
+
+    /// A receiver that is told of every change of the view.
+    pub(crate) fn seen(&self) -> watch::Receiver<u64> {
+        self.seen.subscribe()
+    }
+
+    /// Other nodes that have an entry for a name.
+    pub(crate) fn claimants(&self, object: &ObjectName) -> Vec<ClientId> {
+        let view = self.view.lock();
+        view.claims(object).filter_map(|(entry, _)| ClientId::new(&entry.node).ok()).collect()
+    }
+
+    /// Whether a node serves an object that is followed, or finishes its calls before it ends.
+    pub(crate) fn is_served(&self, object: &ObjectName) -> bool {
+        self.words.lock().contains_key(&self.entry_topic(object)) || self.view.lock().is_served(object)
+    }
+
+    /// How far other nodes are with claiming a name, seen by a node that claims it in `mode`.
+    pub(crate) fn tenure(&self, object: &ObjectName, mode: Mode) -> Tenure {
+        let view = self.view.lock();
+        let others = view.claims(object).filter(|(entry, alive)| *alive && !together(mode, entry));
+        let tenures = others.map(|(entry, _)| if entry.settled { Tenure::Held } else { Tenure::Claimed });
+        tenures.max().unwrap_or(Tenure::Vacant)
+    }
+
+    /// An entry that wins over `mine`, of a node that is ready.
+    pub(crate) fn rival(&self, object: &ObjectName, mine: &Entry) -> Option<Entry> {
+        let view = self.view.lock();
+        let rivals = view.claims(object).filter(|(_, alive)| *alive).map(|(entry, _)| entry);
+        rivals.filter(|other| !together(mine.mode, other)).find(|other| other.beats(mine)).cloned()
+    }
+}
+
+/// Whether a node that claims a name in `mode` may serve it together with `other`.
+fn together(mode: Mode, other: &Entry) -> bool {
+    mode == Mode::Replica && other.mode == Mode::Replica
+}
+
+/// Repairs the node's own topics when others overwrite them, and publishes them again before they expire, until the
+/// session ends.
+pub(crate) async fn keep_announced(announcer: Arc<Announcer>, mut status: watch::Receiver<Status>) {
+    let mut refresh = Instant::now() + REFRESH;
+    let ended = async move {
+        let _ = status.wait_for(|s| matches!(s, Status::Ended(_))).await;
+    };
+    tokio::pin!(ended);
+    loop {
+        tokio::select! {
+            biased;
+            () = &mut ended => return,
+            () = announcer.heal.notified() => {
+                let wrong = std::mem::take(&mut *announcer.wrong.lock());
+                for topic in wrong {
+                    // An entry of an earlier start, or of an object that is not served, is removed.
+                    let word = announcer.words.lock().get(&topic).cloned().unwrap_or_default();
+                    tracing::debug!(topic, "repairs its own topic");
+                    let _ = announcer.bus.send(retained(topic, word)).await;
+                }
+                sleep(REPAIR_INTERVAL).await;
+            }
+            topic = announcer.expiries.ended() => announcer.registry(&topic, b"", None),
+            () = tokio::time::sleep_until(refresh) => {
+                refresh += REFRESH;
+                let word: Vec<(String, Bytes)> =
+                    announcer.words.lock().iter().map(|(topic, word)| (topic.clone(), word.clone())).collect();
+                for (topic, word) in word {
+                    let _ = announcer.bus.send(retained(topic, word)).await;
+                }
+            }
+        }
+    }
+}
+
+/// A retained message of the registry; an empty payload removes it.
+fn retained(topic: String, payload: Bytes) -> Publish {
+    let mut publish = Publish::new(topic, payload).retain();
+    if !publish.payload.is_empty() {
+        publish.properties.expiry = Some(LIFETIME);
+    }
+    publish
+}

@@ -1,0 +1,189 @@
+//! Keeps one object served: claims its name on every connection and whenever no other node holds it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rantai_client::error_chain;
+use rantai_client::session::Status;
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+
+use crate::announcer::Announcer;
+use crate::claim::{Claim, Claimed};
+use crate::connection::{connection, over};
+use crate::contenders::Contenders;
+use crate::dispatch::Served;
+use crate::serving::{ServeError, ServeOptions};
+
+/// Keeps one object served.
+#[derive(Debug)]
+pub(crate) struct Keeper {
+    stop: oneshot::Sender<Duration>,
+    task: JoinHandle<()>,
+}
+
+/// What a node that does not hold a name waits for before it claims it again.
+enum Until {
+    /// The next connection.
+    Connection,
+    /// The end of the other holders.
+    Vacancy,
+    /// A successor, and its end.
+    Succession,
+}
+
+impl Keeper {
+    /// Starts it; the receiver is told what the first claim came to.
+    pub(crate) fn start(
+        announcer: Arc<Announcer>,
+        status: watch::Receiver<Status>,
+        served: Arc<Served>,
+        options: ServeOptions,
+    ) -> (Self, oneshot::Receiver<Result<(), ServeError>>) {
+        let (told, first) = oneshot::channel();
+        let (stop, stopped) = oneshot::channel();
+        let claim = Claim { announcer, served, options };
+        let task = tokio::spawn(claim.run(status, told, stopped));
+        (Self { stop, task }, first)
+    }
+
+    /// Withdraws the object, when what runs has finished or `patience` is over.
+    pub(crate) async fn stop(self, patience: Duration) {
+        if self.stop.send(patience).is_ok() {
+            let _ = self.task.await;
+        }
+    }
+}
+
+impl Claim {
+    async fn run(
+        self,
+        mut status: watch::Receiver<Status>,
+        told: oneshot::Sender<Result<(), ServeError>>,
+        mut stopped: oneshot::Receiver<Duration>,
+    ) {
+        let mut told = Some(told);
+        loop {
+            // A connection of its own each time.
+            let connection = tokio::select! {
+                biased;
+                connection = connection(&mut status) => connection,
+                // The broker has said that the node is lost; there is nothing to take back.
+                patience = &mut stopped => return idle(&self.served, patience.unwrap_or_default()).await,
+            };
+            let Some(connection) = connection else {
+                if let Some(told) = told.take() {
+                    let _ = told.send(Err(ServeError::Ended));
+                }
+                return;
+            };
+            let over = || over(status.clone(), connection);
+            let mut contenders = Contenders::new(self.announcer.clone(), self.served.name.clone());
+            let claimed = tokio::select! {
+                biased;
+                claimed = self.claim(&mut contenders) => claimed,
+                () = over() => Claimed::Lost,
+                patience = &mut stopped => {
+                    return self.leave(patience.unwrap_or_default(), over()).await;
+                }
+            };
+            let until = match claimed {
+                Claimed::Lost => {
+                    over().await;
+                    continue;
+                }
+                Claimed::Refused(error) => {
+                    if let Some(told) = told.take() {
+                        let _ = told.send(Err(error));
+                        return;
+                    }
+                    tracing::error!("{}: {}", self.served.name, error_chain(&error));
+                    Until::Connection
+                }
+                Claimed::Taken(holder) => {
+                    if let Some(told) = told.take() {
+                        let object = self.served.name.to_string();
+                        let _ = told.send(Err(ServeError::Taken { object, holder }));
+                        return;
+                    }
+                    let name = &self.served.name;
+                    tracing::error!("{name} is served by node {holder}; it is claimed here when that ends");
+                    Until::Vacancy
+                }
+                Claimed::Held(entry) => {
+                    if let Some(told) = told.take() {
+                        let _ = told.send(Ok(()));
+                    } else {
+                        tracing::info!("{}: served again", self.served.name);
+                    }
+                    let unasked = self.served.begin();
+                    tokio::select! {
+                        biased;
+                        holder = self.contested(&entry, &mut contenders) => {
+                            drop(unasked);
+                            tracing::error!("{}: gives way to node {holder}", self.served.name);
+                            self.withdraw().await;
+                            Until::Vacancy
+                        }
+                        () = self.served.yielded.notified() => {
+                            drop(unasked);
+                            tracing::warn!("{}: given up, as another node has asked", self.served.name);
+                            self.withdraw().await;
+                            Until::Succession
+                        }
+                        () = over() => continue,
+                        patience = &mut stopped => {
+                            drop(unasked);
+                            return self.leave(patience.unwrap_or_default(), over()).await;
+                        }
+                    }
+                }
+            };
+            let free = async {
+                match until {
+                    Until::Connection => std::future::pending().await,
+                    Until::Vacancy => contenders.vacancy(self.options.mode).await,
+                    Until::Succession => contenders.succession(self.options.mode).await,
+                }
+            };
+            tokio::select! {
+                biased;
+                () = over() => {}
+                () = free => {}
+                patience = &mut stopped => return idle(&self.served, patience.unwrap_or_default()).await,
+            }
+        }
+    }
+
+    /// Takes no more calls, finishes what runs, and takes the entry away; of that what needs the broker only
+    /// until the connection is over.
+    async fn leave(&self, patience: Duration, over: impl Future<Output = ()>) {
+        tokio::pin!(over);
+        let connected = tokio::select! {
+            biased;
+            () = self.unsubscribe() => true,
+            () = &mut over => false,
+        };
+        idle(&self.served, patience).await;
+        if connected {
+            tokio::select! {
+                biased;
+                () = self.withdraw() => {}
+                () = over => {}
+            }
+        }
+    }
+}
+
+/// Waits until nothing of an object runs any more.
+pub(crate) async fn idle(served: &Served, patience: Duration) {
+    let finished = async {
+        while served.running() > 0 {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    if timeout(patience, finished).await.is_err() {
+        tracing::warn!("{}: {} calls were still running", served.name, served.running());
+    }
+}

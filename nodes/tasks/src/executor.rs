@@ -1,0 +1,275 @@
+//! Begins tasks when they are due: decides whether, where and with which parameters each is called.
+//!
+//! A task is `running` on disk before it is called, with the node it is called on. Where the answer is lost, with the
+//! connection, the node or the ledger, it is called again by the same identity on the same node, which then recognises
+//! it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rantai_client::wire::fault::Fault;
+use tokio::sync::{Notify, Semaphore};
+use tokio::time::{Instant, sleep_until};
+use uuid::Uuid;
+
+use super::absent::Absent;
+use super::after::{Outcomes, When};
+use super::agenda::Entry;
+use super::loads::Loads;
+use super::objects::Objects;
+use super::run::{AGAIN_MS, Run};
+use super::shared::{Shared, UNREAD_MS};
+use super::store::is_open;
+use super::task::{State, Task};
+use rantai_commit::DiskError;
+
+/// How often tasks that ended long ago are forgotten.
+const FORGET_INTERVAL: Duration = Duration::from_mins(1);
+/// After how many milliseconds an object is asked again that did not describe its methods.
+const DESCRIBE_RETRY_MS: u64 = 5_000;
+
+/// Begins tasks and carries them out.
+pub(super) struct Executor<O: Objects> {
+    shared: Arc<Shared>,
+    objects: Arc<O>,
+    places: Arc<Semaphore>,
+    loads: Arc<Loads>,
+    absent: Absent,
+}
+
+/// Why a task cannot begin that comes after others.
+enum Unfed {
+    Disk(DiskError),
+    Fault(Fault),
+}
+
+impl From<DiskError> for Unfed {
+    fn from(error: DiskError) -> Self {
+        Self::Disk(error)
+    }
+}
+
+impl From<Fault> for Unfed {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+fn after_none(task: &Task, index: usize, came_to: &str) -> Fault {
+    let before = task.options.after.get(index).map_or("", String::as_str);
+    let text = format!("task {before}, which it comes after, {came_to}");
+    Fault::failed("dependency_failed", text).with("task", before)
+}
+
+/// Where a task may be called.
+enum Place {
+    At(String),
+    /// Nowhere, before this node is there again; without one any node will do.
+    Nowhere(Option<String>),
+    /// It is to be looked at again in a moment.
+    Unknown,
+    Full,
+}
+
+impl<O: Objects> Executor<O> {
+    pub(super) fn new(shared: Arc<Shared>, objects: O) -> Self {
+        let places = Arc::new(Semaphore::new(shared.limits.at_once));
+        let loads = Arc::new(Loads::new(shared.limits.clone()));
+        Self { shared, objects: Arc::new(objects), places, loads, absent: Absent::default() }
+    }
+
+    /// Carries out what is due, until it is dropped.
+    pub(super) async fn work(&self) {
+        let mut forget_at = Instant::now();
+        loop {
+            if Instant::now() >= forget_at {
+                forget_at = Instant::now() + FORGET_INTERVAL;
+                self.forget().await;
+            }
+            let place = self.places.clone().acquire_owned().await.expect("never closed");
+            match self.shared.agenda.next(self.shared.now()) {
+                Ok(id) => {
+                    if let Some(begun) = self.begin(id).await {
+                        tokio::spawn(async move {
+                            begun.carry_out().await;
+                            drop(place);
+                        });
+                    }
+                }
+                Err(next) => {
+                    drop(place);
+                    let soon = next.map_or(FORGET_INTERVAL, |when| {
+                        Duration::from_millis(when.saturating_sub(self.shared.now()))
+                    });
+                    tokio::select! {
+                        biased;
+                        () = self.shared.agenda.changed.notified() => {}
+                        () = sleep_until((Instant::now() + soon).min(forget_at)) => {}
+                    }
+                }
+            }
+        }
+    }
+
+    /// Makes tasks due whose object, or node, has come.
+    pub(super) fn look_for_absent(&self) {
+        for entry in self.absent.take(|object| self.objects.nodes(object)) {
+            self.shared.agenda.at(self.shared.now(), entry);
+        }
+    }
+
+    /// Forgets tasks that ended longer ago than they are kept.
+    pub(super) async fn forget(&self) {
+        loop {
+            let kept = self.shared.limits.kept.as_millis() as u64;
+            match self.shared.store.forget(self.shared.now().saturating_sub(kept)).await {
+                Ok(1_000) => {}
+                Ok(_) => return,
+                Err(error) => return tracing::error!("{error}"),
+            }
+        }
+    }
+
+    /// Stores a task as running, if it is to be carried out now.
+    pub(super) async fn begin(&self, id: Uuid) -> Option<Run<O>> {
+        let running = self.shared.running.lock().contains_key(&id.as_u128());
+        let mut task = match self.shared.store.get(id) {
+            Ok(task) => task.filter(is_open)?,
+            Err(error) => {
+                tracing::error!("{error}");
+                self.shared.agenda.at(self.shared.now() + UNREAD_MS, Entry::unread(id));
+                return None;
+            }
+        };
+        if running {
+            // Its run is being ended, or is what this was about.
+            self.shared.agenda.at(self.shared.now() + 2 * AGAIN_MS, &task);
+            return None;
+        }
+        if task.state != State::Running && task.expires_ms().is_some_and(|time| time <= self.shared.now()) {
+            task.end(State::Expired, self.shared.now());
+            self.settle(task).await;
+            return None;
+        }
+        if task.state != State::Running && task.due_ms > self.shared.now() {
+            self.shared.agenda.add(&task);
+            return None;
+        }
+        if task.state != State::Running && !task.options.after.is_empty() && !task.fed {
+            match self.feed(task.clone()) {
+                Ok(Some(fed)) => task = fed,
+                Ok(None) => {
+                    if let Some(time) = task.expires_ms() {
+                        self.shared.agenda.at(time, &task);
+                    }
+                    return None;
+                }
+                Err(Unfed::Disk(error)) => {
+                    self.shared.wait_for_disk(&task, &error);
+                    return None;
+                }
+                Err(Unfed::Fault(fault)) => {
+                    task.error = serde_json::to_value(&fault).ok();
+                    task.end(State::Failed, self.shared.now());
+                    self.settle(task).await;
+                    return None;
+                }
+            }
+        }
+        match self.place(&task).await {
+            Place::At(node) => {
+                let again = task.state == State::Running;
+                if !again {
+                    (task.state, task.runs) = (State::Running, task.runs + 1);
+                }
+                task.node = Some(node);
+                // Whoever cancels it from the moment on at which it is on disk finds what to stop.
+                let stop = Arc::new(Notify::new());
+                self.shared.running.lock().insert(id.as_u128(), stop.clone());
+                self.shared.progress.begin(&task);
+                self.loads.begun(&task);
+                let (shared, objects, loads) =
+                    (self.shared.clone(), self.objects.clone(), self.loads.clone());
+                let run = Run { task: task.clone(), again, shared, objects, loads, stop };
+                self.settle(task).await.then_some(run)
+            }
+            // It waits for one of them to end.
+            Place::Full => None,
+            Place::Unknown => {
+                self.shared.agenda.at(self.shared.now() + DESCRIBE_RETRY_MS, &task);
+                None
+            }
+            Place::Nowhere(node) => {
+                if let Some(time) = task.expires_ms() {
+                    self.shared.agenda.at(time, &task);
+                }
+                self.absent.add(&task, node);
+                // Between the look and the note it may have come.
+                self.look_for_absent();
+                None
+            }
+        }
+    }
+
+    /// The task with what came of those it comes after; nothing where one of them has not ended.
+    fn feed(&self, mut task: Task) -> Result<Option<Task>, Unfed> {
+        let before: Vec<Uuid> = task.before().collect();
+        let read = |index: usize| match self.shared.store.get(before[index])? {
+            Some(before) => Ok(before),
+            None => Err(Unfed::Fault(after_none(&task, index, "is not kept any more"))),
+        };
+        for (index, id) in before.iter().enumerate() {
+            let one = read(index)?;
+            if is_open(&one) {
+                if self.shared.waits(*id, task.uuid(), index)? {
+                    return Ok(None);
+                }
+            } else if one.state != State::Succeeded && task.options.when == When::Succeeded {
+                let came_to = serde_json::to_value(one.state).unwrap_or_default();
+                let came_to = format!("has {}", came_to.as_str().unwrap_or_default());
+                return Err(Unfed::Fault(after_none(&task, index, &came_to)));
+            }
+        }
+        let mut outcomes = Outcomes::gather(&task.params, before.len(), read)?;
+        let params = outcomes.fill(task.params.clone())?;
+        task.feed(params);
+        Ok(Some(task))
+    }
+
+    async fn place(&self, task: &Task) -> Place {
+        let nodes = self.objects.nodes(&task.object);
+        if !nodes.is_empty() && self.loads.is_full_for(task) {
+            return Place::Full;
+        }
+        let begun = task.node.as_ref().filter(|_| task.state == State::Running);
+        match begun {
+            _ if nodes.is_empty() => Place::Nowhere(None),
+            Some(node) if nodes.contains(node) => Place::At(node.clone()),
+            // It may have been carried out where it was. What may not be carried out twice waits for that node.
+            Some(node) => match self.objects.is_once(task).await {
+                Ok(true) => Place::Nowhere(Some(node.clone())),
+                Ok(false) => Place::At(self.any(nodes)),
+                Err(error) => {
+                    tracing::debug!(id = task.id, "{error}");
+                    Place::Unknown
+                }
+            },
+            None => Place::At(self.any(nodes)),
+        }
+    }
+
+    /// One of the nodes, another one each time.
+    fn any(&self, mut nodes: Vec<String>) -> String {
+        let index = self.shared.environment.random_below(nodes.len() as u64);
+        nodes.swap_remove(index as usize)
+    }
+
+    /// Stores a task as it is now, and announces it; false where it has ended meanwhile, and where the disk has
+    /// failed, after which the task is looked at again.
+    async fn settle(&self, task: Task) -> bool {
+        self.shared.settle(&task).await.unwrap_or_else(|error| {
+            self.shared.wait_for_disk(&task, &error);
+            false
+        })
+    }
+}

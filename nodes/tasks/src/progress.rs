@@ -1,0 +1,89 @@
+//! Progress of the runs under way. Time is tokio's, which tests can pause.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rantai_client::object::Progress;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::task::Task;
+
+/// Shortest time between two events about one run.
+const EVENT_INTERVAL: Duration = Duration::from_millis(200);
+
+/// The last progress of each run, by the identity of its call.
+#[derive(Debug, Default)]
+pub(super) struct RunProgress {
+    runs: Mutex<HashMap<u128, Reported>>,
+}
+
+#[derive(Debug)]
+struct Reported {
+    task: String,
+    progress: Option<Progress>,
+    /// When the last event was due, or the run began.
+    event_at: Instant,
+}
+
+impl RunProgress {
+    /// Begins to accept reports of the present run.
+    pub(super) fn begin(&self, task: &Task) {
+        let reported = Reported { task: task.id.clone(), progress: None, event_at: Instant::now() };
+        self.runs.lock().insert(task.identity().as_u128(), reported);
+    }
+
+    /// Forgets the present run.
+    pub(super) fn end(&self, task: &Task) {
+        self.runs.lock().remove(&task.identity().as_u128());
+    }
+
+    /// The last report of the present run.
+    pub(super) fn of(&self, task: &Task) -> Option<Progress> {
+        self.runs.lock().get(&task.identity().as_u128()).and_then(|reported| reported.progress.clone())
+    }
+
+    /// Keeps a report. Returns the event to emit, at most five times a second for each run.
+    pub(super) fn report(&self, identity: u128, progress: Progress) -> Option<Value> {
+        let mut runs = self.runs.lock();
+        let reported = runs.get_mut(&identity)?;
+        let now = Instant::now();
+        let event = (now.duration_since(reported.event_at) >= EVENT_INTERVAL).then(|| {
+            reported.event_at = now;
+            let Progress { done, total, text } = &progress;
+            json!({"id": reported.task, "done": done, "total": total, "text": text})
+        });
+        reported.progress = Some(progress);
+        event
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::options::Options;
+    use tokio::time::advance;
+    use uuid::Uuid;
+
+    #[tokio::test(start_paused = true)]
+    async fn every_report_is_kept_and_five_a_second_become_events() {
+        let runs = RunProgress::default();
+        let task =
+            Task::new(Uuid::now_v7(), "pages", "add", json!([]), Options::default(), 0).expect("a task");
+        let report = |done| {
+            let progress = Progress { done, total: 100, text: String::new() };
+            runs.report(task.identity().as_u128(), progress).is_some()
+        };
+        assert!(!report(1), "it has not begun");
+        runs.begin(&task);
+        let mut events = 0;
+        for done in 0..100 {
+            advance(Duration::from_millis(10)).await;
+            events += usize::from(report(done));
+        }
+        assert_eq!((events, runs.of(&task).map(|progress| progress.done)), (5, Some(99)));
+        runs.end(&task);
+        assert!(runs.of(&task).is_none() && !report(100));
+    }
+}

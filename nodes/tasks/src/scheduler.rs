@@ -1,0 +1,72 @@
+//! Makes the tasks of schedules when they are due.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use super::shared::Shared;
+use rantai_commit::DiskError;
+
+/// Longest sleep: the system clock may be set meanwhile.
+const LONGEST_SLEEP: Duration = Duration::from_secs(30);
+/// Wait after a disk error.
+const DISK_RETRY: Duration = Duration::from_secs(5);
+/// Schedules read at a time.
+const PAGE: usize = 1_000;
+
+/// Runs until it is dropped. Needs no connection: tasks are made while the broker is away.
+pub(super) async fn run(shared: Arc<Shared>) {
+    while let Err(error) = load(&shared) {
+        tracing::error!("schedules cannot be read: {error}");
+        sleep(DISK_RETRY).await;
+    }
+    loop {
+        match shared.timetable.next(shared.now()) {
+            Ok((due, name)) => {
+                if let Err(error) = pass(&shared, due, &name).await {
+                    tracing::error!("schedule {name}: {error}");
+                    shared.timetable.again((due, name));
+                    sleep(DISK_RETRY).await;
+                }
+            }
+            Err(next) => {
+                let soon = next
+                    .map_or(LONGEST_SLEEP, |when| Duration::from_millis(when.saturating_sub(shared.now())));
+                tokio::select! {
+                    biased;
+                    () = shared.timetable.changed.notified() => {}
+                    () = sleep(soon.min(LONGEST_SLEEP)) => {}
+                }
+            }
+        }
+    }
+}
+
+/// Makes the task of a schedule whose time `due` has come.
+pub(super) async fn pass(shared: &Shared, due: u64, name: &str) -> Result<(), DiskError> {
+    let made = shared
+        .store
+        .pass(name.to_owned(), due, shared.environment.ordered_id(), shared.now(), shared.limits.tasks)
+        .await?;
+    if let Some(task) = made {
+        shared.agenda.add(&task);
+        shared.announce(&task);
+    }
+    shared.timetable.set(&shared.store, name)
+}
+
+/// Puts all schedules on the timetable.
+pub(super) fn load(shared: &Shared) -> Result<(), DiskError> {
+    let mut after = String::new();
+    loop {
+        let schedules = shared.store.schedules(&after, PAGE)?;
+        for schedule in &schedules {
+            shared.timetable.set(&shared.store, &schedule.name)?;
+        }
+        match schedules.last() {
+            Some(last) if schedules.len() >= PAGE => after.clone_from(&last.name),
+            _ => return Ok(()),
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! State of the ledger that the object, the runner and the timetable share.
+
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
+
+use parking_lot::Mutex;
+use rantai_client::Environment;
+use rantai_client::object::{Emitter, Progress};
+use rantai_client::wire::fault::{Code, Fault};
+use tokio::sync::{Notify, oneshot};
+use uuid::Uuid;
+
+use super::after::Waiting;
+use super::agenda::{Agenda, Entry};
+use super::interface::Summary;
+use super::limits::Limits;
+use super::progress::RunProgress;
+use super::store::{Store, Stored, Submitted, is_open};
+use super::task::Task;
+use super::timetable::Timetable;
+use rantai_commit::DiskError;
+
+/// After how many milliseconds a task that could not be read is looked at again.
+pub(super) const UNREAD_MS: u64 = 5_000;
+/// After how many milliseconds a task that could not be written is looked at again.
+const DISK_RETRY_MS: u64 = 5_000;
+
+/// State shared by the object `tasks`, the runner and the timetable.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) store: Store,
+    pub(super) agenda: Agenda,
+    pub(super) timetable: Timetable,
+    pub(super) limits: Arc<Limits>,
+    pub(super) environment: Environment,
+    /// Tasks that wait for others to end.
+    waiting_for: Waiting,
+    pub(super) progress: RunProgress,
+    /// Wakes a run whose task was cancelled, by the task's id.
+    pub(super) running: Mutex<HashMap<u128, Arc<Notify>>>,
+    /// Callers of `result`, by the task's id.
+    waiting: Mutex<HashMap<u128, Vec<oneshot::Sender<()>>>>,
+    pub(super) emitter: OnceLock<Emitter>,
+}
+
+impl Shared {
+    pub(super) fn new(store: Store, limits: Limits, environment: Environment) -> Self {
+        Self {
+            store,
+            agenda: Agenda::default(),
+            timetable: Timetable::default(),
+            limits: Arc::new(limits),
+            environment,
+            waiting_for: Waiting::default(),
+            progress: RunProgress::default(),
+            running: Mutex::default(),
+            waiting: Mutex::default(),
+            emitter: OnceLock::new(),
+        }
+    }
+
+    /// Milliseconds since 1970.
+    pub(super) fn now(&self) -> u64 {
+        self.environment.now_ms()
+    }
+
+    /// Stores a task as it is now, and announces it; false where it has ended meanwhile.
+    pub(super) async fn settle(&self, task: &Task) -> Result<bool, DiskError> {
+        let stored = self.store.update(task.clone()).await?;
+        if stored {
+            self.announce(task);
+        }
+        Ok(stored)
+    }
+
+    /// Looks at a task again when the disk may work again.
+    pub(super) fn wait_for_disk(&self, task: &Task, error: &DiskError) {
+        tracing::error!("{error}");
+        self.agenda.at(self.now() + DISK_RETRY_MS, task);
+    }
+
+    /// Emits a task that was stored; when it has ended, wakes those that wait for it.
+    pub(super) fn announce(&self, task: &Task) {
+        if let Some(emitter) = self.emitter.get()
+            && let Err(fault) = emitter.emit("state", &Summary::from(task))
+        {
+            tracing::debug!("{fault}");
+        }
+        if task.state.is_ended() {
+            for (next, index) in self.waiting_for.take(task.uuid()) {
+                self.before_ended(next, index);
+            }
+            let waiting = self.waiting.lock().remove(&task.uuid().as_u128());
+            for told in waiting.into_iter().flatten() {
+                let _ = told.send(());
+            }
+        }
+    }
+
+    /// Stores tasks, all or none, and puts them on the agenda. Returns their ids.
+    pub(super) async fn submit(&self, tasks: Vec<Task>) -> Result<Vec<String>, Fault> {
+        match self.store.submit(tasks, self.limits.tasks).await.map_err(|error| unread(&error))? {
+            Submitted::Stored(stored) => {
+                for one in &stored {
+                    if let Stored::New(task) = one {
+                        self.agenda.add(task);
+                        self.announce(task);
+                    }
+                }
+                Ok(stored.into_iter().map(|one| one.task().id.clone()).collect())
+            }
+            Submitted::Unknown(id) => Err(no_such_task(&id)),
+            Submitted::Reused { key, id } => {
+                let text =
+                    format!("the key {key:?} belongs to task {id}, which is another call; use another key");
+                Err(Fault::new(Code::IDENTITY_REUSED, text))
+            }
+            Submitted::Full => {
+                let text =
+                    format!("the ledger keeps {} tasks; ended ones make room in time", self.limits.tasks);
+                Err(Fault { message: text, ..Fault::busy(60_000) })
+            }
+        }
+    }
+
+    /// `task` waits for `before`, which stands at `index` of what it comes after, unless that has ended meanwhile.
+    pub(super) fn waits(&self, before: Uuid, task: Uuid, index: usize) -> Result<bool, DiskError> {
+        self.waiting_for.add(before, task, index);
+        // It may have ended before it was waited for: then either it has told, or it is taken back here.
+        let open = self.store.get(before)?.as_ref().is_some_and(is_open);
+        Ok(open || !self.waiting_for.take_back(before, task))
+    }
+
+    /// What stands at `index` of what `task` comes after has ended: it waits for the next of them that has not, or
+    /// is due.
+    fn before_ended(&self, task: Uuid, index: usize) {
+        let waits = || -> Result<(), DiskError> {
+            let Some(task) = self.store.get(task)?.filter(is_open) else { return Ok(()) };
+            for (index, before) in task.before().enumerate().skip(index + 1) {
+                let open = self.store.get(before)?.as_ref().is_some_and(is_open);
+                if open && self.waits(before, task.uuid(), index)? {
+                    return Ok(());
+                }
+            }
+            self.agenda.at(self.now(), &task);
+            Ok(())
+        };
+        if let Err(error) = waits() {
+            tracing::error!("{error}");
+            // `begin` looks at all that it comes after.
+            self.agenda.at(self.now() + UNREAD_MS, Entry::unread(task));
+        }
+    }
+
+    /// The task as it is, with the progress of its run.
+    pub(super) fn read(&self, id: &str) -> Result<Task, Fault> {
+        let known = self.store.get(uuid(id)?).map_err(|error| unread(&error))?;
+        known.ok_or_else(|| no_such_task(id)).map(|task| {
+            let progress = self.progress.of(&task);
+            Task { progress, ..task }
+        })
+    }
+
+    /// A receiver that is told when a task ends.
+    pub(super) fn ended(&self, task: &Task) -> oneshot::Receiver<()> {
+        let (told, ended) = oneshot::channel();
+        let mut waiting = self.waiting.lock();
+        let others = waiting.entry(task.uuid().as_u128()).or_default();
+        // Receivers that were dropped meanwhile.
+        others.retain(|other| !other.is_closed());
+        others.push(told);
+        ended
+    }
+
+    /// Forgets the receivers of a task that were dropped.
+    pub(super) fn nobody_waits(&self, task: &Task) {
+        let (mut waiting, id) = (self.waiting.lock(), task.uuid().as_u128());
+        if let Some(others) = waiting.get_mut(&id) {
+            others.retain(|other| !other.is_closed());
+            if others.is_empty() {
+                waiting.remove(&id);
+            }
+        }
+    }
+
+    /// Keeps a report of a run, and emits it at most five times a second.
+    pub(super) fn progressed(&self, identity: u128, progress: Progress) {
+        if let (Some(emitter), Some(event)) = (self.emitter.get(), self.progress.report(identity, progress))
+            && let Err(fault) = emitter.emit("progress", &event)
+        {
+            tracing::debug!("{fault}");
+        }
+    }
+}
+
+fn no_such_task(id: &str) -> Fault {
+    Fault::failed("no_such_task", format!("there is no task {id:?}"))
+}
+
+pub(super) fn uuid(id: &str) -> Result<Uuid, Fault> {
+    Uuid::try_parse(id).map_err(|_| Fault::wrong_parameter("id", "a UUID in hexadecimal digits"))
+}
+
+pub(super) fn unread(error: &DiskError) -> Fault {
+    error.fault("the ledger")
+}
