@@ -51,10 +51,11 @@ async fn what_may_be_repeated_is_sent_again_by_itself() {
     bus.broker.take().expect("ours").shutdown().await;
     let _broker = Broker::start(config).await.expect("the same port");
     let result = in_flight.await.expect("no panic");
-    // The node may be back later than the client: then nobody is there yet to repeat it to.
+    // The node may be back later than the client: then nobody is there yet to repeat it to, and the new broker's registry
+    // has no entry of the object, or one of a node that is not back.
     match result {
         Ok(text) => assert_eq!(text, "late"),
-        Err(error) => assert_eq!(error.code().map(|c| c.0), Some(-32004), "{error}"),
+        Err(error) => assert!(matches!(error.code().map(|c| c.0), Some(-32003 | -32004)), "{error}"),
     }
     assert!(node.objects()[0].running() <= 1, "it ran once");
 }
