@@ -4,19 +4,18 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::process::{Bus, PATIENCE, Server, broker, bus, own};
+use super::process::{Bus, Server, bus};
 
 /// A folder that is shared, and one to receive in.
-struct Folders {
+pub(super) struct Folders {
     directory: tempfile::TempDir,
     config: PathBuf,
 }
 
-fn folders(block: u32, quota: Option<u64>) -> Folders {
+pub(super) fn folders(block: u32, quota: Option<u64>) -> Folders {
     let directory = tempfile::tempdir().expect("a directory");
     for name in ["shared", "mine"] {
         fs::create_dir(directory.path().join(name)).expect("made");
@@ -31,27 +30,27 @@ fn folders(block: u32, quota: Option<u64>) -> Folders {
 }
 
 impl Folders {
-    fn shared(&self, name: &str) -> PathBuf {
+    pub(super) fn shared(&self, name: &str) -> PathBuf {
         self.directory.path().join("shared").join(name)
     }
 
-    fn mine(&self, name: &str) -> PathBuf {
+    pub(super) fn mine(&self, name: &str) -> PathBuf {
         self.directory.path().join("mine").join(name)
     }
 
-    fn serve(&self, bus: &Bus) -> Server {
+    pub(super) fn serve(&self, bus: &Bus) -> Server {
         let mut node = bus.serve(&["--config", text(&self.config)]);
         node.wait_for("serving books");
         node
     }
 }
 
-fn text(path: &Path) -> &str {
+pub(super) fn text(path: &Path) -> &str {
     path.to_str().expect("UTF-8")
 }
 
 /// Bytes that do not repeat.
-fn bytes(size: usize) -> Vec<u8> {
+pub(super) fn bytes(size: usize) -> Vec<u8> {
     let mut bytes = vec![0; size];
     let mut state = size as u64 ^ 0x9E37_79B9_7F4A_7C15;
     for chunk in bytes.chunks_mut(8) {
@@ -64,10 +63,16 @@ fn bytes(size: usize) -> Vec<u8> {
 }
 
 /// By somebody else's program.
-fn sha256(file: &Path) -> String {
+pub(super) fn sha256(file: &Path) -> String {
     let output = Command::new("sha256sum").arg(file).output().expect("sha256sum is part of every system");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8_lossy(&output.stdout)[..64].to_owned()
+}
+
+/// The one part in a folder.
+pub(super) fn part_in(folder: &Path) -> Option<PathBuf> {
+    let entries = fs::read_dir(folder).expect("there").flatten().map(|entry| entry.path());
+    entries.into_iter().find(|path| path.extension().is_some_and(|extension| extension == "part"))
 }
 
 #[test]
@@ -330,109 +335,6 @@ fn what_can_be_read_only_once_is_not_sent() {
         assert!(done.code == 1 && done.stderr.contains("only a regular file"), "{done:?}");
     }
     assert!(!folders.shared("book").exists());
-}
-
-/// 64 MiB where it is asked for, and what a plain run has time for otherwise.
-fn large() -> usize {
-    std::env::var("RANTAI_LARGE_FILE").ok().and_then(|size| size.parse().ok()).unwrap_or(24 << 20)
-}
-
-/// Waits until there is a part of some size.
-fn until_part(part: &Path, size: u64) {
-    let deadline = Instant::now() + PATIENCE;
-    while fs::metadata(part).map_or(0, |about| about.len()) < size {
-        assert!(Instant::now() < deadline, "{} does not grow", part.display());
-        std::thread::sleep(Duration::from_millis(1));
-    }
-}
-
-/// Waits until there is a part in a folder.
-fn until_there(folder: &Path) -> PathBuf {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        if let Some(part) = part_in(folder) {
-            return part;
-        }
-        assert!(Instant::now() < deadline, "nothing arrives");
-        std::thread::sleep(Duration::from_millis(1));
-    }
-}
-
-/// The one part in a folder.
-fn part_in(folder: &Path) -> Option<PathBuf> {
-    let entries = fs::read_dir(folder).expect("there").flatten().map(|entry| entry.path());
-    entries.into_iter().find(|path| path.extension().is_some_and(|extension| extension == "part"))
-}
-
-#[test]
-fn a_fetch_goes_on_after_receiver_node_and_broker_were_killed() {
-    let mut bus = own();
-    let folders = folders(4_096, None);
-    let size = large();
-    fs::write(folders.shared("book"), bytes(size)).expect("written");
-    let node = folders.serve(&bus);
-    let target = folders.mine("book");
-    let arguments = ["get", "books", "book", "-o", text(&target), "--timeout", "20"];
-
-    // The receiver: what is there stays a part, and the next one goes on with it.
-    let receiver = Server::spawn(&mut bus.command(&arguments));
-    let part = until_there(&folders.mine(""));
-    until_part(&part, size as u64 / 8);
-    receiver.kill();
-    assert!(!target.exists(), "nothing looks whole");
-    let kept = fs::metadata(&part).expect("there").len();
-    let left = size as u64 - kept;
-
-    // The node, and then the broker, under one receiver that stays.
-    let mut receiver = Server::spawn(bus.command(&arguments).arg("--json"));
-    until_part(&part, kept + left / 8);
-    node.kill();
-    let _node = folders.serve(&bus);
-    until_part(&part, kept + left / 4);
-    bus.broker.take().expect("ours").kill();
-    let (again, url) = broker(&["--port", bus.url.rsplit(':').next().expect("a port")]);
-    assert_eq!(url, bus.url);
-    bus.broker = Some(again);
-    assert_eq!(receiver.exit_code(), 0, "{:?}", receiver.said());
-    let told = receiver.wait_for("resumed");
-    let resumed = serde_json::from_str::<Value>(&told).expect("JSON")["resumed"].as_u64().expect("a number");
-    assert!(resumed > 0 && resumed.is_multiple_of(4_096) && resumed <= kept, "{told}");
-    assert_eq!(sha256(&target), sha256(&folders.shared("book")));
-    assert!(!part.exists());
-}
-
-#[test]
-fn a_file_that_is_sent_goes_on_after_sender_node_and_broker_were_killed() {
-    let mut bus = own();
-    let folders = folders(4_096, Some(1 << 30));
-    let size = large();
-    fs::write(folders.mine("book"), bytes(size)).expect("written");
-    let node = folders.serve(&bus);
-    let (source, target) = (folders.mine("book"), folders.shared("book"));
-    let arguments = ["put", "books", text(&source), "--timeout", "20", "--json"];
-    let sender = Server::spawn(&mut bus.command(&arguments));
-    let part = until_there(&folders.shared(""));
-    until_part(&part, size as u64 / 8);
-    sender.kill();
-    assert!(!target.exists(), "nothing looks whole");
-    let listed = bus.ok(&["files", "books"]);
-    assert_eq!(listed, "", "a part is not shared");
-
-    let mut sender = Server::spawn(&mut bus.command(&arguments));
-    let kept = fs::metadata(&part).expect("there").len();
-    let left = size as u64 - kept;
-    until_part(&part, kept + left / 8);
-    node.kill();
-    let _node = folders.serve(&bus);
-    until_part(&part, kept + left / 4);
-    bus.broker.take().expect("ours").kill();
-    let (again, _) = broker(&["--port", bus.url.rsplit(':').next().expect("a port")]);
-    bus.broker = Some(again);
-    assert_eq!(sender.exit_code(), 0, "{:?}", sender.said());
-    let told = sender.wait_for("resumed");
-    assert!(!told.contains("\"resumed\":0"), "{told}");
-    assert_eq!(sha256(&target), sha256(&source));
-    assert!(!part.exists());
 }
 
 #[test]

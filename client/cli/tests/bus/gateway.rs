@@ -14,7 +14,7 @@ const CONFIG: &str = include_str!("../../../../config/gateway.toml");
 /// A node with gateways on ports of its own.
 pub(super) struct Gateway {
     pub(super) rest: String,
-    soap: String,
+    pub(super) soap: String,
     node: Server,
     _directory: tempfile::TempDir,
 }
@@ -419,55 +419,6 @@ fn a_socket_that_announces_a_large_frame_is_closed() {
     reader.read_to_end(&mut Vec::new()).expect("the end of the connection");
 }
 
-fn soap(gateway: &Gateway, path: &str, body: &str) -> Answer {
-    let envelope = format!(
-        "<s:Envelope xmlns:s='http://schemas.xmlsoap.org/soap/envelope/'><s:Body>{body}</s:Body></s:Envelope>"
-    );
-    ask(&gateway.soap, "POST", path, &["Content-Type: text/xml; charset=utf-8"], envelope.as_bytes())
-}
-
-#[test]
-fn soap_calls_and_faults() {
-    let bus = bus();
-    let gateway = gateway(&bus, "");
-    let own = "xmlns='urn:example:calculator'";
-    let answer = soap(&gateway, "/", &format!("<add {own}><a>10</a><b>5</b></add>"));
-    assert!(answer.status == 200 && answer.body.contains("<addResult>15</addResult>"), "{answer:?}");
-    let answer = soap(&gateway, "/", &format!("<subtract {own}><b>5</b><a>10</a></subtract>"));
-    assert!(answer.body.contains("<subtractResult>5</subtractResult>"), "by name: {answer:?}");
-    let object = "xmlns='urn:rantai:calculator'";
-    let answer = soap(&gateway, "/calculator", &format!("<div {object}><a>1</a><b>2</b></div>"));
-    assert!(answer.body.contains("<divResult>0.5</divResult>"), "{answer:?}");
-    let bomb = "<!DOCTYPE a [<!ENTITY b 'bbbbbbbbbb'><!ENTITY c '&b;&b;&b;&b;&b;&b;'>]><a>&c;</a>";
-    let raw = |body: &str, kind: &str| ask(&gateway.soap, "POST", "/", &[kind], body.as_bytes());
-    let xml = "Content-Type: text/xml";
-    for (answer, status, says) in [
-        (soap(&gateway, "/", &format!("<add {own}><a>1.5</a><b>5</b></add>")), 500, "soap:Client"),
-        (soap(&gateway, "/", &format!("<add {own}><a>1</a></add>")), 500, "b is missing"),
-        (soap(&gateway, "/", &format!("<add {own}><a>2147483647</a><b>1</b></add>")), 500, "soap:Server"),
-        (
-            soap(&gateway, "/calculator", &format!("<div {object}><a>1</a><b>0</b></div>")),
-            500,
-            "division_by_zero",
-        ),
-        (soap(&gateway, "/", "<power/>"), 500, "no operation power"),
-        (soap(&gateway, "/nothing", "<add/>"), 404, "soap:Server"),
-        (raw(bomb, xml), 500, "document type declarations are refused"),
-        (raw("<a>&b;</a>", xml), 500, "an entity that is not one of XML"),
-        (raw("{}", "Content-Type: application/json"), 415, "text/xml"),
-        (raw("", xml), 500, "no element"),
-        (get(&gateway.soap, "/"), 405, "?wsdl"),
-    ] {
-        assert!(answer.status == status && answer.body.contains(says), "{says}: {answer:?}");
-    }
-    let large = format!("<add {own}><a>{}</a></add>", "1".repeat(2 << 20));
-    assert_eq!(soap(&gateway, "/", &large).status, 413);
-    let described = get(&gateway.soap, "/?wsdl");
-    assert!(
-        described.status == 200 && described.body.contains(&format!("location=\"http://{}/\"", gateway.soap))
-    );
-}
-
 #[test]
 fn it_ends_in_order_with_streams_open() {
     let bus = bus();
@@ -481,40 +432,6 @@ fn it_ends_in_order_with_streams_open() {
     reader.read_to_string(&mut left).expect("the end of the stream");
     assert!(left.ends_with("0\r\n\r\n"), "ended, and not cut off: {left:?}");
     assert_eq!(gateway.node.exit_code(), 0);
-}
-
-#[test]
-fn the_calculators_client_prints_the_same_by_every_way() {
-    let bus = bus();
-    let gateway = gateway(&bus, "");
-    let (rest, soap) = (format!("http://{}/", gateway.rest), format!("http://{}/calculator", gateway.soap));
-    let base = format!("http://{}", gateway.soap);
-    let ways = [
-        vec![],
-        vec!["--via", "rest", "--url", &rest],
-        vec!["--via", "soap", "--url", &soap],
-        vec!["--via", "soap", "--url", &base],
-    ];
-    for way in &ways {
-        let calc = |op: &str, a: &str, b: &str| {
-            bus.run(&[&["calc", "--op", op, "-a", a, "-b", b][..], way].concat())
-        };
-        let all = calc("all", "2", "3");
-        let lines = "add(2.0,3.0) = 5.0\nsub(2.0,3.0) = -1.0\nmul(2.0,3.0) = 6.0\ndiv(2.0,3.0) = 0.6666666666666666\n";
-        assert_eq!((all.code, &*all.stdout), (0, lines), "{way:?}: {all:?}");
-        assert_eq!(calc("both", "-2.5", "4").stdout, "add(-2.5,4.0) = 1.5\nmul(-2.5,4.0) = -10.0\n");
-        let failed = calc("div", "1", "0");
-        assert!(failed.code == 1 && failed.stderr.starts_with("div error "), "{way:?}: {failed:?}");
-        let some = calc("all", "1", "0");
-        assert!(some.code == 1 && some.stdout.lines().count() == 3, "the others are told: {some:?}");
-    }
-    let failed = bus.run(&[&["calc", "--op", "div", "-a", "1", "-b", "0"][..], &ways[1]].concat());
-    assert_eq!(failed.stderr, "div error 400: {\"error\":\"Division by zero\"}\n");
-    let nobody =
-        ["calc", "--op", "add", "-a", "1", "-b", "2", "--via", "rest", "--url", "http://127.0.0.1:1"];
-    assert_eq!(bus.run(&nobody).code, 3);
-    assert_eq!(bus.run(&["calc", "--op", "add", "-a", "1"]).code, 2);
-    assert_eq!(bus.run(&["calc", "--op", "add", "-a", "x", "-b", "2"]).code, 2);
 }
 
 /// A page of a name that its owner lets lead to this machine is of the same origin as the gateway, says the browser.

@@ -12,12 +12,15 @@ mod demo;
 mod error_texts;
 mod escapes;
 mod files;
+mod files_killed;
 mod foreign;
 mod full_disk;
 #[cfg(feature = "gateway")]
 mod gateway;
 #[cfg(feature = "gateway")]
 mod gateway_bodies;
+#[cfg(feature = "gateway")]
+mod gateway_soap;
 mod hangup;
 mod help;
 mod imaging;
