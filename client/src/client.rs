@@ -7,14 +7,12 @@ use tokio::sync::watch;
 use crate::environment::Environment;
 use crate::error::CallError;
 use crate::pending::{Arrived, Pending, key};
-use crate::proxy::Proxy;
-use crate::registry::Registry;
 use crate::session::{
     Address, ConnectError, Filter, Message, Options, Outlet, Publish, Receiver, Session, Status,
     SubscribeError, Unsent,
 };
 use crate::subscription::{Listeners, Place, Sink, Subscription};
-use crate::wire::name::{ClientId, ObjectName, Root};
+use crate::wire::name::{ClientId, Root};
 use crate::wire::topic::ReplyTopic;
 
 /// What drawn client ids begin with.
@@ -127,17 +125,6 @@ impl Client {
     /// Sets what is to be other than the default.
     pub fn builder(address: Address) -> Builder {
         Builder { options: Options::new(address, random_id(KIND)), root: Root::default(), named: false }
-    }
-
-    /// An object by its name, which is looked at when it is called.
-    pub fn object(&self, name: &str) -> Proxy {
-        let name = ObjectName::any(name);
-        Proxy::new(self.clone(), name)
-    }
-
-    /// Who serves what.
-    pub fn registry(&self) -> Registry {
-        Registry::new(self.clone())
     }
 
     /// Follows topics: events, mostly.

@@ -40,6 +40,15 @@ struct Settings {
     user: Vec<(String, String)>,
 }
 
+// Defined here, so that the module of the client does not depend on this one.
+impl Client {
+    /// An object by its name, which is looked at when it is called.
+    pub fn object(&self, name: &str) -> Proxy {
+        let name = ObjectName::any(name);
+        Proxy::new(self.clone(), name)
+    }
+}
+
 impl Proxy {
     pub(crate) fn new(client: Client, object: Result<ObjectName, NameError>) -> Self {
         let settings = Settings {

@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
-use crate::registry::Live;
 use crate::session::{Message, Outlet};
 use crate::wire::topic::matches;
 
@@ -27,10 +26,20 @@ struct Listener {
     sink: Sink,
 }
 
+/// Where the messages of a listener go.
 #[derive(Debug)]
 pub(crate) enum Sink {
     Channel { sender: mpsc::Sender<Message>, missed: Arc<AtomicU64> },
-    Registry(Arc<Live>),
+    View(Arc<dyn Follow>),
+}
+
+/// A view of retained messages. Called by the task that reads the socket: must not block.
+pub(crate) trait Follow: std::fmt::Debug + Send + Sync {
+    /// Takes a message on one of its topics.
+    fn message(&self, message: &Message);
+
+    /// The connection is gone: the view starts anew at the next one.
+    fn disconnected(&self);
 }
 
 /// A listener's place, given back when it is dropped, together with subscriptions nobody else needs.
@@ -73,7 +82,7 @@ impl Listeners {
                 continue;
             }
             match &listener.sink {
-                Sink::Registry(live) => live.message(message),
+                Sink::View(view) => view.message(message),
                 Sink::Channel { sender, missed } => {
                     // A copy: a small message that waits must not hold the whole buffer it was read into.
                     let message = Message {
@@ -92,8 +101,8 @@ impl Listeners {
     /// The connection is gone: views start anew at the next one.
     pub(crate) fn disconnected(&self) {
         for listener in self.list.lock().iter() {
-            if let Sink::Registry(live) = &listener.sink {
-                live.disconnected();
+            if let Sink::View(view) = &listener.sink {
+                view.disconnected();
             }
         }
     }

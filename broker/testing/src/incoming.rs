@@ -1,9 +1,10 @@
 //! Packets as a server sends them, read strictly: whatever the standard forbids is an error.
 
-use crate::Version;
-use crate::outgoing::{Publish, variable_integer};
+use crate::outgoing::Publish;
+use crate::primitive::variable_integer;
 use crate::property::{Property, read_properties};
 use crate::reader::{Malformed, Reader, ensure, malformed};
+use crate::version::Version;
 
 /// CONNACK (3.2).
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,32 +1,8 @@
 //! Packets as a client writes them. Nothing here checks anything: tests need wrong ones too.
 
-use crate::Version;
+use crate::primitive::{binary, string, variable_integer};
 use crate::property::{Property, encode_properties};
-
-/// A variable byte integer (1.5.5) in its shortest form.
-pub fn variable_integer(mut value: u32) -> Vec<u8> {
-    let mut out = Vec::new();
-    loop {
-        let byte = (value & 0x7F) as u8;
-        value >>= 7;
-        if value == 0 {
-            out.push(byte);
-            return out;
-        }
-        out.push(byte | 0x80);
-    }
-}
-
-/// Two bytes of length, then the text.
-pub fn string(text: &str) -> Vec<u8> {
-    binary(text.as_bytes())
-}
-
-/// Two bytes of length, then the bytes.
-pub fn binary(bytes: &[u8]) -> Vec<u8> {
-    let length = u16::try_from(bytes.len()).expect("a test's string fits its length field");
-    [length.to_be_bytes().as_slice(), bytes].concat()
-}
+use crate::version::Version;
 
 /// A packet: first byte, remaining length, rest.
 pub fn frame(first: u8, body: &[u8]) -> Vec<u8> {
@@ -99,7 +75,7 @@ impl Connect {
     pub fn new(version: Version) -> Self {
         Self {
             version,
-            id: crate::unique(),
+            id: crate::name::unique(),
             clean: true,
             keep_alive: 0,
             properties: Vec::new(),

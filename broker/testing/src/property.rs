@@ -1,6 +1,6 @@
 //! The properties of MQTT 5 (2.2.2.2): which there are, how they look, and where they may stand.
 
-use crate::outgoing::{binary, string, variable_integer};
+use crate::primitive::{binary, string, variable_integer};
 use crate::reader::{Malformed, Reader, ensure, malformed};
 
 /// One property of a packet.

@@ -1,6 +1,6 @@
 //! The fields of one packet, read strictly.
 
-use crate::outgoing::variable_integer;
+use crate::primitive::variable_integer;
 
 /// What the standard does not allow in a packet of a server, in words.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -5,7 +5,8 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use crate::incoming::{Packet, length_of_first, read_packet};
-use crate::{Malformed, Version};
+use crate::reader::Malformed;
+use crate::version::Version;
 
 /// How long a write may wait for the other side to read.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);

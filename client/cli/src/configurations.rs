@@ -8,8 +8,8 @@ use rantai_site::Plan;
 use rantai_site::config::Config;
 use tempfile::TempDir;
 
-use crate::connection::note;
 use crate::exit::{Exit, Failure};
+use crate::terminal::note;
 
 /// A configuration that is part of the program.
 pub(crate) struct BuiltIn {

@@ -7,7 +7,7 @@ use crate::wire::fault::{Code, Fault};
 use crate::wire::json::LARGEST;
 use crate::wire::request::Params;
 
-use super::Binary;
+use super::answer::Binary;
 
 /// The parameters of one call.
 #[derive(Debug)]

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::{Calls, Emitter, passed_on};
+use super::calls::{Calls, passed_on};
+use super::emitter::Emitter;
 use crate::proxy::Proxy;
 use crate::session::QoS;
 use crate::wire::fault::Fault;

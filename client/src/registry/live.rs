@@ -8,11 +8,11 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::View;
+use super::view::View;
 use crate::client::Client;
 use crate::error::CallError;
 use crate::session::{Filter, Message};
-use crate::subscription::{Place, Sink};
+use crate::subscription::{Follow, Place, Sink};
 use crate::wire::entry::Entry;
 use crate::wire::fault::{Code, Fault};
 use crate::wire::name::{ClientId, ObjectName, Root};
@@ -51,17 +51,27 @@ impl Live {
     fn new(root: Root) -> Arc<Self> {
         Arc::new(Self { view: Mutex::new(View::new(root.clone())), root, messages: watch::Sender::new(0) })
     }
+}
 
-    pub(crate) fn message(&self, message: &Message) {
+impl Follow for Live {
+    fn message(&self, message: &Message) {
         if let Err(error) = self.view.lock().apply(&message.topic, &message.payload) {
             tracing::debug!(topic = &*message.topic, "{error}");
         }
         self.messages.send_modify(|count| *count += 1);
     }
 
-    pub(crate) fn disconnected(&self) {
+    fn disconnected(&self) {
         *self.view.lock() = View::new(self.root.clone());
         self.messages.send_modify(|count| *count += 1);
+    }
+}
+
+// Defined here, so that the module of the client does not depend on this one.
+impl Client {
+    /// Who serves what.
+    pub fn registry(&self) -> Registry {
+        Registry::new(self.clone())
     }
 }
 
@@ -80,8 +90,7 @@ impl Registry {
         let filters = [RegistryTopic::entries(root), RegistryTopic::nodes(root)];
         let live = Live::new(root.clone());
         let began = Instant::now();
-        let _place =
-            self.client.listen(filters.map(Filter::new).into(), Sink::Registry(live.clone())).await?;
+        let _place = self.client.listen(filters.map(Filter::new).into(), Sink::View(live.clone())).await?;
         quiet(&live, began.elapsed()).await;
         let view = std::mem::take(&mut *live.view.lock());
         Ok(view)
@@ -97,7 +106,7 @@ impl Registry {
         let live = Live::new(root.clone());
         let began = Instant::now();
         let filter = Filter::new(RegistryTopic::entries_of(root, object));
-        let place = self.client.listen(vec![filter], Sink::Registry(live.clone())).await?;
+        let place = self.client.listen(vec![filter], Sink::View(live.clone())).await?;
         let answering = began.elapsed();
         quiet(&live, answering).await;
         let states = states(root, &live.view.lock(), &mut BTreeSet::new());
@@ -121,7 +130,7 @@ impl Registry {
         let live = Live::new(root.clone());
         let mut changed = live.messages.subscribe();
         let filter = Filter::new(RegistryTopic::entries_of(root, object));
-        let place = self.client.listen(vec![filter], Sink::Registry(live.clone())).await?;
+        let place = self.client.listen(vec![filter], Sink::View(live.clone())).await?;
         let mut watched = BTreeSet::new();
         loop {
             let (served, states) = {
@@ -167,7 +176,7 @@ impl Registry {
         let filters = [RegistryTopic::entries(root), RegistryTopic::nodes(root)];
         let live = Live::new(root.clone());
         let changed = live.messages.subscribe();
-        let place = self.client.listen(filters.map(Filter::new).into(), Sink::Registry(live.clone())).await?;
+        let place = self.client.listen(filters.map(Filter::new).into(), Sink::View(live.clone())).await?;
         Ok(Follower { live, changed, _place: place })
     }
 }

@@ -6,7 +6,6 @@ mod live;
 mod similar;
 mod view;
 
-pub(crate) use live::Live;
 pub use live::{Follower, Registry};
 pub use similar::similar;
 pub use view::{Change, View};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::similar;
+use super::similar::similar;
 use crate::wire::entry::{Entry, EntryError, NodeState, State};
 use crate::wire::name::{ClientId, ObjectName, Root};
 use crate::wire::topic::RegistryTopic;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::soap::Simple;
+use super::soap::service::{Simple, ncname};
 
 /// REST.
 #[derive(Clone, Debug, Deserialize)]
@@ -247,11 +247,11 @@ impl Soap {
             }
             let texts = service.operations.iter().map(|operation| &operation.name).chain([&service.name]);
             for name in texts {
-                super::soap::ncname(name).ok_or_else(|| format!("{name:?} is no name of XML"))?;
+                ncname(name).ok_or_else(|| format!("{name:?} is no name of XML"))?;
             }
             for operation in &service.operations {
                 for (name, _) in operation.typed()? {
-                    super::soap::ncname(&name).ok_or_else(|| format!("{name:?} is no name of XML"))?;
+                    ncname(&name).ok_or_else(|| format!("{name:?} is no name of XML"))?;
                 }
             }
         }

@@ -12,9 +12,11 @@
 //! | [`storage`] | Images, snapshots and disks: a folder |
 //! | [`targets`] | How a disk is handed out |
 //! | [`reply`], [`settings`] | What is answered, and what is configured |
+//! | `kind` | The object of an entry in nodes.toml |
 
 mod audit;
 mod commands;
+mod kind;
 mod locks;
 mod names;
 mod operation;

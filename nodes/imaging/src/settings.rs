@@ -4,12 +4,9 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rantai_client::error_chain;
 use serde::Deserialize;
 
-use super::service::{ImagingObject, Server};
 use super::targets::{Files, Target, TargetError, Tgt, tgt};
-use rantai_nodes::kind::{Building, Configured, Kind};
 
 /// An imaging server.
 #[derive(Clone, Debug, Deserialize)]
@@ -100,7 +97,7 @@ impl Project {
 
 impl ImagingSettings {
     /// Whatever could not be served.
-    fn check(&self) -> Result<(), String> {
+    pub(super) fn check(&self) -> Result<(), String> {
         super::names::file("an image", &self.image).map_err(|problem| problem.text)?;
         super::names::file("a snapshot", &self.snapshot).map_err(|problem| problem.text)?;
         let mut users = HashSet::new();
@@ -110,19 +107,5 @@ impl ImagingSettings {
             }
         }
         Ok(())
-    }
-}
-
-impl Kind for ImagingSettings {
-    fn name(&self) -> String {
-        self.name.clone()
-    }
-
-    fn build(&self, building: &Building<'_>) -> Result<Configured, String> {
-        self.check()?;
-        let server = Server::new(Self { folder: building.path(&self.folder), ..self.clone() });
-        let object = ImagingObject(server.clone());
-        let open = move || server.open().map_err(|error| error_chain(&error));
-        Ok(building.object(object).alone().open_first(open))
     }
 }

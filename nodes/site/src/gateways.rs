@@ -4,12 +4,8 @@ use rantai_client::session::Status;
 use tokio::sync::watch;
 #[cfg(feature = "gateway")]
 use {
-    super::{SiteError, SiteEvent},
-    crate::config::Config,
-    rantai_client::client::Builder,
-    rantai_gateway::Gateway,
-    std::io,
-    std::net::SocketAddr,
+    super::SiteEvent, crate::config::Config, crate::error::SiteError, rantai_client::client::Builder,
+    rantai_gateway::Gateway, std::io, std::net::SocketAddr,
 };
 
 /// Those that listen; none before they are started.

@@ -6,7 +6,7 @@ use std::path::Path;
 use rantai_client::client::random_id;
 use rantai_client::wire::name::ClientId;
 
-use super::SiteError;
+use crate::error::SiteError;
 
 /// Returns the node's name that is kept in this directory, drawn at the first start.
 ///

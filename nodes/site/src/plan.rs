@@ -4,8 +4,8 @@ use std::path::Path;
 
 use rantai_client::wire::entry::Mode;
 
-use super::SiteError;
 use crate::config::{Config, ConfigError, Configured, beside};
+use crate::error::SiteError;
 use rantai_nodes::kind::Output;
 
 /// The name of the ledger's object.

@@ -5,7 +5,7 @@
 
 pub mod client;
 mod envelope;
-mod service;
+pub(super) mod service;
 mod wsdl;
 mod xml;
 
@@ -23,7 +23,6 @@ use rantai_client::{Client, Content};
 use serde_json::Value;
 
 pub use self::service::Simple;
-pub(super) use self::service::ncname;
 
 use self::service::Service;
 use super::catalog::Catalog;

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use parking_lot::Mutex;
 
-use super::{Access, Handed, Target, TargetError};
+use super::target::{Access, Handed, Target, TargetError};
 
 /// Tells where a disk is, and no more.
 #[derive(Debug, Default)]

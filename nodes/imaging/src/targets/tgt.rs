@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::{Access, Handed, Target, TargetError};
+use super::target::{Access, Handed, Target, TargetError};
 use admin::{Admin, Failure, LUN, Order, PATIENCE, sayable};
 use daemon::{Daemon, Programs, end_former};
 use settings::check;

@@ -8,7 +8,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::super::TargetError;
+use super::super::target::TargetError;
 
 /// No answer takes longer.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);

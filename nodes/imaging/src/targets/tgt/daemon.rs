@@ -18,10 +18,10 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-use super::super::TargetError;
-use super::Settings;
+use super::super::target::TargetError;
 use super::admin::{Admin, Failure, Order, PATIENCE, SOCKETS_VARIABLE, wait};
 use super::proc::{Identity, listening};
+use super::settings::Settings;
 
 /// How many control numbers are tried where none is configured.
 const CONTROLS: u16 = 64;

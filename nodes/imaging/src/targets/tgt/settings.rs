@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use super::{Access, TargetError};
+use super::super::target::{Access, TargetError};
 
 /// The longest name of a target (RFC 7143, 4.2.7.2).
 const LONGEST_NAME: usize = 223;

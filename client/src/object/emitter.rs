@@ -1,0 +1,107 @@
+//! Events and upcalls of an object.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::context::Context;
+use crate::session::{Publish, QoS};
+use crate::wire::fault::{Code, Fault};
+use crate::wire::name::{ClientId, MethodName, ObjectName, Root};
+use crate::wire::topic::EventTopic;
+
+/// By which an object emits its events.
+#[derive(Clone)]
+pub struct Emitter {
+    root: Root,
+    object: ObjectName,
+    publish: Arc<dyn Fn(Publish) + Send + Sync>,
+}
+
+impl Emitter {
+    /// For an object; `publish` must not block.
+    pub fn new(root: Root, object: ObjectName, publish: Arc<dyn Fn(Publish) + Send + Sync>) -> Self {
+        Self { root, object, publish }
+    }
+
+    /// Emits an event, at QoS 0: who is not there does not hear it.
+    ///
+    /// # Errors
+    ///
+    /// A name that is none, and a value that is no JSON.
+    pub fn emit(&self, event: &str, value: &impl Serialize) -> Result<(), Fault> {
+        self.publish(event, None, value, QoS::AtMostOnce, false, None)
+    }
+
+    /// Emits the event's last value, which whoever comes later gets too.
+    ///
+    /// # Errors
+    ///
+    /// As [`emit`](Self::emit).
+    pub fn state(&self, event: &str, value: &impl Serialize) -> Result<(), Fault> {
+        self.publish(event, None, value, QoS::AtLeastOnce, true, None)
+    }
+
+    /// Calls one client back, at QoS 1.
+    ///
+    /// # Errors
+    ///
+    /// As [`emit`](Self::emit).
+    pub fn upcall(&self, client: &ClientId, event: &str, value: &impl Serialize) -> Result<(), Fault> {
+        self.publish(event, Some(client.clone()), value, QoS::AtLeastOnce, false, None)
+    }
+
+    /// Calls back whoever made a call, at QoS 1 and with the correlation of the request.
+    ///
+    /// # Errors
+    ///
+    /// As [`emit`](Self::emit), and where the reply topic of the call names no client.
+    pub fn upcall_for(&self, context: &Context, event: &str, value: &impl Serialize) -> Result<(), Fault> {
+        let Some(client) = context.client.clone() else {
+            let text = "the reply topic names no client that could be called back";
+            return Err(Fault::failed("no_client", text));
+        };
+        self.publish(event, Some(client), value, QoS::AtLeastOnce, false, context.correlation.clone())
+    }
+
+    /// Publishes what is no event: on a topic of others, in the form that they know.
+    pub fn message(&self, publish: Publish) {
+        (self.publish)(publish);
+    }
+
+    /// Emits an event that belongs to a call, with its correlation.
+    ///
+    /// # Errors
+    ///
+    /// As [`emit`](Self::emit).
+    pub fn emit_for(&self, context: &Context, event: &str, value: &impl Serialize) -> Result<(), Fault> {
+        self.publish(event, None, value, QoS::AtMostOnce, false, context.correlation.clone())
+    }
+
+    pub(super) fn publish(
+        &self,
+        event: &str,
+        client: Option<ClientId>,
+        value: &impl Serialize,
+        qos: QoS,
+        retain: bool,
+        correlation: Option<Vec<u8>>,
+    ) -> Result<(), Fault> {
+        let broken = |error: &dyn fmt::Display| Fault::new(Code::BROKEN_OBJECT, error.to_string());
+        let event = MethodName::new(event).map_err(|error| broken(&error))?;
+        let topic = EventTopic { object: self.object.clone(), event, client };
+        let payload = serde_json::to_vec(value).map_err(|error| broken(&error))?;
+        let mut publish = Publish::new(topic.format(&self.root), payload).qos(qos);
+        publish.retain = retain;
+        publish.properties.correlation = correlation;
+        (self.publish)(publish);
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Emitter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Emitter({})", self.object)
+    }
+}
