@@ -6,6 +6,7 @@
 //! | [`closed`] | A closed loop of so many callers on one thread |
 //! | [`latencies`] | Times of calls in a histogram of fixed size |
 //! | [`spread`] | Median, lowest and highest of rounds |
+//! | [`report`] | Its numbers, and its place in a page |
 //! | [`machine`] | What it is measured on |
 //! | [`packet`] [`connection`] | MQTT 5 packets by hand over blocking sockets, as cheap as they can be |
 //! | [`calls`] [`echo`] [`ends`] [`fan`] | Loads of that client |
@@ -25,4 +26,5 @@ pub mod latencies;
 pub mod machine;
 pub mod pace;
 pub mod packet;
+pub mod report;
 pub mod spread;

@@ -5,6 +5,7 @@ use std::fs;
 
 use rantai_load::failure::Failure;
 use rantai_load::machine;
+use rantai_load::report;
 use rantai_load::spread::Spread;
 
 use crate::comparison::{Cell, Comparison, ENOUGH, Kind, NOISE, Round};
@@ -184,33 +185,15 @@ fn cpu(cell: &Cell) -> String {
 }
 
 fn spread(summary: Option<Spread>, digits: usize) -> String {
-    let Some(Spread { median, low, high }) = summary else {
-        return "-".to_owned();
-    };
-    let number = |value: f64| grouped(&format!("{value:.digits$}"));
-    format!("{} ({} to {})", number(median), number(low), number(high))
-}
-
-/// With a comma between thousands.
-fn grouped(number: &str) -> String {
-    let (whole, rest) = number.split_at(number.find('.').unwrap_or(number.len()));
-    let mut out = String::new();
-    for (index, digit) in whole.chars().enumerate() {
-        if index > 0 && (whole.len() - index).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out + rest
+    summary.map_or_else(|| "-".to_owned(), |summary| report::spread(summary, digits))
 }
 
 /// Puts the tables into the page, where the last ones are.
 pub(crate) fn keep(text: &str) -> Result<(), Failure> {
     let page = fs::read_to_string(PAGE)?;
-    let place = page.split_once(FROM).and_then(|(before, rest)| Some((before, rest.split_once(TO)?.1)));
-    let (before, after) =
-        place.ok_or_else(|| Failure::new("docs/performance.md has no place for the tables"))?;
-    fs::write(PAGE, format!("{before}{FROM}\n{text}\n{TO}{after}"))?;
+    let page = report::replace_section(&page, FROM, Some(TO), text)
+        .ok_or_else(|| Failure::new("docs/performance.md has no place for the tables"))?;
+    fs::write(PAGE, page)?;
     eprintln!("docs/performance.md is written");
     Ok(())
 }

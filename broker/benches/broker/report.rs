@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use rantai_load::spread::Spread;
+use rantai_load::report;
 
 use crate::bench::{Aim, Case, Goal, Metric, Row, Table, Unit};
 use crate::options::{Mode, Options};
@@ -13,9 +13,9 @@ use crate::target::Target;
 const FROM: &str = "<!-- from here on: cargo bench -p rantai-broker -->\n";
 
 /// The page with a new report in it, in the place of the last one.
-pub(crate) fn place(page: &str, report: &str) -> String {
-    let before = page.split_once(FROM).map_or("# Performance\n\n", |(before, _)| before);
-    format!("{before}{FROM}\n{report}")
+pub(crate) fn place(page: &str, text: &str) -> String {
+    report::replace_section(page, FROM, None, text)
+        .unwrap_or_else(|| format!("# Performance\n\n{FROM}\n{text}"))
 }
 
 /// The whole report.
@@ -173,7 +173,7 @@ fn write_row(out: &mut String, case: &Case, row: &Row, metrics: &[Metric]) {
         }
         _ => {
             for (summary, metric) in row.summaries.iter().zip(metrics) {
-                let _ = write!(out, " {} |", cell(*summary, metric.unit));
+                let _ = write!(out, " {} |", report::spread(*summary, digits(metric.unit)));
             }
         }
     }
@@ -199,14 +199,6 @@ fn write_ratios(out: &mut String, case: &Case, other: Target, metrics: &[Metric]
     out.push('\n');
 }
 
-fn cell(summary: Spread, unit: Unit) -> String {
-    let Spread { median, low, high } = summary;
-    if low.total_cmp(&high).is_eq() {
-        return number(median, unit);
-    }
-    format!("{} ({} to {})", number(median, unit), number(low, unit), number(high, unit))
-}
-
 /// The unit as a table's heading has it.
 fn heading(unit: Unit) -> &'static str {
     match unit {
@@ -221,7 +213,7 @@ fn heading(unit: Unit) -> &'static str {
 }
 
 fn quantity(value: f64, unit: Unit) -> String {
-    let number = number(value, unit);
+    let number = report::number(value, digits(unit));
     match unit {
         Unit::Micros => format!("{number} µs"),
         Unit::Seconds => format!("{number} s"),
@@ -234,23 +226,12 @@ fn quantity(value: f64, unit: Unit) -> String {
     }
 }
 
-fn number(value: f64, unit: Unit) -> String {
+/// Digits behind the point.
+fn digits(unit: Unit) -> usize {
     match unit {
-        Unit::Ratio | Unit::KiB => format!("{value:.2}"),
-        Unit::Seconds => format!("{value:.3}"),
-        Unit::Micros | Unit::MiB => format!("{value:.1}"),
-        Unit::PerSecond | Unit::Bytes | Unit::Count => grouped(&format!("{value:.0}")),
+        Unit::Ratio | Unit::KiB => 2,
+        Unit::Seconds => 3,
+        Unit::Micros | Unit::MiB => 1,
+        Unit::PerSecond | Unit::Bytes | Unit::Count => 0,
     }
-}
-
-/// With a comma between thousands.
-fn grouped(digits: &str) -> String {
-    let mut out = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use rantai_load::spread::Spread;
+use rantai_load::report::spread;
 
 use crate::load::{Aim, Idle, Row};
 
@@ -23,7 +23,6 @@ pub(crate) fn write(rows: &[Row], idle: Option<Idle>, machine: &str) -> String {
     let _ = writeln!(page, "{}\n", machine.trim());
     page.push_str("| Load | p50 us | p99 us | calls/s (least to most) | beside | ratio | aim |\n|---|---|---|---|---|---|---|\n");
     for row in rows {
-        let Spread { median: rate, low, high } = row.rate;
         let (beside, ratio) = match &row.baseline {
             Some(b) => (format!("{}: {:.1} us", b.what, b.p50), format!("{:.2}", b.ratio)),
             None => ("-".to_owned(), "-".to_owned()),
@@ -31,13 +30,16 @@ pub(crate) fn write(rows: &[Row], idle: Option<Idle>, machine: &str) -> String {
         let met = |right: bool| if right { "met" } else { "missed" };
         let aim = match (row.aim, &row.baseline) {
             (Some(Aim::Ratio(aim)), Some(b)) => format!("at most {aim}: {}", met(b.ratio <= aim)),
-            (Some(Aim::Rate(aim)), _) => format!("at least {aim}/s: {}", met(rate >= aim)),
+            (Some(Aim::Rate(aim)), _) => format!("at least {aim}/s: {}", met(row.rate.median >= aim)),
             _ => "-".to_owned(),
         };
         let _ = writeln!(
             page,
-            "| {} | {:.1} | {:.1} | {rate:.0} ({low:.0} to {high:.0}) | {beside} | {ratio} | {aim} |",
-            row.name, row.p50, row.p99
+            "| {} | {:.1} | {:.1} | {} | {beside} | {ratio} | {aim} |",
+            row.name,
+            row.p50,
+            row.p99,
+            spread(row.rate, 0)
         );
     }
     if let Some(Idle { process: (own, whole), client }) = idle {
