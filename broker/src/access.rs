@@ -1,4 +1,4 @@
-//! Who may come in.
+//! Who may come in, and what they may do.
 
 use std::fmt;
 use std::sync::Arc;
