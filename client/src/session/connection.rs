@@ -32,6 +32,7 @@ const READ_CAPACITY: usize = 64 << 10;
 /// Packets handled before what they led to is written, so that the peer can work on it meanwhile instead of waiting
 /// for the end of a large batch.
 const PACKETS_AT_ONCE: usize = 16;
+
 /// Connects once and spawns the task, which reconnects from then on.
 pub(super) async fn start<R: Receiver>(
     options: Options,
