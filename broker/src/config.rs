@@ -24,6 +24,8 @@ pub struct Config {
     /// Topic filters on which the broker sets the user property `caller` (user name, else client id) and
     /// removes any that a client sent. Default: none.
     pub caller_topics: Vec<String>,
+    /// Exceptions from `limits.queue_full`; the first whose filter matches a message's topic holds. Default: none.
+    pub queues: Vec<QueueRule>,
     /// How often `$SYS/broker/…` is published; zero switches it off. Default: 10 s.
     pub sys_interval: Duration,
     /// Limits.
@@ -64,9 +66,32 @@ pub enum QueueFull {
     /// client is connected and taking messages, the publisher waits for room first, for at most `publish_wait`.
     #[default]
     Drop,
+    /// As [`Drop`](Self::Drop), and the session's client is disconnected if it is connected (0x97 in MQTT 5). The session
+    /// keeps what it holds.
+    Disconnect,
     /// The publisher waits for at most `publish_wait`, then the message is refused for everybody: reason code 0x97
     /// in MQTT 5, end of the connection in 3.1.1.
     Refuse,
+}
+
+/// Which message is dropped where a queue is full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum QueueDrops {
+    /// The one that comes: what is queued stays.
+    #[default]
+    Newest,
+    /// Those that have waited longest make room for it.
+    Oldest,
+}
+
+/// What happens at full queues to messages on some topics.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueueRule {
+    /// The topic filter that a message's topic has to match.
+    pub filter: String,
+    /// In place of `limits.queue_full`.
+    pub full: QueueFull,
 }
 
 /// Limits, each of them counted when it is met.
@@ -98,6 +123,17 @@ pub struct Limits {
     pub queue_qos0_bytes: usize,
     /// What happens when a queue is full. Default: [`QueueFull::Drop`].
     pub queue_full: QueueFull,
+    /// Which message is dropped where a queue is full. Default: [`QueueDrops::Newest`].
+    pub queue_drops: QueueDrops,
+    /// Bytes in flight towards one client at QoS 1 and 2 before further messages wait in its queue. Default: 64 MiB.
+    pub in_flight_bytes: usize,
+    /// Messages queued for all sessions together whose clients are away. Default: 1,000,000.
+    pub absent_messages: usize,
+    /// Bytes queued for all sessions together whose clients are away; a message counts for each of them. Default: 256 MiB.
+    pub absent_bytes: usize,
+    /// How long a connected client whose queue overflows may take no message before it is disconnected. Default: 30 s;
+    /// zero: for ever.
+    pub slow_reader: Duration,
     /// How long a publisher waits for room in a full queue. Default: 1 s; zero: not at all.
     pub publish_wait: Duration,
     /// Subscriptions of one session. Default: 10,000.
@@ -124,6 +160,11 @@ impl Default for Limits {
             queue_bytes: 64 << 20,
             queue_qos0_bytes: 1 << 20,
             queue_full: QueueFull::Drop,
+            queue_drops: QueueDrops::Newest,
+            in_flight_bytes: 64 << 20,
+            absent_messages: 1_000_000,
+            absent_bytes: 256 << 20,
+            slow_reader: Duration::from_secs(30),
             publish_wait: Duration::from_secs(1),
             subscriptions: 10_000,
             retained: 2_000_000,
@@ -141,6 +182,7 @@ impl Default for Config {
             anonymous: true,
             users: Vec::new(),
             caller_topics: Vec::new(),
+            queues: Vec::new(),
             sys_interval: Duration::from_secs(10),
             limits: Limits::default(),
         }

@@ -58,6 +58,12 @@ counters! {
     dropped_qos0
     /// QoS 1 and 2 messages dropped for one session whose queue was full.
     dropped_queue_full
+    /// Queued messages dropped for absent sessions that held more than their share of `limits.absent_bytes` or
+    /// `limits.absent_messages`.
+    dropped_absent
+    /// Clients disconnected because their queues overflowed: at once (`queue_full = "disconnect"`), or because they took
+    /// nothing for `limits.slow_reader`.
+    disconnected_slow
     /// QoS 1 and 2 messages refused because a queue was full, after the publisher had waited.
     refused_queue_full
     /// Times a publisher waited for a full queue.

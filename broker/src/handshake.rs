@@ -229,6 +229,7 @@ fn greeting(hub: &Hub, connect: &mut Connect) -> (ConnAck, u16) {
         alias_maximum: limits.topic_aliases,
         assigned_client_id: assigned,
         keep_alive: server_keep_alive,
+        dropped: 0,
     };
     (ack, keep_alive)
 }

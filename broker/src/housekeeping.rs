@@ -72,6 +72,25 @@ pub(crate) async fn keep_alive(hub: Arc<Hub>) {
     }
 }
 
+/// Cuts what is queued for the absent, where all of it is too much, and disconnects clients whose queues overflow and
+/// that take nothing.
+pub(crate) async fn watch_queues(hub: Arc<Hub>) {
+    let mut stopping = hub.shared.stopping.subscribe();
+    let mut tick = interval(LOOK_AROUND);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = stopping.wait_for(|&stop| stop) => return,
+            _ = tick.tick() => {}
+        }
+        let now = hub.shared.clock.now_ms();
+        let mut scratch = Scratch::at(now);
+        hub.cut_absent(&mut scratch);
+        flush_all(&mut scratch.dirty);
+        hub.end_slow(now);
+    }
+}
+
 /// Lets out what waited for the disk, commit by commit.
 pub(crate) async fn follow_store(hub: Arc<Hub>, mut committed: UnboundedReceiver<Committed>) {
     let mut scratch = Scratch::at(hub.shared.clock.now_ms());
@@ -123,6 +142,7 @@ fn readings(hub: &Hub) -> Vec<(String, String)> {
         (retained.count(), retained.bytes())
     };
     let subscriptions = hub.router.subscription_count();
+    let absent = hub.shared.absent.held();
     let mut readings: Vec<(String, String)> = vec![
         ("version".into(), concat!("rantai version ", env!("CARGO_PKG_VERSION")).into()),
         ("uptime".into(), format!("{} seconds", hub.shared.clock.uptime().as_secs())),
@@ -137,12 +157,18 @@ fn readings(hub: &Hub) -> Vec<(String, String)> {
         ("publish/messages/sent", counts.messages_sent),
         ("bytes/received", counts.bytes_received),
         ("bytes/sent", counts.bytes_sent),
+        ("absent/messages", absent.messages as u64),
+        ("absent/bytes", absent.bytes as u64),
         ("retained messages/count", retained as u64),
         ("retained messages/bytes", retained_bytes as u64),
         ("subscriptions/count", subscriptions as u64),
         (
             "publish/messages/dropped",
-            counts.dropped_qos0 + counts.dropped_queue_full + counts.too_large + counts.expired,
+            counts.dropped_qos0
+                + counts.dropped_queue_full
+                + counts.dropped_absent
+                + counts.too_large
+                + counts.expired,
         ),
     ];
     readings.extend(numbers.map(|(topic, value)| (topic.into(), value.to_string())));

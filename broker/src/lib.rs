@@ -14,6 +14,7 @@
 //! There is no central thread. The task that reads a publisher's socket matches a message, appends it to the
 //! outboxes of its subscribers, and at the end of the read batch writes each touched outbox once.
 
+mod absent;
 mod access;
 mod clock;
 mod codec;
@@ -55,7 +56,7 @@ use tokio::sync::mpsc;
 
 pub use access::LocalCredentials;
 use clock::Clock;
-pub use config::{Config, ConfigError, Engine, Limits, QueueFull, User};
+pub use config::{Config, ConfigError, Engine, Limits, QueueDrops, QueueFull, QueueRule, User};
 pub use counters::Counts;
 use hub::Hub;
 use random::Random;
@@ -145,6 +146,7 @@ impl Broker {
         let (hub, damaged) = Self::open(config)?;
         tokio::spawn(housekeeping::expire_retained(hub.clone()));
         tokio::spawn(housekeeping::keep_alive(hub.clone()));
+        tokio::spawn(housekeeping::watch_queues(hub.clone()));
         tokio::spawn(housekeeping::publish_sys(hub.clone()));
         for listener in listeners {
             tokio::spawn(listener::accept(hub.clone(), listener));

@@ -82,11 +82,10 @@ impl Router {
     ) -> Routed {
         targets.clear();
         let publisher = origin.session.map_or(0, |s| s.key);
-        let limits = &self.shared.config.limits;
-        self.subscriptions.read().targets(&message.topic, publisher, message.qos, limits, targets);
+        self.subscriptions.read().targets(&message.topic, publisher, message.qos, &self.shared, targets);
         if message.qos != QoS::AtMostOnce
             && origin.full_queues != FullQueues::Drop
-            && let Some(instead) = self.look_for_room(message, origin.full_queues, targets)
+            && let Some(instead) = self.look_for_room(message, origin.full_queues, targets, scratch)
         {
             targets.clear();
             return instead;
@@ -124,54 +123,58 @@ impl Router {
     ///
     /// A session that is away or takes nothing is no reason to refuse a message to the others: what does not fit is
     /// dropped for it alone. A request (it has a Response Topic) for a shared group is different: where no member of the
-    /// group has room and nobody else takes it, it is refused, and at once, for its caller has a deadline.
+    /// group has room and nobody else takes it, it is refused, and at once, for its caller has a deadline. Where the group
+    /// subscribes to this very topic, only who else does can take it: who looks on with wildcards does not answer.
     fn look_for_room(
         &self,
         message: &Message,
         full_queues: FullQueues,
         targets: &[Target<Arc<Session>>],
+        scratch: &mut Scratch,
     ) -> Option<Routed> {
-        let limits = &self.shared.config.limits;
+        let shared = &*self.shared;
         let queued =
             |target: &Target<Arc<Session>>| effective_qos(message.qos, target.qos) != QoS::AtMostOnce;
         let mut soon = None;
         let mut full = None;
-        let mut group_full = false;
-        let mut taken = false;
+        let (mut group_full, mut exact_group_full) = (false, false);
+        let (mut taken, mut taken_exactly) = (false, false);
         for target in targets {
-            let room = if queued(target) { target.subscriber.room(limits) } else { Room::Free };
+            let room =
+                if queued(target) { target.subscriber.room_for_live(shared, scratch) } else { Room::Free };
             match room {
                 Room::Free => {
-                    taken |= queued(target) || target.subscriber.is_connected();
+                    let takes_it = queued(target) || target.subscriber.is_connected();
+                    taken |= takes_it;
+                    taken_exactly |= takes_it && target.exact;
                     continue;
                 }
                 Room::Soon(_) => soon = soon.or(Some(target)),
                 Room::None => full = full.or(Some(target)),
             }
             group_full |= target.shared.is_some();
+            exact_group_full |= target.shared.is_some() && target.exact;
         }
         let refused = || {
             for full in targets.iter().filter(|target| queued(target)) {
-                full.subscriber.note_refusal(limits);
+                full.subscriber.note_refusal(shared, scratch.now);
             }
-            Counters::add(&self.shared.counters.refused_queue_full, 1);
+            Counters::add(&shared.counters.refused_queue_full, 1);
             Some(Routed::Refused(Reason::QUOTA_EXCEEDED, "the queues of its subscribers are full"))
         };
         let request = message.properties.response_topic.is_some() && !message.retain;
-        if request && group_full && !taken {
+        if request && (exact_group_full && !taken_exactly || group_full && !taken) {
             return refused();
         }
-        let waits_for = match limits.queue_full {
-            QueueFull::Drop => soon,
-            QueueFull::Refuse => soon.or(full),
-        };
+        soon.or(full)?;
+        let rule = shared.queue_full(&message.topic);
+        let waits_for = if rule == QueueFull::Refuse { soon.or(full) } else { soon };
         if let Some(target) = waits_for
             && full_queues == FullQueues::Wait
         {
             return Some(Routed::Full(target.subscriber.clone()));
         }
-        let refuse = waits_for.is_some() && limits.queue_full == QueueFull::Refuse;
-        if refuse { refused() } else { None }
+        if waits_for.is_some() && rule == QueueFull::Refuse { refused() } else { None }
     }
 
     /// Sets or clears the retained message of a topic \[MQTT-3.3.1-5, MQTT-3.3.1-6].
@@ -221,8 +224,8 @@ impl Router {
     /// Gives what the member of a shared group left behind to another member (MQTT 5, 4.8.2).
     pub(crate) fn pass_on(&self, left: Vec<(ByteString, Arc<Message>)>, scratch: &mut Scratch) {
         for (filter, message) in left {
-            let limits = &self.shared.config.limits;
-            let another = self.subscriptions.read().another(&filter, &message.topic, message.qos, limits);
+            let another =
+                self.subscriptions.read().another(&filter, &message.topic, message.qos, &self.shared);
             let Some(target) = another else { continue };
             scratch.frames.reset();
             let delivery = Delivery {

@@ -6,9 +6,10 @@ use bytestring::ByteString;
 use parking_lot::RwLock;
 use tokio::sync::watch;
 
+use crate::absent::AbsentQueues;
 use crate::access::{Access, Principal};
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, QueueFull};
 use crate::counters::Counters;
 use crate::message::Message;
 use crate::random::Random;
@@ -22,6 +23,10 @@ pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) access: Access,
     caller_topics: FilterList,
+    /// The rules of `config.queues`.
+    queue_rules: Vec<(FilterList, QueueFull)>,
+    /// What is queued for the absent.
+    pub(crate) absent: AbsentQueues,
     pub(crate) retained: RwLock<Retained>,
     pub(crate) store: Option<Store>,
     pub(crate) counters: Counters,
@@ -37,6 +42,12 @@ impl Shared {
         Arc::new(Self {
             access: Access::new(&config, &random),
             caller_topics: FilterList::new(&config.caller_topics),
+            queue_rules: config
+                .queues
+                .iter()
+                .map(|rule| (FilterList::new(std::slice::from_ref(&rule.filter)), rule.full))
+                .collect(),
+            absent: AbsentQueues::default(),
             config,
             retained: RwLock::default(),
             store,
@@ -45,6 +56,12 @@ impl Shared {
             random,
             stopping: watch::Sender::new(false),
         })
+    }
+
+    /// What happens to a message on `topic` where a queue is full.
+    pub(crate) fn queue_full(&self, topic: &str) -> QueueFull {
+        let rule = self.queue_rules.iter().find(|(filter, _)| filter.matches(topic));
+        rule.map_or(self.config.limits.queue_full, |(_, full)| *full)
     }
 
     /// Whether any message gets the user property `caller`.

@@ -7,7 +7,6 @@ use hashbrown::HashMap;
 use indexmap::IndexMap;
 
 use crate::codec::Options;
-use crate::config::Limits;
 use crate::message::QoS;
 use crate::topic;
 
@@ -18,8 +17,11 @@ pub(crate) trait Subscriber: Clone {
     /// Tells subscribers apart; never used twice.
     fn key(&self) -> u64;
 
+    /// What it has to know of the broker to say how ready it is.
+    type Ground;
+
     /// Whether a message at `qos` could be taken now.
-    fn readiness(&self, qos: QoS, limits: &Limits) -> Readiness;
+    fn readiness(&self, qos: QoS, ground: &Self::Ground) -> Readiness;
 }
 
 /// What a session may say of itself when a message is to be shared out.
@@ -29,6 +31,8 @@ pub(crate) enum Readiness {
     Ready,
     /// It would wait in the queue.
     Waiting,
+    /// It would wait in the queue until its client comes back.
+    Away,
     /// The queue is full.
     Full,
     /// Nothing can be delivered to it.
@@ -54,6 +58,8 @@ pub(crate) struct Target<S> {
     pub(crate) identifiers: Vec<u32>,
     /// The filter with its `$share/…/`, where it came by one.
     pub(crate) shared: Option<ByteString>,
+    /// It came by a filter without wildcards: the subscriber asked for this very topic.
+    pub(crate) exact: bool,
 }
 
 /// All subscriptions of all sessions.
@@ -162,23 +168,29 @@ impl<S> Node<S> {
         }
     }
 
-    /// Calls `each` with every leaf whose filters match a topic of these levels.
-    fn for_each_match<'a>(&'a self, rest: Option<&str>, wildcards: bool, each: &mut impl FnMut(&'a Leaf<S>)) {
+    /// Calls `each` with every leaf whose filters match a topic of these levels, and whether they are without wildcards,
+    /// as those above are if `exact`.
+    fn for_each_match<'a>(
+        &'a self,
+        rest: Option<&str>,
+        (wildcards, exact): (bool, bool),
+        each: &mut impl FnMut(&'a Leaf<S>, bool),
+    ) {
         if wildcards && let Some(leaf) = &self.all_below {
-            each(leaf);
+            each(leaf, false);
         }
         let Some(rest) = rest else {
             if let Some(leaf) = &self.here {
-                each(leaf);
+                each(leaf, exact);
             }
             return;
         };
         let (level, rest) = rest.split_once('/').map_or((rest, None), |(level, rest)| (level, Some(rest)));
         if let Some(node) = self.children.get(level) {
-            node.for_each_match(rest, true, each);
+            node.for_each_match(rest, (true, exact), each);
         }
         if wildcards && let Some(node) = &self.plus {
-            node.for_each_match(rest, true, each);
+            node.for_each_match(rest, (true, false), each);
         }
     }
 }
@@ -235,19 +247,19 @@ impl<S: Subscriber> Subscriptions<S> {
         topic: &str,
         publisher: u64,
         qos: QoS,
-        limits: &Limits,
+        ground: &S::Ground,
         targets: &mut Vec<Target<S>>,
     ) {
         let start = targets.len();
         let (mut leaves, mut has_groups) = (0, false);
-        self.for_each_match(topic, |leaf| {
+        self.for_each_match(topic, |leaf, exact| {
             leaves += 1;
             has_groups |= !leaf.groups.is_empty();
             for subscription in leaf.members.values() {
                 if subscription.options.no_local && subscription.subscriber.key() == publisher {
                     continue;
                 }
-                targets.push(Target::of(subscription, None));
+                targets.push(Target::of(subscription, None, exact));
             }
         });
         if leaves > 1 {
@@ -256,10 +268,10 @@ impl<S: Subscriber> Subscriptions<S> {
         // Behind the merge, for each group gets a delivery of its own. Found once more instead of being remembered: most
         // messages go to no group, and a list of leaves would cost each of them an allocation.
         if has_groups {
-            self.for_each_match(topic, |leaf| {
+            self.for_each_match(topic, |leaf, exact| {
                 for group in &leaf.groups {
-                    if let Some(member) = group.choose(qos, limits) {
-                        targets.push(Target::of(member, Some(group.filter.clone())));
+                    if let Some(member) = group.choose(qos, ground) {
+                        targets.push(Target::of(member, Some(group.filter.clone()), exact));
                     }
                 }
             });
@@ -267,9 +279,9 @@ impl<S: Subscriber> Subscriptions<S> {
     }
 
     /// Calls `each` with every leaf whose filters match a topic (MQTT 5, 4.7).
-    fn for_each_match<'a>(&'a self, topic: &str, mut each: impl FnMut(&'a Leaf<S>)) {
+    fn for_each_match<'a>(&'a self, topic: &str, mut each: impl FnMut(&'a Leaf<S>, bool)) {
         // A wildcard at the first level does not match topics that begin with $ [MQTT-4.7.2-1].
-        self.root.for_each_match(Some(topic), !topic.starts_with('$'), &mut each);
+        self.root.for_each_match(Some(topic), (!topic.starts_with('$'), true), &mut each);
     }
 
     /// A member of a shared group, for a message that another member left behind.
@@ -278,24 +290,28 @@ impl<S: Subscriber> Subscriptions<S> {
         filter: &ByteString,
         topic: &str,
         qos: QoS,
-        limits: &Limits,
+        ground: &S::Ground,
     ) -> Option<Target<S>> {
         let mut found = None;
-        self.for_each_match(topic, |leaf| {
-            found = found.or_else(|| leaf.groups.iter().find(|group| group.filter == *filter));
+        self.for_each_match(topic, |leaf, exact| {
+            found = found.or_else(|| {
+                leaf.groups.iter().find(|group| group.filter == *filter).map(|group| (group, exact))
+            });
         });
-        found?.choose(qos, limits).map(|member| Target::of(member, Some(filter.clone())))
+        let (group, exact) = found?;
+        group.choose(qos, ground).map(|member| Target::of(member, Some(filter.clone()), exact))
     }
 }
 
 impl<S: Subscriber> Target<S> {
-    fn of(subscription: &Subscription<S>, shared: Option<ByteString>) -> Self {
+    fn of(subscription: &Subscription<S>, shared: Option<ByteString>, exact: bool) -> Self {
         Self {
             subscriber: subscription.subscriber.clone(),
             qos: subscription.options.qos,
             retain_as_published: subscription.options.retain_as_published,
             identifiers: subscription.identifier.into_iter().collect(),
             shared,
+            exact,
         }
     }
 }
@@ -306,11 +322,12 @@ fn merge<S: Subscriber>(targets: &mut Vec<Target<S>>, start: usize) {
     let mut kept = start;
     for index in start + 1..targets.len() {
         if targets[kept].subscriber.key() == targets[index].subscriber.key() {
-            let (qos, retain) = (targets[index].qos, targets[index].retain_as_published);
+            let Target { qos, retain_as_published: retain, exact, .. } = targets[index];
             let identifiers = std::mem::take(&mut targets[index].identifiers);
             let target = &mut targets[kept];
             target.qos = target.qos.max(qos);
             target.retain_as_published |= retain;
+            target.exact |= exact;
             target.identifiers.extend(identifiers);
         } else {
             kept += 1;
@@ -321,22 +338,32 @@ fn merge<S: Subscriber>(targets: &mut Vec<Target<S>>, start: usize) {
 }
 
 impl<S: Subscriber> Group<S> {
-    /// Round robin over the members that can take a message now; else whoever may queue it.
-    fn choose(&self, qos: QoS, limits: &Limits) -> Option<&Subscription<S>> {
-        let start = self.next.fetch_add(1, Ordering::Relaxed);
+    /// Round robin over the members that can take a message now; else over those that may queue it, connected ones first.
+    fn choose(&self, qos: QoS, ground: &S::Ground) -> Option<&Subscription<S>> {
+        let start = self.next.load(Ordering::Relaxed);
         let count = self.members.len();
-        let mut waiting = None;
-        let mut full = None;
+        let (mut waiting, mut away, mut full) = (None, None, None);
+        let mut ready = None;
         for step in 0..count {
-            let (_, member) = self.members.get_index((start + step) % count)?;
-            match member.subscriber.readiness(qos.min(member.options.qos), limits) {
-                Readiness::Ready => return Some(member),
-                Readiness::Waiting => waiting = waiting.or(Some(member)),
-                Readiness::Full => full = full.or(Some(member)),
+            let index = (start + step) % count;
+            let (_, member) = self.members.get_index(index)?;
+            let found = Some((index, member));
+            match member.subscriber.readiness(qos.min(member.options.qos), ground) {
+                Readiness::Ready => {
+                    ready = found;
+                    break;
+                }
+                Readiness::Waiting => waiting = waiting.or(found),
+                Readiness::Away => away = away.or(found),
+                Readiness::Full => full = full.or(found),
                 Readiness::Gone => {}
             }
         }
-        waiting.or(full)
+        let (index, member) = ready.or(waiting).or(away).or(full)?;
+        // Behind who was chosen and not behind who was asked first: else the one that follows those who are away would
+        // get their parts.
+        self.next.store(index + 1, Ordering::Relaxed);
+        Some(member)
     }
 }
 
@@ -349,11 +376,13 @@ mod tests {
     struct Fixed(u64, Readiness);
 
     impl Subscriber for Fixed {
+        type Ground = ();
+
         fn key(&self) -> u64 {
             self.0
         }
 
-        fn readiness(&self, _: QoS, _: &Limits) -> Readiness {
+        fn readiness(&self, _: QoS, (): &()) -> Readiness {
             self.1
         }
     }
@@ -376,7 +405,7 @@ mod tests {
 
     fn found(trie: &Subscriptions<Fixed>, topic: &str) -> Vec<(u64, QoS, Vec<u32>)> {
         let mut targets = Vec::new();
-        trie.targets(topic, 0, QoS::AtMostOnce, &Limits::default(), &mut targets);
+        trie.targets(topic, 0, QoS::AtMostOnce, &(), &mut targets);
         let mut found: Vec<_> = targets
             .into_iter()
             .map(|mut t| {
@@ -457,11 +486,12 @@ mod tests {
             Fixed(2, Readiness::Gone),
             Fixed(3, Readiness::Waiting),
             Fixed(4, Readiness::Ready),
+            Fixed(5, Readiness::Away),
         ];
         for (number, &member) in members.iter().enumerate() {
             subscribe(&mut trie, member, "$share/g/a", QoS::AtLeastOnce, number as u32 + 1);
         }
-        for expected in [4, 3, 1] {
+        for expected in [4, 3, 5, 1] {
             for _ in 0..8 {
                 let keys: Vec<u64> = found(&trie, "a").into_iter().map(|(key, ..)| key).collect();
                 assert_eq!(keys, [expected]);
@@ -469,5 +499,19 @@ mod tests {
             trie.remove("$share/g/a", expected);
         }
         assert!(found(&trie, "a").is_empty(), "nothing can be delivered to who is gone");
+    }
+
+    #[test]
+    fn members_that_are_away_do_not_add_to_the_part_of_who_follows_them() {
+        let mut trie = Subscriptions::default();
+        for key in 1..=6 {
+            let readiness = if key <= 4 { Readiness::Away } else { Readiness::Ready };
+            subscribe(&mut trie, Fixed(key, readiness), "$share/g/a", QoS::AtLeastOnce, 1);
+        }
+        let mut parts = [0; 7];
+        for _ in 0..60 {
+            parts[found(&trie, "a")[0].0 as usize] += 1;
+        }
+        assert_eq!(parts, [0, 0, 0, 0, 0, 30, 30]);
     }
 }

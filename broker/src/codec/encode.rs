@@ -24,7 +24,12 @@ pub(crate) struct ConnAck {
     pub(crate) assigned_client_id: Option<ByteString>,
     /// Only where it differs from what the client asked for.
     pub(crate) keep_alive: Option<u16>,
+    /// Messages dropped for the session since its client was told last: user property [`DROPPED`], unless 0.
+    pub(crate) dropped: u64,
 }
+
+/// The user property of CONNACK that says how many messages were dropped for a session.
+const DROPPED: &str = "messages-dropped";
 
 impl ConnAck {
     pub(crate) fn refused(reason: Reason, reason_string: &'static str) -> Self {
@@ -38,6 +43,7 @@ impl ConnAck {
             alias_maximum: 0,
             assigned_client_id: None,
             keep_alive: None,
+            dropped: 0,
         }
     }
 }
@@ -58,6 +64,10 @@ pub(crate) fn connack(version: Version, ack: ConnAck, out: &mut Vec<u8>) {
                 topic_alias_max: ack.alias_maximum,
                 server_keepalive_sec: ack.keep_alive,
                 reason_string: ack.reason_string.map(ByteString::from_static),
+                user_properties: (ack.dropped > 0)
+                    .then(|| (ByteString::from_static(DROPPED), ack.dropped.to_string().into()))
+                    .into_iter()
+                    .collect(),
                 ..v5::ConnectAck::default()
             };
             library(v5::Packet::from(packet), out);

@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::{Config, Engine, Limits, QueueFull, User};
+use super::{Config, Engine, Limits, QueueDrops, QueueFull, QueueRule, User};
 
 /// The largest packet that MQTT can express: a fixed header of five bytes and 268,435,455 more (MQTT 5, 1.5.5).
 const LARGEST_PACKET: u32 = 268_435_460;
@@ -98,11 +98,20 @@ struct Written {
     anonymous: Option<Spanned<bool>>,
     #[serde(default)]
     caller_topics: Vec<Spanned<String>>,
+    #[serde(default)]
+    queues: Vec<WrittenQueueRule>,
     sys_interval_s: Option<u32>,
     #[serde(default)]
     users: Vec<WrittenUser>,
     #[serde(default)]
     limits: WrittenLimits,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenQueueRule {
+    filter: Spanned<String>,
+    full: QueueFull,
 }
 
 #[derive(Deserialize)]
@@ -128,6 +137,11 @@ struct WrittenLimits {
     queue_bytes: Option<Spanned<usize>>,
     queue_qos0_bytes: Option<Spanned<usize>>,
     queue_full: Option<QueueFull>,
+    queue_drops: Option<QueueDrops>,
+    in_flight_bytes: Option<Spanned<usize>>,
+    absent_messages: Option<Spanned<usize>>,
+    absent_bytes: Option<Spanned<usize>>,
+    slow_reader_s: Option<u32>,
     publish_wait_ms: Option<u32>,
     subscriptions: Option<Spanned<usize>>,
     retained: Option<Spanned<usize>>,
@@ -145,9 +159,16 @@ impl Written {
             anonymous: anonymous(self.anonymous, &users)?,
             users,
             caller_topics: self.caller_topics.into_iter().map(filter).collect::<Result<_, _>>()?,
+            queues: self.queues.into_iter().map(WrittenQueueRule::check).collect::<Result<_, _>>()?,
             sys_interval: self.sys_interval_s.map_or(default.sys_interval, seconds),
             limits: self.limits.check()?,
         })
+    }
+}
+
+impl WrittenQueueRule {
+    fn check(self) -> Result<QueueRule, Complaint> {
+        Ok(QueueRule { filter: filter(self.filter)?, full: self.full })
     }
 }
 
@@ -177,6 +198,11 @@ impl WrittenLimits {
             queue_bytes: within(self.queue_bytes, &count, default.queue_bytes)?,
             queue_qos0_bytes: within(self.queue_qos0_bytes, &count, default.queue_qos0_bytes)?,
             queue_full: self.queue_full.unwrap_or_default(),
+            queue_drops: self.queue_drops.unwrap_or_default(),
+            in_flight_bytes: within(self.in_flight_bytes, &count, default.in_flight_bytes)?,
+            absent_messages: within(self.absent_messages, &count, default.absent_messages)?,
+            absent_bytes: within(self.absent_bytes, &count, default.absent_bytes)?,
+            slow_reader: self.slow_reader_s.map_or(default.slow_reader, seconds),
             publish_wait: self.publish_wait_ms.map_or(default.publish_wait, milliseconds),
             subscriptions: within(self.subscriptions, &count, default.subscriptions)?,
             retained: within(self.retained, &count, default.retained)?,

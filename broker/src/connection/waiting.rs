@@ -54,11 +54,10 @@ impl Connection {
 
     /// Whether there is room in the queue of `full`; false when it has to be done without.
     async fn wait_for_room(&self, full: &Arc<Session>, deadline: Instant) -> bool {
-        let limits = &self.hub.shared.config.limits;
         loop {
             let mut space = pin!(full.space.notified());
             space.as_mut().enable();
-            let credit = match full.room(limits) {
+            let credit = match full.room(&self.hub.shared) {
                 Room::Free => return true,
                 Room::None => return false,
                 Room::Soon(credit) => credit,

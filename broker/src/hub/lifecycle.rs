@@ -60,6 +60,7 @@ impl Hub {
                     wills.push(will);
                 }
                 state.disconnect();
+                state.count_absent(&self.shared.absent);
                 link.close(Some(Reason::SESSION_TAKEN_OVER));
             } else if let Some(will) = state.will.take()
                 && ends
@@ -76,8 +77,7 @@ impl Hub {
         let resumed = old.is_some();
         ack.session_present = resumed;
         let session = old.unwrap_or_else(|| Session::new(self.new_key(), connect.client_id.clone()));
-        let mut greeting = Vec::new();
-        codec::connack(connect.version, ack, &mut greeting);
+        let greeting = greeting(&session, connect.version, &peer, ack);
         let link = {
             let source: Weak<Session> = Arc::downgrade(&session);
             Link::new(transport, source, peer, self.shared.clone(), greeting)
@@ -91,6 +91,8 @@ impl Hub {
             let state = &mut *state;
             drop(sessions);
             state.link = Some(link.clone());
+            state.count_absent(&self.shared.absent);
+            state.begin_taking(scratch.now);
             // Not again by connecting again: a client could hold publishers back for ever.
             if !resumed {
                 state.wait_credit = self.shared.config.limits.publish_wait;
@@ -133,6 +135,8 @@ impl Hub {
             return;
         }
         state.disconnect();
+        state.since = scratch.now;
+        state.count_absent(&self.shared.absent);
         // Nobody is to wait for room in the queue of a client that is gone.
         session.space.notify_waiters();
         let (Ending::Normal { expiry } | Ending::Lost { expiry }) = ending;
@@ -241,8 +245,25 @@ impl Hub {
             self.shared.put([Op::DeleteSession { key: session.key }], None);
         }
         session.space.notify_waiters();
-        state.take_shared()
+        let left = state.take_shared();
+        state.count_absent(&self.shared.absent);
+        left
     }
+}
+
+/// CONNACK. A client that comes back is told how many messages were dropped for it, by the user property
+/// `messages-dropped`, if that is not more than it accepts.
+fn greeting(session: &Session, version: Version, peer: &Peer, mut ack: ConnAck) -> Vec<u8> {
+    let mut greeting = Vec::new();
+    let mut state = session.state.lock();
+    ack.dropped = if ack.session_present && version == Version::V5 { state.tell_dropped() } else { 0 };
+    codec::connack(version, ack.clone(), &mut greeting);
+    if ack.dropped > 0 && greeting.len() > peer.packet_maximum as usize {
+        greeting.clear();
+        state.keep_untold(ack.dropped);
+        codec::connack(version, ConnAck { dropped: 0, ..ack }, &mut greeting);
+    }
+    greeting
 }
 
 fn remove(by_client: &mut hashbrown::HashMap<ByteString, Arc<Session>>, session: &Arc<Session>) {

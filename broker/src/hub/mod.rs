@@ -1,6 +1,7 @@
 //! Every session of a broker: how they begin, are resumed, taken over, and end.
 
 mod lifecycle;
+mod queues;
 mod restore;
 
 use std::sync::Arc;

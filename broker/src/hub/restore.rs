@@ -55,6 +55,8 @@ impl Hub {
             }
             // A broker that was cut off could not say since when its clients are gone: since now.
             let since = stored.record.disconnected.unwrap_or(now);
+            state.since = since;
+            state.count_absent(&self.shared.absent);
             self.start_timer(&session, &mut state, since);
         }
         Ok(())

@@ -1,6 +1,5 @@
-//! One message for one session, and the packet ids of those in flight.
+//! One message for one session.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytestring::ByteString;
@@ -91,67 +90,5 @@ impl Entry {
             packet_id: self.id,
             phase: self.phase,
         }
-    }
-}
-
-/// The next packet id; none while the oldest delivery still holds it.
-///
-/// Ids rise with the order of sending, so that those in flight are sorted, counted from the oldest.
-pub(super) fn next_id(last: &mut u16, in_flight: &VecDeque<Entry>) -> Option<u16> {
-    let next = match last.wrapping_add(1) {
-        0 => 1,
-        id => id,
-    };
-    if in_flight.front().is_some_and(|oldest| oldest.id == next) {
-        return None;
-    }
-    *last = next;
-    Some(next)
-}
-
-pub(super) fn position(in_flight: &VecDeque<Entry>, id: u16) -> Option<usize> {
-    let first = in_flight.front()?.id;
-    if first == id {
-        return Some(0);
-    }
-    in_flight.binary_search_by_key(&id.wrapping_sub(first), |e| e.id.wrapping_sub(first)).ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn entry(id: u16) -> Entry {
-        let message = Message::default();
-        let mut kept = None;
-        let mut delivery = Delivery {
-            message: &message,
-            kept: &mut kept,
-            qos: QoS::AtLeastOnce,
-            retain: false,
-            identifiers: &[],
-            shared: None,
-        };
-        Entry { id, ..delivery.entry(1) }
-    }
-
-    #[test]
-    fn packet_ids_wrap_round_and_never_meet_the_oldest() {
-        let mut last = 65_533;
-        let mut in_flight = VecDeque::new();
-        for expected in [65_534, 65_535, 1, 2] {
-            let id = next_id(&mut last, &in_flight).unwrap();
-            assert_eq!(id, expected);
-            in_flight.push_back(entry(id));
-        }
-        for (index, id) in [65_534, 65_535, 1, 2].into_iter().enumerate() {
-            assert_eq!(position(&in_flight, id), Some(index));
-        }
-        assert_eq!(position(&in_flight, 3), None);
-        assert_eq!(position(&in_flight, 65_533), None);
-        last = 65_533;
-        assert_eq!(next_id(&mut last, &in_flight), None, "the oldest still holds 65,534");
-        in_flight.pop_front();
-        assert_eq!(next_id(&mut last, &in_flight), Some(65_534));
     }
 }

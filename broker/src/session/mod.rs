@@ -1,6 +1,8 @@
 //! What outlives a socket: subscriptions, messages in flight and waiting, QoS 2 state, the will.
 
 mod entry;
+mod in_flight;
+mod overflow;
 mod scratch;
 mod sending;
 mod state;
@@ -15,9 +17,9 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
+use crate::absent::Held;
 use crate::access::{Action, Principal};
 use crate::codec::{Options, Outgoing, Will};
-use crate::config::Limits;
 use crate::counters::Counters;
 use crate::link::{Appended, Link};
 use crate::message::QoS;
@@ -27,7 +29,9 @@ use crate::store::{Op, Phase, Ticket};
 use crate::subscriptions::{Readiness, Subscriber};
 
 pub(crate) use entry::Delivery;
-use entry::{Entry, Gated, PENDING, Read, next_id, position};
+use entry::{Entry, Gated, PENDING, Read};
+use in_flight::InFlight;
+use overflow::Overflow;
 pub(crate) use scratch::Scratch;
 
 /// One client's session.
@@ -74,8 +78,7 @@ pub(crate) struct State {
     /// At QoS 0, for room in the outbox alone: no window holds it up (MQTT 5, 4.9).
     queue_qos0: VecDeque<Entry>,
     queue_qos0_bytes: usize,
-    in_flight: VecDeque<Entry>,
-    last_id: u16,
+    in_flight: InFlight,
     last_seq: u64,
     gated: VecDeque<(Ticket, Gated)>,
     reads: VecDeque<Read>,
@@ -83,34 +86,39 @@ pub(crate) struct State {
     resend: VecDeque<u16>,
     /// How long publishers may still be held back for its full queue: spent by waiting, earned by taking messages.
     pub(crate) wait_credit: Duration,
-    /// Messages dropped or refused since the queue became full; 0 while it is not.
-    overflow: u64,
+    /// When the client last took a message from the queue, or connected; while it is away: when it left.
+    pub(crate) since: u64,
+    /// What it counts for among the absent.
+    counted: Held,
+    overflow: Option<Box<Overflow>>,
 }
 
 impl Subscriber for Arc<Session> {
+    type Ground = Shared;
+
     fn key(&self) -> u64 {
         self.key
     }
 
     /// A session that is being worked on elsewhere counts as waiting: this is asked while the subscriptions are locked.
-    fn readiness(&self, qos: QoS, limits: &Limits) -> Readiness {
+    fn readiness(&self, qos: QoS, shared: &Shared) -> Readiness {
         let Some(state) = self.state.try_lock() else { return Readiness::Waiting };
         if state.ended {
             return Readiness::Gone;
         }
         match &state.link {
             Some(link) => {
-                if state.may_send(qos, link) && link.room() {
+                if state.may_send(qos, link, &shared.config.limits) && link.room() {
                     Readiness::Ready
-                } else if qos != QoS::AtMostOnce && state.full(limits) {
+                } else if qos != QoS::AtMostOnce && state.full(shared) {
                     Readiness::Full
                 } else {
                     Readiness::Waiting
                 }
             }
             None if qos == QoS::AtMostOnce => Readiness::Gone,
-            None if state.full(limits) => Readiness::Full,
-            None => Readiness::Waiting,
+            None if state.full(shared) => Readiness::Full,
+            None => Readiness::Away,
         }
     }
 }
@@ -139,7 +147,7 @@ impl Session {
         let on_disk = state.durable && delivery.qos != QoS::AtMostOnce;
         if let Some(link) = &state.link
             && !on_disk
-            && state.may_send(delivery.qos, link)
+            && state.may_send(delivery.qos, link, &shared.config.limits)
             && link.room()
         {
             let mut outgoing = Outgoing {
@@ -149,7 +157,7 @@ impl Session {
                 ..Outgoing::default()
             };
             if delivery.qos != QoS::AtMostOnce {
-                if let Some(id) = next_id(&mut state.last_id, &state.in_flight) {
+                if let Some(id) = state.in_flight.next_id() {
                     outgoing.id = id;
                 } else {
                     state.last_seq += 1;
@@ -175,15 +183,19 @@ impl Session {
                         let mut entry = delivery.entry(state.last_seq);
                         entry.id = outgoing.id;
                         entry.phase = Phase::Sent;
-                        state.in_flight.push_back(entry);
+                        state.in_flight.push(entry);
                     }
                 }
             }
             return;
         }
-        if delivery.qos != QoS::AtMostOnce && state.full(&shared.config.limits) {
+        if delivery.qos != QoS::AtMostOnce
+            && state.full(shared)
+            && !state.make_room((self.key, &self.client_id), shared, scratch)
+        {
             Counters::add(&shared.counters.dropped_queue_full, 1);
-            return state.dropped(&self.client_id);
+            state.note_dropped(&self.client_id, 1, scratch.now);
+            return state.apply_rule(shared.queue_full(&delivery.message.topic));
         }
         state.last_seq += 1;
         let mut entry = delivery.entry(state.last_seq);
@@ -196,6 +208,8 @@ impl Session {
         if let Some(link) = state.link.clone() {
             // Otherwise nobody would be asked for more when what is buffered is written.
             self.pump(state, &link, scratch);
+        } else {
+            state.count_absent(&shared.absent);
         }
     }
 
@@ -268,8 +282,8 @@ impl Session {
         scratch: &mut Scratch,
     ) -> bool {
         let mut state = self.state.lock();
-        let Some(index) = position(&state.in_flight, id) else { return false };
-        let entry = &state.in_flight[index];
+        let Some(index) = state.in_flight.position(id) else { return false };
+        let entry = state.in_flight.get(index);
         let fits = match entry.qos {
             QoS::ExactlyOnce => entry.phase == phase,
             _ => phase == Phase::Queued,
@@ -277,7 +291,7 @@ impl Session {
         if !fits {
             return false;
         }
-        let entry = state.in_flight.remove(index).expect("found just before");
+        let entry = state.in_flight.remove(index);
         if state.durable {
             link.shared.put([Op::Dequeue { key: self.key, seq: entry.seq }], None);
         }
@@ -288,11 +302,11 @@ impl Session {
     /// PUBREC: the client has it; from now on only PUBREL is sent. False: there is none by this id.
     pub(crate) fn received(&self, link: &Arc<Link>, id: u16, scratch: &mut Scratch) -> bool {
         let mut state = self.state.lock();
-        let Some(index) = position(&state.in_flight, id) else { return false };
-        if state.in_flight[index].qos != QoS::ExactlyOnce {
+        let Some(index) = state.in_flight.position(id) else { return false };
+        if state.in_flight.get(index).qos != QoS::ExactlyOnce {
             return false;
         }
-        let entry = &mut state.in_flight[index];
+        let entry = state.in_flight.get_mut(index);
         entry.phase = Phase::Released;
         let seq = entry.seq;
         if state.durable {
@@ -309,23 +323,33 @@ impl Session {
     }
 
     /// A message was refused to its publisher, perhaps because this queue is full: logged like one that was dropped.
-    pub(crate) fn note_refusal(&self, limits: &Limits) {
+    pub(crate) fn note_refusal(&self, shared: &Shared, now: u64) {
         let mut state = self.state.lock();
-        if state.full(limits) {
-            state.dropped(&self.client_id);
+        if state.full(shared) {
+            state.note_full(&self.client_id, 1, now);
         }
     }
 
     /// Whether the queue has room for a message at QoS 1 or 2.
-    pub(crate) fn room(&self, limits: &Limits) -> Room {
+    pub(crate) fn room(&self, shared: &Shared) -> Room {
         let state = self.state.lock();
-        if state.ended || !state.full(limits) {
+        if state.ended || !state.full(shared) {
             Room::Free
         } else if state.link.is_some() && !state.wait_credit.is_zero() {
             Room::Soon(state.wait_credit)
         } else {
             Room::None
         }
+    }
+
+    /// [`room`](Self::room), once what has expired has made room.
+    pub(crate) fn room_for_live(&self, shared: &Shared, scratch: &mut Scratch) -> Room {
+        let room = self.room(shared);
+        if room == Room::Free {
+            return room;
+        }
+        self.state.lock().drop_expired(self.key, shared, scratch);
+        self.room(shared)
     }
 
     /// Whether a message at QoS 0 would be sent or queued: its client is connected.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::entry::{Entry, Gated, PENDING, next_id, position};
+use super::entry::{Entry, Gated, PENDING};
 use super::{Scratch, Session, State};
 use crate::codec::Outgoing;
 use crate::counters::Counters;
@@ -33,7 +33,7 @@ impl Session {
         }
         let shared = &link.shared;
         state.release_gated(self.key, shared, link, scratch);
-        let was_full = state.full(&shared.config.limits);
+        let was_full = state.full(shared);
         let mut popped = false;
         let now = scratch.now;
         let mut blocked = self.send_again(state, link, now, scratch);
@@ -66,16 +66,17 @@ impl Session {
                 popped = true;
                 continue;
             }
-            if state.in_flight.len() >= link.window() {
+            if !state.in_flight.has_room(link, &shared.config.limits) {
                 blocked = true;
                 continue;
             }
-            let Some(id) = next_id(&mut state.last_id, &state.in_flight) else {
+            let Some(id) = state.in_flight.next_id() else {
                 blocked = true;
                 continue;
             };
             let mut entry = state.pop().expect("looked at just before");
             state.earn_wait(&entry, &shared.config.limits);
+            state.since = now;
             popped = true;
             entry.id = id;
             entry.phase = Phase::Sent;
@@ -87,7 +88,7 @@ impl Session {
                 let ticket = shared.put([op], exactly_once.then_some(key));
                 if exactly_once && state.must_gate(ticket, shared.durable()) {
                     state.gated.push_back((ticket, Gated::Publish(id)));
-                    state.in_flight.push_back(entry);
+                    state.in_flight.push(entry);
                     continue;
                 }
             }
@@ -96,7 +97,7 @@ impl Session {
                     shared.put([Op::Dequeue { key: self.key, seq: entry.seq }], None);
                 }
             } else {
-                state.in_flight.push_back(entry);
+                state.in_flight.push(entry);
             }
         }
         if !blocked && state.queue.is_empty() {
@@ -105,7 +106,7 @@ impl Session {
         if popped {
             let limits = &shared.config.limits;
             state.drained(&self.client_id, limits);
-            if was_full && !state.full(limits) {
+            if was_full && !state.full(shared) {
                 self.space.notify_waiters();
             }
         }
@@ -122,8 +123,8 @@ impl Session {
                 return true;
             }
             state.resend.pop_front();
-            let Some(index) = position(&state.in_flight, id) else { continue };
-            let entry = &state.in_flight[index];
+            let Some(index) = state.in_flight.position(id) else { continue };
+            let entry = state.in_flight.get(index);
             if entry.phase == Phase::Released {
                 continue;
             }
@@ -136,7 +137,7 @@ impl Session {
                 }
             }
             if append_entry(link, entry, now, scratch) == Appended::TooLarge {
-                let gone = state.in_flight.remove(index).expect("found just before");
+                let gone = state.in_flight.remove(index);
                 if state.durable {
                     link.shared.put([Op::Dequeue { key: self.key, seq: gone.seq }], None);
                 }
@@ -153,7 +154,7 @@ impl Session {
         // A bound on the work of one call; the rest is asked for when this is written.
         let mut budget = 4;
         while let Some(read) = state.reads.front_mut() {
-            if read.qos != QoS::AtMostOnce && state.in_flight.len() >= link.window() {
+            if read.qos != QoS::AtMostOnce && !state.in_flight.has_room(link, &shared.config.limits) {
                 return;
             }
             budget -= 1;
@@ -198,11 +199,11 @@ impl Session {
                     scratch.ops.push(Op::Enqueue { key: self.key, seq: entry.seq, entry: entry.record() });
                     scratch.stored.push((self.clone(), entry.seq));
                     state.push(entry);
-                } else if let Some(id) = next_id(&mut state.last_id, &state.in_flight) {
+                } else if let Some(id) = state.in_flight.next_id() {
                     entry.id = id;
                     entry.phase = Phase::Sent;
                     if append_entry(link, &entry, now, scratch) != Appended::TooLarge {
-                        state.in_flight.push_back(entry);
+                        state.in_flight.push(entry);
                     }
                 } else {
                     state.push(entry);
@@ -220,7 +221,7 @@ impl Session {
         state.gated.clear();
         state.resend.clear();
         for index in 0..state.in_flight.len() {
-            let entry = &mut state.in_flight[index];
+            let entry = state.in_flight.get_mut(index);
             let (seq, id) = (entry.seq, entry.id);
             if entry.phase != Phase::Released {
                 entry.dup = true;

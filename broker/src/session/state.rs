@@ -2,13 +2,13 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytestring::ByteString;
 
-use super::entry::{Entry, Gated, position};
+use super::entry::{Entry, Gated};
 use super::sending::append_entry;
 use super::{Scratch, State};
+use crate::absent::{AbsentQueues, Held};
 use crate::config::Limits;
 use crate::counters::Counters;
 use crate::link::{Appended, Link};
@@ -16,59 +16,29 @@ use crate::message::{Message, QoS};
 use crate::shared::Shared;
 use crate::store::{self, Op, Phase, Ticket};
 
-/// What a session has to take from its queue to earn [`WAIT_PER_UNIT`]: a message, or this many bytes of one.
-const WAIT_UNIT_BYTES: usize = 64 << 10;
-/// How long publishers may be held back for each unit that a session takes. A hundred messages, or 6 MB, a second are
-/// waited for without end; a session that takes a message a second holds its publishers back for a hundredth of the
-/// time.
-const WAIT_PER_UNIT: Duration = Duration::from_millis(10);
-
 impl State {
-    /// Whether another message at QoS 1 or 2 would be one too many.
-    pub(super) fn full(&self, limits: &Limits) -> bool {
-        self.queue.len() >= limits.queue_messages || self.queue_bytes >= limits.queue_bytes
+    /// What its queue holds at QoS 1 and 2.
+    pub(crate) fn held(&self) -> Held {
+        Held { messages: self.queue.len(), bytes: self.queue_bytes }
     }
 
-    /// The queue was full, and a message for it was dropped or refused: logged for the first one, with what the session holds.
-    pub(super) fn dropped(&mut self, client: &str) {
-        self.overflow += 1;
-        if self.overflow > 1 {
-            return;
-        }
-        tracing::warn!(
-            client,
-            user = self.principal.user.as_deref().unwrap_or("-"),
-            connected = self.link.is_some(),
-            messages = self.queue.len(),
-            bytes = self.queue_bytes,
-            "queue full: messages for this session are dropped or refused until it has taken half of them"
-        );
+    /// Brings the count of the absent up to date with what this session holds: to be called after each change to the
+    /// queue of an absent session, and whenever it becomes absent, is resumed, or ends.
+    pub(crate) fn count_absent(&mut self, absent: &AbsentQueues) {
+        let held = if self.link.is_some() || self.ended { Held::default() } else { self.held() };
+        absent.change(std::mem::replace(&mut self.counted, held), held);
     }
 
-    /// Messages have left the queue. The end of an overflow is noted at half of the limits, so that a session which
-    /// takes a message now and then does not fill the log.
-    pub(super) fn drained(&mut self, client: &str, limits: &Limits) {
-        if self.queue.len() <= limits.queue_messages / 2
-            && self.queue_bytes <= limits.queue_bytes / 2
-            && self.overflow > 0
-        {
-            let dropped = std::mem::take(&mut self.overflow);
-            tracing::info!(client, dropped, "queue has room again");
-        }
-    }
-
-    /// The client has taken `entry`: publishers may be held back a little longer for it.
-    pub(super) fn earn_wait(&mut self, entry: &Entry, limits: &Limits) {
-        let units = 1 + entry.message.size() / WAIT_UNIT_BYTES;
-        let earned = WAIT_PER_UNIT.saturating_mul(u32::try_from(units).unwrap_or(u32::MAX));
-        self.wait_credit = self.wait_credit.saturating_add(earned).min(limits.publish_wait);
+    /// Whether it is absent, and the absent have no room for more of its messages.
+    pub(super) fn above_share(&self, absent: &AbsentQueues, limits: &Limits) -> bool {
+        self.link.is_none() && absent.no_room_for(self.held(), limits)
     }
 
     /// Whether a message needs not wait for others, nor for the window.
-    pub(super) fn may_send(&self, qos: QoS, link: &Link) -> bool {
+    pub(super) fn may_send(&self, qos: QoS, link: &Link, limits: &Limits) -> bool {
         match qos {
             QoS::AtMostOnce => self.queue_qos0.is_empty(),
-            _ => self.queue.is_empty() && self.in_flight.len() < link.window(),
+            _ => self.queue.is_empty() && self.in_flight.has_room(link, limits),
         }
     }
 
@@ -94,6 +64,13 @@ impl State {
 
     pub(super) fn pop(&mut self) -> Option<Entry> {
         let entry = self.queue.pop_front()?;
+        self.queue_bytes -= entry.message.size();
+        release_memory(&mut self.queue);
+        Some(entry)
+    }
+
+    pub(super) fn pop_newest(&mut self) -> Option<Entry> {
+        let entry = self.queue.pop_back()?;
         self.queue_bytes -= entry.message.size();
         release_memory(&mut self.queue);
         Some(entry)
@@ -153,10 +130,10 @@ impl State {
                 Gated::Frame(frame) => link.append(&frame, &mut scratch.dirty),
                 Gated::Release(id) => link.append_release(id, &mut scratch.dirty),
                 Gated::Publish(id) => {
-                    if let Some(index) = position(&self.in_flight, id)
-                        && append_entry(link, &self.in_flight[index], now, scratch) == Appended::TooLarge
+                    if let Some(index) = self.in_flight.position(id)
+                        && append_entry(link, self.in_flight.get(index), now, scratch) == Appended::TooLarge
                     {
-                        let gone = self.in_flight.remove(index).expect("found just before");
+                        let gone = self.in_flight.remove(index);
                         shared.put([Op::Dequeue { key, seq: gone.seq }], None);
                     }
                 }
@@ -172,16 +149,16 @@ impl State {
         self.resend.clear();
         self.queue_qos0 = VecDeque::new();
         self.queue_qos0_bytes = 0;
-        self.in_flight.shrink_to_fit();
+        self.in_flight.release_memory();
         self.queue.shrink_to_fit();
     }
 
     /// Takes out what came by a shared subscription and was not acknowledged, for the group's other members;
     /// without what was being sent at QoS 2, which no other may get \[MQTT-4.8.2-5].
     pub(crate) fn take_shared(&mut self) -> Vec<(ByteString, Arc<Message>)> {
-        let unfinished = self.in_flight.drain(..).filter(|e| e.qos == QoS::AtLeastOnce);
+        let unfinished = self.in_flight.take().into_iter().filter(|e| e.qos == QoS::AtLeastOnce);
         unfinished
-            .chain(self.queue.drain(..))
+            .chain(std::mem::take(&mut self.queue))
             .filter_map(|e| e.shared.map(|filter| (filter, e.message)))
             .collect()
     }
@@ -206,8 +183,7 @@ impl State {
             if entry.phase == Phase::Queued {
                 self.push(entry);
             } else {
-                self.last_id = entry.id;
-                self.in_flight.push_back(entry);
+                self.in_flight.restore(entry);
             }
         }
     }
@@ -223,30 +199,6 @@ fn release_memory(queue: &mut VecDeque<Entry>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn waiting_is_earned_by_taking_messages_or_bytes() {
-        let limits = Limits { publish_wait: Duration::from_millis(35), ..Limits::default() };
-        let entry = |bytes: usize| {
-            let message = Message { payload: vec![0; bytes].into(), ..Message::default() };
-            let delivery = super::super::Delivery {
-                message: &message,
-                kept: &mut None,
-                qos: QoS::AtLeastOnce,
-                retain: false,
-                identifiers: &[],
-                shared: None,
-            };
-            { delivery }.entry(1)
-        };
-        let mut state = State::default();
-        state.earn_wait(&entry(0), &limits);
-        assert_eq!(state.wait_credit, Duration::from_millis(10));
-        state.earn_wait(&entry(64 << 10), &limits);
-        assert_eq!(state.wait_credit, Duration::from_millis(30));
-        state.earn_wait(&entry(0), &limits);
-        assert_eq!(state.wait_credit, limits.publish_wait, "never more than one publish may wait");
-    }
 
     /// A QoS 2 message overtook the one before it: that one waited for the disk, and the disk had caught up by
     /// the time this one was looked at.

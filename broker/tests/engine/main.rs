@@ -6,12 +6,14 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod absent;
 mod caller;
 mod limits;
 mod local;
 mod nagle;
 mod queues;
 mod restart;
+mod slow;
 mod thread;
 mod threads;
 

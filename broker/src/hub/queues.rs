@@ -1,0 +1,79 @@
+//! The queues of all sessions: those of the absent within one budget, and connected clients that do not take theirs.
+
+use std::sync::Arc;
+
+use super::Hub;
+use crate::absent::{Held, level};
+use crate::codec::Reason;
+use crate::counters::Counters;
+use crate::session::{Scratch, Session};
+
+impl Hub {
+    /// Cuts the queues of absent sessions, the largest first, where all together hold more than they may.
+    ///
+    /// The largest and not the oldest: else whoever begins many sessions could push out those of others.
+    pub(crate) fn cut_absent(&self, scratch: &mut Scratch) {
+        let limits = &self.shared.config.limits;
+        if self.shared.absent.over(limits) {
+            self.cut_absent_to(
+                Held { messages: limits.absent_messages, bytes: limits.absent_bytes },
+                scratch,
+            );
+        }
+    }
+
+    /// Cuts the queues of absent sessions until all together hold no more than `most`.
+    fn cut_absent_to(&self, most: Held, scratch: &mut Scratch) {
+        let absent = self.sessions_where(|session| {
+            let state = session.state.lock();
+            (state.link.is_none() && !state.ended).then(|| state.held())
+        });
+        let each = Held {
+            messages: level(absent.iter().map(|(_, held)| held.messages), most.messages),
+            bytes: level(absent.iter().map(|(_, held)| held.bytes), most.bytes),
+        };
+        for (session, held) in absent {
+            if held.messages <= each.messages && held.bytes <= each.bytes {
+                continue;
+            }
+            let mut state = session.state.lock();
+            if state.link.is_some() || state.ended {
+                continue;
+            }
+            let dropped = state.cut(session.key, each, &self.shared, scratch);
+            if dropped > 0 {
+                Counters::add(&self.shared.counters.dropped_absent, dropped);
+                state.note_dropped(&session.client_id, dropped, scratch.now);
+            }
+            drop(state);
+            scratch.settle(&self.shared);
+        }
+    }
+
+    /// Disconnects clients whose queues overflow and that take nothing, or whose messages have a rule that says so.
+    pub(crate) fn end_slow(&self, now: u64) {
+        let limits = &self.shared.config.limits;
+        let slow = self.sessions_where(|session| {
+            let state = session.state.lock();
+            state.link.clone().filter(|_| state.too_slow(now, limits))
+        });
+        for (session, link) in slow {
+            Counters::add(&self.shared.counters.disconnected_slow, 1);
+            tracing::warn!(
+                client = %session.client_id, peer = %link.peer.address,
+                "ended: its queue overflows, and it does not take its messages"
+            );
+            link.close(Some(Reason::QUOTA_EXCEEDED));
+        }
+    }
+
+    /// The sessions of which `look` finds something, in an order that does not depend on a hash.
+    fn sessions_where<T>(&self, look: impl Fn(&Session) -> Option<T>) -> Vec<(Arc<Session>, T)> {
+        let mut found: Vec<_> = {
+            let sessions = self.sessions.lock();
+            sessions.by_client.values().filter_map(|s| look(s).map(|what| (s.clone(), what))).collect()
+        };
+        found.sort_unstable_by_key(|(session, _)| session.key);
+        found
+    }
+}

@@ -1,0 +1,137 @@
+//! Messages sent and not acknowledged, in the order in which they were sent, and their packet ids.
+
+use std::collections::VecDeque;
+
+use super::entry::Entry;
+use crate::config::Limits;
+use crate::link::Link;
+
+/// Packet ids rise with the order of sending, so that the entries are sorted, counted from the oldest.
+#[derive(Debug, Default)]
+pub(super) struct InFlight {
+    entries: VecDeque<Entry>,
+    bytes: usize,
+    last_id: u16,
+}
+
+impl InFlight {
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub(super) fn get(&self, index: usize) -> &Entry {
+        &self.entries[index]
+    }
+
+    pub(super) fn get_mut(&mut self, index: usize) -> &mut Entry {
+        &mut self.entries[index]
+    }
+
+    /// The next packet id; none while the oldest delivery still holds it.
+    pub(super) fn next_id(&mut self) -> Option<u16> {
+        let next = match self.last_id.wrapping_add(1) {
+            0 => 1,
+            id => id,
+        };
+        if self.entries.front().is_some_and(|oldest| oldest.id == next) {
+            return None;
+        }
+        self.last_id = next;
+        Some(next)
+    }
+
+    /// Where the delivery with the packet id `id` stands.
+    pub(super) fn position(&self, id: u16) -> Option<usize> {
+        let first = self.entries.front()?.id;
+        if first == id {
+            return Some(0);
+        }
+        self.entries.binary_search_by_key(&id.wrapping_sub(first), |e| e.id.wrapping_sub(first)).ok()
+    }
+
+    pub(super) fn push(&mut self, entry: Entry) {
+        self.bytes += entry.message.size();
+        self.entries.push_back(entry);
+    }
+
+    /// Takes back what was in flight when the broker ended; ids go on from there.
+    pub(super) fn restore(&mut self, entry: Entry) {
+        self.last_id = entry.id;
+        self.push(entry);
+    }
+
+    /// Takes the delivery at `index` out; there has to be one.
+    pub(super) fn remove(&mut self, index: usize) -> Entry {
+        let entry = self.entries.remove(index).expect("the index of a delivery in flight");
+        self.bytes -= entry.message.size();
+        entry
+    }
+
+    pub(super) fn take(&mut self) -> VecDeque<Entry> {
+        self.bytes = 0;
+        std::mem::take(&mut self.entries)
+    }
+
+    pub(super) fn release_memory(&mut self) {
+        self.entries.shrink_to_fit();
+    }
+
+    /// Whether `link` may be sent another message: within its window and the limit in bytes, which the last message
+    /// may exceed.
+    pub(super) fn has_room(&self, link: &Link, limits: &Limits) -> bool {
+        self.entries.len() < link.window() && self.bytes < limits.in_flight_bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::{Message, QoS};
+    use crate::session::Delivery;
+
+    fn entry(id: u16) -> Entry {
+        let message = Message { payload: vec![0; 10].into(), ..Message::default() };
+        let mut kept = None;
+        let mut delivery = Delivery {
+            message: &message,
+            kept: &mut kept,
+            qos: QoS::AtLeastOnce,
+            retain: false,
+            identifiers: &[],
+            shared: None,
+        };
+        Entry { id, ..delivery.entry(1) }
+    }
+
+    #[test]
+    fn packet_ids_wrap_round_and_never_meet_the_oldest() {
+        let mut in_flight = InFlight { last_id: 65_533, ..InFlight::default() };
+        for expected in [65_534, 65_535, 1, 2] {
+            let id = in_flight.next_id().unwrap();
+            assert_eq!(id, expected);
+            in_flight.push(entry(id));
+        }
+        for (index, id) in [65_534, 65_535, 1, 2].into_iter().enumerate() {
+            assert_eq!(in_flight.position(id), Some(index));
+        }
+        assert_eq!(in_flight.position(3), None);
+        assert_eq!(in_flight.position(65_533), None);
+        in_flight.last_id = 65_533;
+        assert_eq!(in_flight.next_id(), None, "the oldest still holds 65,534");
+        in_flight.remove(0);
+        assert_eq!(in_flight.next_id(), Some(65_534));
+    }
+
+    #[test]
+    fn every_byte_is_given_back() {
+        let mut in_flight = InFlight::default();
+        for id in 1..=3 {
+            in_flight.restore(entry(id));
+        }
+        assert_eq!(in_flight.bytes, 30);
+        in_flight.remove(1);
+        assert_eq!(in_flight.bytes, 20);
+        assert_eq!(in_flight.take().len(), 2);
+        assert_eq!((in_flight.bytes, in_flight.len()), (0, 0));
+    }
+}

@@ -1,0 +1,264 @@
+//! A queue that is full: what makes room, what is dropped, and who is told.
+
+use std::time::Duration;
+
+use super::entry::{Entry, PENDING};
+use super::{Scratch, State};
+use crate::absent::Held;
+use crate::config::{Limits, QueueDrops, QueueFull};
+use crate::counters::Counters;
+use crate::shared::Shared;
+use crate::store::Op;
+
+/// What a session has to take from its queue to earn [`WAIT_PER_UNIT`]: a message, or this many bytes of one.
+const WAIT_UNIT_BYTES: usize = 64 << 10;
+/// How long publishers may be held back for each unit that a session takes. A hundred messages, or 6 MB, a second are
+/// waited for without end; a session that takes a message a second holds its publishers back for a hundredth of the
+/// time.
+const WAIT_PER_UNIT: Duration = Duration::from_millis(10);
+/// Milliseconds between two searches of one full queue for expired messages.
+const SEARCH_INTERVAL: u64 = 250;
+
+/// What is known of a queue that was full at least once.
+#[derive(Debug, Default)]
+pub(super) struct Overflow {
+    /// Messages dropped or refused since it became full; 0 once it has room again.
+    lost: u64,
+    /// Messages dropped of which the client has not been told.
+    untold: u64,
+    /// When it may be searched for expired messages again.
+    next_search: u64,
+    /// A message was dropped for it whose rule is to disconnect.
+    disconnect: bool,
+}
+
+impl State {
+    /// Whether another message at QoS 1 or 2 would be one too many.
+    pub(super) fn full(&self, shared: &Shared) -> bool {
+        let limits = &shared.config.limits;
+        self.queue.len() >= limits.queue_messages
+            || self.queue_bytes >= limits.queue_bytes
+            || self.above_share(&shared.absent, limits)
+    }
+
+    /// Makes room in a full queue by what has expired and, where the oldest messages are to be dropped, by those; whether
+    /// there is room now.
+    pub(super) fn make_room(
+        &mut self,
+        (key, client): (u64, &str),
+        shared: &Shared,
+        scratch: &mut Scratch,
+    ) -> bool {
+        self.drop_expired(key, shared, scratch);
+        if shared.config.limits.queue_drops == QueueDrops::Oldest {
+            let mut dropped = 0;
+            while self.full(shared) && self.drop_one(key, QueueDrops::Oldest, scratch) {
+                dropped += 1;
+            }
+            if dropped > 0 {
+                Counters::add(&shared.counters.dropped_queue_full, dropped);
+                self.note_dropped(client, dropped, scratch.now);
+            }
+        }
+        !self.full(shared)
+    }
+
+    /// Takes expired messages away, if the queue has not been searched just now.
+    pub(super) fn drop_expired(&mut self, key: u64, shared: &Shared, scratch: &mut Scratch) {
+        let now = scratch.now;
+        let overflow = self.overflow.get_or_insert_default();
+        if overflow.next_search > now {
+            return;
+        }
+        let before = self.queue.len();
+        let mut next = u64::MAX;
+        let (durable, bytes) = (self.durable, &mut self.queue_bytes);
+        self.queue.retain(|entry| {
+            // What the store does not know yet it cannot be told to forget.
+            if entry.ticket == PENDING || !entry.message.expired(now) {
+                next = next.min(entry.message.expires.unwrap_or(u64::MAX));
+                return true;
+            }
+            *bytes -= entry.message.size();
+            if durable {
+                scratch.ops.push(Op::Dequeue { key, seq: entry.seq });
+            }
+            false
+        });
+        overflow.next_search = next.max(now + SEARCH_INTERVAL);
+        Counters::add(&shared.counters.expired, (before - self.queue.len()) as u64);
+        self.count_absent(&shared.absent);
+    }
+
+    /// Drops queued messages until no more than `most` is held; how many.
+    pub(crate) fn cut(&mut self, key: u64, most: Held, shared: &Shared, scratch: &mut Scratch) -> u64 {
+        self.drop_expired(key, shared, scratch);
+        let mut dropped = 0;
+        while (self.queue.len() > most.messages || self.queue_bytes > most.bytes)
+            && self.drop_one(key, shared.config.limits.queue_drops, scratch)
+        {
+            dropped += 1;
+        }
+        self.count_absent(&shared.absent);
+        dropped
+    }
+
+    /// Drops the oldest or the newest queued message; false where there is none that may be.
+    fn drop_one(&mut self, key: u64, which: QueueDrops, scratch: &mut Scratch) -> bool {
+        let entry = match which {
+            QueueDrops::Oldest => self.queue.front(),
+            QueueDrops::Newest => self.queue.back(),
+        };
+        // What the store does not know yet it cannot be told to forget.
+        if entry.is_none_or(|entry| entry.ticket == PENDING) {
+            return false;
+        }
+        let entry = match which {
+            QueueDrops::Oldest => self.pop(),
+            QueueDrops::Newest => self.pop_newest(),
+        };
+        let Some(entry) = entry else { return false };
+        if self.durable {
+            scratch.ops.push(Op::Dequeue { key, seq: entry.seq });
+        }
+        true
+    }
+
+    /// Messages for it were dropped: logged for the first one, with what the session holds.
+    pub(crate) fn note_dropped(&mut self, client: &str, count: u64, now: u64) {
+        self.overflow.get_or_insert_default().untold += count;
+        self.note_full(client, count, now);
+    }
+
+    /// Messages for it were dropped or refused: logged for the first one, with what the session holds.
+    pub(super) fn note_full(&mut self, client: &str, count: u64, now: u64) {
+        let overflow = self.overflow.get_or_insert_default();
+        overflow.lost += count;
+        if overflow.lost > count {
+            return;
+        }
+        let quiet = now.saturating_sub(self.since) / 1_000;
+        tracing::warn!(
+            client,
+            user = self.principal.user.as_deref().unwrap_or("-"),
+            connected = self.link.is_some(),
+            messages = self.queue.len(),
+            bytes = self.queue_bytes,
+            took_nothing_for_s = quiet,
+            "queue full: messages for this session are dropped or refused until it has taken half of them"
+        );
+    }
+
+    /// A message of the rule `full` was dropped for it.
+    pub(super) fn apply_rule(&mut self, full: QueueFull) {
+        if full == QueueFull::Disconnect
+            && let Some(overflow) = &mut self.overflow
+        {
+            overflow.disconnect = true;
+        }
+    }
+
+    /// Messages have left the queue. The end of an overflow is noted at half of the limits, so that a session which
+    /// takes a message now and then does not fill the log.
+    pub(super) fn drained(&mut self, client: &str, limits: &Limits) {
+        if let Some(overflow) = &mut self.overflow
+            && self.queue.len() <= limits.queue_messages / 2
+            && self.queue_bytes <= limits.queue_bytes / 2
+        {
+            let dropped = std::mem::take(&mut overflow.lost);
+            if dropped > 0 {
+                tracing::info!(client, dropped, "queue has room again");
+            }
+            overflow.disconnect = false;
+            if overflow.untold == 0 {
+                self.overflow = None;
+            }
+        }
+    }
+
+    /// How many messages were dropped for the client since it was told last. It counts as told now.
+    pub(crate) fn tell_dropped(&mut self) -> u64 {
+        self.overflow.as_mut().map_or(0, |overflow| std::mem::take(&mut overflow.untold))
+    }
+
+    /// The client could not be told of `count` messages after all.
+    pub(crate) fn keep_untold(&mut self, count: u64) {
+        self.overflow.get_or_insert_default().untold += count;
+    }
+
+    /// A connection begins at `now`, with a time of its own to take messages in.
+    pub(crate) fn begin_taking(&mut self, now: u64) {
+        self.since = now;
+        if let Some(overflow) = &mut self.overflow {
+            overflow.disconnect = false;
+        }
+    }
+
+    /// Whether its client is to be disconnected: its queue overflows, and either a rule says so, or it has taken no
+    /// message for `slow_reader`.
+    pub(crate) fn too_slow(&self, now: u64, limits: &Limits) -> bool {
+        let Some(overflow) = self.overflow.as_ref().filter(|overflow| overflow.lost > 0) else {
+            return false;
+        };
+        let patience = limits.slow_reader.as_millis() as u64;
+        overflow.disconnect || patience > 0 && now.saturating_sub(self.since) > patience
+    }
+
+    /// The client has taken `entry`: publishers may be held back a little longer for it.
+    pub(super) fn earn_wait(&mut self, entry: &Entry, limits: &Limits) {
+        let units = 1 + entry.message.size() / WAIT_UNIT_BYTES;
+        let earned = WAIT_PER_UNIT.saturating_mul(u32::try_from(units).unwrap_or(u32::MAX));
+        self.wait_credit = self.wait_credit.saturating_add(earned).min(limits.publish_wait);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::{Message, QoS};
+    use crate::session::Delivery;
+
+    #[test]
+    fn waiting_is_earned_by_taking_messages_or_bytes() {
+        let limits = Limits { publish_wait: Duration::from_millis(35), ..Limits::default() };
+        let entry = |bytes: usize| {
+            let message = Message { payload: vec![0; bytes].into(), ..Message::default() };
+            let delivery = Delivery {
+                message: &message,
+                kept: &mut None,
+                qos: QoS::AtLeastOnce,
+                retain: false,
+                identifiers: &[],
+                shared: None,
+            };
+            { delivery }.entry(1)
+        };
+        let mut state = State::default();
+        state.earn_wait(&entry(0), &limits);
+        assert_eq!(state.wait_credit, Duration::from_millis(10));
+        state.earn_wait(&entry(64 << 10), &limits);
+        assert_eq!(state.wait_credit, Duration::from_millis(30));
+        state.earn_wait(&entry(0), &limits);
+        assert_eq!(state.wait_credit, limits.publish_wait, "never more than one publish may wait");
+    }
+
+    #[test]
+    fn a_slow_reader_has_its_time_from_its_connection_and_from_each_message_it_takes() {
+        let limits = Limits { slow_reader: Duration::from_secs(1), ..Limits::default() };
+        let mut state = State::default();
+        state.begin_taking(10_000);
+        assert!(!state.too_slow(99_000, &limits), "nothing was lost");
+        state.note_dropped("a", 1, 10_500);
+        assert!(!state.too_slow(11_000, &limits));
+        assert!(state.too_slow(11_001, &limits));
+        let patient = Limits { slow_reader: Duration::ZERO, ..Limits::default() };
+        assert!(!state.too_slow(u64::MAX, &patient));
+        state.apply_rule(QueueFull::Disconnect);
+        assert!(state.too_slow(10_600, &patient));
+        state.begin_taking(20_000);
+        assert!(!state.too_slow(20_500, &limits), "the rule counts for the next message that is dropped");
+        assert_eq!((state.tell_dropped(), state.tell_dropped()), (1, 0));
+        state.drained("a", &limits);
+        assert!(state.overflow.is_none());
+    }
+}

@@ -1,0 +1,159 @@
+//! Connected clients that do not take their messages.
+
+use std::time::Duration;
+
+use rantai_broker::{QueueFull, QueueRule};
+
+use crate::Own;
+use crate::support::{Client, Connect, Property, Publish, Version};
+use Version::{V3, V5};
+
+/// A client with a session that it keeps, which may have one message in flight.
+fn one_at_a_time(version: Version, id: &str) -> Connect {
+    let connect = Connect::new(version).id(id).persistent();
+    if version == V5 { connect.property(Property::ReceiveMaximum(1)) } else { connect }
+}
+
+async fn blocked(own: &Own, version: Version, id: &str, filter: &str) -> Client {
+    let mut client = own.connect(one_at_a_time(version, id)).await;
+    client.subscribe(filter, 1).await;
+    client
+}
+
+async fn publish(publisher: &mut Client, topic: &str, count: usize) {
+    for number in 0..count {
+        assert_eq!(publisher.publish(Publish::new(topic, &number.to_string()).qos(1)).await, 0);
+    }
+}
+
+#[tokio::test]
+async fn who_takes_nothing_for_too_long_is_disconnected_and_keeps_what_it_holds() {
+    for version in Version::BOTH {
+        let own = Own::start(|c| {
+            c.limits.queue_messages = 3;
+            c.limits.in_flight = 1;
+            c.limits.publish_wait = Duration::ZERO;
+            c.limits.slow_reader = Duration::from_millis(300);
+        })
+        .await;
+        let mut slow = blocked(&own, version, "slow", "x").await;
+        let mut publisher = own.client(V5).await;
+        publish(&mut publisher, "x", 10).await;
+        assert_eq!(slow.delivery().await.text(), "0");
+        match version {
+            V5 => slow.assert_refused(&[0x97]).await,
+            V3 => slow.assert_ended().await,
+        }
+        let counts = own.broker.counts();
+        assert_eq!((counts.disconnected_slow, counts.dropped_queue_full), (1, 6));
+        let mut back = own.connect(one_at_a_time(version, "slow").resume()).await;
+        for number in 0..4 {
+            assert_eq!(back.message().await.text(), number.to_string());
+        }
+    }
+}
+
+/// Its queue is full for as long, but it takes a message now and then.
+#[tokio::test]
+async fn who_takes_something_stays_connected() {
+    let own = Own::start(|c| {
+        c.limits.queue_messages = 3;
+        c.limits.publish_wait = Duration::ZERO;
+        c.limits.slow_reader = Duration::from_secs(5);
+    })
+    .await;
+    let mut slow = blocked(&own, V5, "slow", "x").await;
+    let mut publisher = own.client(V5).await;
+    let began = std::time::Instant::now();
+    let mut taken = 0;
+    while began.elapsed() < Duration::from_secs(6) {
+        publish(&mut publisher, "x", 3).await;
+        slow.message().await;
+        taken += 1;
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    let counts = own.broker.counts();
+    assert!(counts.dropped_queue_full > 0 && taken > 0);
+    assert_eq!(counts.disconnected_slow, 0);
+}
+
+#[tokio::test]
+async fn a_rule_disconnects_at_once_or_refuses_on_its_topics_alone() {
+    let own = Own::start(|c| {
+        c.limits.queue_messages = 1;
+        c.limits.publish_wait = Duration::ZERO;
+        let rule = |filter: &str, full| QueueRule { filter: filter.into(), full };
+        c.queues = vec![
+            rule("alarm/quiet", QueueFull::Drop),
+            rule("alarm/#", QueueFull::Disconnect),
+            rule("order/+", QueueFull::Refuse),
+        ];
+    })
+    .await;
+    let mut publisher = own.client(V5).await;
+    for (topic, code) in [("other", 0), ("alarm/quiet", 0), ("order/1", 0x97), ("alarm/fire", 0)] {
+        let mut slow = blocked(&own, V5, topic, topic).await;
+        publish(&mut publisher, topic, 2).await;
+        assert_eq!(publisher.publish(Publish::new(topic, "2").qos(1)).await, code, "{topic}");
+        assert_eq!(slow.delivery().await.text(), "0");
+        if topic == "alarm/fire" {
+            slow.assert_refused(&[0x97]).await;
+        } else {
+            slow.assert_silent().await;
+            slow.disconnect().await;
+        }
+    }
+    assert_eq!(own.broker.counts().disconnected_slow, 1);
+}
+
+/// The window counts messages; a thousand of 2 MB each, taken and never acknowledged, were 2 GB of memory.
+#[tokio::test]
+async fn bytes_in_flight_are_limited_too() {
+    let own = Own::start(|c| c.limits.in_flight_bytes = 100_000).await;
+    let mut reader = own.client(V5).await;
+    reader.subscribe("x", 1).await;
+    let mut publisher = own.client(V5).await;
+    let body = "x".repeat(60_000);
+    for _ in 0..5 {
+        assert_eq!(publisher.publish(Publish::new("x", &body).qos(1)).await, 0);
+    }
+    let first = reader.delivery().await;
+    let second = reader.delivery().await;
+    reader.assert_silent().await;
+    reader.acknowledge(&first).await;
+    let third = reader.delivery().await;
+    for held in [second, third] {
+        reader.acknowledge(&held).await;
+    }
+    for _ in 0..2 {
+        reader.message().await;
+    }
+    reader.assert_silent().await;
+}
+
+fn request(topic: &str) -> Publish {
+    Publish::new(topic, "x").qos(1).property(Property::ResponseTopic("reply".to_owned()))
+}
+
+/// Somebody who looks on with `#` does not answer: a call for a full group was left to its deadline because of him.
+#[tokio::test]
+async fn who_looks_on_does_not_hide_that_a_group_is_full() {
+    let own = Own::start(|c| c.limits.queue_messages = 1).await;
+    let mut looking_on = own.client(V5).await;
+    looking_on.subscribe("#", 0).await;
+    let mut recording = own.client(V5).await;
+    recording.subscribe("$share/recorders/#", 1).await;
+    let mut member = blocked(&own, V5, "member", "$share/group/call").await;
+    let mut caller = own.client(V5).await;
+    let mut codes = Vec::new();
+    for _ in 0..3 {
+        codes.push(caller.publish(request("call")).await);
+    }
+    assert_eq!(codes, [0, 0, 0x97]);
+    // Who has subscribed to this very topic may answer.
+    let mut another = own.client(V5).await;
+    another.subscribe("call", 0).await;
+    assert_eq!(caller.publish(request("call")).await, 0);
+    assert_eq!(another.message().await.text(), "x");
+    member.message().await;
+}
