@@ -142,6 +142,25 @@ pub struct Limits {
     pub retained: usize,
     /// Levels of a topic or filter. Default: 128.
     pub topic_levels: usize,
+    /// User properties of one PUBLISH or will. Default: 1,000.
+    pub user_properties: usize,
+    /// Bytes that the subscriptions of one session take, about 400 for each level of a filter. Default: 32 MiB.
+    pub subscription_bytes: usize,
+    /// Shared groups (`$share/{group}/{filter}`) on one filter: each gets a copy of a message. Default: 1,024.
+    pub share_groups: usize,
+    /// Shared groups on one filter that one session is a member of. Default: 16.
+    pub share_groups_session: usize,
+    /// Bytes that all retained messages take. Default: 0, a quarter of `memory_bytes`.
+    pub retained_bytes: usize,
+    /// Bytes that all wills take; one that is below an equal share of them always has room. Default: 64 MiB.
+    pub will_bytes: usize,
+    /// Sessions of all clients, whether connected or not. Default: 200,000.
+    pub sessions: usize,
+    /// Sessions of one user, or begun from one address where clients are nobody. Default: 100,000.
+    pub sessions_per_user: usize,
+    /// Resident memory of the process, in bytes, near which the broker sheds load. Default: 0, three quarters of what its
+    /// control group or the machine has.
+    pub memory_bytes: usize,
 }
 
 impl Default for Limits {
@@ -169,6 +188,15 @@ impl Default for Limits {
             subscriptions: 10_000,
             retained: 2_000_000,
             topic_levels: 128,
+            user_properties: 1_000,
+            subscription_bytes: 32 << 20,
+            share_groups: 1_024,
+            share_groups_session: 16,
+            retained_bytes: 0,
+            will_bytes: 64 << 20,
+            sessions: 200_000,
+            sessions_per_user: 100_000,
+            memory_bytes: 0,
         }
     }
 }

@@ -70,7 +70,7 @@ counters! {
     publisher_waits
     /// Messages refused by access rules.
     refused_access
-    /// Retained messages refused because of `limits.retained`.
+    /// Retained messages refused because of `limits.retained` or `limits.retained_bytes`, or because memory was short.
     refused_retained
     /// Messages not sent because they are above the client's Maximum Packet Size.
     too_large
@@ -78,6 +78,23 @@ counters! {
     expired
     /// Messages refused because what must be kept could not be written.
     refused_store
+    /// Turns that ended with retained messages still to be read for a client, so that others got theirs.
+    retained_turns
+    /// Subscriptions refused because of `limits.subscriptions`, `subscription_bytes`, `share_groups` or
+    /// `share_groups_session`, or because memory was short.
+    refused_subscriptions
+    /// Messages and wills refused because of `limits.user_properties`.
+    refused_properties
+    /// Connections refused because of `limits.will_bytes`.
+    refused_wills
+    /// Connections refused because of `limits.sessions` or `limits.sessions_per_user`.
+    refused_sessions
+    /// Connections refused because memory was short.
+    refused_memory
+    /// QoS 0 messages dropped because memory was short.
+    dropped_memory
+    /// Clients disconnected because memory was short and they held most of it.
+    disconnected_memory
 }
 
 impl Counters {

@@ -63,7 +63,7 @@ async fn handshake(hub: Arc<Hub>, transport: Transport, address: SocketAddr) -> 
             return None;
         }
     };
-    let principal = match admit(&hub, &connect) {
+    let principal = match admit(&hub, &connect, address) {
         Ok(principal) => principal,
         Err(failure) => {
             refuse(&hub, &transport, address, &Refused::of(&connect), failure).await;
@@ -121,7 +121,7 @@ async fn receive(
 }
 
 /// Who the client is, where it is let in.
-fn admit(hub: &Hub, connect: &Connect) -> Result<Arc<Principal>, DecodeError> {
+fn admit(hub: &Hub, connect: &Connect, address: SocketAddr) -> Result<Arc<Principal>, DecodeError> {
     let refused = |reason: Reason| Err(DecodeError { reason, text: reason.text() });
     if connect.authentication_method.is_some() {
         return refused(Reason::BAD_AUTHENTICATION_METHOD);
@@ -139,10 +139,21 @@ fn admit(hub: &Hub, connect: &Connect) -> Result<Arc<Principal>, DecodeError> {
         let text = "the client id belongs to a connection of the broker's own process";
         return Err(DecodeError { reason: Reason::CLIENT_ID_NOT_VALID, text });
     }
+    if let Err(reason) = hub.admit(&connect.client_id, &principal, address.ip()) {
+        return refused(reason);
+    }
     if let Some(will) = &connect.will {
         let topic = &will.message.topic;
+        if will.message.properties.user.len() > hub.shared.config.limits.user_properties {
+            Counters::add(&hub.shared.counters.refused_properties, 1);
+            return refused(Reason::QUOTA_EXCEEDED);
+        }
         if !crate::topic::valid_name(topic, hub.shared.config.limits.topic_levels) {
             return refused(Reason::TOPIC_NAME_INVALID);
+        }
+        if hub.shared.wills.are_full_for(will, hub.shared.config.limits.will_bytes) && !principal.local {
+            Counters::add(&hub.shared.counters.refused_wills, 1);
+            return refused(Reason::QUOTA_EXCEEDED);
         }
         if let Err(reason) = hub.shared.access.authorize(&principal, Action::Publish, topic) {
             return refused(reason);
@@ -184,6 +195,7 @@ async fn refuse(
         Reason::BAD_USER_NAME_OR_PASSWORD,
         Reason::NOT_AUTHORIZED,
         Reason::SERVER_BUSY,
+        Reason::QUOTA_EXCEEDED,
     ];
     if version == Version::V5 || has_code.contains(&failure.reason) {
         let mut ack = ConnAck::refused(failure.reason, failure.text);

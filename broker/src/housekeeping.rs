@@ -162,6 +162,10 @@ fn readings(hub: &Hub) -> Vec<(String, String)> {
         ("retained messages/count", retained as u64),
         ("retained messages/bytes", retained_bytes as u64),
         ("subscriptions/count", subscriptions as u64),
+        ("wills/bytes", hub.shared.wills.bytes() as u64),
+        ("memory/resident", hub.shared.memory.resident() as u64),
+        ("memory/ceiling", hub.shared.memory.ceiling() as u64),
+        ("memory/stage", hub.shared.memory.stage() as u64),
         (
             "publish/messages/dropped",
             counts.dropped_qos0

@@ -29,7 +29,10 @@ mod housekeeping;
 mod hub;
 mod link;
 mod listener;
+mod logged;
+mod memory;
 mod message;
+mod owner;
 mod peer;
 mod pool;
 mod random;
@@ -46,6 +49,7 @@ mod subscriptions;
 mod thread;
 mod topic;
 mod transport;
+mod wills;
 
 use std::io;
 use std::net::SocketAddr;
@@ -148,6 +152,7 @@ impl Broker {
         tokio::spawn(housekeeping::keep_alive(hub.clone()));
         tokio::spawn(housekeeping::watch_queues(hub.clone()));
         tokio::spawn(housekeeping::publish_sys(hub.clone()));
+        tokio::spawn(hub::watch_memory(hub.clone()));
         for listener in listeners {
             tokio::spawn(listener::accept(hub.clone(), listener));
         }

@@ -9,6 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
+use bytestring::ByteString;
+
 use crate::message::Message;
 
 /// The retained messages.
@@ -22,9 +24,43 @@ pub(crate) struct Retained {
     own: usize,
 }
 
+/// What all of them together may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RetainedLimits {
+    pub(crate) messages: usize,
+    pub(crate) bytes: usize,
+}
+
+/// About how many bytes a retained message takes: its own, those of its key, and those of its place among the others.
+fn held(message: &Message) -> usize {
+    const ENTRY: usize = size_of::<Message>() + 96;
+    message.size() + message.topic.len() + ENTRY
+}
+
 /// Where a read of a filter goes on.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Cursor(Option<Box<str>>);
+
+/// What a [`read`](Retained::read) has done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Progress {
+    /// The filter has been read to its end.
+    pub(crate) done: bool,
+    /// How many topics were looked at.
+    pub(crate) steps: usize,
+}
+
+impl Cursor {
+    /// Where a read stood that [`into_key`](Self::into_key) was asked for.
+    pub(crate) fn at(key: &str) -> Self {
+        Self((!key.is_empty()).then(|| key.into()))
+    }
+
+    /// What [`at`](Self::at) takes; empty at the beginning of a filter.
+    pub(crate) fn into_key(self) -> ByteString {
+        ByteString::from(self.0.map_or_else(String::new, String::from))
+    }
+}
 
 fn key(topic: &str) -> Box<str> {
     topic.replace('/', "\0").into_boxed_str()
@@ -36,13 +72,21 @@ impl Retained {
         self.messages.len() - self.own
     }
 
-    /// About how many bytes they hold.
+    /// About how many bytes those hold.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    pub(crate) fn contains(&self, topic: &str) -> bool {
-        self.messages.contains_key(&*key(topic))
+    /// Whether `message` would be one too many, or its bytes too many: what does not grow may always change.
+    pub(crate) fn is_full_for(&self, message: &Message, limits: RetainedLimits) -> bool {
+        let size = held(message);
+        if self.count() < limits.messages && self.bytes + size <= limits.bytes {
+            return false;
+        }
+        match self.messages.get(&*key(&message.topic)) {
+            None => true,
+            Some(old) => size > held(old) && self.bytes - held(old) + size > limits.bytes,
+        }
     }
 
     /// Sets the message of its topic.
@@ -51,12 +95,12 @@ impl Retained {
         if let Some(at) = message.expires {
             self.deadlines.insert((at, key.clone()));
         }
-        self.bytes += message.size();
+        let own = key.starts_with('$');
+        self.bytes += if own { 0 } else { held(&message) };
         let (expires, topic) = (message.expires, key.clone());
-        let own = usize::from(topic.starts_with('$'));
         match self.messages.insert(key, message) {
             Some(old) => self.forget(&old, topic, expires),
-            None => self.own += own,
+            None => self.own += usize::from(own),
         }
     }
 
@@ -70,7 +114,7 @@ impl Retained {
     }
 
     fn forget(&mut self, old: &Message, key: Box<str>, still: Option<u64>) {
-        self.bytes -= old.size();
+        self.bytes -= if key.starts_with('$') { 0 } else { held(old) };
         if let Some(at) = old.expires
             && still != Some(at)
         {
@@ -87,7 +131,7 @@ impl Retained {
         {
             let (_, key) = self.deadlines.pop_first().expect("looked at just before");
             if let Some(old) = self.messages.remove(&key) {
-                self.bytes -= old.size();
+                self.forget(&old, key, old.expires);
                 gone.push(old);
             }
         }
@@ -95,7 +139,7 @@ impl Retained {
     }
 
     /// Appends at most `limit` messages that match `filter` to `found`, from `cursor` on, and moves it.
-    /// `steps` bounds how many topics are looked at; what has expired at `now` is left out. True when the filter has been read to its end.
+    /// `steps` bounds how many topics are looked at; what has expired at `now` is left out.
     pub(crate) fn read(
         &self,
         filter: &str,
@@ -104,43 +148,48 @@ impl Retained {
         steps: usize,
         now: u64,
         found: &mut Vec<Arc<Message>>,
-    ) -> bool {
+    ) -> Progress {
         if !filter.contains(['+', '#']) {
             found.extend(self.messages.get(&*key(filter)).filter(|m| !m.expired(now)).cloned());
-            return true;
+            return Progress { done: true, steps: 1 };
         }
         let levels: Vec<&str> = filter.split('/').collect();
-        let mut from = cursor.0.take();
-        if from.is_none() {
+        let from = cursor.0.take().unwrap_or_else(|| {
             let fixed: Vec<&str> = levels.iter().copied().take_while(|l| !matches!(*l, "+" | "#")).collect();
-            from = Some(fixed.join("\0").into_boxed_str());
-        }
-        let mut from = Bound::Included(from.expect("set just above"));
-        for _ in 0..steps {
-            let next = self.messages.range::<str, _>((from.as_ref().map(|k| &**k), Bound::Unbounded)).next();
-            let Some((topic, message)) = next else { return true };
+            fixed.join("\0").into_boxed_str()
+        });
+        let mut range = self.messages.range::<str, _>((Bound::Included(&*from), Bound::Unbounded));
+        let mut next = range.next();
+        let mut taken = 0;
+        while let Some((topic, message)) = next {
+            if taken == steps {
+                *cursor = Cursor(Some(topic.clone()));
+                return Progress { done: false, steps: taken };
+            }
+            taken += 1;
             match step(&levels, topic) {
                 Step::Match => {
                     if found.len() >= limit {
                         *cursor = Cursor(Some(topic.clone()));
-                        return false;
+                        return Progress { done: false, steps: taken };
                     }
                     if !message.expired(now) {
                         found.push(message.clone());
                     }
-                    from = Bound::Excluded(topic.clone());
+                    next = range.next();
                 }
-                Step::Seek(key) => from = Bound::Included(key.into_boxed_str()),
-                Step::End => return true,
+                Step::Seek(key) => {
+                    // It is often the very next one, which costs no search.
+                    next = range.next();
+                    if next.is_some_and(|(topic, _)| **topic < *key) {
+                        range = self.messages.range::<str, _>((Bound::Included(&*key), Bound::Unbounded));
+                        next = range.next();
+                    }
+                }
+                Step::End => break,
             }
         }
-        *cursor = match from {
-            // The smallest key above it.
-            Bound::Excluded(topic) => Cursor(Some(format!("{topic}\0").into_boxed_str())),
-            Bound::Included(topic) => Cursor(Some(topic)),
-            Bound::Unbounded => Cursor(None),
-        };
-        false
+        Progress { done: true, steps: taken.max(1) }
     }
 }
 
@@ -220,7 +269,7 @@ mod tests {
         let mut all = Vec::new();
         for _ in 0..10_000 {
             let mut found = Vec::new();
-            let done = retained.read(filter, &mut cursor, limit, steps, NOW, &mut found);
+            let done = retained.read(filter, &mut cursor, limit, steps, NOW, &mut found).done;
             all.extend(found.iter().map(|m| m.topic.to_string()));
             if done {
                 return all;
@@ -294,6 +343,6 @@ mod tests {
         retained.insert(message("b", Some(NOW + 1_000_000)));
         assert_eq!(read(&retained, "#", 10, 10), ["b"]);
         assert_eq!(retained.expire(10, NOW).len(), 1);
-        assert_eq!((retained.count(), retained.bytes()), (1, 2));
+        assert_eq!((retained.count(), retained.bytes()), (1, held(&message("b", None))));
     }
 }

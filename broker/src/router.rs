@@ -6,14 +6,20 @@ use bytestring::ByteString;
 use parking_lot::RwLock;
 
 use crate::access::Action;
-use crate::codec::{Options, Reason, Will};
+use crate::codec::{Options, Reason, RetainHandling, Will};
 use crate::config::QueueFull;
 use crate::counters::Counters;
+use crate::logged::Met;
+use crate::memory::Stage;
 use crate::message::{Message, QoS, effective_qos};
-use crate::session::{Delivery, Room, Scratch, Session};
+use crate::retained::RetainedLimits;
+use crate::session::{Delivery, Filters, Room, Scratch, Session, State};
 use crate::shared::Shared;
-use crate::store::{Op, SubscriptionRecord, Ticket};
-use crate::subscriptions::{Subscription, Subscriptions, Target};
+use crate::store::{Op, Ticket};
+use crate::subscriptions::{
+    GroupLimits, Subscription, Subscriptions, Target, TooManyGroups, subscription_bytes,
+};
+use crate::topic;
 
 /// The deliveries that a publish asks for.
 pub(crate) type Targets = Vec<Target<Arc<Session>>>;
@@ -62,12 +68,12 @@ pub(crate) enum FullQueues {
 #[derive(Debug)]
 pub(crate) struct Router {
     shared: Arc<Shared>,
-    subscriptions: RwLock<Subscriptions<Arc<Session>>>,
+    subscriptions: Arc<RwLock<Subscriptions<Arc<Session>>>>,
 }
 
 impl Router {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, subscriptions: RwLock::default() }
+        Self { shared, subscriptions: Arc::default() }
     }
 
     /// Routes a message to everyone subscribed, and keeps it where it is retained.
@@ -92,7 +98,7 @@ impl Router {
         }
         let mut kept = None;
         if message.retain
-            && let Err(reason) = self.retain(message, &mut kept, scratch)
+            && let Err(reason) = self.retain(message, origin.session, &mut kept, scratch)
             && message.qos != QoS::AtMostOnce
         {
             targets.clear();
@@ -181,6 +187,7 @@ impl Router {
     fn retain(
         &self,
         message: &Message,
+        publisher: Option<&Session>,
         kept: &mut Option<Arc<Message>>,
         scratch: &mut Scratch,
     ) -> Result<(), Reason> {
@@ -191,13 +198,12 @@ impl Router {
             }
             return Ok(());
         }
+        let limits = self.retained_limits(publisher);
         let mut retained = self.shared.retained.write();
         // The broker's own values neither count nor are refused.
-        if !message.topic.starts_with("$SYS/")
-            && retained.count() >= self.shared.config.limits.retained
-            && !retained.contains(&message.topic)
-        {
-            Counters::add(&self.shared.counters.refused_retained, 1);
+        if !message.topic.starts_with("$SYS/") && retained.is_full_for(message, limits) {
+            drop(retained);
+            self.note_refused_retained(publisher);
             return Err(Reason::QUOTA_EXCEEDED);
         }
         let message = kept.get_or_insert_with(|| Arc::new(message.compact())).clone();
@@ -206,6 +212,24 @@ impl Router {
             scratch.ops.push(Op::Retain { message });
         }
         Ok(())
+    }
+
+    /// What retained messages may be, all together: while memory is short nothing more than there is.
+    fn retained_limits(&self, publisher: Option<&Session>) -> RetainedLimits {
+        let memory = &self.shared.memory;
+        if memory.at(Stage::Keeping) && !publisher.is_some_and(|p| p.state.lock().principal.local) {
+            return RetainedLimits { messages: 0, bytes: 0 };
+        }
+        RetainedLimits { messages: self.shared.config.limits.retained, bytes: memory.retained_bytes }
+    }
+
+    fn note_refused_retained(&self, publisher: Option<&Session>) {
+        Counters::add(&self.shared.counters.refused_retained, 1);
+        if let Some(session) = publisher
+            && session.state.lock().logged.first(Met::Retained)
+        {
+            tracing::warn!(client = %session.client_id, "refused: more retained messages than allowed");
+        }
     }
 
     /// Publishes a will.
@@ -241,7 +265,8 @@ impl Router {
         scratch.settle(&self.shared);
     }
 
-    /// Subscribes a session; whether the filter is new to it.
+    /// Subscribes a session; whether the retained messages of the filter are to be read to it. With what is on disk the
+    /// store is told so at once.
     pub(crate) fn subscribe(
         &self,
         session: &Arc<Session>,
@@ -256,23 +281,53 @@ impl Router {
         }
         self.shared.access.authorize(&state.principal, Action::Subscribe, filter)?;
         let known = state.subscriptions.contains_key(filter);
-        if !known && state.subscriptions.len() >= self.shared.config.limits.subscriptions {
+        if !known {
+            self.look_for_place(session, &mut state, filter)?;
+        }
+        let limits = &self.shared.config.limits;
+        let subscription = Subscription { subscriber: session.clone(), options, identifier };
+        let groups = GroupLimits { filter: limits.share_groups, session: limits.share_groups_session };
+        if let Err(TooManyGroups) = self.subscriptions.write().insert(filter, subscription, groups) {
+            Counters::add(&self.shared.counters.refused_subscriptions, 1);
+            if state.logged.first(Met::ShareGroups) {
+                tracing::warn!(client = %session.client_id, "refused: more shared groups on one filter than allowed");
+            }
             return Err(Reason::QUOTA_EXCEEDED);
         }
         state.subscriptions.insert(filter.clone(), (options, identifier));
-        let subscription = Subscription { subscriber: session.clone(), options, identifier };
-        self.subscriptions.write().insert(filter, subscription);
-        if state.durable {
-            let options = SubscriptionRecord {
-                qos: options.qos,
-                no_local: options.no_local,
-                retain_as_published: options.retain_as_published,
-                retain_handling: options.retain_handling as u8,
-                identifier,
-            };
-            scratch.ops.push(Op::Subscribe { key: session.key, filter: filter.clone(), options });
+        if !known {
+            state.subscription_bytes += subscription_bytes(filter);
         }
-        Ok(!known)
+        let reads = match options.retain_handling {
+            RetainHandling::AtSubscribe => true,
+            RetainHandling::IfNew => !known,
+            RetainHandling::Never => false,
+        };
+        let reads = reads && topic::shared(filter).is_none();
+        if state.durable {
+            scratch.ops.extend(state.subscription_op(session.key, filter, reads));
+        }
+        Ok(reads)
+    }
+
+    /// Whether a session may have another filter.
+    fn look_for_place(&self, session: &Session, state: &mut State, filter: &str) -> Result<(), Reason> {
+        let shared = &*self.shared;
+        let limits = &shared.config.limits;
+        let bytes = state.subscription_bytes + subscription_bytes(filter);
+        let short = shared.memory.at(Stage::Keeping) && !state.principal.local;
+        if !short && state.subscriptions.len() < limits.subscriptions && bytes <= limits.subscription_bytes {
+            return Ok(());
+        }
+        Counters::add(&shared.counters.refused_subscriptions, 1);
+        if state.logged.first(Met::Subscriptions) {
+            tracing::warn!(
+                client = %session.client_id, filters = state.subscriptions.len(),
+                bytes = state.subscription_bytes, memory_is_short = short,
+                "refused: more subscriptions than allowed"
+            );
+        }
+        Err(Reason::QUOTA_EXCEEDED)
     }
 
     /// Ends a subscription; false where there was none.
@@ -286,6 +341,8 @@ impl Router {
         if state.subscriptions.remove(filter).is_none() {
             return false;
         }
+        state.subscription_bytes -= subscription_bytes(filter);
+        state.end_read(filter);
         self.subscriptions.write().remove(filter, session.key);
         if state.durable {
             scratch.ops.push(Op::Unsubscribe { key: session.key, filter: filter.clone() });
@@ -293,17 +350,27 @@ impl Router {
         true
     }
 
-    /// Takes back a subscription that was kept on disk.
+    /// Takes back a subscription that was kept on disk, whatever the limits are now.
     pub(crate) fn restore(&self, filter: &ByteString, subscription: Subscription<Arc<Session>>) {
-        self.subscriptions.write().insert(filter, subscription);
+        let inserted = self.subscriptions.write().insert(filter, subscription, GroupLimits::NONE);
+        inserted.expect("no limit");
     }
 
-    /// Ends the subscriptions of a session that ends.
-    pub(crate) fn unsubscribe_all<'a>(&self, filters: impl Iterator<Item = &'a ByteString>, key: u64) {
-        let mut subscriptions = self.subscriptions.write();
-        for filter in filters {
-            subscriptions.remove(filter, key);
+    /// Ends the subscriptions of a session that has ended, so that nothing is delivered by them any more. Where there are
+    /// many, most of them are taken away later, with turns for others in between.
+    pub(crate) fn unsubscribe_all(&self, filters: Filters, key: u64) {
+        let mut filters = filters.into_keys();
+        self.subscriptions.write().remove_some(&mut filters, key);
+        if filters.len() == 0 {
+            return;
         }
+        let subscriptions = self.subscriptions.clone();
+        tokio::spawn(async move {
+            while filters.len() > 0 {
+                tokio::task::yield_now().await;
+                subscriptions.write().remove_some(&mut filters, key);
+            }
+        });
     }
 
     /// How many subscriptions there are.

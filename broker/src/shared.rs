@@ -11,11 +11,13 @@ use crate::access::{Access, Principal};
 use crate::clock::Clock;
 use crate::config::{Config, QueueFull};
 use crate::counters::Counters;
+use crate::memory::Memory;
 use crate::message::Message;
 use crate::random::Random;
 use crate::retained::Retained;
 use crate::store::{Op, Store, Ticket};
 use crate::topic::FilterList;
+use crate::wills::Wills;
 
 /// The ground below sessions, links and the router.
 #[derive(Debug)]
@@ -28,6 +30,8 @@ pub(crate) struct Shared {
     /// What is queued for the absent.
     pub(crate) absent: AbsentQueues,
     pub(crate) retained: RwLock<Retained>,
+    pub(crate) memory: Memory,
+    pub(crate) wills: Wills,
     pub(crate) store: Option<Store>,
     pub(crate) counters: Counters,
     /// Read where a turn begins, and nowhere else.
@@ -48,6 +52,8 @@ impl Shared {
                 .map(|rule| (FilterList::new(std::slice::from_ref(&rule.filter)), rule.full))
                 .collect(),
             absent: AbsentQueues::default(),
+            memory: Memory::new(&config.limits),
+            wills: Wills::default(),
             config,
             retained: RwLock::default(),
             store,

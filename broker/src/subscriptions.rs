@@ -1,6 +1,6 @@
 //! Who gets what: filters in a trie, one level of a topic a step.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+mod groups;
 
 use bytestring::ByteString;
 use hashbrown::HashMap;
@@ -9,8 +9,22 @@ use indexmap::IndexMap;
 use crate::codec::Options;
 use crate::message::QoS;
 use crate::topic;
+use groups::Groups;
+pub(crate) use groups::{GroupLimits, TooManyGroups};
 
 type Members<S> = IndexMap<u64, Subscription<S>, hashbrown::DefaultHashBuilder>;
+
+/// Filters taken away while the subscriptions are locked: a bound on how long a publisher waits.
+const REMOVED_AT_ONCE: usize = 32;
+
+/// About how many bytes a subscription to `filter` takes, if no other one has a level in common with it.
+pub(crate) fn subscription_bytes(filter: &str) -> usize {
+    // A node of the trie, with the smallest table of children.
+    const LEVEL: usize = 400;
+    const SUBSCRIPTION: usize = 256;
+    let levels = 1 + filter.bytes().filter(|&byte| byte == b'/').count();
+    SUBSCRIPTION + 2 * filter.len() + LEVEL * levels
+}
 
 /// Who subscribes: cheap to clone.
 pub(crate) trait Subscriber: Clone {
@@ -84,17 +98,8 @@ struct Node<S> {
 #[derive(Debug)]
 struct Leaf<S> {
     members: Members<S>,
-    groups: Vec<Group<S>>,
-}
-
-/// The members of one `$share/{name}/{filter}`.
-#[derive(Debug)]
-struct Group<S> {
-    /// As it was subscribed to, `$share/{name}/{filter}`.
-    filter: ByteString,
-    members: Members<S>,
-    /// Where the next choice begins.
-    next: AtomicUsize,
+    /// Boxed, for few filters are shared.
+    groups: Option<Box<Groups<S>>>,
 }
 
 impl<S> Default for Subscriptions<S> {
@@ -111,7 +116,7 @@ impl<S> Default for Node<S> {
 
 impl<S> Default for Leaf<S> {
     fn default() -> Self {
-        Self { members: Members::default(), groups: Vec::new() }
+        Self { members: Members::default(), groups: None }
     }
 }
 
@@ -162,7 +167,7 @@ impl<S> Node<S> {
             };
         if let Some(found) = leaf {
             change(found);
-            if found.members.is_empty() && found.groups.is_empty() {
+            if found.members.is_empty() && found.groups.is_none() {
                 *leaf = None;
             }
         }
@@ -202,42 +207,56 @@ impl<S: Subscriber> Subscriptions<S> {
     }
 
     /// Adds or replaces a session's subscription. `filter` may be a shared one and must be valid.
-    pub(crate) fn insert(&mut self, filter: &ByteString, subscription: Subscription<S>) {
-        let key = subscription.subscriber.key();
-        let members = match topic::shared(filter) {
-            None => &mut self.root.leaf(filter).get_or_insert_default().members,
-            Some(None) => return,
+    ///
+    /// # Errors
+    ///
+    /// A new group, or a session's membership of another one, above `limits`.
+    pub(crate) fn insert(
+        &mut self,
+        filter: &ByteString,
+        subscription: Subscription<S>,
+        limits: GroupLimits,
+    ) -> Result<(), TooManyGroups> {
+        let new = match topic::shared(filter) {
+            None => {
+                let members = &mut self.root.leaf(filter).get_or_insert_default().members;
+                members.insert(subscription.subscriber.key(), subscription).is_none()
+            }
+            Some(None) => false,
             Some(Some(shared)) => {
-                let groups = &mut self.root.leaf(shared.filter).get_or_insert_default().groups;
-                let index = groups.iter().position(|g| g.filter == *filter).unwrap_or_else(|| {
-                    let filter = filter.clone();
-                    groups.push(Group { filter, members: Members::default(), next: AtomicUsize::new(0) });
-                    groups.len() - 1
-                });
-                &mut groups[index].members
+                let leaf = self.root.leaf(shared.filter).get_or_insert_default();
+                // What is refused leaves nothing empty behind: a group is refused only where there are others.
+                leaf.groups.get_or_insert_default().insert(filter, subscription, limits)?
             }
         };
-        if members.insert(key, subscription).is_none() {
-            self.count += 1;
-        }
+        self.count += usize::from(new);
+        Ok(())
     }
 
     /// Takes a session's subscription to a filter away.
     pub(crate) fn remove(&mut self, filter: &str, key: u64) {
-        let mut removed = 0;
+        let mut removed = false;
         match topic::shared(filter) {
             None => self.root.edit(Some(filter), &mut |leaf| {
-                removed += usize::from(leaf.members.swap_remove(&key).is_some());
+                removed = leaf.members.swap_remove(&key).is_some();
             }),
             Some(None) => {}
             Some(Some(shared)) => self.root.edit(Some(shared.filter), &mut |leaf| {
-                for group in leaf.groups.iter_mut().filter(|g| g.filter == filter) {
-                    removed += usize::from(group.members.swap_remove(&key).is_some());
+                let Some(groups) = &mut leaf.groups else { return };
+                removed = groups.remove(filter, key);
+                if groups.is_empty() {
+                    leaf.groups = None;
                 }
-                leaf.groups.retain(|g| !g.members.is_empty());
             }),
         }
-        self.count -= removed;
+        self.count -= usize::from(removed);
+    }
+
+    /// Takes some of a session's subscriptions away; the rest stays in `filters`.
+    pub(crate) fn remove_some(&mut self, filters: &mut impl Iterator<Item = ByteString>, key: u64) {
+        for filter in filters.take(REMOVED_AT_ONCE) {
+            self.remove(&filter, key);
+        }
     }
 
     /// Everyone a message on `topic` from the session `publisher` goes to: each session once, at the highest
@@ -254,7 +273,7 @@ impl<S: Subscriber> Subscriptions<S> {
         let (mut leaves, mut has_groups) = (0, false);
         self.for_each_match(topic, |leaf, exact| {
             leaves += 1;
-            has_groups |= !leaf.groups.is_empty();
+            has_groups |= leaf.groups.is_some();
             for subscription in leaf.members.values() {
                 if subscription.options.no_local && subscription.subscriber.key() == publisher {
                     continue;
@@ -269,7 +288,7 @@ impl<S: Subscriber> Subscriptions<S> {
         // messages go to no group, and a list of leaves would cost each of them an allocation.
         if has_groups {
             self.for_each_match(topic, |leaf, exact| {
-                for group in &leaf.groups {
+                for group in leaf.groups.iter().flat_map(|groups| groups.iter()) {
                     if let Some(member) = group.choose(qos, ground) {
                         targets.push(Target::of(member, Some(group.filter.clone()), exact));
                     }
@@ -294,9 +313,7 @@ impl<S: Subscriber> Subscriptions<S> {
     ) -> Option<Target<S>> {
         let mut found = None;
         self.for_each_match(topic, |leaf, exact| {
-            found = found.or_else(|| {
-                leaf.groups.iter().find(|group| group.filter == *filter).map(|group| (group, exact))
-            });
+            found = found.or_else(|| leaf.groups.as_ref()?.get(filter).map(|group| (group, exact)));
         });
         let (group, exact) = found?;
         group.choose(qos, ground).map(|member| Target::of(member, Some(filter.clone()), exact))
@@ -337,181 +354,5 @@ fn merge<S: Subscriber>(targets: &mut Vec<Target<S>>, start: usize) {
     targets.truncate((kept + 1).min(targets.len()));
 }
 
-impl<S: Subscriber> Group<S> {
-    /// Round robin over the members that can take a message now; else over those that may queue it, connected ones first.
-    fn choose(&self, qos: QoS, ground: &S::Ground) -> Option<&Subscription<S>> {
-        let start = self.next.load(Ordering::Relaxed);
-        let count = self.members.len();
-        let (mut waiting, mut away, mut full) = (None, None, None);
-        let mut ready = None;
-        for step in 0..count {
-            let index = (start + step) % count;
-            let (_, member) = self.members.get_index(index)?;
-            let found = Some((index, member));
-            match member.subscriber.readiness(qos.min(member.options.qos), ground) {
-                Readiness::Ready => {
-                    ready = found;
-                    break;
-                }
-                Readiness::Waiting => waiting = waiting.or(found),
-                Readiness::Away => away = away.or(found),
-                Readiness::Full => full = full.or(found),
-                Readiness::Gone => {}
-            }
-        }
-        let (index, member) = ready.or(waiting).or(away).or(full)?;
-        // Behind who was chosen and not behind who was asked first: else the one that follows those who are away would
-        // get their parts.
-        self.next.store(index + 1, Ordering::Relaxed);
-        Some(member)
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A subscriber with a key that is as ready as it says.
-    #[derive(Clone, Copy, Debug)]
-    struct Fixed(u64, Readiness);
-
-    impl Subscriber for Fixed {
-        type Ground = ();
-
-        fn key(&self) -> u64 {
-            self.0
-        }
-
-        fn readiness(&self, _: QoS, (): &()) -> Readiness {
-            self.1
-        }
-    }
-
-    fn ready(key: u64) -> Fixed {
-        Fixed(key, Readiness::Ready)
-    }
-
-    fn subscribe(
-        trie: &mut Subscriptions<Fixed>,
-        subscriber: Fixed,
-        filter: &str,
-        qos: QoS,
-        identifier: u32,
-    ) {
-        let options = Options { qos, ..Options::default() };
-        let subscription = Subscription { subscriber, options, identifier: Some(identifier) };
-        trie.insert(&filter.into(), subscription);
-    }
-
-    fn found(trie: &Subscriptions<Fixed>, topic: &str) -> Vec<(u64, QoS, Vec<u32>)> {
-        let mut targets = Vec::new();
-        trie.targets(topic, 0, QoS::AtMostOnce, &(), &mut targets);
-        let mut found: Vec<_> = targets
-            .into_iter()
-            .map(|mut t| {
-                t.identifiers.sort_unstable();
-                (t.subscriber.key(), t.qos, t.identifiers)
-            })
-            .collect();
-        found.sort();
-        found
-    }
-
-    #[test]
-    fn one_target_a_session_with_the_highest_qos_and_every_identifier() {
-        let mut trie = Subscriptions::default();
-        let (a, b) = (ready(1), ready(2));
-        subscribe(&mut trie, a, "x/#", QoS::AtMostOnce, 1);
-        subscribe(&mut trie, b, "x/y", QoS::AtLeastOnce, 2);
-        subscribe(&mut trie, a, "+/y", QoS::ExactlyOnce, 3);
-        subscribe(&mut trie, a, "#", QoS::AtLeastOnce, 4);
-        assert_eq!(
-            found(&trie, "x/y"),
-            [(1, QoS::ExactlyOnce, vec![1, 3, 4]), (2, QoS::AtLeastOnce, vec![2])]
-        );
-        assert_eq!(found(&trie, "x"), [(1, QoS::AtLeastOnce, vec![1, 4])]);
-        assert_eq!(found(&trie, "$SYS/y"), []);
-    }
-
-    #[test]
-    fn nothing_is_left_of_filters_that_are_gone() {
-        let mut trie = Subscriptions::default();
-        let session = ready(1);
-        let filters = ["a/b/c", "a/+/c", "a/b/#", "#", "+", "$share/g/a/b", "/", "//+"];
-        for (number, filter) in filters.into_iter().enumerate() {
-            subscribe(&mut trie, session, filter, QoS::AtMostOnce, number as u32 + 1);
-        }
-        assert_eq!(trie.count(), filters.len());
-        for filter in filters {
-            trie.remove(filter, 1);
-        }
-        assert_eq!(trie.count(), 0);
-        assert!(trie.root.is_empty());
-    }
-
-    #[test]
-    fn the_trie_agrees_with_matching_one_by_one() {
-        let mut trie = Subscriptions::default();
-        let levels = ["a", "b", "+", "", "$x"];
-        let mut filters = vec!["#".to_owned()];
-        for one in levels {
-            filters.push(one.to_owned());
-            filters.push(format!("{one}/#"));
-            for two in levels {
-                filters.push(format!("{one}/{two}"));
-            }
-        }
-        filters.retain(|f| topic::valid_filter(f, 128));
-        let sessions: Vec<_> = (1..=filters.len() as u64).map(ready).collect();
-        for (session, filter) in sessions.iter().zip(&filters) {
-            subscribe(&mut trie, *session, filter, QoS::AtMostOnce, 1);
-        }
-        for topic in ["a", "a/b", "b/a", "/", "a/", "/a", "$x", "$x/a", "a/b/a", "b"] {
-            let expected: Vec<u64> = sessions
-                .iter()
-                .zip(&filters)
-                .filter(|(_, filter)| rantai_topics::matches(filter, topic))
-                .map(|(session, _)| session.key())
-                .collect();
-            let got: Vec<u64> = found(&trie, topic).into_iter().map(|(key, ..)| key).collect();
-            assert_eq!(got, expected, "{topic:?}");
-        }
-    }
-
-    #[test]
-    fn a_shared_group_prefers_who_is_ready_and_takes_who_is_full_last() {
-        let mut trie = Subscriptions::default();
-        let members = [
-            Fixed(1, Readiness::Full),
-            Fixed(2, Readiness::Gone),
-            Fixed(3, Readiness::Waiting),
-            Fixed(4, Readiness::Ready),
-            Fixed(5, Readiness::Away),
-        ];
-        for (number, &member) in members.iter().enumerate() {
-            subscribe(&mut trie, member, "$share/g/a", QoS::AtLeastOnce, number as u32 + 1);
-        }
-        for expected in [4, 3, 5, 1] {
-            for _ in 0..8 {
-                let keys: Vec<u64> = found(&trie, "a").into_iter().map(|(key, ..)| key).collect();
-                assert_eq!(keys, [expected]);
-            }
-            trie.remove("$share/g/a", expected);
-        }
-        assert!(found(&trie, "a").is_empty(), "nothing can be delivered to who is gone");
-    }
-
-    #[test]
-    fn members_that_are_away_do_not_add_to_the_part_of_who_follows_them() {
-        let mut trie = Subscriptions::default();
-        for key in 1..=6 {
-            let readiness = if key <= 4 { Readiness::Away } else { Readiness::Ready };
-            subscribe(&mut trie, Fixed(key, readiness), "$share/g/a", QoS::AtLeastOnce, 1);
-        }
-        let mut parts = [0; 7];
-        for _ in 0..60 {
-            parts[found(&trie, "a")[0].0 as usize] += 1;
-        }
-        assert_eq!(parts, [0, 0, 0, 0, 0, 30, 30]);
-    }
-}
+mod tests;

@@ -146,6 +146,15 @@ struct WrittenLimits {
     subscriptions: Option<Spanned<usize>>,
     retained: Option<Spanned<usize>>,
     topic_levels: Option<Spanned<usize>>,
+    user_properties: Option<usize>,
+    subscription_bytes: Option<Spanned<usize>>,
+    share_groups: Option<Spanned<usize>>,
+    share_groups_session: Option<Spanned<usize>>,
+    retained_bytes: Option<usize>,
+    will_bytes: Option<Spanned<usize>>,
+    sessions: Option<Spanned<usize>>,
+    sessions_per_user: Option<Spanned<usize>>,
+    memory_bytes: Option<usize>,
 }
 
 impl Written {
@@ -207,6 +216,15 @@ impl WrittenLimits {
             subscriptions: within(self.subscriptions, &count, default.subscriptions)?,
             retained: within(self.retained, &count, default.retained)?,
             topic_levels: within(self.topic_levels, &count, default.topic_levels)?,
+            user_properties: self.user_properties.unwrap_or(default.user_properties),
+            subscription_bytes: within(self.subscription_bytes, &count, default.subscription_bytes)?,
+            share_groups: within(self.share_groups, &count, default.share_groups)?,
+            share_groups_session: within(self.share_groups_session, &count, default.share_groups_session)?,
+            retained_bytes: self.retained_bytes.unwrap_or(default.retained_bytes),
+            will_bytes: within(self.will_bytes, &count, default.will_bytes)?,
+            sessions: within(self.sessions, &count, default.sessions)?,
+            sessions_per_user: within(self.sessions_per_user, &count, default.sessions_per_user)?,
+            memory_bytes: self.memory_bytes.unwrap_or(default.memory_bytes),
         })
     }
 }

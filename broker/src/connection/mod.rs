@@ -1,6 +1,7 @@
 //! One client's socket: read in batches, written at the end of each.
 
 mod acknowledging;
+mod filters;
 mod packets;
 mod waiting;
 
@@ -51,7 +52,7 @@ impl Work {
         let mut work = WORK.take().unwrap_or_else(|| {
             Box::new(Self { input: BytesMut::new(), scratch: Scratch::at(now), targets: Targets::new() })
         });
-        work.scratch.now = now;
+        work.scratch.begin_turn(now);
         work
     }
 
@@ -86,6 +87,8 @@ enum Step {
     Idle,
     /// This message waits for a full queue.
     Wait(Box<(Publish, Arc<Session>)>),
+    /// This packet of filters goes on after a turn for the others.
+    Change(Box<filters::Change>),
     /// The client has said goodbye.
     End(Ending),
 }
@@ -166,6 +169,14 @@ impl Connection {
                 Ok(Step::Wait(waiting)) => {
                     self.not_listening();
                     if let Err(failure) = Box::pin(self.wait(*waiting)).await {
+                        self.fail(failure);
+                        return lost;
+                    }
+                    step = self.batch(false);
+                    continue;
+                }
+                Ok(Step::Change(change)) => {
+                    if let Err(failure) = Box::pin(self.change_in_turns(change)).await {
                         self.fail(failure);
                         return lost;
                     }

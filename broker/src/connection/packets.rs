@@ -2,13 +2,13 @@
 
 use bytestring::ByteString;
 
+use super::filters::Change;
 use super::{Connection, Failure, Step, Work};
 use crate::access::Action;
-use crate::codec::{
-    self, Acknowledge, DecodeError, Options, Packet, Publish, Reason, RetainHandling, Subscribe, Version,
-};
+use crate::codec::{self, Acknowledge, DecodeError, Packet, Publish, Reason, Version};
 use crate::counters::Counters;
 use crate::hub::Ending;
+use crate::logged::Met;
 use crate::message::QoS;
 use crate::router::{FullQueues, Origin, Routed};
 use crate::session::Scratch;
@@ -17,7 +17,6 @@ use crate::topic;
 
 impl Connection {
     pub(super) fn handle(&mut self, packet: Packet, work: &mut Work) -> Result<Step, Failure> {
-        let version = self.link.peer.version;
         let session = &self.session;
         let scratch = &mut work.scratch;
         match packet {
@@ -52,22 +51,11 @@ impl Connection {
                 }
                 self.acknowledge(Acknowledge::PubComp, id, reason, ticket, scratch);
             }
-            Packet::Subscribe(subscribe) => self.subscribe(subscribe, scratch)?,
+            Packet::Subscribe(subscribe) => {
+                return self.change_filters(Change::subscribe(subscribe), scratch);
+            }
             Packet::Unsubscribe { id, filters } => {
-                let reasons: Vec<Reason> = filters
-                    .iter()
-                    .map(|filter| {
-                        if self.hub.router.unsubscribe(session, filter, scratch) {
-                            Reason::SUCCESS
-                        } else {
-                            Reason::NO_SUBSCRIPTION_EXISTED
-                        }
-                    })
-                    .collect();
-                let ticket = scratch.settle_for(&self.hub.shared, Some(session.key));
-                session.acknowledge(&self.hub.shared, &self.link, ticket, scratch, |out| {
-                    codec::unsuback(version, id, &reasons, out);
-                });
+                return self.change_filters(Change::unsubscribe(id, filters), scratch);
             }
             Packet::PingReq => self.link.append_with(&mut scratch.dirty, codec::ping_response),
             Packet::Disconnect { with_will, expiry } => {
@@ -94,48 +82,6 @@ impl Connection {
         self.session.acknowledge(&self.hub.shared, &self.link, ticket, scratch, |out| {
             codec::acknowledge(peer.version, kind, id, reason, text, out);
         });
-    }
-
-    fn subscribe(&self, subscribe: Subscribe, scratch: &mut Scratch) -> Result<(), Failure> {
-        let (session, limits) = (&self.session, &self.hub.shared.config.limits);
-        let mut reasons = Vec::with_capacity(subscribe.filters.len());
-        let mut reads: Vec<(ByteString, Options)> = Vec::new();
-        for (filter, options) in subscribe.filters {
-            let shared = topic::shared(&filter);
-            let plain = match shared {
-                None => Some(&*filter),
-                Some(shared) => shared.map(|s| s.filter),
-            };
-            if !plain.is_some_and(|f| topic::valid_filter(f, limits.topic_levels)) {
-                reasons.push(Reason::TOPIC_FILTER_INVALID);
-                continue;
-            }
-            if shared.is_some() && options.no_local {
-                return Err(DecodeError::protocol("No Local on a shared subscription"));
-            }
-            match self.hub.router.subscribe(session, &filter, options, subscribe.identifier, scratch) {
-                Ok(new) => {
-                    reasons.push(Reason(options.qos as u8));
-                    let wanted = match options.retain_handling {
-                        RetainHandling::AtSubscribe => true,
-                        RetainHandling::IfNew => new,
-                        RetainHandling::Never => false,
-                    };
-                    if wanted && shared.is_none() {
-                        reads.push((filter, options));
-                    }
-                }
-                Err(reason) => reasons.push(reason),
-            }
-        }
-        let ticket = scratch.settle_for(&self.hub.shared, Some(session.key));
-        session.acknowledge(&self.hub.shared, &self.link, ticket, scratch, |out| {
-            codec::suback(self.link.peer.version, subscribe.id, &reasons, out);
-        });
-        for (filter, options) in reads {
-            session.begin_read(&self.link, filter, options.qos, subscribe.identifier, scratch);
-        }
-        Ok(())
     }
 
     fn publish(&mut self, mut publish: Publish, work: &mut Work) -> Result<Step, Failure> {
@@ -167,6 +113,9 @@ impl Connection {
         } else {
             Err(Reason::TOPIC_NAME_INVALID)
         };
+        if message.properties.user.len() > shared.config.limits.user_properties {
+            return self.refuse_properties(&publish, &mut work.scratch);
+        }
         if let Err(reason) = allowed {
             Counters::add(&shared.counters.refused_access, 1);
             self.answer(&publish, reason, 0, &mut work.scratch);
@@ -176,6 +125,21 @@ impl Connection {
             shared.stamp_caller(message, &self.principal, &self.session.client_id);
         }
         self.route(publish, FullQueues::Wait, work)
+    }
+
+    /// A message with more user properties than are allowed: refused at QoS 1 and 2, dropped at QoS 0.
+    fn refuse_properties(&self, publish: &Publish, scratch: &mut Scratch) -> Result<Step, Failure> {
+        let shared = &self.hub.shared;
+        Counters::add(&shared.counters.refused_properties, 1);
+        if self.session.state.lock().logged.first(Met::UserProperties) {
+            tracing::warn!(
+                client = %self.session.client_id, peer = %self.link.peer.address,
+                properties = publish.message.properties.user.len(),
+                "refused: messages of more than limits.user_properties"
+            );
+        }
+        self.refuse(publish, Reason::QUOTA_EXCEEDED, "too many user properties", scratch)?;
+        Ok(Step::Next)
     }
 
     /// A QoS 2 message that has been taken already: only its PUBREC is due again.

@@ -95,16 +95,17 @@ impl Hub {
             state.begin_taking(scratch.now);
             // Not again by connecting again: a client could hold publishers back for ever.
             if !resumed {
+                self.count_session(state, &principal, Some(link.peer.address.ip()));
                 state.wait_credit = self.shared.config.limits.publish_wait;
             }
             state.expiry = granted;
             state.version5 = connect.version == Version::V5;
             state.principal = principal;
-            state.will = connect.will.map(Box::new);
-            if let Some(message) = state.will.as_mut().map(|w| &mut w.message) {
-                self.shared.stamp_caller(message, &state.principal, &session.client_id);
-                *message = message.compact();
-            }
+            state.will = connect.will.map(|mut will| {
+                self.shared.stamp_caller(&mut will.message, &state.principal, &session.client_id);
+                will.message = will.message.compact();
+                self.shared.wills.hold(will)
+            });
             if self.shared.store.is_some() && (granted > 0 || state.durable) {
                 state.durable = true;
                 self.shared.put([save(&session, state, None)], None);
@@ -239,8 +240,9 @@ impl Hub {
     /// Ends a session; what its shared subscriptions leave behind.
     fn end(&self, session: &Arc<Session>, state: &mut State) -> Vec<(ByteString, Arc<Message>)> {
         state.ended = true;
-        self.router.unsubscribe_all(state.subscriptions.keys(), session.key);
-        state.subscriptions = hashbrown::HashMap::new();
+        self.router.unsubscribe_all(std::mem::take(&mut state.subscriptions), session.key);
+        state.subscription_bytes = 0;
+        self.forget_session(state);
         if state.durable {
             self.shared.put([Op::DeleteSession { key: session.key }], None);
         }

@@ -1,8 +1,10 @@
 //! Every session of a broker: how they begin, are resumed, taken over, and end.
 
+mod admission;
 mod lifecycle;
 mod queues;
 mod restore;
+mod shedding;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,11 +16,13 @@ use parking_lot::Mutex;
 use tokio::time::{sleep, timeout};
 
 use crate::codec::Reason;
+use crate::owner::SessionCounts;
 use crate::router::Router;
 use crate::session::Session;
 use crate::shared::Shared;
 
 pub(crate) use lifecycle::Ending;
+pub(crate) use shedding::watch_memory;
 
 /// How long clients have to take their last bytes when the broker stops.
 const STOP: Duration = Duration::from_millis(1_200);
@@ -31,6 +35,7 @@ pub(crate) struct Hub {
     pub(crate) router: Router,
     pub(crate) sessions: Mutex<Sessions>,
     next_key: AtomicU64,
+    owners: Mutex<SessionCounts>,
 }
 
 /// Every session there is.
@@ -48,6 +53,7 @@ impl Hub {
             shared,
             sessions: Mutex::default(),
             next_key: AtomicU64::new(next_key.max(1)),
+            owners: Mutex::default(),
         })
     }
 

@@ -22,6 +22,15 @@ impl Hub {
         }
     }
 
+    /// Cuts the queues of absent sessions by about `bytes`, the largest first.
+    pub(crate) fn cut_absent_by(&self, bytes: usize, scratch: &mut Scratch) {
+        let held = self.shared.absent.held();
+        if bytes > 0 && held.bytes > 0 {
+            let most = Held { messages: usize::MAX, bytes: held.bytes.saturating_sub(bytes) };
+            self.cut_absent_to(most, scratch);
+        }
+    }
+
     /// Cuts the queues of absent sessions until all together hold no more than `most`.
     fn cut_absent_to(&self, most: Held, scratch: &mut Scratch) {
         let absent = self.sessions_where(|session| {
@@ -68,7 +77,7 @@ impl Hub {
     }
 
     /// The sessions of which `look` finds something, in an order that does not depend on a hash.
-    fn sessions_where<T>(&self, look: impl Fn(&Session) -> Option<T>) -> Vec<(Arc<Session>, T)> {
+    pub(super) fn sessions_where<T>(&self, look: impl Fn(&Session) -> Option<T>) -> Vec<(Arc<Session>, T)> {
         let mut found: Vec<_> = {
             let sessions = self.sessions.lock();
             sessions.by_client.values().filter_map(|s| look(s).map(|what| (s.clone(), what))).collect()

@@ -8,7 +8,7 @@ use crate::codec::{Options, RetainHandling, Will};
 use crate::message::Message;
 use crate::session::{Session, State};
 use crate::store::{Op, SessionRecord, Snapshot, StoreError, WillRecord};
-use crate::subscriptions::Subscription;
+use crate::subscriptions::{Subscription, subscription_bytes};
 
 impl Hub {
     /// Brings back what the store has kept.
@@ -30,10 +30,12 @@ impl Hub {
             state.expiry = stored.record.expiry;
             state.version5 = stored.record.version5;
             state.principal = Arc::new(Principal { user: stored.record.user_name, local: false });
+            let principal = state.principal.clone();
+            self.count_session(&mut state, &principal, None);
             state.will = stored.record.will.map(|will| {
                 let left = will.message.expires.map(|at| at as u32);
                 let message = Message { expires: None, ..Message::clone(&will.message) };
-                Box::new(Will { message, expiry: left, delay: will.delay })
+                self.shared.wills.hold(Will { message, expiry: left, delay: will.delay })
             });
             state.restore(stored.queue, stored.received);
             for (filter, record) in stored.subscriptions {
@@ -49,6 +51,8 @@ impl Hub {
                     continue;
                 }
                 state.subscriptions.insert(filter.clone(), (options, record.identifier));
+                state.subscription_bytes += subscription_bytes(&filter);
+                state.restore_read(filter.clone(), &record);
                 let identifier = record.identifier;
                 self.router
                     .restore(&filter, Subscription { subscriber: session.clone(), options, identifier });

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use bytestring::ByteString;
 
 use crate::message::{Message, QoS};
-use crate::retained::Cursor;
 use crate::store::{self, Phase, Ticket};
 
 /// A message for this session.
@@ -33,15 +32,6 @@ pub(super) enum Gated {
     Frame(Vec<u8>),
     Publish(u16),
     Release(u16),
-}
-
-/// Retained messages being read for a subscription.
-#[derive(Debug)]
-pub(super) struct Read {
-    pub(super) filter: ByteString,
-    pub(super) qos: QoS,
-    pub(super) identifier: Option<u32>,
-    pub(super) cursor: Cursor,
 }
 
 /// One message on its way to one session.

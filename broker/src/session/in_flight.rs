@@ -19,6 +19,10 @@ impl InFlight {
         self.entries.len()
     }
 
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     pub(super) fn get(&self, index: usize) -> &Entry {
         &self.entries[index]
     }

@@ -3,8 +3,10 @@
 mod entry;
 mod in_flight;
 mod overflow;
+mod reads;
 mod scratch;
 mod sending;
+mod shedding;
 mod state;
 
 use std::collections::VecDeque;
@@ -19,20 +21,25 @@ use tokio::task::AbortHandle;
 
 use crate::absent::Held;
 use crate::access::{Action, Principal};
-use crate::codec::{Options, Outgoing, Will};
+use crate::codec::{Options, Outgoing};
 use crate::counters::Counters;
 use crate::link::{Appended, Link};
+use crate::logged::Logged;
 use crate::message::QoS;
+use crate::owner::Owner;
 use crate::retained::Cursor;
 use crate::shared::Shared;
 use crate::store::{Op, Phase, Ticket};
 use crate::subscriptions::{Readiness, Subscriber};
+use crate::wills::HeldWill;
 
 pub(crate) use entry::Delivery;
-use entry::{Entry, Gated, PENDING, Read};
+use entry::{Entry, Gated, PENDING};
 use in_flight::InFlight;
 use overflow::Overflow;
+use reads::{Read, Reads};
 pub(crate) use scratch::Scratch;
+use sending::ReadTurn;
 
 /// One client's session.
 #[derive(Debug)]
@@ -44,6 +51,9 @@ pub(crate) struct Session {
     /// Told when a full queue has room again, and when the session ends.
     pub(crate) space: Notify,
 }
+
+/// The subscriptions of a session, by filter, and the identifier of each.
+pub(crate) type Filters = HashMap<ByteString, (Options, Option<u32>)>;
 
 /// Whether a session's queue has room for a message at QoS 1 or 2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,8 +76,10 @@ pub(crate) struct State {
     pub(crate) expiry: u32,
     pub(crate) version5: bool,
     pub(crate) principal: Arc<Principal>,
-    pub(crate) will: Option<Box<Will>>,
-    pub(crate) subscriptions: HashMap<ByteString, (Options, Option<u32>)>,
+    pub(crate) will: Option<Box<HeldWill>>,
+    pub(crate) subscriptions: Filters,
+    /// About how many bytes those take, here and among all subscriptions.
+    pub(crate) subscription_bytes: usize,
     /// QoS 2 packet ids that came from the client and are not released.
     pub(crate) received: HashSet<u16>,
     /// Waits for the will's delay and for the session's end.
@@ -81,7 +93,7 @@ pub(crate) struct State {
     in_flight: InFlight,
     last_seq: u64,
     gated: VecDeque<(Ticket, Gated)>,
-    reads: VecDeque<Read>,
+    reads: Reads,
     /// In flight since an earlier connection and not sent on this one yet.
     resend: VecDeque<u16>,
     /// How long publishers may still be held back for its full queue: spent by waiting, earned by taking messages.
@@ -90,6 +102,10 @@ pub(crate) struct State {
     pub(crate) since: u64,
     /// What it counts for among the absent.
     counted: Held,
+    /// Who the session counts for, if for anyone.
+    pub(crate) owner: Option<Arc<Owner>>,
+    /// Limits that it has met and that were logged.
+    pub(crate) logged: Logged,
     overflow: Option<Box<Overflow>>,
 }
 
@@ -207,7 +223,7 @@ impl Session {
         state.enqueue(entry, shared);
         if let Some(link) = state.link.clone() {
             // Otherwise nobody would be asked for more when what is buffered is written.
-            self.pump(state, &link, scratch);
+            self.pump(state, &link, scratch, ReadTurn::Later);
         } else {
             state.count_absent(&shared.absent);
         }
@@ -220,7 +236,7 @@ impl Session {
             entry.ticket = ticket;
         }
         if let Some(link) = state.link.clone() {
-            self.pump(&mut state, &link, scratch);
+            self.pump(&mut state, &link, scratch, ReadTurn::Later);
         }
     }
 
@@ -253,24 +269,25 @@ impl Session {
     pub(crate) fn committed(self: &Arc<Self>, scratch: &mut Scratch) {
         let mut state = self.state.lock();
         if let Some(link) = state.link.clone() {
-            self.pump(&mut state, &link, scratch);
+            self.pump(&mut state, &link, scratch, ReadTurn::Later);
         }
         drop(state);
         self.space.notify_waiters();
     }
-    /// Reads the retained messages of a filter to the client.
-    pub(crate) fn begin_read(
+
+    /// Reads the retained messages of filters to the client, with the identifier of their subscriptions.
+    pub(crate) fn begin_reads(
         self: &Arc<Self>,
         link: &Arc<Link>,
-        filter: ByteString,
-        qos: QoS,
+        filters: Vec<(ByteString, QoS)>,
         identifier: Option<u32>,
         scratch: &mut Scratch,
     ) {
         let mut state = self.state.lock();
-        state.reads.retain(|r| r.filter != filter);
-        state.reads.push_back(Read { filter, qos, identifier, cursor: Cursor::default() });
-        self.pump(&mut state, link, scratch);
+        for (filter, qos) in filters {
+            state.reads.begin(filter, Read { qos, identifier, cursor: Cursor::default() });
+        }
+        self.pump(&mut state, link, scratch, ReadTurn::Now);
     }
 
     /// PUBACK, PUBCOMP, or a PUBREC that refuses: the delivery is over. False: there is none by this id.
@@ -295,7 +312,7 @@ impl Session {
         if state.durable {
             link.shared.put([Op::Dequeue { key: self.key, seq: entry.seq }], None);
         }
-        self.pump(&mut state, link, scratch);
+        self.pump(&mut state, link, scratch, ReadTurn::Now);
         true
     }
 

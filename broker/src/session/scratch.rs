@@ -9,6 +9,9 @@ use crate::message::Message;
 use crate::shared::Shared;
 use crate::store::{Op, Ticket};
 
+/// Retained messages looked at in a turn, before the others get theirs: a fraction of a millisecond.
+const READ_STEPS: usize = 256;
+
 /// What a delivery leaves to be done.
 #[derive(Debug)]
 pub(crate) struct Scratch {
@@ -23,6 +26,8 @@ pub(crate) struct Scratch {
     pub(crate) stored: Vec<(Arc<Session>, u64)>,
     /// Retained messages on their way to a session.
     pub(super) found: Vec<Arc<Message>>,
+    /// Retained messages that may still be looked at in this turn.
+    pub(super) read_steps: usize,
 }
 
 impl Scratch {
@@ -35,7 +40,14 @@ impl Scratch {
             ops: Vec::new(),
             stored: Vec::new(),
             found: Vec::new(),
+            read_steps: READ_STEPS,
         }
+    }
+
+    /// The next turn begins, at `now`.
+    pub(crate) fn begin_turn(&mut self, now: u64) {
+        self.now = now;
+        self.read_steps = READ_STEPS;
     }
 
     /// Hands the operations that have gathered to the store, and what waited for that to its sessions.

@@ -10,13 +10,27 @@ use crate::link::{Appended, Link, Refill};
 use crate::message::QoS;
 use crate::store::{Op, Phase};
 
+/// Retained messages read while they are locked: a bound on how long a publisher waits for a reader.
+const STEPS_LOCKED: usize = 64;
+/// Retained messages handed over at once.
+const READ_AT_ONCE: usize = 64;
+
+/// Whether retained messages may be read now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ReadTurn {
+    /// It is the session's own turn: its client, or its outbox, is being served.
+    Now,
+    /// It is somebody else's turn, who is not to pay for it.
+    Later,
+}
+
 impl Refill for Session {
     fn refill(self: Arc<Self>, link: &Arc<Link>, now: u64) {
         let mut scratch = Scratch::at(now);
         {
             let mut state = self.state.lock();
             if state.link.as_ref().is_some_and(|l| Arc::ptr_eq(l, link)) {
-                self.pump(&mut state, link, &mut scratch);
+                self.pump(&mut state, link, &mut scratch, ReadTurn::Now);
             }
         }
         scratch.settle(&link.shared);
@@ -27,7 +41,13 @@ impl Refill for Session {
 
 impl Session {
     /// Moves what waits to the outbox as far as it has room.
-    pub(super) fn pump(self: &Arc<Self>, state: &mut State, link: &Arc<Link>, scratch: &mut Scratch) {
+    pub(super) fn pump(
+        self: &Arc<Self>,
+        state: &mut State,
+        link: &Arc<Link>,
+        scratch: &mut Scratch,
+        turn: ReadTurn,
+    ) {
         if state.has_nothing_to_send() {
             return;
         }
@@ -101,7 +121,11 @@ impl Session {
             }
         }
         if !blocked && state.queue.is_empty() {
-            self.read_retained(state, link, scratch);
+            match turn {
+                ReadTurn::Now => self.read_retained(state, link, scratch),
+                ReadTurn::Later if state.reads.is_empty() => {}
+                ReadTurn::Later => link.more(&mut scratch.dirty),
+            }
         }
         if popped {
             let limits = &shared.config.limits;
@@ -146,37 +170,46 @@ impl Session {
         false
     }
 
-    /// Hands over retained messages while the outbox has room.
+    /// Hands over retained messages while the outbox has room and the turn lasts, from each filter in turn. How much is
+    /// looked at in a turn does not depend on how many filters there are.
     fn read_retained(self: &Arc<Self>, state: &mut State, link: &Arc<Link>, scratch: &mut Scratch) {
-        const AT_ONCE: usize = 64;
-        const STEPS: usize = 2_000;
         let shared = &link.shared;
-        // A bound on the work of one call; the rest is asked for when this is written.
-        let mut budget = 4;
-        while let Some(read) = state.reads.front_mut() {
+        while let Some((filter, read)) = state.reads.current() {
             if read.qos != QoS::AtMostOnce && !state.in_flight.has_room(link, &shared.config.limits) {
                 return;
             }
-            budget -= 1;
-            if !link.room() || budget == 0 {
+            if !link.room() || scratch.read_steps == 0 {
+                Counters::add(&shared.counters.retained_turns, u64::from(scratch.read_steps == 0));
                 link.more(&mut scratch.dirty);
                 return;
             }
-            let free =
-                if read.qos == QoS::AtMostOnce { AT_ONCE } else { link.window() - state.in_flight.len() };
+            let free = if read.qos == QoS::AtMostOnce {
+                READ_AT_ONCE
+            } else {
+                link.window() - state.in_flight.len()
+            };
             let mut found = std::mem::take(&mut scratch.found);
-            let done = shared.retained.read().read(
-                &read.filter,
+            let progress = shared.retained.read().read(
+                filter,
                 &mut read.cursor,
-                free.min(AT_ONCE),
-                STEPS,
+                free.min(READ_AT_ONCE),
+                scratch.read_steps.min(STEPS_LOCKED),
                 scratch.now,
                 &mut found,
             );
+            scratch.read_steps -= progress.steps.min(scratch.read_steps);
             let (qos, identifier) = (read.qos, read.identifier);
-            if done {
-                state.reads.pop_front();
-            }
+            // With what is enqueued below in one commit: after a crash the read goes on behind it. Where nothing was found
+            // it may as well go on before.
+            let op = if state.durable && qos != QoS::AtMostOnce && (progress.done || !found.is_empty()) {
+                let filter = filter.clone();
+                state.reads.advance(progress.done);
+                state.subscription_op(self.key, &filter, false)
+            } else {
+                state.reads.advance(progress.done);
+                None
+            };
+            scratch.ops.extend(op);
             let now = scratch.now;
             for message in found.drain(..) {
                 state.last_seq += 1;
@@ -238,7 +271,7 @@ impl Session {
             }
             link.append_release(id, &mut scratch.dirty);
         }
-        self.pump(state, link, scratch);
+        self.pump(state, link, scratch, ReadTurn::Now);
     }
 }
 

@@ -141,11 +141,12 @@ impl State {
         }
     }
 
-    /// The connection is gone: what was to be sent on it alone is forgotten.
+    /// The connection is gone: what was to be sent on it alone is forgotten. What is read at QoS 1 and 2 goes on with the next
+    /// connection.
     pub(crate) fn disconnect(&mut self) {
         self.link = None;
         self.gated.clear();
-        self.reads.clear();
+        self.reads.keep_acknowledged();
         self.resend.clear();
         self.queue_qos0 = VecDeque::new();
         self.queue_qos0_bytes = 0;

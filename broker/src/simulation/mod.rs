@@ -3,7 +3,9 @@
 //!
 //! Everything a run does follows from its seed, so a failure is repeated by running its seed again.
 
+mod budgets;
 mod client;
+mod reads;
 mod record;
 mod wire;
 

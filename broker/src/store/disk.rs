@@ -13,8 +13,9 @@ use crate::message::Message;
 
 pub(super) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 pub(super) const FORMAT: &str = "format";
-/// Raised with every change to a table or a record.
-pub(super) const FORMAT_VERSION: u64 = 1;
+/// Raised with every change to a table or a record. 2: a subscription may say where the reading of its retained messages
+/// stands; what was written in format 1 is read as it is.
+pub(super) const FORMAT_VERSION: u64 = 2;
 
 /// By topic.
 pub(super) const RETAINED: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("retained");

@@ -94,7 +94,7 @@ pub(crate) struct WillRecord {
 }
 
 /// The options of a subscription (MQTT 5, 3.8.3.1).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct SubscriptionRecord {
     pub(crate) qos: QoS,
     pub(crate) no_local: bool,
@@ -102,6 +102,8 @@ pub(crate) struct SubscriptionRecord {
     /// 0, 1 or 2.
     pub(crate) retain_handling: u8,
     pub(crate) identifier: Option<u32>,
+    /// Where the reading of its retained messages stands, while it goes on: a [`Cursor`](crate::retained::Cursor)'s key.
+    pub(crate) reading: Option<ByteString>,
 }
 
 /// A message in a session's queue.

@@ -231,10 +231,21 @@ pub(super) fn read_database(path: &Path, mut database: Database, now: u64) -> Re
         Unread::Database(error) => failed(error),
         Unread::Damaged(what) => Failure::Damaged(what),
     })?;
+    if found < FORMAT_VERSION {
+        upgrade(&database).map_err(failed)?;
+    }
     let retained = load::Retained::new(path, &database, now).map_err(failed)?;
     let next_key = loaded.sessions.last().map_or(1, |session| session.key + 1);
     let snapshot = Snapshot { retained, sessions: loaded.sessions, damaged: None, next_key };
     Ok((database, loaded.messages, snapshot))
+}
+
+/// Says that the file may hold what only this version reads.
+fn upgrade(database: &Database) -> Result<(), redb::Error> {
+    let write = database.begin_write()?;
+    write.open_table(META)?.insert(FORMAT, FORMAT_VERSION)?;
+    write.commit()?;
+    Ok(())
 }
 
 fn version(database: &Database) -> Result<u64, redb::Error> {

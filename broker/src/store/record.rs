@@ -41,7 +41,7 @@ const MESSAGE_FLAGS: u16 = (1 << 10) - 1;
 
 /// A retained message without its topic, which is the key.
 pub(super) fn encode_retained(message: &Message) -> Vec<u8> {
-    let mut out = Vec::with_capacity(message.size() + 16);
+    let mut out = Vec::with_capacity(message.text_bytes() + 16);
     out.push(VERSION);
     put_message(&mut out, message);
     out
@@ -68,7 +68,7 @@ pub(super) fn retained_expires(record: &[u8]) -> Result<Option<u64>, Malformed> 
 
 /// A queued message, topic included.
 pub(super) fn encode_message(message: &Message) -> Vec<u8> {
-    let mut out = Vec::with_capacity(message.size() + 20);
+    let mut out = Vec::with_capacity(message.text_bytes() + 20);
     out.push(VERSION);
     put_bytes(&mut out, message.topic.as_bytes());
     put_message(&mut out, message);
@@ -130,14 +130,22 @@ pub(super) fn decode_session(record: &[u8]) -> Result<SessionRecord, Malformed> 
     Ok(SessionRecord { client_id, version5, expiry, disconnected, will, user_name })
 }
 
-/// Version, the options byte as in SUBSCRIBE (MQTT 5, 3.8.3.1), [identifier].
+/// Not an option of SUBSCRIBE: retained messages are being read.
+const READING: u8 = 1 << 6;
+
+/// Version, the options byte as in SUBSCRIBE (MQTT 5, 3.8.3.1), [identifier]. With [`READING`], since format 2: identifier
+/// or 0, and up to the end where the read stands.
 pub(super) fn encode_subscription(record: &SubscriptionRecord) -> Vec<u8> {
     let options = record.qos as u8
         | u8::from(record.no_local) << 2
         | u8::from(record.retain_as_published) << 3
         | (record.retain_handling & 3) << 4;
     let mut out = vec![VERSION, options];
-    if let Some(identifier) = record.identifier {
+    if let Some(key) = &record.reading {
+        out[1] |= READING;
+        put_varint(&mut out, record.identifier.unwrap_or(0).into());
+        out.extend_from_slice(key.as_bytes());
+    } else if let Some(identifier) = record.identifier {
         put_varint(&mut out, identifier.into());
     }
     out
@@ -145,11 +153,17 @@ pub(super) fn encode_subscription(record: &SubscriptionRecord) -> Vec<u8> {
 
 pub(super) fn decode_subscription(record: &[u8]) -> Result<SubscriptionRecord, Malformed> {
     let mut reader = Reader::new(Bytes::copy_from_slice(record))?;
-    let options = reader.byte()?;
+    let byte = reader.byte()?;
+    let options = byte & !READING;
     if options >= 0b11_0000 {
         return Err(Malformed("subscription options"));
     }
-    let identifier = reader.optional(!reader.bytes.is_empty(), Reader::small)?;
+    let (identifier, reading) = if byte & READING == 0 {
+        (reader.optional(!reader.bytes.is_empty(), Reader::small)?, None)
+    } else {
+        let identifier = Some(reader.small()?).filter(|&identifier| identifier > 0);
+        (identifier, Some(text(std::mem::take(&mut reader.bytes))?))
+    };
     reader.end()?;
     Ok(SubscriptionRecord {
         qos: qos(options & 3)?,
@@ -157,6 +171,7 @@ pub(super) fn decode_subscription(record: &[u8]) -> Result<SubscriptionRecord, M
         retain_as_published: options & 1 << 3 != 0,
         retain_handling: options >> 4,
         identifier,
+        reading,
     })
 }
 

@@ -7,11 +7,13 @@
 mod support;
 
 mod absent;
+mod budgets;
 mod caller;
 mod limits;
 mod local;
 mod nagle;
 mod queues;
+mod reads;
 mod restart;
 mod slow;
 mod thread;

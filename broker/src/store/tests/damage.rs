@@ -165,13 +165,29 @@ fn a_later_format_is_an_error_and_stays() {
     });
     let error = Bench::try_open(dir.path()).err().expect("refused");
     assert!(matches!(error, StoreError::Newer { found, .. } if found == FORMAT_VERSION + 1), "{error}");
-    assert!(error.to_string().contains("broker.redb has format 2"));
+    assert!(error.to_string().contains(&format!("broker.redb has format {}", FORMAT_VERSION + 1)));
     assert!(file(&dir).exists());
     tamper(&dir, |write| {
         write.open_table(META).unwrap().insert(FORMAT, FORMAT_VERSION).unwrap();
     });
     let (_, snapshot) = Bench::open(dir.path());
     assert_eq!(retained(snapshot).len(), 2_000);
+}
+
+#[test]
+fn a_file_of_format_1_is_read_and_becomes_one_of_this_format() {
+    let dir = written();
+    tamper(&dir, |write| {
+        write.open_table(META).unwrap().insert(FORMAT, 1).unwrap();
+    });
+    let (bench, snapshot) = Bench::open(dir.path());
+    assert_eq!(retained(snapshot).len(), 2_000);
+    drop(bench);
+    tamper(&dir, |write| {
+        let mut meta = write.open_table(META).unwrap();
+        let found = meta.insert(FORMAT, FORMAT_VERSION).unwrap().map(|found| found.value());
+        assert_eq!(found, Some(FORMAT_VERSION), "an older broker would not understand what may be in it");
+    });
 }
 
 #[test]

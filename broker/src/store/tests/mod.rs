@@ -120,6 +120,7 @@ fn what_was_put_is_there_after_a_restart() {
         retain_as_published: true,
         retain_handling: 2,
         identifier: Some(268_435_455),
+        reading: Some("a\0b".into()),
     };
     let full = Arc::new(full_message());
     let sent = EntryRecord {
@@ -135,7 +136,7 @@ fn what_was_put_is_there_after_a_restart() {
         Op::Retain { message: Arc::clone(&full) },
         Op::SaveSession { key: 4, record: full_session() },
         Op::SaveSession { key: 9, record: session("plain") },
-        Op::Subscribe { key: 4, filter: "a/#".into(), options },
+        Op::Subscribe { key: 4, filter: "a/#".into(), options: options.clone() },
         Op::Subscribe { key: 4, filter: "+/é".into(), options: SubscriptionRecord::default() },
         Op::Enqueue { key: 4, seq: 1, entry: sent.clone() },
         Op::Enqueue { key: 4, seq: 300, entry: entry(&full) },
@@ -188,7 +189,7 @@ fn each_op_undoes_or_replaces_what_is_on_disk() {
         Op::Retain { message: message("new", "2") },
         Op::SaveSession { key: 1, record: full_session() },
         Op::Unsubscribe { key: 1, filter: "a".into() },
-        Op::Subscribe { key: 1, filter: "b".into(), options: other },
+        Op::Subscribe { key: 1, filter: "b".into(), options: other.clone() },
         Op::Dequeue { key: 1, seq: 1 },
         Op::Phase { key: 1, seq: 2, packet_id: 77, phase: Phase::Sent },
         Op::Released { key: 1, packet_id: 1 },

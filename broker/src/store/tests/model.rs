@@ -36,7 +36,7 @@ impl Model {
                 self.sessions.remove(&key);
             }
             Op::Subscribe { key, filter, options } => session(self, &key, &mut |kept| {
-                kept.subscriptions.insert(filter.clone(), options);
+                kept.subscriptions.insert(filter.clone(), options.clone());
             }),
             Op::Unsubscribe { key, filter } => session(self, &key, &mut |kept| {
                 kept.subscriptions.remove(&filter);

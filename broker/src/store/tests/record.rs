@@ -49,6 +49,7 @@ fn strange_bytes_are_refused_or_read_and_never_panic() {
         record::encode_session(&full_session()),
         record::encode_entry(&EntryRecord { shared: Some("$share/g/a".into()), ..EntryRecord::default() }, 5),
         record::encode_subscription(&SubscriptionRecord { identifier: Some(9), ..Default::default() }),
+        record::encode_subscription(&SubscriptionRecord { reading: Some("a".into()), ..Default::default() }),
     ];
     for round in 0..50_000 {
         let mut bytes = samples[round % samples.len()].clone();
@@ -87,5 +88,19 @@ fn a_record_cut_short_or_too_long_is_refused() {
         assert!(refuses(&[&[9], &bytes[1..]].concat()), "another version");
         assert!(refuses(&bytes[..bytes.len() - 1]));
         assert!(refuses(&[]));
+    }
+}
+
+/// In format 1 nothing said whether retained messages are being read.
+#[test]
+fn subscriptions_of_format_1_are_read_and_a_read_keeps_its_place() {
+    let old = [1, 0b10_0001, 9];
+    let record = record::decode_subscription(&old).expect("a record of format 1");
+    assert_eq!((record.identifier, &record.reading), (Some(9), &None));
+    assert_eq!(record::encode_subscription(&record), old);
+    for (identifier, key) in [(None, ""), (Some(300), ""), (None, "a\0b"), (Some(1), "é")] {
+        let record = SubscriptionRecord { identifier, reading: Some(key.into()), ..record.clone() };
+        let decoded = record::decode_subscription(&record::encode_subscription(&record));
+        assert_eq!(decoded.expect("what was encoded"), record);
     }
 }

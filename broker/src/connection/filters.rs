@@ -1,0 +1,149 @@
+//! SUBSCRIBE and UNSUBSCRIBE, worked through in parts: one packet may hold a hundred thousand filters.
+
+use bytestring::ByteString;
+
+use super::{Connection, Failure, Step, Work};
+use crate::codec::{self, DecodeError, Options, Reason, Subscribe};
+use crate::message::QoS;
+use crate::session::Scratch;
+use crate::store::Ticket;
+use crate::topic;
+
+/// Filters before the others get their turn.
+const FILTERS_AT_ONCE: usize = 64;
+
+/// A packet of filters that is being worked through.
+#[derive(Debug)]
+pub(super) struct Change {
+    id: u16,
+    filters: Filters,
+    reasons: Vec<Reason>,
+    /// What has to be on disk before the packet is acknowledged.
+    ticket: Ticket,
+    /// Filters whose retained messages are to be read.
+    reads: Vec<(ByteString, QoS)>,
+}
+
+#[derive(Debug)]
+enum Filters {
+    Subscribe { identifier: Option<u32>, left: std::vec::IntoIter<(ByteString, Options)> },
+    Unsubscribe { left: std::vec::IntoIter<ByteString> },
+}
+
+impl Change {
+    pub(super) fn subscribe(packet: Subscribe) -> Self {
+        let Subscribe { id, identifier, filters } = packet;
+        Self::new(id, Filters::Subscribe { identifier, left: filters.into_iter() })
+    }
+
+    pub(super) fn unsubscribe(id: u16, filters: Vec<ByteString>) -> Self {
+        Self::new(id, Filters::Unsubscribe { left: filters.into_iter() })
+    }
+
+    fn new(id: u16, filters: Filters) -> Self {
+        Self { id, filters, reasons: Vec::new(), ticket: 0, reads: Vec::new() }
+    }
+}
+
+impl Connection {
+    /// Works through a packet of filters as far as one turn goes.
+    pub(super) fn change_filters(&self, mut change: Change, scratch: &mut Scratch) -> Result<Step, Failure> {
+        let done = match &mut change.filters {
+            Filters::Subscribe { identifier, left } => {
+                for (filter, options) in left.by_ref().take(FILTERS_AT_ONCE) {
+                    let reason = self.subscribe(&filter, options, *identifier, &mut change.reads, scratch)?;
+                    change.reasons.push(reason);
+                }
+                left.len() == 0
+            }
+            Filters::Unsubscribe { left } => {
+                for filter in left.by_ref().take(FILTERS_AT_ONCE) {
+                    let known = self.hub.router.unsubscribe(&self.session, &filter, scratch);
+                    change.reasons.push(if known {
+                        Reason::SUCCESS
+                    } else {
+                        Reason::NO_SUBSCRIPTION_EXISTED
+                    });
+                }
+                left.len() == 0
+            }
+        };
+        let (session, shared) = (&self.session, &self.hub.shared);
+        // Tickets rise, but a part that changes nothing has none.
+        change.ticket = change.ticket.max(scratch.settle_for(shared, Some(session.key)));
+        if !done {
+            return Ok(Step::Change(Box::new(change)));
+        }
+        let (version, id, reasons) = (self.link.peer.version, change.id, &change.reasons);
+        match change.filters {
+            Filters::Subscribe { identifier, .. } => {
+                session.acknowledge(shared, &self.link, change.ticket, scratch, |out| {
+                    codec::suback(version, id, reasons, out);
+                });
+                if !change.reads.is_empty() {
+                    session.begin_reads(&self.link, change.reads, identifier, scratch);
+                }
+            }
+            Filters::Unsubscribe { .. } => {
+                session.acknowledge(shared, &self.link, change.ticket, scratch, |out| {
+                    codec::unsuback(version, id, reasons, out);
+                });
+            }
+        }
+        Ok(Step::Next)
+    }
+
+    /// Works through the rest of a packet of filters, with a turn for the others between its parts.
+    pub(super) async fn change_in_turns(&self, mut change: Box<Change>) -> Result<(), Failure> {
+        loop {
+            tokio::task::yield_now().await;
+            if self.link.is_closing() {
+                return Ok(());
+            }
+            let now = self.hub.shared.clock.now_ms();
+            self.heard(now);
+            let mut work = Work::take(now);
+            let step = self.change_filters(*change, &mut work.scratch);
+            work.scratch.settle(&self.hub.shared);
+            crate::link::flush_all(&mut work.scratch.dirty);
+            work.give_back();
+            match step? {
+                Step::Change(rest) => change = rest,
+                _ => return Ok(()),
+            }
+        }
+    }
+
+    fn subscribe(
+        &self,
+        filter: &ByteString,
+        options: Options,
+        identifier: Option<u32>,
+        reads: &mut Vec<(ByteString, QoS)>,
+        scratch: &mut Scratch,
+    ) -> Result<Reason, Failure> {
+        let shared = topic::shared(filter);
+        let plain = match shared {
+            None => Some(&**filter),
+            Some(shared) => shared.map(|s| s.filter),
+        };
+        let levels = self.hub.shared.config.limits.topic_levels;
+        if !plain.is_some_and(|f| topic::valid_filter(f, levels)) {
+            return Ok(Reason::TOPIC_FILTER_INVALID);
+        }
+        if shared.is_some() && options.no_local {
+            return Err(DecodeError::protocol("No Local on a shared subscription"));
+        }
+        // Copied out of the packet, all of which it would keep in memory: megabytes of user properties, perhaps.
+        let filter = ByteString::from(&**filter);
+        Ok(match self.hub.router.subscribe(&self.session, &filter, options, identifier, scratch) {
+            Ok(reads_retained) => {
+                if reads_retained {
+                    reads.push((filter, options.qos));
+                }
+                Reason(options.qos as u8)
+            }
+            Err(reason) => reason,
+        })
+    }
+}

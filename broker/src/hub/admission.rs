@@ -1,0 +1,79 @@
+//! Whether another session may begin.
+
+use std::net::IpAddr;
+
+use bytestring::ByteString;
+
+use super::Hub;
+use crate::access::Principal;
+use crate::codec::Reason;
+use crate::counters::Counters;
+use crate::memory::Stage;
+use crate::owner::Owner;
+use crate::session::State;
+
+impl Hub {
+    /// Whether a client may connect now, as far as memory and the number of sessions go. The broker's own process always
+    /// may.
+    ///
+    /// # Errors
+    ///
+    /// The reason code of the refusal, which is counted.
+    pub(crate) fn admit(
+        &self,
+        client_id: &str,
+        principal: &Principal,
+        address: IpAddr,
+    ) -> Result<(), Reason> {
+        if principal.local {
+            return Ok(());
+        }
+        if self.shared.memory.at(Stage::Connections) {
+            Counters::add(&self.shared.counters.refused_memory, 1);
+            return Err(Reason::SERVER_BUSY);
+        }
+        let limits = &self.shared.config.limits;
+        let (known, count) = {
+            let sessions = self.sessions.lock();
+            (sessions.by_client.contains_key(client_id), sessions.by_client.len())
+        };
+        let own =
+            self.session_owner(principal, Some(address)).map_or(0, |owner| self.owners.lock().of(&owner));
+        if !known && (count >= limits.sessions || own >= limits.sessions_per_user) {
+            Counters::add(&self.shared.counters.refused_sessions, 1);
+            return Err(Reason::QUOTA_EXCEEDED);
+        }
+        Ok(())
+    }
+
+    /// Who a session counts for; nobody for the broker's own process, and for a session without user from disk.
+    fn session_owner(&self, principal: &Principal, address: Option<IpAddr>) -> Option<Owner> {
+        if principal.local {
+            return None;
+        }
+        match &principal.user {
+            Some(user) if !self.shared.config.users.is_empty() => {
+                Some(Owner::User(ByteString::from(&**user)))
+            }
+            _ => address.map(Owner::Address),
+        }
+    }
+
+    /// A session begins.
+    pub(super) fn count_session(&self, state: &mut State, principal: &Principal, address: Option<IpAddr>) {
+        state.owner = self.session_owner(principal, address).map(|owner| self.owners.lock().add(owner));
+    }
+
+    /// A session ends.
+    pub(super) fn forget_session(&self, state: &mut State) {
+        if let Some(owner) = state.owner.take() {
+            self.owners.lock().remove(&owner);
+        }
+    }
+
+    /// How many users and addresses have sessions.
+    #[cfg(test)]
+    pub(crate) fn owner_count(&self) -> usize {
+        self.owners.lock().len()
+    }
+}

@@ -1,0 +1,69 @@
+//! Who sessions count for: a user, or the address of clients that are nobody.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use bytestring::ByteString;
+use hashbrown::HashMap;
+
+/// Who a session counts for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Owner {
+    /// A configured user.
+    User(ByteString),
+    /// The address from which it was begun. Where any user name is taken, a name is no reason to count anew.
+    Address(IpAddr),
+}
+
+/// How many sessions each owner has.
+#[derive(Debug, Default)]
+pub(crate) struct SessionCounts(HashMap<Arc<Owner>, usize>);
+
+impl SessionCounts {
+    pub(crate) fn of(&self, owner: &Owner) -> usize {
+        self.0.get(owner).copied().unwrap_or(0)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Counts another one, and returns its owner, which all sessions of one owner share.
+    pub(crate) fn add(&mut self, owner: Owner) -> Arc<Owner> {
+        let shared = self.0.get_key_value(&owner).map_or_else(|| Arc::new(owner), |(known, _)| known.clone());
+        *self.0.entry(shared.clone()).or_default() += 1;
+        shared
+    }
+
+    pub(crate) fn remove(&mut self, owner: &Owner) {
+        if let Some(count) = self.0.get_mut(owner) {
+            *count -= 1;
+            if *count == 0 {
+                self.0.remove(owner);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_left_of_owners_without_sessions() {
+        let mut counts = SessionCounts::default();
+        let owners = [Owner::User("ada".into()), Owner::Address([127, 0, 0, 1].into())];
+        for owner in &owners {
+            counts.add(owner.clone());
+            counts.add(owner.clone());
+            assert_eq!(counts.of(owner), 2);
+        }
+        for owner in &owners {
+            counts.remove(owner);
+            counts.remove(owner);
+            assert_eq!(counts.of(owner), 0);
+        }
+        assert_eq!(counts.len(), 0);
+    }
+}

@@ -1,0 +1,106 @@
+//! What clients make the broker keep is given back: when they go, and when memory is short.
+
+use super::wire::Version;
+use super::{World, profile, simulated};
+use crate::memory::Stage;
+use crate::message::{Message, QoS};
+use crate::session::Scratch;
+
+fn publish(world: &mut World, topic: &str, qos: QoS, bytes: usize) {
+    let mut scratch = Scratch::at(world.now());
+    // Clients in simulations take payloads apart: a name and a number.
+    let payload = format!("world:{}", "0".repeat(bytes));
+    let message = Message { topic: topic.into(), payload: payload.into(), qos, ..Message::default() };
+    world.broker().hub.router.publish_own(&message, &mut scratch);
+    crate::link::flush_all(&mut scratch.dirty);
+}
+
+#[test]
+fn nothing_is_counted_any_more_for_sessions_that_have_ended() {
+    simulated(async {
+        let filters: &[(&str, u8)] = &[("a/b/c", 1), ("+/#", 1), ("$share/g/a", 1), ("a/b/c", 2), ("d", 0)];
+        let mut world =
+            World::new(1, [profile("kept", Version::V5, filters), profile("old", Version::V3, filters)]);
+        for index in 0..2 {
+            world.connect(index);
+        }
+        world.exchange().await;
+        let hub = world.broker().hub.clone();
+        assert_eq!(hub.router.subscription_count(), 8);
+        assert!(hub.sessions.lock().by_client.values().all(|s| s.state.lock().subscription_bytes > 2_000));
+        assert_eq!(hub.owner_count(), 1, "both come from one address");
+        for client in &mut world.clients {
+            client.profile.session_expiry = 0;
+        }
+        // Begun anew, each ends the session before it, and then its own.
+        for index in 0..2 {
+            world.connect(index);
+        }
+        world.exchange().await;
+        for client in &mut world.clients {
+            client.disconnect();
+        }
+        world.exchange().await;
+        assert_eq!(hub.sessions.lock().by_client.len(), 0);
+        assert_eq!((hub.router.subscription_count(), hub.owner_count()), (0, 0));
+    });
+}
+
+#[test]
+fn memory_that_is_short_is_taken_from_qos_0_first_and_from_whom_holds_most_last() {
+    simulated(async {
+        // The slow one takes a hundred bytes at once.
+        let mut world = World::new(
+            1,
+            [profile("fast", Version::V5, &[("x", 1)]), profile("slow", Version::V5, &[("x", 0), ("y", 1)])],
+        );
+        for index in 0..2 {
+            world.connect(index);
+        }
+        world.exchange().await;
+        let hub = world.broker().hub.clone();
+        for _ in 0..100 {
+            publish(&mut world, "x", QoS::AtMostOnce, 20);
+        }
+        world.settle().await;
+        assert_eq!(hub.shed(Stage::Keeping, 0), 0);
+        assert_eq!(hub.shared.counters.read().dropped_memory, 0);
+        assert!(hub.shed_queues(usize::MAX) > 1_000);
+        assert_eq!(hub.shed_queues(usize::MAX), 0, "nothing is left");
+        assert!(hub.shared.counters.read().dropped_memory > 50);
+        world.exchange().await;
+        assert!(world.clients.iter().all(super::client::Client::is_ready));
+
+        assert_eq!(hub.shed(Stage::Offenders, 0), 0, "nobody holds much");
+        publish(&mut world, "y", QoS::AtLeastOnce, 2 << 20);
+        assert_eq!(hub.shed(Stage::Offenders, 2), 1, "not yet");
+        assert!(hub.shed(Stage::Offenders, 0) > 0);
+        assert_eq!(hub.shed(Stage::Offenders, 0), 0, "it has been told");
+        let counts = hub.shared.counters.read();
+        assert_eq!(counts.disconnected_memory, 1);
+        assert!(world.clients[0].is_ready());
+    });
+}
+
+#[test]
+fn absent_sessions_give_back_what_is_asked_of_them() {
+    simulated(async {
+        let mut world = World::new(1, [profile("away", Version::V5, &[("x", 1)])]);
+        world.connect(0);
+        world.exchange().await;
+        world.clients[0].disconnect();
+        world.exchange().await;
+        for _ in 0..50 {
+            publish(&mut world, "x", QoS::AtLeastOnce, 1_000);
+            world.exchange().await;
+        }
+        let hub = world.broker().hub.clone();
+        let before = hub.shared.absent.held();
+        let mut scratch = Scratch::at(world.now());
+        hub.cut_absent_by(20_000, &mut scratch);
+        let after = hub.shared.absent.held();
+        assert!((19_000..22_000).contains(&(before.bytes - after.bytes)), "{before:?} {after:?}");
+        hub.cut_absent_by(usize::MAX, &mut scratch);
+        assert_eq!(hub.shared.absent.held().bytes, 0);
+    });
+}

@@ -1,0 +1,147 @@
+//! The shared groups of one filter.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytestring::ByteString;
+use hashbrown::HashMap;
+use indexmap::IndexMap;
+
+use super::{Members, Readiness, Subscriber, Subscription};
+use crate::message::QoS;
+
+/// How many shared groups one filter may have. Each of them gets a copy of every message that matches: this is what one
+/// publish is multiplied by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct GroupLimits {
+    /// All of them.
+    pub(crate) filter: usize,
+    /// Those that one session is a member of.
+    pub(crate) session: usize,
+}
+
+impl GroupLimits {
+    /// For what was granted before.
+    pub(crate) const NONE: Self = Self { filter: usize::MAX, session: usize::MAX };
+}
+
+/// Another shared group on a filter would be above [`GroupLimits`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TooManyGroups;
+
+/// The groups of one filter by the name under which each was subscribed to, `$share/{name}/{filter}`. Only the cost of
+/// publishing depends on how many there are.
+#[derive(Debug)]
+pub(super) struct Groups<S> {
+    by_filter: IndexMap<ByteString, Group<S>, hashbrown::DefaultHashBuilder>,
+    /// How many groups each session is a member of.
+    memberships: HashMap<u64, usize>,
+}
+
+/// The members of one `$share/{name}/{filter}`.
+#[derive(Debug)]
+pub(super) struct Group<S> {
+    /// As it was subscribed to, `$share/{name}/{filter}`.
+    pub(super) filter: ByteString,
+    members: Members<S>,
+    /// Where the next choice begins.
+    next: AtomicUsize,
+}
+
+impl<S> Default for Groups<S> {
+    fn default() -> Self {
+        Self { by_filter: IndexMap::default(), memberships: HashMap::new() }
+    }
+}
+
+impl<S> Groups<S> {
+    pub(super) fn is_empty(&self) -> bool {
+        self.by_filter.is_empty()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Group<S>> {
+        self.by_filter.values()
+    }
+
+    pub(super) fn get(&self, filter: &ByteString) -> Option<&Group<S>> {
+        self.by_filter.get(filter)
+    }
+
+    /// Takes a session out of a group; false where it is no member.
+    pub(super) fn remove(&mut self, filter: &str, key: u64) -> bool {
+        let Some(index) = self.by_filter.get_index_of(filter) else { return false };
+        let group = &mut self.by_filter[index];
+        if group.members.swap_remove(&key).is_none() {
+            return false;
+        }
+        if group.members.is_empty() {
+            self.by_filter.swap_remove_index(index);
+        }
+        if let Some(count) = self.memberships.get_mut(&key) {
+            *count -= 1;
+            if *count == 0 {
+                self.memberships.remove(&key);
+            }
+        }
+        true
+    }
+}
+
+impl<S: Subscriber> Groups<S> {
+    /// Adds or replaces a member; whether it is new.
+    pub(super) fn insert(
+        &mut self,
+        filter: &ByteString,
+        subscription: Subscription<S>,
+        limits: GroupLimits,
+    ) -> Result<bool, TooManyGroups> {
+        let key = subscription.subscriber.key();
+        let known = self.by_filter.get_mut(filter);
+        let is_new = known.is_none();
+        if let Some(member) = known.and_then(|group| group.members.get_mut(&key)) {
+            *member = subscription;
+            return Ok(false);
+        }
+        let memberships = self.memberships.get(&key).copied().unwrap_or(0);
+        if memberships >= limits.session || is_new && self.by_filter.len() >= limits.filter {
+            return Err(TooManyGroups);
+        }
+        let group = self.by_filter.entry(filter.clone()).or_insert_with(|| Group {
+            filter: filter.clone(),
+            members: Members::default(),
+            next: AtomicUsize::new(0),
+        });
+        group.members.insert(key, subscription);
+        self.memberships.insert(key, memberships + 1);
+        Ok(true)
+    }
+}
+
+impl<S: Subscriber> Group<S> {
+    /// Round robin over the members that can take a message now; else over those that may queue it, connected ones first.
+    pub(super) fn choose(&self, qos: QoS, ground: &S::Ground) -> Option<&Subscription<S>> {
+        let start = self.next.load(Ordering::Relaxed);
+        let count = self.members.len();
+        let (mut waiting, mut away, mut full) = (None, None, None);
+        let mut ready = None;
+        for step in 0..count {
+            let index = (start + step) % count;
+            let (_, member) = self.members.get_index(index)?;
+            let found = Some((index, member));
+            match member.subscriber.readiness(qos.min(member.options.qos), ground) {
+                Readiness::Ready => {
+                    ready = found;
+                    break;
+                }
+                Readiness::Waiting => waiting = waiting.or(found),
+                Readiness::Away => away = away.or(found),
+                Readiness::Full => full = full.or(found),
+                Readiness::Gone => {}
+            }
+        }
+        let (index, member) = ready.or(waiting).or(away).or(full)?;
+        // Behind who was chosen and not behind who was asked first: else the one that follows those who are away would
+        // get their parts.
+        self.next.store(index + 1, Ordering::Relaxed);
+        Some(member)
+    }
+}

@@ -1,0 +1,98 @@
+//! What all wills together take, and whether there is room for another.
+
+use std::ops::Deref;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::codec::Will;
+
+/// All wills that are kept.
+#[derive(Debug, Default)]
+pub(crate) struct Wills(Arc<Total>);
+
+#[derive(Debug, Default)]
+struct Total {
+    count: AtomicUsize,
+    bytes: AtomicUsize,
+}
+
+/// A will that is kept, and counted until it is dropped.
+#[derive(Debug)]
+pub(crate) struct HeldWill {
+    will: Will,
+    bytes: usize,
+    total: Arc<Total>,
+}
+
+impl Wills {
+    /// Whether a will would be too much. One below an equal share of `limit` never is: wills of others cannot keep an honest
+    /// client out.
+    pub(crate) fn are_full_for(&self, will: &Will, limit: usize) -> bool {
+        let (size, total) = (size(will), &*self.0);
+        let count = total.count.load(Ordering::Relaxed) + 1;
+        total.bytes.load(Ordering::Relaxed) + size > limit && size > limit / count
+    }
+
+    pub(crate) fn hold(&self, will: Will) -> Box<HeldWill> {
+        let bytes = size(&will);
+        self.0.count.fetch_add(1, Ordering::Relaxed);
+        self.0.bytes.fetch_add(bytes, Ordering::Relaxed);
+        Box::new(HeldWill { will, bytes, total: self.0.clone() })
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.0.bytes.load(Ordering::Relaxed)
+    }
+}
+
+impl HeldWill {
+    /// Bytes that it counts for.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+impl Deref for HeldWill {
+    type Target = Will;
+
+    fn deref(&self) -> &Will {
+        &self.will
+    }
+}
+
+impl Drop for HeldWill {
+    fn drop(&mut self) {
+        self.total.count.fetch_sub(1, Ordering::Relaxed);
+        self.total.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+fn size(will: &Will) -> usize {
+    size_of::<HeldWill>() + will.message.size()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::Message;
+
+    fn will(bytes: usize) -> Will {
+        let message = Message { payload: vec![0; bytes].into(), ..Message::default() };
+        Will { message, expiry: None, delay: 0 }
+    }
+
+    #[test]
+    fn large_wills_fill_the_budget_and_small_ones_still_have_room() {
+        let (wills, limit) = (Wills::default(), 100_000);
+        let mut held = Vec::new();
+        while !wills.are_full_for(&will(20_000), limit) {
+            held.push(wills.hold(will(20_000)));
+        }
+        assert_eq!(held.len(), 4);
+        assert!(!wills.are_full_for(&will(10_000), limit));
+        held.push(wills.hold(will(10_000)));
+        assert_eq!(wills.bytes(), held.iter().map(|will| will.bytes()).sum::<usize>());
+        held.clear();
+        assert_eq!((wills.bytes(), wills.0.count.load(Ordering::Relaxed)), (0, 0));
+    }
+}

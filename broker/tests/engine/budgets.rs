@@ -1,0 +1,176 @@
+//! What one client may make the broker keep: each budget is refused with a reason, counted, and given back.
+
+use crate::Own;
+use crate::support::{Connect, Property, Publish, Version, Will};
+use Version::{V3, V5};
+
+fn properties(count: usize) -> impl Iterator<Item = Property> {
+    (0..count).map(|_| Property::user("", ""))
+}
+
+#[tokio::test]
+async fn messages_of_too_many_user_properties_are_refused() {
+    let own = Own::start(|c| c.limits.user_properties = 3).await;
+    let mut client = own.client(V5).await;
+    client.subscribe("x", 2).await;
+    for (count, code) in [(3, 0), (4, 0x97)] {
+        for qos in 0..3 {
+            let publish =
+                properties(count).fold(Publish::new("x", &format!("{qos}")).qos(qos), Publish::property);
+            let got = client.publish(publish).await;
+            assert_eq!(got, if qos == 0 { 0 } else { code }, "{count} at QoS {qos}");
+        }
+    }
+    for qos in 0..3_u8 {
+        assert_eq!(client.message().await.text(), qos.to_string());
+    }
+    assert_eq!(own.broker.counts().refused_properties, 3);
+    let mut will = Will::new("x", "will");
+    will.properties.extend(properties(4));
+    let (_, code) = own.try_connect(Connect::new(V5).will(will)).await;
+    assert_eq!(code, 0x97);
+}
+
+#[tokio::test]
+async fn shared_groups_on_one_filter_are_bounded() {
+    let own = Own::start(|c| {
+        c.limits.share_groups = 3;
+        c.limits.share_groups_session = 2;
+    })
+    .await;
+    let mut first = own.client(V5).await;
+    let filters = [("$share/a/x", 0), ("$share/b/x", 0), ("$share/c/x", 0), ("$share/c/y", 0), ("x", 0)];
+    assert_eq!(first.subscribe_all(&filters, &[]).await, [0, 0, 0x97, 0, 0]);
+    let mut second = own.client(V5).await;
+    let filters = [("$share/c/x", 0), ("$share/d/x", 0), ("x", 0)];
+    assert_eq!(second.subscribe_all(&filters, &[]).await, [0, 0x97, 0]);
+    assert_eq!(own.broker.counts().refused_subscriptions, 2);
+    assert_eq!(first.unsubscribe(&["$share/a/x", "$share/c/x"]).await, [0, 0x11]);
+    assert_eq!(second.subscribe_all(&[("$share/d/x", 0)], &[]).await, [0], "there is room again");
+}
+
+/// 10,000 filters of 127 levels were 2.5 MB to send and 470 MB to keep.
+#[tokio::test]
+async fn filters_are_bounded_by_what_they_take() {
+    let own = Own::start(|c| c.limits.subscription_bytes = 60_000).await;
+    for version in [V5, V3] {
+        let mut client = own.client(version).await;
+        let deep = "a/".repeat(126) + "b";
+        let refused = if version == V5 { 0x97 } else { 0x80 };
+        assert_eq!(client.subscribe_all(&[(&deep, 0)], &[]).await, [0]);
+        assert_eq!(client.subscribe_all(&[(&(deep.clone() + "c"), 0)], &[]).await, [refused]);
+        assert_eq!(client.subscribe_all(&[(&deep, 1)], &[]).await, [1], "it may change");
+        assert_eq!(client.subscribe_all(&[("short", 0)], &[]).await, [0]);
+        client.unsubscribe(&[&deep]).await;
+        assert_eq!(client.subscribe_all(&[(&(deep + "c"), 0)], &[]).await, [0], "there is room again");
+    }
+    assert_eq!(own.broker.counts().refused_subscriptions, 2);
+}
+
+#[tokio::test]
+async fn retained_messages_are_bounded_by_what_they_take() {
+    let own = Own::start(|c| c.limits.retained_bytes = 4_000).await;
+    let mut client = own.client(V5).await;
+    let (large, larger) = ("x".repeat(1_500), "x".repeat(1_600));
+    let mut codes = Vec::new();
+    for (topic, payload) in
+        [("r/1", &*large), ("r/2", &*large), ("r/3", &*large), ("r/1", &*larger), ("r/1", "y"), ("r/3", "x")]
+    {
+        codes.push(client.publish(Publish::new(topic, payload).qos(1).retain()).await);
+    }
+    assert_eq!(codes, [0x10, 0x10, 0x97, 0x10, 0x10, 0x10]);
+    assert_eq!(client.publish(Publish::new("r/2", "").qos(1).retain()).await, 0x10);
+    assert_eq!(
+        client.publish(Publish::new("r/4", &large).qos(1).retain()).await,
+        0x10,
+        "there is room again"
+    );
+    assert_eq!(own.broker.counts().refused_retained, 1);
+}
+
+#[tokio::test]
+async fn sessions_are_bounded_for_all_and_for_each_user() {
+    let own = Own::start(|c| {
+        c.users = ["ada", "bob"]
+            .map(|name| rantai_broker::User { name: name.into(), password: "secret".into() })
+            .to_vec();
+        c.limits.sessions_per_user = 2;
+        c.limits.sessions = 3;
+    })
+    .await;
+    let connect = |user: &str, id: &str| Connect::new(V5).id(id).user(user).password("secret").persistent();
+    let mut codes = Vec::new();
+    for (user, id) in
+        [("ada", "a1"), ("ada", "a2"), ("ada", "a3"), ("ada", "a1"), ("bob", "b1"), ("bob", "b2")]
+    {
+        let (client, code) = own.try_connect(connect(user, id)).await;
+        codes.push(code);
+        client.cut().await;
+    }
+    assert_eq!(codes, [0, 0, 0x97, 0, 0, 0x97], "two of ada, three in all, and one may come back");
+    assert_eq!(own.broker.counts().refused_sessions, 2);
+    // Its session ends with it.
+    let ending = Connect::new(V5).id("a1").user("ada").password("secret");
+    own.connect(ending).await.disconnect().await;
+    while own.broker.counts().connected > 0 {
+        tokio::task::yield_now().await;
+    }
+    own.connect(connect("bob", "b2")).await;
+}
+
+#[tokio::test]
+async fn without_users_sessions_count_for_their_address_whatever_name_they_give() {
+    let own = Own::start(|c| c.limits.sessions_per_user = 1).await;
+    let _first = own.connect(Connect::new(V5).user("one")).await;
+    let (_, code) = own.try_connect(Connect::new(V5).user("two")).await;
+    assert_eq!(code, 0x97);
+    let (_, code) = own.try_connect(Connect::new(V3)).await;
+    assert_eq!(code, 3);
+}
+
+/// Every process takes more than this.
+#[tokio::test]
+async fn above_the_memory_ceiling_only_the_brokers_own_process_is_let_in() {
+    let own = Own::start(|c| c.limits.memory_bytes = 1 << 20).await;
+    for (version, refused) in [(V5, 0x89), (V3, 3)] {
+        let (_, code) = own.try_connect(Connect::new(version)).await;
+        assert_eq!(code, refused);
+    }
+    assert_eq!(own.broker.counts().refused_memory, 2);
+    let local = own.broker.local_credentials().expect("our own engine");
+    let connect = Connect::new(V5).user(&local.user).password(&local.password);
+    let mut client = own.connect(connect).await;
+    assert_eq!(client.publish(Publish::new("r", "x").qos(1).retain()).await, 0x10);
+    assert_eq!(client.subscribe_all(&[("r", 0)], &[]).await, [0]);
+    assert!(client.message().await.retain);
+    assert_eq!(client.subscribe_all(&[("$SYS/broker/memory/stage", 0)], &[]).await, [0]);
+    assert_eq!(client.message().await.text(), "5");
+}
+
+/// Far more filters than are worked through at once.
+#[tokio::test]
+async fn a_packet_of_many_filters_is_worked_through_in_parts() {
+    let dir = tempfile::tempdir().unwrap();
+    for dir in [None, Some(dir.path())] {
+        let own = Own::start(|c| c.data_dir = dir.map(ToOwned::to_owned)).await;
+        let connect = Connect::new(V5).id("many").persistent();
+        let mut client = own.connect(connect.clone()).await;
+        let filters: Vec<String> = (0..1_000).map(|number| format!("f/{number}")).collect();
+        let all: Vec<(&str, u8)> = filters.iter().map(|filter| (&**filter, 1)).collect();
+        assert_eq!(client.subscribe_all(&all, &[]).await, [1; 1_000]);
+        let mut publisher = own.client(V5).await;
+        assert_eq!(publisher.publish(Publish::new("f/999", "x").qos(1)).await, 0);
+        assert_eq!(client.message().await.topic, "f/999");
+        let half: Vec<&str> = filters[..500].iter().map(|filter| &**filter).collect();
+        assert_eq!(client.unsubscribe(&half).await, [0; 500]);
+        assert_eq!(publisher.publish(Publish::new("f/499", "x").qos(1)).await, 0x10);
+        assert_eq!(publisher.publish(Publish::new("f/500", "x").qos(1)).await, 0);
+        client.cut().await;
+        // A new session in its place ends the old one, with the rest of its filters.
+        let mut client = own.connect(Connect::new(V5).id("many")).await;
+        while publisher.publish(Publish::new("f/998", "x").qos(1)).await != 0x10 {
+            tokio::task::yield_now().await;
+        }
+        client.subscribe("f/1", 1).await;
+    }
+}

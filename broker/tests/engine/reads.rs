@@ -1,0 +1,121 @@
+//! Reading retained messages: in turns with everybody else, and to the end, whatever comes in between.
+
+use std::collections::BTreeSet;
+
+use crate::Own;
+use crate::support::{Client, Connect, Publish, Version};
+use Version::V5;
+
+/// Retains `count` messages and returns their topics.
+async fn retain(own: &Own, count: usize) -> BTreeSet<String> {
+    let mut publisher = own.client(V5).await;
+    let mut topics = BTreeSet::new();
+    for number in 0..count {
+        let topic = format!("r/{}/{number}", number % 7);
+        assert_eq!(publisher.publish(Publish::new(&topic, "x").qos(1).retain()).await, 0x10);
+        topics.insert(topic);
+    }
+    topics
+}
+
+async fn take(client: &mut Client, count: usize, topics: &mut BTreeSet<String>) {
+    for _ in 0..count {
+        let message = client.message().await;
+        assert!(message.retain, "{}", message.topic);
+        topics.insert(message.topic);
+    }
+}
+
+/// A thousand filters, for each of which every topic has to be looked at, once held up everybody until all were read.
+#[tokio::test]
+async fn others_have_their_turns_while_many_filters_are_read() {
+    let own = Own::start(|_| {}).await;
+    let mut honest = own.client(V5).await;
+    for number in 0..1_500 {
+        let publish = Publish::new(&format!("r/{number}/x"), "x").qos(1).retain();
+        assert_eq!(honest.publish(publish).await, 0x10);
+    }
+    let mut greedy = own.client(V5).await;
+    let filters: Vec<String> = (0..1_000).map(|number| format!("+/+/n{number}")).collect();
+    let filters: Vec<(&str, u8)> = filters.iter().map(|filter| (&**filter, 0)).collect();
+    assert_eq!(greedy.subscribe_all(&filters, &[]).await, [0; 1_000]);
+    for _ in 0..10 {
+        assert_eq!(honest.publish(Publish::new("x", "x").qos(1)).await, 0x10);
+    }
+    let served = own.broker.counts().retained_turns;
+    assert!(served < 1_000, "{served} turns for ten round trips");
+    // It is not left unread either.
+    while own.broker.counts().retained_turns < served + 100 {
+        tokio::task::yield_now().await;
+    }
+    // Nor does it answer later than others because of that.
+    assert_eq!(greedy.publish(Publish::new("x", "x").qos(1)).await, 0x10);
+}
+
+/// Of 5,000 messages about 3,000 were lost with the connection.
+#[tokio::test]
+async fn a_read_goes_on_where_the_lost_connection_left_it() {
+    let dir = tempfile::tempdir().unwrap();
+    for dir in [None, Some(dir.path())] {
+        let own = Own::start(|c| c.data_dir = dir.map(ToOwned::to_owned)).await;
+        let topics = retain(&own, 3_000).await;
+        let connect = Connect::new(V5).id("reader").persistent();
+        let mut reader = own.connect(connect.clone()).await;
+        reader.subscribe("r/#", 1).await;
+        let mut got = BTreeSet::new();
+        for part in [700, 800] {
+            take(&mut reader, part, &mut got).await;
+            reader.cut().await;
+            reader = own.connect(connect.clone().resume()).await;
+            assert!(reader.connack.as_ref().is_some_and(|ack| ack.session_present));
+        }
+        while got.len() < topics.len() {
+            take(&mut reader, 1, &mut got).await;
+        }
+        assert_eq!(got, topics);
+    }
+}
+
+#[tokio::test]
+async fn a_read_goes_on_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let start = || Own::start(|c| c.data_dir = Some(dir.path().to_owned()));
+    let own = start().await;
+    let topics = retain(&own, 3_000).await;
+    let connect = Connect::new(V5).id("reader").persistent();
+    let mut reader = own.connect(connect.clone()).await;
+    // One of them finds nothing, and one is read to its end at once.
+    assert_eq!(reader.subscribe_all(&[("none/+", 1), ("r/#", 1), ("r/1/1", 1)], &[]).await, [1; 3]);
+    let mut got = BTreeSet::new();
+    take(&mut reader, 500, &mut got).await;
+    reader.cut().await;
+    own.broker.shutdown().await;
+
+    let own = start().await;
+    let mut reader = own.connect(connect.resume()).await;
+    while got.len() < topics.len() {
+        take(&mut reader, 1, &mut got).await;
+    }
+    assert_eq!(got, topics);
+}
+
+#[tokio::test]
+async fn nothing_more_is_read_of_a_filter_that_was_unsubscribed() {
+    let own = Own::start(|_| {}).await;
+    retain(&own, 3_000).await;
+    let mut reader = own.client(V5).await;
+    reader.subscribe("r/#", 1).await;
+    // It acknowledges nothing yet, so that most of them are still to be read.
+    assert_eq!(reader.unsubscribe(&["r/#"]).await, [0]);
+    let mut count = 0;
+    reader.publish(Publish::new("end", "x").qos(0)).await;
+    reader.subscribe("r/0/0", 0).await;
+    loop {
+        let message = reader.message().await;
+        if message.qos == 0 {
+            break;
+        }
+        count += 1;
+    }
+    assert!(count <= 1_024, "{count}, more than were in flight");
+}

@@ -1,0 +1,107 @@
+//! What the budgets of one client are counted in is what the process takes.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
+use rantai_broker::{Config, Limits};
+use rantai_testing::{Connect, Property, Publish, Version, pingreq, subscribe, subscribe_with};
+
+use crate::client::HUNG;
+use crate::process::{Target, serve_if_asked};
+
+/// What the process may grow by: far more than the budgets below, and far less than what was held before there were any.
+const GROWTH: usize = 24 << 20;
+
+fn config() -> Config {
+    let limits = Limits {
+        queue_bytes: 2 << 20,
+        subscription_bytes: 4 << 20,
+        retained_bytes: 4 << 20,
+        ..Limits::default()
+    };
+    Config { limits, ..Config::on_free_port() }
+}
+
+struct Client(TcpStream);
+
+impl Client {
+    fn connect(target: &Target, connect: &Connect) -> Self {
+        let stream = TcpStream::connect(target.address()).expect("the broker listens");
+        stream.set_read_timeout(Some(HUNG)).expect("a timeout");
+        let mut client = Self(stream);
+        client.send(&connect.encode());
+        client.await_answer();
+        client
+    }
+
+    fn send(&mut self, bytes: &[u8]) {
+        self.0.write_all(bytes).expect("the broker reads");
+    }
+
+    /// Waits until all that was sent has been worked through.
+    fn await_answer(&mut self) {
+        self.send(&pingreq());
+        let (mut buffer, mut last) = ([0; 4 << 10], Vec::new());
+        while !last.ends_with(&[0xD0, 0]) {
+            let count = self.0.read(&mut buffer).expect("an answer in time");
+            assert!(count > 0, "the broker closed the connection");
+            last.extend_from_slice(&buffer[..count]);
+            last.drain(..last.len().saturating_sub(2));
+        }
+    }
+}
+
+fn grown(target: &Target, what: &str, before: Option<(usize, usize)>) {
+    if let (Some((before, _)), Some((now, _))) = (before, target.memory()) {
+        let grown = now.saturating_sub(before);
+        eprintln!("{what}: {} KiB", grown >> 10);
+        assert!(grown < GROWTH, "{what}: memory grew by {grown} bytes");
+    }
+}
+
+/// 60 filters of a few bytes held 60 MB, 10,000 deep ones 470 MB, and 2,000 queued messages 128 MB.
+#[test]
+fn one_client_takes_no_more_than_its_budgets() {
+    serve_if_asked(config);
+    let target = Target::start("budgets::one_client_takes_no_more_than_its_budgets");
+    let mut client = Client::connect(&target, &Connect::new(Version::V5).id("greedy").persistent());
+    let before = target.memory();
+
+    let large = "x".repeat(60_000);
+    let properties: Vec<Property> = (0..16).map(|_| Property::user("k", &large)).collect();
+    for number in 1..=60_u16 {
+        let filter = format!("small/{number}");
+        client.send(&subscribe_with(Version::V5, number, &[(&filter, 1)], &properties));
+        client.await_answer();
+    }
+    grown(&target, "filters in large packets", before);
+
+    for number in 0..100_u16 {
+        let filters: Vec<String> =
+            (0..50).map(|level| format!("{number}/{level}{}/#", "/a".repeat(124))).collect();
+        let filters: Vec<(&str, u8)> = filters.iter().map(|filter| (&**filter, 0)).collect();
+        client.send(&subscribe(Version::V5, 100 + number, &filters));
+        client.await_answer();
+    }
+    grown(&target, "deep filters", before);
+
+    drop(client);
+    let mut publisher = Client::connect(&target, &Connect::new(Version::V5));
+    for number in 1..=2_000_u16 {
+        let publish = Publish::new("small/1", "").qos(1).id(number);
+        let publish = (0..1_000).fold(publish, |publish, _| publish.property(Property::user("", "")));
+        publisher.send(&publish.encode(Version::V5));
+        if number % 100 == 0 {
+            publisher.await_answer();
+        }
+    }
+    grown(&target, "empty properties in a queue", before);
+
+    for number in 1..=100 {
+        let publish = Publish::new(&format!("r/{number}"), &"x".repeat(1_000_000)).qos(1).id(number).retain();
+        publisher.send(&publish.encode(Version::V5));
+        publisher.await_answer();
+    }
+    grown(&target, "retained messages", before);
+    target.stop();
+}
