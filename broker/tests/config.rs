@@ -95,6 +95,15 @@ fn every_key_is_read() {
         subscriptions = 11
         retained = 12
         topic_levels = 13
+        user_properties = 0
+        subscription_bytes = 18
+        share_groups = 19
+        share_groups_session = 20
+        retained_bytes = 21
+        will_bytes = 22
+        sessions = 23
+        sessions_per_user = 24
+        memory_bytes = 25
         [[queues]]
         filter = "a/#"
         full = "refuse"
@@ -133,6 +142,10 @@ fn every_key_is_read() {
     assert_eq!(limits.subscriptions, 11);
     assert_eq!(limits.retained, 12);
     assert_eq!(limits.topic_levels, 13);
+    assert_eq!((limits.user_properties, limits.subscription_bytes), (0, 18));
+    assert_eq!((limits.share_groups, limits.share_groups_session), (19, 20));
+    assert_eq!((limits.retained_bytes, limits.will_bytes), (21, 22));
+    assert_eq!((limits.sessions, limits.sessions_per_user, limits.memory_bytes), (23, 24, 25));
 }
 
 #[test]

@@ -89,6 +89,23 @@ async fn retained_messages_are_bounded_by_what_they_take() {
 }
 
 #[tokio::test]
+async fn wills_are_bounded_and_small_ones_always_have_room() {
+    let own = Own::start(|c| c.limits.will_bytes = 40_000).await;
+    let large = || Connect::new(V5).will(Will::new("will", &"x".repeat(15_000)));
+    let (first, _second) = (own.connect(large()).await, own.connect(large()).await);
+    let (_, code) = own.try_connect(large()).await;
+    assert_eq!(code, 0x97);
+    let _small = own.connect(Connect::new(V5).will(Will::new("will", "x"))).await;
+    own.client(V5).await;
+    assert_eq!(own.broker.counts().refused_wills, 1);
+    first.disconnect().await;
+    while own.broker.counts().connected > 2 {
+        tokio::task::yield_now().await;
+    }
+    own.connect(large()).await;
+}
+
+#[tokio::test]
 async fn sessions_are_bounded_for_all_and_for_each_user() {
     let own = Own::start(|c| {
         c.users = ["ada", "bob"]
