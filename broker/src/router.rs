@@ -123,8 +123,9 @@ impl Router {
     ///
     /// A session that is away or takes nothing is no reason to refuse a message to the others: what does not fit is
     /// dropped for it alone. A request (it has a Response Topic) for a shared group is different: where no member of the
-    /// group has room and nobody else takes it, it is refused, and at once, for its caller has a deadline. Where the group
-    /// subscribes to this very topic, only who else does can take it: who looks on with wildcards does not answer.
+    /// group has room and nobody else takes it, it is refused, and at once, for its caller has a deadline. Who subscribes by
+    /// himself and with a wider filter than the group looks on and does not answer: he does not count. Another group does,
+    /// whatever its filter: else a stranger's full group could have the requests to a server refused.
     fn look_for_room(
         &self,
         message: &Message,
@@ -137,23 +138,25 @@ impl Router {
             |target: &Target<Arc<Session>>| effective_qos(message.qos, target.qos) != QoS::AtMostOnce;
         let mut soon = None;
         let mut full = None;
-        let (mut group_full, mut exact_group_full) = (false, false);
-        let (mut taken, mut taken_exactly) = (false, false);
+        // By the most levels that the filters of a full group and of those that take it name.
+        let (mut group_full, mut taken) = (None, None);
         for target in targets {
             let room =
                 if queued(target) { target.subscriber.room_for_live(shared, scratch) } else { Room::Free };
             match room {
                 Room::Free => {
-                    let takes_it = queued(target) || target.subscriber.is_connected();
-                    taken |= takes_it;
-                    taken_exactly |= takes_it && target.exact;
+                    if queued(target) || target.subscriber.is_connected() {
+                        let counts = if target.shared.is_some() { usize::MAX } else { target.named_levels };
+                        taken = taken.max(Some(counts));
+                    }
                     continue;
                 }
                 Room::Soon(_) => soon = soon.or(Some(target)),
                 Room::None => full = full.or(Some(target)),
             }
-            group_full |= target.shared.is_some();
-            exact_group_full |= target.shared.is_some() && target.exact;
+            if target.shared.is_some() {
+                group_full = group_full.max(Some(target.named_levels));
+            }
         }
         let refused = || {
             for full in targets.iter().filter(|target| queued(target)) {
@@ -163,7 +166,7 @@ impl Router {
             Some(Routed::Refused(Reason::QUOTA_EXCEEDED, "the queues of its subscribers are full"))
         };
         let request = message.properties.response_topic.is_some() && !message.retain;
-        if request && (exact_group_full && !taken_exactly || group_full && !taken) {
+        if request && group_full > taken {
             return refused();
         }
         soon.or(full)?;
