@@ -22,7 +22,6 @@ use std::time::Instant;
 
 use bench::Bench;
 use options::{Options, USAGE};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Where the report goes.
 const REPORT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/performance.md");
@@ -31,7 +30,7 @@ const DESCRIPTORS: u64 = 12_000;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
-    raise_descriptor_limit();
+    machine::raise_descriptor_limit(DESCRIPTORS);
     if let [mark, role, rest @ ..] = &arguments[..]
         && mark == child::MARK
     {
@@ -91,14 +90,5 @@ fn run(options: Options) -> ExitCode {
             eprintln!("docs/performance.md cannot be written: {error}");
             ExitCode::FAILURE
         }
-    }
-}
-
-/// Children inherit it. If it cannot be raised, the scenario that needs it says what was refused.
-fn raise_descriptor_limit() {
-    let limit = getrlimit(Resource::Nofile);
-    if limit.current.is_some_and(|soft| soft < DESCRIPTORS) {
-        let current = limit.maximum.map_or(DESCRIPTORS, |hard| hard.min(DESCRIPTORS));
-        let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(current), ..limit });
     }
 }
