@@ -12,9 +12,9 @@ mod options;
 mod relay;
 mod report;
 mod scenarios;
+mod start;
 mod target;
 
-use std::env;
 use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
@@ -29,22 +29,10 @@ const REPORT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/performance.m
 const DESCRIPTORS: u64 = 12_000;
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = env::args().skip(1).collect();
-    machine::raise_descriptor_limit(DESCRIPTORS);
-    if let [mark, role, rest @ ..] = &arguments[..]
-        && mark == child::MARK
-    {
-        return child::run(role, rest);
-    }
-    if arguments.iter().any(|argument| argument == "--help" || argument == "-h") {
-        println!("{USAGE}");
-        return ExitCode::SUCCESS;
-    }
-    // `cargo test --benches` runs this without the mark that `cargo bench` sets.
-    if !arguments.iter().any(|argument| argument == "--bench") {
-        eprintln!("nothing measured: run this with cargo bench");
-        return ExitCode::SUCCESS;
-    }
+    let arguments = match start::arguments(DESCRIPTORS, USAGE) {
+        Ok(arguments) => arguments,
+        Err(ended) => return ended,
+    };
     match Options::parse(arguments.into_iter()) {
         Ok(options) => run(options),
         Err(mistake) => {
