@@ -7,9 +7,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rantai_load::packet::{CONNACK, PUBACK, PUBLISH, SUBACK};
-use rantai_testing::{Connect, Property, Version, frame, string, subscribe};
+use rantai_load::packet::{CONNACK, PUBLISH, SUBACK};
+use rantai_testing::{Connect, Property, Version, subscribe};
 
+use super::rate::Rate;
 use crate::wire::{Wire, wait};
 
 /// The address and the user of attackers.
@@ -18,9 +19,7 @@ pub(crate) const USER: &str = "mallory";
 pub(crate) const PASSWORD: &str = "hostile";
 
 /// How long an attacker waits for an answer that it needs before it comes anew.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// Time for which tokens that were not used are kept.
-const BURST: Duration = Duration::from_millis(20);
+const PATIENCE: Duration = Duration::from_secs(20);
 /// Between two tries of an attacker that was cut off.
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -61,9 +60,10 @@ impl Attacker {
         }
     }
 
-    /// Whether its time is over.
+    /// Whether its time is over. On a slow machine it goes on until it has been at work at all.
     pub(crate) fn is_over(&self) -> bool {
-        Instant::now() >= self.until
+        let now = Instant::now();
+        now >= self.until && (self.steps() > 0 || now >= self.until + PATIENCE)
     }
 
     /// Times that the broker ended it.
@@ -74,6 +74,10 @@ impl Attacker {
     /// How often it did what it does: a write, a packet or a connection.
     pub(crate) fn steps(&self) -> u64 {
         self.steps.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn step(&self) {
+        self.steps.fetch_add(1, Ordering::Relaxed);
     }
 
     /// How many of something that there are `full` of at full size: at least one.
@@ -102,15 +106,16 @@ impl Attacker {
         mixed ^ (mixed >> 31)
     }
 
-    /// Waits, but not beyond the end.
+    /// Waits, and not much beyond the end.
     pub(crate) fn sleep(&self, time: Duration) {
-        thread::sleep(time.min(self.until.saturating_duration_since(Instant::now())));
+        let left = self.until.saturating_duration_since(Instant::now());
+        thread::sleep(time.min(left.max(PAUSE)));
     }
 
     /// So many tokens a second at full size.
     pub(crate) fn rate(&self, full: usize) -> Rate<'_> {
         let per_second = (full * self.scale) as f64 / 1_000.0;
-        Rate { attacker: self, per_second, filled: Instant::now(), tokens: 1.0 }
+        Rate::new(self, per_second)
     }
 
     /// A CONNECT of the attacker's user, with a clean start and a new client id.
@@ -158,7 +163,7 @@ impl Attacker {
 
     /// Waits for a packet of a kind. Acknowledges messages that come before it.
     fn await_kind(&self, wire: &mut Wire, kind: u8) -> io::Result<()> {
-        let deadline = (Instant::now() + PATIENCE).min(self.until);
+        let deadline = Instant::now() + PATIENCE;
         let mut acknowledgements = Vec::new();
         loop {
             wire.flush()?;
@@ -196,80 +201,4 @@ impl Attacker {
         wire.flush()?;
         Ok(true)
     }
-}
-
-/// Reads what has come and acknowledges it. Returns how many PUBACKs were in it.
-pub(crate) fn read_all(wire: &mut Wire) -> io::Result<usize> {
-    let (mut acknowledgements, mut acknowledged) = (Vec::new(), 0);
-    while wire.fill(usize::MAX)? > 0 {
-        while let Some(frame) = wire.next_frame() {
-            match frame.kind() {
-                PUBLISH => frame.acknowledge(&mut acknowledgements),
-                PUBACK => acknowledged += 1,
-                _ => {}
-            }
-        }
-    }
-    wire.out().append(&mut acknowledgements);
-    wire.flush()?;
-    Ok(acknowledged)
-}
-
-/// Reads what has come and throws it away: nothing is acknowledged.
-pub(crate) fn read_silently(wire: &mut Wire) -> io::Result<()> {
-    while wire.fill(usize::MAX)? > 0 {
-        wire.forget();
-    }
-    Ok(())
-}
-
-/// Tokens that come with time, so that both brokers get the same load.
-#[derive(Debug)]
-pub(crate) struct Rate<'a> {
-    attacker: &'a Attacker,
-    per_second: f64,
-    filled: Instant,
-    tokens: f64,
-}
-
-impl Rate<'_> {
-    /// Waits for so many tokens. Returns false once the attack is over.
-    pub(crate) fn take(&mut self, tokens: usize) -> bool {
-        let wanted = tokens as f64;
-        loop {
-            if self.attacker.is_over() {
-                return false;
-            }
-            let now = Instant::now();
-            let more = now.duration_since(self.filled).as_secs_f64() * self.per_second;
-            self.tokens = (self.tokens + more).min((self.per_second * BURST.as_secs_f64()).max(wanted));
-            self.filled = now;
-            if self.tokens >= wanted {
-                self.tokens -= wanted;
-                self.attacker.steps.fetch_add(1, Ordering::Relaxed);
-                return true;
-            }
-            let missing = Duration::from_secs_f64((wanted - self.tokens) / self.per_second);
-            self.attacker.sleep(missing.max(Duration::from_millis(1)));
-        }
-    }
-}
-
-/// The header of a packet that says it has `length` bytes behind it, for packets that are never finished.
-pub(crate) fn unfinished_publish(topic: &str, length: u32) -> Vec<u8> {
-    let mut bytes = vec![0x30];
-    bytes.extend(rantai_testing::variable_integer(length));
-    bytes.extend(string(topic));
-    bytes.push(0);
-    bytes
-}
-
-/// A PUBLISH with properties given as bytes, which may be more than anybody would write by hand.
-pub(crate) fn publish_with(topic: &str, packet_id: u16, properties: &[u8], payload: &[u8]) -> Vec<u8> {
-    let mut body = string(topic);
-    body.extend(packet_id.to_be_bytes());
-    body.extend(rantai_testing::variable_integer(properties.len() as u32));
-    body.extend_from_slice(properties);
-    body.extend_from_slice(payload);
-    frame(0x32, &body)
 }

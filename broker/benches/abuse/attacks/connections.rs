@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use rantai_testing::{Connect, Property, Publish, Version, Will, disconnect};
 
-use super::attacker::{Attacker, read_silently, unfinished_publish};
+use super::attacker::Attacker;
 use super::feed::{Feed, feed};
+use super::packets::{read_silently, unfinished_publish};
 use crate::wire::{Wire, wait};
 
 /// Length of a packet that is never finished.

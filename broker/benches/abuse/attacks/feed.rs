@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use rantai_testing::{Publish, Version};
 
-use super::attacker::{Attacker, read_all};
+use super::attacker::Attacker;
+use super::packets::read_all;
 use crate::wire::Wire;
 
 /// Messages that it leaves unacknowledged: below the Receive Maximum that the broker grants.

@@ -5,8 +5,10 @@ use std::io;
 use rantai_load::packet::{SUBACK, UNSUBACK};
 use rantai_testing::{Publish, Version, subscribe, unsubscribe};
 
-use super::attacker::{Attacker, Rate, read_silently};
+use super::attacker::Attacker;
 use super::feed::feed_while;
+use super::packets::read_silently;
+use super::rate::Rate;
 use crate::wire::Wire;
 
 /// Filters of one SUBSCRIBE.

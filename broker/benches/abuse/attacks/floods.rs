@@ -5,8 +5,9 @@ use std::io;
 use rantai_load::packet::PINGREQ;
 use rantai_testing::{Property, Publish, Version, ack, subscribe};
 
-use super::attacker::{Attacker, publish_with, read_silently};
+use super::attacker::Attacker;
 use super::feed::{Feed, feed, feed_while};
+use super::packets::{publish_with, read_silently};
 use crate::wire::Wire;
 
 /// Bytes that a flood hands over at a time.

@@ -5,6 +5,8 @@ mod connections;
 mod feed;
 mod filters;
 mod floods;
+mod packets;
+mod rate;
 mod readers;
 mod retained;
 

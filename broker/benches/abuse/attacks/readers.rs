@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use rantai_testing::{Property, Publish};
 
-use super::attacker::{Attacker, read_all, read_silently};
+use super::attacker::Attacker;
 use super::feed::{feed, feed_while};
+use super::packets::{read_all, read_silently};
 use crate::wire::Wire;
 
 /// Everything, as a recorder or a console subscribes to it.

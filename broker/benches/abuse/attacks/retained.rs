@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use rantai_testing::{Property, Publish, Version, subscribe};
 
-use super::attacker::{Attacker, read_silently};
+use super::attacker::Attacker;
 use super::feed::{Feed, feed};
+use super::packets::read_silently;
 
 /// Messages of a retained read, and levels of their topics.
 const TOPICS: usize = 20_000;

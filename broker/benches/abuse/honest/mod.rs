@@ -4,28 +4,25 @@
 //! one a millisecond, whatever becomes of those before them; a reply that is late because the broker did something
 //! else makes every call late that was due meanwhile.
 
+mod client;
 mod ledger;
 mod newcomer;
 
 use std::io::{self, ErrorKind};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use rantai_load::packet::{CONNACK, Frame, PUBACK, PUBLISH, Publish, SUBACK, granted};
-use rantai_testing::{Connect, Version, disconnect, subscribe};
+use rantai_load::packet::{Frame, PUBACK, PUBLISH, Publish};
+use rantai_testing::{Version, disconnect};
 
+use client::client;
+pub(crate) use client::{PASSWORD, USER};
 pub(crate) use ledger::{Account, Ledger};
 pub(crate) use newcomer::come_and_go;
 
 use crate::wire::{Wire, wait};
-
-/// The address and the user of honest clients. Attackers have others, so that what a broker grants to each address and
-/// user can tell them apart.
-pub(crate) const ADDRESS: Ipv4Addr = Ipv4Addr::LOCALHOST;
-pub(crate) const USER: &str = "ada";
-pub(crate) const PASSWORD: &str = "honest";
 
 /// Between two calls.
 const CALL_PERIOD: Duration = Duration::from_millis(1);
@@ -259,43 +256,6 @@ impl Honest {
         }
         self.subscriber.out().append(&mut acknowledgements);
         Ok(())
-    }
-}
-
-/// A client past its CONNACK, and past its SUBACK where it has a filter.
-fn client(broker: SocketAddr, id: &str, filter: Option<&str>) -> io::Result<Wire> {
-    let mut wire = Wire::open(ADDRESS, broker, None)?;
-    let connect = Connect::new(Version::V5).id(id).user(USER).password(PASSWORD);
-    wire.out().extend(connect.encode());
-    if let Some(filter) = filter {
-        wire.out().extend(subscribe(Version::V5, 1, &[(filter, 1)]));
-    }
-    let awaited = if filter.is_some() { SUBACK } else { CONNACK };
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        wire.flush()?;
-        wait(&[&wire], deadline)?;
-        wire.fill(usize::MAX)?;
-        while let Some(frame) = wire.next_frame() {
-            match frame.kind() {
-                CONNACK if frame.reason() != 0 => {
-                    return Err(io::Error::other(format!(
-                        "CONNECT was refused with {:#04x}",
-                        frame.reason()
-                    )));
-                }
-                SUBACK => {
-                    granted(frame.body(), 1).map_err(|failure| io::Error::other(failure.to_string()))?;
-                }
-                _ => {}
-            }
-            if frame.kind() == awaited {
-                return Ok(wire);
-            }
-        }
-        if Instant::now() > deadline {
-            return Err(io::Error::new(ErrorKind::TimedOut, format!("{id} got no answer")));
-        }
     }
 }
 

@@ -5,11 +5,11 @@ use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rantai_load::connection::Connection;
 use rantai_load::latencies::Latencies;
 use rantai_load::packet::DISCONNECT;
 
 use super::Signals;
+use super::client::client;
 
 /// Between two connections.
 const PERIOD: Duration = Duration::from_millis(100);
@@ -19,7 +19,7 @@ const PERIOD: Duration = Duration::from_millis(100);
 pub(crate) struct Arrivals {
     /// From the beginning of a connection to its CONNACK, during the attack.
     pub(crate) latencies: Latencies,
-    /// Connections that were refused, closed or not answered within 5 s.
+    /// Connections that were refused, closed or not answered for as long as honest clients wait.
     pub(crate) refused: u64,
     /// Why the last of them was.
     pub(crate) reason: Option<String>,
@@ -31,16 +31,18 @@ pub(crate) fn come_and_go(broker: SocketAddr, signals: &Signals) -> Arrivals {
     let mut next = Instant::now();
     while !signals.stop.load(Ordering::Relaxed) {
         let began = Instant::now();
-        let came = Connection::mqtt(broker, "honest-newcomer", began + PERIOD * 100)
-            .and_then(|mut connection| connection.send(&DISCONNECT));
+        let came = client(broker, "honest-newcomer", None).and_then(|mut wire| {
+            wire.out().extend(DISCONNECT);
+            wire.flush()
+        });
         match came {
             Ok(()) if signals.counted_from.get().is_some_and(|&from| began >= from) => {
                 arrivals.latencies.record(began.elapsed());
             }
             Ok(()) => {}
-            Err(failure) => {
+            Err(error) => {
                 arrivals.refused += 1;
-                arrivals.reason = Some(failure.to_string());
+                arrivals.reason = Some(error.to_string());
             }
         }
         // After a connection that took long the next one is not made up for.
