@@ -68,6 +68,14 @@ impl Options {
         Ok(options)
     }
 
+    /// Those behind `--` that decide what takes part.
+    pub(crate) fn shown(&self) -> String {
+        let mosquitto = self.mosquitto.then(|| "--mosquitto".to_owned());
+        let binary = self.binary.as_ref().map(|binary| format!("--binary {}", binary.display()));
+        let shown: Vec<_> = mosquitto.into_iter().chain(binary).collect();
+        if shown.is_empty() { String::new() } else { format!(" -- {}", shown.join(" ")) }
+    }
+
     /// Whether the report replaces the one in docs/abuse.md.
     pub(crate) fn writes_report(&self) -> bool {
         !self.quick && self.scenario.is_none() && self.binary.is_none()
