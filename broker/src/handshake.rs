@@ -247,12 +247,14 @@ fn connected(
         receive_maximum: connect.receive_maximum,
         alias_maximum: connect.alias_maximum,
         problem_information: connect.problem_information,
+        bridge: connect.bridge,
     };
     let session_expiry = connect.session_expiry;
     tracing::info!(
         client = %connect.client_id,
         peer = %address,
-        version = if connect.version == Version::V5 { "5" } else { "3.1.1" },
+        version = connect.protocol.name(),
+        bridge = connect.bridge,
         user = principal.user.as_deref().unwrap_or("-"),
         "connected"
     );

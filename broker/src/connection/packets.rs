@@ -100,7 +100,7 @@ impl Connection {
         let (session, limits) = (&self.session, &self.hub.shared.config.limits);
         let mut reasons = Vec::with_capacity(subscribe.filters.len());
         let mut reads: Vec<(ByteString, Options)> = Vec::new();
-        for (filter, options) in subscribe.filters {
+        for (filter, mut options) in subscribe.filters {
             let shared = topic::shared(&filter);
             let plain = match shared {
                 None => Some(&*filter),
@@ -112,6 +112,11 @@ impl Connection {
             }
             if shared.is_some() && options.no_local {
                 return Err(DecodeError::protocol("No Local on a shared subscription"));
+            }
+            if self.link.peer.bridge {
+                // It is not sent what it brought, and passes retained messages on as such.
+                options.no_local = shared.is_none();
+                options.retain_as_published = true;
             }
             match self.hub.router.subscribe(session, &filter, options, subscribe.identifier, scratch) {
                 Ok(new) => {

@@ -38,6 +38,7 @@ fn link(capacity: usize, source: &Arc<Source>, version: Version) -> (Arc<Link>, 
         receive_maximum: 10,
         alias_maximum: 0,
         problem_information: true,
+        bridge: false,
     };
     let source: Weak<Source> = Arc::downgrade(source);
     let shared = Shared::new(Config::default(), None, Clock::system(), Random::System);

@@ -6,9 +6,11 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod bridges;
 mod caller;
 mod limits;
 mod local;
+mod mqtt31;
 mod nagle;
 mod queues;
 mod restart;
