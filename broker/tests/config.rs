@@ -46,7 +46,7 @@ fn every_key_is_documented() {
     let unknown = refused("no_such_key = 1") + &refused("[limits]\nno_such_key = 1");
     let names = unknown.lines().filter_map(|line| line.split_once("expected one of")).map(|(_, names)| names);
     let keys: Vec<_> = names.flat_map(|names| names.split('`').skip(1).step_by(2)).collect();
-    assert_eq!(keys.len(), 8 + 17, "{keys:?}");
+    assert_eq!(keys.len(), 8 + 26, "{keys:?}");
     for key in keys {
         let documented = DOCUMENTED
             .lines()
@@ -90,6 +90,15 @@ fn every_key_is_read() {
         subscriptions = 11
         retained = 12
         topic_levels = 13
+        connections_per_address = 14
+        handshakes_per_address = 15
+        packet_grace_ms = 16
+        packet_bytes_per_s = 0
+        answer_bytes = 17
+        send_topic_aliases = 0
+        topic_alias_bytes = 18
+        guess_delay_ms = 0
+        log_lines_per_s = 19
         "#,
     );
     assert_eq!(config.listen.len(), 3);
@@ -116,6 +125,15 @@ fn every_key_is_read() {
     assert_eq!(limits.subscriptions, 11);
     assert_eq!(limits.retained, 12);
     assert_eq!(limits.topic_levels, 13);
+    assert_eq!(limits.connections_per_address, 14);
+    assert_eq!(limits.handshakes_per_address, 15);
+    assert_eq!(limits.packet_grace, Duration::from_millis(16));
+    assert_eq!(limits.packet_bytes_per_s, 0);
+    assert_eq!(limits.answer_bytes, 17);
+    assert_eq!(limits.send_topic_aliases, 0);
+    assert_eq!(limits.topic_alias_bytes, 18);
+    assert_eq!(limits.guess_delay, Duration::ZERO);
+    assert_eq!(limits.log_lines_per_s, 19);
 }
 
 #[test]
