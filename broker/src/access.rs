@@ -122,6 +122,12 @@ impl Access {
         }
     }
 
+    /// Whether a password for this user could be guessed: nobody's is checked without users, and that of the broker's own
+    /// process is too long.
+    pub(crate) fn can_be_guessed(&self, user: &str) -> bool {
+        user != LOCAL_USER && !self.users.is_empty()
+    }
+
     /// Who a client is by the user name and password of its CONNECT. With no users configured any name is taken for
     /// what it says.
     ///

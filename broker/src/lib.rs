@@ -15,6 +15,7 @@
 //! outboxes of its subscribers, and at the end of the read batch writes each touched outbox once.
 
 mod access;
+mod addresses;
 mod clock;
 mod codec;
 mod config;
@@ -23,11 +24,13 @@ mod counters;
 mod frames;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
+mod guesses;
 mod handshake;
 mod housekeeping;
 mod hub;
 mod link;
 mod listener;
+mod log;
 mod message;
 mod peer;
 mod pool;

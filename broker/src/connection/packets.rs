@@ -146,7 +146,7 @@ impl Connection {
     fn publish(&mut self, mut publish: Publish, work: &mut Work) -> Result<Step, Failure> {
         Counters::add(&self.hub.shared.counters.messages_received, 1);
         if let Some(alias) = publish.alias {
-            self.resolve(alias, &mut publish)?;
+            self.aliases.resolve(alias, &mut publish.message.topic, &self.hub.shared.config.limits)?;
         }
         let message = &mut publish.message;
         if message.qos != QoS::AtMostOnce {
@@ -194,25 +194,6 @@ impl Connection {
         }
         self.acknowledge(Acknowledge::PubRec, id, Reason::SUCCESS, ticket, scratch);
         Step::Next
-    }
-
-    fn resolve(&mut self, alias: u16, publish: &mut Publish) -> Result<(), Failure> {
-        if alias == 0 || alias > self.hub.shared.config.limits.topic_aliases {
-            let reason = Reason::TOPIC_ALIAS_INVALID;
-            return Err(DecodeError { reason, text: "a topic alias of 0 or above the maximum" });
-        }
-        let index = usize::from(alias) - 1;
-        let topic = &mut publish.message.topic;
-        if topic.is_empty() {
-            let known = self.aliases.get(index).and_then(Option::as_ref);
-            *topic = known.cloned().ok_or(DecodeError::protocol("a topic alias that was never set"))?;
-        } else {
-            if self.aliases.len() <= index {
-                self.aliases.resize(index + 1, None);
-            }
-            self.aliases[index] = Some(ByteString::from(&**topic));
-        }
-        Ok(())
     }
 
     /// Routes a message that has passed every check, and acknowledges it.

@@ -12,6 +12,7 @@ use super::{Scratch, State};
 use crate::config::Limits;
 use crate::counters::Counters;
 use crate::link::{Appended, Link};
+use crate::log::ClientText;
 use crate::message::{Message, QoS};
 use crate::shared::Shared;
 use crate::store::{self, Op, Phase, Ticket};
@@ -36,8 +37,8 @@ impl State {
             return;
         }
         tracing::warn!(
-            client,
-            user = self.principal.user.as_deref().unwrap_or("-"),
+            client = %ClientText(client),
+            user = %ClientText(self.principal.user.as_deref().unwrap_or("-")),
             connected = self.link.is_some(),
             messages = self.queue.len(),
             bytes = self.queue_bytes,
@@ -53,7 +54,7 @@ impl State {
             && self.overflow > 0
         {
             let dropped = std::mem::take(&mut self.overflow);
-            tracing::info!(client, dropped, "queue has room again");
+            tracing::info!(client = %ClientText(client), dropped, "queue has room again");
         }
     }
 

@@ -6,12 +6,18 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod addresses;
+mod aliases;
+mod answers;
 mod bridges;
 mod caller;
+mod guesses;
 mod limits;
 mod local;
+mod log;
 mod mqtt31;
 mod nagle;
+mod progress;
 mod queues;
 mod restart;
 mod thread;
