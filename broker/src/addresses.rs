@@ -1,57 +1,79 @@
 //! How many connections each address has.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
 use parking_lot::Mutex;
+use tokio::sync::oneshot::{Receiver, Sender, channel};
 
 use crate::config::Limits;
 use crate::shared::Shared;
 
 /// The connections of every address that has any.
 #[derive(Debug, Default)]
-pub(crate) struct Addresses(Mutex<HashMap<IpAddr, Held>>);
+pub(crate) struct Addresses(Mutex<Table>);
+
+#[derive(Debug, Default)]
+struct Table {
+    by_address: HashMap<IpAddr, Held>,
+    /// The number of the next handshake.
+    next: u64,
+}
 
 #[derive(Debug, Default)]
 struct Held {
-    /// All connections.
     connections: usize,
-    /// Those whose CONNECT has not been answered.
-    handshakes: usize,
+    /// Those whose CONNECT has not been answered, by age; told when they have to go.
+    handshakes: BTreeMap<u64, Sender<()>>,
+}
+
+/// A connection has been let in, without a CONNECT so far.
+#[derive(Debug)]
+struct Entered {
+    number: u64,
+    /// Ready when others of its address need the place.
+    evicted: Receiver<()>,
 }
 
 impl Addresses {
-    /// Takes a place for a new connection; `Err` says which limit is met.
-    fn enter(&self, address: IpAddr, limits: &Limits) -> Result<(), &'static str> {
+    /// Takes a place for a new connection; none where the address has too many. One handshake too many ends the oldest one
+    /// of the address: whoever goes on with its CONNECT is soon over it.
+    fn enter(&self, address: IpAddr, limits: &Limits) -> Option<Entered> {
         let mut table = self.0.lock();
-        let held = table.entry(network(address)).or_default();
+        let number = table.next;
+        table.next += 1;
+        let held = table.by_address.entry(network(address)).or_default();
         if held.connections >= limits.connections_per_address {
-            return Err("too many connections from this address");
+            return None;
         }
-        if held.handshakes >= limits.handshakes_per_address {
-            return Err("too many connections from this address without a CONNECT");
+        if held.handshakes.len() >= limits.handshakes_per_address
+            && let Some((_, oldest)) = held.handshakes.pop_first()
+        {
+            let _ = oldest.send(());
         }
         held.connections += 1;
-        held.handshakes += 1;
-        Ok(())
+        let (sender, evicted) = channel();
+        held.handshakes.insert(number, sender);
+        Some(Entered { number, evicted })
     }
 
-    /// The CONNECT of one of its connections has been accepted.
-    fn connected(&self, address: IpAddr) {
-        if let Some(held) = self.0.lock().get_mut(&network(address)) {
-            held.handshakes -= 1;
+    /// The CONNECT of one of its connections has been answered.
+    fn answered(&self, address: IpAddr, number: u64) {
+        if let Some(held) = self.0.lock().by_address.get_mut(&network(address)) {
+            held.handshakes.remove(&number);
         }
     }
 
-    /// A connection whose CONNECT was accepted has ended.
+    /// A connection has ended.
     pub(crate) fn leave(&self, address: IpAddr) {
         let mut table = self.0.lock();
         let network = network(address);
-        if let Some(held) = table.get_mut(&network) {
+        if let Some(held) = table.by_address.get_mut(&network) {
             held.connections -= 1;
             if held.connections == 0 {
-                table.remove(&network);
+                table.by_address.remove(&network);
             }
         }
     }
@@ -70,14 +92,16 @@ pub(crate) fn network(address: IpAddr) -> IpAddr {
 pub(crate) struct Place {
     shared: Arc<Shared>,
     address: IpAddr,
+    number: u64,
     accepted: bool,
 }
 
 impl Place {
-    /// Takes a place for a new connection; `Err` says which limit is met.
-    pub(crate) fn take(shared: &Arc<Shared>, address: IpAddr) -> Result<Self, &'static str> {
-        shared.addresses.enter(address, &shared.config.limits)?;
-        Ok(Self { shared: shared.clone(), address, accepted: false })
+    /// Takes a place for a new connection, and returns with it what is ready when others need the place; none where the
+    /// address has too many connections.
+    pub(crate) fn take(shared: &Arc<Shared>, address: IpAddr) -> Option<(Self, Receiver<()>)> {
+        let Entered { number, evicted } = shared.addresses.enter(address, &shared.config.limits)?;
+        Some((Self { shared: shared.clone(), address, number, accepted: false }, evicted))
     }
 
     /// The CONNECT has been accepted: the connection gives its place back itself, by [`Addresses::leave`].
@@ -88,7 +112,7 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.shared.addresses.connected(self.address);
+        self.shared.addresses.answered(self.address, self.number);
         if !self.accepted {
             self.shared.addresses.leave(self.address);
         }
@@ -106,21 +130,35 @@ mod tests {
     #[test]
     fn each_address_has_its_own_places_and_gives_them_back() {
         let addresses = Addresses::default();
-        let limits = Limits { connections_per_address: 3, handshakes_per_address: 2, ..Limits::default() };
+        let limits = Limits { connections_per_address: 2, ..Limits::default() };
         let enter = |from: &str| addresses.enter(address(from), &limits);
-        assert!(enter("10.0.0.1").is_ok() && enter("10.0.0.1").is_ok());
-        assert!(enter("10.0.0.1").is_err(), "two handshakes");
-        assert!(enter("10.0.0.2").is_ok(), "another address");
-        addresses.connected(address("10.0.0.1"));
-        assert!(enter("::ffff:10.0.0.1").is_ok(), "the same address");
-        addresses.connected(address("10.0.0.1"));
-        addresses.connected(address("10.0.0.1"));
-        assert!(enter("10.0.0.1").is_err(), "three connections");
-        addresses.connected(address("10.0.0.2"));
-        for from in ["10.0.0.1", "10.0.0.1", "10.0.0.1", "10.0.0.2"] {
+        assert!(enter("10.0.0.1").is_some() && enter("::ffff:10.0.0.1").is_some());
+        assert!(enter("10.0.0.1").is_none());
+        assert!(enter("10.0.0.2").is_some(), "another address");
+        addresses.leave(address("10.0.0.1"));
+        assert!(enter("10.0.0.1").is_some());
+        for from in ["10.0.0.1", "10.0.0.1", "10.0.0.2"] {
             addresses.leave(address(from));
         }
-        assert!(addresses.0.lock().is_empty());
+        assert!(addresses.0.lock().by_address.is_empty());
+    }
+
+    #[test]
+    fn one_handshake_too_many_ends_the_oldest_of_its_address() {
+        let addresses = Addresses::default();
+        let limits = Limits { handshakes_per_address: 2, ..Limits::default() };
+        let enter = |from: &str| addresses.enter(address(from), &limits).expect("places are left");
+        let mut first = enter("10.0.0.1");
+        let mut second = enter("10.0.0.1");
+        let mut elsewhere = enter("10.0.0.2");
+        addresses.answered(address("10.0.0.1"), first.number);
+        let mut third = enter("10.0.0.1");
+        assert!(first.evicted.try_recv().is_err() && second.evicted.try_recv().is_err(), "there was room");
+        let mut fourth = enter("10.0.0.1");
+        assert_eq!(second.evicted.try_recv(), Ok(()));
+        for stays in [&mut elsewhere, &mut third, &mut fourth] {
+            assert!(stays.evicted.try_recv().is_err());
+        }
     }
 
     #[test]

@@ -108,7 +108,7 @@ pub struct Limits {
     pub topic_levels: usize,
     /// Connections at one time from one address, or from one IPv6 network of 64 bits. Default: 50,000.
     pub connections_per_address: usize,
-    /// Connections of one address whose CONNECT has not been answered yet. Default: 5,000.
+    /// Connections of one address whose CONNECT has not been answered yet; one more ends the oldest. Default: 5,000.
     pub handshakes_per_address: usize,
     /// How far a packet that has begun may be behind `packet_bytes_per_s`. Default: 10 s.
     pub packet_grace: Duration,

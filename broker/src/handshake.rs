@@ -25,29 +25,39 @@ use crate::transport::Transport;
 /// The largest CONNECT: every field of a will, a user name and a password at its longest fits.
 const CONNECT_BYTES: u32 = 320 << 10;
 
-/// Serves one accepted socket to its end; closes it at once where its address has too many.
+/// Serves one accepted socket to its end; closes it where its address has too many.
 pub(crate) fn accept(
     hub: Arc<Hub>,
     transport: Transport,
     address: SocketAddr,
 ) -> impl Future<Output = ()> + Send {
-    let handshake = match Place::take(&hub.shared, address.ip()) {
-        // Boxed, with all it was given: a connection that has it behind it does not carry its memory along.
-        Ok(place) => Some(Box::pin(handshake(hub, transport, address, place))),
-        Err(text) => {
-            Counters::add(&hub.shared.counters.refused_per_address, 1);
-            if hub.shared.may_log(&hub.shared.log_lines.refused) {
-                tracing::info!(peer = %address, "refused: {text}");
+    // Boxed, with all it was given: a connection that has it behind it does not carry its memory along.
+    let handshake = Box::pin(async move {
+        let Some((place, evicted)) = Place::take(&hub.shared, address.ip()) else {
+            too_many(&hub, address, "too many connections from this address");
+            return None;
+        };
+        let (told, other) = (hub.clone(), "too many connections from this address without a CONNECT");
+        tokio::select! {
+            biased;
+            connection = handshake(hub, transport, address, place) => connection,
+            Ok(()) = evicted => {
+                too_many(&told, address, other);
+                None
             }
-            None
         }
-    };
+    });
     async move {
-        if let Some(handshake) = handshake
-            && let Some(connection) = handshake.await
-        {
+        if let Some(connection) = handshake.await {
             connection.serve().await;
         }
+    }
+}
+
+fn too_many(hub: &Hub, address: SocketAddr, text: &str) {
+    Counters::add(&hub.shared.counters.refused_per_address, 1);
+    if hub.shared.may_log(&hub.shared.log_lines.refused) {
+        tracing::info!(peer = %address, "refused: {text}");
     }
 }
 
