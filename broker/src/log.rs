@@ -45,12 +45,18 @@ pub(crate) struct LogLines {
     pub(crate) connected: LineKind,
     pub(crate) refused: LineKind,
     pub(crate) ended: LineKind,
+    pub(crate) unread: LineKind,
 }
 
 impl LogLines {
     /// Logs how many lines were left out in the seconds before `now`.
     pub(crate) fn tell_left_out(&self, now: u64) {
-        let kinds = [("connected", &self.connected), ("refused", &self.refused), ("ended", &self.ended)];
+        let kinds = [
+            ("connected", &self.connected),
+            ("refused", &self.refused),
+            ("ended", &self.ended),
+            ("unread", &self.unread),
+        ];
         for (kind, lines) in kinds {
             let left_out = lines.take_left_out(now);
             if left_out > 0 {

@@ -272,6 +272,7 @@ fn checked_topic(topic: ByteString) -> Result<ByteString, DecodeError> {
 pub(crate) fn announced_version(buffer: &[u8]) -> Version {
     let level = match frame(buffer, u32::MAX) {
         Ok(Some(frame)) if frame.first >> 4 == 1 => match &buffer[frame.header.min(buffer.len())..] {
+            [0, 6, b'M', b'Q', b'I', b's', b'd', b'p', ..] => None,
             [high, low, rest @ ..] => rest.get(usize::from(u16::from_be_bytes([*high, *low]))),
             _ => None,
         },

@@ -136,6 +136,7 @@ fn the_version_to_answer_in_is_told_from_what_came() {
         (&b"\x10\x0D\x00\x04MQTT\x05"[..], Version::V5),
         (b"\x10\x0C\x00\x04MQTT\x04", Version::V3),
         (b"\x10\x0E\x00\x06MQIsdp\x03", Version::V3),
+        (b"\x10\x0E\x00\x06MQIsdp\x05", Version::V3),
         (b"\x10\x0C\x00\x04MQTT\x06", Version::V5),
         (b"\x10\x0C\x00\x04MQTT\x84", Version::V3),
         (b"\x10\x0C\x00\xFFMQ", Version::V3),

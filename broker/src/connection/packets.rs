@@ -1,6 +1,7 @@
 //! What each packet of a client does.
 
 use bytestring::ByteString;
+use hashbrown::HashSet;
 
 use super::{Connection, Failure, Step, Work};
 use crate::access::Action;
@@ -14,6 +15,9 @@ use crate::router::{FullQueues, Origin, Routed};
 use crate::session::Scratch;
 use crate::store::{Op, Phase};
 use crate::topic;
+
+/// Places for packet ids of QoS 2 that a session keeps while it has none.
+const KEPT_RECEIVED: usize = 256;
 
 impl Connection {
     pub(super) fn handle(&mut self, packet: Packet, work: &mut Work) -> Result<Step, Failure> {
@@ -39,7 +43,12 @@ impl Connection {
             Packet::PubRel { id } => {
                 let (known, durable) = {
                     let mut state = session.state.lock();
-                    (state.received.remove(&id), state.durable)
+                    let known = state.received.remove(&id);
+                    // What a burst has taken is given back.
+                    if state.received.is_empty() && state.received.capacity() > KEPT_RECEIVED {
+                        state.received = HashSet::new();
+                    }
+                    (known, state.durable)
                 };
                 let reason = if known { Reason::SUCCESS } else { Reason::PACKET_ID_NOT_FOUND };
                 let mut ticket = 0;

@@ -77,9 +77,15 @@ async fn a_wrong_protocol_name_is_not_served() {
 #[tokio::test]
 async fn other_levels_below_5_are_refused_with_return_code_1() {
     let target = target().await;
-    for (name, level) in
-        [("MQIsdp", 2), ("MQIsdp", 4), ("MQTT", 3), ("MQTT", 0), ("MQTT", 0x83), ("MQTT", 0x85)]
-    {
+    for (name, level) in [
+        ("MQIsdp", 2),
+        ("MQIsdp", 4),
+        ("MQIsdp", 5),
+        ("MQTT", 3),
+        ("MQTT", 0),
+        ("MQTT", 0x83),
+        ("MQTT", 0x85),
+    ] {
         let connect = Connect::new(V3);
         let mut client = target.open(V3).await;
         client.send(&connect.encode_with(name, level, connect.flags())).await;
