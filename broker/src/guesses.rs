@@ -1,8 +1,9 @@
 //! Passwords that are guessed: the more were wrong for a user from an address, the longer the next one waits.
 //!
-//! Whoever logs in as the same user from elsewhere does not wait, nor does a client id that has logged in as this user from
-//! this address before: it has a count of its own. What is tried waits for its turn, right or wrong, so that guessing on
-//! many connections at once gains nothing.
+//! They are counted twice, by client id and for all client ids of that user and address, where more are free. Whoever logs
+//! in as the same user from elsewhere does not wait, nor for others a client id that has logged in as this user from this
+//! address before. What is tried waits for its turn, right or wrong, so that guessing on many connections at once gains
+//! nothing.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::IpAddr;
@@ -13,8 +14,10 @@ use parking_lot::Mutex;
 
 use crate::addresses::network;
 
-/// Wrong passwords without a wait: people mistype, and programs try a few times.
+/// Wrong passwords of one client id without a wait: people mistype, and programs try a few times.
 const FREE: u32 = 5;
+/// Wrong passwords of all client ids of a user and address that have never logged in, without a wait.
+const FREE_FOR_ALL: u32 = 20;
 /// The first wait; each further wrong password doubles it.
 const FIRST_DELAY_MS: u64 = 100;
 /// After this time without a wrong password all is forgotten.
@@ -67,24 +70,30 @@ impl Guesses {
     ///
     /// # Errors
     ///
-    /// [`TooMany`] where the wait would be more than twice the longest one.
+    /// [`TooMany`] where one of the same client id waits already, or two of others do.
     pub(crate) fn take_turn(&self, attempt: Attempt<'_>, now: u64) -> Result<u64, TooMany> {
         let mut table = self.table.lock();
-        let key = self.key(attempt, &mut table);
-        let Some(wrong) = table.wrong.get(key) else { return Ok(0) };
-        let delay = self.delay_ms(wrong.count);
-        if delay == 0 || now > wrong.last + FORGET_MS {
-            if delay > 0 {
+        let counts = self.counts(attempt, &mut table);
+        let mut turn = now;
+        for &(key, free) in counts.iter().flatten() {
+            let Some(wrong) = table.wrong.get(key) else { continue };
+            if now > wrong.last + FORGET_MS {
                 table.wrong.remove(key);
+            } else if wrong.count > free {
+                // Less for one client id than for all, so that it cannot take every turn.
+                let waits = if free == FREE { 1 } else { 2 };
+                if wrong.next > now + waits * self.longest_ms {
+                    return Err(TooMany);
+                }
+                turn = turn.max(wrong.next);
             }
-            return Ok(0);
         }
-        let at = wrong.next.max(now);
-        if at - now > 2 * self.longest_ms {
-            return Err(TooMany);
+        for &(key, free) in counts.iter().flatten() {
+            if let Some(wrong) = table.wrong.get(key) {
+                wrong.next = turn + self.delay_ms(wrong.count, free);
+            }
         }
-        wrong.next = at + delay;
-        Ok(at - now)
+        Ok(turn - now)
     }
 
     /// The password was wrong. Returns whether this begins the waits.
@@ -93,16 +102,19 @@ impl Guesses {
             return false;
         }
         let mut table = self.table.lock();
-        let key = self.key(attempt, &mut table);
-        let mut wrong = table.wrong.get(key).copied().unwrap_or_default();
-        if now > wrong.last + FORGET_MS {
-            wrong = Wrong::default();
+        let mut begins = false;
+        for (key, free) in self.counts(attempt, &mut table).into_iter().flatten() {
+            let mut wrong = table.wrong.get(key).copied().unwrap_or_default();
+            if now > wrong.last + FORGET_MS {
+                wrong = Wrong::default();
+            }
+            wrong.count = wrong.count.saturating_add(1);
+            wrong.last = now;
+            wrong.next = wrong.next.max(now + self.delay_ms(wrong.count, free));
+            table.wrong.insert(key, wrong);
+            begins |= wrong.count == free + 1;
         }
-        wrong.count = wrong.count.saturating_add(1);
-        wrong.last = now;
-        wrong.next = wrong.next.max(now + self.delay_ms(wrong.count));
-        table.wrong.insert(key, wrong);
-        wrong.count == FREE + 1
+        begins
     }
 
     /// The password was right.
@@ -111,25 +123,28 @@ impl Guesses {
             return;
         }
         let mut table = self.table.lock();
-        let key = self.key(attempt, &mut table);
-        table.wrong.remove(key);
-        let known = self.hash(attempt, attempt.client_id);
-        table.known.insert(known, ());
+        for (key, _) in self.counts(attempt, &mut table).into_iter().flatten() {
+            table.wrong.remove(key);
+        }
+        table.known.insert(self.hash_client(attempt), ());
     }
 
-    /// What its wrong passwords are counted by.
-    fn key(&self, attempt: Attempt<'_>, table: &mut Table) -> u64 {
-        let known = self.hash(attempt, attempt.client_id);
-        if table.known.get(known).is_some() { known } else { self.hash(attempt, "") }
+    /// The keys by which its wrong passwords are counted, and how many are free for each: the client id's, and unless that
+    /// has logged in before, that of all client ids.
+    fn counts(&self, attempt: Attempt<'_>, table: &mut Table) -> [Option<(u64, u32)>; 2] {
+        let own = self.hash_client(attempt);
+        let known = table.known.get(own).is_some();
+        // Texts of any length take eight bytes; the hash is keyed, so that nobody can look for equal ones.
+        let all = self.hasher.hash_one((attempt.user, network(attempt.address)));
+        [Some((own, FREE)), (!known).then_some((all, FREE_FOR_ALL))]
     }
 
-    /// Texts of any length take eight bytes; the hash is keyed, so that nobody can look for equal ones.
-    fn hash(&self, attempt: Attempt<'_>, client_id: &str) -> u64 {
-        self.hasher.hash_one((attempt.user, network(attempt.address), client_id))
+    fn hash_client(&self, attempt: Attempt<'_>) -> u64 {
+        self.hasher.hash_one((attempt.user, network(attempt.address), attempt.client_id))
     }
 
-    fn delay_ms(&self, wrong: u32) -> u64 {
-        match wrong.checked_sub(FREE + 1) {
+    fn delay_ms(&self, wrong: u32, free: u32) -> u64 {
+        match wrong.checked_sub(free + 1) {
             None => 0,
             Some(doublings) => (FIRST_DELAY_MS << doublings.min(20)).min(self.longest_ms),
         }
@@ -215,19 +230,45 @@ mod tests {
         let guesses = guesses();
         let ada = attempt("ada", "10.0.0.1", "x");
         let now = guess(&guesses, ada, 20, NOW);
-        let turns: Vec<_> = (0..5).map(|_| guesses.take_turn(ada, now)).collect();
-        assert_eq!(turns, [Ok(2_000), Ok(4_000), Err(TooMany), Err(TooMany), Err(TooMany)]);
+        let turns: Vec<_> = (0..3).map(|_| guesses.take_turn(ada, now)).collect();
+        assert_eq!(turns, [Ok(2_000), Err(TooMany), Err(TooMany)]);
+    }
+
+    /// Whose turns are all taken by others of the same client id is not refused for that.
+    #[test]
+    fn a_flood_of_one_client_id_leaves_turns_to_others() {
+        let guesses = guesses();
+        let flood = attempt("ada", "10.0.0.1", "x");
+        let now = guess(&guesses, flood, 2 * FREE_FOR_ALL, NOW);
+        while guesses.take_turn(flood, now).is_ok() {}
+        let wait = guesses.take_turn(attempt("ada", "10.0.0.1", "hers"), now).expect("a turn");
+        assert!(wait <= 2 * 2_000, "{wait}");
+    }
+
+    /// Nor does it help to take another client id each time.
+    #[test]
+    fn client_ids_of_its_own_for_each_guess_wait_all_the_same() {
+        let guesses = guesses();
+        let names: Vec<_> = (0..40).map(|number| number.to_string()).collect();
+        let mut now = NOW;
+        for name in &names {
+            now = guess(&guesses, attempt("ada", "10.0.0.1", name), 1, now);
+        }
+        let waited = now - NOW;
+        assert!(waited > 25_000, "{waited} ms for 40 guesses");
     }
 
     #[test]
     fn nobody_else_waits() {
         let guesses = guesses();
         guesses.succeeded(attempt("ada", "10.0.0.1", "hers"));
-        let now = guess(&guesses, attempt("ada", "10.0.0.1", "x"), 20, NOW);
+        let now = guess(&guesses, attempt("ada", "10.0.0.1", "x"), FREE_FOR_ALL, NOW);
+        assert_eq!(guesses.take_turn(attempt("ada", "10.0.0.1", "y"), now), Ok(0), "another client id");
+        let now = guess(&guesses, attempt("ada", "10.0.0.1", "x"), 10, now);
+        assert_ne!(guesses.take_turn(attempt("ada", "10.0.0.1", "y"), now), Ok(0), "too many of all");
         assert_eq!(guesses.take_turn(attempt("ada", "10.0.0.2", "x"), now), Ok(0), "from elsewhere");
         assert_eq!(guesses.take_turn(attempt("bob", "10.0.0.1", "x"), now), Ok(0), "another user");
         assert_eq!(guesses.take_turn(attempt("ada", "10.0.0.1", "hers"), now), Ok(0), "known there");
-        assert_ne!(guesses.take_turn(attempt("ada", "10.0.0.1", "y"), now), Ok(0), "another client id");
         let known = guess(&guesses, attempt("ada", "10.0.0.1", "hers"), 20, now);
         assert_ne!(guesses.take_turn(attempt("ada", "10.0.0.1", "hers"), known), Ok(0), "its own count");
     }

@@ -34,7 +34,7 @@ async fn guesses_wait_for_each_other_and_nobody_elsewhere_does() {
     let known = login(V5, "right").id("hers");
     own.connect(known.clone()).await.disconnect().await;
     // Those that are wrong before the waits begin, and then more than may wait.
-    let codes = [guess(&own, 10).await, guess(&own, 40).await].concat();
+    let codes = [guess(&own, 25).await, guess(&own, 40).await].concat();
     let counts = own.broker.counts();
     assert!(codes.iter().all(|code| [BUSY, WRONG].contains(code)), "{codes:02x?}");
     assert!(codes.contains(&BUSY), "{codes:02x?}");
