@@ -142,6 +142,27 @@ pub struct Limits {
     pub retained: usize,
     /// Levels of a topic or filter. Default: 128.
     pub topic_levels: usize,
+    /// Connections at one time from one address, or from one IPv6 network of 64 bits. Default: 50,000.
+    pub connections_per_address: usize,
+    /// Connections of one address whose CONNECT has not been answered yet; one more ends the oldest. Default: 5,000.
+    pub handshakes_per_address: usize,
+    /// How far a packet that has begun may be behind `packet_bytes_per_s`. Default: 10 s.
+    pub packet_grace: Duration,
+    /// The least a client has to send of a packet that has begun, in bytes a second; bytes that do so keep its
+    /// connection alive, others do not. Default: 1,024; zero: no time limit, and only whole packets keep it alive.
+    pub packet_bytes_per_s: u32,
+    /// Bytes of answers (acknowledgements, SUBACK, PINGRESP) that a client has not taken before it is not read any
+    /// more. Default: 256 KiB.
+    pub answer_bytes: usize,
+    /// Topic aliases towards one client; its own Topic Alias Maximum may lower it. Default: 65,535; zero: none.
+    pub send_topic_aliases: u16,
+    /// Bytes of topics that have aliases, for one client and in each direction. Default: 256 KiB.
+    pub topic_alias_bytes: usize,
+    /// Longest time between two passwords that are tried for one user from one address, once some were wrong.
+    /// Default: 2 s; zero: no wait.
+    pub guess_delay: Duration,
+    /// Log lines of each kind that clients can cause, a second; further ones are counted. Default: 100.
+    pub log_lines_per_s: u32,
 }
 
 impl Default for Limits {
@@ -169,6 +190,15 @@ impl Default for Limits {
             subscriptions: 10_000,
             retained: 2_000_000,
             topic_levels: 128,
+            connections_per_address: 50_000,
+            handshakes_per_address: 5_000,
+            packet_grace: Duration::from_secs(10),
+            packet_bytes_per_s: 1_024,
+            answer_bytes: 256 << 10,
+            send_topic_aliases: u16::MAX,
+            topic_alias_bytes: 256 << 10,
+            guess_delay: Duration::from_secs(2),
+            log_lines_per_s: 100,
         }
     }
 }

@@ -78,6 +78,20 @@ counters! {
     expired
     /// Messages refused because what must be kept could not be written.
     refused_store
+    /// Connections closed because of `limits.connections_per_address` or `limits.handshakes_per_address`.
+    refused_per_address
+    /// Times a connection could not be accepted, for want of file descriptors for instance.
+    accept_errors
+    /// Connections ended because a packet that had begun fell behind `limits.packet_bytes_per_s`.
+    slow_packets
+    /// Times a client was not read until it had taken its answers.
+    unread_answers
+    /// Passwords that had to wait because others before them were wrong.
+    delayed_logins
+    /// Passwords that were not tried because too many waited.
+    refused_logins
+    /// Log lines left out because of `limits.log_lines_per_s`.
+    log_lines_left_out
 }
 
 impl Counters {

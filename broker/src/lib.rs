@@ -16,6 +16,7 @@
 
 mod absent;
 mod access;
+mod addresses;
 mod clock;
 mod codec;
 mod config;
@@ -24,11 +25,13 @@ mod counters;
 mod frames;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
+mod guesses;
 mod handshake;
 mod housekeeping;
 mod hub;
 mod link;
 mod listener;
+mod log;
 mod message;
 mod peer;
 mod pool;

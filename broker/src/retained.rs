@@ -10,6 +10,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use crate::message::Message;
+use crate::topic::is_own_value;
 
 /// The retained messages.
 #[derive(Debug, Default)]
@@ -53,7 +54,7 @@ impl Retained {
         }
         self.bytes += message.size();
         let (expires, topic) = (message.expires, key.clone());
-        let own = usize::from(topic.starts_with('$'));
+        let own = usize::from(is_own_value(&message.topic));
         match self.messages.insert(key, message) {
             Some(old) => self.forget(&old, topic, expires),
             None => self.own += own,
@@ -64,7 +65,7 @@ impl Retained {
     pub(crate) fn remove(&mut self, topic: &str) -> bool {
         let key = key(topic);
         let Some(old) = self.messages.remove(&key) else { return false };
-        self.own -= usize::from(topic.starts_with('$'));
+        self.own -= usize::from(is_own_value(&old.topic));
         self.forget(&old, key, None);
         true
     }

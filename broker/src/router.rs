@@ -14,6 +14,7 @@ use crate::session::{Delivery, Room, Scratch, Session};
 use crate::shared::Shared;
 use crate::store::{Op, SubscriptionRecord, Ticket};
 use crate::subscriptions::{Subscription, Subscriptions, Target};
+use crate::topic::is_own_value;
 
 /// The deliveries that a publish asks for.
 pub(crate) type Targets = Vec<Target<Arc<Session>>>;
@@ -187,7 +188,7 @@ impl Router {
         kept: &mut Option<Arc<Message>>,
         scratch: &mut Scratch,
     ) -> Result<(), Reason> {
-        let on_disk = self.shared.store.is_some() && !message.topic.starts_with("$SYS/");
+        let on_disk = self.shared.store.is_some() && !is_own_value(&message.topic);
         if message.payload.is_empty() {
             if self.shared.retained.write().remove(&message.topic) && on_disk {
                 scratch.ops.push(Op::Unretain { topic: ByteString::from(&*message.topic) });
@@ -196,7 +197,7 @@ impl Router {
         }
         let mut retained = self.shared.retained.write();
         // The broker's own values neither count nor are refused.
-        if !message.topic.starts_with("$SYS/")
+        if !is_own_value(&message.topic)
             && retained.count() >= self.shared.config.limits.retained
             && !retained.contains(&message.topic)
         {

@@ -8,9 +8,12 @@ use tokio::sync::watch;
 
 use crate::absent::AbsentQueues;
 use crate::access::{Access, Principal};
+use crate::addresses::Addresses;
 use crate::clock::Clock;
 use crate::config::{Config, QueueFull};
 use crate::counters::Counters;
+use crate::guesses::Guesses;
+use crate::log::{LineKind, LogLines};
 use crate::message::Message;
 use crate::random::Random;
 use crate::retained::Retained;
@@ -35,12 +38,18 @@ pub(crate) struct Shared {
     pub(crate) random: Random,
     /// Becomes true when the broker stops.
     pub(crate) stopping: watch::Sender<bool>,
+    pub(crate) addresses: Addresses,
+    pub(crate) guesses: Guesses,
+    pub(crate) log_lines: LogLines,
 }
 
 impl Shared {
     pub(crate) fn new(config: Config, store: Option<Store>, clock: Clock, random: Random) -> Arc<Self> {
         Arc::new(Self {
             access: Access::new(&config, &random),
+            addresses: Addresses::default(),
+            guesses: Guesses::new(config.limits.guess_delay),
+            log_lines: LogLines::default(),
             caller_topics: FilterList::new(&config.caller_topics),
             queue_rules: config
                 .queues
@@ -62,6 +71,12 @@ impl Shared {
     pub(crate) fn queue_full(&self, topic: &str) -> QueueFull {
         let rule = self.queue_rules.iter().find(|(filter, _)| filter.matches(topic));
         rule.map_or(self.config.limits.queue_full, |(_, full)| *full)
+    }
+
+    /// Whether another log line of this kind may be written now.
+    pub(crate) fn may_log(&self, kind: &LineKind) -> bool {
+        let limit = self.config.limits.log_lines_per_s;
+        kind.admit(self.clock.now_ms(), limit, &self.counters.log_lines_left_out)
     }
 
     /// Whether any message gets the user property `caller`.

@@ -95,6 +95,15 @@ fn every_key_is_read() {
         subscriptions = 11
         retained = 12
         topic_levels = 13
+        connections_per_address = 14
+        handshakes_per_address = 15
+        packet_grace_ms = 16
+        packet_bytes_per_s = 0
+        answer_bytes = 17
+        send_topic_aliases = 0
+        topic_alias_bytes = 18
+        guess_delay_ms = 0
+        log_lines_per_s = 19
         [[queues]]
         filter = "a/#"
         full = "refuse"
@@ -133,6 +142,15 @@ fn every_key_is_read() {
     assert_eq!(limits.subscriptions, 11);
     assert_eq!(limits.retained, 12);
     assert_eq!(limits.topic_levels, 13);
+    assert_eq!(limits.connections_per_address, 14);
+    assert_eq!(limits.handshakes_per_address, 15);
+    assert_eq!(limits.packet_grace, Duration::from_millis(16));
+    assert_eq!(limits.packet_bytes_per_s, 0);
+    assert_eq!(limits.answer_bytes, 17);
+    assert_eq!(limits.send_topic_aliases, 0);
+    assert_eq!(limits.topic_alias_bytes, 18);
+    assert_eq!(limits.guess_delay, Duration::ZERO);
+    assert_eq!(limits.log_lines_per_s, 19);
 }
 
 #[test]

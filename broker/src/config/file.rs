@@ -146,6 +146,15 @@ struct WrittenLimits {
     subscriptions: Option<Spanned<usize>>,
     retained: Option<Spanned<usize>>,
     topic_levels: Option<Spanned<usize>>,
+    connections_per_address: Option<Spanned<usize>>,
+    handshakes_per_address: Option<Spanned<usize>>,
+    packet_grace_ms: Option<Spanned<u32>>,
+    packet_bytes_per_s: Option<u32>,
+    answer_bytes: Option<Spanned<usize>>,
+    send_topic_aliases: Option<u16>,
+    topic_alias_bytes: Option<usize>,
+    guess_delay_ms: Option<u32>,
+    log_lines_per_s: Option<Spanned<u32>>,
 }
 
 impl Written {
@@ -207,6 +216,27 @@ impl WrittenLimits {
             subscriptions: within(self.subscriptions, &count, default.subscriptions)?,
             retained: within(self.retained, &count, default.retained)?,
             topic_levels: within(self.topic_levels, &count, default.topic_levels)?,
+            connections_per_address: within(
+                self.connections_per_address,
+                &count,
+                default.connections_per_address,
+            )?,
+            handshakes_per_address: within(
+                self.handshakes_per_address,
+                &count,
+                default.handshakes_per_address,
+            )?,
+            packet_grace: milliseconds(within(
+                self.packet_grace_ms,
+                &(1..=u32::MAX),
+                default.packet_grace.as_millis() as u32,
+            )?),
+            packet_bytes_per_s: self.packet_bytes_per_s.unwrap_or(default.packet_bytes_per_s),
+            answer_bytes: within(self.answer_bytes, &count, default.answer_bytes)?,
+            send_topic_aliases: self.send_topic_aliases.unwrap_or(default.send_topic_aliases),
+            topic_alias_bytes: self.topic_alias_bytes.unwrap_or(default.topic_alias_bytes),
+            guess_delay: self.guess_delay_ms.map_or(default.guess_delay, milliseconds),
+            log_lines_per_s: within(self.log_lines_per_s, &(1..=u32::MAX), default.log_lines_per_s)?,
         })
     }
 }

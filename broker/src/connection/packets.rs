@@ -1,6 +1,7 @@
 //! What each packet of a client does.
 
 use bytestring::ByteString;
+use hashbrown::HashSet;
 
 use super::{Connection, Failure, Step, Work};
 use crate::access::Action;
@@ -14,6 +15,9 @@ use crate::router::{FullQueues, Origin, Routed};
 use crate::session::Scratch;
 use crate::store::{Op, Phase};
 use crate::topic;
+
+/// Places for packet ids of QoS 2 that a session keeps while it has none.
+const KEPT_RECEIVED: usize = 256;
 
 impl Connection {
     pub(super) fn handle(&mut self, packet: Packet, work: &mut Work) -> Result<Step, Failure> {
@@ -39,7 +43,12 @@ impl Connection {
             Packet::PubRel { id } => {
                 let (known, durable) = {
                     let mut state = session.state.lock();
-                    (state.received.remove(&id), state.durable)
+                    let known = state.received.remove(&id);
+                    // What a burst has taken is given back.
+                    if state.received.is_empty() && state.received.capacity() > KEPT_RECEIVED {
+                        state.received = HashSet::new();
+                    }
+                    (known, state.durable)
                 };
                 let reason = if known { Reason::SUCCESS } else { Reason::PACKET_ID_NOT_FOUND };
                 let mut ticket = 0;
@@ -100,7 +109,7 @@ impl Connection {
         let (session, limits) = (&self.session, &self.hub.shared.config.limits);
         let mut reasons = Vec::with_capacity(subscribe.filters.len());
         let mut reads: Vec<(ByteString, Options)> = Vec::new();
-        for (filter, options) in subscribe.filters {
+        for (filter, mut options) in subscribe.filters {
             let shared = topic::shared(&filter);
             let plain = match shared {
                 None => Some(&*filter),
@@ -112,6 +121,11 @@ impl Connection {
             }
             if shared.is_some() && options.no_local {
                 return Err(DecodeError::protocol("No Local on a shared subscription"));
+            }
+            if self.link.peer.bridge {
+                // It is not sent what it brought, and passes retained messages on as such.
+                options.no_local = shared.is_none();
+                options.retain_as_published = true;
             }
             match self.hub.router.subscribe(session, &filter, options, subscribe.identifier, scratch) {
                 Ok(new) => {
@@ -141,7 +155,7 @@ impl Connection {
     fn publish(&mut self, mut publish: Publish, work: &mut Work) -> Result<Step, Failure> {
         Counters::add(&self.hub.shared.counters.messages_received, 1);
         if let Some(alias) = publish.alias {
-            self.resolve(alias, &mut publish)?;
+            self.aliases.resolve(alias, &mut publish.message.topic, &self.hub.shared.config.limits)?;
         }
         let message = &mut publish.message;
         if message.qos != QoS::AtMostOnce {
@@ -189,25 +203,6 @@ impl Connection {
         }
         self.acknowledge(Acknowledge::PubRec, id, Reason::SUCCESS, ticket, scratch);
         Step::Next
-    }
-
-    fn resolve(&mut self, alias: u16, publish: &mut Publish) -> Result<(), Failure> {
-        if alias == 0 || alias > self.hub.shared.config.limits.topic_aliases {
-            let reason = Reason::TOPIC_ALIAS_INVALID;
-            return Err(DecodeError { reason, text: "a topic alias of 0 or above the maximum" });
-        }
-        let index = usize::from(alias) - 1;
-        let topic = &mut publish.message.topic;
-        if topic.is_empty() {
-            let known = self.aliases.get(index).and_then(Option::as_ref);
-            *topic = known.cloned().ok_or(DecodeError::protocol("a topic alias that was never set"))?;
-        } else {
-            if self.aliases.len() <= index {
-                self.aliases.resize(index + 1, None);
-            }
-            self.aliases[index] = Some(ByteString::from(&**topic));
-        }
-        Ok(())
     }
 
     /// Routes a message that has passed every check, and acknowledges it.

@@ -1,7 +1,9 @@
 //! When a client is not read: its message waits for a full queue, or the disk is behind.
 
+use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -9,6 +11,7 @@ use super::{Connection, Failure, GATED, LINGER, Step, Work};
 use crate::codec::Publish;
 use crate::counters::Counters;
 use crate::link::flush_all;
+use crate::log::ClientText;
 use crate::router::FullQueues;
 use crate::session::{Room, Session};
 
@@ -27,6 +30,21 @@ impl Connection {
                 let _ = timeout(LINGER, space).await;
             }
         }
+    }
+
+    /// Waits until the client has taken its answers. It is not told: it would not read that either.
+    pub(super) async fn wait_for_answers(&self) {
+        let shared = &self.hub.shared;
+        Counters::add(&shared.counters.unread_answers, 1);
+        if !self.link.told_of_answers.swap(true, Ordering::Relaxed)
+            && shared.may_log(&shared.log_lines.unread)
+        {
+            let client = ClientText(&self.session.client_id);
+            let user = ClientText(self.principal.user.as_deref().unwrap_or("-"));
+            let peer = self.link.peer.address;
+            tracing::warn!(%client, %user, %peer, "does not take its answers: not read until it does");
+        }
+        poll_fn(|cx| self.link.poll_answers_taken(cx)).await;
     }
 
     /// Waits for room in the queues that a message goes to, for at most `publish_wait` in all, and routes it then.

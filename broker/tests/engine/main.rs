@@ -7,10 +7,18 @@
 mod support;
 
 mod absent;
+mod addresses;
+mod aliases;
+mod answers;
+mod bridges;
 mod caller;
+mod guesses;
 mod limits;
 mod local;
+mod log;
+mod mqtt31;
 mod nagle;
+mod progress;
 mod queues;
 mod restart;
 mod slow;
