@@ -106,6 +106,9 @@ pub struct Limits {
     pub retained: usize,
     /// Levels of a topic or filter. Default: 128.
     pub topic_levels: usize,
+    /// Bytes to leave free on the file system of `data_dir`: below them nothing new is kept, and what needs that is refused.
+    /// `Some(0)`: none. Default: 64 MiB or a hundredth of the file system, whichever is less.
+    pub free_space_bytes: Option<u64>,
 }
 
 impl Default for Limits {
@@ -128,6 +131,7 @@ impl Default for Limits {
             subscriptions: 10_000,
             retained: 2_000_000,
             topic_levels: 128,
+            free_space_bytes: None,
         }
     }
 }

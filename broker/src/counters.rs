@@ -70,7 +70,7 @@ counters! {
     too_large
     /// Messages that expired before they were sent.
     expired
-    /// Messages refused because what must be kept could not be written.
+    /// Messages, subscriptions and sessions refused because what must be kept cannot be written, or the disk is nearly full.
     refused_store
 }
 

@@ -60,7 +60,7 @@ pub use counters::Counts;
 use hub::Hub;
 use random::Random;
 use shared::Shared;
-use store::{Store, StoreError};
+use store::{Store, StoreError, StoreSettings};
 pub use thread::BrokerThread;
 
 /// A running broker. Dropping it stops it without a word to its clients; [`shutdown`](Self::shutdown) is the
@@ -158,8 +158,9 @@ impl Broker {
             return Ok((Hub::new(Shared::new(config, None, clock, random), 1), None));
         };
         let (sender, committed) = mpsc::unbounded_channel();
-        let (store, snapshot) =
-            Store::open(&path, sender, clock.now_ms()).map_err(|e| StartError::store(path.clone(), e))?;
+        let settings = StoreSettings { free_space: config.limits.free_space_bytes };
+        let (store, snapshot) = Store::open(&path, sender, settings, clock.now_ms())
+            .map_err(|e| StartError::store(path.clone(), e))?;
         let damaged = snapshot.damaged.clone();
         let hub = Hub::new(Shared::new(config, Some(store), clock, random), snapshot.next_key);
         hub.restore(snapshot).map_err(|e| StartError::store(path, e))?;

@@ -132,6 +132,7 @@ struct WrittenLimits {
     subscriptions: Option<Spanned<usize>>,
     retained: Option<Spanned<usize>>,
     topic_levels: Option<Spanned<usize>>,
+    free_space_bytes: Option<u64>,
 }
 
 impl Written {
@@ -181,6 +182,7 @@ impl WrittenLimits {
             subscriptions: within(self.subscriptions, &count, default.subscriptions)?,
             retained: within(self.retained, &count, default.retained)?,
             topic_levels: within(self.topic_levels, &count, default.topic_levels)?,
+            free_space_bytes: self.free_space_bytes,
         })
     }
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use rantai_group_commit::{Opener, Reopening};
+use rantai_group_commit::{Opener, Reopening, open_private};
 use redb::{Builder, Database, ReadableDatabase};
 
 use super::disk::{
@@ -15,6 +15,7 @@ use super::disk::{
     SUBSCRIPTIONS,
 };
 use super::load::{self, Unread};
+use super::reserve::Reserve;
 use super::{Snapshot, StoreError};
 
 const FILE: &str = "broker.redb";
@@ -24,10 +25,10 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// Pages kept by redb; the system's own cache stands behind it.
 const CACHE_BYTES: usize = 32 << 20;
 
-/// Opens a database that exists or is empty.
+/// Opens a database that exists or is empty; only its owner may read it.
 pub(super) fn file(path: &Path) -> Opener {
     let path = path.to_owned();
-    Box::new(move || builder().create(&path))
+    Box::new(move || builder().create_file(open_private(&path)?))
 }
 
 pub(super) fn builder() -> Builder {
@@ -55,6 +56,8 @@ pub(super) fn open(
     fs::create_dir_all(dir).map_err(failed)?;
     let lock = patiently(|| lock(dir), |error| matches!(error, StoreError::Locked { .. }))?;
 
+    // What the last process kept in reserve is given up: a start may need the room, and the writer takes it again.
+    Reserve::new(dir).release();
     let mut damaged = None;
     if !path.try_exists().map_err(failed)? {
         create(&path)?;
@@ -133,7 +136,7 @@ fn create(path: &Path) -> Result<(), StoreError> {
 }
 
 fn initialise(path: &Path) -> Result<(), redb::Error> {
-    make_tables(&builder().create(path)?)
+    make_tables(&builder().create_file(open_private(path)?)?)
 }
 
 /// Makes an empty database one of this format.
