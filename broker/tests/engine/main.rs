@@ -7,6 +7,7 @@
 mod support;
 
 mod caller;
+mod disk;
 mod limits;
 mod local;
 mod nagle;
