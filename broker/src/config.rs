@@ -28,6 +28,8 @@ pub struct Config {
     pub sys_interval: Duration,
     /// Limits.
     pub limits: Limits,
+    /// What is done where the file in `data_dir` is damaged. Default: [`OnDamage::Salvage`].
+    pub on_damage: OnDamage,
 }
 
 /// Which engine runs a configuration.
@@ -67,6 +69,17 @@ pub enum QueueFull {
     /// The publisher waits for at most `publish_wait`, then the message is refused for everybody: reason code 0x97
     /// in MQTT 5, end of the connection in 3.1.1.
     Refuse,
+}
+
+/// What a start does about a damaged file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnDamage {
+    /// What can be read of it is kept; the damaged file gets another name.
+    #[default]
+    Salvage,
+    /// The start fails, and the file stays as it is.
+    Stop,
 }
 
 /// Limits, each of them counted when it is met.
@@ -147,6 +160,7 @@ impl Default for Config {
             caller_topics: Vec::new(),
             sys_interval: Duration::from_secs(10),
             limits: Limits::default(),
+            on_damage: OnDamage::default(),
         }
     }
 }

@@ -55,7 +55,7 @@ use tokio::sync::mpsc;
 
 pub use access::LocalCredentials;
 use clock::Clock;
-pub use config::{Config, ConfigError, Engine, Limits, QueueFull, User};
+pub use config::{Config, ConfigError, Engine, Limits, OnDamage, QueueFull, User};
 pub use counters::Counts;
 use hub::Hub;
 use random::Random;
@@ -158,7 +158,8 @@ impl Broker {
             return Ok((Hub::new(Shared::new(config, None, clock, random), 1), None));
         };
         let (sender, committed) = mpsc::unbounded_channel();
-        let settings = StoreSettings { free_space: config.limits.free_space_bytes };
+        let settings =
+            StoreSettings { free_space: config.limits.free_space_bytes, on_damage: config.on_damage };
         let (store, snapshot) = Store::open(&path, sender, settings, clock.now_ms())
             .map_err(|e| StartError::store(path.clone(), e))?;
         let damaged = snapshot.damaged.clone();
@@ -173,7 +174,7 @@ impl Broker {
         &self.addresses
     }
 
-    /// Where a damaged database was moved to, if there was one; the broker has then started empty.
+    /// Where a damaged database was moved to, if there was one; the broker has then started with what could be read of it.
     pub fn damaged(&self) -> Option<&std::path::Path> {
         self.damaged.as_deref()
     }

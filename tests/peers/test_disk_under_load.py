@@ -138,6 +138,17 @@ def numbers():
         yield number
 
 
+def fill(full):
+    """Takes all room that there is, while the broker writes."""
+    with open(full.path / "fill", "ab", buffering=0) as file:
+        for size in (1 << 20, 4096):
+            try:
+                while file.write(bytes(size)) == size:
+                    pass
+            except OSError:
+                pass
+
+
 def drain(port, received, most=None):
     """Takes what waits for the subscriber, or `most` of it; whether its session was there."""
     client = Raw(port, "keeper", persistent=True)
@@ -175,7 +186,7 @@ def test_nothing_acknowledged_is_lost_and_it_works_within_seconds_of_room(disk, 
         load = Load(port, count, acknowledged, chance.random())
         load.start()
         time.sleep(chance.uniform(0.05, 0.5))
-        full.fill()
+        fill(full)
         time.sleep(chance.uniform(0.05, 1.2))
         if kill:
             broker.kill()

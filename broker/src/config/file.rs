@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::{Config, Engine, Limits, QueueFull, User};
+use super::{Config, Engine, Limits, OnDamage, QueueFull, User};
 
 /// The largest packet that MQTT can express: a fixed header of five bytes and 268,435,455 more (MQTT 5, 1.5.5).
 const LARGEST_PACKET: u32 = 268_435_460;
@@ -99,6 +99,7 @@ struct Written {
     #[serde(default)]
     caller_topics: Vec<Spanned<String>>,
     sys_interval_s: Option<u32>,
+    on_damage: Option<OnDamage>,
     #[serde(default)]
     users: Vec<WrittenUser>,
     #[serde(default)]
@@ -148,6 +149,7 @@ impl Written {
             caller_topics: self.caller_topics.into_iter().map(filter).collect::<Result<_, _>>()?,
             sys_interval: self.sys_interval_s.map_or(default.sys_interval, seconds),
             limits: self.limits.check()?,
+            on_damage: self.on_damage.unwrap_or_default(),
         })
     }
 }

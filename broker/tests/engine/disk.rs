@@ -121,11 +121,12 @@ async fn sys_says_how_the_disk_is() {
     let mut reader = own.client(V5).await;
     reader.subscribe("$SYS/broker/disk/+", 0).await;
     let mut seen = std::collections::BTreeMap::new();
-    while seen.len() < 3 {
+    while seen.len() < 5 {
         let got = reader.message().await;
         seen.insert(got.topic.clone(), got.text().to_owned());
     }
     assert_eq!(seen["$SYS/broker/disk/state"], "low");
     assert_eq!(seen["$SYS/broker/disk/floor"], u64::MAX.to_string());
+    assert_eq!((&*seen["$SYS/broker/disk/salvaged"], &*seen["$SYS/broker/disk/lost"]), ("0", "0"));
     assert!(seen["$SYS/broker/disk/free"].parse::<u64>().is_ok());
 }

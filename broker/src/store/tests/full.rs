@@ -34,7 +34,7 @@ fn what_its_subscriber_takes_makes_room_on_a_full_disk() {
     until("full", || bench.store.health() == Health::Full);
     assert!(bench.store.durable() < ticket);
     switch.end.fetch_add(RESERVE, Ordering::Relaxed);
-    let last = (0..1_000).map(|seq| bench.store.put([dequeue(seq)], None)).last().expect("some");
+    let last = (0..1_000).fold(0, |_, seq| bench.store.put([dequeue(seq)], None));
     until("written", || bench.store.durable() >= last);
     assert_eq!(bench.store.health(), Health::Healthy);
     bench.write([enqueue(many)]);
@@ -61,7 +61,7 @@ fn what_is_removed_while_it_cannot_be_written_is_not_there_later() {
             bench.store.health().is_failed()
         });
         bench.store.put([Op::Unretain { topic: "t".into() }], None);
-        let ticket = (1..=seq).map(|seq| bench.store.put([dequeue(seq)], Some(1))).last().expect("one");
+        let ticket = (1..=seq).fold(0, |_, seq| bench.store.put([dequeue(seq)], Some(1)));
         switch.full.store(false, Ordering::Relaxed);
         bench.wait(ticket);
         let (_bench, snapshot) = bench.reopen(dir.path());
@@ -92,7 +92,7 @@ fn below_the_floor_what_is_put_is_written_and_the_file_gets_shorter_with_what_go
     let free = Arc::new(AtomicU64::new(10_000));
     let seen = Arc::clone(&free);
     let look = move || Ok(Space { free: seen.load(Ordering::Relaxed), total: 1 << 40 });
-    let settings = StoreSettings { free_space: Some(1_000) };
+    let settings = StoreSettings { free_space: Some(1_000), ..StoreSettings::default() };
     let (mut bench, _) = open_faulty_with(dir.path(), Box::new(look), settings);
     bench.write([Op::SaveSession { key: 1, record: session("c") }]);
     for seq in 0..1_000 {
