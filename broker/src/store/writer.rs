@@ -30,7 +30,7 @@ const LOOK: Duration = Duration::from_millis(500);
 const AT_ONCE: [usize; 3] = [256, 16, 1];
 /// Between two compactions at least this, and this many times what the last one took.
 const COMPACT_PAUSE: Duration = Duration::from_millis(500);
-const COMPACT_SHARE: u32 = 10;
+const COMPACT_SHARE: u32 = 3;
 /// A group is waited for during this part of the last commit's time.
 const PART: u32 = 4;
 
@@ -322,14 +322,17 @@ impl Writer {
 
     fn compact(&mut self) {
         let start = Instant::now();
-        let compacted = self.caught(Disk::compact).unwrap_or_else(|refused| {
-            tracing::debug!(file = %self.disk.path.display(), error = refused.text, "cannot compact");
-            true
-        });
-        if let Some(room) = &mut self.room {
-            room.removed = !compacted;
-            room.compacts = Instant::now() + COMPACT_PAUSE.max(start.elapsed() * COMPACT_SHARE);
+        let compacted = self.caught(Disk::compact);
+        let Some(room) = &mut self.room else { return };
+        match compacted {
+            Ok(done) => room.removed = !done,
+            Err(refused) => {
+                // It needs room itself.
+                room.reserve.release();
+                tracing::debug!(file = %self.disk.path.display(), error = refused.text, "cannot compact");
+            }
         }
+        room.compacts = Instant::now() + COMPACT_PAUSE.max(start.elapsed() * COMPACT_SHARE);
     }
 
     /// Tells how far the disk can be used, and logs a change of it.
