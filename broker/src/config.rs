@@ -30,6 +30,8 @@ pub struct Config {
     pub sys_interval: Duration,
     /// Limits.
     pub limits: Limits,
+    /// What is done where the file in `data_dir` is damaged. Default: [`OnDamage::Salvage`].
+    pub on_damage: OnDamage,
 }
 
 /// Which engine runs a configuration.
@@ -92,6 +94,17 @@ pub struct QueueRule {
     pub filter: String,
     /// In place of `limits.queue_full`.
     pub full: QueueFull,
+}
+
+/// What a start does about a damaged file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnDamage {
+    /// What can be read of it is kept; the damaged file gets another name.
+    #[default]
+    Salvage,
+    /// The start fails, and the file stays as it is.
+    Stop,
 }
 
 /// Limits, each of them counted when it is met.
@@ -163,6 +176,9 @@ pub struct Limits {
     pub guess_delay: Duration,
     /// Log lines of each kind that clients can cause, a second; further ones are counted. Default: 100.
     pub log_lines_per_s: u32,
+    /// Bytes to leave free on the file system of `data_dir`: below them nothing new is kept, and what needs that is refused.
+    /// `Some(0)`: none. Default: 64 MiB or a hundredth of the file system, whichever is less.
+    pub free_space_bytes: Option<u64>,
 }
 
 impl Default for Limits {
@@ -199,6 +215,7 @@ impl Default for Limits {
             topic_alias_bytes: 256 << 10,
             guess_delay: Duration::from_secs(2),
             log_lines_per_s: 100,
+            free_space_bytes: None,
         }
     }
 }
@@ -215,6 +232,7 @@ impl Default for Config {
             queues: Vec::new(),
             sys_interval: Duration::from_secs(10),
             limits: Limits::default(),
+            on_damage: OnDamage::default(),
         }
     }
 }

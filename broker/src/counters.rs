@@ -76,7 +76,7 @@ counters! {
     too_large
     /// Messages that expired before they were sent.
     expired
-    /// Messages refused because what must be kept could not be written.
+    /// Messages, subscriptions and sessions refused because what must be kept cannot be written, or the disk is nearly full.
     refused_store
     /// Connections closed because of `limits.connections_per_address` or `limits.handshakes_per_address`.
     refused_per_address

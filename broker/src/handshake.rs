@@ -222,6 +222,16 @@ fn admit(hub: &Hub, address: SocketAddr, connect: &Connect) -> Result<Arc<Princi
         let text = "the client id belongs to a connection of the broker's own process";
         return Err(DecodeError { reason: Reason::CLIENT_ID_NOT_VALID, text });
     }
+    if let Some(text) = hub.shared.disk_refusal()
+        && connect.session_expiry > 0
+        && hub.shared.max_session_expiry() > 0
+        && (connect.clean_start || !hub.sessions.lock().by_client.contains_key(&connect.client_id))
+    {
+        Counters::add(&hub.shared.counters.refused_store, 1);
+        let reason =
+            if connect.version == Version::V5 { Reason::QUOTA_EXCEEDED } else { Reason::SERVER_BUSY };
+        return Err(DecodeError { reason, text });
+    }
     if let Some(will) = &connect.will {
         let topic = &will.message.topic;
         if !crate::topic::valid_name(topic, hub.shared.config.limits.topic_levels) {

@@ -182,6 +182,16 @@ fn readings(hub: &Hub) -> Vec<(String, String)> {
         ),
     ];
     readings.extend(numbers.map(|(topic, value)| (topic.into(), value.to_string())));
+    if let Some(store) = &hub.shared.store {
+        let (free, floor) = store.space();
+        readings.extend([
+            ("disk/state".into(), store.health().name().into()),
+            ("disk/free".into(), free.to_string()),
+            ("disk/floor".into(), floor.to_string()),
+            ("disk/salvaged".into(), store.salvaged().rows.to_string()),
+            ("disk/lost".into(), store.salvaged().lost.to_string()),
+        ]);
+    }
     readings.extend(counts.each().map(|(name, value)| (format!("counters/{name}"), value.to_string())));
     readings
 }

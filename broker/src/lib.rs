@@ -59,12 +59,12 @@ use tokio::sync::mpsc;
 
 pub use access::LocalCredentials;
 use clock::Clock;
-pub use config::{Config, ConfigError, Engine, Limits, QueueDrops, QueueFull, QueueRule, User};
+pub use config::{Config, ConfigError, Engine, Limits, OnDamage, QueueDrops, QueueFull, QueueRule, User};
 pub use counters::Counts;
 use hub::Hub;
 use random::Random;
 use shared::Shared;
-use store::{Store, StoreError};
+use store::{Store, StoreError, StoreSettings};
 pub use thread::BrokerThread;
 
 /// A running broker. Dropping it stops it without a word to its clients; [`shutdown`](Self::shutdown) is the
@@ -163,8 +163,10 @@ impl Broker {
             return Ok((Hub::new(Shared::new(config, None, clock, random), 1), None));
         };
         let (sender, committed) = mpsc::unbounded_channel();
-        let (store, snapshot) =
-            Store::open(&path, sender, clock.now_ms()).map_err(|e| StartError::store(path.clone(), e))?;
+        let settings =
+            StoreSettings { free_space: config.limits.free_space_bytes, on_damage: config.on_damage };
+        let (store, snapshot) = Store::open(&path, sender, settings, clock.now_ms())
+            .map_err(|e| StartError::store(path.clone(), e))?;
         let damaged = snapshot.damaged.clone();
         let hub = Hub::new(Shared::new(config, Some(store), clock, random), snapshot.next_key);
         hub.restore(snapshot).map_err(|e| StartError::store(path, e))?;
@@ -177,7 +179,7 @@ impl Broker {
         &self.addresses
     }
 
-    /// Where a damaged database was moved to, if there was one; the broker has then started empty.
+    /// Where a damaged database was moved to, if there was one; the broker has then started with what could be read of it.
     pub fn damaged(&self) -> Option<&std::path::Path> {
         self.damaged.as_deref()
     }

@@ -84,15 +84,27 @@ impl Router {
         targets.clear();
         let publisher = origin.session.map_or(0, |s| s.key);
         self.subscriptions.read().targets(&message.topic, publisher, message.qos, &self.shared, targets);
-        if message.qos != QoS::AtMostOnce
-            && origin.full_queues != FullQueues::Drop
-            && let Some(instead) = self.look_for_room(message, origin.full_queues, targets, scratch)
-        {
-            targets.clear();
-            return instead;
+        let refusal = self.shared.disk_refusal();
+        if message.qos != QoS::AtMostOnce && origin.full_queues != FullQueues::Drop {
+            let instead = match refusal {
+                Some(text) if self.needs_disk(message, &origin, targets) => {
+                    Counters::add(&self.shared.counters.refused_store, 1);
+                    Some(Routed::Refused(Reason::QUOTA_EXCEEDED, text))
+                }
+                _ => self.look_for_room(message, origin.full_queues, targets, scratch),
+            };
+            if let Some(instead) = instead {
+                targets.clear();
+                return instead;
+            }
         }
         let mut kept = None;
-        if message.retain
+        let retain = message.retain && (refusal.is_none() || !self.is_kept(message));
+        if message.retain && !retain {
+            // At QoS 0, or a will: whoever is subscribed gets it all the same.
+            Counters::add(&self.shared.counters.refused_store, 1);
+        }
+        if retain
             && let Err(reason) = self.retain(message, &mut kept, scratch)
             && message.qos != QoS::AtMostOnce
         {
@@ -118,6 +130,20 @@ impl Router {
         let ticket = scratch.settle_for(&self.shared, origin.session.map(|s| s.key));
         scratch.settle(&self.shared);
         Routed::Done { matched, ticket }
+    }
+
+    /// Whether a message is to be on disk before it is acknowledged.
+    fn needs_disk(&self, message: &Message, origin: &Origin<'_>, targets: &[Target<Arc<Session>>]) -> bool {
+        let queued = |target: &Target<Arc<Session>>| {
+            effective_qos(message.qos, target.qos) != QoS::AtMostOnce
+                && target.subscriber.state.lock().durable
+        };
+        origin.durable || message.retain && self.is_kept(message) || targets.iter().any(queued)
+    }
+
+    /// Whether a retained message takes room on disk: an empty one clears another.
+    fn is_kept(&self, message: &Message) -> bool {
+        self.shared.store.is_some() && !message.payload.is_empty() && !message.topic.starts_with("$SYS/")
     }
 
     /// What is to be done instead of delivering a message at QoS 1 or 2, because of queues that are full.
@@ -260,6 +286,13 @@ impl Router {
         }
         self.shared.access.authorize(&state.principal, Action::Subscribe, filter)?;
         let known = state.subscriptions.contains_key(filter);
+        if state.durable && self.shared.disk_refusal().is_some() {
+            if state.subscriptions.get(filter) == Some(&(options, identifier)) {
+                return Ok(false);
+            }
+            Counters::add(&self.shared.counters.refused_store, 1);
+            return Err(Reason::QUOTA_EXCEEDED);
+        }
         if !known && state.subscriptions.len() >= self.shared.config.limits.subscriptions {
             return Err(Reason::QUOTA_EXCEEDED);
         }

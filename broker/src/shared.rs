@@ -104,6 +104,11 @@ impl Shared {
         self.store.as_ref().map_or(Ticket::MAX, Store::durable)
     }
 
+    /// Why nothing new is kept on disk, for a Reason String; `None` while it is, or where nothing is kept at all.
+    pub(crate) fn disk_refusal(&self) -> Option<&'static str> {
+        self.store.as_ref().and_then(|store| store.health().refusal())
+    }
+
     /// Seconds a session may outlive its connection.
     pub(crate) fn max_session_expiry(&self) -> u32 {
         self.config.limits.session_expiry.as_secs().try_into().unwrap_or(u32::MAX)

@@ -36,8 +36,9 @@ fn the_documented_file_is_the_default() {
 #[test]
 fn the_documented_defaults_are_the_defaults() {
     let mut config = parse(&documented_defaults(false));
-    // The one key that has no default.
+    // The keys that have no default, or one that depends on the disk.
     assert_eq!(config.data_dir.take().as_deref(), Some(Path::new("data")));
+    assert_eq!(config.limits.free_space_bytes.take(), Some(64 << 20));
     assert_eq!(config, Config::default());
 }
 

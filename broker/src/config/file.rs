@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::{Config, Engine, Limits, QueueDrops, QueueFull, QueueRule, User};
+use super::{Config, Engine, Limits, OnDamage, QueueDrops, QueueFull, QueueRule, User};
 
 /// The largest packet that MQTT can express: a fixed header of five bytes and 268,435,455 more (MQTT 5, 1.5.5).
 const LARGEST_PACKET: u32 = 268_435_460;
@@ -101,6 +101,7 @@ struct Written {
     #[serde(default)]
     queues: Vec<WrittenQueueRule>,
     sys_interval_s: Option<u32>,
+    on_damage: Option<OnDamage>,
     #[serde(default)]
     users: Vec<WrittenUser>,
     #[serde(default)]
@@ -155,6 +156,7 @@ struct WrittenLimits {
     topic_alias_bytes: Option<usize>,
     guess_delay_ms: Option<u32>,
     log_lines_per_s: Option<Spanned<u32>>,
+    free_space_bytes: Option<u64>,
 }
 
 impl Written {
@@ -171,6 +173,7 @@ impl Written {
             queues: self.queues.into_iter().map(WrittenQueueRule::check).collect::<Result<_, _>>()?,
             sys_interval: self.sys_interval_s.map_or(default.sys_interval, seconds),
             limits: self.limits.check()?,
+            on_damage: self.on_damage.unwrap_or_default(),
         })
     }
 }
@@ -237,6 +240,7 @@ impl WrittenLimits {
             topic_alias_bytes: self.topic_alias_bytes.unwrap_or(default.topic_alias_bytes),
             guess_delay: self.guess_delay_ms.map_or(default.guess_delay, milliseconds),
             log_lines_per_s: within(self.log_lines_per_s, &(1..=u32::MAX), default.log_lines_per_s)?,
+            free_space_bytes: self.free_space_bytes,
         })
     }
 }

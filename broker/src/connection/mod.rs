@@ -205,9 +205,7 @@ impl Connection {
                 return lost;
             }
             // What is rarely waited for is boxed: an idle connection carries the largest of its futures along.
-            if self.hub.shared.store.as_ref().is_some_and(|s| s.backlog() > crate::store::ROOM)
-                || self.hub.shared.store.is_some() && self.session.gated() > GATED
-            {
+            if self.is_ahead_of_disk() {
                 self.not_listening();
                 Box::pin(self.wait_for_disk()).await;
             }

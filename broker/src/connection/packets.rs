@@ -95,8 +95,20 @@ impl Connection {
     }
 
     fn acknowledge(&self, kind: Acknowledge, id: u16, reason: Reason, ticket: u64, scratch: &mut Scratch) {
+        self.acknowledge_because(kind, id, (reason, reason.text()), ticket, scratch);
+    }
+
+    /// [`acknowledge`](Self::acknowledge) with a Reason String of its own where `reason` is an error.
+    fn acknowledge_because(
+        &self,
+        kind: Acknowledge,
+        id: u16,
+        (reason, text): (Reason, &'static str),
+        ticket: u64,
+        scratch: &mut Scratch,
+    ) {
         let peer = self.link.peer;
-        let text = Some(reason.text()).filter(|text| {
+        let text = Some(text).filter(|text| {
             // Nine bytes stand around it.
             reason.is_error() && peer.problem_information && text.len() + 9 <= peer.packet_maximum as usize
         });
@@ -143,9 +155,17 @@ impl Connection {
             }
         }
         let ticket = scratch.settle_for(&self.hub.shared, Some(session.key));
-        session.acknowledge(&self.hub.shared, &self.link, ticket, scratch, |out| {
-            codec::suback(self.link.peer.version, subscribe.id, &reasons, out);
-        });
+        let version = self.link.peer.version;
+        if ticket == 0 && self.hub.shared.disk_refusal().is_some() {
+            // Not behind what waits for the disk; there is no order between SUBACK and acknowledgements.
+            self.link.append_with(&mut scratch.dirty, |out| {
+                codec::suback(version, subscribe.id, &reasons, out);
+            });
+        } else {
+            session.acknowledge(&self.hub.shared, &self.link, ticket, scratch, |out| {
+                codec::suback(version, subscribe.id, &reasons, out);
+            });
+        }
         for (filter, options) in reads {
             session.begin_read(&self.link, filter, options.qos, subscribe.identifier, scratch);
         }
@@ -225,14 +245,7 @@ impl Connection {
             origin.received = Some(publish.id);
             origin.durable = state.durable;
         }
-        let routed = if self.hub.shared.store.as_ref().is_some_and(crate::store::Store::failed)
-            && qos != QoS::AtMostOnce
-        {
-            Counters::add(&self.hub.shared.counters.refused_store, 1);
-            Routed::Refused(Reason::QUOTA_EXCEEDED, "what must be kept cannot be written")
-        } else {
-            self.hub.router.route(&publish.message, origin, &mut work.scratch, &mut work.targets)
-        };
+        let routed = self.hub.router.route(&publish.message, origin, &mut work.scratch, &mut work.targets);
         match routed {
             Routed::Done { matched, ticket } => {
                 let reason = if matched { Reason::SUCCESS } else { Reason::NO_MATCHING_SUBSCRIBERS };
@@ -269,17 +282,28 @@ impl Connection {
         if self.link.peer.version == Version::V3 && publish.message.qos != QoS::AtMostOnce {
             return Err(DecodeError { reason, text });
         }
-        self.answer(publish, reason, 0, scratch);
+        let disk = self.hub.shared.disk_refusal() == Some(text);
+        let text = if disk { text } else { reason.text() };
+        self.answer_because(publish, (reason, text), 0, scratch);
         Ok(())
     }
 
     fn answer(&self, publish: &Publish, reason: Reason, ticket: u64, scratch: &mut Scratch) {
-        match publish.message.qos {
-            QoS::AtMostOnce => {}
-            QoS::AtLeastOnce => self.acknowledge(Acknowledge::PubAck, publish.id, reason, ticket, scratch),
-            QoS::ExactlyOnce => {
-                self.acknowledge(Acknowledge::PubRec, publish.id, reason, ticket, scratch);
-            }
-        }
+        self.answer_because(publish, (reason, reason.text()), ticket, scratch);
+    }
+
+    fn answer_because(
+        &self,
+        publish: &Publish,
+        reason: (Reason, &'static str),
+        ticket: u64,
+        scratch: &mut Scratch,
+    ) {
+        let kind = match publish.message.qos {
+            QoS::AtMostOnce => return,
+            QoS::AtLeastOnce => Acknowledge::PubAck,
+            QoS::ExactlyOnce => Acknowledge::PubRec,
+        };
+        self.acknowledge_because(kind, publish.id, reason, ticket, scratch);
     }
 }

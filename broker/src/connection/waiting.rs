@@ -16,17 +16,22 @@ use crate::router::FullQueues;
 use crate::session::{Room, Session};
 
 impl Connection {
-    /// Not to take more from a client than the disk can follow.
+    /// Whether nothing more is to be read from the client for now: the disk does not follow.
+    pub(super) fn is_ahead_of_disk(&self) -> bool {
+        let Some(store) = &self.hub.shared.store else { return false };
+        store.is_behind() || self.session.gated() > GATED
+    }
+
+    /// Not to take more from a client than the disk can follow. A client that has closed is not waited for: what it has
+    /// sent is read to the end, which is in the socket's buffer already, and its connection is let go.
     pub(super) async fn wait_for_disk(&self) {
-        if let Some(store) = &self.hub.shared.store
-            && store.backlog() > crate::store::ROOM
-        {
-            store.room().await;
-        }
-        while self.session.gated() > GATED && !self.link.is_closing() {
+        let Some(store) = &self.hub.shared.store else { return };
+        while self.is_ahead_of_disk() && !self.link.is_closing() && !self.link.transport.is_read_closed() {
             let mut space = pin!(self.session.space.notified());
             space.as_mut().enable();
-            if self.session.gated() > GATED {
+            if store.is_behind() {
+                let _ = timeout(LINGER, store.room()).await;
+            } else if self.session.gated() > GATED {
                 let _ = timeout(LINGER, space).await;
             }
         }

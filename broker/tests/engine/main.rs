@@ -12,6 +12,7 @@ mod aliases;
 mod answers;
 mod bridges;
 mod caller;
+mod disk;
 mod guesses;
 mod limits;
 mod local;
