@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use crate::codec::Reason;
 use crate::config::Config;
 use crate::random::Random;
+use crate::topic::is_bridge_state;
 
 /// The user name of connections from the broker's own process.
 const LOCAL_USER: &str = "$local";
@@ -113,10 +114,18 @@ impl Access {
         // No rules by user yet: all users may do the same.
         let Principal { user: _, local: _ } = principal;
         match action {
-            // What begins with $ is the broker's own (MQTT 5, 4.7.2).
-            Action::Publish if topic.starts_with('$') => Err(Reason::NOT_AUTHORIZED),
+            // What begins with $ is the broker's own (MQTT 5, 4.7.2), but for what bridges say about themselves.
+            Action::Publish if topic.starts_with('$') && !is_bridge_state(topic) => {
+                Err(Reason::NOT_AUTHORIZED)
+            }
             Action::Publish | Action::Subscribe | Action::Receive => Ok(()),
         }
+    }
+
+    /// Whether a password for this user could be guessed: nobody's is checked without users, and that of the broker's own
+    /// process is too long.
+    pub(crate) fn can_be_guessed(&self, user: &str) -> bool {
+        user != LOCAL_USER && !self.users.is_empty()
     }
 
     /// Who a client is by the user name and password of its CONNECT. With no users configured any name is taken for

@@ -30,6 +30,8 @@ pub struct Config {
     pub sys_interval: Duration,
     /// Limits.
     pub limits: Limits,
+    /// What is done where the file in `data_dir` is damaged. Default: [`OnDamage::Salvage`].
+    pub on_damage: OnDamage,
 }
 
 /// Which engine runs a configuration.
@@ -94,6 +96,17 @@ pub struct QueueRule {
     pub full: QueueFull,
 }
 
+/// What a start does about a damaged file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnDamage {
+    /// What can be read of it is kept; the damaged file gets another name.
+    #[default]
+    Salvage,
+    /// The start fails, and the file stays as it is.
+    Stop,
+}
+
 /// Limits, each of them counted when it is met.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -142,6 +155,30 @@ pub struct Limits {
     pub retained: usize,
     /// Levels of a topic or filter. Default: 128.
     pub topic_levels: usize,
+    /// Connections at one time from one address, or from one IPv6 network of 64 bits. Default: 50,000.
+    pub connections_per_address: usize,
+    /// Connections of one address whose CONNECT has not been answered yet; one more ends the oldest. Default: 5,000.
+    pub handshakes_per_address: usize,
+    /// How far a packet that has begun may be behind `packet_bytes_per_s`. Default: 10 s.
+    pub packet_grace: Duration,
+    /// The least a client has to send of a packet that has begun, in bytes a second; bytes that do so keep its
+    /// connection alive, others do not. Default: 1,024; zero: no time limit, and only whole packets keep it alive.
+    pub packet_bytes_per_s: u32,
+    /// Bytes of answers (acknowledgements, SUBACK, PINGRESP) that a client has not taken before it is not read any
+    /// more. Default: 256 KiB.
+    pub answer_bytes: usize,
+    /// Topic aliases towards one client; its own Topic Alias Maximum may lower it. Default: 65,535; zero: none.
+    pub send_topic_aliases: u16,
+    /// Bytes of topics that have aliases, for one client and in each direction. Default: 256 KiB.
+    pub topic_alias_bytes: usize,
+    /// Longest time between two passwords that are tried for one user from one address, once some were wrong.
+    /// Default: 2 s; zero: no wait.
+    pub guess_delay: Duration,
+    /// Log lines of each kind that clients can cause, a second; further ones are counted. Default: 100.
+    pub log_lines_per_s: u32,
+    /// Bytes to leave free on the file system of `data_dir`: below them nothing new is kept, and what needs that is refused.
+    /// `Some(0)`: none. Default: 64 MiB or a hundredth of the file system, whichever is less.
+    pub free_space_bytes: Option<u64>,
     /// User properties of one PUBLISH or will. Default: 1,000.
     pub user_properties: usize,
     /// Bytes that the subscriptions of one session take, about 400 for each level of a filter. Default: 32 MiB.
@@ -188,6 +225,16 @@ impl Default for Limits {
             subscriptions: 10_000,
             retained: 2_000_000,
             topic_levels: 128,
+            connections_per_address: 50_000,
+            handshakes_per_address: 5_000,
+            packet_grace: Duration::from_secs(10),
+            packet_bytes_per_s: 1_024,
+            answer_bytes: 256 << 10,
+            send_topic_aliases: u16::MAX,
+            topic_alias_bytes: 256 << 10,
+            guess_delay: Duration::from_secs(2),
+            log_lines_per_s: 100,
+            free_space_bytes: None,
             user_properties: 1_000,
             subscription_bytes: 32 << 20,
             share_groups: 1_024,
@@ -213,6 +260,7 @@ impl Default for Config {
             queues: Vec::new(),
             sys_interval: Duration::from_secs(10),
             limits: Limits::default(),
+            on_damage: OnDamage::default(),
         }
     }
 }

@@ -76,8 +76,22 @@ counters! {
     too_large
     /// Messages that expired before they were sent.
     expired
-    /// Messages refused because what must be kept could not be written.
+    /// Messages, subscriptions and sessions refused because what must be kept cannot be written, or the disk is nearly full.
     refused_store
+    /// Connections closed because of `limits.connections_per_address` or `limits.handshakes_per_address`.
+    refused_per_address
+    /// Times a connection could not be accepted, for want of file descriptors for instance.
+    accept_errors
+    /// Connections ended because a packet that had begun fell behind `limits.packet_bytes_per_s`.
+    slow_packets
+    /// Times a client was not read until it had taken its answers.
+    unread_answers
+    /// Passwords that had to wait because others before them were wrong.
+    delayed_logins
+    /// Passwords that were not tried because too many waited.
+    refused_logins
+    /// Log lines left out because of `limits.log_lines_per_s`.
+    log_lines_left_out
     /// Turns that ended with retained messages still to be read for a client, so that others got theirs.
     retained_turns
     /// Subscriptions refused because of `limits.subscriptions`, `subscription_bytes`, `share_groups` or

@@ -3,17 +3,21 @@
 use std::net::{Shutdown, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use bytes::{BufMut, BytesMut};
 use bytestring::ByteString;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::access::{Action, Principal};
+use crate::addresses::Place;
 use crate::codec::{self, ConnAck, Connect, DecodeError, Packet, Reason, Version};
 use crate::connection::{Connection, linger};
 use crate::counters::Counters;
+use crate::guesses::{Attempt, TooMany};
 use crate::hub::Hub;
 use crate::link::flush_all;
+use crate::log::ClientText;
 use crate::peer::Peer;
 use crate::session::Scratch;
 use crate::transport::Transport;
@@ -21,14 +25,28 @@ use crate::transport::Transport;
 /// The largest CONNECT: every field of a will, a user name and a password at its longest fits.
 const CONNECT_BYTES: u32 = 320 << 10;
 
-/// Serves one accepted socket to its end.
+/// Serves one accepted socket to its end; closes it where its address has too many.
 pub(crate) fn accept(
     hub: Arc<Hub>,
     transport: Transport,
     address: SocketAddr,
 ) -> impl Future<Output = ()> + Send {
     // Boxed, with all it was given: a connection that has it behind it does not carry its memory along.
-    let handshake = Box::pin(handshake(hub, transport, address));
+    let handshake = Box::pin(async move {
+        let Some((place, evicted)) = Place::take(&hub.shared, address.ip()) else {
+            too_many(&hub, address, "too many connections from this address");
+            return None;
+        };
+        let (told, other) = (hub.clone(), "too many connections from this address without a CONNECT");
+        tokio::select! {
+            biased;
+            connection = handshake(hub, transport, address, place) => connection,
+            Ok(()) = evicted => {
+                too_many(&told, address, other);
+                None
+            }
+        }
+    });
     async move {
         if let Some(connection) = handshake.await {
             connection.serve().await;
@@ -36,7 +54,19 @@ pub(crate) fn accept(
     }
 }
 
-async fn handshake(hub: Arc<Hub>, transport: Transport, address: SocketAddr) -> Option<Box<Connection>> {
+fn too_many(hub: &Hub, address: SocketAddr, text: &str) {
+    Counters::add(&hub.shared.counters.refused_per_address, 1);
+    if hub.shared.may_log(&hub.shared.log_lines.refused) {
+        tracing::info!(peer = %address, "refused: {text}");
+    }
+}
+
+async fn handshake(
+    hub: Arc<Hub>,
+    transport: Transport,
+    address: SocketAddr,
+    place: Place,
+) -> Option<Box<Connection>> {
     let mut stopping = hub.shared.stopping.subscribe();
     let mut buffer = BytesMut::new();
     let received = tokio::select! {
@@ -59,11 +89,17 @@ async fn handshake(hub: Arc<Hub>, transport: Transport, address: SocketAddr) -> 
         }
         Err(_) => {
             Counters::add(&hub.shared.counters.refused_connections, 1);
-            tracing::info!(peer = %address, "refused: no CONNECT in time");
+            if hub.shared.may_log(&hub.shared.log_lines.refused) {
+                tracing::info!(peer = %address, "refused: no CONNECT in time");
+            }
             return None;
         }
     };
-    let principal = match admit(&hub, &connect, address) {
+    let turn = tokio::select! {
+        turn = wait_for_turn(&hub, address, &connect) => turn,
+        _ = stopping.wait_for(|&stop| stop) => return None,
+    };
+    let principal = match turn.and_then(|()| admit(&hub, address, &connect)) {
         Ok(principal) => principal,
         Err(failure) => {
             refuse(&hub, &transport, address, &Refused::of(&connect), failure).await;
@@ -80,7 +116,9 @@ async fn handshake(hub: Arc<Hub>, transport: Transport, address: SocketAddr) -> 
         refuse(&hub, &transport, address, &Refused::of(&connect), failure).await;
         return None;
     }
-    Some(Box::new(connected(&hub, (transport, address), (*connect, principal), (ack, keep_alive), buffer)))
+    let connection = connected(&hub, (transport, address), (*connect, principal), (ack, keep_alive), buffer);
+    place.hand_over();
+    Some(Box::new(connection))
 }
 
 /// Reads until CONNECT is whole. `Err(None)`: the client is gone.
@@ -120,27 +158,82 @@ async fn receive(
     }
 }
 
+/// Waits until the password of `connect` may be tried, where others before it were wrong.
+async fn wait_for_turn(hub: &Hub, address: SocketAddr, connect: &Connect) -> Result<(), DecodeError> {
+    let Some(attempt) = attempt(hub, address, connect) else { return Ok(()) };
+    let (shared, now) = (&hub.shared, hub.shared.clock.now_ms());
+    match shared.guesses.take_turn(attempt, now) {
+        Ok(0) => Ok(()),
+        Ok(wait) => {
+            Counters::add(&shared.counters.delayed_logins, 1);
+            sleep(Duration::from_millis(wait)).await;
+            Ok(())
+        }
+        Err(TooMany) => {
+            Counters::add(&shared.counters.refused_logins, 1);
+            let text = "too many wrong passwords for this user from this address";
+            Err(DecodeError { reason: Reason::SERVER_BUSY, text })
+        }
+    }
+}
+
+/// What is tried by a CONNECT with a password that could be wrong.
+fn attempt<'a>(hub: &Hub, address: SocketAddr, connect: &'a Connect) -> Option<Attempt<'a>> {
+    let user = connect.user_name.as_deref().filter(|user| hub.shared.access.can_be_guessed(user))?;
+    Some(Attempt { user, address: address.ip(), client_id: &connect.client_id })
+}
+
+/// Checks the password of a client, and counts it where it is wrong.
+fn log_in(hub: &Hub, address: SocketAddr, connect: &Connect) -> Result<Arc<Principal>, Reason> {
+    let shared = &hub.shared;
+    let principal = shared.access.log_in(connect.user_name.as_ref(), connect.password.as_deref());
+    if let Some(attempt) = attempt(hub, address, connect) {
+        if principal.is_ok() {
+            shared.guesses.succeeded(attempt);
+        } else if shared.guesses.failed(attempt, shared.clock.now_ms())
+            && shared.may_log(&shared.log_lines.refused)
+        {
+            let (client, user) = (ClientText(attempt.client_id), ClientText(attempt.user));
+            tracing::warn!(%client, %user, peer = %address, "wrong passwords: the next ones wait for their turn");
+        }
+    }
+    principal
+}
+
 /// Who the client is, where it is let in.
-fn admit(hub: &Hub, connect: &Connect, address: SocketAddr) -> Result<Arc<Principal>, DecodeError> {
+fn admit(hub: &Hub, address: SocketAddr, connect: &Connect) -> Result<Arc<Principal>, DecodeError> {
     let refused = |reason: Reason| Err(DecodeError { reason, text: reason.text() });
     if connect.authentication_method.is_some() {
         return refused(Reason::BAD_AUTHENTICATION_METHOD);
     }
-    if hub.shared.counters.connected.load(Ordering::Relaxed) >= hub.shared.config.limits.connections as u64 {
-        Counters::add(&hub.shared.counters.refused_over_limit, 1);
-        return refused(Reason::SERVER_BUSY);
-    }
     if connect.version == Version::V3 && connect.client_id.is_empty() && !connect.clean_start {
         return refused(Reason::CLIENT_ID_NOT_VALID);
     }
-    let principal =
-        hub.shared.access.log_in(connect.user_name.as_ref(), connect.password.as_deref()).or_else(refused)?;
+    let principal = log_in(hub, address, connect).or_else(refused)?;
+    let shared = &hub.shared;
+    // The broker's own process is let in all the same.
+    if shared.counters.connected.load(Ordering::Relaxed) >= shared.config.limits.connections as u64
+        && !principal.local
+    {
+        Counters::add(&shared.counters.refused_over_limit, 1);
+        return refused(Reason::SERVER_BUSY);
+    }
     if !connect.client_id.is_empty() && !hub.shared.access.claim_id(&connect.client_id, &principal) {
         let text = "the client id belongs to a connection of the broker's own process";
         return Err(DecodeError { reason: Reason::CLIENT_ID_NOT_VALID, text });
     }
     if let Err(reason) = hub.admit(&connect.client_id, &principal, address.ip()) {
         return refused(reason);
+    }
+    if let Some(text) = hub.shared.disk_refusal()
+        && connect.session_expiry > 0
+        && hub.shared.max_session_expiry() > 0
+        && (connect.clean_start || !hub.sessions.lock().by_client.contains_key(&connect.client_id))
+    {
+        Counters::add(&hub.shared.counters.refused_store, 1);
+        let reason =
+            if connect.version == Version::V5 { Reason::QUOTA_EXCEEDED } else { Reason::SERVER_BUSY };
+        return Err(DecodeError { reason, text });
     }
     if let Some(will) = &connect.will {
         let topic = &will.message.topic;
@@ -185,7 +278,9 @@ async fn refuse(
     failure: DecodeError,
 ) {
     Counters::add(&hub.shared.counters.refused_connections, 1);
-    tracing::info!(client = who.client_id, peer = %address, "refused: {}", failure.text);
+    if hub.shared.may_log(&hub.shared.log_lines.refused) {
+        tracing::info!(client = %ClientText(who.client_id), peer = %address, "refused: {}", failure.text);
+    }
     let Refused { version, packet_maximum, .. } = *who;
     let mut answer = Vec::new();
     // 3.1.1 has return codes for a few refusals; on anything else it is closed without a word (3.1.1, 4.8).
@@ -258,17 +353,21 @@ fn connected(
         version: connect.version,
         packet_maximum: connect.packet_maximum,
         receive_maximum: connect.receive_maximum,
-        alias_maximum: connect.alias_maximum,
+        alias_maximum: connect.alias_maximum.min(hub.shared.config.limits.send_topic_aliases),
         problem_information: connect.problem_information,
+        bridge: connect.bridge,
     };
     let session_expiry = connect.session_expiry;
-    tracing::info!(
-        client = %connect.client_id,
-        peer = %address,
-        version = if connect.version == Version::V5 { "5" } else { "3.1.1" },
-        user = principal.user.as_deref().unwrap_or("-"),
-        "connected"
-    );
+    if hub.shared.may_log(&hub.shared.log_lines.connected) {
+        tracing::info!(
+            client = %ClientText(&connect.client_id),
+            peer = %address,
+            version = connect.protocol.name(),
+            bridge = connect.bridge,
+            user = %ClientText(principal.user.as_deref().unwrap_or("-")),
+            "connected"
+        );
+    }
     let mut scratch = Scratch::at(hub.shared.clock.now_ms());
     let connected = hub.connect(connect, principal.clone(), peer, transport, ack, &mut scratch);
     flush_all(&mut scratch.dirty);

@@ -11,6 +11,7 @@ use crate::codec::Reason;
 use crate::counters::Counters;
 use crate::hub::Hub;
 use crate::link::flush_all;
+use crate::log::ClientText;
 use crate::message::Message;
 use crate::session::Scratch;
 use crate::store::{Committed, Op};
@@ -53,6 +54,7 @@ pub(crate) async fn keep_alive(hub: Arc<Hub>) {
             _ = tick.tick() => {}
         }
         let now = hub.shared.clock.now_ms();
+        hub.shared.log_lines.tell_left_out(now);
         let mut silent: Vec<_> = {
             let sessions = hub.sessions.lock();
             let links = sessions.by_client.values().filter_map(|session| {
@@ -65,8 +67,16 @@ pub(crate) async fn keep_alive(hub: Arc<Hub>) {
         // In an order that does not depend on a hash.
         silent.sort_unstable_by_key(|(session, _)| session.key);
         for (session, link) in silent {
-            Counters::add(&hub.shared.counters.keep_alive_timeouts, 1);
-            tracing::info!(client = %session.client_id, peer = %link.peer.address, "ended: keep alive timeout");
+            let (shared, client) = (&hub.shared, ClientText(&session.client_id));
+            let (counter, what) = if link.within_packet.load(Ordering::Relaxed) {
+                (&shared.counters.slow_packets, "a packet was not whole in time")
+            } else {
+                (&shared.counters.keep_alive_timeouts, "keep alive timeout")
+            };
+            Counters::add(counter, 1);
+            if shared.may_log(&shared.log_lines.ended) {
+                tracing::info!(%client, peer = %link.peer.address, "ended: {what}");
+            }
             link.close(Some(Reason::KEEP_ALIVE_TIMEOUT));
         }
     }
@@ -176,6 +186,16 @@ fn readings(hub: &Hub) -> Vec<(String, String)> {
         ),
     ];
     readings.extend(numbers.map(|(topic, value)| (topic.into(), value.to_string())));
+    if let Some(store) = &hub.shared.store {
+        let (free, floor) = store.space();
+        readings.extend([
+            ("disk/state".into(), store.health().name().into()),
+            ("disk/free".into(), free.to_string()),
+            ("disk/floor".into(), floor.to_string()),
+            ("disk/salvaged".into(), store.salvaged().rows.to_string()),
+            ("disk/lost".into(), store.salvaged().lost.to_string()),
+        ]);
+    }
     readings.extend(counts.each().map(|(name, value)| (format!("counters/{name}"), value.to_string())));
     readings
 }

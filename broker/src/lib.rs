@@ -16,6 +16,7 @@
 
 mod absent;
 mod access;
+mod addresses;
 mod clock;
 mod codec;
 mod config;
@@ -24,11 +25,13 @@ mod counters;
 mod frames;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
+mod guesses;
 mod handshake;
 mod housekeeping;
 mod hub;
 mod link;
 mod listener;
+mod log;
 mod logged;
 mod memory;
 mod message;
@@ -60,12 +63,12 @@ use tokio::sync::mpsc;
 
 pub use access::LocalCredentials;
 use clock::Clock;
-pub use config::{Config, ConfigError, Engine, Limits, QueueDrops, QueueFull, QueueRule, User};
+pub use config::{Config, ConfigError, Engine, Limits, OnDamage, QueueDrops, QueueFull, QueueRule, User};
 pub use counters::Counts;
 use hub::Hub;
 use random::Random;
 use shared::Shared;
-use store::{Store, StoreError};
+use store::{Store, StoreError, StoreSettings};
 pub use thread::BrokerThread;
 
 /// A running broker. Dropping it stops it without a word to its clients; [`shutdown`](Self::shutdown) is the
@@ -165,8 +168,10 @@ impl Broker {
             return Ok((Hub::new(Shared::new(config, None, clock, random), 1), None));
         };
         let (sender, committed) = mpsc::unbounded_channel();
-        let (store, snapshot) =
-            Store::open(&path, sender, clock.now_ms()).map_err(|e| StartError::store(path.clone(), e))?;
+        let settings =
+            StoreSettings { free_space: config.limits.free_space_bytes, on_damage: config.on_damage };
+        let (store, snapshot) = Store::open(&path, sender, settings, clock.now_ms())
+            .map_err(|e| StartError::store(path.clone(), e))?;
         let damaged = snapshot.damaged.clone();
         let hub = Hub::new(Shared::new(config, Some(store), clock, random), snapshot.next_key);
         hub.restore(snapshot).map_err(|e| StartError::store(path, e))?;
@@ -179,7 +184,7 @@ impl Broker {
         &self.addresses
     }
 
-    /// Where a damaged database was moved to, if there was one; the broker has then started empty.
+    /// Where a damaged database was moved to, if there was one; the broker has then started with what could be read of it.
     pub fn damaged(&self) -> Option<&std::path::Path> {
         self.damaged.as_deref()
     }

@@ -1,24 +1,25 @@
 //! The writing half of a connection: an outbox that anyone may append to and that is written at the end of a
 //! read batch, by whoever filled it.
 
-use std::collections::VecDeque;
-use std::io::{self, IoSlice};
+mod aliases;
+mod outbox;
+
 use std::net::Shutdown;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
 
-use bytes::Bytes;
 use bytestring::ByteString;
-use hashbrown::HashMap;
 use parking_lot::Mutex;
+
+use outbox::{Batch, Outbox};
 
 use crate::codec::{self, Outgoing, Reason};
 use crate::counters::Counters;
 use crate::frames::Frames;
 use crate::message::Message;
 use crate::peer::Peer;
-use crate::pool::{SHARED_PAYLOAD_BYTES, return_buffer, take_buffer};
+use crate::pool::{SHARED_PAYLOAD_BYTES, return_buffer};
 use crate::shared::Shared;
 use crate::transport::Transport;
 
@@ -45,104 +46,15 @@ pub(crate) struct Link {
     /// Whether anything was written since the last read; what is written carries TCP's acknowledgement.
     answered: AtomicBool,
     closing: AtomicBool,
+    /// The client has not taken `limits.answer_bytes` of answers: it is not read until it has. Changed while the outbox is
+    /// locked.
+    answers_due: AtomicBool,
+    /// The log has said that it does not take its answers.
+    pub(crate) told_of_answers: AtomicBool,
+    /// What was read last is the beginning of a packet: of two reasons for which [`silent_until`](Self::silent_until) may
+    /// pass it is the second.
+    pub(crate) within_packet: AtomicBool,
     outbox: Mutex<Outbox>,
-}
-
-#[derive(Debug, Default)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a state of its own; all combinations occur")]
-struct Outbox {
-    chunks: VecDeque<Bytes>,
-    /// Behind `chunks`.
-    tail: Vec<u8>,
-    /// Bytes in `chunks` and `tail`.
-    buffered: usize,
-    /// Bytes taken out and not written yet.
-    writing: usize,
-    /// Somebody is writing, or waits until he can.
-    busy: bool,
-    /// Stands in somebody's list of links to flush.
-    listed: bool,
-    /// The session holds more that did not fit.
-    more: bool,
-    /// Nothing may be appended any more; shut down once all is written.
-    closing: bool,
-    /// Topics the client knows by alias.
-    aliases: Option<Box<HashMap<ByteString, u16>>>,
-}
-
-impl Outbox {
-    fn tail(&mut self) -> &mut Vec<u8> {
-        if self.tail.capacity() == 0 {
-            self.tail = take_buffer();
-        }
-        &mut self.tail
-    }
-
-    fn append_payload(&mut self, payload: &Bytes) {
-        self.buffered += payload.len();
-        if payload.len() < SHARED_PAYLOAD_BYTES {
-            self.tail().extend_from_slice(payload);
-        } else {
-            if !self.tail.is_empty() {
-                self.chunks.push_back(Bytes::from(std::mem::take(&mut self.tail)));
-            }
-            self.chunks.push_back(payload.clone());
-        }
-    }
-
-    fn take(&mut self) -> Batch {
-        self.writing = std::mem::take(&mut self.buffered);
-        Batch { chunks: std::mem::take(&mut self.chunks), tail: std::mem::take(&mut self.tail), written: 0 }
-    }
-}
-
-/// What is on its way to the socket.
-#[derive(Debug)]
-struct Batch {
-    chunks: VecDeque<Bytes>,
-    tail: Vec<u8>,
-    /// Bytes of the first chunk, or of the tail, that are written already.
-    written: usize,
-}
-
-impl Batch {
-    /// Writes what the socket takes; true when that was all.
-    fn write(&mut self, transport: &Transport) -> io::Result<bool> {
-        loop {
-            let result = if self.chunks.is_empty() {
-                if self.written == self.tail.len() {
-                    return Ok(true);
-                }
-                transport.try_write(&self.tail[self.written..])
-            } else {
-                let mut slices = [IoSlice::new(&[]); 16];
-                let mut used = 0;
-                let whole = self.chunks.iter().map(|c| &c[..]).chain([&self.tail[..]]);
-                for (slice, bytes) in slices.iter_mut().zip(whole) {
-                    *slice = IoSlice::new(if used == 0 { &bytes[self.written..] } else { bytes });
-                    used += 1;
-                }
-                transport.try_write_vectored(&slices[..used])
-            };
-            match result {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(count) => self.advance(count),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
-    fn advance(&mut self, count: usize) {
-        self.written += count;
-        while let Some(first) = self.chunks.front()
-            && self.written >= first.len()
-        {
-            self.written -= first.len();
-            self.chunks.pop_front();
-        }
-    }
 }
 
 /// Links to flush at the end of a read batch.
@@ -177,6 +89,9 @@ impl Link {
             silent_until: AtomicU64::new(u64::MAX),
             answered: AtomicBool::new(false),
             closing: AtomicBool::new(false),
+            answers_due: AtomicBool::new(false),
+            told_of_answers: AtomicBool::new(false),
+            within_packet: AtomicBool::new(false),
             outbox: Mutex::new(outbox),
         })
     }
@@ -195,12 +110,12 @@ impl Link {
         self.list(&mut outbox, dirty);
     }
 
-    /// Appends bytes that are a packet already.
+    /// Appends bytes that are an answer already.
     pub(crate) fn append(self: &Arc<Self>, bytes: &[u8], dirty: &mut Dirty) {
         self.append_with(dirty, |out| out.extend_from_slice(bytes));
     }
 
-    /// Appends what `encode` writes.
+    /// Appends the answer that `encode` writes.
     pub(crate) fn append_with(self: &Arc<Self>, dirty: &mut Dirty, encode: impl FnOnce(&mut Vec<u8>)) {
         let mut outbox = self.outbox.lock();
         if outbox.closing {
@@ -208,7 +123,12 @@ impl Link {
         }
         let before = outbox.tail().len();
         encode(&mut outbox.tail);
-        outbox.buffered += outbox.tail.len() - before;
+        let length = outbox.tail.len() - before;
+        outbox.buffered += length;
+        outbox.answers = outbox.answers.saturating_add(length as u32);
+        if outbox.answers as usize > self.shared.config.limits.answer_bytes {
+            self.answers_due.store(true, Ordering::Release);
+        }
         self.list(&mut outbox, dirty);
     }
 
@@ -256,7 +176,7 @@ impl Link {
             if encoded.head + message.payload.len() > self.peer.packet_maximum as usize {
                 outbox.tail.truncate(before);
                 if new_alias && let Some(aliases) = &mut outbox.aliases {
-                    aliases.remove(&message.topic);
+                    aliases.forget(&message.topic);
                 }
                 return Appended::TooLarge;
             }
@@ -272,20 +192,8 @@ impl Link {
         if self.peer.alias_maximum == 0 {
             return false;
         }
-        let aliases = outbox.aliases.get_or_insert_default();
-        if let Some(&alias) = aliases.get(topic) {
-            outgoing.alias = Some(alias);
-            outgoing.alias_known = true;
-            return false;
-        }
-        if aliases.len() >= usize::from(self.peer.alias_maximum) {
-            return false;
-        }
-        let alias = aliases.len() as u16 + 1;
-        // Copied: the topic may be a piece of a read buffer.
-        aliases.insert(ByteString::from(&**topic), alias);
-        outgoing.alias = Some(alias);
-        true
+        let limits = (self.peer.alias_maximum, self.shared.config.limits.topic_alias_bytes);
+        outbox.aliases.get_or_insert_default().name(topic, limits, outgoing)
     }
 
     /// Ends the connection: DISCONNECT in MQTT 5, then what is buffered, then the socket.
@@ -320,17 +228,38 @@ impl Link {
     /// Ready when the client can be read: `true`, or when the connection has ended: `false`. Wakes the last task that
     /// asked.
     pub(crate) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<bool> {
-        {
-            let mut reader = self.reader.lock();
-            if !reader.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
-                *reader = Some(cx.waker().clone());
-            }
-        }
+        self.listen(cx);
         // After the waker is in its place, for the end may come in between.
         if self.is_closing() {
             return Poll::Ready(false);
         }
         self.transport.poll_readable(cx).map(|ready| ready.is_ok())
+    }
+
+    /// Whether the client has to take answers before it is read again.
+    pub(crate) fn answers_due(&self) -> bool {
+        self.answers_due.load(Ordering::Acquire)
+    }
+
+    /// Ready when the client may be read again: `true`, or when the connection has ended: `false`. Wakes the last task
+    /// that asked this or [`poll_readable`](Self::poll_readable).
+    pub(crate) fn poll_answers_taken(&self, cx: &mut Context<'_>) -> Poll<bool> {
+        self.listen(cx);
+        if self.is_closing() {
+            Poll::Ready(false)
+        } else if self.answers_due() {
+            Poll::Pending
+        } else {
+            Poll::Ready(true)
+        }
+    }
+
+    /// Has the reading task woken by the next [`wake_reader`](Self::wake_reader).
+    fn listen(&self, cx: &mut Context<'_>) {
+        let mut reader = self.reader.lock();
+        if !reader.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
+            *reader = Some(cx.waker().clone());
+        }
     }
 
     /// Whether the broker has ended the connection.
@@ -378,7 +307,7 @@ impl Link {
             }
             return_buffer(std::mem::take(&mut batch.tail));
             let mut outbox = self.outbox.lock();
-            outbox.writing = 0;
+            self.batch_written(&mut outbox, &batch);
             if outbox.more {
                 drop(outbox);
                 tokio::spawn(self.clone().drain(None));
@@ -398,6 +327,15 @@ impl Link {
         }
         Counters::add(&self.shared.counters.bytes_sent, outbox.buffered as u64);
         outbox.take()
+    }
+
+    /// What was taken out is written: a client that has taken its answers by that is read again.
+    fn batch_written(&self, outbox: &mut Outbox, batch: &Batch) {
+        outbox.written(batch);
+        if self.answers_due() && outbox.answers as usize <= self.shared.config.limits.answer_bytes {
+            self.answers_due.store(false, Ordering::Release);
+            self.wake_reader();
+        }
     }
 
     /// Everything is written.
@@ -437,7 +375,9 @@ impl Link {
             }
             let more = {
                 let mut outbox = self.outbox.lock();
-                outbox.writing = 0;
+                if let Some(batch) = &batch {
+                    self.batch_written(&mut outbox, batch);
+                }
                 std::mem::take(&mut outbox.more)
             };
             if more && let Some(source) = self.source.upgrade() {

@@ -1,6 +1,6 @@
 //! Sockets that accept.
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +14,10 @@ use crate::transport::Transport;
 
 /// Connections the system holds until they are accepted.
 const BACKLOG: i32 = 1_024;
+/// Between two attempts to accept while that fails.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
+/// Between two log lines about it.
+const TELL_AGAIN: Duration = Duration::from_mins(1);
 
 /// Binds an address; port 0 takes a free one.
 pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
@@ -29,6 +33,7 @@ pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 /// Accepts until the broker stops.
 pub(crate) async fn accept(hub: Arc<Hub>, listener: TcpListener) {
     let mut stopping = hub.shared.stopping.subscribe();
+    let mut failures = Failures::default();
     loop {
         let accepted = tokio::select! {
             biased;
@@ -43,11 +48,48 @@ pub(crate) async fn accept(hub: Arc<Hub>, listener: TcpListener) {
                 }
                 tokio::spawn(crate::handshake::accept(hub.clone(), Transport::Tcp(stream), address));
             }
+            // Its client has given it up.
+            Err(error)
+                if matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset) => {}
             // Out of file descriptors, most likely: those that end make room.
             Err(error) => {
-                tracing::warn!("cannot accept: {error}");
-                tokio::time::sleep(Duration::from_millis(50)).await;
+                Counters::add(&hub.shared.counters.accept_errors, 1);
+                if let Some(times) = failures.note(hub.shared.clock.uptime()) {
+                    tracing::warn!(times, "cannot accept: {error}");
+                }
+                tokio::time::sleep(ACCEPT_AGAIN).await;
             }
         }
+    }
+}
+
+/// Failures to accept, and when the log was told of them.
+#[derive(Debug, Default)]
+struct Failures {
+    count: u64,
+    told: Option<Duration>,
+}
+
+impl Failures {
+    /// Another one, at `now`. Returns how many there have been since the last line, where another line is due.
+    fn note(&mut self, now: Duration) -> Option<u64> {
+        self.count += 1;
+        if self.told.is_some_and(|told| now < told + TELL_AGAIN) {
+            return None;
+        }
+        self.told = Some(now);
+        Some(std::mem::take(&mut self.count))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_are_told_once_a_minute_with_their_number() {
+        let mut failures = Failures::default();
+        let told: Vec<_> = (0..2_401).filter_map(|turn| failures.note(turn * ACCEPT_AGAIN)).collect();
+        assert_eq!(told, [1, 1_200, 1_200]);
     }
 }

@@ -13,4 +13,6 @@ pub(crate) struct Peer {
     pub(crate) receive_maximum: u16,
     pub(crate) alias_maximum: u16,
     pub(crate) problem_information: bool,
+    /// Whether it is another broker (see [`Connect::bridge`](crate::codec::Connect::bridge)).
+    pub(crate) bridge: bool,
 }

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use bytestring::ByteString;
 
 use crate::message::Message;
+use crate::topic::is_own_value;
 
 /// The retained messages.
 #[derive(Debug, Default)]
@@ -95,7 +96,7 @@ impl Retained {
         if let Some(at) = message.expires {
             self.deadlines.insert((at, key.clone()));
         }
-        let own = key.starts_with('$');
+        let own = is_own_value(&message.topic);
         self.bytes += if own { 0 } else { held(&message) };
         let (expires, topic) = (message.expires, key.clone());
         match self.messages.insert(key, message) {
@@ -108,13 +109,13 @@ impl Retained {
     pub(crate) fn remove(&mut self, topic: &str) -> bool {
         let key = key(topic);
         let Some(old) = self.messages.remove(&key) else { return false };
-        self.own -= usize::from(topic.starts_with('$'));
+        self.own -= usize::from(is_own_value(&old.topic));
         self.forget(&old, key, None);
         true
     }
 
     fn forget(&mut self, old: &Message, key: Box<str>, still: Option<u64>) {
-        self.bytes -= if key.starts_with('$') { 0 } else { held(old) };
+        self.bytes -= if is_own_value(&old.topic) { 0 } else { held(old) };
         if let Some(at) = old.expires
             && still != Some(at)
         {

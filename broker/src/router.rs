@@ -19,7 +19,7 @@ use crate::store::{Op, Ticket};
 use crate::subscriptions::{
     GroupLimits, Subscription, Subscriptions, Target, TooManyGroups, subscription_bytes,
 };
-use crate::topic;
+use crate::topic::{self, is_own_value};
 
 /// The deliveries that a publish asks for.
 pub(crate) type Targets = Vec<Target<Arc<Session>>>;
@@ -89,15 +89,27 @@ impl Router {
         targets.clear();
         let publisher = origin.session.map_or(0, |s| s.key);
         self.subscriptions.read().targets(&message.topic, publisher, message.qos, &self.shared, targets);
-        if message.qos != QoS::AtMostOnce
-            && origin.full_queues != FullQueues::Drop
-            && let Some(instead) = self.look_for_room(message, origin.full_queues, targets, scratch)
-        {
-            targets.clear();
-            return instead;
+        let refusal = self.shared.disk_refusal();
+        if message.qos != QoS::AtMostOnce && origin.full_queues != FullQueues::Drop {
+            let instead = match refusal {
+                Some(text) if self.needs_disk(message, &origin, targets) => {
+                    Counters::add(&self.shared.counters.refused_store, 1);
+                    Some(Routed::Refused(Reason::QUOTA_EXCEEDED, text))
+                }
+                _ => self.look_for_room(message, origin.full_queues, targets, scratch),
+            };
+            if let Some(instead) = instead {
+                targets.clear();
+                return instead;
+            }
         }
         let mut kept = None;
-        if message.retain
+        let retain = message.retain && (refusal.is_none() || !self.is_kept(message));
+        if message.retain && !retain {
+            // At QoS 0, or a will: whoever is subscribed gets it all the same.
+            Counters::add(&self.shared.counters.refused_store, 1);
+        }
+        if retain
             && let Err(reason) = self.retain(message, origin.session, &mut kept, scratch)
             && message.qos != QoS::AtMostOnce
         {
@@ -125,12 +137,27 @@ impl Router {
         Routed::Done { matched, ticket }
     }
 
+    /// Whether a message is to be on disk before it is acknowledged.
+    fn needs_disk(&self, message: &Message, origin: &Origin<'_>, targets: &[Target<Arc<Session>>]) -> bool {
+        let queued = |target: &Target<Arc<Session>>| {
+            effective_qos(message.qos, target.qos) != QoS::AtMostOnce
+                && target.subscriber.state.lock().durable
+        };
+        origin.durable || message.retain && self.is_kept(message) || targets.iter().any(queued)
+    }
+
+    /// Whether a retained message takes room on disk: an empty one clears another.
+    fn is_kept(&self, message: &Message) -> bool {
+        self.shared.store.is_some() && !message.payload.is_empty() && !message.topic.starts_with("$SYS/")
+    }
+
     /// What is to be done instead of delivering a message at QoS 1 or 2, because of queues that are full.
     ///
     /// A session that is away or takes nothing is no reason to refuse a message to the others: what does not fit is
     /// dropped for it alone. A request (it has a Response Topic) for a shared group is different: where no member of the
-    /// group has room and nobody else takes it, it is refused, and at once, for its caller has a deadline. Where the group
-    /// subscribes to this very topic, only who else does can take it: who looks on with wildcards does not answer.
+    /// group has room and nobody else takes it, it is refused, and at once, for its caller has a deadline. Who subscribes by
+    /// himself and with a wider filter than the group looks on and does not answer: he does not count. Another group does,
+    /// whatever its filter: else a stranger's full group could have the requests to a server refused.
     fn look_for_room(
         &self,
         message: &Message,
@@ -143,23 +170,25 @@ impl Router {
             |target: &Target<Arc<Session>>| effective_qos(message.qos, target.qos) != QoS::AtMostOnce;
         let mut soon = None;
         let mut full = None;
-        let (mut group_full, mut exact_group_full) = (false, false);
-        let (mut taken, mut taken_exactly) = (false, false);
+        // By the most levels that the filters of a full group and of those that take it name.
+        let (mut group_full, mut taken) = (None, None);
         for target in targets {
             let room =
                 if queued(target) { target.subscriber.room_for_live(shared, scratch) } else { Room::Free };
             match room {
                 Room::Free => {
-                    let takes_it = queued(target) || target.subscriber.is_connected();
-                    taken |= takes_it;
-                    taken_exactly |= takes_it && target.exact;
+                    if queued(target) || target.subscriber.is_connected() {
+                        let counts = if target.shared.is_some() { usize::MAX } else { target.named_levels };
+                        taken = taken.max(Some(counts));
+                    }
                     continue;
                 }
                 Room::Soon(_) => soon = soon.or(Some(target)),
                 Room::None => full = full.or(Some(target)),
             }
-            group_full |= target.shared.is_some();
-            exact_group_full |= target.shared.is_some() && target.exact;
+            if target.shared.is_some() {
+                group_full = group_full.max(Some(target.named_levels));
+            }
         }
         let refused = || {
             for full in targets.iter().filter(|target| queued(target)) {
@@ -169,7 +198,7 @@ impl Router {
             Some(Routed::Refused(Reason::QUOTA_EXCEEDED, "the queues of its subscribers are full"))
         };
         let request = message.properties.response_topic.is_some() && !message.retain;
-        if request && (exact_group_full && !taken_exactly || group_full && !taken) {
+        if request && group_full > taken {
             return refused();
         }
         soon.or(full)?;
@@ -191,7 +220,7 @@ impl Router {
         kept: &mut Option<Arc<Message>>,
         scratch: &mut Scratch,
     ) -> Result<(), Reason> {
-        let on_disk = self.shared.store.is_some() && !message.topic.starts_with("$SYS/");
+        let on_disk = self.shared.store.is_some() && !is_own_value(&message.topic);
         if message.payload.is_empty() {
             if self.shared.retained.write().remove(&message.topic) && on_disk {
                 scratch.ops.push(Op::Unretain { topic: ByteString::from(&*message.topic) });
@@ -201,7 +230,7 @@ impl Router {
         let limits = self.retained_limits(publisher);
         let mut retained = self.shared.retained.write();
         // The broker's own values neither count nor are refused.
-        if !message.topic.starts_with("$SYS/") && retained.is_full_for(message, limits) {
+        if !is_own_value(&message.topic) && retained.is_full_for(message, limits) {
             drop(retained);
             self.note_refused_retained(publisher);
             return Err(Reason::QUOTA_EXCEEDED);
@@ -281,6 +310,14 @@ impl Router {
         }
         self.shared.access.authorize(&state.principal, Action::Subscribe, filter)?;
         let known = state.subscriptions.contains_key(filter);
+        if state.durable && self.shared.disk_refusal().is_some() {
+            if state.subscriptions.get(filter) == Some(&(options, identifier)) {
+                let reads = options.retain_handling == RetainHandling::AtSubscribe;
+                return Ok(reads && topic::shared(filter).is_none());
+            }
+            Counters::add(&self.shared.counters.refused_store, 1);
+            return Err(Reason::QUOTA_EXCEEDED);
+        }
         if !known {
             self.look_for_place(session, &mut state, filter)?;
         }

@@ -8,9 +8,12 @@ use tokio::sync::watch;
 
 use crate::absent::AbsentQueues;
 use crate::access::{Access, Principal};
+use crate::addresses::Addresses;
 use crate::clock::Clock;
 use crate::config::{Config, QueueFull};
 use crate::counters::Counters;
+use crate::guesses::Guesses;
+use crate::log::{LineKind, LogLines};
 use crate::memory::Memory;
 use crate::message::Message;
 use crate::random::Random;
@@ -39,12 +42,18 @@ pub(crate) struct Shared {
     pub(crate) random: Random,
     /// Becomes true when the broker stops.
     pub(crate) stopping: watch::Sender<bool>,
+    pub(crate) addresses: Addresses,
+    pub(crate) guesses: Guesses,
+    pub(crate) log_lines: LogLines,
 }
 
 impl Shared {
     pub(crate) fn new(config: Config, store: Option<Store>, clock: Clock, random: Random) -> Arc<Self> {
         Arc::new(Self {
             access: Access::new(&config, &random),
+            addresses: Addresses::default(),
+            guesses: Guesses::new(config.limits.guess_delay),
+            log_lines: LogLines::default(),
             caller_topics: FilterList::new(&config.caller_topics),
             queue_rules: config
                 .queues
@@ -70,6 +79,12 @@ impl Shared {
         rule.map_or(self.config.limits.queue_full, |(_, full)| *full)
     }
 
+    /// Whether another log line of this kind may be written now.
+    pub(crate) fn may_log(&self, kind: &LineKind) -> bool {
+        let limit = self.config.limits.log_lines_per_s;
+        kind.admit(self.clock.now_ms(), limit, &self.counters.log_lines_left_out)
+    }
+
     /// Whether any message gets the user property `caller`.
     pub(crate) fn stamps_callers(&self) -> bool {
         !self.caller_topics.is_empty()
@@ -93,6 +108,11 @@ impl Shared {
     /// The last ticket that is on disk.
     pub(crate) fn durable(&self) -> Ticket {
         self.store.as_ref().map_or(Ticket::MAX, Store::durable)
+    }
+
+    /// Why nothing new is kept on disk, for a Reason String; `None` while it is, or where nothing is kept at all.
+    pub(crate) fn disk_refusal(&self) -> Option<&'static str> {
+        self.store.as_ref().and_then(|store| store.health().refusal())
     }
 
     /// Seconds a session may outlive its connection.

@@ -72,8 +72,9 @@ pub(crate) struct Target<S> {
     pub(crate) identifiers: Vec<u32>,
     /// The filter with its `$share/…/`, where it came by one.
     pub(crate) shared: Option<ByteString>,
-    /// It came by a filter without wildcards: the subscriber asked for this very topic.
-    pub(crate) exact: bool,
+    /// How many levels of the topic its filter names, without those that wildcards stand for: who looks on with `#` names
+    /// none. The most of the matching subscriptions.
+    pub(crate) named_levels: usize,
 }
 
 /// All subscriptions of all sessions.
@@ -173,29 +174,29 @@ impl<S> Node<S> {
         }
     }
 
-    /// Calls `each` with every leaf whose filters match a topic of these levels, and whether they are without wildcards,
-    /// as those above are if `exact`.
+    /// Calls `each` with every leaf whose filters match a topic of these levels, and with how many levels they name, of
+    /// which `named` stand above.
     fn for_each_match<'a>(
         &'a self,
         rest: Option<&str>,
-        (wildcards, exact): (bool, bool),
-        each: &mut impl FnMut(&'a Leaf<S>, bool),
+        (wildcards, named): (bool, usize),
+        each: &mut impl FnMut(&'a Leaf<S>, usize),
     ) {
         if wildcards && let Some(leaf) = &self.all_below {
-            each(leaf, false);
+            each(leaf, named);
         }
         let Some(rest) = rest else {
             if let Some(leaf) = &self.here {
-                each(leaf, exact);
+                each(leaf, named);
             }
             return;
         };
         let (level, rest) = rest.split_once('/').map_or((rest, None), |(level, rest)| (level, Some(rest)));
         if let Some(node) = self.children.get(level) {
-            node.for_each_match(rest, (true, exact), each);
+            node.for_each_match(rest, (true, named + 1), each);
         }
         if wildcards && let Some(node) = &self.plus {
-            node.for_each_match(rest, (true, false), each);
+            node.for_each_match(rest, (true, named), each);
         }
     }
 }
@@ -271,14 +272,14 @@ impl<S: Subscriber> Subscriptions<S> {
     ) {
         let start = targets.len();
         let (mut leaves, mut has_groups) = (0, false);
-        self.for_each_match(topic, |leaf, exact| {
+        self.for_each_match(topic, |leaf, named| {
             leaves += 1;
             has_groups |= leaf.groups.is_some();
             for subscription in leaf.members.values() {
                 if subscription.options.no_local && subscription.subscriber.key() == publisher {
                     continue;
                 }
-                targets.push(Target::of(subscription, None, exact));
+                targets.push(Target::of(subscription, None, named));
             }
         });
         if leaves > 1 {
@@ -287,10 +288,10 @@ impl<S: Subscriber> Subscriptions<S> {
         // Behind the merge, for each group gets a delivery of its own. Found once more instead of being remembered: most
         // messages go to no group, and a list of leaves would cost each of them an allocation.
         if has_groups {
-            self.for_each_match(topic, |leaf, exact| {
+            self.for_each_match(topic, |leaf, named| {
                 for group in leaf.groups.iter().flat_map(|groups| groups.iter()) {
                     if let Some(member) = group.choose(qos, ground) {
-                        targets.push(Target::of(member, Some(group.filter.clone()), exact));
+                        targets.push(Target::of(member, Some(group.filter.clone()), named));
                     }
                 }
             });
@@ -298,9 +299,9 @@ impl<S: Subscriber> Subscriptions<S> {
     }
 
     /// Calls `each` with every leaf whose filters match a topic (MQTT 5, 4.7).
-    fn for_each_match<'a>(&'a self, topic: &str, mut each: impl FnMut(&'a Leaf<S>, bool)) {
+    fn for_each_match<'a>(&'a self, topic: &str, mut each: impl FnMut(&'a Leaf<S>, usize)) {
         // A wildcard at the first level does not match topics that begin with $ [MQTT-4.7.2-1].
-        self.root.for_each_match(Some(topic), (!topic.starts_with('$'), true), &mut each);
+        self.root.for_each_match(Some(topic), (!topic.starts_with('$'), 0), &mut each);
     }
 
     /// A member of a shared group, for a message that another member left behind.
@@ -312,23 +313,23 @@ impl<S: Subscriber> Subscriptions<S> {
         ground: &S::Ground,
     ) -> Option<Target<S>> {
         let mut found = None;
-        self.for_each_match(topic, |leaf, exact| {
-            found = found.or_else(|| leaf.groups.as_ref()?.get(filter).map(|group| (group, exact)));
+        self.for_each_match(topic, |leaf, named| {
+            found = found.or_else(|| leaf.groups.as_ref()?.get(filter).map(|group| (group, named)));
         });
-        let (group, exact) = found?;
-        group.choose(qos, ground).map(|member| Target::of(member, Some(filter.clone()), exact))
+        let (group, named) = found?;
+        group.choose(qos, ground).map(|member| Target::of(member, Some(filter.clone()), named))
     }
 }
 
 impl<S: Subscriber> Target<S> {
-    fn of(subscription: &Subscription<S>, shared: Option<ByteString>, exact: bool) -> Self {
+    fn of(subscription: &Subscription<S>, shared: Option<ByteString>, named_levels: usize) -> Self {
         Self {
             subscriber: subscription.subscriber.clone(),
             qos: subscription.options.qos,
             retain_as_published: subscription.options.retain_as_published,
             identifiers: subscription.identifier.into_iter().collect(),
             shared,
-            exact,
+            named_levels,
         }
     }
 }
@@ -339,12 +340,12 @@ fn merge<S: Subscriber>(targets: &mut Vec<Target<S>>, start: usize) {
     let mut kept = start;
     for index in start + 1..targets.len() {
         if targets[kept].subscriber.key() == targets[index].subscriber.key() {
-            let Target { qos, retain_as_published: retain, exact, .. } = targets[index];
+            let Target { qos, retain_as_published: retain, named_levels, .. } = targets[index];
             let identifiers = std::mem::take(&mut targets[index].identifiers);
             let target = &mut targets[kept];
             target.qos = target.qos.max(qos);
             target.retain_as_published |= retain;
-            target.exact |= exact;
+            target.named_levels = target.named_levels.max(named_levels);
             target.identifiers.extend(identifiers);
         } else {
             kept += 1;

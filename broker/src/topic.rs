@@ -18,6 +18,18 @@ fn within(text: &str, levels: usize) -> bool {
     text.len() < levels || text.bytes().filter(|&b| b == b'/').count() < levels
 }
 
+/// Whether clients may publish to this topic, though it begins with `$`: bridges say on `$SYS/broker/connection/NAME/state`,
+/// by a will, whether they are connected. A bridge of MQTT 5 looks like any other client, so all clients may.
+pub(crate) fn is_bridge_state(topic: &str) -> bool {
+    let name = topic.strip_prefix("$SYS/broker/connection/").and_then(|rest| rest.strip_suffix("/state"));
+    name.is_some_and(|name| !name.contains('/'))
+}
+
+/// Whether only the broker publishes to this topic: what it says there is neither counted, refused nor kept on disk.
+pub(crate) fn is_own_value(topic: &str) -> bool {
+    topic.starts_with("$SYS/") && !is_bridge_state(topic)
+}
+
 /// A filter of the form `$share/{name}/{filter}` taken apart (MQTT 5, 4.8.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Shared<'a> {
@@ -75,6 +87,22 @@ mod tests {
             assert!(!valid_filter(bad, 128), "{bad:?}");
         }
         assert!(!valid_filter("a/+/#", 2) && valid_filter("a/#", 2));
+    }
+
+    #[test]
+    fn only_the_state_of_a_bridge_is_not_the_brokers_own() {
+        for topic in ["$SYS/broker/connection/b/state", "$SYS/broker/connection//state"] {
+            assert!(is_bridge_state(topic) && !is_own_value(topic), "{topic}");
+        }
+        for topic in [
+            "$SYS/broker/connection/state",
+            "$SYS/broker/connection/b/c/state",
+            "$SYS/broker/connection/b",
+            "$SYS/broker/uptime",
+        ] {
+            assert!(!is_bridge_state(topic) && is_own_value(topic), "{topic}");
+        }
+        assert!(!is_own_value("a/$SYS/"));
     }
 
     #[test]

@@ -36,8 +36,9 @@ fn the_documented_file_is_the_default() {
 #[test]
 fn the_documented_defaults_are_the_defaults() {
     let mut config = parse(&documented_defaults(false));
-    // The one key that has no default.
+    // The keys that have no default, or one that depends on the disk.
     assert_eq!(config.data_dir.take().as_deref(), Some(Path::new("data")));
+    assert_eq!(config.limits.free_space_bytes.take(), Some(64 << 20));
     assert_eq!(config, Config::default());
 }
 
@@ -95,6 +96,15 @@ fn every_key_is_read() {
         subscriptions = 11
         retained = 12
         topic_levels = 13
+        connections_per_address = 14
+        handshakes_per_address = 15
+        packet_grace_ms = 16
+        packet_bytes_per_s = 0
+        answer_bytes = 17
+        send_topic_aliases = 0
+        topic_alias_bytes = 18
+        guess_delay_ms = 0
+        log_lines_per_s = 19
         user_properties = 0
         subscription_bytes = 18
         share_groups = 19
@@ -142,6 +152,15 @@ fn every_key_is_read() {
     assert_eq!(limits.subscriptions, 11);
     assert_eq!(limits.retained, 12);
     assert_eq!(limits.topic_levels, 13);
+    assert_eq!(limits.connections_per_address, 14);
+    assert_eq!(limits.handshakes_per_address, 15);
+    assert_eq!(limits.packet_grace, Duration::from_millis(16));
+    assert_eq!(limits.packet_bytes_per_s, 0);
+    assert_eq!(limits.answer_bytes, 17);
+    assert_eq!(limits.send_topic_aliases, 0);
+    assert_eq!(limits.topic_alias_bytes, 18);
+    assert_eq!(limits.guess_delay, Duration::ZERO);
+    assert_eq!(limits.log_lines_per_s, 19);
     assert_eq!((limits.user_properties, limits.subscription_bytes), (0, 18));
     assert_eq!((limits.share_groups, limits.share_groups_session), (19, 20));
     assert_eq!((limits.retained_bytes, limits.will_bytes), (21, 22));

@@ -160,4 +160,6 @@ def mosquitto_config(settings, directory, port):
             command = [tool("mosquitto_passwd"), "-b", *create, passwords, name, password]
             subprocess.run(command, check=True, capture_output=True, timeout=PATIENCE)
         lines.append(f"password_file {passwords}")
+    # A bridge comes last: what follows would belong to it.
+    lines += settings.get("bridge", [])
     return "\n".join(lines) + "\n"

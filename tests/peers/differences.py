@@ -20,7 +20,6 @@ DIFFERENCES = {
     "live-behind-expired": {"rantai": 20, "mosquitto": 0},
     "lines-around-one-too-large": {"rantai": ["1", "2", "3"], "mosquitto": ["1"]},
     "receive-maximum-kept-in-a-burst": {"rantai": True, "mosquitto": False},
-    "mqtt-3.1-exit-code": {"rantai": 1, "mosquitto": 0},
     "connack-wrong-4": {"rantai": 4, "mosquitto": 5},
     "connack-wrong-5": {"rantai": 0x86, "mosquitto": 0x87},
     "connack-anonymous-4": {"rantai": 5, "mosquitto": 5},

@@ -11,6 +11,8 @@ pub const PUBLISH: u8 = 3;
 pub const PUBACK: u8 = 4;
 /// Packet type of SUBACK.
 pub const SUBACK: u8 = 9;
+/// Packet type of UNSUBACK.
+pub const UNSUBACK: u8 = 11;
 /// Packet type of PINGRESP.
 pub const PINGRESP: u8 = 13;
 /// Packet type of DISCONNECT.

@@ -21,6 +21,8 @@ use crate::relay;
 pub(crate) const MARK: &str = "--as-child";
 /// Our broker; an argument is its data directory.
 pub(crate) const BROKER: &str = "broker";
+/// Our broker; the argument is its configuration file.
+pub(crate) const CONFIGURED: &str = "configured";
 /// The same configuration on rumqttd.
 pub(crate) const RUMQTTD: &str = "rumqttd";
 /// The TCP relay.
@@ -33,8 +35,9 @@ const STOPPING: Duration = Duration::from_mins(1);
 
 pub(crate) fn run(role: &str, arguments: &[String]) -> ExitCode {
     let outcome = match role {
-        BROKER => broker(Engine::Rantai, arguments),
-        RUMQTTD => broker(Engine::Rumqttd, arguments),
+        BROKER => broker(on_free_port(Engine::Rantai, arguments)),
+        RUMQTTD => broker(on_free_port(Engine::Rumqttd, arguments)),
+        CONFIGURED => configuration(arguments).and_then(broker),
         RELAY => relay(),
         GUARD => guard(arguments),
         _ => Err(io::Error::other(format!("no role {role}"))),
@@ -49,8 +52,16 @@ pub(crate) fn run(role: &str, arguments: &[String]) -> ExitCode {
     }
 }
 
-fn broker(engine: Engine, arguments: &[String]) -> io::Result<()> {
-    let config = Config { data_dir: arguments.first().map(PathBuf::from), engine, ..Config::on_free_port() };
+fn on_free_port(engine: Engine, arguments: &[String]) -> Config {
+    Config { data_dir: arguments.first().map(PathBuf::from), engine, ..Config::on_free_port() }
+}
+
+fn configuration(arguments: &[String]) -> io::Result<Config> {
+    let path = arguments.first().ok_or_else(|| io::Error::other("no configuration file is named"))?;
+    Config::load(path).map_err(io::Error::other)
+}
+
+fn broker(config: Config) -> io::Result<()> {
     runtime()?.block_on(async {
         let stopped = stdin_ended();
         let broker = Broker::start(config).await.map_err(io::Error::other)?;

@@ -6,6 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use rantai_load::failure::Failure;
 use rantai_load::machine;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::target;
 
@@ -21,6 +22,16 @@ pub(crate) fn resident(pid: u32) -> Result<u64, Failure> {
         .or_else(|| machine::status_kib(pid, "VmRSS"))
         .map(|kibibytes| kibibytes * 1024)
         .ok_or_else(|| Failure::new("the memory of the process cannot be read on this system"))
+}
+
+/// Raises the limit of descriptors to `descriptors`, or as far as it can be; children inherit it. What needs more than that
+/// says by itself what was refused.
+pub(crate) fn raise_descriptor_limit(descriptors: u64) {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current.is_some_and(|soft| soft < descriptors) {
+        let current = limit.maximum.map_or(descriptors, |hard| hard.min(descriptors));
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(current), ..limit });
+    }
 }
 
 /// The machine and the versions, one line of Markdown each.

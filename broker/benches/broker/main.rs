@@ -12,9 +12,9 @@ mod options;
 mod relay;
 mod report;
 mod scenarios;
+mod start;
 mod target;
 
-use std::env;
 use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
@@ -22,7 +22,6 @@ use std::time::Instant;
 
 use bench::Bench;
 use options::{Options, USAGE};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Where the report goes.
 const REPORT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/performance.md");
@@ -30,22 +29,10 @@ const REPORT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/performance.m
 const DESCRIPTORS: u64 = 12_000;
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = env::args().skip(1).collect();
-    raise_descriptor_limit();
-    if let [mark, role, rest @ ..] = &arguments[..]
-        && mark == child::MARK
-    {
-        return child::run(role, rest);
-    }
-    if arguments.iter().any(|argument| argument == "--help" || argument == "-h") {
-        println!("{USAGE}");
-        return ExitCode::SUCCESS;
-    }
-    // `cargo test --benches` runs this without the mark that `cargo bench` sets.
-    if !arguments.iter().any(|argument| argument == "--bench") {
-        eprintln!("nothing measured: run this with cargo bench");
-        return ExitCode::SUCCESS;
-    }
+    let arguments = match start::arguments(DESCRIPTORS, USAGE) {
+        Ok(arguments) => arguments,
+        Err(ended) => return ended,
+    };
     match Options::parse(arguments.into_iter()) {
         Ok(options) => run(options),
         Err(mistake) => {
@@ -91,14 +78,5 @@ fn run(options: Options) -> ExitCode {
             eprintln!("docs/performance.md cannot be written: {error}");
             ExitCode::FAILURE
         }
-    }
-}
-
-/// Children inherit it. If it cannot be raised, the scenario that needs it says what was refused.
-fn raise_descriptor_limit() {
-    let limit = getrlimit(Resource::Nofile);
-    if limit.current.is_some_and(|soft| soft < DESCRIPTORS) {
-        let current = limit.maximum.map_or(DESCRIPTORS, |hard| hard.min(DESCRIPTORS));
-        let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(current), ..limit });
     }
 }

@@ -59,7 +59,8 @@ pub(crate) enum Cores {
 pub(crate) struct Server {
     child: Child,
     address: SocketAddr,
-    pid: u32,
+    /// Of the broker, not of its guard.
+    pub(crate) pid: u32,
     // Holds mosquitto's configuration while it runs.
     _config: Option<TempDir>,
 }
@@ -115,17 +116,34 @@ impl Server {
                 command.arg(child::GUARD).arg(address.to_string()).arg(program).arg("-c").arg(path)
             }
         };
+        let server = match target {
+            Target::Relay => Self::launch(command, config, deadline)?,
+            _ => Self::launch_broker(command, config, deadline)?,
+        };
+        if cores == Cores::Apart {
+            cores::separate(server.pid);
+        }
+        Ok(server)
+    }
+
+    /// Starts this program in another role, and waits until it says that it is ready. Keeps `config` while it runs.
+    fn launch(mut command: Command, config: Option<TempDir>, deadline: Instant) -> Result<Self, Failure> {
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let stdout = child.stdout.take().expect("stdout is piped");
         let mut server =
             Self { child, address: SocketAddr::from(([127, 0, 0, 1], 0)), pid: 0, _config: config };
         (server.address, server.pid) = announced(stdout, deadline)?;
-        if cores == Cores::Apart {
-            cores::separate(server.pid);
-        }
-        if target != Target::Relay {
-            server.wait_until_it_answers(deadline)?;
-        }
+        Ok(server)
+    }
+
+    /// Starts a broker by this program in another role, and waits until it answers a CONNECT.
+    pub(crate) fn launch_broker(
+        command: Command,
+        config: Option<TempDir>,
+        deadline: Instant,
+    ) -> Result<Self, Failure> {
+        let mut server = Self::launch(command, config, deadline)?;
+        server.wait_until_it_answers(deadline)?;
         Ok(server)
     }
 

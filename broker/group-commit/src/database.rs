@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use redb::backends::InMemoryBackend;
-use redb::{Builder, Database, DatabaseError, StorageBackend};
+use redb::{Builder, CompactionError, Database, DatabaseError, StorageBackend};
 
 /// Opens the database, and makes it where it is missing. Called again after each failure; tests put failing disks
 /// here.
@@ -94,6 +94,20 @@ impl Reopening {
     /// Closes the database.
     pub fn close(&self) {
         drop_caught(self.database.write().take());
+    }
+
+    /// Makes the file as short as what is kept in it; false where somebody is reading.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database; [`redb::Error::DatabaseClosed`] where it is not open.
+    pub fn compact(&self) -> Result<bool, redb::Error> {
+        let mut database = self.database.write();
+        match database.as_mut().ok_or(redb::Error::DatabaseClosed)?.compact() {
+            Ok(_) => Ok(true),
+            Err(CompactionError::TransactionInProgress) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Closes the database, and opens it again. It stays closed where that fails.

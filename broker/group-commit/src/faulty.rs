@@ -26,6 +26,8 @@ pub struct Switch {
     pub opened: AtomicU64,
     /// Whether it cannot be opened.
     pub gone: AtomicBool,
+    /// Where the disk ends: a write beyond it fails, while the file may be longer. 0: nowhere.
+    pub end: AtomicU64,
 }
 
 impl Switch {
@@ -65,6 +67,10 @@ impl StorageBackend for Faulty {
     }
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         self.switch.check()?;
+        let end = self.switch.end.load(Ordering::Relaxed);
+        if end > 0 && offset + data.len() as u64 > end {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         self.file.write(offset, data)
     }
     fn close(&self) -> io::Result<()> {

@@ -7,8 +7,9 @@ use rmqtt_codec::{v3, v5};
 use tokio_util::codec::Decoder;
 
 use super::packet::{Connect, DecodeError, Options, Packet, RetainHandling, Subscribe, Version, Will};
-use super::publish;
+use super::protocol::{self, Protocol};
 use super::reason::Reason;
+use super::{properties, publish};
 use crate::message::{Message, Properties, QoS};
 
 /// A whole packet in a buffer.
@@ -138,7 +139,7 @@ fn library3(frame: &[u8]) -> Result<v3::Packet, DecodeError> {
 fn translate(error: &LibraryError) -> DecodeError {
     match error {
         LibraryError::UnsupportedProtocolLevel => {
-            DecodeError { reason: Reason::UNSUPPORTED_VERSION, text: "neither MQTT 3.1.1 nor 5" }
+            DecodeError { reason: Reason::UNSUPPORTED_VERSION, text: "neither MQTT 3.1, 3.1.1 nor 5" }
         }
         LibraryError::InvalidClientId => DecodeError {
             reason: Reason::CLIENT_ID_NOT_VALID,
@@ -193,7 +194,15 @@ fn other5(frame: Frame, whole: &[u8]) -> Result<Packet, DecodeError> {
         4..=7 => 3,
         _ => 1,
     };
-    shortest(whole.get(frame.header + at..).unwrap_or_default())?;
+    let body = &whole[frame.header..];
+    shortest(body.get(at..).unwrap_or_default())?;
+    if let Some(span) = properties::span(body, at) {
+        let payload = span.end;
+        properties::check(&body[span])?;
+        if frame.first >> 4 == 8 {
+            properties::check_subscription_options(&body[payload..])?;
+        }
+    }
     match library5(whole)? {
         v5::Packet::PublishAck(ack) => acknowledgement(4, ack.packet_id.get(), ack.reason_code.into()),
         v5::Packet::PublishReceived(ack) => acknowledgement(5, ack.packet_id.get(), ack.reason_code.into()),
@@ -263,43 +272,30 @@ fn checked_topic(topic: ByteString) -> Result<ByteString, DecodeError> {
 pub(crate) fn announced_version(buffer: &[u8]) -> Version {
     let level = match frame(buffer, u32::MAX) {
         Ok(Some(frame)) if frame.first >> 4 == 1 => match &buffer[frame.header.min(buffer.len())..] {
+            [0, 6, b'M', b'Q', b'I', b's', b'd', b'p', ..] => None,
             [high, low, rest @ ..] => rest.get(usize::from(u16::from_be_bytes([*high, *low]))),
             _ => None,
         },
         _ => None,
     };
-    if level.is_some_and(|&level| level >= 5) { Version::V5 } else { Version::V3 }
+    level.map_or(Version::V3, |&level| protocol::version_of_level(level))
 }
 
 fn connect(frame: Frame, whole: &[u8]) -> Result<Packet, DecodeError> {
     if frame.first >> 4 != 1 {
         return Err(DecodeError::protocol("the first packet is not CONNECT"));
     }
+    let (protocol, bridge) = protocol::read(&whole[frame.header..])?;
+    let rewritten;
+    let (frame, whole) = if bridge || protocol == Protocol::Mqtt31 {
+        let (frame, bytes) = protocol::as_311(protocol, frame, whole);
+        rewritten = bytes;
+        (frame, &rewritten[..])
+    } else {
+        (frame, whole)
+    };
     let body = &whole[frame.header..];
-    let level = match body {
-        [0, 4, b'M', b'Q', b'T', b'T', level, ..] => *level,
-        [0, 6, b'M', b'Q', b'I', b's', b'd', b'p', ..] => 3,
-        [high, low, rest @ ..] if rest.len() <= usize::from(u16::from_be_bytes([*high, *low])) => {
-            return Err(DecodeError::malformed("the packet ends too soon"));
-        }
-        [] | [_] => return Err(DecodeError::malformed("the packet ends too soon")),
-        _ => {
-            return Err(DecodeError {
-                reason: Reason::UNSUPPORTED_VERSION,
-                text: "the protocol name is not MQTT",
-            });
-        }
-    };
-    let version = match level {
-        4 => Version::V3,
-        5 => Version::V5,
-        _ => {
-            return Err(DecodeError {
-                reason: Reason::UNSUPPORTED_VERSION,
-                text: "neither MQTT 3.1.1 nor 5",
-            });
-        }
-    };
+    let version = protocol.version();
     let flags = *body.get(7).ok_or(DecodeError::malformed("the packet ends too soon"))?;
     let (will, user, password) = (flags & 4 != 0, flags & 0x80 != 0, flags & 0x40 != 0);
     if !will && flags & 0x38 != 0 || flags & 0x18 == 0x18 {
@@ -318,18 +314,30 @@ fn connect(frame: Frame, whole: &[u8]) -> Result<Packet, DecodeError> {
         },
         // The library refuses an empty client id without a clean start, which MQTT 5 allows: a session by an id
         // that the server draws is a new one either way.
-        Version::V5 => match library5(&with_clean_start(frame, whole))? {
-            v5::Packet::Connect(connect) => Connect { clean_start: flags & 2 != 0, ..connect5(*connect)? },
-            _ => return Err(DecodeError::protocol("the first packet is not CONNECT")),
-        },
+        // Nor does it take a will's Message Expiry Interval of 0.
+        Version::V5 => {
+            let no_expiry = properties::check_connect(body, will)?;
+            let mut copy = whole.to_vec();
+            copy[frame.header + 7] |= 2;
+            if let Some(at) = no_expiry {
+                copy[frame.header + at + 3] = 1;
+            }
+            let mut connect = match library5(&copy)? {
+                v5::Packet::Connect(connect) => connect5(*connect)?,
+                _ => return Err(DecodeError::protocol("the first packet is not CONNECT")),
+            };
+            connect.clean_start = flags & 2 != 0;
+            if let Some(will) = connect.will.as_mut().filter(|_| no_expiry.is_some()) {
+                will.expiry = Some(0);
+            }
+            connect
+        }
     };
-    Ok(Packet::Connect(Box::new(connect)))
-}
-
-fn with_clean_start(frame: Frame, whole: &[u8]) -> Vec<u8> {
-    let mut copy = whole.to_vec();
-    copy[frame.header + 7] |= 2;
-    copy
+    if protocol == Protocol::Mqtt31 && connect.client_id.is_empty() {
+        let text = "an empty client id, which MQTT 3.1 does not have";
+        return Err(DecodeError { reason: Reason::CLIENT_ID_NOT_VALID, text });
+    }
+    Ok(Packet::Connect(Box::new(Connect { protocol, bridge, ..connect })))
 }
 
 /// Refuses a variable byte integer in more bytes than it needs \[MQTT-1.5.5-1], which the library takes.
@@ -342,30 +350,22 @@ fn shortest(bytes: &[u8]) -> Result<(), DecodeError> {
 }
 
 /// How long the body of a CONNECT is by its own fields: the library lets trailing bytes pass.
-fn connect_length(body: &[u8], version: Version, [will, user, password]: [bool; 3]) -> Option<usize> {
-    fn skip_field(body: &[u8], at: usize) -> Option<usize> {
-        let length = u16::from_be_bytes([*body.get(at)?, *body.get(at + 1)?]);
-        Some(at + 2 + usize::from(length))
-    }
-    fn skip_properties(body: &[u8], at: usize) -> Option<usize> {
-        let mut length = 0;
-        for index in 0..4 {
-            let byte = *body.get(at + index)?;
-            length |= usize::from(byte & 0x7F) << (7 * index);
-            if byte & 0x80 == 0 {
-                return shortest(&body[at..]).is_ok().then_some(at + index + 1 + length);
-            }
-        }
-        None
-    }
-    let properties = |at| if version == Version::V5 { skip_properties(body, at) } else { Some(at) };
-    let mut at = skip_field(body, properties(10)?)?;
+pub(super) fn connect_length(
+    body: &[u8],
+    version: Version,
+    [will, user, password]: [bool; 3],
+) -> Option<usize> {
+    let properties_end = |at| match version {
+        Version::V3 => Some(at),
+        Version::V5 => properties::span(body, at).map(|span| span.end),
+    };
+    let mut at = properties::skip_field(body, properties_end(10)?)?;
     if will {
-        at = skip_field(body, skip_field(body, properties(at)?)?)?;
+        at = properties::skip_field(body, properties::skip_field(body, properties_end(at)?)?)?;
     }
     for present in [user, password] {
         if present {
-            at = skip_field(body, at)?;
+            at = properties::skip_field(body, at)?;
         }
     }
     Some(at)
@@ -387,6 +387,8 @@ fn connect3(connect: v3::Connect) -> Result<Connect, DecodeError> {
         }),
     };
     Ok(Connect {
+        protocol: Protocol::Mqtt311,
+        bridge: false,
         version: Version::V3,
         client_id: checked(connect.client_id)?,
         clean_start: connect.clean_session,
@@ -433,6 +435,8 @@ fn connect5(connect: v5::Connect) -> Result<Connect, DecodeError> {
         }
     };
     Ok(Connect {
+        protocol: Protocol::Mqtt5,
+        bridge: false,
         version: Version::V5,
         client_id: checked(connect.client_id)?,
         clean_start: connect.clean_start,

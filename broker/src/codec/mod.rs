@@ -9,6 +9,8 @@
 mod decode;
 mod encode;
 mod packet;
+mod properties;
+mod protocol;
 mod publish;
 mod reason;
 

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use bytestring::ByteString;
 
+use super::protocol::Protocol;
 use super::reason::Reason;
 use crate::message::{Message, QoS};
 
@@ -57,6 +58,9 @@ impl Packet {
 
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Connect {
+    pub(crate) protocol: Protocol,
+    /// Whether it comes from another broker, which says so by a bit of its protocol level.
+    pub(crate) bridge: bool,
     pub(crate) version: Version,
     pub(crate) client_id: ByteString,
     pub(crate) clean_start: bool,

@@ -272,7 +272,7 @@ fn variable_length_size(value: usize) -> usize {
     }
 }
 
-fn put_variable_length(out: &mut Vec<u8>, mut value: usize) {
+pub(super) fn put_variable_length(out: &mut Vec<u8>, mut value: usize) {
     while value > 0x7F {
         out.push((value & 0x7F) as u8 | 0x80);
         value >>= 7;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::{Config, Engine, Limits, QueueDrops, QueueFull, QueueRule, User};
+use super::{Config, Engine, Limits, OnDamage, QueueDrops, QueueFull, QueueRule, User};
 
 /// The largest packet that MQTT can express: a fixed header of five bytes and 268,435,455 more (MQTT 5, 1.5.5).
 const LARGEST_PACKET: u32 = 268_435_460;
@@ -101,6 +101,7 @@ struct Written {
     #[serde(default)]
     queues: Vec<WrittenQueueRule>,
     sys_interval_s: Option<u32>,
+    on_damage: Option<OnDamage>,
     #[serde(default)]
     users: Vec<WrittenUser>,
     #[serde(default)]
@@ -146,6 +147,16 @@ struct WrittenLimits {
     subscriptions: Option<Spanned<usize>>,
     retained: Option<Spanned<usize>>,
     topic_levels: Option<Spanned<usize>>,
+    connections_per_address: Option<Spanned<usize>>,
+    handshakes_per_address: Option<Spanned<usize>>,
+    packet_grace_ms: Option<Spanned<u32>>,
+    packet_bytes_per_s: Option<u32>,
+    answer_bytes: Option<Spanned<usize>>,
+    send_topic_aliases: Option<u16>,
+    topic_alias_bytes: Option<usize>,
+    guess_delay_ms: Option<u32>,
+    log_lines_per_s: Option<Spanned<u32>>,
+    free_space_bytes: Option<u64>,
     user_properties: Option<usize>,
     subscription_bytes: Option<Spanned<usize>>,
     share_groups: Option<Spanned<usize>>,
@@ -171,6 +182,7 @@ impl Written {
             queues: self.queues.into_iter().map(WrittenQueueRule::check).collect::<Result<_, _>>()?,
             sys_interval: self.sys_interval_s.map_or(default.sys_interval, seconds),
             limits: self.limits.check()?,
+            on_damage: self.on_damage.unwrap_or_default(),
         })
     }
 }
@@ -216,6 +228,28 @@ impl WrittenLimits {
             subscriptions: within(self.subscriptions, &count, default.subscriptions)?,
             retained: within(self.retained, &count, default.retained)?,
             topic_levels: within(self.topic_levels, &count, default.topic_levels)?,
+            connections_per_address: within(
+                self.connections_per_address,
+                &count,
+                default.connections_per_address,
+            )?,
+            handshakes_per_address: within(
+                self.handshakes_per_address,
+                &count,
+                default.handshakes_per_address,
+            )?,
+            packet_grace: milliseconds(within(
+                self.packet_grace_ms,
+                &(1..=u32::MAX),
+                default.packet_grace.as_millis() as u32,
+            )?),
+            packet_bytes_per_s: self.packet_bytes_per_s.unwrap_or(default.packet_bytes_per_s),
+            answer_bytes: within(self.answer_bytes, &count, default.answer_bytes)?,
+            send_topic_aliases: self.send_topic_aliases.unwrap_or(default.send_topic_aliases),
+            topic_alias_bytes: self.topic_alias_bytes.unwrap_or(default.topic_alias_bytes),
+            guess_delay: self.guess_delay_ms.map_or(default.guess_delay, milliseconds),
+            log_lines_per_s: within(self.log_lines_per_s, &(1..=u32::MAX), default.log_lines_per_s)?,
+            free_space_bytes: self.free_space_bytes,
             user_properties: self.user_properties.unwrap_or(default.user_properties),
             subscription_bytes: within(self.subscription_bytes, &count, default.subscription_bytes)?,
             share_groups: within(self.share_groups, &count, default.share_groups)?,

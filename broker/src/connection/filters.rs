@@ -77,9 +77,14 @@ impl Connection {
         let (version, id, reasons) = (self.link.peer.version, change.id, &change.reasons);
         match change.filters {
             Filters::Subscribe { identifier, .. } => {
-                session.acknowledge(shared, &self.link, change.ticket, scratch, |out| {
-                    codec::suback(version, id, reasons, out);
-                });
+                if change.ticket == 0 && shared.disk_refusal().is_some() {
+                    // Not behind what waits for the disk; there is no order between SUBACK and acknowledgements.
+                    self.link.append_with(&mut scratch.dirty, |out| codec::suback(version, id, reasons, out));
+                } else {
+                    session.acknowledge(shared, &self.link, change.ticket, scratch, |out| {
+                        codec::suback(version, id, reasons, out);
+                    });
+                }
                 if !change.reads.is_empty() {
                     session.begin_reads(&self.link, change.reads, identifier, scratch);
                 }
@@ -100,9 +105,7 @@ impl Connection {
             if self.link.is_closing() {
                 return Ok(());
             }
-            let now = self.hub.shared.clock.now_ms();
-            self.heard(now);
-            let mut work = Work::take(now);
+            let mut work = Work::take(self.hub.shared.clock.now_ms());
             let step = self.change_filters(*change, &mut work.scratch);
             work.scratch.settle(&self.hub.shared);
             crate::link::flush_all(&mut work.scratch.dirty);
@@ -117,7 +120,7 @@ impl Connection {
     fn subscribe(
         &self,
         filter: &ByteString,
-        options: Options,
+        mut options: Options,
         identifier: Option<u32>,
         reads: &mut Vec<(ByteString, QoS)>,
         scratch: &mut Scratch,
@@ -133,6 +136,11 @@ impl Connection {
         }
         if shared.is_some() && options.no_local {
             return Err(DecodeError::protocol("No Local on a shared subscription"));
+        }
+        if self.link.peer.bridge {
+            // It is not sent what it brought, and passes retained messages on as such.
+            options.no_local = shared.is_none();
+            options.retain_as_published = true;
         }
         // Copied out of the packet, all of which it would keep in memory: megabytes of user properties, perhaps.
         let filter = ByteString::from(&**filter);

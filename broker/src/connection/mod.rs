@@ -1,8 +1,10 @@
 //! One client's socket: read in batches, written at the end of each.
 
 mod acknowledging;
+mod aliases;
 mod filters;
 mod packets;
+mod progress;
 mod waiting;
 
 use std::cell::Cell;
@@ -13,16 +15,18 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::{BufMut, BytesMut};
-use bytestring::ByteString;
 use tokio::time::timeout;
 
 use acknowledging::Unanswered;
+use aliases::TopicAliases;
+use progress::Heard;
 
 use crate::access::Principal;
 use crate::codec::{self, DecodeError, Publish};
 use crate::counters::Counters;
 use crate::hub::{Ending, Hub};
 use crate::link::{Link, flush_all};
+use crate::log::ClientText;
 use crate::pool::READ_BYTES;
 use crate::router::Targets;
 use crate::session::{Scratch, Session};
@@ -72,11 +76,12 @@ pub(crate) struct Connection {
     session_expiry: u32,
     /// Milliseconds of silence after which the client is taken for lost; 0: never.
     silence: u32,
-    /// By alias - 1.
-    aliases: Vec<Option<ByteString>>,
+    aliases: TopicAliases,
     /// Read and not worked through.
     partial: BytesMut,
     unanswered: Unanswered,
+    /// A whole packet has come in this batch.
+    heard: bool,
 }
 
 /// What to do after a packet or a batch.
@@ -96,6 +101,12 @@ enum Step {
 /// Why a connection is ended by the broker.
 type Failure = DecodeError;
 
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.hub.shared.addresses.leave(self.link.peer.address.ip());
+    }
+}
+
 impl Connection {
     pub(crate) fn new(
         hub: Arc<Hub>,
@@ -114,16 +125,28 @@ impl Connection {
             principal,
             session_expiry,
             silence,
-            aliases: Vec::new(),
+            aliases: TopicAliases::default(),
             partial,
             unanswered: Unanswered::default(),
+            heard: false,
         }
     }
 
-    /// The client has been heard at `now`: its time to be silent begins anew.
-    fn heard(&self, now: u64) {
-        if self.silence > 0 {
-            self.link.silent_until.store(now + u64::from(self.silence), Ordering::Relaxed);
+    /// Sets until when the client has to be heard again, after a batch at `now` that began with `unfinished` bytes of a
+    /// packet.
+    fn set_deadline(&self, now: u64, unfinished: usize) {
+        let link = &self.link;
+        let left = self.partial.len();
+        let continued = !self.heard && unfinished > 0 && left > 0;
+        let bytes = if continued { left.saturating_sub(unfinished) } else { left };
+        let heard = Heard { packet: self.heard, bytes, continued };
+        let until = link.silent_until.load(Ordering::Relaxed);
+        let deadline = progress::deadline(until, now, self.silence, heard, &self.hub.shared.config.limits);
+        if deadline != until {
+            link.silent_until.store(deadline, Ordering::Relaxed);
+        }
+        if link.within_packet.load(Ordering::Relaxed) != (left > 0) {
+            link.within_packet.store(left > 0, Ordering::Relaxed);
         }
     }
 
@@ -176,6 +199,7 @@ impl Connection {
                     continue;
                 }
                 Ok(Step::Change(change)) => {
+                    self.not_listening();
                     if let Err(failure) = Box::pin(self.change_in_turns(change)).await {
                         self.fail(failure);
                         return lost;
@@ -193,19 +217,25 @@ impl Connection {
                 return lost;
             }
             // What is rarely waited for is boxed: an idle connection carries the largest of its futures along.
-            if self.hub.shared.store.as_ref().is_some_and(|s| s.backlog() > crate::store::ROOM)
-                || self.hub.shared.store.is_some() && self.session.gated() > GATED
-            {
+            if self.is_ahead_of_disk() {
                 self.not_listening();
                 Box::pin(self.wait_for_disk()).await;
+            }
+            if self.link.answers_due() {
+                self.not_listening();
+                Box::pin(self.wait_for_answers()).await;
             }
             step = self.batch(true);
         }
     }
 
     fn fail(&self, failure: Failure) {
-        Counters::add(&self.hub.shared.counters.protocol_errors, 1);
-        tracing::info!(client = %self.session.client_id, peer = %self.link.peer.address, "ended: {}", failure.text);
+        let shared = &self.hub.shared;
+        Counters::add(&shared.counters.protocol_errors, 1);
+        if shared.may_log(&shared.log_lines.ended) {
+            let client = ClientText(&self.session.client_id);
+            tracing::info!(%client, peer = %self.link.peer.address, "ended: {}", failure.text);
+        }
         self.link.close(Some(failure.reason));
     }
 
@@ -219,9 +249,11 @@ impl Connection {
     /// everything in a batch happens at one time.
     fn batch(&mut self, read: bool) -> Result<Step, Failure> {
         let now = self.hub.shared.clock.now_ms();
-        self.heard(now);
+        let unfinished = self.partial.len();
+        self.heard = false;
         let mut work = Work::take(now);
         let result = self.read_and_work(&mut work, read);
+        self.set_deadline(now, unfinished);
         work.scratch.settle(&self.hub.shared);
         flush_all(&mut work.scratch.dirty);
         work.give_back();
@@ -279,8 +311,11 @@ impl Connection {
     /// Keeps what is left of a buffer, and the buffer itself where it is the thread's.
     fn keep(&mut self, buffer: &mut BytesMut, own: bool, work: &mut Work) {
         if own {
-            if !buffer.is_empty() {
+            if buffer.len() >= 2 * READ_BYTES {
                 self.partial = std::mem::take(buffer);
+            } else if !buffer.is_empty() {
+                // A copy without the room for what may never come.
+                self.partial = BytesMut::from(&buffer[..]);
             }
             return;
         }
@@ -298,6 +333,7 @@ impl Connection {
             && frame.length <= buffer.len()
         {
             let packet = codec::decode(frame, buffer, Some(self.link.peer.version), work.scratch.now)?;
+            self.heard = true;
             if !packet.ends_a_delivery() {
                 self.unanswered.asked();
             }

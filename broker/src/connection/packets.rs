@@ -1,6 +1,6 @@
 //! What each packet of a client does.
 
-use bytestring::ByteString;
+use hashbrown::HashSet;
 
 use super::filters::Change;
 use super::{Connection, Failure, Step, Work};
@@ -14,6 +14,9 @@ use crate::router::{FullQueues, Origin, Routed};
 use crate::session::Scratch;
 use crate::store::{Op, Phase};
 use crate::topic;
+
+/// Places for packet ids of QoS 2 that a session keeps while it has none.
+const KEPT_RECEIVED: usize = 256;
 
 impl Connection {
     pub(super) fn handle(&mut self, packet: Packet, work: &mut Work) -> Result<Step, Failure> {
@@ -38,7 +41,12 @@ impl Connection {
             Packet::PubRel { id } => {
                 let (known, durable) = {
                     let mut state = session.state.lock();
-                    (state.received.remove(&id), state.durable)
+                    let known = state.received.remove(&id);
+                    // What a burst has taken is given back.
+                    if state.received.is_empty() && state.received.capacity() > KEPT_RECEIVED {
+                        state.received = HashSet::new();
+                    }
+                    (known, state.durable)
                 };
                 let reason = if known { Reason::SUCCESS } else { Reason::PACKET_ID_NOT_FOUND };
                 let mut ticket = 0;
@@ -74,8 +82,20 @@ impl Connection {
     }
 
     fn acknowledge(&self, kind: Acknowledge, id: u16, reason: Reason, ticket: u64, scratch: &mut Scratch) {
+        self.acknowledge_because(kind, id, (reason, reason.text()), ticket, scratch);
+    }
+
+    /// [`acknowledge`](Self::acknowledge) with a Reason String of its own where `reason` is an error.
+    fn acknowledge_because(
+        &self,
+        kind: Acknowledge,
+        id: u16,
+        (reason, text): (Reason, &'static str),
+        ticket: u64,
+        scratch: &mut Scratch,
+    ) {
         let peer = self.link.peer;
-        let text = Some(reason.text()).filter(|text| {
+        let text = Some(text).filter(|text| {
             // Nine bytes stand around it.
             reason.is_error() && peer.problem_information && text.len() + 9 <= peer.packet_maximum as usize
         });
@@ -87,7 +107,7 @@ impl Connection {
     fn publish(&mut self, mut publish: Publish, work: &mut Work) -> Result<Step, Failure> {
         Counters::add(&self.hub.shared.counters.messages_received, 1);
         if let Some(alias) = publish.alias {
-            self.resolve(alias, &mut publish)?;
+            self.aliases.resolve(alias, &mut publish.message.topic, &self.hub.shared.config.limits)?;
         }
         let message = &mut publish.message;
         if message.qos != QoS::AtMostOnce {
@@ -155,25 +175,6 @@ impl Connection {
         Step::Next
     }
 
-    fn resolve(&mut self, alias: u16, publish: &mut Publish) -> Result<(), Failure> {
-        if alias == 0 || alias > self.hub.shared.config.limits.topic_aliases {
-            let reason = Reason::TOPIC_ALIAS_INVALID;
-            return Err(DecodeError { reason, text: "a topic alias of 0 or above the maximum" });
-        }
-        let index = usize::from(alias) - 1;
-        let topic = &mut publish.message.topic;
-        if topic.is_empty() {
-            let known = self.aliases.get(index).and_then(Option::as_ref);
-            *topic = known.cloned().ok_or(DecodeError::protocol("a topic alias that was never set"))?;
-        } else {
-            if self.aliases.len() <= index {
-                self.aliases.resize(index + 1, None);
-            }
-            self.aliases[index] = Some(ByteString::from(&**topic));
-        }
-        Ok(())
-    }
-
     /// Routes a message that has passed every check, and acknowledges it.
     #[expect(
         clippy::needless_pass_by_value,
@@ -194,14 +195,7 @@ impl Connection {
             origin.received = Some(publish.id);
             origin.durable = state.durable;
         }
-        let routed = if self.hub.shared.store.as_ref().is_some_and(crate::store::Store::failed)
-            && qos != QoS::AtMostOnce
-        {
-            Counters::add(&self.hub.shared.counters.refused_store, 1);
-            Routed::Refused(Reason::QUOTA_EXCEEDED, "what must be kept cannot be written")
-        } else {
-            self.hub.router.route(&publish.message, origin, &mut work.scratch, &mut work.targets)
-        };
+        let routed = self.hub.router.route(&publish.message, origin, &mut work.scratch, &mut work.targets);
         match routed {
             Routed::Done { matched, ticket } => {
                 let reason = if matched { Reason::SUCCESS } else { Reason::NO_MATCHING_SUBSCRIBERS };
@@ -238,17 +232,28 @@ impl Connection {
         if self.link.peer.version == Version::V3 && publish.message.qos != QoS::AtMostOnce {
             return Err(DecodeError { reason, text });
         }
-        self.answer(publish, reason, 0, scratch);
+        let disk = self.hub.shared.disk_refusal() == Some(text);
+        let text = if disk { text } else { reason.text() };
+        self.answer_because(publish, (reason, text), 0, scratch);
         Ok(())
     }
 
     fn answer(&self, publish: &Publish, reason: Reason, ticket: u64, scratch: &mut Scratch) {
-        match publish.message.qos {
-            QoS::AtMostOnce => {}
-            QoS::AtLeastOnce => self.acknowledge(Acknowledge::PubAck, publish.id, reason, ticket, scratch),
-            QoS::ExactlyOnce => {
-                self.acknowledge(Acknowledge::PubRec, publish.id, reason, ticket, scratch);
-            }
-        }
+        self.answer_because(publish, (reason, reason.text()), ticket, scratch);
+    }
+
+    fn answer_because(
+        &self,
+        publish: &Publish,
+        reason: (Reason, &'static str),
+        ticket: u64,
+        scratch: &mut Scratch,
+    ) {
+        let kind = match publish.message.qos {
+            QoS::AtMostOnce => return,
+            QoS::AtLeastOnce => Acknowledge::PubAck,
+            QoS::ExactlyOnce => Acknowledge::PubRec,
+        };
+        self.acknowledge_because(kind, publish.id, reason, ticket, scratch);
     }
 }

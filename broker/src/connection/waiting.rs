@@ -1,7 +1,9 @@
 //! When a client is not read: its message waits for a full queue, or the disk is behind.
 
+use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -9,24 +11,45 @@ use super::{Connection, Failure, GATED, LINGER, Step, Work};
 use crate::codec::Publish;
 use crate::counters::Counters;
 use crate::link::flush_all;
+use crate::log::ClientText;
 use crate::router::FullQueues;
 use crate::session::{Room, Session};
 
 impl Connection {
-    /// Not to take more from a client than the disk can follow.
+    /// Whether nothing more is to be read from the client for now: the disk does not follow.
+    pub(super) fn is_ahead_of_disk(&self) -> bool {
+        let Some(store) = &self.hub.shared.store else { return false };
+        store.is_behind() || self.session.gated() > GATED
+    }
+
+    /// Not to take more from a client than the disk can follow. A client that has closed is not waited for: what it has
+    /// sent is read to the end, which is in the socket's buffer already, and its connection is let go.
     pub(super) async fn wait_for_disk(&self) {
-        if let Some(store) = &self.hub.shared.store
-            && store.backlog() > crate::store::ROOM
-        {
-            store.room().await;
-        }
-        while self.session.gated() > GATED && !self.link.is_closing() {
+        let Some(store) = &self.hub.shared.store else { return };
+        while self.is_ahead_of_disk() && !self.link.is_closing() && !self.link.transport.is_read_closed() {
             let mut space = pin!(self.session.space.notified());
             space.as_mut().enable();
-            if self.session.gated() > GATED {
+            if store.is_behind() {
+                let _ = timeout(LINGER, store.room()).await;
+            } else if self.session.gated() > GATED {
                 let _ = timeout(LINGER, space).await;
             }
         }
+    }
+
+    /// Waits until the client has taken its answers. It is not told: it would not read that either.
+    pub(super) async fn wait_for_answers(&self) {
+        let shared = &self.hub.shared;
+        Counters::add(&shared.counters.unread_answers, 1);
+        if !self.link.told_of_answers.swap(true, Ordering::Relaxed)
+            && shared.may_log(&shared.log_lines.unread)
+        {
+            let client = ClientText(&self.session.client_id);
+            let user = ClientText(self.principal.user.as_deref().unwrap_or("-"));
+            let peer = self.link.peer.address;
+            tracing::warn!(%client, %user, %peer, "does not take its answers: not read until it does");
+        }
+        poll_fn(|cx| self.link.poll_answers_taken(cx)).await;
     }
 
     /// Waits for room in the queues that a message goes to, for at most `publish_wait` in all, and routes it then.

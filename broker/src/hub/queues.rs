@@ -6,6 +6,7 @@ use super::Hub;
 use crate::absent::{Held, level};
 use crate::codec::Reason;
 use crate::counters::Counters;
+use crate::log::ClientText;
 use crate::session::{Scratch, Session};
 
 impl Hub {
@@ -69,7 +70,7 @@ impl Hub {
         for (session, link) in slow {
             Counters::add(&self.shared.counters.disconnected_slow, 1);
             tracing::warn!(
-                client = %session.client_id, peer = %link.peer.address,
+                client = %ClientText(&session.client_id), peer = %link.peer.address,
                 "ended: its queue overflows, and it does not take its messages"
             );
             link.close(Some(Reason::QUOTA_EXCEEDED));

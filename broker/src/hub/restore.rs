@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::Hub;
 use crate::access::{Action, Principal};
 use crate::codec::{Options, RetainHandling, Will};
+use crate::log::ClientText;
 use crate::message::Message;
 use crate::session::{Session, State};
 use crate::store::{Op, SessionRecord, Snapshot, StoreError, WillRecord};
@@ -46,7 +47,8 @@ impl Hub {
                     retain_handling: RetainHandling::from_bits(record.retain_handling).unwrap_or_default(),
                 };
                 if self.shared.access.authorize(&state.principal, Action::Subscribe, &filter).is_err() {
-                    tracing::warn!(client = %session.client_id, %filter, "not restored: no longer allowed");
+                    let (client, filter_text) = (ClientText(&session.client_id), ClientText(&filter));
+                    tracing::warn!(%client, filter = %filter_text, "not restored: no longer allowed");
                     self.shared.put([Op::Unsubscribe { key: session.key, filter }], None);
                     continue;
                 }

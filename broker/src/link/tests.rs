@@ -1,5 +1,6 @@
 //! An outbox over a stream in memory that takes a few bytes at a time.
 
+use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::{Buf, BufMut, BytesMut};
@@ -38,6 +39,7 @@ fn link(capacity: usize, source: &Arc<Source>, version: Version) -> (Arc<Link>, 
         receive_maximum: 10,
         alias_maximum: 0,
         problem_information: true,
+        bridge: false,
     };
     let source: Weak<Source> = Arc::downgrade(source);
     let shared = Shared::new(Config::default(), None, Clock::system(), Random::System);
@@ -101,4 +103,44 @@ async fn a_client_that_is_gone_ends_the_link() {
     link.flush();
     assert!(!std::future::poll_fn(|cx| link.poll_readable(cx)).await, "its reader is told of the end");
     assert!(link.is_closing() && !link.room());
+}
+
+#[tokio::test]
+async fn a_client_that_takes_no_answers_is_not_read_until_it_does() {
+    let source = Arc::new(Source { left: AtomicUsize::new(0) });
+    let (link, end) = link(4, &source, Version::V3);
+    let limit = link.shared.config.limits.answer_bytes;
+    let mut dirty = Dirty::new();
+    link.append(&vec![0; limit], &mut dirty);
+    assert!(!link.answers_due(), "no more than the limit");
+    link.append(&[0], &mut dirty);
+    flush_all(&mut dirty);
+    assert!(link.answers_due(), "four bytes are on their way, the others still to be taken");
+    let reader = tokio::spawn(async move { read(&end).await });
+    assert!(std::future::poll_fn(|cx| link.poll_answers_taken(cx)).await);
+    link.close(None);
+    assert_eq!(reader.await.expect("read").len(), 6 + limit + 1);
+}
+
+#[tokio::test]
+async fn messages_are_no_answers() {
+    let source = Arc::new(Source { left: AtomicUsize::new(0) });
+    let (link, _end) = link(4, &source, Version::V3);
+    let mut dirty = Dirty::new();
+    let message = Message { topic: "t".into(), payload: vec![0; 900].into(), ..Message::default() };
+    for _ in 0..=link.shared.config.limits.answer_bytes / 900 {
+        link.append_publish(&message, Outgoing::default(), 0, None, &mut dirty);
+    }
+    assert!(!link.room() && !link.answers_due());
+}
+
+#[tokio::test]
+async fn the_end_of_the_connection_ends_the_wait_for_answers() {
+    let source = Arc::new(Source { left: AtomicUsize::new(0) });
+    let (link, end) = link(4, &source, Version::V5);
+    let mut dirty = Dirty::new();
+    link.append(&vec![0; link.shared.config.limits.answer_bytes + 1], &mut dirty);
+    flush_all(&mut dirty);
+    drop(end);
+    assert!(!std::future::poll_fn(|cx| link.poll_answers_taken(cx)).await);
 }

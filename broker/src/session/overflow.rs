@@ -7,6 +7,7 @@ use super::{Scratch, State};
 use crate::absent::Held;
 use crate::config::{Limits, QueueDrops, QueueFull};
 use crate::counters::Counters;
+use crate::log::ClientText;
 use crate::shared::Shared;
 use crate::store::Op;
 
@@ -139,8 +140,8 @@ impl State {
         }
         let quiet = now.saturating_sub(self.since) / 1_000;
         tracing::warn!(
-            client,
-            user = self.principal.user.as_deref().unwrap_or("-"),
+            client = %ClientText(client),
+            user = %ClientText(self.principal.user.as_deref().unwrap_or("-")),
             connected = self.link.is_some(),
             messages = self.queue.len(),
             bytes = self.queue_bytes,
@@ -167,7 +168,7 @@ impl State {
         {
             let dropped = std::mem::take(&mut overflow.lost);
             if dropped > 0 {
-                tracing::info!(client, dropped, "queue has room again");
+                tracing::info!(client = %ClientText(client), dropped, "queue has room again");
             }
             overflow.disconnect = false;
             if overflow.untold == 0 {

@@ -101,6 +101,56 @@ impl Batch {
         }
     }
 
+    /// An attempt to write it has failed: any of its rows may be on disk, so that what goes now has to be removed there
+    /// as well.
+    pub(super) fn attempted(&mut self) {
+        for row in self.queue.values_mut() {
+            if let Row::Put { fresh, .. } = row {
+                *fresh = false;
+            }
+        }
+    }
+
+    /// Whether it removes anything.
+    pub(super) fn deletes(&self) -> bool {
+        !self.forgotten.is_empty()
+            || self.retained.values().any(Option::is_none)
+            || self.subscriptions.values().any(Option::is_none)
+            || self.queue.values().any(|row| matches!(row, Row::Gone))
+            || self.received.values().any(|keep| !keep)
+    }
+
+    /// Takes out what only removes rows, at most `most` of them. It may be written before the rest, as nothing that is
+    /// removed is needed by what is added: with one exception, the messages that a session which has ended leaves to others
+    /// of its shared groups. Such sessions stay until those have them.
+    pub(super) fn take_deletions(&mut self, most: usize) -> Self {
+        let mut part = Self::default();
+        let mut left = most;
+        let mut one = |deletion: bool| {
+            let taken = deletion && left > 0;
+            left -= usize::from(taken);
+            taken
+        };
+        let moves = |row: &Row| matches!(row, Row::Put { entry, .. } if entry.shared.is_some());
+        if !self.queue.values().any(moves) {
+            part.forgotten = self.forgotten.extract_if(.., |_| one(true)).collect();
+        }
+        part.queue = self.queue.extract_if(.., |_, row| one(matches!(row, Row::Gone))).collect();
+        part.retained = self.retained.extract_if(.., |_, message| one(message.is_none())).collect();
+        part.subscriptions = self.subscriptions.extract_if(.., |_, record| one(record.is_none())).collect();
+        part.received = self.received.extract_if(.., |_, keep| one(!*keep)).collect();
+        part
+    }
+
+    /// Puts back what [`take_deletions`](Self::take_deletions) has taken out.
+    pub(super) fn put_back(&mut self, part: Self) {
+        self.forgotten.extend(part.forgotten);
+        self.queue.extend(part.queue);
+        self.retained.extend(part.retained);
+        self.subscriptions.extend(part.subscriptions);
+        self.received.extend(part.received);
+    }
+
     fn forget(&mut self, key: u64) {
         self.sessions.remove(&key);
         while let Some((row, _)) = self.queue.range((key, 0)..=(key, u64::MAX)).next() {

@@ -151,6 +151,28 @@ impl Disk {
         Ok(())
     }
 
+    /// Commits twice, so that pages which the last transactions have freed can be used: the database keeps those of the
+    /// last two.
+    pub(super) fn settle(&self) -> Result<(), redb::Error> {
+        for _ in 0..2 {
+            self.with_database(|database| {
+                let write = database.begin_write()?;
+                write.open_table(META)?.insert(FORMAT, FORMAT_VERSION)?;
+                Ok(write.commit()?)
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Moves what is kept to the start of the file and gives the rest of it back to the file system; false where somebody is
+    /// reading. After an error the database has to be closed.
+    pub(super) fn compact(&mut self) -> Result<bool, redb::Error> {
+        if !self.database.is_open() {
+            self.reopen()?;
+        }
+        self.database.compact()
+    }
+
     pub(super) fn with_database<T>(
         &self,
         job: impl FnOnce(&Database) -> Result<T, redb::Error>,

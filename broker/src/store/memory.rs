@@ -52,7 +52,8 @@ impl MemoryDisk {
         let database = Reopening::opened(opener, database);
         let disk = Disk { path: PathBuf::from(path), database, messages, _lock: None };
         let shared = Arc::new(Shared::default());
-        let handle = Handle { shared: Arc::clone(&shared), writer: Mutex::new(None) };
+        let handle =
+            Handle { shared: Arc::clone(&shared), writer: Mutex::new(None), salvaged: snapshot.salvaged };
         (Store(Arc::new(handle)), snapshot, Commits(Writer::new(disk, shared, committed)))
     }
 }

@@ -7,11 +7,15 @@
 
 mod batch;
 mod disk;
+mod health;
 mod load;
 #[cfg(test)]
 pub(crate) mod memory;
 mod open;
+mod pages;
 mod record;
+mod reserve;
+mod salvage;
 mod writer;
 
 #[cfg(test)]
@@ -24,15 +28,21 @@ use std::thread::JoinHandle;
 use bytestring::ByteString;
 use parking_lot::Mutex;
 use rantai_group_commit::Opener;
+use rantai_group_commit::Space;
 pub(crate) use rantai_group_commit::Ticket;
 use tokio::sync::mpsc::UnboundedSender;
 
+use crate::config::OnDamage;
 use crate::message::{Message, QoS};
+pub(crate) use health::Health;
+use health::{Look, Watch};
 pub(crate) use load::Retained;
-use writer::Shared;
+use reserve::Reserve;
+pub(crate) use salvage::Salvaged;
+use writer::{Room, Shared};
 
 /// [`Store::room`] waits while more bytes than this are to be written.
-pub(crate) const ROOM: usize = 32 << 20;
+const ROOM: usize = 32 << 20;
 
 /// What is kept on disk. Cheap to clone; the last clone to go closes it.
 #[derive(Clone, Debug)]
@@ -42,6 +52,7 @@ pub(crate) struct Store(Arc<Handle>);
 struct Handle {
     shared: Arc<Shared>,
     writer: Mutex<Option<JoinHandle<()>>>,
+    salvaged: Salvaged,
 }
 
 /// One change to what is kept.
@@ -136,6 +147,15 @@ pub(crate) enum Phase {
     Released = 2,
 }
 
+/// How a store keeps what it keeps.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct StoreSettings {
+    /// Bytes to leave free on the disk; 64 MiB or a hundredth of the file system without it, whichever is less.
+    pub(crate) free_space: Option<u64>,
+    /// What is done about a damaged file.
+    pub(crate) on_damage: OnDamage,
+}
+
 /// Sent after each commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Committed {
@@ -152,8 +172,10 @@ pub(crate) struct Snapshot {
     /// of them never exist twice in memory.
     pub(crate) retained: Retained,
     pub(crate) sessions: Vec<StoredSession>,
-    /// Where a damaged file was moved, and the store started empty.
+    /// Where a damaged file was moved.
     pub(crate) damaged: Option<PathBuf>,
+    /// What came back of it.
+    pub(crate) salvaged: Salvaged,
     /// Above every key of `sessions`; at least 1.
     pub(crate) next_key: u64,
 }
@@ -179,6 +201,13 @@ pub(crate) enum StoreError {
     /// Written by a later version; it is left as it is.
     #[error("{} has format {found}; this version reads up to {supported}", path.display())]
     Newer { path: PathBuf, found: u64, supported: u64 },
+    /// Damaged, and to be left as it is.
+    #[error(
+        "{} is damaged ({reason}); restore it from a copy, move it away to start empty, or set \
+         `on_damage = \"salvage\"` to go on with what can be read of it",
+        path.display()
+    )]
+    Damaged { path: PathBuf, reason: String },
     /// The system refused.
     #[error("cannot open {}", path.display())]
     Io { path: PathBuf, source: std::io::Error },
@@ -190,27 +219,32 @@ pub(crate) enum StoreError {
 impl Store {
     /// Opens or creates `broker.redb` in `dir`, and removes what has expired at `now`, in milliseconds since 1970.
     ///
-    /// A damaged file is moved aside, to `broker.redb.damaged-<ms>`, and named in [`Snapshot::damaged`]. One
-    /// that is in use or of a later format is an error and stays.
+    /// A damaged file is moved aside, to `broker.redb.damaged-<ms>`, and named in [`Snapshot::damaged`]; what can be read
+    /// of it is kept. With [`OnDamage::Stop`] it is an error and stays. One that is in use or of a later format is an error and stays.
     pub(crate) fn open(
         dir: &Path,
         committed: UnboundedSender<Committed>,
+        settings: StoreSettings,
         now: u64,
     ) -> Result<(Self, Snapshot), StoreError> {
-        Self::open_with(dir, committed, open::file, now)
+        let at = dir.to_owned();
+        let look = Box::new(move || Space::at(&at));
+        Self::open_with(dir, committed, (open::file, look), settings, now)
     }
 
     fn open_with(
         dir: &Path,
         committed: UnboundedSender<Committed>,
-        opener: impl FnOnce(&Path) -> Opener,
+        (opener, look): (impl FnOnce(&Path) -> Opener, Look),
+        settings: StoreSettings,
         now: u64,
     ) -> Result<(Self, Snapshot), StoreError> {
-        let (disk, snapshot) = open::open(dir, opener, now)?;
+        let (disk, snapshot) = open::open(dir, opener, settings.on_damage, now)?;
         let shared = Arc::new(Shared::default());
-        let writer = writer::spawn(disk, Arc::clone(&shared), committed)
+        let room = Room::new(Watch::new(look, settings.free_space), Reserve::new(dir));
+        let writer = writer::spawn(disk, Arc::clone(&shared), committed, room)
             .map_err(|source| StoreError::Io { path: dir.to_owned(), source })?;
-        let handle = Handle { shared, writer: Mutex::new(Some(writer)) };
+        let handle = Handle { shared, writer: Mutex::new(Some(writer)), salvaged: snapshot.salvaged };
         Ok((Self(Arc::new(handle)), snapshot))
     }
 
@@ -229,19 +263,35 @@ impl Store {
     }
 
     /// Bytes that wait to be written.
-    pub(crate) fn backlog(&self) -> usize {
+    #[cfg(test)]
+    fn backlog(&self) -> usize {
         self.0.shared.backlog()
     }
 
-    /// Returns once the backlog is below [`ROOM`], or the store closed. May be dropped at any point.
+    /// Whether clients are not to be read because the disk does not follow.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.0.shared.is_behind()
+    }
+
+    /// Returns once the disk follows, is found not to work, or the store is closed. May be dropped at any point.
     pub(crate) async fn room(&self) {
         self.0.shared.room().await;
     }
 
-    /// Whether the last attempt to write failed. The writer keeps trying; until it succeeds no ticket
-    /// becomes durable, and publishers should be refused.
-    pub(crate) fn failed(&self) -> bool {
-        self.0.shared.failed()
+    /// What the disk can take. Unless it is healthy, nothing new is to be kept. The writer keeps trying; until a failed
+    /// write succeeds no ticket becomes durable.
+    pub(crate) fn health(&self) -> Health {
+        self.0.shared.health()
+    }
+
+    /// Bytes free on the disk, and the floor below which nothing new is kept, as they were seen last.
+    pub(crate) fn space(&self) -> (u64, u64) {
+        self.0.shared.space()
+    }
+
+    /// What came back of a damaged file at the start.
+    pub(crate) fn salvaged(&self) -> Salvaged {
+        self.0.salvaged
     }
 
     /// Writes everything put so far and joins the writer, which blocks; later puts are ignored.

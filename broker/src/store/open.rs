@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use rantai_group_commit::{Opener, Reopening};
+use rantai_group_commit::{Opener, Reopening, open_private};
 use redb::{Builder, Database, ReadableDatabase};
 
 use super::disk::{
@@ -15,7 +15,10 @@ use super::disk::{
     SUBSCRIPTIONS,
 };
 use super::load::{self, Unread};
+use super::reserve::Reserve;
+use super::salvage::{self, Salvaged};
 use super::{Snapshot, StoreError};
+use crate::config::OnDamage;
 
 const FILE: &str = "broker.redb";
 const LOCK: &str = "broker.lock";
@@ -24,10 +27,10 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// Pages kept by redb; the system's own cache stands behind it.
 const CACHE_BYTES: usize = 32 << 20;
 
-/// Opens a database that exists or is empty.
+/// Opens a database that exists or is empty; only its owner may read it.
 pub(super) fn file(path: &Path) -> Opener {
     let path = path.to_owned();
-    Box::new(move || builder().create(&path))
+    Box::new(move || builder().create_file(open_private(&path)?))
 }
 
 pub(super) fn builder() -> Builder {
@@ -47,6 +50,7 @@ pub(super) enum Failure {
 pub(super) fn open(
     dir: &Path,
     opener: impl FnOnce(&Path) -> Opener,
+    on_damage: OnDamage,
     now: u64,
 ) -> Result<(Disk, Snapshot), StoreError> {
     let path = dir.join(FILE);
@@ -55,7 +59,8 @@ pub(super) fn open(
     fs::create_dir_all(dir).map_err(failed)?;
     let lock = patiently(|| lock(dir), |error| matches!(error, StoreError::Locked { .. }))?;
 
-    let mut damaged = None;
+    // What the last process kept in reserve is given up: a start may need the room, and the writer takes it again.
+    Reserve::new(dir).release();
     if !path.try_exists().map_err(failed)? {
         create(&path)?;
     }
@@ -67,24 +72,28 @@ pub(super) fn open(
         },
         |failure| matches!(failure, Failure::Other(StoreError::Locked { .. })),
     );
-    let (database, messages, mut snapshot) = match first {
+    let (database, messages, snapshot) = match first {
         Ok(read) => read,
         Err(Failure::Other(error)) => return Err(error),
+        Err(Failure::Damaged(reason)) if on_damage == OnDamage::Stop => {
+            return Err(StoreError::Damaged { path, reason });
+        }
         Err(Failure::Damaged(reason)) => {
-            let aside = aside(&path, now).map_err(failed)?;
+            let salvaged = build(&path, |database| salvaged(&path, database))?;
+            let aside = replace(&path, now).map_err(failed)?;
             tracing::error!(
                 file = %path.display(), moved_to = %aside.display(), reason,
-                "the stored sessions and retained messages are damaged; starting without them"
+                salvaged = salvaged.rows, lost = salvaged.lost,
+                "the stored sessions and retained messages are damaged; going on with what could be read"
             );
-            damaged = Some(aside);
-            create(&path)?;
-            read(&path, &opener, now).map_err(|failure| match failure {
-                Failure::Other(error) => error,
-                Failure::Damaged(reason) => failed(io::Error::other(reason)),
-            })?
+            let (database, messages, snapshot) =
+                read(&path, &opener, now).map_err(|failure| match failure {
+                    Failure::Other(error) => error,
+                    Failure::Damaged(reason) => failed(io::Error::other(reason)),
+                })?;
+            (database, messages, Snapshot { damaged: Some(aside), salvaged, ..snapshot })
         }
     };
-    snapshot.damaged = damaged;
     let database = Reopening::opened(opener, database);
     let disk = Disk { path, database, messages, _lock: Some(lock) };
     Ok((disk, snapshot))
@@ -117,23 +126,42 @@ fn lock(dir: &Path) -> Result<File, StoreError> {
     }
 }
 
-/// Under another name until it is whole: an empty `broker.redb` is then always damage, never a start that
-/// was interrupted.
 fn create(path: &Path) -> Result<(), StoreError> {
-    let new = path.with_extension("redb.new");
-    let io = |source| StoreError::Io { path: path.to_owned(), source };
-    match fs::remove_file(&new) {
-        Err(error) if error.kind() != ErrorKind::NotFound => return Err(io(error)),
-        _ => {}
-    }
-    initialise(&new).map_err(|error| fault(path, error))?;
-    fs::rename(&new, path).map_err(io)?;
+    build(path, |_| Ok(()))?;
+    fs::rename(new(path), path).map_err(|source| StoreError::Io { path: path.to_owned(), source })?;
     sync_directory(path);
     Ok(())
 }
 
-fn initialise(path: &Path) -> Result<(), redb::Error> {
-    make_tables(&builder().create(path)?)
+/// Makes a database under another name until it is whole: an empty `broker.redb` is then always damage, never a start that
+/// was interrupted.
+fn build<T>(path: &Path, fill: impl FnOnce(&Database) -> Result<T, redb::Error>) -> Result<T, StoreError> {
+    let new = new(path);
+    match fs::remove_file(&new) {
+        Err(source) if source.kind() != ErrorKind::NotFound => {
+            return Err(StoreError::Io { path: path.to_owned(), source });
+        }
+        _ => {}
+    }
+    let made = || {
+        let database = builder().create_file(open_private(&new)?)?;
+        make_tables(&database)?;
+        fill(&database)
+    };
+    made().map_err(|error| fault(path, error))
+}
+
+fn new(path: &Path) -> PathBuf {
+    path.with_extension("redb.new")
+}
+
+/// What can be read of a damaged file, in a new one.
+fn salvaged(path: &Path, database: &Database) -> Result<Salvaged, redb::Error> {
+    // Nothing of it is ours to trust: where it leads the reading astray the broker starts empty.
+    catch_unwind(AssertUnwindSafe(|| salvage::salvage(path, database))).unwrap_or_else(|_| {
+        tracing::error!(file = %path.display(), "reading the damaged file panicked");
+        Ok(Salvaged::default())
+    })
 }
 
 /// Makes an empty database one of this format.
@@ -150,12 +178,17 @@ pub(super) fn make_tables(database: &Database) -> Result<(), redb::Error> {
     Ok(())
 }
 
-fn aside(path: &Path, now: u64) -> io::Result<PathBuf> {
+/// Puts the new file in the place of a damaged one, which gets a name of its own, the result. Where the file system has
+/// links there is one or the other at every moment.
+fn replace(path: &Path, now: u64) -> io::Result<PathBuf> {
     let mut at = now;
     loop {
         let aside = path.with_extension(format!("redb.damaged-{at}"));
         if !aside.try_exists()? {
-            fs::rename(path, &aside)?;
+            if fs::hard_link(path, &aside).is_err() {
+                fs::rename(path, &aside)?;
+            }
+            fs::rename(new(path), path)?;
             sync_directory(path);
             return Ok(aside);
         }
@@ -236,7 +269,13 @@ pub(super) fn read_database(path: &Path, mut database: Database, now: u64) -> Re
     }
     let retained = load::Retained::new(path, &database, now).map_err(failed)?;
     let next_key = loaded.sessions.last().map_or(1, |session| session.key + 1);
-    let snapshot = Snapshot { retained, sessions: loaded.sessions, damaged: None, next_key };
+    let snapshot = Snapshot {
+        retained,
+        sessions: loaded.sessions,
+        damaged: None,
+        salvaged: Salvaged::default(),
+        next_key,
+    };
     Ok((database, loaded.messages, snapshot))
 }
 

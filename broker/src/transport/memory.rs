@@ -82,6 +82,10 @@ impl End {
         Ok(count)
     }
 
+    pub(super) fn is_read_closed(&self) -> bool {
+        self.incoming.state.lock().closed
+    }
+
     pub(super) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut state = self.incoming.state.lock();
         if state.closed || !state.bytes.is_empty() {

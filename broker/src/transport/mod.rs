@@ -7,7 +7,8 @@ mod memory;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::net::Shutdown;
-use std::task::{Context, Poll};
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
 
 use bytes::BufMut;
 use tokio::io::Interest;
@@ -102,6 +103,19 @@ impl Transport {
     /// Waits for [`poll_writable`](Self::poll_writable).
     pub(crate) async fn writable(&self) -> io::Result<()> {
         poll_fn(|cx| self.poll_writable(cx)).await
+    }
+
+    /// Whether the other side will send nothing more: it has closed the stream, or its end of it.
+    pub(crate) fn is_read_closed(&self) -> bool {
+        match self {
+            Self::Tcp(stream) => {
+                let mut cx = Context::from_waker(Waker::noop());
+                let ready = pin!(stream.ready(Interest::READABLE)).poll(&mut cx);
+                matches!(ready, Poll::Ready(Ok(ready)) if ready.is_read_closed())
+            }
+            #[cfg(test)]
+            Self::Memory(end) => end.is_read_closed(),
+        }
     }
 
     /// Has what was read acknowledged at once, where the stream below does that with a delay: TCP on Linux.

@@ -71,13 +71,21 @@ async fn a_wrong_protocol_name_is_not_served() {
     }
 }
 
-/// MQTT 3.1 is refused in its own form: only 3.1.1 and 5 are served.
+/// Only 3.1 (under its own name), 3.1.1 and 5 are served; all below 5 are refused in the form of 3.1.1.
 ///
 /// MQTT 3.1.1: [MQTT-3.1.2-2] [MQTT-3.2.2-4] [MQTT-3.2.2-5]
 #[tokio::test]
-async fn levels_below_4_are_refused_with_return_code_1() {
+async fn other_levels_below_5_are_refused_with_return_code_1() {
     let target = target().await;
-    for (name, level) in [("MQIsdp", 3), ("MQTT", 3), ("MQTT", 0)] {
+    for (name, level) in [
+        ("MQIsdp", 2),
+        ("MQIsdp", 4),
+        ("MQIsdp", 5),
+        ("MQTT", 3),
+        ("MQTT", 0),
+        ("MQTT", 0x83),
+        ("MQTT", 0x85),
+    ] {
         let connect = Connect::new(V3);
         let mut client = target.open(V3).await;
         client.send(&connect.encode_with(name, level, connect.flags())).await;

@@ -1,6 +1,10 @@
 //! Keep alive, PINGREQ, and the end of the broker itself.
 
-use crate::support::{Connect, Packet, Property, Version, Will, pingreq, target, target_with, unique_topic};
+use std::time::Duration;
+
+use crate::support::{
+    Connect, Packet, Property, Publish, Version, Will, lapse, pingreq, target, target_with, unique_topic,
+};
 use Version::{V3, V5};
 
 /// MQTT 5: [MQTT-3.12.4-1]
@@ -32,6 +36,28 @@ async fn a_client_that_keeps_silent_is_taken_for_lost() {
         client.assert_refused(&[0x8D]).await;
         assert_eq!(watcher.message().await.text(), "gone");
     }
+}
+
+/// Bytes of a packet that is never whole do not feed the keep alive.
+///
+/// MQTT 5: [MQTT-3.1.2-22]
+/// MQTT 3.1.1: [MQTT-3.1.2-24]
+#[tokio::test]
+async fn a_client_that_sends_no_whole_packet_is_taken_for_lost() {
+    let target = target().await;
+    let trickle = async |version| {
+        let mut client = target.connect(Connect::new(version).keep_alive(1)).await;
+        let publish = Publish::new(&unique_topic("slow"), &"x".repeat(100)).qos(1).id(1).encode(version);
+        // For long enough that a broker may look for such clients every five seconds.
+        for byte in &publish[..35] {
+            client.send(&[*byte]).await;
+            lapse(Duration::from_millis(200)).await;
+        }
+        // Had it been kept until now, this would be acknowledged.
+        client.send(&publish[35..]).await;
+        client.assert_refused(&[0x8D]).await;
+    };
+    tokio::join!(trickle(V3), trickle(V5));
 }
 
 /// A keep alive of 0 switches the mechanism off, and a client that speaks is not cut off: both outlive

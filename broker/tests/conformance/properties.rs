@@ -140,7 +140,7 @@ async fn properties_with_values_that_mean_nothing_are_refused_in_connect() {
     let target = target().await;
     let once = |property: Property| vec![property];
     let twice = |property: Property| vec![property.clone(), property];
-    for properties in [
+    let protocol_errors = [
         once(Property::ReceiveMaximum(0)),
         once(Property::MaximumPacketSize(0)),
         once(Property::RequestProblem(2)),
@@ -152,17 +152,22 @@ async fn properties_with_values_that_mean_nothing_are_refused_in_connect() {
         twice(Property::TopicAliasMaximum(1)),
         twice(Property::RequestProblem(1)),
         twice(Property::RequestResponse(0)),
-        // What belongs in other packets.
+    ];
+    let of_other_packets = [
         once(Property::TopicAlias(1)),
         once(Property::ServerKeepAlive(1)),
         once(Property::SubscriptionId(1)),
         once(Property::ReasonString("x".into())),
-    ] {
-        eprintln!("{properties:?}");
-        let mut connect = Connect::new(V5);
-        connect.properties = properties;
-        let mut client = target.open(V5).await;
-        client.assert_wrong_connect(&connect.encode(), &[0x81, 0x82]).await;
+    ];
+    let codes: [&[u8]; 2] = [&[0x82], &[0x81, 0x82]];
+    for (list, codes) in [&protocol_errors[..], &of_other_packets[..]].into_iter().zip(codes) {
+        for properties in list {
+            eprintln!("{properties:?}");
+            let mut connect = Connect::new(V5);
+            connect.properties.clone_from(properties);
+            let mut client = target.open(V5).await;
+            client.assert_wrong_connect(&connect.encode(), codes).await;
+        }
     }
 }
 
@@ -170,19 +175,40 @@ async fn properties_with_values_that_mean_nothing_are_refused_in_connect() {
 #[tokio::test]
 async fn properties_with_values_that_mean_nothing_are_refused_in_a_will() {
     let target = target().await;
-    for properties in [
-        vec![Property::PayloadFormat(2)],
-        vec![Property::WillDelay(1), Property::WillDelay(1)],
-        vec![Property::MessageExpiry(1), Property::MessageExpiry(1)],
-        vec![Property::SessionExpiry(1)],
-        vec![Property::TopicAlias(1)],
+    let malformed: &[u8] = &[0x81, 0x82];
+    for (properties, codes) in [
+        (vec![Property::PayloadFormat(2)], &[0x82][..]),
+        (vec![Property::WillDelay(1), Property::WillDelay(1)], &[0x82]),
+        (vec![Property::MessageExpiry(1), Property::MessageExpiry(1)], &[0x82]),
+        (vec![Property::SessionExpiry(1)], malformed),
+        (vec![Property::TopicAlias(1)], malformed),
     ] {
         let mut will = Will::new(&unique_topic("x"), "x");
         will.properties = properties;
         let mut client = target.open(V5).await;
         let connect = Connect::new(V5).will(will).encode();
-        client.assert_wrong_connect(&connect, &[0x81, 0x82]).await;
+        client.assert_wrong_connect(&connect, codes).await;
     }
+}
+
+/// A Message Expiry Interval of 0 is a value like any other in a will too (3.1.3.2.4).
+///
+/// MQTT 5: [MQTT-3.1.2-8]
+#[tokio::test]
+async fn a_will_that_expires_at_once_is_accepted() {
+    let target = target().await;
+    let will = Will::new(&unique_topic("x"), "x").property(Property::MessageExpiry(0));
+    let client = target.connect(Connect::new(V5).will(will)).await;
+    client.disconnect().await;
+    let topic = unique_topic("x");
+    let mut watcher = target.client(V5).await;
+    watcher.subscribe(&topic, 0).await;
+    let will = Will::new(&topic, "gone").property(Property::MessageExpiry(1_000));
+    target.connect(Connect::new(V5).will(will)).await.cut().await;
+    assert!(
+        watcher.message().await.properties.contains(&Property::MessageExpiry(1_000)),
+        "others as they are"
+    );
 }
 
 /// MQTT 5: [MQTT-4.13.1-1]

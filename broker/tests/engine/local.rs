@@ -63,3 +63,11 @@ async fn the_client_id_of_a_local_connection_is_refused_to_everybody_else() {
     own.connect(local(&own, V5, "node")).await;
     own.connect(Connect::new(V5).id("node-2")).await;
 }
+
+#[tokio::test]
+async fn the_limit_of_connections_is_for_others() {
+    let own = Own::start(|c| c.limits.connections = 1).await;
+    let _first = own.client(V5).await;
+    assert_eq!(own.try_connect(Connect::new(V5)).await.1, 0x89);
+    own.connect(local(&own, V5, "node")).await;
+}

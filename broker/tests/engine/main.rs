@@ -7,11 +7,20 @@
 mod support;
 
 mod absent;
+mod addresses;
+mod aliases;
+mod answers;
+mod bridges;
 mod budgets;
 mod caller;
+mod disk;
+mod guesses;
 mod limits;
 mod local;
+mod log;
+mod mqtt31;
 mod nagle;
+mod progress;
 mod queues;
 mod reads;
 mod restart;

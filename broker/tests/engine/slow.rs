@@ -141,19 +141,36 @@ async fn who_looks_on_does_not_hide_that_a_group_is_full() {
     let own = Own::start(|c| c.limits.queue_messages = 1).await;
     let mut looking_on = own.client(V5).await;
     looking_on.subscribe("#", 0).await;
-    let mut recording = own.client(V5).await;
-    recording.subscribe("$share/recorders/#", 1).await;
-    let mut member = blocked(&own, V5, "member", "$share/group/call").await;
+    looking_on.subscribe("+/+/run", 1).await;
+    let mut member = blocked(&own, V5, "member", "$share/group/call/echo/#").await;
     let mut caller = own.client(V5).await;
     let mut codes = Vec::new();
     for _ in 0..3 {
-        codes.push(caller.publish(request("call")).await);
+        codes.push(caller.publish(request("call/echo/run")).await);
     }
     assert_eq!(codes, [0, 0, 0x97]);
-    // Who has subscribed to this very topic may answer.
-    let mut another = own.client(V5).await;
-    another.subscribe("call", 0).await;
-    assert_eq!(caller.publish(request("call")).await, 0);
-    assert_eq!(another.message().await.text(), "x");
+    // Who has subscribed to the same or less may answer, and so may another group.
+    for filter in ["call/echo/#", "call/echo/run", "$share/others/#"] {
+        let mut another = own.client(V5).await;
+        another.subscribe(filter, 0).await;
+        assert_eq!(caller.publish(request("call/echo/run")).await, 0, "{filter}");
+        assert_eq!(another.message().await.text(), "x");
+        another.disconnect().await;
+    }
+    assert_eq!(caller.publish(request("call/echo/run")).await, 0x97);
     member.message().await;
+}
+
+/// A group that names more than the server's takes nothing, and has nothing refused that the server takes.
+#[tokio::test]
+async fn a_full_group_with_a_narrower_filter_refuses_nothing_that_another_group_takes() {
+    let own = Own::start(|c| c.limits.queue_messages = 1).await;
+    let _hostile = blocked(&own, V5, "hostile", "$share/hostile/call/echo/run").await;
+    let mut server = own.client(V5).await;
+    server.subscribe("$share/echo/call/echo/#", 1).await;
+    let mut caller = own.client(V5).await;
+    for _ in 0..5 {
+        assert_eq!(caller.publish(request("call/echo/run")).await, 0);
+        server.message().await;
+    }
 }

@@ -1,11 +1,11 @@
 //! One connection to the broker, and what tests ask of it. Every wait is bounded.
 
 use std::collections::{HashMap, VecDeque};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
 use rantai_testing::{
@@ -38,7 +38,25 @@ pub(crate) struct Client {
 impl Client {
     /// A connection on which nothing has been said yet.
     pub(crate) async fn open(address: SocketAddr, version: Version) -> Self {
-        let stream = timeout(PATIENCE, TcpStream::connect(address))
+        Self::open_by(socket_for(address), address, version).await
+    }
+
+    /// A connection from another address of this machine's, such as 127.0.0.2.
+    pub(crate) async fn open_from(from: IpAddr, address: SocketAddr, version: Version) -> Self {
+        let socket = socket_for(address);
+        socket.bind(SocketAddr::new(from, 0)).unwrap_or_else(|error| panic!("cannot use {from}: {error}"));
+        Self::open_by(socket, address, version).await
+    }
+
+    /// A connection whose socket takes few bytes that the client does not read.
+    pub(crate) async fn open_narrow(address: SocketAddr, version: Version) -> Self {
+        let socket = socket_for(address);
+        socket.set_recv_buffer_size(4 << 10).expect("a socket has a buffer");
+        Self::open_by(socket, address, version).await
+    }
+
+    async fn open_by(socket: TcpSocket, address: SocketAddr, version: Version) -> Self {
+        let stream = timeout(PATIENCE, socket.connect(address))
             .await
             .unwrap_or_else(|_| panic!("{address} takes no connection within {PATIENCE:?}"))
             .unwrap_or_else(|error| panic!("cannot connect to {address}: {error}"));
@@ -381,6 +399,11 @@ impl Client {
         }
         self.assert_ended().await;
     }
+}
+
+fn socket_for(address: SocketAddr) -> TcpSocket {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
+    socket.expect("a socket")
 }
 
 fn assert_reason(code: u8, codes: &[u8]) {

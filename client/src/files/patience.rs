@@ -1,5 +1,7 @@
 //! What may be tried again, and for how long.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
@@ -24,11 +26,13 @@ const FOREVER: Duration = Duration::from_hours(24 * 365);
 pub(super) struct Patience {
     proxy: Proxy,
     whole: Duration,
+    /// It has answered once. Only then it may come back when it is unknown; else its name is wrong.
+    answered: Arc<AtomicBool>,
 }
 
 impl Patience {
     pub(super) fn new(proxy: Proxy, whole: Duration) -> Self {
-        Self { proxy: proxy.idempotent(), whole: whole.min(FOREVER) }
+        Self { proxy: proxy.idempotent(), whole: whole.min(FOREVER), answered: Arc::default() }
     }
 
     /// Calls until there is an answer, or an error that stays one: an object that is lost may come back.
@@ -60,14 +64,26 @@ impl Patience {
             let left = end.saturating_duration_since(Instant::now());
             let share = SharedFilesProxy::from(self.proxy.clone().deadline(pace.time.min(left)));
             let error = match call(share).await {
-                Ok(value) => return Ok(value),
+                Ok(value) => {
+                    self.answered.store(true, Ordering::Relaxed);
+                    return Ok(value);
+                }
                 Err(error) => error,
             };
-            if !passes(&error) || Instant::now() + pace.wait >= end {
+            if !self.passes(&error) || Instant::now() + pace.wait >= end {
                 return Err(error);
             }
             sleep(pace.wait).await;
             pace.slow_down();
+        }
+    }
+
+    /// Whether the same call may succeed in a moment.
+    fn passes(&self, error: &CallError) -> bool {
+        match error.code() {
+            Some(Code::UNKNOWN_OBJECT) => self.answered.load(Ordering::Relaxed),
+            Some(Code::EXPIRED | Code::TIMED_OUT) => true,
+            _ => error.is_retryable(),
         }
     }
 }
@@ -83,12 +99,6 @@ impl Pace {
         self.wait = (self.wait * 2).min(LONGEST);
         self.time = (self.time * 2).min(FOREVER);
     }
-}
-
-/// Whether the same call may succeed in a moment.
-fn passes(error: &CallError) -> bool {
-    error.is_retryable()
-        || matches!(error.code(), Some(Code::UNKNOWN_OBJECT | Code::EXPIRED | Code::TIMED_OUT))
 }
 
 #[cfg(test)]

@@ -74,6 +74,11 @@ async fn handshake(options: &Options) -> Result<Connection, ConnectError> {
     if properties.and_then(|p| p.max_qos) == Some(0) {
         return Err(protocol("it takes nothing at QoS 1".to_owned()));
     }
+    // Our broker says so where the session's queue was full.
+    let dropped = properties.into_iter().flat_map(|p| &p.user_properties);
+    for (_, count) in dropped.filter(|(name, _)| name == "messages-dropped") {
+        tracing::warn!(%address, count = %count.escape_default(), "messages for this session were dropped while it was away");
+    }
     let keep_alive = properties.and_then(|p| p.server_keep_alive).unwrap_or(options.keep_alive);
     Ok(Connection {
         stream,

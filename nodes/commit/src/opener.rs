@@ -1,20 +1,14 @@
 //! Where the databases of objects are: files and memory.
 
-use std::fs::OpenOptions;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
-use rantai_group_commit::{Memory, Opener};
+use rantai_group_commit::{Memory, Opener, open_private};
 use redb::{Builder, Database};
 
-/// A file that only its owner may read: secrets are in some of them.
+/// A file that only its owner may read, also where it was there before: secrets are in some of them.
 pub fn file(path: &Path) -> Opener {
     let path = path.to_owned();
-    Box::new(move || {
-        let mut options = OpenOptions::new();
-        let options = options.read(true).write(true).create(true).truncate(false).mode(0o600);
-        Database::builder().create_file(options.open(&path)?)
-    })
+    Box::new(move || Database::builder().create_file(open_private(&path)?))
 }
 
 /// Memory, which outlives the database that is opened on it.

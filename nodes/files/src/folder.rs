@@ -11,6 +11,7 @@ use cap_std::ambient_authority;
 use cap_std::fs::{Dir, File, Metadata, OpenOptions, OpenOptionsExt as _};
 use rantai_client::files::interface::FileEntry;
 use rantai_client::wire::fault::{Code, Fault};
+use rantai_group_commit::is_full;
 
 /// The longest path, in bytes, and its deepest nesting.
 const LONGEST: usize = 1_024;
@@ -135,9 +136,7 @@ pub(super) fn explain(path: &str, error: &io::Error) -> Fault {
         io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory => no_file(path),
         // cap-std says so of what leads outside.
         io::ErrorKind::PermissionDenied => Fault::new(Code::DENIED, format!("{path:?} may not be opened")),
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            Fault::failed("disk_full", "there is no room on the disk")
-        }
+        _ if is_full(error) => Fault::failed("disk_full", "there is no room on the disk"),
         _ => {
             tracing::warn!(path, "{error}");
             Fault::failed("disk", format!("{path:?}: the disk failed"))

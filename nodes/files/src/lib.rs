@@ -42,11 +42,14 @@ pub struct Sharing {
     pub block: u32,
     /// The most bytes all its files may have, where it may be written at all.
     pub quota: Option<u64>,
+    /// Bytes to leave free on the disk: a file that would take them is refused. 64 MiB or a hundredth of the disk without
+    /// it, whichever is less.
+    pub free_space: Option<u64>,
 }
 
 impl Default for Sharing {
     fn default() -> Self {
-        Self { block: 64 << 10, quota: None }
+        Self { block: 64 << 10, quota: None, free_space: None }
     }
 }
 
@@ -78,7 +81,8 @@ impl Share {
         {
             folder.sweep(&parts, 0, Duration::MAX);
         }
-        let inner = Inner { folder, known: Known::default(), uploads: Uploads::default(), sharing };
+        let inner =
+            Inner { folder, known: Known::default(), uploads: Uploads::new(sharing.free_space), sharing };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -162,7 +166,7 @@ impl SharedFiles for Share {
         let Some((id, offset)) = header else {
             return Err(Fault::wrong_parameter("data", "16 bytes of header and the bytes to write"));
         };
-        self.work(move |inner| inner.uploads.write(id, offset, &data.0[WRITE_HEADER..])).await
+        self.work(move |inner| inner.uploads.write(&inner.folder, id, offset, &data.0[WRITE_HEADER..])).await
     }
 
     async fn commit(&self, id: u64) -> Result<(), Fault> {
@@ -185,6 +189,8 @@ pub struct FolderSettings {
     pub quota_bytes: Option<u64>,
     /// In how many bytes at a time it is best read and written; 65,536 without it.
     pub block_bytes: Option<u32>,
+    /// Bytes to leave free on the disk; 64 MiB or a hundredth of it without it, whichever is less.
+    pub free_space_bytes: Option<u64>,
 }
 
 impl Kind for FolderSettings {
@@ -194,7 +200,8 @@ impl Kind for FolderSettings {
 
     fn build(&self, building: &Building<'_>) -> Result<Configured, String> {
         let known = Sharing::default();
-        let sharing = Sharing { block: self.block_bytes.unwrap_or(known.block), quota: self.quota_bytes };
+        let block = self.block_bytes.unwrap_or(known.block);
+        let sharing = Sharing { block, quota: self.quota_bytes, free_space: self.free_space_bytes };
         if !(1..=LARGEST_BLOCK).contains(&sharing.block) {
             return Err(format!("block_bytes is 1 to {LARGEST_BLOCK}"));
         }

@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use cap_std::fs::{MetadataExt as _, OpenOptions};
 use rantai_client::wire::fault::{Code, Fault};
+use rantai_group_commit::Space;
 
 use super::folder::{Folder, check, explain, modified_ms, no_file};
 
@@ -82,6 +83,12 @@ impl Folder {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(error),
         }
+    }
+
+    /// Bytes that are free on the disk beyond what is to be left free.
+    pub(super) fn free_beyond(&self, configured: Option<u64>) -> io::Result<u64> {
+        let space = Space::of(&self.dir)?;
+        Ok(space.free.saturating_sub(space.floor(configured)))
     }
 
     /// How many bytes all files have, parts among them, and which parts there are, the oldest first.

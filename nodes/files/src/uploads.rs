@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use rantai_client::files::interface::LARGEST_BLOCK;
 use rantai_client::wire::fault::{Code, Fault};
+use rantai_group_commit::is_full;
 use uuid::Uuid;
 
 use super::ahead::{Ahead, Held};
-use super::folder::{Folder, disk};
+use super::folder::{Folder, disk, explain};
 
 /// Uploads at the same time.
 const MOST: usize = 64;
@@ -26,6 +27,8 @@ pub(super) struct Uploads {
     table: Mutex<HashMap<u64, Arc<Mutex<Upload>>>>,
     held: Held,
     idle: Duration,
+    /// Bytes to leave free on the disk, where that is configured.
+    free_space: Option<u64>,
     /// One upload begins at a time, so that two do not take the same room.
     beginning: Mutex<()>,
 }
@@ -49,6 +52,8 @@ enum State {
     Wrong,
     /// Its place was given to another.
     Left,
+    /// The disk was full, and its part was taken away.
+    NoRoom,
 }
 
 #[derive(Debug)]
@@ -63,11 +68,17 @@ struct Writing {
 
 impl Default for Uploads {
     fn default() -> Self {
-        Self { table: Mutex::default(), held: Held::default(), idle: IDLE, beginning: Mutex::default() }
+        Self::new(None)
     }
 }
 
 impl Uploads {
+    /// Leaves `free_space` bytes free on the disk; without it 64 MiB or a hundredth of it, whichever is less.
+    pub(super) fn new(free_space: Option<u64>) -> Self {
+        let (table, held) = (Mutex::default(), Held::default());
+        Self { table, held, idle: IDLE, free_space, beginning: Mutex::default() }
+    }
+
     /// Begins one, or goes on with it; its id, and how many bytes are there already.
     pub(super) fn create(
         &self,
@@ -101,11 +112,19 @@ impl Uploads {
         parts.retain(|other| other.path != part);
         let needed = size.saturating_sub(there);
         let taken = used.saturating_add(promised);
-        let wanted = taken.saturating_add(needed).saturating_sub(quota);
-        let room = quota.saturating_sub(taken.saturating_sub(folder.sweep(&parts, wanted, self.idle)));
+        let disk_room = folder.free_beyond(self.free_space).map_err(disk(path))?.saturating_sub(promised);
+        let wanted = taken.saturating_add(needed).saturating_sub(quota).max(needed.saturating_sub(disk_room));
+        let freed = folder.sweep(&parts, wanted, self.idle);
+        let room = quota.saturating_sub(taken.saturating_sub(freed));
         if needed > room {
             let fault = Fault::new(Code::TOO_LARGE, format!("there is room for {room} bytes more"));
             return Err(fault.with("limit", room));
+        }
+        let room = disk_room.saturating_add(freed);
+        if needed > room {
+            let text =
+                format!("the disk has room for {room} bytes more, and {needed} are needed; make room on it");
+            return Err(Fault::failed("disk_full", text).with("limit", room));
         }
         let mut file = folder.part(path, &part)?;
         let there = file.metadata().map_err(disk(path))?.len();
@@ -127,10 +146,10 @@ impl Uploads {
     }
 
     /// Takes bytes; how many are there now from the start on.
-    pub(super) fn write(&self, id: u64, offset: u64, bytes: &[u8]) -> Result<u64, Fault> {
+    pub(super) fn write(&self, folder: &Folder, id: u64, offset: u64, bytes: &[u8]) -> Result<u64, Fault> {
         let upload = self.find(id)?;
         let mut upload = upload.lock();
-        let Upload { path, size, touched, state, .. } = &mut *upload;
+        let Upload { path, part, size, touched, state, .. } = &mut *upload;
         let end = offset.checked_add(bytes.len() as u64).filter(|end| *end <= *size);
         if bytes.is_empty() || bytes.len() > LARGEST_BLOCK as usize || end.is_none() {
             return Err(Fault::wrong_parameter("data", "bytes within the size that was announced"));
@@ -140,6 +159,7 @@ impl Uploads {
             State::Writing(writing) => writing,
             State::Placed | State::Wrong => return Ok(*size),
             State::Left => return Err(forgotten()),
+            State::NoRoom => return Err(no_room()),
         };
         if end <= Some(writing.written) {
             // It came before.
@@ -149,9 +169,8 @@ impl Uploads {
             let kept = writing.ahead.keep(offset, bytes);
             return if kept { Ok(writing.written) } else { Err(Fault::busy(50)) };
         }
-        writing.append(offset, bytes).map_err(disk(path))?;
-        while let Some((offset, bytes)) = writing.ahead.next(writing.written) {
-            writing.append(offset, &bytes).map_err(disk(path))?;
+        if let Err(error) = writing.append_all(offset, bytes) {
+            return Err(failed(folder, (path, part), state, &error));
         }
         Ok(writing.written)
     }
@@ -167,12 +186,16 @@ impl Uploads {
             State::Placed => return Ok(()),
             State::Wrong => return Err(mismatch(path)),
             State::Left => return Err(forgotten()),
+            State::NoRoom => return Err(no_room()),
         };
         if writing.written < *size {
             let text = format!("{} of {size} bytes are there", writing.written);
             return Err(Fault::failed("not_whole", text));
         }
-        writing.file.sync_all().map_err(disk(path))?;
+        // Some file systems find out only now that there is no room.
+        if let Err(error) = writing.file.sync_all() {
+            return Err(failed(folder, (path, part), state, &error));
+        }
         if writing.hasher.finalize().to_hex().as_str() != etag {
             folder.remove(part);
             *state = State::Wrong;
@@ -208,6 +231,15 @@ impl Uploads {
 }
 
 impl Writing {
+    /// Takes bytes that follow what is there, and those that came before them.
+    fn append_all(&mut self, offset: u64, bytes: &[u8]) -> std::io::Result<()> {
+        self.append(offset, bytes)?;
+        while let Some((offset, bytes)) = self.ahead.next(self.written) {
+            self.append(offset, &bytes)?;
+        }
+        Ok(())
+    }
+
     /// Takes bytes that follow what is there, or overlap with it.
     fn append(&mut self, offset: u64, bytes: &[u8]) -> std::io::Result<()> {
         let bytes = bytes.get((self.written - offset) as usize..).unwrap_or_default();
@@ -233,6 +265,22 @@ fn resume(file: &mut File, there: u64, size: u64, hasher: &mut blake3::Hasher) -
         left -= wanted as u64;
     }
     Ok(kept)
+}
+
+/// What a write says that failed. Where the disk is full the upload is given up, and its part with it: it would keep
+/// everybody else on the disk from writing.
+fn failed(folder: &Folder, (path, part): (&str, &str), state: &mut State, error: &std::io::Error) -> Fault {
+    if !is_full(error) {
+        return explain(path, error);
+    }
+    tracing::warn!(path, "the disk is full: the upload is given up, and what had arrived of it is removed");
+    folder.remove(part);
+    *state = State::NoRoom;
+    no_room()
+}
+
+fn no_room() -> Fault {
+    Fault::failed("disk_full", "the disk is full; nothing was kept of the file; make room and put it again")
 }
 
 fn forgotten() -> Fault {
@@ -275,7 +323,7 @@ mod tests {
         let book = vec![7; 1_000];
         let right = etag(&book);
         let (id, _) = uploads.create(&folder, QUOTA, "book", 1_000, &right).expect("begun");
-        uploads.write(id, 0, &book[..600]).expect("written");
+        uploads.write(&folder, id, 0, &book[..600]).expect("written");
         let same_name = format!("{}{}", &right[..16], "0".repeat(48));
         for (uploads, size, etag) in
             [(&uploads, 500, &right), (&uploads, 1_000, &same_name), (&elsewhere, 1_000, &right)]
@@ -283,7 +331,7 @@ mod tests {
             let refused = uploads.create(&folder, QUOTA, "book", size, etag);
             assert_eq!(refused.expect_err("one writer").code, Code::BUSY);
         }
-        uploads.write(id, 600, &book[600..]).expect("written");
+        uploads.write(&folder, id, 600, &book[600..]).expect("written");
         uploads.commit(&folder, id).expect("whole");
         assert_eq!(std::fs::read(directory.path().join("book")).expect("there"), book);
         // Once it is in its place, the name of its part is free.
@@ -299,7 +347,7 @@ mod tests {
         for (right, name) in [(true, "book"), (false, "other")] {
             let announced = etag(if right { b"x" } else { b"y" });
             let (id, _) = uploads.create(&folder, QUOTA, name, 1, &announced).expect("begun");
-            uploads.write(id, 0, b"x").expect("written");
+            uploads.write(&folder, id, 0, b"x").expect("written");
             assert_eq!(uploads.commit(&folder, id).is_ok(), right);
             assert_eq!(uploads.commit(&folder, id).is_ok(), right, "and says so again");
         }
@@ -312,13 +360,59 @@ mod tests {
     }
 
     #[test]
+    fn what_has_no_room_on_the_disk_is_refused_before_it_begins() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let folder = Folder::open(directory.path()).expect("there");
+        for (free_space, size, begins) in
+            [(u64::MAX, 1, false), (0, 1, true), (0, 1 << 60, false), (1 << 60, 1 << 20, false)]
+        {
+            let uploads = Uploads::new(Some(free_space));
+            match uploads.create(&folder, u64::MAX, "book", size, &etag(b"x")) {
+                Ok(_) => assert!(begins, "{free_space} {size}"),
+                Err(fault) => {
+                    assert!(!begins, "{fault}");
+                    assert_eq!(fault.data["kind"], "disk_full", "{fault}");
+                    assert!(fault.data["limit"].as_u64() < Some(size));
+                }
+            }
+            assert_eq!(parts(directory.path()), usize::from(begins));
+            for entry in std::fs::read_dir(directory.path()).expect("there").flatten() {
+                std::fs::remove_file(entry.path()).expect("removed");
+            }
+        }
+    }
+
+    #[test]
+    fn an_upload_that_finds_the_disk_full_is_given_up_with_its_part() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let folder = Folder::open(directory.path()).expect("there");
+        let uploads = Uploads::new(Some(0));
+        let (id, _) = uploads.create(&folder, QUOTA, "book", 1_000, &etag(&[7; 1_000])).expect("begun");
+        uploads.write(&folder, id, 0, &[7; 600]).expect("written");
+        let found = uploads.find(id).expect("there");
+        if let State::Writing(writing) = &mut found.lock().state {
+            writing.file = File::options().write(true).open("/dev/full").expect("there");
+        }
+        for _ in 0..2 {
+            let fault = uploads.write(&folder, id, 600, &[7; 400]).expect_err("full");
+            assert_eq!(fault.data["kind"], "disk_full", "{fault}");
+            assert_eq!(parts(directory.path()), 0);
+        }
+        let fault = uploads.commit(&folder, id).expect_err("given up");
+        assert_eq!(fault.data["kind"], "disk_full", "{fault}");
+        let (again, offset) =
+            uploads.create(&folder, QUOTA, "book", 1_000, &etag(&[7; 1_000])).expect("begun anew");
+        assert!(again != id && offset == 0);
+    }
+
+    #[test]
     fn an_idle_upload_gives_its_room_back_and_goes_on_where_there_is_some() {
         let directory = tempfile::tempdir().expect("a directory");
         let folder = Folder::open(directory.path()).expect("there");
         let mut uploads = Uploads::default();
         let (book, right) = (vec![7; 6_000], etag(&[7; 6_000]));
         let (id, _) = uploads.create(&folder, QUOTA, "book", 6_000, &right).expect("begun");
-        uploads.write(id, 0, &book[..1_000]).expect("written");
+        uploads.write(&folder, id, 0, &book[..1_000]).expect("written");
         let other = etag(b"other");
         let refused =
             uploads.create(&folder, QUOTA, "other", 5_000, &other).expect_err("promised to the book");
@@ -332,17 +426,17 @@ mod tests {
             matches!(found.lock().state, State::Left),
             "a write that had found it finds nothing to write to"
         );
-        let fault = uploads.write(id, 1_000, &book[1_000..]).expect_err("forgotten");
+        let fault = uploads.write(&folder, id, 1_000, &book[1_000..]).expect_err("forgotten");
         assert_eq!(fault.data["kind"], "no_upload");
         let refused =
             uploads.create(&folder, QUOTA, "book", 6_000, &right).expect_err("promised to the other");
         assert_eq!(refused.code, Code::TOO_LARGE);
 
-        uploads.write(second, 0, &[0; 5_000]).expect("written");
+        uploads.write(&folder, second, 0, &[0; 5_000]).expect("written");
         uploads.commit(&folder, second).expect_err("not what was announced");
         let (id, offset) = uploads.create(&folder, QUOTA, "book", 6_000, &right).expect("room again");
         assert_eq!(offset, 1_000);
-        uploads.write(id, offset, &book[1_000..]).expect("written");
+        uploads.write(&folder, id, offset, &book[1_000..]).expect("written");
         uploads.commit(&folder, id).expect("whole");
         assert_eq!(std::fs::read(directory.path().join("book")).expect("there"), book);
     }
@@ -363,7 +457,7 @@ mod tests {
             minutes_old(name, minutes)
         };
         let (id, _) = uploads.create(&folder, QUOTA, "live", 2_000, &etag(b"live")).expect("begun");
-        uploads.write(id, 0, &[0; 2_000]).expect("written");
+        uploads.write(&folder, id, 0, &[0; 2_000]).expect("written");
         let live = minutes_old(&part_name("live", &etag(b"live")[..16]), 10_000);
         let ancient = left(&part_name("ancient", "0123456789abcdef"), 10_000);
         let oldest = left(&part_name("oldest", "0123456789abcdef"), 60);

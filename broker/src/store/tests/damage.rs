@@ -26,19 +26,39 @@ fn written() -> TempDir {
     dir
 }
 
+/// What is there after a start on the file of [`written`], damaged so that it is noticed.
+struct Left {
+    sessions: usize,
+    queue: usize,
+    retained: usize,
+    salvaged: Salvaged,
+}
+
 /// It starts empty, says where the damaged file went, works, and starts normally the next time.
 fn assert_moved_aside(dir: &TempDir, what: &str) {
+    let left = assert_salvaged(dir, what);
+    assert_eq!((left.sessions, left.retained, left.salvaged.rows), (0, 0, 0), "{what}");
+}
+
+/// It starts with what can be read, says where the damaged file went, works, and starts normally the next time.
+fn assert_salvaged(dir: &TempDir, what: &str) -> Left {
     let start = fs::read(file(dir)).expect("there").into_iter().take(9).collect::<Vec<_>>();
     let (mut bench, snapshot) = Bench::try_open(dir.path()).unwrap_or_else(|e| panic!("{what}: {e:?}"));
     let aside = snapshot.damaged.clone().unwrap_or_else(|| panic!("{what}: not noticed"));
     assert!(aside.file_name().expect("a name").to_string_lossy().starts_with("broker.redb.damaged-"));
     assert!(fs::read(&aside).expect("there").starts_with(&start), "{what}");
-    assert_eq!(snapshot.sessions, []);
-    assert!(retained(snapshot).is_empty());
+    assert_eq!(snapshot.salvaged, bench.store.salvaged());
+    let sessions = snapshot.sessions.clone();
+    let salvaged = snapshot.salvaged;
+    let found = retained(snapshot);
+    assert!(found.iter().all(|m| m.topic.starts_with("t/") && m.payload == "payload"), "{what}");
     bench.write([Op::Retain { message: message("after", "x") }]);
     let (_bench, snapshot) = bench.reopen(dir.path());
-    assert_eq!(snapshot.damaged, None);
-    assert_eq!(retained(snapshot).len(), 1);
+    assert_eq!((snapshot.damaged.clone(), snapshot.salvaged), (None, Salvaged::default()));
+    assert_eq!(snapshot.sessions, sessions);
+    assert_eq!(retained(snapshot).len(), found.len() + 1);
+    let queue = sessions.iter().map(|session| session.queue.len()).sum();
+    Left { sessions: sessions.len(), queue, retained: found.len(), salvaged }
 }
 
 #[test]
@@ -57,13 +77,14 @@ fn files_of_something_else_are_moved_aside() {
 }
 
 #[test]
-fn truncated_files_are_moved_aside() {
+fn of_truncated_files_comes_back_what_can_be_read() {
     let whole = written();
     let bytes = fs::read(file(&whole)).expect("there");
     for part in [1, 9, 100, 320, 4_096, 5_000, bytes.len() / 4, bytes.len() / 2] {
         let dir = dir();
         fs::write(file(&dir), &bytes[..part]).expect("written");
-        assert_moved_aside(&dir, &format!("cut after {part}"));
+        let left = assert_salvaged(&dir, &format!("cut after {part}"));
+        assert!(part > 5_000 || left.salvaged.rows == 0);
     }
 }
 
@@ -89,7 +110,7 @@ fn garbage_in_the_middle_never_loses_anything_in_silence() {
     let whole = written();
     let bytes = fs::read(file(&whole)).expect("there");
     let mut random = Seeded::new(7);
-    let mut noticed = 0;
+    let (mut noticed, mut rows) = (0, 0);
     for round in 0..150 {
         let dir = dir();
         let mut bytes = bytes.clone();
@@ -104,7 +125,14 @@ fn garbage_in_the_middle_never_loses_anything_in_silence() {
         }
         fs::write(file(&dir), bytes).expect("written");
         match Bench::try_open(dir.path()) {
-            Ok((_, snapshot)) if snapshot.damaged.is_some() => noticed += 1,
+            Ok((_, snapshot)) if snapshot.damaged.is_some() => {
+                noticed += 1;
+                let lost = snapshot.salvaged.lost;
+                rows += snapshot.salvaged.rows;
+                let found = retained(snapshot);
+                assert!(found.iter().all(|m| m.payload == "payload"), "{length} bytes at {at}");
+                assert!(found.len() < 2_000 || lost <= 3, "{length} bytes at {at}: {lost} lost");
+            }
             Ok((_, snapshot)) => {
                 assert_eq!(snapshot.sessions.len(), 1, "{length} bytes at {at}");
                 assert_eq!(snapshot.sessions[0].queue.len(), 1, "{length} bytes at {at}");
@@ -116,6 +144,56 @@ fn garbage_in_the_middle_never_loses_anything_in_silence() {
         }
     }
     assert!(noticed > 50, "only {noticed}");
+    assert!(rows > 40 * noticed, "only {rows} rows came back of {noticed} files");
+}
+
+/// Every page of the file in turn: a damaged one costs its rows, those above them at most all, and the rest comes back.
+#[test]
+fn one_flipped_bit_costs_the_rows_of_its_page_and_no_others() {
+    let whole = written();
+    let bytes = fs::read(file(&whole)).expect("there");
+    let (mut leaves, mut noticed) = (0, 0);
+    for page in 1..bytes.len() / 4_096 {
+        let at = page * 4_096;
+        // The middle of what is written on it.
+        let used = bytes[at..at + 4_096].iter().rposition(|byte| *byte != 0).unwrap_or_default();
+        if used == 0 {
+            continue;
+        }
+        let mut bytes = bytes.clone();
+        bytes[at + used / 2] ^= 4;
+        let dir = dir();
+        fs::write(file(&dir), bytes).expect("written");
+        let (_, snapshot) =
+            Bench::try_open(dir.path()).unwrap_or_else(|error| panic!("page {page}: {error:?}"));
+        if snapshot.damaged.is_none() {
+            assert_eq!((snapshot.sessions.len(), retained(snapshot).len()), (1, 2_000), "page {page}");
+            continue;
+        }
+        noticed += 1;
+        let (sessions, salvaged) = (snapshot.sessions.len(), snapshot.salvaged);
+        let found = retained(snapshot);
+        assert!(found.iter().all(|m| m.payload == "payload"), "page {page}");
+        // 2,000 retained messages, a session, a queue row and its message.
+        if salvaged.rows > 0 {
+            assert_eq!(salvaged.rows + salvaged.lost, 2_003, "page {page}: {salvaged:?}");
+        }
+        leaves += usize::from(salvaged.lost < 300 && found.len() + sessions > 1_700);
+    }
+    assert!(noticed >= 10 && leaves >= 10, "of {noticed} damaged files {leaves} lost one page");
+}
+
+#[test]
+fn a_damaged_file_is_an_error_and_stays_where_it_is_to_stop() {
+    let dir = dir();
+    fs::write(file(&dir), "x").expect("written");
+    let (sender, _committed) = unbounded_channel();
+    let settings = StoreSettings { on_damage: OnDamage::Stop, ..StoreSettings::default() };
+    let error = Store::open(dir.path(), sender, settings, NOW).expect_err("refused");
+    assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
+    assert!(error.to_string().contains("on_damage"), "{error}");
+    assert_eq!(fs::read(file(&dir)).expect("there"), b"x");
+    assert_eq!(fs::read_dir(dir.path()).expect("there").count(), 2, "the file and the lock");
 }
 
 fn tamper(dir: &TempDir, change: impl FnOnce(&redb::WriteTransaction)) {
@@ -128,32 +206,58 @@ fn tamper(dir: &TempDir, change: impl FnOnce(&redb::WriteTransaction)) {
 #[test]
 fn records_we_did_not_write_are_damage() {
     type Change = fn(&redb::WriteTransaction);
-    let cases: [(&str, Change); 6] = [
-        ("a retained message", |write| {
-            write.open_table(RETAINED).unwrap().insert("t/5", [9u8].as_slice()).unwrap();
-        }),
-        ("a session", |write| {
-            write.open_table(SESSIONS).unwrap().insert(1, [1u8].as_slice()).unwrap();
-        }),
-        ("a missing message", |write| {
-            write.delete_table(crate::store::disk::MESSAGES).unwrap();
-            write.open_table(crate::store::disk::MESSAGES).unwrap();
-        }),
-        ("a missing table", |write| {
-            write.delete_table(QUEUE).unwrap();
-        }),
-        ("a table of another type", |write| {
-            write.delete_table(QUEUE).unwrap();
-            write.open_table(TableDefinition::<u64, u64>::new("queue")).unwrap();
-        }),
-        ("no format version", |write| {
-            write.open_table(META).unwrap().remove(FORMAT).unwrap();
-        }),
+    let whole = (1, 1, 2_000);
+    let cases: [(&str, Change, (usize, usize, usize)); 6] = [
+        (
+            "a retained message",
+            |write| {
+                write.open_table(RETAINED).unwrap().insert("t/5", [9u8].as_slice()).unwrap();
+            },
+            (1, 1, 1_999),
+        ),
+        (
+            "a session",
+            |write| {
+                write.open_table(SESSIONS).unwrap().insert(1, [1u8].as_slice()).unwrap();
+            },
+            (0, 0, 2_000),
+        ),
+        (
+            "a missing message",
+            |write| {
+                write.delete_table(crate::store::disk::MESSAGES).unwrap();
+                write.open_table(crate::store::disk::MESSAGES).unwrap();
+            },
+            (1, 0, 2_000),
+        ),
+        (
+            "a missing table",
+            |write| {
+                write.delete_table(QUEUE).unwrap();
+            },
+            (1, 0, 2_000),
+        ),
+        (
+            "a table of another type",
+            |write| {
+                write.delete_table(QUEUE).unwrap();
+                write.open_table(TableDefinition::<u64, u64>::new("queue")).unwrap();
+            },
+            (1, 0, 2_000),
+        ),
+        (
+            "no format version",
+            |write| {
+                write.open_table(META).unwrap().remove(FORMAT).unwrap();
+            },
+            whole,
+        ),
     ];
-    for (what, change) in cases {
+    for (what, change, expected) in cases {
         let dir = written();
         tamper(&dir, change);
-        assert_moved_aside(&dir, what);
+        let left = assert_salvaged(&dir, what);
+        assert_eq!((left.sessions, left.queue, left.retained), expected, "{what}");
     }
 }
 

@@ -8,7 +8,12 @@ use rantai_group_commit::faulty::{self, Switch};
 use super::*;
 use crate::store::open;
 
-fn open_faulty(dir: &Path) -> (Bench, Arc<Switch>) {
+pub(super) fn open_faulty(dir: &Path) -> (Bench, Arc<Switch>) {
+    let plenty = || Ok(Space { free: 1 << 40, total: 1 << 40 });
+    open_faulty_with(dir, Box::new(plenty), StoreSettings::default())
+}
+
+pub(super) fn open_faulty_with(dir: &Path, look: Look, settings: StoreSettings) -> (Bench, Arc<Switch>) {
     let mut switch = None;
     let (sender, committed) = unbounded_channel();
     let opener = |path: &Path| {
@@ -16,11 +21,11 @@ fn open_faulty(dir: &Path) -> (Bench, Arc<Switch>) {
         switch = Some(given);
         opener
     };
-    let (store, _) = Store::open_with(dir, sender, opener, NOW).expect("opens");
+    let (store, _) = Store::open_with(dir, sender, (opener, look), settings, NOW).expect("opens");
     (Bench { store, committed }, switch.expect("the opener was made"))
 }
 
-fn until(what: &str, mut holds: impl FnMut() -> bool) {
+pub(super) fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let start = Instant::now();
     while !holds() {
         assert!(start.elapsed() < Duration::from_secs(20), "never came: {what}");
@@ -44,7 +49,7 @@ fn a_full_disk_holds_tickets_back_until_there_is_room() {
         // A few commits may still go through.
         until("a failure", || {
             ticket = bench.store.put([enqueue(bench.store.durable() + 1_000 * ticket)], Some(1));
-            bench.store.failed()
+            bench.store.health().is_failed()
         });
         let held = bench.store.durable();
         assert!(held < ticket && held >= before);
@@ -54,7 +59,7 @@ fn a_full_disk_holds_tickets_back_until_there_is_room() {
 
         switch.full.store(false, Ordering::Relaxed);
         bench.wait(ticket);
-        assert!(!bench.store.failed());
+        assert!(!bench.store.health().is_failed());
         let (_bench, snapshot) = bench.reopen(dir.path());
         assert_eq!(snapshot.sessions[0].queue.len() as u64, ticket - before);
         let first = &snapshot.sessions[0].queue[0].1.message;
@@ -68,7 +73,7 @@ fn a_panic_of_the_database_is_a_failed_write() {
     let (mut bench, switch) = open_faulty(dir.path());
     switch.panics.store(true, Ordering::Relaxed);
     let ticket = bench.store.put([Op::Retain { message: message("t", "x") }], None);
-    until("a failure", || bench.store.failed());
+    until("a failure", || bench.store.health().is_failed());
     assert_eq!(bench.store.durable(), 0);
     switch.panics.store(false, Ordering::Relaxed);
     bench.wait(ticket);
@@ -82,7 +87,7 @@ fn a_close_does_not_wait_for_a_broken_disk() {
     let (bench, switch) = open_faulty(dir.path());
     switch.full.store(true, Ordering::Relaxed);
     bench.store.put([Op::Retain { message: message("t", "x") }], None);
-    until("a failure", || bench.store.failed());
+    until("a failure", || bench.store.health().is_failed());
     let start = Instant::now();
     bench.store.close();
     assert!(start.elapsed() < Duration::from_secs(10));

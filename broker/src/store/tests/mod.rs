@@ -3,6 +3,7 @@
 mod crash;
 mod damage;
 mod failure;
+mod full;
 mod model;
 mod queue;
 mod record;
@@ -34,7 +35,7 @@ impl Bench {
 
     fn try_open(dir: &Path) -> Result<(Self, Snapshot), StoreError> {
         let (sender, committed) = unbounded_channel();
-        let (store, snapshot) = Store::open(dir, sender, NOW)?;
+        let (store, snapshot) = Store::open(dir, sender, StoreSettings::default(), NOW)?;
         Ok((Self { store, committed }, snapshot))
     }
 
@@ -279,7 +280,7 @@ fn the_last_handle_to_go_closes_the_store() {
 async fn room_returns_when_the_backlog_is_written() {
     let dir = dir();
     let (sender, _committed) = unbounded_channel();
-    let (store, _) = Store::open(dir.path(), sender, NOW).expect("opens");
+    let (store, _) = Store::open(dir.path(), sender, StoreSettings::default(), NOW).expect("opens");
     let payload = Bytes::from(vec![7; 1 << 20]);
     for n in 0..64 {
         let topic = format!("t/{}", n % 8).into();

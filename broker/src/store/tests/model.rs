@@ -1,6 +1,7 @@
 //! Random ops against a model in memory, with restarts at random points.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::Ordering;
 
 use super::*;
 use crate::random::Seeded;
@@ -151,6 +152,41 @@ fn random_ops_leave_what_the_model_has() {
             }
             (bench, snapshot) = bench.reopen(dir.path());
         }
+        model.check(snapshot);
+    }
+}
+
+/// Groups fail at any write of them, may be on disk all the same, and what is put meanwhile is folded into them.
+#[test]
+fn random_ops_leave_what_the_model_has_on_a_disk_that_fails() {
+    for seed in 0..8 {
+        let dir = dir();
+        let mut model = Model::default();
+        let mut engine = Engine { random: Seeded::new(seed), sequence: 0, shared: message("t", "first") };
+        let (mut bench, switch) = super::failure::open_faulty(dir.path());
+        for _ in 0..12 {
+            switch.writes.store(engine.random.below(20), Ordering::Relaxed);
+            switch.full.store(true, Ordering::Relaxed);
+            let mut ticket = 0;
+            for _ in 0..engine.random.below(120) {
+                let mut ops = Vec::new();
+                for _ in 0..engine.random.below(4) {
+                    let op = engine.op(&model);
+                    model.apply(&op);
+                    ops.push(op);
+                }
+                ticket = bench.store.put(ops, None);
+                if engine.random.below(30) == 0 {
+                    std::thread::sleep(std::time::Duration::from_millis(engine.random.below(60)));
+                }
+            }
+            if engine.random.below(2) == 0 {
+                switch.full.store(false, Ordering::Relaxed);
+                bench.wait(ticket);
+            }
+        }
+        switch.full.store(false, Ordering::Relaxed);
+        let (_bench, snapshot) = bench.reopen(dir.path());
         model.check(snapshot);
     }
 }

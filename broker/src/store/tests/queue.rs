@@ -8,7 +8,7 @@ use crate::store::disk::{Disk, MESSAGES, QUEUE};
 use crate::store::open;
 
 fn disk(dir: &Path) -> Disk {
-    open::open(dir, open::file, NOW).expect("opens").0
+    open::open(dir, open::file, OnDamage::default(), NOW).expect("opens").0
 }
 
 fn apply(disk: &mut Disk, ops: impl IntoIterator<Item = Op>) {
@@ -63,7 +63,7 @@ fn references_are_counted_across_a_restart() {
     apply(&mut first, (1..=3).map(|key| enqueue(key, 1, &m)));
     drop(first);
 
-    let (mut second, snapshot) = open::open(dir.path(), open::file, NOW).expect("opens");
+    let (mut second, snapshot) = open::open(dir.path(), open::file, OnDamage::default(), NOW).expect("opens");
     let restored = &snapshot.sessions[0].queue[0].1.message;
     assert!(snapshot.sessions.iter().all(|session| Arc::ptr_eq(&session.queue[0].1.message, restored)));
     // A member's message handed to another session is still the same message.
@@ -154,7 +154,7 @@ fn rows_of_no_session_are_swept_out_at_the_start() {
         ],
     );
     drop(first);
-    let (second, snapshot) = open::open(dir.path(), open::file, NOW).expect("opens");
+    let (second, snapshot) = open::open(dir.path(), open::file, OnDamage::default(), NOW).expect("opens");
     assert_eq!((snapshot.sessions.len(), snapshot.damaged), (0, None));
     assert_eq!(rows(&second), (0, 0));
 }

@@ -38,3 +38,21 @@ fn a_hard_limit_below_the_connections_is_told() {
         assert!(line.contains(text), "{text}: {line}");
     }
 }
+
+/// The log once had twenty lines a second about it.
+#[test]
+fn a_broker_without_descriptors_says_so_once_and_goes_on_when_there_are_some() {
+    let mut broker = Broker::spawn(limited("ulimit -n 64"));
+    let mut honest = Socket::open(broker.address, Version::V5).expect("it listens");
+    honest.log_in(&wire::connect(Version::V5, "honest", true)).expect("let in");
+    // The system takes them; the broker cannot.
+    let silent: Vec<Socket> =
+        (0..100).map(|_| Socket::open(broker.address, Version::V5).expect("it listens")).collect();
+    let line = broker.wait_for("cannot accept");
+    assert!(line.contains("WARN") && line.contains("times=1"), "{line}");
+    let mut late = Socket::open(broker.address, Version::V5).expect("it listens");
+    drop(silent);
+    late.log_in(&wire::connect(Version::V5, "late", true)).expect("let in");
+    let told = broker.log().iter().filter(|line| line.contains("cannot accept")).count();
+    assert_eq!(told, 1);
+}

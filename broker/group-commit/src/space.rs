@@ -1,0 +1,79 @@
+//! The free space of a file system, and the part of it that is left alone.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use rustix::fs::{StatVfs, fstatvfs, statvfs};
+
+/// The most that is left free where nothing is configured.
+const LARGEST_FLOOR: u64 = 64 << 20;
+
+/// What a file system has, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Space {
+    /// What may still be written without privileges.
+    pub free: u64,
+    /// The size of the file system.
+    pub total: u64,
+}
+
+impl Space {
+    /// Looks at the file system of `path`.
+    ///
+    /// # Errors
+    ///
+    /// Those of `statvfs`.
+    pub fn at(path: &Path) -> io::Result<Self> {
+        Ok(statvfs(path)?.into())
+    }
+
+    /// Looks at the file system of an open file or folder.
+    ///
+    /// # Errors
+    ///
+    /// Those of `fstatvfs`.
+    pub fn of(file: impl AsFd) -> io::Result<Self> {
+        Ok(fstatvfs(file)?.into())
+    }
+
+    /// Bytes to leave free: what is configured, else 64 MiB or a hundredth of the file system, whichever is less.
+    pub fn floor(self, configured: Option<u64>) -> u64 {
+        configured.unwrap_or(LARGEST_FLOOR.min(self.total / 100))
+    }
+}
+
+impl From<StatVfs> for Space {
+    fn from(about: StatVfs) -> Self {
+        let bytes = |blocks: u64| blocks.saturating_mul(about.f_frsize);
+        Self { free: bytes(about.f_bavail), total: bytes(about.f_blocks) }
+    }
+}
+
+/// Whether a write failed because there is no room for it: on the disk, in a quota, or in a file of limited size.
+pub fn is_full(error: &io::Error) -> bool {
+    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_floor_is_what_is_configured_else_the_lesser_of_64_mib_and_a_hundredth() {
+        let space = |total| Space { free: 0, total };
+        assert_eq!(space(1 << 40).floor(None), 64 << 20);
+        assert_eq!(space(600 << 20).floor(None), 6 << 20);
+        assert_eq!(space(1 << 40).floor(Some(0)), 0);
+        assert_eq!(space(1 << 20).floor(Some(1 << 30)), 1 << 30);
+    }
+
+    #[test]
+    fn a_file_and_its_path_are_on_the_same_file_system() {
+        let file = std::fs::File::open("/proc/self/exe").expect("there");
+        assert!(Space::of(&file).expect("looked at").total > 0);
+        let program = std::env::current_exe().expect("there");
+        assert_eq!(Space::at(&program).expect("looked at").total, Space::of(&file).expect("looked at").total);
+    }
+}

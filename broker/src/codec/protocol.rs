@@ -1,0 +1,99 @@
+//! Which protocol a CONNECT speaks: MQTT 5, 3.1.1, or 3.1, and whether it comes from a bridge.
+
+use super::decode::Frame;
+use super::packet::{DecodeError, Version};
+use super::reason::Reason;
+
+/// The bit that bridges (mosquitto's, first of all) set in the level.
+const BRIDGE: u8 = 0x80;
+
+/// What protocol name and level say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    /// MQTT 3.1 (`MQIsdp`, level 3): on the wire like 3.1.1, but for its CONNECT.
+    Mqtt31,
+    /// MQTT 3.1.1.
+    Mqtt311,
+    /// MQTT 5.
+    Mqtt5,
+}
+
+impl Protocol {
+    pub(crate) fn version(self) -> Version {
+        match self {
+            Self::Mqtt31 | Self::Mqtt311 => Version::V3,
+            Self::Mqtt5 => Version::V5,
+        }
+    }
+
+    /// As people write it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Mqtt31 => "3.1",
+            Self::Mqtt311 => "3.1.1",
+            Self::Mqtt5 => "5",
+        }
+    }
+}
+
+/// Reads name and level from the body of a CONNECT; whether it is a bridge.
+///
+/// # Errors
+///
+/// [`Reason::UNSUPPORTED_VERSION`] for any other protocol.
+pub(super) fn read(body: &[u8]) -> Result<(Protocol, bool), DecodeError> {
+    let unsupported = |text| Err(DecodeError { reason: Reason::UNSUPPORTED_VERSION, text });
+    match body {
+        [0, 4, b'M', b'Q', b'T', b'T', level, ..] => match *level {
+            4 => Ok((Protocol::Mqtt311, false)),
+            5 => Ok((Protocol::Mqtt5, false)),
+            level if level == BRIDGE | 4 => Ok((Protocol::Mqtt311, true)),
+            _ => unsupported("neither MQTT 3.1, 3.1.1 nor 5"),
+        },
+        [0, 6, b'M', b'Q', b'I', b's', b'd', b'p', level, ..] => match *level {
+            3 => Ok((Protocol::Mqtt31, false)),
+            level if level == BRIDGE | 3 => Ok((Protocol::Mqtt31, true)),
+            _ => unsupported("neither MQTT 3.1, 3.1.1 nor 5"),
+        },
+        [high, low, rest @ ..] if rest.len() <= usize::from(u16::from_be_bytes([*high, *low])) => {
+            Err(DecodeError::malformed("the packet ends too soon"))
+        }
+        [] | [_] => Err(DecodeError::malformed("the packet ends too soon")),
+        _ => unsupported("the protocol name is not MQTT"),
+    }
+}
+
+/// The version in which a CONNECT of this level is refused: that of 5 for what will come after it.
+pub(super) fn version_of_level(level: u8) -> Version {
+    if (5..BRIDGE).contains(&level) { Version::V5 } else { Version::V3 }
+}
+
+/// A CONNECT of 3.1, or of a bridge, written as one of 3.1.1.
+pub(super) fn as_311(protocol: Protocol, frame: Frame, whole: &[u8]) -> (Frame, Vec<u8>) {
+    let body = &whole[frame.header..];
+    let mut plain = b"\x00\x04MQTT\x04".to_vec();
+    plain.extend_from_slice(&body[if protocol == Protocol::Mqtt31 { 9 } else { 7 }..]);
+    if protocol == Protocol::Mqtt31 {
+        forget_absent_login(&mut plain);
+    }
+    let mut out = vec![frame.first];
+    super::publish::put_variable_length(&mut out, plain.len());
+    let header = out.len();
+    out.append(&mut plain);
+    (Frame { first: frame.first, header, length: out.len() }, out)
+}
+
+/// In 3.1 the flags of user name and password may be set where the packet ends before them: the length decides
+/// (MQTT 3.1, 3.1).
+fn forget_absent_login(body: &mut [u8]) {
+    const LOGIN: [(u8, bool, bool); 2] = [(0xC0, false, false), (0x40, true, false)];
+    let Some(&flags) = body.get(7) else { return };
+    let will = flags & 4 != 0;
+    for (cleared, user, password) in LOGIN {
+        let present = [will, user && flags & 0x80 != 0, password];
+        if super::decode::connect_length(body, Version::V3, present) == Some(body.len()) {
+            body[7] = flags & !cleared;
+            return;
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! When a client that says nothing, or does not come to the end of a packet, is taken for lost.
+
+use crate::config::Limits;
+
+/// What a batch has brought.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Heard {
+    /// At least one whole packet.
+    pub(super) packet: bool,
+    /// The bytes at its end that began a packet or went on with one; 0 where there is no unfinished packet.
+    pub(super) bytes: usize,
+    /// The unfinished packet had begun before.
+    pub(super) continued: bool,
+}
+
+/// Until when, in milliseconds, the next packet has to be whole, or an unfinished one to go on; `u64::MAX` without end.
+/// `until` is what this said last, or `u64::MAX` where the broker has not read the client meanwhile, so that all time begins
+/// anew.
+///
+/// Only whole packets feed the keep-alive (`silence` milliseconds of it; 0: none) \[MQTT-3.1.2-22]. An unfinished packet has
+/// `packet_grace`, to which each byte adds the time that it may take at `packet_bytes_per_s`, but not beyond
+/// `packet_grace` from now: so a large packet may take its time, and one that stands still, or trickles, may not.
+pub(super) fn deadline(until: u64, now: u64, silence: u32, heard: Heard, limits: &Limits) -> u64 {
+    let anew = heard.packet || until == u64::MAX;
+    let until = match (anew, silence) {
+        (false, _) => until,
+        (true, 0) => u64::MAX,
+        (true, silence) => now + u64::from(silence),
+    };
+    let rate = u64::from(limits.packet_bytes_per_s);
+    if heard.bytes == 0 && !heard.continued || rate == 0 {
+        return until;
+    }
+    let earned = (heard.bytes as u64 * 1000).div_ceil(rate);
+    let grace = limits.packet_grace.as_millis() as u64;
+    until.saturating_add(earned).min(now + grace)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PACKET: Heard = Heard { packet: true, bytes: 0, continued: false };
+    const NEVER: u64 = u64::MAX;
+
+    fn begun(bytes: usize) -> Heard {
+        Heard { packet: false, bytes, continued: false }
+    }
+
+    fn more(bytes: usize) -> Heard {
+        Heard { packet: false, bytes, continued: true }
+    }
+
+    /// Uploads `bytes` every `pause` ms for `times` times; whether the client is still there.
+    fn survives(silence: u32, pause: u64, bytes: usize, times: u64) -> bool {
+        let limits = Limits::default();
+        let mut until = deadline(NEVER, 0, silence, PACKET, &limits);
+        let mut heard = begun(bytes);
+        for now in (0..times).map(|time| 1 + time * pause) {
+            if until < now {
+                return false;
+            }
+            until = deadline(until, now, silence, heard, &limits);
+            heard = more(bytes);
+        }
+        true
+    }
+
+    #[test]
+    fn whole_packets_feed_the_keep_alive_and_silence_does_not() {
+        let limits = Limits::default();
+        assert_eq!(deadline(NEVER, 1_000, 1_500, PACKET, &limits), 2_500);
+        assert_eq!(deadline(2_500, 2_000, 1_500, PACKET, &limits), 3_500);
+        assert_eq!(deadline(2_500, 2_000, 1_500, begun(0), &limits), 2_500, "nothing was read");
+        assert_eq!(deadline(NEVER, 1_000, 0, PACKET, &limits), NEVER, "no keep-alive");
+    }
+
+    #[test]
+    fn a_byte_a_second_keeps_nobody_alive() {
+        for silence in [0, 1_500, 90_000, 600_000] {
+            assert!(survives(silence, 1_000, 1, 2), "{silence}");
+            assert!(!survives(silence, 1_000, 1, 14), "{silence}");
+        }
+        assert!(!survives(1_500, 1_000, 1, 4), "its keep-alive is shorter");
+    }
+
+    #[test]
+    fn a_slow_upload_survives_a_shorter_keep_alive() {
+        for silence in [0, 1_500, 90_000] {
+            // Two megabytes at the slowest rate, and the same with a segment every 1.4 seconds.
+            assert!(survives(silence, 100, 103, 20_000), "{silence}");
+            assert!(survives(silence, 1_425, 1_460, 1_400), "{silence}");
+        }
+    }
+
+    #[test]
+    fn what_was_fast_before_may_not_stand_still() {
+        let limits = Limits::default();
+        let until = deadline(NEVER, 0, 0, begun(1 << 20), &limits);
+        assert_eq!(until, 10_000);
+        assert_eq!(deadline(until, 5_000, 0, more(1 << 20), &limits), 15_000);
+    }
+
+    #[test]
+    fn a_client_that_was_held_back_begins_anew() {
+        let limits = Limits::default();
+        assert_eq!(deadline(NEVER, 50_000, 1_500, begun(0), &limits), 51_500);
+        assert_eq!(deadline(NEVER, 50_000, 0, more(0), &limits), 60_000);
+    }
+
+    #[test]
+    fn without_a_rate_only_packets_count() {
+        let limits = Limits { packet_bytes_per_s: 0, ..Limits::default() };
+        assert_eq!(deadline(2_000, 1_000, 1_500, more(100), &limits), 2_000);
+        assert_eq!(deadline(NEVER, 1_000, 0, begun(100), &limits), NEVER);
+    }
+}

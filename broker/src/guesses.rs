@@ -1,0 +1,315 @@
+//! Passwords that are guessed: the more were wrong for a user from an address, the longer the next one waits.
+//!
+//! They are counted twice, by client id and for all client ids of that user and address, where more are free. Whoever logs
+//! in as the same user from elsewhere does not wait, nor for others a client id that has logged in as this user from this
+//! address before. What is tried waits for its turn, right or wrong, so that guessing on many connections at once gains
+//! nothing.
+
+use std::hash::{BuildHasher as _, RandomState};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use hashbrown::HashMap;
+use parking_lot::Mutex;
+
+use crate::addresses::network;
+
+/// Wrong passwords of one client id without a wait: people mistype, and programs try a few times.
+const FREE: u32 = 5;
+/// Wrong passwords of all client ids of a user and address that have never logged in, without a wait.
+const FREE_FOR_ALL: u32 = 20;
+/// The first wait; each further wrong password doubles it.
+const FIRST_DELAY_MS: u64 = 100;
+/// After this time without a wrong password all is forgotten.
+const FORGET_MS: u64 = 15 * 60 * 1000;
+/// Entries of each generation: when one is full, the oldest are forgotten.
+const GENERATION: usize = 8_192;
+
+/// Who tries to log in.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Attempt<'a> {
+    pub(crate) user: &'a str,
+    pub(crate) address: IpAddr,
+    pub(crate) client_id: &'a str,
+}
+
+/// Too many passwords wait for this user and address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TooMany;
+
+/// Wrong passwords, by user and address.
+#[derive(Debug)]
+pub(crate) struct Guesses {
+    longest_ms: u64,
+    hasher: RandomState,
+    table: Mutex<Table>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    wrong: Generations<Wrong>,
+    /// Who has logged in before.
+    known: Generations<()>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Wrong {
+    count: u32,
+    last: u64,
+    /// When the next one may be tried.
+    next: u64,
+}
+
+impl Guesses {
+    /// Waits that grow up to `longest`; zero: none.
+    pub(crate) fn new(longest: Duration) -> Self {
+        Self { longest_ms: longest.as_millis() as u64, hasher: RandomState::new(), table: Mutex::default() }
+    }
+
+    /// Takes a turn to try a password at `now`. Returns how many milliseconds to wait for it.
+    ///
+    /// # Errors
+    ///
+    /// [`TooMany`] where one of the same client id waits already, or two of others do.
+    pub(crate) fn take_turn(&self, attempt: Attempt<'_>, now: u64) -> Result<u64, TooMany> {
+        let mut table = self.table.lock();
+        let counts = self.counts(attempt, &mut table);
+        let mut turn = now;
+        for &(key, free) in counts.iter().flatten() {
+            let Some(wrong) = table.wrong.get(key) else { continue };
+            if now > wrong.last + FORGET_MS {
+                table.wrong.remove(key);
+            } else if wrong.count > free {
+                // Less for one client id than for all, so that it cannot take every turn.
+                let waits = if free == FREE { 1 } else { 2 };
+                if wrong.next > now + waits * self.longest_ms {
+                    return Err(TooMany);
+                }
+                turn = turn.max(wrong.next);
+            }
+        }
+        for &(key, free) in counts.iter().flatten() {
+            if let Some(wrong) = table.wrong.get(key) {
+                wrong.next = turn + self.delay_ms(wrong.count, free);
+            }
+        }
+        Ok(turn - now)
+    }
+
+    /// The password was wrong. Returns whether this begins the waits.
+    pub(crate) fn failed(&self, attempt: Attempt<'_>, now: u64) -> bool {
+        if self.longest_ms == 0 {
+            return false;
+        }
+        let mut table = self.table.lock();
+        let mut begins = false;
+        for (key, free) in self.counts(attempt, &mut table).into_iter().flatten() {
+            let mut wrong = table.wrong.get(key).copied().unwrap_or_default();
+            if now > wrong.last + FORGET_MS {
+                wrong = Wrong::default();
+            }
+            wrong.count = wrong.count.saturating_add(1);
+            wrong.last = now;
+            wrong.next = wrong.next.max(now + self.delay_ms(wrong.count, free));
+            table.wrong.insert(key, wrong);
+            begins |= wrong.count == free + 1;
+        }
+        begins
+    }
+
+    /// The password was right.
+    pub(crate) fn succeeded(&self, attempt: Attempt<'_>) {
+        if self.longest_ms == 0 {
+            return;
+        }
+        let mut table = self.table.lock();
+        for (key, _) in self.counts(attempt, &mut table).into_iter().flatten() {
+            table.wrong.remove(key);
+        }
+        table.known.insert(self.hash_client(attempt), ());
+    }
+
+    /// The keys by which its wrong passwords are counted, and how many are free for each: the client id's, and unless that
+    /// has logged in before, that of all client ids.
+    fn counts(&self, attempt: Attempt<'_>, table: &mut Table) -> [Option<(u64, u32)>; 2] {
+        let own = self.hash_client(attempt);
+        let known = table.known.get(own).is_some();
+        // Texts of any length take eight bytes; the hash is keyed, so that nobody can look for equal ones.
+        let all = self.hasher.hash_one((attempt.user, network(attempt.address)));
+        [Some((own, FREE)), (!known).then_some((all, FREE_FOR_ALL))]
+    }
+
+    fn hash_client(&self, attempt: Attempt<'_>) -> u64 {
+        self.hasher.hash_one((attempt.user, network(attempt.address), attempt.client_id))
+    }
+
+    fn delay_ms(&self, wrong: u32, free: u32) -> u64 {
+        match wrong.checked_sub(free + 1) {
+            None => 0,
+            Some(doublings) => (FIRST_DELAY_MS << doublings.min(20)).min(self.longest_ms),
+        }
+    }
+}
+
+/// A table of at most two generations: what was not looked for since the last but one began is forgotten.
+#[derive(Debug)]
+struct Generations<T> {
+    young: HashMap<u64, T>,
+    old: HashMap<u64, T>,
+}
+
+impl<T> Default for Generations<T> {
+    fn default() -> Self {
+        Self { young: HashMap::new(), old: HashMap::new() }
+    }
+}
+
+impl<T> Generations<T> {
+    fn get(&mut self, key: u64) -> Option<&mut T> {
+        if let Some(value) = self.old.remove(&key) {
+            self.insert(key, value);
+        }
+        self.young.get_mut(&key)
+    }
+
+    fn insert(&mut self, key: u64, value: T) {
+        if self.young.len() >= GENERATION && !self.young.contains_key(&key) {
+            self.old = std::mem::take(&mut self.young);
+        }
+        self.old.remove(&key);
+        self.young.insert(key, value);
+    }
+
+    fn remove(&mut self, key: u64) {
+        self.young.remove(&key);
+        self.old.remove(&key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: u64 = 1_700_000_000_000;
+
+    fn attempt<'a>(user: &'a str, address: &str, client_id: &'a str) -> Attempt<'a> {
+        Attempt { user, address: address.parse().expect("an address"), client_id }
+    }
+
+    fn guesses() -> Guesses {
+        Guesses::new(Duration::from_secs(2))
+    }
+
+    /// Tries `count` wrong passwords, each when its turn comes; when the last one was tried.
+    fn guess(guesses: &Guesses, who: Attempt<'_>, count: u32, mut now: u64) -> u64 {
+        for _ in 0..count {
+            now += guesses.take_turn(who, now).expect("waits for its turn");
+            guesses.failed(who, now);
+        }
+        now
+    }
+
+    #[test]
+    fn the_wait_doubles_up_to_the_longest() {
+        let guesses = guesses();
+        let ada = attempt("ada", "10.0.0.1", "x");
+        assert_eq!(guess(&guesses, ada, FREE, NOW), NOW, "a few are free");
+        assert_eq!(guess(&guesses, ada, 1, NOW), NOW);
+        let mut waits = Vec::new();
+        let mut now = NOW;
+        for _ in 0..7 {
+            let before = now;
+            now = guess(&guesses, ada, 1, now);
+            waits.push(now - before);
+        }
+        assert_eq!(waits, [100, 200, 400, 800, 1_600, 2_000, 2_000]);
+    }
+
+    #[test]
+    fn connections_at_once_wait_for_each_other_and_not_without_end() {
+        let guesses = guesses();
+        let ada = attempt("ada", "10.0.0.1", "x");
+        let now = guess(&guesses, ada, 20, NOW);
+        let turns: Vec<_> = (0..3).map(|_| guesses.take_turn(ada, now)).collect();
+        assert_eq!(turns, [Ok(2_000), Err(TooMany), Err(TooMany)]);
+    }
+
+    /// Whose turns are all taken by others of the same client id is not refused for that.
+    #[test]
+    fn a_flood_of_one_client_id_leaves_turns_to_others() {
+        let guesses = guesses();
+        let flood = attempt("ada", "10.0.0.1", "x");
+        let now = guess(&guesses, flood, 2 * FREE_FOR_ALL, NOW);
+        while guesses.take_turn(flood, now).is_ok() {}
+        let wait = guesses.take_turn(attempt("ada", "10.0.0.1", "hers"), now).expect("a turn");
+        assert!(wait <= 2 * 2_000, "{wait}");
+    }
+
+    /// Nor does it help to take another client id each time.
+    #[test]
+    fn client_ids_of_its_own_for_each_guess_wait_all_the_same() {
+        let guesses = guesses();
+        let names: Vec<_> = (0..40).map(|number| number.to_string()).collect();
+        let mut now = NOW;
+        for name in &names {
+            now = guess(&guesses, attempt("ada", "10.0.0.1", name), 1, now);
+        }
+        let waited = now - NOW;
+        assert!(waited > 25_000, "{waited} ms for 40 guesses");
+    }
+
+    #[test]
+    fn nobody_else_waits() {
+        let guesses = guesses();
+        guesses.succeeded(attempt("ada", "10.0.0.1", "hers"));
+        let now = guess(&guesses, attempt("ada", "10.0.0.1", "x"), FREE_FOR_ALL, NOW);
+        assert_eq!(guesses.take_turn(attempt("ada", "10.0.0.1", "y"), now), Ok(0), "another client id");
+        let now = guess(&guesses, attempt("ada", "10.0.0.1", "x"), 10, now);
+        assert_ne!(guesses.take_turn(attempt("ada", "10.0.0.1", "y"), now), Ok(0), "too many of all");
+        assert_eq!(guesses.take_turn(attempt("ada", "10.0.0.2", "x"), now), Ok(0), "from elsewhere");
+        assert_eq!(guesses.take_turn(attempt("bob", "10.0.0.1", "x"), now), Ok(0), "another user");
+        assert_eq!(guesses.take_turn(attempt("ada", "10.0.0.1", "hers"), now), Ok(0), "known there");
+        let known = guess(&guesses, attempt("ada", "10.0.0.1", "hers"), 20, now);
+        assert_ne!(guesses.take_turn(attempt("ada", "10.0.0.1", "hers"), known), Ok(0), "its own count");
+    }
+
+    #[test]
+    fn a_right_password_and_time_make_good() {
+        let guesses = guesses();
+        let ada = attempt("ada", "10.0.0.1", "x");
+        let now = guess(&guesses, ada, 20, NOW);
+        guesses.succeeded(ada);
+        assert_eq!(guesses.take_turn(ada, now), Ok(0));
+        let bob = attempt("bob", "10.0.0.1", "x");
+        let now = guess(&guesses, bob, 20, NOW);
+        assert_eq!(guesses.take_turn(bob, now + FORGET_MS + 1), Ok(0));
+    }
+
+    #[test]
+    fn the_table_is_bounded_and_forgets_the_oldest() {
+        let guesses = guesses();
+        let names: Vec<_> = (0..4 * GENERATION).map(|number| number.to_string()).collect();
+        let ada = attempt("ada", "10.0.0.1", "x");
+        let now = guess(&guesses, ada, 20, NOW);
+        for name in &names[..GENERATION / 2] {
+            guesses.failed(attempt(name, "10.0.0.1", "x"), now);
+        }
+        assert_ne!(guesses.take_turn(ada, now), Ok(0), "still there");
+        for name in &names {
+            guesses.failed(attempt(name, "10.0.0.1", "x"), now);
+        }
+        assert_eq!(guesses.take_turn(ada, now), Ok(0));
+        for name in &names {
+            guesses.succeeded(attempt(name, "10.0.0.1", "x"));
+        }
+        let table = guesses.table.lock();
+        assert!(table.wrong.young.len() + table.wrong.old.len() <= 2 * GENERATION);
+        assert!(table.known.young.len() + table.known.old.len() <= 2 * GENERATION);
+    }
+
+    #[test]
+    fn zero_switches_it_off() {
+        let guesses = Guesses::new(Duration::ZERO);
+        assert_eq!(guess(&guesses, attempt("ada", "10.0.0.1", "x"), 100, NOW), NOW);
+    }
+}

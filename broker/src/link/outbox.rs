@@ -1,0 +1,122 @@
+//! What is to be written to a client, and how much of that are answers to it.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+
+use bytes::Bytes;
+
+use super::aliases::SentAliases;
+use crate::pool::{SHARED_PAYLOAD_BYTES, take_buffer};
+use crate::transport::Transport;
+
+#[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a state of its own; all combinations occur")]
+pub(super) struct Outbox {
+    pub(super) chunks: VecDeque<Bytes>,
+    /// Behind `chunks`.
+    pub(super) tail: Vec<u8>,
+    /// Bytes in `chunks` and `tail`.
+    pub(super) buffered: usize,
+    /// Bytes taken out and not written yet.
+    pub(super) writing: usize,
+    /// Bytes of answers, which the client has asked for by packets of its own, that are not written yet.
+    pub(super) answers: u32,
+    /// Somebody is writing, or waits until he can.
+    pub(super) busy: bool,
+    /// Stands in somebody's list of links to flush.
+    pub(super) listed: bool,
+    /// The session holds more that did not fit.
+    pub(super) more: bool,
+    /// Nothing may be appended any more; shut down once all is written.
+    pub(super) closing: bool,
+    /// Topics the client knows by alias.
+    pub(super) aliases: Option<Box<SentAliases>>,
+}
+
+impl Outbox {
+    pub(super) fn tail(&mut self) -> &mut Vec<u8> {
+        if self.tail.capacity() == 0 {
+            self.tail = take_buffer();
+        }
+        &mut self.tail
+    }
+
+    pub(super) fn append_payload(&mut self, payload: &Bytes) {
+        self.buffered += payload.len();
+        if payload.len() < SHARED_PAYLOAD_BYTES {
+            self.tail().extend_from_slice(payload);
+        } else {
+            if !self.tail.is_empty() {
+                self.chunks.push_back(Bytes::from(std::mem::take(&mut self.tail)));
+            }
+            self.chunks.push_back(payload.clone());
+        }
+    }
+
+    /// A batch that was taken out is written, or will never be.
+    pub(super) fn written(&mut self, batch: &Batch) {
+        self.writing = 0;
+        self.answers = self.answers.saturating_sub(batch.answers);
+    }
+
+    pub(super) fn take(&mut self) -> Batch {
+        self.writing = std::mem::take(&mut self.buffered);
+        Batch {
+            chunks: std::mem::take(&mut self.chunks),
+            tail: std::mem::take(&mut self.tail),
+            written: 0,
+            answers: self.answers,
+        }
+    }
+}
+
+/// What is on its way to the socket.
+#[derive(Debug)]
+pub(super) struct Batch {
+    chunks: VecDeque<Bytes>,
+    pub(super) tail: Vec<u8>,
+    /// Bytes of the first chunk, or of the tail, that are written already.
+    written: usize,
+    /// Bytes of answers among them.
+    answers: u32,
+}
+
+impl Batch {
+    /// Writes what the socket takes; true when that was all.
+    pub(super) fn write(&mut self, transport: &Transport) -> io::Result<bool> {
+        loop {
+            let result = if self.chunks.is_empty() {
+                if self.written == self.tail.len() {
+                    return Ok(true);
+                }
+                transport.try_write(&self.tail[self.written..])
+            } else {
+                let mut slices = [IoSlice::new(&[]); 16];
+                let mut used = 0;
+                let whole = self.chunks.iter().map(|c| &c[..]).chain([&self.tail[..]]);
+                for (slice, bytes) in slices.iter_mut().zip(whole) {
+                    *slice = IoSlice::new(if used == 0 { &bytes[self.written..] } else { bytes });
+                    used += 1;
+                }
+                transport.try_write_vectored(&slices[..used])
+            };
+            match result {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(count) => self.advance(count),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn advance(&mut self, count: usize) {
+        self.written += count;
+        while let Some(first) = self.chunks.front()
+            && self.written >= first.len()
+        {
+            self.written -= first.len();
+            self.chunks.pop_front();
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! Log lines that clients can cause: their texts, and how many lines there may be.
+
+use std::fmt::{self, Write as _};
+use std::sync::atomic::AtomicU64;
+
+use parking_lot::Mutex;
+
+use crate::counters::Counters;
+
+/// Characters of a client's text that are written.
+const LONGEST_TEXT: usize = 64;
+
+/// Displays a text that comes from a client (its id, user name, a topic): cut at 64 characters, and in quotes with escapes
+/// where it could be taken for anything else, such as another field or another line.
+///
+/// Whatever the broker logs of a client's texts goes through this.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ClientText<'a>(pub(crate) &'a str);
+
+impl fmt::Display for ClientText<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let end = self.0.char_indices().nth(LONGEST_TEXT).map(|(at, _)| at);
+        let text = &self.0[..end.unwrap_or(self.0.len())];
+        if text.is_empty() || !text.chars().all(is_plain) {
+            f.write_char('"')?;
+            for c in text.chars() {
+                if c == ' ' || is_plain(c) { f.write_char(c)? } else { write!(f, "{}", c.escape_default())? }
+            }
+            f.write_char('"')?;
+        } else {
+            f.write_str(text)?;
+        }
+        if end.is_some() { write!(f, "… ({} bytes)", self.0.len()) } else { Ok(()) }
+    }
+}
+
+/// Whether a character ends no field and no line, and steers no terminal.
+fn is_plain(c: char) -> bool {
+    c.is_alphanumeric() || c.is_ascii_graphic() && !matches!(c, '"' | '\\' | '=' | '\'')
+}
+
+/// How many lines of each kind have been written.
+#[derive(Debug, Default)]
+pub(crate) struct LogLines {
+    pub(crate) connected: LineKind,
+    pub(crate) refused: LineKind,
+    pub(crate) ended: LineKind,
+    pub(crate) unread: LineKind,
+}
+
+impl LogLines {
+    /// Logs how many lines were left out in the seconds before `now`.
+    pub(crate) fn tell_left_out(&self, now: u64) {
+        let kinds = [
+            ("connected", &self.connected),
+            ("refused", &self.refused),
+            ("ended", &self.ended),
+            ("unread", &self.unread),
+        ];
+        for (kind, lines) in kinds {
+            let left_out = lines.take_left_out(now);
+            if left_out > 0 {
+                tracing::warn!(kind, left_out, "log lines left out");
+            }
+        }
+    }
+}
+
+/// Lines of one kind.
+#[derive(Debug, Default)]
+pub(crate) struct LineKind(Mutex<Window>);
+
+#[derive(Debug, Default)]
+struct Window {
+    second: u64,
+    written: u32,
+    left_out: u64,
+}
+
+impl LineKind {
+    /// Whether another line may be written at `now` milliseconds, of at most `limit` a second; counted where it may not.
+    pub(crate) fn admit(&self, now: u64, limit: u32, left_out: &AtomicU64) -> bool {
+        let mut window = self.0.lock();
+        if window.second != now / 1000 {
+            window.second = now / 1000;
+            window.written = 0;
+        }
+        if window.written < limit {
+            window.written += 1;
+            return true;
+        }
+        window.left_out += 1;
+        Counters::add(left_out, 1);
+        false
+    }
+
+    fn take_left_out(&self, now: u64) -> u64 {
+        let mut window = self.0.lock();
+        if window.second == now / 1000 { 0 } else { std::mem::take(&mut window.left_out) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering;
+
+    use super::*;
+
+    #[test]
+    fn texts_stay_within_their_field() {
+        for plain in ["sensor-1", "a/b:c@d.e", "温度", "auto-0190"] {
+            assert_eq!(ClientText(plain).to_string(), plain);
+        }
+        for (text, shown) in [
+            ("", r#""""#),
+            ("a b", r#""a b""#),
+            ("a\nINFO connected", r#""a\nINFO connected""#),
+            ("\u{1b}[2J", r#""\u{1b}[2J""#),
+            ("a=b", r#""a=b""#),
+            (r#"a" user="root"#, r#""a\" user=\"root""#),
+            ("\u{202e}x\u{2028}\u{9b}", r#""\u{202e}x\u{2028}\u{9b}""#),
+        ] {
+            assert_eq!(ClientText(text).to_string(), shown);
+        }
+    }
+
+    #[test]
+    fn texts_are_cut_at_64_characters() {
+        let text = "é".repeat(64);
+        assert_eq!(ClientText(&text).to_string(), text);
+        let longer = "é".repeat(65);
+        assert_eq!(ClientText(&longer).to_string(), format!("{text}… (130 bytes)"));
+        let nasty = "\0".repeat(65_535);
+        assert!(ClientText(&nasty).to_string().len() < 64 * 6 + 30);
+    }
+
+    #[test]
+    fn lines_above_the_limit_are_counted_and_told_in_the_next_second() {
+        let kind = LineKind::default();
+        let counter = AtomicU64::default();
+        let admitted = |now, n| (0..n).filter(|_| kind.admit(now, 3, &counter)).count();
+        assert_eq!(admitted(1_000, 10), 3);
+        assert_eq!(kind.take_left_out(1_999), 0, "not yet");
+        assert_eq!(admitted(2_000, 2), 2);
+        assert_eq!(kind.take_left_out(3_000), 7);
+        assert_eq!(kind.take_left_out(4_000), 0);
+        assert_eq!(counter.load(Ordering::Relaxed), 7);
+    }
+}

@@ -1,0 +1,144 @@
+//! What the disk can take, as the writer found it last.
+
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+
+use rantai_group_commit::Space;
+
+/// How far the disk can be used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Health {
+    /// Everything is written.
+    #[default]
+    Healthy = 0,
+    /// Less is free than the floor: what is known already is written, and nothing new is taken.
+    Low = 1,
+    /// The last write found no room.
+    Full = 2,
+    /// The last write failed for another reason.
+    Failing = 3,
+}
+
+impl Health {
+    /// As it stands in `$SYS/broker/disk/state`.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Healthy => "healthy",
+            Self::Low => "low",
+            Self::Full => "full",
+            Self::Failing => "failing",
+        }
+    }
+
+    /// Why nothing new is kept, for a Reason String; `None` while it is.
+    pub(crate) fn refusal(self) -> Option<&'static str> {
+        match self {
+            Self::Healthy => None,
+            Self::Low => Some("the broker's disk is nearly full"),
+            Self::Full => Some("the broker's disk is full"),
+            Self::Failing => Some("the broker cannot write to its disk"),
+        }
+    }
+
+    /// Whether the last write failed.
+    pub(super) fn is_failed(self) -> bool {
+        matches!(self, Self::Full | Self::Failing)
+    }
+
+    fn from_bits(bits: u8) -> Self {
+        match bits {
+            0 => Self::Healthy,
+            1 => Self::Low,
+            2 => Self::Full,
+            _ => Self::Failing,
+        }
+    }
+}
+
+/// [`Health`] and free space, told by the writer and read by all.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    health: AtomicU8,
+    free: AtomicU64,
+    floor: AtomicU64,
+}
+
+impl Told {
+    pub(super) fn health(&self) -> Health {
+        Health::from_bits(self.health.load(Ordering::Relaxed))
+    }
+
+    /// Sets it; what it was before.
+    pub(super) fn set(&self, health: Health) -> Health {
+        Health::from_bits(self.health.swap(health as u8, Ordering::Relaxed))
+    }
+
+    pub(super) fn set_space(&self, free: u64, floor: u64) {
+        self.free.store(free, Ordering::Relaxed);
+        self.floor.store(floor, Ordering::Relaxed);
+    }
+
+    /// Bytes free and the floor, as they were seen last.
+    pub(super) fn space(&self) -> (u64, u64) {
+        (self.free.load(Ordering::Relaxed), self.floor.load(Ordering::Relaxed))
+    }
+}
+
+/// Looks at the file system that the store is on.
+pub(super) type Look = Box<dyn Fn() -> std::io::Result<Space> + Send>;
+
+/// Compares free space with the floor.
+pub(super) struct Watch {
+    look: Look,
+    /// Bytes to leave free, where that is configured.
+    configured: Option<u64>,
+    low: bool,
+}
+
+impl Watch {
+    pub(super) fn new(look: Look, configured: Option<u64>) -> Self {
+        Self { look, configured, low: false }
+    }
+
+    /// What is free, the floor, and whether less is free than the floor: below it until a quarter more is free, so that
+    /// it does not change with every commit. `None` where the file system does not say.
+    pub(super) fn look(&mut self) -> Option<(Space, u64, bool)> {
+        let space = (self.look)().ok()?;
+        let floor = space.floor(self.configured);
+        let needed = if self.low { floor.saturating_add(floor / 4) } else { floor };
+        self.low = space.free < needed;
+        Some((space, floor, self.low))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[test]
+    fn it_is_low_below_the_floor_until_a_quarter_more_is_free() {
+        let free = Arc::new(AtomicU64::new(0));
+        let seen = Arc::clone(&free);
+        let look = move || Ok(Space { free: seen.load(Ordering::Relaxed), total: 1 << 30 });
+        let mut watch = Watch::new(Box::new(look), Some(1_000));
+        for (now, low) in
+            [(1_000, false), (999, true), (1_000, true), (1_249, true), (1_250, false), (1_001, false)]
+        {
+            free.store(now, Ordering::Relaxed);
+            let (space, floor, is_low) = watch.look().expect("looked at");
+            assert_eq!((space.free, floor, is_low), (now, 1_000, low));
+        }
+    }
+
+    #[test]
+    fn every_state_but_healthy_says_disk() {
+        for bits in 0..4 {
+            let health = Health::from_bits(bits);
+            assert_eq!(health as u8, bits);
+            assert_eq!(health.refusal().is_none(), health == Health::Healthy);
+            assert!(health.refusal().is_none_or(|text| text.contains("disk")), "{health:?}");
+        }
+    }
+}

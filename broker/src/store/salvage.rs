@@ -1,0 +1,131 @@
+//! From a damaged file to a new one: the rows that can be trusted and belong together.
+
+use std::collections::{BTreeMap, HashSet};
+use std::path::Path;
+
+use redb::{Database, Key, TableDefinition, TableHandle as _, Value};
+
+use super::disk::{MESSAGES, QUEUE, RECEIVED, RETAINED, SESSIONS, SUBSCRIPTIONS};
+use super::pages::{Pages, Tree};
+use super::record;
+
+/// How much of a damaged file came back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Salvaged {
+    /// Rows that are in the new file.
+    pub(crate) rows: u64,
+    /// Rows that are not: damaged, or of no use without such. At least so many, where a list of tables is damaged.
+    pub(crate) lost: u64,
+}
+
+/// Copies what can be trusted of the file at `from` to an empty database with all tables.
+pub(super) fn salvage(from: &Path, into: &Database) -> Result<Salvaged, redb::Error> {
+    let Some(pages) = Pages::open(from)? else { return Ok(Salvaged::default()) };
+    let source = Source { tables: pages.tables(), pages };
+    let write = into.begin_write()?;
+    let mut rows = 0;
+    let mut keys = HashSet::new();
+    {
+        let mut table = write.open_table(SESSIONS)?;
+        source.each(SESSIONS, |key, record| {
+            if record::decode_session(record).is_ok() {
+                table.insert(key, record)?;
+                keys.insert(key);
+                rows += 1;
+            }
+            Ok(())
+        })?;
+    }
+    {
+        let mut table = write.open_table(SUBSCRIPTIONS)?;
+        source.each(SUBSCRIPTIONS, |(key, filter), record| {
+            if keys.contains(&key) && record::decode_subscription(record).is_ok() {
+                table.insert((key, filter), record)?;
+                rows += 1;
+            }
+            Ok(())
+        })?;
+    }
+    {
+        let mut table = write.open_table(RECEIVED)?;
+        source.each(RECEIVED, |(key, packet_id), ()| {
+            if keys.contains(&key) {
+                table.insert((key, packet_id), ())?;
+                rows += 1;
+            }
+            Ok(())
+        })?;
+    }
+    let mut messages = HashSet::new();
+    {
+        let mut table = write.open_table(MESSAGES)?;
+        source.each(MESSAGES, |id, record| {
+            if record::decode_message(record).is_ok() {
+                table.insert(id, record)?;
+                messages.insert(id);
+                rows += 1;
+            }
+            Ok(())
+        })?;
+    }
+    {
+        let mut table = write.open_table(QUEUE)?;
+        source.each(QUEUE, |(key, seq), record| {
+            let whole = record::decode_entry(record).is_ok_and(|row| messages.contains(&row.message));
+            if whole && keys.contains(&key) {
+                table.insert((key, seq), record)?;
+                rows += 1;
+            }
+            Ok(())
+        })?;
+    }
+    {
+        let mut table = write.open_table(RETAINED)?;
+        source.each(RETAINED, |topic, record| {
+            if record::decode_retained(topic, record).is_ok() {
+                table.insert(topic, record)?;
+                rows += 1;
+            }
+            Ok(())
+        })?;
+    }
+    write.commit()?;
+    Ok(Salvaged { rows, lost: source.rows().saturating_sub(rows) })
+}
+
+struct Source {
+    pages: Pages,
+    tables: BTreeMap<String, Tree>,
+}
+
+impl Source {
+    /// How many rows there were, as far as it is known.
+    fn rows(&self) -> u64 {
+        let ours = [
+            SESSIONS.name(),
+            SUBSCRIPTIONS.name(),
+            RECEIVED.name(),
+            MESSAGES.name(),
+            QUEUE.name(),
+            RETAINED.name(),
+        ];
+        ours.iter().filter_map(|name| self.tables.get(*name)).map(|tree| tree.rows).sum()
+    }
+
+    /// Hands over the rows of a table that can be trusted; none where it is missing or has another type.
+    fn each<K: Key, V: Value>(
+        &self,
+        table: TableDefinition<'_, K, V>,
+        mut each: impl FnMut(K::SelfType<'_>, V::SelfType<'_>) -> Result<(), redb::Error>,
+    ) -> Result<(), redb::Error> {
+        let fits = |tree: &&Tree| tree.key == K::fixed_width() && tree.value == V::fixed_width();
+        let Some(tree) = self.tables.get(table.name()).filter(fits) else { return Ok(()) };
+        let mut result = Ok(());
+        self.pages.walk(*tree, &mut |key, value| {
+            if result.is_ok() {
+                result = each(K::from_bytes(key), V::from_bytes(value));
+            }
+        });
+        result
+    }
+}

@@ -1,0 +1,114 @@
+//! A disk that is full or nearly so: what removes rows goes first and makes room for the rest.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::failure::{open_faulty, open_faulty_with, until};
+use super::*;
+
+fn large(n: u64) -> Arc<Message> {
+    message(&format!("t/{n}"), &"x".repeat(2_000))
+}
+
+fn enqueue(seq: u64) -> Op {
+    Op::Enqueue { key: 1, seq, entry: entry(&large(seq)) }
+}
+
+fn dequeue(seq: u64) -> Op {
+    Op::Dequeue { key: 1, seq }
+}
+
+/// What the store keeps in reserve and gives up when the disk is full.
+const RESERVE: u64 = 512 << 10;
+
+#[test]
+fn what_its_subscriber_takes_makes_room_on_a_full_disk() {
+    let dir = dir();
+    let (mut bench, switch) = open_faulty(dir.path());
+    bench.write([Op::SaveSession { key: 1, record: session("c") }]);
+    bench.write((0..1_000).map(enqueue));
+    let length = std::fs::metadata(dir.path().join("broker.redb")).expect("there").len();
+    switch.end.store(length, Ordering::Relaxed);
+    // More than the reserve holds, however often it is tried.
+    let many = 1_000 + length / 2_000 / 2;
+    let ticket = bench.store.put((1_000..many).map(enqueue), None);
+    until("full", || bench.store.health() == Health::Full);
+    assert!(bench.store.durable() < ticket);
+    switch.end.fetch_add(RESERVE, Ordering::Relaxed);
+    let last = (0..1_000).fold(0, |_, seq| bench.store.put([dequeue(seq)], None));
+    until("written", || bench.store.durable() >= last);
+    assert_eq!(bench.store.health(), Health::Healthy);
+    bench.write([enqueue(many)]);
+    switch.end.store(0, Ordering::Relaxed);
+    let (_bench, snapshot) = bench.reopen(dir.path());
+    let queue = &snapshot.sessions[0].queue;
+    assert!(queue.iter().map(|(seq, _)| *seq).eq(1_000..=many));
+}
+
+#[test]
+fn what_is_removed_while_it_cannot_be_written_is_not_there_later() {
+    // Whatever write of the commit is the first to fail: it may be on disk already.
+    for writes in [0, 1, 2, 3, 5, 8, 13] {
+        let dir = dir();
+        let (mut bench, switch) = open_faulty(dir.path());
+        bench.write([Op::SaveSession { key: 1, record: session("c") }]);
+        switch.writes.store(writes, Ordering::Relaxed);
+        switch.full.store(true, Ordering::Relaxed);
+        let m = message("t", "x");
+        let mut seq = 0;
+        until("a failure", || {
+            seq += 1;
+            bench.store.put([enqueue(seq), Op::Retain { message: m.clone() }], None);
+            bench.store.health().is_failed()
+        });
+        bench.store.put([Op::Unretain { topic: "t".into() }], None);
+        let ticket = (1..=seq).fold(0, |_, seq| bench.store.put([dequeue(seq)], Some(1)));
+        switch.full.store(false, Ordering::Relaxed);
+        bench.wait(ticket);
+        let (_bench, snapshot) = bench.reopen(dir.path());
+        assert_eq!(snapshot.sessions[0].queue, [], "after {writes} writes");
+        assert!(retained(snapshot).is_empty(), "after {writes} writes");
+    }
+}
+
+/// A session that has ended stays on disk until the messages that it leaves to others are there.
+#[test]
+fn what_an_ended_session_leaves_to_its_group_is_not_removed_before_others_have_it() {
+    let mut batch = crate::store::batch::Batch::default();
+    let left = EntryRecord { shared: Some("$share/g/t".into()), ..entry(&large(1)) };
+    batch.add(Op::DeleteSession { key: 1 });
+    batch.add(Op::Dequeue { key: 3, seq: 1 });
+    batch.add(Op::Enqueue { key: 2, seq: 1, entry: left });
+    let first = batch.take_deletions(9);
+    assert!(first.forgotten.is_empty() && first.queue.contains_key(&(3, 1)));
+    batch.add(Op::DeleteSession { key: 2 });
+    assert_eq!(batch.take_deletions(1).forgotten.len(), 1);
+    assert_eq!(batch.take_deletions(9).forgotten.len(), 1);
+    assert!(batch.is_empty());
+}
+
+#[test]
+fn below_the_floor_what_is_put_is_written_and_the_file_gets_shorter_with_what_goes() {
+    let dir = dir();
+    let free = Arc::new(AtomicU64::new(10_000));
+    let seen = Arc::clone(&free);
+    let look = move || Ok(Space { free: seen.load(Ordering::Relaxed), total: 1 << 40 });
+    let settings = StoreSettings { free_space: Some(1_000), ..StoreSettings::default() };
+    let (mut bench, _) = open_faulty_with(dir.path(), Box::new(look), settings);
+    bench.write([Op::SaveSession { key: 1, record: session("c") }]);
+    for seq in 0..1_000 {
+        bench.store.put([enqueue(seq)], None);
+    }
+    bench.write([]);
+    assert_eq!(bench.store.health(), Health::Healthy);
+    let length = || std::fs::metadata(dir.path().join("broker.redb")).expect("there").len();
+    let before = length();
+    free.store(999, Ordering::Relaxed);
+    until("low", || bench.store.health() == Health::Low);
+    assert_eq!(bench.store.space(), (999, 1_000));
+    bench.write((0..990).map(dequeue));
+    until("shorter", || length() < before / 4);
+    free.store(1_250, Ordering::Relaxed);
+    until("healthy", || bench.store.health() == Health::Healthy);
+    let (_bench, snapshot) = bench.reopen(dir.path());
+    assert_eq!(snapshot.sessions[0].queue.len(), 10);
+}

@@ -1,0 +1,35 @@
+//! A client that does not read its answers is not read either.
+
+use crate::Own;
+use crate::support::{Client, Connect, Packet, Publish, Version, ack};
+use Version::V5;
+
+/// Each is answered with 36 bytes, a reason string among them: 14 MB, of which TCP takes less than five.
+const RELEASES: usize = 400_000;
+
+/// 40 MB of such PUBREL made the broker grow by 340 MB.
+#[tokio::test]
+async fn answers_that_nobody_takes_stop_the_reading_and_not_the_others() {
+    let own = Own::start(|_| {}).await;
+    let mut greedy = Client::open_narrow(own.broker.addresses()[0], V5).await;
+    greedy.present(Connect::new(V5).keep_alive(1)).await;
+    let releases = ack(6, V5, 7, 0).repeat(RELEASES);
+    greedy.send(&releases).await;
+    while own.broker.counts().unread_answers == 0 {
+        tokio::task::yield_now().await;
+    }
+    let read = own.broker.counts().bytes_received;
+    assert!(read < releases.len() as u64 / 2, "{read} bytes were read");
+    let mut honest = own.client(V5).await;
+    honest.subscribe("t", 1).await;
+    honest.publish(Publish::new("t", "x").qos(1)).await;
+    assert_eq!(honest.message().await.text(), "x");
+    // It is not taken for silent meanwhile, and gets every answer.
+    for _ in 0..RELEASES {
+        match greedy.next().await {
+            Packet::Pubcomp(pubcomp) => assert_eq!((pubcomp.id, pubcomp.code), (7, 0x92)),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(own.broker.counts().keep_alive_timeouts, 0);
+}

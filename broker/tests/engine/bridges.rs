@@ -1,0 +1,63 @@
+//! Brokers that connect as bridges: level 0x83 (3.1) or 0x84 (3.1.1), as mosquitto's do by default.
+
+use crate::Own;
+use crate::support::{Client, Connack, Connect, Packet, Publish, Version, Will};
+use Version::{V3, V5};
+
+const STATE: &str = "$SYS/broker/connection/workshop.bridge/state";
+
+async fn bridge(own: &Own, name: &str, level: u8) -> Client {
+    let will = Will::new(STATE, "0").qos(1).retain();
+    let connect = Connect::new(V3).will(will);
+    let mut client = own.open(V3).await;
+    client.send(&connect.encode_with(name, level, connect.flags())).await;
+    let accepted = Packet::Connack(Connack { session_present: false, code: 0, properties: Vec::new() });
+    assert_eq!(client.next().await, accepted);
+    client
+}
+
+#[tokio::test]
+async fn a_bridge_gets_no_message_of_its_own_and_retained_ones_as_such() {
+    let own = Own::start(|_| {}).await;
+    for (name, level) in [("MQIsdp", 0x83), ("MQTT", 0x84)] {
+        let mut bridge = bridge(&own, name, level).await;
+        bridge.subscribe("shared/#", 1).await;
+        bridge.publish(Publish::new("shared/a", "its own").qos(1)).await;
+        let mut other = own.client(V5).await;
+        other.publish(Publish::new("shared/b", "another's").qos(1).retain()).await;
+        let message = bridge.message().await;
+        assert_eq!((message.text(), message.retain), ("another's", true), "level {level:#x}");
+        assert_eq!(other.publish(Publish::new("shared/b", "").qos(1).retain()).await, 0);
+        assert!(bridge.message().await.retain, "what clears it as well");
+        bridge.assert_silent_after(&mut other).await;
+    }
+}
+
+/// A shared subscription has no No Local, of which the bit above would make a protocol error.
+#[tokio::test]
+async fn a_bridge_may_be_a_member_of_a_group() {
+    let own = Own::start(|_| {}).await;
+    let mut bridge = bridge(&own, "MQTT", 0x84).await;
+    bridge.subscribe("$share/g/work", 1).await;
+    own.client(V5).await.publish(Publish::new("work", "x").qos(1)).await;
+    assert_eq!(bridge.message().await.text(), "x");
+}
+
+#[tokio::test]
+async fn the_state_of_a_bridge_may_be_published_and_nothing_else_below_sys() {
+    let own = Own::start(|c| c.limits.retained = 1).await;
+    let mut watcher = own.client(V5).await;
+    watcher.subscribe(STATE, 1).await;
+    let mut bridge = bridge(&own, "MQTT", 0x84).await;
+    assert_eq!(bridge.publish(Publish::new(STATE, "1").qos(1).retain()).await, 0);
+    assert_eq!(watcher.message().await.text(), "1");
+    bridge.cut().await;
+    assert_eq!(watcher.message().await.text(), "0");
+    let mut client = own.client(V5).await;
+    for topic in ["$SYS/broker/uptime", "$SYS/broker/connection/a/b/state", "$SYS/broker/connection/state"] {
+        assert_eq!(client.publish(Publish::new(topic, "x").qos(1)).await, 0x87, "{topic}");
+    }
+    // It is retained like what other clients say: within the limit.
+    let another = STATE.replace("workshop", "another");
+    assert_eq!(client.publish(Publish::new(&another, "1").qos(1).retain()).await, 0x97);
+}

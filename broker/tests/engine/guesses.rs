@@ -1,0 +1,60 @@
+//! Guessing passwords: it gets slower and slower, for whoever guesses and for nobody else.
+
+use rantai_broker::{Config, User};
+
+use crate::Own;
+use crate::support::{Client, Connect, Version};
+use Version::{V3, V5};
+
+const BUSY: u8 = 0x89;
+const WRONG: u8 = 0x86;
+
+fn with_a_user(config: &mut Config) {
+    config.anonymous = false;
+    config.users = vec![User { name: "ada".into(), password: "right".into() }];
+}
+
+fn login(version: Version, password: &str) -> Connect {
+    Connect::new(version).user("ada").password(password)
+}
+
+/// Many wrong passwords at once from 127.0.0.1; the codes of their refusals.
+async fn guess(own: &Own, count: usize) -> Vec<u8> {
+    let mut guesses = tokio::task::JoinSet::new();
+    for _ in 0..count {
+        let mut client = own.open(V5).await;
+        guesses.spawn(async move { client.present(login(V5, "wrong")).await.code });
+    }
+    guesses.join_all().await
+}
+
+#[tokio::test]
+async fn guesses_wait_for_each_other_and_nobody_elsewhere_does() {
+    let own = Own::start(with_a_user).await;
+    let known = login(V5, "right").id("hers");
+    own.connect(known.clone()).await.disconnect().await;
+    // Those that are wrong before the waits begin, and then more than may wait.
+    let codes = [guess(&own, 25).await, guess(&own, 40).await].concat();
+    let counts = own.broker.counts();
+    assert!(codes.iter().all(|code| [BUSY, WRONG].contains(code)), "{codes:02x?}");
+    assert!(codes.contains(&BUSY), "{codes:02x?}");
+    assert!(counts.delayed_logins > 0 && counts.refused_logins > 0, "{counts:?}");
+
+    let mut elsewhere = Client::open_from([127, 0, 0, 2].into(), own.broker.addresses()[0], V3).await;
+    assert_eq!(elsewhere.present(login(V3, "right")).await.code, 0);
+    own.connect(known).await;
+    assert_eq!(own.broker.counts().delayed_logins, counts.delayed_logins, "neither has waited");
+    // From the same address the right password waits for its turn, and is right.
+    own.connect(login(V5, "right")).await;
+}
+
+#[tokio::test]
+async fn nothing_waits_where_it_is_switched_off() {
+    let own = Own::start(|config| {
+        with_a_user(config);
+        config.limits.guess_delay = std::time::Duration::ZERO;
+    })
+    .await;
+    assert_eq!(guess(&own, 50).await, [WRONG; 50]);
+    assert_eq!(own.broker.counts().delayed_logins, 0);
+}

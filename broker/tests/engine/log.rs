@@ -1,0 +1,144 @@
+//! What clients can write into the log: one short line for each event, and not too many of those.
+
+use std::cell::RefCell;
+use std::io;
+use std::sync::Once;
+
+use rantai_broker::User;
+
+use crate::Own;
+use crate::support::{Connect, Publish, Version, frame};
+use Version::{V3, V5};
+
+thread_local! {
+    static LOG: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// The log of this thread, on which a test's broker runs too. One subscriber serves all threads: that of one thread alone is
+/// overlooked where another thread meets a line first.
+struct Log;
+
+impl Log {
+    fn start() {
+        static SUBSCRIBER: Once = Once::new();
+        SUBSCRIBER.call_once(|| {
+            tracing_subscriber::fmt()
+                .with_ansi(false)
+                .with_max_level(tracing::Level::DEBUG)
+                .with_writer(|| Self)
+                .init();
+        });
+        LOG.set(Some(String::new()));
+    }
+
+    fn text() -> String {
+        LOG.with_borrow(|log| log.clone().unwrap_or_default())
+    }
+
+    fn count(what: &str) -> usize {
+        Self::text().lines().filter(|line| line.contains(what)).count()
+    }
+}
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        LOG.with_borrow_mut(|log| {
+            if let Some(log) = log {
+                log.push_str(std::str::from_utf8(bytes).expect("whole lines of UTF-8"));
+            }
+        });
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Every kind of line that shows a client's text, once for each of these ids and users.
+#[tokio::test]
+async fn texts_of_clients_forge_no_lines_and_are_cut() {
+    Log::start();
+    let own = Own::start(|c| {
+        c.limits.queue_messages = 1;
+        c.limits.answer_bytes = 1;
+        c.limits.log_lines_per_s = 1_000;
+        c.limits.packet_grace = std::time::Duration::from_millis(10);
+    })
+    .await;
+    let closed = Own::start(|c| {
+        c.anonymous = false;
+        c.users = vec![User { name: "ada".into(), password: "right".into() }];
+    })
+    .await;
+    let forged = "x\n2026-01-01T00:00:00Z INFO rantai_broker: forged";
+    let mut lines = 0;
+    for nasty in [forged, "\u{1b}[2J\u{9b}31m", &"long".repeat(16_000), "x user=root", "\u{202e}\u{2028}\r\t"]
+    {
+        // Connected, and a full queue; then the end of that.
+        let absent = Connect::new(V5).id(nasty).user(nasty).persistent();
+        let mut client = own.connect(absent.clone()).await;
+        client.subscribe("t", 1).await;
+        client.disconnect().await;
+        let mut publisher = own.client(V5).await;
+        for _ in 0..2 {
+            publisher.publish(Publish::new("t", "x").qos(1)).await;
+        }
+        let mut client = own.connect(absent.resume()).await;
+        client.message().await;
+        // Ended for what it sent, and for what it did not.
+        client.send(&[0xFF, 0xFF]).await;
+        client.assert_refused(&[0x81]).await;
+        let mut slow = own.connect(Connect::new(V5).id(nasty).user(nasty)).await;
+        slow.send(&[0x30, 0x7F, 0]).await;
+        slow.assert_refused(&[0x8D]).await;
+        // Refused for its password until that waits, for its will, and for its version.
+        for _ in 0..6 {
+            let connect = Connect::new(V3).id(nasty).user(nasty).password(nasty);
+            assert_eq!(closed.try_connect(connect).await.1, 4);
+        }
+        assert_eq!(closed.try_connect(Connect::new(V5).id(nasty)).await.1, 0x87);
+        let mut unknown = own.open(V3).await;
+        unknown.send(&frame(0x10, &[&b"\0\x04MQTT\x02\x02\0\0"[..], &[0xFF; 9]].concat())).await;
+        unknown.next().await;
+        lines += 1;
+    }
+    let text = Log::text();
+    for (what, count) in [
+        ("connected client=", 4 * lines),
+        ("queue full", lines),
+        ("queue has room again", lines),
+        ("ended: packet type", 0),
+        ("ended: reserved flags", lines),
+        ("ended: a packet was not whole in time", lines),
+        ("refused: bad user name or password", 6 * lines),
+        ("wrong passwords", lines),
+        ("refused: not authorized", lines),
+        ("refused: neither MQTT", lines),
+    ] {
+        assert_eq!(Log::count(what), count, "{what} in\n{text}");
+    }
+    for line in text.lines() {
+        assert!(!line.starts_with("2026-01-01T00:00:00Z INFO"), "{line}");
+        assert!(line.contains(" rantai_broker::"), "not a line of the broker's: {line}");
+        assert!(line.len() < 1_200, "{} bytes", line.len());
+        assert!(!line.chars().any(|c| c.is_control() || matches!(c, '\u{202e}' | '\u{2028}')), "{line:?}");
+        assert!(!line.contains("=x user=root"), "not in quotes: {line}");
+    }
+}
+
+#[tokio::test]
+async fn repeated_lines_are_summed_up() {
+    Log::start();
+    let own = Own::start(|c| c.limits.log_lines_per_s = 2).await;
+    for _ in 0..20 {
+        own.client(V5).await;
+    }
+    let left_out = own.broker.counts().log_lines_left_out;
+    assert_eq!(Log::count("connected client=") + usize::try_from(left_out).expect("few"), 20);
+    assert!(left_out > 0);
+    // In the next second, without another event.
+    while Log::count("log lines left out kind=\"connected\"") == 0 {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+}
