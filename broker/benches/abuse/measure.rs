@@ -16,6 +16,8 @@ use crate::machine::resident;
 use crate::options::Options;
 use crate::target::Server;
 
+/// Until a broker has closed the connection by which it was found to be ready.
+const PROBE: Duration = Duration::from_millis(50);
 /// How long the honest clients have been at work when an attack begins.
 const WARM_UP: Duration = Duration::from_millis(300);
 /// How long they go on when its connections are closed: taking away what it has made is work, too.
@@ -94,6 +96,7 @@ pub(crate) fn measure(
     seed: u64,
 ) -> Result<(Measured, Resting), Failure> {
     let (server, other) = (kind.start(options)?, kind.start(options)?);
+    thread::sleep(PROBE);
     let descriptors_before = descriptors(server.pid)?;
     let clients = Honest::connect(server.address())
         .map_err(|error| Failure::from(error).during("the honest clients"))?;

@@ -29,17 +29,7 @@ const REPORT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/performance.m
 const DESCRIPTORS: u64 = 12_000;
 
 fn main() -> ExitCode {
-    let arguments = match start::arguments(DESCRIPTORS, USAGE) {
-        Ok(arguments) => arguments,
-        Err(ended) => return ended,
-    };
-    match Options::parse(arguments.into_iter()) {
-        Ok(options) => run(options),
-        Err(mistake) => {
-            eprintln!("{mistake}\n\n{USAGE}");
-            ExitCode::from(2)
-        }
-    }
+    start::bench(DESCRIPTORS, USAGE, Options::parse, run)
 }
 
 fn run(options: Options) -> ExitCode {

@@ -5,24 +5,35 @@ use std::process::ExitCode;
 
 use crate::{child, machine};
 
-/// Returns the benchmark's arguments. Where nothing is to be measured it returns how the program ends: as a child when its
-/// role is over, after `--help`, and where it was not `cargo bench` that started it.
-pub(crate) fn arguments(descriptors: u64, usage: &str) -> Result<Vec<String>, ExitCode> {
+/// Runs a benchmark with its options, where there is something to measure: not as a child, for `--help`, or where it was not
+/// `cargo bench` that started it.
+pub(crate) fn bench<O>(
+    descriptors: u64,
+    usage: &str,
+    parse: impl FnOnce(std::vec::IntoIter<String>) -> Result<O, String>,
+    run: impl FnOnce(O) -> ExitCode,
+) -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
     machine::raise_descriptor_limit(descriptors);
     if let [mark, role, rest @ ..] = &arguments[..]
         && mark == child::MARK
     {
-        return Err(child::run(role, rest));
+        return child::run(role, rest);
     }
     if arguments.iter().any(|argument| argument == "--help" || argument == "-h") {
         println!("{usage}");
-        return Err(ExitCode::SUCCESS);
+        return ExitCode::SUCCESS;
     }
     // `cargo test --benches` runs this without the mark that `cargo bench` sets.
     if !arguments.iter().any(|argument| argument == "--bench") {
         eprintln!("nothing measured: run this with cargo bench");
-        return Err(ExitCode::SUCCESS);
+        return ExitCode::SUCCESS;
     }
-    Ok(arguments)
+    match parse(arguments.into_iter()) {
+        Ok(options) => run(options),
+        Err(mistake) => {
+            eprintln!("{mistake}\n\n{usage}");
+            ExitCode::from(2)
+        }
+    }
 }
