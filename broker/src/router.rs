@@ -84,7 +84,8 @@ impl Router {
         let publisher = origin.session.map_or(0, |s| s.key);
         let limits = &self.shared.config.limits;
         self.subscriptions.read().targets(&message.topic, publisher, message.qos, limits, targets);
-        let refusal = self.shared.disk_refusal();
+        let may_be_kept = message.retain || message.qos != QoS::AtMostOnce;
+        let refusal = if may_be_kept { self.shared.disk_refusal() } else { None };
         if message.qos != QoS::AtMostOnce && origin.full_queues != FullQueues::Drop {
             let instead = match refusal {
                 Some(text) if self.needs_disk(message, &origin, targets) => {
