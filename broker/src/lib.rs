@@ -133,7 +133,8 @@ impl Broker {
     /// # Errors
     ///
     /// A port in use and a data directory in use by another broker are errors. A damaged file in it is moved
-    /// aside, logged, and told by [`damaged`](Self::damaged).
+    /// aside, logged, and told by [`damaged`](Self::damaged), and what can be read of it is kept; with
+    /// [`OnDamage::Stop`] it is an error and stays.
     #[cfg_attr(
         not(feature = "rumqttd"),
         expect(clippy::unused_async, reason = "it spawns, so it needs a runtime")

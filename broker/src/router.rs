@@ -89,7 +89,8 @@ impl Router {
         targets.clear();
         let publisher = origin.session.map_or(0, |s| s.key);
         self.subscriptions.read().targets(&message.topic, publisher, message.qos, &self.shared, targets);
-        let refusal = self.shared.disk_refusal();
+        let may_be_kept = message.retain || message.qos != QoS::AtMostOnce;
+        let refusal = if may_be_kept { self.shared.disk_refusal() } else { None };
         if message.qos != QoS::AtMostOnce && origin.full_queues != FullQueues::Drop {
             let instead = match refusal {
                 Some(text) if self.needs_disk(message, &origin, targets) => {

@@ -131,3 +131,22 @@ def test_a_start_on_a_full_disk_obeys_sigterm(disk, running, tmp_path, left):
     process.terminate()
     # A failure where it takes longer.
     process.process.wait(10)
+
+
+def test_a_file_larger_than_the_free_disk_is_refused_and_leaves_nothing(disk, running, tmp_path):
+    full = disk(4 << 10)
+    shared = full.path / "shared"
+    shared.mkdir()
+    config = tmp_path / "nodes.toml"
+    config.write_text(f'[[files]]\nname = "books"\nfolder = "{shared}"\nquota_bytes = 1_000_000_000\n')
+    process = running("up", "--port", "0", "--config", config)
+    port = process.wait_for_log(r"listening on \S+:(\d+)")[1]
+    process.wait_for_log("serving books")
+    for name, size, fits in (("large", 5 << 20, False), ("small", 1 << 20, True)):
+        file = tmp_path / name
+        file.write_bytes(bytes(size))
+        command = [rantai_binary(), "put", "books", str(file), "--broker", f"mqtt://127.0.0.1:{port}"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE * 3)
+        assert (done.returncode == 0) == fits, done.stderr
+        assert fits or "the disk has room for" in done.stderr, done.stderr
+        assert [path.name for path in shared.iterdir()] == ([name] if fits else [])

@@ -174,6 +174,24 @@ mod tests {
         poll_fn(|cx| Poll::Ready(transport.poll_readable(cx).is_ready())).await
     }
 
+    /// What is unread stays to be read: a client may send and close at once.
+    #[tokio::test]
+    async fn a_client_that_has_closed_is_noticed_without_a_read() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let transport = Transport::Tcp(listener.accept().await.unwrap().0);
+        client.write_all(b"last").unwrap();
+        transport.readable().await.unwrap();
+        assert!(!transport.is_read_closed());
+        drop(client);
+        while !transport.is_read_closed() {
+            tokio::task::yield_now().await;
+        }
+        let mut buffer = Vec::new();
+        assert_eq!(transport.try_read(&mut (&mut buffer).limit(16)).unwrap(), 4);
+        assert_eq!(transport.try_read(&mut (&mut buffer).limit(16)).unwrap(), 0);
+    }
+
     /// A read that takes all there is must leave nothing to try: the loop would pay for a read that blocks in every batch.
     #[tokio::test]
     async fn a_socket_that_was_emptied_is_not_readable_until_more_comes() {
