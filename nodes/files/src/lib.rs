@@ -21,7 +21,8 @@ use std::time::Duration;
 use rantai_client::files::interface::{
     FileEntry, LARGEST_BLOCK, Listing, Opened, SharedFiles, SharedFilesObject, Upload, WRITE_HEADER,
 };
-use rantai_client::object::Binary;
+use rantai_client::object::{Answering, Binary, Call, Description, Object};
+use rantai_client::shares::{CallerKey, ShareLimits};
 use rantai_client::wire::fault::{Code, Fault};
 use serde::Deserialize;
 
@@ -42,11 +43,13 @@ pub struct Sharing {
     pub block: u32,
     /// The most bytes all its files may have, where it may be written at all.
     pub quota: Option<u64>,
+    /// Uploads at the same time, shared by the rule of [`rantai_client::shares`].
+    pub uploads: u64,
 }
 
 impl Default for Sharing {
     fn default() -> Self {
-        Self { block: 64 << 10, quota: None }
+        Self { block: 64 << 10, quota: None, uploads: uploads::MOST }
     }
 }
 
@@ -54,6 +57,33 @@ impl Default for Sharing {
 #[derive(Clone, Debug)]
 pub struct Share {
     inner: Arc<Inner>,
+    /// Who calls: uploads are shared fairly among callers.
+    caller: CallerKey,
+}
+
+/// A shared folder as an object, which knows its callers apart. (`SharedFilesObject(share)` takes all of them for one.)
+#[derive(Debug)]
+pub struct FolderObject {
+    inner: Arc<SharedFilesObject<Share>>,
+}
+
+impl FolderObject {
+    /// The object that serves this folder.
+    pub fn new(share: Share) -> Self {
+        Self { inner: Arc::new(SharedFilesObject(share)) }
+    }
+}
+
+impl Object for FolderObject {
+    fn description(&self) -> Description {
+        self.inner.description()
+    }
+
+    fn call(self: Arc<Self>, call: Call) -> Answering {
+        let caller = call.context.share_of.clone();
+        let share = Share { inner: self.inner.0.inner.clone(), caller };
+        Arc::new(SharedFilesObject(share)).call(call)
+    }
 }
 
 #[derive(Debug)]
@@ -78,8 +108,9 @@ impl Share {
         {
             folder.sweep(&parts, 0, Duration::MAX);
         }
-        let inner = Inner { folder, known: Known::default(), uploads: Uploads::default(), sharing };
-        Ok(Self { inner: Arc::new(inner) })
+        let uploads = Uploads::new(ShareLimits::new(sharing.uploads));
+        let inner = Inner { folder, known: Known::default(), uploads, sharing };
+        Ok(Self { inner: Arc::new(inner), caller: CallerKey::Unnamed })
     }
 
     async fn work<T: Send + 'static>(
@@ -145,9 +176,10 @@ impl SharedFiles for Share {
         if etag.len() != 64 || !etag.bytes().all(parts::is_digit) {
             return Err(Fault::wrong_parameter("etag", "the BLAKE3 digest in 64 hexadecimal digits"));
         }
+        let caller = self.caller.clone();
         self.work(move |inner| {
             let (quota, block) = (inner.writable()?, inner.sharing.block);
-            let (id, offset) = inner.uploads.create(&inner.folder, quota, &path, size, &etag)?;
+            let (id, offset) = inner.uploads.create(&inner.folder, quota, &caller, &path, size, &etag)?;
             Ok(Upload { id, offset, block })
         })
         .await
@@ -185,6 +217,8 @@ pub struct FolderSettings {
     pub quota_bytes: Option<u64>,
     /// In how many bytes at a time it is best read and written; 65,536 without it.
     pub block_bytes: Option<u32>,
+    /// Uploads at the same time; 64 without it. No caller takes more than its share of them.
+    pub uploads: Option<u64>,
 }
 
 impl Kind for FolderSettings {
@@ -194,13 +228,17 @@ impl Kind for FolderSettings {
 
     fn build(&self, building: &Building<'_>) -> Result<Configured, String> {
         let known = Sharing::default();
-        let sharing = Sharing { block: self.block_bytes.unwrap_or(known.block), quota: self.quota_bytes };
+        let sharing = Sharing {
+            block: self.block_bytes.unwrap_or(known.block),
+            quota: self.quota_bytes,
+            uploads: self.uploads.unwrap_or(known.uploads),
+        };
         if !(1..=LARGEST_BLOCK).contains(&sharing.block) {
             return Err(format!("block_bytes is 1 to {LARGEST_BLOCK}"));
         }
         let folder = building.path(&self.folder);
         let share =
             Share::new(&folder, sharing).map_err(|error| format!("folder {}: {error}", folder.display()))?;
-        Ok(building.object(SharedFilesObject(share)).replica(self.replica))
+        Ok(building.object(FolderObject::new(share)).replica(self.replica))
     }
 }

@@ -11,11 +11,13 @@ use rantai_client::files::interface::LARGEST_BLOCK;
 use rantai_client::wire::fault::{Code, Fault};
 use uuid::Uuid;
 
+use rantai_client::shares::{CallerKey, HeldPlace, ShareLimits, ShareLog, Shares};
+
 use super::ahead::{Ahead, Held};
 use super::folder::{Folder, disk};
 
 /// Uploads at the same time.
-const MOST: usize = 64;
+pub(super) const MOST: u64 = 64;
 /// One that nothing came for this long gives its place up, and the room that it was promised; its part stays, until
 /// its room is needed too.
 const IDLE: Duration = Duration::from_mins(5);
@@ -26,6 +28,8 @@ pub(super) struct Uploads {
     table: Mutex<HashMap<u64, Arc<Mutex<Upload>>>>,
     held: Held,
     idle: Duration,
+    places: Arc<Shares<CallerKey>>,
+    share_log: ShareLog,
     /// One upload begins at a time, so that two do not take the same room.
     beginning: Mutex<()>,
 }
@@ -38,6 +42,8 @@ struct Upload {
     size: u64,
     touched: Instant,
     state: State,
+    /// Its place among the uploads of its caller.
+    _place: HeldPlace<CallerKey>,
 }
 
 #[derive(Debug)]
@@ -63,16 +69,29 @@ struct Writing {
 
 impl Default for Uploads {
     fn default() -> Self {
-        Self { table: Mutex::default(), held: Held::default(), idle: IDLE, beginning: Mutex::default() }
+        Self::new(ShareLimits::new(MOST))
     }
 }
 
 impl Uploads {
+    /// None yet; `limits` says how many there may be.
+    pub(super) fn new(limits: ShareLimits) -> Self {
+        Self {
+            table: Mutex::default(),
+            held: Held::default(),
+            idle: IDLE,
+            places: Shares::new(limits),
+            share_log: ShareLog::default(),
+            beginning: Mutex::default(),
+        }
+    }
+
     /// Begins one, or goes on with it; its id, and how many bytes are there already.
     pub(super) fn create(
         &self,
         folder: &Folder,
         quota: u64,
+        caller: &CallerKey,
         path: &str,
         size: u64,
         etag: &str,
@@ -90,12 +109,13 @@ impl Uploads {
             }
             promised += upload.size - written;
         }
-        if self.table.lock().len() >= MOST {
+        if !self.places.admits(caller) {
             self.forget_done();
         }
-        if self.table.lock().len() >= MOST {
+        let Some(place) = self.places.take(caller) else {
+            self.share_log.refused("the places of uploads", caller);
             return Err(Fault::busy(1_000));
-        }
+        };
         let (part, there) = folder.part_of(path, etag)?;
         let (used, mut parts) = folder.used()?;
         parts.retain(|other| other.path != part);
@@ -121,6 +141,7 @@ impl Uploads {
             size,
             touched: Instant::now(),
             state: State::Writing(Box::new(writing)),
+            _place: place,
         };
         self.table.lock().insert(id, Arc::new(Mutex::new(upload)));
         Ok((id, written))
@@ -160,7 +181,7 @@ impl Uploads {
     pub(super) fn commit(&self, folder: &Folder, id: u64) -> Result<(), Fault> {
         let upload = self.find(id)?;
         let mut upload = upload.lock();
-        let Upload { path, part, etag, size, touched, state } = &mut *upload;
+        let Upload { path, part, etag, size, touched, state, .. } = &mut *upload;
         *touched = Instant::now();
         let writing = match state {
             State::Writing(writing) => writing,
@@ -274,20 +295,21 @@ mod tests {
         let (uploads, elsewhere) = (Uploads::default(), Uploads::default());
         let book = vec![7; 1_000];
         let right = etag(&book);
-        let (id, _) = uploads.create(&folder, QUOTA, "book", 1_000, &right).expect("begun");
+        let (id, _) =
+            uploads.create(&folder, QUOTA, &CallerKey::Unnamed, "book", 1_000, &right).expect("begun");
         uploads.write(id, 0, &book[..600]).expect("written");
         let same_name = format!("{}{}", &right[..16], "0".repeat(48));
         for (uploads, size, etag) in
             [(&uploads, 500, &right), (&uploads, 1_000, &same_name), (&elsewhere, 1_000, &right)]
         {
-            let refused = uploads.create(&folder, QUOTA, "book", size, etag);
+            let refused = uploads.create(&folder, QUOTA, &CallerKey::Unnamed, "book", size, etag);
             assert_eq!(refused.expect_err("one writer").code, Code::BUSY);
         }
         uploads.write(id, 600, &book[600..]).expect("written");
         uploads.commit(&folder, id).expect("whole");
         assert_eq!(std::fs::read(directory.path().join("book")).expect("there"), book);
         // Once it is in its place, the name of its part is free.
-        elsewhere.create(&folder, QUOTA, "book", 1_000, &right).expect("begun");
+        elsewhere.create(&folder, QUOTA, &CallerKey::Unnamed, "book", 1_000, &right).expect("begun");
         assert_eq!(parts(directory.path()), 1);
     }
 
@@ -298,7 +320,8 @@ mod tests {
         let uploads = Uploads::default();
         for (right, name) in [(true, "book"), (false, "other")] {
             let announced = etag(if right { b"x" } else { b"y" });
-            let (id, _) = uploads.create(&folder, QUOTA, name, 1, &announced).expect("begun");
+            let (id, _) =
+                uploads.create(&folder, QUOTA, &CallerKey::Unnamed, name, 1, &announced).expect("begun");
             uploads.write(id, 0, b"x").expect("written");
             assert_eq!(uploads.commit(&folder, id).is_ok(), right);
             assert_eq!(uploads.commit(&folder, id).is_ok(), right, "and says so again");
@@ -317,16 +340,20 @@ mod tests {
         let folder = Folder::open(directory.path()).expect("there");
         let mut uploads = Uploads::default();
         let (book, right) = (vec![7; 6_000], etag(&[7; 6_000]));
-        let (id, _) = uploads.create(&folder, QUOTA, "book", 6_000, &right).expect("begun");
+        let (id, _) =
+            uploads.create(&folder, QUOTA, &CallerKey::Unnamed, "book", 6_000, &right).expect("begun");
         uploads.write(id, 0, &book[..1_000]).expect("written");
         let other = etag(b"other");
-        let refused =
-            uploads.create(&folder, QUOTA, "other", 5_000, &other).expect_err("promised to the book");
+        let refused = uploads
+            .create(&folder, QUOTA, &CallerKey::Unnamed, "other", 5_000, &other)
+            .expect_err("promised to the book");
         assert_eq!((refused.code, refused.data["limit"].as_u64()), (Code::TOO_LARGE, Some(4_000)));
         let found = uploads.find(id).expect("there");
 
         uploads.idle = Duration::ZERO;
-        let (second, _) = uploads.create(&folder, QUOTA, "other", 5_000, &other).expect("promised no more");
+        let (second, _) = uploads
+            .create(&folder, QUOTA, &CallerKey::Unnamed, "other", 5_000, &other)
+            .expect("promised no more");
         uploads.idle = IDLE;
         assert!(
             matches!(found.lock().state, State::Left),
@@ -334,13 +361,15 @@ mod tests {
         );
         let fault = uploads.write(id, 1_000, &book[1_000..]).expect_err("forgotten");
         assert_eq!(fault.data["kind"], "no_upload");
-        let refused =
-            uploads.create(&folder, QUOTA, "book", 6_000, &right).expect_err("promised to the other");
+        let refused = uploads
+            .create(&folder, QUOTA, &CallerKey::Unnamed, "book", 6_000, &right)
+            .expect_err("promised to the other");
         assert_eq!(refused.code, Code::TOO_LARGE);
 
         uploads.write(second, 0, &[0; 5_000]).expect("written");
         uploads.commit(&folder, second).expect_err("not what was announced");
-        let (id, offset) = uploads.create(&folder, QUOTA, "book", 6_000, &right).expect("room again");
+        let (id, offset) =
+            uploads.create(&folder, QUOTA, &CallerKey::Unnamed, "book", 6_000, &right).expect("room again");
         assert_eq!(offset, 1_000);
         uploads.write(id, offset, &book[1_000..]).expect("written");
         uploads.commit(&folder, id).expect("whole");
@@ -362,7 +391,9 @@ mod tests {
             std::fs::write(directory.path().join(name), [0; 2_000]).expect("written");
             minutes_old(name, minutes)
         };
-        let (id, _) = uploads.create(&folder, QUOTA, "live", 2_000, &etag(b"live")).expect("begun");
+        let (id, _) = uploads
+            .create(&folder, QUOTA, &CallerKey::Unnamed, "live", 2_000, &etag(b"live"))
+            .expect("begun");
         uploads.write(id, 0, &[0; 2_000]).expect("written");
         let live = minutes_old(&part_name("live", &etag(b"live")[..16]), 10_000);
         let ancient = left(&part_name("ancient", "0123456789abcdef"), 10_000);
@@ -372,12 +403,14 @@ mod tests {
         let there = || [&live, &ancient, &oldest, &old, &new].map(|part| part.exists());
         assert_eq!(there(), [true; 5]);
 
-        uploads.create(&folder, QUOTA, "empty", 0, &etag(b"")).expect("begun");
+        uploads.create(&folder, QUOTA, &CallerKey::Unnamed, "empty", 0, &etag(b"")).expect("begun");
         assert_eq!(there(), [true, false, true, true, true], "after a day");
-        let refused = uploads.create(&folder, QUOTA, "large", 6_001, &etag(b"")).expect_err("no room");
+        let refused = uploads
+            .create(&folder, QUOTA, &CallerKey::Unnamed, "large", 6_001, &etag(b""))
+            .expect_err("no room");
         assert_eq!((refused.code, refused.data["limit"].as_u64()), (Code::TOO_LARGE, Some(2_000)));
         assert_eq!(there(), [true, false, true, true, true], "none goes in vain");
-        uploads.create(&folder, QUOTA, "small", 2_001, &etag(b"small")).expect("begun");
+        uploads.create(&folder, QUOTA, &CallerKey::Unnamed, "small", 2_001, &etag(b"small")).expect("begun");
         assert_eq!(there(), [true, false, false, true, true], "the oldest");
     }
 
@@ -385,8 +418,39 @@ mod tests {
     fn what_is_refused_leaves_no_folder() {
         let directory = tempfile::tempdir().expect("a directory");
         let folder = Folder::open(directory.path()).expect("there");
-        let refused = Uploads::default().create(&folder, QUOTA, "a/b/book", QUOTA + 1, &etag(b"x"));
+        let refused = Uploads::default().create(
+            &folder,
+            QUOTA,
+            &CallerKey::Unnamed,
+            "a/b/book",
+            QUOTA + 1,
+            &etag(b"x"),
+        );
         assert_eq!(refused.expect_err("no room").code, Code::TOO_LARGE);
         assert_eq!(std::fs::read_dir(directory.path()).expect("there").count(), 0);
+    }
+
+    /// 63 uploads of one byte took every place, and everybody else was told busy for five minutes.
+    #[test]
+    fn one_caller_takes_two_thirds_of_the_uploads() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let folder = Folder::open(directory.path()).expect("there");
+        let uploads = Uploads::new(ShareLimits::new(8));
+        let create = |caller: &str, name: &str| {
+            let caller = CallerKey::Client(caller.to_owned());
+            uploads.create(&folder, QUOTA, &caller, name, 1, &etag(b"x"))
+        };
+        let begun: Vec<_> = (0..6).map(|n| create("greedy", &format!("g{n}")).expect("begun")).collect();
+        let refused = create("greedy", "g6").expect_err("over its share");
+        assert_eq!(refused.code, Code::BUSY);
+        assert!(refused.data["retry_after_ms"].is_u64());
+        create("honest", "book").expect("others are served");
+        assert_eq!(create("greedy", "g0").expect("it goes on"), begun[0]);
+        for (id, _) in &begun[..2] {
+            uploads.write(*id, 0, b"x").expect("written");
+            uploads.commit(&folder, *id).expect("whole");
+        }
+        create("greedy", "g6").expect("its own that are done make room");
+        assert_eq!(create("greedy", "g7").expect_err("over its share").code, Code::BUSY);
     }
 }
