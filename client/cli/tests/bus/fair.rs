@@ -30,8 +30,9 @@ async fn ls_ends_while_others_publish_names_without_end() {
             false
         })
     };
-    let listing = tokio::task::spawn_blocking(move || bus.ok(&["ls", "--timeout", "20"]));
-    let listed = listing.await.expect("no panic");
+    // The broker stays until nothing is published any more.
+    let listing = tokio::task::spawn_blocking(move || (bus.ok(&["ls", "--timeout", "20"]), bus));
+    let (listed, _bus) = listing.await.expect("no panic");
     stop.store(true, Ordering::Relaxed);
     assert!(listed.contains("calculator"), "{listed}");
     assert!(publishing.await.expect("no panic"), "it ended only when nothing was published any more");
