@@ -16,6 +16,7 @@ mod printable;
 mod proxy;
 pub mod registry;
 pub mod session;
+pub mod shares;
 mod subscription;
 pub mod wire;
 

@@ -11,9 +11,11 @@
 //! | `once` | Whether it may be carried out once more |
 //! | `forward` | The next link of a chain, instead of a reply |
 //! | `replies` | Where its reply goes |
+//! | `departed` | Whether its caller is gone |
 //! | `served`, `duplicates`, `stats` | The object: what it is allowed, what it was asked, and how it went |
 
 mod builtin;
+mod departed;
 mod duplicates;
 mod forward;
 mod once;
@@ -28,6 +30,7 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 use rantai_client::object::{Call, Calls, Context, Emitter, no_such_method};
 use rantai_client::session::{Message, Unsent};
+use rantai_client::shares::CallerKey;
 use rantai_client::wire::fault::{Code, Fault};
 use rantai_client::wire::name::{ClientId, ObjectName, Root};
 use rantai_client::wire::reply::Outcome;
@@ -40,6 +43,7 @@ pub use served::{Limits, Served};
 
 #[cfg(feature = "journal")]
 use crate::journal::Journal;
+use departed::Departed;
 use duplicates::Met;
 use forward::{Forwards, Passage};
 use once::{Keeper, Once};
@@ -56,6 +60,7 @@ pub struct Dispatcher {
     objects: RwLock<HashMap<ObjectName, Arc<Served>>>,
     replies: Arc<Replies>,
     forwards: Arc<Forwards>,
+    departed: Departed,
     /// The connection by which methods call other objects.
     calls: Calls,
     /// What methods marked `once` were asked, and what came of it.
@@ -80,7 +85,14 @@ impl Dispatcher {
     pub fn new(root: Root, node: ClientId, out: Box<dyn Out>, calls: Calls) -> Arc<Self> {
         let replies = Arc::new(Replies { root, node, out });
         let forwards = Forwards::new(replies.clone());
-        Arc::new(Self { objects: RwLock::default(), replies, forwards, calls, journal: Keeper::default() })
+        Arc::new(Self {
+            objects: RwLock::default(),
+            replies,
+            forwards,
+            departed: Departed::default(),
+            calls,
+            journal: Keeper::default(),
+        })
     }
 
     /// Keeps what methods marked `once` are asked. Without it they refuse.
@@ -123,7 +135,9 @@ impl Dispatcher {
 
     /// What became of a message sent with a token.
     pub fn settled(&self, token: u128, result: Result<(), Unsent>) {
-        self.forwards.settled(token, result);
+        if !self.departed.settled(token, &result) {
+            self.forwards.settled(token, result);
+        }
     }
 
     /// Takes a message on a topic of requests.
@@ -224,9 +238,16 @@ impl Dispatcher {
             let fault = no_such_method(request.method.as_str(), &names);
             return self.replies.reply(served, &route, Outcome::Fault(fault));
         };
-        if served.running() >= served.limits.concurrent {
+        let share_of = self.replies.share_of(served, request.caller.as_deref(), &route.reply_to);
+        if !served.places.admits_anybody() && !served.places.admits(&share_of) {
             served.stats.refused("busy");
-            return self.replies.reply(served, &route, Outcome::Fault(Fault::busy(100)));
+            served.share_log.refused(format_args!("the places of {}", served.name), &share_of);
+            let token = self.departed.token(served, &route);
+            let busy = Outcome::Fault(Fault::busy(100));
+            if !self.replies.reply_with_token(served, &route, busy, token) {
+                self.departed.forget(token);
+            }
+            return;
         }
         let identity = request.identity();
         let once = identity.as_ref().filter(|_| described.once).map(|identity| {
@@ -257,7 +278,7 @@ impl Dispatcher {
         };
         let Request { method, params, trail, caller, traceparent, .. } = request;
         let passage = Passage { trail, traceparent };
-        let context = self.context(served, &route, caller, &passage, received);
+        let context = self.context(served, &route, caller, share_of.clone(), &passage, received);
         let running = Running {
             forwards: self.forwards.clone(),
             served: served.clone(),
@@ -266,6 +287,7 @@ impl Dispatcher {
             received,
             key,
             passage,
+            share_of,
         };
         running.start(Call { method, params, context }, once);
     }
@@ -276,6 +298,7 @@ impl Dispatcher {
         served: &Served,
         route: &Route,
         caller: Option<String>,
+        share_of: CallerKey,
         passage: &Passage,
         received: Instant,
     ) -> Context {
@@ -284,6 +307,7 @@ impl Dispatcher {
         Context {
             object: served.name.clone(),
             caller,
+            share_of,
             client: self.replies.reply_client(&route.reply_to),
             correlation: route.correlation.clone(),
             trail: passage.trail.clone(),

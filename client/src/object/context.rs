@@ -12,6 +12,7 @@ use super::calls::{Calls, passed_on};
 use super::emitter::Emitter;
 use crate::proxy::Proxy;
 use crate::session::QoS;
+use crate::shares::CallerKey;
 use crate::wire::fault::Fault;
 use crate::wire::name::{ClientId, ObjectName};
 
@@ -22,6 +23,8 @@ pub struct Context {
     pub object: ObjectName,
     /// Who calls, by the broker's word.
     pub caller: Option<String>,
+    /// Whose share of bounded tables this call counts against.
+    pub share_of: CallerKey,
     /// The client that the reply goes to: where an upcall to it goes too.
     pub client: Option<ClientId>,
     /// Correlation data of the request.

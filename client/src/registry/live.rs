@@ -20,11 +20,14 @@ use crate::wire::topic::RegistryTopic;
 
 /// What is retained has come when this long nothing more of it has.
 const QUIET: Duration = Duration::from_millis(150);
+/// The longest reading of what is retained.
+const LONGEST_READING: Duration = Duration::from_secs(30);
 
 /// Who serves what: [`Client::registry`].
 ///
 /// The registry is a set of retained messages; MQTT does not say when all of them have come. A reading is over
-/// when nothing has come for 150 ms, or for three times the broker's own answering time if that is longer.
+/// when no retained message has come for 150 ms, or for three times the broker's own answering time if that is longer,
+/// and after 30 s. What is published meanwhile does not prolong it.
 #[derive(Debug)]
 pub struct Registry {
     client: Client,
@@ -45,11 +48,14 @@ pub(crate) struct Live {
     view: Mutex<View>,
     /// Counts messages, those that change nothing as well.
     messages: watch::Sender<u64>,
+    /// Counts messages that were retained before the subscription.
+    retained: watch::Sender<u64>,
 }
 
 impl Live {
     fn new(root: Root) -> Arc<Self> {
-        Arc::new(Self { view: Mutex::new(View::new(root.clone())), root, messages: watch::Sender::new(0) })
+        let (messages, retained) = (watch::Sender::new(0), watch::Sender::new(0));
+        Arc::new(Self { view: Mutex::new(View::new(root.clone())), root, messages, retained })
     }
 }
 
@@ -59,11 +65,15 @@ impl Follow for Live {
             tracing::debug!(topic = &*message.topic, "{error}");
         }
         self.messages.send_modify(|count| *count += 1);
+        if message.retain {
+            self.retained.send_modify(|count| *count += 1);
+        }
     }
 
     fn disconnected(&self) {
         *self.view.lock() = View::new(self.root.clone());
         self.messages.send_modify(|count| *count += 1);
+        self.retained.send_modify(|count| *count += 1);
     }
 }
 
@@ -209,6 +219,7 @@ fn states(root: &Root, view: &View, watched: &mut BTreeSet<ClientId>) -> Vec<Fil
 
 async fn quiet(live: &Live, answering: Duration) {
     let patience = QUIET.max(answering * 3);
-    let mut messages = live.messages.subscribe();
-    while timeout(patience, messages.changed()).await.is_ok() {}
+    let mut retained = live.retained.subscribe();
+    let all = async { while timeout(patience, retained.changed()).await.is_ok() {} };
+    let _ = timeout(LONGEST_READING, all).await;
 }

@@ -21,7 +21,8 @@ use std::time::Duration;
 use rantai_client::files::interface::{
     FileEntry, LARGEST_BLOCK, Listing, Opened, SharedFiles, SharedFilesObject, Upload, WRITE_HEADER,
 };
-use rantai_client::object::Binary;
+use rantai_client::object::{Answering, Binary, Call, Description, Object};
+use rantai_client::shares::{CallerKey, ShareLimits};
 use rantai_client::wire::fault::{Code, Fault};
 use serde::Deserialize;
 
@@ -45,11 +46,13 @@ pub struct Sharing {
     /// Bytes to leave free on the disk: a file that would take them is refused. 64 MiB or a hundredth of the disk without
     /// it, whichever is less.
     pub free_space: Option<u64>,
+    /// Uploads at the same time, shared by the rule of [`rantai_client::shares`].
+    pub uploads: u64,
 }
 
 impl Default for Sharing {
     fn default() -> Self {
-        Self { block: 64 << 10, quota: None, free_space: None }
+        Self { block: 64 << 10, quota: None, free_space: None, uploads: uploads::MOST }
     }
 }
 
@@ -57,6 +60,33 @@ impl Default for Sharing {
 #[derive(Clone, Debug)]
 pub struct Share {
     inner: Arc<Inner>,
+    /// Who calls: uploads are shared fairly among callers.
+    caller: CallerKey,
+}
+
+/// A shared folder as an object, which knows its callers apart. (`SharedFilesObject(share)` takes all of them for one.)
+#[derive(Debug)]
+pub struct FolderObject {
+    inner: Arc<SharedFilesObject<Share>>,
+}
+
+impl FolderObject {
+    /// The object that serves this folder.
+    pub fn new(share: Share) -> Self {
+        Self { inner: Arc::new(SharedFilesObject(share)) }
+    }
+}
+
+impl Object for FolderObject {
+    fn description(&self) -> Description {
+        self.inner.description()
+    }
+
+    fn call(self: Arc<Self>, call: Call) -> Answering {
+        let caller = call.context.share_of.clone();
+        let share = Share { inner: self.inner.0.inner.clone(), caller };
+        Arc::new(SharedFilesObject(share)).call(call)
+    }
 }
 
 #[derive(Debug)]
@@ -81,9 +111,9 @@ impl Share {
         {
             folder.sweep(&parts, 0, Duration::MAX);
         }
-        let inner =
-            Inner { folder, known: Known::default(), uploads: Uploads::new(sharing.free_space), sharing };
-        Ok(Self { inner: Arc::new(inner) })
+        let uploads = Uploads::new(sharing.free_space, ShareLimits::new(sharing.uploads));
+        let inner = Inner { folder, known: Known::default(), uploads, sharing };
+        Ok(Self { inner: Arc::new(inner), caller: CallerKey::Unnamed })
     }
 
     async fn work<T: Send + 'static>(
@@ -149,9 +179,10 @@ impl SharedFiles for Share {
         if etag.len() != 64 || !etag.bytes().all(parts::is_digit) {
             return Err(Fault::wrong_parameter("etag", "the BLAKE3 digest in 64 hexadecimal digits"));
         }
+        let caller = self.caller.clone();
         self.work(move |inner| {
             let (quota, block) = (inner.writable()?, inner.sharing.block);
-            let (id, offset) = inner.uploads.create(&inner.folder, quota, &path, size, &etag)?;
+            let (id, offset) = inner.uploads.create(&inner.folder, quota, &caller, &path, size, &etag)?;
             Ok(Upload { id, offset, block })
         })
         .await
@@ -191,6 +222,8 @@ pub struct FolderSettings {
     pub block_bytes: Option<u32>,
     /// Bytes to leave free on the disk; 64 MiB or a hundredth of it without it, whichever is less.
     pub free_space_bytes: Option<u64>,
+    /// Uploads at the same time; 64 without it. No caller takes more than its share of them.
+    pub uploads: Option<u64>,
 }
 
 impl Kind for FolderSettings {
@@ -200,14 +233,18 @@ impl Kind for FolderSettings {
 
     fn build(&self, building: &Building<'_>) -> Result<Configured, String> {
         let known = Sharing::default();
-        let block = self.block_bytes.unwrap_or(known.block);
-        let sharing = Sharing { block, quota: self.quota_bytes, free_space: self.free_space_bytes };
+        let sharing = Sharing {
+            block: self.block_bytes.unwrap_or(known.block),
+            quota: self.quota_bytes,
+            free_space: self.free_space_bytes,
+            uploads: self.uploads.unwrap_or(known.uploads),
+        };
         if !(1..=LARGEST_BLOCK).contains(&sharing.block) {
             return Err(format!("block_bytes is 1 to {LARGEST_BLOCK}"));
         }
         let folder = building.path(&self.folder);
         let share =
             Share::new(&folder, sharing).map_err(|error| format!("folder {}: {error}", folder.display()))?;
-        Ok(building.object(SharedFilesObject(share)).replica(self.replica))
+        Ok(building.object(FolderObject::new(share)).replica(self.replica))
     }
 }

@@ -12,11 +12,13 @@ use rantai_client::wire::fault::{Code, Fault};
 use rantai_group_commit::is_full;
 use uuid::Uuid;
 
+use rantai_client::shares::{CallerKey, HeldPlace, ShareLimits, ShareLog, Shares};
+
 use super::ahead::{Ahead, Held};
 use super::folder::{Folder, disk, explain};
 
 /// Uploads at the same time.
-const MOST: usize = 64;
+pub(super) const MOST: u64 = 64;
 /// One that nothing came for this long gives its place up, and the room that it was promised; its part stays, until
 /// its room is needed too.
 const IDLE: Duration = Duration::from_mins(5);
@@ -29,6 +31,8 @@ pub(super) struct Uploads {
     idle: Duration,
     /// Bytes to leave free on the disk, where that is configured.
     free_space: Option<u64>,
+    places: Arc<Shares<CallerKey>>,
+    share_log: ShareLog,
     /// One upload begins at a time, so that two do not take the same room.
     beginning: Mutex<()>,
 }
@@ -41,6 +45,8 @@ struct Upload {
     size: u64,
     touched: Instant,
     state: State,
+    /// Its place among the uploads of its caller.
+    _place: HeldPlace<CallerKey>,
 }
 
 #[derive(Debug)]
@@ -68,15 +74,23 @@ struct Writing {
 
 impl Default for Uploads {
     fn default() -> Self {
-        Self::new(None)
+        Self::new(None, ShareLimits::new(MOST))
     }
 }
 
 impl Uploads {
-    /// Leaves `free_space` bytes free on the disk; without it 64 MiB or a hundredth of it, whichever is less.
-    pub(super) fn new(free_space: Option<u64>) -> Self {
-        let (table, held) = (Mutex::default(), Held::default());
-        Self { table, held, idle: IDLE, free_space, beginning: Mutex::default() }
+    /// None yet; `limits` says how many there may be. Leaves `free_space` bytes free on the disk; without it 64 MiB or a
+    /// hundredth of it, whichever is less.
+    pub(super) fn new(free_space: Option<u64>, limits: ShareLimits) -> Self {
+        Self {
+            table: Mutex::default(),
+            held: Held::default(),
+            idle: IDLE,
+            free_space,
+            places: Shares::new(limits),
+            share_log: ShareLog::default(),
+            beginning: Mutex::default(),
+        }
     }
 
     /// Begins one, or goes on with it; its id, and how many bytes are there already.
@@ -84,6 +98,7 @@ impl Uploads {
         &self,
         folder: &Folder,
         quota: u64,
+        caller: &CallerKey,
         path: &str,
         size: u64,
         etag: &str,
@@ -101,12 +116,13 @@ impl Uploads {
             }
             promised += upload.size - written;
         }
-        if self.table.lock().len() >= MOST {
+        if !self.places.admits(caller) {
             self.forget_done();
         }
-        if self.table.lock().len() >= MOST {
+        let Some(place) = self.places.take(caller) else {
+            self.share_log.refused("the places of uploads", caller);
             return Err(Fault::busy(1_000));
-        }
+        };
         let (part, there) = folder.part_of(path, etag)?;
         let (used, mut parts) = folder.used()?;
         parts.retain(|other| other.path != part);
@@ -140,6 +156,7 @@ impl Uploads {
             size,
             touched: Instant::now(),
             state: State::Writing(Box::new(writing)),
+            _place: place,
         };
         self.table.lock().insert(id, Arc::new(Mutex::new(upload)));
         Ok((id, written))
@@ -179,7 +196,7 @@ impl Uploads {
     pub(super) fn commit(&self, folder: &Folder, id: u64) -> Result<(), Fault> {
         let upload = self.find(id)?;
         let mut upload = upload.lock();
-        let Upload { path, part, etag, size, touched, state } = &mut *upload;
+        let Upload { path, part, etag, size, touched, state, .. } = &mut *upload;
         *touched = Instant::now();
         let writing = match state {
             State::Writing(writing) => writing,
@@ -322,20 +339,21 @@ mod tests {
         let (uploads, elsewhere) = (Uploads::default(), Uploads::default());
         let book = vec![7; 1_000];
         let right = etag(&book);
-        let (id, _) = uploads.create(&folder, QUOTA, "book", 1_000, &right).expect("begun");
+        let (id, _) =
+            uploads.create(&folder, QUOTA, &CallerKey::Unnamed, "book", 1_000, &right).expect("begun");
         uploads.write(&folder, id, 0, &book[..600]).expect("written");
         let same_name = format!("{}{}", &right[..16], "0".repeat(48));
         for (uploads, size, etag) in
             [(&uploads, 500, &right), (&uploads, 1_000, &same_name), (&elsewhere, 1_000, &right)]
         {
-            let refused = uploads.create(&folder, QUOTA, "book", size, etag);
+            let refused = uploads.create(&folder, QUOTA, &CallerKey::Unnamed, "book", size, etag);
             assert_eq!(refused.expect_err("one writer").code, Code::BUSY);
         }
         uploads.write(&folder, id, 600, &book[600..]).expect("written");
         uploads.commit(&folder, id).expect("whole");
         assert_eq!(std::fs::read(directory.path().join("book")).expect("there"), book);
         // Once it is in its place, the name of its part is free.
-        elsewhere.create(&folder, QUOTA, "book", 1_000, &right).expect("begun");
+        elsewhere.create(&folder, QUOTA, &CallerKey::Unnamed, "book", 1_000, &right).expect("begun");
         assert_eq!(parts(directory.path()), 1);
     }
 
@@ -346,7 +364,8 @@ mod tests {
         let uploads = Uploads::default();
         for (right, name) in [(true, "book"), (false, "other")] {
             let announced = etag(if right { b"x" } else { b"y" });
-            let (id, _) = uploads.create(&folder, QUOTA, name, 1, &announced).expect("begun");
+            let (id, _) =
+                uploads.create(&folder, QUOTA, &CallerKey::Unnamed, name, 1, &announced).expect("begun");
             uploads.write(&folder, id, 0, b"x").expect("written");
             assert_eq!(uploads.commit(&folder, id).is_ok(), right);
             assert_eq!(uploads.commit(&folder, id).is_ok(), right, "and says so again");
@@ -366,8 +385,8 @@ mod tests {
         for (free_space, size, begins) in
             [(u64::MAX, 1, false), (0, 1, true), (0, 1 << 60, false), (1 << 60, 1 << 20, false)]
         {
-            let uploads = Uploads::new(Some(free_space));
-            match uploads.create(&folder, u64::MAX, "book", size, &etag(b"x")) {
+            let uploads = Uploads::new(Some(free_space), ShareLimits::new(MOST));
+            match uploads.create(&folder, u64::MAX, &CallerKey::Unnamed, "book", size, &etag(b"x")) {
                 Ok(_) => assert!(begins, "{free_space} {size}"),
                 Err(fault) => {
                     assert!(!begins, "{fault}");
@@ -386,8 +405,10 @@ mod tests {
     fn an_upload_that_finds_the_disk_full_is_given_up_with_its_part() {
         let directory = tempfile::tempdir().expect("a directory");
         let folder = Folder::open(directory.path()).expect("there");
-        let uploads = Uploads::new(Some(0));
-        let (id, _) = uploads.create(&folder, QUOTA, "book", 1_000, &etag(&[7; 1_000])).expect("begun");
+        let uploads = Uploads::new(Some(0), ShareLimits::new(MOST));
+        let (id, _) = uploads
+            .create(&folder, QUOTA, &CallerKey::Unnamed, "book", 1_000, &etag(&[7; 1_000]))
+            .expect("begun");
         uploads.write(&folder, id, 0, &[7; 600]).expect("written");
         let found = uploads.find(id).expect("there");
         if let State::Writing(writing) = &mut found.lock().state {
@@ -400,8 +421,9 @@ mod tests {
         }
         let fault = uploads.commit(&folder, id).expect_err("given up");
         assert_eq!(fault.data["kind"], "disk_full", "{fault}");
-        let (again, offset) =
-            uploads.create(&folder, QUOTA, "book", 1_000, &etag(&[7; 1_000])).expect("begun anew");
+        let (again, offset) = uploads
+            .create(&folder, QUOTA, &CallerKey::Unnamed, "book", 1_000, &etag(&[7; 1_000]))
+            .expect("begun anew");
         assert!(again != id && offset == 0);
     }
 
@@ -411,16 +433,20 @@ mod tests {
         let folder = Folder::open(directory.path()).expect("there");
         let mut uploads = Uploads::default();
         let (book, right) = (vec![7; 6_000], etag(&[7; 6_000]));
-        let (id, _) = uploads.create(&folder, QUOTA, "book", 6_000, &right).expect("begun");
+        let (id, _) =
+            uploads.create(&folder, QUOTA, &CallerKey::Unnamed, "book", 6_000, &right).expect("begun");
         uploads.write(&folder, id, 0, &book[..1_000]).expect("written");
         let other = etag(b"other");
-        let refused =
-            uploads.create(&folder, QUOTA, "other", 5_000, &other).expect_err("promised to the book");
+        let refused = uploads
+            .create(&folder, QUOTA, &CallerKey::Unnamed, "other", 5_000, &other)
+            .expect_err("promised to the book");
         assert_eq!((refused.code, refused.data["limit"].as_u64()), (Code::TOO_LARGE, Some(4_000)));
         let found = uploads.find(id).expect("there");
 
         uploads.idle = Duration::ZERO;
-        let (second, _) = uploads.create(&folder, QUOTA, "other", 5_000, &other).expect("promised no more");
+        let (second, _) = uploads
+            .create(&folder, QUOTA, &CallerKey::Unnamed, "other", 5_000, &other)
+            .expect("promised no more");
         uploads.idle = IDLE;
         assert!(
             matches!(found.lock().state, State::Left),
@@ -428,13 +454,15 @@ mod tests {
         );
         let fault = uploads.write(&folder, id, 1_000, &book[1_000..]).expect_err("forgotten");
         assert_eq!(fault.data["kind"], "no_upload");
-        let refused =
-            uploads.create(&folder, QUOTA, "book", 6_000, &right).expect_err("promised to the other");
+        let refused = uploads
+            .create(&folder, QUOTA, &CallerKey::Unnamed, "book", 6_000, &right)
+            .expect_err("promised to the other");
         assert_eq!(refused.code, Code::TOO_LARGE);
 
         uploads.write(&folder, second, 0, &[0; 5_000]).expect("written");
         uploads.commit(&folder, second).expect_err("not what was announced");
-        let (id, offset) = uploads.create(&folder, QUOTA, "book", 6_000, &right).expect("room again");
+        let (id, offset) =
+            uploads.create(&folder, QUOTA, &CallerKey::Unnamed, "book", 6_000, &right).expect("room again");
         assert_eq!(offset, 1_000);
         uploads.write(&folder, id, offset, &book[1_000..]).expect("written");
         uploads.commit(&folder, id).expect("whole");
@@ -456,7 +484,9 @@ mod tests {
             std::fs::write(directory.path().join(name), [0; 2_000]).expect("written");
             minutes_old(name, minutes)
         };
-        let (id, _) = uploads.create(&folder, QUOTA, "live", 2_000, &etag(b"live")).expect("begun");
+        let (id, _) = uploads
+            .create(&folder, QUOTA, &CallerKey::Unnamed, "live", 2_000, &etag(b"live"))
+            .expect("begun");
         uploads.write(&folder, id, 0, &[0; 2_000]).expect("written");
         let live = minutes_old(&part_name("live", &etag(b"live")[..16]), 10_000);
         let ancient = left(&part_name("ancient", "0123456789abcdef"), 10_000);
@@ -466,12 +496,14 @@ mod tests {
         let there = || [&live, &ancient, &oldest, &old, &new].map(|part| part.exists());
         assert_eq!(there(), [true; 5]);
 
-        uploads.create(&folder, QUOTA, "empty", 0, &etag(b"")).expect("begun");
+        uploads.create(&folder, QUOTA, &CallerKey::Unnamed, "empty", 0, &etag(b"")).expect("begun");
         assert_eq!(there(), [true, false, true, true, true], "after a day");
-        let refused = uploads.create(&folder, QUOTA, "large", 6_001, &etag(b"")).expect_err("no room");
+        let refused = uploads
+            .create(&folder, QUOTA, &CallerKey::Unnamed, "large", 6_001, &etag(b""))
+            .expect_err("no room");
         assert_eq!((refused.code, refused.data["limit"].as_u64()), (Code::TOO_LARGE, Some(2_000)));
         assert_eq!(there(), [true, false, true, true, true], "none goes in vain");
-        uploads.create(&folder, QUOTA, "small", 2_001, &etag(b"small")).expect("begun");
+        uploads.create(&folder, QUOTA, &CallerKey::Unnamed, "small", 2_001, &etag(b"small")).expect("begun");
         assert_eq!(there(), [true, false, false, true, true], "the oldest");
     }
 
@@ -479,8 +511,39 @@ mod tests {
     fn what_is_refused_leaves_no_folder() {
         let directory = tempfile::tempdir().expect("a directory");
         let folder = Folder::open(directory.path()).expect("there");
-        let refused = Uploads::default().create(&folder, QUOTA, "a/b/book", QUOTA + 1, &etag(b"x"));
+        let refused = Uploads::default().create(
+            &folder,
+            QUOTA,
+            &CallerKey::Unnamed,
+            "a/b/book",
+            QUOTA + 1,
+            &etag(b"x"),
+        );
         assert_eq!(refused.expect_err("no room").code, Code::TOO_LARGE);
         assert_eq!(std::fs::read_dir(directory.path()).expect("there").count(), 0);
+    }
+
+    /// 63 uploads of one byte took every place, and everybody else was told busy for five minutes.
+    #[test]
+    fn one_caller_takes_two_thirds_of_the_uploads() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let folder = Folder::open(directory.path()).expect("there");
+        let uploads = Uploads::new(None, ShareLimits::new(8));
+        let create = |caller: &str, name: &str| {
+            let caller = CallerKey::Client(caller.to_owned());
+            uploads.create(&folder, QUOTA, &caller, name, 1, &etag(b"x"))
+        };
+        let begun: Vec<_> = (0..6).map(|n| create("greedy", &format!("g{n}")).expect("begun")).collect();
+        let refused = create("greedy", "g6").expect_err("over its share");
+        assert_eq!(refused.code, Code::BUSY);
+        assert!(refused.data["retry_after_ms"].is_u64());
+        create("honest", "book").expect("others are served");
+        assert_eq!(create("greedy", "g0").expect("it goes on"), begun[0]);
+        for (id, _) in &begun[..2] {
+            uploads.write(&folder, *id, 0, b"x").expect("written");
+            uploads.commit(&folder, *id).expect("whole");
+        }
+        create("greedy", "g6").expect("its own that are done make room");
+        assert_eq!(create("greedy", "g7").expect_err("over its share").code, Code::BUSY);
     }
 }

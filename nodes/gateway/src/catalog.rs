@@ -1,28 +1,33 @@
 //! What the objects on the bus say of themselves, kept current as they come and go.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use rantai_client::object::Description;
 use rantai_client::registry::Follower;
+use rantai_client::shares::{ShareLimits, Shares};
 use rantai_client::wire::name::{ClientId, ObjectName};
 use rantai_client::{CallError, Client};
 use serde_json::Value;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
-use tokio::time::sleep;
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::{Instant, sleep, sleep_until};
 use uuid::Uuid;
 
 /// How long an object has to describe itself.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long it has the first time: objects that are silent keep the others from being asked meanwhile.
+const FIRST_PATIENCE: Duration = Duration::from_secs(1);
 /// The wait before it is asked again after it did not.
 const AGAIN: Duration = Duration::from_secs(10);
 /// Objects that are asked at the same time.
-const AT_ONCE: usize = 16;
+const AT_ONCE: u64 = 128;
+/// The shortest time between two looks at the whole registry.
+const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 /// The most objects that are known.
-const KNOWN: usize = 10_000;
+const KNOWN: u64 = 10_000;
 
 /// What the objects say of themselves.
 #[derive(Debug)]
@@ -40,12 +45,27 @@ pub(super) struct Catalog {
 #[derive(Clone, Debug)]
 struct Described {
     /// The node, and of which start.
-    by: (String, String),
+    by: By,
     description: Arc<Description>,
 }
 
-/// An object that was asked, its node and that node's start, and what it said.
-type Answered = (String, (String, String), Option<Arc<Description>>);
+/// The node of an object, and that node's start.
+type By = (String, String);
+
+/// An object that was asked, who it was, and what it said.
+type Answered = (String, By, Option<Arc<Description>>);
+
+/// Objects that are asked, or are to be.
+#[derive(Debug, Default)]
+struct Asking {
+    asked: JoinSet<Answered>,
+    under_way: HashSet<String>,
+    queue: VecDeque<(String, By)>,
+    /// Those that said nothing: who they were, when in the order of all that were silent, and at what time.
+    silent: HashMap<String, (By, u64, Instant)>,
+    /// How often one was silent.
+    number: u64,
+}
 
 impl Catalog {
     pub(super) fn new(client: Client, allowed: Vec<String>) -> Self {
@@ -78,7 +98,7 @@ impl Catalog {
         let known = self.described.lock().get(object).map(|known| known.description.clone());
         match known {
             Some(known) => Ok(known),
-            None => self.ask(object, None).await,
+            None => self.ask(object, None, PATIENCE).await,
         }
     }
 
@@ -98,8 +118,13 @@ impl Catalog {
         serving.into_iter().max_by_key(weight).and_then(|node| ClientId::new(&node).ok())
     }
 
-    async fn ask(&self, object: &str, node: Option<&str>) -> Result<Arc<Description>, CallError> {
-        let mut proxy = self.client.object(object).deadline(PATIENCE).idempotent();
+    async fn ask(
+        &self,
+        object: &str,
+        node: Option<&str>,
+        patience: Duration,
+    ) -> Result<Arc<Description>, CallError> {
+        let mut proxy = self.client.object(object).deadline(patience).idempotent();
         if let Some(node) = node.and_then(|node| ClientId::new(node).ok()) {
             proxy = proxy.at(node);
         }
@@ -119,29 +144,42 @@ impl Catalog {
             }
         };
         self.follower.send_replace(Some(follower.clone()));
-        let (mut asked, mut changes) = (JoinSet::new(), follower.changes());
+        let (mut asking, mut changes) = (Asking::default(), follower.changes());
+        let places = Shares::new(ShareLimits::new(AT_ONCE));
         loop {
             self.forget(&follower);
-            let complete = self.ask_for_new(&follower, &mut asked).await;
-            tokio::select! {
-                more = changes.changed() => if more.is_err() { return },
-                () = sleep(AGAIN), if !complete => {}
+            asking.look(self.new_ones(&follower));
+            let until = Instant::now() + LOOK_INTERVAL;
+            loop {
+                self.ask_next(&mut asking, &places);
+                tokio::select! {
+                    Some(answered) = asking.asked.join_next() => self.answered(&mut asking, answered),
+                    more = changes.changed() => {
+                        if more.is_err() {
+                            return;
+                        }
+                        sleep_until(until).await;
+                        break;
+                    }
+                    () = sleep(AGAIN), if asking.asked.is_empty() && !asking.silent.is_empty() => break,
+                }
             }
         }
     }
 
-    /// Whoever serves what may be called: one node each.
-    fn served(&self, follower: &Follower) -> BTreeMap<String, (String, String)> {
+    /// Whoever serves what may be called: one node each. No node has more than its share of the objects that are known.
+    fn served(&self, follower: &Follower) -> BTreeMap<String, By> {
+        let limits = ShareLimits::new(KNOWN);
         follower.look(|view| {
             let served = view.all().filter(|(entry, served)| *served && self.allows(&entry.object));
-            let mut by_name = BTreeMap::new();
+            let (mut by_name, mut by_node) = (BTreeMap::new(), HashMap::<&str, u64>::new());
             for (entry, _) in served {
-                by_name
-                    .entry(entry.object.clone())
-                    .or_insert_with(|| (entry.node.clone(), entry.epoch.clone()));
-                if by_name.len() >= KNOWN {
-                    break;
+                let of_node = by_node.entry(&entry.node).or_default();
+                if by_name.contains_key(&entry.object) || !limits.admits(by_name.len() as u64, *of_node, 1) {
+                    continue;
                 }
+                *of_node += 1;
+                by_name.insert(entry.object.clone(), (entry.node.clone(), entry.epoch.clone()));
             }
             by_name
         })
@@ -161,34 +199,71 @@ impl Catalog {
         }
     }
 
-    /// Asks those that are not known; whether all of them have answered.
-    async fn ask_for_new(self: &Arc<Self>, follower: &Follower, asked: &mut JoinSet<Answered>) -> bool {
+    /// Those that are served and not known.
+    fn new_ones(&self, follower: &Follower) -> Vec<(String, By)> {
         let served = self.served(follower);
-        let new: Vec<_> = {
-            let described = self.described.lock();
-            served.into_iter().filter(|(name, _)| !described.contains_key(name)).collect()
-        };
-        let mut complete = true;
-        let mut new = new.into_iter();
-        loop {
-            while asked.len() < AT_ONCE
-                && let Some((name, by)) = new.next()
-            {
-                let catalog = self.clone();
-                asked.spawn(async move {
-                    let said = catalog.ask(&name, Some(&by.0)).await;
-                    let said = said.inspect_err(|error| tracing::debug!("{name} says nothing: {error}"));
-                    (name, by, said.ok())
-                });
-            }
-            let Some(answered) = asked.join_next().await else { return complete };
-            let Ok((name, by, Some(description))) = answered else {
-                complete = false;
+        let described = self.described.lock();
+        served.into_iter().filter(|(name, _)| !described.contains_key(name)).collect()
+    }
+
+    /// Asks as many as may be asked at the same time, in their order, and of each node no more than its share.
+    fn ask_next(self: &Arc<Self>, asking: &mut Asking, places: &Arc<Shares<String>>) {
+        let mut later = VecDeque::new();
+        while (places.taken() as u64) < AT_ONCE
+            && let Some((name, by)) = asking.queue.pop_front()
+        {
+            let Some(place) = places.take(&by.0) else {
+                later.push_back((name, by));
                 continue;
             };
-            self.described.lock().insert(name, Described { by, description });
-            self.changed.send_modify(|version| *version += 1);
+            let patience = if asking.silent.contains_key(&name) { PATIENCE } else { FIRST_PATIENCE };
+            asking.under_way.insert(name.clone());
+            let catalog = self.clone();
+            asking.asked.spawn(async move {
+                let said = catalog.ask(&name, Some(&by.0), patience).await;
+                drop(place);
+                let said = said.inspect_err(|error| tracing::debug!("{name} says nothing: {error}"));
+                (name, by, said.ok())
+            });
         }
+        later.append(&mut asking.queue);
+        asking.queue = later;
+    }
+
+    /// Keeps what an object said; one that said nothing is asked again behind all others.
+    fn answered(&self, asking: &mut Asking, answered: Result<Answered, JoinError>) {
+        let Ok((name, by, said)) = answered else { return };
+        asking.under_way.remove(&name);
+        let Some(description) = said else {
+            asking.number += 1;
+            asking.silent.insert(name, (by, asking.number, Instant::now()));
+            return;
+        };
+        asking.silent.remove(&name);
+        self.described.lock().insert(name, Described { by, description });
+        self.changed.send_modify(|version| *version += 1);
+    }
+}
+
+impl Asking {
+    /// Puts those in order that are to be asked: first those that were not asked before, then those that were silent
+    /// longest ago.
+    fn look(&mut self, new: Vec<(String, By)>) {
+        let now = Instant::now();
+        let known: BTreeMap<&str, &By> = new.iter().map(|(name, by)| (&**name, by)).collect();
+        // Whoever began anew since is new.
+        self.silent.retain(|name, (by, ..)| known.get(&**name).is_some_and(|now| *now == by));
+        let silent = |name: &str| self.silent.get(name);
+        let mut queue: Vec<(u64, String, By)> = new
+            .into_iter()
+            .filter(|(name, _)| {
+                !self.under_way.contains(name)
+                    && silent(name).is_none_or(|(.., at)| now.duration_since(*at) >= AGAIN)
+            })
+            .map(|(name, by)| (silent(&name).map_or(0, |(_, number, _)| *number), name, by))
+            .collect();
+        queue.sort_unstable_by_key(|(number, ..)| *number);
+        self.queue = queue.into_iter().map(|(_, name, by)| (name, by)).collect();
     }
 }
 
@@ -211,5 +286,27 @@ mod tests {
         {
             assert_eq!(allows(&allowed, object), expected, "{object}");
         }
+    }
+
+    /// 3,000 silent names kept a new object out of the list for minutes.
+    #[test]
+    fn what_was_silent_is_asked_behind_everything_else() {
+        let by = |node: &str| (node.to_owned(), "1".to_owned());
+        let entry = |name: &str, node: &str| (name.to_owned(), by(node));
+        let mut asking = Asking::default();
+        asking.look(vec![entry("a", "mute"), entry("b", "mute"), entry("new", "pi")]);
+        let names =
+            |asking: &Asking| -> Vec<String> { asking.queue.iter().map(|(name, _)| name.clone()).collect() };
+        assert_eq!(names(&asking), ["a", "b", "new"]);
+        let long_ago = Instant::now().checked_sub(2 * AGAIN).expect("long after the start of the clock");
+        asking.silent.insert("a".to_owned(), (by("mute"), 2, long_ago));
+        asking.silent.insert("b".to_owned(), (by("mute"), 1, long_ago));
+        asking.look(vec![entry("a", "mute"), entry("b", "mute"), entry("new", "pi")]);
+        assert_eq!(names(&asking), ["new", "b", "a"], "the longest silent first of those");
+        asking.silent.insert("b".to_owned(), (by("mute"), 3, Instant::now()));
+        asking.under_way.insert("new".to_owned());
+        asking.look(vec![entry("a", "another"), entry("b", "mute"), entry("new", "pi")]);
+        assert_eq!(names(&asking), ["a"], "it is another one now, and the others are not asked yet");
+        assert!(!asking.silent.contains_key("a"));
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use axum::Extension;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{Message as Frame, WebSocket, WebSocketUpgrade};
 use axum::extract::{Path, RawQuery, State};
@@ -12,14 +13,15 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use rantai_client::Subscription;
 use rantai_client::session::{Filter, Message};
+use rantai_client::shares::HeldPlace;
 use rantai_client::wire::fault::{Code, Fault};
 use rantai_client::wire::name::{MethodName, ObjectName, Root};
 use rantai_client::wire::topic::EventTopic;
 use serde_json::{Value, json};
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::guard::Counts;
+use super::guard::{Caller, Counts};
 use super::rest::{Gateway, query};
 use super::status;
 
@@ -39,7 +41,7 @@ struct Stream {
     root: Root,
     gateway: Arc<Gateway>,
     stop: watch::Receiver<bool>,
-    _place: OwnedSemaphorePermit,
+    _place: HeldPlace<Caller>,
 }
 
 impl Drop for Stream {
@@ -87,9 +89,10 @@ pub(super) async fn follow(
     State(gateway): State<Arc<Gateway>>,
     Path(object): Path<String>,
     RawQuery(raw): RawQuery,
+    Extension(caller): Extension<Caller>,
     socket: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Response {
-    let stream = match open(&gateway, &object, raw.as_deref()).await {
+    let stream = match open(&gateway, &caller, &object, raw.as_deref()).await {
         Ok(stream) => stream,
         Err(fault) => return status::answer(&fault),
     };
@@ -102,7 +105,12 @@ pub(super) async fn follow(
     }
 }
 
-async fn open(gateway: &Arc<Gateway>, object: &str, raw: Option<&str>) -> Result<Stream, Fault> {
+async fn open(
+    gateway: &Arc<Gateway>,
+    caller: &Caller,
+    object: &str,
+    raw: Option<&str>,
+) -> Result<Stream, Fault> {
     gateway.allowed(object)?;
     let name = ObjectName::any(object);
     let name = name.map_err(|error| Fault::new(Code::UNKNOWN_OBJECT, error.to_string()))?;
@@ -125,7 +133,10 @@ async fn open(gateway: &Arc<Gateway>, object: &str, raw: Option<&str>) -> Result
     if wanted.is_empty() {
         filters = EventTopic::filters(&root, &name, None);
     }
-    let place = gateway.streams.clone().try_acquire_owned().map_err(|_| Fault::busy(5_000))?;
+    let place = gateway.streams.take(caller).ok_or_else(|| {
+        gateway.share_log.refused("the event streams", caller);
+        Fault::busy(5_000)
+    })?;
     let filters = filters.into_iter().map(Filter::new).collect();
     let events = gateway.client.subscribe(filters).await.map_err(status::fault)?;
     Counts::one(&gateway.guard.counts.streams);

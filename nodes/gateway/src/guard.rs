@@ -43,6 +43,15 @@ pub(super) enum Caller {
     Wrong(IpAddr),
 }
 
+impl std::fmt::Display for Caller {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::User(user) => write!(f, "user {user:?}"),
+            Self::Address(address) | Self::Wrong(address) => write!(f, "address {address}"),
+        }
+    }
+}
+
 /// What may be taken now, and when that was so.
 #[derive(Debug)]
 struct Bucket {

@@ -27,6 +27,7 @@ pub mod settings;
 pub mod soap;
 mod status;
 mod ui;
+mod waiting;
 
 use std::io;
 use std::net::SocketAddr;

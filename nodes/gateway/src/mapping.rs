@@ -2,15 +2,16 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::IntoResponse;
 use axum::routing::{MethodRouter, get};
+use axum::{Extension, Json};
 use rantai_client::wire::fault::Fault;
 use rantai_client::{Content, object::Method};
 use serde_json::{Map, Value, json};
 
+use super::guard::Caller;
 use super::rest::{Gateway, query};
 use super::settings::Route;
 use super::{arguments, status};
@@ -18,25 +19,32 @@ use super::{arguments, status};
 /// What is served on such a path.
 pub(super) fn route(route: Route) -> MethodRouter<Arc<Gateway>> {
     let route = Arc::new(route);
-    get(move |State(gateway): State<Arc<Gateway>>, headers: HeaderMap, RawQuery(raw): RawQuery| async move {
-        match called(&gateway, &route, &headers, raw.as_deref()).await {
-            Ok(value) => Json(value).into_response(),
-            Err(fault) => {
-                let (status, text) = shown(&route, &fault);
-                (status, Json(json!({ "error": text }))).into_response()
+    get(
+        move |State(gateway): State<Arc<Gateway>>,
+              Extension(caller): Extension<Caller>,
+              headers: HeaderMap,
+              RawQuery(raw): RawQuery| async move {
+            match called(&gateway, &caller, &route, &headers, raw.as_deref()).await {
+                Ok(value) => Json(value).into_response(),
+                Err(fault) => {
+                    let (status, text) = shown(&route, &fault);
+                    (status, Json(json!({ "error": text }))).into_response()
+                }
             }
-        }
-    })
+        },
+    )
 }
 
 async fn called(
     gateway: &Gateway,
+    caller: &Caller,
     route: &Route,
     headers: &HeaderMap,
     raw: Option<&str>,
 ) -> Result<Value, Fault> {
     let description = gateway.catalog.of(&route.object).await.map_err(status::fault)?;
     let params = params(route, description.method(&route.method), &query(raw))?;
+    let _place = gateway.waiting.begin(&route.object, caller)?;
     let proxy = gateway.client.object(&route.object).deadline(gateway.patience(headers));
     let answered = proxy.request(&route.method).params(params).send().await.map_err(status::fault)?;
     let value = match answered.outcome.map_err(|fault| *fault)? {

@@ -23,11 +23,12 @@ use axum::{Extension, Json, Router};
 use http_body_util::{BodyExt as _, Limited};
 use parking_lot::Mutex;
 use rantai_client::object::Method;
+use rantai_client::shares::{ShareLimits, ShareLog, Shares};
 use rantai_client::wire::fault::{Code, Fault};
 use rantai_client::wire::json;
 use rantai_client::{Client, Content};
 use serde_json::{Value, json};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::time::timeout;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use uuid::Uuid;
@@ -36,6 +37,7 @@ use super::catalog::Catalog;
 use super::guard::{Caller, Counts, Guard, Refused};
 use super::pages::Pages;
 use super::settings::{Limits, Rest};
+use super::waiting::WaitingCalls;
 use super::{arguments, events, mapping, openapi, status, ui};
 
 /// Built-in methods that tell something, and change nothing.
@@ -47,7 +49,10 @@ pub(super) struct Gateway {
     pub(super) catalog: Arc<Catalog>,
     pub(super) guard: Arc<Guard>,
     pub(super) limits: Limits,
-    pub(super) streams: Arc<Semaphore>,
+    /// Places of streams, shared among users, or addresses where there are no users.
+    pub(super) streams: Arc<Shares<Caller>>,
+    pub(super) share_log: ShareLog,
+    pub(super) waiting: WaitingCalls,
     /// Becomes true when the gateway ends.
     pub(super) stop: watch::Receiver<bool>,
     pages: Pages,
@@ -68,7 +73,12 @@ pub(super) fn router(
         catalog,
         guard,
         limits: settings.limits,
-        streams: Arc::new(Semaphore::new(settings.limits.streams)),
+        streams: Shares::new(ShareLimits {
+            limit: settings.limits.streams as u64,
+            per_caller: settings.limits.streams_per_caller,
+        }),
+        share_log: ShareLog::default(),
+        waiting: WaitingCalls::new(&settings.limits),
         stop,
         pages: Pages::new(&settings.origins, settings.users.is_empty()),
         secured: !settings.users.is_empty(),
@@ -218,7 +228,9 @@ async fn call(
     request: Request,
 ) -> Response {
     let response = match *request.method() {
-        Verb::GET | Verb::HEAD => gateway.get(&object, &method, raw.as_deref(), request.headers()).await,
+        Verb::GET | Verb::HEAD => {
+            gateway.get(&caller, &object, &method, raw.as_deref(), request.headers()).await
+        }
         Verb::POST => gateway.post(&caller, &object, &method, raw.as_deref(), request).await,
         _ => return wrong_verb().await.into_response(),
     };
@@ -228,6 +240,7 @@ async fn call(
 impl Gateway {
     async fn get(
         &self,
+        caller: &Caller,
         object: &str,
         method: &str,
         raw: Option<&str>,
@@ -251,6 +264,7 @@ impl Gateway {
         };
         let params = arguments::named(known.as_ref(), &query(raw)).map_err(refuse)?;
         let params = (!params.is_empty()).then_some(Value::Object(params));
+        let _place = self.waiting.begin(object, caller).map_err(refuse)?;
         let proxy = self.client.object(object).deadline(self.patience(headers)).idempotent();
         respond(proxy.request(method).params(params)).await
     }
@@ -301,6 +315,7 @@ impl Gateway {
         if let Some(identity) = identity {
             request = request.identity(identity);
         }
+        let _place = self.waiting.begin(object, caller).map_err(refuse)?;
         let request = if binary { request.binary(payload) } else { request.payload(payload) };
         respond(request).await
     }

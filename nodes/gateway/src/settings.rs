@@ -92,6 +92,12 @@ pub struct Limits {
     pub rate_per_s: u32,
     /// Streams of events at the same time.
     pub streams: usize,
+    /// Of one user, or of one address where there are no users; its fair share of `streams` without it.
+    pub streams_per_caller: Option<u64>,
+    /// Calls of one object that wait at the same time.
+    pub calls_per_object: u64,
+    /// Of one user, or of one address where there are no users; its fair share of `calls_per_object` without it.
+    pub calls_per_caller: Option<u64>,
 }
 
 impl Default for Limits {
@@ -104,6 +110,9 @@ impl Default for Limits {
             call_ms: 30_000,
             rate_per_s: 0,
             streams: 256,
+            streams_per_caller: None,
+            calls_per_object: 160,
+            calls_per_caller: None,
         }
     }
 }

@@ -56,6 +56,7 @@ fn context(caller: &str, correlation: Option<Uuid>) -> Context {
     Context {
         object: object.clone(),
         caller: Some(caller.to_owned()),
+        share_of: rantai_client::shares::CallerKey::Unnamed,
         client: None,
         correlation: correlation.map(|uuid| uuid.as_bytes().to_vec()),
         trail: Vec::new(),

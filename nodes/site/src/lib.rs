@@ -193,12 +193,13 @@ impl Site {
     async fn serve_all(&mut self, plan: Plan) -> Result<(), SiteError> {
         // Opened before anything is claimed, for it may fail.
         let ledger = self.open_ledger(&plan).await?;
+        let call_limits = plan.config.call_limits;
         let Plan { objects, output, .. } = plan;
         // All claims at once: each may be contested for a second.
         let mut claims = JoinSet::new();
         if let Some(ledger) = ledger {
             let (node, report) = (self.node.clone(), self.options.report.clone());
-            let limits = Limits { concurrent: LEDGER_CALLS, ..Limits::default() };
+            let limits = call_limits.apply(Limits { concurrent: LEDGER_CALLS, ..Limits::default() });
             let options = ServeOptions { limits, replace: plan.replace, ..ServeOptions::default() };
             claims.spawn(async move {
                 node.serve_with(TASKS, Arc::new(ledger), options).await?;
@@ -206,7 +207,8 @@ impl Site {
                 Ok::<(), ServeError>(())
             });
         }
-        for Configured { name, object, options, started, .. } in objects {
+        for Configured { name, object, mut options, started, .. } in objects {
+            options.limits = call_limits.apply(options.limits);
             let (node, output, report) = (self.node.clone(), output.clone(), self.options.report.clone());
             claims.spawn(async move {
                 node.serve_with(name.as_str(), object, options).await?;

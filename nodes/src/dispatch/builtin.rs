@@ -48,7 +48,7 @@ fn cancel(served: &Served, text: &str) -> Result<Value, Fault> {
         .map(|pair| std::str::from_utf8(pair).ok().and_then(|pair| u8::from_str_radix(pair, 16).ok()))
         .collect();
     let correlation = bytes.ok_or_else(wrong)?;
-    let found = served.cancellable.lock().get(&correlation).cloned();
+    let found = served.cancellable.lock().get(&correlation).map(|call| call.cancelled.clone());
     if let Some(cancelled) = &found {
         cancelled.notify_one();
     }

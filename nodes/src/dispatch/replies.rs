@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rantai_client::session::{Publish, QoS, Unsent};
+use rantai_client::shares::CallerKey;
 use rantai_client::wire::fault::{Code, Fault};
 use rantai_client::wire::name::{ClientId, ObjectName, Root};
 use rantai_client::wire::reply::{Outcome, Reply};
@@ -79,6 +80,16 @@ impl Replies {
         }
     }
 
+    /// Whose share of an object's places a request counts against. A `caller` counts only where the broker stamps it:
+    /// anybody could use up somebody else's share otherwise.
+    pub(super) fn share_of(&self, served: &Served, caller: Option<&str>, reply_to: &ReplyTo) -> CallerKey {
+        match (caller.filter(|_| served.limits.trust_caller), self.reply_client(reply_to)) {
+            (Some(user), _) => CallerKey::User(user.to_owned()),
+            (None, Some(client)) => CallerKey::Client(client.to_string()),
+            (None, None) => CallerKey::Unnamed,
+        }
+    }
+
     /// Answers a request that cannot be carried out.
     pub(super) fn refuse(&self, served: Option<&Arc<Served>>, refusal: Refusal, qos: QoS, received: Instant) {
         match refusal {
@@ -105,6 +116,22 @@ impl Replies {
         self.publish_limited(route, outcome, served.limits.result);
     }
 
+    /// Answers a request to an object; with a token other than 0, what becomes of the reply is told where this is true.
+    pub(super) fn reply_with_token(
+        &self,
+        served: &Served,
+        route: &Route,
+        outcome: Outcome,
+        token: u128,
+    ) -> bool {
+        if matches!(route.reply_to, ReplyTo::Nobody) {
+            return false;
+        }
+        let limit = served.limits.result;
+        let reply = Reply::write(outcome, &route.form, route.correlation.as_deref(), &self.node, limit);
+        self.publish_with_token(route, reply, token)
+    }
+
     fn publish_limited(&self, route: &Route, outcome: Outcome, limit: usize) {
         if matches!(route.reply_to, ReplyTo::Nobody) {
             return;
@@ -115,7 +142,11 @@ impl Replies {
 
     /// Publishes a reply; a fault instead of one that the broker does not take.
     pub(super) fn publish(&self, route: &Route, reply: Reply) {
-        let ReplyTo::Topic(topic) = &route.reply_to else { return };
+        self.publish_with_token(route, reply, 0);
+    }
+
+    fn publish_with_token(&self, route: &Route, reply: Reply, token: u128) -> bool {
+        let ReplyTo::Topic(topic) = &route.reply_to else { return false };
         let publish = Publish {
             topic: topic.as_str().into(),
             payload: reply.payload.into(),
@@ -124,7 +155,7 @@ impl Replies {
             retain: false,
             resend: true,
         };
-        let Err(error) = self.out.send(publish, 0) else { return };
+        let Err(error) = self.out.send(publish, token) else { return true };
         if let Unsent::TooLarge { limit, .. } = error {
             let fault = Outcome::Fault(Fault::too_large(limit));
             let reply =
@@ -134,6 +165,7 @@ impl Replies {
         } else {
             tracing::debug!("a reply was not sent: {error}");
         }
+        false
     }
 
     /// Publishes what nobody waits for.

@@ -8,17 +8,18 @@ use std::task::Poll;
 use std::time::Duration;
 
 use rantai_client::object::{Answer, Answering, Call, Object};
+use rantai_client::shares::CallerKey;
 use rantai_client::wire::fault::{Code, Fault};
 use rantai_client::wire::name::MethodName;
 use rantai_client::wire::reply::{Outcome, Reply};
-use rantai_client::wire::request::ReplyTo;
+use rantai_client::wire::request::{LONGEST_TTL_MS, ReplyTo};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
 use super::forward::{Forwards, Passage};
 use super::once::Once;
 use super::replies::Route;
-use super::served::Served;
+use super::served::{Served, Waiting};
 
 /// A call that has begun.
 pub(super) struct Running {
@@ -30,6 +31,7 @@ pub(super) struct Running {
     /// Its key among the requests that were met before.
     pub(super) key: Option<u128>,
     pub(super) passage: Passage,
+    pub(super) share_of: CallerKey,
 }
 
 /// Why a call that waited has ended.
@@ -68,14 +70,21 @@ impl Running {
 
     /// Goes on by itself until it is done, cancelled or out of time.
     fn wait(self, mut answering: Answering, repeated: Arc<AtomicBool>) {
-        self.served.running.fetch_add(1, Ordering::AcqRel);
+        let place = self.served.places.hold(self.share_of.clone());
         let cancelled = Arc::new(Notify::new());
         let correlation = self.route.correlation.clone().filter(|c| c.len() >= 16);
         if let Some(correlation) = &correlation {
-            self.served.cancellable.lock().insert(correlation.clone(), cancelled.clone());
+            // What is carried out once is not cut off in the middle: a repeat would find its outcome unknown.
+            let once = self.served.description.method(self.method.as_str()).is_some_and(|m| m.once);
+            let abandoned_with = (!once).then(|| self.route.reply_to.clone());
+            let waiting = Waiting { cancelled: cancelled.clone(), abandoned_with };
+            self.served.cancellable.lock().insert(correlation.clone(), waiting);
         }
         let limit = self.served.description.method(self.method.as_str()).and_then(|m| m.time_limit_ms);
-        let own = limit.map(|limit| (self.received + Duration::from_millis(limit), limit));
+        let most = self.served.limits.max_deadline.as_millis() as u64;
+        let limit = limit.unwrap_or(LONGEST_TTL_MS).min(most);
+        // Past the longest time that a caller may set it is the caller's deadline that ends the call.
+        let own = (limit < LONGEST_TTL_MS).then(|| (self.received + Duration::from_millis(limit), limit));
         tokio::spawn(async move {
             let deadline = self.route.deadline;
             let until = own.map_or(deadline, |(own, _)| own.min(deadline));
@@ -93,7 +102,6 @@ impl Running {
             if let Some(correlation) = &correlation {
                 self.served.cancellable.lock().remove(correlation);
             }
-            let served = self.served.clone();
             match ended {
                 Ended::Result(result) => self.finish(result, repeated.load(Ordering::Relaxed)),
                 Ended::Cancelled => self.finish(Err(Fault::new(Code::CANCELLED, "cancelled")), false),
@@ -107,7 +115,7 @@ impl Running {
                     self.forget();
                 }
             }
-            served.running.fetch_sub(1, Ordering::AcqRel);
+            drop(place);
         });
     }
 

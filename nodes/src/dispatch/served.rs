@@ -1,13 +1,15 @@
 //! An object on a node: what it is allowed, and what is known of the calls to it.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use rantai_client::object::{Description, Emitter, Object};
+use rantai_client::shares::{CallerKey, ShareLimits, ShareLog, Shares};
 use rantai_client::wire::entry::Entry;
 use rantai_client::wire::name::ObjectName;
+use rantai_client::wire::request::{LONGEST_TTL_MS, ReplyTo};
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
@@ -25,12 +27,34 @@ pub struct Limits {
     pub trail: usize,
     /// Whether requests that name no reply topic are answered on `{root}/reply/{object}`.
     pub public_replies: bool,
+    /// Waiting calls of one caller, instead of its fair share of `concurrent`: see [`rantai_client::shares`].
+    pub per_caller: Option<usize>,
+    /// Whether the broker stamps the user property `caller`; shares are then counted by user instead of by client.
+    pub trust_caller: bool,
+    /// The longest time a call may wait, whatever deadline its caller sets.
+    pub max_deadline: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { concurrent: 256, result: 1 << 20, trail: 16, public_replies: true }
+        Self {
+            concurrent: 256,
+            result: 1 << 20,
+            trail: 16,
+            public_replies: true,
+            per_caller: None,
+            trust_caller: false,
+            max_deadline: Duration::from_millis(LONGEST_TTL_MS),
+        }
     }
+}
+
+/// A call that waits and may be cancelled.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    pub(super) cancelled: Arc<Notify>,
+    /// The reply topic without whose subscriber it is cancelled; `None` where it is carried out all the same.
+    pub(super) abandoned_with: Option<ReplyTo>,
 }
 
 /// An object, and what is known of the calls to it.
@@ -47,10 +71,12 @@ pub struct Served {
     /// By which the object says something unasked, once a node has taken it in.
     pub(super) emitter: OnceLock<Emitter>,
     pub(super) stats: Stats,
-    pub(super) running: AtomicUsize,
+    /// Places of calls that wait for something.
+    pub(super) places: Arc<Shares<CallerKey>>,
+    pub(super) share_log: ShareLog,
     pub(super) duplicates: Mutex<Duplicates>,
     /// Calls that wait and may be cancelled, by the fingerprint of their correlation.
-    pub(super) cancellable: Mutex<HashMap<Vec<u8>, Arc<Notify>>>,
+    pub(super) cancellable: Mutex<HashMap<Vec<u8>, Waiting>>,
 }
 
 impl std::fmt::Debug for Served {
@@ -63,6 +89,10 @@ impl Served {
     /// Under this name.
     pub fn new(name: ObjectName, object: Arc<dyn Object>, limits: Limits) -> Arc<Self> {
         let description = object.description();
+        let places = ShareLimits {
+            limit: limits.concurrent as u64,
+            per_caller: limits.per_caller.map(|most| most as u64),
+        };
         Arc::new(Self {
             name,
             object,
@@ -72,7 +102,8 @@ impl Served {
             yielded: Notify::new(),
             emitter: OnceLock::new(),
             stats: Stats::default(),
-            running: AtomicUsize::new(0),
+            places: Shares::new(places),
+            share_log: ShareLog::default(),
             duplicates: Mutex::default(),
             cancellable: Mutex::default(),
         })
@@ -80,7 +111,7 @@ impl Served {
 
     /// How many calls wait for something.
     pub fn running(&self) -> usize {
-        self.running.load(Ordering::Acquire)
+        self.places.taken()
     }
 
     /// Begins what the object does unasked; it ends when this is dropped.

@@ -169,6 +169,7 @@ mod tests {
         let context = Context {
             object: object.clone(),
             caller: None,
+            share_of: rantai_client::shares::CallerKey::Unnamed,
             client: client.map(|client| ClientId::new(client).expect("a name")),
             correlation: Some(b"0123456789abcdef".to_vec()),
             trail: Vec::new(),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use rantai_client::Environment;
 use rantai_client::client::{Builder, draw_id};
 use rantai_client::object::{Answering, Call, Description, Emitter, Object};
+use rantai_client::shares::CallerKey;
 use rantai_client::wire::name::ClientId;
 use tokio::task::JoinHandle;
 
@@ -37,6 +38,8 @@ pub enum LedgerError {
 #[derive(Clone, Debug)]
 pub struct Ledger {
     pub(super) shared: Arc<Shared>,
+    /// Whose share of the ledger what is submitted counts against.
+    pub(super) caller: CallerKey,
 }
 
 /// The object `tasks`. Tasks are carried out and schedules are followed until it is dropped.
@@ -67,7 +70,7 @@ impl Ledger {
             LedgerError::Store { file, source }
         })?;
         let shared = Shared::new(store, limits, Environment::default());
-        Ok(Self { shared: Arc::new(shared) })
+        Ok(Self { shared: Arc::new(shared), caller: CallerKey::Unnamed })
     }
 
     /// Starts to carry out tasks, and returns the object to serve. Tasks are called by a client of this builder, under
@@ -93,7 +96,8 @@ impl Object for LedgerObject {
     }
 
     fn call(self: Arc<Self>, call: Call) -> Answering {
-        self.inner.clone().call(call)
+        let caller = call.context.share_of.clone();
+        Arc::new(TasksObject(Ledger { shared: self.shared.clone(), caller })).call(call)
     }
 
     fn attach(&self, emitter: Emitter) {

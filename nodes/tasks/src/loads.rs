@@ -1,19 +1,33 @@
 //! How much each object has to do, and whatever waits for a place.
+//!
+//! Objects share the places of the executor by the rule of [`rantai_client::shares`], so that slow ones leave some to
+//! those that come later.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use rantai_client::shares::ShareLimits;
 
 use super::agenda::Entry;
 use super::limits::Limits;
 use super::task::Task;
 
+/// Tasks that are looked at again at a time for an object of which none runs, while those of others do.
+const IDLE_BATCH: usize = 1_000;
+
 /// How much each object has to do.
 #[derive(Debug)]
 pub(super) struct Loads {
     limits: Arc<Limits>,
-    by_object: Mutex<HashMap<String, Load>>,
+    objects: Mutex<ObjectLoads>,
+}
+
+#[derive(Debug, Default)]
+struct ObjectLoads {
+    /// Of all objects together.
+    running: usize,
+    by_object: HashMap<String, Load>,
 }
 
 #[derive(Debug, Default)]
@@ -25,35 +39,64 @@ struct Load {
 
 impl Loads {
     pub(super) fn new(limits: Arc<Limits>) -> Self {
-        Self { limits, by_object: Mutex::default() }
+        Self { limits, objects: Mutex::default() }
     }
 
-    /// Whether the task's object has enough to do; the task waits then.
+    /// Whether the task's object has enough to do, or has its share of all places; the task waits then.
     pub(super) fn is_full_for(&self, task: &Task) -> bool {
-        let (mut loads, most) = (self.by_object.lock(), self.limits.of(&task.object));
-        let Some(load) = loads.get_mut(&task.object).filter(|load| load.running >= most) else {
+        let mut loads = self.objects.lock();
+        let running = loads.by_object.get(&task.object).map_or(0, |load| load.running);
+        if self.room(&task.object, running, loads.running) > 0 {
             return false;
-        };
+        }
+        let load = loads.by_object.entry(task.object.clone()).or_default();
         load.waiting.insert((9 - task.options.priority, task.due_ms, Entry::from(task)));
         true
     }
 
     pub(super) fn begun(&self, task: &Task) {
-        self.by_object.lock().entry(task.object.clone()).or_default().running += 1;
+        let mut loads = self.objects.lock();
+        loads.running += 1;
+        loads.by_object.entry(task.object.clone()).or_default().running += 1;
     }
 
-    /// Tasks that may be looked at again, as one of their object has ended.
+    /// Tasks that may be looked at again, as one has ended: first those of objects that have the least to do.
     pub(super) fn ended(&self, task: &Task) -> Vec<Entry> {
-        let (mut loads, most) = (self.by_object.lock(), self.limits.of(&task.object));
-        let Some(load) = loads.get_mut(&task.object) else { return Vec::new() };
-        load.running = load.running.saturating_sub(1);
-        // Some of them may have been cancelled: when nothing runs any more, nobody would free a place for the rest.
-        let places = if load.running == 0 { load.waiting.len() } else { most.saturating_sub(load.running) };
-        let next = (0..places).map_while(|_| load.waiting.pop_first()).map(|(.., entry)| entry).collect();
-        if load.running == 0 {
-            loads.remove(&task.object);
+        let mut loads = self.objects.lock();
+        let loads = &mut *loads;
+        loads.running = loads.running.saturating_sub(1);
+        if let Some(load) = loads.by_object.get_mut(&task.object) {
+            load.running = load.running.saturating_sub(1);
         }
+        let mut next = Vec::new();
+        let mut waiting: Vec<_> = loads
+            .by_object
+            .iter_mut()
+            .filter(|(_, load)| !load.waiting.is_empty())
+            .map(|(object, load)| (load.running, object, load))
+            .collect();
+        waiting.sort_unstable_by_key(|(running, object, _)| (*running, *object));
+        for (running, object, load) in waiting {
+            // Some of them may have been cancelled: when nothing runs any more, nobody would free a place for the rest.
+            let places = match (loads.running, running) {
+                (0, _) => load.waiting.len(),
+                (_, 0) => IDLE_BATCH,
+                _ => self.room(object, running, loads.running),
+            };
+            next.extend((0..places).map_while(|_| load.waiting.pop_first()).map(|(.., entry)| entry));
+        }
+        loads.by_object.retain(|_, load| load.running > 0 || !load.waiting.is_empty());
         next
+    }
+
+    /// How many more tasks of an object may run, of which `running` do, and `all` of all objects.
+    fn room(&self, object: &str, running: usize, all: usize) -> usize {
+        let shares = ShareLimits::new(self.limits.at_once as u64);
+        let more = |more: usize| {
+            running + more < self.limits.of(object)
+                && shares.admits((all + more) as u64, (running + more) as u64, 1)
+        };
+        (0..self.limits.of(object)).take_while(|count| more(*count)).count()
     }
 }
 
@@ -94,7 +137,7 @@ mod tests {
             let_go += loads.ended(&task).len();
         }
         assert_eq!(let_go, 40);
-        assert!(loads.by_object.lock().is_empty());
+        assert!(loads.objects.lock().by_object.is_empty());
     }
 
     #[test]
@@ -108,5 +151,51 @@ mod tests {
         loads.begun(&first);
         assert_eq!(loads.ended(&first), [], "one of two has ended, and one is all there may be");
         assert_eq!(loads.ended(&first), [Entry::from(&high), Entry::from(&low)], "nothing runs any more");
+    }
+
+    /// Two slow objects took all 64 places, and a task of a third one waited for them.
+    #[test]
+    fn slow_objects_leave_places_to_others() {
+        let loads = Loads::new(Arc::new(Limits::default()));
+        let mut running = Vec::new();
+        for object in ["slow", "slower"] {
+            for _ in 0..40 {
+                let task = task(object, 5);
+                if !loads.is_full_for(&task) {
+                    loads.begun(&task);
+                    running.push(task);
+                }
+            }
+        }
+        assert_eq!(running.len(), 54);
+        let third = task("third", 5);
+        assert!(!loads.is_full_for(&third), "it does not wait");
+        loads.begun(&third);
+        // What ends makes room for the object that has less to do.
+        for _ in 0..4 {
+            let at = running.iter().position(|task| task.object == "slow").expect("one of them runs");
+            loads.ended(&running.remove(at));
+        }
+        let waits = |object: &str| loads.objects.lock().by_object[object].waiting.len();
+        assert_eq!(waits("slow"), 8, "it holds more than are free");
+        assert!(waits("slower") < 18, "and the other one goes on");
+    }
+
+    #[test]
+    fn nothing_waits_when_nothing_runs() {
+        let loads = Loads::new(Arc::new(Limits { at_once: 4, ..Limits::default() }));
+        let [first, second] = [task("one", 5), task("two", 5)];
+        for running in [&first, &first, &first, &second] {
+            loads.begun(running);
+        }
+        let waiting = [task("one", 5), task("two", 5)];
+        assert!(waiting.iter().all(|task| loads.is_full_for(task)));
+        let mut let_go = loads.ended(&second);
+        (0..3).for_each(|_| let_go.extend(loads.ended(&first)));
+        let_go.sort_unstable();
+        let mut expected = waiting.each_ref().map(Entry::from);
+        expected.sort_unstable();
+        assert_eq!(let_go, expected);
+        assert!(loads.objects.lock().by_object.is_empty());
     }
 }

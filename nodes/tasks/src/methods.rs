@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use rantai_client::object::Context;
+use rantai_client::shares::ShareLimits;
 use rantai_client::wire::fault::{Code, Fault};
 use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
@@ -40,7 +41,7 @@ impl Tasks for Ledger {
     ) -> Result<String, Fault> {
         let (params, options) = (params.unwrap_or_default(), options.unwrap_or_default());
         let task = new_task(&self.shared, &object, &method, params, options)?;
-        let mut ids = self.shared.submit(vec![task]).await?;
+        let mut ids = self.shared.submit(&self.caller, vec![task]).await?;
         ids.pop().ok_or_else(|| Fault::new(Code::BROKEN_OBJECT, "no task was stored"))
     }
 
@@ -53,7 +54,7 @@ impl Tasks for Ledger {
             task.map_err(|fault| Fault { message: format!("calls[{index}]: {}", fault.message), ..fault })
         };
         let tasks = calls.into_iter().enumerate().map(task).collect::<Result<_, _>>()?;
-        self.shared.submit(tasks).await
+        self.shared.submit(&self.caller, tasks).await
     }
 
     async fn get(&self, id: String) -> Result<Task, Fault> {
@@ -136,8 +137,10 @@ impl Tasks for Ledger {
         let (params, options) = (params.unwrap_or_default(), options.unwrap_or_default());
         let schedule = Schedule::new(name, timing, object, method, params, options, self.shared.now())?;
         let most = self.shared.limits.schedules;
-        if !self.shared.store.schedule(schedule.clone(), most).await.map_err(|error| unread(&error))? {
-            let text = format!("the ledger keeps {most} schedules");
+        let caller = Some(self.caller.to_string());
+        let stored = self.shared.store.schedule(schedule.clone(), caller, ShareLimits::new(most)).await;
+        if !stored.map_err(|error| unread(&error))? {
+            let text = format!("the ledger keeps {most} schedules, and a share of them for each caller");
             return Err(Fault { message: text, ..Fault::busy(60_000) });
         }
         // It is on disk: where that cannot be read now, it is looked at again.

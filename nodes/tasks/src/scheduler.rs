@@ -47,7 +47,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
 pub(super) async fn pass(shared: &Shared, due: u64, name: &str) -> Result<(), DiskError> {
     let made = shared
         .store
-        .pass(name.to_owned(), due, shared.environment.ordered_id(), shared.now(), shared.limits.tasks)
+        .pass(name.to_owned(), due, shared.environment.ordered_id(), shared.now(), shared.limits.kept_tasks())
         .await?;
     if let Some(task) = made {
         shared.agenda.add(&task);

@@ -26,6 +26,10 @@ pub struct TaskLedger {
     pub kept_s: Option<u64>,
     /// Tasks that are kept, ended ones included; 1,000,000 without it.
     pub tasks: Option<u64>,
+    /// Bytes of the tasks that are kept, as they were submitted; 4 GiB without it.
+    pub bytes: Option<u64>,
+    /// Tasks of one caller that are kept; its fair share of `tasks` without it.
+    pub per_caller: Option<u64>,
 }
 
 impl TaskLedger {
@@ -38,6 +42,8 @@ impl TaskLedger {
             objects: self.objects.iter().map(|(name, most)| (name.clone(), most.get())).collect(),
             kept: self.kept_s.map_or(known.kept, Duration::from_secs),
             tasks: self.tasks.unwrap_or(known.tasks),
+            bytes: self.bytes.unwrap_or(known.bytes),
+            per_caller: self.per_caller,
             ..known
         }
     }

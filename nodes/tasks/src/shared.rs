@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 use parking_lot::Mutex;
 use rantai_client::Environment;
 use rantai_client::object::{Emitter, Progress};
+use rantai_client::shares::{CallerKey, ShareLog};
 use rantai_client::wire::fault::{Code, Fault};
 use tokio::sync::{Notify, oneshot};
 use uuid::Uuid;
@@ -41,6 +42,7 @@ pub(super) struct Shared {
     /// Callers of `result`, by the task's id.
     waiting: Mutex<HashMap<u128, Vec<oneshot::Sender<()>>>>,
     pub(super) emitter: OnceLock<Emitter>,
+    pub(super) share_log: ShareLog,
 }
 
 impl Shared {
@@ -56,6 +58,7 @@ impl Shared {
             running: Mutex::default(),
             waiting: Mutex::default(),
             emitter: OnceLock::new(),
+            share_log: ShareLog::default(),
         }
     }
 
@@ -98,8 +101,9 @@ impl Shared {
     }
 
     /// Stores tasks, all or none, and puts them on the agenda. Returns their ids.
-    pub(super) async fn submit(&self, tasks: Vec<Task>) -> Result<Vec<String>, Fault> {
-        match self.store.submit(tasks, self.limits.tasks).await.map_err(|error| unread(&error))? {
+    pub(super) async fn submit(&self, caller: &CallerKey, tasks: Vec<Task>) -> Result<Vec<String>, Fault> {
+        let submitted = self.store.submit(tasks, Some(caller.to_string()), self.limits.kept_tasks());
+        match submitted.await.map_err(|error| unread(&error))? {
             Submitted::Stored(stored) => {
                 for one in &stored {
                     if let Stored::New(task) = one {
@@ -114,6 +118,11 @@ impl Shared {
                 let text =
                     format!("the key {key:?} belongs to task {id}, which is another call; use another key");
                 Err(Fault::new(Code::IDENTITY_REUSED, text))
+            }
+            Submitted::OverShare => {
+                self.share_log.refused("the tasks that the ledger keeps", caller);
+                let text = "this caller has its share of the tasks that the ledger keeps; ended ones make room in time";
+                Err(Fault { message: text.to_owned(), ..Fault::busy(60_000) })
             }
             Submitted::Full => {
                 let text =

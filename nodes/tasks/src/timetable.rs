@@ -54,8 +54,10 @@ impl Timetable {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::Limits;
     use crate::options::Options;
     use crate::schedule::{Schedule, Timing};
+    use rantai_client::shares::ShareLimits;
     use serde_json::json;
     use uuid::Uuid;
 
@@ -69,15 +71,15 @@ mod tests {
     #[tokio::test]
     async fn a_schedule_that_is_replaced_while_its_time_passes_has_the_time_of_the_new_one() {
         let (store, timetable) = (Store::open(None).expect("a store"), Timetable::default());
-        assert!(store.schedule(schedule("* * * * *"), 9).await.expect("stored"));
+        assert!(store.schedule(schedule("* * * * *"), None, ShareLimits::new(9)).await.expect("stored"));
         assert!(
             store
-                .pass("daily".to_owned(), 60_000, Uuid::now_v7(), 60_000, 9)
+                .pass("daily".to_owned(), 60_000, Uuid::now_v7(), 60_000, Limits::default().kept_tasks())
                 .await
                 .expect("stored")
                 .is_some()
         );
-        assert!(store.schedule(schedule("0 * * * *"), 9).await.expect("stored"));
+        assert!(store.schedule(schedule("0 * * * *"), None, ShareLimits::new(9)).await.expect("stored"));
         // The new one is told of, and then the time that passed before.
         for _ in 0..2 {
             timetable.set(&store, "daily").expect("read");

@@ -17,6 +17,7 @@ mod once;
 mod registry;
 mod restart;
 mod session;
+mod shares;
 mod site;
 mod support;
 mod tasks;

@@ -188,6 +188,74 @@ async fn what_waits_goes_on_by_itself_up_to_the_limit() {
     assert_eq!(room.refused("busy"), 1);
 }
 
+/// 256 calls with a deadline of an hour took every place, and everybody else was told busy.
+#[tokio::test(start_paused = true)]
+async fn one_caller_takes_two_thirds_of_the_places_and_others_are_served() {
+    let room = room(Limits { concurrent: 8, ..Limits::default() });
+    let ask = |client: &str, caller: &str| {
+        let mut message = message("rantai/call/desk/wait", "", &[("ttl_ms", "3600000"), ("caller", caller)]);
+        message.properties.response_topic = Some(format!("rantai/reply/desk/{client}"));
+        room.dispatcher.message(&message);
+    };
+    for number in 0..8 {
+        // A user that no broker vouches for changes nothing.
+        ask("greedy", &format!("user{number}"));
+    }
+    assert_eq!((room.served.running(), room.refused("busy")), (6, 2));
+    ask("honest", "user0");
+    assert_eq!((room.served.running(), room.refused("busy")), (7, 2), "others are served");
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    assert_eq!(room.served.running(), 0);
+    ask("greedy", "user0");
+    assert_eq!(room.served.running(), 1, "room again");
+}
+
+/// The calls of a client that was gone kept their places until their deadlines.
+#[tokio::test(start_paused = true)]
+async fn calls_of_a_client_that_is_gone_give_their_places_back() {
+    let room = room(Limits { concurrent: 8, ..Limits::default() });
+    let ask = |client: &str, number: u8| {
+        let mut message = message("rantai/call/desk/wait", "", &[]);
+        message.properties.response_topic = Some(format!("rantai/reply/desk/{client}"));
+        message.properties.correlation = Some(vec![number; 16]);
+        room.dispatcher.message(&message);
+    };
+    ask("honest", 100);
+    (0..5).for_each(|number| ask("greedy", number));
+    assert_eq!(room.served.running(), 6);
+    ask("greedy", 5);
+    let refusals: Vec<u128> = room.outside.said.lock().drain(..).map(|(_, token)| token).collect();
+    let [token] = refusals[..] else { panic!("one is refused: {refusals:?}") };
+    room.dispatcher.settled(token, Ok(()));
+    tokio::task::yield_now().await;
+    assert_eq!(room.served.running(), 6, "it is there");
+    ask("greedy", 6);
+    let token = room.outside.said.lock().drain(..).map(|(_, token)| token).last().expect("refused");
+    room.dispatcher.settled(token, Err(Unsent::NobodyThere));
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert_eq!(room.served.running(), 1, "the other caller's call goes on");
+}
+
+#[tokio::test(start_paused = true)]
+async fn users_have_shares_where_the_broker_stamps_them() {
+    let room = room(Limits { concurrent: 8, trust_caller: true, ..Limits::default() });
+    for number in 0..8 {
+        let mut message = message("rantai/call/desk/wait", "", &[("caller", "ada")]);
+        message.properties.response_topic = Some(format!("rantai/reply/desk/client{number}"));
+        room.dispatcher.message(&message);
+    }
+    assert_eq!((room.served.running(), room.refused("busy")), (6, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_gives_its_place_back_after_the_longest_time_of_its_object() {
+    let room = room(Limits { max_deadline: Duration::from_secs(2), ..Limits::default() });
+    room.ask("rantai/call/desk/wait", "", &[("ttl_ms", "3600000")]);
+    assert_eq!(room.served.running(), 1);
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!((room.reply().0, room.served.running()), ("-32002".to_owned(), 0));
+}
+
 #[tokio::test(start_paused = true)]
 async fn past_the_deadline_nothing_is_carried_out_and_nothing_is_said() {
     let room = room(Limits::default());

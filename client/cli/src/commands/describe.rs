@@ -3,6 +3,7 @@
 use rantai_client::Client;
 use rantai_client::wire::fault::Code;
 use serde_json::Value;
+use tokio::time::timeout;
 
 use crate::connection::{Connection, log, print_json, run};
 use crate::exit::{EXIT_CODES, Exit, Failure};
@@ -76,7 +77,8 @@ impl Describe {
 impl Describe {
     /// The object has no `rpc.discover`: says what its entry in the registry has.
     async fn undescribed(&self, client: &Client) -> Failure {
-        let view = client.registry().list().await.ok();
+        let listed = timeout(self.connection.timeout, client.registry().list()).await;
+        let view = listed.ok().and_then(Result::ok);
         let entry = view.as_ref().and_then(|view| view.all().find(|(entry, _)| entry.object == self.object));
         let methods = entry.map(|(entry, _)| entry.methods.join(", ")).filter(|methods| !methods.is_empty());
         let methods = match methods {

@@ -32,8 +32,12 @@ impl Ls {
 
     async fn list(self) -> Result<(), Failure> {
         let client = self.connection.client().await?;
-        let view = client.registry().list().await.map_err(|error| self.connection.failed(&error))?;
-        client.close().await;
+        let list = async {
+            let view = client.registry().list().await.map_err(|error| self.connection.failed(&error))?;
+            client.close().await;
+            Ok(view)
+        };
+        let view = self.connection.within(list).await?;
         let entries: Vec<_> =
             view.all().filter(|(entry, _)| entry.object.starts_with(&self.prefix)).collect();
         let state = |served, settled| match (served, settled) {

@@ -11,6 +11,7 @@ mod connections;
 mod demo;
 mod error_texts;
 mod escapes;
+mod fair;
 mod files;
 mod files_killed;
 mod foreign;

@@ -26,9 +26,10 @@ pub use self::service::Simple;
 
 use self::service::Service;
 use super::catalog::Catalog;
-use super::guard::{Counts, Guard};
+use super::guard::{Caller, Counts, Guard};
 use super::pages::Pages;
 use super::settings::{Limits, Soap};
+use super::waiting::WaitingCalls;
 use super::{rest, status};
 
 struct Gateway {
@@ -37,6 +38,7 @@ struct Gateway {
     guard: Arc<Guard>,
     pages: Pages,
     limits: Limits,
+    waiting: WaitingCalls,
     /// Services of one's own, by path.
     configured: BTreeMap<String, Arc<Service>>,
 }
@@ -49,7 +51,8 @@ pub(super) fn router(settings: &Soap, client: Client, catalog: Arc<Catalog>, gua
     });
     let configured = configured.collect();
     let pages = Pages::new(&[], settings.users.is_empty());
-    let gateway = Gateway { client, catalog, guard, pages, limits: settings.limits, configured };
+    let (limits, waiting) = (settings.limits, WaitingCalls::new(&settings.limits));
+    let gateway = Gateway { client, catalog, guard, pages, limits, waiting, configured };
     Router::new().fallback(answer).with_state(Arc::new(gateway))
 }
 
@@ -58,11 +61,12 @@ async fn answer(
     Extension(ConnectInfo(peer)): Extension<ConnectInfo<SocketAddr>>,
     request: Request,
 ) -> Response {
-    if let Err(refused) = gateway.guard.admit(peer.ip(), request.headers(), Instant::now()) {
-        return rest::turn_away(&refused);
-    }
+    let caller = match gateway.guard.admit(peer.ip(), request.headers(), Instant::now()) {
+        Ok(caller) => caller,
+        Err(refused) => return rest::turn_away(&refused),
+    };
     let response = match gateway.pages.check(request.headers(), &gateway.guard) {
-        Ok(()) => gateway.answer(request).await,
+        Ok(()) => gateway.answer(&caller, request).await,
         Err(fault) => xml(status::of_code(fault.code), envelope::fault(&fault)),
     };
     if !response.status().is_success() {
@@ -72,7 +76,7 @@ async fn answer(
 }
 
 impl Gateway {
-    async fn answer(&self, request: Request) -> Response {
+    async fn answer(&self, caller: &Caller, request: Request) -> Response {
         let path = request.uri().path().to_owned();
         let service = match self.service(&path).await {
             Ok(service) => service,
@@ -83,7 +87,7 @@ impl Gateway {
             Verb::GET | Verb::HEAD if wanted.eq_ignore_ascii_case("wsdl") => {
                 xml(StatusCode::OK, wsdl::document(&service, &location(request.headers(), &path)))
             }
-            Verb::POST => self.call(&service, request).await,
+            Verb::POST => self.call(caller, &service, request).await,
             _ => {
                 let text = format!("GET {path}?wsdl describes this service, POST calls it\n");
                 (StatusCode::METHOD_NOT_ALLOWED, [(header::ALLOW, "GET, POST")], text).into_response()
@@ -111,7 +115,7 @@ impl Gateway {
         Ok(Arc::new(service))
     }
 
-    async fn call(&self, service: &Service, request: Request) -> Response {
+    async fn call(&self, caller: &Caller, service: &Service, request: Request) -> Response {
         if !is_xml(request.headers()) {
             let wrong = envelope::Wrong::Client("a SOAP 1.1 call is text/xml in UTF-8".to_owned());
             return xml(StatusCode::UNSUPPORTED_MEDIA_TYPE, envelope::wrong(&wrong));
@@ -120,11 +124,11 @@ impl Gateway {
             Ok(body) => body,
             Err(response) => return response,
         };
-        let called = std::str::from_utf8(&body)
+        let read = std::str::from_utf8(&body)
             .map_err(|_| envelope::Wrong::Client("the body is no UTF-8".to_owned()))
             .and_then(|text| envelope::read(service, text));
-        let (operation, mut params) = match called {
-            Ok(called) => called,
+        let (operation, mut params) = match read {
+            Ok(read) => read,
             // SOAP 1.1, 6.2: a fault is a 500.
             Err(wrong) => return xml(StatusCode::INTERNAL_SERVER_ERROR, envelope::wrong(&wrong)),
         };
@@ -138,9 +142,12 @@ impl Gateway {
             let values = operation.params.iter().filter_map(|param| params.remove(&param.name));
             request.params(values.collect::<Vec<_>>())
         };
-        let outcome = match request.send().await {
-            Ok(response) => response.outcome.map_err(|fault| *fault),
-            Err(error) => Err(status::fault(error)),
+        let outcome = match self.waiting.begin(&operation.object, caller) {
+            Ok(_place) => match request.send().await {
+                Ok(response) => response.outcome.map_err(|fault| *fault),
+                Err(error) => Err(status::fault(error)),
+            },
+            Err(fault) => Err(fault),
         };
         let written = outcome.and_then(|content| match &content {
             Content::Value(value) => envelope::result(service, operation, value).ok_or_else(|| {

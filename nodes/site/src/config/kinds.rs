@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::Config;
+use super::{CallLimits, Config};
 use rantai_files::FolderSettings;
 #[cfg(feature = "gateway")]
 use rantai_gateway::settings::{Rest, Soap};
@@ -35,6 +35,8 @@ macro_rules! kinds {
             root: Option<String>,
             $(#[serde(default)] $key: Vec<$settings>,)*
             tasks: Option<TaskLedger>,
+            #[serde(default)]
+            calls: CallLimits,
             #[cfg(feature = "gateway")]
             rest: Option<Rest>,
             #[cfg(feature = "gateway")]
@@ -51,6 +53,7 @@ macro_rules! kinds {
                     kinds,
                     calls: rantai_client::object::Calls::default(),
                     tasks: file.tasks,
+                    call_limits: file.calls,
                     #[cfg(feature = "gateway")]
                     rest: file.rest,
                     #[cfg(feature = "gateway")]

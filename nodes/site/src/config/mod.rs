@@ -1,5 +1,6 @@
 //! `nodes.toml`: which objects are served, and with which texts.
 
+mod calls;
 mod error;
 mod kinds;
 
@@ -9,6 +10,7 @@ use std::sync::Arc;
 
 use rantai_client::wire::name::{ClientId, ObjectName, Root};
 
+pub use calls::CallLimits;
 pub use error::ConfigError;
 pub use rantai_nodes::kind::{Configured, beside};
 
@@ -33,6 +35,8 @@ pub struct Config {
     pub calls: Calls,
     /// The ledger of tasks, if there is one.
     pub tasks: Option<TaskLedger>,
+    /// Limits of calls to the objects and the ledger.
+    pub call_limits: CallLimits,
     /// REST, if it is wanted.
     #[cfg(feature = "gateway")]
     pub rest: Option<rantai_gateway::settings::Rest>,

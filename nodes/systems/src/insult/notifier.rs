@@ -294,6 +294,7 @@ mod tests {
         Context {
             object: object.clone(),
             caller: None,
+            share_of: rantai_client::shares::CallerKey::Unnamed,
             client: client.map(|client| ClientId::new(client).expect("a name")),
             correlation: None,
             trail: Vec::new(),

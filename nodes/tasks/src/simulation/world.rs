@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use rantai_client::environment::{Environment, ManualClock};
+use rantai_client::shares::CallerKey;
 use rantai_client::wire::fault::{Code, Fault};
 use rantai_client::{CallError, Content, Response};
 use serde_json::json;
@@ -377,5 +378,5 @@ impl World {
 fn start(store: &Store, environment: &Environment, objects: &FakeObjects) -> (Ledger, Executor<FakeObjects>) {
     let limits = Limits { per_object: 3, ..Limits::default() };
     let shared = Arc::new(Shared::new(store.clone(), limits, environment.clone()));
-    (Ledger { shared: shared.clone() }, Executor::new(shared, objects.clone()))
+    (Ledger { shared: shared.clone(), caller: CallerKey::Unnamed }, Executor::new(shared, objects.clone()))
 }

@@ -1,5 +1,6 @@
 //! All tasks on disk. What is read from here is what was committed.
 
+mod holdings;
 mod schedules;
 
 use std::path::Path;
@@ -8,6 +9,8 @@ use redb::{ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefiniti
 use uuid::Uuid;
 
 use super::task::{State, Task};
+pub(crate) use holdings::KeptLimits;
+use holdings::{HELD, HOLDINGS, Kept, Room};
 use rantai_commit::{self as commit, Committer, DiskError, Opener};
 
 const TASKS: TableDefinition<'static, &[u8; 16], &[u8]> = TableDefinition::new("tasks");
@@ -40,6 +43,8 @@ pub(super) enum Submitted {
         id: String,
     },
     Full,
+    /// The caller holds its share of what is kept.
+    OverShare,
 }
 
 /// What one task of a submission came to.
@@ -82,10 +87,15 @@ impl Store {
             .await
     }
 
-    /// Stores new tasks, all or none: none where there is no room for all below `most`. `#0` in what one of them
-    /// comes after is the first of them.
-    pub(super) async fn submit(&self, tasks: Vec<Task>, most: u64) -> Result<Submitted, DiskError> {
-        self.committer.write(move |transaction| submit(transaction, &tasks, most)).await
+    /// Stores new tasks, all or none: none where there is no room for all of them, or not within the caller's share.
+    /// `#0` in what one of them comes after is the first of them.
+    pub(super) async fn submit(
+        &self,
+        tasks: Vec<Task>,
+        caller: Option<String>,
+        limits: KeptLimits,
+    ) -> Result<Submitted, DiskError> {
+        self.committer.write(move |transaction| submit(transaction, &tasks, caller.as_deref(), &limits)).await
     }
 
     /// Stores a task as it is now, unless it has ended meanwhile, or has been taken up again after that; whether it
@@ -150,6 +160,7 @@ impl Store {
                     // It may have been taken up again since.
                     let Some(task) = stored.filter(|task| task.ended_ms == Some(*when)) else { continue };
                     tasks.remove(id)?;
+                    Kept::Tasks.release(transaction, &task.id)?;
                     if let Some(key) = &task.options.key {
                         keys.remove(&**key)?;
                     }
@@ -197,10 +208,17 @@ fn prepare(transaction: &WriteTransaction) -> Result<(), redb::Error> {
     transaction.open_table(NAME)?;
     transaction.open_table(BEFORE)?;
     transaction.open_table(schedules::SCHEDULES)?;
+    transaction.open_table(HELD)?;
+    transaction.open_table(HOLDINGS)?;
     Ok(())
 }
 
-fn submit(transaction: &WriteTransaction, new: &[Task], most: u64) -> Result<Submitted, redb::Error> {
+fn submit(
+    transaction: &WriteTransaction,
+    new: &[Task],
+    caller: Option<&str>,
+    limits: &KeptLimits,
+) -> Result<Submitted, redb::Error> {
     let mut tasks = transaction.open_table(TASKS)?;
     let mut keys = transaction.open_table(KEYS)?;
     // Whatever else is in this commit stays: nothing is written before it is known that all of it can be.
@@ -238,18 +256,30 @@ fn submit(transaction: &WriteTransaction, new: &[Task], most: u64) -> Result<Sub
         }
         stored.push(Stored::New(task));
     }
-    let more = stored.iter().filter(|one| matches!(one, Stored::New(_))).count() as u64;
-    if more > 0 && tasks.len()?.saturating_add(more) > most {
-        return Ok(Submitted::Full);
+    let fresh = stored.iter().filter_map(|one| match one {
+        Stored::New(task) => Some((task, write(task))),
+        Stored::Before(_) => None,
+    });
+    let fresh: Vec<(&Task, Vec<u8>)> = fresh.collect();
+    if fresh.is_empty() {
+        return Ok(Submitted::Stored(stored));
     }
-    for one in &stored {
-        let Stored::New(task) = one else { continue };
+    let more = (fresh.len() as u64, fresh.iter().map(|(_, bytes)| bytes.len() as u64).sum());
+    match Kept::Tasks.room(transaction, caller, limits, tasks.len()?, more)? {
+        Room::There => {}
+        Room::OverShare => return Ok(Submitted::OverShare),
+        Room::Full => return Ok(Submitted::Full),
+    }
+    let items = fresh.iter().map(|(task, bytes)| (&*task.id, bytes.len() as u64));
+    Kept::Tasks.hold(transaction, caller, items)?;
+    for (task, bytes) in &fresh {
         if let Some(key) = &task.options.key {
             keys.insert(&**key, task.uuid().as_bytes())?;
         }
-        tasks.insert(task.uuid().as_bytes(), &*write(task))?;
+        tasks.insert(task.uuid().as_bytes(), &**bytes)?;
         hold(transaction, task)?;
     }
+    drop(fresh);
     Ok(Submitted::Stored(stored))
 }
 
@@ -285,178 +315,4 @@ pub(super) fn is_open(task: &Task) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::options::Options;
-    use super::*;
-    use serde_json::json;
-
-    fn task(key: Option<&str>) -> Task {
-        let options = Options { key: key.map(ToOwned::to_owned), ..Options::default() };
-        Task::new(Uuid::now_v7(), "pages", "add", json!([1, 2]), options, 1_000).expect("a task")
-    }
-
-    #[tokio::test]
-    async fn tasks_outlive_the_process() {
-        let directory = tempfile::tempdir().expect("a directory");
-        let file = directory.path().join("tasks.redb");
-        let first = task(None);
-        {
-            let store = Store::open(Some(&file)).expect("a store");
-            assert_eq!(store.name("one".to_owned()).await.expect("kept"), "one");
-            let stored = store.submit(vec![first.clone()], 10).await.expect("stored");
-            assert_eq!(stored, Submitted::Stored(vec![Stored::New(first.clone())]));
-        }
-        // The thread that writes ends with the last handle, in its own time.
-        let store = loop {
-            match Store::open(Some(&file)) {
-                Ok(store) => break store,
-                Err(_) => tokio::time::sleep(std::time::Duration::from_millis(5)).await,
-            }
-        };
-        assert_eq!(store.name("another".to_owned()).await.expect("kept"), "one");
-        assert_eq!(store.get(first.uuid()).expect("read"), Some(first));
-    }
-
-    #[tokio::test]
-    async fn one_key_is_one_task_until_it_is_forgotten() {
-        let store = Store::open(None).expect("a store");
-        let first = task(Some("daily"));
-        let one = async |task: Task| store.submit(vec![task], 2).await.expect("an answer");
-        assert_eq!(one(first.clone()).await, Submitted::Stored(vec![Stored::New(first.clone())]));
-        assert_eq!(one(task(Some("daily"))).await, Submitted::Stored(vec![Stored::Before(first.clone())]));
-        assert!(matches!(one(task(None)).await, Submitted::Stored(_)));
-        assert_eq!(one(task(None)).await, Submitted::Full);
-        let end = |mut task: Task| {
-            task.end(State::Succeeded, 5_000);
-            Some(task)
-        };
-        assert!(store.change(first.uuid(), end).await.expect("stored").is_some());
-        assert!(!store.update(first.clone()).await.expect("stored"), "what has ended has ended");
-        assert_eq!(store.forget(5_000).await.expect("nothing yet"), 0);
-        assert_eq!(store.forget(5_001).await.expect("forgotten"), 1);
-        assert_eq!(store.get(first.uuid()).expect("read"), None);
-        assert!(
-            matches!(&one(task(Some("daily"))).await, Submitted::Stored(s) if matches!(s[0], Stored::New(_)))
-        );
-        assert_eq!(store.list(None, 10, is_open).expect("read").len(), 2);
-    }
-
-    #[tokio::test]
-    async fn a_key_that_is_met_with_another_call_stores_nothing() {
-        let store = Store::open(None).expect("a store");
-        let first = task(Some("daily"));
-        assert!(matches!(store.submit(vec![first.clone()], 9).await, Ok(Submitted::Stored(_))));
-        let other = || {
-            let options = Options { key: Some("daily".to_owned()), ..Options::default() };
-            Task::new(Uuid::now_v7(), "pages", "add", json!([1, 3]), options, 1_000).expect("a task")
-        };
-        let reused = Submitted::Reused { key: "daily".to_owned(), id: first.id.clone() };
-        assert_eq!(store.submit(vec![task(None), other()], 9).await.expect("an answer"), reused);
-        let again =
-            || Task { options: Options { retries: 7, ..first.options.clone() }, ..task(Some("daily")) };
-        let stored = Submitted::Stored(vec![Stored::Before(first.clone())]);
-        assert_eq!(store.submit(vec![again()], 9).await.expect("an answer"), stored, "options may differ");
-        let both = |key: &str| {
-            let keyed = |mut task: Task| {
-                task.options.key = Some(key.to_owned());
-                task
-            };
-            vec![keyed(task(None)), keyed(other())]
-        };
-        let among = store.submit(both("weekly"), 9).await.expect("an answer");
-        assert!(matches!(among, Submitted::Reused { key, .. } if key == "weekly"), "in one submission");
-        assert_eq!(store.list(None, 10, is_open).expect("read"), [first]);
-    }
-
-    #[tokio::test]
-    async fn what_was_taken_up_again_is_not_ended_by_a_run_before() {
-        let store = Store::open(None).expect("a store");
-        let mut run = task(None);
-        assert!(matches!(store.submit(vec![run.clone()], 2).await, Ok(Submitted::Stored(_))));
-        (run.state, run.runs) = (State::Running, 1);
-        assert!(store.update(run.clone()).await.expect("stored"));
-        let change = async |change: fn(&mut Task)| {
-            let changed = move |mut task: Task| {
-                change(&mut task);
-                Some(task)
-            };
-            store.change(run.uuid(), changed).await.expect("stored").expect("known")
-        };
-        change(|task| task.end(State::Cancelled, 5_000)).await;
-        let again = change(|task| task.take_up(5_500)).await;
-        assert_eq!((again.state, again.runs, again.ended_ms), (State::Queued, 1, None));
-        run.end(State::Succeeded, 6_000);
-        assert!(!store.update(run.clone()).await.expect("an answer"), "that run was given up");
-        assert_eq!(store.get(run.uuid()).expect("read"), Some(again));
-    }
-
-    #[tokio::test]
-    async fn what_is_stored_together_is_stored_as_a_whole() {
-        let store = Store::open(None).expect("a store");
-        let after = |before: &str| {
-            let options = Options { after: vec![before.to_owned()], ..Options::default() };
-            Task::new(Uuid::now_v7(), "pages", "add", json!([1, 2]), options, 1_000).expect("a task")
-        };
-        let all = async |tasks: Vec<Task>| store.submit(tasks, 3).await.expect("an answer");
-        let nobody = Uuid::new_v4().simple().to_string();
-        assert_eq!(all(vec![task(None), after(&nobody)]).await, Submitted::Unknown(nobody));
-        assert_eq!(all(vec![after("#0"), task(None)]).await, Submitted::Unknown("#0".to_owned()));
-        assert_eq!(all((0..4).map(|_| task(Some("k"))).collect()).await, {
-            let first = store.list(None, 1, is_open).expect("read").remove(0);
-            let again = || Stored::Before(first.clone());
-            Submitted::Stored(vec![Stored::New(first.clone()), again(), again(), again()])
-        });
-        assert_eq!(all(vec![task(None), after("#0"), task(None)]).await, Submitted::Full);
-        assert_eq!(store.list(None, 10, is_open).expect("read").len(), 1, "nothing of what was refused");
-        let Submitted::Stored(stored) = all(vec![task(None), after("#0")]).await else { panic!("stored") };
-        assert_eq!(stored[1].task().options.after, [stored[0].task().id.clone()]);
-    }
-
-    #[tokio::test]
-    async fn what_another_task_waits_for_is_not_forgotten() {
-        let store = Store::open(None).expect("a store");
-        let options = Options { after: vec!["#0".to_owned()], ..Options::default() };
-        let second =
-            Task::new(Uuid::now_v7(), "pages", "add", json!([1, 2]), options, 1_000).expect("a task");
-        let stored = store.submit(vec![task(None), second], 3).await.expect("an answer");
-        let Submitted::Stored(stored) = stored else { panic!("stored") };
-        let end = async |stored: &Stored| {
-            let end = |mut task: Task| {
-                task.end(State::Succeeded, 5_000);
-                Some(task)
-            };
-            store.change(stored.task().uuid(), end).await.expect("stored").expect("known");
-        };
-        end(&stored[0]).await;
-        assert_eq!(store.forget(9_000).await.expect("nothing yet"), 0);
-        assert!(store.get(stored[0].task().uuid()).expect("read").is_some());
-        end(&stored[1]).await;
-        assert_eq!(store.forget(9_000).await.expect("forgotten"), 2);
-    }
-
-    #[tokio::test]
-    async fn tasks_are_stored_again_when_a_full_disk_has_room() {
-        let directory = tempfile::tempdir().expect("a directory");
-        let (opener, switch) = commit::faulty::file(&directory.path().join("tasks.redb"));
-        let store = Store::open_with(opener).expect("a store");
-        let before = task(None);
-        store.submit(vec![before.clone()], 10).await.expect("stored");
-        switch.full.store(true, std::sync::atomic::Ordering::Relaxed);
-        let refused = store.submit(vec![task(Some("late"))], 10).await.expect_err("full");
-        assert!(refused.is_retryable(), "{refused}");
-        switch.full.store(false, std::sync::atomic::Ordering::Relaxed);
-        let stored = loop {
-            match store.submit(vec![task(Some("late"))], 10).await {
-                Ok(stored) => break stored,
-                Err(error) => tokio::time::sleep(error.retry_after()).await,
-            }
-        };
-        let Submitted::Stored(stored) = stored else { panic!("stored") };
-        assert_eq!(store.get(before.uuid()).expect("read"), Some(before));
-        assert_eq!(
-            store.list(None, 10, is_open).expect("read").len(),
-            2,
-            "nothing lost, nothing twice: {stored:?}"
-        );
-    }
-}
+mod tests;

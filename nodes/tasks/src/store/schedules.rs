@@ -3,6 +3,9 @@
 use redb::{ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
 use uuid::Uuid;
 
+use rantai_client::shares::ShareLimits;
+
+use super::holdings::{Kept, KeptLimits, Room};
 use super::{Store, Submitted, is_open, read, submit};
 use crate::schedule::Schedule;
 use crate::task::Task;
@@ -11,13 +14,25 @@ use rantai_commit::DiskError;
 pub(super) const SCHEDULES: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("schedules");
 
 impl Store {
-    /// Stores a schedule, instead of one of the same name; false where there are `most` already.
-    pub(crate) async fn schedule(&self, schedule: Schedule, most: u64) -> Result<bool, DiskError> {
+    /// Stores a schedule, instead of one of the same name; false where there are `most` already, or where the caller
+    /// holds its share of them.
+    pub(crate) async fn schedule(
+        &self,
+        schedule: Schedule,
+        caller: Option<String>,
+        most: ShareLimits,
+    ) -> Result<bool, DiskError> {
         self.committer
             .write(move |transaction| {
                 let mut schedules = transaction.open_table(SCHEDULES)?;
-                if schedules.len()? >= most && schedules.get(&*schedule.name)?.is_none() {
-                    return Ok(false);
+                if schedules.get(&*schedule.name)?.is_none() {
+                    let limits = KeptLimits { count: most, bytes: ShareLimits::new(u64::MAX) };
+                    let caller = caller.as_deref();
+                    let taken = schedules.len()?;
+                    if Kept::Schedules.room(transaction, caller, &limits, taken, (1, 0))? != Room::There {
+                        return Ok(false);
+                    }
+                    Kept::Schedules.hold(transaction, caller, std::iter::once((&*schedule.name, 0)))?;
                 }
                 schedules.insert(&*schedule.name, &*write(&schedule))?;
                 Ok(true)
@@ -31,21 +46,22 @@ impl Store {
             .write(move |transaction| {
                 let mut schedules = transaction.open_table(SCHEDULES)?;
                 let known = schedules.remove(&*name)?.is_some();
+                Kept::Schedules.release(transaction, &name)?;
                 Ok(known)
             })
             .await
     }
 
     /// The schedule's time `due` has come: its task and its next time in one commit, so that neither is there
-    /// without the other. The task; nothing where it makes none now, and where it is another schedule by now. `most`
-    /// is how many tasks are kept, `id` that of the new one.
+    /// without the other. The task; nothing where it makes none now, and where it is another schedule by now. `limits`
+    /// are those of tasks that are kept, `id` that of the new one.
     pub(crate) async fn pass(
         &self,
         name: String,
         due: u64,
         id: Uuid,
         now: u64,
-        most: u64,
+        limits: KeptLimits,
     ) -> Result<Option<Task>, DiskError> {
         self.committer
             .write(move |transaction| {
@@ -59,7 +75,10 @@ impl Store {
                     task = None;
                 }
                 if let Some(made) = &task
-                    && !matches!(submit(transaction, std::slice::from_ref(made), most)?, Submitted::Stored(_))
+                    && !matches!(
+                        submit(transaction, std::slice::from_ref(made), None, &limits)?,
+                        Submitted::Stored(_)
+                    )
                 {
                     tracing::warn!("schedule {name}: no task, as the ledger is full");
                     task = None;
@@ -125,6 +144,10 @@ mod tests {
     use crate::task::State;
     use serde_json::json;
 
+    fn most(tasks: u64) -> KeptLimits {
+        KeptLimits { count: ShareLimits::new(tasks), bytes: ShareLimits::new(u64::MAX) }
+    }
+
     fn minutely(overlap: bool) -> Schedule {
         let timing = Timing { cron: "* * * * *".to_owned(), zone: "UTC".to_owned(), overlap };
         let (name, object, method) = ("daily".to_owned(), "pages".to_owned(), "add".to_owned());
@@ -134,9 +157,9 @@ mod tests {
     #[tokio::test]
     async fn a_time_that_has_come_makes_one_task() {
         let store = Store::open(None).expect("a store");
-        assert!(store.schedule(minutely(false), 1).await.expect("stored"));
+        assert!(store.schedule(minutely(false), None, ShareLimits::new(1)).await.expect("stored"));
         let pass = async |due, now| {
-            store.pass("daily".to_owned(), due, Uuid::now_v7(), now, 2).await.expect("stored")
+            store.pass("daily".to_owned(), due, Uuid::now_v7(), now, most(2)).await.expect("stored")
         };
         let counted = || {
             let schedule = store.scheduled("daily").expect("read").expect("known");
@@ -153,7 +176,10 @@ mod tests {
         };
         store.change(made.uuid(), end).await.expect("stored");
         assert!(pass(180_000, 180_000).await.is_some());
-        assert!(store.schedule(minutely(true), 1).await.expect("stored"), "instead of the one before");
+        assert!(
+            store.schedule(minutely(true), None, ShareLimits::new(1)).await.expect("stored"),
+            "instead of the one before"
+        );
         assert!(pass(60_000, 60_000).await.is_none());
         assert_eq!(counted(), (0, 1), "two tasks are all there is room for");
     }
@@ -163,9 +189,9 @@ mod tests {
         let store = Store::open(None).expect("a store");
         let named = |name: &str| Schedule { name: name.to_owned(), ..minutely(false) };
         for name in ["a", "b", "c"] {
-            assert!(store.schedule(named(name), 3).await.expect("stored"));
+            assert!(store.schedule(named(name), None, ShareLimits::new(3)).await.expect("stored"));
         }
-        assert!(!store.schedule(named("d"), 3).await.expect("refused"));
+        assert!(!store.schedule(named("d"), None, ShareLimits::new(3)).await.expect("refused"));
         let listed = |after, most| -> Vec<String> {
             let listed = store.schedules(after, most).expect("read");
             listed.into_iter().map(|schedule| schedule.name).collect()
@@ -176,7 +202,29 @@ mod tests {
         assert!(!store.unschedule("b".to_owned()).await.expect("stored"));
         assert_eq!(listed("", 9), ["a", "c"]);
         assert!(
-            store.pass("b".to_owned(), 60_000, Uuid::now_v7(), 60_000, 9).await.expect("stored").is_none()
+            store
+                .pass("b".to_owned(), 60_000, Uuid::now_v7(), 60_000, most(9))
+                .await
+                .expect("stored")
+                .is_none()
         );
+    }
+
+    #[tokio::test]
+    async fn one_caller_does_not_keep_all_schedules() {
+        let store = Store::open(None).expect("a store");
+        let schedule = async |caller: &str, name: &str| {
+            let schedule = Schedule { name: name.to_owned(), ..minutely(false) };
+            let caller = Some(caller.to_owned());
+            store.schedule(schedule, caller, ShareLimits::new(6)).await.expect("an answer")
+        };
+        for name in ["a", "b", "c", "d"] {
+            assert!(schedule("greedy", name).await);
+        }
+        assert!(schedule("greedy", "a").await, "instead of its own");
+        assert!(!schedule("greedy", "e").await);
+        assert!(schedule("honest", "e").await);
+        assert!(store.unschedule("a".to_owned()).await.expect("stored"));
+        assert!(schedule("greedy", "f").await, "one of its own is gone");
     }
 }

@@ -1,0 +1,70 @@
+//! Places of calls that wait for their object, shared among the callers of the gateway.
+//!
+//! To an object all callers of a gateway are one client. What one of them holds of an object must therefore be less than
+//! what that object gives the gateway.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use rantai_client::shares::{HeldPlace, ShareLimits, ShareLog, Shares};
+use rantai_client::wire::fault::Fault;
+
+use super::guard::Caller;
+use super::settings::Limits;
+
+/// Tables above which those without a call are forgotten.
+const TABLES: usize = 256;
+
+/// Calls that wait, by their object and their caller.
+#[derive(Debug)]
+pub(super) struct WaitingCalls {
+    limits: ShareLimits,
+    by_object: Mutex<HashMap<String, Arc<Shares<Caller>>>>,
+    log: ShareLog,
+}
+
+impl WaitingCalls {
+    pub(super) fn new(limits: &Limits) -> Self {
+        let limits = ShareLimits { limit: limits.calls_per_object, per_caller: limits.calls_per_caller };
+        Self { limits, by_object: Mutex::default(), log: ShareLog::default() }
+    }
+
+    /// Takes a place for a call until the returned guard is dropped.
+    ///
+    /// # Errors
+    ///
+    /// -32005 where the caller is over its share.
+    pub(super) fn begin(&self, object: &str, caller: &Caller) -> Result<HeldPlace<Caller>, Fault> {
+        let mut by_object = self.by_object.lock();
+        if by_object.len() >= TABLES && !by_object.contains_key(object) {
+            by_object.retain(|_, calls| calls.taken() > 0);
+        }
+        let calls = by_object.entry(object.to_owned()).or_insert_with(|| Shares::new(self.limits));
+        calls.take(caller).ok_or_else(|| {
+            self.log.refused(format_args!("the calls of {object}"), caller);
+            Fault::busy(500)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn callers_and_objects_have_places_of_their_own() {
+        let waiting = WaitingCalls::new(&Limits { calls_per_object: 8, ..Limits::default() });
+        let [ada, bob] = ["ada", "bob"].map(|name| Caller::User(name.to_owned()));
+        let held: Vec<_> = (0..6).map(|_| waiting.begin("slow", &ada).expect("its share")).collect();
+        assert!(waiting.begin("slow", &ada).is_err());
+        assert!(waiting.begin("slow", &bob).is_ok() && waiting.begin("other", &ada).is_ok());
+        for number in 0..2 * TABLES {
+            assert!(waiting.begin(&format!("object{number}"), &ada).is_ok());
+        }
+        assert!(waiting.by_object.lock().len() <= TABLES, "tables without a call are forgotten");
+        assert!(waiting.begin("slow", &ada).is_err(), "and those with calls are not");
+        drop(held);
+        assert!(waiting.begin("slow", &ada).is_ok());
+    }
+}

@@ -1,0 +1,76 @@
+//! Callers that are gone: their waiting calls give their places back.
+//!
+//! A node is not told that a caller has ended. It learns so where a caller is refused for its share and the broker says of
+//! that reply that nobody subscribes to it (PUBACK 0x10): whatever else waits for the same reply topic waits for nobody.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
+use rantai_client::session::Unsent;
+use rantai_client::wire::request::ReplyTo;
+
+use super::replies::Route;
+use super::served::Served;
+
+/// Refusals whose acknowledgement is waited for at the same time.
+const MOST_REFUSALS: usize = 1_024;
+/// Tokens from here on are of refusals; those below are of requests that were passed on.
+const FIRST_TOKEN: u128 = 1 << 127;
+
+/// Refusals that the broker has not acknowledged yet.
+#[derive(Default)]
+pub(super) struct Departed {
+    refusals: Mutex<Refusals>,
+}
+
+#[derive(Default)]
+struct Refusals {
+    number: u128,
+    sent: HashMap<u128, (Weak<Served>, ReplyTo)>,
+}
+
+impl Departed {
+    /// A token for the refusal of a request; 0 where nothing else waits for its reply topic, and where too many refusals
+    /// are not acknowledged yet.
+    pub(super) fn token(&self, served: &Arc<Served>, route: &Route) -> u128 {
+        if matches!(route.reply_to, ReplyTo::Nobody) {
+            return 0;
+        }
+        let waiting = served.cancellable.lock();
+        if !waiting.values().any(|call| call.abandoned_with.as_ref() == Some(&route.reply_to)) {
+            return 0;
+        }
+        drop(waiting);
+        let mut refusals = self.refusals.lock();
+        if refusals.sent.len() >= MOST_REFUSALS {
+            return 0;
+        }
+        refusals.number += 1;
+        let token = FIRST_TOKEN + refusals.number;
+        refusals.sent.insert(token, (Arc::downgrade(served), route.reply_to.clone()));
+        token
+    }
+
+    /// Forgets a refusal that was not sent.
+    pub(super) fn forget(&self, token: u128) {
+        self.refusals.lock().sent.remove(&token);
+    }
+
+    /// What became of a message; false where its token is not of a refusal.
+    pub(super) fn settled(&self, token: u128, result: &Result<(), Unsent>) -> bool {
+        if token < FIRST_TOKEN {
+            return false;
+        }
+        let refused = self.refusals.lock().sent.remove(&token);
+        if let Some((served, reply_to)) = refused
+            && *result == Err(Unsent::NobodyThere)
+            && let Some(served) = served.upgrade()
+        {
+            let waiting = served.cancellable.lock();
+            let gone = waiting.values().filter(|call| call.abandoned_with.as_ref() == Some(&reply_to));
+            gone.for_each(|call| call.cancelled.notify_one());
+        }
+        true
+    }
+}

@@ -1,0 +1,228 @@
+//! The store by itself, on a file and in memory.
+
+use super::super::options::Options;
+use super::*;
+use rantai_client::shares::ShareLimits;
+use serde_json::json;
+
+fn most(tasks: u64) -> KeptLimits {
+    KeptLimits { count: ShareLimits::new(tasks), bytes: ShareLimits::new(1 << 20) }
+}
+
+fn task(key: Option<&str>) -> Task {
+    let options = Options { key: key.map(ToOwned::to_owned), ..Options::default() };
+    Task::new(Uuid::now_v7(), "pages", "add", json!([1, 2]), options, 1_000).expect("a task")
+}
+
+#[tokio::test]
+async fn tasks_outlive_the_process() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("tasks.redb");
+    let first = task(None);
+    {
+        let store = Store::open(Some(&file)).expect("a store");
+        assert_eq!(store.name("one".to_owned()).await.expect("kept"), "one");
+        let stored = store.submit(vec![first.clone()], None, most(10)).await.expect("stored");
+        assert_eq!(stored, Submitted::Stored(vec![Stored::New(first.clone())]));
+    }
+    // The thread that writes ends with the last handle, in its own time.
+    let store = loop {
+        match Store::open(Some(&file)) {
+            Ok(store) => break store,
+            Err(_) => tokio::time::sleep(std::time::Duration::from_millis(5)).await,
+        }
+    };
+    assert_eq!(store.name("another".to_owned()).await.expect("kept"), "one");
+    assert_eq!(store.get(first.uuid()).expect("read"), Some(first));
+}
+
+#[tokio::test]
+async fn one_key_is_one_task_until_it_is_forgotten() {
+    let store = Store::open(None).expect("a store");
+    let first = task(Some("daily"));
+    let one = async |task: Task| store.submit(vec![task], None, most(2)).await.expect("an answer");
+    assert_eq!(one(first.clone()).await, Submitted::Stored(vec![Stored::New(first.clone())]));
+    assert_eq!(one(task(Some("daily"))).await, Submitted::Stored(vec![Stored::Before(first.clone())]));
+    assert!(matches!(one(task(None)).await, Submitted::Stored(_)));
+    assert_eq!(one(task(None)).await, Submitted::Full);
+    let end = |mut task: Task| {
+        task.end(State::Succeeded, 5_000);
+        Some(task)
+    };
+    assert!(store.change(first.uuid(), end).await.expect("stored").is_some());
+    assert!(!store.update(first.clone()).await.expect("stored"), "what has ended has ended");
+    assert_eq!(store.forget(5_000).await.expect("nothing yet"), 0);
+    assert_eq!(store.forget(5_001).await.expect("forgotten"), 1);
+    assert_eq!(store.get(first.uuid()).expect("read"), None);
+    assert!(
+        matches!(&one(task(Some("daily"))).await, Submitted::Stored(s) if matches!(s[0], Stored::New(_)))
+    );
+    assert_eq!(store.list(None, 10, is_open).expect("read").len(), 2);
+}
+
+#[tokio::test]
+async fn a_key_that_is_met_with_another_call_stores_nothing() {
+    let store = Store::open(None).expect("a store");
+    let first = task(Some("daily"));
+    assert!(matches!(store.submit(vec![first.clone()], None, most(9)).await, Ok(Submitted::Stored(_))));
+    let other = || {
+        let options = Options { key: Some("daily".to_owned()), ..Options::default() };
+        Task::new(Uuid::now_v7(), "pages", "add", json!([1, 3]), options, 1_000).expect("a task")
+    };
+    let reused = Submitted::Reused { key: "daily".to_owned(), id: first.id.clone() };
+    assert_eq!(store.submit(vec![task(None), other()], None, most(9)).await.expect("an answer"), reused);
+    let again = || Task { options: Options { retries: 7, ..first.options.clone() }, ..task(Some("daily")) };
+    let stored = Submitted::Stored(vec![Stored::Before(first.clone())]);
+    assert_eq!(
+        store.submit(vec![again()], None, most(9)).await.expect("an answer"),
+        stored,
+        "options may differ"
+    );
+    let both = |key: &str| {
+        let keyed = |mut task: Task| {
+            task.options.key = Some(key.to_owned());
+            task
+        };
+        vec![keyed(task(None)), keyed(other())]
+    };
+    let among = store.submit(both("weekly"), None, most(9)).await.expect("an answer");
+    assert!(matches!(among, Submitted::Reused { key, .. } if key == "weekly"), "in one submission");
+    assert_eq!(store.list(None, 10, is_open).expect("read"), [first]);
+}
+
+#[tokio::test]
+async fn what_was_taken_up_again_is_not_ended_by_a_run_before() {
+    let store = Store::open(None).expect("a store");
+    let mut run = task(None);
+    assert!(matches!(store.submit(vec![run.clone()], None, most(2)).await, Ok(Submitted::Stored(_))));
+    (run.state, run.runs) = (State::Running, 1);
+    assert!(store.update(run.clone()).await.expect("stored"));
+    let change = async |change: fn(&mut Task)| {
+        let changed = move |mut task: Task| {
+            change(&mut task);
+            Some(task)
+        };
+        store.change(run.uuid(), changed).await.expect("stored").expect("known")
+    };
+    change(|task| task.end(State::Cancelled, 5_000)).await;
+    let again = change(|task| task.take_up(5_500)).await;
+    assert_eq!((again.state, again.runs, again.ended_ms), (State::Queued, 1, None));
+    run.end(State::Succeeded, 6_000);
+    assert!(!store.update(run.clone()).await.expect("an answer"), "that run was given up");
+    assert_eq!(store.get(run.uuid()).expect("read"), Some(again));
+}
+
+#[tokio::test]
+async fn what_is_stored_together_is_stored_as_a_whole() {
+    let store = Store::open(None).expect("a store");
+    let after = |before: &str| {
+        let options = Options { after: vec![before.to_owned()], ..Options::default() };
+        Task::new(Uuid::now_v7(), "pages", "add", json!([1, 2]), options, 1_000).expect("a task")
+    };
+    let all = async |tasks: Vec<Task>| store.submit(tasks, None, most(3)).await.expect("an answer");
+    let nobody = Uuid::new_v4().simple().to_string();
+    assert_eq!(all(vec![task(None), after(&nobody)]).await, Submitted::Unknown(nobody));
+    assert_eq!(all(vec![after("#0"), task(None)]).await, Submitted::Unknown("#0".to_owned()));
+    assert_eq!(all((0..4).map(|_| task(Some("k"))).collect()).await, {
+        let first = store.list(None, 1, is_open).expect("read").remove(0);
+        let again = || Stored::Before(first.clone());
+        Submitted::Stored(vec![Stored::New(first.clone()), again(), again(), again()])
+    });
+    assert_eq!(all(vec![task(None), after("#0"), task(None)]).await, Submitted::Full);
+    assert_eq!(store.list(None, 10, is_open).expect("read").len(), 1, "nothing of what was refused");
+    let Submitted::Stored(stored) = all(vec![task(None), after("#0")]).await else { panic!("stored") };
+    assert_eq!(stored[1].task().options.after, [stored[0].task().id.clone()]);
+}
+
+#[tokio::test]
+async fn what_another_task_waits_for_is_not_forgotten() {
+    let store = Store::open(None).expect("a store");
+    let options = Options { after: vec!["#0".to_owned()], ..Options::default() };
+    let second = Task::new(Uuid::now_v7(), "pages", "add", json!([1, 2]), options, 1_000).expect("a task");
+    let stored = store.submit(vec![task(None), second], None, most(3)).await.expect("an answer");
+    let Submitted::Stored(stored) = stored else { panic!("stored") };
+    let end = async |stored: &Stored| {
+        let end = |mut task: Task| {
+            task.end(State::Succeeded, 5_000);
+            Some(task)
+        };
+        store.change(stored.task().uuid(), end).await.expect("stored").expect("known");
+    };
+    end(&stored[0]).await;
+    assert_eq!(store.forget(9_000).await.expect("nothing yet"), 0);
+    assert!(store.get(stored[0].task().uuid()).expect("read").is_some());
+    end(&stored[1]).await;
+    assert_eq!(store.forget(9_000).await.expect("forgotten"), 2);
+}
+
+#[tokio::test]
+async fn tasks_are_stored_again_when_a_full_disk_has_room() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (opener, switch) = commit::faulty::file(&directory.path().join("tasks.redb"));
+    let store = Store::open_with(opener).expect("a store");
+    let before = task(None);
+    store.submit(vec![before.clone()], None, most(10)).await.expect("stored");
+    switch.full.store(true, std::sync::atomic::Ordering::Relaxed);
+    let refused = store.submit(vec![task(Some("late"))], None, most(10)).await.expect_err("full");
+    assert!(refused.is_retryable(), "{refused}");
+    switch.full.store(false, std::sync::atomic::Ordering::Relaxed);
+    let stored = loop {
+        match store.submit(vec![task(Some("late"))], None, most(10)).await {
+            Ok(stored) => break stored,
+            Err(error) => tokio::time::sleep(error.retry_after()).await,
+        }
+    };
+    let Submitted::Stored(stored) = stored else { panic!("stored") };
+    assert_eq!(store.get(before.uuid()).expect("read"), Some(before));
+    assert_eq!(
+        store.list(None, 10, is_open).expect("read").len(),
+        2,
+        "nothing lost, nothing twice: {stored:?}"
+    );
+}
+
+/// 20,000 tasks with a far `at_ms` filled the ledger, and everybody else was told busy for a day.
+#[tokio::test]
+async fn one_caller_keeps_at_most_two_thirds_of_the_tasks_and_forgotten_ones_make_room() {
+    let store = Store::open(None).expect("a store");
+    let submit = async |caller: &str, count: usize| {
+        let tasks: Vec<Task> = (0..count).map(|_| task(None)).collect();
+        store.submit(tasks, Some(caller.to_owned()), most(8)).await.expect("an answer")
+    };
+    let Submitted::Stored(stored) = submit("greedy", 6).await else { panic!("its share") };
+    assert_eq!(submit("greedy", 1).await, Submitted::OverShare);
+    assert!(matches!(submit("honest", 1).await, Submitted::Stored(_)));
+    assert_eq!(submit("honest", 2).await, Submitted::Full);
+    let id = stored[0].task().uuid();
+    let end = |mut task: Task| {
+        task.end(State::Succeeded, 5_000);
+        Some(task)
+    };
+    assert!(store.change(id, end).await.expect("stored").is_some());
+    assert_eq!(store.forget(5_001).await.expect("forgotten"), 1);
+    // Five of its own, one of another, two free.
+    assert_eq!(submit("greedy", 1).await, Submitted::OverShare);
+    assert!(matches!(submit("honest", 1).await, Submitted::Stored(_)));
+    // What the ledger makes itself, for schedules, has no share.
+    let own = store.submit(vec![task(None)], None, most(8)).await.expect("an answer");
+    assert!(matches!(own, Submitted::Stored(_)));
+}
+
+#[tokio::test]
+async fn bytes_are_shared_like_tasks_and_a_key_met_again_costs_nothing() {
+    let store = Store::open(None).expect("a store");
+    let limits = KeptLimits { count: ShareLimits::new(100), bytes: ShareLimits::new(9_000) };
+    let large = |key: &str| {
+        let options = Options { key: Some(key.to_owned()), ..Options::default() };
+        let params = json!(["x".repeat(3_000)]);
+        Task::new(Uuid::now_v7(), "pages", "add", params, options, 1_000).expect("a task")
+    };
+    let submit = async |caller: &str, key: &str| {
+        store.submit(vec![large(key)], Some(caller.to_owned()), limits).await.expect("an answer")
+    };
+    assert!(matches!(submit("greedy", "one").await, Submitted::Stored(_)));
+    assert_eq!(submit("greedy", "two").await, Submitted::OverShare);
+    assert!(matches!(submit("greedy", "one").await, Submitted::Stored(_)), "it is there already");
+    assert!(matches!(submit("honest", "three").await, Submitted::Stored(_)));
+    assert_eq!(submit("third", "four").await, Submitted::Full);
+}
