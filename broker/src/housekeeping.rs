@@ -43,8 +43,9 @@ pub(crate) async fn expire_retained(hub: Arc<Hub>) {
     }
 }
 
-/// Ends the connections of clients that have been silent for too long.
-pub(crate) async fn keep_alive(hub: Arc<Hub>) {
+/// Looks after clients, twice a second: cuts what is queued for the absent where all of it is too much, and ends the
+/// connections of those whose queues overflow and that take nothing, and of those that have been silent for too long.
+pub(crate) async fn look_after_clients(hub: Arc<Hub>) {
     let mut stopping = hub.shared.stopping.subscribe();
     let mut tick = interval(LOOK_AROUND);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -55,49 +56,39 @@ pub(crate) async fn keep_alive(hub: Arc<Hub>) {
         }
         let now = hub.shared.clock.now_ms();
         hub.shared.log_lines.tell_left_out(now);
-        let mut silent: Vec<_> = {
-            let sessions = hub.sessions.lock();
-            let links = sessions.by_client.values().filter_map(|session| {
-                let state = session.state.lock();
-                let link = state.link.as_ref().filter(|link| link.silent_until.load(Ordering::Relaxed) < now);
-                link.map(|link| (session.clone(), link.clone()))
-            });
-            links.collect()
-        };
-        // In an order that does not depend on a hash.
-        silent.sort_unstable_by_key(|(session, _)| session.key);
-        for (session, link) in silent {
-            let (shared, client) = (&hub.shared, ClientText(&session.client_id));
-            let (counter, what) = if link.within_packet.load(Ordering::Relaxed) {
-                (&shared.counters.slow_packets, "a packet was not whole in time")
-            } else {
-                (&shared.counters.keep_alive_timeouts, "keep alive timeout")
-            };
-            Counters::add(counter, 1);
-            if shared.may_log(&shared.log_lines.ended) {
-                tracing::info!(%client, peer = %link.peer.address, "ended: {what}");
-            }
-            link.close(Some(Reason::KEEP_ALIVE_TIMEOUT));
-        }
-    }
-}
-
-/// Cuts what is queued for the absent, where all of it is too much, and disconnects clients whose queues overflow and
-/// that take nothing.
-pub(crate) async fn watch_queues(hub: Arc<Hub>) {
-    let mut stopping = hub.shared.stopping.subscribe();
-    let mut tick = interval(LOOK_AROUND);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            _ = stopping.wait_for(|&stop| stop) => return,
-            _ = tick.tick() => {}
-        }
-        let now = hub.shared.clock.now_ms();
         let mut scratch = Scratch::at(now);
         hub.cut_absent(&mut scratch);
         flush_all(&mut scratch.dirty);
         hub.end_slow(now);
+        end_silent(&hub, now);
+    }
+}
+
+/// Ends the connections of clients that have been silent for too long.
+fn end_silent(hub: &Hub, now: u64) {
+    let mut silent: Vec<_> = {
+        let sessions = hub.sessions.lock();
+        let links = sessions.by_client.values().filter_map(|session| {
+            let state = session.state.lock();
+            let link = state.link.as_ref().filter(|link| link.silent_until.load(Ordering::Relaxed) < now);
+            link.map(|link| (session.clone(), link.clone()))
+        });
+        links.collect()
+    };
+    // In an order that does not depend on a hash.
+    silent.sort_unstable_by_key(|(session, _)| session.key);
+    for (session, link) in silent {
+        let (shared, client) = (&hub.shared, ClientText(&session.client_id));
+        let (counter, what) = if link.within_packet.load(Ordering::Relaxed) {
+            (&shared.counters.slow_packets, "a packet was not whole in time")
+        } else {
+            (&shared.counters.keep_alive_timeouts, "keep alive timeout")
+        };
+        Counters::add(counter, 1);
+        if shared.may_log(&shared.log_lines.ended) {
+            tracing::info!(%client, peer = %link.peer.address, "ended: {what}");
+        }
+        link.close(Some(Reason::KEEP_ALIVE_TIMEOUT));
     }
 }
 

@@ -153,8 +153,7 @@ impl Broker {
         let addresses = listeners.iter().filter_map(|l| l.local_addr().ok()).collect();
         let (hub, damaged) = Self::open(config)?;
         tokio::spawn(housekeeping::expire_retained(hub.clone()));
-        tokio::spawn(housekeeping::keep_alive(hub.clone()));
-        tokio::spawn(housekeeping::watch_queues(hub.clone()));
+        tokio::spawn(housekeeping::look_after_clients(hub.clone()));
         tokio::spawn(housekeeping::publish_sys(hub.clone()));
         tokio::spawn(hub::watch_memory(hub.clone()));
         for listener in listeners {

@@ -69,10 +69,12 @@ impl Hub {
         });
         for (session, link) in slow {
             Counters::add(&self.shared.counters.disconnected_slow, 1);
-            tracing::warn!(
-                client = %ClientText(&session.client_id), peer = %link.peer.address,
-                "ended: its queue overflows, and it does not take its messages"
-            );
+            if self.shared.may_log(&self.shared.log_lines.ended) {
+                tracing::warn!(
+                    client = %ClientText(&session.client_id), peer = %link.peer.address,
+                    "ended: its queue overflows, and it does not take its messages"
+                );
+            }
             link.close(Some(Reason::QUOTA_EXCEEDED));
         }
     }
