@@ -36,7 +36,7 @@ fn what_its_subscriber_takes_makes_room_on_a_full_disk() {
     switch.end.fetch_add(RESERVE, Ordering::Relaxed);
     let last = (0..1_000).fold(0, |_, seq| bench.store.put([dequeue(seq)], None));
     until("written", || bench.store.durable() >= last);
-    assert_eq!(bench.store.health(), Health::Healthy);
+    until("healthy", || bench.store.health() == Health::Healthy);
     bench.write([enqueue(many)]);
     switch.end.store(0, Ordering::Relaxed);
     let (_bench, snapshot) = bench.reopen(dir.path());
