@@ -229,14 +229,15 @@ impl Writer {
         }
         self.pace.took(start.elapsed());
         let Pending { batch, mut wake, bytes, last } = pending;
-        self.shared.durable.store(last, Ordering::Release);
-        self.shared.backlog.fetch_sub(bytes, Ordering::Relaxed);
         if let Some(room) = &mut self.room {
             room.removed = room.removed || batch.deletes();
         }
+        // Before the tickets: who is told that they are on disk finds a store that can write.
         if self.shared.health().is_failed() {
             self.look();
         }
+        self.shared.durable.store(last, Ordering::Release);
+        self.shared.backlog.fetch_sub(bytes, Ordering::Relaxed);
         self.shared.written.notify_waiters();
         wake.sort_unstable();
         wake.dedup();
