@@ -116,6 +116,9 @@ async fn handshake(
         refuse(&hub, &transport, address, &Refused::of(&connect), failure).await;
         return None;
     }
+    if let Some((session, link)) = hub.connection_of(&connect.client_id) {
+        Box::pin(hub.read_out(&session, &link)).await;
+    }
     let connection = connected(&hub, (transport, address), (*connect, principal), (ack, keep_alive), buffer);
     place.hand_over();
     Some(Box::new(connection))

@@ -54,6 +54,8 @@ pub(crate) struct Link {
     /// What was read last is the beginning of a packet: of two reasons for which [`silent_until`](Self::silent_until) may
     /// pass it is the second.
     pub(crate) within_packet: AtomicBool,
+    /// A later connection of the client waits until this one has worked through what its socket holds.
+    read_out: AtomicBool,
     outbox: Mutex<Outbox>,
 }
 
@@ -92,6 +94,7 @@ impl Link {
             answers_due: AtomicBool::new(false),
             told_of_answers: AtomicBool::new(false),
             within_packet: AtomicBool::new(false),
+            read_out: AtomicBool::new(false),
             outbox: Mutex::new(outbox),
         })
     }
@@ -225,6 +228,20 @@ impl Link {
         }
     }
 
+    /// Has the connection read once more, though nothing may have come.
+    pub(crate) fn ask_to_read_out(&self) {
+        self.read_out.store(true, Ordering::Release);
+        self.wake_reader();
+    }
+
+    pub(crate) fn is_to_read_out(&self) -> bool {
+        self.read_out.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn not_asked_to_read_out(&self) {
+        self.read_out.store(false, Ordering::Release);
+    }
+
     /// Ready when the client can be read: `true`, or when the connection has ended: `false`. Wakes the last task that
     /// asked.
     pub(crate) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<bool> {
@@ -232,6 +249,9 @@ impl Link {
         // After the waker is in its place, for the end may come in between.
         if self.is_closing() {
             return Poll::Ready(false);
+        }
+        if self.is_to_read_out() {
+            return Poll::Ready(true);
         }
         self.transport.poll_readable(cx).map(|ready| ready.is_ok())
     }

@@ -162,6 +162,9 @@ impl Connection {
         self.hub.disconnect(&self.session, &self.link, ending, &mut work.scratch);
         flush_all(&mut work.scratch.dirty);
         work.give_back();
+        if self.link.is_to_read_out() {
+            self.hub.has_read_out(&self.session, &self.link);
+        }
         if self.link.is_closing() {
             Box::pin(self.linger()).await;
         }
@@ -171,16 +174,20 @@ impl Connection {
 
     async fn read_all(&mut self) -> Ending {
         let lost = Ending::Lost { expiry: None };
-        let mut turn = 0;
+        let (mut turn, mut reads_out) = (0, false);
         // What came together with CONNECT is worked through before anything is read.
         let mut step = self.batch(false);
         loop {
             match step {
                 Ok(Step::Idle) => {
                     turn = 0;
+                    if reads_out {
+                        self.hub.has_read_out(&self.session, &self.link);
+                    }
                     if !poll_fn(|cx| self.link.poll_readable(cx)).await {
                         return lost;
                     }
+                    reads_out = self.link.is_to_read_out();
                 }
                 Ok(Step::Next) => {
                     turn += READ_BYTES;

@@ -5,6 +5,7 @@ mod lifecycle;
 mod queues;
 mod restore;
 mod shedding;
+mod takeover;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -36,6 +37,7 @@ pub(crate) struct Hub {
     pub(crate) sessions: Mutex<Sessions>,
     next_key: AtomicU64,
     owners: Mutex<SessionCounts>,
+    taking_over: takeover::Waiting,
 }
 
 /// Every session there is.
@@ -54,6 +56,7 @@ impl Hub {
             sessions: Mutex::default(),
             next_key: AtomicU64::new(next_key.max(1)),
             owners: Mutex::default(),
+            taking_over: takeover::Waiting::default(),
         })
     }
 

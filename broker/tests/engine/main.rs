@@ -25,6 +25,7 @@ mod queues;
 mod reads;
 mod restart;
 mod slow;
+mod takeover;
 mod thread;
 mod threads;
 
