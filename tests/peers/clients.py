@@ -156,6 +156,8 @@ class Client:
         else:
             self._paho.disconnect()
         self.disconnected()
+        # paho does not wait for the tap, which another connection could overtake.
+        self.tap.wait_for_end()
 
     def disconnected(self):
         """Waits for the end of the connection; the DISCONNECT's reason if the broker sent one, else None."""
