@@ -6,15 +6,18 @@
 //! memory for each frame. What it fails to check in the others is checked in [`decode`]. Nothing of it shows
 //! outside this folder.
 
+mod connect;
 mod decode;
 mod encode;
+mod id;
 mod packet;
 mod properties;
 mod protocol;
 mod publish;
 mod reason;
 
-pub(crate) use decode::{announced_version, decode, frame};
+pub(crate) use connect::announced_version;
+pub(crate) use decode::{decode, frame};
 pub(crate) use encode::{
     Acknowledge, ConnAck, acknowledge, connack, disconnect, ping_response, suback, unsuback,
 };

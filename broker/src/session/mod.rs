@@ -27,7 +27,6 @@ use crate::link::{Appended, Link};
 use crate::logged::Logged;
 use crate::message::QoS;
 use crate::owner::Owner;
-use crate::retained::Cursor;
 use crate::shared::Shared;
 use crate::store::{Op, Phase, Ticket};
 use crate::subscriptions::{Readiness, Subscriber};
@@ -285,7 +284,7 @@ impl Session {
     ) {
         let mut state = self.state.lock();
         for (filter, qos) in filters {
-            state.reads.begin(filter, Read { qos, identifier, cursor: Cursor::default() });
+            state.reads.begin(Read { filter, qos, identifier, from: ByteString::new() });
         }
         self.pump(&mut state, link, scratch, ReadTurn::Now);
     }

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use super::Session;
+use super::reads::Found;
 use crate::frames::Frames;
 use crate::link::Dirty;
-use crate::message::Message;
 use crate::shared::Shared;
 use crate::store::{Op, Ticket};
 
@@ -25,7 +25,7 @@ pub(crate) struct Scratch {
     /// Queued for sessions on disk: to be released by [`Session::stored`].
     pub(crate) stored: Vec<(Arc<Session>, u64)>,
     /// Retained messages on their way to a session.
-    pub(super) found: Vec<Arc<Message>>,
+    pub(super) found: Vec<Found>,
     /// Retained messages that may still be looked at in this turn.
     pub(super) read_steps: usize,
 }

@@ -1,9 +1,11 @@
-//! Retained messages, found by filter.
+//! Retained messages, found by filters.
 //!
 //! One ordered map instead of a trie: a topic costs one string and one pointer, and a wildcard read can stop
 //! after any message and go on from there, so that a client that asks for a million of them holds up nobody
 //! and needs no list of them in memory. Keys are topics with NUL, which no topic may hold, in place of `/`:
 //! it sorts below everything, so that all below one level stands together.
+
+mod filters;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -13,6 +15,11 @@ use bytestring::ByteString;
 
 use crate::message::Message;
 use crate::topic::is_own_value;
+pub(crate) use filters::FilterSet;
+use filters::Matches;
+
+/// Nodes of a [`FilterSet`] that cost as much as a topic that is looked at.
+const NODES_PER_STEP: usize = 16;
 
 /// The retained messages.
 #[derive(Debug, Default)]
@@ -38,29 +45,55 @@ fn held(message: &Message) -> usize {
     message.size() + message.topic.len() + ENTRY
 }
 
-/// Where a read of a filter goes on.
+/// Where a read of filters goes on.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Cursor(Option<Box<str>>);
+pub(crate) struct Cursor {
+    key: Box<str>,
+    /// At that key, filters up to this number have their message.
+    behind: Option<u32>,
+}
+
+/// How far a [`read`](Retained::read) may go.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ReadLimits {
+    /// Messages that are found; one counts for each filter that matches it.
+    pub(crate) messages: usize,
+    /// Topics that are looked at.
+    pub(crate) steps: usize,
+}
 
 /// What a [`read`](Retained::read) has done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Progress {
-    /// The filter has been read to its end.
+    /// The filters have been read to their end.
     pub(crate) done: bool,
-    /// How many topics were looked at.
+    /// How many topics were looked at; more where it took long to find the filters that match one.
     pub(crate) steps: usize,
 }
 
 impl Cursor {
-    /// Where a read stood that [`into_key`](Self::into_key) was asked for.
+    /// At this key, which may be empty: the beginning.
     pub(crate) fn at(key: &str) -> Self {
-        Self((!key.is_empty()).then(|| key.into()))
+        Self { key: key.into(), behind: None }
     }
 
-    /// What [`at`](Self::at) takes; empty at the beginning of a filter.
-    pub(crate) fn into_key(self) -> ByteString {
-        ByteString::from(self.0.map_or_else(String::new, String::from))
+    /// Goes on at `key` if that comes first.
+    pub(crate) fn back_to(&mut self, key: &str) {
+        if *key < *self.key {
+            *self = Self::at(key);
+        }
     }
+}
+
+/// The key from which on a read goes on that has found the message on `topic`.
+pub(crate) fn key_behind(topic: &str) -> ByteString {
+    // The first of all that stand below it.
+    ByteString::from(topic.replace('/', "\0") + "\0")
+}
+
+/// Whether the key of `topic` comes before `key`.
+pub(crate) fn is_before(topic: &str, key: &str) -> bool {
+    topic.bytes().map(|byte| if byte == b'/' { 0 } else { byte }).lt(key.bytes())
 }
 
 fn key(topic: &str) -> Box<str> {
@@ -139,112 +172,58 @@ impl Retained {
         gone
     }
 
-    /// Appends at most `limit` messages that match `filter` to `found`, from `cursor` on, and moves it.
-    /// `steps` bounds how many topics are looked at; what has expired at `now` is left out.
+    /// Finds messages that match `filters`, from `cursor` on, and moves it. Calls `take` with each and with the number of
+    /// the filter that it matches, once for each such filter; what has expired at `now` is left out.
     pub(crate) fn read(
         &self,
-        filter: &str,
+        filters: &FilterSet,
         cursor: &mut Cursor,
-        limit: usize,
-        steps: usize,
+        limits: ReadLimits,
         now: u64,
-        found: &mut Vec<Arc<Message>>,
+        mut take: impl FnMut(u32, &Arc<Message>),
     ) -> Progress {
-        if !filter.contains(['+', '#']) {
-            found.extend(self.messages.get(&*key(filter)).filter(|m| !m.expired(now)).cloned());
-            return Progress { done: true, steps: 1 };
-        }
-        let levels: Vec<&str> = filter.split('/').collect();
-        let from = cursor.0.take().unwrap_or_else(|| {
-            let fixed: Vec<&str> = levels.iter().copied().take_while(|l| !matches!(*l, "+" | "#")).collect();
-            fixed.join("\0").into_boxed_str()
-        });
+        let Cursor { key: from, mut behind } = std::mem::take(cursor);
         let mut range = self.messages.range::<str, _>((Bound::Included(&*from), Bound::Unbounded));
         let mut next = range.next();
-        let mut taken = 0;
+        if behind.is_some() && next.is_none_or(|(topic, _)| *topic != from) {
+            behind = None;
+        }
+        let (mut matches, mut sought) = (Matches::default(), String::new());
+        let (mut found, mut steps) = (0, 0);
         while let Some((topic, message)) = next {
-            if taken == steps {
-                *cursor = Cursor(Some(topic.clone()));
-                return Progress { done: false, steps: taken };
+            if steps >= limits.steps {
+                *cursor = Cursor { key: topic.clone(), behind };
+                return Progress { done: false, steps };
             }
-            taken += 1;
-            match step(&levels, topic) {
-                Step::Match => {
-                    if found.len() >= limit {
-                        *cursor = Cursor(Some(topic.clone()));
-                        return Progress { done: false, steps: taken };
-                    }
-                    if !message.expired(now) {
-                        found.push(message.clone());
-                    }
+            let seek = filters.look(topic, &mut matches);
+            steps += 1 + matches.nodes / NODES_PER_STEP;
+            next = range.next();
+            if matches.filters.is_empty() {
+                let Some(seek) = seek else { break };
+                // It is often the very next one, which costs no search.
+                seek.write(topic, &mut sought);
+                if next.is_some_and(|(topic, _)| **topic < *sought) {
+                    range = self.messages.range::<str, _>((Bound::Included(&*sought), Bound::Unbounded));
                     next = range.next();
                 }
-                Step::Seek(key) => {
-                    // It is often the very next one, which costs no search.
-                    next = range.next();
-                    if next.is_some_and(|(topic, _)| **topic < *key) {
-                        range = self.messages.range::<str, _>((Bound::Included(&*key), Bound::Unbounded));
-                        next = range.next();
+            } else if !message.expired(now) {
+                matches.filters.sort_unstable();
+                for &number in
+                    matches.filters.iter().filter(|&&number| behind.is_none_or(|last| number > last))
+                {
+                    if found >= limits.messages {
+                        let last = matches.filters.iter().rev().find(|&&taken| taken < number).copied();
+                        *cursor = Cursor { key: topic.clone(), behind: last };
+                        return Progress { done: false, steps };
                     }
+                    found += 1;
+                    take(number, message);
                 }
-                Step::End => break,
             }
+            behind = None;
         }
-        Progress { done: true, steps: taken.max(1) }
+        Progress { done: true, steps: steps.max(1) }
     }
-}
-
-enum Step {
-    Match,
-    /// No match before this key.
-    Seek(String),
-    End,
-}
-
-/// What a topic says about where a filter's next match may stand.
-fn step(levels: &[&str], topic: &str) -> Step {
-    // The end of all topics that share this one's first `length` bytes as whole levels.
-    let behind = |length: usize| Step::Seek(format!("{}\u{1}", &topic[..length]));
-    let mut start = 0;
-    for (index, &level) in levels.iter().enumerate() {
-        if level == "#" {
-            return if index == 0 && topic.starts_with('$') { behind_dollar() } else { Step::Match };
-        }
-        if start > topic.len() {
-            // The topic ends before the filter does; `a/#` matches `a`, anything else stands below it.
-            return Step::Seek(format!("{topic}\0{}", if level == "+" { "" } else { level }));
-        }
-        let end = topic[start..].find('\0').map_or(topic.len(), |at| start + at);
-        let found = &topic[start..end];
-        match level {
-            "+" if index == 0 && found.starts_with('$') => return behind_dollar(),
-            "+" => {}
-            _ if found == level => {}
-            _ if found < level => return Step::Seek(format!("{}{level}", &topic[..start])),
-            // This level is past: up to the last `+` before it, and on to that one's next value.
-            _ => return next_value(&levels[..index], topic, &behind),
-        }
-        start = end + 1;
-    }
-    if start > topic.len() {
-        return Step::Match;
-    }
-    // The topic goes on where the filter ends.
-    match levels.last() {
-        Some(&"+") => behind(start - 1),
-        _ => next_value(levels, topic, &behind),
-    }
-}
-
-/// Behind every topic that begins with `$`, which no leading wildcard matches \[MQTT-4.7.2-1].
-fn behind_dollar() -> Step {
-    Step::Seek("%".to_owned())
-}
-
-fn next_value(levels: &[&str], topic: &str, behind: &impl Fn(usize) -> Step) -> Step {
-    let Some(last) = levels.iter().rposition(|&l| l == "+") else { return Step::End };
-    let end = topic.match_indices('\0').nth(last).map_or(topic.len(), |(at, _)| at);
-    behind(end)
 }
 
 #[cfg(test)]
@@ -265,18 +244,42 @@ mod tests {
         })
     }
 
-    fn read(retained: &Retained, filter: &str, limit: usize, steps: usize) -> Vec<String> {
+    /// What is found of each filter, and in how many steps.
+    fn read_all<'a>(
+        retained: &Retained,
+        filters: &[&'a str],
+        messages: usize,
+        steps: usize,
+    ) -> (BTreeMap<&'a str, Vec<String>>, usize) {
+        let mut set = FilterSet::default();
+        for (number, filter) in (0..).zip(filters) {
+            set.insert(filter, number);
+        }
+        let mut found: BTreeMap<&str, Vec<String>> =
+            filters.iter().map(|filter| (*filter, Vec::new())).collect();
         let mut cursor = Cursor::default();
-        let mut all = Vec::new();
-        for _ in 0..10_000 {
-            let mut found = Vec::new();
-            let done = retained.read(filter, &mut cursor, limit, steps, NOW, &mut found).done;
-            all.extend(found.iter().map(|m| m.topic.to_string()));
-            if done {
-                return all;
+        let mut taken = 0;
+        for _ in 0..100_000 {
+            let mut count = 0;
+            let limits = ReadLimits { messages, steps };
+            let progress = retained.read(&set, &mut cursor, limits, NOW, |number, message| {
+                count += 1;
+                found
+                    .get_mut(filters[number as usize])
+                    .expect("a filter of the set")
+                    .push(message.topic.to_string());
+            });
+            assert!(count <= messages);
+            taken += progress.steps;
+            if progress.done {
+                return (found, taken);
             }
         }
-        panic!("{filter} never ends");
+        panic!("{filters:?} never end");
+    }
+
+    fn read(retained: &Retained, filter: &str, limit: usize, steps: usize) -> Vec<String> {
+        read_all(retained, &[filter], limit, steps).0.remove(filter).expect("the filter")
     }
 
     #[test]
@@ -312,16 +315,48 @@ mod tests {
         }
         filters.push("#".to_owned());
         filters.retain(|f| topic::valid_filter(f, 128));
-        for filter in &filters {
-            let mut expected: Vec<&String> =
-                topics.iter().filter(|t| rantai_topics::matches(filter, t)).collect();
+        let expected = |filter: &str| {
+            let mut expected: Vec<String> =
+                topics.iter().filter(|t| rantai_topics::matches(filter, t)).cloned().collect();
             expected.sort();
+            expected
+        };
+        let mut by_filter = BTreeMap::new();
+        for filter in &filters {
+            by_filter.insert(&**filter, expected(filter));
             for (limit, steps) in [(1_000, 1_000), (1, 3), (2, 1)] {
                 let mut got = read(&retained, filter, limit, steps);
                 got.sort();
-                assert_eq!(got.iter().collect::<Vec<_>>(), expected, "{filter:?} by {limit}, {steps}");
+                assert_eq!(got, by_filter[&**filter], "{filter:?} by {limit}, {steps}");
             }
         }
+        // All of them together, and a few at a time.
+        let filters: Vec<&str> = by_filter.keys().copied().collect();
+        for size in [filters.len(), 2, 3, 7] {
+            for (limit, steps) in [(usize::MAX, 1_000), (1, 3), (3, 1)] {
+                for part in filters.chunks(size) {
+                    let (found, _) = read_all(&retained, part, limit, steps);
+                    for (filter, mut got) in found {
+                        got.sort();
+                        assert_eq!(got, by_filter[filter], "{filter:?} of {size} by {limit}, {steps}");
+                    }
+                }
+            }
+        }
+    }
+
+    /// A thousand such filters once looked at every topic a thousand times.
+    #[test]
+    fn many_filters_cost_one_look_at_each_topic() {
+        let mut retained = Retained::default();
+        for number in 0..2_000 {
+            retained.insert(message(&format!("a/{}/{}/n{number}", number % 7, number % 11), None));
+        }
+        let filters: Vec<String> = (0..1_000).map(|number| format!("+/+/+/n{number}")).collect();
+        let filters: Vec<&str> = filters.iter().map(|filter| &**filter).collect();
+        let (found, steps) = read_all(&retained, &filters, 10, 64);
+        assert!(found.values().all(|topics| topics.len() == 1));
+        assert!(steps <= 2_200, "{steps} steps");
     }
 
     #[test]
