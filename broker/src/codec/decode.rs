@@ -6,7 +6,9 @@ use rmqtt_codec::error::DecodeError as LibraryError;
 use rmqtt_codec::{v3, v5};
 use tokio_util::codec::Decoder;
 
-use super::packet::{DecodeError, Options, Packet, RetainHandling, Subscribe, Version};
+use super::packet::{
+    Acknowledgement, DecodeError, Options, Packet, Publish, RetainHandling, Subscribe, Version,
+};
 use super::reason::Reason;
 use super::{connect, properties, publish};
 use crate::message::QoS;
@@ -69,16 +71,11 @@ pub(crate) fn decode(
         let whole = buffer.split_to(frame.length);
         return connect::decode(frame, &whole);
     };
+    if let Some(short) = short_acknowledgement(frame, buffer) {
+        return short.map(Packet::Acknowledgement);
+    }
     match frame.first >> 4 {
-        3 => {
-            buffer.advance(frame.header);
-            let body = buffer.split_to(frame.length - frame.header).freeze();
-            publish::decode(frame.first & 0x0F, body, version, now).map(Packet::Publish)
-        }
-        kind @ 4..=7 if frame.length == 4 => {
-            buffer.advance(2);
-            acknowledgement(kind, buffer.get_u16(), 0)
-        }
+        3 => read_publish(frame, buffer, version, now).map(Packet::Publish),
         12 => {
             buffer.advance(frame.length);
             if frame.length != 2 {
@@ -100,15 +97,45 @@ pub(crate) fn decode(
     }
 }
 
-fn acknowledgement(kind: u8, id: u16, reason: u8) -> Result<Packet, DecodeError> {
+pub(crate) fn is_publish(frame: Frame) -> bool {
+    frame.first >> 4 == 3
+}
+
+/// The PUBLISH that a frame is. It shares the memory of `buffer`.
+pub(crate) fn read_publish(
+    frame: Frame,
+    buffer: &mut BytesMut,
+    version: Version,
+    now: u64,
+) -> Result<Publish, DecodeError> {
+    buffer.advance(frame.header);
+    let body = buffer.split_to(frame.length - frame.header).freeze();
+    publish::decode(frame.first & 0x0F, body, version, now)
+}
+
+/// The acknowledgement that a frame is, where it carries nothing but the packet id. It is most of what subscribers send,
+/// and is a few bytes where a [`Packet`] is hundreds.
+pub(crate) fn short_acknowledgement(
+    frame: Frame,
+    buffer: &mut BytesMut,
+) -> Option<Result<Acknowledgement, DecodeError>> {
+    let kind = frame.first >> 4;
+    if !(4..=7).contains(&kind) || frame.length != 4 {
+        return None;
+    }
+    buffer.advance(2);
+    Some(acknowledgement(kind, buffer.get_u16(), 0))
+}
+
+fn acknowledgement(kind: u8, id: u16, reason: u8) -> Result<Acknowledgement, DecodeError> {
     if id == 0 {
         return Err(DecodeError::protocol("packet identifier 0"));
     }
     Ok(match kind {
-        4 => Packet::PubAck { id },
-        5 => Packet::PubRec { id, refused: reason >= 0x80 },
-        6 => Packet::PubRel { id },
-        _ => Packet::PubComp { id },
+        4 => Acknowledgement::Ack { id },
+        5 => Acknowledgement::Rec { id, refused: reason >= 0x80 },
+        6 => Acknowledgement::Rel { id },
+        _ => Acknowledgement::Comp { id },
     })
 }
 
@@ -203,10 +230,18 @@ fn other5(frame: Frame, whole: &[u8]) -> Result<Packet, DecodeError> {
         }
     }
     match library5(whole)? {
-        v5::Packet::PublishAck(ack) => acknowledgement(4, ack.packet_id.get(), ack.reason_code.into()),
-        v5::Packet::PublishReceived(ack) => acknowledgement(5, ack.packet_id.get(), ack.reason_code.into()),
-        v5::Packet::PublishRelease(ack) => acknowledgement(6, ack.packet_id.get(), ack.reason_code.into()),
-        v5::Packet::PublishComplete(ack) => acknowledgement(7, ack.packet_id.get(), ack.reason_code.into()),
+        v5::Packet::PublishAck(ack) => {
+            acknowledgement(4, ack.packet_id.get(), ack.reason_code.into()).map(Packet::Acknowledgement)
+        }
+        v5::Packet::PublishReceived(ack) => {
+            acknowledgement(5, ack.packet_id.get(), ack.reason_code.into()).map(Packet::Acknowledgement)
+        }
+        v5::Packet::PublishRelease(ack) => {
+            acknowledgement(6, ack.packet_id.get(), ack.reason_code.into()).map(Packet::Acknowledgement)
+        }
+        v5::Packet::PublishComplete(ack) => {
+            acknowledgement(7, ack.packet_id.get(), ack.reason_code.into()).map(Packet::Acknowledgement)
+        }
         v5::Packet::Subscribe(subscribe) => {
             let mut filters = Vec::with_capacity(subscribe.topic_filters.len());
             for (filter, options) in subscribe.topic_filters {

@@ -339,12 +339,23 @@ impl Connection {
         while let Some(frame) = codec::frame(buffer, limit)?
             && frame.length <= buffer.len()
         {
-            let packet = codec::decode(frame, buffer, Some(self.link.peer.version), work.scratch.now)?;
-            self.heard = true;
-            if !packet.ends_a_delivery() {
+            // The two that carry the traffic are not moved about as packets of any kind, which are large.
+            let step = if let Some(acknowledgement) = codec::short_acknowledgement(frame, buffer) {
+                let acknowledgement = acknowledgement?;
+                self.heard = true;
+                self.acknowledged(acknowledgement, &mut work.scratch);
+                Step::Next
+            } else if codec::is_publish(frame) {
+                let publish = codec::read_publish(frame, buffer, self.link.peer.version, work.scratch.now)?;
+                self.heard = true;
                 self.unanswered.asked();
-            }
-            match self.handle(packet, work)? {
+                self.publish(publish, work)?
+            } else {
+                let packet = codec::decode(frame, buffer, Some(self.link.peer.version), work.scratch.now)?;
+                self.heard = true;
+                self.handle(packet, work)?
+            };
+            match step {
                 Step::Next => {}
                 step => return Ok(Some(step)),
             }
