@@ -57,6 +57,8 @@ impl State {
             let mut dropped = 0;
             while self.full(shared) && self.drop_one(key, QueueDrops::Oldest, scratch) {
                 dropped += 1;
+                // Of a budget that is used up by all together it has to give no more than there is too much.
+                self.count_absent(&shared.absent);
             }
             if dropped > 0 {
                 Counters::add(&shared.counters.dropped_queue_full, dropped);
@@ -282,6 +284,23 @@ mod tests {
         assert_eq!([10_000, 10_001, 10_249, 10_250].map(&mut left), [0, 1, 2, 0]);
     }
 
+    /// Above its share of the common budget a session gave all that was above it for one message.
+    #[test]
+    fn the_oldest_give_no_more_than_the_absent_have_too_much() {
+        let mut state = State::default();
+        for _ in 0..8 {
+            state.push(entry(100, None));
+        }
+        let each = state.held().bytes / 8;
+        let limits = Limits { absent_bytes: 10 * each, queue_drops: QueueDrops::Oldest, ..Limits::default() };
+        let shared = shared(limits);
+        shared.absent.change(Held::default(), Held { messages: 2, bytes: 2 * each });
+        state.count_absent(&shared.absent);
+        assert!(state.full(&shared), "it has more than its half, and all together have all they may");
+        assert!(state.make_room((1, "a"), &shared, &mut Scratch::at(10_000)));
+        assert_eq!((state.queue.len(), shared.absent.held().bytes), (7, 9 * each));
+    }
+
     #[test]
     fn waiting_is_earned_by_taking_messages_or_bytes() {
         let limits = Limits { publish_wait: Duration::from_millis(35), ..Limits::default() };
@@ -312,4 +331,5 @@ mod tests {
         assert_eq!((state.tell_dropped(), state.tell_dropped()), (1, 0));
         state.drained("a", &limits);
         assert!(state.overflow.is_none());
-    }}
+    }
+}
