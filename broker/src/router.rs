@@ -149,7 +149,7 @@ impl Router {
 
     /// Whether a retained message takes room on disk: an empty one clears another.
     fn is_kept(&self, message: &Message) -> bool {
-        self.shared.store.is_some() && !message.payload.is_empty() && !message.topic.starts_with("$SYS/")
+        self.shared.store.is_some() && !message.payload.is_empty() && !is_own_value(&message.topic)
     }
 
     /// What is to be done instead of delivering a message at QoS 1 or 2, because of queues that are full.
