@@ -65,7 +65,7 @@ impl Hub {
         let limits = &self.shared.config.limits;
         let slow = self.sessions_where(|session| {
             let state = session.state.lock();
-            state.link.clone().filter(|_| state.too_slow(now, limits))
+            state.link.clone().filter(|link| !link.is_closing() && state.too_slow(now, limits))
         });
         for (session, link) in slow {
             Counters::add(&self.shared.counters.disconnected_slow, 1);
@@ -80,7 +80,7 @@ impl Hub {
     }
 
     /// The sessions of which `look` finds something, in an order that does not depend on a hash.
-    pub(super) fn sessions_where<T>(&self, look: impl Fn(&Session) -> Option<T>) -> Vec<(Arc<Session>, T)> {
+    pub(crate) fn sessions_where<T>(&self, look: impl Fn(&Session) -> Option<T>) -> Vec<(Arc<Session>, T)> {
         let mut found: Vec<_> = {
             let sessions = self.sessions.lock();
             sessions.by_client.values().filter_map(|s| look(s).map(|what| (s.clone(), what))).collect()
