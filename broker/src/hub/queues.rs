@@ -23,13 +23,15 @@ impl Hub {
         }
     }
 
-    /// Cuts the queues of absent sessions by about `bytes`, the largest first.
-    pub(crate) fn cut_absent_by(&self, bytes: usize, scratch: &mut Scratch) {
+    /// Cuts the queues of absent sessions by about `bytes`, the largest first. Returns by how many.
+    pub(crate) fn cut_absent_by(&self, bytes: usize, scratch: &mut Scratch) -> usize {
         let held = self.shared.absent.held();
-        if bytes > 0 && held.bytes > 0 {
-            let most = Held { messages: usize::MAX, bytes: held.bytes.saturating_sub(bytes) };
-            self.cut_absent_to(most, scratch);
+        if bytes == 0 || held.bytes == 0 {
+            return 0;
         }
+        let most = Held { messages: usize::MAX, bytes: held.bytes.saturating_sub(bytes) };
+        self.cut_absent_to(most, scratch);
+        held.bytes.saturating_sub(self.shared.absent.held().bytes)
     }
 
     /// Cuts the queues of absent sessions until all together hold no more than `most`.
