@@ -2,14 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 use tokio::sync::oneshot::{Receiver, Sender, channel};
 
 use crate::config::Limits;
-use crate::shared::Shared;
 
 /// The connections of every address that has any.
 #[derive(Debug, Default)]
@@ -31,16 +29,16 @@ struct Held {
 
 /// A connection has been let in, without a CONNECT so far.
 #[derive(Debug)]
-struct Entered {
-    number: u64,
+pub(crate) struct Entered {
+    pub(crate) number: u64,
     /// Ready when others of its address need the place.
-    evicted: Receiver<()>,
+    pub(crate) evicted: Receiver<()>,
 }
 
 impl Addresses {
     /// Takes a place for a new connection; none where the address has too many. One handshake too many ends the oldest one
     /// of the address: whoever goes on with its CONNECT is soon over it.
-    fn enter(&self, address: IpAddr, limits: &Limits) -> Option<Entered> {
+    pub(crate) fn enter(&self, address: IpAddr, limits: &Limits) -> Option<Entered> {
         let mut table = self.0.lock();
         let number = table.next;
         table.next += 1;
@@ -60,7 +58,7 @@ impl Addresses {
     }
 
     /// The CONNECT of one of its connections has been answered.
-    fn answered(&self, address: IpAddr, number: u64) {
+    pub(crate) fn answered(&self, address: IpAddr, number: u64) {
         if let Some(held) = self.0.lock().by_address.get_mut(&network(address)) {
             held.handshakes.remove(&number);
         }
@@ -84,38 +82,6 @@ pub(crate) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6((address.to_bits() & !u128::from(u64::MAX)).into()),
         address @ IpAddr::V4(_) => address,
-    }
-}
-
-/// The place of a connection until its CONNECT is accepted; given back when it is dropped.
-#[derive(Debug)]
-pub(crate) struct Place {
-    shared: Arc<Shared>,
-    address: IpAddr,
-    number: u64,
-    accepted: bool,
-}
-
-impl Place {
-    /// Takes a place for a new connection, and returns with it what is ready when others need the place; none where the
-    /// address has too many connections.
-    pub(crate) fn take(shared: &Arc<Shared>, address: IpAddr) -> Option<(Self, Receiver<()>)> {
-        let Entered { number, evicted } = shared.addresses.enter(address, &shared.config.limits)?;
-        Some((Self { shared: shared.clone(), address, number, accepted: false }, evicted))
-    }
-
-    /// The CONNECT has been accepted: the connection gives its place back itself, by [`Addresses::leave`].
-    pub(crate) fn hand_over(mut self) {
-        self.accepted = true;
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.shared.addresses.answered(self.address, self.number);
-        if !self.accepted {
-            self.shared.addresses.leave(self.address);
-        }
     }
 }
 

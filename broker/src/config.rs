@@ -193,7 +193,8 @@ pub struct Limits {
     pub will_bytes: usize,
     /// Sessions of all clients, whether connected or not. Default: 200,000.
     pub sessions: usize,
-    /// Sessions of one user, or begun from one address where clients are nobody. Default: 100,000.
+    /// Sessions of one user, or begun from one address (one IPv6 network of 64 bits) where clients are nobody. Default:
+    /// 100,000.
     pub sessions_per_user: usize,
     /// Resident memory of the process, in bytes, near which the broker sheds load. Default: 0, three quarters of what its
     /// control group or the machine has.

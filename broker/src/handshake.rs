@@ -10,7 +10,6 @@ use bytestring::ByteString;
 use tokio::time::{sleep, timeout};
 
 use crate::access::{Action, Principal};
-use crate::addresses::Place;
 use crate::codec::{self, ConnAck, Connect, DecodeError, Packet, Reason, Version};
 use crate::connection::{Connection, linger};
 use crate::counters::Counters;
@@ -19,6 +18,7 @@ use crate::hub::Hub;
 use crate::link::flush_all;
 use crate::log::ClientText;
 use crate::peer::Peer;
+use crate::place::Place;
 use crate::session::Scratch;
 use crate::transport::Transport;
 

@@ -66,17 +66,11 @@ pub(crate) async fn look_after_clients(hub: Arc<Hub>) {
 
 /// Ends the connections of clients that have been silent for too long.
 fn end_silent(hub: &Hub, now: u64) {
-    let mut silent: Vec<_> = {
-        let sessions = hub.sessions.lock();
-        let links = sessions.by_client.values().filter_map(|session| {
-            let state = session.state.lock();
-            let link = state.link.as_ref().filter(|link| link.silent_until.load(Ordering::Relaxed) < now);
-            link.map(|link| (session.clone(), link.clone()))
-        });
-        links.collect()
-    };
-    // In an order that does not depend on a hash.
-    silent.sort_unstable_by_key(|(session, _)| session.key);
+    let silent = hub.sessions_where(|session| {
+        let state = session.state.lock();
+        let link = state.link.as_ref().filter(|link| link.silent_until.load(Ordering::Relaxed) < now)?;
+        (!link.is_closing()).then(|| link.clone())
+    });
     for (session, link) in silent {
         let (shared, client) = (&hub.shared, ClientText(&session.client_id));
         let (counter, what) = if link.within_packet.load(Ordering::Relaxed) {

@@ -37,6 +37,7 @@ mod memory;
 mod message;
 mod owner;
 mod peer;
+mod place;
 mod pool;
 mod random;
 mod retained;

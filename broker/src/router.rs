@@ -149,16 +149,16 @@ impl Router {
 
     /// Whether a retained message takes room on disk: an empty one clears another.
     fn is_kept(&self, message: &Message) -> bool {
-        self.shared.store.is_some() && !message.payload.is_empty() && !message.topic.starts_with("$SYS/")
+        self.shared.store.is_some() && !message.payload.is_empty() && !is_own_value(&message.topic)
     }
 
     /// What is to be done instead of delivering a message at QoS 1 or 2, because of queues that are full.
     ///
     /// A session that is away or takes nothing is no reason to refuse a message to the others: what does not fit is
     /// dropped for it alone. A request (it has a Response Topic) for a shared group is different: where no member of the
-    /// group has room and nobody else takes it, it is refused, and at once, for its caller has a deadline. Who subscribes by
-    /// himself and with a wider filter than the group looks on and does not answer: he does not count. Another group does,
-    /// whatever its filter: else a stranger's full group could have the requests to a server refused.
+    /// group has room and nobody else takes it, it is refused, and at once, for its caller has a deadline. A subscriber
+    /// without a group whose filter is wider than the group's looks on and does not answer: it does not count. Another
+    /// group does, whatever its filter: else a stranger's full group could have the requests to a server refused.
     fn look_for_room(
         &self,
         message: &Message,

@@ -23,6 +23,8 @@ use crate::session::Session;
 use crate::shared::Shared;
 
 pub(crate) use lifecycle::Ending;
+#[cfg(test)]
+pub(crate) use shedding::Shed;
 pub(crate) use shedding::watch_memory;
 
 /// How long clients have to take their last bytes when the broker stops.

@@ -59,6 +59,9 @@ impl State {
 
     pub(super) fn push(&mut self, entry: Entry) {
         self.queue_bytes += entry.message.size();
+        if let Some(expires) = entry.message.expires {
+            self.note_expiry(expires);
+        }
         self.queue.push_back(entry);
     }
 

@@ -134,10 +134,10 @@ async fn what_has_expired_makes_room_first() {
     let mut publisher = own.client(V5).await;
     publish(&mut publisher, "x", 0..1).await;
     for _ in 0..10 {
-        let short = Publish::new("x", "short").qos(1).property(Property::MessageExpiry(1));
+        let short = Publish::new("x", "short").qos(1).property(Property::MessageExpiry(3));
         assert_eq!(publisher.publish(short).await, 0);
     }
-    tokio::time::sleep(Duration::from_millis(1_300)).await;
+    tokio::time::sleep(Duration::from_millis(3_300)).await;
     publish(&mut publisher, "x", 1..5).await;
     let counts = own.broker.counts();
     assert_eq!(
