@@ -68,7 +68,7 @@ impl Drop for HeldWill {
 }
 
 fn size(will: &Will) -> usize {
-    size_of::<HeldWill>() + will.message.size()
+    size_of::<HeldWill>() + will.message.bytes_beside()
 }
 
 #[cfg(test)]
