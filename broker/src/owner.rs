@@ -1,10 +1,13 @@
-//! Who sessions count for: a user, or the address of clients that are nobody.
+//! Who sessions, retained messages and filters count for: a user, or the address of clients that are nobody.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytestring::ByteString;
 use hashbrown::HashMap;
+
+use crate::log::ClientText;
 
 /// Who a session counts for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -13,6 +16,15 @@ pub(crate) enum Owner {
     User(ByteString),
     /// The address from which it was begun. Where any user name is taken, a name is no reason to count anew.
     Address(IpAddr),
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::User(user) => write!(f, "user {}", ClientText(user)),
+            Self::Address(address) => write!(f, "address {address}"),
+        }
+    }
 }
 
 /// How many sessions each owner has.
