@@ -130,9 +130,10 @@ pub struct Limits {
     pub outbox_bytes: usize,
     /// Messages queued for one session. Default: 100,000.
     pub queue_messages: usize,
-    /// Bytes queued for one session at QoS 1 and 2. Default: 64 MiB.
+    /// Bytes queued for one session at QoS 1 and 2, with about 450 for each message beside its texts and payload, as
+    /// wherever messages are counted in bytes. Default: 64 MiB.
     pub queue_bytes: usize,
-    /// Bytes queued for one session at QoS 0; the oldest are dropped. Default: 1 MiB.
+    /// Bytes queued for one session at QoS 0; the oldest are dropped. Default: 4 MiB.
     pub queue_qos0_bytes: usize,
     /// What happens when a queue is full. Default: [`QueueFull::Drop`].
     pub queue_full: QueueFull,
@@ -215,7 +216,7 @@ impl Default for Limits {
             outbox_bytes: 256 << 10,
             queue_messages: 100_000,
             queue_bytes: 64 << 20,
-            queue_qos0_bytes: 1 << 20,
+            queue_qos0_bytes: 4 << 20,
             queue_full: QueueFull::Drop,
             queue_drops: QueueDrops::Newest,
             in_flight_bytes: 64 << 20,

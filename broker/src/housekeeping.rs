@@ -132,10 +132,7 @@ pub(crate) async fn publish_sys(hub: Arc<Hub>) {
 fn readings(hub: &Hub) -> Vec<(String, String)> {
     let counts = hub.shared.counters.read();
     let sessions = hub.sessions.lock().by_client.len() as u64;
-    let (retained, retained_bytes) = {
-        let retained = hub.shared.retained.read();
-        (retained.count(), retained.bytes())
-    };
+    let retained = hub.shared.retained.read().held();
     let subscriptions = hub.router.subscription_count();
     let absent = hub.shared.absent.held();
     let mut readings: Vec<(String, String)> = vec![
@@ -154,8 +151,8 @@ fn readings(hub: &Hub) -> Vec<(String, String)> {
         ("bytes/sent", counts.bytes_sent),
         ("absent/messages", absent.messages as u64),
         ("absent/bytes", absent.bytes as u64),
-        ("retained messages/count", retained as u64),
-        ("retained messages/bytes", retained_bytes as u64),
+        ("retained messages/count", retained.count as u64),
+        ("retained messages/bytes", retained.bytes as u64),
         ("subscriptions/count", subscriptions as u64),
         ("wills/bytes", hub.shared.wills.bytes() as u64),
         ("memory/resident", hub.shared.memory.resident() as u64),

@@ -1,5 +1,6 @@
-//! Who sessions count for: a user, or the address of clients that are nobody.
+//! Who sessions, retained messages and filters count for: a user, or the address of clients that are nobody.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -7,6 +8,7 @@ use bytestring::ByteString;
 use hashbrown::HashMap;
 
 use crate::addresses::network;
+use crate::log::ClientText;
 
 /// Who a session counts for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -22,6 +24,15 @@ impl Owner {
     /// Whoever begins sessions from `address` without being a configured user.
     pub(crate) fn at(address: IpAddr) -> Self {
         Self::Address(network(address))
+    }
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::User(user) => write!(f, "user {}", ClientText(user)),
+            Self::Address(address) => write!(f, "address {address}"),
+        }
     }
 }
 

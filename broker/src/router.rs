@@ -6,13 +6,15 @@ use bytestring::ByteString;
 use parking_lot::RwLock;
 
 use crate::access::Action;
-use crate::codec::{Options, Reason, RetainHandling, Will};
+use crate::codec::{Options, Reason, RetainHandling};
 use crate::config::QueueFull;
 use crate::counters::Counters;
+use crate::holdings::{Amount, Excess};
+use crate::log::ClientText;
 use crate::logged::Met;
 use crate::memory::Stage;
 use crate::message::{Message, QoS, effective_qos};
-use crate::retained::RetainedLimits;
+use crate::owner::Owner;
 use crate::session::{Delivery, Filters, Room, Scratch, Session, State};
 use crate::shared::Shared;
 use crate::store::{Op, Ticket};
@@ -20,6 +22,7 @@ use crate::subscriptions::{
     GroupLimits, Subscription, Subscriptions, Target, TooManyGroups, subscription_bytes,
 };
 use crate::topic::{self, is_own_value};
+use crate::wills::HeldWill;
 
 /// The deliveries that a publish asks for.
 pub(crate) type Targets = Vec<Target<Arc<Session>>>;
@@ -44,6 +47,8 @@ pub(crate) enum Routed {
 pub(crate) struct Origin<'a> {
     /// The publisher's session, for No Local and to be woken; `None` for the broker itself and for wills.
     pub(crate) session: Option<&'a Session>,
+    /// Who a retained message counts for, if for anyone.
+    pub(crate) owner: Option<&'a Arc<Owner>>,
     /// Its packet id at QoS 2, to be kept together with the message.
     pub(crate) received: Option<u16>,
     /// What happens where a queue is full.
@@ -111,7 +116,7 @@ impl Router {
             Counters::add(&self.shared.counters.refused_store, 1);
         }
         if retain
-            && let Err(reason) = self.retain(message, origin.session, &mut kept, scratch)
+            && let Err(reason) = self.retain(message, &origin, &mut kept, scratch)
             && message.qos != QoS::AtMostOnce
         {
             targets.clear();
@@ -217,7 +222,7 @@ impl Router {
     fn retain(
         &self,
         message: &Message,
-        publisher: Option<&Session>,
+        origin: &Origin<'_>,
         kept: &mut Option<Arc<Message>>,
         scratch: &mut Scratch,
     ) -> Result<(), Reason> {
@@ -228,16 +233,19 @@ impl Router {
             }
             return Ok(());
         }
-        let limits = self.retained_limits(publisher);
+        let limit = self.retained_limit(origin.session);
         let mut retained = self.shared.retained.write();
         // The broker's own values neither count nor are refused.
-        if !is_own_value(&message.topic) && retained.is_full_for(message, limits) {
-            drop(retained);
-            self.note_refused_retained(publisher);
-            return Err(Reason::QUOTA_EXCEEDED);
+        if !is_own_value(&message.topic) {
+            let growth = retained.growth(message);
+            if let Err(excess) = retained.admit(origin.owner, growth, limit) {
+                drop(retained);
+                self.note_refused_retained(origin, excess);
+                return Err(Reason::QUOTA_EXCEEDED);
+            }
         }
         let message = kept.get_or_insert_with(|| Arc::new(message.compact())).clone();
-        retained.insert(message.clone());
+        retained.insert(message.clone(), origin.owner);
         if on_disk {
             scratch.ops.push(Op::Retain { message });
         }
@@ -245,28 +253,34 @@ impl Router {
     }
 
     /// What retained messages may be, all together: while memory is short nothing more than there is.
-    fn retained_limits(&self, publisher: Option<&Session>) -> RetainedLimits {
+    fn retained_limit(&self, publisher: Option<&Session>) -> Amount {
         let memory = &self.shared.memory;
         if memory.at(Stage::Keeping) && !publisher.is_some_and(|p| p.state.lock().principal.local) {
-            return RetainedLimits { messages: 0, bytes: 0 };
+            return Amount::default();
         }
-        RetainedLimits { messages: self.shared.config.limits.retained, bytes: memory.retained_bytes }
+        Amount { count: self.shared.config.limits.retained, bytes: memory.retained_bytes }
     }
 
-    fn note_refused_retained(&self, publisher: Option<&Session>) {
-        Counters::add(&self.shared.counters.refused_retained, 1);
-        if let Some(session) = publisher
+    fn note_refused_retained(&self, origin: &Origin<'_>, excess: Excess) {
+        let shared = &*self.shared;
+        Counters::add(&shared.counters.refused_retained, 1);
+        let share = excess == Excess::Share;
+        Counters::add(&shared.counters.refused_shares, u64::from(share));
+        if let Some(session) = origin.session
             && session.state.lock().logged.first(Met::Retained)
+            && shared.may_log(&shared.log_lines.refused)
         {
-            tracing::warn!(client = %session.client_id, "refused: more retained messages than allowed");
+            let (client, owner) = (ClientText(&session.client_id), origin.owner.map(ToString::to_string));
+            tracing::warn!(%client, owner, share, "refused: more retained messages than allowed");
         }
     }
 
     /// Publishes a will.
-    pub(crate) fn publish_will(&self, will: &Will, scratch: &mut Scratch) {
+    pub(crate) fn publish_will(&self, will: &HeldWill, scratch: &mut Scratch) {
         let mut message = will.message.clone();
         message.expires = will.expiry.map(|seconds| scratch.now + u64::from(seconds) * 1000);
-        self.publish_own(&message, scratch);
+        let (owner, full_queues) = (will.owner(), FullQueues::Drop);
+        self.route(&message, Origin { owner, full_queues, ..Origin::default() }, scratch, &mut Vec::new());
     }
 
     /// Publishes what no client waits for.

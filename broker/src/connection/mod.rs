@@ -27,6 +27,7 @@ use crate::counters::Counters;
 use crate::hub::{Ending, Hub};
 use crate::link::{Link, flush_all};
 use crate::log::ClientText;
+use crate::owner::Owner;
 use crate::pool::READ_BYTES;
 use crate::router::Targets;
 use crate::session::{Scratch, Session};
@@ -72,6 +73,8 @@ pub(crate) struct Connection {
     session: Arc<Session>,
     link: Arc<Link>,
     principal: Arc<Principal>,
+    /// Who its retained messages count for.
+    owner: Option<Arc<Owner>>,
     /// What CONNECT said about its session's end; 0 may not become more (MQTT 5, 3.14.2.2.2).
     session_expiry: u32,
     /// Milliseconds of silence after which the client is taken for lost; 0: never.
@@ -118,11 +121,13 @@ impl Connection {
     ) -> Self {
         // One and a half times the keep-alive [MQTT-3.1.2-22].
         let silence = u32::from(keep_alive) * 1500;
+        let owner = session.state.lock().owner.clone();
         Self {
             hub,
             session,
             link,
             principal,
+            owner,
             session_expiry,
             silence,
             aliases: TopicAliases::default(),

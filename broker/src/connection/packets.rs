@@ -201,7 +201,8 @@ impl Connection {
     ) -> Result<Step, Failure> {
         let (session, qos) = (&self.session, publish.message.qos);
         let exactly_once = qos == QoS::ExactlyOnce;
-        let mut origin = Origin { session: Some(session), full_queues, ..Origin::default() };
+        let owner = self.owner.as_ref();
+        let mut origin = Origin { session: Some(session), owner, full_queues, ..Origin::default() };
         if exactly_once {
             let mut state = session.state.lock();
             state.received.insert(publish.id);

@@ -93,9 +93,12 @@ impl Hub {
             state.link = Some(link.clone());
             state.count_absent(&self.shared.absent);
             state.begin_taking(scratch.now);
+            // A session from disk may count for nobody yet.
+            if state.owner.is_none() {
+                self.count_session(state, &principal, Some(link.peer.address.ip()));
+            }
             // Not again by connecting again: a client could hold publishers back for ever.
             if !resumed {
-                self.count_session(state, &principal, Some(link.peer.address.ip()));
                 state.wait_credit = self.shared.config.limits.publish_wait;
             }
             state.expiry = granted;
@@ -104,7 +107,7 @@ impl Hub {
             state.will = connect.will.map(|mut will| {
                 self.shared.stamp_caller(&mut will.message, &state.principal, &session.client_id);
                 will.message = will.message.compact();
-                self.shared.wills.hold(will)
+                self.shared.wills.hold(will, state.owner.clone())
             });
             if self.shared.store.is_some() && (granted > 0 || state.durable) {
                 state.durable = true;

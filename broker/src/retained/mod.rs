@@ -13,7 +13,9 @@ use std::sync::Arc;
 
 use bytestring::ByteString;
 
-use crate::message::Message;
+use crate::holdings::{Amount, Excess, Holdings};
+use crate::message::{ALLOCATION, Message};
+use crate::owner::Owner;
 use crate::topic::is_own_value;
 pub(crate) use filters::FilterSet;
 use filters::Matches;
@@ -24,25 +26,29 @@ const NODES_PER_STEP: usize = 16;
 /// The retained messages.
 #[derive(Debug, Default)]
 pub(crate) struct Retained {
-    messages: BTreeMap<Box<str>, Arc<Message>>,
+    messages: BTreeMap<Box<str>, Kept>,
     /// When which of them expires.
     deadlines: BTreeSet<(u64, Box<str>)>,
-    bytes: usize,
-    /// How many are the broker's own, under `$SYS`.
-    own: usize,
+    /// Without the broker's own, under `$SYS`.
+    holdings: Holdings,
 }
 
-/// What all of them together may be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct RetainedLimits {
-    pub(crate) messages: usize,
-    pub(crate) bytes: usize,
+#[derive(Debug)]
+struct Kept {
+    message: Arc<Message>,
+    /// Who published it, of whom it counts; nobody for what the broker's own process published, or the store kept.
+    owner: Option<Arc<Owner>>,
 }
 
-/// About how many bytes a retained message takes: its own, those of its key, and those of its place among the others.
-fn held(message: &Message) -> usize {
-    const ENTRY: usize = size_of::<Message>() + 96;
-    message.size() + message.topic.len() + ENTRY
+/// About how many bytes a retained message takes: its own, those of its key, and those of its place among the others and
+/// among those that expire.
+fn held(message: &Message) -> Amount {
+    // In a B-tree, whose nodes are about two thirds full.
+    const PLACE: usize = (size_of::<(Box<str>, Kept)>() + 8) * 3 / 2;
+    const DEADLINE: usize = (size_of::<(u64, Box<str>)>() + 8) * 3 / 2;
+    let key = message.topic.len() + ALLOCATION;
+    let deadline = message.expires.map_or(0, |_| DEADLINE + key);
+    Amount { count: 1, bytes: message.size() + PLACE + key + deadline }
 }
 
 /// Where a read of filters goes on.
@@ -101,40 +107,42 @@ fn key(topic: &str) -> Box<str> {
 }
 
 impl Retained {
-    /// How many there are, without the broker's own.
-    pub(crate) fn count(&self) -> usize {
-        self.messages.len() - self.own
+    /// What there is, without the broker's own.
+    pub(crate) fn held(&self) -> Amount {
+        self.holdings.all()
     }
 
-    /// About how many bytes those hold.
-    pub(crate) fn bytes(&self) -> usize {
-        self.bytes
-    }
-
-    /// Whether `message` would be one too many, or its bytes too many: what does not grow may always change.
-    pub(crate) fn is_full_for(&self, message: &Message, limits: RetainedLimits) -> bool {
-        let size = held(message);
-        if self.count() < limits.messages && self.bytes + size <= limits.bytes {
-            return false;
-        }
+    /// By what `message` would add to what there is.
+    pub(crate) fn growth(&self, message: &Message) -> Amount {
+        let bytes = held(message).bytes;
         match self.messages.get(&*key(&message.topic)) {
-            None => true,
-            Some(old) => size > held(old) && self.bytes - held(old) + size > limits.bytes,
+            None => Amount { count: 1, bytes },
+            Some(old) => Amount { count: 0, bytes: bytes.saturating_sub(held(&old.message).bytes) },
         }
     }
 
-    /// Sets the message of its topic.
-    pub(crate) fn insert(&mut self, message: Arc<Message>) {
+    /// Whether `owner` may have `message` retained: what does not grow may always change.
+    pub(crate) fn admit(
+        &self,
+        owner: Option<&Arc<Owner>>,
+        growth: Amount,
+        limit: Amount,
+    ) -> Result<(), Excess> {
+        if growth == Amount::default() { Ok(()) } else { self.holdings.admit(owner, growth, limit) }
+    }
+
+    /// Sets the message of its topic. It counts for `owner` from now on, whoever published the one before.
+    pub(crate) fn insert(&mut self, message: Arc<Message>, owner: Option<&Arc<Owner>>) {
         let key = key(&message.topic);
         if let Some(at) = message.expires {
             self.deadlines.insert((at, key.clone()));
         }
-        let own = is_own_value(&message.topic);
-        self.bytes += if own { 0 } else { held(&message) };
+        if !is_own_value(&message.topic) {
+            self.holdings.add(owner, held(&message));
+        }
         let (expires, topic) = (message.expires, key.clone());
-        match self.messages.insert(key, message) {
-            Some(old) => self.forget(&old, topic, expires),
-            None => self.own += usize::from(own),
+        if let Some(old) = self.messages.insert(key, Kept { message, owner: owner.cloned() }) {
+            self.forget(&old, topic, expires);
         }
     }
 
@@ -142,14 +150,15 @@ impl Retained {
     pub(crate) fn remove(&mut self, topic: &str) -> bool {
         let key = key(topic);
         let Some(old) = self.messages.remove(&key) else { return false };
-        self.own -= usize::from(is_own_value(&old.topic));
         self.forget(&old, key, None);
         true
     }
 
-    fn forget(&mut self, old: &Message, key: Box<str>, still: Option<u64>) {
-        self.bytes -= if is_own_value(&old.topic) { 0 } else { held(old) };
-        if let Some(at) = old.expires
+    fn forget(&mut self, old: &Kept, key: Box<str>, still: Option<u64>) {
+        if !is_own_value(&old.message.topic) {
+            self.holdings.remove(old.owner.as_ref(), held(&old.message));
+        }
+        if let Some(at) = old.message.expires
             && still != Some(at)
         {
             self.deadlines.remove(&(at, key));
@@ -165,8 +174,9 @@ impl Retained {
         {
             let (_, key) = self.deadlines.pop_first().expect("looked at just before");
             if let Some(old) = self.messages.remove(&key) {
-                self.forget(&old, key, old.expires);
-                gone.push(old);
+                let expires = old.message.expires;
+                self.forget(&old, key, expires);
+                gone.push(old.message);
             }
         }
         gone
@@ -190,7 +200,7 @@ impl Retained {
         }
         let (mut matches, mut sought) = (Matches::default(), String::new());
         let (mut found, mut steps) = (0, 0);
-        while let Some((topic, message)) = next {
+        while let Some((topic, kept)) = next {
             if steps >= limits.steps {
                 *cursor = Cursor { key: topic.clone(), behind };
                 return Progress { done: false, steps };
@@ -206,7 +216,7 @@ impl Retained {
                     range = self.messages.range::<str, _>((Bound::Included(&*sought), Bound::Unbounded));
                     next = range.next();
                 }
-            } else if !message.expired(now) {
+            } else if !kept.message.expired(now) {
                 matches.filters.sort_unstable();
                 for &number in
                     matches.filters.iter().filter(|&&number| behind.is_none_or(|last| number > last))
@@ -217,7 +227,7 @@ impl Retained {
                         return Progress { done: false, steps };
                     }
                     found += 1;
-                    take(number, message);
+                    take(number, &kept.message);
                 }
             }
             behind = None;
@@ -298,7 +308,7 @@ mod tests {
         }
         topics.retain(|t| topic::valid_name(t, 128));
         for topic in &topics {
-            retained.insert(message(topic, None));
+            retained.insert(message(topic, None), None);
         }
         let mut filters = Vec::new();
         let parts = ["a", "b", "+", "", "$x", "é", "zz", "a-"];
@@ -350,7 +360,7 @@ mod tests {
     fn many_filters_cost_one_look_at_each_topic() {
         let mut retained = Retained::default();
         for number in 0..2_000 {
-            retained.insert(message(&format!("a/{}/{}/n{number}", number % 7, number % 11), None));
+            retained.insert(message(&format!("a/{}/{}/n{number}", number % 7, number % 11), None), None);
         }
         let filters: Vec<String> = (0..1_000).map(|number| format!("+/+/+/n{number}")).collect();
         let filters: Vec<&str> = filters.iter().map(|filter| &**filter).collect();
@@ -364,21 +374,52 @@ mod tests {
         let mut retained = Retained::default();
         let far = NOW + 1_000_000;
         for round in 0..3 {
-            retained.insert(message("a/b", Some(far + round)));
+            retained.insert(message("a/b", Some(far + round)), None);
         }
-        retained.insert(message("a/b", Some(far + 2)));
-        assert_eq!((retained.count(), retained.deadlines.len()), (1, 1));
+        retained.insert(message("a/b", Some(far + 2)), None);
+        assert_eq!((retained.held().count, retained.deadlines.len()), (1, 1));
         assert!(retained.remove("a/b") && !retained.remove("a/b"));
-        assert_eq!((retained.deadlines.len(), retained.bytes()), (0, 0));
+        assert_eq!((retained.deadlines.len(), retained.held().bytes), (0, 0));
     }
 
     #[test]
     fn expired_messages_are_neither_read_nor_kept() {
         let mut retained = Retained::default();
-        retained.insert(message("a", Some(NOW)));
-        retained.insert(message("b", Some(NOW + 1_000_000)));
+        retained.insert(message("a", Some(NOW)), None);
+        retained.insert(message("b", Some(NOW + 1_000_000)), None);
         assert_eq!(read(&retained, "#", 10, 10), ["b"]);
         assert_eq!(retained.expire(10, NOW).len(), 1);
-        assert_eq!((retained.count(), retained.bytes()), (1, held(&message("b", None))));
+        assert_eq!(
+            (retained.held().count, retained.held().bytes),
+            (1, held(&message("b", Some(NOW + 1_000_000))).bytes)
+        );
+    }
+
+    #[test]
+    fn a_message_counts_for_who_published_it_last() {
+        let mut retained = Retained::default();
+        let owners = ["a", "b"].map(|name| Arc::new(Owner::User(name.into())));
+        let limit = Amount { count: 9, bytes: usize::MAX };
+        let admits = |retained: &Retained, owner: &Arc<Owner>, topic: &str| {
+            let growth = retained.growth(&message(topic, None));
+            retained.admit(Some(owner), growth, limit)
+        };
+        for number in 0..6 {
+            let topic = number.to_string();
+            assert_eq!(admits(&retained, &owners[0], &topic), Ok(()));
+            retained.insert(message(&topic, None), Some(&owners[0]));
+        }
+        assert_eq!(admits(&retained, &owners[0], "new"), Err(Excess::Share));
+        assert_eq!(admits(&retained, &owners[0], "5"), Ok(()), "what is there may change");
+        for number in 3..6 {
+            let topic = number.to_string();
+            assert_eq!(admits(&retained, &owners[1], &topic), Ok(()));
+            retained.insert(message(&topic, None), Some(&owners[1]));
+        }
+        assert_eq!(admits(&retained, &owners[0], "new"), Ok(()), "three of its are another's now");
+        for number in 0..6 {
+            assert!(retained.remove(&number.to_string()));
+        }
+        assert_eq!((retained.held(), retained.holdings.owners()), (Amount::default(), 0));
     }
 }

@@ -84,7 +84,7 @@ impl State {
                 next = next.min(entry.message.expires.unwrap_or(u64::MAX));
                 return true;
             }
-            *bytes -= entry.message.size();
+            *bytes -= entry.size();
             if durable {
                 scratch.ops.push(Op::Dequeue { key, seq: entry.seq });
             }
@@ -219,7 +219,7 @@ impl State {
 
     /// The client has taken `entry`: publishers may be held back a little longer for it.
     pub(super) fn earn_wait(&mut self, entry: &Entry, limits: &Limits) {
-        let units = 1 + entry.message.size() / WAIT_UNIT_BYTES;
+        let units = 1 + entry.size() / WAIT_UNIT_BYTES;
         let earned = WAIT_PER_UNIT.saturating_mul(u32::try_from(units).unwrap_or(u32::MAX));
         self.wait_credit = self.wait_credit.saturating_add(earned).min(limits.publish_wait);
     }

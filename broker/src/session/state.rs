@@ -58,7 +58,7 @@ impl State {
     }
 
     pub(super) fn push(&mut self, entry: Entry) {
-        self.queue_bytes += entry.message.size();
+        self.queue_bytes += entry.size();
         if let Some(expires) = entry.message.expires {
             self.note_expiry(expires);
         }
@@ -67,21 +67,21 @@ impl State {
 
     pub(super) fn pop(&mut self) -> Option<Entry> {
         let entry = self.queue.pop_front()?;
-        self.queue_bytes -= entry.message.size();
+        self.queue_bytes -= entry.size();
         release_memory(&mut self.queue);
         Some(entry)
     }
 
     pub(super) fn pop_newest(&mut self) -> Option<Entry> {
         let entry = self.queue.pop_back()?;
-        self.queue_bytes -= entry.message.size();
+        self.queue_bytes -= entry.size();
         release_memory(&mut self.queue);
         Some(entry)
     }
 
     pub(super) fn pop_qos0(&mut self) -> Option<Entry> {
         let entry = self.queue_qos0.pop_front()?;
-        self.queue_qos0_bytes -= entry.message.size();
+        self.queue_qos0_bytes -= entry.size();
         release_memory(&mut self.queue_qos0);
         Some(entry)
     }
@@ -101,7 +101,7 @@ impl State {
             return self.push(entry);
         }
         let limits = &shared.config.limits;
-        let size = entry.message.size();
+        let size = entry.size();
         while self.queue_qos0_bytes + size > limits.queue_qos0_bytes
             || self.queue_qos0.len() >= limits.queue_messages
         {

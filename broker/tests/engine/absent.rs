@@ -10,6 +10,8 @@ use crate::support::{Client, Connect, Property, Publish, Version};
 use Version::{V3, V5};
 
 const BODY: usize = 1_000;
+/// What a message counts for at least.
+const MESSAGE: usize = BODY + 450;
 
 /// A persistent session with a subscription, whose client is away.
 async fn away(own: &Own, id: &str, filter: &str) -> Connect {
@@ -40,7 +42,7 @@ async fn take(own: &Own, connect: Connect, publisher: &mut Client, topic: &str) 
 }
 
 fn budget(config: &mut Config, dir: Option<&Path>) {
-    config.limits.absent_bytes = 40 * BODY;
+    config.limits.absent_bytes = 40 * MESSAGE;
     config.data_dir = dir.map(Path::to_owned);
 }
 
