@@ -155,6 +155,8 @@ impl Tasks for Ledger {
 
     async fn schedules(&self, after: Option<String>) -> Result<Vec<Schedule>, Fault> {
         let after = after.unwrap_or_default();
-        self.shared.store.schedules(&after, LIST_LIMIT as usize).map_err(|error| unread(&error))
+        let schedules = self.shared.store.schedules(&after, LIST_LIMIT as usize);
+        let schedules = schedules.map_err(|error| unread(&error))?;
+        Ok(schedules.into_iter().map(|schedule| Schedule { owner: None, ..schedule }).collect())
     }
 }

@@ -161,12 +161,12 @@ impl Shared {
         }
     }
 
-    /// The task as it is, with the progress of its run.
+    /// The task as it is, with the progress of its run and without its owner.
     pub(super) fn read(&self, id: &str) -> Result<Task, Fault> {
         let known = self.store.get(uuid(id)?).map_err(|error| unread(&error))?;
         known.ok_or_else(|| no_such_task(id)).map(|task| {
             let progress = self.progress.of(&task);
-            Task { progress, ..task }
+            Task { progress, owner: None, ..task }
         })
     }
 
