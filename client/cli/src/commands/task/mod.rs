@@ -147,7 +147,7 @@ struct Carried {
     /// What one run may take
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "10m")]
     limit: Duration,
-    /// 0 to 9; of those that are due the highest go first
+    /// 0 to 9; of a caller's tasks that are due the highest go first
     #[arg(long, value_name = "N", default_value_t = 5)]
     priority: u8,
 }
