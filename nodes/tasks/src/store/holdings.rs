@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 /// What is kept: tasks, or schedules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Kept {
+pub(crate) enum Kept {
     Tasks,
     Schedules,
 }
@@ -37,7 +37,7 @@ pub(crate) struct Owner {
 
 /// Whether the caller may keep more, and whether there is room for anybody.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Room {
+pub(crate) enum Room {
     There,
     /// The caller is over its share.
     OverShare,
@@ -46,13 +46,13 @@ pub(super) enum Room {
 
 /// How many somebody holds, and their bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Amount {
-    pub(super) count: u64,
-    pub(super) bytes: u64,
+pub(crate) struct Amount {
+    pub(crate) count: u64,
+    pub(crate) bytes: u64,
 }
 
 impl Amount {
-    pub(super) fn add(&mut self, more: Self) {
+    pub(crate) fn add(&mut self, more: Self) {
         self.count = self.count.saturating_add(more.count);
         self.bytes = self.bytes.saturating_add(more.bytes);
     }
@@ -65,7 +65,7 @@ impl Amount {
 
 /// What all callers hold.
 #[derive(Debug, Default)]
-pub(super) struct Holdings {
+pub(crate) struct Holdings {
     kinds: Mutex<HashMap<Kept, ByCaller>>,
 }
 
@@ -77,7 +77,7 @@ struct ByCaller {
 
 /// What a write that is not on disk yet adds; given back when it is dropped, unless it is [kept](Self::keep).
 #[derive(Debug)]
-pub(super) struct Reserved {
+pub(crate) struct Reserved {
     holdings: Arc<Holdings>,
     kept: Kept,
     caller: String,
@@ -86,20 +86,20 @@ pub(super) struct Reserved {
 
 /// The place for what a write reserves, each time it is run: that of an earlier run is given back.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Reservation(Arc<Mutex<Option<Reserved>>>);
+pub(crate) struct Reservation(Arc<Mutex<Option<Reserved>>>);
 
 impl Reservation {
     /// The write is run: what an earlier run has reserved is given back.
-    pub(super) fn clear(&self) {
+    pub(crate) fn clear(&self) {
         drop(self.0.lock().take());
     }
 
-    pub(super) fn set(&self, reserved: Option<Reserved>) {
+    pub(crate) fn set(&self, reserved: Option<Reserved>) {
         *self.0.lock() = reserved;
     }
 
     /// The write is on disk.
-    pub(super) fn keep(&self) {
+    pub(crate) fn keep(&self) {
         if let Some(reserved) = self.0.lock().take() {
             reserved.keep();
         }
@@ -108,7 +108,7 @@ impl Reservation {
 
 impl Holdings {
     /// Looks for room for `more`, where `taken` are kept. What the ledger makes itself has no caller, and no share.
-    pub(super) fn room(
+    pub(crate) fn room(
         &self,
         kept: Kept,
         caller: Option<&str>,
@@ -132,20 +132,20 @@ impl Holdings {
     }
 
     /// Counts an amount against a caller until the write that adds it is known to be on disk, or not to be.
-    pub(super) fn reserve(self: &Arc<Self>, kept: Kept, caller: &str, amount: Amount) -> Reserved {
+    pub(crate) fn reserve(self: &Arc<Self>, kept: Kept, caller: &str, amount: Amount) -> Reserved {
         self.add(kept, caller, amount);
         Reserved { holdings: self.clone(), kept, caller: caller.to_owned(), amount }
     }
 
     /// Gives back what an item was counted as that is not kept any more.
-    pub(super) fn release(&self, kept: Kept, owner: &Owner) {
+    pub(crate) fn release(&self, kept: Kept, owner: &Owner) {
         if let Some(amount) = owner.amount() {
             self.sub(kept, &owner.caller, amount);
         }
     }
 
     /// Counts all rows of a table.
-    pub(super) fn count<K: Key + 'static>(
+    pub(crate) fn count<K: Key + 'static>(
         &self,
         kept: Kept,
         table: &impl ReadableTable<K, &'static [u8]>,
@@ -160,6 +160,13 @@ impl Holdings {
             }
         }
         Ok(())
+    }
+
+    /// What each caller holds of a kind.
+    pub(crate) fn held(&self, kept: Kept) -> Vec<(String, Amount)> {
+        let kinds = self.kinds.lock();
+        let callers = kinds.get(&kept).into_iter().flat_map(|known| &known.callers);
+        callers.map(|(caller, amount)| (caller.clone(), *amount)).collect()
     }
 
     fn add(&self, kept: Kept, caller: &str, amount: Amount) {
@@ -210,7 +217,7 @@ struct Owned {
 
 impl Owner {
     /// What its item counts as.
-    pub(super) fn amount(&self) -> Option<Amount> {
+    pub(crate) fn amount(&self) -> Option<Amount> {
         (self.bytes > 0).then_some(Amount { count: 1, bytes: self.bytes })
     }
 }

@@ -10,8 +10,8 @@ use redb::{ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefiniti
 use uuid::Uuid;
 
 use super::task::{State, Task};
-use holdings::{Amount, Holdings, Kept, Reservation, Reserved, Room};
-pub(crate) use holdings::{KeptLimits, Owner};
+pub(crate) use holdings::{Amount, Kept, KeptLimits, Owner};
+use holdings::{Holdings, Reservation, Reserved, Room};
 use rantai_commit::{self as commit, Committer, DiskError, Opener};
 
 const TASKS: TableDefinition<'static, &[u8; 16], &[u8]> = TableDefinition::new("tasks");
@@ -80,6 +80,11 @@ impl Store {
             Ok(holdings.count(Kept::Schedules, &transaction.open_table(schedules::SCHEDULES)?)?)
         })?;
         Ok(Self { committer, holdings })
+    }
+
+    /// What all callers hold.
+    pub(super) fn holdings(&self) -> &Holdings {
+        &self.holdings
     }
 
     /// The name it was given first.
