@@ -74,9 +74,24 @@ impl Committer {
         &self,
         job: impl FnMut(&WriteTransaction) -> Result<T, redb::Error> + Send + 'static,
     ) -> Result<T, DiskError> {
+        self.write_and(job, |_| ()).await
+    }
+
+    /// As [`write`](Self::write), and calls `after` with what became of it before anybody is told: on the thread that
+    /// writes, and also where this is cancelled. For what is kept in memory of what is on disk; must not block.
+    ///
+    /// # Errors
+    ///
+    /// As [`write`](Self::write).
+    pub async fn write_and<T: Send + 'static>(
+        &self,
+        job: impl FnMut(&WriteTransaction) -> Result<T, redb::Error> + Send + 'static,
+        after: impl FnOnce(&Result<T, DiskError>) + Send + 'static,
+    ) -> Result<T, DiskError> {
         let place = self.0.room.clone().acquire_owned().await.expect("never closed");
         let (told, done) = oneshot::channel();
         self.send(Some(place), job, move |result| {
+            after(&result);
             let _ = told.send(result);
         });
         done.await.unwrap_or_else(|_| Err(redb::Error::DatabaseClosed.into()))

@@ -399,7 +399,10 @@ async fn document(State(gateway): State<Arc<Gateway>>) -> Json<Value> {
 async fn stats(State(gateway): State<Arc<Gateway>>) -> Json<Value> {
     let counts = &gateway.guard.counts;
     let read = |count: &std::sync::atomic::AtomicU64| count.load(std::sync::atomic::Ordering::Relaxed);
+    let mut shares = vec![gateway.streams.report("streams", &gateway.share_log)];
+    shares.extend(gateway.waiting.reports());
     Json(json!({
+        "shares": shares,
         "requests": read(&counts.requests),
         "failed": read(&counts.failed),
         "connections": read(&counts.connections),
