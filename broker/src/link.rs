@@ -305,15 +305,17 @@ impl Link {
         self.wake_reader();
     }
 
-    /// Writes what is buffered. Where the socket would block, a task of its own writes the rest.
-    pub(crate) fn flush(self: &Arc<Self>) {
+    /// Writes what is buffered; how many bytes that were. Where the socket would block, a task of its own writes the rest.
+    pub(crate) fn flush(self: &Arc<Self>) -> usize {
+        let mut bytes = 0;
         let mut batch = {
             let mut outbox = self.outbox.lock();
             outbox.listed = false;
             if outbox.busy || outbox.buffered == 0 && !outbox.more && !outbox.closing {
-                return;
+                return bytes;
             }
             outbox.busy = true;
+            bytes += outbox.buffered;
             self.take(&mut outbox)
         };
         loop {
@@ -321,9 +323,12 @@ impl Link {
                 Ok(true) => {}
                 Ok(false) => {
                     tokio::spawn(self.clone().drain(Some(batch)));
-                    return;
+                    return bytes;
                 }
-                Err(_) => return self.broken(),
+                Err(_) => {
+                    self.broken();
+                    return bytes;
+                }
             }
             return_buffer(std::mem::take(&mut batch.tail));
             let mut outbox = self.outbox.lock();
@@ -331,12 +336,13 @@ impl Link {
             if outbox.more {
                 drop(outbox);
                 tokio::spawn(self.clone().drain(None));
-                return;
+                return bytes;
             }
             if outbox.buffered == 0 {
                 self.written(&mut outbox);
-                return;
+                return bytes;
             }
+            bytes += outbox.buffered;
             batch = self.take(&mut outbox);
         }
     }
@@ -441,6 +447,21 @@ impl Link {
             codec::acknowledge(self.peer.version, codec::Acknowledge::PubRel, id, Reason::SUCCESS, None, out);
         });
     }
+}
+
+/// Bytes handed to sockets before the others get their turn: about a millisecond.
+const FLUSH_BYTES: usize = 2 << 20;
+
+/// Writes listed links until it was much for one turn. Those that are left stay listed.
+pub(crate) fn flush_some(dirty: &mut Dirty) {
+    let (mut bytes, mut links) = (0, 0);
+    while bytes < FLUSH_BYTES
+        && let Some(link) = dirty.get(links)
+    {
+        bytes += link.flush();
+        links += 1;
+    }
+    dirty.drain(..links);
 }
 
 /// Writes every listed link once.

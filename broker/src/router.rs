@@ -93,7 +93,8 @@ impl Router {
     ) -> Routed {
         targets.clear();
         let publisher = origin.session.map_or(0, |s| s.key);
-        self.subscriptions.read().targets(&message.topic, publisher, message.qos, &self.shared, targets);
+        scratch.route_steps +=
+            self.subscriptions.read().targets(&message.topic, publisher, message.qos, &self.shared, targets);
         let may_be_kept = message.retain || message.qos != QoS::AtMostOnce;
         let refusal = if may_be_kept { self.shared.disk_refusal() } else { None };
         if message.qos != QoS::AtMostOnce && origin.full_queues != FullQueues::Drop {

@@ -25,7 +25,7 @@ use crate::access::Principal;
 use crate::codec::{self, DecodeError, Publish};
 use crate::counters::Counters;
 use crate::hub::{Ending, Hub};
-use crate::link::{Link, flush_all};
+use crate::link::{Dirty, Link, flush_all, flush_some};
 use crate::log::ClientText;
 use crate::owner::Owner;
 use crate::pool::READ_BYTES;
@@ -85,6 +85,8 @@ pub(crate) struct Connection {
     unanswered: Unanswered,
     /// A whole packet has come in this batch.
     heard: bool,
+    /// Links that are still to be written after a batch that put much into many.
+    unwritten: Option<Box<Dirty>>,
 }
 
 /// What to do after a packet or a batch.
@@ -93,6 +95,8 @@ enum Step {
     Next,
     /// The socket is empty.
     Idle,
+    /// What has come goes on after a turn for the others.
+    Yield,
     /// This message waits for a full queue.
     Wait(Box<(Publish, Arc<Session>)>),
     /// This packet of filters goes on after a turn for the others.
@@ -134,6 +138,7 @@ impl Connection {
             partial,
             unanswered: Unanswered::default(),
             heard: false,
+            unwritten: None,
         }
     }
 
@@ -183,7 +188,19 @@ impl Connection {
         // What came together with CONNECT is worked through before anything is read.
         let mut step = self.batch(false);
         loop {
+            if self.unwritten.is_some() {
+                Box::pin(self.write_rest()).await;
+            }
             match step {
+                Ok(Step::Yield) => {
+                    turn = 0;
+                    tokio::task::yield_now().await;
+                    if self.link.is_closing() {
+                        return lost;
+                    }
+                    step = self.batch(false);
+                    continue;
+                }
                 Ok(Step::Idle) => {
                     turn = 0;
                     if reads_out {
@@ -267,12 +284,27 @@ impl Connection {
         let result = self.read_and_work(&mut work, read);
         self.set_deadline(now, unfinished);
         work.scratch.settle(&self.hub.shared);
-        flush_all(&mut work.scratch.dirty);
+        flush_some(&mut work.scratch.dirty);
+        if !work.scratch.dirty.is_empty() {
+            self.unwritten = Some(Box::new(std::mem::take(&mut work.scratch.dirty)));
+        }
         work.give_back();
         if self.unanswered.end_batch() && matches!(result, Ok(Step::Idle)) {
             self.link.acknowledge_read();
         }
         result
+    }
+
+    /// Writes what a batch has left, with turns for the others in between. The client is not read meanwhile: it is what it
+    /// has published that takes so long.
+    async fn write_rest(&mut self) {
+        while let Some(mut rest) = self.unwritten.take() {
+            tokio::task::yield_now().await;
+            flush_some(&mut rest);
+            if !rest.is_empty() {
+                self.unwritten = Some(rest);
+            }
+        }
     }
 
     fn read_and_work(&mut self, work: &mut Work, read: bool) -> Result<Step, Failure> {
@@ -361,6 +393,7 @@ impl Connection {
                 self.handle(packet, work)?
             };
             match step {
+                Step::Next if work.scratch.has_routed_much() => return Ok(Some(Step::Yield)),
                 Step::Next => {}
                 step => return Ok(Some(step)),
             }

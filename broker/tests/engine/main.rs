@@ -28,6 +28,7 @@ mod slow;
 mod takeover;
 mod thread;
 mod threads;
+mod turns;
 
 use rantai_broker::{Broker, Config};
 use support::{Client, Connect, Version};
