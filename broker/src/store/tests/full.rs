@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::failure::{open_faulty, open_faulty_with, until};
+use super::failure::{open_faulty, open_faulty_with, open_full_after, until};
 use super::*;
 
 fn large(n: u64) -> Arc<Message> {
@@ -48,11 +48,7 @@ fn what_its_subscriber_takes_makes_room_on_a_full_disk() {
 fn what_is_removed_while_it_cannot_be_written_is_not_there_later() {
     // Whatever write of the commit is the first to fail: it may be on disk already.
     for writes in [0, 1, 2, 3, 5, 8, 13] {
-        let dir = dir();
-        let (mut bench, switch) = open_faulty(dir.path());
-        bench.write([Op::SaveSession { key: 1, record: session("c") }]);
-        switch.writes.store(writes, Ordering::Relaxed);
-        switch.full.store(true, Ordering::Relaxed);
+        let (dir, mut bench, switch) = open_full_after(writes);
         let m = message("t", "x");
         let mut seq = 0;
         until("a failure", || {
