@@ -131,6 +131,7 @@ pub(crate) async fn publish_sys(hub: Arc<Hub>) {
             };
             hub.router.publish_own(&message, &mut scratch);
         }
+        scratch.settle(&hub.shared);
         flush_all(&mut scratch.dirty);
     }
 }

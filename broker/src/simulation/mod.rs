@@ -7,6 +7,7 @@ mod budgets;
 mod client;
 mod reads;
 mod record;
+mod wills;
 mod wire;
 
 use std::sync::Arc;

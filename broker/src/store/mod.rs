@@ -64,8 +64,9 @@ pub(crate) enum Op {
     Unretain { topic: ByteString },
     /// Create or replace what is kept of a session besides its subscriptions and queue.
     SaveSession { key: u64, record: SessionRecord },
-    /// Forget a session: its record, subscriptions, queue and QoS 2 state.
-    DeleteSession { key: u64 },
+    /// Forget a session: its record, subscriptions, queue and QoS 2 state. `leaves`: the same put has what it leaves to
+    /// others (its will, messages of shared groups), and it is not forgotten before that is on disk.
+    DeleteSession { key: u64, leaves: bool },
     /// Add or replace a subscription.
     Subscribe { key: u64, filter: ByteString, options: SubscriptionRecord },
     /// Remove a subscription.
