@@ -5,6 +5,7 @@
 
 mod budgets;
 mod client;
+mod disk;
 mod reads;
 mod record;
 mod wills;

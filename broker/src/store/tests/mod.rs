@@ -7,6 +7,7 @@ mod full;
 mod model;
 mod queue;
 mod record;
+mod stall;
 
 use std::path::Path;
 use std::sync::Arc;
