@@ -180,6 +180,12 @@ pub struct Limits {
     /// Bytes to leave free on the file system of `data_dir`: below them nothing new is kept, and what needs that is refused.
     /// `Some(0)`: none. Default: 64 MiB or a hundredth of the file system, whichever is less.
     pub free_space_bytes: Option<u64>,
+    /// How long a write to the disk of `data_dir` may take before the disk counts as one that does not work. Default: 10 s;
+    /// zero: for ever.
+    pub disk_stall: Duration,
+    /// How long acknowledgements may wait for a disk that does not work before the connection of their client is ended
+    /// (0x97), so that it can send again what it is then refused. Default: 10 s; zero: for ever.
+    pub disk_wait: Duration,
     /// User properties of one PUBLISH or will. Default: 1,000.
     pub user_properties: usize,
     /// Bytes that the subscriptions of one session take, about 400 for each level of a filter. Default: 32 MiB.
@@ -237,6 +243,8 @@ impl Default for Limits {
             guess_delay: Duration::from_secs(2),
             log_lines_per_s: 100,
             free_space_bytes: None,
+            disk_stall: Duration::from_secs(10),
+            disk_wait: Duration::from_secs(10),
             user_properties: 1_000,
             subscription_bytes: 32 << 20,
             share_groups: 1_024,

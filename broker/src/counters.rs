@@ -80,6 +80,8 @@ counters! {
     expired
     /// Messages, subscriptions and sessions refused because what must be kept cannot be written, or the disk is nearly full.
     refused_store
+    /// Clients disconnected because their acknowledgements had waited for `limits.disk_wait` for a disk that did not work.
+    disconnected_store
     /// Connections closed because of `limits.connections_per_address` or `limits.handshakes_per_address`.
     refused_per_address
     /// Times a connection could not be accepted, for want of file descriptors for instance.

@@ -9,7 +9,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::codec::Reason;
 use crate::counters::Counters;
-use crate::hub::Hub;
+use crate::hub::{Hub, WaitingForDisk};
 use crate::link::flush_all;
 use crate::log::ClientText;
 use crate::message::Message;
@@ -44,11 +44,13 @@ pub(crate) async fn expire_retained(hub: Arc<Hub>) {
 }
 
 /// Looks after clients, twice a second: cuts what is queued for the absent where all of it is too much, and ends the
-/// connections of those whose queues overflow and that take nothing, and of those that have been silent for too long.
+/// connections of those whose queues overflow and that take nothing, of those whose acknowledgements wait for a disk that
+/// does not work, and of those that have been silent for too long.
 pub(crate) async fn look_after_clients(hub: Arc<Hub>) {
     let mut stopping = hub.shared.stopping.subscribe();
     let mut tick = interval(LOOK_AROUND);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut waiting_for_disk = WaitingForDisk::default();
     loop {
         tokio::select! {
             _ = stopping.wait_for(|&stop| stop) => return,
@@ -60,6 +62,7 @@ pub(crate) async fn look_after_clients(hub: Arc<Hub>) {
         hub.cut_absent(&mut scratch);
         flush_all(&mut scratch.dirty);
         hub.end_slow(now);
+        hub.look_at_disk(&mut waiting_for_disk, now);
         end_silent(&hub, now);
     }
 }
@@ -125,6 +128,7 @@ pub(crate) async fn publish_sys(hub: Arc<Hub>) {
             };
             hub.router.publish_own(&message, &mut scratch);
         }
+        scratch.settle(&hub.shared);
         flush_all(&mut scratch.dirty);
     }
 }

@@ -139,7 +139,8 @@ impl Router {
             };
             target.subscriber.deliver(&self.shared, delivery, scratch);
         }
-        let ticket = scratch.settle_for(&self.shared, origin.session.map(|s| s.key));
+        let Some(publisher) = origin.session else { return Routed::Done { matched, ticket: 0 } };
+        let ticket = scratch.settle_for(&self.shared, Some(publisher.key));
         scratch.settle(&self.shared);
         Routed::Done { matched, ticket }
     }
@@ -276,7 +277,7 @@ impl Router {
         }
     }
 
-    /// Publishes a will.
+    /// Publishes a will, as [`publish_own`](Self::publish_own) does.
     pub(crate) fn publish_will(&self, will: &HeldWill, scratch: &mut Scratch) {
         let mut message = will.message.clone();
         message.expires = will.expiry.map(|seconds| scratch.now + u64::from(seconds) * 1000);
@@ -284,13 +285,13 @@ impl Router {
         self.route(&message, Origin { owner, full_queues, ..Origin::default() }, scratch, &mut Vec::new());
     }
 
-    /// Publishes what no client waits for.
+    /// Publishes what no client waits for. The caller settles `scratch`: with what else has to be in the same commit.
     pub(crate) fn publish_own(&self, message: &Message, scratch: &mut Scratch) {
         let origin = Origin { full_queues: FullQueues::Drop, ..Origin::default() };
         self.route(message, origin, scratch, &mut Vec::new());
     }
 
-    /// Gives what the member of a shared group left behind to another member (MQTT 5, 4.8.2).
+    /// Gives what the member of a shared group left behind to another member (MQTT 5, 4.8.2), and settles `scratch`.
     pub(crate) fn pass_on(&self, left: Vec<(ByteString, Arc<Message>)>, scratch: &mut Scratch) {
         for (filter, message) in left {
             let another =

@@ -199,7 +199,7 @@ def test_nothing_acknowledged_is_lost_and_it_works_within_seconds_of_room(disk, 
     keeper.send(8, b"\0\1\0" + string(SUBSCRIPTION) + b"\1", 2)
     assert keeper.next(PATIENCE)[2][-1] == 1
     keeper.close()
-    refused = 0
+    refused, longest = 0, 0
     for round_ in range(ROUNDS):
         where = f"round {round_} of seed {seed}"
         # Every third one by itself takes more than the disk has: then only its subscriber can make room.
@@ -230,10 +230,15 @@ def test_nothing_acknowledged_is_lost_and_it_works_within_seconds_of_room(disk, 
         while len(acknowledged) == before:
             assert time.monotonic() - began < RECOVERY, f"{where}: nothing is taken; {usage(full)}; {''.join(broker.log[-5:])}"
             time.sleep(0.01)
+        longest = max(longest, time.monotonic() - began)
         load.stop()
         refused += load.refused
         assert drain(port, received, acknowledged), f"{where}: the session is gone"
         missing = acknowledged - received
         assert not missing, f"{where}: {len(missing)} of {len(acknowledged)} are missing: {sorted(missing)[:9]}"
+    print(
+        f"\n{ROUNDS} rounds, {'killed' if kill else 'running on'}: {len(acknowledged)} acknowledged, none missing, "
+        f"{refused} refused; at most {longest:.2f} s until it took messages again"
+    )
     assert refused or kill, "the disk was never full"
     assert broker.process.poll() is None

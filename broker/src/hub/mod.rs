@@ -1,6 +1,7 @@
 //! Every session of a broker: how they begin, are resumed, taken over, and end.
 
 mod admission;
+mod disk;
 mod lifecycle;
 mod queues;
 mod restore;
@@ -22,6 +23,7 @@ use crate::router::Router;
 use crate::session::Session;
 use crate::shared::Shared;
 
+pub(crate) use disk::WaitingForDisk;
 pub(crate) use lifecycle::Ending;
 #[cfg(test)]
 pub(crate) use shedding::Shed;

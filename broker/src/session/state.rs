@@ -9,6 +9,7 @@ use super::entry::{Entry, Gated};
 use super::sending::append_entry;
 use super::{Scratch, State};
 use crate::absent::{AbsentQueues, Held};
+use crate::codec::Acknowledge;
 use crate::config::Limits;
 use crate::counters::Counters;
 use crate::link::{Appended, Link};
@@ -46,6 +47,16 @@ impl State {
     /// may still stand in the line, for the disk may catch up between two looks at it \[MQTT-4.6.0-6].
     pub(super) fn must_gate(&self, ticket: Ticket, durable: Ticket) -> bool {
         !self.gated.is_empty() || ticket > durable
+    }
+
+    /// Whether answers to messages wait for the disk that their publisher would get at once, as refusals, if it sent the
+    /// messages again. At QoS 2 that is so where the session, which knows their packet ids, ends with the connection.
+    pub(crate) fn has_gated_answers(&self) -> bool {
+        self.gated.iter().any(|(_, gated)| {
+            let Gated::Frame(frame) = gated else { return false };
+            let is = |kind: Acknowledge| frame.first() == Some(&(kind as u8));
+            is(Acknowledge::PubAck) || !self.durable && is(Acknowledge::PubRec)
+        })
     }
 
     /// Whether nothing waits: for the window, for room, for the disk, or to be read.

@@ -13,6 +13,7 @@ fn publish(world: &mut World, topic: &str, qos: QoS, bytes: usize) {
     let payload = format!("world:{}", "0".repeat(bytes));
     let message = Message { topic: topic.into(), payload: payload.into(), qos, ..Message::default() };
     world.broker().hub.router.publish_own(&message, &mut scratch);
+    scratch.settle(&world.broker().hub.shared);
     crate::link::flush_all(&mut scratch.dirty);
 }
 

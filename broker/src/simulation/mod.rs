@@ -5,8 +5,10 @@
 
 mod budgets;
 mod client;
+mod disk;
 mod reads;
 mod record;
+mod wills;
 mod wire;
 
 use std::sync::Arc;
