@@ -9,6 +9,7 @@ use crate::access::Action;
 use crate::codec::{Options, Reason, RetainHandling, Will};
 use crate::config::QueueFull;
 use crate::counters::Counters;
+use crate::log::ClientText;
 use crate::logged::Met;
 use crate::memory::Stage;
 use crate::message::{Message, QoS, effective_qos};
@@ -256,9 +257,10 @@ impl Router {
     fn note_refused_retained(&self, publisher: Option<&Session>) {
         Counters::add(&self.shared.counters.refused_retained, 1);
         if let Some(session) = publisher
-            && session.state.lock().logged.first(Met::Retained)
+            && self.shared.may_log_limit(&mut session.state.lock().logged, Met::Retained)
         {
-            tracing::warn!(client = %session.client_id, "refused: more retained messages than allowed");
+            let client = ClientText(&session.client_id);
+            tracing::warn!(%client, "refused: more retained messages than allowed");
         }
     }
 
@@ -317,6 +319,7 @@ impl Router {
                 return Ok(reads && topic::shared(filter).is_none());
             }
             Counters::add(&self.shared.counters.refused_store, 1);
+            session.log_disk_refusal(&mut state, &self.shared);
             return Err(Reason::QUOTA_EXCEEDED);
         }
         if !known {
@@ -327,8 +330,9 @@ impl Router {
         let groups = GroupLimits { filter: limits.share_groups, session: limits.share_groups_session };
         if let Err(TooManyGroups) = self.subscriptions.write().insert(filter, subscription, groups) {
             Counters::add(&self.shared.counters.refused_subscriptions, 1);
-            if state.logged.first(Met::ShareGroups) {
-                tracing::warn!(client = %session.client_id, "refused: more shared groups on one filter than allowed");
+            if self.shared.may_log_limit(&mut state.logged, Met::ShareGroups) {
+                let client = ClientText(&session.client_id);
+                tracing::warn!(%client, "refused: more shared groups on one filter than allowed");
             }
             return Err(Reason::QUOTA_EXCEEDED);
         }
@@ -358,9 +362,9 @@ impl Router {
             return Ok(());
         }
         Counters::add(&shared.counters.refused_subscriptions, 1);
-        if state.logged.first(Met::Subscriptions) {
+        if shared.may_log_limit(&mut state.logged, Met::Subscriptions) {
             tracing::warn!(
-                client = %session.client_id, filters = state.subscriptions.len(),
+                client = %ClientText(&session.client_id), filters = state.subscriptions.len(),
                 bytes = state.subscription_bytes, memory_is_short = short,
                 "refused: more subscriptions than allowed"
             );

@@ -123,6 +123,12 @@ impl Client {
         self.write();
     }
 
+    /// Sends bytes as they are.
+    pub(super) fn send(&mut self, bytes: &[u8]) {
+        self.output.extend_from_slice(bytes);
+        self.write();
+    }
+
     fn write(&mut self) {
         while let Some(end) = &self.end
             && !self.output.is_empty()

@@ -5,6 +5,7 @@
 
 mod budgets;
 mod client;
+mod gated;
 mod reads;
 mod record;
 mod wire;
