@@ -145,8 +145,8 @@ pub struct Limits {
     pub absent_messages: usize,
     /// Bytes queued for all sessions together whose clients are away; a message counts for each of them. Default: 256 MiB.
     pub absent_bytes: usize,
-    /// How long a connected client whose queue overflows may take no message before it is disconnected. Default: 30 s;
-    /// zero: for ever.
+    /// How long a connected client whose queue overflows may take no message before it is disconnected; and how long one
+    /// that is not read because of `answer_bytes` may take no byte. Default: 30 s; zero: for ever.
     pub slow_reader: Duration,
     /// How long a publisher waits for room in a full queue. Default: 1 s; zero: not at all.
     pub publish_wait: Duration,
@@ -166,7 +166,7 @@ pub struct Limits {
     /// connection alive, others do not. Default: 1,024; zero: no time limit, and only whole packets keep it alive.
     pub packet_bytes_per_s: u32,
     /// Bytes of answers (acknowledgements, SUBACK, PINGRESP) that a client has not taken before it is not read any
-    /// more. Default: 256 KiB.
+    /// more; as many may wait for the disk. Default: 256 KiB.
     pub answer_bytes: usize,
     /// Topic aliases towards one client; its own Topic Alias Maximum may lower it. Default: 65,535; zero: none.
     pub send_topic_aliases: u16,

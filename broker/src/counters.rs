@@ -62,7 +62,7 @@ counters! {
     /// `limits.absent_messages`.
     dropped_absent
     /// Clients disconnected because their queues overflowed: at once (`queue_full = "disconnect"`), or because they took
-    /// nothing for `limits.slow_reader`.
+    /// nothing for `limits.slow_reader`. Also those that took nothing of too many answers for as long.
     disconnected_slow
     /// QoS 1 and 2 messages refused because a queue was full, after the publisher had waited.
     refused_queue_full

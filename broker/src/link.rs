@@ -49,6 +49,8 @@ pub(crate) struct Link {
     /// The client has not taken `limits.answer_bytes` of answers: it is not read until it has. Changed while the outbox is
     /// locked.
     answers_due: AtomicBool,
+    /// The socket has taken bytes since this was looked at. Noted only where it had to be waited for.
+    taking: AtomicBool,
     /// The log has said that it does not take its answers.
     pub(crate) told_of_answers: AtomicBool,
     /// What was read last is the beginning of a packet: of two reasons for which [`silent_until`](Self::silent_until) may
@@ -92,6 +94,7 @@ impl Link {
             answered: AtomicBool::new(false),
             closing: AtomicBool::new(false),
             answers_due: AtomicBool::new(false),
+            taking: AtomicBool::new(false),
             told_of_answers: AtomicBool::new(false),
             within_packet: AtomicBool::new(false),
             read_out: AtomicBool::new(false),
@@ -274,6 +277,11 @@ impl Link {
         }
     }
 
+    /// Whether the client has taken bytes since this was asked last, of what its socket would not take at once.
+    pub(crate) fn has_taken(&self) -> bool {
+        self.taking.swap(false, Ordering::Relaxed)
+    }
+
     /// Has the reading task woken by the next [`wake_reader`](Self::wake_reader).
     fn listen(&self, cx: &mut Context<'_>) {
         let mut reader = self.reader.lock();
@@ -393,6 +401,7 @@ impl Link {
                             if self.transport.writable().await.is_err() {
                                 return self.broken();
                             }
+                            self.taking.store(true, Ordering::Relaxed);
                         }
                         Err(_) => return self.broken(),
                     }

@@ -46,6 +46,10 @@ pub(crate) struct LogLines {
     pub(crate) refused: LineKind,
     pub(crate) ended: LineKind,
     pub(crate) unread: LineKind,
+    /// Queues that are full, or have room again.
+    pub(crate) queues: LineKind,
+    /// Limits that clients have met.
+    pub(crate) limits: LineKind,
 }
 
 impl LogLines {
@@ -56,6 +60,8 @@ impl LogLines {
             ("refused", &self.refused),
             ("ended", &self.ended),
             ("unread", &self.unread),
+            ("queues", &self.queues),
+            ("limits", &self.limits),
         ];
         for (kind, lines) in kinds {
             let left_out = lines.take_left_out(now);

@@ -8,6 +8,7 @@ pub(crate) enum Met {
     ShareGroups = 1 << 1,
     Retained = 1 << 2,
     UserProperties = 1 << 3,
+    Disk = 1 << 4,
 }
 
 /// The limits that were logged for one session.

@@ -269,8 +269,7 @@ impl Router {
         let share = excess == Excess::Share;
         Counters::add(&shared.counters.refused_shares, u64::from(share));
         if let Some(session) = origin.session
-            && session.state.lock().logged.first(Met::Retained)
-            && shared.may_log(&shared.log_lines.refused)
+            && shared.may_log_limit(&mut session.state.lock().logged, Met::Retained)
         {
             let (client, owner) = (ClientText(&session.client_id), origin.owner.map(ToString::to_string));
             tracing::warn!(%client, owner, share, "refused: more retained messages than allowed");
@@ -333,6 +332,7 @@ impl Router {
                 return Ok(reads && topic::shared(filter).is_none());
             }
             Counters::add(&self.shared.counters.refused_store, 1);
+            session.log_disk_refusal(&mut state, &self.shared);
             return Err(Reason::QUOTA_EXCEEDED);
         }
         if !known {
@@ -343,8 +343,9 @@ impl Router {
         let groups = GroupLimits { filter: limits.share_groups, session: limits.share_groups_session };
         if let Err(TooManyGroups) = self.subscriptions.write().insert(filter, subscription, groups) {
             Counters::add(&self.shared.counters.refused_subscriptions, 1);
-            if state.logged.first(Met::ShareGroups) {
-                tracing::warn!(client = %session.client_id, "refused: more shared groups on one filter than allowed");
+            if self.shared.may_log_limit(&mut state.logged, Met::ShareGroups) {
+                let client = ClientText(&session.client_id);
+                tracing::warn!(%client, "refused: more shared groups on one filter than allowed");
             }
             return Err(Reason::QUOTA_EXCEEDED);
         }
@@ -374,9 +375,9 @@ impl Router {
             return Ok(());
         }
         Counters::add(&shared.counters.refused_subscriptions, 1);
-        if state.logged.first(Met::Subscriptions) {
+        if shared.may_log_limit(&mut state.logged, Met::Subscriptions) {
             tracing::warn!(
-                client = %session.client_id, filters = state.subscriptions.len(),
+                client = %ClientText(&session.client_id), filters = state.subscriptions.len(),
                 bytes = state.subscription_bytes, memory_is_short = short,
                 "refused: more subscriptions than allowed"
             );

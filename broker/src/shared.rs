@@ -14,6 +14,7 @@ use crate::config::{Config, QueueFull};
 use crate::counters::Counters;
 use crate::guesses::Guesses;
 use crate::log::{LineKind, LogLines};
+use crate::logged::{Logged, Met};
 use crate::memory::Memory;
 use crate::message::Message;
 use crate::random::Random;
@@ -83,6 +84,11 @@ impl Shared {
     pub(crate) fn may_log(&self, kind: &LineKind) -> bool {
         let limit = self.config.limits.log_lines_per_s;
         kind.admit(self.clock.now_ms(), limit, &self.counters.log_lines_left_out)
+    }
+
+    /// Whether the log is to say that a client has met a limit: once for each.
+    pub(crate) fn may_log_limit(&self, logged: &mut Logged, met: Met) -> bool {
+        logged.first(met) && self.may_log(&self.log_lines.limits)
     }
 
     /// Whether any message gets the user property `caller`.

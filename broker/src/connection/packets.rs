@@ -8,6 +8,7 @@ use crate::access::Action;
 use crate::codec::{self, Acknowledge, Acknowledgement, DecodeError, Packet, Publish, Reason, Version};
 use crate::counters::Counters;
 use crate::hub::Ending;
+use crate::log::ClientText;
 use crate::logged::Met;
 use crate::message::QoS;
 use crate::router::{FullQueues, Origin, Routed};
@@ -164,9 +165,9 @@ impl Connection {
     fn refuse_properties(&self, publish: &Publish, scratch: &mut Scratch) -> Result<Step, Failure> {
         let shared = &self.hub.shared;
         Counters::add(&shared.counters.refused_properties, 1);
-        if self.session.state.lock().logged.first(Met::UserProperties) {
+        if shared.may_log_limit(&mut self.session.state.lock().logged, Met::UserProperties) {
             tracing::warn!(
-                client = %self.session.client_id, peer = %self.link.peer.address,
+                client = %ClientText(&self.session.client_id), peer = %self.link.peer.address,
                 properties = publish.message.properties.user.len(),
                 "refused: messages of more than limits.user_properties"
             );
@@ -243,10 +244,13 @@ impl Connection {
         text: &'static str,
         scratch: &mut Scratch,
     ) -> Result<(), Failure> {
+        let disk = self.hub.shared.disk_refusal() == Some(text);
+        if disk {
+            self.session.log_disk_refusal(&mut self.session.state.lock(), &self.hub.shared);
+        }
         if self.link.peer.version == Version::V3 && publish.message.qos != QoS::AtMostOnce {
             return Err(DecodeError { reason, text });
         }
-        let disk = self.hub.shared.disk_refusal() == Some(text);
         let text = if disk { text } else { reason.text() };
         self.answer_because(publish, (reason, text), 0, scratch);
         Ok(())

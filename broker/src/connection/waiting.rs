@@ -4,6 +4,7 @@ use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -19,7 +20,13 @@ impl Connection {
     /// Whether nothing more is to be read from the client for now: the disk does not follow.
     pub(super) fn is_ahead_of_disk(&self) -> bool {
         let Some(store) = &self.hub.shared.store else { return false };
-        store.is_behind() || self.session.gated() > GATED
+        store.is_behind() || self.has_much_gated()
+    }
+
+    /// Whether many of its answers wait for the disk, or long ones.
+    fn has_much_gated(&self) -> bool {
+        let (count, bytes) = self.session.gated();
+        count > GATED || bytes > self.hub.shared.config.limits.answer_bytes
     }
 
     /// Not to take more from a client than the disk can follow. A client that has closed is not waited for: what it has
@@ -31,13 +38,14 @@ impl Connection {
             space.as_mut().enable();
             if store.is_behind() {
                 let _ = timeout(LINGER, store.room()).await;
-            } else if self.session.gated() > GATED {
+            } else if self.has_much_gated() {
                 let _ = timeout(LINGER, space).await;
             }
         }
     }
 
-    /// Waits until the client has taken its answers. It is not told: it would not read that either.
+    /// Waits until the client has taken its answers. It is not told: it would not read that either. One that takes nothing
+    /// at all for `slow_reader` is disconnected.
     pub(super) async fn wait_for_answers(&self) {
         let shared = &self.hub.shared;
         Counters::add(&shared.counters.unread_answers, 1);
@@ -49,7 +57,17 @@ impl Connection {
             let peer = self.link.peer.address;
             tracing::warn!(%client, %user, %peer, "does not take its answers: not read until it does");
         }
-        poll_fn(|cx| self.link.poll_answers_taken(cx)).await;
+        let patience = match shared.config.limits.slow_reader {
+            Duration::ZERO => Duration::MAX,
+            slow_reader => slow_reader,
+        };
+        self.link.has_taken();
+        while timeout(patience, poll_fn(|cx| self.link.poll_answers_taken(cx))).await.is_err() {
+            if !self.link.has_taken() {
+                self.hub.disconnect_slow(&self.session, &self.link, "it does not take its answers");
+                return;
+            }
+        }
     }
 
     /// Waits for room in the queues that a message goes to, for at most `publish_wait` in all, and routes it then.

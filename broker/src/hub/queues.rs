@@ -6,6 +6,7 @@ use super::Hub;
 use crate::absent::{Held, level};
 use crate::codec::Reason;
 use crate::counters::Counters;
+use crate::link::Link;
 use crate::log::ClientText;
 use crate::session::{Scratch, Session};
 
@@ -55,7 +56,7 @@ impl Hub {
             let dropped = state.cut(session.key, each, &self.shared, scratch);
             if dropped > 0 {
                 Counters::add(&self.shared.counters.dropped_absent, dropped);
-                state.note_dropped(&session.client_id, dropped, scratch.now);
+                state.note_dropped(&session.client_id, dropped, scratch.now, &self.shared);
             }
             drop(state);
             scratch.settle(&self.shared);
@@ -70,15 +71,23 @@ impl Hub {
             state.link.clone().filter(|link| !link.is_closing() && state.too_slow(now, limits))
         });
         for (session, link) in slow {
-            Counters::add(&self.shared.counters.disconnected_slow, 1);
-            if self.shared.may_log(&self.shared.log_lines.ended) {
-                tracing::warn!(
-                    client = %ClientText(&session.client_id), peer = %link.peer.address,
-                    "ended: its queue overflows, and it does not take its messages"
-                );
-            }
-            link.close(Some(Reason::QUOTA_EXCEEDED));
+            self.disconnect_slow(&session, &link, "its queue overflows, and it does not take its messages");
         }
+    }
+
+    /// Disconnects a client that does not take what is for it.
+    pub(crate) fn disconnect_slow(&self, session: &Session, link: &Arc<Link>, why: &str) {
+        Counters::add(&self.shared.counters.disconnected_slow, 1);
+        if self.shared.may_log(&self.shared.log_lines.ended) {
+            let user = session.state.lock().principal.clone();
+            tracing::warn!(
+                client = %ClientText(&session.client_id),
+                user = %ClientText(user.user.as_deref().unwrap_or("-")),
+                peer = %link.peer.address,
+                "ended: {why}"
+            );
+        }
+        link.close(Some(Reason::QUOTA_EXCEEDED));
     }
 
     /// The sessions of which `look` finds something, in an order that does not depend on a hash.

@@ -49,8 +49,10 @@ impl Hub {
                     retain_handling: RetainHandling::from_bits(record.retain_handling).unwrap_or_default(),
                 };
                 if self.shared.access.authorize(&state.principal, Action::Subscribe, &filter).is_err() {
-                    let (client, filter_text) = (ClientText(&session.client_id), ClientText(&filter));
-                    tracing::warn!(%client, filter = %filter_text, "not restored: no longer allowed");
+                    if self.shared.may_log(&self.shared.log_lines.limits) {
+                        let (client, filter_text) = (ClientText(&session.client_id), ClientText(&filter));
+                        tracing::warn!(%client, filter = %filter_text, "not restored: no longer allowed");
+                    }
                     self.shared.put([Op::Unsubscribe { key: session.key, filter }], None);
                     continue;
                 }

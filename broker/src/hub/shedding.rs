@@ -9,6 +9,7 @@ use super::Hub;
 use crate::codec::Reason;
 use crate::counters::Counters;
 use crate::link::flush_all;
+use crate::log::ClientText;
 use crate::memory::Stage;
 use crate::session::Scratch;
 
@@ -123,10 +124,12 @@ impl Hub {
         });
         let (session, (bytes, ends, link)) = connected.into_iter().max_by_key(|(_, (weight, ..))| *weight)?;
         Counters::add(&self.shared.counters.disconnected_memory, 1);
-        tracing::warn!(
-            client = %session.client_id, peer = %link.peer.address, bytes,
-            "ended: memory is short, and no client holds more"
-        );
+        if self.shared.may_log(&self.shared.log_lines.ended) {
+            tracing::warn!(
+                client = %ClientText(&session.client_id), peer = %link.peer.address, bytes,
+                "ended: memory is short, and no client holds more"
+            );
+        }
         link.close(Some(Reason::QUOTA_EXCEEDED));
         Some(if ends { bytes } else { 0 })
     }

@@ -161,3 +161,18 @@ async fn the_end_of_the_connection_ends_the_wait_for_answers() {
     drop(end);
     assert!(!std::future::poll_fn(|cx| link.poll_answers_taken(cx)).await);
 }
+
+#[tokio::test]
+async fn a_client_that_takes_some_bytes_is_told_from_one_that_takes_none() {
+    let source = Arc::new(Source { left: AtomicUsize::new(0) });
+    let (link, end) = link(4, &source, Version::V5);
+    link.flush();
+    tokio::task::yield_now().await;
+    assert!(!link.has_taken(), "four bytes fit, and nobody has read them");
+    assert_eq!(end.try_read(&mut (&mut BytesMut::new()).limit(2)).expect("bytes"), 2);
+    while !link.has_taken() {
+        tokio::task::yield_now().await;
+    }
+    tokio::task::yield_now().await;
+    assert!(!link.has_taken(), "nothing since");
+}

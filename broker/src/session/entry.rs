@@ -26,14 +26,6 @@ pub(super) struct Entry {
 /// The store has not been told of it yet.
 pub(super) const PENDING: Ticket = Ticket::MAX;
 
-/// What may be sent only once it is on disk.
-#[derive(Debug)]
-pub(super) enum Gated {
-    Frame(Vec<u8>),
-    Publish(u16),
-    Release(u16),
-}
-
 /// One message on its way to one session.
 #[derive(Debug)]
 pub(crate) struct Delivery<'a> {

@@ -1,6 +1,7 @@
 //! What outlives a socket: subscriptions, messages in flight and waiting, QoS 2 state, the will.
 
 mod entry;
+mod gated;
 mod in_flight;
 mod overflow;
 mod reads;
@@ -24,7 +25,8 @@ use crate::access::{Action, Principal};
 use crate::codec::{Options, Outgoing};
 use crate::counters::Counters;
 use crate::link::{Appended, Link};
-use crate::logged::Logged;
+use crate::log::ClientText;
+use crate::logged::{Logged, Met};
 use crate::message::QoS;
 use crate::owner::Owner;
 use crate::shared::Shared;
@@ -33,7 +35,8 @@ use crate::subscriptions::{Readiness, Subscriber};
 use crate::wills::HeldWill;
 
 pub(crate) use entry::Delivery;
-use entry::{Entry, Gated, PENDING};
+use entry::{Entry, PENDING};
+use gated::{Gated, GatedQueue};
 use in_flight::InFlight;
 use overflow::Overflow;
 use reads::{Read, Reads};
@@ -91,7 +94,7 @@ pub(crate) struct State {
     queue_qos0_bytes: usize,
     in_flight: InFlight,
     last_seq: u64,
-    gated: VecDeque<(Ticket, Gated)>,
+    gated: GatedQueue,
     reads: Reads,
     /// In flight since an earlier connection and not sent on this one yet.
     resend: VecDeque<u16>,
@@ -209,7 +212,7 @@ impl Session {
             && !state.make_room((self.key, &self.client_id), shared, scratch)
         {
             Counters::add(&shared.counters.dropped_queue_full, 1);
-            state.note_dropped(&self.client_id, 1, scratch.now);
+            state.note_dropped(&self.client_id, 1, scratch.now, shared);
             return state.apply_rule(shared.queue_full(&delivery.message.topic));
         }
         state.last_seq += 1;
@@ -255,13 +258,14 @@ impl Session {
         } else if state.link.as_ref().is_some_and(|l| Arc::ptr_eq(l, link)) {
             let mut frame = Vec::new();
             encode(&mut frame);
-            state.gated.push_back((ticket, Gated::Frame(frame)));
+            state.gated.push(ticket, Gated::Frame(frame));
         }
     }
 
-    /// How many things wait for the disk.
-    pub(crate) fn gated(&self) -> usize {
-        self.state.lock().gated.len()
+    /// How many things wait for the disk, and bytes of answers among them.
+    pub(crate) fn gated(&self) -> (usize, usize) {
+        let state = self.state.lock();
+        (state.gated.len(), state.gated.bytes())
     }
 
     /// Everything up to the store's durable ticket may go out now.
@@ -329,7 +333,7 @@ impl Session {
             let op = Op::Phase { key: self.key, seq, packet_id: id, phase: Phase::Released };
             let ticket = link.shared.put([op], Some(self.key));
             if state.must_gate(ticket, link.shared.durable()) {
-                state.gated.push_back((ticket, Gated::Release(id)));
+                state.gated.push(ticket, Gated::Release(id));
                 return true;
             }
         }
@@ -342,7 +346,18 @@ impl Session {
     pub(crate) fn note_refusal(&self, shared: &Shared, now: u64) {
         let mut state = self.state.lock();
         if state.full(shared) {
-            state.note_full(&self.client_id, 1, now);
+            state.note_full(&self.client_id, 1, now, shared);
+        }
+    }
+
+    /// Something of its client's was refused because it could not be kept on disk: logged for the first time.
+    pub(crate) fn log_disk_refusal(&self, state: &mut State, shared: &Shared) {
+        if shared.may_log_limit(&mut state.logged, Met::Disk) {
+            tracing::warn!(
+                client = %ClientText(&self.client_id),
+                user = %ClientText(state.principal.user.as_deref().unwrap_or("-")),
+                "refused: what would have to be kept on disk, which is full or fails"
+            );
         }
     }
 

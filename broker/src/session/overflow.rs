@@ -62,7 +62,7 @@ impl State {
             }
             if dropped > 0 {
                 Counters::add(&shared.counters.dropped_queue_full, dropped);
-                self.note_dropped(client, dropped, scratch.now);
+                self.note_dropped(client, dropped, scratch.now, shared);
             }
         }
         !self.full(shared)
@@ -138,16 +138,16 @@ impl State {
     }
 
     /// Messages for it were dropped: logged for the first one, with what the session holds.
-    pub(crate) fn note_dropped(&mut self, client: &str, count: u64, now: u64) {
+    pub(crate) fn note_dropped(&mut self, client: &str, count: u64, now: u64, shared: &Shared) {
         self.overflow.get_or_insert_default().untold += count;
-        self.note_full(client, count, now);
+        self.note_full(client, count, now, shared);
     }
 
     /// Messages for it were dropped or refused: logged for the first one, with what the session holds.
-    pub(super) fn note_full(&mut self, client: &str, count: u64, now: u64) {
+    pub(super) fn note_full(&mut self, client: &str, count: u64, now: u64, shared: &Shared) {
         let overflow = self.overflow.get_or_insert_default();
         overflow.lost += count;
-        if overflow.lost > count {
+        if overflow.lost > count || !shared.may_log(&shared.log_lines.queues) {
             return;
         }
         let quiet = now.saturating_sub(self.since) / 1_000;
@@ -173,13 +173,14 @@ impl State {
 
     /// Messages have left the queue. The end of an overflow is noted at half of the limits, so that a session which
     /// takes a message now and then does not fill the log.
-    pub(super) fn drained(&mut self, client: &str, limits: &Limits) {
+    pub(super) fn drained(&mut self, client: &str, shared: &Shared) {
+        let limits = &shared.config.limits;
         if let Some(overflow) = &mut self.overflow
             && self.queue.len() <= limits.queue_messages / 2
             && self.queue_bytes <= limits.queue_bytes / 2
         {
             let dropped = std::mem::take(&mut overflow.lost);
-            if dropped > 0 {
+            if dropped > 0 && shared.may_log(&shared.log_lines.queues) {
                 tracing::info!(client = %ClientText(client), dropped, "queue has room again");
             }
             overflow.disconnect = false;
@@ -316,10 +317,11 @@ mod tests {
     #[test]
     fn a_slow_reader_has_its_time_from_its_connection_and_from_each_message_it_takes() {
         let limits = Limits { slow_reader: Duration::from_secs(1), ..Limits::default() };
+        let shared = Shared::new(Config::default(), None, Clock::system(), Random::System);
         let mut state = State::default();
         state.begin_taking(10_000);
         assert!(!state.too_slow(99_000, &limits), "nothing was lost");
-        state.note_dropped("a", 1, 10_500);
+        state.note_dropped("a", 1, 10_500, &shared);
         assert!(!state.too_slow(11_000, &limits));
         assert!(state.too_slow(11_001, &limits));
         let patient = Limits { slow_reader: Duration::ZERO, ..Limits::default() };
@@ -329,7 +331,7 @@ mod tests {
         state.begin_taking(20_000);
         assert!(!state.too_slow(20_500, &limits), "the rule counts for the next message that is dropped");
         assert_eq!((state.tell_dropped(), state.tell_dropped()), (1, 0));
-        state.drained("a", &limits);
+        state.drained("a", &shared);
         assert!(state.overflow.is_none());
     }
 }

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::entry::{Entry, Gated, PENDING};
+use super::entry::{Entry, PENDING};
+use super::gated::Gated;
 use super::reads::Found;
 use super::{Scratch, Session, State};
 use crate::codec::Outgoing;
@@ -109,7 +110,7 @@ impl Session {
                 let exactly_once = entry.qos == QoS::ExactlyOnce;
                 let ticket = shared.put([op], exactly_once.then_some(key));
                 if exactly_once && state.must_gate(ticket, shared.durable()) {
-                    state.gated.push_back((ticket, Gated::Publish(id)));
+                    state.gated.push(ticket, Gated::Publish(id));
                     state.in_flight.push(entry);
                     continue;
                 }
@@ -130,8 +131,7 @@ impl Session {
             }
         }
         if popped {
-            let limits = &shared.config.limits;
-            state.drained(&self.client_id, limits);
+            state.drained(&self.client_id, shared);
             if was_full && !state.full(shared) {
                 self.space.notify_waiters();
             }
@@ -158,7 +158,7 @@ impl Session {
                 let op = Op::Phase { key: self.key, seq: entry.seq, packet_id: id, phase: Phase::Sent };
                 let ticket = link.shared.put([op], Some(self.key));
                 if state.must_gate(ticket, link.shared.durable()) {
-                    state.gated.push_back((ticket, Gated::Publish(id)));
+                    state.gated.push(ticket, Gated::Publish(id));
                     continue;
                 }
             }
@@ -260,7 +260,7 @@ impl Session {
                 let op = Op::Phase { key: self.key, seq, packet_id: id, phase: Phase::Released };
                 let ticket = link.shared.put([op], Some(self.key));
                 if state.must_gate(ticket, link.shared.durable()) {
-                    state.gated.push_back((ticket, Gated::Release(id)));
+                    state.gated.push(ticket, Gated::Release(id));
                     continue;
                 }
             }

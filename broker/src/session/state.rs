@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use bytestring::ByteString;
 
-use super::entry::{Entry, Gated};
+use super::entry::Entry;
+use super::gated::Gated;
 use super::sending::append_entry;
 use super::{Scratch, State};
 use crate::absent::{AbsentQueues, Held};
@@ -52,8 +53,7 @@ impl State {
     /// Whether answers to messages wait for the disk that their publisher would get at once, as refusals, if it sent the
     /// messages again. At QoS 2 that is so where the session, which knows their packet ids, ends with the connection.
     pub(crate) fn has_gated_answers(&self) -> bool {
-        self.gated.iter().any(|(_, gated)| {
-            let Gated::Frame(frame) = gated else { return false };
+        self.gated.frames().any(|frame| {
             let is = |kind: Acknowledge| frame.first() == Some(&(kind as u8));
             is(Acknowledge::PubAck) || !self.durable && is(Acknowledge::PubRec)
         })
@@ -137,10 +137,8 @@ impl State {
             return;
         }
         let (durable, now) = (shared.durable(), scratch.now);
-        while let Some((ticket, _)) = self.gated.front()
-            && *ticket <= durable
-        {
-            match self.gated.pop_front().expect("looked at just before").1 {
+        while let Some(gated) = self.gated.pop_durable(durable) {
+            match gated {
                 Gated::Frame(frame) => link.append(&frame, &mut scratch.dirty),
                 Gated::Release(id) => link.append_release(id, &mut scratch.dirty),
                 Gated::Publish(id) => {
@@ -223,7 +221,7 @@ mod tests {
         assert!(!state.must_gate(0, 0), "nothing to wait for");
         assert!(!state.must_gate(7, 7));
         assert!(state.must_gate(8, 7));
-        state.gated.push_back((8, Gated::Publish(1)));
+        state.gated.push(8, Gated::Publish(1));
         assert!(state.must_gate(9, 9), "packet 1 has not been released yet");
         assert!(state.must_gate(0, 9), "an acknowledgement keeps its place too");
         state.gated.clear();

@@ -6,6 +6,7 @@
 mod budgets;
 mod client;
 mod disk;
+mod gated;
 mod reads;
 mod record;
 mod wills;

@@ -1,4 +1,6 @@
-//! A client that does not read its answers is not read either.
+//! A client that does not read its answers is not read either, and not held for ever.
+
+use std::time::Duration;
 
 use crate::Own;
 use crate::support::{Client, Connect, Packet, Publish, Version, ack};
@@ -32,4 +34,28 @@ async fn answers_that_nobody_takes_stop_the_reading_and_not_the_others() {
         }
     }
     assert_eq!(own.broker.counts().keep_alive_timeouts, 0);
+}
+
+/// It was held without end: its silence does not count while it is not read.
+#[tokio::test]
+async fn who_takes_no_answers_for_too_long_is_disconnected() {
+    let own = Own::start(|c| c.limits.slow_reader = Duration::from_millis(100)).await;
+    let mut greedy = Client::open_narrow(own.broker.addresses()[0], V5).await;
+    greedy.present(Connect::new(V5).keep_alive(0)).await;
+    greedy.send(&ack(6, V5, 7, 0).repeat(RELEASES)).await;
+    while own.broker.counts().disconnected_slow == 0 {
+        tokio::task::yield_now().await;
+    }
+    let mut answers = 0;
+    while let Some(packet) = greedy.next_or_end_cut().await {
+        match packet {
+            Packet::Pubcomp(_) => answers += 1,
+            Packet::Disconnect { code, .. } => assert_eq!(code, 0x97),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(answers < RELEASES, "it was read to its end");
+    while own.broker.counts().connected > 0 {
+        tokio::task::yield_now().await;
+    }
 }

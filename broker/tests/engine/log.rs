@@ -7,7 +7,7 @@ use std::sync::Once;
 use rantai_broker::User;
 
 use crate::Own;
-use crate::support::{Connect, Publish, Version, frame};
+use crate::support::{Connect, Property, Publish, Version, frame};
 use Version::{V3, V5};
 
 thread_local! {
@@ -141,4 +141,61 @@ async fn repeated_lines_are_summed_up() {
     while Log::count("log lines left out kind=\"connected\"") == 0 {
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }
+}
+
+/// One line for each session was written: as many as there are sessions.
+#[tokio::test]
+async fn queues_that_are_full_and_have_room_again_are_summed_up() {
+    Log::start();
+    let own = Own::start(|c| {
+        c.limits.log_lines_per_s = 3;
+        c.limits.queue_messages = 1;
+    })
+    .await;
+    let absent = |number: usize| Connect::new(V5).id(&format!("absent-{number}")).persistent();
+    for number in 0..20 {
+        let mut client = own.connect(absent(number)).await;
+        client.subscribe("t", 1).await;
+        client.disconnect().await;
+    }
+    let mut publisher = own.client(V5).await;
+    for _ in 0..2 {
+        publisher.publish(Publish::new("t", "x").qos(1)).await;
+    }
+    assert_eq!(own.broker.counts().dropped_queue_full, 20);
+    // All in one turn, but for the end of a second in between.
+    let full = Log::count("queue full");
+    assert!((1..=6).contains(&full), "{full} lines");
+    while Log::count("log lines left out kind=\"queues\"") == 0 {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+}
+
+/// Subscriptions above a limit, and what a full disk refuses: escaped, and once for each client.
+#[tokio::test]
+async fn limits_name_the_client_that_meets_them() {
+    Log::start();
+    let dir = tempfile::tempdir().expect("a folder");
+    let own = Own::start(|c| {
+        c.data_dir = Some(dir.path().to_owned());
+        c.limits.free_space_bytes = Some(u64::MAX);
+        c.limits.subscriptions = 1;
+        c.limits.user_properties = 0;
+        c.limits.retained = 1;
+        c.limits.share_groups_session = 1;
+    })
+    .await;
+    let nasty = "x\n2026-01-01T00:00:00Z INFO rantai_broker: forged";
+    let mut client = own.connect(Connect::new(V5).id(nasty)).await;
+    for _ in 0..2 {
+        client.subscribe_all(&[("a", 0), ("b", 0)], &[]).await;
+        client.publish(Publish::new("t", "x").qos(1).property(Property::user("a", "b"))).await;
+        assert_eq!(client.publish(Publish::new("t", "x").qos(1).retain()).await, 0x97);
+    }
+    let text = Log::text();
+    for what in ["more subscriptions than allowed", "more than limits.user_properties", "kept on disk"] {
+        assert_eq!(Log::count(what), 1, "{what} in\n{text}");
+    }
+    assert!(!text.lines().any(|line| line.starts_with("2026-01-01T00:00:00Z INFO")), "{text}");
+    assert!(own.broker.counts().refused_store > 0);
 }

@@ -18,6 +18,7 @@ mod guesses;
 mod limits;
 mod local;
 mod log;
+mod log_lines;
 mod mqtt31;
 mod nagle;
 mod progress;

@@ -1,0 +1,104 @@
+//! What waits in a session for the disk before it is sent.
+
+use std::collections::VecDeque;
+
+use crate::store::Ticket;
+
+/// Places that an empty queue keeps.
+const KEPT_PLACES: usize = 64;
+
+/// What may be sent only once it is on disk.
+#[derive(Debug)]
+pub(super) enum Gated {
+    Frame(Vec<u8>),
+    Publish(u16),
+    Release(u16),
+}
+
+/// What waits for the disk, in the order in which it is sent.
+#[derive(Debug, Default)]
+pub(super) struct GatedQueue {
+    waiting: VecDeque<(Ticket, Gated)>,
+    /// Bytes of its frames: a SUBACK may have a hundred thousand.
+    bytes: usize,
+}
+
+impl GatedQueue {
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// How many wait.
+    pub(super) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Bytes of the frames that wait.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The answers that wait.
+    pub(super) fn frames(&self) -> impl Iterator<Item = &[u8]> {
+        self.waiting.iter().filter_map(|(_, gated)| match gated {
+            Gated::Frame(frame) => Some(&**frame),
+            _ => None,
+        })
+    }
+
+    pub(super) fn push(&mut self, ticket: Ticket, gated: Gated) {
+        self.bytes += gated.bytes();
+        self.waiting.push_back((ticket, gated));
+    }
+
+    /// Takes the first one out if its ticket is on disk.
+    pub(super) fn pop_durable(&mut self, durable: Ticket) -> Option<Gated> {
+        if self.waiting.front()?.0 > durable {
+            return None;
+        }
+        let (_, gated) = self.waiting.pop_front()?;
+        self.bytes -= gated.bytes();
+        if self.waiting.is_empty() && self.waiting.capacity() > KEPT_PLACES {
+            self.waiting = VecDeque::new();
+        }
+        Some(gated)
+    }
+
+    /// Forgets everything, with its memory.
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+}
+
+impl Gated {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Frame(frame) => frame.len(),
+            Self::Publish(_) | Self::Release(_) => 0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_and_memory_are_given_back_in_order() {
+        let mut queue = GatedQueue::default();
+        for ticket in 1..=1_000 {
+            queue.push(ticket, Gated::Frame(vec![0; 10]));
+        }
+        queue.push(1_001, Gated::Publish(1));
+        assert_eq!((queue.len(), queue.bytes()), (1_001, 10_000));
+        assert!(queue.pop_durable(0).is_none());
+        assert!(matches!(queue.pop_durable(1), Some(Gated::Frame(_))));
+        assert!(queue.pop_durable(1).is_none(), "the next one waits");
+        assert_eq!((queue.len(), queue.bytes()), (1_000, 9_990));
+        while queue.pop_durable(1_001).is_some() {}
+        assert_eq!((queue.bytes(), queue.waiting.capacity()), (0, 0));
+        queue.push(1_002, Gated::Frame(vec![0; 10]));
+        queue.clear();
+        assert!(queue.is_empty() && queue.bytes() == 0);
+    }
+}

@@ -1,0 +1,37 @@
+//! Answers that wait for the disk.
+
+use super::wire::{Version, subscribe};
+use super::{World, profile, simulated};
+
+/// Filters of one packet, whose SUBACK has a byte for each.
+const FILTERS: usize = 10_000;
+const PACKETS: usize = 60;
+
+/// Four thousand of them could wait, of a hundred kilobytes each.
+#[test]
+fn long_answers_that_wait_for_the_disk_stop_the_reading_of_their_client() {
+    simulated(async {
+        let mut world = World::new(1, [profile("greedy", Version::V5, &[])]);
+        world.connect(0);
+        world.exchange().await;
+        let packet = subscribe(Version::V5, 1, &vec![("a", 0); FILTERS]);
+        for _ in 0..PACKETS {
+            world.clients[0].send(&packet);
+        }
+        let mut quiet = 0;
+        while quiet < 3 {
+            world.settle().await;
+            let now = world.now();
+            quiet = if world.clients[0].work(now, &mut world.record) { 0 } else { quiet + 1 };
+        }
+        let hub = world.broker().hub.clone();
+        let limit = hub.shared.config.limits.answer_bytes;
+        let session = hub.sessions.lock().by_client["greedy"].clone();
+        let (count, bytes) = session.gated();
+        assert!(bytes > limit && bytes < limit + 2 * FILTERS, "{bytes} bytes in {count} answers");
+        world.exchange().await;
+        assert_eq!(session.gated(), (0, 0));
+        let answers = world.record.trace.iter().filter(|entry| entry.contains("Suback")).count();
+        assert_eq!(answers, PACKETS);
+    });
+}
