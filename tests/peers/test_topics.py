@@ -90,6 +90,8 @@ SYS = [
 
 @pytest.mark.parametrize(("topic", "pattern"), SYS, ids=[topic for topic, _ in SYS])
 def test_the_broker_reports_on_itself(broker, name, connect, topic, pattern):
+    if topic == "publish/messages/dropped" and broker.kind == "mosquitto":
+        pytest.skip("mosquitto tells it once it has dropped a message")
     pub(broker, "-t", name, "-q", 1, "-r", "-m", "retained")
     reader = connect(broker)
     reader.subscribe(f"$SYS/broker/{topic}", "$SYS/broker/#", qos=0)
