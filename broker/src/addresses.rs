@@ -1,15 +1,18 @@
 //! How many connections each address has.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
 use parking_lot::Mutex;
-use tokio::sync::oneshot::{Receiver, Sender, channel};
+use tokio::sync::oneshot::Receiver;
 
 use crate::config::Limits;
+use crate::handshakes::{Evicted, Handshakes};
 use crate::shared::Shared;
+
+/// Bytes of a CONNECT between two times that they are counted.
+const COUNTED_BYTES: usize = 4 << 10;
 
 /// The connections of every address that has any.
 #[derive(Debug, Default)]
@@ -17,65 +20,45 @@ pub(crate) struct Addresses(Mutex<Table>);
 
 #[derive(Debug, Default)]
 struct Table {
-    by_address: HashMap<IpAddr, Held>,
-    /// The number of the next handshake.
-    next: u64,
-}
-
-#[derive(Debug, Default)]
-struct Held {
-    connections: usize,
-    /// Those whose CONNECT has not been answered, by age; told when they have to go.
-    handshakes: BTreeMap<u64, Sender<()>>,
-}
-
-/// A connection has been let in, without a CONNECT so far.
-#[derive(Debug)]
-struct Entered {
-    number: u64,
-    /// Ready when others of its address need the place.
-    evicted: Receiver<()>,
+    /// How many each address has, those without a CONNECT among them.
+    connections: HashMap<IpAddr, usize>,
+    handshakes: Handshakes,
 }
 
 impl Addresses {
-    /// Takes a place for a new connection; none where the address has too many. One handshake too many ends the oldest one
-    /// of the address: whoever goes on with its CONNECT is soon over it.
-    fn enter(&self, address: IpAddr, limits: &Limits) -> Option<Entered> {
+    /// Takes a place for a new connection; none where the address has too many. One handshake too many ends another, the
+    /// oldest of its address or of the address with most: whoever goes on with its CONNECT is soon over it.
+    fn enter(&self, address: IpAddr, limits: &Limits) -> Option<(u64, Receiver<Evicted>)> {
+        let address = network(address);
         let mut table = self.0.lock();
-        let number = table.next;
-        table.next += 1;
-        let held = table.by_address.entry(network(address)).or_default();
-        if held.connections >= limits.connections_per_address {
+        let connections = table.connections.entry(address).or_default();
+        if *connections >= limits.connections_per_address {
             return None;
         }
-        if held.handshakes.len() >= limits.handshakes_per_address
-            && let Some((_, oldest)) = held.handshakes.pop_first()
-        {
-            let _ = oldest.send(());
-        }
-        held.connections += 1;
-        let (sender, evicted) = channel();
-        held.handshakes.insert(number, sender);
-        Some(Entered { number, evicted })
+        *connections += 1;
+        Some(table.handshakes.enter(address, limits))
     }
 
     /// The CONNECT of one of its connections has been answered.
     fn answered(&self, address: IpAddr, number: u64) {
-        if let Some(held) = self.0.lock().by_address.get_mut(&network(address)) {
-            held.handshakes.remove(&number);
-        }
+        self.0.lock().handshakes.leave(network(address), number);
     }
 
     /// A connection has ended.
     pub(crate) fn leave(&self, address: IpAddr) {
         let mut table = self.0.lock();
         let network = network(address);
-        if let Some(held) = table.by_address.get_mut(&network) {
-            held.connections -= 1;
-            if held.connections == 0 {
-                table.by_address.remove(&network);
+        if let Some(connections) = table.connections.get_mut(&network) {
+            *connections -= 1;
+            if *connections == 0 {
+                table.connections.remove(&network);
             }
         }
+    }
+
+    /// Ends up to `most` handshakes, because the process has no descriptor left; how many.
+    pub(crate) fn make_room(&self, most: usize) -> usize {
+        self.0.lock().handshakes.evict(most)
     }
 }
 
@@ -93,15 +76,27 @@ pub(crate) struct Place {
     shared: Arc<Shared>,
     address: IpAddr,
     number: u64,
+    /// Bytes of its CONNECT that are counted.
+    held: usize,
     accepted: bool,
 }
 
 impl Place {
     /// Takes a place for a new connection, and returns with it what is ready when others need the place; none where the
     /// address has too many connections.
-    pub(crate) fn take(shared: &Arc<Shared>, address: IpAddr) -> Option<(Self, Receiver<()>)> {
-        let Entered { number, evicted } = shared.addresses.enter(address, &shared.config.limits)?;
-        Some((Self { shared: shared.clone(), address, number, accepted: false }, evicted))
+    pub(crate) fn take(shared: &Arc<Shared>, address: IpAddr) -> Option<(Self, Receiver<Evicted>)> {
+        let (number, evicted) = shared.addresses.enter(address, &shared.config.limits)?;
+        Some((Self { shared: shared.clone(), address, number, held: 0, accepted: false }, evicted))
+    }
+
+    /// Counts the `bytes` of its CONNECT that have come so far.
+    pub(crate) fn hold(&mut self, bytes: usize) {
+        // Few are longer than that.
+        if bytes >= self.held + COUNTED_BYTES {
+            self.held = bytes;
+            let (shared, address) = (&self.shared, network(self.address));
+            shared.addresses.0.lock().handshakes.hold(address, self.number, bytes, &shared.config.limits);
+        }
     }
 
     /// The CONNECT has been accepted: the connection gives its place back itself, by [`Addresses::leave`].
@@ -140,7 +135,7 @@ mod tests {
         for from in ["10.0.0.1", "10.0.0.1", "10.0.0.2"] {
             addresses.leave(address(from));
         }
-        assert!(addresses.0.lock().by_address.is_empty());
+        assert!(addresses.0.lock().connections.is_empty());
     }
 
     #[test]
@@ -148,16 +143,16 @@ mod tests {
         let addresses = Addresses::default();
         let limits = Limits { handshakes_per_address: 2, ..Limits::default() };
         let enter = |from: &str| addresses.enter(address(from), &limits).expect("places are left");
-        let mut first = enter("10.0.0.1");
-        let mut second = enter("10.0.0.1");
-        let mut elsewhere = enter("10.0.0.2");
-        addresses.answered(address("10.0.0.1"), first.number);
-        let mut third = enter("10.0.0.1");
-        assert!(first.evicted.try_recv().is_err() && second.evicted.try_recv().is_err(), "there was room");
-        let mut fourth = enter("10.0.0.1");
-        assert_eq!(second.evicted.try_recv(), Ok(()));
+        let (number, mut first) = enter("10.0.0.1");
+        let (_, mut second) = enter("10.0.0.1");
+        let (_, mut elsewhere) = enter("10.0.0.2");
+        addresses.answered(address("10.0.0.1"), number);
+        let (_, mut third) = enter("10.0.0.1");
+        assert!(first.try_recv().is_err() && second.try_recv().is_err(), "there was room");
+        let (_, mut fourth) = enter("10.0.0.1");
+        assert_eq!(second.try_recv(), Ok(Evicted::PerAddress));
         for stays in [&mut elsewhere, &mut third, &mut fourth] {
-            assert!(stays.evicted.try_recv().is_err());
+            assert!(stays.try_recv().is_err());
         }
     }
 

@@ -27,6 +27,7 @@ mod frames;
 pub mod fuzzing;
 mod guesses;
 mod handshake;
+mod handshakes;
 mod housekeeping;
 mod hub;
 mod link;

@@ -35,3 +35,24 @@ fn long_answers_that_wait_for_the_disk_stop_the_reading_of_their_client() {
         assert_eq!(answers, PACKETS);
     });
 }
+
+/// Neither is its connection kept until the disk follows.
+#[test]
+fn a_client_that_leaves_while_it_waits_for_the_disk_is_let_go() {
+    simulated(async {
+        let mut world = World::new(1, [profile("greedy", Version::V5, &[])]);
+        world.connect(0);
+        world.exchange().await;
+        let packet = subscribe(Version::V5, 1, &vec![("a", 0); FILTERS]);
+        for _ in 0..PACKETS {
+            world.clients[0].send(&packet);
+        }
+        world.settle().await;
+        let hub = world.broker().hub.clone();
+        assert_eq!(hub.shared.counters.read().connected, 1);
+        world.clients[0].cut();
+        // Nothing is committed meanwhile.
+        tokio::time::sleep(std::time::Duration::from_secs(5)).await;
+        assert_eq!(hub.shared.counters.read().connected, 0);
+    });
+}
