@@ -1,7 +1,6 @@
 //! How many connections each address has.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use hashbrown::HashMap;
 use parking_lot::Mutex;
@@ -9,10 +8,6 @@ use tokio::sync::oneshot::Receiver;
 
 use crate::config::Limits;
 use crate::handshakes::{Evicted, Handshakes};
-use crate::shared::Shared;
-
-/// Bytes of a CONNECT between two times that they are counted.
-const COUNTED_BYTES: usize = 4 << 10;
 
 /// The connections of every address that has any.
 #[derive(Debug, Default)]
@@ -28,7 +23,7 @@ struct Table {
 impl Addresses {
     /// Takes a place for a new connection; none where the address has too many. One handshake too many ends another, the
     /// oldest of its address or of the address with most: whoever goes on with its CONNECT is soon over it.
-    fn enter(&self, address: IpAddr, limits: &Limits) -> Option<(u64, Receiver<Evicted>)> {
+    pub(crate) fn enter(&self, address: IpAddr, limits: &Limits) -> Option<(u64, Receiver<Evicted>)> {
         let address = network(address);
         let mut table = self.0.lock();
         let connections = table.connections.entry(address).or_default();
@@ -40,8 +35,13 @@ impl Addresses {
     }
 
     /// The CONNECT of one of its connections has been answered.
-    fn answered(&self, address: IpAddr, number: u64) {
+    pub(crate) fn answered(&self, address: IpAddr, number: u64) {
         self.0.lock().handshakes.leave(network(address), number);
+    }
+
+    /// The CONNECT of one of its connections has `bytes` by now.
+    pub(crate) fn hold(&self, address: IpAddr, number: u64, bytes: usize, limits: &Limits) {
+        self.0.lock().handshakes.hold(network(address), number, bytes, limits);
     }
 
     /// A connection has ended.
@@ -67,50 +67,6 @@ pub(crate) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6((address.to_bits() & !u128::from(u64::MAX)).into()),
         address @ IpAddr::V4(_) => address,
-    }
-}
-
-/// The place of a connection until its CONNECT is accepted; given back when it is dropped.
-#[derive(Debug)]
-pub(crate) struct Place {
-    shared: Arc<Shared>,
-    address: IpAddr,
-    number: u64,
-    /// Bytes of its CONNECT that are counted.
-    held: usize,
-    accepted: bool,
-}
-
-impl Place {
-    /// Takes a place for a new connection, and returns with it what is ready when others need the place; none where the
-    /// address has too many connections.
-    pub(crate) fn take(shared: &Arc<Shared>, address: IpAddr) -> Option<(Self, Receiver<Evicted>)> {
-        let (number, evicted) = shared.addresses.enter(address, &shared.config.limits)?;
-        Some((Self { shared: shared.clone(), address, number, held: 0, accepted: false }, evicted))
-    }
-
-    /// Counts the `bytes` of its CONNECT that have come so far.
-    pub(crate) fn hold(&mut self, bytes: usize) {
-        // Few are longer than that.
-        if bytes >= self.held + COUNTED_BYTES {
-            self.held = bytes;
-            let (shared, address) = (&self.shared, network(self.address));
-            shared.addresses.0.lock().handshakes.hold(address, self.number, bytes, &shared.config.limits);
-        }
-    }
-
-    /// The CONNECT has been accepted: the connection gives its place back itself, by [`Addresses::leave`].
-    pub(crate) fn hand_over(mut self) {
-        self.accepted = true;
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.shared.addresses.answered(self.address, self.number);
-        if !self.accepted {
-            self.shared.addresses.leave(self.address);
-        }
     }
 }
 

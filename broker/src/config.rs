@@ -130,9 +130,10 @@ pub struct Limits {
     pub outbox_bytes: usize,
     /// Messages queued for one session. Default: 100,000.
     pub queue_messages: usize,
-    /// Bytes queued for one session at QoS 1 and 2. Default: 64 MiB.
+    /// Bytes queued for one session at QoS 1 and 2, with about 450 for each message beside its texts and payload, as
+    /// wherever messages are counted in bytes. Default: 64 MiB.
     pub queue_bytes: usize,
-    /// Bytes queued for one session at QoS 0; the oldest are dropped. Default: 1 MiB.
+    /// Bytes queued for one session at QoS 0; the oldest are dropped. Default: 4 MiB.
     pub queue_qos0_bytes: usize,
     /// What happens when a queue is full. Default: [`QueueFull::Drop`].
     pub queue_full: QueueFull,
@@ -182,6 +183,12 @@ pub struct Limits {
     /// Bytes to leave free on the file system of `data_dir`: below them nothing new is kept, and what needs that is refused.
     /// `Some(0)`: none. Default: 64 MiB or a hundredth of the file system, whichever is less.
     pub free_space_bytes: Option<u64>,
+    /// How long a write to the disk of `data_dir` may take before the disk counts as one that does not work. Default: 10 s;
+    /// zero: for ever.
+    pub disk_stall: Duration,
+    /// How long acknowledgements may wait for a disk that does not work before the connection of their client is ended
+    /// (0x97), so that it can send again what it is then refused. Default: 10 s; zero: for ever.
+    pub disk_wait: Duration,
     /// User properties of one PUBLISH or will. Default: 1,000.
     pub user_properties: usize,
     /// Bytes that the subscriptions of one session take, about 400 for each level of a filter. Default: 32 MiB.
@@ -196,7 +203,8 @@ pub struct Limits {
     pub will_bytes: usize,
     /// Sessions of all clients, whether connected or not. Default: 200,000.
     pub sessions: usize,
-    /// Sessions of one user, or begun from one address where clients are nobody. Default: 100,000.
+    /// Sessions of one user, or begun from one address (one IPv6 network of 64 bits) where clients are nobody. Default:
+    /// 100,000.
     pub sessions_per_user: usize,
     /// Resident memory of the process, in bytes, near which the broker sheds load. Default: 0, three quarters of what its
     /// control group or the machine has.
@@ -217,7 +225,7 @@ impl Default for Limits {
             outbox_bytes: 256 << 10,
             queue_messages: 100_000,
             queue_bytes: 64 << 20,
-            queue_qos0_bytes: 1 << 20,
+            queue_qos0_bytes: 4 << 20,
             queue_full: QueueFull::Drop,
             queue_drops: QueueDrops::Newest,
             in_flight_bytes: 64 << 20,
@@ -239,6 +247,8 @@ impl Default for Limits {
             guess_delay: Duration::from_secs(2),
             log_lines_per_s: 100,
             free_space_bytes: None,
+            disk_stall: Duration::from_secs(10),
+            disk_wait: Duration::from_secs(10),
             user_properties: 1_000,
             subscription_bytes: 32 << 20,
             share_groups: 1_024,

@@ -72,12 +72,16 @@ counters! {
     refused_access
     /// Retained messages refused because of `limits.retained` or `limits.retained_bytes`, or because memory was short.
     refused_retained
+    /// Retained messages and subscriptions refused because their owner, a user or an address, holds its share of what all may.
+    refused_shares
     /// Messages not sent because they are above the client's Maximum Packet Size.
     too_large
     /// Messages that expired before they were sent.
     expired
     /// Messages, subscriptions and sessions refused because what must be kept cannot be written, or the disk is nearly full.
     refused_store
+    /// Clients disconnected because their acknowledgements had waited for `limits.disk_wait` for a disk that did not work.
+    disconnected_store
     /// Connections closed because of `limits.connections_per_address` or `limits.handshakes_per_address`.
     refused_per_address
     /// Connections closed without a CONNECT because of `limits.handshakes`, or for want of file descriptors.

@@ -10,7 +10,6 @@ use bytestring::ByteString;
 use tokio::time::{sleep, timeout};
 
 use crate::access::{Action, Principal};
-use crate::addresses::Place;
 use crate::codec::{self, ConnAck, Connect, DecodeError, Packet, Reason, Version};
 use crate::connection::{Connection, linger};
 use crate::counters::Counters;
@@ -20,6 +19,7 @@ use crate::hub::Hub;
 use crate::link::flush_all;
 use crate::log::ClientText;
 use crate::peer::Peer;
+use crate::place::Place;
 use crate::session::Scratch;
 use crate::transport::Transport;
 
@@ -126,6 +126,9 @@ async fn handshake(
             DecodeError { reason: Reason::PACKET_TOO_LARGE, text: "a Maximum Packet Size below CONNACK's" };
         refuse(&hub, &transport, address, &Refused::of(&connect), failure).await;
         return None;
+    }
+    if let Some((session, link)) = hub.connection_of(&connect.client_id) {
+        Box::pin(hub.read_out(&session, &link)).await;
     }
     let connection = connected(&hub, (transport, address), (*connect, principal), (ack, keep_alive), buffer);
     place.hand_over();

@@ -9,7 +9,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::codec::Reason;
 use crate::counters::Counters;
-use crate::hub::Hub;
+use crate::hub::{Hub, WaitingForDisk};
 use crate::link::flush_all;
 use crate::log::ClientText;
 use crate::message::Message;
@@ -44,11 +44,13 @@ pub(crate) async fn expire_retained(hub: Arc<Hub>) {
 }
 
 /// Looks after clients, twice a second: cuts what is queued for the absent where all of it is too much, and ends the
-/// connections of those whose queues overflow and that take nothing, and of those that have been silent for too long.
+/// connections of those whose queues overflow and that take nothing, of those whose acknowledgements wait for a disk that
+/// does not work, and of those that have been silent for too long.
 pub(crate) async fn look_after_clients(hub: Arc<Hub>) {
     let mut stopping = hub.shared.stopping.subscribe();
     let mut tick = interval(LOOK_AROUND);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut waiting_for_disk = WaitingForDisk::default();
     loop {
         tokio::select! {
             _ = stopping.wait_for(|&stop| stop) => return,
@@ -60,23 +62,18 @@ pub(crate) async fn look_after_clients(hub: Arc<Hub>) {
         hub.cut_absent(&mut scratch);
         flush_all(&mut scratch.dirty);
         hub.end_slow(now);
+        hub.look_at_disk(&mut waiting_for_disk, now);
         end_silent(&hub, now);
     }
 }
 
 /// Ends the connections of clients that have been silent for too long.
 fn end_silent(hub: &Hub, now: u64) {
-    let mut silent: Vec<_> = {
-        let sessions = hub.sessions.lock();
-        let links = sessions.by_client.values().filter_map(|session| {
-            let state = session.state.lock();
-            let link = state.link.as_ref().filter(|link| link.silent_until.load(Ordering::Relaxed) < now);
-            link.map(|link| (session.clone(), link.clone()))
-        });
-        links.collect()
-    };
-    // In an order that does not depend on a hash.
-    silent.sort_unstable_by_key(|(session, _)| session.key);
+    let silent = hub.sessions_where(|session| {
+        let state = session.state.lock();
+        let link = state.link.as_ref().filter(|link| link.silent_until.load(Ordering::Relaxed) < now)?;
+        (!link.is_closing()).then(|| link.clone())
+    });
     for (session, link) in silent {
         let (shared, client) = (&hub.shared, ClientText(&session.client_id));
         let (counter, what) = if link.within_packet.load(Ordering::Relaxed) {
@@ -131,6 +128,7 @@ pub(crate) async fn publish_sys(hub: Arc<Hub>) {
             };
             hub.router.publish_own(&message, &mut scratch);
         }
+        scratch.settle(&hub.shared);
         flush_all(&mut scratch.dirty);
     }
 }
@@ -138,10 +136,7 @@ pub(crate) async fn publish_sys(hub: Arc<Hub>) {
 fn readings(hub: &Hub) -> Vec<(String, String)> {
     let counts = hub.shared.counters.read();
     let sessions = hub.sessions.lock().by_client.len() as u64;
-    let (retained, retained_bytes) = {
-        let retained = hub.shared.retained.read();
-        (retained.count(), retained.bytes())
-    };
+    let retained = hub.shared.retained.read().held();
     let subscriptions = hub.router.subscription_count();
     let absent = hub.shared.absent.held();
     let mut readings: Vec<(String, String)> = vec![
@@ -160,8 +155,8 @@ fn readings(hub: &Hub) -> Vec<(String, String)> {
         ("bytes/sent", counts.bytes_sent),
         ("absent/messages", absent.messages as u64),
         ("absent/bytes", absent.bytes as u64),
-        ("retained messages/count", retained as u64),
-        ("retained messages/bytes", retained_bytes as u64),
+        ("retained messages/count", retained.count as u64),
+        ("retained messages/bytes", retained.bytes as u64),
         ("subscriptions/count", subscriptions as u64),
         ("wills/bytes", hub.shared.wills.bytes() as u64),
         ("memory/resident", hub.shared.memory.resident() as u64),

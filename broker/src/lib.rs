@@ -28,6 +28,7 @@ pub mod fuzzing;
 mod guesses;
 mod handshake;
 mod handshakes;
+mod holdings;
 mod housekeeping;
 mod hub;
 mod link;
@@ -38,6 +39,7 @@ mod memory;
 mod message;
 mod owner;
 mod peer;
+mod place;
 mod pool;
 mod random;
 mod retained;
@@ -169,8 +171,11 @@ impl Broker {
             return Ok((Hub::new(Shared::new(config, None, clock, random), 1), None));
         };
         let (sender, committed) = mpsc::unbounded_channel();
-        let settings =
-            StoreSettings { free_space: config.limits.free_space_bytes, on_damage: config.on_damage };
+        let settings = StoreSettings {
+            free_space: config.limits.free_space_bytes,
+            on_damage: config.on_damage,
+            stall: config.limits.disk_stall,
+        };
         let (store, snapshot) = Store::open(&path, sender, settings, clock.now_ms())
             .map_err(|e| StartError::store(path.clone(), e))?;
         let damaged = snapshot.damaged.clone();

@@ -56,6 +56,8 @@ pub(crate) struct Link {
     /// What was read last is the beginning of a packet: of two reasons for which [`silent_until`](Self::silent_until) may
     /// pass it is the second.
     pub(crate) within_packet: AtomicBool,
+    /// A later connection of the client waits until this one has worked through what its socket holds.
+    read_out: AtomicBool,
     outbox: Mutex<Outbox>,
 }
 
@@ -95,6 +97,7 @@ impl Link {
             taking: AtomicBool::new(false),
             told_of_answers: AtomicBool::new(false),
             within_packet: AtomicBool::new(false),
+            read_out: AtomicBool::new(false),
             outbox: Mutex::new(outbox),
         })
     }
@@ -228,6 +231,20 @@ impl Link {
         }
     }
 
+    /// Has the connection read once more, though nothing may have come.
+    pub(crate) fn ask_to_read_out(&self) {
+        self.read_out.store(true, Ordering::Release);
+        self.wake_reader();
+    }
+
+    pub(crate) fn is_to_read_out(&self) -> bool {
+        self.read_out.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn not_asked_to_read_out(&self) {
+        self.read_out.store(false, Ordering::Release);
+    }
+
     /// Ready when the client can be read: `true`, or when the connection has ended: `false`. Wakes the last task that
     /// asked.
     pub(crate) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<bool> {
@@ -235,6 +252,9 @@ impl Link {
         // After the waker is in its place, for the end may come in between.
         if self.is_closing() {
             return Poll::Ready(false);
+        }
+        if self.is_to_read_out() {
+            return Poll::Ready(true);
         }
         self.transport.poll_readable(cx).map(|ready| ready.is_ok())
     }
@@ -293,15 +313,17 @@ impl Link {
         self.wake_reader();
     }
 
-    /// Writes what is buffered. Where the socket would block, a task of its own writes the rest.
-    pub(crate) fn flush(self: &Arc<Self>) {
+    /// Writes what is buffered; how many bytes that were. Where the socket would block, a task of its own writes the rest.
+    pub(crate) fn flush(self: &Arc<Self>) -> usize {
+        let mut bytes = 0;
         let mut batch = {
             let mut outbox = self.outbox.lock();
             outbox.listed = false;
             if outbox.busy || outbox.buffered == 0 && !outbox.more && !outbox.closing {
-                return;
+                return bytes;
             }
             outbox.busy = true;
+            bytes += outbox.buffered;
             self.take(&mut outbox)
         };
         loop {
@@ -309,9 +331,12 @@ impl Link {
                 Ok(true) => {}
                 Ok(false) => {
                     tokio::spawn(self.clone().drain(Some(batch)));
-                    return;
+                    return bytes;
                 }
-                Err(_) => return self.broken(),
+                Err(_) => {
+                    self.broken();
+                    return bytes;
+                }
             }
             return_buffer(std::mem::take(&mut batch.tail));
             let mut outbox = self.outbox.lock();
@@ -319,12 +344,13 @@ impl Link {
             if outbox.more {
                 drop(outbox);
                 tokio::spawn(self.clone().drain(None));
-                return;
+                return bytes;
             }
             if outbox.buffered == 0 {
                 self.written(&mut outbox);
-                return;
+                return bytes;
             }
+            bytes += outbox.buffered;
             batch = self.take(&mut outbox);
         }
     }
@@ -430,6 +456,21 @@ impl Link {
             codec::acknowledge(self.peer.version, codec::Acknowledge::PubRel, id, Reason::SUCCESS, None, out);
         });
     }
+}
+
+/// Bytes handed to sockets before the others get their turn: about a millisecond.
+const FLUSH_BYTES: usize = 2 << 20;
+
+/// Writes listed links until it was much for one turn. Those that are left stay listed.
+pub(crate) fn flush_some(dirty: &mut Dirty) {
+    let (mut bytes, mut links) = (0, 0);
+    while bytes < FLUSH_BYTES
+        && let Some(link) = dirty.get(links)
+    {
+        bytes += link.flush();
+        links += 1;
+    }
+    dirty.drain(..links);
 }
 
 /// Writes every listed link once.

@@ -53,7 +53,7 @@ pub(crate) struct LogLines {
 }
 
 impl LogLines {
-    /// Logs how many lines were left out in the seconds before `now`.
+    /// Logs how many lines were left out in the seconds before that of `now`.
     pub(crate) fn tell_left_out(&self, now: u64) {
         let kinds = [
             ("connected", &self.connected),
@@ -80,17 +80,27 @@ pub(crate) struct LineKind(Mutex<Window>);
 struct Window {
     second: u64,
     written: u32,
+    /// In this second.
     left_out: u64,
+    /// In those before it, and the log has not said so.
+    untold: u64,
+}
+
+impl Window {
+    fn begin(&mut self, second: u64) {
+        if self.second != second {
+            self.untold += std::mem::take(&mut self.left_out);
+            self.second = second;
+            self.written = 0;
+        }
+    }
 }
 
 impl LineKind {
     /// Whether another line may be written at `now` milliseconds, of at most `limit` a second; counted where it may not.
     pub(crate) fn admit(&self, now: u64, limit: u32, left_out: &AtomicU64) -> bool {
         let mut window = self.0.lock();
-        if window.second != now / 1000 {
-            window.second = now / 1000;
-            window.written = 0;
-        }
+        window.begin(now / 1000);
         if window.written < limit {
             window.written += 1;
             return true;
@@ -102,7 +112,8 @@ impl LineKind {
 
     fn take_left_out(&self, now: u64) -> u64 {
         let mut window = self.0.lock();
-        if window.second == now / 1000 { 0 } else { std::mem::take(&mut window.left_out) }
+        window.begin(now / 1000);
+        std::mem::take(&mut window.untold)
     }
 }
 
@@ -150,6 +161,11 @@ mod tests {
         assert_eq!(admitted(2_000, 2), 2);
         assert_eq!(kind.take_left_out(3_000), 7);
         assert_eq!(kind.take_left_out(4_000), 0);
-        assert_eq!(counter.load(Ordering::Relaxed), 7);
+        // A flood that goes on, and lines of which come before each look.
+        for second in 5..8 {
+            assert_eq!(admitted(second * 1_000, 10), 3);
+            assert_eq!(kind.take_left_out(second * 1_000 + 500), if second == 5 { 0 } else { 7 });
+        }
+        assert_eq!(counter.load(Ordering::Relaxed), 28);
     }
 }

@@ -37,6 +37,7 @@ const STAGES: [(Stage, usize, &str); 5] = [
 const HYSTERESIS: usize = 2;
 /// Of what the machine or the control group has, in percent.
 const DEFAULT_SHARE: usize = 75;
+
 /// The memory of the process.
 #[derive(Debug)]
 pub(crate) struct Memory {

@@ -5,6 +5,9 @@ use bytestring::ByteString;
 
 use crate::pool::READ_BYTES;
 
+/// What an allocation takes beside its bytes, and by which it is rounded up, on average.
+pub(crate) const ALLOCATION: usize = 16;
+
 /// Quality of service of a delivery (MQTT 5, 4.3).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
@@ -68,10 +71,19 @@ impl Message {
         self.expires.is_some_and(|at| at <= now)
     }
 
-    /// About how many bytes it holds in memory: its texts and its payload, and what each user property takes beside its
-    /// texts, which may be empty.
+    /// About how many bytes it takes in memory where it is kept for itself, as by [`detach`](Self::detach) and behind an
+    /// `Arc`: [`bytes_beside`](Self::bytes_beside), itself, and the reference counts.
     pub(crate) fn size(&self) -> usize {
-        self.text_bytes() + self.properties.user.len() * size_of::<(ByteString, ByteString)>()
+        const REFERENCE_COUNTS: usize = 2 * size_of::<usize>();
+        self.bytes_beside() + ALLOCATION + REFERENCE_COUNTS + size_of::<Self>()
+    }
+
+    /// About how many bytes it holds beside itself: its texts and its payload in a buffer of their own, and what each user
+    /// property takes beside its texts, which may be empty.
+    pub(crate) fn bytes_beside(&self) -> usize {
+        // The buffer, and the count of those who share it.
+        const BUFFER: usize = 2 * ALLOCATION + 5 * size_of::<usize>();
+        BUFFER + self.text_bytes() + self.properties.user.len() * size_of::<(ByteString, ByteString)>()
     }
 
     /// The bytes of its texts and its payload.
@@ -130,7 +142,8 @@ mod tests {
         let user = vec![(ByteString::new(), ByteString::new()); 1_000];
         let message =
             Message { properties: Properties { user, ..Properties::default() }, ..Message::default() };
-        assert!(message.size() >= 1_000 * size_of::<(ByteString, ByteString)>(), "{}", message.size());
+        let empty = Message::default().size();
+        assert_eq!(message.size() - empty, 1_000 * size_of::<(ByteString, ByteString)>());
         assert_eq!(message.text_bytes(), 0);
     }
 

@@ -1,18 +1,39 @@
-//! Who sessions count for: a user, or the address of clients that are nobody.
+//! Who sessions, retained messages and filters count for: a user, or the address of clients that are nobody.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytestring::ByteString;
 use hashbrown::HashMap;
 
+use crate::addresses::network;
+use crate::log::ClientText;
+
 /// Who a session counts for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Owner {
     /// A configured user.
     User(ByteString),
-    /// The address from which it was begun. Where any user name is taken, a name is no reason to count anew.
+    /// The address (an IPv6 network of 64 bits) from which it was begun. Where any user name is taken, a name is no reason
+    /// to count anew.
     Address(IpAddr),
+}
+
+impl Owner {
+    /// Whoever begins sessions from `address` without being a configured user.
+    pub(crate) fn at(address: IpAddr) -> Self {
+        Self::Address(network(address))
+    }
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::User(user) => write!(f, "user {}", ClientText(user)),
+            Self::Address(address) => write!(f, "address {address}"),
+        }
+    }
 }
 
 /// How many sessions each owner has.
@@ -65,5 +86,14 @@ mod tests {
             assert_eq!(counts.of(owner), 0);
         }
         assert_eq!(counts.len(), 0);
+    }
+
+    /// A host has 2^64 addresses of IPv6, each of which counted anew.
+    #[test]
+    fn a_network_of_64_bits_is_one_owner() {
+        let at = |address: &str| Owner::at(address.parse().expect("an address"));
+        assert_eq!(at("2001:db8:1:2:3:4:5:6"), at("2001:db8:1:2::9"));
+        assert_ne!(at("2001:db8:1:2::1"), at("2001:db8:1:3::1"));
+        assert_eq!(at("::ffff:10.0.0.1"), at("10.0.0.1"));
     }
 }

@@ -6,14 +6,15 @@ use bytestring::ByteString;
 use parking_lot::RwLock;
 
 use crate::access::Action;
-use crate::codec::{Options, Reason, RetainHandling, Will};
+use crate::codec::{Options, Reason, RetainHandling};
 use crate::config::QueueFull;
 use crate::counters::Counters;
+use crate::holdings::{Amount, Excess};
 use crate::log::ClientText;
 use crate::logged::Met;
 use crate::memory::Stage;
 use crate::message::{Message, QoS, effective_qos};
-use crate::retained::RetainedLimits;
+use crate::owner::Owner;
 use crate::session::{Delivery, Filters, Room, Scratch, Session, State};
 use crate::shared::Shared;
 use crate::store::{Op, Ticket};
@@ -21,6 +22,7 @@ use crate::subscriptions::{
     GroupLimits, Subscription, Subscriptions, Target, TooManyGroups, subscription_bytes,
 };
 use crate::topic::{self, is_own_value};
+use crate::wills::HeldWill;
 
 /// The deliveries that a publish asks for.
 pub(crate) type Targets = Vec<Target<Arc<Session>>>;
@@ -45,6 +47,8 @@ pub(crate) enum Routed {
 pub(crate) struct Origin<'a> {
     /// The publisher's session, for No Local and to be woken; `None` for the broker itself and for wills.
     pub(crate) session: Option<&'a Session>,
+    /// Who a retained message counts for, if for anyone.
+    pub(crate) owner: Option<&'a Arc<Owner>>,
     /// Its packet id at QoS 2, to be kept together with the message.
     pub(crate) received: Option<u16>,
     /// What happens where a queue is full.
@@ -89,7 +93,8 @@ impl Router {
     ) -> Routed {
         targets.clear();
         let publisher = origin.session.map_or(0, |s| s.key);
-        self.subscriptions.read().targets(&message.topic, publisher, message.qos, &self.shared, targets);
+        scratch.route_steps +=
+            self.subscriptions.read().targets(&message.topic, publisher, message.qos, &self.shared, targets);
         let may_be_kept = message.retain || message.qos != QoS::AtMostOnce;
         let refusal = if may_be_kept { self.shared.disk_refusal() } else { None };
         if message.qos != QoS::AtMostOnce && origin.full_queues != FullQueues::Drop {
@@ -112,7 +117,7 @@ impl Router {
             Counters::add(&self.shared.counters.refused_store, 1);
         }
         if retain
-            && let Err(reason) = self.retain(message, origin.session, &mut kept, scratch)
+            && let Err(reason) = self.retain(message, &origin, &mut kept, scratch)
             && message.qos != QoS::AtMostOnce
         {
             targets.clear();
@@ -134,7 +139,8 @@ impl Router {
             };
             target.subscriber.deliver(&self.shared, delivery, scratch);
         }
-        let ticket = scratch.settle_for(&self.shared, origin.session.map(|s| s.key));
+        let Some(publisher) = origin.session else { return Routed::Done { matched, ticket: 0 } };
+        let ticket = scratch.settle_for(&self.shared, Some(publisher.key));
         scratch.settle(&self.shared);
         Routed::Done { matched, ticket }
     }
@@ -150,16 +156,16 @@ impl Router {
 
     /// Whether a retained message takes room on disk: an empty one clears another.
     fn is_kept(&self, message: &Message) -> bool {
-        self.shared.store.is_some() && !message.payload.is_empty() && !message.topic.starts_with("$SYS/")
+        self.shared.store.is_some() && !message.payload.is_empty() && !is_own_value(&message.topic)
     }
 
     /// What is to be done instead of delivering a message at QoS 1 or 2, because of queues that are full.
     ///
     /// A session that is away or takes nothing is no reason to refuse a message to the others: what does not fit is
     /// dropped for it alone. A request (it has a Response Topic) for a shared group is different: where no member of the
-    /// group has room and nobody else takes it, it is refused, and at once, for its caller has a deadline. Who subscribes by
-    /// himself and with a wider filter than the group looks on and does not answer: he does not count. Another group does,
-    /// whatever its filter: else a stranger's full group could have the requests to a server refused.
+    /// group has room and nobody else takes it, it is refused, and at once, for its caller has a deadline. A subscriber
+    /// without a group whose filter is wider than the group's looks on and does not answer: it does not count. Another
+    /// group does, whatever its filter: else a stranger's full group could have the requests to a server refused.
     fn look_for_room(
         &self,
         message: &Message,
@@ -218,7 +224,7 @@ impl Router {
     fn retain(
         &self,
         message: &Message,
-        publisher: Option<&Session>,
+        origin: &Origin<'_>,
         kept: &mut Option<Arc<Message>>,
         scratch: &mut Scratch,
     ) -> Result<(), Reason> {
@@ -229,16 +235,19 @@ impl Router {
             }
             return Ok(());
         }
-        let limits = self.retained_limits(publisher);
+        let limit = self.retained_limit(origin.session);
         let mut retained = self.shared.retained.write();
         // The broker's own values neither count nor are refused.
-        if !is_own_value(&message.topic) && retained.is_full_for(message, limits) {
-            drop(retained);
-            self.note_refused_retained(publisher);
-            return Err(Reason::QUOTA_EXCEEDED);
+        if !is_own_value(&message.topic) {
+            let growth = retained.growth(message);
+            if let Err(excess) = retained.admit(origin.owner, growth, limit) {
+                drop(retained);
+                self.note_refused_retained(origin, excess);
+                return Err(Reason::QUOTA_EXCEEDED);
+            }
         }
         let message = kept.get_or_insert_with(|| Arc::new(message.compact())).clone();
-        retained.insert(message.clone());
+        retained.insert(message.clone(), origin.owner);
         if on_disk {
             scratch.ops.push(Op::Retain { message });
         }
@@ -246,38 +255,42 @@ impl Router {
     }
 
     /// What retained messages may be, all together: while memory is short nothing more than there is.
-    fn retained_limits(&self, publisher: Option<&Session>) -> RetainedLimits {
+    fn retained_limit(&self, publisher: Option<&Session>) -> Amount {
         let memory = &self.shared.memory;
         if memory.at(Stage::Keeping) && !publisher.is_some_and(|p| p.state.lock().principal.local) {
-            return RetainedLimits { messages: 0, bytes: 0 };
+            return Amount::default();
         }
-        RetainedLimits { messages: self.shared.config.limits.retained, bytes: memory.retained_bytes }
+        Amount { count: self.shared.config.limits.retained, bytes: memory.retained_bytes }
     }
 
-    fn note_refused_retained(&self, publisher: Option<&Session>) {
-        Counters::add(&self.shared.counters.refused_retained, 1);
-        if let Some(session) = publisher
-            && self.shared.may_log_limit(&mut session.state.lock().logged, Met::Retained)
+    fn note_refused_retained(&self, origin: &Origin<'_>, excess: Excess) {
+        let shared = &*self.shared;
+        Counters::add(&shared.counters.refused_retained, 1);
+        let share = excess == Excess::Share;
+        Counters::add(&shared.counters.refused_shares, u64::from(share));
+        if let Some(session) = origin.session
+            && shared.may_log_limit(&mut session.state.lock().logged, Met::Retained)
         {
-            let client = ClientText(&session.client_id);
-            tracing::warn!(%client, "refused: more retained messages than allowed");
+            let (client, owner) = (ClientText(&session.client_id), origin.owner.map(ToString::to_string));
+            tracing::warn!(%client, owner, share, "refused: more retained messages than allowed");
         }
     }
 
-    /// Publishes a will.
-    pub(crate) fn publish_will(&self, will: &Will, scratch: &mut Scratch) {
+    /// Publishes a will, as [`publish_own`](Self::publish_own) does.
+    pub(crate) fn publish_will(&self, will: &HeldWill, scratch: &mut Scratch) {
         let mut message = will.message.clone();
         message.expires = will.expiry.map(|seconds| scratch.now + u64::from(seconds) * 1000);
-        self.publish_own(&message, scratch);
+        let (owner, full_queues) = (will.owner(), FullQueues::Drop);
+        self.route(&message, Origin { owner, full_queues, ..Origin::default() }, scratch, &mut Vec::new());
     }
 
-    /// Publishes what no client waits for.
+    /// Publishes what no client waits for. The caller settles `scratch`: with what else has to be in the same commit.
     pub(crate) fn publish_own(&self, message: &Message, scratch: &mut Scratch) {
         let origin = Origin { full_queues: FullQueues::Drop, ..Origin::default() };
         self.route(message, origin, scratch, &mut Vec::new());
     }
 
-    /// Gives what the member of a shared group left behind to another member (MQTT 5, 4.8.2).
+    /// Gives what the member of a shared group left behind to another member (MQTT 5, 4.8.2), and settles `scratch`.
     pub(crate) fn pass_on(&self, left: Vec<(ByteString, Arc<Message>)>, scratch: &mut Scratch) {
         for (filter, message) in left {
             let another =

@@ -176,12 +176,13 @@ impl<S> Node<S> {
 
     /// Calls `each` with every leaf whose filters match a topic of these levels, and with how many levels they name, of
     /// which `named` stand above.
+    /// Calls `each` with every leaf that the rest of a topic leads to; how many nodes were looked at.
     fn for_each_match<'a>(
         &'a self,
         rest: Option<&str>,
         (wildcards, named): (bool, usize),
         each: &mut impl FnMut(&'a Leaf<S>, usize),
-    ) {
+    ) -> usize {
         if wildcards && let Some(leaf) = &self.all_below {
             each(leaf, named);
         }
@@ -189,15 +190,17 @@ impl<S> Node<S> {
             if let Some(leaf) = &self.here {
                 each(leaf, named);
             }
-            return;
+            return 1;
         };
+        let mut steps = 1;
         let (level, rest) = rest.split_once('/').map_or((rest, None), |(level, rest)| (level, Some(rest)));
         if let Some(node) = self.children.get(level) {
-            node.for_each_match(rest, (true, named + 1), each);
+            steps += node.for_each_match(rest, (true, named + 1), each);
         }
         if wildcards && let Some(node) = &self.plus {
-            node.for_each_match(rest, (true, named), each);
+            steps += node.for_each_match(rest, (true, named), each);
         }
+        steps
     }
 }
 
@@ -261,7 +264,8 @@ impl<S: Subscriber> Subscriptions<S> {
     }
 
     /// Everyone a message on `topic` from the session `publisher` goes to: each session once, at the highest
-    /// QoS of its filters and with all their identifiers (MQTT 5, 3.3.4), and one member of each shared group.
+    /// QoS of its filters and with all their identifiers (MQTT 5, 3.3.4), and one member of each shared group. Returns how
+    /// much there was to be looked at, in steps of about the same work.
     pub(crate) fn targets(
         &self,
         topic: &str,
@@ -269,10 +273,10 @@ impl<S: Subscriber> Subscriptions<S> {
         qos: QoS,
         ground: &S::Ground,
         targets: &mut Vec<Target<S>>,
-    ) {
+    ) -> usize {
         let start = targets.len();
         let (mut leaves, mut has_groups) = (0, false);
-        self.for_each_match(topic, |leaf, named| {
+        let mut steps = self.for_each_match(topic, |leaf, named| {
             leaves += 1;
             has_groups |= leaf.groups.is_some();
             for subscription in leaf.members.values() {
@@ -282,13 +286,14 @@ impl<S: Subscriber> Subscriptions<S> {
                 targets.push(Target::of(subscription, None, named));
             }
         });
+        steps += targets.len() - start;
         if leaves > 1 {
             merge(targets, start);
         }
         // Behind the merge, for each group gets a delivery of its own. Found once more instead of being remembered: most
         // messages go to no group, and a list of leaves would cost each of them an allocation.
         if has_groups {
-            self.for_each_match(topic, |leaf, named| {
+            steps += self.for_each_match(topic, |leaf, named| {
                 for group in leaf.groups.iter().flat_map(|groups| groups.iter()) {
                     if let Some(member) = group.choose(qos, ground) {
                         targets.push(Target::of(member, Some(group.filter.clone()), named));
@@ -296,12 +301,13 @@ impl<S: Subscriber> Subscriptions<S> {
                 }
             });
         }
+        steps
     }
 
-    /// Calls `each` with every leaf whose filters match a topic (MQTT 5, 4.7).
-    fn for_each_match<'a>(&'a self, topic: &str, mut each: impl FnMut(&'a Leaf<S>, usize)) {
+    /// Calls `each` with every leaf whose filters match a topic (MQTT 5, 4.7); how many nodes were looked at.
+    fn for_each_match<'a>(&'a self, topic: &str, mut each: impl FnMut(&'a Leaf<S>, usize)) -> usize {
         // A wildcard at the first level does not match topics that begin with $ [MQTT-4.7.2-1].
-        self.root.for_each_match(Some(topic), (!topic.starts_with('$'), 0), &mut each);
+        self.root.for_each_match(Some(topic), (!topic.starts_with('$'), 0), &mut each)
     }
 
     /// A member of a shared group, for a message that another member left behind.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::codec::Will;
+use crate::owner::Owner;
 
 /// All wills that are kept.
 #[derive(Debug, Default)]
@@ -21,6 +22,8 @@ struct Total {
 pub(crate) struct HeldWill {
     will: Will,
     bytes: usize,
+    /// Who it counts for once it is published, if it is retained.
+    owner: Option<Arc<Owner>>,
     total: Arc<Total>,
 }
 
@@ -33,11 +36,11 @@ impl Wills {
         total.bytes.load(Ordering::Relaxed) + size > limit && size > limit / count
     }
 
-    pub(crate) fn hold(&self, will: Will) -> Box<HeldWill> {
+    pub(crate) fn hold(&self, will: Will, owner: Option<Arc<Owner>>) -> Box<HeldWill> {
         let bytes = size(&will);
         self.0.count.fetch_add(1, Ordering::Relaxed);
         self.0.bytes.fetch_add(bytes, Ordering::Relaxed);
-        Box::new(HeldWill { will, bytes, total: self.0.clone() })
+        Box::new(HeldWill { will, bytes, owner, total: self.0.clone() })
     }
 
     pub(crate) fn bytes(&self) -> usize {
@@ -49,6 +52,10 @@ impl HeldWill {
     /// Bytes that it counts for.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    pub(crate) fn owner(&self) -> Option<&Arc<Owner>> {
+        self.owner.as_ref()
     }
 }
 
@@ -68,7 +75,7 @@ impl Drop for HeldWill {
 }
 
 fn size(will: &Will) -> usize {
-    size_of::<HeldWill>() + will.message.size()
+    size_of::<HeldWill>() + will.message.bytes_beside()
 }
 
 #[cfg(test)]
@@ -86,11 +93,11 @@ mod tests {
         let (wills, limit) = (Wills::default(), 100_000);
         let mut held = Vec::new();
         while !wills.are_full_for(&will(20_000), limit) {
-            held.push(wills.hold(will(20_000)));
+            held.push(wills.hold(will(20_000), None));
         }
         assert_eq!(held.len(), 4);
         assert!(!wills.are_full_for(&will(10_000), limit));
-        held.push(wills.hold(will(10_000)));
+        held.push(wills.hold(will(10_000), None));
         assert_eq!(wills.bytes(), held.iter().map(|will| will.bytes()).sum::<usize>());
         held.clear();
         assert_eq!((wills.bytes(), wills.0.count.load(Ordering::Relaxed)), (0, 0));

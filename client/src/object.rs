@@ -22,6 +22,7 @@ pub use description::{Description, Event, Method, Parameter, Schemas};
 pub use emitter::Emitter;
 pub use unasked::{Doing, Unasked};
 
+use crate::shares::ShareReport;
 use crate::wire::fault::Fault;
 use crate::wire::name::MethodName;
 use crate::wire::request::Params;
@@ -40,6 +41,11 @@ pub trait Object: Send + Sync + 'static {
     /// The way by which it may say something unasked, once it is served.
     fn attach(&self, emitter: Emitter) {
         let _ = emitter;
+    }
+
+    /// How full its shared tables are, beside the calls that wait: told by `rpc.stats`. Must not block.
+    fn shares(&self) -> Vec<ShareReport> {
+        Vec::new()
     }
 
     /// What it does of its own accord while it holds its name: begun anew on every connection, and dropped where

@@ -5,19 +5,21 @@
 //! table, a second one two thirds of the rest, and callers that compete all the time come to hold about equal parts; whoever
 //! comes new finds a place. A table of fewer than 4 places is not shared, as a part of it would be too little for anybody.
 
+mod log;
+mod report;
+
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::time::Instant;
+
+pub use log::ShareLog;
+pub use report::{ShareHolder, ShareReport};
 
 /// The smallest table that is shared.
 const SMALLEST_SHARED: u64 = 4;
-/// The shortest time between two log lines of one table.
-const LOG_INTERVAL: Duration = Duration::from_mins(1);
 
 /// A caller that places are counted for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -67,22 +69,17 @@ impl ShareLimits {
         };
         more <= free && holds <= share
     }
-}
 
-/// Logs callers over their share, at most once a minute for each table.
-#[derive(Debug, Default)]
-pub struct ShareLog {
-    last: Mutex<Option<Instant>>,
-}
-
-impl ShareLog {
-    /// Logs that a caller was refused a place of `table`, unless a line of this table was logged within the last minute.
-    pub fn refused(&self, table: impl std::fmt::Display, caller: impl std::fmt::Display) {
-        let (mut last, now) = (self.last.lock(), Instant::now());
-        if last.is_none_or(|last| now.duration_since(last) >= LOG_INTERVAL) {
-            *last = Some(now);
-            tracing::warn!("{caller} has its share of {table} and is told that it is busy");
-        }
+    /// The most that a caller may take that holds `held` of the `taken`.
+    pub fn room(&self, taken: u64, held: u64) -> u64 {
+        let free = self.limit.saturating_sub(taken);
+        let share = match self.per_caller {
+            Some(most) => most.saturating_sub(held),
+            None if self.limit < SMALLEST_SHARED => self.limit.saturating_sub(held),
+            // `held + more <= 2 * (free - more + 1)`, as above.
+            None => free.saturating_add(1).saturating_mul(2).saturating_sub(held) / 3,
+        };
+        share.min(free)
     }
 }
 
@@ -135,6 +132,13 @@ impl<K: Eq + Hash + Clone> Shares<K> {
         *self.held.lock().entry(caller.clone()).or_default() += 1;
         self.taken.fetch_add(1, Ordering::AcqRel);
         HeldPlace { shares: self.clone(), caller }
+    }
+}
+
+impl<K: Eq + Hash> HeldPlace<K> {
+    /// The caller that holds it.
+    pub fn caller(&self) -> &K {
+        &self.caller
     }
 }
 
@@ -217,5 +221,21 @@ mod tests {
         assert!(bytes.admits(0, 0, 660) && !bytes.admits(0, 0, 680) && !bytes.admits(0, 0, 1_001));
         assert!(bytes.admits(500, 0, 300) && !bytes.admits(700, 700, 1));
         assert!(!bytes.admits(u64::MAX, 0, 1) && !bytes.admits(0, u64::MAX, u64::MAX));
+    }
+
+    #[test]
+    fn room_is_the_most_that_is_admitted() {
+        for limit in [0, 1, 3, 4, 5, 64, 1_000] {
+            for per_caller in [None, Some(0), Some(40), Some(9_999)] {
+                let limits = ShareLimits { limit, per_caller };
+                for taken in (0..=limit + 1).step_by(7) {
+                    for held in (0..=taken).step_by(3) {
+                        let room = limits.room(taken, held);
+                        assert!(room == 0 || limits.admits(taken, held, room), "{limits:?} {taken} {held}");
+                        assert!(!limits.admits(taken, held, room + 1), "{limits:?} {taken} {held} {room}");
+                    }
+                }
+            }
+        }
     }
 }

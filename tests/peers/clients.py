@@ -82,6 +82,8 @@ class Client:
 
     def connect(self, clean=True, keep_alive=60, loop=True, **properties):
         """Connects; the CONNACK. `loop=False` stops reading after it, as a hung client does."""
+        # paho tells of the end of a connection before its thread has ended, and starts no other beside that.
+        self._paho.loop_stop()
         self._answers.pop("connack", None)
         self._answers.pop("disconnect", None)
         self._aliases.clear()
@@ -149,22 +151,25 @@ class Client:
         self._paho.ack(message.mid, message.qos)
 
     def disconnect(self, reason=0, **properties):
-        """Says DISCONNECT and waits for the end of the connection."""
+        """Says DISCONNECT and waits until the broker has ended the connection."""
         if self.version == 5:
             code = ReasonCode(PacketTypes.DISCONNECT, identifier=reason)
             self._paho.disconnect(code, self._properties(PacketTypes.DISCONNECT, properties))
         else:
             self._paho.disconnect()
         self.disconnected()
+        # paho waits neither for the tap, which another connection could overtake, nor for the broker.
+        self.tap.wait_for_end()
 
     def disconnected(self):
         """Waits for the end of the connection; the DISCONNECT's reason if the broker sent one, else None."""
         return self._wait("disconnect")
 
     def cut(self):
-        """Breaks the connection without a DISCONNECT."""
+        """Breaks the connection without a DISCONNECT, and waits until the broker has noticed."""
         self.tap.cut()
         self.disconnected()
+        self.tap.wait_for_end()
 
     def close(self):
         self.tap.close()

@@ -210,20 +210,14 @@ class Caller:
     def call(self, target, payload=b"", **options):
         """A request and its reply, whose correlation must be that of the request."""
         options.setdefault("CorrelationData", b"%d" % next(self._numbers))
-        within = options.pop("within", None)
         self.send(target, payload, **options)
-        reply = self.receive(within)
+        reply = self.receive()
         assert reply.correlation == options["CorrelationData"], reply
         return reply
 
-    def receive(self, within=None):
-        """The next reply; `within` seconds, where a test knows that it takes no longer."""
-        if within is None:
-            return Reply(self.client.receive())
-        try:
-            return Reply(self.client.messages.get(timeout=within))
-        except queue.Empty:
-            raise AssertionError(f"no reply within {within} s") from None
+    def receive(self):
+        """The next reply."""
+        return Reply(self.client.receive())
 
     def silence(self, target="echo/echo", payload="over", **options):
         """Asserts that nothing is on its way: the reply to a request sent now is the next message."""

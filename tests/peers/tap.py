@@ -61,7 +61,7 @@ class Tap:
         self.packets = []
         self._changed = threading.Condition()
         self._cut_at = None
-        self._sockets = []
+        self._open = []
         self._connections = 0
         self._ended = 0
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -73,11 +73,12 @@ class Tap:
         self._cut_at = (from_broker, kind)
 
     def cut(self):
-        """Cuts every connection, without a word to either side."""
+        """Cuts every connection, without a word to either side. The broker has noticed after `wait_for_end`."""
         with self._changed:
-            sockets, self._sockets = self._sockets, []
-        for end in sockets:
-            _close(end)
+            connections, self._open = self._open, []
+        for client, broker in connections:
+            _close(client)
+            _finish(broker)
 
     def __str__(self):
         """The last packets, for a failure's message."""
@@ -122,7 +123,7 @@ class Tap:
             for end in (client, broker):
                 end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             with self._changed:
-                self._sockets += [client, broker]
+                self._open.append((client, broker))
                 self._connections += 1
             self._start(self._relay, client, broker, False, self._connections)
             self._start(self._relay, broker, client, True, self._connections)
@@ -147,11 +148,25 @@ class Tap:
         except OSError:
             pass
         finally:
-            _close(source)
-            _close(target)
-            with self._changed:
-                self._ended += from_broker
-                self._changed.notify_all()
+            if from_broker:
+                self._end(target, source)
+            else:
+                _close(source)
+                _finish(target)
+
+    def _end(self, client, broker):
+        """Nothing is passed on to the client any more; the connection ends when the broker closes it."""
+        _close(client)
+        _finish(broker)
+        try:
+            while broker.recv(1 << 16):
+                pass
+        except OSError:
+            pass
+        _close(broker)
+        with self._changed:
+            self._ended += 1
+            self._changed.notify_all()
 
 
 def _frame(data):
@@ -164,6 +179,14 @@ def _frame(data):
             end = at + 1 + length
             return (data[:end], at + 1) if len(data) >= end else None
     return None
+
+
+def _finish(end):
+    """Sends nothing more; what comes is still read."""
+    try:
+        end.shutdown(socket.SHUT_WR)
+    except OSError:
+        pass
 
 
 def _close(end):

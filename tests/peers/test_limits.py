@@ -100,8 +100,8 @@ def test_a_silent_client_is_told_why(broker, connect):
 
 
 def test_pings_keep_a_connection(broker, name, connect):
-    client = connect(broker, keep_alive=1)
-    client.tap.wait(True, 13, 3)
+    client = connect(broker, keep_alive=3)
+    client.tap.wait(True, 13, 2)
     client.subscribe(name)
 
 
@@ -173,7 +173,7 @@ def test_mqtt_3_1(broker, name, subscriber):
 def test_mosquitto_sub_tells_its_limits(broker, name, subscriber):
     """A packet that is too large is dropped as if it had been sent [MQTT-3.1.2-25]: it fills no window."""
     reader = subscriber(
-        *(broker, "-V", "5", "-t", name, "-q", 1, "-C", 3, "-W", 3),
+        *(broker, "-V", "5", "-t", name, "-q", 1, "-C", 3, "-W", 6),
         *("-D", "connect", "receive-maximum", 1),
         *("-D", "connect", "maximum-packet-size", 100),
         *("-D", "connect", "user-property", "who", "me"),

@@ -157,10 +157,10 @@ def test_a_large_reply_is_not_kept(caller, name):
 def test_a_repeat_attaches_to_the_running_call(caller, name):
     before = caller.calls("echo/delay")
     for _ in range(3):
-        caller.send("echo/delay", '[400,"x"]', CorrelationData=identity(name))
+        caller.send("echo/delay", '[1000,"x"]', CorrelationData=identity(name))
     reply = caller.receive()
     assert (reply.result, reply.correlation) == ("x", identity(name))
-    after = caller.call("echo/delay", '[400,"x"]', CorrelationData=identity(name))
+    after = caller.call("echo/delay", '[1000,"x"]', CorrelationData=identity(name))
     assert (after.result, after.user["dup"]) == ("x", "1")
     assert caller.calls("echo/delay") == before + 1
 

@@ -53,12 +53,16 @@ def test_the_journey_from_elsewhere(caller, start, other):
 
 
 @pytest.mark.parametrize("id", [7, "seven"])
-def test_the_journey_in_json_rpc(caller, id):
+def test_the_journey_in_json_rpc(bus, caller, connect, id):
     sent = {"jsonrpc": "2.0", "id": id, "method": "process", "params": ["hello"]}
     reply = caller.call(city("bandung"), sent)
     assert reply.json == {"jsonrpc": "2.0", "id": id, "result": ROUND}
+    events = connect(bus)
+    events.subscribe("rantai/event/+/hop", qos=0)
     sent = {"jsonrpc": "2.0", "method": "process", "params": ["hello"]}
     caller.send(city("bandung"), sent)
+    # To its end: the next test is not to see this trip.
+    assert [events.receive().topic for _ in ROUND] == [f"rantai/event/{city(c)}/hop" for c in [*RING, "bandung"]]
     caller.silence()
 
 
@@ -412,7 +416,7 @@ def test_a_hop_that_somebody_listens_to_and_nobody_serves(bus, link, device, nam
         wanted[own.encode()] = f"ring.{next}"
     got = {}
     for _ in wanted:
-        reply = caller.receive(1.5)
+        reply = caller.receive()
         assert reply.code == -32010
         got[reply.correlation] = reply.error["data"]["hop"]
     assert got == wanted

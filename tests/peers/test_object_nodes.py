@@ -383,7 +383,7 @@ def test_busy(serve, tmp_path, name, make_caller):
     serve(root=name, config=config, serving=["echo"])
     caller = make_caller(root=name)
     for correlation in (b"first", b"second"):
-        caller.send("echo/delay", '[500,"x"]', CorrelationData=correlation)
+        caller.send("echo/delay", '[1500,"x"]', CorrelationData=correlation)
     error = caller.call("echo/delay", '[500,"x"]').error
     assert (error["code"], error["data"]["retryable"]) == (-32005, True)
     assert type(error["data"]["retry_after_ms"]) is int and error["data"]["retry_after_ms"] > 0
@@ -428,7 +428,7 @@ def test_sigterm_drains(bus, serve, name, make_caller, watch, connect):
     for object in ("echo", "calculator"):
         seen.value(entry(name, object, node), settled=True)
     caller = make_caller(root=name)
-    caller.send("echo/delay", '[700,"finished"]', CorrelationData=b"running")
+    caller.send("echo/delay", '[1500,"finished"]', CorrelationData=b"running")
     assert caller.stats("echo")["methods"]["delay"]["in_flight"] == 1
     running.terminate()
     seen.value(state(name, node), state="draining", epoch=epoch)
@@ -458,7 +458,7 @@ def test_sigterm_while_the_broker_is_away(serve, tap_to_nodes, name, watch):
     seen.value(state(name, f"{name}-node"), state="lost")
     node.terminate()
     try:
-        assert node.process.wait(2) == 0
+        assert node.process.wait(5) == 0
     finally:
         node.kill()
 

@@ -82,7 +82,7 @@ def test_a_sender_is_called_back_on_its_own_topic(serve, make_caller, name):
 
 
 def test_insults_are_registered_and_called_back(serve, make_caller, name, tmp_path):
-    times = ("period_ms = 5000", "period_ms = 100"), ("lease_ms = 30000", "lease_ms = 1000")
+    times = ("period_ms = 5000", "period_ms = 100"), ("lease_ms = 30000", "lease_ms = 3000")
     objects = ["InsultStore", "InsultService", "InsultFilterService", "Notifier"]
     serve(config=config("insult.toml", tmp_path, *times), root=name, serving=objects)
     caller = make_caller(root=name)
@@ -100,7 +100,7 @@ def test_insults_are_registered_and_called_back(serve, make_caller, name, tmp_pa
     topic = f"{name}/event/Notifier/insult/{caller.id}"
     assert ears.client.subscribe(topic, qos=1) == [1]
     subscribed = caller.call("Notifier/subscribe").result
-    assert subscribed == {"subscriber": caller.id, "lease_ms": 1000}
+    assert subscribed == {"subscriber": caller.id, "lease_ms": 3000}
     assert json.loads(ears.client.receive().payload) in ("tonto", "1984")
     # Nobody subscribes again: it is forgotten.
     while caller.call("Notifier/subscribers").result > 0:

@@ -60,8 +60,8 @@ def test_a_session_expires(broker, name, connect):
 
 
 def test_a_session_s_expiry_starts_at_the_disconnect(broker, name, connect):
-    reader = connect(broker, name, clean=False, SessionExpiryInterval=1)
-    assert sub(broker, "-t", "no/such/topic", "-W", 3, code=27) == b""
+    reader = connect(broker, name, clean=False, SessionExpiryInterval=3)
+    assert sub(broker, "-t", "no/such/topic", "-W", 5, code=27) == b""
     reader.cut()
     assert reader.connect(clean=False).session_present
 

@@ -94,8 +94,10 @@ def test_the_broker_reports_on_itself(broker, name, connect, topic, pattern):
     reader = connect(broker)
     reader.subscribe(f"$SYS/broker/{topic}", "$SYS/broker/#", qos=0)
     # As many as two rounds of $SYS bring, whoever's it is.
+    seen = []
     for _ in range(300):
         got = reader.receive()
         if got.topic == f"$SYS/broker/{topic}" and re.fullmatch(pattern, got.payload.decode()):
             return
-    pytest.fail(f"$SYS/broker/{topic} never is {pattern}")
+        seen.append((got.topic, got.payload))
+    pytest.fail(f"$SYS/broker/{topic} never is {pattern}: {seen}")

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use parking_lot::{Condvar, Mutex};
 use redb::backends::FileBackend;
 use redb::{Builder, StorageBackend};
 
@@ -28,10 +29,53 @@ pub struct Switch {
     pub gone: AtomicBool,
     /// Where the disk ends: a write beyond it fails, while the file may be longer. 0: nowhere.
     pub end: AtomicU64,
+    hang: Hang,
+}
+
+/// Where writes and syncs wait while the disk hangs.
+#[derive(Debug, Default)]
+struct Hang {
+    hangs: Mutex<Hanging>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Hanging {
+    hangs: bool,
+    waiting: usize,
 }
 
 impl Switch {
+    /// From now on writes and syncs neither succeed nor fail, until [`release`](Self::release).
+    pub fn hang(&self) {
+        self.hang.hangs.lock().hangs = true;
+    }
+
+    /// Waits until a write or a sync hangs.
+    pub fn wait_until_it_hangs(&self) {
+        let mut hanging = self.hang.hangs.lock();
+        while hanging.waiting == 0 {
+            self.hang.changed.wait(&mut hanging);
+        }
+    }
+
+    /// Lets writes and syncs go on that hang.
+    pub fn release(&self) {
+        self.hang.hangs.lock().hangs = false;
+        self.hang.changed.notify_all();
+    }
+
     fn check(&self) -> io::Result<()> {
+        let mut hanging = self.hang.hangs.lock();
+        if hanging.hangs {
+            hanging.waiting += 1;
+            self.hang.changed.notify_all();
+            while hanging.hangs {
+                self.hang.changed.wait(&mut hanging);
+            }
+            hanging.waiting -= 1;
+        }
+        drop(hanging);
         assert!(!self.panics.load(Ordering::Relaxed), "the disk panics, as the test asked");
         let left = self.writes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1));
         if self.full.load(Ordering::Relaxed) && left.is_err() {

@@ -8,12 +8,14 @@ mod backoff;
 mod database;
 #[cfg(feature = "faulty")]
 pub mod faulty;
+mod operation;
 mod private;
 mod queue;
 mod space;
 
 pub use backoff::Backoff;
 pub use database::{Memory, Opener, Reopening};
+pub use operation::Operation;
 pub use private::open_private;
 pub use queue::{Group, Pace, Queue, Ticket};
 pub use space::{Space, is_full};

@@ -128,6 +128,13 @@ impl<G: Default> Queue<G> {
         Some(Group { group, puts, last: waiting.last })
     }
 
+    /// Takes what waits away from the thread, which then never sees it.
+    pub fn withdraw(&self) -> G {
+        let mut waiting = self.waiting.lock();
+        waiting.puts = 0;
+        mem::take(&mut waiting.group)
+    }
+
     /// Waits, but not beyond the close.
     pub fn pause(&self, pause: Duration) {
         let until = Instant::now() + pause;
@@ -173,6 +180,17 @@ mod tests {
         queue.wake();
         assert_eq!(queue.next(&mut pace, None).expect("open").puts, 0);
         assert_eq!(queue.next(&mut pace, Some(Instant::now())).expect("open").puts, 0);
+    }
+
+    #[test]
+    fn what_is_withdrawn_is_in_no_group() {
+        let (queue, mut pace) = (Queue::default(), Pace::new(1, usize::MAX));
+        put(&queue, 1);
+        assert_eq!(queue.withdraw(), [1]);
+        put(&queue, 2);
+        let group = queue.next(&mut pace, None).expect("open");
+        assert_eq!((group.group, group.puts, group.last), (vec![2], 1, 2));
+        assert!(queue.withdraw().is_empty());
     }
 
     #[test]

@@ -6,11 +6,12 @@ use rmqtt_codec::error::DecodeError as LibraryError;
 use rmqtt_codec::{v3, v5};
 use tokio_util::codec::Decoder;
 
-use super::packet::{Connect, DecodeError, Options, Packet, RetainHandling, Subscribe, Version, Will};
-use super::protocol::{self, Protocol};
+use super::packet::{
+    Acknowledgement, DecodeError, Options, Packet, Publish, RetainHandling, Subscribe, Version,
+};
 use super::reason::Reason;
-use super::{properties, publish};
-use crate::message::{Message, Properties, QoS};
+use super::{connect, properties, publish};
+use crate::message::QoS;
 
 /// A whole packet in a buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,18 +69,13 @@ pub(crate) fn decode(
 ) -> Result<Packet, DecodeError> {
     let Some(version) = version else {
         let whole = buffer.split_to(frame.length);
-        return connect(frame, &whole);
+        return connect::decode(frame, &whole);
     };
+    if let Some(short) = short_acknowledgement(frame, buffer) {
+        return short.map(Packet::Acknowledgement);
+    }
     match frame.first >> 4 {
-        3 => {
-            buffer.advance(frame.header);
-            let body = buffer.split_to(frame.length - frame.header).freeze();
-            publish::decode(frame.first & 0x0F, body, version, now).map(Packet::Publish)
-        }
-        kind @ 4..=7 if frame.length == 4 => {
-            buffer.advance(2);
-            acknowledgement(kind, buffer.get_u16(), 0)
-        }
+        3 => read_publish(frame, buffer, version, now).map(Packet::Publish),
         12 => {
             buffer.advance(frame.length);
             if frame.length != 2 {
@@ -101,15 +97,45 @@ pub(crate) fn decode(
     }
 }
 
-fn acknowledgement(kind: u8, id: u16, reason: u8) -> Result<Packet, DecodeError> {
+pub(crate) fn is_publish(frame: Frame) -> bool {
+    frame.first >> 4 == 3
+}
+
+/// The PUBLISH that a frame is. It shares the memory of `buffer`.
+pub(crate) fn read_publish(
+    frame: Frame,
+    buffer: &mut BytesMut,
+    version: Version,
+    now: u64,
+) -> Result<Publish, DecodeError> {
+    buffer.advance(frame.header);
+    let body = buffer.split_to(frame.length - frame.header).freeze();
+    publish::decode(frame.first & 0x0F, body, version, now)
+}
+
+/// The acknowledgement that a frame is, where it carries nothing but the packet id. It is most of what subscribers send,
+/// and is a few bytes where a [`Packet`] is hundreds.
+pub(crate) fn short_acknowledgement(
+    frame: Frame,
+    buffer: &mut BytesMut,
+) -> Option<Result<Acknowledgement, DecodeError>> {
+    let kind = frame.first >> 4;
+    if !(4..=7).contains(&kind) || frame.length != 4 {
+        return None;
+    }
+    buffer.advance(2);
+    Some(acknowledgement(kind, buffer.get_u16(), 0))
+}
+
+fn acknowledgement(kind: u8, id: u16, reason: u8) -> Result<Acknowledgement, DecodeError> {
     if id == 0 {
         return Err(DecodeError::protocol("packet identifier 0"));
     }
     Ok(match kind {
-        4 => Packet::PubAck { id },
-        5 => Packet::PubRec { id, refused: reason >= 0x80 },
-        6 => Packet::PubRel { id },
-        _ => Packet::PubComp { id },
+        4 => Acknowledgement::Ack { id },
+        5 => Acknowledgement::Rec { id, refused: reason >= 0x80 },
+        6 => Acknowledgement::Rel { id },
+        _ => Acknowledgement::Comp { id },
     })
 }
 
@@ -120,7 +146,7 @@ fn library_buffer(frame: &[u8]) -> BytesMut {
     buffer
 }
 
-fn library5(frame: &[u8]) -> Result<v5::Packet, DecodeError> {
+pub(super) fn library5(frame: &[u8]) -> Result<v5::Packet, DecodeError> {
     match v5::Codec::new(0, 0).decode(&mut library_buffer(frame)) {
         Ok(Some((packet, _))) => Ok(packet),
         Ok(None) => Err(DecodeError::malformed("the packet ends too soon")),
@@ -128,7 +154,7 @@ fn library5(frame: &[u8]) -> Result<v5::Packet, DecodeError> {
     }
 }
 
-fn library3(frame: &[u8]) -> Result<v3::Packet, DecodeError> {
+pub(super) fn library3(frame: &[u8]) -> Result<v3::Packet, DecodeError> {
     match v3::Codec::new(0).decode(&mut library_buffer(frame)) {
         Ok(Some((packet, _))) => Ok(packet),
         Ok(None) => Err(DecodeError::malformed("the packet ends too soon")),
@@ -204,10 +230,18 @@ fn other5(frame: Frame, whole: &[u8]) -> Result<Packet, DecodeError> {
         }
     }
     match library5(whole)? {
-        v5::Packet::PublishAck(ack) => acknowledgement(4, ack.packet_id.get(), ack.reason_code.into()),
-        v5::Packet::PublishReceived(ack) => acknowledgement(5, ack.packet_id.get(), ack.reason_code.into()),
-        v5::Packet::PublishRelease(ack) => acknowledgement(6, ack.packet_id.get(), ack.reason_code.into()),
-        v5::Packet::PublishComplete(ack) => acknowledgement(7, ack.packet_id.get(), ack.reason_code.into()),
+        v5::Packet::PublishAck(ack) => {
+            acknowledgement(4, ack.packet_id.get(), ack.reason_code.into()).map(Packet::Acknowledgement)
+        }
+        v5::Packet::PublishReceived(ack) => {
+            acknowledgement(5, ack.packet_id.get(), ack.reason_code.into()).map(Packet::Acknowledgement)
+        }
+        v5::Packet::PublishRelease(ack) => {
+            acknowledgement(6, ack.packet_id.get(), ack.reason_code.into()).map(Packet::Acknowledgement)
+        }
+        v5::Packet::PublishComplete(ack) => {
+            acknowledgement(7, ack.packet_id.get(), ack.reason_code.into()).map(Packet::Acknowledgement)
+        }
         v5::Packet::Subscribe(subscribe) => {
             let mut filters = Vec::with_capacity(subscribe.topic_filters.len());
             for (filter, options) in subscribe.topic_filters {
@@ -243,14 +277,14 @@ fn other5(frame: Frame, whole: &[u8]) -> Result<Packet, DecodeError> {
 }
 
 /// Refuses U+0000, which no string may hold \[MQTT-1.5.4-2].
-fn checked(text: ByteString) -> Result<ByteString, DecodeError> {
+pub(super) fn checked(text: ByteString) -> Result<ByteString, DecodeError> {
     if text.contains('\0') {
         return Err(DecodeError::malformed("NUL in a string"));
     }
     Ok(text)
 }
 
-fn checked_user(properties: &[(ByteString, ByteString)]) -> Result<(), DecodeError> {
+pub(super) fn checked_user(properties: &[(ByteString, ByteString)]) -> Result<(), DecodeError> {
     for (key, value) in properties {
         if key.contains('\0') || value.contains('\0') {
             return Err(DecodeError::malformed("NUL in a user property"));
@@ -260,84 +294,12 @@ fn checked_user(properties: &[(ByteString, ByteString)]) -> Result<(), DecodeErr
 }
 
 /// A topic name for a will or a response.
-fn checked_topic(topic: ByteString) -> Result<ByteString, DecodeError> {
+pub(super) fn checked_topic(topic: ByteString) -> Result<ByteString, DecodeError> {
     if topic.is_empty() || topic.contains(['+', '#', '\0']) {
         let reason = Reason::TOPIC_NAME_INVALID;
         return Err(DecodeError { reason, text: "a will or response topic that is no topic name" });
     }
     Ok(topic)
-}
-
-/// The version that the first packet names, as far as it can be told; errors are answered in that version.
-pub(crate) fn announced_version(buffer: &[u8]) -> Version {
-    let level = match frame(buffer, u32::MAX) {
-        Ok(Some(frame)) if frame.first >> 4 == 1 => match &buffer[frame.header.min(buffer.len())..] {
-            [0, 6, b'M', b'Q', b'I', b's', b'd', b'p', ..] => None,
-            [high, low, rest @ ..] => rest.get(usize::from(u16::from_be_bytes([*high, *low]))),
-            _ => None,
-        },
-        _ => None,
-    };
-    level.map_or(Version::V3, |&level| protocol::version_of_level(level))
-}
-
-fn connect(frame: Frame, whole: &[u8]) -> Result<Packet, DecodeError> {
-    if frame.first >> 4 != 1 {
-        return Err(DecodeError::protocol("the first packet is not CONNECT"));
-    }
-    let (protocol, bridge) = protocol::read(&whole[frame.header..])?;
-    let rewritten;
-    let (frame, whole) = if bridge || protocol == Protocol::Mqtt31 {
-        let (frame, bytes) = protocol::as_311(protocol, frame, whole);
-        rewritten = bytes;
-        (frame, &rewritten[..])
-    } else {
-        (frame, whole)
-    };
-    let body = &whole[frame.header..];
-    let version = protocol.version();
-    let flags = *body.get(7).ok_or(DecodeError::malformed("the packet ends too soon"))?;
-    let (will, user, password) = (flags & 4 != 0, flags & 0x80 != 0, flags & 0x40 != 0);
-    if !will && flags & 0x38 != 0 || flags & 0x18 == 0x18 {
-        return Err(DecodeError::malformed("will flags that contradict each other"));
-    }
-    if version == Version::V3 && password && !user {
-        return Err(DecodeError::malformed("a password without a user name"));
-    }
-    if connect_length(body, version, [will, user, password]) != Some(body.len()) {
-        return Err(DecodeError::malformed("the length of CONNECT does not fit its fields"));
-    }
-    let connect = match version {
-        Version::V3 => match library3(whole)? {
-            v3::Packet::Connect(connect) => connect3(*connect)?,
-            _ => return Err(DecodeError::protocol("the first packet is not CONNECT")),
-        },
-        // The library refuses an empty client id without a clean start, which MQTT 5 allows: a session by an id
-        // that the server draws is a new one either way.
-        // Nor does it take a will's Message Expiry Interval of 0.
-        Version::V5 => {
-            let no_expiry = properties::check_connect(body, will)?;
-            let mut copy = whole.to_vec();
-            copy[frame.header + 7] |= 2;
-            if let Some(at) = no_expiry {
-                copy[frame.header + at + 3] = 1;
-            }
-            let mut connect = match library5(&copy)? {
-                v5::Packet::Connect(connect) => connect5(*connect)?,
-                _ => return Err(DecodeError::protocol("the first packet is not CONNECT")),
-            };
-            connect.clean_start = flags & 2 != 0;
-            if let Some(will) = connect.will.as_mut().filter(|_| no_expiry.is_some()) {
-                will.expiry = Some(0);
-            }
-            connect
-        }
-    };
-    if protocol == Protocol::Mqtt31 && connect.client_id.is_empty() {
-        let text = "an empty client id, which MQTT 3.1 does not have";
-        return Err(DecodeError { reason: Reason::CLIENT_ID_NOT_VALID, text });
-    }
-    Ok(Packet::Connect(Box::new(Connect { protocol, bridge, ..connect })))
 }
 
 /// Refuses a variable byte integer in more bytes than it needs \[MQTT-1.5.5-1], which the library takes.
@@ -347,108 +309,4 @@ fn shortest(bytes: &[u8]) -> Result<(), DecodeError> {
         return Err(DecodeError::malformed("a length in more bytes than it needs"));
     }
     Ok(())
-}
-
-/// How long the body of a CONNECT is by its own fields: the library lets trailing bytes pass.
-pub(super) fn connect_length(
-    body: &[u8],
-    version: Version,
-    [will, user, password]: [bool; 3],
-) -> Option<usize> {
-    let properties_end = |at| match version {
-        Version::V3 => Some(at),
-        Version::V5 => properties::span(body, at).map(|span| span.end),
-    };
-    let mut at = properties::skip_field(body, properties_end(10)?)?;
-    if will {
-        at = properties::skip_field(body, properties::skip_field(body, properties_end(at)?)?)?;
-    }
-    for present in [user, password] {
-        if present {
-            at = properties::skip_field(body, at)?;
-        }
-    }
-    Some(at)
-}
-
-fn connect3(connect: v3::Connect) -> Result<Connect, DecodeError> {
-    let will = match connect.last_will {
-        None => None,
-        Some(will) => Some(Will {
-            message: Message {
-                topic: checked_topic(will.topic)?,
-                payload: will.message,
-                qos: QoS::from_bits(will.qos.value()).unwrap_or_default(),
-                retain: will.retain,
-                ..Message::default()
-            },
-            expiry: None,
-            delay: 0,
-        }),
-    };
-    Ok(Connect {
-        protocol: Protocol::Mqtt311,
-        bridge: false,
-        version: Version::V3,
-        client_id: checked(connect.client_id)?,
-        clean_start: connect.clean_session,
-        keep_alive: connect.keep_alive,
-        session_expiry: if connect.clean_session { 0 } else { u32::MAX },
-        receive_maximum: u16::MAX,
-        packet_maximum: u32::MAX,
-        alias_maximum: 0,
-        problem_information: false,
-        authentication_method: None,
-        will,
-        user_name: connect.username.map(checked).transpose()?,
-        password: connect.password,
-    })
-}
-
-fn connect5(connect: v5::Connect) -> Result<Connect, DecodeError> {
-    if connect.auth_data.is_some() && connect.auth_method.is_none() {
-        return Err(DecodeError::protocol("authentication data without a method"));
-    }
-    checked_user(&connect.user_properties)?;
-    let will = match connect.last_will {
-        None => None,
-        Some(will) => {
-            checked_user(&will.user_properties)?;
-            Some(Will {
-                message: Message {
-                    topic: checked_topic(will.topic)?,
-                    payload: will.message,
-                    qos: QoS::from_bits(will.qos.value()).unwrap_or_default(),
-                    retain: will.retain,
-                    properties: Properties {
-                        payload_is_utf8: will.is_utf8_payload,
-                        content_type: will.content_type.map(checked).transpose()?,
-                        response_topic: will.response_topic.map(checked_topic).transpose()?,
-                        correlation_data: will.correlation_data,
-                        user: will.user_properties,
-                    },
-                    expires: None,
-                },
-                expiry: will.message_expiry_interval.map(std::num::NonZeroU32::get),
-                delay: will.will_delay_interval_sec.unwrap_or(0),
-            })
-        }
-    };
-    Ok(Connect {
-        protocol: Protocol::Mqtt5,
-        bridge: false,
-        version: Version::V5,
-        client_id: checked(connect.client_id)?,
-        clean_start: connect.clean_start,
-        keep_alive: connect.keep_alive,
-        session_expiry: connect.session_expiry_interval_secs,
-        receive_maximum: connect.receive_max.map_or(u16::MAX, std::num::NonZeroU16::get),
-        packet_maximum: connect.max_packet_size.map_or(u32::MAX, std::num::NonZeroU32::get),
-        alias_maximum: connect.topic_alias_max,
-        problem_information: connect.request_problem_info,
-        authentication_method: connect.auth_method,
-        will,
-        user_name: connect.username.map(checked).transpose()?,
-        password: connect.password,
-    })
 }

@@ -6,20 +6,23 @@
 //! memory for each frame. What it fails to check in the others is checked in [`decode`]. Nothing of it shows
 //! outside this folder.
 
+mod connect;
 mod decode;
 mod encode;
+mod id;
 mod packet;
 mod properties;
 mod protocol;
 mod publish;
 mod reason;
 
-pub(crate) use decode::{announced_version, decode, frame};
+pub(crate) use connect::announced_version;
+pub(crate) use decode::{decode, frame, is_publish, read_publish, short_acknowledgement};
 pub(crate) use encode::{
     Acknowledge, ConnAck, acknowledge, connack, disconnect, ping_response, suback, unsuback,
 };
 pub(crate) use packet::{
-    Connect, DecodeError, Options, Packet, Publish, RetainHandling, Subscribe, Version, Will,
+    Acknowledgement, Connect, DecodeError, Options, Packet, Publish, RetainHandling, Subscribe, Version, Will,
 };
 pub(crate) use publish::{Encoded, Outgoing, encode_publish, patch_packet_id};
 pub(crate) use reason::Reason;

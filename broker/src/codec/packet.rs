@@ -21,20 +21,7 @@ pub(crate) enum Version {
 pub(crate) enum Packet {
     Connect(Box<Connect>),
     Publish(Publish),
-    PubAck {
-        id: u16,
-    },
-    /// `refused`: the reason code is 0x80 or above, and the delivery ends here (MQTT 5, 4.3.3).
-    PubRec {
-        id: u16,
-        refused: bool,
-    },
-    PubRel {
-        id: u16,
-    },
-    PubComp {
-        id: u16,
-    },
+    Acknowledgement(Acknowledgement),
     Subscribe(Subscribe),
     Unsubscribe {
         id: u16,
@@ -49,10 +36,29 @@ pub(crate) enum Packet {
     Auth,
 }
 
-impl Packet {
+/// A step in the delivery of the message with the packet id `id`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Acknowledgement {
+    Ack {
+        id: u16,
+    },
+    /// `refused`: the reason code is 0x80 or above, and the delivery ends here (MQTT 5, 4.3.3).
+    Rec {
+        id: u16,
+        refused: bool,
+    },
+    Rel {
+        id: u16,
+    },
+    Comp {
+        id: u16,
+    },
+}
+
+impl Acknowledgement {
     /// Whether it is the client's last word on a message it was sent, to which the broker has nothing to say.
-    pub(crate) fn ends_a_delivery(&self) -> bool {
-        matches!(self, Self::PubAck { .. } | Self::PubRec { refused: true, .. } | Self::PubComp { .. })
+    pub(crate) fn ends_a_delivery(self) -> bool {
+        matches!(self, Self::Ack { .. } | Self::Rec { refused: true, .. } | Self::Comp { .. })
     }
 }
 

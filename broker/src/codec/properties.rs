@@ -3,19 +3,8 @@
 
 use std::ops::Range;
 
+use super::id;
 use super::packet::DecodeError;
-
-/// Property identifiers (MQTT 5, 2.2.2.2) with rules of their own.
-mod id {
-    pub(super) const PAYLOAD_FORMAT: u8 = 0x01;
-    pub(super) const MESSAGE_EXPIRY: u8 = 0x02;
-    pub(super) const SUBSCRIPTION_IDENTIFIER: u8 = 0x0B;
-    pub(super) const REQUEST_PROBLEM_INFORMATION: u8 = 0x17;
-    pub(super) const REQUEST_RESPONSE_INFORMATION: u8 = 0x19;
-    pub(super) const RECEIVE_MAXIMUM: u8 = 0x21;
-    pub(super) const USER_PROPERTY: u8 = 0x26;
-    pub(super) const MAXIMUM_PACKET_SIZE: u8 = 0x27;
-}
 
 /// Where the properties are whose length stands at `body[at]`; `None` where they do not fit into the packet, or where
 /// their length is longer than it needs to be.

@@ -91,7 +91,7 @@ fn forget_absent_login(body: &mut [u8]) {
     let will = flags & 4 != 0;
     for (cleared, user, password) in LOGIN {
         let present = [will, user && flags & 0x80 != 0, password];
-        if super::decode::connect_length(body, Version::V3, present) == Some(body.len()) {
+        if super::connect::connect_length(body, Version::V3, present) == Some(body.len()) {
             body[7] = flags & !cleared;
             return;
         }

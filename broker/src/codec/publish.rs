@@ -3,21 +3,10 @@
 use bytes::{Buf, Bytes};
 use bytestring::ByteString;
 
+use super::id;
 use super::packet::{DecodeError, Publish, Version};
 use super::reason::Reason;
 use crate::message::{Message, Properties, QoS};
-
-/// Property identifiers of a PUBLISH (MQTT 5, 2.2.2.2).
-mod id {
-    pub(super) const PAYLOAD_FORMAT: u8 = 0x01;
-    pub(super) const MESSAGE_EXPIRY: u8 = 0x02;
-    pub(super) const CONTENT_TYPE: u8 = 0x03;
-    pub(super) const RESPONSE_TOPIC: u8 = 0x08;
-    pub(super) const CORRELATION_DATA: u8 = 0x09;
-    pub(super) const SUBSCRIPTION_IDENTIFIER: u8 = 0x0B;
-    pub(super) const TOPIC_ALIAS: u8 = 0x23;
-    pub(super) const USER_PROPERTY: u8 = 0x26;
-}
 
 /// Reads the body of a PUBLISH; `flags` is the low half of its first byte, `now` what its
 /// Message Expiry Interval counts from.

@@ -25,8 +25,9 @@ use crate::access::Principal;
 use crate::codec::{self, DecodeError, Publish};
 use crate::counters::Counters;
 use crate::hub::{Ending, Hub};
-use crate::link::{Link, flush_all};
+use crate::link::{Dirty, Link, flush_all, flush_some};
 use crate::log::ClientText;
+use crate::owner::Owner;
 use crate::pool::READ_BYTES;
 use crate::router::Targets;
 use crate::session::{Scratch, Session};
@@ -72,6 +73,8 @@ pub(crate) struct Connection {
     session: Arc<Session>,
     link: Arc<Link>,
     principal: Arc<Principal>,
+    /// Who its retained messages count for.
+    owner: Option<Arc<Owner>>,
     /// What CONNECT said about its session's end; 0 may not become more (MQTT 5, 3.14.2.2.2).
     session_expiry: u32,
     /// Milliseconds of silence after which the client is taken for lost; 0: never.
@@ -82,6 +85,8 @@ pub(crate) struct Connection {
     unanswered: Unanswered,
     /// A whole packet has come in this batch.
     heard: bool,
+    /// Links that are still to be written after a batch that put much into many.
+    unwritten: Option<Box<Dirty>>,
 }
 
 /// What to do after a packet or a batch.
@@ -90,6 +95,8 @@ enum Step {
     Next,
     /// The socket is empty.
     Idle,
+    /// What has come goes on after a turn for the others.
+    Yield,
     /// This message waits for a full queue.
     Wait(Box<(Publish, Arc<Session>)>),
     /// This packet of filters goes on after a turn for the others.
@@ -118,17 +125,20 @@ impl Connection {
     ) -> Self {
         // One and a half times the keep-alive [MQTT-3.1.2-22].
         let silence = u32::from(keep_alive) * 1500;
+        let owner = session.state.lock().owner.clone();
         Self {
             hub,
             session,
             link,
             principal,
+            owner,
             session_expiry,
             silence,
             aliases: TopicAliases::default(),
             partial,
             unanswered: Unanswered::default(),
             heard: false,
+            unwritten: None,
         }
     }
 
@@ -162,6 +172,9 @@ impl Connection {
         self.hub.disconnect(&self.session, &self.link, ending, &mut work.scratch);
         flush_all(&mut work.scratch.dirty);
         work.give_back();
+        if self.link.is_to_read_out() {
+            self.hub.has_read_out(&self.session, &self.link);
+        }
         if self.link.is_closing() {
             Box::pin(self.linger()).await;
         }
@@ -171,16 +184,32 @@ impl Connection {
 
     async fn read_all(&mut self) -> Ending {
         let lost = Ending::Lost { expiry: None };
-        let mut turn = 0;
+        let (mut turn, mut reads_out) = (0, false);
         // What came together with CONNECT is worked through before anything is read.
         let mut step = self.batch(false);
         loop {
+            if self.unwritten.is_some() {
+                Box::pin(self.write_rest()).await;
+            }
             match step {
+                Ok(Step::Yield) => {
+                    turn = 0;
+                    tokio::task::yield_now().await;
+                    if self.link.is_closing() {
+                        return lost;
+                    }
+                    step = self.batch(false);
+                    continue;
+                }
                 Ok(Step::Idle) => {
                     turn = 0;
+                    if reads_out {
+                        self.hub.has_read_out(&self.session, &self.link);
+                    }
                     if !poll_fn(|cx| self.link.poll_readable(cx)).await {
                         return lost;
                     }
+                    reads_out = self.link.is_to_read_out();
                 }
                 Ok(Step::Next) => {
                     turn += READ_BYTES;
@@ -255,12 +284,27 @@ impl Connection {
         let result = self.read_and_work(&mut work, read);
         self.set_deadline(now, unfinished);
         work.scratch.settle(&self.hub.shared);
-        flush_all(&mut work.scratch.dirty);
+        flush_some(&mut work.scratch.dirty);
+        if !work.scratch.dirty.is_empty() {
+            self.unwritten = Some(Box::new(std::mem::take(&mut work.scratch.dirty)));
+        }
         work.give_back();
         if self.unanswered.end_batch() && matches!(result, Ok(Step::Idle)) {
             self.link.acknowledge_read();
         }
         result
+    }
+
+    /// Writes what a batch has left, with turns for the others in between. The client is not read meanwhile: it is what it
+    /// has published that takes so long.
+    async fn write_rest(&mut self) {
+        while let Some(mut rest) = self.unwritten.take() {
+            tokio::task::yield_now().await;
+            flush_some(&mut rest);
+            if !rest.is_empty() {
+                self.unwritten = Some(rest);
+            }
+        }
     }
 
     fn read_and_work(&mut self, work: &mut Work, read: bool) -> Result<Step, Failure> {
@@ -332,12 +376,24 @@ impl Connection {
         while let Some(frame) = codec::frame(buffer, limit)?
             && frame.length <= buffer.len()
         {
-            let packet = codec::decode(frame, buffer, Some(self.link.peer.version), work.scratch.now)?;
-            self.heard = true;
-            if !packet.ends_a_delivery() {
+            // The two that carry the traffic are not moved about as packets of any kind, which are large.
+            let step = if let Some(acknowledgement) = codec::short_acknowledgement(frame, buffer) {
+                let acknowledgement = acknowledgement?;
+                self.heard = true;
+                self.acknowledged(acknowledgement, &mut work.scratch);
+                Step::Next
+            } else if codec::is_publish(frame) {
+                let publish = codec::read_publish(frame, buffer, self.link.peer.version, work.scratch.now)?;
+                self.heard = true;
                 self.unanswered.asked();
-            }
-            match self.handle(packet, work)? {
+                self.publish(publish, work)?
+            } else {
+                let packet = codec::decode(frame, buffer, Some(self.link.peer.version), work.scratch.now)?;
+                self.heard = true;
+                self.handle(packet, work)?
+            };
+            match step {
+                Step::Next if work.scratch.has_routed_much() => return Ok(Some(Step::Yield)),
                 Step::Next => {}
                 step => return Ok(Some(step)),
             }

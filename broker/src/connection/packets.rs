@@ -5,7 +5,7 @@ use hashbrown::HashSet;
 use super::filters::Change;
 use super::{Connection, Failure, Step, Work};
 use crate::access::Action;
-use crate::codec::{self, Acknowledge, DecodeError, Packet, Publish, Reason, Version};
+use crate::codec::{self, Acknowledge, Acknowledgement, DecodeError, Packet, Publish, Reason, Version};
 use crate::counters::Counters;
 use crate::hub::Ending;
 use crate::log::ClientText;
@@ -20,26 +20,28 @@ use crate::topic;
 const KEPT_RECEIVED: usize = 256;
 
 impl Connection {
-    pub(super) fn handle(&mut self, packet: Packet, work: &mut Work) -> Result<Step, Failure> {
+    /// PUBACK, PUBREC, PUBREL and PUBCOMP.
+    pub(super) fn acknowledged(&mut self, acknowledgement: Acknowledgement, scratch: &mut Scratch) {
         let session = &self.session;
-        let scratch = &mut work.scratch;
-        match packet {
-            Packet::Publish(publish) => return self.publish(publish, work),
-            Packet::PubAck { id } => {
+        if !acknowledgement.ends_a_delivery() {
+            self.unanswered.asked();
+        }
+        match acknowledgement {
+            Acknowledgement::Ack { id } => {
                 session.finished(&self.link, id, Phase::Queued, scratch);
             }
-            Packet::PubRec { id, refused: true } => {
+            Acknowledgement::Rec { id, refused: true } => {
                 session.finished(&self.link, id, Phase::Sent, scratch);
             }
-            Packet::PubRec { id, refused: false } => {
+            Acknowledgement::Rec { id, refused: false } => {
                 if !session.received(&self.link, id, scratch) {
                     self.acknowledge(Acknowledge::PubRel, id, Reason::PACKET_ID_NOT_FOUND, 0, scratch);
                 }
             }
-            Packet::PubComp { id } => {
+            Acknowledgement::Comp { id } => {
                 session.finished(&self.link, id, Phase::Released, scratch);
             }
-            Packet::PubRel { id } => {
+            Acknowledgement::Rel { id } => {
                 let (known, durable) = {
                     let mut state = session.state.lock();
                     let known = state.received.remove(&id);
@@ -60,6 +62,17 @@ impl Connection {
                 }
                 self.acknowledge(Acknowledge::PubComp, id, reason, ticket, scratch);
             }
+        }
+    }
+
+    pub(super) fn handle(&mut self, packet: Packet, work: &mut Work) -> Result<Step, Failure> {
+        if !matches!(packet, Packet::Acknowledgement(_)) {
+            self.unanswered.asked();
+        }
+        let scratch = &mut work.scratch;
+        match packet {
+            Packet::Acknowledgement(acknowledgement) => self.acknowledged(acknowledgement, scratch),
+            Packet::Publish(publish) => return self.publish(publish, work),
             Packet::Subscribe(subscribe) => {
                 return self.change_filters(Change::subscribe(subscribe), scratch);
             }
@@ -105,7 +118,7 @@ impl Connection {
         });
     }
 
-    fn publish(&mut self, mut publish: Publish, work: &mut Work) -> Result<Step, Failure> {
+    pub(super) fn publish(&mut self, mut publish: Publish, work: &mut Work) -> Result<Step, Failure> {
         Counters::add(&self.hub.shared.counters.messages_received, 1);
         if let Some(alias) = publish.alias {
             self.aliases.resolve(alias, &mut publish.message.topic, &self.hub.shared.config.limits)?;
@@ -189,7 +202,8 @@ impl Connection {
     ) -> Result<Step, Failure> {
         let (session, qos) = (&self.session, publish.message.qos);
         let exactly_once = qos == QoS::ExactlyOnce;
-        let mut origin = Origin { session: Some(session), full_queues, ..Origin::default() };
+        let owner = self.owner.as_ref();
+        let mut origin = Origin { session: Some(session), owner, full_queues, ..Origin::default() };
         if exactly_once {
             let mut state = session.state.lock();
             state.received.insert(publish.id);

@@ -55,7 +55,7 @@ impl Hub {
             Some(user) if !self.shared.config.users.is_empty() => {
                 Some(Owner::User(ByteString::from(&**user)))
             }
-            _ => address.map(Owner::Address),
+            _ => address.map(Owner::at),
         }
     }
 

@@ -27,6 +27,8 @@ pub(crate) enum Ending {
     Lost { expiry: Option<u32> },
 }
 
+// The record of a session and what leaves it (its will, messages of its shared groups) are handed to the store together,
+// while the sessions are locked: a broker that is cut off has the one or the other, and no record overtakes a later one.
 impl Hub {
     /// Lets a client in: resumes its session or begins one, and ends its earlier connection.
     pub(crate) fn connect(
@@ -68,7 +70,7 @@ impl Hub {
                 wills.push(will);
             }
             if ends {
-                left = self.end(session, &mut state);
+                left = self.end(session, &mut state, !wills.is_empty(), scratch);
                 drop(state);
                 sessions.by_key.remove(&session.key);
                 old = None;
@@ -89,13 +91,15 @@ impl Hub {
         {
             let mut state = session.state.lock();
             let state = &mut *state;
-            drop(sessions);
             state.link = Some(link.clone());
             state.count_absent(&self.shared.absent);
             state.begin_taking(scratch.now);
+            // A session from disk may count for nobody yet.
+            if state.owner.is_none() {
+                self.count_session(state, &principal, Some(link.peer.address.ip()));
+            }
             // Not again by connecting again: a client could hold publishers back for ever.
             if !resumed {
-                self.count_session(state, &principal, Some(link.peer.address.ip()));
                 state.wait_credit = self.shared.config.limits.publish_wait;
             }
             state.expiry = granted;
@@ -104,11 +108,11 @@ impl Hub {
             state.will = connect.will.map(|mut will| {
                 self.shared.stamp_caller(&mut will.message, &state.principal, &session.client_id);
                 will.message = will.message.compact();
-                self.shared.wills.hold(will)
+                self.shared.wills.hold(will, state.owner.clone())
             });
             if self.shared.store.is_some() && (granted > 0 || state.durable) {
                 state.durable = true;
-                self.shared.put([save(&session, state, None)], None);
+                scratch.ops.push(save(&session, state, None));
             }
             session.resume(state, &link, scratch);
         }
@@ -118,7 +122,7 @@ impl Hub {
             self.router.publish_will(&will, scratch);
         }
         self.router.pass_on(left, scratch);
-        scratch.settle(&self.shared);
+        drop(sessions);
         (session, link)
     }
 
@@ -151,7 +155,7 @@ impl Hub {
         let mut will = None;
         if state.expiry == 0 {
             will = state.will.take();
-            left = self.end(session, &mut state);
+            left = self.end(session, &mut state, will.is_some(), scratch);
             remove(&mut sessions.by_client, session);
             sessions.by_key.remove(&session.key);
         } else {
@@ -160,17 +164,16 @@ impl Hub {
             }
             let now = scratch.now;
             if state.durable {
-                self.shared.put([save(session, &state, Some(now))], None);
+                scratch.ops.push(save(session, &state, Some(now)));
             }
             self.start_timer(session, &mut state, now);
         }
         drop(state);
-        drop(sessions);
         if let Some(will) = will {
             self.router.publish_will(&will, scratch);
         }
         self.router.pass_on(left, scratch);
-        scratch.settle(&self.shared);
+        drop(sessions);
     }
 
     /// Waits for the will's delay and for the session's end, counted from `since`.
@@ -197,7 +200,8 @@ impl Hub {
     }
 
     fn will_is_due(&self, session: &Arc<Session>) {
-        let now = self.shared.clock.now_ms();
+        let mut scratch = Scratch::at(self.shared.clock.now_ms());
+        let sessions = self.sessions.lock();
         let will = {
             let mut state = session.state.lock();
             if state.link.is_some() || state.ended {
@@ -205,27 +209,28 @@ impl Hub {
             }
             let will = state.will.take();
             if state.durable && will.is_some() {
-                self.shared.put([save(session, &state, Some(now))], None);
+                scratch.ops.push(save(session, &state, Some(scratch.now)));
             }
             will
         };
-        let mut scratch = Scratch::at(now);
         if let Some(will) = will {
             self.router.publish_will(&will, &mut scratch);
         }
+        scratch.settle(&self.shared);
+        drop(sessions);
         flush_all(&mut scratch.dirty);
     }
 
     fn expire(&self, session: &Arc<Session>) {
         let mut scratch = Scratch::at(self.shared.clock.now_ms());
+        let mut sessions = self.sessions.lock();
         let (will, left) = {
-            let mut sessions = self.sessions.lock();
             let mut state = session.state.lock();
             if state.link.is_some() || state.ended {
                 return;
             }
             let will = state.will.take();
-            let left = self.end(session, &mut state);
+            let left = self.end(session, &mut state, will.is_some(), &mut scratch);
             remove(&mut sessions.by_client, session);
             sessions.by_key.remove(&session.key);
             (will, left)
@@ -234,20 +239,28 @@ impl Hub {
             self.router.publish_will(&will, &mut scratch);
         }
         self.router.pass_on(left, &mut scratch);
+        drop(sessions);
         flush_all(&mut scratch.dirty);
     }
 
-    /// Ends a session; what its shared subscriptions leave behind.
-    fn end(&self, session: &Arc<Session>, state: &mut State) -> Vec<(ByteString, Arc<Message>)> {
+    /// Ends a session, which leaves a will or not; what its shared subscriptions leave behind.
+    fn end(
+        &self,
+        session: &Arc<Session>,
+        state: &mut State,
+        will: bool,
+        scratch: &mut Scratch,
+    ) -> Vec<(ByteString, Arc<Message>)> {
         state.ended = true;
         self.router.unsubscribe_all(std::mem::take(&mut state.subscriptions), session.key);
         state.subscription_bytes = 0;
         self.forget_session(state);
-        if state.durable {
-            self.shared.put([Op::DeleteSession { key: session.key }], None);
-        }
         session.space.notify_waiters();
         let left = state.take_shared();
+        if state.durable {
+            let leaves = will || !left.is_empty();
+            scratch.ops.push(Op::DeleteSession { key: session.key, leaves });
+        }
         state.count_absent(&self.shared.absent);
         left
     }

@@ -1,10 +1,12 @@
 //! Every session of a broker: how they begin, are resumed, taken over, and end.
 
 mod admission;
+mod disk;
 mod lifecycle;
 mod queues;
 mod restore;
 mod shedding;
+mod takeover;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,7 +23,10 @@ use crate::router::Router;
 use crate::session::Session;
 use crate::shared::Shared;
 
+pub(crate) use disk::WaitingForDisk;
 pub(crate) use lifecycle::Ending;
+#[cfg(test)]
+pub(crate) use shedding::Shed;
 pub(crate) use shedding::watch_memory;
 
 /// How long clients have to take their last bytes when the broker stops.
@@ -36,6 +41,7 @@ pub(crate) struct Hub {
     pub(crate) sessions: Mutex<Sessions>,
     next_key: AtomicU64,
     owners: Mutex<SessionCounts>,
+    taking_over: takeover::Waiting,
 }
 
 /// Every session there is.
@@ -54,6 +60,7 @@ impl Hub {
             sessions: Mutex::default(),
             next_key: AtomicU64::new(next_key.max(1)),
             owners: Mutex::default(),
+            taking_over: takeover::Waiting::default(),
         })
     }
 

@@ -24,13 +24,15 @@ impl Hub {
         }
     }
 
-    /// Cuts the queues of absent sessions by about `bytes`, the largest first.
-    pub(crate) fn cut_absent_by(&self, bytes: usize, scratch: &mut Scratch) {
+    /// Cuts the queues of absent sessions by about `bytes`, the largest first. Returns by how many.
+    pub(crate) fn cut_absent_by(&self, bytes: usize, scratch: &mut Scratch) -> usize {
         let held = self.shared.absent.held();
-        if bytes > 0 && held.bytes > 0 {
-            let most = Held { messages: usize::MAX, bytes: held.bytes.saturating_sub(bytes) };
-            self.cut_absent_to(most, scratch);
+        if bytes == 0 || held.bytes == 0 {
+            return 0;
         }
+        let most = Held { messages: usize::MAX, bytes: held.bytes.saturating_sub(bytes) };
+        self.cut_absent_to(most, scratch);
+        held.bytes.saturating_sub(self.shared.absent.held().bytes)
     }
 
     /// Cuts the queues of absent sessions until all together hold no more than `most`.
@@ -66,7 +68,7 @@ impl Hub {
         let limits = &self.shared.config.limits;
         let slow = self.sessions_where(|session| {
             let state = session.state.lock();
-            state.link.clone().filter(|_| state.too_slow(now, limits))
+            state.link.clone().filter(|link| !link.is_closing() && state.too_slow(now, limits))
         });
         for (session, link) in slow {
             self.disconnect_slow(&session, &link, "its queue overflows, and it does not take its messages");
@@ -89,7 +91,7 @@ impl Hub {
     }
 
     /// The sessions of which `look` finds something, in an order that does not depend on a hash.
-    pub(super) fn sessions_where<T>(&self, look: impl Fn(&Session) -> Option<T>) -> Vec<(Arc<Session>, T)> {
+    pub(crate) fn sessions_where<T>(&self, look: impl Fn(&Session) -> Option<T>) -> Vec<(Arc<Session>, T)> {
         let mut found: Vec<_> = {
             let sessions = self.sessions.lock();
             sessions.by_client.values().filter_map(|s| look(s).map(|what| (s.clone(), what))).collect()

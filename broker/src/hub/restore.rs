@@ -17,7 +17,8 @@ impl Hub {
         {
             let mut retained = self.shared.retained.write();
             for message in snapshot.retained {
-                retained.insert(Arc::new(message?));
+                // Who published it is not on disk: it counts for nobody until it is published again.
+                retained.insert(Arc::new(message?), None);
             }
         }
         let now = self.shared.clock.now_ms();
@@ -36,7 +37,8 @@ impl Hub {
             state.will = stored.record.will.map(|will| {
                 let left = will.message.expires.map(|at| at as u32);
                 let message = Message { expires: None, ..Message::clone(&will.message) };
-                self.shared.wills.hold(Will { message, expiry: left, delay: will.delay })
+                let will = Will { message, expiry: left, delay: will.delay };
+                self.shared.wills.hold(will, state.owner.clone())
             });
             state.restore(stored.queue, stored.received);
             for (filter, record) in stored.subscriptions {

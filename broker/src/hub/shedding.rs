@@ -17,8 +17,9 @@ use crate::session::Scratch;
 const LOOK_AROUND: Duration = Duration::from_millis(500);
 /// Looks between two clients that are disconnected: what the first one held takes a moment to be given back.
 const PATIENCE: u32 = 4;
-/// A client that holds less is not to blame. The memory of the process may also be high because the allocator keeps what
-/// was given back: disconnecting one client after the other would not change that.
+/// The part of what was given back that is forgotten at each look: half of it in twenty seconds.
+const FORGOTTEN_PART: usize = 64;
+/// A client that holds less is not to blame.
 const OFFENDER_BYTES: usize = 1 << 20;
 
 /// Looks at the memory of the process and sheds what its stage asks for.
@@ -26,33 +27,72 @@ pub(crate) async fn watch_memory(hub: Arc<Hub>) {
     let mut stopping = hub.shared.stopping.subscribe();
     let mut tick = interval(LOOK_AROUND);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut wait = 0;
+    let mut shed = Shed::default();
     loop {
         tokio::select! {
             _ = stopping.wait_for(|&stop| stop) => return,
             _ = tick.tick() => {}
         }
         let stage = hub.shared.memory.look();
-        wait = hub.shed(stage, wait);
+        hub.shed(stage, |stage| hub.shared.memory.excess(stage), &mut shed);
+    }
+}
+
+/// What has been given back since memory became short. The allocator may keep it, so that the process takes as much as
+/// before: without this account of it everything that the absent hold would be cut at once, and one client after the
+/// other disconnected, which changes nothing. But a message that many sessions hold is counted for each of them, so that
+/// less may have been given back: the account is forgotten little by little.
+#[derive(Debug, Default)]
+pub(crate) struct Shed {
+    freed: usize,
+    /// The most that the process took meanwhile.
+    peak: usize,
+    /// Looks until a client may be disconnected.
+    pub(crate) wait: u32,
+}
+
+impl Shed {
+    /// How much of an `excess` is still to be given back, where the process takes `resident` bytes.
+    fn due(&mut self, excess: usize, resident: usize) -> usize {
+        self.peak = self.peak.max(resident);
+        excess.saturating_sub(self.freed.saturating_sub(self.peak - resident))
+    }
+
+    /// Another look begins.
+    fn forget_some(&mut self) {
+        self.freed -= self.freed / FORGOTTEN_PART;
+    }
+
+    fn add(&mut self, freed: usize) {
+        self.freed = self.freed.saturating_add(freed);
     }
 }
 
 impl Hub {
-    /// Does what `stage` asks for; `wait` is the looks until a client may be disconnected, and so is what is returned.
-    pub(crate) fn shed(&self, stage: Stage, wait: u32) -> u32 {
-        let memory = &self.shared.memory;
-        if stage >= Stage::QoS0 {
-            self.shed_queues(memory.excess(Stage::QoS0));
+    /// Does what `stage` asks for, where the process takes `excess` bytes more than where each stage begins.
+    pub(crate) fn shed(&self, stage: Stage, excess: impl Fn(Stage) -> usize, shed: &mut Shed) {
+        let resident = self.shared.memory.resident();
+        shed.wait = shed.wait.saturating_sub(1);
+        shed.forget_some();
+        if stage < Stage::QoS0 {
+            *shed = Shed { wait: shed.wait, ..Shed::default() };
+            return;
         }
+        let due = shed.due(excess(Stage::QoS0), resident);
+        shed.add(self.shed_queues(due));
         if stage >= Stage::Absent {
             let mut scratch = Scratch::at(self.shared.clock.now_ms());
-            self.cut_absent_by(memory.excess(Stage::Absent), &mut scratch);
+            let due = shed.due(excess(Stage::Absent), resident);
+            shed.add(self.cut_absent_by(due, &mut scratch));
             flush_all(&mut scratch.dirty);
         }
-        if stage >= Stage::Offenders && wait == 0 && self.end_largest() {
-            PATIENCE
-        } else {
-            wait.saturating_sub(1)
+        if stage >= Stage::Offenders
+            && shed.wait == 0
+            && shed.due(excess(Stage::Offenders), resident) > 0
+            && let Some(freed) = self.end_largest()
+        {
+            shed.add(freed);
+            shed.wait = PATIENCE;
         }
     }
 
@@ -73,18 +113,16 @@ impl Hub {
         freed
     }
 
-    /// Disconnects the client that holds most; false where none holds much.
-    fn end_largest(&self) -> bool {
+    /// Disconnects the client that holds most; `None` where none holds much. Returns how many bytes that gives back: what
+    /// a session holds that outlives its connection is from then on that of an absent one.
+    fn end_largest(&self) -> Option<usize> {
         let connected = self.sessions_where(|session| {
             let state = session.state.lock();
             let link = state.link.clone().filter(|link| !state.principal.local && !link.is_closing())?;
             let weight = state.weight();
-            (weight >= OFFENDER_BYTES).then_some((weight, link))
+            (weight >= OFFENDER_BYTES).then_some((weight, state.expiry == 0, link))
         });
-        let Some((session, (bytes, link))) = connected.into_iter().max_by_key(|(_, (weight, _))| *weight)
-        else {
-            return false;
-        };
+        let (session, (bytes, ends, link)) = connected.into_iter().max_by_key(|(_, (weight, ..))| *weight)?;
         Counters::add(&self.shared.counters.disconnected_memory, 1);
         if self.shared.may_log(&self.shared.log_lines.ended) {
             tracing::warn!(
@@ -93,6 +131,35 @@ impl Hub {
             );
         }
         link.close(Some(Reason::QUOTA_EXCEEDED));
-        true
+        Some(if ends { bytes } else { 0 })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_given_back_counts_though_the_allocator_keeps_it() {
+        let mut shed = Shed::default();
+        assert_eq!(shed.due(100, 1_000), 100);
+        shed.add(100);
+        assert_eq!(shed.due(100, 1_000), 0, "all is given back, and kept by the allocator");
+        assert_eq!(shed.due(150, 1_050), 50, "what came since");
+        shed.add(50);
+        assert_eq!(shed.due(0, 900), 0, "the system has it again");
+        assert_eq!(shed.due(40, 940), 0, "and as much may be taken anew");
+        assert_eq!(shed.due(200, 1_100), 50);
+    }
+
+    #[test]
+    fn what_was_given_back_is_believed_for_a_while() {
+        let mut shed = Shed::default();
+        shed.add(1 << 20);
+        let left = |shed: &mut Shed| (1 << 20) - shed.due(1 << 20, 1_000);
+        (0..40).for_each(|_| shed.forget_some());
+        assert!((500_000..600_000).contains(&left(&mut shed)), "twenty seconds later");
+        (0..400).for_each(|_| shed.forget_some());
+        assert!(left(&mut shed) < 2_000);
     }
 }

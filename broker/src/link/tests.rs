@@ -81,6 +81,23 @@ async fn what_does_not_fit_is_written_later_and_in_order() {
     assert_eq!(read, &b"more more more "[..]);
 }
 
+/// Else a large message for many readers would keep everybody waiting until all have it.
+#[tokio::test]
+async fn much_for_many_is_written_in_turns() {
+    let source = Arc::new(Source { left: AtomicUsize::new(0) });
+    let links: Vec<_> = (0..5).map(|_| link(4 << 20, &source, Version::V5)).collect();
+    let mut dirty = Dirty::new();
+    for (link, _) in &links {
+        link.append(&vec![b'x'; FLUSH_BYTES / 2], &mut dirty);
+    }
+    for left in [3, 1, 0, 0] {
+        flush_some(&mut dirty);
+        assert_eq!(dirty.len(), left);
+        let drained = links.iter().filter(|(link, _)| link.is_drained()).count();
+        assert_eq!(drained, 5 - left, "those that are left are the ones listed last");
+    }
+}
+
 #[tokio::test]
 async fn a_link_that_is_closed_says_why_after_what_it_has_left() {
     let source = Arc::new(Source { left: AtomicUsize::new(0) });

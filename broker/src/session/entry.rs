@@ -62,6 +62,14 @@ impl Delivery<'_> {
 }
 
 impl Entry {
+    /// About how many bytes it takes in a queue or in flight, as if no other session had the same message.
+    pub(super) fn size(&self) -> usize {
+        // Queues grow by half of what they hold, on average.
+        const PLACE: usize = size_of::<Entry>() * 3 / 2;
+        let identifiers = self.identifiers.len() * size_of::<u32>();
+        PLACE + identifiers + self.message.size()
+    }
+
     pub(super) fn record(&self) -> store::EntryRecord {
         store::EntryRecord {
             message: self.message.clone(),

@@ -38,6 +38,14 @@ impl GatedQueue {
         self.bytes
     }
 
+    /// The answers that wait.
+    pub(super) fn frames(&self) -> impl Iterator<Item = &[u8]> {
+        self.waiting.iter().filter_map(|(_, gated)| match gated {
+            Gated::Frame(frame) => Some(&**frame),
+            _ => None,
+        })
+    }
+
     pub(super) fn push(&mut self, ticket: Ticket, gated: Gated) {
         self.bytes += gated.bytes();
         self.waiting.push_back((ticket, gated));

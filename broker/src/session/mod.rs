@@ -29,7 +29,6 @@ use crate::log::ClientText;
 use crate::logged::{Logged, Met};
 use crate::message::QoS;
 use crate::owner::Owner;
-use crate::retained::Cursor;
 use crate::shared::Shared;
 use crate::store::{Op, Phase, Ticket};
 use crate::subscriptions::{Readiness, Subscriber};
@@ -289,7 +288,7 @@ impl Session {
     ) {
         let mut state = self.state.lock();
         for (filter, qos) in filters {
-            state.reads.begin(filter, Read { qos, identifier, cursor: Cursor::default() });
+            state.reads.begin(Read { filter, qos, identifier, from: ByteString::new() });
         }
         self.pump(&mut state, link, scratch, ReadTurn::Now);
     }

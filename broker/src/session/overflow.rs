@@ -27,8 +27,10 @@ pub(super) struct Overflow {
     lost: u64,
     /// Messages dropped of which the client has not been told.
     untold: u64,
-    /// When it may be searched for expired messages again.
+    /// From when on it may be searched for expired messages again.
     next_search: u64,
+    /// No message in the queue expires before this.
+    next_expiry: u64,
     /// A message was dropped for it whose rule is to disconnect.
     disconnect: bool,
 }
@@ -55,6 +57,8 @@ impl State {
             let mut dropped = 0;
             while self.full(shared) && self.drop_one(key, QueueDrops::Oldest, scratch) {
                 dropped += 1;
+                // Of a budget that is used up by all together it has to give no more than there is too much.
+                self.count_absent(&shared.absent);
             }
             if dropped > 0 {
                 Counters::add(&shared.counters.dropped_queue_full, dropped);
@@ -64,11 +68,11 @@ impl State {
         !self.full(shared)
     }
 
-    /// Takes expired messages away, if the queue has not been searched just now.
+    /// Takes expired messages away, if there may be any and the queue has not been searched just now.
     pub(super) fn drop_expired(&mut self, key: u64, shared: &Shared, scratch: &mut Scratch) {
         let now = scratch.now;
         let overflow = self.overflow.get_or_insert_default();
-        if overflow.next_search > now {
+        if overflow.next_search > now || overflow.next_expiry > now {
             return;
         }
         let before = self.queue.len();
@@ -80,15 +84,23 @@ impl State {
                 next = next.min(entry.message.expires.unwrap_or(u64::MAX));
                 return true;
             }
-            *bytes -= entry.message.size();
+            *bytes -= entry.size();
             if durable {
                 scratch.ops.push(Op::Dequeue { key, seq: entry.seq });
             }
             false
         });
-        overflow.next_search = next.max(now + SEARCH_INTERVAL);
+        overflow.next_search = now + SEARCH_INTERVAL;
+        overflow.next_expiry = next;
         Counters::add(&shared.counters.expired, (before - self.queue.len()) as u64);
         self.count_absent(&shared.absent);
+    }
+
+    /// A message that expires at `expires` is queued.
+    pub(super) fn note_expiry(&mut self, expires: u64) {
+        if let Some(overflow) = &mut self.overflow {
+            overflow.next_expiry = overflow.next_expiry.min(expires);
+        }
     }
 
     /// Drops queued messages until no more than `most` is held; how many.
@@ -208,7 +220,7 @@ impl State {
 
     /// The client has taken `entry`: publishers may be held back a little longer for it.
     pub(super) fn earn_wait(&mut self, entry: &Entry, limits: &Limits) {
-        let units = 1 + entry.message.size() / WAIT_UNIT_BYTES;
+        let units = 1 + entry.size() / WAIT_UNIT_BYTES;
         let earned = WAIT_PER_UNIT.saturating_mul(u32::try_from(units).unwrap_or(u32::MAX));
         self.wait_credit = self.wait_credit.saturating_add(earned).min(limits.publish_wait);
     }
@@ -216,6 +228,8 @@ impl State {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::clock::Clock;
     use crate::config::Config;
@@ -223,27 +237,80 @@ mod tests {
     use crate::random::Random;
     use crate::session::Delivery;
 
+    fn entry(bytes: usize, expires: Option<u64>) -> Entry {
+        let message = Message { payload: vec![0; bytes].into(), expires, ..Message::default() };
+        let delivery = Delivery {
+            message: &message,
+            kept: &mut None,
+            qos: QoS::AtLeastOnce,
+            retain: false,
+            identifiers: &[],
+            shared: None,
+        };
+        { delivery }.entry(1)
+    }
+
+    fn shared(limits: Limits) -> Arc<Shared> {
+        let config = Config { limits, ..Config::default() };
+        Shared::new(config, None, Clock::system(), Random::System)
+    }
+
+    /// Nothing was searched for any more after a search that had found nothing which would ever expire.
+    #[test]
+    fn what_is_queued_after_a_search_makes_room_when_it_has_expired() {
+        let shared = shared(Limits::default());
+        let mut state = State::default();
+        state.push(entry(1, None));
+        state.drop_expired(1, &shared, &mut Scratch::at(10_000));
+        for expires in [30_000, 20_000] {
+            state.push(entry(1, Some(expires)));
+        }
+        let mut left = |now| {
+            state.drop_expired(1, &shared, &mut Scratch::at(now));
+            state.queue.len()
+        };
+        assert_eq!([19_999, 20_000, 29_999, 30_000].map(&mut left), [3, 2, 2, 1]);
+        assert_eq!(shared.counters.read().expired, 2);
+    }
+
+    #[test]
+    fn a_full_queue_is_not_searched_again_at_once() {
+        let shared = shared(Limits::default());
+        let mut state = State::default();
+        let mut left = |now| {
+            state.push(entry(1, Some(now)));
+            state.drop_expired(1, &shared, &mut Scratch::at(now));
+            state.queue.len()
+        };
+        assert_eq!([10_000, 10_001, 10_249, 10_250].map(&mut left), [0, 1, 2, 0]);
+    }
+
+    /// Above its share of the common budget a session gave all that was above it for one message.
+    #[test]
+    fn the_oldest_give_no_more_than_the_absent_have_too_much() {
+        let mut state = State::default();
+        for _ in 0..8 {
+            state.push(entry(100, None));
+        }
+        let each = state.held().bytes / 8;
+        let limits = Limits { absent_bytes: 10 * each, queue_drops: QueueDrops::Oldest, ..Limits::default() };
+        let shared = shared(limits);
+        shared.absent.change(Held::default(), Held { messages: 2, bytes: 2 * each });
+        state.count_absent(&shared.absent);
+        assert!(state.full(&shared), "it has more than its half, and all together have all they may");
+        assert!(state.make_room((1, "a"), &shared, &mut Scratch::at(10_000)));
+        assert_eq!((state.queue.len(), shared.absent.held().bytes), (7, 9 * each));
+    }
+
     #[test]
     fn waiting_is_earned_by_taking_messages_or_bytes() {
         let limits = Limits { publish_wait: Duration::from_millis(35), ..Limits::default() };
-        let entry = |bytes: usize| {
-            let message = Message { payload: vec![0; bytes].into(), ..Message::default() };
-            let delivery = Delivery {
-                message: &message,
-                kept: &mut None,
-                qos: QoS::AtLeastOnce,
-                retain: false,
-                identifiers: &[],
-                shared: None,
-            };
-            { delivery }.entry(1)
-        };
         let mut state = State::default();
-        state.earn_wait(&entry(0), &limits);
+        state.earn_wait(&entry(0, None), &limits);
         assert_eq!(state.wait_credit, Duration::from_millis(10));
-        state.earn_wait(&entry(64 << 10), &limits);
+        state.earn_wait(&entry(64 << 10, None), &limits);
         assert_eq!(state.wait_credit, Duration::from_millis(30));
-        state.earn_wait(&entry(0), &limits);
+        state.earn_wait(&entry(0, None), &limits);
         assert_eq!(state.wait_credit, limits.publish_wait, "never more than one publish may wait");
     }
 

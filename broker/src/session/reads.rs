@@ -1,29 +1,172 @@
-//! Retained messages that are being read for a session's subscriptions: a part of each filter in turn.
+//! Retained messages that are being read for a session's subscriptions: all filters of a pass are looked for together.
+
+use std::sync::Arc;
 
 use bytestring::ByteString;
-use indexmap::IndexMap;
+use hashbrown::HashMap;
+use parking_lot::RwLock;
 
 use super::State;
-use crate::message::QoS;
-use crate::retained::Cursor;
+use crate::message::{Message, QoS};
+use crate::retained::{Cursor, FilterSet, Progress, ReadLimits, Retained, is_before, key_behind};
 use crate::store::{Op, SubscriptionRecord};
 
-/// How far one filter has been read.
+/// Passes that have their turns; filters that come while as many are under way gather in further ones.
+const PASSES_AT_ONCE: usize = 4;
+/// Levels of the filters of one pass: a bound on what it costs to look at one topic.
+const PASS_LEVELS: usize = 4_096;
+
+/// A filter whose retained messages are read.
 #[derive(Debug)]
 pub(super) struct Read {
+    pub(super) filter: ByteString,
     pub(super) qos: QoS,
     pub(super) identifier: Option<u32>,
-    pub(super) cursor: Cursor,
+    /// What stands before this key is not read. On disk, where the session is: behind the last message that was found.
+    pub(super) from: ByteString,
 }
 
-/// The filters that are being read. Each operation costs the same however many there are.
+/// A retained message, and for which filter it was found.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub(super) message: Arc<Message>,
+    pub(super) qos: QoS,
+    pub(super) identifier: Option<u32>,
+    read: u32,
+}
+
+/// The filters that are being read.
 #[derive(Debug, Default)]
-pub(super) struct Reads(Option<Box<Round>>);
+pub(super) struct Reads(Option<Box<Passes>>);
 
 #[derive(Debug, Default)]
-struct Round {
-    by_filter: IndexMap<ByteString, Read, hashbrown::DefaultHashBuilder>,
+struct Passes {
+    /// In the order of their numbers.
+    in_order: Vec<Pass>,
+    /// The number of the pass that has a filter.
+    by_filter: HashMap<ByteString, u64>,
+    last_number: u64,
     next: usize,
+}
+
+/// Filters that are read together, from one topic to the next.
+#[derive(Debug, Default)]
+pub(super) struct Pass {
+    number: u64,
+    filters: FilterSet,
+    reads: HashMap<u32, Read>,
+    last_read: u32,
+    cursor: Cursor,
+    begun: bool,
+    /// Filters at QoS 1 and 2.
+    acknowledged: usize,
+}
+
+impl Pass {
+    /// Whether what is found may have to be acknowledged.
+    pub(super) fn is_acknowledged(&self) -> bool {
+        self.acknowledged > 0
+    }
+
+    /// Reads on.
+    pub(super) fn read(
+        &mut self,
+        retained: &RwLock<Retained>,
+        limits: ReadLimits,
+        now: u64,
+        found: &mut Vec<Found>,
+    ) -> Progress {
+        self.begun = true;
+        let reads = &self.reads;
+        retained.read().read(&self.filters, &mut self.cursor, limits, now, |number, message| {
+            if let Some(read) = reads.get(&number)
+                && !is_before(&message.topic, &read.from)
+            {
+                let (message, qos, identifier) = (message.clone(), read.qos, read.identifier);
+                found.push(Found { message, qos, identifier, read: number });
+            }
+        })
+    }
+
+    /// Sets from where each filter that has `found` something goes on after a crash; the filters, without those at QoS 0.
+    pub(super) fn note_found(&mut self, found: &[Found]) -> Vec<ByteString> {
+        let mut seen: Vec<u32> = Vec::new();
+        let mut filters = Vec::new();
+        for found in found.iter().rev() {
+            if found.qos == QoS::AtMostOnce || seen.contains(&found.read) {
+                continue;
+            }
+            seen.push(found.read);
+            if let Some(read) = self.reads.get_mut(&found.read) {
+                read.from = key_behind(&found.message.topic);
+                filters.push(read.filter.clone());
+            }
+        }
+        filters
+    }
+
+    fn add(&mut self, read: Read) {
+        if self.reads.is_empty() {
+            self.cursor = Cursor::at(&read.from);
+        } else {
+            self.cursor.back_to(&read.from);
+        }
+        self.last_read += 1;
+        self.filters.insert(&read.filter, self.last_read);
+        self.acknowledged += usize::from(read.qos != QoS::AtMostOnce);
+        self.reads.insert(self.last_read, read);
+    }
+
+    fn remove(&mut self, filter: &str) {
+        if let Some(number) = self.filters.remove(filter)
+            && let Some(read) = self.reads.remove(&number)
+        {
+            self.acknowledged -= usize::from(read.qos != QoS::AtMostOnce);
+        }
+    }
+}
+
+impl Passes {
+    fn pass_of(&self, filter: &str) -> Option<usize> {
+        let number = self.by_filter.get(filter)?;
+        self.in_order.binary_search_by_key(number, |pass| pass.number).ok()
+    }
+
+    fn remove(&mut self, filter: &str) {
+        let Some(index) = self.pass_of(filter) else { return };
+        self.by_filter.remove(filter);
+        self.in_order[index].remove(filter);
+        if self.in_order[index].reads.is_empty() {
+            self.remove_pass(index);
+        }
+    }
+
+    /// Takes a pass away; its filters are to be taken out of `by_filter` by the caller.
+    fn remove_pass(&mut self, index: usize) -> Pass {
+        if index < self.next {
+            self.next -= 1;
+        }
+        self.in_order.remove(index)
+    }
+
+    fn add(&mut self, read: Read) {
+        self.remove(&read.filter);
+        let is_open = |pass: &Pass| !pass.begun && pass.filters.nodes() < PASS_LEVELS;
+        if !self.in_order.last().is_some_and(is_open) {
+            self.last_number += 1;
+            self.in_order.push(Pass { number: self.last_number, ..Pass::default() });
+        }
+        let pass = self.in_order.last_mut().expect("pushed just before, or open");
+        self.by_filter.insert(read.filter.clone(), pass.number);
+        pass.add(read);
+    }
+
+    fn turn(&mut self) -> usize {
+        if self.next >= self.in_order.len().min(PASSES_AT_ONCE) {
+            self.next = 0;
+        }
+        self.next
+    }
 }
 
 impl Reads {
@@ -31,53 +174,71 @@ impl Reads {
         self.0.is_none()
     }
 
-    /// Begins to read a filter, from its beginning if it is being read already.
-    pub(super) fn begin(&mut self, filter: ByteString, read: Read) {
-        self.0.get_or_insert_default().by_filter.insert(filter, read);
+    /// Begins to read a filter, again if it is being read already.
+    pub(super) fn begin(&mut self, read: Read) {
+        self.0.get_or_insert_default().add(read);
     }
 
     pub(super) fn end(&mut self, filter: &ByteString) {
-        if let Some(round) = &mut self.0 {
-            round.by_filter.swap_remove(filter);
+        if let Some(passes) = &mut self.0 {
+            passes.remove(filter);
         }
         self.release_memory();
     }
 
     /// Ends those at QoS 0: nothing at QoS 0 is kept for a client that is away.
     pub(super) fn keep_acknowledged(&mut self) {
-        if let Some(round) = &mut self.0 {
-            round.by_filter.retain(|_, read| read.qos != QoS::AtMostOnce);
-            round.by_filter.shrink_to_fit();
+        if let Some(passes) = &mut self.0 {
+            let reads = passes.in_order.iter().flat_map(|pass| pass.reads.values());
+            let gone: Vec<ByteString> =
+                reads.filter(|read| read.qos == QoS::AtMostOnce).map(|read| read.filter.clone()).collect();
+            for filter in gone {
+                passes.remove(&filter);
+            }
         }
         self.release_memory();
     }
 
-    /// The filter whose turn it is.
-    pub(super) fn current(&mut self) -> Option<(&ByteString, &mut Read)> {
-        let round = self.0.as_mut()?;
-        if round.next >= round.by_filter.len() {
-            round.next = 0;
-        }
-        round.by_filter.get_index_mut(round.next)
+    /// The pass whose turn it is.
+    pub(super) fn current(&mut self) -> Option<&mut Pass> {
+        let passes = self.0.as_mut()?;
+        let turn = passes.turn();
+        passes.in_order.get_mut(turn)
     }
 
-    /// Takes the filter whose turn it was away, if it has been read to its end; the next one's turn begins.
-    pub(super) fn advance(&mut self, done: bool) {
-        let Some(round) = &mut self.0 else { return };
-        if done {
-            round.by_filter.swap_remove_index(round.next);
-        } else {
-            round.next += 1;
+    /// The next pass has its turn.
+    pub(super) fn advance(&mut self) {
+        if let Some(passes) = &mut self.0 {
+            passes.next += 1;
+        }
+    }
+
+    /// Takes the pass away whose turn it is, which has come to its end; its filters without those at QoS 0.
+    pub(super) fn finish(&mut self) -> Vec<ByteString> {
+        let Some(passes) = &mut self.0 else { return Vec::new() };
+        let turn = passes.turn();
+        let pass = passes.remove_pass(turn);
+        let mut filters = Vec::new();
+        for read in pass.reads.into_values() {
+            passes.by_filter.remove(&read.filter);
+            if read.qos != QoS::AtMostOnce {
+                filters.push(read.filter);
+            }
         }
         self.release_memory();
+        // In an order that does not depend on a hash.
+        filters.sort_unstable();
+        filters
     }
 
     fn get(&self, filter: &ByteString) -> Option<&Read> {
-        self.0.as_ref()?.by_filter.get(filter)
+        let passes = self.0.as_ref()?;
+        let pass = &passes.in_order[passes.pass_of(filter)?];
+        pass.reads.get(&pass.filters.number(filter)?)
     }
 
     fn release_memory(&mut self) {
-        if self.0.as_ref().is_some_and(|round| round.by_filter.is_empty()) {
+        if self.0.as_ref().is_some_and(|passes| passes.in_order.is_empty()) {
             self.0 = None;
         }
     }
@@ -92,8 +253,8 @@ impl State {
     /// A read that was begun before the broker was started goes on from where it was.
     pub(crate) fn restore_read(&mut self, filter: ByteString, record: &SubscriptionRecord) {
         if let Some(key) = &record.reading {
-            let cursor = Cursor::at(key);
-            self.reads.begin(filter, Read { qos: record.qos, identifier: record.identifier, cursor });
+            let from = key.clone();
+            self.reads.begin(Read { filter, qos: record.qos, identifier: record.identifier, from });
         }
     }
 
@@ -102,10 +263,10 @@ impl State {
     pub(crate) fn subscription_op(&self, key: u64, filter: &ByteString, begins: bool) -> Option<Op> {
         let (options, identifier) = self.subscriptions.get(filter)?;
         let reading = if begins {
-            Some(Cursor::default())
+            Some(ByteString::new())
         } else {
             let read = self.reads.get(filter).filter(|read| read.qos != QoS::AtMostOnce);
-            read.map(|read| read.cursor.clone())
+            read.map(|read| read.from.clone())
         };
         let options = SubscriptionRecord {
             qos: options.qos,
@@ -113,7 +274,7 @@ impl State {
             retain_as_published: options.retain_as_published,
             retain_handling: options.retain_handling as u8,
             identifier: *identifier,
-            reading: reading.filter(|_| options.qos != QoS::AtMostOnce).map(Cursor::into_key),
+            reading: reading.filter(|_| options.qos != QoS::AtMostOnce),
         };
         Some(Op::Subscribe { key, filter: filter.clone(), options })
     }
@@ -123,26 +284,75 @@ impl State {
 mod tests {
     use super::*;
 
-    fn read() -> Read {
-        Read { qos: QoS::AtLeastOnce, identifier: None, cursor: Cursor::default() }
+    fn read(filter: &str, qos: QoS) -> Read {
+        Read { filter: filter.into(), qos, identifier: None, from: ByteString::new() }
+    }
+
+    /// Begins to read the pass whose turn it is; its filters.
+    fn take_turn(reads: &mut Reads) -> Vec<String> {
+        let pass = reads.current().expect("some are left");
+        pass.begun = true;
+        let mut filters: Vec<_> = pass.reads.values().map(|read| read.filter.to_string()).collect();
+        filters.sort();
+        filters
     }
 
     #[test]
-    fn every_filter_has_its_turn_and_none_is_left_out_when_another_ends() {
+    fn filters_that_come_together_are_read_together_and_few_passes_are_under_way() {
         let mut reads = Reads::default();
-        for filter in ["a", "b", "c"] {
-            reads.begin(filter.into(), read());
+        for number in 0..20 {
+            for part in ["a", "b"] {
+                reads.begin(read(&format!("{part}{number}"), QoS::AtMostOnce));
+            }
+            take_turn(&mut reads);
+            reads.advance();
         }
+        assert_eq!(reads.0.as_ref().expect("some").in_order.len(), PASSES_AT_ONCE + 1);
         let mut turns = Vec::new();
-        for turn in 0..7 {
-            let (filter, _) = reads.current().expect("some are left");
-            turns.push(filter.to_string());
-            reads.advance(turn == 3);
+        for turn in 0..5 {
+            turns.push(take_turn(&mut reads).len());
+            if turn == 1 {
+                assert_eq!(reads.finish().len(), 0, "at QoS 0 nothing is to be kept");
+            } else {
+                reads.advance();
+            }
         }
-        assert_eq!(turns, ["a", "b", "c", "a", "c", "b", "c"]);
-        reads.end(&"b".into());
-        assert_eq!(reads.current().expect("one is left").0, "c");
-        reads.advance(true);
+        assert_eq!(turns.iter().filter(|&&filters| filters == 32).count(), 1, "{turns:?}");
+        for number in 0..20 {
+            for part in ["a", "b"] {
+                reads.end(&format!("{part}{number}").into());
+            }
+        }
         assert!(reads.current().is_none() && reads.is_empty());
+    }
+
+    #[test]
+    fn a_filter_is_read_once_and_at_qos_0_for_one_connection() {
+        let mut reads = Reads::default();
+        for (filter, qos) in
+            [("a", QoS::AtMostOnce), ("b", QoS::AtLeastOnce), ("a", QoS::ExactlyOnce), ("c", QoS::AtMostOnce)]
+        {
+            reads.begin(read(filter, qos));
+        }
+        assert_eq!(take_turn(&mut reads), ["a", "b", "c"]);
+        reads.keep_acknowledged();
+        assert_eq!(take_turn(&mut reads), ["a", "b"]);
+        reads.begin(read("b", QoS::AtLeastOnce));
+        assert_eq!(take_turn(&mut reads), ["a"], "it begins again, with a pass of its own");
+        assert_eq!(reads.finish(), ["a"]);
+        assert_eq!(take_turn(&mut reads), ["b"]);
+        assert_eq!(reads.finish(), ["b"]);
+        assert!(reads.is_empty());
+    }
+
+    /// So many levels of filters are a bound on what one topic costs.
+    #[test]
+    fn deep_filters_are_read_in_several_passes() {
+        let mut reads = Reads::default();
+        for number in 0..100 {
+            reads.begin(read(&format!("{number}{}", "/x".repeat(99)), QoS::AtLeastOnce));
+        }
+        let passes = &reads.0.as_ref().expect("some").in_order;
+        assert_eq!(passes.iter().map(|pass| pass.filters.nodes()).collect::<Vec<_>>(), [4_100, 4_100, 1_800]);
     }
 }

@@ -3,14 +3,17 @@
 use std::sync::Arc;
 
 use super::Session;
+use super::reads::Found;
 use crate::frames::Frames;
 use crate::link::Dirty;
-use crate::message::Message;
 use crate::shared::Shared;
 use crate::store::{Op, Ticket};
 
 /// Retained messages looked at in a turn, before the others get theirs: a fraction of a millisecond.
 const READ_STEPS: usize = 256;
+
+/// Nodes of the tree of subscriptions that are looked at, and deliveries that are made, in a turn: below a millisecond.
+const ROUTE_STEPS: usize = 4_096;
 
 /// What a delivery leaves to be done.
 #[derive(Debug)]
@@ -25,9 +28,11 @@ pub(crate) struct Scratch {
     /// Queued for sessions on disk: to be released by [`Session::stored`].
     pub(crate) stored: Vec<(Arc<Session>, u64)>,
     /// Retained messages on their way to a session.
-    pub(super) found: Vec<Arc<Message>>,
+    pub(super) found: Vec<Found>,
     /// Retained messages that may still be looked at in this turn.
     pub(super) read_steps: usize,
+    /// Steps of routing taken in this turn.
+    pub(crate) route_steps: usize,
 }
 
 impl Scratch {
@@ -41,13 +46,20 @@ impl Scratch {
             stored: Vec::new(),
             found: Vec::new(),
             read_steps: READ_STEPS,
+            route_steps: 0,
         }
+    }
+
+    /// Whether so much was routed in this turn that the others are to get theirs.
+    pub(crate) fn has_routed_much(&self) -> bool {
+        self.route_steps >= ROUTE_STEPS
     }
 
     /// The next turn begins, at `now`.
     pub(crate) fn begin_turn(&mut self, now: u64) {
         self.now = now;
         self.read_steps = READ_STEPS;
+        self.route_steps = 0;
     }
 
     /// Hands the operations that have gathered to the store, and what waited for that to its sessions.

@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use super::entry::{Entry, PENDING};
 use super::gated::Gated;
+use super::reads::Found;
 use super::{Scratch, Session, State};
 use crate::codec::Outgoing;
 use crate::counters::Counters;
 use crate::link::{Appended, Link, Refill};
 use crate::message::QoS;
+use crate::retained::ReadLimits;
 use crate::store::{Op, Phase};
 
 /// Retained messages read while they are locked: a bound on how long a publisher waits for a reader.
@@ -170,12 +172,12 @@ impl Session {
         false
     }
 
-    /// Hands over retained messages while the outbox has room and the turn lasts, from each filter in turn. How much is
-    /// looked at in a turn does not depend on how many filters there are.
+    /// Hands over retained messages while the outbox has room and the turn lasts. How much is looked at in a turn does not
+    /// depend on how many filters there are.
     fn read_retained(self: &Arc<Self>, state: &mut State, link: &Arc<Link>, scratch: &mut Scratch) {
         let shared = &link.shared;
-        while let Some((filter, read)) = state.reads.current() {
-            if read.qos != QoS::AtMostOnce && !state.in_flight.has_room(link, &shared.config.limits) {
+        while let Some(pass) = state.reads.current() {
+            if pass.is_acknowledged() && !state.in_flight.has_room(link, &shared.config.limits) {
                 return;
             }
             if !link.room() || scratch.read_steps == 0 {
@@ -183,35 +185,28 @@ impl Session {
                 link.more(&mut scratch.dirty);
                 return;
             }
-            let free = if read.qos == QoS::AtMostOnce {
-                READ_AT_ONCE
-            } else {
-                link.window() - state.in_flight.len()
-            };
+            let free =
+                if pass.is_acknowledged() { link.window() - state.in_flight.len() } else { READ_AT_ONCE };
             let mut found = std::mem::take(&mut scratch.found);
-            let progress = shared.retained.read().read(
-                filter,
-                &mut read.cursor,
-                free.min(READ_AT_ONCE),
-                scratch.read_steps.min(STEPS_LOCKED),
-                scratch.now,
-                &mut found,
-            );
+            let limits =
+                ReadLimits { messages: free.min(READ_AT_ONCE), steps: scratch.read_steps.min(STEPS_LOCKED) };
+            let progress = pass.read(&shared.retained, limits, scratch.now, &mut found);
             scratch.read_steps -= progress.steps.min(scratch.read_steps);
-            let (qos, identifier) = (read.qos, read.identifier);
-            // With what is enqueued below in one commit: after a crash the read goes on behind it. Where nothing was found
-            // it may as well go on before.
-            let op = if state.durable && qos != QoS::AtMostOnce && (progress.done || !found.is_empty()) {
-                let filter = filter.clone();
-                state.reads.advance(progress.done);
-                state.subscription_op(self.key, &filter, false)
+            // With what is enqueued below in one commit: after a crash the read goes on behind it. A filter of which
+            // nothing was found may as well go on before.
+            let mut moved = if state.durable { pass.note_found(&found) } else { Vec::new() };
+            if progress.done {
+                moved = state.reads.finish();
             } else {
-                state.reads.advance(progress.done);
-                None
-            };
-            scratch.ops.extend(op);
+                state.reads.advance();
+            }
+            if state.durable {
+                for filter in moved {
+                    scratch.ops.extend(state.subscription_op(self.key, &filter, false));
+                }
+            }
             let now = scratch.now;
-            for message in found.drain(..) {
+            for Found { message, qos, identifier, .. } in found.drain(..) {
                 state.last_seq += 1;
                 let mut entry = Entry {
                     seq: state.last_seq,

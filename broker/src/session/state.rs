@@ -10,6 +10,7 @@ use super::gated::Gated;
 use super::sending::append_entry;
 use super::{Scratch, State};
 use crate::absent::{AbsentQueues, Held};
+use crate::codec::Acknowledge;
 use crate::config::Limits;
 use crate::counters::Counters;
 use crate::link::{Appended, Link};
@@ -49,6 +50,15 @@ impl State {
         !self.gated.is_empty() || ticket > durable
     }
 
+    /// Whether answers to messages wait for the disk that their publisher would get at once, as refusals, if it sent the
+    /// messages again. At QoS 2 that is so where the session, which knows their packet ids, ends with the connection.
+    pub(crate) fn has_gated_answers(&self) -> bool {
+        self.gated.frames().any(|frame| {
+            let is = |kind: Acknowledge| frame.first() == Some(&(kind as u8));
+            is(Acknowledge::PubAck) || !self.durable && is(Acknowledge::PubRec)
+        })
+    }
+
     /// Whether nothing waits: for the window, for room, for the disk, or to be read.
     pub(super) fn has_nothing_to_send(&self) -> bool {
         self.queue.is_empty()
@@ -59,27 +69,30 @@ impl State {
     }
 
     pub(super) fn push(&mut self, entry: Entry) {
-        self.queue_bytes += entry.message.size();
+        self.queue_bytes += entry.size();
+        if let Some(expires) = entry.message.expires {
+            self.note_expiry(expires);
+        }
         self.queue.push_back(entry);
     }
 
     pub(super) fn pop(&mut self) -> Option<Entry> {
         let entry = self.queue.pop_front()?;
-        self.queue_bytes -= entry.message.size();
+        self.queue_bytes -= entry.size();
         release_memory(&mut self.queue);
         Some(entry)
     }
 
     pub(super) fn pop_newest(&mut self) -> Option<Entry> {
         let entry = self.queue.pop_back()?;
-        self.queue_bytes -= entry.message.size();
+        self.queue_bytes -= entry.size();
         release_memory(&mut self.queue);
         Some(entry)
     }
 
     pub(super) fn pop_qos0(&mut self) -> Option<Entry> {
         let entry = self.queue_qos0.pop_front()?;
-        self.queue_qos0_bytes -= entry.message.size();
+        self.queue_qos0_bytes -= entry.size();
         release_memory(&mut self.queue_qos0);
         Some(entry)
     }
@@ -99,7 +112,7 @@ impl State {
             return self.push(entry);
         }
         let limits = &shared.config.limits;
-        let size = entry.message.size();
+        let size = entry.size();
         while self.queue_qos0_bytes + size > limits.queue_qos0_bytes
             || self.queue_qos0.len() >= limits.queue_messages
         {

@@ -2,6 +2,7 @@
 
 use super::wire::Version;
 use super::{World, profile, simulated};
+use crate::hub::Shed;
 use crate::memory::Stage;
 use crate::message::{Message, QoS};
 use crate::session::Scratch;
@@ -12,6 +13,7 @@ fn publish(world: &mut World, topic: &str, qos: QoS, bytes: usize) {
     let payload = format!("world:{}", "0".repeat(bytes));
     let message = Message { topic: topic.into(), payload: payload.into(), qos, ..Message::default() };
     world.broker().hub.router.publish_own(&message, &mut scratch);
+    scratch.settle(&world.broker().hub.shared);
     crate::link::flush_all(&mut scratch.dirty);
 }
 
@@ -63,7 +65,8 @@ fn memory_that_is_short_is_taken_from_qos_0_first_and_from_whom_holds_most_last(
             publish(&mut world, "x", QoS::AtMostOnce, 20);
         }
         world.settle().await;
-        assert_eq!(hub.shed(Stage::Keeping, 0), 0);
+        let (excess, mut shed) = (|_| usize::MAX, Shed::default());
+        hub.shed(Stage::Keeping, excess, &mut shed);
         assert_eq!(hub.shared.counters.read().dropped_memory, 0);
         assert!(hub.shed_queues(usize::MAX) > 1_000);
         assert_eq!(hub.shed_queues(usize::MAX), 0, "nothing is left");
@@ -71,13 +74,20 @@ fn memory_that_is_short_is_taken_from_qos_0_first_and_from_whom_holds_most_last(
         world.exchange().await;
         assert!(world.clients.iter().all(super::client::Client::is_ready));
 
-        assert_eq!(hub.shed(Stage::Offenders, 0), 0, "nobody holds much");
+        let disconnected = || hub.shared.counters.read().disconnected_memory;
+        hub.shed(Stage::Offenders, excess, &mut shed);
+        assert_eq!((disconnected(), shed.wait), (0, 0), "nobody holds much");
         publish(&mut world, "y", QoS::AtLeastOnce, 2 << 20);
-        assert_eq!(hub.shed(Stage::Offenders, 2), 1, "not yet");
-        assert!(hub.shed(Stage::Offenders, 0) > 0);
-        assert_eq!(hub.shed(Stage::Offenders, 0), 0, "it has been told");
-        let counts = hub.shared.counters.read();
-        assert_eq!(counts.disconnected_memory, 1);
+        hub.shed(Stage::Offenders, |_| 0, &mut shed);
+        assert_eq!(disconnected(), 0, "all that was too much is given back");
+        shed.wait = 2;
+        hub.shed(Stage::Offenders, excess, &mut shed);
+        assert_eq!((disconnected(), shed.wait), (0, 1), "not yet");
+        hub.shed(Stage::Offenders, excess, &mut shed);
+        assert!(disconnected() == 1 && shed.wait > 0);
+        shed.wait = 0;
+        hub.shed(Stage::Offenders, excess, &mut shed);
+        assert_eq!(disconnected(), 1, "it has been told");
         assert!(world.clients[0].is_ready());
     });
 }
@@ -97,8 +107,9 @@ fn absent_sessions_give_back_what_is_asked_of_them() {
         let hub = world.broker().hub.clone();
         let before = hub.shared.absent.held();
         let mut scratch = Scratch::at(world.now());
-        hub.cut_absent_by(20_000, &mut scratch);
+        let cut = hub.cut_absent_by(20_000, &mut scratch);
         let after = hub.shared.absent.held();
+        assert_eq!(cut, before.bytes - after.bytes);
         assert!((19_000..22_000).contains(&(before.bytes - after.bytes)), "{before:?} {after:?}");
         hub.cut_absent_by(usize::MAX, &mut scratch);
         assert_eq!(hub.shared.absent.held().bytes, 0);

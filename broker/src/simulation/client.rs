@@ -90,6 +90,13 @@ impl Client {
         self.output.clear();
     }
 
+    /// Gives up the connection without closing it.
+    pub(super) fn leave_open(&mut self) -> Option<Transport> {
+        let end = self.end.take();
+        self.cut();
+        end
+    }
+
     /// Says DISCONNECT, and closes.
     pub(super) fn disconnect(&mut self) {
         self.output.extend(disconnect(self.profile.version, 0, &[]));

@@ -5,9 +5,11 @@
 
 mod budgets;
 mod client;
+mod disk;
 mod gated;
 mod reads;
 mod record;
+mod wills;
 mod wire;
 
 use std::sync::Arc;

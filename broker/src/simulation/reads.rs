@@ -22,6 +22,7 @@ async fn interrupted_read(seed: u64) {
         };
         world.broker().hub.router.publish_own(&message, &mut scratch);
     }
+    scratch.settle(&world.broker().hub.shared);
     world.exchange().await;
     world.connect(0);
     while !world.record.trace.iter().any(|entry| entry.contains("Suback")) {

@@ -17,6 +17,8 @@ pub(super) struct Batch {
     pub(super) retained: BTreeMap<ByteString, Option<Arc<Message>>>,
     /// Sessions whose rows go before the rest is applied.
     pub(super) forgotten: BTreeSet<u64>,
+    /// Those of them that leave something to others, which has to be on disk before they go.
+    bound: BTreeSet<u64>,
     pub(super) sessions: BTreeMap<u64, SessionRecord>,
     pub(super) subscriptions: BTreeMap<(u64, ByteString), Option<SubscriptionRecord>>,
     pub(super) queue: BTreeMap<(u64, u64), Row>,
@@ -60,7 +62,12 @@ impl Batch {
             Op::SaveSession { key, record } => {
                 self.sessions.insert(key, record);
             }
-            Op::DeleteSession { key } => self.forget(key),
+            Op::DeleteSession { key, leaves } => {
+                self.forget(key);
+                if leaves {
+                    self.bound.insert(key);
+                }
+            }
             Op::Subscribe { key, filter, options } => {
                 self.subscriptions.insert((key, filter), Some(options));
             }
@@ -121,8 +128,8 @@ impl Batch {
     }
 
     /// Takes out what only removes rows, at most `most` of them. It may be written before the rest, as nothing that is
-    /// removed is needed by what is added: with one exception, the messages that a session which has ended leaves to others
-    /// of its shared groups. Such sessions stay until those have them.
+    /// removed is needed by what is added: with one exception, what a session that has ended leaves to others. Such sessions
+    /// stay until those have it.
     pub(super) fn take_deletions(&mut self, most: usize) -> Self {
         let mut part = Self::default();
         let mut left = most;
@@ -131,10 +138,8 @@ impl Batch {
             left -= usize::from(taken);
             taken
         };
-        let moves = |row: &Row| matches!(row, Row::Put { entry, .. } if entry.shared.is_some());
-        if !self.queue.values().any(moves) {
-            part.forgotten = self.forgotten.extract_if(.., |_| one(true)).collect();
-        }
+        let bound = &self.bound;
+        part.forgotten = self.forgotten.extract_if(.., |key| one(!bound.contains(key))).collect();
         part.queue = self.queue.extract_if(.., |_, row| one(matches!(row, Row::Gone))).collect();
         part.retained = self.retained.extract_if(.., |_, message| one(message.is_none())).collect();
         part.subscriptions = self.subscriptions.extract_if(.., |_, record| one(record.is_none())).collect();

@@ -17,6 +17,8 @@ pub(crate) enum Health {
     Full = 2,
     /// The last write failed for another reason.
     Failing = 3,
+    /// A write has neither succeeded nor failed for a long time.
+    Stalled = 4,
 }
 
 impl Health {
@@ -27,6 +29,7 @@ impl Health {
             Self::Low => "low",
             Self::Full => "full",
             Self::Failing => "failing",
+            Self::Stalled => "stalled",
         }
     }
 
@@ -37,12 +40,13 @@ impl Health {
             Self::Low => Some("the broker's disk is nearly full"),
             Self::Full => Some("the broker's disk is full"),
             Self::Failing => Some("the broker cannot write to its disk"),
+            Self::Stalled => Some("the broker's disk does not answer"),
         }
     }
 
-    /// Whether the last write failed.
-    pub(super) fn is_failed(self) -> bool {
-        matches!(self, Self::Full | Self::Failing)
+    /// Whether the last write failed, or does not come to an end.
+    pub(crate) fn is_failed(self) -> bool {
+        matches!(self, Self::Full | Self::Failing | Self::Stalled)
     }
 
     fn from_bits(bits: u8) -> Self {
@@ -50,7 +54,8 @@ impl Health {
             0 => Self::Healthy,
             1 => Self::Low,
             2 => Self::Full,
-            _ => Self::Failing,
+            3 => Self::Failing,
+            _ => Self::Stalled,
         }
     }
 }
@@ -134,7 +139,7 @@ mod tests {
 
     #[test]
     fn every_state_but_healthy_says_disk() {
-        for bits in 0..4 {
+        for bits in 0..5 {
             let health = Health::from_bits(bits);
             assert_eq!(health as u8, bits);
             assert_eq!(health.refusal().is_none(), health == Health::Healthy);

@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use rantai_group_commit::{Memory, Opener, Reopening};
@@ -52,8 +52,13 @@ impl MemoryDisk {
         let database = Reopening::opened(opener, database);
         let disk = Disk { path: PathBuf::from(path), database, messages, _lock: None };
         let shared = Arc::new(Shared::default());
-        let handle =
-            Handle { shared: Arc::clone(&shared), writer: Mutex::new(None), salvaged: snapshot.salvaged };
+        let handle = Handle {
+            shared: Arc::clone(&shared),
+            writer: Mutex::new(None),
+            salvaged: snapshot.salvaged,
+            file: PathBuf::from(path),
+            stall: Duration::ZERO,
+        };
         (Store(Arc::new(handle)), snapshot, Commits(Writer::new(disk, shared, committed)))
     }
 }

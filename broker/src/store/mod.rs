@@ -23,7 +23,7 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::thread::JoinHandle;
+use std::time::Duration;
 
 use bytestring::ByteString;
 use parking_lot::Mutex;
@@ -39,7 +39,7 @@ use health::{Look, Watch};
 pub(crate) use load::Retained;
 use reserve::Reserve;
 pub(crate) use salvage::Salvaged;
-use writer::{Room, Shared};
+use writer::{Room, Shared, Thread};
 
 /// [`Store::room`] waits while more bytes than this are to be written.
 const ROOM: usize = 32 << 20;
@@ -51,8 +51,11 @@ pub(crate) struct Store(Arc<Handle>);
 #[derive(Debug)]
 struct Handle {
     shared: Arc<Shared>,
-    writer: Mutex<Option<JoinHandle<()>>>,
+    writer: Mutex<Option<Thread>>,
     salvaged: Salvaged,
+    /// The database, for the log.
+    file: PathBuf,
+    stall: Duration,
 }
 
 /// One change to what is kept.
@@ -64,8 +67,9 @@ pub(crate) enum Op {
     Unretain { topic: ByteString },
     /// Create or replace what is kept of a session besides its subscriptions and queue.
     SaveSession { key: u64, record: SessionRecord },
-    /// Forget a session: its record, subscriptions, queue and QoS 2 state.
-    DeleteSession { key: u64 },
+    /// Forget a session: its record, subscriptions, queue and QoS 2 state. `leaves`: the same put has what it leaves to
+    /// others (its will, messages of shared groups), and it is not forgotten before that is on disk.
+    DeleteSession { key: u64, leaves: bool },
     /// Add or replace a subscription.
     Subscribe { key: u64, filter: ByteString, options: SubscriptionRecord },
     /// Remove a subscription.
@@ -154,6 +158,8 @@ pub(crate) struct StoreSettings {
     pub(crate) free_space: Option<u64>,
     /// What is done about a damaged file.
     pub(crate) on_damage: OnDamage,
+    /// How long one operation of the disk may take before the disk counts as stalled; zero: for ever.
+    pub(crate) stall: Duration,
 }
 
 /// Sent after each commit.
@@ -240,11 +246,13 @@ impl Store {
         now: u64,
     ) -> Result<(Self, Snapshot), StoreError> {
         let (disk, snapshot) = open::open(dir, opener, settings.on_damage, now)?;
+        let file = disk.path.clone();
         let shared = Arc::new(Shared::default());
         let room = Room::new(Watch::new(look, settings.free_space), Reserve::new(dir));
         let writer = writer::spawn(disk, Arc::clone(&shared), committed, room)
             .map_err(|source| StoreError::Io { path: dir.to_owned(), source })?;
-        let handle = Handle { shared, writer: Mutex::new(Some(writer)), salvaged: snapshot.salvaged };
+        let (writer, salvaged, stall) = (Mutex::new(Some(writer)), snapshot.salvaged, settings.stall);
+        let handle = Handle { shared, writer, salvaged, file, stall };
         Ok((Self(Arc::new(handle)), snapshot))
     }
 
@@ -284,6 +292,17 @@ impl Store {
         self.0.shared.health()
     }
 
+    /// Sets what the disk can take, for tests that have no disk.
+    #[cfg(test)]
+    pub(crate) fn set_health(&self, health: Health) {
+        self.0.shared.set_health(health);
+    }
+
+    /// Notices a disk that neither works nor fails; to be called now and then.
+    pub(crate) fn look_for_stall(&self) {
+        self.0.shared.look_for_stall(&self.0.file, self.0.stall);
+    }
+
     /// Bytes free on the disk, and the floor below which nothing new is kept, as they were seen last.
     pub(crate) fn space(&self) -> (u64, u64) {
         self.0.shared.space()
@@ -294,7 +313,8 @@ impl Store {
         self.0.salvaged
     }
 
-    /// Writes everything put so far and joins the writer, which blocks; later puts are ignored.
+    /// Writes everything put so far and joins the writer, which blocks, but not for a disk that is stalled; later puts are
+    /// ignored.
     pub(crate) fn close(&self) {
         self.0.close();
     }
@@ -303,10 +323,9 @@ impl Store {
 impl Handle {
     fn close(&self) {
         self.shared.close();
-        if let Some(writer) = self.writer.lock().take()
-            && writer.join().is_err()
-        {
-            tracing::error!("the store's writer panicked");
+        let writer = self.writer.lock().take();
+        if let Some(writer) = writer {
+            writer.join(&self.shared, self.stall);
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
-use redb::{Database, Key, TableDefinition, TableHandle as _, Value};
+use redb::{Database, Key, TableDefinition, TableHandle as _, Value, WriteTransaction};
 
 use super::disk::{MESSAGES, QUEUE, RECEIVED, RETAINED, SESSIONS, SUBSCRIPTIONS};
 use super::pages::{Pages, Tree};
@@ -24,18 +24,7 @@ pub(super) fn salvage(from: &Path, into: &Database) -> Result<Salvaged, redb::Er
     let source = Source { tables: pages.tables(), pages };
     let write = into.begin_write()?;
     let mut rows = 0;
-    let mut keys = HashSet::new();
-    {
-        let mut table = write.open_table(SESSIONS)?;
-        source.each(SESSIONS, |key, record| {
-            if record::decode_session(record).is_ok() {
-                table.insert(key, record)?;
-                keys.insert(key);
-                rows += 1;
-            }
-            Ok(())
-        })?;
-    }
+    let keys = copy_whole(&source, &write, SESSIONS, &mut rows, |row| record::decode_session(row).is_ok())?;
     {
         let mut table = write.open_table(SUBSCRIPTIONS)?;
         source.each(SUBSCRIPTIONS, |(key, filter), record| {
@@ -56,18 +45,8 @@ pub(super) fn salvage(from: &Path, into: &Database) -> Result<Salvaged, redb::Er
             Ok(())
         })?;
     }
-    let mut messages = HashSet::new();
-    {
-        let mut table = write.open_table(MESSAGES)?;
-        source.each(MESSAGES, |id, record| {
-            if record::decode_message(record).is_ok() {
-                table.insert(id, record)?;
-                messages.insert(id);
-                rows += 1;
-            }
-            Ok(())
-        })?;
-    }
+    let messages =
+        copy_whole(&source, &write, MESSAGES, &mut rows, |row| record::decode_message(row).is_ok())?;
     {
         let mut table = write.open_table(QUEUE)?;
         source.each(QUEUE, |(key, seq), record| {
@@ -91,6 +70,27 @@ pub(super) fn salvage(from: &Path, into: &Database) -> Result<Salvaged, redb::Er
     }
     write.commit()?;
     Ok(Salvaged { rows, lost: source.rows().saturating_sub(rows) })
+}
+
+/// Copies the rows of a table that are whole, and counts them; their keys.
+fn copy_whole(
+    source: &Source,
+    write: &WriteTransaction,
+    table: TableDefinition<'_, u64, &'static [u8]>,
+    rows: &mut u64,
+    is_whole: fn(&[u8]) -> bool,
+) -> Result<HashSet<u64>, redb::Error> {
+    let mut keys = HashSet::new();
+    let mut copy = write.open_table(table)?;
+    source.each(table, |key, row| {
+        if is_whole(row) {
+            copy.insert(key, row)?;
+            keys.insert(key);
+            *rows += 1;
+        }
+        Ok(())
+    })?;
+    Ok(keys)
 }
 
 struct Source {

@@ -6,13 +6,15 @@
 //! where the disk is full what removes rows is written first.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 use std::{io, mem, ptr};
 
-use rantai_group_commit::{Backoff, Group, Pace, Queue, Space, is_full};
+use rantai_group_commit::{Backoff, Group, Operation, Pace, Queue, Space, is_full};
 use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -42,6 +44,8 @@ pub(super) struct Shared {
     backlog: AtomicUsize,
     told: Told,
     written: Notify,
+    /// What the writer does with the disk.
+    operation: Operation,
 }
 
 /// What was put and not yet taken by the writer.
@@ -80,6 +84,11 @@ impl Shared {
         self.told.space()
     }
 
+    #[cfg(test)]
+    pub(super) fn set_health(&self, health: Health) {
+        self.told.set(health);
+    }
+
     /// Whether clients are to wait for the writer. Nobody is to wait for a disk that does not work: what needs it is
     /// refused, and the rest goes on.
     pub(super) fn is_behind(&self) -> bool {
@@ -95,6 +104,24 @@ impl Shared {
             }
             written.await;
         }
+    }
+
+    /// Whether the writer has been in one operation of the disk for `longest`.
+    pub(super) fn is_stalled(&self, longest: Duration) -> bool {
+        self.operation.is_stalled(longest)
+    }
+
+    /// Tells that the disk does not answer where the writer has waited for it for `longest`: it cannot say so itself. What
+    /// it says when it goes on replaces that.
+    pub(super) fn look_for_stall(&self, file: &Path, longest: Duration) {
+        self.operation.tell_stalled(longest, || {
+            self.told.set(Health::Stalled);
+            tracing::error!(
+                file = %file.display(), seconds = longest.as_secs(),
+                "the disk does not answer: nothing new is kept until it does"
+            );
+            self.written.notify_waiters();
+        });
     }
 
     pub(super) fn close(&self) {
@@ -170,6 +197,29 @@ impl Pending {
     }
 }
 
+/// The thread of a writer.
+#[derive(Debug)]
+pub(super) struct Thread {
+    thread: JoinHandle<()>,
+    /// Disconnected at its end.
+    ended: Receiver<()>,
+}
+
+impl Thread {
+    /// Waits for the end of a writer whose store is closed, as long as the disk answers within `stall`.
+    pub(super) fn join(self, shared: &Shared, stall: Duration) {
+        while self.ended.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
+            if shared.is_stalled(stall) {
+                tracing::error!("the disk does not answer: what waits for it is not written");
+                return;
+            }
+        }
+        if self.thread.join().is_err() {
+            tracing::error!("the store's writer panicked");
+        }
+    }
+}
+
 /// Why a write failed.
 struct Refused {
     text: String,
@@ -181,13 +231,18 @@ pub(super) fn spawn(
     shared: Arc<Shared>,
     committed: UnboundedSender<Committed>,
     room: Room,
-) -> io::Result<JoinHandle<()>> {
+) -> io::Result<Thread> {
     let mut writer = Writer::new(disk, shared, committed);
     writer.room = Some(room);
     // Before a client is let in.
     writer.look();
-    let run = move || while writer.next(Some(Instant::now() + LOOK)) {};
-    thread::Builder::new().name("rantai-store".into()).spawn(run)
+    let (end, ended) = channel();
+    let run = move || {
+        let _end = end;
+        while writer.next(Some(Instant::now() + LOOK)) {}
+    };
+    let thread = thread::Builder::new().name("rantai-store".into()).spawn(run)?;
+    Ok(Thread { thread, ended })
 }
 
 impl Writer {
@@ -252,7 +307,9 @@ impl Writer {
 
     /// Uses the disk, and closes the database where that fails.
     fn caught<T>(&mut self, job: impl FnOnce(&mut Disk) -> Result<T, redb::Error>) -> Result<T, Refused> {
-        let result = match catch_unwind(AssertUnwindSafe(|| job(&mut self.disk))) {
+        let Self { disk, shared, .. } = self;
+        let run = || shared.operation.run(|| job(disk));
+        let result = match catch_unwind(AssertUnwindSafe(run)) {
             Ok(result) => result.map_err(|error| Refused {
                 full: matches!(&error, redb::Error::Io(error) if is_full(error)),
                 text: error.to_string(),
@@ -272,7 +329,7 @@ impl Writer {
             return false;
         }
         if let Some(room) = &mut self.room {
-            room.reserve.release();
+            self.shared.operation.run(|| room.reserve.release());
         }
         let (mut removed, mut sizes) = (false, AT_ONCE.into_iter());
         let mut size = sizes.next();
@@ -300,7 +357,8 @@ impl Writer {
 
     /// Looks at the free space; what it is, and whether that is below the floor.
     fn measure(&mut self) -> Option<(Space, u64, bool)> {
-        let (space, floor, low) = self.room.as_mut()?.watch.look()?;
+        let watch = &mut self.room.as_mut()?.watch;
+        let (space, floor, low) = self.shared.operation.run(|| watch.look())?;
         self.shared.told.set_space(space.free, floor);
         Some((space, floor, low))
     }
@@ -312,7 +370,7 @@ impl Writer {
         let Some(room) = &mut self.room else { return self.tell(Health::Healthy, "") };
         let (space, floor, low) = measured.unwrap_or_default();
         if !low {
-            room.reserve.hold(space, floor);
+            self.shared.operation.run(|| room.reserve.hold(space, floor));
             return self.tell(Health::Healthy, "");
         }
         if room.removed && room.compacts <= Instant::now() {
@@ -329,7 +387,7 @@ impl Writer {
             Ok(done) => room.removed = !done,
             Err(refused) => {
                 // It needs room itself.
-                room.reserve.release();
+                self.shared.operation.run(|| room.reserve.release());
                 tracing::debug!(file = %self.disk.path.display(), error = refused.text, "cannot compact");
             }
         }
@@ -353,7 +411,8 @@ impl Writer {
                 %file, free, floor,
                 "less is free on the disk than the floor: nothing new is kept; make room"
             ),
-            Health::Full | Health::Failing => tracing::error!(
+            // The writer itself never says that it is stalled.
+            Health::Full | Health::Failing | Health::Stalled => tracing::error!(
                 %file, error, free,
                 "cannot write sessions and retained messages; it is tried again until it works"
             ),

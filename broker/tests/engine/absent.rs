@@ -10,6 +10,8 @@ use crate::support::{Client, Connect, Property, Publish, Version};
 use Version::{V3, V5};
 
 const BODY: usize = 1_000;
+/// What a message counts for at least.
+const MESSAGE: usize = BODY + 450;
 
 /// A persistent session with a subscription, whose client is away.
 async fn away(own: &Own, id: &str, filter: &str) -> Connect {
@@ -40,7 +42,7 @@ async fn take(own: &Own, connect: Connect, publisher: &mut Client, topic: &str) 
 }
 
 fn budget(config: &mut Config, dir: Option<&Path>) {
-    config.limits.absent_bytes = 40 * BODY;
+    config.limits.absent_bytes = 40 * MESSAGE;
     config.data_dir = dir.map(Path::to_owned);
 }
 
@@ -134,10 +136,10 @@ async fn what_has_expired_makes_room_first() {
     let mut publisher = own.client(V5).await;
     publish(&mut publisher, "x", 0..1).await;
     for _ in 0..10 {
-        let short = Publish::new("x", "short").qos(1).property(Property::MessageExpiry(1));
+        let short = Publish::new("x", "short").qos(1).property(Property::MessageExpiry(3));
         assert_eq!(publisher.publish(short).await, 0);
     }
-    tokio::time::sleep(Duration::from_millis(1_300)).await;
+    tokio::time::sleep(Duration::from_millis(3_300)).await;
     publish(&mut publisher, "x", 1..5).await;
     let counts = own.broker.counts();
     assert_eq!(

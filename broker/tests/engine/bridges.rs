@@ -61,3 +61,19 @@ async fn the_state_of_a_bridge_may_be_published_and_nothing_else_below_sys() {
     let another = STATE.replace("workshop", "another");
     assert_eq!(client.publish(Publish::new(&another, "1").qos(1).retain()).await, 0x97);
 }
+
+/// It went to a disk that was to take nothing new.
+#[tokio::test]
+async fn the_state_of_a_bridge_needs_the_disk_like_what_others_retain() {
+    let dir = tempfile::tempdir().unwrap();
+    let own = Own::start(|c| {
+        c.data_dir = Some(dir.path().to_owned());
+        c.limits.free_space_bytes = Some(u64::MAX);
+    })
+    .await;
+    let mut client = own.client(V5).await;
+    assert_eq!(client.publish(Publish::new(STATE, "1").qos(1).retain()).await, 0x97);
+    let mut late = own.client(V5).await;
+    late.subscribe(STATE, 1).await;
+    late.assert_silent().await;
+}

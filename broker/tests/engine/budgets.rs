@@ -69,10 +69,11 @@ async fn filters_are_bounded_by_what_they_take() {
 
 #[tokio::test]
 async fn retained_messages_are_bounded_by_what_they_take() {
-    let own = Own::start(|c| c.limits.retained_bytes = 4_000).await;
+    let own = Own::start(|c| c.limits.retained_bytes = 6_000).await;
     let mut client = own.client(V5).await;
-    let (large, larger) = ("x".repeat(1_500), "x".repeat(1_600));
+    let (large, larger) = ("x".repeat(1_400), "x".repeat(1_500));
     let mut codes = Vec::new();
+    // The client is not given the last third.
     for (topic, payload) in
         [("r/1", &*large), ("r/2", &*large), ("r/3", &*large), ("r/1", &*larger), ("r/1", "y"), ("r/3", "x")]
     {
@@ -85,7 +86,44 @@ async fn retained_messages_are_bounded_by_what_they_take() {
         0x10,
         "there is room again"
     );
-    assert_eq!(own.broker.counts().refused_retained, 1);
+    let counts = own.broker.counts();
+    assert_eq!((counts.refused_retained, counts.refused_shares), (1, 1));
+}
+
+/// One client once filled the whole budget, and nobody else could retain anything.
+#[tokio::test]
+async fn one_user_leaves_room_for_the_retained_messages_of_others() {
+    let own = Own::start(|c| {
+        c.users = ["ada", "bob"]
+            .map(|name| rantai_broker::User { name: name.into(), password: "secret".into() })
+            .to_vec();
+        c.limits.retained = 30;
+    })
+    .await;
+    let user = |name: &str| Connect::new(V5).user(name).password("secret");
+    let will = Will::new("will", "x").retain();
+    let (mut greedy, mut second) =
+        (own.connect(user("ada")).await, own.connect(user("ada").will(will)).await);
+    let mut honest = own.connect(user("bob")).await;
+    let retain = |topic: String| Publish::new(&topic, "x").qos(1).retain();
+    let mut kept = 0;
+    for number in 0..30 {
+        // From several connections, as that is no reason to count anew.
+        let client = if number % 2 == 0 { &mut greedy } else { &mut second };
+        kept += usize::from(client.publish(retain(format!("ada/{number}"))).await == 0x10);
+    }
+    assert_eq!(kept, 20);
+    // Neither does a will help.
+    let refused = own.broker.counts().refused_shares;
+    second.cut().await;
+    while own.broker.counts().refused_shares == refused {
+        tokio::task::yield_now().await;
+    }
+    for number in 0..5 {
+        assert_eq!(honest.publish(retain(format!("bob/{number}"))).await, 0x10);
+    }
+    assert_eq!(honest.publish(retain("ada/0".to_owned())).await, 0x10, "what is there may change");
+    assert_eq!(greedy.publish(retain("ada/0".to_owned())).await, 0x10);
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::Own;
-use crate::support::{Connack, Connect, Packet, Property, Publish, Version, pingreq};
+use crate::support::{Connack, Connect, Packet, Property, Publish, Version, Will, pingreq};
 use Version::{V3, V5};
 
 const QUOTA_EXCEEDED: u8 = 0x97;
@@ -112,6 +112,28 @@ async fn no_session_begins_that_is_kept_and_one_that_is_there_is_resumed() {
     assert_eq!(own.client(V5).await.publish(Publish::new("q/x", "x").qos(1)).await, 0x10);
     client.subscribe("other", 1).await;
     client.assert_silent().await;
+}
+
+#[tokio::test]
+async fn wills_are_delivered_and_queued_but_not_retained() {
+    let dir = tempfile::tempdir().unwrap();
+    let connect = absent(dir.path()).await;
+    let own = start_low(dir.path()).await;
+    let mut reader = own.client(V5).await;
+    reader.subscribe("q/#", 1).await;
+    let will = Will::new("q/will", "gone").qos(1).retain();
+    own.connect(Connect::new(V5).will(will)).await.cut().await;
+    assert_eq!(reader.message().await.text(), "gone");
+    let mut late = own.client(V5).await;
+    late.subscribe("q/#", 1).await;
+    late.assert_silent().await;
+    own.broker.shutdown().await;
+
+    let own = Own::start(|c| c.data_dir = Some(dir.path().to_owned())).await;
+    let mut client = own.open(V5).await;
+    assert!(client.present(connect.resume()).await.session_present);
+    assert_eq!(client.message().await.text(), "kept");
+    assert_eq!(client.message().await.text(), "gone");
 }
 
 #[tokio::test]

@@ -26,8 +26,10 @@ mod queues;
 mod reads;
 mod restart;
 mod slow;
+mod takeover;
 mod thread;
 mod threads;
+mod turns;
 
 use rantai_broker::{Broker, Config};
 use support::{Client, Connect, Version};

@@ -4,12 +4,14 @@ use std::error::Error;
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
+use clap::ArgMatches;
 use rantai_client::wire::fault::{Code, Fault};
 use rantai_client::{CallError, ConnectError, error_chain};
 use rantai_nodes::NodeError;
+use serde_json::{Value, json};
 
 use crate::configurations::advice;
-use crate::terminal::{note, note_lines};
+use crate::terminal::{note, note_lines, print_json};
 
 /// Every exit code of `rantai`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,11 +49,15 @@ pub(crate) struct Failure {
     message: String,
     /// Whether the message may have several lines; others are told in one, whatever the bus put into them.
     lines: bool,
+    /// The error of a call.
+    fault: Option<Box<Fault>>,
+    /// What stands on stdout says already what went wrong.
+    is_shown: bool,
 }
 
 impl Failure {
     pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Self {
-        Self { exit, message: message.into(), lines: false }
+        Self { exit, message: message.into(), lines: false, fault: None, is_shown: false }
     }
 
     /// The same with more to say of it.
@@ -63,7 +69,23 @@ impl Failure {
 
     /// What has been told already, in words of its own.
     pub(crate) fn told(exit: Exit) -> Self {
-        Self::new(exit, "")
+        Self::new(exit, "").shown()
+    }
+
+    /// The same where JSON on stdout says already what went wrong.
+    #[must_use]
+    pub(crate) fn shown(self) -> Self {
+        Self { is_shown: true, ..self }
+    }
+
+    /// Tells it on stdout for `--json`: the code and the data of a call's error, and the message alone of all others.
+    fn show(&self) {
+        if !self.is_shown {
+            match &self.fault {
+                Some(fault) => print_json(&json!({"error": fault})),
+                None => print_json(&json!({"error": {"message": self.message}})),
+            }
+        }
     }
 
     /// Tells it without ending.
@@ -93,7 +115,7 @@ impl Failure {
             CallError::Name(_) | CallError::Parameters(_) => (Exit::Usage, error.to_string()),
             _ => (Exit::Failed, error.to_string()),
         };
-        Self::new(exit, message)
+        Self { fault: error.fault().cloned().map(Box::new), ..Self::new(exit, message) }
     }
 }
 
@@ -141,9 +163,13 @@ fn explain(fault: &Fault, broker: &str) -> String {
     if fault.code == Code::UNKNOWN_OBJECT {
         let _ = write!(message, " on {broker}");
     }
+    // Whatever else an object says, a name was mistaken only where it is not known.
+    let unknown = matches!(fault.code, Code::UNKNOWN_OBJECT | Code::NO_SUCH_METHOD)
+        || fault.data.get("kind").and_then(Value::as_str).is_some_and(|kind| kind.starts_with("no_such_"));
     let similar: Vec<String> = fault
         .data
         .get("did_you_mean")
+        .filter(|_| unknown)
         .and_then(|names| names.as_array())
         .map(|names| names.iter().map(ToString::to_string).collect())
         .unwrap_or_default();
@@ -161,11 +187,22 @@ fn explain(fault: &Fault, broker: &str) -> String {
     message
 }
 
-/// Tells a failure to the user, and the code to the system.
-pub(crate) fn report(result: Result<(), Failure>) -> ExitCode {
+/// Whether the command line has `--json`.
+pub(crate) fn wants_json(mut matches: &ArgMatches) -> bool {
+    while let Some((_, inner)) = matches.subcommand() {
+        matches = inner;
+    }
+    matches.try_get_one::<bool>("json").ok().flatten().is_some_and(|json| *json)
+}
+
+/// Tells a failure to the user, on stdout too where JSON is wanted, and the code to the system.
+pub(crate) fn report(result: Result<(), Failure>, json: bool) -> ExitCode {
     let exit = match result {
         Ok(()) => Exit::Success,
         Err(failure) => {
+            if json {
+                failure.show();
+            }
             failure.tell();
             failure.exit
         }
@@ -176,6 +213,20 @@ pub(crate) fn report(result: Result<(), Failure>) -> ExitCode {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_are_suggested_where_one_is_not_known() {
+        for (fault, suggested) in [
+            (Fault::new(Code::UNKNOWN_OBJECT, "no object"), true),
+            (Fault::new(Code::NO_SUCH_METHOD, "no method"), true),
+            (Fault::failed("no_such_book", "no book"), true),
+            (Fault::failed("no_paper", "empty"), false),
+            (Fault::new(Code::DENIED, "not allowed"), false),
+        ] {
+            let text = explain(&fault.with("did_you_mean", json!(["other"])), "mqtt://localhost");
+            assert_eq!(text.contains("did you mean \"other\""), suggested, "{text}");
+        }
+    }
 
     /// The table of docs/commands.md.
     #[test]

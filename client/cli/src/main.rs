@@ -42,5 +42,5 @@ fn main() -> std::process::ExitCode {
     let matches = command.get_matches_mut();
     let arguments =
         Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut command).exit());
-    exit::report(arguments.command.run())
+    exit::report(arguments.command.run(), exit::wants_json(&matches))
 }

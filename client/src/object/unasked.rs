@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use super::{Answering, Call, Description, Emitter, Object};
+use crate::shares::ShareReport;
 
 /// What an object does unasked. Dropping it ends it.
 pub type Doing = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -40,6 +41,10 @@ impl<O: Object> Object for Unasked<O> {
 
     fn call(self: Arc<Self>, call: Call) -> Answering {
         self.object.clone().call(call)
+    }
+
+    fn shares(&self) -> Vec<ShareReport> {
+        self.object.shares()
     }
 
     fn attach(&self, emitter: Emitter) {

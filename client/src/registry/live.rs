@@ -38,6 +38,8 @@ pub struct Registry {
 pub struct Follower {
     live: Arc<Live>,
     changed: watch::Receiver<u64>,
+    /// How long the broker took to answer the subscription.
+    answering: Duration,
     _place: Place,
 }
 
@@ -186,8 +188,9 @@ impl Registry {
         let filters = [RegistryTopic::entries(root), RegistryTopic::nodes(root)];
         let live = Live::new(root.clone());
         let changed = live.messages.subscribe();
+        let began = Instant::now();
         let place = self.client.listen(filters.map(Filter::new).into(), Sink::View(live.clone())).await?;
-        Ok(Follower { live, changed, _place: place })
+        Ok(Follower { live, changed, answering: began.elapsed(), _place: place })
     }
 }
 
@@ -195,6 +198,11 @@ impl Follower {
     /// Looks at it as it is now.
     pub fn look<T>(&self, look: impl FnOnce(&View) -> T) -> T {
         look(&self.live.view.lock())
+    }
+
+    /// Waits until what was registered before has come, as far as that can be told: no more of it comes for a while.
+    pub async fn complete(&self) {
+        quiet(&self.live, self.answering).await;
     }
 
     /// Tells of everything that comes from now on.

@@ -8,6 +8,7 @@
 //! | [`reply`] | Replies in both forms |
 //! | [`fault`] | Errors with their codes |
 //! | [`entry`] | Registry entries and node states |
+//! | [`role`] | Who may do what on the bus, as rules for a broker |
 //! | [`json`] | What of JSON the contract takes |
 
 pub mod entry;
@@ -16,6 +17,7 @@ pub mod json;
 pub mod name;
 pub mod reply;
 pub mod request;
+pub mod role;
 pub mod topic;
 
 /// The MQTT 5 properties of a message, as far as the contract uses them.

@@ -21,6 +21,9 @@ pub enum DiskError {
     /// An I/O error closed the file, and it is not open again yet.
     #[error("cannot use the database file since an I/O error; it is opened again in {} ms", .0.as_millis())]
     Closed(Duration),
+    /// The disk neither writes nor fails. Nothing of this write is on disk.
+    #[error("cannot use the database file: its disk does not answer")]
+    Stalled,
     /// The write panicked, and nothing of it was kept.
     #[error("cannot write to the database file: the write panicked, and nothing of it was kept")]
     Panicked,
@@ -37,7 +40,7 @@ impl DiskError {
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Failed(error) => is_io(error),
-            Self::Unknown(_) | Self::Closed(_) => true,
+            Self::Unknown(_) | Self::Closed(_) | Self::Stalled => true,
             Self::Panicked => false,
         }
     }

@@ -14,6 +14,7 @@ mod tests;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::channel;
+use std::time::Duration;
 
 use redb::{Database, WriteTransaction};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
@@ -29,6 +30,9 @@ use writer::{Jobs, Shared};
 
 /// Jobs that may wait; whoever comes then waits for room.
 const WAITING: usize = 4_096;
+
+/// How long a commit may take before the disk counts as one that does not work.
+const STALL: Duration = Duration::from_secs(10);
 
 /// Makes the tables that are missing.
 pub type Prepare = fn(&WriteTransaction) -> Result<(), redb::Error>;
@@ -57,7 +61,11 @@ impl Committer {
     ///
     /// Where the file cannot be opened, or there is no thread to be had.
     pub fn open(opener: Opener, prepare: Prepare) -> Result<Self, DiskError> {
-        let shared = Arc::new(Shared::open(opener, prepare)?);
+        Self::open_with(opener, prepare, STALL)
+    }
+
+    fn open_with(opener: Opener, prepare: Prepare, stall: Duration) -> Result<Self, DiskError> {
+        let shared = Arc::new(Shared::open(opener, prepare, stall)?);
         let jobs = Arc::new(Queue::default());
         writer::spawn(Arc::clone(&jobs), Arc::downgrade(&shared)).map_err(redb::Error::Io)?;
         Ok(Self(Arc::new(Handle { jobs, room: Arc::new(Semaphore::new(WAITING)), shared })))
@@ -69,14 +77,35 @@ impl Committer {
     /// # Errors
     ///
     /// Where the job fails or panics, or the disk fails: then nothing of it is written, unless the error is
-    /// [`DiskError::Unknown`].
+    /// [`DiskError::Unknown`]. What is given to a disk that does not answer for 10 s waits until it does; what comes then is
+    /// refused.
     pub async fn write<T: Send + 'static>(
         &self,
         job: impl FnMut(&WriteTransaction) -> Result<T, redb::Error> + Send + 'static,
     ) -> Result<T, DiskError> {
+        self.write_and(job, |_| ()).await
+    }
+
+    /// As [`write`](Self::write), and calls `after` with what became of it before anybody is told: on the thread that
+    /// writes, and also where this is cancelled. For what is kept in memory of what is on disk; must not block.
+    ///
+    /// # Errors
+    ///
+    /// As [`write`](Self::write).
+    pub async fn write_and<T: Send + 'static>(
+        &self,
+        job: impl FnMut(&WriteTransaction) -> Result<T, redb::Error> + Send + 'static,
+        after: impl FnOnce(&Result<T, DiskError>) + Send + 'static,
+    ) -> Result<T, DiskError> {
+        if let Err(error) = self.refuse_stalled() {
+            let refused = Err(error);
+            after(&refused);
+            return refused;
+        }
         let place = self.0.room.clone().acquire_owned().await.expect("never closed");
         let (told, done) = oneshot::channel();
         self.send(Some(place), job, move |result| {
+            after(&result);
             let _ = told.send(result);
         });
         done.await.unwrap_or_else(|_| Err(redb::Error::DatabaseClosed.into()))
@@ -101,11 +130,24 @@ impl Committer {
         &self,
         job: impl FnMut(&WriteTransaction) -> Result<T, redb::Error> + Send + 'static,
     ) -> Result<T, DiskError> {
+        self.refuse_stalled()?;
         let (told, done) = channel();
         self.send(None, job, move |result| {
             let _ = told.send(result);
         });
         done.recv().unwrap_or_else(|_| Err(redb::Error::DatabaseClosed.into()))
+    }
+
+    /// Refuses where the disk does not answer, also writes that the thread has not begun with: whoever comes next notices,
+    /// for the thread itself waits.
+    fn refuse_stalled(&self) -> Result<(), DiskError> {
+        if !self.0.shared.is_stalled() {
+            return Ok(());
+        }
+        for job in self.0.jobs.withdraw() {
+            job.tell(Err(DiskError::Stalled));
+        }
+        Err(DiskError::Stalled)
     }
 
     fn send<T: Send + 'static>(
@@ -118,12 +160,15 @@ impl Committer {
         self.0.jobs.put(|jobs| jobs.push(write));
     }
 
-    /// Reads what was committed. Blocks on the disk, and not on a file that is being opened again.
+    /// Reads what was committed. Blocks on the disk, but not on a file that is being opened again, nor on a disk that has
+    /// not answered for 10 s.
     ///
     /// # Errors
     ///
-    /// What the database says, and [`DiskError::Closed`].
+    /// What the database says, [`DiskError::Closed`] and [`DiskError::Stalled`].
     pub fn read<T>(&self, job: impl FnOnce(&Database) -> Result<T, DiskError>) -> Result<T, DiskError> {
+        // A commit that writes the file's header holds up whoever begins to read.
+        self.refuse_stalled()?;
         let result = {
             let database = self.0.shared.database.get();
             let Some(database) = database.as_ref().and_then(|database| database.as_ref()) else {

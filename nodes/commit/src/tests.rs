@@ -143,6 +143,38 @@ async fn a_failed_read_has_the_file_opened_again() {
 }
 
 #[tokio::test]
+async fn writes_are_refused_while_the_disk_does_not_answer_and_those_it_has_are_written() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let (opener, switch) = faulty::file(&folder.path().join("numbers.redb"));
+    let committer = Committer::open_with(opener, prepare, Duration::from_millis(20)).expect("opened");
+    switch.hang();
+    let write = |number| {
+        let committer = committer.clone();
+        tokio::spawn(async move { add(&committer, number).await })
+    };
+    let given = write(1);
+    tokio::task::yield_now().await;
+    switch.wait_until_it_hangs();
+    // Behind the commit that hangs, whether it was noticed before or after.
+    let waiting = write(2);
+    tokio::task::yield_now().await;
+    let refused = loop {
+        // Whoever comes before it is noticed would wait: ask as they do, without a write.
+        if let Err(error) = committer.refuse_stalled() {
+            break error;
+        }
+    };
+    assert!(matches!(refused, DiskError::Stalled) && refused.is_retryable(), "{refused}");
+    assert!(matches!(waiting.await.expect("no panic"), Err(DiskError::Stalled)));
+    assert!(matches!(add(&committer, 3).await, Err(DiskError::Stalled)));
+    assert!(matches!(numbers(&committer), Err(DiskError::Stalled)), "a read would wait as well");
+    switch.release();
+    given.await.expect("no panic").expect("written");
+    add_at_last(&committer, 4).await;
+    assert_eq!(numbers_at_last(&committer).await, [1, 4]);
+}
+
+#[tokio::test]
 async fn of_a_commit_with_jobs_that_panic_the_others_are_written() {
     for (opener, what) in [(memory as fn() -> Opener, "memory"), (on_disk, "a file")] {
         let committer = Committer::open(opener(), prepare).expect("opened");

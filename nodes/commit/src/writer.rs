@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use rantai_group_commit::{Backoff, Opener, Pace, Queue, Reopening};
+use rantai_group_commit::{Backoff, Opener, Operation, Pace, Queue, Reopening};
 
 use super::Prepare;
 use super::error::{DiskError, is_io};
@@ -35,17 +35,42 @@ pub(super) struct Shared {
     again: Mutex<Option<Instant>>,
     /// A read has failed since the file was opened.
     pub(super) suspect: AtomicBool,
+    /// The commit that the thread is busy with.
+    operation: Operation,
+    /// It was logged that it takes too long.
+    stalled: AtomicBool,
+    stall: Duration,
 }
 
 impl Shared {
-    pub(super) fn open(opener: Opener, prepare: Prepare) -> Result<Self, DiskError> {
+    pub(super) fn open(opener: Opener, prepare: Prepare, stall: Duration) -> Result<Self, DiskError> {
         let database = Reopening::open(opener)?;
         if let Some(open) = database.get().as_ref().and_then(|open| open.as_ref()) {
             let transaction = open.begin_write()?;
             prepare(&transaction)?;
             transaction.commit()?;
         }
-        Ok(Self { database, again: Mutex::default(), suspect: AtomicBool::new(false) })
+        Ok(Self {
+            database,
+            again: Mutex::default(),
+            suspect: AtomicBool::new(false),
+            operation: Operation::default(),
+            stalled: AtomicBool::new(false),
+            stall,
+        })
+    }
+
+    /// Whether the disk neither writes nor fails; logged once.
+    pub(super) fn is_stalled(&self) -> bool {
+        self.operation.tell_stalled(self.stall, || {
+            self.stalled.store(true, Ordering::Relaxed);
+            let seconds = self.stall.as_secs();
+            tracing::error!(
+                seconds,
+                "the disk of a database file does not answer; writes are refused until it does"
+            );
+        });
+        self.operation.is_stalled(self.stall)
     }
 
     /// How long the disk is left alone.
@@ -93,7 +118,10 @@ impl Writer {
             let rest = group.group.split_off(group.group.len().min(GROUP));
             let Some(shared) = shared.upgrade() else { return false };
             let began = Instant::now();
-            let told = self.write(&shared, group.group);
+            let told = shared.operation.run(|| self.write(&shared, group.group));
+            if shared.stalled.swap(false, Ordering::Relaxed) {
+                tracing::warn!("the disk of the database file answers again");
+            }
             self.pace.took(began.elapsed());
             // Whoever is told may close the file, and open it again.
             drop(shared);

@@ -22,7 +22,7 @@ use rantai_client::files::interface::{
     FileEntry, LARGEST_BLOCK, Listing, Opened, SharedFiles, SharedFilesObject, Upload, WRITE_HEADER,
 };
 use rantai_client::object::{Answering, Binary, Call, Description, Object};
-use rantai_client::shares::{CallerKey, ShareLimits};
+use rantai_client::shares::{CallerKey, ShareLimits, ShareReport};
 use rantai_client::wire::fault::{Code, Fault};
 use serde::Deserialize;
 
@@ -48,11 +48,19 @@ pub struct Sharing {
     pub free_space: Option<u64>,
     /// Uploads at the same time, shared by the rule of [`rantai_client::shares`].
     pub uploads: u64,
+    /// Bytes that one caller may have announced and not sent yet, instead of its fair share of the quota.
+    pub announced_per_caller: Option<u64>,
 }
 
 impl Default for Sharing {
     fn default() -> Self {
-        Self { block: 64 << 10, quota: None, free_space: None, uploads: uploads::MOST }
+        Self {
+            block: 64 << 10,
+            quota: None,
+            free_space: None,
+            uploads: uploads::MOST,
+            announced_per_caller: None,
+        }
     }
 }
 
@@ -78,6 +86,11 @@ impl FolderObject {
 }
 
 impl Object for FolderObject {
+    fn shares(&self) -> Vec<ShareReport> {
+        let inner = &self.inner.0.inner;
+        inner.sharing.quota.map(|quota| inner.uploads.reports(quota)).unwrap_or_default()
+    }
+
     fn description(&self) -> Description {
         self.inner.description()
     }
@@ -111,7 +124,8 @@ impl Share {
         {
             folder.sweep(&parts, 0, Duration::MAX);
         }
-        let uploads = Uploads::new(sharing.free_space, ShareLimits::new(sharing.uploads));
+        let uploads = Uploads::new(sharing.free_space, ShareLimits::new(sharing.uploads))
+            .announced_per_caller(sharing.announced_per_caller);
         let inner = Inner { folder, known: Known::default(), uploads, sharing };
         Ok(Self { inner: Arc::new(inner), caller: CallerKey::Unnamed })
     }
@@ -224,6 +238,8 @@ pub struct FolderSettings {
     pub free_space_bytes: Option<u64>,
     /// Uploads at the same time; 64 without it. No caller takes more than its share of them.
     pub uploads: Option<u64>,
+    /// Bytes that one caller may have announced and not sent yet; its fair share of the quota without it.
+    pub announced_bytes_per_caller: Option<u64>,
 }
 
 impl Kind for FolderSettings {
@@ -238,6 +254,7 @@ impl Kind for FolderSettings {
             quota: self.quota_bytes,
             free_space: self.free_space_bytes,
             uploads: self.uploads.unwrap_or(known.uploads),
+            announced_per_caller: self.announced_bytes_per_caller,
         };
         if !(1..=LARGEST_BLOCK).contains(&sharing.block) {
             return Err(format!("block_bytes is 1 to {LARGEST_BLOCK}"));

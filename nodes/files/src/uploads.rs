@@ -1,6 +1,6 @@
 //! Files that are being written: a part each, whole only by its digest.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use rantai_client::wire::fault::{Code, Fault};
 use rantai_group_commit::is_full;
 use uuid::Uuid;
 
-use rantai_client::shares::{CallerKey, HeldPlace, ShareLimits, ShareLog, Shares};
+use rantai_client::shares::{CallerKey, HeldPlace, ShareLimits, ShareLog, ShareReport, Shares};
 
 use super::ahead::{Ahead, Held};
 use super::folder::{Folder, disk, explain};
@@ -33,6 +33,9 @@ pub(super) struct Uploads {
     free_space: Option<u64>,
     places: Arc<Shares<CallerKey>>,
     share_log: ShareLog,
+    /// Bytes that one caller may have announced and not sent, instead of its fair share of the quota.
+    announced_per_caller: Option<u64>,
+    announced_log: ShareLog,
     /// One upload begins at a time, so that two do not take the same room.
     beginning: Mutex<()>,
 }
@@ -46,7 +49,7 @@ struct Upload {
     touched: Instant,
     state: State,
     /// Its place among the uploads of its caller.
-    _place: HeldPlace<CallerKey>,
+    place: HeldPlace<CallerKey>,
 }
 
 #[derive(Debug)]
@@ -89,8 +92,33 @@ impl Uploads {
             free_space,
             places: Shares::new(limits),
             share_log: ShareLog::default(),
+            announced_per_caller: None,
+            announced_log: ShareLog::default(),
             beginning: Mutex::default(),
         }
+    }
+
+    /// What one caller may have announced and not sent, instead of its fair share of the quota.
+    pub(super) fn announced_per_caller(self, most: Option<u64>) -> Self {
+        Self { announced_per_caller: most, ..self }
+    }
+
+    /// How full the tables are, and by whom. Passes over uploads that are being written at this moment.
+    pub(super) fn reports(&self, quota: u64) -> Vec<ShareReport> {
+        let mut announced = BTreeMap::<String, u64>::new();
+        for upload in self.table.lock().values() {
+            if let Some(upload) = upload.try_lock()
+                && let State::Writing(writing) = &upload.state
+            {
+                *announced.entry(upload.place.caller().to_string()).or_default() +=
+                    upload.size - writing.written;
+            }
+        }
+        let all = announced.values().sum();
+        vec![
+            self.places.report("uploads", &self.share_log),
+            ShareReport::new("announced bytes", quota, all, &self.announced_log, announced.into_iter()),
+        ]
     }
 
     /// Begins one, or goes on with it; its id, and how many bytes are there already.
@@ -105,7 +133,7 @@ impl Uploads {
     ) -> Result<(u64, u64), Fault> {
         let _alone = self.beginning.lock();
         self.forget_idle();
-        let mut promised = 0;
+        let (mut promised, mut promised_to_caller) = (0, 0);
         for (id, upload) in &*self.table.lock() {
             let mut upload = upload.lock();
             let State::Writing(writing) = &upload.state else { continue };
@@ -115,6 +143,9 @@ impl Uploads {
                 return Ok((*id, written));
             }
             promised += upload.size - written;
+            if upload.place.caller() == caller {
+                promised_to_caller += upload.size - written;
+            }
         }
         if !self.places.admits(caller) {
             self.forget_done();
@@ -136,6 +167,12 @@ impl Uploads {
             let fault = Fault::new(Code::TOO_LARGE, format!("there is room for {room} bytes more"));
             return Err(fault.with("limit", room));
         }
+        let limits = ShareLimits { limit: quota, per_caller: self.announced_per_caller };
+        let share = limits.room(taken.saturating_sub(freed), promised_to_caller);
+        if needed > share {
+            self.announced_log.refused("the room for files", caller);
+            return Err(over_share(share, promised_to_caller));
+        }
         let room = disk_room.saturating_add(freed);
         if needed > room {
             let text =
@@ -156,7 +193,7 @@ impl Uploads {
             size,
             touched: Instant::now(),
             state: State::Writing(Box::new(writing)),
-            _place: place,
+            place,
         };
         self.table.lock().insert(id, Arc::new(Mutex::new(upload)));
         Ok((id, written))
@@ -294,6 +331,17 @@ fn failed(folder: &Folder, (path, part): (&str, &str), state: &mut State, error:
     folder.remove(part);
     *state = State::NoRoom;
     no_room()
+}
+
+/// Refuses a file for which the quota has room, but not its caller's share of it: for now, where the caller has announced
+/// others.
+fn over_share(share: u64, announced: u64) -> Fault {
+    let text = format!("this caller may announce {share} bytes more, so that others find room too");
+    let fault = match announced {
+        0 => Fault::new(Code::TOO_LARGE, text),
+        _ => Fault { message: text, ..Fault::busy(1_000) },
+    };
+    fault.with("limit", share)
 }
 
 fn no_room() -> Fault {

@@ -13,13 +13,15 @@ use rantai_client::{CallError, Client};
 use serde_json::Value;
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use uuid::Uuid;
 
 /// How long an object has to describe itself.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long it has the first time: objects that are silent keep the others from being asked meanwhile.
 const FIRST_PATIENCE: Duration = Duration::from_secs(1);
+/// How long the gateway does not list its objects, while it gets to know them.
+const START: Duration = Duration::from_secs(3);
 /// The wait before it is asked again after it did not.
 const AGAIN: Duration = Duration::from_secs(10);
 /// Objects that are asked at the same time.
@@ -39,6 +41,9 @@ pub(super) struct Catalog {
     changed: watch::Sender<u64>,
     /// Who is there, once that is known.
     follower: watch::Sender<Option<Arc<Follower>>>,
+    /// Whether every object that was there at the start has been asked.
+    complete: watch::Sender<bool>,
+    began: Instant,
 }
 
 /// What an object said, and who it was.
@@ -69,8 +74,15 @@ struct Asking {
 
 impl Catalog {
     pub(super) fn new(client: Client, allowed: Vec<String>) -> Self {
-        let (changed, follower) = (watch::Sender::new(0), watch::Sender::new(None));
-        Self { client, allowed, described: Mutex::default(), changed, follower }
+        Self {
+            client,
+            allowed,
+            described: Mutex::default(),
+            changed: watch::Sender::new(0),
+            follower: watch::Sender::new(None),
+            complete: watch::Sender::new(false),
+            began: Instant::now(),
+        }
     }
 
     /// Whether an object may be called.
@@ -78,8 +90,10 @@ impl Catalog {
         allows(&self.allowed, object)
     }
 
-    /// Every object that is served now.
-    pub(super) fn all(&self) -> Vec<(String, Arc<Description>)> {
+    /// Every object that is served now. In the gateway's first moments this waits until they have been asked.
+    pub(super) async fn all(&self) -> Vec<(String, Arc<Description>)> {
+        let mut complete = self.complete.subscribe();
+        let _ = timeout_at(self.began + START, complete.wait_for(|&complete| complete)).await;
         let described = self.described.lock();
         described.iter().map(|(name, known)| (name.clone(), known.description.clone())).collect()
     }
@@ -145,6 +159,7 @@ impl Catalog {
         };
         self.follower.send_replace(Some(follower.clone()));
         let (mut asking, mut changes) = (Asking::default(), follower.changes());
+        follower.complete().await;
         let places = Shares::new(ShareLimits::new(AT_ONCE));
         loop {
             self.forget(&follower);
@@ -152,6 +167,9 @@ impl Catalog {
             let until = Instant::now() + LOOK_INTERVAL;
             loop {
                 self.ask_next(&mut asking, &places);
+                if asking.asked.is_empty() {
+                    self.complete.send_if_modified(|complete| !std::mem::replace(complete, true));
+                }
                 tokio::select! {
                     Some(answered) = asking.asked.join_next() => self.answered(&mut asking, answered),
                     more = changes.changed() => {

@@ -362,7 +362,7 @@ async fn respond(request: rantai_client::Request) -> Result<Response, Response> 
 }
 
 async fn list(State(gateway): State<Arc<Gateway>>) -> Json<Value> {
-    let objects = gateway.catalog.all();
+    let objects = gateway.catalog.all().await;
     let listed = objects.iter().map(|(name, description)| {
         let methods: Vec<&str> = description.methods.iter().map(|method| &*method.name).collect();
         let events: Vec<&str> = description.events.iter().map(|event| &*event.name).collect();
@@ -386,21 +386,23 @@ async fn describe(State(gateway): State<Arc<Gateway>>, Path(object): Path<String
 
 async fn document(State(gateway): State<Arc<Gateway>>) -> Json<Value> {
     let version = gateway.catalog.version();
-    let mut known = gateway.document.lock();
-    if let Some((of, document)) = &*known
+    if let Some((of, document)) = &*gateway.document.lock()
         && *of == version
     {
         return Json(document.clone());
     }
-    let document = openapi::document(&gateway.catalog.all(), gateway.secured);
-    *known = Some((version, document.clone()));
+    let document = openapi::document(&gateway.catalog.all().await, gateway.secured);
+    *gateway.document.lock() = Some((version, document.clone()));
     Json(document)
 }
 
 async fn stats(State(gateway): State<Arc<Gateway>>) -> Json<Value> {
     let counts = &gateway.guard.counts;
     let read = |count: &std::sync::atomic::AtomicU64| count.load(std::sync::atomic::Ordering::Relaxed);
+    let mut shares = vec![gateway.streams.report("streams", &gateway.share_log)];
+    shares.extend(gateway.waiting.reports());
     Json(json!({
+        "shares": shares,
         "requests": read(&counts.requests),
         "failed": read(&counts.failed),
         "connections": read(&counts.connections),

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use rantai_client::shares::{HeldPlace, ShareLimits, ShareLog, Shares};
+use rantai_client::shares::{HeldPlace, ShareLimits, ShareLog, ShareReport, Shares};
 use rantai_client::wire::fault::Fault;
 
 use super::guard::Caller;
@@ -28,6 +28,17 @@ impl WaitingCalls {
     pub(super) fn new(limits: &Limits) -> Self {
         let limits = ShareLimits { limit: limits.calls_per_object, per_caller: limits.calls_per_caller };
         Self { limits, by_object: Mutex::default(), log: ShareLog::default() }
+    }
+
+    /// How full the tables are that have a call, and by whom.
+    pub(super) fn reports(&self) -> Vec<ShareReport> {
+        let by_object = self.by_object.lock();
+        let mut tables: Vec<_> = by_object.iter().filter(|(_, calls)| calls.taken() > 0).collect();
+        tables.sort_unstable_by_key(|(object, _)| *object);
+        tables
+            .into_iter()
+            .map(|(object, calls)| calls.report(&format!("calls of {object}"), &self.log))
+            .collect()
     }
 
     /// Takes a place for a call until the returned guard is dropped.

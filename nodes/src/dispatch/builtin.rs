@@ -15,7 +15,7 @@ pub(super) fn built_in(served: &Served, request: &Request) -> Outcome {
     let result = match request.method.as_str() {
         "rpc.ping" => nothing(params).map(|()| json!("pong")),
         "rpc.info" => nothing(params).map(|()| json!(*served.entry.lock())),
-        "rpc.stats" => nothing(params).map(|()| served.stats.report()),
+        "rpc.stats" => nothing(params).map(|()| stats(served)),
         "rpc.discover" => nothing(params).map(|()| served.description.open_rpc(served.name.as_str())),
         "rpc.cancel" => Arguments::new(params, &["correlation"])
             .and_then(|mut arguments| arguments.take::<String>())
@@ -30,6 +30,15 @@ pub(super) fn built_in(served: &Served, request: &Request) -> Outcome {
         Ok(value) => Outcome::Value(value),
         Err(fault) => Outcome::Fault(fault),
     }
+}
+
+/// Counts of its calls, and how full its tables are.
+fn stats(served: &Served) -> Value {
+    let mut report = served.stats.report();
+    let mut shares = vec![served.places.report("calls", &served.share_log)];
+    shares.extend(served.object.shares());
+    report["shares"] = json!(shares);
+    report
 }
 
 fn nothing(params: rantai_client::wire::request::Params) -> Result<(), Fault> {

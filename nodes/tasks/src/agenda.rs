@@ -7,12 +7,23 @@ use tokio::sync::Notify;
 use uuid::Uuid;
 
 use super::task::Task;
+use super::turns::{CallerId, Turns};
+
+/// The most tasks for which it is noticed at a time that they are due.
+const BATCH: usize = 1_000;
 
 /// What is to be done, and when.
 #[derive(Debug, Default)]
 pub(super) struct Agenda {
-    due: Mutex<BTreeSet<(u64, Entry)>>,
+    plan: Mutex<Plan>,
     pub(super) changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Plan {
+    later: BTreeSet<(u64, Entry)>,
+    /// What is due: the highest priority of a caller goes first, and of one priority the longest due.
+    due: Turns<(u8, u64, Entry)>,
 }
 
 /// What is kept in memory of a task that waits; with its parameters there would be no room for many of them.
@@ -21,18 +32,21 @@ pub(super) struct Entry {
     /// The priority the wrong way round: the lowest goes first.
     behind: u8,
     id: u128,
+    /// Whose turn it takes.
+    pub(super) caller: CallerId,
 }
 
 impl From<&Task> for Entry {
     fn from(task: &Task) -> Self {
-        Self { behind: 9 - task.options.priority, id: task.uuid().as_u128() }
+        let id = task.uuid().as_u128();
+        Self { behind: 9 - task.options.priority, id, caller: CallerId::from(task) }
     }
 }
 
 impl Entry {
     /// Of a task that cannot be read now.
     pub(super) fn unread(id: Uuid) -> Self {
-        Self { behind: 9, id: id.as_u128() }
+        Self { behind: 9, id: id.as_u128(), caller: CallerId::default() }
     }
 }
 
@@ -42,22 +56,22 @@ impl Agenda {
     }
 
     pub(super) fn at(&self, when: u64, entry: impl Into<Entry>) {
-        self.due.lock().insert((when, entry.into()));
+        self.plan.lock().later.insert((when, entry.into()));
         self.changed.notify_one();
     }
 
-    /// Of what is due, what has the highest priority; or when something will be.
+    /// Of what is due, the next of the caller whose turn it is; or when something will be.
     pub(super) fn next(&self, now: u64) -> Result<Uuid, Option<u64>> {
-        let mut due = self.due.lock();
-        // Those that are due stand in front; a thousand of them are enough to choose from.
-        let chosen = due.iter().take_while(|(when, ..)| *when <= now).take(1_000);
-        let chosen = chosen.min_by_key(|(when, entry)| (entry.behind, *when)).copied();
-        match chosen {
-            Some(chosen) => {
-                due.remove(&chosen);
-                Ok(Uuid::from_u128(chosen.1.id))
-            }
-            None => Err(due.first().map(|(when, ..)| *when)),
+        let plan = &mut *self.plan.lock();
+        for _ in 0..BATCH {
+            let first = plan.later.first().copied().filter(|(when, _)| *when <= now);
+            let Some((when, entry)) = first else { break };
+            plan.later.pop_first();
+            plan.due.queue(entry.caller, (entry.behind, when, entry));
+        }
+        match plan.due.pop() {
+            Some((.., entry)) => Ok(Uuid::from_u128(entry.id)),
+            None => Err(plan.later.first().map(|(when, ..)| *when)),
         }
     }
 }
@@ -66,6 +80,7 @@ impl Agenda {
 mod tests {
     use super::*;
     use crate::options::Options;
+    use crate::store::Owner;
     use serde_json::json;
 
     #[test]
@@ -84,5 +99,24 @@ mod tests {
         assert_eq!(agenda.next(100), Err(Some(5_000)));
         assert_eq!(agenda.next(5_000), Ok(tasks[3].uuid()));
         assert_eq!(agenda.next(u64::MAX), Err(None));
+    }
+
+    /// 100,000 tasks of one caller that were due at the same time went before everybody else's.
+    #[test]
+    fn what_one_caller_has_due_does_not_go_before_what_others_have() {
+        let agenda = Agenda::default();
+        let task = |caller: &str, priority| {
+            let options = Options { priority, ..Options::default() };
+            let mut task = Task::new(Uuid::now_v7(), "pages", "add", json!([]), options, 0).expect("a task");
+            task.owner = Some(Owner { caller: caller.to_owned(), bytes: 1 });
+            task
+        };
+        for _ in 0..5_000 {
+            agenda.add(&task("greedy", 9));
+        }
+        let honest = task("honest", 0);
+        agenda.at(1, &honest);
+        let position = (0..5_000).position(|_| agenda.next(100) == Ok(honest.uuid())).expect("it is due");
+        assert!(position < 10, "{position} others went before it");
     }
 }

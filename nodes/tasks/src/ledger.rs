@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rantai_client::Environment;
 use rantai_client::client::{Builder, draw_id};
 use rantai_client::object::{Answering, Call, Description, Emitter, Object};
-use rantai_client::shares::CallerKey;
+use rantai_client::shares::{CallerKey, ShareReport};
 use rantai_client::wire::name::ClientId;
 use tokio::task::JoinHandle;
 
@@ -98,6 +98,10 @@ impl Object for LedgerObject {
     fn call(self: Arc<Self>, call: Call) -> Answering {
         let caller = call.context.share_of.clone();
         Arc::new(TasksObject(Ledger { shared: self.shared.clone(), caller })).call(call)
+    }
+
+    fn shares(&self) -> Vec<ShareReport> {
+        self.shared.shares()
     }
 
     fn attach(&self, emitter: Emitter) {

@@ -6,7 +6,7 @@
 //! | [`after`] | Tasks that come after others, and what they are given of them |
 //! | [`schedule`] | Calls that are made again and again |
 //! | `store` | All of them on disk, many writes in one commit |
-//! | `agenda`, `loads` | What is due, and how much each object has to do |
+//! | `agenda`, `loads`, `turns` | What is due, how much each object has to do, and whose turn it is |
 //! | `absent` | Whatever waits for a node |
 //! | `timetable`, `scheduler` | When schedules make their next tasks, and making them |
 //! | `progress` | How far runs are |
@@ -39,6 +39,7 @@ mod simulation;
 mod store;
 pub mod task;
 mod timetable;
+mod turns;
 
 pub use ledger::{Ledger, LedgerError, LedgerObject};
 pub use limits::Limits;

@@ -1,9 +1,9 @@
 //! How much each object has to do, and whatever waits for a place.
 //!
 //! Objects share the places of the executor by the rule of [`rantai_client::shares`], so that slow ones leave some to
-//! those that come later.
+//! those that come later. Callers take [turns](super::turns) at the places of an object.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -12,6 +12,7 @@ use rantai_client::shares::ShareLimits;
 use super::agenda::Entry;
 use super::limits::Limits;
 use super::task::Task;
+use super::turns::{CallerId, Turns};
 
 /// Tasks that are looked at again at a time for an object of which none runs, while those of others do.
 const IDLE_BATCH: usize = 1_000;
@@ -33,8 +34,8 @@ struct ObjectLoads {
 #[derive(Debug, Default)]
 struct Load {
     running: usize,
-    /// Tasks that are due, and wait for a place: the highest priority first, and of one the longest due.
-    waiting: BTreeSet<(u8, u64, Entry)>,
+    /// Tasks that are due, and wait for a place: the highest priority of a caller first, and of one the longest due.
+    waiting: Turns<(u8, u64, Entry)>,
 }
 
 impl Loads {
@@ -50,14 +51,16 @@ impl Loads {
             return false;
         }
         let load = loads.by_object.entry(task.object.clone()).or_default();
-        load.waiting.insert((9 - task.options.priority, task.due_ms, Entry::from(task)));
+        load.waiting.queue(CallerId::from(task), (9 - task.options.priority, task.due_ms, Entry::from(task)));
         true
     }
 
     pub(super) fn begun(&self, task: &Task) {
         let mut loads = self.objects.lock();
         loads.running += 1;
-        loads.by_object.entry(task.object.clone()).or_default().running += 1;
+        let load = loads.by_object.entry(task.object.clone()).or_default();
+        load.running += 1;
+        load.waiting.begun(CallerId::from(task));
     }
 
     /// Tasks that may be looked at again, as one has ended: first those of objects that have the least to do.
@@ -67,6 +70,7 @@ impl Loads {
         loads.running = loads.running.saturating_sub(1);
         if let Some(load) = loads.by_object.get_mut(&task.object) {
             load.running = load.running.saturating_sub(1);
+            load.waiting.ended(CallerId::from(task));
         }
         let mut next = Vec::new();
         let mut waiting: Vec<_> = loads
@@ -79,11 +83,11 @@ impl Loads {
         for (running, object, load) in waiting {
             // Some of them may have been cancelled: when nothing runs any more, nobody would free a place for the rest.
             let places = match (loads.running, running) {
-                (0, _) => load.waiting.len(),
+                (0, _) => usize::MAX,
                 (_, 0) => IDLE_BATCH,
                 _ => self.room(object, running, loads.running),
             };
-            next.extend((0..places).map_while(|_| load.waiting.pop_first()).map(|(.., entry)| entry));
+            next.extend((0..places).map_while(|_| load.waiting.pop()).map(|(.., entry)| entry));
         }
         loads.by_object.retain(|_, load| load.running > 0 || !load.waiting.is_empty());
         next
@@ -106,6 +110,7 @@ mod tests {
 
     use super::*;
     use crate::options::Options;
+    use crate::store::Owner;
     use serde_json::json;
     use uuid::Uuid;
 
@@ -176,9 +181,39 @@ mod tests {
             let at = running.iter().position(|task| task.object == "slow").expect("one of them runs");
             loads.ended(&running.remove(at));
         }
-        let waits = |object: &str| loads.objects.lock().by_object[object].waiting.len();
+        let waits = |object: &str| {
+            let mut loads = loads.objects.lock();
+            let waiting = &mut loads.by_object.get_mut(object).expect("it has some").waiting;
+            std::iter::from_fn(|| waiting.pop()).count()
+        };
         assert_eq!(waits("slow"), 8, "it holds more than are free");
         assert!(waits("slower") < 18, "and the other one goes on");
+    }
+
+    /// The object's places went to whoever had submitted first, however many tasks those were.
+    #[test]
+    fn callers_take_turns_at_the_places_of_an_object() {
+        let owned = |caller: &str, priority| {
+            let owner = Some(Owner { caller: caller.to_owned(), bytes: 1 });
+            Task { owner, ..task("pages", priority) }
+        };
+        let (loads, mut running) = (loads(), Vec::new());
+        for _ in 0..3 {
+            let task = owned("greedy", 9);
+            assert!(!loads.is_full_for(&task), "all places, as nobody else wants one");
+            loads.begun(&task);
+            running.push(task);
+        }
+        let greedy: Vec<Task> = (0..1_000).map(|_| owned("greedy", 9)).collect();
+        assert!(greedy.iter().all(|task| loads.is_full_for(task)));
+        let honest = [owned("honest", 0), owned("honest", 5)];
+        assert!(honest.iter().all(|task| loads.is_full_for(task)));
+        assert_eq!(loads.ended(&running.pop().expect("one")), [Entry::from(&honest[1])], "the next place");
+        loads.begun(&honest[1]);
+        // Two of the one and one of the other run; then one of each.
+        assert_eq!(loads.ended(&running.pop().expect("one")), [Entry::from(&greedy[0])]);
+        loads.begun(&greedy[0]);
+        assert_eq!(loads.ended(&honest[1]), [Entry::from(&honest[0])]);
     }
 
     #[test]

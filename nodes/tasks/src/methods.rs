@@ -140,6 +140,7 @@ impl Tasks for Ledger {
         let caller = Some(self.caller.to_string());
         let stored = self.shared.store.schedule(schedule.clone(), caller, ShareLimits::new(most)).await;
         if !stored.map_err(|error| unread(&error))? {
+            self.shared.schedule_log.refused("the schedules that the ledger keeps", &self.caller);
             let text = format!("the ledger keeps {most} schedules, and a share of them for each caller");
             return Err(Fault { message: text, ..Fault::busy(60_000) });
         }
@@ -155,6 +156,8 @@ impl Tasks for Ledger {
 
     async fn schedules(&self, after: Option<String>) -> Result<Vec<Schedule>, Fault> {
         let after = after.unwrap_or_default();
-        self.shared.store.schedules(&after, LIST_LIMIT as usize).map_err(|error| unread(&error))
+        let schedules = self.shared.store.schedules(&after, LIST_LIMIT as usize);
+        let schedules = schedules.map_err(|error| unread(&error))?;
+        Ok(schedules.into_iter().map(|schedule| Schedule { owner: None, ..schedule }).collect())
     }
 }

@@ -38,7 +38,7 @@ pub struct Options {
     pub timeout_ms: u64,
     /// One key, one task: a second submission of the same call is the first, and one of another call is refused.
     pub key: Option<String>,
-    /// Of those that are due the highest go first: 0 to 9.
+    /// Of a caller's tasks that are due the highest go first: 0 to 9.
     pub priority: u8,
     /// Not before these tasks have ended: their ids, or `#0` for the first call of the same submission.
     pub after: Vec<String>,

@@ -12,6 +12,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::options::Options;
+use super::store::Owner;
 use super::task::Task;
 
 /// The longest expression, in bytes.
@@ -60,6 +61,10 @@ pub struct Schedule {
     pub skipped: u64,
     /// The task it made last.
     pub last: Option<String>,
+    /// Whose it is: on disk, and told to nobody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(skip)]
+    pub(crate) owner: Option<Owner>,
 }
 
 impl Timing {
@@ -115,8 +120,9 @@ impl Schedule {
         if next_ms.is_none() {
             return Err(Fault::wrong_parameter("timing.cron", "a time that will come"));
         }
-        let (made, skipped, last) = (0, 0, None);
-        let schedule = Self { name, timing, object, method, params, options, next_ms, made, skipped, last };
+        let (made, skipped, last, owner) = (0, 0, None, None);
+        let schedule =
+            Self { name, timing, object, method, params, options, next_ms, made, skipped, last, owner };
         schedule.task(Uuid::nil(), now)?;
         Ok(schedule)
     }
@@ -124,7 +130,9 @@ impl Schedule {
     /// A task of it, under a new `id`.
     pub(super) fn task(&self, id: Uuid, now: u64) -> Result<Task, Fault> {
         let task = Task::new(id, &self.object, &self.method, self.params.clone(), self.options.clone(), now)?;
-        Ok(Task { schedule: Some(self.name.clone()), ..task })
+        // It takes the turns of the schedule's owner, and counts against nobody.
+        let owner = self.owner.as_ref().map(|owner| Owner { caller: owner.caller.clone(), bytes: 0 });
+        Ok(Task { schedule: Some(self.name.clone()), owner, ..task })
     }
 
     /// Its time has come: `task` is the one it makes, and nothing where it cannot now. However many times have

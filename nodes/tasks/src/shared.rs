@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use parking_lot::Mutex;
 use rantai_client::Environment;
 use rantai_client::object::{Emitter, Progress};
-use rantai_client::shares::{CallerKey, ShareLog};
+use rantai_client::shares::{CallerKey, ShareLog, ShareReport};
 use rantai_client::wire::fault::{Code, Fault};
 use tokio::sync::{Notify, oneshot};
 use uuid::Uuid;
@@ -16,7 +16,7 @@ use super::agenda::{Agenda, Entry};
 use super::interface::Summary;
 use super::limits::Limits;
 use super::progress::RunProgress;
-use super::store::{Store, Stored, Submitted, is_open};
+use super::store::{Amount, Kept, Store, Stored, Submitted, is_open};
 use super::task::Task;
 use super::timetable::Timetable;
 use rantai_commit::DiskError;
@@ -42,7 +42,10 @@ pub(super) struct Shared {
     /// Callers of `result`, by the task's id.
     waiting: Mutex<HashMap<u128, Vec<oneshot::Sender<()>>>>,
     pub(super) emitter: OnceLock<Emitter>,
+    /// Refusals of tasks.
     pub(super) share_log: ShareLog,
+    /// Refusals of schedules.
+    pub(super) schedule_log: ShareLog,
 }
 
 impl Shared {
@@ -59,6 +62,7 @@ impl Shared {
             waiting: Mutex::default(),
             emitter: OnceLock::new(),
             share_log: ShareLog::default(),
+            schedule_log: ShareLog::default(),
         }
     }
 
@@ -74,6 +78,22 @@ impl Shared {
             self.announce(task);
         }
         Ok(stored)
+    }
+
+    /// How full the ledger is, and by whom.
+    pub(super) fn shares(&self) -> Vec<ShareReport> {
+        let holdings = self.store.holdings();
+        let (tasks, schedules) = (holdings.held(Kept::Tasks), holdings.held(Kept::Schedules));
+        let report = |table, limit, log, held: &[(String, Amount)], of: fn(&Amount) -> u64| {
+            let taken = held.iter().map(|(_, amount)| of(amount)).sum();
+            let held = held.iter().map(|(caller, amount)| (caller.clone(), of(amount)));
+            ShareReport::new(table, limit, taken, log, held)
+        };
+        vec![
+            report("tasks", self.limits.tasks, &self.share_log, &tasks, |amount| amount.count),
+            report("bytes of tasks", self.limits.bytes, &self.share_log, &tasks, |amount| amount.bytes),
+            report("schedules", self.limits.schedules, &self.schedule_log, &schedules, |amount| amount.count),
+        ]
     }
 
     /// Looks at a task again when the disk may work again.
@@ -161,12 +181,12 @@ impl Shared {
         }
     }
 
-    /// The task as it is, with the progress of its run.
+    /// The task as it is, with the progress of its run and without its owner.
     pub(super) fn read(&self, id: &str) -> Result<Task, Fault> {
         let known = self.store.get(uuid(id)?).map_err(|error| unread(&error))?;
         known.ok_or_else(|| no_such_task(id)).map(|task| {
             let progress = self.progress.of(&task);
-            Task { progress, ..task }
+            Task { progress, owner: None, ..task }
         })
     }
 

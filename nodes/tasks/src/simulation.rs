@@ -3,6 +3,7 @@
 mod fake;
 mod world;
 
+use rantai_client::shares::CallerKey;
 use rantai_client::wire::fault::{Code, Fault};
 
 use super::options::Options;
@@ -37,6 +38,37 @@ async fn same_seed_gives_the_same_trace() {
     assert!(first.len() > 50, "{first:#?}");
     assert_eq!(first, again);
     assert_ne!(first, other);
+}
+
+/// One caller's hundreds of tasks for an object went before everybody else's.
+#[tokio::test]
+async fn a_caller_waits_for_a_turn_and_not_for_all_that_another_has_submitted() {
+    for seed in 0..10 {
+        let mut world = World::answering(seed);
+        let [greedy, honest] = ["greedy", "honest"].map(|name| CallerKey::Client(name.to_owned()));
+        for _ in 0..300 {
+            let options = Options { priority: 9, ..Options::default() };
+            world.submit_by(greedy.clone(), "printer", options).await;
+        }
+        let mut submitted = Vec::new();
+        for minute in 0..3 {
+            let time = START_MS + minute * MINUTE_MS + seed * 1_000;
+            world.run_until(time).await;
+            let options = Options { priority: 0, ..Options::default() };
+            let id = world.submit_by(honest.clone(), "printer", options).await;
+            submitted.push((id, world.calls()));
+        }
+        world.run_until(START_MS + 10 * MINUTE_MS).await;
+        assert!(world.trace.iter().any(|line| line.contains("Crash")), "seed {seed}");
+        for (id, before) in submitted {
+            let id = uuid::Uuid::try_parse(&id).expect("an id").to_string();
+            let called = |line: &&String| line.contains(" call ") && line.contains(&id);
+            let first = world.trace.iter().find(called).expect("it was called");
+            let number = first.split([' ', ':']).nth(2).and_then(|number| number.parse::<u64>().ok());
+            let others = number.expect("a number") - before;
+            assert!(others <= 8, "seed {seed}: {others} calls before {first}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use super::after;
 use super::options::{LONGEST_BACKOFF_MS, Options};
+use super::store::Owner;
 
 /// The largest parameters, in bytes of JSON.
 pub(crate) const LARGEST: usize = 256 << 10;
@@ -96,6 +97,10 @@ pub struct Task {
     /// How far it is, while it runs. Not kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<Progress>,
+    /// Whose it is: on disk, and told to nobody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(skip)]
+    pub(crate) owner: Option<Owner>,
 }
 
 impl Task {
@@ -140,6 +145,7 @@ impl Task {
             fed: false,
             submitted_params: None,
             progress: None,
+            owner: None,
         })
     }
 

@@ -63,6 +63,18 @@ async fn a_client_that_fills_an_object_and_goes_away_keeps_nobody_out() {
     until("two thirds of the places are taken", async || entered.load(Ordering::SeqCst) == 11).await;
     let honest = bus.client().await;
     assert!(honest.object("slow").call::<bool>("run", ()).await.expect("served"));
+    let stats: Value = honest.object("slow").call("rpc.stats", ()).await.expect("statistics");
+    let places = &stats["shares"][0];
+    assert_eq!(
+        (&places["table"], &places["limit"], &places["taken"]),
+        (&json!("calls"), &json!(16), &json!(11))
+    );
+    assert_eq!(
+        (&places["callers"], &places["refused"], &places["top"][0]["held"]),
+        (&json!(1), &json!(5), &json!(11))
+    );
+    let holder = places["top"][0]["caller"].as_str().expect("a name");
+    assert!(holder.contains(greedy.id().as_str()), "{holder}");
     greedy.close().await;
     assert!(honest.object("slow").call::<bool>("run", ()).await.expect("served"));
     calls.shutdown().await;
@@ -85,6 +97,13 @@ async fn a_client_that_submits_for_next_year_leaves_room_in_the_ledger() {
     let honest = bus.client().await;
     let tasks = TasksProxy::from(honest.object("tasks").deadline(PATIENCE));
     tasks.submit("echo".into(), "echo".into(), None, None).await.expect("others are served");
+    let stats: Value = honest.object("tasks").call("rpc.stats", ()).await.expect("statistics");
+    let kept = &stats["shares"][1];
+    assert_eq!((&kept["table"], &kept["limit"], &kept["taken"]), (&json!("tasks"), &json!(20), &json!(15)));
+    assert_eq!(
+        (&kept["callers"], &kept["refused"], &kept["top"][0]["held"]),
+        (&json!(2), &json!(1), &json!(14))
+    );
 }
 
 /// Two slow objects took all 64 places, and a task of a third one waited for them.

@@ -25,6 +25,16 @@ pub(super) fn open_faulty_with(dir: &Path, look: Look, settings: StoreSettings) 
     (Bench { store, committed }, switch.expect("the opener was made"))
 }
 
+/// A store with the session 1 on a disk that is full after so many writes more.
+pub(super) fn open_full_after(writes: u64) -> (TempDir, Bench, Arc<Switch>) {
+    let dir = dir();
+    let (mut bench, switch) = open_faulty(dir.path());
+    bench.write([Op::SaveSession { key: 1, record: session("c") }]);
+    switch.writes.store(writes, Ordering::Relaxed);
+    switch.full.store(true, Ordering::Relaxed);
+    (dir, bench, switch)
+}
+
 pub(super) fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let start = Instant::now();
     while !holds() {
@@ -37,11 +47,7 @@ pub(super) fn until(what: &str, mut holds: impl FnMut() -> bool) {
 fn a_full_disk_holds_tickets_back_until_there_is_room() {
     // Whatever write of the commit is the first to fail.
     for writes in [0, 1, 2, 3, 5, 8] {
-        let dir = dir();
-        let (mut bench, switch) = open_faulty(dir.path());
-        bench.write([Op::SaveSession { key: 1, record: session("c") }]);
-        switch.writes.store(writes, Ordering::Relaxed);
-        switch.full.store(true, Ordering::Relaxed);
+        let (dir, mut bench, switch) = open_full_after(writes);
         let m = message("t", "x");
         let enqueue = |seq| Op::Enqueue { key: 1, seq, entry: entry(&m) };
         let before = bench.store.durable();

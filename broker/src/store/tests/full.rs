@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::failure::{open_faulty, open_faulty_with, until};
+use super::failure::{open_faulty, open_faulty_with, open_full_after, until};
 use super::*;
 
 fn large(n: u64) -> Arc<Message> {
@@ -48,11 +48,7 @@ fn what_its_subscriber_takes_makes_room_on_a_full_disk() {
 fn what_is_removed_while_it_cannot_be_written_is_not_there_later() {
     // Whatever write of the commit is the first to fail: it may be on disk already.
     for writes in [0, 1, 2, 3, 5, 8, 13] {
-        let dir = dir();
-        let (mut bench, switch) = open_faulty(dir.path());
-        bench.write([Op::SaveSession { key: 1, record: session("c") }]);
-        switch.writes.store(writes, Ordering::Relaxed);
-        switch.full.store(true, Ordering::Relaxed);
+        let (dir, mut bench, switch) = open_full_after(writes);
         let m = message("t", "x");
         let mut seq = 0;
         until("a failure", || {
@@ -70,20 +66,19 @@ fn what_is_removed_while_it_cannot_be_written_is_not_there_later() {
     }
 }
 
-/// A session that has ended stays on disk until the messages that it leaves to others are there.
+/// A session that has ended stays on disk until what it leaves to others is there: its will, or messages of its groups.
 #[test]
-fn what_an_ended_session_leaves_to_its_group_is_not_removed_before_others_have_it() {
+fn ended_sessions_are_not_removed_before_others_have_what_they_leave() {
     let mut batch = crate::store::batch::Batch::default();
-    let left = EntryRecord { shared: Some("$share/g/t".into()), ..entry(&large(1)) };
-    batch.add(Op::DeleteSession { key: 1 });
+    batch.add(Op::DeleteSession { key: 1, leaves: true });
+    batch.add(Op::Enqueue { key: 2, seq: 1, entry: entry(&large(1)) });
     batch.add(Op::Dequeue { key: 3, seq: 1 });
-    batch.add(Op::Enqueue { key: 2, seq: 1, entry: left });
+    batch.add(Op::DeleteSession { key: 4, leaves: false });
     let first = batch.take_deletions(9);
-    assert!(first.forgotten.is_empty() && first.queue.contains_key(&(3, 1)));
-    batch.add(Op::DeleteSession { key: 2 });
-    assert_eq!(batch.take_deletions(1).forgotten.len(), 1);
-    assert_eq!(batch.take_deletions(9).forgotten.len(), 1);
-    assert!(batch.is_empty());
+    assert!(first.queue.contains_key(&(3, 1)));
+    assert!(first.forgotten.into_iter().eq([4]));
+    assert!(batch.take_deletions(9).is_empty());
+    assert!(batch.forgotten.contains(&1) && batch.queue.contains_key(&(2, 1)), "both wait for room");
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod full;
 mod model;
 mod queue;
 mod record;
+mod stall;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -194,7 +195,7 @@ fn each_op_undoes_or_replaces_what_is_on_disk() {
         Op::Dequeue { key: 1, seq: 1 },
         Op::Phase { key: 1, seq: 2, packet_id: 77, phase: Phase::Sent },
         Op::Released { key: 1, packet_id: 1 },
-        Op::DeleteSession { key: 2 },
+        Op::DeleteSession { key: 2, leaves: false },
     ]);
 
     let (_bench, snapshot) = bench.reopen(dir.path());

@@ -33,7 +33,7 @@ impl Model {
                 self.retained.remove(&topic);
             }
             Op::SaveSession { key, record } => self.sessions.entry(key).or_default().record = record,
-            Op::DeleteSession { key } => {
+            Op::DeleteSession { key, .. } => {
                 self.sessions.remove(&key);
             }
             Op::Subscribe { key, filter, options } => session(self, &key, &mut |kept| {
@@ -107,7 +107,7 @@ impl Engine {
         match random.below(100) {
             0..10 => Op::Retain { message: message(&topic, &some) },
             10..15 => Op::Unretain { topic: filter },
-            15..16 => Op::DeleteSession { key },
+            15..16 => Op::DeleteSession { key, leaves: key % 2 == 0 },
             16..25 => Op::Subscribe {
                 key,
                 filter,

@@ -48,7 +48,7 @@ fn a_message_is_stored_once_and_goes_with_its_last_row() {
     assert_eq!(rows(&disk), (2, 102));
     apply(&mut disk, (1..=100).map(|key| Op::Dequeue { key, seq: 1 }));
     assert_eq!(rows(&disk), (2, 2));
-    apply(&mut disk, [Op::DeleteSession { key: 101 }]);
+    apply(&mut disk, [Op::DeleteSession { key: 101, leaves: false }]);
     assert_eq!(rows(&disk), (1, 1));
     apply(&mut disk, [Op::Dequeue { key: 1, seq: 2 }, Op::Dequeue { key: 1, seq: 2 }]);
     assert_eq!(rows(&disk), (0, 0));
@@ -72,7 +72,7 @@ fn references_are_counted_across_a_restart() {
     // A new one does not take the id of one that is there.
     apply(&mut second, [enqueue(2, 3, &m)]);
     assert_eq!(rows(&second), (2, 5));
-    apply(&mut second, (1..=3).map(|key| Op::DeleteSession { key }));
+    apply(&mut second, (1..=3).map(|key| Op::DeleteSession { key, leaves: false }));
     assert_eq!(rows(&second), (0, 0));
 }
 
@@ -133,7 +133,8 @@ fn forgetting_a_session_forgets_what_waits_for_it_and_nothing_else() {
             Op::Received { key, packet_id: u16::MAX },
         ]
     };
-    let all = ops(1).into_iter().chain(ops(2)).chain(ops(3)).chain([Op::DeleteSession { key: 2 }]);
+    let all =
+        ops(1).into_iter().chain(ops(2)).chain(ops(3)).chain([Op::DeleteSession { key: 2, leaves: false }]);
     let batch = batch(all);
     assert_eq!(batch.sessions.keys().copied().collect::<Vec<_>>(), [1, 3]);
     assert_eq!((batch.subscriptions.len(), batch.queue.len(), batch.received.len()), (4, 2, 2));

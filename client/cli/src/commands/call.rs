@@ -117,7 +117,6 @@ impl Call {
             }
             Err(fault) if with_node && json => print_json(&json!({"node": node, "error": fault})),
             Err(fault) if with_node => print(&format!("{node}: {fault}")),
-            Err(fault) if json => print_json(&json!({"error": fault})),
             Err(_) => {}
         }
         Ok(())

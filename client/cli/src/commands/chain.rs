@@ -106,11 +106,6 @@ impl Chain {
     }
 
     fn failed(&self, error: &CallError) -> Failure {
-        if self.connection.json
-            && let Some(fault) = error.fault()
-        {
-            print_json(&json!({"error": fault}));
-        }
         self.connection.failed(error)
     }
 

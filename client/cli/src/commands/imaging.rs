@@ -76,7 +76,7 @@ impl Imaging {
         if status_code != 200 {
             let exit = exit(status_code);
             let text = format!("{method}: {} ({status_code})", msg.unwrap_or_default());
-            return Err(Failure::new(exit, text));
+            return Err(Failure::new(exit, text).shown());
         }
         if !connection.json {
             tell(&retval.unwrap_or_default());

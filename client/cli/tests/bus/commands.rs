@@ -82,6 +82,21 @@ fn json_tells_errors_too() {
     let error: Value = serde_json::from_str(&done.stdout).expect("JSON");
     assert_eq!((done.code, &error["error"]["code"]), (1, &json!(-32000)), "{done:?}");
     assert_eq!(error["error"]["data"]["kind"], "division_by_zero", "{done:?}");
+    // Nobody serves the ledger, or what is named; and nobody is there to be asked.
+    for (arguments, exit, code) in [
+        (&["task", "submit", "calculator.add", "1", "2"][..], 5, json!(-32003)),
+        (&["task", "status", "0"], 5, json!(-32003)),
+        (&["describe", "nothing"], 5, json!(-32003)),
+        (&["files", "nothing"], 5, json!(-32003)),
+        (&["chain", "nothing", "x"], 5, json!(-32003)),
+        (&["call", "calculator.add", "1", "2", "--broker", "mqtt://127.0.0.1:1"], 3, Value::Null),
+    ] {
+        let done = bus.run(&[arguments, &["--json"]].concat());
+        let error: Value = serde_json::from_str(&done.stdout).expect("one line of JSON");
+        assert_eq!((done.code, &error["error"]["code"]), (exit, &code), "{arguments:?}: {done:?}");
+        assert!(error["error"]["message"].as_str().is_some_and(|text| !text.is_empty()), "{done:?}");
+        assert!(done.stderr.starts_with("error: "), "{done:?}");
+    }
 }
 
 #[test]

@@ -13,7 +13,8 @@ use rantai_client::session::{Address, SubscribeError, Unsent};
 use rantai_client::wire::entry::{Entry, EntryError};
 use rantai_client::wire::fault::Fault;
 use rantai_client::wire::json::JsonError;
-use rantai_client::wire::name::{ClientId, NameError, ObjectName};
+use rantai_client::wire::name::{ClientId, NameError, ObjectName, Root};
+use rantai_client::wire::role::{BusRole, RoleError};
 use rantai_client::wire::topic::TopicError;
 use rantai_client::{CallError, ConnectError, error_chain};
 use rantai_imaging::reply::{Problem, Status};
@@ -56,6 +57,11 @@ fn disk() -> DiskError {
     }
 }
 
+fn role() -> RoleError {
+    let lab = BusRole { name: "lab".to_owned(), call: vec!["calculator".to_owned()], ..BusRole::default() };
+    lab.rules(&Root::default()).expect_err("no method")
+}
+
 fn entry() -> EntryError {
     let (object, node) = (ObjectName::new("a").expect("a name"), ClientId::new("n").expect("an id"));
     Entry::read(&object, &node, b"[").expect_err("no JSON")
@@ -90,6 +96,7 @@ fn client() -> Vec<Example> {
     all.extend([
         example("http://x".parse::<Address>().expect_err("no broker")),
         example(name()),
+        example(role()),
         example(ConnectError::Address("http://x".parse::<Address>().expect_err("no broker"))),
         example(ConnectError::Unreachable { address: address(), source: refused() }),
         example(ConnectError::Silent { address: address(), within: Duration::from_secs(5) }),

@@ -251,7 +251,7 @@ fn the_description_follows_objects_as_they_come_and_go() {
             std::thread::sleep(Duration::from_millis(50));
         }
     };
-    until("/objects/calculator/add", true);
+    assert!(described("/objects/calculator/add"), "it is there from the first moment");
     until("/objects/example.chainTopology.bandung/process", false);
     let mut city = bus.serve(&["example.chainTopology.bandung"]);
     city.wait_for("serving example");

@@ -220,3 +220,26 @@ fn one_caller_takes_two_thirds_of_the_uploads() {
     create("greedy", "g6").expect("its own that are done make room");
     assert_eq!(create("greedy", "g7").expect_err("over its share").code, Code::BUSY);
 }
+
+/// One caller announced a file of the whole quota, sent a byte of it from time to time, and nobody else could write.
+#[test]
+fn one_caller_cannot_announce_the_whole_quota() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let folder = Folder::open(directory.path()).expect("there");
+    let uploads = Uploads::new(Some(0), ShareLimits::new(MOST));
+    let [greedy, honest] = ["greedy", "honest"].map(|name| CallerKey::Client(name.to_owned()));
+    let create = |uploads: &Uploads, caller: &CallerKey, name: &str, size: u64| {
+        uploads.create(&folder, QUOTA, caller, name, size, &etag(name.as_bytes()))
+    };
+    let alone = create(&uploads, &greedy, "all", QUOTA).expect_err("too large for one caller");
+    assert_eq!((alone.code, alone.data["limit"].as_u64()), (Code::TOO_LARGE, Some(6_667)));
+    create(&uploads, &greedy, "most", 6_667).expect("its share");
+    let more = create(&uploads, &greedy, "more", 1).expect_err("it has its share");
+    assert_eq!((more.code, more.data["limit"].as_u64()), (Code::BUSY, Some(0)));
+    create(&uploads, &honest, "book", 2_000).expect("there is room for others");
+    let report = uploads.reports(QUOTA).pop().expect("a report of bytes");
+    let top = report.top.iter().map(|holder| holder.held).collect::<Vec<_>>();
+    assert_eq!((report.taken, report.refused, top), (8_667, 2, vec![6_667, 2_000]));
+    let set = Uploads::new(Some(0), ShareLimits::new(MOST)).announced_per_caller(Some(500));
+    assert!(create(&set, &greedy, "set", 501).is_err() && create(&set, &greedy, "small", 500).is_ok());
+}

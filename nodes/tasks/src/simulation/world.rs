@@ -114,9 +114,23 @@ impl World {
         }
     }
 
+    /// A quiet world in which answers are random, and the ledger crashes once.
+    pub(super) fn answering(seed: u64) -> Self {
+        let mut world = Self::quiet(seed);
+        world.answers = true;
+        let time = START_MS + world.chance.random_below(2 * MINUTE_MS);
+        world.plan(time, Event::Crash);
+        world
+    }
+
     pub(super) async fn submit(&mut self, object: &str, options: Options) -> String {
+        self.submit_by(CallerKey::Unnamed, object, options).await
+    }
+
+    pub(super) async fn submit_by(&mut self, caller: CallerKey, object: &str, options: Options) -> String {
         let params = Some(json!([1]));
-        let id = self.ledger.submit(object.to_owned(), "use".to_owned(), params, Some(options)).await;
+        let ledger = Ledger { caller, ..self.ledger.clone() };
+        let id = ledger.submit(object.to_owned(), "use".to_owned(), params, Some(options)).await;
         let id = id.expect("submitted");
         self.submitted.push(id.clone());
         self.note(&format!("submit {id} {object}"));
@@ -163,6 +177,11 @@ impl World {
 
     pub(super) fn task(&self, id: &str) -> Task {
         self.store.get(Uuid::try_parse(id).expect("an id")).expect("read").expect("known")
+    }
+
+    /// Calls that were made so far.
+    pub(super) fn calls(&self) -> u64 {
+        self.objects.state.lock().made
     }
 
     /// From now on nodes stay, and nothing crashes.

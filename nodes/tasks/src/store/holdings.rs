@@ -1,19 +1,19 @@
 //! What each caller holds of the ledger: so that none fills it alone.
+//!
+//! Whose a task or schedule is stands in its own row. The sums are kept in memory and counted again when the file is
+//! opened.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 use rantai_client::shares::ShareLimits;
-use redb::{ReadableTable, TableDefinition, WriteTransaction};
-
-/// A kept task or schedule, with its caller and its size in bytes.
-pub(super) const HELD: TableDefinition<'static, (&str, &str), (&str, u64)> = TableDefinition::new("held");
-/// How many a caller holds of a kind, and their bytes.
-pub(super) const HOLDINGS: TableDefinition<'static, (&str, &str), (u64, u64)> =
-    TableDefinition::new("holdings");
-/// The row with what all callers hold together; no caller is called so.
-const ALL: &str = "";
+use redb::{Key, ReadableTable};
+use serde::{Deserialize, Serialize};
 
 /// What is kept: tasks, or schedules.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Kept {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Kept {
     Tasks,
     Schedules,
 }
@@ -26,90 +26,198 @@ pub(crate) struct KeptLimits {
     pub(crate) bytes: ShareLimits,
 }
 
+/// Whose a task or schedule is. Stands on disk, and is told to nobody.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Owner {
+    pub(crate) caller: String,
+    /// Bytes that it counts as against its caller's share; 0 for what the ledger makes itself, for schedules: it is not
+    /// counted.
+    pub(crate) bytes: u64,
+}
+
 /// Whether the caller may keep more, and whether there is room for anybody.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Room {
+pub(crate) enum Room {
     There,
     /// The caller is over its share.
     OverShare,
     Full,
 }
 
-impl Kept {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Tasks => "tasks",
-            Self::Schedules => "schedules",
-        }
+/// How many somebody holds, and their bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Amount {
+    pub(crate) count: u64,
+    pub(crate) bytes: u64,
+}
+
+impl Amount {
+    pub(crate) fn add(&mut self, more: Self) {
+        self.count = self.count.saturating_add(more.count);
+        self.bytes = self.bytes.saturating_add(more.bytes);
     }
 
-    /// Looks for room for `more` of `bytes` together, where `taken` are kept. What the ledger makes itself has no caller,
-    /// and no share.
-    pub(super) fn room(
-        self,
-        transaction: &WriteTransaction,
+    fn sub(&mut self, less: Self) {
+        self.count = self.count.saturating_sub(less.count);
+        self.bytes = self.bytes.saturating_sub(less.bytes);
+    }
+}
+
+/// What all callers hold.
+#[derive(Debug, Default)]
+pub(crate) struct Holdings {
+    kinds: Mutex<HashMap<Kept, ByCaller>>,
+}
+
+#[derive(Debug, Default)]
+struct ByCaller {
+    all: Amount,
+    callers: HashMap<String, Amount>,
+}
+
+/// What a write that is not on disk yet adds; given back when it is dropped, unless it is [kept](Self::keep).
+#[derive(Debug)]
+pub(crate) struct Reserved {
+    holdings: Arc<Holdings>,
+    kept: Kept,
+    caller: String,
+    amount: Amount,
+}
+
+/// The place for what a write reserves, each time it is run: that of an earlier run is given back.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Reservation(Arc<Mutex<Option<Reserved>>>);
+
+impl Reservation {
+    /// The write is run: what an earlier run has reserved is given back.
+    pub(crate) fn clear(&self) {
+        drop(self.0.lock().take());
+    }
+
+    pub(crate) fn set(&self, reserved: Option<Reserved>) {
+        *self.0.lock() = reserved;
+    }
+
+    /// The write is on disk.
+    pub(crate) fn keep(&self) {
+        if let Some(reserved) = self.0.lock().take() {
+            reserved.keep();
+        }
+    }
+}
+
+impl Holdings {
+    /// Looks for room for `more`, where `taken` are kept. What the ledger makes itself has no caller, and no share.
+    pub(crate) fn room(
+        &self,
+        kept: Kept,
         caller: Option<&str>,
         limits: &KeptLimits,
         taken: u64,
-        (more, bytes): (u64, u64),
-    ) -> Result<Room, redb::Error> {
-        let holdings = transaction.open_table(HOLDINGS)?;
-        let of = |caller: &str| -> Result<(u64, u64), redb::Error> {
-            Ok(holdings.get((self.name(), caller))?.map(|row| row.value()).unwrap_or_default())
-        };
-        let (_, all_bytes) = of(ALL)?;
-        let is_full = taken.saturating_add(more) > limits.count.limit
-            || all_bytes.saturating_add(bytes) > limits.bytes.limit;
+        more: Amount,
+    ) -> Room {
+        let kinds = self.kinds.lock();
+        let known = kinds.get(&kept);
+        let all_bytes = known.map_or(0, |known| known.all.bytes);
+        let is_full = taken.saturating_add(more.count) > limits.count.limit
+            || all_bytes.saturating_add(more.bytes) > limits.bytes.limit;
         if is_full {
-            return Ok(Room::Full);
+            return Room::Full;
         }
-        let Some(caller) = caller else { return Ok(Room::There) };
-        let (held, held_bytes) = of(caller)?;
-        let admitted =
-            limits.count.admits(taken, held, more) && limits.bytes.admits(all_bytes, held_bytes, bytes);
-        Ok(if admitted { Room::There } else { Room::OverShare })
+        let Some(caller) = caller else { return Room::There };
+        let held = known.and_then(|known| known.callers.get(caller)).copied().unwrap_or_default();
+        let admitted = limits.count.admits(taken, held.count, more.count)
+            && limits.bytes.admits(all_bytes, held.bytes, more.bytes);
+        if admitted { Room::There } else { Room::OverShare }
     }
 
-    /// Counts items against a caller: each by its name and its bytes.
-    pub(super) fn hold<'a>(
-        self,
-        transaction: &WriteTransaction,
-        caller: Option<&str>,
-        items: impl Iterator<Item = (&'a str, u64)>,
+    /// Counts an amount against a caller until the write that adds it is known to be on disk, or not to be.
+    pub(crate) fn reserve(self: &Arc<Self>, kept: Kept, caller: &str, amount: Amount) -> Reserved {
+        self.add(kept, caller, amount);
+        Reserved { holdings: self.clone(), kept, caller: caller.to_owned(), amount }
+    }
+
+    /// Gives back what an item was counted as that is not kept any more.
+    pub(crate) fn release(&self, kept: Kept, owner: &Owner) {
+        if let Some(amount) = owner.amount() {
+            self.sub(kept, &owner.caller, amount);
+        }
+    }
+
+    /// Counts all rows of a table.
+    pub(crate) fn count<K: Key + 'static>(
+        &self,
+        kept: Kept,
+        table: &impl ReadableTable<K, &'static [u8]>,
     ) -> Result<(), redb::Error> {
-        let Some(caller) = caller else { return Ok(()) };
-        let (mut held, mut holdings) = (transaction.open_table(HELD)?, transaction.open_table(HOLDINGS)?);
-        let (mut count, mut bytes) = (0_u64, 0_u64);
-        for (item, size) in items {
-            held.insert((self.name(), item), (caller, size))?;
-            (count, bytes) = (count + 1, bytes.saturating_add(size));
-        }
-        for caller in [caller, ALL] {
-            let key = (self.name(), caller);
-            let known = holdings.get(key)?.map(|row| row.value()).unwrap_or_default();
-            holdings.insert(key, (known.0 + count, known.1.saturating_add(bytes)))?;
-        }
-        Ok(())
-    }
-
-    /// Gives back what an item took; nothing where it was counted against nobody.
-    pub(super) fn release(self, transaction: &WriteTransaction, item: &str) -> Result<(), redb::Error> {
-        let (mut held, mut holdings) = (transaction.open_table(HELD)?, transaction.open_table(HOLDINGS)?);
-        let Some((caller, size)) = held.remove((self.name(), item))?.map(|row| {
-            let (caller, size) = row.value();
-            (caller.to_owned(), size)
-        }) else {
-            return Ok(());
-        };
-        for caller in [&*caller, ALL] {
-            let key = (self.name(), caller);
-            let (count, bytes) = holdings.get(key)?.map(|row| row.value()).unwrap_or_default();
-            if count <= 1 {
-                holdings.remove(key)?;
-            } else {
-                holdings.insert(key, (count - 1, bytes.saturating_sub(size)))?;
+        for row in table.iter()? {
+            let (_, bytes) = row?;
+            let owned = serde_json::from_slice(bytes.value()).unwrap_or(Owned { owner: None });
+            if let Some(owner) = owned.owner
+                && let Some(amount) = owner.amount()
+            {
+                self.add(kept, &owner.caller, amount);
             }
         }
         Ok(())
+    }
+
+    /// What each caller holds of a kind.
+    pub(crate) fn held(&self, kept: Kept) -> Vec<(String, Amount)> {
+        let kinds = self.kinds.lock();
+        let callers = kinds.get(&kept).into_iter().flat_map(|known| &known.callers);
+        callers.map(|(caller, amount)| (caller.clone(), *amount)).collect()
+    }
+
+    fn add(&self, kept: Kept, caller: &str, amount: Amount) {
+        let mut kinds = self.kinds.lock();
+        let known = kinds.entry(kept).or_default();
+        known.all.add(amount);
+        match known.callers.get_mut(caller) {
+            Some(held) => held.add(amount),
+            None => {
+                known.callers.insert(caller.to_owned(), amount);
+            }
+        }
+    }
+
+    fn sub(&self, kept: Kept, caller: &str, amount: Amount) {
+        let mut kinds = self.kinds.lock();
+        let Some(known) = kinds.get_mut(&kept) else { return };
+        known.all.sub(amount);
+        if let Some(held) = known.callers.get_mut(caller) {
+            held.sub(amount);
+            if held.count == 0 {
+                known.callers.remove(caller);
+            }
+        }
+    }
+}
+
+impl Reserved {
+    /// It is on disk.
+    fn keep(mut self) {
+        self.amount = Amount::default();
+    }
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        if self.amount != Amount::default() {
+            self.holdings.sub(self.kept, &self.caller, self.amount);
+        }
+    }
+}
+
+/// Of a row, what says whose it is.
+#[derive(Deserialize)]
+struct Owned {
+    owner: Option<Owner>,
+}
+
+impl Owner {
+    /// What its item counts as.
+    pub(crate) fn amount(&self) -> Option<Amount> {
+        (self.bytes > 0).then_some(Amount { count: 1, bytes: self.bytes })
     }
 }

@@ -4,13 +4,14 @@ mod holdings;
 mod schedules;
 
 use std::path::Path;
+use std::sync::Arc;
 
 use redb::{ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition, WriteTransaction};
 use uuid::Uuid;
 
 use super::task::{State, Task};
-pub(crate) use holdings::KeptLimits;
-use holdings::{HELD, HOLDINGS, Kept, Room};
+pub(crate) use holdings::{Amount, Kept, KeptLimits, Owner};
+use holdings::{Holdings, Reservation, Reserved, Room};
 use rantai_commit::{self as commit, Committer, DiskError, Opener};
 
 const TASKS: TableDefinition<'static, &[u8; 16], &[u8]> = TableDefinition::new("tasks");
@@ -26,6 +27,7 @@ const NAME: TableDefinition<'static, (), &str> = TableDefinition::new("name");
 #[derive(Clone, Debug)]
 pub(super) struct Store {
     committer: Committer,
+    holdings: Arc<Holdings>,
 }
 
 /// What a submission came to.
@@ -70,7 +72,19 @@ impl Store {
 
     /// On a storage of one's own.
     pub(super) fn open_with(opener: Opener) -> Result<Self, DiskError> {
-        Ok(Self { committer: Committer::open(opener, prepare)? })
+        let committer = Committer::open(opener, prepare)?;
+        let holdings = Arc::new(Holdings::default());
+        committer.read(|database| {
+            let transaction = database.begin_read()?;
+            holdings.count(Kept::Tasks, &transaction.open_table(TASKS)?)?;
+            Ok(holdings.count(Kept::Schedules, &transaction.open_table(schedules::SCHEDULES)?)?)
+        })?;
+        Ok(Self { committer, holdings })
+    }
+
+    /// What all callers hold.
+    pub(super) fn holdings(&self) -> &Holdings {
+        &self.holdings
     }
 
     /// The name it was given first.
@@ -95,7 +109,20 @@ impl Store {
         caller: Option<String>,
         limits: KeptLimits,
     ) -> Result<Submitted, DiskError> {
-        self.committer.write(move |transaction| submit(transaction, &tasks, caller.as_deref(), &limits)).await
+        let (holdings, reservation) = (self.holdings.clone(), Reservation::default());
+        let reserved = reservation.clone();
+        let job = move |transaction: &WriteTransaction| {
+            reserved.clear();
+            let (submitted, amount) = submit(transaction, &tasks, caller.as_deref(), &limits, &holdings)?;
+            reserved.set(amount);
+            Ok(submitted)
+        };
+        let after = move |result: &Result<Submitted, DiskError>| {
+            if result.is_ok() {
+                reservation.keep();
+            }
+        };
+        self.committer.write_and(job, after).await
     }
 
     /// Stores a task as it is now, unless it has ended meanwhile, or has been taken up again after that; whether it
@@ -137,37 +164,43 @@ impl Store {
     /// Forgets tasks that ended before `before`, a thousand at most; how many. One that another waits for, or may
     /// be given the result of, stays.
     pub(super) async fn forget(&self, before: u64) -> Result<usize, DiskError> {
-        self.committer
-            .write(move |transaction| {
-                let mut ended = transaction.open_table(ENDED)?;
-                let mut tasks = transaction.open_table(TASKS)?;
-                let mut keys = transaction.open_table(KEYS)?;
-                let held = transaction.open_table(BEFORE)?;
-                let mut old = Vec::new();
-                for entry in ended.range(..(before, &[0; 16]))? {
-                    let (key, _) = entry?;
-                    let (when, id) = key.value();
-                    if held.range((id, &[0; 16])..=(id, &[0xFF; 16]))?.next().is_none() {
-                        old.push((when, *id));
-                    }
-                    if old.len() >= 1_000 {
-                        break;
-                    }
+        let holdings = self.holdings.clone();
+        let job = move |transaction: &WriteTransaction| {
+            let mut ended = transaction.open_table(ENDED)?;
+            let mut tasks = transaction.open_table(TASKS)?;
+            let mut keys = transaction.open_table(KEYS)?;
+            let held = transaction.open_table(BEFORE)?;
+            let mut old = Vec::new();
+            for entry in ended.range(..(before, &[0; 16]))? {
+                let (key, _) = entry?;
+                let (when, id) = key.value();
+                if held.range((id, &[0; 16])..=(id, &[0xFF; 16]))?.next().is_none() {
+                    old.push((when, *id));
                 }
-                for (when, id) in &old {
-                    ended.remove((*when, id))?;
-                    let stored = tasks.get(id)?.and_then(|bytes| read(bytes.value()));
-                    // It may have been taken up again since.
-                    let Some(task) = stored.filter(|task| task.ended_ms == Some(*when)) else { continue };
-                    tasks.remove(id)?;
-                    Kept::Tasks.release(transaction, &task.id)?;
-                    if let Some(key) = &task.options.key {
-                        keys.remove(&**key)?;
-                    }
+                if old.len() >= 1_000 {
+                    break;
                 }
-                Ok(old.len())
-            })
-            .await
+            }
+            let mut released = Vec::new();
+            for (when, id) in &old {
+                ended.remove((*when, id))?;
+                let stored = tasks.get(id)?.and_then(|bytes| read(bytes.value()));
+                // It may have been taken up again since.
+                let Some(task) = stored.filter(|task| task.ended_ms == Some(*when)) else { continue };
+                tasks.remove(id)?;
+                if let Some(key) = &task.options.key {
+                    keys.remove(&**key)?;
+                }
+                released.extend(task.owner);
+            }
+            Ok((old.len(), released))
+        };
+        let after = move |result: &Result<(usize, Vec<Owner>), DiskError>| {
+            for owner in result.iter().flat_map(|(_, released)| released) {
+                holdings.release(Kept::Tasks, owner);
+            }
+        };
+        self.committer.write_and(job, after).await.map(|(forgotten, _)| forgotten)
     }
 
     pub(super) fn get(&self, id: Uuid) -> Result<Option<Task>, DiskError> {
@@ -208,8 +241,6 @@ fn prepare(transaction: &WriteTransaction) -> Result<(), redb::Error> {
     transaction.open_table(NAME)?;
     transaction.open_table(BEFORE)?;
     transaction.open_table(schedules::SCHEDULES)?;
-    transaction.open_table(HELD)?;
-    transaction.open_table(HOLDINGS)?;
     Ok(())
 }
 
@@ -218,7 +249,9 @@ fn submit(
     new: &[Task],
     caller: Option<&str>,
     limits: &KeptLimits,
-) -> Result<Submitted, redb::Error> {
+    holdings: &Arc<Holdings>,
+) -> Result<(Submitted, Option<Reserved>), redb::Error> {
+    let refused = |submitted| Ok((submitted, None));
     let mut tasks = transaction.open_table(TASKS)?;
     let mut keys = transaction.open_table(KEYS)?;
     // Whatever else is in this commit stays: nothing is written before it is known that all of it can be.
@@ -238,7 +271,7 @@ fn submit(
         if let Some(known) = known {
             if !known.is_same_call(&task) {
                 let key = task.options.key.unwrap_or_default();
-                return Ok(Submitted::Reused { key, id: known.id });
+                return refused(Submitted::Reused { key, id: known.id });
             }
             stored.push(Stored::Before(known));
             continue;
@@ -251,36 +284,41 @@ fn submit(
             }
             let id = Uuid::try_parse(before).unwrap_or_default();
             if tasks.get(id.as_bytes())?.is_none() {
-                return Ok(Submitted::Unknown(before.clone()));
+                return refused(Submitted::Unknown(before.clone()));
             }
         }
         stored.push(Stored::New(task));
     }
-    let fresh = stored.iter().filter_map(|one| match one {
-        Stored::New(task) => Some((task, write(task))),
-        Stored::Before(_) => None,
-    });
-    let fresh: Vec<(&Task, Vec<u8>)> = fresh.collect();
-    if fresh.is_empty() {
-        return Ok(Submitted::Stored(stored));
+    let mut more = Amount::default();
+    let mut rows = Vec::new();
+    for one in &mut stored {
+        let Stored::New(task) = one else { continue };
+        let mut row = write(task);
+        let amount = Amount { count: 1, bytes: row.len() as u64 };
+        more.add(amount);
+        if let Some(caller) = caller {
+            task.owner = Some(Owner { caller: caller.to_owned(), bytes: amount.bytes });
+            row = write(task);
+        }
+        rows.push((&*task, row));
     }
-    let more = (fresh.len() as u64, fresh.iter().map(|(_, bytes)| bytes.len() as u64).sum());
-    match Kept::Tasks.room(transaction, caller, limits, tasks.len()?, more)? {
+    if rows.is_empty() {
+        return refused(Submitted::Stored(stored));
+    }
+    match holdings.room(Kept::Tasks, caller, limits, tasks.len()?, more) {
         Room::There => {}
-        Room::OverShare => return Ok(Submitted::OverShare),
-        Room::Full => return Ok(Submitted::Full),
+        Room::OverShare => return refused(Submitted::OverShare),
+        Room::Full => return refused(Submitted::Full),
     }
-    let items = fresh.iter().map(|(task, bytes)| (&*task.id, bytes.len() as u64));
-    Kept::Tasks.hold(transaction, caller, items)?;
-    for (task, bytes) in &fresh {
+    let reserved = caller.map(|caller| holdings.reserve(Kept::Tasks, caller, more));
+    for (task, row) in rows {
         if let Some(key) = &task.options.key {
             keys.insert(&**key, task.uuid().as_bytes())?;
         }
-        tasks.insert(task.uuid().as_bytes(), &**bytes)?;
+        tasks.insert(task.uuid().as_bytes(), &*row)?;
         hold(transaction, task)?;
     }
-    drop(fresh);
-    Ok(Submitted::Stored(stored))
+    Ok((Submitted::Stored(stored), reserved))
 }
 
 /// What an open task comes after is held for it, and let go when it has ended.

@@ -1,11 +1,11 @@
 //! Schedules on disk.
 
-use redb::{ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
+use redb::{ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition, WriteTransaction};
 use uuid::Uuid;
 
 use rantai_client::shares::ShareLimits;
 
-use super::holdings::{Kept, KeptLimits, Room};
+use super::holdings::{Amount, Kept, KeptLimits, Owner, Reservation, Room};
 use super::{Store, Submitted, is_open, read, submit};
 use crate::schedule::Schedule;
 use crate::task::Task;
@@ -22,34 +22,55 @@ impl Store {
         caller: Option<String>,
         most: ShareLimits,
     ) -> Result<bool, DiskError> {
-        self.committer
-            .write(move |transaction| {
-                let mut schedules = transaction.open_table(SCHEDULES)?;
-                if schedules.get(&*schedule.name)?.is_none() {
+        let (holdings, reservation) = (self.holdings.clone(), Reservation::default());
+        let reserved = reservation.clone();
+        let job = move |transaction: &WriteTransaction| {
+            reserved.clear();
+            let mut schedules = transaction.open_table(SCHEDULES)?;
+            let known = schedules.get(&*schedule.name)?.and_then(|bytes| read_schedule(bytes.value()));
+            let mut schedule = schedule.clone();
+            schedule.owner = match (known, &caller) {
+                (Some(known), _) => known.owner,
+                (None, caller) => {
+                    let amount = Amount { count: 1, bytes: write(&schedule).len() as u64 };
                     let limits = KeptLimits { count: most, bytes: ShareLimits::new(u64::MAX) };
-                    let caller = caller.as_deref();
                     let taken = schedules.len()?;
-                    if Kept::Schedules.room(transaction, caller, &limits, taken, (1, 0))? != Room::There {
+                    if holdings.room(Kept::Schedules, caller.as_deref(), &limits, taken, amount)
+                        != Room::There
+                    {
                         return Ok(false);
                     }
-                    Kept::Schedules.hold(transaction, caller, std::iter::once((&*schedule.name, 0)))?;
+                    caller.as_ref().map(|caller| {
+                        reserved.set(Some(holdings.reserve(Kept::Schedules, caller, amount)));
+                        Owner { caller: caller.clone(), bytes: amount.bytes }
+                    })
                 }
-                schedules.insert(&*schedule.name, &*write(&schedule))?;
-                Ok(true)
-            })
-            .await
+            };
+            schedules.insert(&*schedule.name, &*write(&schedule))?;
+            Ok(true)
+        };
+        let after = move |result: &Result<bool, DiskError>| {
+            if result.is_ok() {
+                reservation.keep();
+            }
+        };
+        self.committer.write_and(job, after).await
     }
 
     /// Forgets a schedule; whether there was one.
     pub(crate) async fn unschedule(&self, name: String) -> Result<bool, DiskError> {
-        self.committer
-            .write(move |transaction| {
-                let mut schedules = transaction.open_table(SCHEDULES)?;
-                let known = schedules.remove(&*name)?.is_some();
-                Kept::Schedules.release(transaction, &name)?;
-                Ok(known)
-            })
-            .await
+        let holdings = self.holdings.clone();
+        let job = move |transaction: &WriteTransaction| {
+            let mut schedules = transaction.open_table(SCHEDULES)?;
+            let removed = schedules.remove(&*name)?;
+            Ok(removed.map(|bytes| read_schedule(bytes.value()).and_then(|schedule| schedule.owner)))
+        };
+        let after = move |result: &Result<Option<Option<Owner>>, DiskError>| {
+            if let Ok(Some(Some(owner))) = result {
+                holdings.release(Kept::Schedules, owner);
+            }
+        };
+        Ok(self.committer.write_and(job, after).await?.is_some())
     }
 
     /// The schedule's time `due` has come: its task and its next time in one commit, so that neither is there
@@ -63,6 +84,7 @@ impl Store {
         now: u64,
         limits: KeptLimits,
     ) -> Result<Option<Task>, DiskError> {
+        let holdings = self.holdings.clone();
         self.committer
             .write(move |transaction| {
                 let mut schedules = transaction.open_table(SCHEDULES)?;
@@ -76,7 +98,7 @@ impl Store {
                 }
                 if let Some(made) = &task
                     && !matches!(
-                        submit(transaction, std::slice::from_ref(made), None, &limits)?,
+                        submit(transaction, std::slice::from_ref(made), None, &limits, &holdings)?.0,
                         Submitted::Stored(_)
                     )
                 {
@@ -118,7 +140,7 @@ impl Store {
 }
 
 /// Whether the task that the schedule made last has not ended.
-fn is_last_open(transaction: &redb::WriteTransaction, schedule: &Schedule) -> Result<bool, redb::Error> {
+fn is_last_open(transaction: &WriteTransaction, schedule: &Schedule) -> Result<bool, redb::Error> {
     let Some(last) = schedule.last.as_deref().and_then(|id| uuid::Uuid::try_parse(id).ok()) else {
         return Ok(false);
     };

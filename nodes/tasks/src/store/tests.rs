@@ -226,3 +226,95 @@ async fn bytes_are_shared_like_tasks_and_a_key_met_again_costs_nothing() {
     assert!(matches!(submit("honest", "three").await, Submitted::Stored(_)));
     assert_eq!(submit("third", "four").await, Submitted::Full);
 }
+
+/// The counts are not on disk by themselves: they are those of the tasks and schedules that are.
+#[tokio::test]
+async fn what_callers_hold_is_counted_again_after_a_restart() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("tasks.redb");
+    let submit = async |store: &Store, caller: &str, count: usize| {
+        let tasks: Vec<Task> = (0..count).map(|_| task(None)).collect();
+        store.submit(tasks, Some(caller.to_owned()), most(8)).await.expect("an answer")
+    };
+    let id = {
+        let store = Store::open(Some(&file)).expect("a store");
+        let Submitted::Stored(stored) = submit(&store, "greedy", 6).await else { panic!("its share") };
+        assert_eq!(submit(&store, "greedy", 1).await, Submitted::OverShare);
+        stored[0].task().uuid()
+    };
+    // The thread that writes ends with the last handle, in its own time.
+    let store = loop {
+        match Store::open(Some(&file)) {
+            Ok(store) => break store,
+            Err(_) => tokio::time::sleep(std::time::Duration::from_millis(5)).await,
+        }
+    };
+    assert_eq!(submit(&store, "greedy", 1).await, Submitted::OverShare);
+    assert!(matches!(submit(&store, "honest", 2).await, Submitted::Stored(_)));
+    // A run changes its row, and nothing of what it counts as.
+    let end = |mut task: Task| {
+        task.result = Some(json!("x".repeat(1_000)));
+        task.end(State::Succeeded, 5_000);
+        Some(task)
+    };
+    let ended = store.change(id, end).await.expect("stored").expect("known");
+    let owner = ended.owner.expect("it has one");
+    assert_eq!(owner.caller, "greedy");
+    assert!((1..1_000).contains(&owner.bytes), "{owner:?}");
+    assert_eq!(store.forget(5_001).await.expect("forgotten"), 1);
+    assert_eq!(submit(&store, "greedy", 1).await, Submitted::OverShare, "five of its own, and one free");
+    assert!(matches!(submit(&store, "third", 1).await, Submitted::Stored(_)));
+}
+
+#[tokio::test]
+async fn what_the_disk_refuses_counts_against_nobody() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (opener, switch) = commit::faulty::file(&directory.path().join("tasks.redb"));
+    let store = Store::open_with(opener).expect("a store");
+    let submit = async || store.submit(vec![task(None)], Some("greedy".to_owned()), most(8)).await;
+    switch.full.store(true, std::sync::atomic::Ordering::Relaxed);
+    for _ in 0..20 {
+        submit().await.expect_err("full");
+    }
+    switch.full.store(false, std::sync::atomic::Ordering::Relaxed);
+    let mut stored = 0;
+    while stored < 6 {
+        match submit().await {
+            Ok(submitted) => {
+                assert!(matches!(submitted, Submitted::Stored(_)), "{stored}: {submitted:?}");
+                stored += 1;
+            }
+            Err(error) => tokio::time::sleep(error.retry_after()).await,
+        }
+    }
+    assert_eq!(submit().await.expect("an answer"), Submitted::OverShare);
+}
+
+/// Submissions that share a commit are counted one after the other, and one that nobody waits for any more counts too.
+#[tokio::test]
+async fn submissions_at_the_same_time_stay_within_the_share() {
+    let store = Store::open(None).expect("a store");
+    let submit = |count: usize| {
+        let tasks: Vec<Task> = (0..count).map(|_| task(None)).collect();
+        let store = store.clone();
+        async move { store.submit(tasks, Some("greedy".to_owned()), most(60)).await.expect("an answer") }
+    };
+    let all: Vec<_> = (0..60).map(|_| tokio::spawn(submit(1))).collect();
+    let mut stored = 0;
+    for one in all {
+        stored += usize::from(matches!(one.await.expect("an answer"), Submitted::Stored(_)));
+    }
+    assert_eq!(stored, 40);
+    let tasks: Vec<Task> = (0..5).map(|_| task(None)).collect();
+    let given_up = tokio::time::timeout(
+        std::time::Duration::ZERO,
+        store.submit(tasks, Some("hasty".to_owned()), most(60)),
+    );
+    // Now and then the thread that writes is faster than this one gives up.
+    let _ = given_up.await;
+    // Written after it, and so on disk after it.
+    assert!(matches!(store.forget(0).await, Ok(0)));
+    assert_eq!(store.list(None, 99, is_open).expect("read").len(), 45);
+    let more = store.submit((0..10).map(|_| task(None)).collect(), Some("hasty".to_owned()), most(60));
+    assert_eq!(more.await.expect("an answer"), Submitted::OverShare, "ten alone would be within its share");
+}

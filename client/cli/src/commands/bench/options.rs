@@ -237,12 +237,12 @@ impl Run {
                 terminal::print_text(&format!("\n{}", comparison.text().trim_end()));
             }
         }
-        saved?;
+        saved.map_err(Failure::shown)?;
         if total > 0 && succeeded == 0 {
-            return Err(Failure::new(Exit::Failed, format!("all {total} calls failed")));
+            return Err(Failure::new(Exit::Failed, format!("all {total} calls failed")).shown());
         }
         match (&comparison, self.options.fail_below) {
-            (Some(comparison), Some(least)) => comparison.check(least),
+            (Some(comparison), Some(least)) => comparison.check(least).map_err(Failure::shown),
             _ => Ok(()),
         }
     }

@@ -147,7 +147,7 @@ struct Carried {
     /// What one run may take
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "10m")]
     limit: Duration,
-    /// 0 to 9; of those that are due the highest go first
+    /// 0 to 9; of a caller's tasks that are due the highest go first
     #[arg(long, value_name = "N", default_value_t = 5)]
     priority: u8,
 }
@@ -287,15 +287,20 @@ async fn wait(ledger: &TasksProxy, connection: &Connection, id: String) -> Resul
     if connection.json {
         print_json(&json!(task));
     }
+    outcome(connection, &task).map_err(Failure::shown)
+}
+
+/// Tells what came of a task: an error unless it succeeded.
+fn outcome(connection: &Connection, task: &Task) -> Result<(), Failure> {
     match task.state {
         State::Succeeded => {
             if !connection.json {
-                print_text(&shown(&result(&task)));
+                print_text(&shown(&result(task)));
             }
             Ok(())
         }
         State::Cancelled => Err(Failure::new(Exit::Cancelled, format!("task {} was cancelled", task.id))),
-        state if state.is_ended() => Err(Failure::new(Exit::Failed, reason(&task))),
+        state if state.is_ended() => Err(Failure::new(Exit::Failed, reason(task))),
         state => {
             let text =
                 format!("task {} is {} still; ask again with `rantai task result`", task.id, word(state));

@@ -1,0 +1,61 @@
+//! Access rules of an MQTT broker: who may publish and subscribe to what, and which rule decides.
+//!
+//! Pure: no I/O, no clock, no runtime. A [`Table`] is made once from user records, roles and an ACL file of mosquitto,
+//! and then only read; a reload makes a new one, with a higher [`generation`](Table::generation).
+//!
+//! ```
+//! use rantai_access::{Action, AclFile, Table, Who};
+//!
+//! let file = AclFile::parse("acl.conf", "user ada\ntopic read sensors/#\n")?;
+//! let table = Table::builder().file(file).build()?;
+//! let ada = Who { user: Some("ada"), client_id: "ada--1" };
+//! assert!(table.decide(&ada, Action::Subscribe("sensors/+/temp")).is_allowed());
+//! assert!(!table.decide(&ada, Action::Publish("sensors/attic/temp")).is_allowed());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! | Module | What |
+//! |---|---|
+//! | `filter`, `level` | Filters of rules: wildcards, `%u` and `%c`, prefixes, `$share/GROUP/` |
+//! | `rule` | A rule, and where it was written |
+//! | `user`, `client_ids` | User records, and which client ids belong to whom |
+//! | `mosquitto` | mosquitto's ACL file |
+//! | `index`, `rule_set` | Rules in tries, so that a decision costs the same with ten rules and ten thousand |
+//! | `table`, `builder`, `decide`, `subscribe` | The table, how it is made, and how it decides |
+//! | `explain` | A decision as a sentence |
+//! | `export` | A table as a file for another broker |
+
+mod builder;
+mod client_ids;
+mod decide;
+mod explain;
+mod export;
+mod filter;
+mod index;
+mod level;
+mod mosquitto;
+mod rule;
+mod rule_set;
+mod subscribe;
+mod table;
+mod user;
+
+pub use builder::{TableBuilder, TableError};
+pub use client_ids::{ClientIdError, IdConflict, IdPattern, IdPatternError};
+pub use decide::{Action, Decision, Outcome, Refusal};
+pub use export::{Export, ExportFor};
+pub use filter::{FilterError, RuleFilter, Syntax};
+pub use index::Index;
+pub use mosquitto::{AclError, AclFile, AclProblem, Subject};
+pub use rule::{Effect, Rule, RuleAccess, RuleError, Source};
+pub use table::Table;
+pub use user::{UserError, UserRecord};
+
+/// A client, as far as rules care.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Who<'a> {
+    /// The user it logged in as; `None` for a client that did not log in, whatever its client id.
+    pub user: Option<&'a str>,
+    /// Its client id, never empty.
+    pub client_id: &'a str,
+}

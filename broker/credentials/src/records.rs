@@ -1,0 +1,99 @@
+//! The records of all users, with what is remembered of passwords that were right.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use ring::hmac::{HMAC_SHA256, Key, Tag, sign, verify};
+use ring::rand::SystemRandom;
+
+use crate::record::{HashError, Record};
+
+/// Users and their records.
+#[derive(Debug)]
+pub(crate) struct Records {
+    users: HashMap<String, Arc<Known>>,
+    /// The records once more, in an order by which unknown users get one.
+    decoys: Vec<Arc<Known>>,
+    key: Arc<MemoryKey>,
+}
+
+/// The key of what is remembered: random, and nowhere but in the memory of this process.
+#[derive(Debug)]
+pub(crate) struct MemoryKey(Key);
+
+/// A record, and the keyed hash of its password once that was right.
+#[derive(Debug)]
+pub(crate) struct Known {
+    record: Record,
+    remembered: Mutex<Option<Tag>>,
+}
+
+impl MemoryKey {
+    pub(crate) fn random() -> Result<Self, HashError> {
+        Key::generate(HMAC_SHA256, &SystemRandom::new()).map(Self).map_err(|_| HashError::Random)
+    }
+}
+
+impl Records {
+    pub(crate) fn new(records: HashMap<String, Record>, key: Arc<MemoryKey>) -> Self {
+        Self::made_of(records, key, &HashMap::new())
+    }
+
+    /// Other records; passwords of records that have not changed stay remembered.
+    pub(crate) fn replaced_by(&self, records: HashMap<String, Record>) -> Self {
+        Self::made_of(records, self.key.clone(), &self.users)
+    }
+
+    fn made_of(
+        records: HashMap<String, Record>,
+        key: Arc<MemoryKey>,
+        earlier: &HashMap<String, Arc<Known>>,
+    ) -> Self {
+        let users: HashMap<String, Arc<Known>> = records
+            .into_iter()
+            .map(|(user, record)| {
+                let same = earlier.get(&user).filter(|known| known.record == record).cloned();
+                let known = same.unwrap_or_else(|| Arc::new(Known { record, remembered: Mutex::default() }));
+                (user, known)
+            })
+            .collect();
+        let decoys = users.values().cloned().collect();
+        Self { users, decoys, key }
+    }
+
+    /// The record of this user.
+    pub(crate) fn find(&self, user: &str) -> Option<Arc<Known>> {
+        self.users.get(user).cloned()
+    }
+
+    /// A record for a user who is unknown: the same one each time, so that checking it takes as long as it might take for
+    /// a user who is known. `None` where there are no users at all.
+    pub(crate) fn decoy(&self, user: &str) -> Option<Arc<Known>> {
+        let tag = sign(&self.key.0, user.as_bytes());
+        let number = tag.as_ref().iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte));
+        let count = self.decoys.len() as u64;
+        (count > 0).then(|| self.decoys[(number % count) as usize].clone())
+    }
+
+    pub(crate) fn key(&self) -> &Arc<MemoryKey> {
+        &self.key
+    }
+}
+
+impl Known {
+    /// Whether this password was right before.
+    pub(crate) fn remembers(&self, password: &[u8], key: &MemoryKey) -> bool {
+        // Outside the lock, which another thread would wait for.
+        let remembered = *self.remembered.lock();
+        remembered.is_some_and(|tag| verify(&key.0, password, tag.as_ref()).is_ok())
+    }
+
+    pub(crate) fn remember(&self, password: &[u8], key: &MemoryKey) {
+        *self.remembered.lock() = Some(sign(&key.0, password));
+    }
+
+    pub(crate) fn record(&self) -> &Record {
+        &self.record
+    }
+}

@@ -1,0 +1,252 @@
+//! Checks passwords on threads of its own.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::thread;
+
+use futures_channel::oneshot::{Receiver, Sender, channel};
+use parking_lot::RwLock;
+
+use crate::name::MAX_USER_BYTES;
+use crate::queue::FairQueue;
+use crate::record::{MAX_PASSWORD_BYTES, Record};
+use crate::records::{Known, MemoryKey, Records};
+use crate::secret::Secret;
+
+/// Priority of the threads below that of others (as of `nice`): they take a quarter of a core at least while every core
+/// is busy, and all that is idle otherwise.
+#[cfg(target_os = "linux")]
+const NICE: i32 = 5;
+
+/// What checks of passwords may take at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VerifierLimits {
+    /// Threads that compute hashes, each of which needs the memory of one hash.
+    pub threads: usize,
+    /// Passwords that wait for a thread. Each takes [`MAX_PASSWORD_BYTES`] at most.
+    pub waiting: usize,
+}
+
+/// Checks passwords of users. Cheap to clone; its threads end when the last clone is dropped.
+#[derive(Clone, Debug)]
+pub struct Verifier(Arc<Handle>);
+
+#[derive(Debug)]
+struct Handle(Arc<Pool>);
+
+#[derive(Debug)]
+struct Pool {
+    records: RwLock<Records>,
+    queue: FairQueue<IpAddr, Job>,
+    counts: Counts,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    hashed: AtomicU64,
+    remembered: AtomicU64,
+    busy: AtomicU64,
+}
+
+/// How passwords were checked, since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct VerifierCounts {
+    /// Hashes that were computed.
+    pub hashed: u64,
+    /// Passwords that were known to be right without computing their hash.
+    pub remembered: u64,
+    /// Checks that were refused because the queue was full.
+    pub busy: u64,
+}
+
+/// A password that waits for a thread.
+#[derive(Debug)]
+struct Job {
+    known: Arc<Known>,
+    key: Arc<MemoryKey>,
+    password: Secret,
+    /// Whether nobody has this name: the record is that of somebody else, and no password is right.
+    decoy: bool,
+    answer: Sender<Result<bool, Busy>>,
+}
+
+/// The password could not be checked: too many wait already, or there was no memory for the hash. Nothing is known of
+/// the password; the client may try again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("too many passwords wait to be checked")]
+pub struct Busy;
+
+/// Whether a password is right, once that is known. Dropping it withdraws a password that still waits.
+#[derive(Debug)]
+#[must_use = "a check that is dropped is withdrawn"]
+pub struct Verification(State);
+
+#[derive(Debug)]
+enum State {
+    Known(Result<bool, Busy>),
+    Waiting(Receiver<Result<bool, Busy>>),
+}
+
+impl Default for VerifierLimits {
+    /// Half of the cores, from one to four threads, so that the other half is left to clients that are connected; and
+    /// 4,096 places, which is about 5 MiB of the longest passwords.
+    fn default() -> Self {
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        Self { threads: (cores / 2).clamp(1, 4), waiting: 4096 }
+    }
+}
+
+impl Verifier {
+    /// Starts the threads.
+    ///
+    /// # Errors
+    ///
+    /// When the system gives no thread or no random bytes.
+    pub fn start(records: HashMap<String, Record>, limits: VerifierLimits) -> std::io::Result<Self> {
+        let key = MemoryKey::random().map_err(std::io::Error::other)?;
+        let pool = Arc::new(Pool {
+            records: RwLock::new(Records::new(records, Arc::new(key))),
+            queue: FairQueue::new(limits.waiting),
+            counts: Counts::default(),
+        });
+        // Closes the queue if a later thread cannot be started.
+        let handle = Handle(pool);
+        for number in 0..limits.threads.max(1) {
+            let pool = handle.0.clone();
+            thread::Builder::new().name(format!("rantai-hash-{number}")).spawn(move || {
+                lower_priority();
+                while let Some(job) = pool.queue.pop() {
+                    job.run(&pool.counts);
+                }
+            })?;
+        }
+        Ok(Self(Arc::new(handle)))
+    }
+
+    /// Checks the password of a user. The result is `false` for a wrong password and for an unknown user, after the same
+    /// time.
+    ///
+    /// A password that was right before is known at once, as long as the user's record stays the same. Others wait for a
+    /// thread, in turns by `source`: the address of the client, or for IPv6 that of its network, so that what one host
+    /// tries delays its own passwords and not those of others. Does not block, and needs no particular runtime.
+    ///
+    /// # Errors
+    ///
+    /// The future fails with [`Busy`] when too many wait, all in all or of this source, and when the last clone of the
+    /// verifier is dropped.
+    pub fn verify(&self, user: &str, password: &[u8], source: IpAddr) -> Verification {
+        let pool = &self.0.0;
+        if user.len() > MAX_USER_BYTES || password.len() > MAX_PASSWORD_BYTES {
+            return Verification::known(Ok(false));
+        }
+        let records = pool.records.read();
+        let key = records.key().clone();
+        let (known, decoy) = match records.find(user) {
+            Some(known) => (known, false),
+            None => match records.decoy(user) {
+                Some(known) => (known, true),
+                None => return Verification::known(Ok(false)),
+            },
+        };
+        drop(records);
+        // Computed for a decoy too: it is part of the time.
+        if known.remembers(password, &key) && !decoy {
+            count(&pool.counts.remembered);
+            return Verification::known(Ok(true));
+        }
+        let (answer, receiver) = channel();
+        let job = Job { known, key, password: Secret::new(password), decoy, answer };
+        if pool.queue.push(source, job).is_err() {
+            count(&pool.counts.busy);
+            return Verification::known(Err(Busy));
+        }
+        Verification(State::Waiting(receiver))
+    }
+
+    /// Replaces the records of all users. Passwords of records that have not changed stay known; those that wait are
+    /// checked by the records of the moment when they came.
+    pub fn replace_records(&self, records: HashMap<String, Record>) {
+        let mut current = self.0.0.records.write();
+        let replaced = current.replaced_by(records);
+        *current = replaced;
+    }
+
+    /// How passwords were checked so far.
+    pub fn counts(&self) -> VerifierCounts {
+        let Counts { hashed, remembered, busy } = &self.0.0.counts;
+        VerifierCounts {
+            hashed: hashed.load(Ordering::Relaxed),
+            remembered: remembered.load(Ordering::Relaxed),
+            busy: busy.load(Ordering::Relaxed),
+        }
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.0.queue.close();
+    }
+}
+
+impl Job {
+    fn run(self, counts: &Counts) {
+        let Self { known, key, password, decoy, answer } = self;
+        // The client has gone: its password need not be hashed.
+        if answer.is_canceled() {
+            return;
+        }
+        // Many clients of one user may have waited for the same password.
+        if !decoy && known.remembers(password.bytes(), &key) {
+            count(&counts.remembered);
+            let _ = answer.send(Ok(true));
+            return;
+        }
+        count(&counts.hashed);
+        let Ok(right) = known.record().verify(password.bytes()) else {
+            let _ = answer.send(Err(Busy));
+            return;
+        };
+        let right = right && !decoy;
+        if right {
+            known.remember(password.bytes(), &key);
+        }
+        // Nobody may wait for it any more.
+        let _ = answer.send(Ok(right));
+    }
+}
+
+impl Verification {
+    fn known(result: Result<bool, Busy>) -> Self {
+        Self(State::Known(result))
+    }
+}
+
+impl Future for Verification {
+    type Output = Result<bool, Busy>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut self.0 {
+            State::Known(result) => Poll::Ready(*result),
+            // The sender is dropped when the pool ends.
+            State::Waiting(receiver) => {
+                Pin::new(receiver).poll(context).map(|result| result.unwrap_or(Err(Busy)))
+            }
+        }
+    }
+}
+
+fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+/// On Linux a priority belongs to a thread. Elsewhere, and where the system refuses, the threads run like others.
+fn lower_priority() {
+    #[cfg(target_os = "linux")]
+    let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE);
+}

@@ -1,0 +1,159 @@
+//! What each user or address holds of something that all share, and whether it may hold more.
+//!
+//! The rule is that of the bus (`shares.rs` of rantai-client, which knows the broker): **an owner gets more only while it
+//! holds less than twice as much as is free.** So one holds at most two thirds of all, a second one two thirds of the rest,
+//! and whoever comes new finds room. What is nobody's counts for all alone.
+
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+
+use crate::owner::Owner;
+
+/// Fewer than this are not shared: a part of them would be too little for anybody.
+const SMALLEST_SHARED: usize = 4;
+
+/// So many of something, which take so many bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Amount {
+    pub(crate) count: usize,
+    pub(crate) bytes: usize,
+}
+
+/// Why nothing more may be held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Excess {
+    /// It would be more than all may hold.
+    All,
+    /// It would be more than the owner's share.
+    Share,
+}
+
+/// What all owners hold, and what each of them does.
+#[derive(Debug, Default)]
+pub(crate) struct Holdings {
+    all: Amount,
+    by_owner: HashMap<Arc<Owner>, Amount>,
+}
+
+impl Amount {
+    fn plus(self, other: Self) -> Self {
+        Self { count: self.count.saturating_add(other.count), bytes: self.bytes.saturating_add(other.bytes) }
+    }
+
+    fn minus(self, other: Self) -> Self {
+        Self { count: self.count - other.count, bytes: self.bytes - other.bytes }
+    }
+}
+
+impl Holdings {
+    pub(crate) fn all(&self) -> Amount {
+        self.all
+    }
+
+    /// Whether `owner` may hold `more` where all may hold `limit`.
+    pub(crate) fn admit(
+        &self,
+        owner: Option<&Arc<Owner>>,
+        more: Amount,
+        limit: Amount,
+    ) -> Result<(), Excess> {
+        let all = self.all.plus(more);
+        if more.count > 0 && all.count > limit.count || all.bytes > limit.bytes {
+            return Err(Excess::All);
+        }
+        // Most of the time there is so much room that it does not matter whose the rest is.
+        let Some(owner) = owner.filter(|_| !within_share(self.all, more, self.all, limit)) else {
+            return Ok(());
+        };
+        let held = self.by_owner.get(owner).copied().unwrap_or_default();
+        if within_share(held, more, self.all, limit) { Ok(()) } else { Err(Excess::Share) }
+    }
+
+    pub(crate) fn add(&mut self, owner: Option<&Arc<Owner>>, amount: Amount) {
+        self.all = self.all.plus(amount);
+        if let Some(owner) = owner {
+            let held = self.by_owner.entry(owner.clone()).or_default();
+            *held = held.plus(amount);
+        }
+    }
+
+    /// Takes away what was added for `owner` before.
+    pub(crate) fn remove(&mut self, owner: Option<&Arc<Owner>>, amount: Amount) {
+        self.all = self.all.minus(amount);
+        if let Some(owner) = owner
+            && let Some(held) = self.by_owner.get_mut(owner)
+        {
+            *held = held.minus(amount);
+            if held.count == 0 {
+                self.by_owner.remove(owner);
+            }
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn owners(&self) -> usize {
+        self.by_owner.len()
+    }
+}
+
+fn within_share(held: Amount, more: Amount, all: Amount, limit: Amount) -> bool {
+    let within = |held: usize, more: usize, all: usize, limit: usize| {
+        // What is free when the last of them is taken.
+        let free = limit.saturating_sub(all.saturating_add(more.saturating_sub(1)));
+        more == 0 || limit < SMALLEST_SHARED || held.saturating_add(more) <= free.saturating_mul(2)
+    };
+    within(held.count, more.count, all.count, limit.count)
+        && within(held.bytes, more.bytes, all.bytes, limit.bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ONE: Amount = Amount { count: 1, bytes: 10 };
+
+    fn owner(name: &'static str) -> Arc<Owner> {
+        Arc::new(Owner::User(name.into()))
+    }
+
+    fn fill(holdings: &mut Holdings, owner: &Arc<Owner>, limit: Amount) -> (usize, Excess) {
+        for count in 0.. {
+            if let Err(excess) = holdings.admit(Some(owner), ONE, limit) {
+                return (count, excess);
+            }
+            holdings.add(Some(owner), ONE);
+        }
+        unreachable!("there is a limit")
+    }
+
+    #[test]
+    fn each_owner_takes_two_thirds_of_what_is_left_by_count_or_bytes() {
+        for limit in [Amount { count: 256, bytes: usize::MAX }, Amount { count: usize::MAX, bytes: 2_560 }] {
+            let mut holdings = Holdings::default();
+            let owners = ["a", "b", "c"].map(owner);
+            let taken: Vec<_> = owners.iter().map(|owner| fill(&mut holdings, owner, limit)).collect();
+            assert!(taken.iter().all(|(_, excess)| *excess == Excess::Share), "{taken:?}");
+            let counts: Vec<_> = taken.iter().map(|(count, _)| *count).collect();
+            assert!(
+                counts[0].abs_diff(171) <= 1 && counts[1].abs_diff(57) <= 1 && counts[2].abs_diff(19) <= 1,
+                "{counts:?}"
+            );
+            assert_eq!(holdings.admit(None, ONE, limit), Ok(()), "nobody's counts for all alone");
+            for (owner, count) in owners.iter().zip(counts) {
+                for _ in 0..count {
+                    holdings.remove(Some(owner), ONE);
+                }
+            }
+            assert_eq!((holdings.all(), holdings.owners()), (Amount::default(), 0));
+        }
+    }
+
+    #[test]
+    fn few_are_not_shared_and_no_more_than_all_are_held() {
+        let limit = Amount { count: 3, bytes: usize::MAX };
+        let mut holdings = Holdings::default();
+        assert_eq!(fill(&mut holdings, &owner("a"), limit), (3, Excess::All));
+        assert_eq!(holdings.admit(None, ONE, limit), Err(Excess::All));
+    }
+}

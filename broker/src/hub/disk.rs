@@ -1,0 +1,51 @@
+//! Clients and a disk that does not work: whose acknowledgements wait for it too long is to send its messages again.
+
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+
+use super::Hub;
+use crate::codec::Reason;
+use crate::counters::Counters;
+use crate::link::Link;
+use crate::log::ClientText;
+
+/// Connections that wait for a disk that does not work, by the key of their session, and since when.
+#[derive(Debug, Default)]
+pub(crate) struct WaitingForDisk(HashMap<u64, (Arc<Link>, u64)>);
+
+impl Hub {
+    /// Notices a disk that does not answer, and ends the connections of clients whose acknowledgements have waited for
+    /// `disk_wait` for one that does not work: the messages were taken just before it failed, and all that is refused
+    /// behind them would wait with them. Their publishers send them again and are refused.
+    pub(crate) fn look_at_disk(&self, waiting: &mut WaitingForDisk, now: u64) {
+        let Some(store) = &self.shared.store else { return };
+        store.look_for_stall();
+        let longest = self.shared.config.limits.disk_wait;
+        if !store.health().is_failed() || longest.is_zero() {
+            waiting.0.clear();
+            return;
+        }
+        let waiting_now = self.sessions_where(|session| {
+            let state = session.state.lock();
+            state.link.clone().filter(|link| !link.is_closing() && state.has_gated_answers())
+        });
+        let mut before = std::mem::take(&mut waiting.0);
+        for (session, link) in waiting_now {
+            let since = before.remove(&session.key).filter(|(before, _)| Arc::ptr_eq(before, &link));
+            let since = since.map_or(now, |(_, since)| since);
+            if u128::from(now.saturating_sub(since)) < longest.as_millis() {
+                waiting.0.insert(session.key, (link, since));
+                continue;
+            }
+            Counters::add(&self.shared.counters.disconnected_store, 1);
+            if self.shared.may_log(&self.shared.log_lines.ended) {
+                tracing::warn!(
+                    client = %ClientText(&session.client_id), peer = %link.peer.address,
+                    "ended: its messages wait for a disk that does not work"
+                );
+            }
+            link.close(Some(Reason::QUOTA_EXCEEDED));
+        }
+    }
+}

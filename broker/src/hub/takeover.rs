@@ -1,0 +1,61 @@
+//! What a connection has sent comes before the connection that takes its session over.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hashbrown::HashMap;
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+use super::Hub;
+use crate::link::Link;
+use crate::session::Session;
+
+/// How long a new connection waits for the earlier one of its client.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Connections that wait for an earlier one, by the key of the session.
+pub(super) type Waiting = Mutex<HashMap<u64, Vec<oneshot::Sender<()>>>>;
+
+impl Hub {
+    /// The session of a client, and the connection that it has now.
+    pub(crate) fn connection_of(&self, client_id: &str) -> Option<(Arc<Session>, Arc<Link>)> {
+        let session = self.sessions.lock().by_client.get(client_id)?.clone();
+        let link = session.state.lock().link.clone()?;
+        Some((session, link))
+    }
+
+    /// Lets a connection work through what its socket holds, for a second at most.
+    ///
+    /// A client that says DISCONNECT and connects again at once has its two connections read by two tasks: without this,
+    /// the second may take over before the first has read that its will is not to be published and its session is to end,
+    /// or the last messages it sent.
+    pub(crate) async fn read_out(&self, session: &Arc<Session>, link: &Arc<Link>) {
+        let (done, told) = oneshot::channel();
+        self.taking_over.lock().entry(session.key).or_default().push(done);
+        link.ask_to_read_out();
+        // After it was asked, for it may have ended before.
+        let connected = session.state.lock().link.as_ref().is_some_and(|now| Arc::ptr_eq(now, link));
+        if connected && !link.is_closing() {
+            let _ = timeout(PATIENCE, told).await;
+        } else {
+            drop(told);
+        }
+        let mut waiting = self.taking_over.lock();
+        if let Some(others) = waiting.get_mut(&session.key) {
+            others.retain(|done| !done.is_closed());
+            if others.is_empty() {
+                waiting.remove(&session.key);
+            }
+        }
+    }
+
+    /// A connection has worked through what its socket held when it was asked to, or has ended.
+    pub(crate) fn has_read_out(&self, session: &Session, link: &Link) {
+        link.not_asked_to_read_out();
+        for done in self.taking_over.lock().remove(&session.key).unwrap_or_default() {
+            let _ = done.send(());
+        }
+    }
+}

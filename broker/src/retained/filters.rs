@@ -1,0 +1,221 @@
+//! Filters that are looked for together: each topic is looked at once, however many filters there are.
+
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+use std::ops::Bound;
+
+/// Filters in a trie, each with a number. Keys that it is asked about are topics with NUL in place of `/`.
+#[derive(Debug, Default)]
+pub(crate) struct FilterSet {
+    root: Node,
+    nodes: usize,
+}
+
+#[derive(Debug, Default)]
+struct Node {
+    /// In order, for the next level that may match is looked for.
+    children: BTreeMap<Box<str>, Node>,
+    plus: Option<Box<Node>>,
+    /// The filter that ends in `#` behind this level.
+    all_below: Option<u32>,
+    /// The filter that ends here.
+    here: Option<u32>,
+}
+
+/// The first key that may match behind one that was looked at: its first `kept` bytes, and what follows.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Seek<'a> {
+    kept: usize,
+    separator: &'static str,
+    level: &'a str,
+}
+
+/// Below every level and above [`Seek::NEXT_LEVEL`], so above all that stands below a topic.
+const BEHIND: &str = "\u{1}";
+/// Between two levels of a key.
+const NEXT_LEVEL: &str = "\0";
+/// Behind every topic that begins with `$`, which no leading wildcard matches \[MQTT-4.7.2-1].
+const BEHIND_DOLLAR: &str = "%";
+
+impl Seek<'_> {
+    /// The bytes of the key without its first `from`.
+    fn behind(&self, from: usize, topic: &str) -> impl Iterator<Item = u8> {
+        topic[from..self.kept].bytes().chain(self.separator.bytes()).chain(self.level.bytes())
+    }
+
+    /// Writes the key in place of what is in `to`.
+    pub(super) fn write(&self, topic: &str, to: &mut String) {
+        to.clear();
+        for part in [&topic[..self.kept], self.separator, self.level] {
+            to.push_str(part);
+        }
+    }
+
+    /// Which of two keys behind `topic` comes first.
+    fn compare(&self, other: &Self, topic: &str) -> Ordering {
+        let common = self.kept.min(other.kept);
+        self.behind(common, topic).cmp(other.behind(common, topic))
+    }
+}
+
+/// What is found of one topic.
+#[derive(Debug, Default)]
+pub(super) struct Matches {
+    /// The numbers of the filters that match, in no order.
+    pub(super) filters: Vec<u32>,
+    /// Nodes of the trie that were looked at.
+    pub(super) nodes: usize,
+}
+
+impl FilterSet {
+    /// Levels of all filters, those that several have in common counted once.
+    pub(crate) fn nodes(&self) -> usize {
+        self.nodes
+    }
+
+    /// Adds a filter that is not in the set.
+    pub(crate) fn insert(&mut self, filter: &str, number: u32) {
+        let nodes = &mut self.nodes;
+        let mut node = &mut self.root;
+        for level in filter.split('/') {
+            node = match level {
+                "#" => {
+                    node.all_below = Some(number);
+                    return;
+                }
+                "+" => node.plus.get_or_insert_with(|| {
+                    *nodes += 1;
+                    Box::default()
+                }),
+                _ => node.children.entry(level.into()).or_insert_with(|| {
+                    *nodes += 1;
+                    Node::default()
+                }),
+            };
+        }
+        node.here = Some(number);
+    }
+
+    /// Takes a filter out; its number, if it was in the set.
+    pub(crate) fn remove(&mut self, filter: &str) -> Option<u32> {
+        self.root.remove(Some(filter), &mut self.nodes)
+    }
+
+    /// The number of a filter of the set.
+    pub(crate) fn number(&self, filter: &str) -> Option<u32> {
+        let mut node = &self.root;
+        for level in filter.split('/') {
+            node = match level {
+                "#" => return node.all_below,
+                "+" => node.plus.as_deref()?,
+                _ => node.children.get(level)?,
+            };
+        }
+        node.here
+    }
+
+    /// Finds the filters that match the topic of `key`, and the first key behind it that may match; no key where none may.
+    /// The latter says nothing where a filter matches.
+    pub(super) fn look<'a>(&'a self, key: &str, matches: &mut Matches) -> Option<Seek<'a>> {
+        matches.filters.clear();
+        matches.nodes = 0;
+        self.root.look(key, 0, matches)
+    }
+}
+
+impl Node {
+    fn is_empty(&self) -> bool {
+        self.children.is_empty() && self.plus.is_none() && self.all_below.is_none() && self.here.is_none()
+    }
+
+    fn remove(&mut self, filter: Option<&str>, nodes: &mut usize) -> Option<u32> {
+        let Some(filter) = filter else { return self.here.take() };
+        let (level, rest) =
+            filter.split_once('/').map_or((filter, None), |(level, rest)| (level, Some(rest)));
+        match level {
+            "#" => self.all_below.take(),
+            "+" => {
+                let node = self.plus.as_mut()?;
+                let removed = node.remove(rest, nodes);
+                if node.is_empty() {
+                    self.plus = None;
+                    *nodes -= 1;
+                }
+                removed
+            }
+            _ => {
+                let node = self.children.get_mut(level)?;
+                let removed = node.remove(rest, nodes);
+                if node.is_empty() {
+                    self.children.remove(level);
+                    *nodes -= 1;
+                }
+                removed
+            }
+        }
+    }
+
+    /// [`FilterSet::look`] below the levels of `key` before `start`, which lies behind the key's end where no more follow.
+    fn look<'a>(&'a self, key: &str, start: usize, matches: &mut Matches) -> Option<Seek<'a>> {
+        matches.nodes += 1;
+        // Only the broker's own topics begin so, and the first level's wildcards are not for them.
+        let hidden = start == 0 && key.starts_with('$');
+        if !hidden {
+            matches.filters.extend(self.all_below);
+        }
+        if start > key.len() {
+            matches.filters.extend(self.here);
+            // What may match stands below this topic.
+            let level = match &self.plus {
+                Some(_) => "",
+                None => self.children.keys().next()?,
+            };
+            return Some(Seek { kept: key.len(), separator: NEXT_LEVEL, level });
+        }
+        let end = key[start..].find('\0').map_or(key.len(), |at| start + at);
+        let level = &key[start..end];
+        let exact = self.children.get(level).and_then(|node| node.look(key, end + 1, matches));
+        let plus = self.plus.as_ref().filter(|_| !hidden);
+        let any = plus.and_then(|node| node.look(key, end + 1, matches));
+        match (exact, any) {
+            (Some(one), Some(other)) => {
+                return Some(if one.compare(&other, key).is_le() { one } else { other });
+            }
+            (None, None) => {}
+            (one, other) => return one.or(other),
+        }
+        if plus.is_some() {
+            return Some(Seek { kept: end, separator: BEHIND, level: "" });
+        }
+        let above = (Bound::Excluded(level), Bound::Unbounded);
+        let next = self.children.range::<str, _>(above).next();
+        let next = next.map(|(level, _)| Seek { kept: start, separator: "", level });
+        if hidden && (self.plus.is_some() || self.all_below.is_some()) {
+            let wildcards = Seek { kept: 0, separator: BEHIND_DOLLAR, level: "" };
+            return Some(next.filter(|next| next.level < BEHIND_DOLLAR).unwrap_or(wildcards));
+        }
+        next
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_left_of_filters_that_were_taken_out() {
+        let mut set = FilterSet::default();
+        let filters = ["a/b", "a/#", "+/b", "#", "+/+/c", "", "a//b", "a"];
+        for (number, filter) in (0..).zip(filters) {
+            set.insert(filter, number);
+        }
+        assert_eq!(set.nodes(), 9);
+        assert_eq!((set.number("a/c"), set.remove("a/c")), (None, None));
+        for (number, filter) in (0..).zip(filters) {
+            assert_eq!((set.number(filter), set.remove(filter)), (Some(number), Some(number)), "{filter:?}");
+            assert_eq!(set.remove(filter), None, "{filter:?}");
+        }
+        assert!(set.root.is_empty());
+        assert_eq!(set.nodes(), 0);
+    }
+}

@@ -1,0 +1,79 @@
+//! Wills and kill -9: the record of a session, which has its will, and the will in the queues of others were two commits.
+//! A broker that was killed between them had neither.
+
+use super::wire::{Property, Version, Will};
+use super::{Profile, World, profile, simulated};
+
+/// A world with a client that is away and waits for wills, and one that is connected and leaves one.
+async fn world_with_will(session_expiry: u32, delay: u32) -> World {
+    let will = Will::new("will/mortal", "mortal:1").qos(1).property(Property::WillDelay(delay));
+    let mortal = Profile { session_expiry, will: Some(will), ..profile("mortal", Version::V5, &[("x", 1)]) };
+    let mut world = World::new(1, [profile("heir", Version::V5, &[("will/#", 1)]), mortal]);
+    world.connect(0);
+    world.connect(1);
+    world.exchange().await;
+    world.clients[0].cut();
+    world.pass(0).await;
+    world
+}
+
+/// How often the store is told of something until `ms` have passed, which is how many commits that may become.
+async fn puts_within(world: &mut World, ms: u64) -> u64 {
+    let before = world.broker().hub.shared.put([], None);
+    tokio::time::sleep(std::time::Duration::from_millis(ms)).await;
+    world.broker().hub.shared.put([], None) - before - 1
+}
+
+async fn will_arrives_after_a_kill(world: &mut World) {
+    world.crash();
+    world.pass(10_000).await;
+    world.connect(0);
+    world.exchange().await;
+    assert_eq!(world.record.times["will/mortal"].len(), 1);
+}
+
+#[test]
+fn will_of_a_lost_connection_is_one_commit_with_the_record_of_its_session() {
+    simulated(async {
+        let mut world = world_with_will(60, 0).await;
+        world.clients[1].cut();
+        assert_eq!(puts_within(&mut world, 100).await, 1);
+        will_arrives_after_a_kill(&mut world).await;
+    });
+}
+
+#[test]
+fn will_after_its_delay_is_one_commit_with_the_record_of_its_session() {
+    simulated(async {
+        let mut world = world_with_will(60, 5).await;
+        world.clients[1].cut();
+        world.pass(4_900).await;
+        assert_eq!(puts_within(&mut world, 200).await, 1);
+        will_arrives_after_a_kill(&mut world).await;
+    });
+}
+
+#[test]
+fn will_of_a_session_that_ends_is_one_commit_with_its_removal() {
+    simulated(async {
+        let mut world = world_with_will(5, 60).await;
+        world.clients[1].cut();
+        world.pass(4_900).await;
+        assert_eq!(puts_within(&mut world, 200).await, 1);
+        will_arrives_after_a_kill(&mut world).await;
+    });
+}
+
+#[test]
+fn will_of_a_session_that_is_taken_over_is_one_commit_with_its_removal() {
+    simulated(async {
+        let mut world = world_with_will(60, 0).await;
+        world.clients[1].profile.will = None;
+        world.clients[1].profile.session_expiry = 0;
+        // One that had ended would be read to its end before, and would leave its will then.
+        let _open = world.clients[1].leave_open();
+        world.connect(1);
+        assert_eq!(puts_within(&mut world, 100).await, 1);
+        will_arrives_after_a_kill(&mut world).await;
+    });
+}

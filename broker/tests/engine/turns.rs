@@ -1,0 +1,37 @@
+//! Publishes that are much work give the others their turns.
+
+use crate::Own;
+use crate::support::{Publish, Version};
+use Version::V5;
+
+/// Filters of one client that all match: `a` or `+` on each of so many levels.
+const LEVELS: u32 = 12;
+const COUNT: usize = 50;
+
+#[tokio::test]
+async fn another_publisher_comes_between_publishes_with_many_filters() {
+    let own = Own::start(|_| {}).await;
+    let mut reader = own.client(V5).await;
+    let filters: Vec<String> = (0..1_u32 << LEVELS)
+        .map(|bits| {
+            (0..LEVELS).map(|level| if bits >> level & 1 == 0 { "a" } else { "+" }).collect::<Vec<_>>()
+        })
+        .map(|levels| levels.join("/"))
+        .collect();
+    for some in filters.chunks(512) {
+        let some: Vec<(&str, u8)> = some.iter().map(|filter| (&**filter, 0)).collect();
+        assert!(reader.subscribe_all(&some, &[]).await.iter().all(|&code| code == 0));
+    }
+    let mut watcher = own.client(V5).await;
+    watcher.subscribe("#", 0).await;
+    let (mut greedy, mut honest) = (own.client(V5).await, own.client(V5).await);
+    let topic = vec!["a"; LEVELS as usize].join("/");
+    // All of it is read at once.
+    greedy.send(&Publish::new(&topic, "greedy").encode(V5).repeat(COUNT)).await;
+    honest.send(&Publish::new("b", "honest").encode(V5)).await;
+    let mut before = 0;
+    while watcher.message().await.text() == "greedy" {
+        before += 1;
+    }
+    assert!(before < COUNT / 2, "{before} came before it");
+}

@@ -1,0 +1,67 @@
+//! Refusals of callers that are over their share: counted, and logged.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+/// The shortest time between two log lines of one caller and table.
+const LOG_INTERVAL: Duration = Duration::from_mins(1);
+/// The most callers logged of one table within that time.
+const MOST_LOGGED: usize = 16;
+
+/// Counts refusals of one table, and logs each caller once a minute; of many callers only some.
+#[derive(Debug, Default)]
+pub struct ShareLog {
+    refused: AtomicU64,
+    /// When callers were logged, by their names.
+    logged: Mutex<HashMap<String, Instant>>,
+}
+
+impl ShareLog {
+    /// Counts that a caller was refused a place of `table`, and logs it unless it has been within the last minute.
+    pub fn refused(&self, table: impl std::fmt::Display, caller: impl std::fmt::Display) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+        if self.may_log(caller.to_string()) {
+            tracing::warn!("{caller} has its share of {table} and is told that it is busy");
+        }
+    }
+
+    /// How many were refused so far.
+    pub fn count(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+
+    fn may_log(&self, caller: String) -> bool {
+        let (mut logged, now) = (self.logged.lock(), Instant::now());
+        if logged.contains_key(&caller) || logged.len() >= MOST_LOGGED {
+            logged.retain(|_, last| now.duration_since(*last) < LOG_INTERVAL);
+        }
+        if logged.contains_key(&caller) || logged.len() >= MOST_LOGGED {
+            return false;
+        }
+        logged.insert(caller, now);
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn each_caller_is_logged_once_a_minute_and_all_are_counted() {
+        let log = ShareLog::default();
+        assert!(log.may_log("a".to_owned()) && log.may_log("b".to_owned()));
+        assert!(!log.may_log("a".to_owned()), "a second line within a minute");
+        let many = (0..100).filter(|number| log.may_log(number.to_string())).count();
+        assert_eq!(many, MOST_LOGGED - 2);
+        tokio::time::advance(LOG_INTERVAL).await;
+        assert!(log.may_log("a".to_owned()) && log.may_log("new".to_owned()));
+        assert!(log.logged.lock().len() <= MOST_LOGGED);
+        (0..3).for_each(|_| log.refused("the places", "a"));
+        assert_eq!(log.count(), 3);
+    }
+}

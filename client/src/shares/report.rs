@@ -1,0 +1,83 @@
+//! How full a shared table is, and who holds most of it.
+
+use std::fmt::Display;
+use std::hash::Hash;
+
+use serde::Serialize;
+
+use super::{ShareLog, Shares};
+
+/// Callers named in a report.
+const NAMED: usize = 5;
+
+/// How full a shared table is, and who holds most of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ShareReport {
+    /// What the table holds, in the plural: `calls`, `uploads`.
+    pub table: String,
+    /// Its size.
+    pub limit: u64,
+    /// Places that are taken.
+    pub taken: u64,
+    /// Callers that hold some.
+    pub callers: u64,
+    /// How often a caller was refused because it was over its share.
+    pub refused: u64,
+    /// The callers that hold most, the largest first.
+    pub top: Vec<ShareHolder>,
+}
+
+/// A caller, and how many places it holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ShareHolder {
+    /// Who: a user, a client or an address.
+    pub caller: String,
+    /// Places it holds.
+    pub held: u64,
+}
+
+impl ShareReport {
+    /// Reports a table of which callers hold `held`.
+    pub fn new(
+        table: &str,
+        limit: u64,
+        taken: u64,
+        refusals: &ShareLog,
+        held: impl Iterator<Item = (String, u64)>,
+    ) -> Self {
+        let mut top: Vec<ShareHolder> = held.map(|(caller, held)| ShareHolder { caller, held }).collect();
+        top.sort_unstable_by(|one, other| (other.held, &one.caller).cmp(&(one.held, &other.caller)));
+        let callers = top.len() as u64;
+        top.truncate(NAMED);
+        Self { table: table.to_owned(), limit, taken, callers, refused: refusals.count(), top }
+    }
+}
+
+impl<K: Eq + Hash + Clone + Display> Shares<K> {
+    /// Reports how full the table is, and by whom.
+    pub fn report(&self, table: &str, refusals: &ShareLog) -> ShareReport {
+        let held: Vec<(String, u64)> =
+            self.held.lock().iter().map(|(caller, held)| (caller.to_string(), *held)).collect();
+        let taken = held.iter().map(|(_, held)| held).sum();
+        ShareReport::new(table, self.limits.limit, taken, refusals, held.into_iter())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shares::ShareLimits;
+
+    #[test]
+    fn report_names_those_that_hold_most() {
+        let (shares, log) = (Shares::new(ShareLimits::new(64)), ShareLog::default());
+        let held: Vec<_> = "aabbbcdefgg".chars().map(|caller| shares.take(&caller).expect("room")).collect();
+        log.refused("the places", "b");
+        let report = shares.report("calls", &log);
+        let top: Vec<_> = report.top.iter().map(|holder| (&*holder.caller, holder.held)).collect();
+        assert_eq!(top, [("b", 3), ("a", 2), ("g", 2), ("c", 1), ("d", 1)]);
+        assert_eq!((report.limit, report.taken, report.callers, report.refused), (64, 11, 7, 1));
+        drop(held);
+        assert_eq!(shares.report("calls", &log).top, []);
+    }
+}

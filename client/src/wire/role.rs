@@ -1,0 +1,243 @@
+//! Roles of the bus: what a user may call, serve and watch, as access rules for a broker.
+
+use rantai_access::{Effect, Rule, RuleAccess, RuleFilter, Source, Syntax};
+use serde::Deserialize;
+
+use super::name::{MethodName, ObjectName, Root};
+
+/// The built-in methods that come with each method that a role names: those that a proxy, `describe` and a caller that
+/// gives up use.
+const WITH_METHODS: [&str; 5] = ["rpc.ping", "rpc.info", "rpc.stats", "rpc.discover", "rpc.cancel"];
+
+/// A role, as `[[roles]]` has it.
+///
+/// Objects are written by name, or by how their names begin: `calculator`, `example.*`, `*`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct BusRole {
+    /// Its name.
+    pub name: String,
+    /// Methods that it may call: `calculator.*`, `tasks.submit`, `*`. Where methods are named, only in plain form:
+    /// JSON-RPC hides the method from the broker.
+    pub call: Vec<String>,
+    /// Objects that it may serve.
+    pub serve: Vec<String>,
+    /// Objects whose events it may watch; not those that are for one client.
+    pub watch: Vec<String>,
+    /// Whether it may watch every object, and `$SYS`.
+    pub observe: bool,
+    /// Whether it may do everything.
+    pub admin: bool,
+    /// Whether requests of its objects may be answered where everybody who may call them reads, for callers that name no
+    /// reply topic.
+    pub public_replies: bool,
+}
+
+/// Why an entry of a role means nothing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("role {role}: {key} = {entry:?} names no {expected}; write {example}")]
+pub struct RoleError {
+    role: String,
+    key: &'static str,
+    entry: String,
+    expected: &'static str,
+    example: &'static str,
+}
+
+/// The rules of one role below one root.
+struct Compiler<'a> {
+    role: &'a BusRole,
+    root: &'a Root,
+    entry: String,
+    rules: Vec<Rule>,
+}
+
+impl BusRole {
+    /// The roles that are there without being written: `caller`, `node`, `observer` and `admin`.
+    pub fn ready_made() -> [Self; 4] {
+        let all = || vec!["*".to_owned()];
+        let role = |name: &str| Self { name: name.to_owned(), ..Self::default() };
+        [
+            Self { call: all(), ..role("caller") },
+            Self { call: all(), serve: all(), ..role("node") },
+            Self { observe: true, ..role("observer") },
+            Self { admin: true, ..role("admin") },
+        ]
+    }
+
+    /// The rules of this role below a root.
+    ///
+    /// # Errors
+    ///
+    /// An entry that names no object or method.
+    pub fn rules(&self, root: &Root) -> Result<Vec<Rule>, RoleError> {
+        let mut rules = Compiler { role: self, root, entry: String::new(), rules: Vec::new() };
+        rules.everybody();
+        for entry in &self.call {
+            let (object, method) = called(entry).ok_or_else(|| self.no_method(entry))?;
+            rules.entry = format!("call = {entry:?}");
+            rules.calls(object, method);
+        }
+        for entry in &self.serve {
+            self.check_object("serve", entry)?;
+            rules.entry = format!("serve = {entry:?}");
+            rules.serves(entry);
+        }
+        for entry in &self.watch {
+            self.check_object("watch", entry)?;
+            rules.entry = format!("watch = {entry:?}");
+            rules.allow(RuleAccess::Read, &format!("{root}/event/{entry}/+"));
+        }
+        if self.observe {
+            "observe = true".clone_into(&mut rules.entry);
+            rules.allow(RuleAccess::Read, &format!("{root}/event/+/+"));
+            rules.allow(RuleAccess::Read, "$SYS/#");
+        }
+        if self.admin {
+            "admin = true".clone_into(&mut rules.entry);
+            rules.allow(RuleAccess::ReadWrite, "#");
+            rules.allow(RuleAccess::Read, "$share/+/#");
+            rules.allow(RuleAccess::Read, "$SYS/#");
+            rules.allow(RuleAccess::ReadWrite, "$CONTROL/#");
+        }
+        Ok(rules.rules)
+    }
+
+    fn check_object(&self, key: &'static str, entry: &str) -> Result<(), RoleError> {
+        if is_object(entry) {
+            return Ok(());
+        }
+        let (expected, example) =
+            ("object", "a name such as calculator, its beginning such as example.*, or *");
+        Err(RoleError { role: self.name.clone(), key, entry: entry.to_owned(), expected, example })
+    }
+
+    fn no_method(&self, entry: &str) -> RoleError {
+        let (expected, example) =
+            ("method of an object", "calculator.add, calculator.* for all its methods, or *");
+        RoleError { role: self.name.clone(), key: "call", entry: entry.to_owned(), expected, example }
+    }
+}
+
+impl Compiler<'_> {
+    /// What every role may: hear what is for its own client id, and see who is there.
+    fn everybody(&mut self) {
+        let root = self.root;
+        "every role".clone_into(&mut self.entry);
+        for below in ["reply/+/%c", "event/+/+/%c", "name/+/+", "node/+"] {
+            self.allow(RuleAccess::Read, &format!("{root}/{below}"));
+        }
+    }
+
+    fn calls(&mut self, object: &str, method: Option<&str>) {
+        let root = self.root;
+        let methods = match method {
+            None => vec!["#"],
+            Some(method) => std::iter::once(method).chain(WITH_METHODS).collect(),
+        };
+        for method in methods {
+            for target in ["call", "at/+", "all"] {
+                self.allow(RuleAccess::Write, &format!("{root}/{target}/{object}/{method}"));
+            }
+        }
+        if self.role.public_replies {
+            self.allow(RuleAccess::Read, &format!("{root}/reply/{object}"));
+        }
+    }
+
+    fn serves(&mut self, object: &str) {
+        let root = self.root;
+        self.allow(RuleAccess::Read, &format!("$share/{object}/{root}/call/{object}/#"));
+        self.allow(RuleAccess::Read, &format!("{root}/at/%c/#"));
+        self.allow(RuleAccess::Read, &format!("{root}/all/{object}/#"));
+        self.allow(RuleAccess::Write, &format!("{root}/name/{object}/%c"));
+        self.allow(RuleAccess::Write, &format!("{root}/node/%c"));
+        self.allow(RuleAccess::Write, &format!("{root}/event/{object}/#"));
+        // Who takes a name over asks its holder for it.
+        self.allow(RuleAccess::Write, &format!("{root}/at/+/{object}/rpc.yield"));
+        // The last link of a chain answers for the first: any object may stand in the reply topic.
+        self.allow(RuleAccess::Reply, &format!("{root}/reply/#"));
+        if self.role.public_replies {
+            self.allow(RuleAccess::Write, &format!("{root}/reply/{object}"));
+        }
+    }
+
+    fn allow(&mut self, access: RuleAccess, filter: &str) {
+        let filter = RuleFilter::parse(filter, Syntax::Extended).expect("names have been checked");
+        let source = Source::Role { role: self.role.name.as_str().into(), entry: self.entry.as_str().into() };
+        let rule = Rule::new(Effect::Allow, access, filter, source);
+        self.rules.push(rule.expect("groups are only read"));
+    }
+}
+
+/// The object and method of an entry under `call`; no method for all of them.
+fn called(entry: &str) -> Option<(&str, Option<&str>)> {
+    if entry == "*" {
+        return Some(("*", None));
+    }
+    // Built-in methods have a dot of their own.
+    let built_in = entry.rfind(".rpc.").filter(|at| !entry[at + ".rpc.".len()..].contains('.'));
+    let (object, method) = match built_in {
+        Some(at) => (&entry[..at], &entry[at + 1..]),
+        None => entry.rsplit_once('.')?,
+    };
+    let method = (method != "*").then_some(method);
+    (is_object(object) && method.is_none_or(|method| MethodName::new(method).is_ok()))
+        .then_some((object, method))
+}
+
+/// Whether a text is the name of an object, its beginning and `*`, or `*`.
+fn is_object(text: &str) -> bool {
+    match text.strip_suffix('*') {
+        Some("") => true,
+        // As a name with one more character.
+        Some(before) => ObjectName::any(&format!("{before}x")).is_ok(),
+        None => ObjectName::any(text).is_ok(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_name_objects_and_methods() {
+        for (entry, expected) in [
+            ("*", Some(("*", None))),
+            ("calculator.*", Some(("calculator", None))),
+            ("tasks.submit", Some(("tasks", Some("submit")))),
+            ("example.chain.1.process", Some(("example.chain.1", Some("process")))),
+            ("example.*.*", Some(("example.*", None))),
+            ("*.describe", Some(("*", Some("describe")))),
+            ("echo.rpc.ping", Some(("echo", Some("rpc.ping")))),
+            ("calculator", None),
+            ("a/b.c", None),
+            ("a.1", None),
+            ("+.add", None),
+            ("a*b.c", None),
+            ("%c.add", None),
+        ] {
+            assert_eq!(called(entry), expected, "{entry}");
+        }
+    }
+
+    #[test]
+    fn errors_say_what_to_write() {
+        let role = |call: &str, serve: &str| BusRole {
+            name: "lab".to_owned(),
+            call: vec![call.to_owned()],
+            serve: vec![serve.to_owned()],
+            ..BusRole::default()
+        };
+        let error = |role: BusRole| role.rules(&Root::default()).expect_err("no rules").to_string();
+        assert_eq!(
+            error(role("calculator", "*")),
+            "role lab: call = \"calculator\" names no method of an object; write calculator.add, calculator.* for all its \
+             methods, or *"
+        );
+        assert!(
+            error(role("*", "a/b"))
+                .starts_with("role lab: serve = \"a/b\" names no object; write a name such as")
+        );
+    }
+}
