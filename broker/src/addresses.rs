@@ -1,13 +1,13 @@
 //! How many connections each address has.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use hashbrown::HashMap;
 use parking_lot::Mutex;
-use tokio::sync::oneshot::{Receiver, Sender, channel};
+use tokio::sync::oneshot::Receiver;
 
 use crate::config::Limits;
+use crate::handshakes::{Evicted, Handshakes};
 
 /// The connections of every address that has any.
 #[derive(Debug, Default)]
@@ -15,65 +15,50 @@ pub(crate) struct Addresses(Mutex<Table>);
 
 #[derive(Debug, Default)]
 struct Table {
-    by_address: HashMap<IpAddr, Held>,
-    /// The number of the next handshake.
-    next: u64,
-}
-
-#[derive(Debug, Default)]
-struct Held {
-    connections: usize,
-    /// Those whose CONNECT has not been answered, by age; told when they have to go.
-    handshakes: BTreeMap<u64, Sender<()>>,
-}
-
-/// A connection has been let in, without a CONNECT so far.
-#[derive(Debug)]
-pub(crate) struct Entered {
-    pub(crate) number: u64,
-    /// Ready when others of its address need the place.
-    pub(crate) evicted: Receiver<()>,
+    /// How many each address has, those without a CONNECT among them.
+    connections: HashMap<IpAddr, usize>,
+    handshakes: Handshakes,
 }
 
 impl Addresses {
-    /// Takes a place for a new connection; none where the address has too many. One handshake too many ends the oldest one
-    /// of the address: whoever goes on with its CONNECT is soon over it.
-    pub(crate) fn enter(&self, address: IpAddr, limits: &Limits) -> Option<Entered> {
+    /// Takes a place for a new connection; none where the address has too many. One handshake too many ends another, the
+    /// oldest of its address or of the address with most: whoever goes on with its CONNECT is soon over it.
+    pub(crate) fn enter(&self, address: IpAddr, limits: &Limits) -> Option<(u64, Receiver<Evicted>)> {
+        let address = network(address);
         let mut table = self.0.lock();
-        let number = table.next;
-        table.next += 1;
-        let held = table.by_address.entry(network(address)).or_default();
-        if held.connections >= limits.connections_per_address {
+        let connections = table.connections.entry(address).or_default();
+        if *connections >= limits.connections_per_address {
             return None;
         }
-        if held.handshakes.len() >= limits.handshakes_per_address
-            && let Some((_, oldest)) = held.handshakes.pop_first()
-        {
-            let _ = oldest.send(());
-        }
-        held.connections += 1;
-        let (sender, evicted) = channel();
-        held.handshakes.insert(number, sender);
-        Some(Entered { number, evicted })
+        *connections += 1;
+        Some(table.handshakes.enter(address, limits))
     }
 
     /// The CONNECT of one of its connections has been answered.
     pub(crate) fn answered(&self, address: IpAddr, number: u64) {
-        if let Some(held) = self.0.lock().by_address.get_mut(&network(address)) {
-            held.handshakes.remove(&number);
-        }
+        self.0.lock().handshakes.leave(network(address), number);
+    }
+
+    /// The CONNECT of one of its connections has `bytes` by now.
+    pub(crate) fn hold(&self, address: IpAddr, number: u64, bytes: usize, limits: &Limits) {
+        self.0.lock().handshakes.hold(network(address), number, bytes, limits);
     }
 
     /// A connection has ended.
     pub(crate) fn leave(&self, address: IpAddr) {
         let mut table = self.0.lock();
         let network = network(address);
-        if let Some(held) = table.by_address.get_mut(&network) {
-            held.connections -= 1;
-            if held.connections == 0 {
-                table.by_address.remove(&network);
+        if let Some(connections) = table.connections.get_mut(&network) {
+            *connections -= 1;
+            if *connections == 0 {
+                table.connections.remove(&network);
             }
         }
+    }
+
+    /// Ends up to `most` handshakes, because the process has no descriptor left; how many.
+    pub(crate) fn make_room(&self, most: usize) -> usize {
+        self.0.lock().handshakes.evict(most)
     }
 }
 
@@ -106,7 +91,7 @@ mod tests {
         for from in ["10.0.0.1", "10.0.0.1", "10.0.0.2"] {
             addresses.leave(address(from));
         }
-        assert!(addresses.0.lock().by_address.is_empty());
+        assert!(addresses.0.lock().connections.is_empty());
     }
 
     #[test]
@@ -114,16 +99,16 @@ mod tests {
         let addresses = Addresses::default();
         let limits = Limits { handshakes_per_address: 2, ..Limits::default() };
         let enter = |from: &str| addresses.enter(address(from), &limits).expect("places are left");
-        let mut first = enter("10.0.0.1");
-        let mut second = enter("10.0.0.1");
-        let mut elsewhere = enter("10.0.0.2");
-        addresses.answered(address("10.0.0.1"), first.number);
-        let mut third = enter("10.0.0.1");
-        assert!(first.evicted.try_recv().is_err() && second.evicted.try_recv().is_err(), "there was room");
-        let mut fourth = enter("10.0.0.1");
-        assert_eq!(second.evicted.try_recv(), Ok(()));
+        let (number, mut first) = enter("10.0.0.1");
+        let (_, mut second) = enter("10.0.0.1");
+        let (_, mut elsewhere) = enter("10.0.0.2");
+        addresses.answered(address("10.0.0.1"), number);
+        let (_, mut third) = enter("10.0.0.1");
+        assert!(first.try_recv().is_err() && second.try_recv().is_err(), "there was room");
+        let (_, mut fourth) = enter("10.0.0.1");
+        assert_eq!(second.try_recv(), Ok(Evicted::PerAddress));
         for stays in [&mut elsewhere, &mut third, &mut fourth] {
-            assert!(stays.evicted.try_recv().is_err());
+            assert!(stays.try_recv().is_err());
         }
     }
 

@@ -160,6 +160,9 @@ pub struct Limits {
     pub connections_per_address: usize,
     /// Connections of one address whose CONNECT has not been answered yet; one more ends the oldest. Default: 5,000.
     pub handshakes_per_address: usize,
+    /// Connections whose CONNECT has not been answered yet, of all addresses: one more ends the oldest of the address that
+    /// has most. Each 4 KiB of a CONNECT that has not ended counts as one more. Default: 10,000.
+    pub handshakes: usize,
     /// How far a packet that has begun may be behind `packet_bytes_per_s`. Default: 10 s.
     pub packet_grace: Duration,
     /// The least a client has to send of a packet that has begun, in bytes a second; bytes that do so keep its
@@ -235,6 +238,7 @@ impl Default for Limits {
             topic_levels: 128,
             connections_per_address: 50_000,
             handshakes_per_address: 5_000,
+            handshakes: 10_000,
             packet_grace: Duration::from_secs(10),
             packet_bytes_per_s: 1_024,
             answer_bytes: 256 << 10,

@@ -84,6 +84,8 @@ counters! {
     disconnected_store
     /// Connections closed because of `limits.connections_per_address` or `limits.handshakes_per_address`.
     refused_per_address
+    /// Connections closed without a CONNECT because of `limits.handshakes`, or for want of file descriptors.
+    refused_handshakes
     /// Times a connection could not be accepted, for want of file descriptors for instance.
     accept_errors
     /// Connections ended because a packet that had begun fell behind `limits.packet_bytes_per_s`.

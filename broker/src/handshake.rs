@@ -2,7 +2,7 @@
 
 use std::net::{Shutdown, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::{BufMut, BytesMut};
@@ -14,6 +14,7 @@ use crate::codec::{self, ConnAck, Connect, DecodeError, Packet, Reason, Version}
 use crate::connection::{Connection, linger};
 use crate::counters::Counters;
 use crate::guesses::{Attempt, TooMany};
+use crate::handshakes::Evicted;
 use crate::hub::Hub;
 use crate::link::flush_all;
 use crate::log::ClientText;
@@ -33,16 +34,26 @@ pub(crate) fn accept(
 ) -> impl Future<Output = ()> + Send {
     // Boxed, with all it was given: a connection that has it behind it does not carry its memory along.
     let handshake = Box::pin(async move {
+        let counters = &hub.shared.counters;
         let Some((place, evicted)) = Place::take(&hub.shared, address.ip()) else {
-            too_many(&hub, address, "too many connections from this address");
+            too_many(&hub, address, &counters.refused_per_address, "too many connections from this address");
             return None;
         };
-        let (told, other) = (hub.clone(), "too many connections from this address without a CONNECT");
         tokio::select! {
             biased;
-            connection = handshake(hub, transport, address, place) => connection,
-            Ok(()) = evicted => {
-                too_many(&told, address, other);
+            connection = handshake(hub.clone(), transport, address, place) => connection,
+            Ok(why) = evicted => {
+                let (counter, text) = match why {
+                    Evicted::PerAddress => (
+                        &counters.refused_per_address,
+                        "too many connections from this address without a CONNECT",
+                    ),
+                    Evicted::InAll => (
+                        &counters.refused_handshakes,
+                        "too many connections without a CONNECT in all",
+                    ),
+                };
+                too_many(&hub, address, counter, text);
                 None
             }
         }
@@ -54,8 +65,8 @@ pub(crate) fn accept(
     }
 }
 
-fn too_many(hub: &Hub, address: SocketAddr, text: &str) {
-    Counters::add(&hub.shared.counters.refused_per_address, 1);
+fn too_many(hub: &Hub, address: SocketAddr, counter: &AtomicU64, text: &str) {
+    Counters::add(counter, 1);
     if hub.shared.may_log(&hub.shared.log_lines.refused) {
         tracing::info!(peer = %address, "refused: {text}");
     }
@@ -65,12 +76,12 @@ async fn handshake(
     hub: Arc<Hub>,
     transport: Transport,
     address: SocketAddr,
-    place: Place,
+    mut place: Place,
 ) -> Option<Box<Connection>> {
     let mut stopping = hub.shared.stopping.subscribe();
     let mut buffer = BytesMut::new();
     let received = tokio::select! {
-        received = timeout(hub.shared.config.limits.connect_timeout, receive(&hub, &transport, &mut buffer)) => received,
+        received = timeout(hub.shared.config.limits.connect_timeout, receive(&hub, &transport, &mut buffer, &mut place)) => received,
         _ = stopping.wait_for(|&stop| stop) => return None,
     };
     let mut connect = match received {
@@ -129,6 +140,7 @@ async fn receive(
     hub: &Hub,
     transport: &Transport,
     buffer: &mut BytesMut,
+    place: &mut Place,
 ) -> Result<Box<Connect>, Option<DecodeError>> {
     let limit = hub.shared.config.limits.packet_bytes.min(CONNECT_BYTES);
     loop {
@@ -154,7 +166,10 @@ async fn receive(
         buffer.reserve(512);
         match transport.try_read(&mut (&mut *buffer).limit(16 << 10)) {
             Ok(0) => return Err(None),
-            Ok(count) => Counters::add(&hub.shared.counters.bytes_received, count as u64),
+            Ok(count) => {
+                Counters::add(&hub.shared.counters.bytes_received, count as u64);
+                place.hold(buffer.len());
+            }
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
             Err(_) => return Err(None),
         }

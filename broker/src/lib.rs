@@ -27,6 +27,7 @@ mod frames;
 pub mod fuzzing;
 mod guesses;
 mod handshake;
+mod handshakes;
 mod holdings;
 mod housekeeping;
 mod hub;

@@ -16,6 +16,10 @@ use crate::transport::Transport;
 const BACKLOG: i32 = 1_024;
 /// Between two attempts to accept while that fails.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
+/// The same where handshakes have been ended for it.
+const EVICTED_AGAIN: Duration = Duration::from_millis(5);
+/// Handshakes that are ended for want of descriptors.
+const EVICTED_AT_ONCE: usize = 64;
 /// Between two log lines about it.
 const TELL_AGAIN: Duration = Duration::from_mins(1);
 
@@ -51,13 +55,15 @@ pub(crate) async fn accept(hub: Arc<Hub>, listener: TcpListener) {
             // Its client has given it up.
             Err(error)
                 if matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset) => {}
-            // Out of file descriptors, most likely: those that end make room.
+            // Out of file descriptors, most likely: those that end make room, and those that have not said CONNECT have to.
             Err(error) => {
                 Counters::add(&hub.shared.counters.accept_errors, 1);
                 if let Some(times) = failures.note(hub.shared.clock.uptime()) {
                     tracing::warn!(times, "cannot accept: {error}");
                 }
-                tokio::time::sleep(ACCEPT_AGAIN).await;
+                // Not as long where others make room.
+                let room = hub.shared.addresses.make_room(EVICTED_AT_ONCE) > 0;
+                tokio::time::sleep(if room { EVICTED_AGAIN } else { ACCEPT_AGAIN }).await;
             }
         }
     }

@@ -98,6 +98,7 @@ fn every_key_is_read() {
         topic_levels = 13
         connections_per_address = 14
         handshakes_per_address = 15
+        handshakes = 35
         packet_grace_ms = 16
         packet_bytes_per_s = 0
         answer_bytes = 17
@@ -154,6 +155,7 @@ fn every_key_is_read() {
     assert_eq!(limits.topic_levels, 13);
     assert_eq!(limits.connections_per_address, 14);
     assert_eq!(limits.handshakes_per_address, 15);
+    assert_eq!(limits.handshakes, 35);
     assert_eq!(limits.packet_grace, Duration::from_millis(16));
     assert_eq!(limits.packet_bytes_per_s, 0);
     assert_eq!(limits.answer_bytes, 17);

@@ -149,6 +149,7 @@ struct WrittenLimits {
     topic_levels: Option<Spanned<usize>>,
     connections_per_address: Option<Spanned<usize>>,
     handshakes_per_address: Option<Spanned<usize>>,
+    handshakes: Option<Spanned<usize>>,
     packet_grace_ms: Option<Spanned<u32>>,
     packet_bytes_per_s: Option<u32>,
     answer_bytes: Option<Spanned<usize>>,
@@ -240,6 +241,7 @@ impl WrittenLimits {
                 &count,
                 default.handshakes_per_address,
             )?,
+            handshakes: within(self.handshakes, &count, default.handshakes)?,
             packet_grace: milliseconds(within(
                 self.packet_grace_ms,
                 &(1..=u32::MAX),

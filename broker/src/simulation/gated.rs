@@ -7,17 +7,23 @@ use super::{World, profile, simulated};
 const FILTERS: usize = 10_000;
 const PACKETS: usize = 60;
 
+/// A world whose only client has sent packets with long answers, none of which is on disk.
+async fn with_greedy_client() -> World {
+    let mut world = World::new(1, [profile("greedy", Version::V5, &[])]);
+    world.connect(0);
+    world.exchange().await;
+    let packet = subscribe(Version::V5, 1, &vec![("a", 0); FILTERS]);
+    for _ in 0..PACKETS {
+        world.clients[0].send(&packet);
+    }
+    world
+}
+
 /// Four thousand of them could wait, of a hundred kilobytes each.
 #[test]
 fn long_answers_that_wait_for_the_disk_stop_the_reading_of_their_client() {
     simulated(async {
-        let mut world = World::new(1, [profile("greedy", Version::V5, &[])]);
-        world.connect(0);
-        world.exchange().await;
-        let packet = subscribe(Version::V5, 1, &vec![("a", 0); FILTERS]);
-        for _ in 0..PACKETS {
-            world.clients[0].send(&packet);
-        }
+        let mut world = with_greedy_client().await;
         let mut quiet = 0;
         while quiet < 3 {
             world.settle().await;
@@ -33,5 +39,20 @@ fn long_answers_that_wait_for_the_disk_stop_the_reading_of_their_client() {
         assert_eq!(session.gated(), (0, 0));
         let answers = world.record.trace.iter().filter(|entry| entry.contains("Suback")).count();
         assert_eq!(answers, PACKETS);
+    });
+}
+
+/// Neither is its connection kept until the disk follows.
+#[test]
+fn a_client_that_leaves_while_it_waits_for_the_disk_is_let_go() {
+    simulated(async {
+        let mut world = with_greedy_client().await;
+        world.settle().await;
+        let hub = world.broker().hub.clone();
+        assert_eq!(hub.shared.counters.read().connected, 1);
+        world.clients[0].cut();
+        // Nothing is committed meanwhile.
+        tokio::time::sleep(std::time::Duration::from_secs(5)).await;
+        assert_eq!(hub.shared.counters.read().connected, 0);
     });
 }

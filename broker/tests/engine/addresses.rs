@@ -1,7 +1,7 @@
 //! Connections by address: one address cannot take the places of all others.
 
 use crate::Own;
-use crate::support::{Client, Connect, Version};
+use crate::support::{Client, Connect, Packet, Version};
 use Version::V5;
 
 const ELSEWHERE: [u8; 4] = [127, 0, 0, 2];
@@ -46,4 +46,70 @@ async fn the_oldest_socket_without_a_connect_makes_room() {
         silent.push(own.open(V5).await);
         own.client(V5).await;
     }
+}
+
+/// A storm from many addresses, each of which has but one socket: those that wait longest go, and newcomers get in.
+#[tokio::test]
+async fn sockets_without_a_connect_from_many_addresses_keep_nobody_out() {
+    let own = Own::start(|c| c.limits.handshakes = 20).await;
+    let mut silent = Vec::new();
+    let mut honest = Vec::new();
+    for number in 1..=100 {
+        let from = [127, 0, 1, number].into();
+        silent.push(Client::open_from(from, own.broker.addresses()[0], V5).await);
+        if number % 10 == 0 {
+            honest.push(let_in_from(&own, ELSEWHERE).await);
+        }
+    }
+    while own.broker.counts().refused_handshakes < 80 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(own.broker.counts().refused_per_address, 0);
+    for mut oldest in silent.drain(..70) {
+        oldest.assert_ended().await;
+    }
+    for client in &mut honest {
+        client.assert_silent().await;
+    }
+}
+
+/// One address with many sockets makes room for others, not the other way round.
+#[tokio::test]
+async fn an_address_with_many_sockets_without_a_connect_gives_way_first() {
+    let own = Own::start(|c| c.limits.handshakes = 20).await;
+    let address = own.broker.addresses()[0];
+    let mut slow = Client::open_from(ELSEWHERE.into(), address, V5).await;
+    slow.send(&[0x10]).await;
+    let mut storm = Vec::new();
+    for _ in 0..60 {
+        storm.push(own.open(V5).await);
+    }
+    while own.broker.counts().refused_handshakes < 41 {
+        tokio::task::yield_now().await;
+    }
+    storm.remove(0).assert_ended().await;
+    let rest = &Connect::new(V5).encode()[1..];
+    slow.send(rest).await;
+    assert!(matches!(slow.next().await, Packet::Connack(connack) if connack.code == 0));
+}
+
+/// Each could hold 320 kB of an unfinished CONNECT.
+#[tokio::test]
+async fn long_unfinished_connects_count_by_their_bytes() {
+    let own = Own::start(|c| c.limits.handshakes = 100).await;
+    let address = own.broker.addresses()[0];
+    let mut unfinished = vec![0x10, 0x80, 0x80, 0x10];
+    unfinished.extend([0, 4]);
+    unfinished.extend(b"MQTT\x05\x06\0\0\0\0\x01x\0");
+    unfinished.resize(100_000, 0);
+    let mut large = Vec::new();
+    for number in 1..=10 {
+        let mut client = Client::open_from([127, 0, 2, number].into(), address, V5).await;
+        client.send(&unfinished).await;
+        large.push(client);
+    }
+    while own.broker.counts().refused_handshakes < 6 {
+        tokio::task::yield_now().await;
+    }
+    own.client(V5).await;
 }

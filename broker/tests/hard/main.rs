@@ -5,6 +5,7 @@
 mod budgets;
 mod churn;
 mod client;
+mod descriptors;
 mod hostile;
 mod process;
 mod random;

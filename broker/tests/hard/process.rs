@@ -52,14 +52,27 @@ pub(crate) struct Target {
 
 impl Target {
     /// Starts the process by running the test `name` again, which calls [`serve_if_asked`] first.
-    #[expect(clippy::zombie_processes, reason = "`stop` and `drop` wait for it")]
     pub(crate) fn start(name: &str) -> Self {
+        let program = std::env::current_exe().expect("this program has a path");
+        Self::start_by(Command::new(program), name)
+    }
+
+    /// The same with at most so many file descriptors.
+    pub(crate) fn start_with_descriptors(name: &str, most: usize) -> Self {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("ulimit -n {most} && exec \"$0\" \"$@\"")]);
+        shell.arg(std::env::current_exe().expect("this program has a path"));
+        Self::start_by(shell, name)
+    }
+
+    #[expect(clippy::zombie_processes, reason = "`stop` and `drop` wait for it")]
+    fn start_by(mut command: Command, name: &str) -> Self {
         if let Ok(address) = std::env::var("RANTAI_TEST_BROKER") {
             eprintln!("against {address}: its memory, files and panics are not looked at");
             let address = address.to_socket_addrs().ok().and_then(|mut all| all.next());
             return Self { address: address.expect("RANTAI_TEST_BROKER is host:port"), process: None };
         }
-        let mut child = Command::new(std::env::current_exe().expect("this program has a path"))
+        let mut child = command
             .args([name, "--exact", "--nocapture", "--test-threads=1"])
             .env(SERVE, "1")
             .stdin(Stdio::piped())

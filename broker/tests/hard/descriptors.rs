@@ -1,0 +1,120 @@
+//! Descriptors: those of clients that have gone, wholly or by half, are given back, and newcomers get one.
+
+use std::io::Write;
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::time::Duration;
+
+use rantai_broker::{Config, Limits, User};
+use rantai_testing::{Connect, Property, Publish, Version, pingreq, subscribe};
+
+use crate::client::{Client, clean};
+use crate::process::{Target, serve_if_asked};
+
+/// Descriptors of the broker, some twenty of which it needs itself.
+const DESCRIPTORS: usize = 64;
+/// What a client sends whose answers nobody reads: more than all buffers on the way hold.
+const UNREAD: usize = 32 << 20;
+
+/// Sockets without a CONNECT took all descriptors until their time was over: nobody else was accepted.
+#[test]
+fn newcomers_get_in_where_sockets_without_a_connect_take_every_descriptor() {
+    serve_if_asked(|| {
+        let limits = Limits { connect_timeout: Duration::from_mins(10), ..Limits::default() };
+        Config { limits, ..Config::on_free_port() }
+    });
+    let name = "descriptors::newcomers_get_in_where_sockets_without_a_connect_take_every_descriptor";
+    let target = Target::start_with_descriptors(name, DESCRIPTORS);
+    let mut held = Vec::new();
+    let mut honest = Vec::new();
+    for number in 0..8 {
+        // Within what the system accepts by itself.
+        held.extend((0..DESCRIPTORS).map(|_| TcpStream::connect(target.address()).expect("a backlog")));
+        let id = format!("honest-{number}");
+        honest.push(Client::open(target.address(), &clean(Version::V5, &id)).expect("let in"));
+    }
+    for client in &mut honest {
+        client.subscribe(&["t"], 0).expect("connected all the while");
+    }
+    drop((held, honest));
+    target.stop();
+}
+
+fn config() -> Config {
+    let limits = Limits {
+        slow_reader: Duration::from_secs(1),
+        queue_messages: 1,
+        publish_wait: Duration::from_millis(200),
+        guess_delay: Duration::from_millis(200),
+        ..Limits::default()
+    };
+    let users = vec![User { name: "ada".into(), password: "right".into() }];
+    Config { limits, users, anonymous: true, ..Config::on_free_port() }
+}
+
+/// A client that has sent `bytes`, and will send nothing more.
+fn ended_by_half(address: SocketAddr, bytes: &[u8]) -> TcpStream {
+    let mut stream = TcpStream::connect(address).expect("the broker listens");
+    stream.write_all(bytes).expect("the broker reads");
+    stream.shutdown(Shutdown::Write).expect("it is open");
+    stream
+}
+
+/// One that has sent PINGREQ until the broker stopped reading it, and does not read the answers.
+fn ended_unread(address: SocketAddr) -> TcpStream {
+    let mut stream = TcpStream::connect(address).expect("the broker listens");
+    stream.write_all(&clean(Version::V5, "unread").encode()).expect("the broker reads");
+    stream.set_write_timeout(Some(Duration::from_millis(500))).expect("a timeout");
+    let pings = pingreq().repeat(32 << 10);
+    let mut sent = 0;
+    while sent < UNREAD {
+        match stream.write(&pings) {
+            Ok(count) => sent += count,
+            // The broker does not read any more, or has ended it by now.
+            Err(_) => break,
+        }
+    }
+    assert!(sent < UNREAD, "the broker reads it to its end");
+    let _ = stream.shutdown(Shutdown::Write);
+    stream
+}
+
+/// A connection that waited for its client to take answers, for a full queue, or for the turn of its password, did not notice
+/// that nothing more would come.
+#[test]
+fn clients_that_end_by_half_leave_no_descriptor_behind() {
+    serve_if_asked(config);
+    let target = Target::start("descriptors::clients_that_end_by_half_leave_no_descriptor_behind");
+    let address = target.address();
+    let files = target.open_files();
+    let connect = |id: &str| Connect::new(Version::V5).id(id);
+    let mut ended = vec![ended_unread(address)];
+
+    // A full queue, whose reader acknowledges nothing.
+    let reader = connect("reader").property(Property::ReceiveMaximum(1)).encode();
+    let mut reading = TcpStream::connect(address).expect("the broker listens");
+    reading
+        .write_all(&[reader, subscribe(Version::V5, 1, &[("full", 1)])].concat())
+        .expect("the broker reads");
+    let mut honest = Client::open(address, &clean(Version::V5, "honest")).expect("let in");
+    honest.subscribe(&["other"], 1).expect("granted");
+    for number in 0..3 {
+        let messages = (1..=5).map(|id| Publish::new("full", "x").qos(1).id(id).encode(Version::V5));
+        let connect = connect(&format!("publisher-{number}")).encode();
+        ended.push(ended_by_half(address, &[vec![connect], messages.collect()].concat().concat()));
+    }
+
+    // Before and within CONNECT, behind it, and with a password that waits for its turn.
+    let greeting = connect("greeted").encode();
+    ended.push(ended_by_half(address, &[]));
+    ended.push(ended_by_half(address, &greeting[..greeting.len() / 2]));
+    ended.push(ended_by_half(address, &greeting));
+    for number in 0..30 {
+        let guess = connect(&format!("guess-{number}")).user("ada").password("wrong");
+        ended.push(ended_by_half(address, &guess.encode()));
+    }
+    reading.shutdown(Shutdown::Write).expect("it is open");
+    drop(honest);
+    target.await_open_files(files);
+    drop((ended, reading));
+    target.stop();
+}
