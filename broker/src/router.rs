@@ -292,10 +292,14 @@ impl Router {
 
     /// Gives what the member of a shared group left behind to another member (MQTT 5, 4.8.2), and settles `scratch`.
     pub(crate) fn pass_on(&self, left: Vec<(ByteString, Arc<Message>)>, scratch: &mut Scratch) {
+        // Once a group has no room for one message it is not asked for each of the others that it is to get.
+        let mut full: Option<(ByteString, Target<Arc<Session>>)> = None;
         for (filter, message) in left {
-            let another =
-                self.subscriptions.read().another(&filter, &message.topic, message.qos, &self.shared);
-            let Some(target) = another else { continue };
+            let known = full.take().filter(|(of, _)| *of == filter).map(|(_, target)| (target, true));
+            let another = known.or_else(|| {
+                self.subscriptions.read().another(&filter, &message.topic, message.qos, &self.shared)
+            });
+            let Some((target, has_no_room)) = another else { continue };
             scratch.frames.reset();
             let delivery = Delivery {
                 message: &message,
@@ -306,6 +310,9 @@ impl Router {
                 shared: Some(&filter),
             };
             target.subscriber.deliver(&self.shared, delivery, scratch);
+            if has_no_room {
+                full = Some((filter, target));
+            }
         }
         scratch.settle(&self.shared);
     }

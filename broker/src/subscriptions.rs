@@ -293,13 +293,17 @@ impl<S: Subscriber> Subscriptions<S> {
         // Behind the merge, for each group gets a delivery of its own. Found once more instead of being remembered: most
         // messages go to no group, and a list of leaves would cost each of them an allocation.
         if has_groups {
+            let mut asked = 0;
             steps += self.for_each_match(topic, |leaf, named| {
                 for group in leaf.groups.iter().flat_map(|groups| groups.iter()) {
-                    if let Some(member) = group.choose(qos, ground) {
+                    let choice = group.choose(qos, ground);
+                    asked += choice.asked;
+                    if let Some(member) = choice.member {
                         targets.push(Target::of(member, Some(group.filter.clone()), named));
                     }
                 }
             });
+            steps += asked;
         }
         steps
     }
@@ -310,20 +314,22 @@ impl<S: Subscriber> Subscriptions<S> {
         self.root.for_each_match(Some(topic), (!topic.starts_with('$'), 0), &mut each)
     }
 
-    /// A member of a shared group, for a message that another member left behind.
+    /// A member of a shared group, for a message that another member left behind; and whether it has no room, nor has any
+    /// other.
     pub(crate) fn another(
         &self,
         filter: &ByteString,
         topic: &str,
         qos: QoS,
         ground: &S::Ground,
-    ) -> Option<Target<S>> {
+    ) -> Option<(Target<S>, bool)> {
         let mut found = None;
         self.for_each_match(topic, |leaf, named| {
             found = found.or_else(|| leaf.groups.as_ref()?.get(filter).map(|group| (group, named)));
         });
         let (group, named) = found?;
-        group.choose(qos, ground).map(|member| Target::of(member, Some(filter.clone()), named))
+        let choice = group.choose(qos, ground);
+        choice.member.map(|member| (Target::of(member, Some(filter.clone()), named), choice.full))
     }
 }
 

@@ -28,6 +28,20 @@ impl GroupLimits {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TooManyGroups;
 
+/// So many members are asked for one that can take a message now, if any of them may queue it: one publish costs no more in
+/// a group of ten thousand that acknowledge nothing.
+const ASKED: usize = 64;
+
+/// Who of a group gets a message.
+#[derive(Debug)]
+pub(super) struct Choice<'a, S> {
+    pub(super) member: Option<&'a Subscription<S>>,
+    /// Nobody has room for it.
+    pub(super) full: bool,
+    /// How many were asked.
+    pub(super) asked: usize,
+}
+
 /// The groups of one filter by the name under which each was subscribed to, `$share/{name}/{filter}`. Only the cost of
 /// publishing depends on how many there are.
 #[derive(Debug)]
@@ -118,14 +132,16 @@ impl<S: Subscriber> Groups<S> {
 
 impl<S: Subscriber> Group<S> {
     /// Round robin over the members that can take a message now; else over those that may queue it, connected ones first.
-    pub(super) fn choose(&self, qos: QoS, ground: &S::Ground) -> Option<&Subscription<S>> {
+    pub(super) fn choose(&self, qos: QoS, ground: &S::Ground) -> Choice<'_, S> {
         let start = self.next.load(Ordering::Relaxed);
         let count = self.members.len();
         let (mut waiting, mut away, mut full) = (None, None, None);
         let mut ready = None;
-        for step in 0..count {
-            let index = (start + step) % count;
-            let (_, member) = self.members.get_index(index)?;
+        let mut asked = 0;
+        while asked < count && (asked < ASKED || waiting.or(away).is_none()) {
+            let index = start.wrapping_add(asked) % count;
+            asked += 1;
+            let member = &self.members[index];
             let found = Some((index, member));
             match member.subscriber.readiness(qos.min(member.options.qos), ground) {
                 Readiness::Ready => {
@@ -138,10 +154,13 @@ impl<S: Subscriber> Group<S> {
                 Readiness::Gone => {}
             }
         }
-        let (index, member) = ready.or(waiting).or(away).or(full)?;
-        // Behind who was chosen and not behind who was asked first: else the one that follows those who are away would
-        // get their parts.
-        self.next.store(index + 1, Ordering::Relaxed);
-        Some(member)
+        let room = ready.or(waiting).or(away);
+        let chosen = room.or(full);
+        if let Some((index, _)) = chosen {
+            // Behind who was chosen and not behind who was asked first: else the one that follows those who are away would
+            // get their parts.
+            self.next.store(index + 1, Ordering::Relaxed);
+        }
+        Choice { member: chosen.map(|(_, member)| member), full: room.is_none(), asked }
     }
 }

@@ -137,6 +137,26 @@ fn members_that_are_away_do_not_add_to_the_part_of_who_follows_them() {
     assert_eq!(parts, [0, 0, 0, 0, 0, 30, 30]);
 }
 
+/// Ten thousand members that acknowledge nothing were all asked for each publish.
+#[test]
+fn only_some_members_of_a_large_group_are_asked_where_none_is_ready() {
+    let mut trie = Subscriptions::default();
+    for key in 1..=1_000 {
+        subscribe(&mut trie, Fixed(key, Readiness::Waiting), "$share/g/a", QoS::AtLeastOnce, 1);
+        subscribe(&mut trie, Fixed(key, Readiness::Full), "$share/full/b", QoS::AtLeastOnce, 1);
+    }
+    let steps = |trie: &Subscriptions<Fixed>, topic| {
+        let mut targets = Vec::new();
+        let steps = trie.targets(topic, 0, QoS::AtLeastOnce, &(), &mut targets);
+        (targets[0].subscriber, steps)
+    };
+    assert!(steps(&trie, "a").1 < 100);
+    // Whoever has room is found behind any number of those that have not.
+    subscribe(&mut trie, Fixed(1_001, Readiness::Away), "$share/full/b", QoS::AtLeastOnce, 1);
+    let (chosen, steps) = steps(&trie, "b");
+    assert_eq!((chosen.key(), steps > 1_000), (1_001, true));
+}
+
 #[test]
 fn groups_on_one_filter_are_bounded_for_all_and_for_each_session() {
     let mut trie = Subscriptions::default();
