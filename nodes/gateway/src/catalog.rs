@@ -12,7 +12,7 @@ use rantai_client::wire::name::{ClientId, ObjectName};
 use rantai_client::{CallError, Client};
 use serde_json::Value;
 use tokio::sync::watch;
-use tokio::task::{JoinError, JoinSet};
+use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use uuid::Uuid;
 
@@ -57,14 +57,16 @@ struct Described {
 /// The node of an object, and that node's start.
 type By = (String, String);
 
-/// An object that was asked, who it was, and what it said.
-type Answered = (String, By, Option<Arc<Description>>);
+/// What an object that was asked said of itself; nothing where it failed.
+type Answered = Option<Arc<Description>>;
 
 /// Objects that are asked, or are to be.
 #[derive(Debug, Default)]
 struct Asking {
     asked: JoinSet<Answered>,
     under_way: HashSet<String>,
+    /// The object that each task asks, for a task that panics and so cannot say it.
+    of_task: HashMap<Id, (String, By)>,
     queue: VecDeque<(String, By)>,
     /// Those that said nothing: who they were, when in the order of all that were silent, and at what time.
     silent: HashMap<String, (By, u64, Instant)>,
@@ -171,7 +173,7 @@ impl Catalog {
                     self.complete.send_if_modified(|complete| !std::mem::replace(complete, true));
                 }
                 tokio::select! {
-                    Some(answered) = asking.asked.join_next() => self.answered(&mut asking, answered),
+                    Some(answered) = asking.asked.join_next_with_id() => self.answered(&mut asking, answered),
                     more = changes.changed() => {
                         if more.is_err() {
                             return;
@@ -237,21 +239,22 @@ impl Catalog {
             let patience = if asking.silent.contains_key(&name) { PATIENCE } else { FIRST_PATIENCE };
             asking.under_way.insert(name.clone());
             let catalog = self.clone();
-            asking.asked.spawn(async move {
+            let asked = (name.clone(), by.clone());
+            let task = asking.asked.spawn(async move {
                 let said = catalog.ask(&name, Some(&by.0), patience).await;
                 drop(place);
                 let said = said.inspect_err(|error| tracing::debug!("{name} says nothing: {error}"));
-                (name, by, said.ok())
+                said.ok()
             });
+            asking.of_task.insert(task.id(), asked);
         }
         later.append(&mut asking.queue);
         asking.queue = later;
     }
 
     /// Keeps what an object said; one that said nothing is asked again behind all others.
-    fn answered(&self, asking: &mut Asking, answered: Result<Answered, JoinError>) {
-        let Ok((name, by, said)) = answered else { return };
-        asking.under_way.remove(&name);
+    fn answered(&self, asking: &mut Asking, answered: Result<(Id, Answered), JoinError>) {
+        let Some((name, by, said)) = asking.ended(answered) else { return };
         let Some(description) = said else {
             asking.number += 1;
             asking.silent.insert(name, (by, asking.number, Instant::now()));
@@ -264,6 +267,14 @@ impl Catalog {
 }
 
 impl Asking {
+    /// Forgets that an object is being asked; returns what it said, which is nothing where asking it panicked.
+    fn ended(&mut self, answered: Result<(Id, Answered), JoinError>) -> Option<(String, By, Answered)> {
+        let (task, said) = answered.unwrap_or_else(|panicked| (panicked.id(), None));
+        let (name, by) = self.of_task.remove(&task)?;
+        self.under_way.remove(&name);
+        Some((name, by, said))
+    }
+
     /// Puts those in order that are to be asked: first those that were not asked before, then those that were silent
     /// longest ago.
     fn look(&mut self, new: Vec<(String, By)>) {
@@ -326,5 +337,18 @@ mod tests {
         asking.look(vec![entry("a", "another"), entry("b", "mute"), entry("new", "pi")]);
         assert_eq!(names(&asking), ["a"], "it is another one now, and the others are not asked yet");
         assert!(!asking.silent.contains_key("a"));
+    }
+
+    /// The object stayed in `under_way`, and was never asked again.
+    #[tokio::test]
+    async fn an_object_is_asked_again_where_asking_it_panicked() {
+        let (mut asking, by) = (Asking::default(), ("node".to_owned(), "1".to_owned()));
+        let task = asking.asked.spawn(async { panic!("while it was asked") });
+        asking.under_way.insert("a".to_owned());
+        asking.of_task.insert(task.id(), ("a".to_owned(), by.clone()));
+        let answered = asking.asked.join_next_with_id().await.expect("one was asked");
+        assert!(asking.ended(answered).is_some_and(|(name, _, said)| name == "a" && said.is_none()));
+        asking.look(vec![("a".to_owned(), by)]);
+        assert_eq!(asking.queue.len(), 1);
     }
 }
