@@ -167,7 +167,6 @@ impl Connection {
         if self.session.state.lock().logged.first(Met::UserProperties) {
             tracing::warn!(
                 client = %self.session.client_id, peer = %self.link.peer.address,
-                properties = publish.message.properties.user.len(),
                 "refused: messages of more than limits.user_properties"
             );
         }
