@@ -75,7 +75,7 @@ pub(crate) fn decode(
         return short.map(Packet::Acknowledgement);
     }
     match frame.first >> 4 {
-        3 => read_publish(frame, buffer, version, now).map(Packet::Publish),
+        3 => read_publish(frame, buffer, version, now, usize::MAX).map(Packet::Publish),
         12 => {
             buffer.advance(frame.length);
             if frame.length != 2 {
@@ -101,16 +101,18 @@ pub(crate) fn is_publish(frame: Frame) -> bool {
     frame.first >> 4 == 3
 }
 
-/// The PUBLISH that a frame is. It shares the memory of `buffer`.
+/// The PUBLISH that a frame is. It shares the memory of `buffer`, and holds at most one user property more than
+/// `user_limit`.
 pub(crate) fn read_publish(
     frame: Frame,
     buffer: &mut BytesMut,
     version: Version,
     now: u64,
+    user_limit: usize,
 ) -> Result<Publish, DecodeError> {
     buffer.advance(frame.header);
     let body = buffer.split_to(frame.length - frame.header).freeze();
-    publish::decode(frame.first & 0x0F, body, version, now)
+    publish::decode(frame.first & 0x0F, body, version, now, user_limit)
 }
 
 /// The acknowledgement that a frame is, where it carries nothing but the packet id. It is most of what subscribers send,

@@ -11,8 +11,15 @@ use crate::message::{Message, Properties, QoS};
 /// Reads the body of a PUBLISH; `flags` is the low half of its first byte, `now` what its
 /// Message Expiry Interval counts from.
 ///
-/// What is returned shares the memory of `body`.
-pub(super) fn decode(flags: u8, mut body: Bytes, version: Version, now: u64) -> Result<Publish, DecodeError> {
+/// What is returned shares the memory of `body`. User properties above `user_limit` are checked and left out, but for one,
+/// which tells that there are more.
+pub(super) fn decode(
+    flags: u8,
+    mut body: Bytes,
+    version: Version,
+    now: u64,
+    user_limit: usize,
+) -> Result<Publish, DecodeError> {
     let qos = QoS::from_bits(flags >> 1 & 3).ok_or(DecodeError::malformed("QoS 3"))?;
     let dup = flags & 8 != 0;
     if dup && qos == QoS::AtMostOnce {
@@ -35,7 +42,7 @@ pub(super) fn decode(flags: u8, mut body: Bytes, version: Version, now: u64) -> 
             return Err(DecodeError::malformed("properties are longer than the packet"));
         }
         if length > 0 {
-            alias = properties(body.split_to(length), now, &mut message)?;
+            alias = properties(body.split_to(length), now, user_limit, &mut message)?;
         }
     }
     if message.topic.is_empty() && alias.is_none() {
@@ -48,7 +55,12 @@ pub(super) fn decode(flags: u8, mut body: Bytes, version: Version, now: u64) -> 
     Ok(Publish { message, dup, id, alias })
 }
 
-fn properties(mut from: Bytes, now: u64, message: &mut Message) -> Result<Option<u16>, DecodeError> {
+fn properties(
+    mut from: Bytes,
+    now: u64,
+    user_limit: usize,
+    message: &mut Message,
+) -> Result<Option<u16>, DecodeError> {
     fn once<T>(slot: &mut Option<T>, value: T) -> Result<(), DecodeError> {
         match slot.replace(value) {
             None => Ok(()),
@@ -75,6 +87,10 @@ fn properties(mut from: Bytes, now: u64, message: &mut Message) -> Result<Option
             }
             id::CORRELATION_DATA => once(correlation_data, binary(&mut from)?)?,
             id::TOPIC_ALIAS => once(&mut alias, u16(&mut from)?)?,
+            id::USER_PROPERTY if user.len() > user_limit => {
+                skip_text(&mut from)?;
+                skip_text(&mut from)?;
+            }
             id::USER_PROPERTY => user.push((text(&mut from)?, text(&mut from)?)),
             id::SUBSCRIPTION_IDENTIFIER => {
                 return Err(DecodeError::protocol("a subscription identifier from a client"));
@@ -113,6 +129,18 @@ fn text(from: &mut Bytes) -> Result<ByteString, DecodeError> {
         return Err(DecodeError::malformed("NUL in a string"));
     }
     ByteString::try_from(bytes).map_err(|_| DecodeError::malformed("a string that is not UTF-8"))
+}
+
+/// Checks a string as [`text`] does, without a reference to it.
+fn skip_text(from: &mut Bytes) -> Result<(), DecodeError> {
+    let length = usize::from(u16(from)?);
+    let bytes = from.get(..length).ok_or(SHORT)?;
+    if bytes.contains(&0) {
+        return Err(DecodeError::malformed("NUL in a string"));
+    }
+    std::str::from_utf8(bytes).map_err(|_| DecodeError::malformed("a string that is not UTF-8"))?;
+    from.advance(length);
+    Ok(())
 }
 
 fn variable_length(from: &mut Bytes) -> Result<usize, DecodeError> {

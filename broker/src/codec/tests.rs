@@ -146,3 +146,26 @@ fn the_version_to_answer_in_is_told_from_what_came() {
         assert_eq!(announced_version(bytes), version, "{bytes:02X?}");
     }
 }
+
+#[test]
+fn user_properties_above_the_limit_are_checked_and_not_kept() {
+    let read = |last: &[u8]| {
+        let mut bytes = b"\x30\x00\x00\x01x\x00".to_vec();
+        for _ in 0..9 {
+            bytes.extend_from_slice(b"\x26\x00\x01a\x00\x01b");
+        }
+        bytes.extend_from_slice(last);
+        bytes[1] = bytes.len() as u8 - 2;
+        bytes[5] = bytes.len() as u8 - 6;
+        let mut buffer = BytesMut::from(&bytes[..]);
+        let frame = frame(&buffer, u32::MAX).unwrap().unwrap();
+        read_publish(frame, &mut buffer, Version::V5, NOW, 3)
+    };
+    let publish = read(b"\x01\x01").unwrap();
+    assert_eq!(publish.message.properties.user.len(), 4);
+    assert_eq!(publish.message.properties.payload_is_utf8, Some(true), "what follows them is read");
+    for malformed in [&b"\x26\x00\x01\x00\x00\x00"[..], b"\x26\x00\x00\x00\x01\xFF", b"\x26\x00\x00\x00\x01"]
+    {
+        assert_eq!(read(malformed).unwrap_err().reason, Reason::MALFORMED_PACKET, "{malformed:02X?}");
+    }
+}

@@ -383,7 +383,9 @@ impl Connection {
                 self.acknowledged(acknowledgement, &mut work.scratch);
                 Step::Next
             } else if codec::is_publish(frame) {
-                let publish = codec::read_publish(frame, buffer, self.link.peer.version, work.scratch.now)?;
+                let limit = self.hub.shared.config.limits.user_properties;
+                let publish =
+                    codec::read_publish(frame, buffer, self.link.peer.version, work.scratch.now, limit)?;
                 self.heard = true;
                 self.unanswered.asked();
                 self.publish(publish, work)?

@@ -168,7 +168,6 @@ impl Connection {
         if shared.may_log_limit(&mut self.session.state.lock().logged, Met::UserProperties) {
             tracing::warn!(
                 client = %ClientText(&self.session.client_id), peer = %self.link.peer.address,
-                properties = publish.message.properties.user.len(),
                 "refused: messages of more than limits.user_properties"
             );
         }
