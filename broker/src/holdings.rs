@@ -97,6 +97,12 @@ impl Holdings {
     }
 }
 
+/// Whether an owner that holds `held` of `all` things, of which there may be `limit`, may hold another one.
+pub(crate) fn may_hold_another(held: usize, all: usize, limit: usize) -> bool {
+    let amount = |count| Amount { count, bytes: 0 };
+    within_share(amount(held), amount(1), amount(all), amount(limit))
+}
+
 fn within_share(held: Amount, more: Amount, all: Amount, limit: Amount) -> bool {
     let within = |held: usize, more: usize, all: usize, limit: usize| {
         // What is free when the last of them is taken.

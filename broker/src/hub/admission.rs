@@ -8,6 +8,7 @@ use super::Hub;
 use crate::access::Principal;
 use crate::codec::Reason;
 use crate::counters::Counters;
+use crate::holdings::may_hold_another;
 use crate::memory::Stage;
 use crate::owner::Owner;
 use crate::session::State;
@@ -37,10 +38,15 @@ impl Hub {
             let sessions = self.sessions.lock();
             (sessions.by_client.contains_key(client_id), sessions.by_client.len())
         };
-        let own =
-            self.session_owner(principal, Some(address)).map_or(0, |owner| self.owners.lock().of(&owner));
-        if !known && (count >= limits.sessions || own >= limits.sessions_per_user) {
+        if known {
+            return Ok(());
+        }
+        let owner = self.session_owner(principal, Some(address));
+        let own = owner.as_ref().map_or(0, |owner| self.owners.lock().of(owner));
+        let share = owner.is_some() && !may_hold_another(own, count, limits.sessions);
+        if count >= limits.sessions || own >= limits.sessions_per_user || share {
             Counters::add(&self.shared.counters.refused_sessions, 1);
+            Counters::add(&self.shared.counters.refused_shares, u64::from(share && count < limits.sessions));
             return Err(Reason::QUOTA_EXCEEDED);
         }
         Ok(())

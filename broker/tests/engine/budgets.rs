@@ -1,7 +1,7 @@
 //! What one client may make the broker keep: each budget is refused with a reason, counted, and given back.
 
 use crate::Own;
-use crate::support::{Connect, Property, Publish, Version, Will};
+use crate::support::{Client, Connect, Property, Publish, Version, Will};
 use Version::{V3, V5};
 
 fn properties(count: usize) -> impl Iterator<Item = Property> {
@@ -171,6 +171,27 @@ async fn sessions_are_bounded_for_all_and_for_each_user() {
         tokio::task::yield_now().await;
     }
     own.connect(connect("bob", "b2")).await;
+}
+
+/// Two addresses that were within `sessions_per_user` filled all, and nobody else was let in.
+#[tokio::test]
+async fn whoever_comes_new_finds_room_for_a_session_whatever_others_hold() {
+    let own = Own::start(|c| c.limits.sessions = 30).await;
+    let mut held = Vec::new();
+    let mut counts = Vec::new();
+    for host in 1..=4 {
+        let before = held.len();
+        loop {
+            let mut client = Client::open_from([127, 0, 0, host].into(), own.broker.addresses()[0], V5).await;
+            if client.present(Connect::new(V5)).await.code != 0 {
+                break;
+            }
+            held.push(client);
+        }
+        counts.push(held.len() - before);
+    }
+    assert_eq!(counts, [20, 7, 2, 1]);
+    assert!(own.broker.counts().refused_shares >= 3);
 }
 
 #[tokio::test]
