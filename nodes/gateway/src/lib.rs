@@ -41,6 +41,7 @@ use tokio::task::JoinHandle;
 use self::catalog::Catalog;
 use self::guard::Guard;
 use self::settings::{Limits, Rest, Soap, User};
+pub use self::waiting::WaitingCalls;
 
 /// A gateway that listens. Dropped it ends at once; [`shutdown`](Self::shutdown) lets what runs end first.
 #[derive(Debug)]
@@ -53,29 +54,30 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// REST.
+    /// REST. `waiting` is that of all gateways that call by `client`: to the objects they are one caller.
     ///
     /// # Errors
     ///
     /// Where its address cannot be listened on.
-    pub async fn rest(settings: &Rest, client: Client) -> io::Result<Self> {
+    pub async fn rest(settings: &Rest, client: Client, waiting: Arc<WaitingCalls>) -> io::Result<Self> {
         let catalog = Arc::new(Catalog::new(client.clone(), settings.objects.clone()));
         let guard = Arc::new(Guard::new(&settings.users, settings.limits.rate_per_s));
         let stop = watch::Sender::new(false);
-        let router = rest::router(settings, client, catalog.clone(), guard.clone(), stop.subscribe());
+        let router =
+            rest::router(settings, client, catalog.clone(), guard.clone(), waiting, stop.subscribe());
         Self::start(settings.listen, &settings.users, settings.limits, router, guard, catalog, stop).await
     }
 
-    /// SOAP.
+    /// SOAP; `waiting` as for [`rest`](Self::rest).
     ///
     /// # Errors
     ///
     /// Where its address cannot be listened on.
-    pub async fn soap(settings: &Soap, client: Client) -> io::Result<Self> {
+    pub async fn soap(settings: &Soap, client: Client, waiting: Arc<WaitingCalls>) -> io::Result<Self> {
         let catalog = Arc::new(Catalog::new(client.clone(), settings.objects.clone()));
         let guard = Arc::new(Guard::new(&settings.users, settings.limits.rate_per_s));
         let stop = watch::Sender::new(false);
-        let router = soap::router(settings, client, catalog.clone(), guard.clone());
+        let router = soap::router(settings, client, catalog.clone(), guard.clone(), waiting);
         Self::start(settings.listen, &settings.users, settings.limits, router, guard, catalog, stop).await
     }
 

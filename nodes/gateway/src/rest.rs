@@ -52,7 +52,7 @@ pub(super) struct Gateway {
     /// Places of streams, shared among users, or addresses where there are no users.
     pub(super) streams: Arc<Shares<Caller>>,
     pub(super) share_log: ShareLog,
-    pub(super) waiting: WaitingCalls,
+    pub(super) waiting: Arc<WaitingCalls>,
     /// Becomes true when the gateway ends.
     pub(super) stop: watch::Receiver<bool>,
     pages: Pages,
@@ -66,6 +66,7 @@ pub(super) fn router(
     client: Client,
     catalog: Arc<Catalog>,
     guard: Arc<Guard>,
+    waiting: Arc<WaitingCalls>,
     stop: watch::Receiver<bool>,
 ) -> Router {
     let gateway = Arc::new(Gateway {
@@ -78,7 +79,7 @@ pub(super) fn router(
             per_caller: settings.limits.streams_per_caller,
         }),
         share_log: ShareLog::default(),
-        waiting: WaitingCalls::new(&settings.limits),
+        waiting,
         stop,
         pages: Pages::new(&settings.origins, settings.users.is_empty()),
         secured: !settings.users.is_empty(),

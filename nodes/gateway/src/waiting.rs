@@ -16,17 +16,22 @@ use super::settings::Limits;
 /// Tables above which those without a call are forgotten.
 const TABLES: usize = 256;
 
-/// Calls that wait, by their object and their caller.
+/// Calls that wait, by their object and their caller: of all gateways that call by one client.
 #[derive(Debug)]
-pub(super) struct WaitingCalls {
+pub struct WaitingCalls {
     limits: ShareLimits,
     by_object: Mutex<HashMap<String, Arc<Shares<Caller>>>>,
     log: ShareLog,
 }
 
 impl WaitingCalls {
-    pub(super) fn new(limits: &Limits) -> Self {
-        let limits = ShareLimits { limit: limits.calls_per_object, per_caller: limits.calls_per_caller };
+    /// For gateways with these limits; of each limit the lowest counts.
+    pub fn new<'a>(limits: impl IntoIterator<Item = &'a Limits>) -> Self {
+        let any = ShareLimits { limit: u64::MAX, per_caller: None };
+        let limits = limits.into_iter().fold(any, |lowest, limits| ShareLimits {
+            limit: lowest.limit.min(limits.calls_per_object),
+            per_caller: lowest.per_caller.into_iter().chain(limits.calls_per_caller).min(),
+        });
         Self { limits, by_object: Mutex::default(), log: ShareLog::default() }
     }
 
@@ -65,7 +70,8 @@ mod tests {
 
     #[test]
     fn callers_and_objects_have_places_of_their_own() {
-        let waiting = WaitingCalls::new(&Limits { calls_per_object: 8, ..Limits::default() });
+        let waiting =
+            WaitingCalls::new([&Limits { calls_per_object: 8, ..Limits::default() }, &Limits::default()]);
         let [ada, bob] = ["ada", "bob"].map(|name| Caller::User(name.to_owned()));
         let held: Vec<_> = (0..6).map(|_| waiting.begin("slow", &ada).expect("its share")).collect();
         assert!(waiting.begin("slow", &ada).is_err());

@@ -4,8 +4,14 @@ use rantai_client::session::Status;
 use tokio::sync::watch;
 #[cfg(feature = "gateway")]
 use {
-    super::SiteEvent, crate::config::Config, crate::error::SiteError, rantai_client::client::Builder,
-    rantai_gateway::Gateway, std::io, std::net::SocketAddr,
+    super::SiteEvent,
+    crate::config::Config,
+    crate::error::SiteError,
+    rantai_client::client::Builder,
+    rantai_gateway::{Gateway, WaitingCalls},
+    std::io,
+    std::net::SocketAddr,
+    std::sync::Arc,
 };
 
 /// Those that listen; none before they are started.
@@ -31,14 +37,20 @@ impl Gateways {
         let client = client.patient().connect().await?;
         let cannot_listen =
             |address: SocketAddr| move |source: io::Error| SiteError::Listen { address, source };
+        let limits =
+            config.rest.iter().map(|rest| &rest.limits).chain(config.soap.iter().map(|soap| &soap.limits));
+        let waiting = Arc::new(WaitingCalls::new(limits));
         let mut listening = Vec::new();
         if let Some(rest) = &config.rest {
-            let gateway = Gateway::rest(rest, client.clone()).await.map_err(cannot_listen(rest.listen))?;
+            let gateway = Gateway::rest(rest, client.clone(), waiting.clone())
+                .await
+                .map_err(cannot_listen(rest.listen))?;
             report(SiteEvent::Listening { protocol: "REST", address: gateway.address });
             listening.push(gateway);
         }
         if let Some(soap) = &config.soap {
-            let gateway = Gateway::soap(soap, client.clone()).await.map_err(cannot_listen(soap.listen))?;
+            let gateway =
+                Gateway::soap(soap, client.clone(), waiting).await.map_err(cannot_listen(soap.listen))?;
             report(SiteEvent::Listening { protocol: "SOAP", address: gateway.address });
             listening.push(gateway);
         }

@@ -38,20 +38,26 @@ struct Gateway {
     guard: Arc<Guard>,
     pages: Pages,
     limits: Limits,
-    waiting: WaitingCalls,
+    waiting: Arc<WaitingCalls>,
     /// Services of one's own, by path.
     configured: BTreeMap<String, Arc<Service>>,
 }
 
 /// Everything under one router.
-pub(super) fn router(settings: &Soap, client: Client, catalog: Arc<Catalog>, guard: Arc<Guard>) -> Router {
+pub(super) fn router(
+    settings: &Soap,
+    client: Client,
+    catalog: Arc<Catalog>,
+    guard: Arc<Guard>,
+    waiting: Arc<WaitingCalls>,
+) -> Router {
     let configured = settings.services.iter().filter_map(|service| {
         // It was checked when the configuration was read.
         Some((service.path.clone(), Arc::new(Service::configured(service).ok()?)))
     });
     let configured = configured.collect();
     let pages = Pages::new(&[], settings.users.is_empty());
-    let (limits, waiting) = (settings.limits, WaitingCalls::new(&settings.limits));
+    let limits = settings.limits;
     let gateway = Gateway { client, catalog, guard, pages, limits, waiting, configured };
     Router::new().fallback(answer).with_state(Arc::new(gateway))
 }
