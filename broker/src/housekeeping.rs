@@ -9,7 +9,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::codec::Reason;
 use crate::counters::Counters;
-use crate::hub::{Hub, WaitingForDisk};
+use crate::hub::{ENDED_AT_ONCE, Hub, WaitingForDisk};
 use crate::link::flush_all;
 use crate::log::ClientText;
 use crate::message::Message;
@@ -61,20 +61,27 @@ pub(crate) async fn look_after_clients(hub: Arc<Hub>) {
         let mut scratch = Scratch::at(now);
         hub.cut_absent(&mut scratch);
         flush_all(&mut scratch.dirty);
-        hub.end_slow(now);
+        hub.end_slow(now).await;
         hub.look_at_disk(&mut waiting_for_disk, now);
-        end_silent(&hub, now);
+        end_silent(&hub, now).await;
     }
 }
 
-/// Ends the connections of clients that have been silent for too long.
-fn end_silent(hub: &Hub, now: u64) {
+/// Ends the connections of clients that have been silent for too long, with turns for the others: they may be thousands.
+async fn end_silent(hub: &Hub, now: u64) {
     let silent = hub.sessions_where(|session| {
         let state = session.state.lock();
         let link = state.link.as_ref().filter(|link| link.silent_until.load(Ordering::Relaxed) < now)?;
         (!link.is_closing()).then(|| link.clone())
     });
-    for (session, link) in silent {
+    for (number, (session, link)) in silent.into_iter().enumerate() {
+        if number % ENDED_AT_ONCE == ENDED_AT_ONCE - 1 {
+            tokio::task::yield_now().await;
+        }
+        if link.silent_until.load(Ordering::Relaxed) >= now {
+            // It has said something in between.
+            continue;
+        }
         let (shared, client) = (&hub.shared, ClientText(&session.client_id));
         let (counter, what) = if link.within_packet.load(Ordering::Relaxed) {
             (&shared.counters.slow_packets, "a packet was not whole in time")

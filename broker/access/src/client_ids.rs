@@ -4,8 +4,8 @@ use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::str::FromStr;
 
-use crate::Who;
 use crate::user::UserRecord;
+use crate::who::Who;
 
 /// A client id, or all that begin in one way: `pi-east`, `ada--*`.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,9 +1,9 @@
 //! What the rules say about one action.
 
-use crate::Who;
 use crate::rule::Rule;
 use crate::rule_set::RuleSet;
 use crate::table::Table;
+use crate::who::Who;
 
 /// What a client wants to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

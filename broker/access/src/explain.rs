@@ -2,10 +2,10 @@
 
 use std::fmt::Write as _;
 
-use crate::Who;
 use crate::decide::{Action, Decision, Outcome, Refusal};
 use crate::rule::Rule;
 use crate::table::Table;
+use crate::who::Who;
 
 impl Table {
     /// Says in one sentence what is decided about an action, and by which rule.

@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 
-use crate::Who;
 use crate::filter::RuleFilter;
 use crate::level::Level;
+use crate::who::Who;
 
 /// Values by the filters of rules.
 ///

@@ -1,6 +1,6 @@
 //! One level of a rule's filter.
 
-use crate::Who;
+use crate::who::Who;
 
 /// What a rule asks of one level of a topic.
 #[derive(Clone, Debug, PartialEq, Eq)]

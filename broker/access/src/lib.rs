@@ -39,6 +39,7 @@ mod rule_set;
 mod subscribe;
 mod table;
 mod user;
+mod who;
 
 pub use builder::{TableBuilder, TableError};
 pub use client_ids::{ClientIdError, IdConflict, IdPattern, IdPatternError};
@@ -50,12 +51,4 @@ pub use mosquitto::{AclError, AclFile, AclProblem, Subject};
 pub use rule::{Effect, Rule, RuleAccess, RuleError, Source};
 pub use table::Table;
 pub use user::{UserError, UserRecord};
-
-/// A client, as far as rules care.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Who<'a> {
-    /// The user it logged in as; `None` for a client that did not log in, whatever its client id.
-    pub user: Option<&'a str>,
-    /// Its client id, never empty.
-    pub client_id: &'a str,
-}
+pub use who::Who;

@@ -1,8 +1,8 @@
 //! The rules of one user, role, or of everyone, ready to be searched.
 
-use crate::Who;
 use crate::index::Index;
 use crate::rule::{Effect, Rule, RuleAccess};
+use crate::who::Who;
 
 /// Rules in their order, with an index for each question.
 #[derive(Clone, Debug, Default)]

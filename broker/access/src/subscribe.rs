@@ -1,8 +1,8 @@
 //! What the rules say about a subscription.
 
-use crate::Who;
 use crate::decide::{Decision, NO_RULE, Outcome, Refusal, by, first};
 use crate::table::Table;
+use crate::who::Who;
 
 impl Table {
     /// A filter is allowed where one rule covers it and none denies any of it. Where rules allow only some of it, it is

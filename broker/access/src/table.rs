@@ -2,12 +2,12 @@
 
 use std::collections::HashMap;
 
-use crate::Who;
 use crate::builder::TableBuilder;
 use crate::client_ids::{ClientIdError, ClientIds, IdPattern};
 use crate::index::Index;
 use crate::rule::Rule;
 use crate::rule_set::RuleSet;
+use crate::who::Who;
 
 /// Who may do what. Made by a [`TableBuilder`], and then only read.
 #[derive(Clone, Debug)]

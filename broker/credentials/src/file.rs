@@ -186,7 +186,7 @@ impl fmt::Debug for Line {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Cost;
+    use crate::cost::Cost;
 
     fn record(password: &str) -> Record {
         Record::new(password.as_bytes(), Cost::LOWEST).expect("hashed")

@@ -13,7 +13,7 @@ use ring::digest::{SHA512, SHA512_OUTPUT_LEN, digest};
 use ring::pbkdf2::{self, PBKDF2_HMAC_SHA512};
 use ring::rand::{SecureRandom as _, SystemRandom};
 
-use crate::Cost;
+use crate::cost::Cost;
 
 /// Bytes of the longest password. A longer one is wrong without being hashed.
 pub const MAX_PASSWORD_BYTES: usize = 1024;

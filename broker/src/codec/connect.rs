@@ -2,7 +2,9 @@
 
 use rmqtt_codec::{v3, v5};
 
-use super::decode::{Frame, checked, checked_topic, checked_user, frame, library3, library5};
+use super::decode::{checked, checked_topic, checked_user, library3, library5};
+use super::frame::{Frame, frame};
+use super::mqtt31;
 use super::packet::{Connect, DecodeError, Packet, Version, Will};
 use super::properties;
 use super::protocol::{self, Protocol};
@@ -30,7 +32,7 @@ pub(super) fn decode(frame: Frame, whole: &[u8]) -> Result<Packet, DecodeError> 
     let (protocol, bridge) = protocol::read(&whole[frame.header..])?;
     let rewritten;
     let (frame, whole) = if bridge || protocol == Protocol::Mqtt31 {
-        let (frame, bytes) = protocol::as_311(protocol, frame, whole);
+        let (frame, bytes) = mqtt31::as_311(protocol, frame, whole);
         rewritten = bytes;
         (frame, &rewritten[..])
     } else {
@@ -46,7 +48,7 @@ pub(super) fn decode(frame: Frame, whole: &[u8]) -> Result<Packet, DecodeError> 
     if version == Version::V3 && password && !user {
         return Err(DecodeError::malformed("a password without a user name"));
     }
-    if connect_length(body, version, [will, user, password]) != Some(body.len()) {
+    if properties::connect_length(body, version, [will, user, password]) != Some(body.len()) {
         return Err(DecodeError::malformed("the length of CONNECT does not fit its fields"));
     }
     let connect = match version {
@@ -80,28 +82,6 @@ pub(super) fn decode(frame: Frame, whole: &[u8]) -> Result<Packet, DecodeError> 
         return Err(DecodeError { reason: Reason::CLIENT_ID_NOT_VALID, text });
     }
     Ok(Packet::Connect(Box::new(Connect { protocol, bridge, ..connect })))
-}
-
-/// How long the body of a CONNECT is by its own fields: the library lets trailing bytes pass.
-pub(super) fn connect_length(
-    body: &[u8],
-    version: Version,
-    [will, user, password]: [bool; 3],
-) -> Option<usize> {
-    let properties_end = |at| match version {
-        Version::V3 => Some(at),
-        Version::V5 => properties::span(body, at).map(|span| span.end),
-    };
-    let mut at = properties::skip_field(body, properties_end(10)?)?;
-    if will {
-        at = properties::skip_field(body, properties::skip_field(body, properties_end(at)?)?)?;
-    }
-    for present in [user, password] {
-        if present {
-            at = properties::skip_field(body, at)?;
-        }
-    }
-    Some(at)
 }
 
 fn connect3(connect: v3::Connect) -> Result<Connect, DecodeError> {

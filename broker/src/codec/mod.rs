@@ -9,7 +9,9 @@
 mod connect;
 mod decode;
 mod encode;
+mod frame;
 mod id;
+mod mqtt31;
 mod packet;
 mod properties;
 mod protocol;
@@ -17,10 +19,11 @@ mod publish;
 mod reason;
 
 pub(crate) use connect::announced_version;
-pub(crate) use decode::{decode, frame, is_publish, read_publish, short_acknowledgement};
+pub(crate) use decode::{decode, is_publish, read_publish, short_acknowledgement};
 pub(crate) use encode::{
     Acknowledge, ConnAck, acknowledge, connack, disconnect, ping_response, suback, unsuback,
 };
+pub(crate) use frame::frame;
 pub(crate) use packet::{
     Acknowledgement, Connect, DecodeError, Options, Packet, Publish, RetainHandling, Subscribe, Version, Will,
 };

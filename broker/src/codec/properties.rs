@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use super::id;
-use super::packet::DecodeError;
+use super::packet::{DecodeError, Version};
 
 /// Where the properties are whose length stands at `body[at]`; `None` where they do not fit into the packet, or where
 /// their length is longer than it needs to be.
@@ -124,6 +124,28 @@ fn variable_length(bytes: &[u8]) -> Option<(usize, usize)> {
         }
     }
     None
+}
+
+/// How long the body of a CONNECT is by its own fields: the library lets trailing bytes pass.
+pub(super) fn connect_length(
+    body: &[u8],
+    version: Version,
+    [will, user, password]: [bool; 3],
+) -> Option<usize> {
+    let properties_end = |at| match version {
+        Version::V3 => Some(at),
+        Version::V5 => span(body, at).map(|span| span.end),
+    };
+    let mut at = skip_field(body, properties_end(10)?)?;
+    if will {
+        at = skip_field(body, skip_field(body, properties_end(at)?)?)?;
+    }
+    for present in [user, password] {
+        if present {
+            at = skip_field(body, at)?;
+        }
+    }
+    Some(at)
 }
 
 #[cfg(test)]

@@ -1,6 +1,5 @@
 //! Which protocol a CONNECT speaks: MQTT 5, 3.1.1, or 3.1, and whether it comes from a bridge.
 
-use super::decode::Frame;
 use super::packet::{DecodeError, Version};
 use super::reason::Reason;
 
@@ -66,34 +65,4 @@ pub(super) fn read(body: &[u8]) -> Result<(Protocol, bool), DecodeError> {
 /// The version in which a CONNECT of this level is refused: that of 5 for what will come after it.
 pub(super) fn version_of_level(level: u8) -> Version {
     if (5..BRIDGE).contains(&level) { Version::V5 } else { Version::V3 }
-}
-
-/// A CONNECT of 3.1, or of a bridge, written as one of 3.1.1.
-pub(super) fn as_311(protocol: Protocol, frame: Frame, whole: &[u8]) -> (Frame, Vec<u8>) {
-    let body = &whole[frame.header..];
-    let mut plain = b"\x00\x04MQTT\x04".to_vec();
-    plain.extend_from_slice(&body[if protocol == Protocol::Mqtt31 { 9 } else { 7 }..]);
-    if protocol == Protocol::Mqtt31 {
-        forget_absent_login(&mut plain);
-    }
-    let mut out = vec![frame.first];
-    super::publish::put_variable_length(&mut out, plain.len());
-    let header = out.len();
-    out.append(&mut plain);
-    (Frame { first: frame.first, header, length: out.len() }, out)
-}
-
-/// In 3.1 the flags of user name and password may be set where the packet ends before them: the length decides
-/// (MQTT 3.1, 3.1).
-fn forget_absent_login(body: &mut [u8]) {
-    const LOGIN: [(u8, bool, bool); 2] = [(0xC0, false, false), (0x40, true, false)];
-    let Some(&flags) = body.get(7) else { return };
-    let will = flags & 4 != 0;
-    for (cleared, user, password) in LOGIN {
-        let present = [will, user && flags & 0x80 != 0, password];
-        if super::connect::connect_length(body, Version::V3, present) == Some(body.len()) {
-            body[7] = flags & !cleared;
-            return;
-        }
-    }
 }

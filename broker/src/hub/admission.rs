@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use bytestring::ByteString;
 
-use super::Hub;
+use super::sessions::Hub;
 use crate::access::Principal;
 use crate::codec::Reason;
 use crate::counters::Counters;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
-use super::Hub;
+use super::sessions::Hub;
 use crate::codec::Reason;
 use crate::counters::Counters;
 use crate::link::Link;

@@ -6,8 +6,8 @@ use std::time::Duration;
 use bytestring::ByteString;
 use tokio::time::sleep;
 
-use super::Hub;
 use super::restore::save;
+use super::sessions::Hub;
 use crate::access::Principal;
 use crate::codec::{self, ConnAck, Connect, Reason, Version};
 use crate::counters::Counters;

@@ -5,119 +5,14 @@ mod disk;
 mod lifecycle;
 mod queues;
 mod restore;
+mod sessions;
 mod shedding;
 mod takeover;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
-
-use bytestring::ByteString;
-use hashbrown::HashMap;
-use parking_lot::Mutex;
-use tokio::time::{sleep, timeout};
-
-use crate::codec::Reason;
-use crate::owner::SessionCounts;
-use crate::router::Router;
-use crate::session::Session;
-use crate::shared::Shared;
-
 pub(crate) use disk::WaitingForDisk;
 pub(crate) use lifecycle::Ending;
+pub(crate) use queues::ENDED_AT_ONCE;
+pub(crate) use sessions::Hub;
 #[cfg(test)]
 pub(crate) use shedding::Shed;
 pub(crate) use shedding::watch_memory;
-
-/// How long clients have to take their last bytes when the broker stops.
-const STOP: Duration = Duration::from_millis(1_200);
-
-/// The sessions, above the router. Locks are taken in this order: the list of sessions, a session's state, then the
-/// router's subscriptions, the retained messages or an outbox.
-#[derive(Debug)]
-pub(crate) struct Hub {
-    pub(crate) shared: Arc<Shared>,
-    pub(crate) router: Router,
-    pub(crate) sessions: Mutex<Sessions>,
-    next_key: AtomicU64,
-    owners: Mutex<SessionCounts>,
-    taking_over: takeover::Waiting,
-}
-
-/// Every session there is.
-#[derive(Debug, Default)]
-pub(crate) struct Sessions {
-    pub(crate) by_client: HashMap<ByteString, Arc<Session>>,
-    /// Only where something is kept on disk: who waits for it.
-    pub(crate) by_key: HashMap<u64, Arc<Session>>,
-}
-
-impl Hub {
-    pub(crate) fn new(shared: Arc<Shared>, next_key: u64) -> Arc<Self> {
-        Arc::new(Self {
-            router: Router::new(shared.clone()),
-            shared,
-            sessions: Mutex::default(),
-            next_key: AtomicU64::new(next_key.max(1)),
-            owners: Mutex::default(),
-            taking_over: takeover::Waiting::default(),
-        })
-    }
-
-    /// A key for a new session.
-    fn new_key(&self) -> u64 {
-        self.next_key.fetch_add(1, Ordering::Relaxed)
-    }
-
-    pub(crate) async fn stop(self: &Arc<Self>) {
-        self.shared.stopping.send_replace(true);
-        let mut links: Vec<_> = {
-            let sessions = self.sessions.lock();
-            let connected =
-                sessions.by_client.values().filter_map(|s| Some((s.key, s.state.lock().link.clone()?)));
-            connected.collect()
-        };
-        // In an order that does not depend on a hash.
-        links.sort_unstable_by_key(|(key, _)| *key);
-        for (_, link) in &links {
-            link.close(Some(Reason::SERVER_SHUTTING_DOWN));
-        }
-        let drained = async {
-            while links.iter().any(|(_, link)| !link.is_drained()) {
-                sleep(Duration::from_millis(5)).await;
-            }
-            while self.shared.counters.read().connected > 0 {
-                sleep(Duration::from_millis(5)).await;
-            }
-        };
-        let _ = timeout(STOP, drained).await;
-        self.forget_sessions();
-        if let Some(store) = self.shared.store.clone() {
-            let _ = tokio::task::spawn_blocking(move || store.close()).await;
-        }
-    }
-
-    /// Stops without waiting for anyone.
-    pub(crate) fn abandon(&self) {
-        if self.shared.stopping.send_replace(true) {
-            return;
-        }
-        self.forget_sessions();
-    }
-
-    /// Lets go of every session, so that nothing of a stopped broker lives on.
-    fn forget_sessions(&self) {
-        let mut sessions = self.sessions.lock();
-        for session in sessions.by_client.values() {
-            let mut state = session.state.lock();
-            if let Some(timer) = state.timer.take() {
-                timer.abort();
-            }
-            if let Some(link) = state.link.clone() {
-                link.cut();
-            }
-        }
-        sessions.by_client.clear();
-        sessions.by_key.clear();
-    }
-}

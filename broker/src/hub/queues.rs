@@ -2,13 +2,16 @@
 
 use std::sync::Arc;
 
-use super::Hub;
+use super::sessions::Hub;
 use crate::absent::{Held, level};
 use crate::codec::Reason;
 use crate::counters::Counters;
 use crate::link::Link;
 use crate::log::ClientText;
 use crate::session::{Scratch, Session};
+
+/// Connections that are ended before the others get their turn.
+pub(crate) const ENDED_AT_ONCE: usize = 64;
 
 impl Hub {
     /// Cuts the queues of absent sessions, the largest first, where all together hold more than they may.
@@ -63,14 +66,18 @@ impl Hub {
         }
     }
 
-    /// Disconnects clients whose queues overflow and that take nothing, or whose messages have a rule that says so.
-    pub(crate) fn end_slow(&self, now: u64) {
+    /// Disconnects clients whose queues overflow and that take nothing, or whose messages have a rule that says so. Others
+    /// get their turns in between.
+    pub(crate) async fn end_slow(&self, now: u64) {
         let limits = &self.shared.config.limits;
         let slow = self.sessions_where(|session| {
             let state = session.state.lock();
             state.link.clone().filter(|link| !link.is_closing() && state.too_slow(now, limits))
         });
-        for (session, link) in slow {
+        for (number, (session, link)) in slow.into_iter().enumerate() {
+            if number % ENDED_AT_ONCE == ENDED_AT_ONCE - 1 {
+                tokio::task::yield_now().await;
+            }
             self.disconnect_slow(&session, &link, "its queue overflows, and it does not take its messages");
         }
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::Hub;
+use super::sessions::Hub;
 use crate::access::{Action, Principal};
 use crate::codec::{Options, RetainHandling, Will};
 use crate::log::ClientText;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::Hub;
+use super::sessions::Hub;
 use crate::codec::Reason;
 use crate::counters::Counters;
 use crate::link::flush_all;

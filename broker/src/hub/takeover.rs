@@ -3,20 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hashbrown::HashMap;
-use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use super::Hub;
+use super::sessions::Hub;
 use crate::link::Link;
 use crate::session::Session;
 
 /// How long a new connection waits for the earlier one of its client.
 const PATIENCE: Duration = Duration::from_secs(1);
-
-/// Connections that wait for an earlier one, by the key of the session.
-pub(super) type Waiting = Mutex<HashMap<u64, Vec<oneshot::Sender<()>>>>;
 
 impl Hub {
     /// The session of a client, and the connection that it has now.

@@ -1,6 +1,7 @@
 //! What outlives a socket: subscriptions, messages in flight and waiting, QoS 2 state, the will.
 
 mod entry;
+mod full;
 mod gated;
 mod in_flight;
 mod overflow;
@@ -9,6 +10,7 @@ mod scratch;
 mod sending;
 mod shedding;
 mod state;
+mod subscribed;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -36,12 +38,11 @@ use crate::wills::HeldWill;
 
 pub(crate) use entry::Delivery;
 use entry::{Entry, PENDING};
+use full::Overflow;
 use gated::{Gated, GatedQueue};
 use in_flight::InFlight;
-use overflow::Overflow;
-use reads::{Read, Reads};
+use reads::{Read, ReadTurn, Reads};
 pub(crate) use scratch::Scratch;
-use sending::ReadTurn;
 
 /// One client's session.
 #[derive(Debug)]

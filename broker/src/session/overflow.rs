@@ -20,21 +20,6 @@ const WAIT_PER_UNIT: Duration = Duration::from_millis(10);
 /// Milliseconds between two searches of one full queue for expired messages.
 const SEARCH_INTERVAL: u64 = 250;
 
-/// What is known of a queue that was full at least once.
-#[derive(Debug, Default)]
-pub(super) struct Overflow {
-    /// Messages dropped or refused since it became full; 0 once it has room again.
-    lost: u64,
-    /// Messages dropped of which the client has not been told.
-    untold: u64,
-    /// From when on it may be searched for expired messages again.
-    next_search: u64,
-    /// No message in the queue expires before this.
-    next_expiry: u64,
-    /// A message was dropped for it whose rule is to disconnect.
-    disconnect: bool,
-}
-
 impl State {
     /// Whether another message at QoS 1 or 2 would be one too many.
     pub(super) fn full(&self, shared: &Shared) -> bool {

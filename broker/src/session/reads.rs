@@ -6,15 +6,22 @@ use bytestring::ByteString;
 use hashbrown::HashMap;
 use parking_lot::RwLock;
 
-use super::State;
 use crate::message::{Message, QoS};
 use crate::retained::{Cursor, FilterSet, Progress, ReadLimits, Retained, is_before, key_behind};
-use crate::store::{Op, SubscriptionRecord};
 
 /// Passes that have their turns; filters that come while as many are under way gather in further ones.
 const PASSES_AT_ONCE: usize = 4;
 /// Levels of the filters of one pass: a bound on what it costs to look at one topic.
 const PASS_LEVELS: usize = 4_096;
+
+/// Whether retained messages may be read now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ReadTurn {
+    /// It is the session's own turn: its client, or its outbox, is being served.
+    Now,
+    /// It is somebody else's turn, who is not to pay for it.
+    Later,
+}
 
 /// A filter whose retained messages are read.
 #[derive(Debug)]
@@ -231,7 +238,7 @@ impl Reads {
         filters
     }
 
-    fn get(&self, filter: &ByteString) -> Option<&Read> {
+    pub(super) fn get(&self, filter: &ByteString) -> Option<&Read> {
         let passes = self.0.as_ref()?;
         let pass = &passes.in_order[passes.pass_of(filter)?];
         pass.reads.get(&pass.filters.number(filter)?)
@@ -241,42 +248,6 @@ impl Reads {
         if self.0.as_ref().is_some_and(|passes| passes.in_order.is_empty()) {
             self.0 = None;
         }
-    }
-}
-
-impl State {
-    /// Unsubscribes from `filter`: nothing more of it is read.
-    pub(crate) fn end_read(&mut self, filter: &ByteString) {
-        self.reads.end(filter);
-    }
-
-    /// A read that was begun before the broker was started goes on from where it was.
-    pub(crate) fn restore_read(&mut self, filter: ByteString, record: &SubscriptionRecord) {
-        if let Some(key) = &record.reading {
-            let from = key.clone();
-            self.reads.begin(Read { filter, qos: record.qos, identifier: record.identifier, from });
-        }
-    }
-
-    /// What the store is to keep of a subscription, with how far its retained messages have been read. `begins`: they
-    /// are about to be read from the first one on.
-    pub(crate) fn subscription_op(&self, key: u64, filter: &ByteString, begins: bool) -> Option<Op> {
-        let (options, identifier) = self.subscriptions.get(filter)?;
-        let reading = if begins {
-            Some(ByteString::new())
-        } else {
-            let read = self.reads.get(filter).filter(|read| read.qos != QoS::AtMostOnce);
-            read.map(|read| read.from.clone())
-        };
-        let options = SubscriptionRecord {
-            qos: options.qos,
-            no_local: options.no_local,
-            retain_as_published: options.retain_as_published,
-            retain_handling: options.retain_handling as u8,
-            identifier: *identifier,
-            reading: reading.filter(|_| options.qos != QoS::AtMostOnce),
-        };
-        Some(Op::Subscribe { key, filter: filter.clone(), options })
     }
 }
 

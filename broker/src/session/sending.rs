@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::entry::{Entry, PENDING};
 use super::gated::Gated;
-use super::reads::Found;
+use super::reads::{Found, ReadTurn};
 use super::{Scratch, Session, State};
 use crate::codec::Outgoing;
 use crate::counters::Counters;
@@ -17,15 +17,6 @@ use crate::store::{Op, Phase};
 const STEPS_LOCKED: usize = 64;
 /// Retained messages handed over at once.
 const READ_AT_ONCE: usize = 64;
-
-/// Whether retained messages may be read now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ReadTurn {
-    /// It is the session's own turn: its client, or its outbox, is being served.
-    Now,
-    /// It is somebody else's turn, who is not to pay for it.
-    Later,
-}
 
 impl Refill for Session {
     fn refill(self: Arc<Self>, link: &Arc<Link>, now: u64) {

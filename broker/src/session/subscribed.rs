@@ -1,0 +1,44 @@
+//! A session's subscriptions on disk, and the reads of their retained messages.
+
+use bytestring::ByteString;
+
+use super::State;
+use super::reads::Read;
+use crate::message::QoS;
+use crate::store::{Op, SubscriptionRecord};
+
+impl State {
+    /// Unsubscribes from `filter`: nothing more of it is read.
+    pub(crate) fn end_read(&mut self, filter: &ByteString) {
+        self.reads.end(filter);
+    }
+
+    /// A read that was begun before the broker was started goes on from where it was.
+    pub(crate) fn restore_read(&mut self, filter: ByteString, record: &SubscriptionRecord) {
+        if let Some(key) = &record.reading {
+            let from = key.clone();
+            self.reads.begin(Read { filter, qos: record.qos, identifier: record.identifier, from });
+        }
+    }
+
+    /// What the store is to keep of a subscription, with how far its retained messages have been read. `begins`: they
+    /// are about to be read from the first one on.
+    pub(crate) fn subscription_op(&self, key: u64, filter: &ByteString, begins: bool) -> Option<Op> {
+        let (options, identifier) = self.subscriptions.get(filter)?;
+        let reading = if begins {
+            Some(ByteString::new())
+        } else {
+            let read = self.reads.get(filter).filter(|read| read.qos != QoS::AtMostOnce);
+            read.map(|read| read.from.clone())
+        };
+        let options = SubscriptionRecord {
+            qos: options.qos,
+            no_local: options.no_local,
+            retain_as_published: options.retain_as_published,
+            retain_handling: options.retain_handling as u8,
+            identifier: *identifier,
+            reading: reading.filter(|_| options.qos != QoS::AtMostOnce),
+        };
+        Some(Op::Subscribe { key, filter: filter.clone(), options })
+    }
+}
