@@ -80,7 +80,7 @@ impl Agenda {
 mod tests {
     use super::*;
     use crate::options::Options;
-    use crate::store::Owner;
+    use crate::owner::Owner;
     use serde_json::json;
 
     #[test]

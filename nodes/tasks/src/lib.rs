@@ -27,6 +27,7 @@ mod loads;
 mod methods;
 mod objects;
 pub mod options;
+mod owner;
 mod progress;
 mod run;
 mod runner;

@@ -110,7 +110,7 @@ mod tests {
 
     use super::*;
     use crate::options::Options;
-    use crate::store::Owner;
+    use crate::owner::Owner;
     use serde_json::json;
     use uuid::Uuid;
 

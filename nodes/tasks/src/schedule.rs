@@ -12,7 +12,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::options::Options;
-use super::store::Owner;
+use super::owner::Owner;
 use super::task::Task;
 
 /// The longest expression, in bytes.

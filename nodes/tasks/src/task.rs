@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::after;
 use super::options::{LONGEST_BACKOFF_MS, Options};
-use super::store::Owner;
+use super::owner::Owner;
 
 /// The largest parameters, in bytes of JSON.
 pub(crate) const LARGEST: usize = 256 << 10;

@@ -9,7 +9,9 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use rantai_client::shares::ShareLimits;
 use redb::{Key, ReadableTable};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
+
+use crate::owner::Owner;
 
 /// What is kept: tasks, or schedules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -24,15 +26,6 @@ pub(crate) struct KeptLimits {
     pub(crate) count: ShareLimits,
     /// Bytes as they were submitted.
     pub(crate) bytes: ShareLimits,
-}
-
-/// Whose a task or schedule is. Stands on disk, and is told to nobody.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Owner {
-    pub(crate) caller: String,
-    /// Bytes that it counts as against its caller's share; 0 for what the ledger makes itself, for schedules: it is not
-    /// counted.
-    pub(crate) bytes: u64,
 }
 
 /// Whether the caller may keep more, and whether there is room for anybody.

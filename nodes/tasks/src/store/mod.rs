@@ -9,8 +9,9 @@ use std::sync::Arc;
 use redb::{ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition, WriteTransaction};
 use uuid::Uuid;
 
+use super::owner::Owner;
 use super::task::{State, Task};
-pub(crate) use holdings::{Amount, Kept, KeptLimits, Owner};
+pub(crate) use holdings::{Amount, Kept, KeptLimits};
 use holdings::{Holdings, Reservation, Reserved, Room};
 use rantai_commit::{self as commit, Committer, DiskError, Opener};
 

@@ -5,8 +5,9 @@ use uuid::Uuid;
 
 use rantai_client::shares::ShareLimits;
 
-use super::holdings::{Amount, Kept, KeptLimits, Owner, Reservation, Room};
+use super::holdings::{Amount, Kept, KeptLimits, Reservation, Room};
 use super::{Store, Submitted, is_open, read, submit};
+use crate::owner::Owner;
 use crate::schedule::Schedule;
 use crate::task::Task;
 use rantai_commit::DiskError;
