@@ -14,6 +14,10 @@ pub(crate) use groups::{GroupLimits, TooManyGroups};
 
 type Members<S> = IndexMap<u64, Subscription<S>, hashbrown::DefaultHashBuilder>;
 
+/// Sessions that count as much as one node or one more filter of a session, as work that a publish makes: a batch for a
+/// hundred subscribers is to be written to each of them at once, or it costs them all more.
+const SESSIONS_A_STEP: usize = 16;
+
 /// Filters taken away while the subscriptions are locked: a bound on how long a publisher waits.
 const REMOVED_AT_ONCE: usize = 32;
 
@@ -286,10 +290,12 @@ impl<S: Subscriber> Subscriptions<S> {
                 targets.push(Target::of(subscription, None, named));
             }
         });
-        steps += targets.len() - start;
+        let found = targets.len() - start;
         if leaves > 1 {
             merge(targets, start);
         }
+        let sessions = targets.len() - start;
+        steps += found - sessions + sessions / SESSIONS_A_STEP;
         // Behind the merge, for each group gets a delivery of its own. Found once more instead of being remembered: most
         // messages go to no group, and a list of leaves would cost each of them an allocation.
         if has_groups {

@@ -12,7 +12,7 @@ use crate::store::{Op, Ticket};
 /// Retained messages looked at in a turn, before the others get theirs: a fraction of a millisecond.
 const READ_STEPS: usize = 256;
 
-/// Nodes of the tree of subscriptions that are looked at, and deliveries that are made, in a turn: below a millisecond.
+/// Steps of routing in a turn, as `Subscriptions::targets` counts them: some milliseconds at most.
 const ROUTE_STEPS: usize = 4_096;
 
 /// What a delivery leaves to be done.
