@@ -365,7 +365,7 @@ impl Router {
             RetainHandling::IfNew => !known,
             RetainHandling::Never => false,
         };
-        let reads = reads && topic::shared(filter).is_none();
+        let reads = reads && topic::shared(filter).is_none() && self.shared.retained.read().may_match(filter);
         if state.durable {
             scratch.ops.extend(state.subscription_op(session.key, filter, reads));
         }

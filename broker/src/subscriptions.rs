@@ -18,16 +18,15 @@ type Members<S> = IndexMap<u64, Subscription<S>, hashbrown::DefaultHashBuilder>;
 /// hundred subscribers is to be written to each of them at once, or it costs them all more.
 const SESSIONS_A_STEP: usize = 16;
 
-/// Filters taken away while the subscriptions are locked: a bound on how long a publisher waits.
-const REMOVED_AT_ONCE: usize = 32;
+/// Levels of filters taken away while the subscriptions are locked: a bound on how long a publisher waits.
+const REMOVED_AT_ONCE: usize = 128;
 
 /// About how many bytes a subscription to `filter` takes, if no other one has a level in common with it.
 pub(crate) fn subscription_bytes(filter: &str) -> usize {
     // A node of the trie, with the smallest table of children.
     const LEVEL: usize = 400;
     const SUBSCRIPTION: usize = 256;
-    let levels = 1 + filter.bytes().filter(|&byte| byte == b'/').count();
-    SUBSCRIPTION + 2 * filter.len() + LEVEL * levels
+    SUBSCRIPTION + 2 * filter.len() + LEVEL * topic::levels(filter)
 }
 
 /// Who subscribes: cheap to clone.
@@ -262,7 +261,11 @@ impl<S: Subscriber> Subscriptions<S> {
 
     /// Takes some of a session's subscriptions away; the rest stays in `filters`.
     pub(crate) fn remove_some(&mut self, filters: &mut impl Iterator<Item = ByteString>, key: u64) {
-        for filter in filters.take(REMOVED_AT_ONCE) {
+        let mut levels = 0;
+        while levels < REMOVED_AT_ONCE
+            && let Some(filter) = filters.next()
+        {
+            levels += topic::levels(&filter);
             self.remove(&filter, key);
         }
     }

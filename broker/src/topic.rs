@@ -13,9 +13,14 @@ pub(crate) fn valid_filter(filter: &str, levels: usize) -> bool {
     is_filter(filter) && within(filter, levels)
 }
 
+/// How many levels a topic or filter has.
+pub(crate) fn levels(text: &str) -> usize {
+    1 + text.bytes().filter(|&byte| byte == b'/').count()
+}
+
 /// Whether a text has at most `levels` levels, which a text shorter than that always has.
 fn within(text: &str, levels: usize) -> bool {
-    text.len() < levels || text.bytes().filter(|&b| b == b'/').count() < levels
+    text.len() < levels || self::levels(text) <= levels
 }
 
 /// Whether clients may publish to this topic, though it begins with `$`: bridges say on `$SYS/broker/connection/NAME/state`,

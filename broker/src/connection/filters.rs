@@ -9,8 +9,11 @@ use crate::session::Scratch;
 use crate::store::Ticket;
 use crate::topic;
 
-/// Filters before the others get their turn.
-const FILTERS_AT_ONCE: usize = 64;
+/// Levels of filters before the others get their turn, each a node of the tree of subscriptions.
+const LEVELS_AT_ONCE: usize = 256;
+
+/// Steps of routing that one of those counts for: a node is made or taken away, and not only looked at.
+const STEPS_A_LEVEL: usize = 8;
 
 /// A packet of filters that is being worked through.
 #[derive(Debug)]
@@ -48,16 +51,23 @@ impl Change {
 impl Connection {
     /// Works through a packet of filters as far as one turn goes.
     pub(super) fn change_filters(&self, mut change: Change, scratch: &mut Scratch) -> Result<Step, Failure> {
+        let mut levels = 0;
         let done = match &mut change.filters {
             Filters::Subscribe { identifier, left } => {
-                for (filter, options) in left.by_ref().take(FILTERS_AT_ONCE) {
+                while levels < LEVELS_AT_ONCE
+                    && let Some((filter, options)) = left.next()
+                {
+                    levels += topic::levels(&filter);
                     let reason = self.subscribe(&filter, options, *identifier, &mut change.reads, scratch)?;
                     change.reasons.push(reason);
                 }
                 left.len() == 0
             }
             Filters::Unsubscribe { left } => {
-                for filter in left.by_ref().take(FILTERS_AT_ONCE) {
+                while levels < LEVELS_AT_ONCE
+                    && let Some(filter) = left.next()
+                {
+                    levels += topic::levels(&filter);
                     let known = self.hub.router.unsubscribe(&self.session, &filter, scratch);
                     change.reasons.push(if known {
                         Reason::SUCCESS
@@ -68,6 +78,8 @@ impl Connection {
                 left.len() == 0
             }
         };
+        // Many small packets of a batch are as much work as a large one.
+        scratch.route_steps += levels * STEPS_A_LEVEL;
         let (session, shared) = (&self.session, &self.hub.shared);
         // Tickets rise, but a part that changes nothing has none.
         change.ticket = change.ticket.max(scratch.settle_for(shared, Some(session.key)));

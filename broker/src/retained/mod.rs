@@ -112,6 +112,19 @@ impl Retained {
         self.holdings.all()
     }
 
+    /// Whether a topic may match `filter`: not where nothing stands at or below the levels before its first wildcard. Found
+    /// by one search; most subscriptions have nothing to be read.
+    pub(crate) fn may_match(&self, filter: &str) -> bool {
+        let end = filter.find(['+', '#']);
+        let named = key(filter[..end.unwrap_or(filter.len())].trim_end_matches('/'));
+        if end.is_none() {
+            return self.messages.contains_key(&*key(filter));
+        }
+        let from = (Bound::Included(&*named), Bound::Unbounded);
+        let first = self.messages.range::<str, _>(from).next();
+        first.is_some_and(|(first, _)| first.starts_with(&*named))
+    }
+
     /// By what `message` would add to what there is.
     pub(crate) fn growth(&self, message: &Message) -> Amount {
         let bytes = held(message).bytes;
@@ -331,9 +344,14 @@ mod tests {
             expected.sort();
             expected
         };
+        assert!(!retained.may_match("zz/yy/#") && !retained.may_match("b-/+"));
         let mut by_filter = BTreeMap::new();
         for filter in &filters {
             by_filter.insert(&**filter, expected(filter));
+            let matched = !by_filter[&**filter].is_empty();
+            let may_match = retained.may_match(filter);
+            assert!(may_match || !matched, "{filter}");
+            assert!(filter.contains(['+', '#']) || may_match == matched, "{filter}");
             for (limit, steps) in [(1_000, 1_000), (1, 3), (2, 1)] {
                 let mut got = read(&retained, filter, limit, steps);
                 got.sort();
