@@ -262,7 +262,7 @@ fn admit(hub: &Hub, address: SocketAddr, connect: &Connect) -> Result<Arc<Princi
         if !crate::topic::valid_name(topic, hub.shared.config.limits.topic_levels) {
             return refused(Reason::TOPIC_NAME_INVALID);
         }
-        if hub.shared.wills.are_full_for(will, hub.shared.config.limits.will_bytes) && !principal.local {
+        if hub.has_no_room_for(will, &connect.client_id) && !principal.local {
             Counters::add(&hub.shared.counters.refused_wills, 1);
             return refused(Reason::QUOTA_EXCEEDED);
         }

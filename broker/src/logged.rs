@@ -16,11 +16,14 @@ pub(crate) enum Met {
 pub(crate) struct Logged(u8);
 
 impl Logged {
-    /// True for the first time.
-    pub(crate) fn first(&mut self, met: Met) -> bool {
-        let first = self.0 & met as u8 == 0;
-        self.0 |= met as u8;
-        first
+    /// Whether a line about `met` is still to be written, and may be: `may_log` is asked only where it is. A line that may not
+    /// be written now is still to be written later.
+    pub(crate) fn admit(&mut self, met: Met, may_log: impl FnOnce() -> bool) -> bool {
+        let admitted = self.0 & met as u8 == 0 && may_log();
+        if admitted {
+            self.0 |= met as u8;
+        }
+        admitted
     }
 }
 
@@ -31,7 +34,17 @@ mod tests {
     #[test]
     fn each_limit_is_logged_once() {
         let mut logged = Logged::default();
-        assert!(logged.first(Met::Retained) && logged.first(Met::Subscriptions));
-        assert!(!logged.first(Met::Retained) && !logged.first(Met::Subscriptions));
+        let mut admit = |met| logged.admit(met, || true);
+        assert!(admit(Met::Retained) && admit(Met::Subscriptions));
+        assert!(!admit(Met::Retained) && !admit(Met::Subscriptions));
+    }
+
+    /// A client that met a limit while others filled the log was never named, however often it met it again.
+    #[test]
+    fn a_line_that_could_not_be_written_is_written_the_next_time() {
+        let mut logged = Logged::default();
+        assert!(!logged.admit(Met::Retained, || false));
+        assert!(logged.admit(Met::Retained, || true));
+        assert!(!logged.admit(Met::Retained, || unreachable!("a line of others would be used up")));
     }
 }

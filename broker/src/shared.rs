@@ -88,7 +88,7 @@ impl Shared {
 
     /// Whether the log is to say that a client has met a limit: once for each.
     pub(crate) fn may_log_limit(&self, logged: &mut Logged, met: Met) -> bool {
-        logged.first(met) && self.may_log(&self.log_lines.limits)
+        logged.admit(met, || self.may_log(&self.log_lines.limits))
     }
 
     /// Whether any message gets the user property `caller`.

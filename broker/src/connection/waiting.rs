@@ -49,9 +49,8 @@ impl Connection {
     pub(super) async fn wait_for_answers(&self) {
         let shared = &self.hub.shared;
         Counters::add(&shared.counters.unread_answers, 1);
-        if !self.link.told_of_answers.swap(true, Ordering::Relaxed)
-            && shared.may_log(&shared.log_lines.unread)
-        {
+        if !self.link.told_of_answers.load(Ordering::Relaxed) && shared.may_log(&shared.log_lines.unread) {
+            self.link.told_of_answers.store(true, Ordering::Relaxed);
             let client = ClientText(&self.session.client_id);
             let user = ClientText(self.principal.user.as_deref().unwrap_or("-"));
             let peer = self.link.peer.address;

@@ -6,7 +6,7 @@ use bytestring::ByteString;
 
 use super::sessions::Hub;
 use crate::access::Principal;
-use crate::codec::Reason;
+use crate::codec::{Reason, Will};
 use crate::counters::Counters;
 use crate::holdings::may_hold_another;
 use crate::memory::Stage;
@@ -50,6 +50,14 @@ impl Hub {
             return Err(Reason::QUOTA_EXCEEDED);
         }
         Ok(())
+    }
+
+    /// Whether the will of a client that connects would be too much. It takes the place of the one that its session has.
+    pub(crate) fn has_no_room_for(&self, will: &Will, client_id: &str) -> bool {
+        let session = self.sessions.lock().by_client.get(client_id).cloned();
+        let replaced =
+            session.and_then(|session| session.state.lock().will.as_ref().map(|will| will.bytes()));
+        self.shared.wills.are_full_for(will, replaced, self.shared.config.limits.will_bytes)
     }
 
     /// Who a session counts for; nobody for the broker's own process, and for a session without user from disk.

@@ -128,13 +128,14 @@ impl State {
         self.note_full(client, count, now, shared);
     }
 
-    /// Messages for it were dropped or refused: logged for the first one, with what the session holds.
+    /// Messages for it were dropped or refused: logged once until it has room again, with what the session holds.
     pub(super) fn note_full(&mut self, client: &str, count: u64, now: u64, shared: &Shared) {
         let overflow = self.overflow.get_or_insert_default();
         overflow.lost += count;
-        if overflow.lost > count || !shared.may_log(&shared.log_lines.queues) {
+        if overflow.logged || !shared.may_log(&shared.log_lines.queues) {
             return;
         }
+        overflow.logged = true;
         let quiet = now.saturating_sub(self.since) / 1_000;
         tracing::warn!(
             client = %ClientText(client),
@@ -169,6 +170,7 @@ impl State {
                 tracing::info!(client = %ClientText(client), dropped, "queue has room again");
             }
             overflow.disconnect = false;
+            overflow.logged = false;
             if overflow.untold == 0 {
                 self.overflow = None;
             }

@@ -143,6 +143,19 @@ async fn wills_are_bounded_and_small_ones_always_have_room() {
     own.connect(large()).await;
 }
 
+/// A client that came back was refused for the will that it had itself.
+#[tokio::test]
+async fn the_will_of_a_client_that_comes_back_takes_the_place_of_its_earlier_one() {
+    let own = Own::start(|c| c.limits.will_bytes = 40_000).await;
+    let large = |id: &str| Connect::new(V5).id(id).persistent().will(Will::new("will", &"x".repeat(15_000)));
+    let (_first, _second) = (own.connect(large("first")).await, own.connect(large("second")).await);
+    let _again = own.connect(large("second").resume()).await;
+    let (_, code) = own.try_connect(large("third")).await;
+    assert_eq!(code, 0x97);
+    let _new = own.connect(large("first")).await;
+    assert_eq!(own.broker.counts().refused_wills, 1);
+}
+
 #[tokio::test]
 async fn sessions_are_bounded_for_all_and_for_each_user() {
     let own = Own::start(|c| {
