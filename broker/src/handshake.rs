@@ -91,8 +91,11 @@ async fn handshake(
             connect.user_name = connect.user_name.map(|name| ByteString::from(&*name));
             connect
         }
-        Ok(Err(failure)) => {
-            let failure = failure?;
+        Ok(Err(None)) => {
+            hub.shared.endings.take().await;
+            return None;
+        }
+        Ok(Err(Some(failure))) => {
             let version = codec::announced_version(&buffer);
             let who = Refused { version, packet_maximum: u32::MAX, client_id: "" };
             refuse(&hub, &transport, address, &who, failure).await;
