@@ -103,7 +103,7 @@ counters! {
     /// Subscriptions refused because of `limits.subscriptions`, `subscription_bytes`, `share_groups` or
     /// `share_groups_session`, or because memory was short.
     refused_subscriptions
-    /// Messages and wills refused because of `limits.user_properties`.
+    /// Messages and wills refused, and connections ended or refused for other packets, because of `limits.user_properties`.
     refused_properties
     /// Connections refused because of `limits.will_bytes`.
     refused_wills

@@ -91,8 +91,11 @@ async fn handshake(
             connect.user_name = connect.user_name.map(|name| ByteString::from(&*name));
             connect
         }
-        Ok(Err(failure)) => {
-            let failure = failure?;
+        Ok(Err(None)) => {
+            hub.shared.endings.take().await;
+            return None;
+        }
+        Ok(Err(Some(failure))) => {
             let version = codec::announced_version(&buffer);
             let who = Refused { version, packet_maximum: u32::MAX, client_id: "" };
             refuse(&hub, &transport, address, &who, failure).await;
@@ -152,10 +155,19 @@ async fn receive(
             && frame.length <= buffer.len()
         {
             let start = BytesMut::from(&buffer[..frame.length.min(16)]);
-            return match codec::decode(frame, buffer, None, hub.shared.clock.now_ms()) {
+            return match codec::decode(
+                frame,
+                buffer,
+                None,
+                hub.shared.clock.now_ms(),
+                hub.shared.config.limits.user_properties,
+            ) {
                 Ok(Packet::Connect(connect)) => Ok(connect),
                 Ok(_) => Err(Some(DecodeError::protocol("the first packet is not CONNECT"))),
                 Err(failure) => {
+                    if failure == codec::TOO_MANY_USER_PROPERTIES {
+                        Counters::add(&hub.shared.counters.refused_properties, 1);
+                    }
                     // Left for whoever has to tell in which version to answer.
                     *buffer = start;
                     Err(Some(failure))

@@ -55,6 +55,7 @@ mod subscriptions;
 mod thread;
 mod topic;
 mod transport;
+mod turns;
 mod wills;
 
 use std::io;

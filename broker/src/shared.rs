@@ -21,7 +21,12 @@ use crate::random::Random;
 use crate::retained::Retained;
 use crate::store::{Op, Store, Ticket};
 use crate::topic::FilterList;
+use crate::turns::Turns;
 use crate::wills::Wills;
+
+/// Connections that end in one round of the scheduler, each of which costs some ten microseconds: a few hundred together.
+/// Not fewer than are accepted in one, or sockets would gather.
+const ENDINGS: usize = 16;
 
 /// The ground below sessions, links and the router.
 #[derive(Debug)]
@@ -46,6 +51,8 @@ pub(crate) struct Shared {
     pub(crate) addresses: Addresses,
     pub(crate) guesses: Guesses,
     pub(crate) log_lines: LogLines,
+    /// For connections that end.
+    pub(crate) endings: Arc<Turns>,
 }
 
 impl Shared {
@@ -55,6 +62,7 @@ impl Shared {
             addresses: Addresses::default(),
             guesses: Guesses::new(config.limits.guess_delay),
             log_lines: LogLines::default(),
+            endings: Turns::new(ENDINGS),
             caller_topics: FilterList::new(&config.caller_topics),
             queue_rules: config
                 .queues
