@@ -94,9 +94,7 @@ async fn retained_messages_are_bounded_by_what_they_take() {
 #[tokio::test]
 async fn one_user_leaves_room_for_the_retained_messages_of_others() {
     let own = Own::start(|c| {
-        c.users = ["ada", "bob"]
-            .map(|name| rantai_broker::User { name: name.into(), password: "secret".into() })
-            .to_vec();
+        c.users = ["ada", "bob"].map(|name| crate::support::user(name, "secret")).to_vec();
         c.limits.retained = 30;
     })
     .await;
@@ -146,9 +144,7 @@ async fn wills_are_bounded_and_small_ones_always_have_room() {
 #[tokio::test]
 async fn sessions_are_bounded_for_all_and_for_each_user() {
     let own = Own::start(|c| {
-        c.users = ["ada", "bob"]
-            .map(|name| rantai_broker::User { name: name.into(), password: "secret".into() })
-            .to_vec();
+        c.users = ["ada", "bob"].map(|name| crate::support::user(name, "secret")).to_vec();
         c.limits.sessions_per_user = 2;
         c.limits.sessions = 3;
     })
