@@ -14,6 +14,7 @@ use crate::config::{Config, QueueFull};
 use crate::counters::Counters;
 use crate::guesses::Guesses;
 use crate::log::{LineKind, LogLines};
+use crate::log_in::Logins;
 use crate::logged::{Logged, Met};
 use crate::memory::Memory;
 use crate::message::Message;
@@ -50,6 +51,7 @@ pub(crate) struct Shared {
     pub(crate) stopping: watch::Sender<bool>,
     pub(crate) addresses: Addresses,
     pub(crate) guesses: Guesses,
+    pub(crate) logins: Logins,
     pub(crate) log_lines: LogLines,
     /// For connections that end.
     pub(crate) endings: Arc<Turns>,
@@ -61,6 +63,7 @@ impl Shared {
             access: Access::new(&config, &random),
             addresses: Addresses::default(),
             guesses: Guesses::new(config.limits.guess_delay),
+            logins: Logins::new(&config.limits),
             log_lines: LogLines::default(),
             endings: Turns::new(ENDINGS),
             caller_topics: FilterList::new(&config.caller_topics),

@@ -131,9 +131,7 @@ async fn retained_messages_are_bounded_by_what_they_take() {
 #[tokio::test]
 async fn one_user_leaves_room_for_the_retained_messages_of_others() {
     let own = Own::start(|c| {
-        c.users = ["ada", "bob"]
-            .map(|name| rantai_broker::User { name: name.into(), password: "secret".into() })
-            .to_vec();
+        c.users = ["ada", "bob"].map(|name| crate::support::user(name, "secret")).to_vec();
         c.limits.retained = 30;
     })
     .await;
@@ -196,9 +194,7 @@ async fn the_will_of_a_client_that_comes_back_takes_the_place_of_its_earlier_one
 #[tokio::test]
 async fn sessions_are_bounded_for_all_and_for_each_user() {
     let own = Own::start(|c| {
-        c.users = ["ada", "bob"]
-            .map(|name| rantai_broker::User { name: name.into(), password: "secret".into() })
-            .to_vec();
+        c.users = ["ada", "bob"].map(|name| crate::support::user(name, "secret")).to_vec();
         c.limits.sessions_per_user = 2;
         c.limits.sessions = 3;
     })
