@@ -149,3 +149,39 @@ async fn wait_for_turn(hub: &Hub, attempt: Attempt<'_>) -> Result<(), DecodeErro
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rantai_credentials::{Cost, Record};
+
+    use super::*;
+
+    fn user(password: &str) -> User {
+        User::new("ada", Some(Record::new(password.as_bytes(), Cost::LOWEST).expect("hashed")))
+    }
+
+    #[tokio::test]
+    async fn replaced_records_hold_from_the_next_login_on() {
+        let (logins, counters) = (Logins::new(&Limits::default()), Counters::default());
+        let attempt = Attempt {
+            user: "ada",
+            address: [127, 0, 0, 1].into(),
+            client_id: "x",
+            is_user: true,
+            has_session: false,
+        };
+        let is_right = async |password: &str| logins.verify(attempt, password.as_bytes(), &counters).await;
+        assert_eq!(is_right("old").await, Ok(false), "without users");
+        for (users, old, new) in [
+            (vec![user("old")], true, false),
+            (vec![user("new")], false, true),
+            (vec![User::new("ada", None)], false, false),
+            (vec![], false, false),
+        ] {
+            let before = logins.generation();
+            logins.replace_records(&users).expect("threads");
+            assert_ne!(logins.generation(), before);
+            assert_eq!((is_right("old").await, is_right("new").await), (Ok(old), Ok(new)), "{users:?}");
+        }
+    }
+}
