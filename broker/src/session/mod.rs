@@ -1,6 +1,7 @@
 //! What outlives a socket: subscriptions, messages in flight and waiting, QoS 2 state, the will.
 
 mod entry;
+mod freeing;
 mod full;
 mod gated;
 mod in_flight;
