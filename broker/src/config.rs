@@ -141,6 +141,8 @@ pub struct Limits {
     pub queue_drops: QueueDrops,
     /// Bytes in flight towards one client at QoS 1 and 2 before further messages wait in its queue. Default: 64 MiB.
     pub in_flight_bytes: usize,
+    /// Bytes in flight to all clients together, whether connected or not. Default: 0, a quarter of `memory_bytes`.
+    pub total_in_flight_bytes: usize,
     /// Messages queued for all sessions together whose clients are away. Default: 1,000,000.
     pub absent_messages: usize,
     /// Bytes queued for all sessions together whose clients are away; a message counts for each of them. Default: 256 MiB.
@@ -193,6 +195,8 @@ pub struct Limits {
     pub user_properties: usize,
     /// Bytes that the subscriptions of one session take, about 400 for each level of a filter. Default: 32 MiB.
     pub subscription_bytes: usize,
+    /// Bytes that the subscriptions of all sessions take. Default: 0, a quarter of `memory_bytes`.
+    pub total_subscription_bytes: usize,
     /// Shared groups (`$share/{group}/{filter}`) on one filter: each gets a copy of a message. Default: 1,024.
     pub share_groups: usize,
     /// Shared groups on one filter that one session is a member of. Default: 16.
@@ -229,6 +233,7 @@ impl Default for Limits {
             queue_full: QueueFull::Drop,
             queue_drops: QueueDrops::Newest,
             in_flight_bytes: 64 << 20,
+            total_in_flight_bytes: 0,
             absent_messages: 1_000_000,
             absent_bytes: 256 << 20,
             slow_reader: Duration::from_secs(30),
@@ -251,6 +256,7 @@ impl Default for Limits {
             disk_wait: Duration::from_secs(10),
             user_properties: 1_000,
             subscription_bytes: 32 << 20,
+            total_subscription_bytes: 0,
             share_groups: 1_024,
             share_groups_session: 16,
             retained_bytes: 0,

@@ -68,6 +68,8 @@ counters! {
     refused_queue_full
     /// Times a publisher waited for a full queue.
     publisher_waits
+    /// Times little was sent to a client because of `limits.total_in_flight_bytes`, until messages were acknowledged.
+    in_flight_capped
     /// Messages refused by access rules.
     refused_access
     /// Retained messages refused because of `limits.retained` or `limits.retained_bytes`, or because memory was short.
@@ -100,8 +102,8 @@ counters! {
     log_lines_left_out
     /// Turns that ended with retained messages still to be read for a client, so that others got theirs.
     retained_turns
-    /// Subscriptions refused because of `limits.subscriptions`, `subscription_bytes`, `share_groups` or
-    /// `share_groups_session`, or because memory was short.
+    /// Subscriptions refused because of `limits.subscriptions`, `subscription_bytes`, `total_subscription_bytes`,
+    /// `share_groups` or `share_groups_session`, or because memory was short.
     refused_subscriptions
     /// Messages and wills refused because of `limits.user_properties`.
     refused_properties

@@ -12,7 +12,9 @@ use crate::addresses::Addresses;
 use crate::clock::Clock;
 use crate::config::{Config, QueueFull};
 use crate::counters::Counters;
+use crate::filters::FilterBudget;
 use crate::guesses::Guesses;
+use crate::in_flight_budget::InFlightBudget;
 use crate::log::{LineKind, LogLines};
 use crate::logged::{Logged, Met};
 use crate::memory::Memory;
@@ -33,6 +35,9 @@ pub(crate) struct Shared {
     queue_rules: Vec<(FilterList, QueueFull)>,
     /// What is queued for the absent.
     pub(crate) absent: AbsentQueues,
+    pub(crate) in_flight: InFlightBudget,
+    /// The filters of all sessions.
+    pub(crate) filters: FilterBudget,
     pub(crate) retained: RwLock<Retained>,
     pub(crate) memory: Memory,
     pub(crate) wills: Wills,
@@ -62,6 +67,8 @@ impl Shared {
                 .map(|rule| (FilterList::new(std::slice::from_ref(&rule.filter)), rule.full))
                 .collect(),
             absent: AbsentQueues::default(),
+            in_flight: InFlightBudget::default(),
+            filters: FilterBudget::default(),
             memory: Memory::new(&config.limits),
             wills: Wills::default(),
             config,

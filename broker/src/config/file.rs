@@ -140,6 +140,7 @@ struct WrittenLimits {
     queue_full: Option<QueueFull>,
     queue_drops: Option<QueueDrops>,
     in_flight_bytes: Option<Spanned<usize>>,
+    total_in_flight_bytes: Option<usize>,
     absent_messages: Option<Spanned<usize>>,
     absent_bytes: Option<Spanned<usize>>,
     slow_reader_s: Option<u32>,
@@ -162,6 +163,7 @@ struct WrittenLimits {
     disk_wait_s: Option<u32>,
     user_properties: Option<usize>,
     subscription_bytes: Option<Spanned<usize>>,
+    total_subscription_bytes: Option<usize>,
     share_groups: Option<Spanned<usize>>,
     share_groups_session: Option<Spanned<usize>>,
     retained_bytes: Option<usize>,
@@ -224,6 +226,7 @@ impl WrittenLimits {
             queue_full: self.queue_full.unwrap_or_default(),
             queue_drops: self.queue_drops.unwrap_or_default(),
             in_flight_bytes: within(self.in_flight_bytes, &count, default.in_flight_bytes)?,
+            total_in_flight_bytes: self.total_in_flight_bytes.unwrap_or(default.total_in_flight_bytes),
             absent_messages: within(self.absent_messages, &count, default.absent_messages)?,
             absent_bytes: within(self.absent_bytes, &count, default.absent_bytes)?,
             slow_reader: self.slow_reader_s.map_or(default.slow_reader, seconds),
@@ -258,6 +261,9 @@ impl WrittenLimits {
             disk_wait: self.disk_wait_s.map_or(default.disk_wait, seconds),
             user_properties: self.user_properties.unwrap_or(default.user_properties),
             subscription_bytes: within(self.subscription_bytes, &count, default.subscription_bytes)?,
+            total_subscription_bytes: self
+                .total_subscription_bytes
+                .unwrap_or(default.total_subscription_bytes),
             share_groups: within(self.share_groups, &count, default.share_groups)?,
             share_groups_session: within(self.share_groups_session, &count, default.share_groups_session)?,
             retained_bytes: self.retained_bytes.unwrap_or(default.retained_bytes),

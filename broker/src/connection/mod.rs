@@ -125,7 +125,7 @@ impl Connection {
     ) -> Self {
         // One and a half times the keep-alive [MQTT-3.1.2-22].
         let silence = u32::from(keep_alive) * 1500;
-        let owner = session.state.lock().owner.clone();
+        let owner = session.state.lock().owner().cloned();
         Self {
             hub,
             session,

@@ -62,7 +62,7 @@ impl Hub {
                     wills.push(will);
                 }
                 state.disconnect();
-                state.count_absent(&self.shared.absent);
+                state.count_held(&self.shared);
                 link.close(Some(Reason::SESSION_TAKEN_OVER));
             } else if let Some(will) = state.will.take()
                 && ends
@@ -85,17 +85,15 @@ impl Hub {
             Link::new(transport, source, peer, self.shared.clone(), greeting)
         };
         sessions.by_client.insert(connect.client_id, session.clone());
-        if self.shared.store.is_some() {
-            sessions.by_key.insert(session.key, session.clone());
-        }
+        sessions.by_key.insert(session.key, session.clone());
         {
             let mut state = session.state.lock();
             let state = &mut *state;
             state.link = Some(link.clone());
-            state.count_absent(&self.shared.absent);
+            state.count_held(&self.shared);
             state.begin_taking(scratch.now);
             // A session from disk may count for nobody yet.
-            if state.owner.is_none() {
+            if state.account.is_none() {
                 self.count_session(state, &principal, Some(link.peer.address.ip()));
             }
             // Not again by connecting again: a client could hold publishers back for ever.
@@ -108,7 +106,7 @@ impl Hub {
             state.will = connect.will.map(|mut will| {
                 self.shared.stamp_caller(&mut will.message, &state.principal, &session.client_id);
                 will.message = will.message.compact();
-                self.shared.wills.hold(will, state.owner.clone())
+                self.shared.wills.hold(will, state.owner().cloned())
             });
             if self.shared.store.is_some() && (granted > 0 || state.durable) {
                 state.durable = true;
@@ -141,7 +139,7 @@ impl Hub {
         }
         state.disconnect();
         state.since = scratch.now;
-        state.count_absent(&self.shared.absent);
+        state.count_held(&self.shared);
         // Nobody is to wait for room in the queue of a client that is gone.
         session.space.notify_waiters();
         let (Ending::Normal { expiry } | Ending::Lost { expiry }) = ending;
@@ -252,8 +250,10 @@ impl Hub {
         scratch: &mut Scratch,
     ) -> Vec<(ByteString, Arc<Message>)> {
         state.ended = true;
-        self.router.unsubscribe_all(std::mem::take(&mut state.subscriptions), session.key);
+        let filters = std::mem::take(&mut state.subscriptions);
+        self.router.unsubscribe_all(filters, session.key, state.owner().cloned());
         state.subscription_bytes = 0;
+        state.count_held(&self.shared);
         self.forget_session(state);
         session.space.notify_waiters();
         let left = state.take_shared();
@@ -261,7 +261,6 @@ impl Hub {
             let leaves = will || !left.is_empty();
             scratch.ops.push(Op::DeleteSession { key: session.key, leaves });
         }
-        state.count_absent(&self.shared.absent);
         left
     }
 }

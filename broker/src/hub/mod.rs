@@ -1,6 +1,7 @@
 //! Every session of a broker: how they begin, are resumed, taken over, and end.
 
 mod admission;
+mod cutting;
 mod disk;
 mod lifecycle;
 mod queues;
@@ -8,6 +9,7 @@ mod restore;
 mod sessions;
 mod shedding;
 mod takeover;
+mod walk;
 
 pub(crate) use disk::WaitingForDisk;
 pub(crate) use lifecycle::Ending;

@@ -1,5 +1,6 @@
 //! The sessions of a broker, and how it stops.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -11,7 +12,7 @@ use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 
 use crate::codec::Reason;
-use crate::owner::SessionCounts;
+use crate::owner::Accounts;
 use crate::router::Router;
 use crate::session::Session;
 use crate::shared::Shared;
@@ -27,7 +28,7 @@ pub(crate) struct Hub {
     pub(crate) router: Router,
     pub(crate) sessions: Mutex<Sessions>,
     next_key: AtomicU64,
-    pub(super) owners: Mutex<SessionCounts>,
+    pub(super) owners: Mutex<Accounts>,
     pub(super) taking_over: Waiting,
 }
 
@@ -38,8 +39,8 @@ pub(super) type Waiting = Mutex<HashMap<u64, Vec<oneshot::Sender<()>>>>;
 #[derive(Debug, Default)]
 pub(crate) struct Sessions {
     pub(crate) by_client: HashMap<ByteString, Arc<Session>>,
-    /// Only where something is kept on disk: who waits for it.
-    pub(crate) by_key: HashMap<u64, Arc<Session>>,
+    /// In the order in which they began.
+    pub(crate) by_key: BTreeMap<u64, Arc<Session>>,
 }
 
 impl Hub {

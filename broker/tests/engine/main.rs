@@ -25,6 +25,7 @@ mod progress;
 mod queues;
 mod reads;
 mod restart;
+mod shares;
 mod slow;
 mod takeover;
 mod thread;
