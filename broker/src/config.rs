@@ -203,6 +203,9 @@ pub struct Limits {
     pub share_groups_session: usize,
     /// Bytes that all retained messages take. Default: 0, a quarter of `memory_bytes`.
     pub retained_bytes: usize,
+    /// Bytes a second by which the retained messages of one user or address may grow once they take a quarter of
+    /// `retained_bytes`; what is faster waits. Default: 64 MiB; zero: no limit.
+    pub retained_bytes_per_s: usize,
     /// Bytes that all wills take; one that is below an equal share of them always has room. Default: 64 MiB.
     pub will_bytes: usize,
     /// Sessions of all clients, whether connected or not. Default: 200,000.
@@ -260,6 +263,7 @@ impl Default for Limits {
             share_groups: 1_024,
             share_groups_session: 16,
             retained_bytes: 0,
+            retained_bytes_per_s: 64 << 20,
             will_bytes: 64 << 20,
             sessions: 200_000,
             sessions_per_user: 100_000,

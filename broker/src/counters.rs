@@ -74,6 +74,8 @@ counters! {
     refused_access
     /// Retained messages refused because of `limits.retained` or `limits.retained_bytes`, or because memory was short.
     refused_retained
+    /// Times a publisher or retained wills waited because of `limits.retained_bytes_per_s`.
+    retained_paced
     /// Retained messages and subscriptions refused because their owner, a user or an address, holds its share of what all may.
     refused_shares
     /// Messages not sent because they are above the client's Maximum Packet Size.

@@ -237,9 +237,11 @@ impl Router {
         }
         let limit = self.retained_limit(origin.session);
         let mut retained = self.shared.retained.write();
+        let mut grown = 0;
         // The broker's own values neither count nor are refused.
         if !is_own_value(&message.topic) {
             let growth = retained.growth(message);
+            grown = growth.bytes;
             if let Err(excess) = retained.admit(origin.owner, growth, limit) {
                 drop(retained);
                 self.note_refused_retained(origin, excess);
@@ -248,6 +250,14 @@ impl Router {
         }
         let message = kept.get_or_insert_with(|| Arc::new(message.compact())).clone();
         retained.insert(message.clone(), origin.owner);
+        if let Some(owner) = origin.owner.filter(|_| grown > 0) {
+            let held = retained.bytes_of(owner);
+            drop(retained);
+            if let Some(wait) = self.shared.growth.add(owner, held, grown, scratch.now) {
+                scratch.pause(wait);
+                self.note_paced(origin, owner);
+            }
+        }
         if on_disk {
             scratch.ops.push(Op::Retain { message });
         }
@@ -273,6 +283,17 @@ impl Router {
         {
             let (client, owner) = (ClientText(&session.client_id), origin.owner.map(ToString::to_string));
             tracing::warn!(%client, owner, share, "refused: more retained messages than allowed");
+        }
+    }
+
+    fn note_paced(&self, origin: &Origin<'_>, owner: &Owner) {
+        let shared = &*self.shared;
+        Counters::add(&shared.counters.retained_paced, 1);
+        if let Some(session) = origin.session
+            && shared.may_log_limit(&mut session.state.lock().logged, Met::RetainedGrowth)
+        {
+            let client = ClientText(&session.client_id);
+            tracing::warn!(%client, %owner, "its retained messages grow fast and take much: it is read more slowly");
         }
     }
 

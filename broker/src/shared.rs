@@ -20,7 +20,7 @@ use crate::logged::{Logged, Met};
 use crate::memory::Memory;
 use crate::message::Message;
 use crate::random::Random;
-use crate::retained::Retained;
+use crate::retained::{Growth, Retained};
 use crate::store::{Op, Store, Ticket};
 use crate::topic::FilterList;
 use crate::wills::Wills;
@@ -39,6 +39,8 @@ pub(crate) struct Shared {
     /// The filters of all sessions.
     pub(crate) filters: FilterBudget,
     pub(crate) retained: RwLock<Retained>,
+    /// How fast retained messages may grow.
+    pub(crate) growth: Growth,
     pub(crate) memory: Memory,
     pub(crate) wills: Wills,
     pub(crate) store: Option<Store>,
@@ -55,6 +57,7 @@ pub(crate) struct Shared {
 
 impl Shared {
     pub(crate) fn new(config: Config, store: Option<Store>, clock: Clock, random: Random) -> Arc<Self> {
+        let memory = Memory::new(&config.limits);
         Arc::new(Self {
             access: Access::new(&config, &random),
             addresses: Addresses::default(),
@@ -69,7 +72,8 @@ impl Shared {
             absent: AbsentQueues::default(),
             in_flight: InFlightBudget::default(),
             filters: FilterBudget::default(),
-            memory: Memory::new(&config.limits),
+            growth: Growth::new(config.limits.retained_bytes_per_s, memory.retained_bytes),
+            memory,
             wills: Wills::default(),
             config,
             retained: RwLock::default(),

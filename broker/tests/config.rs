@@ -113,6 +113,7 @@ fn every_key_is_read() {
         share_groups = 19
         share_groups_session = 20
         retained_bytes = 21
+        retained_bytes_per_s = 48
         will_bytes = 22
         sessions = 23
         sessions_per_user = 24
@@ -136,6 +137,7 @@ fn every_key_is_read() {
     let limits = config.limits;
     assert_eq!(limits.queue_drops, QueueDrops::Oldest);
     assert_eq!(limits.in_flight_bytes, 14);
+    assert_eq!(limits.retained_bytes_per_s, 48);
     assert_eq!((limits.total_in_flight_bytes, limits.total_subscription_bytes), (46, 47));
     assert_eq!(limits.slow_reader, Duration::from_secs(15));
     assert_eq!((limits.absent_messages, limits.absent_bytes), (16, 17));

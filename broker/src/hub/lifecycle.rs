@@ -59,15 +59,16 @@ impl Hub {
                 if let Some(will) = state.will.take()
                     && (ends || will.delay == 0)
                 {
-                    wills.push(will);
+                    wills.push((will, state.durable));
                 }
                 state.disconnect();
                 state.count_held(&self.shared);
                 link.close(Some(Reason::SESSION_TAKEN_OVER));
             } else if let Some(will) = state.will.take()
-                && ends
+                // Without a delay it waited only because its owner's retained messages grow fast.
+                && (ends || will.delay == 0)
             {
-                wills.push(will);
+                wills.push((will, state.durable));
             }
             if ends {
                 left = self.end(session, &mut state, !wills.is_empty(), scratch);
@@ -116,8 +117,8 @@ impl Hub {
         }
         // Listed even where `resume` had nothing to add: the CONNACK is to be written.
         link.append(&[], &mut scratch.dirty);
-        for will in wills {
-            self.router.publish_will(&will, scratch);
+        for (will, durable) in wills {
+            self.leave_will(will, durable, scratch);
         }
         self.router.pass_on(left, scratch);
         drop(sessions);
@@ -157,7 +158,7 @@ impl Hub {
             remove(&mut sessions.by_client, session);
             sessions.by_key.remove(&session.key);
         } else {
-            if state.will.as_ref().is_some_and(|w| w.delay == 0) {
+            if state.will.as_ref().is_some_and(|w| w.delay == 0) && !self.will_waits(&state, scratch.now) {
                 will = state.will.take();
             }
             let now = scratch.now;
@@ -166,9 +167,10 @@ impl Hub {
             }
             self.start_timer(session, &mut state, now);
         }
+        let durable = state.durable;
         drop(state);
         if let Some(will) = will {
-            self.router.publish_will(&will, scratch);
+            self.leave_will(will, durable, scratch);
         }
         self.router.pass_on(left, scratch);
         drop(sessions);
@@ -187,7 +189,7 @@ impl Hub {
         let timer = tokio::spawn(async move {
             if let Some(delay) = delay.filter(|&delay| delay < expiry) {
                 sleep(left(delay, hub.shared.clock.now_ms())).await;
-                hub.will_is_due(&session);
+                hub.leave_due_will(&session);
             }
             if expiry != u32::MAX {
                 sleep(left(expiry, hub.shared.clock.now_ms())).await;
@@ -197,7 +199,8 @@ impl Hub {
         state.timer = Some(timer.abort_handle());
     }
 
-    fn will_is_due(&self, session: &Arc<Session>) {
+    /// The will of a session that is away is published now.
+    pub(super) fn will_is_due(&self, session: &Arc<Session>) {
         let mut scratch = Scratch::at(self.shared.clock.now_ms());
         let sessions = self.sessions.lock();
         let will = {
@@ -219,10 +222,10 @@ impl Hub {
         flush_all(&mut scratch.dirty);
     }
 
-    fn expire(&self, session: &Arc<Session>) {
+    fn expire(self: &Arc<Self>, session: &Arc<Session>) {
         let mut scratch = Scratch::at(self.shared.clock.now_ms());
         let mut sessions = self.sessions.lock();
-        let (will, left) = {
+        let (will, durable, left) = {
             let mut state = session.state.lock();
             if state.link.is_some() || state.ended {
                 return;
@@ -231,10 +234,10 @@ impl Hub {
             let left = self.end(session, &mut state, will.is_some(), &mut scratch);
             remove(&mut sessions.by_client, session);
             sessions.by_key.remove(&session.key);
-            (will, left)
+            (will, state.durable, left)
         };
         if let Some(will) = will {
-            self.router.publish_will(&will, &mut scratch);
+            self.leave_will(will, durable, &mut scratch);
         }
         self.router.pass_on(left, &mut scratch);
         drop(sessions);

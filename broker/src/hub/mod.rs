@@ -3,6 +3,7 @@
 mod admission;
 mod cutting;
 mod disk;
+mod late_wills;
 mod lifecycle;
 mod queues;
 mod restore;

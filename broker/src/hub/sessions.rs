@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 
+use super::late_wills::LateWills;
 use crate::codec::Reason;
 use crate::owner::Accounts;
 use crate::router::Router;
@@ -30,6 +31,7 @@ pub(crate) struct Hub {
     next_key: AtomicU64,
     pub(super) owners: Mutex<Accounts>,
     pub(super) taking_over: Waiting,
+    pub(super) late_wills: LateWills,
 }
 
 /// Connections that wait for an earlier one, by the key of the session.
@@ -52,6 +54,7 @@ impl Hub {
             next_key: AtomicU64::new(next_key.max(1)),
             owners: Mutex::default(),
             taking_over: Waiting::default(),
+            late_wills: LateWills::default(),
         })
     }
 
@@ -82,6 +85,7 @@ impl Hub {
             }
         };
         let _ = timeout(STOP, drained).await;
+        self.leave_late_wills();
         self.forget_sessions();
         if let Some(store) = self.shared.store.clone() {
             let _ = tokio::task::spawn_blocking(move || store.close()).await;
