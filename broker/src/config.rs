@@ -152,6 +152,8 @@ pub struct Limits {
     pub queue_drops: QueueDrops,
     /// Bytes in flight towards one client at QoS 1 and 2 before further messages wait in its queue. Default: 64 MiB.
     pub in_flight_bytes: usize,
+    /// Bytes in flight to all clients together, whether connected or not. Default: 0, a quarter of `memory_bytes`.
+    pub total_in_flight_bytes: usize,
     /// Messages queued for all sessions together whose clients are away. Default: 1,000,000.
     pub absent_messages: usize,
     /// Bytes queued for all sessions together whose clients are away; a message counts for each of them. Default: 256 MiB.
@@ -209,12 +211,17 @@ pub struct Limits {
     pub user_properties: usize,
     /// Bytes that the subscriptions of one session take, about 400 for each level of a filter. Default: 32 MiB.
     pub subscription_bytes: usize,
+    /// Bytes that the subscriptions of all sessions take. Default: 0, a quarter of `memory_bytes`.
+    pub total_subscription_bytes: usize,
     /// Shared groups (`$share/{group}/{filter}`) on one filter: each gets a copy of a message. Default: 1,024.
     pub share_groups: usize,
     /// Shared groups on one filter that one session is a member of. Default: 16.
     pub share_groups_session: usize,
     /// Bytes that all retained messages take. Default: 0, a quarter of `memory_bytes`.
     pub retained_bytes: usize,
+    /// Bytes a second by which the retained messages of one user or address may grow once they take a quarter of
+    /// `retained_bytes`; what is faster waits. Default: 64 MiB; zero: no limit.
+    pub retained_bytes_per_s: usize,
     /// Bytes that all wills take; one that is below an equal share of them always has room. Default: 64 MiB.
     pub will_bytes: usize,
     /// Sessions of all clients, whether connected or not. Default: 200,000.
@@ -245,6 +252,7 @@ impl Default for Limits {
             queue_full: QueueFull::Drop,
             queue_drops: QueueDrops::Newest,
             in_flight_bytes: 64 << 20,
+            total_in_flight_bytes: 0,
             absent_messages: 1_000_000,
             absent_bytes: 256 << 20,
             slow_reader: Duration::from_secs(30),
@@ -269,9 +277,11 @@ impl Default for Limits {
             disk_wait: Duration::from_secs(10),
             user_properties: 1_000,
             subscription_bytes: 32 << 20,
+            total_subscription_bytes: 0,
             share_groups: 1_024,
             share_groups_session: 16,
             retained_bytes: 0,
+            retained_bytes_per_s: 64 << 20,
             will_bytes: 64 << 20,
             sessions: 200_000,
             sessions_per_user: 100_000,

@@ -68,10 +68,14 @@ counters! {
     refused_queue_full
     /// Times a publisher waited for a full queue.
     publisher_waits
+    /// Times little was sent to a client because of `limits.total_in_flight_bytes`, until messages were acknowledged.
+    in_flight_capped
     /// Messages refused by access rules.
     refused_access
     /// Retained messages refused because of `limits.retained` or `limits.retained_bytes`, or because memory was short.
     refused_retained
+    /// Times a publisher or retained wills waited because of `limits.retained_bytes_per_s`.
+    retained_paced
     /// Retained messages and subscriptions refused because their owner, a user or an address, holds its share of what all may.
     refused_shares
     /// Messages not sent because they are above the client's Maximum Packet Size.
@@ -108,8 +112,8 @@ counters! {
     log_lines_left_out
     /// Turns that ended with retained messages still to be read for a client, so that others got theirs.
     retained_turns
-    /// Subscriptions refused because of `limits.subscriptions`, `subscription_bytes`, `share_groups` or
-    /// `share_groups_session`, or because memory was short.
+    /// Subscriptions refused because of `limits.subscriptions`, `subscription_bytes`, `total_subscription_bytes`,
+    /// `share_groups` or `share_groups_session`, or because memory was short.
     refused_subscriptions
     /// Messages and wills refused, and connections ended or refused for other packets, because of `limits.user_properties`.
     refused_properties

@@ -12,14 +12,16 @@ use crate::addresses::Addresses;
 use crate::clock::Clock;
 use crate::config::{Config, QueueFull};
 use crate::counters::Counters;
+use crate::filters::FilterBudget;
 use crate::guesses::Guesses;
+use crate::in_flight_budget::InFlightBudget;
 use crate::log::{LineKind, LogLines};
 use crate::log_in::Logins;
 use crate::logged::{Logged, Met};
 use crate::memory::Memory;
 use crate::message::Message;
 use crate::random::Random;
-use crate::retained::Retained;
+use crate::retained::{Growth, Retained};
 use crate::store::{Op, Store, Ticket};
 use crate::topic::FilterList;
 use crate::turns::Turns;
@@ -39,7 +41,12 @@ pub(crate) struct Shared {
     queue_rules: Vec<(FilterList, QueueFull)>,
     /// What is queued for the absent.
     pub(crate) absent: AbsentQueues,
+    pub(crate) in_flight: InFlightBudget,
+    /// The filters of all sessions.
+    pub(crate) filters: FilterBudget,
     pub(crate) retained: RwLock<Retained>,
+    /// How fast retained messages may grow.
+    pub(crate) growth: Growth,
     pub(crate) memory: Memory,
     pub(crate) wills: Wills,
     pub(crate) store: Option<Store>,
@@ -59,6 +66,7 @@ pub(crate) struct Shared {
 
 impl Shared {
     pub(crate) fn new(config: Config, store: Option<Store>, clock: Clock, random: Random) -> Arc<Self> {
+        let memory = Memory::new(&config.limits);
         Arc::new(Self {
             access: Access::new(&config, &random),
             addresses: Addresses::default(),
@@ -73,7 +81,10 @@ impl Shared {
                 .map(|rule| (FilterList::new(std::slice::from_ref(&rule.filter)), rule.full))
                 .collect(),
             absent: AbsentQueues::default(),
-            memory: Memory::new(&config.limits),
+            in_flight: InFlightBudget::default(),
+            filters: FilterBudget::default(),
+            growth: Growth::new(config.limits.retained_bytes_per_s, memory.retained_bytes),
+            memory,
             wills: Wills::default(),
             config,
             retained: RwLock::default(),

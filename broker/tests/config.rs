@@ -93,6 +93,8 @@ fn every_key_is_read() {
         publish_wait_ms = 0
         queue_drops = "oldest"
         in_flight_bytes = 14
+        total_in_flight_bytes = 46
+        total_subscription_bytes = 47
         slow_reader_s = 15
         absent_messages = 16
         absent_bytes = 17
@@ -116,6 +118,7 @@ fn every_key_is_read() {
         share_groups = 19
         share_groups_session = 20
         retained_bytes = 21
+        retained_bytes_per_s = 48
         will_bytes = 22
         sessions = 23
         sessions_per_user = 24
@@ -139,6 +142,8 @@ fn every_key_is_read() {
     let limits = config.limits;
     assert_eq!(limits.queue_drops, QueueDrops::Oldest);
     assert_eq!(limits.in_flight_bytes, 14);
+    assert_eq!(limits.retained_bytes_per_s, 48);
+    assert_eq!((limits.total_in_flight_bytes, limits.total_subscription_bytes), (46, 47));
     assert_eq!(limits.slow_reader, Duration::from_secs(15));
     assert_eq!((limits.absent_messages, limits.absent_bytes), (16, 17));
     assert_eq!(limits.connections, 1);

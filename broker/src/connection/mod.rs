@@ -87,6 +87,8 @@ pub(crate) struct Connection {
     heard: bool,
     /// Links that are still to be written after a batch that put much into many.
     unwritten: Option<Box<Dirty>>,
+    /// How long it is not to be read: what it has retained grows fast.
+    pause: Option<Duration>,
 }
 
 /// What to do after a packet or a batch.
@@ -125,7 +127,7 @@ impl Connection {
     ) -> Self {
         // One and a half times the keep-alive [MQTT-3.1.2-22].
         let silence = u32::from(keep_alive) * 1500;
-        let owner = session.state.lock().owner.clone();
+        let owner = session.state.lock().owner().cloned();
         Self {
             hub,
             session,
@@ -139,6 +141,7 @@ impl Connection {
             unanswered: Unanswered::default(),
             heard: false,
             unwritten: None,
+            pause: None,
         }
     }
 
@@ -191,6 +194,10 @@ impl Connection {
         loop {
             if self.unwritten.is_some() {
                 Box::pin(self.write_rest()).await;
+            }
+            if let Some(pause) = self.pause.take() {
+                self.not_listening();
+                Box::pin(self.wait_for_pace(pause)).await;
             }
             match step {
                 Ok(Step::Yield) => {
@@ -291,6 +298,7 @@ impl Connection {
         if !work.scratch.dirty.is_empty() {
             self.unwritten = Some(Box::new(std::mem::take(&mut work.scratch.dirty)));
         }
+        self.pause = work.scratch.take_pause();
         work.give_back();
         if self.unanswered.end_batch() && matches!(result, Ok(Step::Idle)) {
             self.link.acknowledge_read();

@@ -42,7 +42,7 @@ impl Hub {
             return Ok(());
         }
         let owner = self.session_owner(principal, Some(address));
-        let own = owner.as_ref().map_or(0, |owner| self.owners.lock().of(owner));
+        let own = owner.as_ref().map_or(0, |owner| self.owners.lock().sessions_of(owner));
         let share = owner.is_some() && !may_hold_another(own, count, limits.sessions);
         if count >= limits.sessions || own >= limits.sessions_per_user || share {
             Counters::add(&self.shared.counters.refused_sessions, 1);
@@ -81,13 +81,19 @@ impl Hub {
 
     /// A session begins.
     pub(super) fn count_session(&self, state: &mut State, principal: &Principal, address: Option<IpAddr>) {
-        state.owner = self.session_owner(principal, address).map(|owner| self.owners.lock().add(owner));
+        let Some(owner) = self.session_owner(principal, address) else { return };
+        let account = self.owners.lock().add(owner);
+        // A session from disk has counted for nobody so far.
+        let filters = state.filters_held();
+        self.shared.filters.give_back(None, filters);
+        self.shared.filters.add(Some(&account.owner), filters);
+        state.begin_account(account, &self.shared);
     }
 
-    /// A session ends.
+    /// A session ends, which holds nothing any more.
     pub(super) fn forget_session(&self, state: &mut State) {
-        if let Some(owner) = state.owner.take() {
-            self.owners.lock().remove(&owner);
+        if let Some(account) = state.account.take() {
+            self.owners.lock().remove(&account.owner);
         }
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::sessions::Hub;
 use crate::access::{Action, Principal};
 use crate::codec::{Options, RetainHandling, Will};
+use crate::holdings::Amount;
 use crate::log::ClientText;
 use crate::message::Message;
 use crate::session::{Session, State};
@@ -38,7 +39,7 @@ impl Hub {
                 let left = will.message.expires.map(|at| at as u32);
                 let message = Message { expires: None, ..Message::clone(&will.message) };
                 let will = Will { message, expiry: left, delay: will.delay };
-                self.shared.wills.hold(will, state.owner.clone())
+                self.shared.wills.hold(will, state.owner().cloned())
             });
             state.restore(stored.queue, stored.received);
             for (filter, record) in stored.subscriptions {
@@ -57,7 +58,9 @@ impl Hub {
                     continue;
                 }
                 state.subscriptions.insert(filter.clone(), (options, record.identifier));
-                state.subscription_bytes += subscription_bytes(&filter);
+                let bytes = subscription_bytes(&filter);
+                state.subscription_bytes += bytes;
+                self.shared.filters.add(state.owner(), Amount { count: 1, bytes });
                 state.restore_read(filter.clone(), &record);
                 let identifier = record.identifier;
                 self.router
@@ -66,7 +69,7 @@ impl Hub {
             // A broker that was cut off could not say since when its clients are gone: since now.
             let since = stored.record.disconnected.unwrap_or(now);
             state.since = since;
-            state.count_absent(&self.shared.absent);
+            state.count_held(&self.shared);
             self.start_timer(&session, &mut state, since);
         }
         Ok(())

@@ -1,5 +1,6 @@
 //! What outlives a socket: subscriptions, messages in flight and waiting, QoS 2 state, the will.
 
+mod counted;
 mod entry;
 mod freeing;
 mod full;
@@ -23,7 +24,6 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
-use crate::absent::Held;
 use crate::access::{Action, Principal};
 use crate::codec::{Options, Outgoing};
 use crate::counters::Counters;
@@ -31,10 +31,11 @@ use crate::link::{Appended, Link};
 use crate::log::ClientText;
 use crate::logged::{Logged, Met};
 use crate::message::QoS;
-use crate::owner::Owner;
+use crate::owner::Account;
 use crate::shared::Shared;
 use crate::store::{Op, Phase, Ticket};
 use crate::subscriptions::{Readiness, Subscriber};
+use crate::tally::Held;
 use crate::wills::HeldWill;
 
 pub(crate) use entry::Delivery;
@@ -107,7 +108,7 @@ pub(crate) struct State {
     /// What it counts for among the absent.
     counted: Held,
     /// Who the session counts for, if for anyone.
-    pub(crate) owner: Option<Arc<Owner>>,
+    pub(crate) account: Option<Arc<Account>>,
     /// Limits that it has met and that were logged.
     pub(crate) logged: Logged,
     overflow: Option<Box<Overflow>>,
@@ -165,6 +166,9 @@ impl Session {
             return;
         }
         let on_disk = state.durable && delivery.qos != QoS::AtMostOnce;
+        if delivery.qos != QoS::AtMostOnce && state.link.is_some() {
+            state.look_at_large(&self.client_id, delivery.message.text_bytes(), shared);
+        }
         if let Some(link) = &state.link
             && !on_disk
             && state.may_send(delivery.qos, link, &shared.config.limits)
@@ -204,6 +208,7 @@ impl Session {
                         entry.id = outgoing.id;
                         entry.phase = Phase::Sent;
                         state.in_flight.push(entry);
+                        state.count_in_flight(&self.client_id, shared);
                     }
                 }
             }
@@ -322,6 +327,7 @@ impl Session {
             return false;
         }
         let entry = state.in_flight.remove(index);
+        state.count_in_flight(&self.client_id, &link.shared);
         if state.durable {
             link.shared.put([Op::Dequeue { key: self.key, seq: entry.seq }], None);
         }

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use super::entry::{Entry, PENDING};
 use super::{Scratch, State};
-use crate::absent::Held;
 use crate::config::{Limits, QueueDrops, QueueFull};
 use crate::counters::Counters;
 use crate::log::ClientText;
 use crate::shared::Shared;
 use crate::store::Op;
+use crate::tally::Held;
 
 /// What a session has to take from its queue to earn [`WAIT_PER_UNIT`]: a message, or this many bytes of one.
 const WAIT_UNIT_BYTES: usize = 64 << 10;
@@ -282,7 +282,7 @@ mod tests {
         let each = state.held().bytes / 8;
         let limits = Limits { absent_bytes: 10 * each, queue_drops: QueueDrops::Oldest, ..Limits::default() };
         let shared = shared(limits);
-        shared.absent.change(Held::default(), Held { messages: 2, bytes: 2 * each });
+        shared.absent.change(None, Held::default(), Held { messages: 2, bytes: 2 * each });
         state.count_absent(&shared.absent);
         assert!(state.full(&shared), "it has more than its half, and all together have all they may");
         assert!(state.make_room((1, "a"), &shared, &mut Scratch::at(10_000)));

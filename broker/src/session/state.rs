@@ -10,7 +10,6 @@ use super::freeing;
 use super::gated::Gated;
 use super::sending::append_entry;
 use super::{Scratch, State};
-use crate::absent::{AbsentQueues, Held};
 use crate::codec::Acknowledge;
 use crate::config::Limits;
 use crate::counters::Counters;
@@ -20,28 +19,11 @@ use crate::shared::Shared;
 use crate::store::{self, Op, Phase, Ticket};
 
 impl State {
-    /// What its queue holds at QoS 1 and 2.
-    pub(crate) fn held(&self) -> Held {
-        Held { messages: self.queue.len(), bytes: self.queue_bytes }
-    }
-
-    /// Brings the count of the absent up to date with what this session holds: to be called after each change to the
-    /// queue of an absent session, and whenever it becomes absent, is resumed, or ends.
-    pub(crate) fn count_absent(&mut self, absent: &AbsentQueues) {
-        let held = if self.link.is_some() || self.ended { Held::default() } else { self.held() };
-        absent.change(std::mem::replace(&mut self.counted, held), held);
-    }
-
-    /// Whether it is absent, and the absent have no room for more of its messages.
-    pub(super) fn above_share(&self, absent: &AbsentQueues, limits: &Limits) -> bool {
-        self.link.is_none() && absent.no_room_for(self.held(), limits)
-    }
-
     /// Whether a message needs not wait for others, nor for the window.
     pub(super) fn may_send(&self, qos: QoS, link: &Link, limits: &Limits) -> bool {
         match qos {
             QoS::AtMostOnce => self.queue_qos0.is_empty(),
-            _ => self.queue.is_empty() && self.in_flight.has_room(link, limits),
+            _ => self.queue.is_empty() && self.in_flight.has_room(link, limits) && !self.in_flight.capped,
         }
     }
 
