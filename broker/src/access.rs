@@ -61,7 +61,7 @@ impl Access {
             generation: AtomicU64::new(rules.generation()),
             rules: RwLock::new(Arc::new(rules)),
             nobody: Arc::default(),
-            local_process: Arc::new(Principal { user: None, local: true }),
+            local_process: Arc::new(Principal { local: true, ..Principal::default() }),
             // 244 random bits.
             local_password: random.id() + &random.id(),
             local_ids: Mutex::default(),
@@ -120,7 +120,7 @@ impl Access {
     pub(crate) fn check_client_id(&self, client_id: &str, principal: &Principal) -> Result<(), Denial> {
         let rules = self.rules.read().clone();
         let Some(table) = rules.table().filter(|_| !principal.local) else { return Ok(()) };
-        let who = Who { user: principal.user.as_deref(), client_id };
+        let who = Who { user: principal.checked_user(), client_id };
         table.check_client_id(&who).map_err(|error| Denial::client_id(&error.to_string()))
     }
 
@@ -187,7 +187,7 @@ impl Access {
         // Nobody has checked the name.
         Ok(match rules.table() {
             Some(_) => self.nobody.clone(),
-            None => Arc::new(Principal { user: Some(user.clone()), local: false }),
+            None => Arc::new(Principal { claimed: true, ..Principal::of_user(user.clone()) }),
         })
     }
 }

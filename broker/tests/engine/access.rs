@@ -263,3 +263,21 @@ async fn a_listener_that_others_reach_needs_users_or_the_word_that_it_is_open() 
     start(|config| config.open = true).await.expect("it is meant");
     start(|config| with_rules(ACL)(config)).await.expect("it has users");
 }
+
+/// What the paho suites ask for as `subscribe_failure`: their clients do not log in, and read and write everything else.
+#[tokio::test]
+async fn one_topic_may_be_denied_to_everybody() {
+    let own = Own::start(|config| {
+        with_rules("topic readwrite #\ntopic deny test/nosubscribe\n")(config);
+        config.users.clear();
+    })
+    .await;
+    for (version, refused) in [(V3, 0x80), (V5, 0x87)] {
+        let mut client = own.client(version).await;
+        let filters = [("test/nosubscribe", 2), ("TopicA", 2), ("#", 2), ("$share/s/TopicA", 1)];
+        assert_eq!(client.subscribe_all(&filters, &[]).await, [refused, 2, 2, 1]);
+        client.unsubscribe(&["#", "$share/s/TopicA"]).await;
+        client.publish(Publish::new("TopicA", "x").qos(2)).await;
+        assert_eq!(client.message().await.text(), "x");
+    }
+}

@@ -152,3 +152,22 @@ async fn only_admins_have_the_file_read_again() {
     let error = open.broker.reloader().expect("our own engine").reload().await.expect_err("no file");
     assert!(matches!(error, ReloadError::NoFile));
 }
+
+/// Before there were users any name was taken: a connection that had said "ada" would now be ada.
+#[tokio::test]
+async fn a_name_that_was_not_checked_is_no_user_once_there_are_users() {
+    let files = Files::new();
+    files.write("broker.toml", "");
+    let own = files.start().await;
+    let mut claims = own.connect(Connect::new(V5).user("ada").id("x").persistent()).await;
+    claims.subscribe("a/#", 1).await;
+    let mut nobody = own.connect(Connect::new(V5).id("y")).await;
+    nobody.publish(Publish::new("a/1", "x").qos(1)).await;
+    claims.message().await;
+    files.write("broker.toml", &format!("{USERS}{BOB}"));
+    own.broker.reloader().expect("our own engine").reload().await.expect("a configuration");
+    claims.assert_refused(&[0x87]).await;
+    assert_eq!(nobody.publish(Publish::new("a/1", "x").qos(1)).await, 0x87);
+    let ada = own.connect(of("ada").id("x").resume()).await;
+    assert!(ada.connack.as_ref().is_some_and(|connack| !connack.session_present), "not ada's");
+}
