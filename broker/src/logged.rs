@@ -2,7 +2,7 @@
 
 /// A limit that a client can meet again and again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
+#[repr(u16)]
 pub(crate) enum Met {
     Subscriptions = 1,
     ShareGroups = 1 << 1,
@@ -11,19 +11,21 @@ pub(crate) enum Met {
     Disk = 1 << 4,
     InFlight = 1 << 5,
     RetainedGrowth = 1 << 6,
+    Access = 1 << 7,
+    Filters = 1 << 8,
 }
 
 /// The limits that were logged for one session.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Logged(u8);
+pub(crate) struct Logged(u16);
 
 impl Logged {
     /// Whether a line about `met` is still to be written, and may be: `may_log` is asked only where it is. A line that may not
     /// be written now is still to be written later.
     pub(crate) fn admit(&mut self, met: Met, may_log: impl FnOnce() -> bool) -> bool {
-        let admitted = self.0 & met as u8 == 0 && may_log();
+        let admitted = self.0 & met as u16 == 0 && may_log();
         if admitted {
-            self.0 |= met as u8;
+            self.0 |= met as u16;
         }
         admitted
     }

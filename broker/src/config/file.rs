@@ -10,9 +10,12 @@ use std::time::Duration;
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::access::{WrittenRules, WrittenUser, anonymous, rules, users};
 use super::hidden::{HIDDEN, hide_password};
-use super::users::{join_password_file, read_user};
-use super::{Config, Engine, Limits, OnDamage, QueueDrops, QueueFull, QueueRule, User};
+use super::roles::{PlainRole, RoleSyntax};
+use super::source::ConfigSource;
+use super::users::join_password_file;
+use super::{Config, Engine, Limits, OnDamage, QueueDrops, QueueFull, QueueRule};
 
 /// The largest packet that MQTT can express: a fixed header of five bytes and 268,435,455 more (MQTT 5, 1.5.5).
 const LARGEST_PACKET: u32 = 268_435_460;
@@ -50,16 +53,23 @@ pub enum ConfigError {
 }
 
 impl Config {
-    /// Reads and checks the configuration file `path`.
+    /// Reads and checks the configuration file `path`. Its roles are [`PlainRole`]s.
     ///
     /// # Errors
     /// [`ConfigError::Read`] if it cannot be read, else as [`from_toml`](Self::from_toml).
     pub fn load(path: impl AsRef<Path>) -> Result<Self, ConfigError> {
+        Self::load_with::<PlainRole>(path)
+    }
+
+    /// [`load`](Self::load) with roles in the words of a bus. A broker with this configuration can read the file again
+    /// while it runs ([`Broker::reload`](crate::Broker::reload)).
+    pub fn load_with<R: RoleSyntax>(path: impl AsRef<Path>) -> Result<Self, ConfigError> {
         let file = path.as_ref();
-        match std::fs::read_to_string(file) {
-            Ok(text) => Self::from_toml(&text, file),
-            Err(source) => Err(ConfigError::Read { file: file.to_owned(), source }),
-        }
+        let config = match std::fs::read_to_string(file) {
+            Ok(text) => Self::from_toml_with::<R>(&text, file)?,
+            Err(source) => return Err(ConfigError::Read { file: file.to_owned(), source }),
+        };
+        Ok(Self { source: Some(ConfigSource::of::<R>(file, config.clone())), ..config })
     }
 
     /// Checks the configuration `text` of the file `file`, which is named in errors; relative paths of other files that
@@ -68,11 +78,16 @@ impl Config {
     /// # Errors
     /// [`ConfigError::Invalid`] for the first thing that is wrong: syntax, an unknown key, a value out of range.
     pub fn from_toml(text: &str, file: &Path) -> Result<Self, ConfigError> {
-        let written: Written = toml::from_str(text).map_err(|error| {
+        Self::from_toml_with::<PlainRole>(text, file)
+    }
+
+    /// [`from_toml`](Self::from_toml) with roles in the words of a bus.
+    pub fn from_toml_with<R: RoleSyntax>(text: &str, file: &Path) -> Result<Self, ConfigError> {
+        let written: Written<R> = toml::from_str(text).map_err(|error| {
             Complaint { span: error.span().unwrap_or(0..0), message: in_toml_words(error.message()) }
                 .locate(text, file)
         })?;
-        written.check(file).map_err(|complaint| complaint.locate(text, file))
+        written.check((text, file)).map_err(|complaint| complaint.locate(text, file))
     }
 }
 
@@ -93,8 +108,8 @@ fn in_toml_words(message: &str) -> String {
 
 /// The file as it is written. Keys that are checked keep their place.
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Written {
+#[serde(deny_unknown_fields, bound = "R: RoleSyntax")]
+struct Written<R> {
     listen: Option<Spanned<Vec<Spanned<String>>>>,
     data_dir: Option<Spanned<PathBuf>>,
     engine: Option<Engine>,
@@ -105,6 +120,13 @@ struct Written {
     queues: Vec<WrittenQueueRule>,
     sys_interval_s: Option<u32>,
     on_damage: Option<OnDamage>,
+    #[serde(default)]
+    open: bool,
+    anonymous_roles: Option<Spanned<Vec<Spanned<String>>>>,
+    acl_file: Option<Spanned<String>>,
+    hardened: Option<Spanned<bool>>,
+    #[serde(default = "Vec::new")]
+    roles: Vec<Spanned<R>>,
     #[serde(default)]
     users: Vec<WrittenUser>,
     password_file: Option<Spanned<PathBuf>>,
@@ -117,13 +139,6 @@ struct Written {
 struct WrittenQueueRule {
     filter: Spanned<String>,
     full: QueueFull,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct WrittenUser {
-    name: Spanned<String>,
-    password: Option<Spanned<String>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -180,14 +195,22 @@ struct WrittenLimits {
     memory_bytes: Option<usize>,
 }
 
-impl Written {
-    /// `file` is where the configuration stands: other files are looked for beside it.
-    fn check(self, file: &Path) -> Result<Config, Complaint> {
+impl<R: RoleSyntax> Written<R> {
+    /// `of` is the text and the place of the configuration: other files are looked for beside it.
+    fn check(self, of: (&str, &Path)) -> Result<Config, Complaint> {
         let default = Config::default();
-        let mut users = users(self.users)?;
+        let mut users = users(&self.users)?;
         if let Some(written) = self.password_file {
-            join_password_file(&mut users, &written, file)?;
+            join_password_file(&mut users, &written, of.1)?;
         }
+        let written = WrittenRules {
+            anonymous_roles: self.anonymous_roles,
+            acl_file: self.acl_file,
+            hardened: self.hardened,
+            roles: self.roles,
+            users: self.users,
+        };
+        let access = rules(written, &users, of)?;
         Ok(Config {
             listen: self.listen.map_or(Ok(default.listen), listen)?,
             data_dir: self.data_dir.map(data_dir).transpose()?,
@@ -199,6 +222,9 @@ impl Written {
             sys_interval: self.sys_interval_s.map_or(default.sys_interval, seconds),
             limits: self.limits.check()?,
             on_damage: self.on_damage.unwrap_or_default(),
+            access,
+            open: self.open,
+            source: None,
         })
     }
 }
@@ -362,29 +388,6 @@ fn data_dir(written: Spanned<PathBuf>) -> Result<PathBuf, Complaint> {
     Ok(written.into_inner())
 }
 
-fn users(written: Vec<WrittenUser>) -> Result<Vec<User>, Complaint> {
-    let mut seen = HashSet::new();
-    let users = written.into_iter().map(|WrittenUser { name, password }| {
-        if !seen.insert(name.as_ref().clone()) {
-            let message = format!("user `{}` is given twice; remove one", name.as_ref());
-            return Err(Complaint::at(&name, message));
-        }
-        read_user(name, password)
-    });
-    users.collect()
-}
-
-fn anonymous(written: Option<Spanned<bool>>, users: &[User]) -> Result<bool, Complaint> {
-    match written {
-        None => Ok(users.is_empty()),
-        Some(written) if users.is_empty() && !written.as_ref() => {
-            let message = "nobody could connect; add [[users]] or a password_file, or leave the key out";
-            Err(Complaint::at(&written, message))
-        }
-        Some(written) => Ok(written.into_inner()),
-    }
-}
-
 /// A topic filter (MQTT 5, 4.7) that names topics, so no shared subscription.
 fn filter(written: Spanned<String>) -> Result<String, Complaint> {
     let text = written.as_ref();
@@ -408,8 +411,8 @@ fn filter(written: Spanned<String>) -> Result<String, Complaint> {
 
 /// What is wrong with a range of bytes of the file.
 pub(super) struct Complaint {
-    span: Range<usize>,
-    message: String,
+    pub(super) span: Range<usize>,
+    pub(super) message: String,
 }
 
 impl Complaint {

@@ -9,12 +9,15 @@ use super::User;
 use super::file::Complaint;
 
 /// One of `[[users]]`, which may be without a password.
-pub(super) fn read_user(name: Spanned<String>, password: Option<Spanned<String>>) -> Result<User, Complaint> {
+pub(super) fn read_user(
+    name: &Spanned<String>,
+    password: Option<&Spanned<String>>,
+) -> Result<User, Complaint> {
     if let Err(error) = check_user_name(name.as_ref()) {
-        return Err(Complaint::at(&name, format!("{error}; write another name")));
+        return Err(Complaint::at(name, format!("{error}; write another name")));
     }
-    let password = password.map(|password| read_record(&password)).transpose()?;
-    Ok(User::new(name.into_inner(), password))
+    let password = password.map(read_record).transpose()?;
+    Ok(User::new(name.as_ref(), password))
 }
 
 fn read_record(written: &Spanned<String>) -> Result<Record, Complaint> {

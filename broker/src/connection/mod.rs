@@ -2,9 +2,11 @@
 
 mod acknowledging;
 mod aliases;
+mod commanding;
 mod filters;
 mod packets;
 mod progress;
+mod rights;
 mod waiting;
 
 use std::cell::Cell;
@@ -20,6 +22,7 @@ use tokio::time::timeout;
 use acknowledging::Unanswered;
 use aliases::TopicAliases;
 use progress::Heard;
+use rights::PublishRights;
 
 use crate::access::Principal;
 use crate::codec::{self, DecodeError, Publish};
@@ -73,6 +76,7 @@ pub(crate) struct Connection {
     session: Arc<Session>,
     link: Arc<Link>,
     principal: Arc<Principal>,
+    rights: PublishRights,
     /// Who its retained messages count for.
     owner: Option<Arc<Owner>>,
     /// What CONNECT said about its session's end; 0 may not become more (MQTT 5, 3.14.2.2.2).
@@ -101,6 +105,8 @@ enum Step {
     Yield,
     /// This message waits for a full queue.
     Wait(Box<(Publish, Arc<Session>)>),
+    /// This message is a command to the broker.
+    Command(Box<Publish>),
     /// This packet of filters goes on after a turn for the others.
     Change(Box<filters::Change>),
     /// The client has said goodbye.
@@ -133,6 +139,7 @@ impl Connection {
             session,
             link,
             principal,
+            rights: PublishRights::default(),
             owner,
             session_expiry,
             silence,
@@ -232,6 +239,12 @@ impl Connection {
                         self.fail(failure);
                         return lost;
                     }
+                    step = self.batch(false);
+                    continue;
+                }
+                Ok(Step::Command(publish)) => {
+                    self.not_listening();
+                    Box::pin(self.command(*publish)).await;
                     step = self.batch(false);
                     continue;
                 }

@@ -6,6 +6,7 @@ mod disk;
 mod late_wills;
 mod lifecycle;
 mod queues;
+mod reload;
 mod restore;
 mod sessions;
 mod shedding;

@@ -32,6 +32,8 @@ pub(crate) struct Hub {
     pub(super) owners: Mutex<Accounts>,
     pub(super) taking_over: Waiting,
     pub(super) late_wills: LateWills,
+    /// Held while users and rules are replaced.
+    pub(crate) reloading: tokio::sync::Mutex<()>,
 }
 
 /// Connections that wait for an earlier one, by the key of the session.
@@ -55,6 +57,7 @@ impl Hub {
             owners: Mutex::default(),
             taking_over: Waiting::default(),
             late_wills: LateWills::default(),
+            reloading: tokio::sync::Mutex::default(),
         })
     }
 
