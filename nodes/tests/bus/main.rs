@@ -10,6 +10,7 @@ mod busy;
 mod calls;
 mod chain;
 mod claims;
+mod features;
 mod files;
 mod names;
 mod nested;
