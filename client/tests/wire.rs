@@ -199,11 +199,15 @@ fn a_json_rpc_request_is_an_object_on_a_topic_without_a_method() {
     let notification = br#"{"jsonrpc":"2.0","method":"add"}"#;
     let request = read("rantai/call/calculator", notification, &none).expect("a request");
     assert_eq!((request.reply_to, request.params), (ReplyTo::Nobody, Params::None));
+    let without_version = br#"{"method":"add","id":1}"#;
+    let request = read("rantai/call/calculator", without_version, &none).expect("a request");
+    assert_eq!(request.form, Form::JsonRpc(json!(1)));
     for (text, expected) in [
         ("{", Code::NOT_JSON),
         ("[]", Code::NOT_A_REQUEST),
         ("1", Code::NOT_A_REQUEST),
-        (r#"{"method":"add","id":1}"#, Code::NOT_A_REQUEST),
+        (r#"{"jsonrpc":"1.0","method":"add","id":1}"#, Code::NOT_A_REQUEST),
+        (r#"{"jsonrpc":2.0,"method":"add","id":1}"#, Code::NOT_A_REQUEST),
         (r#"{"jsonrpc":"2.0","id":1}"#, Code::NOT_A_REQUEST),
         (r#"{"jsonrpc":"2.0","id":1,"method":"a b"}"#, Code::NOT_A_REQUEST),
         (r#"{"jsonrpc":"2.0","id":1,"method":"add","params":3}"#, Code::NOT_A_REQUEST),

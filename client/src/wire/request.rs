@@ -182,7 +182,8 @@ impl Request {
             let fault = fault.unwrap_or_else(|| not_a_request("a JSON-RPC request is an object"));
             return Err(envelope.refusal(form, fault));
         };
-        if members.get("jsonrpc").and_then(Value::as_str) != Some("2.0") {
+        // Many devices leave it out.
+        if members.get("jsonrpc").is_some_and(|version| version != "2.0") {
             return Err(envelope.refusal(form, not_a_request("`jsonrpc` is \"2.0\"")));
         }
         if !matches!(id, None | Some(Value::String(_) | Value::Number(_) | Value::Null)) {
