@@ -146,7 +146,7 @@ impl Dispatcher {
         let Some((served, topic)) = self.find(message, received) else { return };
         let Some(admitted) = self.admit(&served, &topic, message, received) else { return };
         if admitted.request.method.is_built_in() {
-            let outcome = builtin::built_in(&served, &admitted.request);
+            let outcome = builtin::built_in(&served, &admitted.request, &*self.replies.out);
             return self.replies.reply(&served, &admitted.route, outcome);
         }
         self.execute(&served, admitted, &message.payload);

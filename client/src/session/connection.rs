@@ -125,7 +125,8 @@ impl<R: Receiver> Task<R> {
         };
         let lost = self.shared.outbox.lock().ended();
         self.settle(lost);
-        self.shared.ended(end);
+        let reason = self.shared.reason.lock().take();
+        self.shared.ended(reason.unwrap_or(end));
     }
 
     fn settle(&mut self, waiters: Vec<(Waiter, Unsent)>) {

@@ -51,6 +51,7 @@ impl Session {
             work: Notify::new(),
             room: Notify::new(),
             status: watch::Sender::new(Status::Offline),
+            reason: parking_lot::Mutex::default(),
             features: AtomicU8::new(0),
         });
         let receiver = receiver(Outlet { shared: shared.clone() });

@@ -28,6 +28,8 @@ pub(super) struct SessionShared {
     /// Wakes publishers that wait for room in the send queue.
     pub(super) room: Notify,
     pub(super) status: watch::Sender<Status>,
+    /// Why the session ends, where it was ended with a reason.
+    pub(super) reason: parking_lot::Mutex<Option<String>>,
     /// Bits of the [`BrokerFeatures`] that the last CONNACK named.
     pub(super) features: AtomicU8,
 }

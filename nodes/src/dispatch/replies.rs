@@ -32,6 +32,12 @@ pub trait Out: Send + Sync + 'static {
         0
     }
 
+    /// Whether another node claims a name by a registry entry that this user published; `None` is a client that has not
+    /// logged in, and everybody where the broker does not say who publishes.
+    fn is_claimed_by(&self, _object: &ObjectName, _user: Option<&User>) -> bool {
+        false
+    }
+
     /// What the broker does for the bus, by its word.
     fn features(&self) -> BrokerFeatures {
         BrokerFeatures::default()

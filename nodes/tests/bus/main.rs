@@ -10,6 +10,7 @@ mod busy;
 mod calls;
 mod chain;
 mod claims;
+mod doubles;
 mod features;
 mod files;
 mod names;

@@ -2,6 +2,7 @@
 
 use rantai_client::session::Publish;
 use rantai_client::wire::features::BrokerFeatures;
+use rantai_client::wire::user::User;
 use rantai_nodes::dispatch::Limits;
 use serde_json::json;
 
@@ -41,4 +42,51 @@ async fn reply_to_is_ignored_where_the_broker_grants_replies() {
     *room.outside.features.lock() = BrokerFeatures::read("caller,grants");
     assert_eq!(ask(Some("rantai/reply/desk/me")), "rantai/reply/desk/me");
     assert_eq!(ask(None), "rantai/reply/desk", "the public topic, which a role may allow");
+}
+
+/// Anybody could take an object off the bus.
+#[tokio::test(start_paused = true)]
+async fn name_is_given_up_only_to_the_user_whose_node_claims_it() {
+    let room = room(Limits::default());
+    *room.outside.features.lock() = BrokerFeatures::read("caller");
+    let user = |name: &str| Some(User::new(name).expect("a user name"));
+    let asked = |caller: Option<&str>| {
+        let stamps: Vec<_> = caller.map(|caller| ("caller", caller)).into_iter().collect();
+        room.ask("rantai/at/pi/desk/rpc.yield", "", &stamps);
+        room.reply().0
+    };
+    assert_eq!([asked(None), asked(Some("ada"))], ["-32006", "-32006"], "nobody claims it");
+    *room.outside.claimants.lock() = vec![user("ada")];
+    assert_eq!([asked(None), asked(Some("ben")), asked(Some("ada"))], ["-32006", "-32006", "ok"]);
+    *room.outside.claimants.lock() = vec![None];
+    assert_eq!([asked(Some("ada")), asked(None)], ["-32006", "ok"], "an open bus knows no users");
+}
+
+/// Who had seen the correlation could end somebody else's call.
+#[tokio::test(start_paused = true)]
+async fn call_is_cancelled_only_from_its_own_reply_topic() {
+    let room = room(Limits::default());
+    let correlation = vec![7; 16];
+    let ask = |client: &str, method: &str, payload: &str, correlation: &[u8], user: &[(&str, &str)]| {
+        let mut message = message(&format!("rantai/call/desk/{method}"), payload, user);
+        message.properties.response_topic = Some(format!("rantai/reply/desk/{client}"));
+        message.properties.correlation = Some(correlation.to_vec());
+        room.dispatcher.message(&message);
+        room.said().into_iter().map(|(reply, _)| (reply.topic.to_string(), reply.payload)).collect::<Vec<_>>()
+    };
+    let digits = format!("[\"{}\"]", "07".repeat(16));
+    let cancel = |client: &str, user: &[(&str, &str)]| ask(client, "rpc.cancel", &digits, b"cancel", user);
+    assert!(ask("me", "wait", "", &correlation, &[]).is_empty());
+    // A stranger's call with the same correlation is another one.
+    assert!(ask("stranger", "wait", "", &correlation, &[]).is_empty());
+    assert_eq!(room.served.running(), 2);
+    assert_eq!(cancel("nobody", &[])[0].1, "false");
+    assert!(cancel("me", &[("oneway", "1")]).is_empty(), "without a reply topic it names none");
+    assert_eq!(cancel("stranger", &[])[0].1, "true");
+    tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    let ended: Vec<_> = room.said().into_iter().map(|(reply, _)| reply.topic.to_string()).collect();
+    assert_eq!((&*ended, room.served.running()), (&["rantai/reply/desk/stranger".to_owned()][..], 1));
+    assert_eq!(cancel("me", &[])[0].1, "true");
+    tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    assert_eq!(room.served.running(), 0);
 }

@@ -16,6 +16,7 @@ use rantai_client::session::{Message, Publish, QoS, Unsent};
 use rantai_client::wire::Properties;
 use rantai_client::wire::features::BrokerFeatures;
 use rantai_client::wire::name::{ClientId, MethodName, ObjectName, Root};
+use rantai_client::wire::user::User;
 use rantai_nodes::dispatch::{Dispatcher, Limits, Out, Served};
 use serde_json::{Value, json};
 
@@ -26,6 +27,8 @@ struct Outside {
     backlog: Arc<AtomicUsize>,
     served: Arc<Mutex<Option<bool>>>,
     features: Arc<Mutex<BrokerFeatures>>,
+    /// Who published the entries of other nodes that claim the name.
+    claimants: Arc<Mutex<Vec<Option<User>>>>,
 }
 
 impl Out for Outside {
@@ -39,6 +42,10 @@ impl Out for Outside {
 
     fn backlog(&self) -> usize {
         self.backlog.load(Ordering::Relaxed)
+    }
+
+    fn is_claimed_by(&self, _object: &ObjectName, user: Option<&User>) -> bool {
+        self.claimants.lock().iter().any(|claimant| claimant.as_ref() == user)
     }
 
     fn features(&self) -> BrokerFeatures {
