@@ -1,12 +1,20 @@
 //! The broker's settings: TOML in, checked settings out.
 
+mod access;
 mod file;
+mod roles;
+mod source;
 
 pub use file::ConfigError;
+pub use roles::{PlainRole, RoleMistake, RoleSyntax};
+pub use source::ConfigSource;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
+
+use rantai_access::Table;
 
 /// Everything that can be set. `Config::default()` listens on 127.0.0.1:1883 and keeps all in memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +40,13 @@ pub struct Config {
     pub limits: Limits,
     /// What is done where the file in `data_dir` is damaged. Default: [`OnDamage::Salvage`].
     pub on_damage: OnDamage,
+    /// Who may do what. `None`: whoever is let in may do everything, and any user name is taken for what it says where there
+    /// are no `users`. A file has rules where it has users or an ACL file.
+    pub access: Option<Arc<Table>>,
+    /// Whether to listen beyond this machine without users. Default: false, a listener that is not loopback is then an error.
+    pub open: bool,
+    /// The file that these settings were read from, to be read again.
+    pub source: Option<ConfigSource>,
 }
 
 /// Which engine runs a configuration.
@@ -275,6 +290,9 @@ impl Default for Config {
             sys_interval: Duration::from_secs(10),
             limits: Limits::default(),
             on_damage: OnDamage::default(),
+            access: None,
+            open: false,
+            source: None,
         }
     }
 }

@@ -70,6 +70,14 @@ counters! {
     publisher_waits
     /// Messages refused by access rules.
     refused_access
+    /// Subscriptions refused by access rules, or ended because the rules have changed.
+    refused_access_filters
+    /// Messages not sent to a client whose filter is wider than what it may read.
+    withheld_access
+    /// Connections refused because their client id, or the session that it has, is somebody else's.
+    refused_client_ids
+    /// Times that users and rules were read again.
+    reloads
     /// Retained messages refused because of `limits.retained` or `limits.retained_bytes`, or because memory was short.
     refused_retained
     /// Retained messages and subscriptions refused because their owner, a user or an address, holds its share of what all may.

@@ -1,6 +1,8 @@
 //! From an accepted socket to a session: CONNECT in, CONNACK out.
 
-use std::net::{Shutdown, SocketAddr};
+mod refusal;
+
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -9,9 +11,9 @@ use bytes::{BufMut, BytesMut};
 use bytestring::ByteString;
 use tokio::time::{sleep, timeout};
 
-use crate::access::{Action, Principal};
+use crate::access::{Action, Denial, Principal};
 use crate::codec::{self, ConnAck, Connect, DecodeError, Packet, Reason, Version};
-use crate::connection::{Connection, linger};
+use crate::connection::Connection;
 use crate::counters::Counters;
 use crate::guesses::{Attempt, TooMany};
 use crate::handshakes::Evicted;
@@ -21,7 +23,9 @@ use crate::log::ClientText;
 use crate::peer::Peer;
 use crate::place::Place;
 use crate::session::Scratch;
+use crate::shared::Shared;
 use crate::transport::Transport;
+use refusal::{Refusal, Refused, refuse};
 
 /// The largest CONNECT: every field of a will, a user name and a password at its longest fits.
 const CONNECT_BYTES: u32 = 320 << 10;
@@ -110,7 +114,7 @@ async fn handshake(
         turn = wait_for_turn(&hub, address, &connect) => turn,
         _ = stopping.wait_for(|&stop| stop) => return None,
     };
-    let principal = match turn.and_then(|()| admit(&hub, address, &connect)) {
+    let principal = match turn.map_err(Refusal::from).and_then(|()| admit(&hub, address, &connect)) {
         Ok(principal) => principal,
         Err(failure) => {
             refuse(&hub, &transport, address, &Refused::of(&connect), failure).await;
@@ -130,9 +134,20 @@ async fn handshake(
     if let Some((session, link)) = hub.connection_of(&connect.client_id) {
         Box::pin(hub.read_out(&session, &link)).await;
     }
-    let connection = connected(&hub, (transport, address), (*connect, principal), (ack, keep_alive), buffer);
-    place.hand_over();
-    Some(Box::new(connection))
+    let (version, packet_maximum, client_id) =
+        (connect.version, connect.packet_maximum, connect.client_id.clone());
+    match connected(&hub, (transport, address), (*connect, principal), (ack, keep_alive), buffer) {
+        Ok(connection) => {
+            place.hand_over();
+            Some(Box::new(connection))
+        }
+        Err(transport) => {
+            // Somebody else has taken the client id in the meantime.
+            let who = Refused { version, packet_maximum, client_id: &client_id };
+            refuse(&hub, &transport, address, &who, session_of_another(&hub.shared)).await;
+            None
+        }
+    }
 }
 
 /// Reads until CONNECT is whole. `Err(None)`: the client is gone.
@@ -219,8 +234,8 @@ fn log_in(hub: &Hub, address: SocketAddr, connect: &Connect) -> Result<Arc<Princ
 }
 
 /// Who the client is, where it is let in.
-fn admit(hub: &Hub, address: SocketAddr, connect: &Connect) -> Result<Arc<Principal>, DecodeError> {
-    let refused = |reason: Reason| Err(DecodeError { reason, text: reason.text() });
+fn admit(hub: &Hub, address: SocketAddr, connect: &Connect) -> Result<Arc<Principal>, Refusal> {
+    let refused = |reason: Reason| Err(Refusal::from(reason));
     if connect.authentication_method.is_some() {
         return refused(Reason::BAD_AUTHENTICATION_METHOD);
     }
@@ -236,9 +251,12 @@ fn admit(hub: &Hub, address: SocketAddr, connect: &Connect) -> Result<Arc<Princi
         Counters::add(&shared.counters.refused_over_limit, 1);
         return refused(Reason::SERVER_BUSY);
     }
-    if !connect.client_id.is_empty() && !hub.shared.access.claim_id(&connect.client_id, &principal) {
-        let text = "the client id belongs to a connection of the broker's own process";
-        return Err(DecodeError { reason: Reason::CLIENT_ID_NOT_VALID, text });
+    if !connect.client_id.is_empty() {
+        let count = |_: &Denial| Counters::add(&shared.counters.refused_client_ids, 1);
+        shared.access.claim_id(&connect.client_id, &principal).inspect_err(count)?;
+        if !hub.is_free_for(&connect.client_id, &principal) {
+            return Err(session_of_another(&hub.shared).into());
+        }
     }
     if let Err(reason) = hub.admit(&connect.client_id, &principal, address.ip()) {
         return refused(reason);
@@ -251,7 +269,7 @@ fn admit(hub: &Hub, address: SocketAddr, connect: &Connect) -> Result<Arc<Princi
         Counters::add(&hub.shared.counters.refused_store, 1);
         let reason =
             if connect.version == Version::V5 { Reason::QUOTA_EXCEEDED } else { Reason::SERVER_BUSY };
-        return Err(DecodeError { reason, text });
+        return Err(DecodeError { reason, text }.into());
     }
     if let Some(will) = &connect.will {
         let topic = &will.message.topic;
@@ -266,67 +284,21 @@ fn admit(hub: &Hub, address: SocketAddr, connect: &Connect) -> Result<Arc<Princi
             Counters::add(&hub.shared.counters.refused_wills, 1);
             return refused(Reason::QUOTA_EXCEEDED);
         }
-        if let Err(reason) = hub.shared.access.authorize(&principal, Action::Publish, topic) {
-            return refused(reason);
+        // A client id that is still to be drawn stands in no rule.
+        let client_id = if connect.client_id.is_empty() { "/" } else { &*connect.client_id };
+        let denied = |_: &Denial| Counters::add(&shared.counters.refused_access, 1);
+        shared.access.authorize(&principal, client_id, Action::Publish, topic).inspect_err(denied)?;
+        if let Some(topic) = &will.message.properties.response_topic {
+            shared.access.authorize(&principal, client_id, Action::ReplyTo, topic).inspect_err(denied)?;
         }
     }
     Ok(principal)
 }
 
-/// Who is refused.
-struct Refused<'a> {
-    version: Version,
-    packet_maximum: u32,
-    client_id: &'a str,
-}
-
-impl<'a> Refused<'a> {
-    fn of(connect: &'a Connect) -> Self {
-        let Connect { version, packet_maximum, client_id, .. } = connect;
-        Self { version: *version, packet_maximum: *packet_maximum, client_id }
-    }
-}
-
-/// Says no where the version has a way to, and closes.
-async fn refuse(
-    hub: &Hub,
-    transport: &Transport,
-    address: SocketAddr,
-    who: &Refused<'_>,
-    failure: DecodeError,
-) {
-    Counters::add(&hub.shared.counters.refused_connections, 1);
-    if hub.shared.may_log(&hub.shared.log_lines.refused) {
-        tracing::info!(client = %ClientText(who.client_id), peer = %address, "refused: {}", failure.text);
-    }
-    let Refused { version, packet_maximum, .. } = *who;
-    let mut answer = Vec::new();
-    // 3.1.1 has return codes for a few refusals; on anything else it is closed without a word (3.1.1, 4.8).
-    let has_code = [
-        Reason::UNSUPPORTED_VERSION,
-        Reason::CLIENT_ID_NOT_VALID,
-        Reason::BAD_USER_NAME_OR_PASSWORD,
-        Reason::NOT_AUTHORIZED,
-        Reason::SERVER_BUSY,
-        Reason::QUOTA_EXCEEDED,
-    ];
-    if version == Version::V5 || has_code.contains(&failure.reason) {
-        let mut ack = ConnAck::refused(failure.reason, failure.text);
-        codec::connack(version, ack.clone(), &mut answer);
-        if answer.len() > packet_maximum as usize {
-            answer.clear();
-            ack.reason_string = None;
-            codec::connack(version, ack, &mut answer);
-        }
-        if answer.len() > packet_maximum as usize {
-            answer.clear();
-        }
-    }
-    // A few bytes into an empty socket: it takes them at once or not at all.
-    let _ = transport.writable().await;
-    let _ = transport.try_write(&answer);
-    transport.shutdown(Shutdown::Write);
-    linger(transport).await;
+/// The session with a client's id is somebody else's.
+fn session_of_another(shared: &Shared) -> Denial {
+    Counters::add(&shared.counters.refused_client_ids, 1);
+    Denial::client_id("there is a session of another client with this client id; take another one")
 }
 
 /// What CONNACK tells a client that is let in, and the keep-alive that holds; draws a client id where it has
@@ -366,7 +338,7 @@ fn connected(
     (connect, principal): (Connect, Arc<Principal>),
     (ack, keep_alive): (ConnAck, u16),
     rest: BytesMut,
-) -> Connection {
+) -> Result<Connection, Transport> {
     let peer = Peer {
         address,
         version: connect.version,
@@ -377,21 +349,22 @@ fn connected(
         bridge: connect.bridge,
     };
     let session_expiry = connect.session_expiry;
+    let mut scratch = Scratch::at(hub.shared.clock.now_ms());
+    let (client_id, protocol) = (connect.client_id.clone(), connect.protocol);
+    let connected = hub.connect(connect, principal.clone(), peer, transport, ack, &mut scratch)?;
     if hub.shared.may_log(&hub.shared.log_lines.connected) {
         tracing::info!(
-            client = %ClientText(&connect.client_id),
+            client = %ClientText(&client_id),
             peer = %address,
-            version = connect.protocol.name(),
-            bridge = connect.bridge,
-            user = %ClientText(principal.user.as_deref().unwrap_or("-")),
+            version = protocol.name(),
+            bridge = peer.bridge,
+            user = %ClientText(principal.name()),
             "connected"
         );
     }
-    let mut scratch = Scratch::at(hub.shared.clock.now_ms());
-    let connected = hub.connect(connect, principal.clone(), peer, transport, ack, &mut scratch);
     flush_all(&mut scratch.dirty);
     // An empty buffer would hold on to what CONNECT was read into.
     let rest = if rest.is_empty() { BytesMut::new() } else { rest };
     Counters::add(&hub.shared.counters.connected, 1);
-    Connection::new(hub.clone(), connected, principal, session_expiry, keep_alive, rest)
+    Ok(Connection::new(hub.clone(), connected, principal, session_expiry, keep_alive, rest))
 }

@@ -25,6 +25,7 @@ mod clock;
 mod codec;
 mod config;
 mod connection;
+mod control;
 mod counters;
 mod frames;
 #[cfg(feature = "fuzzing")]
@@ -48,6 +49,7 @@ mod peer;
 mod place;
 mod pool;
 mod random;
+mod reload;
 mod retained;
 mod router;
 #[cfg(feature = "rumqttd")]
@@ -72,10 +74,14 @@ use tokio::sync::mpsc;
 
 pub use access::LocalCredentials;
 use clock::Clock;
-pub use config::{Config, ConfigError, Engine, Limits, OnDamage, QueueDrops, QueueFull, QueueRule, User};
+pub use config::{
+    Config, ConfigError, ConfigSource, Engine, Limits, OnDamage, PlainRole, QueueDrops, QueueFull, QueueRule,
+    RoleMistake, RoleSyntax, User,
+};
 pub use counters::Counts;
 use hub::Hub;
 use random::Random;
+pub use reload::{ReloadError, Reloaded, Reloader};
 use shared::Shared;
 use store::{Store, StoreError, StoreSettings};
 pub use thread::BrokerThread;
@@ -107,6 +113,12 @@ pub enum StartError {
         address: SocketAddr,
         /// What the system said.
         source: io::Error,
+    },
+    /// A listener that other machines reach, and no users.
+    #[error("cannot listen on {address}: whoever reaches it could do everything, as there are no users")]
+    Open {
+        /// The address asked for.
+        address: SocketAddr,
     },
     /// No thread, or no runtime on it, for [`BrokerThread`].
     #[error("cannot start a thread for the broker")]
@@ -149,6 +161,14 @@ impl Broker {
         expect(clippy::unused_async, reason = "it spawns, so it needs a runtime")
     )]
     pub async fn start(config: Config) -> Result<Self, StartError> {
+        let is_open = config.users.is_empty() && config.access.is_none();
+        if let Some(&address) =
+            config.listen.iter().find(|address| !address.ip().to_canonical().is_loopback())
+            && is_open
+            && !config.open
+        {
+            return Err(StartError::Open { address });
+        }
         if config.engine == Engine::Rumqttd {
             #[cfg(feature = "rumqttd")]
             return rumqttd::start(&config).await;
@@ -207,6 +227,15 @@ impl Broker {
     pub fn local_credentials(&self) -> Option<LocalCredentials> {
         match &self.running {
             Running::Rantai(hub) => Some(hub.shared.access.local_credentials()),
+            #[cfg(feature = "rumqttd")]
+            Running::Rumqttd => None,
+        }
+    }
+
+    /// Reads the configuration file again; none with another engine than our own.
+    pub fn reloader(&self) -> Option<Reloader> {
+        match &self.running {
+            Running::Rantai(hub) => Some(Reloader(Arc::downgrade(hub))),
             #[cfg(feature = "rumqttd")]
             Running::Rumqttd => None,
         }

@@ -9,6 +9,8 @@ pub(crate) enum Met {
     Retained = 1 << 2,
     UserProperties = 1 << 3,
     Disk = 1 << 4,
+    Access = 1 << 5,
+    Filters = 1 << 6,
 }
 
 /// The limits that were logged for one session.

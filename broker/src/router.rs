@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytestring::ByteString;
 use parking_lot::RwLock;
 
-use crate::access::Action;
+use crate::access::{Action, Denial};
 use crate::codec::{Options, Reason, RetainHandling};
 use crate::config::QueueFull;
 use crate::counters::Counters;
@@ -326,12 +326,14 @@ impl Router {
         options: Options,
         identifier: Option<u32>,
         scratch: &mut Scratch,
-    ) -> Result<bool, Reason> {
+    ) -> Result<bool, Denial> {
         let mut state = session.state.lock();
         if state.ended {
-            return Err(Reason::SESSION_TAKEN_OVER);
+            return Err(Reason::SESSION_TAKEN_OVER.into());
         }
-        self.shared.access.authorize(&state.principal, Action::Subscribe, filter)?;
+        let access = &self.shared.access;
+        let allowed = access.authorize(&state.principal, &session.client_id, Action::Subscribe, filter);
+        let allowed = allowed.inspect_err(|_| self.note_denied_filter(session, &mut state, filter))?;
         let known = state.subscriptions.contains_key(filter);
         if state.durable && self.shared.disk_refusal().is_some() {
             if state.subscriptions.get(filter) == Some(&(options, identifier)) {
@@ -340,7 +342,7 @@ impl Router {
             }
             Counters::add(&self.shared.counters.refused_store, 1);
             session.log_disk_refusal(&mut state, &self.shared);
-            return Err(Reason::QUOTA_EXCEEDED);
+            return Err(Reason::QUOTA_EXCEEDED.into());
         }
         if !known {
             self.look_for_place(session, &mut state, filter)?;
@@ -354,8 +356,9 @@ impl Router {
                 let client = ClientText(&session.client_id);
                 tracing::warn!(%client, "refused: more shared groups on one filter than allowed");
             }
-            return Err(Reason::QUOTA_EXCEEDED);
+            return Err(Reason::QUOTA_EXCEEDED.into());
         }
+        state.note_allowed(filter, allowed);
         state.subscriptions.insert(filter.clone(), (options, identifier));
         if !known {
             state.subscription_bytes += subscription_bytes(filter);
@@ -370,6 +373,17 @@ impl Router {
             scratch.ops.extend(state.subscription_op(session.key, filter, reads));
         }
         Ok(reads)
+    }
+
+    /// A filter is not allowed to a session.
+    pub(crate) fn note_denied_filter(&self, session: &Session, state: &mut State, filter: &str) {
+        Counters::add(&self.shared.counters.refused_access_filters, 1);
+        if self.shared.may_log_limit(&mut state.logged, Met::Filters) {
+            tracing::warn!(
+                client = %ClientText(&session.client_id), user = %ClientText(state.principal.name()),
+                filter = %ClientText(filter), "refused: filters that the rules do not allow"
+            );
+        }
     }
 
     /// Whether a session may have another filter.
@@ -404,6 +418,7 @@ impl Router {
             return false;
         }
         state.subscription_bytes -= subscription_bytes(filter);
+        state.forget_allowed(filter);
         state.end_read(filter);
         self.subscriptions.write().remove(filter, session.key);
         if state.durable {

@@ -3,7 +3,9 @@
 use std::path::Path;
 use std::time::Duration;
 
-use rantai_broker::{Config, Engine, QueueDrops, QueueFull, QueueRule, User};
+use rantai_access::{Action, Rule, Who};
+use rantai_broker::{Config, Engine, QueueDrops, QueueFull, QueueRule, RoleMistake, RoleSyntax, User};
+use serde::Deserialize;
 
 const DOCUMENTED: &str = include_str!("../../config/broker.toml");
 
@@ -14,7 +16,9 @@ fn refused(text: &str) -> String {
 
 /// The documented file with every commented default switched on: a `#` at once before a key or a table.
 fn documented_defaults(with_users: bool) -> String {
-    let lines = DOCUMENTED.lines().take_while(|line| with_users || !line.starts_with("#[["));
+    // The ACL file is not there.
+    let lines = DOCUMENTED.lines().filter(|line| !line.starts_with("#acl_file"));
+    let lines = lines.take_while(|line| with_users || !line.starts_with("#[["));
     let uncommented = lines.map(|line| match line.strip_prefix('#') {
         Some(key) if key.starts_with(|c: char| c.is_ascii_lowercase() || c == '[') => key,
         _ => line,
@@ -23,13 +27,38 @@ fn documented_defaults(with_users: bool) -> String {
 }
 
 fn parse(text: &str) -> Config {
-    Config::from_toml(text, Path::new("broker.toml")).unwrap_or_else(|error| panic!("{error}"))
+    Config::from_toml_with::<AnyRole>(text, Path::new("broker.toml"))
+        .unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// A role of any bus, which allows nothing: its words are for whoever knows the bus.
+#[derive(Deserialize)]
+struct AnyRole {
+    name: String,
+}
+
+impl RoleSyntax for AnyRole {
+    const DEFAULT: &'static [&'static str] = &["caller"];
+
+    fn ready_made() -> Vec<Self> {
+        ["caller", "admin"].map(|name| Self { name: name.to_owned() }).into()
+    }
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn rules(&self, _: &str) -> Result<Vec<Rule>, RoleMistake> {
+        Ok(Vec::new())
+    }
 }
 
 #[test]
 fn the_documented_file_is_the_default() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/broker.toml");
-    assert_eq!(Config::load(path).expect("it parses"), Config::default());
+    let read = Config::load(path).expect("it parses");
+    assert!(read.source.is_some(), "to be read again");
+    assert_eq!(Config { source: None, ..read }, Config::default());
     assert_eq!(parse(""), Config::default());
 }
 
@@ -215,6 +244,19 @@ fn each_error_says_what_to_do() {
         ("users = [{ name = '', password = 'b' }]", "''", "needs a name"),
         ("users = [{ name = 'a', password = '' }]", "''", "needs a password"),
         ("users = [{ name = 'a' }]", "{ name = 'a' }", "missing field `password`"),
+        ("users = [{ name = 'a--b', password = 'c' }]", "'a--b'", "no user name"),
+        ("users = [{ name = 'a', password = 'b', roles = ['boss'] }]", "'boss'", "roles are admin"),
+        ("users = [{ name = 'a', password = 'b', client_ids = ['*'] }]", "'*'", "its beginning and *"),
+        (
+            "users = [{ name = 'a', password = 'b' }, { name = 'c', password = 'd', client_ids = ['a'] }]",
+            "'c'",
+            "overlap; change one",
+        ),
+        ("acl_file = 'no such file'", "'no such file'", "cannot read no such file"),
+        ("anonymous_roles = ['admin']", "['admin']", "add [[users]] or acl_file"),
+        ("hardened = true", "true", "add [[users]] or acl_file"),
+        ("roles = [{ name = 'a', admin = true }]", "{ name = 'a', admin = true }", "add [[users]]"),
+        ("roles = [{ name = 'a', call = [] }]", "call", "unknown field `call`"),
         ("limits.connections = 0", "0", "at least 1; leave the key out for 100000"),
         ("limits.connect_timeout_ms = 0", "0", "at least 1; leave the key out for 10000"),
         ("limits.packet_bytes = 255", "255", "at least 256"),
@@ -254,4 +296,29 @@ fn a_file_that_is_not_there_is_named() {
     let error = Config::load("/no/such/broker.toml").expect_err("there is none");
     assert_eq!(error.to_string(), "cannot read /no/such/broker.toml");
     assert!(std::error::Error::source(&error).is_some());
+}
+
+#[test]
+fn rules_come_from_roles_and_from_the_acl_file_beside_the_configuration() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).expect("a file");
+    write("acl.conf", "topic read open/#\nuser bob\ntopic write sensors/#\n");
+    let users = "[[users]]\nname = 'ada'\npassword = 'x'\nroles = ['admin']\nacts_for = ['bob']\n\
+                 [[users]]\nname = 'bob'\npassword = 'y'\nclient_ids = ['lab-*']\n";
+    write("broker.toml", &format!("anonymous = true\nacl_file = 'acl.conf'\n{users}"));
+    let file = folder.path().join("broker.toml");
+    let table = Config::load(&file).expect("a configuration").access.expect("rules");
+    let may = |user: Option<&str>, action| table.decide(&Who { user, client_id: "c" }, action).is_allowed();
+    assert!(may(Some("ada"), Action::Publish("anything")) && may(Some("bob"), Action::Publish("sensors/1")));
+    assert!(!may(Some("bob"), Action::Publish("elsewhere")) && !may(None, Action::Publish("open/door")));
+    assert!(may(None, Action::Subscribe("open/door")));
+    assert_eq!((table.reserved_for("ada--1"), table.reserved_for("lab-7")), (Some("ada"), Some("bob")));
+    assert!(
+        table.may_act_for("ada", "bob")
+            && !table.may_act_for("ada", "eve")
+            && !table.may_act_for("bob", "ada")
+    );
+    write("acl.conf", "topic read open/#\ntopc x\n");
+    let error = Config::load(&file).expect_err("a mistake in the ACL file").to_string();
+    assert!(error.contains("acl.conf:2: cannot read") && error.contains("^^^^"), "{error}");
 }

@@ -14,7 +14,7 @@ use super::reason::Reason;
 #[derive(Debug, Clone)]
 pub(crate) struct ConnAck {
     pub(crate) reason: Reason,
-    pub(crate) reason_string: Option<&'static str>,
+    pub(crate) reason_string: Option<ByteString>,
     pub(crate) session_present: bool,
     /// Only where it differs from what the client asked for.
     pub(crate) session_expiry: Option<u32>,
@@ -36,10 +36,10 @@ const FEATURES: &str = "rantai";
 const DROPPED: &str = "messages-dropped";
 
 impl ConnAck {
-    pub(crate) fn refused(reason: Reason, reason_string: &'static str) -> Self {
+    pub(crate) fn refused(reason: Reason, reason_string: &str) -> Self {
         Self {
             reason,
-            reason_string: Some(reason_string),
+            reason_string: Some(reason_string.into()),
             session_present: false,
             session_expiry: None,
             receive_maximum: u16::MAX,
@@ -69,7 +69,7 @@ pub(crate) fn connack(version: Version, ack: ConnAck, out: &mut Vec<u8>) {
                 assigned_client_id: ack.assigned_client_id,
                 topic_alias_max: ack.alias_maximum,
                 server_keepalive_sec: ack.keep_alive,
-                reason_string: ack.reason_string.map(ByteString::from_static),
+                reason_string: ack.reason_string,
                 user_properties,
                 ..v5::ConnectAck::default()
             };
@@ -108,30 +108,32 @@ pub(crate) enum Acknowledge {
     PubComp = 0x70,
 }
 
-/// PUBACK, PUBREC, PUBREL or PUBCOMP. 3.1.1 has no reason on them.
+/// The most bytes of a Reason String.
+pub(crate) const REASON_STRING_BYTES: usize = 400;
+
+/// Bytes that stand around the Reason String of an acknowledgement, at most.
+pub(crate) const AROUND_REASON_STRING: usize = 11;
+
+/// PUBACK, PUBREC, PUBREL or PUBCOMP. 3.1.1 has no reason on them. A Reason String has at most [`REASON_STRING_BYTES`].
 pub(crate) fn acknowledge(
     version: Version,
     kind: Acknowledge,
     id: u16,
     reason: Reason,
-    reason_string: Option<&'static str>,
+    reason_string: Option<&str>,
     out: &mut Vec<u8>,
 ) {
     let [high, low] = id.to_be_bytes();
     match (version, reason_string) {
         (Version::V5, Some(text)) if reason.is_error() => {
-            let length = text.len() as u8;
-            out.extend_from_slice(&[
-                kind as u8,
-                length + 7,
-                high,
-                low,
-                reason.0,
-                length + 3,
-                0x1F,
-                0,
-                length,
-            ]);
+            let properties = text.len() + 3;
+            let rest = properties + 3 + if properties < 128 { 1 } else { 2 };
+            out.push(kind as u8);
+            put_length(rest, out);
+            out.extend_from_slice(&[high, low, reason.0]);
+            put_length(properties, out);
+            let [length_high, length_low] = (text.len() as u16).to_be_bytes();
+            out.extend_from_slice(&[0x1F, length_high, length_low]);
             out.extend_from_slice(text.as_bytes());
         }
         (Version::V5, _) if reason != Reason::SUCCESS => {
@@ -141,8 +143,22 @@ pub(crate) fn acknowledge(
     }
 }
 
-/// SUBACK; in 3.1.1 every failure is 0x80.
-pub(crate) fn suback(version: Version, id: u16, reasons: &[Reason], out: &mut Vec<u8>) {
+/// A Variable Byte Integer below 16,384 (MQTT 5, 1.5.5).
+fn put_length(length: usize, out: &mut Vec<u8>) {
+    match length {
+        ..128 => out.push(length as u8),
+        _ => out.extend_from_slice(&[(length % 128) as u8 | 0x80, (length / 128) as u8]),
+    }
+}
+
+/// SUBACK, with a Reason String about what was refused; in 3.1.1 every failure is 0x80.
+pub(crate) fn suback(
+    version: Version,
+    id: u16,
+    reasons: &[Reason],
+    reason_string: Option<&str>,
+    out: &mut Vec<u8>,
+) {
     let packet_id = NonZeroU16::new(id).expect("the decoder refuses packet id 0");
     match version {
         Version::V3 => {
@@ -158,7 +174,7 @@ pub(crate) fn suback(version: Version, id: u16, reasons: &[Reason], out: &mut Ve
             let packet = v5::SubscribeAck {
                 packet_id,
                 properties: Vec::new(),
-                reason_string: None,
+                reason_string: reason_string.map(ByteString::from),
                 status: status.collect(),
             };
             library(v5::Packet::from(packet), out);

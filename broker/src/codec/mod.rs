@@ -21,7 +21,8 @@ mod reason;
 pub(crate) use connect::announced_version;
 pub(crate) use decode::{decode, is_publish, read_publish, short_acknowledgement};
 pub(crate) use encode::{
-    Acknowledge, ConnAck, acknowledge, connack, disconnect, ping_response, suback, unsuback,
+    AROUND_REASON_STRING, Acknowledge, ConnAck, REASON_STRING_BYTES, acknowledge, connack, disconnect,
+    ping_response, suback, unsuback,
 };
 pub(crate) use frame::frame;
 pub(crate) use packet::{

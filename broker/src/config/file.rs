@@ -12,7 +12,10 @@ use std::time::Duration;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::{Config, Engine, Limits, OnDamage, QueueDrops, QueueFull, QueueRule, User};
+use super::access::{WrittenRules, WrittenUser, anonymous, rules, users};
+use super::roles::{PlainRole, RoleSyntax};
+use super::source::ConfigSource;
+use super::{Config, Engine, Limits, OnDamage, QueueDrops, QueueFull, QueueRule};
 
 /// The largest packet that MQTT can express: a fixed header of five bytes and 268,435,455 more (MQTT 5, 1.5.5).
 const LARGEST_PACKET: u32 = 268_435_460;
@@ -50,16 +53,23 @@ pub enum ConfigError {
 }
 
 impl Config {
-    /// Reads and checks the configuration file `path`.
+    /// Reads and checks the configuration file `path`. Its roles are [`PlainRole`]s.
     ///
     /// # Errors
     /// [`ConfigError::Read`] if it cannot be read, else as [`from_toml`](Self::from_toml).
     pub fn load(path: impl AsRef<Path>) -> Result<Self, ConfigError> {
+        Self::load_with::<PlainRole>(path)
+    }
+
+    /// [`load`](Self::load) with roles in the words of a bus. A broker with this configuration can read the file again
+    /// while it runs ([`Broker::reload`](crate::Broker::reload)).
+    pub fn load_with<R: RoleSyntax>(path: impl AsRef<Path>) -> Result<Self, ConfigError> {
         let file = path.as_ref();
-        match std::fs::read_to_string(file) {
-            Ok(text) => Self::from_toml(&text, file),
-            Err(source) => Err(ConfigError::Read { file: file.to_owned(), source }),
-        }
+        let config = match std::fs::read_to_string(file) {
+            Ok(text) => Self::from_toml_with::<R>(&text, file)?,
+            Err(source) => return Err(ConfigError::Read { file: file.to_owned(), source }),
+        };
+        Ok(Self { source: Some(ConfigSource::of::<R>(file, config.clone())), ..config })
     }
 
     /// Checks the configuration `text`; `file` is only named in errors. A key that is absent has its default.
@@ -67,11 +77,16 @@ impl Config {
     /// # Errors
     /// [`ConfigError::Invalid`] for the first thing that is wrong: syntax, an unknown key, a value out of range.
     pub fn from_toml(text: &str, file: &Path) -> Result<Self, ConfigError> {
-        let written: Written = toml::from_str(text).map_err(|error| {
+        Self::from_toml_with::<PlainRole>(text, file)
+    }
+
+    /// [`from_toml`](Self::from_toml) with roles in the words of a bus.
+    pub fn from_toml_with<R: RoleSyntax>(text: &str, file: &Path) -> Result<Self, ConfigError> {
+        let written: Written<R> = toml::from_str(text).map_err(|error| {
             Complaint { span: error.span().unwrap_or(0..0), message: in_toml_words(error.message()) }
                 .locate(text, file)
         })?;
-        written.check().map_err(|complaint| complaint.locate(text, file))
+        written.check((text, file)).map_err(|complaint| complaint.locate(text, file))
     }
 }
 
@@ -95,8 +110,8 @@ fn in_toml_words(message: &str) -> String {
 
 /// The file as it is written. Keys that are checked keep their place.
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Written {
+#[serde(deny_unknown_fields, bound = "R: RoleSyntax")]
+struct Written<R> {
     listen: Option<Spanned<Vec<Spanned<String>>>>,
     data_dir: Option<Spanned<PathBuf>>,
     engine: Option<Engine>,
@@ -106,6 +121,13 @@ struct Written {
     queues: Vec<WrittenQueueRule>,
     sys_interval_s: Option<u32>,
     on_damage: Option<OnDamage>,
+    #[serde(default)]
+    open: bool,
+    anonymous_roles: Option<Spanned<Vec<Spanned<String>>>>,
+    acl_file: Option<Spanned<String>>,
+    hardened: Option<Spanned<bool>>,
+    #[serde(default = "Vec::new")]
+    roles: Vec<Spanned<R>>,
     #[serde(default)]
     users: Vec<WrittenUser>,
     #[serde(default)]
@@ -117,13 +139,6 @@ struct Written {
 struct WrittenQueueRule {
     filter: Spanned<String>,
     full: QueueFull,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct WrittenUser {
-    name: Spanned<String>,
-    password: Spanned<String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -175,10 +190,17 @@ struct WrittenLimits {
     memory_bytes: Option<usize>,
 }
 
-impl Written {
-    fn check(self) -> Result<Config, Complaint> {
+impl<R: RoleSyntax> Written<R> {
+    fn check(self, of: (&str, &Path)) -> Result<Config, Complaint> {
         let default = Config::default();
-        let users = users(self.users)?;
+        let users = users(&self.users)?;
+        let written = WrittenRules {
+            anonymous_roles: self.anonymous_roles,
+            acl_file: self.acl_file,
+            hardened: self.hardened,
+            roles: self.roles,
+        };
+        let access = rules(written, &self.users, of)?;
         Ok(Config {
             listen: self.listen.map_or(Ok(default.listen), listen)?,
             data_dir: self.data_dir.map(data_dir).transpose()?,
@@ -190,6 +212,9 @@ impl Written {
             sys_interval: self.sys_interval_s.map_or(default.sys_interval, seconds),
             limits: self.limits.check()?,
             on_damage: self.on_damage.unwrap_or_default(),
+            access,
+            open: self.open,
+            source: None,
         })
     }
 }
@@ -346,35 +371,6 @@ fn data_dir(written: Spanned<PathBuf>) -> Result<PathBuf, Complaint> {
     Ok(written.into_inner())
 }
 
-fn users(written: Vec<WrittenUser>) -> Result<Vec<User>, Complaint> {
-    let mut seen = HashSet::new();
-    let users = written.into_iter().map(|WrittenUser { name, password }| {
-        // A client without a user name is anonymous, and one without a password has none.
-        for (what, text) in [("name", &name), ("password", &password)] {
-            if text.as_ref().is_empty() {
-                return Err(Complaint::at(text, format!("a user needs a {what}; write one")));
-            }
-        }
-        if !seen.insert(name.as_ref().clone()) {
-            let message = format!("user `{}` is given twice; remove one", name.as_ref());
-            return Err(Complaint::at(&name, message));
-        }
-        Ok(User { name: name.into_inner(), password: password.into_inner() })
-    });
-    users.collect()
-}
-
-fn anonymous(written: Option<Spanned<bool>>, users: &[User]) -> Result<bool, Complaint> {
-    match written {
-        None => Ok(users.is_empty()),
-        Some(written) if users.is_empty() && !written.as_ref() => {
-            let message = "nobody could connect; add [[users]], or leave the key out";
-            Err(Complaint::at(&written, message))
-        }
-        Some(written) => Ok(written.into_inner()),
-    }
-}
-
 /// A topic filter (MQTT 5, 4.7) that names topics, so no shared subscription.
 fn filter(written: Spanned<String>) -> Result<String, Complaint> {
     let text = written.as_ref();
@@ -397,13 +393,13 @@ fn filter(written: Spanned<String>) -> Result<String, Complaint> {
 }
 
 /// What is wrong with a range of bytes of the file.
-struct Complaint {
-    span: Range<usize>,
-    message: String,
+pub(super) struct Complaint {
+    pub(super) span: Range<usize>,
+    pub(super) message: String,
 }
 
 impl Complaint {
-    fn at<T>(value: &Spanned<T>, message: impl Into<String>) -> Self {
+    pub(super) fn at<T>(value: &Spanned<T>, message: impl Into<String>) -> Self {
         Self { span: value.span(), message: message.into() }
     }
 

@@ -1,8 +1,11 @@
 //! SUBSCRIBE and UNSUBSCRIBE, worked through in parts: one packet may hold a hundred thousand filters.
 
+use std::sync::Arc;
+
 use bytestring::ByteString;
 
 use super::{Connection, Failure, Step, Work};
+use crate::access::Denial;
 use crate::codec::{self, DecodeError, Options, Reason, Subscribe};
 use crate::message::QoS;
 use crate::session::Scratch;
@@ -25,6 +28,8 @@ pub(super) struct Change {
     ticket: Ticket,
     /// Filters whose retained messages are to be read.
     reads: Vec<(ByteString, QoS)>,
+    /// Why the first filter that was not allowed was not.
+    denied: Option<Arc<str>>,
 }
 
 #[derive(Debug)]
@@ -44,7 +49,7 @@ impl Change {
     }
 
     fn new(id: u16, filters: Filters) -> Self {
-        Self { id, filters, reasons: Vec::new(), ticket: 0, reads: Vec::new() }
+        Self { id, filters, reasons: Vec::new(), ticket: 0, reads: Vec::new(), denied: None }
     }
 }
 
@@ -58,8 +63,14 @@ impl Connection {
                     && let Some((filter, options)) = left.next()
                 {
                     levels += topic::levels(&filter);
-                    let reason = self.subscribe(&filter, options, *identifier, &mut change.reads, scratch)?;
-                    change.reasons.push(reason);
+                    let subscribed =
+                        self.subscribe(&filter, options, *identifier, &mut change.reads, scratch)?;
+                    change.reasons.push(subscribed.unwrap_or_else(|denial| {
+                        if denial.reason == Reason::NOT_AUTHORIZED {
+                            change.denied.get_or_insert(denial.text);
+                        }
+                        denial.reason
+                    }));
                 }
                 left.len() == 0
             }
@@ -86,15 +97,22 @@ impl Connection {
         if !done {
             return Ok(Step::Change(Box::new(change)));
         }
-        let (version, id, reasons) = (self.link.peer.version, change.id, &change.reasons);
+        let (peer, id, reasons) = (self.link.peer, change.id, &change.reasons);
+        let version = peer.version;
+        let text = change.denied.as_deref().filter(|text| {
+            let length = text.len() + codec::AROUND_REASON_STRING + reasons.len();
+            peer.problem_information && length <= peer.packet_maximum as usize
+        });
         match change.filters {
             Filters::Subscribe { identifier, .. } => {
                 if change.ticket == 0 && shared.disk_refusal().is_some() {
                     // Not behind what waits for the disk; there is no order between SUBACK and acknowledgements.
-                    self.link.append_with(&mut scratch.dirty, |out| codec::suback(version, id, reasons, out));
+                    self.link.append_with(&mut scratch.dirty, |out| {
+                        codec::suback(version, id, reasons, text, out);
+                    });
                 } else {
                     session.acknowledge(shared, &self.link, change.ticket, scratch, |out| {
-                        codec::suback(version, id, reasons, out);
+                        codec::suback(version, id, reasons, text, out);
                     });
                 }
                 if !change.reads.is_empty() {
@@ -136,7 +154,7 @@ impl Connection {
         identifier: Option<u32>,
         reads: &mut Vec<(ByteString, QoS)>,
         scratch: &mut Scratch,
-    ) -> Result<Reason, Failure> {
+    ) -> Result<Result<Reason, Denial>, Failure> {
         let shared = topic::shared(filter);
         let plain = match shared {
             None => Some(&**filter),
@@ -144,7 +162,7 @@ impl Connection {
         };
         let levels = self.hub.shared.config.limits.topic_levels;
         if !plain.is_some_and(|f| topic::valid_filter(f, levels)) {
-            return Ok(Reason::TOPIC_FILTER_INVALID);
+            return Ok(Err(Reason::TOPIC_FILTER_INVALID.into()));
         }
         if shared.is_some() && options.no_local {
             return Err(DecodeError::protocol("No Local on a shared subscription"));
@@ -156,14 +174,12 @@ impl Connection {
         }
         // Copied out of the packet, all of which it would keep in memory: megabytes of user properties, perhaps.
         let filter = ByteString::from(&**filter);
-        Ok(match self.hub.router.subscribe(&self.session, &filter, options, identifier, scratch) {
-            Ok(reads_retained) => {
-                if reads_retained {
-                    reads.push((filter, options.qos));
-                }
-                Reason(options.qos as u8)
+        let subscribed = self.hub.router.subscribe(&self.session, &filter, options, identifier, scratch);
+        Ok(subscribed.map(|reads_retained| {
+            if reads_retained {
+                reads.push((filter, options.qos));
             }
-            Err(reason) => reason,
-        })
+            Reason(options.qos as u8)
+        }))
     }
 }

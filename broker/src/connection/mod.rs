@@ -3,9 +3,11 @@
 mod acknowledging;
 mod aliases;
 mod bus;
+mod commanding;
 mod filters;
 mod packets;
 mod progress;
+mod rights;
 mod waiting;
 
 use std::cell::Cell;
@@ -21,6 +23,7 @@ use tokio::time::timeout;
 use acknowledging::Unanswered;
 use aliases::TopicAliases;
 use progress::Heard;
+use rights::PublishRights;
 
 use crate::access::Principal;
 use crate::codec::{self, DecodeError, Publish};
@@ -74,6 +77,7 @@ pub(crate) struct Connection {
     session: Arc<Session>,
     link: Arc<Link>,
     principal: Arc<Principal>,
+    rights: PublishRights,
     /// Who its retained messages count for.
     owner: Option<Arc<Owner>>,
     /// What CONNECT said about its session's end; 0 may not become more (MQTT 5, 3.14.2.2.2).
@@ -100,6 +104,8 @@ enum Step {
     Yield,
     /// This message waits for a full queue.
     Wait(Box<(Publish, Arc<Session>)>),
+    /// This message is a command to the broker.
+    Command(Box<Publish>),
     /// This packet of filters goes on after a turn for the others.
     Change(Box<filters::Change>),
     /// The client has said goodbye.
@@ -132,6 +138,7 @@ impl Connection {
             session,
             link,
             principal,
+            rights: PublishRights::default(),
             owner,
             session_expiry,
             silence,
@@ -225,6 +232,12 @@ impl Connection {
                         self.fail(failure);
                         return lost;
                     }
+                    step = self.batch(false);
+                    continue;
+                }
+                Ok(Step::Command(publish)) => {
+                    self.not_listening();
+                    Box::pin(self.command(*publish)).await;
                     step = self.batch(false);
                     continue;
                 }

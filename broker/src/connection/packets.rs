@@ -4,8 +4,8 @@ use hashbrown::HashSet;
 
 use super::filters::Change;
 use super::{Connection, Failure, Step, Work};
-use crate::access::Action;
 use crate::codec::{self, Acknowledge, Acknowledgement, DecodeError, Packet, Publish, Reason, Version};
+use crate::control;
 use crate::counters::Counters;
 use crate::hub::Ending;
 use crate::log::ClientText;
@@ -14,7 +14,6 @@ use crate::message::QoS;
 use crate::router::{FullQueues, Origin, Routed};
 use crate::session::Scratch;
 use crate::store::{Op, Phase};
-use crate::topic;
 
 /// Places for packet ids of QoS 2 that a session keeps while it has none.
 const KEPT_RECEIVED: usize = 256;
@@ -104,14 +103,14 @@ impl Connection {
         &self,
         kind: Acknowledge,
         id: u16,
-        (reason, text): (Reason, &'static str),
+        (reason, text): (Reason, &str),
         ticket: u64,
         scratch: &mut Scratch,
     ) {
         let peer = self.link.peer;
         let text = Some(text).filter(|text| {
-            // Nine bytes stand around it.
-            reason.is_error() && peer.problem_information && text.len() + 9 <= peer.packet_maximum as usize
+            let length = text.len() + codec::AROUND_REASON_STRING;
+            reason.is_error() && peer.problem_information && length <= peer.packet_maximum as usize
         });
         self.session.acknowledge(&self.hub.shared, &self.link, ticket, scratch, |out| {
             codec::acknowledge(peer.version, kind, id, reason, text, out);
@@ -140,20 +139,19 @@ impl Connection {
                 });
             }
         }
+        let allowed = self.check_publish(&publish);
         let message = &mut publish.message;
         let shared = &self.hub.shared;
-        let allowed = if topic::valid_name(&message.topic, shared.config.limits.topic_levels) {
-            shared.access.authorize(&self.principal, Action::Publish, &message.topic)
-        } else {
-            Err(Reason::TOPIC_NAME_INVALID)
-        };
         if message.properties.user.len() > shared.config.limits.user_properties {
             return self.refuse_properties(&publish, &mut work.scratch);
         }
-        if let Err(reason) = allowed {
-            Counters::add(&shared.counters.refused_access, 1);
-            self.answer(&publish, reason, 0, &mut work.scratch);
+        if let Err(denial) = allowed {
+            self.deny(&publish, &denial, &mut work.scratch);
             return Ok(Step::Next);
+        }
+        if control::is_command(&message.topic) {
+            let message = message.detach();
+            return Ok(Step::Command(Box::new(Publish { message, ..publish })));
         }
         if shared.bus.topic(&message.topic).is_some() {
             self.say_who_calls(message);
@@ -259,10 +257,10 @@ impl Connection {
         self.answer_because(publish, (reason, reason.text()), ticket, scratch);
     }
 
-    fn answer_because(
+    pub(super) fn answer_because(
         &self,
         publish: &Publish,
-        reason: (Reason, &'static str),
+        reason: (Reason, &str),
         ticket: u64,
         scratch: &mut Scratch,
     ) {

@@ -58,9 +58,7 @@ impl Hub {
             return None;
         }
         match &principal.user {
-            Some(user) if !self.shared.config.users.is_empty() => {
-                Some(Owner::User(ByteString::from(&**user)))
-            }
+            Some(user) if self.shared.access.has_users() => Some(Owner::User(ByteString::from(&**user))),
             _ => address.map(Owner::at),
         }
     }

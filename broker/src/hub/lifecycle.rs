@@ -32,6 +32,10 @@ pub(crate) enum Ending {
 // while the sessions are locked: a broker that is cut off has the one or the other, and no record overtakes a later one.
 impl Hub {
     /// Lets a client in: resumes its session or begins one, and ends its earlier connection.
+    ///
+    /// # Errors
+    ///
+    /// The transport, where the session of the client id belongs to somebody else ([`may_take_over`](Self::may_take_over)).
     pub(crate) fn connect(
         self: &Arc<Self>,
         connect: Connect,
@@ -40,7 +44,7 @@ impl Hub {
         transport: Transport,
         mut ack: ConnAck,
         scratch: &mut Scratch,
-    ) -> (Arc<Session>, Arc<Link>) {
+    ) -> Result<(Arc<Session>, Arc<Link>), Transport> {
         let granted = connect.session_expiry.min(self.shared.max_session_expiry());
         let mut sessions = self.sessions.lock();
         let mut old = sessions.by_client.get(&connect.client_id).cloned();
@@ -48,11 +52,15 @@ impl Hub {
         let mut left = Vec::new();
         if let Some(session) = &old {
             let mut state = session.state.lock();
+            if !self.may_take_over(&state, &principal) {
+                return Err(transport);
+            }
             if let Some(timer) = state.timer.take() {
                 timer.abort();
             }
             let link = state.link.take();
-            let ends = connect.clean_start || state.expiry == 0;
+            let is_own = self.shared.access.owns(&principal, &state.principal);
+            let ends = connect.clean_start || state.expiry == 0 || !is_own;
             if let Some(link) = &link {
                 Counters::add(&self.shared.counters.taken_over, 1);
                 // The will of a connection that is taken over: at once where it has no delay or its session
@@ -103,6 +111,7 @@ impl Hub {
             // Not again by connecting again: a client could hold publishers back for ever.
             if !resumed {
                 state.wait_credit = self.shared.config.limits.publish_wait;
+                state.checked = self.shared.access.generation();
             }
             state.expiry = granted;
             state.version5 = connect.version == Version::V5;
@@ -127,7 +136,7 @@ impl Hub {
         }
         self.router.pass_on(left, scratch);
         drop(sessions);
-        (session, link)
+        Ok((session, link))
     }
 
     /// A connection is over. Nothing happens where another one has taken its session over.

@@ -4,6 +4,7 @@ mod admission;
 mod disk;
 mod lifecycle;
 mod queues;
+mod reload;
 mod restore;
 mod sessions;
 mod shedding;

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use super::sessions::Hub;
 use crate::access::{Action, Principal};
 use crate::codec::{Options, RetainHandling, Will};
-use crate::log::ClientText;
 use crate::message::Message;
 use crate::session::{Session, State};
 use crate::store::{Op, SessionRecord, Snapshot, StoreError, WillRecord};
@@ -31,7 +30,8 @@ impl Hub {
             state.durable = true;
             state.expiry = stored.record.expiry;
             state.version5 = stored.record.version5;
-            state.principal = Arc::new(Principal { user: stored.record.user_name, local: false });
+            state.principal = Arc::new(Principal::of_record(stored.record.user_name));
+            state.checked = self.shared.access.generation();
             let principal = state.principal.clone();
             self.count_session(&mut state, &principal, None);
             state.will = stored.record.will.map(|will| {
@@ -48,14 +48,15 @@ impl Hub {
                     retain_as_published: record.retain_as_published,
                     retain_handling: RetainHandling::from_bits(record.retain_handling).unwrap_or_default(),
                 };
-                if self.shared.access.authorize(&state.principal, Action::Subscribe, &filter).is_err() {
-                    if self.shared.may_log(&self.shared.log_lines.limits) {
-                        let (client, filter_text) = (ClientText(&session.client_id), ClientText(&filter));
-                        tracing::warn!(%client, filter = %filter_text, "not restored: no longer allowed");
-                    }
+                let access = &self.shared.access;
+                let allowed =
+                    access.authorize(&state.principal, &session.client_id, Action::Subscribe, &filter);
+                let Ok(allowed) = allowed else {
+                    self.router.note_denied_filter(&session, &mut state, &filter);
                     self.shared.put([Op::Unsubscribe { key: session.key, filter }], None);
                     continue;
-                }
+                };
+                state.note_allowed(&filter, allowed);
                 state.subscriptions.insert(filter.clone(), (options, record.identifier));
                 state.subscription_bytes += subscription_bytes(&filter);
                 state.restore_read(filter.clone(), &record);
@@ -86,7 +87,7 @@ pub(super) fn save(session: &Session, state: &State, disconnected: Option<u64>) 
         expiry: state.expiry,
         disconnected,
         will,
-        user_name: state.principal.user.clone(),
+        user_name: state.principal.recorded(),
     };
     Op::SaveSession { key: session.key, record }
 }

@@ -29,6 +29,8 @@ pub(crate) struct Hub {
     next_key: AtomicU64,
     pub(super) owners: Mutex<SessionCounts>,
     pub(super) taking_over: Waiting,
+    /// Held while users and rules are replaced.
+    pub(crate) reloading: tokio::sync::Mutex<()>,
 }
 
 /// Connections that wait for an earlier one, by the key of the session.
@@ -51,6 +53,7 @@ impl Hub {
             next_key: AtomicU64::new(next_key.max(1)),
             owners: Mutex::default(),
             taking_over: Waiting::default(),
+            reloading: tokio::sync::Mutex::default(),
         })
     }
 

@@ -6,6 +6,7 @@ mod gated;
 mod in_flight;
 mod overflow;
 mod reads;
+mod rights;
 mod scratch;
 mod sending;
 mod shedding;
@@ -23,7 +24,7 @@ use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
 use crate::absent::Held;
-use crate::access::{Action, Principal};
+use crate::access::{Decisions, Principal};
 use crate::codec::{Options, Outgoing};
 use crate::counters::Counters;
 use crate::link::{Appended, Link};
@@ -83,6 +84,12 @@ pub(crate) struct State {
     pub(crate) subscriptions: Filters,
     /// About how many bytes those take, here and among all subscriptions.
     pub(crate) subscription_bytes: usize,
+    /// Subscriptions that are wider than what the client may read.
+    pub(crate) at_delivery: HashSet<ByteString>,
+    /// What was decided about topics for those.
+    decisions: Decisions,
+    /// The generation of rules by which its subscriptions were looked at last.
+    pub(crate) checked: u64,
     /// QoS 2 packet ids that came from the client and are not released.
     pub(crate) received: HashSet<u16>,
     /// Waits for the will's delay and for the session's end.
@@ -159,8 +166,9 @@ impl Session {
         if state.ended || state.link.is_none() && delivery.qos == QoS::AtMostOnce {
             return;
         }
-        if shared.access.authorize(&state.principal, Action::Receive, &delivery.message.topic).is_err() {
-            Counters::add(&shared.counters.refused_access, 1);
+        // A member of a group is not asked: it was looked at when it subscribed, and others would not get the message.
+        if delivery.shared.is_none() && !state.may_get(&self.client_id, &delivery.message.topic, shared) {
+            Counters::add(&shared.counters.withheld_access, 1);
             return;
         }
         let on_disk = state.durable && delivery.qos != QoS::AtMostOnce;

@@ -198,6 +198,10 @@ impl Session {
             }
             let now = scratch.now;
             for Found { message, qos, identifier, .. } in found.drain(..) {
+                if !state.may_get(&self.client_id, &message.topic, shared) {
+                    Counters::add(&shared.counters.withheld_access, 1);
+                    continue;
+                }
                 state.last_seq += 1;
                 let mut entry = Entry {
                     seq: state.last_seq,

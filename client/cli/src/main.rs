@@ -10,6 +10,7 @@ mod help;
 mod log_file;
 mod progress;
 mod prompt;
+mod roles;
 mod signals;
 mod table;
 mod template;

@@ -1,0 +1,57 @@
+//! What a client may publish: asked once for each topic while the rules stay what they are.
+
+use super::Connection;
+use crate::access::{Action, Decisions, Denial};
+use crate::codec::{Publish, Reason};
+use crate::counters::Counters;
+use crate::log::ClientText;
+use crate::logged::Met;
+use crate::session::Scratch;
+use crate::topic;
+
+/// Decisions about one client's topics.
+#[derive(Debug, Default)]
+pub(super) struct PublishRights {
+    topics: Decisions,
+    response_topics: Decisions,
+}
+
+impl Connection {
+    /// Whether a message may be published, and replied to where it asks for that.
+    pub(super) fn check_publish(&mut self, publish: &Publish) -> Result<(), Denial> {
+        let message = &publish.message;
+        if !topic::valid_name(&message.topic, self.hub.shared.config.limits.topic_levels) {
+            return Err(Reason::TOPIC_NAME_INVALID.into());
+        }
+        let access = &self.hub.shared.access;
+        let generation = access.generation();
+        if generation == 0 && !message.topic.starts_with('$') {
+            return Ok(());
+        }
+        let (principal, client_id) = (&*self.principal, &*self.session.client_id);
+        let decide = |action, topic: &str| access.authorize(principal, client_id, action, topic);
+        let topics = &mut self.rights.topics;
+        topics.of(generation, &message.topic, || decide(Action::Publish, &message.topic))?;
+        if let Some(topic) = &message.properties.response_topic {
+            self.rights.response_topics.of(generation, topic, || decide(Action::ReplyTo, topic))?;
+        }
+        Ok(())
+    }
+
+    /// Refuses a message that may not be published: 0x87 in MQTT 5. In 3.1.1 it is acknowledged and dropped
+    /// \[MQTT-3.3.5-2], as mosquitto does: a client that sends it again after each connection would never get on.
+    pub(super) fn deny(&self, publish: &Publish, denial: &Denial, scratch: &mut Scratch) {
+        let shared = &self.hub.shared;
+        Counters::add(&shared.counters.refused_access, 1);
+        if denial.reason == Reason::NOT_AUTHORIZED
+            && shared.may_log_limit(&mut self.session.state.lock().logged, Met::Access)
+        {
+            tracing::warn!(
+                client = %ClientText(&self.session.client_id), user = %ClientText(self.principal.name()),
+                peer = %self.link.peer.address, topic = %ClientText(&publish.message.topic),
+                "refused: messages that the rules do not allow"
+            );
+        }
+        self.answer_because(publish, (denial.reason, &denial.text), 0, scratch);
+    }
+}
