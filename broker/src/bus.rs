@@ -15,8 +15,12 @@ pub(crate) struct BusRoots(Vec<ByteString>);
 /// What a topic below a root is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum BusKind {
-    /// `call`, `at` and `all`: requests.
-    Request,
+    /// `call`: requests to any one instance.
+    Call,
+    /// `at`: requests to the objects of one node.
+    At,
+    /// `all`: requests to every instance.
+    All,
     /// `reply`: replies.
     Reply,
     /// Everything else: the registry, events, and what the bus does not know.
@@ -28,6 +32,8 @@ pub(crate) enum BusKind {
 pub(crate) struct BusTopic<'a> {
     pub(crate) root: &'a str,
     pub(crate) kind: BusKind,
+    /// The node of a request on `at`; empty on other topics.
+    pub(crate) node: &'a str,
     /// The object of a request; empty where the topic names none.
     pub(crate) object: &'a str,
 }
@@ -44,13 +50,17 @@ impl BusRoots {
             Some((&topic[..root.len()], below))
         })?;
         let (kind, rest) = below.split_once('/').unwrap_or((below, ""));
-        let (kind, rest) = match kind {
-            "call" | "all" => (BusKind::Request, rest),
-            "at" => (BusKind::Request, rest.split_once('/').map_or("", |(_, rest)| rest)),
-            "reply" => (BusKind::Reply, ""),
-            _ => (BusKind::Other, ""),
+        let (kind, node, rest) = match kind {
+            "call" => (BusKind::Call, "", rest),
+            "all" => (BusKind::All, "", rest),
+            "at" => {
+                let (node, rest) = rest.split_once('/').unwrap_or((rest, ""));
+                (BusKind::At, node, rest)
+            }
+            "reply" => (BusKind::Reply, "", ""),
+            _ => (BusKind::Other, "", ""),
         };
-        Some(BusTopic { root, kind, object: rest.split('/').next().unwrap_or_default() })
+        Some(BusTopic { root, kind, node, object: rest.split('/').next().unwrap_or_default() })
     }
 
     /// Whether a topic is one for replies.
@@ -60,10 +70,14 @@ impl BusRoots {
 }
 
 impl BusTopic<'_> {
+    pub(crate) fn is_request(&self) -> bool {
+        matches!(self.kind, BusKind::Call | BusKind::At | BusKind::All)
+    }
+
     /// Where replies to this request go that are for one client: `{root}/reply/{object}/{client}`. `None` where the topic
     /// names no object, or the client id does not fit into a reply topic.
     pub(crate) fn private_reply(&self, client_id: &str) -> Option<ByteString> {
-        let fits = self.kind == BusKind::Request && is_level(self.object) && is_client(client_id);
+        let fits = self.is_request() && is_level(self.object) && is_client(client_id);
         fits.then(|| format!("{}/reply/{}/{client_id}", self.root, self.object).into())
     }
 }
@@ -101,15 +115,15 @@ mod tests {
     #[test]
     fn topics_are_told_apart_behind_their_root() {
         for (topic, expected) in [
-            ("rantai/call/calculator/add", Some((BusKind::Request, "calculator"))),
-            ("rantai/call/calculator", Some((BusKind::Request, "calculator"))),
-            ("rantai/all/calculator/add", Some((BusKind::Request, "calculator"))),
-            ("rantai/at/pi/calculator/add", Some((BusKind::Request, "calculator"))),
-            ("rantai/at/pi", Some((BusKind::Request, ""))),
-            ("rantai/call", Some((BusKind::Request, ""))),
+            ("rantai/call/calculator/add", Some((BusKind::Call, "calculator"))),
+            ("rantai/call/calculator", Some((BusKind::Call, "calculator"))),
+            ("rantai/all/calculator/add", Some((BusKind::All, "calculator"))),
+            ("rantai/at/pi/calculator/add", Some((BusKind::At, "calculator"))),
+            ("rantai/at/pi", Some((BusKind::At, ""))),
+            ("rantai/call", Some((BusKind::Call, ""))),
             ("rantai/reply/calculator/me", Some((BusKind::Reply, ""))),
             ("rantai/name/calculator/pi", Some((BusKind::Other, ""))),
-            ("home/at/office/call/x", Some((BusKind::Request, "x"))),
+            ("home/at/office/call/x", Some((BusKind::Call, "x"))),
             ("home/at/office/reply/x/reply", Some((BusKind::Reply, ""))),
             ("home/at/other/x", None),
             ("rantai", None),

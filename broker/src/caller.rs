@@ -2,7 +2,6 @@
 
 use bytestring::ByteString;
 
-use crate::access::Principal;
 use crate::message::Message;
 
 /// The user that a message is from; none for a client that did not log in.
@@ -13,8 +12,7 @@ const VIA: &str = "via";
 type UserProperties = Vec<(ByteString, ByteString)>;
 
 /// Sets `caller` and `via` of a message, and removes what its client has sent of them.
-pub(crate) fn stamp(message: &mut Message, caller: Option<&ByteString>, via: Option<&ByteString>) {
-    let user = &mut message.properties.user;
+pub(crate) fn stamp(user: &mut UserProperties, caller: Option<&ByteString>, via: Option<&ByteString>) {
     user.retain(|(key, _)| key != CALLER && key != VIA);
     let mut set = |key: &'static str, value: Option<&ByteString>| {
         user.extend(value.map(|value| (ByteString::from_static(key), value.clone())));
@@ -23,16 +21,16 @@ pub(crate) fn stamp(message: &mut Message, caller: Option<&ByteString>, via: Opt
     set(VIA, via);
 }
 
-/// The user that a client says it acts for: its one `caller`, if it may act for that user.
-pub(crate) fn acted_for(principal: &Principal, user: &UserProperties) -> Option<ByteString> {
+/// The user that a client says it acts for: its one `caller`.
+pub(crate) fn sent(user: &UserProperties) -> Option<&ByteString> {
     let mut sent = user.iter().filter(|(key, _)| key == CALLER);
     let (_, caller) = sent.next()?;
-    (sent.next().is_none() && principal.acts_for(caller)).then(|| caller.clone())
+    sent.next().is_none().then_some(caller)
 }
 
 /// The caller of a message that was stamped before.
 pub(crate) fn of(message: &Message) -> Option<&ByteString> {
-    message.properties.user.iter().find(|(key, _)| key == CALLER).map(|(_, caller)| caller)
+    sent(&message.properties.user)
 }
 
 #[cfg(test)]
@@ -50,23 +48,19 @@ mod tests {
         let sent = [("a", "1"), ("caller", "root"), ("b", "2"), ("via", "x"), ("caller", "me"), ("a", "3")];
         let rest = [("a", "1"), ("b", "2"), ("a", "3")];
         let mut stamped = message(&sent);
-        stamp(&mut stamped, None, None);
+        stamp(&mut stamped.properties.user, None, None);
         assert_eq!(stamped, message(&rest));
         let mut stamped = message(&sent);
-        stamp(&mut stamped, Some(&"ada".into()), Some(&"gateway".into()));
+        stamp(&mut stamped.properties.user, Some(&"ada".into()), Some(&"gateway".into()));
         assert_eq!(stamped, message(&[&rest[..], &[("caller", "ada"), ("via", "gateway")]].concat()));
         assert_eq!(of(&stamped), Some(&"ada".into()));
     }
 
     #[test]
-    fn a_client_acts_for_one_user_and_only_where_it_may() {
-        let local = Principal { local: true, ..Principal::default() };
-        let acted_for = |principal: &Principal, sent: &[(&'static str, &'static str)]| {
-            acted_for(principal, &message(sent).properties.user).map(|user| user.to_string())
-        };
-        assert_eq!(acted_for(&local, &[("a", "b"), ("caller", "ada")]).as_deref(), Some("ada"));
-        assert_eq!(acted_for(&local, &[("caller", "ada"), ("caller", "bob")]), None, "which of them?");
-        assert_eq!(acted_for(&local, &[("a", "b")]), None);
-        assert_eq!(acted_for(&Principal::default(), &[("caller", "ada")]), None);
+    fn a_client_says_one_caller_or_none() {
+        let said = |user: &[(&'static str, &'static str)]| sent(&message(user).properties.user).cloned();
+        assert_eq!(said(&[("a", "b"), ("caller", "ada")]).as_deref(), Some("ada"));
+        assert_eq!(said(&[("caller", "ada"), ("caller", "bob")]), None, "which of them?");
+        assert_eq!(said(&[("a", "b")]), None);
     }
 }

@@ -224,6 +224,10 @@ pub struct Limits {
     /// Resident memory of the process, in bytes, near which the broker sheds load. Default: 0, three quarters of what its
     /// control group or the machine has.
     pub memory_bytes: usize,
+    /// Requests on buses that may be replied to at one time, where there are access rules: each counts for whoever asked, until
+    /// it is replied to or expires. A user (where nobody logged in: an address) asks for more only while it has asked for less
+    /// than twice as many as are free, and is told 0x97 otherwise. Default: 65,536.
+    pub grants: usize,
 }
 
 impl Default for Limits {
@@ -273,6 +277,7 @@ impl Default for Limits {
             sessions: 200_000,
             sessions_per_user: 100_000,
             memory_bytes: 0,
+            grants: 65_536,
         }
     }
 }

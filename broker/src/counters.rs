@@ -78,6 +78,10 @@ counters! {
     refused_client_ids
     /// Times that users and rules were read again.
     reloads
+    /// Replies refused because no request asked for them, or was replied to before.
+    refused_replies
+    /// Requests refused because whoever asks waits for its share of `limits.grants` replies, and those sent without a grant.
+    refused_grants
     /// Retained messages refused because of `limits.retained` or `limits.retained_bytes`, or because memory was short.
     refused_retained
     /// Retained messages and subscriptions refused because their owner, a user or an address, holds its share of what all may.

@@ -11,7 +11,7 @@ use bytes::{BufMut, BytesMut};
 use bytestring::ByteString;
 use tokio::time::{sleep, timeout};
 
-use crate::access::{Action, Denial, Principal};
+use crate::access::{Action, Allowed, Denial, Principal};
 use crate::codec::{self, ConnAck, Connect, DecodeError, Packet, Reason, Version};
 use crate::connection::Connection;
 use crate::counters::Counters;
@@ -287,9 +287,17 @@ fn admit(hub: &Hub, address: SocketAddr, connect: &Connect) -> Result<Arc<Princi
         // A client id that is still to be drawn stands in no rule.
         let client_id = if connect.client_id.is_empty() { "/" } else { &*connect.client_id };
         let denied = |_: &Denial| Counters::add(&shared.counters.refused_access, 1);
-        shared.access.authorize(&principal, client_id, Action::Publish, topic).inspect_err(denied)?;
+        // A grant is for who is asked while it is connected, and no will replies, or passes a request on.
+        let allowed =
+            |action, topic: &str| match shared.access.authorize(&principal, client_id, action, topic) {
+                Ok(Allowed::WithReplyGrant) => {
+                    Err(Denial::not_authorized("a will neither replies nor passes requests on"))
+                }
+                other => other,
+            };
+        allowed(Action::Publish, topic).inspect_err(denied)?;
         if let Some(topic) = &will.message.properties.response_topic {
-            shared.access.authorize(&principal, client_id, Action::ReplyTo, topic).inspect_err(denied)?;
+            allowed(Action::ReplyTo, topic).inspect_err(denied)?;
         }
     }
     Ok(principal)

@@ -61,6 +61,7 @@ pub(crate) async fn look_after_clients(hub: Arc<Hub>) {
         let mut scratch = Scratch::at(now);
         hub.cut_absent(&mut scratch);
         flush_all(&mut scratch.dirty);
+        hub.shared.grants.sweep(now);
         hub.end_slow(now).await;
         hub.look_at_disk(&mut waiting_for_disk, now);
         end_silent(&hub, now).await;
@@ -166,6 +167,7 @@ fn readings(hub: &Hub) -> Vec<(String, String)> {
         ("retained messages/bytes", retained.bytes as u64),
         ("subscriptions/count", subscriptions as u64),
         ("wills/bytes", hub.shared.wills.bytes() as u64),
+        ("grants/count", hub.shared.grants.count() as u64),
         ("memory/resident", hub.shared.memory.resident() as u64),
         ("memory/ceiling", hub.shared.memory.ceiling() as u64),
         ("memory/stage", hub.shared.memory.stage() as u64),

@@ -17,9 +17,7 @@
 mod absent;
 mod access;
 mod addresses;
-#[cfg_attr(not(test), expect(dead_code, reason = "the rest is for reply grants"))]
 mod bus;
-#[cfg_attr(not(test), expect(dead_code, reason = "the rest is for reply grants"))]
 mod caller;
 mod clock;
 mod codec;
@@ -30,7 +28,6 @@ mod counters;
 mod frames;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
-#[cfg_attr(not(test), expect(dead_code, reason = "nothing asks for grants yet"))]
 mod grants;
 mod guesses;
 mod handshake;

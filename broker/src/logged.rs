@@ -11,6 +11,7 @@ pub(crate) enum Met {
     Disk = 1 << 4,
     Access = 1 << 5,
     Filters = 1 << 6,
+    Grants = 1 << 7,
 }
 
 /// The limits that were logged for one session.

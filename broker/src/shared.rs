@@ -12,6 +12,7 @@ use crate::bus::BusRoots;
 use crate::clock::Clock;
 use crate::config::{Config, QueueFull};
 use crate::counters::Counters;
+use crate::grants::Grants;
 use crate::guesses::Guesses;
 use crate::log::{LineKind, LogLines};
 use crate::logged::{Logged, Met};
@@ -28,6 +29,7 @@ pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) access: Access,
     pub(crate) bus: BusRoots,
+    pub(crate) grants: Grants,
     /// The rules of `config.queues`.
     queue_rules: Vec<(FilterList, QueueFull)>,
     /// What is queued for the absent.
@@ -55,6 +57,7 @@ impl Shared {
             guesses: Guesses::new(config.limits.guess_delay),
             log_lines: LogLines::default(),
             bus: BusRoots::new(&config.bus_roots),
+            grants: Grants::new(config.limits.grants),
             queue_rules: config
                 .queues
                 .iter()
@@ -92,7 +95,11 @@ impl Shared {
 
     /// What this broker does for the buses below its roots, as CONNACK says it.
     pub(crate) fn features(&self) -> &'static str {
-        if self.config.bus_roots.is_empty() { "" } else { "caller" }
+        match (self.config.bus_roots.is_empty(), self.access.generation()) {
+            (true, _) => "",
+            (false, 0) => "caller",
+            (false, _) => "caller,grants",
+        }
     }
 
     /// Hands operations to the store; 0 where nothing is kept.

@@ -144,6 +144,7 @@ fn every_key_is_read() {
         sessions = 23
         sessions_per_user = 24
         memory_bytes = 25
+        grants = 26
         [[queues]]
         filter = "a/#"
         full = "refuse"
@@ -196,6 +197,7 @@ fn every_key_is_read() {
     assert_eq!((limits.share_groups, limits.share_groups_session), (19, 20));
     assert_eq!((limits.retained_bytes, limits.will_bytes), (21, 22));
     assert_eq!((limits.sessions, limits.sessions_per_user, limits.memory_bytes), (23, 24, 25));
+    assert_eq!(limits.grants, 26);
 }
 
 #[test]

@@ -188,6 +188,7 @@ struct WrittenLimits {
     sessions: Option<Spanned<usize>>,
     sessions_per_user: Option<Spanned<usize>>,
     memory_bytes: Option<usize>,
+    grants: Option<Spanned<usize>>,
 }
 
 impl<R: RoleSyntax> Written<R> {
@@ -200,14 +201,15 @@ impl<R: RoleSyntax> Written<R> {
             hardened: self.hardened,
             roles: self.roles,
         };
-        let access = rules(written, &self.users, of)?;
+        let bus_roots = self.bus_roots.map_or(Ok(default.bus_roots), bus_roots::check)?;
+        let access = rules(written, &self.users, &bus_roots, of)?;
         Ok(Config {
             listen: self.listen.map_or(Ok(default.listen), listen)?,
             data_dir: self.data_dir.map(data_dir).transpose()?,
             engine: self.engine.unwrap_or_default(),
             anonymous: anonymous(self.anonymous, &users)?,
             users,
-            bus_roots: self.bus_roots.map_or(Ok(default.bus_roots), bus_roots::check)?,
+            bus_roots,
             queues: self.queues.into_iter().map(WrittenQueueRule::check).collect::<Result<_, _>>()?,
             sys_interval: self.sys_interval_s.map_or(default.sys_interval, seconds),
             limits: self.limits.check()?,
@@ -294,6 +296,7 @@ impl WrittenLimits {
             sessions: within(self.sessions, &count, default.sessions)?,
             sessions_per_user: within(self.sessions_per_user, &count, default.sessions_per_user)?,
             memory_bytes: self.memory_bytes.unwrap_or(default.memory_bytes),
+            grants: within(self.grants, &count, default.grants)?,
         })
     }
 }

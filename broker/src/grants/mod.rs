@@ -21,7 +21,7 @@ use crate::holdings::{Amount, Holdings};
 use crate::owner::Owner;
 
 use key::Key;
-pub(crate) use key::Wanted;
+pub(crate) use key::{Holder, Wanted};
 
 /// How long a request without an expiry may be replied to, in milliseconds.
 const DEFAULT_MS: u64 = 30_000;
@@ -160,6 +160,11 @@ impl Grants {
             let Some(key) = passed_on else { return };
             passed_on = self.use_one(&key.borrowed());
         }
+    }
+
+    /// A request was not sent after all.
+    pub(crate) fn take_back(&self, wanted: &Wanted<'_>) {
+        self.use_one(wanted);
     }
 
     /// The grant by which the request was passed on.

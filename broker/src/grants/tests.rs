@@ -1,6 +1,5 @@
 use std::net::IpAddr;
 
-use super::key::Holder;
 use super::*;
 
 const R: &str = "rantai/reply/calculator/ada--1";

@@ -12,9 +12,10 @@ use crate::access::Principal;
 use crate::caller;
 use crate::codec::{self, ConnAck, Connect, Reason, Version};
 use crate::counters::Counters;
+use crate::grants::Asked;
 use crate::link::{Link, flush_all};
 use crate::message::Message;
-use crate::peer::Peer;
+use crate::peer::{Identity, Peer};
 use crate::session::{Scratch, Session, State};
 use crate::store::Op;
 use crate::transport::Transport;
@@ -92,7 +93,8 @@ impl Hub {
         let greeting = greeting(&session, connect.version, &peer, ack);
         let link = {
             let source: Weak<Session> = Arc::downgrade(&session);
-            Link::new(transport, source, peer, self.shared.clone(), greeting)
+            let identity = Identity { principal: principal.clone(), client_id: session.client_id.clone() };
+            Link::new(transport, source, (peer, identity), self.shared.clone(), greeting)
         };
         sessions.by_client.insert(connect.client_id, session.clone());
         if self.shared.store.is_some() {
@@ -117,8 +119,14 @@ impl Hub {
             state.version5 = connect.version == Version::V5;
             state.principal = principal;
             state.will = connect.will.map(|mut will| {
-                if self.shared.bus.topic(&will.message.topic).is_some() {
-                    caller::stamp(&mut will.message, state.principal.user.as_ref(), None);
+                let Message { topic, properties, asked, .. } = &mut will.message;
+                if self.shared.bus.topic(topic).is_some() {
+                    let caller = state.principal.user.as_ref();
+                    caller::stamp(&mut properties.user, caller, None);
+                    if properties.response_topic.is_some() {
+                        let (owner, caller) = (state.owner.clone(), caller.cloned());
+                        *asked = Some(Arc::new(Asked { owner, caller, passed_on: None }));
+                    }
                 }
                 will.message = will.message.compact();
                 self.shared.wills.hold(will, state.owner.clone())

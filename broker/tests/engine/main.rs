@@ -14,6 +14,7 @@ mod bridges;
 mod budgets;
 mod caller;
 mod disk;
+mod grants;
 mod guesses;
 mod limits;
 mod local;
