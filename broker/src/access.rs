@@ -61,7 +61,7 @@ impl Access {
             generation: AtomicU64::new(rules.generation()),
             rules: RwLock::new(Arc::new(rules)),
             nobody: Arc::default(),
-            local_process: Arc::new(Principal { user: None, local: true }),
+            local_process: Arc::new(Principal { local: true, ..Principal::default() }),
             // 244 random bits.
             local_password: random.id() + &random.id(),
             local_ids: Mutex::default(),
@@ -120,7 +120,7 @@ impl Access {
     pub(crate) fn check_client_id(&self, client_id: &str, principal: &Principal) -> Result<(), Denial> {
         let rules = self.rules.read().clone();
         let Some(table) = rules.table().filter(|_| !principal.local) else { return Ok(()) };
-        let who = Who { user: principal.user.as_deref(), client_id };
+        let who = Who { user: principal.checked_user(), client_id };
         table.check_client_id(&who).map_err(|error| Denial::client_id(&error.to_string()))
     }
 
@@ -146,7 +146,7 @@ impl Access {
             let rules = self.rules.read().clone();
             rules.table().is_some_and(|table| table.may_act_for(name, user))
         };
-        principal.local || principal.user.as_ref().is_some_and(named)
+        principal.local || principal.caller().is_some_and(named)
     }
 
     /// Whether a principal is one that could come in now: the user of a session may be gone since.
@@ -194,7 +194,10 @@ impl Access {
             return rules.log_in(user, password).ok_or(Reason::BAD_USER_NAME_OR_PASSWORD);
         }
         // Nobody has checked the name.
-        Ok(self.nobody.clone())
+        Ok(match rules.table() {
+            Some(_) => self.nobody.clone(),
+            None => Arc::new(Principal { claimed: true, ..Principal::of_user(user.clone()) }),
+        })
     }
 }
 
@@ -229,7 +232,7 @@ mod tests {
             Err(Reason::BAD_USER_NAME_OR_PASSWORD)
         );
         assert_eq!(user(&closed, None, None), Err(Reason::NOT_AUTHORIZED));
-        assert_eq!(user(&access(true, &[]), Some(&name), None), Ok(None), "a name that nobody has checked");
+        assert_eq!(user(&access(true, &[]), Some(&name), None), Ok(Some("ani".to_owned())));
         assert_eq!(user(&access(true, &[("ani", "x")]), None, None), Ok(None));
         assert_eq!(
             user(&access(true, &[("ani", "x")]), Some(&name), None),

@@ -20,8 +20,8 @@ pub(crate) struct Identity {
 impl Identity {
     /// This client's reply on `topic`, to the request with these properties.
     pub(crate) fn reply<'a>(&'a self, topic: &'a str, properties: &'a Properties) -> Wanted<'a> {
-        let Principal { user, local } = &*self.principal;
-        let holder = Holder { user: user.as_ref(), local: *local, client_id: &self.client_id };
+        let principal = &*self.principal;
+        let holder = Holder { user: principal.caller(), local: principal.local, client_id: &self.client_id };
         Wanted { holder, topic, correlation: properties.correlation_data.as_deref().unwrap_or_default() }
     }
 }

@@ -135,7 +135,7 @@ def rantai_config(settings):
     lines.append("[limits]")
     lines += [f"{key} = {value}" for key, value in limits.items() if value is not None]
     for name, password in settings.get("users", {}).items():
-        lines += ["[[users]]", f'name = "{name}"', f'password = "{password}"']
+        lines += ["[[users]]", f'name = "{name}"', f'password = "{password}"', 'roles = ["admin"]']
     return "\n".join(lines) + "\n"
 
 

@@ -88,8 +88,9 @@ fn free_address() -> Result<SocketAddr, Failure> {
 }
 
 fn rantai_configuration(port: u16) -> String {
-    let user =
-        |name: &str, password: &str| format!("[[users]]\nname = \"{name}\"\npassword = \"{password}\"\n");
+    let user = |name: &str, password: &str| {
+        format!("[[users]]\nname = \"{name}\"\npassword = \"{password}\"\nroles = [\"admin\"]\n")
+    };
     format!(
         "listen = [\"127.0.0.1:{port}\"]\nanonymous = true\n{}{}",
         user(honest::USER, honest::PASSWORD),

@@ -13,18 +13,39 @@ pub(crate) struct Principal {
     pub(crate) user: Option<ByteString>,
     /// Whether it is the broker's own process, which may do everything and acts for everybody.
     pub(crate) local: bool,
+    /// Nobody has checked the user name: without users any name is taken for what it says. It counts for nothing once
+    /// there are rules.
+    pub(crate) claimed: bool,
 }
 
 impl Principal {
+    /// Whoever has logged in as a user.
+    pub(crate) fn of_user(user: ByteString) -> Self {
+        Self { user: Some(user), ..Self::default() }
+    }
+
+    /// The user that it is; none where nobody has checked the name.
+    pub(crate) fn checked_user(&self) -> Option<&str> {
+        self.caller().map(|user| &**user)
+    }
+
+    /// The user that its messages are from; none where nobody has checked the name.
+    pub(crate) fn caller(&self) -> Option<&ByteString> {
+        self.user.as_ref().filter(|_| !self.claimed)
+    }
+
     /// The name in the record of a session; none for nobody.
     pub(crate) fn recorded(&self) -> Option<ByteString> {
-        if self.local { Some(ByteString::from_static(LOCAL_USER)) } else { self.user.clone() }
+        if self.local {
+            return Some(ByteString::from_static(LOCAL_USER));
+        }
+        self.user.clone().filter(|_| !self.claimed)
     }
 
     /// From the record of a session. One that was written without a user is nobody's.
     pub(crate) fn of_record(user: Option<ByteString>) -> Self {
         let local = user.as_deref() == Some(LOCAL_USER);
-        Self { user: user.filter(|_| !local), local }
+        Self { user: user.filter(|_| !local), local, claimed: false }
     }
 
     /// Its user name for a log line.

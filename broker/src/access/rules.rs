@@ -31,7 +31,7 @@ impl Rules {
     pub(super) fn of(config: &Config) -> Self {
         let users = config.users.iter().map(|user| {
             let name = ByteString::from(&*user.name);
-            let principal = Arc::new(Principal { user: Some(name.clone()), local: false });
+            let principal = Arc::new(Principal::of_user(name.clone()));
             (name, User { password: user.password.clone().into_bytes(), principal })
         });
         Self { anonymous: config.anonymous, users: users.collect(), table: config.access.clone() }
@@ -61,7 +61,8 @@ impl Rules {
 
     pub(super) fn knows(&self, principal: &Principal) -> bool {
         match &principal.user {
-            Some(user) => self.users.contains_key(user) || self.users.is_empty() && self.table.is_none(),
+            Some(_) if principal.claimed => self.users.is_empty() && self.anonymous && self.table.is_none(),
+            Some(user) => self.users.contains_key(user),
             None => principal.local || self.anonymous,
         }
     }
@@ -89,12 +90,12 @@ impl Rules {
             }
             return Ok(Allowed::Yes);
         };
-        if let Some(user) = principal.user.as_deref()
+        if let Some(user) = principal.checked_user()
             && !self.knows(principal)
         {
             return Err(Denial::not_authorized(&format!("refused: there is no user {user} any more")));
         }
-        let who = Who { user: principal.user.as_deref(), client_id };
+        let who = Who { user: principal.checked_user(), client_id };
         decide(table, &who, action, topic)
     }
 }

@@ -63,7 +63,7 @@ impl Connection {
         let other = match &passed_on {
             // A link of a chain: whoever called the first one calls all of them.
             Some(by) => {
-                caller::stamp(&mut properties.user, by.caller.as_ref(), self.principal.user.as_ref());
+                caller::stamp(&mut properties.user, by.caller.as_ref(), self.principal.caller());
                 None
             }
             None => self.say_who_calls(topic, properties)?,
@@ -108,7 +108,7 @@ impl Connection {
     /// Where replies to this client go, if it has logged in and may read them there. Its requests may be of MQTT 3.1.1, which
     /// has no Response Topic.
     fn private_reply(&mut self, bus: &BusTopic<'_>, properties: &Properties) -> Option<ByteString> {
-        self.principal.user.as_ref()?;
+        self.principal.caller()?;
         let no_reply = |(key, value): &(ByteString, ByteString)| key == "oneway" && value == "1";
         if properties.user.iter().any(no_reply) {
             return None;
@@ -124,14 +124,14 @@ impl Connection {
         let sent = caller::sent(&properties.user).filter(|user| access.may_act_for(principal, user));
         // Copied out of the packet, which a grant would keep in memory.
         let Some(user) = sent.map(|user| ByteString::from(&**user)) else {
-            caller::stamp(&mut properties.user, principal.user.as_ref(), None);
+            caller::stamp(&mut properties.user, principal.caller(), None);
             return Ok(None);
         };
         if access.generation() != 0 {
-            let other = Principal { user: Some(user.clone()), local: false };
+            let other = Principal::of_user(user.clone());
             access.authorize(&other, &self.session.client_id, Action::Publish, topic)?;
         }
-        caller::stamp(&mut properties.user, Some(&user), principal.user.as_ref());
+        caller::stamp(&mut properties.user, Some(&user), principal.caller());
         Ok(Some(user))
     }
 
@@ -139,14 +139,14 @@ impl Connection {
     fn asks_for(&self, other: Option<ByteString>) -> Arc<Asked> {
         let (owner, caller) = match other {
             Some(user) => (Some(Arc::new(Owner::User(user.clone()))), Some(user)),
-            None => (self.owner.clone(), self.principal.user.clone()),
+            None => (self.owner.clone(), self.principal.caller().cloned()),
         };
         Arc::new(Asked { owner, caller, passed_on: None })
     }
 
     /// A reply was asked for where this client may not read, and no request was sent to it that it could pass on.
     fn no_response(&self, properties: &Properties, bus: Option<&BusTopic<'_>>) -> Denial {
-        let id = match &self.principal.user {
+        let id = match self.principal.caller() {
             Some(user) => format!("{user}--1"),
             None => self.session.client_id.to_string(),
         };

@@ -9,6 +9,9 @@ use crate::logged::Met;
 use crate::session::Scratch;
 use crate::topic;
 
+/// Steps of routing that a refusal counts for: it is decided and told for each message, and routed nowhere.
+const STEPS_A_DENIAL: usize = 8;
+
 /// Decisions about one client's topics.
 #[derive(Debug, Default)]
 pub(super) struct PublishRights {
@@ -64,6 +67,7 @@ impl Connection {
     pub(super) fn deny(&self, publish: &Publish, denial: &Denial, scratch: &mut Scratch) {
         let shared = &self.hub.shared;
         Counters::add(&shared.counters.refused_access, 1);
+        scratch.route_steps += STEPS_A_DENIAL;
         if denial.reason == Reason::NOT_AUTHORIZED
             && shared.may_log_limit(&mut self.session.state.lock().logged, Met::Access)
         {

@@ -121,7 +121,7 @@ impl Hub {
             state.will = connect.will.map(|mut will| {
                 let Message { topic, properties, asked, .. } = &mut will.message;
                 if self.shared.bus.topic(topic).is_some() {
-                    let caller = state.principal.user.as_ref();
+                    let caller = state.principal.caller();
                     caller::stamp(&mut properties.user, caller, None);
                     if properties.response_topic.is_some() {
                         let (owner, caller) = (state.owner.clone(), caller.cloned());

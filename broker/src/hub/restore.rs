@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use super::sessions::Hub;
-use crate::access::{Action, Principal};
+use crate::access::{Action, Allowed, Principal};
 use crate::codec::{Options, RetainHandling, Will};
+use crate::counters::Counters;
 use crate::message::Message;
-use crate::session::{Session, State};
+use crate::session::{Scratch, Session, State};
 use crate::store::{Op, SessionRecord, Snapshot, StoreError, WillRecord};
 use crate::subscriptions::{Subscription, subscription_bytes};
 
@@ -21,6 +22,7 @@ impl Hub {
             }
         }
         let now = self.shared.clock.now_ms();
+        let (mut scratch, mut left) = (Scratch::at(now), Vec::new());
         for stored in snapshot.sessions {
             let session = Session::new(stored.key, stored.record.client_id);
             let mut sessions = self.sessions.lock();
@@ -40,7 +42,16 @@ impl Hub {
                 let will = Will { message, expiry: left, delay: will.delay };
                 self.shared.wills.hold(will, state.owner.clone())
             });
+            let id = &session.client_id;
+            let allowed = |topic: &str| {
+                self.shared.access.authorize(&principal, id, Action::Publish, topic) == Ok(Allowed::Yes)
+            };
+            if state.will.as_ref().is_some_and(|will| !allowed(&will.message.topic)) {
+                Counters::add(&self.shared.counters.refused_access, 1);
+                state.will = None;
+            }
             state.restore(stored.queue, stored.received);
+            let mut has_lost = false;
             for (filter, record) in stored.subscriptions {
                 let options = Options {
                     qos: record.qos,
@@ -53,7 +64,8 @@ impl Hub {
                     access.authorize(&state.principal, &session.client_id, Action::Subscribe, &filter);
                 let Ok(allowed) = allowed else {
                     self.router.note_denied_filter(&session, &mut state, &filter);
-                    self.shared.put([Op::Unsubscribe { key: session.key, filter }], None);
+                    scratch.ops.push(Op::Unsubscribe { key: session.key, filter });
+                    has_lost = true;
                     continue;
                 };
                 state.note_allowed(&filter, allowed);
@@ -64,12 +76,17 @@ impl Hub {
                 self.router
                     .restore(&filter, Subscription { subscriber: session.clone(), options, identifier });
             }
+            if has_lost {
+                let of = (session.key, &*session.client_id);
+                left.extend(state.drop_forbidden(of, &self.shared, &mut scratch));
+            }
             // A broker that was cut off could not say since when its clients are gone: since now.
             let since = stored.record.disconnected.unwrap_or(now);
             state.since = since;
             state.count_absent(&self.shared.absent);
             self.start_timer(&session, &mut state, since);
         }
+        self.router.pass_on(left, &mut scratch);
         Ok(())
     }
 }

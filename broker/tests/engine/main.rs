@@ -7,6 +7,8 @@
 mod support;
 
 mod absent;
+mod access;
+mod access_reload;
 mod addresses;
 mod aliases;
 mod answers;
