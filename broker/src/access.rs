@@ -140,6 +140,15 @@ impl Access {
         rules.authorize(principal, client_id, action, topic)
     }
 
+    /// Whether a client may say of its messages that another user has sent them. The broker's own process acts for everybody.
+    pub(crate) fn may_act_for(&self, principal: &Principal, user: &str) -> bool {
+        let named = |name: &ByteString| {
+            let rules = self.rules.read().clone();
+            rules.table().is_some_and(|table| table.may_act_for(name, user))
+        };
+        principal.local || principal.caller().is_some_and(named)
+    }
+
     /// Whether a principal is one that could come in now: the user of a session may be gone since.
     pub(crate) fn knows(&self, principal: &Principal) -> bool {
         self.rules.read().knows(principal)

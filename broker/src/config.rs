@@ -32,9 +32,9 @@ pub struct Config {
     pub anonymous: bool,
     /// Users that may log in.
     pub users: Vec<User>,
-    /// Topic filters on which the broker sets the user property `caller` (user name, else client id) and
-    /// removes any that a client sent. Default: none.
-    pub caller_topics: Vec<String>,
+    /// Roots of buses (PROTOCOL.md), each of levels of 1 to 64 characters of `A-Z a-z 0-9 . _ -`, none below another. Below
+    /// them the broker sets the user properties `caller` and `via`, and removes any that a client sent. Default: `rantai`.
+    pub bus_roots: Vec<String>,
     /// Exceptions from `limits.queue_full`; the first whose filter matches a message's topic holds. Default: none.
     pub queues: Vec<QueueRule>,
     /// How often `$SYS/broker/…` is published; zero switches it off. Default: 10 s.
@@ -246,6 +246,10 @@ pub struct Limits {
     /// Resident memory of the process, in bytes, near which the broker sheds load. Default: 0, three quarters of what its
     /// control group or the machine has.
     pub memory_bytes: usize,
+    /// Requests on buses that may be replied to at one time, where there are access rules: each counts for whoever asked, until
+    /// it is replied to or expires. A user (where nobody logged in: an address) asks for more only while it has asked for less
+    /// than twice as many as are free, and is told 0x97 otherwise. Default: 65,536.
+    pub grants: usize,
 }
 
 impl Default for Limits {
@@ -300,6 +304,7 @@ impl Default for Limits {
             sessions: 200_000,
             sessions_per_user: 100_000,
             memory_bytes: 0,
+            grants: 65_536,
         }
     }
 }
@@ -312,7 +317,7 @@ impl Default for Config {
             engine: Engine::default(),
             anonymous: true,
             users: Vec::new(),
-            caller_topics: Vec::new(),
+            bus_roots: vec!["rantai".to_owned()],
             queues: Vec::new(),
             sys_interval: Duration::from_secs(10),
             limits: Limits::default(),

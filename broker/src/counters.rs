@@ -80,6 +80,10 @@ counters! {
     refused_client_ids
     /// Times that users and rules were read again.
     reloads
+    /// Replies refused because no request asked for them, or was replied to before.
+    refused_replies
+    /// Requests refused because whoever asks waits for its share of `limits.grants` replies, and those sent without a grant.
+    refused_grants
     /// Retained messages refused because of `limits.retained` or `limits.retained_bytes`, or because memory was short.
     refused_retained
     /// Times a publisher or retained wills waited because of `limits.retained_bytes_per_s`.

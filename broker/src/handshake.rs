@@ -10,7 +10,7 @@ use bytes::{BufMut, BytesMut};
 use bytestring::ByteString;
 use tokio::time::timeout;
 
-use crate::access::{Action, Denial, Principal};
+use crate::access::{Action, Allowed, Denial, Principal};
 use crate::codec::{self, ConnAck, Connect, DecodeError, Packet, Reason, Version};
 use crate::connection::Connection;
 use crate::counters::Counters;
@@ -266,9 +266,17 @@ fn admit(hub: &Hub, address: SocketAddr, connect: &Connect, principal: &Principa
         // A client id that is still to be drawn stands in no rule.
         let client_id = if connect.client_id.is_empty() { "/" } else { &*connect.client_id };
         let denied = |_: &Denial| Counters::add(&shared.counters.refused_access, 1);
-        shared.access.authorize(principal, client_id, Action::Publish, topic).inspect_err(denied)?;
+        // A grant is for who is asked while it is connected, and no will replies, or passes a request on.
+        let allowed = |action, topic: &str| match shared.access.authorize(principal, client_id, action, topic)
+        {
+            Ok(Allowed::WithReplyGrant) => {
+                Err(Denial::not_authorized("a will neither replies nor passes requests on"))
+            }
+            other => other,
+        };
+        allowed(Action::Publish, topic).inspect_err(denied)?;
         if let Some(topic) = &will.message.properties.response_topic {
-            shared.access.authorize(principal, client_id, Action::ReplyTo, topic).inspect_err(denied)?;
+            allowed(Action::ReplyTo, topic).inspect_err(denied)?;
         }
     }
     Ok(())
@@ -306,6 +314,7 @@ fn greeting(hub: &Hub, connect: &mut Connect) -> (ConnAck, u16) {
         assigned_client_id: assigned,
         keep_alive: server_keep_alive,
         dropped: 0,
+        features: "",
     };
     (ack, keep_alive)
 }

@@ -62,6 +62,7 @@ pub(crate) async fn look_after_clients(hub: Arc<Hub>) {
         hub.cut_absent(&mut scratch);
         flush_all(&mut scratch.dirty);
         hub.send_to_held_back(now).await;
+        hub.shared.grants.sweep(now);
         hub.end_slow(now).await;
         hub.look_at_disk(&mut waiting_for_disk, now);
         end_silent(&hub, now).await;
@@ -170,6 +171,7 @@ fn readings(hub: &Hub) -> Vec<(String, String)> {
         ("subscriptions/count", subscriptions as u64),
         ("subscriptions/bytes", hub.shared.filters.bytes() as u64),
         ("wills/bytes", hub.shared.wills.bytes() as u64),
+        ("grants/count", hub.shared.grants.count() as u64),
         ("memory/resident", hub.shared.memory.resident() as u64),
         ("memory/ceiling", hub.shared.memory.ceiling() as u64),
         ("memory/stage", hub.shared.memory.stage() as u64),

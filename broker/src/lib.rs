@@ -17,6 +17,8 @@
 mod absent;
 mod access;
 mod addresses;
+mod bus;
+mod caller;
 mod clock;
 mod codec;
 mod config;
@@ -27,6 +29,7 @@ mod filters;
 mod frames;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
+mod grants;
 mod guesses;
 mod handshake;
 mod handshakes;

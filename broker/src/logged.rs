@@ -13,6 +13,7 @@ pub(crate) enum Met {
     RetainedGrowth = 1 << 6,
     Access = 1 << 7,
     Filters = 1 << 8,
+    Grants = 1 << 9,
 }
 
 /// The limits that were logged for one session.

@@ -2,24 +2,24 @@
 
 use std::sync::Arc;
 
-use bytestring::ByteString;
 use parking_lot::RwLock;
 use tokio::sync::watch;
 
 use crate::absent::AbsentQueues;
-use crate::access::{Access, Principal};
+use crate::access::Access;
 use crate::addresses::Addresses;
+use crate::bus::BusRoots;
 use crate::clock::Clock;
 use crate::config::{Config, QueueFull};
 use crate::counters::Counters;
 use crate::filters::FilterBudget;
+use crate::grants::Grants;
 use crate::guesses::Guesses;
 use crate::in_flight_budget::InFlightBudget;
 use crate::log::{LineKind, LogLines};
 use crate::log_in::Logins;
 use crate::logged::{Logged, Met};
 use crate::memory::Memory;
-use crate::message::Message;
 use crate::random::Random;
 use crate::retained::{Growth, Retained};
 use crate::store::{Op, Store, Ticket};
@@ -36,7 +36,8 @@ const ENDINGS: usize = 16;
 pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) access: Access,
-    caller_topics: FilterList,
+    pub(crate) bus: BusRoots,
+    pub(crate) grants: Grants,
     /// The rules of `config.queues`.
     queue_rules: Vec<(FilterList, QueueFull)>,
     /// What is queued for the absent.
@@ -74,7 +75,8 @@ impl Shared {
             logins: Logins::new(&config.limits),
             log_lines: LogLines::default(),
             endings: Turns::new(ENDINGS),
-            caller_topics: FilterList::new(&config.caller_topics),
+            bus: BusRoots::new(&config.bus_roots),
+            grants: Grants::new(config.limits.grants),
             queue_rules: config
                 .queues
                 .iter()
@@ -113,18 +115,12 @@ impl Shared {
         logged.admit(met, || self.may_log(&self.log_lines.limits))
     }
 
-    /// Whether any message gets the user property `caller`.
-    pub(crate) fn stamps_callers(&self) -> bool {
-        !self.caller_topics.is_empty()
-    }
-
-    /// Sets the user property `caller` of a message on one of `caller_topics` to its publisher's user name (the client
-    /// id without one), and removes any that the client sent.
-    pub(crate) fn stamp_caller(&self, message: &mut Message, principal: &Principal, client_id: &ByteString) {
-        if self.caller_topics.matches(&message.topic) {
-            let caller = principal.user.as_ref().unwrap_or(client_id).clone();
-            message.properties.user.retain(|(key, _)| key != "caller");
-            message.properties.user.push((ByteString::from_static("caller"), caller));
+    /// What this broker does for the buses below its roots, as CONNACK says it.
+    pub(crate) fn features(&self) -> &'static str {
+        match (self.config.bus_roots.is_empty(), self.access.generation()) {
+            (true, _) => "",
+            (false, 0) => "caller",
+            (false, _) => "caller,grants",
         }
     }
 

@@ -26,7 +26,12 @@ impl Principal {
 
     /// The user that it is; none where nobody has checked the name.
     pub(crate) fn checked_user(&self) -> Option<&str> {
-        self.user.as_deref().filter(|_| !self.claimed)
+        self.caller().map(|user| &**user)
+    }
+
+    /// The user that its messages are from; none where nobody has checked the name.
+    pub(crate) fn caller(&self) -> Option<&ByteString> {
+        self.user.as_ref().filter(|_| !self.claimed)
     }
 
     /// The name in the record of a session; none for nobody.

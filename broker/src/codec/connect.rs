@@ -141,6 +141,7 @@ fn connect5(connect: v5::Connect) -> Result<Connect, DecodeError> {
                         user: will.user_properties,
                     },
                     expires: None,
+                    asked: None,
                 },
                 expiry: will.message_expiry_interval.map(std::num::NonZeroU32::get),
                 delay: will.will_delay_interval_sec.unwrap_or(0),

@@ -31,6 +31,7 @@ fn full_message() -> Message {
             user: vec![("b".into(), "2".into()), ("a".into(), "1".into()), ("b".into(), "2".into())],
         },
         expires: Some(NOW + 60_000),
+        asked: None,
     }
 }
 

@@ -13,9 +13,6 @@ use super::file::Complaint;
 use super::roles::RoleSyntax;
 use super::users::read_user;
 
-/// The roots of the buses that roles are about.
-const ROOTS: [&str; 1] = ["rantai"];
-
 /// A table of `[[users]]`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -67,6 +64,7 @@ pub(super) fn anonymous(written: Option<Spanned<bool>>, users: &[User]) -> Resul
 pub(super) fn rules<R: RoleSyntax>(
     written: WrittenRules<R>,
     users: &[User],
+    roots: &[String],
     (text, file): (&str, &Path),
 ) -> Result<Option<Arc<Table>>, Complaint> {
     let WrittenRules { anonymous_roles, acl_file, hardened, roles, users: written_users } = written;
@@ -93,7 +91,7 @@ pub(super) fn rules<R: RoleSyntax>(
     for role in R::ready_made() {
         // One of the file takes its place.
         if !roles.iter().any(|written| written.as_ref().name() == role.name()) {
-            table = compile(table, &role).map_err(|(_, message)| Complaint { span: 0..0, message })?;
+            table = compile(table, &role, roots).map_err(|(_, message)| Complaint { span: 0..0, message })?;
             known.push(role.name().to_owned());
         }
     }
@@ -106,7 +104,7 @@ pub(super) fn rules<R: RoleSyntax>(
             let message = format!("role `{}` is given twice; rename one", role.name());
             return Err(Complaint { span, message });
         }
-        table = compile(table, role).map_err(|(entry, message)| {
+        table = compile(table, role, roots).map_err(|(entry, message)| {
             let found =
                 text.get(span.clone()).and_then(|role| role.find(&entry)).filter(|_| !entry.is_empty());
             let span = found.map_or(span.clone(), |at| span.start + at..span.start + at + entry.len());
@@ -162,9 +160,13 @@ pub(super) fn rules<R: RoleSyntax>(
 }
 
 /// Adds a role; the entry that means nothing, and why.
-fn compile<R: RoleSyntax>(table: TableBuilder, role: &R) -> Result<TableBuilder, (String, String)> {
+fn compile<R: RoleSyntax>(
+    table: TableBuilder,
+    role: &R,
+    roots: &[String],
+) -> Result<TableBuilder, (String, String)> {
     let mut rules = Vec::new();
-    for root in ROOTS {
+    for root in roots {
         let below = role.rules(root).map_err(|mistake| (mistake.entry, mistake.message))?;
         for rule in below {
             if !rules.contains(&rule) {

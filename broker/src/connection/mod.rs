@@ -2,6 +2,7 @@
 
 mod acknowledging;
 mod aliases;
+mod bus;
 mod commanding;
 mod filters;
 mod packets;

@@ -2,6 +2,7 @@
 
 use hashbrown::HashSet;
 
+use super::bus::BusRefusal;
 use super::filters::Change;
 use super::{Connection, Failure, Step, Work};
 use crate::codec::{self, Acknowledge, Acknowledgement, DecodeError, Packet, Publish, Reason, Version};
@@ -145,18 +146,39 @@ impl Connection {
         if message.properties.user.len() > shared.config.limits.user_properties {
             return self.refuse_properties(&publish, &mut work.scratch);
         }
-        if let Err(denial) = allowed {
-            self.deny(&publish, &denial, &mut work.scratch);
-            return Ok(Step::Next);
-        }
+        let needed = match allowed {
+            Ok(needed) => needed,
+            Err(denial) => {
+                self.deny(&publish, &denial, &mut work.scratch);
+                return Ok(Step::Next);
+            }
+        };
         if control::is_command(&message.topic) {
             let message = message.detach();
             return Ok(Step::Command(Box::new(Publish { message, ..publish })));
         }
-        if shared.stamps_callers() {
-            shared.stamp_caller(message, &self.principal, &self.session.client_id);
+        match self.enter_bus(message, needed, work.scratch.now) {
+            Ok(()) => self.route(publish, FullQueues::Wait, work),
+            Err(BusRefusal::Denied(denial)) => {
+                self.deny(&publish, &denial, &mut work.scratch);
+                Ok(Step::Next)
+            }
+            Err(BusRefusal::Share) => self.refuse_share(&publish, &mut work.scratch),
         }
-        self.route(publish, FullQueues::Wait, work)
+    }
+
+    /// A request of a client that waits for as many replies as it may: refused at QoS 1 and 2, dropped at QoS 0.
+    fn refuse_share(&self, publish: &Publish, scratch: &mut Scratch) -> Result<Step, Failure> {
+        let shared = &self.hub.shared;
+        Counters::add(&shared.counters.refused_grants, 1);
+        if shared.may_log_limit(&mut self.session.state.lock().logged, Met::Grants) {
+            tracing::warn!(
+                client = %ClientText(&self.session.client_id), user = %ClientText(self.principal.name()),
+                peer = %self.link.peer.address, "refused: more requests without a reply than its share"
+            );
+        }
+        self.refuse(publish, Reason::QUOTA_EXCEEDED, "too many requests without a reply", scratch)?;
+        Ok(Step::Next)
     }
 
     /// A message with more user properties than are allowed: refused at QoS 1 and 2, dropped at QoS 0.
@@ -210,6 +232,7 @@ impl Connection {
         let routed = self.hub.router.route(&publish.message, origin, &mut work.scratch, &mut work.targets);
         match routed {
             Routed::Done { matched, ticket } => {
+                self.note_replied(&publish.message);
                 let reason = if matched { Reason::SUCCESS } else { Reason::NO_MATCHING_SUBSCRIBERS };
                 self.answer(&publish, reason, ticket, &mut work.scratch);
                 Ok(Step::Next)

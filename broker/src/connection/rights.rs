@@ -1,7 +1,7 @@
 //! What a client may publish: asked once for each topic while the rules stay what they are.
 
 use super::Connection;
-use crate::access::{Action, Decisions, Denial};
+use crate::access::{Action, Allowed, Decisions, Denial};
 use crate::codec::{Publish, Reason};
 use crate::counters::Counters;
 use crate::log::ClientText;
@@ -19,9 +19,18 @@ pub(super) struct PublishRights {
     response_topics: Decisions,
 }
 
+/// What a message may do by a reply grant only.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Needed {
+    /// Be published: it is a reply.
+    pub(super) reply: bool,
+    /// Ask for a reply on its Response Topic: it is a request that is passed on.
+    pub(super) response: bool,
+}
+
 impl Connection {
     /// Whether a message may be published, and replied to where it asks for that.
-    pub(super) fn check_publish(&mut self, publish: &Publish) -> Result<(), Denial> {
+    pub(super) fn check_publish(&mut self, publish: &Publish) -> Result<Needed, Denial> {
         let message = &publish.message;
         if !topic::valid_name(&message.topic, self.hub.shared.config.limits.topic_levels) {
             return Err(Reason::TOPIC_NAME_INVALID.into());
@@ -29,16 +38,28 @@ impl Connection {
         let access = &self.hub.shared.access;
         let generation = access.generation();
         if generation == 0 && !message.topic.starts_with('$') {
-            return Ok(());
+            return Ok(Needed::default());
         }
         let (principal, client_id) = (&*self.principal, &*self.session.client_id);
         let decide = |action, topic: &str| access.authorize(principal, client_id, action, topic);
         let topics = &mut self.rights.topics;
-        topics.of(generation, &message.topic, || decide(Action::Publish, &message.topic))?;
+        let allowed = topics.of(generation, &message.topic, || decide(Action::Publish, &message.topic))?;
+        let mut needed = Needed { reply: allowed == Allowed::WithReplyGrant, response: false };
         if let Some(topic) = &message.properties.response_topic {
-            self.rights.response_topics.of(generation, topic, || decide(Action::ReplyTo, topic))?;
+            match self.may_be_replied_to(topic) {
+                Ok(allowed) => needed.response = allowed == Allowed::WithReplyGrant,
+                Err(_) => return Err(self.no_response_of(message)),
+            }
         }
-        Ok(())
+        Ok(needed)
+    }
+
+    /// Whether the client may ask for replies on `topic`.
+    pub(super) fn may_be_replied_to(&mut self, topic: &str) -> Result<Allowed, Denial> {
+        let access = &self.hub.shared.access;
+        let (principal, client_id) = (&*self.principal, &*self.session.client_id);
+        let decide = || access.authorize(principal, client_id, Action::ReplyTo, topic);
+        self.rights.response_topics.of(access.generation(), topic, decide)
     }
 
     /// Refuses a message that may not be published: 0x87 in MQTT 5. In 3.1.1 it is acknowledged and dropped

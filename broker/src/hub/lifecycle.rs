@@ -9,11 +9,13 @@ use tokio::time::sleep;
 use super::restore::save;
 use super::sessions::Hub;
 use crate::access::Principal;
+use crate::caller;
 use crate::codec::{self, ConnAck, Connect, Reason, Version};
 use crate::counters::Counters;
+use crate::grants::Asked;
 use crate::link::{Link, flush_all};
 use crate::message::Message;
-use crate::peer::Peer;
+use crate::peer::{Identity, Peer};
 use crate::session::{Scratch, Session, State};
 use crate::store::Op;
 use crate::transport::Transport;
@@ -91,10 +93,12 @@ impl Hub {
         let resumed = old.is_some();
         ack.session_present = resumed;
         let session = old.unwrap_or_else(|| Session::new(self.new_key(), connect.client_id.clone()));
+        ack.features = self.shared.features();
         let greeting = greeting(&session, connect.version, &peer, ack);
         let link = {
             let source: Weak<Session> = Arc::downgrade(&session);
-            Link::new(transport, source, peer, self.shared.clone(), greeting)
+            let identity = Identity { principal: principal.clone(), client_id: session.client_id.clone() };
+            Link::new(transport, source, (peer, identity), self.shared.clone(), greeting)
         };
         sessions.by_client.insert(connect.client_id, session.clone());
         sessions.by_key.insert(session.key, session.clone());
@@ -117,7 +121,15 @@ impl Hub {
             state.version5 = connect.version == Version::V5;
             state.principal = principal;
             state.will = connect.will.map(|mut will| {
-                self.shared.stamp_caller(&mut will.message, &state.principal, &session.client_id);
+                let Message { topic, properties, asked, .. } = &mut will.message;
+                if self.shared.bus.topic(topic).is_some() {
+                    let caller = state.principal.caller();
+                    caller::stamp(&mut properties.user, caller, None);
+                    if properties.response_topic.is_some() {
+                        let (owner, caller) = (state.owner().cloned(), caller.cloned());
+                        *asked = Some(Arc::new(Asked { owner, caller, passed_on: None }));
+                    }
+                }
                 will.message = will.message.compact();
                 self.shared.wills.hold(will, state.owner().cloned())
             });
@@ -304,17 +316,23 @@ impl Hub {
     }
 }
 
-/// CONNACK. A client that comes back is told how many messages were dropped for it, by the user property
-/// `messages-dropped`, if that is not more than it accepts.
+/// CONNACK. A client is told what this broker does for a bus, by the user property `rantai`, and one that comes back how many
+/// messages were dropped for it, by `messages-dropped`, as far as that is not more than it accepts.
 fn greeting(session: &Session, version: Version, peer: &Peer, mut ack: ConnAck) -> Vec<u8> {
     let mut greeting = Vec::new();
     let mut state = session.state.lock();
     ack.dropped = if ack.session_present && version == Version::V5 { state.tell_dropped() } else { 0 };
     codec::connack(version, ack.clone(), &mut greeting);
-    if ack.dropped > 0 && greeting.len() > peer.packet_maximum as usize {
+    let too_large = |greeting: &[u8]| greeting.len() > peer.packet_maximum as usize;
+    if ack.dropped > 0 && too_large(&greeting) {
         greeting.clear();
         state.keep_untold(ack.dropped);
-        codec::connack(version, ConnAck { dropped: 0, ..ack }, &mut greeting);
+        ack.dropped = 0;
+        codec::connack(version, ack.clone(), &mut greeting);
+    }
+    if too_large(&greeting) {
+        greeting.clear();
+        codec::connack(version, ConnAck { features: "", ..ack }, &mut greeting);
     }
     greeting
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytestring::ByteString;
 
 use super::sessions::Hub;
-use crate::access::Action;
+use crate::access::{Action, Allowed};
 use crate::codec::Reason;
 use crate::config::Config;
 use crate::counters::Counters;
@@ -71,7 +71,8 @@ impl Hub {
         let principal = state.principal.clone();
         let id = &session.client_id;
         let ends = !access.knows(&principal) || access.check_client_id(id, &principal).is_err();
-        let allowed = |topic: &str| access.authorize(&principal, id, Action::Publish, topic).is_ok();
+        let allowed =
+            |topic: &str| access.authorize(&principal, id, Action::Publish, topic) == Ok(Allowed::Yes);
         if state.will.as_ref().is_some_and(|will| !allowed(&will.message.topic)) {
             Counters::add(&self.shared.counters.refused_access, 1);
             state.will = None;

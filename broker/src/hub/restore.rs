@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::sessions::Hub;
-use crate::access::{Action, Principal};
+use crate::access::{Action, Allowed, Principal};
 use crate::codec::{Options, RetainHandling, Will};
 use crate::counters::Counters;
 use crate::holdings::Amount;
@@ -44,8 +44,9 @@ impl Hub {
                 self.shared.wills.hold(will, state.owner().cloned())
             });
             let id = &session.client_id;
-            let allowed =
-                |topic: &str| self.shared.access.authorize(&principal, id, Action::Publish, topic).is_ok();
+            let allowed = |topic: &str| {
+                self.shared.access.authorize(&principal, id, Action::Publish, topic) == Ok(Allowed::Yes)
+            };
             if state.will.as_ref().is_some_and(|will| !allowed(&will.message.topic)) {
                 Counters::add(&self.shared.counters.refused_access, 1);
                 state.will = None;

@@ -198,6 +198,8 @@ impl Session {
                 }
             }
             let link = link.clone();
+            let granted = !outgoing.retain
+                && link.grant_reply(delivery.message, delivery.shared.is_some(), scratch.now);
             let appended = link.append_publish(
                 delivery.message,
                 outgoing,
@@ -205,6 +207,9 @@ impl Session {
                 Some(&mut scratch.frames),
                 &mut scratch.dirty,
             );
+            if granted && appended != Appended::Yes {
+                link.take_back_reply(delivery.message);
+            }
             match appended {
                 Appended::TooLarge => Counters::add(&shared.counters.too_large, 1),
                 Appended::Closed if delivery.qos == QoS::AtMostOnce => {}

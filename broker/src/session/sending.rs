@@ -286,7 +286,11 @@ pub(super) fn append_entry(link: &Arc<Link>, entry: &Entry, now: u64, scratch: &
         ..Outgoing::default()
     };
     let counters = &link.shared.counters;
+    let granted = !entry.retain && link.grant_reply(&entry.message, entry.shared.is_some(), now);
     let appended = link.append_publish(&entry.message, outgoing, now, None, &mut scratch.dirty);
+    if granted && appended != Appended::Yes {
+        link.take_back_reply(&entry.message);
+    }
     match appended {
         Appended::TooLarge => Counters::add(&counters.too_large, 1),
         Appended::Yes => Counters::add(&counters.messages_sent, 1),

@@ -16,6 +16,7 @@ mod bridges;
 mod budgets;
 mod caller;
 mod disk;
+mod grants;
 mod growth;
 mod guesses;
 mod limits;

@@ -69,7 +69,11 @@ impl Up {
         let stop = stop.map_err(|error| Failure::from_error(Exit::Failed, &error))?;
         let (mut plan, _folder) = self.objects.read(&[], self.data_dir.as_deref())?;
         plan.open().map_err(failure)?;
-        let broker = self.broker()?;
+        let mut broker = self.broker()?;
+        if self.broker_config.is_none() {
+            let root = plan.config.root().map_err(|error| Failure::from_error(Exit::Usage, &error))?;
+            broker.bus_roots = vec![root.to_string()];
+        }
         raise_limit(broker.limits.connections);
         // On a thread of its own: an object that takes long does not hold up those of other processes.
         let broker = BrokerThread::start(broker).await.map_err(|error| explain(&error))?;
