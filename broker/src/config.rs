@@ -1,12 +1,16 @@
 //! The broker's settings: TOML in, checked settings out.
 
 mod file;
+mod hidden;
+mod users;
 
 pub use file::ConfigError;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
+
+use rantai_credentials::Record;
 
 /// Everything that can be set. `Config::default()` listens on 127.0.0.1:1883 and keeps all in memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,8 +54,15 @@ pub enum Engine {
 pub struct User {
     /// The user name.
     pub name: String,
-    /// The password.
-    pub password: String,
+    /// What is kept instead of the password; a user without one cannot log in by a password.
+    pub password: Option<Record>,
+}
+
+impl User {
+    /// A user who logs in with the password of this record.
+    pub fn new(name: impl Into<String>, password: Option<Record>) -> Self {
+        Self { name: name.into(), password }
+    }
 }
 
 impl std::fmt::Debug for User {
@@ -180,6 +191,11 @@ pub struct Limits {
     /// Longest time between two passwords that are tried for one user from one address, once some were wrong.
     /// Default: 2 s; zero: no wait.
     pub guess_delay: Duration,
+    /// Threads that check passwords. Default: 0, half of the cores, from one to four.
+    pub password_threads: usize,
+    /// Passwords that wait to be checked; an address (an IPv6 network of 64 bits) has a place only while it holds fewer
+    /// than twice as many as are free. Default: 4,096.
+    pub password_queue: usize,
     /// Log lines of each kind that clients can cause, a second; further ones are counted. Default: 100.
     pub log_lines_per_s: u32,
     /// Bytes to leave free on the file system of `data_dir`: below them nothing new is kept, and what needs that is refused.
@@ -253,6 +269,8 @@ impl Default for Limits {
             send_topic_aliases: u16::MAX,
             topic_alias_bytes: 256 << 10,
             guess_delay: Duration::from_secs(2),
+            password_threads: 0,
+            password_queue: 4_096,
             log_lines_per_s: 100,
             free_space_bytes: None,
             disk_stall: Duration::from_secs(10),

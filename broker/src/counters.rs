@@ -100,6 +100,14 @@ counters! {
     delayed_logins
     /// Passwords that were not tried because too many waited.
     refused_logins
+    /// Passwords of wrong logins that were repeated by the same client, and refused without another check.
+    repeated_logins
+    /// Passwords that were not checked because `limits.password_queue` of them waited.
+    busy_logins
+    /// Hashes that were computed to check passwords.
+    hashed_passwords
+    /// Passwords that were known to be right without computing their hash.
+    remembered_passwords
     /// Log lines left out because of `limits.log_lines_per_s`.
     log_lines_left_out
     /// Turns that ended with retained messages still to be read for a client, so that others got theirs.
@@ -107,7 +115,7 @@ counters! {
     /// Subscriptions refused because of `limits.subscriptions`, `subscription_bytes`, `total_subscription_bytes`,
     /// `share_groups` or `share_groups_session`, or because memory was short.
     refused_subscriptions
-    /// Messages and wills refused because of `limits.user_properties`.
+    /// Messages and wills refused, and connections ended or refused for other packets, because of `limits.user_properties`.
     refused_properties
     /// Connections refused because of `limits.will_bytes`.
     refused_wills

@@ -16,8 +16,8 @@ use crate::message::Message;
 use crate::session::Scratch;
 use crate::store::{Committed, Op};
 
-/// Retained messages taken away at once.
-const EXPIRE_AT_ONCE: usize = 1_000;
+/// Retained messages taken away at once. Few, for each may be as large as a packet.
+const EXPIRE_AT_ONCE: usize = 64;
 /// How often silent clients are looked for: what a keep-alive may be late by.
 const LOOK_AROUND: Duration = Duration::from_millis(500);
 

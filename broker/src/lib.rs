@@ -36,6 +36,7 @@ mod in_flight_budget;
 mod link;
 mod listener;
 mod log;
+mod log_in;
 mod logged;
 mod memory;
 mod message;
@@ -58,6 +59,7 @@ mod tally;
 mod thread;
 mod topic;
 mod transport;
+mod turns;
 mod wills;
 
 use std::io;
@@ -73,6 +75,7 @@ pub use config::{Config, ConfigError, Engine, Limits, OnDamage, QueueDrops, Queu
 pub use counters::Counts;
 use hub::Hub;
 use random::Random;
+pub use rantai_credentials::{Cost, Record};
 use shared::Shared;
 use store::{Store, StoreError, StoreSettings};
 pub use thread::BrokerThread;
@@ -171,7 +174,8 @@ impl Broker {
     fn open(config: Config) -> Result<(Arc<Hub>, Option<PathBuf>), StartError> {
         let (clock, random) = (Clock::system(), Random::System);
         let Some(path) = config.data_dir.clone() else {
-            return Ok((Hub::new(Shared::new(config, None, clock, random), 1), None));
+            let shared = Self::shared(config, None, clock, random)?;
+            return Ok((Hub::new(shared, 1), None));
         };
         let (sender, committed) = mpsc::unbounded_channel();
         let settings = StoreSettings {
@@ -182,10 +186,21 @@ impl Broker {
         let (store, snapshot) = Store::open(&path, sender, settings, clock.now_ms())
             .map_err(|e| StartError::store(path.clone(), e))?;
         let damaged = snapshot.damaged.clone();
-        let hub = Hub::new(Shared::new(config, Some(store), clock, random), snapshot.next_key);
+        let hub = Hub::new(Self::shared(config, Some(store), clock, random)?, snapshot.next_key);
         hub.restore(snapshot).map_err(|e| StartError::store(path, e))?;
         tokio::spawn(housekeeping::follow_store(hub.clone(), committed));
         Ok((hub, damaged))
+    }
+
+    fn shared(
+        config: Config,
+        store: Option<Store>,
+        clock: Clock,
+        random: Random,
+    ) -> Result<Arc<Shared>, StartError> {
+        let shared = Shared::new(config, store, clock, random);
+        shared.logins.replace_records(&shared.config.users).map_err(StartError::Thread)?;
+        Ok(shared)
     }
 
     /// Where it listens, with real ports.

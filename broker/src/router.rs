@@ -93,8 +93,7 @@ impl Router {
     ) -> Routed {
         targets.clear();
         let publisher = origin.session.map_or(0, |s| s.key);
-        scratch.route_steps +=
-            self.subscriptions.read().targets(&message.topic, publisher, message.qos, &self.shared, targets);
+        let added = self.look_for_targets(message, publisher, scratch, targets);
         let may_be_kept = message.retain || message.qos != QoS::AtMostOnce;
         let refusal = if may_be_kept { self.shared.disk_refusal() } else { None };
         if message.qos != QoS::AtMostOnce && origin.full_queues != FullQueues::Drop {
@@ -123,6 +122,11 @@ impl Router {
             targets.clear();
             return Routed::Refused(reason, "the broker retains no more messages");
         }
+        if retain && added != self.subscriptions.read().added() {
+            // Who has subscribed since then may have looked for it before it was kept.
+            targets.clear();
+            self.look_for_targets(message, publisher, scratch, targets);
+        }
         if let (Some(packet_id), Some(session), true) = (origin.received, origin.session, origin.durable) {
             scratch.ops.push(Op::Received { key: session.key, packet_id });
         }
@@ -143,6 +147,20 @@ impl Router {
         let ticket = scratch.settle_for(&self.shared, Some(publisher.key));
         scratch.settle(&self.shared);
         Routed::Done { matched, ticket }
+    }
+
+    /// Looks for all that a message goes to; returns how many subscriptions had been made until then.
+    fn look_for_targets(
+        &self,
+        message: &Message,
+        publisher: u64,
+        scratch: &mut Scratch,
+        targets: &mut Targets,
+    ) -> u64 {
+        let subscriptions = self.subscriptions.read();
+        scratch.route_steps +=
+            subscriptions.targets(&message.topic, publisher, message.qos, &self.shared, targets);
+        subscriptions.added()
     }
 
     /// Whether a message is to be on disk before it is acknowledged.
@@ -478,3 +496,6 @@ impl Router {
         self.subscriptions.read().count()
     }
 }
+
+#[cfg(test)]
+mod tests;

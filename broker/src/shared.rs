@@ -16,6 +16,7 @@ use crate::filters::FilterBudget;
 use crate::guesses::Guesses;
 use crate::in_flight_budget::InFlightBudget;
 use crate::log::{LineKind, LogLines};
+use crate::log_in::Logins;
 use crate::logged::{Logged, Met};
 use crate::memory::Memory;
 use crate::message::Message;
@@ -23,7 +24,12 @@ use crate::random::Random;
 use crate::retained::{Growth, Retained};
 use crate::store::{Op, Store, Ticket};
 use crate::topic::FilterList;
+use crate::turns::Turns;
 use crate::wills::Wills;
+
+/// Connections that end in one round of the scheduler, each of which costs some ten microseconds: a few hundred together.
+/// Not fewer than are accepted in one, or sockets would gather.
+const ENDINGS: usize = 16;
 
 /// The ground below sessions, links and the router.
 #[derive(Debug)]
@@ -52,7 +58,10 @@ pub(crate) struct Shared {
     pub(crate) stopping: watch::Sender<bool>,
     pub(crate) addresses: Addresses,
     pub(crate) guesses: Guesses,
+    pub(crate) logins: Logins,
     pub(crate) log_lines: LogLines,
+    /// For connections that end.
+    pub(crate) endings: Arc<Turns>,
 }
 
 impl Shared {
@@ -62,7 +71,9 @@ impl Shared {
             access: Access::new(&config, &random),
             addresses: Addresses::default(),
             guesses: Guesses::new(config.limits.guess_delay),
+            logins: Logins::new(&config.limits),
             log_lines: LogLines::default(),
+            endings: Turns::new(ENDINGS),
             caller_topics: FilterList::new(&config.caller_topics),
             queue_rules: config
                 .queues

@@ -88,6 +88,8 @@ pub(crate) struct Target<S> {
 pub(crate) struct Subscriptions<S> {
     root: Node<S>,
     count: usize,
+    /// How many have been made or replaced.
+    added: u64,
 }
 
 #[derive(Debug)]
@@ -109,7 +111,7 @@ struct Leaf<S> {
 
 impl<S> Default for Subscriptions<S> {
     fn default() -> Self {
-        Self { root: Node::default(), count: 0 }
+        Self { root: Node::default(), count: 0, added: 0 }
     }
 }
 
@@ -238,7 +240,14 @@ impl<S: Subscriber> Subscriptions<S> {
             }
         };
         self.count += usize::from(new);
+        self.added += 1;
         Ok(())
+    }
+
+    /// How many subscriptions have been made or replaced since the beginning: the same number means that nobody has
+    /// subscribed in between.
+    pub(crate) fn added(&self) -> u64 {
+        self.added
     }
 
     /// Takes a session's subscription to a filter away.

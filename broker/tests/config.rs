@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use rantai_broker::{Config, Engine, QueueDrops, QueueFull, QueueRule, User};
+use rantai_broker::{Config, Cost, Engine, QueueDrops, QueueFull, QueueRule, Record, User};
 
 const DOCUMENTED: &str = include_str!("../../config/broker.toml");
 
@@ -15,6 +15,8 @@ fn refused(text: &str) -> String {
 /// The documented file with every commented default switched on: a `#` at once before a key or a table.
 fn documented_defaults(with_users: bool) -> String {
     let lines = DOCUMENTED.lines().take_while(|line| with_users || !line.starts_with("#[["));
+    // A file that is read.
+    let lines = lines.filter(|line| !line.starts_with("#password_file"));
     let uncommented = lines.map(|line| match line.strip_prefix('#') {
         Some(key) if key.starts_with(|c: char| c.is_ascii_lowercase() || c == '[') => key,
         _ => line,
@@ -60,7 +62,8 @@ fn every_key_is_documented() {
 fn users_close_the_door_to_anonymous_clients_unless_told_otherwise() {
     let config = parse(&documented_defaults(true).replace("anonymous = true", ""));
     assert!(!config.anonymous);
-    assert_eq!(config.users, [User { name: "ada".into(), password: "change me".into() }]);
+    let [User { name, password: Some(record), .. }] = &config.users[..] else { panic!("{:?}", config.users) };
+    assert_eq!((&**name, record.verify(b"change me")), ("ada", Ok(true)));
     assert!(parse(&documented_defaults(true)).anonymous);
 }
 
@@ -107,6 +110,8 @@ fn every_key_is_read() {
         send_topic_aliases = 0
         topic_alias_bytes = 18
         guess_delay_ms = 0
+        password_threads = 26
+        password_queue = 27
         log_lines_per_s = 19
         user_properties = 0
         subscription_bytes = 18
@@ -167,6 +172,7 @@ fn every_key_is_read() {
     assert_eq!(limits.send_topic_aliases, 0);
     assert_eq!(limits.topic_alias_bytes, 18);
     assert_eq!(limits.guess_delay, Duration::ZERO);
+    assert_eq!((limits.password_threads, limits.password_queue), (26, 27));
     assert_eq!(limits.log_lines_per_s, 19);
     assert_eq!((limits.user_properties, limits.subscription_bytes), (0, 18));
     assert_eq!((limits.share_groups, limits.share_groups_session), (19, 20));
@@ -217,10 +223,10 @@ fn each_error_says_what_to_do() {
         ("caller_topics = ['$share/g/a']", "'$share/g/a'", "follows `$share/NAME/`"),
         ("caller_topics = [\"a\\u0000\"]", "\"a\\u0000\"", "no NUL"),
         ("sys_interval_s = -1", "-1", "expected an integer from 0 to 4294967295"),
-        ("users = [{ name = 'a', password = 'b' }, { name = 'a', password = 'c' }]", "'a'", "given twice"),
-        ("users = [{ name = '', password = 'b' }]", "''", "needs a name"),
-        ("users = [{ name = 'a', password = '' }]", "''", "needs a password"),
-        ("users = [{ name = 'a' }]", "{ name = 'a' }", "missing field `password`"),
+        ("users = [{ name = 'a' }, { name = 'a' }]", "'a'", "given twice"),
+        ("users = [{ name = '' }]", "''", "at least one character"),
+        ("users = [{ name = 'a--b' }]", "'a--b'", "client ids of the user"),
+        ("limits.password_queue = 0", "0", "at least 1"),
         ("limits.connections = 0", "0", "at least 1; leave the key out for 100000"),
         ("limits.connect_timeout_ms = 0", "0", "at least 1; leave the key out for 10000"),
         ("limits.packet_bytes = 255", "255", "at least 256"),
@@ -255,4 +261,54 @@ fn a_file_that_is_not_there_is_named() {
     let error = Config::load("/no/such/broker.toml").expect_err("there is none");
     assert_eq!(error.to_string(), "cannot read /no/such/broker.toml");
     assert!(std::error::Error::source(&error).is_some());
+}
+
+/// Errors of a configuration stand in logs.
+#[test]
+fn a_password_in_plain_text_is_refused_and_not_shown() {
+    for line in ["password = 'rahasia'", "password = \"rahasia\"", "password = rahasia", "password = 13579"] {
+        let told = refused(&format!("[[users]]\nname = 'ada'\n{line}\n"));
+        assert!(told.starts_with("broker.toml:3:12: ") && told.contains("password = …\n"), "{told}");
+        assert!(!told.contains("rahasia") && !told.contains("13579"), "{told}");
+        if line.contains(['\'', '"']) {
+            assert!(told.contains("`rantai passwd --hash`"), "{told}");
+        }
+    }
+    let damaged = refused("[[users]]\nname = 'ada'\npassword = '$7$101$c2FsdA=='\n");
+    assert!(damaged.contains("damaged"), "{damaged}");
+}
+
+/// What a configuration in a folder with this password file is read as.
+fn with_password_file(passwords: &str, text: &str) -> Result<Config, String> {
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::write(folder.path().join("passwords"), passwords).expect("written");
+    let text = format!("password_file = 'passwords'\n{text}");
+    Config::from_toml(&text, &folder.path().join("broker.toml")).map_err(|error| error.to_string())
+}
+
+#[test]
+fn users_of_a_password_file_are_users_too() {
+    let record = |password: &str| Record::new(password.as_bytes(), Cost::LOWEST).expect("hashed");
+    let file = format!("ani:{}\n# more\nada:{}\n", record("a"), record("b"));
+    let config = with_password_file(&file, "[[users]]\nname = 'ada'\n").expect("in order");
+    assert!(!config.anonymous);
+    let verified = config.users.iter().map(|user| {
+        let record = user.password.as_ref().expect("a record");
+        (&*user.name, record.verify(if user.name == "ada" { b"b" } else { b"a" }))
+    });
+    assert_eq!(verified.collect::<Vec<_>>(), [("ada", Ok(true)), ("ani", Ok(true))]);
+
+    let twice = format!("[[users]]\nname = 'ada'\npassword = '{}'\n", record("c"));
+    for (file, text, told) in [
+        (&*file, &*twice, "user `ada` has a password in [[users]] too"),
+        ("ada:rahasia\n", "", "line 1: the password of user \"ada\" is in plain text"),
+        ("\nada\n", "", "line 2: expected user:record"),
+        ("# nobody\n", "", "no user in it"),
+    ] {
+        let error = with_password_file(file, text).expect_err(told);
+        assert!(error.contains(told) && error.contains("broker.toml:1:17"), "{error}");
+        assert!(!error.contains("rahasia"), "{error}");
+    }
+    let missing = refused("password_file = 'no such file'\n");
+    assert!(missing.contains("`rantai passwd no such file USER` creates the file"), "{missing}");
 }

@@ -10,6 +10,8 @@ use std::time::Duration;
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::hidden::{HIDDEN, hide_password};
+use super::users::{join_password_file, read_user};
 use super::{Config, Engine, Limits, OnDamage, QueueDrops, QueueFull, QueueRule, User};
 
 /// The largest packet that MQTT can express: a fixed header of five bytes and 268,435,455 more (MQTT 5, 1.5.5).
@@ -60,7 +62,8 @@ impl Config {
         }
     }
 
-    /// Checks the configuration `text`; `file` is only named in errors. A key that is absent has its default.
+    /// Checks the configuration `text` of the file `file`, which is named in errors; relative paths of other files that
+    /// it names begin where `file` is. A key that is absent has its default.
     ///
     /// # Errors
     /// [`ConfigError::Invalid`] for the first thing that is wrong: syntax, an unknown key, a value out of range.
@@ -69,7 +72,7 @@ impl Config {
             Complaint { span: error.span().unwrap_or(0..0), message: in_toml_words(error.message()) }
                 .locate(text, file)
         })?;
-        written.check().map_err(|complaint| complaint.locate(text, file))
+        written.check(file).map_err(|complaint| complaint.locate(text, file))
     }
 }
 
@@ -104,6 +107,7 @@ struct Written {
     on_damage: Option<OnDamage>,
     #[serde(default)]
     users: Vec<WrittenUser>,
+    password_file: Option<Spanned<PathBuf>>,
     #[serde(default)]
     limits: WrittenLimits,
 }
@@ -119,7 +123,7 @@ struct WrittenQueueRule {
 #[serde(deny_unknown_fields)]
 struct WrittenUser {
     name: Spanned<String>,
-    password: Spanned<String>,
+    password: Option<Spanned<String>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -157,6 +161,8 @@ struct WrittenLimits {
     send_topic_aliases: Option<u16>,
     topic_alias_bytes: Option<usize>,
     guess_delay_ms: Option<u32>,
+    password_threads: Option<usize>,
+    password_queue: Option<Spanned<usize>>,
     log_lines_per_s: Option<Spanned<u32>>,
     free_space_bytes: Option<u64>,
     disk_stall_s: Option<u32>,
@@ -175,9 +181,13 @@ struct WrittenLimits {
 }
 
 impl Written {
-    fn check(self) -> Result<Config, Complaint> {
+    /// `file` is where the configuration stands: other files are looked for beside it.
+    fn check(self, file: &Path) -> Result<Config, Complaint> {
         let default = Config::default();
-        let users = users(self.users)?;
+        let mut users = users(self.users)?;
+        if let Some(written) = self.password_file {
+            join_password_file(&mut users, &written, file)?;
+        }
         Ok(Config {
             listen: self.listen.map_or(Ok(default.listen), listen)?,
             data_dir: self.data_dir.map(data_dir).transpose()?,
@@ -256,6 +266,8 @@ impl WrittenLimits {
             send_topic_aliases: self.send_topic_aliases.unwrap_or(default.send_topic_aliases),
             topic_alias_bytes: self.topic_alias_bytes.unwrap_or(default.topic_alias_bytes),
             guess_delay: self.guess_delay_ms.map_or(default.guess_delay, milliseconds),
+            password_threads: self.password_threads.unwrap_or(default.password_threads),
+            password_queue: within(self.password_queue, &count, default.password_queue)?,
             log_lines_per_s: within(self.log_lines_per_s, &(1..=u32::MAX), default.log_lines_per_s)?,
             free_space_bytes: self.free_space_bytes,
             disk_stall: self.disk_stall_s.map_or(default.disk_stall, seconds),
@@ -353,17 +365,11 @@ fn data_dir(written: Spanned<PathBuf>) -> Result<PathBuf, Complaint> {
 fn users(written: Vec<WrittenUser>) -> Result<Vec<User>, Complaint> {
     let mut seen = HashSet::new();
     let users = written.into_iter().map(|WrittenUser { name, password }| {
-        // A client without a user name is anonymous, and one without a password has none.
-        for (what, text) in [("name", &name), ("password", &password)] {
-            if text.as_ref().is_empty() {
-                return Err(Complaint::at(text, format!("a user needs a {what}; write one")));
-            }
-        }
         if !seen.insert(name.as_ref().clone()) {
             let message = format!("user `{}` is given twice; remove one", name.as_ref());
             return Err(Complaint::at(&name, message));
         }
-        Ok(User { name: name.into_inner(), password: password.into_inner() })
+        read_user(name, password)
     });
     users.collect()
 }
@@ -372,7 +378,7 @@ fn anonymous(written: Option<Spanned<bool>>, users: &[User]) -> Result<bool, Com
     match written {
         None => Ok(users.is_empty()),
         Some(written) if users.is_empty() && !written.as_ref() => {
-            let message = "nobody could connect; add [[users]], or leave the key out";
+            let message = "nobody could connect; add [[users]] or a password_file, or leave the key out";
             Err(Complaint::at(&written, message))
         }
         Some(written) => Ok(written.into_inner()),
@@ -401,13 +407,13 @@ fn filter(written: Spanned<String>) -> Result<String, Complaint> {
 }
 
 /// What is wrong with a range of bytes of the file.
-struct Complaint {
+pub(super) struct Complaint {
     span: Range<usize>,
     message: String,
 }
 
 impl Complaint {
-    fn at<T>(value: &Spanned<T>, message: impl Into<String>) -> Self {
+    pub(super) fn at<T>(value: &Spanned<T>, message: impl Into<String>) -> Self {
         Self { span: value.span(), message: message.into() }
     }
 
@@ -417,17 +423,16 @@ impl Complaint {
         let before = &text[..at];
         let start = before.rfind('\n').map_or(0, |newline| newline + 1);
         let source_line = text[start..].lines().next().unwrap_or_default();
-        let column = text[start..at].chars().count() + 1;
         // A span over several lines is marked to the end of its first.
         let end = text.floor_char_boundary(self.span.end.clamp(at, start + source_line.len()).max(at));
-        ConfigError::Invalid {
-            file: file.to_owned(),
-            line: before.matches('\n').count() + 1,
-            column,
-            width: text[at..end].chars().count().max(1),
-            source_line: source_line.to_owned(),
-            message: self.message,
-        }
+        let line = before.matches('\n').count() + 1;
+        let (source_line, marked) = hide_password(source_line, at - start..end - start);
+        let column = source_line[..marked.start].chars().count() + 1;
+        // The parser quotes what has a wrong type.
+        let is_quoted = source_line[marked.clone()] == *HIDDEN && self.message.starts_with("invalid type");
+        let message = if is_quoted { "expected a text in quotes".to_owned() } else { self.message };
+        let width = source_line[marked].chars().count().max(1);
+        ConfigError::Invalid { file: file.to_owned(), line, column, width, source_line, message }
     }
 }
 

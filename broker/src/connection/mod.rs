@@ -171,6 +171,7 @@ impl Connection {
     /// Serves the client until one of both ends it.
     pub(crate) async fn serve(mut self: Box<Self>) {
         let ending = self.read_all().await;
+        self.hub.shared.endings.take().await;
         let mut work = Work::take(self.hub.shared.clock.now_ms());
         self.hub.disconnect(&self.session, &self.link, ending, &mut work.scratch);
         flush_all(&mut work.scratch.dirty);
@@ -267,7 +268,9 @@ impl Connection {
 
     fn fail(&self, failure: Failure) {
         let shared = &self.hub.shared;
-        Counters::add(&shared.counters.protocol_errors, 1);
+        let counters = &shared.counters;
+        let too_many = failure == codec::TOO_MANY_USER_PROPERTIES;
+        Counters::add(if too_many { &counters.refused_properties } else { &counters.protocol_errors }, 1);
         if shared.may_log(&shared.log_lines.ended) {
             let client = ClientText(&self.session.client_id);
             tracing::info!(%client, peer = %self.link.peer.address, "ended: {}", failure.text);
@@ -398,7 +401,9 @@ impl Connection {
                 self.unanswered.asked();
                 self.publish(publish, work)?
             } else {
-                let packet = codec::decode(frame, buffer, Some(self.link.peer.version), work.scratch.now)?;
+                let limit = self.hub.shared.config.limits.user_properties;
+                let version = Some(self.link.peer.version);
+                let packet = codec::decode(frame, buffer, version, work.scratch.now, limit)?;
                 self.heard = true;
                 self.handle(packet, work)?
             };

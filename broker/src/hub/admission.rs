@@ -60,6 +60,12 @@ impl Hub {
         self.shared.wills.are_full_for(will, replaced, self.shared.config.limits.will_bytes)
     }
 
+    /// Whether there is a session of this client id that belongs to this user.
+    pub(crate) fn has_session(&self, client_id: &str, user: &str) -> bool {
+        let session = self.sessions.lock().by_client.get(client_id).cloned();
+        session.is_some_and(|session| session.state.lock().principal.user.as_deref() == Some(user))
+    }
+
     /// Who a session counts for; nobody for the broker's own process, and for a session without user from disk.
     fn session_owner(&self, principal: &Principal, address: Option<IpAddr>) -> Option<Owner> {
         if principal.local {

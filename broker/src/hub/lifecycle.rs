@@ -18,6 +18,9 @@ use crate::session::{Scratch, Session, State};
 use crate::store::Op;
 use crate::transport::Transport;
 
+/// Messages of shared groups passed on before the others get their turn.
+const PASSED_AT_ONCE: usize = 256;
+
 /// How a connection came to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ending {
@@ -120,7 +123,7 @@ impl Hub {
         for (will, durable) in wills {
             self.leave_will(will, durable, scratch);
         }
-        self.router.pass_on(left, scratch);
+        self.pass_on(left, scratch);
         drop(sessions);
         (session, link)
     }
@@ -172,7 +175,7 @@ impl Hub {
         if let Some(will) = will {
             self.leave_will(will, durable, scratch);
         }
-        self.router.pass_on(left, scratch);
+        self.pass_on(left, scratch);
         drop(sessions);
     }
 
@@ -187,12 +190,15 @@ impl Hub {
             Duration::from_millis((since + u64::from(seconds) * 1000).saturating_sub(now))
         };
         let timer = tokio::spawn(async move {
+            // Thousands may end at the same time.
             if let Some(delay) = delay.filter(|&delay| delay < expiry) {
                 sleep(left(delay, hub.shared.clock.now_ms())).await;
+                hub.shared.endings.take().await;
                 hub.leave_due_will(&session);
             }
             if expiry != u32::MAX {
                 sleep(left(expiry, hub.shared.clock.now_ms())).await;
+                hub.shared.endings.take().await;
                 hub.expire(&session);
             }
         });
@@ -239,7 +245,7 @@ impl Hub {
         if let Some(will) = will {
             self.leave_will(will, durable, &mut scratch);
         }
-        self.router.pass_on(left, &mut scratch);
+        self.pass_on(left, &mut scratch);
         drop(sessions);
         flush_all(&mut scratch.dirty);
     }
@@ -265,6 +271,27 @@ impl Hub {
             scratch.ops.push(Op::DeleteSession { key: session.key, leaves });
         }
         left
+    }
+}
+
+impl Hub {
+    /// Gives to the others of its shared groups what a session has left, with turns for the rest in between where that is
+    /// much. What is on disk goes all at once: it belongs into the commit that takes the session's record away.
+    fn pass_on(self: &Arc<Self>, mut left: Vec<(ByteString, Arc<Message>)>, scratch: &mut Scratch) {
+        if left.len() <= PASSED_AT_ONCE || self.shared.store.is_some() {
+            return self.router.pass_on(left, scratch);
+        }
+        let mut rest = left.split_off(PASSED_AT_ONCE).into_iter();
+        self.router.pass_on(left, scratch);
+        let hub = self.clone();
+        tokio::spawn(async move {
+            while rest.len() > 0 {
+                tokio::task::yield_now().await;
+                let mut scratch = Scratch::at(hub.shared.clock.now_ms());
+                hub.router.pass_on(rest.by_ref().take(PASSED_AT_ONCE).collect(), &mut scratch);
+                flush_all(&mut scratch.dirty);
+            }
+        });
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod counted;
 mod entry;
+mod freeing;
 mod full;
 mod gated;
 mod in_flight;
@@ -284,19 +285,27 @@ impl Session {
         self.space.notify_waiters();
     }
 
-    /// Reads the retained messages of filters to the client, with the identifier of their subscriptions.
+    /// Reads the retained messages of filters to the client, with the identifier of their subscriptions. Unless these are
+    /// the `last` of their packet it begins later, with the others.
     pub(crate) fn begin_reads(
         self: &Arc<Self>,
         link: &Arc<Link>,
         filters: Vec<(ByteString, QoS)>,
         identifier: Option<u32>,
+        last: bool,
         scratch: &mut Scratch,
     ) {
         let mut state = self.state.lock();
+        // The connection may have ended since the packet was acknowledged, and another one begun.
+        let same = state.link.as_ref().is_some_and(|now| Arc::ptr_eq(now, link));
         for (filter, qos) in filters {
-            state.reads.begin(Read { filter, qos, identifier, from: ByteString::new() });
+            if same || !state.ended && qos != QoS::AtMostOnce && state.subscriptions.contains_key(&filter) {
+                state.reads.begin(Read { filter, qos, identifier, from: ByteString::new() });
+            }
         }
-        self.pump(&mut state, link, scratch, ReadTurn::Now);
+        if last && same {
+            self.pump(&mut state, link, scratch, ReadTurn::Now);
+        }
     }
 
     /// PUBACK, PUBCOMP, or a PUBREC that refuses: the delivery is over. False: there is none by this id.

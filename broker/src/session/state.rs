@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytestring::ByteString;
 
 use super::entry::Entry;
+use super::freeing;
 use super::gated::Gated;
 use super::sending::append_entry;
 use super::{Scratch, State};
@@ -142,7 +143,7 @@ impl State {
         self.gated.clear();
         self.reads.keep_acknowledged();
         self.resend.clear();
-        self.queue_qos0 = VecDeque::new();
+        freeing::free(std::mem::take(&mut self.queue_qos0));
         self.queue_qos0_bytes = 0;
         self.in_flight.release_memory();
         self.queue.shrink_to_fit();
@@ -151,11 +152,13 @@ impl State {
     /// Takes out what came by a shared subscription and was not acknowledged, for the group's other members;
     /// without what was being sent at QoS 2, which no other may get \[MQTT-4.8.2-5].
     pub(crate) fn take_shared(&mut self) -> Vec<(ByteString, Arc<Message>)> {
-        let unfinished = self.in_flight.take().into_iter().filter(|e| e.qos == QoS::AtLeastOnce);
-        unfinished
-            .chain(std::mem::take(&mut self.queue))
-            .filter_map(|e| e.shared.map(|filter| (filter, e.message)))
-            .collect()
+        let (in_flight, queue) = (self.in_flight.take(), std::mem::take(&mut self.queue));
+        let unfinished = in_flight.iter().filter(|e| e.qos == QoS::AtLeastOnce);
+        let left =
+            unfinished.chain(&queue).filter_map(|e| Some((e.shared.clone()?, e.message.clone()))).collect();
+        freeing::free(in_flight);
+        freeing::free(queue);
+        left
     }
 
     /// Puts back what the store has kept.

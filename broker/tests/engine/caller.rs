@@ -1,7 +1,5 @@
 //! The user property `caller` on configured topics: the broker's word, never a client's.
 
-use rantai_broker::User;
-
 use crate::Own;
 use crate::support::{Client, Connect, Property, Publish, Version, Will};
 use Version::{V3, V5};
@@ -19,7 +17,7 @@ async fn callers(subscriber: &mut Client) -> Vec<String> {
 async fn the_broker_says_who_calls_and_nobody_else_can() {
     let own = Own::start(|c| {
         c.caller_topics = vec!["rantai/call/#".into()];
-        c.users = vec![User { name: "ani".into(), password: "rahasia".into() }];
+        c.users = vec![crate::support::user("ani", "rahasia")];
     })
     .await;
     let mut subscriber = own.client(V5).await;
@@ -49,7 +47,7 @@ async fn a_will_carries_the_word_of_the_broker_too() {
         c.caller_topics = vec!["rantai/call/#".into()];
         c.data_dir = Some(dir.path().into());
         c.anonymous = true;
-        c.users = vec![User { name: "bob".into(), password: "b".into() }];
+        c.users = vec![crate::support::user("bob", "b")];
     };
     let mut own = Own::start(config).await;
     let will = |version: Version| {

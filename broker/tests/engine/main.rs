@@ -20,6 +20,7 @@ mod limits;
 mod local;
 mod log;
 mod log_lines;
+mod logins;
 mod mqtt31;
 mod nagle;
 mod progress;

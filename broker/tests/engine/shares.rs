@@ -2,14 +2,14 @@
 
 use std::path::Path;
 
-use rantai_broker::{Config, User};
+use rantai_broker::Config;
 
 use crate::Own;
-use crate::support::{Client, Connect, Property, Publish, Version};
+use crate::support::{self, Client, Connect, Property, Publish, Version};
 use Version::V5;
 
 fn users(config: &mut Config) {
-    config.users = ["ada", "bob"].map(|name| User { name: name.into(), password: "secret".into() }).to_vec();
+    config.users = ["ada", "bob"].map(|name| support::user(name, "secret")).to_vec();
 }
 
 fn user(name: &str, id: &str) -> Connect {
