@@ -32,7 +32,7 @@ mod shared;
 mod stalls;
 
 pub use address::{Address, AddressError};
-pub use error::{ConnectError, SubscribeError, Unsent};
+pub use error::{ConnectError, ConnectRefusal, SubscribeError, Unsent};
 pub use handle::Session;
 pub use message::{Filter, Message, Publish, QoS};
 pub use options::{Options, Will};

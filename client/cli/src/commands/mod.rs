@@ -7,6 +7,7 @@ mod call;
 mod chain;
 mod completions;
 mod config;
+mod context;
 mod demo;
 mod describe;
 mod files;
@@ -15,6 +16,7 @@ mod insult;
 mod library;
 mod ls;
 mod man;
+mod passwd;
 mod publish;
 mod serve;
 mod sub;
@@ -33,6 +35,8 @@ pub(crate) enum Command {
     Broker(broker::Broker),
     Serve(serve::Serve),
     Config(config::Configurations),
+    Passwd(passwd::Passwd),
+    Context(context::Contexts),
     Ls(ls::Ls),
     Describe(describe::Describe),
     Call(call::Call),
@@ -62,6 +66,8 @@ impl Command {
             Self::Broker(command) => command.run(),
             Self::Serve(command) => command.run(),
             Self::Config(command) => command.run(),
+            Self::Passwd(command) => command.run(),
+            Self::Context(command) => command.run(),
             Self::Ls(command) => command.run(),
             Self::Describe(command) => command.run(),
             Self::Call(command) => command.run(),
