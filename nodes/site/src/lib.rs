@@ -162,7 +162,7 @@ impl Site {
         let mut builder =
             Node::builder(options.address.clone()).root(root.clone()).patient().calls(config.calls.clone());
         if let Some(path) = &options.data_dir {
-            std::fs::create_dir_all(path)
+            rantai_group_commit::make_private_folder(path)
                 .map_err(|source| SiteError::DataDir { path: path.clone(), source })?;
             builder = builder.journal(path.join("once.redb"));
             name = Some(name.map_or_else(|| kept_name(path), Ok)?);

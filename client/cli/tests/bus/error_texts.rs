@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rantai_broker::StartError;
 use rantai_client::files::FileError;
-use rantai_client::session::{Address, SubscribeError, Unsent};
+use rantai_client::session::{Address, ConnectRefusal, SubscribeError, Unsent};
 use rantai_client::wire::entry::{Entry, EntryError};
 use rantai_client::wire::fault::Fault;
 use rantai_client::wire::json::JsonError;
@@ -102,7 +102,11 @@ fn client() -> Vec<Example> {
         example(ConnectError::Address("http://x".parse::<Address>().expect_err("no broker"))),
         example(ConnectError::Unreachable { address: address(), source: refused() }),
         example(ConnectError::Silent { address: address(), within: Duration::from_secs(5) }),
-        example(ConnectError::Refused { address: address(), reason: "why".to_owned() }),
+        example(ConnectError::Refused {
+            address: address(),
+            reason: "why".to_owned(),
+            refusal: ConnectRefusal::Other,
+        }),
         example(ConnectError::Protocol { address: address(), reason: "why".to_owned() }),
         example(SubscribeError::Refused { filter: "a".to_owned(), reason: "why" }),
         example(SubscribeError::Lost),

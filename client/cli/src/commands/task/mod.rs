@@ -191,7 +191,7 @@ impl Tasks {
     async fn act(self) -> Result<(), Failure> {
         let Self { action, connection } = self;
         let client = connection.client().await?;
-        let ledger = TasksProxy::from(client.object("tasks").deadline(connection.timeout));
+        let ledger = TasksProxy::from(client.object("tasks").deadline(connection.timeout()));
         let failed = |error: CallError| connection.failed(&error);
         let result = match action {
             Action::Submit(submit) => submit.send(&ledger, &connection).await,
