@@ -20,7 +20,7 @@ use super::objects::Objects;
 use super::run::{AGAIN_MS, Run};
 use super::shared::{Shared, UNREAD_MS};
 use super::store::is_open;
-use super::task::{State, Task};
+use super::task::{State, Task, check_method};
 use rantai_commit::DiskError;
 
 /// How often tasks that ended long ago are forgotten.
@@ -155,6 +155,13 @@ impl<O: Objects> Executor<O> {
             self.shared.agenda.add(&task);
             return None;
         }
+        if let Err(fault) = check_method(&task.method) {
+            // An earlier version took it.
+            task.error = serde_json::to_value(&fault).ok();
+            task.end(State::Failed, self.shared.now());
+            self.settle(task).await;
+            return None;
+        }
         if task.state != State::Running && !task.options.after.is_empty() && !task.fed {
             match self.feed(task.clone()) {
                 Ok(Some(fed)) => task = fed,
@@ -180,7 +187,7 @@ impl<O: Objects> Executor<O> {
             Place::At(node) => {
                 let again = task.state == State::Running;
                 if !again {
-                    (task.state, task.runs) = (State::Running, task.runs + 1);
+                    task.begin_run(self.shared.draw_correlation());
                 }
                 task.node = Some(node);
                 // Whoever cancels it from the moment on at which it is on disk finds what to stop.

@@ -54,7 +54,11 @@ impl Objects for BusObjects {
         if let Some(node) = node.as_deref().and_then(|node| ClientId::new(node).ok()) {
             proxy = proxy.at(node);
         }
-        let request = proxy.request(method).identity(task.identity());
+        let mut request = proxy.request(method).identity(task.identity());
+        if let Some(user) = &task.user {
+            // With the owner's rights, and not with those of the ledger.
+            request = request.property("caller", user);
+        }
         match task.payload() {
             Some(payload) => request.payload(payload.to_owned()).send().await,
             None => request.params(&task.params).send().await,
