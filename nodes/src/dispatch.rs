@@ -25,7 +25,7 @@ mod served;
 mod stats;
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::RwLock;
 use rantai_client::object::{Call, Calls, Context, Emitter, no_such_method};
@@ -49,6 +49,7 @@ use forward::{Forwards, Passage};
 use once::{Keeper, Once};
 use replies::{Replies, Route, with_code};
 use running::Running;
+use stats::StatsReader;
 
 /// From this many unwritten bytes on nothing more is executed.
 const CROWDED: usize = 4 << 20;
@@ -65,6 +66,8 @@ pub struct Dispatcher {
     calls: Calls,
     /// What methods marked `once` were asked, and what came of it.
     journal: Keeper,
+    /// Users whom `rpc.stats` names all callers to.
+    admins: OnceLock<Vec<String>>,
 }
 
 impl std::fmt::Debug for Dispatcher {
@@ -92,6 +95,7 @@ impl Dispatcher {
             departed: Departed::default(),
             calls,
             journal: Keeper::default(),
+            admins: OnceLock::new(),
         })
     }
 
@@ -99,6 +103,11 @@ impl Dispatcher {
     #[cfg(feature = "journal")]
     pub(crate) fn keep_journal(&self, journal: Journal) {
         let _ = self.journal.set(Arc::new(journal));
+    }
+
+    /// Lets `rpc.stats` name all callers to these users.
+    pub(crate) fn name_callers_to(&self, admins: Vec<String>) {
+        let _ = self.admins.set(admins);
     }
 
     /// Takes an object in; false where the name is taken on this node.
@@ -146,7 +155,10 @@ impl Dispatcher {
         let Some((served, topic)) = self.find(message, received) else { return };
         let Some(admitted) = self.admit(&served, &topic, message, received) else { return };
         if admitted.request.method.is_built_in() {
-            let outcome = builtin::built_in(&served, &admitted.request);
+            let caller = admitted.request.caller.as_deref();
+            let caller = self.replies.share_of(&served, caller, &admitted.route.reply_to);
+            let reader = StatsReader::of(&caller, self.admins.get().map_or(&[], Vec::as_slice));
+            let outcome = builtin::built_in(&served, &admitted.request, reader);
             return self.replies.reply(&served, &admitted.route, outcome);
         }
         self.execute(&served, admitted, &message.payload);

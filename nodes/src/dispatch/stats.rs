@@ -4,11 +4,38 @@ use std::collections::{BTreeMap, HashMap};
 
 use hdrhistogram::Histogram;
 use parking_lot::Mutex;
+use rantai_client::shares::{CallerKey, ShareReport};
 use rantai_client::wire::fault::Fault;
 use rantai_client::wire::name::MethodName;
 use rantai_client::wire::request::LONGEST_TTL_MS;
 use serde_json::{Value, json};
 use tokio::time::Instant;
+
+/// Whom `rpc.stats` is told to.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum StatsReader<'a> {
+    /// Is told every caller's name.
+    Admin,
+    /// Is told of users only itself.
+    Other(Option<&'a str>),
+}
+
+impl<'a> StatsReader<'a> {
+    pub(super) fn of(caller: &'a CallerKey, admins: &[String]) -> Self {
+        match caller {
+            CallerKey::User(user) if admins.contains(user) => Self::Admin,
+            CallerKey::User(user) => Self::Other(Some(user)),
+            CallerKey::Client(_) | CallerKey::Unnamed => Self::Other(None),
+        }
+    }
+
+    pub(super) fn told(self, report: ShareReport) -> ShareReport {
+        match self {
+            Self::Admin => report,
+            Self::Other(user) => report.hide_users_except(user),
+        }
+    }
+}
 
 /// Counts of one object.
 #[derive(Debug, Default)]

@@ -33,6 +33,8 @@ macro_rules! kinds {
         pub(super) struct File {
             node: Option<String>,
             root: Option<String>,
+            #[serde(default)]
+            admins: Vec<String>,
             $(#[serde(default)] $key: Vec<$settings>,)*
             tasks: Option<TaskLedger>,
             #[serde(default)]
@@ -50,6 +52,7 @@ macro_rules! kinds {
                 Self {
                     node: file.node,
                     root: file.root,
+                    admins: file.admins,
                     kinds,
                     calls: rantai_client::object::Calls::default(),
                     tasks: file.tasks,

@@ -29,6 +29,8 @@ pub struct Config {
     pub node: Option<String>,
     /// The root of all topics, instead of `rantai`.
     pub root: Option<String>,
+    /// Users who see and change everybody's tasks, and whom statistics name callers to.
+    pub admins: Vec<String>,
     /// The entries of which objects are made.
     pub kinds: Vec<Arc<dyn Kind>>,
     /// By which its objects call others: whoever serves them says where the broker is.
