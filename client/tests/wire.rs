@@ -1,6 +1,7 @@
 //! The wire contract by example: golden topics, requests and replies, and everything it refuses.
 
 use rantai_client::wire::fault::{Code, Fault};
+use rantai_client::wire::features::BrokerFeatures;
 use rantai_client::wire::name::{ClientId, MethodName, ObjectName, Root};
 use rantai_client::wire::reply::{Outcome, Reply};
 use rantai_client::wire::request::{self, Form, Params, Refusal, ReplyTo, Request};
@@ -113,7 +114,14 @@ fn the_reply_topic_of_the_longest_names_is_taken() {
 
 #[expect(clippy::result_large_err, reason = "unboxed, to be matched on")]
 fn read(topic: &str, payload: &[u8], properties: &Properties) -> Result<Request, Refusal> {
-    Request::read(&Root::default(), &call(topic).expect("a call topic"), payload, properties).map_err(|r| *r)
+    Request::read(
+        &Root::default(),
+        &call(topic).expect("a call topic"),
+        payload,
+        properties,
+        BrokerFeatures::default(),
+    )
+    .map_err(|r| *r)
 }
 
 fn plain(payload: &[u8]) -> Params {

@@ -14,6 +14,7 @@ use rantai_client::session::{
     Address, ConnectError, Filter, Message, Options, Outlet, Publish, Receiver, Session, Status, Unsent, Will,
 };
 use rantai_client::wire::entry::{NodeState, State};
+use rantai_client::wire::features::BrokerFeatures;
 use rantai_client::wire::name::{ClientId, ObjectName, Root};
 use rantai_client::wire::topic::{RegistryTopic, TopicKind, requests_at};
 use tokio::sync::watch;
@@ -298,6 +299,10 @@ impl Out for Outbound {
 
     fn backlog(&self) -> usize {
         self.outlet.backlog()
+    }
+
+    fn features(&self) -> BrokerFeatures {
+        self.outlet.features()
     }
 
     fn is_served(&self, object: &ObjectName) -> Option<bool> {

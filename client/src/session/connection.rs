@@ -97,6 +97,7 @@ impl<R: Receiver> Task<R> {
             self.online += 1;
             let (window, max_packet) = (connection.window, connection.max_packet);
             self.shared.outbox.lock().connected(connection.resumed, window.into(), max_packet as usize);
+            self.shared.set_features(connection.features);
             self.receiver.connected();
             self.shared.status.send_replace(Status::Online(self.online));
             self.shared.room.notify_waiters();

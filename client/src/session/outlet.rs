@@ -8,6 +8,7 @@ use super::error::{SubscribeError, Unsent};
 use super::message::{Filter, Publish, QoS};
 use super::outbox::{Outbox, Waiter};
 use super::shared::{SessionShared, Status};
+use crate::wire::features::BrokerFeatures;
 
 /// Weak handle: publishes without keeping the session alive. For use inside a [`Receiver`](super::Receiver).
 #[derive(Clone, Debug)]
@@ -56,6 +57,11 @@ impl Outlet {
     /// A receiver of the connection status.
     pub fn status(&self) -> watch::Receiver<Status> {
         self.shared.status.subscribe()
+    }
+
+    /// What the broker does for the bus, as its last CONNACK says; nothing before the first connection.
+    pub fn features(&self) -> BrokerFeatures {
+        self.shared.features()
     }
 
     /// Bytes in the send queue: not written yet, or waiting for the broker's window.

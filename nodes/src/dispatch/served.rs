@@ -29,8 +29,6 @@ pub struct Limits {
     pub public_replies: bool,
     /// Waiting calls of one caller, instead of its fair share of `concurrent`: see [`rantai_client::shares`].
     pub per_caller: Option<usize>,
-    /// Whether the broker stamps the user property `caller`; shares are then counted by user instead of by client.
-    pub trust_caller: bool,
     /// The longest time a call may wait, whatever deadline its caller sets.
     pub max_deadline: Duration,
 }
@@ -43,7 +41,6 @@ impl Default for Limits {
             trail: 16,
             public_replies: true,
             per_caller: None,
-            trust_caller: false,
             max_deadline: Duration::from_millis(LONGEST_TTL_MS),
         }
     }
