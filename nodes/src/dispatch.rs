@@ -155,9 +155,8 @@ impl Dispatcher {
         let Some((served, topic)) = self.find(message, received) else { return };
         let Some(admitted) = self.admit(&served, &topic, message, received) else { return };
         if admitted.request.method.is_built_in() {
-            let caller = admitted.request.caller.as_deref();
-            let caller = self.replies.share_of(&served, caller, &admitted.route.reply_to);
-            let reader = StatsReader::of(&caller, self.admins.get().map_or(&[], Vec::as_slice));
+            let admins = self.admins.get().map_or(&[][..], Vec::as_slice);
+            let reader = StatsReader::of(admitted.request.caller.as_ref(), admins);
             let outcome = builtin::built_in(&served, &admitted.request, reader);
             return self.replies.reply(&served, &admitted.route, outcome);
         }

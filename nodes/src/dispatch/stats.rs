@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, HashMap};
 
 use hdrhistogram::Histogram;
 use parking_lot::Mutex;
-use rantai_client::shares::{CallerKey, ShareReport};
+use rantai_client::shares::ShareReport;
 use rantai_client::wire::fault::Fault;
 use rantai_client::wire::name::MethodName;
 use rantai_client::wire::request::LONGEST_TTL_MS;
+use rantai_client::wire::user::User;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -21,12 +22,9 @@ pub(super) enum StatsReader<'a> {
 }
 
 impl<'a> StatsReader<'a> {
-    pub(super) fn of(caller: &'a CallerKey, admins: &[String]) -> Self {
-        match caller {
-            CallerKey::User(user) if admins.contains(user) => Self::Admin,
-            CallerKey::User(user) => Self::Other(Some(user)),
-            CallerKey::Client(_) | CallerKey::Unnamed => Self::Other(None),
-        }
+    pub(super) fn of(caller: Option<&'a User>, admins: &[String]) -> Self {
+        let is_admin = caller.is_some_and(|user| admins.iter().any(|admin| admin == user.as_str()));
+        if is_admin { Self::Admin } else { Self::Other(caller.map(User::as_str)) }
     }
 
     pub(super) fn told(self, report: ShareReport) -> ShareReport {

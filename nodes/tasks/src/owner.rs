@@ -38,10 +38,7 @@ pub(crate) struct Asking {
 impl Asking {
     /// The caller of a method; users named in `admins` are admins.
     pub(crate) fn of(context: &Context, admins: &[String]) -> Self {
-        let user = match &context.share_of {
-            CallerKey::User(user) => Some(user.clone()),
-            CallerKey::Client(_) | CallerKey::Unnamed => None,
-        };
+        let user = context.caller().map(ToString::to_string);
         let is_admin = user.as_ref().is_some_and(|user| admins.contains(user));
         Self { user, is_admin, share_of: context.share_of.clone() }
     }
