@@ -224,6 +224,8 @@ impl Server {
         let print = format!("{} {}", asked.method, json!(asked.args));
         let key = context.correlation.as_ref().filter(|bytes| bytes.len() >= 16).map(|bytes| hex(bytes));
         let key = key.filter(|_| asked.changes());
+        // Nobody is told what came of a request of another user, even by its correlation.
+        let key = key.map(|key| context.caller().map_or_else(|| key.clone(), |user| format!("{user}/{key}")));
         if let Some(key) = &key
             && let Some(reply) = self.before(key, &print).await?
         {
@@ -241,6 +243,7 @@ impl Server {
             server: self.clone(),
             asked,
             who,
+            user: context.caller().cloned(),
             key,
             print,
             began,
