@@ -70,7 +70,16 @@ impl Config {
         let invalid = |message: String| ConfigError::Invalid { file: file.to_owned(), message };
         let parsed: File =
             toml::from_str(text).map_err(|error| invalid(in_toml_words(&error).trim_end().to_owned()))?;
-        let config = Self::from(parsed);
+        #[cfg_attr(not(feature = "gateway"), expect(unused_mut, reason = "only gateways are changed"))]
+        let mut config = Self::from(parsed);
+        #[cfg(feature = "gateway")]
+        {
+            let beside = |path: &mut std::path::PathBuf| *path = beside(file, path);
+            config.rest.iter_mut().flat_map(|rest| &mut rest.password_file).for_each(beside);
+            config.soap.iter_mut().flat_map(|soap| &mut soap.password_file).for_each(beside);
+            let admins = config.admins.clone();
+            config.rest.iter_mut().for_each(|rest| rest.admins.clone_from(&admins));
+        }
         config.node().map_err(|error| invalid(format!("node: {error}")))?;
         config.root().map_err(|error| invalid(format!("root: {error}")))?;
         config.objects(file, &(Arc::new(|_: &str| {}) as Output))?;
