@@ -42,6 +42,18 @@ pub(crate) struct Principal {
     pub(crate) local: bool,
 }
 
+impl Principal {
+    /// Whether it may say of a message that another user sent it. The broker's own process acts for everybody.
+    pub(crate) fn acts_for(&self, _user: &str) -> bool {
+        self.local
+    }
+
+    /// The name under which it passes messages on for others.
+    pub(crate) fn name(&self) -> Option<&ByteString> {
+        self.user.as_ref()
+    }
+}
+
 /// What a client wants to do with a topic or a filter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
@@ -128,8 +140,8 @@ impl Access {
         user != LOCAL_USER && !self.users.is_empty()
     }
 
-    /// Who a client is by the user name and password of its CONNECT. With no users configured any name is taken for
-    /// what it says.
+    /// Who a client is by the user name and password of its CONNECT. With no users configured any name is let in, and
+    /// stands for nobody.
     ///
     /// # Errors
     ///
@@ -148,9 +160,8 @@ impl Access {
         }
         match self.users.get(user) {
             Some(known) if constant_time_eq(&known.password, password) => Ok(known.principal.clone()),
-            None if self.users.is_empty() && self.anonymous => {
-                Ok(Arc::new(Principal { user: Some(user.clone()), local: false }))
-            }
+            // Whoever has not been asked for a password has proved nothing: it is nobody.
+            None if self.users.is_empty() && self.anonymous => Ok(self.nobody.clone()),
             _ => Err(Reason::BAD_USER_NAME_OR_PASSWORD),
         }
     }
@@ -187,7 +198,7 @@ mod tests {
             Err(Reason::BAD_USER_NAME_OR_PASSWORD)
         );
         assert_eq!(user(&closed, None, None), Err(Reason::NOT_AUTHORIZED));
-        assert_eq!(user(&access(true, &[]), Some(&name), None), Ok(Some("ani".to_owned())));
+        assert_eq!(user(&access(true, &[]), Some(&name), None), Ok(None), "a name that nobody has checked");
         assert_eq!(user(&access(true, &[("ani", "x")]), None, None), Ok(None));
         assert_eq!(
             user(&access(true, &[("ani", "x")]), Some(&name), None),

@@ -21,9 +21,9 @@ pub struct Config {
     pub anonymous: bool,
     /// Users that may log in.
     pub users: Vec<User>,
-    /// Topic filters on which the broker sets the user property `caller` (user name, else client id) and
-    /// removes any that a client sent. Default: none.
-    pub caller_topics: Vec<String>,
+    /// Roots of buses (PROTOCOL.md), each of levels of 1 to 64 characters of `A-Z a-z 0-9 . _ -`, none below another. Below
+    /// them the broker sets the user properties `caller` and `via`, and removes any that a client sent. Default: `rantai`.
+    pub bus_roots: Vec<String>,
     /// Exceptions from `limits.queue_full`; the first whose filter matches a message's topic holds. Default: none.
     pub queues: Vec<QueueRule>,
     /// How often `$SYS/broker/…` is published; zero switches it off. Default: 10 s.
@@ -270,7 +270,7 @@ impl Default for Config {
             engine: Engine::default(),
             anonymous: true,
             users: Vec::new(),
-            caller_topics: Vec::new(),
+            bus_roots: vec!["rantai".to_owned()],
             queues: Vec::new(),
             sys_interval: Duration::from_secs(10),
             limits: Limits::default(),

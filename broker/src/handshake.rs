@@ -355,6 +355,7 @@ fn greeting(hub: &Hub, connect: &mut Connect) -> (ConnAck, u16) {
         assigned_client_id: assigned,
         keep_alive: server_keep_alive,
         dropped: 0,
+        features: "",
     };
     (ack, keep_alive)
 }

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use bytestring::ByteString;
 use parking_lot::RwLock;
 use tokio::sync::watch;
 
 use crate::absent::AbsentQueues;
-use crate::access::{Access, Principal};
+use crate::access::Access;
 use crate::addresses::Addresses;
+use crate::bus::BusRoots;
 use crate::clock::Clock;
 use crate::config::{Config, QueueFull};
 use crate::counters::Counters;
@@ -16,7 +16,6 @@ use crate::guesses::Guesses;
 use crate::log::{LineKind, LogLines};
 use crate::logged::{Logged, Met};
 use crate::memory::Memory;
-use crate::message::Message;
 use crate::random::Random;
 use crate::retained::Retained;
 use crate::store::{Op, Store, Ticket};
@@ -28,7 +27,7 @@ use crate::wills::Wills;
 pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) access: Access,
-    caller_topics: FilterList,
+    pub(crate) bus: BusRoots,
     /// The rules of `config.queues`.
     queue_rules: Vec<(FilterList, QueueFull)>,
     /// What is queued for the absent.
@@ -55,7 +54,7 @@ impl Shared {
             addresses: Addresses::default(),
             guesses: Guesses::new(config.limits.guess_delay),
             log_lines: LogLines::default(),
-            caller_topics: FilterList::new(&config.caller_topics),
+            bus: BusRoots::new(&config.bus_roots),
             queue_rules: config
                 .queues
                 .iter()
@@ -91,19 +90,9 @@ impl Shared {
         logged.first(met) && self.may_log(&self.log_lines.limits)
     }
 
-    /// Whether any message gets the user property `caller`.
-    pub(crate) fn stamps_callers(&self) -> bool {
-        !self.caller_topics.is_empty()
-    }
-
-    /// Sets the user property `caller` of a message on one of `caller_topics` to its publisher's user name (the client
-    /// id without one), and removes any that the client sent.
-    pub(crate) fn stamp_caller(&self, message: &mut Message, principal: &Principal, client_id: &ByteString) {
-        if self.caller_topics.matches(&message.topic) {
-            let caller = principal.user.as_ref().unwrap_or(client_id).clone();
-            message.properties.user.retain(|(key, _)| key != "caller");
-            message.properties.user.push((ByteString::from_static("caller"), caller));
-        }
+    /// What this broker does for the buses below its roots, as CONNACK says it.
+    pub(crate) fn features(&self) -> &'static str {
+        if self.config.bus_roots.is_empty() { "" } else { "caller" }
     }
 
     /// Hands operations to the store; 0 where nothing is kept.

@@ -71,7 +71,7 @@ fn every_key_is_read() {
         listen = ["127.0.0.1:0", "[::1]:1884", "127.0.0.1:0"]
         data_dir = "/var/lib/rantai"
         engine = "rumqttd"
-        caller_topics = ["call/#", "+/request", "plain"]
+        bus_roots = ["rantai", "home/at/office"]
         sys_interval_s = 0
         [limits]
         connections = 1
@@ -127,7 +127,7 @@ fn every_key_is_read() {
     assert_eq!(config.listen[1], "[::1]:1884".parse().expect("an address"));
     assert_eq!(config.data_dir.as_deref(), Some(Path::new("/var/lib/rantai")));
     assert_eq!(config.engine, Engine::Rumqttd);
-    assert_eq!(config.caller_topics, ["call/#", "+/request", "plain"]);
+    assert_eq!(config.bus_roots, ["rantai", "home/at/office"]);
     assert_eq!(config.sys_interval, Duration::ZERO);
     let rule = |filter: &str, full| QueueRule { filter: filter.into(), full };
     assert_eq!(config.queues, [rule("a/#", QueueFull::Refuse), rule("b", QueueFull::Disconnect)]);
@@ -205,12 +205,11 @@ fn each_error_says_what_to_do() {
         ("data_dir = ''", "''", "leave the key out"),
         ("engine = 'mosquitto'", "'mosquitto'", "`rantai` or `rumqttd`"),
         ("anonymous = false", "false", "add [[users]]"),
-        ("caller_topics = ['a/#/b']", "'a/#/b'", "whole last level"),
-        ("caller_topics = ['a#']", "'a#'", "whole last level"),
-        ("caller_topics = ['a/b+']", "'a/b+'", "whole level"),
-        ("caller_topics = ['']", "''", "remove it"),
-        ("caller_topics = ['$share/g/a']", "'$share/g/a'", "follows `$share/NAME/`"),
-        ("caller_topics = [\"a\\u0000\"]", "\"a\\u0000\"", "no NUL"),
+        ("caller_topics = ['call/#']", "caller_topics", "write bus_roots = [\"rantai\"]"),
+        ("bus_roots = 'rantai'", "'rantai'", "expected an array"),
+        ("bus_roots = ['']", "''", "levels of 1 to 64"),
+        ("bus_roots = ['a/#']", "'a/#'", "levels of 1 to 64"),
+        ("bus_roots = ['a', 'b', 'a/b']", "'a/b'", "belong to the root \"a\" too"),
         ("sys_interval_s = -1", "-1", "expected an integer from 0 to 4294967295"),
         ("users = [{ name = 'a', password = 'b' }, { name = 'a', password = 'c' }]", "'a'", "given twice"),
         ("users = [{ name = '', password = 'b' }]", "''", "needs a name"),
@@ -228,6 +227,11 @@ fn each_error_says_what_to_do() {
         ("limits.queue_drops = 'some'", "'some'", "`newest` or `oldest`"),
         ("limits.absent_bytes = 0", "0", "at least 1"),
         ("queues = [{ filter = 'a#', full = 'drop' }]", "'a#'", "whole last level"),
+        ("queues = [{ filter = 'a/#/b', full = 'drop' }]", "'a/#/b'", "whole last level"),
+        ("queues = [{ filter = 'a/b+', full = 'drop' }]", "'a/b+'", "whole level"),
+        ("queues = [{ filter = '', full = 'drop' }]", "''", "remove it"),
+        ("queues = [{ filter = '$share/g/a', full = 'drop' }]", "'$share/g/a'", "follows `$share/NAME/`"),
+        ("queues = [{ filter = \"a\\u0000\", full = 'drop' }]", "\"a\\u0000\"", "no NUL"),
         ("queues = [{ filter = 'a' }]", "{ filter = 'a' }", "missing field `full`"),
         ("limits.topic_levels = 0", "0", "at least 1"),
         ("limits = {", "", ""),

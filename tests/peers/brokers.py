@@ -130,8 +130,8 @@ def rantai_config(settings):
         "topic_aliases": settings.get("topic_aliases"),
     }
     lines = ["sys_interval_s = 1"]
-    if topics := settings.get("caller_topics"):
-        lines.append(f"caller_topics = {topics!r}")
+    if roots := settings.get("bus_roots"):
+        lines.append(f"bus_roots = {roots!r}")
     lines.append("[limits]")
     lines += [f"{key} = {value}" for key, value in limits.items() if value is not None]
     for name, password in settings.get("users", {}).items():

@@ -26,8 +26,12 @@ pub(crate) struct ConnAck {
     pub(crate) keep_alive: Option<u16>,
     /// Messages dropped for the session since its client was told last: user property [`DROPPED`], unless 0.
     pub(crate) dropped: u64,
+    /// What this broker does for a bus: user property [`FEATURES`], unless empty.
+    pub(crate) features: &'static str,
 }
 
+/// The user property of CONNACK that says what this broker does for a bus (PROTOCOL.md).
+const FEATURES: &str = "rantai";
 /// The user property of CONNACK that says how many messages were dropped for a session.
 const DROPPED: &str = "messages-dropped";
 
@@ -44,6 +48,7 @@ impl ConnAck {
             assigned_client_id: None,
             keep_alive: None,
             dropped: 0,
+            features: "",
         }
     }
 }
@@ -54,6 +59,7 @@ pub(crate) fn connack(version: Version, ack: ConnAck, out: &mut Vec<u8>) {
             out.extend_from_slice(&[0x20, 2, u8::from(ack.session_present), v3_return_code(ack.reason)]);
         }
         Version::V5 => {
+            let user_properties = user_properties(&ack);
             let packet = v5::ConnectAck {
                 session_present: ack.session_present,
                 reason_code: ack.reason.0.try_into().unwrap_or(v5::ConnectAckReason::UnspecifiedError),
@@ -64,15 +70,19 @@ pub(crate) fn connack(version: Version, ack: ConnAck, out: &mut Vec<u8>) {
                 topic_alias_max: ack.alias_maximum,
                 server_keepalive_sec: ack.keep_alive,
                 reason_string: ack.reason_string.map(ByteString::from_static),
-                user_properties: (ack.dropped > 0)
-                    .then(|| (ByteString::from_static(DROPPED), ack.dropped.to_string().into()))
-                    .into_iter()
-                    .collect(),
+                user_properties,
                 ..v5::ConnectAck::default()
             };
             library(v5::Packet::from(packet), out);
         }
     }
+}
+
+fn user_properties(ack: &ConnAck) -> v5::UserProperties {
+    let property = |key, value: ByteString| (ByteString::from_static(key), value);
+    let features = (!ack.features.is_empty()).then(|| property(FEATURES, ack.features.into()));
+    let dropped = (ack.dropped > 0).then(|| property(DROPPED, ack.dropped.to_string().into()));
+    features.into_iter().chain(dropped).collect()
 }
 
 /// The return codes of 3.1.1 (3.2.2.3) for reasons of 5.

@@ -1,5 +1,7 @@
 //! A configuration file: what may stand in it, its checks, and where exactly it is wrong.
 
+mod bus_roots;
+
 use std::collections::HashSet;
 use std::fmt;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -75,6 +77,9 @@ impl Config {
 
 /// What the parser says, with the names of Rust's types replaced by what may be written.
 fn in_toml_words(message: &str) -> String {
+    if let Some(advice) = bus_roots::instead_of(message) {
+        return advice.to_owned();
+    }
     let Some((found, expected)) = message.rsplit_once(", expected ") else { return message.to_owned() };
     let expected = match expected {
         "u16" => "an integer from 0 to 65535",
@@ -96,8 +101,7 @@ struct Written {
     data_dir: Option<Spanned<PathBuf>>,
     engine: Option<Engine>,
     anonymous: Option<Spanned<bool>>,
-    #[serde(default)]
-    caller_topics: Vec<Spanned<String>>,
+    bus_roots: Option<Spanned<Vec<Spanned<String>>>>,
     #[serde(default)]
     queues: Vec<WrittenQueueRule>,
     sys_interval_s: Option<u32>,
@@ -181,7 +185,7 @@ impl Written {
             engine: self.engine.unwrap_or_default(),
             anonymous: anonymous(self.anonymous, &users)?,
             users,
-            caller_topics: self.caller_topics.into_iter().map(filter).collect::<Result<_, _>>()?,
+            bus_roots: self.bus_roots.map_or(Ok(default.bus_roots), bus_roots::check)?,
             queues: self.queues.into_iter().map(WrittenQueueRule::check).collect::<Result<_, _>>()?,
             sys_interval: self.sys_interval_s.map_or(default.sys_interval, seconds),
             limits: self.limits.check()?,

@@ -2,6 +2,7 @@
 
 mod acknowledging;
 mod aliases;
+mod bus;
 mod filters;
 mod packets;
 mod progress;

@@ -155,8 +155,8 @@ impl Connection {
             self.answer(&publish, reason, 0, &mut work.scratch);
             return Ok(Step::Next);
         }
-        if shared.stamps_callers() {
-            shared.stamp_caller(message, &self.principal, &self.session.client_id);
+        if shared.bus.topic(&message.topic).is_some() {
+            self.say_who_calls(message);
         }
         self.route(publish, FullQueues::Wait, work)
     }

@@ -9,6 +9,7 @@ use tokio::time::sleep;
 use super::restore::save;
 use super::sessions::Hub;
 use crate::access::Principal;
+use crate::caller;
 use crate::codec::{self, ConnAck, Connect, Reason, Version};
 use crate::counters::Counters;
 use crate::link::{Link, flush_all};
@@ -79,6 +80,7 @@ impl Hub {
         let resumed = old.is_some();
         ack.session_present = resumed;
         let session = old.unwrap_or_else(|| Session::new(self.new_key(), connect.client_id.clone()));
+        ack.features = self.shared.features();
         let greeting = greeting(&session, connect.version, &peer, ack);
         let link = {
             let source: Weak<Session> = Arc::downgrade(&session);
@@ -106,7 +108,9 @@ impl Hub {
             state.version5 = connect.version == Version::V5;
             state.principal = principal;
             state.will = connect.will.map(|mut will| {
-                self.shared.stamp_caller(&mut will.message, &state.principal, &session.client_id);
+                if self.shared.bus.topic(&will.message.topic).is_some() {
+                    caller::stamp(&mut will.message, state.principal.user.as_ref(), None);
+                }
                 will.message = will.message.compact();
                 self.shared.wills.hold(will, state.owner.clone())
             });
@@ -266,17 +270,23 @@ impl Hub {
     }
 }
 
-/// CONNACK. A client that comes back is told how many messages were dropped for it, by the user property
-/// `messages-dropped`, if that is not more than it accepts.
+/// CONNACK. A client is told what this broker does for a bus, by the user property `rantai`, and one that comes back how many
+/// messages were dropped for it, by `messages-dropped`, as far as that is not more than it accepts.
 fn greeting(session: &Session, version: Version, peer: &Peer, mut ack: ConnAck) -> Vec<u8> {
     let mut greeting = Vec::new();
     let mut state = session.state.lock();
     ack.dropped = if ack.session_present && version == Version::V5 { state.tell_dropped() } else { 0 };
     codec::connack(version, ack.clone(), &mut greeting);
-    if ack.dropped > 0 && greeting.len() > peer.packet_maximum as usize {
+    let too_large = |greeting: &[u8]| greeting.len() > peer.packet_maximum as usize;
+    if ack.dropped > 0 && too_large(&greeting) {
         greeting.clear();
         state.keep_untold(ack.dropped);
-        codec::connack(version, ConnAck { dropped: 0, ..ack }, &mut greeting);
+        ack.dropped = 0;
+        codec::connack(version, ack.clone(), &mut greeting);
+    }
+    if too_large(&greeting) {
+        greeting.clear();
+        codec::connack(version, ConnAck { features: "", ..ack }, &mut greeting);
     }
     greeting
 }
