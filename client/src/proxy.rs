@@ -301,7 +301,7 @@ impl Request {
     async fn attempt(&self, key: u128, deadline: Instant) -> Result<Response, CallError> {
         let (object, publish) = self.ready(key, deadline, false).await?;
         let client = &self.proxy.client;
-        let (_ticket, arrived) = client.pending().one(key);
+        let (_ticket, arrived) = client.pending().one(key, object.clone());
         client.outlet().send_now(publish, key)?;
         match timeout_at(deadline, arrived).await {
             Err(_) => Err(self.timed_out(&object)),
@@ -346,7 +346,7 @@ impl Request {
         let deadline = self.deadline();
         let (object, publish) = self.ready(key, deadline, false).await?;
         let client = &self.proxy.client;
-        let (_ticket, mut arrived) = client.pending().many(key);
+        let (_ticket, mut arrived) = client.pending().many(key, object.clone());
         client.outlet().send_now(publish, key)?;
         let mut responses = Vec::new();
         while let Ok(Some(next)) = timeout_at(deadline, arrived.recv()).await {
