@@ -132,6 +132,15 @@ impl<O: Objects> Executor<O> {
 
     /// Stores a task as running, if it is to be carried out now.
     pub(super) async fn begin(&self, id: Uuid) -> Option<Run<O>> {
+        let begun = self.begin_one(id).await;
+        // Where it held a place, another task may have it.
+        for entry in self.loads.passed_over(id) {
+            self.shared.agenda.at(self.shared.now(), entry);
+        }
+        begun
+    }
+
+    async fn begin_one(&self, id: Uuid) -> Option<Run<O>> {
         let running = self.shared.running.lock().contains_key(&id.as_u128());
         let mut task = match self.shared.store.get(id) {
             Ok(task) => task.filter(is_open)?,
