@@ -28,7 +28,7 @@ mod plan;
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -163,8 +163,7 @@ impl Site {
             Node::builder(options.address.clone()).root(root.clone()).patient().calls(config.calls.clone());
         builder = builder.admins(config.admins.clone());
         if let Some(path) = &options.data_dir {
-            std::fs::create_dir_all(path)
-                .map_err(|source| SiteError::DataDir { path: path.clone(), source })?;
+            make_private(path).map_err(|source| SiteError::DataDir { path: path.clone(), source })?;
             builder = builder.journal(path.join("once.redb"));
             name = Some(name.map_or_else(|| kept_name(path), Ok)?);
         }
@@ -275,6 +274,15 @@ impl Site {
             tracing::warn!("stopped before the registry was told");
         }
     }
+}
+
+/// Makes a directory that is not there; others may not look into it.
+fn make_private(path: &Path) -> std::io::Result<()> {
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(path)
 }
 
 /// Waits until a session has ended for good, and returns the reason.

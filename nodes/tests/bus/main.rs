@@ -14,6 +14,7 @@ mod files;
 mod names;
 mod nested;
 mod once;
+mod owners;
 mod registry;
 mod restart;
 mod session;
