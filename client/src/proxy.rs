@@ -186,6 +186,8 @@ pub struct Response {
     pub node: Option<String>,
     /// Whether it is the answer to an earlier request of the same identity.
     pub repeated: bool,
+    /// Whether the result is secret: it is not to be logged, or kept on disk.
+    pub secret: bool,
 }
 
 /// A result.
@@ -461,5 +463,6 @@ fn response(payload: &[u8], properties: &crate::wire::Properties) -> Response {
         outcome,
         node: properties.user("node").map(ToOwned::to_owned),
         repeated: properties.user("dup") == Some("1"),
+        secret: properties.user("secret") == Some("1"),
     }
 }

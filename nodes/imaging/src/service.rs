@@ -29,6 +29,7 @@ use rantai_commit::{self as commit, DiskError, Opener};
 #[interface(version = "1.0.0", tags("imaging"))]
 pub trait Imaging {
     /// Gives a node a disk of its own, as the snapshot is, and hands it out.
+    #[method(secret)]
     async fn provision(
         &self,
         node_name: String,
@@ -91,6 +92,7 @@ pub trait Imaging {
     async fn remove_image(&self, img_name: String, context: Context) -> Result<Reply, Fault>;
 
     /// A method by its name with arguments, as on a command line; both are checked here.
+    #[method(secret)]
     async fn command(&self, method: String, args: Vec<String>, context: Context) -> Result<Reply, Fault>;
 }
 

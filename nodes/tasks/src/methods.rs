@@ -32,6 +32,15 @@ impl Ledger {
         self.shared.read(&self.asking, id)
     }
 
+    /// A task with its secret result, which is told once.
+    fn with_secret(&self, task: Task) -> Task {
+        if !task.secret || task.state != State::Succeeded {
+            return task;
+        }
+        let result = self.shared.secrets.take(&task);
+        Task { result, ..task }
+    }
+
     /// The row of a schedule: an admin names that of somebody else `USER/NAME`.
     fn schedule_row(&self, name: &str) -> Result<String, Fault> {
         match name.contains('/') {
@@ -69,13 +78,13 @@ impl Tasks for Ledger {
     }
 
     async fn get(&self, id: String) -> Result<Task, Fault> {
-        self.read(&id)
+        Ok(self.with_secret(self.read(&id)?))
     }
 
     async fn result(&self, id: String, wait_ms: Option<u64>, context: Context) -> Result<Task, Fault> {
         let task = self.read(&id)?;
         if task.state.is_ended() {
-            return Ok(task);
+            return Ok(self.with_secret(task));
         }
         let ended = self.shared.ended(&task);
         // It may have ended before it was waited for.
@@ -86,7 +95,7 @@ impl Tasks for Ledger {
             let _ = timeout_at(Instant::now() + wait, ended).await;
         }
         self.shared.nobody_waits(&task);
-        self.read(&id)
+        Ok(self.with_secret(self.read(&id)?))
     }
 
     async fn cancel(&self, id: String) -> Result<bool, Fault> {

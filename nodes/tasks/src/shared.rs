@@ -17,6 +17,7 @@ use super::interface::Summary;
 use super::limits::Limits;
 use super::owner::{Asking, Submitter};
 use super::progress::RunProgress;
+use super::secrets::Secrets;
 use super::store::{Amount, Kept, Store, Stored, Submitted, is_open};
 use super::task::Task;
 use super::timetable::Timetable;
@@ -38,6 +39,7 @@ pub(super) struct Shared {
     /// Tasks that wait for others to end.
     waiting_for: Waiting,
     pub(super) progress: RunProgress,
+    pub(super) secrets: Secrets,
     /// Wakes a run whose task was cancelled, by the task's id.
     pub(super) running: Mutex<HashMap<u128, Arc<Notify>>>,
     /// Callers of `result`, by the task's id.
@@ -59,6 +61,7 @@ impl Shared {
             environment,
             waiting_for: Waiting::default(),
             progress: RunProgress::default(),
+            secrets: Secrets::default(),
             running: Mutex::default(),
             waiting: Mutex::default(),
             emitter: OnceLock::new(),

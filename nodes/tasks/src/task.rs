@@ -87,6 +87,9 @@ pub struct Task {
     /// The user it belongs to; nobody where the client that submitted it had none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
+    /// Whether its result is secret: it is told once, and is not on disk.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub secret: bool,
     /// The schedule that made it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule: Option<String>,
@@ -151,6 +154,7 @@ impl Task {
             result: None,
             error: None,
             user: None,
+            secret: false,
             schedule: None,
             fed: false,
             submitted_params: None,

@@ -60,7 +60,7 @@ async fn place() -> Place {
     let plan = Plan::new(config, "nodes.toml", Arc::new(|_| {})).expect("a plan");
     let site = Site::start(plan, options).await.expect("a site");
     let rest = rest.lock().clone();
-    Place { bus, rest, site, node: node }
+    Place { bus, rest, site, node }
 }
 
 impl Place {

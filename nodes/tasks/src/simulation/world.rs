@@ -238,7 +238,7 @@ impl World {
     /// Answers the one call that waits.
     pub(super) async fn answer(&mut self, outcome: Outcome) {
         let number = *self.runs.keys().next().expect("a call");
-        self.finish(number, Ok(Response { outcome, node: None, repeated: false })).await;
+        self.finish(number, Ok(Response { outcome, node: None, repeated: false, secret: false })).await;
     }
 
     /// What has to hold at the end.
@@ -396,7 +396,7 @@ impl World {
         if self.chance.random_below(8) == 0 {
             return Err(CallError::Lost);
         }
-        Ok(Response { outcome, node: Some(node), repeated })
+        Ok(Response { outcome, node: Some(node), repeated, secret: false })
     }
 
     /// Hands an answer over, and lets the run end.
