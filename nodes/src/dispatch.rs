@@ -268,7 +268,8 @@ impl Dispatcher {
         }
         let identity = request.identity();
         let once = identity.as_ref().filter(|_| described.once).map(|identity| {
-            Once::new(&self.journal, served.name.as_str(), identity, request.method.as_str(), payload)
+            let method = request.method.as_str();
+            Once::new(&self.journal, served.name.as_str(), identity, method, payload, &share_of)
         });
         let key = identity.map(|identity| {
             let mut duplicates = served.duplicates.lock();
