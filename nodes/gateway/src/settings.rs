@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rantai_client::wire::user::User as UserName;
@@ -13,6 +13,7 @@ use serde::{Deserialize, Deserializer};
 
 pub use super::proxies::Network;
 use super::soap::service::{Simple, ncname};
+use super::users::records;
 
 /// Built-in methods that tell something, and change nothing: the only ones for callers from outside.
 pub(super) const BUILT_IN: [&str; 4] = ["rpc.ping", "rpc.info", "rpc.stats", "rpc.discover"];
@@ -249,7 +250,7 @@ const OWN: [&str; 6] = ["/objects", "/events", "/openapi.json", "/ui", "/stats",
 impl Rest {
     /// Whatever could not be served.
     pub fn check(&self) -> Result<(), String> {
-        users(&self.users)?;
+        users(&self.users, self.password_file.as_deref())?;
         let mut seen = HashSet::new();
         for route in &self.routes {
             path(&route.path)?;
@@ -292,7 +293,7 @@ fn method(name: &str) -> Result<(), String> {
 impl Soap {
     /// Whatever could not be served.
     pub fn check(&self) -> Result<(), String> {
-        users(&self.users)?;
+        users(&self.users, self.password_file.as_deref())?;
         origins(&self.origins)?;
         let mut seen: BTreeMap<&str, &str> = BTreeMap::new();
         for service in &self.services {
@@ -317,7 +318,7 @@ impl Soap {
     }
 }
 
-fn users(users: &[User]) -> Result<(), String> {
+fn users(users: &[User], file: Option<&Path>) -> Result<(), String> {
     for user in users {
         if user.password.is_none() && user.key.is_none() {
             return Err(format!("user {:?} has neither a password nor a key", user.name));
@@ -327,7 +328,7 @@ fn users(users: &[User]) -> Result<(), String> {
         }
         UserName::new(&user.name).map_err(|error| error.to_string())?;
     }
-    Ok(())
+    records(users, file).map(drop)
 }
 
 fn path(path: &str) -> Result<(), String> {

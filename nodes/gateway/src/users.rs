@@ -58,16 +58,10 @@ impl Users {
     /// When the file cannot be read or has a wrong line, when a user stands in both places, and when the system gives no
     /// thread to check passwords on.
     pub(super) fn new(users: &[User], file: Option<&Path>) -> io::Result<Self> {
-        let mut records = file.map_or_else(|| Ok(HashMap::new()), read)?;
+        let records = records(users, file).map_err(io::Error::other)?;
         let mut keys = Vec::new();
         for user in users {
             let name = UserName::new(&user.name).map_err(io::Error::other)?;
-            if let Some(record) = &user.password
-                && records.insert(user.name.clone(), record.clone()).is_some()
-            {
-                let text = format!("user {name:?} has two passwords: remove one of them");
-                return Err(io::Error::other(text));
-            }
             keys.extend(user.key.as_ref().map(|key| (name, blake3::hash(key.as_bytes()))));
         }
         let verifier = if records.is_empty() && file.is_none() {
@@ -104,13 +98,55 @@ impl Users {
     }
 }
 
-fn read(file: &Path) -> io::Result<HashMap<String, Record>> {
-    let wrong = |error: &dyn std::fmt::Display| {
-        io::Error::other(format!("cannot read the password file {}: {error}", file.display()))
-    };
-    let text = std::fs::read_to_string(file).map_err(|error| wrong(&error))?;
+/// The records of all who have a password.
+///
+/// # Errors
+///
+/// When the file cannot be read or has a wrong line, and when a user has two passwords.
+pub(super) fn records(users: &[User], file: Option<&Path>) -> Result<HashMap<String, Record>, String> {
+    let mut records = file.map_or_else(|| Ok(HashMap::new()), read)?;
+    for User { name, password, .. } in users {
+        if let Some(record) = password
+            && records.insert(name.clone(), record.clone()).is_some()
+        {
+            return Err(format!("user {name:?} has two passwords; remove one of them"));
+        }
+    }
+    Ok(records)
+}
+
+fn read(file: &Path) -> Result<HashMap<String, Record>, String> {
+    let wrong = |cause: String| format!("cannot read the password file {}: {cause}", file.display());
+    let text = std::fs::read_to_string(file).map_err(|error| wrong(error.to_string()))?;
     PasswordFile::new(&text).records().map_err(|error| {
         let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
-        wrong(&format!("{error}{}", cause.unwrap_or_default()))
+        wrong(format!("{error}{}", cause.unwrap_or_default()))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn password_file_and_configuration_are_one_list_of_users() {
+        let folder = tempfile::tempdir().expect("a directory");
+        let file = folder.path().join("passwords");
+        let record = "$6$c2FsdHNhbHQxMjM0$d/5KooXCzyqGAOF4q1GTV/3P8YVDSdFim/G/QDXLp6mBUUtiHppG2I3O879YXOQrliIu8ETwnO+Utg0ZfaWLbw==";
+        std::fs::write(&file, format!("ada:{record}\n")).expect("written");
+        let user = |name: &str| User {
+            name: name.to_owned(),
+            password: Some(record.parse().expect("a record")),
+            key: None,
+        };
+        assert_eq!(records(&[user("bob")], Some(&file)).expect("two users").len(), 2);
+        let twice = records(&[user("ada")], Some(&file)).expect_err("two passwords");
+        assert!(twice.contains("two passwords"), "{twice}");
+        std::fs::write(&file, "ada:s3cret\n").expect("written");
+        let wrong = records(&[], Some(&file)).expect_err("no record");
+        assert!(wrong.contains("line 1") && !wrong.contains("s3cret"), "{wrong}");
+        std::fs::remove_file(&file).expect("removed");
+        let missing = records(&[], Some(&file)).expect_err("no file");
+        assert!(missing.contains("passwords"), "{missing}");
+    }
 }
