@@ -235,10 +235,12 @@ struct Replies {
 
 impl Receiver for Replies {
     fn message(&mut self, message: Message) {
-        let reply = ReplyTopic::is_to(&self.root, &self.id, &message.topic);
-        if let Some(key) = key(message.properties.correlation.as_deref()).filter(|_| reply) {
+        let topic = message.topic.clone();
+        if let Some(object) = ReplyTopic::object_of(&self.root, &self.id, &topic)
+            && let Some(key) = key(message.properties.correlation.as_deref())
+        {
             // One that nobody waits for any more came too late.
-            self.pending.arrived(key, Arrived::Reply(message));
+            self.pending.replied(key, object, message);
             return;
         }
         self.listeners.message(&message);

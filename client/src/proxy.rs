@@ -189,6 +189,8 @@ pub struct Response {
     pub node: Option<String>,
     /// Whether it is the answer to an earlier request of the same identity.
     pub repeated: bool,
+    /// Whether the result is secret: it is not to be logged, or kept on disk.
+    pub secret: bool,
 }
 
 /// A result.
@@ -304,7 +306,7 @@ impl Request {
     async fn attempt(&self, key: u128, deadline: Instant) -> Result<Response, CallError> {
         let (object, publish) = self.ready(key, deadline, false).await?;
         let client = &self.proxy.client;
-        let (_ticket, mut arrived) = client.pending().one(key);
+        let (_ticket, mut arrived) = client.pending().one(key, object.clone());
         client.outlet().send_now(publish, key)?;
         let Settings { qos, target, .. } = &self.proxy.settings;
         let silent = Instant::now() + SILENCE;
@@ -379,7 +381,7 @@ impl Request {
         let deadline = self.deadline();
         let (object, publish) = self.ready(key, deadline, false).await?;
         let client = &self.proxy.client;
-        let (_ticket, mut arrived) = client.pending().many(key);
+        let (_ticket, mut arrived) = client.pending().many(key, object.clone());
         client.outlet().send_now(publish, key)?;
         let mut responses = Vec::new();
         while let Ok(Some(next)) = timeout_at(deadline, arrived.recv()).await {
@@ -494,5 +496,6 @@ fn response(payload: &[u8], properties: &crate::wire::Properties) -> Response {
         outcome,
         node: properties.user("node").map(ToOwned::to_owned),
         repeated: properties.user("dup") == Some("1"),
+        secret: properties.user("secret") == Some("1"),
     }
 }

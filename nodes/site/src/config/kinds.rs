@@ -37,6 +37,8 @@ macro_rules! kinds {
             root: Option<String>,
             user: Option<String>,
             password_file: Option<PathBuf>,
+            #[serde(default)]
+            admins: Vec<String>,
             $(#[serde(default)] $key: Vec<$settings>,)*
             tasks: Option<TaskLedger>,
             #[serde(default)]
@@ -56,6 +58,7 @@ macro_rules! kinds {
                     root: file.root,
                     user: file.user,
                     password_file: file.password_file,
+                    admins: file.admins,
                     kinds,
                     calls: rantai_client::object::Calls::default(),
                     tasks: file.tasks,

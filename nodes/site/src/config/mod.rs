@@ -33,6 +33,8 @@ pub struct Config {
     pub user: Option<String>,
     /// A file whose first line is the user's password.
     pub password_file: Option<PathBuf>,
+    /// Users who see and change everybody's tasks, and whom statistics name callers to.
+    pub admins: Vec<String>,
     /// The entries of which objects are made.
     pub kinds: Vec<Arc<dyn Kind>>,
     /// By which its objects call others: whoever serves them says where the broker is.
@@ -76,6 +78,14 @@ impl Config {
         config.password_file = config.password_file.map(|path| beside(file, &path));
         if config.password_file.is_some() && config.user.is_none() {
             return Err(invalid("password_file: whose password it is is not said; add `user`".to_owned()));
+        }
+        #[cfg(feature = "gateway")]
+        {
+            let beside = |path: &mut std::path::PathBuf| *path = beside(file, path);
+            config.rest.iter_mut().flat_map(|rest| &mut rest.password_file).for_each(beside);
+            config.soap.iter_mut().flat_map(|soap| &mut soap.password_file).for_each(beside);
+            let admins = config.admins.clone();
+            config.rest.iter_mut().for_each(|rest| rest.admins.clone_from(&admins));
         }
         config.node().map_err(|error| invalid(format!("node: {error}")))?;
         config.root().map_err(|error| invalid(format!("root: {error}")))?;
