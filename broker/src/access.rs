@@ -1,20 +1,28 @@
 //! Who may come in, and what they may do.
 
+mod decisions;
+mod denial;
+mod principal;
+mod rules;
+
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytestring::ByteString;
 use constant_time_eq::constant_time_eq;
-use hashbrown::{HashMap, HashSet};
-use parking_lot::Mutex;
+use hashbrown::HashSet;
+use parking_lot::{Mutex, RwLock};
+use rantai_access::Who;
 
 use crate::codec::Reason;
 use crate::config::Config;
 use crate::random::Random;
-use crate::topic::is_bridge_state;
+use rules::Rules;
 
-/// The user name of connections from the broker's own process.
-const LOCAL_USER: &str = "$local";
+pub(crate) use decisions::Decisions;
+pub(crate) use denial::{Allowed, Denial};
+pub(crate) use principal::{Action, LOCAL_USER, Principal};
 
 /// User name and password for connections that the broker's own process makes to it. Drawn at the start of the broker,
 /// they exist only in this process's memory. See [`Broker::local_credentials`](crate::Broker::local_credentials).
@@ -32,32 +40,13 @@ impl fmt::Debug for LocalCredentials {
     }
 }
 
-/// Who a client is: made once, at CONNECT, and carried by its session and by everything it publishes, its will
-/// included.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Principal {
-    /// The user it logged in as; none for a client that did not, and for the broker's own process.
-    pub(crate) user: Option<ByteString>,
-    /// Whether it is the broker's own process.
-    pub(crate) local: bool,
-}
-
-/// What a client wants to do with a topic or a filter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Action {
-    /// Publish to a topic, now or by its will.
-    Publish,
-    /// Subscribe to a filter, now or by a session that was kept on disk.
-    Subscribe,
-    /// Get a message on a topic that it has subscribed to.
-    Receive,
-}
-
 /// Users and what they may do.
 #[derive(Debug)]
 pub(crate) struct Access {
-    anonymous: bool,
-    users: HashMap<ByteString, User>,
+    /// As the configuration was read last: replaced as a whole.
+    rules: RwLock<Arc<Rules>>,
+    /// The generation of the table in `rules`; 0 where there is none, and everything is allowed.
+    generation: AtomicU64,
     nobody: Arc<Principal>,
     local_process: Arc<Principal>,
     local_password: String,
@@ -65,24 +54,14 @@ pub(crate) struct Access {
     local_ids: Mutex<HashSet<ByteString>>,
 }
 
-#[derive(Debug)]
-struct User {
-    password: Vec<u8>,
-    principal: Arc<Principal>,
-}
-
 impl Access {
     pub(crate) fn new(config: &Config, random: &Random) -> Self {
-        let users = config.users.iter().map(|user| {
-            let name = ByteString::from(&*user.name);
-            let principal = Arc::new(Principal { user: Some(name.clone()), local: false });
-            (name, User { password: user.password.clone().into_bytes(), principal })
-        });
+        let rules = Rules::of(config);
         Self {
-            anonymous: config.anonymous,
-            users: users.collect(),
-            nobody: Arc::new(Principal { user: None, local: false }),
-            local_process: Arc::new(Principal { user: None, local: true }),
+            generation: AtomicU64::new(rules.generation()),
+            rules: RwLock::new(Arc::new(rules)),
+            nobody: Arc::default(),
+            local_process: Arc::new(Principal { local: true, ..Principal::default() }),
             // 244 random bits.
             local_password: random.id() + &random.id(),
             local_ids: Mutex::default(),
@@ -93,66 +72,125 @@ impl Access {
         LocalCredentials { user: LOCAL_USER.to_owned(), password: self.local_password.clone() }
     }
 
+    /// Replaces users and rules by those of another configuration.
+    pub(crate) fn replace(&self, config: &Config) {
+        let rules = Arc::new(Rules::of(config));
+        let mut now = self.rules.write();
+        self.generation.store(rules.generation(), Ordering::Release);
+        *now = rules;
+    }
+
+    /// A number that changes whenever rules are replaced; 0 where there are none, and everything is allowed. A decision
+    /// that was kept holds for as long as this stays what it was.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// Whether user names are checked: without users any name is taken for what it says.
+    pub(crate) fn has_users(&self) -> bool {
+        self.rules.read().has_users()
+    }
+
     /// Whether a client may use this client id. The id of a connection from the broker's own process belongs to that
     /// process from then on, whether it is connected or not.
-    pub(crate) fn claim_id(&self, client_id: &ByteString, principal: &Principal) -> bool {
+    ///
+    /// # Errors
+    ///
+    /// The id belongs to the broker's own process or to another user.
+    pub(crate) fn claim_id(&self, client_id: &ByteString, principal: &Principal) -> Result<(), Denial> {
         let mut ids = self.local_ids.lock();
         if principal.local {
             ids.insert(client_id.clone());
-            return true;
+            return Ok(());
         }
-        !ids.contains(client_id)
+        if ids.contains(client_id) {
+            return Err(Denial::client_id(
+                "the client id belongs to a connection of the broker's own process",
+            ));
+        }
+        drop(ids);
+        self.check_client_id(client_id, principal)
+    }
+
+    /// Whether a client id belongs to this client or to nobody, by the rules of now.
+    ///
+    /// # Errors
+    ///
+    /// It belongs to another user.
+    pub(crate) fn check_client_id(&self, client_id: &str, principal: &Principal) -> Result<(), Denial> {
+        let rules = self.rules.read().clone();
+        let Some(table) = rules.table().filter(|_| !principal.local) else { return Ok(()) };
+        let who = Who { user: principal.checked_user(), client_id };
+        table.check_client_id(&who).map_err(|error| Denial::client_id(&error.to_string()))
     }
 
     /// Whether a client may do this with a topic or filter: the one place where that is decided.
     ///
     /// # Errors
     ///
-    /// The reason code that the client is told.
-    #[expect(clippy::unused_self, reason = "the rules by user that it will ask belong to this value")]
-    pub(crate) fn authorize(&self, principal: &Principal, action: Action, topic: &str) -> Result<(), Reason> {
-        // No rules by user yet: all users may do the same.
-        let Principal { user: _, local: _ } = principal;
-        match action {
-            // What begins with $ is the broker's own (MQTT 5, 4.7.2), but for what bridges say about themselves.
-            Action::Publish if topic.starts_with('$') && !is_bridge_state(topic) => {
-                Err(Reason::NOT_AUTHORIZED)
-            }
-            Action::Publish | Action::Subscribe | Action::Receive => Ok(()),
-        }
-    }
-
-    /// Whether a password for this user could be guessed: nobody's is checked without users, and that of the broker's own
-    /// process is too long.
-    pub(crate) fn can_be_guessed(&self, user: &str) -> bool {
-        user != LOCAL_USER && !self.users.is_empty()
-    }
-
-    /// Who a client is by the user name and password of its CONNECT. With no users configured any name is taken for
-    /// what it says.
-    ///
-    /// # Errors
-    ///
-    /// The reason code of the refusal.
-    pub(crate) fn log_in(
+    /// What the client is told.
+    pub(crate) fn authorize(
         &self,
-        user: Option<&ByteString>,
-        password: Option<&[u8]>,
-    ) -> Result<Arc<Principal>, Reason> {
-        let Some(user) = user else {
-            return if self.anonymous { Ok(self.nobody.clone()) } else { Err(Reason::NOT_AUTHORIZED) };
+        principal: &Principal,
+        client_id: &str,
+        action: Action,
+        topic: &str,
+    ) -> Result<Allowed, Denial> {
+        let rules = self.rules.read().clone();
+        rules.authorize(principal, client_id, action, topic)
+    }
+
+    /// Whether a client may say of its messages that another user has sent them. The broker's own process acts for everybody.
+    pub(crate) fn may_act_for(&self, principal: &Principal, user: &str) -> bool {
+        let named = |name: &ByteString| {
+            let rules = self.rules.read().clone();
+            rules.table().is_some_and(|table| table.may_act_for(name, user))
         };
-        let password = password.unwrap_or_default();
-        if user == LOCAL_USER && constant_time_eq(self.local_password.as_bytes(), password) {
-            return Ok(self.local_process.clone());
+        principal.local || principal.caller().is_some_and(named)
+    }
+
+    /// Whether a principal is one that could come in now: the user of a session may be gone since.
+    pub(crate) fn knows(&self, principal: &Principal) -> bool {
+        self.rules.read().knows(principal)
+    }
+
+    /// Whether a client may take over, or resume, what another one with its client id has left. Where there are no rules,
+    /// user names say nothing, and only the broker's own process is told apart.
+    pub(crate) fn owns(&self, principal: &Principal, owner: &Principal) -> bool {
+        principal == owner || principal.local == owner.local && self.generation() == 0
+    }
+
+    /// Who a client without a user name is, where such clients are let in.
+    pub(crate) fn anonymous(&self) -> Option<Arc<Principal>> {
+        self.rules.read().anonymous().then(|| self.nobody.clone())
+    }
+
+    /// The user of this name.
+    pub(crate) fn user(&self, name: &str) -> Option<Arc<Principal>> {
+        self.rules.read().user(name)
+    }
+
+    /// Who a client is by a user name and password that no record is needed for: the broker's own process, and without
+    /// users whatever name it says, or nobody where there are rules by user name. `None` where the password has to be
+    /// checked by a record.
+    pub(crate) fn without_record(
+        &self,
+        name: &ByteString,
+        password: &[u8],
+    ) -> Option<Result<Arc<Principal>, Reason>> {
+        if name == LOCAL_USER {
+            let right = constant_time_eq(self.local_password.as_bytes(), password);
+            let local = self.local_process.clone();
+            return Some(if right { Ok(local) } else { Err(Reason::BAD_USER_NAME_OR_PASSWORD) });
         }
-        match self.users.get(user) {
-            Some(known) if constant_time_eq(&known.password, password) => Ok(known.principal.clone()),
-            None if self.users.is_empty() && self.anonymous => {
-                Ok(Arc::new(Principal { user: Some(user.clone()), local: false }))
-            }
-            _ => Err(Reason::BAD_USER_NAME_OR_PASSWORD),
+        let rules = self.rules.read();
+        if rules.has_users() || !rules.anonymous() {
+            return None;
         }
+        Some(Ok(match rules.table() {
+            Some(_) => self.nobody.clone(),
+            None => Arc::new(Principal { claimed: true, ..Principal::of_user(name.clone()) }),
+        }))
     }
 }
 
@@ -161,37 +199,28 @@ mod tests {
     use super::*;
     use crate::User;
 
-    fn access(anonymous: bool, users: &[(&str, &str)]) -> Access {
-        let users = users.iter().map(|(n, p)| User { name: (*n).into(), password: (*p).into() }).collect();
+    fn access(anonymous: bool, users: &[&str]) -> Access {
+        let users = users.iter().map(|name| User::new(*name, None)).collect();
         Access::new(&Config { anonymous, users, ..Config::default() }, &Random::System)
     }
 
-    fn user(
-        access: &Access,
-        user: Option<&ByteString>,
-        password: Option<&[u8]>,
-    ) -> Result<Option<String>, Reason> {
-        access.log_in(user, password).map(|principal| principal.user.as_ref().map(ToString::to_string))
+    #[test]
+    fn any_name_is_taken_only_where_there_are_no_users() {
+        let name = ByteString::from("ani");
+        let taken = access(true, &[]).without_record(&name, b"").expect("no record").expect("let in");
+        assert_eq!(taken.user.as_deref(), Some("ani"));
+        assert_eq!(access(true, &["ani"]).without_record(&name, b""), None);
+        assert_eq!(access(false, &[]).without_record(&name, b""), None);
     }
 
     #[test]
-    fn who_is_let_in() {
-        let name = ByteString::from("ani");
-        let closed = access(false, &[("ani", "rahasia")]);
-        assert_eq!(user(&closed, Some(&name), Some(b"rahasia")), Ok(Some("ani".to_owned())));
-        for wrong in [&b""[..], b"rahasi", b"rahasia!", b"rahasiA"] {
-            assert_eq!(user(&closed, Some(&name), Some(wrong)), Err(Reason::BAD_USER_NAME_OR_PASSWORD));
-        }
-        assert_eq!(
-            user(&closed, Some(&"budi".into()), Some(b"rahasia")),
-            Err(Reason::BAD_USER_NAME_OR_PASSWORD)
-        );
-        assert_eq!(user(&closed, None, None), Err(Reason::NOT_AUTHORIZED));
-        assert_eq!(user(&access(true, &[]), Some(&name), None), Ok(Some("ani".to_owned())));
-        assert_eq!(user(&access(true, &[("ani", "x")]), None, None), Ok(None));
-        assert_eq!(
-            user(&access(true, &[("ani", "x")]), Some(&name), None),
-            Err(Reason::BAD_USER_NAME_OR_PASSWORD)
-        );
+    fn the_local_process_needs_its_own_password() {
+        let access = access(true, &[]);
+        let local = access.local_credentials();
+        let name = ByteString::from(&*local.user);
+        let with = |password: &str| access.without_record(&name, password.as_bytes()).expect("no record");
+        assert!(with(&local.password).is_ok_and(|principal| principal.local));
+        assert_eq!(with(""), Err(Reason::BAD_USER_NAME_OR_PASSWORD));
+        assert_eq!(with(&local.password[1..]), Err(Reason::BAD_USER_NAME_OR_PASSWORD));
     }
 }

@@ -1,27 +1,30 @@
 //! From an accepted socket to a session: CONNECT in, CONNACK out.
 
-use std::net::{Shutdown, SocketAddr};
+mod refusal;
+
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use bytes::{BufMut, BytesMut};
 use bytestring::ByteString;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
-use crate::access::{Action, Principal};
+use crate::access::{Action, Allowed, Denial, Principal};
 use crate::codec::{self, ConnAck, Connect, DecodeError, Packet, Reason, Version};
-use crate::connection::{Connection, linger};
+use crate::connection::Connection;
 use crate::counters::Counters;
-use crate::guesses::{Attempt, TooMany};
 use crate::handshakes::Evicted;
 use crate::hub::Hub;
 use crate::link::flush_all;
 use crate::log::ClientText;
+use crate::log_in::log_in;
 use crate::peer::Peer;
 use crate::place::Place;
 use crate::session::Scratch;
+use crate::shared::Shared;
 use crate::transport::Transport;
+use refusal::{Refusal, Refused, refuse};
 
 /// The largest CONNECT: every field of a will, a user name and a password at its longest fits.
 const CONNECT_BYTES: u32 = 320 << 10;
@@ -91,8 +94,11 @@ async fn handshake(
             connect.user_name = connect.user_name.map(|name| ByteString::from(&*name));
             connect
         }
-        Ok(Err(failure)) => {
-            let failure = failure?;
+        Ok(Err(None)) => {
+            hub.shared.endings.take().await;
+            return None;
+        }
+        Ok(Err(Some(failure))) => {
             let version = codec::announced_version(&buffer);
             let who = Refused { version, packet_maximum: u32::MAX, client_id: "" };
             refuse(&hub, &transport, address, &who, failure).await;
@@ -106,11 +112,16 @@ async fn handshake(
             return None;
         }
     };
-    let turn = tokio::select! {
-        turn = wait_for_turn(&hub, address, &connect) => turn,
+    let admitted = async {
+        check(&connect)?;
+        let principal = log_in(&hub, address, &connect).await?;
+        admit(&hub, address, &connect, &principal).map(|()| principal)
+    };
+    let admitted = tokio::select! {
+        admitted = admitted => admitted,
         _ = stopping.wait_for(|&stop| stop) => return None,
     };
-    let principal = match turn.and_then(|()| admit(&hub, address, &connect)) {
+    let principal = match admitted {
         Ok(principal) => principal,
         Err(failure) => {
             refuse(&hub, &transport, address, &Refused::of(&connect), failure).await;
@@ -130,9 +141,20 @@ async fn handshake(
     if let Some((session, link)) = hub.connection_of(&connect.client_id) {
         Box::pin(hub.read_out(&session, &link)).await;
     }
-    let connection = connected(&hub, (transport, address), (*connect, principal), (ack, keep_alive), buffer);
-    place.hand_over();
-    Some(Box::new(connection))
+    let (version, packet_maximum, client_id) =
+        (connect.version, connect.packet_maximum, connect.client_id.clone());
+    match connected(&hub, (transport, address), (*connect, principal), (ack, keep_alive), buffer) {
+        Ok(connection) => {
+            place.hand_over();
+            Some(Box::new(connection))
+        }
+        Err(transport) => {
+            // Somebody else has taken the client id in the meantime.
+            let who = Refused { version, packet_maximum, client_id: &client_id };
+            refuse(&hub, &transport, address, &who, session_of_another(&hub.shared)).await;
+            None
+        }
+    }
 }
 
 /// Reads until CONNECT is whole. `Err(None)`: the client is gone.
@@ -152,10 +174,19 @@ async fn receive(
             && frame.length <= buffer.len()
         {
             let start = BytesMut::from(&buffer[..frame.length.min(16)]);
-            return match codec::decode(frame, buffer, None, hub.shared.clock.now_ms()) {
+            return match codec::decode(
+                frame,
+                buffer,
+                None,
+                hub.shared.clock.now_ms(),
+                hub.shared.config.limits.user_properties,
+            ) {
                 Ok(Packet::Connect(connect)) => Ok(connect),
                 Ok(_) => Err(Some(DecodeError::protocol("the first packet is not CONNECT"))),
                 Err(failure) => {
+                    if failure == codec::TOO_MANY_USER_PROPERTIES {
+                        Counters::add(&hub.shared.counters.refused_properties, 1);
+                    }
                     // Left for whoever has to tell in which version to answer.
                     *buffer = start;
                     Err(Some(failure))
@@ -176,58 +207,21 @@ async fn receive(
     }
 }
 
-/// Waits until the password of `connect` may be tried, where others before it were wrong.
-async fn wait_for_turn(hub: &Hub, address: SocketAddr, connect: &Connect) -> Result<(), DecodeError> {
-    let Some(attempt) = attempt(hub, address, connect) else { return Ok(()) };
-    let (shared, now) = (&hub.shared, hub.shared.clock.now_ms());
-    match shared.guesses.take_turn(attempt, now) {
-        Ok(0) => Ok(()),
-        Ok(wait) => {
-            Counters::add(&shared.counters.delayed_logins, 1);
-            sleep(Duration::from_millis(wait)).await;
-            Ok(())
-        }
-        Err(TooMany) => {
-            Counters::add(&shared.counters.refused_logins, 1);
-            let text = "too many wrong passwords for this user from this address";
-            Err(DecodeError { reason: Reason::SERVER_BUSY, text })
-        }
-    }
-}
-
-/// What is tried by a CONNECT with a password that could be wrong.
-fn attempt<'a>(hub: &Hub, address: SocketAddr, connect: &'a Connect) -> Option<Attempt<'a>> {
-    let user = connect.user_name.as_deref().filter(|user| hub.shared.access.can_be_guessed(user))?;
-    Some(Attempt { user, address: address.ip(), client_id: &connect.client_id })
-}
-
-/// Checks the password of a client, and counts it where it is wrong.
-fn log_in(hub: &Hub, address: SocketAddr, connect: &Connect) -> Result<Arc<Principal>, Reason> {
-    let shared = &hub.shared;
-    let principal = shared.access.log_in(connect.user_name.as_ref(), connect.password.as_deref());
-    if let Some(attempt) = attempt(hub, address, connect) {
-        if principal.is_ok() {
-            shared.guesses.succeeded(attempt);
-        } else if shared.guesses.failed(attempt, shared.clock.now_ms())
-            && shared.may_log(&shared.log_lines.refused)
-        {
-            let (client, user) = (ClientText(attempt.client_id), ClientText(attempt.user));
-            tracing::warn!(%client, %user, peer = %address, "wrong passwords: the next ones wait for their turn");
-        }
-    }
-    principal
-}
-
-/// Who the client is, where it is let in.
-fn admit(hub: &Hub, address: SocketAddr, connect: &Connect) -> Result<Arc<Principal>, DecodeError> {
-    let refused = |reason: Reason| Err(DecodeError { reason, text: reason.text() });
+/// What can be told without knowing who the client is.
+fn check(connect: &Connect) -> Result<(), Refusal> {
+    let refused = |reason: Reason| Err(Refusal::from(reason));
     if connect.authentication_method.is_some() {
         return refused(Reason::BAD_AUTHENTICATION_METHOD);
     }
     if connect.version == Version::V3 && connect.client_id.is_empty() && !connect.clean_start {
         return refused(Reason::CLIENT_ID_NOT_VALID);
     }
-    let principal = log_in(hub, address, connect).or_else(refused)?;
+    Ok(())
+}
+
+/// Whether a client who is known by now is let in.
+fn admit(hub: &Hub, address: SocketAddr, connect: &Connect, principal: &Principal) -> Result<(), Refusal> {
+    let refused = |reason: Reason| Err(Refusal::from(reason));
     let shared = &hub.shared;
     // The broker's own process is let in all the same.
     if shared.counters.connected.load(Ordering::Relaxed) >= shared.config.limits.connections as u64
@@ -236,11 +230,14 @@ fn admit(hub: &Hub, address: SocketAddr, connect: &Connect) -> Result<Arc<Princi
         Counters::add(&shared.counters.refused_over_limit, 1);
         return refused(Reason::SERVER_BUSY);
     }
-    if !connect.client_id.is_empty() && !hub.shared.access.claim_id(&connect.client_id, &principal) {
-        let text = "the client id belongs to a connection of the broker's own process";
-        return Err(DecodeError { reason: Reason::CLIENT_ID_NOT_VALID, text });
+    if !connect.client_id.is_empty() {
+        let count = |_: &Denial| Counters::add(&shared.counters.refused_client_ids, 1);
+        shared.access.claim_id(&connect.client_id, principal).inspect_err(count)?;
+        if !hub.is_free_for(&connect.client_id, principal) {
+            return Err(session_of_another(&hub.shared).into());
+        }
     }
-    if let Err(reason) = hub.admit(&connect.client_id, &principal, address.ip()) {
+    if let Err(reason) = hub.admit(&connect.client_id, principal, address.ip()) {
         return refused(reason);
     }
     if let Some(text) = hub.shared.disk_refusal()
@@ -251,7 +248,7 @@ fn admit(hub: &Hub, address: SocketAddr, connect: &Connect) -> Result<Arc<Princi
         Counters::add(&hub.shared.counters.refused_store, 1);
         let reason =
             if connect.version == Version::V5 { Reason::QUOTA_EXCEEDED } else { Reason::SERVER_BUSY };
-        return Err(DecodeError { reason, text });
+        return Err(DecodeError { reason, text }.into());
     }
     if let Some(will) = &connect.will {
         let topic = &will.message.topic;
@@ -262,71 +259,33 @@ fn admit(hub: &Hub, address: SocketAddr, connect: &Connect) -> Result<Arc<Princi
         if !crate::topic::valid_name(topic, hub.shared.config.limits.topic_levels) {
             return refused(Reason::TOPIC_NAME_INVALID);
         }
-        if hub.shared.wills.are_full_for(will, hub.shared.config.limits.will_bytes) && !principal.local {
+        if hub.has_no_room_for(will, &connect.client_id) && !principal.local {
             Counters::add(&hub.shared.counters.refused_wills, 1);
             return refused(Reason::QUOTA_EXCEEDED);
         }
-        if let Err(reason) = hub.shared.access.authorize(&principal, Action::Publish, topic) {
-            return refused(reason);
+        // A client id that is still to be drawn stands in no rule.
+        let client_id = if connect.client_id.is_empty() { "/" } else { &*connect.client_id };
+        let denied = |_: &Denial| Counters::add(&shared.counters.refused_access, 1);
+        // A grant is for who is asked while it is connected, and no will replies, or passes a request on.
+        let allowed = |action, topic: &str| match shared.access.authorize(principal, client_id, action, topic)
+        {
+            Ok(Allowed::WithReplyGrant) => {
+                Err(Denial::not_authorized("a will neither replies nor passes requests on"))
+            }
+            other => other,
+        };
+        allowed(Action::Publish, topic).inspect_err(denied)?;
+        if let Some(topic) = &will.message.properties.response_topic {
+            allowed(Action::ReplyTo, topic).inspect_err(denied)?;
         }
     }
-    Ok(principal)
+    Ok(())
 }
 
-/// Who is refused.
-struct Refused<'a> {
-    version: Version,
-    packet_maximum: u32,
-    client_id: &'a str,
-}
-
-impl<'a> Refused<'a> {
-    fn of(connect: &'a Connect) -> Self {
-        let Connect { version, packet_maximum, client_id, .. } = connect;
-        Self { version: *version, packet_maximum: *packet_maximum, client_id }
-    }
-}
-
-/// Says no where the version has a way to, and closes.
-async fn refuse(
-    hub: &Hub,
-    transport: &Transport,
-    address: SocketAddr,
-    who: &Refused<'_>,
-    failure: DecodeError,
-) {
-    Counters::add(&hub.shared.counters.refused_connections, 1);
-    if hub.shared.may_log(&hub.shared.log_lines.refused) {
-        tracing::info!(client = %ClientText(who.client_id), peer = %address, "refused: {}", failure.text);
-    }
-    let Refused { version, packet_maximum, .. } = *who;
-    let mut answer = Vec::new();
-    // 3.1.1 has return codes for a few refusals; on anything else it is closed without a word (3.1.1, 4.8).
-    let has_code = [
-        Reason::UNSUPPORTED_VERSION,
-        Reason::CLIENT_ID_NOT_VALID,
-        Reason::BAD_USER_NAME_OR_PASSWORD,
-        Reason::NOT_AUTHORIZED,
-        Reason::SERVER_BUSY,
-        Reason::QUOTA_EXCEEDED,
-    ];
-    if version == Version::V5 || has_code.contains(&failure.reason) {
-        let mut ack = ConnAck::refused(failure.reason, failure.text);
-        codec::connack(version, ack.clone(), &mut answer);
-        if answer.len() > packet_maximum as usize {
-            answer.clear();
-            ack.reason_string = None;
-            codec::connack(version, ack, &mut answer);
-        }
-        if answer.len() > packet_maximum as usize {
-            answer.clear();
-        }
-    }
-    // A few bytes into an empty socket: it takes them at once or not at all.
-    let _ = transport.writable().await;
-    let _ = transport.try_write(&answer);
-    transport.shutdown(Shutdown::Write);
-    linger(transport).await;
+/// The session with a client's id is somebody else's.
+fn session_of_another(shared: &Shared) -> Denial {
+    Counters::add(&shared.counters.refused_client_ids, 1);
+    Denial::client_id("there is a session of another client with this client id; take another one")
 }
 
 /// What CONNACK tells a client that is let in, and the keep-alive that holds; draws a client id where it has
@@ -355,6 +314,7 @@ fn greeting(hub: &Hub, connect: &mut Connect) -> (ConnAck, u16) {
         assigned_client_id: assigned,
         keep_alive: server_keep_alive,
         dropped: 0,
+        features: "",
     };
     (ack, keep_alive)
 }
@@ -365,7 +325,7 @@ fn connected(
     (connect, principal): (Connect, Arc<Principal>),
     (ack, keep_alive): (ConnAck, u16),
     rest: BytesMut,
-) -> Connection {
+) -> Result<Connection, Transport> {
     let peer = Peer {
         address,
         version: connect.version,
@@ -376,21 +336,22 @@ fn connected(
         bridge: connect.bridge,
     };
     let session_expiry = connect.session_expiry;
+    let mut scratch = Scratch::at(hub.shared.clock.now_ms());
+    let (client_id, protocol) = (connect.client_id.clone(), connect.protocol);
+    let connected = hub.connect(connect, principal.clone(), peer, transport, ack, &mut scratch)?;
     if hub.shared.may_log(&hub.shared.log_lines.connected) {
         tracing::info!(
-            client = %ClientText(&connect.client_id),
+            client = %ClientText(&client_id),
             peer = %address,
-            version = connect.protocol.name(),
-            bridge = connect.bridge,
-            user = %ClientText(principal.user.as_deref().unwrap_or("-")),
+            version = protocol.name(),
+            bridge = peer.bridge,
+            user = %ClientText(principal.name()),
             "connected"
         );
     }
-    let mut scratch = Scratch::at(hub.shared.clock.now_ms());
-    let connected = hub.connect(connect, principal.clone(), peer, transport, ack, &mut scratch);
     flush_all(&mut scratch.dirty);
     // An empty buffer would hold on to what CONNECT was read into.
     let rest = if rest.is_empty() { BytesMut::new() } else { rest };
     Counters::add(&hub.shared.counters.connected, 1);
-    Connection::new(hub.clone(), connected, principal, session_expiry, keep_alive, rest)
+    Ok(Connection::new(hub.clone(), connected, principal, session_expiry, keep_alive, rest))
 }

@@ -17,23 +17,30 @@
 mod absent;
 mod access;
 mod addresses;
+mod bus;
+mod caller;
 mod clock;
 mod codec;
 mod config;
 mod connection;
+mod control;
 mod counters;
+mod filters;
 mod frames;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
+mod grants;
 mod guesses;
 mod handshake;
 mod handshakes;
 mod holdings;
 mod housekeeping;
 mod hub;
+mod in_flight_budget;
 mod link;
 mod listener;
 mod log;
+mod log_in;
 mod logged;
 mod memory;
 mod message;
@@ -42,6 +49,7 @@ mod peer;
 mod place;
 mod pool;
 mod random;
+mod reload;
 mod retained;
 mod router;
 #[cfg(feature = "rumqttd")]
@@ -52,9 +60,11 @@ mod shared;
 mod simulation;
 mod store;
 mod subscriptions;
+mod tally;
 mod thread;
 mod topic;
 mod transport;
+mod turns;
 mod wills;
 
 use std::io;
@@ -66,10 +76,15 @@ use tokio::sync::mpsc;
 
 pub use access::LocalCredentials;
 use clock::Clock;
-pub use config::{Config, ConfigError, Engine, Limits, OnDamage, QueueDrops, QueueFull, QueueRule, User};
+pub use config::{
+    Config, ConfigError, ConfigSource, Engine, Limits, OnDamage, PlainRole, QueueDrops, QueueFull, QueueRule,
+    RoleMistake, RoleSyntax, User,
+};
 pub use counters::Counts;
 use hub::Hub;
 use random::Random;
+pub use rantai_credentials::{Cost, Record};
+pub use reload::{ReloadError, Reloaded, Reloader};
 use shared::Shared;
 use store::{Store, StoreError, StoreSettings};
 pub use thread::BrokerThread;
@@ -101,6 +116,12 @@ pub enum StartError {
         address: SocketAddr,
         /// What the system said.
         source: io::Error,
+    },
+    /// A listener that other machines reach, and no users.
+    #[error("cannot listen on {address}: whoever reaches it could do everything, as there are no users")]
+    Open {
+        /// The address asked for.
+        address: SocketAddr,
     },
     /// No thread, or no runtime on it, for [`BrokerThread`].
     #[error("cannot start a thread for the broker")]
@@ -143,6 +164,14 @@ impl Broker {
         expect(clippy::unused_async, reason = "it spawns, so it needs a runtime")
     )]
     pub async fn start(config: Config) -> Result<Self, StartError> {
+        let is_open = config.users.is_empty() && config.access.is_none();
+        if let Some(&address) =
+            config.listen.iter().find(|address| !address.ip().to_canonical().is_loopback())
+            && is_open
+            && !config.open
+        {
+            return Err(StartError::Open { address });
+        }
         if config.engine == Engine::Rumqttd {
             #[cfg(feature = "rumqttd")]
             return rumqttd::start(&config).await;
@@ -168,7 +197,8 @@ impl Broker {
     fn open(config: Config) -> Result<(Arc<Hub>, Option<PathBuf>), StartError> {
         let (clock, random) = (Clock::system(), Random::System);
         let Some(path) = config.data_dir.clone() else {
-            return Ok((Hub::new(Shared::new(config, None, clock, random), 1), None));
+            let shared = Self::shared(config, None, clock, random)?;
+            return Ok((Hub::new(shared, 1), None));
         };
         let (sender, committed) = mpsc::unbounded_channel();
         let settings = StoreSettings {
@@ -179,10 +209,21 @@ impl Broker {
         let (store, snapshot) = Store::open(&path, sender, settings, clock.now_ms())
             .map_err(|e| StartError::store(path.clone(), e))?;
         let damaged = snapshot.damaged.clone();
-        let hub = Hub::new(Shared::new(config, Some(store), clock, random), snapshot.next_key);
+        let hub = Hub::new(Self::shared(config, Some(store), clock, random)?, snapshot.next_key);
         hub.restore(snapshot).map_err(|e| StartError::store(path, e))?;
         tokio::spawn(housekeeping::follow_store(hub.clone(), committed));
         Ok((hub, damaged))
+    }
+
+    fn shared(
+        config: Config,
+        store: Option<Store>,
+        clock: Clock,
+        random: Random,
+    ) -> Result<Arc<Shared>, StartError> {
+        let shared = Shared::new(config, store, clock, random);
+        shared.logins.replace_records(&shared.config.users).map_err(StartError::Thread)?;
+        Ok(shared)
     }
 
     /// Where it listens, with real ports.
@@ -201,6 +242,15 @@ impl Broker {
     pub fn local_credentials(&self) -> Option<LocalCredentials> {
         match &self.running {
             Running::Rantai(hub) => Some(hub.shared.access.local_credentials()),
+            #[cfg(feature = "rumqttd")]
+            Running::Rumqttd => None,
+        }
+    }
+
+    /// Reads the configuration file again; none with another engine than our own.
+    pub fn reloader(&self) -> Option<Reloader> {
+        match &self.running {
+            Running::Rantai(hub) => Some(Reloader(Arc::downgrade(hub))),
             #[cfg(feature = "rumqttd")]
             Running::Rumqttd => None,
         }

@@ -2,6 +2,7 @@
 //! read batch, by whoever filled it.
 
 mod aliases;
+mod granting;
 mod outbox;
 
 use std::net::Shutdown;
@@ -18,7 +19,7 @@ use crate::codec::{self, Outgoing, Reason};
 use crate::counters::Counters;
 use crate::frames::Frames;
 use crate::message::Message;
-use crate::peer::Peer;
+use crate::peer::{Identity, Peer};
 use crate::pool::{SHARED_PAYLOAD_BYTES, return_buffer};
 use crate::shared::Shared;
 use crate::transport::Transport;
@@ -34,6 +35,7 @@ pub(crate) trait Refill: std::fmt::Debug + Send + Sync {
 pub(crate) struct Link {
     pub(crate) transport: Transport,
     pub(crate) peer: Peer,
+    pub(crate) identity: Identity,
     pub(crate) shared: Arc<Shared>,
     /// Asked for more when everything is written.
     source: Weak<dyn Refill>,
@@ -79,7 +81,7 @@ impl Link {
     pub(crate) fn new(
         transport: Transport,
         source: Weak<dyn Refill>,
-        peer: Peer,
+        (peer, identity): (Peer, Identity),
         shared: Arc<Shared>,
         greeting: Vec<u8>,
     ) -> Arc<Self> {
@@ -87,6 +89,7 @@ impl Link {
         Arc::new(Self {
             transport,
             peer,
+            identity,
             shared,
             source,
             reader: Mutex::default(),

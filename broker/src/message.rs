@@ -1,8 +1,11 @@
 //! An application message, without anything that depends on who receives it.
 
+use std::sync::Arc;
+
 use bytes::{Bytes, BytesMut};
 use bytestring::ByteString;
 
+use crate::grants::Asked;
 use crate::pool::READ_BYTES;
 
 /// What an allocation takes beside its bytes, and by which it is rounded up, on average.
@@ -63,9 +66,16 @@ pub(crate) struct Message {
     pub(crate) properties: Properties,
     /// When it expires, in milliseconds on the broker's [`Clock`](crate::clock::Clock).
     pub(crate) expires: Option<u64>,
+    /// Who has asked for a reply, where that is known: of requests on a bus with access rules that do not come from disk.
+    pub(crate) asked: Option<Arc<Asked>>,
 }
 
 impl Message {
+    /// The value of a user property that stands once.
+    pub(crate) fn user(&self, name: &str) -> Option<&str> {
+        self.properties.user.iter().find(|(key, _)| key == name).map(|(_, value)| &**value)
+    }
+
     /// Whether its Message Expiry Interval has run out at `now`.
     pub(crate) fn expired(&self, now: u64) -> bool {
         self.expires.is_some_and(|at| at <= now)
@@ -128,7 +138,16 @@ impl Message {
             correlation_data: self.properties.correlation_data.as_deref().map(&mut bytes),
         };
         let payload = payload.unwrap_or_else(|| bytes(&self.payload));
-        Self { topic, payload, qos: self.qos, retain: self.retain, properties, expires: self.expires }
+        let Self { qos, retain, expires, asked, .. } = self;
+        Self {
+            topic,
+            payload,
+            qos: *qos,
+            retain: *retain,
+            properties,
+            expires: *expires,
+            asked: asked.clone(),
+        }
     }
 }
 

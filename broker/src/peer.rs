@@ -1,8 +1,30 @@
-//! What a client says about itself in CONNECT.
+//! What is known of a client from its CONNECT.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
+use bytestring::ByteString;
+
+use crate::access::Principal;
 use crate::codec::Version;
+use crate::grants::{Holder, Wanted};
+use crate::message::Properties;
+
+/// Who the client of a connection is.
+#[derive(Clone, Debug)]
+pub(crate) struct Identity {
+    pub(crate) principal: Arc<Principal>,
+    pub(crate) client_id: ByteString,
+}
+
+impl Identity {
+    /// This client's reply on `topic`, to the request with these properties.
+    pub(crate) fn reply<'a>(&'a self, topic: &'a str, properties: &'a Properties) -> Wanted<'a> {
+        let principal = &*self.principal;
+        let holder = Holder { user: principal.caller(), local: principal.local, client_id: &self.client_id };
+        Wanted { holder, topic, correlation: properties.correlation_data.as_deref().unwrap_or_default() }
+    }
+}
 
 /// What the client said about itself in CONNECT, as far as it decides what it is sent.
 #[derive(Clone, Copy, Debug)]

@@ -8,7 +8,7 @@ use std::thread;
 use tokio::runtime::Builder;
 use tokio::sync::oneshot;
 
-use crate::{Broker, Config, LocalCredentials, StartError};
+use crate::{Broker, Config, LocalCredentials, Reloader, StartError};
 
 /// A broker with a thread and a runtime of its own: whatever else the process does, however long it takes, does not
 /// hold the broker up.
@@ -19,6 +19,7 @@ pub struct BrokerThread {
     addresses: Vec<SocketAddr>,
     damaged: Option<PathBuf>,
     local_credentials: Option<LocalCredentials>,
+    reloader: Option<Reloader>,
     stop: oneshot::Sender<()>,
     ended: oneshot::Receiver<()>,
 }
@@ -54,6 +55,11 @@ impl BrokerThread {
         self.local_credentials.clone()
     }
 
+    /// See [`Broker::reloader`].
+    pub fn reloader(&self) -> Option<Reloader> {
+        self.reloader.clone()
+    }
+
     /// See [`Broker::shutdown`]. Cancelled, the broker stops all the same.
     pub async fn shutdown(self) {
         if self.stop.send(()).is_ok() {
@@ -86,6 +92,7 @@ fn run(config: Config, started: oneshot::Sender<Result<BrokerThread, StartError>
             addresses: broker.addresses().to_vec(),
             damaged: broker.damaged().map(Path::to_owned),
             local_credentials: broker.local_credentials(),
+            reloader: broker.reloader(),
             stop,
             ended,
         };

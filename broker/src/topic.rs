@@ -52,17 +52,13 @@ pub(crate) fn shared(filter: &str) -> Option<Option<Shared<'_>>> {
     }))
 }
 
-/// Filters whose topics get the user property `caller`.
+/// Topics, as a list of filters.
 #[derive(Debug, Default)]
 pub(crate) struct FilterList(Vec<ByteString>);
 
 impl FilterList {
     pub(crate) fn new(filters: &[String]) -> Self {
         Self(filters.iter().map(|f| ByteString::from(f.as_str())).collect())
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
     }
 
     pub(crate) fn matches(&self, name: &str) -> bool {

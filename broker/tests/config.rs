@@ -3,7 +3,11 @@
 use std::path::Path;
 use std::time::Duration;
 
-use rantai_broker::{Config, Engine, QueueDrops, QueueFull, QueueRule, User};
+use rantai_access::{Action, Rule, Who};
+use rantai_broker::{
+    Config, Cost, Engine, QueueDrops, QueueFull, QueueRule, Record, RoleMistake, RoleSyntax, User,
+};
+use serde::Deserialize;
 
 const DOCUMENTED: &str = include_str!("../../config/broker.toml");
 
@@ -15,6 +19,8 @@ fn refused(text: &str) -> String {
 /// The documented file with every commented default switched on: a `#` at once before a key or a table.
 fn documented_defaults(with_users: bool) -> String {
     let lines = DOCUMENTED.lines().take_while(|line| with_users || !line.starts_with("#[["));
+    // Files that are read.
+    let lines = lines.filter(|line| !line.starts_with("#password_file") && !line.starts_with("#acl_file"));
     let uncommented = lines.map(|line| match line.strip_prefix('#') {
         Some(key) if key.starts_with(|c: char| c.is_ascii_lowercase() || c == '[') => key,
         _ => line,
@@ -23,13 +29,38 @@ fn documented_defaults(with_users: bool) -> String {
 }
 
 fn parse(text: &str) -> Config {
-    Config::from_toml(text, Path::new("broker.toml")).unwrap_or_else(|error| panic!("{error}"))
+    Config::from_toml_with::<AnyRole>(text, Path::new("broker.toml"))
+        .unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// A role of any bus, which allows nothing: its words are for whoever knows the bus.
+#[derive(Deserialize)]
+struct AnyRole {
+    name: String,
+}
+
+impl RoleSyntax for AnyRole {
+    const DEFAULT: &'static [&'static str] = &["caller"];
+
+    fn ready_made() -> Vec<Self> {
+        ["caller", "admin"].map(|name| Self { name: name.to_owned() }).into()
+    }
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn rules(&self, _: &str) -> Result<Vec<Rule>, RoleMistake> {
+        Ok(Vec::new())
+    }
 }
 
 #[test]
 fn the_documented_file_is_the_default() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/broker.toml");
-    assert_eq!(Config::load(path).expect("it parses"), Config::default());
+    let read = Config::load(path).expect("it parses");
+    assert!(read.source.is_some(), "to be read again");
+    assert_eq!(Config { source: None, ..read }, Config::default());
     assert_eq!(parse(""), Config::default());
 }
 
@@ -60,7 +91,8 @@ fn every_key_is_documented() {
 fn users_close_the_door_to_anonymous_clients_unless_told_otherwise() {
     let config = parse(&documented_defaults(true).replace("anonymous = true", ""));
     assert!(!config.anonymous);
-    assert_eq!(config.users, [User { name: "ada".into(), password: "change me".into() }]);
+    let [User { name, password: Some(record), .. }] = &config.users[..] else { panic!("{:?}", config.users) };
+    assert_eq!((&**name, record.verify(b"change me")), ("ada", Ok(true)));
     assert!(parse(&documented_defaults(true)).anonymous);
 }
 
@@ -71,7 +103,7 @@ fn every_key_is_read() {
         listen = ["127.0.0.1:0", "[::1]:1884", "127.0.0.1:0"]
         data_dir = "/var/lib/rantai"
         engine = "rumqttd"
-        caller_topics = ["call/#", "+/request", "plain"]
+        bus_roots = ["rantai", "home/at/office"]
         sys_interval_s = 0
         [limits]
         connections = 1
@@ -90,6 +122,8 @@ fn every_key_is_read() {
         publish_wait_ms = 0
         queue_drops = "oldest"
         in_flight_bytes = 14
+        total_in_flight_bytes = 46
+        total_subscription_bytes = 47
         slow_reader_s = 15
         absent_messages = 16
         absent_bytes = 17
@@ -105,16 +139,20 @@ fn every_key_is_read() {
         send_topic_aliases = 0
         topic_alias_bytes = 18
         guess_delay_ms = 0
+        password_threads = 26
+        password_queue = 27
         log_lines_per_s = 19
         user_properties = 0
         subscription_bytes = 18
         share_groups = 19
         share_groups_session = 20
         retained_bytes = 21
+        retained_bytes_per_s = 48
         will_bytes = 22
         sessions = 23
         sessions_per_user = 24
         memory_bytes = 25
+        grants = 26
         [[queues]]
         filter = "a/#"
         full = "refuse"
@@ -127,13 +165,15 @@ fn every_key_is_read() {
     assert_eq!(config.listen[1], "[::1]:1884".parse().expect("an address"));
     assert_eq!(config.data_dir.as_deref(), Some(Path::new("/var/lib/rantai")));
     assert_eq!(config.engine, Engine::Rumqttd);
-    assert_eq!(config.caller_topics, ["call/#", "+/request", "plain"]);
+    assert_eq!(config.bus_roots, ["rantai", "home/at/office"]);
     assert_eq!(config.sys_interval, Duration::ZERO);
     let rule = |filter: &str, full| QueueRule { filter: filter.into(), full };
     assert_eq!(config.queues, [rule("a/#", QueueFull::Refuse), rule("b", QueueFull::Disconnect)]);
     let limits = config.limits;
     assert_eq!(limits.queue_drops, QueueDrops::Oldest);
     assert_eq!(limits.in_flight_bytes, 14);
+    assert_eq!(limits.retained_bytes_per_s, 48);
+    assert_eq!((limits.total_in_flight_bytes, limits.total_subscription_bytes), (46, 47));
     assert_eq!(limits.slow_reader, Duration::from_secs(15));
     assert_eq!((limits.absent_messages, limits.absent_bytes), (16, 17));
     assert_eq!(limits.connections, 1);
@@ -162,11 +202,13 @@ fn every_key_is_read() {
     assert_eq!(limits.send_topic_aliases, 0);
     assert_eq!(limits.topic_alias_bytes, 18);
     assert_eq!(limits.guess_delay, Duration::ZERO);
+    assert_eq!((limits.password_threads, limits.password_queue), (26, 27));
     assert_eq!(limits.log_lines_per_s, 19);
     assert_eq!((limits.user_properties, limits.subscription_bytes), (0, 18));
     assert_eq!((limits.share_groups, limits.share_groups_session), (19, 20));
     assert_eq!((limits.retained_bytes, limits.will_bytes), (21, 22));
     assert_eq!((limits.sessions, limits.sessions_per_user, limits.memory_bytes), (23, 24, 25));
+    assert_eq!(limits.grants, 26);
 }
 
 #[test]
@@ -205,17 +247,24 @@ fn each_error_says_what_to_do() {
         ("data_dir = ''", "''", "leave the key out"),
         ("engine = 'mosquitto'", "'mosquitto'", "`rantai` or `rumqttd`"),
         ("anonymous = false", "false", "add [[users]]"),
-        ("caller_topics = ['a/#/b']", "'a/#/b'", "whole last level"),
-        ("caller_topics = ['a#']", "'a#'", "whole last level"),
-        ("caller_topics = ['a/b+']", "'a/b+'", "whole level"),
-        ("caller_topics = ['']", "''", "remove it"),
-        ("caller_topics = ['$share/g/a']", "'$share/g/a'", "follows `$share/NAME/`"),
-        ("caller_topics = [\"a\\u0000\"]", "\"a\\u0000\"", "no NUL"),
+        ("caller_topics = ['call/#']", "caller_topics", "write bus_roots = [\"rantai\"]"),
+        ("bus_roots = 'rantai'", "'rantai'", "expected an array"),
+        ("bus_roots = ['']", "''", "levels of 1 to 64"),
+        ("bus_roots = ['a/#']", "'a/#'", "levels of 1 to 64"),
+        ("bus_roots = ['a', 'b', 'a/b']", "'a/b'", "belong to the root \"a\" too"),
         ("sys_interval_s = -1", "-1", "expected an integer from 0 to 4294967295"),
-        ("users = [{ name = 'a', password = 'b' }, { name = 'a', password = 'c' }]", "'a'", "given twice"),
-        ("users = [{ name = '', password = 'b' }]", "''", "needs a name"),
-        ("users = [{ name = 'a', password = '' }]", "''", "needs a password"),
-        ("users = [{ name = 'a' }]", "{ name = 'a' }", "missing field `password`"),
+        ("users = [{ name = 'a' }, { name = 'a' }]", "'a'", "given twice"),
+        ("users = [{ name = '' }]", "''", "at least one character"),
+        ("users = [{ name = 'a--b' }]", "'a--b'", "client ids of the user"),
+        ("limits.password_queue = 0", "0", "at least 1"),
+        ("users = [{ name = 'a', roles = ['boss'] }]", "'boss'", "roles are admin"),
+        ("users = [{ name = 'a', client_ids = ['*'] }]", "'*'", "its beginning and *"),
+        ("users = [{ name = 'a' }, { name = 'c', client_ids = ['a'] }]", "'c'", "overlap; change one"),
+        ("acl_file = 'no such file'", "'no such file'", "cannot read no such file"),
+        ("anonymous_roles = ['admin']", "['admin']", "add [[users]], password_file or acl_file"),
+        ("hardened = true", "true", "add [[users]], password_file or acl_file"),
+        ("roles = [{ name = 'a', admin = true }]", "{ name = 'a', admin = true }", "add [[users]]"),
+        ("roles = [{ name = 'a', call = [] }]", "call", "unknown field `call`"),
         ("limits.connections = 0", "0", "at least 1; leave the key out for 100000"),
         ("limits.connect_timeout_ms = 0", "0", "at least 1; leave the key out for 10000"),
         ("limits.packet_bytes = 255", "255", "at least 256"),
@@ -228,6 +277,11 @@ fn each_error_says_what_to_do() {
         ("limits.queue_drops = 'some'", "'some'", "`newest` or `oldest`"),
         ("limits.absent_bytes = 0", "0", "at least 1"),
         ("queues = [{ filter = 'a#', full = 'drop' }]", "'a#'", "whole last level"),
+        ("queues = [{ filter = 'a/#/b', full = 'drop' }]", "'a/#/b'", "whole last level"),
+        ("queues = [{ filter = 'a/b+', full = 'drop' }]", "'a/b+'", "whole level"),
+        ("queues = [{ filter = '', full = 'drop' }]", "''", "remove it"),
+        ("queues = [{ filter = '$share/g/a', full = 'drop' }]", "'$share/g/a'", "follows `$share/NAME/`"),
+        ("queues = [{ filter = \"a\\u0000\", full = 'drop' }]", "\"a\\u0000\"", "no NUL"),
         ("queues = [{ filter = 'a' }]", "{ filter = 'a' }", "missing field `full`"),
         ("limits.topic_levels = 0", "0", "at least 1"),
         ("limits = {", "", ""),
@@ -250,4 +304,79 @@ fn a_file_that_is_not_there_is_named() {
     let error = Config::load("/no/such/broker.toml").expect_err("there is none");
     assert_eq!(error.to_string(), "cannot read /no/such/broker.toml");
     assert!(std::error::Error::source(&error).is_some());
+}
+
+/// Errors of a configuration stand in logs.
+#[test]
+fn a_password_in_plain_text_is_refused_and_not_shown() {
+    for line in ["password = 'rahasia'", "password = \"rahasia\"", "password = rahasia", "password = 13579"] {
+        let told = refused(&format!("[[users]]\nname = 'ada'\n{line}\n"));
+        assert!(told.starts_with("broker.toml:3:12: ") && told.contains("password = …\n"), "{told}");
+        assert!(!told.contains("rahasia") && !told.contains("13579"), "{told}");
+        if line.contains(['\'', '"']) {
+            assert!(told.contains("`rantai passwd --hash`"), "{told}");
+        }
+    }
+    let damaged = refused("[[users]]\nname = 'ada'\npassword = '$7$101$c2FsdA=='\n");
+    assert!(damaged.contains("damaged"), "{damaged}");
+}
+
+/// What a configuration in a folder with this password file is read as.
+fn with_password_file(passwords: &str, text: &str) -> Result<Config, String> {
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::write(folder.path().join("passwords"), passwords).expect("written");
+    let text = format!("password_file = 'passwords'\n{text}");
+    Config::from_toml(&text, &folder.path().join("broker.toml")).map_err(|error| error.to_string())
+}
+
+#[test]
+fn users_of_a_password_file_are_users_too() {
+    let record = |password: &str| Record::new(password.as_bytes(), Cost::LOWEST).expect("hashed");
+    let file = format!("ani:{}\n# more\nada:{}\n", record("a"), record("b"));
+    let config = with_password_file(&file, "[[users]]\nname = 'ada'\n").expect("in order");
+    assert!(!config.anonymous);
+    let verified = config.users.iter().map(|user| {
+        let record = user.password.as_ref().expect("a record");
+        (&*user.name, record.verify(if user.name == "ada" { b"b" } else { b"a" }))
+    });
+    assert_eq!(verified.collect::<Vec<_>>(), [("ada", Ok(true)), ("ani", Ok(true))]);
+
+    let twice = format!("[[users]]\nname = 'ada'\npassword = '{}'\n", record("c"));
+    for (file, text, told) in [
+        (&*file, &*twice, "user `ada` has a password in [[users]] too"),
+        ("ada:rahasia\n", "", "line 1: the password of user \"ada\" is in plain text"),
+        ("\nada\n", "", "line 2: expected user:record"),
+        ("# nobody\n", "", "no user in it"),
+    ] {
+        let error = with_password_file(file, text).expect_err(told);
+        assert!(error.contains(told) && error.contains("broker.toml:1:17"), "{error}");
+        assert!(!error.contains("rahasia"), "{error}");
+    }
+    let missing = refused("password_file = 'no such file'\n");
+    assert!(missing.contains("`rantai passwd no such file USER` creates the file"), "{missing}");
+}
+
+#[test]
+fn rules_come_from_roles_and_from_the_acl_file_beside_the_configuration() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).expect("a file");
+    write("acl.conf", "topic read open/#\nuser bob\ntopic write sensors/#\n");
+    let users = "[[users]]\nname = 'ada'\nroles = ['admin']\nacts_for = ['bob']\n\
+                 [[users]]\nname = 'bob'\nclient_ids = ['lab-*']\n";
+    write("broker.toml", &format!("anonymous = true\nacl_file = 'acl.conf'\n{users}"));
+    let file = folder.path().join("broker.toml");
+    let table = Config::load(&file).expect("a configuration").access.expect("rules");
+    let may = |user: Option<&str>, action| table.decide(&Who { user, client_id: "c" }, action).is_allowed();
+    assert!(may(Some("ada"), Action::Publish("anything")) && may(Some("bob"), Action::Publish("sensors/1")));
+    assert!(!may(Some("bob"), Action::Publish("elsewhere")) && !may(None, Action::Publish("open/door")));
+    assert!(may(None, Action::Subscribe("open/door")));
+    assert_eq!((table.reserved_for("ada--1"), table.reserved_for("lab-7")), (Some("ada"), Some("bob")));
+    assert!(
+        table.may_act_for("ada", "bob")
+            && !table.may_act_for("ada", "eve")
+            && !table.may_act_for("bob", "ada")
+    );
+    write("acl.conf", "topic read open/#\ntopc x\n");
+    let error = Config::load(&file).expect_err("a mistake in the ACL file").to_string();
+    assert!(error.contains("acl.conf:2: cannot read") && error.contains("^^^^"), "{error}");
 }

@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::fmt::Write as _;
 
-use crate::session::{SubscribeError, Unsent};
+use crate::session::{SubscribeError, Unsent, because};
 use crate::wire::fault::{Code, Fault};
 use crate::wire::name::NameError;
 
@@ -84,8 +84,9 @@ impl From<Unsent> for CallError {
     fn from(error: Unsent) -> Self {
         match error {
             Unsent::Lost => Self::Lost,
-            Unsent::Denied => {
-                Fault::new(Code::DENIED, "the broker does not allow this client to call it").into()
+            Unsent::Denied { why } => {
+                let text = format!("the broker does not allow this client to call it{}", because(&why));
+                Fault::new(Code::DENIED, text).into()
             }
             Unsent::Busy => {
                 let message = "the object takes no more requests now: the queues of all its nodes are full";

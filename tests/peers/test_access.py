@@ -47,14 +47,14 @@ def test_a_user_name_is_free_where_nobody_is_configured(broker, connect):
     assert connect(broker, user=("anybody", "anything")).connack.reason == 0
 
 
-def test_the_caller_on_configured_topics(start_broker, name, connect):
-    """Where it is configured, the broker's word replaces the sender's [MQTT-3.3.2-17]."""
-    broker = start_broker(users=USERS, caller_topics=["call/#"])
+def test_the_caller_below_a_root(start_broker, name, connect):
+    """Below the root of a bus, the broker's word replaces the sender's [MQTT-3.3.2-17]."""
+    broker = start_broker(users=USERS, bus_roots=["bus"])
     reader = connect(broker, user=("ada", "s3cret"))
-    reader.subscribe("call/+", "open", qos=1)
+    reader.subscribe("bus/call/+", "open", qos=1)
     writer = connect(broker, user=("grâce", USERS["grâce"]))
     sent = [("before", "1"), ("caller", "ada"), ("after", "2")]
-    writer.publish("call/x", b"x", qos=1, UserProperty=sent)
+    writer.publish("bus/call/x", b"x", qos=1, UserProperty=sent)
     got = reader.receive().properties["UserProperty"]
     assert [pair for pair in got if pair[0] != "caller"] == [("before", "1"), ("after", "2")]
     assert [value for key, value in got if key == "caller"] == [expected(broker, "caller")]

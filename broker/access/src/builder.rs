@@ -114,12 +114,13 @@ impl TableBuilder {
                 })
             };
             let roles = roles.iter().map(position).collect::<Result<_, _>>()?;
-            Ok(Holder { own: RuleSet::default(), roles })
+            Ok(Holder { own: RuleSet::default(), roles, acts_for: Vec::new() })
         };
         let mut nobody = holder("whoever does not log in", &self.nobody_roles)?;
         let mut users: HashMap<Box<str>, Holder> = HashMap::new();
         for user in &self.users {
-            let record = holder(&format!("user {}", user.name), &user.roles)?;
+            let mut record = holder(&format!("user {}", user.name), &user.roles)?;
+            record.acts_for = user.acts_for.iter().map(|name| name.as_str().into()).collect();
             if users.insert(user.name.as_str().into(), record).is_some() {
                 return Err(TableError::TwoUsers(user.name.clone()));
             }

@@ -66,6 +66,13 @@ pub(crate) struct ClientIds {
     hardened: bool,
 }
 
+impl IdConflict {
+    /// The user whose pattern met another one's.
+    pub fn user(&self) -> &str {
+        &self.user
+    }
+}
+
 impl IdPattern {
     pub(crate) fn exact(text: &str) -> Self {
         Self { text: text.into(), is_prefix: false }

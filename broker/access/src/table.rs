@@ -21,6 +21,15 @@ pub struct Table {
     pub(crate) client_ids: ClientIds,
 }
 
+/// A table is equal to its copies only: others may decide otherwise, and have another generation.
+impl PartialEq for Table {
+    fn eq(&self, other: &Self) -> bool {
+        self.generation == other.generation
+    }
+}
+
+impl Eq for Table {}
+
 /// A role and its rules.
 #[derive(Clone, Debug)]
 pub(crate) struct Role {
@@ -34,6 +43,8 @@ pub(crate) struct Holder {
     pub(crate) own: RuleSet,
     /// Positions in the table's roles.
     pub(crate) roles: Vec<usize>,
+    /// Users for whom it may publish; `*` stands for all.
+    pub(crate) acts_for: Vec<Box<str>>,
 }
 
 /// Groups that a rule names: others join them only by a rule of their own that names them too.
@@ -72,6 +83,12 @@ impl Table {
     /// The client ids that belong to a user.
     pub fn client_ids_of(&self, user: &str) -> &[IdPattern] {
         self.client_ids.of_user(user)
+    }
+
+    /// Whether a user may publish for another one.
+    pub fn may_act_for(&self, user: &str, other: &str) -> bool {
+        let named = |holder: &Holder| holder.acts_for.iter().any(|name| **name == *other || **name == *"*");
+        self.users.get(user).is_some_and(named)
     }
 
     /// The names of a client's roles.

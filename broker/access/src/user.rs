@@ -8,6 +8,7 @@ pub struct UserRecord {
     pub(crate) name: String,
     pub(crate) roles: Vec<String>,
     pub(crate) client_ids: Vec<IdPattern>,
+    pub(crate) acts_for: Vec<String>,
 }
 
 /// Why a text is no user name.
@@ -47,7 +48,7 @@ impl UserRecord {
             return Err(UserError { name: name.to_owned(), problem });
         }
         let client_ids = vec![IdPattern::exact(name), IdPattern::prefix(&format!("{name}--"))];
-        Ok(Self { name: name.to_owned(), roles: Vec::new(), client_ids })
+        Ok(Self { name: name.to_owned(), roles: Vec::new(), client_ids, acts_for: Vec::new() })
     }
 
     /// Gives the user roles, besides those that it has.
@@ -62,6 +63,18 @@ impl UserRecord {
     pub fn client_ids(mut self, patterns: impl IntoIterator<Item = IdPattern>) -> Self {
         self.client_ids = patterns.into_iter().collect();
         self
+    }
+
+    /// Lets the user publish for these users, as a gateway does; `*` stands for every user.
+    #[must_use]
+    pub fn acts_for(mut self, users: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.acts_for.extend(users.into_iter().map(Into::into));
+        self
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 }
 

@@ -14,7 +14,7 @@ use super::reason::Reason;
 #[derive(Debug, Clone)]
 pub(crate) struct ConnAck {
     pub(crate) reason: Reason,
-    pub(crate) reason_string: Option<&'static str>,
+    pub(crate) reason_string: Option<ByteString>,
     pub(crate) session_present: bool,
     /// Only where it differs from what the client asked for.
     pub(crate) session_expiry: Option<u32>,
@@ -26,16 +26,20 @@ pub(crate) struct ConnAck {
     pub(crate) keep_alive: Option<u16>,
     /// Messages dropped for the session since its client was told last: user property [`DROPPED`], unless 0.
     pub(crate) dropped: u64,
+    /// What this broker does for a bus: user property [`FEATURES`], unless empty.
+    pub(crate) features: &'static str,
 }
 
+/// The user property of CONNACK that says what this broker does for a bus (PROTOCOL.md).
+const FEATURES: &str = "rantai";
 /// The user property of CONNACK that says how many messages were dropped for a session.
 const DROPPED: &str = "messages-dropped";
 
 impl ConnAck {
-    pub(crate) fn refused(reason: Reason, reason_string: &'static str) -> Self {
+    pub(crate) fn refused(reason: Reason, reason_string: &str) -> Self {
         Self {
             reason,
-            reason_string: Some(reason_string),
+            reason_string: Some(reason_string.into()),
             session_present: false,
             session_expiry: None,
             receive_maximum: u16::MAX,
@@ -44,6 +48,7 @@ impl ConnAck {
             assigned_client_id: None,
             keep_alive: None,
             dropped: 0,
+            features: "",
         }
     }
 }
@@ -54,6 +59,7 @@ pub(crate) fn connack(version: Version, ack: ConnAck, out: &mut Vec<u8>) {
             out.extend_from_slice(&[0x20, 2, u8::from(ack.session_present), v3_return_code(ack.reason)]);
         }
         Version::V5 => {
+            let user_properties = user_properties(&ack);
             let packet = v5::ConnectAck {
                 session_present: ack.session_present,
                 reason_code: ack.reason.0.try_into().unwrap_or(v5::ConnectAckReason::UnspecifiedError),
@@ -63,16 +69,20 @@ pub(crate) fn connack(version: Version, ack: ConnAck, out: &mut Vec<u8>) {
                 assigned_client_id: ack.assigned_client_id,
                 topic_alias_max: ack.alias_maximum,
                 server_keepalive_sec: ack.keep_alive,
-                reason_string: ack.reason_string.map(ByteString::from_static),
-                user_properties: (ack.dropped > 0)
-                    .then(|| (ByteString::from_static(DROPPED), ack.dropped.to_string().into()))
-                    .into_iter()
-                    .collect(),
+                reason_string: ack.reason_string,
+                user_properties,
                 ..v5::ConnectAck::default()
             };
             library(v5::Packet::from(packet), out);
         }
     }
+}
+
+fn user_properties(ack: &ConnAck) -> v5::UserProperties {
+    let property = |key, value: ByteString| (ByteString::from_static(key), value);
+    let features = (!ack.features.is_empty()).then(|| property(FEATURES, ack.features.into()));
+    let dropped = (ack.dropped > 0).then(|| property(DROPPED, ack.dropped.to_string().into()));
+    features.into_iter().chain(dropped).collect()
 }
 
 /// The return codes of 3.1.1 (3.2.2.3) for reasons of 5.
@@ -98,30 +108,32 @@ pub(crate) enum Acknowledge {
     PubComp = 0x70,
 }
 
-/// PUBACK, PUBREC, PUBREL or PUBCOMP. 3.1.1 has no reason on them.
+/// The most bytes of a Reason String.
+pub(crate) const REASON_STRING_BYTES: usize = 400;
+
+/// Bytes that stand around the Reason String of an acknowledgement, at most.
+pub(crate) const AROUND_REASON_STRING: usize = 11;
+
+/// PUBACK, PUBREC, PUBREL or PUBCOMP. 3.1.1 has no reason on them. A Reason String has at most [`REASON_STRING_BYTES`].
 pub(crate) fn acknowledge(
     version: Version,
     kind: Acknowledge,
     id: u16,
     reason: Reason,
-    reason_string: Option<&'static str>,
+    reason_string: Option<&str>,
     out: &mut Vec<u8>,
 ) {
     let [high, low] = id.to_be_bytes();
     match (version, reason_string) {
         (Version::V5, Some(text)) if reason.is_error() => {
-            let length = text.len() as u8;
-            out.extend_from_slice(&[
-                kind as u8,
-                length + 7,
-                high,
-                low,
-                reason.0,
-                length + 3,
-                0x1F,
-                0,
-                length,
-            ]);
+            let properties = text.len() + 3;
+            let rest = properties + 3 + if properties < 128 { 1 } else { 2 };
+            out.push(kind as u8);
+            put_length(rest, out);
+            out.extend_from_slice(&[high, low, reason.0]);
+            put_length(properties, out);
+            let [length_high, length_low] = (text.len() as u16).to_be_bytes();
+            out.extend_from_slice(&[0x1F, length_high, length_low]);
             out.extend_from_slice(text.as_bytes());
         }
         (Version::V5, _) if reason != Reason::SUCCESS => {
@@ -131,8 +143,22 @@ pub(crate) fn acknowledge(
     }
 }
 
-/// SUBACK; in 3.1.1 every failure is 0x80.
-pub(crate) fn suback(version: Version, id: u16, reasons: &[Reason], out: &mut Vec<u8>) {
+/// A Variable Byte Integer below 16,384 (MQTT 5, 1.5.5).
+fn put_length(length: usize, out: &mut Vec<u8>) {
+    match length {
+        ..128 => out.push(length as u8),
+        _ => out.extend_from_slice(&[(length % 128) as u8 | 0x80, (length / 128) as u8]),
+    }
+}
+
+/// SUBACK, with a Reason String about what was refused; in 3.1.1 every failure is 0x80.
+pub(crate) fn suback(
+    version: Version,
+    id: u16,
+    reasons: &[Reason],
+    reason_string: Option<&str>,
+    out: &mut Vec<u8>,
+) {
     let packet_id = NonZeroU16::new(id).expect("the decoder refuses packet id 0");
     match version {
         Version::V3 => {
@@ -148,7 +174,7 @@ pub(crate) fn suback(version: Version, id: u16, reasons: &[Reason], out: &mut Ve
             let packet = v5::SubscribeAck {
                 packet_id,
                 properties: Vec::new(),
-                reason_string: None,
+                reason_string: reason_string.map(ByteString::from),
                 status: status.collect(),
             };
             library(v5::Packet::from(packet), out);

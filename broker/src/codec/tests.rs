@@ -12,7 +12,7 @@ fn read(bytes: &[u8], version: Option<Version>) -> Result<Packet, DecodeError> {
     let mut buffer = BytesMut::from(bytes);
     let frame = frame(&buffer, 1 << 20)?.expect("a whole header");
     assert_eq!(frame.length, bytes.len(), "a whole packet");
-    let packet = decode(frame, &mut buffer, version, NOW);
+    let packet = decode(frame, &mut buffer, version, NOW, 9);
     assert!(buffer.is_empty(), "used up whatever it was");
     packet
 }
@@ -31,6 +31,7 @@ fn full_message() -> Message {
             user: vec![("b".into(), "2".into()), ("a".into(), "1".into()), ("b".into(), "2".into())],
         },
         expires: Some(NOW + 60_000),
+        asked: None,
     }
 }
 

@@ -1,5 +1,7 @@
 //! A configuration file: what may stand in it, its checks, and where exactly it is wrong.
 
+mod bus_roots;
+
 use std::collections::HashSet;
 use std::fmt;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -10,7 +12,12 @@ use std::time::Duration;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::{Config, Engine, Limits, OnDamage, QueueDrops, QueueFull, QueueRule, User};
+use super::access::{WrittenRules, WrittenUser, anonymous, rules, users};
+use super::hidden::{HIDDEN, hide_password};
+use super::roles::{PlainRole, RoleSyntax};
+use super::source::ConfigSource;
+use super::users::join_password_file;
+use super::{Config, Engine, Limits, OnDamage, QueueDrops, QueueFull, QueueRule};
 
 /// The largest packet that MQTT can express: a fixed header of five bytes and 268,435,455 more (MQTT 5, 1.5.5).
 const LARGEST_PACKET: u32 = 268_435_460;
@@ -48,33 +55,49 @@ pub enum ConfigError {
 }
 
 impl Config {
-    /// Reads and checks the configuration file `path`.
+    /// Reads and checks the configuration file `path`. Its roles are [`PlainRole`]s.
     ///
     /// # Errors
     /// [`ConfigError::Read`] if it cannot be read, else as [`from_toml`](Self::from_toml).
     pub fn load(path: impl AsRef<Path>) -> Result<Self, ConfigError> {
-        let file = path.as_ref();
-        match std::fs::read_to_string(file) {
-            Ok(text) => Self::from_toml(&text, file),
-            Err(source) => Err(ConfigError::Read { file: file.to_owned(), source }),
-        }
+        Self::load_with::<PlainRole>(path)
     }
 
-    /// Checks the configuration `text`; `file` is only named in errors. A key that is absent has its default.
+    /// [`load`](Self::load) with roles in the words of a bus. A broker with this configuration can read the file again
+    /// while it runs ([`Broker::reload`](crate::Broker::reload)).
+    pub fn load_with<R: RoleSyntax>(path: impl AsRef<Path>) -> Result<Self, ConfigError> {
+        let file = path.as_ref();
+        let config = match std::fs::read_to_string(file) {
+            Ok(text) => Self::from_toml_with::<R>(&text, file)?,
+            Err(source) => return Err(ConfigError::Read { file: file.to_owned(), source }),
+        };
+        Ok(Self { source: Some(ConfigSource::of::<R>(file, config.clone())), ..config })
+    }
+
+    /// Checks the configuration `text` of the file `file`, which is named in errors; relative paths of other files that
+    /// it names begin where `file` is. A key that is absent has its default.
     ///
     /// # Errors
     /// [`ConfigError::Invalid`] for the first thing that is wrong: syntax, an unknown key, a value out of range.
     pub fn from_toml(text: &str, file: &Path) -> Result<Self, ConfigError> {
-        let written: Written = toml::from_str(text).map_err(|error| {
+        Self::from_toml_with::<PlainRole>(text, file)
+    }
+
+    /// [`from_toml`](Self::from_toml) with roles in the words of a bus.
+    pub fn from_toml_with<R: RoleSyntax>(text: &str, file: &Path) -> Result<Self, ConfigError> {
+        let written: Written<R> = toml::from_str(text).map_err(|error| {
             Complaint { span: error.span().unwrap_or(0..0), message: in_toml_words(error.message()) }
                 .locate(text, file)
         })?;
-        written.check().map_err(|complaint| complaint.locate(text, file))
+        written.check((text, file)).map_err(|complaint| complaint.locate(text, file))
     }
 }
 
 /// What the parser says, with the names of Rust's types replaced by what may be written.
 fn in_toml_words(message: &str) -> String {
+    if let Some(advice) = bus_roots::instead_of(message) {
+        return advice.to_owned();
+    }
     let Some((found, expected)) = message.rsplit_once(", expected ") else { return message.to_owned() };
     let expected = match expected {
         "u16" => "an integer from 0 to 65535",
@@ -90,20 +113,27 @@ fn in_toml_words(message: &str) -> String {
 
 /// The file as it is written. Keys that are checked keep their place.
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Written {
+#[serde(deny_unknown_fields, bound = "R: RoleSyntax")]
+struct Written<R> {
     listen: Option<Spanned<Vec<Spanned<String>>>>,
     data_dir: Option<Spanned<PathBuf>>,
     engine: Option<Engine>,
     anonymous: Option<Spanned<bool>>,
-    #[serde(default)]
-    caller_topics: Vec<Spanned<String>>,
+    bus_roots: Option<Spanned<Vec<Spanned<String>>>>,
     #[serde(default)]
     queues: Vec<WrittenQueueRule>,
     sys_interval_s: Option<u32>,
     on_damage: Option<OnDamage>,
     #[serde(default)]
+    open: bool,
+    anonymous_roles: Option<Spanned<Vec<Spanned<String>>>>,
+    acl_file: Option<Spanned<String>>,
+    hardened: Option<Spanned<bool>>,
+    #[serde(default = "Vec::new")]
+    roles: Vec<Spanned<R>>,
+    #[serde(default)]
     users: Vec<WrittenUser>,
+    password_file: Option<Spanned<PathBuf>>,
     #[serde(default)]
     limits: WrittenLimits,
 }
@@ -113,13 +143,6 @@ struct Written {
 struct WrittenQueueRule {
     filter: Spanned<String>,
     full: QueueFull,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct WrittenUser {
-    name: Spanned<String>,
-    password: Spanned<String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -140,6 +163,7 @@ struct WrittenLimits {
     queue_full: Option<QueueFull>,
     queue_drops: Option<QueueDrops>,
     in_flight_bytes: Option<Spanned<usize>>,
+    total_in_flight_bytes: Option<usize>,
     absent_messages: Option<Spanned<usize>>,
     absent_bytes: Option<Spanned<usize>>,
     slow_reader_s: Option<u32>,
@@ -156,36 +180,57 @@ struct WrittenLimits {
     send_topic_aliases: Option<u16>,
     topic_alias_bytes: Option<usize>,
     guess_delay_ms: Option<u32>,
+    password_threads: Option<usize>,
+    password_queue: Option<Spanned<usize>>,
     log_lines_per_s: Option<Spanned<u32>>,
     free_space_bytes: Option<u64>,
     disk_stall_s: Option<u32>,
     disk_wait_s: Option<u32>,
     user_properties: Option<usize>,
     subscription_bytes: Option<Spanned<usize>>,
+    total_subscription_bytes: Option<usize>,
     share_groups: Option<Spanned<usize>>,
     share_groups_session: Option<Spanned<usize>>,
     retained_bytes: Option<usize>,
+    retained_bytes_per_s: Option<usize>,
     will_bytes: Option<Spanned<usize>>,
     sessions: Option<Spanned<usize>>,
     sessions_per_user: Option<Spanned<usize>>,
     memory_bytes: Option<usize>,
+    grants: Option<Spanned<usize>>,
 }
 
-impl Written {
-    fn check(self) -> Result<Config, Complaint> {
+impl<R: RoleSyntax> Written<R> {
+    /// `of` is the text and the place of the configuration: other files are looked for beside it.
+    fn check(self, of: (&str, &Path)) -> Result<Config, Complaint> {
         let default = Config::default();
-        let users = users(self.users)?;
+        let mut users = users(&self.users)?;
+        if let Some(written) = self.password_file {
+            join_password_file(&mut users, &written, of.1)?;
+        }
+        let written = WrittenRules {
+            anonymous_roles: self.anonymous_roles,
+            acl_file: self.acl_file,
+            hardened: self.hardened,
+            roles: self.roles,
+            users: self.users,
+        };
+        let bus_roots = self.bus_roots.map_or(Ok(default.bus_roots), bus_roots::check)?;
+        let access = rules(written, &users, &bus_roots, of)?;
         Ok(Config {
             listen: self.listen.map_or(Ok(default.listen), listen)?,
             data_dir: self.data_dir.map(data_dir).transpose()?,
             engine: self.engine.unwrap_or_default(),
             anonymous: anonymous(self.anonymous, &users)?,
             users,
-            caller_topics: self.caller_topics.into_iter().map(filter).collect::<Result<_, _>>()?,
+            bus_roots,
             queues: self.queues.into_iter().map(WrittenQueueRule::check).collect::<Result<_, _>>()?,
             sys_interval: self.sys_interval_s.map_or(default.sys_interval, seconds),
             limits: self.limits.check()?,
             on_damage: self.on_damage.unwrap_or_default(),
+            access,
+            open: self.open,
+            source: None,
         })
     }
 }
@@ -224,6 +269,7 @@ impl WrittenLimits {
             queue_full: self.queue_full.unwrap_or_default(),
             queue_drops: self.queue_drops.unwrap_or_default(),
             in_flight_bytes: within(self.in_flight_bytes, &count, default.in_flight_bytes)?,
+            total_in_flight_bytes: self.total_in_flight_bytes.unwrap_or(default.total_in_flight_bytes),
             absent_messages: within(self.absent_messages, &count, default.absent_messages)?,
             absent_bytes: within(self.absent_bytes, &count, default.absent_bytes)?,
             slow_reader: self.slow_reader_s.map_or(default.slow_reader, seconds),
@@ -252,19 +298,26 @@ impl WrittenLimits {
             send_topic_aliases: self.send_topic_aliases.unwrap_or(default.send_topic_aliases),
             topic_alias_bytes: self.topic_alias_bytes.unwrap_or(default.topic_alias_bytes),
             guess_delay: self.guess_delay_ms.map_or(default.guess_delay, milliseconds),
+            password_threads: self.password_threads.unwrap_or(default.password_threads),
+            password_queue: within(self.password_queue, &count, default.password_queue)?,
             log_lines_per_s: within(self.log_lines_per_s, &(1..=u32::MAX), default.log_lines_per_s)?,
             free_space_bytes: self.free_space_bytes,
             disk_stall: self.disk_stall_s.map_or(default.disk_stall, seconds),
             disk_wait: self.disk_wait_s.map_or(default.disk_wait, seconds),
             user_properties: self.user_properties.unwrap_or(default.user_properties),
             subscription_bytes: within(self.subscription_bytes, &count, default.subscription_bytes)?,
+            total_subscription_bytes: self
+                .total_subscription_bytes
+                .unwrap_or(default.total_subscription_bytes),
             share_groups: within(self.share_groups, &count, default.share_groups)?,
             share_groups_session: within(self.share_groups_session, &count, default.share_groups_session)?,
             retained_bytes: self.retained_bytes.unwrap_or(default.retained_bytes),
+            retained_bytes_per_s: self.retained_bytes_per_s.unwrap_or(default.retained_bytes_per_s),
             will_bytes: within(self.will_bytes, &count, default.will_bytes)?,
             sessions: within(self.sessions, &count, default.sessions)?,
             sessions_per_user: within(self.sessions_per_user, &count, default.sessions_per_user)?,
             memory_bytes: self.memory_bytes.unwrap_or(default.memory_bytes),
+            grants: within(self.grants, &count, default.grants)?,
         })
     }
 }
@@ -342,35 +395,6 @@ fn data_dir(written: Spanned<PathBuf>) -> Result<PathBuf, Complaint> {
     Ok(written.into_inner())
 }
 
-fn users(written: Vec<WrittenUser>) -> Result<Vec<User>, Complaint> {
-    let mut seen = HashSet::new();
-    let users = written.into_iter().map(|WrittenUser { name, password }| {
-        // A client without a user name is anonymous, and one without a password has none.
-        for (what, text) in [("name", &name), ("password", &password)] {
-            if text.as_ref().is_empty() {
-                return Err(Complaint::at(text, format!("a user needs a {what}; write one")));
-            }
-        }
-        if !seen.insert(name.as_ref().clone()) {
-            let message = format!("user `{}` is given twice; remove one", name.as_ref());
-            return Err(Complaint::at(&name, message));
-        }
-        Ok(User { name: name.into_inner(), password: password.into_inner() })
-    });
-    users.collect()
-}
-
-fn anonymous(written: Option<Spanned<bool>>, users: &[User]) -> Result<bool, Complaint> {
-    match written {
-        None => Ok(users.is_empty()),
-        Some(written) if users.is_empty() && !written.as_ref() => {
-            let message = "nobody could connect; add [[users]], or leave the key out";
-            Err(Complaint::at(&written, message))
-        }
-        Some(written) => Ok(written.into_inner()),
-    }
-}
-
 /// A topic filter (MQTT 5, 4.7) that names topics, so no shared subscription.
 fn filter(written: Spanned<String>) -> Result<String, Complaint> {
     let text = written.as_ref();
@@ -393,13 +417,13 @@ fn filter(written: Spanned<String>) -> Result<String, Complaint> {
 }
 
 /// What is wrong with a range of bytes of the file.
-struct Complaint {
-    span: Range<usize>,
-    message: String,
+pub(super) struct Complaint {
+    pub(super) span: Range<usize>,
+    pub(super) message: String,
 }
 
 impl Complaint {
-    fn at<T>(value: &Spanned<T>, message: impl Into<String>) -> Self {
+    pub(super) fn at<T>(value: &Spanned<T>, message: impl Into<String>) -> Self {
         Self { span: value.span(), message: message.into() }
     }
 
@@ -409,17 +433,16 @@ impl Complaint {
         let before = &text[..at];
         let start = before.rfind('\n').map_or(0, |newline| newline + 1);
         let source_line = text[start..].lines().next().unwrap_or_default();
-        let column = text[start..at].chars().count() + 1;
         // A span over several lines is marked to the end of its first.
         let end = text.floor_char_boundary(self.span.end.clamp(at, start + source_line.len()).max(at));
-        ConfigError::Invalid {
-            file: file.to_owned(),
-            line: before.matches('\n').count() + 1,
-            column,
-            width: text[at..end].chars().count().max(1),
-            source_line: source_line.to_owned(),
-            message: self.message,
-        }
+        let line = before.matches('\n').count() + 1;
+        let (source_line, marked) = hide_password(source_line, at - start..end - start);
+        let column = source_line[..marked.start].chars().count() + 1;
+        // The parser quotes what has a wrong type.
+        let is_quoted = source_line[marked.clone()] == *HIDDEN && self.message.starts_with("invalid type");
+        let message = if is_quoted { "expected a text in quotes".to_owned() } else { self.message };
+        let width = source_line[marked].chars().count().max(1);
+        ConfigError::Invalid { file: file.to_owned(), line, column, width, source_line, message }
     }
 }
 

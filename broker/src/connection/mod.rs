@@ -2,9 +2,12 @@
 
 mod acknowledging;
 mod aliases;
+mod bus;
+mod commanding;
 mod filters;
 mod packets;
 mod progress;
+mod rights;
 mod waiting;
 
 use std::cell::Cell;
@@ -20,6 +23,7 @@ use tokio::time::timeout;
 use acknowledging::Unanswered;
 use aliases::TopicAliases;
 use progress::Heard;
+use rights::PublishRights;
 
 use crate::access::Principal;
 use crate::codec::{self, DecodeError, Publish};
@@ -73,6 +77,7 @@ pub(crate) struct Connection {
     session: Arc<Session>,
     link: Arc<Link>,
     principal: Arc<Principal>,
+    rights: PublishRights,
     /// Who its retained messages count for.
     owner: Option<Arc<Owner>>,
     /// What CONNECT said about its session's end; 0 may not become more (MQTT 5, 3.14.2.2.2).
@@ -87,6 +92,8 @@ pub(crate) struct Connection {
     heard: bool,
     /// Links that are still to be written after a batch that put much into many.
     unwritten: Option<Box<Dirty>>,
+    /// How long it is not to be read: what it has retained grows fast.
+    pause: Option<Duration>,
 }
 
 /// What to do after a packet or a batch.
@@ -99,6 +106,8 @@ enum Step {
     Yield,
     /// This message waits for a full queue.
     Wait(Box<(Publish, Arc<Session>)>),
+    /// This message is a command to the broker.
+    Command(Box<Publish>),
     /// This packet of filters goes on after a turn for the others.
     Change(Box<filters::Change>),
     /// The client has said goodbye.
@@ -125,12 +134,13 @@ impl Connection {
     ) -> Self {
         // One and a half times the keep-alive [MQTT-3.1.2-22].
         let silence = u32::from(keep_alive) * 1500;
-        let owner = session.state.lock().owner.clone();
+        let owner = session.state.lock().owner().cloned();
         Self {
             hub,
             session,
             link,
             principal,
+            rights: PublishRights::default(),
             owner,
             session_expiry,
             silence,
@@ -139,6 +149,7 @@ impl Connection {
             unanswered: Unanswered::default(),
             heard: false,
             unwritten: None,
+            pause: None,
         }
     }
 
@@ -168,6 +179,7 @@ impl Connection {
     /// Serves the client until one of both ends it.
     pub(crate) async fn serve(mut self: Box<Self>) {
         let ending = self.read_all().await;
+        self.hub.shared.endings.take().await;
         let mut work = Work::take(self.hub.shared.clock.now_ms());
         self.hub.disconnect(&self.session, &self.link, ending, &mut work.scratch);
         flush_all(&mut work.scratch.dirty);
@@ -190,6 +202,10 @@ impl Connection {
         loop {
             if self.unwritten.is_some() {
                 Box::pin(self.write_rest()).await;
+            }
+            if let Some(pause) = self.pause.take() {
+                self.not_listening();
+                Box::pin(self.wait_for_pace(pause)).await;
             }
             match step {
                 Ok(Step::Yield) => {
@@ -227,6 +243,12 @@ impl Connection {
                     step = self.batch(false);
                     continue;
                 }
+                Ok(Step::Command(publish)) => {
+                    self.not_listening();
+                    Box::pin(self.command(*publish)).await;
+                    step = self.batch(false);
+                    continue;
+                }
                 Ok(Step::Change(change)) => {
                     self.not_listening();
                     if let Err(failure) = Box::pin(self.change_in_turns(change)).await {
@@ -260,7 +282,9 @@ impl Connection {
 
     fn fail(&self, failure: Failure) {
         let shared = &self.hub.shared;
-        Counters::add(&shared.counters.protocol_errors, 1);
+        let counters = &shared.counters;
+        let too_many = failure == codec::TOO_MANY_USER_PROPERTIES;
+        Counters::add(if too_many { &counters.refused_properties } else { &counters.protocol_errors }, 1);
         if shared.may_log(&shared.log_lines.ended) {
             let client = ClientText(&self.session.client_id);
             tracing::info!(%client, peer = %self.link.peer.address, "ended: {}", failure.text);
@@ -288,6 +312,7 @@ impl Connection {
         if !work.scratch.dirty.is_empty() {
             self.unwritten = Some(Box::new(std::mem::take(&mut work.scratch.dirty)));
         }
+        self.pause = work.scratch.take_pause();
         work.give_back();
         if self.unanswered.end_batch() && matches!(result, Ok(Step::Idle)) {
             self.link.acknowledge_read();
@@ -390,7 +415,9 @@ impl Connection {
                 self.unanswered.asked();
                 self.publish(publish, work)?
             } else {
-                let packet = codec::decode(frame, buffer, Some(self.link.peer.version), work.scratch.now)?;
+                let limit = self.hub.shared.config.limits.user_properties;
+                let version = Some(self.link.peer.version);
+                let packet = codec::decode(frame, buffer, version, work.scratch.now, limit)?;
                 self.heard = true;
                 self.handle(packet, work)?
             };

@@ -2,10 +2,11 @@
 
 use hashbrown::HashSet;
 
+use super::bus::BusRefusal;
 use super::filters::Change;
 use super::{Connection, Failure, Step, Work};
-use crate::access::Action;
 use crate::codec::{self, Acknowledge, Acknowledgement, DecodeError, Packet, Publish, Reason, Version};
+use crate::control;
 use crate::counters::Counters;
 use crate::hub::Ending;
 use crate::log::ClientText;
@@ -14,7 +15,6 @@ use crate::message::QoS;
 use crate::router::{FullQueues, Origin, Routed};
 use crate::session::Scratch;
 use crate::store::{Op, Phase};
-use crate::topic;
 
 /// Places for packet ids of QoS 2 that a session keeps while it has none.
 const KEPT_RECEIVED: usize = 256;
@@ -104,14 +104,14 @@ impl Connection {
         &self,
         kind: Acknowledge,
         id: u16,
-        (reason, text): (Reason, &'static str),
+        (reason, text): (Reason, &str),
         ticket: u64,
         scratch: &mut Scratch,
     ) {
         let peer = self.link.peer;
         let text = Some(text).filter(|text| {
-            // Nine bytes stand around it.
-            reason.is_error() && peer.problem_information && text.len() + 9 <= peer.packet_maximum as usize
+            let length = text.len() + codec::AROUND_REASON_STRING;
+            reason.is_error() && peer.problem_information && length <= peer.packet_maximum as usize
         });
         self.session.acknowledge(&self.hub.shared, &self.link, ticket, scratch, |out| {
             codec::acknowledge(peer.version, kind, id, reason, text, out);
@@ -140,25 +140,45 @@ impl Connection {
                 });
             }
         }
+        let allowed = self.check_publish(&publish);
         let message = &mut publish.message;
         let shared = &self.hub.shared;
-        let allowed = if topic::valid_name(&message.topic, shared.config.limits.topic_levels) {
-            shared.access.authorize(&self.principal, Action::Publish, &message.topic)
-        } else {
-            Err(Reason::TOPIC_NAME_INVALID)
-        };
         if message.properties.user.len() > shared.config.limits.user_properties {
             return self.refuse_properties(&publish, &mut work.scratch);
         }
-        if let Err(reason) = allowed {
-            Counters::add(&shared.counters.refused_access, 1);
-            self.answer(&publish, reason, 0, &mut work.scratch);
-            return Ok(Step::Next);
+        let needed = match allowed {
+            Ok(needed) => needed,
+            Err(denial) => {
+                self.deny(&publish, &denial, &mut work.scratch);
+                return Ok(Step::Next);
+            }
+        };
+        if control::is_command(&message.topic) {
+            let message = message.detach();
+            return Ok(Step::Command(Box::new(Publish { message, ..publish })));
         }
-        if shared.stamps_callers() {
-            shared.stamp_caller(message, &self.principal, &self.session.client_id);
+        match self.enter_bus(message, needed, work.scratch.now) {
+            Ok(()) => self.route(publish, FullQueues::Wait, work),
+            Err(BusRefusal::Denied(denial)) => {
+                self.deny(&publish, &denial, &mut work.scratch);
+                Ok(Step::Next)
+            }
+            Err(BusRefusal::Share) => self.refuse_share(&publish, &mut work.scratch),
         }
-        self.route(publish, FullQueues::Wait, work)
+    }
+
+    /// A request of a client that waits for as many replies as it may: refused at QoS 1 and 2, dropped at QoS 0.
+    fn refuse_share(&self, publish: &Publish, scratch: &mut Scratch) -> Result<Step, Failure> {
+        let shared = &self.hub.shared;
+        Counters::add(&shared.counters.refused_grants, 1);
+        if shared.may_log_limit(&mut self.session.state.lock().logged, Met::Grants) {
+            tracing::warn!(
+                client = %ClientText(&self.session.client_id), user = %ClientText(self.principal.name()),
+                peer = %self.link.peer.address, "refused: more requests without a reply than its share"
+            );
+        }
+        self.refuse(publish, Reason::QUOTA_EXCEEDED, "too many requests without a reply", scratch)?;
+        Ok(Step::Next)
     }
 
     /// A message with more user properties than are allowed: refused at QoS 1 and 2, dropped at QoS 0.
@@ -212,6 +232,7 @@ impl Connection {
         let routed = self.hub.router.route(&publish.message, origin, &mut work.scratch, &mut work.targets);
         match routed {
             Routed::Done { matched, ticket } => {
+                self.note_replied(&publish.message);
                 let reason = if matched { Reason::SUCCESS } else { Reason::NO_MATCHING_SUBSCRIBERS };
                 self.answer(&publish, reason, ticket, &mut work.scratch);
                 Ok(Step::Next)
@@ -259,10 +280,10 @@ impl Connection {
         self.answer_because(publish, (reason, reason.text()), ticket, scratch);
     }
 
-    fn answer_because(
+    pub(super) fn answer_because(
         &self,
         publish: &Publish,
-        reason: (Reason, &'static str),
+        reason: (Reason, &str),
         ticket: u64,
         scratch: &mut Scratch,
     ) {

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use super::sessions::Hub;
-use crate::access::{Action, Principal};
+use crate::access::{Action, Allowed, Principal};
 use crate::codec::{Options, RetainHandling, Will};
-use crate::log::ClientText;
+use crate::counters::Counters;
+use crate::holdings::Amount;
 use crate::message::Message;
-use crate::session::{Session, State};
+use crate::session::{Scratch, Session, State};
 use crate::store::{Op, SessionRecord, Snapshot, StoreError, WillRecord};
 use crate::subscriptions::{Subscription, subscription_bytes};
 
@@ -22,6 +23,7 @@ impl Hub {
             }
         }
         let now = self.shared.clock.now_ms();
+        let (mut scratch, mut left) = (Scratch::at(now), Vec::new());
         for stored in snapshot.sessions {
             let session = Session::new(stored.key, stored.record.client_id);
             let mut sessions = self.sessions.lock();
@@ -31,16 +33,26 @@ impl Hub {
             state.durable = true;
             state.expiry = stored.record.expiry;
             state.version5 = stored.record.version5;
-            state.principal = Arc::new(Principal { user: stored.record.user_name, local: false });
+            state.principal = Arc::new(Principal::of_record(stored.record.user_name));
+            state.checked = self.shared.access.generation();
             let principal = state.principal.clone();
             self.count_session(&mut state, &principal, None);
             state.will = stored.record.will.map(|will| {
                 let left = will.message.expires.map(|at| at as u32);
                 let message = Message { expires: None, ..Message::clone(&will.message) };
                 let will = Will { message, expiry: left, delay: will.delay };
-                self.shared.wills.hold(will, state.owner.clone())
+                self.shared.wills.hold(will, state.owner().cloned())
             });
+            let id = &session.client_id;
+            let allowed = |topic: &str| {
+                self.shared.access.authorize(&principal, id, Action::Publish, topic) == Ok(Allowed::Yes)
+            };
+            if state.will.as_ref().is_some_and(|will| !allowed(&will.message.topic)) {
+                Counters::add(&self.shared.counters.refused_access, 1);
+                state.will = None;
+            }
             state.restore(stored.queue, stored.received);
+            let mut has_lost = false;
             for (filter, record) in stored.subscriptions {
                 let options = Options {
                     qos: record.qos,
@@ -48,27 +60,36 @@ impl Hub {
                     retain_as_published: record.retain_as_published,
                     retain_handling: RetainHandling::from_bits(record.retain_handling).unwrap_or_default(),
                 };
-                if self.shared.access.authorize(&state.principal, Action::Subscribe, &filter).is_err() {
-                    if self.shared.may_log(&self.shared.log_lines.limits) {
-                        let (client, filter_text) = (ClientText(&session.client_id), ClientText(&filter));
-                        tracing::warn!(%client, filter = %filter_text, "not restored: no longer allowed");
-                    }
-                    self.shared.put([Op::Unsubscribe { key: session.key, filter }], None);
+                let access = &self.shared.access;
+                let allowed =
+                    access.authorize(&state.principal, &session.client_id, Action::Subscribe, &filter);
+                let Ok(allowed) = allowed else {
+                    self.router.note_denied_filter(&session, &mut state, &filter);
+                    scratch.ops.push(Op::Unsubscribe { key: session.key, filter });
+                    has_lost = true;
                     continue;
-                }
+                };
+                state.note_allowed(&filter, allowed);
                 state.subscriptions.insert(filter.clone(), (options, record.identifier));
-                state.subscription_bytes += subscription_bytes(&filter);
+                let bytes = subscription_bytes(&filter);
+                state.subscription_bytes += bytes;
+                self.shared.filters.add(state.owner(), Amount { count: 1, bytes });
                 state.restore_read(filter.clone(), &record);
                 let identifier = record.identifier;
                 self.router
                     .restore(&filter, Subscription { subscriber: session.clone(), options, identifier });
             }
+            if has_lost {
+                let of = (session.key, &*session.client_id);
+                left.extend(state.drop_forbidden(of, &self.shared, &mut scratch));
+            }
             // A broker that was cut off could not say since when its clients are gone: since now.
             let since = stored.record.disconnected.unwrap_or(now);
             state.since = since;
-            state.count_absent(&self.shared.absent);
+            state.count_held(&self.shared);
             self.start_timer(&session, &mut state, since);
         }
+        self.router.pass_on(left, &mut scratch);
         Ok(())
     }
 }
@@ -86,7 +107,7 @@ pub(super) fn save(session: &Session, state: &State, disconnected: Option<u64>) 
         expiry: state.expiry,
         disconnected,
         will,
-        user_name: state.principal.user.clone(),
+        user_name: state.principal.recorded(),
     };
     Op::SaveSession { key: session.key, record }
 }

@@ -7,13 +7,34 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::sessions::Hub;
+use crate::access::Principal;
 use crate::link::Link;
-use crate::session::Session;
+use crate::session::{Session, State};
 
 /// How long a new connection waits for the earlier one of its client.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 impl Hub {
+    /// Whether a client may have the client id of a session that is there.
+    ///
+    /// A session belongs to the user who made it. While that user may log in, and while a connection uses the session,
+    /// nobody else gets its client id. Anything else that is not the client's own, such as what a client that did not log in
+    /// has left, ends where it connects, and is never resumed by it. The broker's own process gets every client id.
+    pub(super) fn may_take_over(&self, state: &State, principal: &Principal) -> bool {
+        let (access, owner) = (&self.shared.access, &*state.principal);
+        if principal.local || access.owns(principal, owner) {
+            return true;
+        }
+        let is_somebodys = owner.local || owner.user.is_some() && access.knows(owner);
+        access.generation() == 0 || state.link.is_none() && !is_somebodys
+    }
+
+    /// Whether a client may have this client id, as far as the session of that id goes.
+    pub(crate) fn is_free_for(&self, client_id: &str, principal: &Principal) -> bool {
+        let session = self.sessions.lock().by_client.get(client_id).cloned();
+        session.is_none_or(|session| self.may_take_over(&session.state.lock(), principal))
+    }
+
     /// The session of a client, and the connection that it has now.
     pub(crate) fn connection_of(&self, client_id: &str) -> Option<(Arc<Session>, Arc<Link>)> {
         let session = self.sessions.lock().by_client.get(client_id)?.clone();

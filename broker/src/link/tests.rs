@@ -43,7 +43,8 @@ fn link(capacity: usize, source: &Arc<Source>, version: Version) -> (Arc<Link>, 
     };
     let source: Weak<Source> = Arc::downgrade(source);
     let shared = Shared::new(Config::default(), None, Clock::system(), Random::System);
-    let link = Link::new(ours, source, peer, shared, b"hello ".to_vec());
+    let identity = Identity { principal: Arc::default(), client_id: "a".into() };
+    let link = Link::new(ours, source, (peer, identity), shared, b"hello ".to_vec());
     (link, theirs)
 }
 

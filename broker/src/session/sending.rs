@@ -46,6 +46,7 @@ impl Session {
             return;
         }
         let shared = &link.shared;
+        state.count_in_flight(&self.client_id, shared);
         state.release_gated(self.key, shared, link, scratch);
         let was_full = state.full(shared);
         let mut popped = false;
@@ -80,7 +81,9 @@ impl Session {
                 popped = true;
                 continue;
             }
-            if !state.in_flight.has_room(link, &shared.config.limits) {
+            let size = state.queue.front().map_or(0, Entry::size);
+            state.look_at_large(&self.client_id, size, shared);
+            if !state.in_flight.has_room(link, &shared.config.limits) || state.is_held_back(size, shared) {
                 blocked = true;
                 continue;
             }
@@ -103,6 +106,7 @@ impl Session {
                 if exactly_once && state.must_gate(ticket, shared.durable()) {
                     state.gated.push(ticket, Gated::Publish(id));
                     state.in_flight.push(entry);
+                    state.count_in_flight(&self.client_id, shared);
                     continue;
                 }
             }
@@ -112,6 +116,7 @@ impl Session {
                 }
             } else {
                 state.in_flight.push(entry);
+                state.count_in_flight(&self.client_id, shared);
             }
         }
         if !blocked && state.queue.is_empty() {
@@ -121,6 +126,7 @@ impl Session {
                 ReadTurn::Later => link.more(&mut scratch.dirty),
             }
         }
+        state.count_in_flight(&self.client_id, shared);
         if popped {
             state.drained(&self.client_id, shared);
             if was_full && !state.full(shared) {
@@ -168,7 +174,9 @@ impl Session {
     fn read_retained(self: &Arc<Self>, state: &mut State, link: &Arc<Link>, scratch: &mut Scratch) {
         let shared = &link.shared;
         while let Some(pass) = state.reads.current() {
-            if pass.is_acknowledged() && !state.in_flight.has_room(link, &shared.config.limits) {
+            let waits = !state.in_flight.has_room(link, &shared.config.limits)
+                || state.in_flight.capped && state.in_flight.bytes() > 0;
+            if pass.is_acknowledged() && waits {
                 return;
             }
             if !link.room() || scratch.read_steps == 0 {
@@ -176,8 +184,11 @@ impl Session {
                 link.more(&mut scratch.dirty);
                 return;
             }
-            let free =
-                if pass.is_acknowledged() { link.window() - state.in_flight.len() } else { READ_AT_ONCE };
+            let free = match pass.is_acknowledged() {
+                true if state.in_flight.capped => 1,
+                true => link.window() - state.in_flight.len(),
+                false => READ_AT_ONCE,
+            };
             let mut found = std::mem::take(&mut scratch.found);
             let limits =
                 ReadLimits { messages: free.min(READ_AT_ONCE), steps: scratch.read_steps.min(STEPS_LOCKED) };
@@ -198,6 +209,10 @@ impl Session {
             }
             let now = scratch.now;
             for Found { message, qos, identifier, .. } in found.drain(..) {
+                if !state.may_get(&self.client_id, &message.topic, shared) {
+                    Counters::add(&shared.counters.withheld_access, 1);
+                    continue;
+                }
                 state.last_seq += 1;
                 let mut entry = Entry {
                     seq: state.last_seq,
@@ -271,7 +286,11 @@ pub(super) fn append_entry(link: &Arc<Link>, entry: &Entry, now: u64, scratch: &
         ..Outgoing::default()
     };
     let counters = &link.shared.counters;
+    let granted = !entry.retain && link.grant_reply(&entry.message, entry.shared.is_some(), now);
     let appended = link.append_publish(&entry.message, outgoing, now, None, &mut scratch.dirty);
+    if granted && appended != Appended::Yes {
+        link.take_back_reply(&entry.message);
+    }
     match appended {
         Appended::TooLarge => Counters::add(&counters.too_large, 1),
         Appended::Yes => Counters::add(&counters.messages_sent, 1),

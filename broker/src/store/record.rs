@@ -388,7 +388,7 @@ impl Reader {
         let payload = std::mem::take(&mut self.bytes);
         let qos = qos((flags & QOS) as u8)?;
         let properties = Properties { payload_is_utf8, content_type, response_topic, correlation_data, user };
-        Ok(Message { topic, payload, qos, retain: has(RETAIN), properties, expires })
+        Ok(Message { topic, payload, qos, retain: has(RETAIN), properties, expires, asked: None })
     }
 
     fn end(&self) -> Result<(), Malformed> {

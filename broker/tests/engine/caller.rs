@@ -1,61 +1,135 @@
-//! The user property `caller` on configured topics: the broker's word, never a client's.
+//! The user properties `caller` and `via` below the roots of buses: the broker's word, never a client's.
 
-use rantai_broker::User;
+use rantai_broker::Config;
 
 use crate::Own;
-use crate::support::{Client, Connect, Property, Publish, Version, Will};
+use crate::support::{Client, Connect, Property, Publish, Version, Will, user};
 use Version::{V3, V5};
 
-async fn callers(subscriber: &mut Client) -> Vec<String> {
+/// The user properties of the next message, without those that say nothing about who sent it.
+async fn who(subscriber: &mut Client) -> Vec<(String, String)> {
     let got = subscriber.message().await;
-    let callers = got.properties.iter().filter_map(|p| match p {
-        Property::User(name, value) if name == "caller" => Some(value.clone()),
+    let user = got.properties.into_iter().filter_map(|property| match property {
+        Property::User(name, value) if name == "caller" || name == "via" => Some((name, value)),
         _ => None,
     });
-    callers.collect()
+    user.collect()
+}
+
+fn is(name: &str, value: &str) -> (String, String) {
+    (name.to_owned(), value.to_owned())
+}
+
+fn ani(config: &mut Config) {
+    config.anonymous = true;
+    config.users = vec![user("ani", "rahasia")];
+}
+
+fn forged(topic: &str) -> Publish {
+    let property = |name: &str, value: &str| Property::user(name, value);
+    Publish::new(topic, "x")
+        .property(property("caller", "root"))
+        .property(property("a", "b"))
+        .property(property("via", "gateway"))
+        .property(property("caller", "me"))
 }
 
 #[tokio::test]
 async fn the_broker_says_who_calls_and_nobody_else_can() {
-    let own = Own::start(|c| {
-        c.caller_topics = vec!["rantai/call/#".into()];
-        c.users = vec![User { name: "ani".into(), password: "rahasia".into() }];
+    let own = Own::start(ani).await;
+    let mut subscriber = own.client(V5).await;
+    subscriber.subscribe("#", 2).await;
+    let mut ani = own.connect(Connect::new(V5).user("ani").password("rahasia")).await;
+    for topic in ["rantai/call/calculator/add", "rantai/reply/calculator/me", "rantai/x"] {
+        for qos in 0..3 {
+            ani.publish(forged(topic).qos(qos)).await;
+            assert_eq!(who(&mut subscriber).await, [is("caller", "ani")], "{topic}");
+        }
+    }
+    for elsewhere in ["elsewhere", "rantai", "rantai2/call/x", "x/rantai/call/x"] {
+        ani.publish(forged(elsewhere)).await;
+        let sent = [is("caller", "root"), is("via", "gateway"), is("caller", "me")];
+        assert_eq!(who(&mut subscriber).await, sent, "{elsewhere}");
+    }
+}
+
+/// A client without a user once counted as the user whose name it had as its client id.
+#[tokio::test]
+async fn a_client_that_did_not_log_in_is_no_user() {
+    let own = Own::start(ani).await;
+    let mut subscriber = own.client(V5).await;
+    subscriber.subscribe("rantai/#", 1).await;
+    for version in Version::BOTH {
+        let mut nameless = own.connect(Connect::new(version).id("ani")).await;
+        let publish =
+            if version == V5 { forged("rantai/call/x") } else { Publish::new("rantai/call/x", "x") };
+        nameless.publish(publish.qos(1)).await;
+        assert_eq!(who(&mut subscriber).await, []);
+    }
+}
+
+/// Where no user is configured every name is let in, and none of them is proved by anything.
+#[tokio::test]
+async fn a_name_that_nobody_checks_is_no_caller() {
+    let own = Own::start(|_| ()).await;
+    let mut subscriber = own.client(V5).await;
+    subscriber.subscribe("rantai/#", 1).await;
+    let mut ani = own.connect(Connect::new(V5).user("ani").password("anything")).await;
+    ani.publish(forged("rantai/call/calculator/add")).await;
+    assert_eq!(who(&mut subscriber).await, []);
+    let mut ani = own.connect(Connect::new(V3).user("ani").password("anything")).await;
+    ani.publish(Publish::new("rantai/call/calculator/add", "x")).await;
+    assert_eq!(who(&mut subscriber).await, []);
+}
+
+#[tokio::test]
+async fn the_roots_are_those_of_the_configuration() {
+    let own = Own::start(|config| {
+        ani(config);
+        config.bus_roots = vec!["home/at/office".into(), "lab".into()];
     })
     .await;
     let mut subscriber = own.client(V5).await;
-    subscriber.subscribe("#", 0).await;
+    subscriber.subscribe("#", 1).await;
     let mut ani = own.connect(Connect::new(V5).user("ani").password("rahasia")).await;
-    let forged = |topic: &str| {
-        let caller = |name: &str| Property::user("caller", name);
-        Publish::new(topic, "x")
-            .property(caller("root"))
-            .property(Property::user("a", "b"))
-            .property(caller("me"))
-    };
-    ani.publish(forged("rantai/call/calculator/add")).await;
-    assert_eq!(callers(&mut subscriber).await, ["ani"]);
-    ani.publish(forged("elsewhere")).await;
-    assert_eq!(callers(&mut subscriber).await, ["root", "me"], "not a configured topic");
-    let mut nameless = own.connect(Connect::new(V3).id("sensor-7")).await;
-    nameless.publish(Publish::new("rantai/call/x", "x")).await;
-    assert_eq!(callers(&mut subscriber).await, ["sensor-7"], "the client id, from 3.1.1 too");
+    for topic in ["home/at/office/call/x", "lab/call/x"] {
+        ani.publish(forged(topic)).await;
+        assert_eq!(who(&mut subscriber).await, [is("caller", "ani")], "{topic}");
+    }
+    ani.publish(forged("rantai/call/x")).await;
+    assert_eq!(who(&mut subscriber).await.len(), 3, "not below a root");
+}
+
+/// The objects of `rantai up` and its gateway call for the users who asked them.
+#[tokio::test]
+async fn the_brokers_own_process_acts_for_everybody() {
+    let own = Own::start(ani).await;
+    let mut subscriber = own.client(V5).await;
+    subscriber.subscribe("rantai/#", 1).await;
+    let local = own.broker.local_credentials().expect("our engine");
+    let mut gateway = own.connect(Connect::new(V5).user(&local.user).password(&local.password)).await;
+    let call = || Publish::new("rantai/call/x", "x");
+    gateway.publish(call().property(Property::user("caller", "ada"))).await;
+    assert_eq!(who(&mut subscriber).await, [is("caller", "ada")]);
+    gateway.publish(call().property(Property::user("via", "ada"))).await;
+    assert_eq!(who(&mut subscriber).await, []);
+    gateway.publish(forged("rantai/call/x")).await;
+    assert_eq!(who(&mut subscriber).await, [], "two callers are none");
 }
 
 /// A will once carried whatever `caller` its client had put into it, and was carried out in that user's name.
 #[tokio::test]
 async fn a_will_carries_the_word_of_the_broker_too() {
     let dir = tempfile::tempdir().expect("a directory");
-    let config = |c: &mut rantai_broker::Config| {
-        c.caller_topics = vec!["rantai/call/#".into()];
-        c.data_dir = Some(dir.path().into());
-        c.anonymous = true;
-        c.users = vec![User { name: "bob".into(), password: "b".into() }];
+    let config = |config: &mut Config| {
+        ani(config);
+        config.data_dir = Some(dir.path().into());
     };
     let mut own = Own::start(config).await;
     let will = |version: Version| {
         let mut will = Will::new("rantai/call/library/borrow", "x").qos(1);
         if version == V5 {
-            will = will.property(Property::user("caller", "ada")).property(Property::user("a", "b"));
+            will = will.property(Property::user("caller", "ada")).property(Property::user("via", "b"));
         }
         will
     };
@@ -63,20 +137,43 @@ async fn a_will_carries_the_word_of_the_broker_too() {
     let mut subscriber = own.connect(watch.clone()).await;
     subscriber.subscribe("rantai/#", 1).await;
     for version in Version::BOTH {
-        let bob = Connect::new(version).user("bob").password("b");
-        own.connect(bob.will(will(version))).await.cut().await;
-        assert_eq!(callers(&mut subscriber).await, ["bob"]);
+        let ani = Connect::new(version).user("ani").password("rahasia");
+        own.connect(ani.will(will(version))).await.cut().await;
+        assert_eq!(who(&mut subscriber).await, [is("caller", "ani")]);
         own.connect(Connect::new(version).id("nobody").will(will(version))).await.cut().await;
-        assert_eq!(callers(&mut subscriber).await, ["nobody"]);
+        assert_eq!(who(&mut subscriber).await, []);
     }
     // Kept on disk with a delay, and published by the next start.
     let late = will(V5).property(Property::WillDelay(1));
-    let mut client =
-        own.connect(Connect::new(V5).id("late").persistent().user("bob").password("b").will(late)).await;
+    let mut client = own
+        .connect(Connect::new(V5).id("late").persistent().user("ani").password("rahasia").will(late))
+        .await;
     client.subscribe("kept", 1).await;
     client.cut().await;
     own.broker.shutdown().await;
     own = Own::start(config).await;
     let mut subscriber = own.connect(watch.resume()).await;
-    assert_eq!(callers(&mut subscriber).await, ["bob"]);
+    assert_eq!(who(&mut subscriber).await, [is("caller", "ani")]);
+}
+
+/// What CONNACK says the broker does for a bus.
+fn features(client: &Client) -> Vec<&str> {
+    let properties = &client.connack.as_ref().expect("it is connected").properties;
+    let features = properties.iter().filter_map(|property| match property {
+        Property::User(name, value) if name == "rantai" => Some(value.as_str()),
+        _ => None,
+    });
+    features.collect()
+}
+
+#[tokio::test]
+async fn connack_says_what_the_broker_does_where_it_fits() {
+    let own = Own::start(|_| ()).await;
+    assert_eq!(features(&own.client(V5).await), ["caller"]);
+    assert_eq!(features(&own.client(V3).await), [""; 0]);
+    // The property takes 17 bytes, and everything else less than 20.
+    for (maximum, expected) in [(20, &[][..]), (64, &["caller"])] {
+        let connect = Connect::new(V5).id("small").property(Property::MaximumPacketSize(maximum));
+        assert_eq!(features(&own.connect(connect).await), expected, "{maximum}");
+    }
 }

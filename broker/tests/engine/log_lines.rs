@@ -4,11 +4,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Files whose lines no client can repeat as it likes.
-const BY_THEMSELVES: [(&str, &str); 5] = [
+const BY_THEMSELVES: [(&str, &str); 6] = [
     ("log.rs", "once a second for each kind"),
     ("memory.rs", "once for each change of the stage"),
     ("listener.rs", "once a minute"),
     ("rumqttd.rs", "once, at its end"),
+    ("reload.rs", "at a signal, or at the command of an admin"),
     ("store/", "once for each change of the disk's health, and at the start"),
 ];
 /// Where the condition of a line may stand: in so many lines before it.

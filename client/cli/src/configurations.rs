@@ -9,6 +9,7 @@ use rantai_site::config::Config;
 use tempfile::TempDir;
 
 use crate::exit::{Exit, Failure};
+use crate::roles::Role;
 use crate::terminal::note;
 
 /// A configuration that is part of the program.
@@ -243,9 +244,9 @@ fn missing(path: &Path, error: &rantai_site::config::ConfigError) -> Failure {
 /// The settings of the broker: those of a file, or the built-in ones for the bare name `broker`.
 pub(crate) fn broker_settings(named: &Path) -> Result<rantai_broker::Config, Failure> {
     let read = if named == Path::new(BROKER.name) {
-        rantai_broker::Config::from_toml(BROKER.text, named)
+        rantai_broker::Config::from_toml_with::<Role>(BROKER.text, named)
     } else {
-        rantai_broker::Config::load(named)
+        rantai_broker::Config::load_with::<Role>(named)
     };
     read.map_err(|error| Failure::from_config(&error))
 }

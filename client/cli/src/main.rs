@@ -10,6 +10,8 @@ mod help;
 mod log_file;
 mod progress;
 mod prompt;
+mod reload;
+mod roles;
 mod signals;
 mod table;
 mod template;

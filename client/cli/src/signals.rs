@@ -55,6 +55,15 @@ pub(crate) fn stop_signal() -> io::Result<impl Future<Output = &'static str>> {
 /// The same for a process that serves, which also stops when the terminal it was started on is gone. Any other SIGHUP
 /// is logged and ignored.
 pub(crate) fn server_stop_signal() -> io::Result<impl Future<Output = &'static str>> {
+    server_stop_signal_or(|| {
+        tracing::warn!(
+            "SIGHUP ignored: the configuration cannot be read again while the process runs; restart it to apply changes"
+        );
+    })
+}
+
+/// [`server_stop_signal`] where any other SIGHUP does something.
+pub(crate) fn server_stop_signal_or(at_hangup: impl Fn()) -> io::Result<impl Future<Output = &'static str>> {
     let stop = stop_signal()?;
     let mut hangup = signal(SignalKind::hangup())?;
     let terminals = Terminals::of_this_process()?;
@@ -68,10 +77,7 @@ pub(crate) fn server_stop_signal() -> io::Result<impl Future<Output = &'static s
                     if terminals.are_gone() {
                         return "hangup of the terminal";
                     }
-                    tracing::warn!(
-                        "SIGHUP ignored: the configuration cannot be read again while the process runs; restart \
-                         it to apply changes"
-                    );
+                    at_hangup();
                 }
             }
         }

@@ -24,17 +24,22 @@ pub(super) fn message(publish: packets::Publish) -> Option<Message> {
     Some(Message { topic, payload: publish.payload, properties, qos, retain: publish.retain })
 }
 
-/// The result that the reason code of a PUBACK stands for.
-pub(super) fn outcome(reason: packets::PubAckReason) -> Result<(), Unsent> {
+/// The result that a PUBACK stands for.
+pub(super) fn outcome(ack: packets::PubAck) -> Result<(), Unsent> {
     use packets::PubAckReason as Reason;
-    Err(match reason {
+    let why = ack.properties.and_then(|properties| properties.reason_string).unwrap_or_default();
+    let refused = |text: &'static str| Unsent::Refused(text.into());
+    Err(match ack.reason {
         Reason::Success => return Ok(()),
         Reason::NoMatchingSubscribers => Unsent::NobodyThere,
-        Reason::NotAuthorized => Unsent::Denied,
+        Reason::NotAuthorized => Unsent::Denied { why },
         Reason::QuotaExceeded => Unsent::Busy,
-        Reason::TopicNameInvalid => Unsent::Refused("topic name invalid"),
-        Reason::PayloadFormatInvalid => Unsent::Refused("payload format invalid"),
-        Reason::PacketIdentifierInUse => Unsent::Refused("packet identifier in use"),
-        Reason::UnspecifiedError | Reason::ImplementationSpecificError => Unsent::Refused("no reason given"),
+        Reason::TopicNameInvalid => refused("topic name invalid"),
+        Reason::PayloadFormatInvalid => refused("payload format invalid"),
+        Reason::PacketIdentifierInUse => refused("packet identifier in use"),
+        Reason::UnspecifiedError | Reason::ImplementationSpecificError if why.is_empty() => {
+            refused("no reason given")
+        }
+        Reason::UnspecifiedError | Reason::ImplementationSpecificError => Unsent::Refused(why.into()),
     })
 }

@@ -1,5 +1,6 @@
 //! Errors of connecting, publishing and subscribing.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use super::address::AddressError;
@@ -12,8 +13,11 @@ pub enum Unsent {
     #[error("nobody subscribes to the topic")]
     NobodyThere,
     /// PUBACK 0x87: not authorized.
-    #[error("the broker does not allow it")]
-    Denied,
+    #[error("the broker does not allow it{}", because(why))]
+    Denied {
+        /// What the broker says about it: which rule, and what to do. May be empty.
+        why: String,
+    },
     /// PUBACK 0x97: no subscriber that should get it has room in its queue; a later publish may succeed.
     #[error("its subscribers take no more messages now")]
     Busy,
@@ -27,7 +31,7 @@ pub enum Unsent {
     },
     /// Any other refusal, by the broker or before sending.
     #[error("the broker refused it ({0})")]
-    Refused(&'static str),
+    Refused(Cow<'static, str>),
     /// Not a topic name.
     #[error("{0:?} is no topic to publish to")]
     BadTopic(String),
@@ -40,6 +44,11 @@ pub enum Unsent {
     /// The session has ended.
     #[error("the session has ended")]
     Ended,
+}
+
+/// What a broker says, behind what it has done.
+pub(crate) fn because(why: &str) -> String {
+    if why.is_empty() { String::new() } else { format!(": {why}") }
 }
 
 /// An error of connecting.

@@ -32,6 +32,7 @@ mod shared;
 mod stalls;
 
 pub use address::{Address, AddressError};
+pub(crate) use error::because;
 pub use error::{ConnectError, SubscribeError, Unsent};
 pub use handle::Session;
 pub use message::{Filter, Message, Publish, QoS};

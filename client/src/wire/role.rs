@@ -44,6 +44,13 @@ pub struct RoleError {
     example: &'static str,
 }
 
+impl RoleError {
+    /// The entry, as it was written.
+    pub fn entry(&self) -> &str {
+        &self.entry
+    }
+}
+
 /// The rules of one role below one root.
 struct Compiler<'a> {
     role: &'a BusRole,

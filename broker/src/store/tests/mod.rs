@@ -87,6 +87,7 @@ fn full_message() -> Message {
             user: vec![("k".into(), "v".into()), ("k".into(), ByteString::new())],
         },
         expires: Some(u64::MAX),
+        asked: None,
     }
 }
 

@@ -26,6 +26,7 @@ fn random_message(random: &mut Seeded) -> Message {
         retain: random.below(2) == 0,
         properties,
         expires: (random.below(2) == 0).then(|| u64::MAX >> random.below(64)),
+        asked: None,
     }
 }
 

@@ -12,7 +12,8 @@ use crate::configurations::broker_settings;
 use crate::connection::{log, note, run};
 use crate::descriptors::raise_limit;
 use crate::exit::{Exit, Failure};
-use crate::signals::server_stop_signal;
+use crate::reload::AtHangup;
+use crate::signals::server_stop_signal_or;
 
 /// Time for clients to be told and state to be flushed; the process is gone within two seconds of a SIGTERM.
 const SHUTDOWN_CAP: Duration = Duration::from_millis(1_800);
@@ -44,6 +45,9 @@ pub(crate) struct Broker {
     /// Where to keep sessions and retained messages; without it they are in memory only
     #[arg(long, value_name = "DIR", env = "RANTAI_DATA_DIR", hide_env_values = true)]
     data_dir: Option<PathBuf>,
+    /// Listen beyond this machine without users, so that whoever reaches it may do everything: for a lesson
+    #[arg(long)]
+    open: bool,
     /// Log warnings and errors only
     #[arg(short, long, conflicts_with = "verbose")]
     quiet: bool,
@@ -83,15 +87,20 @@ impl Broker {
         if let Some(directory) = &self.data_dir {
             config.data_dir = Some(directory.clone());
         }
+        config.open |= self.open;
         Ok(config)
     }
 }
 
 async fn serve(config: Config) -> Result<(), Failure> {
     // Before the start: a signal that comes during it must not be lost.
-    let stop = server_stop_signal().map_err(|error| Failure::from_error(Exit::Failed, &error))?;
+    let at_hangup = AtHangup::default();
+    let reload = at_hangup.clone();
+    let stop = server_stop_signal_or(move || reload.reload());
+    let stop = stop.map_err(|error| Failure::from_error(Exit::Failed, &error))?;
     raise_limit(config.limits.connections);
     let broker = rantai_broker::Broker::start(config).await.map_err(|error| explain(&error))?;
+    at_hangup.reloads(broker.reloader());
     for address in broker.addresses() {
         note(&format!("listening on {address}"));
     }
@@ -105,8 +114,14 @@ async fn serve(config: Config) -> Result<(), Failure> {
 
 /// What the broker said, and what to do about it.
 pub(super) fn explain(error: &StartError) -> Failure {
-    let StartError::Bind { address, source } = error else {
-        return Failure::from_error(Exit::Failed, error);
+    let (address, source) = match error {
+        StartError::Bind { address, source } => (address, source),
+        StartError::Open { .. } => {
+            let ways = "; give it [[users]] with roles in its configuration (`rantai config show broker`), or, for a lesson, \
+                        say --open";
+            return Failure::from_error(Exit::Usage, error).and_then_say(ways);
+        }
+        error => return Failure::from_error(Exit::Failed, error),
     };
     let cause = match source.kind() {
         ErrorKind::AddrInUse => {

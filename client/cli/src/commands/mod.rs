@@ -1,5 +1,7 @@
 //! The subcommands: one file each, and their list.
 
+mod acl;
+mod admin;
 mod bench;
 mod broker;
 mod calc;
@@ -33,6 +35,8 @@ pub(crate) enum Command {
     Broker(broker::Broker),
     Serve(serve::Serve),
     Config(config::Configurations),
+    Acl(acl::Acl),
+    Admin(admin::Admin),
     Ls(ls::Ls),
     Describe(describe::Describe),
     Call(call::Call),
@@ -62,6 +66,8 @@ impl Command {
             Self::Broker(command) => command.run(),
             Self::Serve(command) => command.run(),
             Self::Config(command) => command.run(),
+            Self::Acl(command) => command.run(),
+            Self::Admin(command) => command.run(),
             Self::Ls(command) => command.run(),
             Self::Describe(command) => command.run(),
             Self::Call(command) => command.run(),

@@ -125,7 +125,7 @@ fn piped() -> Result<Vec<u8>, Failure> {
 
 fn refused(error: &Unsent) -> Failure {
     let exit = match error {
-        Unsent::Denied => Exit::Denied,
+        Unsent::Denied { .. } => Exit::Denied,
         Unsent::TooLarge { .. } | Unsent::BadTopic(_) => Exit::Usage,
         Unsent::Busy => Exit::NoAnswer,
         Unsent::Lost | Unsent::Offline | Unsent::Ended => Exit::Unreachable,

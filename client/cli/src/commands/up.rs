@@ -15,7 +15,8 @@ use crate::configurations::broker_settings;
 use crate::connection::{log, note, run};
 use crate::descriptors::raise_limit;
 use crate::exit::{Exit, Failure};
-use crate::signals::server_stop_signal;
+use crate::reload::AtHangup;
+use crate::signals::server_stop_signal_or;
 
 /// Time for calls under way, and for clients to be told.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -45,6 +46,9 @@ pub(crate) struct Up {
     /// Where the broker keeps sessions and retained messages; without it they are in memory only
     #[arg(long, value_name = "DIR", env = "RANTAI_DATA_DIR", hide_env_values = true)]
     data_dir: Option<PathBuf>,
+    /// Listen beyond this machine without users, so that whoever reaches it may do everything: for a lesson
+    #[arg(long)]
+    open: bool,
     /// The broker's settings in TOML
     #[arg(long, value_name = "FILE", env = "RANTAI_CONFIG", hide_env_values = true)]
     broker_config: Option<PathBuf>,
@@ -59,13 +63,21 @@ impl Up {
     }
 
     async fn up(self) -> Result<(), Failure> {
-        let stop = server_stop_signal().map_err(|error| Failure::from_error(Exit::Failed, &error))?;
+        let at_hangup = AtHangup::default();
+        let reload = at_hangup.clone();
+        let stop = server_stop_signal_or(move || reload.reload());
+        let stop = stop.map_err(|error| Failure::from_error(Exit::Failed, &error))?;
         let (mut plan, _folder) = self.objects.read(&[], self.data_dir.as_deref())?;
         plan.open().map_err(failure)?;
-        let broker = self.broker()?;
+        let mut broker = self.broker()?;
+        if self.broker_config.is_none() {
+            let root = plan.config.root().map_err(|error| Failure::from_error(Exit::Usage, &error))?;
+            broker.bus_roots = vec![root.to_string()];
+        }
         raise_limit(broker.limits.connections);
         // On a thread of its own: an object that takes long does not hold up those of other processes.
         let broker = BrokerThread::start(broker).await.map_err(|error| explain(&error))?;
+        at_hangup.reloads(broker.reloader());
         for address in broker.addresses() {
             note(&format!("listening on {address}"));
         }
@@ -93,6 +105,7 @@ impl Up {
         if let Some(directory) = &self.data_dir {
             config.data_dir = Some(directory.clone());
         }
+        config.open |= self.open;
         Ok(config)
     }
 }

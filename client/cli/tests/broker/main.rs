@@ -2,6 +2,7 @@
 
 #![allow(missing_docs, reason = "a test binary has no readers of documentation")]
 
+mod access;
 mod crash;
 mod data_dir;
 mod descriptors;

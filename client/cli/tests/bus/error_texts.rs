@@ -74,7 +74,9 @@ fn broker() -> Vec<Example> {
         example(rantai_broker::Config::from_toml("listen = 1", Path::new("a.toml")).expect_err("wrong")),
         example(StartError::Bind { address, source: refused() }),
         example(StartError::Store { path: PathBuf::from("data"), source: Box::new(refused()) }),
+        example(StartError::Open { address }),
         example(StartError::NoSuchEngine),
+        example(rantai_broker::ReloadError::NoFile),
         example(StartError::OtherEngine("why".to_owned())),
     ]
 }
@@ -83,9 +85,9 @@ fn client() -> Vec<Example> {
     let address = || "mqtt://127.0.0.1:1".to_owned();
     let unsent = [
         Unsent::NobodyThere,
-        Unsent::Denied,
+        Unsent::Denied { why: "no rule".to_owned() },
         Unsent::TooLarge { size: 2, limit: 1 },
-        Unsent::Refused("why"),
+        Unsent::Refused("why".into()),
         Unsent::BadTopic("a/#".to_owned()),
         Unsent::Lost,
         Unsent::Offline,
@@ -137,7 +139,10 @@ fn nodes() -> Vec<Example> {
         example(ServeError::Name(name())),
         example(ServeError::Taken { object: object(), holder: "n".to_owned() }),
         example(ServeError::Refused(SubscribeError::Lost)),
-        example(ServeError::Unregistered { object: object(), source: Unsent::Denied }),
+        example(ServeError::Unregistered {
+            object: object(),
+            source: Unsent::Denied { why: "no rule".to_owned() },
+        }),
         example(ServeError::Entry(entry())),
         example(ServeError::Ended),
         example(NodeError::Connect(ConnectError::Unreachable { address: object(), source: refused() })),

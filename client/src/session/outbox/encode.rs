@@ -24,7 +24,7 @@ pub(super) fn check(publish: &Publish) -> Result<(), Unsent> {
         .chain(properties.correlation.as_ref().map(Vec::len))
         .max();
     if longest > Some(LONGEST_STRING) {
-        return Err(Unsent::Refused("a property of more than 65,535 bytes"));
+        return Err(Unsent::Refused("a property of more than 65,535 bytes".into()));
     }
     Ok(())
 }

@@ -87,7 +87,7 @@ impl From<&Unsent> for Problem {
         let kind = match error {
             Unsent::NobodyThere => "nobody_there",
             Unsent::Busy => "busy",
-            Unsent::Denied => "denied",
+            Unsent::Denied { .. } => "denied",
             Unsent::TooLarge { .. } => "too_large",
             Unsent::BadTopic(_) => "bad_topic",
             Unsent::Lost => "lost",

@@ -1,0 +1,73 @@
+//! Decisions that are kept: most clients use few topics.
+
+use bytestring::ByteString;
+use hashbrown::HashMap;
+
+use super::{Allowed, Denial};
+
+/// Topics of one client whose decisions are kept.
+const KEPT: usize = 32;
+/// Bytes of a topic whose decision is kept.
+const LONGEST_KEPT: usize = 256;
+
+/// What was decided about topics, by one generation of rules. Nothing is allocated before the first decision.
+#[derive(Debug, Default)]
+pub(crate) struct Decisions(Option<Box<Kept>>);
+
+#[derive(Debug, Default)]
+struct Kept {
+    generation: u64,
+    by_topic: HashMap<ByteString, Result<Allowed, Denial>>,
+}
+
+impl Decisions {
+    /// What was decided about `topic` by the rules of `generation`, or what `decide` says now.
+    pub(crate) fn of(
+        &mut self,
+        generation: u64,
+        topic: &str,
+        decide: impl FnOnce() -> Result<Allowed, Denial>,
+    ) -> Result<Allowed, Denial> {
+        let kept = self.0.get_or_insert_default();
+        if kept.generation != generation {
+            **kept = Kept { generation, ..Kept::default() };
+        }
+        if let Some(decision) = kept.by_topic.get(topic) {
+            return decision.clone();
+        }
+        let decision = decide();
+        if topic.len() <= LONGEST_KEPT {
+            if kept.by_topic.len() >= KEPT {
+                kept.by_topic.clear();
+            }
+            // Copied out of the packet, which it would keep in memory.
+            kept.by_topic.insert(ByteString::from(topic), decision.clone());
+        }
+        decision
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn decisions_are_kept_until_the_rules_change() {
+        let mut decisions = Decisions::default();
+        let mut asked = 0;
+        let mut ask = |generation, topic: &str| {
+            let _ = decisions.of(generation, topic, || {
+                asked += 1;
+                Ok(Allowed::Yes)
+            });
+            asked
+        };
+        assert_eq!((ask(1, "a"), ask(1, "a"), ask(1, "b"), ask(2, "a"), ask(2, "a")), (1, 1, 2, 3, 3));
+        let long = "x".repeat(LONGEST_KEPT + 1);
+        assert_eq!((ask(2, &long), ask(2, &long)), (4, 5), "nobody keeps long topics here");
+        for number in 0..10 * KEPT {
+            ask(2, &number.to_string());
+        }
+        assert!(decisions.0.expect("some are kept").by_topic.len() <= KEPT);
+    }
+}

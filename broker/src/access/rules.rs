@@ -1,0 +1,124 @@
+//! Users and rules of one configuration.
+
+use std::sync::Arc;
+
+use bytestring::ByteString;
+use hashbrown::HashMap;
+use rantai_access::{self as access, Outcome, Table, Who};
+
+use super::{Action, Allowed, Denial, Principal};
+use crate::config::Config;
+use crate::control;
+use crate::topic::is_bridge_state;
+
+/// Who may log in, and who may do what.
+#[derive(Debug)]
+pub(super) struct Rules {
+    anonymous: bool,
+    users: HashMap<ByteString, Arc<Principal>>,
+    /// `None`: everything is allowed.
+    table: Option<Arc<Table>>,
+}
+
+impl Rules {
+    pub(super) fn of(config: &Config) -> Self {
+        let users = config.users.iter().map(|user| {
+            let name = ByteString::from(&*user.name);
+            (name.clone(), Arc::new(Principal::of_user(name)))
+        });
+        Self { anonymous: config.anonymous, users: users.collect(), table: config.access.clone() }
+    }
+
+    pub(super) fn anonymous(&self) -> bool {
+        self.anonymous
+    }
+
+    pub(super) fn has_users(&self) -> bool {
+        !self.users.is_empty()
+    }
+
+    pub(super) fn table(&self) -> Option<&Table> {
+        self.table.as_deref()
+    }
+
+    /// Never 0 where there is a table.
+    pub(super) fn generation(&self) -> u64 {
+        self.table().map_or(0, Table::generation)
+    }
+
+    pub(super) fn user(&self, name: &str) -> Option<Arc<Principal>> {
+        self.users.get(name).cloned()
+    }
+
+    pub(super) fn knows(&self, principal: &Principal) -> bool {
+        match &principal.user {
+            Some(_) if principal.claimed => self.users.is_empty() && self.anonymous && self.table.is_none(),
+            Some(user) => self.users.contains_key(user),
+            None => principal.local || self.anonymous,
+        }
+    }
+
+    pub(super) fn authorize(
+        &self,
+        principal: &Principal,
+        client_id: &str,
+        action: Action,
+        topic: &str,
+    ) -> Result<Allowed, Denial> {
+        // What begins with $ is the broker's own (MQTT 5, 4.7.2), but for what bridges say about themselves, and commands.
+        let is_own = topic.starts_with('$') && !is_bridge_state(topic);
+        if action == Action::Publish && is_own && !control::is_command(topic) {
+            return Err(Denial::not_authorized("topics that begin with $ are the broker's own"));
+        }
+        if principal.local {
+            return Ok(Allowed::Yes);
+        }
+        let Some(table) = self.table() else {
+            if action == Action::Publish && is_own {
+                let text =
+                    "commands are for users with the role admin, and there are no users; send SIGHUP instead";
+                return Err(Denial::not_authorized(text));
+            }
+            return Ok(Allowed::Yes);
+        };
+        if let Some(user) = principal.checked_user()
+            && !self.knows(principal)
+        {
+            return Err(Denial::not_authorized(&format!("refused: there is no user {user} any more")));
+        }
+        let who = Who { user: principal.checked_user(), client_id };
+        decide(table, &who, action, topic)
+    }
+}
+
+fn decide(table: &Table, who: &Who<'_>, action: Action, topic: &str) -> Result<Allowed, Denial> {
+    let asked = match action {
+        Action::Publish => access::Action::Publish(topic),
+        Action::Subscribe => access::Action::Subscribe(topic),
+        Action::Receive | Action::ReplyTo => access::Action::Deliver(topic),
+    };
+    match table.decide(who, asked).outcome {
+        Outcome::Allowed => Ok(Allowed::Yes),
+        Outcome::AtDelivery => Ok(Allowed::AtDelivery),
+        Outcome::WithReplyGrant => Ok(Allowed::WithReplyGrant),
+        // Who may reply there may pass a request on that asks for a reply there.
+        Outcome::Refused(_)
+            if action == Action::ReplyTo
+                && !matches!(
+                    table.decide(who, access::Action::Publish(topic)).outcome,
+                    Outcome::Refused(_)
+                ) =>
+        {
+            Ok(Allowed::WithReplyGrant)
+        }
+        Outcome::Refused(_) => {
+            let what_to_do = match action {
+                Action::ReplyTo => {
+                    "; ask for the reply on a topic that you may read, such as ROOT/reply/OBJECT/ and your client id"
+                }
+                _ => "; `rantai acl test` tries rules",
+            };
+            Err(Denial::not_authorized(&(table.explain(who, asked) + what_to_do)))
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! The topics of a bus (PROTOCOL.md), as far as the broker has to know them: what is below a root, what is a request, and
+//! where replies go.
+
+use bytestring::ByteString;
+
+/// The longest level of a root, of an object's name and of a client id in a reply topic.
+const LONGEST_LEVEL: usize = 64;
+/// The longest root.
+const LONGEST_ROOT: usize = 128;
+
+/// The roots of the buses on a broker (`bus_roots`). None of them lies below another.
+#[derive(Debug, Default)]
+pub(crate) struct BusRoots(Vec<ByteString>);
+
+/// What a topic below a root is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BusKind {
+    /// `call`: requests to any one instance.
+    Call,
+    /// `at`: requests to the objects of one node.
+    At,
+    /// `all`: requests to every instance.
+    All,
+    /// `reply`: replies.
+    Reply,
+    /// Everything else: the registry, events, and what the bus does not know.
+    Other,
+}
+
+/// A topic below a root.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct BusTopic<'a> {
+    pub(crate) root: &'a str,
+    pub(crate) kind: BusKind,
+    /// The node of a request on `at`; empty on other topics.
+    pub(crate) node: &'a str,
+    /// The object of a request; empty where the topic names none.
+    pub(crate) object: &'a str,
+}
+
+impl BusRoots {
+    pub(crate) fn new(roots: &[String]) -> Self {
+        Self(roots.iter().map(|root| ByteString::from(root.as_str())).collect())
+    }
+
+    /// Takes a topic apart; `None` for one outside every root.
+    pub(crate) fn topic<'a>(&self, topic: &'a str) -> Option<BusTopic<'a>> {
+        let (root, below) = self.0.iter().find_map(|root| {
+            let below = topic.strip_prefix(&**root)?.strip_prefix('/')?;
+            Some((&topic[..root.len()], below))
+        })?;
+        let (kind, rest) = below.split_once('/').unwrap_or((below, ""));
+        let (kind, node, rest) = match kind {
+            "call" => (BusKind::Call, "", rest),
+            "all" => (BusKind::All, "", rest),
+            "at" => {
+                let (node, rest) = rest.split_once('/').unwrap_or((rest, ""));
+                (BusKind::At, node, rest)
+            }
+            "reply" => (BusKind::Reply, "", ""),
+            _ => (BusKind::Other, "", ""),
+        };
+        Some(BusTopic { root, kind, node, object: rest.split('/').next().unwrap_or_default() })
+    }
+
+    /// Whether a topic is one for replies.
+    pub(crate) fn is_reply(&self, topic: &str) -> bool {
+        self.topic(topic).is_some_and(|topic| topic.kind == BusKind::Reply)
+    }
+}
+
+impl BusTopic<'_> {
+    pub(crate) fn is_request(&self) -> bool {
+        matches!(self.kind, BusKind::Call | BusKind::At | BusKind::All)
+    }
+
+    /// Where replies to this request go that are for one client: `{root}/reply/{object}/{client}`. `None` where the topic
+    /// names no object, or the client id does not fit into a reply topic.
+    pub(crate) fn private_reply(&self, client_id: &str) -> Option<ByteString> {
+        let fits = self.is_request() && is_level(self.object) && is_client(client_id);
+        fits.then(|| format!("{}/reply/{}/{client_id}", self.root, self.object).into())
+    }
+}
+
+/// Whether a text may be a root: levels of 1 to 64 characters of `A-Z a-z 0-9 . _ -`, of at most 128 bytes together.
+pub(crate) fn is_root(text: &str) -> bool {
+    text.len() <= LONGEST_ROOT && text.split('/').all(is_level)
+}
+
+/// Whether one of two roots is the other, or lies below it: a topic would belong to both.
+pub(crate) fn overlap(one: &str, other: &str) -> bool {
+    let below = |long: &str, short: &str| {
+        long.strip_prefix(short).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    below(one, other) || below(other, one)
+}
+
+fn is_level(level: &str) -> bool {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    (1..=LONGEST_LEVEL).contains(&level.len()) && level.bytes().all(fits)
+}
+
+fn is_client(client_id: &str) -> bool {
+    is_level(client_id) && !client_id.contains('.')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn roots() -> BusRoots {
+        BusRoots::new(&["rantai".to_owned(), "home/at/office".to_owned()])
+    }
+
+    #[test]
+    fn topics_are_told_apart_behind_their_root() {
+        for (topic, expected) in [
+            ("rantai/call/calculator/add", Some((BusKind::Call, "calculator"))),
+            ("rantai/call/calculator", Some((BusKind::Call, "calculator"))),
+            ("rantai/all/calculator/add", Some((BusKind::All, "calculator"))),
+            ("rantai/at/pi/calculator/add", Some((BusKind::At, "calculator"))),
+            ("rantai/at/pi", Some((BusKind::At, ""))),
+            ("rantai/call", Some((BusKind::Call, ""))),
+            ("rantai/reply/calculator/me", Some((BusKind::Reply, ""))),
+            ("rantai/name/calculator/pi", Some((BusKind::Other, ""))),
+            ("home/at/office/call/x", Some((BusKind::Call, "x"))),
+            ("home/at/office/reply/x/reply", Some((BusKind::Reply, ""))),
+            ("home/at/other/x", None),
+            ("rantai", None),
+            ("rantaix/call/x", None),
+            ("x/rantai/call/x", None),
+        ] {
+            let got = roots();
+            let got = got.topic(topic).map(|topic| (topic.kind, topic.object));
+            assert_eq!(got, expected, "{topic}");
+        }
+        assert!(roots().is_reply("rantai/reply/x") && !roots().is_reply("reply/x"));
+    }
+
+    #[test]
+    fn a_private_reply_needs_an_object_and_a_client_id_that_is_a_level() {
+        let reply = |topic: &str, client: &str| {
+            let reply = roots().topic(topic).and_then(|topic| topic.private_reply(client));
+            reply.map(|topic| topic.to_string())
+        };
+        assert_eq!(reply("rantai/at/pi/a.b/add", "me--1").as_deref(), Some("rantai/reply/a.b/me--1"));
+        assert_eq!(reply("home/at/office/call/x", "me").as_deref(), Some("home/at/office/reply/x/me"));
+        for (topic, client) in [
+            ("rantai/call", "me"),
+            ("rantai/call//add", "me"),
+            ("rantai/call/x", "me/+"),
+            ("rantai/call/x", "a.b"),
+            ("rantai/call/x", ""),
+            ("rantai/event/x/y", "me"),
+        ] {
+            assert_eq!(reply(topic, client), None, "{topic} {client}");
+        }
+    }
+
+    #[test]
+    fn roots_are_levels_that_do_not_contain_each_other() {
+        assert!(is_root("rantai") && is_root("home/at/office") && is_root("a.b_c-d"));
+        for bad in ["", "/a", "a/", "a//b", "a/+", "#", "$SYS", "a b", &"a".repeat(65), &"a/".repeat(65)] {
+            assert!(!is_root(bad), "{bad}");
+        }
+        assert!(overlap("a", "a") && overlap("a/b", "a") && overlap("a", "a/b"));
+        assert!(!overlap("a", "ab") && !overlap("a/b", "a/c"));
+    }
+}

@@ -1,0 +1,66 @@
+//! Who calls: the user properties `caller` and `via` of messages on a bus, which are the broker's word and never a client's.
+
+use bytestring::ByteString;
+
+use crate::message::Message;
+
+/// The user that a message is from; none for a client that did not log in.
+const CALLER: &str = "caller";
+/// The user that has passed a message on for the user who called.
+const VIA: &str = "via";
+
+type UserProperties = Vec<(ByteString, ByteString)>;
+
+/// Sets `caller` and `via` of a message, and removes what its client has sent of them.
+pub(crate) fn stamp(user: &mut UserProperties, caller: Option<&ByteString>, via: Option<&ByteString>) {
+    user.retain(|(key, _)| key != CALLER && key != VIA);
+    let mut set = |key: &'static str, value: Option<&ByteString>| {
+        user.extend(value.map(|value| (ByteString::from_static(key), value.clone())));
+    };
+    set(CALLER, caller);
+    set(VIA, via);
+}
+
+/// The user that a client says it acts for: its one `caller`.
+pub(crate) fn sent(user: &UserProperties) -> Option<&ByteString> {
+    let mut sent = user.iter().filter(|(key, _)| key == CALLER);
+    let (_, caller) = sent.next()?;
+    sent.next().is_none().then_some(caller)
+}
+
+/// The caller of a message that was stamped before.
+pub(crate) fn of(message: &Message) -> Option<&ByteString> {
+    sent(&message.properties.user)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::Properties;
+
+    fn message(user: &[(&'static str, &'static str)]) -> Message {
+        let user = user.iter().map(|&(key, value)| (key.into(), value.into())).collect();
+        Message { properties: Properties { user, ..Properties::default() }, ..Message::default() }
+    }
+
+    #[test]
+    fn what_a_client_says_of_itself_is_replaced_and_the_rest_keeps_its_order() {
+        let sent = [("a", "1"), ("caller", "root"), ("b", "2"), ("via", "x"), ("caller", "me"), ("a", "3")];
+        let rest = [("a", "1"), ("b", "2"), ("a", "3")];
+        let mut stamped = message(&sent);
+        stamp(&mut stamped.properties.user, None, None);
+        assert_eq!(stamped, message(&rest));
+        let mut stamped = message(&sent);
+        stamp(&mut stamped.properties.user, Some(&"ada".into()), Some(&"gateway".into()));
+        assert_eq!(stamped, message(&[&rest[..], &[("caller", "ada"), ("via", "gateway")]].concat()));
+        assert_eq!(of(&stamped), Some(&"ada".into()));
+    }
+
+    #[test]
+    fn a_client_says_one_caller_or_none() {
+        let said = |user: &[(&'static str, &'static str)]| sent(&message(user).properties.user).cloned();
+        assert_eq!(said(&[("a", "b"), ("caller", "ada")]).as_deref(), Some("ada"));
+        assert_eq!(said(&[("caller", "ada"), ("caller", "bob")]), None, "which of them?");
+        assert_eq!(said(&[("a", "b")]), None);
+    }
+}

@@ -1,0 +1,168 @@
+//! Messages of a bus: who calls, and who may reply.
+
+use std::sync::Arc;
+
+use bytestring::ByteString;
+
+use super::Connection;
+use super::rights::Needed;
+use crate::access::{Action, Allowed, Denial, Principal};
+use crate::bus::BusTopic;
+use crate::caller;
+use crate::counters::Counters;
+use crate::grants::Asked;
+use crate::message::{Message, Properties};
+use crate::owner::Owner;
+
+/// Why a message of a bus is refused.
+#[derive(Debug)]
+pub(super) enum BusRefusal {
+    /// By a rule, or for want of a grant.
+    Denied(Denial),
+    /// Its sender waits for as many replies as it may.
+    Share,
+}
+
+impl From<Denial> for BusRefusal {
+    fn from(denial: Denial) -> Self {
+        Self::Denied(denial)
+    }
+}
+
+impl Connection {
+    /// Sets who calls, and where a caller is to be replied to that has not said so. `needed` is what the message needs
+    /// reply grants for.
+    pub(super) fn enter_bus(
+        &mut self,
+        message: &mut Message,
+        needed: Needed,
+        now: u64,
+    ) -> Result<(), BusRefusal> {
+        if needed.reply {
+            self.check_reply(message, now)?;
+        }
+        let Message { topic, properties, asked, .. } = message;
+        let Some(bus) = self.hub.shared.bus.topic(topic) else {
+            return if needed.response { Err(self.no_response(properties, None).into()) } else { Ok(()) };
+        };
+        if self.hub.shared.access.generation() == 0 {
+            self.say_who_calls(topic, properties)?;
+            return Ok(());
+        }
+        if bus.is_request() && properties.response_topic.is_none() {
+            properties.response_topic = self.private_reply(&bus, properties);
+        }
+        let grants = &self.hub.shared.grants;
+        let reply = properties.response_topic.as_ref().filter(|_| bus.is_request());
+        let passed_on =
+            reply.and_then(|reply| grants.passed_on(&self.link.identity.reply(reply, properties), now));
+        if needed.response && passed_on.is_none() {
+            return Err(self.no_response(properties, Some(&bus)).into());
+        }
+        let asks_for_reply = reply.is_some_and(|reply| self.hub.shared.bus.is_reply(reply));
+        let other = match &passed_on {
+            // A link of a chain: whoever called the first one calls all of them.
+            Some(by) => {
+                caller::stamp(&mut properties.user, by.caller.as_ref(), self.principal.caller());
+                None
+            }
+            None => self.say_who_calls(topic, properties)?,
+        };
+        if asks_for_reply {
+            let by = passed_on.unwrap_or_else(|| self.asks_for(other));
+            if !grants.may_ask(by.owner.as_ref()) {
+                return Err(BusRefusal::Share);
+            }
+            *asked = Some(by);
+        }
+        Ok(())
+    }
+
+    /// A message was routed: the last reply to a request uses its grant up.
+    pub(super) fn note_replied(&self, message: &Message) {
+        let shared = &self.hub.shared;
+        if shared.access.generation() != 0
+            && shared.bus.is_reply(&message.topic)
+            && message.user("more") != Some("1")
+        {
+            shared.grants.use_up(&self.link.identity.reply(&message.topic, &message.properties));
+        }
+    }
+
+    /// Whether this client may publish a reply by a grant.
+    fn check_reply(&self, message: &Message, now: u64) -> Result<(), Denial> {
+        let shared = &self.hub.shared;
+        let wanted = self.link.identity.reply(&message.topic, &message.properties);
+        if !message.retain && shared.grants.allow(&wanted, now) {
+            return Ok(());
+        }
+        Counters::add(&shared.counters.refused_replies, 1);
+        Err(Denial::not_authorized(if message.retain {
+            "a reply is for a request, and not to be retained"
+        } else {
+            "no request to this client waits for this reply: it has this topic as its Response Topic and the same \
+             Correlation Data, was not replied to, and has not expired"
+        }))
+    }
+
+    /// Where replies to this client go, if it has logged in and may read them there. Its requests may be of MQTT 3.1.1, which
+    /// has no Response Topic.
+    fn private_reply(&mut self, bus: &BusTopic<'_>, properties: &Properties) -> Option<ByteString> {
+        self.principal.caller()?;
+        let no_reply = |(key, value): &(ByteString, ByteString)| key == "oneway" && value == "1";
+        if properties.user.iter().any(no_reply) {
+            return None;
+        }
+        let topic = bus.private_reply(&self.session.client_id)?;
+        (self.may_be_replied_to(&topic) == Ok(Allowed::Yes)).then_some(topic)
+    }
+
+    /// Sets the caller: the user of this connection, or another one that it may act for, and who has to be allowed to do
+    /// the same. Returns that other user.
+    fn say_who_calls(&self, topic: &str, properties: &mut Properties) -> Result<Option<ByteString>, Denial> {
+        let (access, principal) = (&self.hub.shared.access, &*self.principal);
+        let sent = caller::sent(&properties.user).filter(|user| access.may_act_for(principal, user));
+        // Copied out of the packet, which a grant would keep in memory.
+        let Some(user) = sent.map(|user| ByteString::from(&**user)) else {
+            caller::stamp(&mut properties.user, principal.caller(), None);
+            return Ok(None);
+        };
+        if access.generation() != 0 {
+            let other = Principal::of_user(user.clone());
+            access.authorize(&other, &self.session.client_id, Action::Publish, topic)?;
+        }
+        caller::stamp(&mut properties.user, Some(&user), principal.caller());
+        Ok(Some(user))
+    }
+
+    /// Who asks by a request of this client's, which may act for another user.
+    fn asks_for(&self, other: Option<ByteString>) -> Arc<Asked> {
+        let (owner, caller) = match other {
+            Some(user) => (Some(Arc::new(Owner::User(user.clone()))), Some(user)),
+            None => (self.owner.clone(), self.principal.caller().cloned()),
+        };
+        Arc::new(Asked { owner, caller, passed_on: None })
+    }
+
+    /// A reply was asked for where this client may not read, and no request was sent to it that it could pass on.
+    fn no_response(&self, properties: &Properties, bus: Option<&BusTopic<'_>>) -> Denial {
+        let id = match self.principal.caller() {
+            Some(user) => format!("{user}--1"),
+            None => self.session.client_id.to_string(),
+        };
+        let own = bus.and_then(|bus| bus.private_reply(&id));
+        let advice = match own {
+            Some(own) => format!("ask for the reply on a topic of your own, as with -i {id} -e {own}"),
+            None => "ask for the reply on a topic that you may read".to_owned(),
+        };
+        let asked = properties.response_topic.as_deref().unwrap_or_default();
+        let why = "is not yours to read, and no request that was sent to you asks for a reply there";
+        Denial::not_authorized(&format!("{advice}: {asked} {why}"))
+    }
+
+    /// [`no_response`](Self::no_response) of a message that the rules have looked at.
+    pub(super) fn no_response_of(&self, message: &Message) -> Denial {
+        let bus = self.hub.shared.bus.topic(&message.topic);
+        self.no_response(&message.properties, bus.as_ref())
+    }
+}

@@ -1,0 +1,40 @@
+//! Commands to the broker, which only admins may publish.
+
+use super::{Connection, Work};
+use crate::codec::{Publish, Reason};
+use crate::log::ClientText;
+use crate::message::QoS;
+use crate::reload::Reloader;
+
+impl Connection {
+    /// Carries a command out and acknowledges it. The client is not read meanwhile.
+    pub(super) async fn command(&self, publish: Publish) {
+        let client = ClientText(&self.session.client_id);
+        let user = ClientText(self.principal.name());
+        let shared = &self.hub.shared;
+        if shared.may_log(&shared.log_lines.limits) {
+            tracing::info!(%client, %user, peer = %self.link.peer.address, "has users and rules read again");
+        }
+        let result = Reloader(std::sync::Arc::downgrade(&self.hub)).reload().await;
+        let (reason, text) = match &result {
+            Ok(_) => (Reason::SUCCESS, String::new()),
+            Err(error) => {
+                let text = error.to_string();
+                // What is below the first line shows the place in the file.
+                let first = text.lines().next().unwrap_or_default();
+                if shared.may_log(&shared.log_lines.limits) {
+                    tracing::warn!("users and rules stay as they are: {first}");
+                }
+                (Reason::IMPLEMENTATION_SPECIFIC_ERROR, first.to_owned())
+            }
+        };
+        let mut work = Work::take(self.hub.shared.clock.now_ms());
+        if publish.message.qos == QoS::ExactlyOnce && !reason.is_error() {
+            self.session.state.lock().received.insert(publish.id);
+        }
+        self.answer_because(&publish, (reason, &text), 0, &mut work.scratch);
+        work.scratch.settle(&self.hub.shared);
+        crate::link::flush_all(&mut work.scratch.dirty);
+        work.give_back();
+    }
+}

@@ -1,0 +1,223 @@
+//! Reply grants: who was sent a request may publish its reply, and nobody else may.
+//!
+//! A grant is given when a request is sent to a client, for exactly its Response Topic and Correlation Data, and ends with
+//! the reply or the request. It belongs to user and client id, so that it outlives a connection. It also says who asked:
+//! whoever passes a request on does so for that user.
+
+mod key;
+
+#[cfg(test)]
+mod tests;
+
+use std::hash::BuildHasher;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytestring::ByteString;
+use hashbrown::{DefaultHashBuilder, HashTable};
+use parking_lot::Mutex;
+
+use crate::holdings::{Amount, Holdings};
+use crate::owner::Owner;
+
+use key::Key;
+pub(crate) use key::{Holder, Wanted};
+
+/// How long a request without an expiry may be replied to, in milliseconds.
+const DEFAULT_MS: u64 = 30_000;
+/// How long any request may be replied to, in milliseconds.
+const LONGEST_MS: u64 = 3_600_000;
+/// Parts of the table, each with a lock of its own.
+const SHARDS: usize = 64;
+/// Parts that are looked through at once for what has expired.
+const SWEPT_AT_ONCE: usize = 8;
+/// Links of a chain whose grants are used up together with that of the last.
+const LONGEST_CHAIN: usize = 16;
+
+/// Who asked for a reply.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Asked {
+    /// Who the grants for it count for, if for anyone.
+    pub(crate) owner: Option<Arc<Owner>>,
+    /// The user who called.
+    pub(crate) caller: Option<ByteString>,
+    /// The grant under which the request was passed on.
+    pub(crate) passed_on: Option<Arc<Key>>,
+}
+
+/// All grants.
+#[derive(Debug)]
+pub(crate) struct Grants {
+    hasher: DefaultHashBuilder,
+    shards: Box<[Mutex<HashTable<Grant>>]>,
+    /// How many each owner has asked for.
+    held: Mutex<Holdings>,
+    count: AtomicUsize,
+    limit: usize,
+    /// The part that is swept next.
+    next: AtomicUsize,
+}
+
+#[derive(Debug)]
+struct Grant {
+    key: Arc<Key>,
+    asked: Arc<Asked>,
+    /// When the request expires, in milliseconds on the broker's clock.
+    until: u64,
+    /// Requests that are not replied to: more than one where they look alike, or were sent again.
+    replies: usize,
+}
+
+const ONE: Amount = Amount { count: 1, bytes: 0 };
+
+impl Grants {
+    /// For `limit` grants at the same time.
+    pub(crate) fn new(limit: usize) -> Self {
+        Self {
+            hasher: DefaultHashBuilder::default(),
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            held: Mutex::default(),
+            count: AtomicUsize::new(0),
+            limit,
+            next: AtomicUsize::new(0),
+        }
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    /// Whether `owner` may send another request: the grants that it has asked for are no more than its share.
+    pub(crate) fn may_ask(&self, owner: Option<&Arc<Owner>>) -> bool {
+        // While a third is free, nobody can hold more than its share.
+        let plenty = self.count().saturating_add(1).saturating_mul(3) <= self.limit.saturating_mul(2);
+        plenty || self.held.lock().admit(owner, ONE, self.amount()).is_ok()
+    }
+
+    /// A request is sent to a client that may reply to it until `expires`. False: whoever asked has asked for more than its
+    /// share, or for a reply that nobody on the bus would give.
+    pub(crate) fn give(
+        &self,
+        wanted: &Wanted<'_>,
+        asked: impl FnOnce() -> Arc<Asked>,
+        expires: Option<u64>,
+        now: u64,
+    ) -> bool {
+        if !wanted.is_of_the_bus() {
+            return false;
+        }
+        let until = expires.unwrap_or(now + DEFAULT_MS).min(now + LONGEST_MS);
+        let hash = self.hasher.hash_one(wanted);
+        let mut shard = self.shard(hash).lock();
+        if let Some(grant) = shard.find_mut(hash, |grant| grant.key.is(wanted)) {
+            if grant.until > now {
+                // Requests of different callers that look alike are passed on for none of them.
+                if grant.asked.caller != asked().caller {
+                    let owner = grant.asked.owner.clone();
+                    grant.asked = Arc::new(Asked { owner, ..Asked::default() });
+                }
+                grant.replies += 1;
+                grant.until = grant.until.max(until);
+                return true;
+            }
+            let entry = shard.find_entry(hash, |grant| grant.key.is(wanted));
+            let (old, _) = entry.expect("found just before").remove();
+            self.forget(&old);
+        }
+        let asked = asked();
+        {
+            let mut held = self.held.lock();
+            if held.admit(asked.owner.as_ref(), ONE, self.amount()).is_err() {
+                return false;
+            }
+            held.add(asked.owner.as_ref(), ONE);
+        }
+        self.count.fetch_add(1, Ordering::Relaxed);
+        let grant = Grant { key: Arc::new(Key::from(wanted)), asked, until, replies: 1 };
+        shard.insert_unique(hash, grant, |grant| self.hasher.hash_one(grant.key.borrowed()));
+        true
+    }
+
+    /// Whether a client may publish this reply.
+    pub(crate) fn allow(&self, wanted: &Wanted<'_>, now: u64) -> bool {
+        self.find(wanted, now, |_| ()).is_some()
+    }
+
+    /// Who has asked a client for this reply, for a request that it passes on.
+    pub(crate) fn passed_on(&self, wanted: &Wanted<'_>, now: u64) -> Option<Arc<Asked>> {
+        self.find(wanted, now, |grant| {
+            let Asked { owner, caller, .. } = &*grant.asked;
+            let passed_on = Some(grant.key.clone());
+            Arc::new(Asked { owner: owner.clone(), caller: caller.clone(), passed_on })
+        })
+    }
+
+    /// A client has published its last reply to a request: nothing is left of its grant, nor of those by which the request
+    /// was passed on to it.
+    pub(crate) fn use_up(&self, wanted: &Wanted<'_>) {
+        let mut passed_on = self.use_one(wanted);
+        for _ in 0..LONGEST_CHAIN {
+            let Some(key) = passed_on else { return };
+            passed_on = self.use_one(&key.borrowed());
+        }
+    }
+
+    /// A request was not sent after all.
+    pub(crate) fn take_back(&self, wanted: &Wanted<'_>) {
+        self.use_one(wanted);
+    }
+
+    /// The grant by which the request was passed on.
+    fn use_one(&self, wanted: &Wanted<'_>) -> Option<Arc<Key>> {
+        let hash = self.hasher.hash_one(wanted);
+        let mut shard = self.shard(hash).lock();
+        let mut entry = shard.find_entry(hash, |grant| grant.key.is(wanted)).ok()?;
+        let grant = entry.get_mut();
+        if grant.replies > 1 {
+            grant.replies -= 1;
+            return grant.asked.passed_on.clone();
+        }
+        let (grant, _) = entry.remove();
+        self.forget(&grant);
+        grant.asked.passed_on.clone()
+    }
+
+    /// Takes away what has expired in a part of the table.
+    pub(crate) fn sweep(&self, now: u64) {
+        let first = self.next.fetch_add(SWEPT_AT_ONCE, Ordering::Relaxed);
+        for number in first..first + SWEPT_AT_ONCE {
+            let mut shard = self.shards[number % SHARDS].lock();
+            shard.retain(|grant| {
+                let stays = grant.until > now;
+                if !stays {
+                    self.forget(grant);
+                }
+                stays
+            });
+            // What a burst has taken is given back.
+            if shard.is_empty() && shard.capacity() > 0 {
+                *shard = HashTable::new();
+            }
+        }
+    }
+
+    fn find<T>(&self, wanted: &Wanted<'_>, now: u64, then: impl FnOnce(&Grant) -> T) -> Option<T> {
+        let hash = self.hasher.hash_one(wanted);
+        let shard = self.shard(hash).lock();
+        shard.find(hash, |grant| grant.key.is(wanted)).filter(|grant| grant.until > now).map(then)
+    }
+
+    fn shard(&self, hash: u64) -> &Mutex<HashTable<Grant>> {
+        // The table itself goes by the other bits.
+        &self.shards[(hash >> 32) as usize % SHARDS]
+    }
+
+    fn forget(&self, grant: &Grant) {
+        self.held.lock().remove(grant.asked.owner.as_ref(), ONE);
+        self.count.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    fn amount(&self) -> Amount {
+        Amount { count: self.limit, bytes: usize::MAX }
+    }
+}

@@ -1,0 +1,254 @@
+use std::net::IpAddr;
+
+use super::*;
+
+const R: &str = "rantai/reply/calculator/ada--1";
+const START: u64 = 1_000_000;
+
+/// Clients of the tests, and what they hold.
+struct World {
+    grants: Grants,
+    now: u64,
+}
+
+impl World {
+    fn new(limit: usize) -> Self {
+        Self { grants: Grants::new(limit), now: START }
+    }
+
+    fn wanted<'a>(holder: &'a (Option<ByteString>, ByteString), correlation: &'a str) -> Wanted<'a> {
+        let (user, client_id) = holder;
+        let holder = Holder { user: user.as_ref(), local: false, client_id };
+        Wanted { holder, topic: R, correlation: correlation.as_bytes() }
+    }
+
+    fn ask(&self, node: &str, correlation: &str, asked: Asked, seconds: Option<u64>) -> bool {
+        let expires = seconds.map(|seconds| self.now + seconds * 1000);
+        self.grants.give(&Self::wanted(&of(node), correlation), || Arc::new(asked), expires, self.now)
+    }
+
+    fn may_reply(&self, node: &str, correlation: &str) -> bool {
+        self.grants.allow(&Self::wanted(&of(node), correlation), self.now)
+    }
+
+    fn reply(&self, node: &str, correlation: &str) {
+        self.grants.use_up(&Self::wanted(&of(node), correlation));
+    }
+
+    /// Passes the request of `from` on to `to`.
+    fn pass_on(&self, from: &str, to: &str, correlation: &str) {
+        let asked = self.grants.passed_on(&Self::wanted(&of(from), correlation), self.now);
+        let asked = asked.expect("it was asked");
+        self.grants.give(&Self::wanted(&of(to), correlation), || asked, None, self.now);
+    }
+
+    fn caller(&self, node: &str, correlation: &str) -> Option<ByteString> {
+        self.grants.passed_on(&Self::wanted(&of(node), correlation), self.now)?.caller.clone()
+    }
+
+    fn sweep_all(&self) {
+        for _ in 0..SHARDS / SWEPT_AT_ONCE {
+            self.grants.sweep(self.now);
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        let held = self.grants.held.lock();
+        self.grants.count() == 0 && held.all() == Amount::default() && held.owners() == 0
+    }
+}
+
+/// The client `node`, which belongs to the user of the same name.
+fn of(node: &str) -> (Option<ByteString>, ByteString) {
+    (Some(node.into()), node.into())
+}
+
+fn by(user: &str) -> Asked {
+    let owner = Some(Arc::new(Owner::User(user.into())));
+    Asked { owner, caller: Some(user.into()), passed_on: None }
+}
+
+#[test]
+fn a_request_is_replied_to_once_and_by_who_was_asked() {
+    let world = World::new(100);
+    assert!(!world.may_reply("pi", "1"), "nobody has asked");
+    world.ask("pi", "1", by("ada"), None);
+    assert!(world.may_reply("pi", "1") && !world.may_reply("pi", "2") && !world.may_reply("eve", "1"));
+    let eve = (Some("eve".into()), "pi".into());
+    assert!(!world.grants.allow(&World::wanted(&eve, "1"), world.now), "another user with the client id");
+    let nobody = (None, "pi".into());
+    assert!(!world.grants.allow(&World::wanted(&nobody, "1"), world.now));
+    let elsewhere = Wanted { topic: "rantai/reply/calculator/ada--2", ..World::wanted(&nobody, "1") };
+    assert!(!world.grants.allow(&elsewhere, world.now));
+    world.reply("pi", "1");
+    assert!(!world.may_reply("pi", "1"));
+    assert!(world.is_empty());
+    world.reply("pi", "1");
+    assert!(world.is_empty(), "used up already");
+}
+
+#[test]
+fn topic_and_correlation_are_told_apart() {
+    let world = World::new(100);
+    let pi = of("pi");
+    let wanted = |topic, correlation: &'static str| Wanted { topic, ..World::wanted(&pi, correlation) };
+    world.grants.give(&wanted("rantai/reply/a", "bc"), Arc::default, None, START);
+    assert!(world.grants.allow(&wanted("rantai/reply/a", "bc"), START));
+    assert!(!world.grants.allow(&wanted("rantai/reply/ab", "c"), START));
+}
+
+#[test]
+fn what_no_object_would_reply_to_is_not_kept() {
+    let world = World::new(100);
+    assert!(world.ask("pi", &"x".repeat(64), by("ada"), None));
+    assert!(!world.ask("pi", &"x".repeat(65), by("ada"), None));
+    let (pi, long) = (of("pi"), "x".repeat(265));
+    assert!(!world.grants.give(
+        &Wanted { topic: &long, ..World::wanted(&pi, "1") },
+        Arc::default,
+        None,
+        START
+    ));
+    assert_eq!(world.grants.count(), 1);
+}
+
+#[test]
+fn a_grant_ends_with_its_request() {
+    let mut world = World::new(100);
+    for (correlation, expiry, seconds) in [
+        ("none", None, 30),
+        ("short", Some(2), 2),
+        ("hour", Some(3_600), 3_600),
+        ("day", Some(86_400), 3_600),
+    ] {
+        world.now = START;
+        world.ask("pi", correlation, by("ada"), expiry);
+        world.now = START + seconds * 1000 - 1;
+        assert!(world.may_reply("pi", correlation), "{correlation}");
+        world.now += 1;
+        assert!(!world.may_reply("pi", correlation), "{correlation}");
+    }
+    world.sweep_all();
+    assert!(world.is_empty());
+}
+
+#[test]
+fn a_request_sent_again_may_be_replied_to_again() {
+    let mut world = World::new(100);
+    world.ask("pi", "1", by("ada"), Some(5));
+    world.reply("pi", "1");
+    // The acknowledgement of the request was lost with the connection.
+    world.now += 4_000;
+    world.ask("pi", "1", by("ada"), Some(1));
+    assert!(world.may_reply("pi", "1"));
+    world.reply("pi", "1");
+    assert!(!world.may_reply("pi", "1"));
+    // Two requests without Correlation Data look alike.
+    world.ask("pi", "", by("ada"), None);
+    world.ask("pi", "", by("ada"), None);
+    world.reply("pi", "");
+    assert!(world.may_reply("pi", ""));
+    world.reply("pi", "");
+    assert!(!world.may_reply("pi", "") && world.is_empty());
+}
+
+#[test]
+fn an_expired_grant_counts_for_nothing_when_its_request_comes_again() {
+    let mut world = World::new(100);
+    world.ask("pi", "1", by("ada"), Some(1));
+    world.now += 1_000;
+    world.ask("pi", "1", by("bob"), Some(1));
+    assert_eq!(world.caller("pi", "1").as_deref(), Some("bob"));
+    world.reply("pi", "1");
+    assert!(!world.may_reply("pi", "1") && world.is_empty());
+}
+
+#[test]
+fn a_chain_keeps_its_caller_and_ends_as_a_whole() {
+    let world = World::new(100);
+    world.ask("bandung", "1", by("ada"), None);
+    world.pass_on("bandung", "lembang", "1");
+    world.pass_on("lembang", "subang", "1");
+    for link in ["bandung", "lembang", "subang"] {
+        assert_eq!(world.caller(link, "1").as_deref(), Some("ada"));
+        assert!(world.may_reply(link, "1"), "passing on uses nothing up: {link}");
+    }
+    world.reply("subang", "1");
+    assert!(!world.may_reply("bandung", "1") && !world.may_reply("lembang", "1"));
+    assert!(world.is_empty(), "what the chain has asked for is given back at once");
+}
+
+#[test]
+fn a_link_that_finds_the_next_one_dead_replies_itself() {
+    let world = World::new(100);
+    world.ask("bandung", "1", by("ada"), None);
+    world.pass_on("bandung", "lembang", "1");
+    world.pass_on("lembang", "bandung", "1");
+    world.reply("bandung", "1");
+    world.reply("lembang", "1");
+    assert!(!world.may_reply("lembang", "1"), "a circle is used up as well");
+}
+
+#[test]
+fn replicas_reply_each_for_itself() {
+    let world = World::new(100);
+    for node in ["a", "b", "c"] {
+        world.ask(node, "1", by("ada"), None);
+    }
+    world.reply("a", "1");
+    assert!(!world.may_reply("a", "1") && world.may_reply("b", "1") && world.may_reply("c", "1"));
+}
+
+#[test]
+fn requests_of_two_callers_that_look_alike_are_passed_on_for_neither() {
+    let world = World::new(100);
+    world.ask("pi", "", by("ada"), None);
+    assert_eq!(world.caller("pi", "").as_deref(), Some("ada"));
+    world.ask("pi", "", by("bob"), None);
+    assert_eq!(world.caller("pi", ""), None);
+    world.reply("pi", "");
+    world.reply("pi", "");
+    assert!(world.is_empty());
+}
+
+#[test]
+fn a_flood_of_requests_costs_who_asks() {
+    let mut world = World::new(90);
+    let owner = |user: &str| by(user).owner;
+    let eve = (0..1_000).take_while(|n| world.ask("pi", &n.to_string(), by("eve"), Some(3_600))).count();
+    assert!((58..=60).contains(&eve), "two thirds: {eve}");
+    assert!(!world.grants.may_ask(owner("eve").as_ref()));
+    for number in 0..15 {
+        assert!(world.grants.may_ask(owner("ada").as_ref()), "{number}");
+        assert!(world.ask("pi", &format!("ada {number}"), by("ada"), None));
+        assert!(world.may_reply("pi", &format!("ada {number}")));
+    }
+    assert!(!world.may_reply("pi", &eve.to_string()), "no grant was given beyond the share");
+    world.now += LONGEST_MS;
+    world.sweep_all();
+    assert!(world.is_empty() && world.grants.may_ask(owner("eve").as_ref()));
+}
+
+#[test]
+fn one_turn_looks_at_a_part_of_the_table() {
+    let mut world = World::new(10_000);
+    for number in 0..5_000 {
+        world.ask("pi", &number.to_string(), by("ada"), Some(1));
+    }
+    world.now += 1_000;
+    world.grants.sweep(world.now);
+    let left = world.grants.count();
+    assert!(left > 5_000 / 2 && left < 5_000, "{left}");
+    world.sweep_all();
+    assert!(world.is_empty());
+    assert!(world.grants.shards.iter().all(|shard| shard.lock().capacity() == 0), "memory is given back");
+}
+
+#[test]
+fn addresses_are_owners_where_nobody_logged_in() {
+    let world = World::new(9);
+    let address = |last: u8| Some(Arc::new(Owner::at(IpAddr::from([127, 0, 0, last]))));
+    let asked = |last| Asked { owner: address(last), ..Asked::default() };
+    while world.ask("pi", &world.grants.count().to_string(), asked(1), None) {}
+    assert!(!world.grants.may_ask(address(1).as_ref()) && world.grants.may_ask(address(2).as_ref()));
+}

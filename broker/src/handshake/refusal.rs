@@ -1,0 +1,102 @@
+//! How a client is told that it is not let in.
+
+use std::borrow::Cow;
+use std::net::{Shutdown, SocketAddr};
+
+use crate::access::Denial;
+use crate::codec::{self, ConnAck, Connect, DecodeError, Reason, Version};
+use crate::connection::linger;
+use crate::counters::Counters;
+use crate::hub::Hub;
+use crate::log::ClientText;
+use crate::transport::Transport;
+
+/// Why a client is not let in.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    reason: Reason,
+    /// The Reason String.
+    text: Cow<'static, str>,
+    /// The same for the log, without texts of the client.
+    logged: &'static str,
+}
+
+impl From<DecodeError> for Refusal {
+    fn from(DecodeError { reason, text }: DecodeError) -> Self {
+        Self { reason, text: text.into(), logged: text }
+    }
+}
+
+impl From<Denial> for Refusal {
+    fn from(Denial { reason, text }: Denial) -> Self {
+        let logged = match reason {
+            Reason::CLIENT_ID_NOT_VALID => "its client id is somebody else's",
+            Reason::NOT_AUTHORIZED => "the rules do not allow its will",
+            other => other.text(),
+        };
+        Self { reason, text: text.to_string().into(), logged }
+    }
+}
+
+impl From<Reason> for Refusal {
+    fn from(reason: Reason) -> Self {
+        Self { reason, text: reason.text().into(), logged: reason.text() }
+    }
+}
+
+/// Who is refused.
+pub(super) struct Refused<'a> {
+    pub(super) version: Version,
+    pub(super) packet_maximum: u32,
+    pub(super) client_id: &'a str,
+}
+
+impl<'a> Refused<'a> {
+    pub(super) fn of(connect: &'a Connect) -> Self {
+        let Connect { version, packet_maximum, client_id, .. } = connect;
+        Self { version: *version, packet_maximum: *packet_maximum, client_id }
+    }
+}
+
+/// Says no where the version has a way to, and closes.
+pub(super) async fn refuse(
+    hub: &Hub,
+    transport: &Transport,
+    address: SocketAddr,
+    who: &Refused<'_>,
+    failure: impl Into<Refusal>,
+) {
+    let failure = failure.into();
+    Counters::add(&hub.shared.counters.refused_connections, 1);
+    if hub.shared.may_log(&hub.shared.log_lines.refused) {
+        tracing::info!(client = %ClientText(who.client_id), peer = %address, "refused: {}", failure.logged);
+    }
+    let Refused { version, packet_maximum, .. } = *who;
+    let mut answer = Vec::new();
+    // 3.1.1 has return codes for a few refusals; on anything else it is closed without a word (3.1.1, 4.8).
+    let has_code = [
+        Reason::UNSUPPORTED_VERSION,
+        Reason::CLIENT_ID_NOT_VALID,
+        Reason::BAD_USER_NAME_OR_PASSWORD,
+        Reason::NOT_AUTHORIZED,
+        Reason::SERVER_BUSY,
+        Reason::QUOTA_EXCEEDED,
+    ];
+    if version == Version::V5 || has_code.contains(&failure.reason) {
+        let mut ack = ConnAck::refused(failure.reason, &failure.text);
+        codec::connack(version, ack.clone(), &mut answer);
+        if answer.len() > packet_maximum as usize {
+            answer.clear();
+            ack.reason_string = None;
+            codec::connack(version, ack, &mut answer);
+        }
+        if answer.len() > packet_maximum as usize {
+            answer.clear();
+        }
+    }
+    // A few bytes into an empty socket: it takes them at once or not at all.
+    let _ = transport.writable().await;
+    let _ = transport.try_write(&answer);
+    transport.shutdown(Shutdown::Write);
+    linger(transport).await;
+}

@@ -1,0 +1,131 @@
+//! Users and rules are replaced while clients are connected.
+
+use std::sync::Arc;
+
+use bytestring::ByteString;
+
+use super::sessions::Hub;
+use crate::access::{Action, Allowed};
+use crate::codec::Reason;
+use crate::config::Config;
+use crate::counters::Counters;
+use crate::link::flush_all;
+use crate::log::ClientText;
+use crate::session::{Scratch, Session};
+use crate::topic;
+
+/// Levels of filters, and sessions, that are looked at before the others get their turn.
+const AT_ONCE: usize = 256;
+
+/// What a change of the rules has taken away.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Taken {
+    pub(crate) subscriptions: usize,
+    pub(crate) connections: usize,
+}
+
+impl Hub {
+    /// Replaces users and rules by those of another configuration, and looks at what every session holds, with turns for
+    /// the others. New decisions are by the new rules from the first moment on.
+    pub(crate) async fn replace_access(&self, config: &Config) -> Taken {
+        self.shared.access.replace(config);
+        let mut taken = Taken::default();
+        let mut looked_at = 0;
+        for (session, ()) in self.sessions_where(|_| Some(())) {
+            let generation = self.shared.access.generation();
+            let mut scratch = Scratch::at(self.shared.clock.now_ms());
+            let (filters, mut ends) = self.look_at_session(&session, &mut scratch);
+            let mut lost = 0;
+            for filter in filters {
+                looked_at += topic::levels(&filter);
+                if looked_at >= AT_ONCE {
+                    looked_at = 0;
+                    self.settle_look(&mut scratch);
+                    tokio::task::yield_now().await;
+                }
+                lost += usize::from(self.take_forbidden(&session, &filter, &mut scratch));
+            }
+            ends |= lost > 0;
+            taken.subscriptions += lost;
+            taken.connections += usize::from(self.end_look(&session, generation, ends, &mut scratch));
+            self.settle_look(&mut scratch);
+            looked_at += 1;
+        }
+        taken
+    }
+
+    fn settle_look(&self, scratch: &mut Scratch) {
+        scratch.settle(&self.shared);
+        flush_all(&mut scratch.dirty);
+        scratch.begin_turn(self.shared.clock.now_ms());
+    }
+
+    /// The filters of a session, and whether its connection is to end: its user is gone, or its client id is now another
+    /// user's. Takes away a will that may not be published any more.
+    fn look_at_session(&self, session: &Arc<Session>, scratch: &mut Scratch) -> (Vec<ByteString>, bool) {
+        let access = &self.shared.access;
+        let mut state = session.state.lock();
+        if state.ended {
+            return (Vec::new(), false);
+        }
+        let principal = state.principal.clone();
+        let id = &session.client_id;
+        let ends = !access.knows(&principal) || access.check_client_id(id, &principal).is_err();
+        let allowed =
+            |topic: &str| access.authorize(&principal, id, Action::Publish, topic) == Ok(Allowed::Yes);
+        if state.will.as_ref().is_some_and(|will| !allowed(&will.message.topic)) {
+            Counters::add(&self.shared.counters.refused_access, 1);
+            state.will = None;
+            if state.durable {
+                let disconnected = state.link.is_none().then_some(state.since);
+                scratch.ops.push(super::restore::save(session, &state, disconnected));
+            }
+        }
+        // In an order that does not depend on a hash.
+        let mut filters: Vec<_> = state.subscriptions.keys().cloned().collect();
+        filters.sort_unstable();
+        (filters, ends)
+    }
+
+    /// Ends a subscription that is not allowed any more, or notes how far it is; whether it was ended.
+    fn take_forbidden(&self, session: &Arc<Session>, filter: &ByteString, scratch: &mut Scratch) -> bool {
+        let decision = {
+            let mut state = session.state.lock();
+            if !state.subscriptions.contains_key(filter) {
+                return false;
+            }
+            let access = &self.shared.access;
+            let decision = access.authorize(&state.principal, &session.client_id, Action::Subscribe, filter);
+            if let Ok(allowed) = decision {
+                state.note_allowed(filter, allowed);
+            }
+            decision
+        };
+        decision.is_err() && self.router.unsubscribe(session, filter, scratch)
+    }
+
+    /// All filters of a session have been looked at by the rules of `generation`: what is queued by those that it has no
+    /// more goes, and with `ends` its connection is ended. Returns whether there was one.
+    fn end_look(&self, session: &Arc<Session>, generation: u64, ends: bool, scratch: &mut Scratch) -> bool {
+        let mut state = session.state.lock();
+        state.checked = generation;
+        if !ends {
+            return false;
+        }
+        let left = state.drop_forbidden((session.key, &session.client_id), &self.shared, scratch);
+        state.count_absent(&self.shared.absent);
+        let link = state.link.clone().filter(|link| !link.is_closing());
+        let user = state.principal.clone();
+        drop(state);
+        self.router.pass_on(left, scratch);
+        let Some(link) = link else { return false };
+        if self.shared.may_log(&self.shared.log_lines.ended) {
+            tracing::warn!(
+                client = %ClientText(&session.client_id), user = %ClientText(user.name()),
+                peer = %link.peer.address, "ended: the rules do not allow what it had any more"
+            );
+        }
+        link.close(Some(Reason::NOT_AUTHORIZED));
+        true
+    }
+}

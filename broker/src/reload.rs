@@ -1,0 +1,78 @@
+//! The configuration file is read again while the broker runs.
+
+use std::sync::Weak;
+
+use crate::config::ConfigError;
+use crate::counters::Counters;
+use crate::hub::Hub;
+
+/// Reads a broker's configuration file again: see [`reload`](Self::reload). Does not keep the broker running.
+#[derive(Clone, Debug)]
+pub struct Reloader(pub(crate) Weak<Hub>);
+
+/// What reading the file again has changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Reloaded {
+    /// Subscriptions that were ended because they are not allowed any more.
+    pub subscriptions: usize,
+    /// Connections that were ended: they had one of those, or their user is gone.
+    pub connections: usize,
+    /// Whether other settings in the file have changed, which only a new start applies.
+    pub needs_restart: bool,
+}
+
+/// Why users and rules stay what they were.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReloadError {
+    /// There is no file.
+    #[error("there is no file to read again; start the broker with --config")]
+    NoFile,
+    /// The file is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The system gives no threads to check passwords.
+    #[error("cannot start the threads that check passwords")]
+    Threads(#[source] std::io::Error),
+    /// There is no broker any more.
+    #[error("the broker has stopped")]
+    Stopping,
+}
+
+impl Reloader {
+    /// Reads the file again and applies what it says about access, all of it or nothing: users, roles, rules. What clients
+    /// have and may not have any more is taken from them: subscriptions end, and with them (DISCONNECT 0x87) the
+    /// connection; those of users who are gone end, too. Listeners and limits stay as they are.
+    ///
+    /// Cancelled, it may have applied the new rules to new actions only.
+    ///
+    /// # Errors
+    ///
+    /// No file, or one that is wrong; everything is then as before.
+    pub async fn reload(&self) -> Result<Reloaded, ReloadError> {
+        let hub = self.0.upgrade().ok_or(ReloadError::Stopping)?;
+        // One after the other: the last file that was read is the one that holds.
+        let _turn = hub.reloading.lock().await;
+        let source = hub.shared.config.source.clone().ok_or(ReloadError::NoFile)?;
+        let read = tokio::task::spawn_blocking({
+            let source = source.clone();
+            move || source.read()
+        });
+        let config = read.await.map_err(|_| ReloadError::Stopping)??;
+        hub.shared.logins.replace_records(&config.users).map_err(ReloadError::Threads)?;
+        let taken = hub.replace_access(&config).await;
+        Counters::add(&hub.shared.counters.reloads, 1);
+        let needs_restart = source.differs_elsewhere(&config);
+        if needs_restart {
+            tracing::warn!("only users and rules are read again: the other changes need a restart");
+        }
+        let (subscriptions, connections) = (taken.subscriptions, taken.connections);
+        tracing::info!(
+            subscriptions_ended = subscriptions,
+            connections_ended = connections,
+            "read users and rules again"
+        );
+        Ok(Reloaded { subscriptions, connections, needs_restart })
+    }
+}

@@ -1,0 +1,86 @@
+//! What a session may be sent, where its filters are wider than that.
+
+use std::sync::Arc;
+
+use bytestring::ByteString;
+
+use super::entry::PENDING;
+use super::{Scratch, State};
+use crate::access::{Action, Allowed};
+use crate::counters::Counters;
+use crate::message::Message;
+use crate::shared::Shared;
+use crate::store::Op;
+
+impl State {
+    /// Remembers how far a subscription is allowed, which was decided just now.
+    pub(crate) fn note_allowed(&mut self, filter: &ByteString, allowed: Allowed) {
+        if allowed == Allowed::AtDelivery {
+            self.at_delivery.insert(filter.clone());
+        } else {
+            self.forget_allowed(filter);
+        }
+    }
+
+    /// A subscription has ended.
+    pub(crate) fn forget_allowed(&mut self, filter: &str) {
+        if self.at_delivery.remove(filter) && self.at_delivery.is_empty() {
+            self.at_delivery = hashbrown::HashSet::new();
+        }
+    }
+
+    /// Whether a message on `topic` may be sent to the client: asked where one of its filters is wider than what it may
+    /// read, and between a change of the rules and the look at its filters.
+    pub(crate) fn may_get(&mut self, client_id: &str, topic: &str, shared: &Shared) -> bool {
+        let generation = shared.access.generation();
+        if generation == 0 || self.at_delivery.is_empty() && self.checked == generation {
+            return true;
+        }
+        self.may_ever_get(client_id, topic, shared)
+    }
+
+    /// [`may_get`](Self::may_get), whatever its filters are.
+    fn may_ever_get(&mut self, client_id: &str, topic: &str, shared: &Shared) -> bool {
+        let generation = shared.access.generation();
+        let principal = &self.principal;
+        let decide = || shared.access.authorize(principal, client_id, Action::Receive, topic);
+        self.decisions.of(generation, topic, decide).is_ok()
+    }
+
+    /// Takes out what is queued and may not be sent any more. Returns what came by shared subscriptions that the session
+    /// has no more, for the groups' other members.
+    pub(crate) fn drop_forbidden(
+        &mut self,
+        (key, client_id): (u64, &str),
+        shared: &Shared,
+        scratch: &mut Scratch,
+    ) -> Vec<(ByteString, Arc<Message>)> {
+        let mut left = Vec::new();
+        let mut withheld = 0;
+        for entry in std::mem::take(&mut self.queue) {
+            let may_stay = match &entry.shared {
+                Some(filter) => self.subscriptions.contains_key(filter),
+                None => self.may_ever_get(client_id, &entry.message.topic, shared),
+            };
+            // What the store does not know yet it cannot be told to forget.
+            if may_stay || entry.ticket == PENDING {
+                self.queue.push_back(entry);
+                continue;
+            }
+            self.queue_bytes -= entry.size();
+            if self.durable {
+                scratch.ops.push(Op::Dequeue { key, seq: entry.seq });
+            }
+            match entry.shared {
+                Some(filter) => left.push((filter, entry.message)),
+                None => withheld += 1,
+            }
+        }
+        while let Some(entry) = self.pop_qos0() {
+            drop(entry);
+            withheld += 1;
+        }
+        Counters::add(&shared.counters.withheld_access, withheld);
+        left
+    }
+}

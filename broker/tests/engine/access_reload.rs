@@ -1,0 +1,173 @@
+//! Users and rules that are read again while clients are connected.
+
+use std::fs;
+use std::path::Path;
+
+use rantai_broker::{Config, ReloadError};
+use rantai_testing::Packet;
+
+use crate::Own;
+use crate::support::{Client, Connect, Property, Publish, Version};
+use Version::{V3, V5};
+
+const RELOAD: &str = "$CONTROL/rantai/reload";
+const USERS: &str = "\
+anonymous = true
+acl_file = 'acl.conf'
+[[users]]
+name = 'root'
+password = '$6$c2FsdHNhbHRzYWx0$249ZHFxwkpEaAPfNZFSf5UpOjuoJJpLXi1M4+w6vgMD/mKfTMMdCofU9tkt+8UHFTA5eq0vJt+ZRPmD0e7hg0g=='
+roles = ['admin']
+[[users]]
+name = 'ada'
+password = '$6$c2FsdHNhbHRzYWx0$0+eDSyYocoTziWaOmNcyEcEGd81DA5eX+6t84Uw1u9F3C6uVlYrzRi67vhRpGB8FSuuxQnwpYWkw7wDsE/tl3A=='
+";
+const BOB: &str = "[[users]]\nname = 'bob'\npassword = '$6$c2FsdHNhbHRzYWx0$lQnBTdLmN8ZzCioY5O+BcUPPWdljosQvRe6TW4P34QQpZ4cIUSsRpN9BugGmvwE75gxKTVcy6ppUxUg6bwMS8w=='\n";
+const ACL: &str = "user ada\ntopic readwrite a/#\ntopic readwrite b/#\n";
+
+struct Files(tempfile::TempDir);
+
+impl Files {
+    fn new() -> Self {
+        let files = Self(tempfile::tempdir().expect("a folder"));
+        files.write("broker.toml", &format!("{USERS}{BOB}"));
+        files.write("acl.conf", &format!("{ACL}user bob\ntopic readwrite a/#\n"));
+        files
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        fs::write(self.0.path().join(name), text).expect("a file");
+    }
+
+    async fn start(&self) -> Own {
+        let mut config = Config::load(self.path()).expect("a configuration");
+        config.listen = Config::on_free_port().listen;
+        Own::start(move |other| *other = config).await
+    }
+
+    fn path(&self) -> impl AsRef<Path> {
+        self.0.path().join("broker.toml")
+    }
+}
+
+fn of(user: &str) -> Connect {
+    Connect::new(V5).user(user).password(user)
+}
+
+async fn command(client: &mut Client) -> (u8, String) {
+    let mut publish = Publish::new(RELOAD, "").qos(1);
+    publish.id = client.fresh_id();
+    client.send(&publish.encode(client.version())).await;
+    let Packet::Puback(ack) = client.reply().await else { panic!("a PUBACK") };
+    let text = ack.properties.iter().find_map(|property| match property {
+        Property::ReasonString(text) => Some(text.clone()),
+        _ => None,
+    });
+    (ack.code, text.unwrap_or_default())
+}
+
+#[tokio::test]
+async fn who_loses_a_subscription_is_disconnected_and_keeps_the_rest_of_its_session() {
+    let files = Files::new();
+    let own = files.start().await;
+    let mut ada = own.connect(of("ada").id("ada").persistent()).await;
+    ada.subscribe("a/#", 1).await;
+    ada.subscribe("b/#", 1).await;
+    let mut untouched = own.connect(of("ada").id("ada--2")).await;
+    untouched.subscribe("b/1", 1).await;
+    let mut all = own.connect(of("ada").id("ada--all")).await;
+    all.subscribe("#", 1).await;
+    let mut old = own.connect(Connect::new(V3).user("ada").password("ada").id("ada--3")).await;
+    old.subscribe("a/1", 1).await;
+    files.write("acl.conf", "user ada\ntopic readwrite b/#\nuser bob\ntopic readwrite a/#\n");
+    let mut root = own.connect(of("root")).await;
+    assert_eq!(command(&mut root).await, (0, String::new()));
+    ada.assert_refused(&[0x87]).await;
+    old.assert_ended().await;
+    let mut bob = own.connect(of("bob")).await;
+    bob.publish(Publish::new("a/1", "x").qos(1)).await;
+    let mut ada = own.connect(of("ada").id("ada").resume()).await;
+    assert!(ada.connack.as_ref().is_some_and(|connack| connack.session_present));
+    ada.assert_silent().await;
+    assert_eq!(untouched.publish(Publish::new("a/1", "x").qos(1)).await, 0x87, "a decision that was kept");
+    assert_eq!(untouched.publish(Publish::new("b/1", "x").qos(1)).await, 0);
+    for client in [&mut ada, &mut untouched, &mut all] {
+        assert_eq!(client.message().await.topic, "b/1");
+        client.assert_silent().await;
+    }
+    assert_eq!(own.broker.counts().reloads, 1);
+}
+
+#[tokio::test]
+async fn a_user_that_is_gone_loses_its_connections_and_a_new_one_may_come_in() {
+    let files = Files::new();
+    let own = files.start().await;
+    let mut bob = own.connect(of("bob")).await;
+    let mut taken = own.connect(Connect::new(V5).id("eve--1")).await;
+    files.write("broker.toml", &format!("{USERS}{}", BOB.replace("bob", "eve")));
+    let reloaded = own.broker.reloader().expect("our own engine").reload().await.expect("a configuration");
+    assert_eq!((reloaded.connections, reloaded.needs_restart), (2, false));
+    bob.assert_refused(&[0x87]).await;
+    taken.assert_refused(&[0x87]).await;
+    assert_eq!(own.try_connect(of("bob")).await.1, 0x86);
+    own.connect(of("eve").id("eve--1")).await;
+}
+
+#[tokio::test]
+async fn a_file_that_is_wrong_changes_nothing_and_says_where() {
+    let files = Files::new();
+    let own = files.start().await;
+    let mut root = own.connect(of("root")).await;
+    let mut bob = own.connect(of("bob")).await;
+    bob.subscribe("a/#", 1).await;
+    files.write("acl.conf", "topc read a/#\n");
+    let (code, text) = command(&mut root).await;
+    assert_eq!(code, 0x83);
+    assert!(text.contains("broker.toml:2:12") && text.contains("acl.conf:1"), "{text}");
+    assert_eq!(bob.publish(Publish::new("a/1", "x").qos(1)).await, 0);
+    assert_eq!(bob.message().await.topic, "a/1");
+    // Settings that only a start applies are told apart.
+    files.write("acl.conf", ACL);
+    files
+        .write("broker.toml", &format!("{}{BOB}", USERS.replace("acl_file", "sys_interval_s = 5\nacl_file")));
+    let reloaded = own.broker.reloader().expect("our own engine").reload().await.expect("a configuration");
+    assert!(reloaded.needs_restart);
+    bob.assert_refused(&[0x87]).await;
+}
+
+#[tokio::test]
+async fn only_admins_have_the_file_read_again() {
+    let files = Files::new();
+    let own = files.start().await;
+    for connect in [of("bob"), Connect::new(V5)] {
+        let mut client = own.connect(connect).await;
+        let (code, text) = command(&mut client).await;
+        assert_eq!(code, 0x87, "{text}");
+    }
+    assert_eq!(own.broker.counts().reloads, 0);
+    let open = Own::start(|_| {}).await;
+    let (code, text) = command(&mut open.client(V5).await).await;
+    assert_eq!(code, 0x87);
+    assert!(text.contains("SIGHUP"), "{text}");
+    let error = open.broker.reloader().expect("our own engine").reload().await.expect_err("no file");
+    assert!(matches!(error, ReloadError::NoFile));
+}
+
+/// Before there were users any name was taken: a connection that had said "ada" would now be ada.
+#[tokio::test]
+async fn a_name_that_was_not_checked_is_no_user_once_there_are_users() {
+    let files = Files::new();
+    files.write("broker.toml", "");
+    let own = files.start().await;
+    let mut claims = own.connect(Connect::new(V5).user("ada").id("x").persistent()).await;
+    claims.subscribe("a/#", 1).await;
+    let mut nobody = own.connect(Connect::new(V5).id("y")).await;
+    nobody.publish(Publish::new("a/1", "x").qos(1)).await;
+    claims.message().await;
+    files.write("broker.toml", &format!("{USERS}{BOB}"));
+    own.broker.reloader().expect("our own engine").reload().await.expect("a configuration");
+    claims.assert_refused(&[0x87]).await;
+    assert_eq!(nobody.publish(Publish::new("a/1", "x").qos(1)).await, 0x87);
+    let ada = own.connect(of("ada").id("x").resume()).await;
+    assert!(ada.connack.as_ref().is_some_and(|connack| !connack.session_present), "not ada's");
+}

@@ -1,0 +1,380 @@
+//! Reply grants: a reply reaches only who asked, and only from who was asked.
+
+use std::sync::Arc;
+
+use rantai_access::{Effect, Rule, RuleAccess, RuleFilter, Source, Syntax, Table, UserRecord};
+use rantai_broker::Config;
+
+use crate::Own;
+use crate::support::{Client, Connect, Packet, Property, Publish, Version, Will};
+use Version::{V3, V5};
+
+const CALL: &str = "rantai/call/calculator/add";
+const ADA: &str = "rantai/reply/calculator/ada--1";
+const BOB: &str = "rantai/reply/calculator/bob--1";
+
+/// The rules of the ready-made roles `caller` and `node`, as far as these tests need them.
+fn role(name: &str) -> Vec<Rule> {
+    use RuleAccess::{Read, Reply, Write};
+    let caller = [
+        (Read, "rantai/reply/+/%c"),
+        (Write, "rantai/call/#"),
+        (Write, "rantai/at/#"),
+        (Write, "rantai/all/#"),
+    ];
+    let node = [
+        (Read, "$share/*/rantai/call/*/#"),
+        (Read, "rantai/at/%c/#"),
+        (Read, "rantai/all/*/#"),
+        (Write, "rantai/node/%c"),
+        (Reply, "rantai/reply/#"),
+    ];
+    let rule = |(access, filter): (RuleAccess, &str)| {
+        let filter = RuleFilter::parse(filter, Syntax::Extended).expect("a filter");
+        let source = Source::Role { role: name.into(), entry: "a test".into() };
+        Rule::new(Effect::Allow, access, filter, source).expect("a rule")
+    };
+    let node = node.into_iter().filter(|_| name == "node");
+    caller.into_iter().chain(node).map(rule).collect()
+}
+
+/// `ada` and `bob` call; `pi`, `lembang`, `subang` and `eve` serve; `gateway` calls for everybody, and `guest` may do
+/// nothing. Passwords are the names.
+fn rules(config: &mut Config) {
+    let users = [
+        ("ada", "caller"),
+        ("bob", "caller"),
+        ("gateway", "caller"),
+        ("pi", "node"),
+        ("lembang", "node"),
+        ("subang", "node"),
+        ("eve", "node"),
+    ];
+    let record = |name: &str| UserRecord::new(name).expect("a user name");
+    let mut table = Table::builder().role("caller", role("caller")).role("node", role("node"));
+    for (name, role) in users {
+        let acts_for = (name == "gateway").then_some("*");
+        table = table.user(record(name).roles([role]).acts_for(acts_for));
+    }
+    let table = table.user(record("guest")).nobody_roles(["caller"]).build().expect("a table");
+    config.access = Some(Arc::new(table));
+    config.anonymous = true;
+    let names = users.into_iter().map(|(name, _)| name).chain(["guest"]);
+    config.users = names.map(|name| crate::support::user(name, name)).collect();
+}
+
+fn as_user(version: Version, client_id: &str) -> Connect {
+    let user = client_id.split_once("--").expect("NAME--SOMETHING").0;
+    Connect::new(version).id(client_id).user(user).password(user)
+}
+
+async fn client(own: &Own, client_id: &str) -> Client {
+    own.connect(as_user(V5, client_id)).await
+}
+
+/// A client that serves an object.
+async fn node(own: &Own, client_id: &str, object: &str) -> Client {
+    let mut node = client(own, client_id).await;
+    node.subscribe(&format!("$share/{object}/rantai/call/{object}/#"), 2).await;
+    node
+}
+
+/// A client that reads its replies.
+async fn caller(own: &Own, client_id: &str) -> Client {
+    let mut caller = client(own, client_id).await;
+    caller.subscribe(&format!("rantai/reply/+/{client_id}"), 2).await;
+    caller
+}
+
+fn request(topic: &str, reply: &str, correlation: &str) -> Publish {
+    let correlation = Property::CorrelationData(correlation.into());
+    Publish::new(topic, "[2,3]").qos(1).property(Property::ResponseTopic(reply.into())).property(correlation)
+}
+
+fn reply(topic: &str, correlation: &str) -> Publish {
+    Publish::new(topic, "5").qos(1).property(Property::CorrelationData(correlation.into()))
+}
+
+fn user<'a>(message: &'a Publish, name: &str) -> Option<&'a str> {
+    message.properties.iter().find_map(|property| match property {
+        Property::User(key, value) if key == name => Some(value.as_str()),
+        _ => None,
+    })
+}
+
+/// The reason code and the Reason String of a refused publish at QoS 1.
+async fn refusal(client: &mut Client, publish: Publish) -> (u8, String) {
+    let id = client.fresh_id();
+    client.send(&publish.qos(1).id(id).encode(V5)).await;
+    let Packet::Puback(ack) = client.reply().await else { panic!("no PUBACK") };
+    let text = ack.properties.into_iter().find_map(|property| match property {
+        Property::ReasonString(text) => Some(text),
+        _ => None,
+    });
+    (ack.code, text.unwrap_or_default())
+}
+
+#[tokio::test]
+async fn only_who_was_asked_replies_and_once() {
+    let own = Own::start(rules).await;
+    let (mut pi, mut ada) = (node(&own, "pi--1", "calculator").await, caller(&own, "ada--1").await);
+    let mut eve = node(&own, "eve--1", "example.other").await;
+    for qos in 0..3 {
+        let correlation = format!("correlation {qos}");
+        assert_eq!(pi.publish(reply(ADA, &correlation)).await, 0x87, "nobody has asked");
+        ada.publish(request(CALL, ADA, &correlation).qos(qos)).await;
+        let got = pi.message().await;
+        assert_eq!((got.topic.as_str(), user(&got, "caller")), (CALL, Some("ada")));
+        for forger in [&mut eve, &mut caller(&own, "bob--1").await] {
+            assert_eq!(forger.publish(reply(ADA, &correlation)).await, 0x87, "not asked");
+        }
+        assert_eq!(pi.publish(reply(BOB, &correlation)).await, 0x87, "another one's reply topic");
+        assert_eq!(pi.publish(reply(ADA, "another")).await, 0x87, "another request's reply");
+        assert_eq!(pi.publish(reply(ADA, &correlation).retain()).await, 0x87, "to stay there");
+        assert_eq!(pi.publish(reply(ADA, &correlation).qos(qos)).await, 0);
+        assert_eq!(user(&ada.message().await, "caller"), Some("pi"));
+        // Refused without harm, again and again.
+        for _ in 0..3 {
+            assert_eq!(pi.publish(reply(ADA, &correlation)).await, 0x87, "replied to");
+        }
+        pi.publish(reply(ADA, &correlation).qos(0)).await;
+        assert_eq!(pi.publish(reply(ADA, &correlation).qos(2)).await, 0x87);
+    }
+    ada.assert_silent().await;
+    assert_eq!(own.broker.counts().refused_replies, 3 * (1 + 1 + 1 + 1 + 1 + 3 + 2));
+}
+
+#[tokio::test]
+async fn no_request_aims_a_reply_at_a_stranger() {
+    let own = Own::start(rules).await;
+    let mut pi = node(&own, "pi--1", "calculator").await;
+    let mut bob = caller(&own, "bob--1").await;
+    let (code, text) = refusal(&mut bob, request(CALL, ADA, "1")).await;
+    assert_eq!(code, 0x87);
+    assert!(text.contains("-i bob--1 -e rantai/reply/calculator/bob--1"), "{text}");
+    // A node may pass on what it was asked, and nothing else.
+    let mut eve = client(&own, "eve--1").await;
+    let (code, text) = refusal(&mut eve, request(CALL, ADA, "1")).await;
+    assert_eq!(code, 0x87);
+    assert!(text.contains("-i eve--1 -e rantai/reply/calculator/eve--1"), "{text}");
+    assert_eq!(eve.publish(request("rantai/event/x/y", ADA, "1")).await, 0x87, "whatever the topic");
+    // Nobody, by its client id.
+    let mut nobody = own.connect(Connect::new(V5).id("guest7")).await;
+    let (code, text) = refusal(&mut nobody, request(CALL, ADA, "1")).await;
+    assert_eq!(code, 0x87);
+    assert!(text.contains("-i guest7 -e rantai/reply/calculator/guest7"), "{text}");
+    assert_eq!(nobody.publish(request(CALL, "rantai/reply/calculator/guest7", "1")).await, 0);
+    assert_eq!(user(&pi.message().await, "caller"), None);
+    // A will asks and replies for nobody else.
+    for will in [
+        Will::new(CALL, "x").property(Property::ResponseTopic(ADA.into())),
+        Will::new(ADA, "x").property(Property::CorrelationData("1".into())),
+    ] {
+        assert_eq!(own.try_connect(as_user(V5, "eve--2").will(will)).await.1, 0x87);
+    }
+    pi.assert_silent().await;
+}
+
+#[tokio::test]
+async fn a_chain_carries_its_caller_and_its_last_link_replies() {
+    let own = Own::start(rules).await;
+    let links = ["pi", "lembang", "subang"];
+    let mut nodes = Vec::new();
+    for link in links {
+        nodes.push(node(&own, &format!("{link}--1"), link).await);
+    }
+    let mut ada = caller(&own, "ada--1").await;
+    let hop = |link: &str| request(&format!("rantai/call/{link}/process"), ADA, "of the trip");
+    assert_eq!(ada.publish(hop("pi")).await, 0);
+    for (index, link) in links.into_iter().enumerate() {
+        let got = nodes[index].message().await;
+        assert_eq!(user(&got, "caller"), Some("ada"), "{link}");
+        assert_eq!(user(&got, "via"), index.checked_sub(1).map(|before| links[before]), "{link}");
+        if let Some(next) = links.get(index + 1) {
+            let forged = hop(next).property(Property::user("caller", "bob"));
+            assert_eq!(nodes[index].publish(forged).await, 0);
+            let other = request(&format!("rantai/call/{next}/process"), ADA, "another");
+            assert_eq!(nodes[index].publish(other).await, 0x87, "not what it was asked");
+        }
+    }
+    assert_eq!(nodes[2].publish(reply(ADA, "of the trip")).await, 0);
+    assert_eq!(ada.message().await.text(), "5");
+    for node in &mut nodes {
+        assert_eq!(node.publish(reply(ADA, "of the trip")).await, 0x87, "the trip is over");
+    }
+    // A dead hop: the link that has passed the request on replies.
+    assert_eq!(ada.publish(hop("pi")).await, 0);
+    nodes[0].message().await;
+    assert_eq!(nodes[0].publish(hop("nobody")).await, 0x10);
+    assert_eq!(nodes[0].publish(reply(ADA, "of the trip")).await, 0);
+    assert_eq!(ada.message().await.text(), "5");
+}
+
+#[tokio::test]
+async fn grants_outlive_a_connection_and_come_again_with_their_request() {
+    let own = Own::start(rules).await;
+    let mut ada = caller(&own, "ada--1").await;
+    let mut pi = node(&own, "pi--1", "calculator").await;
+    ada.publish(request(CALL, ADA, "1")).await;
+    pi.message().await;
+    pi.cut().await;
+    let mut pi = client(&own, "pi--1").await;
+    assert_eq!(pi.publish(reply(ADA, "1")).await, 0);
+    ada.message().await;
+
+    // Sent, replied to, never acknowledged, and sent again.
+    let connect = as_user(V5, "pi--2").persistent();
+    let mut pi = own.connect(connect.clone()).await;
+    pi.subscribe("rantai/at/pi--2/#", 1).await;
+    let at = "rantai/at/pi--2/calculator/add";
+    ada.publish(request(at, ADA, "2")).await;
+    pi.delivery().await;
+    assert_eq!(pi.publish(reply(ADA, "2")).await, 0);
+    assert_eq!(pi.publish(reply(ADA, "2")).await, 0x87);
+    ada.message().await;
+    pi.cut().await;
+    ada.publish(request(at, ADA, "3")).await;
+    let mut pi = own.connect(connect.resume()).await;
+    for correlation in ["2", "3"] {
+        let got = pi.message().await;
+        assert_eq!(got.correlation(), Some(correlation.as_bytes()), "also what came while it was away");
+        assert_eq!(pi.publish(reply(ADA, correlation)).await, 0);
+        assert_eq!(pi.publish(reply(ADA, correlation)).await, 0x87);
+        ada.message().await;
+    }
+}
+
+#[tokio::test]
+async fn replicas_and_streams_reply_each_to_the_end() {
+    let own = Own::start(rules).await;
+    let mut ada = caller(&own, "ada--1").await;
+    let mut replicas = Vec::new();
+    for name in ["pi--1", "lembang--1", "subang--1"] {
+        let mut replica = client(&own, name).await;
+        replica.subscribe("rantai/all/calculator/#", 1).await;
+        replicas.push(replica);
+    }
+    ada.publish(request("rantai/all/calculator/add", ADA, "1")).await;
+    for replica in &mut replicas {
+        replica.message().await;
+    }
+    for replica in &mut replicas {
+        for _ in 0..3 {
+            let item = reply(ADA, "1").property(Property::user("more", "1"));
+            assert_eq!(replica.publish(item).await, 0);
+            ada.message().await;
+        }
+        assert_eq!(replica.publish(reply(ADA, "1")).await, 0);
+        ada.message().await;
+        let more = reply(ADA, "1").property(Property::user("more", "1"));
+        assert_eq!(replica.publish(more).await, 0x87, "after the end");
+    }
+}
+
+#[tokio::test]
+async fn callers_without_a_response_topic_get_replies_of_their_own() {
+    let own = Own::start(rules).await;
+    let mut pi = node(&own, "pi--1", "calculator").await;
+    for version in Version::BOTH {
+        let mut ada = own.connect(as_user(version, "ada--1")).await;
+        ada.subscribe("rantai/reply/+/ada--1", 1).await;
+        for topic in [CALL, "rantai/call/calculator"] {
+            ada.publish(Publish::new(topic, "{}").qos(1)).await;
+            assert_eq!(pi.message().await.response_topic(), Some(ADA));
+            assert_eq!(pi.publish(Publish::new(ADA, "5").qos(1)).await, 0);
+            assert_eq!(ada.message().await.text(), "5");
+            assert_eq!(pi.publish(Publish::new(ADA, "5").qos(1)).await, 0x87);
+        }
+        let mut odd = own.connect(as_user(version, "ada--a b")).await;
+        odd.publish(Publish::new(CALL, "[]").qos(1)).await;
+        assert_eq!(pi.message().await.response_topic(), None, "no client id of the bus");
+        let mut nobody = own.connect(Connect::new(version).id("nobody")).await;
+        nobody.publish(Publish::new(CALL, "[]").qos(1)).await;
+        assert_eq!(pi.message().await.response_topic(), None, "nobody has logged in");
+    }
+    let mut ada = client(&own, "ada--1").await;
+    ada.publish(Publish::new(CALL, "[]").qos(1).property(Property::user("oneway", "1"))).await;
+    assert_eq!(pi.message().await.response_topic(), None, "no reply is wanted");
+}
+
+#[tokio::test]
+async fn without_rules_everybody_replies_as_ever() {
+    let own = Own::start(|_| ()).await;
+    let mut pi = own.client(V5).await;
+    pi.subscribe("rantai/call/#", 1).await;
+    let mut ada = own.connect(Connect::new(V3).id("ada--1").user("ada").password("ada")).await;
+    ada.publish(Publish::new(CALL, "[]").qos(1)).await;
+    assert_eq!(pi.message().await.response_topic(), None);
+    let mut reader = own.client(V5).await;
+    reader.subscribe(ADA, 1).await;
+    for _ in 0..2 {
+        assert_eq!(pi.publish(reply(ADA, "1")).await, 0);
+        reader.message().await;
+    }
+}
+
+#[tokio::test]
+async fn a_flood_of_requests_costs_its_sender() {
+    let own = Own::start(|config| {
+        rules(config);
+        config.limits.grants = 60;
+    })
+    .await;
+    let mut pi = node(&own, "pi--1", "calculator").await;
+    let (mut bob, mut ada) = (caller(&own, "bob--1").await, caller(&own, "ada--1").await);
+    let mut asked = 0;
+    while bob.publish(request(CALL, BOB, &asked.to_string())).await == 0 {
+        asked += 1;
+        pi.message().await;
+        assert!(asked <= 41, "two thirds are its share");
+    }
+    assert_eq!(bob.publish(request(CALL, BOB, "more")).await, 0x97);
+    // From other connections too.
+    let mut other = client(&own, "bob--2").await;
+    assert_eq!(other.publish(request(CALL, "rantai/reply/calculator/bob--2", "more")).await, 0x97);
+    for number in 0..100 {
+        let correlation = format!("ada {number}");
+        assert_eq!(ada.publish(request(CALL, ADA, &correlation)).await, 0);
+        pi.message().await;
+        assert_eq!(pi.publish(reply(ADA, &correlation)).await, 0);
+        ada.message().await;
+    }
+    assert_eq!(own.broker.counts().refused_grants, 3);
+    assert_eq!(pi.publish(reply(BOB, "0")).await, 0, "what was taken is replied to");
+    assert_eq!(bob.publish(request(CALL, BOB, "another")).await, 0);
+}
+
+#[tokio::test]
+async fn who_acts_for_others_does_what_both_may() {
+    let own = Own::start(rules).await;
+    let mut pi = node(&own, "pi--1", "calculator").await;
+    let mut gateway = caller(&own, "gateway--1").await;
+    let own_reply = "rantai/reply/calculator/gateway--1";
+    let call = |user: &str, correlation: &str| {
+        request(CALL, own_reply, correlation).property(Property::user("caller", user))
+    };
+    assert_eq!(gateway.publish(call("ada", "1")).await, 0);
+    let got = pi.message().await;
+    assert_eq!((user(&got, "caller"), user(&got, "via")), (Some("ada"), Some("gateway")));
+    assert_eq!(pi.publish(reply(own_reply, "1")).await, 0);
+    gateway.message().await;
+    for refused in ["guest", "mallory"] {
+        assert_eq!(gateway.publish(call(refused, "2")).await, 0x87, "{refused} may not call");
+    }
+    assert_eq!(gateway.publish(request(CALL, own_reply, "3")).await, 0);
+    let got = pi.message().await;
+    assert_eq!((user(&got, "caller"), user(&got, "via")), (Some("gateway"), None));
+    // Whoever may not act for others stays who it is.
+    let mut bob = caller(&own, "bob--1").await;
+    let forged = request(CALL, BOB, "4").property(Property::user("caller", "ada"));
+    assert_eq!(bob.publish(forged).await, 0);
+    let got = pi.message().await;
+    assert_eq!((user(&got, "caller"), user(&got, "via")), (Some("bob"), None));
+}
+
+#[tokio::test]
+async fn connack_says_that_grants_hold() {
+    let own = Own::start(rules).await;
+    let connack = client(&own, "ada--1").await.connack.expect("let in");
+    assert!(connack.properties.contains(&Property::user("rantai", "caller,grants")), "{connack:?}");
+}

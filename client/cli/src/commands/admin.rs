@@ -1,0 +1,68 @@
+//! `rantai admin`: commands to a running broker.
+
+use rantai_client::session::{Publish, QoS, Unsent};
+use tokio::time::timeout;
+
+use crate::connection::{Connection, log, print_json, run};
+use crate::exit::{Exit, Failure};
+
+/// The topic of the command, as the broker has it.
+const RELOAD: &str = "$CONTROL/rantai/reload";
+
+const EXAMPLES: &str = "\
+Examples:
+  rantai admin reload --broker mqtt://root:secret@broker
+  kill -HUP $(pidof rantai)                              the same, on the broker's machine
+
+Exit codes: 0 done, 1 the file is wrong and nothing has changed, 2 wrong command line, 3 no broker, 4 not an admin,
+6 no answer in time.";
+
+/// Commands to a running broker, for users with the role admin.
+#[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Admin {
+    #[command(subcommand)]
+    action: Action,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+#[derive(clap::Subcommand)]
+enum Action {
+    /// Read users, roles and rules again from the broker's configuration file
+    Reload,
+}
+
+impl Admin {
+    pub(crate) fn run(self) -> Result<(), Failure> {
+        log(tracing::Level::ERROR);
+        match self.action {
+            Action::Reload => run(reload(self.connection)),
+        }
+    }
+}
+
+async fn reload(connection: Connection) -> Result<(), Failure> {
+    let client = connection.client().await?;
+    let command = Publish::new(RELOAD.to_owned(), Vec::new()).qos(QoS::AtLeastOnce);
+    let done = timeout(connection.timeout, client.publish(command)).await.map_err(|_| {
+        let text = format!("the broker did not answer within {:?}", connection.timeout);
+        Failure::new(Exit::NoAnswer, text)
+    })?;
+    match done {
+        Ok(()) => {}
+        Err(Unsent::Denied { why }) => {
+            let text = format!("only users with the role admin may do this: {why}");
+            return Err(Failure::new(Exit::Denied, text));
+        }
+        Err(error @ (Unsent::Lost | Unsent::Offline | Unsent::Ended)) => {
+            return Err(Failure::from_error(Exit::Unreachable, &error));
+        }
+        Err(error) => return Err(Failure::from_error(Exit::Failed, &error)),
+    }
+    client.close().await;
+    if connection.json {
+        print_json(&serde_json::json!({"reloaded": true}));
+    }
+    Ok(())
+}

@@ -1,0 +1,36 @@
+//! SIGHUP: users and rules of the broker in this process are read again.
+
+use std::sync::{Arc, OnceLock};
+
+use rantai_broker::{ReloadError, Reloader};
+
+/// What a SIGHUP does, once the broker runs.
+#[derive(Clone, Default)]
+pub(crate) struct AtHangup(Arc<OnceLock<Reloader>>);
+
+impl AtHangup {
+    /// The broker runs.
+    pub(crate) fn reloads(&self, reloader: Option<Reloader>) {
+        if let Some(reloader) = reloader {
+            let _ = self.0.set(reloader);
+        }
+    }
+
+    /// Has the file read again, on a task of its own; the log says what came of it.
+    pub(crate) fn reload(&self) {
+        let Some(reloader) = self.0.get().cloned() else {
+            tracing::warn!("SIGHUP ignored: there is no broker yet");
+            return;
+        };
+        tokio::spawn(async move {
+            match reloader.reload().await {
+                // The broker itself says what it has applied.
+                Ok(_) => {}
+                Err(error @ (ReloadError::NoFile | ReloadError::Stopping)) => {
+                    tracing::warn!("SIGHUP ignored: {error}");
+                }
+                Err(error) => tracing::warn!("users and rules stay as they are: {error}"),
+            }
+        });
+    }
+}

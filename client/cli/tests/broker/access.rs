@@ -1,0 +1,119 @@
+//! Users and rules of `rantai broker`: read again at SIGHUP and by `rantai admin reload`, and tried by `rantai acl`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+use super::process::{Broker, command};
+
+const CONFIG: &str = "\
+acl_file = 'acl.conf'
+[[users]]
+name = 'root'
+password = '$6$c2FsdHNhbHRzYWx0$249ZHFxwkpEaAPfNZFSf5UpOjuoJJpLXi1M4+w6vgMD/mKfTMMdCofU9tkt+8UHFTA5eq0vJt+ZRPmD0e7hg0g=='
+roles = ['admin']
+[[users]]
+name = 'ada'
+password = '$6$c2FsdHNhbHRzYWx0$0+eDSyYocoTziWaOmNcyEcEGd81DA5eX+6t84Uw1u9F3C6uVlYrzRi67vhRpGB8FSuuxQnwpYWkw7wDsE/tl3A=='
+";
+
+/// A folder with a configuration and its ACL file.
+fn configured() -> (TempDir, PathBuf) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = folder.path().join("broker.toml");
+    fs::write(&config, CONFIG).expect("a file");
+    fs::write(folder.path().join("acl.conf"), "user ada\ntopic write door/#\n").expect("a file");
+    (folder, config)
+}
+
+fn rantai(arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rantai"));
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("RANTAI_")) {
+        command.env_remove(name);
+    }
+    command.args(arguments).output().expect("the binary runs")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn start(config: &Path) -> Broker {
+    let mut command = command(None);
+    command.arg("--config").arg(config);
+    Broker::spawn(command)
+}
+
+#[test]
+fn rules_change_at_sighup_and_by_an_admin_and_a_wrong_file_changes_nothing() {
+    let (folder, config) = configured();
+    let mut broker = start(&config);
+    let url = |user: &str| format!("mqtt://{user}:{user}@{}", broker.address);
+    let (ada, root) = (url("ada"), url("root"));
+    let publish = |topic: &str| rantai(&["pub", topic, "x", "--broker", &ada]);
+    assert!(publish("door/1").status.success());
+    let refused = publish("window/1");
+    assert_eq!(refused.status.code(), Some(4));
+    let why = text(&refused.stderr);
+    assert!(why.contains("no rule of user ada allows writing window/1; roles: caller"), "{why}");
+    fs::write(folder.path().join("acl.conf"), "user ada\ntopic write window/#\n").expect("a file");
+    broker.signal(Signal::HUP);
+    broker.wait_for("read users and rules again");
+    assert!(publish("window/1").status.success());
+    assert_eq!(publish("door/1").status.code(), Some(4));
+    let reload = |user: &str| rantai(&["admin", "reload", "--broker", user]);
+    assert_eq!(reload(&ada).status.code(), Some(4));
+    fs::write(folder.path().join("acl.conf"), "user ada\ntopc x\n").expect("a file");
+    let wrong = reload(&root);
+    assert_eq!(wrong.status.code(), Some(1));
+    let why = text(&wrong.stderr);
+    assert!(why.contains("broker.toml:1:12: acl.conf:2: cannot read"), "{why}");
+    assert!(publish("window/1").status.success(), "as before");
+    fs::write(folder.path().join("acl.conf"), "user ada\ntopic write door/#\n").expect("a file");
+    assert!(reload(&root).status.success());
+    assert!(publish("door/1").status.success());
+}
+
+#[test]
+fn rules_are_tried_without_a_broker() {
+    let (_folder, config) = configured();
+    let config = config.to_str().expect("UTF-8");
+    let test = |arguments: &[&str]| {
+        let done = rantai(&[&["acl", "test"], arguments, &["--config", config]].concat());
+        (done.status.code(), text(&done.stdout) + &text(&done.stderr))
+    };
+    for (arguments, code, expected) in [
+        (&["ada", "write", "door/1"][..], 0, "allowed: `allow write door/#` (acl.conf:2)"),
+        (&["ada", "read", "door/1"], 1, "refused: no rule of user ada allows reading door/1; roles: caller"),
+        (&["ada", "write", "rantai/call/calculator/add"], 0, "(role caller, call = \"*\")"),
+        (&["ada", "subscribe", "rantai/reply/+/ada--1", "--client-id", "ada--1"], 0, "role caller"),
+        (&["ada", "subscribe", "#"], 0, "looked at for each message"),
+        (&["-", "write", "rantai/call/calculator/add", "--client-id", "ada"], 1, "belongs to user ada"),
+        (&["-", "write", "rantai/call/calculator/add"], 0, "role caller"),
+        (&["eve", "write", "x"], 2, "no user \"eve\""),
+        (&["ada", "own", "x"], 2, "possible values: read, write, subscribe"),
+    ] {
+        let (got, said) = test(arguments);
+        assert!(got == Some(code) && said.contains(expected), "{arguments:?}: {got:?} {said}");
+    }
+    for broker in ["mosquitto", "rmqtt"] {
+        let done = rantai(&["acl", "export", "--for", broker, "--config", config]);
+        assert!(done.status.success());
+        assert!(text(&done.stdout).contains("door/#"), "{broker}");
+        assert!(text(&done.stderr).contains("left out: "), "{broker}");
+    }
+}
+
+#[test]
+fn a_broker_without_users_listens_beyond_this_machine_only_when_it_is_told_so() {
+    let refused = rantai(&["broker", "--host", "0.0.0.0", "--port", "0"]);
+    assert_eq!(refused.status.code(), Some(2));
+    let why = text(&refused.stderr);
+    assert!(why.contains("[[users]]") && why.contains("--open"), "{why}");
+    let mut open = command(None);
+    open.args(["--host", "0.0.0.0", "--open"]);
+    Broker::spawn(open);
+}
