@@ -16,6 +16,7 @@ use rantai_client::wire::json::JsonError;
 use rantai_client::wire::name::{ClientId, NameError, ObjectName, Root};
 use rantai_client::wire::role::{BusRole, RoleError};
 use rantai_client::wire::topic::TopicError;
+use rantai_client::wire::user::User;
 use rantai_client::{CallError, ConnectError, error_chain};
 use rantai_imaging::reply::{Problem, Status};
 use rantai_imaging::service::OpenError;
@@ -98,6 +99,7 @@ fn client() -> Vec<Example> {
     all.extend([
         example("http://x".parse::<Address>().expect_err("no broker")),
         example(name()),
+        example(User::new("").expect_err("an empty name")),
         example(role()),
         example(ConnectError::Address("http://x".parse::<Address>().expect_err("no broker"))),
         example(ConnectError::Unreachable { address: address(), source: refused() }),
