@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use rantai_broker::{Broker, Config as BrokerConfig, User};
+use rantai_broker::{Broker, Config as BrokerConfig};
 use rantai_client::object::{Answer, Call};
 use rantai_client::session::{Address, Publish, QoS};
 use rantai_client::wire::Properties;
@@ -18,7 +18,7 @@ use rantai_tasks::ledger::TasksProxy;
 use rantai_tasks::task::State;
 use serde_json::{Value, json};
 
-use super::support::{Bus, PATIENCE, Run, embedded, until};
+use super::support::{Bus, PATIENCE, Run, embedded, until, user};
 
 const USERS: [&str; 3] = ["ada", "bob", "root"];
 const TEXT: &str = "admins = ['root']\n[tasks]\n[rest]\nlisten = '127.0.0.1:0'\n\
@@ -35,7 +35,7 @@ struct Place {
 async fn place() -> Place {
     let mut config = BrokerConfig::on_free_port();
     config.anonymous = true;
-    config.users = USERS.map(|name| User { name: name.into(), password: "a password".into() }).into();
+    config.users = USERS.map(|name| user(name, "a password")).into();
     let bus = embedded(config).await;
     let local = bus.broker.as_ref().and_then(Broker::local_credentials).expect("credentials");
     let own = bus.address.clone().with_credentials(local.user, local.password);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rantai_broker::{Broker, Config};
+use rantai_broker::{Broker, Config, Cost, Record, User};
 use rantai_client::Client;
 use rantai_client::client::random_id;
 use rantai_client::object::{Answer, Answering, Call, Description, Method, Object, no_such_method};
@@ -83,6 +83,11 @@ where
         }
         Box::pin((self.0)(call))
     }
+}
+
+/// A user of a broker, whose password costs next to nothing to check.
+pub(crate) fn user(name: &str, password: &str) -> User {
+    User::new(name, Some(Record::new(password.as_bytes(), Cost::LOWEST).expect("hashed")))
 }
 
 /// Waits until it holds.
