@@ -1,64 +1,79 @@
 //! What is queued for sessions whose clients are away, all together, and how much of it one of them may hold.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::config::Limits;
-
-/// What a queue holds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Held {
-    pub(crate) messages: usize,
-    pub(crate) bytes: usize,
-}
+use crate::tally::{Held, Tally, Total};
 
 /// The queues of all absent sessions.
 #[derive(Debug, Default)]
 pub(crate) struct AbsentQueues {
-    /// Those that hold anything.
-    sessions: AtomicUsize,
-    messages: AtomicUsize,
-    bytes: AtomicUsize,
+    total: Total,
+    /// An owner holds more than its share because small sessions of it were given room.
+    uneven: AtomicBool,
+}
+
+fn limit(limits: &Limits) -> Held {
+    Held { messages: limits.absent_messages, bytes: limits.absent_bytes }
+}
+
+/// Whether what is held is more than `most` by an eighth: as much as sessions below their share may add before those that
+/// hold most are cut. The last message of each may exceed the limit, and is not worth a cut.
+fn is_over(held: Held, most: Held) -> bool {
+    let over = |held: usize, most: usize| held > most.saturating_add(most / 8);
+    over(held.messages, most.messages) || over(held.bytes, most.bytes)
 }
 
 impl AbsentQueues {
-    /// One of them held `from` and holds `to` now.
-    pub(crate) fn change(&self, from: Held, to: Held) {
-        let change = |counter: &AtomicUsize, from: usize, to: usize| {
-            if from != to {
-                counter.fetch_add(to.wrapping_sub(from), Ordering::Relaxed);
-            }
-        };
-        change(&self.sessions, usize::from(from.messages > 0), usize::from(to.messages > 0));
-        change(&self.messages, from.messages, to.messages);
-        change(&self.bytes, from.bytes, to.bytes);
+    /// One of them, of the owner whose tally is `own`, held `from` and holds `to` now.
+    pub(crate) fn change(&self, own: Option<&Tally>, from: Held, to: Held) {
+        self.total.change(own, from, to);
     }
 
     pub(crate) fn held(&self) -> Held {
-        Held { messages: self.messages.load(Ordering::Relaxed), bytes: self.bytes.load(Ordering::Relaxed) }
+        self.total.all().held()
     }
 
-    /// Whether together they hold more than they may by an eighth: as much as sessions below their share may add before
-    /// those that hold most are cut. The last message of each may exceed the limit, and is not worth a cut.
+    /// Whether something is to be cut: all together hold more than they may, or an owner more than its share, each by an
+    /// eighth. True once for each time that an owner came to hold so much.
     pub(crate) fn over(&self, limits: &Limits) -> bool {
-        let held = self.held();
-        let over = |held: usize, most: usize| held > most.saturating_add(most / 8);
-        over(held.messages, limits.absent_messages) || over(held.bytes, limits.absent_bytes)
+        self.uneven.swap(false, Ordering::Relaxed) || is_over(self.held(), limit(limits))
     }
 
-    /// Whether one that holds `own` may not be given more: all together hold what they may, and it at least an equal
-    /// share of that. So a session that holds little is never full because of those that hold much.
-    pub(crate) fn no_room_for(&self, own: Held, limits: &Limits) -> bool {
-        let Held { messages, bytes } = self.held();
-        let sessions = self.sessions.load(Ordering::Relaxed).max(1);
-        bytes >= limits.absent_bytes && own.bytes >= limits.absent_bytes / sessions
-            || messages >= limits.absent_messages && own.messages >= limits.absent_messages / sessions
+    /// Whether a session that holds `held` may not be given more: its owner holds its share of the budget (what is nobody's
+    /// counts for all alone), and it at least an equal part of that. So a session that holds little is never full because of
+    /// those that hold much, and no owner because of others.
+    pub(crate) fn no_room_for(&self, held: Held, own: Option<&Tally>, limits: &Limits) -> bool {
+        let limit = limit(limits);
+        let (tally, share) = match own {
+            Some(own) => (own, self.total.share(own, limit)),
+            None => (self.total.all(), limit),
+        };
+        let (together, sessions) = (tally.held(), tally.sessions());
+        let full = |together: usize, held: usize, share: usize| together >= share && held >= share / sessions;
+        let full = full(together.bytes, held.bytes, share.bytes)
+            || full(together.messages, held.messages, share.messages);
+        if !full && own.is_some() && is_over(together, share) && !self.uneven.load(Ordering::Relaxed) {
+            self.uneven.store(true, Ordering::Relaxed);
+        }
+        full
+    }
+
+    /// What the sessions of an owner are to be cut to: to its share, where they hold more by an eighth.
+    pub(crate) fn most_for(&self, own: &Tally, limits: &Limits) -> Held {
+        let (held, share) = (own.held(), self.total.share(own, limit(limits)));
+        if is_over(held, share) { share } else { held }
     }
 }
 
 /// The most that each may hold so that all together hold no more than `budget`, where each has what it holds in `held`:
 /// the largest give, down to an equal level.
-pub(crate) fn level(held: impl Iterator<Item = usize>, budget: usize) -> usize {
-    let mut held: Vec<usize> = held.collect();
+pub(crate) fn level(held: impl Iterator<Item = Held>, budget: Held) -> Held {
+    let (messages, bytes) = held.map(|held| (held.messages, held.bytes)).unzip();
+    Held { messages: level_of(messages, budget.messages), bytes: level_of(bytes, budget.bytes) }
+}
+
+fn level_of(mut held: Vec<usize>, budget: usize) -> usize {
     held.sort_unstable();
     let mut left = budget;
     let mut count = held.len();
@@ -77,9 +92,13 @@ pub(crate) fn level(held: impl Iterator<Item = usize>, budget: usize) -> usize {
 mod tests {
     use super::*;
 
+    fn held(messages: usize, bytes: usize) -> Held {
+        Held { messages, bytes }
+    }
+
     #[test]
     fn the_largest_give_down_to_an_equal_level() {
-        let level = |held: &[usize], budget| level(held.iter().copied(), budget);
+        let level = |held: &[usize], budget| level_of(held.to_vec(), budget);
         assert_eq!(level(&[], 10), usize::MAX);
         assert_eq!(level(&[3, 4], 10), usize::MAX, "within the budget");
         assert_eq!(level(&[100, 4], 10), 6, "the small one keeps all it has");
@@ -91,20 +110,63 @@ mod tests {
     #[test]
     fn who_holds_little_has_room_though_others_hold_much() {
         let limits = Limits { absent_bytes: 100, absent_messages: 10, ..Limits::default() };
-        let held = |messages, bytes| Held { messages, bytes };
         let absent = AbsentQueues::default();
-        absent.change(Held::default(), held(1, 95));
-        assert!(!absent.no_room_for(held(1, 95), &limits), "within what all may hold");
-        absent.change(Held::default(), held(1, 10));
+        absent.change(None, Held::default(), held(1, 95));
+        assert!(!absent.no_room_for(held(1, 95), None, &limits), "within what all may hold");
+        absent.change(None, Held::default(), held(1, 10));
         assert!(!absent.over(&limits));
-        absent.change(held(1, 10), held(1, 18));
+        absent.change(None, held(1, 10), held(1, 18));
         assert!(absent.over(&limits));
-        assert!(absent.no_room_for(held(1, 95), &limits));
-        assert!(!absent.no_room_for(held(1, 10), &limits), "below its half");
-        absent.change(held(1, 95), Held::default());
-        absent.change(held(1, 18), held(10, 20));
-        assert!(absent.no_room_for(held(10, 20), &limits), "too many messages, though small ones");
-        absent.change(held(10, 20), Held::default());
-        assert_eq!((absent.held(), absent.sessions.load(Ordering::Relaxed)), (Held::default(), 0));
+        assert!(absent.no_room_for(held(1, 95), None, &limits));
+        assert!(!absent.no_room_for(held(1, 10), None, &limits), "below its half");
+        absent.change(None, held(1, 95), Held::default());
+        absent.change(None, held(1, 18), held(10, 20));
+        assert!(absent.no_room_for(held(10, 20), None, &limits), "too many messages, though small ones");
+        absent.change(None, held(10, 20), Held::default());
+        assert_eq!(absent.held(), Held::default());
+    }
+
+    /// With many small sessions one owner took all, and others were cut down to the level of one of them.
+    #[test]
+    fn many_small_sessions_of_one_owner_hold_its_share_together() {
+        let limits = Limits { absent_bytes: 9_000, ..Limits::default() };
+        let (absent, greedy, honest) = (AbsentQueues::default(), Tally::default(), Tally::default());
+        let mut sessions = vec![0_usize; 100];
+        for _ in 0..200 {
+            for bytes in &mut sessions {
+                if !absent.no_room_for(held(1, *bytes), Some(&greedy), &limits) {
+                    let before = if *bytes == 0 { Held::default() } else { held(1, *bytes) };
+                    *bytes += 10;
+                    absent.change(Some(&greedy), before, held(1, *bytes));
+                }
+            }
+        }
+        let share = 6_000;
+        assert!((share..share + 1_000).contains(&greedy.held().bytes), "{:?}", greedy.held());
+        // One session of somebody else may hold far more than each of those.
+        let mut bytes = 0;
+        while !absent.no_room_for(held(1, bytes), Some(&honest), &limits) {
+            absent.change(
+                Some(&honest),
+                if bytes == 0 { Held::default() } else { held(1, bytes) },
+                held(1, bytes + 10),
+            );
+            bytes += 10;
+        }
+        assert_eq!(bytes, 3_000);
+    }
+
+    #[test]
+    fn an_owner_above_its_share_is_to_be_cut_to_it() {
+        let limits = Limits { absent_bytes: 9_000, ..Limits::default() };
+        let (absent, own) = (AbsentQueues::default(), Tally::default());
+        absent.change(Some(&own), Held::default(), held(1, 6_000));
+        absent.change(Some(&own), Held::default(), held(1, 900));
+        assert!(absent.no_room_for(held(1, 6_000), Some(&own), &limits) && !absent.over(&limits));
+        assert!(!absent.no_room_for(held(1, 900), Some(&own), &limits), "below half of the share");
+        assert!(absent.over(&limits) && !absent.over(&limits));
+        assert_eq!(absent.most_for(&own, &limits).bytes, 6_000);
+        absent.change(Some(&own), held(1, 6_000), held(1, 5_000));
+        assert_eq!(absent.most_for(&own, &limits), own.held());
     }
 }

@@ -160,44 +160,37 @@ impl Access {
         principal == owner || principal.local == owner.local && self.generation() == 0
     }
 
-    /// Whether a password for this user could be guessed: nobody's is checked without users, and that of the broker's own
-    /// process is too long.
-    pub(crate) fn can_be_guessed(&self, user: &str) -> bool {
-        user != LOCAL_USER && self.has_users()
+    /// Who a client without a user name is, where such clients are let in.
+    pub(crate) fn anonymous(&self) -> Option<Arc<Principal>> {
+        self.rules.read().anonymous().then(|| self.nobody.clone())
     }
 
-    /// Who a client is by the user name and password of its CONNECT. With no users configured any name is let in, and
-    /// stands for nobody.
-    ///
-    /// # Errors
-    ///
-    /// The reason code of the refusal.
-    pub(crate) fn log_in(
+    /// The user of this name.
+    pub(crate) fn user(&self, name: &str) -> Option<Arc<Principal>> {
+        self.rules.read().user(name)
+    }
+
+    /// Who a client is by a user name and password that no record is needed for: the broker's own process, and without
+    /// users whatever name it says, or nobody where there are rules by user name. `None` where the password has to be
+    /// checked by a record.
+    pub(crate) fn without_record(
         &self,
-        user: Option<&ByteString>,
-        password: Option<&[u8]>,
-    ) -> Result<Arc<Principal>, Reason> {
-        let rules = self.rules.read().clone();
-        let Some(user) = user else {
-            return if rules.anonymous() { Ok(self.nobody.clone()) } else { Err(Reason::NOT_AUTHORIZED) };
-        };
-        let password = password.unwrap_or_default();
-        if user == LOCAL_USER {
+        name: &ByteString,
+        password: &[u8],
+    ) -> Option<Result<Arc<Principal>, Reason>> {
+        if name == LOCAL_USER {
             let right = constant_time_eq(self.local_password.as_bytes(), password);
-            return if right {
-                Ok(self.local_process.clone())
-            } else {
-                Err(Reason::BAD_USER_NAME_OR_PASSWORD)
-            };
+            let local = self.local_process.clone();
+            return Some(if right { Ok(local) } else { Err(Reason::BAD_USER_NAME_OR_PASSWORD) });
         }
+        let rules = self.rules.read();
         if rules.has_users() || !rules.anonymous() {
-            return rules.log_in(user, password).ok_or(Reason::BAD_USER_NAME_OR_PASSWORD);
+            return None;
         }
-        // Nobody has checked the name.
-        Ok(match rules.table() {
+        Some(Ok(match rules.table() {
             Some(_) => self.nobody.clone(),
-            None => Arc::new(Principal { claimed: true, ..Principal::of_user(user.clone()) }),
-        })
+            None => Arc::new(Principal { claimed: true, ..Principal::of_user(name.clone()) }),
+        }))
     }
 }
 
@@ -206,37 +199,28 @@ mod tests {
     use super::*;
     use crate::User;
 
-    fn access(anonymous: bool, users: &[(&str, &str)]) -> Access {
-        let users = users.iter().map(|(n, p)| User { name: (*n).into(), password: (*p).into() }).collect();
+    fn access(anonymous: bool, users: &[&str]) -> Access {
+        let users = users.iter().map(|name| User::new(*name, None)).collect();
         Access::new(&Config { anonymous, users, ..Config::default() }, &Random::System)
     }
 
-    fn user(
-        access: &Access,
-        user: Option<&ByteString>,
-        password: Option<&[u8]>,
-    ) -> Result<Option<String>, Reason> {
-        access.log_in(user, password).map(|principal| principal.user.as_ref().map(ToString::to_string))
+    #[test]
+    fn any_name_is_taken_only_where_there_are_no_users() {
+        let name = ByteString::from("ani");
+        let taken = access(true, &[]).without_record(&name, b"").expect("no record").expect("let in");
+        assert_eq!(taken.user.as_deref(), Some("ani"));
+        assert_eq!(access(true, &["ani"]).without_record(&name, b""), None);
+        assert_eq!(access(false, &[]).without_record(&name, b""), None);
     }
 
     #[test]
-    fn who_is_let_in() {
-        let name = ByteString::from("ani");
-        let closed = access(false, &[("ani", "rahasia")]);
-        assert_eq!(user(&closed, Some(&name), Some(b"rahasia")), Ok(Some("ani".to_owned())));
-        for wrong in [&b""[..], b"rahasi", b"rahasia!", b"rahasiA"] {
-            assert_eq!(user(&closed, Some(&name), Some(wrong)), Err(Reason::BAD_USER_NAME_OR_PASSWORD));
-        }
-        assert_eq!(
-            user(&closed, Some(&"budi".into()), Some(b"rahasia")),
-            Err(Reason::BAD_USER_NAME_OR_PASSWORD)
-        );
-        assert_eq!(user(&closed, None, None), Err(Reason::NOT_AUTHORIZED));
-        assert_eq!(user(&access(true, &[]), Some(&name), None), Ok(Some("ani".to_owned())));
-        assert_eq!(user(&access(true, &[("ani", "x")]), None, None), Ok(None));
-        assert_eq!(
-            user(&access(true, &[("ani", "x")]), Some(&name), None),
-            Err(Reason::BAD_USER_NAME_OR_PASSWORD)
-        );
+    fn the_local_process_needs_its_own_password() {
+        let access = access(true, &[]);
+        let local = access.local_credentials();
+        let name = ByteString::from(&*local.user);
+        let with = |password: &str| access.without_record(&name, password.as_bytes()).expect("no record");
+        assert!(with(&local.password).is_ok_and(|principal| principal.local));
+        assert_eq!(with(""), Err(Reason::BAD_USER_NAME_OR_PASSWORD));
+        assert_eq!(with(&local.password[1..]), Err(Reason::BAD_USER_NAME_OR_PASSWORD));
     }
 }

@@ -2,8 +2,10 @@
 
 mod access;
 mod file;
+mod hidden;
 mod roles;
 mod source;
+mod users;
 
 pub use file::ConfigError;
 pub use roles::{PlainRole, RoleMistake, RoleSyntax};
@@ -15,6 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rantai_access::Table;
+use rantai_credentials::Record;
 
 /// Everything that can be set. `Config::default()` listens on 127.0.0.1:1883 and keeps all in memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,8 +68,15 @@ pub enum Engine {
 pub struct User {
     /// The user name.
     pub name: String,
-    /// The password.
-    pub password: String,
+    /// What is kept instead of the password; a user without one cannot log in by a password.
+    pub password: Option<Record>,
+}
+
+impl User {
+    /// A user who logs in with the password of this record.
+    pub fn new(name: impl Into<String>, password: Option<Record>) -> Self {
+        Self { name: name.into(), password }
+    }
 }
 
 impl std::fmt::Debug for User {
@@ -156,6 +166,8 @@ pub struct Limits {
     pub queue_drops: QueueDrops,
     /// Bytes in flight towards one client at QoS 1 and 2 before further messages wait in its queue. Default: 64 MiB.
     pub in_flight_bytes: usize,
+    /// Bytes in flight to all clients together, whether connected or not. Default: 0, a quarter of `memory_bytes`.
+    pub total_in_flight_bytes: usize,
     /// Messages queued for all sessions together whose clients are away. Default: 1,000,000.
     pub absent_messages: usize,
     /// Bytes queued for all sessions together whose clients are away; a message counts for each of them. Default: 256 MiB.
@@ -193,6 +205,11 @@ pub struct Limits {
     /// Longest time between two passwords that are tried for one user from one address, once some were wrong.
     /// Default: 2 s; zero: no wait.
     pub guess_delay: Duration,
+    /// Threads that check passwords. Default: 0, half of the cores, from one to four.
+    pub password_threads: usize,
+    /// Passwords that wait to be checked; an address (an IPv6 network of 64 bits) has a place only while it holds fewer
+    /// than twice as many as are free. Default: 4,096.
+    pub password_queue: usize,
     /// Log lines of each kind that clients can cause, a second; further ones are counted. Default: 100.
     pub log_lines_per_s: u32,
     /// Bytes to leave free on the file system of `data_dir`: below them nothing new is kept, and what needs that is refused.
@@ -208,12 +225,17 @@ pub struct Limits {
     pub user_properties: usize,
     /// Bytes that the subscriptions of one session take, about 400 for each level of a filter. Default: 32 MiB.
     pub subscription_bytes: usize,
+    /// Bytes that the subscriptions of all sessions take. Default: 0, a quarter of `memory_bytes`.
+    pub total_subscription_bytes: usize,
     /// Shared groups (`$share/{group}/{filter}`) on one filter: each gets a copy of a message. Default: 1,024.
     pub share_groups: usize,
     /// Shared groups on one filter that one session is a member of. Default: 16.
     pub share_groups_session: usize,
     /// Bytes that all retained messages take. Default: 0, a quarter of `memory_bytes`.
     pub retained_bytes: usize,
+    /// Bytes a second by which the retained messages of one user or address may grow once they take a quarter of
+    /// `retained_bytes`; what is faster waits. Default: 64 MiB; zero: no limit.
+    pub retained_bytes_per_s: usize,
     /// Bytes that all wills take; one that is below an equal share of them always has room. Default: 64 MiB.
     pub will_bytes: usize,
     /// Sessions of all clients, whether connected or not. Default: 200,000.
@@ -248,6 +270,7 @@ impl Default for Limits {
             queue_full: QueueFull::Drop,
             queue_drops: QueueDrops::Newest,
             in_flight_bytes: 64 << 20,
+            total_in_flight_bytes: 0,
             absent_messages: 1_000_000,
             absent_bytes: 256 << 20,
             slow_reader: Duration::from_secs(30),
@@ -264,15 +287,19 @@ impl Default for Limits {
             send_topic_aliases: u16::MAX,
             topic_alias_bytes: 256 << 10,
             guess_delay: Duration::from_secs(2),
+            password_threads: 0,
+            password_queue: 4_096,
             log_lines_per_s: 100,
             free_space_bytes: None,
             disk_stall: Duration::from_secs(10),
             disk_wait: Duration::from_secs(10),
             user_properties: 1_000,
             subscription_bytes: 32 << 20,
+            total_subscription_bytes: 0,
             share_groups: 1_024,
             share_groups_session: 16,
             retained_bytes: 0,
+            retained_bytes_per_s: 64 << 20,
             will_bytes: 64 << 20,
             sessions: 200_000,
             sessions_per_user: 100_000,

@@ -68,6 +68,8 @@ counters! {
     refused_queue_full
     /// Times a publisher waited for a full queue.
     publisher_waits
+    /// Times little was sent to a client because of `limits.total_in_flight_bytes`, until messages were acknowledged.
+    in_flight_capped
     /// Messages refused by access rules.
     refused_access
     /// Subscriptions refused by access rules, or ended because the rules have changed.
@@ -84,6 +86,8 @@ counters! {
     refused_grants
     /// Retained messages refused because of `limits.retained` or `limits.retained_bytes`, or because memory was short.
     refused_retained
+    /// Times a publisher or retained wills waited because of `limits.retained_bytes_per_s`.
+    retained_paced
     /// Retained messages and subscriptions refused because their owner, a user or an address, holds its share of what all may.
     refused_shares
     /// Messages not sent because they are above the client's Maximum Packet Size.
@@ -108,14 +112,22 @@ counters! {
     delayed_logins
     /// Passwords that were not tried because too many waited.
     refused_logins
+    /// Passwords of wrong logins that were repeated by the same client, and refused without another check.
+    repeated_logins
+    /// Passwords that were not checked because `limits.password_queue` of them waited.
+    busy_logins
+    /// Hashes that were computed to check passwords.
+    hashed_passwords
+    /// Passwords that were known to be right without computing their hash.
+    remembered_passwords
     /// Log lines left out because of `limits.log_lines_per_s`.
     log_lines_left_out
     /// Turns that ended with retained messages still to be read for a client, so that others got theirs.
     retained_turns
-    /// Subscriptions refused because of `limits.subscriptions`, `subscription_bytes`, `share_groups` or
-    /// `share_groups_session`, or because memory was short.
+    /// Subscriptions refused because of `limits.subscriptions`, `subscription_bytes`, `total_subscription_bytes`,
+    /// `share_groups` or `share_groups_session`, or because memory was short.
     refused_subscriptions
-    /// Messages and wills refused because of `limits.user_properties`.
+    /// Messages and wills refused, and connections ended or refused for other packets, because of `limits.user_properties`.
     refused_properties
     /// Connections refused because of `limits.will_bytes`.
     refused_wills

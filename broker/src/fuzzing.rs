@@ -2,7 +2,7 @@
 
 use bytes::BytesMut;
 
-use crate::codec::{self, Version};
+use crate::codec::{self, Packet, Subscribe, Version};
 
 /// Reads `bytes` as what one client sends: CONNECT first, then as both versions. Whatever comes, it must not
 /// panic, and must use up every whole frame.
@@ -13,10 +13,18 @@ pub fn decode(bytes: &[u8]) {
             && frame.length <= buffer.len()
         {
             let before = buffer.len();
-            let result = codec::decode(frame, &mut buffer, version, 0);
+            let result = codec::decode(frame, &mut buffer, version, 0, 8);
             assert_eq!(buffer.len(), before - frame.length, "a frame is used up whole");
-            if result.is_err() {
-                break;
+            match result {
+                Ok(
+                    Packet::Subscribe(Subscribe { mut filters, .. })
+                    | Packet::Unsubscribe { mut filters, .. },
+                ) => {
+                    while !filters.are_checked() && filters.check_some().is_ok() {}
+                    filters.for_each(drop);
+                }
+                Ok(_) => {}
+                Err(_) => break,
             }
         }
     }

@@ -3,7 +3,7 @@
 //! They are counted twice, by client id and for all client ids of that user and address, where more are free. Whoever logs
 //! in as the same user from elsewhere does not wait, nor for others a client id that has logged in as this user from this
 //! address before. What is tried waits for its turn, right or wrong, so that guessing on many connections at once gains
-//! nothing.
+//! nothing. The same wrong password again from the same client is no guess: a program with an old password keeps trying it.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::IpAddr;
@@ -24,6 +24,8 @@ const FIRST_DELAY_MS: u64 = 100;
 const FORGET_MS: u64 = 15 * 60 * 1000;
 /// Entries of each generation: when one is full, the oldest are forgotten.
 const GENERATION: usize = 8_192;
+/// The same for user names that nobody has: a flood of them makes the broker forget no guesses at real users.
+const STRANGERS: usize = 2_048;
 
 /// Who tries to log in.
 #[derive(Clone, Copy, Debug)]
@@ -31,7 +33,15 @@ pub(crate) struct Attempt<'a> {
     pub(crate) user: &'a str,
     pub(crate) address: IpAddr,
     pub(crate) client_id: &'a str,
+    /// Whether there is such a user.
+    pub(crate) is_user: bool,
+    /// Whether there is a session of this client id that belongs to the user.
+    pub(crate) has_session: bool,
 }
+
+/// A keyed hash of a password and of the records that it was checked by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Fingerprint(u64);
 
 /// Too many passwords wait for this user and address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,9 +55,11 @@ pub(crate) struct Guesses {
     table: Mutex<Table>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Table {
     wrong: Generations<Wrong>,
+    /// Those for user names that nobody has.
+    wrong_strangers: Generations<Wrong>,
     /// Who has logged in before.
     known: Generations<()>,
 }
@@ -55,6 +67,8 @@ struct Table {
 #[derive(Clone, Copy, Debug, Default)]
 struct Wrong {
     count: u32,
+    /// The last one.
+    password: Option<Fingerprint>,
     last: u64,
     /// When the next one may be tried.
     next: u64,
@@ -63,7 +77,24 @@ struct Wrong {
 impl Guesses {
     /// Waits that grow up to `longest`; zero: none.
     pub(crate) fn new(longest: Duration) -> Self {
-        Self { longest_ms: longest.as_millis() as u64, hasher: RandomState::new(), table: Mutex::default() }
+        Self {
+            longest_ms: longest.as_millis() as u64,
+            hasher: RandomState::new(),
+            table: Mutex::new(Table::new()),
+        }
+    }
+
+    /// What stands for a password in [`is_repeated`](Self::is_repeated) and [`failed`](Self::failed). `records` is a number
+    /// that changes with the records of passwords: what was wrong may be right by others.
+    pub(crate) fn fingerprint(&self, records: u64, password: &[u8]) -> Fingerprint {
+        Fingerprint(self.hasher.hash_one((records, password)))
+    }
+
+    /// Whether the last password of the same client was this one, and wrong: it is so still, and need not wait for a turn.
+    pub(crate) fn is_repeated(&self, attempt: Attempt<'_>, password: Fingerprint) -> bool {
+        let own = self.hash_client(attempt);
+        let mut table = self.table.lock();
+        table.wrong(attempt).get(own).is_some_and(|wrong| wrong.password == Some(password))
     }
 
     /// Takes a turn to try a password at `now`. Returns how many milliseconds to wait for it.
@@ -76,9 +107,9 @@ impl Guesses {
         let counts = self.counts(attempt, &mut table);
         let mut turn = now;
         for &(key, free) in counts.iter().flatten() {
-            let Some(wrong) = table.wrong.get(key) else { continue };
+            let Some(wrong) = table.wrong(attempt).get(key) else { continue };
             if now > wrong.last + FORGET_MS {
-                table.wrong.remove(key);
+                table.wrong(attempt).remove(key);
             } else if wrong.count > free {
                 // Less for one client id than for all, so that it cannot take every turn.
                 let waits = if free == FREE { 1 } else { 2 };
@@ -89,7 +120,7 @@ impl Guesses {
             }
         }
         for &(key, free) in counts.iter().flatten() {
-            if let Some(wrong) = table.wrong.get(key) {
+            if let Some(wrong) = table.wrong(attempt).get(key) {
                 wrong.next = turn + self.delay_ms(wrong.count, free);
             }
         }
@@ -97,21 +128,22 @@ impl Guesses {
     }
 
     /// The password was wrong. Returns whether this begins the waits.
-    pub(crate) fn failed(&self, attempt: Attempt<'_>, now: u64) -> bool {
+    pub(crate) fn failed(&self, attempt: Attempt<'_>, password: Fingerprint, now: u64) -> bool {
         if self.longest_ms == 0 {
             return false;
         }
         let mut table = self.table.lock();
         let mut begins = false;
         for (key, free) in self.counts(attempt, &mut table).into_iter().flatten() {
-            let mut wrong = table.wrong.get(key).copied().unwrap_or_default();
+            let mut wrong = table.wrong(attempt).get(key).copied().unwrap_or_default();
             if now > wrong.last + FORGET_MS {
                 wrong = Wrong::default();
             }
             wrong.count = wrong.count.saturating_add(1);
             wrong.last = now;
+            wrong.password = Some(password);
             wrong.next = wrong.next.max(now + self.delay_ms(wrong.count, free));
-            table.wrong.insert(key, wrong);
+            table.wrong(attempt).insert(key, wrong);
             begins |= wrong.count == free + 1;
         }
         begins
@@ -124,16 +156,16 @@ impl Guesses {
         }
         let mut table = self.table.lock();
         for (key, _) in self.counts(attempt, &mut table).into_iter().flatten() {
-            table.wrong.remove(key);
+            table.wrong(attempt).remove(key);
         }
         table.known.insert(self.hash_client(attempt), ());
     }
 
     /// The keys by which its wrong passwords are counted, and how many are free for each: the client id's, and unless that
-    /// has logged in before, that of all client ids.
+    /// has logged in before or has a session of the user, that of all client ids.
     fn counts(&self, attempt: Attempt<'_>, table: &mut Table) -> [Option<(u64, u32)>; 2] {
         let own = self.hash_client(attempt);
-        let known = table.known.get(own).is_some();
+        let known = attempt.has_session || table.known.get(own).is_some();
         // Texts of any length take eight bytes; the hash is keyed, so that nobody can look for equal ones.
         let all = self.hasher.hash_one((attempt.user, network(attempt.address)));
         [Some((own, FREE)), (!known).then_some((all, FREE_FOR_ALL))]
@@ -156,15 +188,29 @@ impl Guesses {
 struct Generations<T> {
     young: HashMap<u64, T>,
     old: HashMap<u64, T>,
+    /// Entries of each.
+    size: usize,
 }
 
-impl<T> Default for Generations<T> {
-    fn default() -> Self {
-        Self { young: HashMap::new(), old: HashMap::new() }
+impl Table {
+    fn new() -> Self {
+        Self {
+            wrong: Generations::new(GENERATION),
+            wrong_strangers: Generations::new(STRANGERS),
+            known: Generations::new(GENERATION),
+        }
+    }
+
+    fn wrong(&mut self, attempt: Attempt<'_>) -> &mut Generations<Wrong> {
+        if attempt.is_user { &mut self.wrong } else { &mut self.wrong_strangers }
     }
 }
 
 impl<T> Generations<T> {
+    fn new(size: usize) -> Self {
+        Self { young: HashMap::new(), old: HashMap::new(), size }
+    }
+
     fn get(&mut self, key: u64) -> Option<&mut T> {
         if let Some(value) = self.old.remove(&key) {
             self.insert(key, value);
@@ -173,7 +219,7 @@ impl<T> Generations<T> {
     }
 
     fn insert(&mut self, key: u64, value: T) {
-        if self.young.len() >= GENERATION && !self.young.contains_key(&key) {
+        if self.young.len() >= self.size && !self.young.contains_key(&key) {
             self.old = std::mem::take(&mut self.young);
         }
         self.old.remove(&key);
@@ -193,7 +239,20 @@ mod tests {
     const NOW: u64 = 1_700_000_000_000;
 
     fn attempt<'a>(user: &'a str, address: &str, client_id: &'a str) -> Attempt<'a> {
-        Attempt { user, address: address.parse().expect("an address"), client_id }
+        Attempt {
+            user,
+            address: address.parse().expect("an address"),
+            client_id,
+            is_user: true,
+            has_session: false,
+        }
+    }
+
+    /// A password that nobody has tried before.
+    fn another(guesses: &Guesses) -> Fingerprint {
+        use std::sync::atomic::{AtomicU64, Ordering};
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        guesses.fingerprint(0, &NEXT.fetch_add(1, Ordering::Relaxed).to_le_bytes())
     }
 
     fn guesses() -> Guesses {
@@ -204,7 +263,7 @@ mod tests {
     fn guess(guesses: &Guesses, who: Attempt<'_>, count: u32, mut now: u64) -> u64 {
         for _ in 0..count {
             now += guesses.take_turn(who, now).expect("waits for its turn");
-            guesses.failed(who, now);
+            guesses.failed(who, another(guesses), now);
         }
         now
     }
@@ -292,11 +351,11 @@ mod tests {
         let ada = attempt("ada", "10.0.0.1", "x");
         let now = guess(&guesses, ada, 20, NOW);
         for name in &names[..GENERATION / 2] {
-            guesses.failed(attempt(name, "10.0.0.1", "x"), now);
+            guesses.failed(attempt(name, "10.0.0.1", "x"), another(&guesses), now);
         }
         assert_ne!(guesses.take_turn(ada, now), Ok(0), "still there");
         for name in &names {
-            guesses.failed(attempt(name, "10.0.0.1", "x"), now);
+            guesses.failed(attempt(name, "10.0.0.1", "x"), another(&guesses), now);
         }
         assert_eq!(guesses.take_turn(ada, now), Ok(0));
         for name in &names {
@@ -311,5 +370,49 @@ mod tests {
     fn zero_switches_it_off() {
         let guesses = Guesses::new(Duration::ZERO);
         assert_eq!(guess(&guesses, attempt("ada", "10.0.0.1", "x"), 100, NOW), NOW);
+    }
+
+    /// A program that was not told of a new password.
+    #[test]
+    fn the_same_wrong_password_of_a_client_counts_once() {
+        let guesses = guesses();
+        let ada = attempt("ada", "10.0.0.1", "x");
+        let old = guesses.fingerprint(0, b"old");
+        assert!(!guesses.is_repeated(ada, old));
+        guesses.failed(ada, old, NOW);
+        assert!(guesses.is_repeated(ada, old));
+        assert!(!guesses.is_repeated(attempt("ada", "10.0.0.1", "y"), old), "another client");
+        assert!(!guesses.is_repeated(attempt("bob", "10.0.0.1", "x"), old), "another user");
+        assert!(!guesses.is_repeated(ada, guesses.fingerprint(0, b"new")), "another password");
+        assert!(!guesses.is_repeated(ada, guesses.fingerprint(1, b"old")), "other records");
+        guesses.succeeded(ada);
+        assert!(!guesses.is_repeated(ada, old), "forgotten with the count");
+    }
+
+    #[test]
+    fn a_client_id_with_a_session_of_the_user_waits_for_nobody_else() {
+        let guesses = guesses();
+        let mut now = NOW;
+        for name in 0..2 * FREE_FOR_ALL {
+            now = guess(&guesses, attempt("ada", "10.0.0.1", &name.to_string()), 1, now);
+        }
+        let hers = attempt("ada", "10.0.0.1", "hers");
+        assert_ne!(guesses.take_turn(hers, now), Ok(0));
+        assert_eq!(guesses.take_turn(Attempt { has_session: true, ..hers }, now), Ok(0));
+    }
+
+    #[test]
+    fn names_that_nobody_has_make_no_guess_at_a_user_forgotten() {
+        let guesses = guesses();
+        let ada = attempt("ada", "10.0.0.1", "x");
+        let now = guess(&guesses, ada, 20, NOW);
+        for name in 0..4 * GENERATION {
+            let name = name.to_string();
+            let stranger = Attempt { is_user: false, ..attempt(&name, "10.0.0.1", "x") };
+            guesses.failed(stranger, another(&guesses), now);
+        }
+        assert_ne!(guesses.take_turn(ada, now), Ok(0));
+        let table = guesses.table.lock();
+        assert!(table.wrong_strangers.young.len() + table.wrong_strangers.old.len() <= 2 * STRANGERS);
     }
 }

@@ -5,21 +5,20 @@ mod refusal;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use bytes::{BufMut, BytesMut};
 use bytestring::ByteString;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use crate::access::{Action, Allowed, Denial, Principal};
 use crate::codec::{self, ConnAck, Connect, DecodeError, Packet, Reason, Version};
 use crate::connection::Connection;
 use crate::counters::Counters;
-use crate::guesses::{Attempt, TooMany};
 use crate::handshakes::Evicted;
 use crate::hub::Hub;
 use crate::link::flush_all;
 use crate::log::ClientText;
+use crate::log_in::log_in;
 use crate::peer::Peer;
 use crate::place::Place;
 use crate::session::Scratch;
@@ -95,8 +94,11 @@ async fn handshake(
             connect.user_name = connect.user_name.map(|name| ByteString::from(&*name));
             connect
         }
-        Ok(Err(failure)) => {
-            let failure = failure?;
+        Ok(Err(None)) => {
+            hub.shared.endings.take().await;
+            return None;
+        }
+        Ok(Err(Some(failure))) => {
             let version = codec::announced_version(&buffer);
             let who = Refused { version, packet_maximum: u32::MAX, client_id: "" };
             refuse(&hub, &transport, address, &who, failure).await;
@@ -110,11 +112,16 @@ async fn handshake(
             return None;
         }
     };
-    let turn = tokio::select! {
-        turn = wait_for_turn(&hub, address, &connect) => turn,
+    let admitted = async {
+        check(&connect)?;
+        let principal = log_in(&hub, address, &connect).await?;
+        admit(&hub, address, &connect, &principal).map(|()| principal)
+    };
+    let admitted = tokio::select! {
+        admitted = admitted => admitted,
         _ = stopping.wait_for(|&stop| stop) => return None,
     };
-    let principal = match turn.map_err(Refusal::from).and_then(|()| admit(&hub, address, &connect)) {
+    let principal = match admitted {
         Ok(principal) => principal,
         Err(failure) => {
             refuse(&hub, &transport, address, &Refused::of(&connect), failure).await;
@@ -167,10 +174,19 @@ async fn receive(
             && frame.length <= buffer.len()
         {
             let start = BytesMut::from(&buffer[..frame.length.min(16)]);
-            return match codec::decode(frame, buffer, None, hub.shared.clock.now_ms()) {
+            return match codec::decode(
+                frame,
+                buffer,
+                None,
+                hub.shared.clock.now_ms(),
+                hub.shared.config.limits.user_properties,
+            ) {
                 Ok(Packet::Connect(connect)) => Ok(connect),
                 Ok(_) => Err(Some(DecodeError::protocol("the first packet is not CONNECT"))),
                 Err(failure) => {
+                    if failure == codec::TOO_MANY_USER_PROPERTIES {
+                        Counters::add(&hub.shared.counters.refused_properties, 1);
+                    }
                     // Left for whoever has to tell in which version to answer.
                     *buffer = start;
                     Err(Some(failure))
@@ -191,50 +207,8 @@ async fn receive(
     }
 }
 
-/// Waits until the password of `connect` may be tried, where others before it were wrong.
-async fn wait_for_turn(hub: &Hub, address: SocketAddr, connect: &Connect) -> Result<(), DecodeError> {
-    let Some(attempt) = attempt(hub, address, connect) else { return Ok(()) };
-    let (shared, now) = (&hub.shared, hub.shared.clock.now_ms());
-    match shared.guesses.take_turn(attempt, now) {
-        Ok(0) => Ok(()),
-        Ok(wait) => {
-            Counters::add(&shared.counters.delayed_logins, 1);
-            sleep(Duration::from_millis(wait)).await;
-            Ok(())
-        }
-        Err(TooMany) => {
-            Counters::add(&shared.counters.refused_logins, 1);
-            let text = "too many wrong passwords for this user from this address";
-            Err(DecodeError { reason: Reason::SERVER_BUSY, text })
-        }
-    }
-}
-
-/// What is tried by a CONNECT with a password that could be wrong.
-fn attempt<'a>(hub: &Hub, address: SocketAddr, connect: &'a Connect) -> Option<Attempt<'a>> {
-    let user = connect.user_name.as_deref().filter(|user| hub.shared.access.can_be_guessed(user))?;
-    Some(Attempt { user, address: address.ip(), client_id: &connect.client_id })
-}
-
-/// Checks the password of a client, and counts it where it is wrong.
-fn log_in(hub: &Hub, address: SocketAddr, connect: &Connect) -> Result<Arc<Principal>, Reason> {
-    let shared = &hub.shared;
-    let principal = shared.access.log_in(connect.user_name.as_ref(), connect.password.as_deref());
-    if let Some(attempt) = attempt(hub, address, connect) {
-        if principal.is_ok() {
-            shared.guesses.succeeded(attempt);
-        } else if shared.guesses.failed(attempt, shared.clock.now_ms())
-            && shared.may_log(&shared.log_lines.refused)
-        {
-            let (client, user) = (ClientText(attempt.client_id), ClientText(attempt.user));
-            tracing::warn!(%client, %user, peer = %address, "wrong passwords: the next ones wait for their turn");
-        }
-    }
-    principal
-}
-
-/// Who the client is, where it is let in.
-fn admit(hub: &Hub, address: SocketAddr, connect: &Connect) -> Result<Arc<Principal>, Refusal> {
+/// What can be told without knowing who the client is.
+fn check(connect: &Connect) -> Result<(), Refusal> {
     let refused = |reason: Reason| Err(Refusal::from(reason));
     if connect.authentication_method.is_some() {
         return refused(Reason::BAD_AUTHENTICATION_METHOD);
@@ -242,7 +216,12 @@ fn admit(hub: &Hub, address: SocketAddr, connect: &Connect) -> Result<Arc<Princi
     if connect.version == Version::V3 && connect.client_id.is_empty() && !connect.clean_start {
         return refused(Reason::CLIENT_ID_NOT_VALID);
     }
-    let principal = log_in(hub, address, connect).or_else(refused)?;
+    Ok(())
+}
+
+/// Whether a client who is known by now is let in.
+fn admit(hub: &Hub, address: SocketAddr, connect: &Connect, principal: &Principal) -> Result<(), Refusal> {
+    let refused = |reason: Reason| Err(Refusal::from(reason));
     let shared = &hub.shared;
     // The broker's own process is let in all the same.
     if shared.counters.connected.load(Ordering::Relaxed) >= shared.config.limits.connections as u64
@@ -253,12 +232,12 @@ fn admit(hub: &Hub, address: SocketAddr, connect: &Connect) -> Result<Arc<Princi
     }
     if !connect.client_id.is_empty() {
         let count = |_: &Denial| Counters::add(&shared.counters.refused_client_ids, 1);
-        shared.access.claim_id(&connect.client_id, &principal).inspect_err(count)?;
-        if !hub.is_free_for(&connect.client_id, &principal) {
+        shared.access.claim_id(&connect.client_id, principal).inspect_err(count)?;
+        if !hub.is_free_for(&connect.client_id, principal) {
             return Err(session_of_another(&hub.shared).into());
         }
     }
-    if let Err(reason) = hub.admit(&connect.client_id, &principal, address.ip()) {
+    if let Err(reason) = hub.admit(&connect.client_id, principal, address.ip()) {
         return refused(reason);
     }
     if let Some(text) = hub.shared.disk_refusal()
@@ -280,7 +259,7 @@ fn admit(hub: &Hub, address: SocketAddr, connect: &Connect) -> Result<Arc<Princi
         if !crate::topic::valid_name(topic, hub.shared.config.limits.topic_levels) {
             return refused(Reason::TOPIC_NAME_INVALID);
         }
-        if hub.shared.wills.are_full_for(will, hub.shared.config.limits.will_bytes) && !principal.local {
+        if hub.has_no_room_for(will, &connect.client_id) && !principal.local {
             Counters::add(&hub.shared.counters.refused_wills, 1);
             return refused(Reason::QUOTA_EXCEEDED);
         }
@@ -288,19 +267,19 @@ fn admit(hub: &Hub, address: SocketAddr, connect: &Connect) -> Result<Arc<Princi
         let client_id = if connect.client_id.is_empty() { "/" } else { &*connect.client_id };
         let denied = |_: &Denial| Counters::add(&shared.counters.refused_access, 1);
         // A grant is for who is asked while it is connected, and no will replies, or passes a request on.
-        let allowed =
-            |action, topic: &str| match shared.access.authorize(&principal, client_id, action, topic) {
-                Ok(Allowed::WithReplyGrant) => {
-                    Err(Denial::not_authorized("a will neither replies nor passes requests on"))
-                }
-                other => other,
-            };
+        let allowed = |action, topic: &str| match shared.access.authorize(principal, client_id, action, topic)
+        {
+            Ok(Allowed::WithReplyGrant) => {
+                Err(Denial::not_authorized("a will neither replies nor passes requests on"))
+            }
+            other => other,
+        };
         allowed(Action::Publish, topic).inspect_err(denied)?;
         if let Some(topic) = &will.message.properties.response_topic {
             allowed(Action::ReplyTo, topic).inspect_err(denied)?;
         }
     }
-    Ok(principal)
+    Ok(())
 }
 
 /// The session with a client's id is somebody else's.

@@ -51,6 +51,10 @@ impl Holdings {
         self.all
     }
 
+    pub(crate) fn of(&self, owner: &Arc<Owner>) -> Amount {
+        self.by_owner.get(owner).copied().unwrap_or_default()
+    }
+
     /// Whether `owner` may hold `more` where all may hold `limit`.
     pub(crate) fn admit(
         &self,
@@ -66,7 +70,7 @@ impl Holdings {
         let Some(owner) = owner.filter(|_| !within_share(self.all, more, self.all, limit)) else {
             return Ok(());
         };
-        let held = self.by_owner.get(owner).copied().unwrap_or_default();
+        let held = self.of(owner);
         if within_share(held, more, self.all, limit) { Ok(()) } else { Err(Excess::Share) }
     }
 

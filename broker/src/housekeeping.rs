@@ -16,8 +16,8 @@ use crate::message::Message;
 use crate::session::Scratch;
 use crate::store::{Committed, Op};
 
-/// Retained messages taken away at once.
-const EXPIRE_AT_ONCE: usize = 1_000;
+/// Retained messages taken away at once. Few, for each may be as large as a packet.
+const EXPIRE_AT_ONCE: usize = 64;
 /// How often silent clients are looked for: what a keep-alive may be late by.
 const LOOK_AROUND: Duration = Duration::from_millis(500);
 
@@ -62,6 +62,7 @@ pub(crate) async fn look_after_clients(hub: Arc<Hub>) {
         hub.cut_absent(&mut scratch);
         flush_all(&mut scratch.dirty);
         hub.shared.grants.sweep(now);
+        hub.send_to_held_back(now).await;
         hub.end_slow(now).await;
         hub.look_at_disk(&mut waiting_for_disk, now);
         end_silent(&hub, now).await;
@@ -70,11 +71,12 @@ pub(crate) async fn look_after_clients(hub: Arc<Hub>) {
 
 /// Ends the connections of clients that have been silent for too long, with turns for the others: they may be thousands.
 async fn end_silent(hub: &Hub, now: u64) {
-    let silent = hub.sessions_where(|session| {
+    let silent = hub.sessions_in_turns(|session| {
         let state = session.state.lock();
         let link = state.link.as_ref().filter(|link| link.silent_until.load(Ordering::Relaxed) < now)?;
         (!link.is_closing()).then(|| link.clone())
     });
+    let silent = silent.await;
     for (number, (session, link)) in silent.into_iter().enumerate() {
         if number % ENDED_AT_ONCE == ENDED_AT_ONCE - 1 {
             tokio::task::yield_now().await;
@@ -163,9 +165,11 @@ fn readings(hub: &Hub) -> Vec<(String, String)> {
         ("bytes/sent", counts.bytes_sent),
         ("absent/messages", absent.messages as u64),
         ("absent/bytes", absent.bytes as u64),
+        ("in_flight/bytes", hub.shared.in_flight.bytes() as u64),
         ("retained messages/count", retained.count as u64),
         ("retained messages/bytes", retained.bytes as u64),
         ("subscriptions/count", subscriptions as u64),
+        ("subscriptions/bytes", hub.shared.filters.bytes() as u64),
         ("wills/bytes", hub.shared.wills.bytes() as u64),
         ("grants/count", hub.shared.grants.count() as u64),
         ("memory/resident", hub.shared.memory.resident() as u64),

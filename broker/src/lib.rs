@@ -25,6 +25,7 @@ mod config;
 mod connection;
 mod control;
 mod counters;
+mod filters;
 mod frames;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
@@ -35,9 +36,11 @@ mod handshakes;
 mod holdings;
 mod housekeeping;
 mod hub;
+mod in_flight_budget;
 mod link;
 mod listener;
 mod log;
+mod log_in;
 mod logged;
 mod memory;
 mod message;
@@ -57,9 +60,11 @@ mod shared;
 mod simulation;
 mod store;
 mod subscriptions;
+mod tally;
 mod thread;
 mod topic;
 mod transport;
+mod turns;
 mod wills;
 
 use std::io;
@@ -78,6 +83,7 @@ pub use config::{
 pub use counters::Counts;
 use hub::Hub;
 use random::Random;
+pub use rantai_credentials::{Cost, Record};
 pub use reload::{ReloadError, Reloaded, Reloader};
 use shared::Shared;
 use store::{Store, StoreError, StoreSettings};
@@ -191,7 +197,8 @@ impl Broker {
     fn open(config: Config) -> Result<(Arc<Hub>, Option<PathBuf>), StartError> {
         let (clock, random) = (Clock::system(), Random::System);
         let Some(path) = config.data_dir.clone() else {
-            return Ok((Hub::new(Shared::new(config, None, clock, random), 1), None));
+            let shared = Self::shared(config, None, clock, random)?;
+            return Ok((Hub::new(shared, 1), None));
         };
         let (sender, committed) = mpsc::unbounded_channel();
         let settings = StoreSettings {
@@ -202,10 +209,21 @@ impl Broker {
         let (store, snapshot) = Store::open(&path, sender, settings, clock.now_ms())
             .map_err(|e| StartError::store(path.clone(), e))?;
         let damaged = snapshot.damaged.clone();
-        let hub = Hub::new(Shared::new(config, Some(store), clock, random), snapshot.next_key);
+        let hub = Hub::new(Self::shared(config, Some(store), clock, random)?, snapshot.next_key);
         hub.restore(snapshot).map_err(|e| StartError::store(path, e))?;
         tokio::spawn(housekeeping::follow_store(hub.clone(), committed));
         Ok((hub, damaged))
+    }
+
+    fn shared(
+        config: Config,
+        store: Option<Store>,
+        clock: Clock,
+        random: Random,
+    ) -> Result<Arc<Shared>, StartError> {
+        let shared = Shared::new(config, store, clock, random);
+        shared.logins.replace_records(&shared.config.users).map_err(StartError::Thread)?;
+        Ok(shared)
     }
 
     /// Where it listens, with real ports.

@@ -14,6 +14,8 @@ use crate::transport::Transport;
 
 /// Connections the system holds until they are accepted.
 const BACKLOG: i32 = 1_024;
+/// Accepted before the others get their turn.
+const ACCEPTED_AT_ONCE: usize = 16;
 /// Between two attempts to accept while that fails.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
 /// The same where handshakes have been ended for it.
@@ -38,7 +40,10 @@ pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 pub(crate) async fn accept(hub: Arc<Hub>, listener: TcpListener) {
     let mut stopping = hub.shared.stopping.subscribe();
     let mut failures = Failures::default();
-    loop {
+    for number in 1_usize.. {
+        if number.is_multiple_of(ACCEPTED_AT_ONCE) {
+            tokio::task::yield_now().await;
+        }
         let accepted = tokio::select! {
             biased;
             _ = stopping.wait_for(|&stop| stop) => return,

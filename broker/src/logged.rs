@@ -2,28 +2,33 @@
 
 /// A limit that a client can meet again and again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
+#[repr(u16)]
 pub(crate) enum Met {
     Subscriptions = 1,
     ShareGroups = 1 << 1,
     Retained = 1 << 2,
     UserProperties = 1 << 3,
     Disk = 1 << 4,
-    Access = 1 << 5,
-    Filters = 1 << 6,
-    Grants = 1 << 7,
+    InFlight = 1 << 5,
+    RetainedGrowth = 1 << 6,
+    Access = 1 << 7,
+    Filters = 1 << 8,
+    Grants = 1 << 9,
 }
 
 /// The limits that were logged for one session.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Logged(u8);
+pub(crate) struct Logged(u16);
 
 impl Logged {
-    /// True for the first time.
-    pub(crate) fn first(&mut self, met: Met) -> bool {
-        let first = self.0 & met as u8 == 0;
-        self.0 |= met as u8;
-        first
+    /// Whether a line about `met` is still to be written, and may be: `may_log` is asked only where it is. A line that may not
+    /// be written now is still to be written later.
+    pub(crate) fn admit(&mut self, met: Met, may_log: impl FnOnce() -> bool) -> bool {
+        let admitted = self.0 & met as u16 == 0 && may_log();
+        if admitted {
+            self.0 |= met as u16;
+        }
+        admitted
     }
 }
 
@@ -34,7 +39,17 @@ mod tests {
     #[test]
     fn each_limit_is_logged_once() {
         let mut logged = Logged::default();
-        assert!(logged.first(Met::Retained) && logged.first(Met::Subscriptions));
-        assert!(!logged.first(Met::Retained) && !logged.first(Met::Subscriptions));
+        let mut admit = |met| logged.admit(met, || true);
+        assert!(admit(Met::Retained) && admit(Met::Subscriptions));
+        assert!(!admit(Met::Retained) && !admit(Met::Subscriptions));
+    }
+
+    /// A client that met a limit while others filled the log was never named, however often it met it again.
+    #[test]
+    fn a_line_that_could_not_be_written_is_written_the_next_time() {
+        let mut logged = Logged::default();
+        assert!(!logged.admit(Met::Retained, || false));
+        assert!(logged.admit(Met::Retained, || true));
+        assert!(!logged.admit(Met::Retained, || unreachable!("a line of others would be used up")));
     }
 }

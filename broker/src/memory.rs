@@ -45,6 +45,10 @@ pub(crate) struct Memory {
     ceiling: usize,
     /// What retained messages may take.
     pub(crate) retained_bytes: usize,
+    /// What the filters of all sessions may take.
+    pub(crate) subscription_bytes: usize,
+    /// What may be in flight to all clients.
+    pub(crate) in_flight_bytes: usize,
     resident: AtomicUsize,
     stage: AtomicU8,
 }
@@ -56,11 +60,15 @@ impl Memory {
             0 => available().map_or(usize::MAX, |bytes| bytes / 100 * DEFAULT_SHARE),
             bytes => bytes,
         };
-        let retained_bytes = match limits.retained_bytes {
-            0 => ceiling / 4,
-            bytes => bytes,
+        let or_quarter = |bytes| if bytes == 0 { ceiling / 4 } else { bytes };
+        let memory = Self {
+            ceiling,
+            retained_bytes: or_quarter(limits.retained_bytes),
+            subscription_bytes: or_quarter(limits.total_subscription_bytes),
+            in_flight_bytes: or_quarter(limits.total_in_flight_bytes),
+            resident: AtomicUsize::new(0),
+            stage: AtomicU8::new(0),
         };
-        let memory = Self { ceiling, retained_bytes, resident: AtomicUsize::new(0), stage: AtomicU8::new(0) };
         // What a broker restores may be too much before it has let anybody in.
         if let Some(bytes) = resident() {
             memory.note(bytes);

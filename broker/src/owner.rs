@@ -9,6 +9,7 @@ use hashbrown::HashMap;
 
 use crate::addresses::network;
 use crate::log::ClientText;
+use crate::tally::Tally;
 
 /// Who a session counts for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -36,13 +37,23 @@ impl fmt::Display for Owner {
     }
 }
 
-/// How many sessions each owner has.
-#[derive(Debug, Default)]
-pub(crate) struct SessionCounts(HashMap<Arc<Owner>, usize>);
+/// An owner with sessions, and what these hold of budgets that change with messages.
+#[derive(Debug)]
+pub(crate) struct Account {
+    pub(crate) owner: Arc<Owner>,
+    /// What is queued while their clients are away.
+    pub(crate) absent: Tally,
+    pub(crate) in_flight: Tally,
+}
 
-impl SessionCounts {
-    pub(crate) fn of(&self, owner: &Owner) -> usize {
-        self.0.get(owner).copied().unwrap_or(0)
+/// The owners of sessions, and how many each of them has.
+#[derive(Debug, Default)]
+pub(crate) struct Accounts(HashMap<Arc<Owner>, (Arc<Account>, usize)>);
+
+impl Accounts {
+    /// How many sessions `owner` has.
+    pub(crate) fn sessions_of(&self, owner: &Owner) -> usize {
+        self.0.get(owner).map_or(0, |(_, count)| *count)
     }
 
     #[cfg(test)]
@@ -50,15 +61,22 @@ impl SessionCounts {
         self.0.len()
     }
 
-    /// Counts another one, and returns its owner, which all sessions of one owner share.
-    pub(crate) fn add(&mut self, owner: Owner) -> Arc<Owner> {
-        let shared = self.0.get_key_value(&owner).map_or_else(|| Arc::new(owner), |(known, _)| known.clone());
-        *self.0.entry(shared.clone()).or_default() += 1;
-        shared
+    /// Counts another session, and returns the account of its owner, which all sessions of one owner share.
+    pub(crate) fn add(&mut self, owner: Owner) -> Arc<Account> {
+        if let Some((account, count)) = self.0.get_mut(&owner) {
+            *count += 1;
+            return account.clone();
+        }
+        let owner = Arc::new(owner);
+        let account = Account { owner: owner.clone(), absent: Tally::default(), in_flight: Tally::default() };
+        let account = Arc::new(account);
+        self.0.insert(owner, (account.clone(), 1));
+        account
     }
 
+    /// A session has ended, which holds nothing any more.
     pub(crate) fn remove(&mut self, owner: &Owner) {
-        if let Some(count) = self.0.get_mut(owner) {
+        if let Some((_, count)) = self.0.get_mut(owner) {
             *count -= 1;
             if *count == 0 {
                 self.0.remove(owner);
@@ -73,17 +91,17 @@ mod tests {
 
     #[test]
     fn nothing_is_left_of_owners_without_sessions() {
-        let mut counts = SessionCounts::default();
+        let mut counts = Accounts::default();
         let owners = [Owner::User("ada".into()), Owner::Address([127, 0, 0, 1].into())];
         for owner in &owners {
             counts.add(owner.clone());
             counts.add(owner.clone());
-            assert_eq!(counts.of(owner), 2);
+            assert_eq!(counts.sessions_of(owner), 2);
         }
         for owner in &owners {
             counts.remove(owner);
             counts.remove(owner);
-            assert_eq!(counts.of(owner), 0);
+            assert_eq!(counts.sessions_of(owner), 0);
         }
         assert_eq!(counts.len(), 0);
     }

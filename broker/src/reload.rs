@@ -32,6 +32,9 @@ pub enum ReloadError {
     /// The file is wrong.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// The system gives no threads to check passwords.
+    #[error("cannot start the threads that check passwords")]
+    Threads(#[source] std::io::Error),
     /// There is no broker any more.
     #[error("the broker has stopped")]
     Stopping,
@@ -57,6 +60,7 @@ impl Reloader {
             move || source.read()
         });
         let config = read.await.map_err(|_| ReloadError::Stopping)??;
+        hub.shared.logins.replace_records(&config.users).map_err(ReloadError::Threads)?;
         let taken = hub.replace_access(&config).await;
         Counters::add(&hub.shared.counters.reloads, 1);
         let needs_restart = source.differs_elsewhere(&config);

@@ -93,8 +93,7 @@ impl Router {
     ) -> Routed {
         targets.clear();
         let publisher = origin.session.map_or(0, |s| s.key);
-        scratch.route_steps +=
-            self.subscriptions.read().targets(&message.topic, publisher, message.qos, &self.shared, targets);
+        let added = self.look_for_targets(message, publisher, scratch, targets);
         let may_be_kept = message.retain || message.qos != QoS::AtMostOnce;
         let refusal = if may_be_kept { self.shared.disk_refusal() } else { None };
         if message.qos != QoS::AtMostOnce && origin.full_queues != FullQueues::Drop {
@@ -123,6 +122,11 @@ impl Router {
             targets.clear();
             return Routed::Refused(reason, "the broker retains no more messages");
         }
+        if retain && added != self.subscriptions.read().added() {
+            // Who has subscribed since then may have looked for it before it was kept.
+            targets.clear();
+            self.look_for_targets(message, publisher, scratch, targets);
+        }
         if let (Some(packet_id), Some(session), true) = (origin.received, origin.session, origin.durable) {
             scratch.ops.push(Op::Received { key: session.key, packet_id });
         }
@@ -143,6 +147,20 @@ impl Router {
         let ticket = scratch.settle_for(&self.shared, Some(publisher.key));
         scratch.settle(&self.shared);
         Routed::Done { matched, ticket }
+    }
+
+    /// Looks for all that a message goes to; returns how many subscriptions had been made until then.
+    fn look_for_targets(
+        &self,
+        message: &Message,
+        publisher: u64,
+        scratch: &mut Scratch,
+        targets: &mut Targets,
+    ) -> u64 {
+        let subscriptions = self.subscriptions.read();
+        scratch.route_steps +=
+            subscriptions.targets(&message.topic, publisher, message.qos, &self.shared, targets);
+        subscriptions.added()
     }
 
     /// Whether a message is to be on disk before it is acknowledged.
@@ -237,9 +255,11 @@ impl Router {
         }
         let limit = self.retained_limit(origin.session);
         let mut retained = self.shared.retained.write();
+        let mut grown = 0;
         // The broker's own values neither count nor are refused.
         if !is_own_value(&message.topic) {
             let growth = retained.growth(message);
+            grown = growth.bytes;
             if let Err(excess) = retained.admit(origin.owner, growth, limit) {
                 drop(retained);
                 self.note_refused_retained(origin, excess);
@@ -248,6 +268,14 @@ impl Router {
         }
         let message = kept.get_or_insert_with(|| Arc::new(message.compact())).clone();
         retained.insert(message.clone(), origin.owner);
+        if let Some(owner) = origin.owner.filter(|_| grown > 0) {
+            let held = retained.bytes_of(owner);
+            drop(retained);
+            if let Some(wait) = self.shared.growth.add(owner, held, grown, scratch.now) {
+                scratch.pause(wait);
+                self.note_paced(origin, owner);
+            }
+        }
         if on_disk {
             scratch.ops.push(Op::Retain { message });
         }
@@ -273,6 +301,17 @@ impl Router {
         {
             let (client, owner) = (ClientText(&session.client_id), origin.owner.map(ToString::to_string));
             tracing::warn!(%client, owner, share, "refused: more retained messages than allowed");
+        }
+    }
+
+    fn note_paced(&self, origin: &Origin<'_>, owner: &Owner) {
+        let shared = &*self.shared;
+        Counters::add(&shared.counters.retained_paced, 1);
+        if let Some(session) = origin.session
+            && shared.may_log_limit(&mut session.state.lock().logged, Met::RetainedGrowth)
+        {
+            let client = ClientText(&session.client_id);
+            tracing::warn!(%client, %owner, "its retained messages grow fast and take much: it is read more slowly");
         }
     }
 
@@ -344,14 +383,18 @@ impl Router {
             session.log_disk_refusal(&mut state, &self.shared);
             return Err(Reason::QUOTA_EXCEEDED.into());
         }
+        let bytes = subscription_bytes(filter);
         if !known {
-            self.look_for_place(session, &mut state, filter)?;
+            self.take_place(session, &mut state, bytes)?;
         }
         let limits = &self.shared.config.limits;
         let subscription = Subscription { subscriber: session.clone(), options, identifier };
         let groups = GroupLimits { filter: limits.share_groups, session: limits.share_groups_session };
         if let Err(TooManyGroups) = self.subscriptions.write().insert(filter, subscription, groups) {
             Counters::add(&self.shared.counters.refused_subscriptions, 1);
+            if !known {
+                self.shared.filters.give_back(state.owner(), Amount { count: 1, bytes });
+            }
             if self.shared.may_log_limit(&mut state.logged, Met::ShareGroups) {
                 let client = ClientText(&session.client_id);
                 tracing::warn!(%client, "refused: more shared groups on one filter than allowed");
@@ -361,7 +404,7 @@ impl Router {
         state.note_allowed(filter, allowed);
         state.subscriptions.insert(filter.clone(), (options, identifier));
         if !known {
-            state.subscription_bytes += subscription_bytes(filter);
+            state.subscription_bytes += bytes;
         }
         let reads = match options.retain_handling {
             RetainHandling::AtSubscribe => true,
@@ -386,20 +429,28 @@ impl Router {
         }
     }
 
-    /// Whether a session may have another filter.
-    fn look_for_place(&self, session: &Session, state: &mut State, filter: &str) -> Result<(), Reason> {
+    /// Counts another filter of `bytes` for a session, where it may have one.
+    fn take_place(&self, session: &Session, state: &mut State, bytes: usize) -> Result<(), Reason> {
         let shared = &*self.shared;
         let limits = &shared.config.limits;
-        let bytes = state.subscription_bytes + subscription_bytes(filter);
         let short = shared.memory.at(Stage::Keeping) && !state.principal.local;
-        if !short && state.subscriptions.len() < limits.subscriptions && bytes <= limits.subscription_bytes {
-            return Ok(());
+        let own = state.subscription_bytes + bytes;
+        let mut excess = None;
+        if !short && state.subscriptions.len() < limits.subscriptions && own <= limits.subscription_bytes {
+            // The broker's own process is not to be kept out by what others have.
+            let most = if state.principal.local { usize::MAX } else { shared.memory.subscription_bytes };
+            match shared.filters.take(state.owner(), bytes, most) {
+                Ok(()) => return Ok(()),
+                Err(of) => excess = Some(of),
+            }
         }
+        let share = excess == Some(Excess::Share);
         Counters::add(&shared.counters.refused_subscriptions, 1);
+        Counters::add(&shared.counters.refused_shares, u64::from(share));
         if shared.may_log_limit(&mut state.logged, Met::Subscriptions) {
             tracing::warn!(
                 client = %ClientText(&session.client_id), filters = state.subscriptions.len(),
-                bytes = state.subscription_bytes, memory_is_short = short,
+                bytes = state.subscription_bytes, memory_is_short = short, share,
                 "refused: more subscriptions than allowed"
             );
         }
@@ -417,7 +468,9 @@ impl Router {
         if state.subscriptions.remove(filter).is_none() {
             return false;
         }
-        state.subscription_bytes -= subscription_bytes(filter);
+        let bytes = subscription_bytes(filter);
+        state.subscription_bytes -= bytes;
+        self.shared.filters.give_back(state.owner(), Amount { count: 1, bytes });
         state.forget_allowed(filter);
         state.end_read(filter);
         self.subscriptions.write().remove(filter, session.key);
@@ -433,21 +486,24 @@ impl Router {
         inserted.expect("no limit");
     }
 
-    /// Ends the subscriptions of a session that has ended, so that nothing is delivered by them any more. Where there are
-    /// many, most of them are taken away later, with turns for others in between.
-    pub(crate) fn unsubscribe_all(&self, filters: Filters, key: u64) {
+    /// Ends the subscriptions of a session of `owner` that has ended, so that nothing is delivered by them any more. Where
+    /// there are many, most of them are taken away later, with turns for others in between: they count until then.
+    pub(crate) fn unsubscribe_all(&self, filters: Filters, key: u64, owner: Option<Arc<Owner>>) {
         let mut filters = filters.into_keys();
-        self.subscriptions.write().remove_some(&mut filters, key);
-        if filters.len() == 0 {
-            return;
-        }
-        let subscriptions = self.subscriptions.clone();
-        tokio::spawn(async move {
-            while filters.len() > 0 {
+        let (subscriptions, budget) = (self.subscriptions.clone(), self.shared.filters.clone());
+        let mut remove_some = move || {
+            let removed = subscriptions.write().remove_some(&mut filters, key);
+            budget.give_back(owner.as_ref(), removed);
+            filters.len() > 0
+        };
+        if remove_some() {
+            tokio::spawn(async move {
                 tokio::task::yield_now().await;
-                subscriptions.write().remove_some(&mut filters, key);
-            }
-        });
+                while remove_some() {
+                    tokio::task::yield_now().await;
+                }
+            });
+        }
     }
 
     /// How many subscriptions there are.
@@ -455,3 +511,6 @@ impl Router {
         self.subscriptions.read().count()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,16 +12,24 @@ use crate::bus::BusRoots;
 use crate::clock::Clock;
 use crate::config::{Config, QueueFull};
 use crate::counters::Counters;
+use crate::filters::FilterBudget;
 use crate::grants::Grants;
 use crate::guesses::Guesses;
+use crate::in_flight_budget::InFlightBudget;
 use crate::log::{LineKind, LogLines};
+use crate::log_in::Logins;
 use crate::logged::{Logged, Met};
 use crate::memory::Memory;
 use crate::random::Random;
-use crate::retained::Retained;
+use crate::retained::{Growth, Retained};
 use crate::store::{Op, Store, Ticket};
 use crate::topic::FilterList;
+use crate::turns::Turns;
 use crate::wills::Wills;
+
+/// Connections that end in one round of the scheduler, each of which costs some ten microseconds: a few hundred together.
+/// Not fewer than are accepted in one, or sockets would gather.
+const ENDINGS: usize = 16;
 
 /// The ground below sessions, links and the router.
 #[derive(Debug)]
@@ -34,7 +42,12 @@ pub(crate) struct Shared {
     queue_rules: Vec<(FilterList, QueueFull)>,
     /// What is queued for the absent.
     pub(crate) absent: AbsentQueues,
+    pub(crate) in_flight: InFlightBudget,
+    /// The filters of all sessions.
+    pub(crate) filters: FilterBudget,
     pub(crate) retained: RwLock<Retained>,
+    /// How fast retained messages may grow.
+    pub(crate) growth: Growth,
     pub(crate) memory: Memory,
     pub(crate) wills: Wills,
     pub(crate) store: Option<Store>,
@@ -46,25 +59,34 @@ pub(crate) struct Shared {
     pub(crate) stopping: watch::Sender<bool>,
     pub(crate) addresses: Addresses,
     pub(crate) guesses: Guesses,
+    pub(crate) logins: Logins,
     pub(crate) log_lines: LogLines,
+    /// For connections that end.
+    pub(crate) endings: Arc<Turns>,
 }
 
 impl Shared {
     pub(crate) fn new(config: Config, store: Option<Store>, clock: Clock, random: Random) -> Arc<Self> {
+        let memory = Memory::new(&config.limits);
         Arc::new(Self {
             access: Access::new(&config, &random),
             addresses: Addresses::default(),
             guesses: Guesses::new(config.limits.guess_delay),
+            logins: Logins::new(&config.limits),
             log_lines: LogLines::default(),
             bus: BusRoots::new(&config.bus_roots),
             grants: Grants::new(config.limits.grants),
+            endings: Turns::new(ENDINGS),
             queue_rules: config
                 .queues
                 .iter()
                 .map(|rule| (FilterList::new(std::slice::from_ref(&rule.filter)), rule.full))
                 .collect(),
             absent: AbsentQueues::default(),
-            memory: Memory::new(&config.limits),
+            in_flight: InFlightBudget::default(),
+            filters: FilterBudget::default(),
+            growth: Growth::new(config.limits.retained_bytes_per_s, memory.retained_bytes),
+            memory,
             wills: Wills::default(),
             config,
             retained: RwLock::default(),
@@ -90,7 +112,7 @@ impl Shared {
 
     /// Whether the log is to say that a client has met a limit: once for each.
     pub(crate) fn may_log_limit(&self, logged: &mut Logged, met: Met) -> bool {
-        logged.first(met) && self.may_log(&self.log_lines.limits)
+        logged.admit(met, || self.may_log(&self.log_lines.limits))
     }
 
     /// What this broker does for the buses below its roots, as CONNACK says it.

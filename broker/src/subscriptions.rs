@@ -7,6 +7,7 @@ use hashbrown::HashMap;
 use indexmap::IndexMap;
 
 use crate::codec::Options;
+use crate::holdings::Amount;
 use crate::message::QoS;
 use crate::topic;
 use groups::Groups;
@@ -87,6 +88,8 @@ pub(crate) struct Target<S> {
 pub(crate) struct Subscriptions<S> {
     root: Node<S>,
     count: usize,
+    /// How many have been made or replaced.
+    added: u64,
 }
 
 #[derive(Debug)]
@@ -108,7 +111,7 @@ struct Leaf<S> {
 
 impl<S> Default for Subscriptions<S> {
     fn default() -> Self {
-        Self { root: Node::default(), count: 0 }
+        Self { root: Node::default(), count: 0, added: 0 }
     }
 }
 
@@ -237,7 +240,14 @@ impl<S: Subscriber> Subscriptions<S> {
             }
         };
         self.count += usize::from(new);
+        self.added += 1;
         Ok(())
+    }
+
+    /// How many subscriptions have been made or replaced since the beginning: the same number means that nobody has
+    /// subscribed in between.
+    pub(crate) fn added(&self) -> u64 {
+        self.added
     }
 
     /// Takes a session's subscription to a filter away.
@@ -259,15 +269,18 @@ impl<S: Subscriber> Subscriptions<S> {
         self.count -= usize::from(removed);
     }
 
-    /// Takes some of a session's subscriptions away; the rest stays in `filters`.
-    pub(crate) fn remove_some(&mut self, filters: &mut impl Iterator<Item = ByteString>, key: u64) {
-        let mut levels = 0;
+    /// Takes some of a session's subscriptions away; the rest stays in `filters`. Returns what was taken.
+    pub(crate) fn remove_some(&mut self, filters: &mut impl Iterator<Item = ByteString>, key: u64) -> Amount {
+        let (mut levels, mut removed) = (0, Amount::default());
         while levels < REMOVED_AT_ONCE
             && let Some(filter) = filters.next()
         {
             levels += topic::levels(&filter);
             self.remove(&filter, key);
+            removed.count += 1;
+            removed.bytes += subscription_bytes(&filter);
         }
+        removed
     }
 
     /// Everyone a message on `topic` from the session `publisher` goes to: each session once, at the highest

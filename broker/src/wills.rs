@@ -28,12 +28,13 @@ pub(crate) struct HeldWill {
 }
 
 impl Wills {
-    /// Whether a will would be too much. One below an equal share of `limit` never is: wills of others cannot keep an honest
-    /// client out.
-    pub(crate) fn are_full_for(&self, will: &Will, limit: usize) -> bool {
+    /// Whether a will would be too much in place of one of `replaced` bytes. One below an equal share of `limit` never is:
+    /// wills of others cannot keep an honest client out.
+    pub(crate) fn are_full_for(&self, will: &Will, replaced: Option<usize>, limit: usize) -> bool {
         let (size, total) = (size(will), &*self.0);
-        let count = total.count.load(Ordering::Relaxed) + 1;
-        total.bytes.load(Ordering::Relaxed) + size > limit && size > limit / count
+        let count = total.count.load(Ordering::Relaxed) + usize::from(replaced.is_none());
+        let others = total.bytes.load(Ordering::Relaxed).saturating_sub(replaced.unwrap_or(0));
+        others + size > limit && size > limit / count.max(1)
     }
 
     pub(crate) fn hold(&self, will: Will, owner: Option<Arc<Owner>>) -> Box<HeldWill> {
@@ -92,11 +93,11 @@ mod tests {
     fn large_wills_fill_the_budget_and_small_ones_still_have_room() {
         let (wills, limit) = (Wills::default(), 100_000);
         let mut held = Vec::new();
-        while !wills.are_full_for(&will(20_000), limit) {
+        while !wills.are_full_for(&will(20_000), None, limit) {
             held.push(wills.hold(will(20_000), None));
         }
         assert_eq!(held.len(), 4);
-        assert!(!wills.are_full_for(&will(10_000), limit));
+        assert!(!wills.are_full_for(&will(10_000), None, limit));
         held.push(wills.hold(will(10_000), None));
         assert_eq!(wills.bytes(), held.iter().map(|will| will.bytes()).sum::<usize>());
         held.clear();

@@ -4,7 +4,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use rantai_access::{Action, Rule, Who};
-use rantai_broker::{Config, Engine, QueueDrops, QueueFull, QueueRule, RoleMistake, RoleSyntax, User};
+use rantai_broker::{
+    Config, Cost, Engine, QueueDrops, QueueFull, QueueRule, Record, RoleMistake, RoleSyntax, User,
+};
 use serde::Deserialize;
 
 const DOCUMENTED: &str = include_str!("../../config/broker.toml");
@@ -16,9 +18,9 @@ fn refused(text: &str) -> String {
 
 /// The documented file with every commented default switched on: a `#` at once before a key or a table.
 fn documented_defaults(with_users: bool) -> String {
-    // The ACL file is not there.
-    let lines = DOCUMENTED.lines().filter(|line| !line.starts_with("#acl_file"));
-    let lines = lines.take_while(|line| with_users || !line.starts_with("#[["));
+    let lines = DOCUMENTED.lines().take_while(|line| with_users || !line.starts_with("#[["));
+    // Files that are read.
+    let lines = lines.filter(|line| !line.starts_with("#password_file") && !line.starts_with("#acl_file"));
     let uncommented = lines.map(|line| match line.strip_prefix('#') {
         Some(key) if key.starts_with(|c: char| c.is_ascii_lowercase() || c == '[') => key,
         _ => line,
@@ -89,7 +91,8 @@ fn every_key_is_documented() {
 fn users_close_the_door_to_anonymous_clients_unless_told_otherwise() {
     let config = parse(&documented_defaults(true).replace("anonymous = true", ""));
     assert!(!config.anonymous);
-    assert_eq!(config.users, [User { name: "ada".into(), password: "change me".into() }]);
+    let [User { name, password: Some(record), .. }] = &config.users[..] else { panic!("{:?}", config.users) };
+    assert_eq!((&**name, record.verify(b"change me")), ("ada", Ok(true)));
     assert!(parse(&documented_defaults(true)).anonymous);
 }
 
@@ -119,6 +122,8 @@ fn every_key_is_read() {
         publish_wait_ms = 0
         queue_drops = "oldest"
         in_flight_bytes = 14
+        total_in_flight_bytes = 46
+        total_subscription_bytes = 47
         slow_reader_s = 15
         absent_messages = 16
         absent_bytes = 17
@@ -134,12 +139,15 @@ fn every_key_is_read() {
         send_topic_aliases = 0
         topic_alias_bytes = 18
         guess_delay_ms = 0
+        password_threads = 26
+        password_queue = 27
         log_lines_per_s = 19
         user_properties = 0
         subscription_bytes = 18
         share_groups = 19
         share_groups_session = 20
         retained_bytes = 21
+        retained_bytes_per_s = 48
         will_bytes = 22
         sessions = 23
         sessions_per_user = 24
@@ -164,6 +172,8 @@ fn every_key_is_read() {
     let limits = config.limits;
     assert_eq!(limits.queue_drops, QueueDrops::Oldest);
     assert_eq!(limits.in_flight_bytes, 14);
+    assert_eq!(limits.retained_bytes_per_s, 48);
+    assert_eq!((limits.total_in_flight_bytes, limits.total_subscription_bytes), (46, 47));
     assert_eq!(limits.slow_reader, Duration::from_secs(15));
     assert_eq!((limits.absent_messages, limits.absent_bytes), (16, 17));
     assert_eq!(limits.connections, 1);
@@ -192,6 +202,7 @@ fn every_key_is_read() {
     assert_eq!(limits.send_topic_aliases, 0);
     assert_eq!(limits.topic_alias_bytes, 18);
     assert_eq!(limits.guess_delay, Duration::ZERO);
+    assert_eq!((limits.password_threads, limits.password_queue), (26, 27));
     assert_eq!(limits.log_lines_per_s, 19);
     assert_eq!((limits.user_properties, limits.subscription_bytes), (0, 18));
     assert_eq!((limits.share_groups, limits.share_groups_session), (19, 20));
@@ -242,21 +253,16 @@ fn each_error_says_what_to_do() {
         ("bus_roots = ['a/#']", "'a/#'", "levels of 1 to 64"),
         ("bus_roots = ['a', 'b', 'a/b']", "'a/b'", "belong to the root \"a\" too"),
         ("sys_interval_s = -1", "-1", "expected an integer from 0 to 4294967295"),
-        ("users = [{ name = 'a', password = 'b' }, { name = 'a', password = 'c' }]", "'a'", "given twice"),
-        ("users = [{ name = '', password = 'b' }]", "''", "needs a name"),
-        ("users = [{ name = 'a', password = '' }]", "''", "needs a password"),
-        ("users = [{ name = 'a' }]", "{ name = 'a' }", "missing field `password`"),
-        ("users = [{ name = 'a--b', password = 'c' }]", "'a--b'", "no user name"),
-        ("users = [{ name = 'a', password = 'b', roles = ['boss'] }]", "'boss'", "roles are admin"),
-        ("users = [{ name = 'a', password = 'b', client_ids = ['*'] }]", "'*'", "its beginning and *"),
-        (
-            "users = [{ name = 'a', password = 'b' }, { name = 'c', password = 'd', client_ids = ['a'] }]",
-            "'c'",
-            "overlap; change one",
-        ),
+        ("users = [{ name = 'a' }, { name = 'a' }]", "'a'", "given twice"),
+        ("users = [{ name = '' }]", "''", "at least one character"),
+        ("users = [{ name = 'a--b' }]", "'a--b'", "client ids of the user"),
+        ("limits.password_queue = 0", "0", "at least 1"),
+        ("users = [{ name = 'a', roles = ['boss'] }]", "'boss'", "roles are admin"),
+        ("users = [{ name = 'a', client_ids = ['*'] }]", "'*'", "its beginning and *"),
+        ("users = [{ name = 'a' }, { name = 'c', client_ids = ['a'] }]", "'c'", "overlap; change one"),
         ("acl_file = 'no such file'", "'no such file'", "cannot read no such file"),
-        ("anonymous_roles = ['admin']", "['admin']", "add [[users]] or acl_file"),
-        ("hardened = true", "true", "add [[users]] or acl_file"),
+        ("anonymous_roles = ['admin']", "['admin']", "add [[users]], password_file or acl_file"),
+        ("hardened = true", "true", "add [[users]], password_file or acl_file"),
         ("roles = [{ name = 'a', admin = true }]", "{ name = 'a', admin = true }", "add [[users]]"),
         ("roles = [{ name = 'a', call = [] }]", "call", "unknown field `call`"),
         ("limits.connections = 0", "0", "at least 1; leave the key out for 100000"),
@@ -300,13 +306,63 @@ fn a_file_that_is_not_there_is_named() {
     assert!(std::error::Error::source(&error).is_some());
 }
 
+/// Errors of a configuration stand in logs.
+#[test]
+fn a_password_in_plain_text_is_refused_and_not_shown() {
+    for line in ["password = 'rahasia'", "password = \"rahasia\"", "password = rahasia", "password = 13579"] {
+        let told = refused(&format!("[[users]]\nname = 'ada'\n{line}\n"));
+        assert!(told.starts_with("broker.toml:3:12: ") && told.contains("password = …\n"), "{told}");
+        assert!(!told.contains("rahasia") && !told.contains("13579"), "{told}");
+        if line.contains(['\'', '"']) {
+            assert!(told.contains("`rantai passwd --hash`"), "{told}");
+        }
+    }
+    let damaged = refused("[[users]]\nname = 'ada'\npassword = '$7$101$c2FsdA=='\n");
+    assert!(damaged.contains("damaged"), "{damaged}");
+}
+
+/// What a configuration in a folder with this password file is read as.
+fn with_password_file(passwords: &str, text: &str) -> Result<Config, String> {
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::write(folder.path().join("passwords"), passwords).expect("written");
+    let text = format!("password_file = 'passwords'\n{text}");
+    Config::from_toml(&text, &folder.path().join("broker.toml")).map_err(|error| error.to_string())
+}
+
+#[test]
+fn users_of_a_password_file_are_users_too() {
+    let record = |password: &str| Record::new(password.as_bytes(), Cost::LOWEST).expect("hashed");
+    let file = format!("ani:{}\n# more\nada:{}\n", record("a"), record("b"));
+    let config = with_password_file(&file, "[[users]]\nname = 'ada'\n").expect("in order");
+    assert!(!config.anonymous);
+    let verified = config.users.iter().map(|user| {
+        let record = user.password.as_ref().expect("a record");
+        (&*user.name, record.verify(if user.name == "ada" { b"b" } else { b"a" }))
+    });
+    assert_eq!(verified.collect::<Vec<_>>(), [("ada", Ok(true)), ("ani", Ok(true))]);
+
+    let twice = format!("[[users]]\nname = 'ada'\npassword = '{}'\n", record("c"));
+    for (file, text, told) in [
+        (&*file, &*twice, "user `ada` has a password in [[users]] too"),
+        ("ada:rahasia\n", "", "line 1: the password of user \"ada\" is in plain text"),
+        ("\nada\n", "", "line 2: expected user:record"),
+        ("# nobody\n", "", "no user in it"),
+    ] {
+        let error = with_password_file(file, text).expect_err(told);
+        assert!(error.contains(told) && error.contains("broker.toml:1:17"), "{error}");
+        assert!(!error.contains("rahasia"), "{error}");
+    }
+    let missing = refused("password_file = 'no such file'\n");
+    assert!(missing.contains("`rantai passwd no such file USER` creates the file"), "{missing}");
+}
+
 #[test]
 fn rules_come_from_roles_and_from_the_acl_file_beside_the_configuration() {
     let folder = tempfile::tempdir().expect("a folder");
     let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).expect("a file");
     write("acl.conf", "topic read open/#\nuser bob\ntopic write sensors/#\n");
-    let users = "[[users]]\nname = 'ada'\npassword = 'x'\nroles = ['admin']\nacts_for = ['bob']\n\
-                 [[users]]\nname = 'bob'\npassword = 'y'\nclient_ids = ['lab-*']\n";
+    let users = "[[users]]\nname = 'ada'\nroles = ['admin']\nacts_for = ['bob']\n\
+                 [[users]]\nname = 'bob'\nclient_ids = ['lab-*']\n";
     write("broker.toml", &format!("anonymous = true\nacl_file = 'acl.conf'\n{users}"));
     let file = folder.path().join("broker.toml");
     let table = Config::load(&file).expect("a configuration").access.expect("rules");

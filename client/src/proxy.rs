@@ -18,6 +18,7 @@ use crate::wire::name::{ClientId, MethodName, NameError, ObjectName};
 use crate::wire::reply::{Outcome, Reply};
 use crate::wire::request::{DEFAULT_TTL_MS, LONGEST_TTL_MS, properties};
 use crate::wire::topic::{CallTopic, ReplyTopic, Target};
+use crate::wire::user::User;
 use crate::wire::{BINARY, json};
 
 /// An object on the bus, by its name; cheap to clone.
@@ -36,6 +37,8 @@ struct Settings {
     qos: QoS,
     target: Target,
     idempotent: bool,
+    /// On whose behalf, instead of that of the connection's user.
+    caller: Option<User>,
     /// User properties of every request.
     user: Vec<(String, String)>,
 }
@@ -57,6 +60,7 @@ impl Proxy {
             qos: QoS::AtLeastOnce,
             target: Target::Any,
             idempotent: false,
+            caller: None,
             user: Vec::new(),
         };
         Self { client, object, settings }
@@ -103,6 +107,17 @@ impl Proxy {
     #[must_use]
     pub fn idempotent(mut self) -> Self {
         self.settings.idempotent = true;
+        self
+    }
+
+    /// Calls on behalf of this user, who is then the object's `caller`; the user of this connection is `via`.
+    ///
+    /// The broker allows it where both may call the method, and where the connection's user may act for others (`acts_for`
+    /// in broker.toml); otherwise it puts the connection's user in the place of this one, or refuses the request
+    /// ([`Unsent::Denied`]). A broker that stamps no caller passes it on, and nodes do not believe it.
+    #[must_use]
+    pub fn for_user(mut self, user: &User) -> Self {
+        self.settings.caller = Some(user.clone());
         self
     }
 
@@ -362,7 +377,7 @@ impl Request {
         oneway: bool,
     ) -> Result<(ObjectName, Publish), CallError> {
         let Self { proxy, method, payload, binary, user, .. } = self;
-        let Settings { qos, target, .. } = &proxy.settings;
+        let Settings { qos, target, caller, .. } = &proxy.settings;
         let object = proxy.object.clone()?;
         let method = method.clone()?;
         match timeout_at(deadline, proxy.client.outlet().room()).await {
@@ -380,6 +395,9 @@ impl Request {
         }
         if oneway {
             properties.user.push(("oneway".to_owned(), "1".to_owned()));
+        }
+        if let Some(caller) = caller {
+            properties.user.push(("caller".to_owned(), caller.to_string()));
         }
         properties.user.extend_from_slice(user);
         let topic = CallTopic { target: target.clone(), object, method: Some(method) };

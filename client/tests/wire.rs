@@ -1,6 +1,7 @@
 //! The wire contract by example: golden topics, requests and replies, and everything it refuses.
 
 use rantai_client::wire::fault::{Code, Fault};
+use rantai_client::wire::features::BrokerFeatures;
 use rantai_client::wire::name::{ClientId, MethodName, ObjectName, Root};
 use rantai_client::wire::reply::{Outcome, Reply};
 use rantai_client::wire::request::{self, Form, Params, Refusal, ReplyTo, Request};
@@ -113,7 +114,14 @@ fn the_reply_topic_of_the_longest_names_is_taken() {
 
 #[expect(clippy::result_large_err, reason = "unboxed, to be matched on")]
 fn read(topic: &str, payload: &[u8], properties: &Properties) -> Result<Request, Refusal> {
-    Request::read(&Root::default(), &call(topic).expect("a call topic"), payload, properties).map_err(|r| *r)
+    Request::read(
+        &Root::default(),
+        &call(topic).expect("a call topic"),
+        payload,
+        properties,
+        BrokerFeatures::default(),
+    )
+    .map_err(|r| *r)
 }
 
 fn plain(payload: &[u8]) -> Params {
@@ -191,11 +199,15 @@ fn a_json_rpc_request_is_an_object_on_a_topic_without_a_method() {
     let notification = br#"{"jsonrpc":"2.0","method":"add"}"#;
     let request = read("rantai/call/calculator", notification, &none).expect("a request");
     assert_eq!((request.reply_to, request.params), (ReplyTo::Nobody, Params::None));
+    let without_version = br#"{"method":"add","id":1}"#;
+    let request = read("rantai/call/calculator", without_version, &none).expect("a request");
+    assert_eq!(request.form, Form::JsonRpc(json!(1)));
     for (text, expected) in [
         ("{", Code::NOT_JSON),
         ("[]", Code::NOT_A_REQUEST),
         ("1", Code::NOT_A_REQUEST),
-        (r#"{"method":"add","id":1}"#, Code::NOT_A_REQUEST),
+        (r#"{"jsonrpc":"1.0","method":"add","id":1}"#, Code::NOT_A_REQUEST),
+        (r#"{"jsonrpc":2.0,"method":"add","id":1}"#, Code::NOT_A_REQUEST),
         (r#"{"jsonrpc":"2.0","id":1}"#, Code::NOT_A_REQUEST),
         (r#"{"jsonrpc":"2.0","id":1,"method":"a b"}"#, Code::NOT_A_REQUEST),
         (r#"{"jsonrpc":"2.0","id":1,"method":"add","params":3}"#, Code::NOT_A_REQUEST),

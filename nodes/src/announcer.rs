@@ -8,17 +8,21 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use rantai_client::Environment;
 use rantai_client::error_chain;
 use rantai_client::registry::View;
 use rantai_client::session::{Publish, Status, Unsent};
 use rantai_client::wire::entry::{Entry, EntryError, Mode, NodeState, State};
 use rantai_client::wire::name::{ClientId, ObjectName, Root};
 use rantai_client::wire::topic::RegistryTopic;
+use rantai_client::wire::user::User;
 use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::bus::Bus;
+use crate::doubles::Doubles;
 use crate::expiries::Expiries;
+use crate::stamps::Stamps;
 
 /// Seconds after which an entry or a state expires unless it is published again.
 pub(crate) const LIFETIME: u32 = 24 * 60 * 60;
@@ -26,6 +30,9 @@ pub(crate) const LIFETIME: u32 = 24 * 60 * 60;
 const REFRESH: Duration = Duration::from_hours(8);
 /// Shortest time between two repairs of the node's own topics.
 const REPAIR_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long the broker may take to remove the state of a node that ends for another one with its id.
+const PARTING: Duration = Duration::from_secs(1);
 
 /// How far other nodes are with claiming a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,6 +43,17 @@ pub(crate) enum Tenure {
     Claimed,
     /// A node that is ready holds it.
     Held,
+}
+
+/// Where a message of the registry comes from.
+#[derive(Debug, Default)]
+pub(crate) struct Origin {
+    /// Seconds after which it expires.
+    pub(crate) expiry: Option<u32>,
+    /// Who published it, where the broker says so.
+    pub(crate) user: Option<User>,
+    /// Whether it is a retained copy, which the broker sends when a subscription begins.
+    pub(crate) stored: bool,
 }
 
 /// An error of publishing an entry.
@@ -63,6 +81,10 @@ pub(crate) struct Announcer {
     view: Mutex<View>,
     /// When messages of others expire.
     expiries: Expiries,
+    /// Who published the entries of others.
+    stamps: Stamps,
+    /// Whether another node has the same client id.
+    doubles: Doubles,
     seen: watch::Sender<u64>,
     state: Mutex<State>,
 }
@@ -77,6 +99,8 @@ impl Announcer {
             bus,
             words: Mutex::default(),
             expiries: Expiries::default(),
+            stamps: Stamps::default(),
+            doubles: Doubles::default(),
             wrong: Mutex::default(),
             heal: Notify::new(),
             seen: watch::Sender::new(0),
@@ -94,6 +118,8 @@ impl Announcer {
     pub(crate) fn disconnected(&self) {
         *self.view.lock() = View::new(self.root.clone());
         self.expiries.clear();
+        self.stamps.clear();
+        self.doubles.closed();
         self.words.lock().clear();
         self.seen.send_modify(|count| *count += 1);
     }
@@ -137,13 +163,17 @@ impl Announcer {
         RegistryTopic::Name(object.clone(), self.id.clone()).format(&self.root)
     }
 
-    /// Handles a message of the registry, which expires after `expiry` seconds.
-    pub(crate) fn registry(&self, topic: &str, payload: &[u8], expiry: Option<u32>) {
-        let mine = match RegistryTopic::parse(&self.root, topic) {
-            Some(RegistryTopic::Name(_, node) | RegistryTopic::Node(node)) => node == self.id,
+    /// Handles a message of the registry.
+    pub(crate) fn registry(&self, topic: &str, payload: &[u8], origin: Origin) {
+        let (node, is_state) = match RegistryTopic::parse(&self.root, topic) {
+            Some(RegistryTopic::Name(_, node)) => (node, false),
+            Some(RegistryTopic::Node(node)) => (node, true),
             None => return,
         };
-        if mine {
+        if node == self.id {
+            if is_state && NodeState::read(payload).is_ok_and(|state| state.epoch != self.epoch) {
+                self.doubles.other_start();
+            }
             let is_mine = self.words.lock().get(topic).map_or(payload.is_empty(), |word| word == payload);
             if !is_mine {
                 self.wrong.lock().insert(topic.to_owned());
@@ -151,7 +181,13 @@ impl Announcer {
             }
             return;
         }
-        self.expiries.note(topic, expiry.filter(|_| !payload.is_empty()));
+        self.expiries.note(topic, origin.expiry.filter(|_| !payload.is_empty()));
+        if !is_state {
+            match payload {
+                [] => self.stamps.remove(topic),
+                _ => self.stamps.note(topic, origin.user, origin.stored),
+            }
+        }
         if let Err(error) = self.view.lock().apply(topic, payload) {
             tracing::debug!(topic, "{}", error_chain(&error));
         }
@@ -169,6 +205,15 @@ impl Announcer {
         view.claims(object).filter_map(|(entry, _)| ClientId::new(&entry.node).ok()).collect()
     }
 
+    /// Whether another node claims a name by an entry that this user published; `None` is a client that has not logged in,
+    /// and everybody where the broker does not say who publishes.
+    pub(crate) fn is_claimed_by(&self, object: &ObjectName, user: Option<&User>) -> bool {
+        self.claimants(object).into_iter().any(|node| {
+            let topic = RegistryTopic::Name(object.clone(), node).format(&self.root);
+            self.stamps.is_by(&topic, user)
+        })
+    }
+
     /// Whether a node serves an object that is followed, or finishes its calls before it ends.
     pub(crate) fn is_served(&self, object: &ObjectName) -> bool {
         self.words.lock().contains_key(&self.entry_topic(object)) || self.view.lock().is_served(object)
@@ -182,12 +227,25 @@ impl Announcer {
         tenures.max().unwrap_or(Tenure::Vacant)
     }
 
-    /// An entry that wins over `mine`, of a node that is ready.
+    /// An entry that wins over `mine`, of a node that is ready. A claim that has not settled in time wins over nothing.
     pub(crate) fn rival(&self, object: &ObjectName, mine: &Entry) -> Option<Entry> {
         let view = self.view.lock();
         let rivals = view.claims(object).filter(|(_, alive)| *alive).map(|(entry, _)| entry);
-        rivals.filter(|other| !together(mine.mode, other)).find(|other| other.beats(mine)).cloned()
+        let mut rivals = rivals.filter(|other| !together(mine.mode, other) && other.beats(mine));
+        rivals.find(|other| other.settled || self.is_fresh(other)).cloned()
     }
+
+    fn is_fresh(&self, claim: &Entry) -> bool {
+        let (Ok(object), Ok(node)) = (ObjectName::any(&claim.object), ClientId::new(&claim.node)) else {
+            return false;
+        };
+        self.stamps.is_fresh(&RegistryTopic::Name(object, node).format(&self.root))
+    }
+}
+
+/// An epoch for a node that starts: random, as of two claims at the same time the lower epoch wins.
+pub(crate) fn draw_epoch(environment: &Environment) -> String {
+    format!("{:016x}{:016x}", environment.random(), environment.random())
 }
 
 /// Whether a node that claims a name in `mode` may serve it together with `other`.
@@ -217,7 +275,15 @@ pub(crate) async fn keep_announced(announcer: Arc<Announcer>, mut status: watch:
                 }
                 sleep(REPAIR_INTERVAL).await;
             }
-            topic = announcer.expiries.ended() => announcer.registry(&topic, b"", None),
+            topic = announcer.expiries.ended() => announcer.registry(&topic, b"", Origin::default()),
+            () = announcer.doubles.found() => {
+                let reason = format!("another node connects as {:?}; give each node an id of its own", announcer.id.as_str());
+                tracing::error!("{reason}");
+                // Left behind, it would look like a third node to the other one.
+                let _ = timeout(PARTING, announcer.forget_state()).await;
+                announcer.bus.end(&reason);
+                return;
+            }
             () = tokio::time::sleep_until(refresh) => {
                 refresh += REFRESH;
                 let word: Vec<(String, Bytes)> =

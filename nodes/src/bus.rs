@@ -14,6 +14,9 @@ pub(crate) trait Bus: Debug + Send + Sync {
     /// A receiver of the connection status.
     fn status(&self) -> watch::Receiver<Status>;
 
+    /// Ends the session for good, with this reason.
+    fn end(&self, reason: &str);
+
     /// Queues a message without waiting.
     fn send_now(&self, publish: Publish) -> Result<(), Unsent>;
 
@@ -33,6 +36,10 @@ pub(crate) trait Bus: Debug + Send + Sync {
 impl Bus for Outlet {
     fn status(&self) -> watch::Receiver<Status> {
         self.status()
+    }
+
+    fn end(&self, reason: &str) {
+        self.end(reason);
     }
 
     fn send_now(&self, publish: Publish) -> Result<(), Unsent> {

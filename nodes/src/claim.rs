@@ -77,19 +77,17 @@ impl Claim {
         let name = &served.name;
         contenders.look().await?;
         let unsettled = self.entry(false);
-        if let Some(mut holder) = announcer.rival(name, &unsettled) {
-            if options.replace && holder.settled && options.mode == Mode::Exclusive {
-                self.ask_to_yield(&holder).await;
-                let deadline = Instant::now() + YIELD;
-                let mut seen = announcer.seen();
-                while let Some(still) = announcer.rival(name, &unsettled) {
-                    holder = still;
-                    if timeout_at(deadline, seen.changed()).await.is_err() {
-                        return Ok(Claimed::Taken(holder.node));
-                    }
-                }
-            } else {
+        if let Some(holder) = announcer.rival(name, &unsettled) {
+            if !(options.replace && holder.settled && options.mode == Mode::Exclusive) {
                 return Ok(Claimed::Taken(holder.node));
+            }
+            // A holder gives its name up only to a node that claims it in the registry.
+            if let Err(error) = announcer.announce(name, &unsettled).await {
+                return Ok(self.unannounced(error));
+            }
+            if let Some(holder) = self.succeed(holder, &unsettled).await {
+                self.withdraw().await;
+                return Ok(Claimed::Taken(holder));
             }
         }
         if options.mode == Mode::Exclusive {
@@ -127,6 +125,21 @@ impl Claim {
     /// Waits until another node has the better claim; returns that node.
     pub(crate) async fn contested(&self, mine: &Entry, contenders: &mut Contenders) -> String {
         contenders.until(|announcer| announcer.rival(&self.served.name, mine).map(|rival| rival.node)).await
+    }
+
+    /// Asks the holder of the name to give it up, and waits until it has; returns the node that still has it after
+    /// [`YIELD`].
+    async fn succeed(&self, mut holder: Entry, mine: &Entry) -> Option<String> {
+        self.ask_to_yield(&holder).await;
+        let deadline = Instant::now() + YIELD;
+        let mut seen = self.announcer.seen();
+        while let Some(still) = self.announcer.rival(&self.served.name, mine) {
+            holder = still;
+            if timeout_at(deadline, seen.changed()).await.is_err() {
+                return Some(holder.node);
+            }
+        }
+        None
     }
 
     /// Asks the holder of the name to give it up.

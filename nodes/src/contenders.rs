@@ -11,12 +11,13 @@ use rantai_client::wire::topic::RegistryTopic;
 use tokio::time::timeout;
 
 use crate::announcer::{Announcer, Tenure};
+use crate::stamps::CLAIM_LIFETIME;
 
 /// What is retained has come when this long nothing more of it has.
 const QUIET: Duration = Duration::from_millis(100);
 
-/// How long a claim may take until it is settled, and whoever had a name given up until it claims it.
-const SUCCESSION: Duration = Duration::from_secs(5);
+/// How long whoever had a name given up may take until it claims it.
+const SUCCESSION: Duration = CLAIM_LIFETIME;
 
 /// The nodes that claim a name, kept up to date in the announcer's view.
 pub(crate) struct Contenders {
@@ -60,7 +61,7 @@ impl Contenders {
     }
 
     /// Waits until no other node holds the name for a node of `mode`. A claim that does not settle in
-    /// [`SUCCESSION`] is not waited for any longer: which of two claims wins is decided by claiming.
+    /// [`CLAIM_LIFETIME`] is not waited for any longer: which of two claims wins is decided by claiming.
     pub(crate) async fn vacancy(&mut self, mode: Mode) {
         let object = self.object.clone();
         loop {
@@ -69,7 +70,7 @@ impl Contenders {
                 let tenure = others.tenure(&object, mode);
                 (tenure != Tenure::Claimed).then_some(tenure)
             });
-            if timeout(SUCCESSION, settled).await != Ok(Tenure::Held) {
+            if timeout(CLAIM_LIFETIME, settled).await != Ok(Tenure::Held) {
                 return;
             }
         }

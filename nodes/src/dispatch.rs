@@ -146,7 +146,7 @@ impl Dispatcher {
         let Some((served, topic)) = self.find(message, received) else { return };
         let Some(admitted) = self.admit(&served, &topic, message, received) else { return };
         if admitted.request.method.is_built_in() {
-            let outcome = builtin::built_in(&served, &admitted.request);
+            let outcome = builtin::built_in(&served, &admitted.request, &*self.replies.out);
             return self.replies.reply(&served, &admitted.route, outcome);
         }
         self.execute(&served, admitted, &message.payload);
@@ -197,7 +197,13 @@ impl Dispatcher {
         if backlog > CHOKED {
             return refused("choked");
         }
-        let read = Request::read(&self.replies.root, topic, &message.payload, &message.properties);
+        let read = Request::read(
+            &self.replies.root,
+            topic,
+            &message.payload,
+            &message.properties,
+            self.replies.out.features(),
+        );
         let request = match read {
             Ok(request) => request,
             Err(refusal) => {
@@ -238,7 +244,7 @@ impl Dispatcher {
             let fault = no_such_method(request.method.as_str(), &names);
             return self.replies.reply(served, &route, Outcome::Fault(fault));
         };
-        let share_of = self.replies.share_of(served, request.caller.as_deref(), &route.reply_to);
+        let share_of = self.replies.share_of(request.caller.as_ref(), &route.reply_to);
         if !served.places.admits_anybody() && !served.places.admits(&share_of) {
             served.stats.refused("busy");
             served.share_log.refused(format_args!("the places of {}", served.name), &share_of);
@@ -276,9 +282,10 @@ impl Dispatcher {
                 return self.replies.reply(served, &route, Outcome::Fault(fault));
             }
         };
-        let Request { method, params, trail, caller, traceparent, .. } = request;
+        let Request { method, params, trail, caller, via, traceparent, .. } = request;
         let passage = Passage { trail, traceparent };
-        let context = self.context(served, &route, caller, share_of.clone(), &passage, received);
+        let context =
+            self.context(served, &route, share_of.clone(), &passage, received).called_by(caller, via);
         let running = Running {
             forwards: self.forwards.clone(),
             served: served.clone(),
@@ -297,25 +304,20 @@ impl Dispatcher {
         &self,
         served: &Served,
         route: &Route,
-        caller: Option<String>,
         share_of: CallerKey,
         passage: &Passage,
         received: Instant,
     ) -> Context {
         let replies = self.replies.clone();
         let publish = Arc::new(move |publish| replies.say(publish));
-        Context {
-            object: served.name.clone(),
-            caller,
-            share_of,
-            client: self.replies.reply_client(&route.reply_to),
-            correlation: route.correlation.clone(),
-            trail: passage.trail.clone(),
-            traceparent: passage.traceparent.clone(),
-            received,
-            deadline: route.deadline,
-            emitter: Emitter::new(self.replies.root.clone(), served.name.clone(), publish),
-            calls: self.calls.clone(),
-        }
+        let emitter = Emitter::new(self.replies.root.clone(), served.name.clone(), publish);
+        let mut context =
+            Context::new(served.name.clone(), received, route.deadline, emitter, self.calls.clone());
+        context.share_of = share_of;
+        context.client = self.replies.reply_client(&route.reply_to);
+        context.correlation.clone_from(&route.correlation);
+        context.trail.clone_from(&passage.trail);
+        context.traceparent.clone_from(&passage.traceparent);
+        context
     }
 }

@@ -11,6 +11,7 @@ mod claim;
 mod connection;
 mod contenders;
 pub mod dispatch;
+mod doubles;
 mod expiries;
 #[cfg(feature = "journal")]
 mod journal;
@@ -21,6 +22,7 @@ mod node;
 mod serving;
 #[cfg(test)]
 mod simulation;
+mod stamps;
 
 pub use dispatch::Limits;
 pub use node::{Builder, Node, NodeError};

@@ -14,12 +14,14 @@ use rantai_client::session::{
     Address, ConnectError, Filter, Message, Options, Outlet, Publish, Receiver, Session, Status, Unsent, Will,
 };
 use rantai_client::wire::entry::{NodeState, State};
+use rantai_client::wire::features::BrokerFeatures;
 use rantai_client::wire::name::{ClientId, ObjectName, Root};
 use rantai_client::wire::topic::{RegistryTopic, TopicKind, requests_at};
+use rantai_client::wire::user::User;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use crate::announcer::{Announcer, LIFETIME, keep_announced};
+use crate::announcer::{Announcer, LIFETIME, Origin, draw_epoch, keep_announced};
 use crate::dispatch::{Dispatcher, Out, Served};
 #[cfg(feature = "journal")]
 use crate::journal::Journal;
@@ -141,7 +143,7 @@ impl Builder {
                 .map_err(|source| NodeError::Journal { file: PathBuf::from("in memory"), source })?,
         };
         let id = options.client_id.clone();
-        let epoch = environment.ordered_id().simple().to_string();
+        let epoch = draw_epoch(&environment);
         options.will = Some(Will {
             topic: RegistryTopic::Node(id.clone()).format(&root),
             payload: NodeState::new(State::Lost, &epoch).write().into(),
@@ -151,12 +153,13 @@ impl Builder {
         let mut parts = None;
         let session = Session::connect(options, |outlet| {
             let announcer = Announcer::new(root.clone(), id.clone(), epoch, Box::new(outlet.clone()));
-            let out = Outbound { outlet, links: Links::new(announcer.clone()) };
+            let links = Links::new(announcer.clone());
+            let out = Outbound { outlet: outlet.clone(), links, announcer: announcer.clone() };
             let dispatcher = Dispatcher::new(root.clone(), id.clone(), Box::new(out), calls);
             #[cfg(feature = "journal")]
             dispatcher.keep_journal(journal);
             parts = Some((announcer.clone(), dispatcher.clone()));
-            Inbound { announcer, dispatcher }
+            Inbound { announcer, dispatcher, outlet }
         })
         .await?;
         let (announcer, dispatcher) = parts.expect("made above");
@@ -279,6 +282,7 @@ impl Node {
 struct Outbound {
     outlet: Outlet,
     links: Arc<Links>,
+    announcer: Arc<Announcer>,
 }
 
 impl Out for Outbound {
@@ -290,8 +294,16 @@ impl Out for Outbound {
         self.outlet.backlog()
     }
 
+    fn features(&self) -> BrokerFeatures {
+        self.outlet.features()
+    }
+
     fn is_served(&self, object: &ObjectName) -> Option<bool> {
         self.links.served(object)
+    }
+
+    fn is_claimed_by(&self, object: &ObjectName, user: Option<&User>) -> bool {
+        self.announcer.is_claimed_by(object, user)
     }
 }
 
@@ -299,6 +311,7 @@ impl Out for Outbound {
 struct Inbound {
     announcer: Arc<Announcer>,
     dispatcher: Arc<Dispatcher>,
+    outlet: Outlet,
 }
 
 impl Receiver for Inbound {
@@ -313,8 +326,13 @@ impl Receiver for Inbound {
     fn message(&mut self, message: Message) {
         match TopicKind::of(&self.announcer.root, &message.topic) {
             Some((TopicKind::Name | TopicKind::Node, _)) => {
-                let expiry = message.properties.expiry;
-                self.announcer.registry(&message.topic, &message.payload, expiry);
+                let user = message.properties.user("caller").filter(|_| self.outlet.features().caller());
+                let origin = Origin {
+                    expiry: message.properties.expiry,
+                    user: user.and_then(|user| User::new(user).ok()),
+                    stored: message.retain,
+                };
+                self.announcer.registry(&message.topic, &message.payload, origin);
             }
             _ => self.dispatcher.message(&message),
         }

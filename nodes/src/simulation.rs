@@ -9,14 +9,14 @@ use rantai_client::Environment;
 use rantai_client::environment::ManualClock;
 use rantai_client::object::{Answer, Answering, Call, Description, Object};
 use rantai_client::registry::View;
+use rantai_client::session::Status;
 use rantai_client::wire::entry::{NodeState, State};
 use rantai_client::wire::name::{ClientId, ObjectName, Root};
 use rantai_client::wire::topic::RegistryTopic;
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
-use crate::announcer::{Announcer, keep_announced};
-use crate::bus::Bus as _;
+use crate::announcer::{Announcer, draw_epoch, keep_announced};
 use crate::dispatch::{Limits, Served};
 use crate::keeper::Keeper;
 use crate::serving::ServeOptions;
@@ -43,18 +43,23 @@ impl Object for Nothing {
     }
 }
 
-/// A node that claims the name for as long as the simulation runs, and asks a holder to give it up now and then.
-async fn node(broker: Arc<FakeBroker>, name: &'static str, environment: Environment) {
+/// A node that is added to the broker, and not connected.
+fn announcer(broker: &Arc<FakeBroker>, name: &str, epoch: String) -> (Arc<Announcer>, Arc<Served>) {
     let (root, id) = (Root::default(), ClientId::new(name).expect("an id"));
-    let epoch = environment.ordered_id().simple().to_string();
     let state = RegistryTopic::Node(id.clone()).format(&root);
     let will = (state.clone(), NodeState::new(State::Lost, &epoch).write().into());
     let own_topics = vec![state, RegistryTopic::entries_on(&root, &id)];
     let served = Served::new(self::name(), Arc::new(Nothing), Limits::default());
     let bus = broker.add(name, served.clone(), will, own_topics);
-    let status = bus.status();
     let announcer = Announcer::new(root, id, epoch, Box::new(bus));
     broker.state.lock().clients.get_mut(name).expect("added").announcer = Some(announcer.clone());
+    (announcer, served)
+}
+
+/// A node that claims the name for as long as the simulation runs, and asks a holder to give it up now and then.
+async fn node(broker: Arc<FakeBroker>, name: &'static str, environment: Environment) {
+    let (announcer, served) = announcer(&broker, name, draw_epoch(&environment));
+    let status = announcer.bus.status();
     let pause = |longest_ms| Duration::from_millis(environment.random_below(longest_ms));
     let claiming = async {
         loop {
@@ -134,4 +139,56 @@ async fn same_seed_gives_the_same_trace() {
     assert!(first.len() > 100, "{first:#?}");
     assert_eq!(first, again);
     assert_ne!(first, other);
+}
+
+/// A device draws its epoch at random, as short as it likes; nodes whose epochs were ordered in time won each time.
+#[tokio::test(start_paused = true)]
+async fn overlapping_claims_are_won_by_either_kind_of_epoch() {
+    let mut won_by_device = 0;
+    for seed in 0..40 {
+        let environment = Environment::simulated(ManualClock::new(1_000), seed);
+        let broker = FakeBroker::new(environment.clone());
+        let epochs = [
+            ("device", format!("{:08x}", environment.random_below(1 << 32))),
+            ("node", draw_epoch(&environment)),
+        ];
+        let claims = epochs.map(|(name, epoch)| {
+            let (announcer, served) = announcer(&broker, name, epoch);
+            broker.connect(name);
+            let status = announcer.bus.status();
+            Keeper::start(announcer, status, served, ServeOptions::default())
+        });
+        sleep(Duration::from_secs(5)).await;
+        let holders = broker.holders();
+        assert_eq!(holders.len(), 1, "seed {seed}: {holders:?}");
+        won_by_device += usize::from(holders == ["device"]);
+        drop(claims);
+    }
+    assert!((8..=32).contains(&won_by_device), "of 40 claims the device won {won_by_device}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn node_ends_when_another_one_with_its_id_has_closed_three_connections() {
+    let environment = Environment::simulated(ManualClock::new(1_000), 1);
+    let broker = FakeBroker::new(environment.clone());
+    let (announcer, _served) = announcer(&broker, "one", draw_epoch(&environment));
+    let status = announcer.bus.status();
+    tokio::spawn(keep_announced(announcer, status));
+    broker.connect("one");
+    let foreign = NodeState::new(State::Ready, "0").write();
+    for _ in 0..5 {
+        broker.write("rantai/node/one", foreign.clone());
+        sleep(Duration::from_secs(2)).await;
+        assert!(matches!(broker.status("one"), Status::Online(_)), "such a state alone is repaired");
+    }
+    for round in 1..=3 {
+        broker.cut("one");
+        // Both sides have noticed by then.
+        sleep(Duration::from_secs(4)).await;
+        broker.write("rantai/node/one", foreign.clone());
+        assert!(broker.connect("one"));
+        sleep(Duration::from_secs(3)).await;
+        assert_eq!(matches!(broker.status("one"), Status::Ended(_)), round == 3, "{round}");
+    }
+    assert!(!broker.state.lock().retained.contains_key("rantai/node/one"), "left to the other one");
 }

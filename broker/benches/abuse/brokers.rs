@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use rantai_broker::{Cost, Record};
 use rantai_load::failure::Failure;
 use tempfile::TempDir;
 
@@ -89,7 +90,10 @@ fn free_address() -> Result<SocketAddr, Failure> {
 
 fn rantai_configuration(port: u16) -> String {
     let user = |name: &str, password: &str| {
-        format!("[[users]]\nname = \"{name}\"\npassword = \"{password}\"\nroles = [\"admin\"]\n")
+        let user = |name: &str, password: &str| {
+            let record = Record::new(password.as_bytes(), Cost::default()).expect("hashed");
+            format!("[[users]]\nname = \"{name}\"\npassword = \"{record}\"\nroles = [\"admin\"]\n")
+        };
     };
     format!(
         "listen = [\"127.0.0.1:{port}\"]\nanonymous = true\n{}{}",

@@ -25,7 +25,7 @@ pub(crate) fn announced_version(buffer: &[u8]) -> Version {
 }
 
 /// Reads the first packet of a connection.
-pub(super) fn decode(frame: Frame, whole: &[u8]) -> Result<Packet, DecodeError> {
+pub(super) fn decode(frame: Frame, whole: &[u8], user_limit: usize) -> Result<Packet, DecodeError> {
     if frame.first >> 4 != 1 {
         return Err(DecodeError::protocol("the first packet is not CONNECT"));
     }
@@ -60,7 +60,7 @@ pub(super) fn decode(frame: Frame, whole: &[u8]) -> Result<Packet, DecodeError> 
         // that the server draws is a new one either way.
         // Nor does it take a will's Message Expiry Interval of 0.
         Version::V5 => {
-            let no_expiry = properties::check_connect(body, will)?;
+            let no_expiry = properties::check_connect(body, will, user_limit)?;
             let mut copy = whole.to_vec();
             copy[frame.header + 7] |= 2;
             if let Some(at) = no_expiry {

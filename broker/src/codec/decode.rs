@@ -7,32 +7,33 @@ use rmqtt_codec::{v3, v5};
 use tokio_util::codec::Decoder;
 
 use super::frame::Frame;
-use super::packet::{
-    Acknowledgement, DecodeError, Options, Packet, Publish, RetainHandling, Subscribe, Version,
-};
+use super::packet::{Acknowledgement, DecodeError, Packet, Publish, Version};
 use super::reason::Reason;
-use super::{connect, properties, publish};
-use crate::message::QoS;
+use super::{connect, filters, properties, publish};
 
 /// Takes `frame` off the front of `buffer` and reads it. `version` is `None` until CONNECT has said it; `now` is
-/// when the packet came, in milliseconds on the broker's [`Clock`](crate::clock::Clock).
+/// when the packet came, in milliseconds on the broker's [`Clock`](crate::clock::Clock). With more user properties than
+/// `user_limit` only a PUBLISH is read, as [`read_publish`] does it; others are
+/// [`TOO_MANY_USER_PROPERTIES`](super::TOO_MANY_USER_PROPERTIES), and cost nothing.
 ///
-/// A PUBLISH shares the memory of `buffer`; everything else owns what it holds.
+/// A PUBLISH, and the filters of SUBSCRIBE and UNSUBSCRIBE, share the memory of `buffer`; everything else owns what it
+/// holds.
 pub(crate) fn decode(
     frame: Frame,
     buffer: &mut BytesMut,
     version: Option<Version>,
     now: u64,
+    user_limit: usize,
 ) -> Result<Packet, DecodeError> {
     let Some(version) = version else {
         let whole = buffer.split_to(frame.length);
-        return connect::decode(frame, &whole);
+        return connect::decode(frame, &whole, user_limit);
     };
     if let Some(short) = short_acknowledgement(frame, buffer) {
         return short.map(Packet::Acknowledgement);
     }
     match frame.first >> 4 {
-        3 => read_publish(frame, buffer, version, now, usize::MAX).map(Packet::Publish),
+        3 => read_publish(frame, buffer, version, now, user_limit).map(Packet::Publish),
         12 => {
             buffer.advance(frame.length);
             if frame.length != 2 {
@@ -44,11 +45,12 @@ pub(crate) fn decode(
             buffer.advance(frame.length);
             Err(DecodeError::protocol("a second CONNECT"))
         }
+        8 | 10 => filters::decode(frame, &buffer.split_to(frame.length).freeze(), version, user_limit),
         _ => {
             let whole = buffer.split_to(frame.length);
             match version {
                 Version::V3 => other3(frame, &whole),
-                Version::V5 => other5(frame, &whole),
+                Version::V5 => other5(frame, &whole, user_limit),
             }
         }
     }
@@ -148,45 +150,21 @@ fn other3(frame: Frame, whole: &[u8]) -> Result<Packet, DecodeError> {
         _ => {}
     }
     match library3(whole)? {
-        v3::Packet::Subscribe { packet_id, topic_filters } => {
-            // The library masks the reserved bits of the QoS byte [MQTT-3.8.3-4].
-            let mut at = frame.header + 2;
-            let mut filters = Vec::with_capacity(topic_filters.len());
-            for (filter, qos) in topic_filters {
-                at += 2 + filter.len();
-                if whole.get(at).is_none_or(|&bits| bits > 2) {
-                    return Err(DecodeError::malformed("reserved bits of a requested QoS"));
-                }
-                at += 1;
-                let qos = QoS::from_bits(qos.value()).unwrap_or_default();
-                filters.push((checked(filter)?, Options { qos, ..Options::default() }));
-            }
-            Ok(Packet::Subscribe(Subscribe { id: packet_id.get(), identifier: None, filters }))
-        }
-        v3::Packet::Unsubscribe { packet_id, topic_filters } => {
-            let filters = topic_filters.into_iter().map(checked).collect::<Result<_, _>>()?;
-            Ok(Packet::Unsubscribe { id: packet_id.get(), filters })
-        }
         v3::Packet::Disconnect => Ok(Packet::Disconnect { with_will: false, expiry: None }),
         _ => Err(DecodeError::protocol("a packet that only a server sends")),
     }
 }
 
-fn other5(frame: Frame, whole: &[u8]) -> Result<Packet, DecodeError> {
+fn other5(frame: Frame, whole: &[u8], user_limit: usize) -> Result<Packet, DecodeError> {
     // Where the properties of each packet begin.
     let at = match frame.first >> 4 {
-        8 | 10 => 2,
         4..=7 => 3,
         _ => 1,
     };
     let body = &whole[frame.header..];
-    shortest(body.get(at..).unwrap_or_default())?;
+    properties::shortest(body.get(at..).unwrap_or_default())?;
     if let Some(span) = properties::span(body, at) {
-        let payload = span.end;
-        properties::check(&body[span])?;
-        if frame.first >> 4 == 8 {
-            properties::check_subscription_options(&body[payload..])?;
-        }
+        properties::check(&body[span], user_limit)?;
     }
     match library5(whole)? {
         v5::Packet::PublishAck(ack) => {
@@ -200,27 +178,6 @@ fn other5(frame: Frame, whole: &[u8]) -> Result<Packet, DecodeError> {
         }
         v5::Packet::PublishComplete(ack) => {
             acknowledgement(7, ack.packet_id.get(), ack.reason_code.into()).map(Packet::Acknowledgement)
-        }
-        v5::Packet::Subscribe(subscribe) => {
-            let mut filters = Vec::with_capacity(subscribe.topic_filters.len());
-            for (filter, options) in subscribe.topic_filters {
-                let options = Options {
-                    qos: QoS::from_bits(options.qos.value()).unwrap_or_default(),
-                    no_local: options.no_local,
-                    retain_as_published: options.retain_as_published,
-                    retain_handling: RetainHandling::from_bits(options.retain_handling.into())
-                        .unwrap_or_default(),
-                };
-                filters.push((checked(filter)?, options));
-            }
-            let identifier = subscribe.id.map(std::num::NonZeroU32::get);
-            checked_user(&subscribe.user_properties)?;
-            Ok(Packet::Subscribe(Subscribe { id: subscribe.packet_id.get(), identifier, filters }))
-        }
-        v5::Packet::Unsubscribe(unsubscribe) => {
-            checked_user(&unsubscribe.user_properties)?;
-            let filters = unsubscribe.topic_filters.into_iter().map(checked).collect::<Result<_, _>>()?;
-            Ok(Packet::Unsubscribe { id: unsubscribe.packet_id.get(), filters })
         }
         v5::Packet::Disconnect(disconnect) => {
             if disconnect.server_reference.is_some() {
@@ -259,13 +216,4 @@ pub(super) fn checked_topic(topic: ByteString) -> Result<ByteString, DecodeError
         return Err(DecodeError { reason, text: "a will or response topic that is no topic name" });
     }
     Ok(topic)
-}
-
-/// Refuses a variable byte integer in more bytes than it needs \[MQTT-1.5.5-1], which the library takes.
-fn shortest(bytes: &[u8]) -> Result<(), DecodeError> {
-    let last = bytes.iter().take(4).position(|byte| byte & 0x80 == 0);
-    if last.is_some_and(|last| last > 0 && bytes[last] == 0) {
-        return Err(DecodeError::malformed("a length in more bytes than it needs"));
-    }
-    Ok(())
 }

@@ -3,12 +3,13 @@
 //! rmqtt-codec reads and writes every packet but the two that carry the traffic. PUBLISH and its
 //! acknowledgements are read and written here: rmqtt-codec takes a Message Expiry of 0 and a Payload Format
 //! of 0 away from the subscriber, cannot patch a packet id into a frame that is encoded already, and reserves
-//! memory for each frame. What it fails to check in the others is checked in [`decode`]. Nothing of it shows
+//! memory for each frame. So are SUBSCRIBE and UNSUBSCRIBE, whose filters rmqtt-codec reads all at once. What it fails to check in the others is checked in [`decode`]. Nothing of it shows
 //! outside this folder.
 
 mod connect;
 mod decode;
 mod encode;
+mod filters;
 mod frame;
 mod id;
 mod mqtt31;
@@ -24,10 +25,12 @@ pub(crate) use encode::{
     AROUND_REASON_STRING, Acknowledge, ConnAck, REASON_STRING_BYTES, acknowledge, connack, disconnect,
     ping_response, suback, unsuback,
 };
+pub(crate) use filters::PacketFilters;
 pub(crate) use frame::frame;
 pub(crate) use packet::{
     Acknowledgement, Connect, DecodeError, Options, Packet, Publish, RetainHandling, Subscribe, Version, Will,
 };
+pub(crate) use properties::TOO_MANY_USER_PROPERTIES;
 pub(crate) use publish::{Encoded, Outgoing, encode_publish, patch_packet_id};
 pub(crate) use reason::Reason;
 

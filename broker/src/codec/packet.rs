@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use bytestring::ByteString;
 
+use super::filters::PacketFilters;
 use super::protocol::Protocol;
 use super::reason::Reason;
 use crate::message::{Message, QoS};
@@ -25,7 +26,7 @@ pub(crate) enum Packet {
     Subscribe(Subscribe),
     Unsubscribe {
         id: u16,
-        filters: Vec<ByteString>,
+        filters: PacketFilters,
     },
     PingReq,
     /// `expiry`: the Session Expiry Interval it carried, in seconds.
@@ -108,7 +109,7 @@ pub(crate) struct Publish {
 pub(crate) struct Subscribe {
     pub(crate) id: u16,
     pub(crate) identifier: Option<u32>,
-    pub(crate) filters: Vec<(ByteString, Options)>,
+    pub(crate) filters: PacketFilters,
 }
 
 /// Subscription options (MQTT 5, 3.8.3.1).

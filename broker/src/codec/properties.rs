@@ -5,6 +5,11 @@ use std::ops::Range;
 
 use super::id;
 use super::packet::{DecodeError, Version};
+use super::reason::Reason;
+
+/// A packet other than PUBLISH has more user properties than are allowed: it is not read any further.
+pub(crate) const TOO_MANY_USER_PROPERTIES: DecodeError =
+    DecodeError { reason: Reason::QUOTA_EXCEEDED, text: "more user properties than limits.user_properties" };
 
 /// Where the properties are whose length stands at `body[at]`; `None` where they do not fit into the packet, or where
 /// their length is longer than it needs to be.
@@ -18,11 +23,11 @@ pub(super) fn span(body: &[u8], at: usize) -> Option<Range<usize>> {
 ///
 /// # Errors
 ///
-/// A protocol error. What cannot be read is left to whoever reads the properties.
-pub(super) fn check(properties: &[u8]) -> Result<Option<usize>, DecodeError> {
+/// A protocol error, or [`TOO_MANY_USER_PROPERTIES`]. What cannot be read is left to whoever reads the properties.
+pub(super) fn check(properties: &[u8], user_limit: usize) -> Result<Option<usize>, DecodeError> {
     let mut seen = 0_u64;
     let mut no_expiry = None;
-    let mut at = 0;
+    let (mut at, mut user) = (0, 0);
     while let Some(&identifier) = properties.get(at) {
         at += 1;
         let Some(value) =
@@ -51,6 +56,12 @@ pub(super) fn check(properties: &[u8]) -> Result<Option<usize>, DecodeError> {
                 return Err(DecodeError::protocol("a maximum packet size of 0"));
             }
             id::MESSAGE_EXPIRY if zero => no_expiry = Some(at),
+            id::USER_PROPERTY => {
+                user += 1;
+                if user > user_limit {
+                    return Err(TOO_MANY_USER_PROPERTIES);
+                }
+            }
             _ => {}
         }
         at += value.len();
@@ -60,32 +71,66 @@ pub(super) fn check(properties: &[u8]) -> Result<Option<usize>, DecodeError> {
 
 /// Checks the properties of a CONNECT and of its will. Returns where in `body` the will's Message Expiry Interval stands,
 /// if it is 0.
-pub(super) fn check_connect(body: &[u8], will: bool) -> Result<Option<usize>, DecodeError> {
+pub(super) fn check_connect(
+    body: &[u8],
+    will: bool,
+    user_limit: usize,
+) -> Result<Option<usize>, DecodeError> {
     let Some(own) = span(body, 10) else { return Ok(None) };
     let after = own.end;
-    check(&body[own])?;
+    check(&body[own], user_limit)?;
     let wills = if will { skip_field(body, after).and_then(|at| span(body, at)) } else { None };
     let Some(wills) = wills else { return Ok(None) };
     let start = wills.start;
-    Ok(check(&body[wills])?.map(|at| start + at))
+    Ok(check(&body[wills], user_limit)?.map(|at| start + at))
 }
 
-/// Refuses values of Subscription Options that the standard forbids (MQTT 5, 3.8.3.1), `filters` being the payload of a
-/// SUBSCRIBE. Reserved bits, and a payload that cannot be read, are left to the library.
-pub(super) fn check_subscription_options(filters: &[u8]) -> Result<(), DecodeError> {
+/// The Subscription Identifier among the properties of a SUBSCRIBE, or of an UNSUBSCRIBE, which has none.
+///
+/// # Errors
+///
+/// A malformed packet: a property that it may not have, or that cannot be read.
+pub(super) fn subscription_identifier(
+    properties: &[u8],
+    subscribe: bool,
+) -> Result<Option<u32>, DecodeError> {
+    let mut found = None;
     let mut at = 0;
-    while let Some(options_at) = skip_field(filters, at)
-        && let Some(&options) = filters.get(options_at)
-    {
-        if options & 0xC0 == 0 {
-            if options & 3 == 3 {
-                return Err(DecodeError::protocol("a requested QoS of 3"));
+    while let Some(&identifier) = properties.get(at) {
+        at += 1;
+        let rest = &properties[at..];
+        let value = value_length(identifier, rest).and_then(|length| rest.get(..length));
+        let value = value.ok_or(DecodeError::malformed("the packet ends too soon"))?;
+        match identifier {
+            id::SUBSCRIPTION_IDENTIFIER if subscribe => {
+                found = variable_length(value).map(|(value, _)| value as u32);
             }
-            if options >> 4 & 3 == 3 {
-                return Err(DecodeError::protocol("a retain handling of 3"));
+            id::USER_PROPERTY => {
+                let name_end = skip_field(value, 0).unwrap_or_default();
+                checked_text(value.get(2..name_end))?;
+                checked_text(value.get(name_end + 2..))?;
             }
+            _ => return Err(DecodeError::malformed("a property that the packet does not have")),
         }
-        at = options_at + 1;
+        at += value.len();
+    }
+    Ok(found)
+}
+
+fn checked_text(bytes: Option<&[u8]>) -> Result<(), DecodeError> {
+    let text = bytes.map(std::str::from_utf8);
+    match text {
+        Some(Ok(text)) if text.contains('\0') => Err(DecodeError::malformed("NUL in a user property")),
+        Some(Ok(_)) => Ok(()),
+        _ => Err(DecodeError::malformed("a string that is not UTF-8")),
+    }
+}
+
+/// Refuses a variable byte integer in more bytes than it needs \[MQTT-1.5.5-1], which the library takes.
+pub(super) fn shortest(bytes: &[u8]) -> Result<(), DecodeError> {
+    let last = bytes.iter().take(4).position(|byte| byte & 0x80 == 0);
+    if last.is_some_and(|last| last > 0 && bytes[last] == 0) {
+        return Err(DecodeError::malformed("a length in more bytes than it needs"));
     }
     Ok(())
 }
@@ -151,7 +196,6 @@ pub(super) fn connect_length(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::codec::Reason;
 
     #[test]
     fn values_that_the_standard_forbids_are_protocol_errors() {
@@ -167,7 +211,7 @@ mod tests {
             b"\x1F\x00\x01a\x1F\x00\x01a",
         ];
         for properties in wrong {
-            assert_eq!(check(properties).unwrap_err().reason, Reason::PROTOCOL_ERROR, "{properties:02X?}");
+            assert_eq!(check(properties, 9).unwrap_err().reason, Reason::PROTOCOL_ERROR, "{properties:02X?}");
         }
     }
 
@@ -183,9 +227,16 @@ mod tests {
             b"\x26\x00\x01a\x00",
         ];
         for properties in fine {
-            assert_eq!(check(properties), Ok(None), "{properties:02X?}");
+            assert_eq!(check(properties, 2), Ok(None), "{properties:02X?}");
         }
-        assert_eq!(check(b"\x01\x01\x02\x00\x00\x00\x00"), Ok(Some(3)));
+        assert_eq!(check(b"\x01\x01\x02\x00\x00\x00\x00", 0), Ok(Some(3)));
+    }
+
+    #[test]
+    fn the_first_user_property_too_many_is_the_last_that_is_read() {
+        let properties = [&b"\x26\0\x01a\0\x01b".repeat(3)[..], b"\x0B\0"].concat();
+        assert_eq!(check(&properties, 2), Err(TOO_MANY_USER_PROPERTIES));
+        assert_eq!(check(&properties, 3).unwrap_err().reason, Reason::PROTOCOL_ERROR);
     }
 
     #[test]

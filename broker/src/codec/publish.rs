@@ -5,6 +5,7 @@ use bytestring::ByteString;
 
 use super::id;
 use super::packet::{DecodeError, Publish, Version};
+use super::properties::skip_field;
 use super::reason::Reason;
 use crate::message::{Message, Properties, QoS};
 
@@ -87,10 +88,7 @@ fn properties(
             }
             id::CORRELATION_DATA => once(correlation_data, binary(&mut from)?)?,
             id::TOPIC_ALIAS => once(&mut alias, u16(&mut from)?)?,
-            id::USER_PROPERTY if user.len() > user_limit => {
-                skip_text(&mut from)?;
-                skip_text(&mut from)?;
-            }
+            id::USER_PROPERTY if user.len() > user_limit => skip_user_properties(&mut from)?,
             id::USER_PROPERTY => user.push((text(&mut from)?, text(&mut from)?)),
             id::SUBSCRIPTION_IDENTIFIER => {
                 return Err(DecodeError::protocol("a subscription identifier from a client"));
@@ -131,15 +129,26 @@ fn text(from: &mut Bytes) -> Result<ByteString, DecodeError> {
     ByteString::try_from(bytes).map_err(|_| DecodeError::malformed("a string that is not UTF-8"))
 }
 
-/// Checks a string as [`text`] does, without a reference to it.
-fn skip_text(from: &mut Bytes) -> Result<(), DecodeError> {
-    let length = usize::from(u16(from)?);
-    let bytes = from.get(..length).ok_or(SHORT)?;
-    if bytes.contains(&0) {
-        return Err(DecodeError::malformed("NUL in a string"));
+/// Checks the texts of a user property, whose identifier is read, and of all that follow it at once, without a reference to
+/// any of them: there may be hundreds of thousands.
+fn skip_user_properties(from: &mut Bytes) -> Result<(), DecodeError> {
+    let mut at = 0;
+    loop {
+        for _ in 0..2 {
+            let end = skip_field(from, at).ok_or(SHORT)?;
+            let text = from.get(at + 2..end).ok_or(SHORT)?;
+            if text.contains(&0) {
+                return Err(DecodeError::malformed("NUL in a string"));
+            }
+            std::str::from_utf8(text).map_err(|_| DecodeError::malformed("a string that is not UTF-8"))?;
+            at = end;
+        }
+        if from.get(at) != Some(&id::USER_PROPERTY) {
+            break;
+        }
+        at += 1;
     }
-    std::str::from_utf8(bytes).map_err(|_| DecodeError::malformed("a string that is not UTF-8"))?;
-    from.advance(length);
+    from.advance(at);
     Ok(())
 }
 

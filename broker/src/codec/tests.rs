@@ -12,7 +12,7 @@ fn read(bytes: &[u8], version: Option<Version>) -> Result<Packet, DecodeError> {
     let mut buffer = BytesMut::from(bytes);
     let frame = frame(&buffer, 1 << 20)?.expect("a whole header");
     assert_eq!(frame.length, bytes.len(), "a whole packet");
-    let packet = decode(frame, &mut buffer, version, NOW);
+    let packet = decode(frame, &mut buffer, version, NOW, 9);
     assert!(buffer.is_empty(), "used up whatever it was");
     packet
 }

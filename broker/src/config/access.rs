@@ -11,42 +11,38 @@ use toml::Spanned;
 use super::User;
 use super::file::Complaint;
 use super::roles::RoleSyntax;
+use super::users::read_user;
 
 /// A table of `[[users]]`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct WrittenUser {
     name: Spanned<String>,
-    password: Spanned<String>,
+    password: Option<Spanned<String>>,
     roles: Option<Vec<Spanned<String>>>,
     client_ids: Option<Vec<Spanned<String>>>,
     #[serde(default)]
     acts_for: Vec<Spanned<String>>,
 }
 
-/// The keys that make the rules, beside `[[users]]`.
+/// The keys that make the rules.
 pub(super) struct WrittenRules<R> {
     pub(super) anonymous_roles: Option<Spanned<Vec<Spanned<String>>>>,
     pub(super) acl_file: Option<Spanned<String>>,
     pub(super) hardened: Option<Spanned<bool>>,
     pub(super) roles: Vec<Spanned<R>>,
+    pub(super) users: Vec<WrittenUser>,
 }
 
-/// Users who may log in.
+/// Users who may log in, without those of a password file.
 pub(super) fn users(written: &[WrittenUser]) -> Result<Vec<User>, Complaint> {
     let mut seen = HashSet::new();
     let users = written.iter().map(|WrittenUser { name, password, .. }| {
-        // A client without a user name is anonymous, and one without a password has none.
-        for (what, text) in [("name", name), ("password", password)] {
-            if text.as_ref().is_empty() {
-                return Err(Complaint::at(text, format!("a user needs a {what}; write one")));
-            }
-        }
         if !seen.insert(name.as_ref()) {
             let message = format!("user `{}` is given twice; remove one", name.as_ref());
             return Err(Complaint::at(name, message));
         }
-        Ok(User { name: name.as_ref().clone(), password: password.as_ref().clone() })
+        read_user(name, password.as_ref())
     });
     users.collect()
 }
@@ -55,25 +51,28 @@ pub(super) fn anonymous(written: Option<Spanned<bool>>, users: &[User]) -> Resul
     match written {
         None => Ok(users.is_empty()),
         Some(written) if users.is_empty() && !written.as_ref() => {
-            let message = "nobody could connect; add [[users]], or leave the key out";
+            let message = "nobody could connect; add [[users]] or a password_file, or leave the key out";
             Err(Complaint::at(&written, message))
         }
         Some(written) => Ok(written.into_inner()),
     }
 }
 
-/// The rules; none where there are neither users nor an ACL file, and everything is allowed. A relative path begins in the
-/// folder of the configuration `file`, whose `text` is searched for the place of a mistake.
+/// The rules; none where there are neither `users` nor an ACL file, and everything is allowed. Users of a password file have
+/// the default roles. A relative path begins in the folder of the configuration `file`, whose `text` is searched for the place
+/// of a mistake.
 pub(super) fn rules<R: RoleSyntax>(
     written: WrittenRules<R>,
-    users: &[WrittenUser],
+    users: &[User],
     roots: &[String],
     (text, file): (&str, &Path),
 ) -> Result<Option<Arc<Table>>, Complaint> {
-    let WrittenRules { anonymous_roles, acl_file, hardened, roles } = written;
+    let WrittenRules { anonymous_roles, acl_file, hardened, roles, users: written_users } = written;
     if users.is_empty() && acl_file.is_none() {
         let needs = |key: &str| {
-            format!("`{key}` needs users or rules; add [[users]] or acl_file, or leave the key out")
+            format!(
+                "`{key}` needs users or rules; add [[users]], password_file or acl_file, or leave the key out"
+            )
         };
         let is_default = |written: &Vec<Spanned<String>>| written.iter().map(Spanned::as_ref).eq(R::DEFAULT);
         if let Some(written) = anonymous_roles.filter(|written| !is_default(written.as_ref())) {
@@ -127,7 +126,7 @@ pub(super) fn rules<R: RoleSyntax>(
         written.iter().map(role).collect()
     };
     table = table.nobody_roles(known_roles(anonymous_roles.as_ref().map(Spanned::as_ref))?);
-    for user in users {
+    for user in &written_users {
         let record = UserRecord::new(user.name.as_ref());
         let record = record.map_err(|error| Complaint::at(&user.name, error.to_string()))?;
         let record = record
@@ -138,17 +137,23 @@ pub(super) fn rules<R: RoleSyntax>(
             Some(written) => record.client_ids(client_ids(written)?),
         });
     }
+    let is_written = |user: &User| written_users.iter().any(|written| *written.name.as_ref() == user.name);
+    for user in users.iter().filter(|user| !is_written(user)) {
+        let record = UserRecord::new(&user.name);
+        let record = record.map_err(|error| Complaint { span: 0..0, message: error.to_string() })?;
+        table = table.user(record.roles(known_roles(None)?));
+    }
     if let Some(acl_file) = &acl_file {
         table = table.file(read_acl(acl_file, file)?);
     }
     let table = table.build().map_err(|error| {
         let of = match &error {
             TableError::ClientIds(conflict) => {
-                users.iter().find(|user| user.name.as_ref() == conflict.user())
+                written_users.iter().find(|user| user.name.as_ref() == conflict.user())
             }
             _ => None,
         };
-        let span = of.or(users.first()).map_or(0..0, |user| user.name.span());
+        let span = of.or(written_users.first()).map_or(0..0, |user| user.name.span());
         Complaint { span, message: error.to_string() }
     })?;
     Ok(Some(Arc::new(table)))

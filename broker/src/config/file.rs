@@ -13,8 +13,10 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::access::{WrittenRules, WrittenUser, anonymous, rules, users};
+use super::hidden::{HIDDEN, hide_password};
 use super::roles::{PlainRole, RoleSyntax};
 use super::source::ConfigSource;
+use super::users::join_password_file;
 use super::{Config, Engine, Limits, OnDamage, QueueDrops, QueueFull, QueueRule};
 
 /// The largest packet that MQTT can express: a fixed header of five bytes and 268,435,455 more (MQTT 5, 1.5.5).
@@ -72,7 +74,8 @@ impl Config {
         Ok(Self { source: Some(ConfigSource::of::<R>(file, config.clone())), ..config })
     }
 
-    /// Checks the configuration `text`; `file` is only named in errors. A key that is absent has its default.
+    /// Checks the configuration `text` of the file `file`, which is named in errors; relative paths of other files that
+    /// it names begin where `file` is. A key that is absent has its default.
     ///
     /// # Errors
     /// [`ConfigError::Invalid`] for the first thing that is wrong: syntax, an unknown key, a value out of range.
@@ -130,6 +133,7 @@ struct Written<R> {
     roles: Vec<Spanned<R>>,
     #[serde(default)]
     users: Vec<WrittenUser>,
+    password_file: Option<Spanned<PathBuf>>,
     #[serde(default)]
     limits: WrittenLimits,
 }
@@ -159,6 +163,7 @@ struct WrittenLimits {
     queue_full: Option<QueueFull>,
     queue_drops: Option<QueueDrops>,
     in_flight_bytes: Option<Spanned<usize>>,
+    total_in_flight_bytes: Option<usize>,
     absent_messages: Option<Spanned<usize>>,
     absent_bytes: Option<Spanned<usize>>,
     slow_reader_s: Option<u32>,
@@ -175,15 +180,19 @@ struct WrittenLimits {
     send_topic_aliases: Option<u16>,
     topic_alias_bytes: Option<usize>,
     guess_delay_ms: Option<u32>,
+    password_threads: Option<usize>,
+    password_queue: Option<Spanned<usize>>,
     log_lines_per_s: Option<Spanned<u32>>,
     free_space_bytes: Option<u64>,
     disk_stall_s: Option<u32>,
     disk_wait_s: Option<u32>,
     user_properties: Option<usize>,
     subscription_bytes: Option<Spanned<usize>>,
+    total_subscription_bytes: Option<usize>,
     share_groups: Option<Spanned<usize>>,
     share_groups_session: Option<Spanned<usize>>,
     retained_bytes: Option<usize>,
+    retained_bytes_per_s: Option<usize>,
     will_bytes: Option<Spanned<usize>>,
     sessions: Option<Spanned<usize>>,
     sessions_per_user: Option<Spanned<usize>>,
@@ -192,17 +201,22 @@ struct WrittenLimits {
 }
 
 impl<R: RoleSyntax> Written<R> {
+    /// `of` is the text and the place of the configuration: other files are looked for beside it.
     fn check(self, of: (&str, &Path)) -> Result<Config, Complaint> {
         let default = Config::default();
-        let users = users(&self.users)?;
+        let mut users = users(&self.users)?;
+        if let Some(written) = self.password_file {
+            join_password_file(&mut users, &written, of.1)?;
+        }
         let written = WrittenRules {
             anonymous_roles: self.anonymous_roles,
             acl_file: self.acl_file,
             hardened: self.hardened,
             roles: self.roles,
+            users: self.users,
         };
         let bus_roots = self.bus_roots.map_or(Ok(default.bus_roots), bus_roots::check)?;
-        let access = rules(written, &self.users, &bus_roots, of)?;
+        let access = rules(written, &users, &bus_roots, of)?;
         Ok(Config {
             listen: self.listen.map_or(Ok(default.listen), listen)?,
             data_dir: self.data_dir.map(data_dir).transpose()?,
@@ -255,6 +269,7 @@ impl WrittenLimits {
             queue_full: self.queue_full.unwrap_or_default(),
             queue_drops: self.queue_drops.unwrap_or_default(),
             in_flight_bytes: within(self.in_flight_bytes, &count, default.in_flight_bytes)?,
+            total_in_flight_bytes: self.total_in_flight_bytes.unwrap_or(default.total_in_flight_bytes),
             absent_messages: within(self.absent_messages, &count, default.absent_messages)?,
             absent_bytes: within(self.absent_bytes, &count, default.absent_bytes)?,
             slow_reader: self.slow_reader_s.map_or(default.slow_reader, seconds),
@@ -283,15 +298,21 @@ impl WrittenLimits {
             send_topic_aliases: self.send_topic_aliases.unwrap_or(default.send_topic_aliases),
             topic_alias_bytes: self.topic_alias_bytes.unwrap_or(default.topic_alias_bytes),
             guess_delay: self.guess_delay_ms.map_or(default.guess_delay, milliseconds),
+            password_threads: self.password_threads.unwrap_or(default.password_threads),
+            password_queue: within(self.password_queue, &count, default.password_queue)?,
             log_lines_per_s: within(self.log_lines_per_s, &(1..=u32::MAX), default.log_lines_per_s)?,
             free_space_bytes: self.free_space_bytes,
             disk_stall: self.disk_stall_s.map_or(default.disk_stall, seconds),
             disk_wait: self.disk_wait_s.map_or(default.disk_wait, seconds),
             user_properties: self.user_properties.unwrap_or(default.user_properties),
             subscription_bytes: within(self.subscription_bytes, &count, default.subscription_bytes)?,
+            total_subscription_bytes: self
+                .total_subscription_bytes
+                .unwrap_or(default.total_subscription_bytes),
             share_groups: within(self.share_groups, &count, default.share_groups)?,
             share_groups_session: within(self.share_groups_session, &count, default.share_groups_session)?,
             retained_bytes: self.retained_bytes.unwrap_or(default.retained_bytes),
+            retained_bytes_per_s: self.retained_bytes_per_s.unwrap_or(default.retained_bytes_per_s),
             will_bytes: within(self.will_bytes, &count, default.will_bytes)?,
             sessions: within(self.sessions, &count, default.sessions)?,
             sessions_per_user: within(self.sessions_per_user, &count, default.sessions_per_user)?,
@@ -412,17 +433,16 @@ impl Complaint {
         let before = &text[..at];
         let start = before.rfind('\n').map_or(0, |newline| newline + 1);
         let source_line = text[start..].lines().next().unwrap_or_default();
-        let column = text[start..at].chars().count() + 1;
         // A span over several lines is marked to the end of its first.
         let end = text.floor_char_boundary(self.span.end.clamp(at, start + source_line.len()).max(at));
-        ConfigError::Invalid {
-            file: file.to_owned(),
-            line: before.matches('\n').count() + 1,
-            column,
-            width: text[at..end].chars().count().max(1),
-            source_line: source_line.to_owned(),
-            message: self.message,
-        }
+        let line = before.matches('\n').count() + 1;
+        let (source_line, marked) = hide_password(source_line, at - start..end - start);
+        let column = source_line[..marked.start].chars().count() + 1;
+        // The parser quotes what has a wrong type.
+        let is_quoted = source_line[marked.clone()] == *HIDDEN && self.message.starts_with("invalid type");
+        let message = if is_quoted { "expected a text in quotes".to_owned() } else { self.message };
+        let width = source_line[marked].chars().count().max(1);
+        ConfigError::Invalid { file: file.to_owned(), line, column, width, source_line, message }
     }
 }
 

@@ -6,7 +6,7 @@ use bytestring::ByteString;
 
 use super::{Connection, Failure, Step, Work};
 use crate::access::Denial;
-use crate::codec::{self, DecodeError, Options, Reason, Subscribe};
+use crate::codec::{self, DecodeError, Options, PacketFilters, Reason, Subscribe};
 use crate::message::QoS;
 use crate::session::Scratch;
 use crate::store::Ticket;
@@ -14,6 +14,9 @@ use crate::topic;
 
 /// Levels of filters before the others get their turn, each a node of the tree of subscriptions.
 const LEVELS_AT_ONCE: usize = 256;
+
+/// Levels of filters whose retained messages begin to be looked for before the others get their turn.
+const READ_LEVELS_AT_ONCE: usize = 1_024;
 
 /// Steps of routing that one of those counts for: a node is made or taken away, and not only looked at.
 const STEPS_A_LEVEL: usize = 8;
@@ -28,34 +31,66 @@ pub(super) struct Change {
     ticket: Ticket,
     /// Filters whose retained messages are to be read.
     reads: Vec<(ByteString, QoS)>,
+    /// SUBACK or UNSUBACK is on its way; only reads may be left.
+    answered: bool,
     /// Why the first filter that was not allowed was not.
     denied: Option<Arc<str>>,
 }
 
 #[derive(Debug)]
 enum Filters {
-    Subscribe { identifier: Option<u32>, left: std::vec::IntoIter<(ByteString, Options)> },
-    Unsubscribe { left: std::vec::IntoIter<ByteString> },
+    Subscribe { identifier: Option<u32>, left: PacketFilters },
+    Unsubscribe { left: PacketFilters },
 }
 
 impl Change {
     pub(super) fn subscribe(packet: Subscribe) -> Self {
         let Subscribe { id, identifier, filters } = packet;
-        Self::new(id, Filters::Subscribe { identifier, left: filters.into_iter() })
+        Self::new(id, Filters::Subscribe { identifier, left: filters })
     }
 
-    pub(super) fn unsubscribe(id: u16, filters: Vec<ByteString>) -> Self {
-        Self::new(id, Filters::Unsubscribe { left: filters.into_iter() })
+    pub(super) fn unsubscribe(id: u16, filters: PacketFilters) -> Self {
+        Self::new(id, Filters::Unsubscribe { left: filters })
     }
 
     fn new(id: u16, filters: Filters) -> Self {
-        Self { id, filters, reasons: Vec::new(), ticket: 0, reads: Vec::new(), denied: None }
+        Self { id, filters, reasons: Vec::new(), ticket: 0, reads: Vec::new(), answered: false, denied: None }
     }
 }
 
 impl Connection {
-    /// Works through a packet of filters as far as one turn goes.
+    /// Works through a packet of filters as far as one turn goes: all of them are checked, then subscribed to or given up,
+    /// then acknowledged, then their retained messages looked for.
     pub(super) fn change_filters(&self, mut change: Change, scratch: &mut Scratch) -> Result<Step, Failure> {
+        let (Filters::Subscribe { left, .. } | Filters::Unsubscribe { left }) = &mut change.filters;
+        if !left.are_checked() {
+            left.check_some()?;
+            return Ok(Step::Change(Box::new(change)));
+        }
+        if !change.answered && !self.change_some(&mut change, scratch)? {
+            return Ok(Step::Change(Box::new(change)));
+        }
+        if !change.answered {
+            change.answered = true;
+            self.acknowledge_change(&change, scratch);
+        }
+        if change.reads.is_empty() {
+            return Ok(Step::Next);
+        }
+        let Filters::Subscribe { identifier, .. } = change.filters else { return Ok(Step::Next) };
+        let mut levels = 0;
+        let fits = |(filter, _): &&(ByteString, QoS)| {
+            levels += topic::levels(filter);
+            levels <= READ_LEVELS_AT_ONCE
+        };
+        let count = change.reads.iter().rev().take_while(fits).count().max(1);
+        let some = change.reads.split_off(change.reads.len() - count);
+        self.session.begin_reads(&self.link, some, identifier, change.reads.is_empty(), scratch);
+        Ok(if change.reads.is_empty() { Step::Next } else { Step::Change(Box::new(change)) })
+    }
+
+    /// Subscribes to some of the filters of a packet, or ends some subscriptions; whether that were all.
+    fn change_some(&self, change: &mut Change, scratch: &mut Scratch) -> Result<bool, Failure> {
         let mut levels = 0;
         let done = match &mut change.filters {
             Filters::Subscribe { identifier, left } => {
@@ -72,11 +107,11 @@ impl Connection {
                         denial.reason
                     }));
                 }
-                left.len() == 0
+                left.is_empty()
             }
             Filters::Unsubscribe { left } => {
                 while levels < LEVELS_AT_ONCE
-                    && let Some(filter) = left.next()
+                    && let Some((filter, _)) = left.next()
                 {
                     levels += topic::levels(&filter);
                     let known = self.hub.router.unsubscribe(&self.session, &filter, scratch);
@@ -86,53 +121,50 @@ impl Connection {
                         Reason::NO_SUBSCRIPTION_EXISTED
                     });
                 }
-                left.len() == 0
+                left.is_empty()
             }
         };
         // Many small packets of a batch are as much work as a large one.
         scratch.route_steps += levels * STEPS_A_LEVEL;
-        let (session, shared) = (&self.session, &self.hub.shared);
         // Tickets rise, but a part that changes nothing has none.
-        change.ticket = change.ticket.max(scratch.settle_for(shared, Some(session.key)));
-        if !done {
-            return Ok(Step::Change(Box::new(change)));
+        let ticket = scratch.settle_for(&self.hub.shared, Some(self.session.key));
+        change.ticket = change.ticket.max(ticket);
+        if done {
+            // In the order in which they are taken off its end.
+            change.reads.reverse();
         }
+        Ok(done)
+    }
+
+    fn acknowledge_change(&self, change: &Change, scratch: &mut Scratch) {
+        let (session, shared) = (&self.session, &self.hub.shared);
         let (peer, id, reasons) = (self.link.peer, change.id, &change.reasons);
         let version = peer.version;
         let text = change.denied.as_deref().filter(|text| {
             let length = text.len() + codec::AROUND_REASON_STRING + reasons.len();
             peer.problem_information && length <= peer.packet_maximum as usize
         });
-        match change.filters {
-            Filters::Subscribe { identifier, .. } => {
-                if change.ticket == 0 && shared.disk_refusal().is_some() {
-                    // Not behind what waits for the disk; there is no order between SUBACK and acknowledgements.
-                    self.link.append_with(&mut scratch.dirty, |out| {
-                        codec::suback(version, id, reasons, text, out);
-                    });
-                } else {
-                    session.acknowledge(shared, &self.link, change.ticket, scratch, |out| {
-                        codec::suback(version, id, reasons, text, out);
-                    });
-                }
-                if !change.reads.is_empty() {
-                    session.begin_reads(&self.link, change.reads, identifier, scratch);
-                }
-            }
-            Filters::Unsubscribe { .. } => {
-                session.acknowledge(shared, &self.link, change.ticket, scratch, |out| {
-                    codec::unsuback(version, id, reasons, out);
-                });
-            }
+        let subscribes = matches!(change.filters, Filters::Subscribe { .. });
+        if subscribes && change.ticket == 0 && shared.disk_refusal().is_some() {
+            // Not behind what waits for the disk; there is no order between SUBACK and acknowledgements.
+            self.link.append_with(&mut scratch.dirty, |out| codec::suback(version, id, reasons, text, out));
+            return;
         }
-        Ok(Step::Next)
+        session.acknowledge(shared, &self.link, change.ticket, scratch, |out| {
+            if subscribes {
+                codec::suback(version, id, reasons, text, out);
+            } else {
+                codec::unsuback(version, id, reasons, out);
+            }
+        });
     }
 
     /// Works through the rest of a packet of filters, with a turn for the others between its parts.
     pub(super) async fn change_in_turns(&self, mut change: Box<Change>) -> Result<(), Failure> {
         loop {
             tokio::task::yield_now().await;
-            if self.link.is_closing() {
+            // What is acknowledged is read, though the session may have to keep that for another connection.
+            if self.link.is_closing() && !change.answered {
                 return Ok(());
             }
             let mut work = Work::take(self.hub.shared.clock.now_ms());

@@ -92,6 +92,8 @@ pub(crate) struct Connection {
     heard: bool,
     /// Links that are still to be written after a batch that put much into many.
     unwritten: Option<Box<Dirty>>,
+    /// How long it is not to be read: what it has retained grows fast.
+    pause: Option<Duration>,
 }
 
 /// What to do after a packet or a batch.
@@ -132,7 +134,7 @@ impl Connection {
     ) -> Self {
         // One and a half times the keep-alive [MQTT-3.1.2-22].
         let silence = u32::from(keep_alive) * 1500;
-        let owner = session.state.lock().owner.clone();
+        let owner = session.state.lock().owner().cloned();
         Self {
             hub,
             session,
@@ -147,6 +149,7 @@ impl Connection {
             unanswered: Unanswered::default(),
             heard: false,
             unwritten: None,
+            pause: None,
         }
     }
 
@@ -176,6 +179,7 @@ impl Connection {
     /// Serves the client until one of both ends it.
     pub(crate) async fn serve(mut self: Box<Self>) {
         let ending = self.read_all().await;
+        self.hub.shared.endings.take().await;
         let mut work = Work::take(self.hub.shared.clock.now_ms());
         self.hub.disconnect(&self.session, &self.link, ending, &mut work.scratch);
         flush_all(&mut work.scratch.dirty);
@@ -198,6 +202,10 @@ impl Connection {
         loop {
             if self.unwritten.is_some() {
                 Box::pin(self.write_rest()).await;
+            }
+            if let Some(pause) = self.pause.take() {
+                self.not_listening();
+                Box::pin(self.wait_for_pace(pause)).await;
             }
             match step {
                 Ok(Step::Yield) => {
@@ -274,7 +282,9 @@ impl Connection {
 
     fn fail(&self, failure: Failure) {
         let shared = &self.hub.shared;
-        Counters::add(&shared.counters.protocol_errors, 1);
+        let counters = &shared.counters;
+        let too_many = failure == codec::TOO_MANY_USER_PROPERTIES;
+        Counters::add(if too_many { &counters.refused_properties } else { &counters.protocol_errors }, 1);
         if shared.may_log(&shared.log_lines.ended) {
             let client = ClientText(&self.session.client_id);
             tracing::info!(%client, peer = %self.link.peer.address, "ended: {}", failure.text);
@@ -302,6 +312,7 @@ impl Connection {
         if !work.scratch.dirty.is_empty() {
             self.unwritten = Some(Box::new(std::mem::take(&mut work.scratch.dirty)));
         }
+        self.pause = work.scratch.take_pause();
         work.give_back();
         if self.unanswered.end_batch() && matches!(result, Ok(Step::Idle)) {
             self.link.acknowledge_read();
@@ -404,7 +415,9 @@ impl Connection {
                 self.unanswered.asked();
                 self.publish(publish, work)?
             } else {
-                let packet = codec::decode(frame, buffer, Some(self.link.peer.version), work.scratch.now)?;
+                let limit = self.hub.shared.config.limits.user_properties;
+                let version = Some(self.link.peer.version);
+                let packet = codec::decode(frame, buffer, version, work.scratch.now, limit)?;
                 self.heard = true;
                 self.handle(packet, work)?
             };

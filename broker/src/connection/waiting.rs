@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use super::{Connection, Failure, GATED, LINGER, Step, Work};
 use crate::codec::Publish;
@@ -49,9 +49,8 @@ impl Connection {
     pub(super) async fn wait_for_answers(&self) {
         let shared = &self.hub.shared;
         Counters::add(&shared.counters.unread_answers, 1);
-        if !self.link.told_of_answers.swap(true, Ordering::Relaxed)
-            && shared.may_log(&shared.log_lines.unread)
-        {
+        if !self.link.told_of_answers.load(Ordering::Relaxed) && shared.may_log(&shared.log_lines.unread) {
+            self.link.told_of_answers.store(true, Ordering::Relaxed);
             let client = ClientText(&self.session.client_id);
             let user = ClientText(self.principal.user.as_deref().unwrap_or("-"));
             let peer = self.link.peer.address;
@@ -67,6 +66,14 @@ impl Connection {
                 self.hub.disconnect_slow(&self.session, &self.link, "it does not take its answers");
                 return;
             }
+        }
+    }
+
+    /// Does not read the client for `pause`, as what it has retained grows fast; less where its connection ends.
+    pub(super) async fn wait_for_pace(&self, pause: Duration) {
+        let until = Instant::now() + pause;
+        while !self.link.is_closing() && !self.link.transport.is_read_closed() && Instant::now() < until {
+            sleep_until(until.min(Instant::now() + LINGER)).await;
         }
     }
 

@@ -6,7 +6,7 @@ use bytestring::ByteString;
 
 use super::sessions::Hub;
 use crate::access::Principal;
-use crate::codec::Reason;
+use crate::codec::{Reason, Will};
 use crate::counters::Counters;
 use crate::holdings::may_hold_another;
 use crate::memory::Stage;
@@ -42,7 +42,7 @@ impl Hub {
             return Ok(());
         }
         let owner = self.session_owner(principal, Some(address));
-        let own = owner.as_ref().map_or(0, |owner| self.owners.lock().of(owner));
+        let own = owner.as_ref().map_or(0, |owner| self.owners.lock().sessions_of(owner));
         let share = owner.is_some() && !may_hold_another(own, count, limits.sessions);
         if count >= limits.sessions || own >= limits.sessions_per_user || share {
             Counters::add(&self.shared.counters.refused_sessions, 1);
@@ -50,6 +50,20 @@ impl Hub {
             return Err(Reason::QUOTA_EXCEEDED);
         }
         Ok(())
+    }
+
+    /// Whether the will of a client that connects would be too much. It takes the place of the one that its session has.
+    pub(crate) fn has_no_room_for(&self, will: &Will, client_id: &str) -> bool {
+        let session = self.sessions.lock().by_client.get(client_id).cloned();
+        let replaced =
+            session.and_then(|session| session.state.lock().will.as_ref().map(|will| will.bytes()));
+        self.shared.wills.are_full_for(will, replaced, self.shared.config.limits.will_bytes)
+    }
+
+    /// Whether there is a session of this client id that belongs to this user.
+    pub(crate) fn has_session(&self, client_id: &str, user: &str) -> bool {
+        let session = self.sessions.lock().by_client.get(client_id).cloned();
+        session.is_some_and(|session| session.state.lock().principal.user.as_deref() == Some(user))
     }
 
     /// Who a session counts for; nobody for the broker's own process, and for a session without user from disk.
@@ -65,13 +79,19 @@ impl Hub {
 
     /// A session begins.
     pub(super) fn count_session(&self, state: &mut State, principal: &Principal, address: Option<IpAddr>) {
-        state.owner = self.session_owner(principal, address).map(|owner| self.owners.lock().add(owner));
+        let Some(owner) = self.session_owner(principal, address) else { return };
+        let account = self.owners.lock().add(owner);
+        // A session from disk has counted for nobody so far.
+        let filters = state.filters_held();
+        self.shared.filters.give_back(None, filters);
+        self.shared.filters.add(Some(&account.owner), filters);
+        state.begin_account(account, &self.shared);
     }
 
-    /// A session ends.
+    /// A session ends, which holds nothing any more.
     pub(super) fn forget_session(&self, state: &mut State) {
-        if let Some(owner) = state.owner.take() {
-            self.owners.lock().remove(&owner);
+        if let Some(account) = state.account.take() {
+            self.owners.lock().remove(&account.owner);
         }
     }
 

@@ -20,6 +20,9 @@ use crate::session::{Scratch, Session, State};
 use crate::store::Op;
 use crate::transport::Transport;
 
+/// Messages of shared groups passed on before the others get their turn.
+const PASSED_AT_ONCE: usize = 256;
+
 /// How a connection came to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ending {
@@ -69,15 +72,16 @@ impl Hub {
                 if let Some(will) = state.will.take()
                     && (ends || will.delay == 0)
                 {
-                    wills.push(will);
+                    wills.push((will, state.durable));
                 }
                 state.disconnect();
-                state.count_absent(&self.shared.absent);
+                state.count_held(&self.shared);
                 link.close(Some(Reason::SESSION_TAKEN_OVER));
             } else if let Some(will) = state.will.take()
-                && ends
+                // Without a delay it waited only because its owner's retained messages grow fast.
+                && (ends || will.delay == 0)
             {
-                wills.push(will);
+                wills.push((will, state.durable));
             }
             if ends {
                 left = self.end(session, &mut state, !wills.is_empty(), scratch);
@@ -97,17 +101,15 @@ impl Hub {
             Link::new(transport, source, (peer, identity), self.shared.clone(), greeting)
         };
         sessions.by_client.insert(connect.client_id, session.clone());
-        if self.shared.store.is_some() {
-            sessions.by_key.insert(session.key, session.clone());
-        }
+        sessions.by_key.insert(session.key, session.clone());
         {
             let mut state = session.state.lock();
             let state = &mut *state;
             state.link = Some(link.clone());
-            state.count_absent(&self.shared.absent);
+            state.count_held(&self.shared);
             state.begin_taking(scratch.now);
             // A session from disk may count for nobody yet.
-            if state.owner.is_none() {
+            if state.account.is_none() {
                 self.count_session(state, &principal, Some(link.peer.address.ip()));
             }
             // Not again by connecting again: a client could hold publishers back for ever.
@@ -124,12 +126,12 @@ impl Hub {
                     let caller = state.principal.caller();
                     caller::stamp(&mut properties.user, caller, None);
                     if properties.response_topic.is_some() {
-                        let (owner, caller) = (state.owner.clone(), caller.cloned());
+                        let (owner, caller) = (state.owner().cloned(), caller.cloned());
                         *asked = Some(Arc::new(Asked { owner, caller, passed_on: None }));
                     }
                 }
                 will.message = will.message.compact();
-                self.shared.wills.hold(will, state.owner.clone())
+                self.shared.wills.hold(will, state.owner().cloned())
             });
             if self.shared.store.is_some() && (granted > 0 || state.durable) {
                 state.durable = true;
@@ -139,10 +141,10 @@ impl Hub {
         }
         // Listed even where `resume` had nothing to add: the CONNACK is to be written.
         link.append(&[], &mut scratch.dirty);
-        for will in wills {
-            self.router.publish_will(&will, scratch);
+        for (will, durable) in wills {
+            self.leave_will(will, durable, scratch);
         }
-        self.router.pass_on(left, scratch);
+        self.pass_on(left, scratch);
         drop(sessions);
         Ok((session, link))
     }
@@ -162,7 +164,7 @@ impl Hub {
         }
         state.disconnect();
         state.since = scratch.now;
-        state.count_absent(&self.shared.absent);
+        state.count_held(&self.shared);
         // Nobody is to wait for room in the queue of a client that is gone.
         session.space.notify_waiters();
         let (Ending::Normal { expiry } | Ending::Lost { expiry }) = ending;
@@ -180,7 +182,7 @@ impl Hub {
             remove(&mut sessions.by_client, session);
             sessions.by_key.remove(&session.key);
         } else {
-            if state.will.as_ref().is_some_and(|w| w.delay == 0) {
+            if state.will.as_ref().is_some_and(|w| w.delay == 0) && !self.will_waits(&state, scratch.now) {
                 will = state.will.take();
             }
             let now = scratch.now;
@@ -189,11 +191,12 @@ impl Hub {
             }
             self.start_timer(session, &mut state, now);
         }
+        let durable = state.durable;
         drop(state);
         if let Some(will) = will {
-            self.router.publish_will(&will, scratch);
+            self.leave_will(will, durable, scratch);
         }
-        self.router.pass_on(left, scratch);
+        self.pass_on(left, scratch);
         drop(sessions);
     }
 
@@ -208,19 +211,23 @@ impl Hub {
             Duration::from_millis((since + u64::from(seconds) * 1000).saturating_sub(now))
         };
         let timer = tokio::spawn(async move {
+            // Thousands may end at the same time.
             if let Some(delay) = delay.filter(|&delay| delay < expiry) {
                 sleep(left(delay, hub.shared.clock.now_ms())).await;
-                hub.will_is_due(&session);
+                hub.shared.endings.take().await;
+                hub.leave_due_will(&session);
             }
             if expiry != u32::MAX {
                 sleep(left(expiry, hub.shared.clock.now_ms())).await;
+                hub.shared.endings.take().await;
                 hub.expire(&session);
             }
         });
         state.timer = Some(timer.abort_handle());
     }
 
-    fn will_is_due(&self, session: &Arc<Session>) {
+    /// The will of a session that is away is published now.
+    pub(super) fn will_is_due(&self, session: &Arc<Session>) {
         let mut scratch = Scratch::at(self.shared.clock.now_ms());
         let sessions = self.sessions.lock();
         let will = {
@@ -242,10 +249,10 @@ impl Hub {
         flush_all(&mut scratch.dirty);
     }
 
-    fn expire(&self, session: &Arc<Session>) {
+    fn expire(self: &Arc<Self>, session: &Arc<Session>) {
         let mut scratch = Scratch::at(self.shared.clock.now_ms());
         let mut sessions = self.sessions.lock();
-        let (will, left) = {
+        let (will, durable, left) = {
             let mut state = session.state.lock();
             if state.link.is_some() || state.ended {
                 return;
@@ -254,12 +261,12 @@ impl Hub {
             let left = self.end(session, &mut state, will.is_some(), &mut scratch);
             remove(&mut sessions.by_client, session);
             sessions.by_key.remove(&session.key);
-            (will, left)
+            (will, state.durable, left)
         };
         if let Some(will) = will {
-            self.router.publish_will(&will, &mut scratch);
+            self.leave_will(will, durable, &mut scratch);
         }
-        self.router.pass_on(left, &mut scratch);
+        self.pass_on(left, &mut scratch);
         drop(sessions);
         flush_all(&mut scratch.dirty);
     }
@@ -273,8 +280,10 @@ impl Hub {
         scratch: &mut Scratch,
     ) -> Vec<(ByteString, Arc<Message>)> {
         state.ended = true;
-        self.router.unsubscribe_all(std::mem::take(&mut state.subscriptions), session.key);
+        let filters = std::mem::take(&mut state.subscriptions);
+        self.router.unsubscribe_all(filters, session.key, state.owner().cloned());
         state.subscription_bytes = 0;
+        state.count_held(&self.shared);
         self.forget_session(state);
         session.space.notify_waiters();
         let left = state.take_shared();
@@ -282,8 +291,28 @@ impl Hub {
             let leaves = will || !left.is_empty();
             scratch.ops.push(Op::DeleteSession { key: session.key, leaves });
         }
-        state.count_absent(&self.shared.absent);
         left
+    }
+}
+
+impl Hub {
+    /// Gives to the others of its shared groups what a session has left, with turns for the rest in between where that is
+    /// much. What is on disk goes all at once: it belongs into the commit that takes the session's record away.
+    fn pass_on(self: &Arc<Self>, mut left: Vec<(ByteString, Arc<Message>)>, scratch: &mut Scratch) {
+        if left.len() <= PASSED_AT_ONCE || self.shared.store.is_some() {
+            return self.router.pass_on(left, scratch);
+        }
+        let mut rest = left.split_off(PASSED_AT_ONCE).into_iter();
+        self.router.pass_on(left, scratch);
+        let hub = self.clone();
+        tokio::spawn(async move {
+            while rest.len() > 0 {
+                tokio::task::yield_now().await;
+                let mut scratch = Scratch::at(hub.shared.clock.now_ms());
+                hub.router.pass_on(rest.by_ref().take(PASSED_AT_ONCE).collect(), &mut scratch);
+                flush_all(&mut scratch.dirty);
+            }
+        });
     }
 }
 

@@ -1,7 +1,9 @@
 //! Every session of a broker: how they begin, are resumed, taken over, and end.
 
 mod admission;
+mod cutting;
 mod disk;
+mod late_wills;
 mod lifecycle;
 mod queues;
 mod reload;
@@ -9,6 +11,7 @@ mod restore;
 mod sessions;
 mod shedding;
 mod takeover;
+mod walk;
 
 pub(crate) use disk::WaitingForDisk;
 pub(crate) use lifecycle::Ending;

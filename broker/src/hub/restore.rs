@@ -6,6 +6,7 @@ use super::sessions::Hub;
 use crate::access::{Action, Allowed, Principal};
 use crate::codec::{Options, RetainHandling, Will};
 use crate::counters::Counters;
+use crate::holdings::Amount;
 use crate::message::Message;
 use crate::session::{Scratch, Session, State};
 use crate::store::{Op, SessionRecord, Snapshot, StoreError, WillRecord};
@@ -40,7 +41,7 @@ impl Hub {
                 let left = will.message.expires.map(|at| at as u32);
                 let message = Message { expires: None, ..Message::clone(&will.message) };
                 let will = Will { message, expiry: left, delay: will.delay };
-                self.shared.wills.hold(will, state.owner.clone())
+                self.shared.wills.hold(will, state.owner().cloned())
             });
             let id = &session.client_id;
             let allowed = |topic: &str| {
@@ -70,7 +71,9 @@ impl Hub {
                 };
                 state.note_allowed(&filter, allowed);
                 state.subscriptions.insert(filter.clone(), (options, record.identifier));
-                state.subscription_bytes += subscription_bytes(&filter);
+                let bytes = subscription_bytes(&filter);
+                state.subscription_bytes += bytes;
+                self.shared.filters.add(state.owner(), Amount { count: 1, bytes });
                 state.restore_read(filter.clone(), &record);
                 let identifier = record.identifier;
                 self.router
@@ -83,7 +86,7 @@ impl Hub {
             // A broker that was cut off could not say since when its clients are gone: since now.
             let since = stored.record.disconnected.unwrap_or(now);
             state.since = since;
-            state.count_absent(&self.shared.absent);
+            state.count_held(&self.shared);
             self.start_timer(&session, &mut state, since);
         }
         self.router.pass_on(left, &mut scratch);

@@ -1,5 +1,6 @@
 //! The sessions of a broker, and how it stops.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -10,8 +11,9 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 
+use super::late_wills::LateWills;
 use crate::codec::Reason;
-use crate::owner::SessionCounts;
+use crate::owner::Accounts;
 use crate::router::Router;
 use crate::session::Session;
 use crate::shared::Shared;
@@ -27,8 +29,9 @@ pub(crate) struct Hub {
     pub(crate) router: Router,
     pub(crate) sessions: Mutex<Sessions>,
     next_key: AtomicU64,
-    pub(super) owners: Mutex<SessionCounts>,
+    pub(super) owners: Mutex<Accounts>,
     pub(super) taking_over: Waiting,
+    pub(super) late_wills: LateWills,
     /// Held while users and rules are replaced.
     pub(crate) reloading: tokio::sync::Mutex<()>,
 }
@@ -40,8 +43,8 @@ pub(super) type Waiting = Mutex<HashMap<u64, Vec<oneshot::Sender<()>>>>;
 #[derive(Debug, Default)]
 pub(crate) struct Sessions {
     pub(crate) by_client: HashMap<ByteString, Arc<Session>>,
-    /// Only where something is kept on disk: who waits for it.
-    pub(crate) by_key: HashMap<u64, Arc<Session>>,
+    /// In the order in which they began.
+    pub(crate) by_key: BTreeMap<u64, Arc<Session>>,
 }
 
 impl Hub {
@@ -53,6 +56,7 @@ impl Hub {
             next_key: AtomicU64::new(next_key.max(1)),
             owners: Mutex::default(),
             taking_over: Waiting::default(),
+            late_wills: LateWills::default(),
             reloading: tokio::sync::Mutex::default(),
         })
     }
@@ -84,6 +88,7 @@ impl Hub {
             }
         };
         let _ = timeout(STOP, drained).await;
+        self.leave_late_wills();
         self.forget_sessions();
         if let Some(store) = self.shared.store.clone() {
             let _ = tokio::task::spawn_blocking(move || store.close()).await;

@@ -6,6 +6,7 @@
 //! it sorts below everything, so that all below one level stands together.
 
 mod filters;
+mod growth;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -19,6 +20,7 @@ use crate::owner::Owner;
 use crate::topic::is_own_value;
 pub(crate) use filters::FilterSet;
 use filters::Matches;
+pub(crate) use growth::Growth;
 
 /// Nodes of a [`FilterSet`] that cost as much as a topic that is looked at.
 const NODES_PER_STEP: usize = 16;
@@ -110,6 +112,11 @@ impl Retained {
     /// What there is, without the broker's own.
     pub(crate) fn held(&self) -> Amount {
         self.holdings.all()
+    }
+
+    /// Bytes that count for `owner`.
+    pub(crate) fn bytes_of(&self, owner: &Arc<Owner>) -> usize {
+        self.holdings.of(owner).bytes
     }
 
     /// Whether a topic may match `filter`: not where nothing stands at or below the levels before its first wildcard. Found

@@ -5,6 +5,8 @@
 pub(super) struct Overflow {
     /// Messages dropped or refused since it became full; 0 once it has room again.
     pub(super) lost: u64,
+    /// The log has said so.
+    pub(super) logged: bool,
     /// Messages dropped of which the client has not been told.
     pub(super) untold: u64,
     /// From when on it may be searched for expired messages again.

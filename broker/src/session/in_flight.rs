@@ -11,7 +11,11 @@ use crate::link::Link;
 pub(super) struct InFlight {
     entries: VecDeque<Entry>,
     bytes: usize,
+    /// Bytes that are counted among those of all sessions.
+    pub(super) counted: usize,
     last_id: u16,
+    /// All sessions together, or those of its owner, have as much in flight as they may.
+    pub(super) capped: bool,
 }
 
 impl InFlight {

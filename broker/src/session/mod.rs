@@ -1,6 +1,8 @@
 //! What outlives a socket: subscriptions, messages in flight and waiting, QoS 2 state, the will.
 
+mod counted;
 mod entry;
+mod freeing;
 mod full;
 mod gated;
 mod in_flight;
@@ -23,7 +25,6 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
-use crate::absent::Held;
 use crate::access::{Decisions, Principal};
 use crate::codec::{Options, Outgoing};
 use crate::counters::Counters;
@@ -31,10 +32,11 @@ use crate::link::{Appended, Link};
 use crate::log::ClientText;
 use crate::logged::{Logged, Met};
 use crate::message::QoS;
-use crate::owner::Owner;
+use crate::owner::Account;
 use crate::shared::Shared;
 use crate::store::{Op, Phase, Ticket};
 use crate::subscriptions::{Readiness, Subscriber};
+use crate::tally::Held;
 use crate::wills::HeldWill;
 
 pub(crate) use entry::Delivery;
@@ -113,7 +115,7 @@ pub(crate) struct State {
     /// What it counts for among the absent.
     counted: Held,
     /// Who the session counts for, if for anyone.
-    pub(crate) owner: Option<Arc<Owner>>,
+    pub(crate) account: Option<Arc<Account>>,
     /// Limits that it has met and that were logged.
     pub(crate) logged: Logged,
     overflow: Option<Box<Overflow>>,
@@ -172,6 +174,9 @@ impl Session {
             return;
         }
         let on_disk = state.durable && delivery.qos != QoS::AtMostOnce;
+        if delivery.qos != QoS::AtMostOnce && state.link.is_some() {
+            state.look_at_large(&self.client_id, delivery.message.text_bytes(), shared);
+        }
         if let Some(link) = &state.link
             && !on_disk
             && state.may_send(delivery.qos, link, &shared.config.limits)
@@ -216,6 +221,7 @@ impl Session {
                         entry.id = outgoing.id;
                         entry.phase = Phase::Sent;
                         state.in_flight.push(entry);
+                        state.count_in_flight(&self.client_id, shared);
                     }
                 }
             }
@@ -292,19 +298,27 @@ impl Session {
         self.space.notify_waiters();
     }
 
-    /// Reads the retained messages of filters to the client, with the identifier of their subscriptions.
+    /// Reads the retained messages of filters to the client, with the identifier of their subscriptions. Unless these are
+    /// the `last` of their packet it begins later, with the others.
     pub(crate) fn begin_reads(
         self: &Arc<Self>,
         link: &Arc<Link>,
         filters: Vec<(ByteString, QoS)>,
         identifier: Option<u32>,
+        last: bool,
         scratch: &mut Scratch,
     ) {
         let mut state = self.state.lock();
+        // The connection may have ended since the packet was acknowledged, and another one begun.
+        let same = state.link.as_ref().is_some_and(|now| Arc::ptr_eq(now, link));
         for (filter, qos) in filters {
-            state.reads.begin(Read { filter, qos, identifier, from: ByteString::new() });
+            if same || !state.ended && qos != QoS::AtMostOnce && state.subscriptions.contains_key(&filter) {
+                state.reads.begin(Read { filter, qos, identifier, from: ByteString::new() });
+            }
         }
-        self.pump(&mut state, link, scratch, ReadTurn::Now);
+        if last && same {
+            self.pump(&mut state, link, scratch, ReadTurn::Now);
+        }
     }
 
     /// PUBACK, PUBCOMP, or a PUBREC that refuses: the delivery is over. False: there is none by this id.
@@ -326,6 +340,7 @@ impl Session {
             return false;
         }
         let entry = state.in_flight.remove(index);
+        state.count_in_flight(&self.client_id, &link.shared);
         if state.durable {
             link.shared.put([Op::Dequeue { key: self.key, seq: entry.seq }], None);
         }

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use super::entry::{Entry, PENDING};
 use super::{Scratch, State};
-use crate::absent::Held;
 use crate::config::{Limits, QueueDrops, QueueFull};
 use crate::counters::Counters;
 use crate::log::ClientText;
 use crate::shared::Shared;
 use crate::store::Op;
+use crate::tally::Held;
 
 /// What a session has to take from its queue to earn [`WAIT_PER_UNIT`]: a message, or this many bytes of one.
 const WAIT_UNIT_BYTES: usize = 64 << 10;
@@ -128,13 +128,14 @@ impl State {
         self.note_full(client, count, now, shared);
     }
 
-    /// Messages for it were dropped or refused: logged for the first one, with what the session holds.
+    /// Messages for it were dropped or refused: logged once until it has room again, with what the session holds.
     pub(super) fn note_full(&mut self, client: &str, count: u64, now: u64, shared: &Shared) {
         let overflow = self.overflow.get_or_insert_default();
         overflow.lost += count;
-        if overflow.lost > count || !shared.may_log(&shared.log_lines.queues) {
+        if overflow.logged || !shared.may_log(&shared.log_lines.queues) {
             return;
         }
+        overflow.logged = true;
         let quiet = now.saturating_sub(self.since) / 1_000;
         tracing::warn!(
             client = %ClientText(client),
@@ -169,6 +170,7 @@ impl State {
                 tracing::info!(client = %ClientText(client), dropped, "queue has room again");
             }
             overflow.disconnect = false;
+            overflow.logged = false;
             if overflow.untold == 0 {
                 self.overflow = None;
             }
@@ -280,7 +282,7 @@ mod tests {
         let each = state.held().bytes / 8;
         let limits = Limits { absent_bytes: 10 * each, queue_drops: QueueDrops::Oldest, ..Limits::default() };
         let shared = shared(limits);
-        shared.absent.change(Held::default(), Held { messages: 2, bytes: 2 * each });
+        shared.absent.change(None, Held::default(), Held { messages: 2, bytes: 2 * each });
         state.count_absent(&shared.absent);
         assert!(state.full(&shared), "it has more than its half, and all together have all they may");
         assert!(state.make_room((1, "a"), &shared, &mut Scratch::at(10_000)));

@@ -1,6 +1,7 @@
 //! What routing leaves to be done at the end of a batch.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Session;
 use super::reads::Found;
@@ -33,6 +34,8 @@ pub(crate) struct Scratch {
     pub(super) read_steps: usize,
     /// Steps of routing taken in this turn.
     pub(crate) route_steps: usize,
+    /// How long the publisher is not to be read after this turn.
+    pause: Option<Duration>,
 }
 
 impl Scratch {
@@ -47,7 +50,19 @@ impl Scratch {
             found: Vec::new(),
             read_steps: READ_STEPS,
             route_steps: 0,
+            pause: None,
         }
+    }
+
+    /// Ends the turn, and has the publisher wait for `wait` before the next one.
+    pub(crate) fn pause(&mut self, wait: Duration) {
+        self.route_steps = ROUTE_STEPS;
+        self.pause = Some(wait);
+    }
+
+    /// How long the publisher is to wait, asked at the end of its turn.
+    pub(crate) fn take_pause(&mut self) -> Option<Duration> {
+        self.pause.take()
     }
 
     /// Whether so much was routed in this turn that the others are to get theirs.
@@ -60,6 +75,7 @@ impl Scratch {
         self.now = now;
         self.read_steps = READ_STEPS;
         self.route_steps = 0;
+        self.pause = None;
     }
 
     /// Hands the operations that have gathered to the store, and what waited for that to its sessions.

@@ -46,6 +46,7 @@ impl Session {
             return;
         }
         let shared = &link.shared;
+        state.count_in_flight(&self.client_id, shared);
         state.release_gated(self.key, shared, link, scratch);
         let was_full = state.full(shared);
         let mut popped = false;
@@ -80,7 +81,9 @@ impl Session {
                 popped = true;
                 continue;
             }
-            if !state.in_flight.has_room(link, &shared.config.limits) {
+            let size = state.queue.front().map_or(0, Entry::size);
+            state.look_at_large(&self.client_id, size, shared);
+            if !state.in_flight.has_room(link, &shared.config.limits) || state.is_held_back(size, shared) {
                 blocked = true;
                 continue;
             }
@@ -103,6 +106,7 @@ impl Session {
                 if exactly_once && state.must_gate(ticket, shared.durable()) {
                     state.gated.push(ticket, Gated::Publish(id));
                     state.in_flight.push(entry);
+                    state.count_in_flight(&self.client_id, shared);
                     continue;
                 }
             }
@@ -112,6 +116,7 @@ impl Session {
                 }
             } else {
                 state.in_flight.push(entry);
+                state.count_in_flight(&self.client_id, shared);
             }
         }
         if !blocked && state.queue.is_empty() {
@@ -121,6 +126,7 @@ impl Session {
                 ReadTurn::Later => link.more(&mut scratch.dirty),
             }
         }
+        state.count_in_flight(&self.client_id, shared);
         if popped {
             state.drained(&self.client_id, shared);
             if was_full && !state.full(shared) {
@@ -168,7 +174,9 @@ impl Session {
     fn read_retained(self: &Arc<Self>, state: &mut State, link: &Arc<Link>, scratch: &mut Scratch) {
         let shared = &link.shared;
         while let Some(pass) = state.reads.current() {
-            if pass.is_acknowledged() && !state.in_flight.has_room(link, &shared.config.limits) {
+            let waits = !state.in_flight.has_room(link, &shared.config.limits)
+                || state.in_flight.capped && state.in_flight.bytes() > 0;
+            if pass.is_acknowledged() && waits {
                 return;
             }
             if !link.room() || scratch.read_steps == 0 {
@@ -176,8 +184,11 @@ impl Session {
                 link.more(&mut scratch.dirty);
                 return;
             }
-            let free =
-                if pass.is_acknowledged() { link.window() - state.in_flight.len() } else { READ_AT_ONCE };
+            let free = match pass.is_acknowledged() {
+                true if state.in_flight.capped => 1,
+                true => link.window() - state.in_flight.len(),
+                false => READ_AT_ONCE,
+            };
             let mut found = std::mem::take(&mut scratch.found);
             let limits =
                 ReadLimits { messages: free.min(READ_AT_ONCE), steps: scratch.read_steps.min(STEPS_LOCKED) };

@@ -1,6 +1,6 @@
 //! What a session holds, and what it gives back when memory is short.
 
-use super::State;
+use super::{State, freeing};
 
 impl State {
     /// About how many bytes it holds: queued, in flight, subscribed, and its will.
@@ -19,7 +19,9 @@ impl State {
 
     /// Drops what is queued at QoS 0; how many messages and bytes.
     pub(crate) fn drop_qos0(&mut self) -> (usize, usize) {
-        let messages = std::mem::take(&mut self.queue_qos0).len();
+        let queue = std::mem::take(&mut self.queue_qos0);
+        let messages = queue.len();
+        freeing::free(queue);
         (messages, std::mem::take(&mut self.queue_qos0_bytes))
     }
 }

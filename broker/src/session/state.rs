@@ -6,10 +6,10 @@ use std::sync::Arc;
 use bytestring::ByteString;
 
 use super::entry::Entry;
+use super::freeing;
 use super::gated::Gated;
 use super::sending::append_entry;
 use super::{Scratch, State};
-use crate::absent::{AbsentQueues, Held};
 use crate::codec::Acknowledge;
 use crate::config::Limits;
 use crate::counters::Counters;
@@ -19,28 +19,11 @@ use crate::shared::Shared;
 use crate::store::{self, Op, Phase, Ticket};
 
 impl State {
-    /// What its queue holds at QoS 1 and 2.
-    pub(crate) fn held(&self) -> Held {
-        Held { messages: self.queue.len(), bytes: self.queue_bytes }
-    }
-
-    /// Brings the count of the absent up to date with what this session holds: to be called after each change to the
-    /// queue of an absent session, and whenever it becomes absent, is resumed, or ends.
-    pub(crate) fn count_absent(&mut self, absent: &AbsentQueues) {
-        let held = if self.link.is_some() || self.ended { Held::default() } else { self.held() };
-        absent.change(std::mem::replace(&mut self.counted, held), held);
-    }
-
-    /// Whether it is absent, and the absent have no room for more of its messages.
-    pub(super) fn above_share(&self, absent: &AbsentQueues, limits: &Limits) -> bool {
-        self.link.is_none() && absent.no_room_for(self.held(), limits)
-    }
-
     /// Whether a message needs not wait for others, nor for the window.
     pub(super) fn may_send(&self, qos: QoS, link: &Link, limits: &Limits) -> bool {
         match qos {
             QoS::AtMostOnce => self.queue_qos0.is_empty(),
-            _ => self.queue.is_empty() && self.in_flight.has_room(link, limits),
+            _ => self.queue.is_empty() && self.in_flight.has_room(link, limits) && !self.in_flight.capped,
         }
     }
 
@@ -160,7 +143,7 @@ impl State {
         self.gated.clear();
         self.reads.keep_acknowledged();
         self.resend.clear();
-        self.queue_qos0 = VecDeque::new();
+        freeing::free(std::mem::take(&mut self.queue_qos0));
         self.queue_qos0_bytes = 0;
         self.in_flight.release_memory();
         self.queue.shrink_to_fit();
@@ -169,11 +152,13 @@ impl State {
     /// Takes out what came by a shared subscription and was not acknowledged, for the group's other members;
     /// without what was being sent at QoS 2, which no other may get \[MQTT-4.8.2-5].
     pub(crate) fn take_shared(&mut self) -> Vec<(ByteString, Arc<Message>)> {
-        let unfinished = self.in_flight.take().into_iter().filter(|e| e.qos == QoS::AtLeastOnce);
-        unfinished
-            .chain(std::mem::take(&mut self.queue))
-            .filter_map(|e| e.shared.map(|filter| (filter, e.message)))
-            .collect()
+        let (in_flight, queue) = (self.in_flight.take(), std::mem::take(&mut self.queue));
+        let unfinished = in_flight.iter().filter(|e| e.qos == QoS::AtLeastOnce);
+        let left =
+            unfinished.chain(&queue).filter_map(|e| Some((e.shared.clone()?, e.message.clone()))).collect();
+        freeing::free(in_flight);
+        freeing::free(queue);
+        left
     }
 
     /// Puts back what the store has kept.

@@ -20,7 +20,7 @@ use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rantai_broker::{Broker, Config, User};
+use rantai_broker::{Broker, Config, Cost, Record, User};
 
 use attacks::{Attack, Attacker};
 use honest::{Honest, Signals};
@@ -35,7 +35,9 @@ const HUNG: Duration = Duration::from_secs(30);
 
 /// Limits that these small attacks reach, and a moment between two readings of what is left.
 fn config() -> Config {
-    let user = |name: &str, password: &str| User { name: name.to_owned(), password: password.to_owned() };
+    let user = |name: &str, password: &str| {
+        User::new(name, Some(Record::new(password.as_bytes(), Cost::LOWEST).expect("hashed")))
+    };
     let mut config = Config {
         users: vec![user(honest::USER, honest::PASSWORD), user(attacks::USER, attacks::PASSWORD)],
         sys_interval: Duration::from_millis(100),

@@ -1,13 +1,13 @@
 //! Users and passwords. All of these need settings of their own.
 
-use rantai_broker::{Config, User};
+use rantai_broker::Config;
 
 use crate::support::{Connect, Publish, Target, Version, subscribe, target_with, unique_topic};
 use Version::{V3, V5};
 
 fn with_a_user(config: &mut Config) {
     config.anonymous = false;
-    config.users = vec![User { name: "ana".into(), password: "right".into() }];
+    config.users = vec![crate::support::user("ana", "right")];
 }
 
 async fn assert_code(target: &Target, connect: Connect, code: u8) {

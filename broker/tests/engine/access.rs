@@ -1,11 +1,11 @@
 //! Users and rules, by clients that try to get around them.
 
 use rantai_access::{AclFile, Table, UserRecord};
-use rantai_broker::{Config, User};
+use rantai_broker::Config;
 use rantai_testing::{Packet, subscribe_with};
 
 use crate::Own;
-use crate::support::{Client, Connect, Property, Publish, Version, Will};
+use crate::support::{Client, Connect, Property, Publish, Version, Will, user};
 use Version::{V3, V5};
 
 const ACL: &str = "\
@@ -36,7 +36,7 @@ pub(crate) fn with_rules(acl: &str) -> impl FnOnce(&mut Config) + use<> {
     let table = table.build().expect("a table");
     move |config| {
         config.anonymous = true;
-        config.users = ["ada", "bob"].map(|name| User { name: name.into(), password: name.into() }).into();
+        config.users = ["ada", "bob"].map(|name| user(name, name)).into();
         config.access = Some(table.into());
     }
 }

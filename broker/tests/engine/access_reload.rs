@@ -16,13 +16,13 @@ anonymous = true
 acl_file = 'acl.conf'
 [[users]]
 name = 'root'
-password = 'root'
+password = '$6$c2FsdHNhbHRzYWx0$249ZHFxwkpEaAPfNZFSf5UpOjuoJJpLXi1M4+w6vgMD/mKfTMMdCofU9tkt+8UHFTA5eq0vJt+ZRPmD0e7hg0g=='
 roles = ['admin']
 [[users]]
 name = 'ada'
-password = 'ada'
+password = '$6$c2FsdHNhbHRzYWx0$0+eDSyYocoTziWaOmNcyEcEGd81DA5eX+6t84Uw1u9F3C6uVlYrzRi67vhRpGB8FSuuxQnwpYWkw7wDsE/tl3A=='
 ";
-const BOB: &str = "[[users]]\nname = 'bob'\npassword = 'bob'\n";
+const BOB: &str = "[[users]]\nname = 'bob'\npassword = '$6$c2FsdHNhbHRzYWx0$lQnBTdLmN8ZzCioY5O+BcUPPWdljosQvRe6TW4P34QQpZ4cIUSsRpN9BugGmvwE75gxKTVcy6ppUxUg6bwMS8w=='\n";
 const ACL: &str = "user ada\ntopic readwrite a/#\ntopic readwrite b/#\n";
 
 struct Files(tempfile::TempDir);

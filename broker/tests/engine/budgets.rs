@@ -1,7 +1,7 @@
 //! What one client may make the broker keep: each budget is refused with a reason, counted, and given back.
 
 use crate::Own;
-use crate::support::{Client, Connect, Property, Publish, Version, Will};
+use crate::support::{Client, Connect, Packet, Property, Publish, Version, Will, encode_properties, frame};
 use Version::{V3, V5};
 
 fn properties(count: usize) -> impl Iterator<Item = Property> {
@@ -29,6 +29,43 @@ async fn messages_of_too_many_user_properties_are_refused() {
     will.properties.extend(properties(4));
     let (_, code) = own.try_connect(Connect::new(V5).will(will)).await;
     assert_eq!(code, 0x97);
+}
+
+/// Others than PUBLISH are not answered one by one: their connection ends.
+#[tokio::test]
+async fn other_packets_of_too_many_user_properties_end_their_connection() {
+    let own = Own::start(|c| c.limits.user_properties = 3).await;
+    let packet = |first, start: &[u8], count, end: &[u8]| {
+        let properties: Vec<_> = properties(count).collect();
+        frame(first, &[start, &encode_properties(&properties), end].concat())
+    };
+    let subscribe = |count| packet(0x82, b"\0\x01", count, b"\0\x01x\0");
+    let unsubscribe = |count| packet(0xA2, b"\0\x02", count, b"\0\x01x");
+    let mut client = own.client(V5).await;
+    client.send(&subscribe(3)).await;
+    assert_eq!(client.suback(1).await, [0]);
+    client.send(&unsubscribe(3)).await;
+    assert!(matches!(client.next().await, Packet::Unsuback(_)));
+    let refused = [
+        subscribe(4),
+        unsubscribe(4),
+        packet(0x40, b"\0\x01\0", 4, b""),
+        packet(0x62, b"\0\x01\0", 4, b""),
+        packet(0xE0, b"\0", 4, b""),
+        // However many there are, and however broken what follows them is.
+        subscribe(390_000),
+        packet(0x82, b"\0\x01", 4, b"\xFF"),
+    ];
+    let count = refused.len() as u64;
+    for packet in refused {
+        let mut client = own.client(V5).await;
+        client.send(&packet).await;
+        client.assert_refused(&[0x97]).await;
+    }
+    let connect = properties(4).fold(Connect::new(V5), Connect::property);
+    assert_eq!(own.try_connect(connect).await.1, 0x97);
+    assert_eq!(own.broker.counts().refused_properties, count + 1);
+    assert_eq!(own.broker.counts().protocol_errors, 0);
 }
 
 #[tokio::test]
@@ -94,9 +131,7 @@ async fn retained_messages_are_bounded_by_what_they_take() {
 #[tokio::test]
 async fn one_user_leaves_room_for_the_retained_messages_of_others() {
     let own = Own::start(|c| {
-        c.users = ["ada", "bob"]
-            .map(|name| rantai_broker::User { name: name.into(), password: "secret".into() })
-            .to_vec();
+        c.users = ["ada", "bob"].map(|name| crate::support::user(name, "secret")).to_vec();
         c.limits.retained = 30;
     })
     .await;
@@ -143,12 +178,23 @@ async fn wills_are_bounded_and_small_ones_always_have_room() {
     own.connect(large()).await;
 }
 
+/// A client that came back was refused for the will that it had itself.
+#[tokio::test]
+async fn the_will_of_a_client_that_comes_back_takes_the_place_of_its_earlier_one() {
+    let own = Own::start(|c| c.limits.will_bytes = 40_000).await;
+    let large = |id: &str| Connect::new(V5).id(id).persistent().will(Will::new("will", &"x".repeat(15_000)));
+    let (_first, _second) = (own.connect(large("first")).await, own.connect(large("second")).await);
+    let _again = own.connect(large("second").resume()).await;
+    let (_, code) = own.try_connect(large("third")).await;
+    assert_eq!(code, 0x97);
+    let _new = own.connect(large("first")).await;
+    assert_eq!(own.broker.counts().refused_wills, 1);
+}
+
 #[tokio::test]
 async fn sessions_are_bounded_for_all_and_for_each_user() {
     let own = Own::start(|c| {
-        c.users = ["ada", "bob"]
-            .map(|name| rantai_broker::User { name: name.into(), password: "secret".into() })
-            .to_vec();
+        c.users = ["ada", "bob"].map(|name| crate::support::user(name, "secret")).to_vec();
         c.limits.sessions_per_user = 2;
         c.limits.sessions = 3;
     })

@@ -1,6 +1,6 @@
 //! The user properties `caller` and `via` below the roots of buses: the broker's word, never a client's.
 
-use rantai_broker::{Config, User};
+use rantai_broker::Config;
 
 use crate::Own;
 use crate::support::{Client, Connect, Property, Publish, Version, Will};
@@ -22,7 +22,7 @@ fn is(name: &str, value: &str) -> (String, String) {
 
 fn ani(config: &mut Config) {
     config.anonymous = true;
-    config.users = vec![User { name: "ani".into(), password: "rahasia".into() }];
+    config.users = vec![crate::support::user("ani", "rahasia")];
 }
 
 fn forged(topic: &str) -> Publish {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use rantai_access::{Effect, Rule, RuleAccess, RuleFilter, Source, Syntax, Table, UserRecord};
-use rantai_broker::{Config, User};
+use rantai_broker::Config;
 
 use crate::Own;
 use crate::support::{Client, Connect, Packet, Property, Publish, Version, Will};
@@ -60,7 +60,7 @@ fn rules(config: &mut Config) {
     config.access = Some(Arc::new(table));
     config.anonymous = true;
     let names = users.into_iter().map(|(name, _)| name).chain(["guest"]);
-    config.users = names.map(|name| User { name: name.into(), password: name.into() }).collect();
+    config.users = names.map(|name| crate::support::user(name, name)).collect();
 }
 
 fn as_user(version: Version, client_id: &str) -> Connect {

@@ -1,9 +1,9 @@
 //! Guessing passwords: it gets slower and slower, for whoever guesses and for nobody else.
 
-use rantai_broker::{Config, User};
+use rantai_broker::Config;
 
 use crate::Own;
-use crate::support::{Client, Connect, Version};
+use crate::support::{Client, Connect, Version, unique};
 use Version::{V3, V5};
 
 const BUSY: u8 = 0x89;
@@ -11,7 +11,7 @@ const WRONG: u8 = 0x86;
 
 fn with_a_user(config: &mut Config) {
     config.anonymous = false;
-    config.users = vec![User { name: "ada".into(), password: "right".into() }];
+    config.users = vec![crate::support::user("ada", "right")];
 }
 
 fn login(version: Version, password: &str) -> Connect {
@@ -23,7 +23,9 @@ async fn guess(own: &Own, count: usize) -> Vec<u8> {
     let mut guesses = tokio::task::JoinSet::new();
     for _ in 0..count {
         let mut client = own.open(V5).await;
-        guesses.spawn(async move { client.present(login(V5, "wrong")).await.code });
+        // Each another one: the same again would be no guess.
+        let password = unique();
+        guesses.spawn(async move { client.present(login(V5, &password)).await.code });
     }
     guesses.join_all().await
 }

@@ -1,14 +1,12 @@
 //! Connections of the broker's own process: let in whatever the users are, and their client ids are reserved.
 
-use rantai_broker::User;
-
 use crate::Own;
 use crate::support::{Connect, Publish, Version};
 use Version::{V3, V5};
 
 fn with_users(config: &mut rantai_broker::Config) {
     config.anonymous = false;
-    config.users = vec![User { name: "ada".into(), password: "a".into() }];
+    config.users = vec![crate::support::user("ada", "a")];
 }
 
 fn local(own: &Own, version: Version, id: &str) -> Connect {

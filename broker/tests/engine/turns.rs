@@ -1,12 +1,30 @@
 //! Publishes that are much work give the others their turns.
 
 use crate::Own;
-use crate::support::{Publish, Version};
+use crate::support::{Packet, Publish, Version, pingreq, subscribe};
 use Version::V5;
 
 /// Filters of one client that all match: `a` or `+` on each of so many levels.
 const LEVELS: u32 = 12;
 const COUNT: usize = 50;
+
+/// The filters of a packet are not even looked at all at once.
+#[tokio::test]
+async fn others_have_their_turns_while_many_filters_are_read() {
+    let own = Own::start(|c| c.limits.subscriptions = 8).await;
+    let (mut greedy, mut honest) = (own.client(V5).await, own.client(V5).await);
+    let filters = vec![("x", 0); 200_000];
+    greedy.send(&subscribe(V5, 1, &filters)).await;
+    let suback = tokio::spawn(async move { greedy.suback(1).await });
+    let mut turns = 0;
+    while !suback.is_finished() {
+        honest.send(&pingreq()).await;
+        assert_eq!(honest.next().await, Packet::Pingresp);
+        turns += 1;
+    }
+    assert!(suback.await.unwrap().iter().all(|&code| code == 0));
+    assert!(turns > 100, "{turns}");
+}
 
 #[tokio::test]
 async fn another_publisher_comes_between_publishes_with_many_filters() {

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
-use rantai_broker::{Config, Limits, User};
+use rantai_broker::{Config, Cost, Limits, Record, User};
 use rantai_testing::{Connect, Property, Publish, Version, pingreq, subscribe};
 
 use crate::client::{Client, clean};
@@ -47,7 +47,7 @@ fn config() -> Config {
         guess_delay: Duration::from_millis(200),
         ..Limits::default()
     };
-    let users = vec![User { name: "ada".into(), password: "right".into() }];
+    let users = vec![User::new("ada", Some(Record::new(b"right", Cost::LOWEST).expect("hashed")))];
     Config { limits, users, anonymous: true, ..Config::on_free_port() }
 }
 

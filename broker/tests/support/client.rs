@@ -16,7 +16,7 @@ use rantai_testing::{
 use super::{is_external, unique_topic};
 
 /// Far longer than any broker needs, so that a slow machine fails no test.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A client of the broker under test.
 pub(crate) struct Client {

@@ -14,3 +14,10 @@ pub(crate) use rantai_testing::{
     variable_integer,
 };
 pub(crate) use target::{Target, is_external, lapse, target, target_with, unique_topic};
+
+/// A user with a password, at the lowest cost.
+pub(crate) fn user(name: &str, password: &str) -> rantai_broker::User {
+    let record =
+        rantai_broker::Record::new(password.as_bytes(), rantai_broker::Cost::LOWEST).expect("hashed");
+    rantai_broker::User::new(name, Some(record))
+}

@@ -1,12 +1,13 @@
 //! The limit of open file descriptors, of which every connection takes one.
 
+use rantai_broker::Limits;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Descriptors for everything but connections of clients: files, listeners, connections of the objects.
 const RESERVE: u64 = 64;
 
-/// Raises the soft limit of open file descriptors to the hard limit. Logs a warning where that is too few for
-/// `connections`.
+/// Raises the soft limit of open file descriptors to the hard limit. Where that is too few for `connections`, logs a
+/// warning; for the default number, which nobody has asked for, only with `--verbose`.
 pub(crate) fn raise_limit(connections: usize) {
     let before = getrlimit(Resource::Nofile);
     let wanted = Rlimit { current: before.maximum, maximum: before.maximum };
@@ -17,11 +18,16 @@ pub(crate) fn raise_limit(connections: usize) {
     }
     let after = getrlimit(Resource::Nofile).current;
     if let Some((fits, needed)) = shortage(after, connections) {
-        tracing::warn!(
+        let text = format!(
             "{fits} of {connections} connections fit into the limit of {} open files; raise the hard limit to {needed} \
              (ulimit -Hn, or LimitNOFILE= of systemd), or set `connections` to {fits}",
             after.unwrap_or_default(),
         );
+        if connections == Limits::default().connections {
+            tracing::debug!("{text}");
+        } else {
+            tracing::warn!("{text}");
+        }
     }
 }
 

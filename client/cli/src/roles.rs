@@ -45,7 +45,7 @@ mod tests {
 
     #[test]
     fn roles_are_read_in_the_terms_of_the_bus() {
-        let text = "[[users]]\nname = 'ada'\npassword = 'x'\n[[users]]\nname = 'lab'\npassword = 'y'\nroles = ['lab']\n\
+        let text = "[[users]]\nname = 'ada'\n[[users]]\nname = 'lab'\nroles = ['lab']\n\
                     [[roles]]\nname = 'lab'\ncall = ['calculator.add']\n";
         let table = read(text).expect("a configuration").access.expect("rules");
         let may = |user, topic| {
@@ -58,7 +58,7 @@ mod tests {
 
     #[test]
     fn a_mistake_in_a_role_is_marked() {
-        let users = "[[users]]\nname = 'ada'\npassword = 'x'\n";
+        let users = "[[users]]\nname = 'ada'\n";
         for (role, marked, advice) in [
             (
                 "[[roles]]\nname = 'lab'\ncall = ['echo.*', 'calculator']",

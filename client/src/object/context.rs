@@ -15,14 +15,15 @@ use crate::session::QoS;
 use crate::shares::CallerKey;
 use crate::wire::fault::Fault;
 use crate::wire::name::{ClientId, ObjectName};
+use crate::wire::user::User;
 
 /// A call, apart from its method and parameters.
 #[derive(Clone, Debug)]
 pub struct Context {
     /// The name the object is served by.
     pub object: ObjectName,
-    /// Who calls, by the broker's word.
-    pub caller: Option<String>,
+    caller: Option<User>,
+    via: Option<User>,
     /// Whose share of bounded tables this call counts against.
     pub share_of: CallerKey,
     /// The client that the reply goes to: where an upcall to it goes too.
@@ -44,6 +45,58 @@ pub struct Context {
 }
 
 impl Context {
+    /// A call of `object` from nobody in particular, without a reply topic.
+    pub fn new(
+        object: ObjectName,
+        received: Instant,
+        deadline: Instant,
+        emitter: Emitter,
+        calls: Calls,
+    ) -> Self {
+        Self {
+            object,
+            caller: None,
+            via: None,
+            share_of: CallerKey::Unnamed,
+            client: None,
+            correlation: None,
+            trail: Vec::new(),
+            traceparent: None,
+            received,
+            deadline,
+            emitter,
+            calls,
+        }
+    }
+
+    /// Sets who calls, and who calls for that user.
+    #[must_use]
+    pub fn called_by(self, caller: Option<User>, via: Option<User>) -> Self {
+        Self { caller, via, ..self }
+    }
+
+    /// The user who calls, by the word of a broker that stamps `caller`. `None` for a client that has not logged in, and
+    /// on a broker that stamps nothing: never a client id.
+    pub fn caller(&self) -> Option<&User> {
+        self.caller.as_ref()
+    }
+
+    /// The user whose connection sent the call on behalf of [`caller`](Self::caller), such as a gateway's or the ledger's;
+    /// by the broker's word too.
+    pub fn via(&self) -> Option<&User> {
+        self.via.as_ref()
+    }
+
+    /// Who calls, for people and logs: `ada` for a user, `client pi-3` for a client that may be anybody's, and `?` where not
+    /// even that is known.
+    pub fn caller_text(&self) -> String {
+        match (&self.caller, &self.client) {
+            (Some(user), _) => user.to_string(),
+            (None, Some(client)) => format!("client {client}"),
+            (None, None) => "?".to_owned(),
+        }
+    }
+
     /// The time left.
     pub fn time_left(&self) -> Duration {
         self.deadline.saturating_duration_since(Instant::now())

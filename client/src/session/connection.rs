@@ -97,6 +97,7 @@ impl<R: Receiver> Task<R> {
             self.online += 1;
             let (window, max_packet) = (connection.window, connection.max_packet);
             self.shared.outbox.lock().connected(connection.resumed, window.into(), max_packet as usize);
+            self.shared.set_features(connection.features);
             self.receiver.connected();
             self.shared.status.send_replace(Status::Online(self.online));
             self.shared.room.notify_waiters();
@@ -124,7 +125,8 @@ impl<R: Receiver> Task<R> {
         };
         let lost = self.shared.outbox.lock().ended();
         self.settle(lost);
-        self.shared.ended(end);
+        let reason = self.shared.reason.lock().take();
+        self.shared.ended(reason.unwrap_or(end));
     }
 
     fn settle(&mut self, waiters: Vec<(Waiter, Unsent)>) {

@@ -1,6 +1,7 @@
 //! The handle of a session.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU8;
 
 use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
@@ -50,6 +51,8 @@ impl Session {
             work: Notify::new(),
             room: Notify::new(),
             status: watch::Sender::new(Status::Offline),
+            reason: parking_lot::Mutex::default(),
+            features: AtomicU8::new(0),
         });
         let receiver = receiver(Outlet { shared: shared.clone() });
         connection::start(options.clone(), shared.clone(), receiver).await?;

@@ -11,6 +11,7 @@ use tokio::time::timeout;
 use super::error::ConnectError;
 use super::frame;
 use super::options::Options;
+use crate::wire::features::{BrokerFeatures, FEATURES_PROPERTY};
 
 /// Time for the broker to answer a CONNECT, and to read what is written before a DISCONNECT.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
@@ -30,6 +31,7 @@ pub(super) struct Connection {
     pub(super) window: u16,
     pub(super) max_packet: u32,
     pub(super) keep_alive: Duration,
+    pub(super) features: BrokerFeatures,
 }
 
 /// One attempt, from resolving the host name to CONNACK; at most [`PATIENCE`].
@@ -74,9 +76,10 @@ async fn handshake(options: &Options) -> Result<Connection, ConnectError> {
     if properties.and_then(|p| p.max_qos) == Some(0) {
         return Err(protocol("it takes nothing at QoS 1".to_owned()));
     }
+    let user = || properties.into_iter().flat_map(|p| &p.user_properties);
+    let features = user().find(|(name, _)| name == FEATURES_PROPERTY);
     // Our broker says so where the session's queue was full.
-    let dropped = properties.into_iter().flat_map(|p| &p.user_properties);
-    for (_, count) in dropped.filter(|(name, _)| name == "messages-dropped") {
+    for (_, count) in user().filter(|(name, _)| name == "messages-dropped") {
         tracing::warn!(%address, count = %count.escape_default(), "messages for this session were dropped while it was away");
     }
     let keep_alive = properties.and_then(|p| p.server_keep_alive).unwrap_or(options.keep_alive);
@@ -87,6 +90,7 @@ async fn handshake(options: &Options) -> Result<Connection, ConnectError> {
         window: properties.and_then(|p| p.receive_max).unwrap_or(DEFAULT_RECEIVE_MAXIMUM).max(1),
         max_packet: properties.and_then(|p| p.max_packet_size).unwrap_or(LARGEST_PACKET),
         // 0 switches it off; a broker that is gone is to be noticed all the same.
+        features: features.map_or_else(BrokerFeatures::default, |(_, names)| BrokerFeatures::read(names)),
         keep_alive: Duration::from_secs(if keep_alive == 0 { 60 } else { keep_alive.into() }),
     })
 }

@@ -6,8 +6,9 @@ use tokio::sync::{oneshot, watch};
 
 use super::error::{SubscribeError, Unsent};
 use super::message::{Filter, Publish, QoS};
-use super::outbox::{Outbox, Waiter};
+use super::outbox::{Farewell, Outbox, Waiter};
 use super::shared::{SessionShared, Status};
+use crate::wire::features::BrokerFeatures;
 
 /// Weak handle: publishes without keeping the session alive. For use inside a [`Receiver`](super::Receiver).
 #[derive(Clone, Debug)]
@@ -56,6 +57,18 @@ impl Outlet {
     /// A receiver of the connection status.
     pub fn status(&self) -> watch::Receiver<Status> {
         self.shared.status.subscribe()
+    }
+
+    /// Ends the session for all of its handles: writes what is queued, sends DISCONNECT, and leaves `reason` as its
+    /// [`Status::Ended`]. Does not wait for the end.
+    pub fn end(&self, reason: &str) {
+        *self.shared.reason.lock() = Some(reason.to_owned());
+        self.shared.close(Farewell::Normal);
+    }
+
+    /// What the broker does for the bus, as its last CONNACK says; nothing before the first connection.
+    pub fn features(&self) -> BrokerFeatures {
+        self.shared.features()
     }
 
     /// Bytes in the send queue: not written yet, or waiting for the broker's window.

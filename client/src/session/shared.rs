@@ -1,8 +1,11 @@
 //! State shared by the handles of a session and its connection task.
 
+use std::sync::atomic::{AtomicU8, Ordering};
+
 use tokio::sync::{Notify, watch};
 
 use super::outbox::{Farewell, Outbox};
+use crate::wire::features::BrokerFeatures;
 
 /// Connection status of a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,9 +28,23 @@ pub(super) struct SessionShared {
     /// Wakes publishers that wait for room in the send queue.
     pub(super) room: Notify,
     pub(super) status: watch::Sender<Status>,
+    /// Why the session ends, where it was ended with a reason.
+    pub(super) reason: parking_lot::Mutex<Option<String>>,
+    /// Bits of the [`BrokerFeatures`] that the last CONNACK named.
+    pub(super) features: AtomicU8,
 }
 
 impl SessionShared {
+    /// What the broker of the last connection does for the bus.
+    pub(super) fn features(&self) -> BrokerFeatures {
+        BrokerFeatures::from_bits(self.features.load(Ordering::Relaxed))
+    }
+
+    /// Notes what the broker of a new connection does for the bus.
+    pub(super) fn set_features(&self, features: BrokerFeatures) {
+        self.features.store(features.bits(), Ordering::Relaxed);
+    }
+
     /// Lets the connection task write what is queued, send DISCONNECT and end.
     pub(super) fn close(&self, farewell: Farewell) {
         self.outbox.lock().closing.get_or_insert(farewell);

@@ -8,17 +8,20 @@
 //! | [`reply`] | Replies in both forms |
 //! | [`fault`] | Errors with their codes |
 //! | [`entry`] | Registry entries and node states |
+//! | [`user`], [`features`] | Who calls, and which brokers say so |
 //! | [`role`] | Who may do what on the bus, as rules for a broker |
 //! | [`json`] | What of JSON the contract takes |
 
 pub mod entry;
 pub mod fault;
+pub mod features;
 pub mod json;
 pub mod name;
 pub mod reply;
 pub mod request;
 pub mod role;
 pub mod topic;
+pub mod user;
 
 /// The MQTT 5 properties of a message, as far as the contract uses them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

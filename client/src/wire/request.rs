@@ -3,9 +3,11 @@
 use serde_json::{Map, Value};
 
 use super::fault::{Code, Fault};
+use super::features::BrokerFeatures;
 use super::json::{self, JsonError};
 use super::name::{MethodName, Root};
 use super::topic::{CallTopic, ReplyTopic};
+use super::user::User;
 use super::{BINARY, Properties};
 
 /// The deadline of a request that names none, in milliseconds.
@@ -78,8 +80,10 @@ pub struct Request {
     pub trail: Vec<Value>,
     /// W3C trace context.
     pub traceparent: Option<String>,
-    /// Who calls, by the broker's word.
-    pub caller: Option<String>,
+    /// Who calls, by the word of a broker that says so in CONNACK (`caller`).
+    pub caller: Option<User>,
+    /// Who calls for that user, by its word too.
+    pub via: Option<User>,
 }
 
 /// Why a message is no request.
@@ -101,7 +105,7 @@ pub enum Refusal {
 }
 
 impl Request {
-    /// Reads a request that arrived on `topic`.
+    /// Reads a request that arrived on `topic`, from a broker with these features.
     ///
     /// # Errors
     ///
@@ -111,10 +115,11 @@ impl Request {
         topic: &CallTopic,
         payload: &[u8],
         properties: &Properties,
+        features: BrokerFeatures,
     ) -> Result<Self, Box<Refusal>> {
         match &topic.method {
-            Some(method) => Self::plain(root, topic, method.clone(), payload, properties),
-            None => Self::json_rpc(root, topic, payload, properties),
+            Some(method) => Self::plain(root, topic, method.clone(), payload, properties, features),
+            None => Self::json_rpc(root, topic, payload, properties, features),
         }
     }
 
@@ -139,8 +144,9 @@ impl Request {
         method: MethodName,
         payload: &[u8],
         properties: &Properties,
+        features: BrokerFeatures,
     ) -> Result<Self, Box<Refusal>> {
-        let envelope = Envelope::read(root, topic, properties, None)?;
+        let envelope = Envelope::read(root, topic, properties, None, features)?;
         let params = if properties.content_type.as_deref() == Some(BINARY) {
             Ok(Params::Binary(payload.to_vec()))
         } else {
@@ -155,6 +161,7 @@ impl Request {
         topic: &CallTopic,
         payload: &[u8],
         properties: &Properties,
+        features: BrokerFeatures,
     ) -> Result<Self, Box<Refusal>> {
         let read = json::read(payload);
         let members = match &read {
@@ -162,7 +169,7 @@ impl Request {
             _ => None,
         };
         let reply_to = members.and_then(|m| m.get("reply_to")).and_then(Value::as_str);
-        let mut envelope = Envelope::read(root, topic, properties, reply_to)?;
+        let mut envelope = Envelope::read(root, topic, properties, reply_to, features)?;
         let id = members.and_then(|m| m.get("id")).cloned();
         let form = Form::JsonRpc(id.clone().unwrap_or(Value::Null));
         let fault = match &read {
@@ -175,7 +182,8 @@ impl Request {
             let fault = fault.unwrap_or_else(|| not_a_request("a JSON-RPC request is an object"));
             return Err(envelope.refusal(form, fault));
         };
-        if members.get("jsonrpc").and_then(Value::as_str) != Some("2.0") {
+        // Many devices leave it out.
+        if members.get("jsonrpc").is_some_and(|version| version != "2.0") {
             return Err(envelope.refusal(form, not_a_request("`jsonrpc` is \"2.0\"")));
         }
         if !matches!(id, None | Some(Value::String(_) | Value::Number(_) | Value::Null)) {
@@ -240,6 +248,8 @@ fn plain_params(payload: &[u8]) -> Result<Params, Fault> {
 struct Envelope {
     reply_to: ReplyTo,
     correlation: Option<Vec<u8>>,
+    caller: Option<User>,
+    via: Option<User>,
 }
 
 impl Envelope {
@@ -248,10 +258,13 @@ impl Envelope {
         topic: &CallTopic,
         properties: &Properties,
         reply_to: Option<&str>,
+        features: BrokerFeatures,
     ) -> Result<Self, Box<Refusal>> {
         if properties.correlation.as_ref().is_some_and(|c| c.len() > LONGEST_CORRELATION) {
             return Err(Box::new(Refusal::Silent("correlation data of more than 64 bytes")));
         }
+        // A broker with grants gives each logged-in client's request a Response Topic; `reply_to` could name a stranger's.
+        let reply_to = reply_to.filter(|_| !features.grants());
         let named = properties.response_topic.as_deref().or(reply_to);
         let topic = match named {
             None => ReplyTopic::public(root, &topic.object),
@@ -260,7 +273,10 @@ impl Envelope {
         };
         let oneway = properties.user("oneway") == Some("1");
         let reply_to = if oneway { ReplyTo::Nobody } else { ReplyTo::Topic(topic) };
-        Ok(Self { reply_to, correlation: properties.correlation.clone() })
+        // Where the broker does not say so, anybody may have written it.
+        let user = |name| properties.user(name).filter(|_| features.caller()).and_then(|u| User::new(u).ok());
+        let (caller, via) = (user("caller"), user("via"));
+        Ok(Self { reply_to, correlation: properties.correlation.clone(), caller, via })
     }
 
     fn refusal(&self, form: Form, fault: Fault) -> Box<Refusal> {
@@ -322,7 +338,8 @@ impl Envelope {
             has_deadline: left.is_some(),
             trail,
             traceparent: properties.user("traceparent").map(ToOwned::to_owned),
-            caller: properties.user("caller").map(ToOwned::to_owned),
+            caller: self.caller,
+            via: self.via,
         })
     }
 }

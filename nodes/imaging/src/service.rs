@@ -220,7 +220,7 @@ impl Server {
     /// Everything goes this way, whichever form it came in.
     async fn asked(&self, asked: Asked, context: &Context) -> Result<Reply, Fault> {
         let began = Instant::now();
-        let who = who(context);
+        let who = context.caller_text();
         let print = format!("{} {}", asked.method, json!(asked.args));
         let key = context.correlation.as_ref().filter(|bytes| bytes.len() >= 16).map(|bytes| hex(bytes));
         let key = key.filter(|_| asked.changes());
@@ -281,12 +281,6 @@ impl Server {
             answered => Ok(answered.map(|answered| answered.reply)),
         }
     }
-}
-
-/// Who calls, by the broker's word; without one the client, which anybody may call itself.
-fn who(context: &Context) -> String {
-    let client = || context.client.as_ref().map(|client| format!("client {client}"));
-    context.caller.clone().or_else(client).unwrap_or_else(|| "?".to_owned())
 }
 
 pub(super) fn unkept(error: &DiskError) -> Problem {

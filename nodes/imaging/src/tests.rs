@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use rantai_client::object::{Calls, Context, Emitter};
 use rantai_client::wire::name::{ObjectName, Root};
+use rantai_client::wire::user::User;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -53,19 +54,12 @@ fn folder() -> (tempfile::TempDir, Arc<Failing>) {
 
 fn context(caller: &str, correlation: Option<Uuid>) -> Context {
     let object = ObjectName::new("example.mainserver").expect("a name");
-    Context {
-        object: object.clone(),
-        caller: Some(caller.to_owned()),
-        share_of: rantai_client::shares::CallerKey::Unnamed,
-        client: None,
-        correlation: correlation.map(|uuid| uuid.as_bytes().to_vec()),
-        trail: Vec::new(),
-        traceparent: None,
-        received: Instant::now(),
-        deadline: Instant::now() + std::time::Duration::from_secs(30),
-        emitter: Emitter::new(Root::default(), object, Arc::new(|_| {})),
-        calls: Calls::default(),
-    }
+    let deadline = Instant::now() + std::time::Duration::from_secs(30);
+    let emitter = Emitter::new(Root::default(), object.clone(), Arc::new(|_| {}));
+    let context = Context::new(object, Instant::now(), deadline, emitter, Calls::default());
+    let mut context = context.called_by(Some(User::new(caller).expect("a user name")), None);
+    context.correlation = correlation.map(|uuid| uuid.as_bytes().to_vec());
+    context
 }
 
 async fn ask(server: &Server, line: &str) -> Reply {

@@ -1,16 +1,17 @@
 //! The methods every object has.
 
 use rantai_client::object::{Arguments, no_such_method};
-use rantai_client::wire::fault::Fault;
+use rantai_client::wire::fault::{Code, Fault};
 use rantai_client::wire::reply::Outcome;
-use rantai_client::wire::request::Request;
+use rantai_client::wire::request::{ReplyTo, Request};
 use serde_json::{Value, json};
 
+use super::replies::Out;
 use super::served::Served;
 
 const NAMES: [&str; 6] = ["rpc.ping", "rpc.info", "rpc.stats", "rpc.discover", "rpc.cancel", "rpc.yield"];
 
-pub(super) fn built_in(served: &Served, request: &Request) -> Outcome {
+pub(super) fn built_in(served: &Served, request: &Request, out: &dyn Out) -> Outcome {
     let params = request.params.clone();
     let result = match request.method.as_str() {
         "rpc.ping" => nothing(params).map(|()| json!("pong")),
@@ -19,11 +20,8 @@ pub(super) fn built_in(served: &Served, request: &Request) -> Outcome {
         "rpc.discover" => nothing(params).map(|()| served.description.open_rpc(served.name.as_str())),
         "rpc.cancel" => Arguments::new(params, &["correlation"])
             .and_then(|mut arguments| arguments.take::<String>())
-            .and_then(|text| cancel(served, &text)),
-        "rpc.yield" => nothing(params).map(|()| {
-            served.yielded.notify_one();
-            json!(true)
-        }),
+            .and_then(|text| cancel(served, &request.reply_to, &text)),
+        "rpc.yield" => nothing(params).and_then(|()| give_up(served, request, out)),
         other => Err(no_such_method(other, &NAMES)),
     };
     match result {
@@ -45,8 +43,23 @@ fn nothing(params: rantai_client::wire::request::Params) -> Result<(), Fault> {
     Arguments::new(params, &[]).map(drop)
 }
 
-/// Whether a call of this correlation waited here.
-fn cancel(served: &Served, text: &str) -> Result<Value, Fault> {
+/// Gives the name up to whoever claims it in the registry. Its entry shows that it may serve the name: the broker lets
+/// nobody else write one.
+fn give_up(served: &Served, request: &Request, out: &dyn Out) -> Result<Value, Fault> {
+    if !out.is_claimed_by(&served.name, request.caller.as_ref()) {
+        let who = request.caller.as_ref().map_or_else(String::new, |user| format!(" of user {user:?}"));
+        let text = format!(
+            "no other node{who} claims {}: publish its entry, with `settled` false, first",
+            served.name
+        );
+        return Err(Fault::new(Code::DENIED, text));
+    }
+    served.yielded.notify_one();
+    Ok(json!(true))
+}
+
+/// Whether a call of this correlation waited here, for a reply on the same topic.
+fn cancel(served: &Served, reply_to: &ReplyTo, text: &str) -> Result<Value, Fault> {
     let wrong = || Fault::wrong_parameter("correlation", "16 to 64 bytes in hexadecimal digits");
     let digits = text.as_bytes();
     if !(32..=128).contains(&digits.len()) || !digits.len().is_multiple_of(2) {
@@ -57,7 +70,9 @@ fn cancel(served: &Served, text: &str) -> Result<Value, Fault> {
         .map(|pair| std::str::from_utf8(pair).ok().and_then(|pair| u8::from_str_radix(pair, 16).ok()))
         .collect();
     let correlation = bytes.ok_or_else(wrong)?;
-    let found = served.cancellable.lock().get(&correlation).map(|call| call.cancelled.clone());
+    let ReplyTo::Topic(topic) = reply_to else { return Ok(json!(false)) };
+    let key = (topic.as_str().to_owned(), correlation);
+    let found = served.cancellable.lock().get(&key).map(|call| call.cancelled.clone());
     if let Some(cancelled) = &found {
         cancelled.notify_one();
     }

@@ -9,6 +9,7 @@ use std::sync::{Arc, Weak};
 use parking_lot::Mutex;
 use rantai_client::session::Unsent;
 use rantai_client::wire::request::ReplyTo;
+use rantai_client::wire::topic::ReplyTopic;
 
 use super::replies::Route;
 use super::served::Served;
@@ -27,28 +28,24 @@ pub(super) struct Departed {
 #[derive(Default)]
 struct Refusals {
     number: u128,
-    sent: HashMap<u128, (Weak<Served>, ReplyTo)>,
+    sent: HashMap<u128, (Weak<Served>, ReplyTopic)>,
 }
 
 impl Departed {
     /// A token for the refusal of a request; 0 where nothing else waits for its reply topic, and where too many refusals
     /// are not acknowledged yet.
     pub(super) fn token(&self, served: &Arc<Served>, route: &Route) -> u128 {
-        if matches!(route.reply_to, ReplyTo::Nobody) {
+        let ReplyTo::Topic(topic) = &route.reply_to else { return 0 };
+        if served.unheard(topic).is_empty() {
             return 0;
         }
-        let waiting = served.cancellable.lock();
-        if !waiting.values().any(|call| call.abandoned_with.as_ref() == Some(&route.reply_to)) {
-            return 0;
-        }
-        drop(waiting);
         let mut refusals = self.refusals.lock();
         if refusals.sent.len() >= MOST_REFUSALS {
             return 0;
         }
         refusals.number += 1;
         let token = FIRST_TOKEN + refusals.number;
-        refusals.sent.insert(token, (Arc::downgrade(served), route.reply_to.clone()));
+        refusals.sent.insert(token, (Arc::downgrade(served), topic.clone()));
         token
     }
 
@@ -63,13 +60,11 @@ impl Departed {
             return false;
         }
         let refused = self.refusals.lock().sent.remove(&token);
-        if let Some((served, reply_to)) = refused
+        if let Some((served, topic)) = refused
             && *result == Err(Unsent::NobodyThere)
             && let Some(served) = served.upgrade()
         {
-            let waiting = served.cancellable.lock();
-            let gone = waiting.values().filter(|call| call.abandoned_with.as_ref() == Some(&reply_to));
-            gone.for_each(|call| call.cancelled.notify_one());
+            served.unheard(&topic).iter().for_each(|cancelled| cancelled.notify_one());
         }
         true
     }

@@ -6,9 +6,11 @@ use std::time::Duration;
 use rantai_client::session::{Publish, QoS, Unsent};
 use rantai_client::shares::CallerKey;
 use rantai_client::wire::fault::{Code, Fault};
+use rantai_client::wire::features::BrokerFeatures;
 use rantai_client::wire::name::{ClientId, ObjectName, Root};
 use rantai_client::wire::reply::{Outcome, Reply};
 use rantai_client::wire::request::{Form, Refusal, ReplyTo, Request};
+use rantai_client::wire::user::User;
 use tokio::time::Instant;
 
 use super::served::Served;
@@ -28,6 +30,17 @@ pub trait Out: Send + Sync + 'static {
     /// Bytes that have been taken and are not written yet.
     fn backlog(&self) -> usize {
         0
+    }
+
+    /// Whether another node claims a name by a registry entry that this user published; `None` is a client that has not
+    /// logged in, and everybody where the broker does not say who publishes.
+    fn is_claimed_by(&self, _object: &ObjectName, _user: Option<&User>) -> bool {
+        false
+    }
+
+    /// What the broker does for the bus, by its word.
+    fn features(&self) -> BrokerFeatures {
+        BrokerFeatures::default()
     }
 
     /// Whether somebody serves an object by the registry's word; `None` where it is not known (yet).
@@ -80,11 +93,11 @@ impl Replies {
         }
     }
 
-    /// Whose share of an object's places a request counts against. A `caller` counts only where the broker stamps it:
-    /// anybody could use up somebody else's share otherwise.
-    pub(super) fn share_of(&self, served: &Served, caller: Option<&str>, reply_to: &ReplyTo) -> CallerKey {
-        match (caller.filter(|_| served.limits.trust_caller), self.reply_client(reply_to)) {
-            (Some(user), _) => CallerKey::User(user.to_owned()),
+    /// Whose share of an object's places a request counts against. A `caller` is there only where the broker stamps
+    /// it: anybody could use up somebody else's share otherwise.
+    pub(super) fn share_of(&self, caller: Option<&User>, reply_to: &ReplyTo) -> CallerKey {
+        match (caller, self.reply_client(reply_to)) {
+            (Some(user), _) => CallerKey::User(user.to_string()),
             (None, Some(client)) => CallerKey::Client(client.to_string()),
             (None, None) => CallerKey::Unnamed,
         }

@@ -73,12 +73,15 @@ impl Running {
         let place = self.served.places.hold(self.share_of.clone());
         let cancelled = Arc::new(Notify::new());
         let correlation = self.route.correlation.clone().filter(|c| c.len() >= 16);
-        if let Some(correlation) = &correlation {
+        let key = match &self.route.reply_to {
+            ReplyTo::Topic(topic) => correlation.map(|correlation| (topic.as_str().to_owned(), correlation)),
+            ReplyTo::Nobody => None,
+        };
+        if let Some(key) = &key {
             // What is carried out once is not cut off in the middle: a repeat would find its outcome unknown.
             let once = self.served.description.method(self.method.as_str()).is_some_and(|m| m.once);
-            let abandoned_with = (!once).then(|| self.route.reply_to.clone());
-            let waiting = Waiting { cancelled: cancelled.clone(), abandoned_with };
-            self.served.cancellable.lock().insert(correlation.clone(), waiting);
+            let waiting = Waiting { cancelled: cancelled.clone(), ends_unheard: !once };
+            self.served.cancellable.lock().insert(key.clone(), waiting);
         }
         let limit = self.served.description.method(self.method.as_str()).and_then(|m| m.time_limit_ms);
         let most = self.served.limits.max_deadline.as_millis() as u64;
@@ -99,8 +102,8 @@ impl Running {
             };
             // What it held is let go before anybody hears of the end.
             drop(answering);
-            if let Some(correlation) = &correlation {
-                self.served.cancellable.lock().remove(correlation);
+            if let Some(key) = &key {
+                self.served.cancellable.lock().remove(key);
             }
             match ended {
                 Ended::Result(result) => self.finish(result, repeated.load(Ordering::Relaxed)),

@@ -9,7 +9,8 @@ use rantai_client::object::{Description, Emitter, Object};
 use rantai_client::shares::{CallerKey, ShareLimits, ShareLog, Shares};
 use rantai_client::wire::entry::Entry;
 use rantai_client::wire::name::ObjectName;
-use rantai_client::wire::request::{LONGEST_TTL_MS, ReplyTo};
+use rantai_client::wire::request::LONGEST_TTL_MS;
+use rantai_client::wire::topic::ReplyTopic;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
@@ -29,8 +30,6 @@ pub struct Limits {
     pub public_replies: bool,
     /// Waiting calls of one caller, instead of its fair share of `concurrent`: see [`rantai_client::shares`].
     pub per_caller: Option<usize>,
-    /// Whether the broker stamps the user property `caller`; shares are then counted by user instead of by client.
-    pub trust_caller: bool,
     /// The longest time a call may wait, whatever deadline its caller sets.
     pub max_deadline: Duration,
 }
@@ -43,7 +42,6 @@ impl Default for Limits {
             trail: 16,
             public_replies: true,
             per_caller: None,
-            trust_caller: false,
             max_deadline: Duration::from_millis(LONGEST_TTL_MS),
         }
     }
@@ -53,8 +51,8 @@ impl Default for Limits {
 #[derive(Debug)]
 pub(super) struct Waiting {
     pub(super) cancelled: Arc<Notify>,
-    /// The reply topic without whose subscriber it is cancelled; `None` where it is carried out all the same.
-    pub(super) abandoned_with: Option<ReplyTo>,
+    /// Whether it ends when nobody subscribes to its reply topic any more.
+    pub(super) ends_unheard: bool,
 }
 
 /// An object, and what is known of the calls to it.
@@ -75,8 +73,8 @@ pub struct Served {
     pub(super) places: Arc<Shares<CallerKey>>,
     pub(super) share_log: ShareLog,
     pub(super) duplicates: Mutex<Duplicates>,
-    /// Calls that wait and may be cancelled, by the fingerprint of their correlation.
-    pub(super) cancellable: Mutex<HashMap<Vec<u8>, Waiting>>,
+    /// Calls that wait and may be cancelled, by reply topic and correlation.
+    pub(super) cancellable: Mutex<HashMap<(String, Vec<u8>), Waiting>>,
 }
 
 impl std::fmt::Debug for Served {
@@ -118,6 +116,14 @@ impl Served {
     pub(crate) fn begin(&self) -> Option<Begun> {
         let emitter = self.emitter.get()?.clone();
         Some(Begun(tokio::spawn(self.object.clone().run(emitter)).abort_handle()))
+    }
+
+    /// Calls that end when nobody subscribes to this reply topic any more.
+    pub(super) fn unheard(&self, topic: &ReplyTopic) -> Vec<Arc<Notify>> {
+        let waiting = self.cancellable.lock();
+        let calls =
+            waiting.iter().filter(|((reply_to, _), call)| call.ends_unheard && reply_to == topic.as_str());
+        calls.map(|(_, call)| call.cancelled.clone()).collect()
     }
 
     pub(super) fn method_names(&self) -> impl Iterator<Item = &str> {

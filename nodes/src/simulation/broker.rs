@@ -12,7 +12,7 @@ use rantai_client::wire::topic::matches;
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::announcer::Announcer;
+use crate::announcer::{Announcer, Origin};
 use crate::bus::{Bus, Operation};
 use crate::dispatch::Served;
 
@@ -146,6 +146,25 @@ impl FakeBroker {
         });
     }
 
+    /// A client ends its session in order, so that its will is not published.
+    fn end(&self, node: &str, reason: &str) {
+        let mut state = self.state.lock();
+        let client = state.clients.get_mut(node).expect("a client");
+        client.filters.clear();
+        (client.carries, client.online, client.connected) = (false, false, false);
+        client.status.send_replace(Status::Ended(reason.to_owned()));
+    }
+
+    /// What somebody else writes on a retained topic.
+    pub(super) fn write(self: &Arc<Self>, topic: &str, payload: Vec<u8>) {
+        self.receive(&Publish::new(topic.to_owned(), payload).retain());
+    }
+
+    /// The connection status of a client, as itself knows it.
+    pub(super) fn status(&self, node: &str) -> Status {
+        self.state.lock().clients[node].status.borrow().clone()
+    }
+
     /// Clients that are subscribed to the calls.
     pub(super) fn holders(&self) -> Vec<String> {
         let state = self.state.lock();
@@ -254,7 +273,13 @@ impl FakeBroker {
             // The one request there is here: to give the name up.
             let node = rest.split('/').next().unwrap_or_default().to_owned();
             self.carry(&node.clone(), 1, move |broker| {
-                broker.state.lock().clients[&node].served.yielded.notify_one();
+                let (announcer, served) = {
+                    let client = &broker.state.lock().clients[&node];
+                    (client.announcer.clone().expect("it has one"), client.served.clone())
+                };
+                if announcer.is_claimed_by(&served.name, None) {
+                    served.yielded.notify_one();
+                }
             });
             return;
         }
@@ -269,15 +294,15 @@ impl FakeBroker {
             state.clients.iter().filter(|(_, client)| wants(client)).map(|(node, _)| node.clone()).collect()
         };
         for node in receivers {
-            self.deliver(&node, topic.clone(), publish.payload.clone());
+            self.deliver(&node, topic.clone(), publish.payload.clone(), false);
         }
     }
 
-    fn deliver(self: &Arc<Self>, node: &str, topic: String, payload: Bytes) {
+    fn deliver(self: &Arc<Self>, node: &str, topic: String, payload: Bytes, stored: bool) {
         let name = node.to_owned();
         self.carry(node, 1, move |broker| {
             let announcer = broker.state.lock().clients[&name].announcer.clone();
-            announcer.expect("it has one").registry(&topic, &payload, None);
+            announcer.expect("it has one").registry(&topic, &payload, Origin { stored, ..Origin::default() });
         });
     }
 
@@ -300,7 +325,7 @@ impl FakeBroker {
             }
             broker.carry(&name, 1, move |_| drop(sender.send(Ok(()))));
             for (topic, payload) in retained {
-                broker.deliver(&name, topic, payload);
+                broker.deliver(&name, topic, payload, true);
             }
         });
     }
@@ -340,6 +365,11 @@ impl FakeBus {
 impl Bus for FakeBus {
     fn status(&self) -> watch::Receiver<Status> {
         self.broker.state.lock().clients[&self.node].status.subscribe()
+    }
+
+    fn end(&self, reason: &str) {
+        self.broker.note(&format!("{} ends: {reason}", self.node));
+        self.broker.end(&self.node, reason);
     }
 
     fn send_now(&self, publish: Publish) -> Result<(), Unsent> {

@@ -39,10 +39,7 @@ pub struct Door {
 
 impl Clock for Door {
     async fn checkout(&self, context: Context) -> Result<Receipt, Fault> {
-        // Who the broker says it is; else the client that is answered.
-        let client = context.client.as_ref().map(ToString::to_string);
-        let caller = context.caller.clone().or(client).unwrap_or_else(|| "?".to_owned());
-        (self.output)(&self.sold.replace("{caller}", &caller));
+        (self.output)(&self.sold.replace("{caller}", &context.caller_text()));
         Ok(receipt(&self.text, &Local::now()))
     }
 }

@@ -103,11 +103,10 @@ impl Counter {
     /// On disk before the borrower hears of it.
     async fn write_down(&self, title: &str, context: &Context) -> Result<(), Fault> {
         let Some(log) = self.log.clone() else { return Ok(()) };
-        let client = context.client.as_ref().map(ToString::to_string);
         let line = json!({
             "time": Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true),
             "title": title,
-            "borrower": context.caller.clone().or(client),
+            "borrower": context.caller_text(),
         });
         let writing = self.writing.clone();
         let written = tokio::task::spawn_blocking(move || {

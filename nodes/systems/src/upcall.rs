@@ -166,19 +166,11 @@ mod tests {
         let said = Said::default();
         let heard = said.clone();
         let publish = Arc::new(move |publish| heard.lock().push(publish));
-        let context = Context {
-            object: object.clone(),
-            caller: None,
-            share_of: rantai_client::shares::CallerKey::Unnamed,
-            client: client.map(|client| ClientId::new(client).expect("a name")),
-            correlation: Some(b"0123456789abcdef".to_vec()),
-            trail: Vec::new(),
-            traceparent: None,
-            received: Instant::now(),
-            deadline: Instant::now(),
-            emitter: Emitter::new(Root::default(), object, publish),
-            calls: rantai_client::object::Calls::default(),
-        };
+        let emitter = Emitter::new(Root::default(), object.clone(), publish);
+        let (now, calls) = (Instant::now(), rantai_client::object::Calls::default());
+        let mut context = Context::new(object, now, now, emitter, calls);
+        context.client = client.map(|client| ClientId::new(client).expect("a name"));
+        context.correlation = Some(b"0123456789abcdef".to_vec());
         (context, said)
     }
 

@@ -248,9 +248,24 @@ async fn a_name_that_is_given_up_and_that_nobody_takes_is_claimed_again() {
         .subscribe(vec![Filter::new(RegistryTopic::entries_of(&bus.root, &echo())).live()])
         .await
         .expect("watched");
+    let refused = client.object("echo").call::<bool>("rpc.yield", ()).await.expect_err("nobody claims it");
+    assert_eq!(refused.code(), Some(rantai_client::wire::fault::Code::DENIED), "{refused}");
+    // A claim that never settles, of a node that says it is there.
+    let forged = random_id("forged");
+    let claim = format!(r#"{{"v":1,"object":"echo","node":"{forged}","epoch":"0","settled":false}}"#);
+    let ready = r#"{"v":1,"state":"ready","epoch":"0"}"#.to_owned();
+    let name = RegistryTopic::Name(echo(), forged.clone());
+    for (topic, payload) in [(RegistryTopic::Node(forged.clone()), ready), (name, claim)] {
+        let publish = Publish::new(topic.format(&bus.root), payload).retain();
+        client.publish(publish).await.expect("published");
+    }
+    let entry = entries.next().await.expect("the forged claim");
+    assert!(entry.topic.ends_with(forged.as_str()), "{entry:?}");
     let began = tokio::time::Instant::now();
-    let given_up: bool = client.object("echo").call("rpc.yield", ()).await.expect("an answer");
-    assert!(given_up);
+    until("the holder knows of the claim", async || {
+        client.object("echo").call::<bool>("rpc.yield", ()).await.is_ok()
+    })
+    .await;
     assert!(entries.next().await.expect("cleared").payload.is_empty());
     let claimed = tokio::time::timeout(PATIENCE, entries.next()).await.expect("in time").expect("a claim");
     assert!(!claimed.payload.is_empty());

@@ -10,6 +10,8 @@ mod busy;
 mod calls;
 mod chain;
 mod claims;
+mod doubles;
+mod features;
 mod files;
 mod names;
 mod nested;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use rantai_broker::{Config, User};
+use rantai_broker::{Config, Cost, Record, User};
 use rantai_client::Client;
 use rantai_client::ConnectError;
 use rantai_client::client::random_id;
@@ -88,7 +88,7 @@ async fn the_brokers_window_of_one_is_kept() {
 async fn what_the_broker_does_not_take_is_an_error_and_not_the_end() {
     let mut config = Config::on_free_port();
     config.limits.packet_bytes = 10_000;
-    config.users = vec![User { name: "ana".into(), password: "secret".into() }];
+    config.users = vec![User::new("ana", Some(Record::new(b"secret", Cost::LOWEST).expect("hashed")))];
     config.anonymous = false;
     let bus = embedded(config).await;
     let port = bus.broker.as_ref().expect("ours").addresses()[0].port();

@@ -13,7 +13,7 @@ use rantai_client::wire::name::{ClientId, Root};
 use rantai_nodes::Node;
 
 /// No wait in these tests is longer.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A broker, or a part of one.
 pub(crate) struct Bus {

@@ -2,6 +2,8 @@
 
 #![allow(missing_docs, reason = "a test binary has no readers of documentation")]
 
+mod caller;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -12,7 +14,9 @@ use rantai_client::object::{
 };
 use rantai_client::session::{Message, Publish, QoS, Unsent};
 use rantai_client::wire::Properties;
+use rantai_client::wire::features::BrokerFeatures;
 use rantai_client::wire::name::{ClientId, MethodName, ObjectName, Root};
+use rantai_client::wire::user::User;
 use rantai_nodes::dispatch::{Dispatcher, Limits, Out, Served};
 use serde_json::{Value, json};
 
@@ -22,6 +26,9 @@ struct Outside {
     said: Arc<Mutex<Vec<(Publish, u128)>>>,
     backlog: Arc<AtomicUsize>,
     served: Arc<Mutex<Option<bool>>>,
+    features: Arc<Mutex<BrokerFeatures>>,
+    /// Who published the entries of other nodes that claim the name.
+    claimants: Arc<Mutex<Vec<Option<User>>>>,
 }
 
 impl Out for Outside {
@@ -37,6 +44,14 @@ impl Out for Outside {
         self.backlog.load(Ordering::Relaxed)
     }
 
+    fn is_claimed_by(&self, _object: &ObjectName, user: Option<&User>) -> bool {
+        self.claimants.lock().iter().any(|claimant| claimant.as_ref() == user)
+    }
+
+    fn features(&self) -> BrokerFeatures {
+        *self.features.lock()
+    }
+
     fn is_served(&self, _object: &ObjectName) -> Option<bool> {
         *self.served.lock()
     }
@@ -48,7 +63,7 @@ struct Desk;
 impl Object for Desk {
     fn description(&self) -> Description {
         let method = |name: &str| Method { name: name.to_owned(), ..Method::default() };
-        let methods = ["answer", "wait", "pass", "much", "panic"].map(method).to_vec();
+        let methods = ["answer", "wait", "pass", "much", "panic", "who"].map(method).to_vec();
         Description { methods, ..Description::default() }
     }
 
@@ -66,6 +81,11 @@ impl Object for Desk {
                     params: vec![json!(1)],
                     hop: json!({"node": "desk"}),
                 })),
+                "who" => Ok(Answer::Value(json!([
+                    call.context.caller().map(ToString::to_string),
+                    call.context.via().map(ToString::to_string),
+                    call.context.caller_text(),
+                ]))),
                 "much" => Ok(Answer::Value(json!("x".repeat(200_000)))),
                 "panic" => panic!("it was told to"),
                 other => Err(no_such_method(other, &[])),
@@ -238,7 +258,8 @@ async fn calls_of_a_client_that_is_gone_give_their_places_back() {
 
 #[tokio::test(start_paused = true)]
 async fn users_have_shares_where_the_broker_stamps_them() {
-    let room = room(Limits { concurrent: 8, trust_caller: true, ..Limits::default() });
+    let room = room(Limits { concurrent: 8, ..Limits::default() });
+    *room.outside.features.lock() = BrokerFeatures::read("caller");
     for number in 0..8 {
         let mut message = message("rantai/call/desk/wait", "", &[("caller", "ada")]);
         message.properties.response_topic = Some(format!("rantai/reply/desk/client{number}"));

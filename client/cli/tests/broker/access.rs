@@ -13,11 +13,11 @@ const CONFIG: &str = "\
 acl_file = 'acl.conf'
 [[users]]
 name = 'root'
-password = 'root'
+password = '$6$c2FsdHNhbHRzYWx0$249ZHFxwkpEaAPfNZFSf5UpOjuoJJpLXi1M4+w6vgMD/mKfTMMdCofU9tkt+8UHFTA5eq0vJt+ZRPmD0e7hg0g=='
 roles = ['admin']
 [[users]]
 name = 'ada'
-password = 'ada'
+password = '$6$c2FsdHNhbHRzYWx0$0+eDSyYocoTziWaOmNcyEcEGd81DA5eX+6t84Uw1u9F3C6uVlYrzRi67vhRpGB8FSuuxQnwpYWkw7wDsE/tl3A=='
 ";
 
 /// A folder with a configuration and its ACL file.

@@ -8,16 +8,17 @@ use crate::process::Broker;
 use crate::wire::{self, Socket};
 
 /// The broker behind a shell command that sets limits.
-fn limited(limits: &str) -> Command {
+fn limited(limits: &str, options: &[&str]) -> Command {
     let mut command = Command::new("sh");
-    command.args(["-c", &format!("{limits}; exec \"$0\" broker --port 0"), env!("CARGO_BIN_EXE_rantai")]);
+    let script = format!("{limits}; exec \"$0\" broker --port 0 \"$@\"");
+    command.args(["-c", &script, env!("CARGO_BIN_EXE_rantai")]).args(options);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     command
 }
 
 #[test]
 fn a_soft_limit_is_raised_to_the_hard_one() {
-    let broker = Broker::spawn(limited("ulimit -Sn 64"));
+    let broker = Broker::spawn(limited("ulimit -Sn 64", &[]));
     let connected: Vec<Socket> = (0..100)
         .map(|number| {
             let mut socket = Socket::open(broker.address, Version::V5).expect("it listens");
@@ -29,20 +30,33 @@ fn a_soft_limit_is_raised_to_the_hard_one() {
 }
 
 #[test]
-fn a_hard_limit_below_the_connections_is_told() {
-    let mut broker = Broker::spawn(limited("ulimit -n 200"));
+fn a_hard_limit_below_the_connections_that_were_asked_for_is_told() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("broker.toml");
+    std::fs::write(&file, "[limits]\nconnections = 5000\n").expect("room on the disk");
+    let mut broker = Broker::spawn(limited("ulimit -n 200", &["--config", file.to_str().expect("UTF-8")]));
     let line = broker.wait_for("open files");
     for text in
-        ["WARN", "136 of 100000 connections", "limit of 200 open files", "to 100064", "`connections` to 136"]
+        ["WARN", "136 of 5000 connections", "limit of 200 open files", "to 5064", "`connections` to 136"]
     {
         assert!(line.contains(text), "{text}: {line}");
     }
 }
 
+/// Every start with the defaults warned of 100,000 connections that nobody had asked for.
+#[test]
+fn a_hard_limit_below_the_default_of_connections_is_no_warning() {
+    let mut broker = Broker::spawn(limited("ulimit -n 200", &[]));
+    let mut socket = Socket::open(broker.address, Version::V5).expect("it listens");
+    socket.log_in(&wire::connect(Version::V5, "client", true)).expect("let in");
+    let log = broker.log();
+    assert!(!log.iter().any(|line| line.contains("open files")), "{log:?}");
+}
+
 /// The log once had twenty lines a second about it.
 #[test]
 fn a_broker_without_descriptors_says_so_once_and_goes_on_when_there_are_some() {
-    let mut broker = Broker::spawn(limited("ulimit -n 64"));
+    let mut broker = Broker::spawn(limited("ulimit -n 64", &[]));
     let mut honest = Socket::open(broker.address, Version::V5).expect("it listens");
     honest.log_in(&wire::connect(Version::V5, "honest", true)).expect("let in");
     // The system takes them; the broker cannot.

@@ -13,7 +13,7 @@ queue_messages = 5
 
 [[users]]
 name = 'ada'
-password = 'p:w'
+password = '$6$c2FsdHNhbHRzYWx0$KFtdMFzRKoFFHA7hU8n6IDTu8RAVMuIDtz8OZ85XRhemt69leTJBL4yhphVn9iUWXK1uiUeOSdg+g3Hck4VVRw=='
 ";
 
 struct Up {

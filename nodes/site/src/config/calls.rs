@@ -4,15 +4,15 @@ use std::num::NonZeroU64;
 use std::time::Duration;
 
 use rantai_nodes::dispatch::Limits;
-use serde::Deserialize;
+use serde::de::Error;
+use serde::{Deserialize, Deserializer};
 
 /// Limits of calls to the objects of a configuration.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct CallLimits {
-    /// Whether the broker stamps the user property `caller` (`caller_topics` of broker.toml): shares are then counted
-    /// by user instead of by client.
-    pub trust_caller: bool,
+    #[serde(rename = "trust_caller")]
+    _trust_caller: RemovedKey,
     /// Calls of one caller that wait at the same time at one object; its fair share of `concurrent` without it.
     pub per_caller: Option<usize>,
     /// The longest time a call may wait in milliseconds, whatever deadline its caller sets; 3,600,000 without it.
@@ -24,10 +24,35 @@ impl CallLimits {
     pub fn apply(&self, limits: Limits) -> Limits {
         let max_deadline = self.max_deadline_ms.map(|ms| Duration::from_millis(ms.get()));
         Limits {
-            trust_caller: self.trust_caller || limits.trust_caller,
             per_caller: self.per_caller.or(limits.per_caller),
             max_deadline: max_deadline.unwrap_or(limits.max_deadline),
             ..limits
         }
+    }
+}
+
+/// A key that earlier versions had.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct RemovedKey;
+
+impl<'de> Deserialize<'de> for RemovedKey {
+    fn deserialize<D: Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
+        let text = "remove `trust_caller`: nodes count by user where their broker says in CONNACK that it stamps `caller`";
+        Err(D::Error::custom(text))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trust_caller_is_an_error_that_says_to_remove_it() {
+        for value in ["true", "false"] {
+            let error =
+                toml::from_str::<CallLimits>(&format!("trust_caller = {value}")).expect_err("removed");
+            assert!(error.message().starts_with("remove `trust_caller`"), "{error}");
+        }
+        assert_eq!(toml::from_str("").ok(), Some(CallLimits::default()));
     }
 }

@@ -291,19 +291,11 @@ mod tests {
 
     fn context(client: Option<&str>) -> Context {
         let object = ObjectName::new("Notifier").expect("a name");
-        Context {
-            object: object.clone(),
-            caller: None,
-            share_of: rantai_client::shares::CallerKey::Unnamed,
-            client: client.map(|client| ClientId::new(client).expect("a name")),
-            correlation: None,
-            trail: Vec::new(),
-            traceparent: None,
-            received: Instant::now(),
-            deadline: Instant::now(),
-            emitter: Emitter::new(Root::default(), object, Arc::new(|_| {})),
-            calls: Calls::default(),
-        }
+        let emitter = Emitter::new(Root::default(), object.clone(), Arc::new(|_| {}));
+        let now = Instant::now();
+        let mut context = Context::new(object, now, now, emitter, Calls::default());
+        context.client = client.map(|client| ClientId::new(client).expect("a name"));
+        context
     }
 
     #[tokio::test(start_paused = true)]

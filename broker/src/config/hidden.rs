@@ -1,0 +1,72 @@
+//! Passwords in excerpts of a configuration: not shown, since errors end up in logs.
+
+use std::ops::Range;
+
+/// What stands for a password.
+pub(super) const HIDDEN: &str = "…";
+
+/// A line of a configuration with the first value of a key `password` left out, and where the bytes `marked` are in it.
+pub(super) fn hide_password(line: &str, marked: Range<usize>) -> (String, Range<usize>) {
+    let Some(value) = password_value(line) else { return (line.to_owned(), marked) };
+    let shown = [&line[..value.start], HIDDEN, &line[value.end..]].concat();
+    let moved = |at: usize, inside: usize| {
+        if at <= value.start {
+            at
+        } else if at < value.end {
+            inside
+        } else {
+            at - value.len() + HIDDEN.len()
+        }
+    };
+    let hidden_end = value.start + HIDDEN.len();
+    let start = moved(marked.start, value.start);
+    (shown, start..moved(marked.end, hidden_end).max(start))
+}
+
+/// The bytes of the value of `password = …`: to the end of its quotes, or of the line where it has none.
+fn password_value(line: &str) -> Option<Range<usize>> {
+    let mut from = 0;
+    while let Some(found) = line[from..].find("password") {
+        let name_end = from + found + "password".len();
+        let rest = &line[name_end..];
+        // `"password"` is the same key.
+        let value = rest.trim_start_matches(['"', '\'']).trim_start();
+        if let Some(value) = value.strip_prefix('=') {
+            let value = value.trim_start();
+            let start = line.len() - value.len();
+            let quote = value.chars().next().filter(|quote| ['"', '\''].contains(quote));
+            let quoted = quote.and_then(|quote| value[1..].find(quote));
+            return Some(start..quoted.map_or(line.len(), |length| start + length + 2));
+        }
+        from = name_end;
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_is_left_out_and_marks_stay_on_what_they_mark() {
+        for (line, marked, expected, shown) in [
+            ("name = 'a'", "'a'", "name = 'a'", "'a'"),
+            ("password = 'rahasia'", "'rahasia'", "password = …", "…"),
+            ("password='rahasia' x", "x", "password=… x", "x"),
+            (
+                "{ name = 'a', password = \"b\", roles = 1 }",
+                "1",
+                "{ name = 'a', password = …, roles = 1 }",
+                "1",
+            ),
+            ("password = rahasia # é", "rahasia", "password = …", "…"),
+            ("'password' = 12", "12", "'password' = …", "…"),
+            ("password_file = 'a'", "'a'", "password_file = 'a'", "'a'"),
+            ("password", "password", "password", "password"),
+        ] {
+            let start = line.find(marked).expect("marked");
+            let (hidden, marked) = hide_password(line, start..start + marked.len());
+            assert_eq!((&*hidden, &hidden[marked]), (expected, shown), "{line}");
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! What absent sessions lose where they hold more than they may.
+
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+
+use super::sessions::Hub;
+use crate::absent::level;
+use crate::counters::Counters;
+use crate::owner::{Account, Owner};
+use crate::session::{Scratch, Session};
+use crate::tally::Held;
+
+/// Absent sessions of one owner.
+#[derive(Default)]
+struct Group {
+    account: Option<Arc<Account>>,
+    /// What each of them holds.
+    sessions: Vec<Held>,
+    /// What each of them may keep.
+    each: Held,
+}
+
+impl Group {
+    fn held(&self) -> Held {
+        self.sessions.iter().fold(Held::default(), |sum, held| Held {
+            messages: sum.messages + held.messages,
+            bytes: sum.bytes + held.bytes,
+        })
+    }
+}
+
+impl Hub {
+    /// Cuts the queues of absent sessions where all together hold more than they may, or an owner more than its share: of
+    /// the owners those that hold most, and of their sessions the largest.
+    ///
+    /// The largest and not the oldest: else whoever begins many sessions could push out those of others.
+    pub(crate) fn cut_absent(&self, scratch: &mut Scratch) {
+        let limits = &self.shared.config.limits;
+        if self.shared.absent.over(limits) {
+            let most = Held { messages: limits.absent_messages, bytes: limits.absent_bytes };
+            let share = |account: &Account| self.shared.absent.most_for(&account.absent, limits);
+            self.cut_absent_to(most, share, scratch);
+        }
+    }
+
+    /// Cuts the queues of absent sessions by about `bytes`, those of the owners that hold most. Returns by how many.
+    pub(crate) fn cut_absent_by(&self, bytes: usize, scratch: &mut Scratch) -> usize {
+        let held = self.shared.absent.held();
+        if bytes == 0 || held.bytes == 0 {
+            return 0;
+        }
+        let most = Held { messages: usize::MAX, bytes: held.bytes.saturating_sub(bytes) };
+        self.cut_absent_to(most, |account| account.absent.held(), scratch);
+        held.bytes.saturating_sub(self.shared.absent.held().bytes)
+    }
+
+    /// Cuts the queues of absent sessions until all together hold no more than `most`, and those of an owner no more than
+    /// `share` says. What is nobody's is cut as if each session had an owner of its own.
+    fn cut_absent_to(&self, most: Held, share: impl Fn(&Account) -> Held, scratch: &mut Scratch) {
+        let absent = self.sessions_where(|session| {
+            let state = session.state.lock();
+            let held = state.held();
+            (state.link.is_none() && !state.ended && !held.is_nothing())
+                .then(|| (held, state.account.clone()))
+        });
+        let mut groups: Vec<Group> = Vec::new();
+        let mut by_owner: HashMap<Arc<Owner>, usize> = HashMap::new();
+        let mut cut = Vec::with_capacity(absent.len());
+        for (session, (held, account)) in absent {
+            let new = groups.len();
+            let group = match &account {
+                Some(account) => *by_owner.entry(account.owner.clone()).or_insert(new),
+                None => new,
+            };
+            if group == new {
+                groups.push(Group { account, ..Group::default() });
+            }
+            groups[group].sessions.push(held);
+            cut.push((session, held, group));
+        }
+        let may_hold = |group: &Group| match &group.account {
+            Some(account) => share(account),
+            None => group.held(),
+        };
+        let may_hold: Vec<Held> = groups.iter().map(may_hold).collect();
+        let owner = level(may_hold.iter().copied(), most);
+        for (group, may_hold) in groups.iter_mut().zip(may_hold) {
+            let most = Held {
+                messages: may_hold.messages.min(owner.messages),
+                bytes: may_hold.bytes.min(owner.bytes),
+            };
+            group.each = level(group.sessions.iter().copied(), most);
+        }
+        for (session, held, group) in cut {
+            let each = groups[group].each;
+            if held.messages > each.messages || held.bytes > each.bytes {
+                self.cut(&session, each, scratch);
+            }
+        }
+    }
+
+    fn cut(&self, session: &Session, each: Held, scratch: &mut Scratch) {
+        let mut state = session.state.lock();
+        if state.link.is_some() || state.ended {
+            return;
+        }
+        let dropped = state.cut(session.key, each, &self.shared, scratch);
+        if dropped > 0 {
+            Counters::add(&self.shared.counters.dropped_absent, dropped);
+            state.note_dropped(&session.client_id, dropped, scratch.now, &self.shared);
+        }
+        drop(state);
+        scratch.settle(&self.shared);
+    }
+}

@@ -1,0 +1,84 @@
+//! Queues that are given up, freed in parts: a full one is a hundred thousand messages, each a few pieces of memory.
+
+use std::collections::VecDeque;
+
+use super::entry::Entry;
+
+/// Messages freed before the others get their turn.
+const FREED_AT_ONCE: usize = 256;
+/// Bytes of them: large pieces go back to the system, page by page.
+const BYTES_AT_ONCE: usize = 4 << 20;
+
+/// Frees a queue, with turns for the others in between where it is long.
+pub(super) fn free(mut queue: VecDeque<Entry>) {
+    free_some(&mut queue);
+    if queue.is_empty() {
+        return;
+    }
+    tokio::spawn(async move {
+        while !queue.is_empty() {
+            tokio::task::yield_now().await;
+            free_some(&mut queue);
+        }
+    });
+}
+
+fn free_some(queue: &mut VecDeque<Entry>) {
+    let mut bytes = 0;
+    let fits = |entry: &&Entry| {
+        bytes += entry.size();
+        bytes <= BYTES_AT_ONCE
+    };
+    let count = queue.iter().take(FREED_AT_ONCE).take_while(fits).count();
+    queue.drain(..count.max(1).min(queue.len()));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::message::{Message, QoS};
+    use crate::session::Delivery;
+
+    fn queue(count: usize, message: &Arc<Message>) -> VecDeque<Entry> {
+        let entry = |seq| {
+            let mut delivery = Delivery {
+                message,
+                kept: &mut Some(message.clone()),
+                qos: QoS::AtLeastOnce,
+                retain: false,
+                identifiers: &[],
+                shared: None,
+            };
+            delivery.entry(seq)
+        };
+        (0..count as u64).map(entry).collect()
+    }
+
+    #[tokio::test]
+    async fn a_long_queue_is_freed_in_parts() {
+        let message = Arc::new(Message::default());
+        free(queue(10 * FREED_AT_ONCE, &message));
+        let (mut before, mut turns) = (10 * FREED_AT_ONCE + 1, 0);
+        while Arc::strong_count(&message) > 1 {
+            let now = Arc::strong_count(&message);
+            assert!(before - now <= FREED_AT_ONCE, "{} in one turn", before - now);
+            before = now;
+            turns += 1;
+            tokio::task::yield_now().await;
+        }
+        assert!(turns >= 9, "{turns}");
+    }
+
+    #[tokio::test]
+    async fn few_large_messages_are_freed_in_parts_and_an_empty_queue_at_once() {
+        let message = Arc::new(Message { payload: vec![0; 3 << 20].into(), ..Message::default() });
+        free(queue(3, &message));
+        assert_eq!(Arc::strong_count(&message), 3);
+        while Arc::strong_count(&message) > 1 {
+            tokio::task::yield_now().await;
+        }
+        free(VecDeque::new());
+    }
+}

@@ -1,0 +1,231 @@
+//! Budgets of all sessions, of which each user has a share: what one user holds leaves room for the others.
+
+use std::path::Path;
+
+use rantai_broker::Config;
+
+use crate::Own;
+use crate::support::{Client, Connect, Property, Publish, Version};
+use Version::V5;
+
+fn users(config: &mut Config) {
+    config.users = ["ada", "bob"].map(|name| crate::support::user(name, "secret")).to_vec();
+}
+
+fn user(name: &str, id: &str) -> Connect {
+    Connect::new(V5).id(id).user(name).password("secret")
+}
+
+/// The broker, where `restarts` another one on its folder.
+async fn restarted(own: Own, restarts: bool, change: impl FnOnce(&mut Config)) -> Own {
+    if !restarts {
+        return own;
+    }
+    own.broker.shutdown().await;
+    Own::start(change).await
+}
+
+/// Subscribes one by one to filters that begin with `prefix`, until one is refused; how many were not.
+async fn fill(client: &mut Client, prefix: &str) -> usize {
+    for number in 0..100 {
+        let codes = client.subscribe_all(&[(&format!("{prefix}/{number:02}"), 0)], &[]).await;
+        if codes != [0] {
+            assert_eq!(codes, [0x97]);
+            return number;
+        }
+    }
+    panic!("no filter was refused");
+}
+
+/// What a filter such as `a/00` counts for.
+const FILTER: usize = 256 + 2 * 4 + 2 * 400;
+
+/// A session may hold 32 MiB of filters, and a user had as much for each of his sessions.
+#[tokio::test]
+async fn the_filters_of_one_user_leave_room_for_those_of_others() {
+    let dir = tempfile::tempdir().unwrap();
+    for dir in [None, Some(dir.path())] {
+        let limits = |c: &mut Config| {
+            users(c);
+            c.limits.total_subscription_bytes = 30 * FILTER;
+            c.data_dir = dir.map(Path::to_owned);
+        };
+        let own = Own::start(limits).await;
+        let mut first = own.connect(user("ada", "first").persistent()).await;
+        let mut second = own.connect(user("ada", "second").persistent()).await;
+        let mut other = own.connect(user("bob", "other")).await;
+        for number in 0..10 {
+            first.subscribe(&format!("a/{number:02}"), 0).await;
+        }
+        assert_eq!(fill(&mut second, "b").await, 10);
+        assert_eq!(first.subscribe_all(&[("a/00", 1)], &[]).await, [1], "it may change");
+        assert_eq!(fill(&mut other, "c").await, 6);
+        let counts = own.broker.counts();
+        assert_eq!((counts.refused_subscriptions, counts.refused_shares), (2, 2));
+        other.disconnect().await;
+        while own.broker.counts().connected > 2 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(first.unsubscribe(&["a/01", "a/02"]).await, [0, 0]);
+        assert_eq!(fill(&mut second, "d").await, 2, "they are given back");
+        first.cut().await;
+        second.cut().await;
+        let own = restarted(own, dir.is_some(), limits).await;
+        // Those of the absent count, also after a restart.
+        let mut third = own.connect(user("ada", "third")).await;
+        assert_eq!(fill(&mut third, "e").await, 0);
+        // A new session ends that of `first`, with what is left of its filters.
+        own.connect(user("ada", "first")).await.disconnect().await;
+        let mut got = 0;
+        while got < 8 {
+            got += fill(&mut third, "f").await;
+        }
+        assert_eq!(got, 8);
+        own.broker.shutdown().await;
+    }
+}
+
+#[tokio::test]
+async fn a_group_that_is_refused_gives_its_bytes_back() {
+    let own = Own::start(|c| {
+        c.limits.share_groups = 1;
+        c.limits.total_subscription_bytes = 30 * FILTER;
+    })
+    .await;
+    let mut client = own.client(V5).await;
+    client.subscribe("$share/a/x", 0).await;
+    for number in 0..100 {
+        let filter = format!("$share/b{number}/x");
+        assert_eq!(client.subscribe_all(&[(&filter, 0)], &[]).await, [0x97]);
+    }
+    client.subscribe("y", 0).await;
+}
+
+/// A user with many sessions took the whole budget of those that are away, and cut others down to the level of one of them.
+#[tokio::test]
+async fn the_queues_of_one_users_absent_sessions_leave_room_for_those_of_others() {
+    const BODY: usize = 1_000;
+    let own = Own::start(|c| {
+        users(c);
+        c.limits.absent_bytes = 60 * (BODY + 450);
+    })
+    .await;
+    for number in 0..20 {
+        let mut client = own.connect(user("ada", &format!("ada-{number}")).persistent()).await;
+        client.subscribe("ada", 1).await;
+        client.disconnect().await;
+    }
+    let mut honest = own.connect(user("bob", "bob").persistent()).await;
+    honest.subscribe("bob", 1).await;
+    honest.disconnect().await;
+    let mut publisher = own.connect(user("bob", "publisher")).await;
+    let body = "x".repeat(BODY);
+    for _ in 0..10 {
+        assert_eq!(publisher.publish(Publish::new("ada", &body).qos(1)).await, 0);
+    }
+    assert!(own.broker.counts().dropped_queue_full >= 140, "of 200 messages forty fit");
+    let dropped = own.broker.counts().dropped_queue_full;
+    for number in 0..10 {
+        assert_eq!(publisher.publish(Publish::new("bob", &format!("{number}{body}")).qos(1)).await, 0);
+        assert_eq!(publisher.publish(Publish::new("ada", &body).qos(1)).await, 0);
+    }
+    let mut honest = own.connect(user("bob", "bob").persistent().resume()).await;
+    for number in 0..10 {
+        assert!(honest.message().await.text().starts_with(&number.to_string()));
+    }
+    assert!(own.broker.counts().dropped_queue_full > dropped);
+}
+
+async fn in_flight(watcher: &mut Client) -> usize {
+    let publish = watcher.message().await;
+    publish.text().parse().expect("a number")
+}
+
+/// Each session had 64 MiB of its own in flight, whatever others had, and it is never dropped.
+#[tokio::test]
+async fn bytes_in_flight_are_shared_and_what_does_not_fit_waits_in_the_queue() {
+    const BODY: usize = 20_000;
+    let dir = tempfile::tempdir().unwrap();
+    for dir in [None, Some(dir.path())] {
+        let start = |c: &mut Config| {
+            users(c);
+            c.limits.total_in_flight_bytes = 30 * BODY;
+            c.sys_interval = std::time::Duration::from_millis(50);
+            c.data_dir = dir.map(Path::to_owned);
+        };
+        let own = Own::start(start).await;
+        let mut watcher = own.connect(user("bob", "watcher")).await;
+        watcher.subscribe("$SYS/broker/in_flight/bytes", 0).await;
+        let mut readers = Vec::new();
+        for number in 0..4 {
+            let mut reader = own.connect(user("ada", &format!("ada-{number}")).persistent()).await;
+            reader.subscribe("ada", 1).await;
+            readers.push(reader);
+        }
+        let mut honest = own.connect(user("bob", "honest")).await;
+        honest.subscribe("bob", 1).await;
+        let mut publisher = own.connect(user("bob", "publisher")).await;
+        let body = "x".repeat(BODY - 4);
+        for number in 0..10 {
+            let publish = Publish::new("ada", &format!("{number:04}{body}")).qos(1);
+            assert_eq!(publisher.publish(publish).await, 0);
+        }
+        // Forty messages, of which about twenty fit.
+        while in_flight(&mut watcher).await < 18 * BODY {}
+        assert!(own.broker.counts().in_flight_capped > 0);
+        assert!(in_flight(&mut watcher).await < 23 * BODY);
+        let mut held = Vec::new();
+        for reader in &mut readers {
+            held.push(reader.delivery().await);
+        }
+        // Others send and take meanwhile.
+        for _ in 0..20 {
+            assert_eq!(publisher.publish(Publish::new("bob", &body).qos(1)).await, 0);
+            honest.message().await;
+        }
+        // Absent, they count as before, and after a restart too.
+        for reader in readers {
+            reader.cut().await;
+        }
+        let own = restarted(own, dir.is_some(), start).await;
+        let mut watcher = own.connect(user("bob", "watcher")).await;
+        watcher.subscribe("$SYS/broker/in_flight/bytes", 0).await;
+        while own.broker.counts().connected > if dir.is_some() { 1 } else { 3 } {
+            tokio::task::yield_now().await;
+        }
+        assert!((18 * BODY..23 * BODY).contains(&in_flight(&mut watcher).await));
+        // Another one of theirs gets what is small, and what is large when there is room.
+        let mut newcomer = own.connect(user("ada", "newcomer")).await;
+        newcomer.subscribe("new", 1).await;
+        let mut publisher = own.connect(user("bob", "publisher")).await;
+        for text in ["small", &body] {
+            assert_eq!(publisher.publish(Publish::new("new", text).qos(1)).await, 0);
+        }
+        assert_eq!(newcomer.message().await.text(), "small");
+        newcomer.assert_silent().await;
+        // What was acknowledged to the publisher arrives, and everything is given back.
+        for number in 0..4 {
+            let connect = user("ada", &format!("ada-{number}")).persistent().resume();
+            let mut reader = own.connect(connect).await;
+            for number in 0..10 {
+                assert!(reader.message().await.text().starts_with(&format!("{number:04}")));
+            }
+            reader.disconnect().await;
+        }
+        assert_eq!(newcomer.message().await.text().len(), body.len());
+        while in_flight(&mut watcher).await > 0 {}
+        own.broker.shutdown().await;
+    }
+}
+
+/// The broker's own process is not kept out by what others have.
+#[tokio::test]
+async fn budgets_of_all_do_not_hold_for_the_brokers_own_process() {
+    let own = Own::start(|c| c.limits.total_subscription_bytes = 1).await;
+    let mut client = own.client(V5).await;
+    assert_eq!(client.subscribe_all(&[("x", 0)], &[]).await, [0x97]);
+    let local = own.broker.local_credentials().expect("our own engine");
+    let connect = Connect::new(V5).user(&local.user).password(&local.password);
+    let mut client = own.connect(connect.property(Property::ReceiveMaximum(10))).await;
+    assert_eq!(client.subscribe_all(&[("x", 0)], &[]).await, [0]);
+}

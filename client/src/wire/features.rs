@@ -1,0 +1,72 @@
+//! What a broker does for the bus beyond MQTT, by its own word: the user property `rantai` of CONNACK.
+
+/// The user property of CONNACK that names the features.
+pub const FEATURES_PROPERTY: &str = "rantai";
+
+const NAMES: [&str; 4] = ["caller", "grants", "unrouted", "sticky"];
+const CALLER: u8 = 1;
+const GRANTS: u8 = 1 << 1;
+const UNROUTED: u8 = 1 << 2;
+const STICKY: u8 = 1 << 3;
+
+/// Features of a broker; none where it says nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BrokerFeatures(u8);
+
+impl BrokerFeatures {
+    /// Reads the value of the property: names separated by commas. Unknown names are ignored.
+    pub fn read(text: &str) -> Self {
+        let known = text.split(',').filter_map(|name| NAMES.iter().position(|known| *known == name.trim()));
+        Self(known.fold(0, |bits, position| bits | 1 << position))
+    }
+
+    /// Whether the broker sets or removes the user properties `caller` and `via` of every message: what stands there is
+    /// then its word.
+    pub fn caller(self) -> bool {
+        self.0 & CALLER != 0
+    }
+
+    /// Whether replies need a grant, and requests of logged-in clients always have a Response Topic.
+    pub fn grants(self) -> bool {
+        self.0 & GRANTS != 0
+    }
+
+    /// Whether requests that nobody serves are answered.
+    pub fn unrouted(self) -> bool {
+        self.0 & UNROUTED != 0
+    }
+
+    /// Whether requests that belong together go to the same member of a shared group.
+    pub fn sticky(self) -> bool {
+        self.0 & STICKY != 0
+    }
+
+    pub(crate) fn bits(self) -> u8 {
+        self.0
+    }
+
+    pub(crate) fn from_bits(bits: u8) -> Self {
+        Self(bits)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn known_features_are_read_and_unknown_ones_ignored() {
+        let all = |f: BrokerFeatures| [f.caller(), f.grants(), f.unrouted(), f.sticky()];
+        for (text, expected) in [
+            ("", [false; 4]),
+            ("caller", [true, false, false, false]),
+            ("grants, caller", [true, true, false, false]),
+            ("unrouted,teleport,sticky", [false, false, true, true]),
+            ("callers,Caller", [false; 4]),
+        ] {
+            let features = BrokerFeatures::read(text);
+            assert_eq!(all(features), expected, "{text:?}");
+            assert_eq!(BrokerFeatures::from_bits(features.bits()), features);
+        }
+    }
+}

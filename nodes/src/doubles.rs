@@ -1,0 +1,94 @@
+//! Two nodes with one client id: a broker closes the connection of each when the other connects, and not every broker
+//! says why.
+
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+/// So many closed connections show that another node has the same id.
+const CLOSED: usize = 3;
+/// Within this time.
+const WITHIN: Duration = Duration::from_mins(1);
+
+/// Ends of connections that were followed by the state of another start.
+#[derive(Debug, Default)]
+pub(crate) struct Doubles {
+    seen: Mutex<Seen>,
+    found: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    /// The last end of a connection, until another start's state follows.
+    closed: Option<Instant>,
+    /// The latest ends that were followed by one.
+    followed: Vec<Instant>,
+}
+
+impl Doubles {
+    /// Notes that a connection has ended.
+    pub(crate) fn closed(&self) {
+        self.seen.lock().closed = Some(Instant::now());
+    }
+
+    /// Notes that the node's own topic holds the state of another start. One that no closed connection preceded shows
+    /// nothing: an earlier start leaves such a state behind, and anybody may write one.
+    pub(crate) fn other_start(&self) {
+        let mut seen = self.seen.lock();
+        let Some(closed) = seen.closed.take() else { return };
+        seen.followed.retain(|earlier| closed.duration_since(*earlier) < WITHIN);
+        seen.followed.push(closed);
+        if seen.followed.len() >= CLOSED {
+            self.found.notify_one();
+        }
+    }
+
+    /// Waits until another node has shown itself.
+    pub(crate) async fn found(&self) {
+        self.found.notified().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::time::{advance, timeout};
+
+    async fn is_found(doubles: &Doubles) -> bool {
+        timeout(Duration::ZERO, doubles.found()).await.is_ok()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn three_closed_connections_in_a_minute_are_another_node() {
+        let doubles = Doubles::default();
+        for time in [0, 29, 30] {
+            assert!(!is_found(&doubles).await);
+            advance(Duration::from_secs(time)).await;
+            doubles.closed();
+            doubles.other_start();
+        }
+        assert!(is_found(&doubles).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn states_of_other_starts_alone_are_nothing() {
+        let doubles = Doubles::default();
+        doubles.closed();
+        (0..10).for_each(|_| doubles.other_start());
+        (0..10).for_each(|_| doubles.closed());
+        assert!(!is_found(&doubles).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn closed_connections_of_more_than_a_minute_are_nothing() {
+        let doubles = Doubles::default();
+        for _ in 0..10 {
+            doubles.closed();
+            doubles.other_start();
+            advance(Duration::from_secs(31)).await;
+        }
+        assert!(!is_found(&doubles).await);
+    }
+}
