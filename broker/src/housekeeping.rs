@@ -61,8 +61,8 @@ pub(crate) async fn look_after_clients(hub: Arc<Hub>) {
         let mut scratch = Scratch::at(now);
         hub.cut_absent(&mut scratch);
         flush_all(&mut scratch.dirty);
-        hub.shared.grants.sweep(now);
         hub.send_to_held_back(now).await;
+        hub.shared.grants.sweep(now);
         hub.end_slow(now).await;
         hub.look_at_disk(&mut waiting_for_disk, now);
         end_silent(&hub, now).await;

@@ -18,8 +18,8 @@ use crate::{Broker, Config, Running, StartError};
 const READY: Duration = Duration::from_secs(5);
 
 pub(crate) async fn start(config: &Config) -> Result<Broker, StartError> {
-    if config.data_dir.is_some() {
-        let text = "it keeps nothing: remove data_dir";
+    if config.data_dir.is_some() || config.access.is_some() {
+        let text = "it keeps nothing and knows no rules: remove data_dir, users, password_file and acl_file";
         return Err(StartError::OtherEngine(text.to_owned()));
     }
     let addresses = config.listen.iter().map(|&a| free_port(a)).collect::<Result<Vec<_>, _>>()?;

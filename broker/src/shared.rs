@@ -74,9 +74,9 @@ impl Shared {
             guesses: Guesses::new(config.limits.guess_delay),
             logins: Logins::new(&config.limits),
             log_lines: LogLines::default(),
+            endings: Turns::new(ENDINGS),
             bus: BusRoots::new(&config.bus_roots),
             grants: Grants::new(config.limits.grants),
-            endings: Turns::new(ENDINGS),
             queue_rules: config
                 .queues
                 .iter()

@@ -7,6 +7,7 @@ use tokio::sync::watch;
 use crate::environment::Environment;
 use crate::error::CallError;
 use crate::pending::{Arrived, Pending, key};
+use crate::presence::Presence;
 use crate::session::{
     Address, ConnectError, Filter, Message, Options, Outlet, Publish, Receiver, Session, Status,
     SubscribeError, Unsent,
@@ -43,6 +44,7 @@ struct Inner {
     environment: Environment,
     pending: Arc<Pending>,
     listeners: Arc<Listeners>,
+    presence: Arc<Presence>,
 }
 
 /// How to connect. Each connection of a builder that was cloned draws a client id of its own, unless one was given.
@@ -98,17 +100,21 @@ impl Builder {
         let (id, environment) = (options.client_id.clone(), options.environment.clone());
         let pending = Arc::new(Pending::default());
         let listeners = Arc::new(Listeners::default());
+        let presence = Arc::new(Presence::default());
         let replies = Replies {
             root: root.clone(),
             id: id.clone(),
             pending: pending.clone(),
             listeners: listeners.clone(),
+            presence: presence.clone(),
         };
         let session = Session::connect(options, |_| replies).await?;
         let filter = Filter::new(ReplyTopic::filter(&root, &id)).live();
         session.begin(vec![filter]).await?;
         let outlet = session.outlet();
-        Ok(Client { inner: Arc::new(Inner { session, outlet, root, id, environment, pending, listeners }) })
+        Ok(Client {
+            inner: Arc::new(Inner { session, outlet, root, id, environment, pending, listeners, presence }),
+        })
     }
 }
 
@@ -198,6 +204,10 @@ impl Client {
         &self.inner.outlet
     }
 
+    pub(crate) fn presence(&self) -> &Presence {
+        &self.inner.presence
+    }
+
     pub(crate) fn pending(&self) -> &Arc<Pending> {
         &self.inner.pending
     }
@@ -220,14 +230,17 @@ struct Replies {
     id: ClientId,
     pending: Arc<Pending>,
     listeners: Arc<Listeners>,
+    presence: Arc<Presence>,
 }
 
 impl Receiver for Replies {
     fn message(&mut self, message: Message) {
-        let reply = ReplyTopic::is_to(&self.root, &self.id, &message.topic);
-        if let Some(key) = key(message.properties.correlation.as_deref()).filter(|_| reply) {
+        let topic = message.topic.clone();
+        if let Some(object) = ReplyTopic::object_of(&self.root, &self.id, &topic)
+            && let Some(key) = key(message.properties.correlation.as_deref())
+        {
             // One that nobody waits for any more came too late.
-            self.pending.arrived(key, Arrived::Reply(message));
+            self.pending.replied(key, object, message);
             return;
         }
         self.listeners.message(&message);
@@ -235,6 +248,9 @@ impl Receiver for Replies {
 
     fn settled(&mut self, token: u128, result: Result<(), Unsent>) {
         if let Err(error) = result {
+            if error == Unsent::NobodyThere {
+                self.presence.told();
+            }
             self.pending.arrived(token, Arrived::Failed(error));
         }
     }

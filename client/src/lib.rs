@@ -12,6 +12,7 @@ mod error;
 pub mod files;
 pub mod object;
 mod pending;
+mod presence;
 mod printable;
 mod proxy;
 pub mod registry;

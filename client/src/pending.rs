@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::session::{Message, Unsent};
+use crate::wire::name::ObjectName;
 
 /// Replies of one call to every instance that may wait to be collected.
 const COLLECTED: usize = 4_096;
@@ -20,7 +21,14 @@ pub(crate) enum Arrived {
 }
 
 #[derive(Debug)]
-enum Waiting {
+struct Waiting {
+    /// The object that was called: a reply comes on the topic that the request named, and on no other.
+    object: ObjectName,
+    sink: ReplySink,
+}
+
+#[derive(Debug)]
+enum ReplySink {
     One(oneshot::Sender<Arrived>),
     Many(mpsc::Sender<Arrived>),
 }
@@ -45,29 +53,40 @@ impl Drop for Ticket {
 }
 
 impl Pending {
-    /// A place for one reply.
-    pub(crate) fn one(self: &Arc<Self>, key: u128) -> (Ticket, oneshot::Receiver<Arrived>) {
+    /// A place for one reply of `object`.
+    pub(crate) fn one(
+        self: &Arc<Self>,
+        key: u128,
+        object: ObjectName,
+    ) -> (Ticket, oneshot::Receiver<Arrived>) {
         let (sender, receiver) = oneshot::channel();
-        self.calls.lock().insert(key, Waiting::One(sender));
+        self.calls.lock().insert(key, Waiting { object, sink: ReplySink::One(sender) });
         (Ticket { pending: self.clone(), key }, receiver)
     }
 
-    /// A place for any number of replies.
-    pub(crate) fn many(self: &Arc<Self>, key: u128) -> (Ticket, mpsc::Receiver<Arrived>) {
+    /// A place for any number of replies of `object`.
+    pub(crate) fn many(self: &Arc<Self>, key: u128, object: ObjectName) -> (Ticket, mpsc::Receiver<Arrived>) {
         let (sender, receiver) = mpsc::channel(COLLECTED);
-        self.calls.lock().insert(key, Waiting::Many(sender));
+        self.calls.lock().insert(key, Waiting { object, sink: ReplySink::Many(sender) });
         (Ticket { pending: self.clone(), key }, receiver)
     }
 
-    /// Hands a reply over; false where nobody waits for it.
+    /// Hands a reply over that came on the reply topic of `object`; false where nobody waits for it there.
+    pub(crate) fn replied(&self, key: u128, object: &str, message: Message) -> bool {
+        let is_expected = self.calls.lock().get(&key).is_some_and(|call| call.object.as_str() == object);
+        is_expected && self.arrived(key, Arrived::Reply(message))
+    }
+
+    /// Ends the wait of a call, or hands one of its replies over; false where nobody waits for it.
     pub(crate) fn arrived(&self, key: u128, arrived: Arrived) -> bool {
         let mut calls = self.calls.lock();
-        match calls.get(&key) {
+        match calls.get(&key).map(|call| &call.sink) {
             None => false,
-            Some(Waiting::Many(sender)) => sender.try_send(arrived).is_ok(),
-            Some(Waiting::One(_)) => {
-                let Some(Waiting::One(sender)) = calls.remove(&key) else { return false };
+            Some(ReplySink::Many(sender)) => sender.try_send(arrived).is_ok(),
+            Some(ReplySink::One(_)) => {
+                let removed = calls.remove(&key).map(|call| call.sink);
                 drop(calls);
+                let Some(ReplySink::One(sender)) = removed else { return false };
                 sender.send(arrived).is_ok()
             }
         }
@@ -98,6 +117,10 @@ pub(crate) fn key(correlation: Option<&[u8]>) -> Option<u128> {
 mod tests {
     use super::*;
 
+    fn object() -> ObjectName {
+        ObjectName::new("pages").expect("a name")
+    }
+
     fn failed() -> Arrived {
         Arrived::Failed(Unsent::Lost)
     }
@@ -105,8 +128,8 @@ mod tests {
     #[test]
     fn a_call_gets_one_reply_and_its_place_is_given_back() {
         let pending = Arc::new(Pending::default());
-        let (ticket, mut reply) = pending.one(7);
-        let (dropped, _) = pending.one(8);
+        let (ticket, mut reply) = pending.one(7, object());
+        let (dropped, _) = pending.one(8, object());
         assert_eq!(pending.len(), 2);
         drop(dropped);
         assert!(!pending.arrived(8, failed()), "nobody waits any more");
@@ -120,7 +143,7 @@ mod tests {
     #[test]
     fn a_call_to_everybody_collects_until_it_is_dropped_and_is_bounded() {
         let pending = Arc::new(Pending::default());
-        let (ticket, mut replies) = pending.many(7);
+        let (ticket, mut replies) = pending.many(7, object());
         for _ in 0..COLLECTED {
             assert!(pending.arrived(7, failed()));
         }
@@ -134,8 +157,8 @@ mod tests {
     #[test]
     fn what_would_have_been_answered_ends_with_the_connection() {
         let pending = Arc::new(Pending::default());
-        let (_sent, mut ended) = pending.one(7);
-        let (_all, mut collected) = pending.many(9);
+        let (_sent, mut ended) = pending.one(7, object());
+        let (_all, mut collected) = pending.many(9, object());
         pending.disconnected();
         assert!(matches!(ended.try_recv(), Ok(Arrived::Failed(Unsent::Lost))));
         assert!(matches!(collected.try_recv(), Ok(Arrived::Failed(Unsent::Lost))));

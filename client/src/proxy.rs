@@ -6,12 +6,15 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use tokio::sync::oneshot::error::RecvError;
+use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
 use crate::client::Client;
 use crate::error::CallError;
 use crate::pending::Arrived;
+use crate::presence::SILENCE;
 use crate::session::{Publish, QoS, Unsent};
 use crate::wire::fault::{Code, Fault};
 use crate::wire::name::{ClientId, MethodName, NameError, ObjectName};
@@ -87,8 +90,8 @@ impl Proxy {
         self
     }
 
-    /// Requests go at this QoS. At 0 they are a little faster, and an object that is not there shows only when
-    /// the time is over.
+    /// Requests go at this QoS. At 0 they are a little faster, and an object that is not there shows only after about two
+    /// seconds, by the registry.
     #[must_use]
     pub fn qos(mut self, qos: QoS) -> Self {
         self.settings.qos = qos;
@@ -186,6 +189,8 @@ pub struct Response {
     pub node: Option<String>,
     /// Whether it is the answer to an earlier request of the same identity.
     pub repeated: bool,
+    /// Whether the result is secret: it is not to be logged, or kept on disk.
+    pub secret: bool,
 }
 
 /// A result.
@@ -301,13 +306,43 @@ impl Request {
     async fn attempt(&self, key: u128, deadline: Instant) -> Result<Response, CallError> {
         let (object, publish) = self.ready(key, deadline, false).await?;
         let client = &self.proxy.client;
-        let (_ticket, arrived) = client.pending().one(key);
+        let (_ticket, mut arrived) = client.pending().one(key, object.clone());
         client.outlet().send_now(publish, key)?;
-        match timeout_at(deadline, arrived).await {
-            Err(_) => Err(self.timed_out(&object)),
+        let Settings { qos, target, .. } = &self.proxy.settings;
+        let silent = Instant::now() + SILENCE;
+        if silent < deadline && client.presence().is_asked(*qos, target, client.outlet().features()) {
+            let answered = async {
+                let early = timeout_at(silent, &mut arrived).await;
+                if let Ok(arrived) = early {
+                    return Some(Ok(arrived));
+                }
+                tokio::select! {
+                    biased;
+                    arrived = timeout_at(deadline, &mut arrived) => Some(arrived),
+                    () = client.presence().absence(client, &object) => None,
+                }
+            };
+            return match answered.await {
+                Some(arrived) => self.arrived(&object, deadline, arrived).await,
+                None => Err(self.missing(&object, deadline).await),
+            };
+        }
+        let arrived = timeout_at(deadline, arrived).await;
+        self.arrived(&object, deadline, arrived).await
+    }
+
+    /// What has come of a request that was sent.
+    async fn arrived(
+        &self,
+        object: &ObjectName,
+        deadline: Instant,
+        arrived: Result<Result<Arrived, RecvError>, Elapsed>,
+    ) -> Result<Response, CallError> {
+        match arrived {
+            Err(_) => Err(self.timed_out(object)),
             Ok(Err(_)) => Err(CallError::Unsent(Unsent::Ended)),
             Ok(Ok(Arrived::Reply(message))) => Ok(response(&message.payload, &message.properties)),
-            Ok(Ok(Arrived::Failed(Unsent::NobodyThere))) => Err(self.missing(&object, deadline).await),
+            Ok(Ok(Arrived::Failed(Unsent::NobodyThere))) => Err(self.missing(object, deadline).await),
             Ok(Ok(Arrived::Failed(error))) => Err(error.into()),
         }
     }
@@ -346,7 +381,7 @@ impl Request {
         let deadline = self.deadline();
         let (object, publish) = self.ready(key, deadline, false).await?;
         let client = &self.proxy.client;
-        let (_ticket, mut arrived) = client.pending().many(key);
+        let (_ticket, mut arrived) = client.pending().many(key, object.clone());
         client.outlet().send_now(publish, key)?;
         let mut responses = Vec::new();
         while let Ok(Some(next)) = timeout_at(deadline, arrived.recv()).await {
@@ -461,5 +496,6 @@ fn response(payload: &[u8], properties: &crate::wire::Properties) -> Response {
         outcome,
         node: properties.user("node").map(ToOwned::to_owned),
         repeated: properties.user("dup") == Some("1"),
+        secret: properties.user("secret") == Some("1"),
     }
 }

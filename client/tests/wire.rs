@@ -92,8 +92,8 @@ fn only_the_level_behind_the_root_is_the_kind_of_a_topic() {
             }
             let reply = ReplyTopic::to(&root, &object, &me);
             assert_eq!(reply.client(&root), Some(me.clone()));
-            assert!(ReplyTopic::is_to(&root, &me, reply.as_str()));
-            assert!(!ReplyTopic::is_to(&root, &client("x"), reply.as_str()));
+            assert!(ReplyTopic::object_of(&root, &me, reply.as_str()).is_some());
+            assert_eq!(ReplyTopic::object_of(&root, &client("x"), reply.as_str()), None);
             assert_eq!(ReplyTopic::public(&root, &object).client(&root), None);
             assert_eq!(TopicKind::of(&root, &format!("{root}/{word}")), None);
         }

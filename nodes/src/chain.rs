@@ -142,6 +142,7 @@ impl Object for Chain {
             result: Some(texts.clone()),
             idempotent: true,
             once: false,
+            secret: false,
             time_limit_ms: None,
         };
         Description {

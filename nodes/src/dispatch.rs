@@ -25,7 +25,7 @@ mod served;
 mod stats;
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::RwLock;
 use rantai_client::object::{Call, Calls, Context, Emitter, no_such_method};
@@ -49,6 +49,7 @@ use forward::{Forwards, Passage};
 use once::{Keeper, Once};
 use replies::{Replies, Route, with_code};
 use running::Running;
+use stats::StatsReader;
 
 /// From this many unwritten bytes on nothing more is executed.
 const CROWDED: usize = 4 << 20;
@@ -65,6 +66,8 @@ pub struct Dispatcher {
     calls: Calls,
     /// What methods marked `once` were asked, and what came of it.
     journal: Keeper,
+    /// Users whom `rpc.stats` names all callers to.
+    admins: OnceLock<Vec<String>>,
 }
 
 impl std::fmt::Debug for Dispatcher {
@@ -92,6 +95,7 @@ impl Dispatcher {
             departed: Departed::default(),
             calls,
             journal: Keeper::default(),
+            admins: OnceLock::new(),
         })
     }
 
@@ -99,6 +103,11 @@ impl Dispatcher {
     #[cfg(feature = "journal")]
     pub(crate) fn keep_journal(&self, journal: Journal) {
         let _ = self.journal.set(Arc::new(journal));
+    }
+
+    /// Lets `rpc.stats` name all callers to these users.
+    pub(crate) fn name_callers_to(&self, admins: Vec<String>) {
+        let _ = self.admins.set(admins);
     }
 
     /// Takes an object in; false where the name is taken on this node.
@@ -146,7 +155,9 @@ impl Dispatcher {
         let Some((served, topic)) = self.find(message, received) else { return };
         let Some(admitted) = self.admit(&served, &topic, message, received) else { return };
         if admitted.request.method.is_built_in() {
-            let outcome = builtin::built_in(&served, &admitted.request, &*self.replies.out);
+            let admins = self.admins.get().map_or(&[][..], Vec::as_slice);
+            let reader = StatsReader::of(admitted.request.caller.as_ref(), admins);
+            let outcome = builtin::built_in(&served, &admitted.request, &*self.replies.out, reader);
             return self.replies.reply(&served, &admitted.route, outcome);
         }
         self.execute(&served, admitted, &message.payload);
@@ -257,7 +268,8 @@ impl Dispatcher {
         }
         let identity = request.identity();
         let once = identity.as_ref().filter(|_| described.once).map(|identity| {
-            Once::new(&self.journal, served.name.as_str(), identity, request.method.as_str(), payload)
+            let method = request.method.as_str();
+            Once::new(&self.journal, served.name.as_str(), identity, method, payload, &share_of)
         });
         let key = identity.map(|identity| {
             let mut duplicates = served.duplicates.lock();

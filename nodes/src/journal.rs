@@ -4,6 +4,10 @@
 //! A repeat after a crash gets the answer that was kept. Where there is none, the first had begun and nobody
 //! knows how far it came: the repeat is told so, and is not carried out.
 
+mod holders;
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
@@ -12,14 +16,17 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use rantai_client::Environment;
 use rantai_client::object::Answer;
+use rantai_client::shares::{CallerKey, ShareLimits};
 use rantai_client::wire::fault::{Code, Fault};
-use redb::{ReadableTable, ReadableTableMetadata, TableDefinition, WriteTransaction};
+use redb::{ReadableDatabase as _, ReadableTable, ReadableTableMetadata, TableDefinition, WriteTransaction};
+
+use holders::{CALLERS, Changes, Holders};
 
 use rantai_commit::{self as commit, Committer, DiskError, Opener};
 
 /// How long an answer is kept.
 const KEPT: Duration = Duration::from_hours(24);
-/// Calls that are remembered; beyond it nothing new is begun until one may be forgotten.
+/// Calls that are remembered, shared among callers; beyond it nothing new is begun until one may be forgotten.
 const MOST: u64 = 1_000_000;
 /// The largest answer kept, in bytes.
 const LARGEST: usize = 64 << 10;
@@ -78,6 +85,7 @@ pub(crate) enum Begun {
 pub(crate) struct Journal {
     committer: Committer,
     environment: Environment,
+    holders: Arc<Holders>,
     /// Calls whose beginning may be on disk although their callers were told that it is not: they have not begun.
     doubtful: Mutex<HashSet<Identity>>,
     /// Calls that were carried out, and whose results the disk does not take yet.
@@ -96,29 +104,55 @@ impl Journal {
     }
 
     fn open_with(opener: Opener, environment: Environment) -> Result<Self, DiskError> {
+        Self::open_within(opener, environment, ShareLimits::new(MOST))
+    }
+
+    fn open_within(opener: Opener, environment: Environment, limits: ShareLimits) -> Result<Self, DiskError> {
         let committer = Committer::open(opener, prepare)?;
-        Ok(Self { committer, environment, doubtful: Mutex::default(), ending: Mutex::default() })
+        let holders = Arc::new(Holders::new(limits));
+        committer.read(|database| Ok(holders.count(&database.begin_read()?.open_table(CALLERS)?)?))?;
+        Ok(Self { committer, environment, holders, doubtful: Mutex::default(), ending: Mutex::default() })
     }
 
     /// Writes down that a call is about to be carried out, unless it was before.
-    pub(crate) async fn begin(&self, identity: &Identity, print: Print) -> Result<Begun, Fault> {
+    pub(crate) async fn begin(
+        &self,
+        identity: &Identity,
+        print: Print,
+        caller: &CallerKey,
+    ) -> Result<Begun, Fault> {
         if self.ending.lock().contains(identity) {
             return Err(Fault::busy(ENDING_MS));
         }
         let doubtful = self.doubtful.lock().contains(identity);
         let (new, now) = (identity.clone(), self.environment.now_ms() / 1_000);
-        let begun = self.committer.write(move |transaction| {
+        let (holders, counted, name) = (self.holders.clone(), self.holders.clone(), caller.to_string());
+        let job = move |transaction: &WriteTransaction| {
+            let mut changes = Changes::default();
             if doubtful {
-                forget_begun(transaction, &new)?;
+                forget_begun(transaction, &new, &mut changes)?;
             }
-            begin(transaction, &new, print, now)
-        });
-        match begun.await {
-            Ok(begun) => {
+            let begun = begin(transaction, &new, print, now, &name, &holders, &mut changes)?;
+            Ok((begun, changes))
+        };
+        let after = move |result: &Result<(Result<Begun, Refused>, Changes), DiskError>| {
+            if let Ok((_, changes)) = result {
+                counted.committed(changes);
+            }
+        };
+        match self.committer.write_and(job, after).await {
+            Ok((begun, _)) => {
                 if doubtful {
                     self.doubtful.lock().remove(identity);
                 }
-                begun
+                begun.map_err(|refused| match refused {
+                    Refused::Fault(fault) => *fault,
+                    Refused::OverShare => {
+                        self.holders.refused(caller);
+                        let text = "this caller has its share of the calls that the node remembers; old ones make room in time";
+                        Fault { message: text.to_owned(), ..Fault::busy(60_000) }
+                    }
+                })
             }
             Err(error) => {
                 if let DiskError::Unknown(_) = error {
@@ -213,15 +247,29 @@ fn encode(result: &Result<Answer, Fault>) -> Option<(Kind, Vec<u8>)> {
 fn prepare(transaction: &WriteTransaction) -> Result<(), redb::Error> {
     transaction.open_table(CALLS)?;
     transaction.open_table(ENDS)?;
+    transaction.open_table(CALLERS)?;
     Ok(())
 }
 
+/// Why a call is not begun.
+#[derive(Debug, PartialEq)]
+enum Refused {
+    Fault(Box<Fault>),
+    /// Its caller has its share of the journal.
+    OverShare,
+}
+
 /// Forgets that a call had begun; one that has ended stays.
-fn forget_begun(transaction: &WriteTransaction, identity: &Identity) -> Result<(), redb::Error> {
+fn forget_begun(
+    transaction: &WriteTransaction,
+    identity: &Identity,
+    changes: &mut Changes,
+) -> Result<(), redb::Error> {
     let mut calls = transaction.open_table(CALLS)?;
     let begun = calls.get(&*identity.0)?.map(|record| record.value().to_vec());
     if let Some(record) = begun.filter(|record| record.first() == Some(&(Kind::Begun as u8))) {
         calls.remove(&*identity.0)?;
+        holders::forget(transaction, &identity.0, changes)?;
         if let Some(end) = record.get(HEAD - 8..HEAD).and_then(|end| end.try_into().ok()) {
             transaction.open_table(ENDS)?.remove((u64::from_be_bytes(end), &*identity.0))?;
         }
@@ -234,7 +282,10 @@ fn begin(
     identity: &Identity,
     print: Print,
     now: u64,
-) -> Result<Result<Begun, Fault>, redb::Error> {
+    caller: &str,
+    holders: &Holders,
+    changes: &mut Changes,
+) -> Result<Result<Begun, Refused>, redb::Error> {
     let mut calls = transaction.open_table(CALLS)?;
     let mut ends = transaction.open_table(ENDS)?;
     for _ in 0..FORGOTTEN {
@@ -244,12 +295,13 @@ fn begin(
         };
         ends.remove((old.0, &*old.1))?;
         calls.remove(&*old.1)?;
+        holders::forget(transaction, &old.1, changes)?;
     }
     if let Some(record) = calls.get(&*identity.0)? {
-        return Ok(met(record.value(), print));
+        return Ok(met(record.value(), print).map_err(|fault| Refused::Fault(Box::new(fault))));
     }
-    if calls.len()? >= MOST {
-        return Ok(Err(Fault::busy(60_000)));
+    if !holders.admits(caller, calls.len()?) {
+        return Ok(Err(Refused::OverShare));
     }
     let end = now + KEPT.as_secs();
     let mut record = vec![Kind::Begun as u8];
@@ -257,6 +309,8 @@ fn begin(
     record.extend_from_slice(&end.to_be_bytes());
     calls.insert(&*identity.0, &*record)?;
     ends.insert((end, &*identity.0), ())?;
+    transaction.open_table(CALLERS)?.insert(&*identity.0, caller)?;
+    changes.added = Some(caller.to_owned());
     Ok(Ok(Begun::New))
 }
 
@@ -287,138 +341,4 @@ fn met(record: &[u8], print: Print) -> Result<Begun, Fault> {
 
 fn unwritten(error: &DiskError) -> Fault {
     error.fault("the journal of what is carried out once")
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::atomic::Ordering;
-
-    use super::*;
-    use rantai_commit::faulty;
-    use serde_json::json;
-
-    fn identity(id: u8) -> Identity {
-        Identity::new("ledger", &("rantai/reply/ledger/me".to_owned(), vec![id; 16], 0))
-    }
-
-    async fn begun(journal: &Journal, id: u8, now: u64) -> Result<Begun, Fault> {
-        let identity = identity(id);
-        let job = move |transaction: &WriteTransaction| begin(transaction, &identity, [7; 16], now);
-        journal.committer.write(job).await.expect("written")
-    }
-
-    #[tokio::test]
-    async fn an_answer_is_kept_for_its_time_and_then_forgotten() {
-        let journal = Arc::new(Journal::in_memory(Environment::default()).expect("a journal"));
-        assert_eq!(begun(&journal, 1, 1_000).await, Ok(Begun::New));
-        journal.end(&identity(1), &Ok(Answer::Value(json!(5)))).await.expect("written");
-        let kept = Begun::Before(Box::new(Ok(Answer::Value(json!(5)))));
-        let last = 1_000 + KEPT.as_secs() - 1;
-        assert_eq!(begun(&journal, 1, last).await, Ok(kept));
-        assert_eq!(begun(&journal, 1, last + 1).await, Ok(Begun::New));
-    }
-
-    #[tokio::test]
-    async fn every_kind_of_end_is_told_again() {
-        let journal = Arc::new(Journal::in_memory(Environment::default()).expect("a journal"));
-        let ends = [
-            Ok(Answer::Value(json!({"a": [1, null]}))),
-            Ok(Answer::Binary(vec![0, 255])),
-            Err(Fault::failed("no_book", "which?")),
-        ];
-        for (id, end) in ends.into_iter().enumerate() {
-            let id = id as u8;
-            assert_eq!(begun(&journal, id, 0).await, Ok(Begun::New));
-            journal.end(&identity(id), &end).await.expect("written");
-            assert_eq!(begun(&journal, id, 1).await, Ok(Begun::Before(Box::new(end))));
-        }
-        assert_eq!(begun(&journal, 100, 0).await, Ok(Begun::New));
-        journal.end(&identity(100), &Ok(Answer::Binary(vec![0; LARGEST + 1]))).await.expect("written");
-        let error = begun(&journal, 100, 1).await.expect_err("not kept");
-        assert_eq!(error.code, Code::IDENTITY_REUSED);
-    }
-
-    fn on_a_faulty_disk() -> (tempfile::TempDir, Arc<Journal>, Arc<faulty::Switch>) {
-        let folder = tempfile::tempdir().expect("a directory");
-        let (opener, switch) = faulty::file(&folder.path().join("once.redb"));
-        (folder, Arc::new(Journal::open_with(opener, Environment::default()).expect("a journal")), switch)
-    }
-
-    async fn begun_at_last(journal: &Journal, id: u8) -> Begun {
-        loop {
-            match journal.begin(&identity(id), [7; 16]).await {
-                Ok(begun) => return begun,
-                Err(fault) => assert_eq!(fault.code, Code::BUSY, "{fault}"),
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    }
-
-    #[tokio::test]
-    async fn what_was_carried_out_is_told_again_though_the_disk_was_full_at_its_end() {
-        let (_folder, journal, switch) = on_a_faulty_disk();
-        assert_eq!(begun_at_last(&journal, 1).await, Begun::New);
-        switch.full.store(true, Ordering::Relaxed);
-        let answer = Ok(Answer::Value(json!(5)));
-        let ending = tokio::spawn({
-            let (journal, answer) = (journal.clone(), answer.clone());
-            async move { journal.end(&identity(1), &answer).await }
-        });
-        while journal.ending.lock().is_empty() {
-            tokio::task::yield_now().await;
-        }
-        // Other calls are not begun meanwhile.
-        let fault = journal.begin(&identity(2), [7; 16]).await.expect_err("full");
-        assert!(fault.code == Code::BUSY && fault.is_retryable(), "{fault}");
-        // The caller's time is over.
-        ending.abort();
-        assert!(ending.await.is_err_and(|error| error.is_cancelled()));
-        let fault = journal.begin(&identity(1), [7; 16]).await.expect_err("its end is not written");
-        assert_eq!(fault.code, Code::BUSY, "a repeat may come again: {fault}");
-        switch.full.store(false, Ordering::Relaxed);
-        assert_eq!(begun_at_last(&journal, 1).await, Begun::Before(Box::new(answer)));
-        assert_eq!(begun_at_last(&journal, 2).await, Begun::New);
-    }
-
-    /// The beginning was on disk, and its caller was told busy: the repeat was then told that the outcome is unknown.
-    #[tokio::test]
-    async fn a_call_that_was_told_busy_is_begun_by_its_repeat() {
-        let mut doubted = 0;
-        for writes in [0, 1, 2, 3, 5, 8] {
-            let (_folder, journal, switch) = on_a_faulty_disk();
-            switch.writes.store(writes, Ordering::Relaxed);
-            switch.full.store(true, Ordering::Relaxed);
-            switch.gone.store(true, Ordering::Relaxed);
-            let mut id = 0;
-            let refused = loop {
-                id += 1;
-                match journal.begin(&identity(id), [7; 16]).await {
-                    Ok(begun) => assert_eq!(begun, Begun::New),
-                    Err(fault) => break fault,
-                }
-            };
-            assert_eq!(refused.code, Code::BUSY, "{refused}");
-            doubted += journal.doubtful.lock().len();
-            switch.full.store(false, Ordering::Relaxed);
-            switch.gone.store(false, Ordering::Relaxed);
-            assert_eq!(begun_at_last(&journal, id).await, Begun::New, "after {writes} writes");
-            assert!(journal.doubtful.lock().is_empty());
-        }
-        assert!(doubted > 0, "some of the commits are doubtful");
-    }
-
-    #[tokio::test]
-    async fn many_at_once_are_all_written() {
-        let directory = tempfile::tempdir().expect("a directory");
-        let open = || Journal::open(&directory.path().join("once.redb"), Environment::default());
-        let journal = Arc::new(open().expect("a journal"));
-        assert!(open().is_err(), "one process at a time");
-        let mut calls = tokio::task::JoinSet::new();
-        for id in 0..=255 {
-            let journal = journal.clone();
-            calls.spawn(async move { journal.begin(&identity(id), [7; 16]).await });
-        }
-        let begun = calls.join_all().await;
-        assert!(begun.iter().all(|begun| *begun == Ok(Begun::New)));
-    }
 }

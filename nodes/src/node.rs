@@ -69,6 +69,7 @@ pub struct Builder {
     calls: Calls,
     #[cfg(feature = "journal")]
     journal: Option<PathBuf>,
+    admins: Vec<String>,
     /// Whether the name was given.
     named: bool,
 }
@@ -117,6 +118,13 @@ impl Builder {
         self
     }
 
+    /// `rpc.stats` names all callers to these users, and other users to nobody else.
+    #[must_use]
+    pub fn admins(mut self, users: Vec<String>) -> Self {
+        self.admins = users;
+        self
+    }
+
     /// Wait for a broker that is not there yet.
     #[must_use]
     pub fn patient(mut self) -> Self {
@@ -130,7 +138,7 @@ impl Builder {
     ///
     /// Where the broker cannot be reached or refuses, and where the journal cannot be opened.
     pub async fn connect(self) -> Result<Node, NodeError> {
-        let Self { mut options, root, calls, named, .. } = self;
+        let Self { mut options, root, calls, admins, named, .. } = self;
         if !named {
             options.client_id = draw_id(KIND, &options.environment);
         }
@@ -156,6 +164,7 @@ impl Builder {
             let links = Links::new(announcer.clone());
             let out = Outbound { outlet: outlet.clone(), links, announcer: announcer.clone() };
             let dispatcher = Dispatcher::new(root.clone(), id.clone(), Box::new(out), calls);
+            dispatcher.name_callers_to(admins);
             #[cfg(feature = "journal")]
             dispatcher.keep_journal(journal);
             parts = Some((announcer.clone(), dispatcher.clone()));
@@ -193,6 +202,7 @@ impl Node {
             calls: Calls::default(),
             #[cfg(feature = "journal")]
             journal: None,
+            admins: Vec::new(),
             named: false,
         }
     }

@@ -85,7 +85,7 @@ class Broker:
 
     def _start_rantai(self):
         config = self._directory / "broker.toml"
-        config.write_text(rantai_config(self._settings))
+        config.write_text(rantai_config(self._settings, self._directory))
         command = [rantai_binary(), "broker", "--config", config, "--port", "0"]
         if self._settings.get("durable"):
             command += ["--data-dir", self._directory / "data"]
@@ -131,7 +131,20 @@ def record(password):
     return f"$6${base64.b64encode(salt).decode()}${base64.b64encode(digest).decode()}"
 
 
-def rantai_config(settings):
+def password_file(settings, directory, by_mosquitto):
+    """A file with the users of `settings`, written by `mosquitto_passwd` or by `rantai passwd`."""
+    file = directory / "passwords"
+    for name, password in settings["users"].items():
+        if by_mosquitto:
+            create = [] if file.exists() else ["-c"]
+            command, line = [tool("mosquitto_passwd"), "-b", *create, file, name, password], ""
+        else:
+            command, line = [rantai_binary(), "passwd", file, name, "--stdin", "--mosquitto"], password
+        subprocess.run(command, check=True, capture_output=True, timeout=PATIENCE, input=line.encode())
+    return file
+
+
+def rantai_config(settings, directory):
     limits = {
         "packet_bytes": settings.get("packet_bytes"),
         "keep_alive_s": settings.get("keep_alive"),
@@ -141,10 +154,15 @@ def rantai_config(settings):
     lines = ["sys_interval_s = 1"]
     if roots := settings.get("bus_roots"):
         lines.append(f"bus_roots = {roots!r}")
+    foreign = settings.get("foreign_passwords")
+    if foreign:
+        lines.append(f'password_file = "{password_file(settings, directory, by_mosquitto=True)}"')
     lines.append("[limits]")
     lines += [f"{key} = {value}" for key, value in limits.items() if value is not None]
     for name, password in settings.get("users", {}).items():
-        lines += ["[[users]]", f'name = "{name}"', f'password = "{record(password)}"', 'roles = ["admin"]']
+        lines += ["[[users]]", f'name = "{name}"', 'roles = ["admin"]']
+        if not foreign:
+            lines.append(f'password = "{record(password)}"')
     return "\n".join(lines) + "\n"
 
 
@@ -163,12 +181,8 @@ def mosquitto_config(settings, directory, port):
     names |= {"receive_maximum": "max_inflight_messages", "topic_aliases": "max_topic_alias"}
     lines += [f"{theirs} {settings[ours]}" for ours, theirs in names.items() if ours in settings]
     if users:
-        passwords = directory / "passwords"
-        for name, password in users.items():
-            create = [] if passwords.exists() else ["-c"]
-            command = [tool("mosquitto_passwd"), "-b", *create, passwords, name, password]
-            subprocess.run(command, check=True, capture_output=True, timeout=PATIENCE)
-        lines.append(f"password_file {passwords}")
+        by_mosquitto = not settings.get("foreign_passwords")
+        lines.append(f"password_file {password_file(settings, directory, by_mosquitto)}")
     # A bridge comes last: what follows would belong to it.
     lines += settings.get("bridge", [])
     return "\n".join(lines) + "\n"

@@ -16,6 +16,6 @@ mod space;
 pub use backoff::Backoff;
 pub use database::{Memory, Opener, Reopening};
 pub use operation::Operation;
-pub use private::open_private;
+pub use private::{make_private_folder, open_private};
 pub use queue::{Group, Pace, Queue, Ticket};
 pub use space::{Space, is_full};

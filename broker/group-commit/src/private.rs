@@ -1,8 +1,8 @@
-//! Database files that only their owner may read.
+//! Database files, and the folders they are in, that only their owner may read.
 
-use std::fs::{File, OpenOptions, Permissions};
+use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io;
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
 /// Read and write for the owner, nothing for others.
@@ -23,9 +23,32 @@ pub fn open_private(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
+/// Makes a folder for database files, and those above it that are missing, which only their owner may look into. One that
+/// is there keeps its mode: it may be for other files too.
+///
+/// # Errors
+///
+/// Those of making it.
+pub fn make_private_folder(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn new_folders_are_for_their_owner_alone_and_others_stay_as_they_are() {
+        let folder = tempfile::tempdir().expect("a directory");
+        let mode = |path: &Path| std::fs::metadata(path).expect("there").permissions().mode() & 0o777;
+        std::fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).expect("set");
+        let inside = folder.path().join("a/b");
+        make_private_folder(&inside).expect("made");
+        make_private_folder(folder.path()).expect("there already");
+        assert_eq!(mode(&inside), 0o700);
+        assert_eq!(mode(&folder.path().join("a")), 0o700);
+        assert_eq!(mode(folder.path()), 0o755);
+    }
 
     #[test]
     fn new_and_older_files_are_readable_for_their_owner_alone() {

@@ -105,9 +105,11 @@ pub(super) fn rules<R: RoleSyntax>(
             return Err(Complaint { span, message });
         }
         table = compile(table, role, roots).map_err(|(entry, message)| {
-            let found =
-                text.get(span.clone()).and_then(|role| role.find(&entry)).filter(|_| !entry.is_empty());
-            let span = found.map_or(span.clone(), |at| span.start + at..span.start + at + entry.len());
+            // The span of a table may be that of its header alone.
+            let behind = text.get(span.start..).unwrap_or_default();
+            let quoted = ['"', '\''].iter().find_map(|quote| behind.find(&format!("{quote}{entry}{quote}")));
+            let start = quoted.filter(|_| !entry.is_empty()).map(|at| span.start + at + 1);
+            let span = start.map_or(span, |start| start..start + entry.len());
             Complaint { span, message }
         })?;
         known.push(role.name().to_owned());

@@ -47,3 +47,51 @@ impl Hub {
         looked_at == AT_ONCE
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+
+    use super::*;
+    use crate::clock::Clock;
+    use crate::config::Config;
+    use crate::random::Random;
+    use crate::shared::Shared;
+
+    fn hub(sessions: usize) -> Arc<Hub> {
+        let hub = Hub::new(Shared::new(Config::default(), None, Clock::system(), Random::System), 1);
+        for _ in 0..sessions {
+            let key = hub.new_key();
+            hub.sessions.lock().by_key.insert(key, Session::new(key, format!("{key}").into()));
+        }
+        hub
+    }
+
+    /// The list was locked until all were looked at: nobody could connect meanwhile.
+    #[tokio::test]
+    async fn the_list_of_sessions_is_free_and_others_have_turns_between_two_parts() {
+        let hub = hub(4 * AT_ONCE + 1);
+        let mut walk = pin!(hub.sessions_in_turns(|session| (session.key % 2 == 0).then_some(session.key)));
+        let mut context = Context::from_waker(Waker::noop());
+        let mut turns = 0;
+        let found = loop {
+            match walk.as_mut().poll(&mut context) {
+                Poll::Ready(found) => break found,
+                Poll::Pending => {
+                    turns += 1;
+                    assert!(hub.sessions.try_lock().is_some());
+                    // The first ones end, and others begin.
+                    let key = hub.new_key();
+                    let mut sessions = hub.sessions.lock();
+                    sessions.by_key.pop_first();
+                    sessions.by_key.insert(key, Session::new(key, format!("{key}").into()));
+                }
+            }
+        };
+        assert_eq!(turns, 4);
+        let keys: Vec<u64> = found.iter().map(|(_, key)| *key).collect();
+        let last = 4 * AT_ONCE as u64 + 1 + turns;
+        assert_eq!(keys, (1..=last).filter(|key| key % 2 == 0).collect::<Vec<_>>());
+    }
+}

@@ -11,9 +11,10 @@ use parking_lot::Mutex;
 use rantai_group_commit::{Memory, Opener, Reopening};
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::backlog::Shared;
 use super::disk::Disk;
 use super::open::{self, builder};
-use super::writer::{Shared, Writer};
+use super::writer::Writer;
 use super::{Committed, Handle, Snapshot, Store};
 
 /// What outlives a broker that is cut off.

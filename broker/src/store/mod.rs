@@ -5,7 +5,9 @@
 //! transaction. A [`Ticket`], 0 for nothing to wait for, says from when on an acknowledgement may be sent: once [`Store::durable`] has
 //! reached it.
 
+mod backlog;
 mod batch;
+mod compaction;
 mod disk;
 mod health;
 mod load;
@@ -34,12 +36,13 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use crate::config::OnDamage;
 use crate::message::{Message, QoS};
+use backlog::Shared;
 pub(crate) use health::Health;
 use health::{Look, Watch};
 pub(crate) use load::Retained;
 use reserve::Reserve;
 pub(crate) use salvage::Salvaged;
-use writer::{Room, Shared, Thread};
+use writer::{Room, Thread};
 
 /// [`Store::room`] waits while more bytes than this are to be written.
 const ROOM: usize = 32 << 20;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use rantai_group_commit::{Opener, Reopening, open_private};
+use rantai_group_commit::{Opener, Reopening, make_private_folder, open_private};
 use redb::{Builder, Database, ReadableDatabase};
 
 use super::disk::{
@@ -56,7 +56,7 @@ pub(super) fn open(
     let path = dir.join(FILE);
     let opener = opener(&path);
     let failed = |source| StoreError::Io { path: path.clone(), source };
-    fs::create_dir_all(dir).map_err(failed)?;
+    make_private_folder(dir).map_err(failed)?;
     let lock = patiently(|| lock(dir), |error| matches!(error, StoreError::Locked { .. }))?;
 
     // What the last process kept in reserve is given up: a start may need the room, and the writer takes it again.

@@ -5,24 +5,24 @@
 //! twice. What is put meanwhile is folded into it, so that it gets smaller when clients take what is queued for them, and
 //! where the disk is full what removes rows is written first.
 
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
-use std::{io, mem, ptr};
 
-use rantai_group_commit::{Backoff, Group, Operation, Pace, Queue, Space, is_full};
-use tokio::sync::Notify;
+use rantai_group_commit::{Backoff, Group, Pace, Space, is_full};
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::backlog::{Shared, Waiting};
 use super::batch::Batch;
+use super::compaction::Compaction;
 use super::disk::Disk;
-use super::health::{Health, Told, Watch};
+use super::health::{Health, Watch};
 use super::reserve::Reserve;
-use super::{Committed, Op, ROOM, SessionRecord, Ticket};
+use super::{Committed, Ticket};
 
 /// The longest pause after a failed write.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
@@ -30,128 +30,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 const LOOK: Duration = Duration::from_millis(500);
 /// How many rows are removed at once on a full disk: fewer where there is no room even for that.
 const AT_ONCE: [usize; 3] = [256, 16, 1];
-/// Between two compactions at least this, and this many times what the last one took.
-const COMPACT_PAUSE: Duration = Duration::from_millis(500);
-const COMPACT_SHARE: u32 = 3;
 /// A group is waited for during this part of the last commit's time.
 const PART: u32 = 4;
-
-/// What the handles and the writer share.
-#[derive(Debug, Default)]
-pub(super) struct Shared {
-    queue: Queue<Waiting>,
-    durable: AtomicU64,
-    backlog: AtomicUsize,
-    told: Told,
-    written: Notify,
-    /// What the writer does with the disk.
-    operation: Operation,
-}
-
-/// What was put and not yet taken by the writer.
-#[derive(Debug, Default)]
-struct Waiting {
-    ops: Vec<Op>,
-    wake: Vec<u64>,
-    bytes: usize,
-}
-
-impl Shared {
-    pub(super) fn put(&self, ops: impl IntoIterator<Item = Op>, wake: Option<u64>) -> Ticket {
-        self.queue.put(|waiting| {
-            let from = waiting.ops.len();
-            waiting.ops.extend(ops);
-            let bytes = weigh(&waiting.ops[from..]);
-            waiting.bytes += bytes;
-            waiting.wake.extend(wake);
-            self.backlog.fetch_add(bytes, Ordering::Relaxed);
-        })
-    }
-
-    pub(super) fn durable(&self) -> Ticket {
-        self.durable.load(Ordering::Acquire)
-    }
-
-    pub(super) fn backlog(&self) -> usize {
-        self.backlog.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn health(&self) -> Health {
-        self.told.health()
-    }
-
-    pub(super) fn space(&self) -> (u64, u64) {
-        self.told.space()
-    }
-
-    #[cfg(test)]
-    pub(super) fn set_health(&self, health: Health) {
-        self.told.set(health);
-    }
-
-    /// Whether clients are to wait for the writer. Nobody is to wait for a disk that does not work: what needs it is
-    /// refused, and the rest goes on.
-    pub(super) fn is_behind(&self) -> bool {
-        self.backlog() > ROOM && self.health() == Health::Healthy
-    }
-
-    pub(super) async fn room(&self) {
-        loop {
-            let written = self.written.notified();
-            // `notified` counts from its creation: a commit between the check and the wait is not missed.
-            if !self.is_behind() || self.queue.is_closed() {
-                return;
-            }
-            written.await;
-        }
-    }
-
-    /// Whether the writer has been in one operation of the disk for `longest`.
-    pub(super) fn is_stalled(&self, longest: Duration) -> bool {
-        self.operation.is_stalled(longest)
-    }
-
-    /// Tells that the disk does not answer where the writer has waited for it for `longest`: it cannot say so itself. What
-    /// it says when it goes on replaces that.
-    pub(super) fn look_for_stall(&self, file: &Path, longest: Duration) {
-        self.operation.tell_stalled(longest, || {
-            self.told.set(Health::Stalled);
-            tracing::error!(
-                file = %file.display(), seconds = longest.as_secs(),
-                "the disk does not answer: nothing new is kept until it does"
-            );
-            self.written.notify_waiters();
-        });
-    }
-
-    pub(super) fn close(&self) {
-        self.queue.close();
-        self.written.notify_waiters();
-    }
-}
-
-/// About what `ops` hold in memory until they are written; a message for many sessions counts once.
-fn weigh(ops: &[Op]) -> usize {
-    let mut last = ptr::null();
-    let mut bytes = mem::size_of_val(ops);
-    for op in ops {
-        let message = match op {
-            Op::Retain { message } => message,
-            Op::Enqueue { entry, .. } => &entry.message,
-            Op::SaveSession { record: SessionRecord { will: Some(will), .. }, .. } => &will.message,
-            Op::Subscribe { filter, .. } => {
-                bytes += filter.len();
-                continue;
-            }
-            _ => continue,
-        };
-        if Arc::as_ptr(message) != last {
-            bytes += message.size();
-            last = Arc::as_ptr(message);
-        }
-    }
-    bytes
-}
 
 pub(super) struct Writer {
     disk: Disk,
@@ -165,15 +45,12 @@ pub(super) struct Writer {
 pub(super) struct Room {
     watch: Watch,
     reserve: Reserve,
-    /// Rows were removed since the file was compacted last.
-    removed: bool,
-    /// When it may be compacted again.
-    compacts: Instant,
+    compaction: Compaction,
 }
 
 impl Room {
     pub(super) fn new(watch: Watch, reserve: Reserve) -> Self {
-        Self { watch, reserve, removed: true, compacts: Instant::now() }
+        Self { watch, reserve, compaction: Compaction::new(Instant::now()) }
     }
 }
 
@@ -235,7 +112,7 @@ pub(super) fn spawn(
     let mut writer = Writer::new(disk, shared, committed);
     writer.room = Some(room);
     // Before a client is let in.
-    writer.look();
+    writer.look(true);
     let (end, ended) = channel();
     let run = move || {
         let _end = end;
@@ -254,7 +131,7 @@ impl Writer {
     /// everything is written or it cannot be.
     pub(super) fn next(&mut self, until: Option<Instant>) -> bool {
         let Some(group) = self.shared.queue.next(&mut self.pace, until) else { return false };
-        self.look();
+        self.look(group.puts == 0);
         group.puts == 0 || self.write(group)
     }
 
@@ -285,11 +162,11 @@ impl Writer {
         self.pace.took(start.elapsed());
         let Pending { batch, mut wake, bytes, last } = pending;
         if let Some(room) = &mut self.room {
-            room.removed = room.removed || batch.deletes();
+            room.compaction.removed |= batch.deletes();
         }
         // Before the tickets: who is told that they are on disk finds a store that can write.
         if self.shared.health().is_failed() {
-            self.look();
+            self.look(false);
         }
         self.shared.durable.store(last, Ordering::Release);
         self.shared.backlog.fetch_sub(bytes, Ordering::Relaxed);
@@ -347,7 +224,7 @@ impl Writer {
         }
         if removed {
             if let Some(room) = &mut self.room {
-                room.removed = true;
+                room.compaction.removed = true;
             }
             // Without success the next attempt says so.
             let _ = self.caught(|disk| disk.settle());
@@ -364,8 +241,8 @@ impl Writer {
     }
 
     /// Looks at the free space, and tells whether it is below the floor. Below it the file is made shorter where something
-    /// was removed from it.
-    fn look(&mut self) {
+    /// was removed from it, once nobody waits for a commit (`idle`).
+    fn look(&mut self, idle: bool) {
         let measured = self.measure();
         let Some(room) = &mut self.room else { return self.tell(Health::Healthy, "") };
         let (space, floor, low) = measured.unwrap_or_default();
@@ -373,7 +250,7 @@ impl Writer {
             self.shared.operation.run(|| room.reserve.hold(space, floor));
             return self.tell(Health::Healthy, "");
         }
-        if room.removed && room.compacts <= Instant::now() {
+        if room.compaction.is_due(idle, Instant::now()) {
             self.compact();
         }
         self.tell(Health::Low, "");
@@ -383,15 +260,12 @@ impl Writer {
         let start = Instant::now();
         let compacted = self.caught(Disk::compact);
         let Some(room) = &mut self.room else { return };
-        match compacted {
-            Ok(done) => room.removed = !done,
-            Err(refused) => {
-                // It needs room itself.
-                self.shared.operation.run(|| room.reserve.release());
-                tracing::debug!(file = %self.disk.path.display(), error = refused.text, "cannot compact");
-            }
+        if let Err(refused) = &compacted {
+            // It needs room itself.
+            self.shared.operation.run(|| room.reserve.release());
+            tracing::debug!(file = %self.disk.path.display(), error = refused.text, "cannot compact");
         }
-        room.compacts = Instant::now() + COMPACT_PAUSE.max(start.elapsed() * COMPACT_SHARE);
+        room.compaction.ended(compacted.ok(), start, Instant::now());
     }
 
     /// Tells how far the disk can be used, and logs a change of it.

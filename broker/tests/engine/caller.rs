@@ -3,7 +3,7 @@
 use rantai_broker::Config;
 
 use crate::Own;
-use crate::support::{Client, Connect, Property, Publish, Version, Will};
+use crate::support::{Client, Connect, Property, Publish, Version, Will, user};
 use Version::{V3, V5};
 
 /// The user properties of the next message, without those that say nothing about who sent it.
@@ -22,7 +22,7 @@ fn is(name: &str, value: &str) -> (String, String) {
 
 fn ani(config: &mut Config) {
     config.anonymous = true;
-    config.users = vec![crate::support::user("ani", "rahasia")];
+    config.users = vec![user("ani", "rahasia")];
 }
 
 fn forged(topic: &str) -> Publish {

@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 use rantai_broker::Config;
 
 use crate::Own;
-use crate::support::{Client, Connect, Publish, Version, Will};
+use crate::support::{self, Client, Connect, Publish, Version, Will};
 use Version::V5;
 
 const BODY: usize = 9_000;
 
 /// A quarter of what may be retained, eleven messages, is free; five more a second.
 fn limits(config: &mut Config) {
-    config.users = ["ada", "bob"].map(|name| crate::support::user(name, "secret")).to_vec();
+    config.users = ["ada", "bob"].map(|name| support::user(name, "secret")).to_vec();
     config.limits.retained_bytes = 400_000;
     config.limits.retained_bytes_per_s = 50_000;
 }

@@ -5,11 +5,11 @@ use std::path::Path;
 use rantai_broker::Config;
 
 use crate::Own;
-use crate::support::{Client, Connect, Property, Publish, Version};
+use crate::support::{self, Client, Connect, Property, Publish, Version};
 use Version::V5;
 
 fn users(config: &mut Config) {
-    config.users = ["ada", "bob"].map(|name| crate::support::user(name, "secret")).to_vec();
+    config.users = ["ada", "bob"].map(|name| support::user(name, "secret")).to_vec();
 }
 
 fn user(name: &str, id: &str) -> Connect {

@@ -53,3 +53,20 @@ async fn another_publisher_comes_between_publishes_with_many_filters() {
     }
     assert!(before < COUNT / 2, "{before} came before it");
 }
+
+/// More than one turn's worth.
+#[tokio::test]
+async fn all_that_a_member_leaves_is_passed_on_in_its_order() {
+    let own = Own::start(|_| {}).await;
+    let (mut leaves, mut publisher) = (own.client(V5).await, own.client(V5).await);
+    leaves.subscribe("$share/group/x", 1).await;
+    for number in 0..1_000 {
+        assert_eq!(publisher.publish(Publish::new("x", &number.to_string()).qos(1)).await, 0);
+    }
+    let mut stays = own.client(V5).await;
+    stays.subscribe("$share/group/x", 1).await;
+    leaves.cut().await;
+    for number in 0..1_000 {
+        assert_eq!(stays.message().await.text(), number.to_string());
+    }
+}

@@ -4,73 +4,40 @@ use std::future::Future;
 use std::time::Duration;
 
 use rantai_client::Client;
-use rantai_client::session::Address;
-use rantai_client::wire::name::Root;
 use serde_json::Value;
 
+pub(crate) use crate::endpoint::Broker;
 use crate::exit::{Exit, Failure};
 pub(crate) use crate::terminal::{log, note, print, print_json, say};
 
-/// Where the broker is, for every command that needs one.
-#[derive(clap::Args, Clone, Debug)]
-pub(crate) struct Broker {
-    #[arg(
-        long,
-        help = "The broker: mqtt://host, mqtt://host:port or mqtt://user:password@host",
-        global = true,
-        value_name = "URL",
-        env = "RANTAI_BROKER",
-        hide_env_values = true,
-        default_value = "mqtt://localhost:1883"
-    )]
-    pub(crate) broker: String,
-    /// The first levels of every topic
-    #[arg(
-        long,
-        global = true,
-        value_name = "ROOT",
-        env = "RANTAI_ROOT",
-        hide_env_values = true,
-        default_value = "rantai"
-    )]
-    pub(crate) root: String,
-}
+/// Without `--timeout`, and where the context says nothing.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// For commands that call.
 #[derive(clap::Args, Clone, Debug)]
 pub(crate) struct Connection {
     #[command(flatten)]
     pub(crate) broker: Broker,
-    /// End after this time whatever happens: 5, 5s or 500ms
-    #[arg(long, global = true, value_name = "TIME", value_parser = duration, default_value = "30")]
-    pub(crate) timeout: Duration,
+    /// End after this time whatever happens: 5, 5s or 500ms [default: 30]
+    #[arg(long, global = true, value_name = "TIME", value_parser = duration)]
+    pub(crate) timeout: Option<Duration>,
     /// Print JSON
     #[arg(long, global = true)]
     pub(crate) json: bool,
 }
 
-impl Broker {
-    pub(crate) fn address(&self) -> Result<Address, Failure> {
-        self.broker.parse().map_err(|error| Failure::from_error(Exit::Usage, &error))
-    }
-
-    pub(crate) fn root(&self) -> Result<Root, Failure> {
-        Root::new(&self.root).map_err(|error| Failure::from_error(Exit::Usage, &error))
-    }
-
-    /// The address without a password.
-    pub(crate) fn shown(&self) -> String {
-        self.address().map_or_else(|_| self.broker.clone(), |address| address.to_string())
-    }
-}
-
 impl Connection {
+    /// The time that a command has.
+    pub(crate) fn timeout(&self) -> Duration {
+        self.timeout.or_else(|| self.broker.timeout()).unwrap_or(DEFAULT_TIMEOUT)
+    }
+
     pub(crate) async fn client(&self) -> Result<Client, Failure> {
         let builder = Client::builder(self.broker.address()?).root(self.broker.root()?);
-        if let Ok(client) = tokio::time::timeout(self.timeout, builder.connect()).await {
+        if let Ok(client) = tokio::time::timeout(self.timeout(), builder.connect()).await {
             Ok(client?)
         } else {
-            let text = format!("{} did not answer within {:?}", self.broker.shown(), self.timeout);
+            let text = format!("{} did not answer within {:?}", self.broker.shown(), self.timeout());
             Err(Failure::new(Exit::Unreachable, text))
         }
     }
@@ -80,8 +47,8 @@ impl Connection {
         &self,
         command: impl Future<Output = Result<T, Failure>>,
     ) -> Result<T, Failure> {
-        tokio::time::timeout(self.timeout, command).await.unwrap_or_else(|_| {
-            let text = format!("not ended within {:?}; --timeout gives it more time", self.timeout);
+        tokio::time::timeout(self.timeout(), command).await.unwrap_or_else(|_| {
+            let text = format!("not ended within {:?}; --timeout gives it more time", self.timeout());
             Err(Failure::new(Exit::NoAnswer, text))
         })
     }

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use clap::ArgMatches;
+use rantai_client::session::ConnectRefusal;
 use rantai_client::wire::fault::{Code, Fault};
 use rantai_client::{CallError, ConnectError, error_chain};
 use rantai_nodes::NodeError;
@@ -127,11 +128,13 @@ impl From<ConnectError> for Failure {
             _ => Exit::Unreachable,
         };
         let mut failure = Self::from_error(exit, &error);
-        if matches!(error, ConnectError::Unreachable { .. }) {
-            failure
-                .message
-                .push_str("; start one with `rantai up`, or name another with --broker or RANTAI_BROKER");
-        }
+        failure.message.push_str(match error {
+            ConnectError::Unreachable { .. } => {
+                "; start one with `rantai up`, or name another with --broker or RANTAI_BROKER"
+            }
+            ConnectError::Refused { refusal, .. } => refusal_advice(refusal),
+            _ => "",
+        });
         failure
     }
 }
@@ -142,6 +145,23 @@ impl From<NodeError> for Failure {
             NodeError::Connect(error) => error.into(),
             error => Self::from_error(Exit::Failed, &error),
         }
+    }
+}
+
+/// What to do where a broker lets nobody in.
+fn refusal_advice(refusal: ConnectRefusal) -> &'static str {
+    match refusal {
+        ConnectRefusal::NoUser => {
+            "; log in with --user and --password-file, or with a context (`rantai context add`)"
+        }
+        ConnectRefusal::WrongPassword => {
+            "; look at --user and the file of --password-file, or at the context"
+        }
+        ConnectRefusal::Busy => "; try again in a moment",
+        ConnectRefusal::ClientId => {
+            "; the id belongs to somebody else: log in as the user it belongs to, or take another one"
+        }
+        _ => "",
     }
 }
 

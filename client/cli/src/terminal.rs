@@ -61,6 +61,12 @@ pub(crate) fn ask(question: &str) -> io::Result<()> {
     write!(out, "{question}").and_then(|()| out.flush())
 }
 
+/// Asks on stderr, without an end of line: stdout is for the result.
+pub(crate) fn ask_aside(question: &str) -> io::Result<()> {
+    let mut out = io::stderr().lock();
+    write!(out, "{}", printable(question)).and_then(|()| out.flush())
+}
+
 /// Prints a line on stderr; without a reader it is lost, and the program goes on.
 pub(crate) fn note(line: &str) {
     let _ = writeln!(io::stderr().lock(), "{}", printable(line));

@@ -56,6 +56,7 @@ impl Parse for Interface {
 pub(crate) struct Method {
     pub(crate) idempotent: bool,
     pub(crate) once: bool,
+    pub(crate) secret: bool,
     pub(crate) time_limit_ms: Option<LitInt>,
     pub(crate) name: Option<LitStr>,
 }
@@ -75,15 +76,22 @@ impl Method {
                     method.idempotent = true;
                 } else if meta.path.is_ident("once") {
                     method.once = true;
+                } else if meta.path.is_ident("secret") {
+                    method.secret = true;
                 } else if meta.path.is_ident("time_limit_ms") {
                     method.time_limit_ms = Some(meta.value()?.parse()?);
                 } else if meta.path.is_ident("name") {
                     method.name = Some(meta.value()?.parse()?);
                 } else {
-                    return Err(meta.error("expected idempotent, once, time_limit_ms or name"));
+                    return Err(meta.error("expected idempotent, once, secret, time_limit_ms or name"));
                 }
                 if method.idempotent && method.once {
                     return Err(meta.error("what may be carried out twice needs no `once`"));
+                }
+                if method.secret && method.once {
+                    return Err(
+                        meta.error("the answer of a `once` method is kept on disk: it cannot be secret")
+                    );
                 }
                 Ok(())
             })?;

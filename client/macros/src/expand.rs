@@ -279,7 +279,7 @@ fn object(interface: &Interface, item: &ItemTrait, methods: &[Parts]) -> TokenSt
 
 fn describe(parts: &Parts) -> TokenStream {
     let (name, summary) = (&parts.name, &parts.summary);
-    let (idempotent, once) = (parts.settings.idempotent, parts.settings.once);
+    let (idempotent, once, secret) = (parts.settings.idempotent, parts.settings.once, parts.settings.secret);
     let params = parts.inputs.iter().filter_map(|input| {
         let name = input.name.to_string();
         let (required, schema) = match &input.kind {
@@ -311,6 +311,7 @@ fn describe(parts: &Parts) -> TokenStream {
             result: #result,
             idempotent: #idempotent,
             once: #once,
+            secret: #secret,
             time_limit_ms: #limit,
         }
     }

@@ -36,6 +36,8 @@ pub struct Method {
     /// Whether a request that can be told from every other (its correlation has 16 bytes or more) is carried out
     /// at most once by a node, also where that ends meanwhile and begins again.
     pub once: bool,
+    /// Whether its result is secret: it is neither logged nor kept on disk by whoever calls for others.
+    pub secret: bool,
     /// The longest it may run, in milliseconds, whatever the caller allows.
     pub time_limit_ms: Option<u64>,
 }
@@ -142,6 +144,7 @@ impl Method {
             result: schema(&method["result"]["schema"]),
             idempotent: method["x-idempotent"] == true,
             once: method["x-once"] == true,
+            secret: method["x-secret"] == true,
             time_limit_ms: method["x-time-limit-ms"].as_u64(),
         }
     }
@@ -167,6 +170,9 @@ impl Method {
             "x-idempotent": self.idempotent,
             "x-once": self.once,
         });
+        if self.secret {
+            method["x-secret"] = true.into();
+        }
         if let Some(limit) = self.time_limit_ms {
             method["x-time-limit-ms"] = limit.into();
         }
@@ -240,6 +246,7 @@ mod tests {
             result: None,
             idempotent: true,
             once: false,
+            secret: false,
             time_limit_ms: Some(5),
         };
         let event = Event { name: "state".to_owned(), schema: schemas.of::<u32>(), state: true };

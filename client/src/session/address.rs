@@ -40,6 +40,21 @@ impl Address {
         self
     }
 
+    /// The user name, if it has one.
+    pub fn user(&self) -> Option<&str> {
+        self.user.as_ref().map(|(user, _)| &**user)
+    }
+
+    /// Whether it has a password.
+    pub fn has_password(&self) -> bool {
+        self.user.as_ref().is_some_and(|(_, password)| !password.is_empty())
+    }
+
+    /// The password, empty where it has none.
+    pub fn password(&self) -> &str {
+        self.user.as_ref().map_or("", |(_, password)| password)
+    }
+
     /// Host and port, as a resolver takes them.
     pub(super) fn socket(&self) -> (&str, u16) {
         (&self.host, self.port)

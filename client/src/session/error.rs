@@ -81,6 +81,8 @@ pub enum ConnectError {
         address: String,
         /// The reason it gave.
         reason: String,
+        /// What can be done about it.
+        refusal: ConnectRefusal,
     },
     /// The peer violated MQTT 5.
     #[error("{address} does not speak MQTT 5: {reason}")]
@@ -90,6 +92,24 @@ pub enum ConnectError {
         /// The violation.
         reason: String,
     },
+}
+
+/// Why a broker refused a connection, as far as it lies with the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ConnectRefusal {
+    /// CONNACK 0x87 without a user name: only users who log in are let in.
+    NoUser,
+    /// CONNACK 0x86: the user name or the password is wrong.
+    WrongPassword,
+    /// CONNACK 0x87 with a user name: the user may not do this.
+    NotAllowed,
+    /// CONNACK 0x85: the client id belongs to somebody else, or is not valid.
+    ClientId,
+    /// CONNACK 0x88, 0x89, 0x97 or 0x9F: the broker takes no more now; a later attempt may succeed.
+    Busy,
+    /// Anything else.
+    Other,
 }
 
 /// An error of subscribing or unsubscribing.

@@ -7,7 +7,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 
 use super::connection;
-use super::error::{ConnectError, SubscribeError, Unsent};
+use super::error::{ConnectError, ConnectRefusal, SubscribeError, Unsent};
 use super::handshake::PATIENCE;
 use super::message::{Filter, Publish};
 use super::options::Options;
@@ -116,7 +116,10 @@ impl Session {
         let address = address.to_string();
         match granted {
             Err(_) => Err(ConnectError::Silent { address, within: PATIENCE }),
-            Ok(Err(error)) => Err(ConnectError::Refused { address, reason: error.to_string() }),
+            Ok(Err(error)) => {
+                let refusal = ConnectRefusal::Other;
+                Err(ConnectError::Refused { address, reason: error.to_string(), refusal })
+            }
             Ok(Ok(())) => Ok(()),
         }
     }

@@ -8,9 +8,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::error::ConnectError;
+use super::error::{ConnectError, ConnectRefusal};
 use super::frame;
 use super::options::Options;
+use crate::printable;
 use crate::wire::features::{BrokerFeatures, FEATURES_PROPERTY};
 
 /// Time for the broker to answer a CONNECT, and to read what is written before a DISCONNECT.
@@ -19,6 +20,8 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 const DEFAULT_RECEIVE_MAXIMUM: u16 = u16::MAX;
 /// The largest packet that MQTT can express, in bytes (MQTT 5, 2.1.4).
 const LARGEST_PACKET: u32 = 268_435_460;
+/// Characters that are shown of a Reason String.
+const MAX_REASON: usize = 300;
 /// Capacity for the first read.
 const FIRST_READ: usize = 4 << 10;
 
@@ -59,7 +62,7 @@ async fn handshake(options: &Options) -> Result<Connection, ConnectError> {
             Ok(Some(packets::Packet::ConnAck(answer))) => break answer,
             Ok(Some(packets::Packet::Disconnect(farewell))) => {
                 let reason = format!("{:?}", farewell.reason_code);
-                return Err(ConnectError::Refused { address, reason });
+                return Err(ConnectError::Refused { address, reason, refusal: ConnectRefusal::Other });
             }
             Ok(Some(_)) => return Err(protocol("its first packet is no CONNACK".to_owned())),
             Ok(None) => {}
@@ -70,7 +73,8 @@ async fn handshake(options: &Options) -> Result<Connection, ConnectError> {
         }
     };
     if answer.code != packets::ConnectReturnCode::Success {
-        return Err(ConnectError::Refused { address, reason: refusal(answer.code) });
+        let (reason, refusal) = refusal(&answer, options.address.user());
+        return Err(ConnectError::Refused { address, reason, refusal });
     }
     let properties = answer.properties.as_ref();
     if properties.and_then(|p| p.max_qos) == Some(0) {
@@ -132,15 +136,36 @@ fn greet(options: &Options) -> packets::Packet {
     packets::Packet::Connect(connect, will, login)
 }
 
-fn refusal(code: packets::ConnectReturnCode) -> String {
+/// What a CONNACK says that refuses the connection.
+fn refusal(answer: &packets::ConnAck, user: Option<&str>) -> (String, ConnectRefusal) {
     use packets::ConnectReturnCode as Code;
-    match code {
-        Code::BadUserNamePassword => "user name or password is wrong".to_owned(),
-        Code::NotAuthorized => "not authorized; it may want mqtt://user:password@host".to_owned(),
-        Code::BadClientId | Code::ClientIdentifierNotValid => "it does not take the client id".to_owned(),
-        Code::RefusedProtocolVersion | Code::UnsupportedProtocolVersion => {
-            "it does not speak MQTT 5".to_owned()
+    let (text, refusal) = match answer.code {
+        Code::BadUserNamePassword => {
+            ("user name or password is wrong".to_owned(), ConnectRefusal::WrongPassword)
         }
-        other => format!("{other:?}"),
+        Code::NotAuthorized if user.is_none() => {
+            ("not authorized without a user name".to_owned(), ConnectRefusal::NoUser)
+        }
+        Code::NotAuthorized => ("not authorized".to_owned(), ConnectRefusal::NotAllowed),
+        Code::BadClientId | Code::ClientIdentifierNotValid => {
+            ("it does not take the client id".to_owned(), ConnectRefusal::ClientId)
+        }
+        Code::RefusedProtocolVersion | Code::UnsupportedProtocolVersion => {
+            ("it does not speak MQTT 5".to_owned(), ConnectRefusal::Other)
+        }
+        Code::ServiceUnavailable
+        | Code::ServerUnavailable
+        | Code::ServerBusy
+        | Code::QuotaExceeded
+        | Code::ConnectionRateExceeded => ("it is busy".to_owned(), ConnectRefusal::Busy),
+        other => (format!("{other:?}"), ConnectRefusal::Other),
+    };
+    let reason = answer.properties.as_ref().and_then(|properties| properties.reason_string.as_deref());
+    match reason {
+        Some(reason) if refusal != ConnectRefusal::WrongPassword => {
+            let shown: String = reason.chars().take(MAX_REASON).collect();
+            (format!("{text} ({})", printable(&shown)), refusal)
+        }
+        _ => (text, refusal),
     }
 }

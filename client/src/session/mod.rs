@@ -33,7 +33,7 @@ mod stalls;
 
 pub use address::{Address, AddressError};
 pub(crate) use error::because;
-pub use error::{ConnectError, SubscribeError, Unsent};
+pub use error::{ConnectError, ConnectRefusal, SubscribeError, Unsent};
 pub use handle::Session;
 pub use message::{Filter, Message, Publish, QoS};
 pub use options::{Options, Will};

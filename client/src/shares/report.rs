@@ -5,10 +5,15 @@ use std::hash::Hash;
 
 use serde::Serialize;
 
-use super::{ShareLog, Shares};
+use super::{CallerKey, ShareLog, Shares};
 
 /// Callers named in a report.
 const NAMED: usize = 5;
+
+/// How the name of a user begins among callers.
+const USER: &str = "user ";
+/// Stands for a user who is not named.
+const HIDDEN: &str = "another user";
 
 /// How full a shared table is, and who holds most of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -51,6 +56,18 @@ impl ShareReport {
         top.truncate(NAMED);
         Self { table: table.to_owned(), limit, taken, callers, refused: refusals.count(), top }
     }
+
+    /// The report as it is told to a user who is no admin, or to a client without a user: other users are not named.
+    #[must_use]
+    pub fn hide_users_except(mut self, reader: Option<&str>) -> Self {
+        let reader = reader.map(|user| CallerKey::User(user.to_owned()).to_string());
+        for holder in &mut self.top {
+            if holder.caller.starts_with(USER) && Some(&holder.caller) != reader.as_ref() {
+                HIDDEN.clone_into(&mut holder.caller);
+            }
+        }
+        self
+    }
 }
 
 impl<K: Eq + Hash + Clone + Display> Shares<K> {
@@ -79,5 +96,20 @@ mod tests {
         assert_eq!((report.limit, report.taken, report.callers, report.refused), (64, 11, 7, 1));
         drop(held);
         assert_eq!(shares.report("calls", &log).top, []);
+    }
+
+    #[test]
+    fn users_are_named_to_themselves_alone() {
+        let callers =
+            [CallerKey::User("ada".to_owned()), CallerKey::User("bob".to_owned()), CallerKey::Unnamed];
+        let shares = Shares::new(ShareLimits::new(64));
+        let _held: Vec<_> = callers.iter().map(|caller| shares.take(caller).expect("room")).collect();
+        let told = |reader| -> Vec<String> {
+            let report = shares.report("calls", &ShareLog::default()).hide_users_except(reader);
+            report.top.into_iter().map(|holder| holder.caller).collect()
+        };
+        let unnamed = CallerKey::Unnamed.to_string();
+        assert_eq!(told(Some("ada")), [unnamed.as_str(), "user \"ada\"", HIDDEN]);
+        assert_eq!(told(None), [unnamed.as_str(), HIDDEN, HIDDEN]);
     }
 }

@@ -56,6 +56,13 @@ impl Reply {
         self
     }
 
+    /// The same reply, whose result is secret.
+    #[must_use]
+    pub fn secret(mut self) -> Self {
+        self.properties.user.push(("secret".to_owned(), "1".to_owned()));
+        self
+    }
+
     /// Reads a reply in plain form: the user property `status` tells an error from a result that looks like one.
     pub fn read(payload: &[u8], properties: &Properties) -> Outcome {
         let broken = |text: &str| Outcome::Fault(Fault::new(Code::BROKEN_OBJECT, text));

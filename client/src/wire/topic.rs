@@ -178,9 +178,10 @@ impl ReplyTopic {
         ClientId::new(client).ok()
     }
 
-    /// Whether replies on a topic are those to `client`.
-    pub fn is_to(root: &Root, client: &ClientId, topic: &str) -> bool {
-        addressee(root, topic).is_some_and(|(_, addressee)| addressee == client.as_str())
+    /// The object whose replies to `client` come on a topic; `None` where it is another topic.
+    pub fn object_of<'a>(root: &Root, client: &ClientId, topic: &'a str) -> Option<&'a str> {
+        let (object, addressee) = addressee(root, topic)?;
+        (addressee == client.as_str()).then_some(object)
     }
 
     /// The one subscription of a client for all its replies.

@@ -5,49 +5,66 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use axum::http::{HeaderMap, header};
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
+use axum::http::HeaderMap;
 use parking_lot::Mutex;
+use rantai_client::shares::CallerKey;
+use rantai_client::wire::user::User;
+use rantai_client::{Client, Proxy};
+use rantai_credentials::Busy;
 
-use super::settings::User;
+use super::proxies::{self, Network};
+use super::users::{Login, Users};
 
 /// Callers whose rate is known; beyond it those that have rested longest are forgotten.
 const KNOWN: usize = 10_000;
-/// Wrong passwords and keys of one address in a minute, before it has to wait.
+/// Wrong passwords for one user, or wrong keys, from one address in a minute, before it has to wait.
 const WRONG_PER_MINUTE: f64 = 30.0;
+/// When a request may come again whose password could not be checked.
+const BUSY: Duration = Duration::from_secs(1);
 
 /// Looks at every request before it becomes a call.
 #[derive(Debug)]
 pub(super) struct Guard {
-    users: Vec<Known>,
+    users: Users,
+    trusted_proxies: Vec<Network>,
     rate: u32,
     buckets: Mutex<HashMap<Caller, Bucket>>,
     pub(super) counts: Counts,
 }
 
-/// Somebody, by the digests of what they know: comparing those takes the same time for every guess.
-#[derive(Debug)]
-struct Known {
-    name: String,
-    basic: Option<blake3::Hash>,
-    bearer: Option<blake3::Hash>,
-}
-
 /// Who calls.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Caller {
-    User(String),
+    User(User),
     Address(IpAddr),
-    /// Somebody at this address who did not know a password.
-    Wrong(IpAddr),
+    /// Somebody at this address who did not know the password of this user, or any key.
+    Wrong(Option<User>, IpAddr),
 }
 
 impl std::fmt::Display for Caller {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::User(user) => write!(f, "user {user:?}"),
-            Self::Address(address) | Self::Wrong(address) => write!(f, "address {address}"),
+            Self::User(user) => CallerKey::User(user.to_string()).fmt(f),
+            Self::Address(address) | Self::Wrong(_, address) => write!(f, "address {address}"),
+        }
+    }
+}
+
+impl Caller {
+    /// The user, where somebody has logged in.
+    pub(super) fn user(&self) -> Option<&User> {
+        match self {
+            Self::User(user) => Some(user),
+            Self::Address(_) | Self::Wrong(..) => None,
+        }
+    }
+
+    /// An object as this caller may call it: with the rights of the user, and not with those of the gateway.
+    pub(super) fn object(&self, client: &Client, object: &str) -> Proxy {
+        let proxy = client.object(object);
+        match self.user() {
+            Some(user) => proxy.for_user(user),
+            None => proxy,
         }
     }
 }
@@ -90,41 +107,29 @@ impl Counts {
 }
 
 impl Guard {
-    pub(super) fn new(users: &[User], rate: u32) -> Self {
-        let known = |user: &User| Known {
-            name: user.name.clone(),
-            basic: user
-                .password
-                .as_ref()
-                .map(|word| blake3::hash(format!("{}:{word}", user.name).as_bytes())),
-            bearer: user.key.as_ref().map(|key| blake3::hash(key.as_bytes())),
-        };
-        let users = users.iter().map(known).collect();
-        Self { users, rate, buckets: Mutex::default(), counts: Counts::default() }
+    pub(super) fn new(users: Users, trusted_proxies: &[Network], rate: u32) -> Self {
+        let trusted_proxies = trusted_proxies.to_vec();
+        Self { users, trusted_proxies, rate, buckets: Mutex::default(), counts: Counts::default() }
     }
 
-    /// Who it is, if they may call now.
-    pub(super) fn admit(
+    /// Whether anybody may call, without a password.
+    pub(super) fn is_open(&self) -> bool {
+        self.users.is_empty()
+    }
+
+    /// Who sends a request by the connection of `peer`, if they may call now.
+    pub(super) async fn admit(
         &self,
-        address: IpAddr,
+        peer: IpAddr,
         headers: &HeaderMap,
         now: Instant,
     ) -> Result<Caller, Refused> {
         Counts::one(&self.counts.requests);
-        let caller = if self.users.is_empty() {
+        let address = proxies::client(&self.trusted_proxies, peer, headers);
+        let caller = if self.is_open() {
             Caller::Address(address)
         } else {
-            // Whoever guesses has to wait before the next guess is looked at.
-            let wrong = Caller::Wrong(address);
-            self.look(&wrong, WRONG_PER_MINUTE, WRONG_PER_MINUTE / 60.0, now)?;
-            let Some(name) = self.user(headers) else {
-                Counts::one(&self.counts.unknown_callers);
-                if headers.contains_key(header::AUTHORIZATION) {
-                    self.take(&wrong, WRONG_PER_MINUTE, WRONG_PER_MINUTE / 60.0, now);
-                }
-                return Err(Refused::Unknown);
-            };
-            Caller::User(name)
+            Caller::User(self.log_in(address, headers, now).await?)
         };
         if self.rate > 0 {
             let rate = f64::from(self.rate);
@@ -134,21 +139,31 @@ impl Guard {
         Ok(caller)
     }
 
-    fn user(&self, headers: &HeaderMap) -> Option<String> {
-        let given = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
-        let (scheme, word) = given.split_once(' ')?;
-        let digest = if scheme.eq_ignore_ascii_case("basic") {
-            blake3::hash(&BASE64_STANDARD.decode(word.trim()).ok()?)
-        } else {
-            blake3::hash(word.trim().as_bytes())
+    /// Whoever guesses has to wait before the next guess is looked at: for this user and at this address only, so that the
+    /// user is never locked out elsewhere, nor others at that address.
+    async fn log_in(&self, address: IpAddr, headers: &HeaderMap, now: Instant) -> Result<User, Refused> {
+        let unknown = || {
+            Counts::one(&self.counts.unknown_callers);
+            Refused::Unknown
         };
-        let known = |user: &&Known| {
-            let known = if scheme.eq_ignore_ascii_case("basic") { &user.basic } else { &user.bearer };
-            // In the same time for every guess, as `blake3::Hash` compares.
-            known.is_some_and(|known| known == digest)
+        let login = Login::read(headers).ok_or_else(unknown)?;
+        let user = match &login {
+            Login::Password { user, .. } => Some(user.clone()),
+            Login::Key(_) => None,
         };
-        let bearer = scheme.eq_ignore_ascii_case("bearer") || scheme.eq_ignore_ascii_case("basic");
-        self.users.iter().filter(|_| bearer).find(known).map(|user| user.name.clone())
+        let wrong = Caller::Wrong(user, address);
+        self.look(&wrong, WRONG_PER_MINUTE, WRONG_PER_MINUTE / 60.0, now)?;
+        match self.users.check(&login, address).await {
+            Ok(Some(user)) => Ok(user),
+            Ok(None) => {
+                self.take(&wrong, WRONG_PER_MINUTE, WRONG_PER_MINUTE / 60.0, now);
+                Err(unknown())
+            }
+            Err(Busy) => {
+                Counts::one(&self.counts.too_often);
+                Err(Refused::TooOften(BUSY))
+            }
+        }
     }
 
     /// Whether there is one left.
@@ -190,18 +205,33 @@ impl Bucket {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use std::net::Ipv4Addr;
+
+    use axum::http::header;
+    use base64::Engine as _;
+    use base64::prelude::BASE64_STANDARD;
+    use rantai_credentials::Record;
+
+    use super::*;
+    use crate::settings;
 
     const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
     fn guard(rate: u32) -> Guard {
-        let user = |name: &str, password: Option<&str>, key: Option<&str>| User {
+        // `$6$`: one hash of SHA-512, which costs nothing here.
+        let password = "$6$c2FsdHNhbHQxMjM0$+QxGzIhfk+Rq/7ap/GY7IRnpeO8t5hEQOSG4Dr5qU67e5IqSU3HXCn6DsTQklQYpwf1r1S1KgMfsecF7XkwbvA==".parse().expect("a record");
+        let user = |name: &str, password: Option<Record>, key: Option<&str>| settings::User {
             name: name.to_owned(),
-            password: password.map(ToOwned::to_owned),
+            password,
             key: key.map(ToOwned::to_owned),
         };
-        Guard::new(&[user("ada", Some("change:me"), None), user("pi", None, Some("k1"))], rate)
+        let users = [user("ada", Some(password), None), user("pi", None, Some("k1"))];
+        let trusted = [Network::try_from("127.0.0.9".to_owned()).expect("an address")];
+        Guard::new(Users::new(&users, None).expect("users"), &trusted, rate)
+    }
+
+    fn open(rate: u32) -> Guard {
+        Guard::new(Users::new(&[], None).expect("none"), &[], rate)
     }
 
     fn with(authorization: &str) -> HeaderMap {
@@ -210,50 +240,84 @@ mod tests {
         headers
     }
 
-    #[test]
-    fn users_are_known_by_password_or_key() {
-        let guard = guard(0);
-        let admit = |headers: &HeaderMap| guard.admit(HERE, headers, Instant::now());
-        let user = |name: &str| Ok(Caller::User(name.to_owned()));
-        assert_eq!(admit(&with("Basic YWRhOmNoYW5nZTptZQ==")), user("ada"));
-        assert_eq!(admit(&with("bearer k1")), user("pi"));
-        for wrong in ["Basic YWRhOg==", "Basic !!", "Bearer change:me", "Bearer", "Digest k1", "Basic azE="] {
-            assert_eq!(admit(&with(wrong)), Err(Refused::Unknown), "{wrong}");
-        }
-        assert_eq!(admit(&HeaderMap::new()), Err(Refused::Unknown));
+    fn basic(pair: &str) -> HeaderMap {
+        with(&format!("Basic {}", BASE64_STANDARD.encode(pair)))
     }
 
-    #[test]
-    fn whoever_guesses_has_to_wait() {
+    #[tokio::test]
+    async fn users_are_known_by_password_or_key() {
+        let guard = guard(0);
+        let admit = async |headers: &HeaderMap| guard.admit(HERE, headers, Instant::now()).await;
+        let user = |name: &str| Ok(Caller::User(User::new(name).expect("a name")));
+        assert_eq!(admit(&basic("ada:change:me")).await, user("ada"));
+        assert_eq!(admit(&with("bearer k1")).await, user("pi"));
+        for wrong in ["Basic YWRhOg==", "Basic !!", "Bearer change:me", "Bearer", "Digest k1", "Basic azE="] {
+            assert_eq!(admit(&with(wrong)).await, Err(Refused::Unknown), "{wrong}");
+        }
+        assert_eq!(admit(&basic("pi:k1")).await, Err(Refused::Unknown));
+        assert_eq!(admit(&HeaderMap::new()).await, Err(Refused::Unknown));
+    }
+
+    /// 30 wrong passwords locked an address out, and behind a proxy everybody.
+    #[tokio::test]
+    async fn whoever_guesses_waits_and_nobody_else() {
         let (guard, now) = (guard(0), Instant::now());
         for _ in 0..30 {
-            assert_eq!(guard.admit(HERE, &with("Bearer x"), now), Err(Refused::Unknown));
+            assert_eq!(guard.admit(HERE, &basic("ada:x"), now).await, Err(Refused::Unknown));
         }
-        let right = with("Bearer k1");
-        assert!(matches!(guard.admit(HERE, &right, now), Err(Refused::TooOften(_))));
+        let right = basic("ada:change:me");
+        assert!(matches!(guard.admit(HERE, &right, now).await, Err(Refused::TooOften(_))));
         let elsewhere = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
-        assert!(guard.admit(elsewhere, &right, now).is_ok());
-        assert!(guard.admit(HERE, &right, now + Duration::from_secs(3)).is_ok());
+        assert!(guard.admit(elsewhere, &right, now).await.is_ok(), "the right password from elsewhere");
+        assert!(guard.admit(HERE, &with("Bearer k1"), now).await.is_ok(), "another user");
+        assert!(guard.admit(HERE, &right, now + Duration::from_secs(3)).await.is_ok());
     }
 
-    #[test]
-    fn a_rate_is_kept() {
-        let (guard, now) = (Guard::new(&[], 5), Instant::now());
-        let none = HeaderMap::new();
-        let admitted = |after: u64| {
-            let now = now + Duration::from_millis(after);
-            (0..20).filter(|_| guard.admit(HERE, &none, now).is_ok()).count()
+    #[tokio::test]
+    async fn clients_behind_a_trusted_proxy_are_told_apart() {
+        let (guard, now) = (guard(0), Instant::now());
+        let proxy = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 9));
+        let from = |address: &str, mut headers: HeaderMap| {
+            headers.insert("x-forwarded-for", address.parse().expect("a value"));
+            headers
         };
-        assert_eq!(admitted(0), 5);
-        assert_eq!(admitted(400), 2);
-        assert_eq!(admitted(60_000), 5);
+        for _ in 0..31 {
+            let _ = guard.admit(proxy, &from("6.6.6.6", basic("ada:x")), now).await;
+        }
+        let right = || basic("ada:change:me");
+        let admitted = guard.admit(proxy, &from("6.6.6.6", right()), now).await;
+        assert!(matches!(admitted, Err(Refused::TooOften(_))));
+        assert!(guard.admit(proxy, &from("1.1.1.1", right()), now).await.is_ok());
+        // Nobody else may name an address.
+        for guess in 0..31 {
+            let named = from(&format!("5.5.5.{guess}"), basic("ada:x"));
+            let _ = guard.admit(HERE, &named, now).await;
+        }
+        assert!(matches!(guard.admit(HERE, &right(), now).await, Err(Refused::TooOften(_))));
     }
 
-    #[test]
-    fn callers_that_are_known_have_a_limit() {
-        let (guard, now, none) = (Guard::new(&[], 5), Instant::now(), HeaderMap::new());
+    #[tokio::test]
+    async fn a_rate_is_kept() {
+        let (guard, now) = (open(5), Instant::now());
+        let none = HeaderMap::new();
+        let admitted = async |after: u64| {
+            let now = now + Duration::from_millis(after);
+            let mut admitted = 0;
+            for _ in 0..20 {
+                admitted += usize::from(guard.admit(HERE, &none, now).await.is_ok());
+            }
+            admitted
+        };
+        assert_eq!(admitted(0).await, 5);
+        assert_eq!(admitted(400).await, 2);
+        assert_eq!(admitted(60_000).await, 5);
+    }
+
+    #[tokio::test]
+    async fn callers_that_are_known_have_a_limit() {
+        let (guard, now, none) = (open(5), Instant::now(), HeaderMap::new());
         for address in 0..20_000_u32 {
-            assert!(guard.admit(IpAddr::V4(Ipv4Addr::from(address)), &none, now).is_ok());
+            assert!(guard.admit(IpAddr::V4(Ipv4Addr::from(address)), &none, now).await.is_ok());
         }
         assert!(guard.buckets.lock().len() <= KNOWN);
     }

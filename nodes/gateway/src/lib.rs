@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`settings`] | What stands of it in nodes.toml |
 //! | `server` | Connections, up to a number, each with a time |
-//! | `guard` | Who may call, and how often |
+//! | `guard`, `users`, `proxies` | Who may call, by which password, from where, and how often |
 //! | `pages` | Which web pages may call |
 //! | `catalog` | What the objects say of themselves, kept current |
 //! | `rest`, `arguments`, `status` | Methods as paths: a query or a body in, a status out |
@@ -20,6 +20,7 @@ mod guard;
 mod mapping;
 mod openapi;
 mod pages;
+mod proxies;
 mod rest;
 mod schema;
 mod server;
@@ -27,6 +28,7 @@ pub mod settings;
 pub mod soap;
 mod status;
 mod ui;
+mod users;
 mod waiting;
 
 use std::io;
@@ -40,7 +42,8 @@ use tokio::task::JoinHandle;
 
 use self::catalog::Catalog;
 use self::guard::Guard;
-use self::settings::{Limits, Rest, Soap, User};
+use self::settings::{Limits, Rest, Soap};
+use self::users::Users;
 pub use self::waiting::WaitingCalls;
 
 /// A gateway that listens. Dropped it ends at once; [`shutdown`](Self::shutdown) lets what runs end first.
@@ -58,32 +61,33 @@ impl Gateway {
     ///
     /// # Errors
     ///
-    /// Where its address cannot be listened on.
+    /// Where its address cannot be listened on, and where its password file cannot be read.
     pub async fn rest(settings: &Rest, client: Client, waiting: Arc<WaitingCalls>) -> io::Result<Self> {
         let catalog = Arc::new(Catalog::new(client.clone(), settings.objects.clone()));
-        let guard = Arc::new(Guard::new(&settings.users, settings.limits.rate_per_s));
+        let users = Users::new(&settings.users, settings.password_file.as_deref())?;
+        let guard = Arc::new(Guard::new(users, &settings.trusted_proxies, settings.limits.rate_per_s));
         let stop = watch::Sender::new(false);
         let router =
             rest::router(settings, client, catalog.clone(), guard.clone(), waiting, stop.subscribe());
-        Self::start(settings.listen, &settings.users, settings.limits, router, guard, catalog, stop).await
+        Self::start(settings.listen, settings.limits, router, guard, catalog, stop).await
     }
 
     /// SOAP; `waiting` as for [`rest`](Self::rest).
     ///
     /// # Errors
     ///
-    /// Where its address cannot be listened on.
+    /// Where its address cannot be listened on, and where its password file cannot be read.
     pub async fn soap(settings: &Soap, client: Client, waiting: Arc<WaitingCalls>) -> io::Result<Self> {
         let catalog = Arc::new(Catalog::new(client.clone(), settings.objects.clone()));
-        let guard = Arc::new(Guard::new(&settings.users, settings.limits.rate_per_s));
+        let users = Users::new(&settings.users, settings.password_file.as_deref())?;
+        let guard = Arc::new(Guard::new(users, &settings.trusted_proxies, settings.limits.rate_per_s));
         let stop = watch::Sender::new(false);
         let router = soap::router(settings, client, catalog.clone(), guard.clone(), waiting);
-        Self::start(settings.listen, &settings.users, settings.limits, router, guard, catalog, stop).await
+        Self::start(settings.listen, settings.limits, router, guard, catalog, stop).await
     }
 
     async fn start(
         listen: SocketAddr,
-        users: &[User],
         limits: Limits,
         router: Router,
         guard: Arc<Guard>,
@@ -91,8 +95,10 @@ impl Gateway {
         stop: watch::Sender<bool>,
     ) -> io::Result<Self> {
         let (listener, address) = server::bind(listen).await?;
-        if users.is_empty() && !address.ip().is_loopback() {
-            tracing::warn!("everybody who reaches {address} may call; `users` says who may");
+        if guard.is_open() && !address.ip().is_loopback() {
+            tracing::warn!(
+                "everybody who reaches {address} may call; `users` and `password_file` say who may"
+            );
         }
         let stopped = stop.subscribe();
         let following = tokio::spawn(catalog.follow());

@@ -45,7 +45,7 @@ async fn called(
     let description = gateway.catalog.of(&route.object).await.map_err(status::fault)?;
     let params = params(route, description.method(&route.method), &query(raw))?;
     let _place = gateway.waiting.begin(&route.object, caller)?;
-    let proxy = gateway.client.object(&route.object).deadline(gateway.patience(headers));
+    let proxy = caller.object(&gateway.client, &route.object).deadline(gateway.patience(headers));
     let answered = proxy.request(&route.method).params(params).send().await.map_err(status::fault)?;
     let value = match answered.outcome.map_err(|fault| *fault)? {
         Content::Value(value) => value,

@@ -13,11 +13,13 @@ pub(super) struct Pages {
     origins: Vec<String>,
     /// Whether anybody may call.
     open: bool,
+    /// What this host is called.
+    host: Option<String>,
 }
 
 impl Pages {
     pub(super) fn new(origins: &[String], open: bool) -> Self {
-        Self { origins: origins.to_vec(), open }
+        Self { origins: origins.to_vec(), open, host: host_name() }
     }
 
     /// Refuses a request of a page that may not call, and counts it. What is no browser says nothing of pages.
@@ -28,6 +30,10 @@ impl Pages {
         };
         if !self.is_own(headers) {
             return refuse("pages of this origin may not call; `origins` lists those that may".to_owned());
+        }
+        if headers.get_all(header::HOST).iter().nth(1).is_some() {
+            // RFC 9112, 3.2.
+            return Err(Fault::new(Code::NOT_A_REQUEST, "more than one Host"));
         }
         match text(headers, header::HOST) {
             // Whoever owns a name may have it lead here, and their page is of one origin with the gateway then. Of
@@ -50,21 +56,65 @@ impl Pages {
         own || self.origins.iter().any(|allowed| allowed == origin)
     }
 
-    /// Whether a name cannot be a foreign one: an address, a name without a dot or of the local network, or one that
-    /// is listed.
+    /// Whether a name cannot be a foreign one: an address, this host itself, or one that is listed. A name without a dot
+    /// may be anybody's, by the domain that a resolver adds or by that of a local network.
     fn is_known(&self, host: &str) -> bool {
         let Ok(authority) = host.parse::<Authority>() else { return false };
         let name = authority.host().to_ascii_lowercase();
         let address = name.starts_with('[') || name.parse::<std::net::Ipv4Addr>().is_ok();
-        let local = matches!(name.rsplit_once('.'), None | Some((_, "local" | "localhost")));
+        let local = name == "localhost" || name.ends_with(".localhost");
+        let own =
+            self.host.as_ref().is_some_and(|host| name == *host || name.strip_suffix(".local") == Some(host));
         let listed = |origin: &String| {
             let host = origin.split_once("://").and_then(|(_, host)| host.parse::<Authority>().ok());
             host.is_some_and(|host| host.host() == name)
         };
-        address || local || self.origins.iter().any(listed)
+        address || local || own || self.origins.iter().any(listed)
     }
+}
+
+/// The name of this host, in lower case.
+fn host_name() -> Option<String> {
+    let files = ["/proc/sys/kernel/hostname", "/etc/hostname"];
+    let name = files.iter().find_map(|file| std::fs::read_to_string(file).ok())?;
+    Some(name.trim().to_ascii_lowercase()).filter(|name| !name.is_empty())
 }
 
 fn text(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {
     headers.get(name)?.to_str().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A name without a dot, and any of `.local`, passed: their owner could have them lead here.
+    #[test]
+    fn only_names_of_this_host_and_listed_ones_are_known() {
+        let pages = Pages {
+            origins: vec!["https://api.example.org".to_owned()],
+            open: true,
+            host: Some("pi-east".to_owned()),
+        };
+        for (host, expected) in [
+            ("127.0.0.1:5151", true),
+            ("[::1]:5151", true),
+            ("192.168.1.9", true),
+            ("localhost:5151", true),
+            ("rest.localhost", true),
+            ("pi-east", true),
+            ("PI-EAST:5151", true),
+            ("pi-east.local", true),
+            ("api.example.org", true),
+            ("evil.local", false),
+            ("evil", false),
+            ("pi", false),
+            ("pi-east.evil.org", false),
+            ("localhost.evil.org", false),
+            ("127.0.0.1.evil.org", false),
+            ("", false),
+        ] {
+            assert_eq!(pages.is_known(host), expected, "{host}");
+        }
+    }
 }

@@ -36,12 +36,9 @@ use uuid::Uuid;
 use super::catalog::Catalog;
 use super::guard::{Caller, Counts, Guard, Refused};
 use super::pages::Pages;
-use super::settings::{Limits, Rest};
+use super::settings::{BUILT_IN, Limits, Rest};
 use super::waiting::WaitingCalls;
 use super::{arguments, events, mapping, openapi, status, ui};
-
-/// Built-in methods that tell something, and change nothing.
-const BUILT_IN: [&str; 4] = ["rpc.ping", "rpc.info", "rpc.stats", "rpc.discover"];
 
 /// What every request needs.
 pub(super) struct Gateway {
@@ -57,6 +54,7 @@ pub(super) struct Gateway {
     pub(super) stop: watch::Receiver<bool>,
     pages: Pages,
     secured: bool,
+    admins: Vec<String>,
     document: Mutex<Option<(u64, Value)>>,
 }
 
@@ -69,6 +67,7 @@ pub(super) fn router(
     waiting: Arc<WaitingCalls>,
     stop: watch::Receiver<bool>,
 ) -> Router {
+    let is_open = guard.is_open();
     let gateway = Arc::new(Gateway {
         client,
         catalog,
@@ -81,8 +80,9 @@ pub(super) fn router(
         share_log: ShareLog::default(),
         waiting,
         stop,
-        pages: Pages::new(&settings.origins, settings.users.is_empty()),
-        secured: !settings.users.is_empty(),
+        pages: Pages::new(&settings.origins, is_open),
+        secured: !is_open,
+        admins: settings.admins.clone(),
         document: Mutex::default(),
     });
     let mut router = Router::new()
@@ -130,7 +130,7 @@ async fn admit(
     mut request: Request,
     next: Next,
 ) -> Response {
-    let caller = match gateway.guard.admit(peer.ip(), request.headers(), Instant::now()) {
+    let caller = match gateway.guard.admit(peer.ip(), request.headers(), Instant::now()).await {
         Ok(caller) => caller,
         Err(refused) => return turn_away(&refused),
     };
@@ -229,9 +229,7 @@ async fn call(
     request: Request,
 ) -> Response {
     let response = match *request.method() {
-        Verb::GET | Verb::HEAD => {
-            gateway.get(&caller, &object, &method, raw.as_deref(), request.headers()).await
-        }
+        Verb::GET => gateway.get(&caller, &object, &method, raw.as_deref(), request.headers()).await,
         Verb::POST => gateway.post(&caller, &object, &method, raw.as_deref(), request).await,
         _ => return wrong_verb().await.into_response(),
     };
@@ -266,7 +264,7 @@ impl Gateway {
         let params = arguments::named(known.as_ref(), &query(raw)).map_err(refuse)?;
         let params = (!params.is_empty()).then_some(Value::Object(params));
         let _place = self.waiting.begin(object, caller).map_err(refuse)?;
-        let proxy = self.client.object(object).deadline(self.patience(headers)).idempotent();
+        let proxy = caller.object(&self.client, object).deadline(self.patience(headers)).idempotent();
         respond(proxy.request(method).params(params)).await
     }
 
@@ -304,7 +302,7 @@ impl Gateway {
             json::read(&payload).map_err(|error| refuse(Fault::from(&error)))?;
         }
         let (patience, began) = (self.patience(&headers), Instant::now());
-        let mut proxy = self.client.object(object);
+        let mut proxy = caller.object(&self.client, object);
         let key = headers.get("idempotency-key");
         let identity = key.map(|key| identity(caller, object, method, key.as_bytes()));
         if let Some(identity) = identity
@@ -397,11 +395,15 @@ async fn document(State(gateway): State<Arc<Gateway>>) -> Json<Value> {
     Json(document)
 }
 
-async fn stats(State(gateway): State<Arc<Gateway>>) -> Json<Value> {
+async fn stats(State(gateway): State<Arc<Gateway>>, Extension(caller): Extension<Caller>) -> Json<Value> {
     let counts = &gateway.guard.counts;
     let read = |count: &std::sync::atomic::AtomicU64| count.load(std::sync::atomic::Ordering::Relaxed);
     let mut shares = vec![gateway.streams.report("streams", &gateway.share_log)];
     shares.extend(gateway.waiting.reports());
+    let user = caller.user().map(rantai_client::wire::user::User::as_str);
+    if !user.is_some_and(|user| gateway.admins.iter().any(|admin| admin == user)) {
+        shares = shares.into_iter().map(|report| report.hide_users_except(user)).collect();
+    }
     Json(json!({
         "shares": shares,
         "requests": read(&counts.requests),
@@ -435,11 +437,12 @@ mod tests {
 
     #[test]
     fn a_key_is_its_callers_own() {
-        let ada = Caller::User("ada".to_owned());
+        let user = |name: &str| Caller::User(name.parse().expect("a name"));
+        let ada = user("ada");
         let one = identity(&ada, "pages", "add", b"1");
         assert_eq!(one, identity(&ada, "pages", "add", b"1"));
         for other in [
-            identity(&Caller::User("pi".to_owned()), "pages", "add", b"1"),
+            identity(&user("pi"), "pages", "add", b"1"),
             identity(&ada, "pagesa", "dd", b"1"),
             identity(&ada, "pages", "add", b"2"),
         ] {

@@ -3,11 +3,20 @@
 use std::collections::{BTreeMap, HashSet};
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::Deserialize;
+use rantai_client::wire::user::User as UserName;
+use rantai_credentials::{Record, RecordError};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 
+pub use super::proxies::Network;
 use super::soap::service::{Simple, ncname};
+use super::users::records;
+
+/// Built-in methods that tell something, and change nothing: the only ones for callers from outside.
+pub(super) const BUILT_IN: [&str; 4] = ["rpc.ping", "rpc.info", "rpc.stats", "rpc.discover"];
 
 /// REST.
 #[derive(Clone, Debug, Deserialize)]
@@ -18,9 +27,17 @@ pub struct Rest {
     /// Objects that can be called; a name that ends in `*` is a prefix. Every one without it.
     #[serde(default = "every")]
     pub objects: Vec<String>,
-    /// Who may call. Anybody where there is nobody.
+    /// Who may call. Anybody where there is nobody, and no password file.
     #[serde(default)]
     pub users: Vec<User>,
+    /// Users with their passwords: the file of the broker, so that its users are those of the gateway.
+    pub password_file: Option<PathBuf>,
+    /// Proxies whose `X-Forwarded-For` is believed: addresses and networks.
+    #[serde(default)]
+    pub trusted_proxies: Vec<Network>,
+    /// Users to whom statistics name all callers: those of the whole configuration.
+    #[serde(skip)]
+    pub admins: Vec<String>,
     /// Web pages of these origins may call, as in `https://example.org`; only its own without it.
     #[serde(default)]
     pub origins: Vec<String>,
@@ -41,9 +58,17 @@ pub struct Soap {
     /// Objects that can be called, each at `/NAME`; a name that ends in `*` is a prefix. Every one without it.
     #[serde(default = "every")]
     pub objects: Vec<String>,
-    /// Who may call. Anybody where there is nobody.
+    /// Who may call. Anybody where there is nobody, and no password file.
     #[serde(default)]
     pub users: Vec<User>,
+    /// Users with their passwords: the file of the broker, so that its users are those of the gateway.
+    pub password_file: Option<PathBuf>,
+    /// Proxies whose `X-Forwarded-For` is believed: addresses and networks.
+    #[serde(default)]
+    pub trusted_proxies: Vec<Network>,
+    /// Web pages of these origins may call, as in `https://example.org`, and their host names lead here.
+    #[serde(default)]
+    pub origins: Vec<String>,
     /// What a client may use up.
     #[serde(default)]
     pub limits: Limits,
@@ -62,10 +87,20 @@ fn every() -> Vec<String> {
 pub struct User {
     /// The name.
     pub name: String,
-    /// The password.
-    pub password: Option<String>,
+    /// The record of the password, as `rantai passwd --hash` prints it.
+    #[serde(default, deserialize_with = "record")]
+    pub password: Option<Record>,
     /// The key.
     pub key: Option<String>,
+}
+
+fn record<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Record>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    // The text itself may be a password: it is not shown.
+    let record = text.parse().map_err(|error: RecordError| {
+        D::Error::custom(format!("{error}; `rantai passwd --hash` prints the record of a password"))
+    })?;
+    Ok(Some(record))
 }
 
 impl std::fmt::Debug for User {
@@ -215,10 +250,11 @@ const OWN: [&str; 6] = ["/objects", "/events", "/openapi.json", "/ui", "/stats",
 impl Rest {
     /// Whatever could not be served.
     pub fn check(&self) -> Result<(), String> {
-        users(&self.users)?;
+        users(&self.users, self.password_file.as_deref())?;
         let mut seen = HashSet::new();
         for route in &self.routes {
             path(&route.path)?;
+            method(&route.method)?;
             let own = OWN.iter().any(|own| route.path == *own || route.path.starts_with(&format!("{own}/")));
             if own || route.path == "/" {
                 return Err(format!("route {:?}: that path is the gateway's own", route.path));
@@ -232,20 +268,33 @@ impl Rest {
                 }
             }
         }
-        for origin in &self.origins {
-            let parsed = url::Url::parse(origin).map_err(|error| format!("origin {origin:?}: {error}"))?;
-            if parsed.origin().ascii_serialization() != *origin {
-                return Err(format!("origin {origin:?}: SCHEME://HOST[:PORT] is expected"));
-            }
-        }
-        Ok(())
+        origins(&self.origins)
     }
+}
+
+fn origins(origins: &[String]) -> Result<(), String> {
+    for origin in origins {
+        let parsed = url::Url::parse(origin).map_err(|error| format!("origin {origin:?}: {error}"))?;
+        if parsed.origin().ascii_serialization() != *origin {
+            return Err(format!("origin {origin:?}: SCHEME://HOST[:PORT] is expected"));
+        }
+    }
+    Ok(())
+}
+
+/// Built-in methods that change something are not for callers from outside.
+fn method(name: &str) -> Result<(), String> {
+    if name.starts_with("rpc.") && !BUILT_IN.contains(&name) {
+        return Err(format!("{name} is not for callers from outside"));
+    }
+    Ok(())
 }
 
 impl Soap {
     /// Whatever could not be served.
     pub fn check(&self) -> Result<(), String> {
-        users(&self.users)?;
+        users(&self.users, self.password_file.as_deref())?;
+        origins(&self.origins)?;
         let mut seen: BTreeMap<&str, &str> = BTreeMap::new();
         for service in &self.services {
             if service.path != "/" {
@@ -259,6 +308,7 @@ impl Soap {
                 ncname(name).ok_or_else(|| format!("{name:?} is no name of XML"))?;
             }
             for operation in &service.operations {
+                method(&operation.method)?;
                 for (name, _) in operation.typed()? {
                     ncname(&name).ok_or_else(|| format!("{name:?} is no name of XML"))?;
                 }
@@ -268,16 +318,17 @@ impl Soap {
     }
 }
 
-fn users(users: &[User]) -> Result<(), String> {
+fn users(users: &[User], file: Option<&Path>) -> Result<(), String> {
     for user in users {
         if user.password.is_none() && user.key.is_none() {
             return Err(format!("user {:?} has neither a password nor a key", user.name));
         }
-        if user.name.contains(':') || user.name.is_empty() {
-            return Err(format!("user {:?}: a name is not empty and has no colon", user.name));
+        if user.name.contains(':') {
+            return Err(format!("user {:?}: a name has no colon", user.name));
         }
+        UserName::new(&user.name).map_err(|error| error.to_string())?;
     }
-    Ok(())
+    records(users, file).map(drop)
 }
 
 fn path(path: &str) -> Result<(), String> {
@@ -307,6 +358,11 @@ mod tests {
         }
         assert!(rest("users = [{name='a'}]").is_err());
         assert!(rest("users = [{name='a:b', key='k'}]").is_err());
+        let plain = rest("users = [{name='a', password='s3cret'}]").expect_err("plain text");
+        assert!(plain.contains("rantai passwd --hash"), "{plain}");
+        assert!(rest("trusted_proxies = ['127.0.0.1', '10.0.0.0/8']").is_ok());
+        assert!(rest("trusted_proxies = ['proxy']").is_err());
+        assert!(rest("routes = [{path='/y', object='c', method='rpc.yield'}]").is_err());
         assert!(rest("origins = ['https://example.org']").is_ok());
         assert!(rest("origins = ['https://example.org/']").is_err());
         assert!(rest("limits = {connections = 0}").is_err());

@@ -72,7 +72,7 @@ mod tests {
     fn callers_and_objects_have_places_of_their_own() {
         let waiting =
             WaitingCalls::new([&Limits { calls_per_object: 8, ..Limits::default() }, &Limits::default()]);
-        let [ada, bob] = ["ada", "bob"].map(|name| Caller::User(name.to_owned()));
+        let [ada, bob] = ["ada", "bob"].map(|name| Caller::User(name.parse().expect("a name")));
         let held: Vec<_> = (0..6).map(|_| waiting.begin("slow", &ada).expect("its share")).collect();
         assert!(waiting.begin("slow", &ada).is_err());
         assert!(waiting.begin("slow", &bob).is_ok() && waiting.begin("other", &ada).is_ok());

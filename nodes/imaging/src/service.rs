@@ -29,6 +29,7 @@ use rantai_commit::{self as commit, DiskError, Opener};
 #[interface(version = "1.0.0", tags("imaging"))]
 pub trait Imaging {
     /// Gives a node a disk of its own, as the snapshot is, and hands it out.
+    #[method(secret)]
     async fn provision(
         &self,
         node_name: String,
@@ -91,6 +92,7 @@ pub trait Imaging {
     async fn remove_image(&self, img_name: String, context: Context) -> Result<Reply, Fault>;
 
     /// A method by its name with arguments, as on a command line; both are checked here.
+    #[method(secret)]
     async fn command(&self, method: String, args: Vec<String>, context: Context) -> Result<Reply, Fault>;
 }
 
@@ -224,6 +226,8 @@ impl Server {
         let print = format!("{} {}", asked.method, json!(asked.args));
         let key = context.correlation.as_ref().filter(|bytes| bytes.len() >= 16).map(|bytes| hex(bytes));
         let key = key.filter(|_| asked.changes());
+        // Nobody is told what came of a request of another user, even by its correlation.
+        let key = key.map(|key| context.caller().map_or_else(|| key.clone(), |user| format!("{user}/{key}")));
         if let Some(key) = &key
             && let Some(reply) = self.before(key, &print).await?
         {
@@ -241,6 +245,7 @@ impl Server {
             server: self.clone(),
             asked,
             who,
+            user: context.caller().cloned(),
             key,
             print,
             began,

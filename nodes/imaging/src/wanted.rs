@@ -1,5 +1,6 @@
 //! What a request asks for, whether the caller may, and whether it is possible.
 
+use rantai_client::wire::user::User;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -23,9 +24,9 @@ pub(super) enum Wanted {
 
 impl Server {
     /// What is wanted, if the caller may.
-    pub(super) fn wanted(&self, asked: &Asked, who: &str) -> Result<Wanted, Problem> {
+    pub(super) fn wanted(&self, asked: &Asked, user: Option<&User>) -> Result<Wanted, Problem> {
         let settings = &self.shared.settings;
-        let project = self.project(who)?;
+        let project = self.project(user)?;
         let args = commands::arguments(asked, settings)?;
         let [first, second, third] = &args;
         let image = |name: &str| -> Result<String, Problem> {
@@ -33,7 +34,10 @@ impl Server {
             if project.as_ref().is_none_or(|project| project.allows(name)) {
                 return Ok(name.to_owned());
             }
-            Err(Problem::new(Status::Denied, format!("image {name} is not for {who}")))
+            Err(Problem::new(
+                Status::Denied,
+                format!("image {name} is not for {}", user.map_or("everybody", User::as_str)),
+            ))
         };
         let snapshot = |name: &str| names::file("a snapshot", name).map(|()| name.to_owned());
         let file = |name: &str| names::file("a file", name).map(|()| name.to_owned());
@@ -146,13 +150,19 @@ impl Server {
     }
 
     /// The project of a caller, where there are any.
-    fn project(&self, who: &str) -> Result<Option<Project>, Problem> {
+    fn project(&self, user: Option<&User>) -> Result<Option<Project>, Problem> {
         let projects = &self.shared.settings.projects;
         if projects.is_empty() {
             return Ok(None);
         }
-        let mine = projects.iter().find(|project| project.users.iter().any(|user| user == who));
-        let none = || Problem::new(Status::Denied, format!("{who} is in no project"));
+        // Not a client that only calls itself so: anybody could.
+        let Some(user) = user else {
+            let text = "projects are of users, and this caller is none the broker knows: log in, on a broker with \
+                        [[users]] or a password_file in broker.toml";
+            return Err(Problem::new(Status::Denied, text));
+        };
+        let mine = projects.iter().find(|project| project.users.iter().any(|name| name == user.as_str()));
+        let none = || Problem::new(Status::Denied, format!("{user} is in no project"));
         mine.cloned().map(Some).ok_or_else(none)
     }
 

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use rantai_client::object::Context;
+use rantai_client::wire::user::User;
 use serde_json::json;
 use tokio::sync::watch;
 
@@ -25,6 +26,7 @@ pub(super) struct Work {
     pub(super) server: Server,
     pub(super) asked: Asked,
     pub(super) who: String,
+    pub(super) user: Option<User>,
     pub(super) key: Option<String>,
     pub(super) print: String,
     pub(super) began: Instant,
@@ -61,7 +63,7 @@ impl Work {
             Ok(opened) => opened,
             Err(problem) => return refused(problem),
         };
-        let wanted = self.server.wanted(&self.asked, &self.who);
+        let wanted = self.server.wanted(&self.asked, self.user.as_ref());
         let (mut intent, project) = match wanted {
             Ok(Wanted::Answer(answer)) => return Reply::from(Ok(answer)),
             Ok(Wanted::Change(intent, project)) => (*intent, project),

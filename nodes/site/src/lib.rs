@@ -28,7 +28,7 @@ mod plan;
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -161,8 +161,9 @@ impl Site {
         let mut name = options.node.clone().map_or_else(|| config.node(), |name| Ok(Some(name)))?;
         let mut builder =
             Node::builder(options.address.clone()).root(root.clone()).patient().calls(config.calls.clone());
+        builder = builder.admins(config.admins.clone());
         if let Some(path) = &options.data_dir {
-            std::fs::create_dir_all(path)
+            rantai_group_commit::make_private_folder(path)
                 .map_err(|source| SiteError::DataDir { path: path.clone(), source })?;
             builder = builder.journal(path.join("once.redb"));
             name = Some(name.map_or_else(|| kept_name(path), Ok)?);
@@ -242,7 +243,8 @@ impl Site {
         if file.is_none() {
             tracing::warn!("tasks are kept in memory only; --data-dir keeps them on disk");
         }
-        Ok(Some(Ledger::open(file.as_deref(), tasks.limits())?.start(self.client.clone()).await?))
+        let ledger = Ledger::open(file.as_deref(), tasks.limits())?.admins(plan.config.admins.clone());
+        Ok(Some(ledger.start(self.client.clone()).await?))
     }
 
     /// The node that serves the objects.

@@ -1,6 +1,7 @@
 //! The methods every object has.
 
 use rantai_client::object::{Arguments, no_such_method};
+use rantai_client::shares::ShareReport;
 use rantai_client::wire::fault::{Code, Fault};
 use rantai_client::wire::reply::Outcome;
 use rantai_client::wire::request::{ReplyTo, Request};
@@ -8,15 +9,21 @@ use serde_json::{Value, json};
 
 use super::replies::Out;
 use super::served::Served;
+use super::stats::StatsReader;
 
 const NAMES: [&str; 6] = ["rpc.ping", "rpc.info", "rpc.stats", "rpc.discover", "rpc.cancel", "rpc.yield"];
 
-pub(super) fn built_in(served: &Served, request: &Request, out: &dyn Out) -> Outcome {
+pub(super) fn built_in(
+    served: &Served,
+    request: &Request,
+    out: &dyn Out,
+    reader: StatsReader<'_>,
+) -> Outcome {
     let params = request.params.clone();
     let result = match request.method.as_str() {
         "rpc.ping" => nothing(params).map(|()| json!("pong")),
         "rpc.info" => nothing(params).map(|()| json!(*served.entry.lock())),
-        "rpc.stats" => nothing(params).map(|()| stats(served)),
+        "rpc.stats" => nothing(params).map(|()| stats(served, reader)),
         "rpc.discover" => nothing(params).map(|()| served.description.open_rpc(served.name.as_str())),
         "rpc.cancel" => Arguments::new(params, &["correlation"])
             .and_then(|mut arguments| arguments.take::<String>())
@@ -31,10 +38,11 @@ pub(super) fn built_in(served: &Served, request: &Request, out: &dyn Out) -> Out
 }
 
 /// Counts of its calls, and how full its tables are.
-fn stats(served: &Served) -> Value {
+fn stats(served: &Served, reader: StatsReader<'_>) -> Value {
     let mut report = served.stats.report();
     let mut shares = vec![served.places.report("calls", &served.share_log)];
     shares.extend(served.object.shares());
+    let shares: Vec<ShareReport> = shares.into_iter().map(|report| reader.told(report)).collect();
     report["shares"] = json!(shares);
     report
 }

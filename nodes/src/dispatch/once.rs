@@ -11,6 +11,7 @@ mod journaled {
     use std::sync::{Arc, OnceLock};
 
     use rantai_client::object::{Answer, Call, Object};
+    use rantai_client::shares::CallerKey;
     use rantai_client::wire::fault::{Code, Fault};
 
     use crate::dispatch::running::{begin, poll};
@@ -25,6 +26,7 @@ mod journaled {
         journal: Option<Arc<Journal>>,
         identity: Identity,
         print: Print,
+        caller: CallerKey,
     }
 
     impl Once {
@@ -35,11 +37,13 @@ mod journaled {
             identity: &(String, Vec<u8>, usize),
             method: &str,
             payload: &[u8],
+            caller: &CallerKey,
         ) -> Self {
             Self {
                 journal: keeper.get().cloned(),
                 identity: Identity::new(object, identity),
                 print: print(method, payload),
+                caller: caller.clone(),
             }
         }
 
@@ -50,14 +54,14 @@ mod journaled {
             call: Call,
             repeated: &AtomicBool,
         ) -> Result<Answer, Fault> {
-            let Self { journal, identity, print } = self;
+            let Self { journal, identity, print, caller } = self;
             let Some(journal) = journal else {
                 return Err(Fault::new(
                     Code::BROKEN_OBJECT,
                     "the node keeps no journal of what is carried out once",
                 ));
             };
-            if let Begun::Before(result) = journal.begin(&identity, print).await? {
+            if let Begun::Before(result) = journal.begin(&identity, print, &caller).await? {
                 repeated.store(true, Ordering::Relaxed);
                 return *result;
             }
@@ -76,6 +80,7 @@ mod refused {
     use std::sync::atomic::AtomicBool;
 
     use rantai_client::object::{Answer, Call, Object};
+    use rantai_client::shares::CallerKey;
     use rantai_client::wire::fault::{Code, Fault};
 
     /// A node without the feature `journal` has none.
@@ -93,6 +98,7 @@ mod refused {
             _: &(String, Vec<u8>, usize),
             _: &str,
             _: &[u8],
+            _: &CallerKey,
         ) -> Self {
             Self
         }

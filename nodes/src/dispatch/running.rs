@@ -148,6 +148,8 @@ impl Running {
         let replies = &forwards.replies;
         let correlation = route.correlation.as_deref();
         let reply = Reply::write(outcome, &route.form, correlation, &replies.node, served.limits.result);
+        let secret = served.description.method(self.method.as_str()).is_some_and(|method| method.secret);
+        let reply = if secret { reply.secret() } else { reply };
         if let Some(key) = self.key {
             served.duplicates.lock().finish(key, Some(&reply));
         }

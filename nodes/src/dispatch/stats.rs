@@ -4,11 +4,36 @@ use std::collections::{BTreeMap, HashMap};
 
 use hdrhistogram::Histogram;
 use parking_lot::Mutex;
+use rantai_client::shares::ShareReport;
 use rantai_client::wire::fault::Fault;
 use rantai_client::wire::name::MethodName;
 use rantai_client::wire::request::LONGEST_TTL_MS;
+use rantai_client::wire::user::User;
 use serde_json::{Value, json};
 use tokio::time::Instant;
+
+/// Whom `rpc.stats` is told to.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum StatsReader<'a> {
+    /// Is told every caller's name.
+    Admin,
+    /// Is told of users only itself.
+    Other(Option<&'a str>),
+}
+
+impl<'a> StatsReader<'a> {
+    pub(super) fn of(caller: Option<&'a User>, admins: &[String]) -> Self {
+        let is_admin = caller.is_some_and(|user| admins.iter().any(|admin| admin == user.as_str()));
+        if is_admin { Self::Admin } else { Self::Other(caller.map(User::as_str)) }
+    }
+
+    pub(super) fn told(self, report: ShareReport) -> ShareReport {
+        match self {
+            Self::Admin => report,
+            Self::Other(user) => report.hide_users_except(user),
+        }
+    }
+}
 
 /// Counts of one object.
 #[derive(Debug, Default)]

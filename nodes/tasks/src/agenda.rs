@@ -44,6 +44,11 @@ impl From<&Task> for Entry {
 }
 
 impl Entry {
+    /// The task.
+    pub(super) fn id(self) -> Uuid {
+        Uuid::from_u128(self.id)
+    }
+
     /// Of a task that cannot be read now.
     pub(super) fn unread(id: Uuid) -> Self {
         Self { behind: 9, id: id.as_u128(), caller: CallerId::default() }

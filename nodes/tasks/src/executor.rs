@@ -20,7 +20,7 @@ use super::objects::Objects;
 use super::run::{AGAIN_MS, Run};
 use super::shared::{Shared, UNREAD_MS};
 use super::store::is_open;
-use super::task::{State, Task};
+use super::task::{State, Task, check_method};
 use rantai_commit::DiskError;
 
 /// How often tasks that ended long ago are forgotten.
@@ -132,6 +132,15 @@ impl<O: Objects> Executor<O> {
 
     /// Stores a task as running, if it is to be carried out now.
     pub(super) async fn begin(&self, id: Uuid) -> Option<Run<O>> {
+        let begun = self.begin_one(id).await;
+        // Where it held a place, another task may have it.
+        for entry in self.loads.passed_over(id) {
+            self.shared.agenda.at(self.shared.now(), entry);
+        }
+        begun
+    }
+
+    async fn begin_one(&self, id: Uuid) -> Option<Run<O>> {
         let running = self.shared.running.lock().contains_key(&id.as_u128());
         let mut task = match self.shared.store.get(id) {
             Ok(task) => task.filter(is_open)?,
@@ -153,6 +162,13 @@ impl<O: Objects> Executor<O> {
         }
         if task.state != State::Running && task.due_ms > self.shared.now() {
             self.shared.agenda.add(&task);
+            return None;
+        }
+        if let Err(fault) = check_method(&task.method) {
+            // An earlier version took it.
+            task.error = serde_json::to_value(&fault).ok();
+            task.end(State::Failed, self.shared.now());
+            self.settle(task).await;
             return None;
         }
         if task.state != State::Running && !task.options.after.is_empty() && !task.fed {
@@ -180,7 +196,7 @@ impl<O: Objects> Executor<O> {
             Place::At(node) => {
                 let again = task.state == State::Running;
                 if !again {
-                    (task.state, task.runs) = (State::Running, task.runs + 1);
+                    task.begin_run(self.shared.draw_correlation());
                 }
                 task.node = Some(node);
                 // Whoever cancels it from the moment on at which it is on disk finds what to stop.

@@ -44,6 +44,9 @@ pub struct Summary {
     pub submitted_ms: u64,
     /// When it ended.
     pub ended_ms: Option<u64>,
+    /// The user it belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
 }
 
 impl From<&Task> for Summary {
@@ -56,6 +59,7 @@ impl From<&Task> for Summary {
             runs: task.runs,
             submitted_ms: task.submitted_ms,
             ended_ms: task.ended_ms,
+            user: task.user.clone(),
         }
     }
 }

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use rantai_client::Environment;
 use rantai_client::client::{Builder, draw_id};
 use rantai_client::object::{Answering, Call, Description, Emitter, Object};
-use rantai_client::shares::{CallerKey, ShareReport};
+use rantai_client::shares::ShareReport;
 use rantai_client::wire::name::ClientId;
 use tokio::task::JoinHandle;
 
 pub use super::interface::{Submission, Summary, Tasks, TasksObject, TasksProxy};
 use super::limits::Limits;
+use super::owner::Asking;
 use super::shared::Shared;
 use super::store::Store;
 use super::{runner, scheduler};
@@ -38,8 +39,9 @@ pub enum LedgerError {
 #[derive(Clone, Debug)]
 pub struct Ledger {
     pub(super) shared: Arc<Shared>,
-    /// Whose share of the ledger what is submitted counts against.
-    pub(super) caller: CallerKey,
+    /// Who calls its methods.
+    pub(super) asking: Asking,
+    pub(super) admins: Arc<[String]>,
 }
 
 /// The object `tasks`. Tasks are carried out and schedules are followed until it is dropped.
@@ -47,6 +49,7 @@ pub struct Ledger {
 pub struct LedgerObject {
     inner: Arc<TasksObject<Ledger>>,
     shared: Arc<Shared>,
+    admins: Arc<[String]>,
     runner: JoinHandle<()>,
     scheduler: JoinHandle<()>,
 }
@@ -70,7 +73,17 @@ impl Ledger {
             LedgerError::Store { file, source }
         })?;
         let shared = Shared::new(store, limits, Environment::default());
-        Ok(Self { shared: Arc::new(shared), caller: CallerKey::Unnamed })
+        Ok(Self::of(Arc::new(shared)))
+    }
+
+    pub(super) fn of(shared: Arc<Shared>) -> Self {
+        Self { shared, asking: Asking::nobody(), admins: Arc::default() }
+    }
+
+    /// Lets these users see, cancel, retry and end what belongs to others.
+    #[must_use]
+    pub fn admins(self, users: Vec<String>) -> Self {
+        Self { admins: users.into(), ..self }
     }
 
     /// Starts to carry out tasks, and returns the object to serve. Tasks are called by a client of this builder, under
@@ -85,8 +98,8 @@ impl Ledger {
         let name = ClientId::new(&name).unwrap_or_else(|_| draw());
         let runner = tokio::spawn(runner::run(self.shared.clone(), client.client_id(name).patient()));
         let scheduler = tokio::spawn(scheduler::run(self.shared.clone()));
-        let shared = self.shared.clone();
-        Ok(LedgerObject { inner: Arc::new(TasksObject(self)), shared, runner, scheduler })
+        let (shared, admins) = (self.shared.clone(), self.admins.clone());
+        Ok(LedgerObject { inner: Arc::new(TasksObject(self)), shared, admins, runner, scheduler })
     }
 }
 
@@ -96,8 +109,9 @@ impl Object for LedgerObject {
     }
 
     fn call(self: Arc<Self>, call: Call) -> Answering {
-        let caller = call.context.share_of.clone();
-        Arc::new(TasksObject(Ledger { shared: self.shared.clone(), caller })).call(call)
+        let asking = Asking::of(&call.context, &self.admins);
+        let ledger = Ledger { shared: self.shared.clone(), asking, admins: self.admins.clone() };
+        Arc::new(TasksObject(ledger)).call(call)
     }
 
     fn shares(&self) -> Vec<ShareReport> {

@@ -12,6 +12,7 @@
 //! | `progress` | How far runs are |
 //! | `runner`, `executor`, `run` | Connects; begins tasks when they are due; calls them, and decides what follows |
 //! | `objects` | The objects that are called: on the bus, or in a simulation |
+//! | `owner`, `secrets` | Whose tasks are, and results that are told once |
 //! | `settings` | What stands of it in nodes.toml |
 //! | [`limits`] | How much is kept, and done at the same time |
 //! | [`ledger`], `interface`, `methods`, `shared` | The object `tasks`: opening and serving it, its interface, its methods, its state |
@@ -33,6 +34,7 @@ mod run;
 mod runner;
 pub mod schedule;
 mod scheduler;
+mod secrets;
 mod settings;
 mod shared;
 #[cfg(test)]

@@ -8,14 +8,12 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use rantai_client::shares::ShareLimits;
+use uuid::Uuid;
 
 use super::agenda::Entry;
 use super::limits::Limits;
 use super::task::Task;
 use super::turns::{CallerId, Turns};
-
-/// Tasks that are looked at again at a time for an object of which none runs, while those of others do.
-const IDLE_BATCH: usize = 1_000;
 
 /// How much each object has to do.
 #[derive(Debug)]
@@ -29,13 +27,27 @@ struct ObjectLoads {
     /// Of all objects together.
     running: usize,
     by_object: HashMap<String, Load>,
+    /// Tasks that were let go and have neither begun nor been passed over, with their objects. Each holds a place.
+    let_go: HashMap<u128, String>,
 }
 
 #[derive(Debug, Default)]
 struct Load {
     running: usize,
+    let_go: usize,
     /// Tasks that are due, and wait for a place: the highest priority of a caller first, and of one the longest due.
     waiting: Turns<(u8, u64, Entry)>,
+}
+
+impl Load {
+    /// Tasks of the object that hold a place.
+    fn held(&self) -> usize {
+        self.running + self.let_go
+    }
+
+    fn is_idle(&self) -> bool {
+        self.held() == 0 && self.waiting.is_empty()
+    }
 }
 
 impl Loads {
@@ -46,10 +58,14 @@ impl Loads {
     /// Whether the task's object has enough to do, or has its share of all places; the task waits then.
     pub(super) fn is_full_for(&self, task: &Task) -> bool {
         let mut loads = self.objects.lock();
-        let running = loads.by_object.get(&task.object).map_or(0, |load| load.running);
-        if self.room(&task.object, running, loads.running) > 0 {
+        let loads = &mut *loads;
+        let held = loads.by_object.get(&task.object).map_or(0, Load::held);
+        // A task that was let go holds its place already.
+        let own = usize::from(loads.let_go.contains_key(&task.uuid().as_u128()));
+        if self.has_room(&task.object, held.saturating_sub(own), loads.held() - own) {
             return false;
         }
+        loads.take_back(task.uuid());
         let load = loads.by_object.entry(task.object.clone()).or_default();
         load.waiting.queue(CallerId::from(task), (9 - task.options.priority, task.due_ms, Entry::from(task)));
         true
@@ -57,6 +73,7 @@ impl Loads {
 
     pub(super) fn begun(&self, task: &Task) {
         let mut loads = self.objects.lock();
+        loads.take_back(task.uuid());
         loads.running += 1;
         let load = loads.by_object.entry(task.object.clone()).or_default();
         load.running += 1;
@@ -72,35 +89,64 @@ impl Loads {
             load.running = load.running.saturating_sub(1);
             load.waiting.ended(CallerId::from(task));
         }
-        let mut next = Vec::new();
+        self.let_go(loads)
+    }
+
+    /// A task that was let go does not begin, as it was cancelled: tasks that may be looked at instead.
+    pub(super) fn passed_over(&self, id: Uuid) -> Vec<Entry> {
+        let mut loads = self.objects.lock();
+        let loads = &mut *loads;
+        if loads.take_back(id) { self.let_go(loads) } else { Vec::new() }
+    }
+
+    /// Lets as many tasks go as there are places. So a task is looked at once for each place that it gets, however many
+    /// wait.
+    fn let_go(&self, loads: &mut ObjectLoads) -> Vec<Entry> {
         let mut waiting: Vec<_> = loads
             .by_object
-            .iter_mut()
+            .iter()
             .filter(|(_, load)| !load.waiting.is_empty())
-            .map(|(object, load)| (load.running, object, load))
+            .map(|(object, load)| (load.held(), object.clone()))
             .collect();
-        waiting.sort_unstable_by_key(|(running, object, _)| (*running, *object));
-        for (running, object, load) in waiting {
-            // Some of them may have been cancelled: when nothing runs any more, nobody would free a place for the rest.
-            let places = match (loads.running, running) {
-                (0, _) => usize::MAX,
-                (_, 0) => IDLE_BATCH,
-                _ => self.room(object, running, loads.running),
-            };
-            next.extend((0..places).map_while(|_| load.waiting.pop()).map(|(.., entry)| entry));
+        waiting.sort_unstable();
+        let mut next = Vec::new();
+        for (_, object) in waiting {
+            loop {
+                let all = loads.held();
+                let Some(load) = loads.by_object.get_mut(&object) else { break };
+                if !self.has_room(&object, load.held(), all) {
+                    break;
+                }
+                let Some((.., entry)) = load.waiting.pop() else { break };
+                load.let_go += 1;
+                loads.let_go.insert(entry.id().as_u128(), object.clone());
+                next.push(entry);
+            }
         }
-        loads.by_object.retain(|_, load| load.running > 0 || !load.waiting.is_empty());
+        loads.by_object.retain(|_, load| !load.is_idle());
         next
     }
 
-    /// How many more tasks of an object may run, of which `running` do, and `all` of all objects.
-    fn room(&self, object: &str, running: usize, all: usize) -> usize {
+    /// Whether another task of an object may run, of which `held` have a place, and `all` of all objects.
+    fn has_room(&self, object: &str, held: usize, all: usize) -> bool {
         let shares = ShareLimits::new(self.limits.at_once as u64);
-        let more = |more: usize| {
-            running + more < self.limits.of(object)
-                && shares.admits((all + more) as u64, (running + more) as u64, 1)
-        };
-        (0..self.limits.of(object)).take_while(|count| more(*count)).count()
+        held < self.limits.of(object) && shares.admits(all as u64, held as u64, 1)
+    }
+}
+
+impl ObjectLoads {
+    /// Tasks of all objects that hold a place.
+    fn held(&self) -> usize {
+        self.running + self.let_go.len()
+    }
+
+    /// Takes the place of a task back that was let go; whether it was.
+    fn take_back(&mut self, id: Uuid) -> bool {
+        let Some(object) = self.let_go.remove(&id.as_u128()) else { return false };
+        if let Some(load) = self.by_object.get_mut(&object) {
+            load.let_go = load.let_go.saturating_sub(1);
+        }
+        true
     }
 }
 
@@ -135,14 +181,21 @@ mod tests {
         }
         let waiting: Vec<Task> = (0..40).map(|_| task("pages", 5)).collect();
         assert!(waiting.iter().all(|task| loads.is_full_for(task)));
-        assert_eq!(loads.ended(&running.pop().expect("one")), [Entry::from(&waiting[0])]);
-        // Those that were let go have been cancelled: nothing of theirs will end.
-        let mut let_go = 1;
+        let mut let_go = loads.ended(&running.pop().expect("one"));
+        assert_eq!(let_go, [Entry::from(&waiting[0])]);
         while let Some(task) = running.pop() {
-            let_go += loads.ended(&task).len();
+            let_go.extend(loads.ended(&task));
         }
-        assert_eq!(let_go, 40);
+        assert_eq!(let_go.len(), 3, "one for each place");
+        // They have been cancelled: nothing of theirs will end.
+        let mut looked_at = 0;
+        while let Some(entry) = let_go.pop() {
+            looked_at += 1;
+            let_go.extend(loads.passed_over(entry.id()));
+        }
+        assert_eq!(looked_at, 40);
         assert!(loads.objects.lock().by_object.is_empty());
+        assert!(loads.objects.lock().let_go.is_empty());
     }
 
     #[test]
@@ -155,7 +208,10 @@ mod tests {
         assert!(!loads.is_full_for(&task("pages", 5)));
         loads.begun(&first);
         assert_eq!(loads.ended(&first), [], "one of two has ended, and one is all there may be");
-        assert_eq!(loads.ended(&first), [Entry::from(&high), Entry::from(&low)], "nothing runs any more");
+        assert_eq!(loads.ended(&first), [Entry::from(&high)], "nothing runs any more");
+        assert!(!loads.is_full_for(&high));
+        loads.begun(&high);
+        assert_eq!(loads.ended(&high), [Entry::from(&low)]);
     }
 
     /// Two slow objects took all 64 places, and a task of a third one waited for them.
@@ -209,9 +265,11 @@ mod tests {
         let honest = [owned("honest", 0), owned("honest", 5)];
         assert!(honest.iter().all(|task| loads.is_full_for(task)));
         assert_eq!(loads.ended(&running.pop().expect("one")), [Entry::from(&honest[1])], "the next place");
+        assert!(!loads.is_full_for(&honest[1]));
         loads.begun(&honest[1]);
         // Two of the one and one of the other run; then one of each.
         assert_eq!(loads.ended(&running.pop().expect("one")), [Entry::from(&greedy[0])]);
+        assert!(!loads.is_full_for(&greedy[0]));
         loads.begun(&greedy[0]);
         assert_eq!(loads.ended(&honest[1]), [Entry::from(&honest[0])]);
     }
@@ -231,6 +289,34 @@ mod tests {
         let mut expected = waiting.each_ref().map(Entry::from);
         expected.sort_unstable();
         assert_eq!(let_go, expected);
+        for entry in let_go {
+            assert_eq!(loads.passed_over(entry.id()), []);
+        }
+        loads.ended(&first);
         assert!(loads.objects.lock().by_object.is_empty());
+    }
+
+    /// Each task that ended let go of a thousand others of an object of which none ran, and all but one of them were put
+    /// back: 20,000 tasks were looked at ten million times.
+    #[test]
+    fn each_task_is_looked_at_once() {
+        let loads = Loads::new(Arc::new(Limits { at_once: 1, ..Limits::default() }));
+        let first = task("slow", 5);
+        assert!(!loads.is_full_for(&first));
+        loads.begun(&first);
+        let tasks: Vec<Task> = (0..20_000).map(|_| task("pages", 5)).collect();
+        assert!(tasks.iter().all(|task| loads.is_full_for(task)));
+        let by_entry: HashMap<Uuid, &Task> = tasks.iter().map(|task| (task.uuid(), task)).collect();
+        let (mut let_go, mut looked_at) = (loads.ended(&first), 0);
+        while let Some(entry) = let_go.pop() {
+            looked_at += 1;
+            let task = by_entry[&entry.id()];
+            if loads.is_full_for(task) {
+                continue;
+            }
+            loads.begun(task);
+            let_go.extend(loads.ended(task));
+        }
+        assert_eq!(looked_at, 20_000);
     }
 }

@@ -12,7 +12,7 @@ use super::interface::{Submission, Summary, Tasks};
 use super::ledger::Ledger;
 use super::options::Options;
 use super::schedule::{Schedule, Timing};
-use super::shared::{Shared, unread, uuid};
+use super::shared::{unread, uuid};
 use super::store::is_open;
 use super::task::{State, Task};
 
@@ -21,14 +21,34 @@ const LIST_LIMIT: u32 = 200;
 /// Most calls in one submission.
 const SUBMIT_LIMIT: usize = 1_000;
 
-fn new_task(
-    shared: &Shared,
-    object: &str,
-    method: &str,
-    params: Value,
-    options: Options,
-) -> Result<Task, Fault> {
-    Task::new(shared.environment.ordered_id(), object, method, params, options, shared.now())
+impl Ledger {
+    fn new_task(&self, object: &str, method: &str, params: Value, options: Options) -> Result<Task, Fault> {
+        let (id, now) = (self.shared.environment.ordered_id(), self.shared.now());
+        let task = Task::new(id, object, method, params, options, now)?;
+        Ok(Task { user: self.asking.user.clone(), ..task })
+    }
+
+    fn read(&self, id: &str) -> Result<Task, Fault> {
+        self.shared.read(&self.asking, id)
+    }
+
+    /// A task with its secret result, which is told once.
+    fn with_secret(&self, task: Task) -> Task {
+        if !task.secret || task.state != State::Succeeded {
+            return task;
+        }
+        let result = self.shared.secrets.take(&task);
+        Task { result, ..task }
+    }
+
+    /// The row of a schedule: an admin names that of somebody else `USER/NAME`.
+    fn schedule_row(&self, name: &str) -> Result<String, Fault> {
+        match name.contains('/') {
+            true if self.asking.is_admin => Ok(name.to_owned()),
+            true => Err(Fault::wrong_parameter("name", "a name without a slash; admins name USER/NAME")),
+            false => Ok(Schedule::row(self.asking.user.as_deref(), name)),
+        }
+    }
 }
 
 impl Tasks for Ledger {
@@ -40,8 +60,8 @@ impl Tasks for Ledger {
         options: Option<Options>,
     ) -> Result<String, Fault> {
         let (params, options) = (params.unwrap_or_default(), options.unwrap_or_default());
-        let task = new_task(&self.shared, &object, &method, params, options)?;
-        let mut ids = self.shared.submit(&self.caller, vec![task]).await?;
+        let task = self.new_task(&object, &method, params, options)?;
+        let mut ids = self.shared.submit(&self.asking, vec![task]).await?;
         ids.pop().ok_or_else(|| Fault::new(Code::BROKEN_OBJECT, "no task was stored"))
     }
 
@@ -50,36 +70,36 @@ impl Tasks for Ledger {
             return Err(Fault::wrong_parameter("calls", "1 to 1,000 calls"));
         }
         let task = |(index, call): (usize, Submission)| {
-            let task = new_task(&self.shared, &call.object, &call.method, call.params, call.options);
+            let task = self.new_task(&call.object, &call.method, call.params, call.options);
             task.map_err(|fault| Fault { message: format!("calls[{index}]: {}", fault.message), ..fault })
         };
         let tasks = calls.into_iter().enumerate().map(task).collect::<Result<_, _>>()?;
-        self.shared.submit(&self.caller, tasks).await
+        self.shared.submit(&self.asking, tasks).await
     }
 
     async fn get(&self, id: String) -> Result<Task, Fault> {
-        self.shared.read(&id)
+        Ok(self.with_secret(self.read(&id)?))
     }
 
     async fn result(&self, id: String, wait_ms: Option<u64>, context: Context) -> Result<Task, Fault> {
-        let task = self.shared.read(&id)?;
+        let task = self.read(&id)?;
         if task.state.is_ended() {
-            return Ok(task);
+            return Ok(self.with_secret(task));
         }
         let ended = self.shared.ended(&task);
         // It may have ended before it was waited for.
-        if !self.shared.read(&id)?.state.is_ended() {
+        if !self.read(&id)?.state.is_ended() {
             // A little before the caller's time is over, so that the answer still arrives.
             let most = context.time_left().mul_f64(0.9);
             let wait = wait_ms.map_or(most, |ms| Duration::from_millis(ms).min(most));
             let _ = timeout_at(Instant::now() + wait, ended).await;
         }
         self.shared.nobody_waits(&task);
-        self.shared.read(&id)
+        Ok(self.with_secret(self.read(&id)?))
     }
 
     async fn cancel(&self, id: String) -> Result<bool, Fault> {
-        self.shared.read(&id)?;
+        self.read(&id)?;
         let (id, now) = (uuid(&id)?, self.shared.now());
         let cancel = move |mut task: Task| {
             is_open(&task).then(|| {
@@ -99,9 +119,11 @@ impl Tasks for Ledger {
 
     async fn list(&self, state: Option<State>, after: Option<String>) -> Result<Vec<Summary>, Fault> {
         let after = after.as_deref().map(uuid).transpose()?;
-        let shared = self.shared.clone();
+        let (shared, asking) = (self.shared.clone(), self.asking.clone());
         let listed = tokio::task::spawn_blocking(move || {
-            let wanted = |task: &Task| state.is_none_or(|state| task.state == state);
+            let wanted = |task: &Task| {
+                state.is_none_or(|state| task.state == state) && asking.may_see(task.user.as_deref())
+            };
             shared.store.list(after, LIST_LIMIT as usize, wanted)
         });
         let listed = listed.await.map_err(|_| Fault::new(Code::BROKEN_OBJECT, "the method panicked"))?;
@@ -109,7 +131,7 @@ impl Tasks for Ledger {
     }
 
     async fn retry(&self, id: String) -> Result<bool, Fault> {
-        self.shared.read(&id)?;
+        self.read(&id)?;
         let now = self.shared.now();
         let again = move |mut task: Task| {
             (task.state.is_ended() && task.state != State::Succeeded).then(|| {
@@ -136,27 +158,30 @@ impl Tasks for Ledger {
     ) -> Result<Schedule, Fault> {
         let (params, options) = (params.unwrap_or_default(), options.unwrap_or_default());
         let schedule = Schedule::new(name, timing, object, method, params, options, self.shared.now())?;
+        let schedule = Schedule { user: self.asking.user.clone(), ..schedule };
         let most = self.shared.limits.schedules;
-        let caller = Some(self.caller.to_string());
+        let caller = Some(self.asking.share_of.to_string());
         let stored = self.shared.store.schedule(schedule.clone(), caller, ShareLimits::new(most)).await;
         if !stored.map_err(|error| unread(&error))? {
-            self.shared.schedule_log.refused("the schedules that the ledger keeps", &self.caller);
+            self.shared.schedule_log.refused("the schedules that the ledger keeps", &self.asking.share_of);
             let text = format!("the ledger keeps {most} schedules, and a share of them for each caller");
             return Err(Fault { message: text, ..Fault::busy(60_000) });
         }
         // It is on disk: where that cannot be read now, it is looked at again.
-        self.shared.timetable.set_or_look_again(&self.shared.store, &schedule.name, self.shared.now());
+        let row = Schedule::row(schedule.user.as_deref(), &schedule.name);
+        self.shared.timetable.set_or_look_again(&self.shared.store, &row, self.shared.now());
         Ok(schedule)
     }
 
     async fn unschedule(&self, name: String) -> Result<bool, Fault> {
         // Its time in the timetable leads to nothing then.
-        self.shared.store.unschedule(name).await.map_err(|error| unread(&error))
+        self.shared.store.unschedule(self.schedule_row(&name)?).await.map_err(|error| unread(&error))
     }
 
     async fn schedules(&self, after: Option<String>) -> Result<Vec<Schedule>, Fault> {
-        let after = after.unwrap_or_default();
-        let schedules = self.shared.store.schedules(&after, LIST_LIMIT as usize);
+        let after = after.map_or_else(|| Ok(String::new()), |after| self.schedule_row(&after))?;
+        let wanted = |schedule: &Schedule| self.asking.may_see(schedule.user.as_deref());
+        let schedules = self.shared.store.schedules(&after, LIST_LIMIT as usize, wanted);
         let schedules = schedules.map_err(|error| unread(&error))?;
         Ok(schedules.into_iter().map(|schedule| Schedule { owner: None, ..schedule }).collect())
     }

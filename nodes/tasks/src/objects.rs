@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rantai_client::registry::Follower;
+use rantai_client::wire::fault::{Code, Fault};
 use rantai_client::wire::name::{ClientId, ObjectName};
+use rantai_client::wire::user::User;
 use rantai_client::{CallError, Client, Response};
 use serde_json::{Value, json};
 use tokio::time::sleep;
@@ -53,6 +55,11 @@ impl Objects for BusObjects {
         let mut proxy = self.client.object(object).deadline(Duration::from_millis(options.timeout_ms));
         if let Some(node) = node.as_deref().and_then(|node| ClientId::new(node).ok()) {
             proxy = proxy.at(node);
+        }
+        if let Some(user) = &task.user {
+            // With the owner's rights, and not with those of the ledger.
+            let user = User::new(user).map_err(|error| Fault::new(Code::DENIED, error.to_string()))?;
+            proxy = proxy.for_user(&user);
         }
         let request = proxy.request(method).identity(task.identity());
         match task.payload() {

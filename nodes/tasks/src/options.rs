@@ -36,7 +36,8 @@ pub struct Options {
     pub expires_ms: Option<u64>,
     /// What one run may take at most.
     pub timeout_ms: u64,
-    /// One key, one task: a second submission of the same call is the first, and one of another call is refused.
+    /// One key, one task of its owner: a second submission of the same call is the first, and one of another call is
+    /// refused.
     pub key: Option<String>,
     /// Of a caller's tasks that are due the highest go first: 0 to 9.
     pub priority: u8,
@@ -80,6 +81,10 @@ impl Options {
         }
         if self.key.as_ref().is_some_and(|key| key.is_empty() || key.len() > LONGEST_KEY) {
             return wrong("options.key", "1 to 256 bytes");
+        }
+        if self.key.as_ref().is_some_and(|key| key.contains('\0')) {
+            // It stands between a user and a key on disk.
+            return wrong("options.key", "a text without NUL");
         }
         if self.after.len() > MOST_BEFORE {
             return wrong("options.after", "at most 1,000 tasks");

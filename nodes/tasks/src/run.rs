@@ -11,6 +11,7 @@ use tokio::time::sleep;
 
 use super::loads::Loads;
 use super::objects::Objects;
+use super::secrets::Secrets;
 use super::shared::Shared;
 use super::store::is_open;
 use super::task::{DEEPEST, State, Task};
@@ -56,7 +57,10 @@ impl<O: Objects> Run<O> {
             Ok(response) => {
                 task.repeats += u32::from(response.repeated);
                 match response.outcome {
-                    Ok(content) => succeed(&mut task, content, self.shared.now()),
+                    Ok(content) => {
+                        let secret = response.secret.then_some(&self.shared.secrets);
+                        succeed(&mut task, content, secret, self.shared.now());
+                    }
                     Err(fault) if self.again && reached_nobody(&fault) => return self.once_more(&fault),
                     Err(fault) => fail(&mut task, &fault, &self.shared.environment),
                 }
@@ -113,7 +117,7 @@ fn fail(task: &mut Task, fault: &Fault, environment: &Environment) {
     }
 }
 
-fn succeed(task: &mut Task, content: Content, now: u64) {
+fn succeed(task: &mut Task, content: Content, secrets: Option<&Secrets>, now: u64) {
     let kept = match content {
         Content::Value(value) if value.to_string().len() > LARGEST => {
             Err("its result is too large to be kept")
@@ -124,7 +128,13 @@ fn succeed(task: &mut Task, content: Content, now: u64) {
     };
     match kept {
         Ok(value) => {
-            task.result = Some(value);
+            match secrets {
+                Some(secrets) => {
+                    task.secret = true;
+                    secrets.put(task, value);
+                }
+                None => task.result = Some(value),
+            }
             task.error = None;
             task.end(State::Succeeded, now);
         }
@@ -151,7 +161,7 @@ mod tests {
             let mut task =
                 Task::new(Uuid::now_v7(), "pages", "add", json!([]), Options::default(), 0).expect("a task");
             let result = (0..levels).fold(json!(1), |value, _| json!([value]));
-            succeed(&mut task, Content::Value(result), 1);
+            succeed(&mut task, Content::Value(result), None, 1);
             assert_eq!(task.state, state, "{levels} levels");
             assert!(wire::json::read(&serde_json::to_vec(&task).expect("JSON")).is_ok(), "{levels} levels");
         }

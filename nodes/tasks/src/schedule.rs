@@ -61,7 +61,10 @@ pub struct Schedule {
     pub skipped: u64,
     /// The task it made last.
     pub last: Option<String>,
-    /// Whose it is: on disk, and told to nobody.
+    /// The user it belongs to; nobody where the client that made it had none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// What it counts against: on disk, and told to nobody.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(skip)]
     pub(crate) owner: Option<Owner>,
@@ -120,9 +123,9 @@ impl Schedule {
         if next_ms.is_none() {
             return Err(Fault::wrong_parameter("timing.cron", "a time that will come"));
         }
-        let (made, skipped, last, owner) = (0, 0, None, None);
+        let (made, skipped, last, user, owner) = (0, 0, None, None, None);
         let schedule =
-            Self { name, timing, object, method, params, options, next_ms, made, skipped, last, owner };
+            Self { name, timing, object, method, params, options, next_ms, made, skipped, last, user, owner };
         schedule.task(Uuid::nil(), now)?;
         Ok(schedule)
     }
@@ -130,9 +133,12 @@ impl Schedule {
     /// A task of it, under a new `id`.
     pub(super) fn task(&self, id: Uuid, now: u64) -> Result<Task, Fault> {
         let task = Task::new(id, &self.object, &self.method, self.params.clone(), self.options.clone(), now)?;
-        // It takes the turns of the schedule's owner, and counts against nobody.
-        let owner = self.owner.as_ref().map(|owner| Owner { caller: owner.caller.clone(), bytes: 0 });
-        Ok(Task { schedule: Some(self.name.clone()), owner, ..task })
+        Ok(Task { schedule: Some(self.name.clone()), user: self.user.clone(), ..task })
+    }
+
+    /// What it is kept by: names of one owner are not those of another. A name has no slash.
+    pub(super) fn row(user: Option<&str>, name: &str) -> String {
+        user.map_or_else(|| name.to_owned(), |user| format!("{user}/{name}"))
     }
 
     /// Its time has come: `task` is the one it makes, and nothing where it cannot now. However many times have

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
+use super::schedule::Schedule;
 use super::shared::Shared;
 use rantai_commit::DiskError;
 
@@ -60,12 +61,13 @@ pub(super) async fn pass(shared: &Shared, due: u64, name: &str) -> Result<(), Di
 pub(super) fn load(shared: &Shared) -> Result<(), DiskError> {
     let mut after = String::new();
     loop {
-        let schedules = shared.store.schedules(&after, PAGE)?;
+        let schedules = shared.store.schedules(&after, PAGE, |_| true)?;
+        let row = |schedule: &Schedule| Schedule::row(schedule.user.as_deref(), &schedule.name);
         for schedule in &schedules {
-            shared.timetable.set(&shared.store, &schedule.name)?;
+            shared.timetable.set(&shared.store, &row(schedule))?;
         }
         match schedules.last() {
-            Some(last) if schedules.len() >= PAGE => after.clone_from(&last.name),
+            Some(last) if schedules.len() >= PAGE => after = row(last),
             _ => return Ok(()),
         }
     }

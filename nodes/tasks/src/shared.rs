@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use parking_lot::Mutex;
 use rantai_client::Environment;
 use rantai_client::object::{Emitter, Progress};
-use rantai_client::shares::{CallerKey, ShareLog, ShareReport};
+use rantai_client::shares::{ShareLog, ShareReport};
 use rantai_client::wire::fault::{Code, Fault};
 use tokio::sync::{Notify, oneshot};
 use uuid::Uuid;
@@ -15,7 +15,9 @@ use super::after::Waiting;
 use super::agenda::{Agenda, Entry};
 use super::interface::Summary;
 use super::limits::Limits;
+use super::owner::{Asking, Submitter};
 use super::progress::RunProgress;
+use super::secrets::Secrets;
 use super::store::{Amount, Kept, Store, Stored, Submitted, is_open};
 use super::task::Task;
 use super::timetable::Timetable;
@@ -37,6 +39,7 @@ pub(super) struct Shared {
     /// Tasks that wait for others to end.
     waiting_for: Waiting,
     pub(super) progress: RunProgress,
+    pub(super) secrets: Secrets,
     /// Wakes a run whose task was cancelled, by the task's id.
     pub(super) running: Mutex<HashMap<u128, Arc<Notify>>>,
     /// Callers of `result`, by the task's id.
@@ -58,6 +61,7 @@ impl Shared {
             environment,
             waiting_for: Waiting::default(),
             progress: RunProgress::default(),
+            secrets: Secrets::default(),
             running: Mutex::default(),
             waiting: Mutex::default(),
             emitter: OnceLock::new(),
@@ -73,11 +77,16 @@ impl Shared {
 
     /// Stores a task as it is now, and announces it; false where it has ended meanwhile.
     pub(super) async fn settle(&self, task: &Task) -> Result<bool, DiskError> {
-        let stored = self.store.update(task.clone()).await?;
-        if stored {
+        let stored = self.store.update(task.clone(), self.limits.kept_tasks()).await?;
+        if let Some(task) = &stored {
             self.announce(task);
         }
-        Ok(stored)
+        Ok(stored.is_some())
+    }
+
+    /// Draws what a run is recognised by.
+    pub(super) fn draw_correlation(&self) -> Uuid {
+        Uuid::from_u64_pair(self.environment.random(), self.environment.random())
     }
 
     /// How full the ledger is, and by whom.
@@ -121,8 +130,8 @@ impl Shared {
     }
 
     /// Stores tasks, all or none, and puts them on the agenda. Returns their ids.
-    pub(super) async fn submit(&self, caller: &CallerKey, tasks: Vec<Task>) -> Result<Vec<String>, Fault> {
-        let submitted = self.store.submit(tasks, Some(caller.to_string()), self.limits.kept_tasks());
+    pub(super) async fn submit(&self, asking: &Asking, tasks: Vec<Task>) -> Result<Vec<String>, Fault> {
+        let submitted = self.store.submit(tasks, Submitter::from(asking), self.limits.kept_tasks());
         match submitted.await.map_err(|error| unread(&error))? {
             Submitted::Stored(stored) => {
                 for one in &stored {
@@ -140,7 +149,7 @@ impl Shared {
                 Err(Fault::new(Code::IDENTITY_REUSED, text))
             }
             Submitted::OverShare => {
-                self.share_log.refused("the tasks that the ledger keeps", caller);
+                self.share_log.refused("the tasks that the ledger keeps", &asking.share_of);
                 let text = "this caller has its share of the tasks that the ledger keeps; ended ones make room in time";
                 Err(Fault { message: text.to_owned(), ..Fault::busy(60_000) })
             }
@@ -181,12 +190,14 @@ impl Shared {
         }
     }
 
-    /// The task as it is, with the progress of its run and without its owner.
-    pub(super) fn read(&self, id: &str) -> Result<Task, Fault> {
+    /// The task as it is, with the progress of its run and without what stands on disk alone. One that belongs to
+    /// somebody else is not known.
+    pub(super) fn read(&self, asking: &Asking, id: &str) -> Result<Task, Fault> {
         let known = self.store.get(uuid(id)?).map_err(|error| unread(&error))?;
+        let known = known.filter(|task| asking.may_see(task.user.as_deref()));
         known.ok_or_else(|| no_such_task(id)).map(|task| {
             let progress = self.progress.of(&task);
-            Task { progress, owner: None, ..task }
+            Task { progress, owner: None, correlation: None, ..task }
         })
     }
 

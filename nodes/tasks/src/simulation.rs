@@ -1,6 +1,7 @@
 //! The ledger in virtual time: submissions, answers, lost nodes and crashes in an order that a seed decides.
 
 mod fake;
+mod owners;
 mod world;
 
 use rantai_client::shares::CallerKey;

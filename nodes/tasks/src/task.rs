@@ -84,6 +84,12 @@ pub struct Task {
     pub result: Option<Value>,
     /// Why it failed, or failed the last time.
     pub error: Option<Value>,
+    /// The user it belongs to; nobody where the client that submitted it had none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// Whether its result is secret: it is told once, and is not on disk.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub secret: bool,
     /// The schedule that made it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule: Option<String>,
@@ -101,6 +107,10 @@ pub struct Task {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(skip)]
     pub(crate) owner: Option<Owner>,
+    /// What the present run is recognised by, in 32 hexadecimal digits: on disk, and told to the object alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(skip)]
+    pub(crate) correlation: Option<String>,
 }
 
 impl Task {
@@ -118,7 +128,9 @@ impl Task {
         now: u64,
     ) -> Result<Self, Fault> {
         ObjectName::new(object).map_err(|error| Fault::wrong_parameter("object", &error.to_string()))?;
-        MethodName::new(method).map_err(|error| Fault::wrong_parameter("method", &error.to_string()))?;
+        let method_name = MethodName::new(method);
+        method_name.map_err(|error| Fault::wrong_parameter("method", &error.to_string()))?;
+        check_method(method)?;
         options.check()?;
         after::check(&params, options.after.len())?;
         if params.to_string().len() > LARGEST {
@@ -141,11 +153,14 @@ impl Task {
             repeats: 0,
             result: None,
             error: None,
+            user: None,
+            secret: false,
             schedule: None,
             fed: false,
             submitted_params: None,
             progress: None,
             owner: None,
+            correlation: None,
         })
     }
 
@@ -154,10 +169,19 @@ impl Task {
         Uuid::try_parse(&self.id).unwrap_or_default()
     }
 
-    /// What the present run is recognised by: the id, and for every further run the next number, as an instance
-    /// that has the answer to a run would give it again.
+    /// Begins a run of its own: an instance that has the answer to another run would give that one again. Whoever knew
+    /// the `correlation` could answer in the object's place, so it is random and told to nobody else.
+    pub(crate) fn begin_run(&mut self, correlation: Uuid) {
+        (self.state, self.runs) = (State::Running, self.runs + 1);
+        self.correlation = Some(correlation.simple().to_string());
+    }
+
+    /// What the present run is recognised by. Of a run that an earlier version began it is the id, counted up by the
+    /// number of runs.
     pub(crate) fn identity(&self) -> Uuid {
-        Uuid::from_u128(self.uuid().as_u128().wrapping_add(u128::from(self.runs.saturating_sub(1))))
+        let kept = self.correlation.as_deref().and_then(|kept| Uuid::try_parse(kept).ok());
+        let counted = || self.uuid().as_u128().wrapping_add(u128::from(self.runs.saturating_sub(1)));
+        kept.unwrap_or_else(|| Uuid::from_u128(counted()))
     }
 
     pub(crate) fn expires_ms(&self) -> Option<u64> {
@@ -220,6 +244,15 @@ impl Task {
         self.state = State::Retrying;
         self.due_ms = now + Duration::from_millis(most).mul_f64(chance).as_millis() as u64;
     }
+}
+
+/// Refuses the methods that every object has: what they do to an object is not the ledger's to do for others.
+pub(crate) fn check_method(method: &str) -> Result<(), Fault> {
+    if !method.starts_with("rpc.") {
+        return Ok(());
+    }
+    let text = format!("cannot store a call of {method}: it is built in; call the object itself");
+    Err(Fault::new(Code::DENIED, text))
 }
 
 /// Parameters in the one form for comparison: none of them is null, and numbers are as on the bus.
@@ -351,9 +384,28 @@ mod tests {
     #[test]
     fn every_run_is_recognised_by_itself() {
         let mut task = task(Options::default());
+        let [first, second] = [Uuid::new_v4(), Uuid::new_v4()];
+        task.begin_run(first);
+        assert_eq!((task.identity(), task.runs), (first, 1));
+        task.begin_run(second);
+        assert_eq!((task.identity(), task.runs), (second, 2));
+    }
+
+    #[test]
+    fn run_that_an_earlier_version_began_is_recognised() {
+        let mut task = task(Options::default());
         task.runs = 1;
         assert_eq!(task.identity(), task.uuid());
         task.runs = 2;
-        assert_ne!(task.identity(), task.uuid());
+        assert_eq!(task.identity().as_u128(), task.uuid().as_u128() + 1);
+    }
+
+    #[test]
+    fn built_in_methods_are_refused() {
+        for method in ["rpc.yield", "rpc.cancel", "rpc.ping", "rpc.anything"] {
+            let refused = Task::new(Uuid::now_v7(), "pages", method, json!(null), Options::default(), 0);
+            let fault = refused.expect_err(method);
+            assert!(fault.code == Code::DENIED && fault.message.contains(method), "{fault}");
+        }
     }
 }

@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 use super::store::Store;
 use rantai_commit::DiskError;
 
-/// The next time of each schedule.
+/// The next time of each schedule, by its row in the store.
 #[derive(Debug, Default)]
 pub(super) struct Timetable {
     due: Mutex<BTreeSet<(u64, String)>>,
@@ -18,11 +18,11 @@ pub(super) struct Timetable {
 impl Timetable {
     /// A schedule that is new, has another time now, or is no more. What it is by now is read here: of two changes
     /// at the same time the one that is told of last may be the older one.
-    pub(super) fn set(&self, store: &Store, name: &str) -> Result<(), DiskError> {
+    pub(super) fn set(&self, store: &Store, row: &str) -> Result<(), DiskError> {
         let mut due = self.due.lock();
-        let next = store.scheduled(name)?.and_then(|schedule| schedule.next_ms);
-        due.retain(|(_, other)| other != name);
-        due.extend(next.map(|next| (next, name.to_owned())));
+        let next = store.scheduled(row)?.and_then(|schedule| schedule.next_ms);
+        due.retain(|(_, other)| other != row);
+        due.extend(next.map(|next| (next, row.to_owned())));
         self.changed.notify_one();
         Ok(())
     }
@@ -37,10 +37,10 @@ impl Timetable {
     }
 
     /// As [`set`](Self::set); where the disk fails, the schedule is looked at as if it were due.
-    pub(super) fn set_or_look_again(&self, store: &Store, name: &str, now: u64) {
-        if let Err(error) = self.set(store, name) {
-            tracing::error!("schedule {name}: {error}");
-            self.again((now, name.to_owned()));
+    pub(super) fn set_or_look_again(&self, store: &Store, row: &str, now: u64) {
+        if let Err(error) = self.set(store, row) {
+            tracing::error!("schedule {row}: {error}");
+            self.again((now, row.to_owned()));
             self.changed.notify_one();
         }
     }

@@ -16,6 +16,8 @@ mod files;
 mod names;
 mod nested;
 mod once;
+mod owners;
+mod presence;
 mod registry;
 mod restart;
 mod session;

@@ -8,7 +8,7 @@ use rantai_broker::{Config, Cost, Record, User};
 use rantai_client::Client;
 use rantai_client::ConnectError;
 use rantai_client::client::random_id;
-use rantai_client::session::{Address, Filter, Publish, QoS, Status, Unsent};
+use rantai_client::session::{Address, ConnectRefusal, Filter, Publish, QoS, Status, Unsent};
 use rantai_nodes::Node;
 use rantai_systems::echo::{EchoObject, Plain};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -97,7 +97,7 @@ async fn what_the_broker_does_not_take_is_an_error_and_not_the_end() {
     assert!(matches!(wrong, ConnectError::Refused { .. }), "{wrong}");
     assert!(!format!("{wrong}{wrong:?}").contains("guess"), "{wrong:?}");
     let nobody = Client::connect(&format!("mqtt://127.0.0.1:{port}")).await.expect_err("no name");
-    assert!(nobody.to_string().contains("mqtt://user:password@host"), "{nobody}");
+    assert!(matches!(nobody, ConnectError::Refused { refusal: ConnectRefusal::NoUser, .. }), "{nobody}");
     let client = Client::connect(&format!("mqtt://ana:secret@127.0.0.1:{port}")).await.expect("let in");
     let large = client.publish(Publish::new("a/b", vec![0; 20_000])).await;
     assert!(matches!(large, Err(Unsent::TooLarge { limit: 10_000, .. })), "{large:?}");

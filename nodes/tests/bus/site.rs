@@ -1,5 +1,6 @@
 //! A configuration as a site: what is served once it has started, why it ends, and what it leaves behind.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -72,6 +73,10 @@ async fn all_of_a_site_can_be_called_and_nothing_is_left_after_its_shutdown() {
     let task = tasks.result(id, Some(10_000)).await.expect("known");
     assert_eq!((task.state, task.result), (State::Succeeded, Some(json!("x"))));
     assert!(folder.path().join("data/tasks.redb").exists() && folder.path().join("data/once.redb").exists());
+    for (path, mode) in [("data", 0o700), ("data/tasks.redb", 0o600), ("data/once.redb", 0o600)] {
+        let about = std::fs::metadata(folder.path().join(path)).expect(path);
+        assert_eq!(about.permissions().mode() & 0o777, mode, "{path}: tasks and results are of their owners");
+    }
     let name = node.clone();
     site.shutdown().await;
     assert_eq!(names(&client).await, [""; 0]);

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rantai_client::Client;
-use rantai_client::object::{Answering, Call, Description, Method, Object};
+use rantai_client::object::{Answer, Answering, Call, Description, Method, Object};
 use rantai_client::session::Filter;
 use rantai_client::wire::entry::Mode;
 use rantai_client::wire::name::ClientId;
@@ -152,4 +152,42 @@ async fn a_ledger_whose_connection_somebody_took_goes_on() {
     thief.close().await;
     let task = tasks.result(waiting, Some(10_000)).await.expect("known");
     assert_eq!((task.state, task.result), (State::Succeeded, Some(Value::from("y"))));
+}
+
+/// Draws a password.
+struct Draws;
+
+impl Object for Draws {
+    fn description(&self) -> Description {
+        let method = Method { name: "draw".to_owned(), secret: true, ..Method::default() };
+        Description { methods: vec![method], ..Description::default() }
+    }
+
+    fn call(self: Arc<Self>, _: Call) -> Answering {
+        Box::pin(std::future::ready(Ok(Answer::Value(json!({"password": "correct-horse"})))))
+    }
+}
+
+/// A CHAP secret stayed readable in the ledger for a day.
+#[tokio::test]
+async fn secret_result_is_told_once_and_never_on_disk() {
+    let (bus, folder) = (bus().await, tempfile::tempdir().expect("a directory"));
+    let file = folder.path().join("tasks.redb");
+    let ledger = Ledger::open(Some(&file), Limits::default()).expect("a ledger");
+    let client = Client::builder(bus.address.clone()).root(bus.root.clone());
+    let node = bus.node().await;
+    node.serve("tasks", ledger.start(client).await.expect("a ledger")).await.expect("free");
+    node.serve("draws", Draws).await.expect("free");
+    let client = bus.client().await;
+    let tasks = TasksProxy::from(client.object("tasks").deadline(PATIENCE));
+    let id = tasks.submit("draws".into(), "draw".into(), None, None).await.expect("stored");
+    let first = tasks.result(id.clone(), Some(10_000)).await.expect("known");
+    assert_eq!((first.state, first.secret), (State::Succeeded, true));
+    assert_eq!(first.result, Some(json!({"password": "correct-horse"})));
+    let again = tasks.get(id).await.expect("known");
+    assert_eq!((again.state, again.secret, again.result), (State::Succeeded, true, None));
+    let kept = std::fs::read(&file).expect("the file of the ledger");
+    assert!(!kept.windows(13).any(|window| window == b"correct-horse"), "it is on disk");
+    let direct = client.object("draws").request("draw").send().await.expect("an answer");
+    assert!(direct.secret, "the reply itself says so");
 }

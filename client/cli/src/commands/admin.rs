@@ -45,8 +45,8 @@ impl Admin {
 async fn reload(connection: Connection) -> Result<(), Failure> {
     let client = connection.client().await?;
     let command = Publish::new(RELOAD.to_owned(), Vec::new()).qos(QoS::AtLeastOnce);
-    let done = timeout(connection.timeout, client.publish(command)).await.map_err(|_| {
-        let text = format!("the broker did not answer within {:?}", connection.timeout);
+    let done = timeout(connection.timeout(), client.publish(command)).await.map_err(|_| {
+        let text = format!("the broker did not answer within {:?}", connection.timeout());
         Failure::new(Exit::NoAnswer, text)
     })?;
     match done {

@@ -80,7 +80,7 @@ impl Calc {
             }),
             #[cfg(feature = "gateway")]
             via => {
-                let gateway = http::Gateway::new(via == Via::Soap, self.url.as_deref(), connection.timeout);
+                let gateway = http::Gateway::new(via == Via::Soap, self.url.as_deref(), connection.timeout());
                 let mut result = Ok(());
                 for op in operations {
                     result = result.and(self.told(op, gateway.call(op, self.a, self.b)));
@@ -107,7 +107,7 @@ impl Calc {
 }
 
 async fn call(client: &Client, connection: &Connection, op: &str, a: f64, b: f64) -> Result<f64, Problem> {
-    let calculator = client.object("calculator").deadline(connection.timeout).idempotent();
+    let calculator = client.object("calculator").deadline(connection.timeout()).idempotent();
     calculator.call(op, (a, b)).await.map_err(|error: CallError| match error.code() {
         Some(code) => Problem { code: code.to_string(), body: error.to_string(), exit: of_code(code) },
         None => Problem { code: "-".to_owned(), body: error.to_string(), exit: Exit::Unreachable },

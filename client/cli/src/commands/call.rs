@@ -64,7 +64,7 @@ impl Call {
         let payload = arguments::payload(&self.arguments).map_err(usage)?;
         let binary = self.input.as_ref().map(read).transpose()?;
         let client = self.connection.client().await?;
-        let mut proxy = client.object(object).deadline(self.connection.timeout);
+        let mut proxy = client.object(object).deadline(self.connection.timeout());
         if self.qos == 0 {
             proxy = proxy.qos(QoS::AtMostOnce);
         }

@@ -65,7 +65,7 @@ impl Chain {
         let mut hops = Trip::follow(&client, &root, identity).await;
         let call = client
             .object(&self.entry)
-            .deadline(self.connection.timeout)
+            .deadline(self.connection.timeout())
             .request("process")
             .identity(identity)
             .params((json!([stop]),))

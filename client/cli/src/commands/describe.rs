@@ -34,7 +34,7 @@ impl Describe {
 
     async fn describe(self) -> Result<(), Failure> {
         let client = self.connection.client().await?;
-        let proxy = client.object(&self.object).deadline(self.connection.timeout);
+        let proxy = client.object(&self.object).deadline(self.connection.timeout());
         let document = match proxy.call::<Value>("rpc.discover", ()).await {
             Ok(document) => document,
             Err(error) if error.code() == Some(Code::NO_SUCH_METHOD) => {
@@ -77,7 +77,7 @@ impl Describe {
 impl Describe {
     /// The object has no `rpc.discover`: says what its entry in the registry has.
     async fn undescribed(&self, client: &Client) -> Failure {
-        let listed = timeout(self.connection.timeout, client.registry().list()).await;
+        let listed = timeout(self.connection.timeout(), client.registry().list()).await;
         let view = listed.ok().and_then(Result::ok);
         let entry = view.as_ref().and_then(|view| view.all().find(|(entry, _)| entry.object == self.object));
         let methods = entry.map(|(entry, _)| entry.methods.join(", ")).filter(|methods| !methods.is_empty());

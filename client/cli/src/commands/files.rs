@@ -102,7 +102,7 @@ impl List {
         log(tracing::Level::ERROR);
         run(async move {
             let client = self.connection.client().await?;
-            let files = Files::new(&client, &self.object).patience(self.connection.timeout);
+            let files = Files::new(&client, &self.object).patience(self.connection.timeout());
             let list =
                 async { files.list(&self.folder).await.map_err(|error| failed(&self.connection, error)) };
             let entries = self.connection.within(list).await?;
@@ -137,7 +137,7 @@ impl Get {
         }
         each_its_own(&targets)?;
         let client = self.connection.client().await?;
-        let files = Files::new(&client, &self.object).patience(self.connection.timeout).replace(self.force);
+        let files = Files::new(&client, &self.object).patience(self.connection.timeout()).replace(self.force);
         let (one, verify) = (targets.len() == 1, self.verify);
         let transfers = targets.into_iter().map(|(path, target)| {
             let (files, mut bar) = (files.clone(), Bar::new(&path, one));
@@ -193,7 +193,7 @@ impl Put {
         }
         each_its_own(&targets)?;
         let client = self.connection.client().await?;
-        let files = Files::new(&client, &self.object).patience(self.connection.timeout);
+        let files = Files::new(&client, &self.object).patience(self.connection.timeout());
         let one = targets.len() == 1;
         let transfers = targets.into_iter().map(|(file, path)| {
             let (files, mut bar) = (files.clone(), Bar::new(&path, one));

@@ -60,7 +60,7 @@ impl Imaging {
         let Self { method, args, object, request, connection } = self;
         let client = connection.client().await?;
         let identity = request.unwrap_or_else(Uuid::now_v7);
-        let object = client.object(&object).deadline(connection.timeout);
+        let object = client.object(&object).deadline(connection.timeout());
         let asked = object.request("command").identity(identity).params((&method, &args)).send().await;
         let reply: Result<Reply, CallError> = asked.and_then(rantai_client::Response::read);
         client.close().await;

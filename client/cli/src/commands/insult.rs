@@ -114,7 +114,7 @@ fn show<T: Serialize>(connection: &Connection, all: &[T], line: impl Fn(&T) -> S
 
 async fn add(insults: Vec<String>, object: String, connection: Connection) -> Result<(), Failure> {
     let client = connection.client().await?;
-    let service = InsultServiceProxy::from(client.object(&object).deadline(connection.timeout));
+    let service = InsultServiceProxy::from(client.object(&object).deadline(connection.timeout()));
     let told = service.add_insult(Texts::Many(insults)).await.map_err(|error| connection.failed(&error))?;
     client.close().await;
     show(&connection, &told, Clone::clone);
@@ -123,7 +123,7 @@ async fn add(insults: Vec<String>, object: String, connection: Connection) -> Re
 
 async fn list(object: String, connection: Connection) -> Result<(), Failure> {
     let client = connection.client().await?;
-    let service = InsultServiceProxy::from(client.object(&object).deadline(connection.timeout));
+    let service = InsultServiceProxy::from(client.object(&object).deadline(connection.timeout()));
     let pages = async {
         let mut all: Vec<String> = Vec::new();
         loop {
@@ -143,7 +143,7 @@ async fn list(object: String, connection: Connection) -> Result<(), Failure> {
 
 async fn filter(texts: Vec<String>, object: String, connection: Connection) -> Result<(), Failure> {
     let client = connection.client().await?;
-    let service = InsultFilterServiceProxy::from(client.object(&object).deadline(connection.timeout));
+    let service = InsultFilterServiceProxy::from(client.object(&object).deadline(connection.timeout()));
     let told = service.add_text(Texts::Many(texts)).await.map_err(|error| connection.failed(&error))?;
     client.close().await;
     show(&connection, &told, Clone::clone);
@@ -152,7 +152,7 @@ async fn filter(texts: Vec<String>, object: String, connection: Connection) -> R
 
 async fn texts(object: String, connection: Connection) -> Result<(), Failure> {
     let client = connection.client().await?;
-    let service = InsultFilterServiceProxy::from(client.object(&object).deadline(connection.timeout));
+    let service = InsultFilterServiceProxy::from(client.object(&object).deadline(connection.timeout()));
     let pages = async {
         let mut all = Vec::new();
         let mut after = None;
@@ -177,7 +177,7 @@ async fn listen(count: Option<u64>, object: ObjectName, connection: Connection) 
     let topic = EventTopic { object: object.clone(), event, client: Some(client.id().clone()) };
     let filter = Filter::new(topic.format(client.root())).live();
     let mut insults = client.subscribe(vec![filter]).await.map_err(|error| connection.failed(&error))?;
-    let notifier = NotifierProxy::from(client.object(object.as_str()).deadline(connection.timeout));
+    let notifier = NotifierProxy::from(client.object(object.as_str()).deadline(connection.timeout()));
     let mut renewal = Instant::now();
     let mut first = true;
     let mut left = count.unwrap_or(u64::MAX);

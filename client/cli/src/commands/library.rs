@@ -114,7 +114,7 @@ fn show(connection: &Connection, text: &str, value: &Value) {
 
 async fn buy(title: String, object: String, connection: Connection) -> Result<(), Failure> {
     let client = connection.client().await?;
-    let shop = WelcomeProxy::from(client.object(&object).deadline(connection.timeout));
+    let shop = WelcomeProxy::from(client.object(&object).deadline(connection.timeout()));
     let text = shop.welcome_message(title).await.map_err(|error| connection.failed(&error))?;
     client.close().await;
     show(&connection, &text, &json!(text));
@@ -123,7 +123,7 @@ async fn buy(title: String, object: String, connection: Connection) -> Result<()
 
 async fn read(stop: String, object: String, connection: Connection) -> Result<(), Failure> {
     let client = connection.client().await?;
-    let book = client.object(&object).deadline(connection.timeout);
+    let book = client.object(&object).deadline(connection.timeout());
     let status: Value =
         book.call("status", (json!([stop]),)).await.map_err(|error| connection.failed(&error))?;
     client.close().await;
@@ -139,11 +139,11 @@ async fn borrow(
     connection: Connection,
 ) -> Result<(), Failure> {
     let client = connection.client().await?;
-    let counter = LendingProxy::from(client.object(&object).deadline(connection.timeout));
+    let counter = LendingProxy::from(client.object(&object).deadline(connection.timeout()));
     let loan = counter.borrow(title).await.map_err(|error| connection.failed(&error))?;
     // The library does not say by which name a file is kept on this host.
     let target = if output.is_dir() { output.join(RECEIVED) } else { output };
-    let files = Files::new(&client, &loan.files).patience(connection.timeout).replace(force);
+    let files = Files::new(&client, &loan.files).patience(connection.timeout()).replace(force);
     let mut bar = Bar::new(&loan.title, true);
     let fetched = files.get(&loan.path, &target, &mut |there, size| bar.show(there, size)).await;
     bar.end();
@@ -156,7 +156,7 @@ async fn borrow(
 
 async fn checkout(object: String, connection: Connection) -> Result<(), Failure> {
     let client = connection.client().await?;
-    let clock = ClockProxy::from(client.object(&object).deadline(connection.timeout));
+    let clock = ClockProxy::from(client.object(&object).deadline(connection.timeout()));
     let receipt = clock.checkout().await.map_err(|error| connection.failed(&error))?;
     client.close().await;
     show(&connection, &receipt.text, &json!(receipt));

@@ -9,6 +9,7 @@ mod call;
 mod chain;
 mod completions;
 mod config;
+mod context;
 mod demo;
 mod describe;
 mod files;
@@ -17,6 +18,7 @@ mod insult;
 mod library;
 mod ls;
 mod man;
+mod passwd;
 mod publish;
 mod serve;
 mod sub;
@@ -37,6 +39,8 @@ pub(crate) enum Command {
     Config(config::Configurations),
     Acl(acl::Acl),
     Admin(admin::Admin),
+    Passwd(passwd::Passwd),
+    Context(context::Contexts),
     Ls(ls::Ls),
     Describe(describe::Describe),
     Call(call::Call),
@@ -68,6 +72,8 @@ impl Command {
             Self::Config(command) => command.run(),
             Self::Acl(command) => command.run(),
             Self::Admin(command) => command.run(),
+            Self::Passwd(command) => command.run(),
+            Self::Context(command) => command.run(),
             Self::Ls(command) => command.run(),
             Self::Describe(command) => command.run(),
             Self::Call(command) => command.run(),

@@ -85,7 +85,7 @@ impl Pub {
                 if let Some(ticks) = &mut ticks {
                     ticks.tick().await;
                 }
-                timeout(self.connection.timeout, client.publish(message.clone())).await
+                timeout(self.connection.timeout(), client.publish(message.clone())).await
             };
             let result = tokio::select! {
                 result = one => result,
@@ -96,7 +96,7 @@ impl Pub {
                 Ok(Err(Unsent::NobodyThere)) => unheard += 1,
                 Ok(Err(error)) => return Err(refused(&error)),
                 Err(_) => {
-                    let text = format!("the broker did not take it within {:?}", self.connection.timeout);
+                    let text = format!("the broker did not take it within {:?}", self.connection.timeout());
                     return Err(Failure::new(Exit::NoAnswer, text));
                 }
             }

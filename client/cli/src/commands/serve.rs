@@ -21,7 +21,7 @@ Examples:
   rantai serve --config circular                       a built-in configuration
   rantai serve --config ./my-objects.toml              a file
   rantai serve calculator --replica                    together with other nodes
-  rantai serve --broker mqtt://ana:secret@pi.local     on a broker elsewhere
+  rantai serve --context school                        on a broker elsewhere
 
 Exit codes: 0 stopped by SIGTERM, Ctrl-C or a terminal that is gone,
 1 a name is taken or a connection lost for good, 2 wrong command line or configuration, 4 not allowed.";
@@ -84,10 +84,10 @@ impl Serve {
         };
         let (mut plan, _folder) = self.objects.read(&self.names, self.data_dir.as_deref())?;
         plan.open().map_err(failure)?;
-        let mut options = SiteOptions::new(self.broker.address()?);
-        if plan.config.root.is_none() || self.broker.root != "rantai" {
-            options.root = Some(self.broker.root()?);
-        }
+        let mut broker = self.broker;
+        broker.complete(&plan.config);
+        let mut options = SiteOptions::new(broker.address()?);
+        options.root = Some(broker.root()?);
         options.data_dir = self.data_dir;
         serve_until(stop, plan, self.objects.complete(options), || {}).await
     }

@@ -95,7 +95,7 @@ impl Upcall {
         let log = if self.no_log { None } else { Some(LogFile::open(&self.log, LOG_SIZE, LOG_FILES)?) };
         let mut notes = Notes { words: Words::default(), log, json: self.connection.json };
         let client = self.connection.client().await?;
-        let desk = UpcallProxy::from(client.object(self.object.as_str()).deadline(self.connection.timeout));
+        let desk = UpcallProxy::from(client.object(self.object.as_str()).deadline(self.connection.timeout()));
         match desk.words().await {
             Ok(words) => notes.words = words,
             Err(error) => return Err(self.no_answer(&mut notes, &error)),
@@ -223,7 +223,7 @@ impl Talk<'_> {
 
     /// Sends a message, and waits until the server has called back.
     async fn send(&mut self, message: &str) -> Result<(), Failure> {
-        let timeout = self.upcall.connection.timeout;
+        let timeout = self.upcall.connection.timeout();
         let deadline = Instant::now() + timeout;
         let identity = Uuid::now_v7();
         let desk = self.client.object(self.upcall.object.as_str()).deadline(timeout);

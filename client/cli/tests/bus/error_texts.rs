@@ -9,13 +9,14 @@ use std::time::Duration;
 
 use rantai_broker::StartError;
 use rantai_client::files::FileError;
-use rantai_client::session::{Address, SubscribeError, Unsent};
+use rantai_client::session::{Address, ConnectRefusal, SubscribeError, Unsent};
 use rantai_client::wire::entry::{Entry, EntryError};
 use rantai_client::wire::fault::Fault;
 use rantai_client::wire::json::JsonError;
 use rantai_client::wire::name::{ClientId, NameError, ObjectName, Root};
 use rantai_client::wire::role::{BusRole, RoleError};
 use rantai_client::wire::topic::TopicError;
+use rantai_client::wire::user::User;
 use rantai_client::{CallError, ConnectError, error_chain};
 use rantai_imaging::reply::{Problem, Status};
 use rantai_imaging::service::OpenError;
@@ -98,11 +99,16 @@ fn client() -> Vec<Example> {
     all.extend([
         example("http://x".parse::<Address>().expect_err("no broker")),
         example(name()),
+        example(User::new("").expect_err("an empty name")),
         example(role()),
         example(ConnectError::Address("http://x".parse::<Address>().expect_err("no broker"))),
         example(ConnectError::Unreachable { address: address(), source: refused() }),
         example(ConnectError::Silent { address: address(), within: Duration::from_secs(5) }),
-        example(ConnectError::Refused { address: address(), reason: "why".to_owned() }),
+        example(ConnectError::Refused {
+            address: address(),
+            reason: "why".to_owned(),
+            refusal: ConnectRefusal::Other,
+        }),
         example(ConnectError::Protocol { address: address(), reason: "why".to_owned() }),
         example(SubscribeError::Refused { filter: "a".to_owned(), reason: "why" }),
         example(SubscribeError::Lost),

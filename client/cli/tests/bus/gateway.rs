@@ -268,7 +268,7 @@ fn the_description_follows_objects_as_they_come_and_go() {
 
 #[test]
 fn users_are_asked_for_and_a_rate_is_kept() {
-    let users = "users = [{ name = 'ada', password = 'p:w' }, { name = 'pi', key = 'k1' }]\n\
+    let users = "users = [{ name = 'ada', password = '$6$c2FsdHNhbHQxMjM0$d/5KooXCzyqGAOF4q1GTV/3P8YVDSdFim/G/QDXLp6mBUUtiHppG2I3O879YXOQrliIu8ETwnO+Utg0ZfaWLbw==' }, { name = 'pi', key = 'k1' }]\n\
                  [rest.limits]\nrate_per_s = 2\n";
     let bus = bus();
     let gateway = gateway(&bus, users);
@@ -445,6 +445,7 @@ fn a_foreign_name_that_leads_here_is_not_the_gateways_own() {
         receive(&mut BufReader::new(stream)).status
     };
     let port = open.rest.rsplit(':').next().expect("a port");
+    let own = std::fs::read_to_string("/proc/sys/kernel/hostname").expect("Linux").trim().to_owned();
     for (host, status) in [
         ("elsewhere.example", 403),
         ("127.0.0.1.elsewhere.example", 403),
@@ -453,8 +454,10 @@ fn a_foreign_name_that_leads_here_is_not_the_gateways_own() {
         ("localhost", 200),
         ("127.0.0.1", 200),
         ("[::1]", 200),
-        ("raspberry", 200),
-        ("raspberry.local", 200),
+        ("raspberry", 403),
+        ("raspberry.local", 403),
+        ("rest.localhost", 200),
+        (&*own, 200),
         ("gateway.example", 200),
     ] {
         for host in [host.to_owned(), format!("{host}:{port}")] {

@@ -30,6 +30,7 @@ mod journey;
 mod library;
 mod many_names;
 mod names;
+mod passwords;
 mod process;
 mod start_cut_short;
 mod task_graphs;

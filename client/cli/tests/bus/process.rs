@@ -40,6 +40,8 @@ pub(crate) fn rantai() -> Command {
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("RANTAI_")) {
         command.env_remove(name);
     }
+    // Nor the contexts of whoever runs the tests.
+    command.env("XDG_CONFIG_HOME", concat!(env!("CARGO_TARGET_TMPDIR"), "/no-configuration"));
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }

@@ -56,7 +56,7 @@ pub(super) fn router(
         Some((service.path.clone(), Arc::new(Service::configured(service).ok()?)))
     });
     let configured = configured.collect();
-    let pages = Pages::new(&[], settings.users.is_empty());
+    let pages = Pages::new(&settings.origins, guard.is_open());
     let limits = settings.limits;
     let gateway = Gateway { client, catalog, guard, pages, limits, waiting, configured };
     Router::new().fallback(answer).with_state(Arc::new(gateway))
@@ -67,7 +67,7 @@ async fn answer(
     Extension(ConnectInfo(peer)): Extension<ConnectInfo<SocketAddr>>,
     request: Request,
 ) -> Response {
-    let caller = match gateway.guard.admit(peer.ip(), request.headers(), Instant::now()) {
+    let caller = match gateway.guard.admit(peer.ip(), request.headers(), Instant::now()).await {
         Ok(caller) => caller,
         Err(refused) => return rest::turn_away(&refused),
     };
@@ -138,7 +138,7 @@ impl Gateway {
             // SOAP 1.1, 6.2: a fault is a 500.
             Err(wrong) => return xml(StatusCode::INTERNAL_SERVER_ERROR, envelope::wrong(&wrong)),
         };
-        let proxy = self.client.object(&operation.object).deadline(self.limits.call());
+        let proxy = caller.object(&self.client, &operation.object).deadline(self.limits.call());
         let request = proxy.request(&operation.method);
         let described = self.configured.values().all(|known| !std::ptr::eq(&raw const **known, service));
         let request = if described {

@@ -1,11 +1,13 @@
 //! Projects: their users, images, nodes and quotas.
 
+use rantai_client::wire::name::ClientId;
 use serde_json::json;
 
 use super::{ask_as, nodes, server};
 use crate::commands::Asked;
 use crate::operation::Intent;
 use crate::reply::Status;
+use crate::service::Imaging as _;
 use crate::settings::Project;
 use crate::wanted::Wanted;
 
@@ -40,6 +42,12 @@ async fn projects_have_their_own_nodes_images_and_quota() {
         let reply = ask_as(&server, who, line).await;
         assert_eq!(reply.status_code, expected, "{who}: {line}: {reply:?}");
     }
+    // A client that has not logged in may call itself what it likes.
+    let mut anonymous = super::context("ada", None).called_by(None, None);
+    anonymous.client = Some(ClientId::new("ada").expect("a client id"));
+    let reply = server.command("list_all_images".to_owned(), Vec::new(), anonymous).await.expect("a reply");
+    let text = reply.msg.unwrap_or_default();
+    assert!(reply.status_code == 403 && text.contains("broker.toml"), "{text}");
     assert_eq!(ask_as(&server, "grace", "list_all_images").await.retval, Some(json!(["b.img"])));
     assert_eq!(nodes(&server).await.len(), 2, "ada's own");
 }
@@ -62,7 +70,10 @@ async fn what_is_decided_goes_by_how_things_are_when_it_is_done() {
         Asked::new(&method, words.collect()).expect("asked")
     };
     let opened = server.opened().expect("open");
-    let wanted = |who: &str, line: &str| match server.wanted(&asked(line), who).expect("wanted") {
+    let wanted = |who: &str, line: &str| match server
+        .wanted(&asked(line), Some(&who.parse().expect("a name")))
+        .expect("wanted")
+    {
         Wanted::Change(intent, project) => (*intent, project),
         Wanted::Answer(_) => panic!("{line} changes something"),
     };

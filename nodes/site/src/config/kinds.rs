@@ -1,5 +1,7 @@
 //! The table of kinds: which objects a configuration may have. A new kind is one line here.
 
+use std::path::PathBuf;
+
 use serde::Deserialize;
 
 use super::{CallLimits, Config};
@@ -23,16 +25,20 @@ use rantai_systems::upcall::UpcallSettings;
 use rantai_systems::welcome::WelcomeSettings;
 use rantai_tasks::TaskLedger;
 
-/// Makes [`File`] of the table `key: settings`. The keys stand in the type that is read, so that an unknown one is an
+/// Makes [`Written`] of the table `key: settings`. The keys stand in the type that is read, so that an unknown one is an
 /// error with its place, and with those that may be written.
 macro_rules! kinds {
     ($($key:ident: $settings:ty,)*) => {
         /// The text of a configuration.
         #[derive(Deserialize)]
         #[serde(deny_unknown_fields)]
-        pub(super) struct File {
+        pub(super) struct Written {
             node: Option<String>,
             root: Option<String>,
+            user: Option<String>,
+            password_file: Option<PathBuf>,
+            #[serde(default)]
+            admins: Vec<String>,
             $(#[serde(default)] $key: Vec<$settings>,)*
             tasks: Option<TaskLedger>,
             #[serde(default)]
@@ -43,13 +49,16 @@ macro_rules! kinds {
             soap: Option<Soap>,
         }
 
-        impl From<File> for Config {
-            fn from(file: File) -> Self {
+        impl From<Written> for Config {
+            fn from(file: Written) -> Self {
                 let mut kinds: Vec<std::sync::Arc<dyn Kind>> = Vec::new();
                 $(kinds.extend(file.$key.into_iter().map(|entry| std::sync::Arc::new(entry) as _));)*
                 Self {
                     node: file.node,
                     root: file.root,
+                    user: file.user,
+                    password_file: file.password_file,
+                    admins: file.admins,
                     kinds,
                     calls: rantai_client::object::Calls::default(),
                     tasks: file.tasks,

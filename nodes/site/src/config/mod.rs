@@ -5,7 +5,7 @@ mod error;
 mod kinds;
 
 use std::collections::HashSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rantai_client::wire::name::{ClientId, ObjectName, Root};
@@ -15,7 +15,7 @@ pub use error::ConfigError;
 pub use rantai_nodes::kind::{Configured, beside};
 
 use error::in_toml_words;
-use kinds::File;
+use kinds::Written;
 
 use rantai_client::object::Calls;
 use rantai_nodes::kind::Output;
@@ -29,6 +29,12 @@ pub struct Config {
     pub node: Option<String>,
     /// The root of all topics, instead of `rantai`.
     pub root: Option<String>,
+    /// The user that its connections log in as, unless whoever serves it names one.
+    pub user: Option<String>,
+    /// A file whose first line is the user's password.
+    pub password_file: Option<PathBuf>,
+    /// Users who see and change everybody's tasks, and whom statistics name callers to.
+    pub admins: Vec<String>,
     /// The entries of which objects are made.
     pub kinds: Vec<Arc<dyn Kind>>,
     /// By which its objects call others: whoever serves them says where the broker is.
@@ -59,16 +65,28 @@ impl Config {
         }
     }
 
-    /// Reads a text; `file` is for messages.
+    /// Reads a text; `file` is for messages, and relative paths begin where it is.
     ///
     /// # Errors
     ///
     /// What is no configuration, with line, column and a caret.
     pub fn from_toml(text: &str, file: &str) -> Result<Self, ConfigError> {
         let invalid = |message: String| ConfigError::Invalid { file: file.to_owned(), message };
-        let parsed: File =
+        let parsed: Written =
             toml::from_str(text).map_err(|error| invalid(in_toml_words(&error).trim_end().to_owned()))?;
-        let config = Self::from(parsed);
+        let mut config = Self::from(parsed);
+        config.password_file = config.password_file.map(|path| beside(file, &path));
+        if config.password_file.is_some() && config.user.is_none() {
+            return Err(invalid("password_file: whose password it is is not said; add `user`".to_owned()));
+        }
+        #[cfg(feature = "gateway")]
+        {
+            let beside = |path: &mut std::path::PathBuf| *path = beside(file, path);
+            config.rest.iter_mut().flat_map(|rest| &mut rest.password_file).for_each(beside);
+            config.soap.iter_mut().flat_map(|soap| &mut soap.password_file).for_each(beside);
+            let admins = config.admins.clone();
+            config.rest.iter_mut().for_each(|rest| rest.admins.clone_from(&admins));
+        }
         config.node().map_err(|error| invalid(format!("node: {error}")))?;
         config.root().map_err(|error| invalid(format!("root: {error}")))?;
         config.objects(file, &(Arc::new(|_: &str| {}) as Output))?;

@@ -18,6 +18,7 @@ use crate::interface::Tasks as _;
 use crate::ledger::Ledger;
 use crate::limits::Limits;
 use crate::options::Options;
+use crate::owner::Asking;
 use crate::schedule::{Schedule, Timing};
 use crate::shared::Shared;
 use crate::store::{Store, is_open};
@@ -129,12 +130,27 @@ impl World {
 
     pub(super) async fn submit_by(&mut self, caller: CallerKey, object: &str, options: Options) -> String {
         let params = Some(json!([1]));
-        let ledger = Ledger { caller, ..self.ledger.clone() };
+        let ledger = self.ledger_of(caller);
         let id = ledger.submit(object.to_owned(), "use".to_owned(), params, Some(options)).await;
         let id = id.expect("submitted");
         self.submitted.push(id.clone());
         self.note(&format!("submit {id} {object}"));
         id
+    }
+
+    /// What calls were recognised by.
+    pub(super) fn identities(&self) -> std::collections::BTreeSet<String> {
+        self.remembered.keys().map(|(_, identity)| identity.simple().to_string()).collect()
+    }
+
+    /// The ledger as this caller has it; `root` is an admin.
+    pub(super) fn ledger_of(&self, caller: CallerKey) -> Ledger {
+        let user = match &caller {
+            CallerKey::User(user) => Some(user.clone()),
+            CallerKey::Client(_) | CallerKey::Unnamed => None,
+        };
+        let asking = Asking { is_admin: user.as_deref() == Some("root"), user, share_of: caller };
+        Ledger { asking, ..self.ledger.clone() }
     }
 
     pub(super) async fn submit_random(&mut self) {
@@ -222,7 +238,7 @@ impl World {
     /// Answers the one call that waits.
     pub(super) async fn answer(&mut self, outcome: Outcome) {
         let number = *self.runs.keys().next().expect("a call");
-        self.finish(number, Ok(Response { outcome, node: None, repeated: false })).await;
+        self.finish(number, Ok(Response { outcome, node: None, repeated: false, secret: false })).await;
     }
 
     /// What has to hold at the end.
@@ -380,7 +396,7 @@ impl World {
         if self.chance.random_below(8) == 0 {
             return Err(CallError::Lost);
         }
-        Ok(Response { outcome, node: Some(node), repeated })
+        Ok(Response { outcome, node: Some(node), repeated, secret: false })
     }
 
     /// Hands an answer over, and lets the run end.
@@ -397,5 +413,5 @@ impl World {
 fn start(store: &Store, environment: &Environment, objects: &FakeObjects) -> (Ledger, Executor<FakeObjects>) {
     let limits = Limits { per_object: 3, ..Limits::default() };
     let shared = Arc::new(Shared::new(store.clone(), limits, environment.clone()));
-    (Ledger { shared: shared.clone(), caller: CallerKey::Unnamed }, Executor::new(shared, objects.clone()))
+    (Ledger::of(shared.clone()), Executor::new(shared, objects.clone()))
 }

@@ -124,6 +124,19 @@ impl Holdings {
         if admitted { Room::There } else { Room::OverShare }
     }
 
+    /// Looks for room for `more` bytes of what is kept already.
+    pub(crate) fn room_for_bytes(&self, kept: Kept, caller: &str, limits: &ShareLimits, more: u64) -> Room {
+        let kinds = self.kinds.lock();
+        let known = kinds.get(&kept);
+        let all = known.map_or(0, |known| known.all.bytes);
+        let held = known.and_then(|known| known.callers.get(caller)).map_or(0, |held| held.bytes);
+        match all.saturating_add(more) {
+            bytes if bytes > limits.limit => Room::Full,
+            _ if more > 0 && !limits.admits(all, held, more) => Room::OverShare,
+            _ => Room::There,
+        }
+    }
+
     /// Counts an amount against a caller until the write that adds it is known to be on disk, or not to be.
     pub(crate) fn reserve(self: &Arc<Self>, kept: Kept, caller: &str, amount: Amount) -> Reserved {
         self.add(kept, caller, amount);

@@ -1,6 +1,8 @@
 //! All tasks on disk. What is read from here is what was committed.
 
 mod holdings;
+mod keys;
+mod results;
 mod schedules;
 
 use std::path::Path;
@@ -9,7 +11,7 @@ use std::sync::Arc;
 use redb::{ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition, WriteTransaction};
 use uuid::Uuid;
 
-use super::owner::Owner;
+use super::owner::{Owner, Submitter};
 use super::task::{State, Task};
 pub(crate) use holdings::{Amount, Kept, KeptLimits};
 use holdings::{Holdings, Reservation, Reserved, Room};
@@ -59,6 +61,12 @@ pub(super) enum Stored {
 }
 
 impl Stored {
+    fn into_task(self) -> Task {
+        match self {
+            Self::New(task) | Self::Before(task) => task,
+        }
+    }
+
     pub(super) fn task(&self) -> &Task {
         match self {
             Self::New(task) | Self::Before(task) => task,
@@ -107,14 +115,14 @@ impl Store {
     pub(super) async fn submit(
         &self,
         tasks: Vec<Task>,
-        caller: Option<String>,
+        by: Submitter,
         limits: KeptLimits,
     ) -> Result<Submitted, DiskError> {
         let (holdings, reservation) = (self.holdings.clone(), Reservation::default());
         let reserved = reservation.clone();
         let job = move |transaction: &WriteTransaction| {
             reserved.clear();
-            let (submitted, amount) = submit(transaction, &tasks, caller.as_deref(), &limits, &holdings)?;
+            let (submitted, amount) = submit(transaction, &tasks, &by, &limits, &holdings)?;
             reserved.set(amount);
             Ok(submitted)
         };
@@ -126,15 +134,15 @@ impl Store {
         self.committer.write_and(job, after).await
     }
 
-    /// Stores a task as it is now, unless it has ended meanwhile, or has been taken up again after that; whether it
-    /// was stored.
-    pub(super) async fn update(&self, task: Task) -> Result<bool, DiskError> {
+    /// Stores a task as it is now, unless it has ended meanwhile, or has been taken up again after that. Returns what was
+    /// stored: where there is no room for its result, the task has failed instead.
+    pub(super) async fn update(&self, task: Task, limits: KeptLimits) -> Result<Option<Task>, DiskError> {
         let id = task.uuid();
         let change = move |stored: Task| {
             let same = !stored.state.is_ended() && stored.forgiven == task.forgiven;
-            same.then(|| task.clone())
+            same.then(|| Task { owner: stored.owner, ..task.clone() })
         };
-        self.change(id, change).await.map(|changed| changed.is_some())
+        self.change_within(id, change, Some(limits)).await
     }
 
     /// Changes a task: `change` gets it as it is, and gives it as it is to be. What it is then; nothing where it
@@ -144,22 +152,40 @@ impl Store {
         id: Uuid,
         change: impl Fn(Task) -> Option<Task> + Clone + Send + 'static,
     ) -> Result<Option<Task>, DiskError> {
-        self.committer
-            .write(move |transaction| {
-                let mut tasks = transaction.open_table(TASKS)?;
-                let stored = tasks.get(id.as_bytes())?.and_then(|bytes| read(bytes.value()));
-                let was_open = stored.as_ref().is_some_and(is_open);
-                let Some(task) = stored.and_then(&change) else { return Ok(None) };
-                tasks.insert(id.as_bytes(), &*write(&task))?;
-                if is_open(&task) != was_open {
-                    hold(transaction, &task)?;
-                }
-                if let Some(ended) = task.ended_ms {
-                    transaction.open_table(ENDED)?.insert((ended, id.as_bytes()), ())?;
-                }
-                Ok(Some(task))
-            })
-            .await
+        self.change_within(id, change, None).await
+    }
+
+    /// As [`change`](Self::change); within limits, a result that there is no room for is not kept.
+    async fn change_within(
+        &self,
+        id: Uuid,
+        change: impl Fn(Task) -> Option<Task> + Clone + Send + 'static,
+        limits: Option<KeptLimits>,
+    ) -> Result<Option<Task>, DiskError> {
+        let (holdings, reservation) = (self.holdings.clone(), Reservation::default());
+        let reserved = reservation.clone();
+        let job = move |transaction: &WriteTransaction| {
+            reserved.clear();
+            let mut tasks = transaction.open_table(TASKS)?;
+            let stored = tasks.get(id.as_bytes())?.and_then(|bytes| read(bytes.value()));
+            let was_open = stored.as_ref().is_some_and(is_open);
+            let Some(mut task) = stored.and_then(&change) else { return Ok(None) };
+            reserved.set(results::count(&mut task, limits.as_ref(), &holdings));
+            tasks.insert(id.as_bytes(), &*write(&task))?;
+            if is_open(&task) != was_open {
+                hold(transaction, &task)?;
+            }
+            if let Some(ended) = task.ended_ms {
+                transaction.open_table(ENDED)?.insert((ended, id.as_bytes()), ())?;
+            }
+            Ok(Some(task))
+        };
+        let after = move |result: &Result<Option<Task>, DiskError>| {
+            if result.is_ok() {
+                reservation.keep();
+            }
+        };
+        self.committer.write_and(job, after).await
     }
 
     /// Forgets tasks that ended before `before`, a thousand at most; how many. One that another waits for, or may
@@ -189,8 +215,11 @@ impl Store {
                 // It may have been taken up again since.
                 let Some(task) = stored.filter(|task| task.ended_ms == Some(*when)) else { continue };
                 tasks.remove(id)?;
-                if let Some(key) = &task.options.key {
-                    keys.remove(&**key)?;
+                for key in task.options.key.iter().flat_map(|key| keys::rows(task.user.as_deref(), key)) {
+                    let is_its_own = keys.get(&*key)?.is_some_and(|kept| kept.value() == id);
+                    if is_its_own {
+                        keys.remove(&*key)?;
+                    }
                 }
                 released.extend(task.owner);
             }
@@ -248,7 +277,7 @@ fn prepare(transaction: &WriteTransaction) -> Result<(), redb::Error> {
 fn submit(
     transaction: &WriteTransaction,
     new: &[Task],
-    caller: Option<&str>,
+    by: &Submitter,
     limits: &KeptLimits,
     holdings: &Arc<Holdings>,
 ) -> Result<(Submitted, Option<Reserved>), redb::Error> {
@@ -261,11 +290,10 @@ fn submit(
         let mut task = task.clone();
         let known = match &task.options.key {
             Some(key) => {
-                let id = keys.get(&**key)?.map(|id| *id.value());
-                let known = id.map(|id| tasks.get(&id)).transpose()?.flatten();
+                let known = keys::find(&keys, &tasks, task.user.as_deref(), key)?;
                 let among =
                     || stored.iter().map(Stored::task).find(|other| other.options.key == task.options.key);
-                known.and_then(|bytes| read(bytes.value())).or_else(|| among().cloned())
+                known.or_else(|| among().cloned())
             }
             None => None,
         };
@@ -284,12 +312,15 @@ fn submit(
                 continue;
             }
             let id = Uuid::try_parse(before).unwrap_or_default();
-            if tasks.get(id.as_bytes())?.is_none() {
+            let known = tasks.get(id.as_bytes())?.and_then(|bytes| read(bytes.value()));
+            // Of a task of somebody else the by would be given the result.
+            if !known.is_some_and(|known| by.is_admin || known.user == task.user) {
                 return refused(Submitted::Unknown(before.clone()));
             }
         }
         stored.push(Stored::New(task));
     }
+    let caller = by.caller.as_deref();
     let mut more = Amount::default();
     let mut rows = Vec::new();
     for one in &mut stored {
@@ -314,7 +345,7 @@ fn submit(
     let reserved = caller.map(|caller| holdings.reserve(Kept::Tasks, caller, more));
     for (task, row) in rows {
         if let Some(key) = &task.options.key {
-            keys.insert(&**key, task.uuid().as_bytes())?;
+            keys.insert(&*keys::row(task.user.as_deref(), key), task.uuid().as_bytes())?;
         }
         tasks.insert(task.uuid().as_bytes(), &*row)?;
         hold(transaction, task)?;
@@ -344,8 +375,14 @@ fn write(task: &Task) -> Vec<u8> {
 }
 
 fn read(bytes: &[u8]) -> Option<Task> {
-    let read = serde_json::from_slice(bytes);
-    read.inspect_err(|error| tracing::error!("a task that cannot be read is passed over: {error}")).ok()
+    let read = serde_json::from_slice::<Task>(bytes);
+    let read =
+        read.inspect_err(|error| tracing::error!("a task that cannot be read is passed over: {error}"));
+    let mut task = read.ok()?;
+    if task.user.is_none() {
+        task.user = task.owner.as_ref().and_then(Owner::user);
+    }
+    Some(task)
 }
 
 /// Whether a task is still to be carried out.

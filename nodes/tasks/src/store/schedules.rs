@@ -6,8 +6,8 @@ use uuid::Uuid;
 use rantai_client::shares::ShareLimits;
 
 use super::holdings::{Amount, Kept, KeptLimits, Reservation, Room};
-use super::{Store, Submitted, is_open, read, submit};
-use crate::owner::Owner;
+use super::{Store, Stored, Submitted, is_open, read, submit};
+use crate::owner::{Owner, Submitter};
 use crate::schedule::Schedule;
 use crate::task::Task;
 use rantai_commit::DiskError;
@@ -28,7 +28,8 @@ impl Store {
         let job = move |transaction: &WriteTransaction| {
             reserved.clear();
             let mut schedules = transaction.open_table(SCHEDULES)?;
-            let known = schedules.get(&*schedule.name)?.and_then(|bytes| read_schedule(bytes.value()));
+            let row = Schedule::row(schedule.user.as_deref(), &schedule.name);
+            let known = schedules.get(&*row)?.and_then(|bytes| read_schedule(bytes.value()));
             let mut schedule = schedule.clone();
             schedule.owner = match (known, &caller) {
                 (Some(known), _) => known.owner,
@@ -47,7 +48,7 @@ impl Store {
                     })
                 }
             };
-            schedules.insert(&*schedule.name, &*write(&schedule))?;
+            schedules.insert(&*row, &*write(&schedule))?;
             Ok(true)
         };
         let after = move |result: &Result<bool, DiskError>| {
@@ -58,12 +59,12 @@ impl Store {
         self.committer.write_and(job, after).await
     }
 
-    /// Forgets a schedule; whether there was one.
-    pub(crate) async fn unschedule(&self, name: String) -> Result<bool, DiskError> {
+    /// Forgets the schedule of this row; whether there was one.
+    pub(crate) async fn unschedule(&self, row: String) -> Result<bool, DiskError> {
         let holdings = self.holdings.clone();
         let job = move |transaction: &WriteTransaction| {
             let mut schedules = transaction.open_table(SCHEDULES)?;
-            let removed = schedules.remove(&*name)?;
+            let removed = schedules.remove(&*row)?;
             Ok(removed.map(|bytes| read_schedule(bytes.value()).and_then(|schedule| schedule.owner)))
         };
         let after = move |result: &Result<Option<Option<Owner>>, DiskError>| {
@@ -79,57 +80,74 @@ impl Store {
     /// are those of tasks that are kept, `id` that of the new one.
     pub(crate) async fn pass(
         &self,
-        name: String,
+        row: String,
         due: u64,
         id: Uuid,
         now: u64,
         limits: KeptLimits,
     ) -> Result<Option<Task>, DiskError> {
-        let holdings = self.holdings.clone();
-        self.committer
-            .write(move |transaction| {
-                let mut schedules = transaction.open_table(SCHEDULES)?;
-                let known = schedules.get(&*name)?.and_then(|bytes| read_schedule(bytes.value()));
-                let Some(mut schedule) = known.filter(|known| known.next_ms == Some(due)) else {
-                    return Ok(None);
+        let (holdings, reservation) = (self.holdings.clone(), Reservation::default());
+        let reserved = reservation.clone();
+        let job = move |transaction: &WriteTransaction| {
+            reserved.clear();
+            let mut schedules = transaction.open_table(SCHEDULES)?;
+            let known = schedules.get(&*row)?.and_then(|bytes| read_schedule(bytes.value()));
+            let Some(mut schedule) = known.filter(|known| known.next_ms == Some(due)) else {
+                return Ok(None);
+            };
+            let mut task = schedule.task(id, now).ok();
+            if !schedule.timing.overlap && is_last_open(transaction, &schedule)? {
+                task = None;
+            }
+            if let Some(made) = &task {
+                // It counts against whoever made the schedule, and takes their turns.
+                let caller = schedule.owner.as_ref().map(|owner| owner.caller.clone());
+                let by = Submitter { caller, is_admin: false };
+                let made_alone = std::slice::from_ref(made);
+                let (submitted, amount) = submit(transaction, made_alone, &by, &limits, &holdings)?;
+                task = match submitted {
+                    Submitted::Stored(mut stored) => stored.pop().map(Stored::into_task),
+                    _ => None,
                 };
-                let mut task = schedule.task(id, now).ok();
-                if !schedule.timing.overlap && is_last_open(transaction, &schedule)? {
-                    task = None;
+                if task.is_none() {
+                    tracing::warn!("schedule {row}: no task, as the ledger or its owner's share is full");
                 }
-                if let Some(made) = &task
-                    && !matches!(
-                        submit(transaction, std::slice::from_ref(made), None, &limits, &holdings)?.0,
-                        Submitted::Stored(_)
-                    )
-                {
-                    tracing::warn!("schedule {name}: no task, as the ledger is full");
-                    task = None;
-                }
-                schedule.passed(task.as_ref(), now);
-                schedules.insert(&*name, &*write(&schedule))?;
-                Ok(task)
-            })
-            .await
+                reserved.set(amount);
+            }
+            schedule.passed(task.as_ref(), now);
+            schedules.insert(&*row, &*write(&schedule))?;
+            Ok(task)
+        };
+        let after = move |result: &Result<Option<Task>, DiskError>| {
+            if result.is_ok() {
+                reservation.keep();
+            }
+        };
+        self.committer.write_and(job, after).await
     }
 
-    /// A schedule as it is.
-    pub(crate) fn scheduled(&self, name: &str) -> Result<Option<Schedule>, DiskError> {
+    /// The schedule of this row as it is.
+    pub(crate) fn scheduled(&self, row: &str) -> Result<Option<Schedule>, DiskError> {
         self.committer.read(|database| {
             let schedules = database.begin_read()?.open_table(SCHEDULES)?;
-            Ok(schedules.get(name)?.and_then(|bytes| read_schedule(bytes.value())))
+            Ok(schedules.get(row)?.and_then(|bytes| read_schedule(bytes.value())))
         })
     }
 
-    /// A thousand schedules at most, behind `after` in the order of their names.
-    pub(crate) fn schedules(&self, after: &str, most: usize) -> Result<Vec<Schedule>, DiskError> {
+    /// Schedules that are `wanted`, behind the row `after` in the order of their rows.
+    pub(crate) fn schedules(
+        &self,
+        after: &str,
+        most: usize,
+        wanted: impl Fn(&Schedule) -> bool,
+    ) -> Result<Vec<Schedule>, DiskError> {
         self.committer.read(|database| {
             let schedules = database.begin_read()?.open_table(SCHEDULES)?;
             let mut found = Vec::new();
             for entry in schedules.range(after..)? {
-                let (name, bytes) = entry?;
-                if name.value() != after {
-                    found.extend(read_schedule(bytes.value()));
+                let (row, bytes) = entry?;
+                if row.value() != after {
+                    found.extend(read_schedule(bytes.value()).filter(&wanted));
                 }
                 if found.len() >= most {
                     break;
@@ -155,7 +173,7 @@ fn write(schedule: &Schedule) -> Vec<u8> {
 }
 
 fn read_schedule(bytes: &[u8]) -> Option<Schedule> {
-    let read = serde_json::from_slice(bytes);
+    let read = serde_json::from_slice::<Schedule>(bytes);
     read.inspect_err(|error| tracing::error!("a schedule that cannot be read is passed over: {error}")).ok()
 }
 
@@ -216,7 +234,7 @@ mod tests {
         }
         assert!(!store.schedule(named("d"), None, ShareLimits::new(3)).await.expect("refused"));
         let listed = |after, most| -> Vec<String> {
-            let listed = store.schedules(after, most).expect("read");
+            let listed = store.schedules(after, most, |_| true).expect("read");
             listed.into_iter().map(|schedule| schedule.name).collect()
         };
         assert_eq!(listed("", 2), ["a", "b"]);

@@ -101,8 +101,7 @@ impl Serving {
             // What belongs to one node cannot belong to several.
             command.env_remove(name);
         }
-        // An address may have a password, which the list of processes would show.
-        command.env("RANTAI_BROKER", &self.broker.broker).env("RANTAI_ROOT", &self.broker.root);
+        self.broker.hand_over(&mut command);
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
         // Ctrl-C ends the load, and only then the nodes.
         command.process_group(0);

@@ -122,7 +122,7 @@ impl Options {
             std::future::pending::<()>().await;
         });
         let Self { broker, timeout, json, .. } = &self;
-        let connection = Connection { broker: broker.clone(), timeout: *timeout, json: *json };
+        let connection = Connection { broker: broker.clone(), timeout: Some(*timeout), json: *json };
         Ok(Run { connection, saved, stop, options: self })
     }
 

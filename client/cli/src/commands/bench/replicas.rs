@@ -74,12 +74,7 @@ impl Replicas {
         let repeated = Repeated::new(&self.target, &self.arguments, &self.sending)?;
         let mut run = self.options.clone().begin()?;
         if let Some(file) = &self.config {
-            let usage = |error: &dyn std::error::Error| Failure::from_error(Exit::Usage, error);
-            let config = Loaded::read(Some(file), None)?.config;
-            // As `rantai serve` does.
-            if config.root.is_some() && run.connection.broker.root == "rantai" {
-                run.connection.broker.root = config.root().map_err(|error| usage(&error))?.to_string();
-            }
+            run.connection.broker.complete(&Loaded::read(Some(file), None)?.config);
         }
         let run = run;
         nobody_else(&run, &repeated.object).await?;

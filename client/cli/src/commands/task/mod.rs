@@ -190,8 +190,11 @@ impl Tasks {
 
     async fn act(self) -> Result<(), Failure> {
         let Self { action, connection } = self;
+        // Of the whole command, however many calls it makes.
+        let end = tokio::time::Instant::now() + connection.timeout();
         let client = connection.client().await?;
-        let ledger = TasksProxy::from(client.object("tasks").deadline(connection.timeout));
+        let tasks = client.object("tasks").deadline(connection.timeout()).until(end);
+        let ledger = TasksProxy::from(tasks);
         let failed = |error: CallError| connection.failed(&error);
         let result = match action {
             Action::Submit(submit) => submit.send(&ledger, &connection).await,

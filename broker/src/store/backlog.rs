@@ -1,0 +1,130 @@
+//! What is put into a store and not on disk yet: the queue between those who put and the writer, and what the writer tells.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+use std::{mem, ptr};
+
+use rantai_group_commit::{Operation, Queue};
+use tokio::sync::Notify;
+
+use super::health::{Health, Told};
+use super::{Op, ROOM, SessionRecord, Ticket};
+
+/// What the handles of a store and its writer share.
+#[derive(Debug, Default)]
+pub(super) struct Shared {
+    pub(super) queue: Queue<Waiting>,
+    pub(super) durable: AtomicU64,
+    pub(super) backlog: AtomicUsize,
+    pub(super) told: Told,
+    pub(super) written: Notify,
+    /// What the writer does with the disk.
+    pub(super) operation: Operation,
+}
+
+/// What was put and not yet taken by the writer.
+#[derive(Debug, Default)]
+pub(super) struct Waiting {
+    pub(super) ops: Vec<Op>,
+    pub(super) wake: Vec<u64>,
+    pub(super) bytes: usize,
+}
+
+impl Shared {
+    pub(super) fn put(&self, ops: impl IntoIterator<Item = Op>, wake: Option<u64>) -> Ticket {
+        self.queue.put(|waiting| {
+            let from = waiting.ops.len();
+            waiting.ops.extend(ops);
+            let bytes = weigh(&waiting.ops[from..]);
+            waiting.bytes += bytes;
+            waiting.wake.extend(wake);
+            self.backlog.fetch_add(bytes, Ordering::Relaxed);
+        })
+    }
+
+    pub(super) fn durable(&self) -> Ticket {
+        self.durable.load(Ordering::Acquire)
+    }
+
+    pub(super) fn backlog(&self) -> usize {
+        self.backlog.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn health(&self) -> Health {
+        self.told.health()
+    }
+
+    pub(super) fn space(&self) -> (u64, u64) {
+        self.told.space()
+    }
+
+    #[cfg(test)]
+    pub(super) fn set_health(&self, health: Health) {
+        self.told.set(health);
+    }
+
+    /// Whether clients are to wait for the writer. Nobody is to wait for a disk that does not work: what needs it is
+    /// refused, and the rest goes on.
+    pub(super) fn is_behind(&self) -> bool {
+        self.backlog() > ROOM && self.health() == Health::Healthy
+    }
+
+    pub(super) async fn room(&self) {
+        loop {
+            let written = self.written.notified();
+            // `notified` counts from its creation: a commit between the check and the wait is not missed.
+            if !self.is_behind() || self.queue.is_closed() {
+                return;
+            }
+            written.await;
+        }
+    }
+
+    /// Whether the writer has been in one operation of the disk for `longest`.
+    pub(super) fn is_stalled(&self, longest: Duration) -> bool {
+        self.operation.is_stalled(longest)
+    }
+
+    /// Tells that the disk does not answer where the writer has waited for it for `longest`: it cannot say so itself. What
+    /// it says when it goes on replaces that.
+    pub(super) fn look_for_stall(&self, file: &Path, longest: Duration) {
+        self.operation.tell_stalled(longest, || {
+            self.told.set(Health::Stalled);
+            tracing::error!(
+                file = %file.display(), seconds = longest.as_secs(),
+                "the disk does not answer: nothing new is kept until it does"
+            );
+            self.written.notify_waiters();
+        });
+    }
+
+    pub(super) fn close(&self) {
+        self.queue.close();
+        self.written.notify_waiters();
+    }
+}
+
+/// About what `ops` hold in memory until they are written; a message for many sessions counts once.
+fn weigh(ops: &[Op]) -> usize {
+    let mut last = ptr::null();
+    let mut bytes = mem::size_of_val(ops);
+    for op in ops {
+        let message = match op {
+            Op::Retain { message } => message,
+            Op::Enqueue { entry, .. } => &entry.message,
+            Op::SaveSession { record: SessionRecord { will: Some(will), .. }, .. } => &will.message,
+            Op::Subscribe { filter, .. } => {
+                bytes += filter.len();
+                continue;
+            }
+            _ => continue,
+        };
+        if Arc::as_ptr(message) != last {
+            bytes += message.size();
+            last = Arc::as_ptr(message);
+        }
+    }
+    bytes
+}

@@ -1,0 +1,221 @@
+//! `rantai context`: brokers by name, with user and password.
+
+use std::path::PathBuf;
+
+use rantai_client::wire::name::Root;
+use serde_json::{Value, json};
+
+use crate::connection::{duration, note, print};
+use crate::contexts::{self, Context};
+use crate::endpoint::{is_argument, parse_address, read_password, warn_of_password_in_url};
+use crate::exit::{Exit, Failure};
+use crate::prompt::{ask_hidden, read_line};
+use crate::table::Table;
+use crate::terminal::{print_json, print_text};
+
+const EXAMPLES: &str = "\
+Examples:
+  rantai context add school --broker mqtt://pi.local --user ada --password
+                                              asks for the password and keeps it
+  rantai context add lab --broker mqtt://lab --user ada --password-file ~/.lab
+  rantai context use school                   every command from now on
+  rantai ls --context lab                     this one alone; also RANTAI_CONTEXT
+  rantai context use --none                   none from now on
+
+Flags win over the environment, that over the context. Contexts are files in rantai/contexts of the user's configuration \
+folder ($XDG_CONFIG_HOME, else ~/.config); one that others may read is refused.";
+
+/// Keep brokers by name, with user and password
+#[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Contexts {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(clap::Subcommand)]
+enum Action {
+    Add(Add),
+    /// Use a context wherever none is named
+    Use {
+        /// The context
+        #[arg(value_name = "NAME", required_unless_present = "none")]
+        name: Option<String>,
+        /// Use none
+        #[arg(long, conflicts_with = "name")]
+        none: bool,
+    },
+    /// List them; * is the one in use
+    Ls {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print one as TOML, without its password
+    Show {
+        /// The context; the one in use without it
+        #[arg(value_name = "NAME")]
+        name: Option<String>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Remove one
+    Rm {
+        /// The context
+        #[arg(value_name = "NAME")]
+        name: String,
+    },
+}
+
+/// Add a context
+#[derive(clap::Args)]
+struct Add {
+    /// Its name
+    #[arg(value_name = "NAME")]
+    name: String,
+    #[arg(long, help = "The broker: mqtt://host or mqtt://host:port", value_name = "URL")]
+    broker: String,
+    /// The first levels of every topic
+    #[arg(long, value_name = "ROOT")]
+    root: Option<String>,
+    /// The user to log in as
+    #[arg(long, value_name = "NAME")]
+    user: Option<String>,
+    /// Ask for the user's password and keep it in the context
+    #[arg(long, requires = "user")]
+    password: bool,
+    /// Read the password from the first line of stdin and keep it in the context
+    #[arg(long, requires = "user", conflicts_with = "password")]
+    stdin: bool,
+    /// Keep the path of a file instead, whose first line is the password
+    #[arg(long, value_name = "FILE", requires = "user", conflicts_with_all = ["password", "stdin"])]
+    password_file: Option<PathBuf>,
+    /// Time that commands have: 5, 5s or 500ms
+    #[arg(long, value_name = "TIME")]
+    timeout: Option<String>,
+    /// Put it in the place of one with the same name
+    #[arg(long)]
+    replace: bool,
+}
+
+impl Contexts {
+    pub(crate) fn run(self) -> Result<(), Failure> {
+        let contexts = contexts::Contexts::of_user()?;
+        match self.action {
+            Action::Add(add) => add.run(&contexts),
+            Action::Use { name, .. } => contexts.set_current(name.as_deref()),
+            Action::Ls { json } => list(&contexts, json),
+            Action::Show { name, json } => show(&contexts, name, json),
+            Action::Rm { name } => contexts.remove(&name),
+        }
+    }
+}
+
+impl Add {
+    fn run(self, contexts: &contexts::Contexts) -> Result<(), Failure> {
+        let usage = |text: String| Failure::new(Exit::Usage, text);
+        let address = parse_address(&self.broker)?;
+        if address.has_password() && is_argument(&self.broker) {
+            warn_of_password_in_url();
+        }
+        if let Some(root) = &self.root {
+            Root::new(root).map_err(|error| Failure::from_error(Exit::Usage, &error))?;
+        }
+        if let Some(timeout) = &self.timeout {
+            duration(timeout).map_err(usage)?;
+        }
+        let mut context = Context {
+            broker: address.to_string(),
+            root: self.root,
+            user: address.user().map(ToOwned::to_owned),
+            password: address.has_password().then(|| address.password().to_owned()),
+            password_file: None,
+            timeout: self.timeout,
+        };
+        if let Some(user) = self.user {
+            if context.user.as_ref().is_some_and(|other| *other != user) {
+                return Err(usage(
+                    "the broker's URL names another user than --user; leave one of them out".into(),
+                ));
+            }
+            context.user = Some(user);
+        }
+        if let Some(file) = self.password_file {
+            // Told now instead of at the first command.
+            read_password(&file)?;
+            let path = std::path::absolute(&file)
+                .map_err(|error| usage(format!("cannot find {}: {error}", file.display())))?;
+            context.password_file = Some(path);
+            context.password = None;
+        } else if self.password {
+            context.password = Some(ask_hidden("Password: ")?);
+        } else if self.stdin {
+            context.password = Some(read_line()?);
+        }
+        let texts = [&context.user, &context.password, &context.timeout];
+        if texts.into_iter().flatten().any(|text| text.chars().any(char::is_control)) {
+            return Err(usage("a user, password or time has no control characters".into()));
+        }
+        contexts.add(&self.name, &context, self.replace)?;
+        note(&format!(
+            "added the context {}; `rantai context use {}` makes it the one in use",
+            self.name, self.name
+        ));
+        Ok(())
+    }
+}
+
+fn list(contexts: &contexts::Contexts, json: bool) -> Result<(), Failure> {
+    let current = contexts.current()?;
+    let mut all = Vec::new();
+    for name in contexts.names()? {
+        let context = contexts.read(&name)?;
+        all.push((current.as_deref() == Some(&*name), name, context));
+    }
+    if json {
+        let all = all.iter().map(|(current, name, context)| {
+            let mut value = value(name, context);
+            value["current"] = json!(current);
+            value
+        });
+        print(&Value::Array(all.collect()).to_string());
+        return Ok(());
+    }
+    let mut table = Table::new(["", "NAME", "BROKER", "ROOT", "USER"]);
+    for (current, name, context) in &all {
+        let mark = if *current { "*" } else { "" };
+        let (root, user) = (context.root.as_deref(), context.user.as_deref());
+        table.row([mark, name, &context.broker, root.unwrap_or("-"), user.unwrap_or("-")]);
+    }
+    table.print();
+    Ok(())
+}
+
+fn show(contexts: &contexts::Contexts, name: Option<String>, json: bool) -> Result<(), Failure> {
+    let none = || Failure::new(Exit::Usage, "no context is in use; name one, or see `rantai context ls`");
+    let name = match name {
+        Some(name) => name,
+        None => contexts.current()?.ok_or_else(none)?,
+    };
+    let context = contexts.read(&name)?;
+    if json {
+        print_json(&value(&name, &context));
+    } else {
+        print_text(context.to_toml(false).trim_end());
+    }
+    Ok(())
+}
+
+/// Without the password.
+fn value(name: &str, context: &Context) -> Value {
+    json!({
+        "name": name,
+        "broker": context.broker,
+        "root": context.root,
+        "user": context.user,
+        "has_password": context.password.is_some(),
+        "password_file": context.password_file,
+        "timeout": context.timeout,
+    })
+}

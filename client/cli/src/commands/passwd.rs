@@ -1,0 +1,155 @@
+//! `rantai passwd`: password files of a broker, and records for its configuration.
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use rantai_credentials::{Cost, HashError, PasswordFile, Record, check_user_name};
+
+use crate::connection::{note, print};
+use crate::exit::{Exit, Failure};
+use crate::private_file::{is_open_to_others, write_whole};
+use crate::prompt::{ask_hidden, read_line};
+
+const EXAMPLES: &str = "\
+Examples:
+  rantai passwd passwords ada              ask for ada's password, twice, and keep its record
+  rantai passwd passwords ada --stdin      take the first line of stdin instead
+  rantai passwd -D passwords ada           remove her
+  rantai passwd --verify passwords ada     whether a password is hers: exit code 0 or 1
+  rantai passwd --hash                     print a record for [[users]] of broker.toml
+
+The file is that of `password_file` in broker.toml. It is made where it is missing, readable for its owner alone. \
+mosquitto_passwd and mosquitto read it too: before version 2.1 with --mosquitto alone.
+
+Exit codes: 0 done, 1 wrong password or no such user, 2 wrong command line or file, 130 cancelled.";
+
+/// Add users to a password file, change and remove them
+#[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
+pub(crate) struct Passwd {
+    /// The password file
+    #[arg(value_name = "FILE", required_unless_present = "hash")]
+    file: Option<PathBuf>,
+    /// The user
+    #[arg(value_name = "USER", required_unless_present = "hash")]
+    user: Option<String>,
+    /// Remove the user
+    #[arg(short = 'D', long, conflicts_with_all = ["verify", "hash", "stdin", "mosquitto"])]
+    delete: bool,
+    /// Ask for a password, and end with exit code 1 if it is not the user's
+    #[arg(long, conflicts_with_all = ["hash", "mosquitto"])]
+    verify: bool,
+    /// Print the record of a password and write no file
+    #[arg(long, conflicts_with_all = ["file", "user"])]
+    hash: bool,
+    /// Read the password from the first line of stdin instead of asking for it
+    #[arg(long)]
+    stdin: bool,
+    /// Make a record that mosquitto before 2.1 knows: PBKDF2 ($7$) instead of argon2id
+    #[arg(long)]
+    mosquitto: bool,
+}
+
+impl Passwd {
+    pub(crate) fn run(self) -> Result<(), Failure> {
+        let (Some(file), Some(user)) = (&self.file, &self.user) else {
+            print(&self.record()?.to_string());
+            return Ok(());
+        };
+        if self.delete {
+            return delete(file, user);
+        }
+        if self.verify {
+            return self.verify(file, user);
+        }
+        check_user_name(user).map_err(|error| Failure::from_error(Exit::Usage, &error))?;
+        // Before the question: a file that cannot be read is told at once.
+        read(file)?;
+        let record = self.record()?;
+        // Again: somebody may have changed it while the password was typed.
+        let mut passwords = read(file)?.unwrap_or_default();
+        let changed =
+            passwords.set(user, &record).map_err(|error| Failure::from_error(Exit::Usage, &error))?;
+        write(file, &passwords)?;
+        let what = if changed { "changed the password of" } else { "added" };
+        note(&format!("{what} {user} in {}", file.display()));
+        warn_of_others(file);
+        Ok(())
+    }
+
+    fn verify(&self, file: &Path, user: &str) -> Result<(), Failure> {
+        let passwords = read(file)?.ok_or_else(|| missing(file))?;
+        let record = passwords.record(user).map_err(|error| {
+            Failure::new(Exit::Usage, format!("{}: line {}: {}", file.display(), error.line, error.reason))
+        })?;
+        let record = record.ok_or_else(|| unknown(file, user))?;
+        let password = if self.stdin { read_line()? } else { ask_hidden(&format!("Password of {user}: "))? };
+        let right = record.verify(password.as_bytes()).map_err(failed)?;
+        if right { Ok(()) } else { Err(Failure::new(Exit::Failed, "wrong password")) }
+    }
+
+    /// The record of the password that is typed, or comes from stdin.
+    fn record(&self) -> Result<Record, Failure> {
+        let password = if self.stdin { read_line()? } else { ask_twice()? };
+        let record = if self.mosquitto {
+            Record::for_mosquitto(password.as_bytes())
+        } else {
+            Record::new(password.as_bytes(), Cost::default())
+        };
+        record.map_err(failed)
+    }
+}
+
+fn ask_twice() -> Result<String, Failure> {
+    let password = ask_hidden("Password: ")?;
+    if ask_hidden("The same again: ")? == password {
+        Ok(password)
+    } else {
+        Err(Failure::new(Exit::Usage, "the two passwords are not the same; nothing is changed"))
+    }
+}
+
+fn delete(file: &Path, user: &str) -> Result<(), Failure> {
+    let mut passwords = read(file)?.ok_or_else(|| missing(file))?;
+    if !passwords.remove(user) {
+        return Err(unknown(file, user));
+    }
+    write(file, &passwords)?;
+    note(&format!("removed {user} from {}", file.display()));
+    Ok(())
+}
+
+fn read(file: &Path) -> Result<Option<PasswordFile>, Failure> {
+    match std::fs::read_to_string(file) {
+        Ok(text) => Ok(Some(PasswordFile::new(&text))),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Failure::new(Exit::Usage, format!("cannot read {}: {error}", file.display()))),
+    }
+}
+
+fn write(file: &Path, passwords: &PasswordFile) -> Result<(), Failure> {
+    write_whole(file, &passwords.to_string())
+        .map_err(|error| Failure::new(Exit::Failed, format!("cannot write {}: {error}", file.display())))
+}
+
+fn warn_of_others(file: &Path) {
+    if file.metadata().is_ok_and(|about| is_open_to_others(&about)) {
+        let shown = file.display();
+        note(&format!(
+            "warning: others may read {shown} and guess at its passwords; see `chmod 600 {shown}`"
+        ));
+    }
+}
+
+fn failed(error: HashError) -> Failure {
+    Failure::from_error(Exit::Usage, &error)
+}
+
+fn missing(file: &Path) -> Failure {
+    Failure::new(Exit::Usage, format!("no password file {}", file.display()))
+}
+
+fn unknown(file: &Path, user: &str) -> Failure {
+    Failure::new(Exit::Failed, format!("no user {user:?} in {}", file.display()))
+}

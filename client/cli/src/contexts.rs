@@ -1,0 +1,262 @@
+//! Contexts: brokers with what is needed to log in to them, kept by name in the user's configuration folder.
+//!
+//! Each is a file `rantai/contexts/NAME.toml` of that folder; `rantai/context` has the name of the one that is used where
+//! none is named.
+
+use std::fmt::Write as _;
+use std::fs::{self, Permissions};
+use std::io::ErrorKind;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use rantai_client::registry::similar;
+use rantai_group_commit::make_private_folder;
+use serde::Deserialize;
+
+use crate::exit::{Exit, Failure};
+use crate::private_file::{check_private, write_whole};
+
+/// The longest name.
+const MAX_NAME: usize = 64;
+
+/// A broker, and how to log in to it.
+#[derive(Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Context {
+    /// The broker's address, without user name and password.
+    pub(crate) broker: String,
+    pub(crate) root: Option<String>,
+    pub(crate) user: Option<String>,
+    pub(crate) password: Option<String>,
+    /// A file with the password, instead of the password itself.
+    pub(crate) password_file: Option<PathBuf>,
+    /// As `--timeout` takes it.
+    pub(crate) timeout: Option<String>,
+}
+
+/// The folder of contexts.
+pub(crate) struct Contexts {
+    folder: PathBuf,
+}
+
+impl Contexts {
+    /// Those of the user: below `$XDG_CONFIG_HOME`, else `~/.config`.
+    pub(crate) fn of_user() -> Result<Self, Failure> {
+        let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+        let base = absolute("XDG_CONFIG_HOME").or_else(|| absolute("HOME").map(|home| home.join(".config")));
+        let folder = base.ok_or_else(|| {
+            Failure::new(Exit::Usage, "no folder for contexts: neither XDG_CONFIG_HOME nor HOME is set")
+        })?;
+        Ok(Self { folder: folder.join("rantai") })
+    }
+
+    fn folder(&self) -> PathBuf {
+        self.folder.join("contexts")
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.folder().join(format!("{name}.toml"))
+    }
+
+    fn current_file(&self) -> PathBuf {
+        self.folder.join("context")
+    }
+
+    /// The name of the context that is used where none is named.
+    pub(crate) fn current(&self) -> Result<Option<String>, Failure> {
+        let file = self.current_file();
+        match fs::read_to_string(&file) {
+            Ok(text) => check_name(text.trim()).map(|()| Some(text.trim().to_owned())),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(failed("read", &file, &error)),
+        }
+    }
+
+    /// Uses this context where none is named, or none at all.
+    pub(crate) fn set_current(&self, name: Option<&str>) -> Result<(), Failure> {
+        let file = self.current_file();
+        match name {
+            Some(name) => {
+                self.read(name)?;
+                self.write(&file, &format!("{name}\n"))
+            }
+            None => match fs::remove_file(&file) {
+                Err(error) if error.kind() != ErrorKind::NotFound => Err(failed("remove", &file, &error)),
+                _ => Ok(()),
+            },
+        }
+    }
+
+    /// Names of all, in order.
+    pub(crate) fn names(&self) -> Result<Vec<String>, Failure> {
+        let folder = self.folder();
+        let entries = match fs::read_dir(&folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(failed("read", &folder, &error)),
+        };
+        let names = entries.flatten().filter_map(|entry| {
+            let name = entry.file_name().into_string().ok()?;
+            name.strip_suffix(".toml").filter(|name| check_name(name).is_ok()).map(ToOwned::to_owned)
+        });
+        let mut names: Vec<String> = names.collect();
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    /// Reads a context; refused where others may read it.
+    pub(crate) fn read(&self, name: &str) -> Result<Context, Failure> {
+        check_name(name)?;
+        let (folder, file) = (self.folder(), self.file(name));
+        let unknown = || {
+            let names = self.names().unwrap_or_default();
+            let meant = match similar(name, names.iter().map(String::as_str))[..] {
+                [] => "; `rantai context ls` lists those there are".to_owned(),
+                ref meant => format!("; did you mean {}?", meant.join(" or ")),
+            };
+            Failure::new(Exit::Usage, format!("no context {name:?}{meant}"))
+        };
+        for path in [&folder, &file] {
+            let about = path.metadata().map_err(|error| match error.kind() {
+                ErrorKind::NotFound => unknown(),
+                _ => failed("read", path, &error),
+            })?;
+            check_private(path, &about)?;
+        }
+        let text = fs::read_to_string(&file).map_err(|error| failed("read", &file, &error))?;
+        parse(&text, &file)
+    }
+
+    /// Adds a context; one of this name is replaced only where that is wanted.
+    pub(crate) fn add(&self, name: &str, context: &Context, replace: bool) -> Result<(), Failure> {
+        check_name(name)?;
+        let file = self.file(name);
+        if file.exists() && !replace {
+            let text = format!("there is a context {name:?} already; --replace puts this one in its place");
+            return Err(Failure::new(Exit::Usage, text));
+        }
+        // The new one has the mode of the one before it, whatever that was given.
+        if file.exists() {
+            fs::set_permissions(&file, Permissions::from_mode(0o600))
+                .map_err(|error| failed("replace", &file, &error))?;
+        }
+        self.write(&file, &context.to_toml(true))
+    }
+
+    /// Removes a context; it is no longer the current one either.
+    pub(crate) fn remove(&self, name: &str) -> Result<(), Failure> {
+        check_name(name)?;
+        let file = self.file(name);
+        fs::remove_file(&file).map_err(|error| match error.kind() {
+            ErrorKind::NotFound => Failure::new(Exit::Usage, format!("no context {name:?}")),
+            _ => failed("remove", &file, &error),
+        })?;
+        if self.current()?.as_deref() == Some(name) { self.set_current(None) } else { Ok(()) }
+    }
+
+    fn write(&self, file: &Path, text: &str) -> Result<(), Failure> {
+        let folder = self.folder();
+        make_private_folder(&folder).map_err(|error| failed("make", &folder, &error))?;
+        let about = folder.metadata().map_err(|error| failed("read", &folder, &error))?;
+        check_private(&folder, &about)?;
+        write_whole(file, text).map_err(|error| failed("write", file, &error))
+    }
+}
+
+impl Context {
+    /// Its file, or what is shown of it.
+    pub(crate) fn to_toml(&self, with_password: bool) -> String {
+        let mut text = String::new();
+        let password = self.password.as_deref();
+        let password_file = self.password_file.as_ref().map(|file| file.display().to_string());
+        for (key, value) in [
+            ("broker", Some(&*self.broker)),
+            ("root", self.root.as_deref()),
+            ("user", self.user.as_deref()),
+            ("password", password.filter(|_| with_password)),
+            ("password_file", password_file.as_deref()),
+            ("timeout", self.timeout.as_deref()),
+        ] {
+            if let Some(value) = value {
+                // Without control characters a string of JSON is one of TOML.
+                let _ = writeln!(text, "{key} = {}", serde_json::Value::from(value));
+            }
+        }
+        if password.is_some() && !with_password {
+            text.push_str("# and a password, which is not shown\n");
+        }
+        text
+    }
+}
+
+/// A context's file. Errors show neither the file's lines nor values of it: one is a password.
+fn parse(text: &str, file: &Path) -> Result<Context, Failure> {
+    toml::from_str(text).map_err(|error: toml::de::Error| {
+        let start = error.span().map_or(0, |span| span.start);
+        let line = text[..text.floor_char_boundary(start)].matches('\n').count() + 1;
+        let what = match error.message() {
+            message if message.starts_with("unknown field") || message.starts_with("missing field") => {
+                message
+            }
+            _ => "it is not of the form KEY = \"TEXT\"",
+        };
+        Failure::new(Exit::Usage, format!("{}:{line}: {what}", file.display()))
+    })
+}
+
+fn check_name(name: &str) -> Result<(), Failure> {
+    let is_name = name.starts_with(|first: char| first.is_ascii_alphanumeric())
+        && name.len() <= MAX_NAME
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));
+    if is_name {
+        return Ok(());
+    }
+    let text = format!(
+        "{name:?} is no name of a context: letters, digits, '-', '_' and '.', at most {MAX_NAME}, and a letter or \
+         digit first"
+    );
+    Err(Failure::new(Exit::Usage, text))
+}
+
+fn failed(what: &str, path: &Path, error: &std::io::Error) -> Failure {
+    Failure::new(Exit::Failed, format!("cannot {what} {}: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        let context = Context {
+            broker: "mqtt://pi.local:1883".to_owned(),
+            user: Some("ada".to_owned()),
+            password: Some("a\"b\\c # é".to_owned()),
+            ..Context::default()
+        };
+        let read = parse(&context.to_toml(true), Path::new("x")).expect("read");
+        assert_eq!((read.broker, read.user, read.password), (context.broker, context.user, context.password));
+        assert_eq!((read.root, read.timeout, read.password_file), (None, None, None));
+    }
+
+    #[test]
+    fn names_are_no_paths() {
+        for name in ["pi", "pi.local", "a_b-1"] {
+            assert!(check_name(name).is_ok(), "{name}");
+        }
+        for name in ["", ".", "..", "../x", "a/b", "-a", "a b", "é", &"x".repeat(MAX_NAME + 1)] {
+            assert!(check_name(name).is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn errors_show_no_password() {
+        for text in
+            ["broker = 'x'\npassword = 13579", "broker = 'x'\npassword = rahasia", "pasword = 'rahasia'"]
+        {
+            let error = parse(text, Path::new("x")).err().expect("wrong");
+            let shown = format!("{error:?}");
+            assert!(!shown.contains("rahasia") && !shown.contains("13579"), "{shown}");
+        }
+    }
+}

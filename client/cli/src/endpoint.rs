@@ -1,0 +1,271 @@
+//! Which broker a command talks to, and as whom: flags before the environment, that before a context, that before the
+//! defaults.
+
+use std::cell::OnceCell;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::sync::Once;
+use std::time::Duration;
+
+use rantai_client::session::Address;
+use rantai_client::wire::name::Root;
+
+use crate::connection::duration;
+use crate::contexts::{Context, Contexts};
+use crate::exit::{Exit, Failure};
+use crate::private_file::is_open_to_others;
+use crate::terminal::note;
+
+const DEFAULT_BROKER: &str = "mqtt://localhost:1883";
+/// More than any password file that is meant.
+const MAX_PASSWORD_FILE: u64 = 64 << 10;
+
+/// Where the broker is, for every command that needs one.
+#[derive(clap::Args, Clone)]
+pub(crate) struct Broker {
+    #[arg(
+        id = "broker",
+        long = "broker",
+        help = "The broker: mqtt://host or mqtt://host:port [default: mqtt://localhost:1883]",
+        global = true,
+        value_name = "URL",
+        env = "RANTAI_BROKER",
+        hide_env_values = true
+    )]
+    url: Option<String>,
+    /// The first levels of every topic [default: rantai]
+    #[arg(long, global = true, value_name = "ROOT", env = "RANTAI_ROOT", hide_env_values = true)]
+    root: Option<String>,
+    /// The user to log in as
+    #[arg(long, global = true, value_name = "NAME", env = "RANTAI_USER", hide_env_values = true)]
+    user: Option<String>,
+    /// A file whose first line is the user's password
+    #[arg(long, global = true, value_name = "FILE", env = "RANTAI_PASSWORD_FILE", hide_env_values = true)]
+    password_file: Option<PathBuf>,
+    /// Broker, user and password of this context (`rantai context`)
+    #[arg(long, global = true, value_name = "NAME", env = "RANTAI_CONTEXT", hide_env_values = true)]
+    context: Option<String>,
+    #[arg(skip)]
+    endpoint: OnceCell<Endpoint>,
+}
+
+/// A broker, and how to talk to it.
+#[derive(Clone)]
+struct Endpoint {
+    address: Address,
+    root: Root,
+    timeout: Option<Duration>,
+}
+
+impl Broker {
+    /// The broker's address, with user name and password.
+    pub(crate) fn address(&self) -> Result<Address, Failure> {
+        Ok(self.endpoint()?.address.clone())
+    }
+
+    pub(crate) fn root(&self) -> Result<Root, Failure> {
+        Ok(self.endpoint()?.root.clone())
+    }
+
+    /// The time that the context gives to a command, if it gives one.
+    pub(crate) fn timeout(&self) -> Option<Duration> {
+        self.endpoint().ok()?.timeout
+    }
+
+    /// The address without user name and password.
+    pub(crate) fn shown(&self) -> String {
+        self.endpoint().map_or_else(|_| "the broker".to_owned(), |endpoint| endpoint.address.to_string())
+    }
+
+    /// What the configuration of a node says, where neither flags nor the environment do: its root, and its user with the
+    /// file of the password.
+    pub(crate) fn complete(&mut self, config: &rantai_site::config::Config) {
+        if self.root.is_none() {
+            self.root.clone_from(&config.root);
+        }
+        if self.user.is_none() && self.password_file.is_none() && !self.url_has_user() {
+            self.user.clone_from(&config.user);
+            self.password_file.clone_from(&config.password_file);
+        }
+        self.endpoint = OnceCell::new();
+    }
+
+    /// Lets a command find the same broker, by its environment: an address may have a password, which the list of processes
+    /// would show.
+    pub(crate) fn hand_over(&self, command: &mut tokio::process::Command) {
+        let path = |path: &Option<PathBuf>| path.clone().map(PathBuf::into_os_string);
+        for (name, value) in [
+            ("RANTAI_BROKER", self.url.clone().map(Into::into)),
+            ("RANTAI_ROOT", self.root.clone().map(Into::into)),
+            ("RANTAI_USER", self.user.clone().map(Into::into)),
+            ("RANTAI_PASSWORD_FILE", path(&self.password_file)),
+            ("RANTAI_CONTEXT", self.context.clone().map(Into::into)),
+        ] {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+    }
+
+    fn url_has_user(&self) -> bool {
+        let address = self.url.as_ref().and_then(|url| url.parse::<Address>().ok());
+        address.is_some_and(|address| address.user().is_some())
+    }
+
+    fn endpoint(&self) -> Result<&Endpoint, Failure> {
+        if self.endpoint.get().is_none() {
+            let endpoint = self.resolve()?;
+            return Ok(self.endpoint.get_or_init(|| endpoint));
+        }
+        Ok(self.endpoint.get().expect("just looked at"))
+    }
+
+    fn resolve(&self) -> Result<Endpoint, Failure> {
+        let context = self.chosen_context()?;
+        let known = context.as_ref();
+        let url = self.url.as_deref().or(known.map(|context| &*context.broker)).unwrap_or(DEFAULT_BROKER);
+        let mut address = parse_address(url)?;
+        if address.has_password() && is_argument(url) {
+            warn_of_password_in_url();
+        }
+        // A password of a context goes to the broker of that context and to no other.
+        let kept = known.filter(|context| is_address(&context.broker, &address));
+        if let Some((user, password)) = self.login(&address, kept)? {
+            address = address.with_credentials(user, password);
+        }
+        let root = self.root.as_deref().or(known.and_then(|context| context.root.as_deref()));
+        let root = root.map_or_else(|| Ok(Root::default()), Root::new);
+        let timeout = known.and_then(|context| context.timeout.as_deref()).map(duration).transpose();
+        Ok(Endpoint {
+            address,
+            root: root.map_err(|error| Failure::from_error(Exit::Usage, &error))?,
+            timeout: timeout
+                .map_err(|error| Failure::new(Exit::Usage, format!("timeout of the context: {error}")))?,
+        })
+    }
+
+    /// The context that is named, else the current one, unless another broker is asked for.
+    fn chosen_context(&self) -> Result<Option<Context>, Failure> {
+        if let Some(name) = &self.context {
+            return Contexts::of_user()?.read(name).map(Some);
+        }
+        // Without a home there are no contexts.
+        let Ok(contexts) = Contexts::of_user() else { return Ok(None) };
+        let Some(name) = contexts.current()? else { return Ok(None) };
+        let other = |context: &Context| match &self.url {
+            Some(url) => parse_address(url).map(|address| !is_address(&context.broker, &address)),
+            None => Ok(false),
+        };
+        match contexts.read(&name) {
+            Ok(context) if other(&context)? => Ok(None),
+            Ok(context) => Ok(Some(context)),
+            Err(_) if self.url.is_some() => Ok(None),
+            Err(failure) => Err(failure.and_then_say("; `rantai context use --none` uses none")),
+        }
+    }
+
+    /// User name and password other than those of the address.
+    fn login(
+        &self,
+        address: &Address,
+        context: Option<&Context>,
+    ) -> Result<Option<(String, String)>, Failure> {
+        let usage = |text: &str| Err(Failure::new(Exit::Usage, text));
+        let file = self.password_file.as_deref();
+        match (address.user(), &self.user) {
+            (Some(one), Some(other)) if one != other => {
+                usage("the broker's URL names another user than --user or RANTAI_USER; leave one of them out")
+            }
+            (Some(user), _) => match file {
+                Some(file) => Ok(Some((user.to_owned(), read_password(file)?))),
+                None => Ok(None),
+            },
+            (None, Some(user)) => {
+                let of_context = context.filter(|context| context.user.as_ref() == Some(user));
+                let password = match (file, of_context) {
+                    (Some(file), _) => read_password(file)?,
+                    (None, Some(context)) => context.read_password()?,
+                    (None, None) => String::new(),
+                };
+                Ok(Some((user.clone(), password)))
+            }
+            (None, None) => {
+                let Some(user) = context.and_then(|context| context.user.clone()) else {
+                    return match file {
+                        Some(_) => {
+                            usage("a password without a user: name the user with --user or RANTAI_USER")
+                        }
+                        None => Ok(None),
+                    };
+                };
+                let password = match (file, context) {
+                    (Some(file), _) => read_password(file)?,
+                    (None, Some(context)) => context.read_password()?,
+                    (None, None) => String::new(),
+                };
+                Ok(Some((user, password)))
+            }
+        }
+    }
+}
+
+/// Neither user nor password.
+impl std::fmt::Debug for Broker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Broker").field("broker", &self.shown()).finish_non_exhaustive()
+    }
+}
+
+impl Context {
+    fn read_password(&self) -> Result<String, Failure> {
+        match (&self.password, &self.password_file) {
+            (Some(password), _) => Ok(password.clone()),
+            (None, Some(file)) => read_password(file),
+            (None, None) => Ok(String::new()),
+        }
+    }
+}
+
+pub(crate) fn parse_address(url: &str) -> Result<Address, Failure> {
+    url.parse().map_err(|error| Failure::from_error(Exit::Usage, &error))
+}
+
+fn is_address(url: &str, address: &Address) -> bool {
+    url.parse::<Address>().is_ok_and(|known| known.to_string() == address.to_string())
+}
+
+/// The first line of a file.
+pub(crate) fn read_password(file: &Path) -> Result<String, Failure> {
+    let shown = file.display();
+    let failed = |error: &std::io::Error| {
+        Failure::new(Exit::Usage, format!("cannot read the password file {shown}: {error}"))
+    };
+    let opened = std::fs::File::open(file).map_err(|error| failed(&error))?;
+    if opened.metadata().is_ok_and(|about| about.is_file() && is_open_to_others(&about)) {
+        note(&format!("warning: others may read {shown}; `chmod 600 {shown}` keeps the password to you"));
+    }
+    let mut text = String::new();
+    opened.take(MAX_PASSWORD_FILE).read_to_string(&mut text).map_err(|error| failed(&error))?;
+    match text.lines().next() {
+        None | Some("") => {
+            Err(Failure::new(Exit::Usage, format!("no password in {shown}: its first line is empty")))
+        }
+        Some(password) => Ok(password.to_owned()),
+    }
+}
+
+/// Whether a text stands on the command line, which every user of the machine can read.
+pub(crate) fn is_argument(text: &str) -> bool {
+    std::env::args_os().any(|argument| argument.to_string_lossy().ends_with(text))
+}
+
+pub(crate) fn warn_of_password_in_url() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        note(
+            "warning: everybody on this machine can read the password in the broker's URL; use --user and \
+             --password-file, or a context (`rantai context add`)",
+        );
+    });
+}

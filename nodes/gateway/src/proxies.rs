@@ -1,0 +1,125 @@
+//! Addresses of clients behind proxies that are trusted to tell them.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+use axum::http::HeaderMap;
+use serde::Deserialize;
+
+/// An address, or a network such as `10.0.0.0/8`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Network {
+    address: IpAddr,
+    /// Bits that all its addresses have in common.
+    bits: u32,
+}
+
+impl TryFrom<String> for Network {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let wrong = || format!("{text:?} is neither an address nor a network such as 10.0.0.0/8");
+        let (address, bits) = match text.split_once('/') {
+            Some((address, bits)) => (address, Some(bits)),
+            None => (&*text, None),
+        };
+        let address: IpAddr = address.parse().map_err(|_| wrong())?;
+        let most = if address.is_ipv4() { 32 } else { 128 };
+        let bits = bits.map_or(Ok(most), str::parse).map_err(|_| wrong())?;
+        if bits > most { Err(wrong()) } else { Ok(Self { address, bits }) }
+    }
+}
+
+impl Network {
+    fn contains(self, address: IpAddr) -> bool {
+        let same = |one: u128, other: u128, width: u32| {
+            let shift = width - self.bits;
+            one.checked_shr(shift).unwrap_or(0) == other.checked_shr(shift).unwrap_or(0)
+        };
+        match (self.address, address) {
+            (IpAddr::V4(own), IpAddr::V4(other)) => {
+                same(u128::from(own.to_bits()), u128::from(other.to_bits()), 32)
+            }
+            (IpAddr::V6(own), IpAddr::V6(other)) => same(own.to_bits(), other.to_bits(), 128),
+            _ => false,
+        }
+    }
+}
+
+/// The address of the client that sent a request by the connection of `peer`: behind trusted proxies the last address of
+/// `X-Forwarded-For` that is not one of theirs. What stands before it anybody may have written. Of an IPv6 address it is the
+/// network of 64 bits.
+pub(super) fn client(trusted: &[Network], peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+    let is_trusted = |address: IpAddr| trusted.iter().any(|network| network.contains(address));
+    let mut address = peer.to_canonical();
+    let forwarded = headers.get_all("x-forwarded-for").iter().rev();
+    let mut told = forwarded.flat_map(|value| value.to_str().unwrap_or_default().rsplit(','));
+    while is_trusted(address) {
+        let Some(next) = told.next().and_then(read) else { break };
+        address = next;
+    }
+    match address {
+        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
+        v4 @ IpAddr::V4(_) => v4,
+    }
+}
+
+/// An address of `X-Forwarded-For`; some proxies add the port.
+fn read(text: &str) -> Option<IpAddr> {
+    let text = text.trim();
+    let address = text.parse().or_else(|_| text.parse::<SocketAddr>().map(|address| address.ip()));
+    address.ok().map(|address: IpAddr| address.to_canonical())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn network(text: &str) -> Network {
+        Network::try_from(text.to_owned()).expect(text)
+    }
+
+    #[test]
+    fn networks_are_read_and_contain_their_addresses() {
+        for (text, address, expected) in [
+            ("10.0.0.0/8", "10.255.1.2", true),
+            ("10.0.0.0/8", "11.0.0.1", false),
+            ("127.0.0.1", "127.0.0.1", true),
+            ("127.0.0.1", "127.0.0.2", false),
+            ("0.0.0.0/0", "9.9.9.9", true),
+            ("0.0.0.0/0", "::1", false),
+            ("fd00::/8", "fdff::1", true),
+            ("::/0", "2001:db8::1", true),
+        ] {
+            let address = address.parse().expect("an address");
+            assert_eq!(network(text).contains(address), expected, "{text} {address}");
+        }
+        for wrong in ["", "10.0.0.0/33", "::/129", "example.org", "10.0.0.0/", "10.0.0.0/-1"] {
+            assert!(Network::try_from(wrong.to_owned()).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn only_trusted_proxies_tell_addresses() {
+        let trusted = [network("127.0.0.1"), network("10.0.0.0/8")];
+        let of = |peer: &str, forwarded: &[&str]| {
+            let mut headers = HeaderMap::new();
+            for value in forwarded {
+                headers.append("x-forwarded-for", value.parse().expect("a value"));
+            }
+            client(&trusted, peer.parse().expect("an address"), &headers).to_string()
+        };
+        for (peer, forwarded, expected) in [
+            ("9.9.9.9", &["1.1.1.1"][..], "9.9.9.9"),
+            ("127.0.0.1", &[], "127.0.0.1"),
+            ("127.0.0.1", &["1.1.1.1"], "1.1.1.1"),
+            ("127.0.0.1", &["6.6.6.6, 1.1.1.1"], "1.1.1.1"),
+            ("127.0.0.1", &["6.6.6.6", "1.1.1.1, 10.1.2.3"], "1.1.1.1"),
+            ("127.0.0.1", &["1.1.1.1:80"], "1.1.1.1"),
+            ("127.0.0.1", &["6.6.6.6, nonsense"], "127.0.0.1"),
+            ("::ffff:127.0.0.1", &["2001:db8:1:2:3::4"], "2001:db8:1:2::"),
+        ] {
+            assert_eq!(of(peer, forwarded), expected, "{peer} {forwarded:?}");
+        }
+    }
+}

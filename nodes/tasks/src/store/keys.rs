@@ -1,0 +1,39 @@
+//! Keys of submissions: each owner has its own.
+
+use std::borrow::Cow;
+
+use redb::ReadableTable;
+
+use super::read;
+use crate::task::Task;
+
+/// Where a key of this user stands. No user and no key has NUL in it.
+pub(super) fn row<'a>(user: Option<&str>, key: &'a str) -> Cow<'a, str> {
+    match user {
+        Some(user) => Cow::Owned(format!("{user}\0{key}")),
+        None => Cow::Borrowed(key),
+    }
+}
+
+/// Where a key may stand: that of a user stood among everybody's in earlier versions.
+pub(super) fn rows<'a>(user: Option<&str>, key: &'a str) -> impl Iterator<Item = Cow<'a, str>> {
+    let own = user.map(|_| row(user, key));
+    own.into_iter().chain([Cow::Borrowed(key)])
+}
+
+/// The task that this user's key belongs to.
+pub(super) fn find(
+    keys: &impl ReadableTable<&'static str, &'static [u8; 16]>,
+    tasks: &impl ReadableTable<&'static [u8; 16], &'static [u8]>,
+    user: Option<&str>,
+    key: &str,
+) -> Result<Option<Task>, redb::Error> {
+    for row in rows(user, key) {
+        let Some(id) = keys.get(&*row)?.map(|id| *id.value()) else { continue };
+        let known = tasks.get(&id)?.and_then(|bytes| read(bytes.value()));
+        if let Some(known) = known.filter(|known| known.user.as_deref() == user) {
+            return Ok(Some(known));
+        }
+    }
+    Ok(None)
+}

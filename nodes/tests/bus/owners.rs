@@ -1,0 +1,211 @@
+//! Users on one bus: whom an object sees behind the ledger and the gateway, and what users see of each other's tasks.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rantai_broker::{Broker, Config as BrokerConfig, User};
+use rantai_client::object::{Answer, Call};
+use rantai_client::session::{Address, Publish, QoS};
+use rantai_client::wire::Properties;
+use rantai_client::{CallError, Client};
+use rantai_nodes::Node;
+use rantai_site::config::Config;
+use rantai_site::{Plan, Site, SiteEvent, SiteOptions};
+use rantai_tasks::ledger::TasksProxy;
+use rantai_tasks::task::State;
+use serde_json::{Value, json};
+
+use super::support::{Bus, PATIENCE, Run, embedded, until};
+
+const USERS: [&str; 3] = ["ada", "bob", "root"];
+const TEXT: &str = "admins = ['root']\n[tasks]\n[rest]\nlisten = '127.0.0.1:0'\n\
+                    users = [{ name = 'ada', key = 'key-of-ada' }, { name = 'root', key = 'key-of-root' }]\n";
+
+/// A site and an object `who` that tells its caller, by the broker's own process as in `rantai up`.
+struct Place {
+    bus: Bus,
+    rest: String,
+    site: Site,
+    node: Node,
+}
+
+async fn place() -> Place {
+    let mut config = BrokerConfig::on_free_port();
+    config.anonymous = true;
+    config.users = USERS.map(|name| User { name: name.into(), password: "a password".into() }).into();
+    let bus = embedded(config).await;
+    let local = bus.broker.as_ref().and_then(Broker::local_credentials).expect("credentials");
+    let own = bus.address.clone().with_credentials(local.user, local.password);
+    let node = Node::builder(own.clone()).root(bus.root.clone()).connect().await.expect("a node");
+    let who = Run(|call: Call| {
+        let name = |user: Option<&rantai_client::wire::user::User>| json!(user.map(ToString::to_string));
+        let told = json!({"caller": name(call.context.caller()), "via": name(call.context.via())});
+        std::future::ready(Ok(Answer::Value(told)))
+    });
+    node.serve("who", who).await.expect("free");
+    let mut options = SiteOptions::new(own);
+    options.root = Some(bus.root.clone());
+    options.patience = Duration::from_secs(2);
+    let rest = Arc::new(Mutex::new(String::new()));
+    let listens = rest.clone();
+    options.report = Arc::new(move |event| {
+        if let SiteEvent::Listening { address, .. } = event {
+            *listens.lock() = address.to_string();
+        }
+    });
+    let config = Config::from_toml(TEXT, "nodes.toml").expect("a configuration");
+    let plan = Plan::new(config, "nodes.toml", Arc::new(|_| {})).expect("a plan");
+    let site = Site::start(plan, options).await.expect("a site");
+    let rest = rest.lock().clone();
+    Place { bus, rest, site, node }
+}
+
+impl Place {
+    fn address(&self, user: Option<&str>) -> Address {
+        match user {
+            Some(user) => self.bus.address.clone().with_credentials(user, "a password"),
+            None => self.bus.address.clone(),
+        }
+    }
+
+    async fn client(&self, user: Option<&str>) -> Client {
+        let builder = Client::builder(self.address(user)).root(self.bus.root.clone());
+        builder.connect().await.expect("a client")
+    }
+
+    async fn tasks(&self, user: Option<&str>) -> TasksProxy {
+        TasksProxy::from(self.client(user).await.object("tasks").deadline(PATIENCE))
+    }
+
+    /// A request of HTTP; the body of the answer.
+    fn ask(&self, target: &str, headers: &str) -> String {
+        let mut stream = TcpStream::connect(&self.rest).expect("it listens");
+        let verb = if target.starts_with("/objects") { "POST" } else { "GET" };
+        let head = format!("{verb} {target} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n", self.rest);
+        stream.write_all(format!("{head}{headers}Content-Length: 0\r\n\r\n").as_bytes()).expect("sent");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        answer.split_once("\r\n\r\n").expect("a head").1.to_owned()
+    }
+}
+
+fn is_unknown(error: CallError) -> bool {
+    matches!(error, CallError::Fault(fault) if fault.data["kind"] == "no_such_task")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ledger_and_gateway_call_for_the_user_who_asked_them() {
+    let place = place().await;
+    for (user, expected) in [(Some("ada"), json!("ada")), (None, Value::Null)] {
+        let tasks = place.tasks(user).await;
+        let id = tasks.submit("who".into(), "run".into(), None, None).await.expect("stored");
+        let task = tasks.result(id, Some(10_000)).await.expect("known");
+        assert_eq!((task.state, task.user.as_deref()), (State::Succeeded, user));
+        assert_eq!(task.result.expect("a result")["caller"], expected);
+    }
+    let answer =
+        tokio::task::block_in_place(|| place.ask("/objects/who/run", "Authorization: Bearer key-of-ada\r\n"));
+    assert_eq!(serde_json::from_str::<Value>(&answer).expect("JSON")["caller"], "ada", "{answer}");
+    place.site.shutdown().await;
+}
+
+#[tokio::test]
+async fn users_do_not_know_each_other_s_tasks() {
+    let place = place().await;
+    let [ada, bob, root] =
+        [place.tasks(Some("ada")).await, place.tasks(Some("bob")).await, place.tasks(Some("root")).await];
+    let anonymous = place.tasks(None).await;
+    let id = ada.submit("who".into(), "run".into(), None, None).await.expect("stored");
+    assert_eq!(ada.result(id.clone(), Some(10_000)).await.expect("hers").state, State::Succeeded);
+    for stranger in [&bob, &anonymous] {
+        assert!(is_unknown(stranger.get(id.clone()).await.expect_err("hers")));
+        assert!(is_unknown(stranger.result(id.clone(), None).await.expect_err("hers")));
+        assert!(is_unknown(stranger.cancel(id.clone()).await.expect_err("hers")));
+        assert!(is_unknown(stranger.retry(id.clone()).await.expect_err("hers")));
+        assert!(stranger.list(None, None).await.expect("a list").is_empty());
+    }
+    assert_eq!(root.get(id).await.expect("an admin").user.as_deref(), Some("ada"));
+    place.site.shutdown().await;
+}
+
+/// A call with the ledger's reply topic and the task's id as correlation stored a forged result.
+#[tokio::test]
+async fn forged_reply_to_the_ledger_is_no_result() {
+    let place = place().await;
+    let begun = Arc::new(tokio::sync::Notify::new());
+    let go_on = Arc::new(tokio::sync::Notify::new());
+    let (told, waits) = (begun.clone(), go_on.clone());
+    let slow = Run(move |_: Call| {
+        let (told, waits) = (told.clone(), waits.clone());
+        async move {
+            told.notify_one();
+            waits.notified().await;
+            Ok(Answer::Value(json!("genuine")))
+        }
+    });
+    place.node.serve("slow", slow).await.expect("free");
+    let bob = place.client(Some("bob")).await;
+    let calls = rantai_client::session::Filter::new(format!("{}/at/+/slow/run", place.bus.root));
+    let mut calls = bob.subscribe(vec![calls]).await.expect("granted");
+    let ada = place.tasks(Some("ada")).await;
+    let id = ada.submit("slow".into(), "run".into(), None, None).await.expect("stored");
+    begun.notified().await;
+    let call = calls.next().await.expect("the call of the ledger");
+    let reply_to = call.properties.response_topic.clone().expect("a reply topic");
+    let secret = call.properties.correlation.clone().expect("a correlation");
+    assert_ne!(secret, uuid_bytes(&id), "the id is known to others");
+    let elsewhere = reply_to.replace("/slow/", "/who/");
+    // Even the right correlation is of no use on another reply topic.
+    for (topic, correlation) in [(&reply_to, uuid_bytes(&id)), (&elsewhere, secret)] {
+        let properties = Properties {
+            correlation: Some(correlation),
+            user: vec![("status".to_owned(), "ok".to_owned())],
+            ..Properties::default()
+        };
+        let forged = Publish {
+            topic: topic.clone().into(),
+            payload: "\"forged\"".into(),
+            properties,
+            qos: QoS::AtLeastOnce,
+            retain: false,
+            resend: false,
+        };
+        bob.publish(forged).await.expect("sent");
+    }
+    assert_eq!(ada.get(id.clone()).await.expect("hers").state, State::Running);
+    go_on.notify_one();
+    let task = ada.result(id, Some(10_000)).await.expect("hers");
+    assert_eq!((task.state, task.result), (State::Succeeded, Some(json!("genuine"))));
+    place.site.shutdown().await;
+}
+
+fn uuid_bytes(id: &str) -> Vec<u8> {
+    u128::from_str_radix(id, 16).expect("a UUID").to_be_bytes().to_vec()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn statistics_name_users_to_admins_and_to_themselves() {
+    let place = place().await;
+    for user in ["ada", "bob"] {
+        place.tasks(Some(user)).await.submit("who".into(), "run".into(), None, None).await.expect("stored");
+    }
+    let named = async |user: Option<&str>| -> Vec<String> {
+        let client = place.client(user).await;
+        let stats: Value = client.object("tasks").call("rpc.stats", ()).await.expect("statistics");
+        let tables = stats["shares"].as_array().expect("tables").clone();
+        let tasks = tables.into_iter().find(|table| table["table"] == "tasks").expect("a table");
+        let top = tasks["top"].as_array().expect("callers").clone();
+        let mut names: Vec<String> =
+            top.into_iter().map(|holder| holder["caller"].as_str().expect("a text").to_owned()).collect();
+        names.sort_unstable();
+        names
+    };
+    until("both are counted", async || named(Some("root")).await.len() == 2).await;
+    assert_eq!(named(Some("root")).await, ["user \"ada\"", "user \"bob\""]);
+    assert_eq!(named(Some("ada")).await, ["another user", "user \"ada\""]);
+    assert_eq!(named(None).await, ["another user", "another user"]);
+    place.site.shutdown().await;
+}
