@@ -110,7 +110,8 @@ async fn a_user_that_is_gone_loses_its_connections_and_a_new_one_may_come_in() {
     bob.assert_refused(&[0x87]).await;
     taken.assert_refused(&[0x87]).await;
     assert_eq!(own.try_connect(of("bob")).await.1, 0x86);
-    own.connect(of("eve").id("eve--1")).await;
+    // Her password is the one that was his.
+    own.connect(of("eve").id("eve--1").password("bob")).await;
 }
 
 #[tokio::test]
