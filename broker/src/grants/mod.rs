@@ -45,6 +45,17 @@ pub(crate) struct Asked {
     pub(crate) passed_on: Option<Arc<Key>>,
 }
 
+/// What became of a grant that was to be given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Given {
+    /// One more reply is allowed.
+    Added,
+    /// The reply that was allowed before still is, for longer.
+    Renewed,
+    /// Whoever asked has asked for more than its share, or for a reply that nobody on the bus would give.
+    Refused,
+}
+
 /// All grants.
 #[derive(Debug)]
 pub(crate) struct Grants {
@@ -64,7 +75,7 @@ struct Grant {
     asked: Arc<Asked>,
     /// When the request expires, in milliseconds on the broker's clock.
     until: u64,
-    /// Requests that are not replied to: more than one where they look alike, or were sent again.
+    /// Requests that are not replied to: more than one where they look alike.
     replies: usize,
 }
 
@@ -94,31 +105,33 @@ impl Grants {
         plenty || self.held.lock().admit(owner, ONE, self.amount()).is_ok()
     }
 
-    /// A request is sent to a client that may reply to it until `expires`. False: whoever asked has asked for more than its
-    /// share, or for a reply that nobody on the bus would give.
+    /// A request is sent to a client that may reply to it until `expires`, or sent `again`, which is no further request.
     pub(crate) fn give(
         &self,
         wanted: &Wanted<'_>,
         asked: impl FnOnce() -> Arc<Asked>,
-        expires: Option<u64>,
+        (expires, again): (Option<u64>, bool),
         now: u64,
-    ) -> bool {
+    ) -> Given {
         if !wanted.is_of_the_bus() {
-            return false;
+            return Given::Refused;
         }
         let until = expires.unwrap_or(now + DEFAULT_MS).min(now + LONGEST_MS);
         let hash = self.hasher.hash_one(wanted);
         let mut shard = self.shard(hash).lock();
         if let Some(grant) = shard.find_mut(hash, |grant| grant.key.is(wanted)) {
             if grant.until > now {
+                grant.until = grant.until.max(until);
+                if again {
+                    return Given::Renewed;
+                }
                 // Requests of different callers that look alike are passed on for none of them.
                 if grant.asked.caller != asked().caller {
                     let owner = grant.asked.owner.clone();
                     grant.asked = Arc::new(Asked { owner, ..Asked::default() });
                 }
                 grant.replies += 1;
-                grant.until = grant.until.max(until);
-                return true;
+                return Given::Added;
             }
             let entry = shard.find_entry(hash, |grant| grant.key.is(wanted));
             let (old, _) = entry.expect("found just before").remove();
@@ -128,14 +141,14 @@ impl Grants {
         {
             let mut held = self.held.lock();
             if held.admit(asked.owner.as_ref(), ONE, self.amount()).is_err() {
-                return false;
+                return Given::Refused;
             }
             held.add(asked.owner.as_ref(), ONE);
         }
         self.count.fetch_add(1, Ordering::Relaxed);
         let grant = Grant { key: Arc::new(Key::from(wanted)), asked, until, replies: 1 };
         shard.insert_unique(hash, grant, |grant| self.hasher.hash_one(grant.key.borrowed()));
-        true
+        Given::Added
     }
 
     /// Whether a client may publish this reply.

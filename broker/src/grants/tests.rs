@@ -24,7 +24,16 @@ impl World {
 
     fn ask(&self, node: &str, correlation: &str, asked: Asked, seconds: Option<u64>) -> bool {
         let expires = seconds.map(|seconds| self.now + seconds * 1000);
-        self.grants.give(&Self::wanted(&of(node), correlation), || Arc::new(asked), expires, self.now)
+        let wanted = of(node);
+        let wanted = Self::wanted(&wanted, correlation);
+        let given = self.grants.give(&wanted, || Arc::new(asked), (expires, false), self.now);
+        given == Given::Added
+    }
+
+    /// The request is sent again, as its client has not acknowledged it.
+    fn ask_again(&self, node: &str, correlation: &str, asked: Asked) -> Given {
+        let wanted = of(node);
+        self.grants.give(&Self::wanted(&wanted, correlation), || Arc::new(asked), (None, true), self.now)
     }
 
     fn may_reply(&self, node: &str, correlation: &str) -> bool {
@@ -39,7 +48,7 @@ impl World {
     fn pass_on(&self, from: &str, to: &str, correlation: &str) {
         let asked = self.grants.passed_on(&Self::wanted(&of(from), correlation), self.now);
         let asked = asked.expect("it was asked");
-        self.grants.give(&Self::wanted(&of(to), correlation), || asked, None, self.now);
+        self.grants.give(&Self::wanted(&of(to), correlation), || asked, (None, false), self.now);
     }
 
     fn caller(&self, node: &str, correlation: &str) -> Option<ByteString> {
@@ -92,7 +101,7 @@ fn topic_and_correlation_are_told_apart() {
     let world = World::new(100);
     let pi = of("pi");
     let wanted = |topic, correlation: &'static str| Wanted { topic, ..World::wanted(&pi, correlation) };
-    world.grants.give(&wanted("rantai/reply/a", "bc"), Arc::default, None, START);
+    world.grants.give(&wanted("rantai/reply/a", "bc"), Arc::default, (None, false), START);
     assert!(world.grants.allow(&wanted("rantai/reply/a", "bc"), START));
     assert!(!world.grants.allow(&wanted("rantai/reply/ab", "c"), START));
 }
@@ -103,12 +112,8 @@ fn what_no_object_would_reply_to_is_not_kept() {
     assert!(world.ask("pi", &"x".repeat(64), by("ada"), None));
     assert!(!world.ask("pi", &"x".repeat(65), by("ada"), None));
     let (pi, long) = (of("pi"), "x".repeat(265));
-    assert!(!world.grants.give(
-        &Wanted { topic: &long, ..World::wanted(&pi, "1") },
-        Arc::default,
-        None,
-        START
-    ));
+    let wanted = Wanted { topic: &long, ..World::wanted(&pi, "1") };
+    assert_eq!(world.grants.give(&wanted, Arc::default, (None, false), START), Given::Refused);
     assert_eq!(world.grants.count(), 1);
 }
 
@@ -139,7 +144,7 @@ fn a_request_sent_again_may_be_replied_to_again() {
     world.reply("pi", "1");
     // The acknowledgement of the request was lost with the connection.
     world.now += 4_000;
-    world.ask("pi", "1", by("ada"), Some(1));
+    assert_eq!(world.ask_again("pi", "1", by("ada")), Given::Added);
     assert!(world.may_reply("pi", "1"));
     world.reply("pi", "1");
     assert!(!world.may_reply("pi", "1"));
@@ -150,6 +155,19 @@ fn a_request_sent_again_may_be_replied_to_again() {
     assert!(world.may_reply("pi", ""));
     world.reply("pi", "");
     assert!(!world.may_reply("pi", "") && world.is_empty());
+}
+
+/// A node that lost its connection between request and reply could reply twice.
+#[test]
+fn a_request_sent_again_before_its_reply_is_replied_to_once() {
+    let mut world = World::new(100);
+    world.ask("pi", "1", by("ada"), None);
+    world.now += 29_000;
+    assert_eq!(world.ask_again("pi", "1", by("ada")), Given::Renewed);
+    world.now += 29_000;
+    assert!(world.may_reply("pi", "1"), "for as long as if it had been sent now");
+    world.reply("pi", "1");
+    assert!(!world.may_reply("pi", "1") && world.is_empty());
 }
 
 #[test]

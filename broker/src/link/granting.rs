@@ -8,13 +8,13 @@ use super::Link;
 use crate::bus::BusKind;
 use crate::caller;
 use crate::counters::Counters;
-use crate::grants::Asked;
+use crate::grants::{Asked, Given};
 use crate::message::Message;
 
 impl Link {
     /// The client is about to be sent a message, as a member of a shared group or not. Where that is a request to it, it may
-    /// reply from now on: before it can have read it. True where a grant was given.
-    pub(crate) fn grant_reply(&self, message: &Message, in_group: bool, now: u64) -> bool {
+    /// reply from now on: before it can have read it. True where one more reply is allowed than before.
+    pub(crate) fn grant_reply(&self, message: &Message, (in_group, again): (bool, bool), now: u64) -> bool {
         let Some(topic) = &message.properties.response_topic else { return false };
         let shared = &*self.shared;
         if shared.access.generation() == 0 || !self.is_asked(message, in_group) || !shared.bus.is_reply(topic)
@@ -22,9 +22,9 @@ impl Link {
             return false;
         }
         let wanted = self.identity.reply(topic, &message.properties);
-        let granted = shared.grants.give(&wanted, || asked(message), expires(message, now), now);
-        Counters::add(&shared.counters.refused_grants, u64::from(!granted));
-        granted
+        let given = shared.grants.give(&wanted, || asked(message), (expires(message, now), again), now);
+        Counters::add(&shared.counters.refused_grants, u64::from(given == Given::Refused));
+        given == Given::Added
     }
 
     /// The message was not sent.

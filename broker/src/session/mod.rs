@@ -199,7 +199,7 @@ impl Session {
             }
             let link = link.clone();
             let granted = !outgoing.retain
-                && link.grant_reply(delivery.message, delivery.shared.is_some(), scratch.now);
+                && link.grant_reply(delivery.message, (delivery.shared.is_some(), false), scratch.now);
             let appended = link.append_publish(
                 delivery.message,
                 outgoing,

@@ -1,0 +1,76 @@
+//! The broker, its users and its rules.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use rantai_access::{AclFile, Table, UserRecord};
+use rantai_broker::{Broker, Config, Cost, Record};
+use rantai_client::wire::name::Root;
+use rantai_client::wire::role::BusRole;
+
+/// How many users there are.
+pub(crate) const USERS: usize = 20;
+
+/// A broker with a user for each number.
+pub(crate) struct Site {
+    /// Stopped when dropped.
+    _broker: Broker,
+    pub(crate) address: SocketAddr,
+}
+
+impl Site {
+    pub(crate) async fn start() -> Self {
+        let mut config = Config::on_free_port();
+        config.anonymous = false;
+        let root = Root::default();
+        let acl = "pattern readwrite home/%u/#\n";
+        let mut table = Table::builder().file(AclFile::parse("acl.conf", acl).expect("an ACL file"));
+        for user in 0..USERS {
+            let called = (1..=2).map(|step| format!("{}.run", object((user + step) % USERS)));
+            let role = BusRole {
+                name: name(user),
+                call: called.collect(),
+                serve: vec![object(user)],
+                ..BusRole::default()
+            };
+            let record = UserRecord::new(&name(user)).expect("a name").roles([name(user)]);
+            table = table.role(&role.name, role.rules(&root).expect("rules")).user(record);
+            let password = Record::new(password(user).as_bytes(), Cost::LOWEST).expect("hashed");
+            config.users.push(rantai_broker::User::new(name(user), Some(password)));
+        }
+        config.access = Some(Arc::new(table.build().expect("a table")));
+        let broker = Broker::start(config).await.expect("a broker starts");
+        let address = broker.addresses()[0];
+        Self { _broker: broker, address }
+    }
+}
+
+/// The user's name, which is the beginning of its client ids too.
+pub(crate) fn name(user: usize) -> String {
+    format!("u{user:02}")
+}
+
+/// Its password.
+pub(crate) fn password(user: usize) -> String {
+    format!("secret of {user}")
+}
+
+/// The object that it serves.
+pub(crate) fn object(user: usize) -> String {
+    format!("o{user:02}")
+}
+
+/// Its client id.
+pub(crate) fn client_id(user: usize) -> String {
+    format!("{}--main", name(user))
+}
+
+/// Whether a user may call the object of another one: each calls those of the two that follow it.
+pub(crate) fn may_call(user: usize, server: usize) -> bool {
+    (1..=2).any(|step| (user + step) % USERS == server)
+}
+
+/// The topic of replies of an object for a user.
+pub(crate) fn reply_topic(server: usize, user: usize) -> String {
+    format!("rantai/reply/{}/{}", object(server), client_id(user))
+}
