@@ -35,7 +35,9 @@ fn mode(path: &Path) -> u32 {
 /// A broker that lets in the users of the folder's file.
 fn closed(folder: &Path) -> (Server, String) {
     let config = folder.join("broker.toml");
-    fs::write(&config, "password_file = 'passwords'\n").expect("written");
+    let text = "password_file = 'passwords'\nbus_roots = ['rantai', 'lab']\n\
+                [[users]]\nname = 'ada'\nroles = ['node']\n";
+    fs::write(&config, text).expect("written");
     broker(&["--port", "0", "--config", config.to_str().expect("UTF-8")])
 }
 
