@@ -21,9 +21,9 @@ pub(crate) fn attempt(site: &Site, link: &mut Link, user: usize, random: &mut fa
     let (his_object, his_name) = (object(other), name(other));
     match random.u8(0..9) {
         0 => {
-            let not_callable = (0..USERS)
-                .cycle()
-                .skip(random.usize(0..USERS))
+            let first = random.usize(0..USERS);
+            let not_callable = (first..first + USERS)
+                .map(|server| server % USERS)
                 .find(|server| *server != user && !may_call(user, *server))
                 .expect("most objects are not for it");
             let request = request(not_callable, user, &reply_topic(not_callable, user), b"x");

@@ -1,11 +1,14 @@
 //! What a user has asked and been sent.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::iter::Sum;
 
 use rantai_testing::{Property, Publish};
 
 use crate::site::{USERS, client_id, may_call, name, object, reply_topic};
+
+/// Replies that are known again when they come a second time: more than are in flight to a client.
+const REMEMBERED: usize = 10_000;
 
 /// What was done in all.
 #[derive(Clone, Copy, Debug, Default)]
@@ -57,12 +60,13 @@ pub(crate) struct History {
     pub(crate) counts: Counts,
     /// Who has to answer, by Correlation Data.
     waiting: HashMap<Vec<u8>, usize>,
-    answered: HashMap<Vec<u8>, usize>,
+    /// The Correlation Data of the last replies.
+    answered: VecDeque<Vec<u8>>,
 }
 
 impl History {
     pub(crate) fn new(user: usize) -> Self {
-        Self { user, counts: Counts::default(), waiting: HashMap::new(), answered: HashMap::new() }
+        Self { user, counts: Counts::default(), waiting: HashMap::new(), answered: VecDeque::new() }
     }
 
     /// A request is on its way.
@@ -105,7 +109,7 @@ impl History {
         }
         assert!(topic.ends_with(&format!("/{}", client_id(user))), "{} was sent {topic}", name(user));
         let correlation = message.correlation().expect("replies are correlated").to_vec();
-        if self.answered.contains_key(&correlation) && message.dup {
+        if message.dup && self.answered.contains(&correlation) {
             return Kind::Repeated;
         }
         let server = self
@@ -115,7 +119,10 @@ impl History {
         assert_eq!(topic, reply_topic(server, user));
         assert_eq!(message.text(), object(server), "the reply to {}'s request is another's", name(user));
         assert_eq!(caller, Some(name(server).as_str()), "`caller` of a reply on {topic}");
-        self.answered.insert(correlation, server);
+        self.answered.push_back(correlation);
+        if self.answered.len() > REMEMBERED {
+            self.answered.pop_front();
+        }
         self.counts.answered += 1;
         Kind::Reply
     }
