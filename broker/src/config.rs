@@ -1,13 +1,14 @@
 //! The broker's settings: TOML in, checked settings out.
 
 mod access;
+mod complaint;
 mod file;
 mod hidden;
 mod roles;
 mod source;
 mod users;
 
-pub use file::ConfigError;
+pub use complaint::ConfigError;
 pub use roles::{PlainRole, RoleMistake, RoleSyntax};
 pub use source::ConfigSource;
 

@@ -42,6 +42,7 @@ mod listener;
 mod log;
 mod log_in;
 mod logged;
+mod logins;
 mod memory;
 mod message;
 mod owner;

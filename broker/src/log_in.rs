@@ -1,77 +1,18 @@
 //! Logging in: who a client is, by the user name and password of its CONNECT.
 
-use std::collections::HashMap;
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use parking_lot::RwLock;
-use rantai_credentials::{Busy, Verifier, VerifierLimits};
+use rantai_credentials::Busy;
 use tokio::time::sleep;
 
 use crate::access::Principal;
-use crate::addresses::network;
 use crate::codec::{Connect, DecodeError, Reason};
-use crate::config::{Limits, User};
 use crate::counters::Counters;
 use crate::guesses::{Attempt, TooMany};
 use crate::hub::Hub;
 use crate::log::ClientText;
-
-/// The records of all users, and the threads that check passwords against them: none until there are users.
-#[derive(Debug)]
-pub(crate) struct Logins {
-    limits: VerifierLimits,
-    verifier: RwLock<Option<Verifier>>,
-    /// How often the records were replaced.
-    generation: AtomicU64,
-}
-
-impl Logins {
-    pub(crate) fn new(limits: &Limits) -> Self {
-        let default = VerifierLimits::default();
-        let threads = if limits.password_threads == 0 { default.threads } else { limits.password_threads };
-        let limits = VerifierLimits { threads, waiting: limits.password_queue };
-        Self { limits, verifier: RwLock::default(), generation: AtomicU64::new(0) }
-    }
-
-    /// Sets the records of all users, at the start and whenever they change; starts the threads with the first users.
-    /// Passwords of records that have not changed stay known.
-    ///
-    /// # Errors
-    ///
-    /// When the system gives no thread, or no random bytes; nothing is changed then.
-    pub(crate) fn replace_records(&self, users: &[User]) -> io::Result<()> {
-        let records = users.iter().filter_map(|user| Some((user.name.clone(), user.password.clone()?)));
-        let records: HashMap<_, _> = records.collect();
-        let mut verifier = self.verifier.write();
-        match &*verifier {
-            Some(verifier) => verifier.replace_records(records),
-            None if records.is_empty() => {}
-            None => *verifier = Some(Verifier::start(records, self.limits)?),
-        }
-        self.generation.fetch_add(1, Ordering::Relaxed);
-        Ok(())
-    }
-
-    /// A number that changes with the records.
-    fn generation(&self) -> u64 {
-        self.generation.load(Ordering::Relaxed)
-    }
-
-    /// Whether this is the password of the user; false where nobody has one.
-    async fn verify(&self, attempt: Attempt<'_>, password: &[u8], counters: &Counters) -> Result<bool, Busy> {
-        let Some(verifier) = self.verifier.read().clone() else { return Ok(false) };
-        let result = verifier.verify(attempt.user, password, network(attempt.address)).await;
-        let counts = verifier.counts();
-        // Others may have read later counts before.
-        counters.hashed_passwords.fetch_max(counts.hashed, Ordering::Relaxed);
-        counters.remembered_passwords.fetch_max(counts.remembered, Ordering::Relaxed);
-        result
-    }
-}
 
 /// Who a client is. Waits for its turn where passwords before it were wrong, and for the check of its password; a client
 /// that has gone meanwhile is not checked.
@@ -146,42 +87,6 @@ async fn wait_for_turn(hub: &Hub, attempt: Attempt<'_>) -> Result<(), DecodeErro
             Counters::add(&shared.counters.refused_logins, 1);
             let text = "too many wrong passwords for this user from this address; try again later";
             Err(DecodeError { reason: Reason::SERVER_BUSY, text })
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use rantai_credentials::{Cost, Record};
-
-    use super::*;
-
-    fn user(password: &str) -> User {
-        User::new("ada", Some(Record::new(password.as_bytes(), Cost::LOWEST).expect("hashed")))
-    }
-
-    #[tokio::test]
-    async fn replaced_records_hold_from_the_next_login_on() {
-        let (logins, counters) = (Logins::new(&Limits::default()), Counters::default());
-        let attempt = Attempt {
-            user: "ada",
-            address: [127, 0, 0, 1].into(),
-            client_id: "x",
-            is_user: true,
-            has_session: false,
-        };
-        let is_right = async |password: &str| logins.verify(attempt, password.as_bytes(), &counters).await;
-        assert_eq!(is_right("old").await, Ok(false), "without users");
-        for (users, old, new) in [
-            (vec![user("old")], true, false),
-            (vec![user("new")], false, true),
-            (vec![User::new("ada", None)], false, false),
-            (vec![], false, false),
-        ] {
-            let before = logins.generation();
-            logins.replace_records(&users).expect("threads");
-            assert_ne!(logins.generation(), before);
-            assert_eq!((is_right("old").await, is_right("new").await), (Ok(old), Ok(new)), "{users:?}");
         }
     }
 }

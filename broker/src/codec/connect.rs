@@ -3,12 +3,14 @@
 use rmqtt_codec::{v3, v5};
 
 use super::decode::{checked, checked_topic, checked_user, library3, library5};
+use super::error::DecodeError;
 use super::frame::{Frame, frame};
 use super::mqtt31;
-use super::packet::{Connect, DecodeError, Packet, Version, Will};
+use super::packet::{Connect, Packet, Will};
 use super::properties;
 use super::protocol::{self, Protocol};
 use super::reason::Reason;
+use super::version::Version;
 use crate::message::{Message, Properties, QoS};
 
 /// The version that the first packet names, as far as it can be told; errors are answered in that version.

@@ -6,9 +6,11 @@ use rmqtt_codec::error::DecodeError as LibraryError;
 use rmqtt_codec::{v3, v5};
 use tokio_util::codec::Decoder;
 
+use super::error::DecodeError;
 use super::frame::Frame;
-use super::packet::{Acknowledgement, DecodeError, Packet, Publish, Version};
+use super::packet::{Acknowledgement, Packet, Publish};
 use super::reason::Reason;
+use super::version::Version;
 use super::{connect, filters, properties, publish};
 
 /// Takes `frame` off the front of `buffer` and reads it. `version` is `None` until CONNECT has said it; `now` is

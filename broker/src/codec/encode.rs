@@ -7,8 +7,8 @@ use bytestring::ByteString;
 use rmqtt_codec::{v3, v5};
 use tokio_util::codec::Encoder;
 
-use super::packet::Version;
 use super::reason::Reason;
+use super::version::Version;
 
 /// What CONNACK says (MQTT 5, 3.2).
 #[derive(Debug, Clone)]

@@ -3,9 +3,11 @@
 use bytes::Bytes;
 use bytestring::ByteString;
 
+use super::error::DecodeError;
 use super::frame::Frame;
-use super::packet::{DecodeError, Options, Packet, RetainHandling, Subscribe, Version};
+use super::packet::{Options, Packet, RetainHandling, Subscribe};
 use super::properties;
+use super::version::Version;
 use crate::message::QoS;
 
 /// Bytes of filters that are checked at once: a fraction of a millisecond, even where each filter is a single letter.

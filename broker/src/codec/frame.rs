@@ -1,6 +1,6 @@
 //! Where a packet begins and ends.
 
-use super::packet::DecodeError;
+use super::error::DecodeError;
 use super::reason::Reason;
 
 /// A whole packet in a buffer.

@@ -9,6 +9,7 @@
 mod connect;
 mod decode;
 mod encode;
+mod error;
 mod filters;
 mod frame;
 mod id;
@@ -18,6 +19,7 @@ mod properties;
 mod protocol;
 mod publish;
 mod reason;
+mod version;
 
 pub(crate) use connect::announced_version;
 pub(crate) use decode::{decode, is_publish, read_publish, short_acknowledgement};
@@ -25,14 +27,16 @@ pub(crate) use encode::{
     AROUND_REASON_STRING, Acknowledge, ConnAck, REASON_STRING_BYTES, acknowledge, connack, disconnect,
     ping_response, suback, unsuback,
 };
+pub(crate) use error::DecodeError;
 pub(crate) use filters::PacketFilters;
 pub(crate) use frame::frame;
 pub(crate) use packet::{
-    Acknowledgement, Connect, DecodeError, Options, Packet, Publish, RetainHandling, Subscribe, Version, Will,
+    Acknowledgement, Connect, Options, Packet, Publish, RetainHandling, Subscribe, Will,
 };
 pub(crate) use properties::TOO_MANY_USER_PROPERTIES;
 pub(crate) use publish::{Encoded, Outgoing, encode_publish, patch_packet_id};
 pub(crate) use reason::Reason;
+pub(crate) use version::Version;
 
 #[cfg(test)]
 mod tests;

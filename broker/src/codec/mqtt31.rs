@@ -1,10 +1,10 @@
 //! MQTT 3.1, and bridges: their CONNECT written as one of 3.1.1.
 
 use super::frame::Frame;
-use super::packet::Version;
 use super::properties::connect_length;
 use super::protocol::Protocol;
 use super::publish::put_variable_length;
+use super::version::Version;
 
 /// A CONNECT of 3.1, or of a bridge, written as one of 3.1.1.
 pub(super) fn as_311(protocol: Protocol, frame: Frame, whole: &[u8]) -> (Frame, Vec<u8>) {

@@ -5,17 +5,8 @@ use bytestring::ByteString;
 
 use super::filters::PacketFilters;
 use super::protocol::Protocol;
-use super::reason::Reason;
+use super::version::Version;
 use crate::message::{Message, QoS};
-
-/// The protocol version of a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Version {
-    /// MQTT 3.1.1, level 4.
-    V3,
-    /// MQTT 5.
-    V5,
-}
 
 /// A packet a client may send.
 #[derive(Debug, PartialEq, Eq)]
@@ -138,23 +129,5 @@ impl RetainHandling {
             2 => Some(Self::Never),
             _ => None,
         }
-    }
-}
-
-/// Why bytes are no packet: the connection ends with this reason.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{text} ({reason:?})")]
-pub(crate) struct DecodeError {
-    pub(crate) reason: Reason,
-    pub(crate) text: &'static str,
-}
-
-impl DecodeError {
-    pub(crate) fn malformed(text: &'static str) -> Self {
-        Self { reason: Reason::MALFORMED_PACKET, text }
-    }
-
-    pub(crate) fn protocol(text: &'static str) -> Self {
-        Self { reason: Reason::PROTOCOL_ERROR, text }
     }
 }

@@ -3,9 +3,10 @@
 
 use std::ops::Range;
 
+use super::error::DecodeError;
 use super::id;
-use super::packet::{DecodeError, Version};
 use super::reason::Reason;
+use super::version::Version;
 
 /// A packet other than PUBLISH has more user properties than are allowed: it is not read any further.
 pub(crate) const TOO_MANY_USER_PROPERTIES: DecodeError =

@@ -1,7 +1,8 @@
 //! Which protocol a CONNECT speaks: MQTT 5, 3.1.1, or 3.1, and whether it comes from a bridge.
 
-use super::packet::{DecodeError, Version};
+use super::error::DecodeError;
 use super::reason::Reason;
+use super::version::Version;
 
 /// The bit that bridges (mosquitto's, first of all) set in the level.
 const BRIDGE: u8 = 0x80;

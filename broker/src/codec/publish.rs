@@ -3,10 +3,12 @@
 use bytes::{Buf, Bytes};
 use bytestring::ByteString;
 
+use super::error::DecodeError;
 use super::id;
-use super::packet::{DecodeError, Publish, Version};
+use super::packet::Publish;
 use super::properties::skip_field;
 use super::reason::Reason;
+use super::version::Version;
 use crate::message::{Message, Properties, QoS};
 
 /// Reads the body of a PUBLISH; `flags` is the low half of its first byte, `now` what its

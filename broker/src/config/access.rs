@@ -9,7 +9,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::User;
-use super::file::Complaint;
+use super::complaint::Complaint;
 use super::roles::RoleSyntax;
 use super::users::read_user;
 

@@ -5,7 +5,7 @@ mod bus_roots;
 use std::collections::HashSet;
 use std::fmt;
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::ops::{Range, RangeInclusive};
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::access::{WrittenRules, WrittenUser, anonymous, rules, users};
-use super::hidden::{HIDDEN, hide_password};
+use super::complaint::{Complaint, ConfigError};
 use super::roles::{PlainRole, RoleSyntax};
 use super::source::ConfigSource;
 use super::users::join_password_file;
@@ -23,36 +23,6 @@ use super::{Config, Engine, Limits, OnDamage, QueueDrops, QueueFull, QueueRule};
 const LARGEST_PACKET: u32 = 268_435_460;
 /// Below this not even a CONNECT with an id, a user name and a password fits.
 const SMALLEST_PACKET: u32 = 256;
-
-/// Why a configuration file was refused.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ConfigError {
-    /// The file could not be read.
-    #[error("cannot read {}", file.display())]
-    Read {
-        /// The file.
-        file: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// The file says something it may not. Displayed with file, line, column, the line itself and a caret.
-    #[error("{}:{line}:{column}: {message}\n{}", file.display(), Excerpt { line: *line, column: *column, width: *width, source: source_line })]
-    Invalid {
-        /// The file.
-        file: PathBuf,
-        /// Line, from 1.
-        line: usize,
-        /// Column in characters, from 1.
-        column: usize,
-        /// Characters that are wrong, from `column` on.
-        width: usize,
-        /// The line as it stands in the file.
-        source_line: String,
-        /// What is wrong, and what to write instead.
-        message: String,
-    },
-}
 
 impl Config {
     /// Reads and checks the configuration file `path`. Its roles are [`PlainRole`]s.
@@ -414,55 +384,4 @@ fn filter(written: Spanned<String>) -> Result<String, Complaint> {
         return Ok(written.into_inner());
     };
     Err(Complaint::at(&written, message))
-}
-
-/// What is wrong with a range of bytes of the file.
-pub(super) struct Complaint {
-    pub(super) span: Range<usize>,
-    pub(super) message: String,
-}
-
-impl Complaint {
-    pub(super) fn at<T>(value: &Spanned<T>, message: impl Into<String>) -> Self {
-        Self { span: value.span(), message: message.into() }
-    }
-
-    /// Adds the place, in lines and columns for a reader.
-    fn locate(self, text: &str, file: &Path) -> ConfigError {
-        let at = text.floor_char_boundary(self.span.start);
-        let before = &text[..at];
-        let start = before.rfind('\n').map_or(0, |newline| newline + 1);
-        let source_line = text[start..].lines().next().unwrap_or_default();
-        // A span over several lines is marked to the end of its first.
-        let end = text.floor_char_boundary(self.span.end.clamp(at, start + source_line.len()).max(at));
-        let line = before.matches('\n').count() + 1;
-        let (source_line, marked) = hide_password(source_line, at - start..end - start);
-        let column = source_line[..marked.start].chars().count() + 1;
-        // The parser quotes what has a wrong type.
-        let is_quoted = source_line[marked.clone()] == *HIDDEN && self.message.starts_with("invalid type");
-        let message = if is_quoted { "expected a text in quotes".to_owned() } else { self.message };
-        let width = source_line[marked].chars().count().max(1);
-        ConfigError::Invalid { file: file.to_owned(), line, column, width, source_line, message }
-    }
-}
-
-/// A line of the file with carets under what is wrong.
-struct Excerpt<'a> {
-    line: usize,
-    column: usize,
-    width: usize,
-    source: &'a str,
-}
-
-impl fmt::Display for Excerpt<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let number = self.line.to_string();
-        let margin = " ".repeat(number.len());
-        // Tabs stay tabs, so that the caret stands under its character in any terminal.
-        let indent: String =
-            self.source.chars().take(self.column - 1).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
-        writeln!(f, " {margin} |")?;
-        writeln!(f, " {number} | {}", self.source)?;
-        write!(f, " {margin} | {indent}{}", "^".repeat(self.width))
-    }
 }

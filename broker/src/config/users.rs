@@ -6,7 +6,7 @@ use rantai_credentials::{PasswordFile, Record, RecordError, check_user_name};
 use toml::Spanned;
 
 use super::User;
-use super::file::Complaint;
+use super::complaint::Complaint;
 
 /// One of `[[users]]`, which may be without a password.
 pub(super) fn read_user(

@@ -2,8 +2,10 @@ use std::thread;
 
 use super::*;
 use crate::clock::Clock;
+use crate::codec::Options;
 use crate::config::Config;
 use crate::random::Random;
+use crate::subscriptions::Subscription;
 
 /// It was matched before the subscription was there, and kept after the subscriber had looked for it.
 #[test]

@@ -2,7 +2,7 @@
 
 use toml::Spanned;
 
-use super::Complaint;
+use super::super::complaint::Complaint;
 use crate::bus;
 
 /// Roots of buses, none of them below another.

@@ -1,0 +1,10 @@
+//! Versions of MQTT.
+
+/// The protocol version of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Version {
+    /// MQTT 3.1.1, level 4.
+    V3,
+    /// MQTT 5.
+    V5,
+}

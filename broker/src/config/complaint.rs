@@ -1,0 +1,90 @@
+//! What is wrong with a configuration, and where.
+
+use std::fmt;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use toml::Spanned;
+
+use super::hidden::{HIDDEN, hide_password};
+
+/// Why a configuration file was refused.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The file could not be read.
+    #[error("cannot read {}", file.display())]
+    Read {
+        /// The file.
+        file: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The file says something it may not. Displayed with file, line, column, the line itself and a caret.
+    #[error("{}:{line}:{column}: {message}\n{}", file.display(), Excerpt { line: *line, column: *column, width: *width, source: source_line })]
+    Invalid {
+        /// The file.
+        file: PathBuf,
+        /// Line, from 1.
+        line: usize,
+        /// Column in characters, from 1.
+        column: usize,
+        /// Characters that are wrong, from `column` on.
+        width: usize,
+        /// The line as it stands in the file.
+        source_line: String,
+        /// What is wrong, and what to write instead.
+        message: String,
+    },
+}
+
+/// What is wrong with a range of bytes of the file.
+pub(super) struct Complaint {
+    pub(super) span: Range<usize>,
+    pub(super) message: String,
+}
+
+impl Complaint {
+    pub(super) fn at<T>(value: &Spanned<T>, message: impl Into<String>) -> Self {
+        Self { span: value.span(), message: message.into() }
+    }
+
+    /// Adds the place, in lines and columns for a reader.
+    pub(super) fn locate(self, text: &str, file: &Path) -> ConfigError {
+        let at = text.floor_char_boundary(self.span.start);
+        let before = &text[..at];
+        let start = before.rfind('\n').map_or(0, |newline| newline + 1);
+        let source_line = text[start..].lines().next().unwrap_or_default();
+        // A span over several lines is marked to the end of its first.
+        let end = text.floor_char_boundary(self.span.end.clamp(at, start + source_line.len()).max(at));
+        let line = before.matches('\n').count() + 1;
+        let (source_line, marked) = hide_password(source_line, at - start..end - start);
+        let column = source_line[..marked.start].chars().count() + 1;
+        // The parser quotes what has a wrong type.
+        let is_quoted = source_line[marked.clone()] == *HIDDEN && self.message.starts_with("invalid type");
+        let message = if is_quoted { "expected a text in quotes".to_owned() } else { self.message };
+        let width = source_line[marked].chars().count().max(1);
+        ConfigError::Invalid { file: file.to_owned(), line, column, width, source_line, message }
+    }
+}
+
+/// A line of the file with carets under what is wrong.
+struct Excerpt<'a> {
+    line: usize,
+    column: usize,
+    width: usize,
+    source: &'a str,
+}
+
+impl fmt::Display for Excerpt<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let number = self.line.to_string();
+        let margin = " ".repeat(number.len());
+        // Tabs stay tabs, so that the caret stands under its character in any terminal.
+        let indent: String =
+            self.source.chars().take(self.column - 1).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
+        writeln!(f, " {margin} |")?;
+        writeln!(f, " {number} | {}", self.source)?;
+        write!(f, " {margin} | {indent}{}", "^".repeat(self.width))
+    }
+}
