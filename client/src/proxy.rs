@@ -1,5 +1,10 @@
 //! Calling an object.
 
+mod response;
+
+use response::response;
+pub use response::{Content, Response};
+
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,7 +23,6 @@ use crate::presence::SILENCE;
 use crate::session::{Publish, QoS, Unsent};
 use crate::wire::fault::{Code, Fault};
 use crate::wire::name::{ClientId, MethodName, NameError, ObjectName};
-use crate::wire::reply::{Outcome, Reply};
 use crate::wire::request::{DEFAULT_TTL_MS, LONGEST_TTL_MS, properties};
 use crate::wire::topic::{CallTopic, ReplyTopic, Target};
 use crate::wire::user::User;
@@ -178,56 +182,6 @@ pub struct Request {
     binary: bool,
     user: Vec<(String, String)>,
     identity: Option<u128>,
-}
-
-/// What came back.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Response {
-    /// The result.
-    pub outcome: Result<Content, Box<Fault>>,
-    /// Who answered.
-    pub node: Option<String>,
-    /// Whether it is the answer to an earlier request of the same identity.
-    pub repeated: bool,
-    /// Whether the result is secret: it is not to be logged, or kept on disk.
-    pub secret: bool,
-}
-
-/// A result.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Content {
-    /// JSON.
-    Value(Value),
-    /// Bytes.
-    Binary(Vec<u8>),
-}
-
-impl Response {
-    /// The result as a type.
-    ///
-    /// # Errors
-    ///
-    /// The object's own, and a result of another type.
-    pub fn read<R: DeserializeOwned>(self) -> Result<R, CallError> {
-        match self.outcome.map_err(CallError::Fault)? {
-            Content::Value(value) => {
-                serde_json::from_value(value).map_err(|error| CallError::Result(error.to_string()))
-            }
-            Content::Binary(_) => Err(CallError::Result("it is binary".to_owned())),
-        }
-    }
-
-    /// The result as bytes.
-    ///
-    /// # Errors
-    ///
-    /// The object's own, and a result that is not binary.
-    pub fn bytes(self) -> Result<Vec<u8>, CallError> {
-        match self.outcome.map_err(CallError::Fault)? {
-            Content::Binary(bytes) => Ok(bytes),
-            Content::Value(_) => Err(CallError::Result("it is not binary".to_owned())),
-        }
-    }
 }
 
 impl Request {
@@ -483,19 +437,5 @@ impl Request {
         let similar: Vec<&str> = view.as_ref().map_or_else(Vec::new, |v| v.did_you_mean(object.as_str()));
         let fault = Fault::new(Code::UNKNOWN_OBJECT, format!("no object {:?}", object.as_str()));
         fault.with("object", object.as_str()).with("did_you_mean", similar).into()
-    }
-}
-
-fn response(payload: &[u8], properties: &crate::wire::Properties) -> Response {
-    let outcome = match Reply::read(payload, properties) {
-        Outcome::Value(value) => Ok(Content::Value(value)),
-        Outcome::Binary(bytes) => Ok(Content::Binary(bytes)),
-        Outcome::Fault(fault) => Err(Box::new(fault)),
-    };
-    Response {
-        outcome,
-        node: properties.user("node").map(ToOwned::to_owned),
-        repeated: properties.user("dup") == Some("1"),
-        secret: properties.user("secret") == Some("1"),
     }
 }

@@ -1,0 +1,73 @@
+//! What comes back from an object.
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::error::CallError;
+use crate::wire::Properties;
+use crate::wire::fault::Fault;
+use crate::wire::reply::{Outcome, Reply};
+
+/// What came back.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Response {
+    /// The result.
+    pub outcome: Result<Content, Box<Fault>>,
+    /// Who answered.
+    pub node: Option<String>,
+    /// Whether it is the answer to an earlier request of the same identity.
+    pub repeated: bool,
+    /// Whether the result is secret: it is not to be logged, or kept on disk.
+    pub secret: bool,
+}
+
+/// A result.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Content {
+    /// JSON.
+    Value(Value),
+    /// Bytes.
+    Binary(Vec<u8>),
+}
+
+impl Response {
+    /// The result as a type.
+    ///
+    /// # Errors
+    ///
+    /// The object's own, and a result of another type.
+    pub fn read<R: DeserializeOwned>(self) -> Result<R, CallError> {
+        match self.outcome.map_err(CallError::Fault)? {
+            Content::Value(value) => {
+                serde_json::from_value(value).map_err(|error| CallError::Result(error.to_string()))
+            }
+            Content::Binary(_) => Err(CallError::Result("it is binary".to_owned())),
+        }
+    }
+
+    /// The result as bytes.
+    ///
+    /// # Errors
+    ///
+    /// The object's own, and a result that is not binary.
+    pub fn bytes(self) -> Result<Vec<u8>, CallError> {
+        match self.outcome.map_err(CallError::Fault)? {
+            Content::Binary(bytes) => Ok(bytes),
+            Content::Value(_) => Err(CallError::Result("it is not binary".to_owned())),
+        }
+    }
+}
+
+pub(super) fn response(payload: &[u8], properties: &Properties) -> Response {
+    let outcome = match Reply::read(payload, properties) {
+        Outcome::Value(value) => Ok(Content::Value(value)),
+        Outcome::Binary(bytes) => Ok(Content::Binary(bytes)),
+        Outcome::Fault(fault) => Err(Box::new(fault)),
+    };
+    Response {
+        outcome,
+        node: properties.user("node").map(ToOwned::to_owned),
+        repeated: properties.user("dup") == Some("1"),
+        secret: properties.user("secret") == Some("1"),
+    }
+}
