@@ -17,6 +17,7 @@ use rantai_access::Who;
 
 use crate::codec::Reason;
 use crate::config::Config;
+use crate::message::Message;
 use crate::random::Random;
 use rules::Rules;
 
@@ -138,6 +139,28 @@ impl Access {
     ) -> Result<Allowed, Denial> {
         let rules = self.rules.read().clone();
         rules.authorize(principal, client_id, action, topic)
+    }
+
+    /// Whether a message may be published as the will of a client: now, and once more whenever the rules have changed.
+    ///
+    /// # Errors
+    ///
+    /// What the client is told.
+    pub(crate) fn authorize_will(
+        &self,
+        principal: &Principal,
+        client_id: &str,
+        will: &Message,
+    ) -> Result<(), Denial> {
+        // A grant is for who is asked while it is connected, and no will replies, or passes a request on.
+        let allowed = |action, topic: &str| match self.authorize(principal, client_id, action, topic)? {
+            Allowed::WithReplyGrant => {
+                Err(Denial::not_authorized("a will neither replies nor passes requests on"))
+            }
+            _ => Ok(()),
+        };
+        allowed(Action::Publish, &will.topic)?;
+        will.properties.response_topic.as_ref().map_or(Ok(()), |topic| allowed(Action::ReplyTo, topic))
     }
 
     /// Whether a client may say of its messages that another user has sent them. The broker's own process acts for everybody.

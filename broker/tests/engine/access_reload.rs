@@ -7,7 +7,7 @@ use rantai_broker::{Config, ReloadError};
 use rantai_testing::Packet;
 
 use crate::Own;
-use crate::support::{Client, Connect, Property, Publish, Version};
+use crate::support::{Client, Connect, Property, Publish, Version, Will};
 use Version::{V3, V5};
 
 const RELOAD: &str = "$CONTROL/rantai/reload";
@@ -171,4 +171,56 @@ async fn a_name_that_was_not_checked_is_no_user_once_there_are_users() {
     assert_eq!(nobody.publish(Publish::new("a/1", "x").qos(1)).await, 0x87);
     let ada = own.connect(of("ada").id("x").resume()).await;
     assert!(ada.connack.as_ref().is_some_and(|connack| !connack.session_present), "not ada's");
+}
+
+#[tokio::test]
+async fn what_is_queued_by_a_wide_filter_goes_with_the_right_to_read_it() {
+    let files = Files::new();
+    let own = files.start().await;
+    let mut ada = own.connect(of("ada").id("ada").persistent()).await;
+    ada.subscribe("#", 1).await;
+    ada.cut().await;
+    let mut bob = own.connect(of("bob")).await;
+    let mut old = own.connect(of("ada").id("ada--2")).await;
+    for client in [&mut bob, &mut old] {
+        client.publish(Publish::new("a/1", "x").qos(1)).await;
+    }
+    old.publish(Publish::new("b/1", "x").qos(1)).await;
+    files.write("acl.conf", "user ada\ntopic readwrite b/#\nuser bob\ntopic readwrite a/#\n");
+    let reloaded = own.broker.reloader().expect("our own engine").reload().await.expect("a configuration");
+    assert_eq!((reloaded.subscriptions, reloaded.connections), (0, 0));
+    let mut ada = own.connect(of("ada").id("ada").resume()).await;
+    assert!(ada.connack.as_ref().is_some_and(|connack| connack.session_present));
+    assert_eq!(ada.message().await.topic, "b/1");
+    ada.assert_silent().await;
+    assert_eq!(own.broker.counts().withheld_access, 2);
+}
+
+#[tokio::test]
+async fn a_will_whose_replies_its_client_may_not_read_any_more_is_not_published() {
+    let files = Files::new();
+    let own = files.start().await;
+    let will = Will::new("b/will", "x").property(Property::ResponseTopic("a/reply".into()));
+    let ada = own.connect(of("ada").will(will)).await;
+    let mut other = own.connect(of("ada").id("ada--2")).await;
+    other.subscribe("b/will", 1).await;
+    files.write("acl.conf", "user ada\ntopic readwrite b/#\n");
+    own.broker.reloader().expect("our own engine").reload().await.expect("a configuration");
+    ada.cut().await;
+    other.assert_silent().await;
+    assert_eq!(own.broker.counts().refused_access, 1);
+}
+
+#[tokio::test]
+async fn users_that_may_take_only_their_own_client_ids_draw_none() {
+    let files = Files::new();
+    files.write("broker.toml", &format!("hardened = true\n{USERS}{BOB}"));
+    let own = files.start().await;
+    for version in [V3, V5] {
+        let refused = if version == V5 { 0x85 } else { 2 };
+        let nameless = Connect::new(version).user("ada").password("ada").id("");
+        assert_eq!(own.try_connect(nameless).await.1, refused);
+        own.connect(Connect::new(version).user("ada").password("ada").id("ada--1")).await;
+        own.connect(Connect::new(version).id("")).await;
+    }
 }
