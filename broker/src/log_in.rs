@@ -61,8 +61,24 @@ impl Logins {
         self.generation.load(Ordering::Relaxed)
     }
 
-    /// Whether this is the password of the user; false where nobody has one.
+    /// Whether this is the password of the user, by the records of now; false where nobody has one.
     async fn verify(&self, attempt: Attempt<'_>, password: &[u8], counters: &Counters) -> Result<bool, Busy> {
+        loop {
+            let generation = self.generation();
+            let result = self.verify_once(attempt, password, counters).await;
+            // A password may wait for minutes, and be checked by the record that it came to.
+            if generation == self.generation() {
+                return result;
+            }
+        }
+    }
+
+    async fn verify_once(
+        &self,
+        attempt: Attempt<'_>,
+        password: &[u8],
+        counters: &Counters,
+    ) -> Result<bool, Busy> {
         let Some(verifier) = self.verifier.read().clone() else { return Ok(false) };
         let result = verifier.verify(attempt.user, password, network(attempt.address)).await;
         let counts = verifier.counts();
@@ -183,5 +199,27 @@ mod tests {
             assert_ne!(logins.generation(), before);
             assert_eq!((is_right("old").await, is_right("new").await), (Ok(old), Ok(new)), "{users:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_password_that_waits_while_its_record_is_replaced_is_checked_by_the_new_one() {
+        let (logins, counters) = (Logins::new(&Limits::default()), Counters::default());
+        let slow = |password: &str| {
+            User::new("ada", Some(Record::new(password.as_bytes(), Cost::default()).expect("hashed")))
+        };
+        logins.replace_records(&[slow("old")]).expect("threads");
+        let attempt = Attempt {
+            user: "ada",
+            address: [127, 0, 0, 1].into(),
+            client_id: "x",
+            is_user: true,
+            has_session: false,
+        };
+        let (checked, replaced) = tokio::join!(
+            biased;
+            logins.verify(attempt, b"old", &counters),
+            async { logins.replace_records(&[user("new")]) },
+        );
+        assert_eq!((checked, replaced.is_ok()), (Ok(false), true));
     }
 }
