@@ -15,7 +15,7 @@ use hashbrown::HashSet;
 use parking_lot::{Mutex, RwLock};
 use rantai_access::Who;
 
-use crate::codec::Reason;
+use crate::codec::{Connect, Reason};
 use crate::config::Config;
 use crate::message::Message;
 use crate::random::Random;
@@ -161,6 +161,20 @@ impl Access {
         };
         allowed(Action::Publish, &will.topic)?;
         will.properties.response_topic.as_ref().map_or(Ok(()), |topic| allowed(Action::ReplyTo, topic))
+    }
+
+    /// Whether a client that was let in would be now.
+    ///
+    /// # Errors
+    ///
+    /// Its user is gone, or its client id or its will are not for it by the rules of now.
+    pub(crate) fn is_let_in(&self, connect: &Connect, principal: &Principal) -> Result<(), Denial> {
+        if !self.knows(principal) {
+            return Err(Reason::BAD_USER_NAME_OR_PASSWORD.into());
+        }
+        self.check_client_id(&connect.client_id, principal)?;
+        let will = connect.will.as_ref();
+        will.map_or(Ok(()), |will| self.authorize_will(principal, &connect.client_id, &will.message))
     }
 
     /// Whether a client may say of its messages that another user has sent them. The broker's own process acts for everybody.

@@ -22,7 +22,6 @@ use crate::log_in::log_in;
 use crate::peer::Peer;
 use crate::place::Place;
 use crate::session::Scratch;
-use crate::shared::Shared;
 use crate::transport::Transport;
 use refusal::{Refusal, Refused, refuse};
 
@@ -151,10 +150,10 @@ async fn handshake(
             place.hand_over();
             Some(Box::new(connection))
         }
-        Err(transport) => {
-            // Somebody else has taken the client id in the meantime.
+        Err((transport, denial)) => {
+            // Somebody else has taken the client id in the meantime, or the rules are others.
             let who = Refused { version, packet_maximum, client_id: &client_id };
-            refuse(&hub, &transport, address, &who, session_of_another(&hub.shared)).await;
+            refuse(&hub, &transport, address, &who, denial).await;
             None
         }
     }
@@ -239,7 +238,7 @@ fn admit(hub: &Hub, address: SocketAddr, connect: &Connect, principal: &Principa
     } else {
         shared.access.claim_id(&connect.client_id, principal).inspect_err(count)?;
         if !hub.is_free_for(&connect.client_id, principal) {
-            return Err(session_of_another(&hub.shared).into());
+            return Err(hub.session_of_another().into());
         }
     }
     if let Err(reason) = hub.admit(&connect.client_id, principal, address.ip()) {
@@ -274,12 +273,6 @@ fn admit(hub: &Hub, address: SocketAddr, connect: &Connect, principal: &Principa
         shared.access.authorize_will(principal, client_id, &will.message).inspect_err(denied)?;
     }
     Ok(())
-}
-
-/// The session with a client's id is somebody else's.
-fn session_of_another(shared: &Shared) -> Denial {
-    Counters::add(&shared.counters.refused_client_ids, 1);
-    Denial::client_id("there is a session of another client with this client id; take another one")
 }
 
 /// What CONNACK tells a client that is let in, and the keep-alive that holds; draws a client id where it has
@@ -319,7 +312,7 @@ fn connected(
     (connect, principal): (Connect, Arc<Principal>),
     (ack, keep_alive): (ConnAck, u16),
     rest: BytesMut,
-) -> Result<Connection, Transport> {
+) -> Result<Connection, (Transport, Denial)> {
     let peer = Peer {
         address,
         version: connect.version,

@@ -2,8 +2,9 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
-use rantai_broker::{Config, ReloadError};
+use rantai_broker::{Config, Limits, ReloadError};
 use rantai_testing::Packet;
 
 use crate::Own;
@@ -40,8 +41,13 @@ impl Files {
     }
 
     async fn start(&self) -> Own {
+        self.start_with(|_| ()).await
+    }
+
+    async fn start_with(&self, change: impl FnOnce(&mut Limits)) -> Own {
         let mut config = Config::load(self.path()).expect("a configuration");
         config.listen = Config::on_free_port().listen;
+        change(&mut config.limits);
         Own::start(move |other| *other = config).await
     }
 
@@ -209,6 +215,35 @@ async fn a_will_whose_replies_its_client_may_not_read_any_more_is_not_published(
     ada.cut().await;
     other.assert_silent().await;
     assert_eq!(own.broker.counts().refused_access, 1);
+}
+
+/// A CONNECT waits for what the earlier connection of its client has sent, which here waits for a full queue.
+#[tokio::test]
+async fn a_user_that_is_gone_before_its_connect_is_answered_is_not_let_in() {
+    let files = Files::new();
+    let own = files
+        .start_with(|limits| {
+            limits.queue_messages = 1;
+            limits.in_flight = 1;
+            limits.publish_wait = Duration::from_hours(1);
+            limits.slow_reader = Duration::from_hours(1);
+        })
+        .await;
+    let mut slow = own.connect(of("ada").persistent()).await;
+    slow.subscribe("a/#", 1).await;
+    let mut old = own.connect(of("bob").id("bob")).await;
+    for id in 1..=10 {
+        old.send(&Publish::new("a/1", "more than it takes").qos(1).id(id).encode(V5)).await;
+    }
+    let mut new = own.open(V5).await;
+    new.send(&of("bob").id("bob").encode()).await;
+    while own.broker.counts().remembered_passwords == 0 {
+        tokio::task::yield_now().await;
+    }
+    files.write("broker.toml", USERS);
+    own.broker.reloader().expect("our own engine").reload().await.expect("a configuration");
+    let Packet::Connack(connack) = new.next().await else { panic!("a CONNACK") };
+    assert_eq!(connack.code, 0x86);
 }
 
 #[tokio::test]
