@@ -21,6 +21,8 @@ use crate::message::Message;
 use crate::random::Random;
 use rules::Rules;
 
+pub use rules::is_own_topic;
+
 pub(crate) use decisions::Decisions;
 pub(crate) use denial::{Allowed, Denial};
 pub(crate) use principal::{Action, LOCAL_USER, Principal};
