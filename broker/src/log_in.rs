@@ -176,17 +176,15 @@ mod tests {
         User::new("ada", Some(Record::new(password.as_bytes(), Cost::LOWEST).expect("hashed")))
     }
 
+    fn attempt() -> Attempt<'static> {
+        let address = [127, 0, 0, 1].into();
+        Attempt { user: "ada", address, client_id: "x", is_user: true, has_session: false }
+    }
+
     #[tokio::test]
     async fn replaced_records_hold_from_the_next_login_on() {
         let (logins, counters) = (Logins::new(&Limits::default()), Counters::default());
-        let attempt = Attempt {
-            user: "ada",
-            address: [127, 0, 0, 1].into(),
-            client_id: "x",
-            is_user: true,
-            has_session: false,
-        };
-        let is_right = async |password: &str| logins.verify(attempt, password.as_bytes(), &counters).await;
+        let is_right = async |password: &str| logins.verify(attempt(), password.as_bytes(), &counters).await;
         assert_eq!(is_right("old").await, Ok(false), "without users");
         for (users, old, new) in [
             (vec![user("old")], true, false),
@@ -208,16 +206,9 @@ mod tests {
             User::new("ada", Some(Record::new(password.as_bytes(), Cost::default()).expect("hashed")))
         };
         logins.replace_records(&[slow("old")]).expect("threads");
-        let attempt = Attempt {
-            user: "ada",
-            address: [127, 0, 0, 1].into(),
-            client_id: "x",
-            is_user: true,
-            has_session: false,
-        };
         let (checked, replaced) = tokio::join!(
             biased;
-            logins.verify(attempt, b"old", &counters),
+            logins.verify(attempt(), b"old", &counters),
             async { logins.replace_records(&[user("new")]) },
         );
         assert_eq!((checked, replaced.is_ok()), (Ok(false), true));
