@@ -154,6 +154,9 @@ impl Access {
         client_id: &str,
         will: &Message,
     ) -> Result<(), Denial> {
+        if !self.knows(principal) {
+            return Err(Denial::not_authorized("refused: only users who log in are let in"));
+        }
         // A grant is for who is asked while it is connected, and no will replies, or passes a request on.
         let allowed = |action, topic: &str| match self.authorize(principal, client_id, action, topic)? {
             Allowed::WithReplyGrant => {

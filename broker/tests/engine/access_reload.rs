@@ -217,6 +217,20 @@ async fn a_will_whose_replies_its_client_may_not_read_any_more_is_not_published(
     assert_eq!(own.broker.counts().refused_access, 1);
 }
 
+#[tokio::test]
+async fn the_will_of_a_client_that_did_not_log_in_goes_where_all_have_to() {
+    let files = Files::new();
+    files.write("acl.conf", &format!("topic write a/#\n{ACL}"));
+    let own = files.start().await;
+    let mut ada = own.connect(of("ada")).await;
+    ada.subscribe("a/will", 1).await;
+    let mut nobody = own.connect(Connect::new(V5).will(Will::new("a/will", "x"))).await;
+    files.write("broker.toml", &USERS.replace("anonymous = true", "anonymous = false"));
+    own.broker.reloader().expect("our own engine").reload().await.expect("a configuration");
+    nobody.assert_refused(&[0x87]).await;
+    ada.assert_silent().await;
+}
+
 /// A CONNECT waits for what the earlier connection of its client has sent, which here waits for a full queue.
 #[tokio::test]
 async fn a_user_that_is_gone_before_its_connect_is_answered_is_not_let_in() {
