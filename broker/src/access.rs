@@ -15,10 +15,13 @@ use hashbrown::HashSet;
 use parking_lot::{Mutex, RwLock};
 use rantai_access::Who;
 
-use crate::codec::Reason;
+use crate::codec::{Connect, Reason};
 use crate::config::Config;
+use crate::message::Message;
 use crate::random::Random;
 use rules::Rules;
+
+pub use rules::is_own_topic;
 
 pub(crate) use decisions::Decisions;
 pub(crate) use denial::{Allowed, Denial};
@@ -138,6 +141,45 @@ impl Access {
     ) -> Result<Allowed, Denial> {
         let rules = self.rules.read().clone();
         rules.authorize(principal, client_id, action, topic)
+    }
+
+    /// Whether a message may be published as the will of a client: now, and once more whenever the rules have changed.
+    ///
+    /// # Errors
+    ///
+    /// What the client is told.
+    pub(crate) fn authorize_will(
+        &self,
+        principal: &Principal,
+        client_id: &str,
+        will: &Message,
+    ) -> Result<(), Denial> {
+        if !self.knows(principal) {
+            return Err(Denial::not_authorized("refused: only users who log in are let in"));
+        }
+        // A grant is for who is asked while it is connected, and no will replies, or passes a request on.
+        let allowed = |action, topic: &str| match self.authorize(principal, client_id, action, topic)? {
+            Allowed::WithReplyGrant => {
+                Err(Denial::not_authorized("a will neither replies nor passes requests on"))
+            }
+            _ => Ok(()),
+        };
+        allowed(Action::Publish, &will.topic)?;
+        will.properties.response_topic.as_ref().map_or(Ok(()), |topic| allowed(Action::ReplyTo, topic))
+    }
+
+    /// Whether a client that was let in would be now.
+    ///
+    /// # Errors
+    ///
+    /// Its user is gone, or its client id or its will are not for it by the rules of now.
+    pub(crate) fn is_let_in(&self, connect: &Connect, principal: &Principal) -> Result<(), Denial> {
+        if !self.knows(principal) {
+            return Err(Reason::BAD_USER_NAME_OR_PASSWORD.into());
+        }
+        self.check_client_id(&connect.client_id, principal)?;
+        let will = connect.will.as_ref();
+        will.map_or(Ok(()), |will| self.authorize_will(principal, &connect.client_id, &will.message))
     }
 
     /// Whether a client may say of its messages that another user has sent them. The broker's own process acts for everybody.

@@ -74,6 +74,11 @@ impl BusTopic<'_> {
         matches!(self.kind, BusKind::Call | BusKind::At | BusKind::All)
     }
 
+    /// The filter by which whoever serves the object of a request gets those on `call`.
+    pub(crate) fn group_filter(&self) -> String {
+        format!("$share/{0}/{1}/call/{0}/#", self.object, self.root)
+    }
+
     /// Where replies to this request go that are for one client: `{root}/reply/{object}/{client}`. `None` where the topic
     /// names no object, or the client id does not fit into a reply topic.
     pub(crate) fn private_reply(&self, client_id: &str) -> Option<ByteString> {

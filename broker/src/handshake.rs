@@ -10,7 +10,7 @@ use bytes::{BufMut, BytesMut};
 use bytestring::ByteString;
 use tokio::time::timeout;
 
-use crate::access::{Action, Allowed, Denial, Principal};
+use crate::access::{Denial, Principal};
 use crate::codec::{self, ConnAck, Connect, DecodeError, Packet, Reason, Version};
 use crate::connection::Connection;
 use crate::counters::Counters;
@@ -22,12 +22,14 @@ use crate::log_in::log_in;
 use crate::peer::Peer;
 use crate::place::Place;
 use crate::session::Scratch;
-use crate::shared::Shared;
 use crate::transport::Transport;
 use refusal::{Refusal, Refused, refuse};
 
 /// The largest CONNECT: every field of a will, a user name and a password at its longest fits.
 const CONNECT_BYTES: u32 = 320 << 10;
+
+/// How the client ids begin that are drawn for clients without one.
+const DRAWN_ID: &str = "auto-";
 
 /// Serves one accepted socket to its end; closes it where its address has too many.
 pub(crate) fn accept(
@@ -148,10 +150,10 @@ async fn handshake(
             place.hand_over();
             Some(Box::new(connection))
         }
-        Err(transport) => {
-            // Somebody else has taken the client id in the meantime.
+        Err((transport, denial)) => {
+            // Somebody else has taken the client id in the meantime, or the rules are others.
             let who = Refused { version, packet_maximum, client_id: &client_id };
-            refuse(&hub, &transport, address, &who, session_of_another(&hub.shared)).await;
+            refuse(&hub, &transport, address, &who, denial).await;
             None
         }
     }
@@ -230,11 +232,13 @@ fn admit(hub: &Hub, address: SocketAddr, connect: &Connect, principal: &Principa
         Counters::add(&shared.counters.refused_over_limit, 1);
         return refused(Reason::SERVER_BUSY);
     }
-    if !connect.client_id.is_empty() {
-        let count = |_: &Denial| Counters::add(&shared.counters.refused_client_ids, 1);
+    let count = |_: &Denial| Counters::add(&shared.counters.refused_client_ids, 1);
+    if connect.client_id.is_empty() {
+        shared.access.check_client_id(DRAWN_ID, principal).inspect_err(count)?;
+    } else {
         shared.access.claim_id(&connect.client_id, principal).inspect_err(count)?;
         if !hub.is_free_for(&connect.client_id, principal) {
-            return Err(session_of_another(&hub.shared).into());
+            return Err(hub.session_of_another().into());
         }
     }
     if let Err(reason) = hub.admit(&connect.client_id, principal, address.ip()) {
@@ -266,26 +270,9 @@ fn admit(hub: &Hub, address: SocketAddr, connect: &Connect, principal: &Principa
         // A client id that is still to be drawn stands in no rule.
         let client_id = if connect.client_id.is_empty() { "/" } else { &*connect.client_id };
         let denied = |_: &Denial| Counters::add(&shared.counters.refused_access, 1);
-        // A grant is for who is asked while it is connected, and no will replies, or passes a request on.
-        let allowed = |action, topic: &str| match shared.access.authorize(principal, client_id, action, topic)
-        {
-            Ok(Allowed::WithReplyGrant) => {
-                Err(Denial::not_authorized("a will neither replies nor passes requests on"))
-            }
-            other => other,
-        };
-        allowed(Action::Publish, topic).inspect_err(denied)?;
-        if let Some(topic) = &will.message.properties.response_topic {
-            allowed(Action::ReplyTo, topic).inspect_err(denied)?;
-        }
+        shared.access.authorize_will(principal, client_id, &will.message).inspect_err(denied)?;
     }
     Ok(())
-}
-
-/// The session with a client's id is somebody else's.
-fn session_of_another(shared: &Shared) -> Denial {
-    Counters::add(&shared.counters.refused_client_ids, 1);
-    Denial::client_id("there is a session of another client with this client id; take another one")
 }
 
 /// What CONNACK tells a client that is let in, and the keep-alive that holds; draws a client id where it has
@@ -294,7 +281,7 @@ fn greeting(hub: &Hub, connect: &mut Connect) -> (ConnAck, u16) {
     let limits = &hub.shared.config.limits;
     let mut assigned = None;
     if connect.client_id.is_empty() {
-        connect.client_id = format!("auto-{}", hub.shared.random.id()).into();
+        connect.client_id = format!("{DRAWN_ID}{}", hub.shared.random.id()).into();
         assigned = Some(connect.client_id.clone());
     }
     let mut keep_alive = connect.keep_alive;
@@ -325,7 +312,7 @@ fn connected(
     (connect, principal): (Connect, Arc<Principal>),
     (ack, keep_alive): (ConnAck, u16),
     rest: BytesMut,
-) -> Result<Connection, Transport> {
+) -> Result<Connection, (Transport, Denial)> {
     let peer = Peer {
         address,
         version: connect.version,

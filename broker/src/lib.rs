@@ -75,7 +75,7 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-pub use access::LocalCredentials;
+pub use access::{LocalCredentials, is_own_topic};
 use clock::Clock;
 pub use config::{
     Config, ConfigError, ConfigSource, Engine, Limits, OnDamage, PlainRole, QueueDrops, QueueFull, QueueRule,

@@ -90,3 +90,5 @@ async fn wait_for_turn(hub: &Hub, attempt: Attempt<'_>) -> Result<(), DecodeErro
         }
     }
 }
+<<<<<<< HEAD
+=======

@@ -65,16 +65,14 @@ impl Rules {
         action: Action,
         topic: &str,
     ) -> Result<Allowed, Denial> {
-        // What begins with $ is the broker's own (MQTT 5, 4.7.2), but for what bridges say about themselves, and commands.
-        let is_own = topic.starts_with('$') && !is_bridge_state(topic);
-        if action == Action::Publish && is_own && !control::is_command(topic) {
+        if action == Action::Publish && is_own_topic(topic) {
             return Err(Denial::not_authorized("topics that begin with $ are the broker's own"));
         }
         if principal.local {
             return Ok(Allowed::Yes);
         }
         let Some(table) = self.table() else {
-            if action == Action::Publish && is_own {
+            if action == Action::Publish && control::is_command(topic) {
                 let text =
                     "commands are for users with the role admin, and there are no users; send SIGHUP instead";
                 return Err(Denial::not_authorized(text));
@@ -89,6 +87,12 @@ impl Rules {
         let who = Who { user: principal.checked_user(), client_id };
         decide(table, &who, action, topic)
     }
+}
+
+/// Whether nobody may publish to a topic, whatever the rules say: what begins with `$` is the broker's own (MQTT 5, 4.7.2),
+/// but for what bridges say about themselves, and commands.
+pub fn is_own_topic(topic: &str) -> bool {
+    topic.starts_with('$') && !is_bridge_state(topic) && !control::is_command(topic)
 }
 
 fn decide(table: &Table, who: &Who<'_>, action: Action, topic: &str) -> Result<Allowed, Denial> {

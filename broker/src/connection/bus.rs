@@ -46,7 +46,7 @@ impl Connection {
             return if needed.response { Err(self.no_response(properties, None).into()) } else { Ok(()) };
         };
         if self.hub.shared.access.generation() == 0 {
-            self.say_who_calls(topic, properties)?;
+            self.say_who_calls(topic, properties, needed)?;
             return Ok(());
         }
         if bus.is_request() && properties.response_topic.is_none() {
@@ -66,7 +66,7 @@ impl Connection {
                 caller::stamp(&mut properties.user, by.caller.as_ref(), self.principal.caller());
                 None
             }
-            None => self.say_who_calls(topic, properties)?,
+            None => self.say_who_calls(topic, properties, needed)?,
         };
         if asks_for_reply {
             let by = passed_on.unwrap_or_else(|| self.asks_for(other));
@@ -119,7 +119,12 @@ impl Connection {
 
     /// Sets the caller: the user of this connection, or another one that it may act for, and who has to be allowed to do
     /// the same. Returns that other user.
-    fn say_who_calls(&self, topic: &str, properties: &mut Properties) -> Result<Option<ByteString>, Denial> {
+    fn say_who_calls(
+        &self,
+        topic: &str,
+        properties: &mut Properties,
+        needed: Needed,
+    ) -> Result<Option<ByteString>, Denial> {
         let (access, principal) = (&self.hub.shared.access, &*self.principal);
         let sent = caller::sent(&properties.user).filter(|user| access.may_act_for(principal, user));
         // Copied out of the packet, which a grant would keep in memory.
@@ -129,7 +134,13 @@ impl Connection {
         };
         if access.generation() != 0 {
             let other = Principal::of_user(user.clone());
-            access.authorize(&other, &self.session.client_id, Action::Publish, topic)?;
+            let allowed = access.authorize(&other, &self.session.client_id, Action::Publish, topic)?;
+            // Nobody has asked the other user for a reply; this client itself may have been.
+            if allowed == Allowed::WithReplyGrant && !needed.reply {
+                let text =
+                    format!("user {user} may publish there by a reply grant only, and holds none here");
+                return Err(Denial::not_authorized(&text));
+            }
         }
         caller::stamp(&mut properties.user, Some(&user), principal.caller());
         Ok(Some(user))

@@ -8,7 +8,7 @@ use tokio::time::sleep;
 
 use super::restore::save;
 use super::sessions::Hub;
-use crate::access::Principal;
+use crate::access::{Denial, Principal};
 use crate::caller;
 use crate::codec::{self, ConnAck, Connect, Reason, Version};
 use crate::counters::Counters;
@@ -39,7 +39,8 @@ impl Hub {
     ///
     /// # Errors
     ///
-    /// The transport, where the session of the client id belongs to somebody else ([`may_take_over`](Self::may_take_over)).
+    /// The transport and why, where the session of the client id belongs to somebody else by now
+    /// ([`may_take_over`](Self::may_take_over)), or the rules were replaced while the client waited.
     pub(crate) fn connect(
         self: &Arc<Self>,
         connect: Connect,
@@ -48,16 +49,20 @@ impl Hub {
         transport: Transport,
         mut ack: ConnAck,
         scratch: &mut Scratch,
-    ) -> Result<(Arc<Session>, Arc<Link>), Transport> {
+    ) -> Result<(Arc<Session>, Arc<Link>), (Transport, Denial)> {
         let granted = connect.session_expiry.min(self.shared.max_session_expiry());
         let mut sessions = self.sessions.lock();
+        // While the sessions are locked: a later change of the rules looks at this one, too.
+        if let Err(denial) = self.shared.access.is_let_in(&connect, &principal) {
+            return Err((transport, denial));
+        }
         let mut old = sessions.by_client.get(&connect.client_id).cloned();
         let mut wills = Vec::new();
         let mut left = Vec::new();
         if let Some(session) = &old {
             let mut state = session.state.lock();
             if !self.may_take_over(&state, &principal) {
-                return Err(transport);
+                return Err((transport, self.session_of_another()));
             }
             if let Some(timer) = state.timer.take() {
                 timer.abort();

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use bytestring::ByteString;
 
 use super::sessions::Hub;
-use crate::access::{Action, Allowed};
+use crate::access::Action;
 use crate::codec::Reason;
 use crate::config::Config;
 use crate::counters::Counters;
 use crate::link::flush_all;
 use crate::log::ClientText;
+use crate::message::Message;
 use crate::session::{Scratch, Session};
 use crate::topic;
 
@@ -71,9 +72,8 @@ impl Hub {
         let principal = state.principal.clone();
         let id = &session.client_id;
         let ends = !access.knows(&principal) || access.check_client_id(id, &principal).is_err();
-        let allowed =
-            |topic: &str| access.authorize(&principal, id, Action::Publish, topic) == Ok(Allowed::Yes);
-        if state.will.as_ref().is_some_and(|will| !allowed(&will.message.topic)) {
+        let denied = |will: &Message| access.authorize_will(&principal, id, will).is_err();
+        if state.will.as_ref().is_some_and(|will| denied(&will.message)) {
             Counters::add(&self.shared.counters.refused_access, 1);
             state.will = None;
             if state.durable {
@@ -104,17 +104,14 @@ impl Hub {
         decision.is_err() && self.router.unsubscribe(session, filter, scratch)
     }
 
-    /// All filters of a session have been looked at by the rules of `generation`: what is queued by those that it has no
+    /// All filters of a session have been looked at by the rules of `generation`: what is queued and may not be read any
     /// more goes, and with `ends` its connection is ended. Returns whether there was one.
     fn end_look(&self, session: &Arc<Session>, generation: u64, ends: bool, scratch: &mut Scratch) -> bool {
         let mut state = session.state.lock();
         state.checked = generation;
-        if !ends {
-            return false;
-        }
         let left = state.drop_forbidden((session.key, &session.client_id), &self.shared, scratch);
         state.count_absent(&self.shared.absent);
-        let link = state.link.clone().filter(|link| !link.is_closing());
+        let link = state.link.clone().filter(|link| ends && !link.is_closing());
         let user = state.principal.clone();
         drop(state);
         self.router.pass_on(left, scratch);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::sessions::Hub;
-use crate::access::{Action, Allowed, Principal};
+use crate::access::{Action, Principal};
 use crate::codec::{Options, RetainHandling, Will};
 use crate::counters::Counters;
 use crate::holdings::Amount;
@@ -44,15 +44,12 @@ impl Hub {
                 self.shared.wills.hold(will, state.owner().cloned())
             });
             let id = &session.client_id;
-            let allowed = |topic: &str| {
-                self.shared.access.authorize(&principal, id, Action::Publish, topic) == Ok(Allowed::Yes)
-            };
-            if state.will.as_ref().is_some_and(|will| !allowed(&will.message.topic)) {
+            let denied = |will: &Message| self.shared.access.authorize_will(&principal, id, will).is_err();
+            if state.will.as_ref().is_some_and(|will| denied(&will.message)) {
                 Counters::add(&self.shared.counters.refused_access, 1);
                 state.will = None;
             }
             state.restore(stored.queue, stored.received);
-            let mut has_lost = false;
             for (filter, record) in stored.subscriptions {
                 let options = Options {
                     qos: record.qos,
@@ -66,7 +63,6 @@ impl Hub {
                 let Ok(allowed) = allowed else {
                     self.router.note_denied_filter(&session, &mut state, &filter);
                     scratch.ops.push(Op::Unsubscribe { key: session.key, filter });
-                    has_lost = true;
                     continue;
                 };
                 state.note_allowed(&filter, allowed);
@@ -79,10 +75,8 @@ impl Hub {
                 self.router
                     .restore(&filter, Subscription { subscriber: session.clone(), options, identifier });
             }
-            if has_lost {
-                let of = (session.key, &*session.client_id);
-                left.extend(state.drop_forbidden(of, &self.shared, &mut scratch));
-            }
+            let of = (session.key, &*session.client_id);
+            left.extend(state.drop_forbidden(of, &self.shared, &mut scratch));
             // A broker that was cut off could not say since when its clients are gone: since now.
             let since = stored.record.disconnected.unwrap_or(now);
             state.since = since;

@@ -7,7 +7,8 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::sessions::Hub;
-use crate::access::Principal;
+use crate::access::{Denial, Principal};
+use crate::counters::Counters;
 use crate::link::Link;
 use crate::session::{Session, State};
 
@@ -33,6 +34,12 @@ impl Hub {
     pub(crate) fn is_free_for(&self, client_id: &str, principal: &Principal) -> bool {
         let session = self.sessions.lock().by_client.get(client_id).cloned();
         session.is_none_or(|session| self.may_take_over(&session.state.lock(), principal))
+    }
+
+    /// The refusal of a CONNECT whose client id has a session that is somebody else's.
+    pub(crate) fn session_of_another(&self) -> Denial {
+        Counters::add(&self.shared.counters.refused_client_ids, 1);
+        Denial::client_id("there is a session of another client with this client id; take another one")
     }
 
     /// The session of a client, and the connection that it has now.

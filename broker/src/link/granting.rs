@@ -5,20 +5,28 @@ use std::sync::Arc;
 use bytestring::ByteString;
 
 use super::Link;
-use crate::bus::BusKind;
+use crate::access::Action;
+use crate::bus::{BusKind, BusTopic};
 use crate::caller;
 use crate::counters::Counters;
 use crate::grants::{Asked, Given};
 use crate::message::Message;
+use crate::peer::Identity;
+use crate::topic;
 
 impl Link {
-    /// The client is about to be sent a message, as a member of a shared group or not. Where that is a request to it, it may
-    /// reply from now on: before it can have read it. True where one more reply is allowed than before.
-    pub(crate) fn grant_reply(&self, message: &Message, (in_group, again): (bool, bool), now: u64) -> bool {
+    /// The client is about to be sent a message, by a shared filter or not. Where that is a request to it, it may reply
+    /// from now on: before it can have read it. True where one more reply is allowed than before.
+    pub(crate) fn grant_reply(
+        &self,
+        message: &Message,
+        (shared_filter, again): (Option<&ByteString>, bool),
+        now: u64,
+    ) -> bool {
         let Some(topic) = &message.properties.response_topic else { return false };
         let shared = &*self.shared;
-        if shared.access.generation() == 0 || !self.is_asked(message, in_group) || !shared.bus.is_reply(topic)
-        {
+        let is_reply = || shared.bus.is_reply(topic);
+        if shared.access.generation() == 0 || !is_reply() || !self.is_asked(message, shared_filter) {
             return false;
         }
         let wanted = self.identity.reply(topic, &message.properties);
@@ -34,16 +42,25 @@ impl Link {
         }
     }
 
-    /// Whether a message is a request to this client. Who looks on from outside the group of an object is not asked: it
-    /// would be given grants that nobody uses up, and that count for the caller.
-    fn is_asked(&self, message: &Message, in_group: bool) -> bool {
-        let Some(topic) = self.shared.bus.topic(&message.topic) else { return false };
-        match topic.kind {
-            BusKind::Call => in_group,
-            BusKind::At => topic.node == &*self.identity.client_id,
-            BusKind::All => true,
+    /// Whether a message is a request to this client. Who looks on is not asked, from outside the group of the object or in
+    /// a group of its own: it could reply in the object's place, by grants that count for the caller.
+    fn is_asked(&self, message: &Message, shared_filter: Option<&ByteString>) -> bool {
+        let Some(of) = self.shared.bus.topic(&message.topic) else { return false };
+        match of.kind {
+            BusKind::Call => {
+                let group = shared_filter.and_then(|filter| topic::shared(filter)?);
+                group.is_some_and(|group| group.name == of.object)
+            }
+            BusKind::At => of.node == &*self.identity.client_id,
+            BusKind::All => self.may_serve(&of),
             BusKind::Reply | BusKind::Other => false,
         }
+    }
+
+    /// Whether the client may join the group of an object.
+    fn may_serve(&self, topic: &BusTopic<'_>) -> bool {
+        let (access, Identity { principal, client_id }) = (&self.shared.access, &self.identity);
+        access.authorize(principal, client_id, Action::Subscribe, &topic.group_filter()).is_ok()
     }
 }
 

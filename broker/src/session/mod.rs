@@ -198,8 +198,8 @@ impl Session {
                 }
             }
             let link = link.clone();
-            let granted = !outgoing.retain
-                && link.grant_reply(delivery.message, (delivery.shared.is_some(), false), scratch.now);
+            let granted =
+                !outgoing.retain && link.grant_reply(delivery.message, (delivery.shared, false), scratch.now);
             let appended = link.append_publish(
                 delivery.message,
                 outgoing,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytestring::ByteString;
 
-use super::entry::PENDING;
+use super::entry::{Entry, PENDING};
 use super::{Scratch, State};
 use crate::access::{Action, Allowed};
 use crate::counters::Counters;
@@ -56,14 +56,13 @@ impl State {
         scratch: &mut Scratch,
     ) -> Vec<(ByteString, Arc<Message>)> {
         let mut left = Vec::new();
+        if shared.access.generation() == 0 {
+            return left;
+        }
         let mut withheld = 0;
         for entry in std::mem::take(&mut self.queue) {
-            let may_stay = match &entry.shared {
-                Some(filter) => self.subscriptions.contains_key(filter),
-                None => self.may_ever_get(client_id, &entry.message.topic, shared),
-            };
             // What the store does not know yet it cannot be told to forget.
-            if may_stay || entry.ticket == PENDING {
+            if entry.ticket == PENDING || self.may_stay(&entry, client_id, shared) {
                 self.queue.push_back(entry);
                 continue;
             }
@@ -76,11 +75,23 @@ impl State {
                 None => withheld += 1,
             }
         }
-        while let Some(entry) = self.pop_qos0() {
-            drop(entry);
+        for entry in std::mem::take(&mut self.queue_qos0) {
+            if self.may_stay(&entry, client_id, shared) {
+                self.queue_qos0.push_back(entry);
+                continue;
+            }
+            self.queue_qos0_bytes -= entry.size();
             withheld += 1;
         }
         Counters::add(&shared.counters.withheld_access, withheld);
         left
+    }
+
+    /// Whether what is queued may be sent by the rules of now.
+    fn may_stay(&mut self, entry: &Entry, client_id: &str, shared: &Shared) -> bool {
+        match &entry.shared {
+            Some(filter) => self.subscriptions.contains_key(filter),
+            None => self.may_ever_get(client_id, &entry.message.topic, shared),
+        }
     }
 }

@@ -286,7 +286,7 @@ pub(super) fn append_entry(link: &Arc<Link>, entry: &Entry, now: u64, scratch: &
         ..Outgoing::default()
     };
     let counters = &link.shared.counters;
-    let granted = !entry.retain && link.grant_reply(&entry.message, (entry.shared.is_some(), entry.dup), now);
+    let granted = !entry.retain && link.grant_reply(&entry.message, (entry.shared.as_ref(), entry.dup), now);
     let appended = link.append_publish(&entry.message, outgoing, now, None, &mut scratch.dirty);
     if granted && appended != Appended::Yes {
         link.take_back_reply(&entry.message);

@@ -223,15 +223,26 @@ async fn a_start_keeps_of_stored_sessions_what_the_rules_still_allow_and_whose_t
     ada.subscribe("sensors/attic", 1).await;
     ada.subscribe("home/ada/#", 1).await;
     ada.cut().await;
+    let mut wide = own.connect(of("ada", V5).id("wide").persistent()).await;
+    wide.subscribe("#", 1).await;
+    wide.cut().await;
+    let mut other = own.connect(of("ada", V5)).await;
+    for topic in ["sensors/attic", "home/ada/0"] {
+        other.publish(Publish::new(topic, "x").qos(1)).await;
+    }
     own.broker.shutdown().await;
     let own = start(&ACL.replace("topic readwrite sensors/#", "topic write sensors/#")).await;
+    let mut wide = own.connect(of("ada", V5).id("wide").resume()).await;
+    assert_eq!(wide.message().await.topic, "home/ada/0", "what was queued by a wide filter is looked at");
+    wide.assert_silent().await;
+    wide.disconnect().await;
     assert_eq!(own.try_connect(of("bob", V5).id("mqttx").resume()).await.1, 0x85, "it is still ada's");
     let mut bob = own.connect(of("bob", V5)).await;
     assert_eq!(bob.publish(Publish::new("sensors/attic", "x").qos(1)).await, 0x10, "no subscriber is left");
     let mut ada = own.connect(of("ada", V5).id("mqttx").resume()).await;
     assert!(ada.connack.as_ref().is_some_and(|connack| connack.session_present));
     ada.publish(Publish::new("home/ada/1", "x").qos(1)).await;
-    assert_eq!(ada.message().await.topic, "home/ada/1");
+    assert_eq!([ada.message().await.topic, ada.message().await.topic], ["home/ada/0", "home/ada/1"]);
     ada.assert_silent().await;
 }
 

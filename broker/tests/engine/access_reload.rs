@@ -2,12 +2,13 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
-use rantai_broker::{Config, ReloadError};
+use rantai_broker::{Config, Limits, ReloadError};
 use rantai_testing::Packet;
 
 use crate::Own;
-use crate::support::{Client, Connect, Property, Publish, Version};
+use crate::support::{Client, Connect, Property, Publish, Version, Will};
 use Version::{V3, V5};
 
 const RELOAD: &str = "$CONTROL/rantai/reload";
@@ -40,8 +41,13 @@ impl Files {
     }
 
     async fn start(&self) -> Own {
+        self.start_with(|_| ()).await
+    }
+
+    async fn start_with(&self, change: impl FnOnce(&mut Limits)) -> Own {
         let mut config = Config::load(self.path()).expect("a configuration");
         config.listen = Config::on_free_port().listen;
+        change(&mut config.limits);
         Own::start(move |other| *other = config).await
     }
 
@@ -171,4 +177,99 @@ async fn a_name_that_was_not_checked_is_no_user_once_there_are_users() {
     assert_eq!(nobody.publish(Publish::new("a/1", "x").qos(1)).await, 0x87);
     let ada = own.connect(of("ada").id("x").resume()).await;
     assert!(ada.connack.as_ref().is_some_and(|connack| !connack.session_present), "not ada's");
+}
+
+#[tokio::test]
+async fn what_is_queued_by_a_wide_filter_goes_with_the_right_to_read_it() {
+    let files = Files::new();
+    let own = files.start().await;
+    let mut ada = own.connect(of("ada").id("ada").persistent()).await;
+    ada.subscribe("#", 1).await;
+    ada.cut().await;
+    let mut bob = own.connect(of("bob")).await;
+    let mut old = own.connect(of("ada").id("ada--2")).await;
+    for client in [&mut bob, &mut old] {
+        client.publish(Publish::new("a/1", "x").qos(1)).await;
+    }
+    old.publish(Publish::new("b/1", "x").qos(1)).await;
+    files.write("acl.conf", "user ada\ntopic readwrite b/#\nuser bob\ntopic readwrite a/#\n");
+    let reloaded = own.broker.reloader().expect("our own engine").reload().await.expect("a configuration");
+    assert_eq!((reloaded.subscriptions, reloaded.connections), (0, 0));
+    let mut ada = own.connect(of("ada").id("ada").resume()).await;
+    assert!(ada.connack.as_ref().is_some_and(|connack| connack.session_present));
+    assert_eq!(ada.message().await.topic, "b/1");
+    ada.assert_silent().await;
+    assert_eq!(own.broker.counts().withheld_access, 2);
+}
+
+#[tokio::test]
+async fn a_will_whose_replies_its_client_may_not_read_any_more_is_not_published() {
+    let files = Files::new();
+    let own = files.start().await;
+    let will = Will::new("b/will", "x").property(Property::ResponseTopic("a/reply".into()));
+    let ada = own.connect(of("ada").will(will)).await;
+    let mut other = own.connect(of("ada").id("ada--2")).await;
+    other.subscribe("b/will", 1).await;
+    files.write("acl.conf", "user ada\ntopic readwrite b/#\n");
+    own.broker.reloader().expect("our own engine").reload().await.expect("a configuration");
+    ada.cut().await;
+    other.assert_silent().await;
+    assert_eq!(own.broker.counts().refused_access, 1);
+}
+
+#[tokio::test]
+async fn the_will_of_a_client_that_did_not_log_in_goes_where_all_have_to() {
+    let files = Files::new();
+    files.write("acl.conf", &format!("topic write a/#\n{ACL}"));
+    let own = files.start().await;
+    let mut ada = own.connect(of("ada")).await;
+    ada.subscribe("a/will", 1).await;
+    let mut nobody = own.connect(Connect::new(V5).will(Will::new("a/will", "x"))).await;
+    files.write("broker.toml", &USERS.replace("anonymous = true", "anonymous = false"));
+    own.broker.reloader().expect("our own engine").reload().await.expect("a configuration");
+    nobody.assert_refused(&[0x87]).await;
+    ada.assert_silent().await;
+}
+
+/// A CONNECT waits for what the earlier connection of its client has sent, which here waits for a full queue.
+#[tokio::test]
+async fn a_user_that_is_gone_before_its_connect_is_answered_is_not_let_in() {
+    let files = Files::new();
+    let own = files
+        .start_with(|limits| {
+            limits.queue_messages = 1;
+            limits.in_flight = 1;
+            limits.publish_wait = Duration::from_hours(1);
+            limits.slow_reader = Duration::from_hours(1);
+        })
+        .await;
+    let mut slow = own.connect(of("ada").persistent()).await;
+    slow.subscribe("a/#", 1).await;
+    let mut old = own.connect(of("bob").id("bob")).await;
+    for id in 1..=10 {
+        old.send(&Publish::new("a/1", "more than it takes").qos(1).id(id).encode(V5)).await;
+    }
+    let mut new = own.open(V5).await;
+    new.send(&of("bob").id("bob").encode()).await;
+    while own.broker.counts().remembered_passwords == 0 {
+        tokio::task::yield_now().await;
+    }
+    files.write("broker.toml", USERS);
+    own.broker.reloader().expect("our own engine").reload().await.expect("a configuration");
+    let Packet::Connack(connack) = new.next().await else { panic!("a CONNACK") };
+    assert_eq!(connack.code, 0x86);
+}
+
+#[tokio::test]
+async fn users_that_may_take_only_their_own_client_ids_draw_none() {
+    let files = Files::new();
+    files.write("broker.toml", &format!("hardened = true\n{USERS}{BOB}"));
+    let own = files.start().await;
+    for version in [V3, V5] {
+        let refused = if version == V5 { 0x85 } else { 2 };
+        let nameless = Connect::new(version).user("ada").password("ada").id("");
+        assert_eq!(own.try_connect(nameless).await.1, refused);
+        own.connect(Connect::new(version).user("ada").password("ada").id("ada--1")).await;
+        own.connect(Connect::new(version).id("")).await;
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rantai_access::{Effect, Rule, RuleAccess, RuleFilter, Source, Syntax, Table, UserRecord};
+use rantai_access::{AclFile, Effect, Rule, RuleAccess, RuleFilter, Source, Syntax, Table, UserRecord};
 use rantai_broker::Config;
 
 use crate::Own;
@@ -29,13 +29,17 @@ fn role(name: &str) -> Vec<Rule> {
         (Write, "rantai/node/%c"),
         (Reply, "rantai/reply/#"),
     ];
-    let rule = |(access, filter): (RuleAccess, &str)| {
+    let node = node.into_iter().filter(|_| name == "node");
+    of_role(caller.into_iter().chain(node))
+}
+
+fn of_role(rules: impl IntoIterator<Item = (RuleAccess, &'static str)>) -> Vec<Rule> {
+    let rule = |(access, filter)| {
         let filter = RuleFilter::parse(filter, Syntax::Extended).expect("a filter");
-        let source = Source::Role { role: name.into(), entry: "a test".into() };
+        let source = Source::Role { role: "of a test".into(), entry: "a test".into() };
         Rule::new(Effect::Allow, access, filter, source).expect("a rule")
     };
-    let node = node.into_iter().filter(|_| name == "node");
-    caller.into_iter().chain(node).map(rule).collect()
+    rules.into_iter().map(rule).collect()
 }
 
 /// `ada` and `bob` call; `pi`, `lembang`, `subang` and `eve` serve; `gateway` calls for everybody, and `guest` may do
@@ -56,10 +60,13 @@ fn rules(config: &mut Config) {
         let acts_for = (name == "gateway").then_some("*");
         table = table.user(record(name).roles([role]).acts_for(acts_for));
     }
+    let replies = of_role([(RuleAccess::Write, "rantai/reply/#"), (RuleAccess::Read, "rantai/reply/+/%c")]);
+    let table = table.role("replies", replies);
+    let table = table.user(record("proxy").roles(["replies"]).acts_for(["*"]));
     let table = table.user(record("guest")).nobody_roles(["caller"]).build().expect("a table");
     config.access = Some(Arc::new(table));
     config.anonymous = true;
-    let names = users.into_iter().map(|(name, _)| name).chain(["guest"]);
+    let names = users.into_iter().map(|(name, _)| name).chain(["guest", "proxy"]);
     config.users = names.map(|name| crate::support::user(name, name)).collect();
 }
 
@@ -364,6 +371,11 @@ async fn who_acts_for_others_does_what_both_may() {
     assert_eq!(gateway.publish(request(CALL, own_reply, "3")).await, 0);
     let got = pi.message().await;
     assert_eq!((user(&got, "caller"), user(&got, "via")), (Some("gateway"), None));
+    // Nor does it reply for others, who were not asked.
+    let reply_as_pi = reply(BOB, "5").property(Property::user("caller", "pi"));
+    let mut proxy = caller(&own, "proxy--1").await;
+    assert_eq!(proxy.publish(reply_as_pi.clone()).await, 0x87);
+    assert_eq!(proxy.publish(reply(BOB, "5")).await, 0x10, "for itself it may");
     // Whoever may not act for others stays who it is.
     let mut bob = caller(&own, "bob--1").await;
     let forged = request(CALL, BOB, "4").property(Property::user("caller", "ada"));
@@ -377,4 +389,39 @@ async fn connack_says_that_grants_hold() {
     let own = Own::start(rules).await;
     let connack = client(&own, "ada--1").await.connack.expect("let in");
     assert!(connack.properties.contains(&Property::user("rantai", "caller,grants")), "{connack:?}");
+}
+
+#[tokio::test]
+async fn who_looks_on_in_a_group_or_on_all_cannot_reply_in_the_place_of_who_serves() {
+    let file = "user eve\ntopic read rantai/all/#\ntopic read rantai/call/#\ntopic write b/#\n";
+    let serves_other = [
+        (RuleAccess::Read, "$share/example.*/rantai/call/example.*/#"),
+        (RuleAccess::Reply, "rantai/reply/#"),
+    ];
+    let own = Own::start(|config| {
+        let table = Table::builder()
+            .file(AclFile::parse("acl.conf", file).expect("an ACL file"))
+            .role("caller", role("caller"))
+            .role("calculator", of_role([(RuleAccess::Read, "$share/calculator/rantai/call/calculator/#")]))
+            .role("node", role("node"))
+            .role("lab", of_role(serves_other))
+            .user(UserRecord::new("ada").expect("a name").roles(["caller"]))
+            .user(UserRecord::new("pi").expect("a name").roles(["calculator", "node"]))
+            .user(UserRecord::new("eve").expect("a name").roles(["lab"]));
+        config.access = Some(Arc::new(table.build().expect("a table")));
+        config.users = ["ada", "pi", "eve"].map(|name| crate::support::user(name, name)).into();
+    })
+    .await;
+    let (mut pi, mut ada) = (node(&own, "pi--1", "calculator").await, caller(&own, "ada--1").await);
+    pi.subscribe("rantai/all/calculator/#", 1).await;
+    let mut eve = client(&own, "eve--1").await;
+    eve.subscribe("$share/watch/rantai/call/calculator/#", 1).await;
+    eve.subscribe("rantai/all/#", 1).await;
+    for topic in [CALL, "rantai/all/calculator/add"] {
+        ada.publish(request(topic, ADA, "a secret")).await;
+        assert_eq!((eve.message().await.topic, pi.message().await.topic), (topic.into(), topic.into()));
+        assert_eq!(eve.publish(reply(ADA, "a secret")).await, 0x87, "{topic}");
+        assert_eq!(pi.publish(reply(ADA, "a secret")).await, 0, "{topic}");
+        assert_eq!(user(&ada.message().await, "caller"), Some("pi"));
+    }
 }

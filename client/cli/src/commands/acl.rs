@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use clap::ValueEnum;
 use rantai_access::{Action, ExportFor, Outcome, Table, Who};
+use rantai_broker::is_own_topic;
+use rantai_client::wire::topic::{is_filter, is_topic};
 use serde_json::json;
 
 use crate::configurations::broker_settings;
@@ -115,6 +117,13 @@ impl Config {
 
 impl Test {
     fn run(self) -> Result<(), Failure> {
+        let (expected, fits) = match self.access {
+            Access::Subscribe => ("filter", is_subscription(&self.topic)),
+            Access::Read | Access::Write => ("topic", is_topic(&self.topic)),
+        };
+        if !fits {
+            return Err(Failure::new(Exit::Usage, format!("{:?} is no {expected}", self.topic)));
+        }
         let (users, table) = self.config.read()?;
         let user = (self.user != "-").then_some(&*self.user);
         if user.is_some_and(|user| !users.iter().any(|known| known == user)) {
@@ -134,6 +143,8 @@ impl Test {
         };
         let (allowed, text) = if let Err(error) = table.check_client_id(&who) {
             (false, format!("refused: {error}"))
+        } else if matches!(self.access, Access::Write) && is_own_topic(&self.topic) {
+            (false, "refused: topics that begin with $ are the broker's own".to_owned())
         } else {
             let outcome = table.decide(&who, action).outcome;
             (!matches!(outcome, Outcome::Refused(_)), table.explain(&who, action))
@@ -145,6 +156,14 @@ impl Test {
         }
         if allowed { Ok(()) } else { Err(Failure::told(Exit::Failed)) }
     }
+}
+
+/// Whether a broker takes a text for a filter, with or without a shared group.
+fn is_subscription(text: &str) -> bool {
+    let Some(shared) = text.strip_prefix("$share/") else { return is_filter(text) };
+    let fits =
+        |(group, filter): (&str, &str)| !group.is_empty() && !group.contains(['+', '#']) && is_filter(filter);
+    shared.split_once('/').is_some_and(fits)
 }
 
 impl Export {

@@ -25,7 +25,8 @@ fn configured() -> (TempDir, PathBuf) {
     let folder = tempfile::tempdir().expect("a folder");
     let config = folder.path().join("broker.toml");
     fs::write(&config, CONFIG).expect("a file");
-    fs::write(folder.path().join("acl.conf"), "user ada\ntopic write door/#\n").expect("a file");
+    fs::write(folder.path().join("acl.conf"), "user ada\ntopic write door/#\ntopic write $SYS/#\n")
+        .expect("a file");
     (folder, config)
 }
 
@@ -87,6 +88,8 @@ fn rules_are_tried_without_a_broker() {
     };
     for (arguments, code, expected) in [
         (&["ada", "write", "door/1"][..], 0, "allowed: `allow write door/#` (acl.conf:2)"),
+        (&["ada", "write", "$SYS/broker/uptime"], 1, "the broker's own"),
+        (&["ada", "write", "$SYS/broker/connection/ada/state"], 0, "acl.conf:3"),
         (&["ada", "read", "door/1"], 1, "refused: no rule of user ada allows reading door/1; roles: caller"),
         (&["ada", "write", "rantai/call/calculator/add"], 0, "(role caller, call = \"*\")"),
         (&["ada", "subscribe", "rantai/reply/+/ada--1", "--client-id", "ada--1"], 0, "role caller"),
@@ -94,6 +97,9 @@ fn rules_are_tried_without_a_broker() {
         (&["-", "write", "rantai/call/calculator/add", "--client-id", "ada"], 1, "belongs to user ada"),
         (&["-", "write", "rantai/call/calculator/add"], 0, "role caller"),
         (&["eve", "write", "x"], 2, "no user \"eve\""),
+        (&["root", "write", "door/+"], 2, "\"door/+\" is no topic"),
+        (&["root", "subscribe", "$share/+/door"], 2, "is no filter"),
+        (&["root", "subscribe", "$share/group/door/+"], 0, "role admin"),
         (&["ada", "own", "x"], 2, "possible values: read, write, subscribe"),
     ] {
         let (got, said) = test(arguments);
