@@ -3,6 +3,7 @@
 
 #![allow(missing_docs, reason = "a test binary has no readers of documentation")]
 
+mod access;
 mod bench;
 mod broker_gone;
 mod commands;
@@ -39,3 +40,4 @@ mod telemetry;
 mod terminal;
 mod up;
 mod upcall;
+mod users;
