@@ -1,11 +1,20 @@
 //! The bus where users and rules are on: what works without them works for who may, and for nobody else.
 
 use super::process::{Bus, Server, rantai};
-use super::users::{USERS, broker_toml};
+use super::users::{TestUser, users};
+
+const USERS: [TestUser<'_>; 4] = [
+    ("ada", "roles = ['caller']"),
+    ("pi", "roles = ['node']"),
+    ("eye", "roles = ['observer']"),
+    ("root", "roles = ['admin']"),
+];
 
 /// `rantai up` with rules, and a bus for each user on it.
 fn up() -> (Server, impl Fn(&str) -> Bus, tempfile::TempDir) {
-    let (folder, config) = broker_toml(&USERS);
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = folder.path().join("broker.toml");
+    std::fs::write(&config, users(&USERS)).expect("written");
     let mut command = rantai();
     command.args(["up", "--port", "0", "--node", "home", "--broker-config"]).arg(&config);
     let mut up = Server::spawn(&mut command);

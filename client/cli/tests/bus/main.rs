@@ -1,5 +1,7 @@
 //! `rantai` as its users run it: every part a process of its own, on our broker or on that of
 //! `RANTAI_TEST_BROKER`. `RANTAI_TEST_ROOT` is the root instead of `rantai`: whatever is a root has to do.
+//! With `RANTAI_TEST_USERS=1` brokers have users and access rules (users.rs), but for those of `rantai up` and `rantai demo`,
+//! whose own process may do everything, and brokers with a configuration of their own (passwords.rs, access.rs, up.rs).
 
 #![allow(missing_docs, reason = "a test binary has no readers of documentation")]
 
