@@ -166,12 +166,16 @@ fn observers_see_events_and_nothing_that_is_for_one_client() {
         }
         let one = EventTopic { object: sister.clone(), event: temp.clone(), client: None }.format(&root);
         let upcall = EventTopic { object: sister.clone(), event: temp.clone(), client: Some(client("bob")) };
-        for who in [OBSERVER, LAB] {
-            for filter in
-                [None, Some(&temp)].iter().flat_map(|event| EventTopic::filters(&root, &sister, *event))
+        for event in [None, Some(&temp)] {
+            let [to_all, to_one] = EventTopic::filters(&root, &sister, event);
+            for (who, expected) in [(OBSERVER, Outcome::Allowed), (LAB, Outcome::Allowed), (CALLER, NO_RULE)]
             {
-                assert_outcome(&table, who, Action::Subscribe(&filter), Outcome::AtDelivery);
+                assert_outcome(&table, who, Action::Subscribe(&to_all), expected);
+                // Each hears what is for its own client id.
+                assert_outcome(&table, who, Action::Subscribe(&to_one), Outcome::AtDelivery);
             }
+        }
+        for who in [OBSERVER, LAB] {
             assert_outcome(&table, who, Action::Deliver(&one), Outcome::Allowed);
         }
         assert_outcome(&table, OBSERVER, Action::Deliver(&upcall.format(&root)), NO_RULE);

@@ -82,7 +82,9 @@ impl Rules {
         if let Some(user) = principal.checked_user()
             && !self.knows(principal)
         {
-            return Err(Denial::not_authorized(&format!("refused: there is no user {user} any more")));
+            let text =
+                format!("refused: the broker has no user {user}; add one to its users or password file");
+            return Err(Denial::not_authorized(&text));
         }
         let who = Who { user: principal.checked_user(), client_id };
         decide(table, &who, action, topic)

@@ -365,8 +365,11 @@ async fn who_acts_for_others_does_what_both_may() {
     assert_eq!((user(&got, "caller"), user(&got, "via")), (Some("ada"), Some("gateway")));
     assert_eq!(pi.publish(reply(own_reply, "1")).await, 0);
     gateway.message().await;
-    for refused in ["guest", "mallory"] {
-        assert_eq!(gateway.publish(call(refused, "2")).await, 0x87, "{refused} may not call");
+    for (refused, reason) in
+        [("guest", "no rule of user guest"), ("mallory", "the broker has no user mallory")]
+    {
+        let (code, told) = refusal(&mut gateway, call(refused, "2")).await;
+        assert!(code == 0x87 && told.contains(reason), "{refused}: {code:#x} {told}");
     }
     assert_eq!(gateway.publish(request(CALL, own_reply, "3")).await, 0);
     let got = pi.message().await;

@@ -281,12 +281,13 @@ impl EventTopic {
         }
     }
 
-    /// Filters for the events of one object, those to single clients included: all of them, or one.
-    pub fn filters(root: &Root, object: &ObjectName, event: Option<&MethodName>) -> Vec<String> {
-        match event {
-            None => vec![format!("{root}/event/{object}/#")],
-            Some(event) => vec![format!("{root}/event/{object}/{event}/#")],
-        }
+    /// Filters for the events of one object, all of them or one: for those to everybody, and for those to single clients.
+    ///
+    /// Two, because a broker with access rules grants a filter for both to whoever may read the latter alone, and then
+    /// says nothing about the former.
+    pub fn filters(root: &Root, object: &ObjectName, event: Option<&MethodName>) -> [String; 2] {
+        let event = event.map_or("+", MethodName::as_str);
+        [format!("{root}/event/{object}/{event}"), format!("{root}/event/{object}/{event}/+")]
     }
 
     /// The filter for one event of every object.

@@ -131,7 +131,7 @@ async fn open(
         filters.extend(EventTopic::filters(&root, &name, Some(&event)));
     }
     if wanted.is_empty() {
-        filters = EventTopic::filters(&root, &name, None);
+        filters.extend(EventTopic::filters(&root, &name, None));
     }
     let place = gateway.streams.take(caller).ok_or_else(|| {
         gateway.share_log.refused("the event streams", caller);

@@ -14,13 +14,14 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::support::{Bus, embedded};
+use super::users::{CALLING, SERVING, log_in_raw};
 
 /// A persistent session of MQTT 3.1.1, away, that is the only one to take the calls of `object`.
 async fn sleeper(bus: &Bus, object: &str) {
     let address = bus.broker.as_ref().expect("embedded").addresses()[0];
     let mut socket = TcpStream::connect(address).await.expect("it listens");
     let filter = format!("$share/{object}/{}/call/{object}/#", bus.root);
-    let connect = Connect::new(Version::V3).id("sleeper").resume().encode();
+    let connect = log_in_raw(Connect::new(Version::V3).id("sleeper"), SERVING).resume().encode();
     let subscribe = subscribe(Version::V3, 1, &[(&filter, 1)]);
     socket.write_all(&[connect, subscribe].concat()).await.expect("sent");
     let mut acknowledged = [0; 9];
@@ -41,7 +42,7 @@ async fn a_call_that_no_node_has_room_for_is_told_at_once_that_it_is_busy() {
     let topic = format!("{}/call/sleepy/run", bus.root);
     let mut publisher =
         TcpStream::connect(bus.broker.as_ref().expect("embedded").addresses()[0]).await.expect("it listens");
-    let connect = Connect::new(Version::V5).encode();
+    let connect = log_in_raw(Connect::new(Version::V5), CALLING).encode();
     let publish = Publish::new(&topic, "queued").qos(1).id(1).encode(Version::V5);
     publisher.write_all(&[connect, publish].concat()).await.expect("sent");
     let mut read = Vec::new();

@@ -207,7 +207,7 @@ async fn what_is_no_trip_is_refused_and_the_link_lives() {
 async fn a_hop_that_somebody_listens_to_and_nobody_serves_is_dead() {
     let bus = bus().await;
     let mut nodes = ring(&bus, CITIES, &silent()).await;
-    let client = bus.client().await;
+    let client = bus.admin().await;
     let _listener = client
         .subscribe(vec![Filter::new(format!("{}/call/#", bus.root))])
         .await

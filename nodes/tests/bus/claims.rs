@@ -85,7 +85,7 @@ async fn a_node_puts_its_own_word_back() {
     let bus = bus().await;
     let node = bus.named_node("pi").await;
     node.serve("echo", EchoObject(Plain)).await.expect("served");
-    let client = bus.client().await;
+    let client = bus.admin().await;
     let name = RegistryTopic::Name(echo(), node.name().clone()).format(&bus.root);
     let state = RegistryTopic::Node(node.name().clone()).format(&bus.root);
     for (topic, lie) in [
@@ -185,7 +185,7 @@ async fn a_holder_that_gave_way_claims_again_when_the_other_entry_is_gone() {
     let bus = bus().await;
     let node = bus.named_node("rightful").await;
     node.serve("echo", EchoObject(Plain)).await.expect("served");
-    let client = bus.client().await;
+    let client = bus.admin().await;
     let object = client.object("echo").deadline(PATIENCE);
     let forged = random_id("forged");
     let name = RegistryTopic::Name(echo(), forged.clone()).format(&bus.root);
@@ -243,7 +243,7 @@ async fn a_name_that_is_given_up_and_that_nobody_takes_is_claimed_again() {
     let bus = bus().await;
     let node = bus.node().await;
     node.serve("echo", EchoObject(Plain)).await.expect("served");
-    let client = bus.client().await;
+    let client = bus.admin().await;
     let mut entries = client
         .subscribe(vec![Filter::new(RegistryTopic::entries_of(&bus.root, &echo())).live()])
         .await

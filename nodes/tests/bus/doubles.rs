@@ -12,6 +12,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::support::{Bus, PATIENCE, bus, until};
+use super::users::{SERVING, log_in};
 
 /// The first byte of a DISCONNECT packet.
 const DISCONNECT: u8 = 0xE0;
@@ -28,7 +29,7 @@ async fn taciturn(bus: &Bus) -> Address {
             tokio::spawn(carry(client, server));
         }
     });
-    Address::local(port)
+    log_in(Address::local(port), SERVING)
 }
 
 async fn carry(mut client: TcpStream, mut server: TcpStream) {
@@ -79,7 +80,7 @@ async fn state_of_another_start_is_repaired_and_ends_no_node() {
     let bus = bus().await;
     let node = bus.named_node("pi").await;
     node.serve("echo", EchoObject(Plain)).await.expect("served");
-    let client = bus.client().await;
+    let client = bus.admin().await;
     let topic = RegistryTopic::Node(node.name().clone());
     for _ in 0..4 {
         let forged = Publish::new(topic.format(&bus.root), r#"{"v":1,"state":"ready","epoch":"0"}"#).retain();

@@ -17,7 +17,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 
-use super::support::{Run, embedded, until};
+use super::support::{Run, open, until};
 
 /// Stands before a broker, and names features in its CONNACK.
 struct Relay {
@@ -79,8 +79,10 @@ async fn carry(mut client: TcpStream, mut server: TcpStream, features: &str) {
 
 #[tokio::test]
 async fn caller_is_believed_as_the_last_connack_says() {
-    // The broker itself would say who calls.
-    let bus = embedded(Config { bus_roots: Vec::new(), ..Config::on_free_port() }).await;
+    // A broker that knows of no bus leaves `caller` as it was sent, and has no users that could act for others.
+    let mut config = Config::on_free_port();
+    config.bus_roots.clear();
+    let bus = open(config).await;
     let broker = bus.broker.as_ref().expect("ours").addresses()[0];
     let relay = Relay::start(broker, "teleport,caller").await;
     let builder = Node::builder(relay.address.clone()).root(bus.root.clone());

@@ -2,7 +2,9 @@
 //!
 //! Without `RANTAI_TEST_BROKER` every test starts an embedded broker of its own. With it they share the broker of that
 //! URL, each on a root of topics of its own; what needs to stop the broker is then left to the embedded runs.
-//! `RANTAI_TEST_ROOT` is the root instead of `rantai`: whatever is a root has to do.
+//! `RANTAI_TEST_ROOT` is the root instead of `rantai`: whatever is a root has to do. With `RANTAI_TEST_USERS=1` embedded
+//! brokers have users and access rules. `support::open` starts a broker without them, for what means nothing there:
+//! `caller` that the broker leaves as it was sent (features.rs). session.rs and owners.rs have users of their own.
 
 #![allow(clippy::float_cmp, reason = "what goes through JSON comes back exactly")]
 
@@ -26,3 +28,4 @@ mod site;
 mod support;
 mod tasks;
 mod unasked;
+mod users;

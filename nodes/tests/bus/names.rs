@@ -9,7 +9,7 @@ use std::time::Duration;
 use rantai_client::Client;
 use rantai_client::object::{Answer, Progress};
 use rantai_client::session::Filter;
-use rantai_client::wire::name::{ClientId, MethodName, ObjectName, Root};
+use rantai_client::wire::name::{ClientId, MethodName, ObjectName};
 use rantai_client::wire::topic::EventTopic;
 use rantai_nodes::{Node, ServeOptions};
 use rantai_site::config::Config;
@@ -19,22 +19,14 @@ use rantai_tasks::task::State;
 use rantai_tasks::{Ledger, Limits};
 use serde_json::{Value, json};
 
-use super::support::{Bus, PATIENCE, Run, bus};
+use super::support::{Bus, PATIENCE, Run, buses_below};
 
 /// Every word that stands at a fixed place of a topic, and words of shared subscriptions and events.
 const WORDS: [&str; 9] = ["at", "call", "reply", "name", "all", "event", "node", "progress", "share"];
 
-/// Buses on one broker, each on another root below that of the test.
 async fn buses() -> Vec<Bus> {
-    let Bus { broker, address, root } = bus().await;
-    let mut buses = Vec::new();
-    for levels in ["a/at/reply/b", "at", "reply/call", "name/node/event/all", "x/reply"] {
-        let root = Root::new(&format!("{root}/{levels}")).expect("a root");
-        buses.push(Bus { broker: None, address: address.clone(), root });
-    }
-    // The broker stays for as long as one of them does.
-    buses[0].broker = broker;
-    buses
+    let below = ["a/at/reply/b", "at", "reply/call", "name/node/event/all", "x/reply"];
+    buses_below(|_| below.map(ToOwned::to_owned).into()).await
 }
 
 /// What a method is told of its caller, with an upcall and a progress event on the way.
@@ -169,16 +161,16 @@ async fn chains_and_tasks_go_through_names_that_are_words_of_topics() {
 
 #[tokio::test]
 async fn the_longest_root_and_names_still_fit_a_reply_topic() {
-    let bus = bus().await;
-    let rest = 128 - bus.root.as_str().len() - 1;
-    let levels = format!("{}/{}", "r".repeat(rest / 2), "s".repeat(rest - rest / 2 - 1));
-    let root = Root::new(&format!("{}/{levels}", bus.root)).expect("the longest root");
-    assert_eq!(root.as_str().len(), 128);
-    let bus = Bus { root, ..bus };
+    let bus = &buses_below(|root| {
+        let rest = 128 - root.len() - 1;
+        vec![format!("{}/{}", "r".repeat(rest / 2), "s".repeat(rest - rest / 2 - 1))]
+    })
+    .await[0];
+    assert_eq!(bus.root.as_str().len(), 128);
     let (object, method) = ("o".repeat(64), MethodName::new("run").expect("a name"));
     let node = bus.named_node(&"n".repeat(64)).await;
     node.serve(&object, witness()).await.expect("served");
-    let client = named_client(&bus, &"c".repeat(64)).await;
+    let client = named_client(bus, &"c".repeat(64)).await;
     let answer: Value = client.object(&object).call(method.as_str(), ()).await.expect("an answer");
     assert_eq!(answer, json!([object, "c".repeat(64)]));
 }

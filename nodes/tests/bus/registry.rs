@@ -58,7 +58,7 @@ async fn ten_thousand_names_are_listed_whole() {
     let mut config = Config::on_free_port();
     config.data_dir = Some(directory.path().to_owned());
     let mut bus = embedded(config.clone()).await;
-    let client = bus.client().await;
+    let client = bus.admin().await;
     let node = ClientId::new("pi").expect("a name");
     let state = RegistryTopic::Node(node.clone()).format(&bus.root);
     let ready = NodeState::new(State::Ready, "1").write();

@@ -2,14 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use rantai_broker::{Broker, Config};
+use rantai_broker::Config;
 use rantai_client::CallError;
 use rantai_client::session::Filter;
 use rantai_client::wire::topic::RegistryTopic;
 use rantai_systems::echo::{EchoObject, Plain};
 use serde_json::Value;
 
-use super::support::{PATIENCE, embedded, until};
+use super::support::{PATIENCE, again, embedded, until};
 
 #[tokio::test]
 async fn objects_are_callable_again_after_a_restart_of_the_broker() {
@@ -28,7 +28,7 @@ async fn objects_are_callable_again_after_a_restart_of_the_broker() {
     assert!(matches!(ended, Err(CallError::Lost)), "{ended:?}");
     // A connection that lasted for less than a second does not begin its waits anew.
     tokio::time::sleep(Duration::from_millis(300)).await;
-    let _broker = Broker::start(config).await.expect("the same port");
+    let _broker = again(config).await;
     let began = Instant::now();
     let echo = client.object("echo").deadline(Duration::from_millis(500));
     until("it answers", async || echo.call::<String>("echo", "x").await.is_ok()).await;
@@ -49,7 +49,7 @@ async fn what_may_be_repeated_is_sent_again_by_itself() {
     let in_flight = tokio::spawn(async move { echo.call::<Value>("delay", (2_000, "late")).await });
     until("the call runs", async || node.objects()[0].running() == 1).await;
     bus.broker.take().expect("ours").shutdown().await;
-    let _broker = Broker::start(config).await.expect("the same port");
+    let _broker = again(config).await;
     let result = in_flight.await.expect("no panic");
     // The node may be back later than the client: then nobody is there yet to repeat it to, and the new broker's registry
     // has no entry of the object, or one of a node that is not back.
@@ -73,7 +73,7 @@ async fn a_claim_is_made_again_where_the_connection_was_lost_meanwhile() {
     let mut entries = client.subscribe(vec![Filter::new(entries)]).await.expect("subscribed");
     entries.next().await.expect("an entry that is not settled");
     bus.broker.take().expect("ours").shutdown().await;
-    let _broker = Broker::start(config).await.expect("the same port");
+    let _broker = again(config).await;
     let claimed = tokio::time::timeout(PATIENCE, claim).await.expect("no hang").expect("no panic");
     claimed.expect("served");
 }
@@ -103,7 +103,7 @@ async fn a_call_made_while_the_broker_is_away_goes_out_when_it_is_back() {
     assert_eq!(error.code().map(|c| c.0), Some(-32001), "it never left: {error}");
     let patient = client.object("echo").deadline(PATIENCE);
     let call = tokio::spawn(async move { patient.call::<String>("echo", "x").await });
-    let _broker = Broker::start(config).await.expect("the same port");
+    let _broker = again(config).await;
     let node = bus.node().await;
     let replica = rantai_nodes::ServeOptions {
         mode: rantai_client::wire::entry::Mode::Replica,

@@ -15,6 +15,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
 use super::support::{PATIENCE, bus, embedded, until};
+use super::users::{ADMIN, log_in};
 
 /// Each sends as fast as the other takes it, and reads what comes: whoever wrote before reading would stand still.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -22,7 +23,7 @@ async fn two_clients_stream_large_messages_at_each_other() {
     const MESSAGES: usize = 400;
     let bus = bus().await;
     for qos in [QoS::AtMostOnce, QoS::AtLeastOnce] {
-        let (one, two) = (bus.client().await, bus.client().await);
+        let (one, two) = (bus.admin().await, bus.admin().await);
         let mut ends = tokio::task::JoinSet::new();
         // What a broker has dropped at QoS 0 does not come.
         let last_message = if qos == QoS::AtMostOnce { Duration::from_secs(3) } else { PATIENCE };
@@ -69,7 +70,7 @@ async fn the_brokers_window_of_one_is_kept() {
     let mut config = Config::on_free_port();
     config.limits.receive_maximum = 1;
     let bus = embedded(config).await;
-    let client = bus.client().await;
+    let client = bus.admin().await;
     let topic = format!("{}/event/x/y", bus.root);
     let mut events = client.subscribe(vec![Filter::new(topic.clone())]).await.expect("subscribed");
     let mut sent = tokio::task::JoinSet::new();
@@ -153,7 +154,7 @@ async fn calls_through_a_peer_that_waits_for_tcp_are_not_delayed() {
     node.serve("echo", EchoObject(Plain)).await.expect("served");
     let port = bus.broker.as_ref().expect("ours").addresses()[0].port();
     let (through, _, _) = cuttable(port).await;
-    let builder = Client::builder(Address::local(through)).root(bus.root.clone());
+    let builder = Client::builder(log_in(Address::local(through), ADMIN)).root(bus.root.clone());
     let client = builder.connect().await.expect("through the relay");
     let mut taken = Vec::new();
     for _ in 0..60 {
@@ -173,9 +174,10 @@ async fn what_was_not_acknowledged_arrives_after_the_connection_was_cut() {
     let bus = embedded(Config::on_free_port()).await;
     let port = bus.broker.as_ref().expect("ours").addresses()[0].port();
     let (through, cut, connections) = cuttable(port).await;
-    let reader = bus.client().await;
+    let reader = bus.admin().await;
     let mut events = reader.subscribe(vec![Filter::new("x/#")]).await.expect("subscribed");
-    let client = Client::builder(Address::local(through)).connect().await.expect("through the relay");
+    let client =
+        Client::builder(log_in(Address::local(through), ADMIN)).connect().await.expect("through the relay");
     let mut sent = tokio::task::JoinSet::new();
     for number in 0..300_u32 {
         let client = client.clone();
@@ -201,9 +203,10 @@ async fn a_subscription_outlives_the_connection() {
     let bus = embedded(Config::on_free_port()).await;
     let port = bus.broker.as_ref().expect("ours").addresses()[0].port();
     let (through, cut, _) = cuttable(port).await;
-    let client = Client::builder(Address::local(through)).connect().await.expect("through the relay");
+    let client =
+        Client::builder(log_in(Address::local(through), ADMIN)).connect().await.expect("through the relay");
     let mut events = client.subscribe(vec![Filter::new("x/#")]).await.expect("subscribed");
-    let writer = bus.client().await;
+    let writer = bus.admin().await;
     for round in 2..5 {
         cut.notify_waiters();
         let mut status = client.status();

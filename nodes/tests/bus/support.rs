@@ -12,6 +12,8 @@ use rantai_client::wire::fault::Fault;
 use rantai_client::wire::name::{ClientId, Root};
 use rantai_nodes::Node;
 
+use super::users::{ADMIN, CALLING, SERVING, log_in, with_users};
+
 /// No wait in these tests is longer.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
@@ -25,20 +27,50 @@ pub(crate) struct Bus {
 
 /// On an embedded broker, or on that of `RANTAI_TEST_BROKER`.
 pub(crate) async fn bus() -> Bus {
-    match std::env::var("RANTAI_TEST_BROKER") {
-        Ok(url) => {
-            let root = Root::new(&format!("{}/{}", root("test"), random_id("t"))).expect("a root");
-            Bus { broker: None, address: url.parse().expect("RANTAI_TEST_BROKER is an address"), root }
-        }
-        Err(_) => embedded(Config::on_free_port()).await,
+    match foreign() {
+        Some(bus) => bus,
+        None => embedded(Config::on_free_port()).await,
     }
+}
+
+/// Buses on one broker, each on another root below that of the test. The first of them has the broker.
+pub(crate) async fn buses_below(levels: impl FnOnce(&str) -> Vec<String>) -> Vec<Bus> {
+    let foreign = foreign();
+    let above = foreign.as_ref().map_or_else(|| root("rantai"), |bus| bus.root.clone());
+    let below = |levels: String| Root::new(&format!("{above}/{levels}")).expect("a root");
+    let roots: Vec<Root> = levels(above.as_str()).into_iter().map(below).collect();
+    let Bus { mut broker, address, .. } = match foreign {
+        Some(bus) => bus,
+        None => open(with_users(Config::on_free_port(), &roots)).await,
+    };
+    let bus = |root| Bus { broker: broker.take(), address: address.clone(), root };
+    roots.into_iter().map(bus).collect()
+}
+
+/// On the broker of `RANTAI_TEST_BROKER`.
+fn foreign() -> Option<Bus> {
+    let url = std::env::var("RANTAI_TEST_BROKER").ok()?;
+    let root = Root::new(&format!("{}/{}", root("test"), random_id("t"))).expect("a root");
+    Some(Bus { broker: None, address: url.parse().expect("RANTAI_TEST_BROKER is an address"), root })
 }
 
 /// On an embedded broker in any case.
 pub(crate) async fn embedded(config: Config) -> Bus {
+    open(with_users(config, &[root("rantai")])).await
+}
+
+/// On an embedded broker with the users of this configuration alone.
+pub(crate) async fn open(config: Config) -> Bus {
+    let has_users = config.users.iter().any(|user| user.name == SERVING);
     let broker = Broker::start(config).await.expect("a broker starts");
     let address = Address::local(broker.addresses()[0].port());
+    let address = if has_users { log_in(address, SERVING) } else { address };
     Bus { broker: Some(broker), address, root: root("rantai") }
+}
+
+/// Starts a broker again, with the users of [`embedded`].
+pub(crate) async fn again(config: Config) -> Broker {
+    Broker::start(with_users(config, &[root("rantai")])).await.expect("the same port")
 }
 
 /// The root of `RANTAI_TEST_ROOT`, else this one.
@@ -48,8 +80,22 @@ fn root(otherwise: &str) -> Root {
 }
 
 impl Bus {
+    /// A client that calls, and watches events.
     pub(crate) async fn client(&self) -> Client {
-        Client::builder(self.address.clone()).root(self.root.clone()).connect().await.expect("a client")
+        self.client_of(CALLING).await
+    }
+
+    /// A client of another user than [`client`](Self::client), which may do everything.
+    pub(crate) async fn admin(&self) -> Client {
+        self.client_of(ADMIN).await
+    }
+
+    async fn client_of(&self, user: &str) -> Client {
+        let address = match self.address.user() {
+            Some(SERVING) => log_in(self.address.clone(), user),
+            _ => self.address.clone(),
+        };
+        Client::builder(address).root(self.root.clone()).connect().await.expect("a client")
     }
 
     pub(crate) async fn node(&self) -> Node {

@@ -49,7 +49,7 @@ async fn serve_ledger(bus: &Bus) -> Node {
 async fn a_task_that_waits_for_its_node_holds_up_nobody() {
     let bus = bus().await;
     let _ledger = serve_ledger(&bus).await;
-    let client = bus.client().await;
+    let client = bus.admin().await;
     let tasks = TasksProxy::from(client.object("tasks").deadline(PATIENCE));
     let replica = || ServeOptions { mode: Mode::Replica, ..ServeOptions::default() };
     let stuck = Stuck::default();
@@ -132,7 +132,7 @@ async fn a_task_that_is_cancelled_as_it_begins_is_stopped() {
 async fn a_ledger_whose_connection_somebody_took_goes_on() {
     let bus = bus().await;
     let _ledger = serve_ledger(&bus).await;
-    let client = bus.client().await;
+    let client = bus.admin().await;
     let tasks = TasksProxy::from(client.object("tasks").deadline(PATIENCE));
     let worker = bus.node().await;
     worker.serve("echo", EchoObject(Plain)).await.expect("served");

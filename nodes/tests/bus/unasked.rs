@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use rantai_broker::{Broker, Config};
+use rantai_broker::Config;
 use rantai_client::object::{Emitter, Unasked};
 use rantai_client::session::Filter;
 use rantai_nodes::{Node, ServeOptions};
 use rantai_systems::echo::{EchoObject, Plain};
 
-use super::support::{PATIENCE, embedded, until};
+use super::support::{PATIENCE, again, embedded, until};
 
 /// How often it was begun, and how many run now.
 #[derive(Clone, Default)]
@@ -68,7 +68,7 @@ async fn it_goes_with_the_name_and_begins_anew_with_the_connection() {
     until("one is over and two has begun", async || first.is(1, 0) && second.is(1, 1)).await;
     bus.broker.take().expect("ours").shutdown().await;
     until("nothing is done without a connection", async || second.is(1, 0)).await;
-    let _broker = Broker::start(config).await.expect("the same port");
+    let _broker = again(config).await;
     until("one of them has it again", async || first.is(2, 1) != second.is(2, 1)).await;
     one.drain(PATIENCE).await;
     two.drain(PATIENCE).await;

@@ -83,7 +83,7 @@ async fn a_stalled_object_is_not_flattered() {
     let mut command = bus.command(&[&["bench"], &arguments[..]].concat());
     node.signal(Signal::STOP);
     // The stall is counted from the first call, however long the program takes to begin.
-    let client = bus.client().await;
+    let client = bus.admin().await;
     let requests = Filter::new(format!("{}/call/echo/#", client.root()));
     let mut requests = client.subscribe(vec![requests]).await.expect("granted");
     let run = command.spawn().expect("the binary runs");

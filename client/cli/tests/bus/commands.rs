@@ -133,7 +133,7 @@ fn what_there_is_can_be_looked_at() {
 #[tokio::test]
 async fn what_does_not_describe_itself_is_told_with_its_methods() {
     let bus = bus();
-    let device = bus.client().await;
+    let device = bus.admin().await;
     let root = &bus.root;
     for (topic, payload) in [
         ("node/pi", r#"{"v":1,"state":"ready","epoch":"1"}"#),

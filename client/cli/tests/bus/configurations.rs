@@ -6,7 +6,7 @@ use std::process::Command;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use super::process::{Bus, Done, Server, bus, finish, rantai};
+use super::process::{Done, Server, bus, buses_below, finish, rantai};
 
 /// `rantai up` on a free port, in `directory`.
 fn up(directory: &Path, arguments: &[&str]) -> (Server, String) {
@@ -30,7 +30,6 @@ fn files(directory: &Path) -> Vec<String> {
 
 #[test]
 fn each_configuration_is_served_by_its_name() {
-    let bus = bus();
     let listed = finish(rantai().args(["config", "ls", "--json"]));
     let listed: Value = serde_json::from_str(&listed.stdout).expect("JSON");
     let known = listed.as_array().expect("a list").iter().map(|c| c["name"].as_str().expect("a name"));
@@ -38,10 +37,10 @@ fn each_configuration_is_served_by_its_name() {
     for name in ["nodes", "circular", "imaging", "insult", "library", "telemetry", "upcall"] {
         assert!(known.contains(&name), "{known:?}");
     }
-    for (number, name) in known.into_iter().enumerate() {
+    // Names are unique on a bus.
+    let buses = buses_below((0..known.len()).map(|number| number.to_string()));
+    for (bus, name) in buses.iter().zip(known) {
         let directory = tempfile::tempdir().expect("a directory");
-        // Names are unique on a bus.
-        let bus = Bus { broker: None, url: bus.url.clone(), root: format!("{}/{number}", bus.root) };
         let objects = listed.as_array().expect("a list").iter().find(|c| c["name"] == name).expect("known");
         let mut node = Server::spawn(bus.command(&["serve", "--config", name]).current_dir(&directory));
         for object in objects["objects"].as_array().expect("a list") {

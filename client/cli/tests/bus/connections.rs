@@ -18,6 +18,7 @@ use super::gateway::ask;
 #[cfg(feature = "gateway")]
 use super::process::bus;
 use super::process::{Server, broker, rantai};
+use super::users::{SERVING, log_in};
 
 #[cfg(feature = "gateway")]
 const INSULTS: &str = include_str!("../../../../config/insult.toml");
@@ -59,7 +60,7 @@ fn served(text: &str, ready: &str) -> (Server, Server, ClientId, String, tempfil
     let config = config(folder.path(), text);
     let (broker, url) = broker(&["--port", "0"]);
     let mut command = rantai();
-    command.args(["serve", "--config", &config, "--node", name.as_str(), "--broker", &url]);
+    command.args(["serve", "--config", &config, "--node", name.as_str(), "--broker", &log_in(&url, SERVING)]);
     let mut node = Server::spawn(&mut command);
     node.wait_for(ready);
     (broker, node, name, url, folder)
@@ -67,7 +68,7 @@ fn served(text: &str, ready: &str) -> (Server, Server, ClientId, String, tempfil
 
 /// Takes a connection over by its client id, and keeps it for as long as there is a broker.
 fn take(url: &str, id: ClientId) {
-    let builder = Client::builder(url.parse().expect("an address")).client_id(id);
+    let builder = Client::builder(log_in(url, SERVING).parse().expect("an address")).client_id(id);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     std::thread::spawn(move || {
         runtime.block_on(async {

@@ -52,7 +52,7 @@ mod gateway {
     #[tokio::test]
     async fn silent_names_do_not_keep_a_new_object_out_of_the_list() {
         let bus = bus();
-        let client = bus.client().await;
+        let client = bus.admin().await;
         let silent = Filter::new(format!("{}/at/+/#", bus.root));
         let _listens = client.subscribe(vec![silent]).await.expect("granted");
         for number in 0..600 {

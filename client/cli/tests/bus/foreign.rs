@@ -40,7 +40,7 @@ impl Foreign {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.expect("a runtime").block_on(async move {
                 let bus = Bus { broker: None, url, root: root.clone() };
-                let client = bus.client().await;
+                let client = bus.admin().await;
                 let calls = vec![
                     Filter::new(format!("{root}/call/{object}/#")),
                     Filter::new(format!("{root}/at/{node}/#")),

@@ -32,7 +32,7 @@ fn node(bus: &Bus, directory: &Path) -> Server {
     let mut command = Command::new("sh");
     command.args(["-c", "trap '' XFSZ; exec \"$@\"", "sh"]).arg(rantai().get_program());
     command.arg("serve").arg("--config").arg(config).arg("--data-dir").arg(directory);
-    let served = bus.command(&[]);
+    let served = bus.command(&["serve"]);
     command.envs(served.get_envs().filter_map(|(name, value)| Some((name, value?))));
     let piped = std::process::Stdio::piped;
     let mut node = Server::spawn(command.stdout(piped()).stderr(piped()));

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::process::{Bus, PATIENCE, Server, bus, own};
+use super::users::SERVING;
 
 const CONFIG: &str = include_str!("../../../../config/gateway.toml");
 
@@ -268,7 +269,7 @@ fn the_description_follows_objects_as_they_come_and_go() {
 
 #[test]
 fn users_are_asked_for_and_a_rate_is_kept() {
-    let users = "users = [{ name = 'ada', password = '$6$c2FsdHNhbHQxMjM0$d/5KooXCzyqGAOF4q1GTV/3P8YVDSdFim/G/QDXLp6mBUUtiHppG2I3O879YXOQrliIu8ETwnO+Utg0ZfaWLbw==' }, { name = 'pi', key = 'k1' }]\n\
+    let users = "users = [{ name = 'ada', password = '$6$c2FsdHNhbHQxMjM0$d/5KooXCzyqGAOF4q1GTV/3P8YVDSdFim/G/QDXLp6mBUUtiHppG2I3O879YXOQrliIu8ETwnO+Utg0ZfaWLbw==' }, { name = 'kiosk', key = 'k1' }]\n\
                  [rest.limits]\nrate_per_s = 2\n";
     let bus = bus();
     let gateway = gateway(&bus, users);
@@ -330,7 +331,7 @@ async fn a_gateway_whose_name_another_client_takes_ends_and_says_so() {
     let line = broker.wait_for("client=client-");
     let id = line.split("client=").nth(1).and_then(|rest| rest.split(' ').next()).expect("an id");
     let id = rantai_client::wire::name::ClientId::new(id).expect("a name");
-    let address = bus.url.parse().expect("an address");
+    let address = bus.address_for(SERVING);
     let taken = rantai_client::Client::builder(address).client_id(id).connect().await.expect("connected");
     gateway.node.wait_for("the gateways have no connection any more");
     assert_eq!(gateway.node.exit_code(), 1);
@@ -479,6 +480,6 @@ fn a_foreign_name_that_leads_here_is_not_the_gateways_own() {
     let names = shown.header("access-control-expose-headers").expect("some");
     assert!(names.contains("rantai-node") && names.contains("retry-after"), "{shown:?}");
     // Whoever has to say who they are cannot be made to by a page of somebody else.
-    let closed = gateway(&another, "users = [{ name = 'pi', key = 'k1' }]\n[rest.limits]\n");
+    let closed = gateway(&another, "users = [{ name = 'kiosk', key = 'k1' }]\n[rest.limits]\n");
     assert_eq!(asked(&closed.rest, "elsewhere.example", "/stats"), 401);
 }

@@ -15,6 +15,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use super::process::{Bus, PATIENCE, Server, bus};
+use super::users::SERVING;
 
 const CONFIG: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../config/insult.toml");
 const WORK: &[&str] = &["InsultService", "InsultFilterService"];
@@ -330,7 +331,7 @@ async fn subscribers_are_called_back_and_dead_ones_dropped() {
     listener.wait_for("tonto");
     // An object, by calls.
     let (sender, heard) = channel();
-    let friend = Node::builder(bus.url.parse().expect("an address"))
+    let friend = Node::builder(bus.address_for(SERVING))
         .root(Root::new(&bus.root).expect("a root"))
         .name(ClientId::new(&node[1]).expect("a name"))
         .connect()

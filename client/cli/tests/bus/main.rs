@@ -1,8 +1,11 @@
 //! `rantai` as its users run it: every part a process of its own, on our broker or on that of
 //! `RANTAI_TEST_BROKER`. `RANTAI_TEST_ROOT` is the root instead of `rantai`: whatever is a root has to do.
+//! With `RANTAI_TEST_USERS=1` brokers have users and access rules (users.rs), but for those of `rantai up` and `rantai demo`,
+//! whose own process may do everything, and brokers with a configuration of their own (passwords.rs, access.rs, up.rs).
 
 #![allow(missing_docs, reason = "a test binary has no readers of documentation")]
 
+mod access;
 mod bench;
 mod broker_gone;
 mod commands;
@@ -39,3 +42,4 @@ mod telemetry;
 mod terminal;
 mod up;
 mod upcall;
+mod users;

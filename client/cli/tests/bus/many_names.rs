@@ -32,7 +32,7 @@ async fn ten_thousand_names_are_listed_whole_and_are_all_back_after_a_restart() 
     let data = directory.path().to_str().expect("UTF-8");
     let (first, url) = broker(&["--port", "0", "--data-dir", data]);
     let mut bus = Bus { broker: Some(first), url, root: root("rantai") };
-    let client = bus.client().await;
+    let client = bus.admin().await;
     let state =
         Publish::new(format!("{}/node/pi", bus.root), r#"{"v":1,"state":"ready","epoch":"1"}"#).retain();
     client.publish(state).await.expect("taken");

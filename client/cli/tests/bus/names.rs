@@ -11,7 +11,7 @@ use serde_json::Value;
 
 #[cfg(feature = "gateway")]
 use super::gateway::{ask, connect, receive, send};
-use super::process::{Bus, Server, bus};
+use super::process::{Server, buses_below};
 
 const UPCALL: &str = include_str!("../../../../config/upcall.toml");
 
@@ -41,8 +41,8 @@ fn config(folder: &Path) -> String {
 
 #[test]
 fn every_command_works_below_a_root_and_for_objects_named_like_levels() {
-    let (bus, folder) = (bus(), tempfile::tempdir().expect("a directory"));
-    let bus = Bus { root: format!("{}/home/at/reply/name", bus.root), ..bus };
+    let folder = tempfile::tempdir().expect("a directory");
+    let bus = &buses_below(["home/at/reply/name".to_owned()])[0];
     let mut node = bus.serve(&["--config", &config(folder.path()), "--node", "reply"]);
     let objects = ["tasks", "name", "node", "at", "reply", "event", "all", "call"];
     for object in objects {

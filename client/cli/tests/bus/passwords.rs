@@ -229,7 +229,11 @@ fn a_context_logs_in_and_flags_win_over_it() {
 #[test]
 fn nodes_log_in_as_their_configuration_says() {
     let folder = folder();
-    let (_broker, url) = closed(folder.path());
+    let broker_config = folder.path().join("broker.toml");
+    let users =
+        "password_file = 'passwords'\nbus_roots = ['lab']\n[[users]]\nname = 'ada'\nroles = ['node']\n";
+    fs::write(&broker_config, users).expect("written");
+    let (_broker, url) = broker(&["--port", "0", "--config", broker_config.to_str().expect("UTF-8")]);
     fs::write(folder.path().join("secret"), "rahasia").expect("written");
     fs::set_permissions(folder.path().join("secret"), fs::Permissions::from_mode(0o600)).expect("set");
     let nodes = "user = 'ada'\npassword_file = 'secret'\nroot = 'lab'\n[[echo]]\nname = 'echo'\n";

@@ -1,12 +1,17 @@
 //! Processes of the binary, and a bus for them.
 
 use std::io::{BufRead, BufReader, Read};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rantai_client::Client;
+use rantai_client::session::Address;
 use rustix::process::{Pid, Signal, kill_process};
+
+use super::users::{self, ADMIN, CALLING};
 
 /// No wait in these tests is longer.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
@@ -127,7 +132,18 @@ impl Drop for Server {
 
 /// `rantai broker`, and where it listens.
 pub(crate) fn broker(arguments: &[&str]) -> (Server, String) {
-    let mut broker = Server::spawn(rantai().arg("broker").args(arguments));
+    let users = if arguments.contains(&"--config") { None } else { users::broker_toml(&[root("rantai")]) };
+    broker_with(users, arguments)
+}
+
+/// `rantai broker` with a configuration.
+fn broker_with(config: Option<PathBuf>, arguments: &[&str]) -> (Server, String) {
+    let mut command = rantai();
+    command.arg("broker").args(arguments);
+    if let Some(config) = config {
+        command.arg("--config").arg(config);
+    }
+    let mut broker = Server::spawn(&mut command);
     let line = broker.wait_for("listening on ");
     let address = line.split("listening on ").nth(1).expect("just found").trim().to_owned();
     (broker, format!("mqtt://{address}"))
@@ -144,6 +160,19 @@ pub(crate) fn bus() -> Bus {
     }
 }
 
+/// Buses on one broker, each on another root below that of the test. The first of them has the broker.
+pub(crate) fn buses_below(levels: impl IntoIterator<Item = String>) -> Vec<Bus> {
+    let foreign = std::env::var("RANTAI_TEST_BROKER").is_ok().then(bus);
+    let above = foreign.as_ref().map_or_else(|| root("rantai"), |bus| bus.root.clone());
+    let roots: Vec<String> = levels.into_iter().map(|levels| format!("{above}/{levels}")).collect();
+    let ours = || {
+        let (broker, url) = broker_with(users::broker_toml(&roots), &["--port", "0"]);
+        (Some(broker), url)
+    };
+    let (mut broker, url) = foreign.map_or_else(ours, |bus| (bus.broker, bus.url));
+    roots.into_iter().map(|root| Bus { broker: broker.take(), url: url.clone(), root }).collect()
+}
+
 /// On a broker of our own in any case.
 pub(crate) fn own() -> Bus {
     let (broker, url) = broker(&["--port", "0"]);
@@ -158,8 +187,9 @@ pub(crate) fn root(otherwise: &str) -> String {
 impl Bus {
     /// A command that finds the bus.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let url = users::log_in(&self.url, users::user_of(arguments));
         let mut command = rantai();
-        command.args(arguments).env("RANTAI_BROKER", &self.url).env("RANTAI_ROOT", &self.root);
+        command.args(arguments).env("RANTAI_BROKER", url).env("RANTAI_ROOT", &self.root);
         command
     }
 
@@ -180,10 +210,23 @@ impl Bus {
         Server::spawn(self.command(&["serve"]).args(arguments))
     }
 
-    pub(crate) async fn client(&self) -> rantai_client::Client {
+    /// The broker's address with the credentials of a user, where users are on.
+    pub(crate) fn address_for(&self, user: &str) -> Address {
+        users::log_in(&self.url, user).parse().expect("an address")
+    }
+
+    pub(crate) async fn client(&self) -> Client {
+        self.client_of(CALLING).await
+    }
+
+    /// A client of another user than [`client`](Self::client), which may do everything.
+    pub(crate) async fn admin(&self) -> Client {
+        self.client_of(ADMIN).await
+    }
+
+    async fn client_of(&self, user: &str) -> Client {
         let root = rantai_client::wire::name::Root::new(&self.root).expect("a root");
-        let address = self.url.parse().expect("an address");
-        rantai_client::Client::builder(address).root(root).connect().await.expect("a client")
+        Client::builder(self.address_for(user)).root(root).connect().await.expect("a client")
     }
 }
 

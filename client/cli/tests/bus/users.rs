@@ -1,0 +1,82 @@
+//! Users of the brokers of these tests: the password of each is its name.
+//!
+//! `RANTAI_TEST_USERS=1`: every broker that a test starts without a configuration of its own has users and access rules, and
+//! each command logs in as one of them.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use rantai_credentials::{Cost, Record};
+use tempfile::NamedTempFile;
+
+/// A user by its name, with its other keys in broker.toml.
+pub(crate) type TestUser<'a> = (&'a str, &'a str);
+
+/// The user of `rantai serve`: nodes, ledgers and gateways, which act for others.
+pub(crate) const SERVING: &str = "test-serving";
+/// The user of most other commands: it calls, and watches events.
+pub(crate) const CALLING: &str = "test-calling";
+/// The user of commands that serve nodes or use any topic, and of devices that tests write by hand.
+pub(crate) const ADMIN: &str = "test-admin";
+/// Users of gateways.
+pub(crate) const PEOPLE: [&str; 2] = ["ada", "kiosk"];
+
+/// Whether users and rules are on.
+pub(crate) fn are_on() -> bool {
+    std::env::var_os("RANTAI_TEST_USERS").is_some()
+}
+
+/// A broker.toml with users and rules for the buses on these roots, where users are on.
+pub(crate) fn broker_toml(roots: &[String]) -> Option<PathBuf> {
+    if !are_on() {
+        return None;
+    }
+    let roles = [
+        (SERVING, "roles = ['node', 'observer']\nacts_for = ['*']"),
+        (CALLING, "roles = ['caller', 'observer']"),
+        (ADMIN, "roles = ['admin']"),
+    ];
+    let people = PEOPLE.map(|name| (name, ""));
+    // A sensor's plain topics are not of the bus.
+    let plain: Vec<_> = roots.iter().map(|root| format!("topic write {root}/sister/#")).collect();
+    let name = roots.concat().replace('/', "_");
+    let acl = written(&format!("broker-{name}.acl"), &format!("user {SERVING}\n{}\n", plain.join("\n")));
+    let keys = format!("bus_roots = {roots:?}\nanonymous = false\nacl_file = '{}'\n", acl.display());
+    Some(written(&format!("broker-{name}.toml"), &[keys, users(&roles), users(&people)].concat()))
+}
+
+/// A file by this name, of which other tests see all or nothing.
+fn written(name: &str, text: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let mut part = NamedTempFile::new_in(folder).expect("a file");
+    part.write_all(text.as_bytes()).expect("written");
+    part.persist(folder.join(name)).expect("renamed");
+    folder.join(name)
+}
+
+/// Who runs a command.
+pub(crate) fn user_of(arguments: &[&str]) -> &'static str {
+    match arguments {
+        ["serve", ..] => SERVING,
+        // They serve nodes, or use topics that are not of the bus.
+        ["sub" | "pub", ..] | ["bench", "replicas" | "insult" | "pub", ..] => ADMIN,
+        _ => CALLING,
+    }
+}
+
+/// `[[users]]` of a broker.toml.
+pub(crate) fn users(users: &[TestUser<'_>]) -> String {
+    let user = |(name, keys): &TestUser<'_>| {
+        let record = Record::new(name.as_bytes(), Cost::LOWEST).expect("hashed");
+        format!("[[users]]\nname = '{name}'\npassword = '{record}'\n{keys}\n")
+    };
+    users.iter().map(user).collect()
+}
+
+/// The broker's address with the credentials of a user, where users are on.
+pub(crate) fn log_in(url: &str, user: &str) -> String {
+    if !are_on() || url.contains('@') {
+        return url.to_owned();
+    }
+    url.replacen("mqtt://", &format!("mqtt://{user}:{user}@"), 1)
+}
