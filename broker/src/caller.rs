@@ -9,6 +9,9 @@ const CALLER: &str = "caller";
 /// The user that has passed a message on for the user who called.
 const VIA: &str = "via";
 
+/// The `caller` that is sent for a client that did not log in: with its rights instead of those of the connection.
+pub(crate) const NOBODY: &str = "";
+
 type UserProperties = Vec<(ByteString, ByteString)>;
 
 /// Sets `caller` and `via` of a message, and removes what its client has sent of them.
@@ -21,7 +24,7 @@ pub(crate) fn stamp(user: &mut UserProperties, caller: Option<&ByteString>, via:
     set(VIA, via);
 }
 
-/// The user that a client says it acts for: its one `caller`.
+/// The user that a client says it acts for, or [`NOBODY`]: its one `caller`.
 pub(crate) fn sent(user: &UserProperties) -> Option<&ByteString> {
     let mut sent = user.iter().filter(|(key, _)| key == CALLER);
     let (_, caller) = sent.next()?;

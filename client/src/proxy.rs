@@ -40,8 +40,8 @@ struct Settings {
     qos: QoS,
     target: Target,
     idempotent: bool,
-    /// On whose behalf, instead of that of the connection's user.
-    caller: Option<User>,
+    /// On whose behalf, instead of that of the connection's user; empty for clients that did not log in.
+    caller: Option<String>,
     /// User properties of every request.
     user: Vec<(String, String)>,
 }
@@ -116,11 +116,19 @@ impl Proxy {
     /// Calls on behalf of this user, who is then the object's `caller`; the user of this connection is `via`.
     ///
     /// The broker allows it where both may call the method, and where the connection's user may act for others (`acts_for`
-    /// in broker.toml); otherwise it puts the connection's user in the place of this one, or refuses the request
-    /// ([`Unsent::Denied`]). A broker that stamps no caller passes it on, and nodes do not believe it.
+    /// in broker.toml); otherwise it refuses the request ([`Unsent::Denied`]). A broker without users removes the name, and one
+    /// that stamps no caller passes it on, and nodes do not believe it.
     #[must_use]
     pub fn for_user(mut self, user: &User) -> Self {
-        self.settings.caller = Some(user.clone());
+        self.settings.caller = Some(user.to_string());
+        self
+    }
+
+    /// Calls on behalf of a client that did not log in, by the rights of such clients; as with [`for_user`](Self::for_user),
+    /// the connection's user has to be one that may act for others.
+    #[must_use]
+    pub fn for_nobody(mut self) -> Self {
+        self.settings.caller = Some(String::new());
         self
     }
 
@@ -432,7 +440,7 @@ impl Request {
             properties.user.push(("oneway".to_owned(), "1".to_owned()));
         }
         if let Some(caller) = caller {
-            properties.user.push(("caller".to_owned(), caller.to_string()));
+            properties.user.push(("caller".to_owned(), caller.clone()));
         }
         properties.user.extend_from_slice(user);
         let topic = CallTopic { target: target.clone(), object, method: Some(method) };
