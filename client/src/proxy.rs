@@ -1,5 +1,7 @@
 //! Calling an object.
 
+mod acting;
+
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -21,7 +23,6 @@ use crate::wire::name::{ClientId, MethodName, NameError, ObjectName};
 use crate::wire::reply::{Outcome, Reply};
 use crate::wire::request::{DEFAULT_TTL_MS, LONGEST_TTL_MS, properties};
 use crate::wire::topic::{CallTopic, ReplyTopic, Target};
-use crate::wire::user::User;
 use crate::wire::{BINARY, json};
 
 /// An object on the bus, by its name; cheap to clone.
@@ -110,25 +111,6 @@ impl Proxy {
     #[must_use]
     pub fn idempotent(mut self) -> Self {
         self.settings.idempotent = true;
-        self
-    }
-
-    /// Calls on behalf of this user, who is then the object's `caller`; the user of this connection is `via`.
-    ///
-    /// The broker allows it where both may call the method, and where the connection's user may act for others (`acts_for`
-    /// in broker.toml); otherwise it refuses the request ([`Unsent::Denied`]). A broker without users removes the name, and one
-    /// that stamps no caller passes it on, and nodes do not believe it.
-    #[must_use]
-    pub fn for_user(mut self, user: &User) -> Self {
-        self.settings.caller = Some(user.to_string());
-        self
-    }
-
-    /// Calls on behalf of a client that did not log in, by the rights of such clients; as with [`for_user`](Self::for_user),
-    /// the connection's user has to be one that may act for others.
-    #[must_use]
-    pub fn for_nobody(mut self) -> Self {
-        self.settings.caller = Some(String::new());
         self
     }
 

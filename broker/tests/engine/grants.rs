@@ -423,8 +423,10 @@ async fn who_acts_for_clients_without_a_user_has_their_rights() {
 }
 
 #[tokio::test]
-async fn connack_says_that_grants_hold() {
+async fn connack_says_that_grants_hold_and_who_acts_for_others() {
     let own = Own::start(rules).await;
-    let connack = client(&own, "ada--1").await.connack.expect("let in");
-    assert!(connack.properties.contains(&Property::user("rantai", "caller,grants")), "{connack:?}");
+    for (id, expected) in [("ada--1", "caller,grants"), ("gateway--1", "caller,grants,acts_for")] {
+        let connack = client(&own, id).await.connack.expect("let in");
+        assert!(connack.properties.contains(&Property::user("rantai", expected)), "{connack:?}");
+    }
 }

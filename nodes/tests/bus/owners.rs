@@ -161,6 +161,19 @@ async fn users_do_not_know_each_other_s_tasks() {
     place.site.shutdown().await;
 }
 
+/// An admin who only looked at a task took the one secret that its owner needed.
+#[tokio::test]
+async fn admin_leaves_the_secret_result_of_a_task_to_its_owner() {
+    let place = place().await;
+    place.node.serve("draws", super::tasks::Draws).await.expect("free");
+    let [ada, root] = [place.tasks(Some("ada")).await, place.tasks(Some("root")).await];
+    let id = ada.submit("draws".into(), "draw".into(), None, None).await.expect("stored");
+    let seen = root.result(id.clone(), Some(10_000)).await.expect("an admin");
+    assert_eq!((seen.state, seen.secret, seen.result), (State::Succeeded, true, None));
+    assert!(ada.get(id).await.expect("hers").result.is_some());
+    place.site.shutdown().await;
+}
+
 /// A call with the ledger's reply topic and the task's id as correlation stored a forged result.
 #[tokio::test]
 async fn forged_reply_to_the_ledger_is_no_result() {
