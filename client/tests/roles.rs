@@ -167,10 +167,13 @@ fn observers_see_events_and_nothing_that_is_for_one_client() {
         let one = EventTopic { object: sister.clone(), event: temp.clone(), client: None }.format(&root);
         let upcall = EventTopic { object: sister.clone(), event: temp.clone(), client: Some(client("bob")) };
         for who in [OBSERVER, LAB] {
-            for filter in
-                [None, Some(&temp)].iter().flat_map(|event| EventTopic::filters(&root, &sister, *event))
-            {
-                assert_outcome(&table, who, Action::Subscribe(&filter), Outcome::AtDelivery);
+            for event in [None, Some(&temp)] {
+                let filters = EventTopic::filters(&root, &sister, event);
+                for (filter, expected) in filters.iter().zip([Outcome::Allowed, Outcome::AtDelivery]) {
+                    assert_outcome(&table, who, Action::Subscribe(filter), expected);
+                }
+                // It was granted, and nothing came.
+                assert_outcome(&table, CALLER, Action::Subscribe(&filters[0]), NO_RULE);
             }
             assert_outcome(&table, who, Action::Deliver(&one), Outcome::Allowed);
         }

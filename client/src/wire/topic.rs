@@ -281,12 +281,13 @@ impl EventTopic {
         }
     }
 
-    /// Filters for the events of one object, those to single clients included: all of them, or one.
+    /// Filters for the events of one object, those to single clients included: all of them, or one. They are two, so that a
+    /// broker refuses them where only events for the client itself may be read, and says so: `#` would be granted.
     pub fn filters(root: &Root, object: &ObjectName, event: Option<&MethodName>) -> Vec<String> {
-        match event {
-            None => vec![format!("{root}/event/{object}/#")],
-            Some(event) => vec![format!("{root}/event/{object}/{event}/#")],
-        }
+        let event = event.map_or("+", MethodName::as_str);
+        let for_everybody = format!("{root}/event/{object}/{event}");
+        let for_clients = format!("{for_everybody}/+");
+        vec![for_everybody, for_clients]
     }
 
     /// The filter for one event of every object.

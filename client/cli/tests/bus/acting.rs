@@ -1,5 +1,7 @@
 //! Ledger and gateway of `rantai up` where users log in: with whose rights they call.
 
+use std::path::Path;
+
 use super::gateway::ask;
 use super::process::{Done, Server, finish, rantai};
 
@@ -21,20 +23,8 @@ const NODES: &str = "[[calculator]]\nname = 'calculator'\n[tasks]\n[rest]\nliste
 #[test]
 fn ledger_and_open_gateway_have_the_rights_of_clients_without_a_user() {
     let folder = tempfile::tempdir().expect("a directory");
-    let [broker, nodes] = [("broker.toml", BROKER), ("nodes.toml", NODES)].map(|(name, text)| {
-        let file = folder.path().join(name);
-        std::fs::write(&file, text).expect("written");
-        file
-    });
-    let mut command = rantai();
-    command.args(["up", "--port", "0", "--broker-config"]).arg(&broker).arg("--config").arg(&nodes);
-    let mut server = Server::spawn(&mut command);
-    let mut address = |before: &str| {
-        let line = server.wait_for(before);
-        line.split(before).nth(1).expect("just found").trim().to_owned()
-    };
-    let (broker, rest) = (format!("mqtt://{}", address("listening on ")), address("REST on http://"));
-    server.wait_for("ready");
+    let mut server = up(folder.path(), BROKER, NODES);
+    let (broker, rest) = (broker(&mut server), behind(&mut server, "REST on http://"));
     for (method, code, status) in [("add", 0, 200), ("mul", 1, 403)] {
         let target = format!("calculator.{method}");
         let stored = on(&broker, &["task", "submit", &target, "2", "3", "--wait"]);
@@ -43,6 +33,45 @@ fn ledger_and_open_gateway_have_the_rights_of_clients_without_a_user() {
         let answer = ask(&rest, "GET", &format!("/objects/calculator/{method}?a=2&b=3"), &[], b"");
         assert_eq!(answer.status, status, "{answer:?}");
     }
+}
+
+/// Its two subscriptions were one, which the broker refused to whoever may not hear what is for everybody.
+#[test]
+fn callers_are_called_back_and_told_that_they_may_not_watch() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let callers = BROKER.replace("['guest']", "['caller']");
+    let mut server = up(folder.path(), &callers, include_str!("../../../../config/upcall.toml"));
+    let broker = broker(&mut server);
+    let called_back = on(&broker, &["upcall", "--no-log", "satu,bye"]);
+    assert!(called_back.code == 0 && called_back.stdout.contains("satu"), "{called_back:?}");
+    for event in [&[][..], &["pushed"]] {
+        let refused = on(&broker, &[&["watch", "upcall"], event].concat());
+        assert!(refused.code == 4 && refused.stderr.contains("not allowed"), "{refused:?}");
+    }
+}
+
+/// `rantai up` with these configurations of the broker and of the objects.
+fn up(folder: &Path, broker: &str, nodes: &str) -> Server {
+    let [broker, nodes] = [("broker.toml", broker), ("nodes.toml", nodes)].map(|(name, text)| {
+        let file = folder.join(name);
+        std::fs::write(&file, text).expect("written");
+        file
+    });
+    let mut command = rantai();
+    command.args(["up", "--port", "0", "--broker-config"]).arg(&broker).arg("--config").arg(&nodes);
+    let mut server = Server::spawn(&mut command);
+    server.wait_for("ready");
+    server
+}
+
+/// What stands behind a text that the server says.
+fn behind(server: &mut Server, text: &str) -> String {
+    let line = server.wait_for(text);
+    line.split(text).nth(1).expect("just found").trim().to_owned()
+}
+
+fn broker(server: &mut Server) -> String {
+    format!("mqtt://{}", behind(server, "listening on "))
 }
 
 fn on(url: &str, arguments: &[&str]) -> Done {
