@@ -9,6 +9,13 @@ const CALLER: &str = "caller";
 /// The user that has passed a message on for the user who called.
 const VIA: &str = "via";
 
+/// The `caller` that is sent for a client that did not log in: with its rights instead of those of the connection.
+pub(crate) const NOBODY: &str = "";
+
+/// Says `1` where a request is to be refused, instead of sent with the connection's own caller, if its `caller` is not one
+/// that the connection may act for.
+const ACTING: &str = "acting";
+
 type UserProperties = Vec<(ByteString, ByteString)>;
 
 /// Sets `caller` and `via` of a message, and removes what its client has sent of them.
@@ -21,11 +28,16 @@ pub(crate) fn stamp(user: &mut UserProperties, caller: Option<&ByteString>, via:
     set(VIA, via);
 }
 
-/// The user that a client says it acts for: its one `caller`.
+/// The user that a client says it acts for, or [`NOBODY`]: its one `caller`.
 pub(crate) fn sent(user: &UserProperties) -> Option<&ByteString> {
     let mut sent = user.iter().filter(|(key, _)| key == CALLER);
     let (_, caller) = sent.next()?;
     sent.next().is_none().then_some(caller)
+}
+
+/// Whether a request is to be sent for the `caller` that it names, or not at all.
+pub(crate) fn is_acting(user: &UserProperties) -> bool {
+    user.iter().any(|(key, value)| key == ACTING && value == "1")
 }
 
 /// The caller of a message that was stamped before.

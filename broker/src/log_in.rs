@@ -90,5 +90,3 @@ async fn wait_for_turn(hub: &Hub, attempt: Attempt<'_>) -> Result<(), DecodeErro
         }
     }
 }
-<<<<<<< HEAD
-=======

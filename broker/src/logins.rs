@@ -54,7 +54,12 @@ impl Logins {
     }
 
     /// Whether this is the password of the user, by the records of now; false where nobody has one.
-    pub(crate) async fn verify(&self, attempt: Attempt<'_>, password: &[u8], counters: &Counters) -> Result<bool, Busy> {
+    pub(crate) async fn verify(
+        &self,
+        attempt: Attempt<'_>,
+        password: &[u8],
+        counters: &Counters,
+    ) -> Result<bool, Busy> {
         loop {
             let generation = self.generation();
             let result = self.verify_once(attempt, password, counters).await;
@@ -129,4 +134,3 @@ mod tests {
         assert_eq!((checked, replaced.is_ok()), (Ok(false), true));
     }
 }
->>>>>>> h-eyes1

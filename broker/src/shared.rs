@@ -6,9 +6,10 @@ use parking_lot::RwLock;
 use tokio::sync::watch;
 
 use crate::absent::AbsentQueues;
-use crate::access::Access;
+use crate::access::{Access, Principal};
 use crate::addresses::Addresses;
 use crate::bus::BusRoots;
+use crate::caller::NOBODY;
 use crate::clock::Clock;
 use crate::config::{Config, QueueFull};
 use crate::counters::Counters;
@@ -115,11 +116,13 @@ impl Shared {
         logged.admit(met, || self.may_log(&self.log_lines.limits))
     }
 
-    /// What this broker does for the buses below its roots, as CONNACK says it.
-    pub(crate) fn features(&self) -> &'static str {
+    /// What this broker does for the buses below its roots, as CONNACK says it to a client.
+    pub(crate) fn features(&self, principal: &Principal) -> &'static str {
+        let acts_for = || !self.access.has_users() || self.access.may_act_for(principal, NOBODY);
         match (self.config.bus_roots.is_empty(), self.access.generation()) {
             (true, _) => "",
             (false, 0) => "caller",
+            (false, _) if acts_for() => "caller,grants,acts_for",
             (false, _) => "caller,grants",
         }
     }

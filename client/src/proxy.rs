@@ -1,5 +1,6 @@
 //! Calling an object.
 
+mod acting;
 mod response;
 
 use response::response;
@@ -25,7 +26,6 @@ use crate::wire::fault::{Code, Fault};
 use crate::wire::name::{ClientId, MethodName, NameError, ObjectName};
 use crate::wire::request::{DEFAULT_TTL_MS, LONGEST_TTL_MS, properties};
 use crate::wire::topic::{CallTopic, ReplyTopic, Target};
-use crate::wire::user::User;
 use crate::wire::{BINARY, json};
 
 /// An object on the bus, by its name; cheap to clone.
@@ -44,8 +44,8 @@ struct Settings {
     qos: QoS,
     target: Target,
     idempotent: bool,
-    /// On whose behalf, instead of that of the connection's user.
-    caller: Option<User>,
+    /// On whose behalf, instead of that of the connection's user; empty for clients that did not log in.
+    caller: Option<String>,
     /// User properties of every request.
     user: Vec<(String, String)>,
 }
@@ -114,17 +114,6 @@ impl Proxy {
     #[must_use]
     pub fn idempotent(mut self) -> Self {
         self.settings.idempotent = true;
-        self
-    }
-
-    /// Calls on behalf of this user, who is then the object's `caller`; the user of this connection is `via`.
-    ///
-    /// The broker allows it where both may call the method, and where the connection's user may act for others (`acts_for`
-    /// in broker.toml); otherwise it puts the connection's user in the place of this one, or refuses the request
-    /// ([`Unsent::Denied`]). A broker that stamps no caller passes it on, and nodes do not believe it.
-    #[must_use]
-    pub fn for_user(mut self, user: &User) -> Self {
-        self.settings.caller = Some(user.clone());
         self
     }
 
@@ -386,7 +375,9 @@ impl Request {
             properties.user.push(("oneway".to_owned(), "1".to_owned()));
         }
         if let Some(caller) = caller {
-            properties.user.push(("caller".to_owned(), caller.to_string()));
+            properties.user.push(("caller".to_owned(), caller.clone()));
+            // Refused rather than sent with the rights of this connection.
+            properties.user.push(("acting".to_owned(), "1".to_owned()));
         }
         properties.user.extend_from_slice(user);
         let topic = CallTopic { target: target.clone(), object, method: Some(method) };

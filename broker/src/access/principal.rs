@@ -2,6 +2,8 @@
 
 use bytestring::ByteString;
 
+use crate::caller::NOBODY;
+
 /// The user name of connections from the broker's own process, also in the records of their sessions.
 pub(crate) const LOCAL_USER: &str = "$local";
 
@@ -32,6 +34,11 @@ impl Principal {
     /// The user that its messages are from; none where nobody has checked the name.
     pub(crate) fn caller(&self) -> Option<&ByteString> {
         self.user.as_ref().filter(|_| !self.claimed)
+    }
+
+    /// What it would send as the `caller` of its own messages.
+    pub(crate) fn caller_or_nobody(&self) -> &str {
+        self.checked_user().unwrap_or(NOBODY)
     }
 
     /// The name in the record of a session; none for nobody.

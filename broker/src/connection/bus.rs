@@ -8,7 +8,7 @@ use super::Connection;
 use super::rights::Needed;
 use crate::access::{Action, Allowed, Denial, Principal};
 use crate::bus::BusTopic;
-use crate::caller;
+use crate::caller::{self, NOBODY};
 use crate::counters::Counters;
 use crate::grants::Asked;
 use crate::message::{Message, Properties};
@@ -46,7 +46,7 @@ impl Connection {
             return if needed.response { Err(self.no_response(properties, None).into()) } else { Ok(()) };
         };
         if self.hub.shared.access.generation() == 0 {
-            self.say_who_calls(topic, properties, needed)?;
+            self.say_who_calls(&bus, topic, properties, needed)?;
             return Ok(());
         }
         if bus.is_request() && properties.response_topic.is_none() {
@@ -66,7 +66,7 @@ impl Connection {
                 caller::stamp(&mut properties.user, by.caller.as_ref(), self.principal.caller());
                 None
             }
-            None => self.say_who_calls(topic, properties, needed)?,
+            None => self.say_who_calls(&bus, topic, properties, needed)?,
         };
         if asks_for_reply {
             let by = passed_on.unwrap_or_else(|| self.asks_for(other));
@@ -117,23 +117,34 @@ impl Connection {
         (self.may_be_replied_to(&topic) == Ok(Allowed::Yes)).then_some(topic)
     }
 
-    /// Sets the caller: the user of this connection, or another one that it may act for, and who has to be allowed to do
-    /// the same. Returns that other user.
+    /// Sets the caller: the user of this connection, or somebody else whom it may act for, and who has to be allowed to do
+    /// the same. Returns who that is. Where this connection may not act for whom it names, a request that says `acting` is
+    /// refused, or a ledger or gateway without `acts_for` would call with its own rights in the place of whoever asked it.
     fn say_who_calls(
         &self,
+        bus: &BusTopic<'_>,
         topic: &str,
         properties: &mut Properties,
         needed: Needed,
-    ) -> Result<Option<ByteString>, Denial> {
+    ) -> Result<Option<Principal>, Denial> {
         let (access, principal) = (&self.hub.shared.access, &*self.principal);
-        let sent = caller::sent(&properties.user).filter(|user| access.may_act_for(principal, user));
-        // Copied out of the packet, which a grant would keep in memory.
-        let Some(user) = sent.map(|user| ByteString::from(&**user)) else {
+        let is_other = |sent: &&ByteString| principal.local || ***sent != *principal.caller_or_nobody();
+        let sent = caller::sent(&properties.user).filter(is_other);
+        let Some(user) = sent.filter(|user| access.may_act_for(principal, user)) else {
+            if let Some(user) =
+                sent.filter(|_| bus.is_request() && access.has_users() && caller::is_acting(&properties.user))
+            {
+                return Err(may_not_act_for(principal, user));
+            }
             caller::stamp(&mut properties.user, principal.caller(), None);
             return Ok(None);
         };
+        let other = match &**user {
+            NOBODY => Principal::default(),
+            // Copied out of the packet, which a grant would keep in memory.
+            user => Principal::of_user(user.into()),
+        };
         if access.generation() != 0 {
-            let other = Principal::of_user(user.clone());
             let allowed = access.authorize(&other, &self.session.client_id, Action::Publish, topic)?;
             // Nobody has asked the other user for a reply; this client itself may have been.
             if allowed == Allowed::WithReplyGrant && !needed.reply {
@@ -142,14 +153,15 @@ impl Connection {
                 return Err(Denial::not_authorized(&text));
             }
         }
-        caller::stamp(&mut properties.user, Some(&user), principal.caller());
-        Ok(Some(user))
+        caller::stamp(&mut properties.user, other.caller(), principal.caller());
+        Ok(Some(other))
     }
 
-    /// Who asks by a request of this client's, which may act for another user.
-    fn asks_for(&self, other: Option<ByteString>) -> Arc<Asked> {
-        let (owner, caller) = match other {
-            Some(user) => (Some(Arc::new(Owner::User(user.clone()))), Some(user)),
+    /// Who asks by a request of this client's, which may act for somebody else.
+    fn asks_for(&self, other: Option<Principal>) -> Arc<Asked> {
+        let (owner, caller) = match other.map(|other| other.user) {
+            Some(Some(user)) => (Some(Arc::new(Owner::User(user.clone()))), Some(user)),
+            Some(None) => (self.owner.clone(), None),
             None => (self.owner.clone(), self.principal.caller().cloned()),
         };
         Arc::new(Asked { owner, caller, passed_on: None })
@@ -176,4 +188,19 @@ impl Connection {
         let bus = self.hub.shared.bus.topic(&message.topic);
         self.no_response(&message.properties, bus.as_ref())
     }
+}
+
+fn may_not_act_for(principal: &Principal, user: &str) -> Denial {
+    let Some(own) = principal.caller() else {
+        return Denial::not_authorized(
+            "a client that did not log in calls for no user: log in as one with acts_for in broker.toml",
+        );
+    };
+    let other = match user {
+        NOBODY => "clients that did not log in".to_owned(),
+        // It is the client's text, and the advice has to fit behind it.
+        user => format!("user {user:.64}"),
+    };
+    let advice = format!("give {own} acts_for = [\"*\"] in broker.toml");
+    Denial::not_authorized(&format!("user {own} may not call for {other}: {advice}"))
 }

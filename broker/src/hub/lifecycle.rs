@@ -98,7 +98,7 @@ impl Hub {
         let resumed = old.is_some();
         ack.session_present = resumed;
         let session = old.unwrap_or_else(|| Session::new(self.new_key(), connect.client_id.clone()));
-        ack.features = self.shared.features();
+        ack.features = self.shared.features(&principal);
         let greeting = greeting(&session, connect.version, &peer, ack);
         let link = {
             let source: Weak<Session> = Arc::downgrade(&session);

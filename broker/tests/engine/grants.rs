@@ -34,17 +34,23 @@ fn role(name: &str) -> Vec<Rule> {
 }
 
 fn of_role(rules: impl IntoIterator<Item = (RuleAccess, &'static str)>) -> Vec<Rule> {
-    let rule = |(access, filter)| {
-        let filter = RuleFilter::parse(filter, Syntax::Extended).expect("a filter");
-        let source = Source::Role { role: "of a test".into(), entry: "a test".into() };
-        Rule::new(Effect::Allow, access, filter, source).expect("a rule")
-    };
-    rules.into_iter().map(rule).collect()
+    rules.into_iter().map(|(access, filter)| rule("of a test", access, filter)).collect()
+}
+
+fn rule(role: &str, access: RuleAccess, filter: &str) -> Rule {
+    let filter = RuleFilter::parse(filter, Syntax::Extended).expect("a filter");
+    let source = Source::Role { role: role.into(), entry: "a test".into() };
+    Rule::new(Effect::Allow, access, filter, source).expect("a rule")
 }
 
 /// `ada` and `bob` call; `pi`, `lembang`, `subang` and `eve` serve; `gateway` calls for everybody, and `guest` may do
 /// nothing. Passwords are the names.
 fn rules(config: &mut Config) {
+    rules_where_nobody(config, role("caller"));
+}
+
+/// [`rules`], with these rules for clients that did not log in.
+fn rules_where_nobody(config: &mut Config, nobody: Vec<Rule>) {
     let users = [
         ("ada", "caller"),
         ("bob", "caller"),
@@ -56,6 +62,7 @@ fn rules(config: &mut Config) {
     ];
     let record = |name: &str| UserRecord::new(name).expect("a user name");
     let mut table = Table::builder().role("caller", role("caller")).role("node", role("node"));
+    table = table.role("nobody", nobody);
     for (name, role) in users {
         let acts_for = (name == "gateway").then_some("*");
         table = table.user(record(name).roles([role]).acts_for(acts_for));
@@ -63,7 +70,7 @@ fn rules(config: &mut Config) {
     let replies = of_role([(RuleAccess::Write, "rantai/reply/#"), (RuleAccess::Read, "rantai/reply/+/%c")]);
     let table = table.role("replies", replies);
     let table = table.user(record("proxy").roles(["replies"]).acts_for(["*"]));
-    let table = table.user(record("guest")).nobody_roles(["caller"]).build().expect("a table");
+    let table = table.user(record("guest")).nobody_roles(["nobody"]).build().expect("a table");
     config.access = Some(Arc::new(table));
     config.anonymous = true;
     let names = users.into_iter().map(|(name, _)| name).chain(["guest", "proxy"]);
@@ -380,18 +387,73 @@ async fn who_acts_for_others_does_what_both_may() {
     assert_eq!(proxy.publish(reply_as_pi.clone()).await, 0x87);
     assert_eq!(proxy.publish(reply(BOB, "5")).await, 0x10, "for itself it may");
     // Whoever may not act for others stays who it is.
+}
+
+/// The connection's user was put into the owner's place: a ledger or gateway that lacked `acts_for` called with its own
+/// rights for whoever asked it, and nobody noticed.
+#[tokio::test]
+async fn request_for_a_user_is_refused_where_its_client_may_not_act_for_that_user() {
+    let own = Own::start(rules).await;
+    let mut pi = node(&own, "pi--1", "calculator").await;
     let mut bob = caller(&own, "bob--1").await;
-    let forged = request(CALL, BOB, "4").property(Property::user("caller", "ada"));
-    assert_eq!(bob.publish(forged).await, 0);
+    let forged =
+        |caller: &str, number: &str| request(CALL, BOB, number).property(Property::user("caller", caller));
+    let call = |caller: &str, number: &str| forged(caller, number).property(Property::user("acting", "1"));
+    for (caller, named) in
+        [("ada", "user ada"), ("", "clients that did not log in"), (&"x".repeat(9000), "xxx")]
+    {
+        let (code, why) = refusal(&mut bob, call(caller, "1")).await;
+        assert_eq!(code, 0x87, "{caller}");
+        assert!(why.contains(named) && why.ends_with("give bob acts_for = [\"*\"] in broker.toml"), "{why}");
+    }
+    let mut nobody = own.client(V5).await;
+    let anonymous = Publish::new(CALL, "[2,3]").qos(1).property(Property::user("caller", "ada"));
+    let anonymous = anonymous.property(Property::user("acting", "1"));
+    let (code, why) = refusal(&mut nobody, anonymous).await;
+    assert!(code == 0x87 && why.contains("did not log in"), "{code} {why}");
+    // At QoS 0 there is nobody to tell. What comes next is the first that arrives.
+    bob.publish(call("ada", "2").qos(0)).await;
+    assert_eq!(bob.publish(call("bob", "3")).await, 0, "it is who it says");
+    let got = pi.message().await;
+    assert_eq!((user(&got, "caller"), user(&got, "via")), (Some("bob"), None));
+    assert!(got.properties.contains(&Property::CorrelationData("3".into())), "{got:?}");
+    assert_eq!(
+        bob.publish(forged("ada", "4")).await,
+        0,
+        "who does not say that it acts for others is who it is"
+    );
     let got = pi.message().await;
     assert_eq!((user(&got, "caller"), user(&got, "via")), (Some("bob"), None));
 }
 
+/// What a client that did not log in had stored as a task was called with the rights of the ledger.
 #[tokio::test]
-async fn connack_says_that_grants_hold() {
+async fn who_acts_for_clients_without_a_user_has_their_rights() {
+    let only_adds = vec![rule("nobody", RuleAccess::Write, CALL)];
+    let own = Own::start(|config| rules_where_nobody(config, only_adds)).await;
+    let mut pi = node(&own, "pi--1", "calculator").await;
+    let local = own.broker.local_credentials().expect("our engine");
+    let local = Connect::new(V5).id("up").user(&local.user).password(&local.password);
+    let gateway = as_user(V5, "gateway--1");
+    for (connect, id, via) in [(gateway, "gateway--1", Some("gateway")), (local, "up", None)] {
+        let mut client = own.connect(connect).await;
+        let own_reply = format!("rantai/reply/calculator/{id}");
+        let call = |topic: &str| request(topic, &own_reply, id).property(Property::user("caller", ""));
+        assert_eq!(client.publish(call(CALL)).await, 0);
+        let got = pi.message().await;
+        assert_eq!((user(&got, "caller"), user(&got, "via")), (None, via));
+        let (code, why) = refusal(&mut client, call("rantai/call/calculator/div")).await;
+        assert_eq!(code, 0x87, "{why}");
+    }
+}
+
+#[tokio::test]
+async fn connack_says_that_grants_hold_and_who_acts_for_others() {
     let own = Own::start(rules).await;
-    let connack = client(&own, "ada--1").await.connack.expect("let in");
-    assert!(connack.properties.contains(&Property::user("rantai", "caller,grants")), "{connack:?}");
+    for (id, expected) in [("ada--1", "caller,grants"), ("gateway--1", "caller,grants,acts_for")] {
+        let connack = client(&own, id).await.connack.expect("let in");
+        assert!(connack.properties.contains(&Property::user("rantai", expected)), "{connack:?}");
+    }
 }
 
 #[tokio::test]

@@ -3,11 +3,12 @@
 /// The user property of CONNACK that names the features.
 pub const FEATURES_PROPERTY: &str = "rantai";
 
-const NAMES: [&str; 4] = ["caller", "grants", "unrouted", "sticky"];
+const NAMES: [&str; 5] = ["caller", "grants", "unrouted", "sticky", "acts_for"];
 const CALLER: u8 = 1;
 const GRANTS: u8 = 1 << 1;
 const UNROUTED: u8 = 1 << 2;
 const STICKY: u8 = 1 << 3;
+const ACTS_FOR: u8 = 1 << 4;
 
 /// Features of a broker; none where it says nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -41,6 +42,11 @@ impl BrokerFeatures {
         self.0 & STICKY != 0
     }
 
+    /// Whether this connection may call on behalf of everybody.
+    pub fn acts_for(self) -> bool {
+        self.0 & ACTS_FOR != 0
+    }
+
     pub(crate) fn bits(self) -> u8 {
         self.0
     }
@@ -56,13 +62,14 @@ mod tests {
 
     #[test]
     fn known_features_are_read_and_unknown_ones_ignored() {
-        let all = |f: BrokerFeatures| [f.caller(), f.grants(), f.unrouted(), f.sticky()];
+        let all = |f: BrokerFeatures| [f.caller(), f.grants(), f.unrouted(), f.sticky(), f.acts_for()];
         for (text, expected) in [
-            ("", [false; 4]),
-            ("caller", [true, false, false, false]),
-            ("grants, caller", [true, true, false, false]),
-            ("unrouted,teleport,sticky", [false, false, true, true]),
-            ("callers,Caller", [false; 4]),
+            ("", [false; 5]),
+            ("caller", [true, false, false, false, false]),
+            ("grants, caller", [true, true, false, false, false]),
+            ("unrouted,teleport,sticky", [false, false, true, true, false]),
+            ("caller,grants,acts_for", [true, true, false, false, true]),
+            ("callers,Caller", [false; 5]),
         ] {
             let features = BrokerFeatures::read(text);
             assert_eq!(all(features), expected, "{text:?}");

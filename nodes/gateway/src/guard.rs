@@ -59,11 +59,13 @@ impl Caller {
         }
     }
 
-    /// An object as this caller may call it: with the rights of the user, and not with those of the gateway.
+    /// An object as this caller may call it: with the rights of the user, or those of clients that did not log in, and with
+    /// the gateway's own only where it may not act for others.
     pub(super) fn object(&self, client: &Client, object: &str) -> Proxy {
         let proxy = client.object(object);
         match self.user() {
             Some(user) => proxy.for_user(user),
+            None if client.may_act_for_others() == Some(true) => proxy.for_nobody(),
             None => proxy,
         }
     }

@@ -65,6 +65,7 @@ impl Gateway {
     pub async fn rest(settings: &Rest, client: Client, waiting: Arc<WaitingCalls>) -> io::Result<Self> {
         let catalog = Arc::new(Catalog::new(client.clone(), settings.objects.clone()));
         let users = Users::new(&settings.users, settings.password_file.as_deref())?;
+        warn_of_missing_rights(&users, &client);
         let guard = Arc::new(Guard::new(users, &settings.trusted_proxies, settings.limits.rate_per_s));
         let stop = watch::Sender::new(false);
         let router =
@@ -80,6 +81,7 @@ impl Gateway {
     pub async fn soap(settings: &Soap, client: Client, waiting: Arc<WaitingCalls>) -> io::Result<Self> {
         let catalog = Arc::new(Catalog::new(client.clone(), settings.objects.clone()));
         let users = Users::new(&settings.users, settings.password_file.as_deref())?;
+        warn_of_missing_rights(&users, &client);
         let guard = Arc::new(Guard::new(users, &settings.trusted_proxies, settings.limits.rate_per_s));
         let stop = watch::Sender::new(false);
         let router = soap::router(settings, client, catalog.clone(), guard.clone(), waiting);
@@ -110,6 +112,15 @@ impl Gateway {
     pub async fn shutdown(mut self) {
         let _ = self.stop.send(true);
         let _ = (&mut self.serving).await;
+    }
+}
+
+fn warn_of_missing_rights(users: &Users, client: &Client) {
+    if !users.is_empty() && client.may_act_for_others() == Some(false) {
+        tracing::warn!(
+            "the gateway may not call for its users: the broker refuses their calls; give the gateway's user acts_for = \
+             [\"*\"] in broker.toml"
+        );
     }
 }
 

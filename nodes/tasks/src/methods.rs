@@ -32,22 +32,26 @@ impl Ledger {
         self.shared.read(&self.asking, id)
     }
 
-    /// A task with its secret result, which is told once.
+    /// A task with its secret result, which is told once, to its owner: an admin who looks at the task leaves it there.
     fn with_secret(&self, task: Task) -> Task {
-        if !task.secret || task.state != State::Succeeded {
+        if !task.secret || task.state != State::Succeeded || task.user != self.asking.user {
             return task;
         }
         let result = self.shared.secrets.take(&task);
         Task { result, ..task }
     }
 
-    /// The row of a schedule: an admin names that of somebody else `USER/NAME`.
+    /// The row of a schedule: `NAME` is the caller's own, `USER/NAME` that of a user and `/NAME` nobody's; only admins name
+    /// those of others.
     fn schedule_row(&self, name: &str) -> Result<String, Fault> {
-        match name.contains('/') {
-            true if self.asking.is_admin => Ok(name.to_owned()),
-            true => Err(Fault::wrong_parameter("name", "a name without a slash; admins name USER/NAME")),
-            false => Ok(Schedule::row(self.asking.user.as_deref(), name)),
+        let Some((owner, own_name)) = name.rsplit_once('/') else {
+            return Ok(Schedule::row(self.asking.user.as_deref(), name));
+        };
+        let owner = (!owner.is_empty()).then_some(owner);
+        if !self.asking.may_see(owner) {
+            return Err(Fault::wrong_parameter("name", "a name without a slash; admins name USER/NAME"));
         }
+        Ok(Schedule::row(owner, own_name))
     }
 }
 

@@ -56,11 +56,14 @@ impl Objects for BusObjects {
         if let Some(node) = node.as_deref().and_then(|node| ClientId::new(node).ok()) {
             proxy = proxy.at(node);
         }
-        if let Some(user) = &task.user {
-            // With the owner's rights, and not with those of the ledger.
-            let user = User::new(user).map_err(|error| Fault::new(Code::DENIED, error.to_string()))?;
-            proxy = proxy.for_user(&user);
-        }
+        // With the owner's rights, and not with those of the ledger.
+        proxy = match &task.user {
+            Some(user) => {
+                let user = User::new(user).map_err(|error| Fault::new(Code::DENIED, error.to_string()))?;
+                proxy.for_user(&user)
+            }
+            None => proxy.for_nobody(),
+        };
         let request = proxy.request(method).identity(task.identity());
         match task.payload() {
             Some(payload) => request.payload(payload.to_owned()).send().await,

@@ -21,6 +21,12 @@ pub(super) async fn run(shared: Arc<Shared>, client: Builder) {
     loop {
         load(&shared).await;
         let runner = connected(&shared, &client).await;
+        if runner.client.may_act_for_others() == Some(false) {
+            tracing::warn!(
+                "the ledger may not call for those who submit tasks: the broker refuses its calls; give its user acts_for = \
+                 [\"*\"] in broker.toml"
+            );
+        }
         let mut status = runner.client.status();
         tokio::select! {
             biased;

@@ -33,6 +33,11 @@ struct Place {
 }
 
 async fn place() -> Place {
+    place_of(None).await
+}
+
+/// The site logs in as `user`; without one it is part of the broker's own process.
+async fn place_of(site_user: Option<&str>) -> Place {
     let mut config = BrokerConfig::on_free_port();
     config.anonymous = true;
     config.users = USERS.map(|name| user(name, "a password")).into();
@@ -46,7 +51,8 @@ async fn place() -> Place {
         std::future::ready(Ok(Answer::Value(told)))
     });
     node.serve("who", who).await.expect("free");
-    let mut options = SiteOptions::new(own);
+    let site_address = site_user.map(|user| bus.address.clone().with_credentials(user, "a password"));
+    let mut options = SiteOptions::new(site_address.unwrap_or(own));
     options.root = Some(bus.root.clone());
     options.patience = Duration::from_secs(2);
     let rest = Arc::new(Mutex::new(String::new()));
@@ -112,6 +118,30 @@ async fn ledger_and_gateway_call_for_the_user_who_asked_them() {
     place.site.shutdown().await;
 }
 
+/// The broker put the user of the ledger, or of the gateway, in the place of whoever asked it.
+#[tokio::test(flavor = "multi_thread")]
+async fn ledger_and_gateway_that_may_not_act_for_others_call_nothing() {
+    let place = place_of(Some("bob")).await;
+    for (user, named) in [(Some("ada"), "user ada"), (None, "clients that did not log in")] {
+        let tasks = place.tasks(user).await;
+        let id = tasks.submit("who".into(), "run".into(), None, None).await.expect("stored");
+        let task = tasks.result(id, Some(10_000)).await.expect("known");
+        let error = task.error.expect("an error");
+        assert_eq!((task.state, &error["code"]), (State::Failed, &json!(-32006)));
+        let text = error["message"].as_str().expect("a text");
+        assert!(text.contains(named) && text.contains("acts_for"), "{text}");
+    }
+    let answer =
+        tokio::task::block_in_place(|| place.ask("/objects/who/run", "Authorization: Bearer key-of-ada\r\n"));
+    assert!(answer.contains("-32006") && answer.contains("acts_for"), "{answer}");
+    // What the user of the ledger asks it for is its own.
+    let bob = place.tasks(Some("bob")).await;
+    let id = bob.submit("who".into(), "run".into(), None, None).await.expect("stored");
+    let task = bob.result(id, Some(10_000)).await.expect("known");
+    assert_eq!(task.result, Some(json!({"caller": "bob", "via": null})));
+    place.site.shutdown().await;
+}
+
 #[tokio::test]
 async fn users_do_not_know_each_other_s_tasks() {
     let place = place().await;
@@ -128,6 +158,19 @@ async fn users_do_not_know_each_other_s_tasks() {
         assert!(stranger.list(None, None).await.expect("a list").is_empty());
     }
     assert_eq!(root.get(id).await.expect("an admin").user.as_deref(), Some("ada"));
+    place.site.shutdown().await;
+}
+
+/// An admin who only looked at a task took the one secret that its owner needed.
+#[tokio::test]
+async fn admin_leaves_the_secret_result_of_a_task_to_its_owner() {
+    let place = place().await;
+    place.node.serve("draws", super::tasks::Draws).await.expect("free");
+    let [ada, root] = [place.tasks(Some("ada")).await, place.tasks(Some("root")).await];
+    let id = ada.submit("draws".into(), "draw".into(), None, None).await.expect("stored");
+    let seen = root.result(id.clone(), Some(10_000)).await.expect("an admin");
+    assert_eq!((seen.state, seen.secret, seen.result), (State::Succeeded, true, None));
+    assert!(ada.get(id).await.expect("hers").result.is_some());
     place.site.shutdown().await;
 }
 

@@ -155,7 +155,7 @@ async fn a_ledger_whose_connection_somebody_took_goes_on() {
 }
 
 /// Draws a password.
-struct Draws;
+pub(super) struct Draws;
 
 impl Object for Draws {
     fn description(&self) -> Description {

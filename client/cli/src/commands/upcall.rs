@@ -118,16 +118,23 @@ impl Upcall {
         }
     }
 
-    /// Those for this client alone, and those for everybody.
+    /// Those for this client alone, and those for everybody where the broker lets it hear them.
     async fn upcalls(&self, client: &Client) -> Result<Subscription, Failure> {
         let topic = |event: &str, to_me: bool| {
             let event = MethodName::new(event).expect("an identifier");
             let to = to_me.then(|| client.id().clone());
             EventTopic { object: self.object.clone(), event, client: to }.format(client.root())
         };
-        let topics = [topic("upcall", true), topic("pushed", true), topic("pushed", false)];
-        let filters = topics.into_iter().map(|topic| Filter::new(topic).live()).collect();
-        client.subscribe(filters).await.map_err(|error| self.connection.failed(&error))
+        let own = [topic("upcall", true), topic("pushed", true)];
+        let filters = |topics: &[String]| topics.iter().map(|topic| Filter::new(topic).live()).collect();
+        let all = [&own[..], &[topic("pushed", false)]].concat();
+        let subscribed = match client.subscribe(filters(&all)).await {
+            Err(CallError::Fault(fault)) if fault.code == Code::DENIED => {
+                client.subscribe(filters(&own)).await
+            }
+            subscribed => subscribed,
+        };
+        subscribed.map_err(|error| self.connection.failed(&error))
     }
 
     fn no_answer(&self, notes: &mut Notes, error: &CallError) -> Failure {

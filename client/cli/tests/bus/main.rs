@@ -6,6 +6,7 @@
 #![allow(missing_docs, reason = "a test binary has no readers of documentation")]
 
 mod access;
+mod acting;
 mod bench;
 mod broker_gone;
 mod commands;

@@ -83,6 +83,10 @@ async fn schedules_of_owners_are_apart() {
     assert_eq!(crons(user("root"), None).await, ["* * * * *", "*/5 * * * *", "*/7 * * * *"]);
     assert_eq!(crons(user("root"), Some("ada/daily")).await, ["*/5 * * * *", "*/7 * * * *"]);
     assert!(crons(user("bob"), Some("daily")).await.is_empty());
+    // A list goes on behind the last of a page by its owner and name, whoever reads it.
+    assert!(crons(user("bob"), Some("bob/daily")).await.is_empty());
+    assert_eq!(crons(client("x"), Some("/a")).await, ["*/7 * * * *"]);
+    assert_eq!(crons(user("root"), Some("/a")).await.len(), 3);
     for stranger in [user("bob"), client("x")] {
         let ledger = world.ledger_of(stranger);
         let fault = ledger.unschedule("ada/daily".to_owned()).await.expect_err("no admin");
@@ -95,6 +99,8 @@ async fn schedules_of_owners_are_apart() {
     assert!(world.ledger_of(user("root")).unschedule("ada/daily".to_owned()).await.expect("an admin"));
     assert!(world.ledger_of(user("bob")).unschedule("daily".to_owned()).await.expect("his"));
     assert!(!ada.unschedule("daily".to_owned()).await.expect("an answer"));
+    // What was made before there were users belongs to nobody, and was there for ever.
+    assert!(world.ledger_of(user("root")).unschedule("/daily".to_owned()).await.expect("an admin"));
 }
 
 #[tokio::test]

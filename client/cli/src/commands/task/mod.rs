@@ -26,6 +26,8 @@ use crate::terminal::print_text;
 
 /// How often `--wait` looks how far a task is.
 const OFTEN: Duration = Duration::from_millis(300);
+/// What is said instead of a secret result that the ledger does not tell.
+const TOLD: &str = "secret: it is told once, to the owner of the task, and kept for an hour at most";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -279,8 +281,11 @@ async fn wait(ledger: &TasksProxy, connection: &Connection, id: String) -> Resul
         tokio::select! {
             ended = &mut ended => break ended,
             () = tokio::time::sleep(OFTEN), if shown_so_far.wanted() => {
-                if let Ok(Task { progress: Some(progress), .. }) = ledger.get(id.clone()).await {
-                    shown_so_far.show(&progress);
+                match ledger.get(id.clone()).await {
+                    Ok(Task { progress: Some(progress), .. }) => shown_so_far.show(&progress),
+                    // It ended meanwhile, and this was the one time that its secret result is told.
+                    Ok(task) if task.secret && task.result.is_some() => break Ok(task),
+                    _ => {}
                 }
             }
         }
@@ -296,6 +301,10 @@ async fn wait(ledger: &TasksProxy, connection: &Connection, id: String) -> Resul
 /// Tells what came of a task: an error unless it succeeded.
 fn outcome(connection: &Connection, task: &Task) -> Result<(), Failure> {
     match task.state {
+        State::Succeeded if is_told(task) => {
+            let text = format!("the result of task {} is {TOLD}", task.id);
+            Err(Failure::new(Exit::Failed, text))
+        }
         State::Succeeded => {
             if !connection.json {
                 print_text(&shown(&result(task)));
@@ -310,6 +319,11 @@ fn outcome(connection: &Connection, task: &Task) -> Result<(), Failure> {
             Err(Failure::new(Exit::NoAnswer, text))
         }
     }
+}
+
+/// Whether the ledger does not have the result of a task that succeeded.
+fn is_told(task: &Task) -> bool {
+    task.secret && task.result.is_none()
 }
 
 /// What came of a task that succeeded. Its state says that there is a result, which may be null.
@@ -342,7 +356,13 @@ fn show(connection: &Connection, task: &Task) {
     };
     line("runs", Some(task.runs.to_string()));
     line("node", task.node.clone());
-    line("result", (task.state == State::Succeeded).then(|| shown(&result(task))));
+    line(
+        "result",
+        (task.state == State::Succeeded).then(|| match is_told(task) {
+            true => TOLD.to_owned(),
+            false => shown(&result(task)),
+        }),
+    );
     line("error", task.error.as_ref().and_then(|error| error["message"].as_str()).map(ToOwned::to_owned));
 }
 

@@ -58,7 +58,8 @@ pub(super) async fn list(ledger: &TasksProxy, connection: &Connection) -> Result
     let (mut all, mut after): (Vec<Schedule>, Option<String>) = (Vec::new(), None);
     loop {
         let listed = ledger.schedules(after).await.map_err(failed)?;
-        after = listed.last().map(|schedule| schedule.name.clone());
+        // With its owner: an admin reads those of everybody, by owner and name.
+        after = listed.last().map(full_name);
         all.extend(listed);
         if after.is_none() {
             break;
@@ -67,18 +68,29 @@ pub(super) async fn list(ledger: &TasksProxy, connection: &Connection) -> Result
     if connection.json {
         print_json(&json!(all));
     } else {
+        let of_several = all.windows(2).any(|pair| pair[0].user != pair[1].user);
         for schedule in &all {
-            show(connection, schedule);
+            let name = if of_several { full_name(schedule) } else { schedule.name.clone() };
+            show_as(&name, schedule);
         }
     }
     Ok(())
+}
+
+/// By which its owner and admins name a schedule: `USER/NAME`, or `/NAME` where it belongs to nobody.
+fn full_name(schedule: &Schedule) -> String {
+    format!("{}/{}", schedule.user.as_deref().unwrap_or_default(), schedule.name)
 }
 
 fn show(connection: &Connection, schedule: &Schedule) {
     if connection.json {
         return print_json(&json!(schedule));
     }
-    let Schedule { name, timing, object, method, made, skipped, .. } = schedule;
+    show_as(&schedule.name, schedule);
+}
+
+fn show_as(name: &str, schedule: &Schedule) {
+    let Schedule { timing, object, method, made, skipped, .. } = schedule;
     let skipped = if *skipped > 0 { format!(", {skipped} skipped") } else { String::new() };
     print_wrapped(&format!(
         "{name}  {} {}  {object}.{method}  next {}, {made} made{skipped}",
