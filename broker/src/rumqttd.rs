@@ -18,8 +18,9 @@ use crate::{Broker, Config, Running, StartError};
 const READY: Duration = Duration::from_secs(5);
 
 pub(crate) async fn start(config: &Config) -> Result<Broker, StartError> {
-    if config.data_dir.is_some() || config.access.is_some() {
-        let text = "it keeps nothing and knows no rules: remove data_dir, users, password_file and acl_file";
+    if config.data_dir.is_some() || config.access.is_some() || !config.users.is_empty() {
+        let text = "it keeps nothing and knows neither records of passwords nor rules: remove data_dir, users, \
+                    password_file and acl_file";
         return Err(StartError::OtherEngine(text.to_owned()));
     }
     let addresses = config.listen.iter().map(|&a| free_port(a)).collect::<Result<Vec<_>, _>>()?;
@@ -54,7 +55,6 @@ pub(crate) async fn start(config: &Config) -> Result<Broker, StartError> {
 
 fn settings(config: &Config, index: usize, listen: SocketAddr) -> ServerSettings {
     let limits = &config.limits;
-    let users = config.users.iter().map(|u| (u.name.clone(), u.password.clone())).collect::<HashMap<_, _>>();
     ServerSettings {
         name: format!("{}-{index}", if index == 0 { "v5" } else { "v3" }),
         listen,
@@ -64,7 +64,7 @@ fn settings(config: &Config, index: usize, listen: SocketAddr) -> ServerSettings
             connection_timeout_ms: limits.connect_timeout.as_millis().try_into().unwrap_or(u16::MAX),
             max_payload_size: limits.packet_bytes as usize,
             max_inflight_count: usize::from(limits.in_flight),
-            auth: (!config.anonymous).then_some(users),
+            auth: None,
             external_auth: None,
             dynamic_filters: true,
         },

@@ -6,6 +6,7 @@
 #![allow(missing_docs, reason = "a test binary has no readers of documentation")]
 
 mod access;
+#[cfg(feature = "gateway")]
 mod acting;
 mod bench;
 mod broker_gone;
