@@ -358,10 +358,8 @@ fn show(connection: &Connection, task: &Task) {
     line("node", task.node.clone());
     line(
         "result",
-        (task.state == State::Succeeded).then(|| match is_told(task) {
-            true => TOLD.to_owned(),
-            false => shown(&result(task)),
-        }),
+        (task.state == State::Succeeded)
+            .then(|| if is_told(task) { TOLD.to_owned() } else { shown(&result(task)) }),
     );
     line("error", task.error.as_ref().and_then(|error| error["message"].as_str()).map(ToOwned::to_owned));
 }
