@@ -55,8 +55,10 @@ fn foreign() -> Option<Bus> {
 }
 
 /// On an embedded broker in any case.
-pub(crate) async fn embedded(config: Config) -> Bus {
-    open(with_users(config, &[root("rantai")])).await
+pub(crate) async fn embedded(mut config: Config) -> Bus {
+    let root = root("rantai");
+    config.bus_roots = vec![root.to_string()];
+    open(with_users(config, &[root])).await
 }
 
 /// On an embedded broker with the users of this configuration alone.

@@ -332,7 +332,9 @@ async fn a_gateway_whose_name_another_client_takes_ends_and_says_so() {
     let id = line.split("client=").nth(1).and_then(|rest| rest.split(' ').next()).expect("an id");
     let id = rantai_client::wire::name::ClientId::new(id).expect("a name");
     let address = bus.address_for(SERVING);
-    let taken = rantai_client::Client::builder(address).client_id(id).connect().await.expect("connected");
+    let root = rantai_client::wire::name::Root::new(&bus.root).expect("a root");
+    let builder = rantai_client::Client::builder(address).root(root).client_id(id);
+    let taken = builder.connect().await.expect("connected");
     gateway.node.wait_for("the gateways have no connection any more");
     assert_eq!(gateway.node.exit_code(), 1);
     taken.close().await;
