@@ -340,5 +340,5 @@ fn connected(
     // An empty buffer would hold on to what CONNECT was read into.
     let rest = if rest.is_empty() { BytesMut::new() } else { rest };
     Counters::add(&hub.shared.counters.connected, 1);
-    Ok(Connection::new(hub.clone(), connected, principal, session_expiry, keep_alive, rest))
+    Ok(Connection::new(hub.clone(), connected, session_expiry, keep_alive, rest))
 }

@@ -15,11 +15,12 @@ use parking_lot::Mutex;
 
 use outbox::{Batch, Outbox};
 
+use crate::access::Principal;
 use crate::codec::{self, Outgoing, Reason};
 use crate::counters::Counters;
 use crate::frames::Frames;
 use crate::message::Message;
-use crate::peer::{Identity, Peer};
+use crate::peer::Peer;
 use crate::pool::{SHARED_PAYLOAD_BYTES, return_buffer};
 use crate::shared::Shared;
 use crate::transport::Transport;
@@ -28,6 +29,8 @@ use crate::transport::Transport;
 pub(crate) trait Refill: std::fmt::Debug + Send + Sync {
     /// Appends what waits for `link` at the time `now`, as far as it has room.
     fn refill(self: Arc<Self>, link: &Arc<Link>, now: u64);
+
+    fn client_id(&self) -> &ByteString;
 }
 
 /// One client's connection.
@@ -35,7 +38,7 @@ pub(crate) trait Refill: std::fmt::Debug + Send + Sync {
 pub(crate) struct Link {
     pub(crate) transport: Transport,
     pub(crate) peer: Peer,
-    pub(crate) identity: Identity,
+    pub(crate) principal: Arc<Principal>,
     pub(crate) shared: Arc<Shared>,
     /// Asked for more when everything is written.
     source: Weak<dyn Refill>,
@@ -81,7 +84,7 @@ impl Link {
     pub(crate) fn new(
         transport: Transport,
         source: Weak<dyn Refill>,
-        (peer, identity): (Peer, Identity),
+        (peer, principal): (Peer, Arc<Principal>),
         shared: Arc<Shared>,
         greeting: Vec<u8>,
     ) -> Arc<Self> {
@@ -89,7 +92,7 @@ impl Link {
         Arc::new(Self {
             transport,
             peer,
-            identity,
+            principal,
             shared,
             source,
             reader: Mutex::default(),

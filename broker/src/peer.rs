@@ -1,7 +1,6 @@
 //! What is known of a client from its CONNECT.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 use bytestring::ByteString;
 
@@ -11,17 +10,17 @@ use crate::grants::{Holder, Wanted};
 use crate::message::Properties;
 
 /// Who the client of a connection is.
-#[derive(Clone, Debug)]
-pub(crate) struct Identity {
-    pub(crate) principal: Arc<Principal>,
-    pub(crate) client_id: ByteString,
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Identity<'a> {
+    pub(crate) principal: &'a Principal,
+    pub(crate) client_id: &'a ByteString,
 }
 
-impl Identity {
+impl<'a> Identity<'a> {
     /// This client's reply on `topic`, to the request with these properties.
-    pub(crate) fn reply<'a>(&'a self, topic: &'a str, properties: &'a Properties) -> Wanted<'a> {
-        let principal = &*self.principal;
-        let holder = Holder { user: principal.caller(), local: principal.local, client_id: &self.client_id };
+    pub(crate) fn reply(self, topic: &'a str, properties: &'a Properties) -> Wanted<'a> {
+        let Self { principal, client_id } = self;
+        let holder = Holder { user: principal.caller(), local: principal.local, client_id };
         Wanted { holder, topic, correlation: properties.correlation_data.as_deref().unwrap_or_default() }
     }
 }

@@ -13,6 +13,7 @@ use crate::counters::Counters;
 use crate::grants::Asked;
 use crate::message::{Message, Properties};
 use crate::owner::Owner;
+use crate::peer::Identity;
 
 /// Why a message of a bus is refused.
 #[derive(Debug)]
@@ -30,6 +31,10 @@ impl From<Denial> for BusRefusal {
 }
 
 impl Connection {
+    fn identity(&self) -> Identity<'_> {
+        Identity { principal: &self.link.principal, client_id: &self.session.client_id }
+    }
+
     /// Sets who calls, and where a caller is to be replied to that has not said so. `needed` is what the message needs
     /// reply grants for.
     pub(super) fn enter_bus(
@@ -55,7 +60,7 @@ impl Connection {
         let grants = &self.hub.shared.grants;
         let reply = properties.response_topic.as_ref().filter(|_| bus.is_request());
         let passed_on =
-            reply.and_then(|reply| grants.passed_on(&self.link.identity.reply(reply, properties), now));
+            reply.and_then(|reply| grants.passed_on(&self.identity().reply(reply, properties), now));
         if needed.response && passed_on.is_none() {
             return Err(self.no_response(properties, Some(&bus)).into());
         }
@@ -63,7 +68,7 @@ impl Connection {
         let other = match &passed_on {
             // A link of a chain: whoever called the first one calls all of them.
             Some(by) => {
-                caller::stamp(&mut properties.user, by.caller.as_ref(), self.principal.caller());
+                caller::stamp(&mut properties.user, by.caller.as_ref(), self.link.principal.caller());
                 None
             }
             None => self.say_who_calls(&bus, topic, properties, needed)?,
@@ -85,14 +90,14 @@ impl Connection {
             && shared.bus.is_reply(&message.topic)
             && message.user("more") != Some("1")
         {
-            shared.grants.use_up(&self.link.identity.reply(&message.topic, &message.properties));
+            shared.grants.use_up(&self.identity().reply(&message.topic, &message.properties));
         }
     }
 
     /// Whether this client may publish a reply by a grant.
     fn check_reply(&self, message: &Message, now: u64) -> Result<(), Denial> {
         let shared = &self.hub.shared;
-        let wanted = self.link.identity.reply(&message.topic, &message.properties);
+        let wanted = self.identity().reply(&message.topic, &message.properties);
         if !message.retain && shared.grants.allow(&wanted, now) {
             return Ok(());
         }
@@ -108,7 +113,7 @@ impl Connection {
     /// Where replies to this client go, if it has logged in and may read them there. Its requests may be of MQTT 3.1.1, which
     /// has no Response Topic.
     fn private_reply(&mut self, bus: &BusTopic<'_>, properties: &Properties) -> Option<ByteString> {
-        self.principal.caller()?;
+        self.link.principal.caller()?;
         let no_reply = |(key, value): &(ByteString, ByteString)| key == "oneway" && value == "1";
         if properties.user.iter().any(no_reply) {
             return None;
@@ -127,7 +132,7 @@ impl Connection {
         properties: &mut Properties,
         needed: Needed,
     ) -> Result<Option<Principal>, Denial> {
-        let (access, principal) = (&self.hub.shared.access, &*self.principal);
+        let (access, principal) = (&self.hub.shared.access, &*self.link.principal);
         let is_other = |sent: &&ByteString| principal.local || ***sent != *principal.caller_or_nobody();
         let sent = caller::sent(&properties.user).filter(is_other);
         let Some(user) = sent.filter(|user| access.may_act_for(principal, user)) else {
@@ -162,14 +167,14 @@ impl Connection {
         let (owner, caller) = match other.map(|other| other.user) {
             Some(Some(user)) => (Some(Arc::new(Owner::User(user.clone()))), Some(user)),
             Some(None) => (self.owner.clone(), None),
-            None => (self.owner.clone(), self.principal.caller().cloned()),
+            None => (self.owner.clone(), self.link.principal.caller().cloned()),
         };
         Arc::new(Asked { owner, caller, passed_on: None })
     }
 
     /// A reply was asked for where this client may not read, and no request was sent to it that it could pass on.
     fn no_response(&self, properties: &Properties, bus: Option<&BusTopic<'_>>) -> Denial {
-        let id = match self.principal.caller() {
+        let id = match self.link.principal.caller() {
             Some(user) => format!("{user}--1"),
             None => self.session.client_id.to_string(),
         };

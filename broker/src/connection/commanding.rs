@@ -10,7 +10,7 @@ impl Connection {
     /// Carries a command out and acknowledges it. The client is not read meanwhile.
     pub(super) async fn command(&self, publish: Publish) {
         let client = ClientText(&self.session.client_id);
-        let user = ClientText(self.principal.name());
+        let user = ClientText(self.link.principal.name());
         let shared = &self.hub.shared;
         if shared.may_log(&shared.log_lines.limits) {
             tracing::info!(%client, %user, peer = %self.link.peer.address, "has users and rules read again");

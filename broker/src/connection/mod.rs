@@ -25,7 +25,6 @@ use aliases::TopicAliases;
 use progress::Heard;
 use rights::PublishRights;
 
-use crate::access::Principal;
 use crate::codec::{self, DecodeError, Publish};
 use crate::counters::Counters;
 use crate::hub::{Ending, Hub};
@@ -76,8 +75,8 @@ pub(crate) struct Connection {
     hub: Arc<Hub>,
     session: Arc<Session>,
     link: Arc<Link>,
-    principal: Arc<Principal>,
-    rights: PublishRights,
+    /// None before the first decision.
+    rights: Option<Box<PublishRights>>,
     /// Who its retained messages count for.
     owner: Option<Arc<Owner>>,
     /// What CONNECT said about its session's end; 0 may not become more (MQTT 5, 3.14.2.2.2).
@@ -92,8 +91,8 @@ pub(crate) struct Connection {
     heard: bool,
     /// Links that are still to be written after a batch that put much into many.
     unwritten: Option<Box<Dirty>>,
-    /// How long it is not to be read: what it has retained grows fast.
-    pause: Option<Duration>,
+    /// Milliseconds that it is not to be read: what it has retained grows fast.
+    pause: u32,
 }
 
 /// What to do after a packet or a batch.
@@ -127,7 +126,6 @@ impl Connection {
     pub(crate) fn new(
         hub: Arc<Hub>,
         (session, link): (Arc<Session>, Arc<Link>),
-        principal: Arc<Principal>,
         session_expiry: u32,
         keep_alive: u16,
         partial: BytesMut,
@@ -139,8 +137,7 @@ impl Connection {
             hub,
             session,
             link,
-            principal,
-            rights: PublishRights::default(),
+            rights: None,
             owner,
             session_expiry,
             silence,
@@ -149,7 +146,7 @@ impl Connection {
             unanswered: Unanswered::default(),
             heard: false,
             unwritten: None,
-            pause: None,
+            pause: 0,
         }
     }
 
@@ -179,7 +176,7 @@ impl Connection {
     /// Serves the client until one of both ends it.
     pub(crate) async fn serve(mut self: Box<Self>) {
         let ending = self.read_all().await;
-        self.hub.shared.endings.take().await;
+        Box::pin(self.hub.shared.endings.take()).await;
         let mut work = Work::take(self.hub.shared.clock.now_ms());
         self.hub.disconnect(&self.session, &self.link, ending, &mut work.scratch);
         flush_all(&mut work.scratch.dirty);
@@ -203,8 +200,9 @@ impl Connection {
             if self.unwritten.is_some() {
                 Box::pin(self.write_rest()).await;
             }
-            if let Some(pause) = self.pause.take() {
+            if self.pause > 0 {
                 self.not_listening();
+                let pause = Duration::from_millis(u64::from(std::mem::take(&mut self.pause)));
                 Box::pin(self.wait_for_pace(pause)).await;
             }
             match step {
@@ -312,7 +310,8 @@ impl Connection {
         if !work.scratch.dirty.is_empty() {
             self.unwritten = Some(Box::new(std::mem::take(&mut work.scratch.dirty)));
         }
-        self.pause = work.scratch.take_pause();
+        self.pause =
+            work.scratch.take_pause().map_or(0, |pause| pause.as_millis().try_into().unwrap_or(u32::MAX));
         work.give_back();
         if self.unanswered.end_batch() && matches!(result, Ok(Step::Idle)) {
             self.link.acknowledge_read();

@@ -173,7 +173,7 @@ impl Connection {
         Counters::add(&shared.counters.refused_grants, 1);
         if shared.may_log_limit(&mut self.session.state.lock().logged, Met::Grants) {
             tracing::warn!(
-                client = %ClientText(&self.session.client_id), user = %ClientText(self.principal.name()),
+                client = %ClientText(&self.session.client_id), user = %ClientText(self.link.principal.name()),
                 peer = %self.link.peer.address, "refused: more requests without a reply than its share"
             );
         }

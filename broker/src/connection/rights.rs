@@ -40,9 +40,9 @@ impl Connection {
         if generation == 0 && !message.topic.starts_with('$') {
             return Ok(Needed::default());
         }
-        let (principal, client_id) = (&*self.principal, &*self.session.client_id);
+        let (principal, client_id) = (&*self.link.principal, &*self.session.client_id);
         let decide = |action, topic: &str| access.authorize(principal, client_id, action, topic);
-        let topics = &mut self.rights.topics;
+        let topics = &mut self.rights.get_or_insert_default().topics;
         let allowed = topics.of(generation, &message.topic, || decide(Action::Publish, &message.topic))?;
         let mut needed = Needed { reply: allowed == Allowed::WithReplyGrant, response: false };
         if let Some(topic) = &message.properties.response_topic {
@@ -57,9 +57,9 @@ impl Connection {
     /// Whether the client may ask for replies on `topic`.
     pub(super) fn may_be_replied_to(&mut self, topic: &str) -> Result<Allowed, Denial> {
         let access = &self.hub.shared.access;
-        let (principal, client_id) = (&*self.principal, &*self.session.client_id);
+        let (principal, client_id) = (&*self.link.principal, &*self.session.client_id);
         let decide = || access.authorize(principal, client_id, Action::ReplyTo, topic);
-        self.rights.response_topics.of(access.generation(), topic, decide)
+        self.rights.get_or_insert_default().response_topics.of(access.generation(), topic, decide)
     }
 
     /// Refuses a message that may not be published: 0x87 in MQTT 5. In 3.1.1 it is acknowledged and dropped
@@ -72,7 +72,7 @@ impl Connection {
             && shared.may_log_limit(&mut self.session.state.lock().logged, Met::Access)
         {
             tracing::warn!(
-                client = %ClientText(&self.session.client_id), user = %ClientText(self.principal.name()),
+                client = %ClientText(&self.session.client_id), user = %ClientText(self.link.principal.name()),
                 peer = %self.link.peer.address, topic = %ClientText(&publish.message.topic),
                 "refused: messages that the rules do not allow"
             );

@@ -52,7 +52,7 @@ impl Connection {
         if !self.link.told_of_answers.load(Ordering::Relaxed) && shared.may_log(&shared.log_lines.unread) {
             self.link.told_of_answers.store(true, Ordering::Relaxed);
             let client = ClientText(&self.session.client_id);
-            let user = ClientText(self.principal.user.as_deref().unwrap_or("-"));
+            let user = ClientText(self.link.principal.user.as_deref().unwrap_or("-"));
             let peer = self.link.peer.address;
             tracing::warn!(%client, %user, %peer, "does not take its answers: not read until it does");
         }

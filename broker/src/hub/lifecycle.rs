@@ -15,7 +15,7 @@ use crate::counters::Counters;
 use crate::grants::Asked;
 use crate::link::{Link, flush_all};
 use crate::message::Message;
-use crate::peer::{Identity, Peer};
+use crate::peer::Peer;
 use crate::session::{Scratch, Session, State};
 use crate::store::Op;
 use crate::transport::Transport;
@@ -102,8 +102,7 @@ impl Hub {
         let greeting = greeting(&session, connect.version, &peer, ack);
         let link = {
             let source: Weak<Session> = Arc::downgrade(&session);
-            let identity = Identity { principal: principal.clone(), client_id: session.client_id.clone() };
-            Link::new(transport, source, (peer, identity), self.shared.clone(), greeting)
+            Link::new(transport, source, (peer, principal.clone()), self.shared.clone(), greeting)
         };
         sessions.by_client.insert(connect.client_id, session.clone());
         sessions.by_key.insert(session.key, session.clone());

@@ -26,10 +26,15 @@ impl Link {
         let Some(topic) = &message.properties.response_topic else { return false };
         let shared = &*self.shared;
         let is_reply = || shared.bus.is_reply(topic);
-        if shared.access.generation() == 0 || !is_reply() || !self.is_asked(message, shared_filter) {
+        if shared.access.generation() == 0 || !is_reply() {
             return false;
         }
-        let wanted = self.identity.reply(topic, &message.properties);
+        let Some(source) = self.source.upgrade() else { return false };
+        let of = Identity { principal: &self.principal, client_id: source.client_id() };
+        if !self.is_asked(of, message, shared_filter) {
+            return false;
+        }
+        let wanted = of.reply(topic, &message.properties);
         let given = shared.grants.give(&wanted, || asked(message), (expires(message, now), again), now);
         Counters::add(&shared.counters.refused_grants, u64::from(given == Given::Refused));
         given == Given::Added
@@ -37,29 +42,32 @@ impl Link {
 
     /// The message was not sent.
     pub(crate) fn take_back_reply(&self, message: &Message) {
-        if let Some(topic) = &message.properties.response_topic {
-            self.shared.grants.take_back(&self.identity.reply(topic, &message.properties));
+        if let Some(topic) = &message.properties.response_topic
+            && let Some(source) = self.source.upgrade()
+        {
+            let of = Identity { principal: &self.principal, client_id: source.client_id() };
+            self.shared.grants.take_back(&of.reply(topic, &message.properties));
         }
     }
 
     /// Whether a message is a request to this client. Who looks on is not asked, from outside the group of the object or in
     /// a group of its own: it could reply in the object's place, by grants that count for the caller.
-    fn is_asked(&self, message: &Message, shared_filter: Option<&ByteString>) -> bool {
+    fn is_asked(&self, client: Identity<'_>, message: &Message, shared_filter: Option<&ByteString>) -> bool {
         let Some(of) = self.shared.bus.topic(&message.topic) else { return false };
         match of.kind {
             BusKind::Call => {
                 let group = shared_filter.and_then(|filter| topic::shared(filter)?);
                 group.is_some_and(|group| group.name == of.object)
             }
-            BusKind::At => of.node == &*self.identity.client_id,
-            BusKind::All => self.may_serve(&of),
+            BusKind::At => of.node == &**client.client_id,
+            BusKind::All => self.may_serve(client, &of),
             BusKind::Reply | BusKind::Other => false,
         }
     }
 
     /// Whether the client may join the group of an object.
-    fn may_serve(&self, topic: &BusTopic<'_>) -> bool {
-        let (access, Identity { principal, client_id }) = (&self.shared.access, &self.identity);
+    fn may_serve(&self, client: Identity<'_>, topic: &BusTopic<'_>) -> bool {
+        let (access, Identity { principal, client_id }) = (&self.shared.access, client);
         access.authorize(principal, client_id, Action::Subscribe, &topic.group_filter()).is_ok()
     }
 }

@@ -4,6 +4,7 @@ use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::{Buf, BufMut, BytesMut};
+use bytestring::ByteString;
 
 use super::*;
 use crate::clock::Clock;
@@ -15,9 +16,14 @@ use crate::random::Random;
 #[derive(Debug)]
 struct Source {
     left: AtomicUsize,
+    client_id: ByteString,
 }
 
 impl Refill for Source {
+    fn client_id(&self) -> &ByteString {
+        &self.client_id
+    }
+
     fn refill(self: Arc<Self>, link: &Arc<Link>, _: u64) {
         let left = self.left.load(Ordering::Relaxed);
         if left == 0 {
@@ -43,8 +49,7 @@ fn link(capacity: usize, source: &Arc<Source>, version: Version) -> (Arc<Link>, 
     };
     let source: Weak<Source> = Arc::downgrade(source);
     let shared = Shared::new(Config::default(), None, Clock::system(), Random::System);
-    let identity = Identity { principal: Arc::default(), client_id: "a".into() };
-    let link = Link::new(ours, source, (peer, identity), shared, b"hello ".to_vec());
+    let link = Link::new(ours, source, (peer, Arc::default()), shared, b"hello ".to_vec());
     (link, theirs)
 }
 
@@ -63,7 +68,7 @@ async fn read(end: &Transport) -> BytesMut {
 
 #[tokio::test]
 async fn what_does_not_fit_is_written_later_and_in_order() {
-    let source = Arc::new(Source { left: AtomicUsize::new(3) });
+    let source = Arc::new(Source { left: AtomicUsize::new(3), client_id: "a".into() });
     let (link, end) = link(4, &source, Version::V3);
     let mut dirty = Dirty::new();
     link.append(&[b'x'; 100], &mut dirty);
@@ -85,7 +90,7 @@ async fn what_does_not_fit_is_written_later_and_in_order() {
 /// Else a large message for many readers would keep everybody waiting until all have it.
 #[tokio::test]
 async fn much_for_many_is_written_in_turns() {
-    let source = Arc::new(Source { left: AtomicUsize::new(0) });
+    let source = Arc::new(Source { left: AtomicUsize::new(0), client_id: "a".into() });
     let links: Vec<_> = (0..5).map(|_| link(4 << 20, &source, Version::V5)).collect();
     let mut dirty = Dirty::new();
     for (link, _) in &links {
@@ -101,7 +106,7 @@ async fn much_for_many_is_written_in_turns() {
 
 #[tokio::test]
 async fn a_link_that_is_closed_says_why_after_what_it_has_left() {
-    let source = Arc::new(Source { left: AtomicUsize::new(0) });
+    let source = Arc::new(Source { left: AtomicUsize::new(0), client_id: "a".into() });
     let (link, end) = link(1000, &source, Version::V5);
     link.close(Some(Reason::SERVER_BUSY));
     let mut dirty = Dirty::new();
@@ -115,7 +120,7 @@ async fn a_link_that_is_closed_says_why_after_what_it_has_left() {
 
 #[tokio::test]
 async fn a_client_that_is_gone_ends_the_link() {
-    let source = Arc::new(Source { left: AtomicUsize::new(0) });
+    let source = Arc::new(Source { left: AtomicUsize::new(0), client_id: "a".into() });
     let (link, end) = link(4, &source, Version::V5);
     drop(end);
     link.flush();
@@ -125,7 +130,7 @@ async fn a_client_that_is_gone_ends_the_link() {
 
 #[tokio::test]
 async fn a_client_that_takes_no_answers_is_not_read_until_it_does() {
-    let source = Arc::new(Source { left: AtomicUsize::new(0) });
+    let source = Arc::new(Source { left: AtomicUsize::new(0), client_id: "a".into() });
     let (link, end) = link(4, &source, Version::V3);
     let limit = link.shared.config.limits.answer_bytes;
     let mut dirty = Dirty::new();
@@ -142,7 +147,7 @@ async fn a_client_that_takes_no_answers_is_not_read_until_it_does() {
 
 #[tokio::test]
 async fn messages_are_no_answers() {
-    let source = Arc::new(Source { left: AtomicUsize::new(0) });
+    let source = Arc::new(Source { left: AtomicUsize::new(0), client_id: "a".into() });
     let (link, _end) = link(4, &source, Version::V3);
     let mut dirty = Dirty::new();
     let message = Message { topic: "t".into(), payload: vec![0; 900].into(), ..Message::default() };
@@ -154,7 +159,7 @@ async fn messages_are_no_answers() {
 
 #[tokio::test]
 async fn the_end_of_the_connection_ends_the_wait_for_answers() {
-    let source = Arc::new(Source { left: AtomicUsize::new(0) });
+    let source = Arc::new(Source { left: AtomicUsize::new(0), client_id: "a".into() });
     let (link, end) = link(4, &source, Version::V5);
     let mut dirty = Dirty::new();
     link.append(&vec![0; link.shared.config.limits.answer_bytes + 1], &mut dirty);
@@ -165,7 +170,7 @@ async fn the_end_of_the_connection_ends_the_wait_for_answers() {
 
 #[tokio::test]
 async fn a_client_that_takes_some_bytes_is_told_from_one_that_takes_none() {
-    let source = Arc::new(Source { left: AtomicUsize::new(0) });
+    let source = Arc::new(Source { left: AtomicUsize::new(0), client_id: "a".into() });
     let (link, end) = link(4, &source, Version::V5);
     link.flush();
     tokio::task::yield_now().await;

@@ -25,7 +25,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
-use crate::access::{Decisions, Principal};
+use crate::access::Principal;
 use crate::codec::{Options, Outgoing};
 use crate::counters::Counters;
 use crate::link::{Appended, Link};
@@ -45,6 +45,7 @@ use full::Overflow;
 use gated::{Gated, GatedQueue};
 use in_flight::InFlight;
 use reads::{Read, ReadTurn, Reads};
+use rights::DeliveryRights;
 pub(crate) use scratch::Scratch;
 
 /// One client's session.
@@ -86,10 +87,8 @@ pub(crate) struct State {
     pub(crate) subscriptions: Filters,
     /// About how many bytes those take, here and among all subscriptions.
     pub(crate) subscription_bytes: usize,
-    /// Subscriptions that are wider than what the client may read.
-    pub(crate) at_delivery: HashSet<ByteString>,
-    /// What was decided about topics for those.
-    decisions: Decisions,
+    /// Subscriptions that are wider than what the client may read, and decisions about topics; none before the first.
+    rights: Option<Box<DeliveryRights>>,
     /// The generation of rules by which its subscriptions were looked at last.
     pub(crate) checked: u64,
     /// QoS 2 packet ids that came from the client and are not released.

@@ -3,20 +3,28 @@
 use std::sync::Arc;
 
 use bytestring::ByteString;
+use hashbrown::HashSet;
 
 use super::entry::{Entry, PENDING};
 use super::{Scratch, State};
-use crate::access::{Action, Allowed};
+use crate::access::{Action, Allowed, Decisions};
 use crate::counters::Counters;
 use crate::message::Message;
 use crate::shared::Shared;
 use crate::store::Op;
 
+/// Where a session's filters are wider than what its client may read.
+#[derive(Debug, Default)]
+pub(super) struct DeliveryRights {
+    filters: HashSet<ByteString>,
+    decisions: Decisions,
+}
+
 impl State {
     /// Remembers how far a subscription is allowed, which was decided just now.
     pub(crate) fn note_allowed(&mut self, filter: &ByteString, allowed: Allowed) {
         if allowed == Allowed::AtDelivery {
-            self.at_delivery.insert(filter.clone());
+            self.rights.get_or_insert_default().filters.insert(filter.clone());
         } else {
             self.forget_allowed(filter);
         }
@@ -24,8 +32,11 @@ impl State {
 
     /// A subscription has ended.
     pub(crate) fn forget_allowed(&mut self, filter: &str) {
-        if self.at_delivery.remove(filter) && self.at_delivery.is_empty() {
-            self.at_delivery = hashbrown::HashSet::new();
+        if let Some(rights) = &mut self.rights
+            && rights.filters.remove(filter)
+            && rights.filters.is_empty()
+        {
+            rights.filters = HashSet::new();
         }
     }
 
@@ -33,7 +44,8 @@ impl State {
     /// read, and between a change of the rules and the look at its filters.
     pub(crate) fn may_get(&mut self, client_id: &str, topic: &str, shared: &Shared) -> bool {
         let generation = shared.access.generation();
-        if generation == 0 || self.at_delivery.is_empty() && self.checked == generation {
+        let has_wide_filters = || self.rights.as_ref().is_some_and(|rights| !rights.filters.is_empty());
+        if generation == 0 || self.checked == generation && !has_wide_filters() {
             return true;
         }
         self.may_ever_get(client_id, topic, shared)
@@ -44,7 +56,7 @@ impl State {
         let generation = shared.access.generation();
         let principal = &self.principal;
         let decide = || shared.access.authorize(principal, client_id, Action::Receive, topic);
-        self.decisions.of(generation, topic, decide).is_ok()
+        self.rights.get_or_insert_default().decisions.of(generation, topic, decide).is_ok()
     }
 
     /// Takes out what is queued and may not be sent any more. Returns what came by shared subscriptions that the session

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use bytestring::ByteString;
+
 use super::entry::{Entry, PENDING};
 use super::gated::Gated;
 use super::reads::{Found, ReadTurn};
@@ -19,6 +21,10 @@ const STEPS_LOCKED: usize = 64;
 const READ_AT_ONCE: usize = 64;
 
 impl Refill for Session {
+    fn client_id(&self) -> &ByteString {
+        &self.client_id
+    }
+
     fn refill(self: Arc<Self>, link: &Arc<Link>, now: u64) {
         let mut scratch = Scratch::at(now);
         {
