@@ -176,7 +176,12 @@ impl Connection {
     /// Serves the client until one of both ends it.
     pub(crate) async fn serve(mut self: Box<Self>) {
         let ending = self.read_all().await;
-        Box::pin(self.hub.shared.endings.take()).await;
+        // An idle connection carries nothing of its end along.
+        Box::pin(self.end(ending)).await;
+    }
+
+    async fn end(self: Box<Self>, ending: Ending) {
+        self.hub.shared.endings.take().await;
         let mut work = Work::take(self.hub.shared.clock.now_ms());
         self.hub.disconnect(&self.session, &self.link, ending, &mut work.scratch);
         flush_all(&mut work.scratch.dirty);
@@ -185,7 +190,7 @@ impl Connection {
             self.hub.has_read_out(&self.session, &self.link);
         }
         if self.link.is_closing() {
-            Box::pin(self.linger()).await;
+            self.linger().await;
         }
         self.link.cut();
         Counters::sub(&self.hub.shared.counters.connected, 1);

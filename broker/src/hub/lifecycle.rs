@@ -119,7 +119,7 @@ impl Hub {
             // Not again by connecting again: a client could hold publishers back for ever.
             if !resumed {
                 state.wait_credit = self.shared.config.limits.publish_wait;
-                state.checked = self.shared.access.generation();
+                state.note_checked(self.shared.access.generation());
             }
             state.expiry = granted;
             state.version5 = connect.version == Version::V5;

@@ -108,7 +108,7 @@ impl Hub {
     /// more goes, and with `ends` its connection is ended. Returns whether there was one.
     fn end_look(&self, session: &Arc<Session>, generation: u64, ends: bool, scratch: &mut Scratch) -> bool {
         let mut state = session.state.lock();
-        state.checked = generation;
+        state.note_checked(generation);
         let left = state.drop_forbidden((session.key, &session.client_id), &self.shared, scratch);
         state.count_absent(&self.shared.absent);
         let link = state.link.clone().filter(|link| ends && !link.is_closing());

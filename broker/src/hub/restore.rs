@@ -34,7 +34,7 @@ impl Hub {
             state.expiry = stored.record.expiry;
             state.version5 = stored.record.version5;
             state.principal = Arc::new(Principal::of_record(stored.record.user_name));
-            state.checked = self.shared.access.generation();
+            state.note_checked(self.shared.access.generation());
             let principal = state.principal.clone();
             self.count_session(&mut state, &principal, None);
             state.will = stored.record.will.map(|will| {

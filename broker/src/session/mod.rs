@@ -89,8 +89,8 @@ pub(crate) struct State {
     pub(crate) subscription_bytes: usize,
     /// Subscriptions that are wider than what the client may read, and decisions about topics; none before the first.
     rights: Option<Box<DeliveryRights>>,
-    /// The generation of rules by which its subscriptions were looked at last.
-    pub(crate) checked: u64,
+    /// The generation of rules by which its subscriptions were looked at last, of which the lower half tells them apart.
+    checked: u32,
     /// QoS 2 packet ids that came from the client and are not released.
     pub(crate) received: HashSet<u16>,
     /// Waits for the will's delay and for the session's end.

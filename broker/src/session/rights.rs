@@ -21,6 +21,11 @@ pub(super) struct DeliveryRights {
 }
 
 impl State {
+    /// Its subscriptions were looked at by the rules of this generation.
+    pub(crate) fn note_checked(&mut self, generation: u64) {
+        self.checked = generation as u32;
+    }
+
     /// Remembers how far a subscription is allowed, which was decided just now.
     pub(crate) fn note_allowed(&mut self, filter: &ByteString, allowed: Allowed) {
         if allowed == Allowed::AtDelivery {
@@ -45,7 +50,7 @@ impl State {
     pub(crate) fn may_get(&mut self, client_id: &str, topic: &str, shared: &Shared) -> bool {
         let generation = shared.access.generation();
         let has_wide_filters = || self.rights.as_ref().is_some_and(|rights| !rights.filters.is_empty());
-        if generation == 0 || self.checked == generation && !has_wide_filters() {
+        if generation == 0 || self.checked == generation as u32 && !has_wide_filters() {
             return true;
         }
         self.may_ever_get(client_id, topic, shared)
