@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::{BufMut, BytesMut};
 use bytestring::ByteString;
+use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::access::{Denial, Principal};
@@ -30,6 +31,9 @@ const CONNECT_BYTES: u32 = 320 << 10;
 
 /// How the client ids begin that are drawn for clients without one.
 const DRAWN_ID: &str = "auto-";
+
+// What is rarely waited for in a handshake is boxed: with all of it a handshake is larger than what malloc keeps for each thread
+// (1,032 bytes), and leaves holes between the connections that stay.
 
 /// Serves one accepted socket to its end; closes it where its address has too many.
 pub(crate) fn accept(
@@ -89,7 +93,7 @@ async fn handshake(
         received = timeout(hub.shared.config.limits.connect_timeout, receive(&hub, &transport, &mut buffer, &mut place)) => received,
         _ = stopping.wait_for(|&stop| stop) => return None,
     };
-    let mut connect = match received {
+    let connect = match received {
         Ok(Ok(mut connect)) => {
             // Copied out of the packet, which it would keep in memory as long as the session lives.
             connect.client_id = ByteString::from(&*connect.client_id);
@@ -97,13 +101,13 @@ async fn handshake(
             connect
         }
         Ok(Err(None)) => {
-            hub.shared.endings.take().await;
+            Box::pin(hub.shared.endings.take()).await;
             return None;
         }
         Ok(Err(Some(failure))) => {
             let version = codec::announced_version(&buffer);
             let who = Refused { version, packet_maximum: u32::MAX, client_id: "" };
-            refuse(&hub, &transport, address, &who, failure).await;
+            Box::pin(refuse(&hub, &transport, address, &who, failure)).await;
             return None;
         }
         Err(_) => {
@@ -114,9 +118,20 @@ async fn handshake(
             return None;
         }
     };
+    Box::pin(answer(hub, (transport, address, place), connect, buffer, stopping)).await
+}
+
+/// Answers a CONNECT.
+async fn answer(
+    hub: Arc<Hub>,
+    (transport, address, place): (Transport, SocketAddr, Place),
+    mut connect: Box<Connect>,
+    buffer: BytesMut,
+    mut stopping: watch::Receiver<bool>,
+) -> Option<Box<Connection>> {
     let admitted = async {
         check(&connect)?;
-        let principal = log_in(&hub, address, &connect).await?;
+        let principal = Box::pin(log_in(&hub, address, &connect)).await?;
         admit(&hub, address, &connect, &principal).map(|()| principal)
     };
     let admitted = tokio::select! {
@@ -126,7 +141,7 @@ async fn handshake(
     let principal = match admitted {
         Ok(principal) => principal,
         Err(failure) => {
-            refuse(&hub, &transport, address, &Refused::of(&connect), failure).await;
+            Box::pin(refuse(&hub, &transport, address, &Refused::of(&connect), failure)).await;
             return None;
         }
     };
@@ -137,7 +152,7 @@ async fn handshake(
         // It could not be told what it has to know, and may not be sent more [MQTT-3.1.2-24].
         let failure =
             DecodeError { reason: Reason::PACKET_TOO_LARGE, text: "a Maximum Packet Size below CONNACK's" };
-        refuse(&hub, &transport, address, &Refused::of(&connect), failure).await;
+        Box::pin(refuse(&hub, &transport, address, &Refused::of(&connect), failure)).await;
         return None;
     }
     if let Some((session, link)) = hub.connection_of(&connect.client_id) {
@@ -153,7 +168,7 @@ async fn handshake(
         Err((transport, denial)) => {
             // Somebody else has taken the client id in the meantime, or the rules are others.
             let who = Refused { version, packet_maximum, client_id: &client_id };
-            refuse(&hub, &transport, address, &who, denial).await;
+            Box::pin(refuse(&hub, &transport, address, &who, denial)).await;
             None
         }
     }
