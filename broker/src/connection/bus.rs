@@ -59,8 +59,11 @@ impl Connection {
         }
         let grants = &self.hub.shared.grants;
         let reply = properties.response_topic.as_ref().filter(|_| bus.is_request());
-        let passed_on =
-            reply.and_then(|reply| grants.passed_on(&self.identity().reply(reply, properties), now));
+        // What asks for a reply to this very client is its own: most requests are, and no grant is looked for.
+        let is_own = |reply: &str| reply.rsplit('/').next() == Some(&*self.session.client_id);
+        let passed_on = reply
+            .filter(|reply| needed.response || !is_own(reply))
+            .and_then(|reply| grants.passed_on(&self.identity().reply(reply, properties), now));
         if needed.response && passed_on.is_none() {
             return Err(self.no_response(properties, Some(&bus)).into());
         }
