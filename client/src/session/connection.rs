@@ -273,7 +273,7 @@ impl<R: Receiver> Task<R> {
                     }
                 }
                 Packet::SubAck(ack) => {
-                    let refused = self.shared.outbox.lock().granted(ack.pkid, &ack.return_codes);
+                    let refused = self.shared.outbox.lock().granted(&ack);
                     if let Some(error) = refused {
                         tracing::warn!("after the reconnect: {error}");
                     }
