@@ -267,7 +267,7 @@ impl<R: Receiver> Task<R> {
                     }
                 }
                 Packet::PubAck(ack) => {
-                    let told = self.shared.outbox.lock().acknowledged(ack.pkid, outcome(ack));
+                    let told = self.shared.outbox.lock().acknowledged(ack.pkid, outcome(&ack));
                     if let Some((waiter, result)) = told {
                         self.tell(waiter, result);
                     }

@@ -31,7 +31,7 @@ pub(super) fn message(publish: packets::Publish) -> Option<Message> {
 }
 
 /// The result that a PUBACK stands for.
-pub(super) fn outcome(ack: packets::PubAck) -> Result<(), Unsent> {
+pub(super) fn outcome(ack: &packets::PubAck) -> Result<(), Unsent> {
     use packets::PubAckReason as Reason;
     let why =
         reason_string(ack.properties.as_ref().and_then(|properties| properties.reason_string.as_deref()));
