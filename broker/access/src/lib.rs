@@ -18,7 +18,7 @@
 //! |---|---|
 //! | `filter`, `level` | Filters of rules: wildcards, `%u` and `%c`, prefixes, `$share/GROUP/` |
 //! | `rule` | A rule, and where it was written |
-//! | `user`, `client_ids` | User records, and which client ids belong to whom |
+//! | `user`, `user_name`, `client_ids` | User records, which names they may have, and which client ids belong to whom |
 //! | `mosquitto` | mosquitto's ACL file |
 //! | `index`, `rule_set` | Rules in tries, so that a decision costs the same with ten rules and ten thousand |
 //! | `table`, `builder`, `decide`, `subscribe` | The table, how it is made, and how it decides |
@@ -39,6 +39,7 @@ mod rule_set;
 mod subscribe;
 mod table;
 mod user;
+mod user_name;
 mod who;
 
 pub use builder::{TableBuilder, TableError};
@@ -50,5 +51,6 @@ pub use index::Index;
 pub use mosquitto::{AclError, AclFile, AclProblem, Subject};
 pub use rule::{Effect, Rule, RuleAccess, RuleError, Source};
 pub use table::Table;
-pub use user::{UserError, UserRecord};
+pub use user::UserRecord;
+pub use user_name::{MAX_USER_CHARS, UserNameError, check_user_name};
 pub use who::Who;

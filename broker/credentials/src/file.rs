@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 use std::fmt;
 
-use crate::name::{UserNameError, check_user_name};
+use rantai_access::{UserNameError, check_user_name};
+
 use crate::record::{Record, RecordError};
 
 /// The lines of a password file: `user:record`, comments that begin with `#`, and empty lines.
@@ -228,6 +229,7 @@ mod tests {
             ("ada:$2y$10$rahasia", "cannot be read"),
             (":rahasia", "wrong user name \"\""),
             ("a--b:rahasia", "wrong user name \"a--b\""),
+            ("a/b:rahasia", "wrong user name \"a/b\""),
         ] {
             let error = PasswordFile::new(&format!("# users\n\n{line}\n")).records().expect_err(line);
             assert_eq!(error.to_string(), "line 3", "{line}");

@@ -5,7 +5,6 @@
 
 mod cost;
 mod file;
-mod name;
 mod queue;
 mod record;
 mod records;
@@ -14,6 +13,5 @@ mod verifier;
 
 pub use cost::Cost;
 pub use file::{LineError, PasswordFile, PasswordFileError};
-pub use name::{MAX_USER_BYTES, UserNameError, check_user_name};
 pub use record::{HashError, MAX_PASSWORD_BYTES, Record, RecordError};
 pub use verifier::{Busy, Verification, Verifier, VerifierCounts, VerifierLimits};

@@ -11,8 +11,8 @@ use std::thread;
 
 use futures_channel::oneshot::{Receiver, Sender, channel};
 use parking_lot::RwLock;
+use rantai_access::MAX_USER_CHARS;
 
-use crate::name::MAX_USER_BYTES;
 use crate::queue::FairQueue;
 use crate::record::{MAX_PASSWORD_BYTES, Record};
 use crate::records::{Known, MemoryKey, Records};
@@ -22,6 +22,9 @@ use crate::secret::Secret;
 /// is busy, and all that is idle otherwise.
 #[cfg(target_os = "linux")]
 const NICE: i32 = 5;
+
+/// Bytes of the longest name that a user may have.
+const MAX_USER_BYTES: usize = 4 * MAX_USER_CHARS;
 
 /// What checks of passwords may take at most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

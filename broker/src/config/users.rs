@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use rantai_credentials::{PasswordFile, Record, RecordError, check_user_name};
+use rantai_access::check_user_name;
+use rantai_credentials::{PasswordFile, Record, RecordError};
 use toml::Spanned;
 
 use super::User;

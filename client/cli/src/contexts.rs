@@ -16,8 +16,8 @@ use serde::Deserialize;
 use crate::exit::{Exit, Failure};
 use crate::private_file::{check_private, write_whole};
 
-/// The longest name.
-const MAX_NAME: usize = 64;
+/// Bytes of the longest name of a context.
+const MAX_CONTEXT_NAME: usize = 64;
 
 /// A broker, and how to log in to it.
 #[derive(Clone, Default, Deserialize)]
@@ -206,13 +206,13 @@ fn parse(text: &str, file: &Path) -> Result<Context, Failure> {
 
 fn check_name(name: &str) -> Result<(), Failure> {
     let is_name = name.starts_with(|first: char| first.is_ascii_alphanumeric())
-        && name.len() <= MAX_NAME
+        && name.len() <= MAX_CONTEXT_NAME
         && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));
     if is_name {
         return Ok(());
     }
     let text = format!(
-        "{name:?} is no name of a context: letters, digits, '-', '_' and '.', at most {MAX_NAME}, and a letter or \
+        "{name:?} is no name of a context: letters, digits, '-', '_' and '.', at most {MAX_CONTEXT_NAME}, and a letter or \
          digit first"
     );
     Err(Failure::new(Exit::Usage, text))
@@ -244,7 +244,7 @@ mod tests {
         for name in ["pi", "pi.local", "a_b-1"] {
             assert!(check_name(name).is_ok(), "{name}");
         }
-        for name in ["", ".", "..", "../x", "a/b", "-a", "a b", "é", &"x".repeat(MAX_NAME + 1)] {
+        for name in ["", ".", "..", "../x", "a/b", "-a", "a b", "é", &"x".repeat(MAX_CONTEXT_NAME + 1)] {
             assert!(check_name(name).is_err(), "{name}");
         }
     }

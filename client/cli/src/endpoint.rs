@@ -173,40 +173,28 @@ impl Broker {
     ) -> Result<Option<(String, String)>, Failure> {
         let usage = |text: &str| Err(Failure::new(Exit::Usage, text));
         let file = self.password_file.as_deref();
-        match (address.user(), &self.user) {
-            (Some(one), Some(other)) if one != other => {
-                usage("the broker's URL names another user than --user or RANTAI_USER; leave one of them out")
+        if let Some(user) = address.user() {
+            if self.user.as_ref().is_some_and(|other| other != user) {
+                return usage(
+                    "the broker's URL names another user than --user or RANTAI_USER; leave one of them out",
+                );
             }
-            (Some(user), _) => match file {
-                Some(file) => Ok(Some((user.to_owned(), read_password(file)?))),
-                None => Ok(None),
-            },
-            (None, Some(user)) => {
-                let of_context = context.filter(|context| context.user.as_ref() == Some(user));
-                let password = match (file, of_context) {
-                    (Some(file), _) => read_password(file)?,
-                    (None, Some(context)) => context.read_password()?,
-                    (None, None) => String::new(),
-                };
-                Ok(Some((user.clone(), password)))
-            }
-            (None, None) => {
-                let Some(user) = context.and_then(|context| context.user.clone()) else {
-                    return match file {
-                        Some(_) => {
-                            usage("a password without a user: name the user with --user or RANTAI_USER")
-                        }
-                        None => Ok(None),
-                    };
-                };
-                let password = match (file, context) {
-                    (Some(file), _) => read_password(file)?,
-                    (None, Some(context)) => context.read_password()?,
-                    (None, None) => String::new(),
-                };
-                Ok(Some((user, password)))
-            }
+            return file.map(|file| Ok((user.to_owned(), read_password(file)?))).transpose();
         }
+        let Some(user) = self.user.as_ref().or_else(|| context?.user.as_ref()) else {
+            return match file {
+                Some(_) => usage("a password without a user: name the user with --user or RANTAI_USER"),
+                None => Ok(None),
+            };
+        };
+        // A password of a context is that of its user alone.
+        let of_user = context.filter(|context| context.user.as_ref() == Some(user));
+        let password = match (file, of_user) {
+            (Some(file), _) => read_password(file)?,
+            (None, Some(context)) => context.read_password()?,
+            (None, None) => String::new(),
+        };
+        Ok(Some((user.clone(), password)))
     }
 }
 

@@ -1,8 +1,8 @@
 //! Files that only their owner may read: passwords, and what they are kept with.
 
-use std::fs::{Metadata, Permissions};
+use std::fs::{File, Metadata, OpenOptions, Permissions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use rustix::fs::{Gid, Uid, fchown};
@@ -27,6 +27,25 @@ pub(crate) fn write_whole(path: &Path, text: &str) -> io::Result<()> {
     file.as_file().sync_all()?;
     file.persist(&path)?;
     Ok(())
+}
+
+/// Keeps other processes from changing a file until the lock is dropped; waits while one of them does. An empty file is made
+/// where it is missing. [`write_whole`] may replace the file meanwhile.
+pub(crate) fn lock(path: &Path) -> io::Result<File> {
+    loop {
+        let file = match File::open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?
+            }
+            opened => opened?,
+        };
+        file.lock()?;
+        // Whoever held it may have put another file in its place.
+        let (locked, now) = (file.metadata()?, path.metadata());
+        if now.is_ok_and(|now| (now.dev(), now.ino()) == (locked.dev(), locked.ino())) {
+            return Ok(file);
+        }
+    }
 }
 
 /// Refuses a file or folder that others may read or change.

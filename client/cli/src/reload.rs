@@ -9,7 +9,7 @@ use rantai_broker::{ReloadError, Reloader};
 pub(crate) struct AtHangup(Arc<OnceLock<Reloader>>);
 
 impl AtHangup {
-    /// The broker runs.
+    /// Sets what a SIGHUP reloads, once the broker runs.
     pub(crate) fn reloads(&self, reloader: Option<Reloader>) {
         if let Some(reloader) = reloader {
             let _ = self.0.set(reloader);

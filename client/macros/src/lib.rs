@@ -30,7 +30,8 @@ use syn::parse_macro_input;
 ///
 /// On the trait: `version`, `tags(…)`, `event(name: Type)` and `state(name: Type)` (its last value is kept). On a
 /// method: `idempotent` (it may be carried out twice) or `once` (it may not, even where the node ends and begins again:
-/// it keeps a journal), `secret` (its result is neither logged nor kept on disk, by the ledger for one), `time_limit_ms = N`, `name = "…"` where the name on the bus is another one.
+/// it keeps a journal), `secret` (its result is neither logged nor kept on disk, by the ledger for one),
+/// `time_limit_ms = N`, `name = "…"` where the name on the bus is another one.
 #[proc_macro_attribute]
 pub fn interface(arguments: TokenStream, item: TokenStream) -> TokenStream {
     let settings = parse_macro_input!(arguments as attributes::Interface);

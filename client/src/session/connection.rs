@@ -267,13 +267,13 @@ impl<R: Receiver> Task<R> {
                     }
                 }
                 Packet::PubAck(ack) => {
-                    let told = self.shared.outbox.lock().acknowledged(ack.pkid, outcome(ack));
+                    let told = self.shared.outbox.lock().acknowledged(ack.pkid, outcome(&ack));
                     if let Some((waiter, result)) = told {
                         self.tell(waiter, result);
                     }
                 }
                 Packet::SubAck(ack) => {
-                    let refused = self.shared.outbox.lock().granted(ack.pkid, &ack.return_codes);
+                    let refused = self.shared.outbox.lock().granted(&ack);
                     if let Some(error) = refused {
                         tracing::warn!("after the reconnect: {error}");
                     }

@@ -1,11 +1,17 @@
 //! From packets of the broker to messages and results.
 
+use std::borrow::Cow;
+
 use bytestring::ByteString;
 use rumqttc::v5::mqttbytes::{self, v5 as packets};
 
-use super::error::Unsent;
+use super::error::{Unsent, because};
 use super::message::{Message, QoS};
+use crate::printable;
 use crate::wire::Properties;
+
+/// Characters that are taken of a Reason String.
+const MAX_REASON_STRING: usize = 400;
 
 /// The message of a PUBLISH; `None` when its topic is not UTF-8.
 pub(super) fn message(publish: packets::Publish) -> Option<Message> {
@@ -25,9 +31,10 @@ pub(super) fn message(publish: packets::Publish) -> Option<Message> {
 }
 
 /// The result that a PUBACK stands for.
-pub(super) fn outcome(ack: packets::PubAck) -> Result<(), Unsent> {
+pub(super) fn outcome(ack: &packets::PubAck) -> Result<(), Unsent> {
     use packets::PubAckReason as Reason;
-    let why = ack.properties.and_then(|properties| properties.reason_string).unwrap_or_default();
+    let why =
+        reason_string(ack.properties.as_ref().and_then(|properties| properties.reason_string.as_deref()));
     let refused = |text: &'static str| Unsent::Refused(text.into());
     Err(match ack.reason {
         Reason::Success => return Ok(()),
@@ -42,4 +49,28 @@ pub(super) fn outcome(ack: packets::PubAck) -> Result<(), Unsent> {
         }
         Reason::UnspecifiedError | Reason::ImplementationSpecificError => Unsent::Refused(why.into()),
     })
+}
+
+/// Why a filter was refused, by its reason code in a SUBACK and the Reason String of that packet; `None` where it was granted.
+pub(super) fn refusal(code: packets::SubscribeReasonCode, why: &str) -> Option<Cow<'static, str>> {
+    use packets::SubscribeReasonCode as Code;
+    let text = match code {
+        Code::Success(_) => return None,
+        Code::Failure | Code::Unspecified => "no reason given",
+        Code::ImplementationSpecific => "the broker cannot do it",
+        Code::NotAuthorized => "not allowed",
+        Code::TopicFilterInvalid => "not a filter",
+        Code::PkidInUse => "packet id in use",
+        Code::QuotaExceeded => "too many subscriptions",
+        Code::SharedSubscriptionsNotSupported => "the broker has no shared subscriptions",
+        Code::SubscriptionIdNotSupported => "the broker has no subscription identifiers",
+        Code::WildcardSubscriptionsNotSupported => "the broker has no wildcard subscriptions",
+    };
+    Some(if why.is_empty() { text.into() } else { format!("{text}{}", because(why)).into() })
+}
+
+/// What a broker says in a Reason String, fit for logs and terminals; empty where it says nothing.
+pub(super) fn reason_string(text: Option<&str>) -> String {
+    let shown: String = text.unwrap_or_default().chars().take(MAX_REASON_STRING).collect();
+    printable(&shown)
 }

@@ -121,8 +121,8 @@ pub enum SubscribeError {
     Refused {
         /// The topic filter.
         filter: String,
-        /// Why the broker refused it.
-        reason: &'static str,
+        /// Why the broker refused it, with what it says about it: which rule, and what to do.
+        reason: Cow<'static, str>,
     },
     /// The connection was lost first.
     #[error("the connection was lost before the broker answered")]

@@ -8,10 +8,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use super::decode::reason_string;
 use super::error::{ConnectError, ConnectRefusal};
 use super::frame;
 use super::options::Options;
-use crate::printable;
 use crate::wire::features::{BrokerFeatures, FEATURES_PROPERTY};
 
 /// Time for the broker to answer a CONNECT, and to read what is written before a DISCONNECT.
@@ -20,8 +20,6 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 const DEFAULT_RECEIVE_MAXIMUM: u16 = u16::MAX;
 /// The largest packet that MQTT can express, in bytes (MQTT 5, 2.1.4).
 const LARGEST_PACKET: u32 = 268_435_460;
-/// Characters that are shown of a Reason String.
-const MAX_REASON: usize = 300;
 /// Capacity for the first read.
 const FIRST_READ: usize = 4 << 10;
 
@@ -160,12 +158,9 @@ fn refusal(answer: &packets::ConnAck, user: Option<&str>) -> (String, ConnectRef
         | Code::ConnectionRateExceeded => ("it is busy".to_owned(), ConnectRefusal::Busy),
         other => (format!("{other:?}"), ConnectRefusal::Other),
     };
-    let reason = answer.properties.as_ref().and_then(|properties| properties.reason_string.as_deref());
-    match reason {
-        Some(reason) if refusal != ConnectRefusal::WrongPassword => {
-            let shown: String = reason.chars().take(MAX_REASON).collect();
-            (format!("{text} ({})", printable(&shown)), refusal)
-        }
-        _ => (text, refusal),
+    let why = reason_string(answer.properties.as_ref().and_then(|told| told.reason_string.as_deref()));
+    if why.is_empty() || refusal == ConnectRefusal::WrongPassword {
+        return (text, refusal);
     }
+    (format!("{text} ({why})"), refusal)
 }

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 /// Bytes of the longest user name.
-pub const MAX_USER_BYTES: usize = 255;
+pub const MAX_USER_BYTES: usize = 256;
 
-/// The name of a user, as the broker knows it: 1 to 255 bytes without control characters. Cheap to clone.
+/// The name of a user, as the broker knows it: 1 to 256 bytes without control characters. Cheap to clone.
 ///
 /// A client id is never a user, though both may be the same text: a client that has not logged in chooses its id itself.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -3,46 +3,22 @@
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use axum::http::HeaderMap;
+use ipnet::IpNet;
 use serde::Deserialize;
 
 /// An address, or a network such as `10.0.0.0/8`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
-pub struct Network {
-    address: IpAddr,
-    /// Bits that all its addresses have in common.
-    bits: u32,
-}
+pub struct Network(IpNet);
 
 impl TryFrom<String> for Network {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        let wrong = || format!("{text:?} is neither an address nor a network such as 10.0.0.0/8");
-        let (address, bits) = match text.split_once('/') {
-            Some((address, bits)) => (address, Some(bits)),
-            None => (&*text, None),
-        };
-        let address: IpAddr = address.parse().map_err(|_| wrong())?;
-        let most = if address.is_ipv4() { 32 } else { 128 };
-        let bits = bits.map_or(Ok(most), str::parse).map_err(|_| wrong())?;
-        if bits > most { Err(wrong()) } else { Ok(Self { address, bits }) }
-    }
-}
-
-impl Network {
-    fn contains(self, address: IpAddr) -> bool {
-        let same = |one: u128, other: u128, width: u32| {
-            let shift = width - self.bits;
-            one.checked_shr(shift).unwrap_or(0) == other.checked_shr(shift).unwrap_or(0)
-        };
-        match (self.address, address) {
-            (IpAddr::V4(own), IpAddr::V4(other)) => {
-                same(u128::from(own.to_bits()), u128::from(other.to_bits()), 32)
-            }
-            (IpAddr::V6(own), IpAddr::V6(other)) => same(own.to_bits(), other.to_bits(), 128),
-            _ => false,
-        }
+        let network = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+        network
+            .map(Self)
+            .map_err(|_| format!("{text:?} is neither an address nor a network such as 10.0.0.0/8"))
     }
 }
 
@@ -50,7 +26,7 @@ impl Network {
 /// `X-Forwarded-For` that is not one of theirs. What stands before it anybody may have written. Of an IPv6 address it is the
 /// network of 64 bits.
 pub(super) fn client(trusted: &[Network], peer: IpAddr, headers: &HeaderMap) -> IpAddr {
-    let is_trusted = |address: IpAddr| trusted.iter().any(|network| network.contains(address));
+    let is_trusted = |address: IpAddr| trusted.iter().any(|network| network.0.contains(&address));
     let mut address = peer.to_canonical();
     let forwarded = headers.get_all("x-forwarded-for").iter().rev();
     let mut told = forwarded.flat_map(|value| value.to_str().unwrap_or_default().rsplit(','));
@@ -91,10 +67,10 @@ mod tests {
             ("fd00::/8", "fdff::1", true),
             ("::/0", "2001:db8::1", true),
         ] {
-            let address = address.parse().expect("an address");
-            assert_eq!(network(text).contains(address), expected, "{text} {address}");
+            let address: IpAddr = address.parse().expect("an address");
+            assert_eq!(network(text).0.contains(&address), expected, "{text} {address}");
         }
-        for wrong in ["", "10.0.0.0/33", "::/129", "example.org", "10.0.0.0/", "10.0.0.0/-1"] {
+        for wrong in ["", "10.0.0.0/33", "::/129", "example.org", "10.0.0.0/", "10.0.0.0/-1", "10.0.0.0/+8"] {
             assert!(Network::try_from(wrong.to_owned()).is_err(), "{wrong}");
         }
     }

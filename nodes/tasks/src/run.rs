@@ -131,7 +131,7 @@ fn succeed(task: &mut Task, content: Content, secrets: Option<&Secrets>, now: u6
             match secrets {
                 Some(secrets) => {
                     task.secret = true;
-                    secrets.put(task, value);
+                    secrets.put(task, &value);
                 }
                 None => task.result = Some(value),
             }

@@ -9,8 +9,10 @@ use tokio::time::Instant;
 
 use super::task::Task;
 
-/// The most results kept. Beyond it the oldest of the owner who has most is forgotten.
-const MOST: usize = 256;
+/// Bytes of JSON that are kept of all results. Beyond it the oldest of the owner who has most is forgotten.
+const MOST_BYTES: usize = 16 << 20;
+/// Bytes that a result counts as at least.
+const LEAST_BYTES: usize = 64 << 10;
 /// How long a result is kept that nobody asks for.
 const KEPT: Duration = Duration::from_hours(1);
 
@@ -30,7 +32,8 @@ struct Kept {
 struct Secret {
     task: u128,
     owner: Option<String>,
-    value: Value,
+    /// The result in JSON, which takes less memory than its values would.
+    json: String,
     until: Instant,
 }
 
@@ -42,17 +45,18 @@ impl std::fmt::Debug for Secrets {
 
 impl Secrets {
     /// Keeps the result of a task until it is taken.
-    pub(super) fn put(&self, task: &Task, value: Value) {
+    pub(super) fn put(&self, task: &Task, value: &Value) {
         let kept = &mut *self.kept.lock();
         let now = Instant::now();
         let id = task.uuid().as_u128();
         kept.results.retain(|_, secret| secret.until > now && secret.task != id);
-        if kept.results.len() >= MOST {
+        let owner = task.owner.as_ref().map(|owner| owner.caller.clone());
+        let secret = Secret { task: id, owner, json: value.to_string(), until: now + KEPT };
+        while kept.bytes() + secret.bytes() > MOST_BYTES && !kept.results.is_empty() {
             kept.forget_one();
         }
         kept.next += 1;
-        let owner = task.owner.as_ref().map(|owner| owner.caller.clone());
-        kept.results.insert(kept.next, Secret { task: id, owner, value, until: now + KEPT });
+        kept.results.insert(kept.next, secret);
     }
 
     /// The result of a task, once.
@@ -61,19 +65,33 @@ impl Secrets {
         let id = task.uuid().as_u128();
         let number = *kept.results.iter().find(|(_, secret)| secret.task == id)?.0;
         let secret = kept.results.remove(&number)?;
-        (secret.until > Instant::now()).then_some(secret.value)
+        if secret.until <= Instant::now() {
+            return None;
+        }
+        serde_json::from_str(&secret.json).ok()
+    }
+}
+
+impl Secret {
+    /// What it counts as.
+    fn bytes(&self) -> usize {
+        self.json.len().max(LEAST_BYTES)
     }
 }
 
 impl Kept {
+    fn bytes(&self) -> usize {
+        self.results.values().map(Secret::bytes).sum()
+    }
+
     /// Forgets the oldest of the owner who has most.
     fn forget_one(&mut self) {
-        let mut counts: HashMap<Option<&str>, usize> = HashMap::new();
+        let mut held: HashMap<Option<&str>, usize> = HashMap::new();
         for secret in self.results.values() {
-            *counts.entry(secret.owner.as_deref()).or_default() += 1;
+            *held.entry(secret.owner.as_deref()).or_default() += secret.bytes();
         }
-        let most = counts.values().copied().max().unwrap_or_default();
-        let is_of_most = |secret: &Secret| counts.get(&secret.owner.as_deref()) == Some(&most);
+        let most = held.values().copied().max().unwrap_or_default();
+        let is_of_most = |secret: &Secret| held.get(&secret.owner.as_deref()) == Some(&most);
         let oldest = self.results.iter().find(|(_, secret)| is_of_most(secret)).map(|(number, _)| *number);
         if let Some(number) = oldest {
             self.results.remove(&number);
@@ -100,8 +118,8 @@ mod tests {
     async fn secret_is_told_once_and_not_for_ever() {
         let secrets = Secrets::default();
         let [first, second] = [task("ada"), task("ada")];
-        secrets.put(&first, json!("s3cret"));
-        secrets.put(&second, json!("other"));
+        secrets.put(&first, &json!("s3cret"));
+        secrets.put(&second, &json!("other"));
         assert!(!format!("{secrets:?}").contains("s3cret"));
         assert_eq!(secrets.take(&first), Some(json!("s3cret")));
         assert_eq!(secrets.take(&first), None);
@@ -112,11 +130,24 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn many_secrets_of_one_owner_do_not_push_out_those_of_others() {
         let (secrets, honest) = (Secrets::default(), task("honest"));
-        secrets.put(&honest, json!(1));
-        for number in 0..2 * MOST {
-            secrets.put(&task("greedy"), json!(number));
+        secrets.put(&honest, &json!(1));
+        let most = MOST_BYTES / LEAST_BYTES;
+        for number in 0..2 * most {
+            secrets.put(&task("greedy"), &json!(number));
         }
-        assert_eq!(secrets.kept.lock().results.len(), MOST);
+        assert_eq!(secrets.kept.lock().results.len(), most);
+        assert_eq!(secrets.take(&honest), Some(json!(1)));
+    }
+
+    /// 256 results of up to 256 KiB were kept as values, which took up to a gigabyte.
+    #[tokio::test(start_paused = true)]
+    async fn large_secrets_are_bounded_in_bytes() {
+        let (secrets, honest) = (Secrets::default(), task("honest"));
+        secrets.put(&honest, &json!(1));
+        for _ in 0..100 {
+            secrets.put(&task("greedy"), &json!("x".repeat(250 << 10)));
+        }
+        assert!(secrets.kept.lock().bytes() <= MOST_BYTES);
         assert_eq!(secrets.take(&honest), Some(json!(1)));
     }
 }

@@ -28,11 +28,11 @@ Exit codes: 0 allowed, or written, 1 refused, 2 wrong command line or configurat
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Acl {
     #[command(subcommand)]
-    action: Command,
+    action: AclAction,
 }
 
 #[derive(clap::Subcommand)]
-enum Command {
+enum AclAction {
     /// Say whether a user may do something, and which rule decides
     Test(Test),
     /// Write the rules for another broker; what it cannot hold is said in the file and on stderr
@@ -40,7 +40,7 @@ enum Command {
 }
 
 #[derive(clap::Args)]
-struct Config {
+struct BrokerConfig {
     /// The broker's settings in TOML
     #[arg(long, value_name = "FILE", env = "RANTAI_CONFIG", hide_env_values = true)]
     config: PathBuf,
@@ -63,16 +63,16 @@ struct Test {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    config: Config,
+    config: BrokerConfig,
 }
 
 #[derive(clap::Args)]
 struct Export {
     /// The other broker
     #[arg(long = "for", value_name = "BROKER")]
-    broker: Broker,
+    broker: ExportTarget,
     #[command(flatten)]
-    config: Config,
+    config: BrokerConfig,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -86,7 +86,7 @@ enum Access {
 }
 
 #[derive(Clone, Copy, ValueEnum)]
-enum Broker {
+enum ExportTarget {
     Mosquitto,
     Rmqtt,
 }
@@ -94,13 +94,13 @@ enum Broker {
 impl Acl {
     pub(crate) fn run(self) -> Result<(), Failure> {
         match self.action {
-            Command::Test(test) => test.run(),
-            Command::Export(export) => export.run(),
+            AclAction::Test(test) => test.run(),
+            AclAction::Export(export) => export.run(),
         }
     }
 }
 
-impl Config {
+impl BrokerConfig {
     /// The users of the configuration, and its rules.
     fn read(&self) -> Result<(Vec<String>, Arc<Table>), Failure> {
         let config = broker_settings(&self.config)?;
@@ -170,8 +170,8 @@ impl Export {
     fn run(self) -> Result<(), Failure> {
         let (_, table) = self.config.read()?;
         let export = table.export(match self.broker {
-            Broker::Mosquitto => ExportFor::Mosquitto,
-            Broker::Rmqtt => ExportFor::Rmqtt,
+            ExportTarget::Mosquitto => ExportFor::Mosquitto,
+            ExportTarget::Rmqtt => ExportFor::Rmqtt,
         });
         print(export.text.trim_end());
         for sentence in &export.left_out {

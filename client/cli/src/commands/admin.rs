@@ -11,8 +11,8 @@ const RELOAD: &str = "$CONTROL/rantai/reload";
 
 const EXAMPLES: &str = "\
 Examples:
-  rantai admin reload --broker mqtt://root:secret@broker
-  kill -HUP $(pidof rantai)                              the same, on the broker's machine
+  rantai admin reload --broker mqtt://broker --user root --password-file ~/.root
+  kill -HUP PID                  the same, on the broker's machine: PID is that of its process
 
 Exit codes: 0 done, 1 the file is wrong and nothing has changed, 2 wrong command line, 3 no broker, 4 not an admin,
 6 no answer in time.";

@@ -6,7 +6,7 @@ use rantai_client::wire::name::Root;
 use serde_json::{Value, json};
 
 use crate::connection::{duration, note, print};
-use crate::contexts::{self, Context};
+use crate::contexts::{Context, Contexts};
 use crate::endpoint::{is_argument, parse_address, read_password, warn_of_password_in_url};
 use crate::exit::{Exit, Failure};
 use crate::prompt::{ask_hidden, read_line};
@@ -28,7 +28,7 @@ folder ($XDG_CONFIG_HOME, else ~/.config); one that others may read is refused."
 /// Keep brokers by name, with user and password
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
-pub(crate) struct Contexts {
+pub(crate) struct ContextCommand {
     #[command(subcommand)]
     action: Action,
 }
@@ -99,9 +99,9 @@ struct Add {
     replace: bool,
 }
 
-impl Contexts {
+impl ContextCommand {
     pub(crate) fn run(self) -> Result<(), Failure> {
-        let contexts = contexts::Contexts::of_user()?;
+        let contexts = Contexts::of_user()?;
         match self.action {
             Action::Add(add) => add.run(&contexts),
             Action::Use { name, .. } => contexts.set_current(name.as_deref()),
@@ -113,7 +113,7 @@ impl Contexts {
 }
 
 impl Add {
-    fn run(self, contexts: &contexts::Contexts) -> Result<(), Failure> {
+    fn run(self, contexts: &Contexts) -> Result<(), Failure> {
         let usage = |text: String| Failure::new(Exit::Usage, text);
         let address = parse_address(&self.broker)?;
         if address.has_password() && is_argument(&self.broker) {
@@ -166,7 +166,7 @@ impl Add {
     }
 }
 
-fn list(contexts: &contexts::Contexts, json: bool) -> Result<(), Failure> {
+fn list(contexts: &Contexts, json: bool) -> Result<(), Failure> {
     let current = contexts.current()?;
     let mut all = Vec::new();
     for name in contexts.names()? {
@@ -192,7 +192,7 @@ fn list(contexts: &contexts::Contexts, json: bool) -> Result<(), Failure> {
     Ok(())
 }
 
-fn show(contexts: &contexts::Contexts, name: Option<String>, json: bool) -> Result<(), Failure> {
+fn show(contexts: &Contexts, name: Option<String>, json: bool) -> Result<(), Failure> {
     let none = || Failure::new(Exit::Usage, "no context is in use; name one, or see `rantai context ls`");
     let name = match name {
         Some(name) => name,

@@ -40,7 +40,7 @@ pub(crate) enum Command {
     Acl(acl::Acl),
     Admin(admin::Admin),
     Passwd(passwd::Passwd),
-    Context(context::Contexts),
+    Context(context::ContextCommand),
     Ls(ls::Ls),
     Describe(describe::Describe),
     Call(call::Call),

@@ -1,13 +1,14 @@
 //! `rantai passwd`: password files of a broker, and records for its configuration.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
-use rantai_credentials::{Cost, HashError, PasswordFile, Record, check_user_name};
+use rantai_access::check_user_name;
+use rantai_credentials::{Cost, HashError, PasswordFile, Record};
 
 use crate::connection::{note, print};
 use crate::exit::{Exit, Failure};
-use crate::private_file::{is_open_to_others, write_whole};
+use crate::private_file::{is_open_to_others, lock, write_whole};
 use crate::prompt::{ask_hidden, read_line};
 
 const EXAMPLES: &str = "\
@@ -67,11 +68,9 @@ impl Passwd {
         // Before the question: a file that cannot be read is told at once.
         read(file)?;
         let record = self.record()?;
-        // Again: somebody may have changed it while the password was typed.
-        let mut passwords = read(file)?.unwrap_or_default();
-        let changed =
-            passwords.set(user, &record).map_err(|error| Failure::from_error(Exit::Usage, &error))?;
-        write(file, &passwords)?;
+        let changed = change(file, |passwords| {
+            passwords.set(user, &record).map_err(|error| Failure::from_error(Exit::Usage, &error))
+        })?;
         let what = if changed { "changed the password of" } else { "added" };
         note(&format!("{what} {user} in {}", file.display()));
         warn_of_others(file);
@@ -111,11 +110,8 @@ fn ask_twice() -> Result<String, Failure> {
 }
 
 fn delete(file: &Path, user: &str) -> Result<(), Failure> {
-    let mut passwords = read(file)?.ok_or_else(|| missing(file))?;
-    if !passwords.remove(user) {
-        return Err(unknown(file, user));
-    }
-    write(file, &passwords)?;
+    read(file)?.ok_or_else(|| missing(file))?;
+    change(file, |passwords| if passwords.remove(user) { Ok(()) } else { Err(unknown(file, user)) })?;
     note(&format!("removed {user} from {}", file.display()));
     Ok(())
 }
@@ -128,9 +124,18 @@ fn read(file: &Path) -> Result<Option<PasswordFile>, Failure> {
     }
 }
 
-fn write(file: &Path, passwords: &PasswordFile) -> Result<(), Failure> {
-    write_whole(file, &passwords.to_string())
-        .map_err(|error| Failure::new(Exit::Failed, format!("cannot write {}: {error}", file.display())))
+/// Reads the file, changes it and writes it, while nobody else does.
+fn change<T>(
+    file: &Path,
+    change: impl FnOnce(&mut PasswordFile) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let failed =
+        |error: io::Error| Failure::new(Exit::Failed, format!("cannot write {}: {error}", file.display()));
+    let _lock = lock(file).map_err(failed)?;
+    let mut passwords = read(file)?.unwrap_or_default();
+    let changed = change(&mut passwords)?;
+    write_whole(file, &passwords.to_string()).map_err(failed)?;
+    Ok(changed)
 }
 
 fn warn_of_others(file: &Path) {
@@ -152,4 +157,32 @@ fn missing(file: &Path) -> Failure {
 
 fn unknown(file: &Path, user: &str) -> Failure {
     Failure::new(Exit::Failed, format!("no user {user:?} in {}", file.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn changes_at_the_same_moment_are_all_kept() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("passwords");
+        let record = Record::new(b"rahasia", Cost::LOWEST).expect("hashed");
+        std::thread::scope(|scope| {
+            for thread in 0..4 {
+                let (file, record) = (&file, &record);
+                scope.spawn(move || {
+                    for user in 0..10 {
+                        let set = |passwords: &mut PasswordFile| {
+                            Ok(passwords.set(&format!("user-{thread}-{user}"), record).expect("a user name"))
+                        };
+                        assert!(!change(file, set).expect("changed"));
+                    }
+                });
+            }
+        });
+        let passwords = read(&file).expect("read").expect("there");
+        assert_eq!(passwords.records().expect("records").len(), 40);
+        assert!(!is_open_to_others(&file.metadata().expect("there")));
+    }
 }

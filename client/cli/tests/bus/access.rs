@@ -48,6 +48,7 @@ fn callers_call_nodes_serve_and_observers_watch() {
     for watching in [&["watch", "sister", "temp"][..], &["watch", "sister"], &["task", "watch"]] {
         let refused = ada.run(watching);
         assert_eq!(refused.code, 4, "{watching:?}: {refused:?}");
+        assert!(refused.stderr.contains("no rule of user ada allows"), "{watching:?}: {refused:?}");
     }
     let mut ring = ["A", "B", "C"].map(|name| {
         let mut node = pi.serve(&[&format!("example.chainTopology.{name}"), "--config", "circular"]);
@@ -59,6 +60,8 @@ fn callers_call_nodes_serve_and_observers_watch() {
     // Who may only call serves nothing, and who may only watch calls nothing.
     let mut refused = ada.serve(&["echo"]);
     assert_ne!(refused.exit_code(), 0);
+    let told = refused.said().join("\n");
+    assert!(told.contains("no rule of user ada allows"), "{told}");
     let refused = eye.run(&["call", "calculator.add", "2", "3"]);
     assert_eq!(refused.code, 4, "{refused:?}");
     assert!(refused.stderr.contains("no rule of user eye allows writing"), "{refused:?}");

@@ -110,7 +110,7 @@ fn client() -> Vec<Example> {
             refusal: ConnectRefusal::Other,
         }),
         example(ConnectError::Protocol { address: address(), reason: "why".to_owned() }),
-        example(SubscribeError::Refused { filter: "a".to_owned(), reason: "why" }),
+        example(SubscribeError::Refused { filter: "a".to_owned(), reason: "why".into() }),
         example(SubscribeError::Lost),
         example(SubscribeError::Ended),
         example(CallError::Lost),

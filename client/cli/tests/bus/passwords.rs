@@ -73,6 +73,8 @@ fn users_are_added_changed_verified_and_removed() {
 
     for (arguments, stdin, told) in [
         (&["passwords", "a:b", "--stdin"][..], "x", "no ':'"),
+        (&["passwords", "a/b", "--stdin"], "x", "no '/'"),
+        (&["passwords", "+", "--stdin"], "x", "no '+'"),
         (&["passwords", "ada", "--stdin"], "\n", "the password is empty"),
         (&["passwords", "ada"], "x", "--stdin"),
         (&["-D", "nothing", "ada"], "", "no password file nothing"),

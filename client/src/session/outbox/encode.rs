@@ -73,20 +73,3 @@ pub(super) fn filter(filter: &Filter) -> packets::Filter {
         retain_forward_rule: if filter.retained { OnEverySubscribe } else { Never },
     }
 }
-
-/// The reason of a refused subscription; `None` when it was granted.
-pub(super) fn refusal(code: packets::SubscribeReasonCode) -> Option<&'static str> {
-    use packets::SubscribeReasonCode as Code;
-    Some(match code {
-        Code::Success(_) => return None,
-        Code::Failure | Code::Unspecified => "no reason given",
-        Code::ImplementationSpecific => "the broker cannot do it",
-        Code::NotAuthorized => "not allowed",
-        Code::TopicFilterInvalid => "not a filter",
-        Code::PkidInUse => "packet id in use",
-        Code::QuotaExceeded => "too many subscriptions",
-        Code::SharedSubscriptionsNotSupported => "the broker has no shared subscriptions",
-        Code::SubscriptionIdNotSupported => "the broker has no subscription identifiers",
-        Code::WildcardSubscriptionsNotSupported => "the broker has no wildcard subscriptions",
-    })
-}

@@ -3,8 +3,9 @@
 use rumqttc::v5::mqttbytes::v5 as packets;
 use tokio::sync::oneshot;
 
-use super::encode::{LONGEST_STRING, filter, refusal};
+use super::encode::{LONGEST_STRING, filter};
 use super::{Outbox, PendingSubscribe, ResultSender};
+use crate::session::decode::{reason_string, refusal};
 use crate::session::error::SubscribeError;
 use crate::session::message::Filter;
 
@@ -20,8 +21,8 @@ impl Outbox {
         } else if let Some(bad) =
             filters.iter().find(|f| f.topic.is_empty() || f.topic.len() > LONGEST_STRING)
         {
-            let _ =
-                told.send(Err(SubscribeError::Refused { filter: bad.topic.clone(), reason: "no filter" }));
+            let (filter, reason) = (bad.topic.clone(), "no filter".into());
+            let _ = told.send(Err(SubscribeError::Refused { filter, reason }));
         } else if self.online {
             self.send_subscribe(filters, Some(told));
         }
@@ -64,21 +65,19 @@ impl Outbox {
 
     /// Handles a SUBACK. Returns the refusal of a filter that was subscribed again after a reconnect, as nobody waits
     /// for its result.
-    pub(in crate::session) fn granted(
-        &mut self,
-        id: u16,
-        codes: &[packets::SubscribeReasonCode],
-    ) -> Option<SubscribeError> {
-        let PendingSubscribe { filters, told } = self.subscribing.remove(&id)?;
+    pub(in crate::session) fn granted(&mut self, ack: &packets::SubAck) -> Option<SubscribeError> {
+        let PendingSubscribe { filters, told } = self.subscribing.remove(&ack.pkid)?;
+        let codes = &ack.return_codes;
+        let why = reason_string(ack.properties.as_ref().and_then(|told| told.reason_string.as_deref()));
         let refused = filters.iter().zip(codes).find_map(|(filter, code)| {
-            let reason = refusal(*code)?;
+            let reason = refusal(*code, &why)?;
             Some(SubscribeError::Refused { filter: filter.topic.clone(), reason })
         });
         let topics: Vec<String> = filters.iter().map(|f| f.topic.clone()).collect();
         self.forget(&topics);
         let Some(told) = told else {
             // After a reconnect each filter is granted or refused by itself.
-            let granted = filters.into_iter().zip(codes).filter(|(_, code)| refusal(**code).is_none());
+            let granted = filters.into_iter().zip(codes).filter(|(_, code)| refusal(**code, "").is_none());
             self.subscriptions.extend(granted.map(|(filter, _)| filter));
             return refused;
         };

@@ -93,6 +93,14 @@ fn packet_ids_in_use_are_skipped() {
     assert_eq!(texts(&mut outbox), ["a1", "b2", "Subscribe", "c4"]);
 }
 
+fn suback(pkid: u16, codes: &[packets::SubscribeReasonCode], reason: Option<&str>) -> packets::SubAck {
+    let properties = reason.map(|reason| packets::SubAckProperties {
+        reason_string: Some(reason.to_owned()),
+        user_properties: Vec::new(),
+    });
+    packets::SubAck { pkid, return_codes: codes.to_vec(), properties }
+}
+
 #[test]
 fn subscriptions_are_made_again_and_refused_ones_dropped() {
     use packets::SubscribeReasonCode::{NotAuthorized, Success};
@@ -102,10 +110,11 @@ fn subscriptions_are_made_again_and_refused_ones_dropped() {
     let mut granted = outbox.subscribe(vec![Filter::new("a"), Filter::new("b")]);
     let mut refused = outbox.subscribe(vec![Filter::new("c")]);
     assert!(granted.try_recv().is_err(), "not yet");
-    outbox.granted(1, &[ok, ok]);
-    outbox.granted(2, &[NotAuthorized]);
+    outbox.granted(&suback(1, &[ok, ok], None));
+    outbox.granted(&suback(2, &[NotAuthorized], Some("no rule\nof ada")));
     assert_eq!(granted.try_recv().expect("told"), Ok(()));
-    let error = SubscribeError::Refused { filter: "c".into(), reason: "not allowed" };
+    let error =
+        SubscribeError::Refused { filter: "c".into(), reason: r"not allowed: no rule\nof ada".into() };
     assert_eq!(refused.try_recv().expect("told"), Err(error));
     let mut lost = outbox.subscribe(vec![Filter::new("d")]);
     outbox.disconnected();
@@ -115,7 +124,7 @@ fn subscriptions_are_made_again_and_refused_ones_dropped() {
     let packets = written(&mut outbox);
     let [Packet::Subscribe(again)] = &packets[..] else { panic!("{packets:?}") };
     assert_eq!(again.filters.iter().map(|f| &*f.path).collect::<Vec<_>>(), ["b"]);
-    assert!(outbox.granted(again.pkid, &[NotAuthorized]).is_some(), "nobody else hears of it");
+    assert!(outbox.granted(&suback(again.pkid, &[NotAuthorized], None)).is_some(), "nobody else hears of it");
     assert!(outbox.subscriptions.is_empty());
 }
 

@@ -313,7 +313,7 @@ fn submit(
             }
             let id = Uuid::try_parse(before).unwrap_or_default();
             let known = tasks.get(id.as_bytes())?.and_then(|bytes| read(bytes.value()));
-            // Of a task of somebody else the by would be given the result.
+            // A task that comes after one of somebody else would be given its result.
             if !known.is_some_and(|known| by.is_admin || known.user == task.user) {
                 return refused(Submitted::Unknown(before.clone()));
             }

@@ -27,7 +27,7 @@ use crate::terminal::print_text;
 /// How often `--wait` looks how far a task is.
 const OFTEN: Duration = Duration::from_millis(300);
 /// What is said instead of a secret result that the ledger does not tell.
-const TOLD: &str = "secret: it is told once, to the owner of the task, and kept for an hour at most";
+const SECRET_TOLD: &str = "secret: it is told once, to the owner of the task, and kept for an hour at most";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -302,7 +302,7 @@ async fn wait(ledger: &TasksProxy, connection: &Connection, id: String) -> Resul
 fn outcome(connection: &Connection, task: &Task) -> Result<(), Failure> {
     match task.state {
         State::Succeeded if is_told(task) => {
-            let text = format!("the result of task {} is {TOLD}", task.id);
+            let text = format!("the result of task {} is {SECRET_TOLD}", task.id);
             Err(Failure::new(Exit::Failed, text))
         }
         State::Succeeded => {
@@ -359,7 +359,7 @@ fn show(connection: &Connection, task: &Task) {
     line(
         "result",
         (task.state == State::Succeeded)
-            .then(|| if is_told(task) { TOLD.to_owned() } else { shown(&result(task)) }),
+            .then(|| if is_told(task) { SECRET_TOLD.to_owned() } else { shown(&result(task)) }),
     );
     line("error", task.error.as_ref().and_then(|error| error["message"].as_str()).map(ToOwned::to_owned));
 }
