@@ -161,6 +161,32 @@ async fn only_admins_have_the_file_read_again() {
 }
 
 /// Before there were users any name was taken: a connection that had said "ada" would now be ada.
+/// A start with such a file is refused, too: whoever reaches the port could do everything.
+#[tokio::test]
+async fn the_last_users_cannot_be_taken_away_from_a_listener_that_others_reach() {
+    let files = Files::new();
+    let start = async |open: bool| {
+        files.write("broker.toml", &format!("{USERS}{BOB}"));
+        let mut config = Config::load(files.path()).expect("a configuration");
+        config.listen = vec!["0.0.0.0:0".parse().expect("an address")];
+        config.open = open;
+        Own::start(move |other| *other = config).await
+    };
+    let own = start(false).await;
+    let reloader = own.broker.reloader().expect("our own engine");
+    let mut bob = own.connect(of("bob")).await;
+    files.write("broker.toml", "");
+    let error = reloader.reload().await.expect_err("open to everybody");
+    assert!(matches!(error, ReloadError::Open { .. }) && error.to_string().contains("0.0.0.0"), "{error}");
+    assert_eq!(bob.publish(Publish::new("b/1", "x").qos(1)).await, 0x87, "the rules of before");
+    assert_eq!(own.try_connect(of("bob").password("wrong")).await.1, 0x86);
+    files.write("broker.toml", "acl_file = 'acl.conf'\n");
+    reloader.reload().await.expect("there are rules");
+    let own = start(true).await;
+    files.write("broker.toml", "");
+    own.broker.reloader().expect("our own engine").reload().await.expect("it is meant");
+}
+
 #[tokio::test]
 async fn a_name_that_was_not_checked_is_no_user_once_there_are_users() {
     let files = Files::new();
