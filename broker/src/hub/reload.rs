@@ -12,6 +12,7 @@ use crate::counters::Counters;
 use crate::link::flush_all;
 use crate::log::ClientText;
 use crate::message::Message;
+use crate::peer::Identity;
 use crate::session::{Scratch, Session};
 use crate::topic;
 
@@ -78,7 +79,8 @@ impl Hub {
         let principal = state.principal.clone();
         let id = &session.client_id;
         let ends = !access.knows(&principal) || access.check_client_id(id, &principal).is_err();
-        let denied = |will: &Message| access.authorize_will(&principal, id, will).is_err();
+        let client = Identity { principal: &principal, client_id: id };
+        let denied = |will: &Message| access.authorize_will(client, will).is_err();
         if state.will.as_ref().is_some_and(|will| denied(&will.message)) {
             Counters::add(&self.shared.counters.refused_access, 1);
             state.will = None;
@@ -101,7 +103,8 @@ impl Hub {
                 return false;
             }
             let access = &self.shared.access;
-            let decision = access.authorize(&state.principal, &session.client_id, Action::Subscribe, filter);
+            let client = Identity { principal: &state.principal, client_id: &session.client_id };
+            let decision = access.authorize(client, Action::Subscribe, filter);
             if let Ok(allowed) = decision {
                 state.note_allowed(filter, allowed);
             }
@@ -136,7 +139,7 @@ impl Hub {
 #[cfg(test)]
 mod tests {
     use std::pin::pin;
-    use std::task::{Context, Poll, Waker};
+    use std::task::{Context, Waker};
 
     use super::super::walk::tests::hub;
     use super::*;
@@ -149,7 +152,7 @@ mod tests {
         let mut replacing = pin!(hub.replace_access(&config));
         let mut context = Context::from_waker(Waker::noop());
         let mut turns = 0;
-        while let Poll::Pending = replacing.as_mut().poll(&mut context) {
+        while replacing.as_mut().poll(&mut context).is_pending() {
             turns += 1;
         }
         // Half of them while the sessions are listed.
