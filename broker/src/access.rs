@@ -18,6 +18,7 @@ use rantai_access::Who;
 use crate::codec::{Connect, Reason};
 use crate::config::Config;
 use crate::message::Message;
+use crate::peer::Identity;
 use crate::random::Random;
 use rules::Rules;
 
@@ -134,13 +135,12 @@ impl Access {
     /// What the client is told.
     pub(crate) fn authorize(
         &self,
-        principal: &Principal,
-        client_id: &str,
+        client: Identity<'_>,
         action: Action,
         topic: &str,
     ) -> Result<Allowed, Denial> {
         let rules = self.rules.read().clone();
-        rules.authorize(principal, client_id, action, topic)
+        rules.authorize(client, action, topic)
     }
 
     /// Whether a message may be published as the will of a client: now, and once more whenever the rules have changed.
@@ -148,17 +148,12 @@ impl Access {
     /// # Errors
     ///
     /// What the client is told.
-    pub(crate) fn authorize_will(
-        &self,
-        principal: &Principal,
-        client_id: &str,
-        will: &Message,
-    ) -> Result<(), Denial> {
-        if !self.knows(principal) {
+    pub(crate) fn authorize_will(&self, client: Identity<'_>, will: &Message) -> Result<(), Denial> {
+        if !self.knows(client.principal) {
             return Err(Denial::not_authorized("refused: only users who log in are let in"));
         }
         // A grant is for who is asked while it is connected, and no will replies, or passes a request on.
-        let allowed = |action, topic: &str| match self.authorize(principal, client_id, action, topic)? {
+        let allowed = |action, topic: &str| match self.authorize(client, action, topic)? {
             Allowed::WithReplyGrant => {
                 Err(Denial::not_authorized("a will neither replies nor passes requests on"))
             }
@@ -179,7 +174,8 @@ impl Access {
         }
         self.check_client_id(&connect.client_id, principal)?;
         let will = connect.will.as_ref();
-        will.map_or(Ok(()), |will| self.authorize_will(principal, &connect.client_id, &will.message))
+        let client = Identity { principal, client_id: &connect.client_id };
+        will.map_or(Ok(()), |will| self.authorize_will(client, &will.message))
     }
 
     /// Whether a client may say of its messages that another user has sent them. The broker's own process acts for everybody.

@@ -310,6 +310,16 @@ impl Default for Limits {
     }
 }
 
+impl Config {
+    /// The first listener that other machines reach, though nobody would have to log in and no rule holds; none where that
+    /// is meant (`open`).
+    pub(crate) fn open_listener(&self) -> Option<SocketAddr> {
+        let is_open = self.users.is_empty() && self.access.is_none() && !self.open;
+        let mut beyond = self.listen.iter().filter(|address| !address.ip().to_canonical().is_loopback());
+        beyond.next().copied().filter(|_| is_open)
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {

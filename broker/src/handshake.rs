@@ -20,7 +20,7 @@ use crate::hub::Hub;
 use crate::link::flush_all;
 use crate::log::ClientText;
 use crate::log_in::log_in;
-use crate::peer::Peer;
+use crate::peer::{Identity, Peer};
 use crate::place::Place;
 use crate::session::Scratch;
 use crate::transport::Transport;
@@ -283,9 +283,11 @@ fn admit(hub: &Hub, address: SocketAddr, connect: &Connect, principal: &Principa
             return refused(Reason::QUOTA_EXCEEDED);
         }
         // A client id that is still to be drawn stands in no rule.
-        let client_id = if connect.client_id.is_empty() { "/" } else { &*connect.client_id };
+        let drawn = ByteString::from_static("/");
+        let client_id = if connect.client_id.is_empty() { &drawn } else { &connect.client_id };
+        let client = Identity { principal, client_id };
         let denied = |_: &Denial| Counters::add(&shared.counters.refused_access, 1);
-        shared.access.authorize_will(principal, client_id, &will.message).inspect_err(denied)?;
+        shared.access.authorize_will(client, &will.message).inspect_err(denied)?;
     }
     Ok(())
 }

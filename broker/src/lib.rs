@@ -165,12 +165,7 @@ impl Broker {
         expect(clippy::unused_async, reason = "it spawns, so it needs a runtime")
     )]
     pub async fn start(config: Config) -> Result<Self, StartError> {
-        let is_open = config.users.is_empty() && config.access.is_none();
-        if let Some(&address) =
-            config.listen.iter().find(|address| !address.ip().to_canonical().is_loopback())
-            && is_open
-            && !config.open
-        {
+        if let Some(address) = config.open_listener() {
             return Err(StartError::Open { address });
         }
         if config.engine == Engine::Rumqttd {

@@ -14,8 +14,8 @@ use crate::guesses::{Attempt, TooMany};
 use crate::hub::Hub;
 use crate::log::ClientText;
 
-/// Who a client is. Waits for its turn where passwords before it were wrong, and for the check of its password; a client
-/// that has gone meanwhile is not checked.
+/// Who a client is. Waits for its turn where passwords before it were wrong, and for the check of its password. Cancelled,
+/// it leaves the password unchecked.
 ///
 /// # Errors
 ///

@@ -1,8 +1,9 @@
 //! The configuration file is read again while the broker runs.
 
+use std::net::SocketAddr;
 use std::sync::Weak;
 
-use crate::config::ConfigError;
+use crate::config::{Config, ConfigError};
 use crate::counters::Counters;
 use crate::hub::Hub;
 
@@ -32,6 +33,14 @@ pub enum ReloadError {
     /// The file is wrong.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// The file has neither users nor rules any more, and there is a listener that other machines reach.
+    #[error(
+        "whoever reaches {address} could do everything, as the file has no users; add users, or start the broker with --open"
+    )]
+    Open {
+        /// Where the broker listens.
+        address: SocketAddr,
+    },
     /// The system gives no threads to check passwords.
     #[error("cannot start the threads that check passwords")]
     Threads(#[source] std::io::Error),
@@ -60,6 +69,12 @@ impl Reloader {
             move || source.read()
         });
         let config = read.await.map_err(|_| ReloadError::Stopping)??;
+        // Flags may have changed what the file says about these two.
+        let running = &hub.shared.config;
+        let (listen, open) = (running.listen.clone(), running.open);
+        if let Some(address) = (Config { listen, open, ..config.clone() }).open_listener() {
+            return Err(ReloadError::Open { address });
+        }
         hub.shared.logins.replace_records(&config.users).map_err(ReloadError::Threads)?;
         let taken = hub.replace_access(&config).await;
         Counters::add(&hub.shared.counters.reloads, 1);

@@ -18,9 +18,10 @@ use crate::{Broker, Config, Running, StartError};
 const READY: Duration = Duration::from_secs(5);
 
 pub(crate) async fn start(config: &Config) -> Result<Broker, StartError> {
-    if config.data_dir.is_some() || config.access.is_some() || !config.users.is_empty() {
-        let text = "it keeps nothing and knows neither records of passwords nor rules: remove data_dir, users, \
-                    password_file and acl_file";
+    let checks_clients = config.access.is_some() || !config.users.is_empty() || !config.anonymous;
+    if config.data_dir.is_some() || checks_clients {
+        let text = "it keeps nothing, lets everybody in, and knows neither records of passwords nor rules: remove \
+                    data_dir, users, password_file, acl_file and anonymous";
         return Err(StartError::OtherEngine(text.to_owned()));
     }
     let addresses = config.listen.iter().map(|&a| free_port(a)).collect::<Result<Vec<_>, _>>()?;

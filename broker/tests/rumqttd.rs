@@ -28,6 +28,9 @@ async fn it_lets_a_client_of_version_5_in() {
 #[tokio::test]
 async fn what_it_cannot_do_is_an_error_and_not_left_out() {
     let with_store = Config { data_dir: Some("somewhere".into()), ..config() };
-    let error = Broker::start(with_store).await.expect_err("refused");
-    assert!(matches!(error, StartError::OtherEngine(_)), "{error}");
+    let for_users_alone = Config { anonymous: false, ..config() };
+    for config in [with_store, for_users_alone] {
+        let error = Broker::start(config).await.expect_err("refused");
+        assert!(matches!(error, StartError::OtherEngine(_)), "{error}");
+    }
 }

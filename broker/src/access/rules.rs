@@ -9,6 +9,7 @@ use rantai_access::{self as access, Outcome, Table, Who};
 use super::{Action, Allowed, Denial, Principal};
 use crate::config::Config;
 use crate::control;
+use crate::peer::Identity;
 use crate::topic::is_bridge_state;
 
 /// Who may log in, and who may do what.
@@ -60,8 +61,7 @@ impl Rules {
 
     pub(super) fn authorize(
         &self,
-        principal: &Principal,
-        client_id: &str,
+        Identity { principal, client_id }: Identity<'_>,
         action: Action,
         topic: &str,
     ) -> Result<Allowed, Denial> {

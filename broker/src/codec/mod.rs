@@ -3,8 +3,8 @@
 //! rmqtt-codec reads and writes every packet but the two that carry the traffic. PUBLISH and its
 //! acknowledgements are read and written here: rmqtt-codec takes a Message Expiry of 0 and a Payload Format
 //! of 0 away from the subscriber, cannot patch a packet id into a frame that is encoded already, and reserves
-//! memory for each frame. So are SUBSCRIBE and UNSUBSCRIBE, whose filters rmqtt-codec reads all at once. What it fails to check in the others is checked in [`decode`]. Nothing of it shows
-//! outside this folder.
+//! memory for each frame. So are SUBSCRIBE and UNSUBSCRIBE, whose filters rmqtt-codec reads all at once. What it
+//! fails to check in the others is checked in [`decode`]. Nothing of it shows outside this folder.
 
 mod connect;
 mod decode;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use toml::Spanned;
 
-use super::hidden::{HIDDEN, hide_password};
+use super::hidden::{HIDDEN, hide_passwords};
 
 /// Why a configuration file was refused.
 #[derive(Debug, thiserror::Error)]
@@ -58,7 +58,7 @@ impl Complaint {
         // A span over several lines is marked to the end of its first.
         let end = text.floor_char_boundary(self.span.end.clamp(at, start + source_line.len()).max(at));
         let line = before.matches('\n').count() + 1;
-        let (source_line, marked) = hide_password(source_line, at - start..end - start);
+        let (source_line, marked) = hide_passwords(source_line, at - start..end - start);
         let column = source_line[..marked.start].chars().count() + 1;
         // The parser quotes what has a wrong type.
         let is_quoted = source_line[marked.clone()] == *HIDDEN && self.message.starts_with("invalid type");

@@ -34,7 +34,7 @@ impl Config {
     }
 
     /// [`load`](Self::load) with roles in the words of a bus. A broker with this configuration can read the file again
-    /// while it runs ([`Broker::reload`](crate::Broker::reload)).
+    /// while it runs ([`Broker::reloader`](crate::Broker::reloader)).
     pub fn load_with<R: RoleSyntax>(path: impl AsRef<Path>) -> Result<Self, ConfigError> {
         let file = path.as_ref();
         let config = match std::fs::read_to_string(file) {

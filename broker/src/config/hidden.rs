@@ -5,27 +5,30 @@ use std::ops::Range;
 /// What stands for a password.
 pub(super) const HIDDEN: &str = "…";
 
-/// A line of a configuration with the first value of a key `password` left out, and where the bytes `marked` are in it.
-pub(super) fn hide_password(line: &str, marked: Range<usize>) -> (String, Range<usize>) {
-    let Some(value) = password_value(line) else { return (line.to_owned(), marked) };
-    let shown = [&line[..value.start], HIDDEN, &line[value.end..]].concat();
-    let moved = |at: usize, inside: usize| {
-        if at <= value.start {
-            at
-        } else if at < value.end {
-            inside
-        } else {
-            at - value.len() + HIDDEN.len()
-        }
-    };
-    let hidden_end = value.start + HIDDEN.len();
-    let start = moved(marked.start, value.start);
-    (shown, start..moved(marked.end, hidden_end).max(start))
+/// A line of a configuration with the values of all keys `password` left out, and where the bytes `marked` are in it.
+pub(super) fn hide_passwords(line: &str, mut marked: Range<usize>) -> (String, Range<usize>) {
+    let (mut shown, mut from) = (line.to_owned(), 0);
+    while let Some(value) = password_value(&shown, from) {
+        let moved = |at: usize, inside: usize| {
+            if at <= value.start {
+                at
+            } else if at < value.end {
+                inside
+            } else {
+                at - value.len() + HIDDEN.len()
+            }
+        };
+        from = value.start + HIDDEN.len();
+        let start = moved(marked.start, value.start);
+        marked = start..moved(marked.end, from).max(start);
+        shown.replace_range(value, HIDDEN);
+    }
+    (shown, marked)
 }
 
-/// The bytes of the value of `password = …`: to the end of its quotes, or of the line where it has none.
-fn password_value(line: &str) -> Option<Range<usize>> {
-    let mut from = 0;
+/// The bytes of the value of the first `password = …` behind `from`: to the end of its quotes, or of the line where it has
+/// none.
+fn password_value(line: &str, mut from: usize) -> Option<Range<usize>> {
     while let Some(found) = line[from..].find("password") {
         let name_end = from + found + "password".len();
         let rest = &line[name_end..];
@@ -59,13 +62,19 @@ mod tests {
                 "{ name = 'a', password = …, roles = 1 }",
                 "1",
             ),
+            (
+                "[{ password = 'a' }, { password = 'b', x = 1 }]",
+                "x",
+                "[{ password = … }, { password = …, x = 1 }]",
+                "x",
+            ),
             ("password = rahasia # é", "rahasia", "password = …", "…"),
             ("'password' = 12", "12", "'password' = …", "…"),
             ("password_file = 'a'", "'a'", "password_file = 'a'", "'a'"),
             ("password", "password", "password", "password"),
         ] {
             let start = line.find(marked).expect("marked");
-            let (hidden, marked) = hide_password(line, start..start + marked.len());
+            let (hidden, marked) = hide_passwords(line, start..start + marked.len());
             assert_eq!((&*hidden, &hidden[marked]), (expected, shown), "{line}");
         }
     }

@@ -56,8 +56,9 @@ pub(super) fn join_password_file(
     }
     let mut records: Vec<_> = records.into_iter().collect();
     records.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+    let in_configuration = users.len();
     for (name, record) in records {
-        match users.iter_mut().find(|user| user.name == name) {
+        match users[..in_configuration].iter_mut().find(|user| user.name == name) {
             None => users.push(User::new(name, Some(record))),
             Some(user) if user.password.is_none() => user.password = Some(record),
             Some(_) => {

@@ -153,7 +153,8 @@ impl Connection {
             user => Principal::of_user(user.into()),
         };
         if access.generation() != 0 {
-            let allowed = access.authorize(&other, &self.session.client_id, Action::Publish, topic)?;
+            let client = Identity { principal: &other, client_id: &self.session.client_id };
+            let allowed = access.authorize(client, Action::Publish, topic)?;
             // Nobody has asked the other user for a reply; this client itself may have been.
             if allowed == Allowed::WithReplyGrant && !needed.reply {
                 let text =

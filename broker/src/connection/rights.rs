@@ -6,6 +6,7 @@ use crate::codec::{Publish, Reason};
 use crate::counters::Counters;
 use crate::log::ClientText;
 use crate::logged::Met;
+use crate::peer::Identity;
 use crate::session::Scratch;
 use crate::topic;
 
@@ -40,10 +41,10 @@ impl Connection {
         if generation == 0 && !message.topic.starts_with('$') {
             return Ok(Needed::default());
         }
-        let (principal, client_id) = (&*self.link.principal, &*self.session.client_id);
-        let decide = |action, topic: &str| access.authorize(principal, client_id, action, topic);
+        let client = Identity { principal: &self.link.principal, client_id: &self.session.client_id };
+        let decide = || access.authorize(client, Action::Publish, &message.topic);
         let topics = &mut self.rights.get_or_insert_default().topics;
-        let allowed = topics.of(generation, &message.topic, || decide(Action::Publish, &message.topic))?;
+        let allowed = topics.of(generation, &message.topic, decide)?;
         let mut needed = Needed { reply: allowed == Allowed::WithReplyGrant, response: false };
         if let Some(topic) = &message.properties.response_topic {
             match self.may_be_replied_to(topic) {
@@ -57,8 +58,8 @@ impl Connection {
     /// Whether the client may ask for replies on `topic`.
     pub(super) fn may_be_replied_to(&mut self, topic: &str) -> Result<Allowed, Denial> {
         let access = &self.hub.shared.access;
-        let (principal, client_id) = (&*self.link.principal, &*self.session.client_id);
-        let decide = || access.authorize(principal, client_id, Action::ReplyTo, topic);
+        let client = Identity { principal: &self.link.principal, client_id: &self.session.client_id };
+        let decide = || access.authorize(client, Action::ReplyTo, topic);
         self.rights.get_or_insert_default().response_topics.of(access.generation(), topic, decide)
     }
 

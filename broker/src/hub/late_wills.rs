@@ -23,8 +23,9 @@ pub(super) struct LateWills(Mutex<HashMap<Arc<Owner>, VecDeque<Late>>>);
 #[derive(Debug)]
 enum Late {
     Will(Box<HeldWill>),
-    /// The will of a session that is kept: it has it, in its record on disk too, until it is published.
-    Session(Arc<Session>),
+    /// The will of a session that is kept: it has it, in its record on disk too, until it is published. With the time since
+    /// which its client is away: once that has changed, the session has another will, or none.
+    Session(Arc<Session>, u64),
 }
 
 impl Hub {
@@ -42,13 +43,13 @@ impl Hub {
         state.will.as_ref().is_some_and(|will| self.owner_that_waits(will, now).is_some())
     }
 
-    /// The delay of a kept session's will is over: publishes it, or has it wait.
-    pub(super) fn leave_due_will(self: &Arc<Self>, session: &Arc<Session>) {
+    /// The delay is over of the will of a kept session whose client is away `since` then: publishes it, or has it wait.
+    pub(super) fn leave_due_will(self: &Arc<Self>, session: &Arc<Session>, since: u64) {
         let now = self.shared.clock.now_ms();
         let owner = session.state.lock().will.as_ref().and_then(|will| self.owner_that_waits(will, now));
         match owner {
-            Some(owner) => self.wait_with(owner, Late::Session(session.clone())),
-            None => self.will_is_due(session),
+            Some(owner) => self.wait_with(owner, Late::Session(session.clone(), since)),
+            None => self.will_is_due(session, since),
         }
     }
 
@@ -124,7 +125,7 @@ impl Hub {
                 self.router.publish_will(&will, scratch);
                 scratch.settle(&self.shared);
             }
-            Late::Session(session) => self.will_is_due(&session),
+            Late::Session(session, since) => self.will_is_due(&session, since),
         }
     }
 }

@@ -219,7 +219,7 @@ impl Hub {
             if let Some(delay) = delay.filter(|&delay| delay < expiry) {
                 sleep(left(delay, hub.shared.clock.now_ms())).await;
                 hub.shared.endings.take().await;
-                hub.leave_due_will(&session);
+                hub.leave_due_will(&session, since);
             }
             if expiry != u32::MAX {
                 sleep(left(expiry, hub.shared.clock.now_ms())).await;
@@ -230,18 +230,18 @@ impl Hub {
         state.timer = Some(timer.abort_handle());
     }
 
-    /// The will of a session that is away is published now.
-    pub(super) fn will_is_due(&self, session: &Arc<Session>) {
+    /// Publishes the will of a session whose client is away `since` then, unless it has come back in the meantime.
+    pub(super) fn will_is_due(&self, session: &Arc<Session>, since: u64) {
         let mut scratch = Scratch::at(self.shared.clock.now_ms());
         let sessions = self.sessions.lock();
         let will = {
             let mut state = session.state.lock();
-            if state.link.is_some() || state.ended {
+            if state.link.is_some() || state.ended || state.since != since {
                 return;
             }
             let will = state.will.take();
             if state.durable && will.is_some() {
-                scratch.ops.push(save(session, &state, Some(scratch.now)));
+                scratch.ops.push(save(session, &state, Some(since)));
             }
             will
         };

@@ -8,6 +8,7 @@ use crate::codec::{Options, RetainHandling, Will};
 use crate::counters::Counters;
 use crate::holdings::Amount;
 use crate::message::Message;
+use crate::peer::Identity;
 use crate::session::{Scratch, Session, State};
 use crate::store::{Op, SessionRecord, Snapshot, StoreError, WillRecord};
 use crate::subscriptions::{Subscription, subscription_bytes};
@@ -43,8 +44,8 @@ impl Hub {
                 let will = Will { message, expiry: left, delay: will.delay };
                 self.shared.wills.hold(will, state.owner().cloned())
             });
-            let id = &session.client_id;
-            let denied = |will: &Message| self.shared.access.authorize_will(&principal, id, will).is_err();
+            let client = Identity { principal: &principal, client_id: &session.client_id };
+            let denied = |will: &Message| self.shared.access.authorize_will(client, will).is_err();
             if state.will.as_ref().is_some_and(|will| denied(&will.message)) {
                 Counters::add(&self.shared.counters.refused_access, 1);
                 state.will = None;
@@ -57,9 +58,7 @@ impl Hub {
                     retain_as_published: record.retain_as_published,
                     retain_handling: RetainHandling::from_bits(record.retain_handling).unwrap_or_default(),
                 };
-                let access = &self.shared.access;
-                let allowed =
-                    access.authorize(&state.principal, &session.client_id, Action::Subscribe, &filter);
+                let allowed = self.shared.access.authorize(client, Action::Subscribe, &filter);
                 let Ok(allowed) = allowed else {
                     self.router.note_denied_filter(&session, &mut state, &filter);
                     scratch.ops.push(Op::Unsubscribe { key: session.key, filter });
@@ -75,7 +74,7 @@ impl Hub {
                 self.router
                     .restore(&filter, Subscription { subscriber: session.clone(), options, identifier });
             }
-            let of = (session.key, &*session.client_id);
+            let of = (session.key, &session.client_id);
             left.extend(state.drop_forbidden(of, &self.shared, &mut scratch));
             // A broker that was cut off could not say since when its clients are gone: since now.
             let since = stored.record.disconnected.unwrap_or(now);

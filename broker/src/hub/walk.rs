@@ -49,7 +49,7 @@ impl Hub {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::pin::pin;
     use std::task::{Context, Poll, Waker};
 
@@ -59,7 +59,7 @@ mod tests {
     use crate::random::Random;
     use crate::shared::Shared;
 
-    fn hub(sessions: usize) -> Arc<Hub> {
+    pub(crate) fn hub(sessions: usize) -> Arc<Hub> {
         let hub = Hub::new(Shared::new(Config::default(), None, Clock::system(), Random::System), 1);
         for _ in 0..sessions {
             let key = hub.new_key();

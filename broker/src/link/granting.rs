@@ -67,8 +67,7 @@ impl Link {
 
     /// Whether the client may join the group of an object.
     fn may_serve(&self, client: Identity<'_>, topic: &BusTopic<'_>) -> bool {
-        let (access, Identity { principal, client_id }) = (&self.shared.access, client);
-        access.authorize(principal, client_id, Action::Subscribe, &topic.group_filter()).is_ok()
+        self.shared.access.authorize(client, Action::Subscribe, &topic.group_filter()).is_ok()
     }
 }
 

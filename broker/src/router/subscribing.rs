@@ -13,6 +13,7 @@ use crate::log::ClientText;
 use crate::logged::Met;
 use crate::memory::Stage;
 use crate::owner::Owner;
+use crate::peer::Identity;
 use crate::session::{Filters, Scratch, Session, State};
 use crate::store::Op;
 use crate::subscriptions::{GroupLimits, Subscription, TooManyGroups, subscription_bytes};
@@ -33,8 +34,8 @@ impl Router {
         if state.ended {
             return Err(Reason::SESSION_TAKEN_OVER.into());
         }
-        let access = &self.shared.access;
-        let allowed = access.authorize(&state.principal, &session.client_id, Action::Subscribe, filter);
+        let client = Identity { principal: &state.principal, client_id: &session.client_id };
+        let allowed = self.shared.access.authorize(client, Action::Subscribe, filter);
         let allowed = allowed.inspect_err(|_| self.note_denied_filter(session, &mut state, filter))?;
         let known = state.subscriptions.contains_key(filter);
         if state.durable && self.shared.disk_refusal().is_some() {

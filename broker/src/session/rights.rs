@@ -10,6 +10,7 @@ use super::{Scratch, State};
 use crate::access::{Action, Allowed, Decisions};
 use crate::counters::Counters;
 use crate::message::Message;
+use crate::peer::Identity;
 use crate::shared::Shared;
 use crate::store::Op;
 
@@ -47,7 +48,7 @@ impl State {
 
     /// Whether a message on `topic` may be sent to the client: asked where one of its filters is wider than what it may
     /// read, and between a change of the rules and the look at its filters.
-    pub(crate) fn may_get(&mut self, client_id: &str, topic: &str, shared: &Shared) -> bool {
+    pub(crate) fn may_get(&mut self, client_id: &ByteString, topic: &str, shared: &Shared) -> bool {
         let generation = shared.access.generation();
         let has_wide_filters = || self.rights.as_ref().is_some_and(|rights| !rights.filters.is_empty());
         if generation == 0 || self.checked == generation as u32 && !has_wide_filters() {
@@ -57,10 +58,10 @@ impl State {
     }
 
     /// [`may_get`](Self::may_get), whatever its filters are.
-    fn may_ever_get(&mut self, client_id: &str, topic: &str, shared: &Shared) -> bool {
+    fn may_ever_get(&mut self, client_id: &ByteString, topic: &str, shared: &Shared) -> bool {
         let generation = shared.access.generation();
-        let principal = &self.principal;
-        let decide = || shared.access.authorize(principal, client_id, Action::Receive, topic);
+        let client = Identity { principal: &self.principal, client_id };
+        let decide = || shared.access.authorize(client, Action::Receive, topic);
         self.rights.get_or_insert_default().decisions.of(generation, topic, decide).is_ok()
     }
 
@@ -68,7 +69,7 @@ impl State {
     /// has no more, for the groups' other members.
     pub(crate) fn drop_forbidden(
         &mut self,
-        (key, client_id): (u64, &str),
+        (key, client_id): (u64, &ByteString),
         shared: &Shared,
         scratch: &mut Scratch,
     ) -> Vec<(ByteString, Arc<Message>)> {
@@ -105,7 +106,7 @@ impl State {
     }
 
     /// Whether what is queued may be sent by the rules of now.
-    fn may_stay(&mut self, entry: &Entry, client_id: &str, shared: &Shared) -> bool {
+    fn may_stay(&mut self, entry: &Entry, client_id: &ByteString, shared: &Shared) -> bool {
         match &entry.shared {
             Some(filter) => self.subscriptions.contains_key(filter),
             None => self.may_ever_get(client_id, &entry.message.topic, shared),

@@ -2,8 +2,8 @@
 //! QoS 2 state.
 //!
 //! Callers hand [`Op`]s to a [`Store`] and go on; one writer thread folds what has gathered into a
-//! transaction. A [`Ticket`], 0 for nothing to wait for, says from when on an acknowledgement may be sent: once [`Store::durable`] has
-//! reached it.
+//! transaction. A [`Ticket`], 0 for nothing to wait for, says from when on an acknowledgement may be sent: once
+//! [`Store::durable`] has reached it.
 
 mod backlog;
 mod batch;

@@ -8,30 +8,31 @@ use rantai_broker::{Config, Limits, ReloadError};
 use rantai_testing::Packet;
 
 use crate::Own;
-use crate::support::{Client, Connect, Property, Publish, Version, Will};
+use crate::support::{self, Client, Connect, Property, Publish, Version, Will};
 use Version::{V3, V5};
 
 const RELOAD: &str = "$CONTROL/rantai/reload";
-const USERS: &str = "\
-anonymous = true
-acl_file = 'acl.conf'
-[[users]]
-name = 'root'
-password = '$6$c2FsdHNhbHRzYWx0$249ZHFxwkpEaAPfNZFSf5UpOjuoJJpLXi1M4+w6vgMD/mKfTMMdCofU9tkt+8UHFTA5eq0vJt+ZRPmD0e7hg0g=='
-roles = ['admin']
-[[users]]
-name = 'ada'
-password = '$6$c2FsdHNhbHRzYWx0$0+eDSyYocoTziWaOmNcyEcEGd81DA5eX+6t84Uw1u9F3C6uVlYrzRi67vhRpGB8FSuuxQnwpYWkw7wDsE/tl3A=='
-";
-const BOB: &str = "[[users]]\nname = 'bob'\npassword = '$6$c2FsdHNhbHRzYWx0$lQnBTdLmN8ZzCioY5O+BcUPPWdljosQvRe6TW4P34QQpZ4cIUSsRpN9BugGmvwE75gxKTVcy6ppUxUg6bwMS8w=='\n";
 const ACL: &str = "user ada\ntopic readwrite a/#\ntopic readwrite b/#\n";
+
+/// A table of `[[users]]`; the password is the name.
+fn user(name: &str) -> String {
+    let record = support::user(name, name).password.expect("it has one");
+    format!("[[users]]\nname = '{name}'\npassword = '{record}'\n")
+}
+
+/// A configuration with `root`, an admin, `ada`, and these others.
+fn users(others: &[&str]) -> String {
+    let others: String = others.iter().map(|name| user(name)).collect();
+    let (root, ada) = (user("root"), user("ada"));
+    format!("anonymous = true\nacl_file = 'acl.conf'\n{root}roles = ['admin']\n{ada}{others}")
+}
 
 struct Files(tempfile::TempDir);
 
 impl Files {
     fn new() -> Self {
         let files = Self(tempfile::tempdir().expect("a folder"));
-        files.write("broker.toml", &format!("{USERS}{BOB}"));
+        files.write("broker.toml", &users(&["bob"]));
         files.write("acl.conf", &format!("{ACL}user bob\ntopic readwrite a/#\n"));
         files
     }
@@ -110,14 +111,13 @@ async fn a_user_that_is_gone_loses_its_connections_and_a_new_one_may_come_in() {
     let own = files.start().await;
     let mut bob = own.connect(of("bob")).await;
     let mut taken = own.connect(Connect::new(V5).id("eve--1")).await;
-    files.write("broker.toml", &format!("{USERS}{}", BOB.replace("bob", "eve")));
+    files.write("broker.toml", &users(&["eve"]));
     let reloaded = own.broker.reloader().expect("our own engine").reload().await.expect("a configuration");
     assert_eq!((reloaded.connections, reloaded.needs_restart), (2, false));
     bob.assert_refused(&[0x87]).await;
     taken.assert_refused(&[0x87]).await;
     assert_eq!(own.try_connect(of("bob")).await.1, 0x86);
-    // Her password is the one that was his.
-    own.connect(of("eve").id("eve--1").password("bob")).await;
+    own.connect(of("eve").id("eve--1")).await;
 }
 
 #[tokio::test]
@@ -135,8 +135,7 @@ async fn a_file_that_is_wrong_changes_nothing_and_says_where() {
     assert_eq!(bob.message().await.topic, "a/1");
     // Settings that only a start applies are told apart.
     files.write("acl.conf", ACL);
-    files
-        .write("broker.toml", &format!("{}{BOB}", USERS.replace("acl_file", "sys_interval_s = 5\nacl_file")));
+    files.write("broker.toml", &format!("sys_interval_s = 5\n{}", users(&["bob"])));
     let reloaded = own.broker.reloader().expect("our own engine").reload().await.expect("a configuration");
     assert!(reloaded.needs_restart);
     bob.assert_refused(&[0x87]).await;
@@ -161,6 +160,32 @@ async fn only_admins_have_the_file_read_again() {
 }
 
 /// Before there were users any name was taken: a connection that had said "ada" would now be ada.
+/// A start with such a file is refused, too: whoever reaches the port could do everything.
+#[tokio::test]
+async fn the_last_users_cannot_be_taken_away_from_a_listener_that_others_reach() {
+    let files = Files::new();
+    let start = async |open: bool| {
+        files.write("broker.toml", &users(&["bob"]));
+        let mut config = Config::load(files.path()).expect("a configuration");
+        config.listen = vec!["0.0.0.0:0".parse().expect("an address")];
+        config.open = open;
+        Own::start(move |other| *other = config).await
+    };
+    let own = start(false).await;
+    let reloader = own.broker.reloader().expect("our own engine");
+    let mut bob = own.connect(of("bob")).await;
+    files.write("broker.toml", "");
+    let error = reloader.reload().await.expect_err("open to everybody");
+    assert!(matches!(error, ReloadError::Open { .. }) && error.to_string().contains("0.0.0.0"), "{error}");
+    assert_eq!(bob.publish(Publish::new("b/1", "x").qos(1)).await, 0x87, "the rules of before");
+    assert_eq!(own.try_connect(of("bob").password("wrong")).await.1, 0x86);
+    files.write("broker.toml", "acl_file = 'acl.conf'\n");
+    reloader.reload().await.expect("there are rules");
+    let own = start(true).await;
+    files.write("broker.toml", "");
+    own.broker.reloader().expect("our own engine").reload().await.expect("it is meant");
+}
+
 #[tokio::test]
 async fn a_name_that_was_not_checked_is_no_user_once_there_are_users() {
     let files = Files::new();
@@ -171,7 +196,7 @@ async fn a_name_that_was_not_checked_is_no_user_once_there_are_users() {
     let mut nobody = own.connect(Connect::new(V5).id("y")).await;
     nobody.publish(Publish::new("a/1", "x").qos(1)).await;
     claims.message().await;
-    files.write("broker.toml", &format!("{USERS}{BOB}"));
+    files.write("broker.toml", &users(&["bob"]));
     own.broker.reloader().expect("our own engine").reload().await.expect("a configuration");
     claims.assert_refused(&[0x87]).await;
     assert_eq!(nobody.publish(Publish::new("a/1", "x").qos(1)).await, 0x87);
@@ -225,7 +250,7 @@ async fn the_will_of_a_client_that_did_not_log_in_goes_where_all_have_to() {
     let mut ada = own.connect(of("ada")).await;
     ada.subscribe("a/will", 1).await;
     let mut nobody = own.connect(Connect::new(V5).will(Will::new("a/will", "x"))).await;
-    files.write("broker.toml", &USERS.replace("anonymous = true", "anonymous = false"));
+    files.write("broker.toml", &users(&[]).replace("anonymous = true", "anonymous = false"));
     own.broker.reloader().expect("our own engine").reload().await.expect("a configuration");
     nobody.assert_refused(&[0x87]).await;
     ada.assert_silent().await;
@@ -254,7 +279,7 @@ async fn a_user_that_is_gone_before_its_connect_is_answered_is_not_let_in() {
     while own.broker.counts().remembered_passwords == 0 {
         tokio::task::yield_now().await;
     }
-    files.write("broker.toml", USERS);
+    files.write("broker.toml", &users(&[]));
     own.broker.reloader().expect("our own engine").reload().await.expect("a configuration");
     let Packet::Connack(connack) = new.next().await else { panic!("a CONNACK") };
     assert_eq!(connack.code, 0x86);
@@ -263,7 +288,7 @@ async fn a_user_that_is_gone_before_its_connect_is_answered_is_not_let_in() {
 #[tokio::test]
 async fn users_that_may_take_only_their_own_client_ids_draw_none() {
     let files = Files::new();
-    files.write("broker.toml", &format!("hardened = true\n{USERS}{BOB}"));
+    files.write("broker.toml", &format!("hardened = true\n{}", users(&["bob"])));
     let own = files.start().await;
     for version in [V3, V5] {
         let refused = if version == V5 { 0x85 } else { 2 };

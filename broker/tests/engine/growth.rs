@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use rantai_broker::Config;
 
 use crate::Own;
-use crate::support::{self, Client, Connect, Publish, Version, Will};
+use crate::support::{self, Client, Connect, Property, Publish, Version, Will};
 use Version::V5;
 
 const BODY: usize = 9_000;
@@ -110,4 +110,29 @@ async fn retained_wills_that_wait_are_there_after_a_restart() {
     for number in 0..20 {
         assert_eq!(reader.message().await.topic, format!("will/{number:02}"));
     }
+}
+
+/// The session's next will has a delay, and was published in the turn of the one before it.
+#[tokio::test]
+async fn a_will_whose_delay_is_not_over_is_not_published_in_the_turn_of_an_earlier_one() {
+    let own = Own::start(limits).await;
+    let mut watcher = own.connect(user("bob")).await;
+    watcher.subscribe("will/#", 1).await;
+    let will = |topic: &str| Will::new(&format!("will/{topic}"), &"x".repeat(BODY)).retain();
+    let leave = async |name: &str| {
+        own.connect(user("ada").id(name).will(will(name)).persistent()).await.cut().await;
+    };
+    for number in 0..18 {
+        leave(&format!("ada-{number}")).await;
+    }
+    leave("twice").await;
+    leave("between").await;
+    let delayed = will("delayed").property(Property::WillDelay(600));
+    own.connect(user("ada").id("twice").will(delayed).persistent()).await.cut().await;
+    leave("last").await;
+    let mut topics = HashSet::new();
+    while topics.len() < 21 {
+        topics.insert(watcher.message().await.topic);
+    }
+    assert!(topics.contains("will/last") && !topics.contains("will/delayed"), "{topics:?}");
 }

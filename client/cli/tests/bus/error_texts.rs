@@ -78,6 +78,7 @@ fn broker() -> Vec<Example> {
         example(StartError::Open { address }),
         example(StartError::NoSuchEngine),
         example(rantai_broker::ReloadError::NoFile),
+        example(rantai_broker::ReloadError::Open { address }),
         example(StartError::OtherEngine("why".to_owned())),
     ]
 }
