@@ -150,7 +150,9 @@ impl Access {
     /// What the client is told.
     pub(crate) fn authorize_will(&self, client: Identity<'_>, will: &Message) -> Result<(), Denial> {
         if !self.knows(client.principal) {
-            return Err(Denial::not_authorized("refused: only users who log in are let in"));
+            return Err(Denial::not_authorized(
+                "only users are let in; connect with a user name and password",
+            ));
         }
         // A grant is for who is asked while it is connected, and no will replies, or passes a request on.
         let allowed = |action, topic: &str| match self.authorize(client, action, topic)? {

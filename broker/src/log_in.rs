@@ -29,7 +29,7 @@ pub(crate) async fn log_in(
     let shared = &hub.shared;
     let password = connect.password.as_deref().unwrap_or_default();
     let Some(user) = &connect.user_name else {
-        let text = "no user name: only users who log in are let in";
+        let text = "only users are let in; connect with a user name and password";
         return shared.access.anonymous().map_or_else(|| refused(Reason::NOT_AUTHORIZED, text), Ok);
     };
     let wrong = || refused(Reason::BAD_USER_NAME_OR_PASSWORD, Reason::BAD_USER_NAME_OR_PASSWORD.text());

@@ -42,7 +42,9 @@ pub enum ReloadError {
         address: SocketAddr,
     },
     /// The system gives no threads to check passwords.
-    #[error("cannot start the threads that check passwords")]
+    #[error(
+        "cannot start the threads that check passwords; make room for more threads, and read the file again"
+    )]
     Threads(#[source] std::io::Error),
     /// There is no broker any more.
     #[error("the broker has stopped")]

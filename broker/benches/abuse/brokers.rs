@@ -90,10 +90,8 @@ fn free_address() -> Result<SocketAddr, Failure> {
 
 fn rantai_configuration(port: u16) -> String {
     let user = |name: &str, password: &str| {
-        let user = |name: &str, password: &str| {
-            let record = Record::new(password.as_bytes(), Cost::default()).expect("hashed");
-            format!("[[users]]\nname = \"{name}\"\npassword = \"{record}\"\nroles = [\"admin\"]\n")
-        };
+        let record = Record::new(password.as_bytes(), Cost::default()).expect("hashed");
+        format!("[[users]]\nname = \"{name}\"\npassword = \"{record}\"\nroles = [\"admin\"]\n")
     };
     format!(
         "listen = [\"127.0.0.1:{port}\"]\nanonymous = true\n{}{}",
