@@ -112,7 +112,7 @@ async fn texts_of_clients_forge_no_lines_and_are_cut() {
         ("ended: a packet was not whole in time", lines),
         ("refused: bad user name or password", 6 * lines),
         ("wrong passwords", lines),
-        ("refused: no user name", lines),
+        ("refused: only users are let in", lines),
         ("refused: neither MQTT", lines),
     ] {
         assert_eq!(Log::count(what), count, "{what} in\n{text}");
