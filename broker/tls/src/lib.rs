@@ -1,0 +1,14 @@
+//! TLS by rustls and ring: what broker, client and gateways have in common. Certificates, keys and revocation lists are PEM
+//! files.
+
+mod files;
+
+use std::sync::Arc;
+
+pub use files::{FileError, Identity, read_certificates, read_identity, read_revocations};
+use rustls::crypto::CryptoProvider;
+
+/// The cryptography of every configuration: ring.
+pub fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
