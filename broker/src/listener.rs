@@ -55,7 +55,7 @@ pub(crate) async fn accept(hub: Arc<Hub>, listener: TcpListener) {
                 if let Err(error) = stream.set_nodelay(true) {
                     tracing::debug!(peer = %address, "no TCP_NODELAY: {error}");
                 }
-                tokio::spawn(crate::handshake::accept(hub.clone(), Transport::Tcp(stream), address));
+                tokio::spawn(crate::handshake::accept(hub.clone(), Transport::tcp(stream), address));
             }
             // Its client has given it up.
             Err(error)

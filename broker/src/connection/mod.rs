@@ -362,7 +362,9 @@ impl Connection {
             buffer.extend_from_slice(&partial);
             READ_BYTES
         };
-        let count = match self.link.transport.try_read(&mut (&mut buffer).limit(want)) {
+        let read = self.link.transport.try_read(&mut (&mut buffer).limit(want));
+        self.link.flush_unsent();
+        let count = match read {
             Ok(0) => return Ok(Step::End(Ending::Lost { expiry: None })),
             Ok(count) => count,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
