@@ -35,6 +35,7 @@ use uuid::Uuid;
 
 use super::catalog::Catalog;
 use super::guard::{Caller, Counts, Guard, Refused};
+use super::location::Location;
 use super::pages::Pages;
 use super::settings::{BUILT_IN, Limits, Rest};
 use super::waiting::WaitingCalls;
@@ -54,6 +55,7 @@ pub(super) struct Gateway {
     pub(super) stop: watch::Receiver<bool>,
     pages: Pages,
     secured: bool,
+    location: Location,
     admins: Vec<String>,
     document: Mutex<Option<(u64, Value)>>,
 }
@@ -65,6 +67,7 @@ pub(super) fn router(
     catalog: Arc<Catalog>,
     guard: Arc<Guard>,
     waiting: Arc<WaitingCalls>,
+    location: Location,
     stop: watch::Receiver<bool>,
 ) -> Router {
     let is_open = guard.is_open();
@@ -80,8 +83,9 @@ pub(super) fn router(
         share_log: ShareLog::default(),
         waiting,
         stop,
-        pages: Pages::new(&settings.origins, is_open),
+        pages: Pages::new(&settings.origins, is_open, &location),
         secured: !is_open,
+        location,
         admins: settings.admins.clone(),
         document: Mutex::default(),
     });
@@ -169,6 +173,19 @@ impl Gateway {
             return Ok(());
         }
         Err(Fault::new(Code::UNKNOWN_OBJECT, format!("no object {object:?} here")))
+    }
+
+    /// All objects described, for a client that is not known.
+    async fn document(&self) -> Value {
+        let version = self.catalog.version();
+        if let Some((of, document)) = &*self.document.lock()
+            && *of == version
+        {
+            return document.clone();
+        }
+        let document = openapi::document(&self.catalog.all().await, self.secured);
+        *self.document.lock() = Some((version, document.clone()));
+        document
     }
 
     /// The time a call may take, by the caller's wish.
@@ -383,15 +400,9 @@ async fn describe(State(gateway): State<Arc<Gateway>>, Path(object): Path<String
     }
 }
 
-async fn document(State(gateway): State<Arc<Gateway>>) -> Json<Value> {
-    let version = gateway.catalog.version();
-    if let Some((of, document)) = &*gateway.document.lock()
-        && *of == version
-    {
-        return Json(document.clone());
-    }
-    let document = openapi::document(&gateway.catalog.all().await, gateway.secured);
-    *gateway.document.lock() = Some((version, document.clone()));
+async fn document(State(gateway): State<Arc<Gateway>>, headers: HeaderMap) -> Json<Value> {
+    let mut document = gateway.document().await;
+    document["servers"] = json!([{"url": gateway.location.base(&headers)}]);
     Json(document)
 }
 
@@ -417,6 +428,8 @@ async fn stats(State(gateway): State<Arc<Gateway>>, Extension(caller): Extension
             "too_slow": read(&counts.too_slow),
             "foreign_pages": read(&counts.foreign_pages),
             "turned_away": read(&counts.turned_away),
+            "crowded_addresses": read(&counts.crowded_addresses),
+            "handshakes": read(&counts.handshakes),
         },
     }))
 }
