@@ -141,14 +141,16 @@ impl Tls {
         loop {
             ticks.tick().await;
             match self.read_again().await {
-                Some(Ok(())) => {
-                    tracing::info!("read the certificate {} again", self.files.certificate.display())
-                }
-                Some(Err(error)) => tracing::warn!(
-                    "the certificate is not replaced, the earlier one is still served: {}",
-                    told(&error)
-                ),
                 None => {}
+                Some(Ok(())) => {
+                    tracing::info!("read the certificate {} again", self.files.certificate.display());
+                }
+                Some(Err(error)) => {
+                    let error = told(&error);
+                    tracing::warn!(
+                        "the certificate is not replaced, the earlier one is still served: {error}"
+                    );
+                }
             }
         }
     }

@@ -26,7 +26,7 @@ use super::super::users::Users;
 use super::*;
 
 /// Longer than anything here takes on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// An authority, and a folder with the files of a gateway.
 struct Site {
