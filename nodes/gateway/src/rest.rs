@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `GET /objects` | every object with its methods |
 //! | `GET /objects/{object}` | what it says of itself, as `OpenRPC` |
-//! | `GET /objects/{object}/{method}?a=…` | a call of a method that may be repeated |
+//! | `GET /objects/{object}/{method}?a=…` | a call of a method that changes nothing |
 //! | `POST /objects/{object}/{method}` | a call |
 //! | `GET /events/{object}?event=…` | its events |
 //! | `GET /openapi.json`, `GET /` | all of it described, and a page to try it |
@@ -248,7 +248,11 @@ async fn call(
     let response = match *request.method() {
         Verb::GET => gateway.get(&caller, &object, &method, raw.as_deref(), request.headers()).await,
         Verb::POST => gateway.post(&caller, &object, &method, raw.as_deref(), request).await,
-        _ => return wrong_verb().await.into_response(),
+        _ => {
+            let mut response = wrong_verb().await;
+            response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, POST"));
+            return response;
+        }
     };
     response.unwrap_or_else(|refused| refused)
 }
@@ -269,12 +273,8 @@ impl Gateway {
         } else {
             let description = self.catalog.of(object).await.map_err(|error| refuse(status::fault(error)))?;
             let known = described(&description.methods, method).map_err(refuse)?;
-            if !known.idempotent {
-                let text = format!("{object}.{method} may not be repeated: POST calls it");
-                let fault = Fault::new(Code::NOT_A_REQUEST, text);
-                let mut response = status::with(StatusCode::METHOD_NOT_ALLOWED, &fault);
-                response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
-                return Err(response);
+            if !known.read_only {
+                return Err(not_by_get(object, method));
             }
             Some(known)
         };
@@ -347,6 +347,14 @@ fn identity(caller: &Caller, object: &str, method: &str, key: &[u8]) -> Uuid {
     let mut bytes = [0; 16];
     bytes.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
     Uuid::from_bytes(bytes)
+}
+
+/// The answer to GET of a method that may change something: what follows links or fetches ahead would call it.
+pub(super) fn not_by_get(object: &str, method: &str) -> Response {
+    let text = format!("{object}.{method} may change something: POST calls it");
+    let mut response = status::with(StatusCode::METHOD_NOT_ALLOWED, &Fault::new(Code::NOT_A_REQUEST, text));
+    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
+    response
 }
 
 fn described(methods: &[Method], name: &str) -> Result<Method, Fault> {
@@ -439,7 +447,7 @@ async fn nothing() -> Response {
     status::with(StatusCode::NOT_FOUND, &Fault::new(Code::NO_SUCH_METHOD, text))
 }
 
-async fn wrong_verb() -> Response {
+pub(super) async fn wrong_verb() -> Response {
     let fault = Fault::new(Code::NOT_A_REQUEST, "GET and POST are what this takes");
     status::with(StatusCode::METHOD_NOT_ALLOWED, &fault)
 }

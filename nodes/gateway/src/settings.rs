@@ -213,7 +213,7 @@ impl Limits {
     }
 }
 
-/// A path of one's own: `GET PATH?a=…&b=…` calls a method with those parameters.
+/// A path of one's own: `GET PATH?a=…&b=…` calls a method with those parameters, or POST where it may change something.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Route {
