@@ -82,8 +82,8 @@ impl Config {
         #[cfg(feature = "gateway")]
         {
             let beside = |path: &mut std::path::PathBuf| *path = beside(file, path);
-            config.rest.iter_mut().flat_map(|rest| &mut rest.password_file).for_each(beside);
-            config.soap.iter_mut().flat_map(|soap| &mut soap.password_file).for_each(beside);
+            config.rest.iter_mut().flat_map(rantai_gateway::settings::Rest::files_mut).for_each(beside);
+            config.soap.iter_mut().flat_map(rantai_gateway::settings::Soap::files_mut).for_each(beside);
             let admins = config.admins.clone();
             config.rest.iter_mut().for_each(|rest| rest.admins.clone_from(&admins));
         }
