@@ -65,7 +65,7 @@ pub enum TlsProblem {
     #[error("it does not speak TLS")]
     NotTls,
     /// The server ended the connection before there was an error to tell.
-    #[error("it closed the connection before TLS was agreed on; is it a port without TLS?")]
+    #[error("it closed the connection before TLS was agreed on, as ports without TLS do")]
     Closed,
     /// Anything else.
     #[error("{0}")]
