@@ -1,6 +1,7 @@
 //! The binary `rantai`: one subcommand per file in [`commands`].
 
 mod arguments;
+mod certificates;
 mod commands;
 mod configurations;
 mod connection;
@@ -13,6 +14,7 @@ mod log_file;
 mod private_file;
 mod progress;
 mod prompt;
+mod random;
 mod reload;
 mod roles;
 mod signals;
