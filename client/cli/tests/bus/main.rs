@@ -29,6 +29,7 @@ mod gateway_bodies;
 #[cfg(feature = "gateway")]
 mod gateway_soap;
 mod hangup;
+mod hardened;
 mod help;
 mod imaging;
 mod insult;
