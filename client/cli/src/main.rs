@@ -5,6 +5,7 @@ mod certificates;
 mod commands;
 mod configurations;
 mod connection;
+mod container;
 mod contexts;
 mod descriptors;
 mod endpoint;
