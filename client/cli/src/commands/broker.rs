@@ -80,7 +80,8 @@ impl Broker {
             Some(path) => broker_settings(path)?,
         };
         if self.host.is_some() || self.port.is_some() {
-            let configured = config.listen[0];
+            // A file with nothing but [[listeners]] has none.
+            let configured = config.listen.first().copied().unwrap_or_else(|| Config::default().listen[0]);
             let host = self.host.unwrap_or(configured.ip());
             let port = self.port.unwrap_or(configured.port());
             config.listen = vec![SocketAddr::new(host, port)];
