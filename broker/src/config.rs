@@ -4,11 +4,13 @@ mod access;
 mod complaint;
 mod file;
 mod hidden;
+mod listeners;
 mod roles;
 mod source;
 mod users;
 
 pub use complaint::ConfigError;
+pub use listeners::{ClientCertificates, Endpoint, Listener, Origins, TlsSettings, UserFrom, WebSettings};
 pub use roles::{PlainRole, RoleMistake, RoleSyntax};
 pub use source::ConfigSource;
 
@@ -25,6 +27,8 @@ use rantai_credentials::Record;
 pub struct Config {
     /// Where to accept MQTT over TCP; port 0 takes a free one.
     pub listen: Vec<SocketAddr>,
+    /// Further listeners: over TLS, WebSocket or a unix socket, or with users and limits of their own. Default: none.
+    pub listeners: Vec<Listener>,
     /// Where to keep sessions and retained messages; `None` keeps them in memory only.
     pub data_dir: Option<PathBuf>,
     /// Which engine runs this configuration.
@@ -315,8 +319,10 @@ impl Config {
     /// is meant (`open`).
     pub(crate) fn open_listener(&self) -> Option<SocketAddr> {
         let is_open = self.users.is_empty() && self.access.is_none() && !self.open;
-        let mut beyond = self.listen.iter().filter(|address| !address.ip().to_canonical().is_loopback());
-        beyond.next().copied().filter(|_| is_open)
+        let addresses =
+            self.listen.iter().copied().chain(self.listeners.iter().filter_map(Listener::address));
+        let mut beyond = addresses.filter(|address| !address.ip().to_canonical().is_loopback());
+        beyond.next().filter(|_| is_open)
     }
 }
 
@@ -324,6 +330,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             listen: vec![SocketAddr::from(([127, 0, 0, 1], 1883))],
+            listeners: Vec::new(),
             data_dir: None,
             engine: Engine::default(),
             anonymous: true,

@@ -78,8 +78,9 @@ use tokio::sync::mpsc;
 pub use access::{LocalCredentials, is_own_topic};
 use clock::Clock;
 pub use config::{
-    Config, ConfigError, ConfigSource, Engine, Limits, OnDamage, PlainRole, QueueDrops, QueueFull, QueueRule,
-    RoleMistake, RoleSyntax, User,
+    ClientCertificates, Config, ConfigError, ConfigSource, Endpoint, Engine, Limits, Listener, OnDamage,
+    Origins, PlainRole, QueueDrops, QueueFull, QueueRule, RoleMistake, RoleSyntax, TlsSettings, User,
+    UserFrom, WebSettings,
 };
 pub use counters::Counts;
 use hub::Hub;
@@ -124,6 +125,14 @@ pub enum StartError {
     Open {
         /// The address asked for.
         address: SocketAddr,
+    },
+    /// A listener over something that this version does not know.
+    #[error("cannot listen on {endpoint}: there are no {protocol} listeners yet; remove it")]
+    NoSuchProtocol {
+        /// The endpoint asked for.
+        endpoint: Endpoint,
+        /// Its protocol.
+        protocol: &'static str,
     },
     /// No thread, or no runtime on it, for [`BrokerThread`].
     #[error("cannot start a thread for the broker")]
@@ -175,10 +184,7 @@ impl Broker {
             #[cfg(not(feature = "rumqttd"))]
             return Err(StartError::NoSuchEngine);
         }
-        let mut listeners = Vec::with_capacity(config.listen.len());
-        for &address in &config.listen {
-            listeners.push(listener::bind(address).map_err(|source| StartError::Bind { address, source })?);
-        }
+        let listeners = listener::bind_all(&config)?;
         let addresses = listeners.iter().filter_map(|l| l.local_addr().ok()).collect();
         let (hub, damaged) = Self::open(config)?;
         tokio::spawn(housekeeping::expire_retained(hub.clone()));

@@ -8,6 +8,8 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
 
+use crate::StartError;
+use crate::config::{Config, Endpoint, Listener};
 use crate::counters::Counters;
 use crate::hub::Hub;
 use crate::transport::Transport;
@@ -25,8 +27,21 @@ const EVICTED_AT_ONCE: usize = 64;
 /// Between two log lines about it.
 const TELL_AGAIN: Duration = Duration::from_mins(1);
 
+/// Binds all listeners of a configuration, those of `listen` first.
+pub(crate) fn bind_all(config: &Config) -> Result<Vec<TcpListener>, StartError> {
+    let short = config.listen.iter().copied().map(Listener::tcp);
+    let listeners = short.chain(config.listeners.iter().cloned()).map(|listener| {
+        let Listener { endpoint: Endpoint::Tcp(address), tls: None, web: None, .. } = listener else {
+            let protocol = listener.protocol();
+            return Err(StartError::NoSuchProtocol { endpoint: listener.endpoint, protocol });
+        };
+        bind(address).map_err(|source| StartError::Bind { address, source })
+    });
+    listeners.collect()
+}
+
 /// Binds an address; port 0 takes a free one.
-pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     // A port whose last owner is gone is free, though connections of his may linger.
     socket.set_reuse_address(true)?;

@@ -73,8 +73,8 @@ impl Reloader {
         let config = read.await.map_err(|_| ReloadError::Stopping)??;
         // Flags may have changed what the file says about these two.
         let running = &hub.shared.config;
-        let (listen, open) = (running.listen.clone(), running.open);
-        if let Some(address) = (Config { listen, open, ..config.clone() }).open_listener() {
+        let (listen, listeners, open) = (running.listen.clone(), running.listeners.clone(), running.open);
+        if let Some(address) = (Config { listen, listeners, open, ..config.clone() }).open_listener() {
             return Err(ReloadError::Open { address });
         }
         hub.shared.logins.replace_records(&config.users).map_err(ReloadError::Threads)?;

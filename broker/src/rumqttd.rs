@@ -24,6 +24,10 @@ pub(crate) async fn start(config: &Config) -> Result<Broker, StartError> {
                     data_dir, users, password_file, acl_file and anonymous";
         return Err(StartError::OtherEngine(text.to_owned()));
     }
+    if let Some(listener) = config.listeners.first() {
+        let text = format!("it takes `listen` alone: remove the listener on {}", listener.endpoint);
+        return Err(StartError::OtherEngine(text));
+    }
     let addresses = config.listen.iter().map(|&a| free_port(a)).collect::<Result<Vec<_>, _>>()?;
     let mut servers = addresses.iter().enumerate().map(|(index, &listen)| settings(config, index, listen));
     let settings = rumqttd::Config {

@@ -1,6 +1,7 @@
 //! A configuration file: what may stand in it, its checks, and where exactly it is wrong.
 
 mod bus_roots;
+mod listeners;
 
 use std::collections::HashSet;
 use std::fmt;
@@ -86,6 +87,8 @@ fn in_toml_words(message: &str) -> String {
 #[serde(deny_unknown_fields, bound = "R: RoleSyntax")]
 struct Written<R> {
     listen: Option<Spanned<Vec<Spanned<String>>>>,
+    #[serde(default)]
+    listeners: Vec<listeners::WrittenListener>,
     data_dir: Option<Spanned<PathBuf>>,
     engine: Option<Engine>,
     anonymous: Option<Spanned<bool>>,
@@ -187,8 +190,14 @@ impl<R: RoleSyntax> Written<R> {
         };
         let bus_roots = self.bus_roots.map_or(Ok(default.bus_roots), bus_roots::check)?;
         let access = rules(written, &users, &bus_roots, of)?;
+        let listen = match self.listen {
+            Some(written) => listen(written)?,
+            None if self.listeners.is_empty() => default.listen,
+            None => Vec::new(),
+        };
         Ok(Config {
-            listen: self.listen.map_or(Ok(default.listen), listen)?,
+            listeners: listeners::check(self.listeners, &listen, &users, of.1)?,
+            listen,
             data_dir: self.data_dir.map(data_dir).transpose()?,
             engine: self.engine.unwrap_or_default(),
             anonymous: anonymous(self.anonymous, &users)?,

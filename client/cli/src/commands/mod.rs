@@ -6,6 +6,7 @@ mod bench;
 mod broker;
 mod calc;
 mod call;
+mod cert;
 mod chain;
 mod completions;
 mod config;
@@ -40,6 +41,7 @@ pub(crate) enum Command {
     Acl(acl::Acl),
     Admin(admin::Admin),
     Passwd(passwd::Passwd),
+    Cert(cert::Cert),
     Context(context::ContextCommand),
     Ls(ls::Ls),
     Describe(describe::Describe),
@@ -73,6 +75,7 @@ impl Command {
             Self::Acl(command) => command.run(),
             Self::Admin(command) => command.run(),
             Self::Passwd(command) => command.run(),
+            Self::Cert(command) => command.run(),
             Self::Context(command) => command.run(),
             Self::Ls(command) => command.run(),
             Self::Describe(command) => command.run(),

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use rantai_broker::{BrokerThread, Config as BrokerConfig, LocalCredentials};
+use rantai_broker::{BrokerThread, Config as BrokerConfig, Listener, LocalCredentials};
 use rantai_client::session::Address;
 use rantai_site::SiteOptions;
 use tokio::time::timeout;
@@ -75,13 +75,20 @@ impl Up {
             broker.bus_roots = vec![root.to_string()];
         }
         raise_limit(broker.limits.connections);
+        let has_plain = !broker.listen.is_empty();
+        if !has_plain {
+            broker.listeners.push(for_own_process());
+        }
         // On a thread of its own: an object that takes long does not hold up those of other processes.
         let broker = BrokerThread::start(broker).await.map_err(|error| explain(&error))?;
         at_hangup.reloads(broker.reloader());
         for address in broker.addresses() {
             note(&format!("listening on {address}"));
         }
-        let mut options = SiteOptions::new(own(broker.addresses()[0], broker.local_credentials()));
+        let addresses = broker.addresses();
+        let own_address = if has_plain { addresses.first() } else { addresses.last() };
+        let own_address = *own_address.expect("the broker listens for its own process");
+        let mut options = SiteOptions::new(own(own_address, broker.local_credentials()));
         options.data_dir.clone_from(&self.data_dir);
         options.patience = PATIENCE;
         // A broker without a disk answers some requests and not others: the start is given up at any await.
@@ -98,7 +105,9 @@ impl Up {
             Some(path) => broker_settings(path)?,
         };
         if self.host.is_some() || self.port.is_some() {
-            let configured = config.listen[0];
+            // A file with nothing but [[listeners]] has none.
+            let configured =
+                config.listen.first().copied().unwrap_or_else(|| BrokerConfig::default().listen[0]);
             let address = (self.host.unwrap_or(configured.ip()), self.port.unwrap_or(configured.port()));
             config.listen = vec![SocketAddr::from(address)];
         }
@@ -108,6 +117,13 @@ impl Up {
         config.open |= self.open;
         Ok(config)
     }
+}
+
+/// A listener for the objects alone, where the file has none that speaks MQTT over TCP to anybody: with no user to log in,
+/// only the broker's own process is let in.
+fn for_own_process() -> Listener {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    Listener { anonymous: Some(false), users: Some(Vec::new()), ..Listener::tcp(address) }
 }
 
 /// How the objects reach the broker in their own process, with its local credentials.

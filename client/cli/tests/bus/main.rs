@@ -10,6 +10,7 @@ mod access;
 mod acting;
 mod bench;
 mod broker_gone;
+mod certificates;
 mod commands;
 mod configurations;
 mod connections;
@@ -28,6 +29,7 @@ mod gateway_bodies;
 #[cfg(feature = "gateway")]
 mod gateway_soap;
 mod hangup;
+mod hardened;
 mod help;
 mod imaging;
 mod insult;

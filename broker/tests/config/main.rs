@@ -1,5 +1,7 @@
 //! Configuration files: the documented one is true, and a wrong one says where and what to write instead.
 
+mod listeners;
+
 use std::path::Path;
 use std::time::Duration;
 
@@ -9,7 +11,7 @@ use rantai_broker::{
 };
 use serde::Deserialize;
 
-const DOCUMENTED: &str = include_str!("../../config/broker.toml");
+const DOCUMENTED: &str = include_str!("../../../config/broker.toml");
 
 /// The message for a configuration that is refused.
 fn refused(text: &str) -> String {
@@ -286,7 +288,12 @@ fn each_error_says_what_to_do() {
         ("limits.topic_levels = 0", "0", "at least 1"),
         ("limits = {", "", ""),
     ];
-    for (text, marked, advice) in cases {
+    each_is_marked(&cases);
+}
+
+/// Each text is refused; what is marked in it, and a part of the advice.
+fn each_is_marked(cases: &[(&str, &str, &str)]) {
+    for &(text, marked, advice) in cases {
         let told = refused(text);
         assert!(told.starts_with("broker.toml:1:"), "{told}");
         assert!(told.contains(advice), "{text}: {told}");
