@@ -7,6 +7,7 @@
 //! | `handle`, `outlet`, `receiver` | [`Session`] keeps the connection, [`Outlet`] publishes, [`Receiver`] is called back |
 //! | `outbox` | Send queue, in-flight table and subscriptions, without I/O |
 //! | `frame`, `decode` | Bytes to packets, packets to messages |
+//! | [`open`] | A byte stream to a broker, for tools that write packets themselves |
 //! | `connection` | The task: reads, writes, reconnects |
 //! | `handshake`, `pulse`, `backoff`, `stalls` | CONNECT; keep-alive; waits between attempts; delayed TCP acknowledgements |
 //!
@@ -27,6 +28,7 @@ mod options;
 mod outbox;
 mod outlet;
 mod pulse;
+mod raw;
 mod receiver;
 mod shared;
 mod stalls;
@@ -38,5 +40,6 @@ pub use handle::Session;
 pub use message::{Filter, Message, Publish, QoS};
 pub use options::{Options, Will};
 pub use outlet::Outlet;
+pub use raw::{RawStream, open};
 pub use receiver::Receiver;
 pub use shared::Status;
