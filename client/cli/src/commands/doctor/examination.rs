@@ -124,6 +124,16 @@ impl<'a> Probe<'a> {
         })
     }
 
+    /// How long something is waited for that should come, so that the item has time left to say that it did not.
+    pub(super) fn patience(&self) -> Duration {
+        self.examination.timeout / 3
+    }
+
+    /// How long something is waited for that should not come.
+    pub(super) fn doubt(&self) -> Duration {
+        self.examination.timeout / 5
+    }
+
     /// A new client of the user, and its connection.
     pub(super) async fn client(&self) -> Result<(Identity, Link), Trouble> {
         let identity = self.examination.client();

@@ -169,3 +169,65 @@ impl Item {
         Finding { item: self, state: State::Untested, text: text.into() }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::super::advice::advice;
+    use super::super::product::Product;
+    use super::*;
+
+    const STRANGERS: [StrangerItems; 2] = [WITHOUT_LOGIN, WITH_LOGIN];
+
+    fn all() -> Vec<Item> {
+        let bus = [
+            REACHABLE,
+            VERSIONS,
+            RETAINED,
+            RETAINED_LOAD,
+            WILL,
+            RESPONSE_TOPIC,
+            CORRELATION,
+            USER_PROPERTIES,
+            SHARED,
+            NO_SUBSCRIBERS,
+            PACKET_SIZE,
+            EXPIRY,
+            ORDER,
+            RECEIVE_MAXIMUM,
+            SESSION,
+            QOS_2,
+            ENCRYPTION,
+        ];
+        let strangers = STRANGERS.iter().flat_map(|items| {
+            let StrangerItems { replies, caller, client_id, answers, group, registry, everything, system } =
+                *items;
+            [replies, caller, client_id, answers, group, registry, everything, system]
+        });
+        bus.into_iter().chain(strangers).collect()
+    }
+
+    #[test]
+    fn every_item_stands_in_the_document_by_an_id_of_its_own() {
+        let document = include_str!("../../../../../docs/doctor.md");
+        let mut seen = HashSet::new();
+        for Item { id, .. } in all() {
+            assert!(seen.insert(id), "{id}");
+            assert!(document.contains(&format!("`{id}`")), "{id}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_good_comes_with_what_to_do_on_every_broker() {
+        for item in all() {
+            for product in [Product::Rantai, Product::Mosquitto, Product::Other] {
+                for logged_in in [false, true] {
+                    assert_eq!(advice(&item.ok("good"), product, logged_in), None);
+                    let told = advice(&item.bad("bad"), product, logged_in);
+                    assert!(told.is_some_and(|told| !told.ends_with('.')), "{}: {told:?}", item.id);
+                }
+            }
+        }
+    }
+}

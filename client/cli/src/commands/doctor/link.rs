@@ -163,14 +163,15 @@ impl Link {
         Ok(anybody)
     }
 
-    /// Publishes many messages at QoS 1, and returns when all are acknowledged.
+    /// Publishes many messages at QoS 1, and returns when all are acknowledged. Where some are not allowed, the others are
+    /// published all the same before the error is returned.
     pub(super) async fn publish_all(
         &mut self,
         messages: impl IntoIterator<Item = Publish>,
     ) -> Result<(), Trouble> {
         let window = WINDOW.min(usize::from(self.greeting.receive_max.get()));
         let mut messages = messages.into_iter().fuse();
-        let mut open = 0;
+        let (mut open, mut denied) = (0, Ok(()));
         loop {
             for mut message in messages.by_ref().take(window - open) {
                 message.packet_id = Some(self.packet_id());
@@ -178,7 +179,7 @@ impl Link {
                 open += 1;
             }
             if open == 0 {
-                return Ok(());
+                return denied;
             }
             self.wire.flush().await?;
             let answer = self
@@ -187,7 +188,11 @@ impl Link {
                     _ => None,
                 })
                 .await?;
-            outcome("its topics", &answer)?;
+            match outcome("one of many topics", &answer) {
+                Ok(_) => {}
+                Err(trouble @ Trouble::Denied { .. }) => denied = Err(trouble),
+                Err(trouble) => return Err(trouble),
+            }
             open -= 1;
         }
     }

@@ -1,5 +1,7 @@
 //! Which broker it is, by its own word.
 
+use std::time::Duration;
+
 use super::link::{Link, with_retained};
 
 /// A broker as a product, for what to do about an item.
@@ -13,8 +15,6 @@ pub(super) enum Product {
 
 /// Where mosquitto says its name, and others do.
 const VERSION_TOPIC: &str = "$SYS/broker/version";
-/// A retained message comes right behind SUBACK.
-const RETAINED_WAIT: std::time::Duration = std::time::Duration::from_millis(300);
 
 impl Product {
     pub(super) fn name(self) -> &'static str {
@@ -26,14 +26,14 @@ impl Product {
     }
 
     /// Recognizes the broker at the other end; [`Other`](Self::Other) where it does not say.
-    pub(super) async fn of(link: &mut Link) -> Self {
+    pub(super) async fn of(link: &mut Link, wait: Duration) -> Self {
         if link.features().is_some() {
             return Self::Rantai;
         }
         if link.subscribe(VERSION_TOPIC, with_retained()).await.is_err() {
             return Self::Other;
         }
-        match link.receive_within(RETAINED_WAIT).await {
+        match link.receive_within(wait).await {
             Ok(Some(version)) if version.payload.starts_with(b"mosquitto") => Self::Mosquitto,
             _ => Self::Other,
         }

@@ -63,9 +63,9 @@ impl Report<'_> {
                 None => advised.push((advice, vec![finding.item.id])),
             }
         }
-        let mut table = Table::new(["FOR", "DO"]);
+        let mut table = Table::new(["WHAT TO DO", "FOR"]);
         for (advice, items) in &advised {
-            table.row([&items.join(", "), *advice]);
+            table.row([advice, &items.join(", ")]);
         }
         if !advised.is_empty() {
             print("");

@@ -1,16 +1,20 @@
 //! Shared subscriptions, by which replicas share their requests, and whether a caller learns that nobody is there.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use rmqtt_codec::types::QoS;
+use tokio::time::Instant;
 
 use super::super::item::State;
 use super::super::link::{live, message};
 use super::super::trouble::Trouble;
-use super::{Finding, Probe, SHORT_WAIT, item};
+use super::{Finding, Probe, item};
 
 /// Requests to a group of two.
 const REQUESTS: usize = 40;
+/// Time without a message after which the other member is looked at.
+const TURN: Duration = Duration::from_millis(100);
 /// With fewer requests than this, one of two members counts as left out.
 const FEW: usize = REQUESTS / 10;
 
@@ -25,10 +29,19 @@ pub(super) async fn shared(probe: Probe<'_>) -> Result<Finding, Trouble> {
     calling.publish_all((0..REQUESTS).map(|number| message(&topic, number.to_string()))).await?;
     let mut seen = HashSet::new();
     let mut counts = [0; 2];
-    for (member, count) in [&mut first, &mut second].into_iter().zip(&mut counts) {
-        while let Some(request) = member.receive_within(SHORT_WAIT).await? {
-            seen.insert(request.payload);
-            *count += 1;
+    // Each of them should come; then nothing more.
+    let patience = Instant::now() + probe.patience();
+    loop {
+        let missing = seen.len() < REQUESTS && Instant::now() < patience;
+        let before = counts;
+        for (member, count) in [&mut first, &mut second].into_iter().zip(&mut counts) {
+            while let Some(request) = member.receive_within(TURN).await? {
+                seen.insert(request.payload);
+                *count += 1;
+            }
+        }
+        if !missing && counts == before {
+            break;
         }
     }
     let [one, other] = counts;

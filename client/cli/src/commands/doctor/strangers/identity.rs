@@ -6,7 +6,7 @@ use rmqtt_codec::types::{Publish, QoS};
 use rmqtt_codec::v5::PublishProperties;
 
 use super::super::link::{Link, live, message};
-use super::{Finding, Intrusion, SHORT_WAIT, Taken, Trouble, barred, refused};
+use super::{Finding, Intrusion, Taken, Trouble, barred};
 
 /// The user property that says who calls (PROTOCOL.md).
 const CALLER: &str = "caller";
@@ -21,7 +21,7 @@ pub(super) async fn caller(intrusion: Intrusion<'_>) -> Result<Finding, Trouble>
     let topics = &examination.bus;
     let mut stranger = match intrusion.enter(&intrusion.stranger()).await? {
         Taken::Allowed(stranger) => stranger,
-        Taken::Barred(why) => return Ok(refused(item, &why)),
+        Taken::Barred(why) => return Ok(intrusion.refused(item, &why)),
     };
     let (owner, mut reading) = intrusion.probe.client().await?;
     let reads = matches!(
@@ -36,9 +36,9 @@ pub(super) async fn caller(intrusion: Intrusion<'_>) -> Result<Finding, Trouble>
         ..message(&topics.at(&owner.id, &examination.object()), "forged")
     };
     if let Taken::Barred(why) = barred(stranger.publish(request).await)? {
-        return Ok(refused(item, &why));
+        return Ok(intrusion.refused(item, &why));
     }
-    let received = if reads { reading.receive_within(SHORT_WAIT).await? } else { None };
+    let received = if reads { reading.receive_within(intrusion.probe.doubt()).await? } else { None };
     let claims = examination.features.get().caller();
     let Some(received) = received else {
         return Ok(if claims {
@@ -67,16 +67,16 @@ const NOT_SET: &str = "the broker does not say who calls: objects know no users,
 pub(super) async fn client_id(intrusion: Intrusion<'_>) -> Result<Finding, Trouble> {
     let item = intrusion.items.client_id;
     if let Taken::Barred(why) = intrusion.enter(&intrusion.stranger()).await? {
-        return Ok(refused(item, &why));
+        return Ok(intrusion.refused(item, &why));
     }
     let (owner, mut link) = intrusion.probe.client().await?;
     let mut thief = intrusion.stranger();
     thief.id = owner.id;
     let taken: Link = match intrusion.enter(&thief).await? {
         Taken::Allowed(link) => link,
-        Taken::Barred(why) => return Ok(refused(item, &why)),
+        Taken::Barred(why) => return Ok(intrusion.refused(item, &why)),
     };
-    let ended = link.is_ended_within(SHORT_WAIT).await;
+    let ended = link.is_ended_within(intrusion.probe.doubt()).await;
     taken.close().await;
     if ended {
         return Ok(item.bad(format!("{} ends other connections by taking their client ids", intrusion.who())));
@@ -91,7 +91,7 @@ pub(super) async fn registry(intrusion: Intrusion<'_>) -> Result<Finding, Troubl
     let identity = intrusion.stranger();
     let mut stranger = match intrusion.enter(&identity).await? {
         Taken::Allowed(stranger) => stranger,
-        Taken::Barred(why) => return Ok(refused(item, &why)),
+        Taken::Barred(why) => return Ok(intrusion.refused(item, &why)),
     };
     let (owner, mut reading) = intrusion.probe.client().await?;
     reading.subscribe(&topics.entries_of(&object), live(QoS::AtLeastOnce)).await?;
@@ -106,9 +106,9 @@ pub(super) async fn registry(intrusion: Intrusion<'_>) -> Result<Finding, Troubl
         ..message(&topic, super::super::bus::entry(&object, &owner.id, "forged"))
     };
     if let Taken::Barred(why) = barred(stranger.publish(entry).await)? {
-        return Ok(refused(item, &why));
+        return Ok(intrusion.refused(item, &why));
     }
-    if reading.receive_within(SHORT_WAIT).await?.is_none() {
+    if reading.receive_within(intrusion.probe.doubt()).await?.is_none() {
         return Ok(item.ok("the entry is taken, and comes to nobody"));
     }
     Ok(item.bad(format!(

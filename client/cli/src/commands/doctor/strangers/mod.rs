@@ -17,9 +17,6 @@ use super::link::{Link, live};
 use super::trouble::Trouble;
 use super::{Running, running_with};
 
-/// What does not come within this time does not come.
-const SHORT_WAIT: std::time::Duration = std::time::Duration::from_millis(500);
-
 /// One kind of stranger, for one item.
 #[derive(Clone, Copy)]
 struct Intrusion<'a> {
@@ -64,7 +61,7 @@ fn attempts<'a>(
 enum Taken<T> {
     /// It let it pass.
     Allowed(T),
-    /// It refused it; what it said.
+    /// It refused it: what the stranger may not do, as the end of a sentence.
     Barred(String),
 }
 
@@ -95,6 +92,11 @@ impl<'a> Intrusion<'a> {
         })
     }
 
+    /// The good outcome.
+    fn refused(self, item: Item, refusal: &str) -> Finding {
+        item.ok(format!("{} {refusal}", self.who()))
+    }
+
     /// Who it is, at the beginning of a sentence.
     fn who(self) -> String {
         let name = self.stranger().name();
@@ -104,16 +106,12 @@ impl<'a> Intrusion<'a> {
 
 /// Takes a refusal for what it is: the good outcome of an attempt.
 fn barred<T>(attempt: Result<T, Trouble>) -> Result<Taken<T>, Trouble> {
-    match attempt {
-        Ok(allowed) => Ok(Taken::Allowed(allowed)),
-        Err(trouble @ (Trouble::Denied { .. } | Trouble::Refused { .. } | Trouble::Closed { .. })) => {
-            Ok(Taken::Barred(trouble.to_string()))
-        }
-        Err(trouble) => Err(trouble),
-    }
-}
-
-/// The good outcome.
-fn refused(item: Item, why: &str) -> Finding {
-    item.ok(format!("refused: {why}"))
+    let refusal = match attempt {
+        Ok(allowed) => return Ok(Taken::Allowed(allowed)),
+        Err(Trouble::Denied { action, .. }) => format!("may not {action}"),
+        Err(Trouble::Refused { code, .. }) => format!("is refused the connection ({code:#04x})"),
+        Err(Trouble::Closed { .. }) => "is disconnected".to_owned(),
+        Err(trouble) => return Err(trouble),
+    };
+    Ok(Taken::Barred(refusal))
 }

@@ -4,7 +4,7 @@ use rmqtt_codec::types::{Publish, QoS};
 use rmqtt_codec::v5::PublishProperties;
 
 use super::super::link::{Link, live, message};
-use super::{Finding, Intrusion, SHORT_WAIT, Taken, Trouble, barred, refused};
+use super::{Finding, Intrusion, Taken, Trouble, barred};
 
 /// Requests of which some may vanish.
 const REQUESTS: usize = 10;
@@ -15,7 +15,7 @@ pub(super) async fn answers(intrusion: Intrusion<'_>) -> Result<Finding, Trouble
     let object = intrusion.examination().object();
     let mut stranger = match intrusion.listen(&topics.calls(&object)).await? {
         Taken::Allowed(stranger) => stranger,
-        Taken::Barred(why) => return Ok(refused(item, &why)),
+        Taken::Barred(why) => return Ok(intrusion.refused(item, &why)),
     };
     let (owner, mut calling) = intrusion.probe.client().await?;
     let reply_topic = topics.reply(&object, &owner.id);
@@ -28,12 +28,12 @@ pub(super) async fn answers(intrusion: Intrusion<'_>) -> Result<Finding, Trouble
         ..message(&topics.call(&object), "request")
     };
     calling.publish(request).await?;
-    if stranger.receive_within(SHORT_WAIT).await?.is_none() {
+    if stranger.receive_within(intrusion.probe.doubt()).await?.is_none() {
         return Ok(item.ok("the subscription to requests of others is granted, and nothing comes"));
     }
     let answered = hears_replies
         && matches!(barred(stranger.publish(message(&reply_topic, "forged")).await)?, Taken::Allowed(_))
-        && calling.receive_within(SHORT_WAIT).await?.is_some();
+        && calling.receive_within(intrusion.probe.doubt()).await?.is_some();
     let who = intrusion.who();
     Ok(item.bad(if answered {
         format!("{who} reads requests to objects and answers in their place")
@@ -49,14 +49,14 @@ pub(super) async fn group(intrusion: Intrusion<'_>) -> Result<Finding, Trouble> 
     let identity = intrusion.stranger();
     let mut stranger = match intrusion.enter(&identity).await? {
         Taken::Allowed(stranger) => stranger,
-        Taken::Barred(why) => return Ok(refused(item, &why)),
+        Taken::Barred(why) => return Ok(intrusion.refused(item, &why)),
     };
     let (topic, group) = (topics.call(&object), topics.group(&identity.id, &object));
     let (_, mut calling) = intrusion.probe.client().await?;
     let tells_nobody = !calling.publish(message(&topic, "before")).await?;
     let served = serve(intrusion, &mut calling, &topic, &group).await?;
     if let Taken::Barred(why) = barred(stranger.subscribe(&group, live(QoS::AtLeastOnce)).await)? {
-        return Ok(refused(item, &why));
+        return Ok(intrusion.refused(item, &why));
     }
     let who = intrusion.who();
     let taken =
@@ -64,7 +64,7 @@ pub(super) async fn group(intrusion: Intrusion<'_>) -> Result<Finding, Trouble> 
     if let Some(mut serving) = served {
         calling.publish_all((0..REQUESTS).map(|number| message(&topic, number.to_string()))).await?;
         let mut came = 0;
-        while serving.receive_within(SHORT_WAIT).await?.is_some() {
+        while came < REQUESTS && serving.receive_within(intrusion.probe.doubt()).await?.is_some() {
             came += 1;
         }
         if came < REQUESTS {
@@ -73,7 +73,7 @@ pub(super) async fn group(intrusion: Intrusion<'_>) -> Result<Finding, Trouble> 
         return Ok(item.ok("the group is joined, and nothing goes to the new member"));
     }
     let somebody = calling.publish(message(&topic, "after")).await?;
-    if stranger.receive_within(SHORT_WAIT).await?.is_some() {
+    if stranger.receive_within(intrusion.probe.doubt()).await?.is_some() {
         return taken("it is sent them".to_owned());
     }
     match (tells_nobody, somebody) {
@@ -98,6 +98,6 @@ async fn serve(
         return Ok(None);
     }
     calling.publish(message(topic, "served")).await?;
-    let served = serving.receive_within(SHORT_WAIT).await?.is_some();
+    let served = serving.receive_within(intrusion.probe.patience()).await?.is_some();
     Ok(served.then_some(serving))
 }

@@ -3,10 +3,11 @@
 use bytes::Bytes;
 use rmqtt_codec::types::{Publish, QoS};
 use rmqtt_codec::v5::PublishProperties;
+use tokio::time::Instant;
 
 use super::super::identity::Identity;
 use super::super::link::{Link, live, message, with_retained};
-use super::{Finding, Intrusion, SHORT_WAIT, Taken, Trouble, barred, refused};
+use super::{Finding, Intrusion, Taken, Trouble, barred};
 
 /// Reads the replies to another client.
 pub(super) async fn replies(intrusion: Intrusion<'_>) -> Result<Finding, Trouble> {
@@ -14,14 +15,14 @@ pub(super) async fn replies(intrusion: Intrusion<'_>) -> Result<Finding, Trouble
     let owner = intrusion.examination().client();
     let mut stranger = match intrusion.listen(&topics.replies(&owner.id)).await? {
         Taken::Allowed(stranger) => stranger,
-        Taken::Barred(why) => return Ok(refused(item, &why)),
+        Taken::Barred(why) => return Ok(intrusion.refused(item, &why)),
     };
     if let Err(trouble) = answer(intrusion, &owner).await {
         return Ok(item.untested(format!(
             "the subscription to replies of others is granted; whether they come could not be tried: {trouble}"
         )));
     }
-    if stranger.receive_within(SHORT_WAIT).await?.is_none() {
+    if stranger.receive_within(intrusion.probe.doubt()).await?.is_none() {
         return Ok(item.ok("the subscription is granted, and nothing comes"));
     }
     Ok(item.bad(format!("{} reads replies to others", intrusion.who())))
@@ -47,9 +48,12 @@ async fn answer(intrusion: Intrusion<'_>, owner: &Identity) -> Result<(), Troubl
     let request = message(&topics.at(&server.id, &object), "request");
     calling.publish(with_correlation(request, Some(&reply_topic))).await?;
     let silent = || Trouble::wrong("the request did not come to its object");
-    serving.receive_within(SHORT_WAIT).await?.ok_or_else(silent)?;
+    serving.receive_within(probe.patience()).await?.ok_or_else(silent)?;
     serving.publish(with_correlation(message(&reply_topic, "reply"), None)).await?;
-    calling.receive_within(SHORT_WAIT).await?.ok_or_else(|| Trouble::wrong("the reply did not come"))?;
+    calling
+        .receive_within(probe.patience())
+        .await?
+        .ok_or_else(|| Trouble::wrong("the reply did not come"))?;
     Ok(())
 }
 
@@ -58,14 +62,15 @@ pub(super) async fn everything(intrusion: Intrusion<'_>) -> Result<Finding, Trou
     let (item, topics) = (intrusion.items.everything, &intrusion.examination().bus);
     let mut stranger = match intrusion.listen("#").await? {
         Taken::Allowed(stranger) => stranger,
-        Taken::Barred(why) => return Ok(refused(item, &why)),
+        Taken::Barred(why) => return Ok(intrusion.refused(item, &why)),
     };
     let (owner, mut link) = intrusion.probe.client().await?;
     let topic = topics.at(&owner.id, &intrusion.examination().object());
     link.publish(message(&topic, "for the owner")).await?;
     link.close().await;
     // Whatever else there is on the broker comes, too, and is not looked at.
-    while let Some(message) = stranger.receive_within(SHORT_WAIT).await? {
+    let end = Instant::now() + intrusion.probe.doubt();
+    while let Some(message) = stranger.receive_within(end.saturating_duration_since(Instant::now())).await? {
         if *message.topic == *topic {
             return Ok(item.bad(format!("{} reads every message by subscribing to #", intrusion.who())));
         }
@@ -78,12 +83,12 @@ pub(super) async fn system(intrusion: Intrusion<'_>) -> Result<Finding, Trouble>
     let item = intrusion.items.system;
     let mut stranger = match intrusion.enter(&intrusion.stranger()).await? {
         Taken::Allowed(stranger) => stranger,
-        Taken::Barred(why) => return Ok(refused(item, &why)),
+        Taken::Barred(why) => return Ok(intrusion.refused(item, &why)),
     };
     if let Taken::Barred(why) = barred(stranger.subscribe("$SYS/#", with_retained()).await)? {
-        return Ok(refused(item, &why));
+        return Ok(intrusion.refused(item, &why));
     }
-    if stranger.receive_within(SHORT_WAIT).await?.is_none() {
+    if stranger.receive_within(intrusion.probe.doubt()).await?.is_none() {
         return Ok(item.ok("the subscription to $SYS/# is granted, and nothing comes"));
     }
     Ok(item.bad(format!(
