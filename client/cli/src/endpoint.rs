@@ -76,6 +76,12 @@ impl Broker {
         self.endpoint().ok()?.timeout
     }
 
+    /// Takes this broker instead of any other that is named.
+    pub(crate) fn name(&mut self, url: String) {
+        self.url = Some(url);
+        self.endpoint = OnceCell::new();
+    }
+
     /// The address without user name and password.
     pub(crate) fn shown(&self) -> String {
         self.endpoint().map_or_else(|_| "the broker".to_owned(), |endpoint| endpoint.address.to_string())

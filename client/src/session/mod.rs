@@ -7,6 +7,7 @@
 //! | `handle`, `outlet`, `receiver` | [`Session`] keeps the connection, [`Outlet`] publishes, [`Receiver`] is called back |
 //! | `outbox` | Send queue, in-flight table and subscriptions, without I/O |
 //! | `frame`, `decode` | Bytes to packets, packets to messages |
+//! | [`open`] | A byte stream to a broker, for tools that write packets themselves |
 //! | `connection` | The task: reads, writes, reconnects |
 //! | `reach`, `stream`, `web` | From a place to bytes: TCP, unix sockets, TLS, WebSocket |
 //! | `handshake`, `pulse`, `backoff`, `stalls` | CONNECT; keep-alive; waits between attempts; delayed TCP acknowledgements |
@@ -28,6 +29,7 @@ mod options;
 mod outbox;
 mod outlet;
 mod pulse;
+mod raw;
 mod reach;
 mod receiver;
 mod shared;
@@ -43,5 +45,6 @@ pub use message::{Filter, Message, Publish, QoS};
 pub use options::{Options, Will};
 pub use outlet::Outlet;
 pub use rantai_tls::{ClientError, TlsFiles, TlsProblem};
+pub use raw::{RawStream, open};
 pub use receiver::Receiver;
 pub use shared::Status;

@@ -13,6 +13,7 @@ mod config;
 mod context;
 mod demo;
 mod describe;
+mod doctor;
 mod files;
 mod imaging;
 mod insult;
@@ -45,6 +46,7 @@ pub(crate) enum Command {
     Context(context::ContextCommand),
     Ls(ls::Ls),
     Describe(describe::Describe),
+    Doctor(doctor::Doctor),
     Call(call::Call),
     Calc(calc::Calc),
     Chain(chain::Chain),
@@ -79,6 +81,7 @@ impl Command {
             Self::Context(command) => command.run(),
             Self::Ls(command) => command.run(),
             Self::Describe(command) => command.run(),
+            Self::Doctor(command) => command.run(),
             Self::Call(command) => command.run(),
             Self::Calc(command) => command.run(),
             Self::Chain(command) => command.run(),

@@ -15,6 +15,8 @@ mod commands;
 mod configurations;
 mod connections;
 mod demo;
+mod doctor;
+mod doctor_faults;
 mod error_texts;
 mod escapes;
 mod fair;

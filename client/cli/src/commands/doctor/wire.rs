@@ -1,0 +1,79 @@
+//! Packets of one version of MQTT on a byte stream.
+
+use bytes::BytesMut;
+use rantai_client::session::{Address, RawStream, open};
+use rmqtt_codec::error::{DecodeError, EncodeError};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::time::{Instant, timeout_at};
+use tokio_util::codec::{Decoder, Encoder};
+
+use super::trouble::Trouble;
+
+/// A connection that writes and reads packets until a deadline.
+pub(super) struct Wire<C> {
+    stream: Box<dyn RawStream>,
+    codec: C,
+    reading: BytesMut,
+    writing: BytesMut,
+    deadline: Instant,
+}
+
+impl<C> Wire<C> {
+    /// Connects, and sends nothing.
+    pub(super) async fn open(address: &Address, codec: C, deadline: Instant) -> Result<Self, Trouble> {
+        let opened = timeout_at(deadline, open(address)).await;
+        let stream = opened.map_err(|_| Trouble::Silent("a connection"))?.map_err(Trouble::Unreachable)?;
+        Ok(Self { stream, codec, reading: BytesMut::new(), writing: BytesMut::new(), deadline })
+    }
+
+    /// Sends bytes that are a packet.
+    pub(super) async fn send_bytes(&mut self, packet: &[u8]) -> Result<(), Trouble> {
+        self.writing.extend_from_slice(packet);
+        self.flush().await
+    }
+
+    /// Sends what has been written.
+    pub(super) async fn flush(&mut self) -> Result<(), Trouble> {
+        let written = timeout_at(self.deadline, self.stream.write_all(&self.writing)).await;
+        self.writing.clear();
+        match written {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(Trouble::Closed { code: None, instead_of: "an answer" }),
+            Err(_) => Err(Trouble::Silent("room for what is sent")),
+        }
+    }
+
+    /// Writes a packet into the buffer that [`flush`](Self::flush) sends.
+    pub(super) fn write<P>(&mut self, packet: P) -> Result<(), Trouble>
+    where
+        C: Encoder<P, Error = EncodeError>,
+    {
+        Ok(self.codec.encode(packet, &mut self.writing)?)
+    }
+
+    /// Sends a packet.
+    pub(super) async fn send<P>(&mut self, packet: P) -> Result<(), Trouble>
+    where
+        C: Encoder<P, Error = EncodeError>,
+    {
+        self.write(packet)?;
+        self.flush().await
+    }
+
+    /// The next packet; `expected` says in errors what was waited for. Cancelling loses nothing.
+    pub(super) async fn next<P>(&mut self, expected: &'static str) -> Result<P, Trouble>
+    where
+        C: Decoder<Item = (P, u32), Error = DecodeError>,
+    {
+        loop {
+            if let Some((packet, _)) = self.codec.decode(&mut self.reading)? {
+                return Ok(packet);
+            }
+            match timeout_at(self.deadline, self.stream.read_buf(&mut self.reading)).await {
+                Ok(Ok(1..)) => {}
+                Ok(_) => return Err(Trouble::Closed { code: None, instead_of: expected }),
+                Err(_) => return Err(Trouble::Silent(expected)),
+            }
+        }
+    }
+}
