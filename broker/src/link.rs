@@ -325,7 +325,8 @@ impl Link {
         let mut batch = {
             let mut outbox = self.outbox.lock();
             outbox.listed = false;
-            if outbox.busy || outbox.buffered == 0 && !outbox.more && !outbox.closing {
+            let idle = outbox.buffered == 0 && !outbox.more && !outbox.closing;
+            if outbox.busy || idle && !self.transport.has_unsent() {
                 return bytes;
             }
             outbox.busy = true;
@@ -353,11 +354,21 @@ impl Link {
                 return bytes;
             }
             if outbox.buffered == 0 {
-                self.written(&mut outbox);
+                if !self.written(&mut outbox) {
+                    drop(outbox);
+                    tokio::spawn(self.clone().drain(None));
+                }
                 return bytes;
             }
             bytes += outbox.buffered;
             batch = self.take(&mut outbox);
+        }
+    }
+
+    /// Has what a read made necessary to write written, below MQTT: of TLS or WebSocket.
+    pub(crate) fn flush_unsent(self: &Arc<Self>) {
+        if self.transport.has_unsent() {
+            self.flush();
         }
     }
 
@@ -378,12 +389,13 @@ impl Link {
         }
     }
 
-    /// Everything is written.
-    fn written(&self, outbox: &mut Outbox) {
-        outbox.busy = false;
+    /// The outbox is written; false where a layer below MQTT holds bytes that are not.
+    fn written(&self, outbox: &mut Outbox) -> bool {
         if outbox.closing {
             self.transport.shutdown(Shutdown::Write);
         }
+        outbox.busy = self.transport.has_unsent();
+        !outbox.busy
     }
 
     fn broken(&self) {
@@ -399,19 +411,23 @@ impl Link {
     /// Writes until nothing is left, waiting for the socket and asking the session for more.
     async fn drain(self: Arc<Self>, mut batch: Option<Batch>) {
         loop {
-            if let Some(batch) = &mut batch {
-                loop {
-                    match batch.write(&self.transport) {
-                        Ok(true) => break,
-                        Ok(false) => {
-                            if self.transport.writable().await.is_err() {
-                                return self.broken();
-                            }
-                            self.taking.store(true, Ordering::Relaxed);
+            loop {
+                let written = match &mut batch {
+                    Some(batch) => batch.write(&self.transport),
+                    None => Ok(true),
+                };
+                match written.and_then(|all| Ok(all && self.transport.try_flush()?)) {
+                    Ok(true) => break,
+                    Ok(false) => {
+                        if self.transport.writable().await.is_err() {
+                            return self.broken();
                         }
-                        Err(_) => return self.broken(),
+                        self.taking.store(true, Ordering::Relaxed);
                     }
+                    Err(_) => return self.broken(),
                 }
+            }
+            if let Some(batch) = &mut batch {
                 return_buffer(std::mem::take(&mut batch.tail));
             }
             let more = {
@@ -426,11 +442,13 @@ impl Link {
             }
             batch = {
                 let mut outbox = self.outbox.lock();
-                if outbox.buffered == 0 && !outbox.more {
-                    self.written(&mut outbox);
+                if outbox.buffered > 0 || outbox.more {
+                    Some(self.take(&mut outbox))
+                } else if self.written(&mut outbox) {
                     return;
+                } else {
+                    None
                 }
-                Some(self.take(&mut outbox))
             };
             tokio::task::yield_now().await;
         }

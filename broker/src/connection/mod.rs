@@ -362,14 +362,21 @@ impl Connection {
             buffer.extend_from_slice(&partial);
             READ_BYTES
         };
-        let count = match self.link.transport.try_read(&mut (&mut buffer).limit(want)) {
+        let read = self.link.transport.try_read(&mut (&mut buffer).limit(want));
+        self.link.flush_unsent();
+        let count = match read {
             Ok(0) => return Ok(Step::End(Ending::Lost { expiry: None })),
             Ok(count) => count,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 self.keep(&mut buffer, large.is_some(), work);
                 return Ok(Step::Idle);
             }
-            Err(_) => return Ok(Step::End(Ending::Lost { expiry: None })),
+            Err(_) => {
+                let Some(text) = self.link.transport.violation() else {
+                    return Ok(Step::End(Ending::Lost { expiry: None }));
+                };
+                return Err(Failure::protocol(text));
+            }
         };
         Counters::add(&self.hub.shared.counters.bytes_received, count as u64);
         self.link.was_read();

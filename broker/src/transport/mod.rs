@@ -3,95 +3,120 @@
 
 #[cfg(test)]
 mod memory;
+mod socket;
+mod web;
 
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::net::Shutdown;
-use std::pin::pin;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
 use bytes::BufMut;
-use tokio::io::Interest;
 use tokio::net::TcpStream;
 
-/// Whether the kernel reports a socket once for everything that has arrived, so that a read which leaves room in its
-/// buffer proves that nothing is left (epoll and kqueue as tokio uses them).
-const EDGE_TRIGGERED: bool = cfg!(any(
-    target_os = "linux",
-    target_os = "android",
-    target_os = "macos",
-    target_os = "ios",
-    target_os = "freebsd",
-    target_os = "netbsd",
-    target_os = "openbsd"
-));
+pub(crate) use socket::Socket;
+pub(crate) use web::{HttpRefusal, Web, answer as answer_http};
 
 /// One client's byte stream.
 #[derive(Debug)]
 pub(crate) enum Transport {
-    Tcp(TcpStream),
-    #[cfg(test)]
-    Memory(memory::End),
+    Plain(Socket),
+    Web(Box<Web>),
 }
 
 impl Transport {
+    /// MQTT over TCP.
+    pub(crate) fn tcp(stream: TcpStream) -> Self {
+        Self::Plain(Socket::Tcp(stream))
+    }
+
+    /// MQTT over WebSocket, before the client has asked for it.
+    pub(crate) fn web(below: Socket) -> Self {
+        Self::Web(Box::new(Web::new(below)))
+    }
+
     /// Two ends of a stream in memory, each of which takes `capacity` bytes before writes would block.
     #[cfg(test)]
     pub(crate) fn pair(capacity: usize) -> (Self, Self) {
         let (one, other) = memory::pair(capacity);
-        (Self::Memory(one), Self::Memory(other))
+        (Self::Plain(Socket::Memory(one)), Self::Plain(Socket::Memory(other)))
     }
 
-    /// Reads what is there; 0 at the end of the stream.
+    /// Reads what is there; 0 at the end of the stream. What that makes necessary to write (of TLS for instance) is written, or
+    /// [`has_unsent`](Self::has_unsent).
     ///
     /// # Errors
     ///
     /// `WouldBlock` where nothing is there yet.
     pub(crate) fn try_read(&self, buffer: &mut impl BufMut) -> io::Result<usize> {
         match self {
-            Self::Tcp(stream) => read_tcp(stream, buffer),
-            #[cfg(test)]
-            Self::Memory(end) => end.try_read(buffer),
+            Self::Plain(socket) => socket.try_read(buffer),
+            Self::Web(web) => web.try_read(buffer),
         }
     }
 
-    /// Writes as much as there is room for.
+    /// Writes as much as there is room for. A layer above the socket may hold some of it back: see
+    /// [`has_unsent`](Self::has_unsent).
     ///
     /// # Errors
     ///
     /// `WouldBlock` where there is none.
     pub(crate) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
         match self {
-            Self::Tcp(stream) => stream.try_write(bytes),
-            #[cfg(test)]
-            Self::Memory(end) => end.try_write(bytes),
+            Self::Plain(socket) => socket.try_write(bytes),
+            Self::Web(web) => web.try_write(&[IoSlice::new(bytes)]),
         }
     }
 
     /// [`try_write`](Self::try_write) of several pieces with one call.
     pub(crate) fn try_write_vectored(&self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
         match self {
-            Self::Tcp(stream) => stream.try_write_vectored(pieces),
-            #[cfg(test)]
-            Self::Memory(end) => end.try_write(pieces.first().map_or(&[][..], |piece| piece)),
+            Self::Plain(socket) => socket.try_write_vectored(pieces),
+            Self::Web(web) => web.try_write(pieces),
+        }
+    }
+
+    /// Whether a layer above the socket holds bytes that the socket has not taken yet.
+    pub(crate) fn has_unsent(&self) -> bool {
+        match self {
+            Self::Plain(_) => false,
+            Self::Web(web) => web.has_unsent(),
+        }
+    }
+
+    /// Hands what is [unsent](Self::has_unsent) to the socket, as far as there is room; true when nothing is left.
+    ///
+    /// # Errors
+    ///
+    /// The stream has failed.
+    pub(crate) fn try_flush(&self) -> io::Result<bool> {
+        match self {
+            Self::Plain(_) => Ok(true),
+            Self::Web(web) => web.try_flush(),
+        }
+    }
+
+    /// What the client has done against the rules of a layer above the socket, once a read has failed for it.
+    pub(crate) fn violation(&self) -> Option<&'static str> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Web(web) => web.violation(),
         }
     }
 
     /// Ready when a read is worth trying, or the stream has failed. Wakes the last task that asked.
     pub(crate) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
-            Self::Tcp(stream) => stream.poll_read_ready(cx),
-            #[cfg(test)]
-            Self::Memory(end) => end.poll_readable(cx).map(Ok),
+            Self::Plain(socket) => socket.poll_readable(cx),
+            Self::Web(web) => web.below().poll_readable(cx),
         }
     }
 
     /// Ready when a write is worth trying, or the stream has failed. Wakes the last task that asked.
     pub(crate) fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
-            Self::Tcp(stream) => stream.poll_write_ready(cx),
-            #[cfg(test)]
-            Self::Memory(end) => end.poll_writable(cx).map(Ok),
+            Self::Plain(socket) => socket.poll_writable(cx),
+            Self::Web(web) => web.below().poll_writable(cx),
         }
     }
 
@@ -108,57 +133,28 @@ impl Transport {
     /// Whether the other side will send nothing more: it has closed the stream, or its end of it.
     pub(crate) fn is_read_closed(&self) -> bool {
         match self {
-            Self::Tcp(stream) => {
-                let mut cx = Context::from_waker(Waker::noop());
-                let ready = pin!(stream.ready(Interest::READABLE)).poll(&mut cx);
-                matches!(ready, Poll::Ready(Ok(ready)) if ready.is_read_closed())
-            }
-            #[cfg(test)]
-            Self::Memory(end) => end.is_read_closed(),
+            Self::Plain(socket) => socket.is_read_closed(),
+            Self::Web(web) => web.below().is_read_closed(),
         }
     }
 
     /// Has what was read acknowledged at once, where the stream below does that with a delay: TCP on Linux.
     pub(crate) fn acknowledge(&self) -> io::Result<()> {
         match self {
-            #[cfg(any(target_os = "linux", target_os = "android"))]
-            Self::Tcp(stream) => stream.set_quickack(true),
-            // Other systems have no TCP_QUICKACK.
-            #[cfg(not(any(target_os = "linux", target_os = "android")))]
-            Self::Tcp(_) => Ok(()),
-            #[cfg(test)]
-            Self::Memory(_) => Ok(()),
+            Self::Plain(socket) => socket.acknowledge(),
+            Self::Web(web) => web.below().acknowledge(),
         }
     }
 
-    /// Ends one direction or both; what is written already is still delivered.
+    /// Ends one direction or both; what is written already is still delivered, as far as it is not
+    /// [unsent](Self::has_unsent). A layer that says goodbye does so at the end of writing; where the socket does not take
+    /// that, writing ends with the [`try_flush`](Self::try_flush) that sends it.
     pub(crate) fn shutdown(&self, how: Shutdown) {
         match self {
-            Self::Tcp(stream) => {
-                let _ = socket2::SockRef::from(stream).shutdown(how);
-            }
-            #[cfg(test)]
-            Self::Memory(end) => end.shutdown(how),
+            Self::Plain(socket) => socket.shutdown(how),
+            Self::Web(web) => web.shutdown(how),
         }
     }
-}
-
-/// Reads once. Where that has emptied the socket, its readiness is cleared, so that [`Transport::poll_readable`] waits for
-/// new bytes instead of asking for a read that would block.
-fn read_tcp(stream: &TcpStream, buffer: &mut impl BufMut) -> io::Result<usize> {
-    let room = buffer.chunk_mut().len();
-    let mut read = Err(io::ErrorKind::WouldBlock.into());
-    // tokio clears the readiness that was seen before the call when the closure says `WouldBlock`, and no later one.
-    let _ = stream.try_io(Interest::READABLE, || {
-        read = stream.try_read_buf(buffer);
-        match &read {
-            Ok(count) if EDGE_TRIGGERED && 0 < *count && *count < room => {
-                Err(io::ErrorKind::WouldBlock.into())
-            }
-            _ => Ok(()),
-        }
-    });
-    read
 }
 
 #[cfg(test)]
@@ -179,7 +175,7 @@ mod tests {
     async fn a_client_that_has_closed_is_noticed_without_a_read() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let transport = Transport::Tcp(listener.accept().await.unwrap().0);
+        let transport = Transport::tcp(listener.accept().await.unwrap().0);
         client.write_all(b"last").unwrap();
         transport.readable().await.unwrap();
         assert!(!transport.is_read_closed());
@@ -197,7 +193,7 @@ mod tests {
     async fn a_socket_that_was_emptied_is_not_readable_until_more_comes() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let transport = Transport::Tcp(listener.accept().await.unwrap().0);
+        let transport = Transport::tcp(listener.accept().await.unwrap().0);
 
         let mut buffer = Vec::new();
         for round in 0..3 {
@@ -220,5 +216,31 @@ mod tests {
         transport.readable().await.unwrap();
         assert_eq!(transport.try_read(&mut (&mut Vec::new()).limit(16)).unwrap(), 0, "the end of the stream");
         assert!(is_readable(&transport).await, "the end stays");
+    }
+
+    /// There are a hundred thousand of them.
+    #[test]
+    fn a_tcp_transport_is_no_larger_than_its_socket() {
+        assert_eq!(size_of::<Transport>(), size_of::<TcpStream>());
+    }
+
+    #[tokio::test]
+    async fn a_unix_socket_is_read_and_its_end_noticed_as_that_of_tcp() {
+        let (ours, theirs) = tokio::net::UnixStream::pair().unwrap();
+        let transport = Transport::Plain(Socket::Unix(Box::new(ours)));
+        theirs.writable().await.unwrap();
+        theirs.try_write(&[7; 5]).unwrap();
+        transport.readable().await.unwrap();
+        assert_eq!(transport.try_read(&mut (&mut Vec::new()).limit(16)).unwrap(), 5);
+        assert!(!is_readable(&transport).await);
+        transport.writable().await.unwrap();
+        assert_eq!(transport.try_write(b"answer").unwrap(), 6);
+        assert!(!transport.is_read_closed());
+        theirs.readable().await.unwrap();
+        assert_eq!(theirs.try_read(&mut [0; 16]).unwrap(), 6);
+        drop(theirs);
+        transport.readable().await.unwrap();
+        assert_eq!(transport.try_read(&mut (&mut Vec::new()).limit(16)).unwrap(), 0, "the end of the stream");
+        assert!(transport.is_read_closed());
     }
 }

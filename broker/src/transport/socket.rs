@@ -1,0 +1,170 @@
+//! The bytes of the system: a TCP or unix socket, or in tests a stream in memory.
+
+use std::io::{self, IoSlice};
+use std::net::Shutdown;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+
+use bytes::BufMut;
+use tokio::io::{Interest, Ready};
+use tokio::net::{TcpStream, UnixStream};
+
+#[cfg(test)]
+use super::memory;
+
+/// Whether the kernel reports a socket once for everything that has arrived, so that a read which leaves room in its
+/// buffer proves that nothing is left (epoll and kqueue as tokio uses them).
+const EDGE_TRIGGERED: bool = cfg!(any(
+    target_os = "linux",
+    target_os = "android",
+    target_os = "macos",
+    target_os = "ios",
+    target_os = "freebsd",
+    target_os = "netbsd",
+    target_os = "openbsd"
+));
+
+/// A socket, or what stands for one. Its calls are those of [`Transport`](super::Transport).
+#[derive(Debug)]
+pub(crate) enum Socket {
+    Tcp(TcpStream),
+    #[cfg_attr(not(test), expect(dead_code, reason = "the listeners that make it are the next step"))]
+    /// Boxed, so that a TCP socket takes no byte more to be told from it.
+    Unix(Box<UnixStream>),
+    #[cfg(test)]
+    Memory(memory::End),
+}
+
+impl Socket {
+    pub(super) fn try_read(&self, buffer: &mut impl BufMut) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => read_once(stream, buffer),
+            Self::Unix(stream) => read_once(&**stream, buffer),
+            #[cfg(test)]
+            Self::Memory(end) => end.try_read(buffer),
+        }
+    }
+
+    pub(super) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.try_write(bytes),
+            Self::Unix(stream) => stream.try_write(bytes),
+            #[cfg(test)]
+            Self::Memory(end) => end.try_write(bytes),
+        }
+    }
+
+    pub(super) fn try_write_vectored(&self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.try_write_vectored(pieces),
+            Self::Unix(stream) => stream.try_write_vectored(pieces),
+            #[cfg(test)]
+            Self::Memory(end) => end.try_write(pieces.first().map_or(&[][..], |piece| piece)),
+        }
+    }
+
+    pub(super) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(stream) => stream.poll_read_ready(cx),
+            Self::Unix(stream) => stream.poll_read_ready(cx),
+            #[cfg(test)]
+            Self::Memory(end) => end.poll_readable(cx).map(Ok),
+        }
+    }
+
+    pub(super) fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(stream) => stream.poll_write_ready(cx),
+            Self::Unix(stream) => stream.poll_write_ready(cx),
+            #[cfg(test)]
+            Self::Memory(end) => end.poll_writable(cx).map(Ok),
+        }
+    }
+
+    pub(super) fn is_read_closed(&self) -> bool {
+        match self {
+            Self::Tcp(stream) => is_closed_now(stream.ready(Interest::READABLE)),
+            Self::Unix(stream) => is_closed_now(stream.ready(Interest::READABLE)),
+            #[cfg(test)]
+            Self::Memory(end) => end.is_read_closed(),
+        }
+    }
+
+    pub(super) fn acknowledge(&self) -> io::Result<()> {
+        match self {
+            #[cfg(any(target_os = "linux", target_os = "android"))]
+            Self::Tcp(stream) => stream.set_quickack(true),
+            // Other systems have no TCP_QUICKACK.
+            #[cfg(not(any(target_os = "linux", target_os = "android")))]
+            Self::Tcp(_) => Ok(()),
+            Self::Unix(_) => Ok(()),
+            #[cfg(test)]
+            Self::Memory(_) => Ok(()),
+        }
+    }
+
+    pub(super) fn shutdown(&self, how: Shutdown) {
+        match self {
+            Self::Tcp(stream) => {
+                let _ = socket2::SockRef::from(stream).shutdown(how);
+            }
+            Self::Unix(stream) => {
+                let _ = socket2::SockRef::from(&**stream).shutdown(how);
+            }
+            #[cfg(test)]
+            Self::Memory(end) => end.shutdown(how),
+        }
+    }
+}
+
+/// Whether the other side is known to have closed its end, without waiting.
+fn is_closed_now(ready: impl Future<Output = io::Result<Ready>>) -> bool {
+    let mut cx = Context::from_waker(Waker::noop());
+    matches!(pin!(ready).poll(&mut cx), Poll::Ready(Ok(ready)) if ready.is_read_closed())
+}
+
+/// A socket of tokio.
+trait Readable {
+    fn read(&self, buffer: &mut impl BufMut) -> io::Result<usize>;
+
+    /// Runs `read`; where it says `WouldBlock`, clears the readiness that was seen before, and no later one.
+    fn clearing(&self, read: impl FnOnce() -> io::Result<()>) -> io::Result<()>;
+}
+
+impl Readable for TcpStream {
+    fn read(&self, buffer: &mut impl BufMut) -> io::Result<usize> {
+        self.try_read_buf(buffer)
+    }
+
+    fn clearing(&self, read: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+        self.try_io(Interest::READABLE, read)
+    }
+}
+
+impl Readable for UnixStream {
+    fn read(&self, buffer: &mut impl BufMut) -> io::Result<usize> {
+        self.try_read_buf(buffer)
+    }
+
+    fn clearing(&self, read: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+        self.try_io(Interest::READABLE, read)
+    }
+}
+
+/// Reads once. Where that has emptied the socket, its readiness is cleared, so that
+/// [`Transport::poll_readable`](super::Transport::poll_readable) waits for new bytes instead of asking for a read that would
+/// block.
+fn read_once(stream: &impl Readable, buffer: &mut impl BufMut) -> io::Result<usize> {
+    let room = buffer.chunk_mut().len();
+    let mut read = Err(io::ErrorKind::WouldBlock.into());
+    let _ = stream.clearing(|| {
+        read = stream.read(buffer);
+        match &read {
+            Ok(count) if EDGE_TRIGGERED && 0 < *count && *count < room => {
+                Err(io::ErrorKind::WouldBlock.into())
+            }
+            _ => Ok(()),
+        }
+    });
+    read
+}
