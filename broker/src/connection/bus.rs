@@ -60,7 +60,8 @@ impl Connection {
         let grants = &self.hub.shared.grants;
         let reply = properties.response_topic.as_ref().filter(|_| bus.is_request());
         // What asks for a reply to this very client is its own: most requests are, and no grant is looked for.
-        let is_own = |reply: &str| reply.rsplit('/').next() == Some(&*self.session.client_id);
+        let client_id = self.session.client_id.as_bytes();
+        let is_own = |reply: &str| reply.as_bytes().rsplit(|&byte| byte == b'/').next() == Some(client_id);
         let passed_on = reply
             .filter(|reply| needed.response || !is_own(reply))
             .and_then(|reply| grants.passed_on(&self.identity().reply(reply, properties), now));
