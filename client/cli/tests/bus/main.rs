@@ -42,6 +42,7 @@ mod task_graphs;
 mod tasks;
 mod telemetry;
 mod terminal;
+mod tls;
 mod up;
 mod upcall;
 mod users;
