@@ -14,15 +14,7 @@ pub(super) fn advice(finding: &Finding, product: Product, logged_in: bool) -> Op
         return Some(against_strangers(finding.item.id, product));
     }
     let (rantai, mosquitto, other) = match finding.item.id {
-        "reachable" if !logged_in && finding.text.contains("not authorized") => {
-            let login = "log in with --user and --password-file, or a context (`rantai context add`)";
-            (login, login, login)
-        }
-        "reachable" => {
-            let start =
-                "start one with `rantai up`, or name the right address: rantai doctor mqtt://HOST:PORT";
-            (start, start, start)
-        }
+        "reachable" => return Some(reach(&finding.text, logged_in)),
         "versions" => (
             "look at what is between this client and the broker: it speaks all three",
             "use mosquitto 1.6 or later, which speaks all three",
@@ -100,6 +92,20 @@ pub(super) fn advice(finding: &Finding, product: Product, logged_in: bool) -> Op
         Product::Mosquitto => mosquitto,
         Product::Other => other,
     })
+}
+
+fn reach(text: &str, logged_in: bool) -> &'static str {
+    if text.contains("refuses the connection") {
+        return if logged_in {
+            "look at --user and the file of --password-file, or at the context"
+        } else {
+            "log in with --user and --password-file, or a context (`rantai context add`)"
+        };
+    }
+    if text.contains("cannot be reached") {
+        return "start one with `rantai up`, or name the right address: rantai doctor mqtt://HOST:PORT";
+    }
+    "look whether this is a port for MQTT without TLS: rantai doctor mqtt://HOST:PORT"
 }
 
 fn untested(finding: &Finding, logged_in: bool) -> Option<&'static str> {

@@ -138,6 +138,16 @@ pub(super) struct Finding {
 }
 
 impl Item {
+    /// Its place in the report; items of one place stay in the order in which they were examined.
+    pub(super) fn rank(self) -> u8 {
+        match self.area {
+            Area::Bus => 0,
+            Area::Network => 1,
+            Area::Strangers if self.id.starts_with("stranger-") => 2,
+            Area::Strangers => 3,
+        }
+    }
+
     /// What an attempt says of the item.
     pub(super) fn conclude(self, attempt: Result<Finding, Trouble>) -> Finding {
         match attempt {
