@@ -1,11 +1,16 @@
 //! TLS by rustls and ring: what broker, client and gateways have in common. Certificates, keys and revocation lists are PEM
 //! files.
 
+mod client;
 mod files;
+mod problem;
+mod verifier;
 
 use std::sync::Arc;
 
+pub use client::{ClientError, ClientTls, TlsFiles};
 pub use files::{FileError, Identity, read_certificates, read_identity, read_revocations};
+pub use problem::TlsProblem;
 use rustls::crypto::CryptoProvider;
 
 /// The cryptography of every configuration: ring.

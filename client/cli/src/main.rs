@@ -19,6 +19,7 @@ mod signals;
 mod table;
 mod template;
 mod terminal;
+mod tls;
 
 use clap::{ColorChoice, FromArgMatches as _, Parser};
 

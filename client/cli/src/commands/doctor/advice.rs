@@ -10,6 +10,9 @@ pub(super) fn advice(finding: &Finding, product: Product, logged_in: bool) -> Op
         State::Untested => return untested(finding, logged_in),
         State::Warning | State::Fails => {}
     }
+    if finding.advice.is_some() {
+        return finding.advice;
+    }
     if finding.item.area == Area::Strangers {
         return Some(against_strangers(finding.item.id, product));
     }
@@ -81,9 +84,15 @@ pub(super) fn advice(finding: &Finding, product: Product, logged_in: bool) -> Op
             "use QoS 1: the bus itself does not need QoS 2",
         ),
         "encryption" => (
-            "use TLS, a VPN or a tunnel where the network is not yours alone",
+            "use mqtts://, a VPN or a tunnel where the network is not yours alone",
             "set certfile and keyfile for a listener in mosquitto.conf",
             "use a listener with TLS",
+        ),
+        "certificate" => ("renew it: `rantai cert`", "renew the certfile", "renew it"),
+        "plain-port" => (
+            "leave `listen` out of broker.toml once everybody uses TLS, or bind it to 127.0.0.1",
+            "bind the listener of port 1883 to 127.0.0.1 in mosquitto.conf",
+            "close the port once everybody uses TLS",
         ),
         _ => return None,
     };
@@ -102,10 +111,7 @@ fn reach(text: &str, logged_in: bool) -> &'static str {
             "log in with --user and --password-file, or a context (`rantai context add`)"
         };
     }
-    if text.contains("cannot be reached") {
-        return "start one with `rantai up`, or name the right address: rantai doctor mqtt://HOST:PORT";
-    }
-    "look whether this is a port for MQTT without TLS: rantai doctor mqtt://HOST:PORT"
+    "look at the address: mqtt:// is for MQTT without TLS, mqtts:// with it, ws:// and wss:// for WebSocket"
 }
 
 fn untested(finding: &Finding, logged_in: bool) -> Option<&'static str> {

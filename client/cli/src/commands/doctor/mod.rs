@@ -113,6 +113,9 @@ impl Doctor {
         if let Some(url) = self.url.take() {
             self.broker.name(url);
         }
+        if self.broker.shown().contains(',') {
+            return Err(Failure::new(Exit::Usage, "several brokers are named; examine one after the other"));
+        }
         let examination = Examination::new(self.broker.address()?, self.broker.root()?, self.timeout);
         run(self.examine(&examination))
     }
@@ -147,6 +150,10 @@ impl Doctor {
         }
         if !matches!(reach, Reach::Nowhere) {
             items.push(Box::pin(async { vec![bus::encryption(examination)] }));
+            if examination.address.uses_tls() {
+                items.push(running(examination, item::CERTIFICATE, bus::certificate));
+                items.push(running(examination, item::PLAIN_PORT, bus::plain_port));
+            }
             items.extend(strangers::without_login(examination));
             alone.push(strangers::everything(examination, false));
         }
