@@ -44,6 +44,7 @@ mod task_graphs;
 mod tasks;
 mod telemetry;
 mod terminal;
+mod tls;
 mod up;
 mod upcall;
 mod users;

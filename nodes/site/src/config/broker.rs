@@ -85,6 +85,15 @@ mod tests {
     }
 
     #[test]
+    fn the_example_of_the_guide_is_in_order() {
+        let guide = include_str!("../../../../docs/connecting.md");
+        let (_, example) = guide.split_once("```toml\n").expect("an example");
+        let example = example.split_once("```").expect("its end").0;
+        let config = Config::from_toml(example, "nodes.toml").expect("in order");
+        assert!(config.broker.is_some() && config.tls.ca.is_some() && config.kinds.len() == 1);
+    }
+
+    #[test]
     fn secrets_in_addresses_and_keys_alone_are_refused() {
         for (text, told) in [
             ("broker = 'mqtt://ada:rahasia@pi'", "write `user` and `password_file`"),
