@@ -154,8 +154,8 @@ fn connect_exit(error: &ConnectError) -> Exit {
     }
 }
 
-/// What to do where there is no connection; of several brokers, for the first where there is something to do.
-fn connect_advice(error: &ConnectError) -> &'static str {
+/// What to do where there is no connection, as the end of a sentence behind a semicolon; of several brokers, for the first where there is something to do.
+pub(crate) fn connect_advice(error: &ConnectError) -> &'static str {
     match error {
         ConnectError::Unreachable { .. } => {
             "; start one with `rantai up`, or name another with --broker or RANTAI_BROKER"

@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::client::TlsStream;
+use tokio_rustls::rustls::ClientConnection;
 
 use super::web::Web;
 
@@ -26,6 +27,15 @@ impl Stream {
             Self::Unix(_) => None,
             Self::Tls(stream) => Some(stream.get_ref().0),
             Self::Web(stream) => stream.below().tcp(),
+        }
+    }
+
+    /// The TLS connection, where there is one.
+    pub(super) fn tls(&self) -> Option<&ClientConnection> {
+        match self {
+            Self::Tcp(_) | Self::Unix(_) => None,
+            Self::Tls(stream) => Some(stream.get_ref().1),
+            Self::Web(stream) => stream.below().tls(),
         }
     }
 

@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener};
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
-use rantai_testing::{Connect, Packet, Publish, Socket, Version, pingreq, subscribe};
+use rantai_testing::{
+    Authority, Connect, Layers, Packet, Publish, Socket, Tunnel, Version, pingreq, subscribe,
+};
 use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::NamedTempFile;
@@ -196,7 +198,7 @@ fn what_does_not_answer_costs_its_timeout_once() {
     let examined = examine(&url, &[]);
     assert_eq!(examined.code, 1, "{examined:#?}");
     let text = &examined.items["reachable"].1;
-    assert!(text.contains("cannot be reached") && text.contains("rantai up"), "{examined:#?}");
+    assert!(text.contains("cannot reach the broker") && text.contains("rantai up"), "{examined:#?}");
 }
 
 #[test]
@@ -209,4 +211,52 @@ fn people_get_a_table_with_what_to_do() {
         assert!(done.stdout.contains(text), "{text}: {done:?}");
     }
     assert!(!done.stderr.contains("error:"), "{done:?}");
+}
+
+#[test]
+fn every_transport_is_examined_and_certificates_are_looked_at() {
+    let (_broker, url) = broker_of("");
+    let broker: SocketAddr = url.trim_start_matches("mqtt://").parse().expect("an address");
+    let authority = Authority::new("lab");
+    let ca = authority.file();
+    let ca = ca.to_str().expect("a path");
+    let days = |days: u32| {
+        let until = SystemTime::now() + days * Duration::from_hours(24);
+        authority
+            .issue_with(&["localhost"], move |certificate| certificate.not_after = until.into())
+            .server(None)
+    };
+    let socket = authority.folder().join("mqtt.sock");
+    for (layers, url, certificate) in [
+        (Layers::Tls(days(90)), "mqtts://localhost", "ok"),
+        (Layers::Tls(days(5)), "mqtts://localhost", "warning"),
+        (Layers::Web(Some(days(90))), "wss://localhost", "ok"),
+        (Layers::Web(None), "ws://localhost", "not there"),
+        (Layers::Unix(socket.clone()), "unix:", "not there"),
+    ] {
+        let is_unix = matches!(layers, Layers::Unix(_));
+        let tunnel = Tunnel::start(layers, broker).expect("a tunnel");
+        let url =
+            if is_unix { format!("unix:{}", socket.display()) } else { format!("{url}:{}", tunnel.port()) };
+        let examined = examine(&url, &["--ca", ca]);
+        assert_eq!(examined.code, 2, "{url}: {examined:#?}");
+        assert_eq!(examined.state("certificate"), certificate, "{url}: {examined:#?}");
+        let bus = examined.report["items"].as_array().expect("a list").iter();
+        for item in bus.filter(|item| item["area"] == "bus" || item["id"] == "encryption") {
+            assert_eq!(item["state"], "ok", "{url}: {item}");
+        }
+        if certificate == "warning" {
+            assert!(examined.items["certificate"].1.starts_with("valid for 4 more days; "), "{examined:#?}");
+        }
+    }
+    let elsewhere = authority.issue(&["pi.local"]).server(None);
+    let tunnel = Tunnel::start(Layers::Tls(elsewhere), broker).expect("a tunnel");
+    for (arguments, text) in [
+        (&["--ca", ca][..], "is for pi.local, not for localhost; use one of those in the address"),
+        (&[], "does not trust; name the file of its authority's certificate with --ca"),
+    ] {
+        let examined = examine(&format!("mqtts://localhost:{}", tunnel.port()), arguments);
+        assert_eq!(examined.code, 1, "{examined:#?}");
+        assert!(examined.items["reachable"].1.contains(text), "{examined:#?}");
+    }
 }

@@ -10,19 +10,14 @@ pub(super) fn advice(finding: &Finding, product: Product, logged_in: bool) -> Op
         State::Untested => return untested(finding, logged_in),
         State::Warning | State::Fails => {}
     }
+    if finding.advice.is_some() {
+        return finding.advice;
+    }
     if finding.item.area == Area::Strangers {
         return Some(against_strangers(finding.item.id, product));
     }
     let (rantai, mosquitto, other) = match finding.item.id {
-        "reachable" if !logged_in && finding.text.contains("not authorized") => {
-            let login = "log in with --user and --password-file, or a context (`rantai context add`)";
-            (login, login, login)
-        }
-        "reachable" => {
-            let start =
-                "start one with `rantai up`, or name the right address: rantai doctor mqtt://HOST:PORT";
-            (start, start, start)
-        }
+        "reachable" => return Some(reach(&finding.text, logged_in)),
         "versions" => (
             "look at what is between this client and the broker: it speaks all three",
             "use mosquitto 1.6 or later, which speaks all three",
@@ -89,9 +84,15 @@ pub(super) fn advice(finding: &Finding, product: Product, logged_in: bool) -> Op
             "use QoS 1: the bus itself does not need QoS 2",
         ),
         "encryption" => (
-            "use TLS, a VPN or a tunnel where the network is not yours alone",
+            "use mqtts://, a VPN or a tunnel where the network is not yours alone",
             "set certfile and keyfile for a listener in mosquitto.conf",
             "use a listener with TLS",
+        ),
+        "certificate" => ("renew it: `rantai cert`", "renew the certfile", "renew it"),
+        "plain-port" => (
+            "leave `listen` out of broker.toml once everybody uses TLS, or bind it to 127.0.0.1",
+            "bind the listener of port 1883 to 127.0.0.1 in mosquitto.conf",
+            "close the port once everybody uses TLS",
         ),
         _ => return None,
     };
@@ -100,6 +101,17 @@ pub(super) fn advice(finding: &Finding, product: Product, logged_in: bool) -> Op
         Product::Mosquitto => mosquitto,
         Product::Other => other,
     })
+}
+
+fn reach(text: &str, logged_in: bool) -> &'static str {
+    if text.contains("refuses the connection") {
+        return if logged_in {
+            "look at --user and the file of --password-file, or at the context"
+        } else {
+            "log in with --user and --password-file, or a context (`rantai context add`)"
+        };
+    }
+    "look at the address: mqtt:// is for MQTT without TLS, mqtts:// with it, ws:// and wss:// for WebSocket"
 }
 
 fn untested(finding: &Finding, logged_in: bool) -> Option<&'static str> {

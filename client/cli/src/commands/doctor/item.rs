@@ -46,6 +46,10 @@ const fn bus(id: &'static str, need: Need) -> Item {
     Item { id, area: Area::Bus, need }
 }
 
+const fn network(id: &'static str) -> Item {
+    Item { id, area: Area::Network, need: Need::Should }
+}
+
 const fn strangers(id: &'static str, need: Need) -> Item {
     Item { id, area: Area::Strangers, need }
 }
@@ -66,7 +70,9 @@ pub(super) const ORDER: Item = bus("order", Need::Must);
 pub(super) const RECEIVE_MAXIMUM: Item = bus("receive-maximum", Need::Should);
 pub(super) const SESSION: Item = bus("session", Need::Should);
 pub(super) const QOS_2: Item = bus("qos-2", Need::Should);
-pub(super) const ENCRYPTION: Item = Item { id: "encryption", area: Area::Network, need: Need::Should };
+pub(super) const ENCRYPTION: Item = network("encryption");
+pub(super) const CERTIFICATE: Item = network("certificate");
+pub(super) const PLAIN_PORT: Item = network("plain-port");
 
 /// What one kind of stranger is tried to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,20 +141,35 @@ pub(super) struct Finding {
     pub(super) item: Item,
     pub(super) state: State,
     pub(super) text: String,
+    /// What to do, where it depends on more than the item and the broker.
+    pub(super) advice: Option<&'static str>,
 }
 
 impl Item {
+    /// Its place in the report; items of one place stay in the order in which they were examined.
+    pub(super) fn rank(self) -> u8 {
+        match self.area {
+            Area::Bus => 0,
+            Area::Network => 1,
+            Area::Strangers if self.id.starts_with("stranger-") => 2,
+            Area::Strangers => 3,
+        }
+    }
+
     /// What an attempt says of the item.
     pub(super) fn conclude(self, attempt: Result<Finding, Trouble>) -> Finding {
         match attempt {
             Ok(finding) => finding,
             Err(trouble @ Trouble::Denied { .. }) => self.untested(trouble.to_string()),
-            Err(trouble) => self.bad(trouble.to_string()),
+            Err(trouble) => {
+                let advice = trouble.advice();
+                Finding { advice, ..self.bad(trouble.to_string()) }
+            }
         }
     }
 
     pub(super) fn ok(self, text: impl Into<String>) -> Finding {
-        Finding { item: self, state: State::Ok, text: text.into() }
+        Finding { item: self, state: State::Ok, text: text.into(), advice: None }
     }
 
     /// Not good, as bad as the item's need says.
@@ -157,16 +178,16 @@ impl Item {
             Need::Must => State::Fails,
             Need::Should => State::Warning,
         };
-        Finding { item: self, state, text: text.into() }
+        Finding { item: self, state, text: text.into(), advice: None }
     }
 
     /// Not good, but no reason to do without this broker.
     pub(super) fn warning(self, text: impl Into<String>) -> Finding {
-        Finding { item: self, state: State::Warning, text: text.into() }
+        Finding { item: self, state: State::Warning, text: text.into(), advice: None }
     }
 
     pub(super) fn untested(self, text: impl Into<String>) -> Finding {
-        Finding { item: self, state: State::Untested, text: text.into() }
+        Finding { item: self, state: State::Untested, text: text.into(), advice: None }
     }
 }
 
@@ -199,6 +220,8 @@ mod tests {
             SESSION,
             QOS_2,
             ENCRYPTION,
+            CERTIFICATE,
+            PLAIN_PORT,
         ];
         let strangers = STRANGERS.iter().flat_map(|items| {
             let StrangerItems { replies, caller, client_id, answers, group, registry, everything, system } =

@@ -113,6 +113,9 @@ impl Doctor {
         if let Some(url) = self.url.take() {
             self.broker.name(url);
         }
+        if self.broker.shown().contains(',') {
+            return Err(Failure::new(Exit::Usage, "several brokers are named; examine one after the other"));
+        }
         let examination = Examination::new(self.broker.address()?, self.broker.root()?, self.timeout);
         run(self.examine(&examination))
     }
@@ -138,7 +141,7 @@ impl Doctor {
     async fn findings(&self, examination: &Examination) -> Vec<Finding> {
         let (reachable, reach) = bus::reach(examination).await;
         let mut findings = vec![reachable];
-        let mut items: Vec<Running<'_>> = Vec::new();
+        let (mut items, mut alone): (Vec<Running<'_>>, Vec<Running<'_>>) = (Vec::new(), Vec::new());
         if !matches!(reach, Reach::Nowhere) {
             items.push(running(examination, item::VERSIONS, bus::versions));
         }
@@ -147,16 +150,24 @@ impl Doctor {
         }
         if !matches!(reach, Reach::Nowhere) {
             items.push(Box::pin(async { vec![bus::encryption(examination)] }));
+            if examination.address.uses_tls() {
+                items.push(running(examination, item::CERTIFICATE, bus::certificate));
+                items.push(running(examination, item::PLAIN_PORT, bus::plain_port));
+            }
             items.extend(strangers::without_login(examination));
+            alone.push(strangers::everything(examination, false));
         }
         if matches!(reach, Reach::Connects) && examination.user().is_some() && !self.trusted {
             items.extend(strangers::with_login(examination));
+            alone.push(strangers::everything(examination, true));
         }
         findings.extend(stream::iter(items).buffered(AT_ONCE).collect::<Vec<_>>().await.concat());
+        findings.extend(stream::iter(alone).buffered(1).collect::<Vec<_>>().await.concat());
         if let (Some(names), Reach::Connects) = (self.load, reach) {
             let probe = Probe { examination, deadline: Instant::now() + self.timeout.max(LOAD) };
             findings.push(item::RETAINED_LOAD.conclude(bus::names(probe, names as usize).await));
         }
+        findings.sort_by_key(|finding| finding.item.rank());
         findings
     }
 }

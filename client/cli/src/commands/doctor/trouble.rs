@@ -1,15 +1,18 @@
 //! What keeps an item from being good.
 
 use std::fmt;
-use std::io;
 
+use rantai_client::error_chain;
+use rantai_client::session::ConnectError;
 use rmqtt_codec::error::{DecodeError, EncodeError};
+
+use crate::exit::connect_advice;
 
 /// Why an exchange with the broker did not go as it should.
 #[derive(Debug)]
 pub(super) enum Trouble {
-    /// The broker cannot be reached.
-    Unreachable(io::Error),
+    /// There is no connection.
+    Unreachable(Box<ConnectError>),
     /// The broker refused the connection, with the reason code of its CONNACK.
     Refused { code: u8, why: String },
     /// The broker did not send this in the time of the item.
@@ -25,6 +28,20 @@ pub(super) enum Trouble {
 }
 
 impl Trouble {
+    pub(super) fn unreachable(error: ConnectError) -> Self {
+        Self::Unreachable(Box::new(error))
+    }
+
+    /// What to do, where that does not depend on what was tried.
+    pub(super) fn advice(&self) -> Option<&'static str> {
+        match self {
+            Self::Unreachable(error) => {
+                Some(connect_advice(error).trim_start_matches("; ")).filter(|advice| !advice.is_empty())
+            }
+            _ => None,
+        }
+    }
+
     pub(super) fn wrong(text: impl Into<String>) -> Self {
         Self::Wrong(text.into())
     }
@@ -33,7 +50,7 @@ impl Trouble {
 impl fmt::Display for Trouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unreachable(error) => write!(f, "the broker cannot be reached: {error}"),
+            Self::Unreachable(error) => f.write_str(&error_chain(error)),
             Self::Refused { code, why } => {
                 write!(f, "the broker refuses the connection ({})", Reason(*code, why))
             }
@@ -70,12 +87,6 @@ impl fmt::Display for Reason<'_> {
         };
         write!(f, "{meaning}{code:#04x}")?;
         if why.is_empty() { Ok(()) } else { write!(f, ": {why}") }
-    }
-}
-
-impl From<io::Error> for Trouble {
-    fn from(error: io::Error) -> Self {
-        Self::Unreachable(error)
     }
 }
 

@@ -1,7 +1,9 @@
 //! Packets of one version of MQTT on a byte stream.
 
+use std::io;
+
 use bytes::BytesMut;
-use rantai_client::session::{Address, RawStream, open};
+use rantai_client::session::{Address, ConnectError, RawStream, open};
 use rmqtt_codec::error::{DecodeError, EncodeError};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::{Instant, timeout_at};
@@ -11,7 +13,7 @@ use super::trouble::Trouble;
 
 /// A connection that writes and reads packets until a deadline.
 pub(super) struct Wire<C> {
-    stream: Box<dyn RawStream>,
+    stream: RawStream,
     codec: C,
     reading: BytesMut,
     writing: BytesMut,
@@ -22,7 +24,7 @@ impl<C> Wire<C> {
     /// Connects, and sends nothing.
     pub(super) async fn open(address: &Address, codec: C, deadline: Instant) -> Result<Self, Trouble> {
         let opened = timeout_at(deadline, open(address)).await;
-        let stream = opened.map_err(|_| Trouble::Silent("a connection"))?.map_err(Trouble::Unreachable)?;
+        let stream = opened.map_err(|_| Trouble::Silent("a connection"))?.map_err(Trouble::unreachable)?;
         Ok(Self { stream, codec, reading: BytesMut::new(), writing: BytesMut::new(), deadline })
     }
 
@@ -34,11 +36,15 @@ impl<C> Wire<C> {
 
     /// Sends what has been written.
     pub(super) async fn flush(&mut self) -> Result<(), Trouble> {
-        let written = timeout_at(self.deadline, self.stream.write_all(&self.writing)).await;
+        let written = async {
+            self.stream.write_all(&self.writing).await?;
+            self.stream.flush().await
+        };
+        let written = timeout_at(self.deadline, written).await;
         self.writing.clear();
         match written {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) => Err(Trouble::Closed { code: None, instead_of: "an answer" }),
+            Ok(Err(error)) => Err(self.broken(error, "an answer")),
             Err(_) => Err(Trouble::Silent("room for what is sent")),
         }
     }
@@ -71,9 +77,18 @@ impl<C> Wire<C> {
             }
             match timeout_at(self.deadline, self.stream.read_buf(&mut self.reading)).await {
                 Ok(Ok(1..)) => {}
-                Ok(_) => return Err(Trouble::Closed { code: None, instead_of: expected }),
+                Ok(Ok(0)) => return Err(Trouble::Closed { code: None, instead_of: expected }),
+                Ok(Err(error)) => return Err(self.broken(error, expected)),
                 Err(_) => return Err(Trouble::Silent(expected)),
             }
+        }
+    }
+
+    /// What an error of the stream means: TLS says why it ends a connection.
+    fn broken(&self, error: io::Error, instead_of: &'static str) -> Trouble {
+        match self.stream.explain(error) {
+            error @ ConnectError::Tls { .. } => Trouble::unreachable(error),
+            _ => Trouble::Closed { code: None, instead_of },
         }
     }
 }

@@ -21,7 +21,7 @@ use super::item::{self, Finding};
 use super::{Running, running};
 
 pub(super) use load::names;
-pub(super) use network::encryption;
+pub(super) use network::{certificate, encryption, plain_port};
 pub(super) use reach::{Reach, reach};
 pub(super) use versions::versions;
 

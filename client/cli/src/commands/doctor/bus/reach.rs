@@ -30,10 +30,10 @@ pub(in super::super) async fn reach(examination: &Examination) -> (Finding, Reac
         Ok(finding) => (finding, Reach::Connects),
         Err(trouble) => {
             let reach = match trouble {
-                Trouble::Unreachable(_) | Trouble::Silent(_) => Reach::Nowhere,
+                Trouble::Unreachable(_) | Trouble::Silent(_) | Trouble::Malformed(_) => Reach::Nowhere,
                 _ => Reach::Refuses,
             };
-            (item::REACHABLE.bad(trouble.to_string()), reach)
+            (item::REACHABLE.conclude(Err(trouble)), reach)
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use rantai_client::wire::name::ObjectName;
 use rmqtt_codec::types::QoS;
 use tokio::time::Instant;
 
@@ -50,6 +51,12 @@ pub(super) async fn shared(probe: Probe<'_>) -> Result<Finding, Trouble> {
             "two members of a group got {one} and {other} of {REQUESTS} requests: some are carried out twice"
         )));
     }
+    if seen.is_empty() && !reads(probe, &object).await? {
+        return Err(Trouble::Denied {
+            action: "serve objects named doctor-*".to_owned(),
+            why: String::new(),
+        });
+    }
     if seen.len() < REQUESTS {
         let lost = REQUESTS - seen.len();
         return Err(Trouble::wrong(format!("a group of two lost {lost} of {REQUESTS} requests")));
@@ -63,6 +70,16 @@ pub(super) async fn shared(probe: Probe<'_>) -> Result<Finding, Trouble> {
     Ok(item::SHARED.ok(format!("each request to one member: {one} and {other} of {REQUESTS}")))
 }
 
+/// Whether requests come to who does not share them: some brokers grant what they do not deliver.
+async fn reads(probe: Probe<'_>, object: &ObjectName) -> Result<bool, Trouble> {
+    let (stage, (_, mut link)) = (probe.stage()?, probe.client().await?);
+    if link.subscribe(&stage.calls(object), live(QoS::AtLeastOnce)).await.is_err() {
+        return Ok(true);
+    }
+    link.publish(message(&stage.call(object), "unshared")).await?;
+    Ok(link.receive_within(probe.patience()).await?.is_some())
+}
+
 pub(super) async fn no_subscribers(probe: Probe<'_>) -> Result<Finding, Trouble> {
     let object = probe.examination.object();
     let stage = probe.stage();
@@ -70,8 +87,8 @@ pub(super) async fn no_subscribers(probe: Probe<'_>) -> Result<Finding, Trouble>
     let (_, mut calling) = probe.client().await?;
     if calling.publish(message(&topics.call(&object), "nobody")).await? {
         return Err(Trouble::wrong(
-            "a caller is not told that nobody is subscribed (no PUBACK 0x10): a call of an object that is not there \
-             takes two seconds to end",
+            "a caller is not told that nobody is subscribed (no PUBACK 0x10, or somebody reads everything): a call of an \
+             object that is not there takes two seconds to end",
         ));
     }
     if let Ok(stage) = stage {

@@ -7,7 +7,7 @@ use rmqtt_codec::types::QoS;
 use rmqtt_codec::v5::LastWill;
 use tokio::time::Instant;
 
-use super::super::link::live;
+use super::super::link::{live, message};
 use super::super::trouble::Trouble;
 use super::{EXPIRY, Finding, Probe, item};
 
@@ -31,6 +31,11 @@ pub(super) async fn will(probe: Probe<'_>) -> Result<Finding, Trouble> {
     };
     let (_, mut watcher) = probe.client().await?;
     watcher.subscribe(&topic, live(QoS::AtLeastOnce)).await?;
+    // A will that is not allowed is not published, and nobody told: so the same is tried as a message.
+    let mut before = probe.link(&node).await?;
+    before.publish(message(&topic, will.message.clone())).await?;
+    watcher.receive("a message on the topic of the will").await?;
+    before.close().await;
     probe.examination.traces.session(&node);
     probe.examination.traces.retained(&node, &topic);
     let mut connect = node.connect();

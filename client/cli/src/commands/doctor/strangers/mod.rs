@@ -40,6 +40,15 @@ pub(super) fn with_login(examination: &Examination) -> Vec<Running<'_>> {
     attempts(examination, &WITH_LOGIN, true)
 }
 
+/// Attempts to read everything. Not at the same time as any others: while somebody reads everything, nobody is told that nobody
+/// is subscribed.
+pub(super) fn everything(examination: &Examination, logged_in: bool) -> Running<'_> {
+    let items = if logged_in { &WITH_LOGIN } else { &WITHOUT_LOGIN };
+    running_with(examination, items.everything, move |probe| {
+        watching::everything(Intrusion { probe, items, logged_in })
+    })
+}
+
 fn attempts<'a>(
     examination: &'a Examination,
     items: &'static StrangerItems,
@@ -52,7 +61,6 @@ fn attempts<'a>(
         running_with(examination, items.answers, move |probe| requests::answers(intrusion(probe))),
         running_with(examination, items.group, move |probe| requests::group(intrusion(probe))),
         running_with(examination, items.registry, move |probe| identity::registry(intrusion(probe))),
-        running_with(examination, items.everything, move |probe| watching::everything(intrusion(probe))),
         running_with(examination, items.system, move |probe| watching::system(intrusion(probe))),
     ]
 }
