@@ -15,6 +15,7 @@ mod demo;
 mod describe;
 mod files;
 mod imaging;
+mod init;
 mod insult;
 mod library;
 mod ls;
@@ -34,6 +35,7 @@ use crate::exit::Failure;
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
+    Init(init::Init),
     Up(up::Up),
     Broker(broker::Broker),
     Serve(serve::Serve),
@@ -68,6 +70,7 @@ pub(crate) enum Command {
 impl Command {
     pub(crate) fn run(self) -> Result<(), Failure> {
         match self {
+            Self::Init(command) => command.run(),
             Self::Up(command) => command.run(),
             Self::Broker(command) => command.run(),
             Self::Serve(command) => command.run(),
