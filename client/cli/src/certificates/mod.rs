@@ -12,7 +12,7 @@ mod revocations;
 pub(crate) use about::About;
 pub(crate) use authority::{Authority, Subject, check_key};
 pub(crate) use constraints::Only;
-pub(crate) use folder::{Folder, Pair};
+pub(crate) use folder::{Folder, Pair, write_secret};
 pub(crate) use host::{Host, of_this_machine};
 pub(crate) use revocations::{revoke, revoked_serials};
 

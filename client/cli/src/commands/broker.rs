@@ -101,8 +101,10 @@ async fn serve(config: Config) -> Result<(), Failure> {
     let stop = server_stop_signal_or(move || reload.reload());
     let stop = stop.map_err(|error| Failure::from_error(Exit::Failed, &error))?;
     raise_limit(config.limits.connections);
+    let choices = config.strict_choices();
     let broker = rantai_broker::Broker::start(config).await.map_err(|error| explain(&error))?;
     at_hangup.reloads(broker.reloader());
+    tell_strict_choices(choices);
     for address in broker.addresses() {
         note(&format!("listening on {address}"));
     }
@@ -114,6 +116,13 @@ async fn serve(config: Config) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Says what `hardened` means.
+pub(super) fn tell_strict_choices(choices: &[&str]) {
+    for choice in choices {
+        note(&format!("hardened: {choice}"));
+    }
+}
+
 /// What the broker said, and what to do about it.
 pub(super) fn explain(error: &StartError) -> Failure {
     let (address, source) = match error {
@@ -121,6 +130,10 @@ pub(super) fn explain(error: &StartError) -> Failure {
         StartError::Open { address } => {
             return Failure::from_error(Exit::Usage, error)
                 .and_then_say(&ways_out(address.port(), is_in_container()));
+        }
+        StartError::Clear { .. } => {
+            let ways = "; give the listener `protocol = \"tls\"`, or an address of this machine alone";
+            return Failure::from_error(Exit::Usage, error).and_then_say(ways);
         }
         error => return Failure::from_error(Exit::Failed, error),
     };

@@ -16,6 +16,7 @@ mod describe;
 mod doctor;
 mod files;
 mod imaging;
+mod init;
 mod insult;
 mod library;
 mod ls;
@@ -35,6 +36,7 @@ use crate::exit::Failure;
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
+    Init(init::Init),
     Up(up::Up),
     Broker(broker::Broker),
     Serve(serve::Serve),
@@ -70,6 +72,7 @@ pub(crate) enum Command {
 impl Command {
     pub(crate) fn run(self) -> Result<(), Failure> {
         match self {
+            Self::Init(command) => command.run(),
             Self::Up(command) => command.run(),
             Self::Broker(command) => command.run(),
             Self::Serve(command) => command.run(),

@@ -78,9 +78,11 @@ fn broker() -> Vec<Example> {
         example(StartError::Bind { address, source: refused() }),
         example(StartError::Store { path: PathBuf::from("data"), source: Box::new(refused()) }),
         example(StartError::Open { address }),
+        example(StartError::Clear { address }),
         example(StartError::NoSuchEngine),
         example(rantai_broker::ReloadError::NoFile),
         example(rantai_broker::ReloadError::Open { address }),
+        example(rantai_broker::ReloadError::Clear { address }),
         example(StartError::OtherEngine("why".to_owned())),
     ]
 }

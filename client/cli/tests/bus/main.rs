@@ -41,6 +41,7 @@ mod many_names;
 mod names;
 mod passwords;
 mod process;
+mod sites;
 mod start_cut_short;
 mod task_graphs;
 mod tasks;
