@@ -15,6 +15,8 @@ use bytes::BufMut;
 use tokio::net::TcpStream;
 
 pub(crate) use socket::Socket;
+#[cfg(feature = "fuzzing")]
+pub(crate) use web::any_bytes;
 pub(crate) use web::{HttpRefusal, Web, answer as answer_http};
 
 /// One client's byte stream.

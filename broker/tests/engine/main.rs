@@ -20,6 +20,7 @@ mod grants;
 mod growth;
 mod guesses;
 mod limits;
+mod listeners;
 mod local;
 mod log;
 mod log_lines;
@@ -36,6 +37,7 @@ mod takeover;
 mod thread;
 mod threads;
 mod turns;
+mod websocket;
 
 use rantai_broker::{Broker, Config};
 use support::{Client, Connect, Version};

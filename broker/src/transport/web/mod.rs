@@ -3,6 +3,8 @@
 //! No frame is held in memory, either way. What is read is unmasked and handed on as it comes; what is written is a frame as
 //! long as the bytes of one call, and the next calls go on with a frame that the socket has taken in part.
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod any_bytes;
 mod frames;
 mod outgoing;
 mod request;
