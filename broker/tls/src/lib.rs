@@ -2,11 +2,17 @@
 //! files.
 
 mod files;
+mod reasons;
+mod server;
+mod subject;
 
 use std::sync::Arc;
 
 pub use files::{FileError, Identity, read_certificates, read_identity, read_revocations};
+pub use reasons::client_failure;
 use rustls::crypto::CryptoProvider;
+pub use server::{ClientFiles, ServerFiles, ServerTls, ServerTlsError};
+pub use subject::{NameField, SubjectError, user_name};
 
 /// The cryptography of every configuration: ring.
 pub fn provider() -> Arc<CryptoProvider> {
