@@ -200,9 +200,10 @@ impl Access {
         principal == owner || principal.local == owner.local && self.generation() == 0
     }
 
-    /// Who a client without a user name is, where such clients are let in.
-    pub(crate) fn anonymous(&self) -> Option<Arc<Principal>> {
-        self.rules.read().anonymous().then(|| self.nobody.clone())
+    /// Who a client without a user name is, where such clients are let in: everywhere, or by what its listener says.
+    pub(crate) fn anonymous(&self, at_listener: Option<bool>) -> Option<Arc<Principal>> {
+        let let_in = at_listener.unwrap_or_else(|| self.rules.read().anonymous());
+        let_in.then(|| self.nobody.clone())
     }
 
     /// The user of this name.

@@ -40,6 +40,10 @@ counters! {
     refused_connections
     /// Connections refused because of `limits.connections`.
     refused_over_limit
+    /// Connections refused because of `connections` of their listener.
+    refused_listener
+    /// Requests for a WebSocket refused, or something else sent in place of one.
+    refused_web
     /// PUBLISH packets received.
     messages_received
     /// PUBLISH packets sent.

@@ -1,6 +1,7 @@
 //! From an accepted socket to a session: CONNECT in, CONNACK out.
 
 mod refusal;
+mod upgrade;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use crate::counters::Counters;
 use crate::handshakes::Evicted;
 use crate::hub::Hub;
 use crate::link::flush_all;
+use crate::listener_rules::{Full, ListenerRules, Seat};
 use crate::log::ClientText;
 use crate::log_in::log_in;
 use crate::peer::{Identity, Peer};
@@ -25,6 +27,7 @@ use crate::place::Place;
 use crate::session::Scratch;
 use crate::transport::Transport;
 use refusal::{Refusal, Refused, refuse};
+use upgrade::upgrade;
 
 /// The largest CONNECT: every field of a will, a user name and a password at its longest fits.
 const CONNECT_BYTES: u32 = 320 << 10;
@@ -40,6 +43,7 @@ pub(crate) fn accept(
     hub: Arc<Hub>,
     transport: Transport,
     address: SocketAddr,
+    rules: Arc<ListenerRules>,
 ) -> impl Future<Output = ()> + Send {
     // Boxed, with all it was given: a connection that has it behind it does not carry its memory along.
     let handshake = Box::pin(async move {
@@ -50,7 +54,7 @@ pub(crate) fn accept(
         };
         tokio::select! {
             biased;
-            connection = handshake(hub.clone(), transport, address, place) => connection,
+            connection = handshake(hub.clone(), transport, (address, &rules), place) => connection,
             Ok(why) = evicted => {
                 let (counter, text) = match why {
                     Evicted::PerAddress => (
@@ -68,8 +72,17 @@ pub(crate) fn accept(
         }
     });
     async move {
-        if let Some(connection) = handshake.await {
-            connection.serve().await;
+        match handshake.await {
+            None => {}
+            Some((connection, None)) => connection.serve().await,
+            // Boxed, so that connections to listeners without a limit do not carry it.
+            Some((connection, Some(seat))) => {
+                Box::pin(async move {
+                    connection.serve().await;
+                    drop(seat);
+                })
+                .await;
+            }
         }
     }
 }
@@ -84,13 +97,20 @@ fn too_many(hub: &Hub, address: SocketAddr, counter: &AtomicU64, text: &str) {
 async fn handshake(
     hub: Arc<Hub>,
     transport: Transport,
-    address: SocketAddr,
+    (address, rules): (SocketAddr, &ListenerRules),
     mut place: Place,
-) -> Option<Box<Connection>> {
+) -> Option<(Box<Connection>, Option<Seat>)> {
     let mut stopping = hub.shared.stopping.subscribe();
     let mut buffer = BytesMut::new();
     let received = tokio::select! {
-        received = timeout(hub.shared.config.limits.connect_timeout, receive(&hub, &transport, &mut buffer, &mut place)) => received,
+        received = timeout(hub.shared.config.limits.connect_timeout, async {
+            if let (Transport::Web(web), Some(settings)) = (&transport, &rules.web)
+                && !Box::pin(upgrade(&hub, &transport, (web, settings), address, &mut place)).await
+            {
+                return Err(None);
+            }
+            receive(&hub, &transport, &mut buffer, &mut place).await
+        }) => received,
         _ = stopping.wait_for(|&stop| stop) => return None,
     };
     let connect = match received {
@@ -118,28 +138,31 @@ async fn handshake(
             return None;
         }
     };
-    Box::pin(answer(hub, (transport, address, place), connect, buffer, stopping)).await
+    Box::pin(answer(hub, (transport, address, place), rules, connect, buffer, stopping)).await
 }
 
 /// Answers a CONNECT.
 async fn answer(
     hub: Arc<Hub>,
     (transport, address, place): (Transport, SocketAddr, Place),
+    rules: &ListenerRules,
     mut connect: Box<Connect>,
     buffer: BytesMut,
     mut stopping: watch::Receiver<bool>,
-) -> Option<Box<Connection>> {
+) -> Option<(Box<Connection>, Option<Seat>)> {
     let admitted = async {
         check(&connect)?;
-        let principal = Box::pin(log_in(&hub, address, &connect)).await?;
-        admit(&hub, address, &connect, &principal).map(|()| principal)
+        let principal = Box::pin(log_in(&hub, address, rules, &connect)).await?;
+        admit(&hub, address, &connect, &principal)?;
+        let seat = seat(&hub, rules, &principal)?;
+        Ok::<_, Refusal>((principal, seat))
     };
     let admitted = tokio::select! {
         admitted = admitted => admitted,
         _ = stopping.wait_for(|&stop| stop) => return None,
     };
-    let principal = match admitted {
-        Ok(principal) => principal,
+    let (principal, seat) = match admitted {
+        Ok(admitted) => admitted,
         Err(failure) => {
             Box::pin(refuse(&hub, &transport, address, &Refused::of(&connect), failure)).await;
             return None;
@@ -163,7 +186,7 @@ async fn answer(
     match connected(&hub, (transport, address), (*connect, principal), (ack, keep_alive), buffer) {
         Ok(connection) => {
             place.hand_over();
-            Some(Box::new(connection))
+            Some((Box::new(connection), seat))
         }
         Err((transport, denial)) => {
             // Somebody else has taken the client id in the meantime, or the rules are others.
@@ -290,6 +313,18 @@ fn admit(hub: &Hub, address: SocketAddr, connect: &Connect, principal: &Principa
         shared.access.authorize_will(client, &will.message).inspect_err(denied)?;
     }
     Ok(())
+}
+
+/// The place of a client among those of its listener, where that has a limit. The broker's own process needs none.
+fn seat(hub: &Hub, rules: &ListenerRules, principal: &Principal) -> Result<Option<Seat>, Refusal> {
+    if principal.local {
+        return Ok(None);
+    }
+    rules.take_seat().map_err(|Full| {
+        Counters::add(&hub.shared.counters.refused_listener, 1);
+        let text = "too many clients at this listener; connect by another one, or later";
+        DecodeError { reason: Reason::SERVER_BUSY, text }.into()
+    })
 }
 
 /// What CONNACK tells a client that is let in, and the keep-alive that holds; draws a client id where it has

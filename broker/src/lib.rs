@@ -39,6 +39,7 @@ mod hub;
 mod in_flight_budget;
 mod link;
 mod listener;
+mod listener_rules;
 mod log;
 mod log_in;
 mod logged;
@@ -184,14 +185,14 @@ impl Broker {
             return Err(StartError::NoSuchEngine);
         }
         let listeners = listener::bind_all(&config)?;
-        let addresses = listeners.iter().filter_map(|l| l.local_addr().ok()).collect();
+        let addresses = listeners.iter().filter_map(|(l, _)| l.local_addr().ok()).collect();
         let (hub, damaged) = Self::open(config)?;
         tokio::spawn(housekeeping::expire_retained(hub.clone()));
         tokio::spawn(housekeeping::look_after_clients(hub.clone()));
         tokio::spawn(housekeeping::publish_sys(hub.clone()));
         tokio::spawn(hub::watch_memory(hub.clone()));
-        for listener in listeners {
-            tokio::spawn(listener::accept(hub.clone(), listener));
+        for (listener, rules) in listeners {
+            tokio::spawn(listener::accept(hub.clone(), listener, rules));
         }
         Ok(Self { addresses, damaged, running: Running::Rantai(hub) })
     }

@@ -348,13 +348,16 @@ impl Link {
             return_buffer(std::mem::take(&mut batch.tail));
             let mut outbox = self.outbox.lock();
             self.batch_written(&mut outbox, &batch);
-            if outbox.more || outbox.buffered == 0 && self.transport.has_unsent() {
+            if outbox.more {
                 drop(outbox);
                 tokio::spawn(self.clone().drain(None));
                 return bytes;
             }
             if outbox.buffered == 0 {
-                self.written(&mut outbox);
+                if !self.written(&mut outbox) {
+                    drop(outbox);
+                    tokio::spawn(self.clone().drain(None));
+                }
                 return bytes;
             }
             bytes += outbox.buffered;
@@ -386,12 +389,13 @@ impl Link {
         }
     }
 
-    /// Everything is written.
-    fn written(&self, outbox: &mut Outbox) {
-        outbox.busy = false;
+    /// The outbox is written; false where a layer below MQTT holds bytes that are not.
+    fn written(&self, outbox: &mut Outbox) -> bool {
         if outbox.closing {
             self.transport.shutdown(Shutdown::Write);
         }
+        outbox.busy = self.transport.has_unsent();
+        !outbox.busy
     }
 
     fn broken(&self) {
@@ -438,11 +442,13 @@ impl Link {
             }
             batch = {
                 let mut outbox = self.outbox.lock();
-                if outbox.buffered == 0 && !outbox.more && !self.transport.has_unsent() {
-                    self.written(&mut outbox);
+                if outbox.buffered > 0 || outbox.more {
+                    Some(self.take(&mut outbox))
+                } else if self.written(&mut outbox) {
                     return;
+                } else {
+                    None
                 }
-                Some(self.take(&mut outbox))
             };
             tokio::task::yield_now().await;
         }

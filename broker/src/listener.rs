@@ -12,7 +12,8 @@ use crate::StartError;
 use crate::config::{Config, Endpoint, Listener};
 use crate::counters::Counters;
 use crate::hub::Hub;
-use crate::transport::Transport;
+use crate::listener_rules::ListenerRules;
+use crate::transport::{Socket as ClientSocket, Transport};
 
 /// Connections the system holds until they are accepted.
 const BACKLOG: i32 = 1_024;
@@ -27,15 +28,17 @@ const EVICTED_AT_ONCE: usize = 64;
 /// Between two log lines about it.
 const TELL_AGAIN: Duration = Duration::from_mins(1);
 
-/// Binds all listeners of a configuration, those of `listen` first.
-pub(crate) fn bind_all(config: &Config) -> Result<Vec<TcpListener>, StartError> {
+/// Binds all listeners of a configuration, those of `listen` first; each with what holds for its clients.
+pub(crate) fn bind_all(config: &Config) -> Result<Vec<(TcpListener, Arc<ListenerRules>)>, StartError> {
     let short = config.listen.iter().copied().map(Listener::tcp);
     let listeners = short.chain(config.listeners.iter().cloned()).map(|listener| {
-        let Listener { endpoint: Endpoint::Tcp(address), tls: None, web: None, .. } = listener else {
+        let rules = Arc::new(ListenerRules::of(&listener));
+        let Listener { endpoint: Endpoint::Tcp(address), tls: None, .. } = listener else {
             let protocol = listener.protocol();
             return Err(StartError::NoSuchProtocol { endpoint: listener.endpoint, protocol });
         };
-        bind(address).map_err(|source| StartError::Bind { address, source })
+        let bound = bind(address).map_err(|source| StartError::Bind { address, source })?;
+        Ok((bound, rules))
     });
     listeners.collect()
 }
@@ -52,7 +55,7 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// Accepts until the broker stops.
-pub(crate) async fn accept(hub: Arc<Hub>, listener: TcpListener) {
+pub(crate) async fn accept(hub: Arc<Hub>, listener: TcpListener, rules: Arc<ListenerRules>) {
     let mut stopping = hub.shared.stopping.subscribe();
     let mut failures = Failures::default();
     for number in 1_usize.. {
@@ -70,7 +73,11 @@ pub(crate) async fn accept(hub: Arc<Hub>, listener: TcpListener) {
                 if let Err(error) = stream.set_nodelay(true) {
                     tracing::debug!(peer = %address, "no TCP_NODELAY: {error}");
                 }
-                tokio::spawn(crate::handshake::accept(hub.clone(), Transport::tcp(stream), address));
+                let transport = match &rules.web {
+                    None => Transport::tcp(stream),
+                    Some(_) => Transport::web(ClientSocket::Tcp(stream)),
+                };
+                tokio::spawn(crate::handshake::accept(hub.clone(), transport, address, rules.clone()));
             }
             // Its client has given it up.
             Err(error)

@@ -12,6 +12,7 @@ use crate::codec::{Connect, DecodeError, Reason};
 use crate::counters::Counters;
 use crate::guesses::{Attempt, TooMany};
 use crate::hub::Hub;
+use crate::listener_rules::ListenerRules;
 use crate::log::ClientText;
 
 /// Who a client is. Waits for its turn where passwords before it were wrong, and for the check of its password. Cancelled,
@@ -23,6 +24,7 @@ use crate::log::ClientText;
 pub(crate) async fn log_in(
     hub: &Hub,
     address: SocketAddr,
+    rules: &ListenerRules,
     connect: &Connect,
 ) -> Result<Arc<Principal>, DecodeError> {
     let refused = |reason, text| Err(DecodeError { reason, text });
@@ -30,8 +32,15 @@ pub(crate) async fn log_in(
     let password = connect.password.as_deref().unwrap_or_default();
     let Some(user) = &connect.user_name else {
         let text = "only users are let in; connect with a user name and password";
-        return shared.access.anonymous().map_or_else(|| refused(Reason::NOT_AUTHORIZED, text), Ok);
+        return shared
+            .access
+            .anonymous(rules.anonymous())
+            .map_or_else(|| refused(Reason::NOT_AUTHORIZED, text), Ok);
     };
+    if !rules.is_for(user) {
+        let text = "this listener is not for that user; connect by another one";
+        return refused(Reason::NOT_AUTHORIZED, text);
+    }
     let wrong = || refused(Reason::BAD_USER_NAME_OR_PASSWORD, Reason::BAD_USER_NAME_OR_PASSWORD.text());
     match shared.access.without_record(user, password) {
         Some(Ok(principal)) => return Ok(principal),

@@ -16,6 +16,8 @@ use crate::topic::is_bridge_state;
 #[derive(Debug)]
 pub(super) struct Rules {
     anonymous: bool,
+    /// Whether a listener lets clients without a user name in.
+    anonymous_somewhere: bool,
     users: HashMap<ByteString, Arc<Principal>>,
     /// `None`: everything is allowed.
     table: Option<Arc<Table>>,
@@ -27,7 +29,13 @@ impl Rules {
             let name = ByteString::from(&*user.name);
             (name.clone(), Arc::new(Principal::of_user(name)))
         });
-        Self { anonymous: config.anonymous, users: users.collect(), table: config.access.clone() }
+        let at_listener = config.listeners.iter().any(|listener| listener.anonymous == Some(true));
+        Self {
+            anonymous: config.anonymous,
+            anonymous_somewhere: config.anonymous || at_listener,
+            users: users.collect(),
+            table: config.access.clone(),
+        }
     }
 
     pub(super) fn anonymous(&self) -> bool {
@@ -55,7 +63,7 @@ impl Rules {
         match &principal.user {
             Some(_) if principal.claimed => self.users.is_empty() && self.anonymous && self.table.is_none(),
             Some(user) => self.users.contains_key(user),
-            None => principal.local || self.anonymous,
+            None => principal.local || self.anonymous_somewhere,
         }
     }
 

@@ -94,7 +94,7 @@ impl Default for WebSettings {
 /// Pages of which sites browsers let connect. Clients that are no browsers send no origin, and are let in.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Origins {
-    /// Pages of the host and port that the listener is reached by.
+    /// Pages of the host that the listener is reached by, on whatever port.
     #[default]
     SameHost,
     /// Pages of these sites, in lower case: `scheme://host` or `scheme://host:port`.

@@ -371,7 +371,12 @@ impl Connection {
                 self.keep(&mut buffer, large.is_some(), work);
                 return Ok(Step::Idle);
             }
-            Err(_) => return Ok(Step::End(Ending::Lost { expiry: None })),
+            Err(_) => {
+                let Some(text) = self.link.transport.violation() else {
+                    return Ok(Step::End(Ending::Lost { expiry: None }));
+                };
+                return Err(Failure::protocol(text));
+            }
         };
         Counters::add(&self.hub.shared.counters.bytes_received, count as u64);
         self.link.was_read();

@@ -118,7 +118,12 @@ impl World {
         let (ours, theirs) = Transport::pair(if index.is_multiple_of(2) { 64 << 10 } else { 100 });
         let broker = self.broker();
         let port = u16::try_from(index).expect("a few clients");
-        broker.tasks.push(tokio::spawn(accept(broker.hub.clone(), ours, ([127, 0, 0, 1], port).into())));
+        broker.tasks.push(tokio::spawn(accept(
+            broker.hub.clone(),
+            ours,
+            ([127, 0, 0, 1], port).into(),
+            Arc::default(),
+        )));
         self.clients[index].connect(theirs);
     }
 

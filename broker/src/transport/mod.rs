@@ -4,6 +4,7 @@
 #[cfg(test)]
 mod memory;
 mod socket;
+mod web;
 
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
@@ -14,17 +15,24 @@ use bytes::BufMut;
 use tokio::net::TcpStream;
 
 pub(crate) use socket::Socket;
+pub(crate) use web::{HttpRefusal, Web, answer as answer_http};
 
 /// One client's byte stream.
 #[derive(Debug)]
 pub(crate) enum Transport {
     Plain(Socket),
+    Web(Box<Web>),
 }
 
 impl Transport {
     /// MQTT over TCP.
     pub(crate) fn tcp(stream: TcpStream) -> Self {
         Self::Plain(Socket::Tcp(stream))
+    }
+
+    /// MQTT over WebSocket, before the client has asked for it.
+    pub(crate) fn web(below: Socket) -> Self {
+        Self::Web(Box::new(Web::new(below)))
     }
 
     /// Two ends of a stream in memory, each of which takes `capacity` bytes before writes would block.
@@ -43,6 +51,7 @@ impl Transport {
     pub(crate) fn try_read(&self, buffer: &mut impl BufMut) -> io::Result<usize> {
         match self {
             Self::Plain(socket) => socket.try_read(buffer),
+            Self::Web(web) => web.try_read(buffer),
         }
     }
 
@@ -55,6 +64,7 @@ impl Transport {
     pub(crate) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::Plain(socket) => socket.try_write(bytes),
+            Self::Web(web) => web.try_write(&[IoSlice::new(bytes)]),
         }
     }
 
@@ -62,6 +72,7 @@ impl Transport {
     pub(crate) fn try_write_vectored(&self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
         match self {
             Self::Plain(socket) => socket.try_write_vectored(pieces),
+            Self::Web(web) => web.try_write(pieces),
         }
     }
 
@@ -69,6 +80,7 @@ impl Transport {
     pub(crate) fn has_unsent(&self) -> bool {
         match self {
             Self::Plain(_) => false,
+            Self::Web(web) => web.has_unsent(),
         }
     }
 
@@ -77,10 +89,18 @@ impl Transport {
     /// # Errors
     ///
     /// The stream has failed.
-    #[expect(clippy::unnecessary_wraps, reason = "layers above the socket fail")]
     pub(crate) fn try_flush(&self) -> io::Result<bool> {
         match self {
             Self::Plain(_) => Ok(true),
+            Self::Web(web) => web.try_flush(),
+        }
+    }
+
+    /// What the client has done against the rules of a layer above the socket, once a read has failed for it.
+    pub(crate) fn violation(&self) -> Option<&'static str> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Web(web) => web.violation(),
         }
     }
 
@@ -88,6 +108,7 @@ impl Transport {
     pub(crate) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Plain(socket) => socket.poll_readable(cx),
+            Self::Web(web) => web.below().poll_readable(cx),
         }
     }
 
@@ -95,6 +116,7 @@ impl Transport {
     pub(crate) fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Plain(socket) => socket.poll_writable(cx),
+            Self::Web(web) => web.below().poll_writable(cx),
         }
     }
 
@@ -112,6 +134,7 @@ impl Transport {
     pub(crate) fn is_read_closed(&self) -> bool {
         match self {
             Self::Plain(socket) => socket.is_read_closed(),
+            Self::Web(web) => web.below().is_read_closed(),
         }
     }
 
@@ -119,14 +142,17 @@ impl Transport {
     pub(crate) fn acknowledge(&self) -> io::Result<()> {
         match self {
             Self::Plain(socket) => socket.acknowledge(),
+            Self::Web(web) => web.below().acknowledge(),
         }
     }
 
     /// Ends one direction or both; what is written already is still delivered, as far as it is not
-    /// [unsent](Self::has_unsent).
+    /// [unsent](Self::has_unsent). A layer that says goodbye does so at the end of writing; where the socket does not take
+    /// that, writing ends with the [`try_flush`](Self::try_flush) that sends it.
     pub(crate) fn shutdown(&self, how: Shutdown) {
         match self {
             Self::Plain(socket) => socket.shutdown(how),
+            Self::Web(web) => web.shutdown(how),
         }
     }
 }
