@@ -4,6 +4,9 @@
 mod client;
 mod files;
 mod problem;
+mod reasons;
+mod server;
+mod subject;
 mod verifier;
 
 use std::sync::Arc;
@@ -11,7 +14,10 @@ use std::sync::Arc;
 pub use client::{ClientError, ClientTls, TlsFiles};
 pub use files::{FileError, Identity, read_certificates, read_identity, read_revocations};
 pub use problem::TlsProblem;
+pub use reasons::client_failure;
 use rustls::crypto::CryptoProvider;
+pub use server::{ClientFiles, ServerFiles, ServerTls, ServerTlsError};
+pub use subject::{NameField, SubjectError, user_name};
 
 /// The cryptography of every configuration: ring.
 pub fn provider() -> Arc<CryptoProvider> {
