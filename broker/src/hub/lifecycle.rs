@@ -129,9 +129,10 @@ impl Hub {
                 if self.shared.bus.topic(topic).is_some() {
                     let caller = state.principal.caller();
                     caller::stamp(&mut properties.user, caller, None);
-                    if properties.response_topic.is_some() {
-                        let (owner, caller) = (state.owner().cloned(), caller.cloned());
-                        *asked = Some(Arc::new(Asked { owner, caller, passed_on: None }));
+                    if properties.response_topic.as_ref().is_some_and(|reply| self.shared.bus.is_reply(reply))
+                    {
+                        let asker = state.owner().map(|owner| self.shared.grants.asker(owner));
+                        *asked = Some(Arc::new(Asked { asker, caller: caller.cloned(), passed_on: None }));
                     }
                 }
                 will.message = will.message.compact();

@@ -57,11 +57,7 @@ pub fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Fi
     let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
     let certificates = certificates.map_err(|error| damaged(path, &error))?;
     if certificates.is_empty() {
-        return Err(FileError::Missing {
-            path: path.to_owned(),
-            what: "certificate",
-            label: "CERTIFICATE",
-        });
+        return Err(FileError::Missing { path: path.to_owned(), what: "certificate", label: "CERTIFICATE" });
     }
     Ok(certificates)
 }
@@ -72,7 +68,11 @@ pub fn read_identity(certificate: &Path, key: &Path) -> Result<Identity, FileErr
     let private = match PrivateKeyDer::from_pem_slice(&read(key)?) {
         Ok(private) => private,
         Err(pem::Error::NoItemsFound) => {
-            return Err(FileError::Missing { path: key.to_owned(), what: "private key", label: "PRIVATE KEY" });
+            return Err(FileError::Missing {
+                path: key.to_owned(),
+                what: "private key",
+                label: "PRIVATE KEY",
+            });
         }
         Err(error) => return Err(damaged(key, &error)),
     };
