@@ -1,7 +1,7 @@
 //! Topics and topic filters as the broker takes them: within its limit of levels, and shared (MQTT 5, 4.7 and 4.8.2).
 
 use bytestring::ByteString;
-use rantai_topics::{is_filter, is_topic, matches};
+use rantai_topics::{is_filter, is_topic, matches, split_level};
 
 /// Whether `name` may be published to: a topic of at most `levels` levels.
 pub(crate) fn valid_name(name: &str, levels: usize) -> bool {
@@ -54,8 +54,9 @@ pub(crate) struct Shared<'a> {
 #[expect(clippy::option_option, reason = "not shared, not well formed, or both")]
 pub(crate) fn shared(filter: &str) -> Option<Option<Shared<'_>>> {
     let rest = filter.strip_prefix("$share/")?;
-    Some(rest.split_once('/').and_then(|(name, filter)| {
-        let fits = !name.is_empty() && !name.contains(['+', '#']) && !filter.is_empty();
+    let (name, filter) = split_level(rest);
+    Some(filter.and_then(|filter| {
+        let fits = !name.is_empty() && !name.bytes().any(|b| matches!(b, b'+' | b'#')) && !filter.is_empty();
         fits.then_some(Shared { name, filter })
     }))
 }
