@@ -41,6 +41,15 @@ pub enum ReloadError {
         /// Where the broker listens.
         address: SocketAddr,
     },
+    /// The file has `hardened`, and there is a listener without TLS that other machines reach.
+    #[error(
+        "passwords and messages could be read on their way to {address}, which `hardened` excludes; start the broker again \
+         without that listener"
+    )]
+    Clear {
+        /// Where the broker listens.
+        address: SocketAddr,
+    },
     /// The system gives no threads to check passwords.
     #[error(
         "cannot start the threads that check passwords; make room for more threads, and read the file again"
@@ -74,8 +83,12 @@ impl Reloader {
         // Flags may have changed what the file says about these two.
         let running = &hub.shared.config;
         let (listen, listeners, open) = (running.listen.clone(), running.listeners.clone(), running.open);
-        if let Some(address) = (Config { listen, listeners, open, ..config.clone() }).open_listener() {
+        let applied = Config { listen, listeners, open, ..config.clone() };
+        if let Some(address) = applied.open_listener() {
             return Err(ReloadError::Open { address });
+        }
+        if let Some(address) = applied.clear_listener() {
+            return Err(ReloadError::Clear { address });
         }
         hub.shared.logins.replace_records(&config.users).map_err(ReloadError::Threads)?;
         let taken = hub.replace_access(&config).await;

@@ -36,7 +36,8 @@ def program(*names):
 @pytest.fixture
 def web(start_broker):
     """A broker that speaks WebSocket, too."""
-    return start_broker(websockets=True)
+    # Without users, also where other tests have some: who logs in says nothing about frames.
+    return start_broker(websockets=True, users={})
 
 
 class Paho:
@@ -185,7 +186,7 @@ def browser():
 
 
 def test_the_page_of_the_guide_adds_two_numbers(web, page, browser):
-    node = Node(web.port, "calculator")
+    node = Node(web, "calculator")
     try:
         browser.get(page)
         wait = WebDriverWait(browser, PATIENCE)

@@ -5,6 +5,8 @@
 
 mod cost;
 mod file;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod queue;
 mod record;
 mod records;

@@ -1,6 +1,7 @@
 //! Users and rules that are read again while clients are connected.
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -27,6 +28,11 @@ fn users(others: &[&str]) -> String {
     format!("anonymous = true\nacl_file = 'acl.conf'\n{root}roles = ['admin']\n{ada}{others}")
 }
 
+/// The same where nobody without a user is let in, and all other strict choices hold.
+fn hardened(others: &[&str]) -> String {
+    users(others).replacen("anonymous = true", "hardened = true", 1)
+}
+
 struct Files(tempfile::TempDir);
 
 impl Files {
@@ -38,7 +44,10 @@ impl Files {
     }
 
     fn write(&self, name: &str, text: &str) {
-        fs::write(self.0.path().join(name), text).expect("a file");
+        let path = self.0.path().join(name);
+        fs::write(&path, text).expect("a file");
+        // There are records of passwords in it, which `hardened` wants closed to others.
+        fs::set_permissions(path, Permissions::from_mode(0o600)).expect("set");
     }
 
     async fn start(&self) -> Own {
@@ -186,6 +195,21 @@ async fn the_last_users_cannot_be_taken_away_from_a_listener_that_others_reach()
     own.broker.reloader().expect("our own engine").reload().await.expect("it is meant");
 }
 
+/// The keys of a file that is read again and those of a running broker have to fit together.
+#[tokio::test]
+async fn hardened_is_refused_while_a_listener_without_tls_is_reached_by_others() {
+    let files = Files::new();
+    files.write("broker.toml", &users(&["bob"]));
+    let mut config = Config::load(files.path()).expect("a configuration");
+    config.listen = vec!["0.0.0.0:0".parse().expect("an address")];
+    let own = Own::start(move |other| *other = config).await;
+    let reloader = own.broker.reloader().expect("our own engine");
+    files.write("broker.toml", &hardened(&["bob"]));
+    let error = reloader.reload().await.expect_err("passwords in the clear");
+    assert!(matches!(error, ReloadError::Clear { .. }) && error.to_string().contains("0.0.0.0"), "{error}");
+    own.connect(of("bob").id("elsewhere")).await;
+}
+
 #[tokio::test]
 async fn a_name_that_was_not_checked_is_no_user_once_there_are_users() {
     let files = Files::new();
@@ -288,13 +312,13 @@ async fn a_user_that_is_gone_before_its_connect_is_answered_is_not_let_in() {
 #[tokio::test]
 async fn users_that_may_take_only_their_own_client_ids_draw_none() {
     let files = Files::new();
-    files.write("broker.toml", &format!("hardened = true\n{}", users(&["bob"])));
+    files.write("broker.toml", &hardened(&["bob"]));
     let own = files.start().await;
     for version in [V3, V5] {
         let refused = if version == V5 { 0x85 } else { 2 };
         let nameless = Connect::new(version).user("ada").password("ada").id("");
         assert_eq!(own.try_connect(nameless).await.1, refused);
         own.connect(Connect::new(version).user("ada").password("ada").id("ada--1")).await;
-        own.connect(Connect::new(version).id("")).await;
+        assert_ne!(own.try_connect(Connect::new(version).id("")).await.1, 0, "nobody is let in");
     }
 }

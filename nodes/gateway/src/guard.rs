@@ -98,6 +98,8 @@ pub(super) struct Counts {
     pub(super) too_slow: AtomicU64,
     pub(super) foreign_pages: AtomicU64,
     pub(super) turned_away: AtomicU64,
+    pub(super) crowded_addresses: AtomicU64,
+    pub(super) handshakes: AtomicU64,
     pub(super) connections: AtomicU64,
     pub(super) streams: AtomicU64,
 }
@@ -117,6 +119,11 @@ impl Guard {
     /// Whether anybody may call, without a password.
     pub(super) fn is_open(&self) -> bool {
         self.users.is_empty()
+    }
+
+    /// Whether an address is that of a proxy which tells those of its clients.
+    pub(super) fn is_trusted_proxy(&self, address: IpAddr) -> bool {
+        proxies::is_trusted(&self.trusted_proxies, address)
     }
 
     /// Who sends a request by the connection of `peer`, if they may call now.

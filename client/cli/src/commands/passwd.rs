@@ -10,11 +10,13 @@ use crate::connection::{note, print};
 use crate::exit::{Exit, Failure};
 use crate::private_file::{is_open_to_others, lock, write_whole};
 use crate::prompt::{ask_hidden, read_line};
+use crate::random::random_password;
 
 const EXAMPLES: &str = "\
 Examples:
   rantai passwd passwords ada              ask for ada's password, twice, and keep its record
   rantai passwd passwords ada --stdin      take the first line of stdin instead
+  rantai passwd passwords ada --generate   draw one, and print it
   rantai passwd -D passwords ada           remove her
   rantai passwd --verify passwords ada     whether a password is hers: exit code 0 or 1
   rantai passwd --hash                     print a record for [[users]] of broker.toml
@@ -47,6 +49,9 @@ pub(crate) struct Passwd {
     /// Read the password from the first line of stdin instead of asking for it
     #[arg(long)]
     stdin: bool,
+    /// Draw a password at random, and print it: it is kept nowhere else
+    #[arg(long, conflicts_with_all = ["delete", "verify", "hash", "stdin"])]
+    generate: bool,
     /// Make a record that mosquitto before 2.1 knows: PBKDF2 ($7$) instead of argon2id
     #[arg(long)]
     mosquitto: bool,
@@ -55,7 +60,7 @@ pub(crate) struct Passwd {
 impl Passwd {
     pub(crate) fn run(self) -> Result<(), Failure> {
         let (Some(file), Some(user)) = (&self.file, &self.user) else {
-            print(&self.record()?.to_string());
+            print(&self.record_of(&self.password()?)?.to_string());
             return Ok(());
         };
         if self.delete {
@@ -67,13 +72,17 @@ impl Passwd {
         check_user_name(user).map_err(|error| Failure::from_error(Exit::Usage, &error))?;
         // Before the question: a file that cannot be read is told at once.
         read(file)?;
-        let record = self.record()?;
+        let password = self.password()?;
+        let record = self.record_of(&password)?;
         let changed = change(file, |passwords| {
             passwords.set(user, &record).map_err(|error| Failure::from_error(Exit::Usage, &error))
         })?;
         let what = if changed { "changed the password of" } else { "added" };
         note(&format!("{what} {user} in {}", file.display()));
         warn_of_others(file);
+        if self.generate {
+            print(&password);
+        }
         Ok(())
     }
 
@@ -88,9 +97,17 @@ impl Passwd {
         if right { Ok(()) } else { Err(Failure::new(Exit::Failed, "wrong password")) }
     }
 
-    /// The record of the password that is typed, or comes from stdin.
-    fn record(&self) -> Result<Record, Failure> {
-        let password = if self.stdin { read_line()? } else { ask_twice()? };
+    /// The password that is typed, comes from stdin, or is drawn.
+    fn password(&self) -> Result<String, Failure> {
+        match (self.generate, self.stdin) {
+            (true, _) => random_password()
+                .map_err(|error| Failure::new(Exit::Failed, format!("cannot draw a password: {error}"))),
+            (false, true) => read_line(),
+            (false, false) => ask_twice(),
+        }
+    }
+
+    fn record_of(&self, password: &str) -> Result<Record, Failure> {
         let record = if self.mosquitto {
             Record::for_mosquitto(password.as_bytes())
         } else {

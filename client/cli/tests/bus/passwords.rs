@@ -65,6 +65,12 @@ fn users_are_added_changed_verified_and_removed() {
     let text = fs::read_to_string(&file).expect("read");
     assert!(text.lines().count() == 2 && text.contains("\nani:$7$"), "{text}");
 
+    let drawn = passwd(&["passwords", "budi", "--generate"], "", folder.path());
+    assert_eq!((drawn.code, drawn.stdout.trim().len()), (0, 24), "{drawn:?}");
+    let right = passwd(&["--verify", "passwords", "budi", "--stdin"], &drawn.stdout, folder.path());
+    assert_eq!(right.code, 0, "{right:?}");
+    assert_eq!(passwd(&["-D", "passwords", "budi"], "", folder.path()).code, 0);
+
     assert_eq!(passwd(&["-D", "passwords", "ada"], "", folder.path()).code, 0);
     assert_eq!(passwd(&["-D", "passwords", "ada"], "", folder.path()).code, 1);
     assert!(fs::read_to_string(&file).expect("read").starts_with("ani:"));

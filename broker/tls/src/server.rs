@@ -1,0 +1,227 @@
+//! The server's side: certificates that are read again while it runs.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, UnixTime};
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{NoServerSessionStorage, ProducesTickets, VerifierBuilderError, WebPkiClientVerifier};
+use rustls::sign::CertifiedKey;
+use rustls::{RootCertStore, ServerConfig};
+
+use crate::files::{FileError, read_certificates, read_identity, read_revocations};
+use crate::provider;
+
+/// The PEM files of a server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerFiles {
+    /// The server's certificate, followed by those between it and its root.
+    pub certificate: PathBuf,
+    /// The private key of the certificate.
+    pub key: PathBuf,
+    /// What clients need; `None`: they are asked for no certificate.
+    pub clients: Option<ClientFiles>,
+}
+
+/// The PEM files that client certificates are checked by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientFiles {
+    /// The roots that issue them.
+    pub roots: PathBuf,
+    /// Revocation lists of those who issue them.
+    pub revocations: Option<PathBuf>,
+    /// Whether each client needs one.
+    pub required: bool,
+}
+
+/// Why a server cannot use its files.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServerTlsError {
+    /// A file cannot be read.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// Certificate and key do not belong together, or are of a kind that is not supported.
+    #[error("cannot use {} with the key {}", certificate.display(), key.display())]
+    Pair {
+        /// The file of the certificate.
+        certificate: PathBuf,
+        /// The file of the key.
+        key: PathBuf,
+        /// What is wrong with them.
+        source: rustls::Error,
+    },
+    /// The roots of client certificates are none.
+    #[error("cannot check client certificates by {}: it has no root that can be used", path.display())]
+    Roots {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: VerifierBuilderError,
+    },
+    /// A revocation list cannot be used.
+    #[error("cannot use the revocation lists of {}", path.display())]
+    Revocations {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: VerifierBuilderError,
+    },
+    /// The cryptography of this machine fails.
+    #[error("cannot set TLS up")]
+    Setup(#[source] rustls::Error),
+}
+
+/// TLS of a listener: its configuration of now, made of files.
+pub struct ServerTls {
+    files: ServerFiles,
+    /// Encrypts session tickets; kept when files are read again, so that tickets stay good. The server keeps nothing of a
+    /// session.
+    tickets: Arc<dyn ProducesTickets>,
+    loaded: RwLock<Loaded>,
+}
+
+struct Loaded {
+    contents: Contents,
+    config: Arc<ServerConfig>,
+    verifier: Option<Arc<dyn ClientCertVerifier>>,
+}
+
+/// What the files hold.
+#[derive(PartialEq)]
+struct Contents {
+    chain: Vec<CertificateDer<'static>>,
+    key: rustls::pki_types::PrivateKeyDer<'static>,
+    roots: Vec<CertificateDer<'static>>,
+    revocations: Vec<CertificateRevocationListDer<'static>>,
+}
+
+impl ServerTls {
+    /// Reads the files.
+    ///
+    /// # Errors
+    ///
+    /// A file that cannot be read, or files that do not go together.
+    pub fn open(files: ServerFiles) -> Result<Self, ServerTlsError> {
+        let tickets = rustls::crypto::ring::Ticketer::new().map_err(ServerTlsError::Setup)?;
+        let contents = Contents::read(&files)?;
+        let loaded = RwLock::new(Loaded::of(contents, &files, &tickets)?);
+        Ok(Self { files, tickets, loaded })
+    }
+
+    /// The configuration for a new connection.
+    pub fn config(&self) -> Arc<ServerConfig> {
+        self.loaded.read().config.clone()
+    }
+
+    /// Reads the files again, and uses them for new connections; true where they have changed. Blocks for as long as the
+    /// disk does.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open). Everything is then as before.
+    pub fn reload(&self) -> Result<bool, ServerTlsError> {
+        let contents = Contents::read(&self.files)?;
+        if self.loaded.read().contents == contents {
+            return Ok(false);
+        }
+        let loaded = Loaded::of(contents, &self.files, &self.tickets)?;
+        *self.loaded.write() = loaded;
+        Ok(true)
+    }
+
+    /// Checks the chain that a connected client has shown, by the files of now.
+    ///
+    /// # Errors
+    ///
+    /// It would not be let in now: revoked, expired, or of a root that is none any more.
+    pub fn check_client(&self, chain: &[CertificateDer<'_>]) -> Result<(), rustls::Error> {
+        let verifier = self.loaded.read().verifier.clone();
+        let (Some(verifier), [first, others @ ..]) = (verifier, chain) else { return Ok(()) };
+        verifier.verify_client_cert(first, others, UnixTime::now()).map(drop)
+    }
+}
+
+impl fmt::Debug for ServerTls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerTls").field("files", &self.files).finish_non_exhaustive()
+    }
+}
+
+impl Contents {
+    fn read(files: &ServerFiles) -> Result<Self, FileError> {
+        let identity = read_identity(&files.certificate, &files.key)?;
+        let clients = files.clients.as_ref();
+        let revocations = clients.and_then(|clients| clients.revocations.as_deref());
+        Ok(Self {
+            chain: identity.chain,
+            key: identity.key,
+            roots: clients.map_or(Ok(Vec::new()), |clients| read_certificates(&clients.roots))?,
+            revocations: revocations.map_or(Ok(Vec::new()), read_revocations)?,
+        })
+    }
+}
+
+impl Loaded {
+    fn of(
+        contents: Contents,
+        files: &ServerFiles,
+        tickets: &Arc<dyn ProducesTickets>,
+    ) -> Result<Self, ServerTlsError> {
+        let provider = provider();
+        let unusable = |source| ServerTlsError::Pair {
+            certificate: files.certificate.clone(),
+            key: files.key.clone(),
+            source,
+        };
+        // Before anything else: it says whether the two belong together.
+        CertifiedKey::from_der(contents.chain.clone(), contents.key.clone_key(), &provider)
+            .map_err(unusable)?;
+        let verifier = files.clients.as_ref().map(|clients| verifier(&contents, clients)).transpose()?;
+        let builder = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(ServerTlsError::Setup)?;
+        let builder = match &verifier {
+            Some(verifier) => builder.with_client_cert_verifier(verifier.clone()),
+            None => builder.with_no_client_auth(),
+        };
+        let mut config =
+            builder.with_single_cert(contents.chain.clone(), contents.key.clone_key()).map_err(unusable)?;
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        if verifier.is_some() {
+            // A ticket would let a certificate in that is revoked by now: each connection shows it anew.
+            config.send_tls13_tickets = 0;
+        } else {
+            config.ticketer = tickets.clone();
+            config.send_tls13_tickets = 1;
+        }
+        Ok(Self { contents, config: Arc::new(config), verifier })
+    }
+}
+
+fn verifier(
+    contents: &Contents,
+    clients: &ClientFiles,
+) -> Result<Arc<dyn ClientCertVerifier>, ServerTlsError> {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(contents.roots.iter().cloned());
+    let revocations = contents.revocations.iter().cloned();
+    let mut builder =
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider()).with_crls(revocations);
+    // Those between it and the root would each need a list of their own.
+    builder = builder.only_check_end_entity_revocation();
+    if !clients.required {
+        builder = builder.allow_unauthenticated();
+    }
+    builder.build().map_err(|source| match (source, &clients.revocations) {
+        (source @ VerifierBuilderError::InvalidCrl(_), Some(path)) => {
+            ServerTlsError::Revocations { path: path.clone(), source }
+        }
+        (source, _) => ServerTlsError::Roots { path: clients.roots.clone(), source },
+    })
+}
+
+#[cfg(test)]
+mod tests;
