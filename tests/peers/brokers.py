@@ -60,6 +60,7 @@ class Broker:
         self._settings = dict(settings)
         self.logs_in = USERS and kind == "rantai" and "users" not in settings
         self._changed = threading.Condition()
+        self.web_port = free_port() if settings.get("websockets") else None
         self.start()
 
     def login(self, user):
@@ -103,7 +104,10 @@ class Broker:
 
     def _start_rantai(self):
         config = self._directory / "broker.toml"
-        config.write_text(rantai_config(self._settings, self._directory, self.logs_in))
+        text = rantai_config(self._settings, self._directory, self.logs_in)
+        if self.web_port:
+            text += f'[[listeners]]\nprotocol = "ws"\naddress = "127.0.0.1:{self.web_port}"\n'
+        config.write_text(text)
         command = [rantai_binary(), "broker", "--config", config, "--port", "0"]
         if self._settings.get("durable"):
             command += ["--data-dir", self._directory / "data"]
@@ -113,7 +117,10 @@ class Broker:
     def _start_mosquitto(self):
         port = free_port()
         config = self._directory / "mosquitto.conf"
-        config.write_text(mosquitto_config(self._settings, self._directory, port))
+        text = mosquitto_config(self._settings, self._directory, port)
+        if self.web_port:
+            text += f"listener {self.web_port} 127.0.0.1\nprotocol websockets\n"
+        config.write_text(text)
         self._spawn([tool("mosquitto"), "-v", "-c", config])
         self.wait_for_log(r"mosquitto version \S+ running")
         return port

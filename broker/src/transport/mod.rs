@@ -78,6 +78,15 @@ impl Transport {
         }
     }
 
+    /// Whether another read is worth trying after one that left room in its buffer: what a layer above the socket takes away
+    /// (headers of frames) makes such a read no sign that the socket is empty.
+    pub(crate) fn may_have_more(&self) -> bool {
+        match self {
+            Self::Plain(_) => false,
+            Self::Web(web) => web.may_have_more(),
+        }
+    }
+
     /// Whether a layer above the socket holds bytes that the socket has not taken yet.
     pub(crate) fn has_unsent(&self) -> bool {
         match self {

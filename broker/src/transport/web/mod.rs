@@ -46,6 +46,8 @@ struct Incoming {
     /// Frames are read.
     begun: bool,
     frames: FrameReader,
+    /// The last read has taken as much as it could.
+    is_more_likely: bool,
     /// Why the stream has failed.
     violation: Option<Violation>,
 }
@@ -91,7 +93,9 @@ impl Web {
         buffer: &mut impl BufMut,
     ) -> io::Result<usize> {
         let room = buffer.remaining_mut().min(masked.len());
-        let count = self.below.try_read(&mut &mut masked[..room])?;
+        let count = self.below.try_read(&mut &mut masked[..room]);
+        incoming.is_more_likely = count.as_ref().is_ok_and(|count| *count == room);
+        let count = count?;
         if count == 0 {
             return Ok(0);
         }
@@ -119,6 +123,10 @@ impl Web {
             0 => Err(io::ErrorKind::WouldBlock.into()),
             payload => Ok(payload),
         }
+    }
+
+    pub(super) fn may_have_more(&self) -> bool {
+        self.incoming.lock().is_more_likely
     }
 
     pub(super) fn try_write(&self, pieces: &[io::IoSlice<'_>]) -> io::Result<usize> {

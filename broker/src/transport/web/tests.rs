@@ -67,6 +67,23 @@ fn payload_is_the_same_however_frames_and_reads_cut_it() {
     }
 }
 
+/// Otherwise a client would have as many turns in a row as it sends frames for.
+#[test]
+fn a_read_that_took_all_it_could_says_that_there_may_be_more() {
+    let (web, client) = begun(64 << 10);
+    assert!(is_blocked(&read(&web)) && !web.may_have_more());
+    for (first, payload) in [(0x8A, &[7; 100][..]), (0x82, &[7; 100])] {
+        let frames = frame(first, payload).repeat(200);
+        client.try_write(&frames).expect("room");
+        assert_eq!(is_blocked(&read(&web)), first == 0x8A);
+        assert!(web.may_have_more());
+        while web.may_have_more() {
+            assert_eq!(is_blocked(&read(&web)), first == 0x8A);
+        }
+        assert!(is_blocked(&read(&web)) && !web.may_have_more());
+    }
+}
+
 #[test]
 fn each_violation_is_told_by_its_status_code() {
     let mut unmasked = frame(0x82, b"mqtt");
