@@ -35,6 +35,7 @@ mod slow;
 mod takeover;
 mod thread;
 mod threads;
+mod tls;
 mod turns;
 
 use rantai_broker::{Broker, Config};

@@ -14,7 +14,7 @@ use std::net::Shutdown;
 use bytes::BufMut;
 use parking_lot::Mutex;
 
-use super::socket::Socket;
+use super::stream::Stream;
 use frames::{FrameReader, Violation};
 use outgoing::Outgoing;
 
@@ -34,7 +34,7 @@ thread_local! {
 /// as they are: those of HTTP.
 #[derive(Debug)]
 pub(crate) struct Web {
-    below: Socket,
+    below: Stream,
     incoming: Mutex<Incoming>,
     outgoing: Mutex<Outgoing>,
 }
@@ -49,7 +49,7 @@ struct Incoming {
 }
 
 impl Web {
-    pub(super) fn new(below: Socket) -> Self {
+    pub(super) fn new(below: Stream) -> Self {
         Self { below, incoming: Mutex::default(), outgoing: Mutex::default() }
     }
 
@@ -59,7 +59,7 @@ impl Web {
         self.outgoing.lock().begin();
     }
 
-    pub(super) fn below(&self) -> &Socket {
+    pub(super) fn below(&self) -> &Stream {
         &self.below
     }
 
@@ -124,15 +124,16 @@ impl Web {
     }
 
     pub(super) fn has_unsent(&self) -> bool {
-        self.outgoing.lock().has_unsent()
+        self.outgoing.lock().has_unsent() || self.below.has_unsent()
     }
 
     pub(super) fn try_flush(&self) -> io::Result<bool> {
-        self.outgoing.lock().flush(&self.below)
+        Ok(self.outgoing.lock().flush(&self.below)? && self.below.try_flush()?)
     }
 
     pub(super) fn violation(&self) -> Option<&'static str> {
-        self.incoming.lock().violation.map(|violation| violation.text)
+        let violation = self.incoming.lock().violation.map(|violation| violation.text);
+        violation.or_else(|| self.below.violation())
     }
 
     pub(super) fn shutdown(&self, how: Shutdown) {
