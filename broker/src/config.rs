@@ -322,8 +322,12 @@ impl Config {
     /// is meant (`open`).
     pub(crate) fn open_listener(&self) -> Option<SocketAddr> {
         let is_open = self.users.is_empty() && self.access.is_none() && !self.open;
-        let addresses =
-            self.listen.iter().copied().chain(self.listeners.iter().filter_map(Listener::address));
+        let asks = |listener: &&Listener| {
+            let tls = listener.tls.as_ref();
+            tls.is_some_and(|tls| tls.client_certificates == ClientCertificates::Required)
+        };
+        let open = self.listeners.iter().filter(|listener| !asks(listener));
+        let addresses = self.listen.iter().copied().chain(open.filter_map(Listener::address));
         let mut beyond = addresses.filter(|address| !address.ip().to_canonical().is_loopback());
         beyond.next().filter(|_| is_open)
     }

@@ -106,6 +106,10 @@ counters! {
     refused_per_address
     /// Connections closed without a CONNECT because of `limits.handshakes`, or for want of file descriptors.
     refused_handshakes
+    /// Handshakes of TLS that came to their end.
+    tls_handshakes
+    /// Connections whose TLS handshake failed, or whose client certificate is not good any more.
+    refused_tls
     /// Times a connection could not be accepted, for want of file descriptors for instance.
     accept_errors
     /// Connections ended because a packet that had begun fell behind `limits.packet_bytes_per_s`.

@@ -1,6 +1,7 @@
 //! From an accepted socket to a session: CONNECT in, CONNACK out.
 
 mod refusal;
+mod secure;
 mod upgrade;
 
 use std::net::SocketAddr;
@@ -13,6 +14,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::access::{Denial, Principal};
+use crate::certified::certified;
 use crate::codec::{self, ConnAck, Connect, DecodeError, Packet, Reason, Version};
 use crate::connection::Connection;
 use crate::counters::Counters;
@@ -27,10 +29,14 @@ use crate::place::Place;
 use crate::session::Scratch;
 use crate::transport::Transport;
 use refusal::{Refusal, Refused, refuse};
+use secure::secure;
 use upgrade::upgrade;
 
 /// The largest CONNECT: every field of a will, a user name and a password at its longest fits.
 const CONNECT_BYTES: u32 = 320 << 10;
+
+/// The first byte of a TLS handshake. As the first byte of MQTT it would be a CONNECT with reserved flags.
+const TLS_RECORD: u8 = 0x16;
 
 /// How the client ids begin that are drawn for clients without one.
 const DRAWN_ID: &str = "auto-";
@@ -104,6 +110,11 @@ async fn handshake(
     let mut buffer = BytesMut::new();
     let received = tokio::select! {
         received = timeout(hub.shared.config.limits.connect_timeout, async {
+            if let Some(tls) = transport.tls()
+                && !Box::pin(secure(&hub, &transport, tls, address)).await
+            {
+                return Err(None);
+            }
             if let (Transport::Web(web), Some(settings)) = (&transport, &rules.web)
                 && !Box::pin(upgrade(&hub, &transport, (web, settings), address, &mut place)).await
             {
@@ -152,7 +163,10 @@ async fn answer(
 ) -> Option<(Box<Connection>, Option<Seat>)> {
     let admitted = async {
         check(&connect)?;
-        let principal = Box::pin(log_in(&hub, address, rules, &connect)).await?;
+        let principal = match certified(&hub, rules, &transport, &connect) {
+            Some(certified) => certified?,
+            None => Box::pin(log_in(&hub, address, rules, &connect)).await?,
+        };
         admit(&hub, address, &connect, &principal)?;
         let seat = seat(&hub, rules, &principal)?;
         Ok::<_, Refusal>((principal, seat))
@@ -206,6 +220,9 @@ async fn receive(
 ) -> Result<Box<Connect>, Option<DecodeError>> {
     let limit = hub.shared.config.limits.packet_bytes.min(CONNECT_BYTES);
     loop {
+        if buffer.first() == Some(&TLS_RECORD) {
+            return Err(Some(DecodeError::protocol("TLS on a listener without it; connect to one of TLS")));
+        }
         // Told from the first byte, before a length is waited for.
         if buffer.first().is_some_and(|first| first >> 4 != 1) {
             return Err(Some(DecodeError::protocol("the first packet is not CONNECT")));

@@ -18,6 +18,8 @@ use crate::store::{Committed, Op};
 
 /// Retained messages taken away at once. Few, for each may be as large as a packet.
 const EXPIRE_AT_ONCE: usize = 64;
+/// Between two times that the files of certificates are read.
+const CERTIFICATES_AGAIN: Duration = Duration::from_secs(30);
 /// How often silent clients are looked for: what a keep-alive may be late by.
 const LOOK_AROUND: Duration = Duration::from_millis(500);
 
@@ -40,6 +42,20 @@ pub(crate) async fn expire_retained(hub: Arc<Hub>) {
             }
             tokio::task::yield_now().await;
         }
+    }
+}
+
+/// Reads the certificates of listeners again now and then: they are renewed while the broker runs.
+pub(crate) async fn follow_certificates(hub: Arc<Hub>) {
+    let mut stopping = hub.shared.stopping.subscribe();
+    let mut tick = interval(CERTIFICATES_AGAIN);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = stopping.wait_for(|&stop| stop) => return,
+            _ = tick.tick() => {}
+        }
+        hub.reload_certificates().await;
     }
 }
 

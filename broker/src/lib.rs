@@ -19,6 +19,7 @@ mod access;
 mod addresses;
 mod bus;
 mod caller;
+mod certified;
 mod clock;
 mod codec;
 mod config;
@@ -67,6 +68,7 @@ mod thread;
 mod topic;
 mod transport;
 mod turns;
+mod unix_endpoint;
 mod wills;
 
 use std::io;
@@ -87,6 +89,7 @@ pub use counters::Counts;
 use hub::Hub;
 use random::Random;
 pub use rantai_credentials::{Cost, Record};
+pub use rantai_tls::ServerTlsError;
 pub use reload::{ReloadError, Reloaded, Reloader};
 use shared::Shared;
 use store::{Store, StoreError, StoreSettings};
@@ -127,13 +130,21 @@ pub enum StartError {
         /// The address asked for.
         address: SocketAddr,
     },
-    /// A listener over something that this version does not know.
-    #[error("cannot listen on {endpoint}: there are no {protocol} listeners yet; remove it")]
-    NoSuchProtocol {
+    /// A unix socket could not be bound.
+    #[error("cannot listen on {}", path.display())]
+    Socket {
+        /// The socket asked for.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The files of a listener's TLS cannot be used.
+    #[error("cannot listen on {endpoint} with TLS")]
+    Tls {
         /// The endpoint asked for.
         endpoint: Endpoint,
-        /// Its protocol.
-        protocol: &'static str,
+        /// What is wrong with them.
+        source: Box<ServerTlsError>,
     },
     /// A listener without TLS that other machines reach, where `hardened` does not allow one.
     #[error(
@@ -197,12 +208,17 @@ impl Broker {
             return Err(StartError::NoSuchEngine);
         }
         let listeners = listener::bind_all(&config)?;
-        let addresses = listeners.iter().filter_map(|(l, _)| l.local_addr().ok()).collect();
+        let addresses = listeners.iter().filter_map(|(l, _)| l.address()).collect();
         let (hub, damaged) = Self::open(config)?;
         tokio::spawn(housekeeping::expire_retained(hub.clone()));
         tokio::spawn(housekeeping::look_after_clients(hub.clone()));
         tokio::spawn(housekeeping::publish_sys(hub.clone()));
         tokio::spawn(hub::watch_memory(hub.clone()));
+        let servers: Vec<_> = listeners.iter().filter_map(|(_, rules)| rules.tls.clone()).collect();
+        if !servers.is_empty() {
+            tokio::spawn(housekeeping::follow_certificates(hub.clone()));
+        }
+        let _ = hub.shared.tls_servers.set(servers);
         for (listener, rules) in listeners {
             tokio::spawn(listener::accept(hub.clone(), listener, rules));
         }

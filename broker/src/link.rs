@@ -2,6 +2,7 @@
 //! read batch, by whoever filled it.
 
 mod aliases;
+mod flushing;
 mod granting;
 mod outbox;
 
@@ -13,6 +14,7 @@ use std::task::{Context, Poll, Waker};
 use bytestring::ByteString;
 use parking_lot::Mutex;
 
+pub(crate) use flushing::{flush_all, flush_some};
 use outbox::{Batch, Outbox};
 
 use crate::access::Principal;
@@ -479,28 +481,6 @@ impl Link {
         self.append_with(dirty, |out| {
             codec::acknowledge(self.peer.version, codec::Acknowledge::PubRel, id, Reason::SUCCESS, None, out);
         });
-    }
-}
-
-/// Bytes handed to sockets before the others get their turn: about a millisecond.
-const FLUSH_BYTES: usize = 2 << 20;
-
-/// Writes listed links until it was much for one turn. Those that are left stay listed.
-pub(crate) fn flush_some(dirty: &mut Dirty) {
-    let (mut bytes, mut links) = (0, 0);
-    while bytes < FLUSH_BYTES
-        && let Some(link) = dirty.get(links)
-    {
-        bytes += link.flush();
-        links += 1;
-    }
-    dirty.drain(..links);
-}
-
-/// Writes every listed link once.
-pub(crate) fn flush_all(dirty: &mut Dirty) {
-    for link in dirty.drain(..) {
-        link.flush();
     }
 }
 

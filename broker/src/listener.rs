@@ -14,6 +14,7 @@ use crate::counters::Counters;
 use crate::hub::Hub;
 use crate::listener_rules::ListenerRules;
 use crate::transport::{Socket as ClientSocket, Transport};
+use crate::unix_endpoint::UnixEndpoint;
 
 /// Connections the system holds until they are accepted.
 const BACKLOG: i32 = 1_024;
@@ -28,16 +29,54 @@ const EVICTED_AT_ONCE: usize = 64;
 /// Between two log lines about it.
 const TELL_AGAIN: Duration = Duration::from_mins(1);
 
+/// A listener that is bound.
+#[derive(Debug)]
+pub(crate) enum Bound {
+    Tcp(TcpListener),
+    Unix(UnixEndpoint),
+}
+
+impl Bound {
+    /// Its address; none of a unix socket.
+    pub(crate) fn address(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(listener) => listener.local_addr().ok(),
+            Self::Unix(_) => None,
+        }
+    }
+
+    async fn accept(&self) -> io::Result<(ClientSocket, SocketAddr)> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, address) = listener.accept().await?;
+                if let Err(error) = stream.set_nodelay(true) {
+                    tracing::debug!(peer = %address, "no TCP_NODELAY: {error}");
+                }
+                Ok((ClientSocket::Tcp(stream), address))
+            }
+            Self::Unix(endpoint) => {
+                let (stream, address) = endpoint.accept().await?;
+                Ok((ClientSocket::Unix(Box::new(stream)), address))
+            }
+        }
+    }
+}
+
 /// Binds all listeners of a configuration, those of `listen` first; each with what holds for its clients.
-pub(crate) fn bind_all(config: &Config) -> Result<Vec<(TcpListener, Arc<ListenerRules>)>, StartError> {
+pub(crate) fn bind_all(config: &Config) -> Result<Vec<(Bound, Arc<ListenerRules>)>, StartError> {
     let short = config.listen.iter().copied().map(Listener::tcp);
     let listeners = short.chain(config.listeners.iter().cloned()).map(|listener| {
-        let rules = Arc::new(ListenerRules::of(&listener));
-        let Listener { endpoint: Endpoint::Tcp(address), tls: None, .. } = listener else {
-            let protocol = listener.protocol();
-            return Err(StartError::NoSuchProtocol { endpoint: listener.endpoint, protocol });
+        let tls = |source| StartError::Tls { endpoint: listener.endpoint.clone(), source: Box::new(source) };
+        let rules = Arc::new(ListenerRules::of(&listener).map_err(tls)?);
+        let bound = match &listener.endpoint {
+            &Endpoint::Tcp(address) => {
+                Bound::Tcp(bind(address).map_err(|source| StartError::Bind { address, source })?)
+            }
+            Endpoint::Unix { path, mode } => {
+                let socket = |source| StartError::Socket { path: path.clone(), source };
+                Bound::Unix(UnixEndpoint::bind(path, *mode).map_err(socket)?)
+            }
         };
-        let bound = bind(address).map_err(|source| StartError::Bind { address, source })?;
         Ok((bound, rules))
     });
     listeners.collect()
@@ -55,7 +94,7 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// Accepts until the broker stops.
-pub(crate) async fn accept(hub: Arc<Hub>, listener: TcpListener, rules: Arc<ListenerRules>) {
+pub(crate) async fn accept(hub: Arc<Hub>, listener: Bound, rules: Arc<ListenerRules>) {
     let mut stopping = hub.shared.stopping.subscribe();
     let mut failures = Failures::default();
     for number in 1_usize.. {
@@ -68,16 +107,15 @@ pub(crate) async fn accept(hub: Arc<Hub>, listener: TcpListener, rules: Arc<List
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, address)) => {
+            Ok((socket, address)) => {
                 Counters::add(&hub.shared.counters.connections, 1);
-                if let Err(error) = stream.set_nodelay(true) {
-                    tracing::debug!(peer = %address, "no TCP_NODELAY: {error}");
+                match Transport::of(socket, rules.tls.as_ref(), rules.web.is_some()) {
+                    Ok(transport) => {
+                        let rules = rules.clone();
+                        tokio::spawn(crate::handshake::accept(hub.clone(), transport, address, rules));
+                    }
+                    Err(error) => tracing::warn!(peer = %address, "cannot begin TLS: {error}"),
                 }
-                let transport = match &rules.web {
-                    None => Transport::tcp(stream),
-                    Some(_) => Transport::web(ClientSocket::Tcp(stream)),
-                };
-                tokio::spawn(crate::handshake::accept(hub.clone(), transport, address, rules.clone()));
             }
             // Its client has given it up.
             Err(error)

@@ -63,7 +63,8 @@ pub enum ReloadError {
 impl Reloader {
     /// Reads the file again and applies what it says about access, all of it or nothing: users, roles, rules. What clients
     /// have and may not have any more is taken from them: subscriptions end, and with them (DISCONNECT 0x87) the
-    /// connection; those of users who are gone end, too. Listeners and limits stay as they are.
+    /// connection; those of users who are gone end, too. Listeners and limits stay as they are. The certificates of listeners
+    /// are read again first, whatever the file says; connections of client certificates that are not good any more end.
     ///
     /// Cancelled, it may have applied the new rules to new actions only.
     ///
@@ -74,6 +75,7 @@ impl Reloader {
         let hub = self.0.upgrade().ok_or(ReloadError::Stopping)?;
         // One after the other: the last file that was read is the one that holds.
         let _turn = hub.reloading.lock().await;
+        let untrusted = hub.reload_certificates().await;
         let source = hub.shared.config.source.clone().ok_or(ReloadError::NoFile)?;
         let read = tokio::task::spawn_blocking({
             let source = source.clone();
@@ -97,7 +99,7 @@ impl Reloader {
         if needs_restart {
             tracing::warn!("only users and rules are read again: the other changes need a restart");
         }
-        let (subscriptions, connections) = (taken.subscriptions, taken.connections);
+        let (subscriptions, connections) = (taken.subscriptions, taken.connections + untrusted);
         tracing::info!(
             subscriptions_ended = subscriptions,
             connections_ended = connections,

@@ -1,8 +1,9 @@
 //! What every layer of a broker works with: its settings, counters, rules, retained messages and store.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::RwLock;
+use rantai_tls::ServerTls;
 use tokio::sync::watch;
 
 use crate::absent::AbsentQueues;
@@ -31,6 +32,9 @@ use crate::wills::Wills;
 /// Connections that end in one round of the scheduler, each of which costs some ten microseconds: a few hundred together.
 /// Not fewer than are accepted in one, or sockets would gather.
 const ENDINGS: usize = 16;
+
+/// Steps of TLS handshakes in one round of the scheduler, each of which costs up to a millisecond.
+const TLS_STEPS: usize = 2;
 
 /// The ground below sessions, links and the router.
 #[derive(Debug)]
@@ -64,6 +68,10 @@ pub(crate) struct Shared {
     pub(crate) log_lines: LogLines,
     /// For connections that end.
     pub(crate) endings: Arc<Turns>,
+    /// For handshakes of TLS.
+    pub(crate) tls_turns: Arc<Turns>,
+    /// The TLS of each listener that has it, once they are bound.
+    pub(crate) tls_servers: OnceLock<Vec<Arc<ServerTls>>>,
 }
 
 impl Shared {
@@ -76,6 +84,8 @@ impl Shared {
             logins: Logins::new(&config.limits),
             log_lines: LogLines::default(),
             endings: Turns::new(ENDINGS),
+            tls_turns: Turns::new(TLS_STEPS),
+            tls_servers: OnceLock::new(),
             bus: BusRoots::new(&config.bus_roots),
             grants: Grants::new(config.limits.grants),
             queue_rules: config

@@ -7,7 +7,7 @@ use hashbrown::HashMap;
 use rantai_access::{self as access, Outcome, Table, Who};
 
 use super::{Action, Allowed, Denial, Principal};
-use crate::config::Config;
+use crate::config::{ClientCertificates, Config};
 use crate::control;
 use crate::peer::Identity;
 use crate::topic::{is_bridge_state, is_state_of_bridge};
@@ -18,6 +18,8 @@ pub(super) struct Rules {
     anonymous: bool,
     /// Whether a listener lets clients without a user name in.
     anonymous_somewhere: bool,
+    /// Whether a listener takes client certificates.
+    certified_somewhere: bool,
     users: HashMap<ByteString, Arc<Principal>>,
     /// `None`: everything is allowed.
     table: Option<Arc<Table>>,
@@ -33,6 +35,10 @@ impl Rules {
         Self {
             anonymous: config.anonymous,
             anonymous_somewhere: config.anonymous || at_listener,
+            certified_somewhere: config.listeners.iter().any(|listener| {
+                let tls = listener.tls.as_ref();
+                tls.is_some_and(|tls| tls.client_certificates != ClientCertificates::None)
+            }),
             users: users.collect(),
             table: config.access.clone(),
         }
@@ -62,7 +68,8 @@ impl Rules {
     pub(super) fn knows(&self, principal: &Principal) -> bool {
         match &principal.user {
             Some(_) if principal.claimed => self.users.is_empty() && self.anonymous && self.table.is_none(),
-            Some(user) => self.users.contains_key(user),
+            // Client certificates name users where there is no list of them.
+            Some(user) => self.users.contains_key(user) || self.users.is_empty() && self.certified_somewhere,
             None => principal.local || self.anonymous_somewhere,
         }
     }

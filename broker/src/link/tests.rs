@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bytes::{Buf, BufMut, BytesMut};
 use bytestring::ByteString;
 
+use super::flushing::FLUSH_BYTES;
 use super::*;
 use crate::clock::Clock;
 use crate::codec::Version;

@@ -4,17 +4,24 @@
 #[cfg(test)]
 mod memory;
 mod socket;
+mod stream;
+mod tls;
 mod web;
 
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::net::Shutdown;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::BufMut;
+use rantai_tls::ServerTls;
+#[cfg(test)]
 use tokio::net::TcpStream;
 
 pub(crate) use socket::Socket;
+use stream::Stream;
+pub(crate) use tls::{HandshakeError, Progress, Tls};
 #[cfg(feature = "fuzzing")]
 pub(crate) use web::any_bytes;
 pub(crate) use web::{HttpRefusal, Web, answer as answer_http};
@@ -23,18 +30,37 @@ pub(crate) use web::{HttpRefusal, Web, answer as answer_http};
 #[derive(Debug)]
 pub(crate) enum Transport {
     Plain(Socket),
+    Tls(Box<Tls>),
     Web(Box<Web>),
 }
 
 impl Transport {
-    /// MQTT over TCP.
-    pub(crate) fn tcp(stream: TcpStream) -> Self {
-        Self::Plain(Socket::Tcp(stream))
+    /// What a listener's clients speak, above the socket of one of them: TLS, before its handshake, where there is a
+    /// configuration of it; and WebSocket, before the client has asked for it, where `is_web`.
+    ///
+    /// # Errors
+    ///
+    /// The configuration cannot be used.
+    pub(crate) fn of(
+        socket: Socket,
+        tls: Option<&Arc<ServerTls>>,
+        is_web: bool,
+    ) -> Result<Self, rustls::Error> {
+        let stream = match tls {
+            None => Stream::Plain(socket),
+            Some(server) => Stream::Tls(Box::new(Tls::new(socket, server.clone())?)),
+        };
+        Ok(match stream {
+            stream if is_web => Self::Web(Box::new(Web::new(stream))),
+            Stream::Plain(socket) => Self::Plain(socket),
+            Stream::Tls(tls) => Self::Tls(tls),
+        })
     }
 
-    /// MQTT over WebSocket, before the client has asked for it.
-    pub(crate) fn web(below: Socket) -> Self {
-        Self::Web(Box::new(Web::new(below)))
+    /// MQTT over TCP.
+    #[cfg(test)]
+    pub(crate) fn tcp(stream: TcpStream) -> Self {
+        Self::Plain(Socket::Tcp(stream))
     }
 
     /// Two ends of a stream in memory, each of which takes `capacity` bytes before writes would block.
@@ -53,6 +79,7 @@ impl Transport {
     pub(crate) fn try_read(&self, buffer: &mut impl BufMut) -> io::Result<usize> {
         match self {
             Self::Plain(socket) => socket.try_read(buffer),
+            Self::Tls(tls) => tls.try_read(buffer),
             Self::Web(web) => web.try_read(buffer),
         }
     }
@@ -66,6 +93,7 @@ impl Transport {
     pub(crate) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::Plain(socket) => socket.try_write(bytes),
+            Self::Tls(tls) => tls.try_write(&[IoSlice::new(bytes)]),
             Self::Web(web) => web.try_write(&[IoSlice::new(bytes)]),
         }
     }
@@ -74,6 +102,7 @@ impl Transport {
     pub(crate) fn try_write_vectored(&self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
         match self {
             Self::Plain(socket) => socket.try_write_vectored(pieces),
+            Self::Tls(tls) => tls.try_write(pieces),
             Self::Web(web) => web.try_write(pieces),
         }
     }
@@ -91,6 +120,7 @@ impl Transport {
     pub(crate) fn has_unsent(&self) -> bool {
         match self {
             Self::Plain(_) => false,
+            Self::Tls(tls) => tls.has_unsent(),
             Self::Web(web) => web.has_unsent(),
         }
     }
@@ -103,6 +133,7 @@ impl Transport {
     pub(crate) fn try_flush(&self) -> io::Result<bool> {
         match self {
             Self::Plain(_) => Ok(true),
+            Self::Tls(tls) => tls.try_flush(),
             Self::Web(web) => web.try_flush(),
         }
     }
@@ -111,6 +142,7 @@ impl Transport {
     pub(crate) fn violation(&self) -> Option<&'static str> {
         match self {
             Self::Plain(_) => None,
+            Self::Tls(tls) => tls.violation(),
             Self::Web(web) => web.violation(),
         }
     }
@@ -119,16 +151,14 @@ impl Transport {
     pub(crate) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Plain(socket) => socket.poll_readable(cx),
+            Self::Tls(tls) => tls.poll_readable(cx),
             Self::Web(web) => web.below().poll_readable(cx),
         }
     }
 
     /// Ready when a write is worth trying, or the stream has failed. Wakes the last task that asked.
     pub(crate) fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self {
-            Self::Plain(socket) => socket.poll_writable(cx),
-            Self::Web(web) => web.below().poll_writable(cx),
-        }
+        self.socket().poll_writable(cx)
     }
 
     /// Waits for [`poll_readable`](Self::poll_readable).
@@ -143,18 +173,12 @@ impl Transport {
 
     /// Whether the other side will send nothing more: it has closed the stream, or its end of it.
     pub(crate) fn is_read_closed(&self) -> bool {
-        match self {
-            Self::Plain(socket) => socket.is_read_closed(),
-            Self::Web(web) => web.below().is_read_closed(),
-        }
+        self.socket().is_read_closed()
     }
 
     /// Has what was read acknowledged at once, where the stream below does that with a delay: TCP on Linux.
     pub(crate) fn acknowledge(&self) -> io::Result<()> {
-        match self {
-            Self::Plain(socket) => socket.acknowledge(),
-            Self::Web(web) => web.below().acknowledge(),
-        }
+        self.socket().acknowledge()
     }
 
     /// Ends one direction or both; what is written already is still delivered, as far as it is not
@@ -163,7 +187,28 @@ impl Transport {
     pub(crate) fn shutdown(&self, how: Shutdown) {
         match self {
             Self::Plain(socket) => socket.shutdown(how),
+            Self::Tls(tls) => tls.shutdown(how),
             Self::Web(web) => web.shutdown(how),
+        }
+    }
+
+    /// The TLS of it, where it has some.
+    pub(crate) fn tls(&self) -> Option<&Tls> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Tls(tls) => Some(tls),
+            Self::Web(web) => match web.below() {
+                Stream::Plain(_) => None,
+                Stream::Tls(tls) => Some(tls),
+            },
+        }
+    }
+
+    fn socket(&self) -> &Socket {
+        match self {
+            Self::Plain(socket) => socket,
+            Self::Tls(tls) => tls.below(),
+            Self::Web(web) => web.below().socket(),
         }
     }
 }

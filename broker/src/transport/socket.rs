@@ -28,7 +28,6 @@ const EDGE_TRIGGERED: bool = cfg!(any(
 #[derive(Debug)]
 pub(crate) enum Socket {
     Tcp(TcpStream),
-    #[cfg_attr(not(test), expect(dead_code, reason = "the listeners that make it are the next step"))]
     /// Boxed, so that a TCP socket takes no byte more to be told from it.
     Unix(Box<UnixStream>),
     #[cfg(test)]

@@ -36,6 +36,7 @@ mod slow;
 mod takeover;
 mod thread;
 mod threads;
+mod tls;
 mod turns;
 mod websocket;
 

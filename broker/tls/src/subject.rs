@@ -113,9 +113,9 @@ mod tests {
     #[test]
     fn the_first_dns_name_or_address_is_the_user() {
         let loopback = SanType::IpAddress([127, 0, 0, 1].into());
-        let names = [SanType::Rfc822Name(name("ada@lab.example")), SanType::DnsName(name("pi.local"))];
+        let usable = [SanType::Rfc822Name(name("ada@lab.example")), SanType::DnsName(name("pi.local"))];
         let mut each = vec![loopback];
-        each.extend(names);
+        each.extend(usable);
         let named = certificate("other", each);
         assert_eq!(user_name(&named, NameField::AlternativeName).as_deref(), Ok("ada@lab.example"));
         let unnamed = certificate("other", vec![SanType::IpAddress([127, 0, 0, 1].into())]);

@@ -16,7 +16,7 @@ use std::net::Shutdown;
 use bytes::BufMut;
 use parking_lot::Mutex;
 
-use super::socket::Socket;
+use super::stream::Stream;
 use frames::{FrameReader, Violation};
 use outgoing::Outgoing;
 
@@ -36,7 +36,7 @@ thread_local! {
 /// as they are: those of HTTP.
 #[derive(Debug)]
 pub(crate) struct Web {
-    below: Socket,
+    below: Stream,
     incoming: Mutex<Incoming>,
     outgoing: Mutex<Outgoing>,
 }
@@ -53,7 +53,7 @@ struct Incoming {
 }
 
 impl Web {
-    pub(super) fn new(below: Socket) -> Self {
+    pub(super) fn new(below: Stream) -> Self {
         Self { below, incoming: Mutex::default(), outgoing: Mutex::default() }
     }
 
@@ -63,7 +63,7 @@ impl Web {
         self.outgoing.lock().begin();
     }
 
-    pub(super) fn below(&self) -> &Socket {
+    pub(super) fn below(&self) -> &Stream {
         &self.below
     }
 
@@ -134,15 +134,16 @@ impl Web {
     }
 
     pub(super) fn has_unsent(&self) -> bool {
-        self.outgoing.lock().has_unsent()
+        self.outgoing.lock().has_unsent() || self.below.has_unsent()
     }
 
     pub(super) fn try_flush(&self) -> io::Result<bool> {
-        self.outgoing.lock().flush(&self.below)
+        Ok(self.outgoing.lock().flush(&self.below)? && self.below.try_flush()?)
     }
 
     pub(super) fn violation(&self) -> Option<&'static str> {
-        self.incoming.lock().violation.map(|violation| violation.text)
+        let violation = self.incoming.lock().violation.map(|violation| violation.text);
+        violation.or_else(|| self.below.violation())
     }
 
     pub(super) fn shutdown(&self, how: Shutdown) {

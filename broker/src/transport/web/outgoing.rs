@@ -3,7 +3,7 @@
 use std::io::{self, IoSlice};
 use std::net::Shutdown;
 
-use super::super::socket::Socket;
+use super::super::stream::Stream;
 
 /// The longest header of a frame without a mask.
 const HEADER_BYTES: usize = 10;
@@ -43,7 +43,7 @@ impl Outgoing {
     }
 
     /// Sends the bytes, or the rest of them, in one frame; returns how many were taken.
-    pub(super) fn write(&mut self, below: &Socket, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+    pub(super) fn write(&mut self, below: &Stream, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
         if !self.begun {
             return below.try_write_vectored(pieces);
         }
@@ -115,7 +115,7 @@ impl Outgoing {
     }
 
     /// Sends it; true when that was all.
-    pub(super) fn flush(&mut self, below: &Socket) -> io::Result<bool> {
+    pub(super) fn flush(&mut self, below: &Stream) -> io::Result<bool> {
         self.encode_control_frames();
         while !self.unsent.is_empty() {
             match below.try_write(&self.unsent) {

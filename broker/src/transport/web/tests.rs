@@ -1,7 +1,7 @@
 use std::io;
 
 use super::*;
-use crate::transport::memory;
+use crate::transport::{Socket, memory};
 
 /// A frame as a client sends it.
 fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
@@ -23,7 +23,7 @@ fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
 fn begun(capacity: usize) -> (Web, Socket) {
     let (ours, theirs) = memory::pair(capacity);
     let (ours, theirs) = (Socket::Memory(ours), Socket::Memory(theirs));
-    let web = Web::new(ours);
+    let web = Web::new(Stream::Plain(ours));
     web.begin();
     (web, theirs)
 }

@@ -210,9 +210,9 @@ fn a_certificate_that_is_revoked_meanwhile_is_refused_and_its_connection_not_tru
     files.clients.as_mut().expect("clients").revocations = Some(file.clone());
     server.tls = ServerTls::open(files).expect("with a list");
 
-    let (ada, eve) = (issue(&server.authority, &["ada"], 4), issue(&server.authority, &["eve"], 5));
-    let chains = [vec![ada.0.der().clone()], vec![eve.0.der().clone()]];
-    let (ada, eve) = (server.client(Some(ada)), server.client(Some(eve)));
+    let (of_ada, of_eve) = (issue(&server.authority, &["ada"], 4), issue(&server.authority, &["eve"], 5));
+    let chains = [vec![of_ada.0.der().clone()], vec![of_eve.0.der().clone()]];
+    let (ada, eve) = (server.client(Some(of_ada)), server.client(Some(of_eve)));
     shake(&server.tls, &eve, "pi.local").expect("not revoked yet");
     std::fs::write(&file, revoked(&server.authority, &[5])).expect("written");
     assert!(server.tls.reload().expect("read again"));

@@ -1,0 +1,100 @@
+//! Users by client certificates.
+
+use std::error::Error as _;
+use std::sync::Arc;
+
+use bytestring::ByteString;
+use rantai_access::check_user_name;
+use rantai_tls::{ServerTls, user_name};
+
+use crate::access::Principal;
+use crate::codec::{Connect, DecodeError, Reason};
+use crate::counters::Counters;
+use crate::hub::Hub;
+use crate::listener_rules::ListenerRules;
+use crate::log::ClientText;
+use crate::transport::Transport;
+
+/// Who a client is by its certificate, which its handshake has checked; its password says nothing then. None where it has
+/// no certificate.
+///
+/// # Errors
+///
+/// The refusal of the CONNECT: the certificate stands for nobody who may log in here.
+pub(crate) fn certified(
+    hub: &Hub,
+    rules: &ListenerRules,
+    transport: &Transport,
+    connect: &Connect,
+) -> Option<Result<Arc<Principal>, DecodeError>> {
+    let chain = transport.tls()?.client_chain()?;
+    let refused = |text| Some(Err(DecodeError { reason: Reason::NOT_AUTHORIZED, text }));
+    let Ok(name) = user_name(chain.first()?, rules.user_from) else {
+        return refused("the client certificate names no user: see user_from of the listener");
+    };
+    if check_user_name(&name).is_err() {
+        return refused("the name in the client certificate cannot be a user name");
+    }
+    let name = ByteString::from(name);
+    if connect.user_name.as_ref().is_some_and(|user| *user != name) {
+        return refused("the user name is not that of the client certificate; connect without a user name");
+    }
+    if !rules.is_for(&name) {
+        return refused("this listener is not for that user; connect by another one");
+    }
+    let access = &hub.shared.access;
+    if !access.has_users() {
+        return Some(Ok(Arc::new(Principal::of_user(name))));
+    }
+    match access.user(&name) {
+        Some(principal) => Some(Ok(principal)),
+        None => refused("there is no user of the client certificate's name; add one to the broker's users"),
+    }
+}
+
+impl Hub {
+    /// Reads the certificates of all listeners again, and ends connections whose client certificates are not good any more:
+    /// how many. Files that cannot be used leave what was.
+    pub(crate) async fn reload_certificates(&self) -> usize {
+        let mut changed = false;
+        for server in self.shared.tls_servers.get().into_iter().flatten() {
+            let server: Arc<ServerTls> = server.clone();
+            match tokio::task::spawn_blocking(move || server.reload()).await {
+                Ok(Ok(is_new)) => {
+                    if is_new {
+                        tracing::info!("read certificates again: new connections use them");
+                    }
+                    changed |= is_new;
+                }
+                Ok(Err(error)) => {
+                    let source = error.source().map(|source| format!(": {source}")).unwrap_or_default();
+                    tracing::error!(
+                        "cannot read certificates again: {error}{source}; new connections use the old ones"
+                    );
+                }
+                Err(stopping) => tracing::debug!("certificates are not read again: {stopping}"),
+            }
+        }
+        if changed { self.end_untrusted().await } else { 0 }
+    }
+
+    /// Ends the connections of clients whose certificates would not be let in now.
+    async fn end_untrusted(&self) -> usize {
+        let untrusted = self.sessions_in_turns(|session| {
+            let link = session.state.lock().link.clone()?;
+            let reason = link.transport.tls()?.distrust()?;
+            (!link.is_closing()).then_some((link, reason))
+        });
+        let untrusted = untrusted.await;
+        let ended = untrusted.len();
+        for (session, (link, reason)) in untrusted {
+            Counters::add(&self.shared.counters.refused_tls, 1);
+            if self.shared.may_log(&self.shared.log_lines.ended) {
+                let client = ClientText(&session.client_id);
+                tracing::warn!(%client, peer = %link.peer.address, "ended: {reason}");
+            }
+            link.close(Some(Reason::NOT_AUTHORIZED));
+        }
+        ended
+    }
+}

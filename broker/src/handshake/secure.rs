@@ -1,0 +1,46 @@
+//! The handshake of TLS, before anything of MQTT.
+
+use std::net::{Shutdown, SocketAddr};
+
+use crate::connection::linger;
+use crate::counters::Counters;
+use crate::hub::Hub;
+use crate::transport::{HandshakeError, Progress, Tls, Transport};
+
+/// Makes the handshake, in turns with others; false where it fails, or the client is gone.
+pub(super) async fn secure(hub: &Hub, transport: &Transport, tls: &Tls, address: SocketAddr) -> bool {
+    let mut progress = Progress::Reads;
+    loop {
+        let waited = match progress {
+            Progress::Done => {
+                Counters::add(&hub.shared.counters.tls_handshakes, 1);
+                return true;
+            }
+            Progress::Reads => transport.readable().await,
+            Progress::Writes => transport.writable().await,
+        };
+        if waited.is_err() {
+            return false;
+        }
+        // Its arithmetic is done in turns: whatever else is ready waits for a few handshakes, not for all that came at once.
+        hub.shared.tls_turns.take().await;
+        match tls.try_handshake() {
+            Ok(next) => progress = next,
+            Err(HandshakeError::Gone) => return false,
+            Err(HandshakeError::Failed(text)) => {
+                note_refused(hub, address, text);
+                transport.shutdown(Shutdown::Write);
+                // A socket that is closed with bytes unread takes back the alert.
+                linger(transport).await;
+                return false;
+            }
+        }
+    }
+}
+
+fn note_refused(hub: &Hub, address: SocketAddr, text: &str) {
+    Counters::add(&hub.shared.counters.refused_tls, 1);
+    if hub.shared.may_log(&hub.shared.log_lines.refused) {
+        tracing::info!(peer = %address, "refused: {text}");
+    }
+}

@@ -1,0 +1,25 @@
+//! Writing the links that a batch has touched.
+
+use super::Dirty;
+
+/// Bytes handed to sockets before the others get their turn: about a millisecond.
+pub(super) const FLUSH_BYTES: usize = 2 << 20;
+
+/// Writes listed links until it was much for one turn. Those that are left stay listed.
+pub(crate) fn flush_some(dirty: &mut Dirty) {
+    let (mut bytes, mut links) = (0, 0);
+    while bytes < FLUSH_BYTES
+        && let Some(link) = dirty.get(links)
+    {
+        bytes += link.flush();
+        links += 1;
+    }
+    dirty.drain(..links);
+}
+
+/// Writes every listed link once.
+pub(crate) fn flush_all(dirty: &mut Dirty) {
+    for link in dirty.drain(..) {
+        link.flush();
+    }
+}

@@ -1,0 +1,241 @@
+//! TLS in memory, beside rustls as its client.
+
+use rantai_tls::{ServerFiles, provider};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, RootCertStore};
+
+use super::*;
+use crate::transport::memory;
+
+/// A server's files in a folder that goes with them, and what a client trusts.
+struct Site {
+    _folder: tempfile::TempDir,
+    server: Arc<ServerTls>,
+    client: Arc<ClientConfig>,
+}
+
+impl Site {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let made = rcgen::generate_simple_self_signed(vec!["pi.local".to_owned()]).expect("a certificate");
+        let written = |name: &str, text: String| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).expect("written");
+            path
+        };
+        let certificate = written("server.pem", made.cert.pem());
+        let key = written("server.key", made.signing_key.serialize_pem());
+        let server = ServerTls::open(ServerFiles { certificate, key, clients: None }).expect("TLS");
+        let mut roots = RootCertStore::empty();
+        roots.add(made.cert.der().clone()).expect("a root");
+        let client = ClientConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        Self { _folder: folder, server: Arc::new(server), client: Arc::new(client) }
+    }
+
+    fn pair(&self, capacity: usize) -> (Tls, Client) {
+        let (ours, theirs) = memory::pair(capacity);
+        let tls = Tls::new(Socket::Memory(ours), self.server.clone()).expect("TLS");
+        let name = ServerName::try_from("pi.local").expect("a name");
+        let connection = ClientConnection::new(self.client.clone(), name).expect("a client");
+        (tls, Client { connection, socket: Socket::Memory(theirs) })
+    }
+
+    /// After the handshake.
+    fn connected(&self, capacity: usize) -> (Tls, Client) {
+        let (tls, mut client) = self.pair(capacity);
+        for _ in 0..1_000 {
+            client.exchange();
+            if tls.try_handshake().expect("a handshake") == Progress::Done
+                && !client.connection.is_handshaking()
+            {
+                client.exchange();
+                return (tls, client);
+            }
+        }
+        panic!("the handshake does not end");
+    }
+}
+
+struct Client {
+    connection: ClientConnection,
+    socket: Socket,
+}
+
+impl Client {
+    /// Sends and receives as far as the stream takes and gives.
+    fn exchange(&mut self) {
+        let mut below = Below { socket: &self.socket, first: &mut None };
+        while self.connection.wants_write() && self.connection.write_tls(&mut below).is_ok() {}
+        while self.connection.read_tls(&mut below).is_ok_and(|count| count > 0) {
+            self.connection.process_new_packets().expect("TLS of the server");
+        }
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        self.connection.writer().write_all(bytes).expect("room");
+        self.exchange();
+    }
+
+    fn read(&mut self) -> Vec<u8> {
+        self.exchange();
+        let mut read = Vec::new();
+        let _ = self.connection.reader().read_to_end(&mut read);
+        read
+    }
+}
+
+fn read(tls: &Tls, most: usize) -> io::Result<Vec<u8>> {
+    let mut read = Vec::new();
+    tls.try_read(&mut (&mut read).limit(most)).map(|_| read)
+}
+
+fn is_blocked<T>(result: &io::Result<T>) -> bool {
+    result.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+}
+
+fn is_readable(tls: &Tls) -> bool {
+    tls.poll_readable(&mut Context::from_waker(std::task::Waker::noop())).is_ready()
+}
+
+#[test]
+fn bytes_arrive_in_order_however_little_is_read_and_nothing_is_forgotten() {
+    let site = Site::new();
+    let (tls, mut client) = site.connected(64 << 10);
+    let sent: Vec<u8> = (0..10_000_u32).map(|number| (number % 251) as u8).collect();
+    client.write(&sent);
+    let mut got = read(&tls, 7).expect("a few");
+    assert_eq!(got.len(), 7);
+    // The socket is empty, and still there is something to read.
+    while got.len() < sent.len() {
+        assert!(is_readable(&tls), "{} of {}", got.len(), sent.len());
+        got.extend(read(&tls, 600).expect("the rest"));
+    }
+    assert_eq!(got, sent);
+    assert!(is_blocked(&read(&tls, 1)) && !is_readable(&tls));
+}
+
+#[test]
+fn what_the_socket_does_not_take_is_bounded_and_sent_later() {
+    let site = Site::new();
+    let (tls, mut client) = site.connected(4 << 10);
+    let sent: Vec<u8> = (0..300_000_u32).map(|number| (number % 251) as u8).collect();
+    let taken = tls.try_write(&[IoSlice::new(&sent)]).expect("taken");
+    assert!(taken <= ENCRYPTED_AT_ONCE && tls.has_unsent(), "{taken}");
+    assert!(is_blocked(&tls.try_write(&[IoSlice::new(&sent[taken..])])), "nothing more is encrypted");
+    let (mut got, mut taken) = (Vec::new(), taken);
+    while got.len() < sent.len() {
+        got.extend(client.read());
+        assert!(tls.try_flush().is_ok());
+        if let Ok(more) = tls.try_write(&[IoSlice::new(&sent[taken..])]) {
+            taken += more;
+        }
+    }
+    assert_eq!(got, sent);
+    assert!(tls.try_flush().expect("flushed") && !tls.has_unsent());
+}
+
+#[test]
+fn the_end_of_writing_is_a_close_notify_that_waits_for_what_is_before_it() {
+    let site = Site::new();
+    let (tls, mut client) = site.connected(1 << 10);
+    tls.try_write(&[IoSlice::new(&[1; 5_000])]).expect("taken");
+    tls.shutdown(Shutdown::Write);
+    assert!(tls.has_unsent());
+    let mut got = Vec::new();
+    while tls.has_unsent() {
+        got.extend(client.read());
+        tls.try_flush().expect("flushed");
+    }
+    got.extend(client.read());
+    assert_eq!(got.len(), 5_000);
+    assert_eq!(client.connection.reader().read(&mut [0]).expect("a clean end"), 0);
+}
+
+#[test]
+fn a_client_that_closes_has_closed_with_and_without_a_close_notify() {
+    let site = Site::new();
+    for says_so in [true, false] {
+        let (tls, mut client) = site.connected(4 << 10);
+        client.write(b"last");
+        if says_so {
+            client.connection.send_close_notify();
+            client.exchange();
+        }
+        drop(client);
+        assert_eq!(read(&tls, 100).expect("what came before"), b"last");
+        assert_eq!(read(&tls, 100).expect("the end"), b"");
+        assert!(is_readable(&tls), "the end stays");
+    }
+}
+
+#[test]
+fn what_is_not_tls_is_told_by_what_it_is() {
+    let site = Site::new();
+    for (bytes, told) in [
+        (&b"\x10\x0c\0\x04MQTT\x04\x02\0\x0a\0\0"[..], "MQTT without TLS on a TLS listener"),
+        (b"GET /mqtt HTTP/1.1\r\n\r\n", "HTTP without TLS on a TLS listener"),
+        (b"\x16\x03\x01\0\x05\x09\0\0\x01\0", "what it sends breaks the rules of TLS"),
+        (b"\0\0\0\0\0\0\0\0", "what it sends is not TLS"),
+    ] {
+        let (tls, client) = site.pair(4 << 10);
+        client.socket.try_write(bytes).expect("room");
+        assert_eq!(tls.try_handshake(), Err(HandshakeError::Failed(told)));
+        assert_eq!(tls.violation(), Some(told));
+        read(&tls, 10).expect_err("it stays so");
+        tls.shutdown(Shutdown::Write);
+        assert!(is_blocked(&read(&tls, 10)), "what still comes is read and forgotten");
+    }
+}
+
+/// Whatever bytes come, before and after the handshake: an error or a wait, no panic and no end of memory.
+#[test]
+fn random_bytes_and_damaged_records_end_in_an_error_or_a_wait() {
+    let site = Site::new();
+    let mut seed = 0x2545_F491_4F6C_DD1D_u64;
+    let mut next = move || {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        seed
+    };
+    for round in 0..300 {
+        let (tls, mut client) = if round % 3 == 0 { site.connected(64 << 10) } else { site.pair(64 << 10) };
+        let mut bytes = Vec::new();
+        if round % 2 == 0 {
+            // Real records, some bytes of which are others.
+            if round % 3 == 0 {
+                client.connection.writer().write_all(&[7; 500]).expect("room");
+            }
+            while client.connection.wants_write() {
+                client.connection.write_tls(&mut bytes).expect("into memory");
+            }
+            for _ in 0..=next() % 3 {
+                let at = next() as usize % bytes.len();
+                bytes[at] = next() as u8;
+            }
+        } else {
+            bytes.extend([0x16 + (next() % 2) as u8, 3, 3]);
+            bytes.extend((0..next() % 5_000).map(|_| next() as u8));
+        }
+        for piece in bytes.chunks(1 + next() as usize % 700) {
+            client.socket.try_write(piece).expect("room");
+            let _ = if round % 3 == 0 {
+                read(&tls, 4_096).map(drop).is_ok()
+            } else {
+                tls.try_handshake().is_ok()
+            };
+        }
+        drop(client);
+        for _ in 0..100 {
+            match read(&tls, 4_096) {
+                Ok(read) if read.is_empty() => break,
+                Ok(_) => {}
+                Err(_) => break,
+            }
+        }
+    }
+}

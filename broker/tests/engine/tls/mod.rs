@@ -1,0 +1,5 @@
+//! Listeners over TLS and unix sockets.
+
+mod clients;
+mod site;
+mod streams;

@@ -1,0 +1,132 @@
+//! MQTT over TLS and unix sockets: messages, wrong bytes, slow handshakes, and certificates that change.
+
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use rantai_broker::{ClientCertificates, Endpoint, Listener, StartError};
+use rantai_testing::{Connect, Packet, Publish, pingreq, subscribe};
+
+use super::site::{Site, open};
+use crate::Own;
+use crate::support::Version;
+use Version::{V3, V5};
+
+async fn start(site: &Site) -> Own {
+    Own::start(|config| config.listeners = vec![site.listener(ClientCertificates::None)]).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn messages_of_any_size_pass_in_both_versions() {
+    let site = Site::new();
+    let own = start(&site).await;
+    for version in [V3, V5] {
+        let mut client = site.connect(own.broker.addresses()[1], "127.0.0.1", None);
+        assert_eq!(client.present(&Connect::new(version)).expect("let in"), 0);
+        client.send(&subscribe(version, 1, &[("t", 1)])).expect("sent");
+        assert!(matches!(client.receive(version), Ok(Packet::Suback(_))));
+        for length in [0, 1, 5_000, 16_384, 300_000] {
+            let payload = vec![b'x'; length];
+            client.send(&Publish::new("t", &payload).encode(version)).expect("sent");
+            let Ok(Packet::Publish(got)) = client.receive(version) else { panic!("a message of {length}") };
+            assert_eq!(got.payload.len(), length);
+        }
+    }
+    assert_eq!(own.broker.counts().tls_handshakes, 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn a_new_certificate_is_used_without_dropping_connections_and_a_broken_one_is_not() {
+    let site = Site::new();
+    let own = start(&site).await;
+    let address = own.broker.addresses()[1];
+    let mut client = site.connect(address, "127.0.0.1", None);
+    assert_eq!(client.present(&Connect::new(V5)).expect("let in"), 0);
+    let reloader = own.broker.reloader().expect("our own engine");
+
+    site.renew(&["127.0.0.1", "new.local"]);
+    // There is no configuration file, of which it complains after the certificates.
+    reloader.reload().await.expect_err("no file");
+    assert_eq!(site.connect(address, "new.local", None).present(&Connect::new(V5)).expect("let in"), 0);
+    site.write("server.pem", "no certificate\n");
+    reloader.reload().await.expect_err("no file");
+    assert_eq!(site.connect(address, "new.local", None).present(&Connect::new(V5)).expect("let in"), 0);
+
+    client.send(&pingreq()).expect("connected");
+    assert!(matches!(client.receive(V5), Ok(Packet::Pingresp)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn mqtt_without_tls_and_tls_without_a_listener_for_it_are_refused() {
+    let site = Site::new();
+    let own = start(&site).await;
+    let mut plain = open(own.broker.addresses()[1]);
+    plain.write_all(&Connect::new(V5).encode()).expect("sent");
+    let mut answer = Vec::new();
+    let _ = plain.read_to_end(&mut answer);
+    assert!(answer.first().is_none_or(|first| *first == 0x15), "an alert or nothing: {answer:?}");
+    assert_eq!(own.broker.counts().refused_tls, 1);
+
+    let mut client = site.connect(own.broker.addresses()[0], "127.0.0.1", None);
+    client.present(&Connect::new(V5)).expect_err("no TLS there");
+    assert_eq!(own.broker.counts().refused_connections, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn a_handshake_that_does_not_end_has_the_time_of_a_connect_and_a_place_of_its_address() {
+    let site = Site::new();
+    let own = Own::start(|config| {
+        config.listeners = vec![site.listener(ClientCertificates::None)];
+        config.limits.connect_timeout = Duration::from_secs(1);
+        config.limits.handshakes_per_address = 1;
+    })
+    .await;
+    let mut first = open(own.broker.addresses()[1]);
+    first.write_all(&[0x16, 3, 1]).expect("the beginning of a handshake");
+    let mut second = open(own.broker.addresses()[1]);
+    second.write_all(&[0x16, 3, 1]).expect("the beginning of a handshake");
+    let mut rest = Vec::new();
+    let _ = first.read_to_end(&mut rest);
+    assert_eq!(own.broker.counts().refused_per_address, 1, "the oldest gives way");
+    let _ = second.read_to_end(&mut rest);
+    assert!(rest.is_empty());
+    assert_eq!(own.broker.counts().refused_connections, 1, "no CONNECT in time");
+    assert_eq!(own.broker.counts().tls_handshakes, 0);
+}
+
+#[tokio::test]
+async fn files_that_do_not_go_together_are_named_at_the_start() {
+    let site = Site::new();
+    let (_, key) = site.issue("ada", 2);
+    site.write("server.key", &key.serialize_pem());
+    let config = rantai_broker::Config {
+        listeners: vec![site.listener(ClientCertificates::None)],
+        ..rantai_broker::Config::on_free_port()
+    };
+    let error = rantai_broker::Broker::start(config).await.expect_err("another key");
+    let StartError::Tls { source, .. } = error else { panic!("{error:?}") };
+    assert!(source.to_string().contains("server.key"), "{source}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn a_unix_socket_carries_mqtt_and_is_removed_at_the_end() {
+    let site = Site::new();
+    let path = site.path("mqtt.sock");
+    let endpoint = Endpoint::Unix { path: path.clone(), mode: Some(0o600) };
+    let own = Own::start(|config| {
+        let tcp = Listener::tcp(config.listen[0]);
+        config.listeners = vec![Listener { endpoint, ..tcp }];
+    })
+    .await;
+    let mut client = UnixStream::connect(&path).expect("it accepts");
+    client.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
+    client.write_all(&Connect::new(V3).encode()).expect("sent");
+    let mut connack = [0; 4];
+    client.read_exact(&mut connack).expect("an answer");
+    assert_eq!(connack, [0x20, 2, 0, 0]);
+    own.broker.shutdown().await;
+    // The task that accepts ends by itself.
+    while path.exists() {
+        tokio::task::yield_now().await;
+    }
+}
