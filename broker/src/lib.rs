@@ -89,6 +89,7 @@ pub use reload::{ReloadError, Reloaded, Reloader};
 use shared::Shared;
 use store::{Store, StoreError, StoreSettings};
 pub use thread::BrokerThread;
+pub use topic::is_state_of_bridge;
 
 /// A running broker. Dropping it stops it without a word to its clients; [`shutdown`](Self::shutdown) is the
 /// polite way.

@@ -30,6 +30,14 @@ pub(crate) fn is_bridge_state(topic: &str) -> bool {
     name.is_some_and(|name| !name.contains('/'))
 }
 
+/// Whether this is the topic on which the bridge with this client id says whether it is connected: whoever is let in with the
+/// id may publish there.
+pub fn is_state_of_bridge(topic: &str, client_id: &str) -> bool {
+    is_bridge_state(topic)
+        && topic.strip_prefix("$SYS/broker/connection/").and_then(|rest| rest.strip_suffix("/state"))
+            == Some(client_id)
+}
+
 /// Whether only the broker publishes to this topic: what it says there is neither counted, refused nor kept on disk.
 pub(crate) fn is_own_value(topic: &str) -> bool {
     topic.starts_with("$SYS/") && !is_bridge_state(topic)

@@ -28,7 +28,7 @@ def gateway(bus, tmp_path_factory):
     text = text.replace("127.0.0.1:5151", "127.0.0.1:0").replace("127.0.0.1:8000", "127.0.0.1:0")
     config = tmp_path_factory.mktemp("gateway") / "gateway.toml"
     config.write_text(text)
-    node = Node(bus.port, "rest", "soap", config=str(config), serving=())
+    node = Node(bus.broker, "rest", "soap", config=str(config), serving=())
     try:
         node.rest = node.wait_for_log(r"REST on (http://\S+)")[1]
         node.soap = node.wait_for_log(r"SOAP on (http://\S+)")[1]

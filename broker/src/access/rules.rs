@@ -11,7 +11,7 @@ use super::{Action, Allowed, Denial, Principal};
 use crate::config::Config;
 use crate::control;
 use crate::peer::Identity;
-use crate::topic::is_bridge_state;
+use crate::topic::{is_bridge_state, is_state_of_bridge};
 
 /// Who may log in, and who may do what.
 #[derive(Debug)]
@@ -104,6 +104,10 @@ impl Rules {
             let text =
                 format!("refused: the broker has no user {user}; add one to its users or password file");
             return Err(Denial::not_authorized(&text));
+        }
+        // Without its will there would be no bridge, and no rule of a bus speaks of it.
+        if action == Action::Publish && is_state_of_bridge(topic, client_id) {
+            return Ok(Allowed::Yes);
         }
         let who = Who { user: principal.checked_user(), client_id };
         decide(table, &who, action, topic)

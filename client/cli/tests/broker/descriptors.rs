@@ -3,6 +3,7 @@
 use std::process::{Command, Stdio};
 
 use rantai_testing::Version;
+use rustix::process::Signal;
 
 use crate::process::Broker;
 use crate::wire::{self, Socket};
@@ -67,6 +68,8 @@ fn a_broker_without_descriptors_says_so_once_and_goes_on_when_there_are_some() {
     let mut late = Socket::open(broker.address, Version::V5).expect("it listens");
     drop(silent);
     late.log_in(&wire::connect(Version::V5, "late", true)).expect("let in");
+    broker.signal(Signal::TERM);
+    broker.wait();
     let told = broker.log().iter().filter(|line| line.contains("cannot accept")).count();
     assert_eq!(told, 1);
 }

@@ -92,16 +92,21 @@ impl Broker {
         self.child.wait().expect("it ends");
     }
 
-    /// Its exit status, and how long that took.
+    /// Its exit status, and how long that took; everything it said is read by then.
     pub(crate) fn wait(&mut self) -> (ExitStatus, Duration) {
         let start = Instant::now();
-        loop {
+        let ended = loop {
             if let Some(status) = self.child.try_wait().expect("it can be waited for") {
-                return (status, start.elapsed());
+                break (status, start.elapsed());
             }
             assert!(start.elapsed() < PATIENCE, "it does not end");
             thread::sleep(Duration::from_millis(2));
+        };
+        // Its last lines may still be on their way through the thread that reads them.
+        while let Ok(line) = self.lines.recv_timeout(PATIENCE.saturating_sub(start.elapsed())) {
+            self.log.push(line);
         }
+        ended
     }
 }
 

@@ -111,15 +111,21 @@ impl Server {
         self.child.try_wait().expect("it can be waited for").is_none()
     }
 
+    /// How it ended, once it has, and everything it said is read.
     pub(crate) fn exit_code(&mut self) -> i32 {
         let deadline = Instant::now() + PATIENCE;
-        loop {
+        let status = loop {
             if let Some(status) = self.child.try_wait().expect("it can be waited for") {
-                return status.code().expect("no signal ended it");
+                break status;
             }
             assert!(Instant::now() < deadline, "it does not end; it said {:#?}", self.said());
             thread::sleep(Duration::from_millis(5));
+        };
+        // Its last lines may still be on their way through the threads that read them.
+        while let Ok(line) = self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            self.seen.push(line);
         }
+        status.code().expect("no signal ended it")
     }
 }
 

@@ -147,7 +147,7 @@ fn sensor_and_subscriber_wait_for_the_broker_and_go_on_when_it_comes_back() {
     let before = sub.said().iter().filter(|line| line.starts_with("Received message: ")).count();
     let (_third, _) = broker(&["--port", &port]);
     let received = lines(&mut sub, "Received message: ", before + 10);
-    assert!(sub.said().iter().any(|line| line == "connected again"));
+    sub.wait_for("connected again");
     // None came twice, and none out of order: they are some of what was sent.
     let received: Vec<&str> = received.iter().filter_map(|line| value(line, "message: ")).collect();
     let deadline = std::time::Instant::now() + PATIENCE;
