@@ -17,7 +17,7 @@ pub struct Reloader(pub(crate) Weak<Hub>);
 pub struct Reloaded {
     /// Subscriptions that were ended because they are not allowed any more.
     pub subscriptions: usize,
-    /// Connections that were ended: they had one of those, or their user is gone.
+    /// Connections that were ended: they had one of those, or their user is gone or has another password.
     pub connections: usize,
     /// Whether other settings in the file have changed, which only a new start applies.
     pub needs_restart: bool,
@@ -63,8 +63,9 @@ pub enum ReloadError {
 impl Reloader {
     /// Reads the file again and applies what it says about access, all of it or nothing: users, roles, rules. What clients
     /// have and may not have any more is taken from them: subscriptions end, and with them (DISCONNECT 0x87) the
-    /// connection; those of users who are gone end, too. Listeners and limits stay as they are. The certificates of listeners
-    /// are read again first, whatever the file says; connections of client certificates that are not good any more end.
+    /// connection; those of users who are gone or have another password end, too. Listeners and limits stay as they are. The
+    /// certificates of listeners are read again first, whatever the file says; connections of client certificates that are not
+    /// good any more end.
     ///
     /// Cancelled, it may have applied the new rules to new actions only.
     ///
@@ -92,8 +93,8 @@ impl Reloader {
         if let Some(address) = applied.clear_listener() {
             return Err(ReloadError::Clear { address });
         }
-        hub.shared.logins.replace_records(&config.users).map_err(ReloadError::Threads)?;
-        let taken = hub.replace_access(&config).await;
+        let changed = hub.shared.logins.replace_records(&config.users).map_err(ReloadError::Threads)?;
+        let taken = hub.replace_access(&config, &changed).await;
         Counters::add(&hub.shared.counters.reloads, 1);
         let needs_restart = source.differs_elsewhere(&config);
         if needs_restart {

@@ -1,5 +1,6 @@
 //! Users and rules of one configuration.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use bytestring::ByteString;
@@ -42,6 +43,24 @@ impl Rules {
             users: users.collect(),
             table: config.access.clone(),
         }
+    }
+
+    /// Takes over the principals of users whose passwords have not changed: what logged in before is told from the others
+    /// by them.
+    pub(super) fn keep_logins(&mut self, earlier: &Self, changed: &HashSet<String>) {
+        for (name, principal) in &mut self.users {
+            if let Some(same) = earlier.users.get(name)
+                && !changed.contains(&**name)
+            {
+                principal.clone_from(same);
+            }
+        }
+    }
+
+    /// Whether a principal is the one that its user logs in as now.
+    pub(super) fn is_logged_in(&self, principal: &Arc<Principal>) -> bool {
+        let current = principal.checked_user().and_then(|user| self.users.get(user));
+        self.knows(principal) && current.is_none_or(|current| Arc::ptr_eq(current, principal))
     }
 
     pub(super) fn anonymous(&self) -> bool {

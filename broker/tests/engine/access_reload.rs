@@ -1,8 +1,10 @@
 //! Users and rules that are read again while clients are connected.
 
+use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use rantai_broker::{Config, Limits, ReloadError};
@@ -15,10 +17,16 @@ use Version::{V3, V5};
 const RELOAD: &str = "$CONTROL/rantai/reload";
 const ACL: &str = "user ada\ntopic readwrite a/#\ntopic readwrite b/#\n";
 
-/// A table of `[[users]]`; the password is the name.
+/// A table of `[[users]]`; the password is the name. The same record whenever it is written: another one is another
+/// password, and ends the connections of its user.
 fn user(name: &str) -> String {
-    let record = support::user(name, name).password.expect("it has one");
-    format!("[[users]]\nname = '{name}'\npassword = '{record}'\n")
+    static TABLES: Mutex<BTreeMap<String, String>> = Mutex::new(BTreeMap::new());
+    let mut tables = TABLES.lock().expect("no test panics with it");
+    let table = tables.entry(name.to_owned()).or_insert_with(|| {
+        let record = support::user(name, name).password.expect("it has one");
+        format!("[[users]]\nname = '{name}'\npassword = '{record}'\n")
+    });
+    table.clone()
 }
 
 /// A configuration with `root`, an admin, `ada`, and these others.
@@ -112,6 +120,35 @@ async fn who_loses_a_subscription_is_disconnected_and_keeps_the_rest_of_its_sess
         client.assert_silent().await;
     }
     assert_eq!(own.broker.counts().reloads, 1);
+}
+
+/// Whoever had the earlier password kept what had logged in with it.
+#[tokio::test]
+async fn a_password_that_is_changed_ends_the_connections_of_its_user() {
+    let files = Files::new();
+    let own = files.start().await;
+    let mut ada = own.connect(of("ada").id("ada").persistent()).await;
+    ada.subscribe("a/#", 1).await;
+    let mut old = own.connect(Connect::new(V3).user("ada").password("ada").id("ada--3")).await;
+    let mut bob = own.connect(of("bob").id("bob")).await;
+    let reload = async || {
+        let reloaded = own.broker.reloader().expect("our own engine").reload().await;
+        reloaded.expect("a configuration").connections
+    };
+    assert_eq!(reload().await, 0, "the same records");
+    let record = support::user("ada", "new").password.expect("it has one");
+    let changed = format!("[[users]]\nname = 'ada'\npassword = '{record}'\n");
+    let changed = users(&["bob"]).replace(&user("ada"), &changed);
+    files.write("broker.toml", &changed);
+    assert_eq!(reload().await, 2);
+    ada.assert_refused(&[0x87]).await;
+    old.assert_ended().await;
+    assert_eq!(bob.publish(Publish::new("a/1", "x").qos(1)).await, 0, "another user");
+    assert_eq!(own.try_connect(of("ada").id("ada").resume()).await.1, 0x86, "the earlier password");
+    let mut ada = own.connect(of("ada").password("new").id("ada").resume()).await;
+    assert!(ada.connack.as_ref().is_some_and(|connack| connack.session_present), "the session stays");
+    assert_eq!(ada.message().await.topic, "a/1");
+    assert_eq!(reload().await, 0, "what has logged in with the new one stays");
 }
 
 #[tokio::test]

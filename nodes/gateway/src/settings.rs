@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rantai_client::wire::user::User as UserName;
-use rantai_credentials::{Record, RecordError};
+use rantai_credentials::{KeyRecord, Record, RecordError};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
@@ -110,8 +110,29 @@ pub struct User {
     /// The record of the password, as `rantai passwd --hash` prints it.
     #[serde(default, deserialize_with = "record")]
     pub password: Option<Record>,
-    /// The key.
-    pub key: Option<String>,
+    /// The key, or its record as `rantai passwd --key` prints it.
+    pub key: Option<UserKey>,
+}
+
+/// A key of a program, as it stands in a configuration: itself, or its record.
+#[derive(Clone, Deserialize)]
+#[serde(transparent)]
+pub struct UserKey(String);
+
+impl UserKey {
+    /// A key, or the text of a record.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// Whether the key itself stands there, so that whoever reads the configuration has it.
+    pub fn is_plain(&self) -> bool {
+        !KeyRecord::is_record(&self.0)
+    }
+
+    pub(super) fn record(&self) -> Result<KeyRecord, RecordError> {
+        if self.is_plain() { Ok(KeyRecord::new(self.0.as_bytes())) } else { self.0.parse() }
+    }
 }
 
 fn record<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Record>, D::Error> {
@@ -295,6 +316,11 @@ impl Operation {
 const OWN: [&str; 6] = ["/objects", "/events", "/openapi.json", "/ui", "/stats", "/try.js"];
 
 impl Rest {
+    /// Users whose keys stand in the configuration themselves.
+    pub fn plain_keys(&self) -> impl Iterator<Item = &str> {
+        plain_keys(&self.users)
+    }
+
     /// The files it names; relative paths begin where the configuration is, which its reader knows.
     pub fn files_mut(&mut self) -> impl Iterator<Item = &mut PathBuf> {
         let Self { password_file, certificate, key, client_ca, .. } = self;
@@ -348,6 +374,10 @@ fn method(name: &str) -> Result<(), String> {
     Ok(())
 }
 
+fn plain_keys(users: &[User]) -> impl Iterator<Item = &str> {
+    users.iter().filter(|user| user.key.as_ref().is_some_and(UserKey::is_plain)).map(|user| &*user.name)
+}
+
 /// Refuses files of which no TLS can be made, and an address that is none.
 fn reached(tls: Option<TlsFiles>, address: Option<&str>) -> Result<(), String> {
     if let Some(files) = tls {
@@ -357,6 +387,11 @@ fn reached(tls: Option<TlsFiles>, address: Option<&str>) -> Result<(), String> {
 }
 
 impl Soap {
+    /// Users whose keys stand in the configuration themselves.
+    pub fn plain_keys(&self) -> impl Iterator<Item = &str> {
+        plain_keys(&self.users)
+    }
+
     /// The files it names; relative paths begin where the configuration is, which its reader knows.
     pub fn files_mut(&mut self) -> impl Iterator<Item = &mut PathBuf> {
         let Self { password_file, certificate, key, client_ca, .. } = self;
@@ -400,6 +435,12 @@ fn users(users: &[User], file: Option<&Path>) -> Result<(), String> {
         if user.password.is_none() && user.key.is_none() {
             return Err(format!("user {:?} has neither a password nor a key", user.name));
         }
+        if let Some(Err(_)) = user.key.as_ref().map(UserKey::record) {
+            return Err(format!(
+                "the key of user {:?} is a damaged record; `rantai passwd --key` prints a key and its record",
+                user.name
+            ));
+        }
         if user.name.contains(':') {
             return Err(format!("user {:?}: a name has no colon", user.name));
         }
@@ -435,6 +476,11 @@ mod tests {
         }
         assert!(rest("users = [{name='a'}]").is_err());
         assert!(rest("users = [{name='a:b', key='k'}]").is_err());
+        assert!(
+            rest("users = [{name='a', key='$sha256$ungWv48Bz-pBQUDeXa4iI7ADYaOWF3qctBD_YfIAFa0'}]").is_ok()
+        );
+        let damaged = rest("users = [{name='a', key='$sha256$ungWv48Bz'}]").expect_err("cut short");
+        assert!(damaged.contains("rantai passwd --key") && !damaged.contains("ungWv"), "{damaged}");
         let plain = rest("users = [{name='a', password='s3cret'}]").expect_err("plain text");
         assert!(plain.contains("rantai passwd --hash"), "{plain}");
         assert!(rest("trusted_proxies = ['127.0.0.1', '10.0.0.0/8']").is_ok());

@@ -4,7 +4,7 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use rantai_access::check_user_name;
-use rantai_credentials::{Cost, HashError, PasswordFile, Record};
+use rantai_credentials::{Cost, HashError, KeyRecord, PasswordFile, Record, random_key};
 
 use crate::connection::{note, print};
 use crate::exit::{Exit, Failure};
@@ -20,6 +20,7 @@ Examples:
   rantai passwd -D passwords ada           remove her
   rantai passwd --verify passwords ada     whether a password is hers: exit code 0 or 1
   rantai passwd --hash                     print a record for [[users]] of broker.toml
+  rantai passwd --key                      print a new key of a program, and its record for nodes.toml
 
 The file is that of `password_file` in broker.toml. It is made where it is missing, readable for its owner alone. \
 mosquitto_passwd and mosquitto read it too: before version 2.1 with --mosquitto alone.
@@ -32,10 +33,10 @@ Exit codes: 0 done, 1 wrong password or no such user, 2 wrong command line or fi
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub(crate) struct Passwd {
     /// The password file
-    #[arg(value_name = "FILE", required_unless_present = "hash")]
+    #[arg(value_name = "FILE", required_unless_present_any = ["hash", "key"])]
     file: Option<PathBuf>,
     /// The user
-    #[arg(value_name = "USER", required_unless_present = "hash")]
+    #[arg(value_name = "USER", required_unless_present_any = ["hash", "key"])]
     user: Option<String>,
     /// Remove the user
     #[arg(short = 'D', long, conflicts_with_all = ["verify", "hash", "stdin", "mosquitto"])]
@@ -46,6 +47,9 @@ pub(crate) struct Passwd {
     /// Print the record of a password and write no file
     #[arg(long, conflicts_with_all = ["file", "user"])]
     hash: bool,
+    /// Print a random key of a program that calls by REST or SOAP, and its record; write no file
+    #[arg(long, conflicts_with_all = ["file", "user", "delete", "verify", "hash", "stdin", "mosquitto"])]
+    key: bool,
     /// Read the password from the first line of stdin instead of asking for it
     #[arg(long)]
     stdin: bool,
@@ -59,6 +63,11 @@ pub(crate) struct Passwd {
 
 impl Passwd {
     pub(crate) fn run(self) -> Result<(), Failure> {
+        if self.key {
+            let key = random_key().map_err(failed)?;
+            print(&format!("key     {key}\nrecord  {}", KeyRecord::new(key.as_bytes())));
+            return Ok(());
+        }
         let (Some(file), Some(user)) = (&self.file, &self.user) else {
             print(&self.record_of(&self.password()?)?.to_string());
             return Ok(());

@@ -49,6 +49,19 @@ fn command(folder: &Path, arguments: &[&str]) -> Command {
 }
 
 #[test]
+fn a_key_is_printed_with_its_record() {
+    let printed = || {
+        let done = passwd(&["--key"], "", folder().path());
+        let words: Vec<String> = done.stdout.split_whitespace().map(ToOwned::to_owned).collect();
+        assert_eq!((done.code, words.len()), (0, 4), "{done:?}");
+        (words[1].clone(), words[3].clone())
+    };
+    let (key, record) = printed();
+    assert!(key.len() == 32 && record.starts_with("$sha256$") && !record.contains(&key), "{key} {record}");
+    assert_ne!(printed().0, key);
+}
+
+#[test]
 fn users_are_added_changed_verified_and_removed() {
     let folder = folder();
     let file = folder.path().join("passwords");

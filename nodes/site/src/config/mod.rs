@@ -6,6 +6,8 @@ mod error;
 mod kinds;
 
 use std::collections::HashSet;
+#[cfg(feature = "gateway")]
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -66,8 +68,28 @@ impl Config {
     pub fn load(file: &Path) -> Result<Self, ConfigError> {
         let name = file.display().to_string();
         match std::fs::read_to_string(file) {
-            Ok(text) => Self::from_toml(&text, &name),
+            Ok(text) => {
+                let config = Self::from_toml(&text, &name)?;
+                #[cfg(feature = "gateway")]
+                config.warn_of_readable_keys(file);
+                Ok(config)
+            }
             Err(source) => Err(ConfigError::Read { file: name, source }),
+        }
+    }
+
+    /// Of keys that whoever reads the file has.
+    #[cfg(feature = "gateway")]
+    fn warn_of_readable_keys(&self, file: &Path) {
+        let rest = self.rest.iter().flat_map(rantai_gateway::settings::Rest::plain_keys);
+        let soap = self.soap.iter().flat_map(rantai_gateway::settings::Soap::plain_keys);
+        let Some(user) = rest.chain(soap).next() else { return };
+        if file.metadata().is_ok_and(|about| about.permissions().mode() & 0o044 != 0) {
+            let shown = file.display();
+            tracing::warn!(
+                "others may read {shown}, and in it the key of {user:?}; write the record of a key that `rantai passwd \
+                 --key` prints, or run `chmod 600 {shown}`"
+            );
         }
     }
 
