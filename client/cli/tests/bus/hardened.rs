@@ -40,7 +40,10 @@ fn by(user: &str, url: &str, arguments: &[&str], folder: &Path) -> Done {
 #[test]
 fn commands_and_nodes_take_client_ids_of_their_users() {
     let folder = folder();
-    let (_broker, url) = start(folder.path());
+    let (mut broker, url) = start(folder.path());
+    for choice in ["without a user", "client ids", "with TLS alone", "private keys", "wrong passwords"] {
+        assert!(broker.wait_for(choice).starts_with("hardened: "), "{choice}");
+    }
     let mut serve = rantai();
     serve.args(["serve", "calculator", "--broker", &url, "--user", "node", "--password-file", "node"]);
     let mut node = Server::spawn(serve.current_dir(folder.path()));
@@ -65,4 +68,20 @@ fn commands_and_nodes_take_client_ids_of_their_users() {
         let refused = finish(serve.current_dir(folder.path()));
         assert!(refused.code == 4 && refused.stderr.contains("client id"), "{id}: {refused:?}");
     }
+}
+
+#[test]
+fn a_start_that_would_not_be_strict_says_what_to_do() {
+    let folder = folder();
+    let start = |arguments: &[&str]| {
+        finish(
+            rantai().args(["broker", "--config", "broker.toml"]).args(arguments).current_dir(folder.path()),
+        )
+    };
+    let clear = start(&["--host", "0.0.0.0", "--port", "0"]);
+    assert!(clear.code == 2 && clear.stderr.contains("protocol = \"tls\""), "{clear:?}");
+    let passwords = folder.path().join("passwords");
+    fs::set_permissions(&passwords, fs::Permissions::from_mode(0o644)).expect("set");
+    let open = start(&["--port", "0"]);
+    assert!(open.code == 2 && open.stderr.contains("chmod o= passwords"), "{open:?}");
 }
