@@ -112,6 +112,7 @@ impl Transport {
     pub(crate) fn may_have_more(&self) -> bool {
         match self {
             Self::Plain(_) => false,
+            Self::Tls(tls) => tls.may_have_more(),
             Self::Web(web) => web.may_have_more(),
         }
     }

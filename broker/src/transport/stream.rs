@@ -45,6 +45,13 @@ impl Stream {
         }
     }
 
+    pub(super) fn may_have_more(&self) -> bool {
+        match self {
+            Self::Plain(_) => false,
+            Self::Tls(tls) => tls.may_have_more(),
+        }
+    }
+
     pub(super) fn try_flush(&self) -> io::Result<bool> {
         match self {
             Self::Plain(_) => Ok(true),

@@ -35,6 +35,8 @@ struct State {
     violation: Option<&'static str>,
     /// The writing half of the socket ends when all is sent.
     ends_when_sent: bool,
+    /// The last read has not met the end of what the socket held.
+    may_have_more: bool,
 }
 
 /// How far a handshake is.
@@ -64,7 +66,8 @@ impl Tls {
     /// The configuration cannot be used.
     pub(super) fn new(below: Socket, server: Arc<ServerTls>) -> Result<Self, Error> {
         let connection = ServerConnection::new(server.config())?;
-        let state = State { connection, first: None, violation: None, ends_when_sent: false };
+        let state =
+            State { connection, first: None, violation: None, ends_when_sent: false, may_have_more: false };
         Ok(Self { below, server, state: Mutex::new(state) })
     }
 
@@ -108,6 +111,7 @@ impl Tls {
         if state.violation.is_some() && state.ends_when_sent {
             return self.discard();
         }
+        state.may_have_more = false;
         let mut count = state.take_plaintext(buffer);
         for _ in 0..READS_AT_ONCE {
             if !buffer.has_remaining_mut() {
@@ -121,6 +125,7 @@ impl Tls {
                 Err(error) => return Err(error),
             }
         }
+        state.may_have_more = true;
         // Records without plaintext: to be tried again, after others that are ready.
         if count == 0 { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(count) }
     }
@@ -152,6 +157,11 @@ impl Tls {
         }
         state.flush(&self.below)?;
         Ok(taken)
+    }
+
+    /// Whether another read is worth trying, though the last one left room in its buffer.
+    pub(super) fn may_have_more(&self) -> bool {
+        self.state.lock().may_have_more
     }
 
     pub(super) fn has_unsent(&self) -> bool {

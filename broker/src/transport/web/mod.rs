@@ -126,7 +126,7 @@ impl Web {
     }
 
     pub(super) fn may_have_more(&self) -> bool {
-        self.incoming.lock().is_more_likely
+        self.incoming.lock().is_more_likely || self.below.may_have_more()
     }
 
     pub(super) fn try_write(&self, pieces: &[io::IoSlice<'_>]) -> io::Result<usize> {
