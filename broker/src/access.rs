@@ -76,10 +76,12 @@ impl Access {
         LocalCredentials { user: LOCAL_USER.to_owned(), password: self.local_password.clone() }
     }
 
-    /// Replaces users and rules by those of another configuration.
-    pub(crate) fn replace(&self, config: &Config) {
-        let rules = Arc::new(Rules::of(config));
+    /// Replaces users and rules by those of another configuration, in which the passwords of the users `changed` are others.
+    pub(crate) fn replace(&self, config: &Config, changed: &std::collections::HashSet<String>) {
+        let mut rules = Rules::of(config);
         let mut now = self.rules.write();
+        rules.keep_logins(&now, changed);
+        let rules = Arc::new(rules);
         self.generation.store(rules.generation(), Ordering::Release);
         *now = rules;
     }
@@ -169,9 +171,9 @@ impl Access {
     ///
     /// # Errors
     ///
-    /// Its user is gone, or its client id or its will are not for it by the rules of now.
-    pub(crate) fn is_let_in(&self, connect: &Connect, principal: &Principal) -> Result<(), Denial> {
-        if !self.knows(principal) {
+    /// Its user is gone or has another password, or its client id or its will are not for it by the rules of now.
+    pub(crate) fn is_let_in(&self, connect: &Connect, principal: &Arc<Principal>) -> Result<(), Denial> {
+        if !self.is_logged_in(principal) {
             return Err(Reason::BAD_USER_NAME_OR_PASSWORD.into());
         }
         self.check_client_id(&connect.client_id, principal)?;
@@ -192,6 +194,11 @@ impl Access {
     /// Whether a principal is one that could come in now: the user of a session may be gone since.
     pub(crate) fn knows(&self, principal: &Principal) -> bool {
         self.rules.read().knows(principal)
+    }
+
+    /// Whether a client that has logged in as this principal still could, by the password that it had then.
+    pub(crate) fn is_logged_in(&self, principal: &Arc<Principal>) -> bool {
+        self.rules.read().is_logged_in(principal)
     }
 
     /// Whether a client may take over, or resume, what another one with its client id has left. Where there are no rules,

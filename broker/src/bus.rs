@@ -2,6 +2,7 @@
 //! where replies go.
 
 use bytestring::ByteString;
+use rantai_topics::split_level;
 
 /// The longest level of a root, of an object's name and of a client id in a reply topic.
 const LONGEST_LEVEL: usize = 64;
@@ -49,18 +50,19 @@ impl BusRoots {
             let below = topic.strip_prefix(&**root)?.strip_prefix('/')?;
             Some((&topic[..root.len()], below))
         })?;
-        let (kind, rest) = below.split_once('/').unwrap_or((below, ""));
+        let (kind, rest) = split_level(below);
+        let rest = rest.unwrap_or_default();
         let (kind, node, rest) = match kind {
             "call" => (BusKind::Call, "", rest),
             "all" => (BusKind::All, "", rest),
             "at" => {
-                let (node, rest) = rest.split_once('/').unwrap_or((rest, ""));
-                (BusKind::At, node, rest)
+                let (node, rest) = split_level(rest);
+                (BusKind::At, node, rest.unwrap_or_default())
             }
             "reply" => (BusKind::Reply, "", ""),
             _ => (BusKind::Other, "", ""),
         };
-        Some(BusTopic { root, kind, node, object: rest.split('/').next().unwrap_or_default() })
+        Some(BusTopic { root, kind, node, object: split_level(rest).0 })
     }
 
     /// Whether a topic is one for replies.

@@ -3,6 +3,7 @@
 mod access;
 mod complaint;
 mod file;
+mod hardened;
 mod hidden;
 mod listeners;
 mod roles;
@@ -53,6 +54,8 @@ pub struct Config {
     pub access: Option<Arc<Table>>,
     /// Whether to listen beyond this machine without users. Default: false, a listener that is not loopback is then an error.
     pub open: bool,
+    /// Whether every strict choice is made at once: see [`strict_choices`](Self::strict_choices). Default: false.
+    pub hardened: bool,
     /// The file that these settings were read from, to be read again.
     pub source: Option<ConfigSource>,
 }
@@ -346,6 +349,7 @@ impl Default for Config {
             on_damage: OnDamage::default(),
             access: None,
             open: false,
+            hardened: false,
             source: None,
         }
     }

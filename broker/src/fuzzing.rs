@@ -29,3 +29,11 @@ pub fn decode(bytes: &[u8]) {
         }
     }
 }
+
+/// Reads `bytes` as what a WebSocket client sends, in pieces of as many bytes as the first one says. Whatever comes, it must
+/// not panic, and must be read the same as in one piece.
+pub fn websocket(bytes: &[u8]) {
+    if let Some((&piece, bytes)) = bytes.split_first() {
+        crate::transport::any_bytes::check(bytes, piece.into());
+    }
+}

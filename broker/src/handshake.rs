@@ -302,7 +302,7 @@ fn admit(hub: &Hub, address: SocketAddr, connect: &Connect, principal: &Principa
     if let Some(text) = hub.shared.disk_refusal()
         && connect.session_expiry > 0
         && hub.shared.max_session_expiry() > 0
-        && (connect.clean_start || !hub.sessions.lock().by_client.contains_key(&connect.client_id))
+        && (connect.clean_start || !hub.sessions.lock().by_client.contains(&connect.client_id))
     {
         Counters::add(&hub.shared.counters.refused_store, 1);
         let reason =

@@ -94,6 +94,7 @@ pub use reload::{ReloadError, Reloaded, Reloader};
 use shared::Shared;
 use store::{Store, StoreError, StoreSettings};
 pub use thread::BrokerThread;
+pub use topic::is_state_of_bridge;
 
 /// A running broker. Dropping it stops it without a word to its clients; [`shutdown`](Self::shutdown) is the
 /// polite way.
@@ -145,6 +146,14 @@ pub enum StartError {
         /// What is wrong with them.
         source: Box<ServerTlsError>,
     },
+    /// A listener without TLS that other machines reach, where `hardened` does not allow one.
+    #[error(
+        "cannot listen on {address}: passwords and messages could be read on their way, which `hardened` excludes"
+    )]
+    Clear {
+        /// The address asked for.
+        address: SocketAddr,
+    },
     /// No thread, or no runtime on it, for [`BrokerThread`].
     #[error("cannot start a thread for the broker")]
     Thread(#[source] io::Error),
@@ -188,6 +197,9 @@ impl Broker {
     pub async fn start(config: Config) -> Result<Self, StartError> {
         if let Some(address) = config.open_listener() {
             return Err(StartError::Open { address });
+        }
+        if let Some(address) = config.clear_listener() {
+            return Err(StartError::Clear { address });
         }
         if config.engine == Engine::Rumqttd {
             #[cfg(feature = "rumqttd")]

@@ -60,13 +60,12 @@ pub(crate) async fn log_in(
         return wrong();
     }
     wait_for_turn(hub, attempt).await?;
-    match shared.logins.verify(attempt, password, &shared.counters).await {
-        Ok(true) => {
+    match verify(hub, attempt, password).await {
+        Ok(Some(principal)) => {
             shared.guesses.succeeded(attempt);
-            // The records may have been replaced meanwhile.
-            shared.access.user(user).map_or_else(wrong, Ok)
+            Ok(principal)
         }
-        Ok(false) => {
+        Ok(None) => {
             if shared.guesses.failed(attempt, guess, shared.clock.now_ms())
                 && shared.may_log(&shared.log_lines.refused)
             {
@@ -78,6 +77,24 @@ pub(crate) async fn log_in(
         Err(Busy) => {
             Counters::add(&shared.counters.busy_logins, 1);
             refused(Reason::SERVER_BUSY, "too many passwords wait to be checked; try again later")
+        }
+    }
+}
+
+/// The principal whose password this is; `None` where it is wrong. Taken before the check, so that the password has been
+/// checked by the record of this principal or a later one, and one that is replaced meanwhile lets nobody in.
+async fn verify(hub: &Hub, attempt: Attempt<'_>, password: &[u8]) -> Result<Option<Arc<Principal>>, Busy> {
+    let shared = &hub.shared;
+    loop {
+        let principal = shared.access.user(attempt.user);
+        if !shared.logins.verify(attempt, password, &shared.counters).await? {
+            return Ok(None);
+        }
+        match principal {
+            Some(principal) if shared.access.is_logged_in(&principal) => return Ok(Some(principal)),
+            // Users and records were replaced meanwhile: by those of now.
+            _ if shared.access.user(attempt.user).is_some() => {}
+            _ => return Ok(None),
         }
     }
 }

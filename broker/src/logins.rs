@@ -1,6 +1,6 @@
 //! The records of all users' passwords, and their checks.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -30,22 +30,26 @@ impl Logins {
     }
 
     /// Sets the records of all users, at the start and whenever they change; starts the threads with the first users.
-    /// Passwords of records that have not changed stay known.
+    /// Passwords of records that have not changed stay known. Returns the users whose earlier passwords do not count any
+    /// more.
     ///
     /// # Errors
     ///
     /// When the system gives no thread, or no random bytes; nothing is changed then.
-    pub(crate) fn replace_records(&self, users: &[User]) -> io::Result<()> {
+    pub(crate) fn replace_records(&self, users: &[User]) -> io::Result<HashSet<String>> {
         let records = users.iter().filter_map(|user| Some((user.name.clone(), user.password.clone()?)));
         let records: HashMap<_, _> = records.collect();
         let mut verifier = self.verifier.write();
-        match &*verifier {
+        let changed = match &*verifier {
             Some(verifier) => verifier.replace_records(records),
-            None if records.is_empty() => {}
-            None => *verifier = Some(Verifier::start(records, self.limits)?),
-        }
+            None if records.is_empty() => HashSet::new(),
+            None => {
+                *verifier = Some(Verifier::start(records, self.limits)?);
+                HashSet::new()
+            }
+        };
         self.generation.fetch_add(1, Ordering::Relaxed);
-        Ok(())
+        Ok(changed)
     }
 
     /// A number that changes with the records.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use bytestring::ByteString;
 
 use crate::grants::Asked;
@@ -120,24 +120,37 @@ impl Message {
     }
 
     fn copy(&self, payload: Option<Bytes>) -> Self {
+        let Properties { payload_is_utf8, content_type, response_topic, correlation_data, user } =
+            &self.properties;
         let shared = payload.as_ref().map_or(0, Bytes::len);
-        let mut pool = BytesMut::with_capacity(self.text_bytes() - shared);
-        let mut bytes = |from: &[u8]| {
-            pool.extend_from_slice(from);
-            pool.split().freeze()
-        };
+        let mut buffer = Vec::with_capacity(self.text_bytes() - shared);
+        // The texts stand first, together: they are checked once.
+        let texts = [Some(&self.topic), content_type.as_ref(), response_topic.as_ref()];
+        for text in texts.into_iter().flatten().chain(user.iter().flat_map(|(key, value)| [key, value])) {
+            buffer.extend_from_slice(text.as_bytes());
+        }
+        let text_end = buffer.len();
+        buffer.extend_from_slice(correlation_data.as_deref().unwrap_or_default());
+        if payload.is_none() {
+            buffer.extend_from_slice(&self.payload);
+        }
+        let mut bytes = Bytes::from(buffer);
+        let texts = ByteString::try_from(bytes.split_to(text_end)).expect("copied from valid UTF-8");
+        let mut at = 0;
         let mut text = |from: &ByteString| {
-            ByteString::try_from(bytes(from.as_bytes())).expect("copied from valid UTF-8")
+            let begin = at;
+            at += from.len();
+            texts.slice_ref(&texts[begin..at])
         };
         let topic = text(&self.topic);
         let properties = Properties {
-            payload_is_utf8: self.properties.payload_is_utf8,
-            content_type: self.properties.content_type.as_ref().map(&mut text),
-            response_topic: self.properties.response_topic.as_ref().map(&mut text),
-            user: self.properties.user.iter().map(|(k, v)| (text(k), text(v))).collect(),
-            correlation_data: self.properties.correlation_data.as_deref().map(&mut bytes),
+            payload_is_utf8: *payload_is_utf8,
+            content_type: content_type.as_ref().map(&mut text),
+            response_topic: response_topic.as_ref().map(&mut text),
+            user: user.iter().map(|(key, value)| (text(key), text(value))).collect(),
+            correlation_data: correlation_data.as_ref().map(|data| bytes.split_to(data.len())),
         };
-        let payload = payload.unwrap_or_else(|| bytes(&self.payload));
+        let payload = payload.unwrap_or(bytes);
         let Self { qos, retain, expires, asked, .. } = self;
         Self {
             topic,

@@ -6,23 +6,12 @@ use bytestring::ByteString;
 
 use crate::access::Principal;
 use crate::codec::Version;
-use crate::grants::{Holder, Wanted};
-use crate::message::Properties;
 
 /// Who the client of a connection is.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Identity<'a> {
     pub(crate) principal: &'a Principal,
     pub(crate) client_id: &'a ByteString,
-}
-
-impl<'a> Identity<'a> {
-    /// This client's reply on `topic`, to the request with these properties.
-    pub(crate) fn reply(self, topic: &'a str, properties: &'a Properties) -> Wanted<'a> {
-        let Self { principal, client_id } = self;
-        let holder = Holder { user: principal.caller(), local: principal.local, client_id };
-        Wanted { holder, topic, correlation: properties.correlation_data.as_deref().unwrap_or_default() }
-    }
 }
 
 /// What the client said about itself in CONNECT, as far as it decides what it is sent.

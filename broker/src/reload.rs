@@ -17,7 +17,7 @@ pub struct Reloader(pub(crate) Weak<Hub>);
 pub struct Reloaded {
     /// Subscriptions that were ended because they are not allowed any more.
     pub subscriptions: usize,
-    /// Connections that were ended: they had one of those, or their user is gone.
+    /// Connections that were ended: they had one of those, or their user is gone or has another password.
     pub connections: usize,
     /// Whether other settings in the file have changed, which only a new start applies.
     pub needs_restart: bool,
@@ -41,6 +41,15 @@ pub enum ReloadError {
         /// Where the broker listens.
         address: SocketAddr,
     },
+    /// The file has `hardened`, and there is a listener without TLS that other machines reach.
+    #[error(
+        "passwords and messages could be read on their way to {address}, which `hardened` excludes; start the broker again \
+         without that listener"
+    )]
+    Clear {
+        /// Where the broker listens.
+        address: SocketAddr,
+    },
     /// The system gives no threads to check passwords.
     #[error(
         "cannot start the threads that check passwords; make room for more threads, and read the file again"
@@ -54,8 +63,9 @@ pub enum ReloadError {
 impl Reloader {
     /// Reads the file again and applies what it says about access, all of it or nothing: users, roles, rules. What clients
     /// have and may not have any more is taken from them: subscriptions end, and with them (DISCONNECT 0x87) the
-    /// connection; those of users who are gone end, too. Listeners and limits stay as they are. The certificates of listeners
-    /// are read again first, whatever the file says; connections of client certificates that are not good any more end.
+    /// connection; those of users who are gone or have another password end, too. Listeners and limits stay as they are. The
+    /// certificates of listeners are read again first, whatever the file says; connections of client certificates that are not
+    /// good any more end.
     ///
     /// Cancelled, it may have applied the new rules to new actions only.
     ///
@@ -76,11 +86,15 @@ impl Reloader {
         // Flags may have changed what the file says about these two.
         let running = &hub.shared.config;
         let (listen, listeners, open) = (running.listen.clone(), running.listeners.clone(), running.open);
-        if let Some(address) = (Config { listen, listeners, open, ..config.clone() }).open_listener() {
+        let applied = Config { listen, listeners, open, ..config.clone() };
+        if let Some(address) = applied.open_listener() {
             return Err(ReloadError::Open { address });
         }
-        hub.shared.logins.replace_records(&config.users).map_err(ReloadError::Threads)?;
-        let taken = hub.replace_access(&config).await;
+        if let Some(address) = applied.clear_listener() {
+            return Err(ReloadError::Clear { address });
+        }
+        let changed = hub.shared.logins.replace_records(&config.users).map_err(ReloadError::Threads)?;
+        let taken = hub.replace_access(&config, &changed).await;
         Counters::add(&hub.shared.counters.reloads, 1);
         let needs_restart = source.differs_elsewhere(&config);
         if needs_restart {

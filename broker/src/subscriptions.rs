@@ -5,6 +5,7 @@ mod groups;
 use bytestring::ByteString;
 use hashbrown::HashMap;
 use indexmap::IndexMap;
+use rantai_topics::split_level;
 
 use crate::codec::Options;
 use crate::holdings::Amount;
@@ -146,32 +147,31 @@ impl<S> Node<S> {
 
     /// Changes the leaf of a filter where there is one, and cuts off what that left empty.
     fn edit(&mut self, filter: Option<&str>, change: &mut impl FnMut(&mut Leaf<S>)) {
-        let leaf =
-            match filter.map(|f| f.split_once('/').map_or((f, None), |(level, rest)| (level, Some(rest)))) {
-                None => &mut self.here,
-                Some(("#", _)) => &mut self.all_below,
-                Some(("+", rest)) => {
-                    if let Some(node) = &mut self.plus {
-                        node.edit(rest, change);
-                        if node.is_empty() {
-                            self.plus = None;
+        let leaf = match filter.map(split_level) {
+            None => &mut self.here,
+            Some(("#", _)) => &mut self.all_below,
+            Some(("+", rest)) => {
+                if let Some(node) = &mut self.plus {
+                    node.edit(rest, change);
+                    if node.is_empty() {
+                        self.plus = None;
+                    }
+                }
+                return;
+            }
+            Some((level, rest)) => {
+                if let Some(node) = self.children.get_mut(level) {
+                    node.edit(rest, change);
+                    if node.is_empty() {
+                        self.children.remove(level);
+                        if self.children.is_empty() {
+                            self.children = HashMap::new();
                         }
                     }
-                    return;
                 }
-                Some((level, rest)) => {
-                    if let Some(node) = self.children.get_mut(level) {
-                        node.edit(rest, change);
-                        if node.is_empty() {
-                            self.children.remove(level);
-                            if self.children.is_empty() {
-                                self.children = HashMap::new();
-                            }
-                        }
-                    }
-                    return;
-                }
-            };
+                return;
+            }
+        };
         if let Some(found) = leaf {
             change(found);
             if found.members.is_empty() && found.groups.is_none() {
@@ -199,7 +199,7 @@ impl<S> Node<S> {
             return 1;
         };
         let mut steps = 1;
-        let (level, rest) = rest.split_once('/').map_or((rest, None), |(level, rest)| (level, Some(rest)));
+        let (level, rest) = split_level(rest);
         if let Some(node) = self.children.get(level) {
             steps += node.for_each_match(rest, (true, named + 1), each);
         }

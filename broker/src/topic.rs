@@ -1,7 +1,7 @@
 //! Topics and topic filters as the broker takes them: within its limit of levels, and shared (MQTT 5, 4.7 and 4.8.2).
 
 use bytestring::ByteString;
-use rantai_topics::{is_filter, is_topic, matches};
+use rantai_topics::{is_filter, is_topic, matches, split_level};
 
 /// Whether `name` may be published to: a topic of at most `levels` levels.
 pub(crate) fn valid_name(name: &str, levels: usize) -> bool {
@@ -30,6 +30,14 @@ pub(crate) fn is_bridge_state(topic: &str) -> bool {
     name.is_some_and(|name| !name.contains('/'))
 }
 
+/// Whether this is the topic on which the bridge with this client id says whether it is connected: whoever is let in with the
+/// id may publish there.
+pub fn is_state_of_bridge(topic: &str, client_id: &str) -> bool {
+    is_bridge_state(topic)
+        && topic.strip_prefix("$SYS/broker/connection/").and_then(|rest| rest.strip_suffix("/state"))
+            == Some(client_id)
+}
+
 /// Whether only the broker publishes to this topic: what it says there is neither counted, refused nor kept on disk.
 pub(crate) fn is_own_value(topic: &str) -> bool {
     topic.starts_with("$SYS/") && !is_bridge_state(topic)
@@ -46,8 +54,9 @@ pub(crate) struct Shared<'a> {
 #[expect(clippy::option_option, reason = "not shared, not well formed, or both")]
 pub(crate) fn shared(filter: &str) -> Option<Option<Shared<'_>>> {
     let rest = filter.strip_prefix("$share/")?;
-    Some(rest.split_once('/').and_then(|(name, filter)| {
-        let fits = !name.is_empty() && !name.contains(['+', '#']) && !filter.is_empty();
+    let (name, filter) = split_level(rest);
+    Some(filter.and_then(|filter| {
+        let fits = !name.is_empty() && !name.bytes().any(|b| matches!(b, b'+' | b'#')) && !filter.is_empty();
         fits.then_some(Shared { name, filter })
     }))
 }

@@ -95,7 +95,7 @@ impl Builder {
         let Self { mut options, root, named } = self;
         if !named {
             // Not at the builder's beginning: two connections of clones would end each other.
-            options.client_id = draw_id(KIND, &options.environment);
+            options.client_id = draw_id_of(options.address.user(), KIND, &options.environment);
         }
         let (id, environment) = (options.client_id.clone(), options.environment.clone());
         let pending = Arc::new(Pending::default());
@@ -224,6 +224,14 @@ pub fn draw_id(kind: &str, environment: &Environment) -> ClientId {
     ClientId::new(&format!("{kind}-{random:012x}")).expect("letters, digits and a hyphen")
 }
 
+/// As [`draw_id`], for a client that logs in: the id begins with `USER--`, so that it belongs to the user also where a broker
+/// lets users take no other ids. A user whose name cannot stand in a client id, or is too long, has ids as anybody else.
+pub fn draw_id_of(user: Option<&str>, kind: &str, environment: &Environment) -> ClientId {
+    let id = draw_id(kind, environment);
+    let owned = user.filter(|user| !user.is_empty()).map(|user| ClientId::new(&format!("{user}--{id}")));
+    owned.and_then(Result::ok).unwrap_or(id)
+}
+
 /// Sorts what arrives.
 struct Replies {
     root: Root,
@@ -258,5 +266,21 @@ impl Receiver for Replies {
     fn disconnected(&mut self) {
         self.listeners.disconnected();
         self.pending.disconnected();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn drawn_ids_belong_to_the_user_who_logs_in() {
+        let environment = Environment::default();
+        let drawn = |user| draw_id_of(user, KIND, &environment).to_string();
+        assert!(drawn(Some("ada")).starts_with("ada--client-"));
+        let long = "a".repeat(64);
+        for user in [None, Some(""), Some("$local"), Some("ada lovelace"), Some(&*long)] {
+            assert!(drawn(user).starts_with("client-"), "{user:?}");
+        }
     }
 }

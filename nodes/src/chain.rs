@@ -141,6 +141,7 @@ impl Object for Chain {
             ],
             result: Some(texts.clone()),
             idempotent: true,
+            read_only: false,
             once: false,
             secret: false,
             time_limit_ms: None,

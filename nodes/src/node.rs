@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use rantai_client::Client;
-use rantai_client::client::{draw_id, random_id};
+use rantai_client::client::{draw_id_of, random_id};
 use rantai_client::object::{Calls, Object};
 use rantai_client::session::{
     Address, ConnectError, Filter, Message, Options, Outlet, Publish, Receiver, Session, Status, Unsent, Will,
@@ -140,7 +140,7 @@ impl Builder {
     pub async fn connect(self) -> Result<Node, NodeError> {
         let Self { mut options, root, calls, admins, named, .. } = self;
         if !named {
-            options.client_id = draw_id(KIND, &options.environment);
+            options.client_id = draw_id_of(options.address.user(), KIND, &options.environment);
         }
         let environment = options.environment.clone();
         #[cfg(feature = "journal")]

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import json
 import os
 import pathlib
 import re
@@ -15,7 +16,14 @@ from tap import PATIENCE
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
-KINDS = ("rantai", "mosquitto")
+# With users and access rules on, unless a test has users of its own: only our broker has such rules.
+USERS = bool(os.environ.get("RANTAI_TEST_USERS"))
+KINDS = ("rantai",) if USERS else ("rantai", "mosquitto")
+
+# Who logs in where there are users: name, password, and roles. A gateway hands on events that its node may watch.
+ADMIN = ("root", "t0p", ["admin"])
+NODE = ("pi", "n0de", ["node", "observer"])
+CALLER = ("ada", "c4ller", ["caller"])
 
 
 class Missing(Exception):
@@ -49,9 +57,20 @@ class Broker:
         self.kind = kind
         self.log = []
         self._directory = pathlib.Path(directory)
-        self._settings = settings
+        self._settings = dict(settings)
+        self.logs_in = USERS and kind == "rantai" and "users" not in settings
         self._changed = threading.Condition()
+        self.web_port = free_port() if settings.get("websockets") else None
         self.start()
+
+    def login(self, user):
+        """Name and password of a user, None where nobody logs in."""
+        return user[:2] if self.logs_in else None
+
+    def url(self, user, port=None):
+        """Its address, or that of a tap before it, with name and password of a user where users log in."""
+        login = "{}:{}@".format(*user) if (user := self.login(user)) else ""
+        return f"mqtt://{login}127.0.0.1:{port or self.port}"
 
     def start(self):
         """Starts the process and returns when it accepts connections."""
@@ -85,7 +104,10 @@ class Broker:
 
     def _start_rantai(self):
         config = self._directory / "broker.toml"
-        config.write_text(rantai_config(self._settings, self._directory))
+        text = rantai_config(self._settings, self._directory, self.logs_in)
+        if self.web_port:
+            text += f'[[listeners]]\nprotocol = "ws"\naddress = "127.0.0.1:{self.web_port}"\n'
+        config.write_text(text)
         command = [rantai_binary(), "broker", "--config", config, "--port", "0"]
         if self._settings.get("durable"):
             command += ["--data-dir", self._directory / "data"]
@@ -95,7 +117,10 @@ class Broker:
     def _start_mosquitto(self):
         port = free_port()
         config = self._directory / "mosquitto.conf"
-        config.write_text(mosquitto_config(self._settings, self._directory, port))
+        text = mosquitto_config(self._settings, self._directory, port)
+        if self.web_port:
+            text += f"listener {self.web_port} 127.0.0.1\nprotocol websockets\n"
+        config.write_text(text)
         self._spawn([tool("mosquitto"), "-v", "-c", config])
         self.wait_for_log(r"mosquitto version \S+ running")
         return port
@@ -144,7 +169,7 @@ def password_file(settings, directory, by_mosquitto):
     return file
 
 
-def rantai_config(settings, directory):
+def rantai_config(settings, directory, logs_in=False):
     limits = {
         "packet_bytes": settings.get("packet_bytes"),
         "keep_alive_s": settings.get("keep_alive"),
@@ -159,8 +184,11 @@ def rantai_config(settings, directory):
         lines.append(f'password_file = "{password_file(settings, directory, by_mosquitto=True)}"')
     lines.append("[limits]")
     lines += [f"{key} = {value}" for key, value in limits.items() if value is not None]
-    for name, password in settings.get("users", {}).items():
-        lines += ["[[users]]", f'name = "{name}"', 'roles = ["admin"]']
+    users = {name: (password, ["admin"]) for name, password in settings.get("users", {}).items()}
+    if logs_in:
+        users = {name: (password, roles) for name, password, roles in (ADMIN, NODE, CALLER)}
+    for name, (password, roles) in users.items():
+        lines += ["[[users]]", f'name = "{name}"', f"roles = {json.dumps(roles)}"]
         if not foreign:
             lines.append(f'password = "{record(password)}"')
     return "\n".join(lines) + "\n"

@@ -11,7 +11,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from brokers import tool
+from brokers import ADMIN, tool
 from tap import PATIENCE, SUBACK, Tap
 
 
@@ -71,7 +71,7 @@ class Client:
         if will:
             properties = self._properties(PacketTypes.WILLMESSAGE, will.properties)
             self._paho.will_set(will.topic, will.payload, will.qos, will.retain, properties)
-        if user:
+        if user := user or broker.login(ADMIN):
             self._paho.username_pw_set(*user)
         self._paho.on_connect = self._on_connect
         self._paho.on_disconnect = self._on_disconnect
@@ -230,11 +230,17 @@ def plain(properties):
 
 def run(name, broker, *arguments, stdin=None, code=0):
     """Runs one of mosquitto's programs to its end; what it printed."""
-    command = [tool(name), "-h", "127.0.0.1", "-p", str(broker.port), *map(str, arguments)]
+    command = [tool(name), *login(broker), "-h", "127.0.0.1", "-p", str(broker.port), *map(str, arguments)]
     stdin = stdin if stdin is not None else b""
     done = subprocess.run(command, input=stdin, capture_output=True, timeout=2 * PATIENCE)
     assert done.returncode == code, f"{command}: {done.returncode}, {done.stderr.decode()}"
     return done.stdout
+
+
+def login(broker):
+    """Options of mosquitto's programs, which log in where there are users."""
+    user = broker.login(ADMIN)
+    return ["-u", user[0], "-P", user[1]] if user else []
 
 
 def pub(broker, *arguments, **options):
@@ -254,7 +260,7 @@ class Process:
 
     def __init__(self, name, broker, *arguments):
         self.tap = Tap(broker.port)
-        command = [tool(name), "-h", "127.0.0.1", "-p", str(self.tap.port), *map(str, arguments)]
+        command = [tool(name), *login(broker), "-h", "127.0.0.1", "-p", str(self.tap.port), *map(str, arguments)]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         self.tap.wait(True, SUBACK)
 

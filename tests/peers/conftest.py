@@ -11,6 +11,18 @@ from nodes import Bus, Caller, Node, Watch
 _names = itertools.count()
 
 
+def pytest_configure(config):
+    config.addinivalue_line("markers", "open_bus: what holds for callers who do not log in, such as public replies")
+
+
+def pytest_collection_modifyitems(config, items):
+    """Where users log in, callers without one are not let in."""
+    if brokers.USERS:
+        left_out = [item for item in items if item.get_closest_marker("open_bus")]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+
+
 @pytest.fixture(scope="session", params=brokers.KINDS)
 def broker(request, tmp_path_factory):
     """A broker with defaults, shared by all tests of its kind; topics and client ids keep them apart."""
@@ -59,7 +71,7 @@ def caller(make_caller):
 @pytest.fixture
 def serve(bus):
     """Starts a node beside those of the bus, on a root of the test's own."""
-    yield from _closing(lambda *names, port=None, **options: Node(port or bus.port, *names, **options))
+    yield from _closing(lambda *names, **options: Node(bus.broker, *names, **options))
 
 
 @pytest.fixture

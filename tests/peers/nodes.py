@@ -10,7 +10,7 @@ import subprocess
 import threading
 import time
 
-from brokers import rantai_binary
+from brokers import ADMIN, CALLER, NODE, rantai_binary
 from clients import Client
 from tap import PATIENCE
 
@@ -25,10 +25,10 @@ def city(name):
 class Process:
     """The binary, left running, and what it says on stderr."""
 
-    def __init__(self, *arguments):
+    def __init__(self, *arguments, **variables):
         self.log = []
         self._changed = threading.Condition()
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("RANTAI_")}
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("RANTAI_")} | variables
         command = [rantai_binary(), *map(str, arguments)]
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, env=environment, text=True)
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -80,17 +80,22 @@ class Process:
             self._changed.notify_all()
 
 
+def user_on(root, user):
+    """Who is to log in there: the roles of `user` are for the broker's bus, and nobody but an admin has a right elsewhere."""
+    return user if root == "rantai" else ADMIN
+
+
 class Node(Process):
     """`rantai serve`, left running. `serving` are the names that it has to say it serves before this returns."""
 
-    def __init__(self, port, *names, node=None, root="rantai", config=None, replica=False, replace=False, serving=None):
+    def __init__(self, broker, *names, node=None, root="rantai", config=None, replica=False, replace=False, serving=None, port=None):
         self.node = node
-        command = ["serve", "--broker", f"mqtt://127.0.0.1:{port}", "--root", root, *names]
+        command = ["serve", "--root", root, *names]
         command += ["--node", node] if node else []
         command += ["--config", config] if config else []
         command += ["--replica"] if replica else []
         command += ["--replace"] if replace else []
-        super().__init__(*command)
+        super().__init__(*command, RANTAI_BROKER=broker.url(user_on(root, NODE), port))
         try:
             for name in names if serving is None else serving:
                 self.node = self.wait_for_log(rf"^serving {re.escape(name)} on node (\S+)$")[1]
@@ -106,6 +111,7 @@ class Bus:
         self.broker = broker
         self.port = broker.port
         self.kind = broker.kind
+        self.login = broker.login
         self._nodes = {}
 
     def start(self):
@@ -132,7 +138,7 @@ class Bus:
         return [(name, [city(name)]) for name in RING] + [("workshop", ["echo", "calculator", "server"])]
 
     def _start(self, node, names):
-        self._nodes[node] = Node(self.port, *names, node=node)
+        self._nodes[node] = Node(self.broker, *names, node=node)
 
 
 class Reply:
@@ -144,6 +150,8 @@ class Reply:
         self.payload = message.payload
         self.correlation = message.properties.get("CorrelationData")
         self.user = dict(message.properties.get("UserProperty", []))
+        # Where users log in, the broker says whose word it is.
+        self.caller = self.user.pop("caller", None)
         self.node = self.user.get("node")
         self.status = self.user.get("status")
 
@@ -183,10 +191,10 @@ class Caller:
 
     _numbers = itertools.count()
 
-    def __init__(self, port_of, root="rantai", client_id=None):
+    def __init__(self, broker, root="rantai", client_id=None):
         self.id = client_id or f"caller{next(self._numbers)}"
         self.root = root
-        self.client = Client(port_of, self.id)
+        self.client = Client(broker, self.id, user=broker.login(user_on(root, CALLER)))
         assert self.client.connect().reason == 0
         assert self.client.subscribe(f"{root}/reply/+/{self.id}", qos=1) == [1]
 

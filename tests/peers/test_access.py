@@ -43,7 +43,8 @@ def test_one_log_line_per_connect_and_refusal(start_broker, client):
     assert not any("s3cret" in line for line in broker.log)
 
 
-def test_a_user_name_is_free_where_nobody_is_configured(broker, connect):
+def test_a_user_name_is_free_where_nobody_is_configured(start_broker, connect):
+    broker = start_broker(users={})
     assert connect(broker, user=("anybody", "anything")).connack.reason == 0
 
 

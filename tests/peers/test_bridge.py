@@ -16,8 +16,10 @@ STATE = "$SYS/broker/connection/+/state"
 def bridge(request, start_broker, tmp_path):
     """A broker, a mosquitto, and `shared/#` bridged between them both ways; `mqttv311` is the default."""
     far = start_broker()
+    user = far.login(brokers.ADMIN)
+    login = [f"remote_username {user[0]}", f"remote_password {user[1]}"] if user else []
     version = [] if request.param == "mqttv311" else [f"bridge_protocol_version {request.param}"]
-    lines = ["connection workshop", f"address 127.0.0.1:{far.port}", "topic shared/# both 1", *version]
+    lines = ["connection workshop", f"address 127.0.0.1:{far.port}", "topic shared/# both 1", *version, *login]
     directory = tmp_path / "near"
     directory.mkdir()
     near = brokers.Broker("mosquitto", directory, bridge=lines)

@@ -4,10 +4,12 @@ import json
 import logging
 import shutil
 import subprocess
+import time
 import warnings
 
 import openapi_spec_validator
 import pytest
+import requests
 import websocket
 import zeep
 from selenium import webdriver
@@ -26,7 +28,7 @@ def gateway(bus, tmp_path_factory):
     text = text.replace("127.0.0.1:5151", "127.0.0.1:0").replace("127.0.0.1:8000", "127.0.0.1:0")
     config = tmp_path_factory.mktemp("gateway") / "gateway.toml"
     config.write_text(text)
-    node = Node(bus.port, "rest", "soap", config=str(config), serving=())
+    node = Node(bus.broker, "rest", "soap", config=str(config), serving=())
     try:
         node.rest = node.wait_for_log(r"REST on (http://\S+)")[1]
         node.soap = node.wait_for_log(r"SOAP on (http://\S+)")[1]
@@ -153,6 +155,84 @@ def test_events_by_websocket(gateway, bus, caller):
     with pytest.raises(websocket.WebSocketBadStatusException) as refused:
         websocket.create_connection(url, timeout=PATIENCE, origin="http://elsewhere.example")
     assert refused.value.status_code == 403
+
+
+@pytest.fixture(scope="module")
+def secure_gateway(bus, tmp_path_factory):
+    """Both gateways with a certificate of their own, which `ca` names."""
+    folder = tmp_path_factory.mktemp("secure")
+    certificate(folder)
+    settings = "listen = '127.0.0.1:0'\ncertificate = 'cert.pem'\nkey = 'key.pem'\n"
+    (folder / "gateway.toml").write_text(f"[rest]\n{settings}[soap]\n{settings}")
+    node = Node(bus.port, "rest", "soap", config=str(folder / "gateway.toml"), serving=())
+    node.folder, node.ca = folder, str(folder / "cert.pem")
+    try:
+        node.rest = node.wait_for_log(r"REST on (https://\S+)")[1]
+        node.soap = node.wait_for_log(r"SOAP on (https://\S+)")[1]
+        yield node
+    finally:
+        node.close()
+
+
+def certificate(folder):
+    """Made by openssl, for the address that the gateway has here."""
+    names = "subjectAltName=IP:127.0.0.1,DNS:localhost"
+    command = [program("openssl"), "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+    files = ["-keyout", str(folder / "key.pem"), "-out", str(folder / "cert.pem")]
+    options = ["-days", "2", "-subj", "/CN=gateway", "-addext", names]
+    subprocess.run([*command, *files, *options], check=True, capture_output=True)
+
+
+def test_curl_calls_by_https(secure_gateway):
+    ours = ["--cacert", secure_gateway.ca]
+    url = f"{secure_gateway.rest}/objects/calculator/add?a=2&b=3"
+    assert curl(*ours, url) == (200, "5")
+    assert curl(*ours, "--http2", url) == (200, "5"), "where curl would rather have HTTP/2"
+    assert curl(*ours, "--tls-max", "1.2", url) == (200, "5")
+    with pytest.raises(subprocess.CalledProcessError):
+        curl(url)
+    status, advice = curl(url.replace("https:", "http:"))
+    assert status == 400 and "https://" in advice
+
+
+def test_descriptions_name_https(secure_gateway):
+    document = json.loads(curl("--cacert", secure_gateway.ca, f"{secure_gateway.rest}/openapi.json")[1])
+    openapi_spec_validator.validate(document)
+    assert document["servers"] == [{"url": f"{secure_gateway.rest}/"}]
+
+
+def test_zeep_calls_by_https(secure_gateway):
+    session = requests.Session()
+    # Otherwise REQUESTS_CA_BUNDLE of this machine counts instead.
+    session.trust_env, session.verify = False, secure_gateway.ca
+    client = zeep.Client(f"{secure_gateway.soap}/calculator?wsdl", transport=zeep.Transport(session=session))
+    assert client.service._binding_options["address"] == f"{secure_gateway.soap}/calculator"
+    assert client.service.div(1, 2) == 0.5
+
+
+def test_events_by_websocket_over_tls(secure_gateway, caller):
+    url = f"{secure_gateway.rest.replace('https', 'wss')}/events/example.chainTopology.bandung?event=hop"
+    listener = websocket.create_connection(url, timeout=PATIENCE, sslopt={"ca_certs": secure_gateway.ca})
+    try:
+        assert caller.call("example.chainTopology.bandung/process", "hello").result
+        assert json.loads(listener.recv())["event"] == "hop"
+    finally:
+        listener.close()
+
+
+def test_a_renewed_certificate_is_served_without_a_restart(secure_gateway):
+    url = f"{secure_gateway.rest}/objects/calculator/add?a=2&b=3"
+    certificate(secure_gateway.folder)
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        # Trusts the new certificate alone.
+        try:
+            assert curl("--cacert", secure_gateway.ca, url) == (200, "5")
+            break
+        except subprocess.CalledProcessError:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    secure_gateway.wait_for_log("read the certificate .* again")
 
 
 @pytest.fixture(scope="module")

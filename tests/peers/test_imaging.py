@@ -11,7 +11,7 @@ import subprocess
 
 import pytest
 
-from brokers import ROOT, Missing, rantai_binary
+from brokers import CALLER, ROOT, Missing, rantai_binary
 from nodes import Node
 from tap import PATIENCE
 
@@ -52,14 +52,14 @@ class Imaging:
         self.start()
 
     def start(self):
-        self.node = Node(self.bus.port, "example.mainserver", config=str(self.config))
+        self.node = Node(self.bus.broker, "example.mainserver", config=str(self.config))
 
     def close(self):
         self.node.close()
 
     def run(self, *arguments):
         """Exit code and reply."""
-        broker = ["--broker", f"mqtt://127.0.0.1:{self.bus.port}", "--json"]
+        broker = ["--broker", self.bus.broker.url(CALLER), "--json"]
         done = subprocess.run(
             [rantai_binary(), "imaging", *arguments, *broker], capture_output=True, text=True, timeout=PATIENCE * 3
         )

@@ -261,22 +261,22 @@ def test_the_forged_word_of_its_own_loss(caller, watch):
     topic = state("rantai", "workshop")
     seen = watch(topic)
     own = seen.value(topic, state="ready")
-    caller.client.publish(topic, json.dumps({**own, "state": "lost"}), qos=1, retain=True)
+    seen.client.publish(topic, json.dumps({**own, "state": "lost"}), qos=1, retain=True)
     seen.value(topic, state="lost")
     assert seen.value(topic, state="ready") == own
     assert caller.call("echo/echo", "1").result == 1
 
 
-def test_an_entry_in_its_name_that_is_not_its_own_word(caller, watch):
+def test_an_entry_in_its_name_that_is_not_its_own_word(watch):
     topic = entry("rantai", "ghost", "workshop")
     seen = watch(topic)
     forged = {"v": 1, "object": "ghost", "node": "workshop", "epoch": "0", "mode": "exclusive", "settled": True}
-    caller.client.publish(topic, json.dumps(forged), qos=1, retain=True)
+    seen.client.publish(topic, json.dumps(forged), qos=1, retain=True)
     try:
         seen.value(topic, object="ghost")
         seen.cleared(topic)
     finally:
-        caller.client.publish(topic, b"", qos=1, retain=True)
+        seen.client.publish(topic, b"", qos=1, retain=True)
 
 
 # Claims

@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from brokers import rantai_binary
+from brokers import ADMIN, rantai_binary
 from clients import pub
 from tap import PATIENCE
 
@@ -46,7 +46,7 @@ def test_what_others_publish_is_printed_and_kept(bus, name, tmp_path, version):
     log = tmp_path / "log"
     command = [rantai_binary(), "sub", f"{name}/#", f"{name}/temp", "--count", "3", "--log", log]
     environment = {k: v for k, v in os.environ.items() if not k.startswith("RANTAI_")}
-    command += ["--broker", f"mqtt://127.0.0.1:{bus.port}"]
+    command += ["--broker", bus.broker.url(ADMIN)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as sub:
         while b"subscribed" not in sub.stderr.readline():
             assert sub.poll() is None

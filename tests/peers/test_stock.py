@@ -33,8 +33,8 @@ def assert_not_delayed(milliseconds):
 
 @pytest.fixture(scope="module")
 def port(tmp_path_factory):
-    broker = brokers.Broker("rantai", tmp_path_factory.mktemp("stock"))
-    node = Node(broker.port, "echo")
+    broker = brokers.Broker("rantai", tmp_path_factory.mktemp("stock"), users={})
+    node = Node(broker, "echo")
     yield broker.port
     node.close()
     broker.kill()

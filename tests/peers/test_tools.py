@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from brokers import ADMIN
 from clients import Process, pub, run, sub
 
 
@@ -78,7 +79,7 @@ def test_retained_messages_are_removed(broker, name):
 
 def test_an_address_as_a_url(broker, name):
     pub(broker, "-t", f"{name}/x", "-q", 1, "-r", "-m", "by address")
-    got = run("mosquitto_sub", broker, "-L", f"mqtt://127.0.0.1:{broker.port}/{name}/x", "-C", 1)
+    got = run("mosquitto_sub", broker, "-L", f"{broker.url(ADMIN)}/{name}/x", "-C", 1)
     assert got == b"by address\n"
 
 

@@ -31,6 +31,8 @@ mod decide;
 mod explain;
 mod export;
 mod filter;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod index;
 mod level;
 mod mosquitto;

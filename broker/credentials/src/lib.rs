@@ -5,6 +5,9 @@
 
 mod cost;
 mod file;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
+mod key;
 mod queue;
 mod record;
 mod records;
@@ -13,5 +16,6 @@ mod verifier;
 
 pub use cost::Cost;
 pub use file::{LineError, PasswordFile, PasswordFileError};
+pub use key::{KeyRecord, random_key};
 pub use record::{HashError, MAX_PASSWORD_BYTES, Record, RecordError};
 pub use verifier::{Busy, Verification, Verifier, VerifierCounts, VerifierLimits};

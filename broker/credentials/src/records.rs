@@ -1,6 +1,6 @@
 //! The records of all users, with what is remembered of passwords that were right.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -43,6 +43,12 @@ impl Records {
     /// Other records; passwords of records that have not changed stay remembered.
     pub(crate) fn replaced_by(&self, records: HashMap<String, Record>) -> Self {
         Self::made_of(records, self.key.clone(), &self.users)
+    }
+
+    /// The users who have another record in `later`, or none.
+    pub(crate) fn changed_in(&self, later: &Self) -> HashSet<String> {
+        let stays = |user: &str, known| later.users.get(user).is_some_and(|later| Arc::ptr_eq(later, known));
+        self.users.iter().filter(|(user, known)| !stays(user, known)).map(|(user, _)| user.clone()).collect()
     }
 
     fn made_of(

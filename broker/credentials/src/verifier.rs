@@ -1,6 +1,6 @@
 //! Checks passwords on threads of its own.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::net::IpAddr;
 use std::pin::Pin;
@@ -173,11 +173,14 @@ impl Verifier {
     }
 
     /// Replaces the records of all users. Passwords of records that have not changed stay known; those that wait are
-    /// checked by the records of the moment when they came.
-    pub fn replace_records(&self, records: HashMap<String, Record>) {
+    /// checked by the records of the moment when they came. Returns the users whose earlier passwords do not count any more:
+    /// they have another record now, or none.
+    pub fn replace_records(&self, records: HashMap<String, Record>) -> HashSet<String> {
         let mut current = self.0.0.records.write();
         let replaced = current.replaced_by(records);
+        let changed = current.changed_in(&replaced);
         *current = replaced;
+        changed
     }
 
     /// How passwords were checked so far.

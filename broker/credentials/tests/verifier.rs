@@ -1,6 +1,6 @@
 //! The verifier as a broker uses it: which passwords are right, and how many hashes that takes.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::pin::pin;
 use std::sync::Arc;
@@ -99,10 +99,10 @@ fn a_changed_record_forgets_its_password_and_no_other() {
     let (one, other) = (record("one"), record("other"));
     let users =
         |ada: &Record| HashMap::from([("ada".to_owned(), ada.clone()), ("ani".to_owned(), other.clone())]);
-    verifier.replace_records(users(&one));
+    assert_eq!(verifier.replace_records(users(&one)), HashSet::new());
     assert_eq!(check(&verifier, "ada", "one"), Ok(true));
     assert_eq!(check(&verifier, "ani", "other"), Ok(true));
-    verifier.replace_records(users(&record("new")));
+    assert_eq!(verifier.replace_records(users(&record("new"))), HashSet::from(["ada".to_owned()]));
     assert_eq!(check(&verifier, "ada", "one"), Ok(false));
     assert_eq!(check(&verifier, "ada", "new"), Ok(true));
     let hashed = verifier.counts().hashed;

@@ -1,5 +1,6 @@
 //! Users and rules of one configuration.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use bytestring::ByteString;
@@ -10,7 +11,7 @@ use super::{Action, Allowed, Denial, Principal};
 use crate::config::{ClientCertificates, Config};
 use crate::control;
 use crate::peer::Identity;
-use crate::topic::is_bridge_state;
+use crate::topic::{is_bridge_state, is_state_of_bridge};
 
 /// Who may log in, and who may do what.
 #[derive(Debug)]
@@ -42,6 +43,24 @@ impl Rules {
             users: users.collect(),
             table: config.access.clone(),
         }
+    }
+
+    /// Takes over the principals of users whose passwords have not changed: what logged in before is told from the others
+    /// by them.
+    pub(super) fn keep_logins(&mut self, earlier: &Self, changed: &HashSet<String>) {
+        for (name, principal) in &mut self.users {
+            if let Some(same) = earlier.users.get(name)
+                && !changed.contains(&**name)
+            {
+                principal.clone_from(same);
+            }
+        }
+    }
+
+    /// Whether a principal is the one that its user logs in as now.
+    pub(super) fn is_logged_in(&self, principal: &Arc<Principal>) -> bool {
+        let current = principal.checked_user().and_then(|user| self.users.get(user));
+        self.knows(principal) && current.is_none_or(|current| Arc::ptr_eq(current, principal))
     }
 
     pub(super) fn anonymous(&self) -> bool {
@@ -100,6 +119,10 @@ impl Rules {
             let text =
                 format!("refused: the broker has no user {user}; add one to its users or password file");
             return Err(Denial::not_authorized(&text));
+        }
+        // Without its will there would be no bridge, and no rule of a bus speaks of it.
+        if action == Action::Publish && is_state_of_bridge(topic, client_id) {
+            return Ok(Allowed::Yes);
         }
         let who = Who { user: principal.checked_user(), client_id };
         decide(table, &who, action, topic)

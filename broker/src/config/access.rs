@@ -29,7 +29,7 @@ pub(super) struct WrittenUser {
 pub(super) struct WrittenRules<R> {
     pub(super) anonymous_roles: Option<Spanned<Vec<Spanned<String>>>>,
     pub(super) acl_file: Option<Spanned<String>>,
-    pub(super) hardened: Option<Spanned<bool>>,
+    pub(super) hardened: bool,
     pub(super) roles: Vec<Spanned<R>>,
     pub(super) users: Vec<WrittenUser>,
 }
@@ -78,15 +78,12 @@ pub(super) fn rules<R: RoleSyntax>(
         if let Some(written) = anonymous_roles.filter(|written| !is_default(written.as_ref())) {
             return Err(Complaint::at(&written, needs("anonymous_roles")));
         }
-        if let Some(hardened) = hardened.filter(|hardened| *hardened.as_ref()) {
-            return Err(Complaint::at(&hardened, needs("hardened")));
-        }
         if let Some(role) = roles.first() {
             return Err(Complaint::at(role, needs("roles")));
         }
         return Ok(None);
     }
-    let mut table = Table::builder().hardened(hardened.is_some_and(Spanned::into_inner));
+    let mut table = Table::builder().hardened(hardened);
     let mut known = Vec::new();
     for role in R::ready_made() {
         // One of the file takes its place.

@@ -15,6 +15,7 @@ use toml::Spanned;
 
 use super::access::{WrittenRules, WrittenUser, anonymous, rules, users};
 use super::complaint::{Complaint, ConfigError};
+use super::hardened::Strictness;
 use super::roles::{PlainRole, RoleSyntax};
 use super::source::ConfigSource;
 use super::users::join_password_file;
@@ -178,13 +179,14 @@ impl<R: RoleSyntax> Written<R> {
     fn check(self, of: (&str, &Path)) -> Result<Config, Complaint> {
         let default = Config::default();
         let mut users = users(&self.users)?;
-        if let Some(written) = self.password_file {
-            join_password_file(&mut users, &written, of.1)?;
+        let has_records = users.iter().any(|user| user.password.is_some());
+        if let Some(written) = &self.password_file {
+            join_password_file(&mut users, written, of.1)?;
         }
         let written = WrittenRules {
             anonymous_roles: self.anonymous_roles,
             acl_file: self.acl_file,
-            hardened: self.hardened,
+            hardened: self.hardened.as_ref().is_some_and(|written| *written.as_ref()),
             roles: self.roles,
             users: self.users,
         };
@@ -195,12 +197,20 @@ impl<R: RoleSyntax> Written<R> {
             None if self.listeners.is_empty() => default.listen,
             None => Vec::new(),
         };
-        Ok(Config {
+        let strictness = Strictness {
+            hardened: &self.hardened,
+            anonymous: &self.anonymous,
+            has_users: !users.is_empty(),
+            has_records,
+            password_file: self.password_file.as_ref().map(|written| written.as_ref().as_path()),
+            file: of.1,
+        };
+        let mut config = Config {
             listeners: listeners::check(self.listeners, &listen, &users, of.1)?,
             listen,
             data_dir: self.data_dir.map(data_dir).transpose()?,
             engine: self.engine.unwrap_or_default(),
-            anonymous: anonymous(self.anonymous, &users)?,
+            anonymous: anonymous(self.anonymous.clone(), &users)?,
             users,
             bus_roots,
             queues: self.queues.into_iter().map(WrittenQueueRule::check).collect::<Result<_, _>>()?,
@@ -209,8 +219,11 @@ impl<R: RoleSyntax> Written<R> {
             on_damage: self.on_damage.unwrap_or_default(),
             access,
             open: self.open,
+            hardened: false,
             source: None,
-        })
+        };
+        config.hardened = strictness.check(&config)?;
+        Ok(config)
     }
 }
 

@@ -38,6 +38,7 @@ impl ConfigSource {
             anonymous: true,
             users: Vec::new(),
             access: None,
+            hardened: false,
             source: None,
             ..config.clone()
         };

@@ -10,7 +10,7 @@ use crate::access::{Action, Allowed, Denial, Principal};
 use crate::bus::BusTopic;
 use crate::caller::{self, NOBODY};
 use crate::counters::Counters;
-use crate::grants::Asked;
+use crate::grants::{Asked, Wanted};
 use crate::message::{Message, Properties};
 use crate::owner::Owner;
 use crate::peer::Identity;
@@ -31,8 +31,9 @@ impl From<Denial> for BusRefusal {
 }
 
 impl Connection {
-    fn identity(&self) -> Identity<'_> {
-        Identity { principal: &self.link.principal, client_id: &self.session.client_id }
+    /// This client's reply on `topic`, to the request with these properties.
+    fn reply<'a>(&'a self, topic: &'a str, properties: &'a Properties) -> Wanted<'a> {
+        self.link.reply_of(&self.session.client_id, topic, properties)
     }
 
     /// Sets who calls, and where a caller is to be replied to that has not said so. `needed` is what the message needs
@@ -57,13 +58,13 @@ impl Connection {
         if bus.is_request() && properties.response_topic.is_none() {
             properties.response_topic = self.private_reply(&bus, properties);
         }
-        let grants = &self.hub.shared.grants;
         let reply = properties.response_topic.as_ref().filter(|_| bus.is_request());
         // What asks for a reply to this very client is its own: most requests are, and no grant is looked for.
-        let is_own = |reply: &str| reply.rsplit('/').next() == Some(&*self.session.client_id);
+        let client_id = self.session.client_id.as_bytes();
+        let is_own = |reply: &str| reply.as_bytes().rsplit(|&byte| byte == b'/').next() == Some(client_id);
         let passed_on = reply
             .filter(|reply| needed.response || !is_own(reply))
-            .and_then(|reply| grants.passed_on(&self.identity().reply(reply, properties), now));
+            .and_then(|reply| self.hub.shared.grants.passed_on(&self.reply(reply, properties), now));
         if needed.response && passed_on.is_none() {
             return Err(self.no_response(properties, Some(&bus)).into());
         }
@@ -78,7 +79,7 @@ impl Connection {
         };
         if asks_for_reply {
             let by = passed_on.unwrap_or_else(|| self.asks_for(other));
-            if !grants.may_ask(by.owner.as_ref()) {
+            if !self.hub.shared.grants.may_ask(by.asker.as_ref()) {
                 return Err(BusRefusal::Share);
             }
             *asked = Some(by);
@@ -93,14 +94,14 @@ impl Connection {
             && shared.bus.is_reply(&message.topic)
             && message.user("more") != Some("1")
         {
-            shared.grants.use_up(&self.identity().reply(&message.topic, &message.properties));
+            shared.grants.use_up(&self.reply(&message.topic, &message.properties));
         }
     }
 
     /// Whether this client may publish a reply by a grant.
     fn check_reply(&self, message: &Message, now: u64) -> Result<(), Denial> {
         let shared = &self.hub.shared;
-        let wanted = self.identity().reply(&message.topic, &message.properties);
+        let wanted = self.reply(&message.topic, &message.properties);
         if !message.retain && shared.grants.allow(&wanted, now) {
             return Ok(());
         }
@@ -167,13 +168,19 @@ impl Connection {
     }
 
     /// Who asks by a request of this client's, which may act for somebody else.
-    fn asks_for(&self, other: Option<Principal>) -> Arc<Asked> {
-        let (owner, caller) = match other.map(|other| other.user) {
-            Some(Some(user)) => (Some(Arc::new(Owner::User(user.clone()))), Some(user)),
-            Some(None) => (self.owner.clone(), None),
-            None => (self.owner.clone(), self.link.principal.caller().cloned()),
+    fn asks_for(&mut self, other: Option<Principal>) -> Arc<Asked> {
+        let asks = |owner: Option<Arc<Owner>>, caller: Option<ByteString>| {
+            let asker = owner.map(|owner| self.hub.shared.grants.asker(&owner));
+            Arc::new(Asked { asker, caller, passed_on: None })
         };
-        Arc::new(Asked { owner, caller, passed_on: None })
+        match other.map(|other| other.user) {
+            Some(Some(user)) => asks(Some(Arc::new(Owner::User(user.clone()))), Some(user)),
+            Some(None) => asks(self.owner.clone(), None),
+            None => {
+                let own = || asks(self.owner.clone(), self.link.principal.caller().cloned());
+                self.rights.get_or_insert_default().asks.get_or_insert_with(own).clone()
+            }
+        }
     }
 
     /// A reply was asked for where this client may not read, and no request was sent to it that it could pass on.

@@ -369,7 +369,7 @@ impl Connection {
             Ok(count) => count,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 self.keep(&mut buffer, large.is_some(), work);
-                return Ok(Step::Idle);
+                return Ok(self.after_read(false));
             }
             Err(_) => {
                 let Some(text) = self.link.transport.violation() else {
@@ -385,7 +385,12 @@ impl Connection {
         }
         let step = self.work_through(&mut buffer, work)?;
         self.keep(&mut buffer, large.is_some(), work);
-        Ok(step.unwrap_or(if count < want { Step::Idle } else { Step::Next }))
+        Ok(step.unwrap_or_else(|| self.after_read(count == want)))
+    }
+
+    /// Whether to read on after a read that has filled its buffer, or has not.
+    fn after_read(&self, filled: bool) -> Step {
+        if filled || self.link.transport.may_have_more() { Step::Next } else { Step::Idle }
     }
 
     /// Keeps what is left of a buffer, and the buffer itself where it is the thread's.

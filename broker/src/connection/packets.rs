@@ -1,7 +1,5 @@
 //! What each packet of a client does.
 
-use hashbrown::HashSet;
-
 use super::bus::BusRefusal;
 use super::filters::Change;
 use super::{Connection, Failure, Step, Work};
@@ -15,9 +13,6 @@ use crate::message::QoS;
 use crate::router::{FullQueues, Origin, Routed};
 use crate::session::Scratch;
 use crate::store::{Op, Phase};
-
-/// Places for packet ids of QoS 2 that a session keeps while it has none.
-const KEPT_RECEIVED: usize = 256;
 
 impl Connection {
     /// PUBACK, PUBREC, PUBREL and PUBCOMP.
@@ -44,12 +39,7 @@ impl Connection {
             Acknowledgement::Rel { id } => {
                 let (known, durable) = {
                     let mut state = session.state.lock();
-                    let known = state.received.remove(&id);
-                    // What a burst has taken is given back.
-                    if state.received.is_empty() && state.received.capacity() > KEPT_RECEIVED {
-                        state.received = HashSet::new();
-                    }
-                    (known, state.durable)
+                    (state.received.remove(id), state.durable)
                 };
                 let reason = if known { Reason::SUCCESS } else { Reason::PACKET_ID_NOT_FOUND };
                 let mut ticket = 0;
@@ -126,7 +116,7 @@ impl Connection {
         let message = &mut publish.message;
         if message.qos != QoS::AtMostOnce {
             let state = self.session.state.lock();
-            if publish.message.qos == QoS::ExactlyOnce && state.received.contains(&publish.id) {
+            if publish.message.qos == QoS::ExactlyOnce && state.received.contains(publish.id) {
                 drop(state);
                 return Ok(self.repeated(publish.id, &mut work.scratch));
             }
@@ -239,7 +229,7 @@ impl Connection {
             }
             Routed::Full(full) => {
                 if exactly_once {
-                    session.state.lock().received.remove(&publish.id);
+                    session.state.lock().received.remove(publish.id);
                 }
                 // In memory of its own: it would hold on to the read buffer for as long as it waits.
                 let publish = Publish { message: publish.message.detach(), ..publish };
@@ -247,7 +237,7 @@ impl Connection {
             }
             Routed::Refused(reason, text) => {
                 if exactly_once {
-                    session.state.lock().received.remove(&publish.id);
+                    session.state.lock().received.remove(publish.id);
                 }
                 self.refuse(&publish, reason, text, &mut work.scratch)?;
                 Ok(Step::Next)

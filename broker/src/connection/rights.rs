@@ -1,9 +1,12 @@
 //! What a client may publish: asked once for each topic while the rules stay what they are.
 
+use std::sync::Arc;
+
 use super::Connection;
 use crate::access::{Action, Allowed, Decisions, Denial};
 use crate::codec::{Publish, Reason};
 use crate::counters::Counters;
+use crate::grants::Asked;
 use crate::log::ClientText;
 use crate::logged::Met;
 use crate::peer::Identity;
@@ -18,6 +21,8 @@ const STEPS_A_DENIAL: usize = 8;
 pub(super) struct PublishRights {
     topics: Decisions,
     response_topics: Decisions,
+    /// Who its requests ask for; none before the first.
+    pub(super) asks: Option<Arc<Asked>>,
 }
 
 /// What a message may do by a reply grant only.

@@ -1,8 +1,11 @@
 //! What a grant is found by.
 
 use std::hash::{Hash, Hasher};
+use std::sync::Arc;
 
 use bytestring::ByteString;
+
+use crate::access::Principal;
 
 /// The longest Response Topic that the bus knows: a root of 128 bytes, `/reply/`, an object, and a client.
 const MAX_REPLY_TOPIC_BYTES: usize = 128 + 7 + 64 + 1 + 64;
@@ -10,23 +13,15 @@ const MAX_REPLY_TOPIC_BYTES: usize = 128 + 7 + 64 + 1 + 64;
 const MAX_CORRELATION_BYTES: usize = 64;
 
 /// Who was asked, and where the reply goes: borrowed, to look a grant up without allocating.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Wanted<'a> {
-    pub(crate) holder: Holder<'a>,
+    /// Whose grants belong to it and to the client id, whatever connection it has.
+    pub(crate) principal: &'a Arc<Principal>,
+    pub(crate) client_id: &'a ByteString,
     /// The Response Topic of the request.
     pub(crate) topic: &'a str,
     /// Its Correlation Data; empty without.
     pub(crate) correlation: &'a [u8],
-}
-
-/// Who holds grants: a user and a client id, whatever connection it has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Holder<'a> {
-    /// None for a client that did not log in.
-    pub(crate) user: Option<&'a ByteString>,
-    /// The broker's own process, which has no user.
-    pub(crate) local: bool,
-    pub(crate) client_id: &'a ByteString,
 }
 
 impl Wanted<'_> {
@@ -36,61 +31,67 @@ impl Wanted<'_> {
     }
 }
 
+/// Without the user: of one client id hardly any other has grants at the same time.
+impl Hash for Wanted<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write(self.client_id.as_bytes());
+        state.write(self.topic.as_bytes());
+        state.write(self.correlation);
+    }
+}
+
 /// The same, kept.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Key {
-    user: Option<ByteString>,
-    local: bool,
+    principal: Arc<Principal>,
     client_id: ByteString,
     /// The topic, and behind it the correlation.
     text: Box<[u8]>,
-    topic_length: usize,
+    topic_length: u32,
 }
 
 impl Key {
+    fn texts(&self) -> (&[u8], &[u8]) {
+        self.text.split_at(self.topic_length as usize)
+    }
+
     pub(super) fn borrowed(&self) -> Wanted<'_> {
-        let (topic, correlation) = self.text.split_at(self.topic_length);
+        let (topic, correlation) = self.texts();
         Wanted {
-            holder: Holder { user: self.user.as_ref(), local: self.local, client_id: &self.client_id },
+            principal: &self.principal,
+            client_id: &self.client_id,
             topic: std::str::from_utf8(topic).expect("copied from a text"),
             correlation,
         }
     }
 
     pub(super) fn is(&self, wanted: &Wanted<'_>) -> bool {
-        let Holder { user, local, client_id } = wanted.holder;
-        let (topic, correlation) = self.text.split_at(self.topic_length);
-        topic == wanted.topic.as_bytes()
-            && correlation == wanted.correlation
-            && self.client_id == *client_id
-            && self.user.as_ref() == user
-            && self.local == local
+        self.texts() == (wanted.topic.as_bytes(), wanted.correlation)
+            && self.client_id == *wanted.client_id
+            && is_same(&self.principal, wanted.principal)
     }
+}
+
+/// Whether two are one: each connection of the same user may have a principal of its own.
+fn is_same(one: &Arc<Principal>, other: &Arc<Principal>) -> bool {
+    Arc::ptr_eq(one, other) || one.caller() == other.caller() && one.local == other.local
 }
 
 impl From<&Wanted<'_>> for Key {
     fn from(wanted: &Wanted<'_>) -> Self {
-        let Holder { user, local, client_id } = wanted.holder;
         Self {
-            user: user.cloned(),
-            local,
-            client_id: client_id.clone(),
+            principal: wanted.principal.clone(),
+            client_id: wanted.client_id.clone(),
             text: [wanted.topic.as_bytes(), wanted.correlation].concat().into(),
-            topic_length: wanted.topic.len(),
+            topic_length: wanted.topic.len() as u32,
         }
     }
 }
 
 impl PartialEq for Key {
     fn eq(&self, other: &Self) -> bool {
-        self.borrowed() == other.borrowed()
+        self.is(&other.borrowed())
     }
 }
 
 impl Eq for Key {}
-
-impl Hash for Key {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.borrowed().hash(state);
-    }
-}

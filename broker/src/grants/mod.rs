@@ -4,6 +4,7 @@
 //! the reply or the request. It belongs to user and client id, so that it outlives a connection. It also says who asked:
 //! whoever passes a request on does so for that user.
 
+mod asker;
 mod key;
 
 #[cfg(test)]
@@ -17,11 +18,13 @@ use bytestring::ByteString;
 use hashbrown::{DefaultHashBuilder, HashTable};
 use parking_lot::Mutex;
 
-use crate::holdings::{Amount, Holdings};
+use crate::holdings::may_hold_another;
 use crate::owner::Owner;
 
+pub(crate) use asker::Asker;
+use asker::Askers;
 use key::Key;
-pub(crate) use key::{Holder, Wanted};
+pub(crate) use key::Wanted;
 
 /// How long a request without an expiry may be replied to, in milliseconds.
 const DEFAULT_MS: u64 = 30_000;
@@ -38,7 +41,7 @@ const LONGEST_CHAIN: usize = 16;
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Asked {
     /// Who the grants for it count for, if for anyone.
-    pub(crate) owner: Option<Arc<Owner>>,
+    pub(crate) asker: Option<Arc<Asker>>,
     /// The user who called.
     pub(crate) caller: Option<ByteString>,
     /// The grant under which the request was passed on.
@@ -61,8 +64,7 @@ pub(crate) enum Given {
 pub(crate) struct Grants {
     hasher: DefaultHashBuilder,
     shards: Box<[Mutex<HashTable<Grant>>]>,
-    /// How many each owner has asked for.
-    held: Mutex<Holdings>,
+    askers: Askers,
     count: AtomicUsize,
     limit: usize,
     /// The part that is swept next.
@@ -71,7 +73,7 @@ pub(crate) struct Grants {
 
 #[derive(Debug)]
 struct Grant {
-    key: Arc<Key>,
+    key: Key,
     asked: Arc<Asked>,
     /// When the request expires, in milliseconds on the broker's clock.
     until: u64,
@@ -79,15 +81,13 @@ struct Grant {
     replies: usize,
 }
 
-const ONE: Amount = Amount { count: 1, bytes: 0 };
-
 impl Grants {
     /// For `limit` grants at the same time.
     pub(crate) fn new(limit: usize) -> Self {
         Self {
             hasher: DefaultHashBuilder::default(),
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
-            held: Mutex::default(),
+            askers: Askers::default(),
             count: AtomicUsize::new(0),
             limit,
             next: AtomicUsize::new(0),
@@ -98,11 +98,22 @@ impl Grants {
         self.count.load(Ordering::Relaxed)
     }
 
-    /// Whether `owner` may send another request: the grants that it has asked for are no more than its share.
-    pub(crate) fn may_ask(&self, owner: Option<&Arc<Owner>>) -> bool {
+    /// The one that all requests of `owner` count for, to be kept while it sends any.
+    pub(crate) fn asker(&self, owner: &Arc<Owner>) -> Arc<Asker> {
+        self.askers.of(owner)
+    }
+
+    /// Whether another request may be sent: the grants that its asker has asked for are no more than its share.
+    pub(crate) fn may_ask(&self, asker: Option<&Arc<Asker>>) -> bool {
+        self.admits(asker, self.count())
+    }
+
+    /// Whether there may be another grant beside `count`.
+    fn admits(&self, asker: Option<&Arc<Asker>>, count: usize) -> bool {
         // While a third is free, nobody can hold more than its share.
-        let plenty = self.count().saturating_add(1).saturating_mul(3) <= self.limit.saturating_mul(2);
-        plenty || self.held.lock().admit(owner, ONE, self.amount()).is_ok()
+        count < self.limit
+            && (may_hold_another(count, count, self.limit)
+                || asker.is_none_or(|asker| may_hold_another(asker.grants(), count, self.limit)))
     }
 
     /// A request is sent to a client that may reply to it until `expires`, or sent `again`, which is no further request.
@@ -127,8 +138,8 @@ impl Grants {
                 }
                 // Requests of different callers that look alike are passed on for none of them.
                 if grant.asked.caller != asked().caller {
-                    let owner = grant.asked.owner.clone();
-                    grant.asked = Arc::new(Asked { owner, ..Asked::default() });
+                    let asker = grant.asked.asker.clone();
+                    grant.asked = Arc::new(Asked { asker, ..Asked::default() });
                 }
                 grant.replies += 1;
                 return Given::Added;
@@ -138,15 +149,16 @@ impl Grants {
             self.forget(&old);
         }
         let asked = asked();
-        {
-            let mut held = self.held.lock();
-            if held.admit(asked.owner.as_ref(), ONE, self.amount()).is_err() {
-                return Given::Refused;
-            }
-            held.add(asked.owner.as_ref(), ONE);
+        // Counted before it is looked at, so that all together never hold more than the limit.
+        let count = self.count.fetch_add(1, Ordering::Relaxed);
+        if !self.admits(asked.asker.as_ref(), count) {
+            self.count.fetch_sub(1, Ordering::Relaxed);
+            return Given::Refused;
         }
-        self.count.fetch_add(1, Ordering::Relaxed);
-        let grant = Grant { key: Arc::new(Key::from(wanted)), asked, until, replies: 1 };
+        if let Some(asker) = &asked.asker {
+            asker.add();
+        }
+        let grant = Grant { key: Key::from(wanted), asked, until, replies: 1 };
         shard.insert_unique(hash, grant, |grant| self.hasher.hash_one(grant.key.borrowed()));
         Given::Added
     }
@@ -159,9 +171,9 @@ impl Grants {
     /// Who has asked a client for this reply, for a request that it passes on.
     pub(crate) fn passed_on(&self, wanted: &Wanted<'_>, now: u64) -> Option<Arc<Asked>> {
         self.find(wanted, now, |grant| {
-            let Asked { owner, caller, .. } = &*grant.asked;
-            let passed_on = Some(grant.key.clone());
-            Arc::new(Asked { owner: owner.clone(), caller: caller.clone(), passed_on })
+            let Asked { asker, caller, .. } = &*grant.asked;
+            let passed_on = Some(Arc::new(grant.key.clone()));
+            Arc::new(Asked { asker: asker.clone(), caller: caller.clone(), passed_on })
         })
     }
 
@@ -212,6 +224,9 @@ impl Grants {
                 *shard = HashTable::new();
             }
         }
+        if first % SHARDS == 0 {
+            self.askers.forget_unused();
+        }
     }
 
     fn find<T>(&self, wanted: &Wanted<'_>, now: u64, then: impl FnOnce(&Grant) -> T) -> Option<T> {
@@ -226,11 +241,9 @@ impl Grants {
     }
 
     fn forget(&self, grant: &Grant) {
-        self.held.lock().remove(grant.asked.owner.as_ref(), ONE);
+        if let Some(asker) = &grant.asked.asker {
+            asker.remove();
+        }
         self.count.fetch_sub(1, Ordering::Relaxed);
-    }
-
-    fn amount(&self) -> Amount {
-        Amount { count: self.limit, bytes: usize::MAX }
     }
 }

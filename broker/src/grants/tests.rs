@@ -1,6 +1,7 @@
 use std::net::IpAddr;
 
 use super::*;
+use crate::access::Principal;
 
 const R: &str = "rantai/reply/calculator/ada--1";
 const START: u64 = 1_000_000;
@@ -16,10 +17,15 @@ impl World {
         Self { grants: Grants::new(limit), now: START }
     }
 
-    fn wanted<'a>(holder: &'a (Option<ByteString>, ByteString), correlation: &'a str) -> Wanted<'a> {
-        let (user, client_id) = holder;
-        let holder = Holder { user: user.as_ref(), local: false, client_id };
-        Wanted { holder, topic: R, correlation: correlation.as_bytes() }
+    fn wanted<'a>(holder: &'a (Arc<Principal>, ByteString), correlation: &'a str) -> Wanted<'a> {
+        let (principal, client_id) = holder;
+        Wanted { principal, client_id, topic: R, correlation: correlation.as_bytes() }
+    }
+
+    /// A request of a user.
+    fn by(&self, user: &str) -> Asked {
+        let asker = Some(self.grants.asker(&Arc::new(Owner::User(user.into()))));
+        Asked { asker, caller: Some(user.into()), passed_on: None }
     }
 
     fn ask(&self, node: &str, correlation: &str, asked: Asked, seconds: Option<u64>) -> bool {
@@ -62,30 +68,25 @@ impl World {
     }
 
     fn is_empty(&self) -> bool {
-        let held = self.grants.held.lock();
-        self.grants.count() == 0 && held.all() == Amount::default() && held.owners() == 0
+        self.grants.askers.forget_unused();
+        self.grants.count() == 0 && self.grants.askers.len() == 0
     }
 }
 
 /// The client `node`, which belongs to the user of the same name.
-fn of(node: &str) -> (Option<ByteString>, ByteString) {
-    (Some(node.into()), node.into())
-}
-
-fn by(user: &str) -> Asked {
-    let owner = Some(Arc::new(Owner::User(user.into())));
-    Asked { owner, caller: Some(user.into()), passed_on: None }
+fn of(node: &str) -> (Arc<Principal>, ByteString) {
+    (Arc::new(Principal::of_user(node.into())), node.into())
 }
 
 #[test]
 fn a_request_is_replied_to_once_and_by_who_was_asked() {
     let world = World::new(100);
     assert!(!world.may_reply("pi", "1"), "nobody has asked");
-    world.ask("pi", "1", by("ada"), None);
+    world.ask("pi", "1", world.by("ada"), None);
     assert!(world.may_reply("pi", "1") && !world.may_reply("pi", "2") && !world.may_reply("eve", "1"));
-    let eve = (Some("eve".into()), "pi".into());
+    let eve = (of("eve").0, "pi".into());
     assert!(!world.grants.allow(&World::wanted(&eve, "1"), world.now), "another user with the client id");
-    let nobody = (None, "pi".into());
+    let nobody = (Arc::default(), "pi".into());
     assert!(!world.grants.allow(&World::wanted(&nobody, "1"), world.now));
     let elsewhere = Wanted { topic: "rantai/reply/calculator/ada--2", ..World::wanted(&nobody, "1") };
     assert!(!world.grants.allow(&elsewhere, world.now));
@@ -109,8 +110,8 @@ fn topic_and_correlation_are_told_apart() {
 #[test]
 fn what_no_object_would_reply_to_is_not_kept() {
     let world = World::new(100);
-    assert!(world.ask("pi", &"x".repeat(64), by("ada"), None));
-    assert!(!world.ask("pi", &"x".repeat(65), by("ada"), None));
+    assert!(world.ask("pi", &"x".repeat(64), world.by("ada"), None));
+    assert!(!world.ask("pi", &"x".repeat(65), world.by("ada"), None));
     let (pi, long) = (of("pi"), "x".repeat(265));
     let wanted = Wanted { topic: &long, ..World::wanted(&pi, "1") };
     assert_eq!(world.grants.give(&wanted, Arc::default, (None, false), START), Given::Refused);
@@ -127,7 +128,7 @@ fn a_grant_ends_with_its_request() {
         ("day", Some(86_400), 3_600),
     ] {
         world.now = START;
-        world.ask("pi", correlation, by("ada"), expiry);
+        world.ask("pi", correlation, world.by("ada"), expiry);
         world.now = START + seconds * 1000 - 1;
         assert!(world.may_reply("pi", correlation), "{correlation}");
         world.now += 1;
@@ -140,17 +141,17 @@ fn a_grant_ends_with_its_request() {
 #[test]
 fn a_request_sent_again_may_be_replied_to_again() {
     let mut world = World::new(100);
-    world.ask("pi", "1", by("ada"), Some(5));
+    world.ask("pi", "1", world.by("ada"), Some(5));
     world.reply("pi", "1");
     // The acknowledgement of the request was lost with the connection.
     world.now += 4_000;
-    assert_eq!(world.ask_again("pi", "1", by("ada")), Given::Added);
+    assert_eq!(world.ask_again("pi", "1", world.by("ada")), Given::Added);
     assert!(world.may_reply("pi", "1"));
     world.reply("pi", "1");
     assert!(!world.may_reply("pi", "1"));
     // Two requests without Correlation Data look alike.
-    world.ask("pi", "", by("ada"), None);
-    world.ask("pi", "", by("ada"), None);
+    world.ask("pi", "", world.by("ada"), None);
+    world.ask("pi", "", world.by("ada"), None);
     world.reply("pi", "");
     assert!(world.may_reply("pi", ""));
     world.reply("pi", "");
@@ -161,9 +162,9 @@ fn a_request_sent_again_may_be_replied_to_again() {
 #[test]
 fn a_request_sent_again_before_its_reply_is_replied_to_once() {
     let mut world = World::new(100);
-    world.ask("pi", "1", by("ada"), None);
+    world.ask("pi", "1", world.by("ada"), None);
     world.now += 29_000;
-    assert_eq!(world.ask_again("pi", "1", by("ada")), Given::Renewed);
+    assert_eq!(world.ask_again("pi", "1", world.by("ada")), Given::Renewed);
     world.now += 29_000;
     assert!(world.may_reply("pi", "1"), "for as long as if it had been sent now");
     world.reply("pi", "1");
@@ -173,9 +174,9 @@ fn a_request_sent_again_before_its_reply_is_replied_to_once() {
 #[test]
 fn an_expired_grant_counts_for_nothing_when_its_request_comes_again() {
     let mut world = World::new(100);
-    world.ask("pi", "1", by("ada"), Some(1));
+    world.ask("pi", "1", world.by("ada"), Some(1));
     world.now += 1_000;
-    world.ask("pi", "1", by("bob"), Some(1));
+    world.ask("pi", "1", world.by("bob"), Some(1));
     assert_eq!(world.caller("pi", "1").as_deref(), Some("bob"));
     world.reply("pi", "1");
     assert!(!world.may_reply("pi", "1") && world.is_empty());
@@ -184,7 +185,7 @@ fn an_expired_grant_counts_for_nothing_when_its_request_comes_again() {
 #[test]
 fn a_chain_keeps_its_caller_and_ends_as_a_whole() {
     let world = World::new(100);
-    world.ask("bandung", "1", by("ada"), None);
+    world.ask("bandung", "1", world.by("ada"), None);
     world.pass_on("bandung", "lembang", "1");
     world.pass_on("lembang", "subang", "1");
     for link in ["bandung", "lembang", "subang"] {
@@ -199,7 +200,7 @@ fn a_chain_keeps_its_caller_and_ends_as_a_whole() {
 #[test]
 fn a_link_that_finds_the_next_one_dead_replies_itself() {
     let world = World::new(100);
-    world.ask("bandung", "1", by("ada"), None);
+    world.ask("bandung", "1", world.by("ada"), None);
     world.pass_on("bandung", "lembang", "1");
     world.pass_on("lembang", "bandung", "1");
     world.reply("bandung", "1");
@@ -211,7 +212,7 @@ fn a_link_that_finds_the_next_one_dead_replies_itself() {
 fn replicas_reply_each_for_itself() {
     let world = World::new(100);
     for node in ["a", "b", "c"] {
-        world.ask(node, "1", by("ada"), None);
+        world.ask(node, "1", world.by("ada"), None);
     }
     world.reply("a", "1");
     assert!(!world.may_reply("a", "1") && world.may_reply("b", "1") && world.may_reply("c", "1"));
@@ -220,9 +221,9 @@ fn replicas_reply_each_for_itself() {
 #[test]
 fn requests_of_two_callers_that_look_alike_are_passed_on_for_neither() {
     let world = World::new(100);
-    world.ask("pi", "", by("ada"), None);
+    world.ask("pi", "", world.by("ada"), None);
     assert_eq!(world.caller("pi", "").as_deref(), Some("ada"));
-    world.ask("pi", "", by("bob"), None);
+    world.ask("pi", "", world.by("bob"), None);
     assert_eq!(world.caller("pi", ""), None);
     world.reply("pi", "");
     world.reply("pi", "");
@@ -232,26 +233,27 @@ fn requests_of_two_callers_that_look_alike_are_passed_on_for_neither() {
 #[test]
 fn a_flood_of_requests_costs_who_asks() {
     let mut world = World::new(90);
-    let owner = |user: &str| by(user).owner;
-    let eve = (0..1_000).take_while(|n| world.ask("pi", &n.to_string(), by("eve"), Some(3_600))).count();
+
+    let eve =
+        (0..1_000).take_while(|n| world.ask("pi", &n.to_string(), world.by("eve"), Some(3_600))).count();
     assert!((58..=60).contains(&eve), "two thirds: {eve}");
-    assert!(!world.grants.may_ask(owner("eve").as_ref()));
+    assert!(!world.grants.may_ask(world.by("eve").asker.as_ref()));
     for number in 0..15 {
-        assert!(world.grants.may_ask(owner("ada").as_ref()), "{number}");
-        assert!(world.ask("pi", &format!("ada {number}"), by("ada"), None));
+        assert!(world.grants.may_ask(world.by("ada").asker.as_ref()), "{number}");
+        assert!(world.ask("pi", &format!("ada {number}"), world.by("ada"), None));
         assert!(world.may_reply("pi", &format!("ada {number}")));
     }
     assert!(!world.may_reply("pi", &eve.to_string()), "no grant was given beyond the share");
     world.now += LONGEST_MS;
     world.sweep_all();
-    assert!(world.is_empty() && world.grants.may_ask(owner("eve").as_ref()));
+    assert!(world.is_empty() && world.grants.may_ask(world.by("eve").asker.as_ref()));
 }
 
 #[test]
 fn one_turn_looks_at_a_part_of_the_table() {
     let mut world = World::new(10_000);
     for number in 0..5_000 {
-        world.ask("pi", &number.to_string(), by("ada"), Some(1));
+        world.ask("pi", &number.to_string(), world.by("ada"), Some(1));
     }
     world.now += 1_000;
     world.grants.sweep(world.now);
@@ -265,8 +267,9 @@ fn one_turn_looks_at_a_part_of_the_table() {
 #[test]
 fn addresses_are_owners_where_nobody_logged_in() {
     let world = World::new(9);
-    let address = |last: u8| Some(Arc::new(Owner::at(IpAddr::from([127, 0, 0, last]))));
-    let asked = |last| Asked { owner: address(last), ..Asked::default() };
+    let owner = |last: u8| Arc::new(Owner::at(IpAddr::from([127, 0, 0, last])));
+    let address = |last| Some(world.grants.asker(&owner(last)));
+    let asked = |last| Asked { asker: address(last), ..Asked::default() };
     while world.ask("pi", &world.grants.count().to_string(), asked(1), None) {}
     assert!(!world.grants.may_ask(address(1).as_ref()) && world.grants.may_ask(address(2).as_ref()));
 }

@@ -36,7 +36,7 @@ impl Hub {
         let limits = &self.shared.config.limits;
         let (known, count) = {
             let sessions = self.sessions.lock();
-            (sessions.by_client.contains_key(client_id), sessions.by_client.len())
+            (sessions.by_client.contains(client_id), sessions.by_client.len())
         };
         if known {
             return Ok(());

@@ -104,7 +104,7 @@ impl Hub {
             let source: Weak<Session> = Arc::downgrade(&session);
             Link::new(transport, source, (peer, principal.clone()), self.shared.clone(), greeting)
         };
-        sessions.by_client.insert(connect.client_id, session.clone());
+        sessions.by_client.insert(session.clone());
         sessions.by_key.insert(session.key, session.clone());
         {
             let mut state = session.state.lock();
@@ -129,9 +129,10 @@ impl Hub {
                 if self.shared.bus.topic(topic).is_some() {
                     let caller = state.principal.caller();
                     caller::stamp(&mut properties.user, caller, None);
-                    if properties.response_topic.is_some() {
-                        let (owner, caller) = (state.owner().cloned(), caller.cloned());
-                        *asked = Some(Arc::new(Asked { owner, caller, passed_on: None }));
+                    if properties.response_topic.as_ref().is_some_and(|reply| self.shared.bus.is_reply(reply))
+                    {
+                        let asker = state.owner().map(|owner| self.shared.grants.asker(owner));
+                        *asked = Some(Arc::new(Asked { asker, caller: caller.cloned(), passed_on: None }));
                     }
                 }
                 will.message = will.message.compact();
@@ -183,7 +184,7 @@ impl Hub {
         if state.expiry == 0 {
             will = state.will.take();
             left = self.end(session, &mut state, will.is_some(), scratch);
-            remove(&mut sessions.by_client, session);
+            sessions.by_client.remove(session);
             sessions.by_key.remove(&session.key);
         } else {
             if state.will.as_ref().is_some_and(|w| w.delay == 0) && !self.will_waits(&state, scratch.now) {
@@ -263,7 +264,7 @@ impl Hub {
             }
             let will = state.will.take();
             let left = self.end(session, &mut state, will.is_some(), &mut scratch);
-            remove(&mut sessions.by_client, session);
+            sessions.by_client.remove(session);
             sessions.by_key.remove(&session.key);
             (will, state.durable, left)
         };
@@ -339,10 +340,4 @@ fn greeting(session: &Session, version: Version, peer: &Peer, mut ack: ConnAck) 
         codec::connack(version, ConnAck { features: "", ..ack }, &mut greeting);
     }
     greeting
-}
-
-fn remove(by_client: &mut hashbrown::HashMap<ByteString, Arc<Session>>, session: &Arc<Session>) {
-    if by_client.get(&session.client_id).is_some_and(|s| Arc::ptr_eq(s, session)) {
-        by_client.remove(&session.client_id);
-    }
 }

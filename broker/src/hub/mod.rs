@@ -1,6 +1,7 @@
 //! Every session of a broker: how they begin, are resumed, taken over, and end.
 
 mod admission;
+mod by_client;
 mod cutting;
 mod disk;
 mod late_wills;

@@ -1,5 +1,6 @@
 //! Users and rules are replaced while clients are connected.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use bytestring::ByteString;
@@ -27,10 +28,11 @@ pub(crate) struct Taken {
 }
 
 impl Hub {
-    /// Replaces users and rules by those of another configuration, and looks at what every session holds, with turns for
+    /// Replaces users and rules by those of another configuration, in which the passwords of the users `changed` are others,
+    /// and looks at what every session holds, with turns for
     /// the others. New decisions are by the new rules from the first moment on.
-    pub(crate) async fn replace_access(&self, config: &Config) -> Taken {
-        self.shared.access.replace(config);
+    pub(crate) async fn replace_access(&self, config: &Config, changed: &HashSet<String>) -> Taken {
+        self.shared.access.replace(config, changed);
         let mut taken = Taken::default();
         let mut looked_at = 0;
         for (session, ()) in self.sessions_in_turns(|_| Some(())).await {
@@ -68,8 +70,8 @@ impl Hub {
         scratch.begin_turn(self.shared.clock.now_ms());
     }
 
-    /// The filters of a session, and whether its connection is to end: its user is gone, or its client id is now another
-    /// user's. Takes away a will that may not be published any more.
+    /// The filters of a session, and whether its connection is to end: its user is gone or has another password, or
+    /// its client id is now another user's. Takes away a will that may not be published any more.
     fn look_at_session(&self, session: &Arc<Session>, scratch: &mut Scratch) -> (Vec<ByteString>, bool) {
         let access = &self.shared.access;
         let mut state = session.state.lock();
@@ -78,7 +80,7 @@ impl Hub {
         }
         let principal = state.principal.clone();
         let id = &session.client_id;
-        let ends = !access.knows(&principal) || access.check_client_id(id, &principal).is_err();
+        let ends = !access.is_logged_in(&principal) || access.check_client_id(id, &principal).is_err();
         let client = Identity { principal: &principal, client_id: id };
         let denied = |will: &Message| access.authorize_will(client, will).is_err();
         if state.will.as_ref().is_some_and(|will| denied(&will.message)) {
@@ -148,8 +150,8 @@ mod tests {
     #[tokio::test]
     async fn others_have_turns_while_sessions_without_filters_are_looked_at() {
         let hub = hub(4 * AT_ONCE);
-        let config = Config::default();
-        let mut replacing = pin!(hub.replace_access(&config));
+        let (config, changed) = (Config::default(), HashSet::new());
+        let mut replacing = pin!(hub.replace_access(&config, &changed));
         let mut context = Context::from_waker(Waker::noop());
         let mut turns = 0;
         while replacing.as_mut().poll(&mut context).is_pending() {

@@ -28,7 +28,7 @@ impl Hub {
         for stored in snapshot.sessions {
             let session = Session::new(stored.key, stored.record.client_id);
             let mut sessions = self.sessions.lock();
-            sessions.by_client.insert(session.client_id.clone(), session.clone());
+            sessions.by_client.insert(session.clone());
             sessions.by_key.insert(session.key, session.clone());
             let mut state = session.state.lock();
             state.durable = true;

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use bytestring::ByteString;
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 
+use super::by_client::ByClient;
 use super::late_wills::LateWills;
 use crate::codec::Reason;
 use crate::owner::Accounts;
@@ -42,7 +42,7 @@ pub(super) type Waiting = Mutex<HashMap<u64, Vec<oneshot::Sender<()>>>>;
 /// Every session there is.
 #[derive(Debug, Default)]
 pub(crate) struct Sessions {
-    pub(crate) by_client: HashMap<ByteString, Arc<Session>>,
+    pub(crate) by_client: ByClient,
     /// In the order in which they began.
     pub(crate) by_key: BTreeMap<u64, Arc<Session>>,
 }

@@ -15,9 +15,12 @@ pub(super) enum Gated {
     Release(u16),
 }
 
-/// What waits for the disk, in the order in which it is sent.
+/// What waits for the disk, in the order in which it is sent. Boxed, for without a store nothing ever does.
 #[derive(Debug, Default)]
-pub(super) struct GatedQueue {
+pub(super) struct GatedQueue(Option<Box<Line>>);
+
+#[derive(Debug, Default)]
+struct Line {
     waiting: VecDeque<(Ticket, Gated)>,
     /// Bytes of its frames: a SUBACK may have a hundred thousand.
     bytes: usize,
@@ -25,41 +28,43 @@ pub(super) struct GatedQueue {
 
 impl GatedQueue {
     pub(super) fn is_empty(&self) -> bool {
-        self.waiting.is_empty()
+        self.len() == 0
     }
 
     /// How many wait.
     pub(super) fn len(&self) -> usize {
-        self.waiting.len()
+        self.0.as_ref().map_or(0, |line| line.waiting.len())
     }
 
     /// Bytes of the frames that wait.
     pub(super) fn bytes(&self) -> usize {
-        self.bytes
+        self.0.as_ref().map_or(0, |line| line.bytes)
     }
 
     /// The answers that wait.
     pub(super) fn frames(&self) -> impl Iterator<Item = &[u8]> {
-        self.waiting.iter().filter_map(|(_, gated)| match gated {
+        self.0.iter().flat_map(|line| &line.waiting).filter_map(|(_, gated)| match gated {
             Gated::Frame(frame) => Some(&**frame),
             _ => None,
         })
     }
 
     pub(super) fn push(&mut self, ticket: Ticket, gated: Gated) {
-        self.bytes += gated.bytes();
-        self.waiting.push_back((ticket, gated));
+        let line = self.0.get_or_insert_default();
+        line.bytes += gated.bytes();
+        line.waiting.push_back((ticket, gated));
     }
 
     /// Takes the first one out if its ticket is on disk.
     pub(super) fn pop_durable(&mut self, durable: Ticket) -> Option<Gated> {
-        if self.waiting.front()?.0 > durable {
+        let line = self.0.as_mut()?;
+        if line.waiting.front()?.0 > durable {
             return None;
         }
-        let (_, gated) = self.waiting.pop_front()?;
-        self.bytes -= gated.bytes();
-        if self.waiting.is_empty() && self.waiting.capacity() > KEPT_PLACES {
-            self.waiting = VecDeque::new();
+        let (_, gated) = line.waiting.pop_front()?;
+        line.bytes -= gated.bytes();
+        if line.waiting.is_empty() && line.waiting.capacity() > KEPT_PLACES {
+            self.0 = None;
         }
         Some(gated)
     }
@@ -96,7 +101,7 @@ mod tests {
         assert!(queue.pop_durable(1).is_none(), "the next one waits");
         assert_eq!((queue.len(), queue.bytes()), (1_000, 9_990));
         while queue.pop_durable(1_001).is_some() {}
-        assert_eq!((queue.bytes(), queue.waiting.capacity()), (0, 0));
+        assert!(queue.bytes() == 0 && queue.0.is_none());
         queue.push(1_002, Gated::Frame(vec![0; 10]));
         queue.clear();
         assert!(queue.is_empty() && queue.bytes() == 0);

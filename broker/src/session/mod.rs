@@ -8,6 +8,7 @@ mod gated;
 mod in_flight;
 mod overflow;
 mod reads;
+mod received;
 mod rights;
 mod scratch;
 mod sending;
@@ -20,7 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytestring::ByteString;
-use hashbrown::{HashMap, HashSet};
+use hashbrown::HashMap;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
@@ -45,6 +46,7 @@ use full::Overflow;
 use gated::{Gated, GatedQueue};
 use in_flight::InFlight;
 use reads::{Read, ReadTurn, Reads};
+use received::ReceivedIds;
 use rights::DeliveryRights;
 pub(crate) use scratch::Scratch;
 
@@ -92,7 +94,7 @@ pub(crate) struct State {
     /// The generation of rules by which its subscriptions were looked at last, of which the lower half tells them apart.
     checked: u32,
     /// QoS 2 packet ids that came from the client and are not released.
-    pub(crate) received: HashSet<u16>,
+    pub(crate) received: ReceivedIds,
     /// Waits for the will's delay and for the session's end.
     pub(crate) timer: Option<AbortHandle>,
     /// At QoS 1 and 2, for the window and for room in the outbox.
@@ -420,5 +422,16 @@ impl Session {
     pub(crate) fn charge_wait(&self, time: Duration) {
         let mut state = self.state.lock();
         state.wait_credit = state.wait_credit.saturating_sub(time);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// With its reference counts and what malloc adds, an idle session takes 464 bytes.
+    #[test]
+    fn an_idle_session_is_small() {
+        assert!(size_of::<Session>() <= 440, "{}", size_of::<Session>());
     }
 }

@@ -32,7 +32,7 @@ fn long_answers_that_wait_for_the_disk_stop_the_reading_of_their_client() {
         }
         let hub = world.broker().hub.clone();
         let limit = hub.shared.config.limits.answer_bytes;
-        let session = hub.sessions.lock().by_client["greedy"].clone();
+        let session = hub.sessions.lock().by_client.get("greedy").cloned().expect("it is connected");
         let (count, bytes) = session.gated();
         assert!(bytes > limit && bytes < limit + 2 * FILTERS, "{bytes} bytes in {count} answers");
         world.exchange().await;

@@ -22,6 +22,8 @@ use tokio::net::TcpStream;
 pub(crate) use socket::Socket;
 use stream::Stream;
 pub(crate) use tls::{HandshakeError, Progress, Tls};
+#[cfg(feature = "fuzzing")]
+pub(crate) use web::any_bytes;
 pub(crate) use web::{HttpRefusal, Web, answer as answer_http};
 
 /// One client's byte stream.
@@ -102,6 +104,15 @@ impl Transport {
             Self::Plain(socket) => socket.try_write_vectored(pieces),
             Self::Tls(tls) => tls.try_write(pieces),
             Self::Web(web) => web.try_write(pieces),
+        }
+    }
+
+    /// Whether another read is worth trying after one that left room in its buffer: what a layer above the socket takes away
+    /// (headers of frames) makes such a read no sign that the socket is empty.
+    pub(crate) fn may_have_more(&self) -> bool {
+        match self {
+            Self::Plain(_) => false,
+            Self::Web(web) => web.may_have_more(),
         }
     }
 

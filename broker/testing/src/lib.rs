@@ -10,7 +10,10 @@
 //! | `incoming`, `reader` | Packets as a server sends them, read strictly |
 //! | `property`, `primitive` | The properties of MQTT 5, and the data types of both versions |
 //! | `socket` | A blocking connection for both |
+//! | `authority`, `tunnel` | Certificates; TLS, WebSocket and unix sockets in front of a broker (feature `tunnels`) |
 
+#[cfg(feature = "tunnels")]
+mod authority;
 mod incoming;
 mod name;
 mod outgoing;
@@ -18,8 +21,12 @@ mod primitive;
 mod property;
 mod reader;
 mod socket;
+#[cfg(feature = "tunnels")]
+mod tunnel;
 mod version;
 
+#[cfg(feature = "tunnels")]
+pub use authority::{Authority, Issued};
 pub use incoming::{Ack, Connack, Packet, Suback, length_of_first, read_packet};
 pub use name::unique;
 pub use outgoing::{
@@ -29,4 +36,6 @@ pub use primitive::{binary, string, variable_integer};
 pub use property::{Property, encode_properties};
 pub use reader::Malformed;
 pub use socket::{Socket, SocketError};
+#[cfg(feature = "tunnels")]
+pub use tunnel::{Layers, Tunnel};
 pub use version::Version;

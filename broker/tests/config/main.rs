@@ -1,5 +1,6 @@
 //! Configuration files: the documented one is true, and a wrong one says where and what to write instead.
 
+mod hardened;
 mod listeners;
 
 use std::path::Path;
@@ -264,7 +265,6 @@ fn each_error_says_what_to_do() {
         ("users = [{ name = 'a' }, { name = 'c', client_ids = ['a'] }]", "'c'", "overlap; change one"),
         ("acl_file = 'no such file'", "'no such file'", "cannot read no such file"),
         ("anonymous_roles = ['admin']", "['admin']", "add [[users]], password_file or acl_file"),
-        ("hardened = true", "true", "add [[users]], password_file or acl_file"),
         ("roles = [{ name = 'a', admin = true }]", "{ name = 'a', admin = true }", "add [[users]]"),
         ("roles = [{ name = 'a', call = [] }]", "call", "unknown field `call`"),
         ("limits.connections = 0", "0", "at least 1; leave the key out for 100000"),

@@ -1,7 +1,10 @@
 //! Users and rules that are read again while clients are connected.
 
-use std::fs;
+use std::collections::BTreeMap;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use rantai_broker::{Config, Limits, ReloadError};
@@ -14,10 +17,16 @@ use Version::{V3, V5};
 const RELOAD: &str = "$CONTROL/rantai/reload";
 const ACL: &str = "user ada\ntopic readwrite a/#\ntopic readwrite b/#\n";
 
-/// A table of `[[users]]`; the password is the name.
+/// A table of `[[users]]`; the password is the name. The same record whenever it is written: another one is another
+/// password, and ends the connections of its user.
 fn user(name: &str) -> String {
-    let record = support::user(name, name).password.expect("it has one");
-    format!("[[users]]\nname = '{name}'\npassword = '{record}'\n")
+    static TABLES: Mutex<BTreeMap<String, String>> = Mutex::new(BTreeMap::new());
+    let mut tables = TABLES.lock().expect("no test panics with it");
+    let table = tables.entry(name.to_owned()).or_insert_with(|| {
+        let record = support::user(name, name).password.expect("it has one");
+        format!("[[users]]\nname = '{name}'\npassword = '{record}'\n")
+    });
+    table.clone()
 }
 
 /// A configuration with `root`, an admin, `ada`, and these others.
@@ -25,6 +34,11 @@ fn users(others: &[&str]) -> String {
     let others: String = others.iter().map(|name| user(name)).collect();
     let (root, ada) = (user("root"), user("ada"));
     format!("anonymous = true\nacl_file = 'acl.conf'\n{root}roles = ['admin']\n{ada}{others}")
+}
+
+/// The same where nobody without a user is let in, and all other strict choices hold.
+fn hardened(others: &[&str]) -> String {
+    users(others).replacen("anonymous = true", "hardened = true", 1)
 }
 
 struct Files(tempfile::TempDir);
@@ -38,7 +52,10 @@ impl Files {
     }
 
     fn write(&self, name: &str, text: &str) {
-        fs::write(self.0.path().join(name), text).expect("a file");
+        let path = self.0.path().join(name);
+        fs::write(&path, text).expect("a file");
+        // There are records of passwords in it, which `hardened` wants closed to others.
+        fs::set_permissions(path, Permissions::from_mode(0o600)).expect("set");
     }
 
     async fn start(&self) -> Own {
@@ -103,6 +120,35 @@ async fn who_loses_a_subscription_is_disconnected_and_keeps_the_rest_of_its_sess
         client.assert_silent().await;
     }
     assert_eq!(own.broker.counts().reloads, 1);
+}
+
+/// Whoever had the earlier password kept what had logged in with it.
+#[tokio::test]
+async fn a_password_that_is_changed_ends_the_connections_of_its_user() {
+    let files = Files::new();
+    let own = files.start().await;
+    let mut ada = own.connect(of("ada").id("ada").persistent()).await;
+    ada.subscribe("a/#", 1).await;
+    let mut old = own.connect(Connect::new(V3).user("ada").password("ada").id("ada--3")).await;
+    let mut bob = own.connect(of("bob").id("bob")).await;
+    let reload = async || {
+        let reloaded = own.broker.reloader().expect("our own engine").reload().await;
+        reloaded.expect("a configuration").connections
+    };
+    assert_eq!(reload().await, 0, "the same records");
+    let record = support::user("ada", "new").password.expect("it has one");
+    let changed = format!("[[users]]\nname = 'ada'\npassword = '{record}'\n");
+    let changed = users(&["bob"]).replace(&user("ada"), &changed);
+    files.write("broker.toml", &changed);
+    assert_eq!(reload().await, 2);
+    ada.assert_refused(&[0x87]).await;
+    old.assert_ended().await;
+    assert_eq!(bob.publish(Publish::new("a/1", "x").qos(1)).await, 0, "another user");
+    assert_eq!(own.try_connect(of("ada").id("ada").resume()).await.1, 0x86, "the earlier password");
+    let mut ada = own.connect(of("ada").password("new").id("ada").resume()).await;
+    assert!(ada.connack.as_ref().is_some_and(|connack| connack.session_present), "the session stays");
+    assert_eq!(ada.message().await.topic, "a/1");
+    assert_eq!(reload().await, 0, "what has logged in with the new one stays");
 }
 
 #[tokio::test]
@@ -184,6 +230,21 @@ async fn the_last_users_cannot_be_taken_away_from_a_listener_that_others_reach()
     let own = start(true).await;
     files.write("broker.toml", "");
     own.broker.reloader().expect("our own engine").reload().await.expect("it is meant");
+}
+
+/// The keys of a file that is read again and those of a running broker have to fit together.
+#[tokio::test]
+async fn hardened_is_refused_while_a_listener_without_tls_is_reached_by_others() {
+    let files = Files::new();
+    files.write("broker.toml", &users(&["bob"]));
+    let mut config = Config::load(files.path()).expect("a configuration");
+    config.listen = vec!["0.0.0.0:0".parse().expect("an address")];
+    let own = Own::start(move |other| *other = config).await;
+    let reloader = own.broker.reloader().expect("our own engine");
+    files.write("broker.toml", &hardened(&["bob"]));
+    let error = reloader.reload().await.expect_err("passwords in the clear");
+    assert!(matches!(error, ReloadError::Clear { .. }) && error.to_string().contains("0.0.0.0"), "{error}");
+    own.connect(of("bob").id("elsewhere")).await;
 }
 
 #[tokio::test]
@@ -288,13 +349,13 @@ async fn a_user_that_is_gone_before_its_connect_is_answered_is_not_let_in() {
 #[tokio::test]
 async fn users_that_may_take_only_their_own_client_ids_draw_none() {
     let files = Files::new();
-    files.write("broker.toml", &format!("hardened = true\n{}", users(&["bob"])));
+    files.write("broker.toml", &hardened(&["bob"]));
     let own = files.start().await;
     for version in [V3, V5] {
         let refused = if version == V5 { 0x85 } else { 2 };
         let nameless = Connect::new(version).user("ada").password("ada").id("");
         assert_eq!(own.try_connect(nameless).await.1, refused);
         own.connect(Connect::new(version).user("ada").password("ada").id("ada--1")).await;
-        own.connect(Connect::new(version).id("")).await;
+        assert_ne!(own.try_connect(Connect::new(version).id("")).await.1, 0, "nobody is let in");
     }
 }

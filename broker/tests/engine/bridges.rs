@@ -1,6 +1,7 @@
 //! Brokers that connect as bridges: level 0x83 (3.1) or 0x84 (3.1.1), as mosquitto's do by default.
 
 use crate::Own;
+use crate::access::with_rules;
 use crate::support::{Client, Connack, Connect, Packet, Publish, Version, Will};
 use Version::{V3, V5};
 
@@ -60,6 +61,25 @@ async fn the_state_of_a_bridge_may_be_published_and_nothing_else_below_sys() {
     // It is retained like what other clients say: within the limit.
     let another = STATE.replace("workshop", "another");
     assert_eq!(client.publish(Publish::new(&another, "1").qos(1).retain()).await, 0x97);
+}
+
+/// mosquitto's bridges were refused for their will wherever there were rules.
+#[tokio::test]
+async fn a_bridge_that_logs_in_tells_its_own_state_and_no_other() {
+    let own = Own::start(with_rules("user bob\ntopic read $SYS/#\n")).await;
+    let mut watcher = own.connect(Connect::new(V5).user("bob").password("bob")).await;
+    watcher.subscribe("$SYS/broker/connection/+/state", 1).await;
+    for version in [V3, V5] {
+        let connect = |id| Connect::new(version).user("ada").password("ada").id(id);
+        let (_, refused) = own.try_connect(connect("another").will(Will::new(STATE, "0"))).await;
+        assert_eq!(refused, if version == V5 { 0x87 } else { 5 });
+        let will = Will::new(STATE, "0").qos(1).retain();
+        let mut bridge = own.connect(connect("workshop.bridge").will(will)).await;
+        assert_eq!(bridge.publish(Publish::new(STATE, "1").qos(1).retain()).await, 0);
+        assert_eq!(watcher.message().await.text(), "1");
+        bridge.cut().await;
+        assert_eq!(watcher.message().await.text(), "0");
+    }
 }
 
 /// It went to a disk that was to take nothing new.

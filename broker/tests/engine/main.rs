@@ -20,6 +20,7 @@ mod grants;
 mod growth;
 mod guesses;
 mod limits;
+mod listeners;
 mod local;
 mod log;
 mod log_lines;
@@ -37,6 +38,7 @@ mod thread;
 mod threads;
 mod tls;
 mod turns;
+mod websocket;
 
 use rantai_broker::{Broker, Config};
 use support::{Client, Connect, Version};

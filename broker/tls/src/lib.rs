@@ -1,14 +1,19 @@
 //! TLS by rustls and ring: what broker, client and gateways have in common. Certificates, keys and revocation lists are PEM
 //! files.
 
+mod client;
 mod files;
+mod problem;
 mod reasons;
 mod server;
 mod subject;
+mod verifier;
 
 use std::sync::Arc;
 
+pub use client::{ClientError, ClientTls, TlsFiles};
 pub use files::{FileError, Identity, read_certificates, read_identity, read_revocations};
+pub use problem::TlsProblem;
 pub use reasons::client_failure;
 use rustls::crypto::CryptoProvider;
 pub use server::{ClientFiles, ServerFiles, ServerTls, ServerTlsError};

@@ -24,6 +24,15 @@ pub fn is_filter(text: &str) -> bool {
     fits
 }
 
+/// Splits off the first level of a topic or filter; the rest is `None` behind the last one.
+pub fn split_level(text: &str) -> (&str, Option<&str>) {
+    // Levels are short: a loop over their bytes costs less than a search that is made for long texts.
+    match text.bytes().position(|byte| byte == b'/') {
+        Some(at) => (&text[..at], Some(&text[at + 1..])),
+        None => (text, None),
+    }
+}
+
 /// Whether a filter matches a topic (MQTT 5, 4.7).
 pub fn matches(filter: &str, topic: &str) -> bool {
     // A wildcard at the beginning is not meant for `$SYS` and its like [MQTT-4.7.2-1].
@@ -104,6 +113,19 @@ mod tests {
             ("a/b", "a", false),
         ] {
             assert_eq!(matches(filter, topic), expected, "{filter} {topic}");
+        }
+    }
+
+    #[test]
+    fn levels_are_split_off_as_split_does() {
+        for text in ["", "/", "a", "a/", "/a", "a//b", "é/ü/#", "abc/def/ghi"] {
+            let (mut levels, mut rest) = (Vec::new(), Some(text));
+            while let Some(left) = rest {
+                let (level, behind) = split_level(left);
+                levels.push(level);
+                rest = behind;
+            }
+            assert_eq!(levels, text.split('/').collect::<Vec<_>>(), "{text:?}");
         }
     }
 

@@ -10,6 +10,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use rantai_client::registry::similar;
+use rantai_client::session::TlsFiles;
 use rantai_group_commit::make_private_folder;
 use serde::Deserialize;
 
@@ -30,6 +31,12 @@ pub(crate) struct Context {
     pub(crate) password: Option<String>,
     /// A file with the password, instead of the password itself.
     pub(crate) password_file: Option<PathBuf>,
+    /// Certificates of the authorities that are trusted, instead of the system's.
+    pub(crate) ca: Option<PathBuf>,
+    /// A certificate to show to the broker.
+    pub(crate) cert: Option<PathBuf>,
+    /// The private key of `cert`, if it is in another file.
+    pub(crate) key: Option<PathBuf>,
     /// As `--timeout` takes it.
     pub(crate) timeout: Option<String>,
 }
@@ -164,17 +171,27 @@ impl Contexts {
 }
 
 impl Context {
+    /// Its files for TLS.
+    pub(crate) fn tls(&self) -> TlsFiles {
+        TlsFiles { ca: self.ca.clone(), certificate: self.cert.clone(), key: self.key.clone() }
+    }
+
     /// Its file, or what is shown of it.
     pub(crate) fn to_toml(&self, with_password: bool) -> String {
         let mut text = String::new();
         let password = self.password.as_deref();
-        let password_file = self.password_file.as_ref().map(|file| file.display().to_string());
+        let shown = |file: &Option<PathBuf>| file.as_ref().map(|file| file.display().to_string());
+        let password_file = shown(&self.password_file);
+        let (ca, cert, key) = (shown(&self.ca), shown(&self.cert), shown(&self.key));
         for (key, value) in [
             ("broker", Some(&*self.broker)),
             ("root", self.root.as_deref()),
             ("user", self.user.as_deref()),
             ("password", password.filter(|_| with_password)),
             ("password_file", password_file.as_deref()),
+            ("ca", ca.as_deref()),
+            ("cert", cert.as_deref()),
+            ("key", key.as_deref()),
             ("timeout", self.timeout.as_deref()),
         ] {
             if let Some(value) = value {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Once;
 use std::time::Duration;
 
-use rantai_client::session::Address;
+use rantai_client::session::{Address, TlsFiles};
 use rantai_client::wire::name::Root;
 
 use crate::connection::duration;
@@ -15,6 +15,7 @@ use crate::contexts::{Context, Contexts};
 use crate::exit::{Exit, Failure};
 use crate::private_file::is_open_to_others;
 use crate::terminal::note;
+use crate::tls::{TlsArguments, warn_of_open_key};
 
 const DEFAULT_BROKER: &str = "mqtt://localhost:1883";
 /// More than any password file that is meant.
@@ -26,7 +27,8 @@ pub(crate) struct Broker {
     #[arg(
         id = "broker",
         long = "broker",
-        help = "The broker: mqtt://host or mqtt://host:port [default: mqtt://localhost:1883]",
+        help = "The broker: mqtt://host, mqtts://host (TLS), wss://host/path or unix:/socket, or several separated by \
+                commas, which are tried in order [default: mqtt://localhost:1883]",
         global = true,
         value_name = "URL",
         env = "RANTAI_BROKER",
@@ -42,6 +44,8 @@ pub(crate) struct Broker {
     /// A file whose first line is the user's password
     #[arg(long, global = true, value_name = "FILE", env = "RANTAI_PASSWORD_FILE", hide_env_values = true)]
     password_file: Option<PathBuf>,
+    #[command(flatten)]
+    tls: TlsArguments,
     /// Broker, user and password of this context (`rantai context`)
     #[arg(long, global = true, value_name = "NAME", env = "RANTAI_CONTEXT", hide_env_values = true)]
     context: Option<String>,
@@ -72,22 +76,44 @@ impl Broker {
         self.endpoint().ok()?.timeout
     }
 
+    /// Takes this broker instead of any other that is named.
+    pub(crate) fn name(&mut self, url: String) {
+        self.url = Some(url);
+        self.endpoint = OnceCell::new();
+    }
+
     /// The address without user name and password.
     pub(crate) fn shown(&self) -> String {
         self.endpoint().map_or_else(|_| "the broker".to_owned(), |endpoint| endpoint.address.to_string())
     }
 
-    /// What the configuration of a node says, where neither flags nor the environment do: its root, and its user with the
-    /// file of the password.
+    /// What the configuration of a node says, where neither flags nor the environment do: its broker and root, its user with
+    /// the file of the password, and its files for TLS. Where it names a broker, what it says of users and TLS is for that
+    /// one alone.
     pub(crate) fn complete(&mut self, config: &rantai_site::config::Config) {
         if self.root.is_none() {
             self.root.clone_from(&config.root);
+        }
+        if self.url.is_none() && self.context.is_none() {
+            self.url = config.broker.as_ref().map(ToString::to_string);
+        }
+        self.endpoint = OnceCell::new();
+        let is_meant = config.broker.as_ref().is_none_or(|broker| {
+            let url = self.url.as_ref().and_then(|url| url.parse::<Address>().ok());
+            url.is_some_and(|url| url.is_within(broker))
+        });
+        if !is_meant {
+            return;
         }
         if self.user.is_none() && self.password_file.is_none() && !self.url_has_user() {
             self.user.clone_from(&config.user);
             self.password_file.clone_from(&config.password_file);
         }
-        self.endpoint = OnceCell::new();
+        let TlsFiles { ca, certificate, key } = &config.tls;
+        self.tls.ca = self.tls.ca.take().or_else(|| ca.clone());
+        if self.tls.cert.is_none() && self.tls.key.is_none() {
+            (self.tls.cert, self.tls.key) = (certificate.clone(), key.clone());
+        }
     }
 
     /// Lets a command find the same broker, by its environment: an address may have a password, which the list of processes
@@ -99,6 +125,9 @@ impl Broker {
             ("RANTAI_ROOT", self.root.clone().map(Into::into)),
             ("RANTAI_USER", self.user.clone().map(Into::into)),
             ("RANTAI_PASSWORD_FILE", path(&self.password_file)),
+            ("RANTAI_CA", path(&self.tls.ca)),
+            ("RANTAI_CERT", path(&self.tls.cert)),
+            ("RANTAI_KEY", path(&self.tls.key)),
             ("RANTAI_CONTEXT", self.context.clone().map(Into::into)),
         ] {
             match value {
@@ -130,10 +159,18 @@ impl Broker {
             warn_of_password_in_url();
         }
         // A password of a context goes to the broker of that context and to no other.
-        let kept = known.filter(|context| is_address(&context.broker, &address));
+        let kept = known.filter(|context| is_within(&address, &context.broker));
         if let Some((user, password)) = self.login(&address, kept)? {
             address = address.with_credentials(user, password);
         }
+        if let Some(place) = address.open_password() {
+            warn_of_open_password(&place);
+        }
+        let files = self.tls.or(kept.map(Context::tls).unwrap_or_default())?;
+        if address.uses_tls() {
+            warn_of_open_key(&files);
+        }
+        let address = address.with_tls(files);
         let root = self.root.as_deref().or(known.and_then(|context| context.root.as_deref()));
         let root = root.map_or_else(|| Ok(Root::default()), Root::new);
         let timeout = known.and_then(|context| context.timeout.as_deref()).map(duration).transpose();
@@ -154,7 +191,7 @@ impl Broker {
         let Ok(contexts) = Contexts::of_user() else { return Ok(None) };
         let Some(name) = contexts.current()? else { return Ok(None) };
         let other = |context: &Context| match &self.url {
-            Some(url) => parse_address(url).map(|address| !is_address(&context.broker, &address)),
+            Some(url) => parse_address(url).map(|address| !is_within(&address, &context.broker)),
             None => Ok(false),
         };
         match contexts.read(&name) {
@@ -174,7 +211,7 @@ impl Broker {
         let usage = |text: &str| Err(Failure::new(Exit::Usage, text));
         let file = self.password_file.as_deref();
         if let Some(user) = address.user() {
-            if self.user.as_ref().is_some_and(|other| other != user) {
+            if address.other_user(self.user.as_deref().unwrap_or(user)).is_some() {
                 return usage(
                     "the broker's URL names another user than --user or RANTAI_USER; leave one of them out",
                 );
@@ -219,8 +256,9 @@ pub(crate) fn parse_address(url: &str) -> Result<Address, Failure> {
     url.parse().map_err(|error| Failure::from_error(Exit::Usage, &error))
 }
 
-fn is_address(url: &str, address: &Address) -> bool {
-    url.parse::<Address>().is_ok_and(|known| known.to_string() == address.to_string())
+/// Whether each place of an address is one of `url`.
+fn is_within(address: &Address, url: &str) -> bool {
+    url.parse::<Address>().is_ok_and(|known| address.is_within(&known))
 }
 
 /// The first line of a file.
@@ -246,6 +284,17 @@ pub(crate) fn read_password(file: &Path) -> Result<String, Failure> {
 /// Whether a text stands on the command line, which every user of the machine can read.
 pub(crate) fn is_argument(text: &str) -> bool {
     std::env::args_os().any(|argument| argument.to_string_lossy().ends_with(text))
+}
+
+/// Warns once.
+fn warn_of_open_password(place: &str) {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        note(&format!(
+            "warning: the password goes to {place} in the clear, where others on the network may read it; \
+             mqtts:// or wss:// encrypts it"
+        ));
+    });
 }
 
 pub(crate) fn warn_of_password_in_url() {

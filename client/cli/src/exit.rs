@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use clap::ArgMatches;
-use rantai_client::session::ConnectRefusal;
+use rantai_client::session::{ConnectRefusal, TlsProblem};
 use rantai_client::wire::fault::{Code, Fault};
 use rantai_client::{CallError, ConnectError, error_chain};
 use rantai_nodes::NodeError;
@@ -122,20 +122,7 @@ impl Failure {
 
 impl From<ConnectError> for Failure {
     fn from(error: ConnectError) -> Self {
-        let exit = match &error {
-            ConnectError::Address(_) => Exit::Usage,
-            ConnectError::Refused { .. } => Exit::Denied,
-            _ => Exit::Unreachable,
-        };
-        let mut failure = Self::from_error(exit, &error);
-        failure.message.push_str(match error {
-            ConnectError::Unreachable { .. } => {
-                "; start one with `rantai up`, or name another with --broker or RANTAI_BROKER"
-            }
-            ConnectError::Refused { refusal, .. } => refusal_advice(refusal),
-            _ => "",
-        });
-        failure
+        Self::from_error(connect_exit(&error), &error).and_then_say(connect_advice(&error))
     }
 }
 
@@ -145,6 +132,56 @@ impl From<NodeError> for Failure {
             NodeError::Connect(error) => error.into(),
             error => Self::from_error(Exit::Failed, &error),
         }
+    }
+}
+
+/// The exit code where there is no connection.
+fn connect_exit(error: &ConnectError) -> Exit {
+    match error {
+        ConnectError::Address(_) | ConnectError::TlsFiles(_) => Exit::Usage,
+        ConnectError::Refused { .. }
+        | ConnectError::Tls {
+            source: TlsProblem::CertificateRequired | TlsProblem::CertificateRefused(_),
+            ..
+        } => Exit::Denied,
+        ConnectError::All { errors } => {
+            match errors.iter().map(connect_exit).find(|exit| *exit != Exit::Unreachable) {
+                Some(exit) if errors.iter().all(|error| connect_exit(error) == exit) => exit,
+                _ => Exit::Unreachable,
+            }
+        }
+        _ => Exit::Unreachable,
+    }
+}
+
+/// What to do where there is no connection, as the end of a sentence behind a semicolon; of several brokers, for the first where there is something to do.
+pub(crate) fn connect_advice(error: &ConnectError) -> &'static str {
+    match error {
+        ConnectError::Unreachable { .. } => {
+            "; start one with `rantai up`, or name another with --broker or RANTAI_BROKER"
+        }
+        ConnectError::Refused { refusal, .. } => refusal_advice(*refusal),
+        ConnectError::Tls { source, .. } => match source {
+            TlsProblem::UnknownAuthority { .. } | TlsProblem::RenewedAuthority { .. } => {
+                "; name the file of its authority's certificate with --ca"
+            }
+            TlsProblem::OtherName { .. } => "; use one of those in the address",
+            TlsProblem::CertificateRequired => "; name yours with --cert and --key",
+            TlsProblem::CertificateRefused(_) => "; look at the file of --cert",
+            TlsProblem::NotTls | TlsProblem::Closed => "; for one without TLS use mqtt:// or ws://",
+            _ => "",
+        },
+        ConnectError::All { errors } => {
+            let is_there = |error: &&ConnectError| !matches!(error, ConnectError::Unreachable { .. });
+            errors
+                .iter()
+                .filter(is_there)
+                .chain(errors)
+                .map(connect_advice)
+                .find(|text| !text.is_empty())
+                .unwrap_or("")
+        }
+        _ => "",
     }
 }
 

@@ -12,8 +12,8 @@ use crate::table::{CONTINUATION_INDENT, MIN_COLUMN, wrap};
 
 /// The commands by what they are for: each is in one group.
 const GROUPS: [(&str, &[&str]); 9] = [
-    ("Run a broker and objects", &["up", "broker", "serve", "config", "demo"]),
-    ("Users and what they may do", &["passwd", "context", "acl", "admin"]),
+    ("Run a broker and objects", &["init", "up", "broker", "serve", "config", "doctor", "demo"]),
+    ("Users and what they may do", &["passwd", "cert", "context", "acl", "admin"]),
     ("Look around and call", &["ls", "describe", "call", "chain", "watch"]),
     ("Tasks", &["task"]),
     ("Files", &["files", "get", "put"]),

@@ -1,9 +1,11 @@
 //! The binary `rantai`: one subcommand per file in [`commands`].
 
 mod arguments;
+mod certificates;
 mod commands;
 mod configurations;
 mod connection;
+mod container;
 mod contexts;
 mod descriptors;
 mod endpoint;
@@ -13,12 +15,14 @@ mod log_file;
 mod private_file;
 mod progress;
 mod prompt;
+mod random;
 mod reload;
 mod roles;
 mod signals;
 mod table;
 mod template;
 mod terminal;
+mod tls;
 
 use clap::{ColorChoice, FromArgMatches as _, Parser};
 

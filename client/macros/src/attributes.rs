@@ -53,8 +53,10 @@ impl Parse for Interface {
 
 /// `#[method(…)]`.
 #[derive(Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a word that stands there or not")]
 pub(crate) struct Method {
     pub(crate) idempotent: bool,
+    pub(crate) read_only: bool,
     pub(crate) once: bool,
     pub(crate) secret: bool,
     pub(crate) time_limit_ms: Option<LitInt>,
@@ -74,6 +76,9 @@ impl Method {
             attribute.parse_nested_meta(|meta| {
                 if meta.path.is_ident("idempotent") {
                     method.idempotent = true;
+                } else if meta.path.is_ident("read_only") {
+                    // What changes nothing may be carried out twice.
+                    (method.read_only, method.idempotent) = (true, true);
                 } else if meta.path.is_ident("once") {
                     method.once = true;
                 } else if meta.path.is_ident("secret") {
@@ -83,7 +88,9 @@ impl Method {
                 } else if meta.path.is_ident("name") {
                     method.name = Some(meta.value()?.parse()?);
                 } else {
-                    return Err(meta.error("expected idempotent, once, secret, time_limit_ms or name"));
+                    return Err(
+                        meta.error("expected idempotent, read_only, once, secret, time_limit_ms or name")
+                    );
                 }
                 if method.idempotent && method.once {
                     return Err(meta.error("what may be carried out twice needs no `once`"));

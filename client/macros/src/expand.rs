@@ -279,7 +279,7 @@ fn object(interface: &Interface, item: &ItemTrait, methods: &[Parts]) -> TokenSt
 
 fn describe(parts: &Parts) -> TokenStream {
     let (name, summary) = (&parts.name, &parts.summary);
-    let (idempotent, once, secret) = (parts.settings.idempotent, parts.settings.once, parts.settings.secret);
+    let super::attributes::Method { idempotent, read_only, once, secret, .. } = parts.settings;
     let params = parts.inputs.iter().filter_map(|input| {
         let name = input.name.to_string();
         let (required, schema) = match &input.kind {
@@ -310,6 +310,7 @@ fn describe(parts: &Parts) -> TokenStream {
             params: vec![#(#params),*],
             result: #result,
             idempotent: #idempotent,
+            read_only: #read_only,
             once: #once,
             secret: #secret,
             time_limit_ms: #limit,

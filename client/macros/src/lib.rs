@@ -23,13 +23,13 @@ use syn::parse_macro_input;
 /// #[interface(version = "1.0.0", tags("math"), event(done: f64), state(last: f64))]
 /// pub trait Calculator {
 ///     /// The sum of `a` and `b`.
-///     #[method(idempotent, time_limit_ms = 5_000)]
+///     #[method(read_only, time_limit_ms = 5_000)]
 ///     async fn add(&self, a: f64, b: f64) -> Result<f64, Fault>;
 /// }
 /// ```
 ///
 /// On the trait: `version`, `tags(…)`, `event(name: Type)` and `state(name: Type)` (its last value is kept). On a
-/// method: `idempotent` (it may be carried out twice) or `once` (it may not, even where the node ends and begins again:
+/// method: `idempotent` (it may be carried out twice), `read_only` (it changes nothing, and is idempotent) or `once` (it may not, even where the node ends and begins again:
 /// it keeps a journal), `secret` (its result is neither logged nor kept on disk, by the ledger for one),
 /// `time_limit_ms = N`, `name = "…"` where the name on the bus is another one.
 #[proc_macro_attribute]

@@ -61,15 +61,15 @@ pub struct Upload {
 #[interface(version = "1.0.0", tags("files"))]
 pub trait SharedFiles {
     /// The files below a folder, by path, a thousand at a time.
-    #[method(idempotent)]
+    #[method(read_only)]
     async fn list(&self, folder: Option<String>, after: Option<String>) -> Result<Listing, Fault>;
 
     /// Size and digest of a file.
-    #[method(idempotent)]
+    #[method(read_only)]
     async fn open(&self, path: String) -> Result<Opened, Fault>;
 
     /// Bytes of it, fewer than asked for only at its end; -32015 where it is not the one that was opened.
-    #[method(idempotent)]
+    #[method(read_only)]
     async fn read(&self, path: String, etag: String, offset: u64, length: u32) -> Result<Binary, Fault>;
 
     /// Begins to write a file of this size and digest, or goes on with it.

@@ -22,6 +22,7 @@ pub struct Description {
 
 /// A method.
 #[derive(Clone, Debug, Default, PartialEq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a member of its own in OpenRPC")]
 pub struct Method {
     /// Its name.
     pub name: String,
@@ -33,6 +34,8 @@ pub struct Method {
     pub result: Option<Value>,
     /// Whether carrying it out twice is the same as once.
     pub idempotent: bool,
+    /// Whether it changes nothing, so that it may be called by whoever only looks: by HTTP's GET, a browser's prefetch.
+    pub read_only: bool,
     /// Whether a request that can be told from every other (its correlation has 16 bytes or more) is carried out
     /// at most once by a node, also where that ends meanwhile and begins again.
     pub once: bool,
@@ -143,6 +146,7 @@ impl Method {
                 .collect(),
             result: schema(&method["result"]["schema"]),
             idempotent: method["x-idempotent"] == true,
+            read_only: method["x-read-only"] == true,
             once: method["x-once"] == true,
             secret: method["x-secret"] == true,
             time_limit_ms: method["x-time-limit-ms"].as_u64(),
@@ -170,6 +174,9 @@ impl Method {
             "x-idempotent": self.idempotent,
             "x-once": self.once,
         });
+        if self.read_only {
+            method["x-read-only"] = true.into();
+        }
         if self.secret {
             method["x-secret"] = true.into();
         }
@@ -245,6 +252,7 @@ mod tests {
             ],
             result: None,
             idempotent: true,
+            read_only: true,
             once: false,
             secret: false,
             time_limit_ms: Some(5),

@@ -1,26 +1,41 @@
-//! Where a broker is: `mqtt://user:password@host:port`.
+//! Where a broker is: `mqtt://user:password@host:port`, or several such places in order.
+
+mod endpoint;
 
 use std::fmt;
 use std::str::FromStr;
 
-use percent_encoding::percent_decode_str;
-use url::{Host, Url};
+use rantai_tls::TlsFiles;
 
-/// The port of a broker that names none.
-const DEFAULT_PORT: u16 = 1883;
+pub(super) use endpoint::{Endpoint, Place};
 
 /// A broker's address, with the user name and password to use there.
+///
+/// | | Port | |
+/// |---|---|---|
+/// | `mqtt://host` | 1883 | TCP |
+/// | `mqtts://host` | 8883 | TLS |
+/// | `ws://host/path` | 80 | WebSocket; the path is `/mqtt` where none is written |
+/// | `wss://host/path` | 443 | WebSocket over TLS |
+/// | `unix:/path/of/socket` | | A unix socket |
+///
+/// Several addresses, separated by commas, are tried in order: at first, and again from the first one on whenever the
+/// connection was lost. So their order is a preference, and whoever has the same list meets on the same broker as soon as it
+/// is back, instead of staying apart on those that happened to be there. Where one is unreachable, it costs 3 s at most.
+///
+/// A user in one address is for that address alone.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Address {
-    pub(super) host: String,
-    pub(super) port: u16,
-    pub(super) user: Option<(String, String)>,
+    /// One at least.
+    pub(super) endpoints: Vec<Endpoint>,
+    pub(super) tls: TlsFiles,
 }
 
 /// Why a text is no address.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{text:?} is no broker's address: {reason}; it looks like mqtt://host, mqtt://host:1883 or mqtt://user:password@host"
+    "{text:?} is no broker's address: {reason}; it looks like mqtt://host, mqtt://host:1883, mqtt://user:password@host, \
+     mqtts://host, wss://host/mqtt or unix:/path, and several are separated by commas"
 )]
 pub struct AddressError {
     text: String,
@@ -30,34 +45,69 @@ pub struct AddressError {
 impl Address {
     /// A broker on this machine, without a user name.
     pub fn local(port: u16) -> Self {
-        Self { host: "127.0.0.1".to_owned(), port, user: None }
+        let place = Place::Network { host: "127.0.0.1".to_owned(), port, tls: false, path: None };
+        Self { endpoints: vec![Endpoint { place, user: None }], tls: TlsFiles::default() }
     }
 
-    /// With this user name and password instead of its own.
+    /// With this user name and password instead of its own, at each of its places.
     #[must_use]
     pub fn with_credentials(mut self, user: impl Into<String>, password: impl Into<String>) -> Self {
-        self.user = Some((user.into(), password.into()));
+        let user = (user.into(), password.into());
+        self.endpoints.iter_mut().for_each(|endpoint| endpoint.user = Some(user.clone()));
         self
     }
 
-    /// The user name, if it has one.
+    /// With these files for connections by TLS. They are read again at every connection.
+    #[must_use]
+    pub fn with_tls(mut self, files: TlsFiles) -> Self {
+        self.tls = files;
+        self
+    }
+
+    /// The first user name in it, if it has one.
     pub fn user(&self) -> Option<&str> {
-        self.user.as_ref().map(|(user, _)| &**user)
+        self.users().next().map(|(user, _)| &**user)
     }
 
     /// Whether it has a password.
     pub fn has_password(&self) -> bool {
-        self.user.as_ref().is_some_and(|(_, password)| !password.is_empty())
+        self.users().any(|(_, password)| !password.is_empty())
     }
 
-    /// The password, empty where it has none.
+    /// The password of the first user in it, empty where it has none.
     pub fn password(&self) -> &str {
-        self.user.as_ref().map_or("", |(_, password)| password)
+        self.users().next().map_or("", |(_, password)| password)
     }
 
-    /// Host and port, as a resolver takes them.
-    pub(super) fn socket(&self) -> (&str, u16) {
-        (&self.host, self.port)
+    /// Whether each of its places is among those of another address too: what was given for that one may be used here.
+    pub fn is_within(&self, other: &Self) -> bool {
+        self.places().all(|place| other.places().any(|known| known == place))
+    }
+
+    /// Whether one of its places is reached by TLS.
+    pub fn uses_tls(&self) -> bool {
+        self.places().any(Place::is_tls)
+    }
+
+    /// The first of its places to which a password would go in the clear, over a network.
+    pub fn open_password(&self) -> Option<String> {
+        let has_password =
+            |endpoint: &&Endpoint| endpoint.user.as_ref().is_some_and(|(_, text)| !text.is_empty());
+        let mut open = self.endpoints.iter().filter(has_password).filter(|endpoint| endpoint.place.is_open());
+        open.next().map(|endpoint| endpoint.place.to_string())
+    }
+
+    /// A different user name than this one that one of its places has.
+    pub fn other_user(&self, user: &str) -> Option<&str> {
+        self.users().map(|(named, _)| &**named).find(|named| *named != user)
+    }
+
+    fn users(&self) -> impl Iterator<Item = &(String, String)> {
+        self.endpoints.iter().filter_map(|endpoint| endpoint.user.as_ref())
+    }
+
+    fn places(&self) -> impl Iterator<Item = &Place> {
+        self.endpoints.iter().map(|endpoint| &endpoint.place)
     }
 }
 
@@ -65,56 +115,46 @@ impl FromStr for Address {
     type Err = AddressError;
 
     fn from_str(text: &str) -> Result<Self, AddressError> {
-        // The password is nobody's business, not even in an error about it.
-        let shown = match text
-            .split_once("://")
-            .and_then(|(scheme, rest)| Some((scheme, rest.rsplit_once('@')?.1)))
-        {
-            Some((scheme, rest)) => format!("{scheme}://…@{rest}"),
-            None => text.to_owned(),
-        };
-        let wrong = |reason| AddressError { text: shown.clone(), reason };
-        let bare = !text.contains("://");
-        let whole = if bare { format!("mqtt://{text}") } else { text.to_owned() };
-        let url = Url::parse(&whole).map_err(|_| wrong("it cannot be read"))?;
-        match url.scheme() {
-            "mqtt" | "tcp" => {}
-            "mqtts" | "ssl" | "tls" => return Err(wrong("TLS is not supported")),
-            "ws" | "wss" => return Err(wrong("WebSocket is not supported")),
-            _ => return Err(wrong("the scheme is mqtt")),
-        }
-        if !matches!(url.path(), "" | "/") || url.query().is_some() || url.fragment().is_some() {
-            return Err(wrong("nothing follows the port"));
-        }
-        let host = match url.host() {
-            Some(Host::Domain(name)) if !name.is_empty() => name.to_owned(),
-            Some(Host::Ipv4(address)) => address.to_string(),
-            Some(Host::Ipv6(address)) => address.to_string(),
-            _ => return Err(wrong("there is no host")),
-        };
-        let decode = |text: &str| {
-            percent_decode_str(text)
-                .decode_utf8()
-                .map(Into::into)
-                .map_err(|_| wrong("the user name or password is not UTF-8"))
-        };
-        let user = match (url.username(), url.password()) {
-            ("", None) => None,
-            (user, password) => Some((decode(user)?, decode(password.unwrap_or_default())?)),
-        };
-        Ok(Self { host, port: url.port().unwrap_or(DEFAULT_PORT), user })
+        let endpoints = split(text).into_iter().map(|part| {
+            let text = part.trim();
+            Endpoint::parse(text).map_err(|reason| AddressError { text: without_user(text), reason })
+        });
+        Ok(Self { endpoints: endpoints.collect::<Result<_, _>>()?, tls: TlsFiles::default() })
     }
+}
+
+/// The addresses of a list. A comma may also stand in a password, where an `@` follows before the next scheme.
+fn split(text: &str) -> Vec<String> {
+    let has_scheme = |part: &str| part.contains("://") || part.trim_start().starts_with("unix:");
+    let mut parts: Vec<String> = Vec::new();
+    for part in text.split(',') {
+        let mut part = part.to_owned();
+        if part.contains('@') && !has_scheme(&part) {
+            while let Some(before) = parts.pop() {
+                part = format!("{before},{part}");
+                if has_scheme(&before) {
+                    break;
+                }
+            }
+        }
+        parts.push(part);
+    }
+    parts
+}
+
+/// The password is nobody's business, not even in an error about it.
+fn without_user(text: &str) -> String {
+    let parts = text.split_once("://").and_then(|(scheme, rest)| Some((scheme, rest.rsplit_once('@')?.1)));
+    parts.map_or_else(|| text.to_owned(), |(scheme, rest)| format!("{scheme}://…@{rest}"))
 }
 
 /// Without the user name and password.
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { host, port, .. } = self;
-        if host.contains(':') {
-            write!(f, "mqtt://[{host}]:{port}")
-        } else {
-            write!(f, "mqtt://{host}:{port}")
+        for (number, place) in self.places().enumerate() {
+            write!(f, "{}{place}", if number == 0 { "" } else { "," })?;
         }
+        Ok(())
     }
 }
 
@@ -137,10 +177,24 @@ mod tests {
             ("mqtt://[::1]:9/", "mqtt://[::1]:9", None),
             ("mqtt://ana:s%40t@pi.local:1999", "mqtt://pi.local:1999", Some(("ana", "s@t"))),
             ("mqtt://ana@pi", "mqtt://pi:1883", Some(("ana", ""))),
+            ("mqtt://ana:a,b@c,d@pi", "mqtt://pi:1883", Some(("ana", "a,b@c,d"))),
+            ("ana:a,b@pi", "mqtt://pi:1883", Some(("ana", "a,b"))),
+            ("mqtts://pi", "mqtts://pi:8883", None),
+            ("ws://pi", "ws://pi:80/mqtt", None),
+            ("ws://[::1]:8080/", "ws://[::1]:8080/", None),
+            ("wss://ana:x@pi/a/b", "wss://pi:443/a/b", Some(("ana", "x"))),
+            ("unix:/run/rantai.sock", "unix:/run/rantai.sock", None),
+            ("unix:///run/rantai.sock", "unix:/run/rantai.sock", None),
+            ("pi, mqtts://pi,unix:/s", "mqtt://pi:1883,mqtts://pi:8883,unix:/s", None),
+            (
+                "mqtt://a,mqtt://ana:a,b@pi,c",
+                "mqtt://a:1883,mqtt://pi:1883,mqtt://c:1883",
+                Some(("ana", "a,b")),
+            ),
         ] {
             let address: Address = text.parse().expect(text);
             assert_eq!(address.to_string(), shown);
-            let found = address.user.as_ref().map(|(user, password)| (&**user, &**password));
+            let found = address.users().next().map(|(user, password)| (&**user, &**password));
             assert_eq!(found, user, "{text}");
         }
     }
@@ -150,17 +204,45 @@ mod tests {
         for (text, reason) in [
             ("", "no host"),
             ("http://pi", "the scheme is mqtt"),
-            ("mqtts://pi", "TLS is not supported"),
             ("mqtt://pi:99999", "cannot be read"),
             ("mqtt://pi/topic", "nothing follows"),
+            ("ws://pi/mqtt?x", "nothing follows"),
             ("mqtt://", "no host"),
+            ("mqtt://a,", "no host"),
+            ("unix:socket", "from / on"),
         ] {
             let error = text.parse::<Address>().expect_err(text).to_string();
             assert!(error.contains(reason) && error.contains("mqtt://user:password@host"), "{error}");
         }
-        let error = "mqtt://ana:secret@pi/x".parse::<Address>().expect_err("a path").to_string();
-        assert!(!error.contains("secret"), "{error}");
+        for text in
+            ["mqtt://ana:secret@pi/x", "mqtt://ana:a,secret@pi/x,pi", "mqtt://a,ftp://ana:secret,b@pi"]
+        {
+            let error = text.parse::<Address>().expect_err("a path").to_string();
+            assert!(!error.contains("secret"), "{error}");
+        }
         let shown = format!("{:?}", "mqtt://ana:secret@pi".parse::<Address>().expect("an address"));
         assert!(!shown.contains("secret"), "{shown}");
+    }
+
+    #[test]
+    fn credentials_belong_to_places() {
+        let address = |text: &str| text.parse::<Address>().expect(text);
+        let two = address("mqtt://pi,mqtts://pi");
+        assert!(address("mqtts://pi").is_within(&two) && two.is_within(&two));
+        for other in ["mqtt://pi:8883", "mqtts://pi,mqtts://other", "wss://pi:8883", "unix:/pi"] {
+            assert!(!address(other).is_within(&two), "{other}");
+        }
+        let mixed = address("mqtt://ana:x@pi,mqtt://budi@pi:9");
+        assert_eq!((mixed.other_user("ana"), mixed.other_user("budi")), (Some("budi"), Some("ana")));
+        for (text, open) in [
+            ("mqtt://ana:x@pi", Some("mqtt://pi:1883")),
+            ("ws://ana:x@10.0.0.1", Some("ws://10.0.0.1:80/mqtt")),
+            ("mqtts://ana:x@pi,mqtt://pi", None),
+            ("mqtt://ana@pi", None),
+            ("mqtt://ana:x@localhost,mqtt://ana:x@127.0.0.2,mqtt://ana:x@[::1]", None),
+        ] {
+            assert_eq!(address(text).open_password().as_deref(), open, "{text}");
+        }
+        assert_eq!(two.with_credentials("ana", "x").open_password().as_deref(), Some("mqtt://pi:1883"));
     }
 }

@@ -10,7 +10,6 @@ use std::time::Duration;
 use bytes::{BufMut, BytesMut};
 use rumqttc::v5::mqttbytes::{self, v5 as packets};
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
 use super::backoff::Backoff;
@@ -24,6 +23,8 @@ use super::pulse::{Beat, Pulse};
 use super::receiver::Receiver;
 use super::shared::{SessionShared, Status};
 use super::stalls::{self, Stalls};
+use super::stream::Stream;
+use crate::error::error_chain;
 
 /// A connection that lasted less does not reset the backoff.
 const STEADY: Duration = Duration::from_secs(1);
@@ -41,8 +42,8 @@ pub(super) async fn start<R: Receiver>(
 ) -> Result<(), ConnectError> {
     let first = match connect(&options).await {
         Ok(connection) => Some(connection),
-        Err(error @ (ConnectError::Unreachable { .. } | ConnectError::Silent { .. })) if options.patient => {
-            tracing::warn!("{error}; trying on");
+        Err(error) if options.patient && error.may_pass() => {
+            tracing::warn!("{}; trying on", error_chain(&error));
             None
         }
         Err(error) => return Err(error),
@@ -96,6 +97,7 @@ impl<R: Receiver> Task<R> {
             let began = Instant::now();
             self.online += 1;
             let (window, max_packet) = (connection.window, connection.max_packet);
+            let place = connection.place.clone();
             self.shared.outbox.lock().connected(connection.resumed, window.into(), max_packet as usize);
             self.shared.set_features(connection.features);
             self.receiver.connected();
@@ -115,7 +117,7 @@ impl<R: Receiver> Task<R> {
                 // It was about to end.
                 End::Lost(_) if self.shared.outbox.lock().closing.is_some() => break "closed".to_owned(),
                 End::Lost(reason) => {
-                    tracing::warn!("lost the connection to {}: {reason}", self.options.address);
+                    tracing::warn!("lost the connection to {place}: {reason}");
                     self.shared.status.send_replace(Status::Offline);
                 }
             }
@@ -203,7 +205,7 @@ impl<R: Receiver> Task<R> {
                 return End::Closed;
             }
             if !more && std::mem::take(&mut was_read) && writing.is_empty() && stalls.quiet(pulse.received) {
-                stalls::acknowledge(&stream);
+                stream.tcp().inspect(|tcp| stalls::acknowledge(tcp));
             }
             if reading.capacity() - reading.len() < READ_CAPACITY / 16 {
                 reading.reserve(READ_CAPACITY);
@@ -297,11 +299,21 @@ impl<R: Receiver> Task<R> {
 /// Retries until there is a connection; `None` when the session is closed meanwhile.
 async fn reconnect(options: &Options, shared: &SessionShared, backoff: &mut Backoff) -> Option<Connection> {
     let tries = async {
+        let mut told = String::new();
         loop {
             sleep(backoff.next()).await;
             match connect(options).await {
                 Ok(connection) => return connection,
-                Err(error) => tracing::debug!("{error}; trying on"),
+                Err(error) => {
+                    // That a broker is away passes. Anything else may not, and is told once.
+                    let text = error_chain(&error);
+                    if error.is_absence() || text == told {
+                        tracing::debug!("{text}; trying on");
+                    } else {
+                        tracing::warn!("{text}; trying on");
+                        told = text;
+                    }
+                }
             }
         }
     };
@@ -328,7 +340,7 @@ enum Event {
 
 /// Writes and reads; returns the first event.
 async fn wait(
-    stream: &mut TcpStream,
+    stream: &mut Stream,
     reading: &mut BytesMut,
     writing: &mut BytesMut,
     more: bool,
@@ -348,6 +360,11 @@ async fn wait(
                 Poll::Pending => break,
             }
         }
+        if stream.has_unsent()
+            && let Poll::Ready(Err(error)) = Pin::new(&mut *stream).poll_flush(context)
+        {
+            return Poll::Ready(Event::Failed(error));
+        }
         if written && writing.is_empty() {
             return Poll::Ready(Event::Written);
         }
@@ -356,6 +373,12 @@ async fn wait(
         }
         if let Poll::Ready(read) = pin!(stream.read_buf(reading)).poll(context) {
             return Poll::Ready(Event::Read(read));
+        }
+        // What a layer read may be a question to itself, whose answer has to go out.
+        if stream.has_unsent()
+            && let Poll::Ready(Err(error)) = Pin::new(&mut *stream).poll_flush(context)
+        {
+            return Poll::Ready(Event::Failed(error));
         }
         if work.as_mut().poll(context).is_ready() {
             return Poll::Ready(Event::Work);

@@ -3,7 +3,10 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
+use rantai_tls::{ClientError, TlsProblem};
+
 use super::address::AddressError;
+use crate::error::error_chain;
 
 /// An error of publishing: the message was not sent, not acknowledged, or refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -58,7 +61,7 @@ pub enum ConnectError {
     /// The address cannot be parsed.
     #[error(transparent)]
     Address(#[from] AddressError),
-    /// No TCP connection could be made.
+    /// No connection could be made, to the host or the socket.
     #[error("cannot reach the broker at {address}")]
     Unreachable {
         /// The address of the broker, without user name and password.
@@ -84,6 +87,31 @@ pub enum ConnectError {
         /// What can be done about it.
         refusal: ConnectRefusal,
     },
+    /// TLS was not agreed on: certificates mostly.
+    #[error("no TLS connection to {address}")]
+    Tls {
+        /// The address of the broker, without user name and password.
+        address: String,
+        /// What is wrong.
+        source: TlsProblem,
+    },
+    /// The files for TLS of this side cannot be used.
+    #[error("cannot set up TLS")]
+    TlsFiles(#[source] ClientError),
+    /// WebSocket was not agreed on.
+    #[error("no WebSocket at {address}: {reason}")]
+    Web {
+        /// The address of the broker, without user name and password.
+        address: String,
+        /// What the server says instead.
+        reason: String,
+    },
+    /// None of several addresses could be used.
+    #[error("none of {} brokers can be used: {}", errors.len(), joined(errors))]
+    All {
+        /// What happened at each of them, in order.
+        errors: Vec<ConnectError>,
+    },
     /// The peer violated MQTT 5.
     #[error("{address} does not speak MQTT 5: {reason}")]
     Protocol {
@@ -92,6 +120,32 @@ pub enum ConnectError {
         /// The violation.
         reason: String,
     },
+}
+
+impl ConnectError {
+    /// Whether the same attempt may succeed later without a change on this side.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } | Self::Silent { .. } => true,
+            Self::Tls { source, .. } => source.may_pass(),
+            Self::All { errors } => errors.iter().any(Self::may_pass),
+            _ => false,
+        }
+    }
+
+    /// Whether no broker has answered.
+    pub(super) fn is_absence(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } | Self::Silent { .. } => true,
+            Self::All { errors } => errors.iter().all(Self::is_absence),
+            _ => false,
+        }
+    }
+}
+
+/// Errors with their causes, in one line.
+fn joined(errors: &[ConnectError]) -> String {
+    errors.iter().map(|error| error_chain(error)).collect::<Vec<_>>().join("; ")
 }
 
 /// Why a broker refused a connection, as far as it lies with the client.

@@ -1,21 +1,27 @@
-//! From an address to an accepted connection: TCP, CONNECT, CONNACK.
+//! From an address to an accepted connection: a stream, CONNECT, CONNACK.
 
+use std::io;
 use std::time::Duration;
 
 use bytes::BytesMut;
 use rumqttc::v5::mqttbytes::{self, v5 as packets};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use super::address::{Endpoint, Place};
 use super::decode::reason_string;
 use super::error::{ConnectError, ConnectRefusal};
 use super::frame;
 use super::options::Options;
+use super::reach::reach;
+use super::stream::Stream;
+use crate::error::error_chain;
 use crate::wire::features::{BrokerFeatures, FEATURES_PROPERTY};
 
 /// Time for the broker to answer a CONNECT, and to read what is written before a DISCONNECT.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+/// Time for each of several places at first: one that is dead does not hold up those behind it.
+const FIRST_PATIENCE: Duration = Duration::from_secs(3);
 /// The Receive Maximum of a broker that sends none (MQTT 5, 3.2.2.3.3).
 const DEFAULT_RECEIVE_MAXIMUM: u16 = u16::MAX;
 /// The largest packet that MQTT can express, in bytes (MQTT 5, 2.1.4).
@@ -25,7 +31,9 @@ const FIRST_READ: usize = 4 << 10;
 
 /// A connection that the broker has accepted.
 pub(super) struct Connection {
-    pub(super) stream: TcpStream,
+    /// Where the broker is.
+    pub(super) place: String,
+    pub(super) stream: Stream,
     /// Bytes read behind the CONNACK.
     pub(super) reading: BytesMut,
     pub(super) resumed: bool,
@@ -35,27 +43,78 @@ pub(super) struct Connection {
     pub(super) features: BrokerFeatures,
 }
 
-/// One attempt, from resolving the host name to CONNACK; at most [`PATIENCE`].
+/// One attempt at each place of the address, in order, until one accepts.
 pub(super) async fn connect(options: &Options) -> Result<Connection, ConnectError> {
-    let address = options.address.to_string();
-    match timeout(PATIENCE, handshake(options)).await {
-        Ok(result) => result,
-        Err(_) => Err(ConnectError::Silent { address, within: PATIENCE }),
+    let endpoints = &options.address.endpoints;
+    if let [endpoint] = &endpoints[..] {
+        return attempt(options, endpoint, PATIENCE).await;
     }
+    let mut errors = Vec::new();
+    for endpoint in endpoints {
+        match attempt(options, endpoint, FIRST_PATIENCE).await {
+            Ok(connection) => return Ok(instead_of(&errors, connection)),
+            Err(error) => errors.push(error),
+        }
+    }
+    // A broker that is there and slow is better than none.
+    for number in 0..errors.len() {
+        if matches!(errors[number], ConnectError::Silent { .. }) {
+            match attempt(options, &endpoints[number], PATIENCE).await {
+                Ok(connection) => return Ok(instead_of(&errors[..number], connection)),
+                Err(error) => errors[number] = error,
+            }
+        }
+    }
+    Err(ConnectError::All { errors })
 }
 
-async fn handshake(options: &Options) -> Result<Connection, ConnectError> {
-    let address = options.address.to_string();
-    let unreachable = |source| ConnectError::Unreachable { address: address.clone(), source };
+/// Tells why others were not taken.
+fn instead_of(errors: &[ConnectError], connection: Connection) -> Connection {
+    for error in errors {
+        tracing::warn!("{}; connected to {} instead", error_chain(error), connection.place);
+    }
+    connection
+}
+
+/// One attempt at one place, from resolving the host name to CONNACK; at most `patience`.
+async fn attempt(
+    options: &Options,
+    endpoint: &Endpoint,
+    patience: Duration,
+) -> Result<Connection, ConnectError> {
+    let mut is_reached = false;
+    if let Ok(result) = timeout(patience, handshake(options, endpoint, &mut is_reached)).await {
+        return result;
+    }
+    let address = endpoint.place.to_string();
+    if is_reached {
+        return Err(ConnectError::Silent { address, within: patience });
+    }
+    let text = format!("no answer within {} s", patience.as_secs());
+    Err(ConnectError::Unreachable { address, source: io::Error::new(io::ErrorKind::TimedOut, text) })
+}
+
+async fn handshake(
+    options: &Options,
+    endpoint: &Endpoint,
+    is_reached: &mut bool,
+) -> Result<Connection, ConnectError> {
+    let address = endpoint.place.to_string();
     let protocol = |reason: String| ConnectError::Protocol { address: address.clone(), reason };
-    let mut stream = TcpStream::connect(options.address.socket()).await.map_err(unreachable)?;
-    // A request is one small packet; it must not wait for the acknowledgement of the one before.
-    stream.set_nodelay(true).map_err(unreachable)?;
+    let (mut stream, errors) = reach(&endpoint.place, &options.address.tls, || *is_reached = true).await?;
     let mut greeting = BytesMut::new();
-    greet(options).write(&mut greeting, None).map_err(|error| protocol(error.to_string()))?;
-    stream.write_all(&greeting).await.map_err(unreachable)?;
+    greet(options, endpoint).write(&mut greeting, None).map_err(|error| protocol(error.to_string()))?;
+    let sent = async {
+        stream.write_all(&greeting).await?;
+        stream.flush().await
+    };
+    // A broker that closes the connection may have said why.
+    let mut unsent = sent.await.err();
     let mut reading = BytesMut::with_capacity(FIRST_READ);
     let answer = loop {
+        if let Some(other) = other_protocol(&reading) {
+            return Err(protocol(other.to_owned()));
+        }
         match frame::next(&mut reading, options.max_packet as usize) {
             Ok(Some(packets::Packet::ConnAck(answer))) => break answer,
             Ok(Some(packets::Packet::Disconnect(farewell))) => {
@@ -66,12 +125,19 @@ async fn handshake(options: &Options) -> Result<Connection, ConnectError> {
             Ok(None) => {}
             Err(error) => return Err(protocol(error.to_string())),
         }
-        if stream.read_buf(&mut reading).await.map_err(unreachable)? == 0 {
-            return Err(protocol("it closed the connection without a CONNACK".to_owned()));
+        let read = stream.read_buf(&mut reading).await;
+        match (read, unsent.take()) {
+            (Ok(1..), error) => unsent = error,
+            (Ok(0) | Err(_), Some(error)) | (Err(error), None) => return Err(errors.explain(error)),
+            (Ok(0), None) => {
+                let is_plain = matches!(endpoint.place, Place::Network { tls: false, path: None, .. });
+                let hint = if is_plain { "; is it one for TLS (mqtts://) or WebSocket (ws://)?" } else { "" };
+                return Err(protocol(format!("it closed the connection without a CONNACK{hint}")));
+            }
         }
     };
     if answer.code != packets::ConnectReturnCode::Success {
-        let (reason, refusal) = refusal(&answer, options.address.user());
+        let (reason, refusal) = refusal(&answer, endpoint.user.as_ref().map(|(user, _)| &**user));
         return Err(ConnectError::Refused { address, reason, refusal });
     }
     let properties = answer.properties.as_ref();
@@ -86,6 +152,7 @@ async fn handshake(options: &Options) -> Result<Connection, ConnectError> {
     }
     let keep_alive = properties.and_then(|p| p.server_keep_alive).unwrap_or(options.keep_alive);
     Ok(Connection {
+        place: address.clone(),
         stream,
         reading,
         resumed: answer.session_present,
@@ -97,7 +164,16 @@ async fn handshake(options: &Options) -> Result<Connection, ConnectError> {
     })
 }
 
-fn greet(options: &Options) -> packets::Packet {
+/// What the first bytes of an answer show, where they are not MQTT.
+fn other_protocol(answer: &[u8]) -> Option<&'static str> {
+    // An alert of TLS, and the status of HTTP.
+    let tls = answer.starts_with(&[0x15, 3]).then_some("this looks like a port for TLS; use mqtts://");
+    tls.or_else(|| {
+        answer.starts_with(b"HTTP").then_some("this looks like a port for HTTP; for WebSocket use ws://")
+    })
+}
+
+fn greet(options: &Options, endpoint: &Endpoint) -> packets::Packet {
     let connect = packets::Connect {
         keep_alive: options.keep_alive.max(1),
         client_id: options.client_id.to_string(),
@@ -129,7 +205,7 @@ fn greet(options: &Options) -> packets::Packet {
             user_properties: Vec::new(),
         }),
     });
-    let user = options.address.user.clone();
+    let user = endpoint.user.clone();
     let login = user.map(|(username, password)| packets::Login { username, password });
     packets::Packet::Connect(connect, will, login)
 }

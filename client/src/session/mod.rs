@@ -2,12 +2,14 @@
 //!
 //! | Room | What |
 //! |---|---|
-//! | [`Address`] | `mqtt://user:password@host:port` |
+//! | [`Address`] | `mqtt://user:password@host:port`, and several of them |
 //! | `message`, `options`, `error` | What is published and subscribed to; options; errors |
 //! | `handle`, `outlet`, `receiver` | [`Session`] keeps the connection, [`Outlet`] publishes, [`Receiver`] is called back |
 //! | `outbox` | Send queue, in-flight table and subscriptions, without I/O |
 //! | `frame`, `decode` | Bytes to packets, packets to messages |
+//! | [`open`] | A byte stream to a broker, for tools that write packets themselves |
 //! | `connection` | The task: reads, writes, reconnects |
+//! | `reach`, `stream`, `web` | From a place to bytes: TCP, unix sockets, TLS, WebSocket |
 //! | `handshake`, `pulse`, `backoff`, `stalls` | CONNECT; keep-alive; waits between attempts; delayed TCP acknowledgements |
 //!
 //! Reading and writing do not wait for each other: while the peer does not read what is written, what it sends is
@@ -27,9 +29,13 @@ mod options;
 mod outbox;
 mod outlet;
 mod pulse;
+mod raw;
+mod reach;
 mod receiver;
 mod shared;
 mod stalls;
+mod stream;
+mod web;
 
 pub use address::{Address, AddressError};
 pub(crate) use error::because;
@@ -38,5 +44,7 @@ pub use handle::Session;
 pub use message::{Filter, Message, Publish, QoS};
 pub use options::{Options, Will};
 pub use outlet::Outlet;
+pub use rantai_tls::{ClientError, TlsFiles, TlsProblem};
+pub use raw::{RawStream, open};
 pub use receiver::Receiver;
 pub use shared::Status;

@@ -34,7 +34,8 @@ impl ShareLog {
         self.refused.load(Ordering::Relaxed)
     }
 
-    fn may_log(&self, caller: String) -> bool {
+    /// Whether a line about this caller may be logged now: once a minute, and of many callers only some.
+    pub fn may_log(&self, caller: String) -> bool {
         let (mut logged, now) = (self.logged.lock(), Instant::now());
         if logged.contains_key(&caller) || logged.len() >= MOST_LOGGED {
             logged.retain(|_, last| now.duration_since(*last) < LOG_INTERVAL);

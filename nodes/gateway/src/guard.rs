@@ -98,6 +98,8 @@ pub(super) struct Counts {
     pub(super) too_slow: AtomicU64,
     pub(super) foreign_pages: AtomicU64,
     pub(super) turned_away: AtomicU64,
+    pub(super) crowded_addresses: AtomicU64,
+    pub(super) handshakes: AtomicU64,
     pub(super) connections: AtomicU64,
     pub(super) streams: AtomicU64,
 }
@@ -117,6 +119,11 @@ impl Guard {
     /// Whether anybody may call, without a password.
     pub(super) fn is_open(&self) -> bool {
         self.users.is_empty()
+    }
+
+    /// Whether an address is that of a proxy which tells those of its clients.
+    pub(super) fn is_trusted_proxy(&self, address: IpAddr) -> bool {
+        proxies::is_trusted(&self.trusted_proxies, address)
     }
 
     /// Who sends a request by the connection of `peer`, if they may call now.
@@ -219,15 +226,22 @@ mod tests {
 
     const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
+    /// Of the key `abc`.
+    const RECORD: &str = "$sha256$ungWv48Bz-pBQUDeXa4iI7ADYaOWF3qctBD_YfIAFa0";
+
     fn guard(rate: u32) -> Guard {
         // `$6$`: one hash of SHA-512, which costs nothing here.
         let password = "$6$c2FsdHNhbHQxMjM0$+QxGzIhfk+Rq/7ap/GY7IRnpeO8t5hEQOSG4Dr5qU67e5IqSU3HXCn6DsTQklQYpwf1r1S1KgMfsecF7XkwbvA==".parse().expect("a record");
         let user = |name: &str, password: Option<Record>, key: Option<&str>| settings::User {
             name: name.to_owned(),
             password,
-            key: key.map(ToOwned::to_owned),
+            key: key.map(settings::UserKey::new),
         };
-        let users = [user("ada", Some(password), None), user("pi", None, Some("k1"))];
+        let users = [
+            user("ada", Some(password), None),
+            user("pi", None, Some("k1")),
+            user("hashed", None, Some(RECORD)),
+        ];
         let trusted = [Network::try_from("127.0.0.9".to_owned()).expect("an address")];
         Guard::new(Users::new(&users, None).expect("users"), &trusted, rate)
     }
@@ -253,6 +267,12 @@ mod tests {
         let user = |name: &str| Ok(Caller::User(User::new(name).expect("a name")));
         assert_eq!(admit(&basic("ada:change:me")).await, user("ada"));
         assert_eq!(admit(&with("bearer k1")).await, user("pi"));
+        assert_eq!(admit(&with("bearer abc")).await, user("hashed"));
+        assert_eq!(
+            admit(&with(&format!("bearer {RECORD}"))).await,
+            Err(Refused::Unknown),
+            "the record is no key"
+        );
         for wrong in ["Basic YWRhOg==", "Basic !!", "Bearer change:me", "Bearer", "Digest k1", "Basic azE="] {
             assert_eq!(admit(&with(wrong)).await, Err(Refused::Unknown), "{wrong}");
         }

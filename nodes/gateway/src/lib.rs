@@ -3,7 +3,8 @@
 //! | Room | What |
 //! |---|---|
 //! | [`settings`] | What stands of it in nodes.toml |
-//! | `server` | Connections, up to a number, each with a time |
+//! | `server`, `places` | Connections, up to a number in all and for each address, each with a time |
+//! | `handshake`, `tls` | TLS, where there is a certificate, and reading that again |
 //! | `guard`, `users`, `proxies` | Who may call, by which password, from where, and how often |
 //! | `pages` | Which web pages may call |
 //! | `catalog` | What the objects say of themselves, kept current |
@@ -11,15 +12,19 @@
 //! | `mapping` | Paths of one's own |
 //! | `events` | Server-sent events and WebSockets |
 //! | `openapi`, `ui` | All of it described, and a page to try it |
+//! | `location` | Where clients reach the gateway, for these descriptions |
 //! | [`soap`] | The same for SOAP 1.1 |
 
 mod arguments;
 mod catalog;
 mod events;
 mod guard;
+mod handshake;
+mod location;
 mod mapping;
 mod openapi;
 mod pages;
+mod places;
 mod proxies;
 mod rest;
 mod schema;
@@ -27,6 +32,7 @@ mod server;
 pub mod settings;
 pub mod soap;
 mod status;
+mod tls;
 mod ui;
 mod users;
 mod waiting;
@@ -35,14 +41,16 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use axum::Router;
 use rantai_client::Client;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use self::catalog::Catalog;
 use self::guard::Guard;
-use self::settings::{Limits, Rest, Soap};
+use self::location::Location;
+use self::server::Serving;
+use self::settings::{Rest, Soap};
+use self::tls::{Tls, TlsFiles};
 use self::users::Users;
 pub use self::waiting::WaitingCalls;
 
@@ -51,9 +59,12 @@ pub use self::waiting::WaitingCalls;
 pub struct Gateway {
     /// Where it listens.
     pub address: SocketAddr,
+    /// Whether it speaks TLS: `https`.
+    pub secure: bool,
     stop: watch::Sender<bool>,
     serving: JoinHandle<()>,
     following: JoinHandle<()>,
+    certificate: Option<JoinHandle<()>>,
 }
 
 impl Gateway {
@@ -61,57 +72,85 @@ impl Gateway {
     ///
     /// # Errors
     ///
-    /// Where its address cannot be listened on, and where its password file cannot be read.
+    /// Where its address cannot be listened on, and where its password file or its certificate cannot be read.
     pub async fn rest(settings: &Rest, client: Client, waiting: Arc<WaitingCalls>) -> io::Result<Self> {
         let catalog = Arc::new(Catalog::new(client.clone(), settings.objects.clone()));
         let users = Users::new(&settings.users, settings.password_file.as_deref())?;
         warn_of_missing_rights(&users, &client);
         let guard = Arc::new(Guard::new(users, &settings.trusted_proxies, settings.limits.rate_per_s));
         let stop = watch::Sender::new(false);
-        let router =
-            rest::router(settings, client, catalog.clone(), guard.clone(), waiting, stop.subscribe());
-        Self::start(settings.listen, settings.limits, router, guard, catalog, stop).await
+        let tls = open(settings.tls())?;
+        let location = Location::new(settings.address.as_deref(), tls.is_some());
+        let router = rest::router(
+            settings,
+            client,
+            catalog.clone(),
+            guard.clone(),
+            waiting,
+            location,
+            stop.subscribe(),
+        );
+        let serving = Serving::new(router, guard, settings.limits, tls);
+        Self::start(settings.listen, serving, catalog, stop).await
     }
 
     /// SOAP; `waiting` as for [`rest`](Self::rest).
     ///
     /// # Errors
     ///
-    /// Where its address cannot be listened on, and where its password file cannot be read.
+    /// Where its address cannot be listened on, and where its password file or its certificate cannot be read.
     pub async fn soap(settings: &Soap, client: Client, waiting: Arc<WaitingCalls>) -> io::Result<Self> {
         let catalog = Arc::new(Catalog::new(client.clone(), settings.objects.clone()));
         let users = Users::new(&settings.users, settings.password_file.as_deref())?;
         warn_of_missing_rights(&users, &client);
         let guard = Arc::new(Guard::new(users, &settings.trusted_proxies, settings.limits.rate_per_s));
         let stop = watch::Sender::new(false);
-        let router = soap::router(settings, client, catalog.clone(), guard.clone(), waiting);
-        Self::start(settings.listen, settings.limits, router, guard, catalog, stop).await
+        let tls = open(settings.tls())?;
+        let location = Location::new(settings.address.as_deref(), tls.is_some());
+        let router = soap::router(settings, client, catalog.clone(), guard.clone(), waiting, location);
+        let serving = Serving::new(router, guard, settings.limits, tls);
+        Self::start(settings.listen, serving, catalog, stop).await
     }
 
     async fn start(
         listen: SocketAddr,
-        limits: Limits,
-        router: Router,
-        guard: Arc<Guard>,
+        serving: Serving,
         catalog: Arc<Catalog>,
         stop: watch::Sender<bool>,
     ) -> io::Result<Self> {
         let (listener, address) = server::bind(listen).await?;
-        if guard.is_open() && !address.ip().is_loopback() {
-            tracing::warn!(
-                "everybody who reaches {address} may call; `users` and `password_file` say who may"
-            );
+        if !address.ip().is_loopback() {
+            warn_of_strangers(address, &serving);
         }
         let stopped = stop.subscribe();
         let following = tokio::spawn(catalog.follow());
-        let serving = tokio::spawn(server::serve(listener, router, guard, limits, stopped));
-        Ok(Self { address, stop, serving, following })
+        let certificate = serving.tls.clone().map(|tls| tokio::spawn(tls.follow()));
+        let secure = certificate.is_some();
+        let serving = tokio::spawn(serving.serve(listener, stopped));
+        Ok(Self { address, secure, stop, serving, following, certificate })
     }
 
     /// Takes nothing new, and lets what runs end within five seconds.
     pub async fn shutdown(mut self) {
         let _ = self.stop.send(true);
         let _ = (&mut self.serving).await;
+    }
+}
+
+fn open(files: Result<Option<TlsFiles>, String>) -> io::Result<Option<Arc<Tls>>> {
+    let files = files.map_err(io::Error::other)?;
+    files.map(Tls::open).transpose().map_err(io::Error::other)
+}
+
+/// Of a gateway that others than this host reach.
+fn warn_of_strangers(address: SocketAddr, serving: &Serving) {
+    if serving.guard.is_open() {
+        tracing::warn!("everybody who reaches {address} may call; `users` and `password_file` say who may");
+    } else if serving.tls.is_none() {
+        tracing::warn!(
+            "passwords and keys of users reach {address} readable for everybody on the way, unless a proxy in front of it \
+             speaks TLS; `certificate` and `key` are the files of a certificate to do so here"
+        );
     }
 }
 
@@ -128,5 +167,6 @@ impl Drop for Gateway {
     fn drop(&mut self) {
         self.serving.abort();
         self.following.abort();
+        self.certificate.iter().for_each(JoinHandle::abort);
     }
 }

@@ -1,10 +1,10 @@
-//! Paths of one's own: `GET /add?a=2&b=3` as a configuration has it.
+//! Paths of one's own: `GET /add?a=2&b=3` as a configuration has it; POST where the method may change something.
 
 use std::sync::Arc;
 
 use axum::extract::{RawQuery, State};
-use axum::http::{HeaderMap, StatusCode};
-use axum::response::IntoResponse;
+use axum::http::{HeaderMap, Method as Verb, StatusCode};
+use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get};
 use axum::{Extension, Json};
 use rantai_client::wire::fault::Fault;
@@ -12,38 +12,44 @@ use rantai_client::{Content, object::Method};
 use serde_json::{Map, Value, json};
 
 use super::guard::Caller;
-use super::rest::{Gateway, query};
+use super::rest::{self, Gateway, query};
 use super::settings::Route;
 use super::{arguments, status};
 
 /// What is served on such a path.
 pub(super) fn route(route: Route) -> MethodRouter<Arc<Gateway>> {
     let route = Arc::new(route);
-    get(
-        move |State(gateway): State<Arc<Gateway>>,
-              Extension(caller): Extension<Caller>,
-              headers: HeaderMap,
-              RawQuery(raw): RawQuery| async move {
-            match called(&gateway, &caller, &route, &headers, raw.as_deref()).await {
-                Ok(value) => Json(value).into_response(),
-                Err(fault) => {
-                    let (status, text) = shown(&route, &fault);
-                    (status, Json(json!({ "error": text }))).into_response()
-                }
+    // HEAD would be a call whose answer nobody wants.
+    let handler = move |verb: Verb,
+                        State(gateway): State<Arc<Gateway>>,
+                        Extension(caller): Extension<Caller>,
+                        headers: HeaderMap,
+                        RawQuery(raw): RawQuery| async move {
+        match called(&gateway, &caller, &route, &verb, &headers, raw.as_deref()).await {
+            Ok(response) => response,
+            Err(fault) => {
+                let (status, text) = shown(&route, &fault);
+                (status, Json(json!({ "error": text }))).into_response()
             }
-        },
-    )
+        }
+    };
+    get(handler.clone()).head(rest::wrong_verb).post(handler)
 }
 
 async fn called(
     gateway: &Gateway,
     caller: &Caller,
     route: &Route,
+    verb: &Verb,
     headers: &HeaderMap,
     raw: Option<&str>,
-) -> Result<Value, Fault> {
+) -> Result<Response, Fault> {
     let description = gateway.catalog.of(&route.object).await.map_err(status::fault)?;
-    let params = params(route, description.method(&route.method), &query(raw))?;
+    let method = description.method(&route.method);
+    if *verb == Verb::GET && method.is_some_and(|method| !method.read_only) {
+        return Ok(rest::not_by_get(&route.object, &route.method));
+    }
+    let params = params(route, method, &query(raw))?;
     let _place = gateway.waiting.begin(&route.object, caller)?;
     let proxy = caller.object(&gateway.client, &route.object).deadline(gateway.patience(headers));
     let answered = proxy.request(&route.method).params(params).send().await.map_err(status::fault)?;
@@ -51,10 +57,11 @@ async fn called(
         Content::Value(value) => value,
         Content::Binary(_) => return Err(Fault::failed("binary", "the result is binary")),
     };
-    Ok(match &route.result {
+    let value = match &route.result {
         Some(name) => Value::Object(Map::from_iter([(name.clone(), value)])),
         None => value,
-    })
+    };
+    Ok(Json(value).into_response())
 }
 
 /// By position, as far as they are given one after the other; the object says what is missing. The first of a name

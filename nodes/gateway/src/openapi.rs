@@ -31,7 +31,7 @@ pub(super) fn document(objects: &[(String, Arc<Description>)], secured: bool) ->
         "info": {
             "title": "Objects on the bus",
             "version": env!("CARGO_PKG_VERSION"),
-            "description": "Every object that is served now. A method that may be repeated can be called with GET \
+            "description": "Every object that is served now. A method that changes nothing can be called with GET \
                             and a query, every one with POST and JSON: a list by position, an object by name."
         },
         "servers": [{"url": "/"}],
@@ -49,7 +49,7 @@ pub(super) fn document(objects: &[(String, Arc<Description>)], secured: bool) ->
 fn path(object: &str, dialect: &Dialect<'_>, description: &Description, method: &Method) -> Value {
     let mut item = json!({"post": operation(object, dialect, description, method, "post")});
     let binary = method.params.iter().any(|param| param.schema.is_none());
-    if method.idempotent && !binary {
+    if method.read_only && !binary {
         let mut get = operation(object, dialect, description, method, "get");
         let parameters = named(method).map(|param| {
             let schema = dialect.schema(param.schema.as_ref().unwrap_or(&Value::Null));
@@ -201,7 +201,7 @@ mod tests {
             "info": {"title": 7, "description": null},
             "methods": [
                 {"name": "bare"},
-                {"name": "get", "x-idempotent": true, "params": [
+                {"name": "get", "x-read-only": true, "params": [
                     {"name": "a"}, {"name": "a", "schema": true}, {"name": ""}, {"name": "b", "schema": "x"}, 7,
                 ], "result": {"schema": null}},
                 {"name": "no such name"}, {"name": "a/{b}"}, {"summary": "none"}, 7,
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_may_be_repeated_has_a_get_and_every_reference_leads_somewhere() {
+    async fn what_changes_nothing_has_a_get_and_every_reference_leads_somewhere() {
         let document = document(&objects(), true);
         let add = &document["paths"]["/objects/calculator/add"];
         assert_eq!(add["get"]["parameters"][0]["name"], "a");
@@ -234,6 +234,8 @@ mod tests {
         );
         let submit = &document["paths"]["/objects/tasks/submit"];
         assert!(submit["get"].is_null() && submit["post"].is_object());
+        // It may be repeated, and yet it changes something.
+        assert!(document["paths"]["/objects/tasks/cancel"]["get"].is_null());
         assert!(document["paths"]["/events/tasks"]["get"].is_object());
         let mut found = Vec::new();
         references(&document, &mut found);

@@ -5,6 +5,7 @@ use axum::http::{HeaderMap, header};
 use rantai_client::wire::fault::{Code, Fault};
 
 use super::guard::{Counts, Guard};
+use super::location::Location;
 
 /// Pages of the gateway's own, and those that are listed.
 #[derive(Debug)]
@@ -13,13 +14,16 @@ pub(super) struct Pages {
     origins: Vec<String>,
     /// Whether anybody may call.
     open: bool,
+    /// Whether the gateway speaks TLS, so that a page without it is not its own.
+    secure: bool,
     /// What this host is called.
     host: Option<String>,
 }
 
 impl Pages {
-    pub(super) fn new(origins: &[String], open: bool) -> Self {
-        Self { origins: origins.to_vec(), open, host: host_name() }
+    pub(super) fn new(origins: &[String], open: bool, location: &Location) -> Self {
+        let origins = origins.iter().cloned().chain(location.origin()).collect();
+        Self { origins, open, secure: location.is_secure(), host: host_name() }
     }
 
     /// Refuses a request of a page that may not call, and counts it. What is no browser says nothing of pages.
@@ -52,7 +56,9 @@ impl Pages {
             return site.is_none_or(|site| site == "same-origin" || site == "none");
         }
         let Some(origin) = text(headers, header::ORIGIN) else { return false };
-        let own = origin.split_once("://").map(|(_, host)| host) == text(headers, header::HOST);
+        let own = origin.split_once("://").is_some_and(|(scheme, host)| {
+            Some(host) == text(headers, header::HOST) && (!self.secure || scheme == "https")
+        });
         own || self.origins.iter().any(|allowed| allowed == origin)
     }
 
@@ -88,12 +94,33 @@ fn text(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {
 mod tests {
     use super::*;
 
+    /// Whoever answers in the place of `http://` on this host has another origin than `https://`.
+    #[test]
+    fn where_there_is_tls_a_page_without_it_is_not_the_gateways_own() {
+        let asked = |origin: &str| {
+            let headers = [(header::HOST, "pi"), (header::ORIGIN, origin)];
+            HeaderMap::from_iter(headers.map(|(name, value)| (name, value.parse().expect("a value"))))
+        };
+        for (secure, origin, expected) in [
+            (true, "https://pi", true),
+            (true, "http://pi", false),
+            (false, "http://pi", true),
+            // By a proxy in front.
+            (false, "https://pi", true),
+            (false, "https://other", false),
+        ] {
+            let pages = Pages { origins: Vec::new(), open: true, secure, host: None };
+            assert_eq!(pages.is_own(&asked(origin)), expected, "{secure} {origin}");
+        }
+    }
+
     /// A name without a dot, and any of `.local`, passed: their owner could have them lead here.
     #[test]
     fn only_names_of_this_host_and_listed_ones_are_known() {
         let pages = Pages {
             origins: vec!["https://api.example.org".to_owned()],
             open: true,
+            secure: false,
             host: Some("pi-east".to_owned()),
         };
         for (host, expected) in [

@@ -26,15 +26,24 @@ impl TryFrom<String> for Network {
 /// `X-Forwarded-For` that is not one of theirs. What stands before it anybody may have written. Of an IPv6 address it is the
 /// network of 64 bits.
 pub(super) fn client(trusted: &[Network], peer: IpAddr, headers: &HeaderMap) -> IpAddr {
-    let is_trusted = |address: IpAddr| trusted.iter().any(|network| network.0.contains(&address));
     let mut address = peer.to_canonical();
     let forwarded = headers.get_all("x-forwarded-for").iter().rev();
     let mut told = forwarded.flat_map(|value| value.to_str().unwrap_or_default().rsplit(','));
-    while is_trusted(address) {
+    while is_trusted(trusted, address) {
         let Some(next) = told.next().and_then(read) else { break };
         address = next;
     }
-    match address {
+    network(address)
+}
+
+/// Whether an address is that of a trusted proxy.
+pub(super) fn is_trusted(trusted: &[Network], address: IpAddr) -> bool {
+    trusted.iter().any(|network| network.0.contains(&address.to_canonical()))
+}
+
+/// What counts as one address: of IPv6 the network of 64 bits.
+pub(super) fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
         IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
         v4 @ IpAddr::V4(_) => v4,
     }

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `GET /objects` | every object with its methods |
 //! | `GET /objects/{object}` | what it says of itself, as `OpenRPC` |
-//! | `GET /objects/{object}/{method}?a=…` | a call of a method that may be repeated |
+//! | `GET /objects/{object}/{method}?a=…` | a call of a method that changes nothing |
 //! | `POST /objects/{object}/{method}` | a call |
 //! | `GET /events/{object}?event=…` | its events |
 //! | `GET /openapi.json`, `GET /` | all of it described, and a page to try it |
@@ -35,6 +35,7 @@ use uuid::Uuid;
 
 use super::catalog::Catalog;
 use super::guard::{Caller, Counts, Guard, Refused};
+use super::location::Location;
 use super::pages::Pages;
 use super::settings::{BUILT_IN, Limits, Rest};
 use super::waiting::WaitingCalls;
@@ -54,6 +55,7 @@ pub(super) struct Gateway {
     pub(super) stop: watch::Receiver<bool>,
     pages: Pages,
     secured: bool,
+    location: Location,
     admins: Vec<String>,
     document: Mutex<Option<(u64, Value)>>,
 }
@@ -65,6 +67,7 @@ pub(super) fn router(
     catalog: Arc<Catalog>,
     guard: Arc<Guard>,
     waiting: Arc<WaitingCalls>,
+    location: Location,
     stop: watch::Receiver<bool>,
 ) -> Router {
     let is_open = guard.is_open();
@@ -80,8 +83,9 @@ pub(super) fn router(
         share_log: ShareLog::default(),
         waiting,
         stop,
-        pages: Pages::new(&settings.origins, is_open),
+        pages: Pages::new(&settings.origins, is_open, &location),
         secured: !is_open,
+        location,
         admins: settings.admins.clone(),
         document: Mutex::default(),
     });
@@ -171,6 +175,19 @@ impl Gateway {
         Err(Fault::new(Code::UNKNOWN_OBJECT, format!("no object {object:?} here")))
     }
 
+    /// All objects described, for a client that is not known.
+    async fn document(&self) -> Value {
+        let version = self.catalog.version();
+        if let Some((of, document)) = &*self.document.lock()
+            && *of == version
+        {
+            return document.clone();
+        }
+        let document = openapi::document(&self.catalog.all().await, self.secured);
+        *self.document.lock() = Some((version, document.clone()));
+        document
+    }
+
     /// The time a call may take, by the caller's wish.
     pub(super) fn patience(&self, headers: &HeaderMap) -> Duration {
         let prefers = headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok());
@@ -231,7 +248,11 @@ async fn call(
     let response = match *request.method() {
         Verb::GET => gateway.get(&caller, &object, &method, raw.as_deref(), request.headers()).await,
         Verb::POST => gateway.post(&caller, &object, &method, raw.as_deref(), request).await,
-        _ => return wrong_verb().await.into_response(),
+        _ => {
+            let mut response = wrong_verb().await;
+            response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, POST"));
+            return response;
+        }
     };
     response.unwrap_or_else(|refused| refused)
 }
@@ -252,12 +273,8 @@ impl Gateway {
         } else {
             let description = self.catalog.of(object).await.map_err(|error| refuse(status::fault(error)))?;
             let known = described(&description.methods, method).map_err(refuse)?;
-            if !known.idempotent {
-                let text = format!("{object}.{method} may not be repeated: POST calls it");
-                let fault = Fault::new(Code::NOT_A_REQUEST, text);
-                let mut response = status::with(StatusCode::METHOD_NOT_ALLOWED, &fault);
-                response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
-                return Err(response);
+            if !known.read_only {
+                return Err(not_by_get(object, method));
             }
             Some(known)
         };
@@ -332,6 +349,14 @@ fn identity(caller: &Caller, object: &str, method: &str, key: &[u8]) -> Uuid {
     Uuid::from_bytes(bytes)
 }
 
+/// The answer to GET of a method that may change something: what follows links or fetches ahead would call it.
+pub(super) fn not_by_get(object: &str, method: &str) -> Response {
+    let text = format!("{object}.{method} may change something: POST calls it");
+    let mut response = status::with(StatusCode::METHOD_NOT_ALLOWED, &Fault::new(Code::NOT_A_REQUEST, text));
+    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
+    response
+}
+
 fn described(methods: &[Method], name: &str) -> Result<Method, Fault> {
     let known: Vec<&str> = methods.iter().map(|method| &*method.name).collect();
     let found = methods.iter().find(|method| method.name == name);
@@ -383,15 +408,9 @@ async fn describe(State(gateway): State<Arc<Gateway>>, Path(object): Path<String
     }
 }
 
-async fn document(State(gateway): State<Arc<Gateway>>) -> Json<Value> {
-    let version = gateway.catalog.version();
-    if let Some((of, document)) = &*gateway.document.lock()
-        && *of == version
-    {
-        return Json(document.clone());
-    }
-    let document = openapi::document(&gateway.catalog.all().await, gateway.secured);
-    *gateway.document.lock() = Some((version, document.clone()));
+async fn document(State(gateway): State<Arc<Gateway>>, headers: HeaderMap) -> Json<Value> {
+    let mut document = gateway.document().await;
+    document["servers"] = json!([{"url": gateway.location.base(&headers)}]);
     Json(document)
 }
 
@@ -417,6 +436,8 @@ async fn stats(State(gateway): State<Arc<Gateway>>, Extension(caller): Extension
             "too_slow": read(&counts.too_slow),
             "foreign_pages": read(&counts.foreign_pages),
             "turned_away": read(&counts.turned_away),
+            "crowded_addresses": read(&counts.crowded_addresses),
+            "handshakes": read(&counts.handshakes),
         },
     }))
 }
@@ -426,7 +447,7 @@ async fn nothing() -> Response {
     status::with(StatusCode::NOT_FOUND, &Fault::new(Code::NO_SUCH_METHOD, text))
 }
 
-async fn wrong_verb() -> Response {
+pub(super) async fn wrong_verb() -> Response {
     let fault = Fault::new(Code::NOT_A_REQUEST, "GET and POST are what this takes");
     status::with(StatusCode::METHOD_NOT_ALLOWED, &fault)
 }

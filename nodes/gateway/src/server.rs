@@ -11,14 +11,21 @@ use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use rantai_client::shares::ShareLog;
 use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
+use tokio_rustls::server::TlsStream;
 
-use super::guard::{Counts, Guard};
+use super::guard::{Caller, Counts, Guard};
+use super::handshake::{HandshakeError, handshake};
+use super::places::Places;
+use super::proxies;
 use super::settings::Limits;
+use super::tls::{Tls, told};
 
 /// The longest head of a request, in bytes.
 const HEAD: usize = 64 << 10;
@@ -34,77 +41,133 @@ pub(super) async fn bind(address: SocketAddr) -> io::Result<(TcpListener, Socket
     Ok((listener, address))
 }
 
-/// Serves until `stop` is true; then what runs may end within five seconds.
-pub(super) async fn serve(
-    listener: TcpListener,
-    router: Router,
-    guard: Arc<Guard>,
-    limits: Limits,
-    mut stop: watch::Receiver<bool>,
-) {
-    let room = Arc::new(Semaphore::new(limits.connections.get().min(Semaphore::MAX_PERMITS)));
-    let mut connections = JoinSet::new();
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            // Those that have ended are forgotten.
-            Some(_) = connections.join_next() => continue,
-            _ = stop.wait_for(|stop| *stop) => break,
-        };
-        let (stream, peer) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                // Mostly: too many open files. They become fewer.
-                tracing::warn!("no connection was accepted: {error}");
-                sleep(Duration::from_millis(50)).await;
-                continue;
-            }
-        };
-        let Ok(place) = room.clone().try_acquire_owned() else {
-            Counts::one(&guard.counts.turned_away);
-            continue;
-        };
-        let (router, guard, stop) = (router.clone(), guard.clone(), stop.clone());
-        connections.spawn(async move {
-            guard.counts.connections.fetch_add(1, Ordering::Relaxed);
-            if let Err(error) = connection(stream, peer, router, limits, stop).await {
-                tracing::debug!(%peer, "{error}");
-            }
-            guard.counts.connections.fetch_sub(1, Ordering::Relaxed);
-            drop(place);
-        });
+/// What every connection needs.
+pub(super) struct Serving {
+    pub(super) router: Router,
+    pub(super) guard: Arc<Guard>,
+    pub(super) limits: Limits,
+    pub(super) tls: Option<Arc<Tls>>,
+    places: Places,
+    /// Clients that speak HTTP where TLS is expected.
+    plain: ShareLog,
+}
+
+impl Serving {
+    pub(super) fn new(router: Router, guard: Arc<Guard>, limits: Limits, tls: Option<Arc<Tls>>) -> Self {
+        Self { router, guard, limits, tls, places: Places::new(&limits), plain: ShareLog::default() }
     }
-    drop(listener);
-    let ended = async { while connections.join_next().await.is_some() {} };
-    if timeout(GRACE, ended).await.is_err() {
-        connections.shutdown().await;
+
+    /// Serves until `stop` is true; then what runs may end within five seconds.
+    pub(super) async fn serve(self, listener: TcpListener, mut stop: watch::Receiver<bool>) {
+        let serving = Arc::new(self);
+        let most = serving.limits.connections.get().min(Semaphore::MAX_PERMITS);
+        let room = Arc::new(Semaphore::new(most));
+        let mut connections = JoinSet::new();
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                // Those that have ended are forgotten.
+                Some(_) = connections.join_next() => continue,
+                _ = stop.wait_for(|stop| *stop) => break,
+            };
+            let (stream, peer) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    // Mostly: too many open files. They become fewer.
+                    tracing::warn!("no connection was accepted: {error}");
+                    sleep(Duration::from_millis(50)).await;
+                    continue;
+                }
+            };
+            let counts = &serving.guard.counts;
+            let Ok(place) = serving.places.connection(&serving.guard, peer.ip()) else { continue };
+            let Ok(permit) = room.clone().try_acquire_owned() else {
+                Counts::one(&counts.turned_away);
+                continue;
+            };
+            let (serving, stop) = (serving.clone(), stop.clone());
+            connections.spawn(async move {
+                serving.guard.counts.connections.fetch_add(1, Ordering::Relaxed);
+                serving.connection(stream, peer, stop).await;
+                serving.guard.counts.connections.fetch_sub(1, Ordering::Relaxed);
+                drop((place, permit));
+            });
+        }
+        drop(listener);
+        let ended = async { while connections.join_next().await.is_some() {} };
+        if timeout(GRACE, ended).await.is_err() {
+            connections.shutdown().await;
+        }
+    }
+
+    async fn connection(&self, stream: TcpStream, peer: SocketAddr, mut stop: watch::Receiver<bool>) {
+        let socket = SockRef::from(&stream);
+        let _ = socket.set_tcp_nodelay(true);
+        // A client that reads nothing of its answer does not hold the connection for ever.
+        #[cfg(target_os = "linux")]
+        let _ = socket.set_tcp_user_timeout(Some(TAKEN));
+        let ended = match &self.tls {
+            None => self.http(stream, peer, stop).await,
+            Some(tls) => {
+                let handshake = tokio::select! {
+                    handshake = self.handshake(stream, peer, tls) => handshake,
+                    _ = stop.wait_for(|stop| *stop) => return,
+                };
+                let Some(stream) = handshake else { return };
+                self.http(stream, peer, stop).await
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%peer, "{error}");
+        }
+    }
+
+    async fn handshake(
+        &self,
+        stream: TcpStream,
+        peer: SocketAddr,
+        tls: &Tls,
+    ) -> Option<TlsStream<TcpStream>> {
+        let _place = self.places.handshake(&self.guard, peer.ip()).ok()?;
+        let error = match timeout(self.limits.handshake(), handshake(stream, tls)).await {
+            Ok(Ok(stream)) => return Some(stream),
+            Ok(Err(error)) => error,
+            Err(_) => HandshakeError::Failed(io::ErrorKind::TimedOut.into()),
+        };
+        Counts::one(&self.guard.counts.handshakes);
+        let caller = Caller::Address(proxies::network(peer.ip()));
+        match &error {
+            HandshakeError::PlainHttp if self.plain.may_log(caller.to_string()) => {
+                tracing::warn!("{caller} sent {error}, and was told so");
+            }
+            error => tracing::debug!(%peer, "{}", told(error)),
+        }
+        None
+    }
+
+    async fn http(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        peer: SocketAddr,
+        mut stop: watch::Receiver<bool>,
+    ) -> hyper::Result<()> {
+        let router = self.router.clone();
+        let service = TowerToHyperService::new(router.layer(Extension(ConnectInfo(peer))));
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(self.limits.head())
+            .max_buf_size(HEAD)
+            .serve_connection(TokioIo::new(stream), service)
+            .with_upgrades();
+        tokio::pin!(connection);
+        tokio::select! {
+            ended = &mut connection => return ended,
+            _ = stop.wait_for(|stop| *stop) => {}
+        }
+        connection.as_mut().graceful_shutdown();
+        connection.await
     }
 }
 
-async fn connection(
-    stream: TcpStream,
-    peer: SocketAddr,
-    router: Router,
-    limits: Limits,
-    mut stop: watch::Receiver<bool>,
-) -> hyper::Result<()> {
-    let socket = SockRef::from(&stream);
-    let _ = socket.set_tcp_nodelay(true);
-    // A client that reads nothing of its answer does not hold the connection for ever.
-    #[cfg(target_os = "linux")]
-    let _ = socket.set_tcp_user_timeout(Some(TAKEN));
-    let service = TowerToHyperService::new(router.layer(Extension(ConnectInfo(peer))));
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.head())
-        .max_buf_size(HEAD)
-        .serve_connection(TokioIo::new(stream), service)
-        .with_upgrades();
-    tokio::pin!(connection);
-    tokio::select! {
-        ended = &mut connection => return ended,
-        _ = stop.wait_for(|stop| *stop) => {}
-    }
-    connection.as_mut().graceful_shutdown();
-    connection.await
-}
+#[cfg(test)]
+mod tests;

@@ -7,12 +7,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rantai_client::wire::user::User as UserName;
-use rantai_credentials::{Record, RecordError};
+use rantai_credentials::{KeyRecord, Record, RecordError};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
+use super::location;
 pub use super::proxies::Network;
 use super::soap::service::{Simple, ncname};
+use super::tls::{TlsFiles, told};
 use super::users::records;
 
 /// Built-in methods that tell something, and change nothing: the only ones for callers from outside.
@@ -24,6 +26,15 @@ pub(super) const BUILT_IN: [&str; 4] = ["rpc.ping", "rpc.info", "rpc.stats", "rp
 pub struct Rest {
     /// Where it listens, as in `127.0.0.1:5151`.
     pub listen: SocketAddr,
+    /// The PEM file of this server's certificate, with those of intermediate authorities behind it: HTTPS. It is read again
+    /// when it changes.
+    pub certificate: Option<PathBuf>,
+    /// The PEM file of its private key.
+    pub key: Option<PathBuf>,
+    /// The PEM file of an authority: only clients with a certificate of it may connect.
+    pub client_ca: Option<PathBuf>,
+    /// Where clients reach the gateway, as in `https://api.example.org`, if that is not where they ask for it.
+    pub address: Option<String>,
     /// Objects that can be called; a name that ends in `*` is a prefix. Every one without it.
     #[serde(default = "every")]
     pub objects: Vec<String>,
@@ -55,6 +66,15 @@ pub struct Rest {
 pub struct Soap {
     /// Where it listens.
     pub listen: SocketAddr,
+    /// The PEM file of this server's certificate, with those of intermediate authorities behind it: HTTPS. It is read again
+    /// when it changes.
+    pub certificate: Option<PathBuf>,
+    /// The PEM file of its private key.
+    pub key: Option<PathBuf>,
+    /// The PEM file of an authority: only clients with a certificate of it may connect.
+    pub client_ca: Option<PathBuf>,
+    /// Where clients reach the gateway, as in `https://api.example.org`, if that is not where they ask for it.
+    pub address: Option<String>,
     /// Objects that can be called, each at `/NAME`; a name that ends in `*` is a prefix. Every one without it.
     #[serde(default = "every")]
     pub objects: Vec<String>,
@@ -90,8 +110,29 @@ pub struct User {
     /// The record of the password, as `rantai passwd --hash` prints it.
     #[serde(default, deserialize_with = "record")]
     pub password: Option<Record>,
-    /// The key.
-    pub key: Option<String>,
+    /// The key, or its record as `rantai passwd --key` prints it.
+    pub key: Option<UserKey>,
+}
+
+/// A key of a program, as it stands in a configuration: itself, or its record.
+#[derive(Clone, Deserialize)]
+#[serde(transparent)]
+pub struct UserKey(String);
+
+impl UserKey {
+    /// A key, or the text of a record.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// Whether the key itself stands there, so that whoever reads the configuration has it.
+    pub fn is_plain(&self) -> bool {
+        !KeyRecord::is_record(&self.0)
+    }
+
+    pub(super) fn record(&self) -> Result<KeyRecord, RecordError> {
+        if self.is_plain() { Ok(KeyRecord::new(self.0.as_bytes())) } else { self.0.parse() }
+    }
 }
 
 fn record<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Record>, D::Error> {
@@ -115,6 +156,12 @@ impl std::fmt::Debug for User {
 pub struct Limits {
     /// Connections at the same time; whoever comes then is turned away.
     pub connections: NonZeroUsize,
+    /// Of one address, or of one IPv6 network of 64 bits; half of `connections` without it (16 at least). Trusted proxies have no limit.
+    pub connections_per_address: Option<NonZeroUsize>,
+    /// TLS handshakes of one address that are under way; a tenth of its connections without it.
+    pub handshakes_per_address: Option<NonZeroUsize>,
+    /// A TLS handshake has to end within this time.
+    pub handshake_ms: u64,
     /// The largest body, in bytes.
     pub body_bytes: usize,
     /// A request's head has to arrive within this time, also the next one's of a connection.
@@ -139,6 +186,9 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: NonZeroUsize::new(4_096).expect("not 0"),
+            connections_per_address: None,
+            handshakes_per_address: None,
+            handshake_ms: 10_000,
             body_bytes: 1 << 20,
             head_ms: 10_000,
             body_ms: 10_000,
@@ -152,7 +202,25 @@ impl Default for Limits {
     }
 }
 
+/// So many connections, or all if there are fewer, are not too many for one address.
+const SMALLEST_SHARED: usize = 16;
+
 impl Limits {
+    pub(super) fn connections_of_address(&self) -> usize {
+        let most = self.connections.get();
+        let half = most.div_ceil(2).max(SMALLEST_SHARED).min(most);
+        self.connections_per_address.map_or(half, NonZeroUsize::get)
+    }
+
+    pub(super) fn handshakes_of_address(&self) -> usize {
+        let tenth = self.connections_of_address().div_ceil(10);
+        self.handshakes_per_address.map_or(tenth, NonZeroUsize::get)
+    }
+
+    pub(super) fn handshake(&self) -> Duration {
+        Duration::from_millis(self.handshake_ms)
+    }
+
     pub(super) fn head(&self) -> Duration {
         Duration::from_millis(self.head_ms)
     }
@@ -166,7 +234,7 @@ impl Limits {
     }
 }
 
-/// A path of one's own: `GET PATH?a=…&b=…` calls a method with those parameters.
+/// A path of one's own: `GET PATH?a=…&b=…` calls a method with those parameters, or POST where it may change something.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Route {
@@ -248,9 +316,25 @@ impl Operation {
 const OWN: [&str; 6] = ["/objects", "/events", "/openapi.json", "/ui", "/stats", "/try.js"];
 
 impl Rest {
+    /// Users whose keys stand in the configuration themselves.
+    pub fn plain_keys(&self) -> impl Iterator<Item = &str> {
+        plain_keys(&self.users)
+    }
+
+    /// The files it names; relative paths begin where the configuration is, which its reader knows.
+    pub fn files_mut(&mut self) -> impl Iterator<Item = &mut PathBuf> {
+        let Self { password_file, certificate, key, client_ca, .. } = self;
+        [password_file, certificate, key, client_ca].into_iter().flatten()
+    }
+
+    pub(super) fn tls(&self) -> Result<Option<TlsFiles>, String> {
+        TlsFiles::new(self.certificate.as_deref(), self.key.as_deref(), self.client_ca.as_deref())
+    }
+
     /// Whatever could not be served.
     pub fn check(&self) -> Result<(), String> {
         users(&self.users, self.password_file.as_deref())?;
+        reached(self.tls()?, self.address.as_deref())?;
         let mut seen = HashSet::new();
         for route in &self.routes {
             path(&route.path)?;
@@ -290,10 +374,38 @@ fn method(name: &str) -> Result<(), String> {
     Ok(())
 }
 
+fn plain_keys(users: &[User]) -> impl Iterator<Item = &str> {
+    users.iter().filter(|user| user.key.as_ref().is_some_and(UserKey::is_plain)).map(|user| &*user.name)
+}
+
+/// Refuses files of which no TLS can be made, and an address that is none.
+fn reached(tls: Option<TlsFiles>, address: Option<&str>) -> Result<(), String> {
+    if let Some(files) = tls {
+        files.config().map_err(|error| told(&error))?;
+    }
+    location::check(address)
+}
+
 impl Soap {
+    /// Users whose keys stand in the configuration themselves.
+    pub fn plain_keys(&self) -> impl Iterator<Item = &str> {
+        plain_keys(&self.users)
+    }
+
+    /// The files it names; relative paths begin where the configuration is, which its reader knows.
+    pub fn files_mut(&mut self) -> impl Iterator<Item = &mut PathBuf> {
+        let Self { password_file, certificate, key, client_ca, .. } = self;
+        [password_file, certificate, key, client_ca].into_iter().flatten()
+    }
+
+    pub(super) fn tls(&self) -> Result<Option<TlsFiles>, String> {
+        TlsFiles::new(self.certificate.as_deref(), self.key.as_deref(), self.client_ca.as_deref())
+    }
+
     /// Whatever could not be served.
     pub fn check(&self) -> Result<(), String> {
         users(&self.users, self.password_file.as_deref())?;
+        reached(self.tls()?, self.address.as_deref())?;
         origins(&self.origins)?;
         let mut seen: BTreeMap<&str, &str> = BTreeMap::new();
         for service in &self.services {
@@ -322,6 +434,12 @@ fn users(users: &[User], file: Option<&Path>) -> Result<(), String> {
     for user in users {
         if user.password.is_none() && user.key.is_none() {
             return Err(format!("user {:?} has neither a password nor a key", user.name));
+        }
+        if let Some(Err(_)) = user.key.as_ref().map(UserKey::record) {
+            return Err(format!(
+                "the key of user {:?} is a damaged record; `rantai passwd --key` prints a key and its record",
+                user.name
+            ));
         }
         if user.name.contains(':') {
             return Err(format!("user {:?}: a name has no colon", user.name));
@@ -358,6 +476,11 @@ mod tests {
         }
         assert!(rest("users = [{name='a'}]").is_err());
         assert!(rest("users = [{name='a:b', key='k'}]").is_err());
+        assert!(
+            rest("users = [{name='a', key='$sha256$ungWv48Bz-pBQUDeXa4iI7ADYaOWF3qctBD_YfIAFa0'}]").is_ok()
+        );
+        let damaged = rest("users = [{name='a', key='$sha256$ungWv48Bz'}]").expect_err("cut short");
+        assert!(damaged.contains("rantai passwd --key") && !damaged.contains("ungWv"), "{damaged}");
         let plain = rest("users = [{name='a', password='s3cret'}]").expect_err("plain text");
         assert!(plain.contains("rantai passwd --hash"), "{plain}");
         assert!(rest("trusted_proxies = ['127.0.0.1', '10.0.0.0/8']").is_ok());

@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, header};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use rantai_client::wire::user::User as UserName;
-use rantai_credentials::{Busy, PasswordFile, Record, Verifier, VerifierLimits};
+use rantai_credentials::{Busy, KeyRecord, PasswordFile, Record, Verifier, VerifierLimits};
 
 use super::settings::User;
 
@@ -46,8 +46,7 @@ impl Login {
 #[derive(Debug)]
 pub(super) struct Users {
     verifier: Option<Verifier>,
-    /// By digests: comparing those takes the same time for every guess.
-    keys: Vec<(UserName, blake3::Hash)>,
+    keys: Vec<(UserName, KeyRecord)>,
 }
 
 impl Users {
@@ -62,7 +61,9 @@ impl Users {
         let mut keys = Vec::new();
         for user in users {
             let name = UserName::new(&user.name).map_err(io::Error::other)?;
-            keys.extend(user.key.as_ref().map(|key| (name, blake3::hash(key.as_bytes()))));
+            if let Some(key) = &user.key {
+                keys.push((name, key.record().map_err(io::Error::other)?));
+            }
         }
         let verifier = if records.is_empty() && file.is_none() {
             None
@@ -90,8 +91,8 @@ impl Users {
                 Ok(is_right.then(|| user.clone()))
             }
             Login::Key(key) => {
-                let digest = blake3::hash(key);
-                let found = self.keys.iter().find(|(_, known)| *known == digest);
+                let given = KeyRecord::new(key);
+                let found = self.keys.iter().find(|(_, known)| known.matches(&given));
                 Ok(found.map(|(user, _)| user.clone()))
             }
         }

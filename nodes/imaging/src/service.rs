@@ -50,11 +50,11 @@ pub trait Imaging {
     ) -> Result<Reply, Fault>;
 
     /// Names of images.
-    #[method(idempotent)]
+    #[method(read_only)]
     async fn list_all_images(&self, context: Context) -> Result<Reply, Fault>;
 
     /// Names of an image's snapshots.
-    #[method(idempotent)]
+    #[method(read_only)]
     async fn list_snaps(&self, img_name: String, context: Context) -> Result<Reply, Fault>;
 
     /// Takes a snapshot away; disks that were made of it stay.
@@ -66,11 +66,11 @@ pub trait Imaging {
     ) -> Result<Reply, Fault>;
 
     /// Nodes with their disks.
-    #[method(idempotent)]
+    #[method(read_only)]
     async fn list_nodes(&self, context: Context) -> Result<Reply, Fault>;
 
     /// Size, digest and snapshots of an image.
-    #[method(idempotent)]
+    #[method(read_only)]
     async fn image_info(&self, img_name: String, context: Context) -> Result<Reply, Fault>;
 
     /// Takes a file of the folder `incoming` as an image, by its own name or another.

@@ -45,13 +45,13 @@ impl Gateways {
             let gateway = Gateway::rest(rest, client.clone(), waiting.clone())
                 .await
                 .map_err(cannot_listen(rest.listen))?;
-            report(SiteEvent::Listening { protocol: "REST", address: gateway.address });
+            report(listening_event("REST", &gateway));
             listening.push(gateway);
         }
         if let Some(soap) = &config.soap {
             let gateway =
                 Gateway::soap(soap, client.clone(), waiting).await.map_err(cannot_listen(soap.listen))?;
-            report(SiteEvent::Listening { protocol: "SOAP", address: gateway.address });
+            report(listening_event("SOAP", &gateway));
             listening.push(gateway);
         }
         Ok(Self { listening, status: Some(client.status()) })
@@ -73,4 +73,9 @@ impl Gateways {
             gateway.shutdown().await;
         }
     }
+}
+
+#[cfg(feature = "gateway")]
+fn listening_event(protocol: &'static str, gateway: &Gateway) -> SiteEvent {
+    SiteEvent::Listening { protocol, address: gateway.address, secure: gateway.secure }
 }

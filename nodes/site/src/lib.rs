@@ -112,6 +112,8 @@ pub enum SiteEvent {
         protocol: &'static str,
         /// The bound address.
         address: SocketAddr,
+        /// Whether it speaks TLS.
+        secure: bool,
     },
 }
 
@@ -119,7 +121,10 @@ impl fmt::Display for SiteEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Serving { object, node } => write!(f, "serving {object} on node {node}"),
-            Self::Listening { protocol, address } => write!(f, "{protocol} on http://{address}"),
+            Self::Listening { protocol, address, secure } => {
+                let scheme = if *secure { "https" } else { "http" };
+                write!(f, "{protocol} on {scheme}://{address}")
+            }
         }
     }
 }

@@ -10,19 +10,19 @@ use rantai_nodes::kind::{Building, Configured, Kind, Simple};
 #[interface(version = "1.0.0", tags("math"))]
 pub trait Calculator {
     /// The sum of `a` and `b`.
-    #[method(idempotent)]
+    #[method(read_only)]
     async fn add(&self, a: f64, b: f64) -> Result<f64, Fault>;
 
     /// `a` less `b`.
-    #[method(idempotent)]
+    #[method(read_only)]
     async fn sub(&self, a: f64, b: f64) -> Result<f64, Fault>;
 
     /// The product of `a` and `b`.
-    #[method(idempotent)]
+    #[method(read_only)]
     async fn mul(&self, a: f64, b: f64) -> Result<f64, Fault>;
 
     /// `a` divided by `b`; fails with kind `division_by_zero`.
-    #[method(idempotent)]
+    #[method(read_only)]
     async fn div(&self, a: f64, b: f64) -> Result<f64, Fault>;
 }
 

@@ -17,15 +17,15 @@ const STEP_MS: u64 = 250;
 #[interface(version = "1.0.0", tags("test"))]
 pub trait Echo {
     /// The same value again.
-    #[method(idempotent)]
+    #[method(read_only)]
     async fn echo(&self, message: Value) -> Result<Value, Fault>;
 
     /// The same bytes again.
-    #[method(idempotent)]
+    #[method(read_only)]
     async fn bytes(&self, data: Binary) -> Result<Binary, Fault>;
 
     /// The same value again, after `ms` milliseconds; says how far it is every quarter of a second.
-    #[method(idempotent, time_limit_ms = 60_000)]
+    #[method(read_only, time_limit_ms = 60_000)]
     async fn delay(&self, ms: u64, message: Option<Value>, context: Context) -> Result<Value, Fault>;
 }
 

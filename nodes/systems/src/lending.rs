@@ -43,7 +43,7 @@ pub trait Lending {
     async fn borrow(&self, request: String, context: Context) -> Result<Loan, Fault>;
 
     /// The titles there are.
-    #[method(idempotent)]
+    #[method(read_only)]
     async fn titles(&self) -> Result<Vec<String>, Fault>;
 }
 

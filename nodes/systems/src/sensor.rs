@@ -78,7 +78,7 @@ pub struct Measured {
 #[interface(version = "1.0.0", tags("telemetry"))]
 pub trait Sensor {
     /// The last value of each reading; of one that has none yet, nothing.
-    #[method(idempotent)]
+    #[method(read_only)]
     async fn read(&self) -> Result<BTreeMap<String, Measured>, Fault>;
 }
 

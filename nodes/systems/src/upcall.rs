@@ -80,7 +80,7 @@ impl Default for Words {
 #[interface(version = "1.0.0", tags("upcall"), event(upcall: String), event(pushed: String))]
 pub trait Upcall {
     /// What a client says and writes down.
-    #[method(idempotent)]
+    #[method(read_only)]
     async fn words(&self) -> Result<Words, Fault>;
 
     /// Takes a message, and calls back.

@@ -10,7 +10,7 @@ use rantai_nodes::kind::{Building, Configured, Kind};
 #[interface(version = "1.0.0", tags("library"))]
 pub trait Welcome {
     /// Confirms that the book of this title is bought.
-    #[method(idempotent, name = "welcomeMessage")]
+    #[method(read_only, name = "welcomeMessage")]
     async fn welcome_message(&self, name: String) -> Result<String, Fault>;
 }
 

@@ -82,11 +82,11 @@ pub trait Tasks {
     async fn submit_all(&self, calls: Vec<Submission>) -> Result<Vec<String>, Fault>;
 
     /// A task as it is.
-    #[method(idempotent)]
+    #[method(read_only)]
     async fn get(&self, id: String) -> Result<Task, Fault>;
 
     /// A task once it has ended, or as it is after `wait_ms` or the caller's time.
-    #[method(idempotent)]
+    #[method(read_only)]
     async fn result(
         &self,
         id: String,
@@ -99,7 +99,7 @@ pub trait Tasks {
     async fn cancel(&self, id: String) -> Result<bool, Fault>;
 
     /// Tasks, the oldest first, 200 at a time: of one state, and behind the id `after`.
-    #[method(idempotent)]
+    #[method(read_only)]
     async fn list(&self, state: Option<State>, after: Option<String>) -> Result<Vec<Summary>, Fault>;
 
     /// Takes up again what failed, was cancelled or expired; `false` where it has not, or succeeded.
@@ -122,6 +122,6 @@ pub trait Tasks {
     async fn unschedule(&self, name: String) -> Result<bool, Fault>;
 
     /// Schedules by their names, 200 at a time, behind the name `after`.
-    #[method(idempotent)]
+    #[method(read_only)]
     async fn schedules(&self, after: Option<String>) -> Result<Vec<Schedule>, Fault>;
 }

@@ -3,6 +3,8 @@
 //! No frame is held in memory, either way. What is read is unmasked and handed on as it comes; what is written is a frame as
 //! long as the bytes of one call, and the next calls go on with a frame that the socket has taken in part.
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod any_bytes;
 mod frames;
 mod outgoing;
 mod request;
@@ -44,6 +46,8 @@ struct Incoming {
     /// Frames are read.
     begun: bool,
     frames: FrameReader,
+    /// The last read has taken as much as it could.
+    is_more_likely: bool,
     /// Why the stream has failed.
     violation: Option<Violation>,
 }
@@ -89,7 +93,9 @@ impl Web {
         buffer: &mut impl BufMut,
     ) -> io::Result<usize> {
         let room = buffer.remaining_mut().min(masked.len());
-        let count = self.below.try_read(&mut &mut masked[..room])?;
+        let count = self.below.try_read(&mut &mut masked[..room]);
+        incoming.is_more_likely = count.as_ref().is_ok_and(|count| *count == room);
+        let count = count?;
         if count == 0 {
             return Ok(0);
         }
@@ -117,6 +123,10 @@ impl Web {
             0 => Err(io::ErrorKind::WouldBlock.into()),
             payload => Ok(payload),
         }
+    }
+
+    pub(super) fn may_have_more(&self) -> bool {
+        self.incoming.lock().is_more_likely
     }
 
     pub(super) fn try_write(&self, pieces: &[io::IoSlice<'_>]) -> io::Result<usize> {

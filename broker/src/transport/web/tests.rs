@@ -67,6 +67,23 @@ fn payload_is_the_same_however_frames_and_reads_cut_it() {
     }
 }
 
+/// Otherwise a client would have as many turns in a row as it sends frames for.
+#[test]
+fn a_read_that_took_all_it_could_says_that_there_may_be_more() {
+    let (web, client) = begun(64 << 10);
+    assert!(is_blocked(&read(&web)) && !web.may_have_more());
+    for (first, payload) in [(0x8A, &[7; 100][..]), (0x82, &[7; 100])] {
+        let frames = frame(first, payload).repeat(200);
+        client.try_write(&frames).expect("room");
+        assert_eq!(is_blocked(&read(&web)), first == 0x8A);
+        assert!(web.may_have_more());
+        while web.may_have_more() {
+            assert_eq!(is_blocked(&read(&web)), first == 0x8A);
+        }
+        assert!(is_blocked(&read(&web)) && !web.may_have_more());
+    }
+}
+
 #[test]
 fn each_violation_is_told_by_its_status_code() {
     let mut unmasked = frame(0x82, b"mqtt");
@@ -165,5 +182,30 @@ fn a_socket_that_takes_little_gets_whole_frames() {
         assert_eq!(rest, [0x88, 2, 3, 0xE8]);
         assert_eq!(data, payload);
         assert!(answered <= asked && (answered > 0) == (asked > 0), "{answered} of {asked}");
+    }
+}
+
+/// The seeded run of the fuzz target `websocket`: frames, most of them right, with some bytes changed.
+#[test]
+fn any_bytes_are_read_the_same_in_any_pieces() {
+    let mut state = 0x5EED_u64;
+    let mut below = |bound: usize| {
+        state = state.wrapping_mul(0x5851_F42D_4C95_7F2D).wrapping_add(0x1405_7B7E_F767_814F);
+        (state >> 33) as usize % bound
+    };
+    for _ in 0..3_000 {
+        let mut bytes = Vec::new();
+        for _ in 0..below(6) {
+            let first = [0x82, 0x02, 0x00, 0x80, 0x89, 0x8A, 0x88][below(7)];
+            let length = [0, 1, 2, 125, 126, 300][below(6)];
+            bytes.extend(frame(first, &vec![below(256) as u8; length]));
+        }
+        for _ in 0..below(4) {
+            let at = below(bytes.len().max(1));
+            if let Some(byte) = bytes.get_mut(at) {
+                *byte = below(256) as u8;
+            }
+        }
+        any_bytes::check(&bytes, 1 + below(20));
     }
 }

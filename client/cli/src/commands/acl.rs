@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use clap::ValueEnum;
 use rantai_access::{Action, ExportFor, Outcome, Table, Who};
-use rantai_broker::is_own_topic;
+use rantai_broker::{is_own_topic, is_state_of_bridge};
 use rantai_client::wire::topic::{is_filter, is_topic};
 use serde_json::json;
 
@@ -145,6 +145,8 @@ impl Test {
             (false, format!("refused: {error}"))
         } else if matches!(self.access, Access::Write) && is_own_topic(&self.topic) {
             (false, "refused: topics that begin with $ are the broker's own".to_owned())
+        } else if matches!(self.access, Access::Write) && is_state_of_bridge(&self.topic, client_id) {
+            (true, "allowed: whoever has the client id says there whether its bridge is connected".to_owned())
         } else {
             let outcome = table.decide(&who, action).outcome;
             (!matches!(outcome, Outcome::Refused(_)), table.explain(&who, action))

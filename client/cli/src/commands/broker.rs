@@ -10,6 +10,7 @@ use tracing::Level;
 
 use crate::configurations::broker_settings;
 use crate::connection::{log, note, run};
+use crate::container::is_in_container;
 use crate::descriptors::raise_limit;
 use crate::exit::{Exit, Failure};
 use crate::reload::AtHangup;
@@ -100,8 +101,10 @@ async fn serve(config: Config) -> Result<(), Failure> {
     let stop = server_stop_signal_or(move || reload.reload());
     let stop = stop.map_err(|error| Failure::from_error(Exit::Failed, &error))?;
     raise_limit(config.limits.connections);
+    let choices = config.strict_choices();
     let broker = rantai_broker::Broker::start(config).await.map_err(|error| explain(&error))?;
     at_hangup.reloads(broker.reloader());
+    tell_strict_choices(choices);
     for address in broker.addresses() {
         note(&format!("listening on {address}"));
     }
@@ -113,13 +116,23 @@ async fn serve(config: Config) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Says what `hardened` means.
+pub(super) fn tell_strict_choices(choices: &[&str]) {
+    for choice in choices {
+        note(&format!("hardened: {choice}"));
+    }
+}
+
 /// What the broker said, and what to do about it.
 pub(super) fn explain(error: &StartError) -> Failure {
     let (address, source) = match error {
         StartError::Bind { address, source } => (address, source),
-        StartError::Open { .. } => {
-            let ways = "; give it [[users]] with roles in its configuration (`rantai config show broker`), or, for a lesson, \
-                        say --open";
+        StartError::Open { address } => {
+            return Failure::from_error(Exit::Usage, error)
+                .and_then_say(&ways_out(address.port(), is_in_container()));
+        }
+        StartError::Clear { .. } => {
+            let ways = "; give the listener `protocol = \"tls\"`, or an address of this machine alone";
             return Failure::from_error(Exit::Usage, error).and_then_say(ways);
         }
         error => return Failure::from_error(Exit::Failed, error),
@@ -140,4 +153,36 @@ pub(super) fn explain(error: &StartError) -> Failure {
         _ => source.to_string(),
     };
     Failure::new(Exit::Failed, format!("cannot listen on {address}: {cause}"))
+}
+
+/// What to do where everybody could do everything.
+fn ways_out(port: u16, in_container: bool) -> String {
+    let ways =
+        "; `rantai init site` writes a configuration with TLS and [[users]], or, for a lesson, say --open";
+    if !in_container {
+        return ways.to_owned();
+    }
+    let port = if port == 0 { 1883 } else { port };
+    format!(
+        "{ways}; this is a container: mount such a site (`-v ./site:/site`) and start with /site/broker.toml, or say --open and \
+         publish the port to its own machine alone (`-p 127.0.0.1:{port}:{port}`)"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn in_a_container_the_refusal_says_what_to_do_there() {
+        let (plain, contained) = (ways_out(1883, false), ways_out(1884, true));
+        for ways in [&plain, &contained] {
+            assert!(ways.contains("`rantai init site`") && ways.contains("--open"), "{ways}");
+        }
+        assert!(!plain.contains("container"), "{plain}");
+        assert!(
+            contained.contains("-p 127.0.0.1:1884:1884") && contained.contains("-v ./site:/site"),
+            "{contained}"
+        );
+    }
 }

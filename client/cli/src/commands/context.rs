@@ -1,6 +1,6 @@
 //! `rantai context`: brokers by name, with user and password.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rantai_client::wire::name::Root;
 use serde_json::{Value, json};
@@ -12,12 +12,15 @@ use crate::exit::{Exit, Failure};
 use crate::prompt::{ask_hidden, read_line};
 use crate::table::Table;
 use crate::terminal::{print_json, print_text};
+use crate::tls::check_files;
 
 const EXAMPLES: &str = "\
 Examples:
   rantai context add school --broker mqtt://pi.local --user ada --password
                                               asks for the password and keeps it
   rantai context add lab --broker mqtt://lab --user ada --password-file ~/.lab
+  rantai context add site --broker mqtts://pi.local,mqtts://spare.local --ca ca.pem
+                                              TLS, and the second one where the first is away
   rantai context use school                   every command from now on
   rantai ls --context lab                     this one alone; also RANTAI_CONTEXT
   rantai context use --none                   none from now on
@@ -74,7 +77,7 @@ struct Add {
     /// Its name
     #[arg(value_name = "NAME")]
     name: String,
-    #[arg(long, help = "The broker: mqtt://host or mqtt://host:port", value_name = "URL")]
+    #[arg(long, help = "The broker, as --broker of other commands takes it", value_name = "URL")]
     broker: String,
     /// The first levels of every topic
     #[arg(long, value_name = "ROOT")]
@@ -91,6 +94,15 @@ struct Add {
     /// Keep the path of a file instead, whose first line is the password
     #[arg(long, value_name = "FILE", requires = "user", conflicts_with_all = ["password", "stdin"])]
     password_file: Option<PathBuf>,
+    /// Trust the authorities whose certificates are in this file, instead of the system's
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// A certificate to show to the broker, with its chain
+    #[arg(long, value_name = "FILE")]
+    cert: Option<PathBuf>,
+    /// The private key of --cert, if it is in another file
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    key: Option<PathBuf>,
     /// Time that commands have: 5, 5s or 500ms
     #[arg(long, value_name = "TIME")]
     timeout: Option<String>,
@@ -131,8 +143,12 @@ impl Add {
             user: address.user().map(ToOwned::to_owned),
             password: address.has_password().then(|| address.password().to_owned()),
             password_file: None,
+            ca: self.ca.as_deref().map(absolute).transpose()?,
+            cert: self.cert.as_deref().map(absolute).transpose()?,
+            key: self.key.as_deref().map(absolute).transpose()?,
             timeout: self.timeout,
         };
+        check_files(&context.tls())?;
         if let Some(user) = self.user {
             if context.user.as_ref().is_some_and(|other| *other != user) {
                 return Err(usage(
@@ -144,9 +160,7 @@ impl Add {
         if let Some(file) = self.password_file {
             // Told now instead of at the first command.
             read_password(&file)?;
-            let path = std::path::absolute(&file)
-                .map_err(|error| usage(format!("cannot find {}: {error}", file.display())))?;
-            context.password_file = Some(path);
+            context.password_file = Some(absolute(&file)?);
             context.password = None;
         } else if self.password {
             context.password = Some(ask_hidden("Password: ")?);
@@ -164,6 +178,12 @@ impl Add {
         ));
         Ok(())
     }
+}
+
+/// The path from the root on: contexts are used from any folder.
+fn absolute(file: &Path) -> Result<PathBuf, Failure> {
+    let failed = |error| Failure::new(Exit::Usage, format!("cannot find {}: {error}", file.display()));
+    std::path::absolute(file).map_err(failed)
 }
 
 fn list(contexts: &Contexts, json: bool) -> Result<(), Failure> {
@@ -216,6 +236,9 @@ fn value(name: &str, context: &Context) -> Value {
         "user": context.user,
         "has_password": context.password.is_some(),
         "password_file": context.password_file,
+        "ca": context.ca,
+        "cert": context.cert,
+        "key": context.key,
         "timeout": context.timeout,
     })
 }

@@ -6,14 +6,17 @@ mod bench;
 mod broker;
 mod calc;
 mod call;
+mod cert;
 mod chain;
 mod completions;
 mod config;
 mod context;
 mod demo;
 mod describe;
+mod doctor;
 mod files;
 mod imaging;
+mod init;
 mod insult;
 mod library;
 mod ls;
@@ -33,6 +36,7 @@ use crate::exit::Failure;
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
+    Init(init::Init),
     Up(up::Up),
     Broker(broker::Broker),
     Serve(serve::Serve),
@@ -40,9 +44,11 @@ pub(crate) enum Command {
     Acl(acl::Acl),
     Admin(admin::Admin),
     Passwd(passwd::Passwd),
+    Cert(cert::Cert),
     Context(context::ContextCommand),
     Ls(ls::Ls),
     Describe(describe::Describe),
+    Doctor(doctor::Doctor),
     Call(call::Call),
     Calc(calc::Calc),
     Chain(chain::Chain),
@@ -66,6 +72,7 @@ pub(crate) enum Command {
 impl Command {
     pub(crate) fn run(self) -> Result<(), Failure> {
         match self {
+            Self::Init(command) => command.run(),
             Self::Up(command) => command.run(),
             Self::Broker(command) => command.run(),
             Self::Serve(command) => command.run(),
@@ -73,9 +80,11 @@ impl Command {
             Self::Acl(command) => command.run(),
             Self::Admin(command) => command.run(),
             Self::Passwd(command) => command.run(),
+            Self::Cert(command) => command.run(),
             Self::Context(command) => command.run(),
             Self::Ls(command) => command.run(),
             Self::Describe(command) => command.run(),
+            Self::Doctor(command) => command.run(),
             Self::Call(command) => command.run(),
             Self::Calc(command) => command.run(),
             Self::Chain(command) => command.run(),

@@ -4,20 +4,23 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use rantai_access::check_user_name;
-use rantai_credentials::{Cost, HashError, PasswordFile, Record};
+use rantai_credentials::{Cost, HashError, KeyRecord, PasswordFile, Record, random_key};
 
 use crate::connection::{note, print};
 use crate::exit::{Exit, Failure};
 use crate::private_file::{is_open_to_others, lock, write_whole};
 use crate::prompt::{ask_hidden, read_line};
+use crate::random::random_password;
 
 const EXAMPLES: &str = "\
 Examples:
   rantai passwd passwords ada              ask for ada's password, twice, and keep its record
   rantai passwd passwords ada --stdin      take the first line of stdin instead
+  rantai passwd passwords ada --generate   draw one, and print it
   rantai passwd -D passwords ada           remove her
   rantai passwd --verify passwords ada     whether a password is hers: exit code 0 or 1
   rantai passwd --hash                     print a record for [[users]] of broker.toml
+  rantai passwd --key                      print a new key of a program, and its record for nodes.toml
 
 The file is that of `password_file` in broker.toml. It is made where it is missing, readable for its owner alone. \
 mosquitto_passwd and mosquitto read it too: before version 2.1 with --mosquitto alone.
@@ -30,10 +33,10 @@ Exit codes: 0 done, 1 wrong password or no such user, 2 wrong command line or fi
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub(crate) struct Passwd {
     /// The password file
-    #[arg(value_name = "FILE", required_unless_present = "hash")]
+    #[arg(value_name = "FILE", required_unless_present_any = ["hash", "key"])]
     file: Option<PathBuf>,
     /// The user
-    #[arg(value_name = "USER", required_unless_present = "hash")]
+    #[arg(value_name = "USER", required_unless_present_any = ["hash", "key"])]
     user: Option<String>,
     /// Remove the user
     #[arg(short = 'D', long, conflicts_with_all = ["verify", "hash", "stdin", "mosquitto"])]
@@ -44,9 +47,15 @@ pub(crate) struct Passwd {
     /// Print the record of a password and write no file
     #[arg(long, conflicts_with_all = ["file", "user"])]
     hash: bool,
+    /// Print a random key of a program that calls by REST or SOAP, and its record; write no file
+    #[arg(long, conflicts_with_all = ["file", "user", "delete", "verify", "hash", "stdin", "mosquitto"])]
+    key: bool,
     /// Read the password from the first line of stdin instead of asking for it
     #[arg(long)]
     stdin: bool,
+    /// Draw a password at random, and print it: it is kept nowhere else
+    #[arg(long, conflicts_with_all = ["delete", "verify", "hash", "stdin"])]
+    generate: bool,
     /// Make a record that mosquitto before 2.1 knows: PBKDF2 ($7$) instead of argon2id
     #[arg(long)]
     mosquitto: bool,
@@ -54,8 +63,13 @@ pub(crate) struct Passwd {
 
 impl Passwd {
     pub(crate) fn run(self) -> Result<(), Failure> {
+        if self.key {
+            let key = random_key().map_err(failed)?;
+            print(&format!("key     {key}\nrecord  {}", KeyRecord::new(key.as_bytes())));
+            return Ok(());
+        }
         let (Some(file), Some(user)) = (&self.file, &self.user) else {
-            print(&self.record()?.to_string());
+            print(&self.record_of(&self.password()?)?.to_string());
             return Ok(());
         };
         if self.delete {
@@ -67,13 +81,17 @@ impl Passwd {
         check_user_name(user).map_err(|error| Failure::from_error(Exit::Usage, &error))?;
         // Before the question: a file that cannot be read is told at once.
         read(file)?;
-        let record = self.record()?;
+        let password = self.password()?;
+        let record = self.record_of(&password)?;
         let changed = change(file, |passwords| {
             passwords.set(user, &record).map_err(|error| Failure::from_error(Exit::Usage, &error))
         })?;
         let what = if changed { "changed the password of" } else { "added" };
         note(&format!("{what} {user} in {}", file.display()));
         warn_of_others(file);
+        if self.generate {
+            print(&password);
+        }
         Ok(())
     }
 
@@ -88,9 +106,17 @@ impl Passwd {
         if right { Ok(()) } else { Err(Failure::new(Exit::Failed, "wrong password")) }
     }
 
-    /// The record of the password that is typed, or comes from stdin.
-    fn record(&self) -> Result<Record, Failure> {
-        let password = if self.stdin { read_line()? } else { ask_twice()? };
+    /// The password that is typed, comes from stdin, or is drawn.
+    fn password(&self) -> Result<String, Failure> {
+        match (self.generate, self.stdin) {
+            (true, _) => random_password()
+                .map_err(|error| Failure::new(Exit::Failed, format!("cannot draw a password: {error}"))),
+            (false, true) => read_line(),
+            (false, false) => ask_twice(),
+        }
+    }
+
+    fn record_of(&self, password: &str) -> Result<Record, Failure> {
         let record = if self.mosquitto {
             Record::for_mosquitto(password.as_bytes())
         } else {

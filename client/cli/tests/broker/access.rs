@@ -118,7 +118,7 @@ fn a_broker_without_users_listens_beyond_this_machine_only_when_it_is_told_so() 
     let refused = rantai(&["broker", "--host", "0.0.0.0", "--port", "0"]);
     assert_eq!(refused.status.code(), Some(2));
     let why = text(&refused.stderr);
-    assert!(why.contains("[[users]]") && why.contains("--open"), "{why}");
+    assert!(why.contains("rantai init site") && why.contains("--open"), "{why}");
     let mut open = command(None);
     open.args(["--host", "0.0.0.0", "--open"]);
     Broker::spawn(open);

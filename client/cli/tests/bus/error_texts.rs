@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use rantai_broker::StartError;
 use rantai_client::files::FileError;
-use rantai_client::session::{Address, ConnectRefusal, SubscribeError, Unsent};
+use rantai_client::session::{
+    Address, ClientError, ConnectRefusal, SubscribeError, TlsFiles, TlsProblem, Unsent,
+};
 use rantai_client::wire::entry::{Entry, EntryError};
 use rantai_client::wire::fault::Fault;
 use rantai_client::wire::json::JsonError;
@@ -76,11 +78,19 @@ fn broker() -> Vec<Example> {
         example(StartError::Bind { address, source: refused() }),
         example(StartError::Store { path: PathBuf::from("data"), source: Box::new(refused()) }),
         example(StartError::Open { address }),
+        example(StartError::Clear { address }),
         example(StartError::NoSuchEngine),
         example(rantai_broker::ReloadError::NoFile),
         example(rantai_broker::ReloadError::Open { address }),
+        example(rantai_broker::ReloadError::Clear { address }),
         example(StartError::OtherEngine("why".to_owned())),
     ]
+}
+
+/// Files of TLS that are not there.
+fn no_file() -> ClientError {
+    let files = TlsFiles { ca: Some(PathBuf::from("/no/such")), ..TlsFiles::default() };
+    rantai_tls::ClientTls::new(&files, "localhost").expect_err("there is none")
 }
 
 fn client() -> Vec<Example> {
@@ -104,6 +114,15 @@ fn client() -> Vec<Example> {
         example(role()),
         example(ConnectError::Address("http://x".parse::<Address>().expect_err("no broker"))),
         example(ConnectError::Unreachable { address: address(), source: refused() }),
+        example(ConnectError::Tls { address: address(), source: TlsProblem::CertificateRequired }),
+        example(TlsProblem::OtherName { server: "a".to_owned(), names: "b".to_owned() }),
+        example(ConnectError::TlsFiles(ClientError::NoAuthorities)),
+        example(no_file()),
+        example(ClientError::ServerName("a b".to_owned())),
+        example(ConnectError::Web { address: address(), reason: "why".to_owned() }),
+        example(ConnectError::All {
+            errors: vec![ConnectError::Unreachable { address: address(), source: refused() }],
+        }),
         example(ConnectError::Silent { address: address(), within: Duration::from_secs(5) }),
         example(ConnectError::Refused {
             address: address(),

@@ -163,6 +163,7 @@ fn every_object_is_called_by_its_path_and_every_error_has_its_status() {
         (get(rest, "/objects/a%20b/add"), 404, -32003),
         (get(rest, "/objects/calculator/div?a=1&b=0"), 500, -32000),
         (get(rest, "/objects/tasks/submit"), 405, -32600),
+        (get(rest, "/objects/tasks/cancel?id=x"), 405, -32600),
         (get(rest, "/nothing"), 404, -32601),
         (post("/objects/calculator/add", "{\"a\": 2"), 400, -32700),
         (post("/objects/calculator/add", &deep), 400, -32700),
@@ -192,6 +193,29 @@ fn every_object_is_called_by_its_path_and_every_error_has_its_status() {
     let answer = ask(rest, "POST", "/objects/echo/bytes", &binary, b"\x01\x02");
     assert_eq!(answer.header("content-type"), Some("application/octet-stream"), "{answer:?}");
     assert_eq!(answer.body.as_bytes(), b"\x01\x02");
+}
+
+/// `cancel` may be repeated, so GET called it, and so did HEAD of a path of one's own.
+#[test]
+fn what_changes_something_is_called_by_post_alone() {
+    let bus = bus();
+    let route = "[[rest.routes]]\npath = '/cancel'\nobject = 'tasks'\nmethod = 'cancel'\nparams = ['id']\n";
+    let gateway = gateway(&bus, &format!("[rest.limits]\n{route}"));
+    let rest = &*gateway.rest;
+    let id = bus.ok(&["task", "submit", "--delay", "1h", "echo.echo", "x"]);
+    let id = id.trim();
+    let by_name = format!("/objects/tasks/cancel?id={id}");
+    let by_route = format!("/cancel?id={id}");
+    for (verb, target) in [("GET", &by_name), ("HEAD", &by_name), ("GET", &by_route), ("HEAD", &by_route)] {
+        assert_eq!(status(rest, verb, target), Some(405), "{verb} {target}");
+    }
+    let refused = get(rest, &by_route);
+    assert_eq!((refused.status, refused.header("allow")), (405, Some("POST")), "{refused:?}");
+    assert_eq!(status(rest, "HEAD", "/add?a=1&b=2"), Some(405), "a call whose answer nobody wants");
+    let task = get(rest, &format!("/objects/tasks/get?id={id}"));
+    assert_eq!((task.status, &task.json()["state"]), (200, &json!("queued")), "{task:?}");
+    let ended = ask(rest, "POST", &by_route, &[], b"");
+    assert_eq!((ended.status, ended.json()), (200, json!(true)), "{ended:?}");
 }
 
 #[test]
@@ -359,8 +383,13 @@ fn connections_have_a_limit() {
 }
 
 fn get_or_nothing(address: &str) -> Option<u16> {
+    status(address, "GET", "/stats")
+}
+
+/// The status alone: an answer to HEAD has no body, whatever its length.
+fn status(address: &str, verb: &str, target: &str) -> Option<u16> {
     let mut stream = connect(address);
-    send(&mut stream, address, "GET", "/stats", &[], b"");
+    send(&mut stream, address, verb, target, &[], b"");
     let mut answer = [0; 12];
     stream.read_exact(&mut answer).ok()?;
     std::str::from_utf8(&answer[9..]).ok()?.parse().ok()

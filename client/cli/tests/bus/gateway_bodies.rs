@@ -57,7 +57,7 @@ fn a_description_without_schemas_leaves_the_document_valid() {
         "info": {"title": "foreign", "version": "1"},
         "methods": [
             {"name": "bare"},
-            {"name": "read", "x-idempotent": true, "params": [{"name": "a"}, {"name": "b", "schema": null}]},
+            {"name": "read", "x-read-only": true, "params": [{"name": "a"}, {"name": "b", "schema": null}]},
             {"name": "all", "params": [{"name": "a", "schema": true}], "result": {"name": "r", "schema": true}},
             {"name": "odd", "params": [{"name": "a", "schema": "string"}], "result": {"schema": [1]}},
             {"name": "wrong", "params": [{"name": "a", "schema": {"type": "text", "required": true}}]},

@@ -49,6 +49,19 @@ fn command(folder: &Path, arguments: &[&str]) -> Command {
 }
 
 #[test]
+fn a_key_is_printed_with_its_record() {
+    let printed = || {
+        let done = passwd(&["--key"], "", folder().path());
+        let words: Vec<String> = done.stdout.split_whitespace().map(ToOwned::to_owned).collect();
+        assert_eq!((done.code, words.len()), (0, 4), "{done:?}");
+        (words[1].clone(), words[3].clone())
+    };
+    let (key, record) = printed();
+    assert!(key.len() == 32 && record.starts_with("$sha256$") && !record.contains(&key), "{key} {record}");
+    assert_ne!(printed().0, key);
+}
+
+#[test]
 fn users_are_added_changed_verified_and_removed() {
     let folder = folder();
     let file = folder.path().join("passwords");
@@ -64,6 +77,12 @@ fn users_are_added_changed_verified_and_removed() {
     assert_eq!((verify("rahasia").code, verify("baru").code), (1, 0));
     let text = fs::read_to_string(&file).expect("read");
     assert!(text.lines().count() == 2 && text.contains("\nani:$7$"), "{text}");
+
+    let drawn = passwd(&["passwords", "budi", "--generate"], "", folder.path());
+    assert_eq!((drawn.code, drawn.stdout.trim().len()), (0, 24), "{drawn:?}");
+    let right = passwd(&["--verify", "passwords", "budi", "--stdin"], &drawn.stdout, folder.path());
+    assert_eq!(right.code, 0, "{right:?}");
+    assert_eq!(passwd(&["-D", "passwords", "budi"], "", folder.path()).code, 0);
 
     assert_eq!(passwd(&["-D", "passwords", "ada"], "", folder.path()).code, 0);
     assert_eq!(passwd(&["-D", "passwords", "ada"], "", folder.path()).code, 1);

@@ -57,6 +57,24 @@ fn up_serves_its_objects_where_only_users_are_let_in() {
     assert!(!up.server.said().iter().any(told), "{:?}", up.server.said());
 }
 
+/// A file with other listeners than `listen`: the objects reach the broker by one that is for them alone.
+#[test]
+fn up_has_a_listener_of_its_own_where_no_other_speaks_mqtt_over_tcp() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let config = directory.path().join("broker.toml");
+    let listener = "[[listeners]]\nprotocol = 'ws'\naddress = '127.0.0.1:0'\nanonymous = true\n";
+    std::fs::write(&config, format!("{listener}{USERS}")).expect("written");
+    let mut server = Server::spawn(rantai().args(["up", "--broker-config"]).arg(&config));
+    server.wait_for("ready");
+    let said = server.said();
+    let addresses: Vec<_> = said.iter().filter_map(|line| line.trim().split_once("listening on ")).collect();
+    let [_, (_, own)] = addresses[..] else { panic!("{said:?}") };
+    for login in ["ada:p%3Aw@", ""] {
+        let refused = on(&format!("mqtt://{login}{own}"), &["ls"]);
+        assert_eq!(refused.code, 4, "{refused:?}");
+    }
+}
+
 /// Whoever connected with the node's client id once ended it, and `up` served nothing from then on.
 #[tokio::test]
 async fn nobody_takes_the_client_id_of_the_node_of_up() {

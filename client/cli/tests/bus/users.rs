@@ -73,10 +73,10 @@ pub(crate) fn users(users: &[TestUser<'_>]) -> String {
     users.iter().map(user).collect()
 }
 
-/// The broker's address with the credentials of a user, where users are on.
+/// The broker's address, or each of several, with the credentials of a user, where users are on.
 pub(crate) fn log_in(url: &str, user: &str) -> String {
     if !are_on() || url.contains('@') {
         return url.to_owned();
     }
-    url.replacen("mqtt://", &format!("mqtt://{user}:{user}@"), 1)
+    url.replace("://", &format!("://{user}:{user}@"))
 }

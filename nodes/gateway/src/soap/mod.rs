@@ -27,6 +27,7 @@ pub use self::service::Simple;
 use self::service::Service;
 use super::catalog::Catalog;
 use super::guard::{Caller, Counts, Guard};
+use super::location::Location;
 use super::pages::Pages;
 use super::settings::{Limits, Soap};
 use super::waiting::WaitingCalls;
@@ -39,6 +40,7 @@ struct Gateway {
     pages: Pages,
     limits: Limits,
     waiting: Arc<WaitingCalls>,
+    location: Location,
     /// Services of one's own, by path.
     configured: BTreeMap<String, Arc<Service>>,
 }
@@ -50,15 +52,16 @@ pub(super) fn router(
     catalog: Arc<Catalog>,
     guard: Arc<Guard>,
     waiting: Arc<WaitingCalls>,
+    location: Location,
 ) -> Router {
     let configured = settings.services.iter().filter_map(|service| {
         // It was checked when the configuration was read.
         Some((service.path.clone(), Arc::new(Service::configured(service).ok()?)))
     });
     let configured = configured.collect();
-    let pages = Pages::new(&settings.origins, guard.is_open());
+    let pages = Pages::new(&settings.origins, guard.is_open(), &location);
     let limits = settings.limits;
-    let gateway = Gateway { client, catalog, guard, pages, limits, waiting, configured };
+    let gateway = Gateway { client, catalog, guard, pages, limits, waiting, location, configured };
     Router::new().fallback(answer).with_state(Arc::new(gateway))
 }
 
@@ -91,7 +94,7 @@ impl Gateway {
         let wanted = request.uri().query().unwrap_or_default();
         match *request.method() {
             Verb::GET | Verb::HEAD if wanted.eq_ignore_ascii_case("wsdl") => {
-                xml(StatusCode::OK, wsdl::document(&service, &location(request.headers(), &path)))
+                xml(StatusCode::OK, wsdl::document(&service, &self.location.url(request.headers(), &path)))
             }
             Verb::POST => self.call(caller, &service, request).await,
             _ => {
@@ -184,12 +187,4 @@ fn is_xml(headers: &HeaderMap) -> bool {
         charset.is_none_or(|(_, charset)| charset.trim().trim_matches('"').eq_ignore_ascii_case("utf-8"))
     };
     is_xml && parts.all(utf8)
-}
-
-/// Where the service is called: by the name under which it was asked for its description.
-fn location(headers: &HeaderMap, path: &str) -> String {
-    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
-    let allowed = |c: char| c.is_ascii_alphanumeric() || ".:[]-_".contains(c);
-    let host = host.filter(|host| host.chars().all(allowed)).unwrap_or("localhost");
-    format!("http://{host}{path}")
 }

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use super::{CallLimits, Config};
+use super::{CallLimits, Config, broker};
+use rantai_client::session::TlsFiles;
 use rantai_files::FolderSettings;
 #[cfg(feature = "gateway")]
 use rantai_gateway::settings::{Rest, Soap};
@@ -35,6 +36,10 @@ macro_rules! kinds {
         pub(super) struct Written {
             node: Option<String>,
             root: Option<String>,
+            broker: Option<broker::Written>,
+            ca: Option<PathBuf>,
+            cert: Option<PathBuf>,
+            key: Option<PathBuf>,
             user: Option<String>,
             password_file: Option<PathBuf>,
             #[serde(default)]
@@ -49,13 +54,16 @@ macro_rules! kinds {
             soap: Option<Soap>,
         }
 
-        impl From<Written> for Config {
-            fn from(file: Written) -> Self {
+        impl Config {
+            /// What was read, as it is used.
+            pub(super) fn read(file: Written) -> Result<Self, String> {
                 let mut kinds: Vec<std::sync::Arc<dyn Kind>> = Vec::new();
                 $(kinds.extend(file.$key.into_iter().map(|entry| std::sync::Arc::new(entry) as _));)*
-                Self {
+                Ok(Self {
                     node: file.node,
                     root: file.root,
+                    broker: file.broker.map(broker::Written::address).transpose()?,
+                    tls: TlsFiles { ca: file.ca, certificate: file.cert, key: file.key },
                     user: file.user,
                     password_file: file.password_file,
                     admins: file.admins,
@@ -67,7 +75,7 @@ macro_rules! kinds {
                     rest: file.rest,
                     #[cfg(feature = "gateway")]
                     soap: file.soap,
-                }
+                })
             }
         }
     };

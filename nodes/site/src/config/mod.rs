@@ -1,13 +1,17 @@
 //! `nodes.toml`: which objects are served, and with which texts.
 
+mod broker;
 mod calls;
 mod error;
 mod kinds;
 
 use std::collections::HashSet;
+#[cfg(feature = "gateway")]
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rantai_client::session::{Address, TlsFiles};
 use rantai_client::wire::name::{ClientId, ObjectName, Root};
 
 pub use calls::CallLimits;
@@ -29,6 +33,10 @@ pub struct Config {
     pub node: Option<String>,
     /// The root of all topics, instead of `rantai`.
     pub root: Option<String>,
+    /// The broker, unless whoever serves it names one.
+    pub broker: Option<Address>,
+    /// The files for connections by TLS.
+    pub tls: TlsFiles,
     /// The user that its connections log in as, unless whoever serves it names one.
     pub user: Option<String>,
     /// A file whose first line is the user's password.
@@ -60,8 +68,28 @@ impl Config {
     pub fn load(file: &Path) -> Result<Self, ConfigError> {
         let name = file.display().to_string();
         match std::fs::read_to_string(file) {
-            Ok(text) => Self::from_toml(&text, &name),
+            Ok(text) => {
+                let config = Self::from_toml(&text, &name)?;
+                #[cfg(feature = "gateway")]
+                config.warn_of_readable_keys(file);
+                Ok(config)
+            }
             Err(source) => Err(ConfigError::Read { file: name, source }),
+        }
+    }
+
+    /// Of keys that whoever reads the file has.
+    #[cfg(feature = "gateway")]
+    fn warn_of_readable_keys(&self, file: &Path) {
+        let rest = self.rest.iter().flat_map(rantai_gateway::settings::Rest::plain_keys);
+        let soap = self.soap.iter().flat_map(rantai_gateway::settings::Soap::plain_keys);
+        let Some(user) = rest.chain(soap).next() else { return };
+        if file.metadata().is_ok_and(|about| about.permissions().mode() & 0o044 != 0) {
+            let shown = file.display();
+            tracing::warn!(
+                "others may read {shown}, and in it the key of {user:?}; write the record of a key that `rantai passwd \
+                 --key` prints, or run `chmod 600 {shown}`"
+            );
         }
     }
 
@@ -74,7 +102,8 @@ impl Config {
         let invalid = |message: String| ConfigError::Invalid { file: file.to_owned(), message };
         let parsed: Written =
             toml::from_str(text).map_err(|error| invalid(in_toml_words(&error).trim_end().to_owned()))?;
-        let mut config = Self::from(parsed);
+        let mut config = Self::read(parsed).map_err(invalid)?;
+        config.tls = broker::tls(config.tls, file).map_err(invalid)?;
         config.password_file = config.password_file.map(|path| beside(file, &path));
         if config.password_file.is_some() && config.user.is_none() {
             return Err(invalid("password_file: whose password it is is not said; add `user`".to_owned()));
@@ -82,8 +111,8 @@ impl Config {
         #[cfg(feature = "gateway")]
         {
             let beside = |path: &mut std::path::PathBuf| *path = beside(file, path);
-            config.rest.iter_mut().flat_map(|rest| &mut rest.password_file).for_each(beside);
-            config.soap.iter_mut().flat_map(|soap| &mut soap.password_file).for_each(beside);
+            config.rest.iter_mut().flat_map(rantai_gateway::settings::Rest::files_mut).for_each(beside);
+            config.soap.iter_mut().flat_map(rantai_gateway::settings::Soap::files_mut).for_each(beside);
             let admins = config.admins.clone();
             config.rest.iter_mut().for_each(|rest| rest.admins.clone_from(&admins));
         }

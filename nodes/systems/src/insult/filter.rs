@@ -44,7 +44,7 @@ pub trait InsultFilterService {
     async fn add_text(&self, text: Texts, context: Context) -> Result<Vec<String>, Fault>;
 
     /// The texts, in the order in which they came; behind the id `after`, where they do not fit into one answer.
-    #[method(idempotent)]
+    #[method(read_only)]
     async fn get_texts(&self, after: Option<u64>, context: Context) -> Result<Vec<Kept>, Fault>;
 }
 

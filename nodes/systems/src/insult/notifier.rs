@@ -79,7 +79,7 @@ pub trait Notifier {
     async fn unsubscribe(&self, callback: Option<String>, context: Context) -> Result<bool, Fault>;
 
     /// How many there are.
-    #[method(idempotent)]
+    #[method(read_only)]
     async fn subscribers(&self) -> Result<u64, Fault>;
 }
 

@@ -38,7 +38,7 @@ pub trait InsultService {
     async fn add_insult(&self, insult: Texts, context: Context) -> Result<Vec<String>, Fault>;
 
     /// The insults, in the order in which they came; after the first `after`, where they do not fit into one answer.
-    #[method(idempotent)]
+    #[method(read_only)]
     async fn get_insults(&self, after: Option<u64>, context: Context) -> Result<Vec<String>, Fault>;
 }
 

@@ -63,11 +63,11 @@ pub trait InsultStore {
     async fn add_insults(&self, insults: Vec<String>) -> Result<Vec<bool>, Fault>;
 
     /// Insults after the first `after`, as many as fit into one answer.
-    #[method(idempotent)]
+    #[method(read_only)]
     async fn insults(&self, after: u64) -> Result<Page, Fault>;
 
     /// One of the insults, if there are any.
-    #[method(idempotent)]
+    #[method(read_only)]
     async fn any_insult(&self) -> Result<Option<String>, Fault>;
 
     /// Keeps texts out of which exactly the first `insults` of the list `epoch` were taken; of each whether it was
@@ -81,7 +81,7 @@ pub trait InsultStore {
     ) -> Result<Option<Vec<bool>>, Fault>;
 
     /// Texts behind the id `after`, as many as fit into one answer.
-    #[method(idempotent)]
+    #[method(read_only)]
     async fn texts(&self, after: u64) -> Result<Vec<Kept>, Fault>;
 }
 

@@ -2,6 +2,7 @@
 
 mod holdings;
 mod keys;
+mod owned;
 mod results;
 mod schedules;
 
@@ -215,6 +216,7 @@ impl Store {
                 // It may have been taken up again since.
                 let Some(task) = stored.filter(|task| task.ended_ms == Some(*when)) else { continue };
                 tasks.remove(id)?;
+                owned::remove(transaction, &task)?;
                 for key in task.options.key.iter().flat_map(|key| keys::rows(task.user.as_deref(), key)) {
                     let is_its_own = keys.get(&*key)?.is_some_and(|kept| kept.value() == id);
                     if is_its_own {
@@ -271,7 +273,7 @@ fn prepare(transaction: &WriteTransaction) -> Result<(), redb::Error> {
     transaction.open_table(NAME)?;
     transaction.open_table(BEFORE)?;
     transaction.open_table(schedules::SCHEDULES)?;
-    Ok(())
+    owned::prepare(transaction)
 }
 
 fn submit(
@@ -348,6 +350,7 @@ fn submit(
             keys.insert(&*keys::row(task.user.as_deref(), key), task.uuid().as_bytes())?;
         }
         tasks.insert(task.uuid().as_bytes(), &*row)?;
+        owned::insert(transaction, task)?;
         hold(transaction, task)?;
     }
     Ok((Submitted::Stored(stored), reserved))

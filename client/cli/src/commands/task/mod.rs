@@ -122,6 +122,15 @@ struct Submit {
     #[arg(long, value_name = "KEY")]
     key: Option<String>,
     #[arg(
+        id = "tls_key",
+        long = "tls-key",
+        help = "The private key of --cert, which is --key elsewhere",
+        value_name = "FILE",
+        env = "RANTAI_KEY",
+        hide_env_values = true
+    )]
+    _tls_key: Option<PathBuf>,
+    #[arg(
         long,
         value_name = "ID",
         help = r#"Not before this task has succeeded; {"$result": 0} in ARGS stands for the result of the first"#

@@ -1,0 +1,89 @@
+//! Sessions by client id.
+
+use std::hash::BuildHasher;
+use std::sync::Arc;
+
+use hashbrown::hash_table::Entry;
+use hashbrown::{DefaultHashBuilder, HashTable};
+
+use crate::session::Session;
+
+/// Finds sessions by the client id that stands in them: with a copy of it each of a hundred thousand idle clients would take
+/// some fifty bytes more.
+#[derive(Debug, Default)]
+pub(crate) struct ByClient {
+    hasher: DefaultHashBuilder,
+    sessions: HashTable<Arc<Session>>,
+}
+
+impl ByClient {
+    pub(crate) fn len(&self) -> usize {
+        self.sessions.len()
+    }
+
+    pub(crate) fn get(&self, client_id: &str) -> Option<&Arc<Session>> {
+        self.sessions.find(self.hasher.hash_one(client_id), |session| session.client_id == client_id)
+    }
+
+    pub(crate) fn contains(&self, client_id: &str) -> bool {
+        self.get(client_id).is_some()
+    }
+
+    /// All sessions, in no order.
+    pub(crate) fn values(&self) -> impl Iterator<Item = &Arc<Session>> {
+        self.sessions.iter()
+    }
+
+    /// Adds a session, in the place of the one that its client has.
+    pub(crate) fn insert(&mut self, session: Arc<Session>) {
+        match self.entry(&session) {
+            Entry::Occupied(mut entry) => *entry.get_mut() = session,
+            Entry::Vacant(entry) => {
+                entry.insert(session);
+            }
+        }
+    }
+
+    /// Takes a session away, unless its client has another one by now.
+    pub(crate) fn remove(&mut self, session: &Arc<Session>) {
+        if let Entry::Occupied(entry) = self.entry(session)
+            && Arc::ptr_eq(entry.get(), session)
+        {
+            entry.remove();
+        }
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.sessions.clear();
+    }
+
+    fn entry(&mut self, session: &Session) -> Entry<'_, Arc<Session>> {
+        let hash = |session: &Session| self.hasher.hash_one(&*session.client_id);
+        let is_same = |other: &Arc<Session>| other.client_id == session.client_id;
+        self.sessions.entry(hash(session), is_same, |session| hash(session))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_has_one_session_and_only_that_one_is_taken_away() {
+        let mut sessions = ByClient::default();
+        for key in 0..100 {
+            sessions.insert(Session::new(key, format!("client {key}").into()));
+        }
+        let first = sessions.get("client 7").cloned().expect("added");
+        let second = Session::new(200, "client 7".into());
+        sessions.insert(second.clone());
+        assert_eq!(sessions.len(), 100);
+        sessions.remove(&first);
+        assert!(sessions.get("client 7").is_some_and(|session| session.key == 200), "another one by now");
+        sessions.remove(&second);
+        assert!(!sessions.contains("client 7") && sessions.contains("client 8"));
+        assert_eq!(sessions.values().count(), 99);
+        sessions.clear();
+        assert_eq!((sessions.len(), sessions.get("client 8").is_none()), (0, true));
+    }
+}

@@ -1,0 +1,79 @@
+//! Who can listen on the way to the broker.
+
+use std::net::IpAddr;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use rantai_client::session::{Address, open};
+use tokio::time::{Instant, timeout_at};
+use x509_parser::parse_x509_certificate;
+
+use super::super::link::Link;
+use super::super::trouble::Trouble;
+use super::{Examination, Finding, Probe, item};
+
+/// Days before the end of a certificate from which on it is to be renewed.
+const SOON: i64 = 14;
+const SECONDS_A_DAY: i64 = 24 * 60 * 60;
+/// The port of MQTT without TLS.
+const PLAIN_PORT: u16 = 1883;
+
+/// Whether messages and passwords can be read on the network.
+pub(in super::super) fn encryption(examination: &Examination) -> Finding {
+    let address = examination.address.to_string();
+    if examination.address.uses_tls() {
+        return item::ENCRYPTION.ok("by TLS");
+    }
+    let is_local = address.starts_with("unix:")
+        || host(&address).is_none_or(|host| {
+            host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+        });
+    if is_local {
+        return item::ENCRYPTION.ok("none, within this machine");
+    }
+    item::ENCRYPTION.bad("none: whoever can listen on the network reads passwords and messages")
+}
+
+/// How long the broker's certificate is valid. That an authority which is trusted has issued it for this host has been checked
+/// by every connection before.
+pub(in super::super) async fn certificate(probe: Probe<'_>) -> Result<Finding, Trouble> {
+    let opened = timeout_at(probe.deadline, open(&probe.examination.address)).await;
+    let stream = opened.map_err(|_| Trouble::Silent("a connection"))?.map_err(Trouble::unreachable)?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs().cast_signed());
+    let mut ends = Vec::new();
+    for certificate in stream.certificates() {
+        let (_, certificate) = parse_x509_certificate(&certificate)
+            .map_err(|error| Trouble::wrong(format!("its certificate cannot be read: {error}")))?;
+        ends.push((certificate.validity().not_after.timestamp() - now) / SECONDS_A_DAY);
+    }
+    // The chain is valid until the first of them is not.
+    let days = ends.iter().min().copied().ok_or_else(|| Trouble::wrong("it shows no certificate"))?;
+    if days < SOON {
+        return Err(Trouble::wrong(format!("valid for {days} more days")));
+    }
+    Ok(item::CERTIFICATE
+        .ok(format!("issued for this host by an authority that is trusted; valid for {days} more days")))
+}
+
+/// Whether the broker also takes connections that are not encrypted.
+pub(in super::super) async fn plain_port(probe: Probe<'_>) -> Result<Finding, Trouble> {
+    let address = probe.examination.address.to_string();
+    let host = host(&address).unwrap_or_default();
+    let shown = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+    let plain = format!("mqtt://{shown}:{PLAIN_PORT}");
+    let known: Address = plain.parse().map_err(|_| Trouble::wrong(format!("{host} is no host")))?;
+    let connect = probe.examination.anonymous().connect();
+    match Link::connect(&known, connect, Instant::now() + probe.patience()).await {
+        Ok(_) | Err(Trouble::Refused { .. }) => {
+            Err(Trouble::wrong(format!("{plain} takes connections, too: who uses it is not encrypted")))
+        }
+        Err(_) => Ok(item::PLAIN_PORT.ok(format!("nothing for MQTT at {plain}"))),
+    }
+}
+
+/// The host of an address as it is shown; `None` for a unix socket.
+fn host(address: &str) -> Option<&str> {
+    let (_, rest) = address.split_once("://")?;
+    let rest = rest.split_once('/').map_or(rest, |(place, _)| place);
+    let host = rest.rsplit_once(':').map_or(rest, |(host, _)| host);
+    Some(host.trim_matches(['[', ']']))
+}

@@ -1,0 +1,42 @@
+//! How large packets may be.
+
+use rmqtt_codec::types::QoS;
+
+use super::super::link::{live, message};
+use super::super::trouble::Trouble;
+use super::{Finding, Probe, item};
+
+/// The largest payload that is tried, in bytes: blocks of files are as large.
+const WANTED: u32 = 256 << 10;
+/// Entries of the registry have up to 16 KiB, and properties beside them.
+const LEAST: u32 = 32 << 10;
+/// Room for topic and properties.
+const AROUND: u32 = 1 << 10;
+
+pub(super) async fn packet_size(probe: Probe<'_>) -> Result<Finding, Trouble> {
+    let (stage, object) = (probe.stage()?, probe.examination.object());
+    let (identity, mut link) = probe.client().await?;
+    let announced = link.greeting().max_packet_size;
+    let limit = announced.unwrap_or(u32::MAX);
+    if limit < LEAST {
+        return Err(Trouble::wrong(format!(
+            "packets of more than {limit} bytes are not taken; entries of the registry need {LEAST}"
+        )));
+    }
+    let size = WANTED.min(limit - AROUND);
+    let payload: Vec<u8> = (0..size).map(|at| (at % 251) as u8).collect();
+    link.subscribe(&stage.inbox(&identity.id), live(QoS::AtLeastOnce)).await?;
+    link.publish(message(&stage.at(&identity.id, &object), payload.clone())).await?;
+    let back = link.receive("a large message").await?;
+    if *back.payload != *payload {
+        return Err(Trouble::wrong(format!("a payload of {size} bytes does not come as it was sent")));
+    }
+    let announced = match announced {
+        Some(bytes) => format!("{bytes} bytes are announced as the most"),
+        None => "no limit is announced".to_owned(),
+    };
+    if size < WANTED {
+        return Ok(item::PACKET_SIZE.warning(format!("{announced}: files go slowly, and large replies fail")));
+    }
+    Ok(item::PACKET_SIZE.ok(format!("{size} bytes pass; {announced}")))
+}

@@ -1,0 +1,103 @@
+//! Retained messages, of which the registry consists, and their expiry.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use rmqtt_codec::types::Publish;
+use tokio::time::sleep;
+
+use super::super::identity::Identity;
+use super::super::link::{Link, message, with_retained};
+use super::super::trouble::Trouble;
+use super::{EXPIRY, Finding, Probe, SHORT_WAIT, entry, item};
+
+/// A message that expires after a second is gone by then, also where seconds are rounded up.
+const EXPIRED: Duration = Duration::from_millis(2200);
+
+/// A retained message of the examination: it expires by itself.
+fn retained_message(topic: &str, payload: impl Into<bytes::Bytes>, expiry: u32) -> Publish {
+    let mut message = message(topic, payload);
+    message.retain = true;
+    if let Some(properties) = &mut message.properties {
+        properties.message_expiry_interval = NonZeroU32::new(expiry);
+    }
+    message
+}
+
+pub(super) async fn retained(probe: Probe<'_>) -> Result<Finding, Trouble> {
+    let (stage, object) = (probe.stage()?, probe.examination.object());
+    let publisher = probe.examination.client();
+    let (topic, filter) = (stage.entry(&object, &publisher.id), stage.entries_of(&object));
+    probe.examination.traces.retained(&publisher, &topic);
+    for text in ["first", "second"] {
+        let payload = entry(&object, &publisher.id, text);
+        publish(probe, &publisher, retained_message(&topic, payload.clone(), EXPIRY)).await?;
+        let (_, mut reader) = probe.client().await?;
+        reader.subscribe(&filter, with_retained()).await?;
+        let kept = reader.receive_within(probe.patience()).await?;
+        let kept =
+            kept.ok_or_else(|| Trouble::wrong("a retained message does not come to who subscribes later"))?;
+        if kept.payload != payload {
+            return Err(Trouble::wrong("a retained message is not replaced by the next one"));
+        }
+        if !kept.retain {
+            return Err(Trouble::wrong("a retained message comes without the retain flag"));
+        }
+        reader.close().await;
+    }
+    publish(probe, &publisher, retained_message(&topic, "", EXPIRY)).await?;
+    let (_, mut reader) = probe.client().await?;
+    reader.subscribe(&filter, with_retained()).await?;
+    if reader.receive_within(SHORT_WAIT).await?.is_some() {
+        return Err(Trouble::wrong("an empty payload does not remove a retained message"));
+    }
+    reader.close().await;
+    Ok(item::RETAINED.ok("kept after their publisher has gone, replaced, and removed"))
+}
+
+/// Publishes on a connection that then ends.
+async fn publish(probe: Probe<'_>, publisher: &Identity, message: Publish) -> Result<(), Trouble> {
+    let mut link: Link = probe.link(publisher).await?;
+    link.publish(message).await?;
+    link.close().await;
+    Ok(())
+}
+
+pub(super) async fn expiry(probe: Probe<'_>) -> Result<Finding, Trouble> {
+    // The wait is none for the broker, and does not count.
+    let probe = Probe { deadline: probe.deadline + EXPIRED, ..probe };
+    let stage = probe.stage()?;
+    let (publisher, mut link) = probe.client().await?;
+    let [short, long] = [1, EXPIRY].map(|expiry| (probe.examination.object(), expiry));
+    for (object, expiry) in [&short, &long] {
+        let topic = stage.entry(object, &publisher.id);
+        probe.examination.traces.retained(&publisher, &topic);
+        let payload = entry(object, &publisher.id, "expires");
+        link.publish(retained_message(&topic, payload, *expiry)).await?;
+    }
+    sleep(EXPIRED).await;
+    let (_, mut reader) = probe.client().await?;
+    reader.subscribe(&stage.entries_on(&publisher.id), with_retained()).await?;
+    let mut kept = Vec::new();
+    // One of them should come; the other would come beside it.
+    let mut wait = probe.patience();
+    while let Some(message) = reader.receive_within(wait).await? {
+        kept.push(message);
+        wait = SHORT_WAIT;
+    }
+    let of = |object| kept.iter().find(|message| *message.topic == *stage.entry(object, &publisher.id));
+    if of(&short.0).is_some() {
+        return Err(Trouble::wrong("a message that has expired is delivered"));
+    }
+    let Some(long) = of(&long.0) else {
+        return Ok(item::EXPIRY.untested("retained messages do not come: see retained"));
+    };
+    let left = long.properties.as_ref().and_then(|properties| properties.message_expiry_interval);
+    match left.map(NonZeroU32::get) {
+        Some(0..EXPIRY) => Ok(item::EXPIRY.ok("messages expire, and their remaining time is passed on")),
+        Some(_) => {
+            Err(Trouble::wrong("the expiry that is passed on is not lowered by the time a message waited"))
+        }
+        None => Err(Trouble::wrong("the expiry of a message is not passed on")),
+    }
+}

@@ -1,0 +1,256 @@
+//! What is examined: items with stable ids, and what was found of each.
+
+use std::fmt;
+
+use super::trouble::Trouble;
+
+/// What an item is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Area {
+    /// What objects and callers need of a broker.
+    Bus,
+    /// What nobody may do who is not allowed to.
+    Strangers,
+    /// Who can listen on the network.
+    Network,
+}
+
+impl Area {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Bus => "bus",
+            Self::Strangers => "strangers",
+            Self::Network => "network",
+        }
+    }
+}
+
+/// How much the bus needs an item.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Need {
+    /// Without it the bus does not work, or strangers reach it: [`State::Fails`].
+    Must,
+    /// Without it something is missing that the bus can do without: [`State::Warning`].
+    Should,
+}
+
+/// One thing that is examined. Its id stands in `--json` and in docs/doctor.md.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Item {
+    pub(super) id: &'static str,
+    pub(super) area: Area,
+    pub(super) need: Need,
+}
+
+const fn bus(id: &'static str, need: Need) -> Item {
+    Item { id, area: Area::Bus, need }
+}
+
+const fn network(id: &'static str) -> Item {
+    Item { id, area: Area::Network, need: Need::Should }
+}
+
+const fn strangers(id: &'static str, need: Need) -> Item {
+    Item { id, area: Area::Strangers, need }
+}
+
+pub(super) const REACHABLE: Item = bus("reachable", Need::Must);
+pub(super) const VERSIONS: Item = bus("versions", Need::Must);
+pub(super) const RETAINED: Item = bus("retained", Need::Must);
+pub(super) const RETAINED_LOAD: Item = bus("retained-load", Need::Must);
+pub(super) const WILL: Item = bus("will", Need::Must);
+pub(super) const RESPONSE_TOPIC: Item = bus("response-topic", Need::Must);
+pub(super) const CORRELATION: Item = bus("correlation-data", Need::Must);
+pub(super) const USER_PROPERTIES: Item = bus("user-properties", Need::Must);
+pub(super) const SHARED: Item = bus("shared-subscriptions", Need::Must);
+pub(super) const NO_SUBSCRIBERS: Item = bus("no-subscribers", Need::Should);
+pub(super) const PACKET_SIZE: Item = bus("packet-size", Need::Must);
+pub(super) const EXPIRY: Item = bus("message-expiry", Need::Should);
+pub(super) const ORDER: Item = bus("order", Need::Must);
+pub(super) const RECEIVE_MAXIMUM: Item = bus("receive-maximum", Need::Should);
+pub(super) const SESSION: Item = bus("session", Need::Should);
+pub(super) const QOS_2: Item = bus("qos-2", Need::Should);
+pub(super) const ENCRYPTION: Item = network("encryption");
+pub(super) const CERTIFICATE: Item = network("certificate");
+pub(super) const PLAIN_PORT: Item = network("plain-port");
+
+/// What one kind of stranger is tried to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct StrangerItems {
+    pub(super) replies: Item,
+    pub(super) caller: Item,
+    pub(super) client_id: Item,
+    pub(super) answers: Item,
+    pub(super) group: Item,
+    pub(super) registry: Item,
+    pub(super) everything: Item,
+    pub(super) system: Item,
+}
+
+/// For a client that did not log in.
+pub(super) const WITHOUT_LOGIN: StrangerItems = StrangerItems {
+    replies: strangers("stranger-replies", Need::Must),
+    caller: strangers("stranger-caller", Need::Must),
+    client_id: strangers("stranger-client-id", Need::Must),
+    answers: strangers("stranger-answers", Need::Must),
+    group: strangers("stranger-group", Need::Must),
+    registry: strangers("stranger-registry", Need::Must),
+    everything: strangers("stranger-everything", Need::Must),
+    system: strangers("stranger-sys", Need::Should),
+};
+
+/// For a client that logged in as the user of the command, about what is another client's. Client ids are left out: a user
+/// may take its own.
+pub(super) const WITH_LOGIN: StrangerItems = StrangerItems {
+    replies: strangers("user-replies", Need::Must),
+    caller: strangers("user-caller", Need::Must),
+    client_id: strangers("user-client-id", Need::Must),
+    answers: strangers("user-answers", Need::Must),
+    group: strangers("user-group", Need::Must),
+    registry: strangers("user-registry", Need::Must),
+    everything: strangers("user-everything", Need::Must),
+    system: strangers("user-sys", Need::Should),
+};
+
+/// What was found of an item.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    Ok,
+    /// Something is missing that the bus can do without.
+    Warning,
+    /// The bus does not work, or is open.
+    Fails,
+    /// It could not be tried.
+    Untested,
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Ok => "ok",
+            Self::Warning => "warning",
+            Self::Fails => "fails",
+            Self::Untested => "untested",
+        })
+    }
+}
+
+/// An item, its state, and one sentence about it.
+#[derive(Clone, Debug)]
+pub(super) struct Finding {
+    pub(super) item: Item,
+    pub(super) state: State,
+    pub(super) text: String,
+    /// What to do, where it depends on more than the item and the broker.
+    pub(super) advice: Option<&'static str>,
+}
+
+impl Item {
+    /// Its place in the report; items of one place stay in the order in which they were examined.
+    pub(super) fn rank(self) -> u8 {
+        match self.area {
+            Area::Bus => 0,
+            Area::Network => 1,
+            Area::Strangers if self.id.starts_with("stranger-") => 2,
+            Area::Strangers => 3,
+        }
+    }
+
+    /// What an attempt says of the item.
+    pub(super) fn conclude(self, attempt: Result<Finding, Trouble>) -> Finding {
+        match attempt {
+            Ok(finding) => finding,
+            Err(trouble @ Trouble::Denied { .. }) => self.untested(trouble.to_string()),
+            Err(trouble) => {
+                let advice = trouble.advice();
+                Finding { advice, ..self.bad(trouble.to_string()) }
+            }
+        }
+    }
+
+    pub(super) fn ok(self, text: impl Into<String>) -> Finding {
+        Finding { item: self, state: State::Ok, text: text.into(), advice: None }
+    }
+
+    /// Not good, as bad as the item's need says.
+    pub(super) fn bad(self, text: impl Into<String>) -> Finding {
+        let state = match self.need {
+            Need::Must => State::Fails,
+            Need::Should => State::Warning,
+        };
+        Finding { item: self, state, text: text.into(), advice: None }
+    }
+
+    /// Not good, but no reason to do without this broker.
+    pub(super) fn warning(self, text: impl Into<String>) -> Finding {
+        Finding { item: self, state: State::Warning, text: text.into(), advice: None }
+    }
+
+    pub(super) fn untested(self, text: impl Into<String>) -> Finding {
+        Finding { item: self, state: State::Untested, text: text.into(), advice: None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::super::advice::advice;
+    use super::super::product::Product;
+    use super::*;
+
+    const STRANGERS: [StrangerItems; 2] = [WITHOUT_LOGIN, WITH_LOGIN];
+
+    fn all() -> Vec<Item> {
+        let bus = [
+            REACHABLE,
+            VERSIONS,
+            RETAINED,
+            RETAINED_LOAD,
+            WILL,
+            RESPONSE_TOPIC,
+            CORRELATION,
+            USER_PROPERTIES,
+            SHARED,
+            NO_SUBSCRIBERS,
+            PACKET_SIZE,
+            EXPIRY,
+            ORDER,
+            RECEIVE_MAXIMUM,
+            SESSION,
+            QOS_2,
+            ENCRYPTION,
+            CERTIFICATE,
+            PLAIN_PORT,
+        ];
+        let strangers = STRANGERS.iter().flat_map(|items| {
+            let StrangerItems { replies, caller, client_id, answers, group, registry, everything, system } =
+                *items;
+            [replies, caller, client_id, answers, group, registry, everything, system]
+        });
+        bus.into_iter().chain(strangers).collect()
+    }
+
+    #[test]
+    fn every_item_stands_in_the_document_by_an_id_of_its_own() {
+        let document = include_str!("../../../../../docs/doctor.md");
+        let mut seen = HashSet::new();
+        for Item { id, .. } in all() {
+            assert!(seen.insert(id), "{id}");
+            assert!(document.contains(&format!("`{id}`")), "{id}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_good_comes_with_what_to_do_on_every_broker() {
+        for item in all() {
+            for product in [Product::Rantai, Product::Mosquitto, Product::Other] {
+                for logged_in in [false, true] {
+                    assert_eq!(advice(&item.ok("good"), product, logged_in), None);
+                    let told = advice(&item.bad("bad"), product, logged_in);
+                    assert!(told.is_some_and(|told| !told.ends_with('.')), "{}: {told:?}", item.id);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! What an examination leaves on a broker, and how it is removed.
+
+use std::cell::RefCell;
+
+use rantai_client::session::Address;
+use tokio::time::Instant;
+
+use super::identity::Identity;
+use super::link::{Link, message};
+use super::trouble::Trouble;
+
+/// Retained messages and sessions that may be on the broker. Whatever makes one notes it here before, so that it is removed
+/// also after an error or Ctrl-C. What is not removed, because the process is killed, expires.
+#[derive(Default)]
+pub(super) struct Traces {
+    sessions: RefCell<Vec<Identity>>,
+    retained: RefCell<Vec<(Identity, String)>>,
+}
+
+impl Traces {
+    /// A client that may leave a session or a will.
+    pub(super) fn session(&self, identity: &Identity) {
+        self.sessions.borrow_mut().push(identity.clone());
+    }
+
+    /// A topic with a retained message, and who may remove it.
+    pub(super) fn retained(&self, identity: &Identity, topic: &str) {
+        self.retained.borrow_mut().push((identity.clone(), topic.to_owned()));
+    }
+
+    /// Ends the sessions, whose wills are then published if they have not been, and then removes the retained messages.
+    ///
+    /// # Errors
+    ///
+    /// The first trouble; the rest is tried all the same.
+    pub(super) async fn remove(&self, address: &Address, deadline: Instant) -> Result<(), Trouble> {
+        let mut first = Ok(());
+        for identity in self.sessions.take() {
+            // A clean start without an expiry: the session ends with this connection.
+            match Link::connect(address, identity.connect(), deadline).await {
+                Ok(link) => link.close().await,
+                Err(trouble) => first = first.and(Err(trouble)),
+            }
+        }
+        let mut retained = self.retained.take();
+        retained.sort_by(|(one, _), (other, _)| one.cmp(other));
+        for topics in retained.chunk_by(|(one, _), (other, _)| one == other) {
+            let removals = topics.iter().map(|(_, topic)| {
+                let mut removal = message(topic, "");
+                removal.retain = true;
+                removal
+            });
+            let removed = async {
+                let mut link = Link::connect(address, topics[0].0.connect(), deadline).await?;
+                link.publish_all(removals).await?;
+                link.close().await;
+                Ok(())
+            };
+            // What may not be removed was not allowed before: nothing is there.
+            match removed.await {
+                Ok(()) | Err(Trouble::Denied { .. }) => {}
+                Err(trouble) => first = first.and(Err(trouble)),
+            }
+        }
+        first
+    }
+}

@@ -1,0 +1,94 @@
+//! Packets of one version of MQTT on a byte stream.
+
+use std::io;
+
+use bytes::BytesMut;
+use rantai_client::session::{Address, ConnectError, RawStream, open};
+use rmqtt_codec::error::{DecodeError, EncodeError};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::time::{Instant, timeout_at};
+use tokio_util::codec::{Decoder, Encoder};
+
+use super::trouble::Trouble;
+
+/// A connection that writes and reads packets until a deadline.
+pub(super) struct Wire<C> {
+    stream: RawStream,
+    codec: C,
+    reading: BytesMut,
+    writing: BytesMut,
+    deadline: Instant,
+}
+
+impl<C> Wire<C> {
+    /// Connects, and sends nothing.
+    pub(super) async fn open(address: &Address, codec: C, deadline: Instant) -> Result<Self, Trouble> {
+        let opened = timeout_at(deadline, open(address)).await;
+        let stream = opened.map_err(|_| Trouble::Silent("a connection"))?.map_err(Trouble::unreachable)?;
+        Ok(Self { stream, codec, reading: BytesMut::new(), writing: BytesMut::new(), deadline })
+    }
+
+    /// Sends bytes that are a packet.
+    pub(super) async fn send_bytes(&mut self, packet: &[u8]) -> Result<(), Trouble> {
+        self.writing.extend_from_slice(packet);
+        self.flush().await
+    }
+
+    /// Sends what has been written.
+    pub(super) async fn flush(&mut self) -> Result<(), Trouble> {
+        let written = async {
+            self.stream.write_all(&self.writing).await?;
+            self.stream.flush().await
+        };
+        let written = timeout_at(self.deadline, written).await;
+        self.writing.clear();
+        match written {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(self.broken(error, "an answer")),
+            Err(_) => Err(Trouble::Silent("room for what is sent")),
+        }
+    }
+
+    /// Writes a packet into the buffer that [`flush`](Self::flush) sends.
+    pub(super) fn write<P>(&mut self, packet: P) -> Result<(), Trouble>
+    where
+        C: Encoder<P, Error = EncodeError>,
+    {
+        Ok(self.codec.encode(packet, &mut self.writing)?)
+    }
+
+    /// Sends a packet.
+    pub(super) async fn send<P>(&mut self, packet: P) -> Result<(), Trouble>
+    where
+        C: Encoder<P, Error = EncodeError>,
+    {
+        self.write(packet)?;
+        self.flush().await
+    }
+
+    /// The next packet; `expected` says in errors what was waited for. Cancelling loses nothing.
+    pub(super) async fn next<P>(&mut self, expected: &'static str) -> Result<P, Trouble>
+    where
+        C: Decoder<Item = (P, u32), Error = DecodeError>,
+    {
+        loop {
+            if let Some((packet, _)) = self.codec.decode(&mut self.reading)? {
+                return Ok(packet);
+            }
+            match timeout_at(self.deadline, self.stream.read_buf(&mut self.reading)).await {
+                Ok(Ok(1..)) => {}
+                Ok(Ok(0)) => return Err(Trouble::Closed { code: None, instead_of: expected }),
+                Ok(Err(error)) => return Err(self.broken(error, expected)),
+                Err(_) => return Err(Trouble::Silent(expected)),
+            }
+        }
+    }
+
+    /// What an error of the stream means: TLS says why it ends a connection.
+    fn broken(&self, error: io::Error, instead_of: &'static str) -> Trouble {
+        match self.stream.explain(error) {
+            error @ ConnectError::Tls { .. } => Trouble::unreachable(error),
+            _ => Trouble::Closed { code: None, instead_of },
+        }
+    }
+}

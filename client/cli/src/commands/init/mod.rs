@@ -1,0 +1,92 @@
+//! `rantai init`: writes what something new begins with.
+
+mod site;
+
+use std::path::PathBuf;
+
+use crate::certificates::{Host, of_this_machine};
+use crate::connection::{note, print};
+use crate::exit::Failure;
+
+const EXAMPLES: &str = "\
+Examples:
+  rantai init site                                      in the folder site, by the names of this machine
+  rantai init site /etc/rantai --host bus.lab.example   by this name
+  rantai init site --host pi.local --host 192.168.1.5   by several; the first is in what is printed
+
+Writes broker.toml (TLS for other machines, TCP for this one), nodes.toml, the users admin, node and caller with a file for each \
+password, and an authority with the server's certificate (`rantai cert`). Only its owner may look into the folder. docs/site.md \
+goes on from there.
+
+Exit codes: 0 done, 1 failed, 2 wrong command line, or something is there already.";
+
+/// Write what a new site begins with
+#[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Init {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(clap::Subcommand)]
+enum Action {
+    Site(InitSite),
+}
+
+/// Write the configuration of a broker and its objects: users, passwords, certificates
+#[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
+struct InitSite {
+    /// The folder
+    #[arg(value_name = "DIR", default_value = "site")]
+    folder: PathBuf,
+    /// A name or address that other machines reach this one by; without any those that it knows of itself
+    #[arg(long, value_name = "NAME|IP")]
+    host: Vec<Host>,
+    /// The port for TLS
+    #[arg(long, value_name = "N", default_value_t = 8883)]
+    port: u16,
+    /// The port for this machine, without encryption
+    #[arg(long, value_name = "N", default_value_t = 1883)]
+    local_port: u16,
+    /// Write everything anew, with new passwords and a new authority; whoever uses the old ones loses them
+    #[arg(long)]
+    force: bool,
+}
+
+impl Init {
+    pub(crate) fn run(self) -> Result<(), Failure> {
+        match self.action {
+            Action::Site(site) => site.run(),
+        }
+    }
+}
+
+impl InitSite {
+    fn run(self) -> Result<(), Failure> {
+        let Self { folder, host, port, local_port, force } = self;
+        let reached = if host.is_empty() { of_this_machine() } else { with_this_machine(host) };
+        let site = site::Site { folder: &folder, hosts: &reached, port, local_port };
+        site.write(force)?;
+        let names: Vec<String> = reached.iter().map(ToString::to_string).collect();
+        note(&format!(
+            "wrote {}: users admin, node and caller, certificate for {}",
+            folder.display(),
+            names.join(", ")
+        ));
+        for line in site.next() {
+            print(&line);
+        }
+        Ok(())
+    }
+}
+
+/// Hosts, and what this machine calls itself, where it is not among them.
+fn with_this_machine(mut hosts: Vec<Host>) -> Vec<Host> {
+    for here in ["localhost", "127.0.0.1", "::1"].map(str::parse::<Host>).into_iter().flatten() {
+        if !hosts.contains(&here) {
+            hosts.push(here);
+        }
+    }
+    hosts
+}

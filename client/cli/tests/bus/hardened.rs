@@ -1,0 +1,87 @@
+//! `hardened = true`: what the broker then refuses, and that commands and nodes work all the same.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use tempfile::TempDir;
+
+use super::process::{Done, Server, broker, finish, rantai};
+
+/// A folder with a hardened broker's configuration, and files with the passwords of its users node and caller.
+fn folder() -> TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    for (user, password) in [("node", "besi"), ("caller", "kayu")] {
+        let secret = folder.path().join(user);
+        fs::write(&secret, password).expect("written");
+        fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).expect("set");
+        let mut command = rantai();
+        command.args(["passwd", "passwords", user, "--stdin"]).current_dir(folder.path());
+        let done = finish(command.stdin(fs::File::open(&secret).expect("opened")));
+        assert_eq!(done.code, 0, "{done:?}");
+    }
+    let users = "[[users]]\nname = 'node'\nroles = ['node']\n[[users]]\nname = 'caller'\n";
+    let text = format!("hardened = true\npassword_file = 'passwords'\n{users}");
+    fs::write(folder.path().join("broker.toml"), text).expect("written");
+    folder
+}
+
+fn start(folder: &Path) -> (Server, String) {
+    let config = folder.join("broker.toml");
+    broker(&["--port", "0", "--config", config.to_str().expect("UTF-8")])
+}
+
+/// A command of this user.
+fn by(user: &str, url: &str, arguments: &[&str], folder: &Path) -> Done {
+    let login = ["--broker", url, "--user", user, "--password-file", user];
+    finish(rantai().args(arguments).args(login).current_dir(folder))
+}
+
+#[test]
+fn commands_and_nodes_take_client_ids_of_their_users() {
+    let folder = folder();
+    let (mut broker, url) = start(folder.path());
+    for choice in ["without a user", "client ids", "with TLS alone", "private keys", "wrong passwords"] {
+        assert!(broker.wait_for(choice).starts_with("hardened: "), "{choice}");
+    }
+    let mut serve = rantai();
+    serve.args(["serve", "calculator", "--broker", &url, "--user", "node", "--password-file", "node"]);
+    let mut node = Server::spawn(serve.current_dir(folder.path()));
+    node.wait_for("serving calculator");
+    let called = by("caller", &url, &["call", "calculator.add", "2", "3"], folder.path());
+    assert_eq!((called.code, called.stdout.trim()), (0, "5"), "{called:?}");
+    // An id that is nobody's, and one of somebody else.
+    for id in ["pi-east", "caller--1"] {
+        let mut serve = rantai();
+        serve.args([
+            "serve",
+            "echo",
+            "--node",
+            id,
+            "--broker",
+            &url,
+            "--user",
+            "node",
+            "--password-file",
+            "node",
+        ]);
+        let refused = finish(serve.current_dir(folder.path()));
+        assert!(refused.code == 4 && refused.stderr.contains("client id"), "{id}: {refused:?}");
+    }
+}
+
+#[test]
+fn a_start_that_would_not_be_strict_says_what_to_do() {
+    let folder = folder();
+    let start = |arguments: &[&str]| {
+        finish(
+            rantai().args(["broker", "--config", "broker.toml"]).args(arguments).current_dir(folder.path()),
+        )
+    };
+    let clear = start(&["--host", "0.0.0.0", "--port", "0"]);
+    assert!(clear.code == 2 && clear.stderr.contains("protocol = \"tls\""), "{clear:?}");
+    let passwords = folder.path().join("passwords");
+    fs::set_permissions(&passwords, fs::Permissions::from_mode(0o644)).expect("set");
+    let open = start(&["--port", "0"]);
+    assert!(open.code == 2 && open.stderr.contains("chmod o= passwords"), "{open:?}");
+}

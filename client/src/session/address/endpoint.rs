@@ -1,0 +1,111 @@
+//! One of the places where a broker can be reached.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use percent_encoding::percent_decode_str;
+use url::{Host, Url};
+
+/// The path of WebSocket where none is written.
+const DEFAULT_PATH: &str = "/mqtt";
+
+/// Where a broker is, and the user name and password to use there.
+#[derive(Clone, PartialEq, Eq)]
+pub(in crate::session) struct Endpoint {
+    pub(in crate::session) place: Place,
+    pub(in crate::session) user: Option<(String, String)>,
+}
+
+/// Where a broker is, and by which layers it is reached.
+#[derive(Clone, PartialEq, Eq)]
+pub(in crate::session) enum Place {
+    /// A port of a host.
+    Network {
+        /// A name or an IP address.
+        host: String,
+        port: u16,
+        tls: bool,
+        /// The path of WebSocket, where it is spoken.
+        path: Option<String>,
+    },
+    /// A unix socket.
+    Unix(PathBuf),
+}
+
+impl Place {
+    /// Whether what is sent can be read on the way by others than the users of this machine.
+    pub(super) fn is_open(&self) -> bool {
+        match self {
+            Self::Unix(_) | Self::Network { tls: true, .. } => false,
+            Self::Network { host, .. } => match host.parse::<IpAddr>() {
+                Ok(address) => !address.is_loopback(),
+                Err(_) => !host.eq_ignore_ascii_case("localhost"),
+            },
+        }
+    }
+
+    pub(super) fn is_tls(&self) -> bool {
+        matches!(self, Self::Network { tls: true, .. })
+    }
+}
+
+impl Endpoint {
+    /// Reads one address. The error is the reason alone.
+    pub(super) fn parse(text: &str) -> Result<Self, &'static str> {
+        if let Some(path) = text.strip_prefix("unix:") {
+            let path = path.strip_prefix("//").unwrap_or(path);
+            if !path.starts_with('/') {
+                return Err("behind unix: stands the path of a socket, from / on");
+            }
+            return Ok(Self { place: Place::Unix(path.into()), user: None });
+        }
+        let whole = if text.contains("://") { text.to_owned() } else { format!("mqtt://{text}") };
+        let url = Url::parse(&whole).map_err(|_| "it cannot be read")?;
+        let (tls, web, port) = match url.scheme() {
+            "mqtt" | "tcp" => (false, false, 1883),
+            "mqtts" | "ssl" | "tls" => (true, false, 8883),
+            "ws" => (false, true, 80),
+            "wss" => (true, true, 443),
+            _ => return Err("the scheme is mqtt, mqtts, ws, wss or unix"),
+        };
+        if url.query().is_some() || url.fragment().is_some() || !(web || matches!(url.path(), "" | "/")) {
+            return Err(if web { "nothing follows the path" } else { "nothing follows the port" });
+        }
+        let host = match url.host() {
+            Some(Host::Domain(name)) if !name.is_empty() => name.to_owned(),
+            Some(Host::Ipv4(address)) => address.to_string(),
+            Some(Host::Ipv6(address)) => address.to_string(),
+            _ => return Err("there is no host"),
+        };
+        // A URL of WebSocket has a path in any case; here it matters whether one was written.
+        let is_written = whole.split_once("://").is_some_and(|(_, rest)| rest.contains('/'));
+        let path = web.then(|| if is_written { url.path() } else { DEFAULT_PATH }.to_owned());
+        let decode = |text: &str| {
+            let decoded = percent_decode_str(text).decode_utf8();
+            decoded.map(Into::into).map_err(|_| "the user name or password is not UTF-8")
+        };
+        let user = match (url.username(), url.password()) {
+            ("", None) => None,
+            (user, password) => Some((decode(user)?, decode(password.unwrap_or_default())?)),
+        };
+        Ok(Self { place: Place::Network { host, port: url.port().unwrap_or(port), tls, path }, user })
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (host, port, tls, path) = match self {
+            Self::Unix(path) => return write!(f, "unix:{}", path.display()),
+            Self::Network { host, port, tls, path } => (host, port, *tls, path),
+        };
+        let scheme = match (tls, path.is_some()) {
+            (false, false) => "mqtt",
+            (true, false) => "mqtts",
+            (false, true) => "ws",
+            (true, true) => "wss",
+        };
+        let (open, close) = if host.contains(':') { ("[", "]") } else { ("", "") };
+        write!(f, "{scheme}://{open}{host}{close}:{port}{}", path.as_deref().unwrap_or_default())
+    }
+}

@@ -1,0 +1,106 @@
+//! Where clients reach a gateway, for the documents that tell them.
+
+use axum::http::{HeaderMap, header};
+use url::Url;
+
+/// The address of a gateway: as configured, or by the name under which a client asks for it.
+#[derive(Clone, Debug)]
+pub(super) struct Location {
+    /// Without a slash at its end.
+    configured: Option<String>,
+    /// Whether the gateway speaks TLS itself.
+    secure: bool,
+}
+
+impl Location {
+    pub(super) fn new(configured: Option<&str>, secure: bool) -> Self {
+        let configured = configured.map(|address| address.trim_end_matches('/').to_owned());
+        Self { configured, secure }
+    }
+
+    /// Whether clients speak TLS with the gateway itself.
+    pub(super) fn is_secure(&self) -> bool {
+        self.secure
+    }
+
+    /// The URL of a path.
+    pub(super) fn url(&self, headers: &HeaderMap, path: &str) -> String {
+        if let Some(address) = &self.configured {
+            return format!("{address}{path}");
+        }
+        let scheme = if self.secure { "https" } else { "http" };
+        let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+        let allowed = |c: char| c.is_ascii_alphanumeric() || ".:[]-_".contains(c);
+        let host = host.filter(|host| host.chars().all(allowed)).unwrap_or("localhost");
+        format!("{scheme}://{host}{path}")
+    }
+
+    /// The URL of all paths, for an `OpenAPI` document: relative to the document unless it is known that clients speak TLS,
+    /// as a proxy in front may do that too.
+    pub(super) fn base(&self, headers: &HeaderMap) -> String {
+        if self.configured.is_some() || self.secure { self.url(headers, "/") } else { "/".to_owned() }
+    }
+
+    /// The origin of the configured address.
+    pub(super) fn origin(&self) -> Option<String> {
+        let address = Url::parse(self.configured.as_deref()?).ok()?;
+        Some(address.origin().ascii_serialization())
+    }
+}
+
+/// Refuses an address that is none.
+pub(super) fn check(address: Option<&str>) -> Result<(), String> {
+    let Some(text) = address else { return Ok(()) };
+    let wrong = || format!("address {text:?}: https://HOST[:PORT][/PATH] is expected, or the same with http");
+    let url = Url::parse(text).map_err(|_| wrong())?;
+    let is_plain = url.query().is_none() && url.fragment().is_none() && url.username().is_empty();
+    if !matches!(url.scheme(), "http" | "https") || !url.has_host() || !is_plain || url.password().is_some() {
+        return Err(wrong());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(host: &str) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::HOST, host.parse().expect("a value"));
+        headers
+    }
+
+    #[test]
+    fn documents_name_the_scheme_that_clients_use() {
+        let plain = Location::new(None, false);
+        assert_eq!(plain.url(&asked("pi:80"), "/calculator"), "http://pi:80/calculator");
+        assert_eq!(plain.base(&asked("pi:80")), "/");
+        let secure = Location::new(None, true);
+        assert_eq!(secure.url(&asked("[::1]:443"), "/calculator"), "https://[::1]:443/calculator");
+        assert_eq!(secure.base(&asked("pi")), "https://pi/");
+        assert_eq!(secure.url(&asked("\"><x>"), "/"), "https://localhost/", "no host that could be markup");
+    }
+
+    #[test]
+    fn a_configured_address_counts_whatever_a_client_says() {
+        let behind = Location::new(Some("https://api.example.org/bus/"), false);
+        assert_eq!(
+            behind.url(&asked("10.0.0.1:5151"), "/calculator"),
+            "https://api.example.org/bus/calculator"
+        );
+        assert_eq!(behind.base(&asked("10.0.0.1:5151")), "https://api.example.org/bus/");
+        assert_eq!(behind.origin().as_deref(), Some("https://api.example.org"));
+    }
+
+    #[test]
+    fn what_is_no_address_is_refused() {
+        for right in [None, Some("https://api.example.org"), Some("http://pi:8080/bus/")] {
+            assert_eq!(check(right), Ok(()));
+        }
+        for wrong in
+            ["", "api.example.org", "ftp://x", "mailto:x", "https://x/?a", "https://x/#a", "https://u@x"]
+        {
+            assert!(check(Some(wrong)).is_err(), "{wrong}");
+        }
+    }
+}
