@@ -165,3 +165,32 @@ fn its_broker_and_objects_start_and_each_user_may_what_its_role_says() {
     server.signal(rustix::process::Signal::TERM);
     assert_eq!(server.exit_code(), 0);
 }
+
+/// The additions that docs/workshop.md makes to broker.toml.
+#[test]
+fn a_workshop_adds_students_and_devices() {
+    let folder = with_site();
+    let guide = include_str!("../../../../docs/workshop.md");
+    let additions: String =
+        guide.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert_eq!(additions.matches("[[").count(), 3, "{additions}");
+    let file = folder.path().join("site/broker.toml");
+    fs::write(&file, format!("{}{additions}", read(&file))).expect("written");
+    for user in ["ada", "sensor-1", "sensor-2"] {
+        let mut command = rantai();
+        command.args(["passwd", "site/passwords", user, "--generate"]).current_dir(folder.path());
+        assert_eq!(finish(&mut command).code, 0);
+    }
+    for (user, topic, code) in [
+        ("ada", "rantai/call/calculator/add", 0),
+        ("ada", "rantai/call/student.budi/greet", 0),
+        ("ada", "rantai/name/calculator/ada", 1),
+        ("ada", "rantai/call/tasks/submit", 1),
+        ("sensor-1", "rantai/call/calculator/add", 0),
+    ] {
+        let mut command = rantai();
+        command.args(["acl", "test", user, "write", topic, "--config", "site/broker.toml"]);
+        let done = finish(command.current_dir(folder.path()));
+        assert_eq!(done.code, code, "{user} {topic}: {done:?}");
+    }
+}

@@ -65,8 +65,15 @@ impl Init {
 impl InitSite {
     fn run(self) -> Result<(), Failure> {
         let Self { folder, host, port, local_port, force } = self;
-        let reached = if host.is_empty() { of_this_machine() } else { with_this_machine(host) };
-        let site = site::Site { folder: &folder, hosts: &reached, port, local_port };
+        let (reached, told) = if host.is_empty() {
+            let hosts = of_this_machine();
+            let told = surest(&hosts);
+            (hosts, told)
+        } else {
+            let told = host[0].clone();
+            (with_this_machine(host), told)
+        };
+        let site = site::Site { folder: &folder, hosts: &reached, told, port, local_port };
         site.write(force)?;
         let names: Vec<String> = reached.iter().map(ToString::to_string).collect();
         note(&format!(
@@ -81,6 +88,13 @@ impl InitSite {
     }
 }
 
+/// What other machines reach this one by without anything that knows its name: its address, if it has one.
+fn surest(hosts: &[Host]) -> Host {
+    let is_address =
+        |host: &&Host| matches!(host, Host::Address(address) if address.is_ipv4() && !address.is_loopback());
+    hosts.iter().find(is_address).unwrap_or(&hosts[0]).clone()
+}
+
 /// Hosts, and what this machine calls itself, where it is not among them.
 fn with_this_machine(mut hosts: Vec<Host>) -> Vec<Host> {
     for here in ["localhost", "127.0.0.1", "::1"].map(str::parse::<Host>).into_iter().flatten() {
@@ -89,4 +103,23 @@ fn with_this_machine(mut hosts: Vec<Host>) -> Vec<Host> {
         }
     }
     hosts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn other_machines_are_told_an_address_where_there_is_one() {
+        let hosts = |texts: &[&str]| -> Vec<Host> {
+            texts.iter().map(|text| text.parse().expect("a host")).collect()
+        };
+        for (known, told) in [
+            (&["pi", "pi.local", "192.168.1.5", "fd00::2", "localhost", "127.0.0.1"][..], "192.168.1.5"),
+            (&["pi", "pi.local", "localhost", "127.0.0.1", "::1"], "pi"),
+            (&["localhost", "127.0.0.1", "::1"], "localhost"),
+        ] {
+            assert_eq!(surest(&hosts(known)).to_string(), told);
+        }
+    }
 }

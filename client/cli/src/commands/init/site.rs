@@ -19,8 +19,10 @@ const BROKER: &str = include_str!("broker.toml");
 /// A site that is to be written.
 pub(super) struct Site<'a> {
     pub(super) folder: &'a Path,
-    /// What the server's certificate is for; the first is what other machines are told.
+    /// What the server's certificate is for.
     pub(super) hosts: &'a [Host],
+    /// The one that other machines are told.
+    pub(super) told: Host,
     pub(super) port: u16,
     pub(super) local_port: u16,
 }
@@ -65,7 +67,7 @@ impl Site<'_> {
     pub(super) fn next(&self) -> Vec<String> {
         let shown = |name: &str| quoted(&self.path(name));
         let (broker, nodes, data) = (shown("broker.toml"), shown("nodes.toml"), shown("data"));
-        let host = match &self.hosts[0] {
+        let host = match &self.told {
             Host::Address(address) if address.is_ipv6() => format!("[{address}]"),
             host => host.to_string(),
         };
@@ -143,7 +145,8 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let hosts = ["localhost".parse().expect("a host")];
         let path = folder.path().join("it's \"mine\"");
-        let site = Site { folder: &path, hosts: &hosts, port: 8884, local_port: 1884 };
+        let site =
+            Site { folder: &path, hosts: &hosts, told: hosts[0].clone(), port: 8884, local_port: 1884 };
         site.write(false).map_err(|failure| failure.tell()).expect("written");
         let config = crate::configurations::broker_settings(&path.join("broker.toml"));
         let config = config.map_err(|failure| failure.tell()).expect("a configuration");
