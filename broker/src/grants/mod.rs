@@ -138,8 +138,8 @@ impl Grants {
                 }
                 // Requests of different callers that look alike are passed on for none of them.
                 if grant.asked.caller != asked().caller {
-                    let asker = grant.asked.asker.clone();
-                    grant.asked = Arc::new(Asked { asker, ..Asked::default() });
+                    let owner = grant.asked.asker.clone();
+                    grant.asked = Arc::new(Asked { asker: owner, ..Asked::default() });
                 }
                 grant.replies += 1;
                 return Given::Added;
@@ -224,7 +224,7 @@ impl Grants {
                 *shard = HashTable::new();
             }
         }
-        if first % SHARDS == 0 {
+        if first.is_multiple_of(SHARDS) {
             self.askers.forget_unused();
         }
     }
