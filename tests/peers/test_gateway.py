@@ -164,7 +164,7 @@ def secure_gateway(bus, tmp_path_factory):
     certificate(folder)
     settings = "listen = '127.0.0.1:0'\ncertificate = 'cert.pem'\nkey = 'key.pem'\n"
     (folder / "gateway.toml").write_text(f"[rest]\n{settings}[soap]\n{settings}")
-    node = Node(bus.port, "rest", "soap", config=str(folder / "gateway.toml"), serving=())
+    node = Node(bus.broker, "rest", "soap", config=str(folder / "gateway.toml"), serving=())
     node.folder, node.ca = folder, str(folder / "cert.pem")
     try:
         node.rest = node.wait_for_log(r"REST on (https://\S+)")[1]

@@ -89,7 +89,8 @@ fn rules_are_tried_without_a_broker() {
     for (arguments, code, expected) in [
         (&["ada", "write", "door/1"][..], 0, "allowed: `allow write door/#` (acl.conf:2)"),
         (&["ada", "write", "$SYS/broker/uptime"], 1, "the broker's own"),
-        (&["ada", "write", "$SYS/broker/connection/ada/state"], 0, "acl.conf:3"),
+        (&["ada", "write", "$SYS/broker/connection/ada/state"], 0, "whether its bridge is connected"),
+        (&["ada", "write", "$SYS/broker/connection/ada--1/state"], 0, "acl.conf:3"),
         (&["ada", "read", "door/1"], 1, "refused: no rule of user ada allows reading door/1; roles: caller"),
         (&["ada", "write", "rantai/call/calculator/add"], 0, "(role caller, call = \"*\")"),
         (&["ada", "subscribe", "rantai/reply/+/ada--1", "--client-id", "ada--1"], 0, "role caller"),
