@@ -96,7 +96,7 @@ fn serve_ends_with_an_error_where_its_node_is_taken_over() {
 fn serve_ends_with_an_error_where_its_gateways_are_taken_over() {
     let text = "[[calculator]]\nname = 'calculator'\n[rest]\nlisten = '127.0.0.1:0'\n";
     let (mut broker, mut node, _, url, _folder) = served(text, "REST on http://");
-    let line = broker.wait_for("client=client-");
+    let line = broker.wait_for("client-");
     let id = line.split("client=").nth(1).and_then(|rest| rest.split(' ').next()).expect("an id");
     take(&url, ClientId::new(id).expect("a name"));
     node.wait_for("the gateways have no connection any more: another client has connected");
