@@ -14,6 +14,11 @@ pub(super) async fn secure(hub: &Hub, transport: &Transport, tls: &Tls, address:
         let waited = match progress {
             Progress::Done => {
                 Counters::add(&hub.shared.counters.tls_handshakes, 1);
+                // Where no ticket answers the client's last record, a client with Nagle's algorithm on would hold its CONNECT
+                // back for the 40 ms by which the kernel delays the acknowledgement.
+                if let Err(error) = transport.acknowledge() {
+                    tracing::debug!(peer = %address, "no TCP_QUICKACK: {error}");
+                }
                 return true;
             }
             Progress::Reads => transport.readable().await,
