@@ -3,8 +3,10 @@
 //! `RANTAI_TEST_USERS=1`: every broker that a test starts without a configuration of its own has users and access rules, and
 //! each command logs in as one of them.
 
+use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 use rantai_credentials::{Cost, Record};
 use tempfile::NamedTempFile;
@@ -67,10 +69,18 @@ pub(crate) fn user_of(arguments: &[&str]) -> &'static str {
 /// `[[users]]` of a broker.toml.
 pub(crate) fn users(users: &[TestUser<'_>]) -> String {
     let user = |(name, keys): &TestUser<'_>| {
-        let record = Record::new(name.as_bytes(), Cost::LOWEST).expect("hashed");
-        format!("[[users]]\nname = '{name}'\npassword = '{record}'\n{keys}\n")
+        format!("[[users]]\nname = '{name}'\npassword = '{}'\n{keys}\n", record(name))
     };
     users.iter().map(user).collect()
+}
+
+/// The password record of a user, the same in all tests: brokers share files, and one that reads its file again ends the
+/// connections of users whose records are others.
+fn record(name: &str) -> String {
+    static RECORDS: Mutex<BTreeMap<String, String>> = Mutex::new(BTreeMap::new());
+    let mut records = RECORDS.lock().expect("no test ended while it had the records");
+    let new = || Record::new(name.as_bytes(), Cost::LOWEST).expect("hashed").to_string();
+    records.entry(name.to_owned()).or_insert_with(new).clone()
 }
 
 /// The broker's address, or each of several, with the credentials of a user, where users are on.
