@@ -119,13 +119,6 @@ fn is_named(of: &Type, name: &str) -> bool {
     matches!(of, Type::Path(path) if path.path.segments.last().is_some_and(|s| s.ident == name))
 }
 
-/// Whether it is a number of floating point, or a list of such.
-fn is_float(of: &Type) -> bool {
-    is_named(of, "f64")
-        || is_named(of, "f32")
-        || ["Vec", "Option"].iter().any(|name| inside(of, name).is_some_and(is_float))
-}
-
 /// `T` of `Name<T, …>`.
 fn inside<'a>(of: &'a Type, name: &str) -> Option<&'a Type> {
     let Type::Path(path) = of else { return None };
@@ -331,9 +324,7 @@ fn arm(interface: &Ident, parts: &Parts) -> TokenStream {
         let take = match &input.kind {
             Kind::Context { .. } => return None,
             Kind::Binary => quote!(arguments.take_binary()?),
-            Kind::Optional(of) if is_float(of) => quote!(arguments.take_optional_float::<#of>()?),
             Kind::Optional(of) => quote!(arguments.take_optional::<#of>()?),
-            Kind::Value(of) if is_float(of) => quote!(arguments.take_float::<#of>()?),
             Kind::Value(of) => quote!(arguments.take::<#of>()?),
         };
         Some(quote!(let #name = #take;))

@@ -4,7 +4,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::wire::fault::{Code, Fault};
-use crate::wire::json::{LARGEST, portable};
+use crate::wire::json::typed;
 use crate::wire::request::Params;
 
 use super::answer::Binary;
@@ -85,44 +85,6 @@ impl Arguments {
         }
     }
 
-    /// The next parameter, which is a number of floating point, or a list of such.
-    ///
-    /// # Errors
-    ///
-    /// -32602 where it is missing, of another type, or an integer that a double may not hold: one beyond ±2^53.
-    pub fn take_float<T: DeserializeOwned>(&mut self) -> Result<T, Fault> {
-        self.refuse_large_integer()?;
-        self.take()
-    }
-
-    /// The next parameter, which is a number of floating point and may be missing or null.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`take_float`](Self::take_float), but for a missing one.
-    pub fn take_optional_float<T: DeserializeOwned>(&mut self) -> Result<Option<T>, Fault> {
-        self.refuse_large_integer()?;
-        self.take_optional()
-    }
-
-    /// Refuses the next parameter where it is an integer that reading it as a double could change.
-    fn refuse_large_integer(&self) -> Result<(), Fault> {
-        let name = self.names.get(self.next).copied().unwrap_or("params");
-        let value = match &self.values {
-            Values::Positional(items) => items.as_slice().first(),
-            Values::Named(members) => members.get(name),
-            Values::One(one) => one.as_ref().map(|(value, _)| value),
-            Values::Binary(_) => None,
-        };
-        match value.and_then(large_integer) {
-            None => Ok(()),
-            Some(integer) => {
-                let expected = format!("a number that a double holds: integers up to ±2^53, found {integer}");
-                Err(Fault::wrong_parameter(name, &expected))
-            }
-        }
-    }
-
     /// The next parameter, which is binary. Text is taken as its bytes.
     ///
     /// # Errors
@@ -167,56 +129,16 @@ fn has(names: &[&str]) -> String {
     }
 }
 
-/// Reads a value; where it does not fit as it stands, as the contract lets it be written: a text that looks like
-/// a number, and a large integer in a text.
+/// Reads a value; where it does not fit, as a text that looks like a number.
 fn read<T: DeserializeOwned>(name: &str, value: Value, text: Option<String>) -> Result<T, Fault> {
-    let large = match &value {
-        Value::String(digits) => digits.parse::<i128>().ok().filter(|n| n.unsigned_abs() > LARGEST.into()),
-        _ => None,
-    };
-    let whole = has_whole_float(&value).then(|| value.clone());
-    let error = match serde_json::from_value::<T>(value) {
+    let error = match typed::<T>(value) {
         Ok(value) => return Ok(value),
         Err(error) => error,
     };
-    // 100.0 is an integer for whoever has but one type of number.
-    if let Some(value) = whole.and_then(|value| serde_json::from_value(portable(value)).ok()) {
-        return Ok(value);
-    }
-    let other = match (large, text) {
-        (Some(number), _) => {
-            i64::try_from(number).map(Value::from).or_else(|_| u64::try_from(number).map(Value::from)).ok()
-        }
-        (None, Some(text)) => Some(Value::String(text)),
-        (None, None) => None,
-    };
-    if let Some(value) = other.and_then(|other| serde_json::from_value(other).ok()) {
+    if let Some(value) = text.and_then(|text| typed(Value::String(text)).ok()) {
         return Ok(value);
     }
     Err(unfit(name, &error.to_string()))
-}
-
-/// Whether there is a number such as 100.0 in a value.
-fn has_whole_float(value: &Value) -> bool {
-    match value {
-        Value::Number(number) => number.is_f64() && number.as_f64().is_some_and(|float| float.fract() == 0.0),
-        Value::Array(items) => items.iter().any(has_whole_float),
-        Value::Object(members) => members.values().any(has_whole_float),
-        _ => false,
-    }
-}
-
-/// An integer beyond ±2^53, as a number or a text, in a value or a list.
-fn large_integer(value: &Value) -> Option<String> {
-    let large =
-        |integer: i128| (integer.unsigned_abs() > u128::from(LARGEST) + 1).then(|| integer.to_string());
-    match value {
-        Value::Number(number) => number.as_i128().filter(|_| !number.is_f64()).and_then(large),
-        // More than 64 bits come as a text too.
-        Value::String(digits) => digits.parse().ok().and_then(large),
-        Value::Array(items) => items.iter().find_map(large_integer),
-        _ => None,
-    }
 }
 
 /// -32602 for a value that serde refused with `error`.
@@ -402,8 +324,7 @@ mod tests {
 
     #[test]
     fn integers_that_a_double_would_change_are_refused() {
-        let take =
-            |value| Arguments::new(Params::Positional(vec![value]), TEXT).expect("one").take_float::<f64>();
+        let take = |value| Arguments::new(Params::Positional(vec![value]), TEXT).expect("one").take::<f64>();
         assert_eq!(take(json!(9_007_199_254_740_992_u64)), Ok(9_007_199_254_740_992.0));
         assert_eq!([take(json!(1e300)), take(json!(7))], [Ok(1e300), Ok(7.0)]);
         for large in
@@ -416,8 +337,8 @@ mod tests {
             );
         }
         let one = one("9007199254740993");
-        assert!(Arguments::new(one, TEXT).expect("one").take_optional_float::<f64>().is_err());
+        assert!(Arguments::new(one, TEXT).expect("one").take_optional::<f64>().is_err());
         let list = named(json!({"name": [1, 9_007_199_254_740_993_u64]}));
-        assert!(Arguments::new(list, TEXT).expect("one").take_float::<Vec<f64>>().is_err());
+        assert!(Arguments::new(list, TEXT).expect("one").take::<Vec<f64>>().is_err());
     }
 }

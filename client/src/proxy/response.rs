@@ -6,6 +6,7 @@ use serde_json::Value;
 use crate::error::CallError;
 use crate::wire::Properties;
 use crate::wire::fault::Fault;
+use crate::wire::json::typed;
 use crate::wire::reply::{Outcome, Reply};
 
 /// What came back.
@@ -38,9 +39,7 @@ impl Response {
     /// The object's own, and a result of another type.
     pub fn read<R: DeserializeOwned>(self) -> Result<R, CallError> {
         match self.outcome.map_err(CallError::Fault)? {
-            Content::Value(value) => {
-                serde_json::from_value(value).map_err(|error| CallError::Result(error.to_string()))
-            }
+            Content::Value(value) => typed(value).map_err(|error| CallError::Result(error.to_string())),
             Content::Binary(_) => Err(CallError::Result("it is binary".to_owned())),
         }
     }
