@@ -447,22 +447,16 @@ impl Connection {
     }
 }
 
-/// Reads and forgets what a client still sends, until it closes or its time is up.
+/// Reads and forgets what a client still sends, until it closes, or has sent as much as is read, or its time is up.
 pub(crate) async fn linger(transport: &Transport) {
-    const AT_ONCE: usize = 4 << 10;
+    /// As much is read, in bytes of the socket: encrypted where there is TLS.
+    const MOST: usize = 1 << 20;
     let discard = async {
-        let mut left: usize = 4 << 20;
-        let mut buffer = BytesMut::with_capacity(AT_ONCE);
+        let mut left = MOST;
         while left > 0 {
-            if transport.readable().await.is_err() {
-                return;
-            }
-            buffer.clear();
-            match transport.try_read(&mut (&mut buffer).limit(AT_ONCE)) {
-                Ok(0) => return,
-                Ok(count) => left = left.saturating_sub(count),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(_) => return,
+            match transport.forget().await {
+                Ok(count @ 1..) => left = left.saturating_sub(count),
+                Ok(0) | Err(_) => return,
             }
         }
     };

@@ -172,6 +172,20 @@ impl Transport {
         poll_fn(|cx| self.poll_writable(cx)).await
     }
 
+    /// Waits for bytes of the socket and forgets them, whatever the layers above it would make of them; returns how many, 0 at
+    /// the end of the stream. Nothing can be read of this afterwards but more to be forgotten.
+    pub(crate) async fn forget(&self) -> io::Result<usize> {
+        const AT_ONCE: usize = 4 << 10;
+        let socket = self.socket();
+        loop {
+            poll_fn(|cx| socket.poll_readable(cx)).await?;
+            match socket.try_read(&mut &mut [0; AT_ONCE][..]) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                read => return read,
+            }
+        }
+    }
+
     /// Whether the other side will send nothing more: it has closed the stream, or its end of it.
     pub(crate) fn is_read_closed(&self) -> bool {
         self.socket().is_read_closed()

@@ -72,6 +72,24 @@ async fn mqtt_without_tls_and_tls_without_a_listener_for_it_are_refused() {
     assert_eq!(own.broker.counts().refused_connections, 1);
 }
 
+/// The bytes that a layer above the socket throws away counted for nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn what_comes_after_a_refused_handshake_is_read_up_to_a_bound() {
+    /// What the system's buffers take, too.
+    const MOST: usize = 64 << 20;
+    let site = Site::new();
+    let own = start(&site).await;
+    for address in own.broker.addresses() {
+        let mut client = open(address);
+        client.write_all(b"GET / HTTP/1.1\r\n\r\n").expect("sent");
+        let (piece, mut sent) = ([b'x'; 64 << 10], 0);
+        while sent < MOST && client.write_all(&piece).is_ok() {
+            sent += piece.len();
+        }
+        assert!(sent < MOST, "{sent} bytes were taken");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn a_handshake_that_does_not_end_has_the_time_of_a_connect_and_a_place_of_its_address() {
     let site = Site::new();
