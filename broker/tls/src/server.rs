@@ -77,6 +77,8 @@ pub enum ServerTlsError {
 /// TLS of a listener: its configuration of now, made of files.
 pub struct ServerTls {
     files: ServerFiles,
+    /// Protocols above TLS that may be agreed on (ALPN); none where clients are not asked.
+    protocols: Vec<Vec<u8>>,
     /// Encrypts session tickets; kept when files are read again, so that tickets stay good. The server keeps nothing of a
     /// session.
     tickets: Arc<dyn ProducesTickets>,
@@ -105,10 +107,21 @@ impl ServerTls {
     ///
     /// A file that cannot be read, or files that do not go together.
     pub fn open(files: ServerFiles) -> Result<Self, ServerTlsError> {
+        Self::open_for(files, &[])
+    }
+
+    /// Reads the files of a server that speaks one of these protocols, by their names in ALPN. A client that offers others
+    /// alone is refused; one that offers none is not.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub fn open_for(files: ServerFiles, protocols: &[&str]) -> Result<Self, ServerTlsError> {
+        let protocols: Vec<Vec<u8>> = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
         let tickets = rustls::crypto::ring::Ticketer::new().map_err(ServerTlsError::Setup)?;
         let contents = Contents::read(&files)?;
-        let loaded = RwLock::new(Loaded::of(contents, &files, &tickets)?);
-        Ok(Self { files, tickets, loaded })
+        let loaded = RwLock::new(Loaded::of(contents, &files, &protocols, &tickets)?);
+        Ok(Self { files, protocols, tickets, loaded })
     }
 
     /// The configuration for a new connection.
@@ -127,7 +140,7 @@ impl ServerTls {
         if self.loaded.read().contents == contents {
             return Ok(false);
         }
-        let loaded = Loaded::of(contents, &self.files, &self.tickets)?;
+        let loaded = Loaded::of(contents, &self.files, &self.protocols, &self.tickets)?;
         *self.loaded.write() = loaded;
         Ok(true)
     }
@@ -168,6 +181,7 @@ impl Loaded {
     fn of(
         contents: Contents,
         files: &ServerFiles,
+        protocols: &[Vec<u8>],
         tickets: &Arc<dyn ProducesTickets>,
     ) -> Result<Self, ServerTlsError> {
         let provider = provider();
@@ -189,6 +203,7 @@ impl Loaded {
         };
         let mut config =
             builder.with_single_cert(contents.chain.clone(), contents.key.clone_key()).map_err(unusable)?;
+        config.alpn_protocols = protocols.to_vec();
         config.session_storage = Arc::new(NoServerSessionStorage {});
         if verifier.is_some() {
             // A ticket would let a certificate in that is revoked by now: each connection shows it anew.
