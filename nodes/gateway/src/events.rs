@@ -15,6 +15,7 @@ use rantai_client::Subscription;
 use rantai_client::session::{Filter, Message};
 use rantai_client::shares::HeldPlace;
 use rantai_client::wire::fault::{Code, Fault};
+use rantai_client::wire::json;
 use rantai_client::wire::name::{MethodName, ObjectName, Root};
 use rantai_client::wire::topic::EventTopic;
 use serde_json::{Value, json};
@@ -78,8 +79,8 @@ impl Stream {
             if payload.is_empty() {
                 continue;
             }
-            let value = serde_json::from_slice(&payload)
-                .unwrap_or_else(|_| Value::from(String::from_utf8_lossy(&payload).into_owned()));
+            let value = json::read(&payload)
+                .map_or_else(|_| Value::from(String::from_utf8_lossy(&payload).into_owned()), json::portable);
             return Some(Told::Event(event.to_string(), value));
         }
     }

@@ -8,6 +8,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get};
 use axum::{Extension, Json};
 use rantai_client::wire::fault::Fault;
+use rantai_client::wire::json::portable;
 use rantai_client::{Content, object::Method};
 use serde_json::{Map, Value, json};
 
@@ -54,7 +55,7 @@ async fn called(
     let proxy = caller.object(&gateway.client, &route.object).deadline(gateway.patience(headers));
     let answered = proxy.request(&route.method).params(params).send().await.map_err(status::fault)?;
     let value = match answered.outcome.map_err(|fault| *fault)? {
-        Content::Value(value) => value,
+        Content::Value(value) => portable(value),
         Content::Binary(_) => return Err(Fault::failed("binary", "the result is binary")),
     };
     let value = match &route.result {

@@ -1,8 +1,9 @@
 //! What a SOAP service is: operations with simple parameters, made of objects' methods.
 
 use rantai_client::object::{Description, Method};
+use rantai_client::wire::json::{number, typed};
 use serde::Deserialize;
-use serde_json::{Number, Value};
+use serde_json::Value;
 
 use crate::settings;
 
@@ -73,6 +74,17 @@ impl Simple {
         }
     }
 
+    /// What a value of it is, for a message.
+    pub(super) fn expected(self) -> &'static str {
+        match self {
+            Self::Int => "int: a whole number from -2147483648 to 2147483647",
+            Self::Long => "long: a whole number from -9223372036854775808 to 9223372036854775807",
+            Self::Double => "double: a finite number",
+            Self::Boolean => "boolean: true or false",
+            Self::String => "string",
+        }
+    }
+
     /// The type a JSON Schema has, and whether it may be null.
     fn of(schema: &Value) -> Option<(Self, bool)> {
         let (name, nullable) = match &schema["type"] {
@@ -101,10 +113,12 @@ impl Simple {
     pub(super) fn read(self, text: &str) -> Option<Value> {
         // Of everything but texts XML Schema takes the space around away.
         let trimmed = text.trim_matches([' ', '\t', '\n', '\r']);
+        let whole = || number(trimmed)?.as_i64();
         Some(match self {
-            Self::Int => Value::from(trimmed.parse::<i32>().ok()?),
-            Self::Long => Value::from(trimmed.parse::<i64>().ok()?),
-            Self::Double => Value::Number(Number::from_f64(double(trimmed)?)?),
+            Self::Int => Value::from(i32::try_from(whole()?).ok()?),
+            Self::Long => Value::from(whole()?),
+            // Whether an integer is too large for a double, the object says.
+            Self::Double => number(trimmed)?,
             Self::Boolean => Value::from(match trimmed {
                 "true" | "1" => true,
                 "false" | "0" => false,
@@ -116,25 +130,19 @@ impl Simple {
 
     /// A value as a text.
     pub(super) fn write(self, value: &Value) -> Option<String> {
-        let whole = || {
-            let from_double =
-                |number: f64| (number.fract() == 0.0 && number.abs() < 9e15).then_some(number as i64);
-            value.as_i64().or_else(|| value.as_f64().and_then(from_double))
-        };
+        let whole = || typed::<i64>(value.clone()).ok();
         Some(match self {
             Self::Int => i32::try_from(whole()?).ok()?.to_string(),
             Self::Long => whole()?.to_string(),
-            Self::Double => value.as_f64()?.to_string(),
+            Self::Double => match value {
+                Value::Number(number) if number.is_f64() => number.as_f64()?.to_string(),
+                // An integer that a double may not hold keeps its digits.
+                integer => typed::<i128>(integer.clone()).ok()?.to_string(),
+            },
             Self::Boolean => value.as_bool()?.to_string(),
             Self::String => value.as_str()?.to_owned(),
         })
     }
-}
-
-/// A number as XML Schema writes it; Rust's own words for numbers that are not finite are none of it.
-fn double(text: &str) -> Option<f64> {
-    let plain = text.chars().all(|c| c.is_ascii_digit() || "+-.eE".contains(c));
-    text.parse().ok().filter(|_| plain)
 }
 
 impl Service {
@@ -232,7 +240,12 @@ mod tests {
             (Simple::Int, "2147483648", None),
             (Simple::Int, "1.5", None),
             (Simple::Long, "2147483648", Some(json!(2_147_483_648_u64))),
-            (Simple::Double, "-1.5e3", Some(json!(-1500.0))),
+            (Simple::Int, "5.0", Some(json!(5))),
+            (Simple::Long, "9007199254740993", Some(json!(9_007_199_254_740_993_u64))),
+            (Simple::Long, "9007199254740993.0", Some(json!(9_007_199_254_740_993_u64))),
+            (Simple::Long, "9223372036854775808", None),
+            (Simple::Double, "9007199254740993", Some(json!(9_007_199_254_740_993_u64))),
+            (Simple::Double, "-1.5e3", Some(json!(-1500))),
             (Simple::Double, "INF", None),
             (Simple::Double, "inf", None),
             (Simple::Boolean, "1", Some(json!(true))),
@@ -245,7 +258,12 @@ mod tests {
         assert_eq!(Simple::Int.write(&json!(15.0)).as_deref(), Some("15"));
         assert_eq!(Simple::Int.write(&json!(0.5)), None);
         assert_eq!(Simple::Int.write(&json!(3_000_000_000_u64)), None);
+        assert_eq!(Simple::Long.write(&json!("9007199254740993")).as_deref(), Some("9007199254740993"));
+        assert_eq!(Simple::Long.write(&json!("5")), None);
         assert_eq!(Simple::Double.write(&json!(5)).as_deref(), Some("5"));
+        assert_eq!(Simple::Double.write(&json!(0.1)).as_deref(), Some("0.1"));
+        let large = json!(9_007_199_254_740_993_u64);
+        assert_eq!(Simple::Double.write(&large).as_deref(), Some("9007199254740993"));
         assert_eq!(Simple::String.write(&json!(5)), None);
     }
 }
