@@ -100,6 +100,7 @@ pub(super) struct Counts {
     pub(super) turned_away: AtomicU64,
     pub(super) crowded_addresses: AtomicU64,
     pub(super) handshakes: AtomicU64,
+    pub(super) malformed: AtomicU64,
     pub(super) connections: AtomicU64,
     pub(super) streams: AtomicU64,
 }

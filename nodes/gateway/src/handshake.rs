@@ -3,6 +3,7 @@
 
 use std::io;
 
+use rantai_tls::client_failure;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
@@ -28,6 +29,14 @@ pub(super) enum HandshakeError {
     /// Neither HTTP nor a TLS handshake that can be completed.
     #[error("the TLS handshake failed")]
     Failed(#[from] io::Error),
+}
+
+impl HandshakeError {
+    /// Why TLS was not agreed on; `None` where that is not the reason.
+    pub(super) fn refusal(&self) -> Option<&'static str> {
+        let Self::Failed(error) = self else { return None };
+        error.get_ref()?.downcast_ref().map(client_failure)
+    }
 }
 
 /// Makes the handshake of a client. It has no time limit of its own.

@@ -2,8 +2,9 @@
 //!
 //! | Room | What |
 //! |---|---|
-//! | [`settings`] | What stands of it in nodes.toml |
+//! | [`settings`], `limits` | What stands of it in nodes.toml |
 //! | `server`, `places` | Connections, up to a number in all and for each address, each with a time |
+//! | `head`, `unread` | What RFC 9112 asks of a request beside what hyper looks at, and the end of refused uploads |
 //! | `handshake`, `tls` | TLS, where there is a certificate, and reading that again |
 //! | `guard`, `users`, `proxies` | Who may call, by which password, from where, and how often |
 //! | `pages` | Which web pages may call |
@@ -17,9 +18,12 @@
 
 mod arguments;
 mod catalog;
+mod error;
 mod events;
 mod guard;
 mod handshake;
+mod head;
+mod limits;
 mod location;
 mod mapping;
 mod openapi;
@@ -34,23 +38,25 @@ pub mod soap;
 mod status;
 mod tls;
 mod ui;
+mod unread;
 mod users;
 mod waiting;
 
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use rantai_client::Client;
+use rantai_tls::ServerFiles;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use self::catalog::Catalog;
+pub use self::error::GatewayError;
 use self::guard::Guard;
 use self::location::Location;
 use self::server::Serving;
 use self::settings::{Rest, Soap};
-use self::tls::{Tls, TlsFiles};
+use self::tls::Tls;
 use self::users::Users;
 pub use self::waiting::WaitingCalls;
 
@@ -73,9 +79,14 @@ impl Gateway {
     /// # Errors
     ///
     /// Where its address cannot be listened on, and where its password file or its certificate cannot be read.
-    pub async fn rest(settings: &Rest, client: Client, waiting: Arc<WaitingCalls>) -> io::Result<Self> {
+    pub async fn rest(
+        settings: &Rest,
+        client: Client,
+        waiting: Arc<WaitingCalls>,
+    ) -> Result<Self, GatewayError> {
         let catalog = Arc::new(Catalog::new(client.clone(), settings.objects.clone()));
-        let users = Users::new(&settings.users, settings.password_file.as_deref())?;
+        let users = Users::new(&settings.users, settings.password_file.as_deref());
+        let users = users.map_err(GatewayError::Users)?;
         warn_of_missing_rights(&users, &client);
         let guard = Arc::new(Guard::new(users, &settings.trusted_proxies, settings.limits.rate_per_s));
         let stop = watch::Sender::new(false);
@@ -99,9 +110,14 @@ impl Gateway {
     /// # Errors
     ///
     /// Where its address cannot be listened on, and where its password file or its certificate cannot be read.
-    pub async fn soap(settings: &Soap, client: Client, waiting: Arc<WaitingCalls>) -> io::Result<Self> {
+    pub async fn soap(
+        settings: &Soap,
+        client: Client,
+        waiting: Arc<WaitingCalls>,
+    ) -> Result<Self, GatewayError> {
         let catalog = Arc::new(Catalog::new(client.clone(), settings.objects.clone()));
-        let users = Users::new(&settings.users, settings.password_file.as_deref())?;
+        let users = Users::new(&settings.users, settings.password_file.as_deref());
+        let users = users.map_err(GatewayError::Users)?;
         warn_of_missing_rights(&users, &client);
         let guard = Arc::new(Guard::new(users, &settings.trusted_proxies, settings.limits.rate_per_s));
         let stop = watch::Sender::new(false);
@@ -117,8 +133,8 @@ impl Gateway {
         serving: Serving,
         catalog: Arc<Catalog>,
         stop: watch::Sender<bool>,
-    ) -> io::Result<Self> {
-        let (listener, address) = server::bind(listen).await?;
+    ) -> Result<Self, GatewayError> {
+        let (listener, address) = server::bind(listen).await.map_err(GatewayError::Listen)?;
         if !address.ip().is_loopback() {
             warn_of_strangers(address, &serving);
         }
@@ -137,9 +153,9 @@ impl Gateway {
     }
 }
 
-fn open(files: Result<Option<TlsFiles>, String>) -> io::Result<Option<Arc<Tls>>> {
-    let files = files.map_err(io::Error::other)?;
-    files.map(Tls::open).transpose().map_err(io::Error::other)
+fn open(files: Result<Option<ServerFiles>, String>) -> Result<Option<Arc<Tls>>, GatewayError> {
+    let files = files.map_err(GatewayError::Incomplete)?;
+    Ok(files.map(Tls::open).transpose()?)
 }
 
 /// Of a gateway that others than this host reach.

@@ -8,9 +8,13 @@ use rantai_client::wire::name::MethodName;
 use serde_json::{Map, Value, json};
 
 use super::schema::{Dialect, SCHEMAS};
+use super::settings::Route;
+
+/// The tag of `[[rest.routes]]`; no object has this name, as a name has no blank.
+const ROUTES: &str = "own paths";
 
 /// The document.
-pub(super) fn document(objects: &[(String, Arc<Description>)], secured: bool) -> Value {
+pub(super) fn document(objects: &[(String, Arc<Description>)], routes: &[Route], secured: bool) -> Value {
     let (mut paths, mut schemas) = (Map::new(), Map::new());
     schemas.insert("Fault".to_owned(), fault());
     for (object, description) in objects {
@@ -26,6 +30,19 @@ pub(super) fn document(objects: &[(String, Arc<Description>)], secured: bool) ->
             paths.insert(format!("/events/{object}"), events(object, &dialect, description));
         }
     }
+    paths.extend(routes.iter().filter_map(|route| {
+        let (object, description) = objects.iter().find(|(name, _)| *name == route.object)?;
+        let method = description.method(&route.method)?;
+        let dialect = Dialect::new(object, &description.schemas);
+        Some((route.path.clone(), route_path(route, &dialect, method)))
+    }));
+    let mut tags: Vec<Value> =
+        objects.iter().map(|(name, object)| json!({"name": name, "description": object.summary})).collect();
+    if !routes.is_empty() {
+        tags.push(
+            json!({"name": ROUTES, "description": "Paths of the configuration, which lead to methods"}),
+        );
+    }
     let mut document = json!({
         "openapi": "3.1.0",
         "info": {
@@ -35,7 +52,7 @@ pub(super) fn document(objects: &[(String, Arc<Description>)], secured: bool) ->
                             and a query, every one with POST and JSON: a list by position, an object by name."
         },
         "servers": [{"url": "/"}],
-        "tags": objects.iter().map(|(name, d)| json!({"name": name, "description": d.summary})).collect::<Vec<_>>(),
+        "tags": tags,
         "paths": paths,
         "components": {"schemas": schemas},
     });
@@ -128,6 +145,46 @@ fn body(dialect: &Dialect<'_>, method: &Method) -> Option<Value> {
     Some(json!({"required": !required.is_empty(), "content": {"application/json": {"schema": schema}}}))
 }
 
+/// A path of one's own, which takes a query whatever the verb.
+fn route_path(route: &Route, dialect: &Dialect<'_>, method: &Method) -> Value {
+    let any = Value::Object(Map::new());
+    let parameters = route.params.iter().enumerate().map(|(index, name)| {
+        let param = method.params.get(index);
+        let schema = param.and_then(|param| param.schema.as_ref()).unwrap_or(&any);
+        let required = param.is_some_and(|param| param.required);
+        json!({"name": name, "in": "query", "required": required, "schema": dialect.schema(schema)})
+    });
+    let parameters: Vec<Value> = parameters.collect();
+    let result = dialect.schema(method.result.as_ref().unwrap_or(&any));
+    let result = match &route.result {
+        Some(name) => json!({"type": "object", "required": [name], "properties": {name: result}}),
+        None => result,
+    };
+    let error = json!({"application/json": {"schema": {
+        "type": "object", "required": ["error"], "properties": {"error": {"type": "string"}},
+    }}});
+    let mut responses = json!({
+        "200": {"description": "The result", "content": {"application/json": {"schema": result}}},
+        "default": {"description": "Why there is no result", "content": error},
+    });
+    for known in &route.errors {
+        responses[known.status.to_string()] = json!({"description": known.error, "content": error});
+    }
+    let verbs = if method.read_only { &["get", "post"][..] } else { &["post"] };
+    let operation = |verb: &&str| {
+        let id = format!("{}.{verb}", route.path.trim_start_matches('/').replace('/', "."));
+        let operation = json!({
+            "tags": [ROUTES],
+            "summary": method.summary,
+            "operationId": id,
+            "parameters": parameters,
+            "responses": responses,
+        });
+        ((*verb).to_owned(), operation)
+    };
+    Value::Object(verbs.iter().map(operation).collect())
+}
+
 fn events(object: &str, dialect: &Dialect<'_>, description: &Description) -> Value {
     let names: BTreeSet<&str> = description.events.iter().map(|event| &*event.name).collect();
     json!({"get": {
@@ -210,7 +267,7 @@ mod tests {
             "components": {"schemas": {"Null": null, "no name": {}}},
         });
         let objects = vec![("foreign".to_owned(), Arc::new(Description::from_open_rpc(&foreign)))];
-        let document = document(&objects, false);
+        let document = document(&objects, &[], false);
         let paths = document["paths"].as_object().expect("an object");
         let names: BTreeSet<&str> = paths.keys().map(String::as_str).collect();
         let expected = ["/events/foreign", "/objects/foreign/bare", "/objects/foreign/get"];
@@ -224,7 +281,25 @@ mod tests {
 
     #[tokio::test]
     async fn what_changes_nothing_has_a_get_and_every_reference_leads_somewhere() {
-        let document = document(&objects(), true);
+        let routes = "\
+            [[route]]\npath = '/sum'\nobject = 'calculator'\nmethod = 'add'\nparams = ['x', 'y']\nresult = 'total'\n\
+            errors = [{code = -32602, status = 400, error = 'Invalid input'}]\n\
+            [[route]]\npath = '/stop'\nobject = 'tasks'\nmethod = 'cancel'\nparams = ['id']\n\
+            [[route]]\npath = '/nobody'\nobject = 'nobody'\nmethod = 'add'\n";
+        let mut routes: std::collections::BTreeMap<String, Vec<Route>> =
+            toml::from_str(routes).expect("TOML");
+        let routes = routes.remove("route").expect("three");
+        let document = document(&objects(), &routes, true);
+        let sum = &document["paths"]["/sum"];
+        assert_eq!(sum["get"]["parameters"][1]["name"], "y");
+        assert_eq!(sum["get"]["parameters"][1]["schema"]["type"], "number");
+        let result = &sum["post"]["responses"]["200"]["content"]["application/json"]["schema"];
+        assert_eq!(result["properties"]["total"]["type"], "number");
+        assert_eq!(sum["get"]["responses"]["400"]["description"], "Invalid input");
+        assert!(
+            document["paths"]["/stop"]["get"].is_null() && document["paths"]["/stop"]["post"].is_object()
+        );
+        assert!(document["paths"]["/nobody"].is_null());
         let add = &document["paths"]["/objects/calculator/add"];
         assert_eq!(add["get"]["parameters"][0]["name"], "a");
         assert_eq!(add["get"]["parameters"][0]["schema"]["type"], "number");

@@ -35,10 +35,6 @@ impl Pages {
         if !self.is_own(headers) {
             return refuse("pages of this origin may not call; `origins` lists those that may".to_owned());
         }
-        if headers.get_all(header::HOST).iter().nth(1).is_some() {
-            // RFC 9112, 3.2.
-            return Err(Fault::new(Code::NOT_A_REQUEST, "more than one Host"));
-        }
         match text(headers, header::HOST) {
             // Whoever owns a name may have it lead here, and their page is of one origin with the gateway then. Of
             // who has to say who they are, no page but the gateway's own knows the password.

@@ -13,7 +13,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::body::Body;
+use axum::body::{Body, HttpBody as _};
 use axum::extract::{ConnectInfo, Path, RawQuery, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method as Verb, StatusCode, header};
 use axum::middleware::{self, Next};
@@ -37,7 +37,7 @@ use super::catalog::Catalog;
 use super::guard::{Caller, Counts, Guard, Refused};
 use super::location::Location;
 use super::pages::Pages;
-use super::settings::{BUILT_IN, Limits, Rest};
+use super::settings::{BUILT_IN, Limits, Rest, Route};
 use super::waiting::WaitingCalls;
 use super::{arguments, events, mapping, openapi, status, ui};
 
@@ -55,6 +55,7 @@ pub(super) struct Gateway {
     pub(super) stop: watch::Receiver<bool>,
     pages: Pages,
     secured: bool,
+    routes: Vec<Route>,
     location: Location,
     admins: Vec<String>,
     document: Mutex<Option<(u64, Value)>>,
@@ -85,6 +86,7 @@ pub(super) fn router(
         stop,
         pages: Pages::new(&settings.origins, is_open, &location),
         secured: !is_open,
+        routes: settings.routes.clone(),
         location,
         admins: settings.admins.clone(),
         document: Mutex::default(),
@@ -183,7 +185,7 @@ impl Gateway {
         {
             return document.clone();
         }
-        let document = openapi::document(&self.catalog.all().await, self.secured);
+        let document = openapi::document(&self.catalog.all().await, &self.routes, self.secured);
         *self.document.lock() = Some((version, document.clone()));
         document
     }
@@ -206,6 +208,10 @@ impl Gateway {
 /// A body that has arrived whole, in its time.
 pub(super) async fn read(body: Body, limits: &Limits, counts: &Counts) -> Result<bytes::Bytes, Response> {
     let most = limits.body_bytes;
+    if body.size_hint().lower() > most as u64 {
+        Counts::one(&counts.too_large);
+        return Err(last(status::answer(&Fault::too_large(most))));
+    }
     match timeout(limits.body(), Limited::new(body, most).collect()).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
@@ -314,10 +320,13 @@ impl Gateway {
             let fault = Fault::new(Code::NOT_A_REQUEST, text);
             return Err(status::with(StatusCode::UNSUPPORTED_MEDIA_TYPE, &fault));
         }
-        if !binary && !payload.is_empty() {
+        let payload = if binary || payload.is_empty() {
+            payload
+        } else {
             // Not left to the object: it takes what is no JSON for a text.
             json::read(&payload).map_err(|error| refuse(Fault::from(&error)))?;
-        }
+            json::quote_large_integers(&payload).map_or(payload, bytes::Bytes::from)
+        };
         let (patience, began) = (self.patience(&headers), Instant::now());
         let mut proxy = caller.object(&self.client, object);
         let key = headers.get("idempotency-key");
@@ -366,7 +375,7 @@ fn described(methods: &[Method], name: &str) -> Result<Method, Fault> {
 async fn respond(request: rantai_client::Request) -> Result<Response, Response> {
     let answered = request.send().await.map_err(|error| status::answer(&status::fault(error)))?;
     let mut response = match answered.outcome {
-        Ok(Content::Value(value)) => Json(value).into_response(),
+        Ok(Content::Value(value)) => Json(json::portable(value)).into_response(),
         Ok(Content::Binary(bytes)) => {
             ([(header::CONTENT_TYPE, "application/octet-stream")], bytes).into_response()
         }
@@ -438,6 +447,7 @@ async fn stats(State(gateway): State<Arc<Gateway>>, Extension(caller): Extension
             "turned_away": read(&counts.turned_away),
             "crowded_addresses": read(&counts.crowded_addresses),
             "handshakes": read(&counts.handshakes),
+            "malformed": read(&counts.malformed),
         },
     }))
 }
@@ -448,7 +458,8 @@ async fn nothing() -> Response {
 }
 
 pub(super) async fn wrong_verb() -> Response {
-    let fault = Fault::new(Code::NOT_A_REQUEST, "GET and POST are what this takes");
+    let fault =
+        Fault::new(Code::NOT_A_REQUEST, "this path does not take that method; Allow names those it takes");
     status::with(StatusCode::METHOD_NOT_ALLOWED, &fault)
 }
 

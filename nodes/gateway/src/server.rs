@@ -6,9 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use axum::Router;
 use axum::extract::ConnectInfo;
-use axum::{Extension, Router};
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use rantai_client::shares::ShareLog;
@@ -22,10 +25,12 @@ use tokio_rustls::server::TlsStream;
 
 use super::guard::{Caller, Counts, Guard};
 use super::handshake::{HandshakeError, handshake};
+use super::head;
 use super::places::Places;
 use super::proxies;
 use super::settings::Limits;
 use super::tls::{Tls, told};
+use super::unread::{Lingering, Unread};
 
 /// The longest head of a request, in bytes.
 const HEAD: usize = 64 << 10;
@@ -48,13 +53,13 @@ pub(super) struct Serving {
     pub(super) limits: Limits,
     pub(super) tls: Option<Arc<Tls>>,
     places: Places,
-    /// Clients that speak HTTP where TLS is expected.
-    plain: ShareLog,
+    /// Clients with which no TLS was agreed on.
+    refused: ShareLog,
 }
 
 impl Serving {
     pub(super) fn new(router: Router, guard: Arc<Guard>, limits: Limits, tls: Option<Arc<Tls>>) -> Self {
-        Self { router, guard, limits, tls, places: Places::new(&limits), plain: ShareLog::default() }
+        Self { router, guard, limits, tls, places: Places::new(&limits), refused: ShareLog::default() }
     }
 
     /// Serves until `stop` is true; then what runs may end within five seconds.
@@ -107,14 +112,21 @@ impl Serving {
         #[cfg(target_os = "linux")]
         let _ = socket.set_tcp_user_timeout(Some(TAKEN));
         let ended = match &self.tls {
-            None => self.http(stream, peer, stop).await,
+            None => self.http(stream, peer, async { drop(stop.wait_for(|stop| *stop).await) }).await,
             Some(tls) => {
                 let handshake = tokio::select! {
                     handshake = self.handshake(stream, peer, tls) => handshake,
                     _ = stop.wait_for(|stop| *stop) => return,
                 };
                 let Some(stream) = handshake else { return };
-                self.http(stream, peer, stop).await
+                let client = stream.get_ref().1.peer_certificates().unwrap_or_default().to_vec();
+                let end = async {
+                    tokio::select! {
+                        _ = stop.wait_for(|stop| *stop) => {}
+                        () = tls.no_longer_takes(client) => {}
+                    }
+                };
+                self.http(stream, peer, end).await
             }
         };
         if let Err(error) = ended {
@@ -136,11 +148,14 @@ impl Serving {
         };
         Counts::one(&self.guard.counts.handshakes);
         let caller = Caller::Address(proxies::network(peer.ip()));
-        match &error {
-            HandshakeError::PlainHttp if self.plain.may_log(caller.to_string()) => {
+        match (&error, error.refusal()) {
+            (HandshakeError::PlainHttp, _) if self.refused.may_log(caller.to_string()) => {
                 tracing::warn!("{caller} sent {error}, and was told so");
             }
-            error => tracing::debug!(%peer, "{}", told(error)),
+            (_, Some(reason)) if self.refused.may_log(caller.to_string()) => {
+                tracing::info!("refused the TLS handshake of {caller}: {reason}");
+            }
+            _ => tracing::debug!(%peer, "{}", told(&error)),
         }
         None
     }
@@ -149,10 +164,23 @@ impl Serving {
         &self,
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
         peer: SocketAddr,
-        mut stop: watch::Receiver<bool>,
+        end: impl Future<Output = ()>,
     ) -> hyper::Result<()> {
-        let router = self.router.clone();
-        let service = TowerToHyperService::new(router.layer(Extension(ConnectInfo(peer))));
+        let unread = Unread::default();
+        let stream = Lingering::new(stream, unread.clone());
+        let router = TowerToHyperService::new(self.router.clone());
+        let service = service_fn(|request: Request<Incoming>| {
+            let (mut head, body) = request.into_parts();
+            let (router, body) = (router.clone(), unread.watch(body));
+            async move {
+                if let Err(malformed) = head::check(&mut head) {
+                    Counts::one(&self.guard.counts.malformed);
+                    return Ok(malformed.answer());
+                }
+                head.extensions.insert(ConnectInfo(peer));
+                router.call(Request::from_parts(head, body)).await
+            }
+        });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(self.limits.head())
@@ -162,7 +190,7 @@ impl Serving {
         tokio::pin!(connection);
         tokio::select! {
             ended = &mut connection => return ended,
-            _ = stop.wait_for(|stop| *stop) => {}
+            () = end => {}
         }
         connection.as_mut().graceful_shutdown();
         connection.await

@@ -2,20 +2,20 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::net::SocketAddr;
-use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use rantai_client::wire::user::User as UserName;
 use rantai_credentials::{KeyRecord, Record, RecordError};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
+pub use super::limits::Limits;
 use super::location;
 pub use super::proxies::Network;
 use super::soap::service::{Simple, ncname};
-use super::tls::{TlsFiles, told};
+use super::tls::{Named, told};
 use super::users::records;
+use rantai_tls::{ServerFiles, ServerTls};
 
 /// Built-in methods that tell something, and change nothing: the only ones for callers from outside.
 pub(super) const BUILT_IN: [&str; 4] = ["rpc.ping", "rpc.info", "rpc.stats", "rpc.discover"];
@@ -33,6 +33,8 @@ pub struct Rest {
     pub key: Option<PathBuf>,
     /// The PEM file of an authority: only clients with a certificate of it may connect.
     pub client_ca: Option<PathBuf>,
+    /// The PEM file of that authority's revocation list.
+    pub revocations: Option<PathBuf>,
     /// Where clients reach the gateway, as in `https://api.example.org`, if that is not where they ask for it.
     pub address: Option<String>,
     /// Objects that can be called; a name that ends in `*` is a prefix. Every one without it.
@@ -73,6 +75,8 @@ pub struct Soap {
     pub key: Option<PathBuf>,
     /// The PEM file of an authority: only clients with a certificate of it may connect.
     pub client_ca: Option<PathBuf>,
+    /// The PEM file of that authority's revocation list.
+    pub revocations: Option<PathBuf>,
     /// Where clients reach the gateway, as in `https://api.example.org`, if that is not where they ask for it.
     pub address: Option<String>,
     /// Objects that can be called, each at `/NAME`; a name that ends in `*` is a prefix. Every one without it.
@@ -147,90 +151,6 @@ fn record<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Record>, 
 impl std::fmt::Debug for User {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "User({})", self.name)
-    }
-}
-
-/// What a client may use up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Limits {
-    /// Connections at the same time; whoever comes then is turned away.
-    pub connections: NonZeroUsize,
-    /// Of one address, or of one IPv6 network of 64 bits; half of `connections` without it (16 at least). Trusted proxies have no limit.
-    pub connections_per_address: Option<NonZeroUsize>,
-    /// TLS handshakes of one address that are under way; a tenth of its connections without it.
-    pub handshakes_per_address: Option<NonZeroUsize>,
-    /// A TLS handshake has to end within this time.
-    pub handshake_ms: u64,
-    /// The largest body, in bytes.
-    pub body_bytes: usize,
-    /// A request's head has to arrive within this time, also the next one's of a connection.
-    pub head_ms: u64,
-    /// And its body.
-    pub body_ms: u64,
-    /// A call ends within this time; a client may ask for less with `Prefer: wait=SECONDS`.
-    pub call_ms: u64,
-    /// Calls a second of one user, or of one address where there are no users; 0 is any number.
-    pub rate_per_s: u32,
-    /// Streams of events at the same time.
-    pub streams: usize,
-    /// Of one user, or of one address where there are no users; its fair share of `streams` without it.
-    pub streams_per_caller: Option<u64>,
-    /// Calls of one object that wait at the same time.
-    pub calls_per_object: u64,
-    /// Of one user, or of one address where there are no users; its fair share of `calls_per_object` without it.
-    pub calls_per_caller: Option<u64>,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            connections: NonZeroUsize::new(4_096).expect("not 0"),
-            connections_per_address: None,
-            handshakes_per_address: None,
-            handshake_ms: 10_000,
-            body_bytes: 1 << 20,
-            head_ms: 10_000,
-            body_ms: 10_000,
-            call_ms: 30_000,
-            rate_per_s: 0,
-            streams: 256,
-            streams_per_caller: None,
-            calls_per_object: 160,
-            calls_per_caller: None,
-        }
-    }
-}
-
-/// So many connections, or all if there are fewer, are not too many for one address.
-const SMALLEST_SHARED: usize = 16;
-
-impl Limits {
-    pub(super) fn connections_of_address(&self) -> usize {
-        let most = self.connections.get();
-        let half = most.div_ceil(2).max(SMALLEST_SHARED).min(most);
-        self.connections_per_address.map_or(half, NonZeroUsize::get)
-    }
-
-    pub(super) fn handshakes_of_address(&self) -> usize {
-        let tenth = self.connections_of_address().div_ceil(10);
-        self.handshakes_per_address.map_or(tenth, NonZeroUsize::get)
-    }
-
-    pub(super) fn handshake(&self) -> Duration {
-        Duration::from_millis(self.handshake_ms)
-    }
-
-    pub(super) fn head(&self) -> Duration {
-        Duration::from_millis(self.head_ms)
-    }
-
-    pub(super) fn body(&self) -> Duration {
-        Duration::from_millis(self.body_ms)
-    }
-
-    pub(super) fn call(&self) -> Duration {
-        Duration::from_millis(self.call_ms)
     }
 }
 
@@ -323,12 +243,19 @@ impl Rest {
 
     /// The files it names; relative paths begin where the configuration is, which its reader knows.
     pub fn files_mut(&mut self) -> impl Iterator<Item = &mut PathBuf> {
-        let Self { password_file, certificate, key, client_ca, .. } = self;
-        [password_file, certificate, key, client_ca].into_iter().flatten()
+        let Self { password_file, certificate, key, client_ca, revocations, .. } = self;
+        [password_file, certificate, key, client_ca, revocations].into_iter().flatten()
     }
 
-    pub(super) fn tls(&self) -> Result<Option<TlsFiles>, String> {
-        TlsFiles::new(self.certificate.as_deref(), self.key.as_deref(), self.client_ca.as_deref())
+    pub(super) fn tls(&self) -> Result<Option<ServerFiles>, String> {
+        let Self { certificate, key, client_ca, revocations, .. } = self;
+        let named = Named {
+            certificate: certificate.as_deref(),
+            key: key.as_deref(),
+            client_ca: client_ca.as_deref(),
+            revocations: revocations.as_deref(),
+        };
+        named.files()
     }
 
     /// Whatever could not be served.
@@ -379,9 +306,9 @@ fn plain_keys(users: &[User]) -> impl Iterator<Item = &str> {
 }
 
 /// Refuses files of which no TLS can be made, and an address that is none.
-fn reached(tls: Option<TlsFiles>, address: Option<&str>) -> Result<(), String> {
+fn reached(tls: Option<ServerFiles>, address: Option<&str>) -> Result<(), String> {
     if let Some(files) = tls {
-        files.config().map_err(|error| told(&error))?;
+        ServerTls::open(files).map_err(|error| told(&error))?;
     }
     location::check(address)
 }
@@ -394,12 +321,19 @@ impl Soap {
 
     /// The files it names; relative paths begin where the configuration is, which its reader knows.
     pub fn files_mut(&mut self) -> impl Iterator<Item = &mut PathBuf> {
-        let Self { password_file, certificate, key, client_ca, .. } = self;
-        [password_file, certificate, key, client_ca].into_iter().flatten()
+        let Self { password_file, certificate, key, client_ca, revocations, .. } = self;
+        [password_file, certificate, key, client_ca, revocations].into_iter().flatten()
     }
 
-    pub(super) fn tls(&self) -> Result<Option<TlsFiles>, String> {
-        TlsFiles::new(self.certificate.as_deref(), self.key.as_deref(), self.client_ca.as_deref())
+    pub(super) fn tls(&self) -> Result<Option<ServerFiles>, String> {
+        let Self { certificate, key, client_ca, revocations, .. } = self;
+        let named = Named {
+            certificate: certificate.as_deref(),
+            key: key.as_deref(),
+            client_ca: client_ca.as_deref(),
+            revocations: revocations.as_deref(),
+        };
+        named.files()
     }
 
     /// Whatever could not be served.

@@ -7,6 +7,9 @@ use rantai_client::CallError;
 use rantai_client::wire::fault::{Code, Fault};
 use serde_json::json;
 
+/// When an object whose node is lost may be asked again, in seconds.
+const LOST_AGAIN_S: u64 = 5;
+
 /// The status of a code.
 pub(super) fn of_code(code: Code) -> StatusCode {
     match code {
@@ -49,6 +52,9 @@ pub(super) fn with(status: StatusCode, fault: &Fault) -> Response {
     let mut response = (status, Json(json!({ "error": fault }))).into_response();
     if let Some(wait) = fault.data.get("retry_after_ms").and_then(serde_json::Value::as_u64) {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait.div_ceil(1_000).max(1)));
+    } else if status == StatusCode::SERVICE_UNAVAILABLE {
+        // A node that is lost is often back soon.
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(LOST_AGAIN_S));
     }
     response
 }
@@ -86,5 +92,7 @@ mod tests {
         let response = answer(&Fault::busy(1_200));
         assert_eq!(response.headers()[header::RETRY_AFTER], "2");
         assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
+        let lost = answer(&Fault::new(Code::LOST_OBJECT, "its node is lost"));
+        assert_eq!(lost.headers()[header::RETRY_AFTER], "5");
     }
 }

@@ -1,72 +1,50 @@
-//! TLS of a gateway: the files of its certificate, what is served by them, and reading them again when they change.
+//! TLS of a gateway: its files in the configuration, and certificates that are read again while it runs.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use parking_lot::{Mutex, RwLock};
-use rantai_tls::{FileError, provider, read_certificates, read_identity};
+use rantai_tls::{ClientFiles, ServerFiles, ServerTls, ServerTlsError};
+use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::server::{VerifierBuilderError, WebPkiClientVerifier};
-use tokio_rustls::rustls::{Error as RustlsError, RootCertStore, ServerConfig};
+use tokio_rustls::rustls::pki_types::CertificateDer;
 
-/// How often the files are looked at.
-const LOOK: Duration = Duration::from_secs(1);
+/// How often the files are read again.
+const LOOK: Duration = Duration::from_secs(2);
 
-/// The PEM files of a gateway that speaks TLS.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct TlsFiles {
-    certificate: PathBuf,
-    key: PathBuf,
-    client_ca: Option<PathBuf>,
+/// The PEM files that a configuration names.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Named<'a> {
+    pub(super) certificate: Option<&'a Path>,
+    pub(super) key: Option<&'a Path>,
+    pub(super) client_ca: Option<&'a Path>,
+    pub(super) revocations: Option<&'a Path>,
 }
 
-/// Why no TLS can be served with some files.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum TlsError {
-    /// A file is missing or damaged.
-    #[error(transparent)]
-    File(#[from] FileError),
-    /// The private key is not that of the certificate, or of a kind that is not known.
-    #[error("cannot use {} with the key in {}", certificate.display(), key.display())]
-    Identity { certificate: PathBuf, key: PathBuf, source: RustlsError },
-    /// The certificates of an authority cannot be used.
-    #[error("cannot take certificates of clients by {}", path.display())]
-    Authority { path: PathBuf, source: AuthorityError },
-    /// The cryptography lacks what TLS needs.
-    #[error("cannot set up TLS")]
-    Setup(#[source] RustlsError),
-}
-
-/// Why certificates are not those of an authority.
-#[derive(Debug, thiserror::Error)]
-#[error(transparent)]
-pub(super) enum AuthorityError {
-    Certificate(#[from] RustlsError),
-    Verifier(#[from] VerifierBuilderError),
-}
-
-/// A file as it was: when it was written, and its length; nothing where it cannot be looked at.
-type Stamp = Option<(SystemTime, u64)>;
-
-impl TlsFiles {
-    /// Those of a configuration; `None` where it has none.
+impl Named<'_> {
+    /// The files of a server; `None` where there is no TLS.
     ///
     /// # Errors
     ///
     /// When one of them is missing without which the others mean nothing.
-    pub(super) fn new(
-        certificate: Option<&Path>,
-        key: Option<&Path>,
-        client_ca: Option<&Path>,
-    ) -> Result<Option<Self>, String> {
+    pub(super) fn files(self) -> Result<Option<ServerFiles>, String> {
+        let Self { certificate, key, client_ca, revocations } = self;
+        let owned = |path: Option<&Path>| path.map(ToOwned::to_owned);
+        if revocations.is_some() && client_ca.is_none() {
+            let text = "`revocations` needs `client_ca`: without it clients are asked for no certificate";
+            return Err(text.to_owned());
+        }
+        let client = |roots: &Path| ClientFiles {
+            roots: roots.to_owned(),
+            revocations: owned(revocations),
+            required: true,
+        };
         match (certificate, key, client_ca) {
-            (Some(certificate), Some(key), _) => Ok(Some(Self {
+            (Some(certificate), Some(key), clients) => Ok(Some(ServerFiles {
                 certificate: certificate.to_owned(),
                 key: key.to_owned(),
-                client_ca: client_ca.map(ToOwned::to_owned),
+                clients: clients.map(client),
             })),
             (None, None, None) => Ok(None),
             (Some(_), None, _) => Err("`certificate` needs `key`: the file of its private key".to_owned()),
@@ -76,98 +54,80 @@ impl TlsFiles {
             }
         }
     }
-
-    /// What is served with these files.
-    pub(super) fn config(&self) -> Result<ServerConfig, TlsError> {
-        let builder = ServerConfig::builder_with_provider(provider())
-            .with_safe_default_protocol_versions()
-            .map_err(TlsError::Setup)?;
-        let builder = match &self.client_ca {
-            None => builder.with_no_client_auth(),
-            Some(path) => {
-                let wrong = |source| TlsError::Authority { path: path.clone(), source };
-                let mut roots = RootCertStore::empty();
-                for certificate in read_certificates(path)? {
-                    roots.add(certificate).map_err(|error| wrong(error.into()))?;
-                }
-                let verifier =
-                    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider()).build();
-                builder.with_client_cert_verifier(verifier.map_err(|error| wrong(error.into()))?)
-            }
-        };
-        let identity = read_identity(&self.certificate, &self.key)?;
-        let mut config = builder.with_single_cert(identity.chain, identity.key).map_err(|source| {
-            TlsError::Identity { certificate: self.certificate.clone(), key: self.key.clone(), source }
-        })?;
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(config)
-    }
-
-    fn stamps(&self) -> [Stamp; 3] {
-        let stamp = |path: &Path| {
-            let file = fs::metadata(path).ok()?;
-            Some((file.modified().ok()?, file.len()))
-        };
-        [stamp(&self.certificate), stamp(&self.key), self.client_ca.as_deref().and_then(stamp)]
-    }
 }
 
 /// The certificate that is served now.
 #[derive(Debug)]
 pub(super) struct Tls {
-    files: TlsFiles,
-    /// As the files were before they were last read.
-    stamps: Mutex<[Stamp; 3]>,
-    current: RwLock<Arc<ServerConfig>>,
+    server: ServerTls,
+    certificate: PathBuf,
+    /// How often the files have changed.
+    changes: watch::Sender<u64>,
 }
 
 impl Tls {
-    pub(super) fn open(files: TlsFiles) -> Result<Arc<Self>, TlsError> {
-        let stamps = Mutex::new(files.stamps());
-        let current = RwLock::new(Arc::new(files.config()?));
-        Ok(Arc::new(Self { files, stamps, current }))
+    pub(super) fn open(files: ServerFiles) -> Result<Arc<Self>, ServerTlsError> {
+        let certificate = files.certificate.clone();
+        let server = ServerTls::open_for(files, &["http/1.1"])?;
+        Ok(Arc::new(Self { server, certificate, changes: watch::Sender::new(0) }))
     }
 
     /// Accepts one connection, by the certificate of now.
     pub(super) fn acceptor(&self) -> TlsAcceptor {
-        TlsAcceptor::from(self.current.read().clone())
+        TlsAcceptor::from(self.server.config())
     }
 
-    /// Reads the files again whenever one of them has changed. Connections that are open go on; where the files are wrong
-    /// the earlier certificate is served, and the log says so.
+    /// Reads the files again every two seconds, for connections that are new then. Where they cannot be used the earlier
+    /// ones are, and the log says so once.
     pub(super) async fn follow(self: Arc<Self>) {
         let mut ticks = interval(LOOK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut problem = None;
         loop {
             ticks.tick().await;
-            match self.read_again().await {
-                None => {}
-                Some(Ok(())) => {
-                    tracing::info!("read the certificate {} again", self.files.certificate.display());
+            match self.clone().read_again().await {
+                Ok(is_new) => {
+                    problem = None;
+                    if is_new {
+                        tracing::info!("read the certificate {} again", self.certificate.display());
+                    }
                 }
-                Some(Err(error)) => {
+                Err(error) => {
                     let error = told(&error);
-                    tracing::warn!(
-                        "the certificate is not replaced, the earlier one is still served: {error}"
-                    );
+                    if problem.as_ref() != Some(&error) {
+                        tracing::warn!(
+                            "the certificate is not replaced, the earlier one is still served: {error}"
+                        );
+                        problem = Some(error);
+                    }
                 }
             }
         }
     }
 
-    /// Reads the files again; `None` where they are as they were.
-    pub(super) async fn read_again(&self) -> Option<Result<(), TlsError>> {
-        let (files, known) = (self.files.clone(), *self.stamps.lock());
+    /// Reads the files again; true where they have changed.
+    pub(super) async fn read_again(self: Arc<Self>) -> Result<bool, ServerTlsError> {
         // They may be on a disk that is slow.
-        let looked = tokio::task::spawn_blocking(move || {
-            let stamps = files.stamps();
-            (stamps != known).then(|| (stamps, files.config()))
-        });
-        let (stamps, read) = looked.await.ok()??;
-        *self.stamps.lock() = stamps;
-        Some(read.map(|config| {
-            *self.current.write() = Arc::new(config);
-        }))
+        let tls = self.clone();
+        let read = tokio::task::spawn_blocking(move || tls.server.reload()).await;
+        // It panics nowhere, and the runtime is there as long as this task.
+        let read = read.unwrap_or(Ok(false));
+        if let Ok(true) = read {
+            self.changes.send_modify(|changes| *changes += 1);
+        }
+        read
+    }
+
+    /// Waits until the files would not let a connected client in any more that has shown these certificates.
+    pub(super) async fn no_longer_takes(&self, client: Vec<CertificateDer<'static>>) {
+        let mut changes = self.changes.subscribe();
+        loop {
+            // There is no end of the changes as long as this is here.
+            let _ = changes.changed().await;
+            if self.server.check_client(&client).is_err() {
+                return;
+            }
+        }
     }
 }
 

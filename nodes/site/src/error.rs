@@ -69,10 +69,21 @@ pub enum SiteError {
     /// A gateway cannot listen.
     #[error("cannot listen on {address}")]
     Listen {
+        /// Its section of the configuration, as in `rest`.
+        section: &'static str,
         /// The configured address.
         address: SocketAddr,
         /// The cause.
         source: std::io::Error,
+    },
+    /// A gateway does not start for any other reason.
+    #[cfg(feature = "gateway")]
+    #[error("cannot start the gateway of [{section}]")]
+    Gateway {
+        /// Its section of the configuration, as in `rest`.
+        section: &'static str,
+        /// The cause.
+        source: rantai_gateway::GatewayError,
     },
 }
 

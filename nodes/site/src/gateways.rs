@@ -8,8 +8,7 @@ use {
     crate::config::Config,
     crate::error::SiteError,
     rantai_client::client::Builder,
-    rantai_gateway::{Gateway, WaitingCalls},
-    std::io,
+    rantai_gateway::{Gateway, GatewayError, WaitingCalls},
     std::net::SocketAddr,
     std::sync::Arc,
 };
@@ -35,8 +34,6 @@ impl Gateways {
             return Ok(Self::default());
         }
         let client = client.patient().connect().await?;
-        let cannot_listen =
-            |address: SocketAddr| move |source: io::Error| SiteError::Listen { address, source };
         let limits =
             config.rest.iter().map(|rest| &rest.limits).chain(config.soap.iter().map(|soap| &soap.limits));
         let waiting = Arc::new(WaitingCalls::new(limits));
@@ -44,13 +41,14 @@ impl Gateways {
         if let Some(rest) = &config.rest {
             let gateway = Gateway::rest(rest, client.clone(), waiting.clone())
                 .await
-                .map_err(cannot_listen(rest.listen))?;
+                .map_err(not_started("rest", rest.listen))?;
             report(listening_event("REST", &gateway));
             listening.push(gateway);
         }
         if let Some(soap) = &config.soap {
-            let gateway =
-                Gateway::soap(soap, client.clone(), waiting).await.map_err(cannot_listen(soap.listen))?;
+            let gateway = Gateway::soap(soap, client.clone(), waiting)
+                .await
+                .map_err(not_started("soap", soap.listen))?;
             report(listening_event("SOAP", &gateway));
             listening.push(gateway);
         }
@@ -72,6 +70,14 @@ impl Gateways {
         for gateway in self.listening {
             gateway.shutdown().await;
         }
+    }
+}
+
+#[cfg(feature = "gateway")]
+fn not_started(section: &'static str, address: SocketAddr) -> impl FnOnce(GatewayError) -> SiteError {
+    move |error| match error {
+        GatewayError::Listen(source) => SiteError::Listen { section, address, source },
+        source => SiteError::Gateway { section, source },
     }
 }
 

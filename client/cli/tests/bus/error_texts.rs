@@ -187,7 +187,11 @@ fn nodes() -> Vec<Example> {
         example(SiteError::Ledger(ledger())),
         example(SiteError::Serve(ServeError::Ended)),
         example(SiteError::Connect(ConnectError::Unreachable { address: object(), source: refused() })),
-        example(SiteError::Listen { address: ([127, 0, 0, 1], 80).into(), source: refused() }),
+        example(SiteError::Listen {
+            section: "rest",
+            address: ([127, 0, 0, 1], 80).into(),
+            source: refused(),
+        }),
         example(SiteEnd::Node { node: ClientId::new("n").expect("an id"), reason: "why".to_owned() }),
         example(SiteEnd::Gateways("why".to_owned())),
         example(ledger()),
@@ -208,9 +212,14 @@ fn nodes() -> Vec<Example> {
 }
 
 #[cfg(feature = "gateway")]
-fn gateway() -> [Example; 2] {
+fn gateway() -> [Example; 6] {
+    use rantai_gateway::GatewayError;
     use rantai_gateway::soap::client::ResponseError;
     [
+        example(GatewayError::Listen(refused())),
+        example(GatewayError::Users(refused())),
+        example(GatewayError::Incomplete("why".to_owned())),
+        example(SiteError::Gateway { section: "rest", source: GatewayError::Users(refused()) }),
         example(ResponseError::NoAnswer("why".to_owned())),
         example(ResponseError::Fault { code: "soap:Client".to_owned(), text: "why".to_owned() }),
     ]
@@ -263,6 +272,7 @@ fn every_public_error_type_is_among_the_examples() {
     assert!(found.len() > 15, "the sources are there: {found:?}");
     if cfg!(not(feature = "gateway")) {
         found.remove("ResponseError");
+        found.remove("GatewayError");
     }
     let unknown: Vec<&String> = found.iter().filter(|name| !known.contains(name.as_str())).collect();
     assert!(unknown.is_empty(), "without an example: {unknown:?}");

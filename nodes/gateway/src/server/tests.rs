@@ -4,12 +4,17 @@ use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
+use axum::response::IntoResponse as _;
 use axum::routing::get;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, IsCa, KeyIdMethod,
+    KeyPair, KeyUsagePurpose, RevokedCertParams, SerialNumber, date_time_ymd,
+};
 use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -21,9 +26,12 @@ use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
-use super::super::tls::TlsFiles;
+use super::super::rest::read;
+use super::super::tls::Named;
 use super::super::users::Users;
 use super::*;
+
+mod messages;
 
 /// Longer than anything here takes on a busy machine.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -32,17 +40,22 @@ const PATIENCE: Duration = Duration::from_mins(1);
 struct Site {
     authority: CertifiedIssuer<'static, KeyPair>,
     folder: TempDir,
+    /// The number of the next certificate.
+    issued: AtomicU64,
 }
 
 impl Site {
     fn new() -> Self {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let key = KeyPair::generate().expect("a key");
         let authority = CertifiedIssuer::self_signed(params, key).expect("an authority");
-        let site = Self { authority, folder: tempfile::tempdir().expect("a folder") };
+        let folder = tempfile::tempdir().expect("a folder");
+        let site = Self { authority, folder, issued: AtomicU64::new(1) };
         std::fs::write(site.path("ca.pem"), site.authority.pem()).expect("written");
         site.renew();
+        site.revoke(None);
         site
     }
 
@@ -60,15 +73,38 @@ impl Site {
 
     fn issue(&self) -> (rcgen::Certificate, KeyPair) {
         let key = KeyPair::generate().expect("a key");
-        let params = CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
+        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
+        params.serial_number = Some(SerialNumber::from(self.issued.fetch_add(1, Ordering::Relaxed)));
         (params.signed_by(&key, &self.authority).expect("a certificate"), key)
+    }
+
+    /// Writes a revocation list with the certificate of this number.
+    fn revoke(&self, number: Option<u64>) {
+        let revoked = |number| RevokedCertParams {
+            serial_number: SerialNumber::from(number),
+            revocation_time: date_time_ymd(2026, 1, 1),
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let params = CertificateRevocationListParams {
+            this_update: date_time_ymd(2026, 1, 1),
+            next_update: date_time_ymd(2100, 1, 1),
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: number.map(revoked).into_iter().collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        let list = params.signed_by(&self.authority).expect("a list");
+        std::fs::write(self.path("crl.pem"), list.pem().expect("PEM")).expect("written");
     }
 
     fn tls(&self, with_client_ca: bool) -> Arc<Tls> {
         let (certificate, key, ca) = (self.path("cert.pem"), self.path("key.pem"), self.path("ca.pem"));
-        let ca = with_client_ca.then_some(&*ca);
-        let files = TlsFiles::new(Some(&certificate), Some(&key), ca).expect("all files").expect("TLS");
-        Tls::open(files).expect("a certificate")
+        let list = self.path("crl.pem");
+        let (ca, list) = (with_client_ca.then_some(&*ca), with_client_ca.then_some(&*list));
+        let named =
+            Named { certificate: Some(&certificate), key: Some(&key), client_ca: ca, revocations: list };
+        Tls::open(named.files().expect("all files").expect("TLS")).expect("a certificate")
     }
 
     fn client(&self, alpn: &[&str], identity: Option<(rcgen::Certificate, KeyPair)>) -> TlsConnector {
@@ -100,12 +136,28 @@ struct Listening {
 
 impl Listening {
     async fn new(tls: Arc<Tls>, limits: Limits) -> Self {
+        let following = tokio::spawn(tls.clone().follow());
+        let mut listening = Self::serve(Some(tls), limits).await;
+        listening.tasks.push(following);
+        listening
+    }
+
+    async fn without_tls(limits: Limits) -> Self {
+        Self::serve(None, limits).await
+    }
+
+    async fn serve(tls: Option<Arc<Tls>>, limits: Limits) -> Self {
         let (listener, address) = bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.expect("bound");
         let guard = Arc::new(Guard::new(Users::new(&[], None).expect("none"), &[], 0));
-        let router = Router::new().route("/", get(async || "served"));
+        let counting = guard.clone();
+        let upload = async move |body: Body| match read(body, &limits, &counting.counts).await {
+            Ok(body) => body.len().to_string().into_response(),
+            Err(refused) => refused,
+        };
+        let router = Router::new().route("/", get(async || "served").post(upload));
         let stop = watch::Sender::new(false);
-        let serving = Serving::new(router, guard.clone(), limits, Some(tls.clone()));
-        let tasks = vec![tokio::spawn(tls.follow()), tokio::spawn(serving.serve(listener, stop.subscribe()))];
+        let serving = Serving::new(router, guard.clone(), limits, tls);
+        let tasks = vec![tokio::spawn(serving.serve(listener, stop.subscribe()))];
         Self { address, guard, _stop: stop, tasks }
     }
 
@@ -245,11 +297,10 @@ async fn a_renewed_certificate_is_served_and_open_connections_go_on() {
 async fn a_damaged_certificate_does_not_replace_the_one_that_is_served() {
     let site = Site::new();
     let tls = site.tls(false);
-    assert!(tls.read_again().await.is_none(), "nothing has changed");
+    assert!(!tls.clone().read_again().await.expect("as they were"), "nothing has changed");
     std::fs::write(site.path("cert.pem"), "no certificate").expect("written");
-    let error = tls.read_again().await.expect("changed").expect_err("no certificate");
+    let error = tls.clone().read_again().await.expect_err("no certificate");
     assert!(error.to_string().contains("cert.pem"), "{error}");
-    assert!(tls.read_again().await.is_none(), "it is told once");
     let gateway = Listening::new(tls, Limits::default()).await;
     let mut stream = gateway.secured(&site.client(&["http/1.1"], None)).await.expect("by the earlier one");
     assert!(ask(&mut stream).await.expect("answered").ends_with("served"));
@@ -273,12 +324,39 @@ async fn only_clients_of_the_authority_are_served_where_there_is_one() {
     }
 }
 
+#[tokio::test]
+async fn a_client_whose_certificate_is_revoked_loses_its_connection_and_others_do_not() {
+    let site = Site::new();
+    // Not closed for being idle.
+    let limits = Limits { head_ms: 600_000, ..Limits::default() };
+    let gateway = Listening::new(site.tls(true), limits).await;
+    let (one, other) = (site.issue(), site.issue());
+    let (lost, kept) = (site.client(&["http/1.1"], Some(one)), site.client(&["http/1.1"], Some(other)));
+    let mut open = gateway.secured(&lost).await.expect("a handshake");
+    let mut others = gateway.secured(&kept).await.expect("a handshake");
+    for stream in [&mut open, &mut others] {
+        assert!(ask(stream).await.expect("answered").ends_with("served"));
+    }
+    // The gateway's own certificate has the number 1.
+    site.revoke(Some(2));
+    let mut rest = Vec::new();
+    timeout(PATIENCE, open.read_to_end(&mut rest)).await.expect("it is closed").expect("in order");
+    assert!(rest.is_empty());
+    let again = match gateway.secured(&lost).await {
+        Ok(mut stream) => ask(&mut stream).await,
+        Err(error) => Err(error),
+    };
+    assert!(again.as_ref().map_or(true, String::is_empty), "{again:?}");
+    assert!(ask(&mut others).await.expect("answered").ends_with("served"));
+}
+
 #[test]
 fn files_that_do_not_belong_together_are_named() {
     let (site, other) = (Site::new(), Site::new());
     let config = |certificate: &Path, key: &Path, ca: Option<&Path>| {
-        let files = TlsFiles::new(Some(certificate), Some(key), ca).expect("all").expect("TLS");
-        files.config().map(drop).map_err(|error| told(&error))
+        let named =
+            Named { certificate: Some(certificate), key: Some(key), client_ca: ca, revocations: None };
+        Tls::open(named.files().expect("all").expect("TLS")).map(drop).map_err(|error| told(&error))
     };
     let (certificate, key) = (site.path("cert.pem"), site.path("key.pem"));
     assert_eq!(config(&certificate, &key, None), Ok(()));
@@ -288,8 +366,19 @@ fn files_that_do_not_belong_together_are_named() {
     assert!(missing.contains("none.pem"), "{missing}");
     let no_authority = config(&certificate, &key, Some(&key)).expect_err("no certificate");
     assert!(no_authority.contains("no certificate in"), "{no_authority}");
-    for (certificate, key, ca) in [(true, false, false), (false, true, false), (false, false, true)] {
+    for [certificate, key, client_ca, revocations] in [
+        [true, false, false, false],
+        [false, true, false, false],
+        [false, false, true, false],
+        [true, true, false, true],
+    ] {
         let path = |is: bool| is.then_some(Path::new("x.pem"));
-        assert!(TlsFiles::new(path(certificate), path(key), path(ca)).is_err());
+        let named = Named {
+            certificate: path(certificate),
+            key: path(key),
+            client_ca: path(client_ca),
+            revocations: path(revocations),
+        };
+        assert!(named.files().is_err(), "{named:?}");
     }
 }

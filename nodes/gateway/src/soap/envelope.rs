@@ -7,6 +7,10 @@ use super::service::{Operation, Service};
 use super::xml::{self, Element, text};
 
 pub(super) const SOAP: &str = "http://schemas.xmlsoap.org/soap/envelope/";
+/// The actor that is whoever gets the message next.
+const NEXT: &str = "http://schemas.xmlsoap.org/soap/actor/next";
+/// So many characters of a wrong value are told.
+const SHOWN: usize = 64;
 const INSTANCE: &str = "http://www.w3.org/2001/XMLSchema-instance";
 
 /// Why an envelope is no call, by its fault code (SOAP 1.1, 4.4.1).
@@ -34,7 +38,12 @@ pub(super) fn read<'a>(
     let mut parts = root.children.iter();
     let mut part = parts.next();
     if let Some(header) = part.filter(|part| part.is(SOAP, "Header")) {
-        let demanded = |block: &&Element| block.attribute(SOAP, "mustUnderstand").map(str::trim) == Some("1");
+        // A block for another actor is none of this server's business (SOAP 1.1, 4.2.2).
+        let is_ours =
+            |block: &Element| matches!(block.attribute(SOAP, "actor").map(str::trim), None | Some("" | NEXT));
+        let demanded = |block: &&Element| {
+            is_ours(block) && block.attribute(SOAP, "mustUnderstand").map(str::trim) == Some("1")
+        };
         if let Some(block) = header.children.iter().find(demanded) {
             return Err(Wrong::MustUnderstand(format!("header {} is not understood", block.name)));
         }
@@ -72,11 +81,15 @@ fn params(service: &Service, operation: &Operation, call: &Element) -> Result<Ma
         if !given.children.is_empty() {
             return wrong(format!("{} is a simple value", param.name));
         }
-        if matches!(given.attribute(INSTANCE, "nil"), Some("true" | "1")) && !param.required {
+        if matches!(given.attribute(INSTANCE, "nil").map(str::trim), Some("true" | "1")) {
+            if param.required {
+                return wrong(format!("{} is nil, and the operation needs a value", param.name));
+            }
             continue;
         }
         let Some(value) = param.of.read(&given.text) else {
-            return wrong(format!("{}: expected {}", param.name, param.of.name()));
+            let found: String = given.text.chars().take(SHOWN).collect();
+            return wrong(format!("{}: expected {}, found {found:?}", param.name, param.of.expected()));
         };
         if params.insert(param.name.clone(), value).is_some() {
             return wrong(format!("{} is given twice", param.name));
@@ -170,7 +183,7 @@ mod tests {
         let envelope =
             call("<s:Header><x s:mustUnderstand='0'/></s:Header>", "<add><b> 3 </b><a>2</a></add>");
         let (operation, params) = read(&service, &envelope).expect("a call");
-        assert_eq!((&*operation.name, json!(params)), ("add", json!({"a": 2.0, "b": 3.0})));
+        assert_eq!((&*operation.name, json!(params)), ("add", json!({"a": 2, "b": 3})));
         let written = result(&service, operation, &json!(5)).expect("a result");
         let root = xml::parse(&written).expect("XML");
         let response = &root.children[0].children[0];
@@ -184,11 +197,15 @@ mod tests {
         let service = service();
         for (body, says) in [
             ("<add><a>2</a></add>", "b is missing"),
-            ("<add><a>2</a><b>x</b></add>", "b: expected double"),
+            ("<add><a>2</a><b>x</b></add>", "b: expected double: a finite number, found \"x\""),
             ("<add><a>2</a><b>3</b><c>4</c></add>", "no parameter c"),
             ("<add><a>2</a><a>2</a><b>3</b></add>", "a is given twice"),
             ("<add><a>2</a><b><c/></b></add>", "b is a simple value"),
             ("<add>x<a>2</a><b>3</b></add>", "text beside"),
+            (
+                "<add xmlns:i='http://www.w3.org/2001/XMLSchema-instance'><a>2</a><b i:nil='true'/></add>",
+                "b is nil",
+            ),
             ("<power/>", "no operation power"),
             ("<add xmlns=''><a>2</a><b>3</b></add>", "no operation add"),
             ("<add/><add/>", "2 elements"),
@@ -201,6 +218,12 @@ mod tests {
         }
         let demanded = call("<s:Header><x s:mustUnderstand='1'/></s:Header>", "<add/>");
         assert!(matches!(read(&service, &demanded), Err(Wrong::MustUnderstand(_))));
+        let of_actor = |actor: &str| {
+            let header = format!("<s:Header><x s:mustUnderstand='1' s:actor='{actor}'/></s:Header>");
+            read(&service, &call(&header, "<add><a>2</a><b>3</b></add>")).map(drop)
+        };
+        assert!(matches!(of_actor(NEXT), Err(Wrong::MustUnderstand(_))));
+        assert_eq!(of_actor("urn:somebody:else"), Ok(()));
         let newer = "<s:Envelope xmlns:s='http://www.w3.org/2003/05/soap-envelope'><s:Body/></s:Envelope>";
         assert!(matches!(read(&service, newer), Err(Wrong::VersionMismatch(_))));
     }

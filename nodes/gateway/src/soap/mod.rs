@@ -93,7 +93,7 @@ impl Gateway {
         };
         let wanted = request.uri().query().unwrap_or_default();
         match *request.method() {
-            Verb::GET | Verb::HEAD if wanted.eq_ignore_ascii_case("wsdl") => {
+            Verb::GET | Verb::HEAD if is_wsdl(wanted) => {
                 xml(StatusCode::OK, wsdl::document(&service, &self.location.url(request.headers(), &path)))
             }
             Verb::POST => self.call(caller, &service, request).await,
@@ -174,6 +174,12 @@ impl Gateway {
 
 fn xml(status: StatusCode, body: String) -> Response {
     (status, [(header::CONTENT_TYPE, "text/xml; charset=utf-8")], body).into_response()
+}
+
+/// Whether a query asks for the description, in one of the ways that toolkits do. It refers to no other document.
+fn is_wsdl(query: &str) -> bool {
+    let name = query.strip_suffix('=').unwrap_or(query);
+    name.eq_ignore_ascii_case("wsdl") || name.eq_ignore_ascii_case("singleWsdl")
 }
 
 fn is_xml(headers: &HeaderMap) -> bool {

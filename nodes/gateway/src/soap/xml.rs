@@ -43,6 +43,9 @@ impl Element {
 
 /// The document's one element.
 pub(super) fn parse(document: &str) -> Result<Element, String> {
+    if let Some(other) = document.chars().find(|c| !is_character(*c) && *c != '\u{FEFF}') {
+        return Err(format!("the character U+{:04X}, which XML does not have", u32::from(other)));
+    }
     let mut reader = NsReader::from_str(document.trim_start_matches('\u{FEFF}'));
     let (mut open, mut root, mut count): (Vec<Element>, Option<Element>, usize) = (Vec::new(), None, 0);
     loop {
@@ -175,6 +178,7 @@ mod tests {
             "<a>&b;</a>",
             "<a b='&c;'/>",
             "<a>&#0;</a>",
+            "<a>\u{1}</a>",
             "<a>&#xD800;</a>",
             "<?xml-stylesheet href='x'?><a/>",
             "<?xml version='1.0' encoding='UTF-16'?><a/>",
