@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
-use std::io::{self, IsTerminal as _, Write};
+use std::io::{self, IsTerminal as _, StdoutLock, Write};
 use std::sync::OnceLock;
 
 use rantai_client::{printable, printable_lines, steers};
@@ -16,7 +16,8 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use crate::exit::Exit;
 
-/// Prints a line on stdout; a reader that has gone away ends the program as it ends others.
+/// Prints a line on stdout. A reader that has gone away ends the program quietly; any other error of stdout ends it as a
+/// failure. So it is with all functions that print.
 pub(crate) fn print(line: &str) {
     put(&on_stdout(line, |line| printable(line).into()));
 }
@@ -36,15 +37,18 @@ pub(crate) fn print_formatted(line: &str) {
     put(line);
 }
 
-/// Writes a binary result to stdout: as it is, or as far as it is a text where stdout is a terminal.
-pub(crate) fn print_bytes(bytes: &[u8]) -> io::Result<()> {
-    let mut out = io::stdout().lock();
+/// Prints a binary result on stdout: as it is, or as far as it is a text where stdout is a terminal.
+pub(crate) fn print_bytes(bytes: &[u8]) {
     if is_terminal() {
-        writeln!(out, "{}", printable_lines(&String::from_utf8_lossy(bytes)))?;
+        put(&printable_lines(&String::from_utf8_lossy(bytes)));
     } else {
-        out.write_all(bytes)?;
+        print_document(bytes);
     }
-    out.flush()
+}
+
+/// Prints what the program itself has made, as it is and in one piece: a manual page, a script.
+pub(crate) fn print_document(bytes: &[u8]) {
+    put_bytes(|out| out.write_all(bytes));
 }
 
 /// Prints a line on stdout of a program that serves: without a reader it is lost, and the program goes on.
@@ -124,9 +128,20 @@ impl Write for Log {
 }
 
 fn put(text: &str) {
+    put_bytes(|out| writeln!(out, "{text}"));
+}
+
+fn put_bytes(write: impl FnOnce(&mut StdoutLock<'_>) -> io::Result<()>) {
     let mut out = io::stdout().lock();
-    if writeln!(out, "{text}").and_then(|()| out.flush()).is_err() {
-        std::process::exit(Exit::Success as i32);
+    match write(&mut out).and_then(|()| out.flush()) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+            std::process::exit(Exit::Success as i32);
+        }
+        Err(error) => {
+            note(&format!("error: cannot write to stdout: {error}"));
+            std::process::exit(Exit::Failed as i32);
+        }
     }
 }
 

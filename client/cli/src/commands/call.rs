@@ -82,7 +82,7 @@ impl Call {
         } else if self.all {
             let responses = request.all().await.map_err(failed)?;
             for response in &responses {
-                self.show(response, true)?;
+                self.show(response, true);
             }
             if responses.is_empty() {
                 Err(Failure::new(Exit::NoAnswer, format!("{object}: nobody answered in time")))
@@ -91,7 +91,7 @@ impl Call {
             }
         } else {
             let response = request.send().await.map_err(failed)?;
-            self.show(&response, false)?;
+            self.show(&response, false);
             match response.outcome {
                 Ok(_) => Ok(()),
                 Err(fault) => Err(self.connection.failed(&CallError::Fault(fault))),
@@ -101,7 +101,7 @@ impl Call {
         result
     }
 
-    fn show(&self, response: &Response, with_node: bool) -> Result<(), Failure> {
+    fn show(&self, response: &Response, with_node: bool) {
         let node = response.node.as_deref().unwrap_or("?");
         let json = self.connection.json;
         match &response.outcome {
@@ -112,14 +112,11 @@ impl Call {
             Ok(Content::Value(value)) if json => print_json(value),
             Ok(Content::Value(value)) => print_text(&shown(value)),
             Ok(Content::Binary(bytes)) if with_node => print(&format!("{node}: {} bytes", bytes.len())),
-            Ok(Content::Binary(bytes)) => {
-                print_bytes(bytes).map_err(|error| Failure::from_error(Exit::Failed, &error))?;
-            }
+            Ok(Content::Binary(bytes)) => print_bytes(bytes),
             Err(fault) if with_node && json => print_json(&json!({"node": node, "error": fault})),
             Err(fault) if with_node => print(&format!("{node}: {fault}")),
             Err(_) => {}
         }
-        Ok(())
     }
 }
 

@@ -1,11 +1,10 @@
 //! `rantai completions`: scripts by which a shell completes the command line.
 
-use std::io::{Write as _, stdout};
-
 use clap_complete::Shell;
 
-use crate::exit::{Exit, Failure};
+use crate::exit::Failure;
 use crate::help;
+use crate::terminal::print_document;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -26,7 +25,7 @@ impl Completions {
     pub(crate) fn run(self) -> Result<(), Failure> {
         let mut script = Vec::new();
         clap_complete::generate(self.shell, &mut help::command(), "rantai", &mut script);
-        // In one piece: a reader that goes away early ends the command, not a panic within the generator.
-        stdout().lock().write_all(&script).map_err(|error| Failure::from_error(Exit::Failed, &error))
+        print_document(&script);
+        Ok(())
     }
 }

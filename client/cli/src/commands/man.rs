@@ -1,11 +1,11 @@
 //! `rantai man`: the help as manual pages.
 
-use std::io::{Write as _, stdout};
 use std::path::{Path, PathBuf};
 
 use crate::connection::note;
 use crate::exit::{Exit, Failure};
 use crate::help;
+use crate::terminal::print_document;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -28,8 +28,8 @@ impl Man {
             let mut page = Vec::new();
             clap_mangen::Man::new(command)
                 .render(&mut page)
-                .and_then(|()| stdout().lock().write_all(&page))
                 .map_err(|error| Failure::from_error(Exit::Failed, &error))?;
+            print_document(&page);
             return Ok(());
         };
         std::fs::create_dir_all(&directory).map_err(|error| failed(&directory, &error))?;
