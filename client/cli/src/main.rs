@@ -11,6 +11,7 @@ mod descriptors;
 mod endpoint;
 mod exit;
 mod help;
+mod listening;
 mod log_file;
 mod private_file;
 mod progress;

@@ -57,7 +57,8 @@ pub(crate) fn stop_signal() -> io::Result<impl Future<Output = &'static str>> {
 pub(crate) fn server_stop_signal() -> io::Result<impl Future<Output = &'static str>> {
     server_stop_signal_or(|| {
         tracing::warn!(
-            "SIGHUP ignored: the configuration cannot be read again while the process runs; restart it to apply changes"
+            "SIGHUP ignored: the configuration cannot be read again while the process runs; restart it to apply \
+             changes (certificates of gateways are read again by themselves)"
         );
     })
 }

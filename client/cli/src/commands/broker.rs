@@ -1,6 +1,5 @@
 //! `rantai broker`: the embedded broker as a process.
 
-use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,6 +12,7 @@ use crate::connection::{log, note, run};
 use crate::container::is_in_container;
 use crate::descriptors::raise_limit;
 use crate::exit::{Exit, Failure};
+use crate::listening::{LISTENER, OPTIONS, cannot_listen, cannot_listen_on_socket};
 use crate::reload::AtHangup;
 use crate::signals::server_stop_signal_or;
 
@@ -102,7 +102,8 @@ async fn serve(config: Config) -> Result<(), Failure> {
     let stop = stop.map_err(|error| Failure::from_error(Exit::Failed, &error))?;
     raise_limit(config.limits.connections);
     let choices = config.strict_choices();
-    let broker = rantai_broker::Broker::start(config).await.map_err(|error| explain(&error))?;
+    let listen = config.listen.clone();
+    let broker = rantai_broker::Broker::start(config).await.map_err(|error| explain(&error, &listen))?;
     at_hangup.reloads(broker.reloader());
     tell_strict_choices(choices);
     for address in broker.addresses() {
@@ -123,36 +124,23 @@ pub(super) fn tell_strict_choices(choices: &[&str]) {
     }
 }
 
-/// What the broker said, and what to do about it.
-pub(super) fn explain(error: &StartError) -> Failure {
-    let (address, source) = match error {
-        StartError::Bind { address, source } => (address, source),
+/// What the broker said, and what to do about it; `listen` are the addresses that its options set.
+pub(super) fn explain(error: &StartError, listen: &[SocketAddr]) -> Failure {
+    match error {
+        StartError::Bind { address, source } => {
+            let setting = if listen.contains(address) { OPTIONS } else { LISTENER };
+            cannot_listen(address, source, setting)
+        }
+        StartError::Socket { path, source } => cannot_listen_on_socket(&path.display(), source),
         StartError::Open { address } => {
-            return Failure::from_error(Exit::Usage, error)
-                .and_then_say(&ways_out(address.port(), is_in_container()));
+            Failure::from_error(Exit::Usage, error).and_then_say(&ways_out(address.port(), is_in_container()))
         }
         StartError::Clear { .. } => {
             let ways = "; give the listener `protocol = \"tls\"`, or an address of this machine alone";
-            return Failure::from_error(Exit::Usage, error).and_then_say(ways);
+            Failure::from_error(Exit::Usage, error).and_then_say(ways)
         }
-        error => return Failure::from_error(Exit::Failed, error),
-    };
-    let cause = match source.kind() {
-        ErrorKind::AddrInUse => {
-            "address already in use; stop the other program, or choose another port with --port \
-             (0 takes a free one)"
-                .to_owned()
-        }
-        ErrorKind::AddrNotAvailable => {
-            "this machine has no such address; use one of its own, or --host 0.0.0.0 for all of them"
-                .to_owned()
-        }
-        ErrorKind::PermissionDenied => {
-            "permission denied; ports below 1024 need privileges, choose another with --port".to_owned()
-        }
-        _ => source.to_string(),
-    };
-    Failure::new(Exit::Failed, format!("cannot listen on {address}: {cause}"))
+        error => Failure::from_error(Exit::Failed, error),
+    }
 }
 
 /// What to do where everybody could do everything.

@@ -12,6 +12,7 @@ use tempfile::TempDir;
 use crate::configurations::{Loaded, advice};
 use crate::connection::{Broker, log, note, run, say};
 use crate::exit::{Exit, Failure};
+use crate::listening::{self, cannot_listen};
 use crate::signals::server_stop_signal;
 
 const EXAMPLES: &str = "\
@@ -203,6 +204,9 @@ pub(crate) fn failure(error: SiteError) -> Failure {
         SiteError::NodeName { .. } | SiteError::WrongNodeName { .. } => {
             return Failure::from_error(Exit::Failed, &error)
                 .and_then_say("; remove it, or name the node with --node");
+        }
+        SiteError::Listen { section, address, source } => {
+            return cannot_listen(&address, &source, listening::gateway(section));
         }
         SiteError::Serve(ServeError::Taken { .. }) => {
             let text = format!("{error}; --replace takes it over, --replica serves it together");

@@ -81,7 +81,8 @@ impl Up {
             broker.listeners.push(for_own_process());
         }
         // On a thread of its own: an object that takes long does not hold up those of other processes.
-        let broker = BrokerThread::start(broker).await.map_err(|error| explain(&error))?;
+        let listen = broker.listen.clone();
+        let broker = BrokerThread::start(broker).await.map_err(|error| explain(&error, &listen))?;
         at_hangup.reloads(broker.reloader());
         tell_strict_choices(choices);
         for address in broker.addresses() {

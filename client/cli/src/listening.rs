@@ -1,0 +1,63 @@
+//! Addresses that a server cannot listen on, and what to do about it: the same words for broker and gateways.
+
+use std::io::{self, ErrorKind};
+
+use crate::exit::{Exit, Failure};
+
+/// What changes the address of a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Setting {
+    /// What changes the port, as in `--port`.
+    pub(crate) port: &'static str,
+    /// What takes all addresses of the machine, as in `--host 0.0.0.0`.
+    pub(crate) everywhere: &'static str,
+}
+
+/// The options of `broker` and `up`.
+pub(crate) const OPTIONS: Setting = Setting { port: "--port", everywhere: "--host 0.0.0.0" };
+/// A listener of broker.toml.
+pub(crate) const LISTENER: Setting =
+    Setting { port: "`address` of that entry of [[listeners]]", everywhere: "0.0.0.0" };
+
+/// The key of a gateway in the configuration of nodes.
+pub(crate) fn gateway(section: &str) -> Setting {
+    let port = match section {
+        "soap" => "`listen` in [soap]",
+        _ => "`listen` in [rest]",
+    };
+    Setting { port, everywhere: "0.0.0.0" }
+}
+
+/// Says why a server cannot listen.
+pub(crate) fn cannot_listen(at: &dyn std::fmt::Display, error: &io::Error, setting: Setting) -> Failure {
+    let Setting { port, everywhere } = setting;
+    let cause = match error.kind() {
+        ErrorKind::AddrInUse => format!(
+            "address already in use; stop the other program, or choose another port with {port} (0 takes a free one)"
+        ),
+        ErrorKind::AddrNotAvailable => {
+            format!("this machine has no such address; use one of its own, or {everywhere} for all of them")
+        }
+        ErrorKind::PermissionDenied => {
+            format!("permission denied; ports below 1024 need privileges, choose another with {port}")
+        }
+        _ => error.to_string(),
+    };
+    Failure::new(Exit::Failed, format!("cannot listen on {at}: {cause}"))
+}
+
+/// Says why a broker cannot listen on a unix socket.
+pub(crate) fn cannot_listen_on_socket(at: &dyn std::fmt::Display, error: &io::Error) -> Failure {
+    let cause = match error.kind() {
+        ErrorKind::AddrInUse => {
+            "another program listens there, or the file is no socket; stop that program, or choose another `socket`"
+                .to_owned()
+        }
+        ErrorKind::NotFound => "its folder does not exist; make it, or choose another `socket`".to_owned(),
+        ErrorKind::PermissionDenied => {
+            "permission denied; choose a `socket` in a folder that this user may write to".to_owned()
+        }
+        _ => error.to_string(),
+    };
+    Failure::new(Exit::Failed, format!("cannot listen on {at}: {cause}"))
+}
