@@ -42,11 +42,14 @@ pub(crate) fn payload(arguments: &[String]) -> Result<Vec<u8>, String> {
         [one] => match value(one)? {
             list @ (Value::Array(_) | Value::Object(_)) => Value::Array(vec![list]),
             Value::String(text) => Value::String(text),
-            _ => return Ok(one.clone().into_bytes()),
+            _ => {
+                let quoted = json::quote_large_integers(one.as_bytes());
+                return Ok(quoted.unwrap_or_else(|| one.clone().into_bytes()));
+            }
         },
         many => Value::Array(many.iter().map(|text| value(text)).collect::<Result<_, _>>()?),
     };
-    Ok(value.to_string().into_bytes())
+    Ok(json::portable(value).to_string().into_bytes())
 }
 
 /// The parameters for these arguments, as they stand in a request; `None` for none of them.
@@ -56,9 +59,24 @@ pub(crate) fn params(arguments: &[String]) -> Result<Option<Value>, String> {
         bytes => match serde_json::from_slice(bytes).map_err(|error| error.to_string())? {
             // Null by itself would stand for no parameters, and a list is no text that looks like null.
             Value::Null => Ok(Some(json!({PAYLOAD: "null"}))),
+            // As it stands: the method may take a text that looks like 5.0, which is 5 once it is read.
+            Value::Number(number)
+                if json::portable(number.clone().into()).to_string().as_bytes() != bytes =>
+            {
+                Ok(Some(json!({PAYLOAD: String::from_utf8_lossy(bytes)})))
+            }
             params => Ok(Some(params)),
         },
     }
+}
+
+/// A number for a parameter of double precision.
+pub(crate) fn double(text: &str) -> Result<f64, String> {
+    let number = json::number(text).ok_or("expected a finite number, such as 5, -2.5 or 1e-3")?;
+    json::typed(number).map_err(|_| {
+        "an integer beyond ±2^53, which a double may not hold; write it with an exponent if it may be rounded"
+            .to_owned()
+    })
 }
 
 fn name_and_value(text: &str) -> Option<(&str, &str)> {
@@ -103,6 +121,21 @@ mod tests {
     }
 
     #[test]
+    fn doubles_are_not_rounded_silently() {
+        for (text, expected) in
+            [("5", 5.0), ("-2.5", -2.5), ("9007199254740992", 9_007_199_254_740_992.0), ("1e17", 1e17)]
+        {
+            assert_eq!(double(text), Ok(expected), "{text}");
+        }
+        for text in ["9007199254740993", "-9007199254740993.0", "18446744073709551617"] {
+            assert!(double(text).is_err_and(|error| error.contains("2^53")), "{text}");
+        }
+        for text in ["nan", "inf", "1e999", "x", ""] {
+            assert!(double(text).is_err_and(|error| error.contains("finite")), "{text}");
+        }
+    }
+
+    #[test]
     fn parameters() {
         for (arguments, expected) in [
             (&[][..], ""),
@@ -116,6 +149,13 @@ mod tests {
             (&["{\"a\":1}"], r#"[{"a":1}]"#),
             (&["\"a=b\""], r#""a=b""#),
             (&["x", "[1]"], r#"["x",[1]]"#),
+            (&["5.0"], "5.0"),
+            (&["5.0", "3"], "[5,3]"),
+            (&["9007199254740993"], r#""9007199254740993""#),
+            (&["9007199254740993", "-9007199254740993.0"], r#"["9007199254740993","-9007199254740993"]"#),
+            (&["n=9007199254740993"], r#"{"n":"9007199254740993"}"#),
+            (&["[9007199254740993]"], r#"[["9007199254740993"]]"#),
+            (&["18446744073709551616"], r#""18446744073709551616""#),
         ] {
             assert_eq!(written(arguments).as_deref(), Ok(expected), "{arguments:?}");
         }
@@ -128,6 +168,8 @@ mod tests {
             (&["null", "null"], Some(json!([null, null]))),
             (&["a=null"], Some(json!({"a": null}))),
             (&["1984"], Some(json!(1984))),
+            (&["5.0"], Some(json!({"$payload": "5.0"}))),
+            (&["0.1"], Some(json!(0.1))),
             (&["[]"], Some(json!([[]]))),
         ] {
             assert_eq!(params(arguments), expected, "{arguments:?}");

@@ -2,6 +2,7 @@
 
 use rantai_client::{CallError, Client};
 
+use crate::arguments::double;
 use crate::connection::{Connection, log, note, print, run};
 use crate::exit::{EXIT_CODES, Exit, Failure, of_code};
 
@@ -24,10 +25,10 @@ pub(crate) struct Calc {
     #[arg(long, value_name = "OP", value_parser = ["add", "sub", "mul", "div", "all", "both"])]
     op: String,
     /// The first number
-    #[arg(short, value_name = "NUMBER", allow_negative_numbers = true)]
+    #[arg(short, value_name = "NUMBER", allow_negative_numbers = true, value_parser = double)]
     a: f64,
     /// The second number
-    #[arg(short, value_name = "NUMBER", allow_negative_numbers = true)]
+    #[arg(short, value_name = "NUMBER", allow_negative_numbers = true, value_parser = double)]
     b: f64,
     /// By which way
     #[cfg_attr(feature = "gateway", arg(long, value_name = "WAY", default_value = "mqtt"))]
@@ -163,7 +164,8 @@ mod http {
         }
 
         pub(super) fn call(&self, op: &str, a: f64, b: f64) -> Result<f64, Problem> {
-            let (a, b) = (a.to_string(), b.to_string());
+            // Large ones with an exponent or a fraction: integers beyond ±2^53 are refused.
+            let (a, b) = (format!("{a:?}"), format!("{b:?}"));
             let answered = if self.soap {
                 let body = client::request(NAMESPACE, op, &[("a", &a), ("b", &b)]);
                 let request = self.agent.post(&self.url).header("SOAPAction", format!("\"{op}\""));

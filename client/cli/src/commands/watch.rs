@@ -2,6 +2,7 @@
 
 use rantai_client::Client;
 use rantai_client::session::{Filter, Status};
+use rantai_client::wire::json::read;
 use rantai_client::wire::name::{ClientId, MethodName, ObjectName};
 use rantai_client::wire::topic::EventTopic;
 use serde_json::{Value, json};
@@ -100,8 +101,8 @@ impl Watch {
     }
 
     fn show(&self, topic: &EventTopic, payload: &[u8]) {
-        let value: Value = serde_json::from_slice(payload)
-            .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(payload).into_owned()));
+        let value =
+            read(payload).unwrap_or_else(|_| Value::String(String::from_utf8_lossy(payload).into_owned()));
         let client = topic.client.as_ref().map(ClientId::as_str);
         if self.json {
             let line = json!({"object": topic.object.as_str(), "event": topic.event.as_str(), "client": client, "value": value});

@@ -11,6 +11,7 @@ mod acting;
 mod bench;
 mod broker_gone;
 mod certificates;
+mod closed_stdout;
 mod commands;
 mod configurations;
 mod connections;
@@ -29,6 +30,8 @@ mod gateway;
 #[cfg(feature = "gateway")]
 mod gateway_bodies;
 #[cfg(feature = "gateway")]
+mod gateway_pages;
+#[cfg(feature = "gateway")]
 mod gateway_soap;
 mod hangup;
 mod hardened;
@@ -37,8 +40,12 @@ mod imaging;
 mod insult;
 mod journey;
 mod library;
+#[cfg(feature = "gateway")]
+mod listening;
 mod many_names;
 mod names;
+#[cfg(feature = "gateway")]
+mod numbers;
 mod passwords;
 mod process;
 mod sites;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use chrono::DateTime;
 use rantai_client::session::Filter;
+use rantai_client::wire::json::quote_large_integers;
 use rantai_client::wire::name::{MethodName, ObjectName};
 use rantai_client::wire::topic::EventTopic;
 use rantai_client::{CallError, Client};
@@ -270,7 +271,10 @@ async fn submit_all(ledger: &TasksProxy, connection: &Connection, file: &Path) -
     let wrong =
         |error: &dyn std::fmt::Display| Failure::new(Exit::Usage, format!("{}: {error}", file.display()));
     let text = text.map_err(|error| wrong(&error))?;
-    let calls: Vec<Submission> = serde_json::from_str(&text).map_err(|error| wrong(&error))?;
+    // Numbers of more than 64 bits would be rounded.
+    let quoted = quote_large_integers(text.as_bytes());
+    let calls: Vec<Submission> = serde_json::from_slice(quoted.as_deref().unwrap_or(text.as_bytes()))
+        .map_err(|error| wrong(&error))?;
     let ids = ledger.submit_all(calls).await.map_err(|error| connection.failed(&error))?;
     if connection.json {
         print_json(&json!(ids));
