@@ -64,6 +64,13 @@ impl Address {
         self
     }
 
+    /// Without the certificate of this client, if it has one: as somebody who is not known there.
+    #[must_use]
+    pub fn without_client_certificate(mut self) -> Self {
+        (self.tls.certificate, self.tls.key) = (None, None);
+        self
+    }
+
     /// The first user name in it, if it has one.
     pub fn user(&self) -> Option<&str> {
         self.users().next().map(|(user, _)| &**user)

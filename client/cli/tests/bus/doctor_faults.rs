@@ -12,29 +12,30 @@ use tokio_util::codec::{Decoder as _, Encoder as _};
 use super::doctor::{Examined, broker_of, examine};
 
 /// Turns the packets that were read at one time into those that are passed on.
-type Change = fn(Vec<Packet>) -> Vec<Packet>;
+pub(crate) type Change = fn(Vec<Packet>) -> Vec<Packet>;
 
 /// What a proxy does to MQTT 5 connections.
 #[derive(Clone, Copy)]
-struct Fault {
-    from_client: Change,
-    from_broker: Change,
+pub(crate) struct Fault {
+    pub(crate) from_client: Change,
+    pub(crate) from_broker: Change,
     /// Whether connections of earlier versions are passed on.
     earlier: bool,
 }
 
-const NONE: Fault = Fault { from_client: |packets| packets, from_broker: |packets| packets, earlier: true };
+pub(crate) const NONE: Fault =
+    Fault { from_client: |packets| packets, from_broker: |packets| packets, earlier: true };
 
-fn from_client(from_client: Change) -> Fault {
+pub(crate) fn from_client(from_client: Change) -> Fault {
     Fault { from_client, ..NONE }
 }
 
-fn from_broker(from_broker: Change) -> Fault {
+pub(crate) fn from_broker(from_broker: Change) -> Fault {
     Fault { from_broker, ..NONE }
 }
 
 /// Changes every PUBLISH.
-fn publishes(mut packets: Vec<Packet>, change: impl Fn(&mut Publish)) -> Vec<Packet> {
+pub(crate) fn publishes(mut packets: Vec<Packet>, change: impl Fn(&mut Publish)) -> Vec<Packet> {
     for packet in &mut packets {
         if let Packet::Publish(message) = packet {
             change(message);
@@ -44,12 +45,12 @@ fn publishes(mut packets: Vec<Packet>, change: impl Fn(&mut Publish)) -> Vec<Pac
 }
 
 /// Changes the properties of every PUBLISH.
-fn properties(packets: Vec<Packet>, change: impl Fn(&mut PublishProperties)) -> Vec<Packet> {
+pub(crate) fn properties(packets: Vec<Packet>, change: impl Fn(&mut PublishProperties)) -> Vec<Packet> {
     publishes(packets, |message| message.properties.iter_mut().for_each(&change))
 }
 
 /// A proxy with a fault in front of a broker: its address. It ends with the process.
-fn proxy(broker: &str, fault: Fault) -> String {
+pub(crate) fn proxy(broker: &str, fault: Fault) -> String {
     let broker: SocketAddr = broker.trim_start_matches("mqtt://").parse().expect("an address");
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address");
@@ -131,7 +132,7 @@ fn relay(
 }
 
 /// Items that are worse than on a broker without a fault, with their states and texts.
-fn worse<'a>(examined: &'a Examined, sound: &Examined) -> Vec<(&'a str, &'a str, &'a str)> {
+pub(crate) fn worse<'a>(examined: &'a Examined, sound: &Examined) -> Vec<(&'a str, &'a str, &'a str)> {
     let bad = |state: &str| match state {
         "fails" => 2,
         "warning" => 1,

@@ -8,6 +8,11 @@ pub(super) fn advice(finding: &Finding, product: Product, logged_in: bool) -> Op
     match finding.state {
         State::Ok => return None,
         State::Untested => return untested(finding, logged_in),
+        State::Unknown => {
+            return Some(finding.advice.unwrap_or(
+                "try again with a longer --timeout, and look at the broker's log: it says why it ends or refuses connections",
+            ));
+        }
         State::Warning | State::Fails => {}
     }
     if finding.advice.is_some() {

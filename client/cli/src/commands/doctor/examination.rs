@@ -12,7 +12,7 @@ use rmqtt_codec::v5::Connect;
 use tokio::time::Instant;
 
 use super::identity::{Identity, Login};
-use super::link::Link;
+use super::link::{Limits, Link};
 use super::product::Product;
 use super::topics::Topics;
 use super::traces::Traces;
@@ -29,13 +29,24 @@ pub(super) struct Examination {
     pub(super) product: Cell<Product>,
     /// What the broker does for the bus, by its own word.
     pub(super) features: Cell<BrokerFeatures>,
-    /// Where messages go to and fro: below a root of its own, or else below that of the bus; `None` where the user may
-    /// receive on neither.
-    pub(super) stage: OnceCell<Option<Topics>>,
+    pub(super) stage: OnceCell<Stage>,
     login: Option<Rc<Login>>,
+    /// The way to the broker with the client certificate of the command, if it has one, and without.
+    known: Rc<Address>,
+    unknown: Rc<Address>,
     /// Beginning of every name.
-    run: String,
+    run: Rc<str>,
     count: Cell<u32>,
+}
+
+/// Where messages go to and fro.
+pub(super) enum Stage {
+    /// Below a root of its own, or else below that of the bus.
+    Below(Topics),
+    /// The user may receive on neither.
+    Denied,
+    /// Nothing comes back, and the broker does not say why.
+    Dark,
 }
 
 /// The examination for one item, which ends at a time.
@@ -50,8 +61,11 @@ impl Examination {
         let login = address
             .user()
             .map(|user| Login { user: user.to_owned(), password: address.password().to_owned() });
+        let (known, unknown) = (address.clone(), address.clone().without_client_certificate());
         Self {
             address,
+            known: Rc::new(known),
+            unknown: Rc::new(unknown),
             timeout,
             bus: Topics::new(root),
             traces: Traces::default(),
@@ -59,7 +73,7 @@ impl Examination {
             features: Cell::default(),
             stage: OnceCell::new(),
             login: login.map(Rc::new),
-            run: random_id("doctor").to_string(),
+            run: random_id("doctor").as_str().into(),
             count: Cell::new(0),
         }
     }
@@ -74,23 +88,43 @@ impl Examination {
         self.login.as_ref().map(|login| &*login.user)
     }
 
+    /// Whether the command shows who it is: by a user name, or by a certificate.
+    pub(super) fn is_known(&self) -> bool {
+        self.login.is_some() || *self.known != *self.unknown
+    }
+
+    /// What to call the user of the command in a sentence.
+    pub(super) fn who(&self) -> String {
+        match self.user() {
+            Some(user) => format!("user {user}"),
+            None if self.is_known() => "the user of the certificate".to_owned(),
+            None => "a client without a login".to_owned(),
+        }
+    }
+
     /// A client that nobody else is, of the user of the command.
     pub(super) fn client(&self) -> Identity {
         let id = self.name();
         // What a user's client ids begin with, unless its record says otherwise (docs/access.md).
         let reserved = self.user().and_then(|user| ClientId::new(&format!("{user}--{id}")).ok());
         let id = reserved.unwrap_or_else(|| ClientId::new(&id).expect("letters, digits and hyphens"));
-        Identity { id, login: self.login.clone() }
+        Identity { id, login: self.login.clone(), address: self.known.clone() }
     }
 
-    /// A client that nobody else is, without a login.
+    /// A client that nobody else is, with neither login nor certificate.
     pub(super) fn anonymous(&self) -> Identity {
-        Identity { id: ClientId::new(&self.name()).expect("letters, digits and hyphens"), login: None }
+        let id = ClientId::new(&self.name()).expect("letters, digits and hyphens");
+        Identity { id, login: None, address: self.unknown.clone() }
     }
 
-    /// The same with an id that MQTT 3.1 takes.
+    /// A client of the user with an id that MQTT 3.1 takes.
     pub(super) fn short_client(&self) -> Identity {
-        Identity { login: self.login.clone(), ..self.anonymous() }
+        Identity { login: self.login.clone(), address: self.known.clone(), ..self.anonymous() }
+    }
+
+    /// How long a connection waits, and for what.
+    pub(super) fn limits(&self, deadline: Instant) -> Limits {
+        Limits { deadline, grace: self.timeout / 2, mark: self.run.clone() }
     }
 
     /// An object that does not exist.
@@ -115,13 +149,16 @@ impl<'a> Probe<'a> {
     ///
     /// # Errors
     ///
-    /// The user may receive nowhere.
+    /// The user may receive nowhere, or nothing comes.
     pub(super) fn stage(&self) -> Result<&'a Topics, Trouble> {
-        let stage = self.examination.stage.get().and_then(Option::as_ref);
-        stage.ok_or_else(|| Trouble::Denied {
-            action: "serve objects named doctor-*".to_owned(),
-            why: String::new(),
-        })
+        match self.examination.stage.get() {
+            Some(Stage::Below(topics)) => Ok(topics),
+            Some(Stage::Denied) => {
+                let action = "serve objects named doctor-*".to_owned();
+                Err(Trouble::Denied { action, why: String::new() })
+            }
+            Some(Stage::Dark) | None => Err(Trouble::unclear("no message comes back: see reachable")),
+        }
     }
 
     /// How long something is waited for that should come, so that the item has time left to say that it did not.
@@ -143,10 +180,11 @@ impl<'a> Probe<'a> {
 
     /// A connection with a clean session.
     pub(super) async fn link(&self, identity: &Identity) -> Result<Link, Trouble> {
-        self.connect(identity.connect()).await
+        self.connect(identity, identity.connect()).await
     }
 
-    pub(super) async fn connect(&self, connect: Connect) -> Result<Link, Trouble> {
-        Link::connect(&self.examination.address, connect, self.deadline).await
+    /// A connection with a CONNECT of its own.
+    pub(super) async fn connect(&self, identity: &Identity, connect: Connect) -> Result<Link, Trouble> {
+        Link::connect(identity, connect, self.examination.limits(self.deadline)).await
     }
 }

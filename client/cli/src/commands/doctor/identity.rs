@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use rantai_client::session::Address;
 use rantai_client::wire::name::ClientId;
 use rmqtt_codec::v5::Connect;
 
@@ -9,17 +10,18 @@ use rmqtt_codec::v5::Connect;
 const KEEP_ALIVE: u16 = 120;
 
 /// User name and password.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Login {
     pub(super) user: String,
     pub(super) password: String,
 }
 
-/// A client id, and the user of its connection.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+/// A client id, the user of its connection, and the way to the broker.
+#[derive(Clone)]
 pub(super) struct Identity {
     pub(super) id: ClientId,
     pub(super) login: Option<Rc<Login>>,
+    /// With the client certificate of the command, or without one.
+    pub(super) address: Rc<Address>,
 }
 
 impl Identity {
@@ -33,14 +35,6 @@ impl Identity {
             username: login.map(|login| login.user.as_str().into()),
             password: login.map(|login| login.password.clone().into_bytes().into()),
             ..Connect::default()
-        }
-    }
-
-    /// What to call it in a sentence.
-    pub(super) fn name(&self) -> String {
-        match &self.login {
-            Some(login) => format!("user {}", login.user),
-            None => "a client without a login".to_owned(),
         }
     }
 }

@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use super::trouble::Trouble;
+use rantai_client::printable;
+
+use super::trouble::{Trouble, Verdict};
 
 /// What an item is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,8 +122,10 @@ pub(super) enum State {
     Warning,
     /// The bus does not work, or is open.
     Fails,
-    /// It could not be tried.
+    /// The user may not try it.
     Untested,
+    /// It was tried, and could not be told.
+    Unknown,
 }
 
 impl fmt::Display for State {
@@ -131,6 +135,7 @@ impl fmt::Display for State {
             Self::Warning => "warning",
             Self::Fails => "fails",
             Self::Untested => "untested",
+            Self::Unknown => "unknown",
         })
     }
 }
@@ -156,20 +161,27 @@ impl Item {
         }
     }
 
-    /// What an attempt says of the item.
+    /// What an attempt says of the item. Of strangers a trouble says nothing: neither that one may do something, nor that none
+    /// may.
     pub(super) fn conclude(self, attempt: Result<Finding, Trouble>) -> Finding {
-        match attempt {
-            Ok(finding) => finding,
-            Err(trouble @ Trouble::Denied { .. }) => self.untested(trouble.to_string()),
-            Err(trouble) => {
-                let advice = trouble.advice();
-                Finding { advice, ..self.bad(trouble.to_string()) }
-            }
-        }
+        let trouble = match attempt {
+            Ok(finding) => return finding,
+            Err(trouble) => trouble,
+        };
+        let verdict = match (self.area, trouble.verdict()) {
+            (Area::Strangers, Verdict::Bad) => Verdict::Unknown,
+            (_, verdict) => verdict,
+        };
+        let finding = match verdict {
+            Verdict::Bad => self.bad(trouble.to_string()),
+            Verdict::Untested => self.untested(trouble.to_string()),
+            Verdict::Unknown => self.unknown(trouble.to_string()),
+        };
+        Finding { advice: trouble.advice(), ..finding }
     }
 
     pub(super) fn ok(self, text: impl Into<String>) -> Finding {
-        Finding { item: self, state: State::Ok, text: text.into(), advice: None }
+        self.found(State::Ok, text.into())
     }
 
     /// Not good, as bad as the item's need says.
@@ -178,16 +190,26 @@ impl Item {
             Need::Must => State::Fails,
             Need::Should => State::Warning,
         };
-        Finding { item: self, state, text: text.into(), advice: None }
+        self.found(state, text.into())
     }
 
     /// Not good, but no reason to do without this broker.
     pub(super) fn warning(self, text: impl Into<String>) -> Finding {
-        Finding { item: self, state: State::Warning, text: text.into(), advice: None }
+        self.found(State::Warning, text.into())
     }
 
     pub(super) fn untested(self, text: impl Into<String>) -> Finding {
-        Finding { item: self, state: State::Untested, text: text.into(), advice: None }
+        self.found(State::Untested, text.into())
+    }
+
+    /// Neither good nor bad, and why.
+    pub(super) fn unknown(self, why: impl fmt::Display) -> Finding {
+        self.found(State::Unknown, format!("could not be told: {why}"))
+    }
+
+    /// Texts may have words of the broker's in them, which are not to steer a terminal.
+    fn found(self, state: State, text: String) -> Finding {
+        Finding { item: self, state, text: printable(&text), advice: None }
     }
 }
 

@@ -1,34 +1,57 @@
 //! An MQTT 5 connection that shows what a session hides: reason codes, properties, and when messages are acknowledged.
 
-use std::collections::VecDeque;
-use std::num::NonZeroU16;
+mod receiving;
+
+use std::collections::{HashSet, VecDeque};
+use std::num::{NonZeroU16, NonZeroU32};
+use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use rantai_client::printable;
-use rantai_client::session::Address;
 use rantai_client::wire::features::{BrokerFeatures, FEATURES_PROPERTY};
 use rmqtt_codec::types::{Publish, QoS};
 use rmqtt_codec::v5::{
     Codec, Connect, ConnectAck, ConnectAckReason, Disconnect, DisconnectReasonCode, Packet, PublishAck,
-    PublishAck2, PublishAck2Reason, PublishAckReason, PublishProperties, RetainHandling, Subscribe,
-    SubscribeAckReason, SubscriptionOptions,
+    PublishAckReason, PublishProperties, RetainHandling, Subscribe, SubscribeAckReason, SubscriptionOptions,
 };
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
-use super::trouble::Trouble;
+use super::identity::Identity;
+use super::trouble::{Trouble, told};
 use super::wire::Wire;
+
+pub(super) use receiving::End;
 
 /// Messages that are sent before their acknowledgements have come.
 const WINDOW: usize = 100;
+/// The Maximum Packet Size that the broker is told, in bytes. A packet that announces more ends the connection.
+const MAX_PACKET: NonZeroU32 = NonZeroU32::new(1 << 20).expect("not 0");
+
+/// How long the waits of a connection take, and which messages concern it.
+#[derive(Clone)]
+pub(super) struct Limits {
+    /// Until then something is waited for that should come.
+    pub(super) deadline: Instant,
+    /// From the deadline on, the time in which the broker has to answer a PINGREQ.
+    pub(super) grace: Duration,
+    /// A part of every topic of the examination: messages of other topics are acknowledged and dropped.
+    pub(super) mark: Rc<str>,
+}
 
 /// A connection that the broker has accepted. Dropping it closes the connection without a DISCONNECT.
 pub(super) struct Link {
     wire: Wire<Codec>,
     greeting: ConnectAck,
+    limits: Limits,
     received: VecDeque<Publish>,
+    /// Bytes of the payloads in `received`.
+    kept: usize,
     holds: bool,
     last_id: u16,
+    /// PINGREQ that have not been answered.
+    pings: u32,
+    /// When the last packet was sent.
+    sent: Instant,
 }
 
 /// A message at QoS 1.
@@ -59,27 +82,42 @@ pub(super) fn with_retained() -> SubscriptionOptions {
 }
 
 impl Link {
-    /// Connects. Every wait of this connection ends at the deadline.
+    /// Connects as somebody, with a CONNECT of that identity's.
     pub(super) async fn connect(
-        address: &Address,
+        identity: &Identity,
         connect: Connect,
-        deadline: Instant,
+        limits: Limits,
     ) -> Result<Self, Trouble> {
-        let mut wire = Wire::open(address, Codec::default(), deadline).await?;
+        let codec = Codec::new(MAX_PACKET.get(), 0);
+        let mut wire = Wire::open(&identity.address, codec, limits.deadline).await?;
+        let connect = Connect { max_packet_size: Some(MAX_PACKET), ..connect };
         wire.send(Packet::Connect(Box::new(connect))).await?;
-        let greeting = match wire.next("a CONNACK").await? {
-            Packet::ConnectAck(greeting) => *greeting,
-            Packet::Disconnect(end) => {
-                let code = Some(end.reason_code.into());
-                return Err(Trouble::Closed { code, instead_of: "a CONNACK" });
-            }
-            _ => return Err(Trouble::Malformed("the first packet is no CONNACK".to_owned())),
+        let expected = "a CONNACK";
+        let greeting = match wire.next(limits.deadline, expected).await? {
+            Some(Packet::ConnectAck(greeting)) => *greeting,
+            Some(Packet::Disconnect(end)) => return Err(closed(&end, expected)),
+            Some(_) => return Err(Trouble::Malformed("the first packet is no CONNACK".to_owned())),
+            None => return Err(Trouble::Silent(expected)),
         };
         if greeting.reason_code != ConnectAckReason::Success {
-            let why = printable(greeting.reason_string.as_deref().unwrap_or_default());
+            let why = reason(greeting.reason_string.as_deref(), greeting.server_reference.as_deref());
             return Err(Trouble::Refused { code: greeting.reason_code.into(), why });
         }
-        Ok(Self { wire, greeting, received: VecDeque::new(), holds: false, last_id: 0 })
+        if let Some(limit) = greeting.max_packet_size {
+            wire.codec().set_max_outbound_size(limit.max(1));
+        }
+        wire.set_deadline(limits.deadline + limits.grace);
+        Ok(Self {
+            wire,
+            greeting,
+            limits,
+            received: VecDeque::new(),
+            kept: 0,
+            holds: false,
+            last_id: 0,
+            pings: 0,
+            sent: Instant::now(),
+        })
     }
 
     pub(super) fn greeting(&self) -> &ConnectAck {
@@ -106,30 +144,26 @@ impl Link {
         let packet_id = self.packet_id();
         let topic_filters = vec![(filter.into(), options)];
         let subscribe = Subscribe { packet_id, id: None, user_properties: Vec::new(), topic_filters };
-        self.wire.send(Packet::Subscribe(subscribe)).await?;
+        self.send(Packet::Subscribe(subscribe)).await?;
         let answer = self
             .wait_for("a SUBACK", |packet| match packet {
                 Packet::SubscribeAck(answer) if answer.packet_id == packet_id => Some(answer),
                 _ => None,
             })
             .await?;
-        let why = || printable(answer.reason_string.as_deref().unwrap_or_default());
+        let action = || format!("subscribe to {filter}");
+        let why = || reason(answer.reason_string.as_deref(), None);
         match answer.status.first() {
             Some(
                 SubscribeAckReason::GrantedQos0
                 | SubscribeAckReason::GrantedQos1
                 | SubscribeAckReason::GrantedQos2,
             ) => Ok(()),
-            Some(SubscribeAckReason::NotAuthorized) => {
-                Err(Trouble::Denied { action: format!("subscribe to {filter}"), why: why() })
-            }
+            Some(SubscribeAckReason::NotAuthorized) => Err(Trouble::Denied { action: action(), why: why() }),
             Some(SubscribeAckReason::SharedSubscriptionNotSupported) => {
                 Err(Trouble::wrong("the broker has no shared subscriptions"))
             }
-            Some(other) => Err(Trouble::wrong(format!(
-                "SUBSCRIBE to {filter} was answered with {:#04x}",
-                u8::from(*other)
-            ))),
+            Some(other) => Err(Trouble::Declined { action: action(), code: u8::from(*other), why: why() }),
             None => Err(Trouble::Malformed("a SUBACK without a reason code".to_owned())),
         }
     }
@@ -140,12 +174,15 @@ impl Link {
         let qos = message.qos;
         let id = (qos != QoS::AtMostOnce).then(|| self.packet_id());
         message.packet_id = id;
-        self.wire.send(Packet::Publish(Box::new(message))).await?;
+        self.send(Packet::Publish(Box::new(message))).await?;
         let Some(id) = id else { return Ok(true) };
         let expected = if qos == QoS::AtLeastOnce { "a PUBACK" } else { "a PUBREC" };
         let answer = self
-            .wait_for(expected, |packet| match packet {
-                Packet::PublishAck(answer) | Packet::PublishReceived(answer) if answer.packet_id == id => {
+            .wait_for(expected, |packet| match (packet, qos) {
+                (Packet::PublishAck(answer), QoS::AtLeastOnce)
+                | (Packet::PublishReceived(answer), QoS::ExactlyOnce)
+                    if answer.packet_id == id =>
+                {
                     Some(answer)
                 }
                 _ => None,
@@ -153,7 +190,7 @@ impl Link {
             .await?;
         let anybody = outcome(&topic, &answer)?;
         if qos == QoS::ExactlyOnce {
-            self.wire.send(Packet::PublishRelease(second(id))).await?;
+            self.send(Packet::PublishRelease(receiving::second(id))).await?;
             self.wait_for("a PUBCOMP", |packet| match packet {
                 Packet::PublishComplete(answer) if answer.packet_id == id => Some(()),
                 _ => None,
@@ -171,20 +208,22 @@ impl Link {
     ) -> Result<(), Trouble> {
         let window = WINDOW.min(usize::from(self.greeting.receive_max.get()));
         let mut messages = messages.into_iter().fuse();
-        let (mut open, mut denied) = (0, Ok(()));
+        let (mut open, mut denied) = (HashSet::new(), Ok(()));
         loop {
-            for mut message in messages.by_ref().take(window - open) {
-                message.packet_id = Some(self.packet_id());
+            for mut message in messages.by_ref().take(window - open.len()) {
+                let id = self.packet_id();
+                message.packet_id = Some(id);
                 self.wire.write(Packet::Publish(Box::new(message)))?;
-                open += 1;
+                open.insert(id);
             }
-            if open == 0 {
+            if open.is_empty() {
                 return denied;
             }
+            self.sent = Instant::now();
             self.wire.flush().await?;
             let answer = self
                 .wait_for("a PUBACK", |packet| match packet {
-                    Packet::PublishAck(answer) => Some(answer),
+                    Packet::PublishAck(answer) if open.remove(&answer.packet_id) => Some(answer),
                     _ => None,
                 })
                 .await?;
@@ -193,41 +232,7 @@ impl Link {
                 Err(trouble @ Trouble::Denied { .. }) => denied = Err(trouble),
                 Err(trouble) => return Err(trouble),
             }
-            open -= 1;
         }
-    }
-
-    /// The next message; `expected` says in errors what it is.
-    pub(super) async fn receive(&mut self, expected: &'static str) -> Result<Publish, Trouble> {
-        loop {
-            if let Some(message) = self.received.pop_front() {
-                return Ok(message);
-            }
-            let packet = self.wire.next(expected).await?;
-            self.take(packet, expected).await?;
-        }
-    }
-
-    /// The next message that comes within this time.
-    pub(super) async fn receive_within(&mut self, time: Duration) -> Result<Option<Publish>, Trouble> {
-        match timeout(time, self.receive("a message")).await {
-            Err(_) => Ok(None),
-            Ok(received) => received.map(Some),
-        }
-    }
-
-    /// Acknowledges a message at QoS 1.
-    pub(super) async fn acknowledge(&mut self, message: &Publish) -> Result<(), Trouble> {
-        match message.packet_id {
-            Some(id) => self.wire.send(Packet::PublishAck(first(id))).await,
-            None => Ok(()),
-        }
-    }
-
-    /// Waits until the broker ends the connection; returns whether it does within this time.
-    pub(super) async fn is_ended_within(&mut self, time: Duration) -> bool {
-        let ended = async { while self.receive("the end").await.is_ok() {} };
-        timeout(time, ended).await.is_ok()
     }
 
     /// Ends the connection with a DISCONNECT: no will is published.
@@ -240,52 +245,15 @@ impl Link {
             user_properties: Vec::new(),
         };
         // The broker may have ended the connection before.
-        let _ = self.wire.send(Packet::Disconnect(end)).await;
+        let _ = self.send(Packet::Disconnect(end)).await;
     }
 
-    /// Reads until a packet is what is waited for; messages that come before it are kept.
-    async fn wait_for<T>(
-        &mut self,
-        expected: &'static str,
-        mut wanted: impl FnMut(Packet) -> Option<T>,
-    ) -> Result<T, Trouble> {
-        loop {
-            let packet = self.wire.next(expected).await?;
-            if let Some(packet) = self.take(packet, expected).await?
-                && let Some(found) = wanted(packet)
-            {
-                return Ok(found);
-            }
-        }
+    async fn send(&mut self, packet: Packet) -> Result<(), Trouble> {
+        self.sent = Instant::now();
+        self.wire.send(packet).await
     }
 
-    /// Keeps and acknowledges messages; returns every other packet.
-    async fn take(&mut self, packet: Packet, expected: &'static str) -> Result<Option<Packet>, Trouble> {
-        match packet {
-            Packet::Publish(message) => {
-                let acknowledgement = match (message.packet_id, message.qos) {
-                    (Some(_), _) if self.holds => None,
-                    (Some(id), QoS::AtLeastOnce) => Some(Packet::PublishAck(first(id))),
-                    (Some(id), QoS::ExactlyOnce) => Some(Packet::PublishReceived(first(id))),
-                    _ => None,
-                };
-                self.received.push_back(*message);
-                if let Some(acknowledgement) = acknowledgement {
-                    self.wire.send(acknowledgement).await?;
-                }
-                Ok(None)
-            }
-            Packet::PublishRelease(release) => {
-                self.wire.send(Packet::PublishComplete(second(release.packet_id))).await?;
-                Ok(None)
-            }
-            Packet::Disconnect(end) => {
-                Err(Trouble::Closed { code: Some(end.reason_code.into()), instead_of: expected })
-            }
-            other => Ok(Some(other)),
-        }
-    }
-
+    /// The next id that a packet of this connection has not just had.
     fn packet_id(&mut self) -> NonZeroU16 {
         self.last_id = self.last_id.checked_add(1).unwrap_or(1);
         NonZeroU16::new(self.last_id).expect("it goes on at 1")
@@ -294,23 +262,28 @@ impl Link {
 
 /// Whether somebody was subscribed, by an acknowledgement.
 fn outcome(topic: &str, answer: &PublishAck) -> Result<bool, Trouble> {
+    let action = || format!("publish to {topic}");
+    let why = || reason(answer.reason_string.as_deref(), None);
     match answer.reason_code {
         PublishAckReason::Success => Ok(true),
         PublishAckReason::NoMatchingSubscribers => Ok(false),
-        PublishAckReason::NotAuthorized => {
-            let why = printable(answer.reason_string.as_deref().unwrap_or_default());
-            Err(Trouble::Denied { action: format!("publish to {topic}"), why })
-        }
-        other => Err(Trouble::wrong(format!("a message to {topic} was answered with {:#04x}", other as u8))),
+        PublishAckReason::NotAuthorized => Err(Trouble::Denied { action: action(), why: why() }),
+        other => Err(Trouble::Declined { action: action(), code: other as u8, why: why() }),
     }
 }
 
-fn first(packet_id: NonZeroU16) -> PublishAck {
-    let reason_code = PublishAckReason::Success;
-    PublishAck { packet_id, reason_code, properties: Vec::new(), reason_string: None }
+/// The end of a connection, as the broker says it.
+fn closed(end: &Disconnect, instead_of: &'static str) -> Trouble {
+    let why = reason(end.reason_string.as_deref(), end.server_reference.as_deref());
+    Trouble::Closed { code: Some(end.reason_code.into()), why, instead_of }
 }
 
-fn second(packet_id: NonZeroU16) -> PublishAck2 {
-    let reason_code = PublishAck2Reason::Success;
-    PublishAck2 { packet_id, reason_code, properties: Vec::new(), reason_string: None }
+/// What the broker says of a reason code, and the server that it names instead of itself.
+fn reason(text: Option<&str>, server: Option<&str>) -> String {
+    let text = told(text.unwrap_or_default());
+    match server.map(told) {
+        Some(server) if text.is_empty() => format!("it names {server}"),
+        Some(server) => format!("{text}; it names {server}"),
+        None => text,
+    }
 }

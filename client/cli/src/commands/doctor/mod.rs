@@ -36,6 +36,7 @@ use crate::signals::stop_signal;
 use bus::Reach;
 use examination::{Examination, Probe};
 use item::{Finding, Item};
+use link::Limits;
 use report::Report;
 use trouble::Trouble;
 
@@ -56,10 +57,11 @@ Examples:
   rantai doctor mqtt://pi.local --user ada --password-file ada.password
   rantai doctor --load --json                   with 10,000 retained names, as JSON
 
-Each item is ok, a warning, fails, or is untested where the user may not try it; docs/doctor.md says what each of them means.
+Each item is ok, a warning, fails, is untested where the user may not try it, or unknown where the broker's answers do not \
+tell; docs/doctor.md says what each of them means.
 
-Exit codes: 0 the bus works, 1 it cannot work, 2 it works and is open to strangers (or a wrong command line), 130 \
-cancelled.")]
+Exit codes: 0 the bus works, 1 it cannot work, 2 it works and is open to strangers (or a wrong command line), also where \
+either could not be told; 130 cancelled.")]
 pub(crate) struct Doctor {
     /// The broker, instead of --broker
     #[arg(value_name = "URL")]
@@ -126,7 +128,10 @@ impl Doctor {
             findings = self.findings(examination) => Some(findings),
             _ = stop => None,
         };
-        let removed = examination.traces.remove(&examination.address, Instant::now() + REMOVAL).await;
+        // A supervisor that has told the process to stop does not wait long.
+        let time = if findings.is_some() && self.load.is_some() { LOAD } else { REMOVAL };
+        let limits = Limits { grace: Duration::ZERO, ..examination.limits(Instant::now() + time) };
+        let removed = examination.traces.remove(&limits).await;
         if let Err(trouble) = removed {
             note(&format!("warning: what was tried is not removed, and expires: {trouble}"));
         }
@@ -157,7 +162,7 @@ impl Doctor {
             items.extend(strangers::without_login(examination));
             alone.push(strangers::everything(examination, false));
         }
-        if matches!(reach, Reach::Connects) && examination.user().is_some() && !self.trusted {
+        if matches!(reach, Reach::Connects) && examination.is_known() && !self.trusted {
             items.extend(strangers::with_login(examination));
             alone.push(strangers::everything(examination, true));
         }

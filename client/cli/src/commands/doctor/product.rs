@@ -33,7 +33,7 @@ impl Product {
         if link.subscribe(VERSION_TOPIC, with_retained()).await.is_err() {
             return Self::Other;
         }
-        match link.receive_within(wait).await {
+        match link.receive_within(VERSION_TOPIC, wait).await {
             Ok(Some(version)) if version.payload.starts_with(b"mosquitto") => Self::Mosquitto,
             _ => Self::Other,
         }

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::advice::advice;
 use super::examination::Examination;
-use super::item::{Area, Finding, State};
+use super::item::{Area, Finding, Need, State};
 use crate::connection::{print, print_json};
 use crate::exit::{Exit, Failure};
 use crate::table::Table;
@@ -16,22 +16,41 @@ pub(super) struct Report<'a> {
 }
 
 impl Report<'_> {
-    /// Whether objects and callers can work on this broker.
-    fn works(&self) -> bool {
-        !self.fails(Area::Bus)
+    /// Whether objects and callers can work on this broker; `None` where not all that they need was seen to work.
+    fn works(&self) -> Option<bool> {
+        self.is_good(Area::Bus)
     }
 
-    /// Whether somebody may do what only others may.
-    fn open(&self) -> bool {
-        self.fails(Area::Strangers)
+    /// Whether somebody may do what only others may; `None` where not all of it was seen to be refused.
+    fn open(&self) -> Option<bool> {
+        self.is_good(Area::Strangers).map(|is_good| !is_good)
     }
 
-    fn fails(&self, area: Area) -> bool {
-        self.findings.iter().any(|finding| finding.item.area == area && finding.state == State::Fails)
+    fn is_good(&self, area: Area) -> Option<bool> {
+        let is_any = |state: State| self.needed(area).any(|finding| finding.state == state);
+        if self.of(area).any(|finding| finding.state == State::Fails) {
+            return Some(false);
+        }
+        let is_seen =
+            self.needed(area).next().is_some() && !is_any(State::Untested) && !is_any(State::Unknown);
+        is_seen.then_some(true)
+    }
+
+    /// Whether something that matters was tried, and could not be told.
+    fn is_doubtful(&self, area: Area) -> bool {
+        self.needed(area).any(|finding| finding.state == State::Unknown)
+    }
+
+    fn of(&self, area: Area) -> impl Iterator<Item = &Finding> {
+        self.findings.iter().filter(move |finding| finding.item.area == area)
+    }
+
+    fn needed(&self, area: Area) -> impl Iterator<Item = &Finding> {
+        self.of(area).filter(|finding| finding.item.need == Need::Must)
     }
 
     fn advice(&self, finding: &Finding) -> Option<&'static str> {
-        advice(finding, self.examination.product.get(), self.examination.user().is_some())
+        advice(finding, self.examination.product.get(), self.examination.is_known())
     }
 
     /// Prints the findings.
@@ -46,11 +65,29 @@ impl Report<'_> {
         table.print();
         self.print_advice();
         print("");
-        print(match (self.works(), self.open()) {
-            (false, _) => "The bus cannot work on this broker.",
-            (true, true) => "The bus works, and is open to strangers.",
-            (true, false) => "The bus works.",
-        });
+        print(self.summary());
+    }
+
+    /// What the exit code says, as a sentence.
+    fn summary(&self) -> &'static str {
+        let works = match self.works() {
+            Some(true) => Some(true),
+            None if !self.is_doubtful(Area::Bus) => None,
+            Some(false) => return "The bus cannot work on this broker.",
+            None => return "Whether the bus works could not be told.",
+        };
+        let is_open = self.open() == Some(true);
+        let is_doubtful = self.is_doubtful(Area::Strangers);
+        match (works, is_open, is_doubtful) {
+            (Some(_), true, _) => "The bus works, and is open to strangers.",
+            (Some(_), false, true) => "The bus works; whether it is open to strangers could not be told.",
+            (Some(_), false, false) => "The bus works.",
+            (None, true, _) => "What this user may try of the bus works, and it is open to strangers.",
+            (None, false, true) => {
+                "What this user may try of the bus works; whether it is open to strangers could not be told."
+            }
+            (None, false, false) => "What this user may try of the bus works.",
+        }
     }
 
     /// Prints what to do, once for all items of the same advice.
@@ -97,13 +134,15 @@ impl Report<'_> {
         })
     }
 
-    /// 1 where the bus cannot work, 2 where it is open to strangers.
+    /// 1 where the bus cannot work, 2 where it is open to strangers, and the same where that could not be told.
     pub(super) fn result(&self) -> Result<(), Failure> {
-        match (self.works(), self.open()) {
-            (false, _) => Err(Failure::told(Exit::Failed)),
-            // The same number as that of a wrong command line.
-            (true, true) => Err(Failure::told(Exit::Usage)),
-            (true, false) => Ok(()),
+        if self.works() == Some(false) || self.is_doubtful(Area::Bus) {
+            return Err(Failure::told(Exit::Failed));
         }
+        if self.open() == Some(true) || self.is_doubtful(Area::Strangers) {
+            // The same number as that of a wrong command line.
+            return Err(Failure::told(Exit::Usage));
+        }
+        Ok(())
     }
 }

@@ -2,11 +2,8 @@
 
 use std::cell::RefCell;
 
-use rantai_client::session::Address;
-use tokio::time::Instant;
-
 use super::identity::Identity;
-use super::link::{Link, message};
+use super::link::{Limits, Link, message};
 use super::trouble::Trouble;
 
 /// Retained messages and sessions that may be on the broker. Whatever makes one notes it here before, so that it is removed
@@ -33,25 +30,26 @@ impl Traces {
     /// # Errors
     ///
     /// The first trouble; the rest is tried all the same.
-    pub(super) async fn remove(&self, address: &Address, deadline: Instant) -> Result<(), Trouble> {
+    pub(super) async fn remove(&self, limits: &Limits) -> Result<(), Trouble> {
         let mut first = Ok(());
         for identity in self.sessions.take() {
             // A clean start without an expiry: the session ends with this connection.
-            match Link::connect(address, identity.connect(), deadline).await {
+            match Link::connect(&identity, identity.connect(), limits.clone()).await {
                 Ok(link) => link.close().await,
                 Err(trouble) => first = first.and(Err(trouble)),
             }
         }
         let mut retained = self.retained.take();
-        retained.sort_by(|(one, _), (other, _)| one.cmp(other));
-        for topics in retained.chunk_by(|(one, _), (other, _)| one == other) {
+        retained.sort_by(|(one, _), (other, _)| one.id.as_str().cmp(other.id.as_str()));
+        for topics in retained.chunk_by(|(one, _), (other, _)| one.id == other.id) {
             let removals = topics.iter().map(|(_, topic)| {
                 let mut removal = message(topic, "");
                 removal.retain = true;
                 removal
             });
             let removed = async {
-                let mut link = Link::connect(address, topics[0].0.connect(), deadline).await?;
+                let identity = &topics[0].0;
+                let mut link = Link::connect(identity, identity.connect(), limits.clone()).await?;
                 link.publish_all(removals).await?;
                 link.close().await;
                 Ok(())

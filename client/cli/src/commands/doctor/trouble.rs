@@ -1,12 +1,15 @@
-//! What keeps an item from being good.
+//! What keeps an item from being good, and what that says of it.
 
 use std::fmt;
 
-use rantai_client::error_chain;
-use rantai_client::session::ConnectError;
+use rantai_client::session::{ConnectError, TlsProblem};
+use rantai_client::{error_chain, printable};
 use rmqtt_codec::error::{DecodeError, EncodeError};
 
 use crate::exit::connect_advice;
+
+/// Characters of a text of the broker's that are shown: a Reason String may have 64 KiB.
+const TOLD: usize = 200;
 
 /// Why an exchange with the broker did not go as it should.
 #[derive(Debug)]
@@ -15,21 +18,82 @@ pub(super) enum Trouble {
     Unreachable(Box<ConnectError>),
     /// The broker refused the connection, with the reason code of its CONNACK.
     Refused { code: u8, why: String },
-    /// The broker did not send this in the time of the item.
+    /// The broker did not send this in the time of the item, and answers a PINGREQ that was sent later.
+    Missing(&'static str),
+    /// The broker sent nothing in the time of the item.
     Silent(&'static str),
     /// The broker ended the connection, with the reason code of its DISCONNECT if it sent one.
-    Closed { code: Option<u8>, instead_of: &'static str },
-    /// The broker sent bytes that are no packet.
+    Closed { code: Option<u8>, why: String, instead_of: &'static str },
+    /// The broker sent bytes that are no packet, or more than it may.
     Malformed(String),
     /// The broker does not allow this.
     Denied { action: String, why: String },
+    /// The broker answered with another reason code that means a failure.
+    Declined { action: String, code: u8, why: String },
     /// The broker did something else than it should.
     Wrong(String),
+    /// What the broker did does not tell.
+    Unclear(String),
+}
+
+/// What a trouble says of an item that the bus needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// The broker does not do what the item needs.
+    Bad,
+    /// The user may not try it.
+    Untested,
+    /// The broker may do it or not.
+    Unknown,
 }
 
 impl Trouble {
     pub(super) fn unreachable(error: ConnectError) -> Self {
         Self::Unreachable(Box::new(error))
+    }
+
+    /// The end of a connection without a DISCONNECT.
+    pub(super) fn cut(instead_of: &'static str) -> Self {
+        Self::Closed { code: None, why: String::new(), instead_of }
+    }
+
+    pub(super) fn wrong(text: impl Into<String>) -> Self {
+        Self::Wrong(text.into())
+    }
+
+    pub(super) fn unclear(text: impl Into<String>) -> Self {
+        Self::Unclear(text.into())
+    }
+
+    /// What it says of an item that was tried with what the user may do.
+    pub(super) fn verdict(&self) -> Verdict {
+        match self {
+            Self::Missing(_) | Self::Malformed(_) | Self::Declined { .. } | Self::Wrong(_) => Verdict::Bad,
+            Self::Denied { .. } | Self::Closed { code: Some(0x87), .. } => Verdict::Untested,
+            Self::Closed { code: Some(code), .. } if is_reaction(*code) => Verdict::Bad,
+            Self::Unreachable(_)
+            | Self::Refused { .. }
+            | Self::Silent(_)
+            | Self::Closed { .. }
+            | Self::Unclear(_) => Verdict::Unknown,
+        }
+    }
+
+    /// Whether the broker keeps out who tried it, because of who that is.
+    pub(super) fn keeps_out(&self) -> bool {
+        match self {
+            Self::Denied { .. }
+            | Self::Refused { code: 0x86 | 0x87, .. }
+            | Self::Closed { code: Some(0x87), .. } => true,
+            Self::Unreachable(error) => matches!(
+                **error,
+                ConnectError::Tls {
+                    source: TlsProblem::CertificateRequired | TlsProblem::CertificateRefused(_),
+                    ..
+                }
+            ),
+            _ => false,
+        }
     }
 
     /// What to do, where that does not depend on what was tried.
@@ -38,13 +102,30 @@ impl Trouble {
             Self::Unreachable(error) => {
                 Some(connect_advice(error).trim_start_matches("; ")).filter(|advice| !advice.is_empty())
             }
+            Self::Refused { code: 0x9c | 0x9d, .. } | Self::Closed { code: Some(0x9c | 0x9d), .. } => Some(
+                "examine the broker that it names, if you trust this one; commands and nodes do not follow either",
+            ),
+            Self::Refused { code: 0x88 | 0x89 | 0x97 | 0x9f, .. } => {
+                Some("try again in a moment, or raise the broker's limits of connections")
+            }
+            Self::Refused { code: 0x8a, .. } => Some("have the broker's administrator lift the ban"),
             _ => None,
         }
     }
+}
 
-    pub(super) fn wrong(text: impl Into<String>) -> Self {
-        Self::Wrong(text.into())
+/// Whether the reason code of a DISCONNECT is about what was sent last, and not about load, time or other connections.
+fn is_reaction(code: u8) -> bool {
+    matches!(code, 0x81..=0x83 | 0x8f | 0x90 | 0x93..=0x95 | 0x99..=0x9b | 0x9e | 0xa1 | 0xa2)
+}
+
+/// A text of the broker's that can be shown: escaped, and not longer than a line or two.
+pub(super) fn told(text: &str) -> String {
+    let mut shown: String = text.chars().take(TOLD).collect();
+    if shown.len() < text.len() {
+        shown.push('…');
     }
+    printable(&shown)
 }
 
 impl fmt::Display for Trouble {
@@ -54,11 +135,18 @@ impl fmt::Display for Trouble {
             Self::Refused { code, why } => {
                 write!(f, "the broker refuses the connection ({})", Reason(*code, why))
             }
-            Self::Silent(expected) => write!(f, "{expected} did not come in time"),
-            Self::Closed { code: Some(code), instead_of } => {
-                write!(f, "the broker ended the connection ({code:#04x}) instead of sending {instead_of}")
+            Self::Missing(expected) => {
+                write!(f, "{expected} did not come in time, though the broker answers a PINGREQ")
             }
-            Self::Closed { code: None, instead_of } => {
+            Self::Silent(expected) => write!(f, "{expected} did not come in time"),
+            Self::Closed { code: Some(code), why, instead_of } => {
+                write!(
+                    f,
+                    "the broker ended the connection ({}) instead of sending {instead_of}",
+                    Reason(*code, why)
+                )
+            }
+            Self::Closed { code: None, instead_of, .. } => {
                 write!(f, "the broker ended the connection instead of sending {instead_of}")
             }
             Self::Malformed(error) => write!(f, "the broker sent a malformed packet: {error}"),
@@ -66,7 +154,10 @@ impl fmt::Display for Trouble {
                 write!(f, "the broker does not allow to {action}")
             }
             Self::Denied { action, why } => write!(f, "the broker does not allow to {action} ({why})"),
-            Self::Wrong(text) => f.write_str(text),
+            Self::Declined { action, code, why } => {
+                write!(f, "the broker answers the attempt to {action} with {}", Reason(*code, why))
+            }
+            Self::Wrong(text) | Self::Unclear(text) => f.write_str(text),
         }
     }
 }
@@ -83,6 +174,20 @@ impl fmt::Display for Reason<'_> {
             0x86 | 4 => "wrong user name or password, ",
             0x87 | 5 => "not authorized, ",
             0x88 | 0x89 | 3 => "busy, ",
+            0x8a => "banned, ",
+            0x8b => "shutting down, ",
+            0x8d => "keep alive timeout, ",
+            0x8e => "session taken over, ",
+            0x93 => "Receive Maximum exceeded, ",
+            0x95 => "packet too large, ",
+            0x97 => "quota exceeded, ",
+            0x9a => "no retained messages, ",
+            0x9b => "QoS not supported, ",
+            0x9c => "use another server, ",
+            0x9d => "server moved, ",
+            0x9e => "no shared subscriptions, ",
+            0x9f => "too many connections at once, ",
+            0xa2 => "no wildcard subscriptions, ",
             _ => "",
         };
         write!(f, "{meaning}{code:#04x}")?;
@@ -92,12 +197,17 @@ impl fmt::Display for Reason<'_> {
 
 impl From<DecodeError> for Trouble {
     fn from(error: DecodeError) -> Self {
-        Self::Malformed(error.to_string())
+        Self::Malformed(told(&error.to_string()))
     }
 }
 
 impl From<EncodeError> for Trouble {
     fn from(error: EncodeError) -> Self {
-        Self::Wrong(format!("cannot write the packet: {error}"))
+        match error {
+            EncodeError::OverMaxPacketSize { .. } => {
+                Self::unclear("what has to be sent is larger than the largest packet that the broker takes")
+            }
+            error => Self::unclear(format!("cannot write the packet: {error}")),
+        }
     }
 }

@@ -24,8 +24,18 @@ impl<C> Wire<C> {
     /// Connects, and sends nothing.
     pub(super) async fn open(address: &Address, codec: C, deadline: Instant) -> Result<Self, Trouble> {
         let opened = timeout_at(deadline, open(address)).await;
-        let stream = opened.map_err(|_| Trouble::Silent("a connection"))?.map_err(Trouble::unreachable)?;
+        let stream = opened.map_err(|_| Trouble::Silent(opening(address)))?.map_err(Trouble::unreachable)?;
         Ok(Self { stream, codec, reading: BytesMut::new(), writing: BytesMut::new(), deadline })
+    }
+
+    /// The codec, whose limits may change.
+    pub(super) fn codec(&mut self) -> &mut C {
+        &mut self.codec
+    }
+
+    /// Lets writes take until another time.
+    pub(super) fn set_deadline(&mut self, deadline: Instant) {
+        self.deadline = deadline;
     }
 
     /// Sends bytes that are a packet.
@@ -66,20 +76,29 @@ impl<C> Wire<C> {
         self.flush().await
     }
 
-    /// The next packet; `expected` says in errors what was waited for. Cancelling loses nothing.
-    pub(super) async fn next<P>(&mut self, expected: &'static str) -> Result<P, Trouble>
+    /// The next packet that has come by a time; `None` where none has. `expected` says in errors what was waited for. Cancelling
+    /// loses nothing.
+    pub(super) async fn next<P>(
+        &mut self,
+        until: Instant,
+        expected: &'static str,
+    ) -> Result<Option<P>, Trouble>
     where
         C: Decoder<Item = (P, u32), Error = DecodeError>,
     {
         loop {
             if let Some((packet, _)) = self.codec.decode(&mut self.reading)? {
-                return Ok(packet);
+                return Ok(Some(packet));
             }
-            match timeout_at(self.deadline, self.stream.read_buf(&mut self.reading)).await {
+            // A stream that always has more would be read before its timer is looked at.
+            if Instant::now() >= until {
+                return Ok(None);
+            }
+            match timeout_at(until, self.stream.read_buf(&mut self.reading)).await {
                 Ok(Ok(1..)) => {}
-                Ok(Ok(0)) => return Err(Trouble::Closed { code: None, instead_of: expected }),
+                Ok(Ok(0)) => return Err(Trouble::cut(expected)),
                 Ok(Err(error)) => return Err(self.broken(error, expected)),
-                Err(_) => return Err(Trouble::Silent(expected)),
+                Err(_) => return Ok(None),
             }
         }
     }
@@ -88,7 +107,18 @@ impl<C> Wire<C> {
     fn broken(&self, error: io::Error, instead_of: &'static str) -> Trouble {
         match self.stream.explain(error) {
             error @ ConnectError::Tls { .. } => Trouble::unreachable(error),
-            _ => Trouble::Closed { code: None, instead_of },
+            _ => Trouble::cut(instead_of),
         }
+    }
+}
+
+/// What a connection consists of before the first packet, as a noun phrase.
+fn opening(address: &Address) -> &'static str {
+    let address = address.to_string();
+    match address.split_once("://").map(|(scheme, _)| scheme) {
+        Some("mqtts") => "a connection with TLS",
+        Some("ws") => "a connection with WebSocket",
+        Some("wss") => "a connection with TLS and WebSocket",
+        _ => "a connection",
     }
 }

@@ -1,8 +1,11 @@
 //! As many retained names as a large bus has.
 
+use std::collections::HashMap;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use rantai_client::wire::name::ObjectName;
+use rmqtt_codec::types::Publish;
 use tokio::time::Instant;
 
 use super::super::link::{message, with_retained};
@@ -18,14 +21,17 @@ const EXPIRY: u32 = 600;
 pub(in super::super) async fn names(probe: Probe<'_>, count: usize) -> Result<Finding, Trouble> {
     let stage = probe.stage()?;
     let (publisher, mut writing) = probe.client().await?;
-    let names: Vec<_> = (0..count).map(|_| probe.examination.object()).collect();
-    for object in &names {
-        probe.examination.traces.retained(&publisher, &stage.entry(object, &publisher.id));
+    let mut names = HashMap::with_capacity(count);
+    for _ in 0..count {
+        let object = probe.examination.object();
+        let topic = stage.entry(&object, &publisher.id);
+        probe.examination.traces.retained(&publisher, &topic);
+        names.insert(topic, object);
     }
+    let payload = |object: &ObjectName| entry(object, &publisher.id, "one of many names");
     let begun = Instant::now();
-    let entries = names.iter().map(|object| {
-        let payload = entry(object, &publisher.id, "one of many names");
-        let mut message = message(&stage.entry(object, &publisher.id), payload);
+    let entries = names.iter().map(|(topic, object)| {
+        let mut message = message(topic, payload(object));
         message.retain = true;
         if let Some(properties) = &mut message.properties {
             properties.message_expiry_interval = NonZeroU32::new(EXPIRY);
@@ -38,12 +44,16 @@ pub(in super::super) async fn names(probe: Probe<'_>, count: usize) -> Result<Fi
     let (_, mut reading) = probe.client().await?;
     let begun = Instant::now();
     reading.subscribe(&stage.entries_on(&publisher.id), with_retained()).await?;
-    let mut came = 0;
-    while came < count && reading.receive_within(END).await?.is_some() {
-        came += 1;
+    while !names.is_empty() {
+        let known = |message: &Publish| {
+            names.get(&*message.topic).is_some_and(|object| message.payload == payload(object))
+        };
+        let Some(message) = reading.receive_where(END, known).await? else { break };
+        names.remove(&*message.topic);
     }
     let read = begun.elapsed();
     reading.close().await;
+    let came = count - names.len();
     if came < count {
         return Err(Trouble::wrong(format!("of {count} retained names {came} come to who subscribes")));
     }

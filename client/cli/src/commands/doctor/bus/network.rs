@@ -1,12 +1,14 @@
 //! Who can listen on the way to the broker.
 
 use std::net::IpAddr;
+use std::rc::Rc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use rantai_client::session::{Address, open};
+use rantai_client::session::{Address, ConnectError, open};
 use tokio::time::{Instant, timeout_at};
 use x509_parser::parse_x509_certificate;
 
+use super::super::identity::Identity;
 use super::super::link::Link;
 use super::super::trouble::Trouble;
 use super::{Examination, Finding, Probe, item};
@@ -37,37 +39,55 @@ pub(in super::super) fn encryption(examination: &Examination) -> Finding {
 /// by every connection before.
 pub(in super::super) async fn certificate(probe: Probe<'_>) -> Result<Finding, Trouble> {
     let opened = timeout_at(probe.deadline, open(&probe.examination.address)).await;
-    let stream = opened.map_err(|_| Trouble::Silent("a connection"))?.map_err(Trouble::unreachable)?;
+    let stream =
+        opened.map_err(|_| Trouble::Silent("a connection with TLS"))?.map_err(Trouble::unreachable)?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs().cast_signed());
     let mut ends = Vec::new();
-    for certificate in stream.certificates() {
+    for (place, certificate) in stream.certificates().into_iter().enumerate() {
         let (_, certificate) = parse_x509_certificate(&certificate)
             .map_err(|error| Trouble::wrong(format!("its certificate cannot be read: {error}")))?;
-        ends.push((certificate.validity().not_after.timestamp() - now) / SECONDS_A_DAY);
+        ends.push(((certificate.validity().not_after.timestamp() - now) / SECONDS_A_DAY, place));
     }
     // The chain is valid until the first of them is not.
-    let days = ends.iter().min().copied().ok_or_else(|| Trouble::wrong("it shows no certificate"))?;
+    let (days, place) = ends.into_iter().min().ok_or_else(|| Trouble::wrong("it shows no certificate"))?;
+    let whose = if place == 0 { "" } else { " (that of an authority which it shows beside its own)" };
     if days < SOON {
-        return Err(Trouble::wrong(format!("valid for {days} more days")));
+        return Err(Trouble::wrong(format!("valid for {days} more days{whose}")));
     }
-    Ok(item::CERTIFICATE
-        .ok(format!("issued for this host by an authority that is trusted; valid for {days} more days")))
+    Ok(item::CERTIFICATE.ok(format!(
+        "issued for this host by an authority that is trusted; valid for {days} more days{whose}"
+    )))
 }
 
 /// Whether the broker also takes connections that are not encrypted.
 pub(in super::super) async fn plain_port(probe: Probe<'_>) -> Result<Finding, Trouble> {
-    let address = probe.examination.address.to_string();
+    let examination = probe.examination;
+    let address = examination.address.to_string();
     let host = host(&address).unwrap_or_default();
     let shown = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
     let plain = format!("mqtt://{shown}:{PLAIN_PORT}");
     let known: Address = plain.parse().map_err(|_| Trouble::wrong(format!("{host} is no host")))?;
-    let connect = probe.examination.anonymous().connect();
-    match Link::connect(&known, connect, Instant::now() + probe.patience()).await {
+    // Without a login: a password would be sent in the clear.
+    let identity = Identity { address: Rc::new(known), ..examination.anonymous() };
+    let limits = examination.limits(Instant::now() + probe.patience());
+    match Link::connect(&identity, identity.connect(), limits).await {
         Ok(_) | Err(Trouble::Refused { .. }) => {
             Err(Trouble::wrong(format!("{plain} takes connections, too: who uses it is not encrypted")))
         }
-        Err(_) => Ok(item::PLAIN_PORT.ok(format!("nothing for MQTT at {plain}"))),
+        Err(Trouble::Malformed(_)) => {
+            Ok(item::PLAIN_PORT.ok(format!("what answers at {plain} is not MQTT without TLS")))
+        }
+        Err(Trouble::Unreachable(error)) if is_refused(&error) => {
+            Ok(item::PLAIN_PORT.ok(format!("nothing is at {plain}")))
+        }
+        Err(trouble) => Ok(item::PLAIN_PORT.unknown(format!("{plain}: {trouble}"))),
     }
+}
+
+/// Whether the host says that nobody listens at the port.
+fn is_refused(error: &ConnectError) -> bool {
+    matches!(error, ConnectError::Unreachable { source, .. }
+        if source.kind() == std::io::ErrorKind::ConnectionRefused)
 }
 
 /// The host of an address as it is shown; `None` for a unix socket.

@@ -14,7 +14,6 @@ const LEAST: u32 = 32 << 10;
 const AROUND: u32 = 1 << 10;
 
 pub(super) async fn packet_size(probe: Probe<'_>) -> Result<Finding, Trouble> {
-    let (stage, object) = (probe.stage()?, probe.examination.object());
     let (identity, mut link) = probe.client().await?;
     let announced = link.greeting().max_packet_size;
     let limit = announced.unwrap_or(u32::MAX);
@@ -23,11 +22,13 @@ pub(super) async fn packet_size(probe: Probe<'_>) -> Result<Finding, Trouble> {
             "packets of more than {limit} bytes are not taken; entries of the registry need {LEAST}"
         )));
     }
+    let (stage, object) = (probe.stage()?, probe.examination.object());
     let size = WANTED.min(limit - AROUND);
     let payload: Vec<u8> = (0..size).map(|at| (at % 251) as u8).collect();
+    let topic = stage.at(&identity.id, &object);
     link.subscribe(&stage.inbox(&identity.id), live(QoS::AtLeastOnce)).await?;
-    link.publish(message(&stage.at(&identity.id, &object), payload.clone())).await?;
-    let back = link.receive("a large message").await?;
+    link.publish(message(&topic, payload.clone())).await?;
+    let back = link.receive(&topic, "a large message").await?;
     if *back.payload != *payload {
         return Err(Trouble::wrong(format!("a payload of {size} bytes does not come as it was sent")));
     }

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use rmqtt_codec::types::{Publish, QoS};
 use rmqtt_codec::v5::PublishProperties;
 
+use super::super::item::State;
 use super::super::link::{live, message};
 use super::super::trouble::Trouble;
 use super::{EXPIRY, Finding, Probe, item};
@@ -19,9 +20,12 @@ pub(super) async fn request(probe: Probe<'_>) -> Vec<Finding> {
         Ok(findings) => findings,
         Err(trouble) => {
             let first = item::RESPONSE_TOPIC.conclude(Err(trouble));
-            let rest = [item::CORRELATION, item::USER_PROPERTIES]
-                .map(|item| item.untested("the request did not come: see response-topic"));
-            std::iter::once(first).chain(rest).collect()
+            let other = |item: item::Item| match first.state {
+                State::Untested => item.untested(first.text.clone()),
+                _ => item.unknown("the request did not come: see response-topic"),
+            };
+            let rest = [item::CORRELATION, item::USER_PROPERTIES].map(other);
+            std::iter::once(first.clone()).chain(rest).collect()
         }
     }
 }
@@ -33,6 +37,7 @@ async fn exchange(probe: Probe<'_>) -> Result<Vec<Finding>, Trouble> {
     let (caller, mut calling) = probe.client().await?;
     calling.subscribe(&stage.replies(&caller.id), live(QoS::AtLeastOnce)).await?;
     let reply_topic = stage.reply(&object, &caller.id);
+    let topic = stage.at(&server.id, &object);
     let correlation = Bytes::from_static(b"doctor-0123456789");
     let request = Publish {
         properties: Some(PublishProperties {
@@ -42,10 +47,14 @@ async fn exchange(probe: Probe<'_>) -> Result<Vec<Finding>, Trouble> {
             user_properties: USER.map(|(name, value)| (name.into(), value.into())).to_vec(),
             ..PublishProperties::default()
         }),
-        ..message(&stage.at(&server.id, &object), "request")
+        ..message(&topic, "request")
     };
     calling.publish(request).await?;
-    let received = serving.receive("the request").await?.properties.unwrap_or_default();
+    let received = serving.receive(&topic, "the request").await?;
+    if *received.payload != *b"request" {
+        return Err(Trouble::wrong("a request comes with another payload than it was sent with"));
+    }
+    let received = received.properties.unwrap_or_default();
     let user: Vec<(&str, &str)> =
         received.user_properties.iter().map(|(name, value)| (&**name, &**value)).collect();
     let ours: Vec<_> =
@@ -72,10 +81,13 @@ async fn exchange(probe: Probe<'_>) -> Result<Vec<Finding>, Trouble> {
             };
             let replied = async {
                 serving.publish(reply).await?;
-                calling.receive("the reply").await
+                let reply = calling.receive(&reply_topic, "the reply").await?;
+                if *reply.payload != *b"reply" {
+                    return Err(Trouble::wrong("a reply comes with another payload than it was sent with"));
+                }
+                Ok(item::RESPONSE_TOPIC.ok("kept, and the reply comes to it"))
             };
-            item::RESPONSE_TOPIC
-                .conclude(replied.await.map(|_| item::RESPONSE_TOPIC.ok("kept, and the reply comes to it")))
+            item::RESPONSE_TOPIC.conclude(replied.await)
         }
         _ => item::RESPONSE_TOPIC.bad("not kept: nobody can answer a request"),
     };

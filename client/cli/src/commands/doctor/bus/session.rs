@@ -12,14 +12,15 @@ pub(super) async fn session(probe: Probe<'_>) -> Result<Finding, Trouble> {
     probe.examination.traces.session(&reader);
     let mut connect = reader.connect();
     connect.session_expiry_interval_secs = EXPIRY;
-    let mut before = probe.connect(connect.clone()).await?;
+    let mut before = probe.connect(&reader, connect.clone()).await?;
     let granted = before.greeting().session_expiry_interval_secs;
     before.subscribe(&stage.inbox(&reader.id), live(QoS::AtLeastOnce)).await?;
     before.close().await;
     let (_, mut writing) = probe.client().await?;
-    writing.publish(message(&stage.at(&reader.id, &object), "missed")).await?;
+    let topic = stage.at(&reader.id, &object);
+    writing.publish(message(&topic, "missed")).await?;
     connect.clean_start = false;
-    let mut after = probe.connect(connect).await?;
+    let mut after = probe.connect(&reader, connect).await?;
     if granted.is_some_and(|seconds| seconds < EXPIRY) {
         return Err(Trouble::wrong(format!(
             "a session of {EXPIRY} s was asked for, and {} s are granted",
@@ -29,9 +30,9 @@ pub(super) async fn session(probe: Probe<'_>) -> Result<Finding, Trouble> {
     if !after.greeting().session_present {
         return Err(Trouble::wrong("a session ends with its connection: what is sent meanwhile is lost"));
     }
-    let missed = after.receive("the message that was sent while the client was away").await?;
+    let missed = after.receive(&topic, "the message that was sent while the client was away").await?;
     if *missed.payload != *b"missed" {
-        return Err(Trouble::wrong("another message came than was sent while the client was away"));
+        return Err(Trouble::wrong("what was sent while the client was away comes with another payload"));
     }
     after.close().await;
     Ok(item::SESSION.ok("kept while its client is away, with the message that was sent meanwhile"))

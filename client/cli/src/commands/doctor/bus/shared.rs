@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use rantai_client::wire::name::ObjectName;
 use rmqtt_codec::types::QoS;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use super::super::item::State;
 use super::super::link::{live, message};
-use super::super::trouble::Trouble;
+use super::super::trouble::{Trouble, told};
 use super::{Finding, Probe, item};
 
 /// Requests to a group of two.
@@ -22,12 +22,16 @@ const FEW: usize = REQUESTS / 10;
 pub(super) async fn shared(probe: Probe<'_>) -> Result<Finding, Trouble> {
     let (stage, object) = (probe.stage()?, probe.examination.object());
     let (one, mut first) = probe.client().await?;
+    if !first.greeting().shared_subscription_available {
+        return Err(Trouble::wrong("the broker announces that it has no shared subscriptions"));
+    }
     let (other, mut second) = probe.client().await?;
     first.subscribe(&stage.group(&one.id, &object), live(QoS::AtLeastOnce)).await?;
     second.subscribe(&stage.group(&other.id, &object), live(QoS::AtLeastOnce)).await?;
     let (_, mut calling) = probe.client().await?;
     let topic = stage.call(&object);
-    calling.publish_all((0..REQUESTS).map(|number| message(&topic, number.to_string()))).await?;
+    let requests: HashSet<String> = (0..REQUESTS).map(|number| number.to_string()).collect();
+    calling.publish_all(requests.iter().map(|number| message(&topic, number.clone()))).await?;
     let mut seen = HashSet::new();
     let mut counts = [0; 2];
     // Each of them should come; then nothing more.
@@ -36,12 +40,22 @@ pub(super) async fn shared(probe: Probe<'_>) -> Result<Finding, Trouble> {
         let missing = seen.len() < REQUESTS && Instant::now() < patience;
         let before = counts;
         for (member, count) in [&mut first, &mut second].into_iter().zip(&mut counts) {
-            while let Some(request) = member.receive_within(TURN).await? {
+            while let Some(request) = member.receive_within(&topic, TURN).await? {
+                let text = String::from_utf8_lossy(&request.payload);
+                if !requests.contains(&*text) {
+                    return Err(Trouble::wrong(format!(
+                        "a request came as {:?}, which was not sent",
+                        told(&text)
+                    )));
+                }
                 seen.insert(request.payload);
                 *count += 1;
+                if *count > 2 * REQUESTS {
+                    break;
+                }
             }
         }
-        if !missing && counts == before {
+        if counts.iter().sum::<usize>() > REQUESTS || !missing && counts == before {
             break;
         }
     }
@@ -76,8 +90,9 @@ async fn reads(probe: Probe<'_>, object: &ObjectName) -> Result<bool, Trouble> {
     if link.subscribe(&stage.calls(object), live(QoS::AtLeastOnce)).await.is_err() {
         return Ok(true);
     }
-    link.publish(message(&stage.call(object), "unshared")).await?;
-    Ok(link.receive_within(probe.patience()).await?.is_some())
+    let topic = stage.call(object);
+    link.publish(message(&topic, "unshared")).await?;
+    Ok(link.receive_within(&topic, probe.patience()).await?.is_some())
 }
 
 pub(super) async fn no_subscribers(probe: Probe<'_>) -> Result<Finding, Trouble> {
@@ -85,11 +100,16 @@ pub(super) async fn no_subscribers(probe: Probe<'_>) -> Result<Finding, Trouble>
     let stage = probe.stage();
     let topics = stage.as_ref().map_or(&probe.examination.bus, |stage| stage);
     let (_, mut calling) = probe.client().await?;
-    if calling.publish(message(&topics.call(&object), "nobody")).await? {
-        return Err(Trouble::wrong(
-            "a caller is not told that nobody is subscribed (no PUBACK 0x10, or somebody reads everything): a call of an \
-             object that is not there takes two seconds to end",
-        ));
+    let patience = Instant::now() + probe.patience();
+    while calling.publish(message(&topics.call(&object), "nobody")).await? {
+        // Another examination reads everything for a moment.
+        if Instant::now() >= patience {
+            return Err(Trouble::wrong(
+                "a caller is not told that nobody is subscribed (no PUBACK 0x10, or somebody reads everything): a call of an \
+                 object that is not there takes two seconds to end",
+            ));
+        }
+        sleep(TURN).await;
     }
     if let Ok(stage) = stage {
         let (server, mut serving) = probe.client().await?;

@@ -12,37 +12,66 @@ use super::{Finding, Probe, item};
 /// The longest packet that is read: nothing but a CONNACK is expected.
 const MAX_PACKET: u32 = 64 << 10;
 
+/// Whether a version is spoken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Spoken {
+    Yes,
+    No,
+    /// The broker does not answer in a way that tells.
+    Unclear,
+}
+
 pub(in super::super) async fn versions(probe: Probe<'_>) -> Result<Finding, Trouble> {
+    let (earlier, later) = (spoken(probe, MQTT_LEVEL_31).await, spoken(probe, MQTT_LEVEL_311).await);
     let identity = probe.examination.client();
-    let (five, later, earlier) = (
-        is_spoken(&probe.link(&identity).await.map(drop)),
-        is_spoken(&connect(probe, MQTT_LEVEL_311).await),
-        is_spoken(&connect(probe, MQTT_LEVEL_31).await),
-    );
+    let five = is_spoken(&probe.link(&identity).await.map(drop));
     let versions = [("3.1", earlier), ("3.1.1", later), ("5", five)];
-    let listed = |wanted: bool| {
+    let listed = |wanted: Spoken| {
         let versions = versions.iter().filter(|(_, spoken)| *spoken == wanted).map(|(name, _)| *name);
         versions.collect::<Vec<_>>().join(", ")
     };
-    if !five {
-        return Ok(item::VERSIONS.bad(format!("MQTT 5 is not spoken; spoken is: {}", listed(true))));
+    let unclear = listed(Spoken::Unclear);
+    if five == Spoken::No {
+        return Ok(item::VERSIONS.bad(format!("MQTT 5 is not spoken; spoken is: {}", listed(Spoken::Yes))));
     }
-    if !later {
-        let text = format!("spoken is {}: devices of MQTT 3.1.1 cannot connect", listed(true));
+    if later == Spoken::No {
+        let text = format!("spoken is {}: devices of MQTT 3.1.1 cannot connect", listed(Spoken::Yes));
         return Ok(item::VERSIONS.warning(text));
     }
-    if !earlier {
-        return Ok(item::VERSIONS.ok("MQTT 3.1.1 and 5; not 3.1, which only devices from before 2014 need"));
+    if five == Spoken::Unclear || later == Spoken::Unclear {
+        let spoken = match &*listed(Spoken::Yes) {
+            "" => String::new(),
+            spoken => format!("; spoken is {spoken}"),
+        };
+        return Ok(item::VERSIONS.unknown(format!("no answer to a CONNECT of MQTT {unclear}{spoken}")));
     }
-    Ok(item::VERSIONS.ok(format!("MQTT {}", listed(true))))
+    Ok(item::VERSIONS.ok(match earlier {
+        Spoken::Yes => "MQTT 3.1, 3.1.1, 5",
+        Spoken::No => "MQTT 3.1.1 and 5; not 3.1, which only devices from before 2014 need",
+        Spoken::Unclear => "MQTT 3.1.1 and 5; no answer in 3.1, which only devices from before 2014 need",
+    }))
+}
+
+/// Tries an earlier version. A broker that does not know it may end the connection without an answer (3.1.1, 3.1.2.2); one that
+/// does so for another reason hardly does it twice.
+async fn spoken(probe: Probe<'_>, level: u8) -> Spoken {
+    let mut connected = connect(probe, level).await;
+    if matches!(connected, Err(Trouble::Closed { .. })) {
+        connected = connect(probe, level).await;
+        if matches!(connected, Err(Trouble::Closed { .. })) {
+            return Spoken::No;
+        }
+    }
+    is_spoken(&connected)
 }
 
 /// A client that is refused for who it is speaks a version that the broker knows.
-fn is_spoken(connected: &Result<(), Trouble>) -> bool {
+fn is_spoken(connected: &Result<(), Trouble>) -> Spoken {
     match connected {
-        Ok(()) => true,
-        Err(Trouble::Refused { code, .. }) => !matches!(code, 1 | 0x84),
-        Err(_) => false,
+        Ok(()) => Spoken::Yes,
+        Err(Trouble::Refused { code: 1 | 0x84, .. } | Trouble::Malformed(_)) => Spoken::No,
+        Err(Trouble::Refused { .. }) => Spoken::Yes,
+        Err(_) => Spoken::Unclear,
     }
 }
 
@@ -61,16 +90,20 @@ async fn connect(probe: Probe<'_>, level: u8) -> Result<(), Trouble> {
         password: login.map(|login| login.password.clone().into_bytes().into()),
         cert: None,
     };
-    let mut wire = Wire::open(&examination.address, Codec::new(MAX_PACKET), probe.deadline).await?;
+    let mut wire = Wire::open(&identity.address, Codec::new(MAX_PACKET), probe.deadline).await?;
     wire.send_bytes(&encode(connect, level)?).await?;
-    match wire.next("a CONNACK").await? {
-        Packet::ConnectAck(answer) if answer.return_code == ConnectAckReason::ConnectionAccepted => {
-            wire.send(Packet::Disconnect).await
+    let expected = "a CONNACK";
+    match wire.next(probe.deadline, expected).await? {
+        Some(Packet::ConnectAck(answer)) if answer.return_code == ConnectAckReason::ConnectionAccepted => {
+            // The answer is what was asked for.
+            let _ = wire.send(Packet::Disconnect).await;
+            Ok(())
         }
-        Packet::ConnectAck(answer) => {
+        Some(Packet::ConnectAck(answer)) => {
             Err(Trouble::Refused { code: answer.return_code.into(), why: String::new() })
         }
-        _ => Err(Trouble::Malformed("the first packet is no CONNACK".to_owned())),
+        Some(_) => Err(Trouble::Malformed("the first packet is no CONNACK".to_owned())),
+        None => Err(Trouble::Silent(expected)),
     }
 }
 

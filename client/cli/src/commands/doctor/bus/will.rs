@@ -30,19 +30,33 @@ pub(super) async fn will(probe: Probe<'_>) -> Result<Finding, Trouble> {
         response_topic: None,
     };
     let (_, mut watcher) = probe.client().await?;
+    if !watcher.greeting().retain_available {
+        return Ok(
+            item::WILL.unknown("a node's will is retained, and no retained messages are kept: see retained")
+        );
+    }
     watcher.subscribe(&topic, live(QoS::AtLeastOnce)).await?;
-    // A will that is not allowed is not published, and nobody told: so the same is tried as a message.
+    // A will that is not allowed is not published, and nobody told: so a message to its topic is tried before.
     let mut before = probe.link(&node).await?;
-    before.publish(message(&topic, will.message.clone())).await?;
-    watcher.receive("a message on the topic of the will").await?;
+    before.publish(message(&topic, "before")).await?;
+    watcher.receive(&topic, "a message on the topic of the will").await?;
     before.close().await;
     probe.examination.traces.session(&node);
     probe.examination.traces.retained(&node, &topic);
-    let mut connect = node.connect();
+    let (mut connect, payload) = (node.connect(), will.message.clone());
     connect.last_will = Some(will);
-    drop(probe.connect(connect).await?);
+    drop(probe.connect(&node, connect).await?);
     let cut = Instant::now();
-    watcher.receive("the will of a connection that was cut").await?;
+    loop {
+        let received = watcher.receive(&topic, "the will of a connection that was cut").await?;
+        if received.payload == payload {
+            break;
+        }
+        // Of the message before there may be another copy.
+        if *received.payload != *b"before" {
+            return Err(Trouble::wrong("a will comes with another payload than it was sent with"));
+        }
+    }
     let ms = cut.elapsed().as_millis();
     watcher.close().await;
     Ok(item::WILL.ok(format!("comes {ms} ms after its connection was cut")))

@@ -1,11 +1,12 @@
-//! Passing for somebody else: a caller, a client, a node.
+//! Passing for somebody else: a caller, a node.
 
 use std::num::NonZeroU32;
 
 use rmqtt_codec::types::{Publish, QoS};
 use rmqtt_codec::v5::PublishProperties;
 
-use super::super::link::{Link, live, message};
+use super::super::bus::entry;
+use super::super::link::{live, message};
 use super::{Finding, Intrusion, Taken, Trouble, barred};
 
 /// The user property that says who calls (PROTOCOL.md).
@@ -28,23 +29,28 @@ pub(super) async fn caller(intrusion: Intrusion<'_>) -> Result<Finding, Trouble>
         barred(reading.subscribe(&topics.inbox(&owner.id), live(QoS::AtLeastOnce)).await)?,
         Taken::Allowed(())
     );
+    let topic = topics.at(&owner.id, &examination.object());
     let request = Publish {
         properties: Some(PublishProperties {
             user_properties: vec![(CALLER.into(), FORGED.into())],
             ..PublishProperties::default()
         }),
-        ..message(&topics.at(&owner.id, &examination.object()), "forged")
+        ..message(&topic, "forged")
     };
     if let Taken::Barred(why) = barred(stranger.publish(request).await)? {
         return Ok(intrusion.refused(item, &why));
     }
-    let received = if reads { reading.receive_within(intrusion.probe.doubt()).await? } else { None };
+    let received = if reads { reading.receive_within(&topic, intrusion.probe.doubt()).await? } else { None };
     let claims = examination.features.get().caller();
     let Some(received) = received else {
-        return Ok(if claims {
-            item.ok("the broker says that it sets caller itself; not seen, as the user of this command may not serve")
-        } else {
-            item.warning(NOT_SET)
+        return Ok(match (claims, reads) {
+            (false, _) => item.warning(NOT_SET),
+            (true, _) if !reads || intrusion.may_not_serve() => item.untested(
+                "the broker says that it sets caller itself; this was not seen, as the user of this command may not serve",
+            ),
+            (true, _) => item.unknown(
+                "the broker says that it sets caller itself; this was not seen, as the request did not come",
+            ),
         });
     };
     let forged = received
@@ -63,27 +69,6 @@ pub(super) async fn caller(intrusion: Intrusion<'_>) -> Result<Finding, Trouble>
 
 const NOT_SET: &str = "the broker does not say who calls: objects know no users, and nodes ignore the caller that a request names";
 
-/// Takes the client id of a connection.
-pub(super) async fn client_id(intrusion: Intrusion<'_>) -> Result<Finding, Trouble> {
-    let item = intrusion.items.client_id;
-    if let Taken::Barred(why) = intrusion.enter(&intrusion.stranger()).await? {
-        return Ok(intrusion.refused(item, &why));
-    }
-    let (owner, mut link) = intrusion.probe.client().await?;
-    let mut thief = intrusion.stranger();
-    thief.id = owner.id;
-    let taken: Link = match intrusion.enter(&thief).await? {
-        Taken::Allowed(link) => link,
-        Taken::Barred(why) => return Ok(intrusion.refused(item, &why)),
-    };
-    let ended = link.is_ended_within(intrusion.probe.doubt()).await;
-    taken.close().await;
-    if ended {
-        return Ok(item.bad(format!("{} ends other connections by taking their client ids", intrusion.who())));
-    }
-    Ok(item.ok("a second connection with a client id does not end the first"))
-}
-
 /// Writes the registry entry of another node.
 pub(super) async fn registry(intrusion: Intrusion<'_>) -> Result<Finding, Trouble> {
     let (item, examination) = (intrusion.items.registry, intrusion.examination());
@@ -93,26 +78,35 @@ pub(super) async fn registry(intrusion: Intrusion<'_>) -> Result<Finding, Troubl
         Taken::Allowed(stranger) => stranger,
         Taken::Barred(why) => return Ok(intrusion.refused(item, &why)),
     };
+    if !stranger.greeting().retain_available {
+        return Ok(item.unknown("no retained messages are kept: see retained"));
+    }
     let (owner, mut reading) = intrusion.probe.client().await?;
     reading.subscribe(&topics.entries_of(&object), live(QoS::AtLeastOnce)).await?;
     let topic = topics.entry(&object, &owner.id);
-    examination.traces.retained(&identity, &topic);
-    let entry = Publish {
+    let written = |text: &str| Publish {
         retain: true,
         properties: Some(PublishProperties {
             message_expiry_interval: NonZeroU32::new(EXPIRY),
             ..PublishProperties::default()
         }),
-        ..message(&topic, super::super::bus::entry(&object, &owner.id, "forged"))
+        ..message(&topic, entry(&object, &owner.id, text))
     };
-    if let Taken::Barred(why) = barred(stranger.publish(entry).await)? {
+    examination.traces.retained(&identity, &topic);
+    if let Taken::Barred(why) = barred(stranger.publish(written("forged")).await)? {
         return Ok(intrusion.refused(item, &why));
     }
-    if reading.receive_within(intrusion.probe.doubt()).await?.is_none() {
-        return Ok(item.ok("the entry is taken, and comes to nobody"));
+    if reading.receive_within(&topic, intrusion.probe.doubt()).await?.is_some() {
+        return Ok(item.bad(format!(
+            "{} writes registry entries of other nodes, and so takes objects away",
+            intrusion.who()
+        )));
     }
-    Ok(item.bad(format!(
-        "{} writes registry entries of other nodes, and so takes objects away",
-        intrusion.who()
-    )))
+    // Nothing comes of entries of the owner's own either where the broker delivers none.
+    examination.traces.retained(&owner, &topic);
+    reading.publish(written("control")).await?;
+    if reading.receive_within(&topic, intrusion.probe.patience()).await?.is_none() {
+        return Ok(item.unknown("the entry is taken, and comes to nobody, as no other does"));
+    }
+    Ok(item.ok("the entry is taken, and comes to nobody"))
 }

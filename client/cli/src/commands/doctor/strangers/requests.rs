@@ -1,23 +1,35 @@
 //! Reading, answering and taking away requests to objects.
 
+use std::collections::HashSet;
+use std::time::Duration;
+
 use rmqtt_codec::types::{Publish, QoS};
 use rmqtt_codec::v5::PublishProperties;
+use tokio::time::{Instant, sleep};
 
 use super::super::link::{Link, live, message};
-use super::{Finding, Intrusion, Taken, Trouble, barred};
+use super::{Finding, Intrusion, Item, Taken, Trouble, barred};
 
 /// Requests of which some may vanish.
 const REQUESTS: usize = 10;
+/// Time between two looks at whether somebody is subscribed.
+const TURN: Duration = Duration::from_millis(50);
 
 /// Answers for an object: reads its requests, and replies.
 pub(super) async fn answers(intrusion: Intrusion<'_>) -> Result<Finding, Trouble> {
     let (item, topics) = (intrusion.items.answers, &intrusion.examination().bus);
     let object = intrusion.examination().object();
-    let mut stranger = match intrusion.listen(&topics.calls(&object)).await? {
+    let (topic, filter) = (topics.call(&object), topics.calls(&object));
+    // Who is let in at all is looked at first: the owner may not be.
+    let mut stranger = match intrusion.enter(&intrusion.stranger()).await? {
         Taken::Allowed(stranger) => stranger,
         Taken::Barred(why) => return Ok(intrusion.refused(item, &why)),
     };
     let (owner, mut calling) = intrusion.probe.client().await?;
+    let tells_nobody = !calling.publish(message(&topic, "before")).await?;
+    if let Taken::Barred(why) = barred(stranger.subscribe(&filter, live(QoS::AtLeastOnce)).await)? {
+        return Ok(intrusion.refused(item, &why));
+    }
     let reply_topic = topics.reply(&object, &owner.id);
     let hears_replies = calling.subscribe(&topics.replies(&owner.id), live(QoS::AtLeastOnce)).await.is_ok();
     let request = Publish {
@@ -25,21 +37,32 @@ pub(super) async fn answers(intrusion: Intrusion<'_>) -> Result<Finding, Trouble
             response_topic: Some(reply_topic.as_str().into()),
             ..PublishProperties::default()
         }),
-        ..message(&topics.call(&object), "request")
+        ..message(&topic, "request")
     };
-    calling.publish(request).await?;
-    if stranger.receive_within(intrusion.probe.doubt()).await?.is_none() {
-        return Ok(item.ok("the subscription to requests of others is granted, and nothing comes"));
+    let is_counted = calling.publish(request).await? && tells_nobody;
+    if stranger.receive_within(&topic, intrusion.probe.doubt()).await?.is_none() {
+        let owner = (&mut calling, &*filter);
+        return intrusion.nothing_came(item, is_counted, owner, &topic, &mut stranger).await;
     }
     let answered = hears_replies
-        && matches!(barred(stranger.publish(message(&reply_topic, "forged")).await)?, Taken::Allowed(_))
-        && calling.receive_within(intrusion.probe.doubt()).await?.is_some();
+        && matches!(barred(stranger.publish(message(&reply_topic, "forged")).await), Ok(Taken::Allowed(_)))
+        && matches!(calling.receive_within(&reply_topic, intrusion.probe.doubt()).await, Ok(Some(_)));
     let who = intrusion.who();
     Ok(item.bad(if answered {
         format!("{who} reads requests to objects and answers in their place")
     } else {
         format!("{who} reads requests to objects")
     }))
+}
+
+/// What became of the owner's own membership in the group.
+enum Served {
+    /// Requests come to it.
+    By(Box<Link>),
+    /// It may not serve.
+    Denied,
+    /// It is a member, and nothing comes.
+    Dark,
 }
 
 /// Joins the group of an object, and so takes requests away from it.
@@ -51,53 +74,112 @@ pub(super) async fn group(intrusion: Intrusion<'_>) -> Result<Finding, Trouble> 
         Taken::Allowed(stranger) => stranger,
         Taken::Barred(why) => return Ok(intrusion.refused(item, &why)),
     };
+    if !stranger.greeting().shared_subscription_available {
+        return Ok(item.unknown("there are no groups: see shared-subscriptions"));
+    }
     let (topic, group) = (topics.call(&object), topics.group(&identity.id, &object));
     let (_, mut calling) = intrusion.probe.client().await?;
     let tells_nobody = !calling.publish(message(&topic, "before")).await?;
-    let served = serve(intrusion, &mut calling, &topic, &group).await?;
+    let served = serve(intrusion, &mut calling, &topic, &group, tells_nobody).await?;
     if let Taken::Barred(why) = barred(stranger.subscribe(&group, live(QoS::AtLeastOnce)).await)? {
         return Ok(intrusion.refused(item, &why));
     }
-    let who = intrusion.who();
-    let taken =
-        |count| Ok(item.bad(format!("{who} joins the groups of objects and takes requests away: {count}")));
-    if let Some(mut serving) = served {
-        calling.publish_all((0..REQUESTS).map(|number| message(&topic, number.to_string()))).await?;
-        let mut came = 0;
-        while came < REQUESTS && serving.receive_within(intrusion.probe.doubt()).await?.is_some() {
-            came += 1;
-        }
-        if came < REQUESTS {
-            return taken(format!("{} of {REQUESTS}", REQUESTS - came));
-        }
-        return Ok(item.ok("the group is joined, and nothing goes to the new member"));
+    if let Served::By(serving) = served {
+        return shared(intrusion, item, (&mut calling, &topic), *serving, stranger).await;
     }
     let somebody = calling.publish(message(&topic, "after")).await?;
-    if stranger.receive_within(intrusion.probe.doubt()).await?.is_some() {
-        return taken("it is sent them".to_owned());
+    if stranger.receive_within(&topic, intrusion.probe.doubt()).await?.is_some() {
+        return Ok(taken(intrusion, item, "it is sent them"));
     }
-    match (tells_nobody, somebody) {
-        (true, true) => taken("they vanish, though it is not sent them".to_owned()),
-        (true, false) => Ok(item.ok("the subscription is granted, and nothing goes to it")),
-        (false, _) => Ok(item.untested(
+    stranger.close().await;
+    // Somebody else who reads everything would count as well.
+    let nobody_again = is_left(&mut calling, &topic, intrusion.probe.patience()).await?;
+    Ok(match (tells_nobody, somebody) {
+        (true, true) if nobody_again => taken(intrusion, item, "they vanish, though it is not sent them"),
+        (true, false) => item.ok("the subscription is granted, and nothing goes to it"),
+        _ if matches!(served, Served::Denied) => item.untested(
             "the subscription is granted; whether requests go to it could not be tried, as the user of this command may \
              not serve",
-        )),
-    }
+        ),
+        _ => item.unknown("the subscription is granted, and nothing comes to any member of the group"),
+    })
 }
 
-/// A member of the group that may serve the object; `None` where the owner may not, or gets nothing.
+/// Counts the requests that still come to a member that may serve the object.
+async fn shared(
+    intrusion: Intrusion<'_>,
+    item: Item,
+    (calling, topic): (&mut Link, &str),
+    mut serving: Link,
+    mut stranger: Link,
+) -> Result<Finding, Trouble> {
+    let wait = intrusion.probe.doubt();
+    let lost = |came: usize| format!("{} of {REQUESTS}", REQUESTS - came);
+    let came = come(calling, topic, &mut serving, wait).await?;
+    if came == REQUESTS {
+        return Ok(item.ok("the group is joined, and nothing goes to the new member"));
+    }
+    if stranger.receive_within(topic, Duration::ZERO).await?.is_some() {
+        return Ok(taken(intrusion, item, &lost(came)));
+    }
+    stranger.close().await;
+    // Where they vanish without it, too, it is not to blame. The broker may learn of its end a moment later.
+    for _ in 0..3 {
+        if come(calling, topic, &mut serving, wait).await? == REQUESTS {
+            return Ok(taken(intrusion, item, &format!("{}, which it is not sent", lost(came))));
+        }
+    }
+    Ok(item.unknown("requests vanish also where no stranger is in the group: see shared-subscriptions"))
+}
+
+/// Whether the broker says within this time that nobody is subscribed any more.
+async fn is_left(calling: &mut Link, topic: &str, time: Duration) -> Result<bool, Trouble> {
+    let end = Instant::now() + time;
+    while calling.publish(message(topic, "nobody")).await? {
+        if Instant::now() >= end {
+            return Ok(false);
+        }
+        sleep(TURN).await;
+    }
+    Ok(true)
+}
+
+/// Sends requests to a group, and counts those that come to a member.
+async fn come(calling: &mut Link, topic: &str, member: &mut Link, wait: Duration) -> Result<usize, Trouble> {
+    calling.publish_all((0..REQUESTS).map(|number| message(topic, number.to_string()))).await?;
+    let mut seen = HashSet::new();
+    while seen.len() < REQUESTS
+        && let Some(request) = member.receive_within(topic, wait).await?
+    {
+        if request.payload.len() == 1 {
+            seen.insert(request.payload);
+        }
+    }
+    Ok(seen.len())
+}
+
+fn taken(intrusion: Intrusion<'_>, item: Item, count: &str) -> Finding {
+    let who = intrusion.who();
+    item.bad(format!("{who} joins the groups of objects and takes requests away: {count}"))
+}
+
+/// Has the owner join the group before anybody else.
 async fn serve(
     intrusion: Intrusion<'_>,
     calling: &mut Link,
     topic: &str,
     group: &str,
-) -> Result<Option<Link>, Trouble> {
+    tells_nobody: bool,
+) -> Result<Served, Trouble> {
     let (_, mut serving) = intrusion.probe.client().await?;
     if let Taken::Barred(_) = barred(serving.subscribe(group, live(QoS::AtLeastOnce)).await)? {
-        return Ok(None);
+        return Ok(Served::Denied);
     }
-    calling.publish(message(topic, "served")).await?;
-    let served = serving.receive_within(intrusion.probe.patience()).await?.is_some();
-    Ok(served.then_some(serving))
+    let is_counted = calling.publish(message(topic, "served")).await?;
+    if serving.receive_within(topic, intrusion.probe.patience()).await?.is_some() {
+        return Ok(Served::By(Box::new(serving)));
+    }
+    serving.close().await;
+    let is_alone = tells_nobody && is_left(calling, topic, intrusion.probe.patience()).await?;
+    Ok(if is_counted && is_alone { Served::Denied } else { Served::Dark })
 }

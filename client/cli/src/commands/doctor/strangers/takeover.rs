@@ -1,0 +1,35 @@
+//! Taking the client id of somebody else's connection.
+
+use std::time::Duration;
+
+use super::super::link::End;
+use super::{Finding, Intrusion, Taken, Trouble};
+
+/// Connects with the client id of the owner's connection.
+pub(super) async fn client_id(intrusion: Intrusion<'_>) -> Result<Finding, Trouble> {
+    let item = intrusion.items.client_id;
+    if let Taken::Barred(why) = intrusion.enter(&intrusion.stranger()).await? {
+        return Ok(intrusion.refused(item, &why));
+    }
+    let (owner, mut link) = intrusion.probe.client().await?;
+    let (_, mut beside) = intrusion.probe.client().await?;
+    let mut thief = intrusion.stranger();
+    thief.id = owner.id;
+    let taken = match intrusion.probe.link(&thief).await {
+        Ok(taken) => taken,
+        Err(Trouble::Refused { code: code @ 0x85..=0x87, .. }) => {
+            return Ok(intrusion.refused(item, &format!("is refused the connection ({code:#04x})")));
+        }
+        Err(trouble) => return Err(trouble),
+    };
+    let end = link.end_within(intrusion.probe.doubt()).await?;
+    let other = beside.end_within(Duration::ZERO).await?;
+    taken.close().await;
+    Ok(match (end, other) {
+        (End::TakenOver, _) | (End::Otherwise, End::Alive) => {
+            item.bad(format!("{} ends other connections by taking their client ids", intrusion.who()))
+        }
+        (End::Otherwise, _) => item.unknown("the broker also ended a connection whose client id nobody took"),
+        (End::Alive, _) => item.ok("a second connection with a client id does not end the first"),
+    })
+}

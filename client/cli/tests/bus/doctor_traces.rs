@@ -1,0 +1,90 @@
+//! `rantai doctor` leaves nothing behind, touches nothing that it did not make, and does not disturb another one.
+
+use std::thread;
+
+use rantai_testing::{Packet, Publish, Version, pingreq};
+use rustix::process::Signal;
+
+use super::doctor::{broker_of, doctor, examine, next, retained, socket};
+use super::process::Server;
+
+#[test]
+fn nothing_is_left_whenever_it_is_told_to_end() {
+    let (_broker, url) = broker_of("");
+    for (messages, signal) in [(0, Signal::TERM), (1, Signal::INT), (25, Signal::TERM), (120, Signal::TERM)] {
+        let mut watching = socket(&url, None);
+        let mut doctor = Server::spawn(&mut doctor(&url, &[]));
+        let mut seen = 0;
+        while seen < messages {
+            if matches!(next(&mut watching), Packet::Publish(_)) {
+                seen += 1;
+            }
+        }
+        drop(watching);
+        doctor.signal(signal);
+        // Before its handlers are there, a signal ends it at once.
+        if messages > 0 {
+            assert_eq!(doctor.exit_code(), 130, "{:?}", doctor.said());
+        } else {
+            drop(doctor);
+        }
+        assert_eq!(retained(&url, None), [], "after {messages} messages");
+    }
+}
+
+#[test]
+fn objects_that_are_called_doctor_are_left_alone() {
+    let (_broker, url) = broker_of("");
+    let names = ["doctor", "doctor-1", "doctor-abcdefgh-1", "doctor-forged"];
+    let topics = names.iter().flat_map(|name| {
+        ["doctor", "rantai/name", "rantai/node", "rantai/call", "rantai/reply"]
+            .map(|root| format!("{root}/{name}/doctor-2"))
+    });
+    let topics: Vec<String> = topics.chain(names.map(ToOwned::to_owned)).collect();
+    let mut socket = socket(&url, None);
+    for (id, topic) in (1..).zip(&topics) {
+        let message = Publish::new(topic, "theirs").qos(1).retain().id(id);
+        socket.send(&message.encode(Version::V5)).expect("sent");
+    }
+    // Each comes to this client as well.
+    let mut came = 0;
+    let mut acknowledged = 0;
+    while came < topics.len() || acknowledged < topics.len() {
+        match next(&mut socket) {
+            Packet::Publish(_) => came += 1,
+            _ => acknowledged += 1,
+        }
+    }
+    let before = retained(&url, None);
+    assert_eq!(before.len(), topics.len(), "{before:#?}");
+    let examined = examine(&url, &["--load=300"]);
+    assert_eq!(examined.code, 2, "{examined:#?}");
+    socket.send(&pingreq()).expect("sent");
+    loop {
+        match next(&mut socket) {
+            Packet::Publish(message) => assert!(!topics.contains(&message.topic), "{message:?}"),
+            Packet::Pingresp => break,
+            other => panic!("{other:?}"),
+        }
+    }
+    let sorted = |mut messages: Vec<Publish>| {
+        messages.sort_by(|one, other| one.topic.cmp(&other.topic));
+        messages
+    };
+    assert_eq!(sorted(retained(&url, None)), sorted(before));
+}
+
+#[test]
+fn two_at_once_find_what_one_finds() {
+    let (_broker, url) = broker_of("");
+    let alone = examine(&url, &[]);
+    thread::scope(|scope| {
+        let both = [0, 1].map(|_| scope.spawn(|| examine(&url, &["--load=500"])));
+        for examined in both.map(|one| one.join().expect("examined")) {
+            for (id, state) in alone.states("") {
+                assert_eq!(examined.state(id), state, "{id}: {examined:#?}");
+            }
+        }
+    });
+    assert_eq!(retained(&url, None), []);
+}
