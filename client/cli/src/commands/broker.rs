@@ -135,6 +135,7 @@ pub(super) fn explain(error: &StartError) -> Failure {
             let ways = "; give the listener `protocol = \"tls\"`, or an address of this machine alone";
             return Failure::from_error(Exit::Usage, error).and_then_say(ways);
         }
+        StartError::Twice { .. } => return Failure::from_error(Exit::Usage, error),
         error => return Failure::from_error(Exit::Failed, error),
     };
     let cause = match source.kind() {
