@@ -227,6 +227,7 @@ impl Broker {
             tokio::spawn(housekeeping::follow_certificates(hub.clone()));
         }
         let _ = hub.shared.tls_servers.set(servers);
+        hub.tell_certificate_warnings();
         for (listener, rules) in listeners {
             tokio::spawn(listener::accept(hub.clone(), listener, rules));
         }
