@@ -97,6 +97,26 @@ impl Access {
         self.rules.read().has_users()
     }
 
+    /// Users who may log in.
+    pub(crate) fn user_count(&self) -> usize {
+        self.rules.read().user_names().count()
+    }
+
+    /// How many users are new with another configuration, and how many are gone.
+    pub(crate) fn user_changes(&self, config: &Config) -> (usize, usize) {
+        let rules = self.rules.read();
+        let names: HashSet<&str> = config.users.iter().map(|user| &*user.name).collect();
+        let (kept, known) = rules
+            .user_names()
+            .fold((0, 0), |(kept, known), name| (kept + usize::from(names.contains(name)), known + 1));
+        (names.len() - kept, known - kept)
+    }
+
+    /// What protects this broker now and would not with another configuration: in the words of the file.
+    pub(crate) fn lost_with(&self, config: &Config) -> Option<&'static str> {
+        self.rules.read().lost_with(config)
+    }
+
     /// Whether a client may use this client id. The id of a connection from the broker's own process belongs to that
     /// process from then on, whether it is connected or not.
     ///

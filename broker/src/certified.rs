@@ -1,11 +1,12 @@
 //! Users by client certificates.
 
+use std::collections::BTreeSet;
 use std::error::Error as _;
 use std::sync::Arc;
 
 use bytestring::ByteString;
 use rantai_access::check_user_name;
-use rantai_tls::{ServerTls, user_name};
+use rantai_tls::{Renewal, ServerTls, user_name};
 
 use crate::access::Principal;
 use crate::codec::{Connect, DecodeError, Reason};
@@ -13,6 +14,7 @@ use crate::counters::Counters;
 use crate::hub::Hub;
 use crate::listener_rules::ListenerRules;
 use crate::log::ClientText;
+use crate::reload::ReloadError;
 use crate::transport::Transport;
 
 /// Who a client is by its certificate, which its handshake has checked; its password says nothing then. None where it has
@@ -52,10 +54,68 @@ pub(crate) fn certified(
     }
 }
 
+/// What the files of listeners' TLS hold by now, where that is something else than before: not used yet.
+#[derive(Debug)]
+pub(crate) struct Renewals(Vec<(Arc<ServerTls>, Renewal)>);
+
+impl Renewals {
+    /// How many listeners have others.
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+}
+
 impl Hub {
-    /// Reads the certificates of all listeners again, and ends connections whose client certificates are not good any more:
-    /// how many. Files that cannot be used leave what was.
-    pub(crate) async fn reload_certificates(&self) -> usize {
+    /// Whether a listener has TLS.
+    pub(crate) fn has_certificates(&self) -> bool {
+        self.shared.tls_servers.get().is_some_and(|servers| !servers.is_empty())
+    }
+
+    /// Reads the certificates of all listeners again, and checks them.
+    ///
+    /// # Errors
+    ///
+    /// Files of a listener that cannot be used.
+    pub(crate) async fn read_certificates(&self) -> Result<Renewals, ReloadError> {
+        let mut renewals = Vec::new();
+        for server in self.shared.tls_servers.get().into_iter().flatten() {
+            let server = server.clone();
+            let read = tokio::task::spawn_blocking(move || {
+                let read = server.read_again();
+                read.map(|renewal| renewal.map(|renewal| (server, renewal)))
+            });
+            let read = read.await.map_err(|_| ReloadError::Stopping)?;
+            renewals.extend(read.map_err(|error| ReloadError::Certificates(Box::new(error)))?);
+        }
+        Ok(Renewals(renewals))
+    }
+
+    /// Uses certificates for new connections, and ends those whose client certificates are not good any more: how many.
+    pub(crate) async fn renew_certificates(&self, Renewals(renewals): Renewals) -> usize {
+        if renewals.is_empty() {
+            return 0;
+        }
+        for (server, renewal) in renewals {
+            server.renew(renewal);
+        }
+        tracing::info!("read certificates again: new connections use them");
+        self.end_untrusted().await
+    }
+
+    /// Logs what is wrong with the certificates of listeners, or will be soon.
+    pub(crate) fn tell_certificate_warnings(&self) {
+        let servers = self.shared.tls_servers.get().into_iter().flatten();
+        // Several listeners may have the same files.
+        let warnings: BTreeSet<_> = servers.flat_map(|server| server.warnings()).collect();
+        for warning in warnings {
+            tracing::warn!("{warning}");
+        }
+    }
+
+    /// Reads the certificates of each listener again. Files that cannot be used leave what was of their listener.
+    pub(crate) async fn follow_certificates(&self) {
+        // Not while the configuration is read again: what was read last is what holds.
+        let _turn = self.reloading.lock().await;
         let mut changed = false;
         for server in self.shared.tls_servers.get().into_iter().flatten() {
             let server: Arc<ServerTls> = server.clone();
@@ -75,7 +135,10 @@ impl Hub {
                 Err(stopping) => tracing::debug!("certificates are not read again: {stopping}"),
             }
         }
-        if changed { self.end_untrusted().await } else { 0 }
+        if changed {
+            self.tell_certificate_warnings();
+            self.end_untrusted().await;
+        }
     }
 
     /// Ends the connections of clients whose certificates would not be let in now.

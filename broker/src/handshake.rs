@@ -27,8 +27,8 @@ use crate::log_in::log_in;
 use crate::peer::{Identity, Peer};
 use crate::place::Place;
 use crate::session::Scratch;
-use crate::transport::Transport;
-use refusal::{Refusal, Refused, refuse};
+use crate::transport::{CloseCode, Transport};
+use refusal::{Refusal, Refused, end_violation, refuse, say_goodbye};
 use secure::secure;
 use upgrade::upgrade;
 
@@ -58,24 +58,24 @@ pub(crate) fn accept(
             too_many(&hub, address, &counters.refused_per_address, "too many connections from this address");
             return None;
         };
-        tokio::select! {
+        let mut transport = Some(transport);
+        let why = tokio::select! {
             biased;
-            connection = handshake(hub.clone(), transport, (address, &rules), place) => connection,
-            Ok(why) = evicted => {
-                let (counter, text) = match why {
-                    Evicted::PerAddress => (
-                        &counters.refused_per_address,
-                        "too many connections from this address without a CONNECT",
-                    ),
-                    Evicted::InAll => (
-                        &counters.refused_handshakes,
-                        "too many connections without a CONNECT in all",
-                    ),
-                };
-                too_many(&hub, address, counter, text);
-                None
+            connection = handshake(hub.clone(), &mut transport, (address, &rules), place) => return connection,
+            Ok(why) = evicted => why,
+        };
+        let (counter, text) = match why {
+            Evicted::PerAddress => {
+                (&counters.refused_per_address, "too many connections from this address without a CONNECT")
             }
+            Evicted::InAll => (&counters.refused_handshakes, "too many connections without a CONNECT in all"),
+        };
+        too_many(&hub, address, counter, text);
+        if let Some(transport) = transport {
+            // Without waiting for the client to take it: others need the room.
+            say_goodbye(&transport, CloseCode::TryAgainLater);
         }
+        None
     });
     async move {
         match handshake.await {
@@ -100,29 +100,38 @@ fn too_many(hub: &Hub, address: SocketAddr, counter: &AtomicU64, text: &str) {
     }
 }
 
+/// Takes the transport of a connection that is let in; it is the caller's until then.
 async fn handshake(
     hub: Arc<Hub>,
-    transport: Transport,
+    connecting: &mut Option<Transport>,
     (address, rules): (SocketAddr, &ListenerRules),
     mut place: Place,
 ) -> Option<(Box<Connection>, Option<Seat>)> {
     let mut stopping = hub.shared.stopping.subscribe();
     let mut buffer = BytesMut::new();
+    let transport = connecting.as_ref()?;
     let received = tokio::select! {
         received = timeout(hub.shared.config.limits.connect_timeout, async {
             if let Some(tls) = transport.tls()
-                && !Box::pin(secure(&hub, &transport, tls, address)).await
+                && !Box::pin(secure(&hub, transport, tls, address)).await
             {
                 return Err(None);
             }
-            if let (Transport::Web(web), Some(settings)) = (&transport, &rules.web)
-                && !Box::pin(upgrade(&hub, &transport, (web, settings), address, &mut place)).await
+            if let (Transport::Web(web), Some(settings)) = (transport, &rules.web)
+                && !Box::pin(upgrade(&hub, transport, (web, settings), address, &mut place)).await
             {
                 return Err(None);
             }
-            receive(&hub, &transport, &mut buffer, &mut place).await
+            let received = receive(&hub, transport, &mut buffer, &mut place).await;
+            if let (Err(None), Some(text)) = (&received, transport.violation()) {
+                Box::pin(end_violation(&hub, transport, address, text)).await;
+            }
+            received
         }) => received,
-        _ = stopping.wait_for(|&stop| stop) => return None,
+        _ = stopping.wait_for(|&stop| stop) => {
+            say_goodbye(transport, CloseCode::GoingAway);
+            return None;
+        }
     };
     let connect = match received {
         Ok(Ok(mut connect)) => {
@@ -138,7 +147,7 @@ async fn handshake(
         Ok(Err(Some(failure))) => {
             let version = codec::announced_version(&buffer);
             let who = Refused { version, packet_maximum: u32::MAX, client_id: "" };
-            Box::pin(refuse(&hub, &transport, address, &who, failure)).await;
+            Box::pin(refuse(&hub, transport, address, &who, failure)).await;
             return None;
         }
         Err(_) => {
@@ -146,50 +155,57 @@ async fn handshake(
             if hub.shared.may_log(&hub.shared.log_lines.refused) {
                 tracing::info!(peer = %address, "refused: no CONNECT in time");
             }
+            say_goodbye(transport, CloseCode::Policy);
             return None;
         }
     };
-    Box::pin(answer(hub, (transport, address, place), rules, connect, buffer, stopping)).await
+    Box::pin(answer(hub, (connecting, address, place), rules, connect, buffer, stopping)).await
 }
 
 /// Answers a CONNECT.
 async fn answer(
     hub: Arc<Hub>,
-    (transport, address, place): (Transport, SocketAddr, Place),
+    (connecting, address, place): (&mut Option<Transport>, SocketAddr, Place),
     rules: &ListenerRules,
     mut connect: Box<Connect>,
     buffer: BytesMut,
     mut stopping: watch::Receiver<bool>,
 ) -> Option<(Box<Connection>, Option<Seat>)> {
+    let transport = connecting.as_ref()?;
     let admitted = async {
         check(&connect)?;
-        let principal = match certified(&hub, rules, &transport, &connect) {
+        let principal = match certified(&hub, rules, transport, &connect) {
             Some(certified) => certified?,
             None => Box::pin(log_in(&hub, address, rules, &connect)).await?,
         };
         admit(&hub, address, &connect, &principal)?;
-        let seat = seat(&hub, rules, &principal)?;
-        Ok::<_, Refusal>((principal, seat))
+        Ok::<_, Refusal>(principal)
     };
     let admitted = tokio::select! {
         admitted = admitted => admitted,
-        _ = stopping.wait_for(|&stop| stop) => return None,
-    };
-    let (principal, seat) = match admitted {
-        Ok(admitted) => admitted,
-        Err(failure) => {
-            Box::pin(refuse(&hub, &transport, address, &Refused::of(&connect), failure)).await;
+        _ = stopping.wait_for(|&stop| stop) => {
+            say_goodbye(transport, CloseCode::GoingAway);
             return None;
         }
     };
-    let (ack, keep_alive) = greeting(&hub, &mut connect);
+    let greeted = admitted.and_then(|principal| {
+        let greeting = greeting(&hub, &mut connect);
+        Ok((seat(&hub, rules, &connect.client_id, &principal)?, principal, greeting))
+    });
+    let (seat, principal, (ack, keep_alive)) = match greeted {
+        Ok(greeted) => greeted,
+        Err(failure) => {
+            Box::pin(refuse(&hub, transport, address, &Refused::of(&connect), failure)).await;
+            return None;
+        }
+    };
     let mut encoded = Vec::new();
     codec::connack(connect.version, ack.clone(), &mut encoded);
     if encoded.len() > connect.packet_maximum as usize {
         // It could not be told what it has to know, and may not be sent more [MQTT-3.1.2-24].
         let failure =
             DecodeError { reason: Reason::PACKET_TOO_LARGE, text: "a Maximum Packet Size below CONNACK's" };
-        Box::pin(refuse(&hub, &transport, address, &Refused::of(&connect), failure)).await;
+        Box::pin(refuse(&hub, transport, address, &Refused::of(&connect), failure)).await;
         return None;
     }
     if let Some((session, link)) = hub.connection_of(&connect.client_id) {
@@ -197,6 +213,7 @@ async fn answer(
     }
     let (version, packet_maximum, client_id) =
         (connect.version, connect.packet_maximum, connect.client_id.clone());
+    let transport = connecting.take()?;
     match connected(&hub, (transport, address), (*connect, principal), (ack, keep_alive), buffer) {
         Ok(connection) => {
             place.hand_over();
@@ -280,9 +297,11 @@ fn check(connect: &Connect) -> Result<(), Refusal> {
 fn admit(hub: &Hub, address: SocketAddr, connect: &Connect, principal: &Principal) -> Result<(), Refusal> {
     let refused = |reason: Reason| Err(Refusal::from(reason));
     let shared = &hub.shared;
-    // The broker's own process is let in all the same.
+    // The broker's own process is let in all the same, and so is a client that takes over from its earlier connection, of
+    // whose end the broker may not know yet: below it is looked at whether it may.
     if shared.counters.connected.load(Ordering::Relaxed) >= shared.config.limits.connections as u64
         && !principal.local
+        && hub.connection_of(&connect.client_id).is_none()
     {
         Counters::add(&shared.counters.refused_over_limit, 1);
         return refused(Reason::SERVER_BUSY);
@@ -333,11 +352,16 @@ fn admit(hub: &Hub, address: SocketAddr, connect: &Connect, principal: &Principa
 }
 
 /// The place of a client among those of its listener, where that has a limit. The broker's own process needs none.
-fn seat(hub: &Hub, rules: &ListenerRules, principal: &Principal) -> Result<Option<Seat>, Refusal> {
+fn seat(
+    hub: &Hub,
+    rules: &ListenerRules,
+    client_id: &ByteString,
+    principal: &Principal,
+) -> Result<Option<Seat>, Refusal> {
     if principal.local {
         return Ok(None);
     }
-    rules.take_seat().map_err(|Full| {
+    rules.take_seat(client_id).map_err(|Full| {
         Counters::add(&hub.shared.counters.refused_listener, 1);
         let text = "too many clients at this listener; connect by another one, or later";
         DecodeError { reason: Reason::SERVER_BUSY, text }.into()

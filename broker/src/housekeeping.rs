@@ -20,6 +20,8 @@ use crate::store::{Committed, Op};
 const EXPIRE_AT_ONCE: usize = 64;
 /// Between two times that the files of certificates are read.
 const CERTIFICATES_AGAIN: Duration = Duration::from_secs(30);
+/// Rounds of that after which it is told again what is wrong with them: a day.
+const CERTIFICATES_TOLD: u32 = 24 * 60 * 2;
 /// How often silent clients are looked for: what a keep-alive may be late by.
 const LOOK_AROUND: Duration = Duration::from_millis(500);
 
@@ -50,12 +52,15 @@ pub(crate) async fn follow_certificates(hub: Arc<Hub>) {
     let mut stopping = hub.shared.stopping.subscribe();
     let mut tick = interval(CERTIFICATES_AGAIN);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
+    for round in 1_u32.. {
         tokio::select! {
             _ = stopping.wait_for(|&stop| stop) => return,
             _ = tick.tick() => {}
         }
-        hub.reload_certificates().await;
+        hub.follow_certificates().await;
+        if round.is_multiple_of(CERTIFICATES_TOLD) {
+            hub.tell_certificate_warnings();
+        }
     }
 }
 

@@ -130,6 +130,14 @@ pub enum StartError {
         /// The address asked for.
         address: SocketAddr,
     },
+    /// Two listeners of the configuration are in each other's way.
+    #[error("{second} is where {first} is, too; give one of them another place, or remove it")]
+    Twice {
+        /// The one that was bound.
+        first: String,
+        /// The one that could not be.
+        second: String,
+    },
     /// A unix socket could not be bound.
     #[error("cannot listen on {}", path.display())]
     Socket {
@@ -219,6 +227,7 @@ impl Broker {
             tokio::spawn(housekeeping::follow_certificates(hub.clone()));
         }
         let _ = hub.shared.tls_servers.set(servers);
+        hub.tell_certificate_warnings();
         for (listener, rules) in listeners {
             tokio::spawn(listener::accept(hub.clone(), listener, rules));
         }

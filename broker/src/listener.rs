@@ -45,6 +45,17 @@ impl Bound {
         }
     }
 
+    /// Whether it has the port or the file of an endpoint.
+    fn is_at(&self, endpoint: &Endpoint) -> bool {
+        match (self, endpoint) {
+            (Self::Tcp(_), Endpoint::Tcp(other)) => {
+                self.address().is_some_and(|own| own.port() == other.port())
+            }
+            (Self::Unix(own), Endpoint::Unix { path, .. }) => own.is_at(path),
+            _ => false,
+        }
+    }
+
     async fn accept(&self) -> io::Result<(ClientSocket, SocketAddr)> {
         match self {
             Self::Tcp(listener) => {
@@ -65,21 +76,38 @@ impl Bound {
 /// Binds all listeners of a configuration, those of `listen` first; each with what holds for its clients.
 pub(crate) fn bind_all(config: &Config) -> Result<Vec<(Bound, Arc<ListenerRules>)>, StartError> {
     let short = config.listen.iter().copied().map(Listener::tcp);
-    let listeners = short.chain(config.listeners.iter().cloned()).map(|listener| {
+    let mut all: Vec<(Bound, Arc<ListenerRules>)> = Vec::new();
+    let mut titles = Vec::new();
+    for listener in short.chain(config.listeners.iter().cloned()) {
         let tls = |source| StartError::Tls { endpoint: listener.endpoint.clone(), source: Box::new(source) };
         let rules = Arc::new(ListenerRules::of(&listener).map_err(tls)?);
         let bound = match &listener.endpoint {
             &Endpoint::Tcp(address) => {
-                Bound::Tcp(bind(address).map_err(|source| StartError::Bind { address, source })?)
+                bind(address).map(Bound::Tcp).map_err(|source| StartError::Bind { address, source })
             }
-            Endpoint::Unix { path, mode } => {
-                let socket = |source| StartError::Socket { path: path.clone(), source };
-                Bound::Unix(UnixEndpoint::bind(path, *mode).map_err(socket)?)
-            }
+            Endpoint::Unix { path, mode } => UnixEndpoint::bind(path, *mode)
+                .map(Bound::Unix)
+                .map_err(|source| StartError::Socket { path: path.clone(), source }),
         };
-        Ok((bound, rules))
-    });
-    listeners.collect()
+        let bound = bound.map_err(|error| {
+            let is_in_use = matches!(
+                &error,
+                StartError::Bind { source, .. } | StartError::Socket { source, .. }
+                    if source.kind() == ErrorKind::AddrInUse
+            );
+            // One of its own, by another name of the same address or file.
+            let in_the_way = all.iter().zip(&titles).find(|((bound, _), _)| bound.is_at(&listener.endpoint));
+            match in_the_way {
+                Some((_, other)) if is_in_use => {
+                    StartError::Twice { first: String::clone(other), second: listener.title() }
+                }
+                _ => error,
+            }
+        })?;
+        all.push((bound, rules));
+        titles.push(listener.title());
+    }
+    Ok(all)
 }
 
 /// Binds an address; port 0 takes a free one.

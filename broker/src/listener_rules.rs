@@ -1,10 +1,11 @@
 //! What holds for the clients of one listener beside what holds for all.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytestring::ByteString;
-use hashbrown::HashSet;
+use hashbrown::hash_map::EntryRef;
+use hashbrown::{HashMap, HashSet};
+use parking_lot::Mutex;
 use rantai_tls::{ClientFiles, NameField, ServerFiles, ServerTls, ServerTlsError};
 
 use crate::access::LOCAL_USER;
@@ -23,12 +24,19 @@ pub(crate) struct ListenerRules {
     users: Option<HashSet<ByteString>>,
     /// The limit of connected clients.
     connections: Option<usize>,
-    connected: Arc<AtomicUsize>,
+    seated: Arc<Seated>,
 }
 
-/// One of the connected clients of a listener that has a limit; given back when it is dropped.
+/// The client ids that are connected at a listener with a limit, and by how many connections: while one takes over from
+/// another there are two, which count as one client.
+type Seated = Mutex<HashMap<ByteString, usize>>;
+
+/// A connection of one of the connected clients of a listener that has a limit; given back when it is dropped.
 #[derive(Debug)]
-pub(crate) struct Seat(Arc<AtomicUsize>);
+pub(crate) struct Seat {
+    seated: Arc<Seated>,
+    client_id: ByteString,
+}
 
 /// A listener has as many clients as it may.
 #[derive(Debug)]
@@ -52,7 +60,7 @@ impl ListenerRules {
             anonymous: listener.anonymous,
             users: users.map(|users| users.iter().map(|name| ByteString::from(&**name)).collect()),
             connections: listener.connections,
-            connected: Arc::default(),
+            seated: Arc::default(),
         })
     }
 
@@ -66,16 +74,23 @@ impl ListenerRules {
         self.users.as_ref().is_none_or(|users| users.contains(user) || user == LOCAL_USER)
     }
 
-    /// Counts another connected client; none where there is no limit.
+    /// Counts another connected client; none where there is no limit. One that is connected here already has its place: its
+    /// earlier connection, which it may know nothing of any more, is about to end.
     ///
     /// # Errors
     ///
     /// There are as many as there may be.
-    pub(crate) fn take_seat(&self) -> Result<Option<Seat>, Full> {
+    pub(crate) fn take_seat(&self, client_id: &ByteString) -> Result<Option<Seat>, Full> {
         let Some(most) = self.connections else { return Ok(None) };
-        let another = |connected: usize| (connected < most).then_some(connected + 1);
-        let taken = self.connected.fetch_update(Ordering::Relaxed, Ordering::Relaxed, another);
-        taken.map(|_| Some(Seat(self.connected.clone()))).map_err(|_| Full)
+        let mut seated = self.seated.lock();
+        if let Some(connections) = seated.get_mut(client_id) {
+            *connections += 1;
+        } else if seated.len() < most {
+            seated.insert(client_id.clone(), 1);
+        } else {
+            return Err(Full);
+        }
+        Ok(Some(Seat { seated: self.seated.clone(), client_id: client_id.clone() }))
     }
 }
 
@@ -95,7 +110,12 @@ fn files(settings: &TlsSettings) -> ServerFiles {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        if let EntryRef::Occupied(mut connections) = self.seated.lock().entry_ref(&self.client_id) {
+            *connections.get_mut() -= 1;
+            if *connections.get() == 0 {
+                connections.remove();
+            }
+        }
     }
 }
 
@@ -108,11 +128,17 @@ mod tests {
         let address = "127.0.0.1:0".parse().expect("an address");
         let rules = ListenerRules::of(&Listener { connections: Some(2), ..Listener::tcp(address) })
             .expect("no files");
-        let seats = [rules.take_seat().expect("the first"), rules.take_seat().expect("the second")];
-        assert!(rules.take_seat().is_err());
-        drop(seats);
-        assert!(rules.take_seat().is_ok_and(|seat| seat.is_some()));
+        let take = |client_id: &'static str| rules.take_seat(&ByteString::from_static(client_id));
+        let (a, b) = (take("a").expect("the first"), take("b").expect("the second"));
+        assert!(take("c").is_err());
+        let again = take("a").expect("it has its place");
+        drop(a);
+        assert!(take("c").is_err(), "its later connection has it");
+        drop((again, b));
+        assert!(take("c").is_ok_and(|seat| seat.is_some()));
+        assert!(rules.seated.lock().is_empty());
         let unlimited = ListenerRules::of(&Listener::tcp(address)).expect("no files");
-        assert!(unlimited.take_seat().is_ok_and(|seat| seat.is_none()), "nothing is counted without a limit");
+        let seat = unlimited.take_seat(&ByteString::from_static("a"));
+        assert!(seat.is_ok_and(|seat| seat.is_none()), "nothing is counted without a limit");
     }
 }

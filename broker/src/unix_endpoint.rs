@@ -1,35 +1,75 @@
 //! Listening on a unix socket.
 
-use std::fs;
+use std::fs::{self, Metadata, Permissions};
 use std::io::{self, ErrorKind};
 use std::net::{Ipv6Addr, SocketAddr};
-use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::Duration;
 
+use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::net::{UnixListener, UnixStream};
 
-/// A unix socket that accepts. Its file is removed when this is dropped.
+/// Connections the system holds until they are accepted.
+const BACKLOG: i32 = 1_024;
+/// Longer than another program takes between binding a socket and listening on it.
+const BEFORE_LISTENING: Duration = Duration::from_millis(100);
+
+/// A unix socket that accepts. Its file is removed when this is dropped, unless another one has taken its place.
 #[derive(Debug)]
 pub(crate) struct UnixEndpoint {
     listener: UnixListener,
     path: PathBuf,
+    file: FileId,
+}
+
+/// Tells a file from others, whatever their names, for as long as it is open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct FileId {
+    device: u64,
+    inode: u64,
+}
+
+impl From<&Metadata> for FileId {
+    fn from(about: &Metadata) -> Self {
+        Self { device: about.dev(), inode: about.ino() }
+    }
 }
 
 impl UnixEndpoint {
-    /// Binds the socket, with these permissions of its file. A socket that nobody listens on any more is replaced.
+    /// Binds the socket, with these permissions of its file before anybody can connect. A socket that nobody listens on any
+    /// more is replaced.
+    ///
+    /// # Errors
+    ///
+    /// Anything else is at the path, which stays as it is; or the system refuses the socket.
     pub(crate) fn bind(path: &Path, mode: Option<u32>) -> io::Result<Self> {
-        let listener = match UnixListener::bind(path) {
-            Err(error) if error.kind() == ErrorKind::AddrInUse && is_left_over(path)? => {
-                fs::remove_file(path)?;
-                UnixListener::bind(path)?
-            }
-            bound => bound?,
-        };
-        let endpoint = Self { listener, path: path.to_owned() };
-        if let Some(mode) = mode {
-            fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
+        let address = SockAddr::unix(path)?;
+        remove_left_over(path, &address)?;
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&address).map_err(|error| match error.kind() {
+            ErrorKind::NotFound => say(ErrorKind::NotFound, "its folder does not exist; create it"),
+            ErrorKind::AddrInUse => say(ErrorKind::AddrInUse, "another program has just made a file there"),
+            _ => error,
+        })?;
+        let file = FileId::from(&fs::symlink_metadata(path)?);
+        // Who connects before the socket listens is refused, whatever the permissions are.
+        if let Some(mode) = mode
+            && let Err(error) = fs::set_permissions(path, Permissions::from_mode(mode))
+        {
+            remove(path, file);
+            return Err(error);
         }
-        Ok(endpoint)
+        let listening = socket.listen(BACKLOG).and_then(|()| UnixListener::from_std(socket.into()));
+        let listener = listening.inspect_err(|_| remove(path, file))?;
+        Ok(Self { listener, path: path.to_owned(), file })
+    }
+
+    /// Whether its file is the one of this name.
+    pub(crate) fn is_at(&self, path: &Path) -> bool {
+        fs::symlink_metadata(path).is_ok_and(|about| FileId::from(&about) == self.file)
     }
 
     /// The next client, and what stands for its address.
@@ -42,17 +82,68 @@ impl UnixEndpoint {
 
 impl Drop for UnixEndpoint {
     fn drop(&mut self) {
-        let _ = fs::remove_file(&self.path);
+        // The listener is still open, so that no other file can have its number.
+        remove(&self.path, self.file);
     }
 }
 
-/// Whether the file is a socket that nobody listens on.
-fn is_left_over(path: &Path) -> io::Result<bool> {
-    if !fs::symlink_metadata(path)?.file_type().is_socket() {
-        return Ok(false);
+/// Removes a file, and not another one that has taken its place.
+fn remove(path: &Path, file: FileId) {
+    if fs::symlink_metadata(path).is_ok_and(|about| FileId::from(&about) == file) {
+        let _ = fs::remove_file(path);
     }
-    let connected = std::os::unix::net::UnixStream::connect(path);
-    Ok(connected.is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused))
+}
+
+/// Makes room at `path` where a socket is in the way that nobody listens on.
+///
+/// # Errors
+///
+/// Something else is there.
+fn remove_left_over(path: &Path, address: &SockAddr) -> io::Result<()> {
+    let taken = |what: &str| Err(say(ErrorKind::AddrInUse, what));
+    let about = match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        about => about?,
+    };
+    let kind = about.file_type();
+    if kind.is_symlink() {
+        return taken("there is a symbolic link; name the file it points to, or another one");
+    }
+    if kind.is_dir() {
+        return taken("there is a folder; name a file in it, or another one");
+    }
+    if !kind.is_socket() {
+        return taken("there is a file that is no socket; remove it, or name another one");
+    }
+    // A program that is about to listen refuses, too.
+    for pause in [BEFORE_LISTENING, Duration::ZERO] {
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        // Otherwise it waits for room among the connections that a program is to accept.
+        socket.set_nonblocking(true)?;
+        match socket.connect(address) {
+            Err(error) if error.kind() == ErrorKind::ConnectionRefused => sleep(pause),
+            // Somebody has removed it meanwhile.
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+                return taken("there is a socket of another user; remove it, or name another file");
+            }
+            Err(error) if error.kind() != ErrorKind::WouldBlock => {
+                return Err(say(
+                    ErrorKind::AddrInUse,
+                    &format!(
+                        "there is a socket, and nobody can tell who uses it ({error}); name another file"
+                    ),
+                ));
+            }
+            _ => return taken("another program listens on it; stop that program, or name another file"),
+        }
+    }
+    remove(path, FileId::from(&about));
+    Ok(())
+}
+
+fn say(kind: ErrorKind, text: &str) -> io::Error {
+    io::Error::new(kind, text)
 }
 
 /// What stands for the address of a client of this user of the system, in limits and in the log: an IPv6 network of 64 bits
@@ -64,24 +155,99 @@ fn address_of(user: u32) -> SocketAddr {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::net::{UnixDatagram, UnixListener as BlockingListener, UnixStream as BlockingStream};
+
     use super::*;
 
-    #[tokio::test]
-    async fn a_socket_that_was_left_over_is_replaced_and_one_in_use_or_a_file_is_not() {
+    fn folder() -> (tempfile::TempDir, PathBuf) {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("mqtt.sock");
-        drop(std::os::unix::net::UnixListener::bind(&path).expect("bound"));
+        (folder, path)
+    }
+
+    fn mode(path: &Path) -> u32 {
+        fs::symlink_metadata(path).expect("it is there").permissions().mode() & 0o777
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_was_left_over_is_replaced_and_the_new_one_is_removed_at_the_end() {
+        let (_folder, path) = folder();
+        drop(BlockingListener::bind(&path).expect("bound"));
         let endpoint = UnixEndpoint::bind(&path, Some(0o600)).expect("in place of what was left");
-        let mode = fs::metadata(&path).expect("the socket").permissions().mode();
-        assert_eq!(mode & 0o777, 0o600);
+        assert_eq!(mode(&path), 0o600);
         let error = UnixEndpoint::bind(&path, None).expect_err("somebody listens");
         assert_eq!(error.kind(), ErrorKind::AddrInUse);
-        assert!(path.exists());
+        BlockingStream::connect(&path).expect("as before");
         drop(endpoint);
         assert!(!path.exists(), "removed with its listener");
+    }
+
+    #[tokio::test]
+    async fn whatever_else_is_there_is_told_and_stays() {
+        let (folder, path) = folder();
+        let told = |what: &str| {
+            let before = fs::symlink_metadata(&path).expect("it is there");
+            let error = UnixEndpoint::bind(&path, Some(0o600)).expect_err(what);
+            assert!(error.kind() == ErrorKind::AddrInUse && error.to_string().contains(what), "{error}");
+            let after = fs::symlink_metadata(&path).expect("it is still there");
+            assert_eq!((FileId::from(&before), before.mode()), (FileId::from(&after), after.mode()));
+        };
         fs::write(&path, "precious").expect("a file");
-        UnixEndpoint::bind(&path, None).expect_err("a file");
+        told("a file that is no socket");
+        fs::remove_file(&path).expect("removed");
+
+        fs::create_dir(&path).expect("a folder");
+        told("a folder");
+        fs::remove_dir(&path).expect("removed");
+
+        // Of a socket that nobody listens on: what it points to is not ours to remove.
+        let target = folder.path().join("target.sock");
+        drop(BlockingListener::bind(&target).expect("bound"));
+        std::os::unix::fs::symlink(&target, &path).expect("a link");
+        told("a symbolic link");
+        assert!(target.exists());
+        fs::remove_file(&path).expect("removed");
+
+        let datagrams = UnixDatagram::bind(&path).expect("a socket");
+        told("a socket, and nobody can tell");
+        drop(datagrams);
+        fs::remove_file(&path).expect("removed");
+
+        // With no room for another connection, for which a blocking connect would wait.
+        let full = Socket::new(Domain::UNIX, Type::STREAM, None).expect("a socket");
+        full.bind(&SockAddr::unix(&path).expect("a path")).expect("bound");
+        full.listen(0).expect("it listens");
+        let mut waiting = Vec::new();
+        loop {
+            let socket = Socket::new(Domain::UNIX, Type::STREAM, None).expect("a socket");
+            socket.set_nonblocking(true).expect("set");
+            match socket.connect(&SockAddr::unix(&path).expect("a path")) {
+                Ok(()) => waiting.push(socket),
+                Err(_) => break,
+            }
+        }
+        told("another program listens on it");
+    }
+
+    #[tokio::test]
+    async fn a_file_that_has_taken_its_place_is_not_removed_at_the_end() {
+        let (folder, path) = folder();
+        let first = UnixEndpoint::bind(&path, None).expect("bound");
+        fs::rename(&path, folder.path().join("aside.sock")).expect("moved");
+        let second = UnixEndpoint::bind(&path, None).expect("bound");
+        drop(first);
+        BlockingStream::connect(&path).expect("the second one");
+        fs::rename(&path, folder.path().join("aside.sock")).expect("moved");
+        fs::write(&path, "precious").expect("a file");
+        drop(second);
         assert_eq!(fs::read_to_string(&path).expect("the file"), "precious");
+    }
+
+    #[tokio::test]
+    async fn a_folder_that_is_not_there_is_told() {
+        let (folder, _) = folder();
+        let error = UnixEndpoint::bind(&folder.path().join("run/mqtt.sock"), None).expect_err("no folder");
+        assert!(error.to_string().contains("folder does not exist; create it"), "{error}");
     }
 
     #[test]

@@ -171,6 +171,16 @@ impl Client {
         self.inner.session.publish(publish).await
     }
 
+    /// Publishes a command to the broker itself, at QoS 1, and returns what its acknowledgement says: the Reason String of
+    /// PUBACK, empty where there is none.
+    ///
+    /// # Errors
+    ///
+    /// Where it was refused or lost.
+    pub async fn command(&self, publish: Publish) -> Result<String, Unsent> {
+        self.inner.session.command(publish).await
+    }
+
     /// This client's id: replies to it come on `{root}/reply/{object}/{id}`.
     pub fn id(&self) -> &ClientId {
         &self.inner.id

@@ -227,6 +227,21 @@ pub struct Load {
     pub length: Duration,
 }
 
+/// One caller and one responder over a broker, by connections that are past their CONNACK. Gives replies per second.
+pub fn measure_between(
+    mut caller: Connection,
+    mut responder: Connection,
+    load: &Load,
+    latency: &mut Latencies,
+) -> Result<f64, Failure> {
+    let reply_topic = "bench/replies/caller".to_owned();
+    responder.subscribe(CALL_TOPIC, load.qos)?;
+    let responder = Responder::over(responder, Framing::Mqtt, load.qos)?;
+    caller.subscribe(&reply_topic, load.qos)?;
+    let mut caller = Caller::over(caller, reply_topic, load.qos, load.payload);
+    caller.keep_asking(load, latency).map_err(|failure| responder.blame(failure))
+}
+
 /// One caller and one responder over a broker, or over the relay. Gives replies per second.
 pub fn measure(
     address: SocketAddr,

@@ -15,10 +15,20 @@ const SILENCE: Duration = Duration::from_secs(5);
 const SMALLEST_BUFFER: usize = 1 << 10;
 const LARGEST_BUFFER: usize = 512 << 10;
 
+/// What carries the bytes above the socket, such as TLS. Reads and writes of it block.
+pub trait Layer: std::fmt::Debug + Send {
+    /// Reads once; 0 at the end.
+    fn read(&mut self, socket: &mut TcpStream, buffer: &mut [u8]) -> io::Result<usize>;
+
+    /// Writes all of it.
+    fn write_all(&mut self, socket: &mut TcpStream, bytes: &[u8]) -> io::Result<()>;
+}
+
 /// A connected client.
 #[derive(Debug)]
 pub struct Connection {
     stream: TcpStream,
+    layer: Option<Box<dyn Layer>>,
     framing: Framing,
     deadline: Instant,
     buffer: Vec<u8>,
@@ -49,14 +59,25 @@ impl Connection {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(SILENCE))?;
         stream.set_write_timeout(Some(SILENCE))?;
-        Ok(Self { stream, framing, deadline, buffer: Vec::new(), start: 0, end: 0 })
+        Ok(Self { stream, layer: None, framing, deadline, buffer: Vec::new(), start: 0, end: 0 })
+    }
+
+    /// The same with a layer above its socket, which has sent nothing yet.
+    #[must_use]
+    pub fn with_layer(self, layer: Option<Box<dyn Layer>>) -> Self {
+        Self { layer, ..self }
+    }
+
+    /// Sends CONNECT and waits for the CONNACK.
+    pub fn log_in(&mut self, client_id: &str) -> Result<(), Failure> {
+        self.send(&packet::connect(client_id))?;
+        self.connected()
     }
 
     /// Connects and waits for the CONNACK.
     pub fn mqtt(address: SocketAddr, client_id: &str, deadline: Instant) -> Result<Self, Failure> {
         let mut connection = Self::open(address, Framing::Mqtt, deadline)?;
-        connection.send(&packet::connect(client_id))?;
-        connection.connected()?;
+        connection.log_in(client_id)?;
         Ok(connection)
     }
 
@@ -92,13 +113,16 @@ impl Connection {
 
     /// Writes all of it.
     pub fn send(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        Ok(self.stream.write_all(bytes)?)
+        match &mut self.layer {
+            None => Ok(self.stream.write_all(bytes)?),
+            Some(layer) => Ok(layer.write_all(&mut self.stream, bytes)?),
+        }
     }
 
     /// Writes all of it if there is anything, and empties it.
     pub fn flush(&mut self, out: &mut Vec<u8>) -> Result<(), Failure> {
         if !out.is_empty() {
-            self.stream.write_all(out)?;
+            self.send(out)?;
             out.clear();
         }
         Ok(())
@@ -111,7 +135,12 @@ impl Connection {
         }
         self.make_room();
         let read = loop {
-            match self.stream.read(&mut self.buffer[self.end..]) {
+            let room = &mut self.buffer[self.end..];
+            let read = match &mut self.layer {
+                None => self.stream.read(room),
+                Some(layer) => layer.read(&mut self.stream, room),
+            };
+            match read {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 other => break other?,
             }

@@ -19,7 +19,11 @@ pub struct Echo {
 impl Echo {
     /// Connects and subscribes.
     pub fn open(address: SocketAddr, deadline: Instant) -> Result<Self, Failure> {
-        let mut connection = Connection::mqtt(address, "bench-echo", deadline)?;
+        Self::over(Connection::mqtt(address, "bench-echo", deadline)?)
+    }
+
+    /// Takes a connection that is past its CONNACK, and subscribes.
+    pub fn over(mut connection: Connection) -> Result<Self, Failure> {
         connection.subscribe(TOPIC, 0)?;
         let mut packet = Vec::new();
         let publish = Publish { topic: TOPIC.as_bytes(), payload: &[b'x'; 100], ..Publish::default() };

@@ -24,6 +24,7 @@ pub(super) struct Rules {
     users: HashMap<ByteString, Arc<Principal>>,
     /// `None`: everything is allowed.
     table: Option<Arc<Table>>,
+    hardened: bool,
 }
 
 impl Rules {
@@ -42,6 +43,21 @@ impl Rules {
             }),
             users: users.collect(),
             table: config.access.clone(),
+            hardened: config.hardened,
+        }
+    }
+
+    pub(super) fn user_names(&self) -> impl Iterator<Item = &str> {
+        self.users.keys().map(|name| &**name)
+    }
+
+    /// The kind of protection that holds now and that a configuration has not at all; none where it has all kinds.
+    pub(super) fn lost_with(&self, config: &Config) -> Option<&'static str> {
+        match () {
+            () if self.has_users() && config.users.is_empty() => Some("users"),
+            () if self.table.is_some() && config.access.is_none() => Some("access rules"),
+            () if self.hardened && !config.hardened => Some("`hardened`"),
+            () => None,
         }
     }
 

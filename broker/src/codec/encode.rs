@@ -125,7 +125,7 @@ pub(crate) fn acknowledge(
 ) {
     let [high, low] = id.to_be_bytes();
     match (version, reason_string) {
-        (Version::V5, Some(text)) if reason.is_error() => {
+        (Version::V5, Some(text)) => {
             let properties = text.len() + 3;
             let rest = properties + 3 + if properties < 128 { 1 } else { 2 };
             out.push(kind as u8);

@@ -121,11 +121,30 @@ impl Listener {
         }
     }
 
+    /// What a message calls it.
+    pub(crate) fn title(&self) -> String {
+        format!("the {} listener on {}", self.protocol(), self.endpoint)
+    }
+
     /// Its address; none for a unix socket.
     pub fn address(&self) -> Option<SocketAddr> {
         match self.endpoint {
             Endpoint::Tcp(address) => Some(address),
             Endpoint::Unix { .. } => None,
+        }
+    }
+}
+
+impl Endpoint {
+    /// Whether both are the same address or file; port 0 is another port each time.
+    pub(crate) fn is_same_as(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Tcp(one), Self::Tcp(other)) => {
+                let (one_ip, other_ip) = (one.ip().to_canonical(), other.ip().to_canonical());
+                one.port() != 0 && (one_ip, one.port()) == (other_ip, other.port())
+            }
+            (Self::Unix { path: one, .. }, Self::Unix { path: other, .. }) => one == other,
+            _ => false,
         }
     }
 }

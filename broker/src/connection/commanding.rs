@@ -17,15 +17,13 @@ impl Connection {
         }
         let result = Reloader(std::sync::Arc::downgrade(&self.hub)).reload().await;
         let (reason, text) = match &result {
-            Ok(_) => (Reason::SUCCESS, String::new()),
+            Ok(reloaded) => (Reason::SUCCESS, reloaded.to_string()),
             Err(error) => {
-                let text = error.to_string();
-                // What is below the first line shows the place in the file.
-                let first = text.lines().next().unwrap_or_default();
+                let line = error.line();
                 if shared.may_log(&shared.log_lines.limits) {
-                    tracing::warn!("users and rules stay as they are: {first}");
+                    tracing::warn!("users and rules stay as they are: {line}");
                 }
-                (Reason::IMPLEMENTATION_SPECIFIC_ERROR, first.to_owned())
+                (Reason::IMPLEMENTATION_SPECIFIC_ERROR, line)
             }
         };
         let mut work = Work::take(self.hub.shared.clock.now_ms());

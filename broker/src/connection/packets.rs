@@ -86,10 +86,10 @@ impl Connection {
     }
 
     fn acknowledge(&self, kind: Acknowledge, id: u16, reason: Reason, ticket: u64, scratch: &mut Scratch) {
-        self.acknowledge_because(kind, id, (reason, reason.text()), ticket, scratch);
+        self.acknowledge_because(kind, id, (reason, told(reason)), ticket, scratch);
     }
 
-    /// [`acknowledge`](Self::acknowledge) with a Reason String of its own where `reason` is an error.
+    /// [`acknowledge`](Self::acknowledge) with a Reason String of its own; none where it is empty.
     fn acknowledge_because(
         &self,
         kind: Acknowledge,
@@ -101,7 +101,7 @@ impl Connection {
         let peer = self.link.peer;
         let text = Some(text).filter(|text| {
             let length = text.len() + codec::AROUND_REASON_STRING;
-            reason.is_error() && peer.problem_information && length <= peer.packet_maximum as usize
+            !text.is_empty() && peer.problem_information && length <= peer.packet_maximum as usize
         });
         self.session.acknowledge(&self.hub.shared, &self.link, ticket, scratch, |out| {
             codec::acknowledge(peer.version, kind, id, reason, text, out);
@@ -261,13 +261,13 @@ impl Connection {
         if self.link.peer.version == Version::V3 && publish.message.qos != QoS::AtMostOnce {
             return Err(DecodeError { reason, text });
         }
-        let text = if disk { text } else { reason.text() };
+        let text = if disk { text } else { told(reason) };
         self.answer_because(publish, (reason, text), 0, scratch);
         Ok(())
     }
 
     fn answer(&self, publish: &Publish, reason: Reason, ticket: u64, scratch: &mut Scratch) {
-        self.answer_because(publish, (reason, reason.text()), ticket, scratch);
+        self.answer_because(publish, (reason, told(reason)), ticket, scratch);
     }
 
     pub(super) fn answer_because(
@@ -284,4 +284,9 @@ impl Connection {
         };
         self.acknowledge_because(kind, publish.id, reason, ticket, scratch);
     }
+}
+
+/// The Reason String that goes with a code by itself: that of an error.
+fn told(reason: Reason) -> &'static str {
+    if reason.is_error() { reason.text() } else { "" }
 }

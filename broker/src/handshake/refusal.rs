@@ -9,7 +9,7 @@ use crate::connection::linger;
 use crate::counters::Counters;
 use crate::hub::Hub;
 use crate::log::ClientText;
-use crate::transport::Transport;
+use crate::transport::{CloseCode, Transport};
 
 /// Why a client is not let in.
 #[derive(Debug)]
@@ -97,6 +97,37 @@ pub(super) async fn refuse(
     // A few bytes into an empty socket: it takes them at once or not at all.
     let _ = transport.writable().await;
     let _ = transport.try_write(&answer);
-    transport.shutdown(Shutdown::Write);
+    say_goodbye(transport, close_code(failure.reason));
     linger(transport).await;
+}
+
+/// Ends a connection whose client has broken the rules of TLS or WebSocket before its CONNECT.
+pub(super) async fn end_violation(hub: &Hub, transport: &Transport, address: SocketAddr, text: &str) {
+    let counters = &hub.shared.counters;
+    let counter =
+        if matches!(transport, Transport::Web(_)) { &counters.refused_web } else { &counters.refused_tls };
+    Counters::add(counter, 1);
+    if hub.shared.may_log(&hub.shared.log_lines.refused) {
+        tracing::info!(peer = %address, "refused: {text}");
+    }
+    // The code of the violation takes the place of this one.
+    say_goodbye(transport, CloseCode::Protocol);
+    linger(transport).await;
+}
+
+/// Ends the broker's side of a connection, which says so where its transport has a way to.
+pub(super) fn say_goodbye(transport: &Transport, code: CloseCode) {
+    transport.set_close_code(code);
+    transport.shutdown(Shutdown::Write);
+}
+
+/// What the close frame of a WebSocket says of a refusal.
+fn close_code(reason: Reason) -> CloseCode {
+    match reason {
+        Reason::MALFORMED_PACKET => CloseCode::Malformed,
+        Reason::PROTOCOL_ERROR | Reason::UNSUPPORTED_VERSION => CloseCode::Protocol,
+        Reason::PACKET_TOO_LARGE => CloseCode::TooLarge,
+        Reason::SERVER_BUSY | Reason::QUOTA_EXCEEDED => CloseCode::TryAgainLater,
+        _ => CloseCode::Policy,
+    }
 }

@@ -24,7 +24,30 @@ use stream::Stream;
 pub(crate) use tls::{HandshakeError, Progress, Tls};
 #[cfg(feature = "fuzzing")]
 pub(crate) use web::any_bytes;
-pub(crate) use web::{HttpRefusal, Web, answer as answer_http};
+pub(crate) use web::{CloseCode, HttpRefusal, Web, answer as answer_http};
+
+/// Reads of what is of no use, before the others get their turn.
+const DISCARDS_AT_ONCE: usize = 16;
+/// Bytes of no use that are read of one client.
+const DISCARDED: usize = 4 << 20;
+
+/// Reads what is of no use any more, as a socket that is closed with bytes unread takes back what was written last. Returns
+/// 0 at its end, or when enough has come, and otherwise `WouldBlock`.
+fn discard(
+    discarded: &mut usize,
+    mut read: impl FnMut(&mut &mut [u8]) -> io::Result<usize>,
+) -> io::Result<usize> {
+    for _ in 0..DISCARDS_AT_ONCE {
+        match read(&mut &mut [0; 4 << 10][..])? {
+            0 => return Ok(0),
+            count => *discarded += count,
+        }
+        if *discarded > DISCARDED {
+            return Ok(0);
+        }
+    }
+    Err(io::ErrorKind::WouldBlock.into())
+}
 
 /// One client's byte stream.
 #[derive(Debug)]
@@ -204,6 +227,13 @@ impl Transport {
             Self::Plain(socket) => socket.shutdown(how),
             Self::Tls(tls) => tls.shutdown(how),
             Self::Web(web) => web.shutdown(how),
+        }
+    }
+
+    /// Has the end of writing say why, where a layer above the socket can, and has not met a violation of its own rules.
+    pub(crate) fn set_close_code(&self, code: CloseCode) {
+        if let Self::Web(web) = self {
+            web.set_close_code(code);
         }
     }
 

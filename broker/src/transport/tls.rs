@@ -13,6 +13,7 @@ use rantai_tls::{ServerTls, client_failure};
 use rustls::pki_types::CertificateDer;
 use rustls::{Error, InvalidMessage, ServerConnection};
 
+use super::discard;
 use super::socket::Socket;
 
 /// Bytes that are encrypted before they are handed to the socket.
@@ -37,6 +38,8 @@ struct State {
     ends_when_sent: bool,
     /// The last read has not met the end of what the socket held.
     may_have_more: bool,
+    /// Bytes read that were of no use any more.
+    discarded: usize,
 }
 
 /// How far a handshake is.
@@ -66,8 +69,14 @@ impl Tls {
     /// The configuration cannot be used.
     pub(super) fn new(below: Socket, server: Arc<ServerTls>) -> Result<Self, Error> {
         let connection = ServerConnection::new(server.config())?;
-        let state =
-            State { connection, first: None, violation: None, ends_when_sent: false, may_have_more: false };
+        let state = State {
+            connection,
+            first: None,
+            violation: None,
+            ends_when_sent: false,
+            may_have_more: false,
+            discarded: 0,
+        };
         Ok(Self { below, server, state: Mutex::new(state) })
     }
 
@@ -108,8 +117,8 @@ impl Tls {
     /// Reads until `buffer` is full or the socket empty; 0 at the end of the stream, with or without `close_notify`.
     pub(super) fn try_read(&self, buffer: &mut impl BufMut) -> io::Result<usize> {
         let mut state = self.state.lock();
-        if state.violation.is_some() && state.ends_when_sent {
-            return self.discard();
+        if state.is_over() {
+            return discard(&mut state.discarded, |buffer| self.below.try_read(buffer));
         }
         state.may_have_more = false;
         let mut count = state.take_plaintext(buffer);
@@ -120,24 +129,17 @@ impl Tls {
             match state.read(&self.below) {
                 Ok(0) => return Ok(count),
                 Ok(_) => count += state.take_plaintext(buffer),
-                // What was decrypted comes first; the error is there again in the next call.
-                Err(_) if count > 0 => return Ok(count),
-                Err(error) => return Err(error),
+                // What was decrypted comes first, also what stood before a record that is damaged; the error is there again in
+                // the next call.
+                Err(error) => {
+                    count += state.take_plaintext(buffer);
+                    return if count > 0 { Ok(count) } else { Err(error) };
+                }
             }
         }
         state.may_have_more = true;
         // Records without plaintext: to be tried again, after others that are ready.
         if count == 0 { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(count) }
-    }
-
-    /// Reads what is of no use any more; 0 at its end, and otherwise `WouldBlock`.
-    fn discard(&self) -> io::Result<usize> {
-        for _ in 0..READS_AT_ONCE {
-            if self.below.try_read(&mut &mut [0; 4 << 10][..])? == 0 {
-                return Ok(0);
-            }
-        }
-        Err(io::ErrorKind::WouldBlock.into())
     }
 
     /// Encrypts as much as may wait, once everything before it was taken by the socket.
@@ -174,9 +176,11 @@ impl Tls {
 
     /// Ready when the socket is, or something that was decrypted waits to be read.
     pub(super) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.state.lock().has_plaintext() {
+        let mut state = self.state.lock();
+        if !state.is_over() && state.has_plaintext() {
             return Poll::Ready(Ok(()));
         }
+        drop(state);
         self.below.poll_readable(cx)
     }
 
@@ -196,7 +200,10 @@ impl Tls {
             let mut state = self.state.lock();
             if !state.ends_when_sent {
                 state.ends_when_sent = true;
-                state.connection.send_close_notify();
+                // There is nothing to close before the handshake has ended.
+                if !state.connection.is_handshaking() {
+                    state.connection.send_close_notify();
+                }
             }
             let flushed = state.flush(&self.below);
             if how == Shutdown::Write && flushed.is_ok() {
@@ -208,6 +215,11 @@ impl Tls {
 }
 
 impl State {
+    /// Whether nothing will be read of it any more, whatever was decrypted: it has failed, and the client has been told.
+    fn is_over(&self) -> bool {
+        self.violation.is_some() && self.ends_when_sent
+    }
+
     /// Reads and decrypts once; returns the bytes of the socket, 0 at the end.
     fn read(&mut self, below: &Socket) -> io::Result<usize> {
         if self.violation.is_some() {

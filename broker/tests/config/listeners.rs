@@ -223,9 +223,19 @@ fn each_error_of_a_listener_says_what_to_do() {
         (
             "listeners = [{ protocol = 'ws', address = '[::1]:1' }, { protocol = 'tcp', address = '[0::1]:1' }]",
             "'[0::1]:1'",
-            "listed twice",
+            "the tcp listener on [::1]:1 is where the ws listener on [::1]:1 is, too",
+        ),
+        (
+            "listeners = [{ protocol = 'unix', socket = '/a/b', mode = '600' }, { protocol = 'unix', socket = '/a/./b' }]",
+            "'/a/./b'",
+            "the unix listener on /a/./b is where the unix listener on /a/b is, too",
         ),
     ]);
-    let twice = refused("listen = ['[::1]:1']\n[[listeners]]\nprotocol = 'ws'\naddress = '[::1]:1'\n");
-    assert!(twice.starts_with("broker.toml:4:11: [::1]:1 is listed twice"), "{twice}");
+    let twice = refused(
+        "listen = ['127.0.0.1:1']\n[[listeners]]\nprotocol = 'ws'\naddress = '[::ffff:127.0.0.1]:1'\n",
+    );
+    let expected = "broker.toml:4:11: the ws listener on [::ffff:127.0.0.1]:1 is where the tcp listener on 127.0.0.1:1 is, too";
+    assert!(twice.starts_with(expected), "{twice}");
+    let free = "listen = ['[::1]:0']\n[[listeners]]\nprotocol = 'ws'\naddress = '[::1]:0'\n";
+    Config::from_toml(free, "broker.toml".as_ref()).expect("two ports");
 }

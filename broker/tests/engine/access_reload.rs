@@ -105,7 +105,9 @@ async fn who_loses_a_subscription_is_disconnected_and_keeps_the_rest_of_its_sess
     old.subscribe("a/1", 1).await;
     files.write("acl.conf", "user ada\ntopic readwrite b/#\nuser bob\ntopic readwrite a/#\n");
     let mut root = own.connect(of("root")).await;
-    assert_eq!(command(&mut root).await, (0, String::new()));
+    let told =
+        "read users and rules again: 3 users (0 new, 0 removed), 2 connections and 2 subscriptions ended";
+    assert_eq!(command(&mut root).await, (0, told.to_owned()));
     ada.assert_refused(&[0x87]).await;
     old.assert_ended().await;
     let mut bob = own.connect(of("bob")).await;
@@ -205,31 +207,57 @@ async fn only_admins_have_the_file_read_again() {
     assert!(matches!(error, ReloadError::NoFile));
 }
 
-/// Before there were users any name was taken: a connection that had said "ada" would now be ada.
-/// A start with such a file is refused, too: whoever reaches the port could do everything.
+/// A file that was emptied, or replaced by that of another broker, would let in everybody. Only machines of a network were
+/// kept from that; the users of the broker's own machine were not.
 #[tokio::test]
-async fn the_last_users_cannot_be_taken_away_from_a_listener_that_others_reach() {
+async fn the_last_users_cannot_be_taken_away_unless_the_broker_is_open() {
     let files = Files::new();
-    let start = async |open: bool| {
+    let start = async |host: &str, open: bool| {
         files.write("broker.toml", &users(&["bob"]));
         let mut config = Config::load(files.path()).expect("a configuration");
-        config.listen = vec!["0.0.0.0:0".parse().expect("an address")];
+        config.listen = vec![format!("{host}:0").parse().expect("an address")];
         config.open = open;
         Own::start(move |other| *other = config).await
     };
-    let own = start(false).await;
-    let reloader = own.broker.reloader().expect("our own engine");
-    let mut bob = own.connect(of("bob")).await;
-    files.write("broker.toml", "");
-    let error = reloader.reload().await.expect_err("open to everybody");
-    assert!(matches!(error, ReloadError::Open { .. }) && error.to_string().contains("0.0.0.0"), "{error}");
-    assert_eq!(bob.publish(Publish::new("b/1", "x").qos(1)).await, 0x87, "the rules of before");
-    assert_eq!(own.try_connect(of("bob").password("wrong")).await.1, 0x86);
-    files.write("broker.toml", "acl_file = 'acl.conf'\n");
-    reloader.reload().await.expect("there are rules");
-    let own = start(true).await;
+    for host in ["127.0.0.1", "0.0.0.0"] {
+        let own = start(host, false).await;
+        let reloader = own.broker.reloader().expect("our own engine");
+        let mut bob = own.connect(of("bob")).await;
+        for file in ["", "sys_interval_s = 5\n", "open = true\n", "acl_file = 'acl.conf'\n"] {
+            files.write("broker.toml", file);
+            let error = reloader.reload().await.expect_err("open to everybody");
+            assert!(matches!(error, ReloadError::Unprotected { lost: "users", .. }), "{file}: {error}");
+            assert!(error.to_string().contains("broker.toml has no users"), "{error}");
+        }
+        assert_eq!(bob.publish(Publish::new("b/1", "x").qos(1)).await, 0x87, "the rules of before");
+        assert_eq!(own.try_connect(of("bob").password("wrong")).await.1, 0x86);
+        assert_eq!(own.broker.counts().reloads, 0);
+    }
+    let own = start("0.0.0.0", true).await;
     files.write("broker.toml", "");
     own.broker.reloader().expect("our own engine").reload().await.expect("it is meant");
+    own.connect(of("bob").password("any")).await;
+}
+
+#[tokio::test]
+async fn rules_and_hardened_cannot_be_taken_away_either() {
+    let files = Files::new();
+    for (before, after, told) in [
+        ("acl_file = 'acl.conf'\n".to_owned(), String::new(), "access rules"),
+        (hardened(&["bob"]), users(&["bob"]), "`hardened`"),
+    ] {
+        // What came by a reload is kept as what came by the start.
+        files.write("broker.toml", "");
+        let own = files.start().await;
+        let reloader = own.broker.reloader().expect("our own engine");
+        files.write("broker.toml", &before);
+        reloader.reload().await.expect("more than before");
+        files.write("broker.toml", &after);
+        let error = reloader.reload().await.expect_err("less than before");
+        assert!(matches!(error, ReloadError::Unprotected { lost, .. } if lost == told), "{error}");
+        files.write("broker.toml", &before);
+        reloader.reload().await.expect("as before");
+    }
 }
 
 /// The keys of a file that is read again and those of a running broker have to fit together.

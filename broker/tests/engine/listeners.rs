@@ -1,6 +1,9 @@
 //! `[[listeners]]`: each lets in whom it says, and as many as it says.
 
-use rantai_broker::{Config, Listener, User};
+use std::sync::Arc;
+
+use rantai_access::{Table, UserRecord};
+use rantai_broker::{Broker, Config, Endpoint, Listener, StartError, User, WebSettings};
 
 use crate::Own;
 use crate::support::{Client, Connack, Connect, Version, Will, user};
@@ -87,4 +90,96 @@ async fn a_listener_has_so_many_clients_and_others_have_theirs() {
     while try_at(&own, 1, Connect::new(V5)).await.1.code != 0 {
         tokio::task::yield_now().await;
     }
+}
+
+/// Tries until there is room: clients that have gone leave a little later.
+async fn until_let_in(own: &Own, number: usize, connect: &Connect) -> Client {
+    loop {
+        let (client, connack) = try_at(own, number, connect.clone()).await;
+        if connack.code == 0 {
+            return client;
+        }
+    }
+}
+
+/// A client whose line was cut comes back before the broker has noticed that it was gone.
+#[tokio::test]
+async fn a_client_takes_over_from_its_earlier_connection_where_there_is_no_room_for_another() {
+    let small = Listener { connections: Some(1), ..on_free_port() };
+    let of_listener = with_listeners(Vec::new(), vec![small]).await;
+    let of_all = Own::start(|config| config.limits.connections = 1).await;
+    for (own, number) in [(&of_listener, 1), (&of_all, 0)] {
+        for version in [V3, V5] {
+            let full = if version == V5 { 0x89 } else { 3 };
+            let sensor = Connect::new(version).id("sensor");
+            let mut earlier = until_let_in(own, number, &sensor.clone().persistent()).await;
+            for _ in 0..3 {
+                let (client, connack) = try_at(own, number, sensor.clone().persistent()).await;
+                assert_eq!((connack.code, connack.session_present), (0, true));
+                earlier.assert_refused(&[0x8E]).await;
+                earlier = client;
+                assert_eq!(try_at(own, number, Connect::new(version).id("other")).await.1.code, full);
+            }
+            earlier.disconnect().await;
+            until_let_in(own, number, &Connect::new(version).id("other")).await.disconnect().await;
+        }
+    }
+}
+
+/// Who may not take a client id over does not get in by naming it.
+#[tokio::test]
+async fn the_client_id_of_another_user_makes_no_room() {
+    let small = Listener { connections: Some(1), ..on_free_port() };
+    let mut table = Table::builder();
+    for name in ["ada", "bob"] {
+        table = table.user(UserRecord::new(name).expect("a name"));
+    }
+    let table = Arc::new(table.build().expect("a table"));
+    let own = Own::start(|config: &mut Config| {
+        config.users = vec![user("ada", "a"), user("bob", "b")];
+        config.access = Some(table);
+        config.limits.connections = 1;
+        config.listeners = vec![small];
+    })
+    .await;
+    let of = |user: &str, password: &str| Connect::new(V5).user(user).password(password).id("shared");
+    let (mut ada, connack) = try_at(&own, 1, of("ada", "a")).await;
+    assert_eq!(connack.code, 0);
+    assert_eq!(try_at(&own, 1, of("bob", "b")).await.1.code, 0x85);
+    ada.assert_silent().await;
+    assert_eq!(try_at(&own, 1, of("ada", "a")).await.1.code, 0);
+}
+
+/// What the file cannot tell: flags have changed `listen`, or a folder has two names.
+#[tokio::test]
+async fn listeners_in_each_others_way_are_both_named_at_the_start() {
+    let folder = tempfile::tempdir().expect("a folder");
+    std::os::unix::fs::symlink(folder.path(), folder.path().join("same")).expect("a link");
+    let sockets = ["mqtt.sock", "same/mqtt.sock"].map(|name| Listener {
+        endpoint: Endpoint::Unix { path: folder.path().join(name), mode: None },
+        ..on_free_port()
+    });
+    let listeners = sockets.to_vec();
+    let started = Broker::start(Config { listeners, ..Config::on_free_port() }).await;
+    let Err(StartError::Twice { first, second }) = started else { panic!("{started:?}") };
+    assert!(first.starts_with("the unix listener on ") && first.ends_with("/mqtt.sock"), "{first}");
+    assert!(second.ends_with("/same/mqtt.sock"), "{second}");
+
+    for _ in 0..10 {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr());
+        let address = free.expect("a free port");
+        let web = Listener { web: Some(WebSettings::default()), ..Listener::tcp(address) };
+        let config = Config { listen: vec![address], listeners: vec![web], ..Config::default() };
+        match Broker::start(config).await {
+            Err(StartError::Twice { first, second }) => {
+                assert_eq!(first, format!("the tcp listener on {address}"));
+                assert_eq!(second, format!("the ws listener on {address}"));
+                return;
+            }
+            // Somebody else has taken the port meanwhile.
+            Err(StartError::Bind { .. }) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    panic!("no free port stays free");
 }

@@ -9,7 +9,9 @@ use tungstenite::client::IntoClientRequest as _;
 use tungstenite::protocol::frame::coding::CloseCode;
 use tungstenite::{Error, Message, WebSocket};
 
-use crate::support::{Connect, Packet, Publish, Version, Will, disconnect, pingreq, subscribe, unique_topic};
+use crate::support::{
+    Connect, Packet, Publish, Version, Will, disconnect, pingreq, subscribe, unique_topic, user,
+};
 use Version::{V3, V5};
 
 /// Far longer than any broker needs.
@@ -73,6 +75,15 @@ impl Page {
                 Message::Close(Some(frame)) => return Err(frame.code),
                 Message::Pong(payload) => assert_eq!(&payload[..], b"still there?"),
                 other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    /// The status code of the close frame, whatever comes before.
+    fn refused(mut self) -> CloseCode {
+        loop {
+            if let Err(code) = self.next_or_close() {
+                return code;
             }
         }
     }
@@ -215,7 +226,55 @@ async fn whoever_speaks_no_mqtt_is_told_what_to_do() {
     // Silence, a head that never ends, and a WebSocket without a CONNECT: each has the time of a CONNECT.
     assert_eq!(answer(address, b""), "");
     assert_eq!(answer(address, b"GET /mqtt HTTP/1.1\r\n"), "");
-    let mut page = Page::open(address, V5);
-    assert!(page.socket.read().is_err());
+    assert_eq!(Page::open(address, V5).refused(), CloseCode::Policy);
     assert_eq!((broker.counts().refused_web, broker.counts().refused_connections), (5, 3));
+}
+
+/// Pages see nothing of a CONNACK that does not come, and a socket that just ends is any error of the network to them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn refusals_before_the_session_have_a_status_code() {
+    let broker = broker(|config| {
+        config.limits.connections = 1;
+        config.limits.packet_bytes = 1_000;
+        config.users = vec![user("ada", "right")];
+    })
+    .await;
+    let address = broker.addresses()[0];
+    let _only = Page::connected(address, &Connect::new(V5));
+    let mut malformed = Connect::new(V5).encode();
+    malformed[9] |= 1;
+    for (bytes, code) in [
+        (pingreq(), CloseCode::Protocol),
+        (vec![0x10, 0xFF, 0x7F], CloseCode::Size),
+        (malformed, CloseCode::Invalid),
+        (Connect::new(V5).user("ada").password("wrong").encode(), CloseCode::Policy),
+        (Connect::new(V3).user("ada").password("wrong").encode(), CloseCode::Policy),
+        (Connect::new(V5).encode(), CloseCode::Again),
+        (Connect::new(V3).encode(), CloseCode::Again),
+    ] {
+        let mut page = Page::open(address, V5);
+        page.version = if bytes.get(8) == Some(&4) { V3 } else { V5 };
+        page.send(&bytes);
+        assert_eq!(page.refused(), code, "{bytes:?}");
+    }
+    let refused = broker.counts().refused_web;
+    let mut page = Page::open(address, V5);
+    page.socket.write(Message::text("{}")).expect("room");
+    // More than it reads at a time is still under way when it closes.
+    page.socket.send(Message::binary(vec![0; 100_000])).expect("room");
+    assert_eq!(page.refused(), CloseCode::Unsupported);
+    assert_eq!(broker.counts().refused_web, refused + 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_page_that_gives_way_to_others_or_to_the_end_of_the_broker_is_told() {
+    let broker = broker(|config| config.limits.handshakes_per_address = 1).await;
+    let address = broker.addresses()[0];
+    let first = Page::open(address, V5);
+    let second = Page::open(address, V5);
+    assert_eq!(first.refused(), CloseCode::Again);
+    assert_eq!(broker.counts().refused_per_address, 1);
+    let waits = std::thread::spawn(move || second.refused());
+    broker.shutdown().await;
+    assert_eq!(waits.join().expect("it read"), CloseCode::Away);
 }

@@ -10,4 +10,6 @@ mod hostile;
 mod process;
 mod random;
 mod texts;
+mod tls_bytes;
+mod tls_script;
 mod traffic;

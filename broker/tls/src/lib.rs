@@ -8,6 +8,7 @@ mod reasons;
 mod server;
 mod subject;
 mod verifier;
+mod warning;
 
 use std::sync::Arc;
 
@@ -16,8 +17,9 @@ pub use files::{FileError, Identity, read_certificates, read_identity, read_revo
 pub use problem::TlsProblem;
 pub use reasons::client_failure;
 use rustls::crypto::CryptoProvider;
-pub use server::{ClientFiles, ServerFiles, ServerTls, ServerTlsError};
+pub use server::{ClientFiles, Renewal, ServerFiles, ServerTls, ServerTlsError};
 pub use subject::{NameField, SubjectError, user_name};
+pub use warning::CertificateWarning;
 
 /// The cryptography of every configuration: ring.
 pub fn provider() -> Arc<CryptoProvider> {

@@ -157,7 +157,7 @@ pub(crate) fn explain(error: &Error, presented: &Presented) -> TlsProblem {
 }
 
 /// This machine's time, in seconds since 1970.
-fn now() -> i64 {
+pub(crate) fn now() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
 }

@@ -12,7 +12,9 @@ use rustls::sign::CertifiedKey;
 use rustls::{RootCertStore, ServerConfig};
 
 use crate::files::{FileError, read_certificates, read_identity, read_revocations};
+use crate::problem::now;
 use crate::provider;
+use crate::warning::{CertificateWarning, Examined, examine};
 
 /// The PEM files of a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,6 +87,15 @@ pub struct ServerTls {
     loaded: RwLock<Loaded>,
 }
 
+/// What the files of a server hold by now, checked and not used yet.
+pub struct Renewal(Box<Loaded>);
+
+impl fmt::Debug for Renewal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Renewal").finish_non_exhaustive()
+    }
+}
+
 struct Loaded {
     contents: Contents,
     config: Arc<ServerConfig>,
@@ -136,13 +147,35 @@ impl ServerTls {
     ///
     /// As [`open`](Self::open). Everything is then as before.
     pub fn reload(&self) -> Result<bool, ServerTlsError> {
+        let renewal = self.read_again()?;
+        Ok(renewal.map(|renewal| self.renew(renewal)).is_some())
+    }
+
+    /// Reads the files again and checks them, and uses nothing of it before [`renew`](Self::renew); `None` where they have
+    /// not changed. Blocks for as long as the disk does.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub fn read_again(&self) -> Result<Option<Renewal>, ServerTlsError> {
         let contents = Contents::read(&self.files)?;
         if self.loaded.read().contents == contents {
-            return Ok(false);
+            return Ok(None);
         }
         let loaded = Loaded::of(contents, &self.files, &self.protocols, &self.tickets)?;
-        *self.loaded.write() = loaded;
-        Ok(true)
+        Ok(Some(Renewal(Box::new(loaded))))
+    }
+
+    /// Uses for new connections what its files held when they were [read again](Self::read_again).
+    pub fn renew(&self, renewal: Renewal) {
+        *self.loaded.write() = *renewal.0;
+    }
+
+    /// What is wrong with the files in use at this time, or will be soon.
+    pub fn warnings(&self) -> Vec<CertificateWarning> {
+        let loaded = self.loaded.read();
+        let Contents { chain, roots, revocations, .. } = &loaded.contents;
+        examine(&self.files, &Examined { chain, roots, revocations }, now())
     }
 
     /// Checks the chain that a connected client has shown, by the files of now.

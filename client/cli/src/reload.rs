@@ -3,6 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use rantai_broker::{ReloadError, Reloader};
+use rantai_client::error_chain;
 
 /// What a SIGHUP does, once the broker runs.
 #[derive(Clone, Default)]
@@ -29,7 +30,7 @@ impl AtHangup {
                 Err(error @ (ReloadError::NoFile | ReloadError::Stopping)) => {
                     tracing::warn!("SIGHUP ignored: {error}");
                 }
-                Err(error) => tracing::warn!("users and rules stay as they are: {error}"),
+                Err(error) => tracing::warn!("users and rules stay as they are: {}", error_chain(&error)),
             }
         });
     }

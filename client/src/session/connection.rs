@@ -64,8 +64,10 @@ impl<R: Receiver> Drop for Task<R> {
     fn drop(&mut self) {
         if !matches!(*self.shared.status.borrow(), Status::Ended(_)) {
             for (waiter, error) in self.shared.outbox.lock().ended() {
-                if let Waiter::Future(told) = waiter {
-                    let _ = told.send(Err(error));
+                match waiter {
+                    Waiter::Nobody | Waiter::Token(_) => {}
+                    Waiter::Future(told) => drop(told.send(Err(error))),
+                    Waiter::Answer(told) => drop(told.send(Err(error))),
                 }
             }
             self.shared.ended("its task has ended".to_owned());
@@ -143,6 +145,9 @@ impl<R: Receiver> Task<R> {
             Waiter::Token(token) => self.receiver.settled(token, result),
             Waiter::Future(told) => {
                 let _ = told.send(result);
+            }
+            Waiter::Answer(told) => {
+                let _ = told.send(result.map(|()| String::new()));
             }
         }
     }
@@ -270,8 +275,10 @@ impl<R: Receiver> Task<R> {
                 }
                 Packet::PubAck(ack) => {
                     let told = self.shared.outbox.lock().acknowledged(ack.pkid, outcome(&ack));
-                    if let Some((waiter, result)) = told {
-                        self.tell(waiter, result);
+                    match told {
+                        Some((Waiter::Answer(told), Ok(()))) => drop(told.send(Ok(said(&ack)))),
+                        Some((waiter, result)) => self.tell(waiter, result),
+                        None => {}
                     }
                 }
                 Packet::SubAck(ack) => {

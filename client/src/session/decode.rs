@@ -33,8 +33,7 @@ pub(super) fn message(publish: packets::Publish) -> Option<Message> {
 /// The result that a PUBACK stands for.
 pub(super) fn outcome(ack: &packets::PubAck) -> Result<(), Unsent> {
     use packets::PubAckReason as Reason;
-    let why =
-        reason_string(ack.properties.as_ref().and_then(|properties| properties.reason_string.as_deref()));
+    let why = said(ack);
     let refused = |text: &'static str| Unsent::Refused(text.into());
     Err(match ack.reason {
         Reason::Success => return Ok(()),
@@ -49,6 +48,11 @@ pub(super) fn outcome(ack: &packets::PubAck) -> Result<(), Unsent> {
         }
         Reason::UnspecifiedError | Reason::ImplementationSpecificError => Unsent::Refused(why.into()),
     })
+}
+
+/// The Reason String of a PUBACK.
+pub(super) fn said(ack: &packets::PubAck) -> String {
+    reason_string(ack.properties.as_ref().and_then(|properties| properties.reason_string.as_deref()))
 }
 
 /// Why a filter was refused, by its reason code in a SUBACK and the Reason String of that packet; `None` where it was granted.

@@ -78,6 +78,15 @@ impl Session {
         self.outlet().publish(publish).await
     }
 
+    /// As [`Outlet::command`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Outlet::command`].
+    pub async fn command(&self, publish: Publish) -> Result<String, Unsent> {
+        self.outlet().command(publish).await
+    }
+
     /// Subscribes and waits for SUBACK. Persistent filters are subscribed again after every reconnect, until
     /// [`unsubscribe`](Self::unsubscribe).
     ///

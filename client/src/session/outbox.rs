@@ -31,6 +31,8 @@ pub(super) enum Waiter {
     Nobody,
     Token(u128),
     Future(ResultSender<Unsent>),
+    /// Gets the Reason String of a success, too.
+    Answer(oneshot::Sender<Result<String, Unsent>>),
 }
 
 /// The DISCONNECT that ends a session.

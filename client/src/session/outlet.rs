@@ -33,6 +33,19 @@ impl Outlet {
         result.await.unwrap_or(Err(Unsent::Ended))
     }
 
+    /// As [`publish`](Self::publish) at QoS 1; returns what the broker says in its acknowledgement (the Reason String of
+    /// PUBACK), fit for a terminal, and empty where it says nothing.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`publish`](Self::publish).
+    pub async fn command(&self, publish: Publish) -> Result<String, Unsent> {
+        let (told, result) = oneshot::channel();
+        self.room().await?;
+        self.append(publish.qos(QoS::AtLeastOnce), Waiter::Answer(told))?;
+        result.await.unwrap_or(Err(Unsent::Ended))
+    }
+
     /// Publishes without waiting for the acknowledgement: [`Receiver::settled`](super::Receiver::settled) is called with `token` and the
     /// result, unless `token` is 0. Waits for a connection and for room in the send queue.
     ///

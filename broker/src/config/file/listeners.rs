@@ -1,6 +1,5 @@
 //! `[[listeners]]` as they are written, and their checks.
 
-use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -74,20 +73,24 @@ pub(super) fn check(
     file: &Path,
 ) -> Result<Vec<Listener>, Complaint> {
     let folder = file.parent().unwrap_or(Path::new(""));
-    let mut seen: HashSet<Endpoint> = listen.iter().copied().map(Endpoint::Tcp).collect();
-    let listeners = written.into_iter().map(|written| {
+    let mut listeners: Vec<Listener> = Vec::new();
+    for written in written {
         let span = written.address.as_ref().map(Spanned::span);
         let span = span.or(written.socket.as_ref().map(Spanned::span)).unwrap_or(written.protocol.span());
         let listener = written.check(users, folder)?;
-        // Port 0 is a different port each time.
-        let is_any_port = listener.address().is_some_and(|address| address.port() == 0);
-        if !is_any_port && !seen.insert(listener.endpoint.clone()) {
-            let message = format!("{} is listed twice; remove one", listener.endpoint);
+        let short = listen.iter().copied().map(Listener::tcp);
+        let same = short.chain(listeners.iter().cloned());
+        if let Some(other) = { same }.find(|other| other.endpoint.is_same_as(&listener.endpoint)) {
+            let message = format!(
+                "{} is where {} is, too; give one of them another place, or remove it",
+                listener.title(),
+                other.title()
+            );
             return Err(Complaint { span, message });
         }
-        Ok(listener)
-    });
-    listeners.collect()
+        listeners.push(listener);
+    }
+    Ok(listeners)
 }
 
 impl WrittenListener {

@@ -5,7 +5,7 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
 
 use super::*;
-use crate::transport::memory;
+use crate::transport::{DISCARDED, memory};
 
 /// A server's files in a folder that goes with them, and what a client trusts.
 struct Site {
@@ -189,6 +189,48 @@ fn what_is_not_tls_is_told_by_what_it_is() {
         tls.shutdown(Shutdown::Write);
         assert!(is_blocked(&read(&tls, 10)), "what still comes is read and forgotten");
     }
+}
+
+/// What was decrypted before a damaged record was never read, and stayed: whoever waited for the client's end was told again
+/// and again that there was something, and found nothing. That held up every other client of the thread.
+#[test]
+fn what_came_before_a_damaged_record_is_read_and_does_not_stay() {
+    let site = Site::new();
+    for (most, first) in [(100, &b"last"[..]), (2, b"la")] {
+        let (tls, mut client) = site.connected(64 << 10);
+        let mut bytes = Vec::new();
+        client.connection.writer().write_all(b"last").expect("room");
+        client.connection.write_tls(&mut bytes).expect("into memory");
+        bytes.extend([0x17, 3, 3, 0, 20]);
+        bytes.extend([7; 20]);
+        client.socket.try_write(&bytes).expect("room");
+        assert_eq!(read(&tls, most).expect("what came before"), first);
+        tls.shutdown(Shutdown::Write);
+        assert!(is_blocked(&read(&tls, most)), "read and forgotten");
+        assert!(!is_readable(&tls));
+        client.socket.try_write(&[7; 1_000]).expect("room");
+        assert!(is_readable(&tls) && is_blocked(&read(&tls, most)));
+        drop(client);
+        assert_eq!(read(&tls, most).expect("the end"), b"");
+    }
+}
+
+#[test]
+fn a_client_whose_stream_has_failed_may_not_send_for_ever() {
+    let site = Site::new();
+    let (tls, client) = site.pair(64 << 10);
+    client.socket.try_write(b"GET / HTTP/1.1\r\n").expect("room");
+    tls.try_handshake().expect_err("no TLS");
+    tls.shutdown(Shutdown::Write);
+    let mut sent = 0;
+    loop {
+        sent += client.socket.try_write(&[b'x'; 64 << 10]).expect("room");
+        match read(&tls, 100) {
+            Ok(read) if read.is_empty() => break,
+            blocked => assert!(is_blocked(&blocked), "{blocked:?}"),
+        }
+    }
+    assert!((DISCARDED..DISCARDED + (1 << 20)).contains(&sent), "{sent}");
 }
 
 /// Whatever bytes come, before and after the handshake: an error or a wait, no panic and no end of memory.

@@ -16,11 +16,24 @@ use std::net::Shutdown;
 use bytes::BufMut;
 use parking_lot::Mutex;
 
+use super::discard;
 use super::stream::Stream;
 use frames::{FrameReader, Violation};
 use outgoing::Outgoing;
 
 pub(crate) use request::{HttpRefusal, answer};
+
+/// Why a WebSocket ends: the status code of its close frame (RFC 6455, 7.4.1, and the registry of IANA).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u16)]
+pub(crate) enum CloseCode {
+    GoingAway = 1001,
+    Protocol = 1002,
+    Malformed = 1007,
+    Policy = 1008,
+    TooLarge = 1009,
+    TryAgainLater = 1013,
+}
 
 /// Read from the socket at a time.
 const READ_BYTES: usize = 16 << 10;
@@ -50,6 +63,8 @@ struct Incoming {
     is_more_likely: bool,
     /// Why the stream has failed.
     violation: Option<Violation>,
+    /// Bytes read that were of no use any more.
+    discarded: usize,
 }
 
 impl Web {
@@ -77,7 +92,11 @@ impl Web {
             return Ok(0);
         }
         if incoming.violation.is_some() {
-            return Err(io::ErrorKind::InvalidData.into());
+            return if self.outgoing.lock().is_ending() {
+                discard(&mut incoming.discarded, |buffer| self.below.try_read(buffer))
+            } else {
+                Err(io::ErrorKind::InvalidData.into())
+            };
         }
         let mut masked = MASKED.take();
         masked.resize(READ_BYTES, 0);
@@ -144,6 +163,11 @@ impl Web {
     pub(super) fn violation(&self) -> Option<&'static str> {
         let violation = self.incoming.lock().violation.map(|violation| violation.text);
         violation.or_else(|| self.below.violation())
+    }
+
+    /// Has the close frame say this, unless that is decided already.
+    pub(super) fn set_close_code(&self, code: CloseCode) {
+        self.outgoing.lock().set_close_code(code as u16);
     }
 
     pub(super) fn shutdown(&self, how: Shutdown) {

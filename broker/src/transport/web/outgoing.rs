@@ -98,14 +98,19 @@ impl Outgoing {
         }
     }
 
-    /// The status code of the close frame, whenever that is sent.
+    /// The status code of the close frame, whenever that is sent. The first one stays.
     pub(super) fn set_close_code(&mut self, code: u16) {
-        self.close_code = Some(code);
+        self.close_code.get_or_insert(code);
     }
 
     /// Has the socket shut down for writing once all is sent.
     pub(super) fn end_when_sent(&mut self) {
         self.ends = true;
+    }
+
+    /// Whether that was asked for.
+    pub(super) fn is_ending(&self) -> bool {
+        self.ends
     }
 
     /// Whether something is to be sent before the caller's next bytes, or without any.

@@ -114,6 +114,9 @@ fn each_violation_is_told_by_its_status_code() {
         let close = sent(&client);
         assert_eq!(close[..2], [0x88, 2]);
         assert_eq!(u16::from_be_bytes([close[2], close[3]]), code, "{bytes:?}");
+        client.try_write(&bytes).expect("room");
+        assert!(is_blocked(&read(&web)), "read and forgotten: unread bytes would take back the close frame");
+        assert!(client.try_write(&[0; 64 << 10]).is_ok_and(|count| count == 64 << 10), "there is room again");
     }
 }
 

@@ -4,7 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use rantai_broker::{ClientCertificates, Endpoint, Listener, StartError};
+use rantai_broker::{ClientCertificates, Config, Endpoint, Listener, ReloadError, StartError};
 use rantai_testing::{Connect, Packet, Publish, pingreq, subscribe};
 
 use super::site::{Site, open};
@@ -45,15 +45,55 @@ async fn a_new_certificate_is_used_without_dropping_connections_and_a_broken_one
     let reloader = own.broker.reloader().expect("our own engine");
 
     site.renew(&["127.0.0.1", "new.local"]);
-    // There is no configuration file, of which it complains after the certificates.
-    reloader.reload().await.expect_err("no file");
+    assert_eq!(reloader.reload().await.expect("new files").certificates, 1);
     assert_eq!(site.connect(address, "new.local", None).present(&Connect::new(V5)).expect("let in"), 0);
     site.write("server.pem", "no certificate\n");
-    reloader.reload().await.expect_err("no file");
+    let error = reloader.reload().await.expect_err("a broken file");
+    let ReloadError::Certificates(cause) = error else { panic!("{error:?}") };
+    let cause = cause.to_string();
+    assert!(cause.contains("no certificate in") && cause.contains("server.pem"), "{cause}");
     assert_eq!(site.connect(address, "new.local", None).present(&Connect::new(V5)).expect("let in"), 0);
 
     client.send(&pingreq()).expect("connected");
     assert!(matches!(client.receive(V5), Ok(Packet::Pingresp)));
+}
+
+/// All of it or nothing: rules without the certificates that belong to them, and the other way round, were applied.
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn rules_and_certificates_are_read_again_together_or_not_at_all() {
+    let site = Site::new();
+    let write = |users: &str| {
+        let listener =
+            "protocol = 'tls'\naddress = '127.0.0.1:0'\ncertificate = 'server.pem'\nkey = 'server.key'";
+        site.write("broker.toml", &format!("anonymous = true\n{users}[[listeners]]\n{listener}\n"));
+    };
+    let ada = "[[users]]\nname = 'ada'\n";
+    write(ada);
+    let config = Config::load(site.path("broker.toml")).expect("a configuration");
+    let own = Own::start(move |other| *other = config).await;
+    let (address, reloader) = (own.broker.addresses()[0], own.broker.reloader().expect("our own engine"));
+    // Eve is a user from when the file is read again: nobody else may take a client id of hers.
+    let as_eve = |name| {
+        let connect = Connect::new(V5).id("eve--1");
+        site.connect(address, name, None).present(&connect)
+    };
+
+    site.write("server.pem", "no certificate\n");
+    write(&format!("{ada}[[users]]\nname = 'eve'\n"));
+    let error = reloader.reload().await.expect_err("a broken certificate");
+    assert!(matches!(error, ReloadError::Certificates(_)), "{error}");
+    assert_eq!(as_eve("127.0.0.1").expect("an answer"), 0, "the rules of before");
+
+    site.renew(&["127.0.0.1", "new.local"]);
+    write("[[users]]\n");
+    let error = reloader.reload().await.expect_err("a broken file");
+    assert!(matches!(error, ReloadError::Config(_)), "{error}");
+    as_eve("new.local").expect_err("the certificate of before");
+
+    write(&format!("{ada}[[users]]\nname = 'eve'\n"));
+    let reloaded = reloader.reload().await.expect("both");
+    assert_eq!((reloaded.users, reloaded.new_users, reloaded.certificates), (2, 1, 1));
+    assert_eq!(as_eve("new.local").expect("an answer"), 0x85, "the new rules");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]

@@ -1,10 +1,11 @@
 //! `rantai admin`: commands to a running broker.
 
-use rantai_client::session::{Publish, QoS, Unsent};
+use rantai_client::session::{Publish, Unsent};
 use tokio::time::timeout;
 
 use crate::connection::{Connection, log, print_json, run};
 use crate::exit::{Exit, Failure};
+use crate::terminal::print;
 
 /// The topic of the command, as the broker has it.
 const RELOAD: &str = "$CONTROL/rantai/reload";
@@ -14,7 +15,7 @@ Examples:
   rantai admin reload --broker mqtt://broker --user root --password-file ~/.root
   kill -HUP PID                  the same, on the broker's machine: PID is that of its process
 
-Exit codes: 0 done, 1 the file is wrong and nothing has changed, 2 wrong command line, 3 no broker, 4 not an admin,
+Exit codes: 0 done, 1 a file is wrong and nothing has changed, 2 wrong command line, 3 no broker, 4 not an admin,
 6 no answer in time.";
 
 /// Commands to a running broker, for users with the role admin.
@@ -29,7 +30,7 @@ pub(crate) struct Admin {
 
 #[derive(clap::Subcommand)]
 enum Action {
-    /// Read users, roles and rules again from the broker's configuration file
+    /// Read users, roles, rules and certificates again from the broker's files, and print what has changed
     Reload,
 }
 
@@ -44,13 +45,13 @@ impl Admin {
 
 async fn reload(connection: Connection) -> Result<(), Failure> {
     let client = connection.client().await?;
-    let command = Publish::new(RELOAD.to_owned(), Vec::new()).qos(QoS::AtLeastOnce);
-    let done = timeout(connection.timeout(), client.publish(command)).await.map_err(|_| {
+    let command = Publish::new(RELOAD.to_owned(), Vec::new());
+    let done = timeout(connection.timeout(), client.command(command)).await.map_err(|_| {
         let text = format!("the broker did not answer within {:?}", connection.timeout());
         Failure::new(Exit::NoAnswer, text)
     })?;
-    match done {
-        Ok(()) => {}
+    let changed = match done {
+        Ok(changed) => changed,
         Err(Unsent::Denied { why }) => {
             let text = format!("only users with the role admin may do this: {why}");
             return Err(Failure::new(Exit::Denied, text));
@@ -59,10 +60,14 @@ async fn reload(connection: Connection) -> Result<(), Failure> {
             return Err(Failure::from_error(Exit::Unreachable, &error));
         }
         Err(error) => return Err(Failure::from_error(Exit::Failed, &error)),
-    }
+    };
     client.close().await;
     if connection.json {
-        print_json(&serde_json::json!({"reloaded": true}));
+        print_json(&serde_json::json!({"reloaded": true, "changed": changed}));
+    } else if changed.is_empty() {
+        print("the broker has read users and rules again");
+    } else {
+        print(&changed);
     }
     Ok(())
 }

@@ -139,6 +139,7 @@ pub(super) fn explain(error: &StartError, listen: &[SocketAddr]) -> Failure {
             let ways = "; give the listener `protocol = \"tls\"`, or an address of this machine alone";
             Failure::from_error(Exit::Usage, error).and_then_say(ways)
         }
+        StartError::Twice { .. } => Failure::from_error(Exit::Usage, error),
         error => Failure::from_error(Exit::Failed, error),
     }
 }

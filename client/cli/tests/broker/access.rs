@@ -74,8 +74,20 @@ fn rules_change_at_sighup_and_by_an_admin_and_a_wrong_file_changes_nothing() {
     assert!(why.contains("broker.toml:1:12: acl.conf:2: cannot read"), "{why}");
     assert!(publish("window/1").status.success(), "as before");
     fs::write(folder.path().join("acl.conf"), "user ada\ntopic write door/#\n").expect("a file");
-    assert!(reload(&root).status.success());
+    let done = reload(&root);
+    assert!(done.status.success());
+    let changed =
+        "read users and rules again: 2 users (0 new, 0 removed), 0 connections and 0 subscriptions ended\n";
+    assert_eq!(text(&done.stdout), changed);
     assert!(publish("door/1").status.success());
+    fs::write(&config, "listen = ['127.0.0.1:1883']\n").expect("a file");
+    let refused = reload(&root);
+    assert_eq!(refused.status.code(), Some(1));
+    let why = text(&refused.stderr);
+    assert!(why.contains("broker.toml has no users, which this broker has"), "{why}");
+    broker.signal(Signal::HUP);
+    broker.wait_for("users and rules stay as they are: ");
+    assert_eq!(publish("window/1").status.code(), Some(4), "the rules of before");
 }
 
 #[test]

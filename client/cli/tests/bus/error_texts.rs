@@ -81,7 +81,10 @@ fn broker() -> Vec<Example> {
         example(StartError::Clear { address }),
         example(StartError::NoSuchEngine),
         example(rantai_broker::ReloadError::NoFile),
-        example(rantai_broker::ReloadError::Open { address }),
+        example(rantai_broker::ReloadError::Unprotected {
+            file: PathBuf::from("broker.toml"),
+            lost: "users",
+        }),
         example(rantai_broker::ReloadError::Clear { address }),
         example(StartError::OtherEngine("why".to_owned())),
     ]

@@ -1,0 +1,220 @@
+//! What is wrong with a server's files that can be used, or will be soon.
+
+use std::path::{Path, PathBuf};
+
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer};
+use x509_parser::certificate::X509Certificate;
+use x509_parser::prelude::FromDer as _;
+use x509_parser::revocation_list::CertificateRevocationList;
+use x509_parser::time::ASN1Time;
+
+use crate::server::ServerFiles;
+
+/// Seconds of a day.
+const DAY: i64 = 24 * 60 * 60;
+/// Days before its end from which a certificate is told.
+const SOON: i64 = 14;
+
+/// A fault of a server's files that keeps no server from starting, but clients from connecting, now or soon, or its key from
+/// being a secret.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
+#[non_exhaustive]
+pub enum CertificateWarning {
+    /// A certificate has expired.
+    #[error("a certificate in {} has expired at {until}: clients refuse it; renew it", path.display())]
+    Expired {
+        /// The file.
+        path: PathBuf,
+        /// Its last moment.
+        until: String,
+    },
+    /// A certificate is not valid yet.
+    #[error(
+        "a certificate in {} is not valid before {from}: clients refuse it until then; look at this machine's clock, or at \
+         that of who has issued it", path.display()
+    )]
+    NotYetValid {
+        /// The file.
+        path: PathBuf,
+        /// Its first moment.
+        from: String,
+    },
+    /// A certificate expires soon.
+    #[error("a certificate in {} expires in {days} days, at {until}; renew it", path.display())]
+    ExpiresSoon {
+        /// The file.
+        path: PathBuf,
+        /// Its last moment.
+        until: String,
+        /// Whole days until then.
+        days: i64,
+    },
+    /// The server's own certificate is one of an authority.
+    #[error(
+        "the certificate in {} is that of an authority, which many clients refuse as a server's; have the authority issue one \
+         for the server", path.display()
+    )]
+    Authority {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Others may read or change the private key.
+    #[error("others on this machine may read or change the key {}; run `chmod o= {}`", path.display(), path.display())]
+    KeyOfOthers {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A revocation list is out of date.
+    #[error("a revocation list in {} was to be replaced at {due}; fetch a new one", path.display())]
+    OldRevocations {
+        /// The file.
+        path: PathBuf,
+        /// When its issuer has meant to publish the next one.
+        due: String,
+    },
+}
+
+/// What the certificates of a server hold.
+pub(crate) struct Examined<'a> {
+    pub(crate) chain: &'a [CertificateDer<'static>],
+    pub(crate) roots: &'a [CertificateDer<'static>],
+    pub(crate) revocations: &'a [CertificateRevocationListDer<'static>],
+}
+
+/// What is wrong at a time, in seconds since 1970.
+pub(crate) fn examine(files: &ServerFiles, contents: &Examined<'_>, now: i64) -> Vec<CertificateWarning> {
+    let mut warnings = Vec::new();
+    examine_validity(&files.certificate, contents.chain, now, &mut warnings);
+    let own = contents.chain.first().and_then(|own| X509Certificate::from_der(own).ok());
+    if own.is_some_and(|(_, own)| own.is_ca()) {
+        warnings.push(CertificateWarning::Authority { path: files.certificate.clone() });
+    }
+    if is_open_to_others(&files.key) {
+        warnings.push(CertificateWarning::KeyOfOthers { path: files.key.clone() });
+    }
+    if let Some(clients) = &files.clients {
+        examine_validity(&clients.roots, contents.roots, now, &mut warnings);
+        let lists = contents.revocations.iter();
+        let due = lists.filter_map(|list| {
+            let (_, list) = CertificateRevocationList::from_der(list).ok()?;
+            list.next_update().filter(|due| due.timestamp() < now)
+        });
+        let path = clients.revocations.clone().unwrap_or_default();
+        warnings.extend(
+            due.map(|due| CertificateWarning::OldRevocations { path: path.clone(), due: due.to_string() }),
+        );
+    }
+    warnings
+}
+
+fn examine_validity(
+    path: &Path,
+    certificates: &[CertificateDer<'_>],
+    now: i64,
+    warnings: &mut Vec<CertificateWarning>,
+) {
+    for certificate in certificates {
+        let Ok((_, certificate)) = X509Certificate::from_der(certificate) else { continue };
+        let validity = certificate.validity();
+        let told = |time: &ASN1Time| time.to_string();
+        let path = path.to_owned();
+        let left = validity.not_after.timestamp().saturating_sub(now);
+        if left < 0 {
+            warnings.push(CertificateWarning::Expired { path, until: told(&validity.not_after) });
+        } else if now < validity.not_before.timestamp() {
+            warnings.push(CertificateWarning::NotYetValid { path, from: told(&validity.not_before) });
+        } else if left < SOON * DAY {
+            let until = told(&validity.not_after);
+            warnings.push(CertificateWarning::ExpiresSoon { path, until, days: left / DAY });
+        }
+    }
+}
+
+/// Whether users who neither own a file nor are of its group may read or change it.
+#[cfg(unix)]
+fn is_open_to_others(path: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt as _;
+    path.metadata().is_ok_and(|about| about.permissions().mode() & 0o007 != 0)
+}
+
+#[cfg(not(unix))]
+fn is_open_to_others(_: &Path) -> bool {
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair, date_time_ymd};
+
+    use super::*;
+    use crate::server::ClientFiles;
+
+    /// 2026-06-15 12:00:00.
+    const NOW: i64 = 1_781_524_800;
+
+    fn certificate(from: (i32, u8, u8), until: (i32, u8, u8), is_ca: bool) -> CertificateDer<'static> {
+        let mut params = CertificateParams::new(vec!["pi.local".to_owned()]).expect("a name");
+        params.not_before = date_time_ymd(from.0, from.1, from.2);
+        params.not_after = date_time_ymd(until.0, until.1, until.2);
+        if is_ca {
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        }
+        params.self_signed(&KeyPair::generate().expect("a key")).expect("a certificate").der().clone()
+    }
+
+    fn told(chain: &[CertificateDer<'static>], roots: &[CertificateDer<'static>]) -> Vec<CertificateWarning> {
+        let files = ServerFiles {
+            certificate: PathBuf::from("server.pem"),
+            key: PathBuf::from("/no/such/key"),
+            clients: Some(ClientFiles { roots: PathBuf::from("ca.pem"), revocations: None, required: false }),
+        };
+        examine(&files, &Examined { chain, roots, revocations: &[] }, NOW)
+    }
+
+    #[test]
+    fn certificates_are_told_by_their_time() {
+        let good = certificate((2026, 1, 1), (2026, 7, 1), false);
+        assert_eq!(told(&[good.clone()], &[]), []);
+        let only = |told: Vec<CertificateWarning>| match &told[..] {
+            [one] => one.to_string(),
+            others => panic!("{others:?}"),
+        };
+        let soon = certificate((2026, 1, 1), (2026, 6, 20), false);
+        let text = only(told(&[soon], &[]));
+        assert!(text.contains("server.pem expires in 4 days, at Jun 20 "), "{text}");
+        let over = certificate((2026, 1, 1), (2026, 6, 15), false);
+        let text = only(told(&[good.clone(), over.clone()], &[]));
+        assert!(text.contains("a certificate in server.pem has expired at Jun 15 "), "{text}");
+        let text = only(told(&[good.clone()], &[over]));
+        assert!(text.contains("ca.pem has expired"), "{text}");
+        let future = certificate((2026, 6, 16), (2027, 1, 1), false);
+        let text = only(told(&[future], &[]));
+        assert!(text.contains("server.pem is not valid before Jun 16 "), "{text}");
+    }
+
+    #[test]
+    fn the_certificate_of_an_authority_is_told_where_it_is_the_servers_own() {
+        let authority = certificate((2026, 1, 1), (2030, 1, 1), true);
+        let good = certificate((2026, 1, 1), (2030, 1, 1), false);
+        assert_eq!(told(&[good, authority.clone()], &[authority.clone()]), []);
+        let path = PathBuf::from("server.pem");
+        assert_eq!(told(&[authority], &[]), [CertificateWarning::Authority { path }]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_key_that_others_may_read_is_told() {
+        use std::os::unix::fs::PermissionsExt as _;
+
+        let folder = tempfile::tempdir().expect("a folder");
+        let key = folder.path().join("server.key");
+        std::fs::write(&key, "a key").expect("written");
+        let files = ServerFiles { certificate: PathBuf::new(), key: key.clone(), clients: None };
+        for (mode, is_told) in [(0o600, false), (0o640, false), (0o644, true), (0o602, true)] {
+            std::fs::set_permissions(&key, std::fs::Permissions::from_mode(mode)).expect("set");
+            let told = examine(&files, &Examined { chain: &[], roots: &[], revocations: &[] }, NOW);
+            let expected = CertificateWarning::KeyOfOthers { path: key.clone() };
+            assert_eq!(told, if is_told { vec![expected] } else { vec![] }, "{mode:o}");
+        }
+    }
+}
