@@ -15,6 +15,7 @@ use crate::topic::{is_bridge_state, is_state_of_bridge};
 
 /// Who may log in, and who may do what.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a setting of its own")]
 pub(super) struct Rules {
     anonymous: bool,
     /// Whether a listener lets clients without a user name in.

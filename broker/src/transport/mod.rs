@@ -33,12 +33,9 @@ const DISCARDED: usize = 4 << 20;
 
 /// Reads what is of no use any more, as a socket that is closed with bytes unread takes back what was written last. Returns
 /// 0 at its end, or when enough has come, and otherwise `WouldBlock`.
-fn discard(
-    discarded: &mut usize,
-    mut read: impl FnMut(&mut &mut [u8]) -> io::Result<usize>,
-) -> io::Result<usize> {
+fn discard(discarded: &mut usize, mut read: impl FnMut(&mut [u8]) -> io::Result<usize>) -> io::Result<usize> {
     for _ in 0..DISCARDS_AT_ONCE {
-        match read(&mut &mut [0; 4 << 10][..])? {
+        match read(&mut [0; 4 << 10])? {
             0 => return Ok(0),
             count => *discarded += count,
         }

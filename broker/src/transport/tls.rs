@@ -118,7 +118,7 @@ impl Tls {
     pub(super) fn try_read(&self, buffer: &mut impl BufMut) -> io::Result<usize> {
         let mut state = self.state.lock();
         if state.is_over() {
-            return discard(&mut state.discarded, |buffer| self.below.try_read(buffer));
+            return discard(&mut state.discarded, |buffer| self.below.try_read(&mut &mut buffer[..]));
         }
         state.may_have_more = false;
         let mut count = state.take_plaintext(buffer);

@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
 use super::backoff::Backoff;
-use super::decode::{message, outcome};
+use super::decode::{message, outcome, said};
 use super::error::{ConnectError, Unsent};
 use super::frame;
 use super::handshake::{Connection, PATIENCE, connect};

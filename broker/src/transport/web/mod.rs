@@ -93,7 +93,7 @@ impl Web {
         }
         if incoming.violation.is_some() {
             return if self.outgoing.lock().is_ending() {
-                discard(&mut incoming.discarded, |buffer| self.below.try_read(buffer))
+                discard(&mut incoming.discarded, |buffer| self.below.try_read(&mut &mut buffer[..]))
             } else {
                 Err(io::ErrorKind::InvalidData.into())
             };
