@@ -9,6 +9,9 @@ use crate::wire::request::Params;
 
 use super::answer::Binary;
 
+/// So many characters of a wrong value are told.
+const SHOWN: usize = 100;
+
 /// The parameters of one call.
 #[derive(Debug)]
 pub struct Arguments {
@@ -161,7 +164,12 @@ fn unfit(name: &str, error: &str) -> Fault {
         "map" => "an object",
         other => other,
     };
-    Fault::wrong_parameter(name, &format!("{}, found {found}", in_json_words(wanted)))
+    // A caller knows what it sent; all of it might not fit into an answer.
+    let shown = match found.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}…", &found[..end]),
+        None => found.to_owned(),
+    };
+    Fault::wrong_parameter(name, &format!("{}, found {shown}", in_json_words(wanted)))
 }
 
 /// What serde expected, in the words of JSON instead of Rust's: "an integer from 0 to 255" for `u8`.
@@ -271,6 +279,10 @@ mod tests {
             (told::<Options>(json!({"a": 1})), "x: expected `retries`, found unknown field `a`"),
             (told::<State>(json!("off")), "x: expected `on`, found `off`"),
             (told::<()>(json!([])), "x: expected null, found an array"),
+            (
+                told::<u8>(json!("é".repeat(1_000))),
+                &*format!("x: expected an integer from 0 to 255, found string \"{}…", "é".repeat(92)),
+            ),
         ] {
             assert_eq!(message, expected);
         }

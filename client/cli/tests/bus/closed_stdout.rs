@@ -21,7 +21,6 @@ const ON_A_BUS: &[&[&str]] = &[
     &["call", "calculator.rpc.stats", "--json"],
     &["call", "echo.bytes", "--input", "/etc/hostname"],
     &["calc", "--op", "all", "-a", "2", "-b", "3"],
-    &["task", "list"],
 ];
 
 fn commands<'a>(bus: &'a Bus) -> impl Iterator<Item = (Command, &'a [&'a str])> {

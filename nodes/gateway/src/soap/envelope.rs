@@ -9,7 +9,7 @@ use super::xml::{self, Element, text};
 pub(super) const SOAP: &str = "http://schemas.xmlsoap.org/soap/envelope/";
 /// The actor that is whoever gets the message next.
 const NEXT: &str = "http://schemas.xmlsoap.org/soap/actor/next";
-/// So many characters of a wrong value are told.
+/// So many characters of what a caller wrote are told.
 const SHOWN: usize = 64;
 const INSTANCE: &str = "http://www.w3.org/2001/XMLSchema-instance";
 
@@ -32,7 +32,7 @@ pub(super) fn read<'a>(
         return Err(Wrong::Client("no Envelope".to_owned()));
     }
     if root.namespace != SOAP {
-        let text = format!("the envelope is of {:?}; SOAP 1.1 is {SOAP:?}", root.namespace);
+        let text = format!("the envelope is of {:?}; SOAP 1.1 is {SOAP:?}", shown(&root.namespace));
         return Err(Wrong::VersionMismatch(text));
     }
     let mut parts = root.children.iter();
@@ -45,7 +45,7 @@ pub(super) fn read<'a>(
             is_ours(block) && block.attribute(SOAP, "mustUnderstand").map(str::trim) == Some("1")
         };
         if let Some(block) = header.children.iter().find(demanded) {
-            return Err(Wrong::MustUnderstand(format!("header {} is not understood", block.name)));
+            return Err(Wrong::MustUnderstand(format!("header {} is not understood", shown(&block.name))));
         }
         part = parts.next();
     }
@@ -57,7 +57,7 @@ pub(super) fn read<'a>(
     let known = service.operations.iter().find(|operation| call.is(&service.namespace, &operation.name));
     let operation = known.ok_or_else(|| {
         let names: Vec<&str> = service.operations.iter().map(|operation| &*operation.name).collect();
-        let Element { namespace, name, .. } = call;
+        let (namespace, name) = (shown(&call.namespace), shown(&call.name));
         let names = names.join(", ");
         Wrong::Client(format!("no operation {name} of {namespace:?}; {:?} has {names}", service.namespace))
     })?;
@@ -73,10 +73,8 @@ fn params(service: &Service, operation: &Operation, call: &Element) -> Result<Ma
     for given in &call.children {
         let known = operation.params.iter().find(|param| given.is(&service.namespace, &param.name));
         let Some(param) = known else {
-            return wrong(format!(
-                "{}: no parameter {} of {:?}",
-                operation.name, given.name, given.namespace
-            ));
+            let (namespace, name) = (shown(&given.namespace), shown(&given.name));
+            return wrong(format!("{}: no parameter {name} of {namespace:?}", operation.name));
         };
         if !given.children.is_empty() {
             return wrong(format!("{} is a simple value", param.name));
@@ -88,8 +86,8 @@ fn params(service: &Service, operation: &Operation, call: &Element) -> Result<Ma
             continue;
         }
         let Some(value) = param.of.read(&given.text) else {
-            let found: String = given.text.chars().take(SHOWN).collect();
-            return wrong(format!("{}: expected {}, found {found:?}", param.name, param.of.expected()));
+            let (expected, found) = (param.of.expected(), shown(&given.text));
+            return wrong(format!("{}: expected {expected}, found {found:?}", param.name));
         };
         if params.insert(param.name.clone(), value).is_some() {
             return wrong(format!("{} is given twice", param.name));
@@ -99,6 +97,11 @@ fn params(service: &Service, operation: &Operation, call: &Element) -> Result<Ma
         Some(missing) => wrong(format!("{} is missing", missing.name)),
         None => Ok(params),
     }
+}
+
+/// The beginning of a text of the caller, for a message.
+fn shown(text: &str) -> String {
+    text.chars().take(SHOWN).collect()
 }
 
 /// A result as an envelope; nothing where it is not of the operation's type.
