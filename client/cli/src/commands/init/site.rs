@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use rantai_credentials::{Cost, PasswordFile, Record};
 
-use crate::certificates::{Authority, Folder, Host, Subject, write_secret};
+use crate::certificates::{Authority, Folder, Host, Subject, WithKey, write_secret};
 use crate::configurations::NODES;
 use crate::exit::{Exit, Failure};
 use crate::random::random_password;
@@ -47,7 +47,7 @@ impl Site<'_> {
         }
         let authority = Authority::create(&folder, &format!("Rantai of {}", self.hosts[0]), &[])?;
         let subject = Subject::Server(self.hosts.to_vec());
-        authority.issue(&folder, &folder.server("server"), &subject, None, DAYS)?;
+        authority.issue(&folder, &folder.server("server"), &subject, WithKey::New, DAYS)?;
         let mut passwords = PasswordFile::default();
         for user in USERS {
             let failed = |error: &dyn std::fmt::Display| {
