@@ -105,7 +105,9 @@ impl Broker {
         if !is_meant {
             return;
         }
-        if self.user.is_none() && self.password_file.is_none() && !self.url_has_user() {
+        // Whoever names a certificate is its user, and not that of the configuration.
+        let is_certificate = self.tls.cert.is_some();
+        if self.user.is_none() && self.password_file.is_none() && !self.url_has_user() && !is_certificate {
             self.user.clone_from(&config.user);
             self.password_file.clone_from(&config.password_file);
         }
@@ -218,6 +220,8 @@ impl Broker {
             }
             return file.map(|file| Ok((user.to_owned(), read_password(file)?))).transpose();
         }
+        // A certificate that is named here is who this is, and another user's password stays where it is.
+        let context = context.filter(|_| !(self.tls.cert.is_some() && address.uses_tls()));
         let Some(user) = self.user.as_ref().or_else(|| context?.user.as_ref()) else {
             return match file {
                 Some(_) => usage("a password without a user: name the user with --user or RANTAI_USER"),
