@@ -76,6 +76,12 @@ impl Broker {
         self.endpoint().ok()?.timeout
     }
 
+    /// The files for TLS of flags and environment; those of a context are for its broker alone.
+    #[cfg(feature = "gateway")]
+    pub(crate) fn tls_files(&self) -> Result<TlsFiles, Failure> {
+        self.tls.or(TlsFiles::default())
+    }
+
     /// Takes this broker instead of any other that is named.
     pub(crate) fn name(&mut self, url: String) {
         self.url = Some(url);
