@@ -65,6 +65,12 @@ impl Builder {
         self
     }
 
+    /// An id as that of the user whom it logs in as ([`own_id`]).
+    #[must_use]
+    pub fn own_id(&self, id: ClientId) -> ClientId {
+        own_id(self.options.address.user(), id)
+    }
+
     /// On this root of topics instead of `rantai`.
     #[must_use]
     pub fn root(mut self, root: Root) -> Self {
@@ -237,9 +243,18 @@ pub fn draw_id(kind: &str, environment: &Environment) -> ClientId {
 /// As [`draw_id`], for a client that logs in: the id begins with `USER--`, so that it belongs to the user also where a broker
 /// lets users take no other ids. A user whose name cannot stand in a client id, or is too long, has ids as anybody else.
 pub fn draw_id_of(user: Option<&str>, kind: &str, environment: &Environment) -> ClientId {
-    let id = draw_id(kind, environment);
-    let owned = user.filter(|user| !user.is_empty()).map(|user| ClientId::new(&format!("{user}--{id}")));
-    owned.and_then(Result::ok).unwrap_or(id)
+    own_id(user, draw_id(kind, environment))
+}
+
+/// An id as that of a user: `USER--` and the id, unless it begins so; the id as it is where nobody logs in, and where the user
+/// has ids as anybody else.
+pub fn own_id(user: Option<&str>, id: ClientId) -> ClientId {
+    let Some(user) = user.filter(|user| !user.is_empty()) else { return id };
+    let before = format!("{user}--");
+    if id.as_str().starts_with(&before) {
+        return id;
+    }
+    ClientId::new(&format!("{before}{id}")).unwrap_or(id)
 }
 
 /// Sorts what arrives.
@@ -292,5 +307,7 @@ mod tests {
         for user in [None, Some(""), Some("$local"), Some("ada lovelace"), Some(&*long)] {
             assert!(drawn(user).starts_with("client-"), "{user:?}");
         }
+        let kept = |id| own_id(Some("ada"), ClientId::new(id).expect("an id")).to_string();
+        assert_eq!((kept("node-1"), kept("ada--1")), ("ada--node-1".to_owned(), "ada--1".to_owned()));
     }
 }

@@ -221,3 +221,49 @@ fn a_role_is_confined_to_its_objects_and_methods() {
         }
     }
 }
+
+/// `serve = ["student.%u"]`: one role, and an object for each of its users.
+#[test]
+fn a_role_with_the_users_name_in_it_serves_the_object_of_that_user_alone() {
+    for root in roots() {
+        let role = BusRole {
+            name: "student".to_owned(),
+            call: vec!["student.*.*".to_owned()],
+            serve: vec!["student.%u".to_owned()],
+            ..BusRole::default()
+        };
+        let mut table = Table::builder().role(&role.name, role.rules(&root).expect("rules"));
+        for role in BusRole::ready_made() {
+            table = table.role(&role.name, role.rules(&root).expect("rules"));
+        }
+        for (user, role) in [("ada", "student"), ("budi", "student"), ("pi", "node")] {
+            table = table.user(UserRecord::new(user).expect("a name").roles([role]));
+        }
+        let table = table.build().expect("a table");
+        let budi = Who { user: Some("budi"), client_id: "budi--1" };
+        let served = |who: Who<'_>, name: &str| {
+            let entry = RegistryTopic::Name(object(name), client(who.client_id)).format(&root);
+            let group = format!("$share/{name}/{root}/call/{name}/#");
+            let allowed = |action| table.decide(&who, action).outcome == Outcome::Allowed;
+            (allowed(Action::Publish(&entry)), allowed(Action::Subscribe(&group)))
+        };
+        let (all, none) = ((true, true), (false, false));
+        for (who, name, expected) in [
+            (CALLER, "student.ada", all),
+            (budi, "student.budi", all),
+            (CALLER, "student.budi", none),
+            (budi, "student.ada", none),
+            (CALLER, "student.ada.more", none),
+            (CALLER, "student.adamant", none),
+            (CALLER, "calculator", none),
+            // Groups of others are not reserved by it.
+            (NODE, "calculator", all),
+            (NODE, "student.ada", all),
+        ] {
+            assert_eq!(served(who, name), expected, "{who:?} {name}");
+        }
+        for topic in requests(&root, "student.budi", Some("greet")) {
+            assert_outcome(&table, CALLER, Action::Publish(&topic), Outcome::Allowed);
+        }
+    }
+}

@@ -102,7 +102,7 @@ impl RuleFilter {
         self.group.iter().chain(&self.levels)
     }
 
-    /// What it may mean for anybody: wildcards instead of placeholders.
+    /// What it may mean for anybody, without placeholders.
     pub(crate) fn for_anybody(&self) -> Self {
         Self {
             text: self.text.clone(),

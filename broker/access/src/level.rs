@@ -87,10 +87,13 @@ impl Level {
         }
     }
 
-    /// The same with wildcards instead of placeholders: what it may mean for anybody.
+    /// What it may mean for anybody: any text that begins as the level does before its first placeholder.
     pub(crate) fn for_anybody(&self) -> Self {
         match self {
-            Self::Template(_) => Self::Any,
+            Self::Template(pieces) => match pieces.first() {
+                Some(Piece::Text(before)) => Self::Prefix(before.clone()),
+                _ => Self::Any,
+            },
             other => other.clone(),
         }
     }
@@ -135,6 +138,8 @@ mod tests {
         ] {
             assert_eq!(Level::template(level).matches(text, &who), expected, "{level} {text}");
         }
+        assert_eq!(Level::template("a.%u").for_anybody(), Level::Prefix("a.".into()));
+        assert_eq!(Level::template("%u.a").for_anybody(), Level::Any);
         assert!(!Level::template("%u").can_match(&nobody) && Level::template("%c").can_match(&nobody));
     }
 }

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use rustls::client::WebPkiServerVerifier;
-use rustls::pki_types::ServerName;
+use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 
-use crate::files::{FileError, read_certificates, read_identity};
+use crate::files::{FileError, Identity, read_certificates, read_identity};
 use crate::problem::{Presented, TlsProblem, explain};
 use crate::provider;
 use crate::verifier::Remembering;
@@ -22,6 +22,28 @@ pub struct TlsFiles {
     pub certificate: Option<PathBuf>,
     /// The private key of the certificate; without it in the same file.
     pub key: Option<PathBuf>,
+}
+
+impl TlsFiles {
+    /// The certificates of the authorities that are trusted: those of the file, else those of the system.
+    pub fn authorities(&self) -> Result<Vec<CertificateDer<'static>>, ClientError> {
+        let certificates = match &self.ca {
+            Some(path) => read_certificates(path)?,
+            None => rustls_native_certs::load_native_certs().certs,
+        };
+        if certificates.is_empty() { Err(ClientError::NoAuthorities) } else { Ok(certificates) }
+    }
+
+    /// The client's certificate and key, where it has one.
+    pub fn identity(&self) -> Result<Option<Identity>, ClientError> {
+        match (&self.certificate, &self.key) {
+            (None, None) => Ok(None),
+            (None, Some(key)) => Err(ClientError::KeyAlone { key: key.clone() }),
+            (Some(certificate), key) => {
+                Ok(Some(read_identity(certificate, key.as_ref().unwrap_or(certificate))?))
+            }
+        }
+    }
 }
 
 /// Why there is no configuration for a client.
@@ -63,8 +85,9 @@ pub enum ClientError {
     ServerName(String),
 }
 
-/// The configuration for one connection, which remembers what certificate the server shows: errors tell about it.
-#[derive(Debug)]
+/// The configuration for connections to one server, which remembers what certificate the server shows: errors tell about
+/// it. Connections that share it, or clones of it, resume the sessions of those before them.
+#[derive(Clone, Debug)]
 pub struct ClientTls {
     config: Arc<ClientConfig>,
     seen: Arc<Remembering>,
@@ -87,16 +110,14 @@ impl ClientTls {
             .expect("ring has the cipher suites of TLS 1.2 and 1.3")
             .dangerous()
             .with_custom_certificate_verifier(seen.clone());
-        let config = match (&files.certificate, &files.key) {
-            (None, None) => builder.with_no_client_auth(),
-            (None, Some(key)) => return Err(ClientError::KeyAlone { key: key.clone() }),
-            (Some(certificate), key) => {
-                let key = key.as_ref().unwrap_or(certificate);
-                let identity = read_identity(certificate, key)?;
+        let config = match (files.identity()?, &files.certificate) {
+            (Some(identity), Some(certificate)) => {
+                let key = files.key.as_ref().unwrap_or(certificate);
                 builder.with_client_auth_cert(identity.chain, identity.key).map_err(|source| {
                     ClientError::Identity { certificate: certificate.clone(), key: key.clone(), source }
                 })?
             }
+            _ => builder.with_no_client_auth(),
         };
         Ok(Self { config: Arc::new(config), seen, server })
     }

@@ -17,6 +17,7 @@ pub use files::{FileError, Identity, read_certificates, read_identity, read_revo
 pub use problem::TlsProblem;
 pub use reasons::client_failure;
 use rustls::crypto::CryptoProvider;
+pub use rustls::pki_types::CertificateDer;
 pub use server::{ClientFiles, Renewal, ServerFiles, ServerTls, ServerTlsError};
 pub use subject::{NameField, SubjectError, user_name};
 pub use warning::CertificateWarning;

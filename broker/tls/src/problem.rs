@@ -64,8 +64,8 @@ pub enum TlsProblem {
     /// What the server says is not TLS.
     #[error("it does not speak TLS")]
     NotTls,
-    /// The server ended the connection before there was an error to tell.
-    #[error("it closed the connection before TLS was agreed on, as ports without TLS do")]
+    /// The server ended the connection in the middle of the handshake.
+    #[error("it closed the connection before TLS was agreed on")]
     Closed,
     /// Anything else.
     #[error("{0}")]

@@ -4,9 +4,8 @@
 //! none is named.
 
 use std::fmt::Write as _;
-use std::fs::{self, Permissions};
+use std::fs;
 use std::io::ErrorKind;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use rantai_client::registry::similar;
@@ -15,7 +14,7 @@ use rantai_group_commit::make_private_folder;
 use serde::Deserialize;
 
 use crate::exit::{Exit, Failure};
-use crate::private_file::{check_private, write_whole};
+use crate::private_file::{check_private, write_private};
 
 /// Bytes of the longest name of a context.
 const MAX_CONTEXT_NAME: usize = 64;
@@ -138,14 +137,9 @@ impl Contexts {
     pub(crate) fn add(&self, name: &str, context: &Context, replace: bool) -> Result<(), Failure> {
         check_name(name)?;
         let file = self.file(name);
-        if file.exists() && !replace {
+        if file.symlink_metadata().is_ok() && !replace {
             let text = format!("there is a context {name:?} already; --replace puts this one in its place");
             return Err(Failure::new(Exit::Usage, text));
-        }
-        // The new one has the mode of the one before it, whatever that was given.
-        if file.exists() {
-            fs::set_permissions(&file, Permissions::from_mode(0o600))
-                .map_err(|error| failed("replace", &file, &error))?;
         }
         self.write(&file, &context.to_toml(true))
     }
@@ -166,7 +160,7 @@ impl Contexts {
         make_private_folder(&folder).map_err(|error| failed("make", &folder, &error))?;
         let about = folder.metadata().map_err(|error| failed("read", &folder, &error))?;
         check_private(&folder, &about)?;
-        write_whole(file, text).map_err(|error| failed("write", file, &error))
+        write_private(file, text).map_err(|error| failed("write", file, &error))
     }
 }
 

@@ -76,6 +76,12 @@ impl Broker {
         self.endpoint().ok()?.timeout
     }
 
+    /// The files for TLS of flags and environment; those of a context are for its broker alone.
+    #[cfg(feature = "gateway")]
+    pub(crate) fn tls_files(&self) -> Result<TlsFiles, Failure> {
+        self.tls.or(TlsFiles::default())
+    }
+
     /// Takes this broker instead of any other that is named.
     pub(crate) fn name(&mut self, url: String) {
         self.url = Some(url);
@@ -105,7 +111,9 @@ impl Broker {
         if !is_meant {
             return;
         }
-        if self.user.is_none() && self.password_file.is_none() && !self.url_has_user() {
+        // Whoever names a certificate is its user, and not that of the configuration.
+        let is_certificate = self.tls.cert.is_some();
+        if self.user.is_none() && self.password_file.is_none() && !self.url_has_user() && !is_certificate {
             self.user.clone_from(&config.user);
             self.password_file.clone_from(&config.password_file);
         }
@@ -218,6 +226,8 @@ impl Broker {
             }
             return file.map(|file| Ok((user.to_owned(), read_password(file)?))).transpose();
         }
+        // A certificate that is named here is who this is, and another user's password stays where it is.
+        let context = context.filter(|_| !(self.tls.cert.is_some() && address.uses_tls()));
         let Some(user) = self.user.as_ref().or_else(|| context?.user.as_ref()) else {
             return match file {
                 Some(_) => usage("a password without a user: name the user with --user or RANTAI_USER"),

@@ -160,6 +160,10 @@ pub(crate) fn connect_advice(error: &ConnectError) -> &'static str {
         ConnectError::Unreachable { .. } => {
             "; start one with `rantai up`, or name another with --broker or RANTAI_BROKER"
         }
+        ConnectError::Unresolved { .. } => {
+            "; look at the name in --broker, RANTAI_BROKER or the context, or use the machine's address: names in .local \
+             are found by mDNS alone"
+        }
         ConnectError::Refused { refusal, .. } => refusal_advice(*refusal),
         ConnectError::Tls { source, .. } => match source {
             TlsProblem::UnknownAuthority { .. } | TlsProblem::RenewedAuthority { .. } => {
@@ -168,11 +172,13 @@ pub(crate) fn connect_advice(error: &ConnectError) -> &'static str {
             TlsProblem::OtherName { .. } => "; use one of those in the address",
             TlsProblem::CertificateRequired => "; name yours with --cert and --key",
             TlsProblem::CertificateRefused(_) => "; look at the file of --cert",
-            TlsProblem::NotTls | TlsProblem::Closed => "; for one without TLS use mqtt:// or ws://",
+            TlsProblem::NotTls => "; for one without TLS use mqtt:// or ws://",
             _ => "",
         },
         ConnectError::All { errors } => {
-            let is_there = |error: &&ConnectError| !matches!(error, ConnectError::Unreachable { .. });
+            let is_there = |error: &&ConnectError| {
+                !matches!(error, ConnectError::Unreachable { .. } | ConnectError::Unresolved { .. })
+            };
             errors
                 .iter()
                 .filter(is_there)

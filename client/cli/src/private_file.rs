@@ -1,51 +1,90 @@
-//! Files that only their owner may read: passwords, and what they are kept with.
+//! Files that only their owner may read: passwords, keys, and what they are kept with.
+//!
+//! A file is written as a whole, as a new one that takes the place of the old one by renaming: whoever reads it finds the old
+//! text or the new one, nobody who has the old one open reads the new text, and a symbolic link is replaced, never followed.
 
 use std::fs::{File, Metadata, OpenOptions, Permissions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
-use rustix::fs::{Gid, Uid, fchown};
+use rustix::fs::{Gid, OFlags, Uid, fchown};
 use tempfile::NamedTempFile;
 
 use crate::exit::{Exit, Failure};
 
-/// Writes a file as a whole: whoever reads it finds the old text or the new one. A new file is readable for its owner
-/// alone; one that is there keeps its owner and mode, since a broker may read it.
-pub(crate) fn write_whole(path: &Path, text: &str) -> io::Result<()> {
-    // Not in the place of a symbolic link.
-    let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+/// Writes a file that its owner alone may read, whatever was there.
+pub(crate) fn write_private(path: &Path, text: &str) -> io::Result<()> {
+    persist(new_file(path, text)?, path)
+}
+
+/// Writes a file that everybody may read who gets into its folder.
+pub(crate) fn write_public(path: &Path, text: &str) -> io::Result<()> {
+    let file = new_file(path, text)?;
+    file.as_file().set_permissions(Permissions::from_mode(0o644))?;
+    persist(file, path)
+}
+
+/// Writes a file that others than its owner use: it keeps the owner and the group of the one before, and with them that the
+/// group may read it. Nobody else may. A new file is for its owner alone.
+pub(crate) fn rewrite(path: &Path, text: &str) -> io::Result<()> {
+    let file = new_file(path, text)?;
+    let before = path.symlink_metadata().ok().filter(Metadata::is_file);
+    if let Some(before) = before {
+        let (uid, gid) = (Uid::from_raw(before.uid()), Gid::from_raw(before.gid()));
+        // Only root gives a file away, and only to its own groups does anybody else.
+        let is_kept = fchown(file.as_file(), Some(uid), Some(gid))
+            .or_else(|_| fchown(file.as_file(), None, Some(gid)))
+            .is_ok();
+        if is_kept && before.mode() & 0o040 != 0 {
+            file.as_file().set_permissions(Permissions::from_mode(0o640))?;
+        }
+    }
+    persist(file, path)
+}
+
+/// The new file beside that of the path, 0600.
+fn new_file(path: &Path, text: &str) -> io::Result<NamedTempFile> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut file = NamedTempFile::new_in(folder)?;
     file.write_all(text.as_bytes())?;
-    if let Ok(before) = path.metadata() {
-        let (uid, gid) = (Uid::from_raw(before.uid()), Gid::from_raw(before.gid()));
-        // Only root can give a file away; anybody else is its owner already.
-        let _ = fchown(file.as_file(), Some(uid), Some(gid));
-        file.as_file().set_permissions(Permissions::from_mode(before.mode() & 0o777))?;
-    }
+    Ok(file)
+}
+
+fn persist(file: NamedTempFile, path: &Path) -> io::Result<()> {
     file.as_file().sync_all()?;
-    file.persist(&path)?;
+    file.persist(path)?;
     Ok(())
 }
 
 /// Keeps other processes from changing a file until the lock is dropped; waits while one of them does. An empty file is made
-/// where it is missing. [`write_whole`] may replace the file meanwhile.
+/// where it is missing. The functions above may replace the file meanwhile. A symbolic link is an error.
 pub(crate) fn lock(path: &Path) -> io::Result<File> {
+    if path.is_symlink() {
+        return Err(symbolic_link(path));
+    }
     loop {
-        let file = match File::open(path) {
+        let mut options = OpenOptions::new();
+        options.custom_flags(OFlags::NOFOLLOW.bits().cast_signed());
+        let file = match options.read(true).open(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?
+                options.write(true).create(true).truncate(false).mode(0o600).open(path)?
             }
             opened => opened?,
         };
         file.lock()?;
         // Whoever held it may have put another file in its place.
-        let (locked, now) = (file.metadata()?, path.metadata());
+        let (locked, now) = (file.metadata()?, path.symlink_metadata());
         if now.is_ok_and(|now| (now.dev(), now.ino()) == (locked.dev(), locked.ino())) {
             return Ok(file);
         }
     }
+}
+
+fn symbolic_link(path: &Path) -> io::Error {
+    let target = path.canonicalize().map(|target| format!("name {} instead, or ", target.display()));
+    let target = target.unwrap_or_default();
+    io::Error::other(format!("it is a symbolic link, which secrets do not follow; {target}remove the link"))
 }
 
 /// Refuses a file or folder that others may read or change.
@@ -69,26 +108,64 @@ pub(crate) fn is_open_to_others(about: &Metadata) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
     use super::*;
 
     fn mode(path: &Path) -> u32 {
         path.metadata().expect("there").mode() & 0o777
     }
 
+    fn read(path: &Path) -> String {
+        fs::read_to_string(path).expect("read")
+    }
+
     #[test]
-    fn a_new_file_is_private_and_an_old_one_keeps_its_mode() {
+    fn a_secret_takes_the_place_of_whatever_was_there() {
         let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("passwords");
-        write_whole(&path, "one").expect("written");
+        let (path, other) = (folder.path().join("secret"), folder.path().join("other"));
+        write_private(&path, "one").expect("written");
         assert_eq!(mode(&path), 0o600);
         check_private(&path, &path.metadata().expect("there")).expect("private");
-        std::fs::set_permissions(&path, Permissions::from_mode(0o640)).expect("set");
-        let link = folder.path().join("link");
-        std::os::unix::fs::symlink(&path, &link).expect("linked");
-        write_whole(&link, "two").expect("written");
-        assert_eq!((mode(&path), std::fs::read_to_string(&path).expect("read")), (0o640, "two".to_owned()));
-        assert!(link.is_symlink());
-        assert!(check_private(&path, &path.metadata().expect("there")).is_err());
-        assert_eq!(std::fs::read_dir(folder.path()).expect("listed").count(), 2, "nothing is left behind");
+        fs::set_permissions(&path, Permissions::from_mode(0o664)).expect("set");
+        let open = File::open(&path).expect("opened");
+        write_private(&path, "two").expect("written");
+        assert_eq!((mode(&path), &*read(&path)), (0o600, "two"));
+        assert_eq!(io::read_to_string(open).expect("read"), "one", "whoever had it open has the old one");
+        fs::write(&other, "theirs").expect("written");
+        for write in [write_private, rewrite, write_public] {
+            fs::remove_file(&path).expect("removed");
+            symlink(&other, &path).expect("linked");
+            write(&path, "three").expect("written");
+            assert!(!path.is_symlink() && read(&path) == "three" && read(&other) == "theirs");
+        }
+        assert_eq!(fs::read_dir(folder.path()).expect("listed").count(), 2, "nothing is left behind");
+    }
+
+    #[test]
+    fn a_file_that_a_group_reads_stays_readable_for_it_and_for_nobody_else() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("passwords");
+        rewrite(&path, "one").expect("written");
+        assert_eq!(mode(&path), 0o600);
+        for (before, after) in [(0o640, 0o640), (0o664, 0o640), (0o604, 0o600), (0o400, 0o600)] {
+            fs::set_permissions(&path, Permissions::from_mode(before)).expect("set");
+            rewrite(&path, "two").expect("written");
+            assert_eq!(mode(&path), after, "{before:o}");
+        }
+        assert!(check_private(&path, &path.metadata().expect("there")).is_ok());
+    }
+
+    #[test]
+    fn locks_follow_no_symbolic_link_and_make_no_file_behind_one() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (link, target) = (folder.path().join("link"), folder.path().join("target"));
+        symlink(&target, &link).expect("linked");
+        lock(&link).expect_err("a link to nothing");
+        assert!(!target.exists());
+        fs::write(&target, "theirs").expect("written");
+        let told = lock(&link).expect_err("a link").to_string();
+        assert!(told.contains("symbolic link") && told.contains("target instead"), "{told}");
     }
 }

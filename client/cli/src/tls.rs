@@ -40,14 +40,34 @@ impl TlsArguments {
                 let text = "a key without a certificate: name the certificate with --cert or RANTAI_CERT";
                 return Err(Failure::new(Exit::Usage, text));
             }
+            (Some(certificate), None) => {
+                check_has_key(certificate)?;
+                (Some(certificate.clone()), None)
+            }
             (certificate, key) => (certificate.clone(), key.clone()),
         };
         Ok(TlsFiles { ca, certificate, key })
     }
 }
 
+/// Refuses the file of a certificate without a key, where no other file is named for it.
+fn check_has_key(certificate: &Path) -> Result<(), Failure> {
+    // One that cannot be read is told when it is used.
+    if certificate.is_file() && std::fs::read(certificate).is_ok() && !has_key(certificate) {
+        let text = format!(
+            "a certificate without its key: there is none in {}; name the key's file with --key or RANTAI_KEY",
+            certificate.display()
+        );
+        return Err(Failure::new(Exit::Usage, text));
+    }
+    Ok(())
+}
+
 /// Reads the files that are named, so that what is wrong with them is told before they are used.
 pub(crate) fn check_files(files: &TlsFiles) -> Result<(), Failure> {
+    if let (Some(certificate), None) = (&files.certificate, &files.key) {
+        check_has_key(certificate)?;
+    }
     if *files != TlsFiles::default() {
         match ClientTls::new(files, "localhost") {
             // Another machine may have some.

@@ -24,6 +24,7 @@ use super::receiver::Receiver;
 use super::shared::{SessionShared, Status};
 use super::stalls::{self, Stalls};
 use super::stream::Stream;
+use super::tickets::Tickets;
 use crate::error::error_chain;
 
 /// A connection that lasted less does not reset the backoff.
@@ -40,7 +41,8 @@ pub(super) async fn start<R: Receiver>(
     shared: Arc<SessionShared>,
     receiver: R,
 ) -> Result<(), ConnectError> {
-    let first = match connect(&options).await {
+    let tickets = Tickets::default();
+    let first = match connect(&options, &tickets).await {
         Ok(connection) => Some(connection),
         Err(error) if options.patient && error.may_pass() => {
             tracing::warn!("{}; trying on", error_chain(&error));
@@ -48,7 +50,7 @@ pub(super) async fn start<R: Receiver>(
         }
         Err(error) => return Err(error),
     };
-    tokio::spawn(Task { options, shared, receiver, online: 0 }.run(first));
+    tokio::spawn(Task { options, shared, receiver, tickets, online: 0 }.run(first));
     Ok(())
 }
 
@@ -56,6 +58,7 @@ struct Task<R: Receiver> {
     options: Options,
     shared: Arc<SessionShared>,
     receiver: R,
+    tickets: Tickets,
     online: u64,
 }
 
@@ -91,7 +94,7 @@ impl<R: Receiver> Task<R> {
         let end = loop {
             let connection = match first.take() {
                 Some(connection) => connection,
-                None => match reconnect(&self.options, &self.shared, &mut backoff).await {
+                None => match reconnect(&self.options, &self.tickets, &self.shared, &mut backoff).await {
                     Some(connection) => connection,
                     None => break "closed".to_owned(),
                 },
@@ -304,12 +307,17 @@ impl<R: Receiver> Task<R> {
 }
 
 /// Retries until there is a connection; `None` when the session is closed meanwhile.
-async fn reconnect(options: &Options, shared: &SessionShared, backoff: &mut Backoff) -> Option<Connection> {
+async fn reconnect(
+    options: &Options,
+    tickets: &Tickets,
+    shared: &SessionShared,
+    backoff: &mut Backoff,
+) -> Option<Connection> {
     let tries = async {
         let mut told = String::new();
         loop {
             sleep(backoff.next()).await;
-            match connect(options).await {
+            match connect(options, tickets).await {
                 Ok(connection) => return connection,
                 Err(error) => {
                     // That a broker is away passes. Anything else may not, and is told once.

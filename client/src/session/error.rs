@@ -106,6 +106,24 @@ pub enum ConnectError {
         /// What the server says instead.
         reason: String,
     },
+    /// Somebody answers there, and speaks another protocol than the address says.
+    #[error("{address} {is}; try {instead}")]
+    OtherProtocol {
+        /// The address of the broker, without user name and password.
+        address: String,
+        /// What it does, from which the other protocol is seen.
+        is: &'static str,
+        /// The same host and port, by the protocol that it seems to speak.
+        instead: String,
+    },
+    /// The host name could not be resolved.
+    #[error("cannot find the host {host:?}")]
+    Unresolved {
+        /// The host name.
+        host: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// None of several addresses could be used.
     #[error("none of {} brokers can be used: {}", errors.len(), joined(errors))]
     All {
@@ -126,7 +144,7 @@ impl ConnectError {
     /// Whether the same attempt may succeed later without a change on this side.
     pub fn may_pass(&self) -> bool {
         match self {
-            Self::Unreachable { .. } | Self::Silent { .. } => true,
+            Self::Unreachable { .. } | Self::Silent { .. } | Self::Unresolved { .. } => true,
             Self::Tls { source, .. } => source.may_pass(),
             Self::All { errors } => errors.iter().any(Self::may_pass),
             _ => false,
@@ -136,7 +154,7 @@ impl ConnectError {
     /// Whether no broker has answered.
     pub(super) fn is_absence(&self) -> bool {
         match self {
-            Self::Unreachable { .. } | Self::Silent { .. } => true,
+            Self::Unreachable { .. } | Self::Silent { .. } | Self::Unresolved { .. } => true,
             Self::All { errors } => errors.iter().all(Self::is_absence),
             _ => false,
         }

@@ -12,9 +12,11 @@ use super::address::{Endpoint, Place};
 use super::decode::reason_string;
 use super::error::{ConnectError, ConnectRefusal};
 use super::frame;
+use super::mismatch::{Spoken, mismatch};
 use super::options::Options;
 use super::reach::reach;
 use super::stream::Stream;
+use super::tickets::Tickets;
 use crate::error::error_chain;
 use crate::wire::features::{BrokerFeatures, FEATURES_PROPERTY};
 
@@ -44,14 +46,14 @@ pub(super) struct Connection {
 }
 
 /// One attempt at each place of the address, in order, until one accepts.
-pub(super) async fn connect(options: &Options) -> Result<Connection, ConnectError> {
+pub(super) async fn connect(options: &Options, tickets: &Tickets) -> Result<Connection, ConnectError> {
     let endpoints = &options.address.endpoints;
     if let [endpoint] = &endpoints[..] {
-        return attempt(options, endpoint, PATIENCE).await;
+        return attempt(options, endpoint, tickets, PATIENCE).await;
     }
     let mut errors = Vec::new();
     for endpoint in endpoints {
-        match attempt(options, endpoint, FIRST_PATIENCE).await {
+        match attempt(options, endpoint, tickets, FIRST_PATIENCE).await {
             Ok(connection) => return Ok(instead_of(&errors, connection)),
             Err(error) => errors.push(error),
         }
@@ -59,7 +61,7 @@ pub(super) async fn connect(options: &Options) -> Result<Connection, ConnectErro
     // A broker that is there and slow is better than none.
     for number in 0..errors.len() {
         if matches!(errors[number], ConnectError::Silent { .. }) {
-            match attempt(options, &endpoints[number], PATIENCE).await {
+            match attempt(options, &endpoints[number], tickets, PATIENCE).await {
                 Ok(connection) => return Ok(instead_of(&errors[..number], connection)),
                 Err(error) => errors[number] = error,
             }
@@ -80,10 +82,11 @@ fn instead_of(errors: &[ConnectError], connection: Connection) -> Connection {
 async fn attempt(
     options: &Options,
     endpoint: &Endpoint,
+    tickets: &Tickets,
     patience: Duration,
 ) -> Result<Connection, ConnectError> {
     let mut is_reached = false;
-    if let Ok(result) = timeout(patience, handshake(options, endpoint, &mut is_reached)).await {
+    if let Ok(result) = timeout(patience, handshake(options, endpoint, tickets, &mut is_reached)).await {
         return result;
     }
     let address = endpoint.place.to_string();
@@ -97,11 +100,13 @@ async fn attempt(
 async fn handshake(
     options: &Options,
     endpoint: &Endpoint,
+    tickets: &Tickets,
     is_reached: &mut bool,
 ) -> Result<Connection, ConnectError> {
     let address = endpoint.place.to_string();
     let protocol = |reason: String| ConnectError::Protocol { address: address.clone(), reason };
-    let (mut stream, errors) = reach(&endpoint.place, &options.address.tls, || *is_reached = true).await?;
+    let (mut stream, errors) =
+        reach(&endpoint.place, &options.address.tls, tickets, || *is_reached = true).await?;
     let mut greeting = BytesMut::new();
     greet(options, endpoint).write(&mut greeting, None).map_err(|error| protocol(error.to_string()))?;
     let sent = async {
@@ -112,8 +117,10 @@ async fn handshake(
     let mut unsent = sent.await.err();
     let mut reading = BytesMut::with_capacity(FIRST_READ);
     let answer = loop {
-        if let Some(other) = other_protocol(&reading) {
-            return Err(protocol(other.to_owned()));
+        // MQTT is what is expected here.
+        let other = Spoken::of(&reading).filter(|spoken| *spoken != Spoken::Mqtt);
+        if let Some(error) = other.and_then(|spoken| mismatch(&endpoint.place, spoken)) {
+            return Err(error);
         }
         match frame::next(&mut reading, options.max_packet as usize) {
             Ok(Some(packets::Packet::ConnAck(answer))) => break answer,
@@ -130,8 +137,14 @@ async fn handshake(
             (Ok(1..), error) => unsent = error,
             (Ok(0) | Err(_), Some(error)) | (Err(error), None) => return Err(errors.explain(error)),
             (Ok(0), None) => {
-                let is_plain = matches!(endpoint.place, Place::Network { tls: false, path: None, .. });
-                let hint = if is_plain { "; is it one for TLS (mqtts://) or WebSocket (ws://)?" } else { "" };
+                let hint = match &endpoint.place {
+                    Place::Network { host, port, tls: false, path: None } => {
+                        let at = |tls, path| Place::Network { host: host.clone(), port: *port, tls, path };
+                        let (tls, web) = (at(true, None), at(false, Some("/mqtt".to_owned())));
+                        format!("; where it is a port for TLS or WebSocket, try {tls} or {web}")
+                    }
+                    _ => String::new(),
+                };
                 return Err(protocol(format!("it closed the connection without a CONNACK{hint}")));
             }
         }
@@ -161,15 +174,6 @@ async fn handshake(
         // 0 switches it off; a broker that is gone is to be noticed all the same.
         features: features.map_or_else(BrokerFeatures::default, |(_, names)| BrokerFeatures::read(names)),
         keep_alive: Duration::from_secs(if keep_alive == 0 { 60 } else { keep_alive.into() }),
-    })
-}
-
-/// What the first bytes of an answer show, where they are not MQTT.
-fn other_protocol(answer: &[u8]) -> Option<&'static str> {
-    // An alert of TLS, and the status of HTTP.
-    let tls = answer.starts_with(&[0x15, 3]).then_some("this looks like a port for TLS; use mqtts://");
-    tls.or_else(|| {
-        answer.starts_with(b"HTTP").then_some("this looks like a port for HTTP; for WebSocket use ws://")
     })
 }
 

@@ -9,7 +9,9 @@
 //! | `frame`, `decode` | Bytes to packets, packets to messages |
 //! | [`open`] | A byte stream to a broker, for tools that write packets themselves |
 //! | `connection` | The task: reads, writes, reconnects |
-//! | `reach`, `stream`, `web` | From a place to bytes: TCP, unix sockets, TLS, WebSocket |
+//! | `reach`, `dial`, `stream`, `web` | From a place to bytes: TCP, unix sockets, TLS, WebSocket |
+//! | `heard`, `mismatch` | The first bytes of an answer, and which protocol they are of |
+//! | `tickets` | TLS configurations, kept from one connection to the next |
 //! | `handshake`, `pulse`, `backoff`, `stalls` | CONNECT; keep-alive; waits between attempts; delayed TCP acknowledgements |
 //!
 //! Reading and writing do not wait for each other: while the peer does not read what is written, what it sends is
@@ -20,11 +22,14 @@ mod address;
 mod backoff;
 mod connection;
 mod decode;
+mod dial;
 mod error;
 mod frame;
 mod handle;
 mod handshake;
+mod heard;
 mod message;
+mod mismatch;
 mod options;
 mod outbox;
 mod outlet;
@@ -35,6 +40,7 @@ mod receiver;
 mod shared;
 mod stalls;
 mod stream;
+mod tickets;
 mod web;
 
 pub use address::{Address, AddressError};

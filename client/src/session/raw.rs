@@ -10,6 +10,7 @@ use super::address::Address;
 use super::error::ConnectError;
 use super::reach::{Errors, reach};
 use super::stream::Stream;
+use super::tickets::Tickets;
 
 /// A byte stream to a broker: TCP or a unix socket, with TLS and WebSocket above it where the address says so.
 ///
@@ -25,7 +26,8 @@ pub struct RawStream {
 ///
 /// The place cannot be reached, or TLS or WebSocket is not agreed on.
 pub async fn open(address: &Address) -> Result<RawStream, ConnectError> {
-    let (stream, errors) = reach(&address.endpoints[0].place, &address.tls, || ()).await?;
+    let (stream, errors) =
+        reach(&address.endpoints[0].place, &address.tls, &Tickets::default(), || ()).await?;
     Ok(RawStream { stream, errors })
 }
 

@@ -3,12 +3,16 @@
 use std::io;
 
 use rantai_tls::{ClientTls, TlsFiles, TlsProblem};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::UnixStream;
 use tokio_rustls::TlsConnector;
 
 use super::address::Place;
+use super::dial::{DialError, dial};
 use super::error::ConnectError;
+use super::heard::{FirstBytes, Heard};
+use super::mismatch::{Spoken, mismatch, without_tls};
 use super::stream::Stream;
+use super::tickets::Tickets;
 use super::web::{Web, WebError};
 
 /// What errors of a stream to one place mean.
@@ -28,22 +32,46 @@ impl Errors {
         }
     }
 
-    /// An error before TLS was agreed on.
-    fn explain_handshake(&self, source: io::Error) -> ConnectError {
-        use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
-        match source.kind() {
-            BrokenPipe | ConnectionReset | UnexpectedEof => {
+    /// An error before TLS was agreed on; `first` is what came by TCP.
+    fn explain_handshake(&self, place: &Place, source: io::Error, first: &[u8]) -> ConnectError {
+        let is_closed = is_closed(&source);
+        // Whoever has sent something of TLS was about to agree.
+        let spoken = if first.is_empty() { is_closed.then_some(Spoken::Nothing) } else { Spoken::of(first) };
+        match without_tls(place, spoken) {
+            Some(error) => error,
+            None if is_closed => {
                 ConnectError::Tls { address: self.place.clone(), source: TlsProblem::Closed }
             }
-            _ => self.explain(source),
+            None => self.explain(source),
         }
+    }
+
+    /// An error before WebSocket was agreed on; `first` is what came instead.
+    fn explain_web(&self, place: &Place, error: WebError, first: &[u8]) -> ConnectError {
+        let spoken = match &error {
+            _ if !first.is_empty() => Spoken::of(first),
+            WebError::Refused(_) => Some(Spoken::Nothing),
+            WebError::Io(source) => is_closed(source).then_some(Spoken::Nothing),
+        };
+        let other = spoken.and_then(|spoken| mismatch(place, spoken));
+        other.unwrap_or_else(|| match error {
+            WebError::Io(error) => self.explain(error),
+            WebError::Refused(reason) => ConnectError::Web { address: self.place.clone(), reason },
+        })
     }
 }
 
-/// Connects. Calls `reached` as soon as somebody has answered at all.
+/// Whether the other end has closed the connection.
+fn is_closed(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), BrokenPipe | ConnectionReset | UnexpectedEof)
+}
+
+/// Connects, by the TLS configurations that are kept. Calls `reached` as soon as somebody has answered at all.
 pub(super) async fn reach(
     place: &Place,
     files: &TlsFiles,
+    tickets: &Tickets,
     reached: impl FnOnce(),
 ) -> Result<(Stream, Errors), ConnectError> {
     let mut errors = Errors { place: place.to_string(), tls: None };
@@ -57,24 +85,30 @@ pub(super) async fn reach(
     };
     // Before anything is sent: a file that is missing is no fault of the broker.
     if tls {
-        errors.tls = Some(ClientTls::new(files, host).map_err(ConnectError::TlsFiles)?);
+        errors.tls = Some(tickets.config(files, host).map_err(ConnectError::TlsFiles)?);
     }
-    let tcp = TcpStream::connect((&**host, port)).await.map_err(|error| errors.explain(error))?;
+    let tcp = dial(host, port).await.map_err(|error| match error {
+        DialError::Unresolved(source) => ConnectError::Unresolved { host: host.clone(), source },
+        DialError::Unreachable(source) => errors.explain(source),
+    })?;
     reached();
     // A request is one small packet; it must not wait for the acknowledgement of the one before.
     tcp.set_nodelay(true).map_err(|error| errors.explain(error))?;
     let mut stream = match &errors.tls {
         None => Stream::Tcp(tcp),
         Some(tls) => {
+            let first = FirstBytes::default();
+            let tcp = Heard::new(tcp, first.clone());
             let connected = TlsConnector::from(tls.config()).connect(tls.server_name(), tcp).await;
-            Stream::Tls(Box::new(connected.map_err(|error| errors.explain_handshake(error))?))
+            let connected =
+                connected.map_err(|error| errors.explain_handshake(place, error, &first.read()))?;
+            Stream::Tls(Box::new(connected))
         }
     };
     if path.is_some() {
-        let web = Web::open(stream, &errors.place).await.map_err(|error| match error {
-            WebError::Io(error) => errors.explain(error),
-            WebError::Refused(reason) => ConnectError::Web { address: errors.place.clone(), reason },
-        })?;
+        let first = FirstBytes::default();
+        let web = Web::open(Heard::new(stream, first.clone()), &errors.place).await;
+        let web = web.map_err(|error| errors.explain_web(place, error, &first.read()))?;
         stream = Stream::Web(Box::new(web));
     }
     Ok((stream, errors))

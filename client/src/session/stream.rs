@@ -9,13 +9,14 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::ClientConnection;
 
+use super::heard::Heard;
 use super::web::Web;
 
 /// A connection to a broker. Only TCP and unix sockets are in it; everything else is in a box, so that TCP pays nothing.
 pub(super) enum Stream {
     Tcp(TcpStream),
     Unix(UnixStream),
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<TlsStream<Heard<TcpStream>>>),
     Web(Box<Web>),
 }
 
@@ -25,7 +26,7 @@ impl Stream {
         match self {
             Self::Tcp(stream) => Some(stream),
             Self::Unix(_) => None,
-            Self::Tls(stream) => Some(stream.get_ref().0),
+            Self::Tls(stream) => Some(stream.get_ref().0.below()),
             Self::Web(stream) => stream.below().tcp(),
         }
     }

@@ -14,6 +14,7 @@ use tokio_tungstenite::tungstenite::http::HeaderValue;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Message, http};
 
+use super::heard::Heard;
 use super::stream::Stream;
 
 /// The subprotocol of MQTT (MQTT 5, 6.0.0.3).
@@ -27,7 +28,7 @@ const LARGEST_MESSAGE: usize = 64 << 20;
 
 /// WebSocket above another stream.
 pub(super) struct Web {
-    socket: WebSocketStream<Stream>,
+    socket: WebSocketStream<Heard<Stream>>,
     /// What is left of the last message.
     reading: Bytes,
     /// Whether messages were handed to the socket since it was last flushed.
@@ -45,7 +46,7 @@ pub(super) enum WebError {
 
 impl Web {
     /// Asks for WebSocket at `url`, which is `ws://` or `wss://` with host, port and path.
-    pub(super) async fn open(stream: Stream, url: &str) -> Result<Self, WebError> {
+    pub(super) async fn open(stream: Heard<Stream>, url: &str) -> Result<Self, WebError> {
         let mut request = url.into_client_request().map_err(refused)?;
         let subprotocol = HeaderValue::from_static(SUBPROTOCOL);
         request.headers_mut().insert(http::header::SEC_WEBSOCKET_PROTOCOL, subprotocol);
@@ -62,7 +63,7 @@ impl Web {
 
     /// The stream below.
     pub(super) fn below(&self) -> &Stream {
-        self.socket.get_ref()
+        self.socket.get_ref().below()
     }
 
     pub(super) fn has_unsent(&self) -> bool {

@@ -11,7 +11,8 @@ const WITH_METHODS: [&str; 5] = ["rpc.ping", "rpc.info", "rpc.stats", "rpc.disco
 
 /// A role, as `[[roles]]` has it.
 ///
-/// Objects are written by name, or by how their names begin: `calculator`, `example.*`, `*`.
+/// Objects are written by name, or by how their names begin: `calculator`, `example.*`, `*`; or by a name with that of the
+/// user in it: `student.%u`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct BusRole {
@@ -115,7 +116,7 @@ impl BusRole {
             return Ok(());
         }
         let (expected, example) =
-            ("object", "a name such as calculator, its beginning such as example.*, or *");
+            ("object", "a name such as calculator or student.%u, its beginning such as example.*, or *");
         Err(RoleError { role: self.name.clone(), key, entry: entry.to_owned(), expected, example })
     }
 
@@ -193,8 +194,12 @@ fn called(entry: &str) -> Option<(&str, Option<&str>)> {
         .then_some((object, method))
 }
 
-/// Whether a text is the name of an object, its beginning and `*`, or `*`.
+/// Whether a text is the name of an object, in which `%u` may stand for the user, its beginning and `*`, or `*`.
 fn is_object(text: &str) -> bool {
+    if text.contains("%u") {
+        // As a user with a name of one letter, and no pattern besides.
+        return ObjectName::any(&text.replace("%u", "x")).is_ok();
+    }
     match text.strip_suffix('*') {
         Some("") => true,
         // As a name with one more character.
@@ -223,6 +228,9 @@ mod tests {
             ("+.add", None),
             ("a*b.c", None),
             ("%c.add", None),
+            ("student.%u.greet", Some(("student.%u", Some("greet")))),
+            ("student.%u.*", Some(("student.%u", None))),
+            ("student.%u*.greet", None),
         ] {
             assert_eq!(called(entry), expected, "{entry}");
         }

@@ -3,6 +3,8 @@
 use rantai_client::session::{ClientError, ConnectError, TlsFiles, TlsProblem};
 use rantai_client::{Client, error_chain};
 use rantai_testing::{Authority, Layers, Tunnel};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
 
 use super::{HOSTS, address, broker, tunnel};
 
@@ -14,26 +16,87 @@ fn url(scheme: &str, tunnel: &Tunnel) -> String {
     format!("{scheme}://localhost:{}", tunnel.port())
 }
 
+/// Each port by each address: the error names the one that is right.
 #[tokio::test]
-async fn protocols_are_told_apart() {
+async fn another_protocol_is_told_with_the_address_to_try() {
     let (_broker, broker) = broker().await;
     let authority = Authority::new("lab");
-    let tls = tunnel(Layers::Tls(authority.issue(&HOSTS).server(None)), broker);
-    let (plain, web) = (tunnel(Layers::Tcp, broker), tunnel(Layers::Web(None), broker));
-    for (url, told) in [(url("mqtt", &tls), "use mqtts://"), (url("mqtt", &web), "ws://")] {
-        let error = error_chain(&error_of(&url, &authority).await);
-        assert!(error.contains(told) && error.contains(&url), "{url}: {error}");
+    let server = authority.issue(&HOSTS).server(None);
+    let (plain, tls) = (tunnel(Layers::Tcp, broker), tunnel(Layers::Tls(server.clone()), broker));
+    let (web, secure) = (tunnel(Layers::Web(None), broker), tunnel(Layers::Web(Some(server)), broker));
+    for (tunnel, right, wrong) in [
+        (&plain, "mqtt", &["mqtts", "ws"][..]),
+        (&tls, "mqtts", &["mqtt", "ws", "wss"]),
+        (&web, "ws", &["mqtts", "wss"]),
+        (&secure, "wss", &["mqtts", "ws"]),
+    ] {
+        for scheme in wrong {
+            // Whoever gets TLS or WebSocket and knows none of it may end the connection without a word.
+            let path = if right.starts_with("ws") { "/mqtt" } else { "" };
+            let told = match (right, *scheme) {
+                ("ws", "mqtts") => vec![url("ws", tunnel) + path, url("mqtt", tunnel)],
+                // What is below TLS is not seen.
+                ("mqtts", "ws") => vec![url("wss", tunnel) + "/mqtt"],
+                _ => vec![url(right, tunnel) + path],
+            };
+            let address = url(scheme, tunnel);
+            let error = error_of(&address, &authority).await;
+            let text = error_chain(&error);
+            assert!(matches!(error, ConnectError::OtherProtocol { .. }), "{address}: {error:?}");
+            assert!(!error.may_pass() && text.starts_with(&address), "{address}: {text}");
+            assert!(told.iter().any(|url| text.ends_with(&format!("; try {url}"))), "{address}: {text}");
+        }
     }
-    // Whoever gets TLS and knows none closes the connection, and may say something first in its own protocol.
-    for url in [url("mqtts", &plain), url("mqtts", &web), url("wss", &web)] {
-        let error = error_of(&url, &authority).await;
-        let told = matches!(error, ConnectError::Tls { source: TlsProblem::Closed | TlsProblem::NotTls, .. });
-        assert!(told, "{url}: {error:?}");
-    }
-    let error = error_of(&url("ws", &plain), &authority).await;
-    assert!(matches!(error, ConnectError::Web { .. } | ConnectError::Unreachable { .. }), "{error:?}");
+    // A server that ends the connection without a word may speak either.
+    let text = error_chain(&error_of(&url("mqtt", &web), &authority).await);
+    assert!(text.contains(&url("ws", &web)), "{text}");
+    // TLS below both: only TLS itself is seen.
+    let text = error_chain(&error_of(&url("mqtt", &secure), &authority).await);
+    assert!(text.ends_with(&format!("answers by TLS; try {}", url("mqtts", &secure))), "{text}");
     let missing = error_chain(&error_of("unix:/no/such/socket", &authority).await);
     assert!(missing.contains("unix:/no/such/socket: No such file"), "{missing}");
+}
+
+/// A port where somebody answers with these bytes, whatever was sent, and closes.
+async fn answering(bytes: &'static [u8]) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let port = listener.local_addr().expect("bound").port();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut sent = [0; 4096];
+            let _ = stream.read(&mut sent).await;
+            let _ = stream.write_all(bytes).await;
+        }
+    });
+    format!("127.0.0.1:{port}")
+}
+
+#[tokio::test]
+async fn what_answers_is_told_by_its_first_bytes() {
+    let authority = Authority::new("lab");
+    let http = answering(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n").await;
+    let mqtt = answering(&[0x20, 2, 0, 1]).await;
+    let closed = answering(b"").await;
+    for (url, told) in [
+        (format!("mqtt://{http}"), format!("answers by HTTP; try ws://{http}/mqtt")),
+        (format!("mqtts://{http}"), format!("answers by HTTP without TLS; try ws://{http}/mqtt")),
+        (format!("wss://{http}/a"), format!("answers by HTTP without TLS; try ws://{http}/a")),
+        (format!("ws://{http}"), "it answers with HTTP 400 Bad Request instead of WebSocket".to_owned()),
+        (format!("mqtts://{mqtt}"), format!("answers by MQTT without TLS; try mqtt://{mqtt}")),
+        (format!("ws://{mqtt}"), format!("answers by MQTT without WebSocket; try mqtt://{mqtt}")),
+        (format!("mqtt://{closed}"), format!("try mqtts://{closed} or ws://{closed}/mqtt")),
+    ] {
+        let text = error_chain(&error_of(&url, &authority).await);
+        assert!(text.contains(&url) && text.contains(&told), "{url}: {text}");
+    }
+}
+
+#[tokio::test]
+async fn a_host_that_cannot_be_found_is_told_by_its_name() {
+    let error = error_of("mqtt://no-such-host.invalid", &Authority::new("lab")).await;
+    let text = error_chain(&error);
+    assert!(text.starts_with("cannot find the host \"no-such-host.invalid\": "), "{text}");
+    assert!(error.may_pass(), "a name may be known later");
 }
 
 #[tokio::test]

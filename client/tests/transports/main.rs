@@ -3,6 +3,7 @@
 #![allow(missing_docs, reason = "a test binary has no readers of documentation")]
 
 mod errors;
+mod resumption;
 mod several;
 
 use std::net::SocketAddr;

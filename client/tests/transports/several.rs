@@ -68,7 +68,7 @@ async fn the_error_names_every_address_and_why() {
     for told in [
         "none of 3 brokers can be used: cannot reach the broker at unix:/no/socket: No such file",
         &*format!("; no TLS connection to mqtts://localhost:{port}: its certificate is for pi.local"),
-        &*format!("; mqtt://127.0.0.1:{port} does not speak MQTT 5: this looks like a port for TLS"),
+        &*format!("; mqtt://127.0.0.1:{port} answers by TLS; try mqtts://127.0.0.1:{port}"),
     ] {
         assert!(text.contains(told), "{text}");
     }

@@ -33,6 +33,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rantai_client::Client;
+use rantai_client::client::own_id;
 use rantai_client::session::{Address, Status};
 use rantai_client::wire::name::{ClientId, Root};
 use tokio::sync::watch;
@@ -171,7 +172,8 @@ impl Site {
             rantai_group_commit::make_private_folder(path)
                 .map_err(|source| SiteError::DataDir { path: path.clone(), source })?;
             builder = builder.journal(path.join("once.redb"));
-            name = Some(name.map_or_else(|| kept_name(path), Ok)?);
+            let kept = || kept_name(path).map(|name| own_id(options.address.user(), name));
+            name = Some(name.map_or_else(kept, Ok)?);
         }
         if let Some(name) = name {
             builder = builder.name(name);

@@ -95,7 +95,7 @@ impl Ledger {
     pub async fn start(self, client: Builder) -> Result<LedgerObject, LedgerError> {
         let draw = || draw_id("tasks", &self.shared.environment);
         let name = self.shared.store.name(draw().to_string()).await?;
-        let name = ClientId::new(&name).unwrap_or_else(|_| draw());
+        let name = client.own_id(ClientId::new(&name).unwrap_or_else(|_| draw()));
         let runner = tokio::spawn(runner::run(self.shared.clone(), client.client_id(name).patient()));
         let scheduler = tokio::spawn(scheduler::run(self.shared.clone()));
         let (shared, admins) = (self.shared.clone(), self.admins.clone());

@@ -112,7 +112,7 @@ pub(super) fn hexadecimal(bytes: &[u8]) -> String {
     hex(bytes).trim_start_matches('0').to_owned()
 }
 
-fn common_name(name: &x509_parser::x509::X509Name<'_>) -> String {
+pub(super) fn common_name(name: &x509_parser::x509::X509Name<'_>) -> String {
     let common = name.iter_common_name().next().and_then(|name| name.as_str().ok());
     common.map_or_else(|| name.to_string(), ToOwned::to_owned)
 }

@@ -9,7 +9,7 @@ use x509_parser::prelude::FromDer as _;
 
 use super::about::{About, hexadecimal};
 use super::constraints::{Only, allow, constraints, permitted};
-use super::folder::{Folder, Pair};
+use super::folder::{Folder, Key, Pair};
 use super::host::Host;
 use super::issued::{self, Issued};
 use super::{DAY, date, now, revocations};
@@ -26,6 +26,16 @@ pub(crate) enum Subject {
     Server(Vec<Host>),
     /// A client: the user of this name.
     Client(String),
+}
+
+/// Which key a certificate is for.
+pub(crate) enum WithKey {
+    /// A new one, for its owner alone.
+    New,
+    /// A new one in the place of another: whoever could read that reads this, but for others than owner and group.
+    Renewed,
+    /// The one that is there.
+    Same(KeyPair),
 }
 
 /// An authority with its key.
@@ -46,7 +56,7 @@ impl Authority {
         let key = new_key()?;
         let certificate = params.self_signed(&key).map_err(|error| cannot_sign(&error))?;
         issued::write(folder, &[])?;
-        folder.authority().write(&certificate.pem(), Some(&key))?;
+        folder.authority().write(&certificate.pem(), &Key::New(key))?;
         let authority = Self::load(folder)?;
         revocations::start(folder, &authority)?;
         Ok(authority)
@@ -89,14 +99,13 @@ impl Authority {
         Ok(Self { issuer, about, der: certificates[0].to_vec() })
     }
 
-    /// Signs a certificate for `days` days, or as long as the authority itself lasts, and writes it; `key` is the one that it
-    /// has already, else a new one is made. Returns what it says.
+    /// Signs a certificate for `days` days, or as long as the authority itself lasts, and writes it. Returns what it says.
     pub(crate) fn issue(
         &self,
         folder: &Folder,
         pair: &Pair,
         subject: &Subject,
-        key: Option<KeyPair>,
+        key: WithKey,
         days: i64,
     ) -> Result<About, Failure> {
         let now = now()?;
@@ -112,11 +121,12 @@ impl Authority {
             }
             Subject::Client(_) => params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth],
         }
-        let (key, is_new) = match key {
-            Some(key) => (key, false),
-            None => (new_key()?, true),
+        let key = match key {
+            WithKey::New => Key::New(new_key()?),
+            WithKey::Renewed => Key::Renewed(new_key()?),
+            WithKey::Same(key) => Key::Kept(key),
         };
-        let certificate = params.signed_by(&key, &self.issuer).map_err(|error| cannot_sign(&error))?;
+        let certificate = params.signed_by(key.pair(), &self.issuer).map_err(|error| cannot_sign(&error))?;
         let about = About::read(certificate.der()).map_err(|reason| cannot_sign(&reason))?;
         // Before the certificate is there: one that is not in the list could not be revoked.
         let (is_client, name) = match subject {
@@ -124,7 +134,7 @@ impl Authority {
             Subject::Client(name) => (true, name.clone()),
         };
         issued::add(folder, Issued { serial: about.serial.clone(), ends: about.ends, is_client, name })?;
-        pair.write(&certificate.pem(), is_new.then_some(&key))?;
+        pair.write(&certificate.pem(), &key)?;
         Ok(about)
     }
 

@@ -1,8 +1,7 @@
 //! The folder of an authority: which file is what, and how they are written.
 
-use std::fs::{self, File, Permissions};
+use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use rantai_group_commit::make_private_folder;
@@ -10,7 +9,8 @@ use rcgen::KeyPair;
 
 use super::about::About;
 use crate::exit::{Exit, Failure};
-use crate::private_file::{lock, write_whole};
+use crate::private_file;
+use crate::private_file::lock;
 
 /// A folder with an authority: its certificate `ca.pem` and key, those of servers beside them, those of clients in the
 /// folder `clients`, the list of revoked ones in `crl.pem`, and everything that was signed in `issued`.
@@ -26,6 +26,23 @@ pub(crate) struct Folder {
 pub(crate) struct Pair {
     pub(crate) certificate: PathBuf,
     pub(crate) key: PathBuf,
+}
+
+/// The private key of a certificate that is about to be written.
+pub(crate) enum Key {
+    /// A new one, for its owner alone.
+    New(KeyPair),
+    /// A new one in the place of another, which the same user and group use.
+    Renewed(KeyPair),
+    /// The one that is in the file already.
+    Kept(KeyPair),
+}
+
+impl Key {
+    pub(crate) fn pair(&self) -> &KeyPair {
+        let (Self::New(pair) | Self::Renewed(pair) | Self::Kept(pair)) = self;
+        pair
+    }
 }
 
 impl Folder {
@@ -104,13 +121,15 @@ impl Pair {
         }
     }
 
-    /// Writes the key, where it is a new one, for its owner alone, and then the certificate.
-    pub(crate) fn write(&self, certificate: &str, key: Option<&KeyPair>) -> Result<(), Failure> {
+    /// Writes the key, where it is a new one, and then the certificate.
+    pub(crate) fn write(&self, certificate: &str, key: &Key) -> Result<(), Failure> {
         if let Some(folder) = self.key.parent() {
             make_private_folder(folder).map_err(|error| failed("make", folder, &error))?;
         }
-        if let Some(key) = key {
-            write_secret(&self.key, &key.serialize_pem())?;
+        match key {
+            Key::New(key) => write_secret(&self.key, &key.serialize_pem())?,
+            Key::Renewed(key) => rewrite_secret(&self.key, &key.serialize_pem())?,
+            Key::Kept(_) => {}
         }
         write_public(&self.certificate, certificate)
     }
@@ -140,22 +159,19 @@ impl Pair {
     }
 }
 
-/// Writes a file as a whole, which only its owner may read, unless its group was let in before.
+/// Writes a file that its owner alone may read, in the place of whatever was there.
 pub(crate) fn write_secret(path: &Path, text: &str) -> Result<(), Failure> {
-    if let Ok(before) = path.metadata() {
-        let kept = Permissions::from_mode(before.mode() & 0o660);
-        fs::set_permissions(path, kept).map_err(|error| failed("write", path, &error))?;
-    }
-    write_whole(path, text).map_err(|error| failed("write", path, &error))
+    private_file::write_private(path, text).map_err(|error| failed("write", path, &error))
 }
 
-/// Writes a file as a whole that everybody may read who gets into its folder.
+/// Writes a file that keeps its owner and group, and with them that the group may read it.
+pub(crate) fn rewrite_secret(path: &Path, text: &str) -> Result<(), Failure> {
+    private_file::rewrite(path, text).map_err(|error| failed("write", path, &error))
+}
+
+/// Writes a file that everybody may read who gets into its folder.
 pub(crate) fn write_public(path: &Path, text: &str) -> Result<(), Failure> {
-    let is_new = path.metadata().is_err();
-    let written = write_whole(path, text).and_then(|()| {
-        if is_new { fs::set_permissions(path, Permissions::from_mode(0o644)) } else { Ok(()) }
-    });
-    written.map_err(|error| failed("write", path, &error))
+    private_file::write_public(path, text).map_err(|error| failed("write", path, &error))
 }
 
 /// Certificates of a folder that have a key beside them.

@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 use std::fs;
 
-use super::folder::{Folder, failed, write_secret};
+use super::folder::{Folder, failed, rewrite_secret};
 use crate::exit::Failure;
 
 /// One line of the list.
@@ -38,7 +38,7 @@ pub(super) fn write(folder: &Folder, all: &[Issued]) -> Result<(), Failure> {
         let kind = if *is_client { "client" } else { "server" };
         let _ = writeln!(text, "{serial}\t{ends}\t{kind}\t{name}");
     }
-    write_secret(&folder.index(), &text)
+    rewrite_secret(&folder.index(), &text)
 }
 
 fn parse(line: &str) -> Option<Issued> {

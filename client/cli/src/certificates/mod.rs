@@ -10,11 +10,11 @@ mod issued;
 mod revocations;
 
 pub(crate) use about::About;
-pub(crate) use authority::{Authority, Subject, check_key};
+pub(crate) use authority::{Authority, Subject, WithKey, check_key};
 pub(crate) use constraints::Only;
 pub(crate) use folder::{Folder, Pair, write_secret};
 pub(crate) use host::{Host, of_this_machine};
-pub(crate) use revocations::{revoke, revoked_serials};
+pub(crate) use revocations::{Listed, revoke, revoked_serials};
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

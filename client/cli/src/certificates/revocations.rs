@@ -3,13 +3,14 @@
 use std::collections::HashSet;
 
 use rcgen::{CertificateRevocationListParams, KeyIdMethod, RevokedCertParams, SerialNumber};
+use serde_json::{Value, json};
 use x509_parser::prelude::FromDer as _;
 use x509_parser::revocation_list::CertificateRevocationList;
 
-use super::about::hexadecimal;
+use super::about::{common_name, hexadecimal};
 use super::authority::{Authority, cannot_sign, time};
 use super::folder::{Folder, write_public};
-use super::{issued, now};
+use super::{date, issued, now};
 use crate::exit::{Exit, Failure};
 
 /// Writes a list without any certificate.
@@ -48,6 +49,46 @@ pub(crate) fn revoke(folder: &Folder, authority: &Authority, name: &str) -> Resu
     }
     write(folder, authority, number + 1, revoked)?;
     Ok(serials.len())
+}
+
+/// What a list of revoked certificates says.
+pub(crate) struct Listed {
+    /// The common name of whoever signed it.
+    pub(crate) issuer: String,
+    pub(crate) number: u64,
+    /// Seconds since 1970: when it was written, and until when it is good, if it says so.
+    pub(crate) begins: i64,
+    pub(crate) ends: Option<i64>,
+    /// Serial numbers of certificates, and when each was revoked.
+    pub(crate) revoked: Vec<(String, i64)>,
+}
+
+impl Listed {
+    /// Reads a list in DER.
+    pub(crate) fn read(der: &[u8]) -> Result<Self, String> {
+        let (_, list) = CertificateRevocationList::from_der(der).map_err(|error| error.to_string())?;
+        let revoked = list
+            .iter_revoked_certificates()
+            .map(|entry| (hexadecimal(entry.raw_serial()), entry.revocation_date.timestamp()));
+        Ok(Self {
+            issuer: common_name(list.issuer()),
+            number: list.crl_number().and_then(|number| u64::try_from(number).ok()).unwrap_or(0),
+            begins: list.last_update().timestamp(),
+            ends: list.next_update().map(|time| time.timestamp()),
+            revoked: revoked.collect(),
+        })
+    }
+
+    pub(crate) fn to_json(&self) -> Value {
+        let revoked = self.revoked.iter().map(|(serial, at)| json!({"serial": serial, "revoked": date(*at)}));
+        json!({
+            "issuer": self.issuer,
+            "number": self.number,
+            "begins": date(self.begins),
+            "ends": self.ends.map(date),
+            "revoked": revoked.collect::<Vec<_>>(),
+        })
+    }
 }
 
 /// Serial numbers of all revoked certificates, in hexadecimal digits.

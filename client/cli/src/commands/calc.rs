@@ -12,6 +12,7 @@ Examples:
   rantai up --config gateway                    serves it by every way
   rantai calc --op all -a 2 -b 3 --via rest
   rantai calc --op both -a 2 -b 3 --via soap --url http://localhost:8000
+  rantai calc --op add -a 2 -b 3 --via rest --url https://pi.local:5151 --ca ca.pem
 ";
 
 /// The operations in the order of `all`.
@@ -34,8 +35,8 @@ pub(crate) struct Calc {
     #[cfg_attr(feature = "gateway", arg(long, value_name = "WAY", default_value = "mqtt"))]
     #[cfg_attr(not(feature = "gateway"), arg(skip))]
     via: Via,
-    /// Where the gateway is, with or without the path of the calculator; the ports of the built-in configuration
-    /// `gateway` on this machine without it
+    /// Where the gateway is, http:// or https://, with or without the path of the calculator; the ports of the built-in
+    /// configuration `gateway` on this machine without it
     #[cfg(feature = "gateway")]
     #[arg(long, value_name = "URL")]
     url: Option<String>,
@@ -81,7 +82,9 @@ impl Calc {
             }),
             #[cfg(feature = "gateway")]
             via => {
-                let gateway = http::Gateway::new(via == Via::Soap, self.url.as_deref(), connection.timeout());
+                let files = connection.broker.tls_files()?;
+                let gateway =
+                    http::Gateway::new(via == Via::Soap, self.url.as_deref(), &files, connection.timeout())?;
                 let mut result = Ok(());
                 for op in operations {
                     result = result.and(self.told(op, gateway.call(op, self.a, self.b)));
@@ -129,10 +132,14 @@ fn shown(number: f64) -> String {
 mod http {
     use std::time::Duration;
 
+    use rantai_client::session::TlsFiles;
     use rantai_gateway::soap::client::{self, ResponseError};
+    use rantai_tls::{CertificateDer, ClientTls};
     use serde_json::Value;
+    use ureq::tls::{Certificate, ClientCert, PrivateKey, RootCerts, TlsConfig};
 
-    use super::{Exit, Problem};
+    use super::{Exit, Failure, Problem};
+    use crate::tls::warn_of_open_key;
 
     /// The largest answer, in bytes.
     const LARGEST: u64 = 1 << 20;
@@ -145,22 +152,76 @@ mod http {
         !rest.contains(['/', '?'])
     }
 
+    /// Whether a URL is one of HTTP over TLS.
+    fn is_secure(url: &str) -> bool {
+        url.split_once("://").is_some_and(|(scheme, _)| scheme.eq_ignore_ascii_case("https"))
+    }
+
+    /// TLS by these files.
+    fn tls(files: &TlsFiles) -> Result<TlsConfig, Failure> {
+        let unusable = |error: &dyn std::error::Error| Failure::from_error(Exit::Usage, error);
+        // A key that is not that of the certificate would be noticed too late.
+        ClientTls::new(files, "localhost").map_err(|error| unusable(&error))?;
+        let owned = |certificates: &[CertificateDer<'static>]| -> Vec<Certificate<'static>> {
+            certificates.iter().map(|certificate| Certificate::from_der(certificate).to_owned()).collect()
+        };
+        let roots = files.authorities().map_err(|error| unusable(&error))?;
+        let mut config = TlsConfig::builder().root_certs(RootCerts::from(owned(&roots)));
+        if let Some(identity) = files.identity().map_err(|error| unusable(&error))? {
+            let file = files.key.as_ref().or(files.certificate.as_ref()).expect("an identity has files");
+            let text = std::fs::read(file).map_err(|error| unusable(&error))?;
+            let key = PrivateKey::from_pem(&text).map_err(|error| unusable(&error))?;
+            config = config.client_cert(Some(ClientCert::new_with_certs(&owned(&identity.chain), key)));
+        }
+        Ok(config.unversioned_rustls_crypto_provider(rantai_tls::provider()).build())
+    }
+
     pub(super) struct Gateway {
         agent: ureq::Agent,
         url: String,
         soap: bool,
+        /// Whether the authorities are those of the system.
+        has_system_authorities: bool,
     }
 
     impl Gateway {
-        pub(super) fn new(soap: bool, url: Option<&str>, timeout: Duration) -> Self {
+        pub(super) fn new(
+            soap: bool,
+            url: Option<&str>,
+            files: &TlsFiles,
+            timeout: Duration,
+        ) -> Result<Self, Failure> {
             let known = if soap { "http://localhost:8000" } else { "http://localhost:5151" };
             let mut url = url.unwrap_or(known).trim_end_matches('/').to_owned();
             if soap && is_base(&url) {
                 url.push_str("/calculator");
             }
-            let config =
-                ureq::Agent::config_builder().timeout_global(Some(timeout)).http_status_as_error(false);
-            Self { agent: config.build().new_agent(), url, soap }
+            // A gateway sends nobody elsewhere, and TLS may not be set up for where it would be.
+            let mut config = ureq::Agent::config_builder()
+                .timeout_global(Some(timeout))
+                .http_status_as_error(false)
+                .max_redirects(0);
+            if is_secure(&url) {
+                warn_of_open_key(files);
+                config = config.tls_config(tls(files)?);
+            }
+            let has_system_authorities = files.ca.is_none();
+            Ok(Self { agent: config.build().new_agent(), url, soap, has_system_authorities })
+        }
+
+        /// What to do where there is no answer.
+        fn advice(&self, error: &ureq::Error) -> &'static str {
+            let is_tls = is_secure(&self.url)
+                && match error {
+                    ureq::Error::Io(error) => error.get_ref().is_some(),
+                    ureq::Error::Rustls(_) => true,
+                    _ => false,
+                };
+            if is_tls && self.has_system_authorities {
+                "; where its certificate is of an authority of your own, name that with --ca"
+            } else {
+                ""
+            }
         }
 
         pub(super) fn call(&self, op: &str, a: f64, b: f64) -> Result<f64, Problem> {
@@ -176,7 +237,8 @@ mod http {
             let unreachable = |error: ureq::Error| {
                 let exit =
                     if matches!(error, ureq::Error::Timeout(_)) { Exit::NoAnswer } else { Exit::Unreachable };
-                Problem { code: "-".to_owned(), body: format!("{}: {error}", self.url), exit }
+                let body = format!("{}: {error}{}", self.url, self.advice(&error));
+                Problem { code: "-".to_owned(), body, exit }
             };
             let mut answer = answered.map_err(unreachable)?;
             let status = answer.status().as_u16();

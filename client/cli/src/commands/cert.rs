@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use rantai_access::check_user_name;
+use rantai_tls::FileError;
 use serde_json::Value;
 
 use crate::certificates::{
-    About, Authority, Folder, Host, Only, Pair, Subject, check_key, date, now, of_this_machine, revoke,
-    revoked_serials,
+    About, Authority, Folder, Host, Listed, Only, Pair, Subject, WithKey, check_key, date, now,
+    of_this_machine, revoke, revoked_serials,
 };
 use crate::connection::{note, print};
 use crate::exit::{Exit, Failure};
@@ -27,6 +28,7 @@ Examples:
   rantai cert renew site --within 30       what ends within 30 days, with the same keys
   rantai cert revoke site ada              ada's certificates are not taken any more
   rantai cert show site/server.pem         names, issuer and days left
+  rantai cert show site/crl.pem            what is revoked
 
 Clients need ca.pem alone (--ca). ca.key signs: whoever has it can pretend to be any server. A broker reads certificates and \
 revocations again by itself when the files change.
@@ -102,7 +104,7 @@ enum Action {
         #[arg(value_name = "NAME")]
         name: String,
     },
-    /// Show what the certificates of a file say
+    /// Show what the certificates or the revocation lists of a file say
     Show {
         /// A PEM file
         #[arg(value_name = "FILE")]
@@ -171,7 +173,7 @@ fn server(path: &Path, names: Vec<Host>, file: &str, new: &New) -> Result<(), Fa
     let pair = folder.server(file);
     pair.check_free(new.force)?;
     let names = if names.is_empty() { of_this_machine() } else { names };
-    let about = load(&folder)?.issue(&folder, &pair, &Subject::Server(names), None, new.days)?;
+    let about = load(&folder)?.issue(&folder, &pair, &Subject::Server(names), WithKey::New, new.days)?;
     note(&format!(
         "made a certificate for {}, until {}: {}",
         about.names().join(", "),
@@ -186,7 +188,8 @@ fn client(path: &Path, name: &str, new: &New) -> Result<(), Failure> {
     let folder = Folder::open(path)?;
     let pair = folder.client(name);
     pair.check_free(new.force)?;
-    let about = load(&folder)?.issue(&folder, &pair, &Subject::Client(name.to_owned()), None, new.days)?;
+    let about =
+        load(&folder)?.issue(&folder, &pair, &Subject::Client(name.to_owned()), WithKey::New, new.days)?;
     note(&format!("made a certificate for the user {name}, until {}: {}", date(about.ends), files(&pair)));
     Ok(())
 }
@@ -212,7 +215,8 @@ fn renew(path: &Path, within: Option<i64>, new_keys: bool, days: i64) -> Result<
         let key = pair.read_key()?;
         check_key(pair, &about, &key)?;
         let subject = if is_client { Subject::Client(about.subject) } else { Subject::Server(about.hosts) };
-        let about = authority.issue(&folder, pair, &subject, (!new_keys).then_some(key), days)?;
+        let key = if new_keys { WithKey::Renewed } else { WithKey::Same(key) };
+        let about = authority.issue(&folder, pair, &subject, key, days)?;
         note(&format!("renewed {shown}, until {}", date(about.ends)));
         renewed += 1;
     }
@@ -242,8 +246,13 @@ fn revoke_client(path: &Path, name: &str) -> Result<(), Failure> {
 }
 
 fn show(file: &Path, json: bool) -> Result<(), Failure> {
-    let certificates =
-        rantai_tls::read_certificates(file).map_err(|error| Failure::from_error(Exit::Usage, &error))?;
+    let certificates = match rantai_tls::read_certificates(file) {
+        Ok(certificates) => certificates,
+        Err(FileError::Missing { .. }) if rantai_tls::read_revocations(file).is_ok() => {
+            return show_lists(file, json);
+        }
+        Err(error) => return Err(Failure::from_error(Exit::Usage, &error)),
+    };
     let read = certificates.iter().map(|certificate| About::read(certificate));
     let all: Vec<About> = read.collect::<Result<_, _>>().map_err(|reason| {
         Failure::new(Exit::Usage, format!("cannot read a certificate in {}: {reason}", file.display()))
@@ -262,8 +271,39 @@ fn show(file: &Path, json: bool) -> Result<(), Failure> {
     Ok(())
 }
 
+fn show_lists(file: &Path, json: bool) -> Result<(), Failure> {
+    let lists =
+        rantai_tls::read_revocations(file).map_err(|error| Failure::from_error(Exit::Usage, &error))?;
+    let all: Vec<Listed> =
+        lists.iter().map(|list| Listed::read(list)).collect::<Result<_, _>>().map_err(|reason| {
+            let text = format!("cannot read a revocation list in {}: {reason}", file.display());
+            Failure::new(Exit::Usage, text)
+        })?;
+    if json {
+        print_json(&Value::Array(all.iter().map(Listed::to_json).collect()));
+        return Ok(());
+    }
+    for (at, list) in all.iter().enumerate() {
+        if at > 0 {
+            print("");
+        }
+        row("revoked by", &list.issuer);
+        row("number", &list.number.to_string());
+        row("begins", &date(list.begins));
+        row("ends", &list.ends.map_or_else(|| "never".to_owned(), date));
+        row("revoked", &list.revoked.len().to_string());
+        for (serial, at) in &list.revoked {
+            row("", &format!("{serial}, on {}", date(*at)));
+        }
+    }
+    Ok(())
+}
+
+fn row(title: &str, text: &str) {
+    print(&format!("{title:<16}{text}"));
+}
+
 fn describe(about: &About, now: i64) {
-    let row = |title: &str, text: &str| print(&format!("{title:<16}{text}"));
     let left = match about.days_left(now) {
         _ if about.begins > now => format!("has not begun by this machine's clock, which says {}", date(now)),
         left if left < 0 => "has ended".to_owned(),

@@ -1,6 +1,7 @@
 //! `rantai passwd`: password files of a broker, and records for its configuration.
 
 use std::io::{self, ErrorKind};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use rantai_access::check_user_name;
@@ -8,7 +9,7 @@ use rantai_credentials::{Cost, HashError, KeyRecord, PasswordFile, Record, rando
 
 use crate::connection::{note, print};
 use crate::exit::{Exit, Failure};
-use crate::private_file::{is_open_to_others, lock, write_whole};
+use crate::private_file::{lock, rewrite};
 use crate::prompt::{ask_hidden, read_line};
 use crate::random::random_password;
 
@@ -22,7 +23,8 @@ Examples:
   rantai passwd --hash                     print a record for [[users]] of broker.toml
   rantai passwd --key                      print a new key of a program, and its record for nodes.toml
 
-The file is that of `password_file` in broker.toml. It is made where it is missing, readable for its owner alone. \
+The file is that of `password_file` in broker.toml. It is made where it is missing, readable for its owner alone; one that is \
+there keeps its owner and group, and the group may go on reading it (0640), but nobody else may. A symbolic link is refused. \
 mosquitto_passwd and mosquitto read it too: before version 2.1 with --mosquitto alone.
 
 Exit codes: 0 done, 1 wrong password or no such user, 2 wrong command line or file, 130 cancelled.";
@@ -88,7 +90,6 @@ impl Passwd {
         })?;
         let what = if changed { "changed the password of" } else { "added" };
         note(&format!("{what} {user} in {}", file.display()));
-        warn_of_others(file);
         if self.generate {
             print(&password);
         }
@@ -160,17 +161,21 @@ fn change<T>(
     let _lock = lock(file).map_err(failed)?;
     let mut passwords = read(file)?.unwrap_or_default();
     let changed = change(&mut passwords)?;
-    write_whole(file, &passwords.to_string()).map_err(failed)?;
+    let were_let_in = file.metadata().is_ok_and(|about| about.mode() & 0o004 != 0);
+    rewrite(file, &passwords.to_string()).map_err(failed)?;
+    if were_let_in {
+        tell_shut_out(file);
+    }
     Ok(changed)
 }
 
-fn warn_of_others(file: &Path) {
-    if file.metadata().is_ok_and(|about| is_open_to_others(&about)) {
-        let shown = file.display();
-        note(&format!(
-            "warning: others may read {shown} and guess at its passwords; see `chmod 600 {shown}`"
-        ));
-    }
+/// A broker of another user may have read the file as one of all the others.
+fn tell_shut_out(file: &Path) {
+    let shown = file.display();
+    note(&format!(
+        "every user of this machine could read {shown} and guess at its passwords, which they no longer can; where the broker \
+         runs as another user, let in its group: `chgrp GROUP {shown} && chmod 640 {shown}`"
+    ));
 }
 
 fn failed(error: HashError) -> Failure {
@@ -209,6 +214,6 @@ mod tests {
         });
         let passwords = read(&file).expect("read").expect("there");
         assert_eq!(passwords.records().expect("records").len(), 40);
-        assert!(!is_open_to_others(&file.metadata().expect("there")));
+        assert_eq!(file.metadata().expect("there").mode() & 0o777, 0o600);
     }
 }

@@ -1,7 +1,7 @@
 //! `rantai cert`: what it makes is taken by rustls, for what it was made for, until it is revoked.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -245,6 +245,52 @@ fn two_at_once_lose_nothing() {
     });
     for user in 0..6 {
         is_let_in(&format!("site/clients/user-{user}.pem"), folder).expect_err("revoked");
+    }
+}
+
+#[test]
+fn a_list_of_revoked_certificates_is_shown() {
+    let folder = with_authority(&["--name", "Lab"]);
+    let folder = folder.path();
+    ok(&["client", "site", "ada"], folder);
+    let empty = ok(&["show", "site/crl.pem"], folder).stdout;
+    assert!(empty.contains("revoked by      Lab\n") && empty.contains("revoked         0\n"), "{empty}");
+    let serial = shown("site/clients/ada.pem", folder)["serial"].clone();
+    ok(&["revoke", "site", "ada"], folder);
+    let list = shown("site/crl.pem", folder);
+    assert_eq!((&list["issuer"], &list["revoked"][0]["serial"]), (&Value::from("Lab"), &serial), "{list}");
+    let text = ok(&["show", "site/crl.pem"], folder).stdout;
+    assert!(text.contains(serial.as_str().expect("a text")), "{text}");
+}
+
+/// Somebody may have put another file, or a link, in the place of a secret before it is made anew.
+#[test]
+fn secrets_that_are_made_anew_are_private_files_whatever_was_there() {
+    let folder = with_authority(&[]);
+    let folder = folder.path();
+    ok(&["server", "site"], folder);
+    ok(&["client", "site", "ada"], folder);
+    let theirs = folder.join("theirs");
+    fs::write(&theirs, "theirs").expect("written");
+    for (file, command) in [
+        ("site/clients/ada.key", &["client", "site", "ada", "--force"][..]),
+        ("site/server.key", &["server", "site", "--force"]),
+        ("site/server.key", &["renew", "site", "--new-keys"]),
+        ("site/ca.key", &["ca", "site", "--force"]),
+    ] {
+        let key = folder.join(file);
+        let old = read(&key);
+        if command[0] != "renew" {
+            fs::set_permissions(&key, fs::Permissions::from_mode(0o664)).expect("set");
+            ok(command, folder);
+            assert_eq!(mode(&key), 0o600, "{command:?}");
+        }
+        fs::rename(&key, &theirs).expect("moved");
+        let before = read(&theirs);
+        symlink(&theirs, &key).expect("linked");
+        ok(command, folder);
+        assert!(!key.is_symlink() && mode(&key) == 0o600, "{command:?}");
+        assert!(read(&theirs) == before && read(&key) != before && read(&key) != old, "{command:?}");
     }
 }
 

@@ -123,6 +123,12 @@ fn client() -> Vec<Example> {
         example(no_file()),
         example(ClientError::ServerName("a b".to_owned())),
         example(ConnectError::Web { address: address(), reason: "why".to_owned() }),
+        example(ConnectError::OtherProtocol {
+            address: address(),
+            is: "answers by TLS",
+            instead: "mqtts://127.0.0.1:1".to_owned(),
+        }),
+        example(ConnectError::Unresolved { host: "pi".to_owned(), source: refused() }),
         example(ConnectError::All {
             errors: vec![ConnectError::Unreachable { address: address(), source: refused() }],
         }),

@@ -1,5 +1,7 @@
 //! SOAP in front of the bus, and the calculator's client, which can call by it.
 
+use rantai_testing::{Authority, Layers, Tunnel};
+
 use super::gateway::{Answer, Gateway, ask, gateway, get};
 use super::process::bus;
 
@@ -84,4 +86,45 @@ fn the_calculators_client_prints_the_same_by_every_way() {
     assert_eq!(bus.run(&nobody).code, 3);
     assert_eq!(bus.run(&["calc", "--op", "add", "-a", "1"]).code, 2);
     assert_eq!(bus.run(&["calc", "--op", "add", "-a", "x", "-b", "2"]).code, 2);
+}
+
+#[test]
+fn the_calculators_client_trusts_the_authority_that_it_is_given() {
+    let bus = bus();
+    let gateway = gateway(&bus, "");
+    let (authority, other) = (Authority::new("lab"), Authority::new("town"));
+    let front = |address: &str, clients| {
+        let server = authority.issue(&["localhost"]).server(clients);
+        Tunnel::start(Layers::Tls(server), address.parse().expect("an address")).expect("a tunnel starts")
+    };
+    let file = |authority: &Authority| authority.file().to_str().expect("UTF-8").to_owned();
+    let calc = |via: &str, port: u16, more: &[&str]| {
+        let url = format!("https://localhost:{port}");
+        let sum = ["calc", "--op", "add", "-a", "2", "-b", "3", "--via", via, "--url", &url];
+        bus.run(&[&sum[..], more].concat())
+    };
+    let (rest, soap) = (front(&gateway.rest, None), front(&gateway.soap, None));
+    for (via, port) in [("rest", rest.port()), ("soap", soap.port())] {
+        let sum = calc(via, port, &["--ca", &file(&authority)]);
+        assert_eq!((sum.code, &*sum.stdout, &*sum.stderr), (0, "add(2.0,3.0) = 5.0\n", ""), "{via}: {sum:?}");
+        let unknown = calc(via, port, &["--ca", &file(&other)]);
+        assert!(unknown.code == 3 && unknown.stderr.contains("UnknownIssuer"), "{via}: {unknown:?}");
+    }
+    let missing = calc("rest", rest.port(), &["--ca", "/no/such.pem"]);
+    assert!(missing.code == 2 && missing.stderr.contains("cannot read /no/such.pem"), "{missing:?}");
+    // By a certificate of its own, where clients need one.
+    let closed = front(&gateway.rest, Some(&authority));
+    let issued = authority.issue(&["ada"]);
+    let (cert, key) = (issued.certificate.to_str().expect("UTF-8"), issued.key.to_str().expect("UTF-8"));
+    let ca = file(&authority);
+    assert_eq!(calc("rest", closed.port(), &["--ca", &ca]).code, 3);
+    let shown = calc("rest", closed.port(), &["--ca", &ca, "--cert", cert, "--key", key]);
+    assert_eq!((shown.code, &*shown.stdout), (0, "add(2.0,3.0) = 5.0\n"), "{shown:?}");
+    let server = authority.issue(&["localhost"]);
+    let another = calc(
+        "rest",
+        closed.port(),
+        &["--ca", &ca, "--cert", cert, "--key", server.key.to_str().expect("UTF-8")],
+    );
+    assert!(another.code == 2 && another.stderr.contains("cannot use the certificate"), "{another:?}");
 }

@@ -8,10 +8,10 @@ use tempfile::TempDir;
 
 use super::process::{Done, Server, broker, finish, rantai};
 
-/// A folder with a hardened broker's configuration, and files with the passwords of its users node and caller.
+/// A folder with a hardened broker's configuration, and files with the passwords of its users node, caller and admin.
 fn folder() -> TempDir {
     let folder = tempfile::tempdir().expect("a folder");
-    for (user, password) in [("node", "besi"), ("caller", "kayu")] {
+    for (user, password) in [("node", "besi"), ("caller", "kayu"), ("admin", "emas")] {
         let secret = folder.path().join(user);
         fs::write(&secret, password).expect("written");
         fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).expect("set");
@@ -20,7 +20,8 @@ fn folder() -> TempDir {
         let done = finish(command.stdin(fs::File::open(&secret).expect("opened")));
         assert_eq!(done.code, 0, "{done:?}");
     }
-    let users = "[[users]]\nname = 'node'\nroles = ['node']\n[[users]]\nname = 'caller'\n";
+    let users = "[[users]]\nname = 'node'\nroles = ['node']\nacts_for = ['*']\n[[users]]\nname = 'caller'\n\
+                 [[users]]\nname = 'admin'\nroles = ['admin']\n";
     let text = format!("hardened = true\npassword_file = 'passwords'\n{users}");
     fs::write(folder.path().join("broker.toml"), text).expect("written");
     folder
@@ -67,6 +68,26 @@ fn commands_and_nodes_take_client_ids_of_their_users() {
         ]);
         let refused = finish(serve.current_dir(folder.path()));
         assert!(refused.code == 4 && refused.stderr.contains("client id"), "{id}: {refused:?}");
+    }
+}
+
+/// Ids that are drawn for something in particular, and those that are kept in a data directory, are the user's too.
+#[test]
+fn every_id_that_is_drawn_is_one_of_the_user() {
+    let folder = folder();
+    let (_broker, url) = start(folder.path());
+    let login = ["--broker", &*url, "--user", "node", "--password-file", "node"];
+    let mut serve = rantai();
+    serve.args(["serve", "calculator", "tasks", "--data-dir", "data"]).args(login);
+    let mut node = Server::spawn(serve.current_dir(folder.path()));
+    node.wait_for("serving tasks on node node--node-");
+    let submitted =
+        by("node", &url, &["task", "submit", "calculator.add", "2", "3", "--wait"], folder.path());
+    assert!(submitted.code == 0 && submitted.stdout.contains('5'), "{submitted:?}");
+    for load in [&["bench", "pub"][..], &["bench", "replicas", "echo.echo", "x", "--replicas", "1"]] {
+        let short = ["--count", "10", "--in-flight", "2", "--warmup", "0"];
+        let measured = by("admin", &url, &[load, &short[..]].concat(), folder.path());
+        assert_eq!(measured.code, 0, "{load:?}: {measured:?}");
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{Read as _, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -103,6 +103,67 @@ fn users_are_added_changed_verified_and_removed() {
         assert_eq!(done.code, 2, "{arguments:?}: {done:?}");
         assert!(done.stderr.contains(told), "{arguments:?}: {done:?}");
     }
+}
+
+#[test]
+fn a_file_that_the_brokers_group_reads_stays_its_and_a_link_is_refused() {
+    let folder = folder();
+    let file = folder.path().join("passwords");
+    let set = |mode| fs::set_permissions(&file, fs::Permissions::from_mode(mode)).expect("set");
+    let change = || passwd(&["passwords", "ada", "--generate"], "", folder.path());
+    set(0o640);
+    let kept = change();
+    assert!(kept.code == 0 && mode(&file) == 0o640 && !kept.stderr.contains("chmod"), "{kept:?}");
+    set(0o664);
+    let shut = change();
+    assert!(shut.code == 0 && mode(&file) == 0o640 && shut.stderr.contains("chgrp GROUP"), "{shut:?}");
+    let link = folder.path().join("link");
+    symlink(&file, &link).expect("linked");
+    let before = fs::read_to_string(&file).expect("read");
+    for arguments in [&["link", "ani", "--generate"][..], &["-D", "link", "ada"]] {
+        let refused = passwd(arguments, "", folder.path());
+        assert!(refused.code == 1 && refused.stderr.contains("it is a symbolic link"), "{refused:?}");
+    }
+    assert!(link.is_symlink() && fs::read_to_string(&file).expect("read") == before);
+}
+
+/// As root: the file stays that of the broker's user and group.
+#[test]
+fn owner_and_group_of_a_file_are_kept() {
+    let folder = folder();
+    let file = folder.path().join("passwords");
+    let is_root = fs::metadata("/proc/self").is_ok_and(|about| about.uid() == 0);
+    // Nobody else can give a file away; a group of one's own can be set.
+    let (uid, gid) =
+        if is_root { (65_534, 65_534) } else { (file.metadata().expect("there").uid(), own_group()) };
+    chown(&file, Some(uid), Some(gid)).expect("given");
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).expect("set");
+    assert_eq!(passwd(&["passwords", "ani", "--generate"], "", folder.path()).code, 0);
+    let about = file.metadata().expect("there");
+    assert_eq!((about.uid(), about.gid(), about.mode() & 0o777), (uid, gid, 0o640));
+}
+
+/// The last of the groups of this process.
+fn own_group() -> u32 {
+    let groups = rustix::process::getgroups().expect("groups");
+    groups.last().map_or_else(|| rustix::process::getegid().as_raw(), |group| group.as_raw())
+}
+
+#[test]
+fn a_context_takes_the_place_of_a_link() {
+    let folder = folder();
+    let theirs = folder.path().join("theirs");
+    fs::write(&theirs, "broker = 'mqtt://elsewhere'\n").expect("written");
+    let add = ["context", "add", "school", "--broker", "mqtt://pi", "--user", "ada", "--replace"];
+    assert_eq!(finish(&mut command(folder.path(), &add)).code, 0);
+    let file = folder.path().join("config/rantai/contexts/school.toml");
+    fs::remove_file(&file).expect("removed");
+    symlink(&theirs, &file).expect("linked");
+    let refused = finish(&mut command(folder.path(), &add[..add.len() - 1]));
+    assert!(refused.code == 2 && refused.stderr.contains("--replace"), "{refused:?}");
+    assert_eq!(finish(&mut command(folder.path(), &add)).code, 0);
+    assert!(!file.is_symlink() && mode(&file) == 0o600);
+    assert_eq!(fs::read_to_string(&theirs).expect("read"), "broker = 'mqtt://elsewhere'\n");
 }
 
 /// Everything that is on the screen until the process ends.

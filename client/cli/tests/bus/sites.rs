@@ -1,7 +1,7 @@
 //! `rantai init site`: what it writes is complete, private, and starts as it says.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -42,15 +42,78 @@ fn modes(folder: &Path) -> Vec<(String, u32)> {
     modes
 }
 
-/// The only listener that this test needs: nothing else on the machine is to be disturbed.
-fn on_free_ports(folder: &Path) {
-    let file = folder.join("site/broker.toml");
+/// A site that runs as it was written, but for its ports: nothing else on the machine is to be disturbed.
+struct Running {
+    folder: TempDir,
+    server: Server,
+    /// The port for TLS, and that for this machine.
+    ports: [String; 2],
+}
+
+/// Starts it by the command that `rantai init` has printed.
+fn start(folder: TempDir) -> Running {
+    let file = folder.path().join("site/broker.toml");
     let text = read(&file);
     let free = text.replace("127.0.0.1:1883", "127.0.0.1:0").replace("0.0.0.0:8899", "127.0.0.1:0");
     assert_eq!(free.matches("127.0.0.1:0").count(), 2, "{text}");
-    let tcp = free.replace("protocol = \"tls\"", "protocol = \"tcp\"");
-    let tcp = tcp.replace("\ncertificate =", "\n#certificate =").replace("\nkey =", "\n#key =");
-    fs::write(&file, tcp).expect("written");
+    fs::write(&file, free).expect("written");
+    let mut up = rantai();
+    let files =
+        ["--broker-config", "site/broker.toml", "--config", "site/nodes.toml", "--data-dir", "site/data"];
+    let mut server = Server::spawn(up.arg("up").args(files).current_dir(folder.path()));
+    server.wait_for("ready");
+    let said = server.said().to_vec();
+    let mut ports = said.iter().filter_map(|line| line.split("listening on 127.0.0.1:").nth(1));
+    let [local, tls] =
+        [ports.next(), ports.next()].map(|port| port.expect("two listeners").trim().to_owned());
+    let nodes = folder.path().join("site/nodes.toml");
+    fs::write(&nodes, read(&nodes).replace(":8899", &format!(":{tls}"))).expect("written");
+    Running { folder, server, ports: [tls, local] }
+}
+
+impl Running {
+    fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// A command in the folder of the site, with contexts of its own.
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = rantai();
+        command.args(arguments).current_dir(self.path()).env("XDG_CONFIG_HOME", self.path().join("config"));
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> Done {
+        finish(&mut self.command(arguments))
+    }
+
+    fn ok(&self, arguments: &[&str]) -> Done {
+        let done = self.run(arguments);
+        assert_eq!(done.code, 0, "{arguments:?}: {done:?}");
+        done
+    }
+
+    /// A command that logs in by TLS, with a password file of the site.
+    fn by(&self, user: &str, arguments: &[&str]) -> Command {
+        let (url, file) = (self.url(), format!("site/{user}.password"));
+        let login = ["--broker", &url, "--ca", "site/ca.pem", "--user", user, "--password-file", &file];
+        self.command(&[arguments, &login].concat())
+    }
+
+    fn url(&self) -> String {
+        format!("mqtts://localhost:{}", self.ports[0])
+    }
+}
+
+/// Draws a user's password, which is kept beside those of the site's own users.
+fn add_user(folder: &Path, user: &str) {
+    let mut command = rantai();
+    command.args(["passwd", "site/passwords", user, "--generate"]).current_dir(folder);
+    let drawn = finish(&mut command);
+    assert_eq!(drawn.code, 0, "{drawn:?}");
+    let file = folder.join(format!("site/{user}.password"));
+    fs::write(&file, drawn.stdout).expect("written");
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).expect("set");
 }
 
 #[test]
@@ -124,73 +187,234 @@ fn what_it_prints_are_commands_for_the_names_it_was_given() {
 }
 
 #[test]
-fn its_broker_and_objects_start_and_each_user_may_what_its_role_says() {
+fn two_ports_are_needed_and_each_is_one() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for ports in
+        [&["--port", "0"][..], &["--local-port", "0"], &["--port", "1883"], &["--local-port", "8883"]]
+    {
+        let done = init(&[&["site"], ports].concat(), folder.path());
+        assert!(done.code == 2 && done.stderr.contains("port"), "{ports:?}: {done:?}");
+    }
+    assert!(!folder.path().join("site").exists());
+}
+
+/// Secrets of before may have been let to a group, or be links that somebody has put there.
+#[test]
+fn with_force_secrets_are_new_private_files() {
     let folder = with_site();
-    on_free_ports(folder.path());
-    let mut up = rantai();
-    up.args([
-        "up",
-        "--broker-config",
-        "site/broker.toml",
-        "--config",
-        "site/nodes.toml",
-        "--data-dir",
-        "site/data",
-    ]);
-    let mut server = Server::spawn(up.current_dir(folder.path()));
-    let line = server.wait_for("listening on ");
-    let url = format!("mqtt://{}", line.split("listening on ").nth(1).expect("just found").trim());
-    server.wait_for("ready");
-    let by = |user: &str, arguments: &[&str]| {
-        let file = format!("site/{user}.password");
-        let login = ["--broker", &url, "--user", user, "--password-file", &file];
-        finish(rantai().args(arguments).args(login).current_dir(folder.path()))
-    };
-    let sum = by("caller", &["call", "calculator.add", "2", "3"]);
+    let site = folder.path().join("site");
+    let theirs = folder.path().join("theirs");
+    fs::write(&theirs, "theirs").expect("written");
+    for name in ["passwords", "server.key", "broker.toml"] {
+        fs::set_permissions(site.join(name), fs::Permissions::from_mode(0o664)).expect("set");
+    }
+    for name in ["ca.key", "admin.password", "nodes.toml", "ca.pem"] {
+        fs::remove_file(site.join(name)).expect("removed");
+        symlink(&theirs, site.join(name)).expect("linked");
+    }
+    assert_eq!(init(&["site", "--force"], folder.path()).code, 0);
+    assert_eq!(read(&theirs), "theirs");
+    for (name, mode) in modes(&site) {
+        let is_public = ["ca.pem", "crl.pem", "server.pem"].contains(&&*name);
+        assert_eq!(mode, if is_public { 0o644 } else { 0o600 }, "{name}");
+        assert!(!site.join(&name).is_symlink(), "{name}");
+    }
+}
+
+/// The commands that are printed, by TLS with the site's own authority.
+#[test]
+fn the_printed_commands_work_as_they_are() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let done = init(&["site", "--host", "localhost", "--port", "8899"], folder.path());
+    assert_eq!(done.code, 0, "{done:?}");
+    let printed: Vec<&str> = done.stdout.lines().filter_map(|line| line.strip_prefix("  rantai ")).collect();
+    let site = start(folder);
+    assert_eq!(
+        printed[0], "up --broker-config site/broker.toml --config site/nodes.toml --data-dir site/data",
+        "as it was started"
+    );
+    for file in ["ca.pem", "caller.password"] {
+        fs::copy(site.path().join("site").join(file), site.path().join(file)).expect("copied");
+    }
+    let add = printed[1].replace(":8899", &format!(":{}", site.ports[0]));
+    site.ok(&add.split(' ').collect::<Vec<_>>());
+    let sum = site.ok(&printed[2].split(' ').collect::<Vec<_>>());
+    assert_eq!((sum.stdout.trim(), &*sum.stderr), ("5", ""), "{sum:?}");
+    let stranger = site.run(&["ls", "--broker", &site.url()]);
+    assert!(stranger.code == 3 && stranger.stderr.contains("does not trust"), "{stranger:?}");
+}
+
+#[test]
+fn its_broker_and_objects_start_and_each_user_may_what_its_role_says() {
+    let mut site = start(with_site());
+    let run = |user: &str, arguments: &[&str]| finish(&mut site.by(user, arguments));
+    let sum = run("caller", &["call", "calculator.add", "2", "3"]);
     assert_eq!((sum.code, sum.stdout.trim(), &*sum.stderr), (0, "5", ""), "{sum:?}");
-    let nobody = finish(rantai().args(["ls", "--broker", &url]));
+    let nobody = site.run(&["ls", "--broker", &site.url(), "--ca", "site/ca.pem"]);
     assert_eq!(nobody.code, 4, "{nobody:?}");
-    let reload = |user| by(user, &["admin", "reload", "--json"]);
-    assert_eq!((reload("caller").code, reload("node").code, reload("admin").code), (4, 4, 0));
-    // Objects of another machine, with the same file.
-    let config = read(&folder.path().join("site/nodes.toml"));
-    fs::write(folder.path().join("site/more.toml"), config.replace("\"echo\"", "\"echo.more\""))
-        .expect("written");
-    let mut serve = rantai();
-    serve.args(["serve", "echo.more", "--config", "site/more.toml", "--broker", &url]);
-    let mut node = Server::spawn(serve.current_dir(folder.path()));
-    node.wait_for("serving echo.more");
-    let refused = by("caller", &["serve", "server"]);
+    let here = format!("mqtt://localhost:{}", site.ports[1]);
+    let here =
+        site.run(&["ls", "--broker", &here, "--user", "caller", "--password-file", "site/caller.password"]);
+    assert!(here.code == 0 && here.stderr.is_empty(), "without TLS on this machine: {here:?}");
+    let reload = |user| run(user, &["admin", "reload", "--json"]).code;
+    assert_eq!((reload("caller"), reload("node"), reload("admin")), (4, 4, 0));
+    let refused = run("caller", &["serve", "server"]);
     assert_eq!(refused.code, 4, "{refused:?}");
-    server.signal(rustix::process::Signal::TERM);
-    assert_eq!(server.exit_code(), 0);
+    // Objects of another machine, with the same file as it was written.
+    let config = read(&site.path().join("site/nodes.toml"));
+    fs::write(site.path().join("site/more.toml"), config.replace("\"echo\"", "\"echo.more\""))
+        .expect("written");
+    let mut node = Server::spawn(&mut site.command(&["serve", "echo.more", "--config", "site/more.toml"]));
+    node.wait_for("serving echo.more");
+    let echoed = run("caller", &["call", "echo.more.echo", "halo"]);
+    assert_eq!((echoed.code, echoed.stdout.trim()), (0, "halo"), "{echoed:?}");
+    site.server.signal(rustix::process::Signal::TERM);
+    assert_eq!(site.server.exit_code(), 0);
+}
+
+/// A certificate is who somebody is: the password of a context or of nodes.toml, which is another user's, is not sent.
+#[test]
+fn whoever_names_a_certificate_is_its_user() {
+    let folder = with_site();
+    let file = folder.path().join("site/broker.toml");
+    let text = read(&file).replace("#client_", "client_").replace("#revocations", "revocations");
+    fs::write(&file, format!("{text}\n[[users]]\nname = \"ada\"\nroles = [\"admin\"]\n")).expect("written");
+    let site = start(folder);
+    site.ok(&["cert", "client", "site", "ada"]);
+    let url = site.url();
+    let add = ["context", "add", "site", "--broker", &url, "--ca", "site/ca.pem", "--user", "caller"];
+    site.ok(&[&add[..], &["--password-file", "site/caller.password"]].concat());
+    let reload = ["admin", "reload", "--context", "site"];
+    assert_eq!(site.run(&reload).code, 4, "as caller");
+    let (cert, key) = ("site/clients/ada.pem", "site/clients/ada.key");
+    site.ok(&[&reload[..], &["--cert", cert, "--key", key]].concat());
+    let environment = |mut command: Command| finish(command.env("RANTAI_CERT", cert).env("RANTAI_KEY", key));
+    let done = environment(site.command(&reload));
+    assert_eq!(done.code, 0, "{done:?}");
+    // Who is named beside it has to be the same.
+    let two = site.run(&[&reload[..], &["--cert", cert, "--key", key, "--user", "caller"]].concat());
+    assert_eq!(two.code, 4, "{two:?}");
+    let config = read(&site.path().join("site/nodes.toml"));
+    fs::write(site.path().join("site/more.toml"), config.replace("\"echo\"", "\"echo.more\""))
+        .expect("written");
+    let serve = ["serve", "echo.more", "--config", "site/more.toml", "--node", "ada--east"];
+    let mut node = Server::spawn(site.command(&serve).args(["--cert", cert, "--key", key]));
+    node.wait_for("serving echo.more");
+
+    let alone = site.run(&["ls", "--context", "site", "--cert", cert]);
+    assert!(alone.code == 2 && alone.stderr.contains("--key or RANTAI_KEY"), "{alone:?}");
+    let alone = site.run(&["ls", "--context", "site", "--key", key]);
+    assert!(alone.code == 2 && alone.stderr.contains("--cert or RANTAI_CERT"), "{alone:?}");
+    let kept = site.run(&["context", "add", "ada", "--broker", &url, "--cert", cert]);
+    assert!(kept.code == 2 && kept.stderr.contains("--key"), "{kept:?}");
+    let both = read(&site.path().join(cert)) + &read(&site.path().join(key));
+    fs::write(site.path().join("both.pem"), both).expect("written");
+    fs::set_permissions(site.path().join("both.pem"), fs::Permissions::from_mode(0o600)).expect("set");
+    site.ok(&["ls", "--context", "site", "--cert", "both.pem"]);
 }
 
 /// The additions that docs/workshop.md makes to broker.toml.
-#[test]
-fn a_workshop_adds_students_and_devices() {
+fn with_workshop(users: &[&str]) -> TempDir {
     let folder = with_site();
     let guide = include_str!("../../../../docs/workshop.md");
-    let additions: String =
-        guide.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
-    assert_eq!(additions.matches("[[").count(), 3, "{additions}");
+    let blocks = guide.split("<!-- append: site/broker.toml -->\n```toml\n").skip(1);
+    let additions: String = blocks.filter_map(|rest| rest.split("```").next()).collect();
+    assert!(additions.matches("[[").count() >= 5, "{additions}");
+    let additions = additions.replace("0.0.0.0:1884", "127.0.0.2:0");
     let file = folder.path().join("site/broker.toml");
     fs::write(&file, format!("{}{additions}", read(&file))).expect("written");
-    for user in ["ada", "sensor-1", "sensor-2"] {
-        let mut command = rantai();
-        command.args(["passwd", "site/passwords", user, "--generate"]).current_dir(folder.path());
-        assert_eq!(finish(&mut command).code, 0);
+    for user in users {
+        add_user(folder.path(), user);
     }
+    folder
+}
+
+#[test]
+fn a_workshop_adds_students_and_devices() {
+    let folder = with_workshop(&["ada", "sensor-1"]);
     for (user, topic, code) in [
         ("ada", "rantai/call/calculator/add", 0),
         ("ada", "rantai/call/student.budi/greet", 0),
-        ("ada", "rantai/name/calculator/ada", 1),
+        ("ada", "rantai/name/student.ada/ada--1", 0),
+        ("ada", "rantai/name/student.budi/ada--1", 1),
+        ("ada", "rantai/name/student.ada.more/ada--1", 1),
+        ("ada", "rantai/event/student.budi/greeted", 1),
+        ("ada", "rantai/name/calculator/ada--1", 1),
         ("ada", "rantai/call/tasks/submit", 1),
         ("sensor-1", "rantai/call/calculator/add", 0),
     ] {
+        let id = format!("{user}--1");
         let mut command = rantai();
-        command.args(["acl", "test", user, "write", topic, "--config", "site/broker.toml"]);
+        command.args([
+            "acl",
+            "test",
+            user,
+            "write",
+            topic,
+            "--client-id",
+            &id,
+            "--config",
+            "site/broker.toml",
+        ]);
         let done = finish(command.current_dir(folder.path()));
         assert_eq!(done.code, code, "{user} {topic}: {done:?}");
     }
+}
+
+/// Of two students one tries to take what the other serves, by every way that there is.
+#[test]
+fn a_student_cannot_break_what_another_one_serves() {
+    let site = start(with_workshop(&["ada", "budi", "citra", "sensor-1"]));
+    let object = |name: &str| format!("[[echo]]\nname = \"{name}\"\n");
+    for user in ["ada", "budi"] {
+        fs::write(site.path().join(format!("{user}.toml")), object(&format!("student.{user}")))
+            .expect("written");
+    }
+    fs::write(site.path().join("theft.toml"), object("student.budi")).expect("written");
+    let serve = |user: &str, file: &str| Server::spawn(&mut site.by(user, &["serve", "--config", file]));
+    let (mut budi, mut ada) = (serve("budi", "./budi.toml"), serve("ada", "./ada.toml"));
+    budi.wait_for("serving student.budi");
+    ada.wait_for("serving student.ada");
+    let greeted = |caller: &str, object: &str| {
+        let done = finish(&mut site.by(caller, &["call", &format!("{object}.echo"), "halo"]));
+        assert_eq!((done.code, done.stdout.trim()), (0, "halo"), "{caller} {object}: {done:?}");
+    };
+    greeted("ada", "student.budi");
+    greeted("budi", "student.ada");
+    // Serving the name, with and without asking for it; a node of budi's id; entries and an event of her own.
+    for how in ["--replica", "--replace"] {
+        let mut theft = site.by("ada", &["serve", how, "--config", "./theft.toml"]);
+        let done = finish(&mut theft);
+        assert!(done.code != 0 && !done.stderr.contains("serving student.budi"), "{how}: {done:?}");
+    }
+    let listed = finish(&mut site.by("ada", &["ls", "--json"]));
+    let listed: serde_json::Value = serde_json::from_str(&listed.stdout).expect("JSON");
+    let id = node_of(&listed, "student.budi");
+    assert!(id.starts_with("budi--"), "{listed}");
+    let mut same = site.by("ada", &["serve", "--config", "./ada.toml", "--node", &id]);
+    assert_eq!(finish(&mut same).code, 4);
+    for (topic, payload) in [
+        (format!("rantai/name/student.budi/{id}"), ""),
+        (format!("rantai/node/{id}"), "{}"),
+        ("rantai/event/student.budi/greeted".to_owned(), "{}"),
+    ] {
+        let done = finish(&mut site.by("ada", &["pub", &topic, payload, "--retain"]));
+        assert_eq!(done.code, 4, "{topic}: {done:?}");
+    }
+    // She may call it, and nothing comes of a call to give the name up.
+    site.by("ada", &["pub", &format!("rantai/at/{id}/student.budi/rpc.yield"), "[]"])
+        .output()
+        .expect("it runs");
+    let calls = "$share/student.budi/rantai/call/student.budi/#";
+    let taken = finish(&mut site.by("ada", &["sub", calls, "--count", "1"]));
+    assert_eq!(taken.code, 4, "{taken:?}");
+    greeted("citra", "student.budi");
+    assert!(budi.is_running() && ada.is_running());
+}
+
+/// The node that serves an object.
+fn node_of(listed: &serde_json::Value, object: &str) -> String {
+    let all = listed.as_array().expect("a list");
+    let one = all.iter().find(|one| one["object"] == object || one["name"] == object);
+    one.and_then(|one| one["node"].as_str()).unwrap_or_else(|| panic!("no {object}: {listed}")).to_owned()
 }

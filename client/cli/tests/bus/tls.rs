@@ -109,8 +109,8 @@ fn errors_of_tls_say_what_to_do() {
             4,
             "it lets in only clients that show a certificate; name yours with --cert and --key",
         ),
-        (&plain, &authority, 3, "for one without TLS use mqtt:// or ws://"),
-        (&reversed, &authority, 3, "this looks like a port for TLS; use mqtts://"),
+        (&plain, &authority, 3, &*format!("as ports without TLS do; try {}", bus.url)),
+        (&reversed, &authority, 3, &*format!("answers by TLS; try {}", usual.url)),
     ] {
         let done = finish(&mut trusting(bus, trusted, &["ls"]));
         assert_eq!(done.code, code, "{done:?}");

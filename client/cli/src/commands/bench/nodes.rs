@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
-use rantai_client::client::random_id;
+use rantai_client::client::{own_id, random_id};
 use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStderr, ChildStdin, Command};
 use tokio::time::timeout;
@@ -89,7 +89,8 @@ impl Serving {
         let failed =
             |error: std::io::Error| Failure::new(Exit::Failed, format!("cannot start a node: {error}"));
         let mut command = Command::new(std::env::current_exe().map_err(failed)?);
-        command.args(["serve", "--quiet", "--while-input", "--node"]).arg(random_id("replica").as_str());
+        let name = own_id(self.broker.address()?.user(), random_id("replica"));
+        command.args(["serve", "--quiet", "--while-input", "--node"]).arg(name.as_str());
         if self.replica {
             command.arg("--replica");
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use rantai_client::client::random_id;
+use rantai_client::client::{own_id, random_id};
 use rantai_client::session::{Filter, Message, Options as Session, Outlet, Publish, QoS, Receiver, Unsent};
 use serde_json::json;
 use tokio::time::{Instant, timeout_at};
@@ -119,7 +119,7 @@ impl Publishing {
 
     async fn connect(&self, run: &Run, board: &Arc<Board>, topic: &str) -> Result<Bus, Failure> {
         let address = run.connection.broker.address()?;
-        let options = |kind: &str| Session::new(address.clone(), random_id(kind));
+        let options = |kind: &str| Session::new(address.clone(), own_id(address.user(), random_id(kind)));
         let mut bus = Bus { publishers: Vec::new(), subscribers: Vec::new() };
         for _ in 0..self.subscribers {
             let inbox = Inbox { board: board.clone(), last: vec![0; self.publishers.into()] };

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use crate::certificates::{Host, of_this_machine};
 use crate::connection::{note, print};
-use crate::exit::Failure;
+use crate::exit::{Exit, Failure};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -44,10 +44,10 @@ struct InitSite {
     #[arg(long, value_name = "NAME|IP")]
     host: Vec<Host>,
     /// The port for TLS
-    #[arg(long, value_name = "N", default_value_t = 8883)]
+    #[arg(long, value_name = "N", default_value_t = 8883, value_parser = clap::value_parser!(u16).range(1..))]
     port: u16,
     /// The port for this machine, without encryption
-    #[arg(long, value_name = "N", default_value_t = 1883)]
+    #[arg(long, value_name = "N", default_value_t = 1883, value_parser = clap::value_parser!(u16).range(1..))]
     local_port: u16,
     /// Write everything anew, with new passwords and a new authority; whoever uses the old ones loses them
     #[arg(long)]
@@ -65,6 +65,13 @@ impl Init {
 impl InitSite {
     fn run(self) -> Result<(), Failure> {
         let Self { folder, host, port, local_port, force } = self;
+        if port == local_port {
+            let text = format!(
+                "--port and --local-port are both {port}: one is for TLS and the other for this machine without it; give them \
+                 two ports"
+            );
+            return Err(Failure::new(Exit::Usage, text));
+        }
         let (reached, told) = if host.is_empty() {
             let hosts = of_this_machine();
             let told = surest(&hosts);

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use rantai_credentials::{Cost, PasswordFile, Record};
 
-use crate::certificates::{Authority, Folder, Host, Subject, write_secret};
+use crate::certificates::{Authority, Folder, Host, Subject, WithKey, write_secret};
 use crate::configurations::NODES;
 use crate::exit::{Exit, Failure};
 use crate::random::random_password;
@@ -47,7 +47,7 @@ impl Site<'_> {
         }
         let authority = Authority::create(&folder, &format!("Rantai of {}", self.hosts[0]), &[])?;
         let subject = Subject::Server(self.hosts.to_vec());
-        authority.issue(&folder, &folder.server("server"), &subject, None, DAYS)?;
+        authority.issue(&folder, &folder.server("server"), &subject, WithKey::New, DAYS)?;
         let mut passwords = PasswordFile::default();
         for user in USERS {
             let failed = |error: &dyn std::fmt::Display| {
@@ -59,7 +59,7 @@ impl Site<'_> {
             write_secret(&self.path(&format!("{user}.password")), &format!("{password}\n"))?;
         }
         write_secret(&self.path("passwords"), &passwords.to_string())?;
-        write_secret(&self.path("nodes.toml"), &nodes())?;
+        write_secret(&self.path("nodes.toml"), &nodes(&self.url()))?;
         write_secret(&self.path("broker.toml"), &self.broker()?)
     }
 
@@ -67,10 +67,6 @@ impl Site<'_> {
     pub(super) fn next(&self) -> Vec<String> {
         let shown = |name: &str| quoted(&self.path(name));
         let (broker, nodes, data) = (shown("broker.toml"), shown("nodes.toml"), shown("data"));
-        let host = match &self.told {
-            Host::Address(address) if address.is_ipv6() => format!("[{address}]"),
-            host => host.to_string(),
-        };
         vec![
             "The broker and its objects, on this machine:".to_owned(),
             format!("  rantai up --broker-config {broker} --config {nodes} --data-dir {data}"),
@@ -80,12 +76,21 @@ impl Site<'_> {
                 shown("caller.password")
             ),
             format!(
-                "  rantai context add site --broker mqtts://{host}:{} --ca ca.pem --user caller --password-file caller.password",
-                self.port
+                "  rantai context add site --broker {} --ca ca.pem --user caller --password-file caller.password",
+                self.url()
             ),
             "A call of that user:".to_owned(),
             "  rantai call calculator.add 2 3 --context site".to_owned(),
         ]
+    }
+
+    /// Where other machines reach the broker.
+    fn url(&self) -> String {
+        let host = match &self.told {
+            Host::Address(address) if address.is_ipv6() => format!("[{address}]"),
+            host => host.to_string(),
+        };
+        format!("mqtts://{host}:{}", self.port)
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -109,9 +114,12 @@ impl Site<'_> {
     }
 }
 
-/// The built-in objects, served by the user node.
-fn nodes() -> String {
+/// The built-in objects, served by the user node, on this machine or another one, at the broker of this address.
+fn nodes(url: &str) -> String {
+    let broker = format!("broker = \"{url}\"");
     let lines = NODES.lines().map(|line| match line {
+        r#"#broker = ["mqtts://pi.local", "mqtts://spare.local"]"# => &broker,
+        r#"#ca = "ca.pem""# => r#"ca = "ca.pem""#,
         r#"#user = "pi-east""# => r#"user = "node""#,
         r#"#password_file = "pi-east.password""# => r#"password_file = "node.password""#,
         r#"#admins = ["root"]"# => r#"admins = ["admin"]"#,
@@ -133,8 +141,11 @@ mod tests {
 
     #[test]
     fn objects_are_served_by_the_user_node_and_administered_by_admin() {
+        let text = nodes("mqtts://[fd00::1]:8884");
         let config =
-            rantai_site::config::Config::from_toml(&nodes(), "site/nodes.toml").expect("a configuration");
+            rantai_site::config::Config::from_toml(&text, "site/nodes.toml").expect("a configuration");
+        assert_eq!(config.broker.map(|broker| broker.to_string()).as_deref(), Some("mqtts://[fd00::1]:8884"));
+        assert_eq!(config.tls.ca.as_deref(), Some(Path::new("site/ca.pem")));
         assert_eq!(config.user.as_deref(), Some("node"));
         assert_eq!(config.password_file.as_deref(), Some(Path::new("site/node.password")));
         assert_eq!(config.admins, ["admin"]);
@@ -173,7 +184,7 @@ mod tests {
         };
         let lines = text.lines().map(|line| if is_key(line) { &line[1..] } else { line });
         let text: String = lines.flat_map(|line| [line, "\n"]).collect();
-        assert!(text.contains("\nhardened = true") && text.contains("\nserve = [\"student.*\"]"), "{text}");
+        assert!(text.contains("\nhardened = true") && text.contains("\nserve = [\"student.%u\"]"), "{text}");
         let config =
             rantai_broker::Config::from_toml_with::<crate::roles::Role>(&text, Path::new("site/broker.toml"));
         assert_eq!(config.map(|config| config.listeners.len()).map_err(|error| error.to_string()), Ok(2));
