@@ -2,9 +2,11 @@
 
 mod acting;
 mod response;
+mod unheard;
 
 use response::response;
 pub use response::{Content, Response};
+use unheard::Unheard;
 
 use std::time::Duration;
 
@@ -13,6 +15,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::sync::oneshot::error::RecvError;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
@@ -217,7 +220,11 @@ impl Request {
         self
     }
 
-    /// Sends it, and waits for the reply. Dropping the future forgets the call; the object may still finish it.
+    /// Sends it, and waits for the reply.
+    ///
+    /// Dropping the future cancels the call: a node that still carries it out drops it, and tells the method
+    /// ([`Context::cancelled`](crate::object::Context::cancelled)). A method marked `once` is told and goes on. Nothing is
+    /// cancelled where an [`identity`](Self::identity) was given, as the request may be sent again to hear its reply.
     ///
     /// # Errors
     ///
@@ -251,27 +258,41 @@ impl Request {
         let client = &self.proxy.client;
         let (_ticket, mut arrived) = client.pending().one(key, object.clone());
         client.outlet().send_now(publish, key)?;
+        let unheard = Unheard::new(self, &object, key, deadline);
+        let reply = self.reply(&object, deadline, &mut arrived).await;
+        unheard.ends();
+        reply
+    }
+
+    /// The reply to a request that was sent.
+    async fn reply(
+        &self,
+        object: &ObjectName,
+        deadline: Instant,
+        arrived: &mut oneshot::Receiver<Arrived>,
+    ) -> Result<Response, CallError> {
+        let client = &self.proxy.client;
         let Settings { qos, target, .. } = &self.proxy.settings;
         let silent = Instant::now() + SILENCE;
         if silent < deadline && client.presence().is_asked(*qos, target, client.outlet().features()) {
             let answered = async {
-                let early = timeout_at(silent, &mut arrived).await;
+                let early = timeout_at(silent, &mut *arrived).await;
                 if let Ok(arrived) = early {
                     return Some(Ok(arrived));
                 }
                 tokio::select! {
                     biased;
-                    arrived = timeout_at(deadline, &mut arrived) => Some(arrived),
-                    () = client.presence().absence(client, &object) => None,
+                    arrived = timeout_at(deadline, &mut *arrived) => Some(arrived),
+                    () = client.presence().absence(client, object) => None,
                 }
             };
             return match answered.await {
-                Some(arrived) => self.arrived(&object, deadline, arrived).await,
-                None => Err(self.missing(&object, deadline).await),
+                Some(arrived) => self.arrived(object, deadline, arrived).await,
+                None => Err(self.missing(object, deadline).await),
             };
         }
         let arrived = timeout_at(deadline, arrived).await;
-        self.arrived(&object, deadline, arrived).await
+        self.arrived(object, deadline, arrived).await
     }
 
     /// What has come of a request that was sent.
@@ -313,7 +334,8 @@ impl Request {
         }
     }
 
-    /// Sends it to every instance, and collects what they answer until the deadline.
+    /// Sends it to every instance, and collects what they answer until the deadline. Dropping the future cancels the call, as
+    /// with [`send`](Self::send).
     ///
     /// # Errors
     ///
@@ -326,11 +348,24 @@ impl Request {
         let client = &self.proxy.client;
         let (_ticket, mut arrived) = client.pending().many(key, object.clone());
         client.outlet().send_now(publish, key)?;
+        let unheard = Unheard::new(&self, &object, key, deadline);
+        let replies = self.replies(&object, deadline, &mut arrived).await;
+        unheard.ends();
+        replies
+    }
+
+    /// The replies to a request that was sent to every instance.
+    async fn replies(
+        &self,
+        object: &ObjectName,
+        deadline: Instant,
+        arrived: &mut mpsc::Receiver<Arrived>,
+    ) -> Result<Vec<Response>, CallError> {
         let mut responses = Vec::new();
         while let Ok(Some(next)) = timeout_at(deadline, arrived.recv()).await {
             match next {
                 Arrived::Reply(message) => responses.push(response(&message.payload, &message.properties)),
-                Arrived::Failed(Unsent::NobodyThere) => return Err(self.missing(&object, deadline).await),
+                Arrived::Failed(Unsent::NobodyThere) => return Err(self.missing(object, deadline).await),
                 Arrived::Failed(error) => return Err(error.into()),
             }
         }

@@ -2,16 +2,22 @@
 
 use std::io::Read as _;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use rantai_client::session::QoS;
 use rantai_client::wire::name::ClientId;
-use rantai_client::{CallError, Content, Response};
+use rantai_client::{CallError, Content, Request, Response};
 use serde_json::json;
+use tokio::time::timeout;
 
 use crate::arguments;
 use crate::connection::{Connection, log, print, print_json, run, shown};
 use crate::exit::{EXIT_CODES, Exit, Failure};
+use crate::signals::interrupted;
 use crate::terminal::{print_bytes, print_text};
+
+/// The longest time in which the connection says goodbye.
+const CLOSING: Duration = Duration::from_secs(2);
 
 const EXAMPLES: &str = "\
 Examples:
@@ -76,29 +82,39 @@ impl Call {
             Some(bytes) => request.binary(bytes),
             None => request.payload(payload),
         };
+        let interrupted = interrupted().map_err(|error| Failure::from_error(Exit::Failed, &error))?;
+        let result = tokio::select! {
+            result = self.answered(object, request) => result,
+            // The call that is dropped with this cancels itself at the node.
+            () = interrupted => Err(Failure::new(Exit::Cancelled, "interrupted; the call is cancelled")),
+        };
+        // What is queued is sent, also where the broker acknowledges nothing any more.
+        let _ = timeout(CLOSING, client.close()).await;
+        result
+    }
+
+    /// Sends the request, and prints what comes.
+    async fn answered(&self, object: &str, request: Request) -> Result<(), Failure> {
         let failed = |error: CallError| self.connection.failed(&error);
-        let result = if self.oneway {
-            request.oneway().await.map_err(failed)
-        } else if self.all {
+        if self.oneway {
+            return request.oneway().await.map_err(failed);
+        }
+        if self.all {
             let responses = request.all().await.map_err(failed)?;
             for response in &responses {
                 self.show(response, true)?;
             }
             if responses.is_empty() {
-                Err(Failure::new(Exit::NoAnswer, format!("{object}: nobody answered in time")))
-            } else {
-                Ok(())
+                return Err(Failure::new(Exit::NoAnswer, format!("{object}: nobody answered in time")));
             }
-        } else {
-            let response = request.send().await.map_err(failed)?;
-            self.show(&response, false)?;
-            match response.outcome {
-                Ok(_) => Ok(()),
-                Err(fault) => Err(self.connection.failed(&CallError::Fault(fault))),
-            }
-        };
-        client.close().await;
-        result
+            return Ok(());
+        }
+        let response = request.send().await.map_err(failed)?;
+        self.show(&response, false)?;
+        match response.outcome {
+            Ok(_) => Ok(()),
+            Err(fault) => Err(self.connection.failed(&CallError::Fault(fault))),
+        }
     }
 
     fn show(&self, response: &Response, with_node: bool) -> Result<(), Failure> {

@@ -10,6 +10,7 @@ mod access;
 mod acting;
 mod bench;
 mod broker_gone;
+mod cancelling;
 mod certificates;
 mod commands;
 mod configurations;
