@@ -24,6 +24,7 @@ use crate::client::Client;
 use crate::error::CallError;
 use crate::pending::Arrived;
 use crate::presence::SILENCE;
+use crate::registry::View;
 use crate::session::{Publish, QoS, Unsent};
 use crate::wire::fault::{Code, Fault};
 use crate::wire::name::{ClientId, MethodName, NameError, ObjectName};
@@ -97,8 +98,8 @@ impl Proxy {
         self
     }
 
-    /// Requests go at this QoS. At 0 they are a little faster, and an object that is not there shows only after about two
-    /// seconds, by the registry.
+    /// Requests go at this QoS. At 0 they are a little faster, and on another broker than `rantai`'s an object that is not there
+    /// shows only after about two seconds, by the registry.
     #[must_use]
     pub fn qos(mut self, qos: QoS) -> Self {
         self.settings.qos = qos;
@@ -445,23 +446,9 @@ impl Request {
     async fn missing(&self, object: &ObjectName, deadline: Instant) -> CallError {
         let registry = self.proxy.client.registry();
         let view = match timeout_at(deadline, registry.list()).await {
-            Ok(Ok(view)) => Some(view),
-            _ => None,
+            Ok(Ok(view)) => view,
+            _ => View::default(),
         };
-        let registered = view.as_ref().and_then(|v| v.all().find(|(e, _)| e.object == object.as_str()));
-        if let Some((entry, served)) = registered {
-            let node = &entry.node;
-            let text = match &self.proxy.settings.target {
-                Target::Node(wanted) if wanted.as_str() != node => {
-                    format!("{object} is not on node {wanted}; it is on {node}")
-                }
-                _ if served => format!("{object} is being registered by node {node}; try again"),
-                _ => format!("{object} is registered, but its node {node} is lost"),
-            };
-            return Fault::new(Code::LOST_OBJECT, text).with("node", node.clone()).into();
-        }
-        let similar: Vec<&str> = view.as_ref().map_or_else(Vec::new, |v| v.did_you_mean(object.as_str()));
-        let fault = Fault::new(Code::UNKNOWN_OBJECT, format!("no object {:?}", object.as_str()));
-        fault.with("object", object.as_str()).with("did_you_mean", similar).into()
+        view.absence(object, &self.proxy.settings.target).into()
     }
 }
