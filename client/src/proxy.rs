@@ -155,6 +155,16 @@ impl Proxy {
         }
     }
 
+    /// Waits until somebody serves the object, and returns at once where somebody does.
+    ///
+    /// # Errors
+    ///
+    /// -32003 or -32004 where nobody does within `patience`, and a text that is no name. Cancelling is safe.
+    pub async fn wait_for(&self, patience: Duration) -> Result<(), CallError> {
+        let object = self.object.clone()?;
+        self.client.registry().wait_for(&object, patience).await.map(drop)
+    }
+
     /// The object's name, where it is one.
     pub fn name(&self) -> Option<&ObjectName> {
         self.object.as_ref().ok()

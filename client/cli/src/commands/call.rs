@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use rantai_client::session::QoS;
 use rantai_client::wire::name::ClientId;
-use rantai_client::{CallError, Content, Request, Response};
+use rantai_client::{CallError, Content, Proxy, Request, Response};
 use serde_json::json;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::arguments;
 use crate::connection::{Connection, log, print, print_json, run, shown};
@@ -48,6 +48,9 @@ pub(crate) struct Call {
     /// Do not wait for an answer
     #[arg(long)]
     oneway: bool,
+    /// Wait until somebody serves the object, within the time of --timeout
+    #[arg(long)]
+    wait: bool,
     /// One binary parameter, from this file; - is stdin
     #[arg(long, value_name = "FILE", conflicts_with = "arguments")]
     input: Option<PathBuf>,
@@ -70,21 +73,29 @@ impl Call {
         let payload = arguments::payload(&self.arguments).map_err(usage)?;
         let binary = self.input.as_ref().map(read).transpose()?;
         let client = self.connection.client().await?;
-        let mut proxy = client.object(object).deadline(self.connection.timeout());
+        let timeout_of_all = self.connection.timeout();
+        let mut proxy =
+            client.object(object).deadline(timeout_of_all).until(Instant::now() + timeout_of_all);
         if self.qos == 0 {
             proxy = proxy.qos(QoS::AtMostOnce);
         }
         if let Some(node) = &self.at {
             proxy = proxy.at(node.clone());
         }
-        let mut request = proxy.request(method);
-        request = match binary {
-            Some(bytes) => request.binary(bytes),
-            None => request.payload(payload),
+        let request = |proxy: &Proxy| match binary {
+            Some(bytes) => proxy.request(method).binary(bytes),
+            None => proxy.request(method).payload(payload),
+        };
+        let answered = async {
+            if self.wait {
+                let there = proxy.wait_for(timeout_of_all).await;
+                there.map_err(|error| self.connection.failed(&error))?;
+            }
+            self.answered(object, request(&proxy)).await
         };
         let interrupted = interrupted().map_err(|error| Failure::from_error(Exit::Failed, &error))?;
         let result = tokio::select! {
-            result = self.answered(object, request) => result,
+            result = answered => result,
             // The call that is dropped with this cancels itself at the node.
             () = interrupted => Err(Failure::new(Exit::Cancelled, "interrupted; the call is cancelled")),
         };

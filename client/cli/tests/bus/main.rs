@@ -52,3 +52,4 @@ mod tls;
 mod up;
 mod upcall;
 mod users;
+mod waiting;
