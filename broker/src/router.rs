@@ -172,15 +172,12 @@ impl Router {
             return false;
         }
         let Some(bus) = self.shared.bus.topic(&message.topic) else { return false };
-        match bus.kind {
-            BusKind::Call => true,
-            BusKind::At => {
-                // `{root}/at/{node}/#`
-                let levels = topic::levels(bus.root) + 2;
-                targets.iter().all(|target| target.named_levels < levels)
-            }
-            BusKind::All | BusKind::Reply | BusKind::Other => false,
+        if !matches!(bus.kind, BusKind::Call | BusKind::At) {
+            return false;
         }
+        // `{root}/call/{object}/#`, as devices have it that know no shared groups, and `{root}/at/{node}/#`.
+        let levels = topic::levels(bus.root) + 2;
+        targets.iter().all(|target| target.named_levels < levels)
     }
 
     /// Whether a message is to be on disk before it is acknowledged.

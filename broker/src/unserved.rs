@@ -16,9 +16,9 @@ pub struct UnservedHandler(Arc<Answers>);
 
 type Answers = dyn Fn(&Unserved<'_>) -> Option<UnservedReply> + Send + Sync;
 
-/// A request that nobody takes. On `call`, no shared group is subscribed to its topic, whether its members are connected or
-/// away; on `at`, nobody is by a filter that names the node. Whoever looks on with a wider filter does not count. Requests on
-/// `all` are none.
+/// A request that nobody takes: no shared group is subscribed to its topic, whether its members are connected or away, and
+/// nobody is by a filter that names the object (`call`) or the node (`at`). Whoever looks on with a wider filter does not count.
+/// Requests on `all` are none.
 pub struct Unserved<'a> {
     pub(crate) message: &'a Message,
     pub(crate) root: &'a str,

@@ -56,7 +56,8 @@ async fn a_request_that_nobody_takes_is_answered_whoever_looks_on() {
         assert_eq!(asked(&mut caller, topic).await.as_deref(), Some(topic));
     }
     // No requests, or not to one of several.
-    for topic in ["rantai/all/echo/echo", "rantai/event/echo/x", "home/call/echo/echo", "rantai/call/quiet/x"] {
+    for topic in ["rantai/all/echo/echo", "rantai/event/echo/x", "home/call/echo/echo", "rantai/call/quiet/x"]
+    {
         assert_eq!(asked(&mut caller, topic).await, None, "{topic}");
     }
     let mut curious = own.client(V5).await;
@@ -71,6 +72,9 @@ async fn a_request_that_nobody_takes_is_answered_whoever_looks_on() {
     node.subscribe("rantai/at/pi/#", 1).await;
     assert_eq!((asked(&mut caller, call).await, asked(&mut caller, at).await), (None, None));
     assert_eq!(asked(&mut caller, "rantai/call/other/x").await.as_deref(), Some("rantai/call/other/x"));
+    // A device that knows no shared groups.
+    node.subscribe("rantai/call/other/#", 1).await;
+    assert_eq!(asked(&mut caller, "rantai/call/other/x").await, None);
 }
 
 #[tokio::test]

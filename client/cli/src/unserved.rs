@@ -3,8 +3,8 @@
 use rantai_broker::{Unserved, UnservedHandler, UnservedReply};
 use rantai_client::registry::{View, similar, unknown};
 use rantai_client::wire::Properties;
-use rantai_client::wire::features::BrokerFeatures;
 use rantai_client::wire::fault::Fault;
+use rantai_client::wire::features::BrokerFeatures;
 use rantai_client::wire::name::{ClientId, ObjectName, Root};
 use rantai_client::wire::reply::{Outcome, Reply};
 use rantai_client::wire::request::{ReplyTo, Request};
@@ -56,7 +56,8 @@ fn answer(unserved: &Unserved<'_>) -> Option<UnservedReply> {
 fn absence(unserved: &Unserved<'_>, root: &Root, topic: &CallTopic) -> Fault {
     let mut view = View::new(root.clone());
     let mut nodes = Vec::new();
-    for (entry, payload) in unserved.retained(&format!("{root}/name/{}", topic.object), ENTRIES) {
+    let own = format!("{root}/name/{}", topic.object);
+    for (entry, payload) in unserved.retained(&own, ENTRIES) {
         // One that cannot be read is none.
         let _ = view.apply(&entry, &payload);
         if let Some(RegistryTopic::Name(_, node)) = RegistryTopic::parse(root, &entry) {
@@ -64,7 +65,8 @@ fn absence(unserved: &Unserved<'_>, root: &Root, topic: &CallTopic) -> Fault {
         }
     }
     if nodes.is_empty() {
-        let entries = unserved.retained(&format!("{root}/name"), NAMES);
+        let registry = format!("{root}/name");
+        let entries = unserved.retained(&registry, NAMES);
         let mut names: Vec<ObjectName> = entries
             .filter_map(|(entry, _)| match RegistryTopic::parse(root, &entry)? {
                 RegistryTopic::Name(object, _) => Some(object),
@@ -75,7 +77,8 @@ fn absence(unserved: &Unserved<'_>, root: &Root, topic: &CallTopic) -> Fault {
         return unknown(&topic.object, similar(topic.object.as_str(), names.iter().map(ObjectName::as_str)));
     }
     for node in nodes {
-        for (state, payload) in unserved.retained(&RegistryTopic::Node(node).format(root), 1) {
+        let node = RegistryTopic::Node(node).format(root);
+        for (state, payload) in unserved.retained(&node, 1) {
             let _ = view.apply(&state, &payload);
         }
     }

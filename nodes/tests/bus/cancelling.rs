@@ -143,7 +143,10 @@ async fn what_is_carried_out_once_is_told_and_answers() {
     // Dropped because it has answered.
     counted.reaches([1; 3]).await;
     let stats: Value = object.call("rpc.stats", ()).await.expect("an answer");
-    assert_eq!((&stats["methods"]["lend"]["calls"], &stats["methods"]["lend"]["errors"]), (&json!(1), &json!(0)));
+    assert_eq!(
+        (&stats["methods"]["lend"]["calls"], &stats["methods"]["lend"]["errors"]),
+        (&json!(1), &json!(0))
+    );
 }
 
 #[tokio::test]

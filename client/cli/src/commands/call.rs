@@ -73,9 +73,8 @@ impl Call {
         let payload = arguments::payload(&self.arguments).map_err(usage)?;
         let binary = self.input.as_ref().map(read).transpose()?;
         let client = self.connection.client().await?;
-        let timeout_of_all = self.connection.timeout();
-        let mut proxy =
-            client.object(object).deadline(timeout_of_all).until(Instant::now() + timeout_of_all);
+        let patience = self.connection.timeout();
+        let mut proxy = client.object(object).deadline(patience);
         if self.qos == 0 {
             proxy = proxy.qos(QoS::AtMostOnce);
         }
@@ -88,7 +87,8 @@ impl Call {
         };
         let answered = async {
             if self.wait {
-                let there = proxy.wait_for(timeout_of_all).await;
+                proxy = proxy.until(Instant::now() + patience);
+                let there = proxy.wait_for(patience).await;
                 there.map_err(|error| self.connection.failed(&error))?;
             }
             self.answered(object, request(&proxy)).await

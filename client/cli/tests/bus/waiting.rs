@@ -5,7 +5,8 @@ use super::process::{Server, bus};
 #[test]
 fn a_call_waits_for_an_object_that_is_not_there_yet() {
     let bus = bus();
-    let mut call = Server::spawn(&mut bus.command(&["call", "echo.echo", "here", "--wait", "--timeout", "60s"]));
+    let mut call =
+        Server::spawn(&mut bus.command(&["call", "echo.echo", "here", "--wait", "--timeout", "60s"]));
     assert_eq!(bus.run(&["call", "echo.echo", "here"]).code, 5, "nobody serves it");
     assert!(call.is_running());
     let mut node = bus.serve(&["echo"]);
