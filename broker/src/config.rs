@@ -23,6 +23,8 @@ use std::time::Duration;
 use rantai_access::Table;
 use rantai_credentials::Record;
 
+use crate::unserved::UnservedHandler;
+
 /// Everything that can be set. `Config::default()` listens on 127.0.0.1:1883 and keeps all in memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -58,6 +60,9 @@ pub struct Config {
     pub hardened: bool,
     /// The file that these settings were read from, to be read again.
     pub source: Option<ConfigSource>,
+    /// Answers requests on the topics of a bus that nobody takes. Default: nobody does, and a client of MQTT 5 is told
+    /// so by PUBACK 0x10 alone.
+    pub unserved: Option<UnservedHandler>,
 }
 
 /// Which engine runs a configuration.
@@ -351,6 +356,7 @@ impl Default for Config {
             open: false,
             hardened: false,
             source: None,
+            unserved: None,
         }
     }
 }

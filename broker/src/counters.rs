@@ -88,6 +88,8 @@ counters! {
     refused_replies
     /// Requests refused because whoever asks waits for its share of `limits.grants` replies, and those sent without a grant.
     refused_grants
+    /// Requests that nobody took, and whose callers were told so at once.
+    unserved
     /// Retained messages refused because of `limits.retained` or `limits.retained_bytes`, or because memory was short.
     refused_retained
     /// Times a publisher or retained wills waited because of `limits.retained_bytes_per_s`.

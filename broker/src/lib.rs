@@ -69,6 +69,7 @@ mod topic;
 mod transport;
 mod turns;
 mod unix_endpoint;
+mod unserved;
 mod wills;
 
 use std::io;
@@ -95,6 +96,7 @@ use shared::Shared;
 use store::{Store, StoreError, StoreSettings};
 pub use thread::BrokerThread;
 pub use topic::is_state_of_bridge;
+pub use unserved::{Unserved, UnservedHandler, UnservedReply};
 
 /// A running broker. Dropping it stops it without a word to its clients; [`shutdown`](Self::shutdown) is the
 /// polite way.

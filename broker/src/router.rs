@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytestring::ByteString;
 use parking_lot::RwLock;
 
+use crate::bus::BusKind;
 use crate::codec::Reason;
 use crate::config::QueueFull;
 use crate::counters::Counters;
@@ -20,7 +21,7 @@ use crate::session::{Delivery, Room, Scratch, Session};
 use crate::shared::Shared;
 use crate::store::{Op, Ticket};
 use crate::subscriptions::{Subscriptions, Target};
-use crate::topic::is_own_value;
+use crate::topic::{self, is_own_value};
 use crate::wills::HeldWill;
 
 /// The deliveries that a publish asks for.
@@ -32,6 +33,8 @@ pub(crate) enum Routed {
     Done {
         /// Whether anyone was subscribed.
         matched: bool,
+        /// Whether it is a request that none of them takes.
+        unserved: bool,
         /// What has to be on disk before it is acknowledged.
         ticket: Ticket,
     },
@@ -131,6 +134,7 @@ impl Router {
         }
         scratch.frames.reset();
         let matched = !targets.is_empty();
+        let unserved = self.shared.config.unserved.is_some() && self.is_unserved(message, targets);
         for target in targets.drain(..) {
             let delivery = Delivery {
                 message,
@@ -142,10 +146,10 @@ impl Router {
             };
             target.subscriber.deliver(&self.shared, delivery, scratch);
         }
-        let Some(publisher) = origin.session else { return Routed::Done { matched, ticket: 0 } };
+        let Some(publisher) = origin.session else { return Routed::Done { matched, unserved, ticket: 0 } };
         let ticket = scratch.settle_for(&self.shared, Some(publisher.key));
         scratch.settle(&self.shared);
-        Routed::Done { matched, ticket }
+        Routed::Done { matched, unserved, ticket }
     }
 
     /// Looks for all that a message goes to; returns how many subscriptions had been made until then.
@@ -160,6 +164,20 @@ impl Router {
         scratch.route_steps +=
             subscriptions.targets(&message.topic, publisher, message.qos, &self.shared, targets);
         subscriptions.added()
+    }
+
+    /// Whether a message is a request that nobody takes, whoever looks on.
+    fn is_unserved(&self, message: &Message, targets: &[Target<Arc<Session>>]) -> bool {
+        if message.retain || targets.iter().any(|target| target.shared.is_some()) {
+            return false;
+        }
+        let Some(bus) = self.shared.bus.topic(&message.topic) else { return false };
+        if !matches!(bus.kind, BusKind::Call | BusKind::At) {
+            return false;
+        }
+        // `{root}/call/{object}/#`, as devices have it that know no shared groups, and `{root}/at/{node}/#`.
+        let levels = topic::levels(bus.root) + 2;
+        targets.iter().all(|target| target.named_levels < levels)
     }
 
     /// Whether a message is to be on disk before it is acknowledged.

@@ -17,7 +17,7 @@ use std::sync::Arc;
 pub use answer::{Answer, Binary, Forward};
 pub use arguments::{Arguments, in_json_words};
 pub use calls::{Calls, passed_on};
-pub use context::{Context, Progress};
+pub use context::{Canceller, Context, Progress};
 pub use description::{Description, Event, Method, Parameter, Schemas};
 pub use emitter::Emitter;
 pub use unasked::{Doing, Unasked};

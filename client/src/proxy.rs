@@ -2,9 +2,11 @@
 
 mod acting;
 mod response;
+mod unheard;
 
 use response::response;
 pub use response::{Content, Response};
+use unheard::Unheard;
 
 use std::time::Duration;
 
@@ -13,6 +15,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::sync::oneshot::error::RecvError;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
@@ -21,6 +24,7 @@ use crate::client::Client;
 use crate::error::CallError;
 use crate::pending::Arrived;
 use crate::presence::SILENCE;
+use crate::registry::View;
 use crate::session::{Publish, QoS, Unsent};
 use crate::wire::fault::{Code, Fault};
 use crate::wire::name::{ClientId, MethodName, NameError, ObjectName};
@@ -94,8 +98,8 @@ impl Proxy {
         self
     }
 
-    /// Requests go at this QoS. At 0 they are a little faster, and an object that is not there shows only after about two
-    /// seconds, by the registry.
+    /// Requests go at this QoS. At 0 they are a little faster, and on another broker than `rantai`'s an object that is not there
+    /// shows only after about two seconds, by the registry.
     #[must_use]
     pub fn qos(mut self, qos: QoS) -> Self {
         self.settings.qos = qos;
@@ -149,6 +153,16 @@ impl Proxy {
             user,
             identity: None,
         }
+    }
+
+    /// Waits until somebody serves the object, and returns at once where somebody does.
+    ///
+    /// # Errors
+    ///
+    /// -32003 or -32004 where nobody does within `patience`, and a text that is no name. Cancelling is safe.
+    pub async fn wait_for(&self, patience: Duration) -> Result<(), CallError> {
+        let object = self.object.clone()?;
+        self.client.registry().wait_for(&object, patience).await.map(drop)
     }
 
     /// The object's name, where it is one.
@@ -217,7 +231,11 @@ impl Request {
         self
     }
 
-    /// Sends it, and waits for the reply. Dropping the future forgets the call; the object may still finish it.
+    /// Sends it, and waits for the reply.
+    ///
+    /// Dropping the future cancels the call: a node that still carries it out drops it, and tells the method
+    /// ([`Context::cancelled`](crate::object::Context::cancelled)). A method marked `once` is told and goes on. Nothing is
+    /// cancelled where an [`identity`](Self::identity) was given, as the request may be sent again to hear its reply.
     ///
     /// # Errors
     ///
@@ -251,27 +269,41 @@ impl Request {
         let client = &self.proxy.client;
         let (_ticket, mut arrived) = client.pending().one(key, object.clone());
         client.outlet().send_now(publish, key)?;
+        let unheard = Unheard::new(self, &object, key, deadline);
+        let reply = self.reply(&object, deadline, &mut arrived).await;
+        unheard.ends();
+        reply
+    }
+
+    /// The reply to a request that was sent.
+    async fn reply(
+        &self,
+        object: &ObjectName,
+        deadline: Instant,
+        arrived: &mut oneshot::Receiver<Arrived>,
+    ) -> Result<Response, CallError> {
+        let client = &self.proxy.client;
         let Settings { qos, target, .. } = &self.proxy.settings;
         let silent = Instant::now() + SILENCE;
         if silent < deadline && client.presence().is_asked(*qos, target, client.outlet().features()) {
             let answered = async {
-                let early = timeout_at(silent, &mut arrived).await;
+                let early = timeout_at(silent, &mut *arrived).await;
                 if let Ok(arrived) = early {
                     return Some(Ok(arrived));
                 }
                 tokio::select! {
                     biased;
-                    arrived = timeout_at(deadline, &mut arrived) => Some(arrived),
-                    () = client.presence().absence(client, &object) => None,
+                    arrived = timeout_at(deadline, &mut *arrived) => Some(arrived),
+                    () = client.presence().absence(client, object) => None,
                 }
             };
             return match answered.await {
-                Some(arrived) => self.arrived(&object, deadline, arrived).await,
-                None => Err(self.missing(&object, deadline).await),
+                Some(arrived) => self.arrived(object, deadline, arrived).await,
+                None => Err(self.missing(object, deadline).await),
             };
         }
         let arrived = timeout_at(deadline, arrived).await;
-        self.arrived(&object, deadline, arrived).await
+        self.arrived(object, deadline, arrived).await
     }
 
     /// What has come of a request that was sent.
@@ -313,7 +345,8 @@ impl Request {
         }
     }
 
-    /// Sends it to every instance, and collects what they answer until the deadline.
+    /// Sends it to every instance, and collects what they answer until the deadline. Dropping the future cancels the call, as
+    /// with [`send`](Self::send).
     ///
     /// # Errors
     ///
@@ -326,11 +359,24 @@ impl Request {
         let client = &self.proxy.client;
         let (_ticket, mut arrived) = client.pending().many(key, object.clone());
         client.outlet().send_now(publish, key)?;
+        let unheard = Unheard::new(&self, &object, key, deadline);
+        let replies = self.replies(&object, deadline, &mut arrived).await;
+        unheard.ends();
+        replies
+    }
+
+    /// The replies to a request that was sent to every instance.
+    async fn replies(
+        &self,
+        object: &ObjectName,
+        deadline: Instant,
+        arrived: &mut mpsc::Receiver<Arrived>,
+    ) -> Result<Vec<Response>, CallError> {
         let mut responses = Vec::new();
         while let Ok(Some(next)) = timeout_at(deadline, arrived.recv()).await {
             match next {
                 Arrived::Reply(message) => responses.push(response(&message.payload, &message.properties)),
-                Arrived::Failed(Unsent::NobodyThere) => return Err(self.missing(&object, deadline).await),
+                Arrived::Failed(Unsent::NobodyThere) => return Err(self.missing(object, deadline).await),
                 Arrived::Failed(error) => return Err(error.into()),
             }
         }
@@ -410,23 +456,9 @@ impl Request {
     async fn missing(&self, object: &ObjectName, deadline: Instant) -> CallError {
         let registry = self.proxy.client.registry();
         let view = match timeout_at(deadline, registry.list()).await {
-            Ok(Ok(view)) => Some(view),
-            _ => None,
+            Ok(Ok(view)) => view,
+            _ => View::default(),
         };
-        let registered = view.as_ref().and_then(|v| v.all().find(|(e, _)| e.object == object.as_str()));
-        if let Some((entry, served)) = registered {
-            let node = &entry.node;
-            let text = match &self.proxy.settings.target {
-                Target::Node(wanted) if wanted.as_str() != node => {
-                    format!("{object} is not on node {wanted}; it is on {node}")
-                }
-                _ if served => format!("{object} is being registered by node {node}; try again"),
-                _ => format!("{object} is registered, but its node {node} is lost"),
-            };
-            return Fault::new(Code::LOST_OBJECT, text).with("node", node.clone()).into();
-        }
-        let similar: Vec<&str> = view.as_ref().map_or_else(Vec::new, |v| v.did_you_mean(object.as_str()));
-        let fault = Fault::new(Code::UNKNOWN_OBJECT, format!("no object {:?}", object.as_str()));
-        fault.with("object", object.as_str()).with("did_you_mean", similar).into()
+        view.absence(object, &self.proxy.settings.target).into()
     }
 }

@@ -8,6 +8,7 @@
 //! | `dispatch.rs` | Which object it is for, whether it is taken, and whether it was met before |
 //! | `builtin` | The methods every object has |
 //! | `running` | The call: from its first step to its reply |
+//! | `cancelling` | Whether it ends without one: its caller gave it up |
 //! | `once` | Whether it may be carried out once more |
 //! | `forward` | The next link of a chain, instead of a reply |
 //! | `replies` | Where its reply goes |
@@ -15,6 +16,7 @@
 //! | `served`, `duplicates`, `stats` | The object: what it is allowed, what it was asked, and how it went |
 
 mod builtin;
+mod cancelling;
 mod departed;
 mod duplicates;
 mod forward;

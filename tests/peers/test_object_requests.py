@@ -1,6 +1,7 @@
 """Requests and replies of the wire protocol, as a caller in another language writes and reads them."""
 
 import json
+import time
 
 import pytest
 
@@ -245,6 +246,26 @@ def test_a_3_1_1_caller_of_a_chain(old):
 )
 def test_mosquitto_rr(bus, arguments, printed):
     assert rr(bus, "-W", 10, *arguments) == printed
+
+
+@pytest.mark.parametrize("looks_on", [False, pytest.param(True, marks=pytest.mark.open_bus)])
+@pytest.mark.parametrize("version", ["5", pytest.param("mqttv311", marks=pytest.mark.open_bus)])
+def test_mosquitto_rr_to_an_object_that_is_not_there(bus, connect, version, looks_on):
+    """It would wait for its own time to be over, as it looks at no acknowledgement."""
+    if bus.broker.kind != "rantai":
+        pytest.skip("another broker says so by PUBACK 0x10 alone")
+    if looks_on:
+        connect(bus).subscribe("rantai/call/#", "rantai/at/#", qos=1)
+    options = ["-V", version, "-W", 30, "-e", "rantai/reply/calculater/me", "-m", "[2,3]"]
+    if version == "mqttv311":
+        # Where it cannot say so otherwise: the public topic of the object.
+        options[5] = "rantai/reply/calculater"
+    began = time.monotonic()
+    told = json.loads(rr(bus, "-t", "rantai/call/calculater/add", *options))
+    assert told["code"] == -32003 and told["data"]["did_you_mean"] == ["calculator"]
+    elsewhere = json.loads(rr(bus, "-t", "rantai/at/elsewhere/calculator/add", *options))
+    assert elsewhere["code"] == -32004 and elsewhere["data"]["node"] == "workshop"
+    assert time.monotonic() - began < 20
 
 
 def test_status_and_node_are_user_properties(bus):

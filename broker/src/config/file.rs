@@ -221,6 +221,7 @@ impl<R: RoleSyntax> Written<R> {
             open: self.open,
             hardened: false,
             source: None,
+            unserved: None,
         };
         config.hardened = strictness.check(&config)?;
         Ok(config)

@@ -1,5 +1,6 @@
 //! Messages of a bus: who calls, and who may reply.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use bytestring::ByteString;
@@ -14,6 +15,8 @@ use crate::grants::{Asked, Wanted};
 use crate::message::{Message, Properties};
 use crate::owner::Owner;
 use crate::peer::Identity;
+use crate::session::Scratch;
+use crate::unserved::Unserved;
 
 /// Why a message of a bus is refused.
 #[derive(Debug)]
@@ -85,6 +88,33 @@ impl Connection {
             *asked = Some(by);
         }
         Ok(())
+    }
+
+    /// A request was routed that nobody takes: whoever embeds the broker may answer it.
+    pub(super) fn answer_unserved(&self, message: &Message, scratch: &mut Scratch) {
+        let shared = &self.hub.shared;
+        let (Some(handler), Some(bus)) = (&shared.config.unserved, shared.bus.topic(&message.topic)) else {
+            return;
+        };
+        let registry = format!("{}/name/+/+", bus.root);
+        let client = Identity { principal: &self.link.principal, client_id: &self.session.client_id };
+        let may_read = shared.access.authorize(client, Action::Subscribe, &registry).is_ok();
+        let steps = Cell::new(0);
+        let retained = |topic: &str, most: usize| {
+            if !may_read {
+                return Vec::new();
+            }
+            steps.set(steps.get() + most);
+            shared.retained.read().below(topic, most, scratch.now)
+        };
+        let has_rules = shared.access.generation() != 0;
+        let request = Unserved { message, root: bus.root, has_rules, retained: &retained };
+        let reply = handler.answer(&request).filter(|reply| shared.bus.is_reply(&reply.topic));
+        scratch.route_steps += steps.get();
+        let Some(reply) = reply else { return };
+        Counters::add(&shared.counters.unserved, 1);
+        self.hub.router.publish_own(&reply.message(message), scratch);
+        scratch.settle(shared);
     }
 
     /// A message was routed: the last reply to a request uses its grant up.

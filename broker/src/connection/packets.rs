@@ -221,8 +221,11 @@ impl Connection {
         }
         let routed = self.hub.router.route(&publish.message, origin, &mut work.scratch, &mut work.targets);
         match routed {
-            Routed::Done { matched, ticket } => {
+            Routed::Done { matched, unserved, ticket } => {
                 self.note_replied(&publish.message);
+                if unserved {
+                    self.answer_unserved(&publish.message, &mut work.scratch);
+                }
                 let reason = if matched { Reason::SUCCESS } else { Reason::NO_MATCHING_SUBSCRIBERS };
                 self.answer(&publish, reason, ticket, &mut work.scratch);
                 Ok(Step::Next)

@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use bytestring::ByteString;
 
 use crate::holdings::{Amount, Excess, Holdings};
@@ -164,6 +165,18 @@ impl Retained {
         if let Some(old) = self.messages.insert(key, Kept { message, owner: owner.cloned() }) {
             self.forget(&old, topic, expires);
         }
+    }
+
+    /// Messages on `topic` and below it that have not expired at `now`, as topics and payloads; looks at `most`.
+    pub(crate) fn below(&self, topic: &str, most: usize, now: u64) -> Vec<(ByteString, Bytes)> {
+        let named = key(topic);
+        let from = (Bound::Included(&*named), Bound::Unbounded);
+        let below = self.messages.range::<str, _>(from).take(most);
+        let below = below.take_while(|(key, _)| {
+            key.strip_prefix(&*named).is_some_and(|rest| rest.is_empty() || rest.starts_with('\0'))
+        });
+        let messages = below.map(|(_, kept)| &kept.message).filter(|message| !message.expired(now));
+        messages.map(|message| (message.topic.clone(), message.payload.clone())).collect()
     }
 
     /// Takes the message of a topic away.

@@ -38,6 +38,7 @@ mod thread;
 mod threads;
 mod tls;
 mod turns;
+mod unserved;
 mod websocket;
 
 use rantai_broker::{Broker, Config};

@@ -24,6 +24,7 @@ mod table;
 mod template;
 mod terminal;
 mod tls;
+mod unserved;
 
 use clap::{ColorChoice, FromArgMatches as _, Parser};
 

@@ -52,7 +52,18 @@ pub(crate) fn stop_signal() -> io::Result<impl Future<Output = &'static str>> {
     })
 }
 
-/// The same for a process that serves, which also stops when the terminal it was started on is gone. Any other SIGHUP
+/// Ctrl-C or SIGTERM, for a command that has something to say before it ends. Must be called within a runtime.
+pub(crate) fn interrupted() -> io::Result<impl Future<Output = ()>> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
+/// [`stop_signal`] for a process that serves, which also stops when the terminal it was started on is gone. Any other SIGHUP
 /// is logged and ignored.
 pub(crate) fn server_stop_signal() -> io::Result<impl Future<Output = &'static str>> {
     server_stop_signal_or(|| {

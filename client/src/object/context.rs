@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::calls::{Calls, passed_on};
 use super::emitter::Emitter;
@@ -42,6 +43,18 @@ pub struct Context {
     pub emitter: Emitter,
     /// For calls of other objects.
     pub calls: Calls,
+    cancelled: CancellationToken,
+}
+
+/// Tells the method that carries a call out that the call is cancelled: for whoever runs methods.
+#[derive(Clone, Debug)]
+pub struct Canceller(CancellationToken);
+
+impl Canceller {
+    /// Ends [`Context::cancelled`], also for who asks later.
+    pub fn cancel(&self) {
+        self.0.cancel();
+    }
 }
 
 impl Context {
@@ -66,7 +79,28 @@ impl Context {
             deadline,
             emitter,
             calls,
+            cancelled: CancellationToken::new(),
         }
+    }
+
+    /// Waits until the call is cancelled: its caller gave it up (`rpc.cancel`) or is gone, or its time was over. Never ends for
+    /// a call that has been answered.
+    ///
+    /// The method's future is dropped at that moment, and with it whatever it awaits: this is for what does not end with it,
+    /// such as a task it has spawned or a thread. A method marked `once` is not dropped where its caller is gone; it may end by
+    /// itself when this does.
+    pub async fn cancelled(&self) {
+        self.cancelled.cancelled().await;
+    }
+
+    /// Returns whether [`cancelled`](Self::cancelled) has ended: for work on a thread, which looks now and then.
+    pub fn is_cancelled(&self) -> bool {
+        self.cancelled.is_cancelled()
+    }
+
+    /// The other end of [`cancelled`](Self::cancelled).
+    pub fn canceller(&self) -> Canceller {
+        Canceller(self.cancelled.clone())
     }
 
     /// Sets who calls, and who calls for that user.

@@ -2,10 +2,12 @@
 //!
 //! [`View`] is fed with retained messages and answers; it does no I/O. [`Registry`] reads them from the bus.
 
+mod absence;
 mod live;
 mod similar;
 mod view;
 
+pub use absence::unknown;
 pub use live::{Follower, Registry};
 pub use similar::similar;
 pub use view::{Change, View};

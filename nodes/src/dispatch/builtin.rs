@@ -4,7 +4,7 @@ use rantai_client::object::{Arguments, no_such_method};
 use rantai_client::shares::ShareReport;
 use rantai_client::wire::fault::{Code, Fault};
 use rantai_client::wire::reply::Outcome;
-use rantai_client::wire::request::{ReplyTo, Request};
+use rantai_client::wire::request::{Params, ReplyTo, Request};
 use serde_json::{Value, json};
 
 use super::replies::Out;
@@ -25,9 +25,7 @@ pub(super) fn built_in(
         "rpc.info" => nothing(params).map(|()| json!(*served.entry.lock())),
         "rpc.stats" => nothing(params).map(|()| stats(served, reader)),
         "rpc.discover" => nothing(params).map(|()| served.description.open_rpc(served.name.as_str())),
-        "rpc.cancel" => Arguments::new(params, &["correlation"])
-            .and_then(|mut arguments| arguments.take::<String>())
-            .and_then(|text| cancel(served, &request.reply_to, &text)),
+        "rpc.cancel" => cancel(served, &request.reply_to, params),
         "rpc.yield" => nothing(params).and_then(|()| give_up(served, request, out)),
         other => Err(no_such_method(other, &NAMES)),
     };
@@ -47,7 +45,7 @@ fn stats(served: &Served, reader: StatsReader<'_>) -> Value {
     report
 }
 
-fn nothing(params: rantai_client::wire::request::Params) -> Result<(), Fault> {
+fn nothing(params: Params) -> Result<(), Fault> {
     Arguments::new(params, &[]).map(drop)
 }
 
@@ -66,8 +64,14 @@ fn give_up(served: &Served, request: &Request, out: &dyn Out) -> Result<Value, F
     Ok(json!(true))
 }
 
-/// Whether a call of this correlation waited here, for a reply on the same topic.
-fn cancel(served: &Served, reply_to: &ReplyTo, text: &str) -> Result<Value, Fault> {
+/// Cancels a call; whether one of this correlation waited here, for a reply on the same topic.
+fn cancel(served: &Served, reply_to: &ReplyTo, params: Params) -> Result<Value, Fault> {
+    // One parameter alone may be bare text, also of nothing but digits.
+    let names: &[&str] =
+        if matches!(params, Params::One { .. }) { &["correlation"] } else { &["correlation", "unheard"] };
+    let mut arguments = Arguments::new(params, names)?;
+    let text: String = arguments.take()?;
+    let is_unheard = names.len() == 2 && arguments.take_optional()?.unwrap_or(false);
     let wrong = || Fault::wrong_parameter("correlation", "16 to 64 bytes in hexadecimal digits");
     let digits = text.as_bytes();
     if !(32..=128).contains(&digits.len()) || !digits.len().is_multiple_of(2) {
@@ -80,9 +84,6 @@ fn cancel(served: &Served, reply_to: &ReplyTo, text: &str) -> Result<Value, Faul
     let correlation = bytes.ok_or_else(wrong)?;
     let ReplyTo::Topic(topic) = reply_to else { return Ok(json!(false)) };
     let key = (topic.as_str().to_owned(), correlation);
-    let found = served.cancellable.lock().get(&key).map(|call| call.cancelled.clone());
-    if let Some(cancelled) = &found {
-        cancelled.notify_one();
-    }
-    Ok(json!(found.is_some()))
+    let found = served.cancellable.lock().get(&key).cloned();
+    Ok(json!(found.is_some_and(|call| if is_unheard { call.unheard() } else { call.cancel() })))
 }

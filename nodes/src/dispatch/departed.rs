@@ -64,7 +64,9 @@ impl Departed {
             && *result == Err(Unsent::NobodyThere)
             && let Some(served) = served.upgrade()
         {
-            served.unheard(&topic).iter().for_each(|cancelled| cancelled.notify_one());
+            for call in served.unheard(&topic) {
+                call.unheard();
+            }
         }
         true
     }

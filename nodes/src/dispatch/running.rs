@@ -7,19 +7,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
-use rantai_client::object::{Answer, Answering, Call, Object};
+use rantai_client::object::{Answer, Answering, Call, Canceller, Object};
 use rantai_client::shares::CallerKey;
 use rantai_client::wire::fault::{Code, Fault};
 use rantai_client::wire::name::MethodName;
 use rantai_client::wire::reply::{Outcome, Reply};
 use rantai_client::wire::request::{LONGEST_TTL_MS, ReplyTo};
-use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
+use super::cancelling::Cancellable;
 use super::forward::{Forwards, Passage};
 use super::once::Once;
 use super::replies::Route;
-use super::served::{Served, Waiting};
+use super::served::Served;
 
 /// A call that has begun.
 pub(super) struct Running {
@@ -49,6 +49,7 @@ impl Running {
     pub(super) fn start(self, call: Call, once: Option<Once>) {
         self.served.stats.began(&self.method);
         let object = self.served.object.clone();
+        let canceller = call.context.canceller();
         let repeated = Arc::new(AtomicBool::new(false));
         let answering = match once {
             None => begin(object, call),
@@ -64,24 +65,22 @@ impl Running {
         let mut nobody = std::task::Context::from_waker(std::task::Waker::noop());
         match poll(&mut answering, &mut nobody) {
             Poll::Ready(result) => self.finish(result, repeated.load(Ordering::Relaxed)),
-            Poll::Pending => self.wait(answering, repeated),
+            Poll::Pending => self.wait(answering, repeated, canceller),
         }
     }
 
     /// Goes on by itself until it is done, cancelled or out of time.
-    fn wait(self, mut answering: Answering, repeated: Arc<AtomicBool>) {
+    fn wait(self, mut answering: Answering, repeated: Arc<AtomicBool>, canceller: Canceller) {
         let place = self.served.places.hold(self.share_of.clone());
-        let cancelled = Arc::new(Notify::new());
+        let once = self.served.description.method(self.method.as_str()).is_some_and(|m| m.once);
+        let call = Arc::new(Cancellable::new(canceller, once));
         let correlation = self.route.correlation.clone().filter(|c| c.len() >= 16);
         let key = match &self.route.reply_to {
             ReplyTo::Topic(topic) => correlation.map(|correlation| (topic.as_str().to_owned(), correlation)),
             ReplyTo::Nobody => None,
         };
         if let Some(key) = &key {
-            // What is carried out once is not cut off in the middle: a repeat would find its outcome unknown.
-            let once = self.served.description.method(self.method.as_str()).is_some_and(|m| m.once);
-            let waiting = Waiting { cancelled: cancelled.clone(), ends_unheard: !once };
-            self.served.cancellable.lock().insert(key.clone(), waiting);
+            self.served.cancellable.lock().insert(key.clone(), call.clone());
         }
         let limit = self.served.description.method(self.method.as_str()).and_then(|m| m.time_limit_ms);
         let most = self.served.limits.max_deadline.as_millis() as u64;
@@ -98,12 +97,20 @@ impl Running {
                     (Err(_), Some((own, limit))) if own <= deadline => Ended::Limited(limit),
                     (Err(_), _) => Ended::TimedOut,
                 },
-                () = cancelled.notified() => Ended::Cancelled,
+                () = call.cancelled() => Ended::Cancelled,
             };
+            // It was told that it is cancelled, and has answered at the same time.
+            let ended = if call.ended() { ended } else { Ended::Cancelled };
+            if matches!(ended, Ended::Limited(_) | Ended::TimedOut) {
+                call.timed_out();
+            }
             // What it held is let go before anybody hears of the end.
             drop(answering);
             if let Some(key) = &key {
-                self.served.cancellable.lock().remove(key);
+                let mut cancellable = self.served.cancellable.lock();
+                if cancellable.get(key).is_some_and(|there| Arc::ptr_eq(there, &call)) {
+                    cancellable.remove(key);
+                }
             }
             match ended {
                 Ended::Result(result) => self.finish(result, repeated.load(Ordering::Relaxed)),

@@ -14,6 +14,7 @@ use rantai_client::wire::topic::ReplyTopic;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
+use super::cancelling::Cancellable;
 use super::duplicates::Duplicates;
 use super::stats::Stats;
 
@@ -47,14 +48,6 @@ impl Default for Limits {
     }
 }
 
-/// A call that waits and may be cancelled.
-#[derive(Debug)]
-pub(super) struct Waiting {
-    pub(super) cancelled: Arc<Notify>,
-    /// Whether it ends when nobody subscribes to its reply topic any more.
-    pub(super) ends_unheard: bool,
-}
-
 /// An object, and what is known of the calls to it.
 pub struct Served {
     /// The name it is served by.
@@ -74,7 +67,7 @@ pub struct Served {
     pub(super) share_log: ShareLog,
     pub(super) duplicates: Mutex<Duplicates>,
     /// Calls that wait and may be cancelled, by reply topic and correlation.
-    pub(super) cancellable: Mutex<HashMap<(String, Vec<u8>), Waiting>>,
+    pub(super) cancellable: Mutex<HashMap<(String, Vec<u8>), Arc<Cancellable>>>,
 }
 
 impl std::fmt::Debug for Served {
@@ -119,11 +112,11 @@ impl Served {
     }
 
     /// Calls that end when nobody subscribes to this reply topic any more.
-    pub(super) fn unheard(&self, topic: &ReplyTopic) -> Vec<Arc<Notify>> {
+    pub(super) fn unheard(&self, topic: &ReplyTopic) -> Vec<Arc<Cancellable>> {
         let waiting = self.cancellable.lock();
         let calls =
-            waiting.iter().filter(|((reply_to, _), call)| call.ends_unheard && reply_to == topic.as_str());
-        calls.map(|(_, call)| call.cancelled.clone()).collect()
+            waiting.iter().filter(|((reply_to, _), call)| call.ends_unheard() && reply_to == topic.as_str());
+        calls.map(|(_, call)| call.clone()).collect()
     }
 
     pub(super) fn method_names(&self) -> impl Iterator<Item = &str> {

@@ -10,6 +10,7 @@
 
 mod busy;
 mod calls;
+mod cancelling;
 mod chain;
 mod claims;
 mod doubles;

@@ -15,6 +15,7 @@ use crate::exit::{Exit, Failure};
 use crate::listening::{LISTENER, OPTIONS, cannot_listen, cannot_listen_on_socket};
 use crate::reload::AtHangup;
 use crate::signals::server_stop_signal_or;
+use crate::unserved;
 
 /// Time for clients to be told and state to be flushed; the process is gone within two seconds of a SIGTERM.
 const SHUTDOWN_CAP: Duration = Duration::from_millis(1_800);
@@ -90,6 +91,7 @@ impl Broker {
             config.data_dir = Some(directory.clone());
         }
         config.open |= self.open;
+        config.unserved = Some(unserved::handler());
         Ok(config)
     }
 }

@@ -2,16 +2,22 @@
 
 use std::io::Read as _;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use rantai_client::session::QoS;
 use rantai_client::wire::name::ClientId;
-use rantai_client::{CallError, Content, Response};
+use rantai_client::{CallError, Content, Proxy, Request, Response};
 use serde_json::json;
+use tokio::time::{Instant, timeout};
 
 use crate::arguments;
 use crate::connection::{Connection, log, print, print_json, run, shown};
 use crate::exit::{EXIT_CODES, Exit, Failure};
+use crate::signals::interrupted;
 use crate::terminal::{print_bytes, print_text};
+
+/// The longest time in which the connection says goodbye.
+const CLOSING: Duration = Duration::from_secs(2);
 
 const EXAMPLES: &str = "\
 Examples:
@@ -42,6 +48,9 @@ pub(crate) struct Call {
     /// Do not wait for an answer
     #[arg(long)]
     oneway: bool,
+    /// Wait until somebody serves the object, within the time of --timeout
+    #[arg(long)]
+    wait: bool,
     /// One binary parameter, from this file; - is stdin
     #[arg(long, value_name = "FILE", conflicts_with = "arguments")]
     input: Option<PathBuf>,
@@ -64,41 +73,59 @@ impl Call {
         let payload = arguments::payload(&self.arguments).map_err(usage)?;
         let binary = self.input.as_ref().map(read).transpose()?;
         let client = self.connection.client().await?;
-        let mut proxy = client.object(object).deadline(self.connection.timeout());
+        let patience = self.connection.timeout();
+        let mut proxy = client.object(object).deadline(patience);
         if self.qos == 0 {
             proxy = proxy.qos(QoS::AtMostOnce);
         }
         if let Some(node) = &self.at {
             proxy = proxy.at(node.clone());
         }
-        let mut request = proxy.request(method);
-        request = match binary {
-            Some(bytes) => request.binary(bytes),
-            None => request.payload(payload),
+        let request = |proxy: &Proxy| match binary {
+            Some(bytes) => proxy.request(method).binary(bytes),
+            None => proxy.request(method).payload(payload),
         };
+        let answered = async {
+            if self.wait {
+                proxy = proxy.until(Instant::now() + patience);
+                let there = proxy.wait_for(patience).await;
+                there.map_err(|error| self.connection.failed(&error))?;
+            }
+            self.answered(object, request(&proxy)).await
+        };
+        let interrupted = interrupted().map_err(|error| Failure::from_error(Exit::Failed, &error))?;
+        let result = tokio::select! {
+            result = answered => result,
+            // The call that is dropped with this cancels itself at the node.
+            () = interrupted => Err(Failure::new(Exit::Cancelled, "interrupted; the call is cancelled")),
+        };
+        // What is queued is sent, also where the broker acknowledges nothing any more.
+        let _ = timeout(CLOSING, client.close()).await;
+        result
+    }
+
+    /// Sends the request, and prints what comes.
+    async fn answered(&self, object: &str, request: Request) -> Result<(), Failure> {
         let failed = |error: CallError| self.connection.failed(&error);
-        let result = if self.oneway {
-            request.oneway().await.map_err(failed)
-        } else if self.all {
+        if self.oneway {
+            return request.oneway().await.map_err(failed);
+        }
+        if self.all {
             let responses = request.all().await.map_err(failed)?;
             for response in &responses {
                 self.show(response, true);
             }
             if responses.is_empty() {
-                Err(Failure::new(Exit::NoAnswer, format!("{object}: nobody answered in time")))
-            } else {
-                Ok(())
+                return Err(Failure::new(Exit::NoAnswer, format!("{object}: nobody answered in time")));
             }
-        } else {
-            let response = request.send().await.map_err(failed)?;
-            self.show(&response, false);
-            match response.outcome {
-                Ok(_) => Ok(()),
-                Err(fault) => Err(self.connection.failed(&CallError::Fault(fault))),
-            }
-        };
-        client.close().await;
-        result
+            return Ok(());
+        }
+        let response = request.send().await.map_err(failed)?;
+        self.show(&response, false);
+        match response.outcome {
+            Ok(_) => Ok(()),
+            Err(fault) => Err(self.connection.failed(&CallError::Fault(fault))),
+        }
     }
 
     fn show(&self, response: &Response, with_node: bool) {

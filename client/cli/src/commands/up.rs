@@ -17,6 +17,7 @@ use crate::descriptors::raise_limit;
 use crate::exit::{Exit, Failure};
 use crate::reload::AtHangup;
 use crate::signals::server_stop_signal_or;
+use crate::unserved;
 
 /// Time for calls under way, and for clients to be told.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -75,6 +76,7 @@ impl Up {
             broker.bus_roots = vec![root.to_string()];
         }
         raise_limit(broker.limits.connections);
+        broker.unserved = Some(unserved::handler());
         let choices = broker.strict_choices();
         let has_plain = !broker.listen.is_empty();
         if !has_plain {

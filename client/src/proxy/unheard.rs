@@ -1,0 +1,72 @@
+//! Calls whose caller gives them up.
+
+use tokio::time::Instant;
+
+use super::{Request, Settings};
+use crate::session::Publish;
+use crate::wire::name::{MethodName, ObjectName};
+use crate::wire::request::properties;
+use crate::wire::topic::{CallTopic, ReplyTopic, Target};
+
+/// The correlation of a cancellation, whose own reply nobody waits for. Too short for an identity.
+const CORRELATION: &[u8] = b"unheard";
+
+/// A request that was sent, and whose reply is waited for. Dropped before it [`ends`](Self::ends), it cancels the call at the
+/// node.
+#[derive(Debug)]
+pub(super) struct Unheard<'a> {
+    request: &'a Request,
+    object: &'a ObjectName,
+    key: u128,
+    deadline: Instant,
+    is_waited_for: bool,
+}
+
+impl<'a> Unheard<'a> {
+    /// A request whose identity was given may be sent again by whoever gave it, and goes on.
+    pub(super) fn new(request: &'a Request, object: &'a ObjectName, key: u128, deadline: Instant) -> Self {
+        Self { request, object, key, deadline, is_waited_for: request.identity.is_none() }
+    }
+
+    /// The wait is over.
+    pub(super) fn ends(mut self) {
+        self.is_waited_for = false;
+    }
+
+    /// `rpc.cancel`, at the node that was called, or at all of them, as it is not known who carries the call out.
+    fn cancellation(&self) -> Option<Publish> {
+        let client = &self.request.proxy.client;
+        let Settings { target, qos, .. } = &self.request.proxy.settings;
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        // By then the node has ended it.
+        let ttl_ms = u64::try_from(left.as_millis()).ok().filter(|ttl_ms| *ttl_ms > 0)?;
+        let root = client.root();
+        let target = match target {
+            Target::Node(node) => Target::Node(node.clone()),
+            Target::Any | Target::All => Target::All,
+        };
+        let method = MethodName::new("rpc.cancel").ok();
+        let topic = CallTopic { target, object: self.object.clone(), method };
+        let reply_to = ReplyTopic::to(root, self.object, client.id());
+        Some(Publish {
+            topic: topic.format(root).into(),
+            payload: format!("[\"{:032x}\",true]", self.key).into(),
+            properties: properties(&reply_to, CORRELATION, ttl_ms),
+            // Behind the request, and not before it.
+            qos: *qos,
+            retain: false,
+            resend: false,
+        })
+    }
+}
+
+impl Drop for Unheard<'_> {
+    fn drop(&mut self) {
+        if self.is_waited_for
+            && let Some(cancellation) = self.cancellation()
+        {
+            // Where there is no connection, the reply is lost with it, and the node learns of that by itself or by the deadline.
+            let _ = self.request.proxy.client.outlet().send_now(cancellation, 0);
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! Why nobody takes a request, as the registry tells.
+
+use super::view::View;
+use crate::wire::fault::{Code, Fault};
+use crate::wire::name::ObjectName;
+use crate::wire::topic::Target;
+
+impl View {
+    /// The error of a request to `object` that nobody takes: -32004 where the registry has the object, on another node than the
+    /// one that was asked, on one that is lost, or on one that is just beginning to serve it; else -32003, with the names that
+    /// may have been meant.
+    pub fn absence(&self, object: &ObjectName, target: &Target) -> Fault {
+        if let Some((entry, is_served)) = self.all().find(|(entry, _)| entry.object == object.as_str()) {
+            let node = &entry.node;
+            let text = match target {
+                Target::Node(wanted) if wanted.as_str() != node => {
+                    format!("{object} is not on node {wanted}; it is on {node}")
+                }
+                _ if is_served => format!("{object} is being registered by node {node}; try again"),
+                _ => format!("{object} is registered, but its node {node} is lost"),
+            };
+            return Fault::new(Code::LOST_OBJECT, text).with("node", node.clone());
+        }
+        unknown(object, self.did_you_mean(object.as_str()))
+    }
+}
+
+/// The error of a request to an object that the registry does not have: -32003, with the names that may have been meant
+/// ([`similar`](super::similar)).
+pub fn unknown(object: &ObjectName, did_you_mean: Vec<&str>) -> Fault {
+    let fault = Fault::new(Code::UNKNOWN_OBJECT, format!("no object {:?}", object.as_str()));
+    fault.with("object", object.as_str()).with("did_you_mean", did_you_mean)
+}
