@@ -138,10 +138,17 @@ async fn handshake(
             (Ok(0) | Err(_), Some(error)) | (Err(error), None) => return Err(errors.explain(error)),
             (Ok(0), None) => {
                 let hint = match &endpoint.place {
-                    Place::Network { host, port, tls: false, path: None } => {
+                    Place::Network { host, port, tls, path: None } => {
                         let at = |tls, path| Place::Network { host: host.clone(), port: *port, tls, path };
-                        let (tls, web) = (at(true, None), at(false, Some("/mqtt".to_owned())));
-                        format!("; where it is a port for TLS or WebSocket, try {tls} or {web}")
+                        let web = at(*tls, Some("/mqtt".to_owned()));
+                        if *tls {
+                            format!("; where it is a port for WebSocket, try {web}")
+                        } else {
+                            format!(
+                                "; where it is a port for TLS or WebSocket, try {} or {web}",
+                                at(true, None)
+                            )
+                        }
                     }
                     _ => String::new(),
                 };

@@ -28,7 +28,7 @@ async fn another_protocol_is_told_with_the_address_to_try() {
         (&plain, "mqtt", &["mqtts", "ws"][..]),
         (&tls, "mqtts", &["mqtt", "ws", "wss"]),
         (&web, "ws", &["mqtts", "wss"]),
-        (&secure, "wss", &["mqtts", "ws"]),
+        (&secure, "wss", &["ws"]),
     ] {
         for scheme in wrong {
             // Whoever gets TLS or WebSocket and knows none of it may end the connection without a word.
@@ -48,8 +48,12 @@ async fn another_protocol_is_told_with_the_address_to_try() {
         }
     }
     // A server that ends the connection without a word may speak either.
-    let text = error_chain(&error_of(&url("mqtt", &web), &authority).await);
-    assert!(text.contains(&url("ws", &web)), "{text}");
+    for (address, right) in
+        [(url("mqtt", &web), url("ws", &web)), (url("mqtts", &secure), url("wss", &secure))]
+    {
+        let text = error_chain(&error_of(&address, &authority).await);
+        assert!(text.contains(&format!("{right}/mqtt")), "{address}: {text}");
+    }
     // TLS below both: only TLS itself is seen.
     let text = error_chain(&error_of(&url("mqtt", &secure), &authority).await);
     assert!(text.ends_with(&format!("answers by TLS; try {}", url("mqtts", &secure))), "{text}");

@@ -405,9 +405,10 @@ fn a_student_cannot_break_what_another_one_serves() {
     site.by("ada", &["pub", &format!("rantai/at/{id}/student.budi/rpc.yield"), "[]"])
         .output()
         .expect("it runs");
-    let calls = "$share/student.budi/rantai/call/student.budi/#";
-    let taken = finish(&mut site.by("ada", &["sub", calls, "--count", "1"]));
-    assert_eq!(taken.code, 4, "{taken:?}");
+    for others in ["rantai/call/student.budi/#", "rantai/reply/student.budi/#"] {
+        let read = finish(&mut site.by("ada", &["sub", others, "--count", "1"]));
+        assert_eq!(read.code, 4, "{others}: {read:?}");
+    }
     greeted("citra", "student.budi");
     assert!(budi.is_running() && ada.is_running());
 }
