@@ -80,7 +80,7 @@ async fn what_comes_after_a_refused_handshake_is_read_up_to_a_bound() {
     let site = Site::new();
     let own = start(&site).await;
     for address in own.broker.addresses() {
-        let mut client = open(address);
+        let mut client = open(*address);
         client.write_all(b"GET / HTTP/1.1\r\n\r\n").expect("sent");
         let (piece, mut sent) = ([b'x'; 64 << 10], 0);
         while sent < MOST && client.write_all(&piece).is_ok() {
