@@ -19,5 +19,5 @@ pub enum GatewayError {
     Incomplete(String),
     /// The files of TLS cannot be used.
     #[error("cannot serve HTTPS")]
-    Tls(#[from] ServerTlsError),
+    Tls(#[source] Box<ServerTlsError>),
 }

@@ -155,7 +155,7 @@ impl Gateway {
 
 fn open(files: Result<Option<ServerFiles>, String>) -> Result<Option<Arc<Tls>>, GatewayError> {
     let files = files.map_err(GatewayError::Incomplete)?;
-    Ok(files.map(Tls::open).transpose()?)
+    files.map(Tls::open).transpose().map_err(|error| GatewayError::Tls(Box::new(error)))
 }
 
 /// Of a gateway that others than this host reach.
