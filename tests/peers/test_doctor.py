@@ -54,6 +54,20 @@ def test_an_open_mosquitto_works_and_is_open(mosquitto):
     assert retained(broker) == b""
 
 
+def test_users_without_rules_keep_strangers_out_but_not_each_other(mosquitto):
+    broker = mosquitto(users={"ada": "ada"})
+    report, items, code = examine(broker.port, user="ada")
+    assert code == 2 and (report["works"], report["open"]) == (True, True), report
+    for id, item in items.items():
+        expected = "fails" if id.startswith("user-") and item["area"] == "strangers" else "ok"
+        if id in ("user-caller", "user-sys"):
+            expected = "warning"
+        assert item["state"] == expected, item
+    _, _, code = examine(broker.port, "--trusted", user="ada")
+    assert code == 0
+    assert retained(broker, "-u", "ada", "-P", "ada") == b""
+
+
 def test_mosquitto_s_defaults_cut_a_large_registry_off(mosquitto):
     broker = mosquitto()
     _, items, code = examine(broker.port, "--load=3000")

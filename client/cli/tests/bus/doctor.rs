@@ -217,6 +217,46 @@ fn people_get_a_table_with_what_to_do() {
 }
 
 #[test]
+fn the_report_is_one_object_with_the_keys_of_the_document() {
+    let (_broker, url) = broker_of("");
+    let done = finish(&mut doctor(&url, &[]));
+    assert_eq!((done.code, done.stdout.lines().count()), (2, 1), "{done:?}");
+    let report: Value = serde_json::from_str(&done.stdout).expect("JSON");
+    let keys = |value: &Value| value.as_object().expect("an object").keys().cloned().collect::<Vec<_>>();
+    assert_eq!(keys(&report), ["broker", "items", "open", "product", "user", "works"]);
+    for item in report["items"].as_array().expect("a list") {
+        assert_eq!(keys(item), ["advice", "area", "id", "state", "text"]);
+    }
+    // Of several brokers one has to be chosen.
+    let done = finish(&mut doctor(&format!("{url},mqtt://localhost:1"), &[]));
+    let report: Value = serde_json::from_str(&done.stdout).expect("JSON");
+    assert_eq!(done.code, 2, "{done:?}");
+    assert_eq!(
+        report["error"]["message"], "several brokers are named; examine one after the other",
+        "{done:?}"
+    );
+}
+
+#[test]
+fn a_certificate_at_the_wrong_time_is_none_and_the_clock_is_named() {
+    let (_broker, url) = broker_of("");
+    let broker: SocketAddr = url.trim_start_matches("mqtt://").parse().expect("an address");
+    let authority = Authority::new("lab");
+    let ca = authority.file();
+    let (now, day) = (SystemTime::now(), Duration::from_hours(24));
+    for (from, until) in [(now - 2 * day, now - day), (now + day, now + 2 * day)] {
+        let certificate = authority.issue_with(&["localhost"], move |certificate| {
+            (certificate.not_before, certificate.not_after) = (from.into(), until.into());
+        });
+        let tunnel = Tunnel::start(Layers::Tls(certificate.server(None)), broker).expect("a tunnel");
+        let url = format!("mqtts://localhost:{}", tunnel.port());
+        let examined = examine(&url, &["--ca", ca.to_str().expect("a path")]);
+        assert_eq!(examined.code, 1, "{examined:#?}");
+        assert!(examined.items["reachable"].1.contains("is the clock right?"), "{examined:#?}");
+    }
+}
+
+#[test]
 fn every_transport_is_examined_and_certificates_are_looked_at() {
     let (_broker, url) = broker_of("");
     let broker: SocketAddr = url.trim_start_matches("mqtt://").parse().expect("an address");

@@ -2,7 +2,7 @@
 
 use std::thread;
 
-use rantai_testing::{Packet, Publish, Version, pingreq};
+use rantai_testing::{Connect, Packet, Publish, Socket, Version, pingreq};
 use rustix::process::Signal;
 
 use super::doctor::{broker_of, doctor, examine, next, retained, socket};
@@ -29,6 +29,32 @@ fn nothing_is_left_whenever_it_is_told_to_end() {
             drop(doctor);
         }
         assert_eq!(retained(&url, None), [], "after {messages} messages");
+    }
+}
+
+#[test]
+fn the_session_that_waits_for_a_message_ends_with_the_examination() {
+    let (_broker, url) = broker_of("");
+    let mut watching = socket(&url, None);
+    let mut doctor = Server::spawn(&mut doctor(&url, &[]));
+    // The message that the session is to hold is sent to its client while that is away.
+    let topic = loop {
+        if let Packet::Publish(message) = next(&mut watching)
+            && message.payload == b"missed"
+        {
+            break message.topic;
+        }
+    };
+    doctor.signal(Signal::TERM);
+    assert_eq!(doctor.exit_code(), 130, "{:?}", doctor.said());
+    let client = topic.split('/').find(|level| level.starts_with("doctor-") && !topic.starts_with(*level));
+    let client = client.expect("the id of a client");
+    let address = url.trim_start_matches("mqtt://").parse().expect("an address");
+    let mut again = Socket::open(address, Version::V5).expect("connected");
+    again.send(&Connect::new(Version::V5).id(client).resume().encode()).expect("sent");
+    match next(&mut again) {
+        Packet::Connack(connack) => assert!(!connack.session_present, "{client}: {connack:?}"),
+        other => panic!("{other:?}"),
     }
 }
 

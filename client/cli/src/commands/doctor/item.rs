@@ -181,7 +181,7 @@ impl Item {
     }
 
     pub(super) fn ok(self, text: impl Into<String>) -> Finding {
-        self.found(State::Ok, text.into())
+        self.found(State::Ok, &text.into())
     }
 
     /// Not good, as bad as the item's need says.
@@ -190,26 +190,26 @@ impl Item {
             Need::Must => State::Fails,
             Need::Should => State::Warning,
         };
-        self.found(state, text.into())
+        self.found(state, &text.into())
     }
 
     /// Not good, but no reason to do without this broker.
     pub(super) fn warning(self, text: impl Into<String>) -> Finding {
-        self.found(State::Warning, text.into())
+        self.found(State::Warning, &text.into())
     }
 
     pub(super) fn untested(self, text: impl Into<String>) -> Finding {
-        self.found(State::Untested, text.into())
+        self.found(State::Untested, &text.into())
     }
 
     /// Neither good nor bad, and why.
     pub(super) fn unknown(self, why: impl fmt::Display) -> Finding {
-        self.found(State::Unknown, format!("could not be told: {why}"))
+        self.found(State::Unknown, &format!("could not be told: {why}"))
     }
 
     /// Texts may have words of the broker's in them, which are not to steer a terminal.
-    fn found(self, state: State, text: String) -> Finding {
-        Finding { item: self, state, text: printable(&text), advice: None }
+    fn found(self, state: State, text: &str) -> Finding {
+        Finding { item: self, state, text: printable(text), advice: None }
     }
 }
 
@@ -264,8 +264,37 @@ mod tests {
     }
 
     #[test]
+    fn a_trouble_says_of_strangers_neither_that_they_may_nor_that_they_may_not() {
+        let closed = |code| Trouble::Closed { code: Some(code), why: String::new(), instead_of: "a PUBACK" };
+        let refused = |code| Trouble::Refused { code, why: String::new() };
+        let troubles = || {
+            [
+                (Trouble::Missing("a PUBACK"), State::Fails),
+                (Trouble::wrong("twice"), State::Fails),
+                (Trouble::Malformed("no packet".to_owned()), State::Fails),
+                (closed(0x95), State::Fails),
+                (Trouble::Silent("a PUBACK"), State::Unknown),
+                (Trouble::cut("a PUBACK"), State::Unknown),
+                (closed(0x89), State::Unknown),
+                (refused(0x97), State::Unknown),
+                (refused(0x87), State::Unknown),
+            ]
+        };
+        for (trouble, state) in troubles() {
+            let finding = RETAINED.conclude(Err(trouble));
+            assert_eq!(finding.state, state, "{finding:?}");
+        }
+        for (trouble, _) in troubles() {
+            let finding = WITHOUT_LOGIN.replies.conclude(Err(trouble));
+            assert_eq!(finding.state, State::Unknown, "{finding:?}");
+            assert!(finding.text.starts_with("could not be told: "), "{finding:?}");
+        }
+    }
+
+    #[test]
     fn what_is_not_good_comes_with_what_to_do_on_every_broker() {
         for item in all() {
+            assert!(advice(&item.unknown("silence"), Product::Other, false).is_some());
             for product in [Product::Rantai, Product::Mosquitto, Product::Other] {
                 for logged_in in [false, true] {
                     assert_eq!(advice(&item.ok("good"), product, logged_in), None);

@@ -6,6 +6,9 @@ use super::identity::Identity;
 use super::link::{Limits, Link, message};
 use super::trouble::Trouble;
 
+/// Connections for one client's traces, where the broker ends them.
+const ATTEMPTS: usize = 3;
+
 /// Retained messages and sessions that may be on the broker. Whatever makes one notes it here before, so that it is removed
 /// also after an error or Ctrl-C. What is not removed, because the process is killed, expires.
 #[derive(Default)]
@@ -34,32 +37,41 @@ impl Traces {
         let mut first = Ok(());
         for identity in self.sessions.take() {
             // A clean start without an expiry: the session ends with this connection.
-            match Link::connect(&identity, identity.connect(), limits.clone()).await {
-                Ok(link) => link.close().await,
-                Err(trouble) => first = first.and(Err(trouble)),
-            }
+            first = first.and(attempt(&identity, limits, Vec::new()).await);
         }
         let mut retained = self.retained.take();
         retained.sort_by(|(one, _), (other, _)| one.id.as_str().cmp(other.id.as_str()));
         for topics in retained.chunk_by(|(one, _), (other, _)| one.id == other.id) {
-            let removals = topics.iter().map(|(_, topic)| {
-                let mut removal = message(topic, "");
-                removal.retain = true;
-                removal
-            });
-            let removed = async {
-                let identity = &topics[0].0;
-                let mut link = Link::connect(identity, identity.connect(), limits.clone()).await?;
-                link.publish_all(removals).await?;
-                link.close().await;
-                Ok(())
-            };
+            let topics_of = topics.iter().map(|(_, topic)| topic.as_str()).collect();
             // What may not be removed was not allowed before: nothing is there.
-            match removed.await {
+            match attempt(&topics[0].0, limits, topics_of).await {
                 Ok(()) | Err(Trouble::Denied { .. }) => {}
                 Err(trouble) => first = first.and(Err(trouble)),
             }
         }
         first
     }
+}
+
+/// Connects and removes retained messages, again where the connection ends meanwhile.
+async fn attempt(identity: &Identity, limits: &Limits, topics: Vec<&str>) -> Result<(), Trouble> {
+    let mut done = Ok(());
+    for _ in 0..ATTEMPTS {
+        done = async {
+            let mut link = Link::connect(identity, identity.connect(), limits.clone()).await?;
+            let removals = topics.iter().map(|topic| {
+                let mut removal = message(topic, "");
+                removal.retain = true;
+                removal
+            });
+            link.publish_all(removals).await?;
+            link.close().await;
+            Ok(())
+        }
+        .await;
+        if !matches!(done, Err(Trouble::Closed { .. })) {
+            break;
+        }
+    }
+    done
 }

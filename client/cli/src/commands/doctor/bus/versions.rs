@@ -68,9 +68,8 @@ async fn spoken(probe: Probe<'_>, level: u8) -> Spoken {
 /// A client that is refused for who it is speaks a version that the broker knows.
 fn is_spoken(connected: &Result<(), Trouble>) -> Spoken {
     match connected {
-        Ok(()) => Spoken::Yes,
         Err(Trouble::Refused { code: 1 | 0x84, .. } | Trouble::Malformed(_)) => Spoken::No,
-        Err(Trouble::Refused { .. }) => Spoken::Yes,
+        Ok(()) | Err(Trouble::Refused { .. }) => Spoken::Yes,
         Err(_) => Spoken::Unclear,
     }
 }

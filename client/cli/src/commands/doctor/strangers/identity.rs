@@ -92,7 +92,10 @@ pub(super) async fn registry(intrusion: Intrusion<'_>) -> Result<Finding, Troubl
         }),
         ..message(&topic, entry(&object, &owner.id, text))
     };
-    examination.traces.retained(&identity, &topic);
+    // The stranger may be refused when it is to be removed.
+    for client in [&identity, &owner] {
+        examination.traces.retained(client, &topic);
+    }
     if let Taken::Barred(why) = barred(stranger.publish(written("forged")).await)? {
         return Ok(intrusion.refused(item, &why));
     }
@@ -103,7 +106,6 @@ pub(super) async fn registry(intrusion: Intrusion<'_>) -> Result<Finding, Troubl
         )));
     }
     // Nothing comes of entries of the owner's own either where the broker delivers none.
-    examination.traces.retained(&owner, &topic);
     reading.publish(written("control")).await?;
     if reading.receive_within(&topic, intrusion.probe.patience()).await?.is_none() {
         return Ok(item.unknown("the entry is taken, and comes to nobody, as no other does"));
