@@ -167,8 +167,13 @@ impl AsyncRead for Stream {
         let Self { bytes, web } = self.get_mut();
         let Some(web) = web else { return Pin::new(bytes).poll_read(context, buffer) };
         loop {
-            if !web.incoming.answers.is_empty() && web.poll_write_out(bytes, context)?.is_ready() {
-                let _ = Pin::new(&mut *bytes).poll_flush(context)?;
+            if !web.incoming.answers.is_empty() {
+                // A server that has closed may not read it any more; what it said before that is read all the same.
+                match web.poll_write_out(bytes, context) {
+                    Poll::Ready(Ok(())) => drop(Pin::new(&mut *bytes).poll_flush(context)),
+                    Poll::Ready(Err(_)) => web.out.clear(),
+                    Poll::Pending => {}
+                }
             }
             let room = buffer.initialize_unfilled();
             let count = web.incoming.take(room);

@@ -11,7 +11,7 @@ use rantai_broker::{Config, Limits, ReloadError};
 use rantai_testing::Packet;
 
 use crate::Own;
-use crate::support::{self, Client, Connect, Property, Publish, Version, Will};
+use crate::support::{self, Client, Connect, Property, Publish, Version, Will, keep_to_tcp};
 use Version::{V3, V5};
 
 const RELOAD: &str = "$CONTROL/rantai/reload";
@@ -209,6 +209,7 @@ async fn only_admins_have_the_file_read_again() {
 /// A start with such a file is refused, too: whoever reaches the port could do everything.
 #[tokio::test]
 async fn the_last_users_cannot_be_taken_away_from_a_listener_that_others_reach() {
+    let _tcp = keep_to_tcp("its listener is in the clear, at every address of this machine");
     let files = Files::new();
     let start = async |open: bool| {
         files.write("broker.toml", &users(&["bob"]));
@@ -235,6 +236,7 @@ async fn the_last_users_cannot_be_taken_away_from_a_listener_that_others_reach()
 /// The keys of a file that is read again and those of a running broker have to fit together.
 #[tokio::test]
 async fn hardened_is_refused_while_a_listener_without_tls_is_reached_by_others() {
+    let _tcp = keep_to_tcp("its listener is in the clear, at every address of this machine");
     let files = Files::new();
     files.write("broker.toml", &users(&["bob"]));
     let mut config = Config::load(files.path()).expect("a configuration");
