@@ -223,6 +223,7 @@ def test_a_3_1_1_caller_of_a_chain(old):
     assert answer == {"jsonrpc": "2.0", "id": 9, "result": ["telah melewati bandung", "selesai pada lembang"]}
 
 
+@pytest.mark.mosquitto_tools
 @pytest.mark.parametrize(
     ("arguments", "printed"),
     [
@@ -247,6 +248,7 @@ def test_mosquitto_rr(bus, arguments, printed):
     assert rr(bus, "-W", 10, *arguments) == printed
 
 
+@pytest.mark.mosquitto_tools
 def test_status_and_node_are_user_properties(bus):
     options = ["-W", 10, "-e", "rantai/reply/calculator/me", "-F", "%P"]
     told = rr(bus, "-t", "rantai/call/calculator/add", "-m", "[2,3]", *options).decode().split()

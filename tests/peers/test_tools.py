@@ -7,6 +7,8 @@ import pytest
 from brokers import ADMIN
 from clients import Process, pub, run, sub
 
+pytestmark = pytest.mark.mosquitto_tools
+
 
 @pytest.mark.parametrize("version", ["mqttv311", "mqttv5"])
 def test_json_output(broker, name, subscriber, version):
