@@ -12,13 +12,15 @@ import socket
 import subprocess
 import threading
 
+import layers
 from tap import PATIENCE
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
-# With users and access rules on, unless a test has users of its own: only our broker has such rules.
+# With users and access rules on, unless a test has users of its own: only our broker has such rules. By another transport
+# than TCP, too, our broker alone is of interest.
 USERS = bool(os.environ.get("RANTAI_TEST_USERS"))
-KINDS = ("rantai",) if USERS else ("rantai", "mosquitto")
+KINDS = ("rantai",) if USERS or layers.TRANSPORT != "tcp" else ("rantai", "mosquitto")
 
 # Who logs in where there are users: name, password, and roles. A gateway hands on events that its node may watch.
 ADMIN = ("root", "t0p", ["admin"])
@@ -51,10 +53,12 @@ def tool(name):
 
 
 class Broker:
-    """A running broker. `settings` are those named in `Settings`, whatever the broker calls them."""
+    """A running broker. `settings` are those named in `Settings`, whatever the broker calls them. `port` is its port, or the
+    path of its unix socket."""
 
     def __init__(self, kind, directory, **settings):
         self.kind = kind
+        self.transport = layers.TRANSPORT if kind == "rantai" else "tcp"
         self.log = []
         self._directory = pathlib.Path(directory)
         self._settings = dict(settings)
@@ -69,8 +73,16 @@ class Broker:
 
     def url(self, user, port=None):
         """Its address, or that of a tap before it, with name and password of a user where users log in."""
+        if self.transport == "unix" and not port:
+            return f"unix:{self.port}"
         login = "{}:{}@".format(*user) if (user := self.login(user)) else ""
-        return f"mqtt://{login}127.0.0.1:{port or self.port}"
+        schemes = {"tls": "mqtts", "ws": "ws", "wss": "wss"}
+        path = "/mqtt" if layers.uses_web(self.transport) else ""
+        return f"{schemes.get(self.transport, 'mqtt')}://{login}127.0.0.1:{port or self.port}{path}"
+
+    def environment(self):
+        """What our programs need beside the URL."""
+        return {"RANTAI_CA": layers.authority()} if layers.uses_tls(self.transport) else {}
 
     def start(self):
         """Starts the process and returns when it accepts connections."""
@@ -107,12 +119,20 @@ class Broker:
         text = rantai_config(self._settings, self._directory, self.logs_in)
         if self.web_port:
             text += f'[[listeners]]\nprotocol = "ws"\naddress = "127.0.0.1:{self.web_port}"\n'
+        command = [rantai_binary(), "broker", "--config", config]
+        if self.transport == "tcp":
+            command += ["--port", "0"]
+        else:
+            place = self._directory / "mqtt.sock" if self.transport == "unix" else "127.0.0.1:0"
+            text = text + layers.listener(self.transport, place)
         config.write_text(text)
-        command = [rantai_binary(), "broker", "--config", config, "--port", "0"]
         if self._settings.get("durable"):
             command += ["--data-dir", self._directory / "data"]
         self._spawn(command)
-        return int(self.wait_for_log(r"listening on 127\.0\.0\.1:(\d+)")[1])
+        if self.transport == "unix":
+            return self.wait_for_log(r"listening on unix:(\S+)")[1]
+        other = f"(?!{self.web_port}$)" if self.web_port else ""
+        return int(self.wait_for_log(rf"listening on 127\.0\.0\.1:{other}(\d+)$")[1])
 
     def _start_mosquitto(self):
         port = free_port()

@@ -11,6 +11,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+import layers
 from brokers import ADMIN, tool
 from tap import PATIENCE, SUBACK, Tap
 
@@ -55,7 +56,7 @@ class Client:
 
     def __init__(self, broker, client_id="", version=5, manual_ack=False, will=None, user=None):
         self.version = version
-        self.tap = Tap(broker.port)
+        self.tap = Tap(broker.port, broker.transport)
         self.messages = queue.Queue()
         self._answers = {}
         self._changed = threading.Condition()
@@ -67,7 +68,10 @@ class Client:
             clean_session=None if version == 5 else True,
             reconnect_on_failure=False,
             manual_ack=manual_ack,
+            transport="websockets" if layers.uses_web(broker.transport) else "tcp",
         )
+        if layers.uses_tls(broker.transport):
+            self._paho.tls_set(ca_certs=layers.authority())
         if will:
             properties = self._properties(PacketTypes.WILLMESSAGE, will.properties)
             self._paho.will_set(will.topic, will.payload, will.qos, will.retain, properties)
@@ -230,11 +234,18 @@ def plain(properties):
 
 def run(name, broker, *arguments, stdin=None, code=0):
     """Runs one of mosquitto's programs to its end; what it printed."""
-    command = [tool(name), *login(broker), "-h", "127.0.0.1", "-p", str(broker.port), *map(str, arguments)]
+    command = [tool(name), *login(broker), *where(broker, broker.port), *map(str, arguments)]
     stdin = stdin if stdin is not None else b""
     done = subprocess.run(command, input=stdin, capture_output=True, timeout=2 * PATIENCE)
     assert done.returncode == code, f"{command}: {done.returncode}, {done.stderr.decode()}"
     return done.stdout
+
+
+def where(broker, port):
+    """Options of mosquitto's programs for a broker, or a tap before it. They know no WebSocket."""
+    assert not layers.uses_web(broker.transport), "mark the test: it uses mosquitto's programs"
+    trust = ["--cafile", layers.authority()] if layers.uses_tls(broker.transport) else []
+    return [*trust, "--unix", port] if isinstance(port, str) else [*trust, "-h", "127.0.0.1", "-p", str(port)]
 
 
 def login(broker):
@@ -259,8 +270,8 @@ class Process:
     """A program of mosquitto's that is left running, subscribed by the time this returns."""
 
     def __init__(self, name, broker, *arguments):
-        self.tap = Tap(broker.port)
-        command = [tool(name), *login(broker), "-h", "127.0.0.1", "-p", str(self.tap.port), *map(str, arguments)]
+        self.tap = Tap(broker.port, broker.transport)
+        command = [tool(name), *login(broker), *where(broker, self.tap.port), *map(str, arguments)]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         self.tap.wait(True, SUBACK)
 

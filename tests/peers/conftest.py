@@ -5,6 +5,7 @@ import itertools
 import pytest
 
 import brokers
+import layers
 from clients import Client, Process
 from nodes import Bus, Caller, Node, Watch
 
@@ -13,12 +14,19 @@ _names = itertools.count()
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "open_bus: what holds for callers who do not log in, such as public replies")
+    config.addinivalue_line("markers", "tcp(why): what is kept to TCP")
+    config.addinivalue_line("markers", "mosquitto_tools: what uses mosquitto's programs, which know no WebSocket")
 
 
 def pytest_collection_modifyitems(config, items):
-    """Where users log in, callers without one are not let in."""
-    if brokers.USERS:
-        left_out = [item for item in items if item.get_closest_marker("open_bus")]
+    """Where users log in, callers without one are not let in. What another transport cannot do is left out, and counted."""
+    markers = ["open_bus"] if brokers.USERS else []
+    if layers.TRANSPORT != "tcp":
+        markers.append("tcp")
+    if layers.uses_web(layers.TRANSPORT):
+        markers.append("mosquitto_tools")
+    left_out = [item for item in items if any(item.get_closest_marker(marker) for marker in markers)]
+    if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
 

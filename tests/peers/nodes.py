@@ -95,7 +95,7 @@ class Node(Process):
         command += ["--config", config] if config else []
         command += ["--replica"] if replica else []
         command += ["--replace"] if replace else []
-        super().__init__(*command, RANTAI_BROKER=broker.url(user_on(root, NODE), port))
+        super().__init__(*command, RANTAI_BROKER=broker.url(user_on(root, NODE), port), **broker.environment())
         try:
             for name in names if serving is None else serving:
                 self.node = self.wait_for_log(rf"^serving {re.escape(name)} on node (\S+)$")[1]
@@ -111,6 +111,7 @@ class Bus:
         self.broker = broker
         self.port = broker.port
         self.kind = broker.kind
+        self.transport = broker.transport
         self.login = broker.login
         self._nodes = {}
 

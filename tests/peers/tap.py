@@ -4,6 +4,8 @@ import socket
 import threading
 from dataclasses import dataclass
 
+import layers
+
 CONNECT, CONNACK, PUBLISH, PUBACK, PUBREC, PUBREL, PUBCOMP = range(1, 8)
 SUBSCRIBE, SUBACK, UNSUBSCRIBE, UNSUBACK, PINGREQ, PINGRESP, DISCONNECT = range(8, 15)
 
@@ -54,10 +56,13 @@ class Packet:
 
 
 class Tap:
-    """Listens on a port of its own and passes each connection on to `target` of 127.0.0.1."""
+    """Listens on a port of its own and passes each connection on to `target`: a port of 127.0.0.1, or a unix socket.
 
-    def __init__(self, target):
+    It ends TLS on either side of itself; frames of WebSocket are passed on as they come."""
+
+    def __init__(self, target, transport="tcp"):
         self.target = target
+        self.transport = transport
         self.packets = []
         self._changed = threading.Condition()
         self._cut_at = None
@@ -115,13 +120,17 @@ class Tap:
             except OSError:
                 return
             try:
-                broker = socket.create_connection(("127.0.0.1", self.target), PATIENCE)
+                # First the broker: a client whose handshake is answered has one.
+                broker = layers.connect(self.target, self.transport, PATIENCE)
             except OSError:
                 _close(client)
                 continue
-            broker.settimeout(None)
-            for end in (client, broker):
-                end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            try:
+                client = layers.accept(client, self.transport, PATIENCE)
+            except OSError:
+                _close(client)
+                _close(broker)
+                continue
             with self._changed:
                 self._open.append((client, broker))
                 self._connections += 1
@@ -129,22 +138,21 @@ class Tap:
             self._start(self._relay, broker, client, True, self._connections)
 
     def _relay(self, source, target, from_broker, connection):
-        pending = b""
+        read = layers.Frames() if layers.uses_web(self.transport) else layers.Bytes()
         try:
             while data := source.recv(1 << 16):
-                pending += data
-                while frame := _frame(pending):
-                    raw, body_at = frame
-                    pending = pending[len(raw) :]
-                    packet = Packet(from_broker, connection, raw[0] >> 4, raw[0] & 15, raw[body_at:])
-                    if self._cut_at == (from_broker, packet.kind):
-                        self._cut_at = None
-                        return
-                    # Recorded before it is passed on: who reacts to a packet finds it here.
-                    with self._changed:
-                        self.packets.append(packet)
-                        self._changed.notify_all()
-                    target.sendall(raw)
+                for piece, packets in read.pieces(data):
+                    for before, raw, body_at in packets:
+                        packet = Packet(from_broker, connection, raw[0] >> 4, raw[0] & 15, raw[body_at:])
+                        if self._cut_at == (from_broker, packet.kind):
+                            self._cut_at = None
+                            target.sendall(before)
+                            return
+                        # Recorded before it is passed on: who reacts to a packet finds it here.
+                        with self._changed:
+                            self.packets.append(packet)
+                            self._changed.notify_all()
+                    target.sendall(piece)
         except OSError:
             pass
         finally:
@@ -167,18 +175,6 @@ class Tap:
         with self._changed:
             self._ended += 1
             self._changed.notify_all()
-
-
-def _frame(data):
-    """The first whole packet in `data` and where its body starts, or None."""
-    length = shift = 0
-    for at in range(1, min(len(data), 5)):
-        length |= (data[at] & 0x7F) << shift
-        shift += 7
-        if not data[at] & 0x80:
-            end = at + 1 + length
-            return (data[:end], at + 1) if len(data) >= end else None
-    return None
 
 
 def _finish(end):

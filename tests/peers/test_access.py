@@ -25,6 +25,7 @@ def _connack_code(client):
     return client.tap.wait(True, 2).body[1]
 
 
+@pytest.mark.mosquitto_tools
 def test_mosquitto_clients_log_in(start_broker, name):
     broker = start_broker(users=USERS)
     login = ["-u", "ada", "-P", "s3cret"]

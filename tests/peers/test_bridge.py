@@ -9,6 +9,8 @@ import brokers
 from clients import Process, pub, sub
 from tap import PATIENCE
 
+pytestmark = pytest.mark.tcp("mosquitto bridges by TCP here")
+
 STATE = "$SYS/broker/connection/+/state"
 
 

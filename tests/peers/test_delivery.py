@@ -9,6 +9,7 @@ from clients import pub
 from tap import PUBLISH, PUBREC, PUBREL
 
 
+@pytest.mark.mosquitto_tools
 @pytest.mark.parametrize("subscribed", [0, 1, 2])
 @pytest.mark.parametrize("published", [0, 1, 2])
 def test_mosquitto_clients_get_the_lower_qos(broker, name, subscriber, published, subscribed):
@@ -40,6 +41,7 @@ def test_a_publisher_s_messages_keep_their_order(broker, name, connect, qos):
     assert reader.receive_payloads(500) == [str(number).encode() for number in range(500)]
 
 
+@pytest.mark.mosquitto_tools
 @pytest.mark.parametrize("qos", [0, 1, 2])
 def test_a_payload_of_one_mebibyte_arrives_whole(broker, name, subscriber, tmp_path, qos):
     file = tmp_path / "payload"
@@ -51,6 +53,7 @@ def test_a_payload_of_one_mebibyte_arrives_whole(broker, name, subscriber, tmp_p
     assert hashlib.sha256(got).digest() == hashlib.sha256(file.read_bytes()).digest()
 
 
+@pytest.mark.mosquitto_tools
 def test_an_empty_payload_is_a_message(broker, name, subscriber):
     reader = subscriber(broker, "-t", name, "-q", 1, "-C", 2, "-F", "%l|%p")
     pub(broker, "-t", name, "-q", 1, "-n")
@@ -65,6 +68,7 @@ def test_any_byte_may_stand_in_a_payload(broker, name, connect):
     assert reader.receive().payload == bytes(range(256))
 
 
+@pytest.mark.mosquitto_tools
 @pytest.mark.parametrize("version", ["mqttv311", "mqttv5"])
 def test_a_line_each(broker, name, subscriber, version):
     reader = subscriber(broker, "-V", version, "-t", name, "-q", 1, "-C", 100)
@@ -73,12 +77,14 @@ def test_a_line_each(broker, name, subscriber, version):
     assert reader.lines() == lines
 
 
+@pytest.mark.mosquitto_tools
 def test_standard_input_as_one_message(broker, name, subscriber):
     reader = subscriber(broker, "-t", name, "-q", 1, "-C", 1)
     pub(broker, "-t", name, "-q", 1, "-s", stdin=b"two\nlines")
     assert reader.lines() == ["two", "lines"]
 
 
+@pytest.mark.mosquitto_tools
 def test_one_publisher_that_repeats(broker, name, subscriber):
     reader = subscriber(broker, "-t", name, "-q", 1, "-C", 5)
     pub(broker, "-t", name, "-q", 1, "-m", "again", "--repeat", 5, "--repeat-delay", 0)

@@ -12,6 +12,8 @@ import pytest
 from tap import CONNACK, DISCONNECT, PATIENCE, PUBACK, PUBLISH
 from test_full_disk import disk, running  # noqa: F401, fixtures
 
+pytestmark = pytest.mark.tcp("it is about disks")
+
 ROUNDS = int(os.environ.get("RANTAI_DISK_ROUNDS", "20"))
 #: Seconds from room on the disk to the first acknowledgement.
 RECOVERY = 5

@@ -10,6 +10,8 @@ import brokers
 from clients import sub
 from tap import PATIENCE
 
+pytestmark = pytest.mark.tcp("it is about mosquitto")
+
 ROLES = {"ada": "caller", "pi": "node", "root": "admin"}
 
 

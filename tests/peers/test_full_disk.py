@@ -11,6 +11,8 @@ from brokers import Missing, rantai_binary
 from nodes import Process
 from tap import PATIENCE
 
+pytestmark = pytest.mark.tcp("it is about disks")
+
 CONFIG = """
 [tasks]
 [[pages]]

@@ -61,7 +61,11 @@ class Imaging:
         """Exit code and reply."""
         broker = ["--broker", self.bus.broker.url(CALLER), "--json"]
         done = subprocess.run(
-            [rantai_binary(), "imaging", *arguments, *broker], capture_output=True, text=True, timeout=PATIENCE * 3
+            [rantai_binary(), "imaging", *arguments, *broker],
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE * 3,
+            env=os.environ | self.bus.broker.environment(),
         )
         return done.returncode, json.loads(done.stdout)
 

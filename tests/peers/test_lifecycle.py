@@ -29,6 +29,7 @@ def test_it_stops_while_messages_flow(start_broker, name, connect):
     assert broker.stop() == 0
 
 
+@pytest.mark.tcp("a port is taken")
 def test_a_port_in_use_is_named(start_broker, tmp_path):
     broker = start_broker()
     if broker.kind == "rantai":
@@ -42,6 +43,7 @@ def test_a_port_in_use_is_named(start_broker, tmp_path):
     assert expected(broker, "port-in-use").format(port=broker.port) in done.stderr
 
 
+@pytest.mark.tcp("its bytes are those of no transport")
 def test_a_connection_without_a_connect_hurts_nobody(broker, connect, name):
     with socket.create_connection(("127.0.0.1", broker.port)) as other:
         other.sendall(b"GET / HTTP/1.1\r\n\r\n")

@@ -46,6 +46,7 @@ def test_a_packet_too_large_for_a_client_is_not_sent(broker, name, connect):
     assert small.receive().payload == b"fits"
 
 
+@pytest.mark.mosquitto_tools
 def test_a_retained_packet_too_large_for_a_client_is_not_sent(broker, name, connect):
     pub(broker, "-t", f"{name}/large", "-q", 1, "-r", "-m", "x" * 400)
     pub(broker, "-t", f"{name}/small", "-q", 1, "-r", "-m", "fits")
@@ -73,6 +74,7 @@ def test_a_packet_too_large_for_the_broker(start_broker, name, connect):
     assert (told and told.reason) == 0x95
 
 
+@pytest.mark.mosquitto_tools
 def test_the_broker_announces_its_receive_maximum(start_broker, name, connect):
     broker = start_broker(receive_maximum=7)
     assert connect(broker).connack.properties["ReceiveMaximum"] == 7
@@ -164,12 +166,14 @@ def test_a_publish_to_a_topic_of_the_broker_s(broker, name, connect):
     assert writer.publish(f"${name}", b"x", qos=1).reason == expected(broker, "publish-to-dollar")
 
 
+@pytest.mark.mosquitto_tools
 def test_mqtt_3_1(broker, name, subscriber):
     reader = subscriber(broker, "-V", "mqttv31", "-i", name, "-t", name, "-q", 1, "-C", 1)
     pub(broker, "-V", "mqttv31", "-t", name, "-q", 2, "-m", "x")
     assert reader.lines() == ["x"]
 
 
+@pytest.mark.mosquitto_tools
 def test_mosquitto_sub_tells_its_limits(broker, name, subscriber):
     """A packet that is too large is dropped as if it had been sent [MQTT-3.1.2-25]: it fills no window."""
     reader = subscriber(
@@ -185,6 +189,7 @@ def test_mosquitto_sub_tells_its_limits(broker, name, subscriber):
     assert reader.lines(code=0 if len(lines) == 3 else 27) == lines
 
 
+@pytest.mark.mosquitto_tools
 def test_mosquitto_sub_takes_a_burst_at_qos_2(broker, name, subscriber):
     """It announces a Receive Maximum of 20, and gives up on a broker that sends more [MQTT-3.3.4-9]."""
     reader = subscriber(broker, "-V", "5", "-t", name, "-q", 2, "-C", 300)
@@ -208,6 +213,7 @@ def test_connack_names_what_is_there(broker, connect):
     assert properties.get("MaximumQoS", 2) == 2
 
 
+@pytest.mark.mosquitto_tools
 def test_session_expiry_of_zero_ends_with_the_connection(broker, name):
     sub(broker, "-V", "5", "-i", name, "-c", "-x", 0, "-t", name, "-q", 1, "-E")
     pub(broker, "-t", name, "-q", 1, "-m", "missed")

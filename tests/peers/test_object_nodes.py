@@ -7,8 +7,9 @@ import time
 import pytest
 
 from differences import expected
+from layers import first_packet
 from nodes import city
-from tap import CONNECT, PUBLISH, SUBACK, SUBSCRIBE, Tap, _close, _frame
+from tap import CONNECT, PUBLISH, SUBACK, SUBSCRIBE, Tap, _close
 
 DAY = 24 * 60 * 60
 
@@ -69,7 +70,7 @@ def tap_to_nodes(bus):
     taps = []
 
     def tap(kind):
-        taps.append(kind(bus.port))
+        taps.append(kind(bus.port, bus.transport))
         return taps[-1]
 
     yield tap
@@ -185,7 +186,7 @@ class Remembering(Tap):
         try:
             while data := source.recv(1 << 16):
                 pending += data
-                while frame := _frame(pending):
+                while frame := first_packet(pending):
                     raw = bytearray(frame[0])
                     pending = pending[len(raw) :]
                     if self.active and from_broker and raw[0] >> 4 == PUBLISH and b"/call/echo/echo" in raw:
@@ -198,6 +199,7 @@ class Remembering(Tap):
             _close(target)
 
 
+@pytest.mark.tcp("its tap changes packets")
 def test_a_request_with_the_retain_flag_is_ignored_and_counted(tap_to_nodes, serve, name, make_caller):
     tap = tap_to_nodes(Remembering)
     serve("echo", port=tap.port, root=name, replica=True)

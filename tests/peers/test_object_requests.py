@@ -224,6 +224,7 @@ def test_a_3_1_1_caller_of_a_chain(old):
     assert answer == {"jsonrpc": "2.0", "id": 9, "result": ["telah melewati bandung", "selesai pada lembang"]}
 
 
+@pytest.mark.mosquitto_tools
 @pytest.mark.parametrize(
     ("arguments", "printed"),
     [
@@ -248,6 +249,7 @@ def test_mosquitto_rr(bus, arguments, printed):
     assert rr(bus, "-W", 10, *arguments) == printed
 
 
+@pytest.mark.mosquitto_tools
 @pytest.mark.parametrize("looks_on", [False, pytest.param(True, marks=pytest.mark.open_bus)])
 @pytest.mark.parametrize("version", ["5", pytest.param("mqttv311", marks=pytest.mark.open_bus)])
 def test_mosquitto_rr_to_an_object_that_is_not_there(bus, connect, version, looks_on):
@@ -268,6 +270,7 @@ def test_mosquitto_rr_to_an_object_that_is_not_there(bus, connect, version, look
     assert time.monotonic() - began < 20
 
 
+@pytest.mark.mosquitto_tools
 def test_status_and_node_are_user_properties(bus):
     options = ["-W", 10, "-e", "rantai/reply/calculator/me", "-F", "%P"]
     told = rr(bus, "-t", "rantai/call/calculator/add", "-m", "[2,3]", *options).decode().split()

@@ -26,6 +26,7 @@ def config(name, folder, *changes):
     return path
 
 
+@pytest.mark.mosquitto_tools
 def test_a_sensor_is_heard_by_whoever_knows_its_topics(bus, serve, subscriber, connect, name, tmp_path):
     reader = subscriber(bus.broker, "-t", f"{name}/+", "-C", 4, "-F", "%t %q %r %p")
     changes = ('"sister/', f'"{name}/'), ("period_ms = 1000", "period_ms = 100")
@@ -41,11 +42,12 @@ def test_a_sensor_is_heard_by_whoever_knows_its_topics(bus, serve, subscriber, c
     assert present.retain and value["text"] == f"{value['value']}°C" and set(value) == {"value", "text", "time"}
 
 
+@pytest.mark.mosquitto_tools
 @pytest.mark.parametrize("version", ["mqttv311", "mqttv5"])
 def test_what_others_publish_is_printed_and_kept(bus, name, tmp_path, version):
     log = tmp_path / "log"
     command = [rantai_binary(), "sub", f"{name}/#", f"{name}/temp", "--count", "3", "--log", log]
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("RANTAI_")}
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("RANTAI_")} | bus.broker.environment()
     command += ["--broker", bus.broker.url(ADMIN)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as sub:
         while b"subscribed" not in sub.stderr.readline():

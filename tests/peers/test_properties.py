@@ -7,6 +7,7 @@ from differences import expected
 from tap import PUBLISH
 
 
+@pytest.mark.mosquitto_tools
 def test_user_properties_keep_order_and_repetition(broker, name, subscriber):
     reader = subscriber(broker, "-V", "5", "-t", name, "-C", 1, "-F", "%P|%p")
     pairs = [("z", "1"), ("a", "2"), ("z", "1"), ("é", "ü €"), ("z", "0"), ("empty", "")]
@@ -23,6 +24,7 @@ def test_a_hundred_user_properties(broker, name, connect):
     assert reader.receive().properties["UserProperty"] == pairs
 
 
+@pytest.mark.mosquitto_tools
 def test_content_type_response_topic_correlation_and_format(broker, name, subscriber):
     reader = subscriber(broker, "-V", "5", "-t", name, "-C", 1, "-F", "%C|%R|%D|%F|%p")
     pub(
@@ -43,6 +45,7 @@ def test_correlation_data_is_any_bytes(broker, name, connect):
     assert reader.receive().properties == {"CorrelationData": data}
 
 
+@pytest.mark.mosquitto_tools
 def test_no_property_appears_by_itself(broker, name, connect):
     reader = connect(broker)
     reader.subscribe(name, qos=1)
@@ -82,6 +85,7 @@ def test_3_1_1_reaches_5_and_back(broker, name, connect):
                 assert (got.payload, got.qos) == (f"{writer.version} {qos}".encode(), qos)
 
 
+@pytest.mark.mosquitto_tools
 def test_an_expiry_counts_down_in_a_queue(broker, name, connect):
     reader = connect(broker, name, clean=False, SessionExpiryInterval=60)
     reader.subscribe(name, qos=1)
@@ -98,6 +102,7 @@ def test_an_expiry_counts_down_in_a_queue(broker, name, connect):
     assert for_ever.properties == {}
 
 
+@pytest.mark.mosquitto_tools
 def test_expired_messages_do_not_hide_live_ones(broker, name, connect):
     reader = connect(broker, name, clean=False, SessionExpiryInterval=60)
     reader.subscribe(name, qos=1)
@@ -114,12 +119,14 @@ def test_expired_messages_do_not_hide_live_ones(broker, name, connect):
     assert [m.payload for m in reader.receive_until(b"end")] == live[: expected(broker, "live-behind-expired")]
 
 
+@pytest.mark.mosquitto_tools
 def test_a_live_message_carries_its_expiry(broker, name, subscriber):
     reader = subscriber(broker, "-V", "5", "-t", name, "-C", 1, "-F", "%E")
     pub(broker, "-V", "5", "-t", name, "-m", "x", "-D", "publish", "message-expiry-interval", 100)
     assert reader.lines()[0] in ("100", "99")
 
 
+@pytest.mark.mosquitto_tools
 def test_a_subscription_identifier_comes_with_each_message(broker, name, subscriber):
     options = ["-D", "subscribe", "subscription-identifier", 268_435_455]
     reader = subscriber(broker, "-V", "5", "-t", f"{name}/#", "-C", 2, "-F", "%S %t", *options)
@@ -128,6 +135,7 @@ def test_a_subscription_identifier_comes_with_each_message(broker, name, subscri
     assert reader.lines() == [f"268435455 {name}/a", f"268435455 {name}/b"]
 
 
+@pytest.mark.mosquitto_tools
 def test_a_subscription_identifier_comes_with_a_retained_message(broker, name, connect):
     pub(broker, "-t", name, "-q", 1, "-r", "-m", "x")
     reader = connect(broker)
@@ -135,6 +143,7 @@ def test_a_subscription_identifier_comes_with_a_retained_message(broker, name, c
     assert reader.receive().properties == {"SubscriptionIdentifier": [7]}
 
 
+@pytest.mark.mosquitto_tools
 def test_a_subscription_identifier_can_be_replaced_and_removed(broker, name, connect):
     reader = connect(broker)
     reader.subscribe(name, qos=1, SubscriptionIdentifier=1)
@@ -177,6 +186,7 @@ def test_a_publisher_s_topic_alias_stands_for_its_topic(broker, name, connect):
     assert all("TopicAlias" not in m.properties for m in got)
 
 
+@pytest.mark.mosquitto_tools
 def test_mosquitto_pub_with_an_alias(broker, name, subscriber):
     reader = subscriber(broker, "-V", "5", "-t", name, "-C", 3, "-F", "%t|%A|%p")
     options = ["--repeat", 3, "-D", "publish", "topic-alias", 5]

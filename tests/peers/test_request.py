@@ -6,6 +6,8 @@ import pytest
 
 from clients import Process, pub, rr
 
+pytestmark = pytest.mark.mosquitto_tools
+
 
 @pytest.fixture
 def responder(broker, name, connect):

@@ -5,6 +5,7 @@ import pytest
 from clients import pub, sub
 
 
+@pytest.mark.mosquitto_tools
 @pytest.mark.parametrize("version", ["mqttv311", "mqttv5"])
 def test_the_last_retained_message_is_kept(broker, name, version):
     for value in ("first", "second"):
@@ -12,12 +13,14 @@ def test_the_last_retained_message_is_kept(broker, name, version):
     assert sub(broker, "-V", version, "-t", name, "-C", 1, "-F", "%t %p %r") == f"{name} second 1\n".encode()
 
 
+@pytest.mark.mosquitto_tools
 def test_an_empty_retained_message_deletes(broker, name, subscriber):
     pub(broker, "-t", name, "-r", "-q", 1, "-m", "kept")
     pub(broker, "-t", name, "-r", "-q", 1, "-n")
     assert sub(broker, "-t", name, "-W", 1, code=27) == b""
 
 
+@pytest.mark.mosquitto_tools
 def test_an_empty_message_that_is_not_retained_deletes_nothing(broker, name):
     pub(broker, "-t", name, "-r", "-q", 1, "-m", "kept")
     pub(broker, "-t", name, "-q", 1, "-n")
@@ -111,6 +114,7 @@ def test_a_wildcard_gets_every_retained_message(broker, name, connect):
     assert all(m.retain and m.payload == m.topic.encode() for m in got)
 
 
+@pytest.mark.mosquitto_tools
 @pytest.mark.parametrize(("stored", "subscribed"), [(0, 2), (1, 0), (2, 1), (2, 2)])
 def test_a_retained_message_comes_at_the_lower_qos(broker, name, stored, subscribed):
     pub(broker, "-t", name, "-r", "-q", stored, "-m", "x")
@@ -131,6 +135,7 @@ def test_retained_properties_are_kept(broker, name, connect):
     assert reader.receive().properties == sent
 
 
+@pytest.mark.mosquitto_tools
 def test_a_retained_message_expires_and_reading_does_not_consume_it(broker, name, connect):
     writer = connect(broker)
     writer.publish(name, b"short", qos=1, retain=True, MessageExpiryInterval=4)

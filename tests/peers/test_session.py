@@ -29,6 +29,7 @@ def test_a_session_resumes_with_its_subscriptions_and_its_queue(broker, name, co
     assert reader.receive().payload == b"live"
 
 
+@pytest.mark.mosquitto_tools
 @pytest.mark.parametrize("version", [4, 5])
 def test_clean_start_drops_the_session(broker, name, connect, version):
     reader = connect(broker, name, version, clean=False, **_lasting(version))
@@ -50,6 +51,7 @@ def test_a_clean_session_leaves_nothing(broker, name, connect, version):
     assert not connect(broker, name, version, clean=False).connack.session_present
 
 
+@pytest.mark.mosquitto_tools
 def test_a_session_expires(broker, name, connect):
     reader = connect(broker, name, clean=False, SessionExpiryInterval=1)
     reader.subscribe(name, qos=1)
@@ -59,6 +61,7 @@ def test_a_session_expires(broker, name, connect):
     assert not reader.connect(clean=False).session_present
 
 
+@pytest.mark.mosquitto_tools
 def test_a_session_s_expiry_starts_at_the_disconnect(broker, name, connect):
     reader = connect(broker, name, clean=False, SessionExpiryInterval=3)
     assert sub(broker, "-t", "no/such/topic", "-W", 5, code=27) == b""
@@ -72,6 +75,7 @@ def test_disconnect_can_end_a_session(broker, name, connect):
     assert not reader.connect(clean=False).session_present
 
 
+@pytest.mark.mosquitto_tools
 def test_disconnect_can_prolong_a_session(broker, name, connect):
     reader = connect(broker, name, clean=False, SessionExpiryInterval=1)
     reader.disconnect(SessionExpiryInterval=60)
@@ -86,6 +90,7 @@ def test_disconnect_cannot_prolong_a_session_that_was_to_end(broker, name, conne
     assert not reader.connect(clean=False).session_present
 
 
+@pytest.mark.mosquitto_tools
 @pytest.mark.parametrize("version", [4, 5])
 def test_a_takeover_cuts_the_old_connection_off(broker, name, connect, version):
     old = connect(broker, name, version, clean=False, **_lasting(version))
@@ -99,6 +104,7 @@ def test_a_takeover_cuts_the_old_connection_off(broker, name, connect, version):
     assert old.messages.empty()
 
 
+@pytest.mark.mosquitto_tools
 def test_a_takeover_crosses_versions(broker, name, connect):
     old = connect(broker, name, 5, clean=False, SessionExpiryInterval=60)
     old.subscribe(name, qos=1)
@@ -130,6 +136,7 @@ def test_unacknowledged_messages_come_again_in_order(broker, name, connect, vers
     assert [m.mid for m in again[:4]] == [m.mid for m in first[1:]]
 
 
+@pytest.mark.mosquitto_tools
 def test_a_queue_offline_keeps_what_the_subscription_asked_for(broker, name):
     """At QoS 0 a message for a client that is away may be dropped (MQTT 5, 4.1)."""
     sub(broker, "-i", name, "-c", "-t", name, "-q", 1, "-E")
@@ -139,6 +146,7 @@ def test_a_queue_offline_keeps_what_the_subscription_asked_for(broker, name):
     assert got == b"1 at 1\n1 at 2\n"
 
 
+@pytest.mark.mosquitto_tools
 def test_mosquitto_sub_with_version_5_keeps_its_session(broker, name):
     options = ["-V", "mqttv5", "-i", name, "-c", "-x", 60, "-t", name, "-q", 1]
     sub(broker, *options, "-E")
@@ -175,6 +183,7 @@ def test_the_expiry_that_the_broker_grants(start_broker, name, connect):
     assert granted == expected(broker, "longest-session-expiry")
 
 
+@pytest.mark.mosquitto_tools
 def test_sessions_and_retained_messages_outlive_the_broker(start_broker, name, connect):
     broker = start_broker(durable=True)
     sub(broker, "-V", "5", "-i", name, "-c", "-x", 600, "-t", name, "-q", 2, "-E")

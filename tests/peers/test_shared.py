@@ -20,6 +20,7 @@ def test_each_message_goes_to_one_member(broker, name, connect, qos):
     assert all(got), f"a member got nothing: {[len(part) for part in got]}"
 
 
+@pytest.mark.mosquitto_tools
 def test_each_group_gets_each_message(broker, name, connect):
     first, second, plain = (connect(broker) for _ in range(3))
     first.subscribe(f"$share/one/{name}", qos=1)
@@ -29,6 +30,7 @@ def test_each_group_gets_each_message(broker, name, connect):
     assert [reader.receive().payload for reader in (first, second, plain)] == [b"x"] * 3
 
 
+@pytest.mark.mosquitto_tools
 def test_a_group_name_on_two_filters_is_two_groups(broker, name, connect):
     reader = connect(broker)
     reader.subscribe(f"$share/g/{name}/a", f"$share/g/{name}/b", qos=1)
@@ -37,6 +39,7 @@ def test_a_group_name_on_two_filters_is_two_groups(broker, name, connect):
     assert reader.receive_payloads(4) == [b"a", b"b", b"a", b"b"]
 
 
+@pytest.mark.mosquitto_tools
 def test_mosquitto_sub_as_members(broker, name, subscriber):
     members = [subscriber(broker, "-V", "5", "-t", f"$share/g/{name}", "-q", 1, "-C", 5) for _ in range(2)]
     pub(broker, "-t", name, "-q", 1, "-l", stdin=b"".join(b"%d\n" % number for number in range(10)))
@@ -44,6 +47,7 @@ def test_mosquitto_sub_as_members(broker, name, subscriber):
     assert sorted(sum(got, [])) == [str(number) for number in range(10)]
 
 
+@pytest.mark.mosquitto_tools
 def test_a_shared_subscription_gets_no_retained_messages(broker, name, connect):
     pub(broker, "-t", name, "-q", 1, "-r", "-m", "retained")
     reader = connect(broker)

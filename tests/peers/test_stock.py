@@ -19,6 +19,8 @@ import brokers
 from nodes import Node
 from tap import PATIENCE
 
+pytestmark = pytest.mark.tcp("its clients speak TCP alone")
+
 STOCK = brokers.ROOT / "benches" / "rivals" / "stock"
 #: Half of what TCP delays an acknowledgement by; a call takes about one millisecond.
 DELAYED_MS = 20

@@ -11,6 +11,8 @@ from tap import DISCONNECT, PATIENCE, PUBACK, PUBLISH, SUBACK
 from test_disk_under_load import Raw, fill, string
 from test_full_disk import call, disk, running  # noqa: F401, fixtures
 
+pytestmark = pytest.mark.tcp("it is about disks")
+
 #: Waits in every sync for as long as a file is there: what a disk does that does not answer.
 SHIM = """
 #define _GNU_SOURCE

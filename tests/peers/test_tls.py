@@ -9,20 +9,10 @@ import threading
 import paho.mqtt.client as paho
 import pytest
 from brokers import Broker, rantai_binary, tool
+from layers import issue, issue_for_this_machine
 from tap import PATIENCE
 
-
-def openssl(folder, *words):
-    command = [tool("openssl"), *map(str, words)]
-    subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=PATIENCE)
-
-
-def issue(folder, name, *extensions):
-    """A certificate `NAME.pem` of the CA in `folder`, with its key `NAME.key`."""
-    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", f"{name}.key"]
-    options = [word for extension in extensions for word in ("-addext", extension)]
-    authority = ["-CA", "ca.pem", "-CAkey", "ca.key"] if name != "ca" else []
-    openssl(folder, "req", "-x509", *key, "-days", 2, "-subj", f"/CN={name}", *options, *authority, "-out", f"{name}.pem")
+pytestmark = pytest.mark.tcp("its listeners are its own")
 
 
 class TlsBroker(Broker):
@@ -30,8 +20,7 @@ class TlsBroker(Broker):
 
     def _start_rantai(self):
         folder = self._directory
-        issue(folder, "ca", "keyUsage=critical,keyCertSign,cRLSign")
-        issue(folder, "server", "subjectAltName=IP:127.0.0.1,DNS:localhost", "basicConstraints=critical,CA:FALSE")
+        issue_for_this_machine(folder)
         issue(folder, "ada", "basicConstraints=critical,CA:FALSE")
         tls = 'protocol = "tls"\naddress = "127.0.0.1:0"\ncertificate = "server.pem"\nkey = "server.key"\n'
         unix = f'protocol = "unix"\nsocket = "{folder}/mqtt.sock"\nmode = "0600"\n'

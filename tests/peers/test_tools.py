@@ -7,6 +7,8 @@ import pytest
 from brokers import ADMIN
 from clients import Process, pub, run, sub
 
+pytestmark = pytest.mark.mosquitto_tools
+
 
 @pytest.mark.parametrize("version", ["mqttv311", "mqttv5"])
 def test_json_output(broker, name, subscriber, version):
@@ -77,6 +79,7 @@ def test_retained_messages_are_removed(broker, name):
     assert sub(broker, "-t", f"{name}/+", "-W", 1, code=27) == b"b\n"
 
 
+@pytest.mark.tcp("what mosquitto knows as a URL is that of a host")
 def test_an_address_as_a_url(broker, name):
     pub(broker, "-t", f"{name}/x", "-q", 1, "-r", "-m", "by address")
     got = run("mosquitto_sub", broker, "-L", f"{broker.url(ADMIN)}/{name}/x", "-C", 1)

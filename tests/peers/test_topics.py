@@ -34,6 +34,7 @@ def test_exactly_the_matching_filters_get_a_message(broker, name, connect, versi
         assert got == [topic for topic, matching in FILTERS.items() if wanted in matching], wanted
 
 
+@pytest.mark.mosquitto_tools
 def test_a_multi_level_wildcard_matches_its_parent(broker, name, subscriber):
     reader = subscriber(broker, "-t", f"{name}/#", "-C", 2, "-F", "%t")
     pub(broker, "-t", name, "-m", "x")
@@ -56,12 +57,14 @@ def test_any_topic_that_the_standard_allows(broker, connect, topic, version):
         assert (got.topic, got.payload) == (topic, topic.encode())
 
 
+@pytest.mark.mosquitto_tools
 def test_mosquitto_clients_with_unicode(broker, subscriber):
     reader = subscriber(broker, "-t", "température/+/été", "-C", 1, "-v")
     pub(broker, "-t", "température/café/été", "-m", "39 °C")
     assert reader.lines() == ["température/café/été 39 °C"]
 
 
+@pytest.mark.mosquitto_tools
 def test_wildcards_leave_the_broker_s_topics_alone(broker, connect):
     reader = connect(broker)
     reader.subscribe("#", "+/broker/#", "+/#", qos=0, handling=2)
@@ -88,6 +91,7 @@ SYS = [
 ]
 
 
+@pytest.mark.mosquitto_tools
 @pytest.mark.parametrize(("topic", "pattern"), SYS, ids=[topic for topic, _ in SYS])
 def test_the_broker_reports_on_itself(broker, name, connect, topic, pattern):
     if topic == "publish/messages/dropped" and broker.kind == "mosquitto":

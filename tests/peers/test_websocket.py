@@ -19,6 +19,8 @@ from brokers import ROOT, Missing
 from nodes import Node
 from tap import PATIENCE
 
+pytestmark = pytest.mark.tcp("its listeners are its own")
+
 NODE_MODULES = ROOT / "target" / "node" / "node_modules"
 # Below and above each length that a frame's header has a form for. mosquitto 2.0.11 takes a second for each piece of a frame
 # above some kilobytes.

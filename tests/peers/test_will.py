@@ -34,6 +34,7 @@ def test_disconnect_0x04_sends_the_will(broker, name, connect):
     assert reader.receive().payload == b"gone"
 
 
+@pytest.mark.mosquitto_tools
 def test_a_retained_will_is_kept(broker, name, connect):
     connect(broker, will=Will(name, retain=True, qos=1)).cut()
     assert sub(broker, "-t", name, "-C", 1, "-F", "%r %p") == b"1 gone\n"
@@ -68,6 +69,7 @@ def test_a_will_waits_for_its_delay(broker, name, connect):
     assert 1 <= time.monotonic() - began < 30, "before the end of the session"
 
 
+@pytest.mark.mosquitto_tools
 def test_a_reconnect_within_the_delay_cancels_the_will(broker, name, connect):
     reader, writer = connect(broker), connect(broker)
     reader.subscribe(name, qos=1)
@@ -80,6 +82,7 @@ def test_a_reconnect_within_the_delay_cancels_the_will(broker, name, connect):
     assert reader.receive_until(b"end") == []
 
 
+@pytest.mark.mosquitto_tools
 def test_a_will_does_not_outwait_its_session(broker, name, connect):
     """The delay is cut short by the end of the session, here at once [MQTT-3.1.2-8]."""
     reader, writer = connect(broker), connect(broker)
@@ -98,6 +101,7 @@ def test_silence_beyond_the_keep_alive_sends_the_will(broker, name, connect):
     assert reader.receive().payload == b"gone"
 
 
+@pytest.mark.mosquitto_tools
 @pytest.mark.parametrize("version", [4, 5])
 def test_a_takeover_sends_the_will_of_the_old_connection(broker, name, connect, version):
     reader = connect(broker)
@@ -108,6 +112,7 @@ def test_a_takeover_sends_the_will_of_the_old_connection(broker, name, connect, 
     assert [message.topic for message in reader.receive_until(b"end")] == [f"{name}/old"]
 
 
+@pytest.mark.mosquitto_tools
 def test_a_killed_mosquitto_sub_leaves_its_will(broker, name, connect, subscriber):
     reader = connect(broker)
     reader.subscribe(name, qos=2)

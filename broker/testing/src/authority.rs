@@ -34,12 +34,20 @@ pub struct Issued {
 impl Authority {
     /// An authority of this name.
     pub fn new(name: &str) -> Self {
+        Self::with(name, tempfile::tempdir().expect("a folder"))
+    }
+
+    /// One whose folder is made in `parent`.
+    pub(crate) fn new_in(name: &str, parent: &Path) -> Self {
+        Self::with(name, tempfile::tempdir_in(parent).expect("a folder"))
+    }
+
+    fn with(name: &str, folder: TempDir) -> Self {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.distinguished_name.push(DnType::CommonName, name);
         let key = KeyPair::generate().expect("a key");
         let certificate = params.self_signed(&key).expect("a certificate");
-        let folder = tempfile::tempdir().expect("a folder");
         std::fs::write(folder.path().join("ca.pem"), certificate.pem()).expect("written");
         Self { folder, certificate, issuer: Issuer::new(params, key), issued: AtomicUsize::new(0) }
     }
@@ -47,6 +55,11 @@ impl Authority {
     /// The folder of its files.
     pub fn folder(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// The folder, which from now on stays.
+    pub(crate) fn into_folder(self) -> PathBuf {
+        self.folder.keep()
     }
 
     /// The file of its own certificate.

@@ -1,6 +1,7 @@
 //! A blocking connection that sends bytes and reads packets.
 
-use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::fmt;
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
@@ -23,10 +24,28 @@ pub enum SocketError {
     Malformed(#[source] Malformed),
 }
 
+/// What carries the bytes.
+trait Connection: Read + Write + Send + fmt::Debug {
+    fn set_read_timeout(&self, wait: Option<Duration>) -> io::Result<()>;
+}
+
+impl Connection for TcpStream {
+    fn set_read_timeout(&self, wait: Option<Duration>) -> io::Result<()> {
+        self.set_read_timeout(wait)
+    }
+}
+
+#[cfg(feature = "tunnels")]
+impl Connection for crate::BlockingStream {
+    fn set_read_timeout(&self, wait: Option<Duration>) -> io::Result<()> {
+        self.set_read_timeout(wait)
+    }
+}
+
 /// A connection without any state of a session.
 #[derive(Debug)]
 pub struct Socket {
-    stream: TcpStream,
+    stream: Box<dyn Connection>,
     version: Version,
     unread: Vec<u8>,
 }
@@ -41,7 +60,19 @@ impl Socket {
         let stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
         stream.set_write_timeout(Some(WRITE_TIMEOUT))?;
-        Ok(Self { stream, version, unread: Vec::new() })
+        Ok(Self { stream: Box::new(stream), version, unread: Vec::new() })
+    }
+
+    /// The same by the transport of a place.
+    ///
+    /// # Errors
+    ///
+    /// Nobody listens there, or not by that transport.
+    #[cfg(feature = "tunnels")]
+    pub fn at(place: &crate::Place, version: Version) -> io::Result<Self> {
+        let stream = place.open_blocking()?;
+        stream.set_write_timeout(Some(WRITE_TIMEOUT))?;
+        Ok(Self { stream: Box::new(stream), version, unread: Vec::new() })
     }
 
     /// The version whose packets it reads.

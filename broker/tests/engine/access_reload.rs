@@ -11,7 +11,7 @@ use rantai_broker::{Config, Limits, ReloadError};
 use rantai_testing::Packet;
 
 use crate::Own;
-use crate::support::{self, Client, Connect, Property, Publish, Version, Will};
+use crate::support::{self, Client, Connect, Property, Publish, Version, Will, keep_to_tcp};
 use Version::{V3, V5};
 
 const RELOAD: &str = "$CONTROL/rantai/reload";
@@ -211,6 +211,7 @@ async fn only_admins_have_the_file_read_again() {
 /// kept from that; the users of the broker's own machine were not.
 #[tokio::test]
 async fn the_last_users_cannot_be_taken_away_unless_the_broker_is_open() {
+    let _tcp = keep_to_tcp("its listener is in the clear, at every address of this machine");
     let files = Files::new();
     let start = async |host: &str, open: bool| {
         files.write("broker.toml", &users(&["bob"]));
@@ -263,6 +264,7 @@ async fn rules_and_hardened_cannot_be_taken_away_either() {
 /// The keys of a file that is read again and those of a running broker have to fit together.
 #[tokio::test]
 async fn hardened_is_refused_while_a_listener_without_tls_is_reached_by_others() {
+    let _tcp = keep_to_tcp("its listener is in the clear, at every address of this machine");
     let files = Files::new();
     files.write("broker.toml", &users(&["bob"]));
     let mut config = Config::load(files.path()).expect("a configuration");

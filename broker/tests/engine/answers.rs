@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use rantai_testing::Transport;
+
 use crate::Own;
-use crate::support::{Client, Connect, Packet, Publish, Version, ack, lapse};
+use crate::support::{Client, Connect, Packet, Publish, Version, ack, keep_to_tcp, lapse};
 use Version::V5;
 
 /// Each is answered with 36 bytes, a reason string among them: 14 MB, of which TCP takes less than five.
@@ -12,6 +14,9 @@ const RELEASES: usize = 400_000;
 /// 40 MB of such PUBREL made the broker grow by 340 MB.
 #[tokio::test]
 async fn answers_that_nobody_takes_stop_the_reading_and_not_the_others() {
+    // It sends all before it reads anything.
+    let is_small = Transport::chosen() == Transport::Unix;
+    let _tcp = is_small.then(|| keep_to_tcp("a unix socket holds less than it sends"));
     let own = Own::start(|_| {}).await;
     let releases = ack(6, V5, 7, 0).repeat(RELEASES);
     // The keep-alive of the first passes while it is not read; the other takes its time to read every answer.
@@ -42,7 +47,7 @@ async fn answers_that_nobody_takes_stop_the_reading_and_not_the_others() {
 
 /// A client that sends and reads nothing.
 async fn greedy(own: &Own, keep_alive: u16, bytes: &[u8]) -> Client {
-    let mut client = Client::open_narrow(own.broker.addresses()[0], V5).await;
+    let mut client = Client::open_narrow(own.place.clone(), V5).await;
     client.present(Connect::new(V5).keep_alive(keep_alive)).await;
     client.send(bytes).await;
     client
@@ -52,7 +57,7 @@ async fn greedy(own: &Own, keep_alive: u16, bytes: &[u8]) -> Client {
 #[tokio::test]
 async fn who_takes_no_answers_for_too_long_is_disconnected() {
     let own = Own::start(|c| c.limits.slow_reader = Duration::from_millis(100)).await;
-    let mut greedy = Client::open_narrow(own.broker.addresses()[0], V5).await;
+    let mut greedy = Client::open_narrow(own.place.clone(), V5).await;
     greedy.present(Connect::new(V5).keep_alive(0)).await;
     greedy.send(&ack(6, V5, 7, 0).repeat(RELEASES)).await;
     while own.broker.counts().disconnected_slow == 0 {

@@ -1,7 +1,9 @@
 //! What one client may make the broker keep: each budget is refused with a reason, counted, and given back.
 
 use crate::Own;
-use crate::support::{Client, Connect, Packet, Property, Publish, Version, Will, encode_properties, frame};
+use crate::support::{
+    Client, Connect, Packet, Property, Publish, Version, Will, encode_properties, frame, keep_to_addresses,
+};
 use Version::{V3, V5};
 
 fn properties(count: usize) -> impl Iterator<Item = Property> {
@@ -222,13 +224,14 @@ async fn sessions_are_bounded_for_all_and_for_each_user() {
 /// Two addresses that were within `sessions_per_user` filled all, and nobody else was let in.
 #[tokio::test]
 async fn whoever_comes_new_finds_room_for_a_session_whatever_others_hold() {
+    let _tcp = keep_to_addresses();
     let own = Own::start(|c| c.limits.sessions = 30).await;
     let mut held = Vec::new();
     let mut counts = Vec::new();
     for host in 1..=4 {
         let before = held.len();
         loop {
-            let mut client = Client::open_from([127, 0, 0, host].into(), own.broker.addresses()[0], V5).await;
+            let mut client = Client::open_from([127, 0, 0, host].into(), own.place.clone(), V5).await;
             if client.present(Connect::new(V5)).await.code != 0 {
                 break;
             }

@@ -3,7 +3,7 @@
 use rantai_broker::Config;
 
 use crate::Own;
-use crate::support::{Client, Connect, Version, unique};
+use crate::support::{Client, Connect, Version, keep_to_addresses, unique};
 use Version::{V3, V5};
 
 const BUSY: u8 = 0x89;
@@ -32,6 +32,7 @@ async fn guess(own: &Own, count: usize) -> Vec<u8> {
 
 #[tokio::test]
 async fn guesses_wait_for_each_other_and_nobody_elsewhere_does() {
+    let _tcp = keep_to_addresses();
     let own = Own::start(with_a_user).await;
     let known = login(V5, "right").id("hers");
     own.connect(known.clone()).await.disconnect().await;
@@ -42,7 +43,7 @@ async fn guesses_wait_for_each_other_and_nobody_elsewhere_does() {
     assert!(codes.contains(&BUSY), "{codes:02x?}");
     assert!(counts.delayed_logins > 0 && counts.refused_logins > 0, "{counts:?}");
 
-    let mut elsewhere = Client::open_from([127, 0, 0, 2].into(), own.broker.addresses()[0], V3).await;
+    let mut elsewhere = Client::open_from([127, 0, 0, 2].into(), own.place.clone(), V3).await;
     assert_eq!(elsewhere.present(login(V3, "right")).await.code, 0);
     own.connect(known).await;
     assert_eq!(own.broker.counts().delayed_logins, counts.delayed_logins, "neither has waited");

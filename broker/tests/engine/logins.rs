@@ -1,10 +1,10 @@
 //! Logging in: passwords are checked beside everything else, in turns, and not again and again.
 
-use rantai_broker::{Broker, Config, Cost, Record, User};
+use rantai_broker::{Config, Cost, Record, User};
 use tokio::task::JoinSet;
 
 use crate::Own;
-use crate::support::{Client, Connect, Version, unique, user};
+use crate::support::{Client, Connect, Version, keep_to_addresses, unique, user};
 use Version::{V3, V5};
 
 const BUSY: u8 = 0x89;
@@ -31,6 +31,7 @@ fn ada(password: &str) -> Connect {
 /// By counts: of what others wait for hardly anything is done before.
 #[tokio::test]
 async fn wrong_passwords_from_one_address_hold_nobody_elsewhere_up() {
+    let _tcp = keep_to_addresses();
     const FLOOD: u64 = 300;
     let own = Own::start(with_slow_checks).await;
     let mut flood = Vec::new();
@@ -40,7 +41,7 @@ async fn wrong_passwords_from_one_address_hold_nobody_elsewhere_up() {
         client.send(&guess.encode()).await;
         flood.push(client);
     }
-    let mut elsewhere = Client::open_from([127, 0, 0, 2].into(), own.broker.addresses()[0], V5).await;
+    let mut elsewhere = Client::open_from([127, 0, 0, 2].into(), own.place.clone(), V5).await;
     assert_eq!(elsewhere.present(ada("right")).await.code, 0);
     let hashed = own.broker.counts().hashed_passwords;
     assert!(hashed < FLOOD / 2, "{hashed} hashes were before it");
@@ -119,9 +120,7 @@ async fn a_client_id_with_a_session_of_its_user_does_not_wait_for_guesses_of_oth
     own.connect(ada("right").id("hers").persistent()).await.disconnect().await;
     own.broker.shutdown().await;
 
-    let mut again = Config::on_free_port();
-    config(&mut again);
-    let own = Own { broker: Broker::start(again).await.expect("it starts again") };
+    let own = Own::start(config).await;
     // The waits grow with each wrong one: on a slow machine the first are over before the next guess comes.
     let delayed = loop {
         let mut guesses = JoinSet::new();

@@ -42,22 +42,24 @@ mod unserved;
 mod websocket;
 
 use rantai_broker::{Broker, Config};
-use support::{Client, Connect, Version};
+use support::{Client, Connect, Place, Version, listen};
 
 /// A broker of this test's own, and where it listens.
 struct Own {
     broker: Broker,
+    place: Place,
 }
 
 impl Own {
     async fn start(change: impl FnOnce(&mut Config)) -> Self {
         let mut config = Config::on_free_port();
         change(&mut config);
-        Self { broker: Broker::start(config).await.expect("a broker starts on a free port") }
+        let (broker, place) = listen::start(config).await.expect("a broker starts on a free port");
+        Self { broker, place }
     }
 
     async fn open(&self, version: Version) -> Client {
-        Client::open(self.broker.addresses()[0], version).await
+        Client::open(self.place.clone(), version).await
     }
 
     async fn connect(&self, connect: Connect) -> Client {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rantai_broker::{BrokerThread, Config, StartError};
 
-use crate::support::{Connect, Version};
+use crate::support::{Connect, Version, keep_to_tcp};
 
 /// Connects as a client without any runtime.
 fn is_answered(address: SocketAddr) -> bool {
@@ -19,6 +19,7 @@ fn is_answered(address: SocketAddr) -> bool {
 
 #[test]
 fn a_broker_thread_answers_while_nobody_runs_the_runtime_that_started_it() {
+    let _tcp = keep_to_tcp("it is about the thread of the broker");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let broker = runtime.block_on(BrokerThread::start(Config::on_free_port())).expect("it starts");
     let address = broker.addresses()[0];

@@ -18,6 +18,7 @@ use Version::{V3, V5};
 const PATIENCE: Duration = Duration::from_secs(30);
 
 async fn broker(change: impl FnOnce(&mut Config)) -> Broker {
+    rantai_testing::note_kept("its clients of WebSocket are those of another library");
     let tcp = Listener::tcp("127.0.0.1:0".parse().expect("an address"));
     let web = Listener { web: Some(WebSettings::default()), ..tcp };
     let mut config = Config { listen: Vec::new(), listeners: vec![web], ..Config::default() };

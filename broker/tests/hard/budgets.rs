@@ -1,10 +1,11 @@
 //! What the budgets of one client are counted in is what the process takes.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
 
 use rantai_broker::{Config, Limits};
-use rantai_testing::{Connect, Property, Publish, Version, pingreq, subscribe, subscribe_with};
+use rantai_testing::{
+    BlockingStream, Connect, Property, Publish, Version, pingreq, subscribe, subscribe_with,
+};
 
 use crate::client::HUNG;
 use crate::process::{Target, serve_if_asked};
@@ -22,11 +23,11 @@ fn config() -> Config {
     Config { limits, ..Config::on_free_port() }
 }
 
-struct Client(TcpStream);
+struct Client(BlockingStream);
 
 impl Client {
     fn connect(target: &Target, connect: &Connect) -> Self {
-        let stream = TcpStream::connect(target.address()).expect("the broker listens");
+        let stream = target.place().open_blocking().expect("the broker listens");
         stream.set_read_timeout(Some(HUNG)).expect("a timeout");
         let mut client = Self(stream);
         client.send(&connect.encode());

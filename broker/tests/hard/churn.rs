@@ -1,12 +1,11 @@
 //! Thousands of clients that live for one request, among others that flood, leave and take over.
 
 use std::collections::HashSet;
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use rantai_broker::Config;
-use rantai_testing::{Connect, Property, Publish, Version};
+use rantai_testing::{Connect, Place, Property, Publish, Version};
 
 use crate::client::{Broken, Client, HUNG, clean};
 use crate::process::{Target, serve_if_asked};
@@ -28,10 +27,10 @@ fn short_lived_clients_are_never_cut_off() {
     serve_if_asked(config);
     let seed = Random::seed_from("RANTAI_CHURN_SEED");
     let target = Target::start("churn::short_lived_clients_are_never_cut_off");
-    let address = target.address();
-    let mut watcher = Client::open(address, &clean(Version::V5, "watcher")).expect("the watcher connects");
+    let place = target.place();
+    let mut watcher = Client::open(place, &clean(Version::V5, "watcher")).expect("the watcher connects");
     watcher.subscribe(&["$SYS/broker/clients/total"], 0).expect("the watcher subscribes");
-    let mut responder = Client::open(address, &clean(Version::V5, "responder")).expect("it connects");
+    let mut responder = Client::open(place, &clean(Version::V5, "responder")).expect("it connects");
     responder.subscribe(&["$share/workers/churn/request"], 2).expect("the responder subscribes");
     await_clients(&mut watcher, 2);
     let files = target.open_files();
@@ -46,21 +45,21 @@ fn short_lived_clients_are_never_cut_off() {
 
         let start = Instant::now();
         for number in 0..REQUESTS {
-            request(address, number).unwrap_or_else(|broken| panic!("client {number} was {broken}"));
+            request(place, number).unwrap_or_else(|broken| panic!("client {number} was {broken}"));
         }
         eprintln!("{REQUESTS} one-request clients in sequence: {:?}", start.elapsed());
 
         let mut others = Vec::new();
         for index in 0..2 {
             let over = &others_over;
-            others.push(scope.spawn(move || flood(address, index, over)));
+            others.push(scope.spawn(move || flood(place, index, over)));
         }
         for index in 0..4 {
             let over = &others_over;
             let mut random = Random::new(seed ^ index);
-            others.push(scope.spawn(move || leave_again_and_again(address, index, &mut random, over)));
+            others.push(scope.spawn(move || leave_again_and_again(place, index, &mut random, over)));
             let mut random = Random::new(seed ^ index << 8);
-            others.push(scope.spawn(move || take_over(address, &mut random, over)));
+            others.push(scope.spawn(move || take_over(place, &mut random, over)));
         }
         let start = Instant::now();
         let clients: Vec<_> = (0..AT_A_TIME)
@@ -71,7 +70,7 @@ fn short_lived_clients_are_never_cut_off() {
                         if number >= 2 * REQUESTS {
                             return Ok(());
                         }
-                        request(address, number).map_err(|broken| format!("client {number} was {broken}"))?;
+                        request(place, number).map_err(|broken| format!("client {number} was {broken}"))?;
                     }
                 })
             })
@@ -94,7 +93,7 @@ fn short_lived_clients_are_never_cut_off() {
     assert_eq!(answered, 2 * REQUESTS, "requests that reached the responder, each of them once");
 
     for id in 0..TAKEN {
-        let last = Client::open(address, &clean(Version::V5, &taken(id)));
+        let last = Client::open(place, &clean(Version::V5, &taken(id)));
         last.and_then(Client::disconnect).expect("an id that is taken over connects once more");
     }
     // The responder left at the end too.
@@ -132,11 +131,11 @@ fn await_clients(watcher: &mut Client, expected: usize) {
 }
 
 /// A whole life: connect, subscribe to an own reply topic, ask, hear the answer, disconnect.
-fn request(address: SocketAddr, number: usize) -> Result<(), Broken> {
+fn request(place: &Place, number: usize) -> Result<(), Broken> {
     let version = if number.is_multiple_of(2) { Version::V5 } else { Version::V3 };
     let qos = (number / 2 % 3) as u8;
     let reply_topic = format!("churn/reply/{number}");
-    let mut client = Client::open(address, &clean(version, &format!("one-request-{number}")))?;
+    let mut client = Client::open(place, &clean(version, &format!("one-request-{number}")))?;
     client.subscribe(&[&reply_topic], qos)?;
     let correlation = number.to_be_bytes();
     let question = Publish::new("churn/request", &format!("{reply_topic}\n{number}"))
@@ -186,10 +185,10 @@ fn respond(mut responder: Client, over: &AtomicBool) -> Result<usize, String> {
 }
 
 /// Publishes without end to whoever listens; how many.
-fn flood(address: SocketAddr, index: usize, over: &AtomicBool) -> Result<usize, String> {
+fn flood(place: &Place, index: usize, over: &AtomicBool) -> Result<usize, String> {
     let cut = |broken| format!("the flooding client {index} was {broken}");
     let version = if index == 0 { Version::V5 } else { Version::V3 };
-    let mut client = Client::open(address, &clean(version, &format!("flood-{index}"))).map_err(cut)?;
+    let mut client = Client::open(place, &clean(version, &format!("flood-{index}"))).map_err(cut)?;
     let mut sent = 0;
     while !over.load(Ordering::Relaxed) {
         let message = Publish::new(&format!("noise/{}", sent % 7), &[b'.'; 1_000]).qos((sent % 3) as u8);
@@ -205,7 +204,7 @@ const NOISY: &[&[&str]] =
 
 /// Subscribes to what flows, reads a little and leaves, with DISCONNECT or without; how often.
 fn leave_again_and_again(
-    address: SocketAddr,
+    place: &Place,
     index: u64,
     random: &mut Random,
     over: &AtomicBool,
@@ -214,7 +213,7 @@ fn leave_again_and_again(
     while !over.load(Ordering::Relaxed) {
         let version = random.pick(&[Version::V3, Version::V5]);
         let connect = clean(version, &format!("leaves-{index}-{round}"));
-        listen(address, &connect, random, over).map_err(|broken| format!("a listener was {broken}"))?;
+        listen(place, &connect, random, over).map_err(|broken| format!("a listener was {broken}"))?;
         round += 1;
     }
     Ok(round)
@@ -228,13 +227,13 @@ fn taken(id: usize) -> String {
 }
 
 /// Connects with ids that others use at that moment, with sessions that last and sessions that do not; how often.
-fn take_over(address: SocketAddr, random: &mut Random, over: &AtomicBool) -> Result<usize, String> {
+fn take_over(place: &Place, random: &mut Random, over: &AtomicBool) -> Result<usize, String> {
     let mut round = 0;
     while !over.load(Ordering::Relaxed) {
         let version = random.pick(&[Version::V3, Version::V5]);
         let id = taken(random.below(TAKEN));
         let connect = if random.percent(50) { clean(version, &id) } else { clean(version, &id).persistent() };
-        match listen(address, &connect, random, over) {
+        match listen(place, &connect, random, over) {
             Err(broken) if !broken.is_cut() && !matches!(broken, Broken::Disconnected(TAKEN_OVER)) => {
                 return Err(format!("a client that was to be taken over was {broken}"));
             }
@@ -244,13 +243,8 @@ fn take_over(address: SocketAddr, random: &mut Random, over: &AtomicBool) -> Res
     Ok(round)
 }
 
-fn listen(
-    address: SocketAddr,
-    connect: &Connect,
-    random: &mut Random,
-    over: &AtomicBool,
-) -> Result<(), Broken> {
-    let mut client = Client::open(address, connect)?;
+fn listen(place: &Place, connect: &Connect, random: &mut Random, over: &AtomicBool) -> Result<(), Broken> {
+    let mut client = Client::open(place, connect)?;
     client.subscribe(random.pick(NOISY), random.below(3) as u8)?;
     for _ in 0..random.below(30) {
         while client.message_within(Duration::from_millis(20))?.is_none() {

@@ -2,11 +2,10 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::fmt;
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use rantai_testing::{
-    Connack, Connect, Packet, Publish, Socket, SocketError, Version, ack, frame, subscribe,
+    Connack, Connect, Packet, Place, Publish, Socket, SocketError, Version, ack, frame, subscribe,
 };
 
 /// How long anything may take before it counts as hung. No test measures time otherwise.
@@ -66,8 +65,8 @@ struct Link(Socket);
 
 impl Link {
     /// Connects. Fails on any reason but success.
-    fn open(address: SocketAddr, connect: &Connect) -> Result<Self, Broken> {
-        let socket = Socket::open(address, connect.version);
+    fn open(place: &Place, connect: &Connect) -> Result<Self, Broken> {
+        let socket = Socket::at(place, connect.version);
         let mut link = Self(socket.map_err(|cause| Broken::Closed(cause.to_string()))?);
         link.0.send(&connect.encode())?;
         match link.receive_before(Instant::now() + HUNG, "CONNACK")? {
@@ -97,8 +96,8 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    pub(crate) fn open(address: SocketAddr, connect: &Connect) -> Result<Self, Broken> {
-        let link = Link::open(address, connect)?;
+    pub(crate) fn open(place: &Place, connect: &Connect) -> Result<Self, Broken> {
+        let link = Link::open(place, connect)?;
         Ok(Self { link, last_id: 0, inbox: VecDeque::new(), received: HashSet::new() })
     }
 

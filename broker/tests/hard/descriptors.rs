@@ -1,11 +1,13 @@
 //! Descriptors: those of clients that have gone, wholly or by half, are given back, and newcomers get one.
 
 use std::io::Write;
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
 use rantai_broker::{Config, Cost, Limits, Record, User};
-use rantai_testing::{Connect, Property, Publish, Version, pingreq, subscribe};
+use rantai_testing::{
+    BlockingStream, Connect, Place, Property, Publish, Version, keep_to_tcp, pingreq, subscribe,
+};
 
 use crate::client::{Client, clean};
 use crate::process::{Target, serve_if_asked};
@@ -18,6 +20,7 @@ const UNREAD: usize = 32 << 20;
 /// Sockets without a CONNECT took all descriptors until their time was over: nobody else was accepted.
 #[test]
 fn newcomers_get_in_where_sockets_without_a_connect_take_every_descriptor() {
+    let _tcp = keep_to_tcp("its sockets say nothing at all, not even of TLS or WebSocket");
     serve_if_asked(|| {
         let limits = Limits { connect_timeout: Duration::from_mins(10), ..Limits::default() };
         Config { limits, ..Config::on_free_port() }
@@ -28,9 +31,11 @@ fn newcomers_get_in_where_sockets_without_a_connect_take_every_descriptor() {
     let mut honest = Vec::new();
     for number in 0..8 {
         // Within what the system accepts by itself.
-        held.extend((0..DESCRIPTORS).map(|_| TcpStream::connect(target.address()).expect("a backlog")));
+        held.extend(
+            (0..DESCRIPTORS).map(|_| TcpStream::connect(target.place().address()).expect("a backlog")),
+        );
         let id = format!("honest-{number}");
-        honest.push(Client::open(target.address(), &clean(Version::V5, &id)).expect("let in"));
+        honest.push(Client::open(target.place(), &clean(Version::V5, &id)).expect("let in"));
     }
     for client in &mut honest {
         client.subscribe(&["t"], 0).expect("connected all the while");
@@ -52,16 +57,16 @@ fn config() -> Config {
 }
 
 /// A client that has sent `bytes`, and will send nothing more.
-fn ended_by_half(address: SocketAddr, bytes: &[u8]) -> TcpStream {
-    let mut stream = TcpStream::connect(address).expect("the broker listens");
+fn ended_by_half(place: &Place, bytes: &[u8]) -> BlockingStream {
+    let mut stream = place.open_blocking().expect("the broker listens");
     stream.write_all(bytes).expect("the broker reads");
     stream.shutdown(Shutdown::Write).expect("it is open");
     stream
 }
 
 /// One that has sent PINGREQ until the broker stopped reading it, and does not read the answers.
-fn ended_unread(address: SocketAddr) -> TcpStream {
-    let mut stream = TcpStream::connect(address).expect("the broker listens");
+fn ended_unread(place: &Place) -> BlockingStream {
+    let mut stream = place.open_blocking().expect("the broker listens");
     stream.write_all(&clean(Version::V5, "unread").encode()).expect("the broker reads");
     stream.set_write_timeout(Some(Duration::from_millis(500))).expect("a timeout");
     let pings = pingreq().repeat(32 << 10);
@@ -84,33 +89,33 @@ fn ended_unread(address: SocketAddr) -> TcpStream {
 fn clients_that_end_by_half_leave_no_descriptor_behind() {
     serve_if_asked(config);
     let target = Target::start("descriptors::clients_that_end_by_half_leave_no_descriptor_behind");
-    let address = target.address();
+    let place = target.place();
     let files = target.open_files();
     let connect = |id: &str| Connect::new(Version::V5).id(id);
-    let mut ended = vec![ended_unread(address)];
+    let mut ended = vec![ended_unread(place)];
 
     // A full queue, whose reader acknowledges nothing.
     let reader = connect("reader").property(Property::ReceiveMaximum(1)).encode();
-    let mut reading = TcpStream::connect(address).expect("the broker listens");
+    let mut reading = place.open_blocking().expect("the broker listens");
     reading
         .write_all(&[reader, subscribe(Version::V5, 1, &[("full", 1)])].concat())
         .expect("the broker reads");
-    let mut honest = Client::open(address, &clean(Version::V5, "honest")).expect("let in");
+    let mut honest = Client::open(place, &clean(Version::V5, "honest")).expect("let in");
     honest.subscribe(&["other"], 1).expect("granted");
     for number in 0..3 {
         let messages = (1..=5).map(|id| Publish::new("full", "x").qos(1).id(id).encode(Version::V5));
         let connect = connect(&format!("publisher-{number}")).encode();
-        ended.push(ended_by_half(address, &[vec![connect], messages.collect()].concat().concat()));
+        ended.push(ended_by_half(place, &[vec![connect], messages.collect()].concat().concat()));
     }
 
     // Before and within CONNECT, behind it, and with a password that waits for its turn.
     let greeting = connect("greeted").encode();
-    ended.push(ended_by_half(address, &[]));
-    ended.push(ended_by_half(address, &greeting[..greeting.len() / 2]));
-    ended.push(ended_by_half(address, &greeting));
+    ended.push(ended_by_half(place, &[]));
+    ended.push(ended_by_half(place, &greeting[..greeting.len() / 2]));
+    ended.push(ended_by_half(place, &greeting));
     for number in 0..30 {
         let guess = connect(&format!("guess-{number}")).user("ada").password("wrong");
-        ended.push(ended_by_half(address, &guess.encode()));
+        ended.push(ended_by_half(place, &guess.encode()));
     }
     reading.shutdown(Shutdown::Write).expect("it is open");
     drop(honest);

@@ -2,12 +2,12 @@
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::Shutdown;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use rantai_broker::{Config, Limits, QueueFull};
-use rantai_testing::{Property, Publish, Version};
+use rantai_testing::{BlockingStream, Place, Property, Publish, Version};
 
 use crate::client::{Broken, Client, HUNG, clean};
 use crate::process::{Target, serve_if_asked};
@@ -39,7 +39,7 @@ fn hostile_traffic_hurts_nobody_else() {
     let wanted = std::env::var("RANTAI_HOSTILE_PACKETS")
         .map_or(200_000, |text| text.parse().expect("RANTAI_HOSTILE_PACKETS is a number"));
     let target = Target::start("hostile::hostile_traffic_hurts_nobody_else");
-    let address = target.address();
+    let place = target.place();
     let files = target.open_files();
     let memory = target.memory();
 
@@ -53,7 +53,7 @@ fn hostile_traffic_hurts_nobody_else() {
             .map(|(pair, versions)| {
                 let over = &over;
                 scope.spawn(move || {
-                    let answered = round_trips(address, pair, versions, over);
+                    let answered = round_trips(place, pair, versions, over);
                     over.store(true, Ordering::Relaxed);
                     answered
                 })
@@ -67,7 +67,7 @@ fn hostile_traffic_hurts_nobody_else() {
                     let mut open = VecDeque::new();
                     while sent.load(Ordering::Relaxed) < wanted && !over.load(Ordering::Relaxed) {
                         let script = Script::new(&mut random);
-                        open.push_back((send(address, &script)?, script.polite));
+                        open.push_back((send(place, &script)?, script.polite));
                         sent.fetch_add(script.packets, Ordering::Relaxed);
                         connections.fetch_add(1, Ordering::Relaxed);
                         if open.len() > LINGERING {
@@ -95,7 +95,7 @@ fn hostile_traffic_hurts_nobody_else() {
     assert!(sent >= wanted);
 
     target.await_open_files(files);
-    round_trips(address, 9, (Version::V5, Version::V5), &AtomicBool::new(true))
+    round_trips(place, 9, (Version::V5, Version::V5), &AtomicBool::new(true))
         .unwrap_or_else(|broken| panic!("afterwards a client was {broken}"));
     if let (Some((before, _)), Some((_, most))) = (memory, target.memory()) {
         let grown = most.saturating_sub(before);
@@ -106,9 +106,8 @@ fn hostile_traffic_hurts_nobody_else() {
 }
 
 /// Sends the whole script at once. That the broker has had enough before its end is its right.
-fn send(address: SocketAddr, script: &Script) -> Result<TcpStream, String> {
-    let mut stream =
-        TcpStream::connect(address).map_err(|error| format!("nobody accepts any more: {error}"))?;
+fn send(place: &Place, script: &Script) -> Result<BlockingStream, String> {
+    let mut stream = place.open_blocking().map_err(|error| format!("nobody accepts any more: {error}"))?;
     let timeout = Some(HUNG);
     stream.set_write_timeout(timeout).and(stream.set_read_timeout(timeout)).expect("a socket has timeouts");
     match stream.write_all(&script.bytes) {
@@ -120,7 +119,7 @@ fn send(address: SocketAddr, script: &Script) -> Result<TcpStream, String> {
 }
 
 /// A polite client half-closes and reads to the end, which the broker has to grant; others just go.
-fn leave(mut stream: TcpStream, polite: bool) -> Result<(), String> {
+fn leave(mut stream: BlockingStream, polite: bool) -> Result<(), String> {
     if !polite || stream.shutdown(Shutdown::Write).is_err() {
         return Ok(());
     }
@@ -142,14 +141,14 @@ fn leave(mut stream: TcpStream, polite: bool) -> Result<(), String> {
 
 /// Requests and replies at QoS 1 and 2 until it is over, at least one; how many there were.
 fn round_trips(
-    address: SocketAddr,
+    place: &Place,
     pair: usize,
     versions: (Version, Version),
     over: &AtomicBool,
 ) -> Result<usize, Broken> {
     let (request, reply) = (format!("honest/{pair}/request"), format!("honest/{pair}/reply"));
-    let mut caller = Client::open(address, &clean(versions.0, &format!("the honest caller {pair}")))?;
-    let mut server = Client::open(address, &clean(versions.1, &format!("the honest server {pair}")))?;
+    let mut caller = Client::open(place, &clean(versions.0, &format!("the honest caller {pair}")))?;
+    let mut server = Client::open(place, &clean(versions.1, &format!("the honest server {pair}")))?;
     caller.subscribe(&[&reply], 2)?;
     server.subscribe(&[&request], 2)?;
     let mut answered = 0;

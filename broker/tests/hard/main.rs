@@ -7,6 +7,9 @@ mod churn;
 mod client;
 mod descriptors;
 mod hostile;
+#[path = "../support/listen.rs"]
+#[allow(dead_code, reason = "no broker starts again in these tests")]
+mod listen;
 mod process;
 mod random;
 mod texts;

@@ -1,14 +1,16 @@
 //! A broker in a process of its own: its memory, its open files and its panics are then nobody else's.
 
 use std::io::{BufRead, BufReader, Read};
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::ToSocketAddrs;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use rantai_broker::{Broker, Config};
+use rantai_broker::Config;
+use rantai_testing::{Place, Transport};
 
 use crate::client::HUNG;
+use crate::listen;
 
 const SERVE: &str = "RANTAI_HARD_SERVE";
 const LISTENING: &str = "listening on ";
@@ -27,8 +29,8 @@ pub(crate) fn serve_if_asked(config: impl FnOnce() -> Config) {
     }));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
-        let broker = Broker::start(config()).await.expect("the broker starts");
-        println!("{LISTENING}{}", broker.addresses()[0]);
+        let (broker, place) = listen::start(config()).await.expect("the broker starts");
+        println!("{LISTENING}{place}");
         let (end, ended) = tokio::sync::oneshot::channel();
         std::thread::spawn(move || {
             let _ = std::io::stdin().read(&mut [0]);
@@ -46,7 +48,7 @@ pub(crate) fn serve_if_asked(config: impl FnOnce() -> Config) {
 
 /// The broker under test: our own in another process, or the one at `RANTAI_TEST_BROKER` (host:port).
 pub(crate) struct Target {
-    address: SocketAddr,
+    place: Place,
     process: Option<(Child, BufReader<ChildStdout>)>,
 }
 
@@ -70,7 +72,8 @@ impl Target {
         if let Ok(address) = std::env::var("RANTAI_TEST_BROKER") {
             eprintln!("against {address}: its memory, files and panics are not looked at");
             let address = address.to_socket_addrs().ok().and_then(|mut all| all.next());
-            return Self { address: address.expect("RANTAI_TEST_BROKER is host:port"), process: None };
+            let address = address.expect("RANTAI_TEST_BROKER is host:port");
+            return Self { place: Place::new(Transport::chosen(), address), process: None };
         }
         let mut child = command
             .args([name, "--exact", "--nocapture", "--test-threads=1"])
@@ -85,15 +88,15 @@ impl Target {
             line.clear();
             let count = output.read_line(&mut line).expect("the broker's output is text");
             assert!(count > 0, "the broker did not start");
-            if let Some((_, address)) = line.split_once(LISTENING) {
-                let address = address.trim().parse().expect("an address follows");
-                return Self { address, process: Some((child, output)) };
+            if let Some((_, place)) = line.split_once(LISTENING) {
+                let place = place.trim().parse().expect("a URL follows");
+                return Self { place, process: Some((child, output)) };
             }
         }
     }
 
-    pub(crate) fn address(&self) -> SocketAddr {
-        self.address
+    pub(crate) fn place(&self) -> &Place {
+        &self.place
     }
 
     /// Resident memory in bytes: now, and the most there ever was.

@@ -1,16 +1,15 @@
 //! One connection to the broker, and what tests ask of it. Every wait is bounded.
 
 use std::collections::{HashMap, VecDeque};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
 use rantai_testing::{
-    Ack, Connack, Connect, Packet, Property, Publish, Suback, Version, ack, disconnect, length_of_first,
-    pingreq, read_packet, subscribe_with, unsubscribe,
+    Ack, Connack, Connect, Origin, Packet, Place, Property, Publish, Stream, Suback, Version, ack,
+    disconnect, length_of_first, pingreq, read_packet, subscribe_with, unsubscribe,
 };
 
 use super::{is_external, unique_topic};
@@ -20,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A client of the broker under test.
 pub(crate) struct Client {
-    stream: TcpStream,
+    stream: Stream,
     read: Vec<u8>,
     version: Version,
     /// Messages that came while an acknowledgement was awaited.
@@ -36,31 +35,27 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// A connection on which nothing has been said yet.
-    pub(crate) async fn open(address: SocketAddr, version: Version) -> Self {
-        Self::open_by(socket_for(address), address, version).await
+    /// A connection on which nothing has been said yet, past the handshakes of its transport.
+    pub(crate) async fn open(place: impl Into<Place>, version: Version) -> Self {
+        Self::open_by(place.into(), Origin::default(), version).await
     }
 
     /// A connection from another address of this machine's, such as 127.0.0.2.
-    pub(crate) async fn open_from(from: IpAddr, address: SocketAddr, version: Version) -> Self {
-        let socket = socket_for(address);
-        socket.bind(SocketAddr::new(from, 0)).unwrap_or_else(|error| panic!("cannot use {from}: {error}"));
-        Self::open_by(socket, address, version).await
+    pub(crate) async fn open_from(from: IpAddr, place: impl Into<Place>, version: Version) -> Self {
+        Self::open_by(place.into(), Origin { from: Some(from), ..Origin::default() }, version).await
     }
 
     /// A connection whose socket takes few bytes that the client does not read.
-    pub(crate) async fn open_narrow(address: SocketAddr, version: Version) -> Self {
-        let socket = socket_for(address);
-        socket.set_recv_buffer_size(4 << 10).expect("a socket has a buffer");
-        Self::open_by(socket, address, version).await
+    pub(crate) async fn open_narrow(place: impl Into<Place>, version: Version) -> Self {
+        let origin = Origin { receive_buffer: Some(4 << 10), ..Origin::default() };
+        Self::open_by(place.into(), origin, version).await
     }
 
-    async fn open_by(socket: TcpSocket, address: SocketAddr, version: Version) -> Self {
-        let stream = timeout(PATIENCE, socket.connect(address))
+    async fn open_by(place: Place, origin: Origin, version: Version) -> Self {
+        let stream = timeout(PATIENCE, place.open_from(origin))
             .await
-            .unwrap_or_else(|_| panic!("{address} takes no connection within {PATIENCE:?}"))
-            .unwrap_or_else(|error| panic!("cannot connect to {address}: {error}"));
-        stream.set_nodelay(true).expect("TCP has no-delay");
+            .unwrap_or_else(|_| panic!("{place} takes no connection within {PATIENCE:?}"))
+            .unwrap_or_else(|error| panic!("cannot connect to {place}: {error}"));
         Self {
             stream,
             read: Vec::new(),
@@ -77,7 +72,7 @@ impl Client {
 
     /// Turns Nagle's algorithm on again, which most MQTT libraries never turn off.
     pub(crate) fn leave_nagle_on(&self) {
-        self.stream.set_nodelay(false).expect("TCP has Nagle's algorithm");
+        self.stream.leave_nagle_on().expect("it is connected");
     }
 
     /// The version it speaks.
@@ -112,7 +107,11 @@ impl Client {
     /// Writes bytes as they are. A connection that the broker has closed already is no failure here:
     /// whoever sends nonsense may be cut off in the middle of it.
     pub(crate) async fn send(&mut self, bytes: &[u8]) {
-        timeout(PATIENCE, self.stream.write_all(bytes))
+        let sent = async {
+            self.stream.write_all(bytes).await?;
+            self.stream.flush().await
+        };
+        timeout(PATIENCE, sent)
             .await
             .unwrap_or_else(|_| panic!("the broker read nothing for {PATIENCE:?}"))
             .ok();
@@ -405,11 +404,6 @@ impl Client {
         }
         self.assert_ended().await;
     }
-}
-
-fn socket_for(address: SocketAddr) -> TcpSocket {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
-    socket.expect("a socket")
 }
 
 fn assert_reason(code: u8, codes: &[u8]) {

@@ -5,13 +5,14 @@
 #![allow(dead_code, unused_imports, reason = "every test binary uses its own part of the kit")]
 
 mod client;
+pub(crate) mod listen;
 mod target;
 
 pub(crate) use client::Client;
 pub(crate) use rantai_testing::{
-    Ack, Connack, Connect, Packet, Property, Publish, Suback, Version, Will, ack, auth, binary, disconnect,
-    encode_properties, frame, pingreq, string, subscribe, subscribe_with, unique, unsubscribe,
-    variable_integer,
+    Ack, Connack, Connect, Packet, Place, Property, Publish, Suback, Version, Will, ack, auth, binary,
+    disconnect, encode_properties, frame, keep_to_addresses, keep_to_tcp, pingreq, string, subscribe,
+    subscribe_with, unique, unsubscribe, variable_integer,
 };
 pub(crate) use target::{Target, is_external, lapse, target, target_with, unique_topic};
 

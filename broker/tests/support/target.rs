@@ -1,29 +1,30 @@
 //! The broker under test: our own, one per test, or the one that `RANTAI_TEST_BROKER` names.
 
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::ToSocketAddrs;
 use std::time::Duration;
 
 use rantai_broker::{Broker, Config};
+use rantai_testing::{Place, Transport};
 
-use super::{Client, Connack, Connect, Version, unique};
+use super::{Client, Connack, Connect, Version, listen, unique};
 
 /// A broker to test; an embedded one ends when this is dropped.
 pub(crate) struct Target {
-    address: SocketAddr,
+    place: Place,
     broker: Option<Broker>,
 }
 
-fn external() -> Option<SocketAddr> {
+/// A broker of somebody else listens by the transport under test.
+fn external() -> Option<Place> {
     let name = std::env::var("RANTAI_TEST_BROKER").ok()?;
     let mut found =
         name.to_socket_addrs().unwrap_or_else(|error| panic!("RANTAI_TEST_BROKER={name}: {error}"));
-    Some(found.next().expect("a name that resolves has an address"))
+    Some(Place::new(Transport::chosen(), found.next().expect("a name that resolves has an address")))
 }
 
 async fn embedded(config: Config) -> Target {
-    let broker = Broker::start(config).await.expect("a broker starts on a free port");
-    let address = *broker.addresses().first().expect("a broker with one listener has one address");
-    Target { address, broker: Some(broker) }
+    let (broker, place) = listen::start(config).await.expect("a broker starts on a free port");
+    Target { place, broker: Some(broker) }
 }
 
 /// Whether the broker under test is somebody else's.
@@ -34,7 +35,7 @@ pub(crate) fn is_external() -> bool {
 /// A broker with its default settings.
 pub(crate) async fn target() -> Target {
     match external() {
-        Some(address) => Target { address, broker: None },
+        Some(place) => Target { place, broker: None },
         None => embedded(Config::on_free_port()).await,
     }
 }
@@ -56,13 +57,13 @@ pub(crate) async fn target_with(change: impl FnOnce(&mut Config)) -> Option<Targ
 
 impl Target {
     /// Where it listens.
-    pub(crate) fn address(&self) -> SocketAddr {
-        self.address
+    pub(crate) fn place(&self) -> &Place {
+        &self.place
     }
 
     /// A connection on which nothing has been said yet, to be read as `version`.
     pub(crate) async fn open(&self, version: Version) -> Client {
-        Client::open(self.address, version).await
+        Client::open(self.place.clone(), version).await
     }
 
     /// A connected client with a clean session.

@@ -26,7 +26,7 @@ pub(crate) fn connect(user: usize, client_id: &str) -> Connect {
 impl Link {
     /// Connects, and says what CONNACK says.
     pub(crate) fn open(site: &Site, connect: &Connect) -> (Self, Connack) {
-        let mut socket = Socket::open(site.address, Version::V5).expect("the broker listens");
+        let mut socket = Socket::at(&site.place, Version::V5).expect("the broker listens");
         socket.send(&connect.encode()).expect("CONNECT is sent");
         let packet = socket.receive(PATIENCE).expect("an answer to CONNECT").expect("CONNACK in time");
         let Packet::Connack(connack) = packet else { panic!("{packet:?} is no CONNACK") };

@@ -7,6 +7,9 @@
 mod forbidden;
 mod history;
 mod link;
+#[path = "../../../broker/tests/support/listen.rs"]
+#[allow(dead_code, reason = "no broker starts again here")]
+mod listen;
 mod site;
 mod user;
 

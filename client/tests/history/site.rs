@@ -1,12 +1,14 @@
 //! The broker, its users and its rules.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use rantai_access::{AclFile, Table, UserRecord};
 use rantai_broker::{Broker, Config, Cost, Record};
 use rantai_client::wire::name::Root;
 use rantai_client::wire::role::BusRole;
+use rantai_testing::Place;
+
+use crate::listen;
 
 /// How many users there are.
 pub(crate) const USERS: usize = 20;
@@ -15,7 +17,7 @@ pub(crate) const USERS: usize = 20;
 pub(crate) struct Site {
     /// Stopped when dropped.
     _broker: Broker,
-    pub(crate) address: SocketAddr,
+    pub(crate) place: Place,
 }
 
 impl Site {
@@ -39,9 +41,8 @@ impl Site {
             config.users.push(rantai_broker::User::new(name(user), Some(password)));
         }
         config.access = Some(Arc::new(table.build().expect("a table")));
-        let broker = Broker::start(config).await.expect("a broker starts");
-        let address = broker.addresses()[0];
-        Self { _broker: broker, address }
+        let (broker, place) = listen::start(config).await.expect("a broker starts");
+        Self { _broker: broker, place }
     }
 }
 

@@ -24,6 +24,8 @@ use super::served::Served;
 const MOST_DOUBTFUL: usize = 1_024;
 /// An entry follows the subscription to the calls within this time.
 const APPEARANCE: Duration = Duration::from_secs(1);
+/// Between two looks at the registry in that time.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// Of a request passed on: whom to tell if it did not arrive.
 struct Passed {
@@ -153,10 +155,19 @@ impl Forwards {
                 let forwards = Arc::downgrade(self);
                 tokio::spawn(async move {
                     let _place = place;
-                    sleep(APPEARANCE).await;
-                    let Some(forwards) = forwards.upgrade() else { return };
-                    if forwards.replies.out.is_served(&passed.to) == Some(false) {
-                        forwards.dead_hop(passed, &Unsent::NobodyThere);
+                    let until = Instant::now() + APPEARANCE;
+                    loop {
+                        sleep(LOOK_AGAIN).await;
+                        let Some(forwards) = forwards.upgrade() else { return };
+                        match forwards.replies.out.is_served(&passed.to) {
+                            // It may have answered, and be gone before that time is over.
+                            Some(true) => return,
+                            Some(false) if Instant::now() >= until => {
+                                return forwards.dead_hop(passed, &Unsent::NobodyThere);
+                            }
+                            None if Instant::now() >= until => return,
+                            _ => {}
+                        }
                     }
                 });
             }

@@ -11,23 +11,23 @@ use rantai_site::config::{Config as NodesConfig, Configured};
 use rantai_testing::{Connect, Publish, Version, disconnect, subscribe};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 use super::support::{Bus, embedded};
 use super::users::{CALLING, SERVING, log_in_raw};
 
 /// A persistent session of MQTT 3.1.1, away, that is the only one to take the calls of `object`.
 async fn sleeper(bus: &Bus, object: &str) {
-    let address = bus.broker.as_ref().expect("embedded").addresses()[0];
-    let mut socket = TcpStream::connect(address).await.expect("it listens");
+    let mut socket = bus.open().await;
     let filter = format!("$share/{object}/{}/call/{object}/#", bus.root);
     let connect = log_in_raw(Connect::new(Version::V3).id("sleeper"), SERVING).resume().encode();
     let subscribe = subscribe(Version::V3, 1, &[(&filter, 1)]);
     socket.write_all(&[connect, subscribe].concat()).await.expect("sent");
+    socket.flush().await.expect("sent");
     let mut acknowledged = [0; 9];
     socket.read_exact(&mut acknowledged).await.expect("CONNACK and SUBACK");
     assert_eq!((acknowledged[3], acknowledged[8]), (0, 1), "let in and granted");
     socket.write_all(&disconnect(Version::V3, 0, &[])).await.expect("DISCONNECT");
+    socket.flush().await.expect("DISCONNECT");
     assert_eq!(socket.read(&mut [0]).await.expect("closed"), 0);
 }
 
@@ -40,11 +40,11 @@ async fn a_call_that_no_node_has_room_for_is_told_at_once_that_it_is_busy() {
     let client = bus.client().await;
     // Without an expiry: what has expired makes room.
     let topic = format!("{}/call/sleepy/run", bus.root);
-    let mut publisher =
-        TcpStream::connect(bus.broker.as_ref().expect("embedded").addresses()[0]).await.expect("it listens");
+    let mut publisher = bus.open().await;
     let connect = log_in_raw(Connect::new(Version::V5), CALLING).encode();
     let publish = Publish::new(&topic, "queued").qos(1).id(1).encode(Version::V5);
     publisher.write_all(&[connect, publish].concat()).await.expect("sent");
+    publisher.flush().await.expect("sent");
     let mut read = Vec::new();
     while !read.ends_with(&[0x40, 2, 0, 1]) {
         assert_ne!(publisher.read_buf(&mut read).await.expect("CONNACK and PUBACK"), 0);

@@ -7,8 +7,8 @@ use rantai_client::session::{Address, Publish, Status};
 use rantai_client::wire::topic::RegistryTopic;
 use rantai_nodes::Node;
 use rantai_systems::echo::{EchoObject, Plain};
-use rantai_testing::length_of_first;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy};
+use rantai_testing::{Stream, length_of_first};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy, split};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::support::{Bus, PATIENCE, bus, until};
@@ -17,24 +17,23 @@ use super::users::{SERVING, log_in};
 /// The first byte of a DISCONNECT packet.
 const DISCONNECT: u8 = 0xE0;
 
-/// A way to the broker on which its DISCONNECT gets lost.
+/// A way to the broker on which its DISCONNECT gets lost. Nodes reach it by TCP, and it the broker by the transport under test.
 async fn taciturn(bus: &Bus) -> Address {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let port = listener.local_addr().expect("bound").port();
-    let url = bus.address.to_string();
-    let broker = url.rsplit(['/', '@']).next().expect("a host and a port").to_owned();
+    let broker = bus.place.clone();
     tokio::spawn(async move {
         while let Ok((client, _)) = listener.accept().await {
-            let server = TcpStream::connect(&broker).await.expect("the broker is there");
+            let server = broker.open().await.expect("the broker is there");
             tokio::spawn(carry(client, server));
         }
     });
     log_in(Address::local(port), SERVING)
 }
 
-async fn carry(mut client: TcpStream, mut server: TcpStream) {
+async fn carry(mut client: TcpStream, server: Stream) {
     let (mut from_client, mut to_client) = client.split();
-    let (mut from_server, mut to_server) = server.split();
+    let (mut from_server, mut to_server) = split(server);
     let down = async {
         let mut bytes = Vec::new();
         while from_server.read_buf(&mut bytes).await.unwrap_or_default() > 0 {

@@ -1,6 +1,5 @@
 //! Features that the broker names in CONNACK: they are those of the connection, and what nodes believe depends on them.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,15 +10,15 @@ use rantai_client::object::Answer;
 use rantai_client::session::Address;
 use rantai_client::wire::user::User;
 use rantai_nodes::Node;
-use rantai_testing::{Property, frame, length_of_first};
+use rantai_testing::{Place, Property, Stream, frame, length_of_first};
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy, split};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 
 use super::support::{Run, open, until};
 
-/// Stands before a broker, and names features in its CONNACK.
+/// Stands before a broker, and names features in its CONNACK. It is reached by TCP, and the broker by the transport under test.
 struct Relay {
     address: Address,
     features: Arc<Mutex<&'static str>>,
@@ -27,14 +26,14 @@ struct Relay {
 }
 
 impl Relay {
-    async fn start(broker: SocketAddr, features: &'static str) -> Self {
+    async fn start(broker: Place, features: &'static str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = Address::local(listener.local_addr().expect("bound").port());
         let (features, cut) = (Arc::new(Mutex::new(features)), Arc::new(Notify::new()));
         let relay = Self { address, features: features.clone(), cut: cut.clone() };
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                let server = TcpStream::connect(broker).await.expect("the broker is there");
+                let server = broker.open().await.expect("the broker is there");
                 let (features, cut) = (*features.lock(), cut.clone());
                 tokio::spawn(async move {
                     tokio::select! {
@@ -48,9 +47,9 @@ impl Relay {
     }
 }
 
-async fn carry(mut client: TcpStream, mut server: TcpStream, features: &str) {
+async fn carry(mut client: TcpStream, server: Stream, features: &str) {
     let (mut from_client, mut to_client) = client.split();
-    let (mut from_server, mut to_server) = server.split();
+    let (mut from_server, mut to_server) = split(server);
     let down = async {
         let mut bytes = Vec::new();
         let length = loop {
@@ -83,8 +82,7 @@ async fn caller_is_believed_as_the_last_connack_says() {
     let mut config = Config::on_free_port();
     config.bus_roots.clear();
     let bus = open(config).await;
-    let broker = bus.broker.as_ref().expect("ours").addresses()[0];
-    let relay = Relay::start(broker, "teleport,caller").await;
+    let relay = Relay::start(bus.place.clone(), "teleport,caller").await;
     let builder = Node::builder(relay.address.clone()).root(bus.root.clone());
     let node = builder.connect().await.expect("a node");
     let who = Run(|call: rantai_client::object::Call| async move {

@@ -5,6 +5,7 @@
 //! `RANTAI_TEST_ROOT` is the root instead of `rantai`: whatever is a root has to do. With `RANTAI_TEST_USERS=1` embedded
 //! brokers have users and access rules. `support::open` starts a broker without them, for what means nothing there:
 //! `caller` that the broker leaves as it was sent (features.rs). session.rs and owners.rs have users of their own.
+//! `RANTAI_TEST_TRANSPORT` is the transport by which embedded brokers listen: tcp, tls, ws, wss or unix.
 
 #![allow(clippy::float_cmp, reason = "what goes through JSON comes back exactly")]
 
@@ -16,6 +17,8 @@ mod claims;
 mod doubles;
 mod features;
 mod files;
+#[path = "../../../broker/tests/support/listen.rs"]
+mod listen;
 mod names;
 mod nested;
 mod once;

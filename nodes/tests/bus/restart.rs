@@ -14,8 +14,6 @@ use super::support::{PATIENCE, again, embedded, until};
 #[tokio::test]
 async fn objects_are_callable_again_after_a_restart_of_the_broker() {
     let mut bus = embedded(Config::on_free_port()).await;
-    let mut config = Config::on_free_port();
-    config.listen = bus.broker.as_ref().expect("ours").addresses().to_vec();
     let node = bus.node().await;
     node.serve("echo", EchoObject(Plain)).await.expect("served");
     let client = bus.client().await;
@@ -28,7 +26,7 @@ async fn objects_are_callable_again_after_a_restart_of_the_broker() {
     assert!(matches!(ended, Err(CallError::Lost)), "{ended:?}");
     // A connection that lasted for less than a second does not begin its waits anew.
     tokio::time::sleep(Duration::from_millis(300)).await;
-    let _broker = again(config).await;
+    let _broker = again(&bus).await;
     let began = Instant::now();
     let echo = client.object("echo").deadline(Duration::from_millis(500));
     until("it answers", async || echo.call::<String>("echo", "x").await.is_ok()).await;
@@ -41,15 +39,13 @@ async fn objects_are_callable_again_after_a_restart_of_the_broker() {
 #[tokio::test]
 async fn what_may_be_repeated_is_sent_again_by_itself() {
     let mut bus = embedded(Config::on_free_port()).await;
-    let mut config = Config::on_free_port();
-    config.listen = bus.broker.as_ref().expect("ours").addresses().to_vec();
     let node = bus.node().await;
     node.serve("echo", EchoObject(Plain)).await.expect("served");
     let echo = bus.client().await.object("echo").deadline(PATIENCE).idempotent();
     let in_flight = tokio::spawn(async move { echo.call::<Value>("delay", (2_000, "late")).await });
     until("the call runs", async || node.objects()[0].running() == 1).await;
     bus.broker.take().expect("ours").shutdown().await;
-    let _broker = again(config).await;
+    let _broker = again(&bus).await;
     let result = in_flight.await.expect("no panic");
     // The node may be back later than the client: then nobody is there yet to repeat it to, and the new broker's registry
     // has no entry of the object, or one of a node that is not back.
@@ -63,8 +59,6 @@ async fn what_may_be_repeated_is_sent_again_by_itself() {
 #[tokio::test]
 async fn a_claim_is_made_again_where_the_connection_was_lost_meanwhile() {
     let mut bus = embedded(Config::on_free_port()).await;
-    let mut config = Config::on_free_port();
-    config.listen = bus.broker.as_ref().expect("ours").addresses().to_vec();
     let node = std::sync::Arc::new(bus.node().await);
     let claimant = node.clone();
     let claim = tokio::spawn(async move { claimant.serve("echo", EchoObject(Plain)).await });
@@ -73,7 +67,7 @@ async fn a_claim_is_made_again_where_the_connection_was_lost_meanwhile() {
     let mut entries = client.subscribe(vec![Filter::new(entries)]).await.expect("subscribed");
     entries.next().await.expect("an entry that is not settled");
     bus.broker.take().expect("ours").shutdown().await;
-    let _broker = again(config).await;
+    let _broker = again(&bus).await;
     let claimed = tokio::time::timeout(PATIENCE, claim).await.expect("no hang").expect("no panic");
     claimed.expect("served");
 }
@@ -94,8 +88,6 @@ async fn a_node_ends_in_order_while_the_broker_is_away() {
 #[tokio::test]
 async fn a_call_made_while_the_broker_is_away_goes_out_when_it_is_back() {
     let mut bus = embedded(Config::on_free_port()).await;
-    let mut config = Config::on_free_port();
-    config.listen = bus.broker.as_ref().expect("ours").addresses().to_vec();
     let client = bus.client().await;
     bus.broker.take().expect("ours").shutdown().await;
     let short = client.object("echo").deadline(Duration::from_millis(200));
@@ -103,7 +95,7 @@ async fn a_call_made_while_the_broker_is_away_goes_out_when_it_is_back() {
     assert_eq!(error.code().map(|c| c.0), Some(-32001), "it never left: {error}");
     let patient = client.object("echo").deadline(PATIENCE);
     let call = tokio::spawn(async move { patient.call::<String>("echo", "x").await });
-    let _broker = again(config).await;
+    let _broker = again(&bus).await;
     let node = bus.node().await;
     let replica = rantai_nodes::ServeOptions {
         mode: rantai_client::wire::entry::Mode::Replica,

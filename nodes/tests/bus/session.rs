@@ -11,11 +11,12 @@ use rantai_client::client::random_id;
 use rantai_client::session::{Address, ConnectRefusal, Filter, Publish, QoS, Status, Unsent};
 use rantai_nodes::Node;
 use rantai_systems::echo::{EchoObject, Plain};
+use rantai_testing::Transport;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
-use super::support::{PATIENCE, bus, embedded, until};
-use super::users::{ADMIN, log_in};
+use super::support::{Bus, PATIENCE, bus, embedded, until};
+use super::users::ADMIN;
 
 /// Each sends as fast as the other takes it, and reads what comes: whoever wrote before reading would stand still.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -92,19 +93,19 @@ async fn what_the_broker_does_not_take_is_an_error_and_not_the_end() {
     config.users = vec![User::new("ana", Some(Record::new(b"secret", Cost::LOWEST).expect("hashed")))];
     config.anonymous = false;
     let bus = embedded(config).await;
-    let port = bus.broker.as_ref().expect("ours").addresses()[0].port();
-    let wrong =
-        Client::connect(&format!("mqtt://ana:guess@127.0.0.1:{port}")).await.expect_err("wrong password");
+    let by = |password: &str| Client::builder(bus.address.clone().with_credentials("ana", password));
+    let wrong = by("guess").connect().await.expect_err("wrong password");
     assert!(matches!(wrong, ConnectError::Refused { .. }), "{wrong}");
     assert!(!format!("{wrong}{wrong:?}").contains("guess"), "{wrong:?}");
-    let nobody = Client::connect(&format!("mqtt://127.0.0.1:{port}")).await.expect_err("no name");
+    let nobody = Client::builder(bus.address.clone()).connect().await.expect_err("no name");
     assert!(matches!(nobody, ConnectError::Refused { refusal: ConnectRefusal::NoUser, .. }), "{nobody}");
-    let client = Client::connect(&format!("mqtt://ana:secret@127.0.0.1:{port}")).await.expect("let in");
+    let client = by("secret").connect().await.expect("let in");
     let large = client.publish(Publish::new("a/b", vec![0; 20_000])).await;
     assert!(matches!(large, Err(Unsent::TooLarge { limit: 10_000, .. })), "{large:?}");
     assert_eq!(client.publish(Publish::new("a/b", "x")).await, Err(Unsent::NobodyThere));
 }
 
+/// By TCP: what TLS and WebSocket say of such a server is in the client's own tests.
 #[tokio::test]
 async fn who_is_no_broker_is_told_apart() {
     let unused = {
@@ -124,18 +125,19 @@ async fn who_is_no_broker_is_told_apart() {
     assert!(matches!(error, ConnectError::Protocol { .. } | ConnectError::Unreachable { .. }), "{error}");
 }
 
-/// A relay between client and broker that can be cut.
-async fn cuttable(port: u16) -> (u16, Arc<tokio::sync::Notify>, Arc<AtomicUsize>) {
+/// A relay between client and broker that can be cut. It passes on the bytes of whatever transport they use.
+async fn cuttable(bus: &Bus) -> (u16, Arc<tokio::sync::Notify>, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let own = listener.local_addr().expect("bound").port();
     let (cut, connections) = (Arc::new(tokio::sync::Notify::new()), Arc::new(AtomicUsize::new(0)));
-    let (knife, count) = (cut.clone(), connections.clone());
+    let (knife, count, broker) = (cut.clone(), connections.clone(), bus.place.bare());
     tokio::spawn(async move {
         while let Ok((mut near, _)) = listener.accept().await {
             count.fetch_add(1, Ordering::SeqCst);
-            let knife = knife.clone();
+            let (knife, broker) = (knife.clone(), broker.clone());
             tokio::spawn(async move {
-                let Ok(mut far) = tokio::net::TcpStream::connect(("127.0.0.1", port)).await else { return };
+                let Ok(mut far) = broker.open().await else { return };
+                far.leave_nagle_on().expect("connected");
                 tokio::select! {
                     _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
                     () = knife.notified() => {}
@@ -152,9 +154,8 @@ async fn calls_through_a_peer_that_waits_for_tcp_are_not_delayed() {
     let bus = embedded(Config::on_free_port()).await;
     let node = bus.node().await;
     node.serve("echo", EchoObject(Plain)).await.expect("served");
-    let port = bus.broker.as_ref().expect("ours").addresses()[0].port();
-    let (through, _, _) = cuttable(port).await;
-    let builder = Client::builder(log_in(Address::local(through), ADMIN)).root(bus.root.clone());
+    let (through, _, _) = cuttable(&bus).await;
+    let builder = Client::builder(bus.through(through, ADMIN)).root(bus.root.clone());
     let client = builder.connect().await.expect("through the relay");
     let mut taken = Vec::new();
     for _ in 0..60 {
@@ -172,12 +173,10 @@ async fn calls_through_a_peer_that_waits_for_tcp_are_not_delayed() {
 #[tokio::test]
 async fn what_was_not_acknowledged_arrives_after_the_connection_was_cut() {
     let bus = embedded(Config::on_free_port()).await;
-    let port = bus.broker.as_ref().expect("ours").addresses()[0].port();
-    let (through, cut, connections) = cuttable(port).await;
+    let (through, cut, connections) = cuttable(&bus).await;
     let reader = bus.admin().await;
     let mut events = reader.subscribe(vec![Filter::new("x/#")]).await.expect("subscribed");
-    let client =
-        Client::builder(log_in(Address::local(through), ADMIN)).connect().await.expect("through the relay");
+    let client = Client::builder(bus.through(through, ADMIN)).connect().await.expect("through the relay");
     let mut sent = tokio::task::JoinSet::new();
     for number in 0..300_u32 {
         let client = client.clone();
@@ -201,10 +200,8 @@ async fn what_was_not_acknowledged_arrives_after_the_connection_was_cut() {
 #[tokio::test]
 async fn a_subscription_outlives_the_connection() {
     let bus = embedded(Config::on_free_port()).await;
-    let port = bus.broker.as_ref().expect("ours").addresses()[0].port();
-    let (through, cut, _) = cuttable(port).await;
-    let client =
-        Client::builder(log_in(Address::local(through), ADMIN)).connect().await.expect("through the relay");
+    let (through, cut, _) = cuttable(&bus).await;
+    let client = Client::builder(bus.through(through, ADMIN)).connect().await.expect("through the relay");
     let mut events = client.subscribe(vec![Filter::new("x/#")]).await.expect("subscribed");
     let writer = bus.admin().await;
     for round in 2..5 {
@@ -272,4 +269,15 @@ async fn connections_of_a_cloned_builder_have_ids_of_their_own() {
     assert_eq!(*given.id(), named, "one that was given stays");
     given.close().await;
     assert_eq!(*builder.connect().await.expect("connected").id(), named);
+}
+
+/// Otherwise every test would pass by TCP, whatever is chosen.
+#[tokio::test]
+async fn the_transport_under_test_is_the_one_that_is_used() {
+    let bus = embedded(Config::on_free_port()).await;
+    let client = bus.client().await;
+    client.publish(Publish::new("a/b", "x")).await.expect_err("nobody is there");
+    let (chosen, counts) = (Transport::chosen(), bus.broker.as_ref().expect("ours").counts());
+    assert_eq!((bus.place.transport(), counts.tls_handshakes), (chosen, u64::from(chosen.uses_tls())));
+    assert_eq!(bus.broker.as_ref().expect("ours").addresses().is_empty(), chosen == Transport::Unix);
 }

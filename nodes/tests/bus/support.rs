@@ -7,11 +7,13 @@ use rantai_broker::{Broker, Config, Cost, Record, User};
 use rantai_client::Client;
 use rantai_client::client::random_id;
 use rantai_client::object::{Answer, Answering, Call, Description, Method, Object, no_such_method};
-use rantai_client::session::Address;
+use rantai_client::session::{Address, TlsFiles};
 use rantai_client::wire::fault::Fault;
 use rantai_client::wire::name::{ClientId, Root};
 use rantai_nodes::Node;
+use rantai_testing::{Place, Stream, server_files};
 
+use super::listen;
 use super::users::{ADMIN, CALLING, SERVING, log_in, with_users};
 
 /// No wait in these tests is longer.
@@ -21,6 +23,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 pub(crate) struct Bus {
     /// Stopped when dropped; none where the broker is somebody else's.
     pub(crate) broker: Option<Broker>,
+    /// Where it listens.
+    pub(crate) place: Place,
     pub(crate) address: Address,
     pub(crate) root: Root,
 }
@@ -39,11 +43,11 @@ pub(crate) async fn buses_below(levels: impl FnOnce(&str) -> Vec<String>) -> Vec
     let above = foreign.as_ref().map_or_else(|| root("rantai"), |bus| bus.root.clone());
     let below = |levels: String| Root::new(&format!("{above}/{levels}")).expect("a root");
     let roots: Vec<Root> = levels(above.as_str()).into_iter().map(below).collect();
-    let Bus { mut broker, address, .. } = match foreign {
+    let Bus { mut broker, place, address, .. } = match foreign {
         Some(bus) => bus,
         None => open(with_users(Config::on_free_port(), &roots)).await,
     };
-    let bus = |root| Bus { broker: broker.take(), address: address.clone(), root };
+    let bus = |root| Bus { broker: broker.take(), place: place.clone(), address: address.clone(), root };
     roots.into_iter().map(bus).collect()
 }
 
@@ -51,7 +55,9 @@ pub(crate) async fn buses_below(levels: impl FnOnce(&str) -> Vec<String>) -> Vec
 fn foreign() -> Option<Bus> {
     let url = std::env::var("RANTAI_TEST_BROKER").ok()?;
     let root = Root::new(&format!("{}/{}", root("test"), random_id("t"))).expect("a root");
-    Some(Bus { broker: None, address: url.parse().expect("RANTAI_TEST_BROKER is an address"), root })
+    let place = url.parse().unwrap_or_else(|error| panic!("RANTAI_TEST_BROKER is a URL: {error}"));
+    let address = url.parse::<Address>().expect("RANTAI_TEST_BROKER is an address");
+    Some(Bus { broker: None, place, address: trusting(address), root })
 }
 
 /// On an embedded broker in any case.
@@ -64,15 +70,29 @@ pub(crate) async fn embedded(mut config: Config) -> Bus {
 /// On an embedded broker with the users of this configuration alone.
 pub(crate) async fn open(config: Config) -> Bus {
     let has_users = config.users.iter().any(|user| user.name == SERVING);
-    let broker = Broker::start(config).await.expect("a broker starts");
-    let address = Address::local(broker.addresses()[0].port());
+    let (broker, place) = listen::start(config).await.expect("a broker starts");
+    let address = address_of(&place);
     let address = if has_users { log_in(address, SERVING) } else { address };
-    Bus { broker: Some(broker), address, root: root("rantai") }
+    Bus { broker: Some(broker), place, address, root: root("rantai") }
 }
 
-/// Starts a broker again, with the users of [`embedded`].
-pub(crate) async fn again(config: Config) -> Broker {
-    Broker::start(with_users(config, &[root("rantai")])).await.expect("the same port")
+/// Starts the broker of a bus again where it was, with the users of [`embedded`].
+pub(crate) async fn again(bus: &Bus) -> Broker {
+    let config = with_users(Config::on_free_port(), &[root("rantai")]);
+    listen::start_again(config, &bus.place).await.expect("the same port").0
+}
+
+/// The address of a place, without a user.
+pub(crate) fn address_of(place: &Place) -> Address {
+    trusting(place.to_string().parse().expect("an address"))
+}
+
+/// The address with the authority of these tests.
+fn trusting(address: Address) -> Address {
+    if !address.uses_tls() {
+        return address;
+    }
+    address.with_tls(TlsFiles { ca: Some(server_files().ca.clone()), ..TlsFiles::default() })
 }
 
 /// The root of `RANTAI_TEST_ROOT`, else this one.
@@ -98,6 +118,16 @@ impl Bus {
             _ => self.address.clone(),
         };
         Client::builder(address).root(self.root.clone()).connect().await.expect("a client")
+    }
+
+    /// The bus by a relay on this port, which passes on the bytes of whatever transport it is.
+    pub(crate) fn through(&self, port: u16, user: &str) -> Address {
+        log_in(address_of(&self.place.through(port)), user)
+    }
+
+    /// A connection on which nothing has been said yet.
+    pub(crate) async fn open(&self) -> Stream {
+        self.place.open().await.expect("it listens")
     }
 
     pub(crate) async fn node(&self) -> Node {

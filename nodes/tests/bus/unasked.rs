@@ -53,8 +53,6 @@ async fn take_over(node: &Node, counted: &Counted) {
 #[tokio::test]
 async fn it_goes_with_the_name_and_begins_anew_with_the_connection() {
     let mut bus = embedded(Config::on_free_port()).await;
-    let mut config = Config::on_free_port();
-    config.listen = bus.broker.as_ref().expect("ours").addresses().to_vec();
     let client = bus.client().await;
     let events = Filter::new(format!("{}/event/echo/alive", bus.root));
     let mut events = client.subscribe(vec![events]).await.expect("granted");
@@ -68,7 +66,7 @@ async fn it_goes_with_the_name_and_begins_anew_with_the_connection() {
     until("one is over and two has begun", async || first.is(1, 0) && second.is(1, 1)).await;
     bus.broker.take().expect("ours").shutdown().await;
     until("nothing is done without a connection", async || second.is(1, 0)).await;
-    let _broker = again(config).await;
+    let _broker = again(&bus).await;
     until("one of them has it again", async || first.is(2, 1) != second.is(2, 1)).await;
     one.drain(PATIENCE).await;
     two.drain(PATIENCE).await;

@@ -377,3 +377,19 @@ async fn a_next_hop_that_only_listens_is_dead_after_a_second() {
         assert_eq!(told, dead, "{then:?} {later:?}");
     }
 }
+
+/// It had answered, and the caller was then told that nobody serves it: a second reply to one request.
+#[tokio::test(start_paused = true)]
+async fn a_next_hop_that_came_and_left_within_that_second_is_not_dead() {
+    let room = room(Limits::default());
+    *room.outside.served.lock() = Some(false);
+    room.ask("rantai/call/desk/pass", "", &[]);
+    let token = room.said()[0].1;
+    room.dispatcher.settled(token, Ok(()));
+    for served in [true, false] {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        *room.outside.served.lock() = Some(served);
+    }
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert!(room.said().is_empty());
+}

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use rantai_broker::{Config, StartError};
+use rantai_broker::{Config, Endpoint, StartError};
 use tracing::Level;
 
 use crate::configurations::broker_settings;
@@ -103,20 +103,37 @@ async fn serve(config: Config) -> Result<(), Failure> {
     let stop = server_stop_signal_or(move || reload.reload());
     let stop = stop.map_err(|error| Failure::from_error(Exit::Failed, &error))?;
     raise_limit(config.limits.connections);
-    let choices = config.strict_choices();
+    let (choices, sockets) = (config.strict_choices(), sockets(&config));
     let listen = config.listen.clone();
     let broker = rantai_broker::Broker::start(config).await.map_err(|error| explain(&error, &listen))?;
     at_hangup.reloads(broker.reloader());
     tell_strict_choices(choices);
-    for address in broker.addresses() {
-        note(&format!("listening on {address}"));
-    }
+    tell_listeners(broker.addresses(), &sockets);
     let signal = stop.await;
     tracing::info!(signal, "stopping");
     if tokio::time::timeout(SHUTDOWN_CAP, broker.shutdown()).await.is_err() {
         tracing::warn!("stopped before every client was told; what was acknowledged is kept");
     }
     Ok(())
+}
+
+/// The unix sockets of a configuration.
+pub(super) fn sockets(config: &Config) -> Vec<PathBuf> {
+    let paths = config.listeners.iter().filter_map(|listener| match &listener.endpoint {
+        Endpoint::Unix { path, .. } => Some(path.clone()),
+        Endpoint::Tcp(_) => None,
+    });
+    paths.collect()
+}
+
+/// Says where the broker listens.
+pub(super) fn tell_listeners(addresses: &[SocketAddr], sockets: &[PathBuf]) {
+    for address in addresses {
+        note(&format!("listening on {address}"));
+    }
+    for path in sockets {
+        note(&format!("listening on unix:{}", path.display()));
+    }
 }
 
 /// Says what `hardened` means.

@@ -9,7 +9,7 @@ use rantai_client::session::Address;
 use rantai_site::SiteOptions;
 use tokio::time::timeout;
 
-use super::broker::{explain, tell_strict_choices};
+use super::broker::{explain, sockets, tell_listeners, tell_strict_choices};
 use super::serve::{Objects, failure, serve_until};
 use crate::configurations::broker_settings;
 use crate::connection::{log, note, run};
@@ -77,7 +77,7 @@ impl Up {
         }
         raise_limit(broker.limits.connections);
         broker.unserved = Some(unserved::handler());
-        let choices = broker.strict_choices();
+        let (choices, sockets) = (broker.strict_choices(), sockets(&broker));
         let has_plain = !broker.listen.is_empty();
         if !has_plain {
             broker.listeners.push(for_own_process());
@@ -87,9 +87,7 @@ impl Up {
         let broker = BrokerThread::start(broker).await.map_err(|error| explain(&error, &listen))?;
         at_hangup.reloads(broker.reloader());
         tell_strict_choices(choices);
-        for address in broker.addresses() {
-            note(&format!("listening on {address}"));
-        }
+        tell_listeners(broker.addresses(), &sockets);
         let addresses = broker.addresses();
         let own_address = if has_plain { addresses.first() } else { addresses.last() };
         let own_address = *own_address.expect("the broker listens for its own process");

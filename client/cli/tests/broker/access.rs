@@ -52,7 +52,7 @@ fn start(config: &Path) -> Broker {
 fn rules_change_at_sighup_and_by_an_admin_and_a_wrong_file_changes_nothing() {
     let (folder, config) = configured();
     let mut broker = start(&config);
-    let url = |user: &str| format!("mqtt://{user}:{user}@{}", broker.address);
+    let url = |user: &str| format!("mqtt://{user}:{user}@{}", broker.place.address());
     let (ada, root) = (url("ada"), url("root"));
     let publish = |topic: &str| rantai(&["pub", topic, "x", "--broker", &ada]);
     assert!(publish("door/1").status.success());

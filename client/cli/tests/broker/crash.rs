@@ -1,11 +1,10 @@
 //! kill -9 at random moments: nothing acknowledged is missing, and nothing of QoS 2 arrives twice.
 
 use std::collections::{BTreeMap, HashSet};
-use std::net::SocketAddr;
 use std::thread;
 use std::time::Duration;
 
-use rantai_testing::{Packet, Version, subscribe};
+use rantai_testing::{Packet, Place, Version, subscribe};
 
 use crate::peer::{Publisher, Subscriber};
 use crate::process::Broker;
@@ -46,22 +45,22 @@ fn nothing_acknowledged_is_missing_and_nothing_of_qos_2_arrives_twice() {
     // Everyone's session is there before anything is published.
     let broker = Broker::start(Some(dir.path()));
     for subscriber in &mut subscribers {
-        subscriber.run(broker.address, |_| true);
+        subscriber.run(&broker.place, |_| true);
     }
     broker.kill();
 
     for round in 0..rounds() {
         let broker = Broker::start(Some(dir.path()));
-        let address = broker.address;
-        retained_is_never_older(address, &publishers);
+        let place = &broker.place.clone();
+        retained_is_never_older(place, &publishers);
         thread::scope(|scope| {
             for publisher in &mut publishers {
-                scope.spawn(move || publisher.run(address, false));
+                scope.spawn(move || publisher.run(place, false));
             }
             for (number, subscriber) in subscribers.iter_mut().enumerate() {
                 // One is always there, the others come and go.
                 if number == 0 || !(round + number as u64).is_multiple_of(3) {
-                    scope.spawn(move || subscriber.run(address, |_| false));
+                    scope.spawn(move || subscriber.run(place, |_| false));
                 }
             }
             thread::sleep(Duration::from_micros(500 + random.below(60_000)));
@@ -70,11 +69,11 @@ fn nothing_acknowledged_is_missing_and_nothing_of_qos_2_arrives_twice() {
     }
 
     let broker = Broker::start(Some(dir.path()));
-    let address = broker.address;
+    let place = &broker.place.clone();
     for publisher in &mut publishers {
-        publisher.run(address, true);
+        publisher.run(place, true);
     }
-    retained_is_never_older(address, &publishers);
+    retained_is_never_older(place, &publishers);
     let mut taken: BTreeMap<&String, &Vec<u64>> = BTreeMap::new();
     for publisher in &publishers {
         taken.extend(publisher.taken.iter().filter(|(topic, _)| topic.starts_with("q/")));
@@ -85,7 +84,7 @@ fn nothing_acknowledged_is_missing_and_nothing_of_qos_2_arrives_twice() {
     for (number, subscriber) in subscribers.iter_mut().enumerate() {
         let expected: BTreeMap<&String, HashSet<u64>> =
             taken.iter().map(|(topic, numbers)| (*topic, numbers.iter().copied().collect())).collect();
-        subscriber.run(address, |s| all_there(s, &expected));
+        subscriber.run(place, |s| all_there(s, &expected));
         for (topic, numbers) in &taken {
             let got = subscriber.got.get(*topic).cloned().unwrap_or_default();
             let mut seen = HashSet::new();
@@ -110,8 +109,8 @@ fn all_there(subscriber: &Subscriber, expected: &BTreeMap<&String, HashSet<u64>>
 }
 
 /// What is retained is the last value acknowledged, or one that was published after it.
-fn retained_is_never_older(address: SocketAddr, publishers: &[Publisher]) {
-    let mut socket = Socket::open(address, Version::V3).expect("the broker is there");
+fn retained_is_never_older(place: &Place, publishers: &[Publisher]) {
+    let mut socket = Socket::open(place, Version::V3).expect("the broker is there");
     socket.log_in(&wire::connect(Version::V3, "", true)).expect("it lets everyone in");
     assert!(socket.send(&subscribe(Version::V3, 1, &[("r/#", 0)])));
     // PINGREQ: what is retained has come when it is answered, unless it comes later; so it is waited for.

@@ -14,7 +14,7 @@ use crate::wire::{self, Socket};
 fn used() -> tempfile::TempDir {
     let dir = tempfile::tempdir().expect("a directory");
     let broker = Broker::start(Some(dir.path()));
-    let mut socket = Socket::open(broker.address, Version::V5).expect("it listens");
+    let mut socket = Socket::open(&broker.place, Version::V5).expect("it listens");
     socket.log_in(&wire::connect(Version::V5, "kept", false)).expect("let in");
     let publish = Publish::new("r/1", "kept").qos(1).retain().id(1);
     assert!(socket.send(&publish.encode(Version::V5)));
@@ -25,7 +25,7 @@ fn used() -> tempfile::TempDir {
 
 fn session_is_there(dir: &Path) -> bool {
     let broker = Broker::start(Some(dir));
-    let mut socket = Socket::open(broker.address, Version::V5).expect("it listens");
+    let mut socket = Socket::open(&broker.place, Version::V5).expect("it listens");
     socket.log_in(&wire::connect(Version::V5, "kept", false)).expect("let in")
 }
 

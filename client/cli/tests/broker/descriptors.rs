@@ -22,7 +22,7 @@ fn a_soft_limit_is_raised_to_the_hard_one() {
     let broker = Broker::spawn(limited("ulimit -Sn 64", &[]));
     let connected: Vec<Socket> = (0..100)
         .map(|number| {
-            let mut socket = Socket::open(broker.address, Version::V5).expect("it listens");
+            let mut socket = Socket::open(&broker.place, Version::V5).expect("it listens");
             socket.log_in(&wire::connect(Version::V5, &format!("client{number}"), true)).expect("let in");
             socket
         })
@@ -48,7 +48,7 @@ fn a_hard_limit_below_the_connections_that_were_asked_for_is_told() {
 #[test]
 fn a_hard_limit_below_the_default_of_connections_is_no_warning() {
     let mut broker = Broker::spawn(limited("ulimit -n 200", &[]));
-    let mut socket = Socket::open(broker.address, Version::V5).expect("it listens");
+    let mut socket = Socket::open(&broker.place, Version::V5).expect("it listens");
     socket.log_in(&wire::connect(Version::V5, "client", true)).expect("let in");
     let log = broker.log();
     assert!(!log.iter().any(|line| line.contains("open files")), "{log:?}");
@@ -58,14 +58,14 @@ fn a_hard_limit_below_the_default_of_connections_is_no_warning() {
 #[test]
 fn a_broker_without_descriptors_says_so_once_and_goes_on_when_there_are_some() {
     let mut broker = Broker::spawn(limited("ulimit -n 64", &[]));
-    let mut honest = Socket::open(broker.address, Version::V5).expect("it listens");
+    let mut honest = Socket::open(&broker.place, Version::V5).expect("it listens");
     honest.log_in(&wire::connect(Version::V5, "honest", true)).expect("let in");
     // The system takes them; the broker cannot.
     let silent: Vec<Socket> =
-        (0..100).map(|_| Socket::open(broker.address, Version::V5).expect("it listens")).collect();
+        (0..100).map(|_| Socket::open(&broker.place, Version::V5).expect("it listens")).collect();
     let line = broker.wait_for("cannot accept");
     assert!(line.contains("WARN") && line.contains("times=1"), "{line}");
-    let mut late = Socket::open(broker.address, Version::V5).expect("it listens");
+    let mut late = Socket::open(&broker.place, Version::V5).expect("it listens");
     drop(silent);
     late.log_in(&wire::connect(Version::V5, "late", true)).expect("let in");
     broker.signal(Signal::TERM);

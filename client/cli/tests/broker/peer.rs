@@ -2,9 +2,8 @@
 //! connections, as MQTT 5, 4.1 and 4.3 ask of them.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
-use std::net::SocketAddr;
 
-use rantai_testing::{Packet, Publish, Version, ack, subscribe};
+use rantai_testing::{Packet, Place, Publish, Version, ack, subscribe};
 
 use crate::wire::{self, Socket};
 
@@ -49,8 +48,8 @@ impl Publisher {
     }
 
     /// Publishes until the broker is gone, or (`drain`) until nothing is under way any more.
-    pub(crate) fn run(&mut self, address: SocketAddr, drain: bool) {
-        let Some(mut socket) = Socket::open(address, self.version) else { return };
+    pub(crate) fn run(&mut self, place: &Place, drain: bool) {
+        let Some(mut socket) = Socket::open(place, self.version) else { return };
         let Some(present) = socket.log_in(&wire::connect(self.version, &self.name, false)) else { return };
         // Once the broker has acknowledged anything, it has said that the session is kept.
         assert!(present || !self.known, "{}: the session is lost", self.name);
@@ -151,8 +150,8 @@ impl Subscriber {
     }
 
     /// Takes messages until the broker is gone, or until `done` says that this is all.
-    pub(crate) fn run(&mut self, address: SocketAddr, done: impl Fn(&Self) -> bool) {
-        let Some(mut socket) = Socket::open(address, self.version) else { return };
+    pub(crate) fn run(&mut self, place: &Place, done: impl Fn(&Self) -> bool) {
+        let Some(mut socket) = Socket::open(place, self.version) else { return };
         let Some(present) = socket.log_in(&wire::connect(self.version, &self.name, false)) else { return };
         assert!(present || !self.subscribed, "{}: the session is lost", self.name);
         if !present {

@@ -1,14 +1,15 @@
 //! A broker in a process of its own.
 
-use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
+use std::io::{BufRead, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rantai_testing::{Place, Transport, note_kept, socket_path};
 use rustix::process::{Pid, Signal, kill_process};
+use tempfile::NamedTempFile;
 
 /// No wait in these tests is longer.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
@@ -18,13 +19,19 @@ pub(crate) struct Broker {
     child: Child,
     lines: Receiver<String>,
     log: Vec<String>,
-    pub(crate) address: SocketAddr,
+    pub(crate) place: Place,
 }
 
 /// The command on a free port, with a data directory where one is given.
 pub(crate) fn command(data_dir: Option<&Path>) -> Command {
+    let mut command = command_without_port(data_dir);
+    command.args(["--port", "0"]);
+    command
+}
+
+fn command_without_port(data_dir: Option<&Path>) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_rantai"));
-    command.args(["broker", "--port", "0"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    command.arg("broker").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     if let Some(dir) = data_dir {
         command.arg("--data-dir").arg(dir);
     }
@@ -32,12 +39,31 @@ pub(crate) fn command(data_dir: Option<&Path>) -> Command {
 }
 
 impl Broker {
+    /// By the transport under test.
     pub(crate) fn start(data_dir: Option<&Path>) -> Self {
-        Self::spawn(command(data_dir))
+        let transport = Transport::chosen();
+        if transport == Transport::Tcp {
+            return Self::spawn_by(command(data_dir), transport);
+        }
+        let place = match transport {
+            Transport::Unix => socket_path().display().to_string(),
+            _ => "127.0.0.1:0".to_owned(),
+        };
+        let mut config = NamedTempFile::new().expect("a file");
+        config.write_all(transport.listener(&place).as_bytes()).expect("written");
+        let mut command = command_without_port(data_dir);
+        command.arg("--config").arg(config.path());
+        Self::spawn_by(command, transport)
+    }
+
+    /// By a command of the test's own, which listens on TCP.
+    pub(crate) fn spawn(command: Command) -> Self {
+        note_kept("the command of its broker is its own");
+        Self::spawn_by(command, Transport::Tcp)
     }
 
     /// Starts it and waits until it says where it listens.
-    pub(crate) fn spawn(mut command: Command) -> Self {
+    fn spawn_by(mut command: Command, transport: Transport) -> Self {
         let mut child = command.spawn().expect("the binary runs");
         let stderr = child.stderr.take().expect("stderr is piped");
         let (sender, lines) = channel();
@@ -48,11 +74,14 @@ impl Broker {
                 }
             }
         });
-        let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
-        let mut broker = Self { child, lines, log: Vec::new(), address: unknown };
+        let unknown = Place::socket("unknown".into());
+        let mut broker = Self { child, lines, log: Vec::new(), place: unknown };
         let line = broker.wait_for("listening on ");
-        let address = line.split("listening on ").nth(1).expect("just found").trim();
-        broker.address = address.parse().unwrap_or_else(|_| panic!("no address in {line:?}"));
+        let place = line.split("listening on ").nth(1).expect("just found").trim();
+        broker.place = match place.strip_prefix("unix:") {
+            Some(path) => Place::socket(path.into()),
+            None => Place::new(transport, place.parse().expect("an address")),
+        };
         broker
     }
 

@@ -13,7 +13,7 @@ const PUBLISHES: u16 = 30;
 
 fn publish_all(broker: &Broker) {
     for version in [Version::V3, Version::V5] {
-        let mut publisher = Socket::open(broker.address, version).expect("it listens");
+        let mut publisher = Socket::open(&broker.place, version).expect("it listens");
         publisher.log_in(&wire::connect(version, "publisher", true)).expect("let in");
         for id in 1..=PUBLISHES {
             assert!(publisher.send(&Publish::new("t", "x").qos(1).id(id).encode(version)));
@@ -42,13 +42,13 @@ fn the_log_names_the_session_whose_queue_is_full_once() {
         Broker::spawn(command)
     };
     let mut broker = start();
-    let mut forgotten = Socket::open(broker.address, Version::V5).expect("it listens");
+    let mut forgotten = Socket::open(&broker.place, Version::V5).expect("it listens");
     forgotten.log_in(&wire::connect(Version::V5, "forgotten", false)).expect("let in");
     forgotten.send(&subscribe(Version::V5, 1, &[("#", 1)]));
     assert!(matches!(forgotten.next(), Some(Packet::Suback(_))));
     drop(forgotten);
     // Its connection is gone for the broker too.
-    let mut again = Socket::open(broker.address, Version::V5).expect("it listens");
+    let mut again = Socket::open(&broker.place, Version::V5).expect("it listens");
     again.log_in(&wire::connect(Version::V5, "forgotten", false)).expect("let in");
     drop(again);
     publish_all(&broker);

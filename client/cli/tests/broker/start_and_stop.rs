@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use rantai_testing::{Packet, Version};
+use rantai_testing::{Packet, Version, keep_to_addresses};
 use rustix::process::Signal;
 
 use crate::process::Broker;
@@ -16,12 +16,12 @@ fn sigterm_and_ctrl_c_tell_the_clients_and_end_the_broker() {
     for signal in [Signal::TERM, Signal::INT] {
         let dir = tempfile::tempdir().expect("a directory");
         let mut broker = Broker::start(Some(dir.path()));
-        let mut five = Socket::open(broker.address, Version::V5).expect("it listens");
+        let mut five = Socket::open(&broker.place, Version::V5).expect("it listens");
         five.log_in(&wire::connect(Version::V5, "five", false)).expect("let in");
-        let mut three = Socket::open(broker.address, Version::V3).expect("it listens");
+        let mut three = Socket::open(&broker.place, Version::V3).expect("it listens");
         three.log_in(&wire::connect(Version::V3, "three", true)).expect("let in");
         // One that never reads what it is told, nor closes.
-        let mut deaf = Socket::open(broker.address, Version::V5).expect("it listens");
+        let mut deaf = Socket::open(&broker.place, Version::V5).expect("it listens");
         deaf.log_in(&wire::connect(Version::V5, "deaf", true)).expect("let in");
         broker.signal(signal);
         assert!(matches!(five.next(), Some(Packet::Disconnect { code: 0x8B, .. })));
@@ -51,12 +51,13 @@ fn a_port_in_use_is_an_error_that_names_it() {
 
 #[test]
 fn connects_and_refusals_are_a_line_each() {
+    let _tcp = keep_to_addresses();
     let mut broker = Broker::start(None);
-    let mut socket = Socket::open(broker.address, Version::V5).expect("it listens");
+    let mut socket = Socket::open(&broker.place, Version::V5).expect("it listens");
     socket.log_in(&wire::connect(Version::V5, "somebody", true)).expect("let in");
     let line = broker.wait_for("connected");
     assert!(line.contains("somebody") && line.contains("127.0.0.1:"), "{line}");
-    let mut wrong = Socket::open(broker.address, Version::V5).expect("it listens");
+    let mut wrong = Socket::open(&broker.place, Version::V5).expect("it listens");
     assert!(wrong.send(b"GET / HTTP/1.1\r\n\r\n"));
     assert!(wrong.next().is_none());
     let line = broker.wait_for("refused");

@@ -1,8 +1,6 @@
 //! A connection to a broker that may be killed at any moment.
 
-use std::net::SocketAddr;
-
-use rantai_testing::{Connack, Connect, Packet, Property, SocketError, Version};
+use rantai_testing::{Connack, Connect, Packet, Place, Property, SocketError, Version};
 
 use crate::process::PATIENCE;
 
@@ -21,8 +19,8 @@ pub(crate) struct Socket(rantai_testing::Socket);
 
 impl Socket {
     /// `None` where nobody listens any more.
-    pub(crate) fn open(address: SocketAddr, version: Version) -> Option<Self> {
-        rantai_testing::Socket::open(address, version).ok().map(Self)
+    pub(crate) fn open(place: &Place, version: Version) -> Option<Self> {
+        rantai_testing::Socket::at(place, version).ok().map(Self)
     }
 
     /// False where the connection is gone.

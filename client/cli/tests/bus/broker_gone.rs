@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::process::{PATIENCE, broker, own};
+use super::process::{PATIENCE, broker, own, port_of};
 
 /// Less than three seconds on a machine that has nothing else to do.
 const BACK_WITHIN: Duration = Duration::from_secs(10);
@@ -27,8 +27,7 @@ async fn everybody_comes_back_after_a_crash_of_the_broker() {
     let ended = tokio::time::timeout(Duration::from_secs(12), in_flight).await.expect("no hang");
     let ended = ended.expect("no panic").expect_err("it is not known");
     assert!(ended.is_retryable() && ended.to_string().contains("the connection to the broker was lost"));
-    let port = bus.url.rsplit(':').next().expect("a port");
-    let (_broker, url) = broker(&["--port", port]);
+    let (_broker, url) = broker(&["--port", &port_of(&bus.url)]);
     assert_eq!(url, bus.url);
     let began = Instant::now();
     let calculator = client.object("calculator").deadline(Duration::from_millis(500));

@@ -166,18 +166,19 @@ async fn what_does_not_describe_itself_is_told_with_its_methods() {
 #[test]
 fn nothing_to_list_and_nothing_to_watch_are_told() {
     let bus = bus();
+    let nothing = format!("no objects on {}", bus.url);
     let told = |arguments: &[&str], expected: &str| {
         let done = bus.run(arguments);
         assert_eq!((done.code, &*done.stdout), (0, ""), "{arguments:?}: {done:?}");
         assert_eq!(done.stderr.lines().count(), 1, "{arguments:?}: {done:?}");
         assert!(done.stderr.contains(expected), "{arguments:?}: {done:?}");
     };
-    told(&["ls"], "no objects on mqtt://");
+    told(&["ls"], &nothing);
     assert_eq!(bus.ok(&["ls", "--json"]), "[]\n");
     let _node = served(&bus, &["calculator", "example.chainTopology.bandung"]);
-    told(&["ls", "nosuch"], "no objects on mqtt://");
+    told(&["ls", "nosuch"], &nothing);
     for (arguments, expected) in [
-        (&["watch", "nosuch"][..], "no object \"nosuch\" on mqtt://"),
+        (&["watch", "nosuch"][..], &*format!("no object \"nosuch\" on {}", bus.url)),
         (&["watch", "calculater"], "did you mean calculator?"),
         (&["watch", "calculator", "hop"], "calculator has no event \"hop\"; it has none"),
         (&["watch", "example.chainTopology.bandung", "hup"], "it has hop"),

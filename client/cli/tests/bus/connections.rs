@@ -17,7 +17,7 @@ use serde_json::json;
 use super::gateway::ask;
 #[cfg(feature = "gateway")]
 use super::process::bus;
-use super::process::{Server, broker, rantai, root};
+use super::process::{Server, address, broker, rantai, root, trust};
 use super::users::{SERVING, log_in};
 
 #[cfg(feature = "gateway")]
@@ -61,6 +61,7 @@ fn served(text: &str, ready: &str) -> (Server, Server, ClientId, String, tempfil
     let (broker, url) = broker(&["--port", "0"]);
     let mut command = rantai();
     command.args(["serve", "--config", &config, "--node", name.as_str(), "--broker", &log_in(&url, SERVING)]);
+    trust(&mut command, &url);
     command.env("RANTAI_ROOT", root("rantai"));
     let mut node = Server::spawn(&mut command);
     node.wait_for(ready);
@@ -69,7 +70,7 @@ fn served(text: &str, ready: &str) -> (Server, Server, ClientId, String, tempfil
 
 /// Takes a connection over by its client id, and keeps it for as long as there is a broker.
 fn take(url: &str, id: ClientId) {
-    let builder = Client::builder(log_in(url, SERVING).parse().expect("an address"));
+    let builder = Client::builder(address(&log_in(url, SERVING)));
     let builder = builder.root(Root::new(&root("rantai")).expect("a root")).client_id(id);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     std::thread::spawn(move || {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::files::{bytes, folders, part_in, sha256, text};
-use super::process::{PATIENCE, Server, broker, own};
+use super::process::{PATIENCE, Server, broker, own, port_of};
 
 /// 64 MiB where it is asked for, and what a plain run has time for otherwise.
 fn large() -> usize {
@@ -61,7 +61,7 @@ fn a_fetch_goes_on_after_receiver_node_and_broker_were_killed() {
     let _node = folders.serve(&bus);
     until_part(&part, kept + left / 4);
     bus.broker.take().expect("ours").kill();
-    let (again, url) = broker(&["--port", bus.url.rsplit(':').next().expect("a port")]);
+    let (again, url) = broker(&["--port", &port_of(&bus.url)]);
     assert_eq!(url, bus.url);
     bus.broker = Some(again);
     assert_eq!(receiver.exit_code(), 0, "{:?}", receiver.said());
@@ -97,7 +97,7 @@ fn a_file_that_is_sent_goes_on_after_sender_node_and_broker_were_killed() {
     let _node = folders.serve(&bus);
     until_part(&part, kept + left / 4);
     bus.broker.take().expect("ours").kill();
-    let (again, _) = broker(&["--port", bus.url.rsplit(':').next().expect("a port")]);
+    let (again, _) = broker(&["--port", &port_of(&bus.url)]);
     bus.broker = Some(again);
     assert_eq!(sender.exit_code(), 0, "{:?}", sender.said());
     let told = sender.wait_for("resumed");

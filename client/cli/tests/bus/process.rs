@@ -1,14 +1,14 @@
 //! Processes of the binary, and a bus for them.
 
 use std::io::{BufRead, BufReader, Read};
-use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rantai_client::Client;
-use rantai_client::session::Address;
+use rantai_client::session::{Address, TlsFiles};
+use rantai_testing::{Place, Transport, note_kept, server_files, socket_path};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::users::{self, ADMIN, CALLING};
@@ -53,6 +53,9 @@ pub(crate) fn rantai() -> Command {
 
 impl Server {
     pub(crate) fn spawn(command: &mut Command) -> Self {
+        if command.get_args().next().is_some_and(|subcommand| subcommand == "up" || subcommand == "demo") {
+            note_kept("its broker is that of `rantai up`, as it is without a configuration");
+        }
         let mut child = command.spawn().expect("the binary runs");
         let (sender, lines) = channel();
         let out = child.stdout.take().map(|out| Box::new(out) as Box<dyn Read + Send>);
@@ -136,23 +139,69 @@ impl Drop for Server {
     }
 }
 
-/// `rantai broker`, and where it listens.
+/// `rantai broker`, and where it listens. Without a configuration of the test's own by the transport under test, and then
+/// `--port` is a port or what [`port_of`] has returned.
 pub(crate) fn broker(arguments: &[&str]) -> (Server, String) {
-    let users = if arguments.contains(&"--config") { None } else { users::broker_toml(&[root("rantai")]) };
-    broker_with(users, arguments)
+    if arguments.contains(&"--config") {
+        note_kept("its broker.toml is the test's own");
+        return started(rantai().arg("broker").args(arguments), Transport::Tcp);
+    }
+    broker_for(&[root("rantai")], arguments)
 }
 
-/// `rantai broker` with a configuration.
-fn broker_with(config: Option<PathBuf>, arguments: &[&str]) -> (Server, String) {
+/// `rantai broker` for the buses on these roots.
+fn broker_for(roots: &[String], arguments: &[&str]) -> (Server, String) {
+    let transport = Transport::chosen();
+    let mut arguments = arguments.to_vec();
+    let listener = (transport != Transport::Tcp).then(|| {
+        let port = arguments.iter().position(|argument| *argument == "--port").expect("--port is given");
+        let place = match (transport, arguments.drain(port..port + 2).nth(1).expect("it has a value")) {
+            (Transport::Unix, "0") => socket_path().display().to_string(),
+            (Transport::Unix, path) => path.to_owned(),
+            (_, port) => format!("127.0.0.1:{port}"),
+        };
+        transport.listener(&place)
+    });
     let mut command = rantai();
     command.arg("broker").args(arguments);
-    if let Some(config) = config {
+    if let Some(config) = users::broker_toml(roots, listener.as_deref()) {
         command.arg("--config").arg(config);
     }
-    let mut broker = Server::spawn(&mut command);
+    started(&mut command, transport)
+}
+
+/// A broker by a command, and its URL.
+fn started(command: &mut Command, transport: Transport) -> (Server, String) {
+    let mut broker = Server::spawn(command);
     let line = broker.wait_for("listening on ");
-    let address = line.split("listening on ").nth(1).expect("just found").trim().to_owned();
-    (broker, format!("mqtt://{address}"))
+    let place = line.split("listening on ").nth(1).expect("just found").trim();
+    let place = match place.strip_prefix("unix:") {
+        Some(path) => Place::socket(path.into()),
+        None => Place::new(transport, place.parse().expect("an address")),
+    };
+    (broker, place.to_string())
+}
+
+/// The port of a broker's URL, or the path of its socket: for `--port` of another [`broker`] in its place.
+pub(crate) fn port_of(url: &str) -> String {
+    let place: Place = url.parse().expect("a broker's URL");
+    place.path().map_or_else(|| place.address().port().to_string(), |path| path.display().to_string())
+}
+
+/// A URL as an address, with the authority of these tests.
+pub(crate) fn address(url: &str) -> Address {
+    let address: Address = url.parse().expect("an address");
+    if !address.uses_tls() {
+        return address;
+    }
+    address.with_tls(TlsFiles { ca: Some(server_files().ca.clone()), ..TlsFiles::default() })
+}
+
+/// Lets a command trust the broker at this URL.
+pub(crate) fn trust(command: &mut Command, url: &str) {
+    if url.starts_with("mqtts:") || url.starts_with("wss:") {
+        command.env("RANTAI_CA", &server_files().ca);
+    }
 }
 
 /// On a broker of our own, or on that of `RANTAI_TEST_BROKER`.
@@ -172,7 +221,7 @@ pub(crate) fn buses_below(levels: impl IntoIterator<Item = String>) -> Vec<Bus> 
     let above = foreign.as_ref().map_or_else(|| root("rantai"), |bus| bus.root.clone());
     let roots: Vec<String> = levels.into_iter().map(|levels| format!("{above}/{levels}")).collect();
     let ours = || {
-        let (broker, url) = broker_with(users::broker_toml(&roots), &["--port", "0"]);
+        let (broker, url) = broker_for(&roots, &["--port", "0"]);
         (Some(broker), url)
     };
     let (mut broker, url) = foreign.map_or_else(ours, |bus| (bus.broker, bus.url));
@@ -195,6 +244,7 @@ impl Bus {
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let url = users::log_in(&self.url, users::user_of(arguments));
         let mut command = rantai();
+        trust(&mut command, &url);
         command.args(arguments).env("RANTAI_BROKER", url).env("RANTAI_ROOT", &self.root);
         command
     }
@@ -218,7 +268,7 @@ impl Bus {
 
     /// The broker's address with the credentials of a user, where users are on.
     pub(crate) fn address_for(&self, user: &str) -> Address {
-        users::log_in(&self.url, user).parse().expect("an address")
+        address(&users::log_in(&self.url, user))
     }
 
     pub(crate) async fn client(&self) -> Client {

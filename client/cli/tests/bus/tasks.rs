@@ -10,7 +10,7 @@ use rantai_tasks::options::Options;
 use rantai_tasks::task::State;
 use serde_json::{Value, json};
 
-use super::process::{Bus, PATIENCE, Server, broker, bus, own};
+use super::process::{Bus, PATIENCE, Server, broker, bus, own, port_of};
 
 const CONFIG: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../config/library.toml");
 
@@ -255,7 +255,7 @@ async fn nothing_is_lost_or_done_twice_when_everybody_is_killed() {
     let place = |name: &str| directory.path().join(name);
     let broker_data = place("broker");
     bus.broker.take().expect("ours").kill();
-    let port = bus.url.rsplit(':').next().expect("a port").to_owned();
+    let port = port_of(&bus.url);
     let start_broker = || broker(&["--port", &port, "--data-dir", text(&broker_data)]).0;
     let (loans, config) = (place("loans.jsonl"), place("nodes.toml"));
     let worker_config = format!(

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use super::process::{Bus, PATIENCE, Server, broker, bus, finish, own, root};
+use super::process::{Bus, PATIENCE, Server, broker, bus, finish, own, port_of, root};
 
 const CONFIG: &str = include_str!("../../../../config/telemetry.toml");
 
@@ -115,8 +115,7 @@ fn a_broker_that_comes_back_is_subscribed_to_again_and_repeats_nothing() {
     sub.wait_for("open");
     first.kill();
     sub.wait_for("is lost");
-    let port = bus.url.rsplit(':').next().expect("a port");
-    let (_second, url) = broker(&["--port", port, "--data-dir", &data]);
+    let (_second, url) = broker(&["--port", &port_of(&bus.url), "--data-dir", &data]);
     assert_eq!(url, bus.url);
     sub.wait_for("connected again");
     // Until the broker has heard of the subscription: one of them arrives.
@@ -132,7 +131,7 @@ fn a_broker_that_comes_back_is_subscribed_to_again_and_repeats_nothing() {
 fn sensor_and_subscriber_wait_for_the_broker_and_go_on_when_it_comes_back() {
     let folder = tempfile::tempdir().expect("a directory");
     let (first, url) = broker(&["--port", "0"]);
-    let port = url.rsplit(':').next().expect("a port").to_owned();
+    let port = port_of(&url);
     let bus = Bus { broker: None, url, root: root("rantai") };
     first.kill();
     let [temp, humidity] = topics(&bus);

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 
 use rantai_client::wire::fault::Code;
-use rantai_testing::{Authority, Issued, Layers, Tunnel};
+use rantai_testing::{Authority, Issued, KeptToTcp, Layers, Tunnel, keep_to_tcp};
 
 use super::process::{Bus, Done, PATIENCE, Server, finish, own, rantai};
 
@@ -18,6 +18,11 @@ const HOSTS: [&str; 2] = ["localhost", "127.0.0.1"];
 fn tunnel(layers: Layers, bus: &Bus) -> Tunnel {
     let address: SocketAddr = bus.url.strip_prefix("mqtt://").expect("TCP").parse().expect("an address");
     Tunnel::start(layers, address).expect("a tunnel starts")
+}
+
+/// For as long as a test has tunnels.
+fn before_tunnels() -> KeptToTcp {
+    keep_to_tcp("its tunnels stand in front of a broker on TCP")
 }
 
 /// The same bus by another address.
@@ -50,6 +55,7 @@ fn ok(command: &mut Command) -> String {
 
 #[test]
 fn commands_and_nodes_work_by_tls_websocket_and_unix_sockets() {
+    let _tcp = before_tunnels();
     let bus = own();
     let authority = Authority::new("lab");
     let issued = authority.issue(&HOSTS);
@@ -80,6 +86,7 @@ fn commands_and_nodes_work_by_tls_websocket_and_unix_sockets() {
 
 #[test]
 fn errors_of_tls_say_what_to_do() {
+    let _tcp = before_tunnels();
     let bus = own();
     let (authority, other) = (Authority::new("lab"), Authority::new("town"));
     let (_tunnel, usual) = by_tls(&authority.issue(&HOSTS), None, &bus);
@@ -126,6 +133,7 @@ fn errors_of_tls_say_what_to_do() {
 
 #[test]
 fn certificates_of_clients_are_shown_and_their_keys_kept_private() {
+    let _tcp = before_tunnels();
     let bus = own();
     let authority = Authority::new("lab");
     let (_tunnel, closed) = by_tls(&authority.issue(&HOSTS), Some(&authority), &bus);
@@ -161,6 +169,7 @@ fn with_contexts(folder: &Path, arguments: &[&str]) -> Done {
 
 #[test]
 fn contexts_keep_the_files_of_tls_for_their_own_brokers() {
+    let _tcp = before_tunnels();
     let bus = own();
     let authority = Authority::new("lab");
     let (_tunnel, tls) = by_tls(&authority.issue(&HOSTS), None, &bus);
@@ -215,6 +224,7 @@ fn passwords_in_the_clear_are_warned_of_beyond_this_machine() {
 
 #[tokio::test]
 async fn a_node_whose_broker_dies_claims_its_names_at_the_next_one() {
+    let _tcp = before_tunnels();
     let (mut first, second) = (own(), own());
     let authority = Authority::new("lab");
     let (_tunnel, tls) = by_tls(&authority.issue(&HOSTS), None, &second);
@@ -246,4 +256,21 @@ async fn a_node_whose_broker_dies_claims_its_names_at_the_next_one() {
     let sum: serde_json::Value = client.object("calculator").call("add", (2, 3)).await.expect("a sum");
     assert_eq!(sum, 5.0);
     calculator.wait_for("lost the connection to mqtt://");
+}
+
+/// It told nobody where it listens, not even that it had started.
+#[test]
+fn a_broker_with_nothing_but_a_unix_socket_says_where_it_listens() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (config, socket) = (folder.path().join("broker.toml"), folder.path().join("mqtt.sock"));
+    fs::write(&config, "[[listeners]]\nprotocol = 'unix'\nsocket = 'mqtt.sock'\n").expect("written");
+    let url = format!("unix:{}", socket.display());
+    for arguments in [&["broker", "--config"][..], &["up", "--broker-config"]] {
+        let mut server = Server::spawn(rantai().args(arguments).arg(&config));
+        server.wait_for(&format!("listening on {url}"));
+        let listed = finish(rantai().args(["ls", "--broker", &url]));
+        assert_eq!(listed.code, 0, "{listed:?}");
+        server.signal(rustix::process::Signal::TERM);
+        assert_eq!(server.exit_code(), 0);
+    }
 }

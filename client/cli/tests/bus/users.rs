@@ -4,6 +4,7 @@
 //! each command logs in as one of them.
 
 use std::collections::BTreeMap;
+use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -28,11 +29,21 @@ pub(crate) fn are_on() -> bool {
     std::env::var_os("RANTAI_TEST_USERS").is_some()
 }
 
-/// A broker.toml with users and rules for the buses on these roots, where users are on.
-pub(crate) fn broker_toml(roots: &[String]) -> Option<PathBuf> {
-    if !are_on() {
+/// A broker.toml with this listener, and with users and rules for the buses on these roots where users are on. None where it
+/// would say nothing.
+pub(crate) fn broker_toml(roots: &[String], listener: Option<&str>) -> Option<PathBuf> {
+    if !are_on() && listener.is_none() {
         return None;
     }
+    let (keys, tables) = if are_on() { with_users(roots) } else { Default::default() };
+    // Its listener may have a port or a socket of its own.
+    let about = (roots, listener.unwrap_or_default());
+    let name = format!("broker-{:016x}.toml", BuildHasherDefault::<DefaultHasher>::default().hash_one(about));
+    Some(written(&name, &[&*keys, listener.unwrap_or_default(), &*tables].concat()))
+}
+
+/// The keys and the tables of users and rules.
+fn with_users(roots: &[String]) -> (String, String) {
     let roles = [
         (SERVING, "roles = ['node', 'observer']\nacts_for = ['*']"),
         (CALLING, "roles = ['caller', 'observer']"),
@@ -44,7 +55,7 @@ pub(crate) fn broker_toml(roots: &[String]) -> Option<PathBuf> {
     let name = roots.concat().replace('/', "_");
     let acl = written(&format!("broker-{name}.acl"), &format!("user {SERVING}\n{}\n", plain.join("\n")));
     let keys = format!("bus_roots = {roots:?}\nanonymous = false\nacl_file = '{}'\n", acl.display());
-    Some(written(&format!("broker-{name}.toml"), &[keys, users(&roles), users(&people)].concat()))
+    (keys, [users(&roles), users(&people)].concat())
 }
 
 /// A file by this name, of which other tests see all or nothing.
@@ -88,5 +99,9 @@ pub(crate) fn log_in(url: &str, user: &str) -> String {
     if !are_on() || url.contains('@') {
         return url.to_owned();
     }
+    assert!(
+        url.contains("://"),
+        "{url} has no place for a user: unix sockets and RANTAI_TEST_USERS do not go together"
+    );
     url.replace("://", &format!("://{user}:{user}@"))
 }
