@@ -52,7 +52,7 @@ fn any_bytes_to_a_tls_listener_end_their_connection_and_hurt_nobody_else() {
 
     let name = "tls_bytes::any_bytes_to_a_tls_listener_end_their_connection_and_hurt_nobody_else";
     let target = Target::start(name);
-    let clients = TlsClients::new(target.address(), certificate);
+    let clients = TlsClients::new(target.place().address(), certificate);
     clients.behave().unwrap_or_else(|what| panic!("{what}"));
     let (files, memory) = (target.open_files(), target.memory());
     let done = AtomicUsize::new(0);
