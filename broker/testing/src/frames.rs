@@ -65,7 +65,7 @@ fn frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
     match payload.len() {
         length @ 0..126 => out.push(0x80 | length as u8),
         length => {
-            out.push(0x80 | 126);
+            out.push(0x80 | 0x7E);
             out.extend(u16::try_from(length).expect("no frame is longer").to_be_bytes());
         }
     }
