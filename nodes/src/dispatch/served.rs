@@ -48,6 +48,9 @@ impl Default for Limits {
     }
 }
 
+/// Calls by reply topic and correlation.
+type Cancellables = HashMap<(String, Vec<u8>), Arc<Cancellable>>;
+
 /// An object, and what is known of the calls to it.
 pub struct Served {
     /// The name it is served by.
@@ -67,7 +70,7 @@ pub struct Served {
     pub(super) share_log: ShareLog,
     pub(super) duplicates: Mutex<Duplicates>,
     /// Calls that wait and may be cancelled, by reply topic and correlation.
-    pub(super) cancellable: Mutex<HashMap<(String, Vec<u8>), Arc<Cancellable>>>,
+    pub(super) cancellable: Mutex<Cancellables>,
 }
 
 impl std::fmt::Debug for Served {

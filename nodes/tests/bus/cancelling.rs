@@ -47,13 +47,11 @@ impl Object for Endless {
                 told.fetch_add(1, Ordering::SeqCst);
             });
             self.begun.fetch_add(1, Ordering::SeqCst);
-            match call.method.as_str() {
-                "run" => std::future::pending().await,
-                _ => {
-                    call.context.cancelled().await;
-                    Ok(Answer::Value(json!("back again")))
-                }
+            if call.method.as_str() == "run" {
+                return std::future::pending().await;
             }
+            call.context.cancelled().await;
+            Ok(Answer::Value(json!("back again")))
         })
     }
 }

@@ -122,7 +122,7 @@ async fn who_is_no_broker_is_told_apart() {
         }
     });
     let error = Client::builder(Address::local(port)).connect().await.expect_err("a web server");
-    assert!(matches!(error, ConnectError::Protocol { .. } | ConnectError::Unreachable { .. }), "{error}");
+    assert!(matches!(error, ConnectError::OtherProtocol { .. }), "{error}");
 }
 
 /// A relay between client and broker that can be cut. It passes on the bytes of whatever transport they use.

@@ -35,7 +35,7 @@ pub(crate) enum WithKey {
     /// A new one in the place of another: whoever could read that reads this, but for others than owner and group.
     Renewed,
     /// The one that is there.
-    Same(KeyPair),
+    Same(Box<KeyPair>),
 }
 
 /// An authority with its key.
@@ -124,7 +124,7 @@ impl Authority {
         let key = match key {
             WithKey::New => Key::New(new_key()?),
             WithKey::Renewed => Key::Renewed(new_key()?),
-            WithKey::Same(key) => Key::Kept(key),
+            WithKey::Same(key) => Key::Kept(*key),
         };
         let certificate = params.signed_by(key.pair(), &self.issuer).map_err(|error| cannot_sign(&error))?;
         let about = About::read(certificate.der()).map_err(|reason| cannot_sign(&reason))?;

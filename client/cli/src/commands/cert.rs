@@ -215,7 +215,7 @@ fn renew(path: &Path, within: Option<i64>, new_keys: bool, days: i64) -> Result<
         let key = pair.read_key()?;
         check_key(pair, &about, &key)?;
         let subject = if is_client { Subject::Client(about.subject) } else { Subject::Server(about.hosts) };
-        let key = if new_keys { WithKey::Renewed } else { WithKey::Same(key) };
+        let key = if new_keys { WithKey::Renewed } else { WithKey::Same(Box::new(key)) };
         let about = authority.issue(&folder, pair, &subject, key, days)?;
         note(&format!("renewed {shown}, until {}", date(about.ends)));
         renewed += 1;

@@ -2,7 +2,6 @@
 
 use clap_complete::Shell;
 
-use crate::exit::Failure;
 use crate::help;
 use crate::terminal::print_document;
 
@@ -22,10 +21,9 @@ pub(crate) struct Completions {
 }
 
 impl Completions {
-    pub(crate) fn run(self) -> Result<(), Failure> {
+    pub(crate) fn run(self) {
         let mut script = Vec::new();
         clap_complete::generate(self.shell, &mut help::command(), "rantai", &mut script);
         print_document(&script);
-        Ok(())
     }
 }

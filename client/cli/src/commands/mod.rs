@@ -101,7 +101,10 @@ impl Command {
             Self::Insult(command) => command.run(),
             Self::Imaging(command) => command.run(),
             Self::Demo(command) => command.run(),
-            Self::Completions(command) => command.run(),
+            Self::Completions(command) => {
+                command.run();
+                Ok(())
+            }
             Self::Man(command) => command.run(),
         }
     }

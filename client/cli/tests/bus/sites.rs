@@ -408,8 +408,9 @@ fn a_student_cannot_break_what_another_one_serves() {
     let read = finish(&mut site.by("ada", &["sub", "rantai/call/student.budi/#", "--count", "1"]));
     assert_eq!(read.code, 4, "{read:?}");
     // Of replies she gets those to her own clients alone, whatever she subscribes to.
-    let mut curious =
-        Server::spawn(&mut site.by("ada", &["sub", "rantai/reply/student.budi/#", "rantai/name/student.ada/+"]));
+    let mut curious = Server::spawn(
+        &mut site.by("ada", &["sub", "rantai/reply/student.budi/#", "rantai/name/student.ada/+"]),
+    );
     curious.wait_for("student.ada");
     greeted("citra", "student.budi");
     greeted("ada", "student.budi");
