@@ -31,8 +31,8 @@ fn ada(password: &str) -> Connect {
 /// By counts: of what others wait for hardly anything is done before.
 #[tokio::test]
 async fn wrong_passwords_from_one_address_hold_nobody_elsewhere_up() {
-    let _tcp = keep_to_addresses();
     const FLOOD: u64 = 300;
+    let _tcp = keep_to_addresses();
     let own = Own::start(with_slow_checks).await;
     let mut flood = Vec::new();
     for number in 0..FLOOD {

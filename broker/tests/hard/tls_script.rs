@@ -64,12 +64,11 @@ impl TlsClients {
         let kind = how % 10;
         // Who was let in may stay: the client ends it. Most of the others leave it to the broker.
         let ends = kind >= 7 || how & 0x80 != 0;
-        let (bytes, mut stream) = match kind {
-            0..7 => (self.before_the_handshake(kind, rest), self.open()?),
-            _ => {
-                let (mut connection, stream) = self.connected()?;
-                (after_the_handshake(kind, rest, &mut connection), stream)
-            }
+        let (bytes, mut stream) = if kind < 7 {
+            (self.before_the_handshake(kind, rest), self.open()?)
+        } else {
+            let (mut connection, stream) = self.connected()?;
+            (after_the_handshake(kind, rest, &mut connection), stream)
         };
         for piece in bytes.chunks(usize::from(*piece).max(1)) {
             // That the broker has had enough before the end is its right.

@@ -224,7 +224,7 @@ fn a_client_whose_stream_has_failed_may_not_send_for_ever() {
     tls.shutdown(Shutdown::Write);
     let mut sent = 0;
     loop {
-        sent += client.socket.try_write(&[b'x'; 64 << 10]).expect("room");
+        sent += client.socket.try_write(&vec![b'x'; 64 << 10]).expect("room");
         match read(&tls, 100) {
             Ok(read) if read.is_empty() => break,
             blocked => assert!(is_blocked(&blocked), "{blocked:?}"),

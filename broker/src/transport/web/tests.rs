@@ -116,7 +116,10 @@ fn each_violation_is_told_by_its_status_code() {
         assert_eq!(u16::from_be_bytes([close[2], close[3]]), code, "{bytes:?}");
         client.try_write(&bytes).expect("room");
         assert!(is_blocked(&read(&web)), "read and forgotten: unread bytes would take back the close frame");
-        assert!(client.try_write(&[0; 64 << 10]).is_ok_and(|count| count == 64 << 10), "there is room again");
+        assert!(
+            client.try_write(&vec![0; 64 << 10]).is_ok_and(|count| count == 64 << 10),
+            "there is room again"
+        );
     }
 }
 

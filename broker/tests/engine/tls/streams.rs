@@ -91,8 +91,8 @@ async fn rules_and_certificates_are_read_again_together_or_not_at_all() {
     as_eve("new.local").expect_err("the certificate of before");
 
     write(&format!("{ada}[[users]]\nname = 'eve'\n"));
-    let reloaded = reloader.reload().await.expect("both");
-    assert_eq!((reloaded.users, reloaded.new_users, reloaded.certificates), (2, 1, 1));
+    let changed = reloader.reload().await.expect("both");
+    assert_eq!((changed.users, changed.new_users, changed.certificates), (2, 1, 1));
     assert_eq!(as_eve("new.local").expect("an answer"), 0x85, "the new rules");
 }
 
@@ -122,7 +122,7 @@ async fn what_comes_after_a_refused_handshake_is_read_up_to_a_bound() {
     for address in own.broker.addresses() {
         let mut client = open(*address);
         client.write_all(b"GET / HTTP/1.1\r\n\r\n").expect("sent");
-        let (piece, mut sent) = ([b'x'; 64 << 10], 0);
+        let (piece, mut sent) = (vec![b'x'; 64 << 10], 0);
         while sent < MOST && client.write_all(&piece).is_ok() {
             sent += piece.len();
         }
