@@ -258,14 +258,17 @@ def test_mosquitto_rr_to_an_object_that_is_not_there(bus, connect, version, look
         pytest.skip("another broker says so by PUBACK 0x10 alone")
     if looks_on:
         connect(bus).subscribe("rantai/call/#", "rantai/at/#", qos=1)
-    options = ["-V", version, "-W", 30, "-e", "rantai/reply/calculater/me", "-m", "[2,3]"]
-    if version == "mqttv311":
-        # Where it cannot say so otherwise: the public topic of the object.
-        options[5] = "rantai/reply/calculater"
+
+    def error(target, object):
+        # Clients of 3.1.1 that have not logged in name no reply topic: it is the public one of the object.
+        reply = f"rantai/reply/{object}" + ("/me" if version == "5" else "")
+        options = ["-V", version, "-W", 30, "-e", reply, "-m", "[2,3]"]
+        return json.loads(rr(bus, "-t", f"rantai/{target}/{object}/add", *options))["error"]
+
     began = time.monotonic()
-    told = json.loads(rr(bus, "-t", "rantai/call/calculater/add", *options))
+    told = error("call", "calculater")
     assert told["code"] == -32003 and told["data"]["did_you_mean"] == ["calculator"]
-    elsewhere = json.loads(rr(bus, "-t", "rantai/at/elsewhere/calculator/add", *options))
+    elsewhere = error("at/elsewhere", "calculator")
     assert elsewhere["code"] == -32004 and elsewhere["data"]["node"] == "workshop"
     assert time.monotonic() - began < 20
 

@@ -186,14 +186,10 @@ fn rantai_configuration(addresses: &[SocketAddr; 4], certificates: &Certificates
         certificates.file("server.key").display()
     );
     let protocols = [("tls", &*files), ("ws", ""), ("wss", &*files)];
-    let listeners: String = protocols
-        .iter()
-        .zip(&addresses[1..])
-        .map(|((protocol, files), address)| {
-            format!("[[listeners]]\nprotocol = '{protocol}'\naddress = '{address}'\n{files}")
-        })
-        .collect();
-    format!("listen = ['{}']\n{listeners}", addresses[0])
+    let listeners = protocols.iter().zip(&addresses[1..]).map(|((protocol, files), address)| {
+        format!("[[listeners]]\nprotocol = '{protocol}'\naddress = '{address}'\n{files}")
+    });
+    format!("listen = ['{}']\n{}", addresses[0], listeners.collect::<Vec<_>>().concat())
 }
 
 /// Set for speed, and so that it neither drops nor holds back what the load has in flight.

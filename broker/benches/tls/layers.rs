@@ -95,10 +95,11 @@ impl Web {
     /// The length of the header that `read` begins with, and that of its payload; none where it is not whole.
     fn header(&self) -> Option<(usize, usize)> {
         match *self.read {
-            [_, length @ ..126, ..] => Some((2, length.into())),
+            [_, length @ ..=125, ..] => Some((2, length.into())),
             [_, 126, high, low, ..] => Some((4, u16::from_be_bytes([high, low]).into())),
-            [_, 127, a, b, c, d, e, f, g, h, ..] => {
-                usize::try_from(u64::from_be_bytes([a, b, c, d, e, f, g, h])).ok().map(|length| (10, length))
+            [_, 127, ref rest @ ..] => {
+                let length = u64::from_be_bytes(*rest.first_chunk()?);
+                usize::try_from(length).ok().map(|length| (10, length))
             }
             _ => None,
         }
@@ -141,7 +142,7 @@ impl Layer for Web {
         match u16::try_from(bytes.len()) {
             Ok(length @ ..126) => frame.push(0x80 | length as u8),
             Ok(length) => {
-                frame.push(0x80 | 126);
+                frame.push(0x80 | 0x7E);
                 frame.extend_from_slice(&length.to_be_bytes());
             }
             Err(_) => {

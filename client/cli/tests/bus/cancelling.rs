@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use serde_json::Value;
 
+#[cfg(feature = "gateway")]
 use super::gateway::{connect, gateway, send};
 use super::process::{Bus, PATIENCE, Server, bus};
 
@@ -40,6 +41,7 @@ fn ctrl_c_cancels_the_call() {
     }
 }
 
+#[cfg(feature = "gateway")]
 #[test]
 fn a_closed_http_request_cancels_the_call() {
     let bus = bus();
