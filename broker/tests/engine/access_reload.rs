@@ -191,6 +191,7 @@ async fn a_file_that_is_wrong_changes_nothing_and_says_where() {
 
 #[tokio::test]
 async fn only_admins_have_the_file_read_again() {
+    let _tcp = keep_to_tcp("a broker with certificates has those read again, also without a file");
     let files = Files::new();
     let own = files.start().await;
     for connect in [of("bob"), Connect::new(V5)] {

@@ -6,7 +6,7 @@ use rantai_access::{Table, UserRecord};
 use rantai_broker::{Broker, Config, Endpoint, Listener, StartError, User, WebSettings};
 
 use crate::Own;
-use crate::support::{Client, Connack, Connect, Version, Will, user};
+use crate::support::{Client, Connack, Connect, Version, Will, keep_to_tcp, user};
 use Version::{V3, V5};
 
 fn on_free_port() -> Listener {
@@ -105,6 +105,7 @@ async fn until_let_in(own: &Own, number: usize, connect: &Connect) -> Client {
 /// A client whose line was cut comes back before the broker has noticed that it was gone.
 #[tokio::test]
 async fn a_client_takes_over_from_its_earlier_connection_where_there_is_no_room_for_another() {
+    let _tcp = keep_to_tcp("it connects to listeners of its own");
     let small = Listener { connections: Some(1), ..on_free_port() };
     let of_listener = with_listeners(Vec::new(), vec![small]).await;
     let of_all = Own::start(|config| config.limits.connections = 1).await;
