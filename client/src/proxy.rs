@@ -155,7 +155,7 @@ impl Proxy {
         }
     }
 
-    /// Waits until somebody serves the object, and returns at once where somebody does.
+    /// Waits until somebody serves the object, on whatever node, and returns at once where somebody does.
     ///
     /// # Errors
     ///

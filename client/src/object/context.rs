@@ -47,13 +47,18 @@ pub struct Context {
 }
 
 /// Tells the method that carries a call out that the call is cancelled: for whoever runs methods.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Canceller(CancellationToken);
 
 impl Canceller {
     /// Ends [`Context::cancelled`], also for who asks later.
     pub fn cancel(&self) {
         self.0.cancel();
+    }
+
+    /// Whether it was cancelled.
+    pub fn is_cancelled(&self) -> bool {
+        self.0.is_cancelled()
     }
 }
 

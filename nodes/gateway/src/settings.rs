@@ -248,14 +248,7 @@ impl Rest {
     }
 
     pub(super) fn tls(&self) -> Result<Option<ServerFiles>, String> {
-        let Self { certificate, key, client_ca, revocations, .. } = self;
-        let named = Named {
-            certificate: certificate.as_deref(),
-            key: key.as_deref(),
-            client_ca: client_ca.as_deref(),
-            revocations: revocations.as_deref(),
-        };
-        named.files()
+        Named::new([&self.certificate, &self.key, &self.client_ca, &self.revocations]).files()
     }
 
     /// Whatever could not be served.
@@ -326,14 +319,7 @@ impl Soap {
     }
 
     pub(super) fn tls(&self) -> Result<Option<ServerFiles>, String> {
-        let Self { certificate, key, client_ca, revocations, .. } = self;
-        let named = Named {
-            certificate: certificate.as_deref(),
-            key: key.as_deref(),
-            client_ca: client_ca.as_deref(),
-            revocations: revocations.as_deref(),
-        };
-        named.files()
+        Named::new([&self.certificate, &self.key, &self.client_ca, &self.revocations]).files()
     }
 
     /// Whatever could not be served.

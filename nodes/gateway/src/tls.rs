@@ -22,7 +22,13 @@ pub(super) struct Named<'a> {
     pub(super) revocations: Option<&'a Path>,
 }
 
-impl Named<'_> {
+impl<'a> Named<'a> {
+    /// Those of the keys `certificate`, `key`, `client_ca` and `revocations`, in this order.
+    pub(super) fn new(keys: [&'a Option<PathBuf>; 4]) -> Self {
+        let [certificate, key, client_ca, revocations] = keys.map(Option::as_deref);
+        Self { certificate, key, client_ca, revocations }
+    }
+
     /// The files of a server; `None` where there is no TLS.
     ///
     /// # Errors

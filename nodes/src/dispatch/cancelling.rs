@@ -64,3 +64,36 @@ impl Cancellable {
         self.canceller.cancel();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    /// Ends and is cancelled at the same time, many times: one of the two holds.
+    #[test]
+    fn a_call_is_answered_or_cancelled_and_never_both() {
+        for once in [false, true] {
+            for _ in 0..1_000 {
+                let call = Cancellable::new(Canceller::default(), once);
+                let [cancelled, ended] = thread::scope(|scope| {
+                    let cancelling = scope.spawn(|| call.cancel());
+                    let ending = scope.spawn(|| call.ended());
+                    [cancelling, ending].map(|thread| thread.join().expect("no panic"))
+                });
+                assert!(cancelled != ended);
+                assert!(!call.cancel() && !call.unheard(), "it is over");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_carried_out_once_is_told_and_still_answers() {
+        let call = Cancellable::new(Canceller::default(), true);
+        assert!(!call.ends_unheard() && call.unheard() && call.canceller.is_cancelled());
+        assert!(call.ended(), "its result counts");
+        let call = Cancellable::new(Canceller::default(), false);
+        assert!(call.ends_unheard() && call.unheard() && !call.ended());
+    }
+}
