@@ -1,13 +1,13 @@
 //! A publish: match, store, hand to each session's outbox.
 
 mod subscribing;
+mod takers;
 
 use std::sync::Arc;
 
 use bytestring::ByteString;
 use parking_lot::RwLock;
 
-use crate::bus::BusKind;
 use crate::codec::Reason;
 use crate::config::QueueFull;
 use crate::counters::Counters;
@@ -21,8 +21,9 @@ use crate::session::{Delivery, Room, Scratch, Session};
 use crate::shared::Shared;
 use crate::store::{Op, Ticket};
 use crate::subscriptions::{Subscriptions, Target};
-use crate::topic::{self, is_own_value};
+use crate::topic::is_own_value;
 use crate::wills::HeldWill;
+use takers::Takers;
 
 /// The deliveries that a publish asks for.
 pub(crate) type Targets = Vec<Target<Arc<Session>>>;
@@ -168,16 +169,8 @@ impl Router {
 
     /// Whether a message is a request that nobody takes, whoever looks on.
     fn is_unserved(&self, message: &Message, targets: &[Target<Arc<Session>>]) -> bool {
-        if message.retain || targets.iter().any(|target| target.shared.is_some()) {
-            return false;
-        }
-        let Some(bus) = self.shared.bus.topic(&message.topic) else { return false };
-        if !matches!(bus.kind, BusKind::Call | BusKind::At) {
-            return false;
-        }
-        // `{root}/call/{object}/#`, as devices have it that know no shared groups, and `{root}/at/{node}/#`.
-        let levels = topic::levels(bus.root) + 2;
-        targets.iter().all(|target| target.named_levels < levels)
+        let takers = Takers::of(&self.shared.bus, &message.topic);
+        !message.retain && takers.is_some_and(|takers| !takers.are_in(targets))
     }
 
     /// Whether a message is to be on disk before it is acknowledged.
@@ -198,9 +191,10 @@ impl Router {
     ///
     /// A session that is away or takes nothing is no reason to refuse a message to the others: what does not fit is
     /// dropped for it alone. A request (it has a Response Topic) for a shared group is different: where no member of the
-    /// group has room and nobody else takes it, it is refused, and at once, for its caller has a deadline. A subscriber
-    /// without a group whose filter is wider than the group's looks on and does not answer: it does not count. Another
-    /// group does, whatever its filter: else a stranger's full group could have the requests to a server refused.
+    /// group has room and nobody else takes it, it is refused, and at once, for its caller has a deadline. Who looks on does
+    /// not answer, and does not count: on a bus whoever is none of its [`Takers`], elsewhere a subscriber without a group
+    /// whose filter is wider than the group's. Another group does: else a stranger's full group could have the requests to a
+    /// server refused.
     fn look_for_room(
         &self,
         message: &Message,
@@ -213,24 +207,26 @@ impl Router {
             |target: &Target<Arc<Session>>| effective_qos(message.qos, target.qos) != QoS::AtMostOnce;
         let mut soon = None;
         let mut full = None;
-        // By the most levels that the filters of a full group and of those that take it name.
-        let (mut group_full, mut taken) = (None, None);
+        let takers = Takers::of(&shared.bus, &message.topic);
+        let is_onlooker = |target| takers.is_some_and(|takers| !takers.have(target));
+        // How closely the filters of a full group and of those that take it name the topic.
+        let (mut group_full, mut taken, mut taken_by_group) = (None, None, false);
         for target in targets {
             let room =
                 if queued(target) { target.subscriber.room_for_live(shared, scratch) } else { Room::Free };
             match room {
                 Room::Free => {
-                    if queued(target) || target.subscriber.is_connected() {
-                        let counts = if target.shared.is_some() { usize::MAX } else { target.named_levels };
-                        taken = taken.max(Some(counts));
+                    if (queued(target) || target.subscriber.is_connected()) && !is_onlooker(target) {
+                        taken = taken.max(Some(target.named));
+                        taken_by_group |= target.shared.is_some();
                     }
                     continue;
                 }
                 Room::Soon(_) => soon = soon.or(Some(target)),
                 Room::None => full = full.or(Some(target)),
             }
-            if target.shared.is_some() {
-                group_full = group_full.max(Some(target.named_levels));
+            if target.shared.is_some() && !is_onlooker(target) {
+                group_full = group_full.max(Some(target.named));
             }
         }
         let refused = || {
@@ -241,7 +237,7 @@ impl Router {
             Some(Routed::Refused(Reason::QUOTA_EXCEEDED, "the queues of its subscribers are full"))
         };
         let request = message.properties.response_topic.is_some() && !message.retain;
-        if request && group_full > taken {
+        if request && !taken_by_group && group_full > taken {
             return refused();
         }
         soon.or(full)?;

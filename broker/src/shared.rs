@@ -27,6 +27,7 @@ use crate::retained::{Growth, Retained};
 use crate::store::{Op, Store, Ticket};
 use crate::topic::FilterList;
 use crate::turns::Turns;
+use crate::unserved::Surveys;
 use crate::wills::Wills;
 
 /// Connections that end in one round of the scheduler, each of which costs some ten microseconds: a few hundred together.
@@ -55,6 +56,8 @@ pub(crate) struct Shared {
     pub(crate) growth: Growth,
     pub(crate) memory: Memory,
     pub(crate) wills: Wills,
+    /// Looks through the registry for requests that nobody takes.
+    pub(crate) surveys: Surveys,
     pub(crate) store: Option<Store>,
     pub(crate) counters: Counters,
     /// Read where a turn begins, and nowhere else.
@@ -99,6 +102,7 @@ impl Shared {
             growth: Growth::new(config.limits.retained_bytes_per_s, memory.retained_bytes),
             memory,
             wills: Wills::default(),
+            surveys: Surveys::default(),
             config,
             retained: RwLock::default(),
             store,

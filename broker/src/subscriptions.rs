@@ -77,9 +77,34 @@ pub(crate) struct Target<S> {
     pub(crate) identifiers: Vec<u32>,
     /// The filter with its `$share/…/`, where it came by one.
     pub(crate) shared: Option<ByteString>,
-    /// How many levels of the topic its filter names, without those that wildcards stand for: who looks on with `#` names
-    /// none. The most of the matching subscriptions.
-    pub(crate) named_levels: usize,
+    /// How closely its filter names the topic; the closest of the matching subscriptions.
+    pub(crate) named: Named,
+}
+
+/// How closely a filter names a topic that it matches: who looks on with `#` names no level of it, and who looks on with
+/// `+/call/#` none at its beginning. Ordered by the levels at the beginning, and of equals by all of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Named {
+    /// Levels before the first wildcard.
+    pub(crate) leading: usize,
+    /// All levels that are no wildcards.
+    all: usize,
+}
+
+impl Named {
+    /// The same with another level that is named, behind so many.
+    fn and_level(self, behind: usize) -> Self {
+        Self { leading: self.leading + usize::from(self.leading == behind), all: self.all + 1 }
+    }
+}
+
+/// How far into a topic a filter was followed.
+#[derive(Clone, Copy)]
+struct Walk {
+    /// Whether wildcards match here.
+    wildcards: bool,
+    levels: usize,
+    named: Named,
 }
 
 /// All subscriptions of all sessions.
@@ -180,14 +205,13 @@ impl<S> Node<S> {
         }
     }
 
-    /// Calls `each` with every leaf whose filters match a topic of these levels, and with how many levels they name, of
-    /// which `named` stand above.
-    /// Calls `each` with every leaf that the rest of a topic leads to; how many nodes were looked at.
+    /// Calls `each` with every leaf that the rest of a topic leads to, and with how closely its filters name the topic; how
+    /// many nodes were looked at.
     fn for_each_match<'a>(
         &'a self,
         rest: Option<&str>,
-        (wildcards, named): (bool, usize),
-        each: &mut impl FnMut(&'a Leaf<S>, usize),
+        Walk { wildcards, levels, named }: Walk,
+        each: &mut impl FnMut(&'a Leaf<S>, Named),
     ) -> usize {
         if wildcards && let Some(leaf) = &self.all_below {
             each(leaf, named);
@@ -201,10 +225,11 @@ impl<S> Node<S> {
         let mut steps = 1;
         let (level, rest) = split_level(rest);
         if let Some(node) = self.children.get(level) {
-            steps += node.for_each_match(rest, (true, named + 1), each);
+            let walk = Walk { wildcards: true, levels: levels + 1, named: named.and_level(levels) };
+            steps += node.for_each_match(rest, walk, each);
         }
         if wildcards && let Some(node) = &self.plus {
-            steps += node.for_each_match(rest, (true, named), each);
+            steps += node.for_each_match(rest, Walk { wildcards: true, levels: levels + 1, named }, each);
         }
         steps
     }
@@ -331,9 +356,10 @@ impl<S: Subscriber> Subscriptions<S> {
     }
 
     /// Calls `each` with every leaf whose filters match a topic (MQTT 5, 4.7); how many nodes were looked at.
-    fn for_each_match<'a>(&'a self, topic: &str, mut each: impl FnMut(&'a Leaf<S>, usize)) -> usize {
+    fn for_each_match<'a>(&'a self, topic: &str, mut each: impl FnMut(&'a Leaf<S>, Named)) -> usize {
         // A wildcard at the first level does not match topics that begin with $ [MQTT-4.7.2-1].
-        self.root.for_each_match(Some(topic), (!topic.starts_with('$'), 0), &mut each)
+        let walk = Walk { wildcards: !topic.starts_with('$'), levels: 0, named: Named::default() };
+        self.root.for_each_match(Some(topic), walk, &mut each)
     }
 
     /// A member of a shared group, for a message that another member left behind; and whether it has no room, nor has any
@@ -356,14 +382,14 @@ impl<S: Subscriber> Subscriptions<S> {
 }
 
 impl<S: Subscriber> Target<S> {
-    fn of(subscription: &Subscription<S>, shared: Option<ByteString>, named_levels: usize) -> Self {
+    fn of(subscription: &Subscription<S>, shared: Option<ByteString>, named: Named) -> Self {
         Self {
             subscriber: subscription.subscriber.clone(),
             qos: subscription.options.qos,
             retain_as_published: subscription.options.retain_as_published,
             identifiers: subscription.identifier.into_iter().collect(),
             shared,
-            named_levels,
+            named,
         }
     }
 }
@@ -374,12 +400,12 @@ fn merge<S: Subscriber>(targets: &mut Vec<Target<S>>, start: usize) {
     let mut kept = start;
     for index in start + 1..targets.len() {
         if targets[kept].subscriber.key() == targets[index].subscriber.key() {
-            let Target { qos, retain_as_published: retain, named_levels, .. } = targets[index];
+            let Target { qos, retain_as_published: retain, named, .. } = targets[index];
             let identifiers = std::mem::take(&mut targets[index].identifiers);
             let target = &mut targets[kept];
             target.qos = target.qos.max(qos);
             target.retain_as_published |= retain;
-            target.named_levels = target.named_levels.max(named_levels);
+            target.named = target.named.max(named);
             target.identifiers.extend(identifiers);
         } else {
             kept += 1;

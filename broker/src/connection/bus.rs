@@ -1,6 +1,5 @@
 //! Messages of a bus: who calls, and who may reply.
 
-use std::cell::Cell;
 use std::sync::Arc;
 
 use bytestring::ByteString;
@@ -16,7 +15,10 @@ use crate::message::{Message, Properties};
 use crate::owner::Owner;
 use crate::peer::Identity;
 use crate::session::Scratch;
-use crate::unserved::Unserved;
+use crate::unserved::{Look, Unserved};
+
+/// Steps of routing that an answer to a request which nobody takes counts for.
+const STEPS_AN_ANSWER: usize = 256;
 
 /// Why a message of a bus is refused.
 #[derive(Debug)]
@@ -96,25 +98,31 @@ impl Connection {
         let (Some(handler), Some(bus)) = (&shared.config.unserved, shared.bus.topic(&message.topic)) else {
             return;
         };
-        let registry = format!("{}/name/+/+", bus.root);
+        scratch.route_steps += STEPS_AN_ANSWER;
         let client = Identity { principal: &self.link.principal, client_id: &self.session.client_id };
-        let may_read = shared.access.authorize(client, Action::Subscribe, &registry).is_ok();
-        let steps = Cell::new(0);
-        let retained = |topic: &str, most: usize| {
-            if !may_read {
+        let has_rules = shared.access.generation() != 0;
+        let may_read =
+            |topic: &str| !has_rules || shared.access.authorize(client, Action::Receive, topic).is_ok();
+        let now = scratch.now;
+        let retained = |topic: &str, look: Look| {
+            if matches!(look, Look::Many(_)) && !shared.surveys.admit(self.owner.as_ref(), now) {
                 return Vec::new();
             }
-            steps.set(steps.get() + most);
-            shared.retained.read().below(topic, most, scratch.now)
+            let mut found = shared.retained.read().below(topic, look.most(), now);
+            found.retain(|(topic, _)| may_read(topic));
+            found
         };
-        let has_rules = shared.access.generation() != 0;
         let request = Unserved { message, root: bus.root, has_rules, retained: &retained };
         let reply = handler.answer(&request).filter(|reply| shared.bus.is_reply(&reply.topic));
-        scratch.route_steps += steps.get();
         let Some(reply) = reply else { return };
         Counters::add(&shared.counters.unserved, 1);
-        self.hub.router.publish_own(&reply.message(message), scratch);
+        let reply = reply.message(message);
+        self.hub.router.publish_own(&reply, scratch);
         scratch.settle(shared);
+        // Whoever passed the request on replies no more.
+        if let Some(passed_on) = message.asked.as_ref().and_then(|asked| asked.passed_on.as_ref()) {
+            shared.grants.use_up(&passed_on.borrowed());
+        }
     }
 
     /// A message was routed: the last reply to a request uses its grant up.

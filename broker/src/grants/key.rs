@@ -55,7 +55,7 @@ impl Key {
         self.text.split_at(self.topic_length as usize)
     }
 
-    pub(super) fn borrowed(&self) -> Wanted<'_> {
+    pub(crate) fn borrowed(&self) -> Wanted<'_> {
         let (topic, correlation) = self.texts();
         Wanted {
             principal: &self.principal,

@@ -14,7 +14,7 @@ const ADA: &str = "rantai/reply/calculator/ada--1";
 const BOB: &str = "rantai/reply/calculator/bob--1";
 
 /// The rules of the ready-made roles `caller` and `node`, as far as these tests need them.
-fn role(name: &str) -> Vec<Rule> {
+pub(crate) fn role(name: &str) -> Vec<Rule> {
     use RuleAccess::{Read, Reply, Write};
     let caller = [
         (Read, "rantai/reply/+/%c"),
@@ -33,7 +33,7 @@ fn role(name: &str) -> Vec<Rule> {
     of_role(caller.into_iter().chain(node))
 }
 
-fn of_role(rules: impl IntoIterator<Item = (RuleAccess, &'static str)>) -> Vec<Rule> {
+pub(crate) fn of_role(rules: impl IntoIterator<Item = (RuleAccess, &'static str)>) -> Vec<Rule> {
     rules.into_iter().map(|(access, filter)| rule("of a test", access, filter)).collect()
 }
 
@@ -77,7 +77,7 @@ fn rules_where_nobody(config: &mut Config, nobody: Vec<Rule>) {
     config.users = names.map(|name| crate::support::user(name, name)).collect();
 }
 
-fn as_user(version: Version, client_id: &str) -> Connect {
+pub(crate) fn as_user(version: Version, client_id: &str) -> Connect {
     let user = client_id.split_once("--").expect("NAME--SOMETHING").0;
     Connect::new(version).id(client_id).user(user).password(user)
 }
@@ -87,25 +87,25 @@ async fn client(own: &Own, client_id: &str) -> Client {
 }
 
 /// A client that serves an object.
-async fn node(own: &Own, client_id: &str, object: &str) -> Client {
+pub(crate) async fn node(own: &Own, client_id: &str, object: &str) -> Client {
     let mut node = client(own, client_id).await;
     node.subscribe(&format!("$share/{object}/rantai/call/{object}/#"), 2).await;
     node
 }
 
 /// A client that reads its replies.
-async fn caller(own: &Own, client_id: &str) -> Client {
+pub(crate) async fn caller(own: &Own, client_id: &str) -> Client {
     let mut caller = client(own, client_id).await;
     caller.subscribe(&format!("rantai/reply/+/{client_id}"), 2).await;
     caller
 }
 
-fn request(topic: &str, reply: &str, correlation: &str) -> Publish {
+pub(crate) fn request(topic: &str, reply: &str, correlation: &str) -> Publish {
     let correlation = Property::CorrelationData(correlation.into());
     Publish::new(topic, "[2,3]").qos(1).property(Property::ResponseTopic(reply.into())).property(correlation)
 }
 
-fn reply(topic: &str, correlation: &str) -> Publish {
+pub(crate) fn reply(topic: &str, correlation: &str) -> Publish {
     Publish::new(topic, "5").qos(1).property(Property::CorrelationData(correlation.into()))
 }
 

@@ -299,6 +299,32 @@ async fn a_shared_group_that_is_full_refuses_nothing_that_somebody_else_takes() 
     }
 }
 
+/// Who looks on at the requests of a bus, in a group or by a filter that names the method, takes none of them.
+#[tokio::test]
+async fn that_an_object_is_busy_is_told_whoever_looks_on() {
+    let own = Own::start(|c| c.limits.queue_messages = 1).await;
+    let mut server = own.connect(Connect::new(V5).property(Property::ReceiveMaximum(1))).await;
+    server.subscribe("$share/echo/rantai/call/echo/#", 1).await;
+    let mut curious = own.client(V5).await;
+    for filter in [
+        "rantai/call/+/echo",
+        "rantai/+/echo/#",
+        "$share/lookers/rantai/call/#",
+        "$share/g/rantai/call/+/echo",
+    ] {
+        curious.subscribe(filter, 1).await;
+    }
+    let mut caller = own.client(V5).await;
+    let mut codes = Vec::new();
+    for text in ["0", "1", "2"] {
+        let reply_to = Property::ResponseTopic("rantai/reply/echo/me".to_owned());
+        codes.push(
+            caller.publish(Publish::new("rantai/call/echo/echo", text).qos(1).property(reply_to)).await,
+        );
+    }
+    assert_eq!(codes, [0, 0, 0x97]);
+}
+
 #[tokio::test]
 async fn a_request_goes_to_the_member_that_has_room_and_none_waits_for_one_that_is_away() {
     let own = Own::start(|c| c.limits.queue_messages = 1).await;

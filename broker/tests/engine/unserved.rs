@@ -1,9 +1,12 @@
 //! Requests that nobody takes are answered by whoever embeds the broker.
 
+use std::sync::Arc;
+
+use rantai_access::{RuleAccess, Table, UserRecord};
 use rantai_broker::{Config, Unserved, UnservedHandler, UnservedReply};
 
-use crate::Own;
-use crate::support::{Client, Connect, Property, Publish, Version};
+use crate::support::{self, Client, Connect, Property, Publish, Version};
+use crate::{Own, grants};
 use Version::V5;
 
 /// Says what it was asked, and which names the registry has.
@@ -11,7 +14,7 @@ fn answer(request: &Unserved<'_>) -> Option<UnservedReply> {
     if request.topic().contains("quiet") {
         return None;
     }
-    let names: Vec<String> = request.retained("rantai/name", 3).map(|(topic, _)| topic).collect();
+    let names: Vec<String> = request.survey("rantai/name", 3).map(|(topic, _)| topic).collect();
     let topic = request.response_topic().unwrap_or("rantai/reply/public").to_owned();
     let payload = format!("{} {}", request.topic(), names.join(" ")).into_bytes();
     Some(UnservedReply { topic, payload, user: vec![("status".to_owned(), "-32003".to_owned())] })
@@ -61,20 +64,47 @@ async fn a_request_that_nobody_takes_is_answered_whoever_looks_on() {
         assert_eq!(asked(&mut caller, topic).await, None, "{topic}");
     }
     let mut curious = own.client(V5).await;
-    for filter in ["#", "rantai/call/#", "rantai/at/#", "rantai/+/+/+/+"] {
-        curious.subscribe(filter, 1).await;
+    let wide = ["#", "rantai/call/#", "rantai/at/#", "rantai/+/+/+/+"];
+    let with_literals_behind =
+        ["rantai/call/+/echo", "rantai/+/echo/#", "+/call/echo/#", "rantai/at/+/echo/#"];
+    let groups =
+        ["rantai/call/#", "rantai/call/+/echo", "rantai/at/+/#"].map(|of| format!("$share/lookers/{of}"));
+    let filters = wide.iter().chain(&with_literals_behind).map(ToString::to_string).chain(groups);
+    for (number, filter) in filters.enumerate() {
+        curious.subscribe(&filter, 1).await;
+        assert_eq!(asked(&mut caller, call).await.as_deref(), Some(call), "{filter}");
+        assert_eq!(asked(&mut caller, at).await.as_deref(), Some(at), "{filter}");
+        assert_eq!(own.broker.counts().unserved, 5 + 2 * number as u64);
     }
-    assert_eq!(asked(&mut caller, call).await.as_deref(), Some(call));
-    assert_eq!(asked(&mut caller, at).await.as_deref(), Some(at));
-    assert_eq!(own.broker.counts().unserved, 5);
     let mut node = own.client(V5).await;
     node.subscribe("$share/echo/rantai/call/echo/#", 1).await;
     node.subscribe("rantai/at/pi/#", 1).await;
     assert_eq!((asked(&mut caller, call).await, asked(&mut caller, at).await), (None, None));
     assert_eq!(asked(&mut caller, "rantai/call/other/x").await.as_deref(), Some("rantai/call/other/x"));
-    // A device that knows no shared groups.
-    node.subscribe("rantai/call/other/#", 1).await;
-    assert_eq!(asked(&mut caller, "rantai/call/other/x").await, None);
+    // A device that knows no shared groups, one that draws their names, and one that serves whatever there is.
+    for (object, filter) in [
+        ("other", "rantai/call/other/#"),
+        ("third", "$share/a-group/rantai/call/third/#"),
+        ("fourth", "$share/fourth/rantai/call/#"),
+    ] {
+        node.subscribe(filter, 1).await;
+        assert_eq!(asked(&mut caller, &format!("rantai/call/{object}/x")).await, None, "{filter}");
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_asks_often_is_answered_without_a_look_at_many() {
+    let own = Own::start(with_answers).await;
+    let mut caller = caller(&own).await;
+    caller.publish(Publish::new("rantai/name/a/pi", "{}").qos(1).retain()).await;
+    let (mut named, mut asked_for) = (0, 0);
+    while asked_for < 500 {
+        let topic = "rantai/call/echo/echo";
+        let answer = asked(&mut caller, topic).await.expect("an answer to each");
+        named += usize::from(answer != topic);
+        asked_for += 1;
+    }
+    assert!(named > 0 && named < asked_for, "{named}");
 }
 
 #[tokio::test]
@@ -112,4 +142,45 @@ async fn answers_go_to_reply_topics_alone() {
     caller.publish(request.property(Property::ResponseTopic("home/door".to_owned()))).await;
     caller.assert_silent().await;
     assert_eq!(own.broker.counts().unserved, 0);
+}
+
+/// With users: `ada` reads one name, and `pi` serves.
+fn with_rules(config: &mut Config) {
+    let one_name = [(RuleAccess::Read, "rantai/name/a/+")];
+    let names = [(RuleAccess::Write, "rantai/name/#")];
+    let record = |name: &str| UserRecord::new(name).expect("a user name");
+    let table = Table::builder()
+        .role("caller", [grants::role("caller"), grants::of_role(one_name)].concat())
+        .role("node", [grants::role("node"), grants::of_role(names)].concat())
+        .user(record("ada").roles(["caller"]))
+        .user(record("pi").roles(["node"]));
+    config.access = Some(Arc::new(table.build().expect("a table")));
+    config.users = ["ada", "pi"].map(|name| support::user(name, name)).into();
+    with_answers(config);
+}
+
+#[tokio::test]
+async fn an_answer_names_nothing_that_its_reader_may_not_read() {
+    let own = Own::start(with_rules).await;
+    let mut pi = grants::node(&own, "pi--1", "calculator").await;
+    for name in ["rantai/name/a/pi--1", "rantai/name/b/pi--1"] {
+        assert_ne!(pi.publish(Publish::new(name, "{}").qos(1).retain()).await, 0x87);
+    }
+    let mut ada = grants::caller(&own, "ada--1").await;
+    ada.publish(grants::request("rantai/call/c/x", "rantai/reply/c/ada--1", "1")).await;
+    assert_eq!(ada.message().await.text(), "rantai/call/c/x rantai/name/a/pi--1");
+}
+
+#[tokio::test]
+async fn a_request_that_is_passed_on_to_nobody_gets_one_reply() {
+    const REPLY: &str = "rantai/reply/calculator/ada--1";
+    let own = Own::start(with_rules).await;
+    let mut pi = grants::node(&own, "pi--1", "calculator").await;
+    let mut ada = grants::caller(&own, "ada--1").await;
+    ada.publish(grants::request("rantai/call/calculator/add", REPLY, "1")).await;
+    assert_eq!(pi.message().await.text(), "[2,3]");
+    assert_eq!(pi.publish(grants::request("rantai/call/absent/x", REPLY, "1")).await, 0x10);
+    assert_eq!(ada.message().await.text().trim_end(), "rantai/call/absent/x");
+    assert_eq!(pi.publish(grants::reply(REPLY, "1")).await, 0x87, "it was replied to");
+    ada.assert_silent().await;
 }

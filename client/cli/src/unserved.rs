@@ -10,8 +10,6 @@ use rantai_client::wire::reply::{Outcome, Reply};
 use rantai_client::wire::request::{ReplyTo, Request};
 use rantai_client::wire::topic::{CallTopic, RegistryTopic};
 
-/// Entries of one object that are looked at.
-const ENTRIES: usize = 64;
 /// Names that are looked at for those that may have been meant.
 const NAMES: usize = 256;
 /// Who says it.
@@ -57,7 +55,7 @@ fn absence(unserved: &Unserved<'_>, root: &Root, topic: &CallTopic) -> Fault {
     let mut view = View::new(root.clone());
     let mut nodes = Vec::new();
     let own = format!("{root}/name/{}", topic.object);
-    for (entry, payload) in unserved.retained(&own, ENTRIES) {
+    for (entry, payload) in unserved.retained(&own) {
         // One that cannot be read is none.
         let _ = view.apply(&entry, &payload);
         if let Some(RegistryTopic::Name(_, node)) = RegistryTopic::parse(root, &entry) {
@@ -66,7 +64,7 @@ fn absence(unserved: &Unserved<'_>, root: &Root, topic: &CallTopic) -> Fault {
     }
     if nodes.is_empty() {
         let registry = format!("{root}/name");
-        let entries = unserved.retained(&registry, NAMES);
+        let entries = unserved.survey(&registry, NAMES);
         let mut names: Vec<ObjectName> = entries
             .filter_map(|(entry, _)| match RegistryTopic::parse(root, &entry)? {
                 RegistryTopic::Name(object, _) => Some(object),
@@ -78,7 +76,7 @@ fn absence(unserved: &Unserved<'_>, root: &Root, topic: &CallTopic) -> Fault {
     }
     for node in nodes {
         let node = RegistryTopic::Node(node).format(root);
-        for (state, payload) in unserved.retained(&node, 1) {
+        for (state, payload) in unserved.retained(&node) {
             let _ = view.apply(&state, &payload);
         }
     }

@@ -1,5 +1,7 @@
 //! Requests that nobody takes: whoever embeds the broker may answer them, as the broker knows nothing of objects.
 
+mod surveys;
+
 use std::fmt;
 use std::sync::Arc;
 
@@ -7,6 +9,11 @@ use bytes::Bytes;
 use bytestring::ByteString;
 
 use crate::message::{Message, Properties};
+
+pub(crate) use surveys::Surveys;
+
+/// Retained messages that [`Unserved::retained`] looks at.
+const FEW: usize = 64;
 
 /// Answers requests on the topics of a bus that nobody takes; see [`Config::unserved`](crate::Config::unserved).
 ///
@@ -16,8 +23,8 @@ pub struct UnservedHandler(Arc<Answers>);
 
 type Answers = dyn Fn(&Unserved<'_>) -> Option<UnservedReply> + Send + Sync;
 
-/// A request that nobody takes: no shared group is subscribed to its topic, whether its members are connected or away, and
-/// nobody is by a filter that names the object (`call`) or the node (`at`). Whoever looks on with a wider filter does not count.
+/// A request that nobody takes: nobody, connected or away, is subscribed to its topic in the shared group of the object or by a
+/// filter that names the object (`call`) or the node (`at`). Whoever looks on with a wildcard in its place does not count.
 /// Requests on `all` are none.
 pub struct Unserved<'a> {
     pub(crate) message: &'a Message,
@@ -26,8 +33,25 @@ pub struct Unserved<'a> {
     pub(crate) retained: &'a Lookup<'a>,
 }
 
-/// Finds retained messages at or below a topic: at most so many, as topics and payloads.
-pub(crate) type Lookup<'a> = dyn Fn(&str, usize) -> Vec<(ByteString, Bytes)> + 'a;
+/// Finds retained messages at or below a topic.
+pub(crate) type Lookup<'a> = dyn Fn(&str, Look) -> Vec<(ByteString, Bytes)> + 'a;
+
+/// How many retained messages are looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Look {
+    /// So many, at any time.
+    Few(usize),
+    /// So many, where there may be another [survey](Surveys).
+    Many(usize),
+}
+
+impl Look {
+    pub(crate) fn most(self) -> usize {
+        match self {
+            Self::Few(most) | Self::Many(most) => most,
+        }
+    }
+}
 
 /// The reply to a request that nobody takes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -113,10 +137,20 @@ impl Unserved<'_> {
         self.message.properties.user.iter().map(|(name, value)| (&**name, &**value))
     }
 
-    /// Retained messages at a topic and below it, at most so many, as topics and payloads. None where the sender may not
-    /// read the registry.
-    pub fn retained(&self, topic: &str, most: usize) -> impl Iterator<Item = (String, Vec<u8>)> {
-        (self.retained)(topic, most).into_iter().map(|(topic, payload)| (topic.to_string(), payload.to_vec()))
+    /// Retained messages at a topic and below it, as topics and payloads: at most 64 are looked at. Those that the sender may
+    /// not read are left out.
+    pub fn retained(&self, topic: &str) -> impl Iterator<Item = (String, Vec<u8>)> {
+        self.look(topic, Look::Few(FEW))
+    }
+
+    /// The same of the first `most`. None where the sender, or all together, have asked too often in this second: a look at many
+    /// costs the others time.
+    pub fn survey(&self, topic: &str, most: usize) -> impl Iterator<Item = (String, Vec<u8>)> {
+        self.look(topic, Look::Many(most))
+    }
+
+    fn look(&self, topic: &str, look: Look) -> impl Iterator<Item = (String, Vec<u8>)> {
+        (self.retained)(topic, look).into_iter().map(|(topic, payload)| (topic.to_string(), payload.to_vec()))
     }
 }
 
