@@ -9,12 +9,13 @@ use crate::error::CallError;
 use crate::pending::{Arrived, Pending, key};
 use crate::presence::Presence;
 use crate::session::{
-    Address, ConnectError, Filter, Message, Options, Outlet, Publish, Receiver, Session, Status,
+    Address, ConnectError, Filter, Message, Options, Outlet, Publish, QoS, Receiver, Session, Status,
     SubscribeError, Unsent,
 };
 use crate::subscription::{Listeners, Place, Sink, Subscription};
+use crate::wire::accepted::{ACCEPTED, Accepted};
 use crate::wire::name::{ClientId, Root};
-use crate::wire::topic::ReplyTopic;
+use crate::wire::topic::{EventTopic, ReplyTopic};
 
 /// What drawn client ids begin with.
 const KIND: &str = "client";
@@ -107,14 +108,15 @@ impl Builder {
         let pending = Arc::new(Pending::default());
         let listeners = Arc::new(Listeners::default());
         let presence = Arc::new(Presence::default());
-        let replies = Replies {
+        let replies = |outlet| Replies {
+            outlet,
             root: root.clone(),
             id: id.clone(),
             pending: pending.clone(),
             listeners: listeners.clone(),
             presence: presence.clone(),
         };
-        let session = Session::connect(options, |_| replies).await?;
+        let session = Session::connect(options, replies).await?;
         let filter = Filter::new(ReplyTopic::filter(&root, &id)).live();
         session.begin(vec![filter]).await?;
         let outlet = session.outlet();
@@ -259,6 +261,7 @@ pub fn own_id(user: Option<&str>, id: ClientId) -> ClientId {
 
 /// Sorts what arrives.
 struct Replies {
+    outlet: Outlet,
     root: Root,
     id: ClientId,
     pending: Arc<Pending>,
@@ -267,6 +270,12 @@ struct Replies {
 }
 
 impl Receiver for Replies {
+    fn connected(&mut self) {
+        // Where it is refused, calls learn of a node's end by the registry alone.
+        let accepted = Filter::new(EventTopic::every_for(&self.root, ACCEPTED, &self.id));
+        self.outlet.subscribe_now(vec![accepted.qos(QoS::AtMostOnce).live().passing()]);
+    }
+
     fn message(&mut self, message: Message) {
         let topic = message.topic.clone();
         if let Some(object) = ReplyTopic::object_of(&self.root, &self.id, &topic)
@@ -275,6 +284,12 @@ impl Receiver for Replies {
             // One that nobody waits for any more came too late.
             self.pending.replied(key, object, message);
             return;
+        }
+        if EventTopic::event_for(&self.root, &self.id, &topic) == Some(ACCEPTED)
+            && let Some(key) = key(message.properties.correlation.as_deref())
+            && let Some(accepted) = Accepted::read(&message.payload)
+        {
+            self.pending.accepted(key, accepted);
         }
         self.listeners.message(&message);
     }

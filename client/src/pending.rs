@@ -4,9 +4,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::session::{Message, Unsent};
+use crate::wire::accepted::Accepted;
 use crate::wire::name::ObjectName;
 
 /// Replies of one call to every instance that may wait to be collected.
@@ -25,6 +26,16 @@ struct Waiting {
     /// The object that was called: a reply comes on the topic that the request named, and on no other.
     object: ObjectName,
     sink: ReplySink,
+    /// The node that has said last that it carries the call out.
+    accepted: Option<Arc<Accepted>>,
+    /// Who is told that another node says so.
+    told: Option<Arc<Notify>>,
+}
+
+impl Waiting {
+    fn new(object: ObjectName, sink: ReplySink) -> Self {
+        Self { object, sink, accepted: None, told: None }
+    }
 }
 
 #[derive(Debug)]
@@ -60,14 +71,14 @@ impl Pending {
         object: ObjectName,
     ) -> (Ticket, oneshot::Receiver<Arrived>) {
         let (sender, receiver) = oneshot::channel();
-        self.calls.lock().insert(key, Waiting { object, sink: ReplySink::One(sender) });
+        self.calls.lock().insert(key, Waiting::new(object, ReplySink::One(sender)));
         (Ticket { pending: self.clone(), key }, receiver)
     }
 
     /// A place for any number of replies of `object`.
     pub(crate) fn many(self: &Arc<Self>, key: u128, object: ObjectName) -> (Ticket, mpsc::Receiver<Arrived>) {
         let (sender, receiver) = mpsc::channel(COLLECTED);
-        self.calls.lock().insert(key, Waiting { object, sink: ReplySink::Many(sender) });
+        self.calls.lock().insert(key, Waiting::new(object, ReplySink::Many(sender)));
         (Ticket { pending: self.clone(), key }, receiver)
     }
 
@@ -75,6 +86,30 @@ impl Pending {
     pub(crate) fn replied(&self, key: u128, object: &str, message: Message) -> bool {
         let is_expected = self.calls.lock().get(&key).is_some_and(|call| call.object.as_str() == object);
         is_expected && self.arrived(key, Arrived::Reply(message))
+    }
+
+    /// A node says that it carries a call out.
+    pub(crate) fn accepted(&self, key: u128, accepted: Accepted) {
+        let mut calls = self.calls.lock();
+        let Some(call) = calls.get_mut(&key) else { return };
+        call.accepted = Some(Arc::new(accepted));
+        if let Some(told) = &call.told {
+            told.notify_one();
+        }
+    }
+
+    /// The node that carries a call out, as far as one has said so.
+    pub(crate) fn accepted_by(&self, key: u128) -> Option<Arc<Accepted>> {
+        self.calls.lock().get(&key)?.accepted.clone()
+    }
+
+    /// Tells of each node that says from now on that it carries a call out.
+    pub(crate) fn told_of_acceptance(&self, key: u128) -> Arc<Notify> {
+        let told = Arc::new(Notify::new());
+        if let Some(call) = self.calls.lock().get_mut(&key) {
+            call.told = Some(told.clone());
+        }
+        told
     }
 
     /// Ends the wait of a call, or hands one of its replies over; false where nobody waits for it.

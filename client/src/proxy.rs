@@ -23,8 +23,8 @@ use uuid::Uuid;
 use crate::client::Client;
 use crate::error::CallError;
 use crate::pending::Arrived;
-use crate::presence::SILENCE;
-use crate::registry::View;
+use crate::presence::{Fate, SILENCE, Silent};
+use crate::registry::{View, lost};
 use crate::session::{Publish, QoS, Unsent};
 use crate::wire::fault::{Code, Fault};
 use crate::wire::name::{ClientId, MethodName, NameError, ObjectName};
@@ -113,8 +113,8 @@ impl Proxy {
         self
     }
 
-    /// Requests may be carried out twice: after a reconnect they are sent again by themselves, where they would
-    /// otherwise end with [`CallError::Lost`].
+    /// Requests may be carried out twice: after a reconnect, and to another instance where their node is lost, they are sent
+    /// again by themselves, where they would otherwise end with [`CallError::Lost`] or with -32004 and `maybe_executed`.
     #[must_use]
     pub fn idempotent(mut self) -> Self {
         self.settings.idempotent = true;
@@ -270,7 +270,7 @@ impl Request {
         let (_ticket, mut arrived) = client.pending().one(key, object.clone());
         client.outlet().send_now(publish, key)?;
         let unheard = Unheard::new(self, &object, key, deadline);
-        let reply = self.reply(&object, deadline, &mut arrived).await;
+        let reply = self.reply((&object, key), deadline, &mut arrived).await;
         unheard.ends();
         reply
     }
@@ -278,29 +278,30 @@ impl Request {
     /// The reply to a request that was sent.
     async fn reply(
         &self,
-        object: &ObjectName,
+        (object, key): (&ObjectName, u128),
         deadline: Instant,
         arrived: &mut oneshot::Receiver<Arrived>,
     ) -> Result<Response, CallError> {
         let client = &self.proxy.client;
-        let Settings { qos, target, .. } = &self.proxy.settings;
-        let silent = Instant::now() + SILENCE;
-        if silent < deadline && client.presence().is_asked(*qos, target, client.outlet().features()) {
-            let answered = async {
-                let early = timeout_at(silent, &mut *arrived).await;
-                if let Ok(arrived) = early {
-                    return Some(Ok(arrived));
+        let sent = Instant::now();
+        let silent = sent + SILENCE;
+        if silent < deadline {
+            if let Ok(arrived) = timeout_at(silent, &mut *arrived).await {
+                return self.arrived(object, deadline, Ok(arrived)).await;
+            }
+            let Settings { qos, target, .. } = &self.proxy.settings;
+            let call = Silent { key, object, target, qos: *qos, sent };
+            let fate = tokio::select! {
+                biased;
+                arrived = timeout_at(deadline, &mut *arrived) => {
+                    return self.arrived(object, deadline, arrived).await;
                 }
-                tokio::select! {
-                    biased;
-                    arrived = timeout_at(deadline, &mut *arrived) => Some(arrived),
-                    () = client.presence().absence(client, object) => None,
-                }
+                fate = client.presence().fate(client, &call) => fate,
             };
-            return match answered.await {
-                Some(arrived) => self.arrived(object, deadline, arrived).await,
-                None => Err(self.missing(object, deadline).await),
-            };
+            return Err(match fate {
+                Fate::Absent => self.missing(object, deadline).await,
+                Fate::Lost(node) => lost(object, &node).into(),
+            });
         }
         let arrived = timeout_at(deadline, arrived).await;
         self.arrived(object, deadline, arrived).await
@@ -389,6 +390,8 @@ impl Request {
         match error {
             CallError::Unsent(Unsent::Offline) => true,
             CallError::Lost => self.proxy.settings.idempotent,
+            // Where there is another instance it goes there; where there is none, that is the answer.
+            CallError::Fault(fault) => self.proxy.settings.idempotent && is_of_lost_node(fault),
             _ => false,
         }
     }
@@ -461,4 +464,9 @@ impl Request {
         };
         view.absence(object, &self.proxy.settings.target).into()
     }
+}
+
+/// Whether a call ended because its node did, and not by the word of the object.
+fn is_of_lost_node(fault: &Fault) -> bool {
+    fault.code == Code::LOST_OBJECT && fault.maybe_executed()
 }

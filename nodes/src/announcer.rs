@@ -12,7 +12,7 @@ use rantai_client::Environment;
 use rantai_client::error_chain;
 use rantai_client::registry::View;
 use rantai_client::session::{Publish, Status, Unsent};
-use rantai_client::wire::entry::{Entry, EntryError, Mode, NodeState, State};
+use rantai_client::wire::entry::{Entry, EntryError, LIFETIME, Mode, NodeState, State};
 use rantai_client::wire::name::{ClientId, ObjectName, Root};
 use rantai_client::wire::topic::RegistryTopic;
 use rantai_client::wire::user::User;
@@ -24,8 +24,6 @@ use crate::doubles::Doubles;
 use crate::expiries::Expiries;
 use crate::stamps::Stamps;
 
-/// Seconds after which an entry or a state expires unless it is published again.
-pub(crate) const LIFETIME: u32 = 24 * 60 * 60;
 /// How often entries and states are published again.
 const REFRESH: Duration = Duration::from_hours(8);
 /// Shortest time between two repairs of the node's own topics.

@@ -282,7 +282,8 @@ impl Dispatcher {
             None => None,
             Some((key, Met::New)) => Some(key),
             Some((_, Met::Running)) => {
-                // It attaches: its reply is that of the request that runs.
+                // It attaches: its reply is that of the request that runs. Its caller may have missed who runs it.
+                self.replies.accepted(served, &route);
                 return served.stats.refused("repeated");
             }
             Some((_, Met::Finished(reply))) => {
@@ -299,7 +300,7 @@ impl Dispatcher {
         let Request { method, params, trail, caller, via, traceparent, .. } = request;
         let passage = Passage { trail, traceparent };
         let context =
-            self.context(served, &route, share_of.clone(), &passage, received).called_by(caller, via);
+            self.context(served, &route, share_of.clone(), &passage, received).called_by(caller, via.clone());
         let running = Running {
             forwards: self.forwards.clone(),
             served: served.clone(),
@@ -309,6 +310,7 @@ impl Dispatcher {
             key,
             passage,
             share_of,
+            via,
         };
         running.start(Call { method, params, context }, once);
     }

@@ -13,7 +13,7 @@ use rantai_client::object::{Calls, Object};
 use rantai_client::session::{
     Address, ConnectError, Filter, Message, Options, Outlet, Publish, Receiver, Session, Status, Unsent, Will,
 };
-use rantai_client::wire::entry::{NodeState, State};
+use rantai_client::wire::entry::{LIFETIME, NodeState, State};
 use rantai_client::wire::features::BrokerFeatures;
 use rantai_client::wire::name::{ClientId, ObjectName, Root};
 use rantai_client::wire::topic::{RegistryTopic, TopicKind, requests_at};
@@ -21,7 +21,7 @@ use rantai_client::wire::user::User;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use crate::announcer::{Announcer, LIFETIME, Origin, draw_epoch, keep_announced};
+use crate::announcer::{Announcer, Origin, draw_epoch, keep_announced};
 use crate::dispatch::{Dispatcher, Out, Served};
 #[cfg(feature = "journal")]
 use crate::journal::Journal;

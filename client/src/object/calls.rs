@@ -73,9 +73,16 @@ fn unreachable(reason: &str) -> Fault {
 }
 
 /// Turns the failure of a nested call into the fault of the method that made it: the object's own fault as it is, and
-/// -32005 (busy), which names `object`, where it is not served or was not reached.
+/// -32005 (busy), which names `object`, where it is not served or was not reached. Where the other may have carried the call
+/// out, -32000 with kind `outcome_unknown`.
 pub fn passed_on(object: &str, error: CallError) -> Fault {
+    let unknown = |why: &dyn std::fmt::Display| {
+        let text = format!("what came of a call of {object}, which this needs, is not known: {why}");
+        Fault::failed("outcome_unknown", text)
+    };
     match error {
+        CallError::Lost => unknown(&error),
+        CallError::Fault(fault) if fault.maybe_executed() => unknown(&fault.message),
         CallError::Fault(fault) => match fault.code {
             Code::UNKNOWN_OBJECT | Code::LOST_OBJECT => {
                 Fault { message: format!("{object}, which this needs, is not served"), ..Fault::busy(500) }
@@ -89,7 +96,8 @@ pub fn passed_on(object: &str, error: CallError) -> Fault {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::session::Address;
+    use crate::session::{Address, Unsent};
+    use crate::wire::fault::MAYBE_EXECUTED;
 
     #[tokio::test]
     async fn without_a_broker_callers_are_told_to_come_again() {
@@ -105,7 +113,14 @@ mod tests {
     fn what_the_other_says_is_passed_on_and_that_it_is_away_is_named() {
         let away = passed_on("store", Fault::new(Code::UNKNOWN_OBJECT, "no object").into());
         assert!(away.code == Code::BUSY && away.message.contains("store") && away.is_retryable());
-        assert_eq!(passed_on("store", CallError::Lost).code, Code::BUSY);
+        let unsent = CallError::Unsent(Unsent::Offline);
+        assert_eq!(passed_on("store", unsent).code, Code::BUSY);
+        let lost = Fault::new(Code::LOST_OBJECT, "its node was lost").with(MAYBE_EXECUTED, true);
+        for error in [CallError::Lost, lost.into()] {
+            let fault = passed_on("store", error);
+            assert_eq!((fault.code, fault.is_retryable()), (Code::FAILED, false));
+            assert_eq!(fault.data["kind"], "outcome_unknown");
+        }
         let full = Fault::failed("full", "no more");
         assert_eq!(passed_on("store", full.clone().into()), full);
     }

@@ -147,7 +147,7 @@ impl Context {
     /// # Errors
     ///
     /// The fault of the other object as it is; -32005 (busy), which names the object, where it is not served or was not
-    /// reached in time; -32009 where the calls that led here and this one are more than the other object allows.
+    /// reached in time; -32000 with kind `outcome_unknown` where its node or the connection was lost meanwhile; -32009 where the calls that led here and this one are more than the other object allows.
     pub async fn call<R: DeserializeOwned>(
         &self,
         object: &str,

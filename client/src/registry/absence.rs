@@ -1,8 +1,8 @@
 //! Why nobody takes a request, as the registry tells.
 
 use super::view::View;
-use crate::wire::fault::{Code, Fault};
-use crate::wire::name::ObjectName;
+use crate::wire::fault::{Code, Fault, MAYBE_EXECUTED};
+use crate::wire::name::{ClientId, ObjectName};
 use crate::wire::topic::Target;
 
 impl View {
@@ -23,6 +23,14 @@ impl View {
         }
         unknown(object, self.did_you_mean(object.as_str()))
     }
+}
+
+/// The error of a call whose node is gone and may have carried it out: -32004 with `maybe_executed`.
+pub(crate) fn lost(object: &ObjectName, node: &ClientId) -> Fault {
+    let text = format!(
+        "{object}: its node {node} was lost while the call waited; the method may have been carried out"
+    );
+    Fault::new(Code::LOST_OBJECT, text).with("node", node.as_str()).with(MAYBE_EXECUTED, true)
 }
 
 /// The error of a request to an object that the registry does not have: -32003, with the names that may have been meant

@@ -7,6 +7,7 @@ mod live;
 mod similar;
 mod view;
 
+pub(crate) use absence::lost;
 pub use absence::unknown;
 pub use live::{Follower, Registry};
 pub use similar::similar;

@@ -103,6 +103,16 @@ impl View {
         entries.map(|(node, entry)| (entry, entry.is_served(self.nodes.get(node))))
     }
 
+    /// Every entry of an object, served or not.
+    pub fn entries(&self, object: &ObjectName) -> impl Iterator<Item = (&ClientId, &Entry)> {
+        self.entries.get(object).into_iter().flatten()
+    }
+
+    /// The state of a node.
+    pub fn state(&self, node: &ClientId) -> Option<&NodeState> {
+        self.nodes.get(node)
+    }
+
     /// Whether an object is registered, served or not.
     pub fn is_registered(&self, object: &ObjectName) -> bool {
         self.entries.contains_key(object)

@@ -105,6 +105,14 @@ impl Outlet {
         granted.await.unwrap_or(Err(SubscribeError::Lost))
     }
 
+    /// Subscribes without waiting for SUBACK, for callbacks of the connection task. Nothing is done without a connection, and
+    /// a refusal is told to nobody.
+    pub fn subscribe_now(&self, filters: Vec<Filter>) {
+        let mut outbox = self.shared.outbox.lock();
+        drop(outbox.subscribe(filters));
+        self.wake(&mut outbox);
+    }
+
     /// As [`Session::unsubscribe`](super::Session::unsubscribe).
     ///
     /// # Errors

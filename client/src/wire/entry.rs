@@ -6,6 +6,8 @@ use super::name::{ClientId, ObjectName};
 
 /// The version of the contract.
 pub const VERSION: u32 = 1;
+/// The Message Expiry Interval of entries and states, in seconds.
+pub const LIFETIME: u32 = 24 * 60 * 60;
 /// The largest entry, in bytes.
 pub const LARGEST_ENTRY: usize = 16 << 10;
 

@@ -89,6 +89,9 @@ impl fmt::Display for Code {
     }
 }
 
+/// The detail of an error that says whether the request may have been carried out.
+pub const MAYBE_EXECUTED: &str = "maybe_executed";
+
 /// An error as it stands in a reply.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{message} ({code})")]
@@ -154,6 +157,11 @@ impl Fault {
     /// A name that somebody else holds.
     pub fn name_taken(object: &str, holder: &str) -> Self {
         Self::new(Code::NAME_TAKEN, format!("{object} is served by {holder}")).with("holder", holder)
+    }
+
+    /// Whether the request may have been carried out, as nobody knows what came of it.
+    pub fn maybe_executed(&self) -> bool {
+        self.data.get(MAYBE_EXECUTED).and_then(Value::as_bool).unwrap_or(false)
     }
 
     /// Whether the same request may succeed later.

@@ -7,11 +7,13 @@
 //! | [`request`] | Requests in both forms |
 //! | [`reply`] | Replies in both forms |
 //! | [`fault`] | Errors with their codes |
+//! | [`accepted`] | The word of a node that it carries a call out |
 //! | [`entry`] | Registry entries and node states |
 //! | [`user`], [`features`] | Who calls, and which brokers say so |
 //! | [`role`] | Who may do what on the bus, as rules for a broker |
 //! | [`json`] | What of JSON the contract takes |
 
+pub mod accepted;
 pub mod entry;
 pub mod fault;
 pub mod features;

@@ -300,6 +300,13 @@ impl EventTopic {
         format!("{root}/event/+/{event}/{client}")
     }
 
+    /// The event of a topic that is for `client` alone; `None` where it is another topic.
+    pub fn event_for<'a>(root: &Root, client: &ClientId, topic: &'a str) -> Option<&'a str> {
+        let (TopicKind::Event, rest) = TopicKind::of(root, topic)? else { return None };
+        let (event, addressee) = rest.split_once('/')?.1.split_once('/')?;
+        (addressee == client.as_str()).then_some(event)
+    }
+
     /// Takes a topic apart; `None` for any other topic.
     pub fn parse(root: &Root, topic: &str) -> Option<Self> {
         let (TopicKind::Event, rest) = TopicKind::of(root, topic)? else { return None };

@@ -4,9 +4,10 @@ use rantai_client::object::{Arguments, no_such_method};
 use rantai_client::shares::ShareReport;
 use rantai_client::wire::fault::{Code, Fault};
 use rantai_client::wire::reply::Outcome;
-use rantai_client::wire::request::{Params, ReplyTo, Request};
+use rantai_client::wire::request::{Params, Request};
 use serde_json::{Value, json};
 
+use super::cancelling::CancelKey;
 use super::replies::Out;
 use super::served::Served;
 use super::stats::StatsReader;
@@ -25,7 +26,7 @@ pub(super) fn built_in(
         "rpc.info" => nothing(params).map(|()| json!(*served.entry.lock())),
         "rpc.stats" => nothing(params).map(|()| stats(served, reader)),
         "rpc.discover" => nothing(params).map(|()| served.description.open_rpc(served.name.as_str())),
-        "rpc.cancel" => cancel(served, &request.reply_to, params),
+        "rpc.cancel" => cancel(served, request, params),
         "rpc.yield" => nothing(params).and_then(|()| give_up(served, request, out)),
         other => Err(no_such_method(other, &NAMES)),
     };
@@ -65,7 +66,7 @@ fn give_up(served: &Served, request: &Request, out: &dyn Out) -> Result<Value, F
 }
 
 /// Cancels a call; whether one of this correlation waited here, for a reply on the same topic.
-fn cancel(served: &Served, reply_to: &ReplyTo, params: Params) -> Result<Value, Fault> {
+fn cancel(served: &Served, request: &Request, params: Params) -> Result<Value, Fault> {
     // One parameter alone may be bare text, also of nothing but digits.
     let names: &[&str] =
         if matches!(params, Params::One { .. }) { &["correlation"] } else { &["correlation", "unheard"] };
@@ -82,8 +83,7 @@ fn cancel(served: &Served, reply_to: &ReplyTo, params: Params) -> Result<Value, 
         .map(|pair| std::str::from_utf8(pair).ok().and_then(|pair| u8::from_str_radix(pair, 16).ok()))
         .collect();
     let correlation = bytes.ok_or_else(wrong)?;
-    let ReplyTo::Topic(topic) = reply_to else { return Ok(json!(false)) };
-    let key = (topic.as_str().to_owned(), correlation);
-    let found = served.cancellable.lock().get(&key).cloned();
+    let key = CancelKey::new(&request.reply_to, &correlation, request.via.as_ref());
+    let found = key.and_then(|key| served.cancellable.lock().get(&key));
     Ok(json!(found.is_some_and(|call| if is_unheard { call.unheard() } else { call.cancel() })))
 }

@@ -1,9 +1,72 @@
 //! Calls under way that may be cancelled.
 
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rantai_client::object::Canceller;
+use rantai_client::wire::request::ReplyTo;
+use rantai_client::wire::topic::ReplyTopic;
+use rantai_client::wire::user::User;
 use tokio::sync::Notify;
+
+use super::replies::Route;
+
+/// The shortest correlation by which a call may be cancelled, in bytes: others may guess a shorter one.
+const SHORTEST_CORRELATION: usize = 16;
+
+/// What a call is cancelled by. Whoever was sent a request and passes it on has the caller's reply topic and correlation, and
+/// differs by `via`: it cancels none but its own calls.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct CancelKey {
+    reply_to: String,
+    correlation: Vec<u8>,
+    via: Option<User>,
+}
+
+impl CancelKey {
+    /// Of a call whose reply goes there; `None` where nobody could cancel it.
+    pub(super) fn new(reply_to: &ReplyTo, correlation: &[u8], via: Option<&User>) -> Option<Self> {
+        let ReplyTo::Topic(topic) = reply_to else { return None };
+        (correlation.len() >= SHORTEST_CORRELATION).then(|| Self {
+            reply_to: topic.as_str().to_owned(),
+            correlation: correlation.to_vec(),
+            via: via.cloned(),
+        })
+    }
+
+    /// Of a call with this route.
+    pub(super) fn of(route: &Route, via: Option<&User>) -> Option<Self> {
+        Self::new(&route.reply_to, route.correlation.as_deref()?, via)
+    }
+}
+
+/// Calls of one object that wait and may be cancelled.
+#[derive(Debug, Default)]
+pub(super) struct Cancellables(HashMap<CancelKey, Arc<Cancellable>>);
+
+impl Cancellables {
+    pub(super) fn insert(&mut self, key: CancelKey, call: Arc<Cancellable>) {
+        self.0.insert(key, call);
+    }
+
+    pub(super) fn get(&self, key: &CancelKey) -> Option<Arc<Cancellable>> {
+        self.0.get(key).cloned()
+    }
+
+    /// Takes a call out that has ended, unless another one has its place.
+    pub(super) fn remove(&mut self, key: &CancelKey, call: &Arc<Cancellable>) {
+        if self.0.get(key).is_some_and(|there| Arc::ptr_eq(there, call)) {
+            self.0.remove(key);
+        }
+    }
+
+    /// Calls that end when nobody subscribes to this reply topic any more.
+    pub(super) fn unheard(&self, topic: &ReplyTopic) -> Vec<Arc<Cancellable>> {
+        let calls = self.0.iter().filter(|(key, call)| call.ends_unheard() && key.reply_to == topic.as_str());
+        calls.map(|(_, call)| call.clone()).collect()
+    }
+}
 
 /// A call that waits for something. It either ends with its result or is cancelled, whichever comes first.
 #[derive(Debug)]

@@ -5,11 +5,14 @@ use std::time::Duration;
 
 use rantai_client::session::{Publish, QoS, Unsent};
 use rantai_client::shares::CallerKey;
+use rantai_client::wire::Properties;
+use rantai_client::wire::accepted::{ACCEPTED, Accepted};
 use rantai_client::wire::fault::{Code, Fault};
 use rantai_client::wire::features::BrokerFeatures;
-use rantai_client::wire::name::{ClientId, ObjectName, Root};
+use rantai_client::wire::name::{ClientId, MethodName, ObjectName, Root};
 use rantai_client::wire::reply::{Outcome, Reply};
 use rantai_client::wire::request::{Form, Refusal, ReplyTo, Request};
+use rantai_client::wire::topic::EventTopic;
 use rantai_client::wire::user::User;
 use tokio::time::Instant;
 
@@ -179,6 +182,24 @@ impl Replies {
             tracing::debug!("a reply was not sent: {error}");
         }
         false
+    }
+
+    /// Tells the client that waits for a reply that its call is under way on this node. A call whose correlation others may
+    /// guess is none that a client follows.
+    pub(super) fn accepted(&self, served: &Served, route: &Route) {
+        let correlation = route.correlation.as_ref().filter(|correlation| correlation.len() >= 16);
+        let epoch = served.entry.lock().as_ref().map(|entry| entry.epoch.clone());
+        let (Some(client), Some(correlation), Some(epoch)) =
+            (self.reply_client(&route.reply_to), correlation, epoch)
+        else {
+            return;
+        };
+        let event = MethodName::new(ACCEPTED).expect("a name");
+        let topic = EventTopic { object: served.name.clone(), event, client: Some(client) };
+        let accepted = Accepted { node: self.node.clone(), epoch };
+        let properties = Properties { correlation: Some(correlation.clone()), ..Properties::default() };
+        let publish = Publish::new(topic.format(&self.root), accepted.write());
+        self.say(publish.properties(properties).qos(QoS::AtMostOnce));
     }
 
     /// Publishes what nobody waits for.

@@ -13,9 +13,10 @@ use rantai_client::wire::fault::{Code, Fault};
 use rantai_client::wire::name::MethodName;
 use rantai_client::wire::reply::{Outcome, Reply};
 use rantai_client::wire::request::{LONGEST_TTL_MS, ReplyTo};
-use tokio::time::{Instant, timeout_at};
+use rantai_client::wire::user::User;
+use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::cancelling::Cancellable;
+use super::cancelling::{CancelKey, Cancellable};
 use super::forward::{Forwards, Passage};
 use super::once::Once;
 use super::replies::Route;
@@ -32,6 +33,8 @@ pub(super) struct Running {
     pub(super) key: Option<u128>,
     pub(super) passage: Passage,
     pub(super) share_of: CallerKey,
+    /// Who calls on behalf of the caller.
+    pub(super) via: Option<User>,
 }
 
 /// Why a call that waited has ended.
@@ -74,11 +77,7 @@ impl Running {
         let place = self.served.places.hold(self.share_of.clone());
         let once = self.served.description.method(self.method.as_str()).is_some_and(|m| m.once);
         let call = Arc::new(Cancellable::new(canceller, once));
-        let correlation = self.route.correlation.clone().filter(|c| c.len() >= 16);
-        let key = match &self.route.reply_to {
-            ReplyTo::Topic(topic) => correlation.map(|correlation| (topic.as_str().to_owned(), correlation)),
-            ReplyTo::Nobody => None,
-        };
+        let key = CancelKey::of(&self.route, self.via.as_ref());
         if let Some(key) = &key {
             self.served.cancellable.lock().insert(key.clone(), call.clone());
         }
@@ -91,6 +90,11 @@ impl Running {
             let deadline = self.route.deadline;
             let until = own.map_or(deadline, |(own, _)| own.min(deadline));
             let result = std::future::poll_fn(|context| poll(&mut answering, context));
+            let accepted = async {
+                sleep_until(self.received + self.served.limits.accepted_after).await;
+                self.forwards.replies.accepted(&self.served, &self.route);
+                std::future::pending::<()>().await;
+            };
             let ended = tokio::select! {
                 ended = timeout_at(until, result) => match (ended, own) {
                     (Ok(result), _) => Ended::Result(result),
@@ -98,6 +102,7 @@ impl Running {
                     (Err(_), _) => Ended::TimedOut,
                 },
                 () = call.cancelled() => Ended::Cancelled,
+                () = accepted => unreachable!("it waits for ever"),
             };
             // It was told that it is cancelled, and has answered at the same time.
             let ended = if call.ended() { ended } else { Ended::Cancelled };
@@ -107,10 +112,7 @@ impl Running {
             // What it held is let go before anybody hears of the end.
             drop(answering);
             if let Some(key) = &key {
-                let mut cancellable = self.served.cancellable.lock();
-                if cancellable.get(key).is_some_and(|there| Arc::ptr_eq(there, &call)) {
-                    cancellable.remove(key);
-                }
+                self.served.cancellable.lock().remove(key, &call);
             }
             match ended {
                 Ended::Result(result) => self.finish(result, repeated.load(Ordering::Relaxed)),

@@ -1,6 +1,5 @@
 //! An object on a node: what it is allowed, and what is known of the calls to it.
 
-use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -14,7 +13,7 @@ use rantai_client::wire::topic::ReplyTopic;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
-use super::cancelling::Cancellable;
+use super::cancelling::{Cancellable, Cancellables};
 use super::duplicates::Duplicates;
 use super::stats::Stats;
 
@@ -33,6 +32,8 @@ pub struct Limits {
     pub per_caller: Option<usize>,
     /// The longest time a call may wait, whatever deadline its caller sets.
     pub max_deadline: Duration,
+    /// A call that waits for longer tells its caller which node carries it out.
+    pub accepted_after: Duration,
 }
 
 impl Default for Limits {
@@ -44,12 +45,10 @@ impl Default for Limits {
             public_replies: true,
             per_caller: None,
             max_deadline: Duration::from_millis(LONGEST_TTL_MS),
+            accepted_after: Duration::from_millis(250),
         }
     }
 }
-
-/// Calls by reply topic and correlation.
-type Cancellables = HashMap<(String, Vec<u8>), Arc<Cancellable>>;
 
 /// An object, and what is known of the calls to it.
 pub struct Served {
@@ -69,7 +68,7 @@ pub struct Served {
     pub(super) places: Arc<Shares<CallerKey>>,
     pub(super) share_log: ShareLog,
     pub(super) duplicates: Mutex<Duplicates>,
-    /// Calls that wait and may be cancelled, by reply topic and correlation.
+    /// Calls that wait and may be cancelled.
     pub(super) cancellable: Mutex<Cancellables>,
 }
 
@@ -116,10 +115,7 @@ impl Served {
 
     /// Calls that end when nobody subscribes to this reply topic any more.
     pub(super) fn unheard(&self, topic: &ReplyTopic) -> Vec<Arc<Cancellable>> {
-        let waiting = self.cancellable.lock();
-        let calls =
-            waiting.iter().filter(|((reply_to, _), call)| call.ends_unheard() && reply_to == topic.as_str());
-        calls.map(|(_, call)| call.clone()).collect()
+        self.cancellable.lock().unheard(topic)
     }
 
     pub(super) fn method_names(&self) -> impl Iterator<Item = &str> {

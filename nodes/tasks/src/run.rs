@@ -68,7 +68,9 @@ impl<O: Objects> Run<O> {
             Err(CallError::Fault(fault)) if self.again && reached_nobody(&fault) => {
                 return self.once_more(&fault);
             }
-            Err(CallError::Fault(fault)) => fail(&mut task, &fault, &self.shared.environment),
+            Err(CallError::Fault(fault)) if !fault.maybe_executed() => {
+                fail(&mut task, &fault, &self.shared.environment);
+            }
             // Whether it was carried out is not known: the same again, on the same node.
             Err(error) => {
                 tracing::debug!(id = task.id, "{error}");
@@ -99,7 +101,8 @@ impl<O: Objects> Run<O> {
 
 /// Whether a call was not begun.
 fn reached_nobody(fault: &Fault) -> bool {
-    matches!(fault.code, Code::UNKNOWN_OBJECT | Code::LOST_OBJECT | Code::EXPIRED | Code::BUSY)
+    let names_it = matches!(fault.code, Code::UNKNOWN_OBJECT | Code::LOST_OBJECT | Code::EXPIRED | Code::BUSY);
+    names_it && !fault.maybe_executed()
 }
 
 fn wait_after(fault: &Fault) -> u64 {

@@ -19,6 +19,7 @@ mod features;
 mod files;
 #[path = "../../../broker/tests/support/listen.rs"]
 mod listen;
+mod lost;
 mod names;
 mod nested;
 mod once;

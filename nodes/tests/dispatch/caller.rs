@@ -90,3 +90,33 @@ async fn call_is_cancelled_only_from_its_own_reply_topic() {
     tokio::time::sleep(std::time::Duration::from_millis(1)).await;
     assert_eq!(room.served.running(), 0);
 }
+
+/// Whoever is sent a request knows the caller's reply topic and the correlations of its calls, and may pass requests on.
+#[tokio::test(start_paused = true)]
+async fn call_is_not_cancelled_by_whom_another_request_was_passed_on_by() {
+    let room = room(Limits::default());
+    *room.outside.features.lock() = BrokerFeatures::read("caller,grants");
+    let ada = [("caller", "ada")];
+    let by_gateway = [("caller", "ada"), ("via", "gateway")];
+    let passed_on = [("caller", "ada"), ("via", "mallory")];
+    let wait = |number: u8, user: &[(&str, &str)]| {
+        let mut message = message("rantai/call/desk/wait", "", user);
+        message.properties.correlation = Some(vec![number; 16]);
+        room.dispatcher.message(&message);
+    };
+    let cancel = |number: u8, user: &[(&str, &str)]| {
+        room.ask("rantai/call/desk/rpc.cancel", &format!("\"{}\"", format!("{number:02x}").repeat(16)), user);
+        room.reply().1
+    };
+    wait(1, &ada);
+    wait(2, &by_gateway);
+    wait(3, &passed_on);
+    for number in [1, 2] {
+        assert_eq!(cancel(number, &passed_on), json!(false));
+    }
+    for (number, user) in [(1, &ada[..]), (2, &by_gateway), (3, &passed_on)] {
+        assert_eq!(cancel(number, user), json!(true), "its own");
+        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        room.said();
+    }
+}

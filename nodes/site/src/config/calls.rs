@@ -17,13 +17,17 @@ pub struct CallLimits {
     pub per_caller: Option<usize>,
     /// The longest time a call may wait in milliseconds, whatever deadline its caller sets; 3,600,000 without it.
     pub max_deadline_ms: Option<NonZeroU64>,
+    /// After how many milliseconds a call tells its caller which node carries it out; 250 without it.
+    pub accepted_after_ms: Option<NonZeroU64>,
 }
 
 impl CallLimits {
     /// An object's limits with these.
     pub fn apply(&self, limits: Limits) -> Limits {
         let max_deadline = self.max_deadline_ms.map(|ms| Duration::from_millis(ms.get()));
+        let accepted_after = self.accepted_after_ms.map(|ms| Duration::from_millis(ms.get()));
         Limits {
+            accepted_after: accepted_after.unwrap_or(limits.accepted_after),
             per_caller: self.per_caller.or(limits.per_caller),
             max_deadline: max_deadline.unwrap_or(limits.max_deadline),
             ..limits

@@ -1,0 +1,245 @@
+//! Whether the node of a call is gone, by what the registry says. No I/O.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{Silent, UNACCEPTED};
+use crate::registry::View;
+use crate::wire::accepted::Accepted;
+use crate::wire::entry::{Mode, NodeState, State};
+use crate::wire::name::ClientId;
+use crate::wire::topic::Target;
+
+/// How exactly it is known when a node was lost before it was looked at: brokers count in whole seconds.
+const ROUNDING: Duration = Duration::from_secs(1);
+
+/// What the registry says of one object.
+#[derive(Debug, Default)]
+pub(super) struct Watched {
+    pub(super) view: View,
+    /// When nodes were lost, as far as that is known.
+    pub(super) lost_at: BTreeMap<ClientId, Instant>,
+}
+
+/// Why a call may get no reply.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Suspicion {
+    /// The node that has it, or may have it, is lost or was started again.
+    Lost(ClientId),
+    /// That node has taken itself, or the object, out of the registry.
+    Cleared(ClientId),
+    /// The object is registered, and nobody serves it.
+    NotServed,
+    /// The object is not registered.
+    Unknown,
+}
+
+/// What one call has seen of the registry since it waits.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    /// Nodes that served the object at some time.
+    served: BTreeMap<ClientId, Mode>,
+    /// Nodes whose state was readable at some time.
+    known: BTreeSet<ClientId>,
+}
+
+impl Seen {
+    /// What is to be suspected now.
+    pub(super) fn suspicion(
+        &mut self,
+        watched: &Watched,
+        call: &Silent<'_>,
+        accepted: Option<&Accepted>,
+        now: Instant,
+    ) -> Option<Suspicion> {
+        if let Some(accepted) = accepted {
+            return self.of_node(watched, accepted);
+        }
+        let view = &watched.view;
+        let is_asked = |node: &ClientId| match call.target {
+            Target::Node(asked) => asked == node,
+            Target::Any | Target::All => true,
+        };
+        let finishes: BTreeSet<&ClientId> =
+            view.finishers(call.object).filter(|node| is_asked(node)).collect();
+        for (node, entry) in view.entries(call.object).filter(|(node, _)| finishes.contains(node)) {
+            self.served.insert(node.clone(), entry.mode);
+        }
+        let is_late = now >= call.sent + UNACCEPTED;
+        // The only one that can have it, as nobody else serves an exclusive name.
+        let had_it = |mode: Mode| mode == Mode::Exclusive && finishes.is_empty() || is_late;
+        let gone = self.served.iter().find(|(node, mode)| !finishes.contains(node) && had_it(**mode));
+        if let Some((node, _)) = gone {
+            let is_cleared = view.state(node).is_none_or(|state| state.state != State::Lost);
+            return Some(if is_cleared {
+                Suspicion::Cleared(node.clone())
+            } else {
+                Suspicion::Lost(node.clone())
+            });
+        }
+        let was_lost_since = |node: &ClientId| {
+            let lost = watched.lost_at.get(node).is_some_and(|at| *at + ROUNDING >= call.sent);
+            lost && view.state(node).is_some_and(|state| state.state == State::Lost)
+        };
+        let mut entries = view.entries(call.object).filter(|(node, entry)| is_asked(node) && entry.settled);
+        if let Some((node, _)) = entries.find(|(node, entry)| was_lost_since(node) && had_it(entry.mode)) {
+            return Some(Suspicion::Lost(node.clone()));
+        }
+        match (finishes.is_empty(), view.is_registered(call.object)) {
+            (false, _) => None,
+            (true, true) => Some(Suspicion::NotServed),
+            (true, false) => Some(Suspicion::Unknown),
+        }
+    }
+
+    /// Of the node that carries a call out. One whose state was never there is one whose state may not be read.
+    fn of_node(&mut self, watched: &Watched, accepted: &Accepted) -> Option<Suspicion> {
+        let node = &accepted.node;
+        let is_there = |state: &NodeState| state.state != State::Lost && state.epoch == accepted.epoch;
+        match watched.view.state(node) {
+            Some(state) => {
+                self.known.insert(node.clone());
+                (!is_there(state)).then(|| Suspicion::Lost(node.clone()))
+            }
+            None => self.known.contains(node).then(|| Suspicion::Cleared(node.clone())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::QoS;
+    use crate::wire::name::ObjectName;
+
+    struct World {
+        watched: Watched,
+        seen: Seen,
+        object: ObjectName,
+        target: Target,
+        sent: Instant,
+    }
+
+    fn id(node: &str) -> ClientId {
+        ClientId::new(node).expect("an id")
+    }
+
+    impl World {
+        fn new() -> Self {
+            Self {
+                watched: Watched::default(),
+                seen: Seen::default(),
+                object: ObjectName::new("echo").expect("a name"),
+                target: Target::Any,
+                sent: Instant::now() + Duration::from_secs(100),
+            }
+        }
+
+        fn entry(&mut self, node: &str, mode: &str) {
+            let text =
+                format!(r#"{{"v":1,"object":"x","node":"x","epoch":"1","mode":"{mode}","settled":true}}"#);
+            self.told(&format!("rantai/name/echo/{node}"), text.as_bytes());
+        }
+
+        fn state(&mut self, node: &str, state: State, epoch: &str) {
+            self.told(&format!("rantai/node/{node}"), &NodeState::new(state, epoch).write());
+        }
+
+        fn told(&mut self, topic: &str, payload: &[u8]) {
+            self.watched.view.apply(topic, payload).expect("the registry's");
+        }
+
+        /// After so many milliseconds.
+        fn suspicion(&mut self, ms: u64, accepted: Option<(&str, &str)>) -> Option<Suspicion> {
+            let accepted = accepted.map(|(node, epoch)| Accepted { node: id(node), epoch: epoch.to_owned() });
+            let (object, target) = (&self.object, &self.target);
+            let call = Silent { key: 1, object, target, qos: QoS::AtLeastOnce, sent: self.sent };
+            let now = self.sent + Duration::from_millis(ms);
+            self.seen.suspicion(&self.watched, &call, accepted.as_ref(), now)
+        }
+    }
+
+    #[test]
+    fn the_only_server_was_lost_since_the_request_was_sent() {
+        let mut world = World::new();
+        world.entry("pi", "exclusive");
+        world.state("pi", State::Lost, "1");
+        assert_eq!(world.suspicion(260, None), Some(Suspicion::NotServed), "when it was lost is not known");
+        world.watched.lost_at.insert(id("pi"), world.sent - Duration::from_secs(5));
+        assert_eq!(world.suspicion(260, None), Some(Suspicion::NotServed), "long ago");
+        world.watched.lost_at.insert(id("pi"), world.sent - Duration::from_millis(900));
+        assert_eq!(world.suspicion(260, None), Some(Suspicion::Lost(id("pi"))));
+        world.target = Target::Node(id("pi"));
+        assert_eq!(world.suspicion(260, None), Some(Suspicion::Lost(id("pi"))));
+        world.target = Target::Node(id("other"));
+        assert_eq!(world.suspicion(260, None), Some(Suspicion::NotServed), "it was not asked");
+    }
+
+    #[test]
+    fn a_server_goes_away_while_the_call_waits() {
+        for (gone, cleared) in [(Some(State::Lost), false), (None, true)] {
+            let mut world = World::new();
+            world.entry("pi", "exclusive");
+            world.state("pi", State::Ready, "1");
+            assert_eq!(world.suspicion(260, None), None);
+            world.state("pi", State::Draining, "1");
+            assert_eq!(world.suspicion(270, None), None, "it finishes what it has");
+            match gone {
+                Some(state) => world.state("pi", state, "1"),
+                None => world.told("rantai/node/pi", b""),
+            }
+            let expected = if cleared { Suspicion::Cleared(id("pi")) } else { Suspicion::Lost(id("pi")) };
+            assert_eq!(world.suspicion(280, None), Some(expected));
+            world.state("pi", State::Ready, "1");
+            assert_eq!(world.suspicion(290, None), None, "it had lost its connection");
+        }
+    }
+
+    #[test]
+    fn of_several_replicas_the_one_that_has_the_call_says_so_in_time() {
+        let mut world = World::new();
+        for node in ["one", "two"] {
+            world.entry(node, "replica");
+            world.state(node, State::Ready, "1");
+        }
+        assert_eq!(world.suspicion(260, None), None);
+        world.state("one", State::Lost, "1");
+        assert_eq!(world.suspicion(300, None), None, "the other may have it");
+        assert_eq!(world.suspicion(750, None), Some(Suspicion::Lost(id("one"))), "which would have said so");
+        assert_eq!(world.suspicion(750, Some(("two", "1"))), None);
+        world.state("two", State::Draining, "1");
+        assert_eq!(world.suspicion(800, Some(("two", "1"))), None);
+        assert_eq!(
+            world.suspicion(800, Some(("two", "0"))),
+            Some(Suspicion::Lost(id("two"))),
+            "of another start"
+        );
+    }
+
+    #[test]
+    fn a_node_that_accepted_is_followed_and_no_other() {
+        let mut world = World::new();
+        world.entry("pi", "exclusive");
+        world.state("pi", State::Lost, "1");
+        // The link of a chain that has it now is another one.
+        assert_eq!(world.suspicion(300, Some(("next", "7"))), None, "its state is not readable");
+        world.state("next", State::Ready, "7");
+        assert_eq!(world.suspicion(300, Some(("next", "7"))), None);
+        world.told("rantai/node/next", b"");
+        assert_eq!(world.suspicion(300, Some(("next", "7"))), Some(Suspicion::Cleared(id("next"))));
+        world.state("next", State::Ready, "8");
+        assert_eq!(world.suspicion(300, Some(("next", "7"))), Some(Suspicion::Lost(id("next"))));
+    }
+
+    #[test]
+    fn an_object_that_nobody_serves_is_not_served_or_not_known() {
+        let mut world = World::new();
+        assert_eq!(world.suspicion(260, None), Some(Suspicion::Unknown));
+        world.entry("pi", "exclusive");
+        assert_eq!(world.suspicion(260, None), Some(Suspicion::NotServed));
+        world.state("pi", State::Ready, "1");
+        assert_eq!(world.suspicion(260, None), None);
+    }
+}

@@ -1,0 +1,134 @@
+//! The registry's word on one object, kept current while calls of it wait.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::{self, watch};
+use tokio::time::Instant;
+
+use super::seen::Watched;
+use crate::client::Client;
+use crate::registry::View;
+use crate::session::{Filter, Message, SubscribeError};
+use crate::subscription::{Follow, Place, Sink};
+use crate::wire::entry::{LIFETIME, NodeState, State};
+use crate::wire::name::{ClientId, ObjectName, Root};
+use crate::wire::topic::RegistryTopic;
+
+/// What is retained has come when this long nothing more of it has.
+const QUIET: Duration = Duration::from_millis(150);
+/// Replicas of one object whose states are followed.
+const MOST_NODES: usize = 64;
+
+/// Entries of one object, and the states of its nodes. The subscriptions end when it is dropped.
+#[derive(Debug)]
+pub(super) struct Watch {
+    live: Arc<Live>,
+    place: Place,
+    /// Nodes whose states are subscribed to. Held while others are added.
+    nodes: sync::Mutex<BTreeSet<ClientId>>,
+    /// How long the broker took to answer the subscription.
+    answering: Duration,
+}
+
+#[derive(Debug)]
+struct Live {
+    root: Root,
+    watched: Mutex<Watched>,
+    /// Counts messages.
+    messages: watch::Sender<u64>,
+}
+
+impl Follow for Live {
+    fn message(&self, message: &Message) {
+        {
+            let mut watched = self.watched.lock();
+            if let Err(error) = watched.view.apply(&message.topic, &message.payload) {
+                tracing::debug!(topic = &*message.topic, "{error}");
+            }
+            if let Some(RegistryTopic::Node(node)) = RegistryTopic::parse(&self.root, &message.topic) {
+                let is_lost = NodeState::read(&message.payload).is_ok_and(|state| state.state == State::Lost);
+                match published_at(message).filter(|_| is_lost) {
+                    Some(at) => watched.lost_at.insert(node, at),
+                    None => watched.lost_at.remove(&node),
+                };
+            }
+        }
+        self.messages.send_modify(|count| *count += 1);
+    }
+
+    fn disconnected(&self) {
+        *self.watched.lock() = Watched { view: View::new(self.root.clone()), ..Watched::default() };
+        self.messages.send_modify(|count| *count += 1);
+    }
+}
+
+/// When a state was published: its expiry says how long it has been retained, in whole seconds.
+fn published_at(message: &Message) -> Option<Instant> {
+    let now = Instant::now();
+    if !message.retain {
+        return Some(now);
+    }
+    let age = LIFETIME.checked_sub(message.properties.expiry?)?;
+    now.checked_sub(Duration::from_secs(age.into()))
+}
+
+impl Watch {
+    /// Begins to read.
+    ///
+    /// # Errors
+    ///
+    /// Where the broker refuses the subscription, or the connection is lost.
+    pub(super) async fn begin(client: &Client, object: &ObjectName) -> Result<Arc<Self>, SubscribeError> {
+        let root = client.root().clone();
+        let watched = Watched { view: View::new(root.clone()), ..Watched::default() };
+        let filter = Filter::new(RegistryTopic::entries_of(&root, object));
+        let live = Arc::new(Live { root, watched: Mutex::new(watched), messages: watch::Sender::new(0) });
+        let began = Instant::now();
+        let place = client.listen(vec![filter], Sink::View(live.clone())).await?;
+        let answering = began.elapsed();
+        Ok(Arc::new(Self { live, place, nodes: sync::Mutex::default(), answering }))
+    }
+
+    /// Follows the states of all nodes that have an entry, and that of `node`.
+    pub(super) async fn follow_nodes(
+        &self,
+        client: &Client,
+        node: Option<&ClientId>,
+    ) -> Result<(), SubscribeError> {
+        let mut followed = self.nodes.lock().await;
+        let mut new: BTreeSet<ClientId> = {
+            let watched = self.live.watched.lock();
+            let named = watched.view.all().filter_map(|(entry, _)| ClientId::new(&entry.node).ok());
+            named
+                .filter(|node| !followed.contains(node))
+                .take(MOST_NODES.saturating_sub(followed.len()))
+                .collect()
+        };
+        new.extend(node.filter(|node| !followed.contains(node)).cloned());
+        if new.is_empty() {
+            return Ok(());
+        }
+        let state = |node: &ClientId| Filter::new(RegistryTopic::Node(node.clone()).format(&self.live.root));
+        client.listen_more(&self.place, new.iter().map(state).collect()).await?;
+        followed.append(&mut new);
+        Ok(())
+    }
+
+    /// Looks at it as it is now.
+    pub(super) fn look<T>(&self, look: impl FnOnce(&Watched) -> T) -> T {
+        look(&self.live.watched.lock())
+    }
+
+    /// Tells of everything that comes from now on.
+    pub(super) fn changes(&self) -> watch::Receiver<u64> {
+        self.live.messages.subscribe()
+    }
+
+    /// What is retained has come when this long nothing more of it has.
+    pub(super) fn quiet(&self) -> Duration {
+        QUIET.max(self.answering * 3)
+    }
+}

@@ -1,0 +1,160 @@
+//! Calls whose node is lost, or goes, while it carries them out.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use rantai_client::object::{Answer, Call};
+use rantai_client::session::Filter;
+use rantai_client::wire::accepted::Accepted;
+use rantai_client::wire::entry::Mode;
+use rantai_client::wire::fault::{Code, Fault};
+use rantai_client::wire::request::Params;
+use rantai_client::{CallError, Client, Proxy};
+use rantai_nodes::{Node, ServeOptions};
+use serde_json::Value;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::support::{Bus, PATIENCE, Run, bus, until};
+
+/// The call is told within this time. The aim is a second; machines are busy.
+const SOON: Duration = Duration::from_secs(20);
+
+type Begun = Arc<AtomicUsize>;
+
+/// An object whose calls never end, and how many have begun.
+fn endless() -> (impl rantai_client::object::Object, Begun) {
+    let begun = Begun::default();
+    let counted = begun.clone();
+    let object = Run(move |_: Call| {
+        counted.fetch_add(1, Ordering::SeqCst);
+        std::future::pending::<Result<Answer, Fault>>()
+    });
+    (object, begun)
+}
+
+async fn has_begun(begun: &Begun, count: usize) {
+    until("the call has begun", async || begun.load(Ordering::SeqCst) == count).await;
+}
+
+fn calling(object: &Proxy) -> JoinHandle<Result<Value, CallError>> {
+    let object = object.clone();
+    tokio::spawn(async move { object.call::<Value>("run", ()).await })
+}
+
+/// The fault that a call ends with, soon after this.
+async fn fault_soon(call: JoinHandle<Result<Value, CallError>>) -> Fault {
+    let ended = timeout(SOON, call).await.expect("before its deadline").expect("no panic");
+    ended.expect_err("nobody has answered").fault().expect("with a code").clone()
+}
+
+async fn serve(bus: &Bus, mode: Mode) -> (Node, Begun) {
+    let (node, (object, begun)) = (bus.node().await, endless());
+    let options = ServeOptions { mode, ..ServeOptions::default() };
+    node.serve_with("endless", Arc::new(object), options).await.expect("served");
+    (node, begun)
+}
+
+fn of(client: &Client) -> Proxy {
+    client.object("endless").deadline(PATIENCE * 5)
+}
+
+#[tokio::test]
+async fn a_call_ends_with_its_node_and_says_that_it_may_have_been_carried_out() {
+    let bus = bus().await;
+    let client = bus.client().await;
+    // Before the node has said that it has the call, and after.
+    for wait in [Duration::ZERO, Duration::from_millis(600)] {
+        for on_this_node in [false, true] {
+            let (node, begun) = serve(&bus, Mode::Exclusive).await;
+            let object = of(&client);
+            let call = calling(&if on_this_node { object.at(node.name().clone()) } else { object });
+            has_begun(&begun, 1).await;
+            sleep(wait).await;
+            let name = node.name().to_string();
+            drop(node);
+            let fault = fault_soon(call).await;
+            assert_eq!((fault.code, fault.maybe_executed()), (Code::LOST_OBJECT, true), "{fault:?}");
+            assert_eq!(fault.data["node"], *name);
+        }
+    }
+    assert_eq!(client.in_flight(), 0);
+}
+
+#[tokio::test]
+async fn a_call_that_may_be_carried_out_twice_goes_to_another_replica() {
+    let bus = bus().await;
+    let client = bus.client().await;
+    let (first, begun) = serve(&bus, Mode::Replica).await;
+    let call = calling(&of(&client).idempotent());
+    has_begun(&begun, 1).await;
+    let second = bus.node().await;
+    let options = ServeOptions { mode: Mode::Replica, ..ServeOptions::default() };
+    let answers = Run(|_| async { Answer::value(&"from the second") });
+    second.serve_with("endless", Arc::new(answers), options).await.expect("served");
+    drop(first);
+    let answer = timeout(SOON, call).await.expect("before its deadline").expect("no panic");
+    assert_eq!(answer.expect("answered"), "from the second");
+}
+
+#[tokio::test]
+async fn calls_of_other_replicas_go_on() {
+    let bus = bus().await;
+    let client = bus.client().await;
+    let nodes = [serve(&bus, Mode::Replica).await, serve(&bus, Mode::Replica).await];
+    let calls: Vec<_> = (0..8).map(|_| calling(&of(&client))).collect();
+    let begun = |number: usize| nodes[number].1.load(Ordering::SeqCst);
+    until("all have begun", async || begun(0) + begun(1) == 8).await;
+    let (lost, stays) = (begun(0), begun(1));
+    assert!(lost > 0 && stays > 0, "{lost} and {stays}");
+    let [(first, _), second] = nodes;
+    drop(first);
+    let ended = || calls.iter().filter(|call| call.is_finished()).count();
+    until("those of the lost one have ended", async || ended() == lost).await;
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!(ended(), lost, "those of the other go on");
+    drop(second);
+    until("all have ended", async || ended() == 8).await;
+}
+
+#[tokio::test]
+async fn a_node_that_ends_in_order_finishes_its_calls() {
+    let bus = bus().await;
+    let (node, client) = (bus.node().await, bus.client().await);
+    let slow = Run(|_| async {
+        sleep(Duration::from_secs(2)).await;
+        Answer::value(&"done")
+    });
+    node.serve("endless", slow).await.expect("served");
+    let call = calling(&of(&client));
+    sleep(Duration::from_millis(500)).await;
+    node.drain(PATIENCE).await;
+    assert_eq!(call.await.expect("no panic").expect("answered"), "done");
+}
+
+/// The event by which a caller knows whom to follow.
+#[tokio::test]
+async fn a_call_that_waits_is_accepted_once_and_a_quick_one_is_not() {
+    let bus = bus().await;
+    let (node, client) = (bus.node().await, bus.client().await);
+    let waits = Run(|call: Call| async move {
+        let Params::One { value, .. } = call.params else { unreachable!("one number") };
+        let ms = value.as_u64().expect("one number");
+        sleep(Duration::from_millis(ms)).await;
+        Answer::value(&ms)
+    });
+    node.serve("waits", waits).await.expect("served");
+    let filter = format!("{}/event/waits/accepted/{}", bus.root, client.id());
+    let mut events = client.subscribe(vec![Filter::new(filter)]).await.expect("granted");
+    let object = client.object("waits");
+    for ms in [0_u64, 1, 1_000] {
+        assert_eq!(object.call::<u64>("run", ms).await.expect("answered"), ms);
+    }
+    let began = Instant::now();
+    let event = timeout(PATIENCE, events.next()).await.expect("in time").expect("it lives");
+    let accepted = Accepted::read(&event.payload).expect("an event of the contract");
+    assert_eq!(accepted.node, *node.name());
+    assert_eq!(event.properties.correlation.map(|correlation| correlation.len()), Some(16));
+    assert!(events.try_next().is_none(), "after {:?}", began.elapsed());
+}
