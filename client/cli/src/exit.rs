@@ -111,7 +111,7 @@ impl Failure {
     /// An error of a call, with what to do about it.
     pub(crate) fn from_call(error: &CallError, broker: &str) -> Self {
         let (exit, message) = match error {
-            CallError::Fault(fault) => (of_fault(fault), explain(fault, broker)),
+            CallError::Fault(fault) => (of_code(fault.code), explain(fault, broker)),
             CallError::Lost | CallError::Unsent(_) => (Exit::Unreachable, error.to_string()),
             CallError::Name(_) | CallError::Parameters(_) => (Exit::Usage, error.to_string()),
             _ => (Exit::Failed, error.to_string()),
@@ -206,11 +206,6 @@ fn refusal_advice(refusal: ConnectRefusal) -> &'static str {
         }
         _ => "",
     }
-}
-
-/// The exit code of an error. Where the method may have been carried out, it is that of a call without an answer.
-pub(crate) fn of_fault(fault: &Fault) -> Exit {
-    if fault.maybe_executed() { Exit::NoAnswer } else { of_code(fault.code) }
 }
 
 /// The exit code of an error's code.

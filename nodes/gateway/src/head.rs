@@ -97,8 +97,11 @@ fn codings(head: &Parts) -> Result<(), Malformed> {
 fn is_host(text: &str) -> bool {
     let Ok(authority) = text.parse::<Authority>() else { return false };
     let port = text.strip_prefix(authority.host()).unwrap_or("@");
-    let digits = |port: &str| port.bytes().all(|b| b.is_ascii_digit());
-    !authority.host().is_empty() && (port.is_empty() || port.strip_prefix(':').is_some_and(digits))
+    // RFC 3986, 3.2.3: a port may be left out behind its colon.
+    let is_port = |port: &str| {
+        port.bytes().all(|b| b.is_ascii_digit()) && (port.is_empty() || port.parse::<u16>().is_ok())
+    };
+    !authority.host().is_empty() && (port.is_empty() || port.strip_prefix(':').is_some_and(is_port))
 }
 
 #[cfg(test)]
@@ -132,6 +135,10 @@ mod tests {
             (&[("host", "a/b")], 400),
             (&[("host", "user@a")], 400),
             (&[("host", "a:b")], 400),
+            (&[("host", "a:")], 200),
+            (&[("host", "a:65535")], 200),
+            (&[("host", "a:65536")], 400),
+            (&[("host", "localhost:99999")], 400),
             (&[("host", "a:1:2")], 400),
         ] {
             assert_eq!(checked("GET", "/", headers).0, status, "{headers:?}");

@@ -86,5 +86,5 @@ fn shown(route: &Route, fault: &Fault) -> (StatusCode, String) {
         .iter()
         .find(fits)
         .and_then(|error| Some((StatusCode::from_u16(error.status).ok()?, error.error.clone())));
-    own.unwrap_or_else(|| (status::of(fault), fault.message.clone()))
+    own.unwrap_or_else(|| (status::of_code(fault.code), fault.message.clone()))
 }

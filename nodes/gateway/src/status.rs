@@ -45,12 +45,7 @@ pub(super) fn fault(error: CallError) -> Fault {
 
 /// A fault as an answer: `{"error": {…}}`.
 pub(super) fn answer(fault: &Fault) -> Response {
-    with(of(fault), fault)
-}
-
-/// The status of a fault. Where the method may have been carried out, nobody is asked to come again.
-pub(super) fn of(fault: &Fault) -> StatusCode {
-    if fault.maybe_executed() { StatusCode::BAD_GATEWAY } else { of_code(fault.code) }
+    with(of_code(fault.code), fault)
 }
 
 /// The same with a status of its own.
@@ -58,8 +53,8 @@ pub(super) fn with(status: StatusCode, fault: &Fault) -> Response {
     let mut response = (status, Json(json!({ "error": fault }))).into_response();
     if let Some(wait) = fault.data.get("retry_after_ms").and_then(serde_json::Value::as_u64) {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait.div_ceil(1_000).max(1)));
-    } else if status == StatusCode::SERVICE_UNAVAILABLE {
-        // A node that is lost is often back soon.
+    } else if status == StatusCode::SERVICE_UNAVAILABLE && !fault.maybe_executed() {
+        // A node that is lost is often back soon. Nobody is asked to come again where the method may have been carried out.
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(LOST_AGAIN_S));
     }
     response
@@ -102,6 +97,6 @@ mod tests {
         assert_eq!(lost.headers()[header::RETRY_AFTER], "5");
         let in_the_middle = Fault::new(Code::LOST_OBJECT, "its node was lost").with(MAYBE_EXECUTED, true);
         let unknown = answer(&in_the_middle);
-        assert_eq!((unknown.status().as_u16(), unknown.headers().get(header::RETRY_AFTER)), (502, None));
+        assert_eq!((unknown.status().as_u16(), unknown.headers().get(header::RETRY_AFTER)), (503, None));
     }
 }

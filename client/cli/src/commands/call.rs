@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::arguments;
 use crate::connection::{Connection, log, print, print_json, run, shown};
-use crate::exit::{EXIT_CODES, Exit, Failure};
+use crate::exit::{EXIT_CODES, Exit, Failure, of_code};
 use crate::signals::interrupted;
 use crate::terminal::{print_bytes, print_text};
 
@@ -118,7 +118,15 @@ impl Call {
             if responses.is_empty() {
                 return Err(Failure::new(Exit::NoAnswer, format!("{object}: nobody answered in time")));
             }
-            return Ok(());
+            // One result is what was asked for; where there is none, the first error says why.
+            let results = responses.iter().filter(|response| response.outcome.is_ok()).count();
+            return match &responses[0].outcome {
+                Err(fault) if results == 0 => {
+                    let text = format!("{object}: no result from any of {} instances", responses.len());
+                    Err(Failure::new(of_code(fault.code), text).shown())
+                }
+                _ => Ok(()),
+            };
         }
         let response = request.send().await.map_err(failed)?;
         self.show(&response, false);

@@ -201,6 +201,11 @@ fn all_instances_answer() {
     let mut lines: Vec<&str> = printed.lines().collect();
     lines.sort_unstable();
     assert_eq!(lines, names.each_ref().map(|name| format!("{name}: x")));
+    // Where none of them has a result, the command has failed.
+    let failed = bus.run(&["call", "echo.nope", "x", "--all", "--timeout", "500ms"]);
+    assert_eq!(failed.code, 5, "{failed:?}");
+    assert_eq!(failed.stdout.lines().filter(|line| line.contains("-32601")).count(), 2, "{failed:?}");
+    assert!(failed.stderr.contains("no result from any of 2 instances"), "{failed:?}");
     assert_eq!(bus.ok(&["call", "echo.echo", "x", "--at", &names[1]]), "x\n");
 }
 

@@ -76,7 +76,7 @@ async fn answer(
     };
     let response = match gateway.pages.check(request.headers(), &gateway.guard) {
         Ok(()) => gateway.answer(&caller, request).await,
-        Err(fault) => xml(status::of(&fault), envelope::fault(&fault)),
+        Err(fault) => xml(status::of_code(fault.code), envelope::fault(&fault)),
     };
     if !response.status().is_success() {
         Counts::one(&gateway.guard.counts.failed);
@@ -89,7 +89,7 @@ impl Gateway {
         let path = request.uri().path().to_owned();
         let service = match self.service(&path).await {
             Ok(service) => service,
-            Err(fault) => return xml(status::of(&fault), envelope::fault(&fault)),
+            Err(fault) => return xml(status::of_code(fault.code), envelope::fault(&fault)),
         };
         let wanted = request.uri().query().unwrap_or_default();
         match *request.method() {
