@@ -9,6 +9,7 @@ mod calls;
 mod context;
 mod description;
 mod emitter;
+mod streaming;
 mod unasked;
 
 use std::pin::Pin;
@@ -20,6 +21,9 @@ pub use calls::{Calls, passed_on};
 pub use context::{Canceller, Context, Progress};
 pub use description::{Description, Event, Method, Parameter, Schemas};
 pub use emitter::Emitter;
+/// Results of methods that come one after the other.
+pub use futures_util::Stream;
+pub use streaming::{Delivery, Parts};
 pub use unasked::{Doing, Unasked};
 
 use crate::shares::ShareReport;

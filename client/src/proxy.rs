@@ -1,9 +1,11 @@
 //! Calling an object.
 
 mod acting;
+mod items;
 mod response;
 mod unheard;
 
+pub use items::{Items, Opened};
 use response::response;
 pub use response::{Content, Response};
 use unheard::Unheard;
@@ -177,7 +179,7 @@ impl Proxy {
 }
 
 /// A call under construction.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Request {
     proxy: Proxy,
     method: Result<MethodName, CallError>,

@@ -144,6 +144,7 @@ impl Object for Chain {
             read_only: false,
             once: false,
             secret: false,
+            stream: false,
             time_limit_ms: None,
         };
         Description {

@@ -11,6 +11,7 @@
 //! | `cancelling` | Whether it ends without one: its caller gave it up |
 //! | `once` | Whether it may be carried out once more |
 //! | `forward` | The next link of a chain, instead of a reply |
+//! | `streaming` | A result in parts, as its caller takes them |
 //! | `replies` | Where its reply goes |
 //! | `departed` | Whether its caller is gone |
 //! | `served`, `duplicates`, `stats` | The object: what it is allowed, what it was asked, and how it went |
@@ -25,18 +26,21 @@ mod replies;
 mod running;
 mod served;
 mod stats;
+mod streaming;
 
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use parking_lot::RwLock;
-use rantai_client::object::{Call, Calls, Context, Emitter, no_such_method};
+use rantai_client::object::{Call, Calls, Context, Delivery, Emitter, no_such_method};
 use rantai_client::session::{Message, Unsent};
 use rantai_client::shares::CallerKey;
 use rantai_client::wire::fault::{Code, Fault};
 use rantai_client::wire::name::{ClientId, ObjectName, Root};
 use rantai_client::wire::reply::Outcome;
 use rantai_client::wire::request::Request;
+use rantai_client::wire::stream::MORE_METHOD;
 use rantai_client::wire::topic::{CallTopic, Target, TopicError};
 use tokio::time::Instant;
 
@@ -45,6 +49,7 @@ pub use served::{Limits, Served};
 
 #[cfg(feature = "journal")]
 use crate::journal::Journal;
+use cancelling::CancelKey;
 use departed::Departed;
 use duplicates::Met;
 use forward::{Forwards, Passage};
@@ -52,6 +57,7 @@ use once::{Keeper, Once};
 use replies::{Replies, Route, with_code};
 use running::Running;
 use stats::StatsReader;
+use streaming::{Streaming, Taken};
 
 /// From this many unwritten bytes on nothing more is executed.
 const CROWDED: usize = 4 << 20;
@@ -156,6 +162,9 @@ impl Dispatcher {
         let received = Instant::now();
         let Some((served, topic)) = self.find(message, received) else { return };
         let Some(admitted) = self.admit(&served, &topic, message, received) else { return };
+        if admitted.request.method.as_str() == MORE_METHOD {
+            return self.more(&served, &admitted);
+        }
         if admitted.request.method.is_built_in() {
             let admins = self.admins.get().map_or(&[][..], Vec::as_slice);
             let reader = StatsReader::of(admitted.request.caller.as_ref(), admins);
@@ -163,6 +172,21 @@ impl Dispatcher {
             return self.replies.reply(&served, &admitted.route, outcome);
         }
         self.execute(&served, admitted, &message.payload);
+    }
+
+    /// A caller takes more of a stream: it gets that, and no reply. Where there is no stream (any more), it is told, unless the
+    /// two have crossed.
+    fn more(&self, served: &Arc<Served>, admitted: &Admitted) {
+        let Admitted { request, route, .. } = admitted;
+        match (served.streams.of(request), Taken::read(request)) {
+            (Some(stream), Ok(taken)) => stream.more(taken, Duration::from_millis(request.ttl_ms)),
+            (None, Ok(taken)) if !taken.is_again() => {}
+            (None, Ok(_)) => {
+                let fault = Fault::new(Code::MISMATCH, "there is no such stream on this node (any more)");
+                self.replies.reply(served, route, Outcome::Fault(fault));
+            }
+            (_, Err(fault)) => tracing::debug!("rpc.more: {fault}"),
+        }
     }
 
     /// The object that a message is for; a message for none is refused where it names this node.
@@ -297,10 +321,19 @@ impl Dispatcher {
                 return self.replies.reply(served, &route, Outcome::Fault(fault));
             }
         };
-        let Request { method, params, trail, caller, via, traceparent, .. } = request;
+        let Request { method, params, trail, caller, via, traceparent, stream, .. } = request;
         let passage = Passage { trail, traceparent };
-        let context =
+        let mut context =
             self.context(served, &route, share_of.clone(), &passage, received).called_by(caller, via.clone());
+        let takes_no_stream = stream == Some(0);
+        let is_known = CancelKey::of(&route, via.as_ref()).is_some();
+        let stream = stream.filter(|credit| *credit > 0 && is_known);
+        let stream = stream.map(|credit| Streaming::new(self.replies.clone(), route.clone(), credit));
+        context.delivery = match &stream {
+            Some(stream) => Delivery::Parts(stream.clone()),
+            None if takes_no_stream => Delivery::Refused,
+            None => Delivery::List { bytes: served.limits.result },
+        };
         let running = Running {
             forwards: self.forwards.clone(),
             served: served.clone(),
@@ -311,6 +344,7 @@ impl Dispatcher {
             passage,
             share_of,
             via,
+            stream,
         };
         running.start(Call { method, params, context }, once);
     }

@@ -4,7 +4,7 @@ use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
 use syn::{
     FnArg, GenericArgument, Ident, ItemTrait, Pat, PathArguments, ReceiverKind, ReturnType, TraitItem,
-    TraitItemFn, Type,
+    TraitItemFn, Type, TypeParamBound,
 };
 
 use crate::attributes::{Interface, Method, summary};
@@ -18,6 +18,15 @@ struct Parts {
     name: String,
     inputs: Vec<Input>,
     result: Type,
+    /// Where the result is a stream.
+    items: Option<Items>,
+}
+
+/// The items of a stream.
+struct Items {
+    of: Type,
+    /// Whether each may be an error instead.
+    fallible: bool,
 }
 
 struct Input {
@@ -81,6 +90,13 @@ fn take_apart(mut function: TraitItemFn) -> syn::Result<Parts> {
     let Some(result) = result else {
         return Err(syn::Error::new_spanned(signature, "a method returns Result<…, Fault>"));
     };
+    let items = items(&result)?;
+    if items.is_some() && (settings.once || settings.secret) {
+        return Err(syn::Error::new_spanned(
+            &result,
+            "a stream is neither `once` nor `secret`: it is not kept as a whole",
+        ));
+    }
     let name = match &settings.name {
         Some(name) => name.value(),
         None => signature.ident.to_string().trim_start_matches("r#").to_owned(),
@@ -94,7 +110,7 @@ fn take_apart(mut function: TraitItemFn) -> syn::Result<Parts> {
         ));
     }
     let summary = summary(&function.attrs);
-    Ok(Parts { function, settings, summary, name, inputs, result })
+    Ok(Parts { function, settings, summary, name, inputs, result, items })
 }
 
 fn kind(of: &Type) -> syn::Result<Kind> {
@@ -119,6 +135,20 @@ fn is_named(of: &Type, name: &str) -> bool {
     matches!(of, Type::Path(path) if path.path.segments.last().is_some_and(|s| s.ident == name))
 }
 
+/// The error of `Result<…, Fault>`.
+fn fault(output: &Type) -> TokenStream {
+    let Type::Path(path) = output else { return quote!(::rantai_client::wire::fault::Fault) };
+    let arguments = path.path.segments.last().map(|last| &last.arguments);
+    match arguments {
+        Some(PathArguments::AngleBracketed(arguments)) => arguments
+            .args
+            .iter()
+            .nth(1)
+            .map_or_else(|| quote!(::rantai_client::wire::fault::Fault), |of| quote!(#of)),
+        _ => quote!(::rantai_client::wire::fault::Fault),
+    }
+}
+
 /// `T` of `Name<T, …>`.
 fn inside<'a>(of: &'a Type, name: &str) -> Option<&'a Type> {
     let Type::Path(path) = of else { return None };
@@ -130,6 +160,27 @@ fn inside<'a>(of: &'a Type, name: &str) -> Option<&'a Type> {
     })
 }
 
+/// What `impl Stream<Item = T>` gives; `None` for another type.
+fn items(result: &Type) -> syn::Result<Option<Items>> {
+    let Type::ImplTrait(of) = result else { return Ok(None) };
+    let item = of.bounds.iter().find_map(|bound| {
+        let TypeParamBound::Trait(of) = bound else { return None };
+        let last = of.path.segments.last().filter(|last| last.ident == "Stream")?;
+        let PathArguments::AngleBracketed(arguments) = &last.arguments else { return None };
+        arguments.args.iter().find_map(|argument| match argument {
+            GenericArgument::AssocType(item) if item.ident == "Item" => Some(item.ty.clone()),
+            _ => None,
+        })
+    });
+    let Some(item) = item else {
+        return Err(syn::Error::new_spanned(result, "a result is a type, or impl Stream<Item = …>"));
+    };
+    Ok(Some(match inside(&item, "Result") {
+        Some(of) => Items { of: of.clone(), fallible: true },
+        None => Items { of: item, fallible: false },
+    }))
+}
+
 /// The trait itself, its futures fit to be sent between threads.
 fn declare(item: &ItemTrait, methods: &[Parts]) -> TokenStream {
     let ItemTrait { attrs, vis, ident, .. } = item;
@@ -139,6 +190,14 @@ fn declare(item: &ItemTrait, methods: &[Parts]) -> TokenStream {
         let TraitItemFn { attrs, sig, default, .. } = &parts.function;
         let (name, inputs) = (&sig.ident, &sig.inputs);
         let ReturnType::Type(_, output) = &sig.output else { unreachable!("looked at before") };
+        let output = match (&parts.items, &parts.result) {
+            (Some(_), Type::ImplTrait(stream)) => {
+                let bounds = &stream.bounds;
+                let fault = fault(output);
+                quote!(::core::result::Result<impl #bounds + ::core::marker::Send, #fault>)
+            }
+            _ => quote!(#output),
+        };
         let body = default.as_ref().map_or_else(|| quote!(;), |block| quote!({ async move #block }));
         quote! {
             #(#attrs)*
@@ -175,6 +234,17 @@ fn proxy(item: &ItemTrait, methods: &[Parts]) -> TokenStream {
             [Input { kind: Kind::Binary, name }] => quote!(.binary(#name.0)),
             _ => quote!(.params((#(#names,)*))),
         };
+        if let Some(Items { of, .. }) = &parts.items {
+            return quote! {
+                #(#docs)*
+                #vis async fn #method(
+                    &self, #(#names: #types),*
+                ) -> ::core::result::Result<::rantai_client::Items<#of>, ::rantai_client::CallError> {
+                    let proxy = self.0.clone() #idempotent;
+                    proxy.request(#on_bus) #params .stream().await
+                }
+            };
+        }
         let read = if is_named(result, "Binary") {
             quote!(.bytes().map(::rantai_client::object::Binary))
         } else {
@@ -286,10 +356,11 @@ fn describe(parts: &Parts) -> TokenStream {
         })
     });
     let of = &parts.result;
-    let result = if is_named(of, "Binary") {
-        quote!(::core::option::Option::None)
-    } else {
-        quote!(::core::option::Option::Some(schemas.of::<#of>()))
+    let stream = parts.items.is_some();
+    let result = match &parts.items {
+        Some(Items { of, .. }) => quote!(::core::option::Option::Some(schemas.of::<::std::vec::Vec<#of>>())),
+        None if is_named(of, "Binary") => quote!(::core::option::Option::None),
+        None => quote!(::core::option::Option::Some(schemas.of::<#of>())),
     };
     let limit = parts.settings.time_limit_ms.as_ref();
     let limit = limit.map_or_else(
@@ -306,6 +377,7 @@ fn describe(parts: &Parts) -> TokenStream {
             read_only: #read_only,
             once: #once,
             secret: #secret,
+            stream: #stream,
             time_limit_ms: #limit,
         }
     }
@@ -337,10 +409,13 @@ fn arm(interface: &Ident, parts: &Parts) -> TokenStream {
             _ => quote!(#name),
         }
     });
-    let answer = if is_named(&parts.result, "Binary") {
-        quote!(::core::result::Result::Ok(::rantai_client::object::Answer::Binary(result.0)))
-    } else {
-        quote!(::rantai_client::object::Answer::value(&result))
+    let answer = match &parts.items {
+        Some(Items { fallible: true, .. }) => quote!(context.try_stream(result).await),
+        Some(Items { fallible: false, .. }) => quote!(context.stream(result).await),
+        None if is_named(&parts.result, "Binary") => {
+            quote!(::core::result::Result::Ok(::rantai_client::object::Answer::Binary(result.0)))
+        }
+        None => quote!(::rantai_client::object::Answer::value(&result)),
     };
     quote! {
         #name => {

@@ -13,6 +13,13 @@ pub enum Answer {
     Value(Value),
     /// Bytes.
     Binary(Vec<u8>),
+    /// The last items of a stream, whose others were sent before: a JSON array.
+    LastItems {
+        /// The array.
+        payload: Vec<u8>,
+        /// How many there are in it.
+        items: u64,
+    },
     /// Another object goes on; it replies to the caller, and this one does not.
     Forward(Forward),
 }

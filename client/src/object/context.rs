@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::calls::{Calls, passed_on};
 use super::emitter::Emitter;
+use super::streaming::Delivery;
 use crate::proxy::Proxy;
 use crate::session::QoS;
 use crate::shares::CallerKey;
@@ -43,6 +44,8 @@ pub struct Context {
     pub emitter: Emitter,
     /// For calls of other objects.
     pub calls: Calls,
+    /// How a result of many items goes out: see [`stream`](Self::stream).
+    pub delivery: Delivery,
     cancelled: CancellationToken,
 }
 
@@ -84,6 +87,7 @@ impl Context {
             deadline,
             emitter,
             calls,
+            delivery: Delivery::default(),
             cancelled: CancellationToken::new(),
         }
     }

@@ -41,6 +41,8 @@ pub struct Method {
     pub once: bool,
     /// Whether its result is secret: it is neither logged nor kept on disk by whoever calls for others.
     pub secret: bool,
+    /// Whether its result is a list whose items come one after the other, for callers that take them so.
+    pub stream: bool,
     /// The longest it may run, in milliseconds, whatever the caller allows.
     pub time_limit_ms: Option<u64>,
 }
@@ -149,6 +151,7 @@ impl Method {
             read_only: method["x-read-only"] == true,
             once: method["x-once"] == true,
             secret: method["x-secret"] == true,
+            stream: method["x-stream"] == true,
             time_limit_ms: method["x-time-limit-ms"].as_u64(),
         }
     }
@@ -179,6 +182,9 @@ impl Method {
         }
         if self.secret {
             method["x-secret"] = true.into();
+        }
+        if self.stream {
+            method["x-stream"] = true.into();
         }
         if let Some(limit) = self.time_limit_ms {
             method["x-time-limit-ms"] = limit.into();
@@ -255,6 +261,7 @@ mod tests {
             read_only: true,
             once: false,
             secret: false,
+            stream: true,
             time_limit_ms: Some(5),
         };
         let event = Event { name: "state".to_owned(), schema: schemas.of::<u32>(), state: true };

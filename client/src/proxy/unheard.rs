@@ -2,7 +2,7 @@
 
 use tokio::time::Instant;
 
-use super::{Request, Settings};
+use super::{Proxy, Request};
 use crate::session::Publish;
 use crate::wire::name::{MethodName, ObjectName};
 use crate::wire::request::properties;
@@ -32,38 +32,44 @@ impl<'a> Unheard<'a> {
     pub(super) fn ends(mut self) {
         self.is_waited_for = false;
     }
+}
 
-    /// `rpc.cancel`, at the node that was called, or at all of them, as it is not known who carries the call out.
-    fn cancellation(&self) -> Option<Publish> {
-        let client = &self.request.proxy.client;
-        let Settings { target, qos, .. } = &self.request.proxy.settings;
-        let left = self.deadline.saturating_duration_since(Instant::now());
-        // By then the node has ended it.
-        let ttl_ms = u64::try_from(left.as_millis()).ok().filter(|ttl_ms| *ttl_ms > 0)?;
-        let root = client.root();
-        let target = match target {
-            Target::Node(node) => Target::Node(node.clone()),
-            Target::Any | Target::All => Target::All,
-        };
-        let method = MethodName::new("rpc.cancel").ok();
-        let topic = CallTopic { target, object: self.object.clone(), method };
-        let reply_to = ReplyTopic::to(root, self.object, client.id());
-        Some(Publish {
-            topic: topic.format(root).into(),
-            payload: format!("[\"{:032x}\",true]", self.key).into(),
-            properties: properties(&reply_to, CORRELATION, ttl_ms),
-            // Behind the request, and not before it.
-            qos: *qos,
-            retain: false,
-            resend: false,
-        })
-    }
+/// `rpc.cancel`, at the node that was called, or at all of them, as it is not known who carries the call out.
+pub(super) fn cancellation(
+    proxy: &Proxy,
+    target: &Target,
+    object: &ObjectName,
+    key: u128,
+    deadline: Instant,
+) -> Option<Publish> {
+    let left = deadline.saturating_duration_since(Instant::now());
+    // By then the node has ended it.
+    let ttl_ms = u64::try_from(left.as_millis()).ok().filter(|ttl_ms| *ttl_ms > 0)?;
+    let root = proxy.client.root();
+    let target = match target {
+        Target::Node(node) => Target::Node(node.clone()),
+        Target::Any | Target::All => Target::All,
+    };
+    let method = MethodName::new("rpc.cancel").ok();
+    let topic = CallTopic { target, object: object.clone(), method };
+    let reply_to = ReplyTopic::to(root, object, proxy.client.id());
+    Some(Publish {
+        topic: topic.format(root).into(),
+        payload: format!("[\"{key:032x}\",true]").into(),
+        properties: properties(&reply_to, CORRELATION, ttl_ms),
+        // Behind the request, and not before it.
+        qos: proxy.settings.qos,
+        retain: false,
+        resend: false,
+    })
 }
 
 impl Drop for Unheard<'_> {
     fn drop(&mut self) {
         if self.is_waited_for
-            && let Some(cancellation) = self.cancellation()
+            && let proxy = &self.request.proxy
+            && let target = &proxy.settings.target
+            && let Some(cancellation) = cancellation(proxy, target, self.object, self.key, self.deadline)
         {
             // Where there is no connection, the reply is lost with it, and the node learns of that by itself or by the deadline.
             let _ = self.request.proxy.client.outlet().send_now(cancellation, 0);

@@ -6,6 +6,7 @@
 //! | [`topic`] | Topics, formatted and parsed |
 //! | [`request`] | Requests in both forms |
 //! | [`reply`] | Replies in both forms |
+//! | [`stream`] | Replies in parts |
 //! | [`fault`] | Errors with their codes |
 //! | [`accepted`] | The word of a node that it carries a call out |
 //! | [`entry`] | Registry entries and node states |
@@ -22,6 +23,7 @@ pub mod name;
 pub mod reply;
 pub mod request;
 pub mod role;
+pub mod stream;
 pub mod topic;
 pub mod user;
 

@@ -6,6 +6,7 @@ use super::fault::{Code, Fault};
 use super::features::BrokerFeatures;
 use super::json::{self, JsonError};
 use super::name::{MethodName, Root};
+use super::stream::ASKED;
 use super::topic::{CallTopic, ReplyTopic};
 use super::user::User;
 use super::{BINARY, Properties};
@@ -80,6 +81,8 @@ pub struct Request {
     pub trail: Vec<Value>,
     /// W3C trace context.
     pub traceparent: Option<String>,
+    /// How many bytes of a result in parts its caller takes, where it takes parts ([`stream`](super::stream)).
+    pub stream: Option<u64>,
     /// Who calls, by the word of a broker that says so in CONNACK (`caller`).
     pub caller: Option<User>,
     /// Who calls for that user, by its word too.
@@ -328,6 +331,7 @@ impl Envelope {
             let fault = Fault::wrong_parameter("trail", "an array of hops");
             return Err(self.refusal(form, fault));
         };
+        let is_plain = form == Form::Plain;
         Ok(Request {
             method,
             params,
@@ -338,6 +342,8 @@ impl Envelope {
             has_deadline: left.is_some(),
             trail,
             traceparent: properties.user("traceparent").map(ToOwned::to_owned),
+            // In JSON-RPC a request has one response.
+            stream: properties.user(ASKED).filter(|_| is_plain).and_then(|bytes| bytes.parse().ok()),
             caller: self.caller,
             via: self.via,
         })

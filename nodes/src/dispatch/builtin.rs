@@ -83,7 +83,8 @@ fn cancel(served: &Served, request: &Request, params: Params) -> Result<Value, F
         .map(|pair| std::str::from_utf8(pair).ok().and_then(|pair| u8::from_str_radix(pair, 16).ok()))
         .collect();
     let correlation = bytes.ok_or_else(wrong)?;
-    let key = CancelKey::new(&request.reply_to, &correlation, request.via.as_ref());
-    let found = key.and_then(|key| served.cancellable.lock().get(&key));
+    let cancellable = served.cancellable.lock();
+    let found = CancelKey::of_request(request, &correlation).find_map(|key| cancellable.get(&key));
+    drop(cancellable);
     Ok(json!(found.is_some_and(|call| if is_unheard { call.unheard() } else { call.cancel() })))
 }

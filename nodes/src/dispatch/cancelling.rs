@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rantai_client::object::Canceller;
-use rantai_client::wire::request::ReplyTo;
+use rantai_client::wire::request::{ReplyTo, Request};
 use rantai_client::wire::topic::ReplyTopic;
 use rantai_client::wire::user::User;
 use tokio::sync::Notify;
@@ -33,6 +33,14 @@ impl CancelKey {
             correlation: correlation.to_vec(),
             via: via.cloned(),
         })
+    }
+
+    /// Of the calls that a request may be about whose correlation is this one: those that came by the same `via`, and those that
+    /// its own user has sent on behalf of others.
+    pub(super) fn of_request(request: &Request, correlation: &[u8]) -> impl Iterator<Item = Self> {
+        let sender = request.via.as_ref().or(request.caller.as_ref());
+        let key = |via| Self::new(&request.reply_to, correlation, via);
+        [key(request.via.as_ref()), key(sender)].into_iter().flatten()
     }
 
     /// Of a call with this route.

@@ -14,13 +14,14 @@ use rantai_client::wire::name::MethodName;
 use rantai_client::wire::reply::{Outcome, Reply};
 use rantai_client::wire::request::{LONGEST_TTL_MS, ReplyTo};
 use rantai_client::wire::user::User;
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep_until};
 
 use super::cancelling::{CancelKey, Cancellable};
 use super::forward::{Forwards, Passage};
 use super::once::Once;
 use super::replies::Route;
 use super::served::Served;
+use super::streaming::Streaming;
 
 /// A call that has begun.
 pub(super) struct Running {
@@ -35,6 +36,8 @@ pub(super) struct Running {
     pub(super) share_of: CallerKey,
     /// Who calls on behalf of the caller.
     pub(super) via: Option<User>,
+    /// Its result in parts, where the caller takes it so.
+    pub(super) stream: Option<Arc<Streaming>>,
 }
 
 /// Why a call that waited has ended.
@@ -80,6 +83,9 @@ impl Running {
         let key = CancelKey::of(&self.route, self.via.as_ref());
         if let Some(key) = &key {
             self.served.cancellable.lock().insert(key.clone(), call.clone());
+            if let Some(stream) = &self.stream {
+                self.served.streams.insert(key.clone(), stream.clone());
+            }
         }
         let limit = self.served.description.method(self.method.as_str()).and_then(|m| m.time_limit_ms);
         let most = self.served.limits.max_deadline.as_millis() as u64;
@@ -87,20 +93,26 @@ impl Running {
         // Past the longest time that a caller may set it is the caller's deadline that ends the call.
         let own = (limit < LONGEST_TTL_MS).then(|| (self.received + Duration::from_millis(limit), limit));
         tokio::spawn(async move {
-            let deadline = self.route.deadline;
-            let until = own.map_or(deadline, |(own, _)| own.min(deadline));
             let result = std::future::poll_fn(|context| poll(&mut answering, context));
+            let limited = async {
+                match own {
+                    Some((own, limit)) => {
+                        sleep_until(own).await;
+                        limit
+                    }
+                    None => std::future::pending().await,
+                }
+            };
             let accepted = async {
                 sleep_until(self.received + self.served.limits.accepted_after).await;
                 self.forwards.replies.accepted(&self.served, &self.route);
                 std::future::pending::<()>().await;
             };
             let ended = tokio::select! {
-                ended = timeout_at(until, result) => match (ended, own) {
-                    (Ok(result), _) => Ended::Result(result),
-                    (Err(_), Some((own, limit))) if own <= deadline => Ended::Limited(limit),
-                    (Err(_), _) => Ended::TimedOut,
-                },
+                biased;
+                result = result => Ended::Result(result),
+                limit = limited => Ended::Limited(limit),
+                () = self.is_over() => Ended::TimedOut,
                 () = call.cancelled() => Ended::Cancelled,
                 () = accepted => unreachable!("it waits for ever"),
             };
@@ -113,6 +125,9 @@ impl Running {
             drop(answering);
             if let Some(key) = &key {
                 self.served.cancellable.lock().remove(key, &call);
+                if let Some(stream) = &self.stream {
+                    self.served.streams.remove(key, stream);
+                }
             }
             match ended {
                 Ended::Result(result) => self.finish(result, repeated.load(Ordering::Relaxed)),
@@ -131,6 +146,14 @@ impl Running {
         });
     }
 
+    /// Waits until the caller's time is over, which a caller that takes more of a stream prolongs.
+    async fn is_over(&self) {
+        match &self.stream {
+            Some(stream) => stream.is_over().await,
+            None => sleep_until(self.route.deadline).await,
+        }
+    }
+
     /// Replies, or passes the request on. `repeated`: the result was kept from an earlier request.
     fn finish(self, result: Result<Answer, Fault>, repeated: bool) {
         let Self { forwards, served, route, passage, .. } = &self;
@@ -138,6 +161,7 @@ impl Running {
             Ok(Answer::Value(value)) => Outcome::Value(value),
             Ok(Answer::Binary(bytes)) => Outcome::Binary(bytes),
             Err(fault) => Outcome::Fault(fault),
+            Ok(Answer::LastItems { payload, .. }) => return self.end_stream(payload),
             Ok(Answer::Forward(forward)) => match forwards.forward(served, route, passage, forward) {
                 Ok(()) => {
                     served.stats.ended(&self.method, self.received, None);
@@ -151,7 +175,8 @@ impl Running {
             _ => None,
         };
         served.stats.ended(&self.method, self.received, fault);
-        if Instant::now() >= route.deadline || matches!(route.reply_to, ReplyTo::Nobody) {
+        let until = self.stream.as_ref().map_or(route.deadline, |stream| stream.until());
+        if Instant::now() >= until || matches!(route.reply_to, ReplyTo::Nobody) {
             return self.forget();
         }
         let replies = &forwards.replies;
@@ -159,10 +184,23 @@ impl Running {
         let reply = Reply::write(outcome, &route.form, correlation, &replies.node, served.limits.result);
         let secret = served.description.method(self.method.as_str()).is_some_and(|method| method.secret);
         let reply = if secret { reply.secret() } else { reply };
+        if let Some(stream) = self.stream.as_ref().filter(|stream| stream.has_begun()) {
+            self.forget();
+            return replies.publish(route, stream.behind_items(reply));
+        }
         if let Some(key) = self.key {
             served.duplicates.lock().finish(key, Some(&reply));
         }
         replies.publish(route, if repeated { reply.again() } else { reply });
+    }
+
+    /// Sends the last items of a stream. A repeat could not get those before them.
+    fn end_stream(self, payload: Vec<u8>) {
+        self.served.stats.ended(&self.method, self.received, None);
+        self.forget();
+        if let Some(stream) = self.stream.as_ref().filter(|stream| Instant::now() < stream.until()) {
+            self.forwards.replies.publish(&self.route, stream.last(payload));
+        }
     }
 
     /// It is over, and there is no reply that a repeat could get.

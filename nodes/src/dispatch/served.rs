@@ -16,6 +16,7 @@ use tokio::task::AbortHandle;
 use super::cancelling::{Cancellable, Cancellables};
 use super::duplicates::Duplicates;
 use super::stats::Stats;
+use super::streaming::Streams;
 
 /// What an object is allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +71,7 @@ pub struct Served {
     pub(super) duplicates: Mutex<Duplicates>,
     /// Calls that wait and may be cancelled.
     pub(super) cancellable: Mutex<Cancellables>,
+    pub(super) streams: Streams,
 }
 
 impl std::fmt::Debug for Served {
@@ -99,6 +101,7 @@ impl Served {
             share_log: ShareLog::default(),
             duplicates: Mutex::default(),
             cancellable: Mutex::default(),
+            streams: Streams::default(),
         })
     }
 

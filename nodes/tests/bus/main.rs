@@ -30,6 +30,7 @@ mod restart;
 mod session;
 mod shares;
 mod site;
+mod streams;
 mod support;
 mod tasks;
 mod unasked;

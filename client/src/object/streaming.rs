@@ -1,0 +1,237 @@
+//! Results that come in parts, at the object.
+
+use std::fmt;
+use std::pin::{Pin, pin};
+
+use futures_util::{FutureExt, Stream, StreamExt};
+use serde::Serialize;
+
+use super::answer::Answer;
+use super::context::Context;
+use crate::wire::fault::{Code, Fault};
+use crate::wire::json;
+
+/// A part is sent when it has so many bytes; one item may have more.
+const PART: usize = 16 << 10;
+/// The most bytes of a list for a caller that takes no parts, unless its node says otherwise.
+const LIST: usize = 1 << 20;
+
+/// How the result of one call goes out.
+#[derive(Clone, Default)]
+pub enum Delivery {
+    /// As one list of at most so many bytes.
+    List {
+        /// The limit.
+        bytes: usize,
+    },
+    /// In parts.
+    Parts(std::sync::Arc<dyn Parts>),
+    /// As one list of a mebibyte at most.
+    #[default]
+    Default,
+    /// Not at all: the caller keeps what it gets, and takes no streams.
+    Refused,
+}
+
+impl fmt::Debug for Delivery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::List { .. } | Self::Default => "List",
+            Self::Parts(_) => "Parts",
+            Self::Refused => "Refused",
+        })
+    }
+}
+
+/// Where a node takes the parts of a result.
+pub trait Parts: Send + Sync {
+    /// Takes the next part: a JSON array of so many items. Waits until the caller takes it.
+    fn send(&self, payload: Vec<u8>, items: u64) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
+}
+
+/// Items on their way: a JSON array that is not closed yet.
+#[derive(Debug, Default)]
+struct Part {
+    text: Vec<u8>,
+    items: u64,
+}
+
+impl Part {
+    fn add(&mut self, item: &impl Serialize) -> Result<(), Fault> {
+        let broken = |error| Fault::new(Code::BROKEN_OBJECT, format!("an item that is no JSON: {error}"));
+        let value = serde_json::to_value(item).map_err(broken)?;
+        self.text.push(if self.text.is_empty() { b'[' } else { b',' });
+        serde_json::to_writer(&mut self.text, &json::portable(value)).map_err(broken)?;
+        self.items += 1;
+        Ok(())
+    }
+
+    fn take(&mut self) -> (Vec<u8>, u64) {
+        let Self { mut text, items } = std::mem::take(self);
+        if text.is_empty() {
+            text.push(b'[');
+        }
+        text.push(b']');
+        (text, items)
+    }
+}
+
+impl Context {
+    /// Answers with the items of a stream: in parts where the caller takes them so, and in one list otherwise. A caller that is
+    /// slow slows the stream, which is not asked for an item before there is room for it. Dropped with the call, when its caller
+    /// gives it up.
+    ///
+    /// # Errors
+    ///
+    /// -32007 where the list would be too large, and -32603 for an item that is no JSON.
+    pub async fn stream<T: Serialize>(&self, items: impl Stream<Item = T>) -> Result<Answer, Fault> {
+        self.try_stream(items.map(Ok)).await
+    }
+
+    /// As [`stream`](Self::stream), of items one of which may be an error, which ends it.
+    ///
+    /// # Errors
+    ///
+    /// That one, and those of [`stream`](Self::stream).
+    pub async fn try_stream<T: Serialize>(
+        &self,
+        items: impl Stream<Item = Result<T, Fault>>,
+    ) -> Result<Answer, Fault> {
+        let mut items = pin!(items);
+        let most = match &self.delivery {
+            Delivery::Parts(parts) => return send(items, &**parts).await,
+            Delivery::Refused => {
+                let text = "its result is a stream, which is not kept; call it directly";
+                return Err(Fault::failed("is_stream", text));
+            }
+            Delivery::List { bytes } => *bytes,
+            Delivery::Default => LIST,
+        };
+        let mut list = Part::default();
+        while let Some(item) = items.next().await {
+            list.add(&item?)?;
+            if list.text.len() >= most {
+                let fault = Fault::too_large(most);
+                let message = format!("more than {most} bytes in one list; ask for a stream");
+                return Err(Fault { message, ..fault });
+            }
+        }
+        let (text, _) = list.take();
+        let value = serde_json::from_slice(&text).expect("a list of JSON values is one");
+        Ok(Answer::Value(value))
+    }
+}
+
+async fn send<T: Serialize>(
+    mut items: Pin<&mut impl Stream<Item = Result<T, Fault>>>,
+    parts: &dyn Parts,
+) -> Result<Answer, Fault> {
+    let mut part = Part::default();
+    let mut has_begun = false;
+    loop {
+        let next = match items.next().now_or_never() {
+            Some(next) => next,
+            None => {
+                // What is there goes out before anybody waits for more; the first part says that it has begun.
+                if part.items > 0 || !has_begun {
+                    let (payload, count) = part.take();
+                    parts.send(payload, count).await;
+                    has_begun = true;
+                }
+                items.next().await
+            }
+        };
+        let Some(item) = next else {
+            let (payload, items) = part.take();
+            return Ok(Answer::LastItems { payload, items });
+        };
+        let added = item.and_then(|item| part.add(&item));
+        if added.is_err() && part.items > 0 || part.text.len() >= PART {
+            let (payload, count) = part.take();
+            parts.send(payload, count).await;
+            has_begun = true;
+        }
+        added?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use futures_util::stream;
+    use parking_lot::Mutex;
+    use serde_json::{Value, json};
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::object::{Calls, Emitter};
+    use crate::wire::name::{ObjectName, Root};
+
+    #[derive(Default)]
+    struct Sent(Mutex<Vec<(Value, u64)>>);
+
+    impl Parts for Sent {
+        fn send(&self, payload: Vec<u8>, items: u64) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+            let value = serde_json::from_slice(&payload).expect("JSON");
+            self.0.lock().push((value, items));
+            Box::pin(std::future::ready(()))
+        }
+    }
+
+    fn context(delivery: Delivery) -> Context {
+        let name = ObjectName::new("x").expect("a name");
+        let emitter = Emitter::new(Root::default(), name.clone(), Arc::new(|_| {}));
+        let now = Instant::now();
+        let mut context = Context::new(name, now, now, emitter, Calls::default());
+        context.delivery = delivery;
+        context
+    }
+
+    #[tokio::test]
+    async fn items_that_are_there_go_together_and_none_waits_for_another() {
+        let sent = Arc::new(Sent::default());
+        let context = context(Delivery::Parts(sent.clone()));
+        let slow = stream::iter([1, 2]).chain(stream::once(async {
+            tokio::task::yield_now().await;
+            3
+        }));
+        let answer = context.stream(slow).await;
+        assert_eq!(*sent.0.lock(), [(json!([1, 2]), 2)]);
+        assert_eq!(answer, Ok(Answer::LastItems { payload: b"[3]".to_vec(), items: 1 }));
+    }
+
+    #[tokio::test]
+    async fn a_stream_without_items_has_begun_before_they_come() {
+        let sent = Arc::new(Sent::default());
+        let context = context(Delivery::Parts(sent.clone()));
+        let late = stream::once(async {
+            tokio::task::yield_now().await;
+            1
+        });
+        let answer = context.stream(late).await;
+        assert_eq!(*sent.0.lock(), [(json!([]), 0)]);
+        assert_eq!(answer, Ok(Answer::LastItems { payload: b"[1]".to_vec(), items: 1 }));
+        let answer = context.stream(stream::empty::<u8>()).await;
+        assert_eq!(answer, Ok(Answer::LastItems { payload: b"[]".to_vec(), items: 0 }));
+    }
+
+    #[tokio::test]
+    async fn an_error_comes_behind_the_items_before_it() {
+        let sent = Arc::new(Sent::default());
+        let context = context(Delivery::Parts(sent.clone()));
+        let fails = || stream::iter([Ok(1), Err(Fault::failed("full", "no more")), Ok(2)]);
+        let fault = context.try_stream(fails()).await.expect_err("it fails");
+        assert_eq!((fault.code, &*sent.0.lock()), (Code::FAILED, &[(json!([1]), 1)][..]));
+    }
+
+    #[tokio::test]
+    async fn callers_that_take_no_parts_get_one_list_within_the_limit() {
+        let list = context(Delivery::List { bytes: 100 });
+        assert_eq!(list.stream(stream::iter(0..3)).await, Ok(Answer::Value(json!([0, 1, 2]))));
+        let fault = list.stream(stream::iter(0..u64::MAX)).await.expect_err("endless");
+        assert!(fault.code == Code::TOO_LARGE && fault.message.contains("ask for a stream"), "{fault}");
+        let fault = context(Delivery::Refused).stream(stream::iter(0..3)).await.expect_err("refused");
+        assert_eq!(fault.data["kind"], "is_stream");
+    }
+}

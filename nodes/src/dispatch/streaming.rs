@@ -1,0 +1,235 @@
+//! Results that go out in parts, as their callers take them.
+
+use std::collections::{HashMap, VecDeque};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use rantai_client::object::{Arguments, Parts};
+use rantai_client::session::Publish;
+use rantai_client::wire::Properties;
+use rantai_client::wire::fault::Fault;
+use rantai_client::wire::reply::Reply;
+use rantai_client::wire::request::{ReplyTo, Request};
+use rantai_client::wire::stream::{FROM, LARGEST_CREDIT, MORE};
+use tokio::sync::Notify;
+use tokio::task::yield_now;
+use tokio::time::{Instant, sleep};
+
+use super::cancelling::CancelKey;
+use super::replies::{Replies, Route};
+
+/// From this many unwritten bytes of its node on no stream sends more.
+const BACKLOG: usize = 1 << 20;
+/// How long a stream waits before it looks at the unwritten bytes again.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
+
+/// The streams of one object, by what their callers take more by.
+#[derive(Default)]
+pub(super) struct Streams(Mutex<HashMap<CancelKey, Arc<Streaming>>>);
+
+impl Streams {
+    pub(super) fn insert(&self, key: CancelKey, stream: Arc<Streaming>) {
+        self.0.lock().insert(key, stream);
+    }
+
+    pub(super) fn remove(&self, key: &CancelKey, stream: &Arc<Streaming>) {
+        let mut streams = self.0.lock();
+        if streams.get(key).is_some_and(|there| Arc::ptr_eq(there, stream)) {
+            streams.remove(key);
+        }
+    }
+
+    /// The stream that a request for more is about.
+    pub(super) fn of(&self, request: &Request) -> Option<Arc<Streaming>> {
+        let correlation = request.correlation.as_deref()?;
+        let streams = self.0.lock();
+        CancelKey::of_request(request, correlation).find_map(|key| streams.get(&key).cloned())
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.0.lock().len()
+    }
+}
+
+/// The result of one call, in parts.
+pub(super) struct Streaming {
+    replies: Arc<Replies>,
+    route: Route,
+    state: Mutex<State>,
+    /// The caller takes more.
+    taken: Notify,
+}
+
+#[derive(Debug)]
+struct State {
+    /// Bytes of payload that the caller takes, from the beginning on.
+    credit: u64,
+    /// Bytes that were sent.
+    sent: u64,
+    /// Items that were sent.
+    items: u64,
+    has_begun: bool,
+    /// Until when the caller waits.
+    until: Instant,
+    /// Parts that the caller has not taken yet: sent again where it has lost its connection.
+    kept: VecDeque<Kept>,
+}
+
+#[derive(Debug)]
+struct Kept {
+    from: u64,
+    items: u64,
+    payload: Bytes,
+}
+
+/// What a caller takes more of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Taken {
+    items: u64,
+    bytes: u64,
+    again: bool,
+}
+
+impl Taken {
+    /// `rpc.more(taken, credit, again=false)`.
+    ///
+    /// # Errors
+    ///
+    /// Parameters that are none.
+    pub(super) fn read(request: &Request) -> Result<Self, Fault> {
+        let mut arguments = Arguments::new(request.params.clone(), &["taken", "credit", "again"])?;
+        let (items, bytes) = (arguments.take()?, arguments.take()?);
+        Ok(Self { items, bytes, again: arguments.take_optional()?.unwrap_or(false) })
+    }
+
+    /// Whether the caller has lost its connection.
+    pub(super) fn is_again(self) -> bool {
+        self.again
+    }
+}
+
+impl Streaming {
+    /// For a caller that takes so many bytes at first.
+    pub(super) fn new(replies: Arc<Replies>, route: Route, credit: u64) -> Arc<Self> {
+        let state = State {
+            credit: credit.min(LARGEST_CREDIT),
+            sent: 0,
+            items: 0,
+            has_begun: false,
+            until: route.deadline,
+            kept: VecDeque::new(),
+        };
+        Arc::new(Self { replies, route, state: Mutex::new(state), taken: Notify::new() })
+    }
+
+    /// Until when the caller waits.
+    pub(super) fn until(&self) -> Instant {
+        self.state.lock().until
+    }
+
+    /// Whether a part was sent.
+    pub(super) fn has_begun(&self) -> bool {
+        self.state.lock().has_begun
+    }
+
+    /// Waits until the caller's time is over.
+    pub(super) async fn is_over(&self) {
+        loop {
+            let until = self.until();
+            tokio::time::sleep_until(until).await;
+            if self.until() <= until {
+                return;
+            }
+        }
+    }
+
+    /// The caller takes more, for another so long.
+    pub(super) fn more(&self, taken: Taken, ttl: Duration) {
+        let mut state = self.state.lock();
+        state.until = state.until.max(Instant::now() + ttl);
+        state.credit = state.credit.max(taken.bytes.min(state.sent + LARGEST_CREDIT));
+        while state.kept.front().is_some_and(|part| part.from + part.items <= taken.items) {
+            state.kept.pop_front();
+        }
+        if taken.again {
+            for Kept { from, payload, .. } in &state.kept {
+                self.publish(*from, payload.clone());
+            }
+        }
+        drop(state);
+        self.taken.notify_waiters();
+    }
+
+    /// The reply that ends it, with the last items.
+    pub(super) fn last(&self, payload: Vec<u8>) -> Reply {
+        let from = self.state.lock().items;
+        Reply { payload, properties: self.properties(from, false) }
+    }
+
+    /// The same reply behind the items that were sent.
+    pub(super) fn behind_items(&self, mut reply: Reply) -> Reply {
+        let from = self.state.lock().items;
+        reply.properties.user.push((FROM.to_owned(), from.to_string()));
+        reply
+    }
+
+    fn properties(&self, from: u64, more: bool) -> Properties {
+        let mut user = vec![
+            ("status".to_owned(), "ok".to_owned()),
+            ("node".to_owned(), self.replies.node.to_string()),
+            (FROM.to_owned(), from.to_string()),
+        ];
+        if more {
+            user.push((MORE.to_owned(), "1".to_owned()));
+        }
+        Properties { correlation: self.route.correlation.clone(), user, ..Properties::default() }
+    }
+
+    fn publish(&self, from: u64, payload: Bytes) {
+        let ReplyTo::Topic(topic) = &self.route.reply_to else { return };
+        let publish = Publish::new(topic.as_str(), payload).properties(self.properties(from, true));
+        self.replies.say(publish.qos(self.route.qos));
+    }
+
+    fn has_room(&self) -> bool {
+        let state = self.state.lock();
+        state.sent < state.credit
+    }
+}
+
+impl Parts for Streaming {
+    fn send(&self, payload: Vec<u8>, items: u64) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(async move {
+            loop {
+                let taken = self.taken.notified();
+                tokio::pin!(taken);
+                // Before it is looked, as the caller could take more meanwhile.
+                taken.as_mut().enable();
+                if !self.has_room() {
+                    taken.await;
+                } else if self.replies.out.backlog() > BACKLOG {
+                    sleep(LOOK_AGAIN).await;
+                } else {
+                    break;
+                }
+            }
+            let payload = Bytes::from(payload);
+            let from = {
+                let mut state = self.state.lock();
+                let from = state.items;
+                state.has_begun = true;
+                state.items += items;
+                state.sent += payload.len() as u64;
+                state.kept.push_back(Kept { from, items, payload: payload.clone() });
+                from
+            };
+            self.publish(from, payload);
+            // A stream that never waits leaves the others their turn.
+            yield_now().await;
+        })
+    }
+}

@@ -1,0 +1,317 @@
+//! Results that come item by item.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use futures_util::stream;
+use rantai_client::object::Stream;
+use rantai_client::session::QoS;
+use rantai_client::wire::fault::{Code, Fault};
+use rantai_client::{CallError, Client, Opened, interface};
+use rantai_nodes::Node;
+use serde_json::{Value, json};
+use tokio::io::copy_bidirectional;
+use tokio::net::TcpListener;
+use tokio::sync::Notify;
+use tokio::time::{sleep, timeout};
+
+use super::support::{Bus, PATIENCE, bus, until};
+use super::users::CALLING;
+
+/// Counts.
+#[interface]
+pub(crate) trait Counter {
+    /// The numbers below `to`, which may be as many as there are.
+    #[method(read_only)]
+    async fn count(&self, to: u64) -> Result<impl Stream<Item = u64>, Fault>;
+
+    /// Texts of this length, at this distance in milliseconds.
+    async fn texts(&self, bytes: usize, pause: u64) -> Result<impl Stream<Item = String>, Fault>;
+
+    /// So many numbers, and then an error.
+    async fn fails(&self, after: u64) -> Result<impl Stream<Item = Result<u64, Fault>>, Fault>;
+
+    /// One number.
+    async fn one(&self) -> Result<u64, Fault>;
+}
+
+/// How many items were made, and how many streams there are.
+#[derive(Clone, Debug, Default)]
+struct Made {
+    items: Arc<AtomicU64>,
+    streams: Arc<AtomicUsize>,
+}
+
+struct Guard(Arc<AtomicUsize>);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Made {
+    fn guard(&self) -> Guard {
+        self.streams.fetch_add(1, Ordering::SeqCst);
+        Guard(self.streams.clone())
+    }
+
+    fn items(&self) -> u64 {
+        self.items.load(Ordering::SeqCst)
+    }
+
+    fn streams(&self) -> usize {
+        self.streams.load(Ordering::SeqCst)
+    }
+}
+
+impl Counter for Made {
+    async fn count(&self, to: u64) -> Result<impl Stream<Item = u64>, Fault> {
+        if to == 13 {
+            return Err(Fault::failed("unlucky", "not to 13"));
+        }
+        let (made, guard) = (self.items.clone(), self.guard());
+        Ok(stream::iter((0..to).inspect(move |_| {
+            let _ = &guard;
+            made.fetch_add(1, Ordering::SeqCst);
+        })))
+    }
+
+    async fn texts(&self, bytes: usize, pause: u64) -> Result<impl Stream<Item = String>, Fault> {
+        let (made, guard) = (self.items.clone(), self.guard());
+        Ok(stream::unfold(guard, move |guard| {
+            let made = made.clone();
+            async move {
+                sleep(Duration::from_millis(pause)).await;
+                made.fetch_add(1, Ordering::SeqCst);
+                Some(("x".repeat(bytes), guard))
+            }
+        }))
+    }
+
+    async fn fails(&self, after: u64) -> Result<impl Stream<Item = Result<u64, Fault>>, Fault> {
+        let items = (0..after).map(Ok).chain([Err(Fault::failed("over", "no more")), Ok(7)]);
+        Ok(stream::iter(items))
+    }
+
+    async fn one(&self) -> Result<u64, Fault> {
+        Ok(1)
+    }
+}
+
+async fn counter(bus: &Bus) -> (Node, Made) {
+    let (node, made) = (bus.node().await, Made::default());
+    node.serve("counter", CounterObject(made.clone())).await.expect("served");
+    (node, made)
+}
+
+fn proxy(client: &Client) -> CounterProxy {
+    CounterProxy::from(client.object("counter").deadline(PATIENCE))
+}
+
+/// Nothing of a stream is left at its node, nor here.
+async fn nothing_is_left(node: &Node, client: &Client, made: &Made) {
+    until("no stream is left", async || made.streams() == 0 && node.objects()[0].running() == 0).await;
+    assert_eq!(client.in_flight(), 0);
+}
+
+#[tokio::test]
+async fn all_items_come_in_their_order() {
+    let bus = bus().await;
+    let (node, made) = counter(&bus).await;
+    let client = bus.client().await;
+    for to in [0, 1, 2, 100_000] {
+        let mut items = proxy(&client).count(to).await.expect("a stream");
+        for expected in 0..to {
+            assert_eq!(items.next().await.expect("another").expect("a number"), expected);
+        }
+        assert!(items.next().await.is_none() && items.next().await.is_none(), "{to}");
+    }
+    nothing_is_left(&node, &client, &made).await;
+}
+
+#[tokio::test]
+async fn whoever_asks_for_no_stream_gets_one_list_within_the_limit() {
+    let bus = bus().await;
+    let (_node, _) = counter(&bus).await;
+    let client = bus.client().await;
+    let object = client.object("counter");
+    assert_eq!(object.call::<Vec<u64>>("count", 3).await.expect("a list"), [0, 1, 2]);
+    let fault = object.call::<Value>("count", u64::MAX >> 12).await.expect_err("too many");
+    let fault = fault.fault().expect("a fault").clone();
+    assert!(fault.code == Code::TOO_LARGE && fault.message.contains("ask for a stream"), "{fault}");
+    let document: Value = object.call("rpc.discover", ()).await.expect("a description");
+    let method = &document["methods"][0];
+    assert_eq!((&method["x-stream"], &method["result"]["schema"]["type"]), (&json!(true), &json!("array")));
+}
+
+#[tokio::test]
+async fn a_method_without_a_stream_answers_as_ever() {
+    let bus = bus().await;
+    let (_node, _) = counter(&bus).await;
+    let client = bus.client().await;
+    let object = client.object("counter");
+    match object.request("one").open().await.expect("an answer") {
+        Opened::Whole(response) => assert_eq!(response.read::<u64>().expect("a number"), 1),
+        Opened::Items(_) => panic!("one number"),
+    }
+    let error = object.request("one").stream::<u64>().await.expect_err("no list");
+    assert!(matches!(error, CallError::Result(_)), "{error:?}");
+    let error = object.request("nope").stream::<u64>().await.expect_err("no such method");
+    assert_eq!(error.code(), Some(Code::NO_SUCH_METHOD));
+    let error = client.object("nobody").request("x").stream::<u64>().await.expect_err("nobody");
+    assert_eq!(error.code(), Some(Code::UNKNOWN_OBJECT));
+}
+
+#[tokio::test]
+async fn errors_come_before_the_first_item_and_behind_the_last() {
+    let bus = bus().await;
+    let (_node, _) = counter(&bus).await;
+    let client = bus.client().await;
+    let fault = proxy(&client).count(13).await.expect_err("before the first");
+    assert_eq!(fault.fault().expect("a fault").data["kind"], "unlucky");
+    for after in [0, 1, 30_000] {
+        let mut items = match proxy(&client).fails(after).await {
+            Ok(items) => items,
+            Err(error) => {
+                assert_eq!((after, &error.fault().expect("a fault").data["kind"]), (0, &json!("over")));
+                continue;
+            }
+        };
+        for expected in 0..after {
+            assert_eq!(items.next().await.expect("another").expect("a number"), expected);
+        }
+        let error = items.next().await.expect("the error").expect_err("no number");
+        assert_eq!(error.fault().expect("a fault").data["kind"], "over");
+        assert!(items.next().await.is_none());
+    }
+}
+
+#[tokio::test]
+async fn whoever_reads_slowly_slows_the_object() {
+    let bus = bus().await;
+    let (node, made) = counter(&bus).await;
+    let client = bus.client().await;
+    let mut items = proxy(&client).texts(1_000, 0).await.expect("a stream");
+    items.next().await.expect("another").expect("a text");
+    sleep(Duration::from_secs(1)).await;
+    let early = made.items();
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(made.items(), early, "nobody takes any");
+    // The window, the part behind it and those that wait to be a part.
+    assert!(early < 400, "{early} of 1,000 bytes");
+    for _ in 0..2_000 {
+        items.next().await.expect("another").expect("a text");
+    }
+    assert!(made.items() > 2_000);
+    drop(items);
+    nothing_is_left(&node, &client, &made).await;
+}
+
+#[tokio::test]
+async fn a_hundred_streams_that_are_dropped_leave_nothing_behind() {
+    let bus = bus().await;
+    let (node, made) = counter(&bus).await;
+    let client = bus.client().await;
+    let mut streams = Vec::new();
+    for number in 0..100 {
+        let mut items = proxy(&client).texts(1_000, number % 3).await.expect("a stream");
+        items.next().await.expect("another").expect("a text");
+        streams.push(items);
+    }
+    assert_eq!(made.streams(), 100);
+    drop(streams);
+    nothing_is_left(&node, &client, &made).await;
+}
+
+#[tokio::test]
+async fn a_stream_without_items_is_one_all_the_same() {
+    let bus = bus().await;
+    let (node, made) = counter(&bus).await;
+    let client = bus.client().await;
+    let quiet = CounterProxy::from(client.object("counter").deadline(Duration::from_secs(2)));
+    let hour = 3_600_000;
+    let mut items = timeout(PATIENCE, quiet.texts(1, hour)).await.expect("at once").expect("a stream");
+    // Longer than the deadline of the call: it is waited for.
+    assert!(timeout(Duration::from_secs(5), items.next()).await.is_err(), "no item");
+    assert_eq!(made.streams(), 1);
+    // Nobody takes anything for longer than that: the node gives it up.
+    until("the node has given it up", async || made.streams() == 0).await;
+    drop(items);
+    nothing_is_left(&node, &client, &made).await;
+}
+
+#[tokio::test]
+async fn a_stream_ends_with_its_node() {
+    let bus = bus().await;
+    let (node, _) = counter(&bus).await;
+    let client = bus.client().await;
+    let mut items = proxy(&client).texts(10, 100).await.expect("a stream");
+    for _ in 0..6 {
+        items.next().await.expect("another").expect("a text");
+    }
+    drop(node);
+    let error = timeout(PATIENCE, async {
+        loop {
+            if let Err(error) = items.next().await.expect("an error at the end") {
+                return error;
+            }
+        }
+    });
+    let error = error.await.expect("soon");
+    let fault = error.fault().expect("a fault");
+    assert_eq!((fault.code, fault.maybe_executed()), (Code::LOST_OBJECT, true), "{fault:?}");
+    assert!(items.next().await.is_none());
+}
+
+/// A relay before the broker, whose connections are cut whenever that is wished.
+async fn relay(bus: &Bus) -> (u16, Arc<Notify>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let port = listener.local_addr().expect("bound").port();
+    let (place, cut) = (bus.place.clone(), Arc::new(Notify::new()));
+    let told = cut.clone();
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let (mut server, cut) = (place.open().await.expect("the broker is there"), cut.clone());
+            tokio::spawn(async move {
+                tokio::select! {
+                    _ = copy_bidirectional(&mut client, &mut server) => {}
+                    () = cut.notified() => {}
+                }
+            });
+        }
+    });
+    (port, told)
+}
+
+#[tokio::test]
+async fn a_stream_goes_on_where_its_callers_connection_was_lost() {
+    let bus = bus().await;
+    let (node, made) = counter(&bus).await;
+    let (port, cut) = relay(&bus).await;
+    let builder = Client::builder(bus.through(port, CALLING)).root(bus.root.clone());
+    let client = builder.connect().await.expect("a client");
+    let mut items = proxy(&client).count(1_000_000).await.expect("a stream");
+    for expected in 0..1_000_000_u64 {
+        if expected % 200_000 == 100_000 {
+            cut.notify_waiters();
+        }
+        assert_eq!(items.next().await.expect("another").expect("a number"), expected);
+    }
+    assert!(items.next().await.is_none());
+    nothing_is_left(&node, &client, &made).await;
+}
+
+#[tokio::test]
+async fn a_stream_may_be_taken_on_a_named_node_and_at_qos_0() {
+    let bus = bus().await;
+    let (node, made) = counter(&bus).await;
+    let client = bus.client().await;
+    let object = client.object("counter").at(node.name().clone()).qos(QoS::AtMostOnce);
+    let mut items = object.request("count").params(50_000).stream::<u64>().await.expect("a stream");
+    for expected in 0..50_000 {
+        assert_eq!(items.next().await.expect("another").expect("a number"), expected);
+    }
+    nothing_is_left(&node, &client, &made).await;
+}
