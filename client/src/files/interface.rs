@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::object::Binary;
+use crate::object::{Binary, Stream};
 use crate::wire::fault::Fault;
 use rantai_client_macros::interface;
 
@@ -83,4 +83,14 @@ pub trait SharedFiles {
     /// Puts a file in its place once all of it is there; -32015 where it is not what was announced.
     #[method(idempotent)]
     async fn commit(&self, id: u64) -> Result<(), Fault>;
+
+    /// The last `lines` of a text, 10 without it; with `follow` also those that are written to it from then on. What is no
+    /// UTF-8 is replaced, a line of more than 16 KiB comes in several items, and a file that is replaced is read anew.
+    #[method(read_only)]
+    async fn tail(
+        &self,
+        path: String,
+        lines: Option<u32>,
+        follow: Option<bool>,
+    ) -> Result<impl Stream<Item = Result<String, Fault>>, Fault>;
 }

@@ -5,6 +5,7 @@
 //! | `folder` | Paths, and opening what they lead to without leaving the folder |
 //! | `known` | Digests of files, computed once for each version of a file |
 //! | `parts` | What of a file has arrived, next to where it will stand |
+//! | `tail` | The last lines of a file, and those that are written to it |
 //! | `uploads` | Files that are being written |
 //! | `ahead` | Blocks of them that came before those they follow |
 
@@ -12,6 +13,7 @@ mod ahead;
 mod folder;
 mod known;
 mod parts;
+mod tail;
 mod uploads;
 
 use std::path::{Path, PathBuf};
@@ -21,13 +23,14 @@ use std::time::Duration;
 use rantai_client::files::interface::{
     FileEntry, LARGEST_BLOCK, Listing, Opened, SharedFiles, SharedFilesObject, Upload, WRITE_HEADER,
 };
-use rantai_client::object::{Answering, Binary, Call, Description, Object};
+use rantai_client::object::{Answering, Binary, Call, Description, Object, Stream};
 use rantai_client::shares::{CallerKey, ShareLimits, ShareReport};
 use rantai_client::wire::fault::{Code, Fault};
 use serde::Deserialize;
 
 use folder::Folder;
 use known::Known;
+use tail::Tail;
 use uploads::Uploads;
 
 use rantai_nodes::kind::{Building, Configured, Kind};
@@ -216,6 +219,21 @@ impl SharedFiles for Share {
 
     async fn commit(&self, id: u64) -> Result<(), Fault> {
         self.work(move |inner| inner.uploads.commit(&inner.folder, id)).await
+    }
+
+    async fn tail(
+        &self,
+        path: String,
+        lines: Option<u32>,
+        follow: Option<bool>,
+    ) -> Result<impl Stream<Item = Result<String, Fault>>, Fault> {
+        let lines = lines.unwrap_or(tail::LINES);
+        if lines > tail::MOST_LINES {
+            return Err(Fault::wrong_parameter("lines", &format!("at most {}", tail::MOST_LINES)));
+        }
+        let follow = follow.unwrap_or(false);
+        let begun = self.work(move |inner| Tail::begin(&inner.folder, path, lines, follow)).await?;
+        Ok(begun.lines(self.clone()))
     }
 }
 

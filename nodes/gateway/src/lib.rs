@@ -23,6 +23,7 @@ mod events;
 mod guard;
 mod handshake;
 mod head;
+mod items;
 mod limits;
 mod location;
 mod mapping;

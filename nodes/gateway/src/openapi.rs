@@ -104,6 +104,15 @@ fn operation(
     verb: &str,
 ) -> Value {
     let result = match &method.result {
+        Some(schema) if method.stream => {
+            let list = dialect.schema(schema);
+            let item = list.get("items").cloned().unwrap_or_else(|| json!({}));
+            json!({
+                "application/json": {"schema": list},
+                "application/x-ndjson": {"schema": item},
+                "text/event-stream": {"schema": item},
+            })
+        }
         Some(schema) => json!({"application/json": {"schema": dialect.schema(schema)}}),
         None => json!({"application/octet-stream": {"schema": {}}}),
     };

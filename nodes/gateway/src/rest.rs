@@ -23,7 +23,7 @@ use axum::{Extension, Json, Router};
 use http_body_util::{BodyExt as _, Limited};
 use parking_lot::Mutex;
 use rantai_client::object::Method;
-use rantai_client::shares::{ShareLimits, ShareLog, Shares};
+use rantai_client::shares::{HeldPlace, ShareLimits, ShareLog, Shares};
 use rantai_client::wire::fault::{Code, Fault};
 use rantai_client::wire::json;
 use rantai_client::{Client, Content};
@@ -35,6 +35,7 @@ use uuid::Uuid;
 
 use super::catalog::Catalog;
 use super::guard::{Caller, Counts, Guard, Refused};
+use super::items::ItemFormat;
 use super::location::Location;
 use super::pages::Pages;
 use super::settings::{BUILT_IN, Limits, Rest, Route};
@@ -286,9 +287,9 @@ impl Gateway {
         };
         let params = arguments::named(known.as_ref(), &query(raw)).map_err(refuse)?;
         let params = (!params.is_empty()).then_some(Value::Object(params));
-        let _place = self.waiting.begin(object, caller).map_err(refuse)?;
+        let place = self.waiting.begin(object, caller).map_err(refuse)?;
         let proxy = caller.object(&self.client, object).deadline(self.patience(headers)).idempotent();
-        respond(proxy.request(method).params(params)).await
+        self.respond(caller, proxy.request(method).params(params), headers, place).await
     }
 
     async fn post(
@@ -340,9 +341,24 @@ impl Gateway {
         if let Some(identity) = identity {
             request = request.identity(identity);
         }
-        let _place = self.waiting.begin(object, caller).map_err(refuse)?;
+        let place = self.waiting.begin(object, caller).map_err(refuse)?;
         let request = if binary { request.binary(payload) } else { request.payload(payload) };
-        respond(request).await
+        self.respond(caller, request, &headers, place).await
+    }
+
+    /// Calls, and answers in the form that the request asks for. `place` is the call's.
+    async fn respond(
+        &self,
+        caller: &Caller,
+        request: rantai_client::Request,
+        headers: &HeaderMap,
+        place: HeldPlace<Caller>,
+    ) -> Result<Response, Response> {
+        if let Some(format) = ItemFormat::asked_for(headers) {
+            return self.respond_in_items(caller, request, format, place).await;
+        }
+        let answered = request.send().await.map_err(|error| status::answer(&status::fault(error)))?;
+        Ok(respond_with(answered))
     }
 }
 
@@ -372,8 +388,8 @@ fn described(methods: &[Method], name: &str) -> Result<Method, Fault> {
     found.cloned().ok_or_else(|| rantai_client::object::no_such_method(name, &known))
 }
 
-async fn respond(request: rantai_client::Request) -> Result<Response, Response> {
-    let answered = request.send().await.map_err(|error| status::answer(&status::fault(error)))?;
+/// The answer of an object, as a whole.
+pub(super) fn respond_with(answered: rantai_client::Response) -> Response {
     let mut response = match answered.outcome {
         Ok(Content::Value(value)) => Json(json::portable(value)).into_response(),
         Ok(Content::Binary(bytes)) => {
@@ -391,7 +407,7 @@ async fn respond(request: rantai_client::Request) -> Result<Response, Response> 
     // What came of a call is nobody else's, and not tomorrow's.
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    Ok(response)
+    response
 }
 
 async fn list(State(gateway): State<Arc<Gateway>>) -> Json<Value> {

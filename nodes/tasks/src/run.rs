@@ -101,7 +101,8 @@ impl<O: Objects> Run<O> {
 
 /// Whether a call was not begun.
 fn reached_nobody(fault: &Fault) -> bool {
-    let names_it = matches!(fault.code, Code::UNKNOWN_OBJECT | Code::LOST_OBJECT | Code::EXPIRED | Code::BUSY);
+    let names_it =
+        matches!(fault.code, Code::UNKNOWN_OBJECT | Code::LOST_OBJECT | Code::EXPIRED | Code::BUSY);
     names_it && !fault.maybe_executed()
 }
 

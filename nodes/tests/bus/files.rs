@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rantai_client::files::interface::{FileEntry, Listing, Opened, SharedFiles, SharedFilesObject, Upload};
 use rantai_client::files::{FileError, Files};
-use rantai_client::object::Binary;
+use rantai_client::object::{Binary, Stream};
 use rantai_client::wire::fault::Fault;
 use rantai_files::{Share, Sharing};
 
@@ -40,6 +40,15 @@ impl SharedFiles for Liar {
 
     async fn commit(&self, _: u64) -> Result<(), Fault> {
         Ok(())
+    }
+
+    async fn tail(
+        &self,
+        _: String,
+        _: Option<u32>,
+        _: Option<bool>,
+    ) -> Result<impl Stream<Item = Result<String, Fault>>, Fault> {
+        Ok(futures_util::stream::empty())
     }
 }
 

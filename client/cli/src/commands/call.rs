@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use rantai_client::session::QoS;
 use rantai_client::wire::name::ClientId;
-use rantai_client::{CallError, Content, Proxy, Request, Response};
-use serde_json::json;
+use rantai_client::{CallError, Content, Items, Opened, Proxy, Request, Response};
+use serde_json::{Value, json};
 use tokio::time::{Instant, timeout};
 
 use crate::arguments;
@@ -87,9 +87,10 @@ impl Call {
         };
         let answered = async {
             if self.wait {
-                proxy = proxy.until(Instant::now() + patience);
+                let until = Instant::now() + patience;
                 let there = proxy.wait_for(patience).await;
                 there.map_err(|error| self.connection.failed(&error))?;
+                proxy = proxy.deadline(until.saturating_duration_since(Instant::now()));
             }
             self.answered(object, request(&proxy)).await
         };
@@ -128,12 +129,27 @@ impl Call {
                 _ => Ok(()),
             };
         }
-        let response = request.send().await.map_err(failed)?;
+        let response = match request.open().await.map_err(failed)? {
+            Opened::Whole(response) => response,
+            Opened::Items(items) => return self.show_items(items).await,
+        };
         self.show(&response, false);
         match response.outcome {
             Ok(_) => Ok(()),
             Err(fault) => Err(self.connection.failed(&CallError::Fault(fault))),
         }
+    }
+
+    /// Prints each item in a line, as it comes.
+    async fn show_items(&self, mut items: Items<Value>) -> Result<(), Failure> {
+        while let Some(item) = items.next().await {
+            match item {
+                Ok(item) if self.connection.json => print_json(&item),
+                Ok(item) => print(&shown(&item)),
+                Err(error) => return Err(self.connection.failed(&error)),
+            }
+        }
+        Ok(())
     }
 
     fn show(&self, response: &Response, with_node: bool) {

@@ -57,6 +57,7 @@ mod passwords;
 mod process;
 mod sites;
 mod start_cut_short;
+mod streams;
 mod task_graphs;
 mod tasks;
 mod telemetry;

@@ -1,0 +1,236 @@
+//! The last lines of a file, and those that are written to it.
+
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::time::Duration;
+
+use cap_std::fs::{File, Metadata, MetadataExt as _};
+use futures_util::Stream;
+use futures_util::stream::{iter, try_unfold};
+use futures_util::{StreamExt as _, TryStreamExt as _};
+use rantai_client::wire::fault::Fault;
+use tokio::time::sleep;
+
+use super::folder::{Folder, disk};
+use super::{Inner, Share};
+
+/// Bytes that are read at a time.
+const BLOCK: usize = 64 << 10;
+/// How far back from the end lines are looked for.
+const FARTHEST: u64 = 4 << 20;
+/// The most lines that one may ask for.
+pub(super) const MOST_LINES: u32 = 10_000;
+/// The lines that come where none are asked for.
+pub(super) const LINES: u32 = 10;
+/// A longer line comes in several items, in bytes.
+const LONGEST: usize = 16 << 10;
+/// How often a file is looked at for more.
+const PAUSE: Duration = Duration::from_millis(250);
+
+/// How far a file has been read.
+#[derive(Debug)]
+pub(super) struct Tail {
+    path: String,
+    /// The file that is being read: held open, as another one could get its number.
+    file: File,
+    /// Its device and number.
+    identity: (u64, u64),
+    offset: u64,
+    /// The beginning of a line whose end is not there yet.
+    rest: Vec<u8>,
+    follow: bool,
+    is_over: bool,
+}
+
+impl Tail {
+    /// From the last so many lines of a file on.
+    pub(super) fn begin(folder: &Folder, path: String, lines: u32, follow: bool) -> Result<Self, Fault> {
+        let (mut file, about) = folder.file(&path)?;
+        let offset = start(&mut file, about.len(), lines).map_err(disk(&path))?;
+        let identity = identity(&about);
+        Ok(Self { path, file, identity, offset, rest: Vec::new(), follow, is_over: false })
+    }
+
+    /// The next lines; none where there is nothing new. A file that is shorter than before, or another one, is read from its
+    /// beginning on.
+    fn read(&mut self, folder: &Folder) -> Result<Vec<String>, Fault> {
+        let mut lines = Vec::new();
+        let mut block = vec![0; BLOCK];
+        let mut read = self.read_block(&mut block)?;
+        if read == 0 {
+            // All of it was read: another one may have taken its place.
+            let (file, about) = folder.file(&self.path)?;
+            if self.identity != identity(&about) || about.len() < self.offset {
+                (self.file, self.identity, self.offset) = (file, identity(&about), 0);
+                lines.extend(self.last());
+                read = self.read_block(&mut block)?;
+            }
+        }
+        self.rest.extend_from_slice(&block[..read]);
+        while let Some(end) = self.rest.iter().take(LONGEST).position(|byte| *byte == b'\n') {
+            lines.push(String::from_utf8_lossy(&self.rest[..end]).into_owned());
+            self.rest.drain(..=end);
+        }
+        while self.rest.len() >= LONGEST {
+            let piece: Vec<u8> = self.rest.drain(..LONGEST).collect();
+            lines.push(String::from_utf8_lossy(&piece).into_owned());
+        }
+        if read == 0 && !self.follow {
+            self.is_over = true;
+            lines.extend(self.last());
+        }
+        Ok(lines)
+    }
+
+    fn read_block(&mut self, block: &mut [u8]) -> Result<usize, Fault> {
+        let read = self.file.seek(SeekFrom::Start(self.offset)).and_then(|_| self.file.read(block));
+        let read = read.map_err(disk(&self.path))?;
+        self.offset += read as u64;
+        Ok(read)
+    }
+
+    /// A line without its end.
+    fn last(&mut self) -> Option<String> {
+        let rest = std::mem::take(&mut self.rest);
+        (!rest.is_empty()).then(|| String::from_utf8_lossy(&rest).into_owned())
+    }
+
+    /// All lines, as they come.
+    pub(super) fn lines(self, share: Share) -> impl Stream<Item = Result<String, Fault>> + Send {
+        let parts = try_unfold((share, self), |(share, mut tail)| async move {
+            if tail.is_over {
+                return Ok::<_, Fault>(None);
+            }
+            let job = move |inner: &Inner| tail.read(&inner.folder).map(|lines| (tail, lines));
+            let (tail, lines) = share.work(job).await?;
+            if lines.is_empty() && tail.follow {
+                sleep(PAUSE).await;
+            }
+            Ok(Some((iter(lines).map(Ok), (share, tail))))
+        });
+        parts.try_flatten()
+    }
+}
+
+fn identity(about: &Metadata) -> (u64, u64) {
+    (about.dev(), about.ino())
+}
+
+/// Where the last so many lines begin.
+fn start(file: &mut File, size: u64, lines: u32) -> std::io::Result<u64> {
+    let (mut end, mut found) = (size, 0);
+    let mut block = vec![0; BLOCK];
+    while end > 0 && size - end < FARTHEST {
+        let begin = end.saturating_sub(BLOCK as u64);
+        let part = &mut block[..(end - begin) as usize];
+        file.seek(SeekFrom::Start(begin))?;
+        file.read_exact(part)?;
+        for (index, byte) in part.iter().enumerate().rev() {
+            let place = begin + index as u64 + 1;
+            // The end of the last line begins none.
+            if *byte == b'\n' && place < size {
+                found += 1;
+                if found == lines {
+                    return Ok(place);
+                }
+            }
+        }
+        end = begin;
+    }
+    Ok(if lines == 0 { size } else { end })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+    use std::path::Path;
+
+    use super::*;
+
+    struct World {
+        dir: tempfile::TempDir,
+        folder: Folder,
+    }
+
+    impl World {
+        fn new() -> Self {
+            let dir = tempfile::tempdir().expect("a folder");
+            let folder = Folder::open(dir.path()).expect("opened");
+            Self { dir, folder }
+        }
+
+        fn write(&self, text: &str) {
+            std::fs::write(self.path(), text).expect("written");
+        }
+
+        fn append(&self, text: &[u8]) {
+            let file = std::fs::OpenOptions::new().append(true).open(self.path());
+            file.expect("there").write_all(text).expect("written");
+        }
+
+        fn path(&self) -> std::path::PathBuf {
+            self.dir.path().join(Path::new("log"))
+        }
+
+        fn tail(&self, lines: u32, follow: bool) -> Tail {
+            Tail::begin(&self.folder, "log".to_owned(), lines, follow).expect("a file")
+        }
+
+        fn all(&self, lines: u32) -> Vec<String> {
+            let (mut tail, mut all) = (self.tail(lines, false), Vec::new());
+            while !tail.is_over {
+                all.append(&mut tail.read(&self.folder).expect("read"));
+            }
+            all
+        }
+    }
+
+    #[test]
+    fn the_last_lines_come_whatever_ends_them() {
+        let world = World::new();
+        for (text, lines, expected) in [
+            ("", 3, &[][..]),
+            ("a", 3, &["a"]),
+            ("a\n", 3, &["a"]),
+            ("a\nb\nc\nd\n", 2, &["c", "d"]),
+            ("a\nb\nc\nd", 2, &["c", "d"]),
+            ("a\n\n\nd\n", 3, &["", "", "d"]),
+            ("a\nb\n", 0, &[]),
+            ("a\nb\n", 10, &["a", "b"]),
+        ] {
+            world.write(text);
+            assert_eq!(world.all(lines), expected, "{text:?} {lines}");
+        }
+        let long: Vec<String> = (0..50_000).map(|number| format!("line {number}")).collect();
+        world.write(&long.join("\n"));
+        assert_eq!(world.all(9_999), long[50_000 - 9_999..]);
+    }
+
+    #[test]
+    fn a_file_is_followed_through_growth_and_replacement() {
+        let world = World::new();
+        world.write("old\nlast\n");
+        let mut tail = world.tail(1, true);
+        let mut read = || tail.read(&world.folder).expect("read");
+        assert_eq!(read(), ["last"]);
+        assert!(read().is_empty());
+        world.append(b"half");
+        assert!(read().is_empty(), "its end is not there");
+        world.append(b" a line\nand \xff\n");
+        assert_eq!(read(), ["half a line", "and \u{fffd}"]);
+        world.write("new\n");
+        assert_eq!(read(), ["new"], "it is shorter");
+        std::fs::remove_file(world.path()).expect("removed");
+        world.write("another file, which is longer\n");
+        assert_eq!(read(), ["another file, which is longer"]);
+        std::fs::remove_file(world.path()).expect("removed");
+        assert!(tail.read(&world.folder).is_err());
+    }
+
+    #[test]
+    fn a_line_without_an_end_comes_in_pieces() {
+        let world = World::new();
+        world.write(&"x".repeat(3 * LONGEST + 5));
+        let lengths: Vec<usize> = world.all(1).iter().map(String::len).collect();
+        assert_eq!(lengths, [LONGEST, LONGEST, LONGEST, 5]);
+    }
+}

@@ -1,0 +1,192 @@
+//! Results that come item by item, for whoever asks for them by `Accept`: lines of JSON, or server-sent events.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::http::{HeaderMap, HeaderValue, header};
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use futures_util::Stream;
+use rantai_client::shares::HeldPlace;
+use rantai_client::wire::fault::Fault;
+use rantai_client::wire::json;
+use rantai_client::{Items, Opened, Request};
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+use super::guard::{Caller, Counts, Guard};
+use super::rest::{Gateway, respond_with};
+use super::status;
+
+/// A sign of life after this long without an item.
+const ALIVE: Duration = Duration::from_secs(15);
+
+/// How the items of a result go out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ItemFormat {
+    /// One JSON value a line: `application/x-ndjson`.
+    Lines,
+    /// `text/event-stream`.
+    Events,
+}
+
+impl ItemFormat {
+    /// What a request asks for: of the types in `Accept` that are known here, the first. `None` is the whole result at once.
+    pub(super) fn asked_for(headers: &HeaderMap) -> Option<Self> {
+        let values = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+        let mut types = values
+            .flat_map(|value| value.split(','))
+            .map(|one| one.split(';').next().unwrap_or_default().trim().to_ascii_lowercase());
+        types.find_map(|one| match &*one {
+            "application/x-ndjson" | "application/ndjson" => Some(Some(Self::Lines)),
+            "text/event-stream" => Some(Some(Self::Events)),
+            "application/json" | "application/*" | "*/*" => Some(None),
+            _ => None,
+        })?
+    }
+}
+
+/// The items of one result, and the places that they hold.
+struct Sending {
+    /// None behind the last.
+    items: Option<Items<Value>>,
+    stop: watch::Receiver<bool>,
+    guard: Arc<Guard>,
+    _places: [HeldPlace<Caller>; 2],
+}
+
+impl Drop for Sending {
+    fn drop(&mut self) {
+        self.guard.counts.streams.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// One thing to tell.
+enum Told {
+    Item(Value),
+    Failed(Fault),
+    End,
+}
+
+impl Sending {
+    /// What is told next; none behind the end, and where the gateway ends.
+    async fn next(&mut self) -> Option<Told> {
+        let items = self.items.as_mut()?;
+        let next = tokio::select! {
+            next = items.next() => next,
+            _ = self.stop.wait_for(|stop| *stop) => return None,
+        };
+        match next {
+            Some(Ok(item)) => Some(Told::Item(json::portable(item))),
+            Some(Err(error)) => {
+                self.items = None;
+                Some(Told::Failed(status::fault(error)))
+            }
+            None => {
+                self.items = None;
+                Some(Told::End)
+            }
+        }
+    }
+}
+
+impl Gateway {
+    /// Calls, and answers item by item; as a whole where the method has no stream. `place` is the call's.
+    pub(super) async fn respond_in_items(
+        &self,
+        caller: &Caller,
+        request: Request,
+        format: ItemFormat,
+        place: HeldPlace<Caller>,
+    ) -> Result<Response, Response> {
+        let stream = self.streams.take(caller).ok_or_else(|| {
+            self.share_log.refused("the event streams", caller);
+            status::answer(&Fault::busy(5_000))
+        })?;
+        let opened = request.open().await.map_err(|error| status::answer(&status::fault(error)))?;
+        let items = match opened {
+            Opened::Whole(response) => return Ok(respond_with(response)),
+            Opened::Items(items) => items,
+        };
+        Counts::one(&self.guard.counts.streams);
+        let sending = Sending {
+            items: Some(items),
+            stop: self.stop.clone(),
+            guard: self.guard.clone(),
+            _places: [place, stream],
+        };
+        let mut response = match format {
+            ItemFormat::Lines => {
+                let kind = [(header::CONTENT_TYPE, "application/x-ndjson")];
+                (kind, Body::from_stream(lines(sending))).into_response()
+            }
+            ItemFormat::Events => {
+                Sse::new(events(sending)).keep_alive(KeepAlive::new().interval(ALIVE)).into_response()
+            }
+        };
+        let headers = response.headers_mut();
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        Ok(response)
+    }
+}
+
+/// Each item in a line; behind an error the body is cut off, so that nobody takes what came for the whole.
+fn lines(sending: Sending) -> impl Stream<Item = Result<Bytes, std::io::Error>> {
+    futures_util::stream::unfold((sending, false), |(mut sending, has_failed)| async move {
+        if has_failed {
+            // The line before goes out while the body waits.
+            tokio::task::yield_now().await;
+            let error = std::io::Error::other("the stream has failed");
+            return Some((Err(error), (sending, false)));
+        }
+        let line = |value: &Value| Ok(Bytes::from(format!("{value}\n")));
+        match sending.next().await? {
+            Told::Item(item) => Some((line(&item), (sending, false))),
+            Told::Failed(fault) => Some((line(&json!({ "error": fault })), (sending, true))),
+            Told::End => None,
+        }
+    })
+}
+
+/// Each item as an event `item`, and `end` or `error` behind the last.
+fn events(sending: Sending) -> impl Stream<Item = Result<Event, Infallible>> {
+    futures_util::stream::unfold(sending, |mut sending| async {
+        let event = |name, data: &Value| Event::default().event(name).data(data.to_string());
+        let event = match sending.next().await? {
+            Told::Item(item) => event("item", &item),
+            Told::Failed(fault) => event("error", &json!({ "error": fault })),
+            Told::End => event("end", &Value::Null),
+        };
+        Some((Ok(event), sending))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_known_type_is_what_is_asked_for() {
+        use ItemFormat::{Events, Lines};
+        for (accept, expected) in [
+            (&[][..], None),
+            (&["*/*"], None),
+            (&["application/x-ndjson"], Some(Lines)),
+            (&["Application/X-NDJSON; q=0.9"], Some(Lines)),
+            (&["text/html, text/event-stream"], Some(Events)),
+            (&["application/json, application/x-ndjson"], None),
+            (&["text/plain", "application/ndjson, */*"], Some(Lines)),
+            (&["text/plain"], None),
+        ] {
+            let mut headers = HeaderMap::new();
+            for value in accept {
+                headers.append(header::ACCEPT, HeaderValue::from_static(value));
+            }
+            assert_eq!(ItemFormat::asked_for(&headers), expected, "{accept:?}");
+        }
+    }
+}
