@@ -135,18 +135,14 @@ fn is_named(of: &Type, name: &str) -> bool {
     matches!(of, Type::Path(path) if path.path.segments.last().is_some_and(|s| s.ident == name))
 }
 
-/// The error of `Result<…, Fault>`.
-fn fault(output: &Type) -> TokenStream {
-    let Type::Path(path) = output else { return quote!(::rantai_client::wire::fault::Fault) };
-    let arguments = path.path.segments.last().map(|last| &last.arguments);
-    match arguments {
-        Some(PathArguments::AngleBracketed(arguments)) => arguments
-            .args
-            .iter()
-            .nth(1)
-            .map_or_else(|| quote!(::rantai_client::wire::fault::Fault), |of| quote!(#of)),
-        _ => quote!(::rantai_client::wire::fault::Fault),
-    }
+/// The error of `Result<…, E>`.
+fn error(output: &Type) -> Option<&Type> {
+    let Type::Path(path) = output else { return None };
+    let PathArguments::AngleBracketed(arguments) = &path.path.segments.last()?.arguments else { return None };
+    arguments.args.iter().rev().find_map(|argument| match argument {
+        GenericArgument::Type(of) => Some(of),
+        _ => None,
+    })
 }
 
 /// `T` of `Name<T, …>`.
@@ -190,13 +186,11 @@ fn declare(item: &ItemTrait, methods: &[Parts]) -> TokenStream {
         let TraitItemFn { attrs, sig, default, .. } = &parts.function;
         let (name, inputs) = (&sig.ident, &sig.inputs);
         let ReturnType::Type(_, output) = &sig.output else { unreachable!("looked at before") };
-        let output = match (&parts.items, &parts.result) {
-            (Some(_), Type::ImplTrait(stream)) => {
-                let bounds = &stream.bounds;
-                let fault = fault(output);
-                quote!(::core::result::Result<impl #bounds + ::core::marker::Send, #fault>)
-            }
-            _ => quote!(#output),
+        let output = if let (Some(_), Type::ImplTrait(stream)) = (&parts.items, &parts.result) {
+            let (bounds, error) = (&stream.bounds, error(output));
+            quote!(::core::result::Result<impl #bounds + ::core::marker::Send, #error>)
+        } else {
+            quote!(#output)
         };
         let body = default.as_ref().map_or_else(|| quote!(;), |block| quote!({ async move #block }));
         quote! {

@@ -14,7 +14,9 @@ use syn::parse_macro_input;
 /// * `NameObject<T>`, which serves any `T: Name`: it reads parameters, checks them, and writes results,
 /// * the JSON schemas of all of it, from the Rust types (`schemars::JsonSchema`).
 ///
-/// Every method is `async fn name(&self, …) -> Result<T, Fault>`. A parameter of type `Option<…>` may be left
+/// Every method is `async fn name(&self, …) -> Result<T, Fault>`, or `… -> Result<impl Stream<Item = T>, Fault>` for a result that
+/// comes item by item; an item of type `Result<T, Fault>` may be an error, which ends it. The proxy gives `Items<T>` of such a
+/// method. A parameter of type `Option<…>` may be left
 /// out; one of type `Binary`, and a result of that type, is bytes; one of type `Context` is no parameter but what
 /// stands around the call. Doc comments become summaries.
 ///

@@ -129,17 +129,16 @@ async fn send<T: Serialize>(
     let mut part = Part::default();
     let mut has_begun = false;
     loop {
-        let next = match items.next().now_or_never() {
-            Some(next) => next,
-            None => {
-                // What is there goes out before anybody waits for more; the first part says that it has begun.
-                if part.items > 0 || !has_begun {
-                    let (payload, count) = part.take();
-                    parts.send(payload, count).await;
-                    has_begun = true;
-                }
-                items.next().await
+        let next = if let Some(next) = items.next().now_or_never() {
+            next
+        } else {
+            // What is there goes out before anybody waits for more; the first part says that it has begun.
+            if part.items > 0 || !has_begun {
+                let (payload, count) = part.take();
+                parts.send(payload, count).await;
+                has_begun = true;
             }
+            items.next().await
         };
         let Some(item) = next else {
             let (payload, items) = part.take();
@@ -222,7 +221,7 @@ mod tests {
         let context = context(Delivery::Parts(sent.clone()));
         let fails = || stream::iter([Ok(1), Err(Fault::failed("full", "no more")), Ok(2)]);
         let fault = context.try_stream(fails()).await.expect_err("it fails");
-        assert_eq!((fault.code, &*sent.0.lock()), (Code::FAILED, &[(json!([1]), 1)][..]));
+        assert_eq!((fault.code, &sent.0.lock()[..]), (Code::FAILED, &[(json!([1]), 1)][..]));
     }
 
     #[tokio::test]

@@ -72,7 +72,7 @@ impl Presence {
     /// registry cannot be read. Cancelling is safe.
     pub(crate) async fn fate(&self, client: &Client, call: &Silent<'_>) -> Fate {
         let Ok(watch) = self.watch(client, call.object).await else { return std::future::pending().await };
-        let told = client.pending().told_of_acceptance(call.key);
+        let acceptance = client.pending().told_of_acceptance(call.key);
         let mut changes = watch.changes();
         let mut seen = Seen::default();
         // What is suspected, and since when.
@@ -92,9 +92,9 @@ impl Presence {
                 (Some(again), Some((before, since))) if again == before => Some((before, since)),
                 (Some(new), _) => Some((new, now)),
             };
-            let decided = suspected
-                .as_ref()
-                .map(|(suspicion, since)| *since + self.patience(client, &watch, call, suspicion));
+            let decided = suspected.as_ref().and_then(|(suspicion, since)| {
+                Some(*since + self.patience(client, &watch, call, suspicion)?)
+            });
             if let Some((suspicion, _)) = &suspected
                 && decided.is_some_and(|decided| decided <= now)
             {
@@ -110,21 +110,26 @@ impl Presence {
                 }
             };
             tokio::select! {
-                () = told.notified() => {}
-                changed = changes.changed() => if changed.is_err() { return std::future::pending().await },
+                () = acceptance.notified() => {}
+                told = changes.changed() => if told.is_err() { return std::future::pending().await },
                 () = woken => {}
             }
         }
     }
 
-    /// How long something is to be suspected until it is taken for true.
-    fn patience(&self, client: &Client, watch: &Watch, call: &Silent<'_>, suspicion: &Suspicion) -> Duration {
+    /// How long something is to be suspected until it is taken for true, if ever.
+    fn patience(
+        &self,
+        client: &Client,
+        watch: &Watch,
+        call: &Silent<'_>,
+        suspicion: &Suspicion,
+    ) -> Option<Duration> {
         match suspicion {
-            Suspicion::Lost(_) => GRACE,
-            Suspicion::Cleared(_) => GRACE.max(watch.quiet()),
-            Suspicion::NotServed => HANDOVER.max(watch.quiet()),
-            Suspicion::Unknown if self.would_have_told(client, call) => Duration::from_hours(24),
-            Suspicion::Unknown => HANDOVER.max(watch.quiet()),
+            Suspicion::Lost(_) => Some(GRACE),
+            Suspicion::Cleared(_) => Some(GRACE.max(watch.quiet())),
+            Suspicion::Unknown if self.would_have_told(client, call) => None,
+            Suspicion::NotServed | Suspicion::Unknown => Some(HANDOVER.max(watch.quiet())),
         }
     }
 

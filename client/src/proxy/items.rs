@@ -54,10 +54,13 @@ pub enum Opened {
 }
 
 enum State {
-    Idle(Reader),
-    Reading(Pin<Box<dyn Future<Output = (Reader, Result<Vec<Value>, CallError>)> + Send>>),
+    Idle(Box<Reader>),
+    Reading(Reading),
     Over,
 }
+
+/// A part that is waited for, and who waits for it.
+type Reading = Pin<Box<dyn Future<Output = (Box<Reader>, Result<Vec<Value>, CallError>)> + Send>>;
 
 impl<T> fmt::Debug for Items<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -174,7 +177,7 @@ impl Request {
             return Err((Box::new(self), error.into()));
         }
         let now = Instant::now();
-        let mut reader = Reader {
+        let mut reader = Box::new(Reader {
             request: self,
             object,
             key,
@@ -189,7 +192,7 @@ impl Request {
             granted: WINDOW,
             told: now,
             is_over: false,
-        };
+        });
         match reader.first().await {
             Ok(First::Whole(response)) => Ok(Opened::Whole(response)),
             Ok(First::Items(items)) => {

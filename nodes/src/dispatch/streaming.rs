@@ -48,11 +48,6 @@ impl Streams {
         let streams = self.0.lock();
         CancelKey::of_request(request, correlation).find_map(|key| streams.get(&key).cloned())
     }
-
-    #[cfg(test)]
-    pub(super) fn len(&self) -> usize {
-        self.0.lock().len()
-    }
 }
 
 /// The result of one call, in parts.
