@@ -1,0 +1,182 @@
+//! What callers do.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rantai_client::wire::fault::Code;
+use rantai_client::wire::name::ClientId;
+use rantai_client::{CallError, Client};
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep, timeout};
+use uuid::Uuid;
+
+use crate::history::{Ended, History};
+use crate::node::noted;
+use crate::world::PATIENCE;
+
+/// Every call ends within this time.
+const DEADLINE: Duration = Duration::from_secs(5);
+/// A call that lasts for so much longer hangs.
+const SLACK: Duration = Duration::from_secs(10);
+/// How often a repeat is sent for what is to be done once.
+const REPEATS: usize = 8;
+
+pub(crate) struct Caller {
+    number: u64,
+    client: Client,
+    history: Arc<History>,
+    random: fastrand::Rng,
+    calls: u64,
+    /// Tasks that were acknowledged, and the numbers that they note.
+    pub(crate) submitted: Vec<(String, u64)>,
+}
+
+/// How a call ended whose result is right or wrong.
+fn ended<T>(
+    result: Result<Result<T, CallError>, tokio::time::error::Elapsed>,
+    right: impl Fn(&T) -> bool,
+) -> Ended {
+    match result {
+        Err(_) => Ended::Hung,
+        Ok(Ok(value)) if right(&value) => Ended::Answered,
+        Ok(Ok(_)) => Ended::Wrong,
+        Ok(Err(error)) => of_error(&error),
+    }
+}
+
+fn of_error(error: &CallError) -> Ended {
+    match error {
+        CallError::Fault(fault) if fault.maybe_executed() => Ended::Lost,
+        CallError::Fault(fault) => match fault.code {
+            Code::TIMED_OUT | Code::EXPIRED => Ended::TimedOut,
+            _ => Ended::Refused,
+        },
+        CallError::Lost => Ended::Lost,
+        CallError::Result(_) => Ended::Wrong,
+        _ => Ended::Refused,
+    }
+}
+
+impl Caller {
+    pub(crate) fn new(number: u64, client: Client, history: Arc<History>, random: fastrand::Rng) -> Self {
+        Self { number, client, history, random, calls: 0, submitted: Vec::new() }
+    }
+
+    /// A number that no other call has.
+    fn id(&mut self) -> u64 {
+        self.calls += 1;
+        self.number * 1_000_000 + self.calls
+    }
+
+    pub(crate) async fn call(&mut self) {
+        match self.random.u32(0..100) {
+            0..30 => self.sum().await,
+            30..60 => self.note().await,
+            60..70 => self.once().await,
+            70..78 => self.count().await,
+            78..95 => self.submit().await,
+            _ => self.nobody().await,
+        }
+        // Somebody who is told that nobody is there does not ask a thousand times a second.
+        sleep(Duration::from_millis(self.random.u64(0..20))).await;
+    }
+
+    async fn sum(&mut self) {
+        let (a, b) = (self.random.u64(0..1 << 40), self.random.u64(0..1 << 40));
+        let object = self.client.object("book").deadline(DEADLINE).idempotent();
+        let result = timeout(DEADLINE + SLACK, object.call::<u64>("sum", (a, b))).await;
+        self.history.note("sum", None, ended(result, |sum| *sum == a + b));
+    }
+
+    async fn note(&mut self) {
+        let (id, pause) = (self.id(), self.random.u64(0..400));
+        let object = self.client.object("book").deadline(DEADLINE);
+        let result = timeout(DEADLINE + SLACK, object.call::<u64>("note", (id, pause))).await;
+        self.history.note("note", Some(id), ended(result, |value| *value == noted(id)));
+    }
+
+    /// Repeats until it is answered, at the one node that has the name.
+    async fn once(&mut self) {
+        let (id, pause, identity) = (self.id(), self.random.u64(0..200), Uuid::now_v7());
+        let node = ClientId::new("fault-a").expect("a name");
+        let mut last = Ended::Refused;
+        for _ in 0..REPEATS {
+            let object = self.client.object("lone").deadline(DEADLINE).at(node.clone());
+            let request = object.request("once").identity(identity).params((id, pause));
+            let sent = async { request.send().await?.read::<u64>() };
+            let result = timeout(DEADLINE + SLACK, sent).await;
+            let is_unknown = matches!(&result, Ok(Err(error)) if error.fault().is_some_and(|f| f.data.get("kind") == Some(&json!("outcome_unknown"))));
+            last = ended(result, |value| *value == noted(id));
+            if matches!(last, Ended::Answered | Ended::Wrong | Ended::Hung) || is_unknown {
+                break;
+            }
+            sleep(Duration::from_millis(200)).await;
+        }
+        self.history.note("once", Some(id), last);
+    }
+
+    async fn count(&mut self) {
+        let to = self.random.u64(0..30_000);
+        let object = self.client.object("book").deadline(DEADLINE);
+        let read = async {
+            let mut items = object.request("count").params(to).stream::<u64>().await?;
+            let mut expected = 0;
+            while let Some(item) = items.next().await {
+                if item? != expected {
+                    return Ok(false);
+                }
+                expected += 1;
+            }
+            Ok(expected == to)
+        };
+        let result = timeout(PATIENCE, read).await;
+        self.history.note("count", None, ended(result, |right| *right));
+    }
+
+    /// The same key until it is acknowledged.
+    async fn submit(&mut self) {
+        let id = self.id();
+        let options =
+            json!({"key": format!("task-{id}"), "retries": 100, "backoff_ms": 100, "timeout_ms": 5_000});
+        let params = ("book", "note", json!([id, 10]), options);
+        let mut last = Ended::Refused;
+        for _ in 0..REPEATS {
+            let object = self.client.object("tasks").deadline(DEADLINE).idempotent();
+            let result = timeout(DEADLINE + SLACK, object.call::<String>("submit", &params)).await;
+            if let Ok(Ok(task)) = &result {
+                self.submitted.push((task.clone(), id));
+            }
+            last = ended(result, |_| true);
+            if matches!(last, Ended::Answered | Ended::Hung) {
+                break;
+            }
+            sleep(Duration::from_millis(200)).await;
+        }
+        self.history.note("submit", None, last);
+    }
+
+    async fn nobody(&mut self) {
+        let object = self.client.object("nobody").deadline(DEADLINE);
+        let result = timeout(DEADLINE + SLACK, object.call::<Value>("x", ())).await;
+        self.history.note("nobody", None, ended(result, |_| false));
+    }
+}
+
+/// Waits until every task that was acknowledged has ended.
+pub(crate) async fn settle(client: &Client, submitted: &[(String, u64)], history: &History) {
+    let object = client.object("tasks").deadline(DEADLINE).idempotent();
+    let until = Instant::now() + PATIENCE;
+    for (task, _) in submitted {
+        let mut state = Value::Null;
+        while Instant::now() < until {
+            if let Ok(found) = object.call::<Value>("get", task).await {
+                state = found["state"].clone();
+                if ["succeeded", "failed", "cancelled", "expired"].iter().any(|end| state == *end) {
+                    break;
+                }
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+        history.task(task, state.as_str().unwrap_or("not known"));
+    }
+}

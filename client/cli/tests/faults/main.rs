@@ -1,0 +1,116 @@
+//! Every promise to callers, while the network, the nodes, the ledger and the broker fail.
+//!
+//! Clients and nodes reach the broker through relays that delay, slice, stall, cut and reset their connections by a seeded plan;
+//! processes are killed, stopped and started again. Whatever was asked, answered and carried out is recorded, and looked at in
+//! the end (`history`). `RANTAI_FAULTS_S` is how long it lasts, `RANTAI_FAULTS_SEED` the seed, and `RANTAI_FAULTS_REPORT` a file
+//! for the table. With `RANTAI_TEST_BROKER` the broker of that URL is left alone, and all else fails.
+//!
+//! `RANTAI_FAULTS_KILLS` is how often a node is killed with calls under way, and nothing else happens: how long they then last.
+
+#![allow(missing_docs, reason = "a test binary has no readers of documentation")]
+
+mod calls;
+mod history;
+mod node;
+mod relay;
+mod world;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use history::History;
+use world::World;
+
+/// A number from the environment.
+fn setting(name: &str, otherwise: u64) -> u64 {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
+}
+
+/// Callers at the same time.
+const CALLERS: u64 = 6;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn promises_hold_whatever_fails() {
+    let (seconds, seed) = (setting("RANTAI_FAULTS_S", 10), setting("RANTAI_FAULTS_SEED", 1));
+    println!("{seconds} s, seed {seed}");
+    let history = Arc::new(History::default());
+    let mut world = World::start(seed, true).await;
+    let over = Arc::new(AtomicBool::new(false));
+    let mut callers = Vec::new();
+    for number in 0..CALLERS {
+        let client = world.client(number).await;
+        let (history, over) = (history.clone(), over.clone());
+        let random = fastrand::Rng::with_seed(seed.wrapping_mul(1_000).wrapping_add(number));
+        callers.push(tokio::spawn(async move {
+            let mut caller = calls::Caller::new(number, client, history, random);
+            while !over.load(Ordering::Relaxed) {
+                caller.call().await;
+            }
+            caller.submitted
+        }));
+    }
+    world.fail_for(Duration::from_secs(seconds)).await;
+    over.store(true, Ordering::Relaxed);
+    world.recover().await;
+    let mut submitted = Vec::new();
+    for caller in callers {
+        submitted.extend(caller.await.expect("no panic"));
+    }
+    let client = world.client(CALLERS).await;
+    calls::settle(&client, &submitted, &history).await;
+    let executed = world.executions();
+    let table = history.table(&executed, &submitted, &world.faults());
+    println!("{table}");
+    if let Ok(file) = std::env::var("RANTAI_FAULTS_REPORT") {
+        let command =
+            format!("`RANTAI_FAULTS_S={seconds} RANTAI_FAULTS_SEED={seed}`, {}", world.broker_name());
+        std::fs::write(file, format!("{command}\n\n{table}")).expect("written");
+    }
+    let broken = history.broken(&executed, &submitted);
+    assert!(broken.is_empty(), "seed {seed}:\n{}", broken.join("\n"));
+}
+
+/// How long calls last after the end of their node.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_end_with_their_node() {
+    const AT_ONCE: usize = 50;
+    let kills = setting("RANTAI_FAULTS_KILLS", 3);
+    let mut world = World::start(7, false).await;
+    let client = world.client(0).await;
+    let (mut ends, mut wrong) = (Vec::new(), 0);
+    for kill in 0..kills {
+        let node = world.wait_for_lone(&client).await;
+        let calls: Vec<_> = (0..AT_ONCE)
+            .map(|number| {
+                let object = client.object("lone").deadline(Duration::from_mins(1));
+                tokio::spawn(async move { (object.call::<u64>("wait", number).await, Instant::now()) })
+            })
+            .collect();
+        // Before the node has accepted them, and after.
+        tokio::time::sleep(Duration::from_millis(50 + kill * 97 % 700)).await;
+        let killed = Instant::now();
+        world.kill_node(&node);
+        for call in calls {
+            let (ended, at) = call.await.expect("no panic");
+            let fault = ended.as_ref().err().and_then(|error| error.fault());
+            if fault.is_none_or(|fault| fault.code.0 != -32004 || !fault.maybe_executed()) {
+                wrong += 1;
+                println!("{ended:?}");
+            }
+            ends.push(at.saturating_duration_since(killed));
+        }
+    }
+    ends.sort_unstable();
+    let at = |part: f64| ends[((ends.len() - 1) as f64 * part) as usize];
+    println!(
+        "{kills} kills of a node with {AT_ONCE} calls under way: {} calls ended after {:?} (median), {:?} (99 of 100), {:?} \
+         (last); {wrong} not as they should",
+        ends.len(),
+        at(0.5),
+        at(0.99),
+        at(1.0),
+    );
+    assert_eq!(wrong, 0);
+    assert!(at(1.0) < Duration::from_secs(20), "far within their deadline");
+}

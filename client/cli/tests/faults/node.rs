@@ -1,0 +1,100 @@
+//! The nodes of these tests: this program once more, as a process that can be killed. What it carries out it writes into a file,
+//! in lines that are whole whatever ends it.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::stream;
+use rantai_client::interface;
+use rantai_client::object::Stream;
+use rantai_client::wire::entry::Mode;
+use rantai_client::wire::fault::Fault;
+use rantai_client::wire::name::ClientId;
+use rantai_nodes::{Node, ServeOptions};
+use tokio::time::sleep;
+
+/// What is called.
+#[interface]
+pub(crate) trait Book {
+    /// Adds.
+    #[method(read_only)]
+    async fn sum(&self, a: u64, b: u64) -> Result<u64, Fault>;
+
+    /// Notes a number, after so many milliseconds.
+    async fn note(&self, id: u64, pause: u64) -> Result<u64, Fault>;
+
+    /// Notes a number once.
+    #[method(once)]
+    async fn once(&self, id: u64, pause: u64) -> Result<u64, Fault>;
+
+    /// The numbers below.
+    async fn count(&self, to: u64) -> Result<impl Stream<Item = u64>, Fault>;
+
+    /// Waits for ever.
+    async fn wait(&self, id: u64) -> Result<u64, Fault>;
+}
+
+/// What `note` and `once` answer.
+pub(crate) fn noted(id: u64) -> u64 {
+    id.wrapping_mul(3) ^ 0x55
+}
+
+struct Pages(Arc<File>);
+
+impl Pages {
+    fn write(&self, method: &str, id: u64) {
+        // One write, at the end of the file: it is there, or it is not.
+        let _ = (&*self.0).write_all(format!("{method} {id}\n").as_bytes());
+    }
+}
+
+impl Book for Pages {
+    async fn sum(&self, a: u64, b: u64) -> Result<u64, Fault> {
+        Ok(a + b)
+    }
+
+    async fn note(&self, id: u64, pause: u64) -> Result<u64, Fault> {
+        self.write("note", id);
+        sleep(Duration::from_millis(pause)).await;
+        Ok(noted(id))
+    }
+
+    async fn once(&self, id: u64, pause: u64) -> Result<u64, Fault> {
+        self.write("once", id);
+        sleep(Duration::from_millis(pause)).await;
+        Ok(noted(id))
+    }
+
+    async fn count(&self, to: u64) -> Result<impl Stream<Item = u64>, Fault> {
+        Ok(stream::iter(0..to))
+    }
+
+    async fn wait(&self, _id: u64) -> Result<u64, Fault> {
+        std::future::pending().await
+    }
+}
+
+/// Not a test: a node, which is begun by `World`.
+#[tokio::test]
+#[ignore = "a process of the other tests"]
+async fn node_process() {
+    let Ok(name) = std::env::var("RANTAI_FAULTS_NODE") else { return };
+    let folder = PathBuf::from(std::env::var("RANTAI_FAULTS_FOLDER").expect("a folder"));
+    let log = OpenOptions::new().append(true).create(true).open(folder.join(format!("{name}.log")));
+    let log = Arc::new(log.expect("opened"));
+    let address = std::env::var("RANTAI_FAULTS_URL").expect("a URL").parse().expect("an address");
+    let root = std::env::var("RANTAI_FAULTS_ROOT").expect("a root").parse().expect("a root");
+    let id = ClientId::new(&name).expect("a name");
+    let builder = Node::builder(address).name(id).root(root).journal(folder.join(format!("{name}.redb")));
+    let node = builder.patient().connect().await.expect("a node");
+    let serve = async |object: &str, mode: Mode| {
+        let options = ServeOptions { mode, ..ServeOptions::default() };
+        node.serve_with(object, Arc::new(BookObject(Pages(log.clone()))), options).await.expect("served");
+    };
+    serve("book", Mode::Replica).await;
+    serve(if name.ends_with("-a") { "lone" } else { "other" }, Mode::Exclusive).await;
+    std::future::pending::<()>().await;
+}

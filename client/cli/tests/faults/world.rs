@@ -1,0 +1,264 @@
+//! Broker, ledger and nodes as processes, with relays before the broker.
+
+use std::collections::HashMap;
+use std::net::TcpListener;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use rantai_client::Client;
+use rantai_client::session::Address;
+use rantai_client::wire::name::{ObjectName, Root};
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::time::{Instant, sleep};
+
+use crate::relay::{Done, Plan, relay};
+
+/// No wait of these tests is longer.
+pub(crate) const PATIENCE: Duration = Duration::from_mins(2);
+
+const NODES: [&str; 2] = ["fault-a", "fault-b"];
+const LEDGER: &str = "fault-ledger";
+
+pub(crate) struct World {
+    folder: tempfile::TempDir,
+    root: Root,
+    /// None where it is somebody else's.
+    broker: Option<Process>,
+    /// Where the broker listens.
+    place: String,
+    plan: Plan,
+    random: fastrand::Rng,
+    processes: Vec<Process>,
+    kills: HashMap<String, u64>,
+    stops: u64,
+}
+
+/// A process that is begun again as it was.
+struct Process {
+    name: String,
+    command: Box<dyn Fn() -> Command + Send>,
+    child: Child,
+}
+
+impl Process {
+    fn start(name: &str, command: impl Fn() -> Command + Send + 'static) -> Self {
+        let child = spawn(&mut command());
+        Self { name: name.to_owned(), command: Box::new(command), child }
+    }
+
+    fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    fn again(&mut self) {
+        self.child = spawn(&mut (self.command)());
+    }
+
+    fn signal(&self, signal: Signal) {
+        let id = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+        let _ = kill_process(id.expect("a process"), signal);
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+fn spawn(command: &mut Command) -> Child {
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts")
+}
+
+fn rantai(arguments: &[String]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rantai"));
+    command.args(arguments);
+    command
+}
+
+impl World {
+    pub(crate) async fn start(seed: u64, fails: bool) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let foreign = std::env::var("RANTAI_TEST_BROKER").ok();
+        let (broker, place, root) = match foreign {
+            Some(url) => {
+                let place = url.strip_prefix("mqtt://").expect("an mqtt:// URL").to_owned();
+                (None, place, format!("test/{}", rantai_client::client::random_id("faults")))
+            }
+            None => {
+                let port = free_port();
+                let data = folder.path().join("broker").display().to_string();
+                let arguments =
+                    ["broker", "--port", &port.to_string(), "--data-dir", &data].map(ToOwned::to_owned);
+                let broker = Process::start("the broker", move || rantai(&arguments));
+                (Some(broker), format!("127.0.0.1:{port}"), "rantai".to_owned())
+            }
+        };
+        let plan = Plan { seed, fails: Arc::new(AtomicBool::new(fails)), done: Arc::new(Done::default()) };
+        let mut world = Self {
+            folder,
+            root: root.parse().expect("a root"),
+            broker,
+            place,
+            plan,
+            random: fastrand::Rng::with_seed(seed),
+            processes: Vec::new(),
+            kills: HashMap::new(),
+            stops: 0,
+        };
+        world.wait_for_broker().await;
+        for (number, name) in NODES.into_iter().enumerate() {
+            let url = world.url(100 + number as u64).await;
+            let (folder, root) = (world.folder.path().to_owned(), root.clone());
+            let process = Process::start(name, move || {
+                let mut command = Command::new(std::env::current_exe().expect("this program"));
+                command.args(["--exact", "node::node_process", "--ignored", "--nocapture"]);
+                command.env("RANTAI_FAULTS_NODE", name).env("RANTAI_FAULTS_FOLDER", &folder);
+                command.env("RANTAI_FAULTS_URL", &url).env("RANTAI_FAULTS_ROOT", &root);
+                command
+            });
+            world.processes.push(process);
+        }
+        let url = world.url(200).await;
+        let data = world.folder.path().join("ledger").display().to_string();
+        let config = world.folder.path().join("ledger.toml");
+        std::fs::write(&config, "[tasks]\n").expect("written");
+        let config = config.display().to_string();
+        let arguments = ["serve", "tasks", "--config", &config, "--data-dir", &data, "--node", LEDGER]
+            .map(ToOwned::to_owned);
+        let ledger = Process::start(LEDGER, move || {
+            let mut command = rantai(&arguments);
+            command.env("RANTAI_BROKER", &url).env("RANTAI_ROOT", &root);
+            command
+        });
+        world.processes.push(ledger);
+        let client = world.client(99).await;
+        for name in ["book", "lone", "tasks"] {
+            let object = ObjectName::new(name).expect("a name");
+            client.registry().wait_for(&object, PATIENCE).await.expect("served");
+        }
+        world
+    }
+
+    async fn url(&self, number: u64) -> String {
+        let port = relay(self.place.clone(), self.plan.clone(), number).await;
+        format!("mqtt://127.0.0.1:{port}")
+    }
+
+    /// A client behind a relay of its own.
+    pub(crate) async fn client(&self, number: u64) -> Client {
+        let address: Address = self.url(number).await.parse().expect("an address");
+        let builder = Client::builder(address).root(self.root.clone()).keep_alive(5).patient();
+        builder.connect().await.expect("a client")
+    }
+
+    async fn wait_for_broker(&self) {
+        let deadline = Instant::now() + PATIENCE;
+        while tokio::net::TcpStream::connect(&self.place).await.is_err() {
+            assert!(Instant::now() < deadline, "no broker");
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Has processes fail for so long, one after the other.
+    pub(crate) async fn fail_for(&mut self, time: Duration) {
+        let until = Instant::now() + time;
+        while Instant::now() < until {
+            let pause = self.random.u64(300..1_500);
+            sleep(Duration::from_millis(pause)).await;
+            let count = self.processes.len() as u64 + u64::from(self.broker.is_some());
+            let which = self.random.u64(0..count);
+            let process = match self.processes.get_mut(which as usize) {
+                Some(process) => process,
+                None => self.broker.as_mut().expect("counted"),
+            };
+            let away = Duration::from_millis(self.random.u64(50..1_200));
+            if self.random.bool() {
+                process.signal(Signal::STOP);
+                sleep(away).await;
+                process.signal(Signal::CONT);
+                self.stops += 1;
+            } else {
+                process.kill();
+                sleep(away).await;
+                process.again();
+                *self.kills.entry(process.name.clone()).or_default() += 1;
+            }
+        }
+    }
+
+    /// From now on nothing fails.
+    pub(crate) async fn recover(&self) {
+        self.plan.fails.store(false, Ordering::Relaxed);
+        self.wait_for_broker().await;
+    }
+
+    /// Kills a node, and starts it again.
+    pub(crate) fn kill_node(&mut self, name: &str) {
+        let process = self.processes.iter_mut().find(|process| process.name == name).expect("a node");
+        process.kill();
+        process.again();
+    }
+
+    /// Waits until `lone` is served; by whom.
+    pub(crate) async fn wait_for_lone(&self, client: &Client) -> String {
+        let object = client.object("lone").deadline(Duration::from_secs(5));
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Ok(response) = object.request("sum").params((1, 2)).send().await
+                && response.outcome.is_ok()
+            {
+                return response.node.expect("it says who answers");
+            }
+            assert!(Instant::now() < deadline, "nobody serves it");
+            sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// How often each method was carried out with each number.
+    pub(crate) fn executions(&self) -> HashMap<(String, u64), u64> {
+        let mut executed = HashMap::new();
+        for name in NODES {
+            let file = self.folder.path().join(format!("{name}.log"));
+            let text = std::fs::read_to_string(file).unwrap_or_default();
+            for (method, id) in text.lines().filter_map(|line| line.split_once(' ')) {
+                let id = id.parse().expect("a whole line");
+                *executed.entry((method.to_owned(), id)).or_default() += 1;
+            }
+        }
+        executed
+    }
+
+    /// What has failed, and how often.
+    pub(crate) fn faults(&self) -> Vec<(String, u64)> {
+        let done = &self.plan.done;
+        let relays = [
+            ("connections", &done.connections),
+            ("chunks delayed", &done.delays),
+            ("chunks sliced", &done.slices),
+            ("connections stalled", &done.stalls),
+            ("connections cut", &done.cuts),
+            ("connections reset", &done.resets),
+        ];
+        let mut faults: Vec<_> =
+            relays.map(|(what, count)| (what.to_owned(), count.load(Ordering::Relaxed))).into();
+        let mut kills: Vec<_> =
+            self.kills.iter().map(|(name, count)| (format!("kill -9 of {name}"), *count)).collect();
+        kills.sort_unstable();
+        faults.append(&mut kills);
+        faults.push(("processes stopped for a while".to_owned(), self.stops));
+        faults
+    }
+
+    pub(crate) fn broker_name(&self) -> &'static str {
+        if self.broker.is_some() { "rantai's broker" } else { "another broker" }
+    }
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    listener.local_addr().expect("bound").port()
+}
