@@ -291,7 +291,7 @@ impl Hub {
         state.count_held(&self.shared);
         self.forget_session(state);
         session.space.notify_waiters();
-        let left = state.take_shared();
+        let left = state.take_shared(&self.shared.bus);
         if state.durable {
             let leaves = will || !left.is_empty();
             scratch.ops.push(Op::DeleteSession { key: session.key, leaves });

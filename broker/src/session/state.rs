@@ -10,6 +10,7 @@ use super::freeing;
 use super::gated::Gated;
 use super::sending::append_entry;
 use super::{Scratch, State};
+use crate::bus::BusRoots;
 use crate::codec::Acknowledge;
 use crate::config::Limits;
 use crate::counters::Counters;
@@ -150,10 +151,14 @@ impl State {
     }
 
     /// Takes out what came by a shared subscription and was not acknowledged, for the group's other members;
-    /// without what was being sent at QoS 2, which no other may get \[MQTT-4.8.2-5].
-    pub(crate) fn take_shared(&mut self) -> Vec<(ByteString, Arc<Message>)> {
+    /// without what was being sent at QoS 2, which no other may get \[MQTT-4.8.2-5], and without requests on `buses` that were
+    /// being sent: they may have been carried out, and nobody has asked for that twice.
+    pub(crate) fn take_shared(&mut self, buses: &BusRoots) -> Vec<(ByteString, Arc<Message>)> {
         let (in_flight, queue) = (self.in_flight.take(), std::mem::take(&mut self.queue));
-        let unfinished = in_flight.iter().filter(|e| e.qos == QoS::AtLeastOnce);
+        let is_request = |topic: &str| buses.topic(topic).is_some_and(|topic| topic.is_request());
+        let unfinished = in_flight.iter().filter(|entry| {
+            entry.qos == QoS::AtLeastOnce && (entry.shared.is_none() || !is_request(&entry.message.topic))
+        });
         let left =
             unfinished.chain(&queue).filter_map(|e| Some((e.shared.clone()?, e.message.clone()))).collect();
         freeing::free(in_flight);

@@ -229,3 +229,32 @@ async fn budgets_of_all_do_not_hold_for_the_brokers_own_process() {
     let mut client = own.connect(connect.property(Property::ReceiveMaximum(10))).await;
     assert_eq!(client.subscribe_all(&[("x", 0)], &[]).await, [0]);
 }
+
+/// A request that was carried out, but not acknowledged, was carried out once more by another member.
+#[tokio::test]
+async fn a_request_that_was_sent_goes_to_no_other_member_and_any_other_message_does() {
+    let own = Own::start(|_| {}).await;
+    for (topic, group, goes_on) in [
+        ("rantai/call/echo/echo", "echo", false),
+        ("rantai/event/echo/x", "listeners", true),
+        ("x/call/y", "g", true),
+    ] {
+        let filter = format!("$share/{group}/{topic}");
+        let mut first = own.connect(Connect::new(V5).property(Property::ReceiveMaximum(1))).await;
+        first.subscribe(&filter, 1).await;
+        let mut publisher = own.client(V5).await;
+        // The second one stays in the queue, and was never sent.
+        for text in ["sent", "queued"] {
+            publisher.publish(Publish::new(topic, text).qos(1)).await;
+        }
+        assert_eq!(first.delivery().await.text(), "sent");
+        let mut second = own.client(V5).await;
+        second.subscribe(&filter, 1).await;
+        first.cut().await;
+        if goes_on {
+            assert_eq!(second.message().await.text(), "sent", "{topic}");
+        }
+        assert_eq!(second.message().await.text(), "queued", "{topic}");
+        second.assert_silent().await;
+    }
+}

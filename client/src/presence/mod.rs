@@ -126,7 +126,7 @@ impl Presence {
         suspicion: &Suspicion,
     ) -> Option<Duration> {
         match suspicion {
-            Suspicion::Lost(_) => Some(GRACE),
+            Suspicion::Lost(_) | Suspicion::Restarted(_) => Some(GRACE),
             Suspicion::Cleared(_) => Some(GRACE.max(watch.quiet())),
             Suspicion::Unknown if self.would_have_told(client, call) => None,
             Suspicion::NotServed | Suspicion::Unknown => Some(HANDOVER.max(watch.quiet())),
@@ -156,7 +156,7 @@ impl Presence {
 impl From<Suspicion> for Fate {
     fn from(suspicion: Suspicion) -> Self {
         match suspicion {
-            Suspicion::Lost(node) | Suspicion::Cleared(node) => Self::Lost(node),
+            Suspicion::Lost(node) | Suspicion::Cleared(node) | Suspicion::Restarted(node) => Self::Lost(node),
             Suspicion::NotServed | Suspicion::Unknown => Self::Absent,
         }
     }

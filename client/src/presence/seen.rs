@@ -19,8 +19,8 @@ const ROUNDING: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub(super) struct Watched {
     pub(super) view: View,
-    /// When nodes were lost, as far as that is known.
-    pub(super) lost_at: BTreeMap<ClientId, Instant>,
+    /// When nodes were started, or lost, as far as that is known.
+    pub(super) since: BTreeMap<ClientId, Instant>,
 }
 
 /// Why a call may get no reply.
@@ -30,6 +30,8 @@ pub(super) enum Suspicion {
     Lost(ClientId),
     /// That node has taken itself, or the object, out of the registry.
     Cleared(ClientId),
+    /// It was started since the request was sent, and so has none of the calls before.
+    Restarted(ClientId),
     /// The object is registered, and nobody serves it.
     NotServed,
     /// The object is not registered.
@@ -79,13 +81,21 @@ impl Seen {
                 Suspicion::Lost(node.clone())
             });
         }
-        let was_lost_since = |node: &ClientId| {
-            let lost = watched.lost_at.get(node).is_some_and(|at| *at + ROUNDING >= call.sent);
-            lost && view.state(node).is_some_and(|state| state.state == State::Lost)
-        };
-        let mut entries = view.entries(call.object).filter(|(node, entry)| is_asked(node) && entry.settled);
-        if let Some((node, _)) = entries.find(|(node, entry)| was_lost_since(node) && had_it(entry.mode)) {
+        let is_new = |node: &ClientId| watched.since.get(node).is_some_and(|at| *at + ROUNDING >= call.sent);
+        let entries = || view.entries(call.object).filter(|(node, entry)| is_asked(node) && entry.settled);
+        let is_lost = |node: &ClientId| view.state(node).is_some_and(|state| state.state == State::Lost);
+        let lost = entries().find(|(node, entry)| is_lost(node) && is_new(node) && had_it(entry.mode));
+        if let Some((node, _)) = lost {
             return Some(Suspicion::Lost(node.clone()));
+        }
+        // Whoever has the call says so soon, and one that was just started does not.
+        let is_alone = |node: &ClientId| finishes.iter().all(|other| *other == node);
+        let mut claims = view
+            .entries(call.object)
+            .filter(|(node, entry)| is_asked(node) && is_new(node) && entry.is_served(view.state(node)));
+        let new = claims.find(|(node, entry)| entry.mode == Mode::Exclusive && is_alone(node) || is_late);
+        if let Some((node, _)) = new {
+            return Some(Suspicion::Restarted(node.clone()));
         }
         match (finishes.is_empty(), view.is_registered(call.object)) {
             (false, _) => None,
@@ -167,14 +177,42 @@ mod tests {
         world.entry("pi", "exclusive");
         world.state("pi", State::Lost, "1");
         assert_eq!(world.suspicion(260, None), Some(Suspicion::NotServed), "when it was lost is not known");
-        world.watched.lost_at.insert(id("pi"), world.sent - Duration::from_secs(5));
+        world.watched.since.insert(id("pi"), world.sent - Duration::from_secs(5));
         assert_eq!(world.suspicion(260, None), Some(Suspicion::NotServed), "long ago");
-        world.watched.lost_at.insert(id("pi"), world.sent - Duration::from_millis(900));
+        world.watched.since.insert(id("pi"), world.sent - Duration::from_millis(900));
         assert_eq!(world.suspicion(260, None), Some(Suspicion::Lost(id("pi"))));
         world.target = Target::Node(id("pi"));
         assert_eq!(world.suspicion(260, None), Some(Suspicion::Lost(id("pi"))));
         world.target = Target::Node(id("other"));
         assert_eq!(world.suspicion(260, None), Some(Suspicion::NotServed), "it was not asked");
+    }
+
+    #[test]
+    fn a_server_that_was_started_again_has_no_call_from_before() {
+        let mut world = World::new();
+        for node in ["one", "two"] {
+            world.entry(node, "replica");
+            world.state(node, State::Ready, "1");
+        }
+        world.watched.since.insert(id("one"), world.sent + Duration::from_millis(100));
+        world.watched.since.insert(id("two"), world.sent - Duration::from_secs(60));
+        assert_eq!(world.suspicion(260, None), None, "the other may have it");
+        assert_eq!(world.suspicion(750, Some(("two", "1"))), None);
+        assert_eq!(world.suspicion(750, None), Some(Suspicion::Restarted(id("one"))));
+        let mut world = World::new();
+        world.entry("pi", "exclusive");
+        world.state("pi", State::Ready, "1");
+        world.watched.since.insert(id("pi"), world.sent + Duration::from_millis(100));
+        assert_eq!(world.suspicion(260, None), Some(Suspicion::Restarted(id("pi"))));
+        assert_eq!(world.suspicion(260, Some(("pi", "1"))), None, "it was just started when it was called");
+        world.watched.since.insert(id("pi"), world.sent - Duration::from_millis(1_100));
+        assert_eq!(world.suspicion(800, None), None, "a node that accepts nothing");
+        let mut world = World::new();
+        world.state("pi", State::Ready, "1");
+        let claim = br#"{"v":1,"object":"x","node":"x","epoch":"1","settled":false}"#;
+        world.told("rantai/name/echo/pi", claim);
+        world.watched.since.insert(id("pi"), world.sent + Duration::from_millis(100));
+        assert_eq!(world.suspicion(260, None), Some(Suspicion::Restarted(id("pi"))), "it claims the name");
     }
 
     #[test]

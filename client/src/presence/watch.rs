@@ -45,14 +45,22 @@ impl Follow for Live {
     fn message(&self, message: &Message) {
         {
             let mut watched = self.watched.lock();
+            let node = match RegistryTopic::parse(&self.root, &message.topic) {
+                Some(RegistryTopic::Node(node)) => Some(node),
+                _ => None,
+            };
+            // Of the same start, lost or not: it is only said again then.
+            let kind = |state: &NodeState| (state.epoch.clone(), state.state == State::Lost);
+            let before = node.as_ref().and_then(|node| watched.view.state(node)).map(kind);
             if let Err(error) = watched.view.apply(&message.topic, &message.payload) {
                 tracing::debug!(topic = &*message.topic, "{error}");
             }
-            if let Some(RegistryTopic::Node(node)) = RegistryTopic::parse(&self.root, &message.topic) {
-                let is_lost = NodeState::read(&message.payload).is_ok_and(|state| state.state == State::Lost);
-                match published_at(message).filter(|_| is_lost) {
-                    Some(at) => watched.lost_at.insert(node, at),
-                    None => watched.lost_at.remove(&node),
+            if let Some(node) = node
+                && watched.view.state(&node).map(kind) != before
+            {
+                match published_at(message) {
+                    Some(at) => watched.since.insert(node, at),
+                    None => watched.since.remove(&node),
                 };
             }
         }

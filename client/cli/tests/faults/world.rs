@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rantai_client::Client;
@@ -97,7 +97,7 @@ impl World {
                 (Some(broker), format!("127.0.0.1:{port}"), "rantai".to_owned())
             }
         };
-        let plan = Plan { seed, fails: Arc::new(AtomicBool::new(fails)), done: Arc::new(Done::default()) };
+        let plan = Plan { seed, fails: Arc::default(), done: Arc::new(Done::default()) };
         let mut world = Self {
             folder,
             root: root.parse().expect("a root"),
@@ -137,9 +137,10 @@ impl World {
         world.processes.push(ledger);
         let client = world.client(99).await;
         for name in ["book", "lone", "tasks"] {
-            let object = ObjectName::new(name).expect("a name");
+            let object = ObjectName::any(name).expect("a name");
             client.registry().wait_for(&object, PATIENCE).await.expect("served");
         }
+        world.plan.fails.store(fails, Ordering::Relaxed);
         world
     }
 
