@@ -12,15 +12,34 @@ use crate::wire::entry::{Mode, NodeState, State};
 use crate::wire::name::ClientId;
 use crate::wire::topic::Target;
 
-/// How exactly it is known when a node was lost before it was looked at: brokers count in whole seconds.
+/// How exactly it is known when a node was started or lost before it was looked at: brokers count in whole seconds.
 const ROUNDING: Duration = Duration::from_secs(1);
+
+/// When a node was started, or lost.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Since {
+    /// It was looked at then.
+    Seen(Instant),
+    /// By what is retained: this or up to [`ROUNDING`] before.
+    Retained(Instant),
+}
+
+impl Since {
+    /// Whether it may have been after this.
+    fn may_be_after(self, instant: Instant) -> bool {
+        match self {
+            Self::Seen(at) => at >= instant,
+            Self::Retained(at) => at + ROUNDING >= instant,
+        }
+    }
+}
 
 /// What the registry says of one object.
 #[derive(Debug, Default)]
 pub(super) struct Watched {
     pub(super) view: View,
     /// When nodes were started, or lost, as far as that is known.
-    pub(super) since: BTreeMap<ClientId, Instant>,
+    pub(super) since: BTreeMap<ClientId, Since>,
 }
 
 /// Why a call may get no reply.
@@ -81,7 +100,8 @@ impl Seen {
                 Suspicion::Lost(node.clone())
             });
         }
-        let is_new = |node: &ClientId| watched.since.get(node).is_some_and(|at| *at + ROUNDING >= call.sent);
+        let is_new = |node: &ClientId| watched.since.get(node).is_some_and(|at| at.may_be_after(call.sent));
+        let was_seen = |node: &ClientId| matches!(watched.since.get(node), Some(Since::Seen(_)));
         let entries = || view.entries(call.object).filter(|(node, entry)| is_asked(node) && entry.settled);
         let is_lost = |node: &ClientId| view.state(node).is_some_and(|state| state.state == State::Lost);
         let lost = entries().find(|(node, entry)| is_lost(node) && is_new(node) && had_it(entry.mode));
@@ -93,7 +113,11 @@ impl Seen {
         let mut claims = view
             .entries(call.object)
             .filter(|(node, entry)| is_asked(node) && is_new(node) && entry.is_served(view.state(node)));
-        let new = claims.find(|(node, entry)| entry.mode == Mode::Exclusive && is_alone(node) || is_late);
+        // Who has settled an exclusive name has held it for longer than a call is silent, or was seen to do so.
+        let new = claims.find(|(node, entry)| match entry.mode {
+            Mode::Exclusive => is_alone(node) && (!entry.settled || was_seen(node)),
+            Mode::Replica => is_late,
+        });
         if let Some((node, _)) = new {
             return Some(Suspicion::Restarted(node.clone()));
         }
@@ -177,9 +201,9 @@ mod tests {
         world.entry("pi", "exclusive");
         world.state("pi", State::Lost, "1");
         assert_eq!(world.suspicion(260, None), Some(Suspicion::NotServed), "when it was lost is not known");
-        world.watched.since.insert(id("pi"), world.sent - Duration::from_secs(5));
+        world.watched.since.insert(id("pi"), Since::Retained(world.sent - Duration::from_secs(5)));
         assert_eq!(world.suspicion(260, None), Some(Suspicion::NotServed), "long ago");
-        world.watched.since.insert(id("pi"), world.sent - Duration::from_millis(900));
+        world.watched.since.insert(id("pi"), Since::Retained(world.sent - Duration::from_millis(900)));
         assert_eq!(world.suspicion(260, None), Some(Suspicion::Lost(id("pi"))));
         world.target = Target::Node(id("pi"));
         assert_eq!(world.suspicion(260, None), Some(Suspicion::Lost(id("pi"))));
@@ -194,24 +218,26 @@ mod tests {
             world.entry(node, "replica");
             world.state(node, State::Ready, "1");
         }
-        world.watched.since.insert(id("one"), world.sent + Duration::from_millis(100));
-        world.watched.since.insert(id("two"), world.sent - Duration::from_secs(60));
+        world.watched.since.insert(id("one"), Since::Retained(world.sent + Duration::from_millis(100)));
+        world.watched.since.insert(id("two"), Since::Retained(world.sent - Duration::from_secs(60)));
         assert_eq!(world.suspicion(260, None), None, "the other may have it");
         assert_eq!(world.suspicion(750, Some(("two", "1"))), None);
         assert_eq!(world.suspicion(750, None), Some(Suspicion::Restarted(id("one"))));
         let mut world = World::new();
         world.entry("pi", "exclusive");
         world.state("pi", State::Ready, "1");
-        world.watched.since.insert(id("pi"), world.sent + Duration::from_millis(100));
-        assert_eq!(world.suspicion(260, None), Some(Suspicion::Restarted(id("pi"))));
-        assert_eq!(world.suspicion(260, Some(("pi", "1"))), None, "it was just started when it was called");
-        world.watched.since.insert(id("pi"), world.sent - Duration::from_millis(1_100));
+        world.watched.since.insert(id("pi"), Since::Retained(world.sent + Duration::from_millis(100)));
+        assert_eq!(world.suspicion(800, None), None, "it has settled, and had done so before");
+        world.watched.since.insert(id("pi"), Since::Seen(world.sent + Duration::from_millis(900)));
+        assert_eq!(world.suspicion(1_900, None), Some(Suspicion::Restarted(id("pi"))));
+        assert_eq!(world.suspicion(260, Some(("pi", "1"))), None, "it has said so itself");
+        world.watched.since.insert(id("pi"), Since::Retained(world.sent - Duration::from_millis(1_100)));
         assert_eq!(world.suspicion(800, None), None, "a node that accepts nothing");
         let mut world = World::new();
         world.state("pi", State::Ready, "1");
         let claim = br#"{"v":1,"object":"x","node":"x","epoch":"1","settled":false}"#;
         world.told("rantai/name/echo/pi", claim);
-        world.watched.since.insert(id("pi"), world.sent + Duration::from_millis(100));
+        world.watched.since.insert(id("pi"), Since::Retained(world.sent + Duration::from_millis(100)));
         assert_eq!(world.suspicion(260, None), Some(Suspicion::Restarted(id("pi"))), "it claims the name");
     }
 

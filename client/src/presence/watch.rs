@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use tokio::sync::{self, watch};
 use tokio::time::Instant;
 
-use super::seen::Watched;
+use super::seen::{Since, Watched};
 use crate::client::Client;
 use crate::registry::View;
 use crate::session::{Filter, Message, SubscribeError};
@@ -59,7 +59,7 @@ impl Follow for Live {
                 && watched.view.state(&node).map(kind) != before
             {
                 match published_at(message) {
-                    Some(at) => watched.since.insert(node, at),
+                    Some(since) => watched.since.insert(node, since),
                     None => watched.since.remove(&node),
                 };
             }
@@ -74,13 +74,13 @@ impl Follow for Live {
 }
 
 /// When a state was published: its expiry says how long it has been retained, in whole seconds.
-fn published_at(message: &Message) -> Option<Instant> {
+fn published_at(message: &Message) -> Option<Since> {
     let now = Instant::now();
     if !message.retain {
-        return Some(now);
+        return Some(Since::Seen(now));
     }
     let age = LIFETIME.checked_sub(message.properties.expiry?)?;
-    now.checked_sub(Duration::from_secs(age.into()))
+    now.checked_sub(Duration::from_secs(age.into())).map(Since::Retained)
 }
 
 impl Watch {
