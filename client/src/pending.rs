@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -10,8 +11,10 @@ use crate::session::{Message, Unsent};
 use crate::wire::accepted::Accepted;
 use crate::wire::name::ObjectName;
 
-/// Replies of one call to every instance that may wait to be collected.
+/// Replies of one call that may wait to be collected.
 const COLLECTED: usize = 4_096;
+/// Their payloads together, in bytes. Of one that is larger the first waits all the same.
+const COLLECTED_BYTES: usize = 16 << 20;
 
 /// What comes for a call.
 #[derive(Debug)]
@@ -19,6 +22,15 @@ pub(crate) enum Arrived {
     Reply(Message),
     /// The request did not reach anybody.
     Failed(Unsent),
+}
+
+impl Arrived {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Reply(message) => message.payload.len(),
+            Self::Failed(_) => 0,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -41,7 +53,45 @@ impl Waiting {
 #[derive(Debug)]
 enum ReplySink {
     One(oneshot::Sender<Arrived>),
-    Many(mpsc::Sender<Arrived>),
+    Many(Collecting),
+}
+
+/// Where the replies of one call go.
+#[derive(Debug)]
+struct Collecting {
+    sender: mpsc::Sender<Arrived>,
+    /// Bytes of payload that wait.
+    waiting: Arc<AtomicUsize>,
+}
+
+impl Collecting {
+    /// Hands a reply over; false where there is no room for it, or nobody.
+    fn send(&self, arrived: Arrived) -> bool {
+        let bytes = arrived.bytes();
+        let before = self.waiting.fetch_add(bytes, Ordering::Relaxed);
+        let sent =
+            (before == 0 || before + bytes <= COLLECTED_BYTES) && self.sender.try_send(arrived).is_ok();
+        if !sent {
+            self.waiting.fetch_sub(bytes, Ordering::Relaxed);
+        }
+        sent
+    }
+}
+
+/// The replies of one call, in their order.
+#[derive(Debug)]
+pub(crate) struct Collected {
+    receiver: mpsc::Receiver<Arrived>,
+    waiting: Arc<AtomicUsize>,
+}
+
+impl Collected {
+    /// The next one; `None` when the client has ended. Cancelling loses nothing.
+    pub(crate) async fn recv(&mut self) -> Option<Arrived> {
+        let arrived = self.receiver.recv().await?;
+        self.waiting.fetch_sub(arrived.bytes(), Ordering::Relaxed);
+        Some(arrived)
+    }
 }
 
 /// The table.
@@ -76,10 +126,12 @@ impl Pending {
     }
 
     /// A place for any number of replies of `object`.
-    pub(crate) fn many(self: &Arc<Self>, key: u128, object: ObjectName) -> (Ticket, mpsc::Receiver<Arrived>) {
+    pub(crate) fn many(self: &Arc<Self>, key: u128, object: ObjectName) -> (Ticket, Collected) {
         let (sender, receiver) = mpsc::channel(COLLECTED);
-        self.calls.lock().insert(key, Waiting::new(object, ReplySink::Many(sender)));
-        (Ticket { pending: self.clone(), key }, receiver)
+        let waiting = Arc::new(AtomicUsize::new(0));
+        let collecting = Collecting { sender, waiting: waiting.clone() };
+        self.calls.lock().insert(key, Waiting::new(object, ReplySink::Many(collecting)));
+        (Ticket { pending: self.clone(), key }, Collected { receiver, waiting })
     }
 
     /// Hands a reply over that came on the reply topic of `object`; false where nobody waits for it there.
@@ -117,7 +169,7 @@ impl Pending {
         let mut calls = self.calls.lock();
         match calls.get(&key).map(|call| &call.sink) {
             None => false,
-            Some(ReplySink::Many(sender)) => sender.try_send(arrived).is_ok(),
+            Some(ReplySink::Many(collecting)) => collecting.send(arrived),
             Some(ReplySink::One(_)) => {
                 let removed = calls.remove(&key).map(|call| call.sink);
                 drop(calls);
@@ -183,7 +235,7 @@ mod tests {
             assert!(pending.arrived(7, failed()));
         }
         assert!(!pending.arrived(7, failed()), "full");
-        assert!(replies.try_recv().is_ok());
+        assert!(replies.receiver.try_recv().is_ok());
         assert!(pending.arrived(7, failed()));
         drop(ticket);
         assert_eq!(pending.len(), 0);
@@ -196,7 +248,7 @@ mod tests {
         let (_all, mut collected) = pending.many(9, object());
         pending.disconnected();
         assert!(matches!(ended.try_recv(), Ok(Arrived::Failed(Unsent::Lost))));
-        assert!(matches!(collected.try_recv(), Ok(Arrived::Failed(Unsent::Lost))));
+        assert!(matches!(collected.receiver.try_recv(), Ok(Arrived::Failed(Unsent::Lost))));
     }
 
     #[test]

@@ -16,15 +16,15 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use tokio::sync::oneshot;
 use tokio::sync::oneshot::error::RecvError;
-use tokio::sync::{mpsc, oneshot};
 use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
 use crate::client::Client;
 use crate::error::CallError;
-use crate::pending::Arrived;
+use crate::pending::{Arrived, Collected};
 use crate::presence::{Fate, SILENCE, Silent};
 use crate::registry::{View, lost};
 use crate::session::{Publish, QoS, Unsent};
@@ -373,7 +373,7 @@ impl Request {
         &self,
         object: &ObjectName,
         deadline: Instant,
-        arrived: &mut mpsc::Receiver<Arrived>,
+        arrived: &mut Collected,
     ) -> Result<Vec<Response>, CallError> {
         let mut responses = Vec::new();
         while let Ok(Some(next)) = timeout_at(deadline, arrived.recv()).await {

@@ -57,7 +57,7 @@ use once::{Keeper, Once};
 use replies::{Replies, Route, with_code};
 use running::Running;
 use stats::StatsReader;
-use streaming::{Streaming, Taken};
+use streaming::Taken;
 
 /// From this many unwritten bytes on nothing more is executed.
 const CROWDED: usize = 4 << 20;
@@ -328,7 +328,9 @@ impl Dispatcher {
         let takes_no_stream = stream == Some(0);
         let is_known = CancelKey::of(&route, via.as_ref()).is_some();
         let stream = stream.filter(|credit| *credit > 0 && is_known);
-        let stream = stream.map(|credit| Streaming::new(self.replies.clone(), route.clone(), credit));
+        let stream = stream.map(|credit| {
+            served.streams.begin(self.replies.clone(), route.clone(), credit, served.limits.result)
+        });
         context.delivery = match &stream {
             Some(stream) => Delivery::Parts(stream.clone()),
             None if takes_no_stream => Delivery::Refused,

@@ -11,7 +11,7 @@ use super::context::Context;
 use crate::wire::fault::{Code, Fault};
 use crate::wire::json;
 
-/// A part is sent when it has so many bytes; one item may have more.
+/// A part has at most so many bytes, or one item.
 const PART: usize = 16 << 10;
 /// The most bytes of a list for a caller that takes no parts, unless its node says otherwise.
 const LIST: usize = 1 << 20;
@@ -45,6 +45,9 @@ impl fmt::Debug for Delivery {
 
 /// Where a node takes the parts of a result.
 pub trait Parts: Send + Sync {
+    /// The largest item, in bytes of JSON.
+    fn largest_item(&self) -> usize;
+
     /// Takes the next part: a JSON array of so many items. Waits until the caller takes it.
     fn send(&self, payload: Vec<u8>, items: u64) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
 }
@@ -57,13 +60,10 @@ struct Part {
 }
 
 impl Part {
-    fn add(&mut self, item: &impl Serialize) -> Result<(), Fault> {
-        let broken = |error| Fault::new(Code::BROKEN_OBJECT, format!("an item that is no JSON: {error}"));
-        let value = serde_json::to_value(item).map_err(broken)?;
+    fn add(&mut self, item: &[u8]) {
         self.text.push(if self.text.is_empty() { b'[' } else { b',' });
-        serde_json::to_writer(&mut self.text, &json::portable(value)).map_err(broken)?;
+        self.text.extend_from_slice(item);
         self.items += 1;
-        Ok(())
     }
 
     fn take(&mut self) -> (Vec<u8>, u64) {
@@ -76,6 +76,13 @@ impl Part {
     }
 }
 
+/// An item as JSON.
+fn written(item: &impl Serialize) -> Result<Vec<u8>, Fault> {
+    let broken = |error| Fault::new(Code::BROKEN_OBJECT, format!("an item that is no JSON: {error}"));
+    let value = serde_json::to_value(item).map_err(broken)?;
+    serde_json::to_vec(&json::portable(value)).map_err(broken)
+}
+
 impl Context {
     /// Answers with the items of a stream: in parts where the caller takes them so, and in one list otherwise. A caller that is
     /// slow slows the stream, which is not asked for an item before there is room for it. Dropped with the call, when its caller
@@ -83,7 +90,7 @@ impl Context {
     ///
     /// # Errors
     ///
-    /// -32007 where the list would be too large, and -32603 for an item that is no JSON.
+    /// -32007 where the list, or one item, would be too large, and -32603 for an item that is no JSON.
     pub async fn stream<T: Serialize>(&self, items: impl Stream<Item = T>) -> Result<Answer, Fault> {
         self.try_stream(items.map(Ok)).await
     }
@@ -109,7 +116,7 @@ impl Context {
         };
         let mut list = Part::default();
         while let Some(item) = items.next().await {
-            list.add(&item?)?;
+            list.add(&written(&item?)?);
             if list.text.len() >= most {
                 let fault = Fault::too_large(most);
                 let message = format!("more than {most} bytes in one list; ask for a stream");
@@ -144,13 +151,17 @@ async fn send<T: Serialize>(
             let (payload, items) = part.take();
             return Ok(Answer::LastItems { payload, items });
         };
-        let added = item.and_then(|item| part.add(&item));
-        if added.is_err() && part.items > 0 || part.text.len() >= PART {
+        let item = item.and_then(|item| written(&item)).and_then(|item| {
+            let most = parts.largest_item();
+            if item.len() > most { Err(Fault::too_large(most)) } else { Ok(item) }
+        });
+        let is_full = item.as_ref().map_or(true, |item| part.text.len() + item.len() > PART);
+        if part.items > 0 && is_full {
             let (payload, count) = part.take();
             parts.send(payload, count).await;
             has_begun = true;
         }
-        added?;
+        part.add(&item?);
     }
 }
 
@@ -171,6 +182,10 @@ mod tests {
     struct Sent(Mutex<Vec<(Value, u64)>>);
 
     impl Parts for Sent {
+        fn largest_item(&self) -> usize {
+            100_000
+        }
+
         fn send(&self, payload: Vec<u8>, items: u64) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
             let value = serde_json::from_slice(&payload).expect("JSON");
             self.0.lock().push((value, items));
@@ -222,6 +237,20 @@ mod tests {
         let fails = || stream::iter([Ok(1), Err(Fault::failed("full", "no more")), Ok(2)]);
         let fault = context.try_stream(fails()).await.expect_err("it fails");
         assert_eq!((fault.code, &sent.0.lock()[..]), (Code::FAILED, &[(json!([1]), 1)][..]));
+    }
+
+    #[tokio::test]
+    async fn a_part_has_a_few_items_or_a_large_one() {
+        let sent = Arc::new(Sent::default());
+        let context = context(Delivery::Parts(sent.clone()));
+        let lengths = [10, 90_000, 20, 6_000, 6_000, 6_000, 30];
+        let texts = stream::iter(lengths.map(|length| "x".repeat(length)));
+        let last = context.stream(texts).await;
+        let counts: Vec<u64> = sent.0.lock().iter().map(|(_, items)| *items).collect();
+        assert_eq!(counts, [1, 1, 3], "ten, ninety thousand, and three with twenty");
+        assert!(matches!(last, Ok(Answer::LastItems { items: 2, .. })), "{last:?}");
+        let fault = context.stream(stream::iter(["x".repeat(100_000)])).await.expect_err("too large");
+        assert_eq!(fault.code, Code::TOO_LARGE);
     }
 
     #[tokio::test]

@@ -219,7 +219,7 @@ mod tests {
             world.state(node, State::Ready, "1");
         }
         world.watched.since.insert(id("one"), Since::Retained(world.sent + Duration::from_millis(100)));
-        world.watched.since.insert(id("two"), Since::Retained(world.sent - Duration::from_secs(60)));
+        world.watched.since.insert(id("two"), Since::Retained(world.sent - Duration::from_mins(1)));
         assert_eq!(world.suspicion(260, None), None, "the other may have it");
         assert_eq!(world.suspicion(750, Some(("two", "1"))), None);
         assert_eq!(world.suspicion(750, None), Some(Suspicion::Restarted(id("one"))));

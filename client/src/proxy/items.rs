@@ -9,14 +9,13 @@ use std::time::Duration;
 use futures_util::Stream;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use super::response::{Content, Response, response};
 use super::unheard::cancellation;
 use super::{Request, Settings};
 use crate::error::CallError;
-use crate::pending::{Arrived, Ticket};
+use crate::pending::{Arrived, Collected, Ticket};
 use crate::presence::{Fate, SILENCE, Silent};
 use crate::registry::lost;
 use crate::session::{Message, Publish, QoS, Unsent};
@@ -24,7 +23,7 @@ use crate::wire::fault::{Code, Fault};
 use crate::wire::json::typed;
 use crate::wire::name::{ClientId, MethodName, ObjectName};
 use crate::wire::request::properties;
-use crate::wire::stream::{ASKED, Credit, MORE_METHOD, has_more, items_before};
+use crate::wire::stream::{ASKED, Credit, MORE_METHOD, has_more, items_before, part_bytes};
 use crate::wire::topic::{CallTopic, ReplyTopic, Target};
 
 /// Bytes of payload that may be on their way, or wait here, beside one part.
@@ -226,7 +225,7 @@ struct Reader {
     object: ObjectName,
     key: u128,
     _ticket: Ticket,
-    arrived: mpsc::Receiver<Arrived>,
+    arrived: Collected,
     sent: Instant,
     /// Until when the first part is waited for.
     deadline: Instant,
@@ -378,7 +377,7 @@ impl Reader {
         }
         self.node = response.node.as_deref().and_then(|node| ClientId::new(node).ok()).or(self.node.take());
         self.expected += items.len() as u64;
-        self.part_bytes += message.payload.len() as u64;
+        self.part_bytes += part_bytes(&message.payload);
         self.is_over = !has_more;
         Ok(Read::Items(items))
     }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::Properties;
 
-/// The user property of a request whose caller takes its result in parts: how many bytes of payload, until it says more. With 0
+/// The user property of a request whose caller takes its result in parts: how many bytes ([`part_bytes`]), until it says more. With 0
 /// it takes none, nor the whole in one list.
 pub const ASKED: &str = "stream";
 /// The user property of a part: the number of items before it.
@@ -17,14 +17,21 @@ pub const MORE: &str = "more";
 /// The built-in method by which a caller takes more. It gets no reply.
 pub const MORE_METHOD: &str = "rpc.more";
 /// The most bytes that a caller may take at a time.
-pub const LARGEST_CREDIT: u64 = 16 << 20;
+pub const LARGEST_CREDIT: u64 = 1 << 20;
+/// What each part counts for beside its payload, in bytes: many small ones take room, too.
+const OVERHEAD: u64 = 128;
+
+/// What a part counts for.
+pub fn part_bytes(payload: &[u8]) -> u64 {
+    payload.len() as u64 + OVERHEAD
+}
 
 /// What stands in `rpc.more`, whose reply topic and correlation are those of the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Credit {
     /// Items that the caller has taken.
     pub taken: u64,
-    /// Bytes of payload that it takes, from the beginning on.
+    /// Bytes that it takes, from the beginning on.
     pub bytes: u64,
     /// Whether it wants all parts behind `taken` once more, as it has lost its connection.
     pub again: bool,

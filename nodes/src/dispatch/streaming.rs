@@ -3,6 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,7 +14,7 @@ use rantai_client::wire::Properties;
 use rantai_client::wire::fault::Fault;
 use rantai_client::wire::reply::Reply;
 use rantai_client::wire::request::{ReplyTo, Request};
-use rantai_client::wire::stream::{FROM, LARGEST_CREDIT, MORE};
+use rantai_client::wire::stream::{FROM, LARGEST_CREDIT, MORE, part_bytes};
 use tokio::sync::Notify;
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep};
@@ -26,26 +27,57 @@ const BACKLOG: usize = 1 << 20;
 /// How long a stream waits before it looks at the unwritten bytes again.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
-/// The streams of one object, by what their callers take more by.
+/// Bytes that the streams of one object keep for callers that have not taken them. Above it a stream keeps one part.
+const MOST_KEPT: u64 = 64 << 20;
+/// What stands around a payload in a packet of 1 MiB, at most.
+const AROUND: usize = 4 << 10;
+
+/// The streams of one object.
 #[derive(Default)]
-pub(super) struct Streams(Mutex<HashMap<CancelKey, Arc<Streaming>>>);
+pub(super) struct Streams {
+    /// By what their callers take more by.
+    by_key: Mutex<HashMap<CancelKey, Arc<Streaming>>>,
+    /// Bytes that all of them keep.
+    kept: Arc<AtomicU64>,
+}
 
 impl Streams {
     pub(super) fn insert(&self, key: CancelKey, stream: Arc<Streaming>) {
-        self.0.lock().insert(key, stream);
+        self.by_key.lock().insert(key, stream);
     }
 
     pub(super) fn remove(&self, key: &CancelKey, stream: &Arc<Streaming>) {
-        let mut streams = self.0.lock();
+        let mut streams = self.by_key.lock();
         if streams.get(key).is_some_and(|there| Arc::ptr_eq(there, stream)) {
             streams.remove(key);
         }
     }
 
+    /// A stream of a caller that takes so many bytes at first, of items that are no larger than `largest`.
+    pub(super) fn begin(
+        &self,
+        replies: Arc<Replies>,
+        route: Route,
+        credit: u64,
+        largest: usize,
+    ) -> Arc<Streaming> {
+        let state = State {
+            credit: credit.min(LARGEST_CREDIT),
+            sent: 0,
+            items: 0,
+            has_begun: false,
+            until: route.deadline,
+            kept: VecDeque::new(),
+        };
+        let largest = largest.min((1 << 20) - AROUND);
+        let (state, taken, kept) = (Mutex::new(state), Notify::new(), self.kept.clone());
+        Arc::new(Streaming { replies, route, largest, state, taken, kept })
+    }
+
     /// The stream that a request for more is about.
     pub(super) fn of(&self, request: &Request) -> Option<Arc<Streaming>> {
         let correlation = request.correlation.as_deref()?;
-        let streams = self.0.lock();
+        let streams = self.by_key.lock();
         CancelKey::of_request(request, correlation).find_map(|key| streams.get(&key).cloned())
     }
 }
@@ -54,14 +86,26 @@ impl Streams {
 pub(super) struct Streaming {
     replies: Arc<Replies>,
     route: Route,
+    /// The largest item, in bytes.
+    largest: usize,
     state: Mutex<State>,
     /// The caller takes more.
     taken: Notify,
+    /// Bytes that all streams of the object keep.
+    kept: Arc<AtomicU64>,
+}
+
+impl Drop for Streaming {
+    fn drop(&mut self) {
+        for part in self.state.get_mut().kept.drain(..) {
+            self.kept.fetch_sub(part_bytes(&part.payload), Ordering::Relaxed);
+        }
+    }
 }
 
 #[derive(Debug)]
 struct State {
-    /// Bytes of payload that the caller takes, from the beginning on.
+    /// Bytes that the caller takes, from the beginning on.
     credit: u64,
     /// Bytes that were sent.
     sent: u64,
@@ -108,19 +152,6 @@ impl Taken {
 }
 
 impl Streaming {
-    /// For a caller that takes so many bytes at first.
-    pub(super) fn new(replies: Arc<Replies>, route: Route, credit: u64) -> Arc<Self> {
-        let state = State {
-            credit: credit.min(LARGEST_CREDIT),
-            sent: 0,
-            items: 0,
-            has_begun: false,
-            until: route.deadline,
-            kept: VecDeque::new(),
-        };
-        Arc::new(Self { replies, route, state: Mutex::new(state), taken: Notify::new() })
-    }
-
     /// Until when the caller waits.
     pub(super) fn until(&self) -> Instant {
         self.state.lock().until
@@ -147,8 +178,8 @@ impl Streaming {
         let mut state = self.state.lock();
         state.until = state.until.max(Instant::now() + ttl);
         state.credit = state.credit.max(taken.bytes.min(state.sent + LARGEST_CREDIT));
-        while state.kept.front().is_some_and(|part| part.from + part.items <= taken.items) {
-            state.kept.pop_front();
+        while let Some(part) = state.kept.pop_front_if(|part| part.from + part.items <= taken.items) {
+            self.kept.fetch_sub(part_bytes(&part.payload), Ordering::Relaxed);
         }
         if taken.again {
             for Kept { from, payload, .. } in &state.kept {
@@ -190,13 +221,24 @@ impl Streaming {
         self.replies.say(publish.qos(self.route.qos));
     }
 
+    /// Whether the caller takes another part.
     fn has_room(&self) -> bool {
         let state = self.state.lock();
         state.sent < state.credit
     }
+
+    /// Whether another part is to wait for what others send and keep.
+    fn is_held_back(&self) -> bool {
+        let is_full = self.kept.load(Ordering::Relaxed) > MOST_KEPT && !self.state.lock().kept.is_empty();
+        is_full || self.replies.out.backlog() > BACKLOG
+    }
 }
 
 impl Parts for Streaming {
+    fn largest_item(&self) -> usize {
+        self.largest
+    }
+
     fn send(&self, payload: Vec<u8>, items: u64) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
         Box::pin(async move {
             loop {
@@ -206,7 +248,7 @@ impl Parts for Streaming {
                 taken.as_mut().enable();
                 if !self.has_room() {
                     taken.await;
-                } else if self.replies.out.backlog() > BACKLOG {
+                } else if self.is_held_back() {
                     sleep(LOOK_AGAIN).await;
                 } else {
                     break;
@@ -218,7 +260,8 @@ impl Parts for Streaming {
                 let from = state.items;
                 state.has_begun = true;
                 state.items += items;
-                state.sent += payload.len() as u64;
+                state.sent += part_bytes(&payload);
+                self.kept.fetch_add(part_bytes(&payload), Ordering::Relaxed);
                 state.kept.push_back(Kept { from, items, payload: payload.clone() });
                 from
             };

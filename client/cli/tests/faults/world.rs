@@ -83,19 +83,16 @@ impl World {
     pub(crate) async fn start(seed: u64, fails: bool) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let foreign = std::env::var("RANTAI_TEST_BROKER").ok();
-        let (broker, place, root) = match foreign {
-            Some(url) => {
-                let place = url.strip_prefix("mqtt://").expect("an mqtt:// URL").to_owned();
-                (None, place, format!("test/{}", rantai_client::client::random_id("faults")))
-            }
-            None => {
-                let port = free_port();
-                let data = folder.path().join("broker").display().to_string();
-                let arguments =
-                    ["broker", "--port", &port.to_string(), "--data-dir", &data].map(ToOwned::to_owned);
-                let broker = Process::start("the broker", move || rantai(&arguments));
-                (Some(broker), format!("127.0.0.1:{port}"), "rantai".to_owned())
-            }
+        let (broker, place, root) = if let Some(url) = foreign {
+            let place = url.strip_prefix("mqtt://").expect("an mqtt:// URL").to_owned();
+            (None, place, format!("test/{}", rantai_client::client::random_id("faults")))
+        } else {
+            let port = free_port();
+            let data = folder.path().join("broker").display().to_string();
+            let arguments =
+                ["broker", "--port", &port.to_string(), "--data-dir", &data].map(ToOwned::to_owned);
+            let broker = Process::start("the broker", move || rantai(&arguments));
+            (Some(broker), format!("127.0.0.1:{port}"), "rantai".to_owned())
         };
         let plan = Plan { seed, fails: Arc::default(), done: Arc::new(Done::default()) };
         let mut world = Self {
