@@ -18,8 +18,8 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::guard::{Caller, Counts, Guard};
-use super::rest::{Gateway, respond_with};
-use super::status;
+use super::rest::Gateway;
+use super::{answer, status};
 
 /// A sign of life after this long without an item.
 const ALIVE: Duration = Duration::from_secs(15);
@@ -108,7 +108,7 @@ impl Gateway {
         })?;
         let opened = request.open().await.map_err(|error| status::answer(&status::fault(error)))?;
         let items = match opened {
-            Opened::Whole(response) => return Ok(respond_with(response)),
+            Opened::Whole(response) => return Ok(answer::answer(response)),
             Opened::Items(items) => items,
         };
         Counts::one(&self.guard.counts.streams);

@@ -16,6 +16,7 @@
 //! | `location` | Where clients reach the gateway, for these descriptions |
 //! | [`soap`] | The same for SOAP 1.1 |
 
+mod answer;
 mod arguments;
 mod catalog;
 mod error;

@@ -26,13 +26,14 @@ use rantai_client::object::Method;
 use rantai_client::shares::{HeldPlace, ShareLimits, ShareLog, Shares};
 use rantai_client::wire::fault::{Code, Fault};
 use rantai_client::wire::json;
-use rantai_client::{Client, Content};
+use rantai_client::Client;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use uuid::Uuid;
 
+use super::answer::answer;
 use super::catalog::Catalog;
 use super::guard::{Caller, Counts, Guard, Refused};
 use super::items::ItemFormat;
@@ -358,7 +359,7 @@ impl Gateway {
             return self.respond_in_items(caller, request, format, place).await;
         }
         let answered = request.send().await.map_err(|error| status::answer(&status::fault(error)))?;
-        Ok(respond_with(answered))
+        Ok(answer(answered))
     }
 }
 
@@ -386,28 +387,6 @@ fn described(methods: &[Method], name: &str) -> Result<Method, Fault> {
     let known: Vec<&str> = methods.iter().map(|method| &*method.name).collect();
     let found = methods.iter().find(|method| method.name == name);
     found.cloned().ok_or_else(|| rantai_client::object::no_such_method(name, &known))
-}
-
-/// The answer of an object, as a whole.
-pub(super) fn respond_with(answered: rantai_client::Response) -> Response {
-    let mut response = match answered.outcome {
-        Ok(Content::Value(value)) => Json(json::portable(value)).into_response(),
-        Ok(Content::Binary(bytes)) => {
-            ([(header::CONTENT_TYPE, "application/octet-stream")], bytes).into_response()
-        }
-        Err(fault) => status::answer(&fault),
-    };
-    let headers = response.headers_mut();
-    if let Some(node) = answered.node.and_then(|node| HeaderValue::from_str(&node).ok()) {
-        headers.insert("rantai-node", node);
-    }
-    if answered.repeated {
-        headers.insert("rantai-repeated", HeaderValue::from_static("1"));
-    }
-    // What came of a call is nobody else's, and not tomorrow's.
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    response
 }
 
 async fn list(State(gateway): State<Arc<Gateway>>) -> Json<Value> {
