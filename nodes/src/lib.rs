@@ -34,3 +34,8 @@ pub use serving::{ServeError, ServeOptions};
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 struct Readme;
+
+/// That in docs/streams.md.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/streams.md")]
+struct Streams;
