@@ -5,9 +5,9 @@ use serde::Deserialize;
 
 use super::name::{MethodName, ObjectName, Root};
 
-/// The built-in methods that come with each method that a role names: those that a proxy, `describe` and a caller that
-/// gives up use.
-const WITH_METHODS: [&str; 5] = ["rpc.ping", "rpc.info", "rpc.stats", "rpc.discover", "rpc.cancel"];
+/// The built-in methods that come with each method that a role names: those that a proxy, `describe`, and a caller that
+/// gives up or takes more of a stream use.
+const WITH_METHODS: [&str; 6] = ["rpc.ping", "rpc.info", "rpc.stats", "rpc.discover", "rpc.cancel", "rpc.more"];
 
 /// A role, as `[[roles]]` has it.
 ///

@@ -242,6 +242,21 @@ async fn a_stream_without_items_is_one_all_the_same() {
     nothing_is_left(&node, &client, &made).await;
 }
 
+/// Also where replies need a grant, which ends with the request.
+#[tokio::test]
+async fn a_stream_lasts_longer_than_the_deadline_of_its_call() {
+    let bus = bus().await;
+    let (node, made) = counter(&bus).await;
+    let client = bus.client().await;
+    let slow = CounterProxy::from(client.object("counter").deadline(Duration::from_secs(2)));
+    let mut items = slow.texts(10, 700).await.expect("a stream");
+    for _ in 0..10 {
+        items.next().await.expect("another").expect("a text");
+    }
+    drop(items);
+    nothing_is_left(&node, &client, &made).await;
+}
+
 #[tokio::test]
 async fn a_stream_ends_with_its_node() {
     let bus = bus().await;
