@@ -174,18 +174,17 @@ impl Dispatcher {
         self.execute(&served, admitted, &message.payload);
     }
 
-    /// A caller takes more of a stream: it gets that, and no reply. Where there is no stream (any more), it is told, unless the
-    /// two have crossed.
+    /// A caller takes more of a stream: it gets that, and no reply. Where there is no stream (any more) it is told, also where the
+    /// two have crossed: it has got the last part then.
     fn more(&self, served: &Arc<Served>, admitted: &Admitted) {
         let Admitted { request, route, .. } = admitted;
         match (served.streams.of(request), Taken::read(request)) {
             (Some(stream), Ok(taken)) => stream.more(taken, Duration::from_millis(request.ttl_ms)),
-            (None, Ok(taken)) if !taken.is_again() => {}
-            (None, Ok(_)) => {
+            (None, _) => {
                 let fault = Fault::new(Code::MISMATCH, "there is no such stream on this node (any more)");
                 self.replies.reply(served, route, Outcome::Fault(fault));
             }
-            (_, Err(fault)) => tracing::debug!("rpc.more: {fault}"),
+            (Some(_), Err(fault)) => tracing::debug!("rpc.more: {fault}"),
         }
     }
 
@@ -251,6 +250,11 @@ impl Dispatcher {
         if request.ttl_ms == 0 {
             return refused("expired");
         }
+        let request = match topic.target {
+            // Parts of several instances would mix.
+            Target::All => Request { stream: request.stream.filter(|bytes| *bytes == 0), ..request },
+            Target::Any | Target::Node(_) => request,
+        };
         let route = Route::of(&request, message.qos, received);
         if !served.limits.public_replies
             && message.properties.response_topic.is_none()

@@ -84,7 +84,7 @@ pub trait SharedFiles {
     #[method(idempotent)]
     async fn commit(&self, id: u64) -> Result<(), Fault>;
 
-    /// The last `lines` of a text, 10 without it; with `follow` also those that are written to it from then on. What is no
+    /// The last `lines` of a text, 10 without it, of its last 4 MiB; with `follow` also those that are written to it from then on. What is no
     /// UTF-8 is replaced, a line of more than 16 KiB comes in several items, and a file that is replaced is read anew.
     #[method(read_only)]
     async fn tail(

@@ -97,7 +97,6 @@ pub fn passed_on(object: &str, error: CallError) -> Fault {
 mod tests {
     use super::*;
     use crate::session::{Address, Unsent};
-    use crate::wire::fault::MAYBE_EXECUTED;
 
     #[tokio::test]
     async fn without_a_broker_callers_are_told_to_come_again() {
@@ -115,7 +114,7 @@ mod tests {
         assert!(away.code == Code::BUSY && away.message.contains("store") && away.is_retryable());
         let unsent = CallError::Unsent(Unsent::Offline);
         assert_eq!(passed_on("store", unsent).code, Code::BUSY);
-        let lost = Fault::new(Code::LOST_OBJECT, "its node was lost").with(MAYBE_EXECUTED, true);
+        let lost = Fault::new(Code::LOST_OBJECT, "its node was lost").maybe();
         for error in [CallError::Lost, lost.into()] {
             let fault = passed_on("store", error);
             assert_eq!((fault.code, fault.is_retryable()), (Code::FAILED, false));

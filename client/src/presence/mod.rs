@@ -31,6 +31,8 @@ const UNACCEPTED: Duration = Duration::from_millis(750);
 /// A node that is gone for this long is taken for lost: it may have lost no more than its connection, and its reply may be on
 /// its way.
 const GRACE: Duration = Duration::from_millis(400);
+/// The same of a node that has accepted the call, whose end is noticed at once.
+const LONGER_GRACE: Duration = Duration::from_millis(600);
 /// An object that changes its node is looked for again after this time.
 const HANDOVER: Duration = Duration::from_millis(1_500);
 
@@ -125,9 +127,11 @@ impl Presence {
         call: &Silent<'_>,
         suspicion: &Suspicion,
     ) -> Option<Duration> {
+        let has_accepted = client.pending().accepted_by(call.key).is_some();
+        let grace = if has_accepted { LONGER_GRACE } else { GRACE };
         match suspicion {
-            Suspicion::Lost(_) | Suspicion::Restarted(_) => Some(GRACE),
-            Suspicion::Cleared(_) => Some(GRACE.max(watch.quiet())),
+            Suspicion::Lost(_) | Suspicion::Restarted(_) => Some(grace),
+            Suspicion::Cleared(_) => Some(grace.max(watch.quiet())),
             Suspicion::Unknown if self.would_have_told(client, call) => None,
             Suspicion::NotServed | Suspicion::Unknown => Some(HANDOVER.max(watch.quiet())),
         }

@@ -40,6 +40,7 @@ const AGAIN: Duration = Duration::from_millis(250);
 pub struct Items<T> {
     state: State,
     part: std::vec::IntoIter<Value>,
+    node: Option<ClientId>,
     of: PhantomData<fn() -> T>,
 }
 
@@ -68,13 +69,18 @@ impl<T> fmt::Debug for Items<T> {
 }
 
 impl<T> Items<T> {
-    fn new(state: State, items: Vec<Value>) -> Self {
-        Self { state, part: items.into_iter(), of: PhantomData }
+    fn new(state: State, node: Option<ClientId>, items: Vec<Value>) -> Self {
+        Self { state, part: items.into_iter(), node, of: PhantomData }
+    }
+
+    /// The node that they come from, as far as it says so.
+    pub fn node(&self) -> Option<&ClientId> {
+        self.node.as_ref()
     }
 
     /// The same items, read as another type.
     fn of_type<U>(self) -> Items<U> {
-        Items { state: self.state, part: self.part, of: PhantomData }
+        Items { state: self.state, part: self.part, node: self.node, of: PhantomData }
     }
 }
 
@@ -158,10 +164,13 @@ impl Request {
     pub async fn stream<T: DeserializeOwned>(self) -> Result<Items<T>, CallError> {
         match self.open().await? {
             Opened::Items(items) => Ok(items.of_type()),
-            Opened::Whole(response) => match response.outcome.map_err(CallError::Fault)? {
-                Content::Value(Value::Array(items)) => Ok(Items::new(State::Over, items)),
-                _ => Err(CallError::Result("it is no list".to_owned())),
-            },
+            Opened::Whole(response) => {
+                let node = response.node.as_deref().and_then(|node| ClientId::new(node).ok());
+                match response.outcome.map_err(CallError::Fault)? {
+                    Content::Value(Value::Array(items)) => Ok(Items::new(State::Over, node, items)),
+                    _ => Err(CallError::Result("it is no list".to_owned())),
+                }
+            }
         }
     }
 
@@ -195,8 +204,9 @@ impl Request {
         match reader.first().await {
             Ok(First::Whole(response)) => Ok(Opened::Whole(response)),
             Ok(First::Items(items)) => {
+                let node = reader.node.clone();
                 let state = if reader.is_over { State::Over } else { State::Idle(reader) };
-                Ok(Opened::Items(Items::new(state, items)))
+                Ok(Opened::Items(Items::new(state, node, items)))
             }
             Err(error) => {
                 reader.is_over = true;

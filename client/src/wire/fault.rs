@@ -159,6 +159,12 @@ impl Fault {
         Self::new(Code::NAME_TAKEN, format!("{object} is served by {holder}")).with("holder", holder)
     }
 
+    /// The same of a request that may have been carried out: nobody is to send it again without knowing.
+    #[must_use]
+    pub fn maybe(self) -> Self {
+        self.with(MAYBE_EXECUTED, true).with("retryable", false)
+    }
+
     /// Whether the request may have been carried out, as nobody knows what came of it.
     pub fn maybe_executed(&self) -> bool {
         self.data.get(MAYBE_EXECUTED).and_then(Value::as_bool).unwrap_or(false)

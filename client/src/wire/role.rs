@@ -7,7 +7,8 @@ use super::name::{MethodName, ObjectName, Root};
 
 /// The built-in methods that come with each method that a role names: those that a proxy, `describe`, and a caller that
 /// gives up or takes more of a stream use.
-const WITH_METHODS: [&str; 6] = ["rpc.ping", "rpc.info", "rpc.stats", "rpc.discover", "rpc.cancel", "rpc.more"];
+const WITH_METHODS: [&str; 6] =
+    ["rpc.ping", "rpc.info", "rpc.stats", "rpc.discover", "rpc.cancel", "rpc.more"];
 
 /// A role, as `[[roles]]` has it.
 ///

@@ -21,6 +21,12 @@ pub const LARGEST_CREDIT: u64 = 1 << 20;
 /// What each part counts for beside its payload, in bytes: many small ones take room, too.
 const OVERHEAD: u64 = 128;
 
+/// How many bytes a caller takes at first; `None` for what is no number.
+pub fn asked_bytes(text: &str) -> Option<u64> {
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    is_number.then(|| text.parse().unwrap_or(LARGEST_CREDIT).min(LARGEST_CREDIT))
+}
+
 /// What a part counts for.
 pub fn part_bytes(payload: &[u8]) -> u64 {
     payload.len() as u64 + OVERHEAD
@@ -52,4 +58,24 @@ pub fn items_before(properties: &Properties) -> Option<u64> {
 /// Whether other parts follow.
 pub fn has_more(properties: &Properties) -> bool {
     properties.user(MORE) == Some("1")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_caller_takes_a_number_of_bytes() {
+        for (text, expected) in [
+            ("0", Some(0)),
+            ("1000", Some(1_000)),
+            ("99999999999999999999999", Some(LARGEST_CREDIT)),
+            ("+5", None),
+            ("-1", None),
+            ("", None),
+            ("1.5", None),
+        ] {
+            assert_eq!(asked_bytes(text), expected, "{text:?}");
+        }
+    }
 }

@@ -57,8 +57,15 @@ impl Tail {
         let mut block = vec![0; BLOCK];
         let mut read = self.read_block(&mut block)?;
         if read == 0 {
-            // All of it was read: another one may have taken its place.
-            let (file, about) = folder.file(&self.path)?;
+            // All of it was read: another one may have taken its place, or is about to.
+            let (file, about) = match folder.file(&self.path) {
+                Err(fault)
+                    if self.follow && fault.data.get("kind").is_some_and(|kind| kind == "not_found") =>
+                {
+                    return Ok(lines);
+                }
+                file => file?,
+            };
             if self.identity != identity(&about) || about.len() < self.offset {
                 (self.file, self.identity, self.offset) = (file, identity(&about), 0);
                 lines.extend(self.last());
@@ -136,7 +143,18 @@ fn start(file: &mut File, size: u64, lines: u32) -> std::io::Result<u64> {
         }
         end = begin;
     }
-    Ok(if lines == 0 { size } else { end })
+    if lines == 0 {
+        return Ok(size);
+    }
+    if end == 0 {
+        return Ok(0);
+    }
+    // What is before that is not looked at: from the first line that begins behind it.
+    let mut part = vec![0; BLOCK];
+    file.seek(SeekFrom::Start(end))?;
+    let read = file.read(&mut part)?;
+    let line = part[..read].iter().position(|byte| *byte == b'\n');
+    Ok(end + line.map_or(0, |line| line as u64 + 1))
 }
 
 #[cfg(test)]
@@ -203,6 +221,14 @@ mod tests {
         let long: Vec<String> = (0..50_000).map(|number| format!("line {number}")).collect();
         world.write(&long.join("\n"));
         assert_eq!(world.all(9_999), long[50_000 - 9_999..]);
+        let lines: Vec<String> = (0..10_000).map(|number| format!("{number:01000}")).collect();
+        world.write(&lines.join("\n"));
+        let all = world.all(10_000);
+        assert!(
+            all.len() > 4_000 && all == lines[10_000 - all.len()..],
+            "whole lines of the last 4 MiB: {}",
+            all.len()
+        );
     }
 
     #[test]
@@ -223,7 +249,12 @@ mod tests {
         world.write("another file, which is longer\n");
         assert_eq!(read(), ["another file, which is longer"]);
         std::fs::remove_file(world.path()).expect("removed");
-        assert!(tail.read(&world.folder).is_err());
+        assert!(tail.read(&world.folder).expect("it may come back").is_empty());
+        world.write("it did\n");
+        assert_eq!(tail.read(&world.folder).expect("read"), ["it did"]);
+        std::fs::remove_file(world.path()).expect("removed");
+        std::fs::create_dir(world.path()).expect("made");
+        assert!(tail.read(&world.folder).is_err(), "it is no file");
     }
 
     #[test]

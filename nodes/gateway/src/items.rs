@@ -37,9 +37,14 @@ impl ItemFormat {
     /// What a request asks for: of the types in `Accept` that are known here, the first. `None` is the whole result at once.
     pub(super) fn asked_for(headers: &HeaderMap) -> Option<Self> {
         let values = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
-        let mut types = values
-            .flat_map(|value| value.split(','))
-            .map(|one| one.split(';').next().unwrap_or_default().trim().to_ascii_lowercase());
+        // What has the weight 0 is not taken.
+        let is_taken = |one: &&str| {
+            let weights = one.split(';').skip(1).filter_map(|weight| weight.trim().strip_prefix("q="));
+            !weights.into_iter().any(|weight| weight.trim().parse() == Ok(0.0))
+        };
+        let types = values.flat_map(|value| value.split(',')).filter(is_taken);
+        let mut types =
+            types.map(|one| one.split(';').next().unwrap_or_default().trim().to_ascii_lowercase());
         types.find_map(|one| match &*one {
             "application/x-ndjson" | "application/ndjson" => Some(Some(Self::Lines)),
             "text/event-stream" => Some(Some(Self::Events)),
@@ -112,6 +117,7 @@ impl Gateway {
             Opened::Items(items) => items,
         };
         Counts::one(&self.guard.counts.streams);
+        let node = items.node().cloned();
         let sending = Sending {
             items: Some(items),
             stop: self.stop.clone(),
@@ -128,6 +134,9 @@ impl Gateway {
             }
         };
         let headers = response.headers_mut();
+        if let Some(node) = node.and_then(|node| HeaderValue::from_str(node.as_str()).ok()) {
+            headers.insert("rantai-node", node);
+        }
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         Ok(response)
@@ -181,6 +190,8 @@ mod tests {
             (&["application/json, application/x-ndjson"], None),
             (&["text/plain", "application/ndjson, */*"], Some(Lines)),
             (&["text/plain"], None),
+            (&["application/x-ndjson;q=0, */*"], None),
+            (&["application/json; q=0.0, text/event-stream"], Some(Events)),
         ] {
             let mut headers = HeaderMap::new();
             for value in accept {

@@ -140,6 +140,7 @@ impl Running {
                     let fault = Fault::new(Code::TIMED_OUT, "the caller's time was over");
                     self.served.stats.ended(&self.method, self.received, Some(&fault));
                     self.forget();
+                    self.let_stream_go(fault);
                 }
             }
             drop(place);
@@ -200,6 +201,17 @@ impl Running {
         self.forget();
         if let Some(stream) = self.stream.as_ref().filter(|stream| Instant::now() < stream.until()) {
             self.forwards.replies.publish(&self.route, stream.last(payload));
+        }
+    }
+
+    /// Tells a caller that has taken nothing of its stream for too long: it may have been held up, and wait for the next item.
+    fn let_stream_go(&self, fault: Fault) {
+        if let Some(stream) = self.stream.as_ref().filter(|stream| stream.has_begun()) {
+            let (route, replies) = (&self.route, &self.forwards.replies);
+            let correlation = route.correlation.as_deref();
+            let reply =
+                Reply::write(Outcome::Fault(fault), &route.form, correlation, &replies.node, usize::MAX);
+            replies.publish(route, stream.behind_items(reply));
         }
     }
 

@@ -24,6 +24,8 @@ use super::replies::{Replies, Route};
 
 /// From this many unwritten bytes of its node on no stream sends more.
 const BACKLOG: usize = 1 << 20;
+/// A caller that asks for everything again and again gets it this often.
+const RESEND_PAUSE: Duration = Duration::from_millis(250);
 /// How long a stream waits before it looks at the unwritten bytes again.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
@@ -68,6 +70,8 @@ impl Streams {
             has_begun: false,
             until: route.deadline,
             kept: VecDeque::new(),
+            resending: false,
+            resent: None,
         };
         let largest = largest.min((1 << 20) - AROUND);
         let (state, taken, kept) = (Mutex::new(state), Notify::new(), self.kept.clone());
@@ -116,6 +120,10 @@ struct State {
     until: Instant,
     /// Parts that the caller has not taken yet: sent again where it has lost its connection.
     kept: VecDeque<Kept>,
+    /// Those are being sent again, and no others meanwhile, as they come in their order.
+    resending: bool,
+    /// When that was done last.
+    resent: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -144,11 +152,6 @@ impl Taken {
         let (items, bytes) = (arguments.take()?, arguments.take()?);
         Ok(Self { items, bytes, again: arguments.take_optional()?.unwrap_or(false) })
     }
-
-    /// Whether the caller has lost its connection.
-    pub(super) fn is_again(self) -> bool {
-        self.again
-    }
 }
 
 impl Streaming {
@@ -174,19 +177,45 @@ impl Streaming {
     }
 
     /// The caller takes more, for another so long.
-    pub(super) fn more(&self, taken: Taken, ttl: Duration) {
+    pub(super) fn more(self: &Arc<Self>, taken: Taken, ttl: Duration) {
         let mut state = self.state.lock();
         state.until = state.until.max(Instant::now() + ttl);
         state.credit = state.credit.max(taken.bytes.min(state.sent + LARGEST_CREDIT));
         while let Some(part) = state.kept.pop_front_if(|part| part.from + part.items <= taken.items) {
             self.kept.fetch_sub(part_bytes(&part.payload), Ordering::Relaxed);
         }
-        if taken.again {
-            for Kept { from, payload, .. } in &state.kept {
-                self.publish(*from, payload.clone());
-            }
+        // Asked for while that goes on, it is not done twice.
+        if taken.again && !std::mem::replace(&mut state.resending, true) {
+            tokio::spawn(self.clone().resend());
         }
         drop(state);
+        self.taken.notify_waiters();
+    }
+
+    /// Sends what the caller has not taken once more, as fast as the node is written to.
+    async fn resend(self: Arc<Self>) {
+        let mut next = 0;
+        let again = self.state.lock().resent.map(|at| at + RESEND_PAUSE);
+        if let Some(again) = again {
+            tokio::time::sleep_until(again).await;
+        }
+        loop {
+            while self.replies.out.backlog() > BACKLOG {
+                sleep(LOOK_AGAIN).await;
+            }
+            let part = {
+                let mut state = self.state.lock();
+                let part = state.kept.iter().find(|part| part.from >= next && part.items > 0);
+                let part = part.map(|part| (part.from, part.items, part.payload.clone()));
+                // Before it is unlocked: the next part goes behind the last of these.
+                state.resending = part.is_some();
+                state.resent = Some(Instant::now());
+                part
+            };
+            let Some((from, items, payload)) = part else { break };
+            self.publish(from, payload);
+            next = from + items;
+        }
         self.taken.notify_waiters();
     }
 
@@ -229,8 +258,9 @@ impl Streaming {
 
     /// Whether another part is to wait for what others send and keep.
     fn is_held_back(&self) -> bool {
-        let is_full = self.kept.load(Ordering::Relaxed) > MOST_KEPT && !self.state.lock().kept.is_empty();
-        is_full || self.replies.out.backlog() > BACKLOG
+        let state = self.state.lock();
+        let is_full = self.kept.load(Ordering::Relaxed) > MOST_KEPT && !state.kept.is_empty();
+        state.resending || is_full || self.replies.out.backlog() > BACKLOG
     }
 }
 

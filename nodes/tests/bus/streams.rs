@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use futures_util::stream;
 use rantai_client::object::Stream;
-use rantai_client::session::QoS;
+use rantai_client::session::{Publish, QoS};
+use rantai_client::wire::Properties;
 use rantai_client::wire::fault::{Code, Fault};
 use rantai_client::{CallError, Client, Opened, interface};
 use rantai_nodes::Node;
@@ -236,10 +237,51 @@ async fn a_stream_without_items_is_one_all_the_same() {
     // Longer than the deadline of the call: it is waited for.
     assert!(timeout(Duration::from_secs(5), items.next()).await.is_err(), "no item");
     assert_eq!(made.streams(), 1);
-    // Nobody takes anything for longer than that: the node gives it up.
+    // Nobody takes anything for longer than that: the node gives it up, and says so.
     until("the node has given it up", async || made.streams() == 0).await;
+    let error = timeout(PATIENCE, items.next()).await.expect("told").expect("an error").expect_err("no item");
+    assert!(matches!(error.code(), Some(Code::TIMED_OUT | Code::MISMATCH)), "{error:?}");
     drop(items);
     nothing_is_left(&node, &client, &made).await;
+}
+
+/// One message had a node send a megabyte, so often that it took no other calls.
+#[tokio::test]
+async fn whoever_asks_for_everything_again_and_again_holds_nobody_up() {
+    let bus = bus().await;
+    let (node, _) = counter(&bus).await;
+    let (client, greedy) = (bus.client().await, bus.client().await);
+    let reply_to = format!("{}/reply/counter/{}", bus.root, greedy.id());
+    let properties = |user: &[(&str, &str)]| Properties {
+        response_topic: Some(reply_to.clone()),
+        correlation: Some(vec![7; 16]),
+        expiry: Some(60),
+        user: user.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+        ..Properties::default()
+    };
+    let asked = |method: &str, payload: &str, user: &[(&str, &str)]| {
+        let topic = format!("{}/at/{}/counter/{method}", bus.root, node.name());
+        Publish::new(topic, payload.to_owned()).properties(properties(user))
+    };
+    greedy.publish(asked("texts", "[100000,0]", &[("stream", "1048576")])).await.expect("taken");
+    let one = client.object("counter").deadline(PATIENCE);
+    for _ in 0..40 {
+        for _ in 0..5 {
+            greedy.publish(asked("rpc.more", "[0,1048576,true]", &[])).await.expect("taken");
+        }
+        assert_eq!(one.call::<u64>("one", ()).await.expect("an answer to each"), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_stream_to_every_instance_is_a_list_of_each() {
+    let bus = bus().await;
+    let (_node, _) = counter(&bus).await;
+    let client = bus.client().await;
+    let object = client.object("counter").deadline(Duration::from_secs(2));
+    let all = object.request("count").params(3).property("stream", "100000").all().await.expect("sent");
+    let [response] = <[_; 1]>::try_from(all).expect("one instance");
+    assert_eq!(response.read::<Vec<u64>>().expect("a list"), [0, 1, 2]);
 }
 
 /// Also where replies need a grant, which ends with the request.

@@ -121,6 +121,7 @@ mod by_http {
         until(&mut stream, "\"third\"\n");
         // An error in the middle is the last line, and no whole body ends there.
         fs::remove_file(folders.shared("log")).expect("removed");
+        fs::create_dir(folders.shared("log")).expect("made");
         let text = until(&mut stream, "\"error\"");
         let mut rest = String::new();
         let _ = stream.read_to_string(&mut rest);
