@@ -108,15 +108,14 @@ impl Builder {
         let pending = Arc::new(Pending::default());
         let listeners = Arc::new(Listeners::default());
         let presence = Arc::new(Presence::default());
-        let replies = |outlet| Replies {
-            outlet,
+        let replies = Replies {
             root: root.clone(),
             id: id.clone(),
             pending: pending.clone(),
             listeners: listeners.clone(),
             presence: presence.clone(),
         };
-        let session = Session::connect(options, replies).await?;
+        let session = Session::connect(options, |_| replies).await?;
         let filter = Filter::new(ReplyTopic::filter(&root, &id)).live();
         session.begin(vec![filter]).await?;
         let outlet = session.outlet();
@@ -226,6 +225,15 @@ impl Client {
         &self.inner.presence
     }
 
+    /// Hears which nodes accept its calls, from now on.
+    pub(crate) fn hear_acceptance(&self) {
+        if self.inner.presence.begins_to_hear() {
+            // Where it is refused, calls learn of a node's end by the registry alone.
+            let accepted = Filter::new(EventTopic::every_for(self.root(), ACCEPTED, self.id()));
+            self.inner.outlet.subscribe_now(vec![accepted.qos(QoS::AtMostOnce).live().passing()]);
+        }
+    }
+
     pub(crate) fn pending(&self) -> &Arc<Pending> {
         &self.inner.pending
     }
@@ -261,7 +269,6 @@ pub fn own_id(user: Option<&str>, id: ClientId) -> ClientId {
 
 /// Sorts what arrives.
 struct Replies {
-    outlet: Outlet,
     root: Root,
     id: ClientId,
     pending: Arc<Pending>,
@@ -270,12 +277,6 @@ struct Replies {
 }
 
 impl Receiver for Replies {
-    fn connected(&mut self) {
-        // Where it is refused, calls learn of a node's end by the registry alone.
-        let accepted = Filter::new(EventTopic::every_for(&self.root, ACCEPTED, &self.id));
-        self.outlet.subscribe_now(vec![accepted.qos(QoS::AtMostOnce).live().passing()]);
-    }
-
     fn message(&mut self, message: Message) {
         let topic = message.topic.clone();
         if let Some(object) = ReplyTopic::object_of(&self.root, &self.id, &topic)
@@ -304,6 +305,7 @@ impl Receiver for Replies {
     }
 
     fn disconnected(&mut self) {
+        self.presence.disconnected();
         self.listeners.disconnected();
         self.pending.disconnected();
     }

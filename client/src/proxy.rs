@@ -25,7 +25,7 @@ use uuid::Uuid;
 use crate::client::Client;
 use crate::error::CallError;
 use crate::pending::{Arrived, Collected};
-use crate::presence::{Fate, SILENCE, Silent};
+use crate::presence::{EARLY, Fate, SILENCE, Silent};
 use crate::registry::{View, lost};
 use crate::session::{Publish, QoS, Unsent};
 use crate::wire::fault::{Code, Fault};
@@ -288,6 +288,10 @@ impl Request {
         let sent = Instant::now();
         let silent = sent + SILENCE;
         if silent < deadline {
+            if let Ok(arrived) = timeout_at(sent + EARLY, &mut *arrived).await {
+                return self.arrived(object, deadline, Ok(arrived)).await;
+            }
+            client.hear_acceptance();
             if let Ok(arrived) = timeout_at(silent, &mut *arrived).await {
                 return self.arrived(object, deadline, Ok(arrived)).await;
             }

@@ -24,6 +24,8 @@ use crate::wire::topic::Target;
 use seen::{Seen, Suspicion};
 use watch::Watch;
 
+/// A call that has heard nothing for this long subscribes to the word of the node that accepts it, which comes later.
+pub(crate) const EARLY: Duration = Duration::from_millis(100);
 /// A call that has heard nothing for this long asks the registry.
 pub(crate) const SILENCE: Duration = Duration::from_millis(250);
 /// A call that no node says to carry out for this long was taken by one that says nothing, or by none.
@@ -41,6 +43,8 @@ const HANDOVER: Duration = Duration::from_millis(1_500);
 pub(crate) struct Presence {
     /// Whether this broker has ever said that nobody subscribes to a topic.
     tells: AtomicBool,
+    /// Whether this connection is subscribed to the word of nodes that accept calls.
+    hears: AtomicBool,
     /// What is read of objects while calls of them wait. Held while a reading begins, so that there is one for each.
     watches: Mutex<HashMap<ObjectName, Weak<Watch>>>,
 }
@@ -68,6 +72,16 @@ impl Presence {
     /// Notes that the broker has said that nobody subscribes to a topic.
     pub(crate) fn told(&self) {
         self.tells.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the subscription to the word of nodes that accept calls is to be made now.
+    pub(crate) fn begins_to_hear(&self) -> bool {
+        !self.hears.load(Ordering::Relaxed) && !self.hears.swap(true, Ordering::Relaxed)
+    }
+
+    /// The connection is gone, and with it its subscription.
+    pub(crate) fn disconnected(&self) {
+        self.hears.store(false, Ordering::Relaxed);
     }
 
     /// Waits until a call will get no reply, by the registry's word; never returns where somebody carries it out, nor where the

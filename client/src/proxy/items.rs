@@ -16,7 +16,7 @@ use super::unheard::cancellation;
 use super::{Request, Settings};
 use crate::error::CallError;
 use crate::pending::{Arrived, Collected, Ticket};
-use crate::presence::{Fate, SILENCE, Silent};
+use crate::presence::{EARLY, Fate, SILENCE, Silent};
 use crate::registry::lost;
 use crate::session::{Message, Publish, QoS, Unsent};
 use crate::wire::fault::{Code, Fault};
@@ -338,7 +338,9 @@ impl Reader {
             let Settings { qos, target, .. } = &request.proxy.settings;
             let call = Silent { key: *key, object, target, qos: *qos, sent: *sent };
             let gone = async {
-                sleep(SILENCE).await;
+                sleep(EARLY).await;
+                client.hear_acceptance();
+                sleep(SILENCE.saturating_sub(EARLY)).await;
                 client.presence().fate(&client, &call).await
             };
             tokio::select! {

@@ -159,10 +159,10 @@ impl Fault {
         Self::new(Code::NAME_TAKEN, format!("{object} is served by {holder}")).with("holder", holder)
     }
 
-    /// The same of a request that may have been carried out: nobody is to send it again without knowing.
+    /// The same of a request that may have been carried out: whoever sends it again may have it done twice.
     #[must_use]
     pub fn maybe(self) -> Self {
-        self.with(MAYBE_EXECUTED, true).with("retryable", false)
+        self.with(MAYBE_EXECUTED, true)
     }
 
     /// Whether the request may have been carried out, as nobody knows what came of it.
