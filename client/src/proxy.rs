@@ -34,6 +34,9 @@ use crate::wire::request::{DEFAULT_TTL_MS, LONGEST_TTL_MS, properties};
 use crate::wire::topic::{CallTopic, ReplyTopic, Target};
 use crate::wire::{BINARY, json};
 
+/// Nodes that end one after the other while they have the same call, until that is the answer.
+const MOST_NODES: usize = 8;
+
 /// An object on the bus, by its name; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Proxy {
@@ -245,12 +248,24 @@ impl Request {
     pub async fn send(self) -> Result<Response, CallError> {
         let key = self.key();
         let deadline = self.deadline();
+        let mut tries = 0;
         loop {
+            tries += 1;
             match self.attempt(key, deadline).await {
                 Err(error) if self.goes_again(&error) => {}
+                // The node has said itself that it ends.
+                Ok(response) if tries < MOST_NODES && self.goes_elsewhere(&response) => {}
                 result => return result,
             }
         }
+    }
+
+    /// Whether a request goes to another instance, as the one that had it has ended.
+    fn goes_elsewhere(&self, response: &Response) -> bool {
+        let Settings { idempotent, target, .. } = &self.proxy.settings;
+        *idempotent
+            && *target == Target::Any
+            && response.outcome.as_ref().is_err_and(|fault| is_of_lost_node(fault))
     }
 
     /// When a call that begins now is over.

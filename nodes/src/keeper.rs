@@ -176,14 +176,27 @@ impl Claim {
     }
 }
 
-/// Waits until nothing of an object runs any more.
+/// Streams may have no end of their own: they end when a node that ends has waited for so long.
+const STREAMS: Duration = Duration::from_secs(2);
+/// How long the answers to calls that end with their node may take.
+const ANSWERS: Duration = Duration::from_millis(500);
+
+/// Waits until nothing of an object runs any more. Streams end before that, and at the end of `patience` whatever is left does:
+/// its callers are told.
 pub(crate) async fn idle(served: &Served, patience: Duration) {
-    let finished = async {
+    let finished = async || {
         while served.running() > 0 {
             sleep(Duration::from_millis(5)).await;
         }
     };
-    if timeout(patience, finished).await.is_err() {
+    let some = patience.min(STREAMS);
+    if timeout(some, finished()).await.is_ok() {
+        return;
+    }
+    served.end_streams();
+    if timeout(patience.saturating_sub(some), finished()).await.is_err() {
         tracing::warn!("{}: {} calls were still running", served.name, served.running());
+        served.end_calls();
+        let _ = timeout(ANSWERS, finished()).await;
     }
 }

@@ -69,6 +69,13 @@ impl Cancellables {
         }
     }
 
+    /// The call of this key, and all calls where there is none, end with their node.
+    pub(super) fn leave(&self, key: Option<&CancelKey>) {
+        for (_, call) in self.0.iter().filter(|(of, _)| key.is_none_or(|key| *of == key)) {
+            call.leave();
+        }
+    }
+
     /// Calls that end when nobody subscribes to this reply topic any more.
     pub(super) fn unheard(&self, topic: &ReplyTopic) -> Vec<Arc<Cancellable>> {
         let calls = self.0.iter().filter(|(key, call)| call.ends_unheard() && key.reply_to == topic.as_str());
@@ -81,6 +88,8 @@ impl Cancellables {
 pub(super) struct Cancellable {
     /// Whether it has ended, or was cancelled.
     is_decided: AtomicBool,
+    /// Whether it ends because its node does.
+    leaves: AtomicBool,
     canceller: Canceller,
     cancelled: Notify,
     /// Whether it is marked `once`: where it was cut off in the middle, a repeat would find its outcome unknown.
@@ -89,7 +98,13 @@ pub(super) struct Cancellable {
 
 impl Cancellable {
     pub(super) fn new(canceller: Canceller, once: bool) -> Self {
-        Self { is_decided: AtomicBool::new(false), canceller, cancelled: Notify::new(), once }
+        Self {
+            is_decided: AtomicBool::new(false),
+            leaves: AtomicBool::new(false),
+            canceller,
+            cancelled: Notify::new(),
+            once,
+        }
     }
 
     /// Ends it with -32008. Whether it was still under way.
@@ -100,6 +115,19 @@ impl Cancellable {
         self.canceller.cancel();
         self.cancelled.notify_one();
         true
+    }
+
+    /// Its node ends: so does it, unless it is marked `once`, whose repeat would find its outcome unknown.
+    fn leave(&self) {
+        if !self.once {
+            self.leaves.store(true, Ordering::Release);
+            self.cancel();
+        }
+    }
+
+    /// Whether it was cancelled because its node ends.
+    pub(super) fn leaves(&self) -> bool {
+        self.leaves.load(Ordering::Acquire)
     }
 
     /// Nobody waits for its reply any more: it is cancelled. One that is marked `once` is told so, and goes on. Whether it

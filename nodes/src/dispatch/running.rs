@@ -131,6 +131,12 @@ impl Running {
             }
             match ended {
                 Ended::Result(result) => self.finish(result, repeated.load(Ordering::Relaxed)),
+                Ended::Cancelled if call.leaves() => {
+                    let node = &self.forwards.replies.node;
+                    let text = format!("{}: its node {node} has ended", self.served.name);
+                    let fault = Fault::new(Code::LOST_OBJECT, text).with("node", node.as_str()).maybe();
+                    self.finish(Err(fault), false);
+                }
                 Ended::Cancelled => self.finish(Err(Fault::new(Code::CANCELLED, "cancelled")), false),
                 Ended::Limited(limit) => {
                     let text = format!("it ran longer than the {limit} ms it may");

@@ -121,6 +121,20 @@ impl Served {
         self.cancellable.lock().unheard(topic)
     }
 
+    /// Its node ends: streams end, which may have no end of their own.
+    pub(crate) fn end_streams(&self) {
+        let keys = self.streams.keys();
+        let waiting = self.cancellable.lock();
+        for key in &keys {
+            waiting.leave(Some(key));
+        }
+    }
+
+    /// Its node ends: what still waits ends with it, and its callers are told.
+    pub(crate) fn end_calls(&self) {
+        self.cancellable.lock().leave(None);
+    }
+
     pub(super) fn method_names(&self) -> impl Iterator<Item = &str> {
         self.description.methods.iter().map(|m| &*m.name)
     }

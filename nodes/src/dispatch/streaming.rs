@@ -55,6 +55,11 @@ impl Streams {
         }
     }
 
+    /// What the callers of all streams take more by.
+    pub(super) fn keys(&self) -> Vec<CancelKey> {
+        self.by_key.lock().keys().cloned().collect()
+    }
+
     /// A stream of a caller that takes so many bytes at first, of items that are no larger than `largest`.
     pub(super) fn begin(
         &self,

@@ -86,16 +86,23 @@ async fn a_call_ends_with_its_node_and_says_that_it_may_have_been_carried_out() 
 async fn a_call_that_may_be_carried_out_twice_goes_to_another_replica() {
     let bus = bus().await;
     let client = bus.client().await;
-    let (first, begun) = serve(&bus, Mode::Replica).await;
-    let call = calling(&of(&client).idempotent());
-    has_begun(&begun, 1).await;
-    let second = bus.node().await;
-    let options = ServeOptions { mode: Mode::Replica, ..ServeOptions::default() };
-    let answers = Run(|_| async { Answer::value(&"from the second") });
-    second.serve_with("endless", Arc::new(answers), options).await.expect("served");
-    drop(first);
-    let answer = timeout(SOON, call).await.expect("before its deadline").expect("no panic");
-    assert_eq!(answer.expect("answered"), "from the second");
+    for in_order in [false, true] {
+        let (first, begun) = serve(&bus, Mode::Replica).await;
+        let call = calling(&of(&client).idempotent());
+        has_begun(&begun, 1).await;
+        let second = bus.node().await;
+        let options = ServeOptions { mode: Mode::Replica, ..ServeOptions::default() };
+        let answers = Run(|_| async { Answer::value(&"from the second") });
+        second.serve_with("endless", Arc::new(answers), options).await.expect("served");
+        if in_order {
+            first.drain(Duration::from_millis(100)).await;
+        } else {
+            drop(first);
+        }
+        let answer = timeout(SOON, call).await.expect("before its deadline").expect("no panic");
+        assert_eq!(answer.expect("answered"), "from the second");
+        second.drain(PATIENCE).await;
+    }
 }
 
 #[tokio::test]
@@ -131,6 +138,20 @@ async fn a_node_that_ends_in_order_finishes_its_calls() {
     sleep(Duration::from_millis(500)).await;
     node.drain(PATIENCE).await;
     assert_eq!(call.await.expect("no panic").expect("answered"), "done");
+}
+
+/// Streams may have no end, and a call may last longer than a node that ends waits.
+#[tokio::test]
+async fn calls_that_outlast_a_node_are_told_that_it_has_ended() {
+    let bus = bus().await;
+    let client = bus.client().await;
+    let (node, begun) = serve(&bus, Mode::Exclusive).await;
+    let call = calling(&of(&client));
+    has_begun(&begun, 1).await;
+    let draining = tokio::spawn(async move { node.drain(Duration::from_secs(1)).await });
+    let fault = fault_soon(call).await;
+    assert_eq!((fault.code, fault.maybe_executed()), (Code::LOST_OBJECT, true), "{fault:?}");
+    draining.await.expect("no panic");
 }
 
 /// The event by which a caller knows whom to follow.

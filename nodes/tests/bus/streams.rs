@@ -322,6 +322,24 @@ async fn a_stream_ends_with_its_node() {
     assert!(items.next().await.is_none());
 }
 
+#[tokio::test]
+async fn a_stream_does_not_hold_up_the_end_of_its_node() {
+    let bus = bus().await;
+    let (node, made) = counter(&bus).await;
+    let client = bus.client().await;
+    let mut items = proxy(&client).texts(10, 100).await.expect("a stream");
+    items.next().await.expect("another").expect("a text");
+    let draining = tokio::spawn(async move { node.drain(PATIENCE * 5).await });
+    let error = loop {
+        if let Err(error) = items.next().await.expect("an error at the end") {
+            break error;
+        }
+    };
+    assert_eq!(error.code(), Some(Code::LOST_OBJECT), "{error:?}");
+    timeout(PATIENCE, draining).await.expect("soon").expect("no panic");
+    assert_eq!(made.streams(), 0);
+}
+
 /// A relay before the broker, whose connections are cut whenever that is wished.
 async fn relay(bus: &Bus) -> (u16, Arc<Notify>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
