@@ -257,7 +257,9 @@ def test_mosquitto_rr_to_an_object_that_is_not_there(bus, connect, version, look
     if bus.broker.kind != "rantai":
         pytest.skip("another broker says so by PUBACK 0x10 alone")
     if looks_on:
-        connect(bus).subscribe("rantai/call/#", "rantai/at/#", qos=1)
+        # None of them takes a request, whatever else the filters name.
+        wide = ["rantai/call/#", "rantai/at/#", "rantai/call/+/add", "rantai/+/calculater/#"]
+        connect(bus).subscribe(*wide, "$share/lookers/rantai/call/#", "$share/others/rantai/call/+/add", qos=1)
 
     def error(target, object):
         # Clients of 3.1.1 that have not logged in name no reply topic: it is the public one of the object.
@@ -340,6 +342,19 @@ def test_the_length_of_a_reply_topic(bus, caller, connect):
 def test_a_correlation_is_echoed(caller, length):
     data = bytes(255 - number for number in range(length))
     assert caller.call("echo/echo", "1", CorrelationData=data).correlation == data
+
+
+def test_a_call_that_takes_long_is_accepted(caller):
+    """By an event for its caller alone, and not on the reply topic."""
+    correlation = bytes(range(16))
+    caller.client.subscribe(f"rantai/event/+/accepted/{caller.id}")
+    caller.send("echo/delay", '[1000,"late"]', CorrelationData=correlation)
+    accepted = caller.receive()
+    assert accepted.topic == f"rantai/event/echo/accepted/{caller.id}"
+    assert accepted.correlation == correlation
+    assert json.loads(accepted.payload)["node"] == "workshop"
+    reply = caller.receive()
+    assert (reply.payload, reply.correlation) == (b'"late"', correlation)
 
 
 def test_no_correlation(caller):
