@@ -30,6 +30,18 @@ pub struct Listing {
     pub entries: Vec<FileEntry>,
     /// What to give as `after` for the rest; nothing where this was the last of it.
     pub next: Option<String>,
+    /// What is there and is not shared, with the first part of a list; hidden files are not counted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<LeftOut>,
+}
+
+/// Files and folders that are not shared, all for one reason.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LeftOut {
+    /// Why, for people.
+    pub reason: String,
+    /// How many.
+    pub count: u64,
 }
 
 /// A file that may be read now.

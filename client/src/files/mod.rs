@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use crate::client::Client;
 use crate::error::CallError;
-use interface::{FileEntry, SharedFilesProxy};
+use interface::{FileEntry, Listing, SharedFilesProxy};
 use patience::Patience;
 
 /// Reads, or writes, under way at the same time.
@@ -114,7 +114,16 @@ impl Files {
     ///
     /// What the object says.
     pub async fn list(&self, folder: &str) -> Result<Vec<FileEntry>, FileError> {
-        let (patience, mut all) = (self.waiting(), Vec::new());
+        Ok(self.listing(folder).await?.entries)
+    }
+
+    /// The same, with what is there and is not shared.
+    ///
+    /// # Errors
+    ///
+    /// What the object says.
+    pub async fn listing(&self, folder: &str) -> Result<Listing, FileError> {
+        let (patience, mut all) = (self.waiting(), Listing::default());
         let mut after: Option<String> = None;
         loop {
             let list = |share: SharedFilesProxy| {
@@ -122,7 +131,8 @@ impl Files {
                 async move { share.list(Some(folder), after).await }
             };
             let listing = patience.call(list).await?;
-            all.extend(listing.entries);
+            all.entries.extend(listing.entries);
+            all.left_out.extend(listing.left_out);
             if listing.next.is_none() {
                 return Ok(all);
             }

@@ -3,13 +3,14 @@
 //! Two walls: what a path may look like is checked first, and then cap-std resolves it below the open folder, so
 //! that no symbolic link, and no change made between a look and an open, leads out.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::time::UNIX_EPOCH;
 
 use cap_std::ambient_authority;
 use cap_std::fs::{Dir, File, Metadata, OpenOptions, OpenOptionsExt as _};
-use rantai_client::files::interface::FileEntry;
+use rantai_client::files::interface::{FileEntry, LeftOut};
 use rantai_client::wire::fault::{Code, Fault};
 use rantai_group_commit::is_full;
 
@@ -43,29 +44,43 @@ impl Folder {
         self.regular(path, OpenOptions::new().read(true)).map_err(|error| explain(path, &error))
     }
 
-    /// The files below a folder, by path.
-    pub(super) fn list(&self, folder: &str) -> Result<Vec<FileEntry>, Fault> {
+    /// The files below a folder, by path, and how many are left out for which reason.
+    pub(super) fn list(&self, folder: &str) -> Result<(Vec<FileEntry>, Vec<LeftOut>), Fault> {
         let folder = folder.trim_end_matches('/');
         if !folder.is_empty() {
             check(folder)?;
         }
-        let mut files = Vec::new();
+        let (mut files, mut left_out) = (Vec::new(), BTreeMap::<&str, u64>::new());
         self.walk(folder, |path, about| {
-            let shared = check(&path).is_ok();
-            if shared && about.is_file() {
+            let reason = match path.as_deref().map(check_path) {
+                None => Some("a name is UTF-8"),
+                Some(Err(HIDDEN)) => return false,
+                Some(Err(reason)) => Some(reason),
+                Some(Ok(())) if about.is_symlink() => Some("links are not followed"),
+                Some(Ok(())) if !about.is_file() && !about.is_dir() => Some("neither a file nor a folder"),
+                Some(Ok(())) => None,
+            };
+            if let Some(reason) = reason {
+                *left_out.entry(reason).or_default() += 1;
+                return false;
+            }
+            if let Some(path) = path.filter(|_| about.is_file()) {
                 files.push(FileEntry { path, size: about.len(), modified_ms: modified_ms(about) });
             }
-            shared
+            true
         })?;
         files.sort_by(|one, other| one.path.cmp(&other.path));
-        Ok(files)
+        let left_out =
+            left_out.into_iter().map(|(reason, count)| LeftOut { reason: reason.to_owned(), count });
+        Ok((files, left_out.collect()))
     }
 
-    /// Looks at everything below a folder; `each` says whether a folder is looked into. No link is followed.
+    /// Looks at everything below a folder; `each` gets the path, where it is UTF-8, and says whether a folder is looked into. No
+    /// link is followed.
     pub(super) fn walk(
         &self,
         folder: &str,
-        mut each: impl FnMut(String, &Metadata) -> bool,
+        mut each: impl FnMut(Option<String>, &Metadata) -> bool,
     ) -> Result<(), Fault> {
         let (mut waiting, mut looked_at) = (vec![folder.to_owned()], 0);
         while let Some(folder) = waiting.pop() {
@@ -78,12 +93,11 @@ impl Folder {
                         "there are more than 100,000 files and folders",
                     ));
                 }
-                let (Ok(name), Ok(about)) = (entry.file_name().into_string(), entry.metadata()) else {
-                    continue;
-                };
-                let path = if folder.is_empty() { name } else { format!("{folder}/{name}") };
+                let Ok(about) = entry.metadata() else { continue };
+                let name = entry.file_name().into_string().ok();
+                let path = name.map(|name| if folder.is_empty() { name } else { format!("{folder}/{name}") });
                 if each(path.clone(), &about) && about.is_dir() {
-                    waiting.push(path);
+                    waiting.extend(path);
                 }
             }
         }
@@ -103,9 +117,16 @@ pub(super) fn modified_ms(about: &Metadata) -> u64 {
     since.map_or(0, |since| since.as_millis() as u64)
 }
 
+/// Why hidden files are not shared, which is on purpose.
+const HIDDEN: &str = "none of its parts begins with a dot";
+
 /// What a path may look like.
 pub(super) fn check(path: &str) -> Result<(), Fault> {
-    let denied = |why: &str| Err(Fault::new(Code::DENIED, format!("{path:?}: {why}")));
+    check_path(path).map_err(|why| Fault::new(Code::DENIED, format!("{path:?}: {why}")))
+}
+
+fn check_path(path: &str) -> Result<(), &'static str> {
+    let denied = |why: &'static str| Err(why);
     if path.is_empty() || path.len() > LONGEST {
         return denied("a path has 1 to 1,024 bytes");
     }
@@ -119,7 +140,7 @@ pub(super) fn check(path: &str) -> Result<(), Fault> {
             return denied("it is relative, and its parts are divided by one /");
         }
         if part.starts_with('.') {
-            return denied("none of its parts begins with a dot");
+            return denied(HIDDEN);
         }
         if part.len() > LONGEST_NAME {
             return denied("a name has at most 200 bytes");
@@ -280,7 +301,7 @@ mod tests {
         }
         let (part, _) = folder.part_of("book", &etag).expect("a name");
         refused(folder.part("book", &part).expect_err("nothing to be written"));
-        assert!(folder.list("").expect("a list").is_empty());
+        assert!(folder.list("").expect("a list").0.is_empty());
     }
 
     #[test]
@@ -303,9 +324,26 @@ mod tests {
         }
         assert!(folder.file("book").is_ok() && folder.file("within").is_ok());
         let listed: Vec<String> =
-            folder.list("").expect("a list").into_iter().map(|file| file.path).collect();
+            folder.list("").expect("a list").0.into_iter().map(|file| file.path).collect();
         assert_eq!(listed, ["book"], "links are not listed");
         assert!(folder.part_of("folder", &"0".repeat(64)).is_err());
         assert!(folder.part("folder/new", "folder/.new.0000000000000000.part").is_err());
+    }
+
+    #[test]
+    fn what_is_left_out_is_counted_with_its_reason() {
+        use std::os::unix::ffi::OsStrExt as _;
+        let dir = tempfile::tempdir().expect("a folder");
+        let at = |name: &str| dir.path().join(name);
+        for name in ["shared", ".hidden", "back\\slash", "new\nline", &"x".repeat(201)] {
+            std::fs::write(at(name), "x").expect("written");
+        }
+        std::fs::write(dir.path().join(std::ffi::OsStr::from_bytes(b"\xff")), "x").expect("written");
+        std::os::unix::fs::symlink(at("shared"), at("link")).expect("made");
+        rustix::fs::mkfifoat(rustix::fs::CWD, at("pipe"), rustix::fs::Mode::RWXU).expect("made");
+        let (files, left_out) = Folder::open(dir.path()).expect("opened").list("").expect("a list");
+        assert_eq!(files.iter().map(|file| &*file.path).collect::<Vec<_>>(), ["shared"]);
+        let counts: Vec<u64> = left_out.iter().map(|left| left.count).collect();
+        assert_eq!(counts, [1, 1, 2, 1, 1], "{left_out:?}");
     }
 }

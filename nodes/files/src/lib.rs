@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rantai_client::files::interface::{
-    FileEntry, LARGEST_BLOCK, Listing, Opened, SharedFiles, SharedFilesObject, Upload, WRITE_HEADER,
+    FileEntry, LARGEST_BLOCK, LeftOut, Listing, Opened, SharedFiles, SharedFilesObject, Upload, WRITE_HEADER,
 };
 use rantai_client::object::{Answering, Binary, Call, Description, Object, Stream};
 use rantai_client::shares::{CallerKey, ShareLimits, ShareReport};
@@ -150,7 +150,7 @@ impl Inner {
 }
 
 /// As much of a list as one answer holds.
-fn first_of(mut files: Vec<FileEntry>) -> Listing {
+fn first_of(mut files: Vec<FileEntry>, left_out: Vec<LeftOut>) -> Listing {
     let mut bytes = 0;
     let fits = |file: &&FileEntry| {
         // Each quotation mark is escaped; names and numbers of the fields come on top.
@@ -161,17 +161,18 @@ fn first_of(mut files: Vec<FileEntry>) -> Listing {
     let more = listed < files.len();
     files.truncate(listed);
     let next = files.last().filter(|_| more).map(|file| file.path.clone());
-    Listing { entries: files, next }
+    Listing { entries: files, next, left_out }
 }
 
 impl SharedFiles for Share {
     async fn list(&self, folder: Option<String>, after: Option<String>) -> Result<Listing, Fault> {
         self.work(move |inner| {
-            let mut files = inner.folder.list(folder.as_deref().unwrap_or_default())?;
+            let (mut files, mut left_out) = inner.folder.list(folder.as_deref().unwrap_or_default())?;
             if let Some(after) = after {
                 files.retain(|file: &FileEntry| file.path > after);
+                left_out.clear();
             }
-            Ok(first_of(files))
+            Ok(first_of(files, left_out))
         })
         .await
     }

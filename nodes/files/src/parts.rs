@@ -99,7 +99,7 @@ impl Folder {
                 return true;
             }
             used += about.len();
-            if is_part(&path) {
+            if let Some(path) = path.filter(|path| is_part(path)) {
                 parts.push(Leftover { path, bytes: about.len(), modified_ms: modified_ms(about) });
             }
             false

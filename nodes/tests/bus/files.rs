@@ -19,7 +19,7 @@ struct Liar {
 impl SharedFiles for Liar {
     async fn list(&self, _: Option<String>, _: Option<String>) -> Result<Listing, Fault> {
         let entry = FileEntry { path: "a".to_owned(), size: 1, modified_ms: 0 };
-        Ok(Listing { entries: vec![entry], next: Some("a".to_owned()) })
+        Ok(Listing { entries: vec![entry], next: Some("a".to_owned()), ..Listing::default() })
     }
 
     async fn open(&self, _: String) -> Result<Opened, Fault> {

@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use std::hash::Hash;
 use std::path::{Path, PathBuf};
 
-use rantai_client::files::interface::FileEntry;
+use rantai_client::files::interface::{FileEntry, Listing};
 use rantai_client::files::{FileError, Files, Transferred, digest};
 use rantai_client::printable;
 use serde_json::{Value, json};
@@ -14,6 +14,7 @@ use tokio::task::{JoinError, JoinSet};
 use crate::connection::{Connection, log, print, print_json, run};
 use crate::exit::{EXIT_CODES, Exit, Failure};
 use crate::progress::Bar;
+use crate::terminal::note;
 
 /// Files on their way at the same time: each has a window of its own, and a part that is open.
 const AT_ONCE: usize = 4;
@@ -104,8 +105,8 @@ impl List {
             let client = self.connection.client().await?;
             let files = Files::new(&client, &self.object).patience(self.connection.timeout());
             let list =
-                async { files.list(&self.folder).await.map_err(|error| failed(&self.connection, error)) };
-            let entries = self.connection.within(list).await?;
+                async { files.listing(&self.folder).await.map_err(|error| failed(&self.connection, error)) };
+            let Listing { entries, left_out, .. } = self.connection.within(list).await?;
             client.close().await;
             if self.connection.json {
                 print_json(&json!(entries));
@@ -113,6 +114,10 @@ impl List {
                 for entry in &entries {
                     print(&row(entry));
                 }
+            }
+            if !left_out.is_empty() {
+                let reasons = left_out.iter().map(|left| format!("{} ({})", left.count, left.reason));
+                note(&format!("left out: {}", reasons.collect::<Vec<_>>().join(", ")));
             }
             Ok(())
         })

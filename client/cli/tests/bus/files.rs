@@ -412,3 +412,18 @@ fn a_borrowed_book_is_kept_by_the_name_of_the_user() {
     assert_eq!(borrow("lending-0", &["--force"]).code, 0);
     assert_eq!(fs::read_to_string(there("mine/received.txt")).expect("there"), "the book");
 }
+
+#[test]
+fn what_is_not_shared_is_counted() {
+    let (bus, folders) = (bus(), folders(65_536, None));
+    fs::write(folders.shared("a"), "a").expect("written");
+    fs::write(folders.shared("new\nline"), "a").expect("written");
+    std::os::unix::fs::symlink(folders.shared("a"), folders.shared("link")).expect("made");
+    let _node = folders.serve(&bus);
+    let done = bus.run(&["files", "books"]);
+    assert_eq!((done.code, done.stdout.lines().count()), (0, 1), "{done:?}");
+    assert!(
+        done.stderr.contains("left out: 1 (") && done.stderr.contains("1 (links are not followed)"),
+        "{done:?}"
+    );
+}
