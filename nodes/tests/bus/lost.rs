@@ -14,7 +14,7 @@ use rantai_client::{CallError, Client, Proxy};
 use rantai_nodes::{Node, ServeOptions};
 use serde_json::Value;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 
 use super::support::{Bus, PATIENCE, Run, bus, until};
 
@@ -172,10 +172,12 @@ async fn a_call_that_waits_is_accepted_once_and_a_quick_one_is_not() {
     for ms in [0_u64, 1, 1_000] {
         assert_eq!(object.call::<u64>("run", ms).await.expect("answered"), ms);
     }
-    let began = Instant::now();
     let event = timeout(PATIENCE, events.next()).await.expect("in time").expect("it lives");
     let accepted = Accepted::read(&event.payload).expect("an event of the contract");
     assert_eq!(accepted.node, *node.name());
-    assert_eq!(event.properties.correlation.map(|correlation| correlation.len()), Some(16));
-    assert!(events.try_next().is_none(), "after {:?}", began.elapsed());
+    assert_eq!(event.properties.correlation.as_ref().map(Vec::len), Some(16));
+    // A broker may send it once for each of the client's own filters that match, and for no other call.
+    while let Some(again) = events.try_next() {
+        assert_eq!(again.properties.correlation, event.properties.correlation);
+    }
 }
