@@ -13,6 +13,8 @@ use crate::wire::json;
 
 /// A part has at most so many bytes, or one item.
 const PART: usize = 16 << 10;
+/// The first part has at most so many: its first item is waited for.
+const FIRST_PART: usize = 1 << 10;
 /// The most bytes of a list for a caller that takes no parts, unless its node says otherwise.
 const LIST: usize = 1 << 20;
 
@@ -155,7 +157,8 @@ async fn send<T: Serialize>(
             let most = parts.largest_item();
             if item.len() > most { Err(Fault::too_large(most)) } else { Ok(item) }
         });
-        let is_full = item.as_ref().map_or(true, |item| part.text.len() + item.len() > PART);
+        let most = if has_begun { PART } else { FIRST_PART };
+        let is_full = item.as_ref().map_or(true, |item| part.text.len() + item.len() > most);
         if part.items > 0 && is_full {
             let (payload, count) = part.take();
             parts.send(payload, count).await;
