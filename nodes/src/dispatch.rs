@@ -30,7 +30,6 @@ mod streaming;
 
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 use parking_lot::RwLock;
 use rantai_client::object::{Call, Calls, Context, Delivery, Emitter, no_such_method};
@@ -178,14 +177,12 @@ impl Dispatcher {
     /// two have crossed: it has got the last part then.
     fn more(&self, served: &Arc<Served>, admitted: &Admitted) {
         let Admitted { request, route, .. } = admitted;
-        match (served.streams.of(request), Taken::read(request)) {
-            (Some(stream), Ok(taken)) => stream.more(taken, Duration::from_millis(request.ttl_ms)),
-            (None, _) => {
-                let fault = Fault::new(Code::MISMATCH, "there is no such stream on this node (any more)");
-                self.replies.reply(served, route, Outcome::Fault(fault));
-            }
-            (Some(_), Err(fault)) => tracing::debug!("rpc.more: {fault}"),
-        }
+        let fault = match Taken::read(request) {
+            Ok(taken) if served.streams.more(request, taken) => return,
+            Ok(_) => Fault::new(Code::MISMATCH, "there is no such stream on this node (any more)"),
+            Err(fault) => fault,
+        };
+        self.replies.reply(served, route, Outcome::Fault(fault));
     }
 
     /// The object that a message is for; a message for none is refused where it names this node.
@@ -310,15 +307,20 @@ impl Dispatcher {
             None => None,
             Some((key, Met::New)) => Some(key),
             Some((_, Met::Running)) => {
-                // It attaches: its reply is that of the request that runs. Its caller may have missed who runs it.
+                // It attaches: its reply is that of the request that runs. Its caller may have missed who runs it, and the
+                // first parts of its stream.
                 self.replies.accepted(served, &route);
+                served.streams.send_again(&request, &route);
                 return served.stats.refused("repeated");
             }
             Some((_, Met::Finished(reply))) => {
                 served.stats.refused("repeated");
                 return self.replies.publish(&route, reply.again());
             }
-            Some((_, Met::Other)) => {
+            Some((_, Met::Forgotten)) if served.streams.send_again(&request, &route) => {
+                return served.stats.refused("repeated");
+            }
+            Some((_, Met::Forgotten | Met::Other)) => {
                 served.stats.refused("identity_reused");
                 let text = "this identity was used for another request, or its reply is no longer kept";
                 let fault = Fault::new(Code::IDENTITY_REUSED, text);

@@ -19,7 +19,7 @@ const FIRST_PART: usize = 1 << 10;
 const LIST: usize = 1 << 20;
 
 /// How the result of one call goes out.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub enum Delivery {
     /// As one list of at most so many bytes.
     List {
@@ -28,9 +28,6 @@ pub enum Delivery {
     },
     /// In parts.
     Parts(std::sync::Arc<dyn Parts>),
-    /// As one list of a mebibyte at most.
-    #[default]
-    Default,
     /// Not at all: the caller keeps what it gets, and takes no streams.
     Refused,
 }
@@ -38,10 +35,16 @@ pub enum Delivery {
 impl fmt::Debug for Delivery {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::List { .. } | Self::Default => "List",
+            Self::List { .. } => "List",
             Self::Parts(_) => "Parts",
             Self::Refused => "Refused",
         })
+    }
+}
+
+impl Default for Delivery {
+    fn default() -> Self {
+        Self::List { bytes: LIST }
     }
 }
 
@@ -114,7 +117,6 @@ impl Context {
                 return Err(Fault::failed("is_stream", text));
             }
             Delivery::List { bytes } => *bytes,
-            Delivery::Default => LIST,
         };
         let mut list = Part::default();
         while let Some(item) = items.next().await {

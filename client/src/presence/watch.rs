@@ -10,15 +10,13 @@ use tokio::time::Instant;
 
 use super::seen::{Since, Watched};
 use crate::client::Client;
-use crate::registry::View;
+use crate::registry::{QUIET, View};
 use crate::session::{Filter, Message, SubscribeError};
 use crate::subscription::{Follow, Place, Sink};
 use crate::wire::entry::{LIFETIME, NodeState, State};
 use crate::wire::name::{ClientId, ObjectName, Root};
 use crate::wire::topic::RegistryTopic;
 
-/// What is retained has come when this long nothing more of it has.
-const QUIET: Duration = Duration::from_millis(150);
 /// Replicas of one object whose states are followed.
 const MOST_NODES: usize = 64;
 

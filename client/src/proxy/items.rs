@@ -199,6 +199,7 @@ impl Request {
             taken_bytes: 0,
             granted: WINDOW,
             told: now,
+            gap: None,
             is_over: false,
         });
         match reader.first().await {
@@ -251,6 +252,8 @@ struct Reader {
     granted: u64,
     /// When the node was told last how much it may send.
     told: Instant,
+    /// When the node was first asked to send again what has not arrived.
+    gap: Option<Instant>,
     is_over: bool,
 }
 
@@ -380,14 +383,17 @@ impl Reader {
                 return Err(CallError::Fault(fault));
             }
         };
-        if from + (items.len() as u64) < self.expected || has_more && from < self.expected {
+        if has_more && from < self.expected {
             // Sent again, after a connection was lost.
             return Ok(Read::Again);
         }
-        if from != self.expected {
-            return Err(broken("items of a stream are missing"));
-        }
         self.node = response.node.as_deref().and_then(|node| ClientId::new(node).ok()).or(self.node.take());
+        if from != self.expected {
+            // What was between was lost with a connection, or dropped at QoS 0: it comes again, and so does this behind it.
+            self.fill_gap()?;
+            return Ok(Read::Again);
+        }
+        self.gap = None;
         self.expected += items.len() as u64;
         self.part_bytes += part_bytes(&message.payload);
         self.is_over = !has_more;
@@ -436,6 +442,25 @@ impl Reader {
         })
     }
 
+    /// Asks for the items that have not arrived once more, unless that was done.
+    ///
+    /// # Errors
+    ///
+    /// Where they do not come within the deadline.
+    fn fill_gap(&mut self) -> Result<(), CallError> {
+        match self.gap {
+            None => {
+                self.gap = Some(Instant::now());
+                if let Some(more) = self.more(true) {
+                    let _ = self.request.proxy.client.outlet().send_now(more, 0);
+                }
+                Ok(())
+            }
+            Some(since) if since.elapsed() < self.settings().deadline => Ok(()),
+            Some(_) => Err(Fault::new(Code::BROKEN_OBJECT, "items of a stream are missing").into()),
+        }
+    }
+
     /// The connection was lost, and with it whatever was on its way: asks for that once more, on the next connection.
     async fn resume(&mut self) -> Result<(), CallError> {
         let deadline = Instant::now() + self.settings().deadline;
@@ -449,7 +474,8 @@ impl Reader {
             });
             match asked.await {
                 Ok(Ok(())) => {
-                    self.told = Instant::now();
+                    let now = Instant::now();
+                    (self.told, self.gap) = (now, Some(now));
                     return Ok(());
                 }
                 // Its node has not come back yet.

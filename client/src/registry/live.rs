@@ -19,7 +19,7 @@ use crate::wire::name::{ClientId, ObjectName, Root};
 use crate::wire::topic::RegistryTopic;
 
 /// What is retained has come when this long nothing more of it has.
-const QUIET: Duration = Duration::from_millis(150);
+pub(crate) const QUIET: Duration = Duration::from_millis(150);
 /// The longest reading of what is retained.
 const LONGEST_READING: Duration = Duration::from_secs(30);
 

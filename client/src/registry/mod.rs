@@ -9,6 +9,7 @@ mod view;
 
 pub(crate) use absence::lost;
 pub use absence::unknown;
+pub(crate) use live::QUIET;
 pub use live::{Follower, Registry};
 pub use similar::similar;
 pub use view::{Change, View};

@@ -5,15 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rantai_client::object::Canceller;
-use rantai_client::wire::request::{ReplyTo, Request};
+use rantai_client::wire::request::{IDENTIFYING, ReplyTo, Request};
 use rantai_client::wire::topic::ReplyTopic;
 use rantai_client::wire::user::User;
 use tokio::sync::Notify;
 
 use super::replies::Route;
-
-/// The shortest correlation by which a call may be cancelled, in bytes: others may guess a shorter one.
-const SHORTEST_CORRELATION: usize = 16;
 
 /// What a call is cancelled by. Whoever was sent a request and passes it on has the caller's reply topic and correlation, and
 /// differs by `via`: it cancels none but its own calls.
@@ -28,7 +25,8 @@ impl CancelKey {
     /// Of a call whose reply goes there; `None` where nobody could cancel it.
     pub(super) fn new(reply_to: &ReplyTo, correlation: &[u8], via: Option<&User>) -> Option<Self> {
         let ReplyTo::Topic(topic) = reply_to else { return None };
-        (correlation.len() >= SHORTEST_CORRELATION).then(|| Self {
+        // Others may guess a shorter one.
+        (correlation.len() >= IDENTIFYING).then(|| Self {
             reply_to: topic.as_str().to_owned(),
             correlation: correlation.to_vec(),
             via: via.cloned(),

@@ -54,7 +54,9 @@ pub(super) enum Met {
     New,
     Running,
     Finished(Reply),
-    /// The same identity with another method or other parameters, or the reply is not kept.
+    /// Finished, and its reply is not kept.
+    Forgotten,
+    /// The same identity with another method or other parameters.
     Other,
 }
 
@@ -95,7 +97,7 @@ impl Duplicates {
                 _ if known.print != print => Met::Other,
                 State::Running => Met::Running,
                 State::Finished(Some(reply)) => Met::Finished((**reply).clone()),
-                State::Finished(None) => Met::Other,
+                State::Finished(None) => Met::Forgotten,
             };
         }
         self.entered += 1;
@@ -168,7 +170,7 @@ mod tests {
         let (mut table, now) = (Duplicates::default(), Instant::now());
         assert_eq!(table.meet(1, 1, now + Duration::from_secs(90), now), Met::New);
         table.finish(1, Some(&reply(LARGEST + 1)));
-        assert_eq!(table.meet(1, 1, now, now + Duration::from_secs(89)), Met::Other);
+        assert_eq!(table.meet(1, 1, now, now + Duration::from_secs(89)), Met::Forgotten);
         assert_eq!(table.meet(1, 1, now, now + Duration::from_secs(91)), Met::New);
         assert_eq!(table.meet(2, 1, now, now), Met::New);
         table.finish(2, Some(&reply(1)));

@@ -11,7 +11,7 @@ use rantai_client::wire::fault::{Code, Fault};
 use rantai_client::wire::features::BrokerFeatures;
 use rantai_client::wire::name::{ClientId, MethodName, ObjectName, Root};
 use rantai_client::wire::reply::{Outcome, Reply};
-use rantai_client::wire::request::{Form, Refusal, ReplyTo, Request};
+use rantai_client::wire::request::{Form, IDENTIFYING, Refusal, ReplyTo, Request};
 use rantai_client::wire::topic::EventTopic;
 use rantai_client::wire::user::User;
 use tokio::time::Instant;
@@ -187,7 +187,7 @@ impl Replies {
     /// Tells the client that waits for a reply that its call is under way on this node. A call whose correlation others may
     /// guess is none that a client follows.
     pub(super) fn accepted(&self, served: &Served, route: &Route) {
-        let correlation = route.correlation.as_ref().filter(|correlation| correlation.len() >= 16);
+        let correlation = route.correlation.as_ref().filter(|correlation| correlation.len() >= IDENTIFYING);
         let epoch = served.entry.lock().as_ref().map(|entry| entry.epoch.clone());
         let (Some(client), Some(correlation), Some(epoch)) =
             (self.reply_client(&route.reply_to), correlation, epoch)

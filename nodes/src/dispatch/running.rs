@@ -125,10 +125,9 @@ impl Running {
             drop(answering);
             if let Some(key) = &key {
                 self.served.cancellable.lock().remove(key, &call);
-                if let Some(stream) = &self.stream {
-                    self.served.streams.remove(key, stream);
-                }
             }
+            let (served, stream) = (self.served.clone(), self.stream.clone());
+            let has_result = matches!(ended, Ended::Result(_));
             match ended {
                 Ended::Result(result) => self.finish(result, repeated.load(Ordering::Relaxed)),
                 Ended::Cancelled if call.leaves() => {
@@ -150,6 +149,12 @@ impl Running {
                 }
             }
             drop(place);
+            if let (Some(key), Some(stream)) = (&key, &stream)
+                && served.streams.ended(key, stream, has_result)
+            {
+                stream.is_over().await;
+                served.streams.forget(key, stream);
+            }
         });
     }
 
@@ -168,7 +173,7 @@ impl Running {
             Ok(Answer::Value(value)) => Outcome::Value(value),
             Ok(Answer::Binary(bytes)) => Outcome::Binary(bytes),
             Err(fault) => Outcome::Fault(fault),
-            Ok(Answer::LastItems { payload, .. }) => return self.end_stream(payload),
+            Ok(Answer::LastItems { payload, items }) => return self.end_stream(payload, items),
             Ok(Answer::Forward(forward)) => match forwards.forward(served, route, passage, forward) {
                 Ok(()) => {
                     served.stats.ended(&self.method, self.received, None);
@@ -193,7 +198,7 @@ impl Running {
         let reply = if secret { reply.secret() } else { reply };
         if let Some(stream) = self.stream.as_ref().filter(|stream| stream.has_begun()) {
             self.forget();
-            return replies.publish(route, stream.behind_items(reply));
+            return stream.end(stream.behind_items(reply));
         }
         if let Some(key) = self.key {
             served.duplicates.lock().finish(key, Some(&reply));
@@ -201,13 +206,18 @@ impl Running {
         replies.publish(route, if repeated { reply.again() } else { reply });
     }
 
-    /// Sends the last items of a stream. A repeat could not get those before them.
-    fn end_stream(self, payload: Vec<u8>) {
+    /// Publishes the last items of a stream. Where they are all of it, they are a reply as any other.
+    fn end_stream(self, payload: Vec<u8>, items: u64) {
         self.served.stats.ended(&self.method, self.received, None);
-        self.forget();
-        if let Some(stream) = self.stream.as_ref().filter(|stream| Instant::now() < stream.until()) {
-            self.forwards.replies.publish(&self.route, stream.last(payload));
+        let Some(stream) = self.stream.as_ref().filter(|stream| Instant::now() < stream.until()) else {
+            return self.forget();
+        };
+        let (is_whole, reply) = (!stream.has_begun(), stream.last(payload, items));
+        match self.key.filter(|_| is_whole) {
+            Some(key) => self.served.duplicates.lock().finish(key, Some(&reply)),
+            None => self.forget(),
         }
+        stream.end(reply);
     }
 
     /// Tells a caller that has taken nothing of its stream for too long: it may have been held up, and wait for the next item.

@@ -31,33 +31,103 @@ const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// Bytes that the streams of one object keep for callers that have not taken them. Above it a stream keeps one part.
 const MOST_KEPT: u64 = 64 << 20;
+/// Streams of one object that have ended and are kept for callers that have not taken all.
+const MOST_ENDED: usize = 256;
+/// Bytes that all streams keep, above which none that has ended is kept.
+const MOST_KEPT_ENDED: u64 = 16 << 20;
 /// What stands around a payload in a packet of 1 MiB, at most.
 const AROUND: usize = 4 << 10;
 
 /// The streams of one object.
 #[derive(Default)]
 pub(super) struct Streams {
-    /// By what their callers take more by.
-    by_key: Mutex<HashMap<CancelKey, Arc<Streaming>>>,
+    table: Mutex<Table>,
     /// Bytes that all of them keep.
     kept: Arc<AtomicU64>,
 }
 
+#[derive(Default)]
+struct Table {
+    /// By what their callers take more by.
+    by_key: HashMap<CancelKey, Arc<Streaming>>,
+    /// Those that have ended and whose callers have not taken all, the oldest first.
+    ended: VecDeque<(CancelKey, Arc<Streaming>)>,
+}
+
+impl Table {
+    /// Removes a stream, unless another one has its key.
+    fn remove(&mut self, key: &CancelKey, stream: &Arc<Streaming>) {
+        if self.by_key.get(key).is_some_and(|there| Arc::ptr_eq(there, stream)) {
+            self.by_key.remove(key);
+        }
+        self.ended.retain(|(_, there)| !Arc::ptr_eq(there, stream));
+    }
+}
+
 impl Streams {
     pub(super) fn insert(&self, key: CancelKey, stream: Arc<Streaming>) {
-        self.by_key.lock().insert(key, stream);
+        self.table.lock().by_key.insert(key, stream);
     }
 
-    pub(super) fn remove(&self, key: &CancelKey, stream: &Arc<Streaming>) {
-        let mut streams = self.by_key.lock();
-        if streams.get(key).is_some_and(|there| Arc::ptr_eq(there, stream)) {
-            streams.remove(key);
+    /// Removes a stream whose call has ended. With its result it is kept for a while, for a caller that has lost its connection
+    /// meanwhile: as long as that caller waits, and while there is room. Returns whether it is kept.
+    pub(super) fn ended(&self, key: &CancelKey, stream: &Arc<Streaming>, has_result: bool) -> bool {
+        let mut table = self.table.lock();
+        let now = Instant::now();
+        table.remove(key, stream);
+        while let Some((oldest, kept)) = table.ended.front().cloned()
+            && (kept.until() <= now
+                || table.ended.len() >= MOST_ENDED
+                || self.kept.load(Ordering::Relaxed) > MOST_KEPT_ENDED)
+        {
+            table.remove(&oldest, &kept);
+            drop(kept);
         }
+        let is_kept = has_result && stream.is_kept();
+        if is_kept {
+            table.by_key.insert(key.clone(), stream.clone());
+            table.ended.push_back((key.clone(), stream.clone()));
+        }
+        is_kept
+    }
+
+    /// Removes a stream that was kept.
+    pub(super) fn forget(&self, key: &CancelKey, stream: &Arc<Streaming>) {
+        self.table.lock().remove(key, stream);
+    }
+
+    /// Lets a caller take more; false where there is no such stream.
+    pub(super) fn more(&self, request: &Request, taken: Taken) -> bool {
+        let Some((key, stream)) = self.of(request) else { return false };
+        stream.more(taken, Duration::from_millis(request.ttl_ms));
+        if !stream.is_kept() && stream.has_ended() {
+            self.forget(&key, &stream);
+        }
+        true
+    }
+
+    /// Sends everything that the caller has not taken once more, for a request that was sent again; false where there is no such
+    /// stream.
+    pub(super) fn send_again(&self, request: &Request, route: &Route) -> bool {
+        let Some((_, stream)) = self.of(request).filter(|_| request.stream.is_some()) else { return false };
+        stream.prolong(route.deadline);
+        stream.send_again();
+        true
+    }
+
+    /// The stream that a request is about: one for more, or one that was sent again.
+    fn of(&self, request: &Request) -> Option<(CancelKey, Arc<Streaming>)> {
+        let correlation = request.correlation.as_deref()?;
+        let table = self.table.lock();
+        CancelKey::of_request(request, correlation).find_map(|key| {
+            let stream = table.by_key.get(&key)?.clone();
+            Some((key, stream))
+        })
     }
 
     /// What the callers of all streams take more by.
     pub(super) fn keys(&self) -> Vec<CancelKey> {
-        self.by_key.lock().keys().cloned().collect()
+        self.table.lock().by_key.keys().cloned().collect()
     }
 
     /// A stream of a caller that takes so many bytes at first, of items that are no larger than `largest`.
@@ -77,17 +147,12 @@ impl Streams {
             kept: VecDeque::new(),
             resending: false,
             resent: None,
+            end: None,
+            is_taken: false,
         };
         let largest = largest.min((1 << 20) - AROUND);
         let (state, taken, kept) = (Mutex::new(state), Notify::new(), self.kept.clone());
         Arc::new(Streaming { replies, route, largest, state, taken, kept })
-    }
-
-    /// The stream that a request for more is about.
-    pub(super) fn of(&self, request: &Request) -> Option<Arc<Streaming>> {
-        let correlation = request.correlation.as_deref()?;
-        let streams = self.by_key.lock();
-        CancelKey::of_request(request, correlation).find_map(|key| streams.get(&key).cloned())
     }
 }
 
@@ -129,6 +194,10 @@ struct State {
     resending: bool,
     /// When that was done last.
     resent: Option<Instant>,
+    /// The reply that ends it, once there is one.
+    end: Option<Reply>,
+    /// Whether the caller has said that it has all items.
+    is_taken: bool,
 }
 
 #[derive(Debug)]
@@ -183,18 +252,41 @@ impl Streaming {
 
     /// The caller takes more, for another so long.
     pub(super) fn more(self: &Arc<Self>, taken: Taken, ttl: Duration) {
+        self.prolong(Instant::now() + ttl);
         let mut state = self.state.lock();
-        state.until = state.until.max(Instant::now() + ttl);
+        state.is_taken = state.end.is_some() && taken.items >= state.items;
         state.credit = state.credit.max(taken.bytes.min(state.sent + LARGEST_CREDIT));
         while let Some(part) = state.kept.pop_front_if(|part| part.from + part.items <= taken.items) {
             self.kept.fetch_sub(part_bytes(&part.payload), Ordering::Relaxed);
         }
-        // Asked for while that goes on, it is not done twice.
-        if taken.again && !std::mem::replace(&mut state.resending, true) {
+        drop(state);
+        if taken.again {
+            self.send_again();
+        }
+        self.taken.notify_waiters();
+    }
+
+    /// The caller waits until then, at least.
+    fn prolong(&self, until: Instant) {
+        let mut state = self.state.lock();
+        state.until = state.until.max(until);
+    }
+
+    /// Sends what the caller has not taken once more. Asked for while that goes on, it is not done twice.
+    fn send_again(self: &Arc<Self>) {
+        if !std::mem::replace(&mut self.state.lock().resending, true) {
             tokio::spawn(self.clone().resend());
         }
-        drop(state);
-        self.taken.notify_waiters();
+    }
+
+    /// Whether it has ended, and its caller may not have all of it.
+    fn is_kept(&self) -> bool {
+        let state = self.state.lock();
+        state.has_begun && state.end.is_some() && !state.is_taken
+    }
+
+    fn has_ended(&self) -> bool {
+        self.state.lock().end.is_some()
     }
 
     /// Sends what the caller has not taken once more, as fast as the node is written to.
@@ -208,26 +300,46 @@ impl Streaming {
             while self.replies.out.backlog() > BACKLOG {
                 sleep(LOOK_AGAIN).await;
             }
-            let part = {
+            let (part, end) = {
                 let mut state = self.state.lock();
                 let part = state.kept.iter().find(|part| part.from >= next && part.items > 0);
                 let part = part.map(|part| (part.from, part.items, part.payload.clone()));
                 // Before it is unlocked: the next part goes behind the last of these.
                 state.resending = part.is_some();
                 state.resent = Some(Instant::now());
-                part
+                (part, state.end.clone())
             };
-            let Some((from, items, payload)) = part else { break };
+            let Some((from, items, payload)) = part else {
+                if let Some(end) = end {
+                    self.replies.publish(&self.route, end);
+                }
+                break;
+            };
             self.publish(from, payload);
             next = from + items;
         }
         self.taken.notify_waiters();
     }
 
-    /// The reply that ends it, with the last items.
-    pub(super) fn last(&self, payload: Vec<u8>) -> Reply {
-        let from = self.state.lock().items;
+    /// The reply that ends it, with so many last items.
+    pub(super) fn last(&self, payload: Vec<u8>, items: u64) -> Reply {
+        let mut state = self.state.lock();
+        let from = state.items;
+        state.items += items;
+        drop(state);
         Reply { payload, properties: self.properties(from, false) }
+    }
+
+    /// Ends it with this reply, behind all parts.
+    pub(super) fn end(&self, reply: Reply) {
+        let mut state = self.state.lock();
+        state.end = Some(reply.clone());
+        // Whatever is being sent again goes first, and then this.
+        let is_behind = state.resending;
+        drop(state);
+        if !is_behind {
+            self.replies.publish(&self.route, reply);
+        }
     }
 
     /// The same reply behind the items that were sent.

@@ -31,6 +31,7 @@ mod session;
 mod shares;
 mod site;
 mod streams;
+mod streams_resumed;
 mod support;
 mod tasks;
 mod unasked;

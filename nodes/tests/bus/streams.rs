@@ -12,13 +12,9 @@ use rantai_client::wire::fault::{Code, Fault};
 use rantai_client::{CallError, Client, Opened, interface};
 use rantai_nodes::Node;
 use serde_json::{Value, json};
-use tokio::io::copy_bidirectional;
-use tokio::net::TcpListener;
-use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
 use super::support::{Bus, PATIENCE, bus, until};
-use super::users::CALLING;
 
 /// Counts.
 #[interface]
@@ -33,13 +29,17 @@ pub(crate) trait Counter {
     /// So many numbers, and then an error.
     async fn fails(&self, after: u64) -> Result<impl Stream<Item = Result<u64, Fault>>, Fault>;
 
+    /// The numbers below `to`, at this distance in milliseconds.
+    #[method(read_only)]
+    async fn slowly(&self, to: u64, pause: u64) -> Result<impl Stream<Item = u64>, Fault>;
+
     /// One number.
     async fn one(&self) -> Result<u64, Fault>;
 }
 
 /// How many items were made, and how many streams there are.
 #[derive(Clone, Debug, Default)]
-struct Made {
+pub(crate) struct Made {
     items: Arc<AtomicU64>,
     streams: Arc<AtomicUsize>,
 }
@@ -96,23 +96,34 @@ impl Counter for Made {
         Ok(stream::iter(items))
     }
 
+    async fn slowly(&self, to: u64, pause: u64) -> Result<impl Stream<Item = u64>, Fault> {
+        let guard = self.guard();
+        Ok(stream::unfold((0, guard), move |(next, guard)| async move {
+            if next == to {
+                return None;
+            }
+            sleep(Duration::from_millis(pause)).await;
+            Some((next, (next + 1, guard)))
+        }))
+    }
+
     async fn one(&self) -> Result<u64, Fault> {
         Ok(1)
     }
 }
 
-async fn counter(bus: &Bus) -> (Node, Made) {
+pub(crate) async fn counter(bus: &Bus) -> (Node, Made) {
     let (node, made) = (bus.node().await, Made::default());
     node.serve("counter", CounterObject(made.clone())).await.expect("served");
     (node, made)
 }
 
-fn proxy(client: &Client) -> CounterProxy {
+pub(crate) fn proxy(client: &Client) -> CounterProxy {
     CounterProxy::from(client.object("counter").deadline(PATIENCE))
 }
 
 /// Nothing of a stream is left at its node, nor here.
-async fn nothing_is_left(node: &Node, client: &Client, made: &Made) {
+pub(crate) async fn nothing_is_left(node: &Node, client: &Client, made: &Made) {
     until("no stream is left", async || made.streams() == 0 && node.objects()[0].running() == 0).await;
     assert_eq!(client.in_flight(), 0);
 }
@@ -338,45 +349,6 @@ async fn a_stream_does_not_hold_up_the_end_of_its_node() {
     assert_eq!(error.code(), Some(Code::LOST_OBJECT), "{error:?}");
     timeout(PATIENCE, draining).await.expect("soon").expect("no panic");
     assert_eq!(made.streams(), 0);
-}
-
-/// A relay before the broker, whose connections are cut whenever that is wished.
-async fn relay(bus: &Bus) -> (u16, Arc<Notify>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let port = listener.local_addr().expect("bound").port();
-    // It passes on the bytes of whatever transport it is.
-    let (place, cut) = (bus.place.bare(), Arc::new(Notify::new()));
-    let told = cut.clone();
-    tokio::spawn(async move {
-        while let Ok((mut client, _)) = listener.accept().await {
-            let (mut server, cut) = (place.open().await.expect("the broker is there"), cut.clone());
-            tokio::spawn(async move {
-                tokio::select! {
-                    _ = copy_bidirectional(&mut client, &mut server) => {}
-                    () = cut.notified() => {}
-                }
-            });
-        }
-    });
-    (port, told)
-}
-
-#[tokio::test]
-async fn a_stream_goes_on_where_its_callers_connection_was_lost() {
-    let bus = bus().await;
-    let (node, made) = counter(&bus).await;
-    let (port, cut) = relay(&bus).await;
-    let builder = Client::builder(bus.through(port, CALLING)).root(bus.root.clone());
-    let client = builder.connect().await.expect("a client");
-    let mut items = proxy(&client).count(1_000_000).await.expect("a stream");
-    for expected in 0..1_000_000_u64 {
-        if expected % 200_000 == 100_000 {
-            cut.notify_waiters();
-        }
-        assert_eq!(items.next().await.expect("another").expect("a number"), expected);
-    }
-    assert!(items.next().await.is_none());
-    nothing_is_left(&node, &client, &made).await;
 }
 
 #[tokio::test]
