@@ -1,7 +1,7 @@
 //! A publish: match, store, hand to each session's outbox.
 
+mod receivers;
 mod subscribing;
-mod takers;
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ use crate::store::{Op, Ticket};
 use crate::subscriptions::{Subscriptions, Target};
 use crate::topic::is_own_value;
 use crate::wills::HeldWill;
-use takers::Takers;
+use receivers::RequestReceivers;
 
 /// The deliveries that a publish asks for.
 pub(crate) type Targets = Vec<Target<Arc<Session>>>;
@@ -169,8 +169,8 @@ impl Router {
 
     /// Whether a message is a request that nobody takes, whoever looks on.
     fn is_unserved(&self, message: &Message, targets: &[Target<Arc<Session>>]) -> bool {
-        let takers = Takers::of(&self.shared.bus, &message.topic);
-        !message.retain && takers.is_some_and(|takers| !takers.are_in(targets))
+        let receivers = RequestReceivers::of(&self.shared.bus, &message.topic);
+        !message.retain && receivers.is_some_and(|receivers| !receivers.are_in(targets))
     }
 
     /// Whether a message is to be on disk before it is acknowledged.
@@ -192,7 +192,7 @@ impl Router {
     /// A session that is away or takes nothing is no reason to refuse a message to the others: what does not fit is
     /// dropped for it alone. A request (it has a Response Topic) for a shared group is different: where no member of the
     /// group has room and nobody else takes it, it is refused, and at once, for its caller has a deadline. Who looks on does
-    /// not answer, and does not count: on a bus whoever is none of its [`Takers`], elsewhere a subscriber without a group
+    /// not answer, and does not count: on a bus whoever is none of its [`RequestReceivers`], elsewhere a subscriber without a group
     /// whose filter is wider than the group's. Another group does: else a stranger's full group could have the requests to a
     /// server refused.
     fn look_for_room(
@@ -207,8 +207,8 @@ impl Router {
             |target: &Target<Arc<Session>>| effective_qos(message.qos, target.qos) != QoS::AtMostOnce;
         let mut soon = None;
         let mut full = None;
-        let takers = Takers::of(&shared.bus, &message.topic);
-        let is_onlooker = |target| takers.is_some_and(|takers| !takers.have(target));
+        let receivers = RequestReceivers::of(&shared.bus, &message.topic);
+        let is_onlooker = |target| receivers.is_some_and(|receivers| !receivers.have(target));
         // How closely the filters of a full group and of those that take it name the topic.
         let (mut group_full, mut taken, mut taken_by_group) = (None, None, false);
         for target in targets {

@@ -27,7 +27,7 @@ use crate::retained::{Growth, Retained};
 use crate::store::{Op, Store, Ticket};
 use crate::topic::FilterList;
 use crate::turns::Turns;
-use crate::unserved::Surveys;
+use crate::unserved::RegistryScans;
 use crate::wills::Wills;
 
 /// Connections that end in one round of the scheduler, each of which costs some ten microseconds: a few hundred together.
@@ -57,7 +57,7 @@ pub(crate) struct Shared {
     pub(crate) memory: Memory,
     pub(crate) wills: Wills,
     /// Looks through the registry for requests that nobody takes.
-    pub(crate) surveys: Surveys,
+    pub(crate) registry_scans: RegistryScans,
     pub(crate) store: Option<Store>,
     pub(crate) counters: Counters,
     /// Read where a turn begins, and nowhere else.
@@ -102,7 +102,7 @@ impl Shared {
             growth: Growth::new(config.limits.retained_bytes_per_s, memory.retained_bytes),
             memory,
             wills: Wills::default(),
-            surveys: Surveys::default(),
+            registry_scans: RegistryScans::default(),
             config,
             retained: RwLock::default(),
             store,

@@ -78,20 +78,20 @@ pub(crate) struct Target<S> {
     /// The filter with its `$share/…/`, where it came by one.
     pub(crate) shared: Option<ByteString>,
     /// How closely its filter names the topic; the closest of the matching subscriptions.
-    pub(crate) named: Named,
+    pub(crate) named: Specificity,
 }
 
 /// How closely a filter names a topic that it matches: who looks on with `#` names no level of it, and who looks on with
 /// `+/call/#` none at its beginning. Ordered by the levels at the beginning, and of equals by all of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Named {
+pub(crate) struct Specificity {
     /// Levels before the first wildcard.
     pub(crate) leading: usize,
     /// All levels that are no wildcards.
     all: usize,
 }
 
-impl Named {
+impl Specificity {
     /// The same with another level that is named, behind so many.
     fn and_level(self, behind: usize) -> Self {
         Self { leading: self.leading + usize::from(self.leading == behind), all: self.all + 1 }
@@ -104,7 +104,7 @@ struct Walk {
     /// Whether wildcards match here.
     wildcards: bool,
     levels: usize,
-    named: Named,
+    named: Specificity,
 }
 
 /// All subscriptions of all sessions.
@@ -211,7 +211,7 @@ impl<S> Node<S> {
         &'a self,
         rest: Option<&str>,
         Walk { wildcards, levels, named }: Walk,
-        each: &mut impl FnMut(&'a Leaf<S>, Named),
+        each: &mut impl FnMut(&'a Leaf<S>, Specificity),
     ) -> usize {
         if wildcards && let Some(leaf) = &self.all_below {
             each(leaf, named);
@@ -356,9 +356,9 @@ impl<S: Subscriber> Subscriptions<S> {
     }
 
     /// Calls `each` with every leaf whose filters match a topic (MQTT 5, 4.7); how many nodes were looked at.
-    fn for_each_match<'a>(&'a self, topic: &str, mut each: impl FnMut(&'a Leaf<S>, Named)) -> usize {
+    fn for_each_match<'a>(&'a self, topic: &str, mut each: impl FnMut(&'a Leaf<S>, Specificity)) -> usize {
         // A wildcard at the first level does not match topics that begin with $ [MQTT-4.7.2-1].
-        let walk = Walk { wildcards: !topic.starts_with('$'), levels: 0, named: Named::default() };
+        let walk = Walk { wildcards: !topic.starts_with('$'), levels: 0, named: Specificity::default() };
         self.root.for_each_match(Some(topic), walk, &mut each)
     }
 
@@ -382,7 +382,7 @@ impl<S: Subscriber> Subscriptions<S> {
 }
 
 impl<S: Subscriber> Target<S> {
-    fn of(subscription: &Subscription<S>, shared: Option<ByteString>, named: Named) -> Self {
+    fn of(subscription: &Subscription<S>, shared: Option<ByteString>, named: Specificity) -> Self {
         Self {
             subscriber: subscription.subscriber.clone(),
             qos: subscription.options.qos,

@@ -226,8 +226,8 @@ impl Client {
     }
 
     /// Hears which nodes accept its calls, from now on.
-    pub(crate) fn hear_acceptance(&self) {
-        if self.inner.presence.begins_to_hear() {
+    pub(crate) fn subscribe_to_accepted(&self) {
+        if self.inner.presence.claim_accepted_subscription() {
             // Where it is refused, calls learn of a node's end by the registry alone.
             let accepted = Filter::new(EventTopic::every_for(self.root(), ACCEPTED, self.id()));
             self.inner.outlet.subscribe_now(vec![accepted.qos(QoS::AtMostOnce).live().passing()]);
@@ -298,7 +298,7 @@ impl Receiver for Replies {
     fn settled(&mut self, token: u128, result: Result<(), Unsent>) {
         if let Err(error) = result {
             if error == Unsent::NobodyThere {
-                self.presence.told();
+                self.presence.unreceived();
             }
             self.pending.arrived(token, Arrived::Failed(error));
         }

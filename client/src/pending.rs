@@ -1,4 +1,4 @@
-//! Calls under way, by their correlation. No I/O.
+//! Pending calls by correlation data. No I/O.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,16 +11,16 @@ use crate::session::{Message, Unsent};
 use crate::wire::accepted::Accepted;
 use crate::wire::name::ObjectName;
 
-/// Replies of one call that may wait to be collected.
+/// Limit of replies queued for one call with several replies.
 const COLLECTED: usize = 4_096;
-/// Their payloads together, in bytes. Of one that is larger the first waits all the same.
+/// Limit of their payloads together, in bytes. A larger reply is queued if the queue is empty.
 const COLLECTED_BYTES: usize = 16 << 20;
 
-/// What comes for a call.
+/// Result of waiting for a reply.
 #[derive(Debug)]
 pub(crate) enum Arrived {
     Reply(Message),
-    /// The request did not reach anybody.
+    /// The request was not delivered, or the connection was lost.
     Failed(Unsent),
 }
 
@@ -35,18 +35,18 @@ impl Arrived {
 
 #[derive(Debug)]
 struct Waiting {
-    /// The object that was called: a reply comes on the topic that the request named, and on no other.
+    /// The called object. Replies are accepted on its reply topic only.
     object: ObjectName,
     sink: ReplySink,
-    /// The node that has said last that it carries the call out.
+    /// The node that accepted the call last.
     accepted: Option<Arc<Accepted>>,
-    /// Who is told that another node says so.
-    told: Option<Arc<Notify>>,
+    /// Notified when a node accepts the call.
+    on_accepted: Option<Arc<Notify>>,
 }
 
 impl Waiting {
     fn new(object: ObjectName, sink: ReplySink) -> Self {
-        Self { object, sink, accepted: None, told: None }
+        Self { object, sink, accepted: None, on_accepted: None }
     }
 }
 
@@ -56,16 +56,16 @@ enum ReplySink {
     Many(Collecting),
 }
 
-/// Where the replies of one call go.
+/// Bounded queue for the replies of one call.
 #[derive(Debug)]
 struct Collecting {
     sender: mpsc::Sender<Arrived>,
-    /// Bytes of payload that wait.
+    /// Queued payload bytes.
     waiting: Arc<AtomicUsize>,
 }
 
 impl Collecting {
-    /// Hands a reply over; false where there is no room for it, or nobody.
+    /// Queues a reply. Returns false if the queue is full or its receiver was dropped.
     fn send(&self, arrived: Arrived) -> bool {
         let bytes = arrived.bytes();
         let before = self.waiting.fetch_add(bytes, Ordering::Relaxed);
@@ -78,7 +78,7 @@ impl Collecting {
     }
 }
 
-/// The replies of one call, in their order.
+/// Receiver for the replies of one call, in order of arrival.
 #[derive(Debug)]
 pub(crate) struct Collected {
     receiver: mpsc::Receiver<Arrived>,
@@ -86,7 +86,7 @@ pub(crate) struct Collected {
 }
 
 impl Collected {
-    /// The next one; `None` when the client has ended. Cancelling loses nothing.
+    /// Receives the next reply; `None` after the client has shut down. Cancel safe.
     pub(crate) async fn recv(&mut self) -> Option<Arrived> {
         let arrived = self.receiver.recv().await?;
         self.waiting.fetch_sub(arrived.bytes(), Ordering::Relaxed);
@@ -94,13 +94,13 @@ impl Collected {
     }
 }
 
-/// The table.
+/// The table of pending calls.
 #[derive(Debug, Default)]
 pub(crate) struct Pending {
     calls: Mutex<HashMap<u128, Waiting>>,
 }
 
-/// A place in the table, given back when it is dropped.
+/// An entry in the table. Dropping it removes the entry.
 #[derive(Debug)]
 pub(crate) struct Ticket {
     pending: Arc<Pending>,
@@ -114,7 +114,7 @@ impl Drop for Ticket {
 }
 
 impl Pending {
-    /// A place for one reply of `object`.
+    /// Registers a call with one reply from `object`.
     pub(crate) fn one(
         self: &Arc<Self>,
         key: u128,
@@ -125,7 +125,7 @@ impl Pending {
         (Ticket { pending: self.clone(), key }, receiver)
     }
 
-    /// A place for any number of replies of `object`.
+    /// Registers a call with several replies from `object`.
     pub(crate) fn many(self: &Arc<Self>, key: u128, object: ObjectName) -> (Ticket, Collected) {
         let (sender, receiver) = mpsc::channel(COLLECTED);
         let waiting = Arc::new(AtomicUsize::new(0));
@@ -134,37 +134,37 @@ impl Pending {
         (Ticket { pending: self.clone(), key }, Collected { receiver, waiting })
     }
 
-    /// Hands a reply over that came on the reply topic of `object`; false where nobody waits for it there.
+    /// Delivers a reply from the reply topic of `object`. Returns false if no call is waiting for it there.
     pub(crate) fn replied(&self, key: u128, object: &str, message: Message) -> bool {
         let is_expected = self.calls.lock().get(&key).is_some_and(|call| call.object.as_str() == object);
         is_expected && self.arrived(key, Arrived::Reply(message))
     }
 
-    /// A node says that it carries a call out.
+    /// Records that a node has accepted a call.
     pub(crate) fn accepted(&self, key: u128, accepted: Accepted) {
         let mut calls = self.calls.lock();
         let Some(call) = calls.get_mut(&key) else { return };
         call.accepted = Some(Arc::new(accepted));
-        if let Some(told) = &call.told {
-            told.notify_one();
+        if let Some(on_accepted) = &call.on_accepted {
+            on_accepted.notify_one();
         }
     }
 
-    /// The node that carries a call out, as far as one has said so.
+    /// Returns the node that accepted a call last.
     pub(crate) fn accepted_by(&self, key: u128) -> Option<Arc<Accepted>> {
         self.calls.lock().get(&key)?.accepted.clone()
     }
 
-    /// Tells of each node that says from now on that it carries a call out.
-    pub(crate) fn told_of_acceptance(&self, key: u128) -> Arc<Notify> {
-        let told = Arc::new(Notify::new());
+    /// Returns a `Notify` that fires when a node accepts the call.
+    pub(crate) fn on_accepted(&self, key: u128) -> Arc<Notify> {
+        let on_accepted = Arc::new(Notify::new());
         if let Some(call) = self.calls.lock().get_mut(&key) {
-            call.told = Some(told.clone());
+            call.on_accepted = Some(on_accepted.clone());
         }
-        told
+        on_accepted
     }
 
-    /// Ends the wait of a call, or hands one of its replies over; false where nobody waits for it.
+    /// Completes a call with one reply, or queues a reply of one with several. Returns false if nothing waits for it.
     pub(crate) fn arrived(&self, key: u128, arrived: Arrived) -> bool {
         let mut calls = self.calls.lock();
         match calls.get(&key).map(|call| &call.sink) {
@@ -179,23 +179,23 @@ impl Pending {
         }
     }
 
-    /// The connection is gone, and with it every reply that would have come on it.
+    /// Fails every pending call, because replies are not delivered after the connection was lost.
     pub(crate) fn disconnected(&self) {
         let mut lost: Vec<u128> = self.calls.lock().keys().copied().collect();
-        // In the order of their ids, which is that of the calls, instead of that of the table.
+        // In order of their ids, which is the order of the calls.
         lost.sort_unstable();
         for key in lost {
             self.arrived(key, Arrived::Failed(Unsent::Lost));
         }
     }
 
-    /// How many calls are under way.
+    /// Number of pending calls.
     pub(crate) fn len(&self) -> usize {
         self.calls.lock().len()
     }
 }
 
-/// The key of a reply: correlation data of 16 bytes, as every request of ours has it.
+/// Key from correlation data, which is 16 bytes for every request of this client.
 pub(crate) fn key(correlation: Option<&[u8]>) -> Option<u128> {
     Some(u128::from_be_bytes(correlation?.try_into().ok()?))
 }

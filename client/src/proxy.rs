@@ -25,7 +25,7 @@ use uuid::Uuid;
 use crate::client::Client;
 use crate::error::CallError;
 use crate::pending::{Arrived, Collected};
-use crate::presence::{EARLY, Fate, SILENCE, Silent};
+use crate::presence::{CallLoss, PendingCall, SUBSCRIBE_AFTER, WATCH_AFTER};
 use crate::registry::{View, lost};
 use crate::session::{Publish, QoS, Unsent};
 use crate::wire::fault::{Code, Fault};
@@ -301,27 +301,27 @@ impl Request {
     ) -> Result<Response, CallError> {
         let client = &self.proxy.client;
         let sent = Instant::now();
-        let silent = sent + SILENCE;
-        if silent < deadline {
-            if let Ok(arrived) = timeout_at(sent + EARLY, &mut *arrived).await {
+        let watched = sent + WATCH_AFTER;
+        if watched < deadline {
+            if let Ok(arrived) = timeout_at(sent + SUBSCRIBE_AFTER, &mut *arrived).await {
                 return self.arrived(object, deadline, Ok(arrived)).await;
             }
-            client.hear_acceptance();
-            if let Ok(arrived) = timeout_at(silent, &mut *arrived).await {
+            client.subscribe_to_accepted();
+            if let Ok(arrived) = timeout_at(watched, &mut *arrived).await {
                 return self.arrived(object, deadline, Ok(arrived)).await;
             }
             let Settings { qos, target, .. } = &self.proxy.settings;
-            let call = Silent { key, object, target, qos: *qos, sent };
-            let fate = tokio::select! {
+            let call = PendingCall { key, object, target, qos: *qos, sent };
+            let loss = tokio::select! {
                 biased;
                 arrived = timeout_at(deadline, &mut *arrived) => {
                     return self.arrived(object, deadline, arrived).await;
                 }
-                fate = client.presence().fate(client, &call) => fate,
+                loss = client.presence().wait_for_loss(client, &call) => loss,
             };
-            return Err(match fate {
-                Fate::Absent => self.missing(object, deadline).await,
-                Fate::Lost(node) => lost(object, &node).into(),
+            return Err(match loss {
+                CallLoss::Absent => self.missing(object, deadline).await,
+                CallLoss::Lost(node) => lost(object, &node).into(),
             });
         }
         let arrived = timeout_at(deadline, arrived).await;

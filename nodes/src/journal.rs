@@ -239,7 +239,7 @@ fn encode(result: &Result<Answer, Fault>) -> Option<(Kind, Vec<u8>)> {
         Ok(Answer::Binary(bytes)) => (Kind::Binary, bytes.clone()),
         Err(fault) => (Kind::Fault, serde_json::to_vec(fault).ok()?),
         // Somebody else goes on with it.
-        Ok(Answer::Forward(_) | Answer::LastItems { .. }) => return None,
+        Ok(Answer::Forward(_) | Answer::FinalPart { .. }) => return None,
     };
     Some(if payload.len() > LARGEST { (Kind::Large, Vec::new()) } else { (kind, payload) })
 }

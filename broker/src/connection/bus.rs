@@ -15,7 +15,7 @@ use crate::message::{Message, Properties};
 use crate::owner::Owner;
 use crate::peer::Identity;
 use crate::session::Scratch;
-use crate::unserved::{Look, Unserved};
+use crate::unserved::{ScanSize, Unserved};
 
 /// Steps of routing that an answer to a request which nobody takes counts for.
 const STEPS_AN_ANSWER: usize = 256;
@@ -104,8 +104,8 @@ impl Connection {
         let may_read =
             |topic: &str| !has_rules || shared.access.authorize(client, Action::Receive, topic).is_ok();
         let now = scratch.now;
-        let retained = |topic: &str, look: Look| {
-            if matches!(look, Look::Many(_)) && !shared.surveys.admit(self.owner.as_ref(), now) {
+        let retained = |topic: &str, look: ScanSize| {
+            if matches!(look, ScanSize::Many(_)) && !shared.registry_scans.admit(self.owner.as_ref(), now) {
                 return Vec::new();
             }
             let mut found = shared.retained.read().below(topic, look.most(), now);

@@ -1,6 +1,6 @@
 //! Requests that nobody takes: whoever embeds the broker may answer them, as the broker knows nothing of objects.
 
-mod surveys;
+mod registry_scans;
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use bytestring::ByteString;
 
 use crate::message::{Message, Properties};
 
-pub(crate) use surveys::Surveys;
+pub(crate) use registry_scans::RegistryScans;
 
 /// Retained messages that [`Unserved::retained`] looks at.
 const FEW: usize = 64;
@@ -34,18 +34,18 @@ pub struct Unserved<'a> {
 }
 
 /// Finds retained messages at or below a topic.
-pub(crate) type Lookup<'a> = dyn Fn(&str, Look) -> Vec<(ByteString, Bytes)> + 'a;
+pub(crate) type Lookup<'a> = dyn Fn(&str, ScanSize) -> Vec<(ByteString, Bytes)> + 'a;
 
 /// How many retained messages are looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Look {
+pub(crate) enum ScanSize {
     /// So many, at any time.
     Few(usize),
-    /// So many, where there may be another [survey](Surveys).
+    /// So many, where there may be another [scan](RegistryScans).
     Many(usize),
 }
 
-impl Look {
+impl ScanSize {
     pub(crate) fn most(self) -> usize {
         match self {
             Self::Few(most) | Self::Many(most) => most,
@@ -140,16 +140,16 @@ impl Unserved<'_> {
     /// Retained messages at a topic and below it, as topics and payloads: at most 64 are looked at. Those that the sender may
     /// not read are left out.
     pub fn retained(&self, topic: &str) -> impl Iterator<Item = (String, Vec<u8>)> {
-        self.look(topic, Look::Few(FEW))
+        self.look(topic, ScanSize::Few(FEW))
     }
 
     /// The same of the first `most`. None where the sender, or all together, have asked too often in this second: a look at many
     /// costs the others time.
-    pub fn survey(&self, topic: &str, most: usize) -> impl Iterator<Item = (String, Vec<u8>)> {
-        self.look(topic, Look::Many(most))
+    pub fn scan(&self, topic: &str, most: usize) -> impl Iterator<Item = (String, Vec<u8>)> {
+        self.look(topic, ScanSize::Many(most))
     }
 
-    fn look(&self, topic: &str, look: Look) -> impl Iterator<Item = (String, Vec<u8>)> {
+    fn look(&self, topic: &str, look: ScanSize) -> impl Iterator<Item = (String, Vec<u8>)> {
         (self.retained)(topic, look).into_iter().map(|(topic, payload)| (topic.to_string(), payload.to_vec()))
     }
 }

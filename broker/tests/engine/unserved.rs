@@ -14,7 +14,7 @@ fn answer(request: &Unserved<'_>) -> Option<UnservedReply> {
     if request.topic().contains("quiet") {
         return None;
     }
-    let names: Vec<String> = request.survey("rantai/name", 3).map(|(topic, _)| topic).collect();
+    let names: Vec<String> = request.scan("rantai/name", 3).map(|(topic, _)| topic).collect();
     let topic = request.response_topic().unwrap_or("rantai/reply/public").to_owned();
     let payload = format!("{} {}", request.topic(), names.join(" ")).into_bytes();
     Some(UnservedReply { topic, payload, user: vec![("status".to_owned(), "-32003".to_owned())] })

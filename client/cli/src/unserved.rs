@@ -64,7 +64,7 @@ fn absence(unserved: &Unserved<'_>, root: &Root, topic: &CallTopic) -> Fault {
     }
     if nodes.is_empty() {
         let registry = format!("{root}/name");
-        let entries = unserved.survey(&registry, NAMES);
+        let entries = unserved.scan(&registry, NAMES);
         let mut names: Vec<ObjectName> = entries
             .filter_map(|(entry, _)| match RegistryTopic::parse(root, &entry)? {
                 RegistryTopic::Name(object, _) => Some(object),

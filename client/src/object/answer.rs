@@ -14,7 +14,7 @@ pub enum Answer {
     /// Bytes.
     Binary(Vec<u8>),
     /// The last items of a stream, whose others were sent before: a JSON array.
-    LastItems {
+    FinalPart {
         /// The array.
         payload: Vec<u8>,
         /// How many there are in it.

@@ -114,7 +114,7 @@ mod tests {
         assert!(away.code == Code::BUSY && away.message.contains("store") && away.is_retryable());
         let unsent = CallError::Unsent(Unsent::Offline);
         assert_eq!(passed_on("store", unsent).code, Code::BUSY);
-        let lost = Fault::new(Code::LOST_OBJECT, "its node was lost").maybe();
+        let lost = Fault::new(Code::LOST_OBJECT, "its node was lost").with_maybe_executed();
         for error in [CallError::Lost, lost.into()] {
             let fault = passed_on("store", error);
             assert_eq!((fault.code, fault.is_retryable()), (Code::FAILED, false));

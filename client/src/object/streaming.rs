@@ -1,4 +1,4 @@
-//! Results that come in parts, at the object.
+//! Streamed results on the object's side.
 
 use std::fmt;
 use std::pin::{Pin, pin};
@@ -11,24 +11,24 @@ use super::context::Context;
 use crate::wire::fault::{Code, Fault};
 use crate::wire::json;
 
-/// A part has at most so many bytes, or one item.
+/// Maximum size of a part with several items, in bytes.
 const PART: usize = 16 << 10;
-/// The first part has at most so many: its first item is waited for.
+/// The same for the first part, to send the first item early.
 const FIRST_PART: usize = 1 << 10;
-/// The most bytes of a list for a caller that takes no parts, unless its node says otherwise.
+/// Default maximum of a result list, in bytes.
 const LIST: usize = 1 << 20;
 
-/// How the result of one call goes out.
+/// How the items of a result are delivered.
 #[derive(Clone)]
 pub enum Delivery {
-    /// As one list of at most so many bytes.
+    /// One list.
     List {
-        /// The limit.
+        /// Maximum size of the list, in bytes.
         bytes: usize,
     },
-    /// In parts.
+    /// Parts, under flow control.
     Parts(std::sync::Arc<dyn Parts>),
-    /// Not at all: the caller keeps what it gets, and takes no streams.
+    /// Not at all: the method fails, because the caller stores results and takes no streams.
     Refused,
 }
 
@@ -48,16 +48,16 @@ impl Default for Delivery {
     }
 }
 
-/// Where a node takes the parts of a result.
+/// Sink for the parts of a result.
 pub trait Parts: Send + Sync {
-    /// The largest item, in bytes of JSON.
+    /// Maximum size of one item, in bytes of JSON.
     fn largest_item(&self) -> usize;
 
-    /// Takes the next part: a JSON array of so many items. Waits until the caller takes it.
+    /// Sends the next part, a JSON array of `items` items. Waits for credit.
     fn send(&self, payload: Vec<u8>, items: u64) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
 }
 
-/// Items on their way: a JSON array that is not closed yet.
+/// Items of the next part: a JSON array without its closing bracket.
 #[derive(Debug, Default)]
 struct Part {
     text: Vec<u8>,
@@ -81,7 +81,7 @@ impl Part {
     }
 }
 
-/// An item as JSON.
+/// Serializes an item.
 fn written(item: &impl Serialize) -> Result<Vec<u8>, Fault> {
     let broken = |error| Fault::new(Code::BROKEN_OBJECT, format!("an item that is no JSON: {error}"));
     let value = serde_json::to_value(item).map_err(broken)?;
@@ -89,22 +89,22 @@ fn written(item: &impl Serialize) -> Result<Vec<u8>, Fault> {
 }
 
 impl Context {
-    /// Answers with the items of a stream: in parts where the caller takes them so, and in one list otherwise. A caller that is
-    /// slow slows the stream, which is not asked for an item before there is room for it. Dropped with the call, when its caller
-    /// gives it up.
+    /// Answers with the items of a stream: in parts if the caller asked for a stream, else as one list. The stream is polled
+    /// for an item only while the caller has credit, so a slow caller slows the stream down. The stream is dropped when the
+    /// call is cancelled.
     ///
     /// # Errors
     ///
-    /// -32007 where the list, or one item, would be too large, and -32603 for an item that is no JSON.
+    /// -32007 if the list or one item is too large; -32603 if an item cannot be serialized.
     pub async fn stream<T: Serialize>(&self, items: impl Stream<Item = T>) -> Result<Answer, Fault> {
         self.try_stream(items.map(Ok)).await
     }
 
-    /// As [`stream`](Self::stream), of items one of which may be an error, which ends it.
+    /// Same as [`stream`](Self::stream) for a stream of results. The first error ends it.
     ///
     /// # Errors
     ///
-    /// That one, and those of [`stream`](Self::stream).
+    /// The stream's error, and those of [`stream`](Self::stream).
     pub async fn try_stream<T: Serialize>(
         &self,
         items: impl Stream<Item = Result<T, Fault>>,
@@ -143,7 +143,7 @@ async fn send<T: Serialize>(
         let next = if let Some(next) = items.next().now_or_never() {
             next
         } else {
-            // What is there goes out before anybody waits for more; the first part says that it has begun.
+            // Flush before waiting. The first part, even if empty, tells the caller that the stream has started.
             if part.items > 0 || !has_begun {
                 let (payload, count) = part.take();
                 parts.send(payload, count).await;
@@ -153,7 +153,7 @@ async fn send<T: Serialize>(
         };
         let Some(item) = next else {
             let (payload, items) = part.take();
-            return Ok(Answer::LastItems { payload, items });
+            return Ok(Answer::FinalPart { payload, items });
         };
         let item = item.and_then(|item| written(&item)).and_then(|item| {
             let most = parts.largest_item();
@@ -217,7 +217,7 @@ mod tests {
         }));
         let answer = context.stream(slow).await;
         assert_eq!(*sent.0.lock(), [(json!([1, 2]), 2)]);
-        assert_eq!(answer, Ok(Answer::LastItems { payload: b"[3]".to_vec(), items: 1 }));
+        assert_eq!(answer, Ok(Answer::FinalPart { payload: b"[3]".to_vec(), items: 1 }));
     }
 
     #[tokio::test]
@@ -230,9 +230,9 @@ mod tests {
         });
         let answer = context.stream(late).await;
         assert_eq!(*sent.0.lock(), [(json!([]), 0)]);
-        assert_eq!(answer, Ok(Answer::LastItems { payload: b"[1]".to_vec(), items: 1 }));
+        assert_eq!(answer, Ok(Answer::FinalPart { payload: b"[1]".to_vec(), items: 1 }));
         let answer = context.stream(stream::empty::<u8>()).await;
-        assert_eq!(answer, Ok(Answer::LastItems { payload: b"[]".to_vec(), items: 0 }));
+        assert_eq!(answer, Ok(Answer::FinalPart { payload: b"[]".to_vec(), items: 0 }));
     }
 
     #[tokio::test]
@@ -253,7 +253,7 @@ mod tests {
         let last = context.stream(texts).await;
         let counts: Vec<u64> = sent.0.lock().iter().map(|(_, items)| *items).collect();
         assert_eq!(counts, [1, 1, 3], "ten, ninety thousand, and three with twenty");
-        assert!(matches!(last, Ok(Answer::LastItems { items: 2, .. })), "{last:?}");
+        assert!(matches!(last, Ok(Answer::FinalPart { items: 2, .. })), "{last:?}");
         let fault = context.stream(stream::iter(["x".repeat(100_000)])).await.expect_err("too large");
         assert_eq!(fault.code, Code::TOO_LARGE);
     }

@@ -1,9 +1,8 @@
-//! What has become of calls that hear nothing: whether anybody is there to answer, and whether the node that carries a call
-//! out still is.
+//! Detects lost calls: no server for the object, or the node that carries the call out has gone.
 //!
-//! A call that has waited for [`SILENCE`] follows the registry's word on its object, together with all others of the same
-//! client that wait for this object. It ends early where its node is gone, and where nobody serves the object. `seen` decides,
-//! `watch` reads the registry.
+//! A call without a reply for [`WATCH_AFTER`] follows the registry entries of its object and the state of the node that
+//! accepted it. All such calls of one client to one object share one subscription. `seen` decides without I/O; `watch` reads
+//! the registry.
 
 mod seen;
 mod watch;
@@ -22,36 +21,36 @@ use crate::wire::features::BrokerFeatures;
 use crate::wire::name::{ClientId, ObjectName};
 use crate::wire::topic::Target;
 use seen::{Seen, Suspicion};
-use watch::Watch;
+use watch::ObjectWatch;
 
-/// A call that has heard nothing for this long subscribes to the word of the node that accepts it, which comes later.
-pub(crate) const EARLY: Duration = Duration::from_millis(100);
-/// A call that has heard nothing for this long asks the registry.
-pub(crate) const SILENCE: Duration = Duration::from_millis(250);
-/// A call that no node says to carry out for this long was taken by one that says nothing, or by none.
-const UNACCEPTED: Duration = Duration::from_millis(750);
-/// A node that is gone for this long is taken for lost: it may have lost no more than its connection, and its reply may be on
-/// its way.
+/// Time without a reply after which the client subscribes to `accepted` events, before nodes publish them.
+pub(crate) const SUBSCRIBE_AFTER: Duration = Duration::from_millis(100);
+/// Time without a reply after which a call follows the registry.
+pub(crate) const WATCH_AFTER: Duration = Duration::from_millis(250);
+/// Time after sending by which a node that supports `accepted` events has published one.
+const ACCEPT_TIMEOUT: Duration = Duration::from_millis(750);
+/// Time that a node stays lost before the call ends: the node may only have lost its connection, and its reply may still
+/// arrive.
 const GRACE: Duration = Duration::from_millis(400);
-/// The same of a node that has accepted the call, whose end is noticed at once.
-const LONGER_GRACE: Duration = Duration::from_millis(600);
-/// An object that changes its node is looked for again after this time.
-const HANDOVER: Duration = Duration::from_millis(1_500);
+/// The same for a node that has accepted the call, whose loss is seen immediately.
+const ACCEPTED_GRACE: Duration = Duration::from_millis(600);
+/// Time that an object stays unserved before the call ends: it may be moving to another node.
+const HANDOVER_TIMEOUT: Duration = Duration::from_millis(1_500);
 
-/// What is known of the objects that are called.
+/// Loss detection of one client.
 #[derive(Debug, Default)]
 pub(crate) struct Presence {
-    /// Whether this broker has ever said that nobody subscribes to a topic.
-    tells: AtomicBool,
-    /// Whether this connection is subscribed to the word of nodes that accept calls.
-    hears: AtomicBool,
-    /// What is read of objects while calls of them wait. Held while a reading begins, so that there is one for each.
-    watches: Mutex<HashMap<ObjectName, Weak<Watch>>>,
+    /// Whether this broker has sent PUBACK 0x10 before.
+    reports_unreceived: AtomicBool,
+    /// Whether this connection has subscribed to `accepted` events.
+    has_subscribed: AtomicBool,
+    /// Registry subscriptions by object. Locked while one is made, so that each object has at most one.
+    watches: Mutex<HashMap<ObjectName, Weak<ObjectWatch>>>,
 }
 
-/// A call that has heard nothing yet.
+/// A call without a reply so far.
 #[derive(Debug)]
-pub(crate) struct Silent<'a> {
+pub(crate) struct PendingCall<'a> {
     pub(crate) key: u128,
     pub(crate) object: &'a ObjectName,
     pub(crate) target: &'a Target,
@@ -59,45 +58,45 @@ pub(crate) struct Silent<'a> {
     pub(crate) sent: Instant,
 }
 
-/// Why no reply will come.
+/// Reason why a call gets no reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Fate {
-    /// Nobody serves the object.
+pub(crate) enum CallLoss {
+    /// No node serves the object.
     Absent,
-    /// This node had the call, or may have had it, and is gone.
+    /// This node has, or may have, received the call, and is lost.
     Lost(ClientId),
 }
 
 impl Presence {
-    /// Notes that the broker has said that nobody subscribes to a topic.
-    pub(crate) fn told(&self) {
-        self.tells.store(true, Ordering::Relaxed);
+    /// Records that the broker has sent PUBACK 0x10.
+    pub(crate) fn unreceived(&self) {
+        self.reports_unreceived.store(true, Ordering::Relaxed);
     }
 
-    /// Whether the subscription to the word of nodes that accept calls is to be made now.
-    pub(crate) fn begins_to_hear(&self) -> bool {
-        !self.hears.load(Ordering::Relaxed) && !self.hears.swap(true, Ordering::Relaxed)
+    /// Returns true once per connection: the caller then subscribes to `accepted` events.
+    pub(crate) fn claim_accepted_subscription(&self) -> bool {
+        !self.has_subscribed.load(Ordering::Relaxed) && !self.has_subscribed.swap(true, Ordering::Relaxed)
     }
 
-    /// The connection is gone, and with it its subscription.
+    /// Resets the state that belongs to the connection.
     pub(crate) fn disconnected(&self) {
-        self.hears.store(false, Ordering::Relaxed);
+        self.has_subscribed.store(false, Ordering::Relaxed);
     }
 
-    /// Waits until a call will get no reply, by the registry's word; never returns where somebody carries it out, nor where the
-    /// registry cannot be read. Cancelling is safe.
-    pub(crate) async fn fate(&self, client: &Client, call: &Silent<'_>) -> Fate {
+    /// Waits until the registry shows that a call gets no reply. Pending forever while a node carries the call out, and where
+    /// the registry is not readable. Cancel safe.
+    pub(crate) async fn wait_for_loss(&self, client: &Client, call: &PendingCall<'_>) -> CallLoss {
         let Ok(watch) = self.watch(client, call.object).await else { return std::future::pending().await };
-        let acceptance = client.pending().told_of_acceptance(call.key);
+        let acceptance = client.pending().on_accepted(call.key);
         let mut changes = watch.changes();
         let mut seen = Seen::default();
-        // What is suspected, and since when.
+        // The current suspicion, and since when it holds.
         let mut suspected: Option<(Suspicion, Instant)> = None;
         loop {
             let accepted = client.pending().accepted_by(call.key);
             let node = accepted.as_ref().map(|accepted| &accepted.node);
             if watch.follow_nodes(client, node).await.is_err() {
-                // Another connection begins, and with it every call.
+                // The connection was lost, which ends the call in another place.
                 return std::future::pending().await;
             }
             changes.borrow_and_update();
@@ -117,7 +116,7 @@ impl Presence {
                 return suspicion.clone().into();
             }
             let unaccepted =
-                (accepted.is_none() && now < call.sent + UNACCEPTED).then(|| call.sent + UNACCEPTED);
+                (accepted.is_none() && now < call.sent + ACCEPT_TIMEOUT).then(|| call.sent + ACCEPT_TIMEOUT);
             let wake = [decided, unaccepted].into_iter().flatten().min();
             let woken = async {
                 match wake {
@@ -133,45 +132,45 @@ impl Presence {
         }
     }
 
-    /// How long something is to be suspected until it is taken for true, if ever.
+    /// Returns how long a suspicion must hold before the call ends; `None` where it never does.
     fn patience(
         &self,
         client: &Client,
-        watch: &Watch,
-        call: &Silent<'_>,
+        watch: &ObjectWatch,
+        call: &PendingCall<'_>,
         suspicion: &Suspicion,
     ) -> Option<Duration> {
         let has_accepted = client.pending().accepted_by(call.key).is_some();
-        let grace = if has_accepted { LONGER_GRACE } else { GRACE };
+        let grace = if has_accepted { ACCEPTED_GRACE } else { GRACE };
         match suspicion {
             Suspicion::Lost(_) | Suspicion::Restarted(_) => Some(grace),
             Suspicion::Cleared(_) => Some(grace.max(watch.quiet())),
             Suspicion::Unknown if self.would_have_told(client, call) => None,
-            Suspicion::NotServed | Suspicion::Unknown => Some(HANDOVER.max(watch.quiet())),
+            Suspicion::NotServed | Suspicion::Unknown => Some(HANDOVER_TIMEOUT.max(watch.quiet())),
         }
     }
 
-    /// Whether the broker would have said that nobody is there, and an empty registry may be one that this client may not read.
-    /// A broker of `rantai` refuses the subscription then.
-    fn would_have_told(&self, client: &Client, call: &Silent<'_>) -> bool {
+    /// Whether an empty registry proves nothing: this broker sends PUBACK 0x10 for topics without a subscriber, and may hide
+    /// the registry from this client. `rantai`'s broker refuses such a subscription instead.
+    fn would_have_told(&self, client: &Client, call: &PendingCall<'_>) -> bool {
         let is_ours = client.outlet().features() != BrokerFeatures::default();
-        !is_ours && self.tells.load(Ordering::Relaxed) && call.qos == QoS::AtLeastOnce
+        !is_ours && self.reports_unreceived.load(Ordering::Relaxed) && call.qos == QoS::AtLeastOnce
     }
 
-    /// What is read of an object, by whoever waits for it.
-    async fn watch(&self, client: &Client, object: &ObjectName) -> Result<Arc<Watch>, SubscribeError> {
+    /// Returns the shared subscription to an object's registry entries.
+    async fn watch(&self, client: &Client, object: &ObjectName) -> Result<Arc<ObjectWatch>, SubscribeError> {
         let mut watches = self.watches.lock().await;
         if let Some(watch) = watches.get(object).and_then(Weak::upgrade) {
             return Ok(watch);
         }
         watches.retain(|_, watch| watch.strong_count() > 0);
-        let watch = Watch::begin(client, object).await?;
+        let watch = ObjectWatch::begin(client, object).await?;
         watches.insert(object.clone(), Arc::downgrade(&watch));
         Ok(watch)
     }
 }
 
-impl From<Suspicion> for Fate {
+impl From<Suspicion> for CallLoss {
     fn from(suspicion: Suspicion) -> Self {
         match suspicion {
             Suspicion::Lost(node) | Suspicion::Cleared(node) | Suspicion::Restarted(node) => Self::Lost(node),

@@ -1,31 +1,31 @@
-//! Whether the node of a call is gone, by what the registry says. No I/O.
+//! Decides from the registry whether the node of a call is lost. No I/O.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Silent, UNACCEPTED};
+use super::{ACCEPT_TIMEOUT, PendingCall};
 use crate::registry::View;
 use crate::wire::accepted::Accepted;
 use crate::wire::entry::{Mode, NodeState, State};
 use crate::wire::name::ClientId;
 use crate::wire::topic::Target;
 
-/// How exactly it is known when a node was started or lost before it was looked at: brokers count in whole seconds.
+/// Resolution of Message Expiry Intervals, from which the age of a retained state is computed.
 const ROUNDING: Duration = Duration::from_secs(1);
 
-/// When a node was started, or lost.
+/// Time of a node's start or loss.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Since {
-    /// It was looked at then.
+    /// Observed at this time.
     Seen(Instant),
-    /// By what is retained: this or up to [`ROUNDING`] before.
+    /// Computed from a retained message: at this time, or up to [`ROUNDING`] earlier.
     Retained(Instant),
 }
 
 impl Since {
-    /// Whether it may have been after this.
+    /// Whether it may be later than `instant`.
     fn may_be_after(self, instant: Instant) -> bool {
         match self {
             Self::Seen(at) => at >= instant,
@@ -34,44 +34,44 @@ impl Since {
     }
 }
 
-/// What the registry says of one object.
+/// Registry entries and node states of one object.
 #[derive(Debug, Default)]
-pub(super) struct Watched {
+pub(super) struct ObjectState {
     pub(super) view: View,
-    /// When nodes were started, or lost, as far as that is known.
+    /// Time of each node's start or loss, where known.
     pub(super) since: BTreeMap<ClientId, Since>,
 }
 
-/// Why a call may get no reply.
+/// Reason to expect no reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Suspicion {
-    /// The node that has it, or may have it, is lost or was started again.
+    /// The node that has, or may have, the call is lost, or runs with another epoch.
     Lost(ClientId),
-    /// That node has taken itself, or the object, out of the registry.
+    /// That node has removed its state or the object's entry.
     Cleared(ClientId),
-    /// It was started since the request was sent, and so has none of the calls before.
+    /// The node was started after the request was sent, so it does not have the call.
     Restarted(ClientId),
-    /// The object is registered, and nobody serves it.
+    /// The object is registered and not served.
     NotServed,
     /// The object is not registered.
     Unknown,
 }
 
-/// What one call has seen of the registry since it waits.
+/// Registry observations of one call.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
-    /// Nodes that served the object at some time.
+    /// Nodes that have served the object since the call is monitored.
     served: BTreeMap<ClientId, Mode>,
-    /// Nodes whose state was readable at some time.
+    /// Nodes whose state was readable at least once.
     known: BTreeSet<ClientId>,
 }
 
 impl Seen {
-    /// What is to be suspected now.
+    /// Returns the current suspicion, if any.
     pub(super) fn suspicion(
         &mut self,
-        watched: &Watched,
-        call: &Silent<'_>,
+        watched: &ObjectState,
+        call: &PendingCall<'_>,
         accepted: Option<&Accepted>,
         now: Instant,
     ) -> Option<Suspicion> {
@@ -88,8 +88,8 @@ impl Seen {
         for (node, entry) in view.entries(call.object).filter(|(node, _)| finishes.contains(node)) {
             self.served.insert(node.clone(), entry.mode);
         }
-        let is_late = now >= call.sent + UNACCEPTED;
-        // The only one that can have it, as nobody else serves an exclusive name.
+        let is_late = now >= call.sent + ACCEPT_TIMEOUT;
+        // An exclusive name has one server; where nobody serves it now, that server had the call.
         let had_it = |mode: Mode| mode == Mode::Exclusive && finishes.is_empty() || is_late;
         let gone = self.served.iter().find(|(node, mode)| !finishes.contains(node) && had_it(**mode));
         if let Some((node, _)) = gone {
@@ -108,12 +108,12 @@ impl Seen {
         if let Some((node, _)) = lost {
             return Some(Suspicion::Lost(node.clone()));
         }
-        // Whoever has the call says so soon, and one that was just started does not.
+        // A node that has the call publishes `accepted` in time; one that was just started does not have it.
         let is_alone = |node: &ClientId| finishes.iter().all(|other| *other == node);
         let mut claims = view
             .entries(call.object)
             .filter(|(node, entry)| is_asked(node) && is_new(node) && entry.is_served(view.state(node)));
-        // Who has settled an exclusive name has held it for longer than a call is silent, or was seen to do so.
+        // Settling an exclusive name takes a second, longer than a call waits before it is monitored.
         let new = claims.find(|(node, entry)| match entry.mode {
             Mode::Exclusive => is_alone(node) && (!entry.settled || was_seen(node)),
             Mode::Replica => is_late,
@@ -128,8 +128,8 @@ impl Seen {
         }
     }
 
-    /// Of the node that carries a call out. One whose state was never there is one whose state may not be read.
-    fn of_node(&mut self, watched: &Watched, accepted: &Accepted) -> Option<Suspicion> {
+    /// Checks the node that accepted the call. A node whose state was never seen may be one whose state is not readable.
+    fn of_node(&mut self, watched: &ObjectState, accepted: &Accepted) -> Option<Suspicion> {
         let node = &accepted.node;
         let is_there = |state: &NodeState| state.state != State::Lost && state.epoch == accepted.epoch;
         match watched.view.state(node) {
@@ -149,7 +149,7 @@ mod tests {
     use crate::wire::name::ObjectName;
 
     struct World {
-        watched: Watched,
+        watched: ObjectState,
         seen: Seen,
         object: ObjectName,
         target: Target,
@@ -163,7 +163,7 @@ mod tests {
     impl World {
         fn new() -> Self {
             Self {
-                watched: Watched::default(),
+                watched: ObjectState::default(),
                 seen: Seen::default(),
                 object: ObjectName::new("echo").expect("a name"),
                 target: Target::Any,
@@ -189,7 +189,7 @@ mod tests {
         fn suspicion(&mut self, ms: u64, accepted: Option<(&str, &str)>) -> Option<Suspicion> {
             let accepted = accepted.map(|(node, epoch)| Accepted { node: id(node), epoch: epoch.to_owned() });
             let (object, target) = (&self.object, &self.target);
-            let call = Silent { key: 1, object, target, qos: QoS::AtLeastOnce, sent: self.sent };
+            let call = PendingCall { key: 1, object, target, qos: QoS::AtLeastOnce, sent: self.sent };
             let now = self.sent + Duration::from_millis(ms);
             self.seen.suspicion(&self.watched, &call, accepted.as_ref(), now)
         }

@@ -1,4 +1,4 @@
-//! The registry's word on one object, kept current while calls of it wait.
+//! Subscription to the registry entries of one object and the states of its nodes.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use tokio::sync::{self, watch};
 use tokio::time::Instant;
 
-use super::seen::{Since, Watched};
+use super::seen::{ObjectState, Since};
 use crate::client::Client;
 use crate::registry::{QUIET, View};
 use crate::session::{Filter, Message, SubscribeError};
@@ -17,25 +17,25 @@ use crate::wire::entry::{LIFETIME, NodeState, State};
 use crate::wire::name::{ClientId, ObjectName, Root};
 use crate::wire::topic::RegistryTopic;
 
-/// Replicas of one object whose states are followed.
+/// Limit of node states followed per object.
 const MOST_NODES: usize = 64;
 
-/// Entries of one object, and the states of its nodes. The subscriptions end when it is dropped.
+/// Subscription to one object's registry entries. Dropping it unsubscribes.
 #[derive(Debug)]
-pub(super) struct Watch {
+pub(super) struct ObjectWatch {
     live: Arc<Live>,
     place: Place,
-    /// Nodes whose states are subscribed to. Held while others are added.
+    /// Nodes whose states are subscribed to. Locked while others are added.
     nodes: sync::Mutex<BTreeSet<ClientId>>,
-    /// How long the broker took to answer the subscription.
+    /// Round-trip time of the subscription.
     answering: Duration,
 }
 
 #[derive(Debug)]
 struct Live {
     root: Root,
-    watched: Mutex<Watched>,
-    /// Counts messages.
+    watched: Mutex<ObjectState>,
+    /// Number of messages received.
     messages: watch::Sender<u64>,
 }
 
@@ -47,7 +47,7 @@ impl Follow for Live {
                 Some(RegistryTopic::Node(node)) => Some(node),
                 _ => None,
             };
-            // Of the same start, lost or not: it is only said again then.
+            // A state that is only published again keeps its time.
             let kind = |state: &NodeState| (state.epoch.clone(), state.state == State::Lost);
             let before = node.as_ref().and_then(|node| watched.view.state(node)).map(kind);
             if let Err(error) = watched.view.apply(&message.topic, &message.payload) {
@@ -66,12 +66,12 @@ impl Follow for Live {
     }
 
     fn disconnected(&self) {
-        *self.watched.lock() = Watched { view: View::new(self.root.clone()), ..Watched::default() };
+        *self.watched.lock() = ObjectState { view: View::new(self.root.clone()), ..ObjectState::default() };
         self.messages.send_modify(|count| *count += 1);
     }
 }
 
-/// When a state was published: its expiry says how long it has been retained, in whole seconds.
+/// Returns when a state was published, from its remaining Message Expiry Interval.
 fn published_at(message: &Message) -> Option<Since> {
     let now = Instant::now();
     if !message.retain {
@@ -81,15 +81,15 @@ fn published_at(message: &Message) -> Option<Since> {
     now.checked_sub(Duration::from_secs(age.into())).map(Since::Retained)
 }
 
-impl Watch {
-    /// Begins to read.
+impl ObjectWatch {
+    /// Subscribes to the entries of `object`.
     ///
     /// # Errors
     ///
-    /// Where the broker refuses the subscription, or the connection is lost.
+    /// The broker refuses the subscription, or the connection is lost.
     pub(super) async fn begin(client: &Client, object: &ObjectName) -> Result<Arc<Self>, SubscribeError> {
         let root = client.root().clone();
-        let watched = Watched { view: View::new(root.clone()), ..Watched::default() };
+        let watched = ObjectState { view: View::new(root.clone()), ..ObjectState::default() };
         let filter = Filter::new(RegistryTopic::entries_of(&root, object));
         let live = Arc::new(Live { root, watched: Mutex::new(watched), messages: watch::Sender::new(0) });
         let began = Instant::now();
@@ -98,7 +98,7 @@ impl Watch {
         Ok(Arc::new(Self { live, place, nodes: sync::Mutex::default(), answering }))
     }
 
-    /// Follows the states of all nodes that have an entry, and that of `node`.
+    /// Subscribes to the states of all nodes with an entry, and of `node`.
     pub(super) async fn follow_nodes(
         &self,
         client: &Client,
@@ -123,17 +123,17 @@ impl Watch {
         Ok(())
     }
 
-    /// Looks at it as it is now.
-    pub(super) fn look<T>(&self, look: impl FnOnce(&Watched) -> T) -> T {
+    /// Reads the current state.
+    pub(super) fn look<T>(&self, look: impl FnOnce(&ObjectState) -> T) -> T {
         look(&self.live.watched.lock())
     }
 
-    /// Tells of everything that comes from now on.
+    /// Returns a receiver that is notified of every message.
     pub(super) fn changes(&self) -> watch::Receiver<u64> {
         self.live.messages.subscribe()
     }
 
-    /// What is retained has come when this long nothing more of it has.
+    /// Time without retained messages after which all of them have arrived.
     pub(super) fn quiet(&self) -> Duration {
         QUIET.max(self.answering * 3)
     }

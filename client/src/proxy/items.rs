@@ -1,4 +1,4 @@
-//! Results that come item by item.
+//! Streamed results on the caller's side.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -16,27 +16,26 @@ use super::unheard::cancellation;
 use super::{Request, Settings};
 use crate::error::CallError;
 use crate::pending::{Arrived, Collected, Ticket};
-use crate::presence::{EARLY, Fate, SILENCE, Silent};
+use crate::presence::{CallLoss, PendingCall, SUBSCRIBE_AFTER, WATCH_AFTER};
 use crate::registry::lost;
 use crate::session::{Message, Publish, QoS, Unsent};
 use crate::wire::fault::{Code, Fault};
 use crate::wire::json::typed;
 use crate::wire::name::{ClientId, MethodName, ObjectName};
 use crate::wire::request::properties;
-use crate::wire::stream::{ASKED, Credit, MORE_METHOD, has_more, items_before, part_bytes};
+use crate::wire::stream::{Credit, MORE_METHOD, STREAM_PROPERTY, has_more, part_bytes, part_offset};
 use crate::wire::topic::{CallTopic, ReplyTopic, Target};
 
-/// Bytes of payload that may be on their way, or wait here, beside one part.
+/// Flow control window: bytes in flight or buffered here, besides one part.
 const WINDOW: u64 = 256 << 10;
-/// How long a node is left until it is asked once more whether it has the stream.
+/// Retry interval of a resume while the node is not reachable.
 const AGAIN: Duration = Duration::from_millis(250);
 
-/// The items of a result, in their order, as they come.
+/// Items of a streamed result, in order.
 ///
-/// At most about 256 KiB of them wait here or are on their way: whoever takes them slowly slows the object. Whoever takes none
-/// for as long as the [`deadline`](super::Proxy::deadline) loses the stream; while it is waited for the next item the stream goes
-/// on for as long as the object does, and [`until`](super::Proxy::until). It survives a lost connection where its node does.
-/// Dropping it cancels the call.
+/// Buffers about 256 KiB; reading slowly slows the method down. The stream has no overall deadline while items are read,
+/// except [`until`](super::Proxy::until); not reading for the [`deadline`](super::Proxy::deadline) of the call ends it with
+/// -32002. After a lost connection the missing items are retransmitted. Dropping it cancels the call.
 pub struct Items<T> {
     state: State,
     part: std::vec::IntoIter<Value>,
@@ -44,12 +43,12 @@ pub struct Items<T> {
     of: PhantomData<fn() -> T>,
 }
 
-/// What came of a request that takes its result item by item.
+/// Result of [`Request::open`].
 #[derive(Debug)]
 pub enum Opened {
-    /// A result as a whole: of a method that has no stream, or on a node that knows none.
+    /// A single result: the method does not stream, or its node does not support streams.
     Whole(Response),
-    /// Items.
+    /// A stream.
     Items(Items<Value>),
 }
 
@@ -59,7 +58,7 @@ enum State {
     Over,
 }
 
-/// A part that is waited for, and who waits for it.
+/// Future of the next part; returns the reader with it.
 type Reading = Pin<Box<dyn Future<Output = (Box<Reader>, Result<Vec<Value>, CallError>)> + Send>>;
 
 impl<T> fmt::Debug for Items<T> {
@@ -73,19 +72,19 @@ impl<T> Items<T> {
         Self { state, part: items.into_iter(), node, of: PhantomData }
     }
 
-    /// The node that they come from, as far as it says so.
+    /// Returns the node that sends the items, if known.
     pub fn node(&self) -> Option<&ClientId> {
         self.node.as_ref()
     }
 
-    /// The same items, read as another type.
+    /// Changes the item type.
     fn of_type<U>(self) -> Items<U> {
         Items { state: self.state, part: self.part, node: self.node, of: PhantomData }
     }
 }
 
 impl<T: DeserializeOwned> Items<T> {
-    /// The next item; `None` behind the last. An error is the last of all. Cancelling loses nothing.
+    /// Returns the next item, or `None` after the last. After an error there are no more items. Cancel safe.
     pub async fn next(&mut self) -> Option<Result<T, CallError>> {
         std::future::poll_fn(|context| Pin::new(&mut *self).poll_next(context)).await
     }
@@ -138,13 +137,13 @@ impl<T: DeserializeOwned> Stream for Items<T> {
 }
 
 impl Request {
-    /// Sends it, and takes its result item by item where the method has a stream.
+    /// Sends the request and asks for a stream.
     ///
     /// # Errors
     ///
-    /// What keeps it from an answer. What the object itself says instead of items is in the response.
+    /// No reply was received. Errors of the object are in the response.
     pub async fn open(mut self) -> Result<Opened, CallError> {
-        self.user.push((ASKED.to_owned(), WINDOW.to_string()));
+        self.user.push((STREAM_PROPERTY.to_owned(), WINDOW.to_string()));
         let key = self.key();
         let deadline = self.deadline();
         loop {
@@ -156,11 +155,11 @@ impl Request {
         }
     }
 
-    /// Sends it, and takes its result item by item. A list, as a method without a stream returns it, is taken for its items.
+    /// Sends the request and returns its result as a stream. A list result is returned as a stream of its elements.
     ///
     /// # Errors
     ///
-    /// What keeps it from an answer, what the object says before the first item, and a result that is no list.
+    /// No reply was received, the object returned an error before the first item, or the result is not a list.
     pub async fn stream<T: DeserializeOwned>(self) -> Result<Items<T>, CallError> {
         match self.open().await? {
             Opened::Items(items) => Ok(items.of_type()),
@@ -222,15 +221,15 @@ enum First {
     Items(Vec<Value>),
 }
 
-/// What a message brings.
+/// Content of a received message.
 enum Read {
     Whole(Response),
     Items(Vec<Value>),
-    /// Nothing new.
+    /// A duplicate, or a part behind missing items.
     Again,
 }
 
-/// Reads the parts of one stream.
+/// Receives the parts of one stream.
 struct Reader {
     request: Request,
     object: ObjectName,
@@ -238,21 +237,21 @@ struct Reader {
     _ticket: Ticket,
     arrived: Collected,
     sent: Instant,
-    /// Until when the first part is waited for.
+    /// Deadline of the first part.
     deadline: Instant,
-    /// Who sends it.
+    /// Node that sends the stream.
     node: Option<ClientId>,
-    /// Items that have arrived.
+    /// Items received in order: the expected offset of the next part.
     expected: u64,
-    /// Bytes of the part that is being taken.
+    /// Bytes of the part being read.
     part_bytes: u64,
-    /// Bytes of the parts before it.
+    /// Bytes of all parts before it.
     taken_bytes: u64,
-    /// Bytes that the node may send.
+    /// Credit granted so far, in bytes.
     granted: u64,
-    /// When the node was told last how much it may send.
+    /// Time of the last `rpc.more`.
     told: Instant,
-    /// When the node was first asked to send again what has not arrived.
+    /// Time at which a retransmission was requested, while items are missing.
     gap: Option<Instant>,
     is_over: bool,
 }
@@ -274,7 +273,7 @@ impl Reader {
         &self.settings().target
     }
 
-    /// Waits for whatever comes first.
+    /// Receives the first message.
     async fn first(&mut self) -> Result<First, CallError> {
         loop {
             let deadline = self.deadline;
@@ -291,7 +290,7 @@ impl Reader {
         }
     }
 
-    /// The next items; those before have been taken.
+    /// Returns the next part; the previous one has been read.
     async fn next_part(&mut self) -> Result<Vec<Value>, CallError> {
         self.taken_bytes += std::mem::take(&mut self.part_bytes);
         if self.taken_bytes + WINDOW >= self.granted + WINDOW / 2 {
@@ -333,23 +332,23 @@ impl Reader {
         }
     }
 
-    /// Waits for a message, or until it is known that none will come. Cancelling loses nothing.
+    /// Receives a message, or an error once no message can arrive. Cancel safe.
     async fn receive(&mut self) -> Result<Read, CallError> {
         let client = self.request.proxy.client.clone();
         let arrived = {
             let Self { request, object, key, sent, arrived, .. } = &mut *self;
             let Settings { qos, target, .. } = &request.proxy.settings;
-            let call = Silent { key: *key, object, target, qos: *qos, sent: *sent };
+            let call = PendingCall { key: *key, object, target, qos: *qos, sent: *sent };
             let gone = async {
-                sleep(EARLY).await;
-                client.hear_acceptance();
-                sleep(SILENCE.saturating_sub(EARLY)).await;
-                client.presence().fate(&client, &call).await
+                sleep(SUBSCRIBE_AFTER).await;
+                client.subscribe_to_accepted();
+                sleep(WATCH_AFTER.saturating_sub(SUBSCRIBE_AFTER)).await;
+                client.presence().wait_for_loss(&client, &call).await
             };
             tokio::select! {
                 biased;
                 arrived = arrived.recv() => Ok(arrived),
-                fate = gone => Err(fate),
+                loss = gone => Err(loss),
             }
         };
         match arrived {
@@ -363,14 +362,14 @@ impl Reader {
             }
             Ok(Some(Arrived::Failed(error))) => Err(error.into()),
             Ok(None) => Err(CallError::Unsent(Unsent::Ended)),
-            Err(Fate::Absent) => Err(self.request.missing(&self.object, self.deadline).await),
-            Err(Fate::Lost(node)) => Err(lost(&self.object, &node).into()),
+            Err(CallLoss::Absent) => Err(self.request.missing(&self.object, self.deadline).await),
+            Err(CallLoss::Lost(node)) => Err(lost(&self.object, &node).into()),
         }
     }
 
     fn read(&mut self, message: &Message) -> Result<Read, CallError> {
         let response = response(&message.payload, &message.properties);
-        let Some(from) = items_before(&message.properties) else {
+        let Some(from) = part_offset(&message.properties) else {
             return Ok(Read::Whole(response));
         };
         let has_more = has_more(&message.properties);
@@ -384,12 +383,12 @@ impl Reader {
             }
         };
         if has_more && from < self.expected {
-            // Sent again, after a connection was lost.
+            // Retransmitted.
             return Ok(Read::Again);
         }
         self.node = response.node.as_deref().and_then(|node| ClientId::new(node).ok()).or(self.node.take());
         if from != self.expected {
-            // What was between was lost with a connection, or dropped at QoS 0: it comes again, and so does this behind it.
+            // Items were lost with a connection, or dropped at QoS 0; this part is retransmitted behind them.
             self.fill_gap()?;
             return Ok(Read::Again);
         }
@@ -400,24 +399,24 @@ impl Reader {
         Ok(Read::Items(items))
     }
 
-    /// Tells the node that it is still waited for, where that was not said for long.
+    /// Sends `rpc.more` if the last one is too old, to keep the stream alive.
     fn keep(&mut self) {
         if self.told.elapsed() > self.settings().deadline / 3 {
             self.grant();
         }
     }
 
-    /// Tells the node how much it may send.
+    /// Sends `rpc.more` with a full window.
     fn grant(&mut self) {
         self.granted = self.taken_bytes + WINDOW;
         self.told = Instant::now();
         if let Some(more) = self.more(false) {
-            // Where there is no connection, the stream is asked for again at the next one.
+            // Without a connection, `resume` sends it on the next one.
             let _ = self.request.proxy.client.outlet().send_now(more, 0);
         }
     }
 
-    /// `rpc.more`.
+    /// Builds `rpc.more`; `None` if the node is not known yet.
     fn more(&self, again: bool) -> Option<Publish> {
         let client = &self.request.proxy.client;
         let root = client.root();
@@ -442,11 +441,11 @@ impl Reader {
         })
     }
 
-    /// Asks for the items that have not arrived once more, unless that was done.
+    /// Requests the retransmission of missing items, once.
     ///
     /// # Errors
     ///
-    /// Where they do not come within the deadline.
+    /// The items have not arrived within the deadline.
     fn fill_gap(&mut self) -> Result<(), CallError> {
         match self.gap {
             None => {
@@ -461,7 +460,7 @@ impl Reader {
         }
     }
 
-    /// The connection was lost, and with it whatever was on its way: asks for that once more, on the next connection.
+    /// Requests the retransmission of missing items after a lost connection. Waits for the next connection.
     async fn resume(&mut self) -> Result<(), CallError> {
         let deadline = Instant::now() + self.settings().deadline;
         let deadline = self.settings().until.map_or(deadline, |until| until.min(deadline));
@@ -478,7 +477,7 @@ impl Reader {
                     (self.told, self.gap) = (now, Some(now));
                     return Ok(());
                 }
-                // Its node has not come back yet.
+                // The node has not reconnected yet.
                 Ok(Err(Unsent::NobodyThere | Unsent::Lost | Unsent::Offline)) => sleep(AGAIN).await,
                 Ok(Err(error)) => return Err(error.into()),
                 Err(_) => return Err(CallError::Lost),
@@ -486,7 +485,7 @@ impl Reader {
         }
     }
 
-    /// Cancels the call at its node.
+    /// Sends `rpc.cancel`.
     fn cancel(&self) {
         let target = self.node.clone().map_or_else(|| self.target().clone(), Target::Node);
         let deadline = Instant::now() + self.settings().deadline;

@@ -30,7 +30,7 @@ pub(crate) fn lost(object: &ObjectName, node: &ClientId) -> Fault {
     let text = format!(
         "{object}: its node {node} was lost while the call waited; the method may have been carried out"
     );
-    Fault::new(Code::LOST_OBJECT, text).with("node", node.as_str()).maybe()
+    Fault::new(Code::LOST_OBJECT, text).with("node", node.as_str()).with_maybe_executed()
 }
 
 /// The error of a request to an object that the registry does not have: -32003, with the names that may have been meant

@@ -1,20 +1,20 @@
-//! The event by which a node tells a caller that it carries its call out.
+//! The `accepted` event: a node tells a caller that it carries its call out.
 
 use serde::{Deserialize, Serialize};
 
 use super::name::ClientId;
 
-/// The event's name, in `{root}/event/{object}/accepted/{client}`.
+/// Event name, as in `{root}/event/{object}/accepted/{client}`.
 pub const ACCEPTED: &str = "accepted";
-/// The largest payload that is read, in bytes.
+/// Maximum payload size, in bytes.
 const LARGEST: usize = 512;
 
-/// Who carries a call out. Sent with the correlation of the request, which must have at least 16 bytes.
+/// Payload of the event. Its correlation is that of the request, of at least 16 bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Accepted {
-    /// The node.
+    /// Node that carries the call out.
     pub node: ClientId,
-    /// Of which start, as its state in the registry says it.
+    /// Epoch of that node, as in its registry state.
     pub epoch: String,
 }
 
@@ -25,7 +25,7 @@ struct Written {
 }
 
 impl Accepted {
-    /// Reads it; `None` for what is none.
+    /// Parses a payload; `None` if it is not valid.
     pub fn read(payload: &[u8]) -> Option<Self> {
         if payload.len() > LARGEST {
             return None;
@@ -34,7 +34,7 @@ impl Accepted {
         Some(Self { node: ClientId::new(&node).ok()?, epoch })
     }
 
-    /// Writes it.
+    /// Serializes the payload.
     pub fn write(&self) -> Vec<u8> {
         let written = Written { node: self.node.to_string(), epoch: self.epoch.clone() };
         serde_json::to_vec(&written).expect("two texts are JSON")

@@ -161,7 +161,7 @@ impl Fault {
 
     /// The same of a request that may have been carried out: whoever sends it again may have it done twice.
     #[must_use]
-    pub fn maybe(self) -> Self {
+    pub fn with_maybe_executed(self) -> Self {
         self.with(MAYBE_EXECUTED, true)
     }
 

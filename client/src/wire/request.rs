@@ -6,7 +6,7 @@ use super::fault::{Code, Fault};
 use super::features::BrokerFeatures;
 use super::json::{self, JsonError};
 use super::name::{MethodName, Root};
-use super::stream::{self, ASKED};
+use super::stream::{self, STREAM_PROPERTY};
 use super::topic::{CallTopic, ReplyTopic};
 use super::user::User;
 use super::{BINARY, Properties};
@@ -343,7 +343,7 @@ impl Envelope {
             trail,
             traceparent: properties.user("traceparent").map(ToOwned::to_owned),
             // In JSON-RPC a request has one response.
-            stream: properties.user(ASKED).filter(|_| is_plain).and_then(stream::asked_bytes),
+            stream: properties.user(STREAM_PROPERTY).filter(|_| is_plain).and_then(stream::initial_credit),
             caller: self.caller,
             via: self.via,
         })

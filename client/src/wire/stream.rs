@@ -1,63 +1,64 @@
-//! Results that come in parts.
+//! Streamed results: replies in parts.
 //!
-//! A request with the user property [`ASKED`] may be replied to in parts: each is a JSON array of items, has [`FROM`], the number
-//! of items before it, and all but the last have [`MORE`]. The caller says by `rpc.more` how many bytes it takes.
+//! A request with the user property [`STREAM_PROPERTY`] may get its result in parts. A part is a JSON array of items with
+//! [`FROM_PROPERTY`], its offset; all but the last have [`MORE_PROPERTY`]. Flow control is by credit: the caller raises it
+//! with `rpc.more`.
 
 use serde_json::{Value, json};
 
 use super::Properties;
 
-/// The user property of a request whose caller takes its result in parts: how many bytes ([`part_bytes`]), until it says more. With 0
-/// it takes none, nor the whole in one list.
-pub const ASKED: &str = "stream";
-/// The user property of a part: the number of items before it.
-pub const FROM: &str = "from";
-/// The user property of a part that others follow, with the value `1`.
-pub const MORE: &str = "more";
-/// The built-in method by which a caller takes more. It gets no reply.
+/// User property of a request that asks for a stream: the initial credit in bytes ([`part_bytes`]). With 0 the caller takes
+/// neither a stream nor a list.
+pub const STREAM_PROPERTY: &str = "stream";
+/// User property of a part: the number of items before it.
+pub const FROM_PROPERTY: &str = "from";
+/// User property, with the value `1`, of every part but the last.
+pub const MORE_PROPERTY: &str = "more";
+/// Built-in method that raises the credit. It gets no reply.
 pub const MORE_METHOD: &str = "rpc.more";
-/// The most bytes that a caller may take at a time.
+/// Maximum of unused credit, in bytes.
 pub const LARGEST_CREDIT: u64 = 1 << 20;
-/// What each part counts for beside its payload, in bytes: many small ones take room, too.
+/// Bytes that a part counts for besides its payload, so that small parts cost credit too.
 const OVERHEAD: u64 = 128;
 
-/// How many bytes a caller takes at first; `None` for what is no number.
-pub fn asked_bytes(text: &str) -> Option<u64> {
+/// Parses [`STREAM_PROPERTY`]; `None` if it is not a decimal number.
+pub fn initial_credit(text: &str) -> Option<u64> {
     let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     is_number.then(|| text.parse().unwrap_or(LARGEST_CREDIT).min(LARGEST_CREDIT))
 }
 
-/// What a part counts for.
+/// Returns what a part counts for, in bytes.
 pub fn part_bytes(payload: &[u8]) -> u64 {
     payload.len() as u64 + OVERHEAD
 }
 
-/// What stands in `rpc.more`, whose reply topic and correlation are those of the request.
+/// Parameters of `rpc.more`. Its reply topic and correlation are those of the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Credit {
-    /// Items that the caller has taken.
+    /// Items that the caller has received.
     pub taken: u64,
-    /// Bytes that it takes, from the beginning on.
+    /// Total credit since the start of the stream, in bytes.
     pub bytes: u64,
-    /// Whether it wants all parts behind `taken` once more, as it has lost its connection.
+    /// Whether all parts behind `taken` are to be retransmitted, after a lost connection.
     pub again: bool,
 }
 
 impl Credit {
-    /// As parameters.
+    /// Returns the parameters as a JSON array.
     pub fn params(&self) -> Value {
         json!([self.taken, self.bytes, self.again])
     }
 }
 
-/// The number of items before a part; `None` where a reply is none.
-pub fn items_before(properties: &Properties) -> Option<u64> {
-    properties.user(FROM)?.parse().ok()
+/// Returns the number of items before a part; `None` if the reply is not a part.
+pub fn part_offset(properties: &Properties) -> Option<u64> {
+    properties.user(FROM_PROPERTY)?.parse().ok()
 }
 
-/// Whether other parts follow.
+/// Whether another part follows.
 pub fn has_more(properties: &Properties) -> bool {
-    properties.user(MORE) == Some("1")
+    properties.user(MORE_PROPERTY) == Some("1")
 }
 
 #[cfg(test)]
@@ -75,7 +76,7 @@ mod tests {
             ("", None),
             ("1.5", None),
         ] {
-            assert_eq!(asked_bytes(text), expected, "{text:?}");
+            assert_eq!(initial_credit(text), expected, "{text:?}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Results that come item by item, for whoever asks for them by `Accept`: lines of JSON, or server-sent events.
+//! Streamed results over HTTP: lines of JSON or server-sent events, selected by `Accept`.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -21,23 +21,23 @@ use super::guard::{Caller, Counts, Guard};
 use super::rest::Gateway;
 use super::{answer, status};
 
-/// A sign of life after this long without an item.
+/// Interval of keep-alive comments in event streams.
 const ALIVE: Duration = Duration::from_secs(15);
 
-/// How the items of a result go out.
+/// Encoding of streamed items.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ItemFormat {
-    /// One JSON value a line: `application/x-ndjson`.
+    /// One JSON value per line: `application/x-ndjson`.
     Lines,
-    /// `text/event-stream`.
+    /// Server-sent events: `text/event-stream`.
     Events,
 }
 
 impl ItemFormat {
-    /// What a request asks for: of the types in `Accept` that are known here, the first. `None` is the whole result at once.
+    /// Returns the encoding of the first supported type in `Accept`; `None` for a single JSON response.
     pub(super) fn asked_for(headers: &HeaderMap) -> Option<Self> {
         let values = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
-        // What has the weight 0 is not taken.
+        // Types with the weight 0 are excluded.
         let is_taken = |one: &&str| {
             let weights = one.split(';').skip(1).filter_map(|weight| weight.trim().strip_prefix("q="));
             !weights.into_iter().any(|weight| weight.trim().parse() == Ok(0.0))
@@ -54,9 +54,9 @@ impl ItemFormat {
     }
 }
 
-/// The items of one result, and the places that they hold.
+/// Stream of one response, with its places in the limits.
 struct Sending {
-    /// None behind the last.
+    /// `None` after the last item.
     items: Option<Items<Value>>,
     stop: watch::Receiver<bool>,
     guard: Arc<Guard>,
@@ -69,7 +69,7 @@ impl Drop for Sending {
     }
 }
 
-/// One thing to tell.
+/// Element of a response.
 enum Told {
     Item(Value),
     Failed(Fault),
@@ -77,7 +77,7 @@ enum Told {
 }
 
 impl Sending {
-    /// What is told next; none behind the end, and where the gateway ends.
+    /// Returns the next element; `None` after the last, and when the gateway stops.
     async fn next(&mut self) -> Option<Told> {
         let items = self.items.as_mut()?;
         let next = tokio::select! {
@@ -99,7 +99,8 @@ impl Sending {
 }
 
 impl Gateway {
-    /// Calls, and answers item by item; as a whole where the method has no stream. `place` is the call's.
+    /// Calls the method and streams its result; responds with a single result if the method does not stream. `place` is that
+    /// of the call.
     pub(super) async fn respond_in_items(
         &self,
         caller: &Caller,
@@ -143,11 +144,11 @@ impl Gateway {
     }
 }
 
-/// Each item in a line; behind an error the body is cut off, so that nobody takes what came for the whole.
+/// Encodes items as lines. After an error the body is aborted, so that a client cannot take it for complete.
 fn lines(sending: Sending) -> impl Stream<Item = Result<Bytes, std::io::Error>> {
     futures_util::stream::unfold((sending, false), |(mut sending, has_failed)| async move {
         if has_failed {
-            // The line before goes out while the body waits.
+            // Lets hyper flush the error line first.
             tokio::task::yield_now().await;
             let error = std::io::Error::other("the stream has failed");
             return Some((Err(error), (sending, false)));
@@ -161,7 +162,7 @@ fn lines(sending: Sending) -> impl Stream<Item = Result<Bytes, std::io::Error>> 
     })
 }
 
-/// Each item as an event `item`, and `end` or `error` behind the last.
+/// Encodes items as `item` events, with an `end` or `error` event after the last.
 fn events(sending: Sending) -> impl Stream<Item = Result<Event, Infallible>> {
     futures_util::stream::unfold(sending, |mut sending| async {
         let event = |name, data: &Value| Event::default().event(name).data(data.to_string());

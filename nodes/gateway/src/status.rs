@@ -38,7 +38,7 @@ pub(super) fn fault(error: CallError) -> Fault {
         CallError::Name(_) => Fault::new(Code::UNKNOWN_OBJECT, error.to_string()),
         CallError::Parameters(_) => Fault::new(Code::NOT_A_REQUEST, error.to_string()),
         CallError::Unsent(_) => Fault::new(Code::LOST_OBJECT, error.to_string()),
-        CallError::Lost => Fault::new(Code::LOST_OBJECT, error.to_string()).maybe(),
+        CallError::Lost => Fault::new(Code::LOST_OBJECT, error.to_string()).with_maybe_executed(),
         _ => Fault::new(Code::BROKEN_OBJECT, error.to_string()),
     }
 }
@@ -95,7 +95,7 @@ mod tests {
         assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
         let lost = answer(&Fault::new(Code::LOST_OBJECT, "its node is lost"));
         assert_eq!(lost.headers()[header::RETRY_AFTER], "5");
-        let in_the_middle = Fault::new(Code::LOST_OBJECT, "its node was lost").maybe();
+        let in_the_middle = Fault::new(Code::LOST_OBJECT, "its node was lost").with_maybe_executed();
         let unknown = answer(&in_the_middle);
         assert_eq!((unknown.status().as_u16(), unknown.headers().get(header::RETRY_AFTER)), (503, None));
     }

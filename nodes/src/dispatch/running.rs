@@ -133,7 +133,8 @@ impl Running {
                 Ended::Cancelled if call.leaves() => {
                     let node = &self.forwards.replies.node;
                     let text = format!("{}: its node {node} has ended", self.served.name);
-                    let fault = Fault::new(Code::LOST_OBJECT, text).with("node", node.as_str()).maybe();
+                    let fault =
+                        Fault::new(Code::LOST_OBJECT, text).with("node", node.as_str()).with_maybe_executed();
                     self.finish(Err(fault), false);
                 }
                 Ended::Cancelled => self.finish(Err(Fault::new(Code::CANCELLED, "cancelled")), false),
@@ -173,7 +174,7 @@ impl Running {
             Ok(Answer::Value(value)) => Outcome::Value(value),
             Ok(Answer::Binary(bytes)) => Outcome::Binary(bytes),
             Err(fault) => Outcome::Fault(fault),
-            Ok(Answer::LastItems { payload, items }) => return self.end_stream(payload, items),
+            Ok(Answer::FinalPart { payload, items }) => return self.end_stream(payload, items),
             Ok(Answer::Forward(forward)) => match forwards.forward(served, route, passage, forward) {
                 Ok(()) => {
                     served.stats.ended(&self.method, self.received, None);

@@ -1,4 +1,4 @@
-//! Results that go out in parts, as their callers take them.
+//! Streamed results on the node's side: flow control, retransmission.
 
 use std::collections::{HashMap, VecDeque};
 use std::pin::Pin;
@@ -14,7 +14,7 @@ use rantai_client::wire::Properties;
 use rantai_client::wire::fault::Fault;
 use rantai_client::wire::reply::Reply;
 use rantai_client::wire::request::{ReplyTo, Request};
-use rantai_client::wire::stream::{FROM, LARGEST_CREDIT, MORE, part_bytes};
+use rantai_client::wire::stream::{FROM_PROPERTY, LARGEST_CREDIT, MORE_PROPERTY, part_bytes};
 use tokio::sync::Notify;
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep};
@@ -22,40 +22,40 @@ use tokio::time::{Instant, sleep};
 use super::cancelling::CancelKey;
 use super::replies::{Replies, Route};
 
-/// From this many unwritten bytes of its node on no stream sends more.
+/// Send queue of the node above which streams pause, in bytes.
 const BACKLOG: usize = 1 << 20;
-/// A caller that asks for everything again and again gets it this often.
+/// Minimum interval between retransmissions of one stream.
 const RESEND_PAUSE: Duration = Duration::from_millis(250);
-/// How long a stream waits before it looks at the unwritten bytes again.
+/// Interval at which a paused stream checks the send queue.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
-/// Bytes that the streams of one object keep for callers that have not taken them. Above it a stream keeps one part.
+/// Unacknowledged bytes of an object's streams above which a stream keeps at most one part in flight.
 const MOST_KEPT: u64 = 64 << 20;
-/// Streams of one object that have ended and are kept for callers that have not taken all.
+/// Limit of ended streams kept per object for retransmission.
 const MOST_ENDED: usize = 256;
-/// Bytes that all streams keep, above which none that has ended is kept.
+/// Unacknowledged bytes above which no ended stream is kept.
 const MOST_KEPT_ENDED: u64 = 16 << 20;
-/// What stands around a payload in a packet of 1 MiB, at most.
+/// Maximum overhead of a packet besides its payload, in bytes.
 const AROUND: usize = 4 << 10;
 
-/// The streams of one object.
+/// Streams of one object.
 #[derive(Default)]
 pub(super) struct Streams {
     table: Mutex<Table>,
-    /// Bytes that all of them keep.
+    /// Unacknowledged bytes of all of them.
     kept: Arc<AtomicU64>,
 }
 
 #[derive(Default)]
 struct Table {
-    /// By what their callers take more by.
+    /// Running and ended streams.
     by_key: HashMap<CancelKey, Arc<Streaming>>,
-    /// Those that have ended and whose callers have not taken all, the oldest first.
+    /// Ended streams that are not fully acknowledged, oldest first.
     ended: VecDeque<(CancelKey, Arc<Streaming>)>,
 }
 
 impl Table {
-    /// Removes a stream, unless another one has its key.
+    /// Removes a stream, unless its key belongs to another one.
     fn remove(&mut self, key: &CancelKey, stream: &Arc<Streaming>) {
         if self.by_key.get(key).is_some_and(|there| Arc::ptr_eq(there, stream)) {
             self.by_key.remove(key);
@@ -69,8 +69,8 @@ impl Streams {
         self.table.lock().by_key.insert(key, stream);
     }
 
-    /// Removes a stream whose call has ended. With its result it is kept for a while, for a caller that has lost its connection
-    /// meanwhile: as long as that caller waits, and while there is room. Returns whether it is kept.
+    /// Called when the call of a stream has ended. A stream with a result is kept for retransmission until its deadline,
+    /// within the limits. Returns whether it is kept.
     pub(super) fn ended(&self, key: &CancelKey, stream: &Arc<Streaming>, has_result: bool) -> bool {
         let mut table = self.table.lock();
         let now = Instant::now();
@@ -91,12 +91,12 @@ impl Streams {
         is_kept
     }
 
-    /// Removes a stream that was kept.
+    /// Removes an ended stream.
     pub(super) fn forget(&self, key: &CancelKey, stream: &Arc<Streaming>) {
         self.table.lock().remove(key, stream);
     }
 
-    /// Lets a caller take more; false where there is no such stream.
+    /// Applies `rpc.more`; false if there is no such stream.
     pub(super) fn more(&self, request: &Request, taken: Taken) -> bool {
         let Some((key, stream)) = self.of(request) else { return false };
         stream.more(taken, Duration::from_millis(request.ttl_ms));
@@ -106,8 +106,7 @@ impl Streams {
         true
     }
 
-    /// Sends everything that the caller has not taken once more, for a request that was sent again; false where there is no such
-    /// stream.
+    /// Retransmits unacknowledged parts for a repeated request; false if there is no such stream.
     pub(super) fn send_again(&self, request: &Request, route: &Route) -> bool {
         let Some((_, stream)) = self.of(request).filter(|_| request.stream.is_some()) else { return false };
         stream.prolong(route.deadline);
@@ -115,7 +114,7 @@ impl Streams {
         true
     }
 
-    /// The stream that a request is about: one for more, or one that was sent again.
+    /// Returns the stream with the reply topic, correlation and `via` of a request.
     fn of(&self, request: &Request) -> Option<(CancelKey, Arc<Streaming>)> {
         let correlation = request.correlation.as_deref()?;
         let table = self.table.lock();
@@ -125,12 +124,12 @@ impl Streams {
         })
     }
 
-    /// What the callers of all streams take more by.
+    /// Returns the keys of all streams.
     pub(super) fn keys(&self) -> Vec<CancelKey> {
         self.table.lock().by_key.keys().cloned().collect()
     }
 
-    /// A stream of a caller that takes so many bytes at first, of items that are no larger than `largest`.
+    /// Creates a stream with an initial credit and a maximum item size, both in bytes.
     pub(super) fn begin(
         &self,
         replies: Arc<Replies>,
@@ -156,16 +155,16 @@ impl Streams {
     }
 }
 
-/// The result of one call, in parts.
+/// Result of one call, in parts.
 pub(super) struct Streaming {
     replies: Arc<Replies>,
     route: Route,
-    /// The largest item, in bytes.
+    /// Maximum item size, in bytes.
     largest: usize,
     state: Mutex<State>,
-    /// The caller takes more.
+    /// Notified when the credit grows or a retransmission ends.
     taken: Notify,
-    /// Bytes that all streams of the object keep.
+    /// Unacknowledged bytes of all streams of the object.
     kept: Arc<AtomicU64>,
 }
 
@@ -179,24 +178,24 @@ impl Drop for Streaming {
 
 #[derive(Debug)]
 struct State {
-    /// Bytes that the caller takes, from the beginning on.
+    /// Total credit, in bytes.
     credit: u64,
-    /// Bytes that were sent.
+    /// Bytes sent.
     sent: u64,
-    /// Items that were sent.
+    /// Items sent.
     items: u64,
     has_begun: bool,
-    /// Until when the caller waits.
+    /// Deadline, extended by `rpc.more`.
     until: Instant,
-    /// Parts that the caller has not taken yet: sent again where it has lost its connection.
+    /// Parts sent and not acknowledged, for retransmission.
     kept: VecDeque<Kept>,
-    /// Those are being sent again, and no others meanwhile, as they come in their order.
+    /// Whether a retransmission is running; new parts wait for its end to stay in order.
     resending: bool,
-    /// When that was done last.
+    /// Time of the last retransmission.
     resent: Option<Instant>,
-    /// The reply that ends it, once there is one.
+    /// Final reply, once the call has ended.
     end: Option<Reply>,
-    /// Whether the caller has said that it has all items.
+    /// Whether the caller has acknowledged all items.
     is_taken: bool,
 }
 
@@ -207,7 +206,7 @@ struct Kept {
     payload: Bytes,
 }
 
-/// What a caller takes more of.
+/// Parameters of `rpc.more`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Taken {
     items: u64,
@@ -216,11 +215,11 @@ pub(super) struct Taken {
 }
 
 impl Taken {
-    /// `rpc.more(taken, credit, again=false)`.
+    /// Reads `rpc.more(taken, credit, again=false)`.
     ///
     /// # Errors
     ///
-    /// Parameters that are none.
+    /// Invalid parameters.
     pub(super) fn read(request: &Request) -> Result<Self, Fault> {
         let mut arguments = Arguments::new(request.params.clone(), &["taken", "credit", "again"])?;
         let (items, bytes) = (arguments.take()?, arguments.take()?);
@@ -229,7 +228,7 @@ impl Taken {
 }
 
 impl Streaming {
-    /// Until when the caller waits.
+    /// Returns the deadline.
     pub(super) fn until(&self) -> Instant {
         self.state.lock().until
     }
@@ -239,7 +238,7 @@ impl Streaming {
         self.state.lock().has_begun
     }
 
-    /// Waits until the caller's time is over.
+    /// Waits for the deadline, also if it is extended meanwhile.
     pub(super) async fn is_over(&self) {
         loop {
             let until = self.until();
@@ -250,7 +249,7 @@ impl Streaming {
         }
     }
 
-    /// The caller takes more, for another so long.
+    /// Raises the credit, drops acknowledged parts and extends the deadline by `ttl`.
     pub(super) fn more(self: &Arc<Self>, taken: Taken, ttl: Duration) {
         self.prolong(Instant::now() + ttl);
         let mut state = self.state.lock();
@@ -266,20 +265,20 @@ impl Streaming {
         self.taken.notify_waiters();
     }
 
-    /// The caller waits until then, at least.
+    /// Extends the deadline.
     fn prolong(&self, until: Instant) {
         let mut state = self.state.lock();
         state.until = state.until.max(until);
     }
 
-    /// Sends what the caller has not taken once more. Asked for while that goes on, it is not done twice.
+    /// Starts a retransmission, unless one is running.
     fn send_again(self: &Arc<Self>) {
         if !std::mem::replace(&mut self.state.lock().resending, true) {
             tokio::spawn(self.clone().resend());
         }
     }
 
-    /// Whether it has ended, and its caller may not have all of it.
+    /// Whether it has ended and is not fully acknowledged.
     fn is_kept(&self) -> bool {
         let state = self.state.lock();
         state.has_begun && state.end.is_some() && !state.is_taken
@@ -289,7 +288,7 @@ impl Streaming {
         self.state.lock().end.is_some()
     }
 
-    /// Sends what the caller has not taken once more, as fast as the node is written to.
+    /// Retransmits unacknowledged parts and the final reply, paced by the send queue.
     async fn resend(self: Arc<Self>) {
         let mut next = 0;
         let again = self.state.lock().resent.map(|at| at + RESEND_PAUSE);
@@ -304,7 +303,7 @@ impl Streaming {
                 let mut state = self.state.lock();
                 let part = state.kept.iter().find(|part| part.from >= next && part.items > 0);
                 let part = part.map(|part| (part.from, part.items, part.payload.clone()));
-                // Before it is unlocked: the next part goes behind the last of these.
+                // While locked: the next new part follows the last of these.
                 state.resending = part.is_some();
                 state.resent = Some(Instant::now());
                 (part, state.end.clone())
@@ -321,7 +320,7 @@ impl Streaming {
         self.taken.notify_waiters();
     }
 
-    /// The reply that ends it, with so many last items.
+    /// Builds the final reply with the last `items` items.
     pub(super) fn last(&self, payload: Vec<u8>, items: u64) -> Reply {
         let mut state = self.state.lock();
         let from = state.items;
@@ -330,11 +329,11 @@ impl Streaming {
         Reply { payload, properties: self.properties(from, false) }
     }
 
-    /// Ends it with this reply, behind all parts.
+    /// Sends the final reply, behind a running retransmission.
     pub(super) fn end(&self, reply: Reply) {
         let mut state = self.state.lock();
         state.end = Some(reply.clone());
-        // Whatever is being sent again goes first, and then this.
+        // The retransmission sends it at its end.
         let is_behind = state.resending;
         drop(state);
         if !is_behind {
@@ -342,10 +341,10 @@ impl Streaming {
         }
     }
 
-    /// The same reply behind the items that were sent.
+    /// Adds the offset to a reply that ends the stream with an error.
     pub(super) fn behind_items(&self, mut reply: Reply) -> Reply {
         let from = self.state.lock().items;
-        reply.properties.user.push((FROM.to_owned(), from.to_string()));
+        reply.properties.user.push((FROM_PROPERTY.to_owned(), from.to_string()));
         reply
     }
 
@@ -353,10 +352,10 @@ impl Streaming {
         let mut user = vec![
             ("status".to_owned(), "ok".to_owned()),
             ("node".to_owned(), self.replies.node.to_string()),
-            (FROM.to_owned(), from.to_string()),
+            (FROM_PROPERTY.to_owned(), from.to_string()),
         ];
         if more {
-            user.push((MORE.to_owned(), "1".to_owned()));
+            user.push((MORE_PROPERTY.to_owned(), "1".to_owned()));
         }
         Properties { correlation: self.route.correlation.clone(), user, ..Properties::default() }
     }
@@ -367,13 +366,13 @@ impl Streaming {
         self.replies.say(publish.qos(self.route.qos));
     }
 
-    /// Whether the caller takes another part.
+    /// Whether the caller has credit left.
     fn has_room(&self) -> bool {
         let state = self.state.lock();
         state.sent < state.credit
     }
 
-    /// Whether another part is to wait for what others send and keep.
+    /// Whether the next part must wait although there is credit.
     fn is_held_back(&self) -> bool {
         let state = self.state.lock();
         let is_full = self.kept.load(Ordering::Relaxed) > MOST_KEPT && !state.kept.is_empty();
@@ -391,7 +390,7 @@ impl Parts for Streaming {
             loop {
                 let taken = self.taken.notified();
                 tokio::pin!(taken);
-                // Before it is looked, as the caller could take more meanwhile.
+                // Enabled before the check, to miss no notification.
                 taken.as_mut().enable();
                 if !self.has_room() {
                     taken.await;
@@ -413,7 +412,7 @@ impl Parts for Streaming {
                 from
             };
             self.publish(from, payload);
-            // A stream that never waits leaves the others their turn.
+            // Yields, because a stream that is always ready would starve other tasks.
             yield_now().await;
         })
     }

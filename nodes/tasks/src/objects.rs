@@ -6,7 +6,7 @@ use std::time::Duration;
 use rantai_client::registry::Follower;
 use rantai_client::wire::fault::{Code, Fault};
 use rantai_client::wire::name::{ClientId, ObjectName};
-use rantai_client::wire::stream::ASKED;
+use rantai_client::wire::stream::STREAM_PROPERTY;
 use rantai_client::wire::user::User;
 use rantai_client::{CallError, Client, Response};
 use serde_json::{Value, json};
@@ -66,7 +66,7 @@ impl Objects for BusObjects {
             None => proxy.for_nobody(),
         };
         // What it keeps is one result.
-        let request = proxy.request(method).identity(task.identity()).property(ASKED, "0");
+        let request = proxy.request(method).identity(task.identity()).property(STREAM_PROPERTY, "0");
         match task.payload() {
             Some(payload) => request.payload(payload.to_owned()).send().await,
             None => request.params(&task.params).send().await,

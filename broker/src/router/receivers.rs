@@ -1,4 +1,4 @@
-//! Who takes a request on a bus, and who only looks on.
+//! Tells receivers of a request on a bus from subscribers that only monitor it.
 
 use std::sync::Arc;
 
@@ -9,19 +9,19 @@ use crate::session::Session;
 use crate::subscriptions::Target;
 use crate::topic;
 
-/// Those who may take the requests on one topic: whoever serves subscribes to `{root}/call/{object}/#`, mostly in the group of
-/// the object, or to `{root}/at/{node}/#`. Who has a wildcard in place of the object, or of the node, looks on, also where the
-/// filter names the method, and in whatever group.
+/// Subscribers that can receive a request as its server: by `{root}/call/{object}/#` with or without the object's shared
+/// group, or by `{root}/at/{node}/#`. A filter with a wildcard at the level of the object or node only monitors, whatever its
+/// other levels and its group.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Takers<'a> {
-    /// The object, where its group takes requests by any filter.
+pub(super) struct RequestReceivers<'a> {
+    /// Object name: its shared group receives requests by any filter.
     group: Option<&'a str>,
-    /// How many levels at the beginning of the topic name the object, or the node.
+    /// Levels of the topic up to the object or node.
     levels: usize,
 }
 
-impl<'a> Takers<'a> {
-    /// Those of a topic; `None` for one that is not for requests to one instance.
+impl<'a> RequestReceivers<'a> {
+    /// Returns the receivers of a topic; `None` if it is not for requests to one instance.
     pub(super) fn of(roots: &BusRoots, topic: &'a str) -> Option<Self> {
         let bus = roots.topic(topic)?;
         let group = match bus.kind {
@@ -32,12 +32,12 @@ impl<'a> Takers<'a> {
         Some(Self { group, levels: topic::levels(bus.root) + 2 })
     }
 
-    /// Whether one of them is among those a message goes to.
+    /// Whether at least one of `targets` is a receiver.
     pub(super) fn are_in(self, targets: &[Target<Arc<Session>>]) -> bool {
         targets.iter().any(|target| self.have(target))
     }
 
-    /// Whether this is one of them.
+    /// Whether `target` is a receiver.
     pub(super) fn have(self, target: &Target<Arc<Session>>) -> bool {
         let is_of_object = |filter: &ByteString| {
             topic::shared(filter).flatten().is_some_and(|group| Some(group.name) == self.group)

@@ -1,4 +1,4 @@
-//! How often the registry is looked through for requests that nobody takes.
+//! Rate limit of registry scans for requests without a server.
 
 use std::sync::Arc;
 
@@ -7,12 +7,12 @@ use parking_lot::Mutex;
 use crate::holdings::{Amount, Holdings};
 use crate::owner::Owner;
 
-/// Looks at many retained messages in each second, each of which costs some hundred microseconds.
+/// Scans per second, of a few hundred microseconds each.
 const A_SECOND: Amount = Amount { count: 64, bytes: usize::MAX };
 
-/// Looks at many retained messages in this second, shared among those whose requests asked for them.
+/// Scans of the current second, shared fairly among owners.
 #[derive(Debug, Default)]
-pub(crate) struct Surveys(Mutex<Taken>);
+pub(crate) struct RegistryScans(Mutex<Taken>);
 
 #[derive(Debug, Default)]
 struct Taken {
@@ -20,8 +20,8 @@ struct Taken {
     by_owner: Holdings,
 }
 
-impl Surveys {
-    /// Whether there may be another one for `owner`, at `now` in milliseconds on the broker's clock.
+impl RegistryScans {
+    /// Admits a scan for `owner` at `now`, in milliseconds of the broker's clock.
     pub(crate) fn admit(&self, owner: Option<&Arc<Owner>>, now: u64) -> bool {
         let mut taken = self.0.lock();
         let second = now / 1_000;
@@ -43,13 +43,13 @@ mod tests {
 
     #[test]
     fn whoever_asks_often_leaves_some_to_the_others_in_every_second() {
-        let surveys = Surveys::default();
+        let registry_scans = RegistryScans::default();
         let owner = |name: &'static str| Arc::new(Owner::User(name.into()));
         let (often, seldom) = (owner("often"), owner("seldom"));
         for now in [5_000, 6_000] {
-            let admitted = (0..1_000).filter(|ms| surveys.admit(Some(&often), now + ms)).count();
+            let admitted = (0..1_000).filter(|ms| registry_scans.admit(Some(&often), now + ms)).count();
             assert!((32..=48).contains(&admitted), "{admitted}");
-            assert!(surveys.admit(Some(&seldom), now + 999));
+            assert!(registry_scans.admit(Some(&seldom), now + 999));
         }
     }
 }
