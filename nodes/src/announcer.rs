@@ -152,6 +152,18 @@ impl Announcer {
         self.clear(self.entry_topic(object)).await
     }
 
+    /// Publishes the state of another node as lost, on behalf of the broker that would have published its will. If the node
+    /// lives, it puts the state right.
+    pub(crate) async fn declare_lost(&self, holder: &Entry) -> Result<(), Unsent> {
+        let Ok(node) = ClientId::new(&holder.node) else { return Ok(()) };
+        tracing::warn!("node {node} does not answer: its state is set to lost");
+        let topic = RegistryTopic::Node(node).format(&self.root);
+        let payload = Bytes::from(NodeState::new(State::Lost, &holder.epoch).write());
+        self.bus.publish(retained(topic.clone(), payload.clone())).await?;
+        self.registry(&topic, &payload, Origin { expiry: Some(LIFETIME), ..Origin::default() });
+        Ok(())
+    }
+
     async fn clear(&self, topic: String) -> Result<(), Unsent> {
         self.words.lock().remove(&topic);
         self.bus.publish(retained(topic, Bytes::new())).await

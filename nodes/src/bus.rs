@@ -1,15 +1,19 @@
-//! The part of a session that announcing and claiming need. A simulation puts its own bus in its place.
+//! What announcing and claiming need of a session. A simulation puts its own bus in its place.
 
 use std::fmt::Debug;
 use std::pin::Pin;
 
+use rantai_client::object::Calls;
 use rantai_client::session::{Filter, Outlet, Publish, Status, SubscribeError, Unsent};
+use rantai_client::wire::entry::Entry;
 use tokio::sync::watch;
+
+use crate::liveness::answers;
 
 /// An operation of a [`Bus`].
 pub(crate) type Operation<'a, E> = Pin<Box<dyn Future<Output = Result<(), E>> + Send + 'a>>;
 
-/// A session that publishes and subscribes, as [`Outlet`] does.
+/// A session that publishes and subscribes, as [`Outlet`] does, and pings other nodes.
 pub(crate) trait Bus: Debug + Send + Sync {
     /// A receiver of the connection status.
     fn status(&self) -> watch::Receiver<Status>;
@@ -31,34 +35,49 @@ pub(crate) trait Bus: Debug + Send + Sync {
 
     /// Unsubscribes, and waits for the broker's answer.
     fn unsubscribe(&self, filters: Vec<String>) -> Operation<'_, SubscribeError>;
+
+    /// Pings the holder of a name; false if it does not answer.
+    fn answers<'a>(&'a self, holder: &'a Entry) -> Pin<Box<dyn Future<Output = bool> + Send + 'a>>;
 }
 
-impl Bus for Outlet {
+/// The bus of a node.
+#[derive(Debug)]
+pub(crate) struct NodeBus {
+    pub(crate) outlet: Outlet,
+    /// Sends the pings.
+    pub(crate) calls: Calls,
+}
+
+impl Bus for NodeBus {
     fn status(&self) -> watch::Receiver<Status> {
-        self.status()
+        self.outlet.status()
     }
 
     fn end(&self, reason: &str) {
-        self.end(reason);
+        self.outlet.end(reason);
     }
 
     fn send_now(&self, publish: Publish) -> Result<(), Unsent> {
-        self.send_now(publish, 0)
+        self.outlet.send_now(publish, 0)
     }
 
     fn send(&self, publish: Publish) -> Operation<'_, Unsent> {
-        Box::pin(self.send(publish, 0))
+        Box::pin(self.outlet.send(publish, 0))
     }
 
     fn publish(&self, publish: Publish) -> Operation<'_, Unsent> {
-        Box::pin(self.publish(publish))
+        Box::pin(self.outlet.publish(publish))
     }
 
     fn subscribe(&self, filters: Vec<Filter>) -> Operation<'_, SubscribeError> {
-        Box::pin(self.subscribe(filters))
+        Box::pin(self.outlet.subscribe(filters))
     }
 
     fn unsubscribe(&self, filters: Vec<String>) -> Operation<'_, SubscribeError> {
-        Box::pin(self.unsubscribe(filters))
+        Box::pin(self.outlet.unsubscribe(filters))
+    }
+
+    fn answers<'a>(&'a self, holder: &'a Entry) -> Pin<Box<dyn Future<Output = bool> + Send + 'a>> {
+        Box::pin(answers(&self.calls, holder))
     }
 }

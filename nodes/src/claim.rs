@@ -21,6 +21,9 @@ const CONTEST: Duration = Duration::from_secs(1);
 /// How long a holder has to give a name up.
 const YIELD: Duration = Duration::from_secs(5);
 
+/// Maximum number of holders pinged before a claim, one after the other.
+const MOST_PINGED: usize = 4;
+
 /// The result of a claim.
 pub(crate) enum Claimed {
     /// The name is held by this entry.
@@ -41,7 +44,7 @@ pub(crate) struct Claim {
 }
 
 impl Claim {
-    fn entry(&self, settled: bool) -> Entry {
+    pub(crate) fn entry(&self, settled: bool) -> Entry {
         let description = &self.served.description;
         Entry {
             v: VERSION,
@@ -77,7 +80,7 @@ impl Claim {
         let name = &served.name;
         contenders.look().await?;
         let unsettled = self.entry(false);
-        if let Some(holder) = announcer.rival(name, &unsettled) {
+        if let Some(holder) = self.living_rival(&unsettled).await {
             if !(options.replace && holder.settled && options.mode == Mode::Exclusive) {
                 return Ok(Claimed::Taken(holder.node));
             }
@@ -109,6 +112,30 @@ impl Claim {
             return Ok(self.unannounced(error));
         }
         Ok(Claimed::Held(Box::new(settled)))
+    }
+
+    /// Returns the entry that wins over `mine`, unless it is settled and its node does not answer a ping: the state of such a
+    /// node is published as lost.
+    pub(crate) async fn living_rival(&self, mine: &Entry) -> Option<Entry> {
+        for _ in 0..MOST_PINGED {
+            let rival = self.announcer.rival(&self.served.name, mine)?;
+            if !rival.settled || self.announcer.bus.answers(&rival).await {
+                return Some(rival);
+            }
+            // Meanwhile it may have ended, or started again.
+            if self.announcer.rival(&self.served.name, mine).as_ref() != Some(&rival) {
+                continue;
+            }
+            if let Err(error) = self.announcer.declare_lost(&rival).await {
+                let (name, node) = (&self.served.name, &rival.node);
+                tracing::warn!(
+                    "{name}: node {node} holds it and does not answer, and its state cannot be set to lost: {error}; remove \
+                     its entry as a user who may (`rantai ls --prune`)"
+                );
+                return Some(rival);
+            }
+        }
+        self.announcer.rival(&self.served.name, mine)
     }
 
     fn unannounced(&self, error: AnnounceError) -> Claimed {

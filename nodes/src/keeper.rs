@@ -16,6 +16,9 @@ use crate::contenders::Contenders;
 use crate::dispatch::Served;
 use crate::serving::{ServeError, ServeOptions};
 
+/// How often a node that waits for a name pings its holder.
+const PING_INTERVAL: Duration = Duration::from_secs(30);
+
 /// Keeps one object served.
 #[derive(Debug)]
 pub(crate) struct Keeper {
@@ -143,7 +146,7 @@ impl Claim {
             let free = async {
                 match until {
                     Until::Connection => std::future::pending().await,
-                    Until::Vacancy => contenders.vacancy(self.options.mode).await,
+                    Until::Vacancy => self.vacancy(&mut contenders).await,
                     Until::Succession => contenders.succession(self.options.mode).await,
                 }
             };
@@ -153,6 +156,13 @@ impl Claim {
                 () = free => {}
                 patience = &mut stopped => return idle(&self.served, patience.unwrap_or_default()).await,
             }
+        }
+    }
+
+    /// Waits until no other node holds the name. Pings the holder now and then, as nobody may say that it is lost.
+    async fn vacancy(&self, contenders: &mut Contenders) {
+        while timeout(PING_INTERVAL, contenders.vacancy(self.options.mode)).await.is_err() {
+            let _ = self.living_rival(&self.entry(false)).await;
         }
     }
 

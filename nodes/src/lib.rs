@@ -18,6 +18,7 @@ mod journal;
 mod keeper;
 pub mod kind;
 mod links;
+mod liveness;
 mod node;
 mod serving;
 #[cfg(test)]

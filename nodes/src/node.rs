@@ -22,6 +22,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::announcer::{Announcer, Origin, draw_epoch, keep_announced};
+use crate::bus::NodeBus;
 use crate::dispatch::{Dispatcher, Out, Served};
 #[cfg(feature = "journal")]
 use crate::journal::Journal;
@@ -160,7 +161,8 @@ impl Builder {
         calls.bind(Client::builder(options.address.clone()).root(root.clone()));
         let mut parts = None;
         let session = Session::connect(options, |outlet| {
-            let announcer = Announcer::new(root.clone(), id.clone(), epoch, Box::new(outlet.clone()));
+            let bus = NodeBus { outlet: outlet.clone(), calls: calls.clone() };
+            let announcer = Announcer::new(root.clone(), id.clone(), epoch, Box::new(bus));
             let links = Links::new(announcer.clone());
             let out = Outbound { outlet: outlet.clone(), links, announcer: announcer.clone() };
             let dispatcher = Dispatcher::new(root.clone(), id.clone(), Box::new(out), calls);

@@ -1,6 +1,7 @@
 //! A broker of the simulation: retained messages, subscriptions and wills, behind links that delay and break.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use rantai_client::Environment;
 use rantai_client::session::{Filter, Publish, Status, SubscribeError, Unsent};
+use rantai_client::wire::entry::Entry;
 use rantai_client::wire::topic::matches;
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep, sleep_until};
@@ -411,6 +413,17 @@ impl Bus for FakeBus {
             let (sender, result) = oneshot::channel();
             self.broker.unsubscribe(&self.node, filters, sender);
             result.await.unwrap_or(Err(SubscribeError::Lost))
+        })
+    }
+
+    fn answers<'a>(&'a self, holder: &'a Entry) -> Pin<Box<dyn Future<Output = bool> + Send + 'a>> {
+        Box::pin(async move {
+            sleep(self.broker.wait(2 * LONGEST_DELAY_MS)).await;
+            let reached = self.broker.state.lock().clients.get(&holder.node).is_some_and(|node| node.carries);
+            if !reached {
+                sleep(Duration::from_secs(3)).await;
+            }
+            reached
         })
     }
 }

@@ -34,5 +34,6 @@ mod streams;
 mod streams_resumed;
 mod support;
 mod tasks;
+mod unanswered;
 mod unasked;
 mod users;
