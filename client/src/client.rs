@@ -1,4 +1,4 @@
-//! A connection to the bus, for whoever calls.
+//! Connection of a caller to the bus.
 
 use std::sync::Arc;
 
@@ -17,11 +17,11 @@ use crate::wire::accepted::{ACCEPTED, Accepted};
 use crate::wire::name::{ClientId, Root};
 use crate::wire::topic::{EventTopic, ReplyTopic};
 
-/// What drawn client ids begin with.
+/// Prefix of random client ids.
 const KIND: &str = "client";
 
-/// A connection to the bus; cheap to clone. All clones share one MQTT session, which is kept up until the last
-/// of them is dropped.
+/// A connection to the bus. Cheap to clone; all clones share one MQTT session, which reconnects by itself until the last clone is
+/// dropped.
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -48,17 +48,17 @@ struct Inner {
     presence: Arc<Presence>,
 }
 
-/// How to connect. Each connection of a builder that was cloned draws a client id of its own, unless one was given.
+/// Options of a connection. Each connection made from a cloned builder has a random client id of its own, unless one was set.
 #[derive(Clone, Debug)]
 pub struct Builder {
     options: Options,
     root: Root,
-    /// Whether the client id was given.
+    /// Whether the client id was set.
     named: bool,
 }
 
 impl Builder {
-    /// By this client id; otherwise a random one is drawn. Two clients by one id end each other.
+    /// Sets the client id. Default: a random one. Two clients with one id disconnect each other.
     #[must_use]
     pub fn client_id(mut self, id: ClientId) -> Self {
         self.options.client_id = id;
@@ -66,27 +66,27 @@ impl Builder {
         self
     }
 
-    /// An id as that of the user whom it logs in as ([`own_id`]).
+    /// Sets a client id that belongs to the user of the address ([`own_id`]).
     #[must_use]
     pub fn own_id(&self, id: ClientId) -> ClientId {
         own_id(self.options.address.user(), id)
     }
 
-    /// On this root of topics instead of `rantai`.
+    /// Sets the root of all topics. Default: `rantai`.
     #[must_use]
     pub fn root(mut self, root: Root) -> Self {
         self.root = root;
         self
     }
 
-    /// Ping after this many seconds of silence, instead of 30.
+    /// Sets the keep alive in seconds. Default: 30.
     #[must_use]
     pub fn keep_alive(mut self, seconds: u16) -> Self {
         self.options.keep_alive = seconds;
         self
     }
 
-    /// Wait for a broker that is not there yet.
+    /// Retries the first connection until it succeeds, instead of failing.
     #[must_use]
     pub fn patient(mut self) -> Self {
         self.options.patient = true;
@@ -97,7 +97,7 @@ impl Builder {
     ///
     /// # Errors
     ///
-    /// Where the broker cannot be reached, or refuses the connection or the subscription to the replies.
+    /// The broker cannot be reached, or refuses the connection or the subscription to replies.
     pub async fn connect(self) -> Result<Client, ConnectError> {
         let Self { mut options, root, named } = self;
         if !named {
@@ -126,25 +126,25 @@ impl Builder {
 }
 
 impl Client {
-    /// Connects with the defaults.
+    /// Connects with default options.
     ///
     /// # Errors
     ///
-    /// As [`Builder::connect`], and an address that is none.
+    /// As [`Builder::connect`]; an invalid address.
     pub async fn connect(address: &str) -> Result<Self, ConnectError> {
         Self::builder(address.parse()?).connect().await
     }
 
-    /// Sets what is to be other than the default.
+    /// Returns a builder for other options.
     pub fn builder(address: Address) -> Builder {
         Builder { options: Options::new(address, random_id(KIND)), root: Root::default(), named: false }
     }
 
-    /// Follows topics: events, mostly.
+    /// Subscribes to topics, as for events. Dropping the subscription unsubscribes.
     ///
     /// # Errors
     ///
-    /// Where the broker refuses.
+    /// The broker refused the subscription, or the session has ended.
     pub async fn subscribe(&self, filters: Vec<Filter>) -> Result<Subscription, CallError> {
         let (sink, receiver, missed) = Subscription::channel();
         let place = self.listen(filters, sink).await?;
@@ -169,46 +169,45 @@ impl Client {
         self.inner.session.subscribe(filters).await
     }
 
-    /// Publishes any message, and waits for the broker's acknowledgement.
+    /// Publishes a message and waits for the broker's acknowledgement.
     ///
     /// # Errors
     ///
-    /// Where it was refused or lost.
+    /// The message was refused, or the connection was lost before the acknowledgement.
     pub async fn publish(&self, publish: Publish) -> Result<(), Unsent> {
         self.inner.session.publish(publish).await
     }
 
-    /// Publishes a command to the broker itself, at QoS 1, and returns what its acknowledgement says: the Reason String of
-    /// PUBACK, empty where there is none.
+    /// Publishes a command to the broker itself at QoS 1, and returns the Reason String of its PUBACK, empty if there is none.
     ///
     /// # Errors
     ///
-    /// Where it was refused or lost.
+    /// As [`publish`](Self::publish).
     pub async fn command(&self, publish: Publish) -> Result<String, Unsent> {
         self.inner.session.command(publish).await
     }
 
-    /// This client's id: replies to it come on `{root}/reply/{object}/{id}`.
+    /// Returns the client id. Replies arrive on `{root}/reply/{object}/{id}`.
     pub fn id(&self) -> &ClientId {
         &self.inner.id
     }
 
-    /// The root of its topics.
+    /// Returns the root of all topics.
     pub fn root(&self) -> &Root {
         &self.inner.root
     }
 
-    /// How many calls are under way.
+    /// Returns the number of pending calls.
     pub fn in_flight(&self) -> usize {
         self.inner.pending.len()
     }
 
-    /// Follows how the connection is.
+    /// Returns a receiver of the connection status.
     pub fn status(&self) -> watch::Receiver<Status> {
         self.inner.session.status()
     }
 
-    /// Says goodbye to the broker, for all clones.
+    /// Disconnects from the broker, for all clones.
     pub async fn close(&self) {
         self.inner.session.close().await;
     }
@@ -225,7 +224,7 @@ impl Client {
         &self.inner.presence
     }
 
-    /// Hears which nodes accept its calls, from now on.
+    /// Subscribes to `accepted` events of its calls, once.
     pub(crate) fn subscribe_to_accepted(&self) {
         if self.inner.presence.claim_accepted_subscription() {
             // Where it is refused, calls learn of a node's end by the registry alone.
@@ -239,25 +238,25 @@ impl Client {
     }
 }
 
-/// A client id that no other client has: `kind` and 12 random hexadecimal digits.
+/// Returns a random client id: `kind` and 12 hexadecimal digits.
 pub fn random_id(kind: &str) -> ClientId {
     draw_id(kind, &Environment::default())
 }
 
-/// As [`random_id`], with the randomness of an environment.
+/// Same as [`random_id`], with the random numbers of an environment.
 pub fn draw_id(kind: &str, environment: &Environment) -> ClientId {
     let random = environment.random() & 0xFFFF_FFFF_FFFF;
     ClientId::new(&format!("{kind}-{random:012x}")).expect("letters, digits and a hyphen")
 }
 
-/// As [`draw_id`], for a client that logs in: the id begins with `USER--`, so that it belongs to the user also where a broker
-/// lets users take no other ids. A user whose name cannot stand in a client id, or is too long, has ids as anybody else.
+/// Same as [`draw_id`], for a client that logs in: the id begins with `USER--`, which brokers can reserve for the user. A user
+/// name that is too long or not valid in a client id is left out.
 pub fn draw_id_of(user: Option<&str>, kind: &str, environment: &Environment) -> ClientId {
     own_id(user, draw_id(kind, environment))
 }
 
-/// An id as that of a user: `USER--` and the id, unless it begins so; the id as it is where nobody logs in, and where the user
-/// has ids as anybody else.
+/// Prefixes a client id with `USER--`, unless it begins so. Returns it unchanged without a user, and if the user's name is too
+/// long or not valid in a client id.
 pub fn own_id(user: Option<&str>, id: ClientId) -> ClientId {
     let Some(user) = user.filter(|user| !user.is_empty()) else { return id };
     let before = format!("{user}--");
@@ -267,7 +266,7 @@ pub fn own_id(user: Option<&str>, id: ClientId) -> ClientId {
     ClientId::new(&format!("{before}{id}")).unwrap_or(id)
 }
 
-/// Sorts what arrives.
+/// Dispatches received messages to pending calls and subscriptions.
 struct Replies {
     root: Root,
     id: ClientId,

@@ -34,10 +34,10 @@ use crate::wire::request::{DEFAULT_TTL_MS, LONGEST_TTL_MS, properties};
 use crate::wire::topic::{CallTopic, ReplyTopic, Target};
 use crate::wire::{BINARY, json};
 
-/// Nodes that end one after the other while they have the same call, until that is the answer.
+/// Maximum number of nodes that a call is sent to because the one before ended while it had the call.
 const MOST_NODES: usize = 8;
 
-/// An object on the bus, by its name; cheap to clone.
+/// Handle to a remote object by its name. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Proxy {
     client: Client,
@@ -48,12 +48,12 @@ pub struct Proxy {
 #[derive(Clone, Debug)]
 struct Settings {
     deadline: Duration,
-    /// No call lasts beyond it.
+    /// Absolute limit of every call.
     until: Option<Instant>,
     qos: QoS,
     target: Target,
     idempotent: bool,
-    /// On whose behalf, instead of that of the connection's user; empty for clients that did not log in.
+    /// User to call on behalf of, instead of the connection's user; empty for a client that did not log in.
     caller: Option<String>,
     /// User properties of every request.
     user: Vec<(String, String)>,
@@ -61,7 +61,7 @@ struct Settings {
 
 // Defined here, so that the module of the client does not depend on this one.
 impl Client {
-    /// An object by its name, which is looked at when it is called.
+    /// Returns a handle to an object. The name is checked by the first call.
     pub fn object(&self, name: &str) -> Proxy {
         let name = ObjectName::any(name);
         Proxy::new(self.clone(), name)
@@ -82,14 +82,14 @@ impl Proxy {
         Self { client, object, settings }
     }
 
-    /// Every call ends within this time, instead of 30 s; at most one hour.
+    /// Sets the time limit of each call. Default: 30 s; maximum: one hour.
     #[must_use]
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.settings.deadline = deadline.min(Duration::from_millis(LONGEST_TTL_MS));
         self
     }
 
-    /// Every call ends by this instant, if its [`deadline`](Self::deadline) is not earlier.
+    /// Sets an absolute limit of all calls, besides the [`deadline`](Self::deadline) of each.
     #[must_use]
     pub fn until(mut self, instant: Instant) -> Self {
         self.settings.until = Some(instant);
@@ -103,37 +103,37 @@ impl Proxy {
         self
     }
 
-    /// Requests go at this QoS. At 0 they are a little faster, and on another broker than `rantai`'s an object that is not there
-    /// shows only after about two seconds, by the registry.
+    /// Sets the QoS of requests. Default: 1. QoS 0 is a little faster; on a broker other than `rantai`'s, a call to an object that
+    /// nobody serves then fails only after about two seconds.
     #[must_use]
     pub fn qos(mut self, qos: QoS) -> Self {
         self.settings.qos = qos;
         self
     }
 
-    /// The instance on this node, and no other.
+    /// Calls the instance on this node only.
     #[must_use]
     pub fn at(mut self, node: ClientId) -> Self {
         self.settings.target = Target::Node(node);
         self
     }
 
-    /// Requests may be carried out twice: after a reconnect, and to another instance where their node is lost, they are sent
-    /// again by themselves, where they would otherwise end with [`CallError::Lost`] or with -32004 and `maybe_executed`.
+    /// Declares that requests may be executed twice. A request is then retransmitted after a reconnect, and to another instance
+    /// if its node is lost, instead of failing with [`CallError::Lost`] or with -32004 and `maybe_executed`.
     #[must_use]
     pub fn idempotent(mut self) -> Self {
         self.settings.idempotent = true;
         self
     }
 
-    /// Calls a method and reads its result.
+    /// Calls a method and deserializes its result.
     ///
-    /// `params` is written as JSON: a tuple, an array or a list is taken by position, a struct or a map by name,
-    /// `()` is none, anything else is one parameter. A single list is put into a tuple: `(list,)`.
+    /// `params` is serialized as JSON: a tuple, array or list are positional parameters, a struct or map named ones, `()` none,
+    /// and any other value is a single parameter. Put a single list into a tuple: `(list,)`.
     ///
     /// # Errors
     ///
-    /// Whatever the object says, and whatever keeps the call from reaching it. Ends by the deadline in any case.
+    /// The object's own error, or the reason why there was no reply; at the deadline, -32002.
     pub async fn call<R: DeserializeOwned>(
         &self,
         method: &str,
@@ -142,7 +142,7 @@ impl Proxy {
         self.request(method).params(params).send().await?.read()
     }
 
-    /// A call to be described further.
+    /// Builds a call step by step.
     pub fn request(&self, method: &str) -> Request {
         let mut proxy = self.clone();
         let user = std::mem::take(&mut proxy.settings.user);
@@ -160,22 +160,22 @@ impl Proxy {
         }
     }
 
-    /// Waits until somebody serves the object, on whatever node, and returns at once where somebody does.
+    /// Waits until any node serves the object. Returns at once if one does. Cancel safe.
     ///
     /// # Errors
     ///
-    /// -32003 or -32004 where nobody does within `patience`, and a text that is no name. Cancelling is safe.
+    /// -32003 or -32004 if no node serves it within `patience`; an invalid name.
     pub async fn wait_for(&self, patience: Duration) -> Result<(), CallError> {
         let object = self.object.clone()?;
         self.client.registry().wait_for(&object, patience).await.map(drop)
     }
 
-    /// The object's name, where it is one.
+    /// Returns the object's name, or `None` if it is invalid.
     pub fn name(&self) -> Option<&ObjectName> {
         self.object.as_ref().ok()
     }
 
-    /// The client it is called through.
+    /// Returns the client that sends the calls.
     pub fn client(&self) -> &Client {
         &self.client
     }
@@ -193,7 +193,7 @@ pub struct Request {
 }
 
 impl Request {
-    /// With these parameters; see [`Proxy::call`].
+    /// Sets the parameters, serialized as by [`Proxy::call`].
     #[must_use]
     pub fn params(mut self, params: impl Serialize) -> Self {
         match serde_json::to_value(params) {
@@ -207,14 +207,14 @@ impl Request {
         self
     }
 
-    /// With a payload as it stands: JSON, or a text.
+    /// Sets the payload as is: JSON or text.
     #[must_use]
     pub fn payload(mut self, payload: impl Into<Bytes>) -> Self {
         self.payload = payload.into();
         self
     }
 
-    /// With one binary parameter.
+    /// Sets a single binary parameter.
     #[must_use]
     pub fn binary(mut self, bytes: impl Into<Bytes>) -> Self {
         self.payload = bytes.into();
@@ -222,29 +222,29 @@ impl Request {
         self
     }
 
-    /// By this identity instead of a new one: a repeat is recognised by the instance that had it before.
+    /// Sets the identity (correlation) instead of a new one. An instance recognizes a repeated request by it.
     #[must_use]
     pub fn identity(mut self, identity: Uuid) -> Self {
         self.identity = Some(identity.as_u128());
         self
     }
 
-    /// With a user property besides.
+    /// Adds a user property.
     #[must_use]
     pub fn property(mut self, name: &str, value: &str) -> Self {
         self.user.push((name.to_owned(), value.to_owned()));
         self
     }
 
-    /// Sends it, and waits for the reply.
+    /// Sends the request and waits for the reply.
     ///
-    /// Dropping the future cancels the call: a node that still carries it out drops it, and tells the method
-    /// ([`Context::cancelled`](crate::object::Context::cancelled)). A method marked `once` is told and goes on. Nothing is
-    /// cancelled where an [`identity`](Self::identity) was given, as the request may be sent again to hear its reply.
+    /// Dropping the future cancels the call: its node drops the method's future and notifies the method
+    /// ([`Context::cancelled`](crate::object::Context::cancelled)); a method marked `once` is notified and continues. A call with
+    /// an [`identity`](Self::identity) of its own is not cancelled, because it may be repeated to get the reply.
     ///
     /// # Errors
     ///
-    /// What keeps it from a reply. What the object itself says is in the response.
+    /// The reason why there was no reply. The object's own errors are in the response.
     pub async fn send(self) -> Result<Response, CallError> {
         let key = self.key();
         let deadline = self.deadline();
@@ -260,7 +260,7 @@ impl Request {
         }
     }
 
-    /// Whether a request goes to another instance, as the one that had it has ended.
+    /// Whether to send the request to another instance, because its node has ended.
     fn goes_elsewhere(&self, response: &Response) -> bool {
         let Settings { idempotent, target, .. } = &self.proxy.settings;
         *idempotent
@@ -268,19 +268,19 @@ impl Request {
             && response.outcome.as_ref().is_err_and(|fault| is_of_lost_node(fault))
     }
 
-    /// When a call that begins now is over.
+    /// Returns the limit of a call that starts now.
     fn deadline(&self) -> Instant {
         let Settings { deadline, until, .. } = &self.proxy.settings;
         let own = Instant::now() + *deadline;
         until.map_or(own, |until| own.min(until))
     }
 
-    /// The identity it was given, or a new one.
+    /// Returns the given identity, or a new one.
     fn key(&self) -> u128 {
         self.identity.unwrap_or_else(|| self.proxy.client.environment().ordered_id().as_u128())
     }
 
-    /// On one connection.
+    /// Sends the request once and waits for the reply, on the current connection.
     async fn attempt(&self, key: u128, deadline: Instant) -> Result<Response, CallError> {
         let (object, publish) = self.ready(key, deadline, false).await?;
         let client = &self.proxy.client;
@@ -292,7 +292,7 @@ impl Request {
         reply
     }
 
-    /// The reply to a request that was sent.
+    /// Waits for the reply to a sent request, or until its node is known to be lost.
     async fn reply(
         &self,
         (object, key): (&ObjectName, u128),
@@ -328,7 +328,7 @@ impl Request {
         self.arrived(object, deadline, arrived).await
     }
 
-    /// What has come of a request that was sent.
+    /// Converts the outcome of waiting.
     async fn arrived(
         &self,
         object: &ObjectName,
@@ -344,11 +344,11 @@ impl Request {
         }
     }
 
-    /// Sends it as a request that gets no reply, and waits for the broker's acknowledgement alone.
+    /// Sends the request one-way: waits for the broker's acknowledgement, and gets no reply.
     ///
     /// # Errors
     ///
-    /// What keeps it from the object; what the object makes of it shows only in its `rpc.stats`.
+    /// The request was not delivered to the broker or to any instance. Errors of the object are counted in its `rpc.stats`.
     pub async fn oneway(self) -> Result<(), CallError> {
         let key = self.key();
         let deadline = self.deadline();
@@ -367,12 +367,12 @@ impl Request {
         }
     }
 
-    /// Sends it to every instance, and collects what they answer until the deadline. Dropping the future cancels the call, as
-    /// with [`send`](Self::send).
+    /// Sends the request to every instance and collects the replies until the deadline: at most 4,096 of them and 16 MiB. Dropping
+    /// the future cancels the call, as with [`send`](Self::send).
     ///
     /// # Errors
     ///
-    /// What keeps it from all of them.
+    /// The request was not delivered to any instance.
     pub async fn all(mut self) -> Result<Vec<Response>, CallError> {
         let key = self.key();
         self.proxy.settings.target = Target::All;
@@ -387,7 +387,7 @@ impl Request {
         replies
     }
 
-    /// The replies to a request that was sent to every instance.
+    /// Collects the replies to a request sent to every instance.
     async fn replies(
         &self,
         object: &ObjectName,
@@ -405,8 +405,7 @@ impl Request {
         Ok(responses)
     }
 
-    /// Whether a request that did not get through goes out again: where it was not sent at all, and where it
-    /// may be carried out twice.
+    /// Whether to retransmit a request after this error: if it was not sent, or may be executed twice.
     fn goes_again(&self, error: &CallError) -> bool {
         match error {
             CallError::Unsent(Unsent::Offline) => true,
@@ -417,7 +416,7 @@ impl Request {
         }
     }
 
-    /// Waits for a connection, and writes the request with the time that is left then.
+    /// Waits for a connection and builds the request with the remaining time.
     async fn ready(
         &self,
         key: u128,
@@ -476,7 +475,7 @@ impl Request {
         format!("{} s", self.proxy.settings.deadline.as_secs_f64())
     }
 
-    /// Nobody subscribes to the object's calls: the registry tells why.
+    /// Returns the error of a request that had no receiver, as the registry explains it.
     async fn missing(&self, object: &ObjectName, deadline: Instant) -> CallError {
         let registry = self.proxy.client.registry();
         let view = match timeout_at(deadline, registry.list()).await {
@@ -487,7 +486,7 @@ impl Request {
     }
 }
 
-/// Whether a call ended because its node did, and not by the word of the object.
+/// Whether the fault says that the node ended, instead of being the object's own.
 fn is_of_lost_node(fault: &Fault) -> bool {
     fault.code == Code::LOST_OBJECT && fault.maybe_executed()
 }

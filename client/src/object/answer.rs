@@ -1,4 +1,4 @@
-//! What a method returns.
+//! Results of methods.
 
 use serde::Serialize;
 use serde_json::Value;
@@ -6,47 +6,47 @@ use serde_json::Value;
 use crate::wire::fault::{Code, Fault};
 use crate::wire::name::{MethodName, ObjectName};
 
-/// What a method comes to.
+/// Result of a method.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Answer {
     /// A value.
     Value(Value),
     /// Bytes.
     Binary(Vec<u8>),
-    /// The last items of a stream, whose others were sent before: a JSON array.
+    /// The last part of a stream; the parts before were sent already.
     FinalPart {
-        /// The array.
+        /// JSON array of the items.
         payload: Vec<u8>,
-        /// How many there are in it.
+        /// Number of items.
         items: u64,
     },
-    /// Another object goes on; it replies to the caller, and this one does not.
+    /// Forwards the call to another object, which replies to the caller instead of this one.
     Forward(Forward),
 }
 
-/// A request handed on to another object.
+/// Request to the next object of a forwarded call.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Forward {
-    /// To whom.
+    /// Next object.
     pub to: ObjectName,
-    /// Which of its methods.
+    /// Method of the next object.
     pub method: MethodName,
-    /// Parameters, by position.
+    /// Positional parameters.
     pub params: Vec<Value>,
-    /// What is added to the trail.
+    /// Item to append to the trail.
     pub hop: Value,
 }
 
-/// Bytes as a parameter or result of a method of an [`interface`](crate::interface).
+/// Binary parameter or result of a method of an [`interface`](crate::interface).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Binary(pub Vec<u8>);
 
 impl Answer {
-    /// A value of any type.
+    /// Serializes a value as JSON.
     ///
     /// # Errors
     ///
-    /// -32603 for what is no JSON.
+    /// -32603 if it cannot be serialized.
     pub fn value(value: &impl Serialize) -> Result<Self, Fault> {
         serde_json::to_value(value)
             .map(Self::Value)

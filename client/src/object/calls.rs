@@ -1,4 +1,4 @@
-//! The connection by which objects call others.
+//! Connection for the calls that objects make.
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -72,9 +72,9 @@ fn unreachable(reason: &str) -> Fault {
     Fault { message: format!("no call of its own can be made: {reason}"), ..Fault::busy(500) }
 }
 
-/// Turns the failure of a nested call into the fault of the method that made it: the object's own fault as it is, and
-/// -32005 (busy), which names `object`, where it is not served or was not reached. Where the other may have carried the call
-/// out, -32000 with kind `outcome_unknown`.
+/// Converts the error of a nested call into the fault of the method that made it: the called object's own fault unchanged;
+/// -32005 (busy), which names `object`, if it is not served or was not reached; -32000 with kind `outcome_unknown` if it may have
+/// executed the call.
 pub fn passed_on(object: &str, error: CallError) -> Fault {
     let unknown = |why: &dyn std::fmt::Display| {
         let text = format!("what came of a call of {object}, which this needs, is not known: {why}");

@@ -1,4 +1,4 @@
-//! What a method knows of the call that it carries out, and how it calls others on behalf of it.
+//! Context of a call: its caller, deadline and trace, and calls on its behalf.
 
 use std::time::Duration;
 
@@ -19,54 +19,54 @@ use crate::wire::fault::Fault;
 use crate::wire::name::{ClientId, ObjectName};
 use crate::wire::user::User;
 
-/// A call, apart from its method and parameters.
+/// Everything about a call but its method and parameters.
 #[derive(Clone, Debug)]
 pub struct Context {
-    /// The name the object is served by.
+    /// Name that the object is served by.
     pub object: ObjectName,
     caller: Option<User>,
     via: Option<User>,
-    /// Whose share of bounded tables this call counts against.
+    /// Owner of this call for fair shares of bounded tables.
     pub share_of: CallerKey,
-    /// The client that the reply goes to: where an upcall to it goes too.
+    /// Client that gets the reply; upcalls go to it as well.
     pub client: Option<ClientId>,
     /// Correlation data of the request.
     pub correlation: Option<Vec<u8>>,
-    /// The hops it has behind it.
+    /// Hops of the call so far.
     pub trail: Vec<Value>,
-    /// The caller's trace (W3C Trace Context, `traceparent`).
+    /// W3C Trace Context of the caller, `traceparent`.
     pub traceparent: Option<String>,
-    /// When it arrived.
+    /// Arrival of the request.
     pub received: Instant,
-    /// When its time is over; nothing is sent after that.
+    /// Deadline; no reply is sent after it.
     pub deadline: Instant,
-    /// For events.
+    /// Emits events.
     pub emitter: Emitter,
-    /// For calls of other objects.
+    /// Calls other objects.
     pub calls: Calls,
-    /// How a result of many items goes out: see [`stream`](Self::stream).
+    /// Delivery of a streamed result; see [`stream`](Self::stream).
     pub delivery: Delivery,
     cancelled: CancellationToken,
 }
 
-/// Tells the method that carries a call out that the call is cancelled: for whoever runs methods.
+/// Cancels a call: the counterpart of [`Context::cancelled`], for dispatchers.
 #[derive(Clone, Debug, Default)]
 pub struct Canceller(CancellationToken);
 
 impl Canceller {
-    /// Ends [`Context::cancelled`], also for who asks later.
+    /// Completes all present and future [`Context::cancelled`].
     pub fn cancel(&self) {
         self.0.cancel();
     }
 
-    /// Whether it was cancelled.
+    /// Returns whether the call was cancelled.
     pub fn is_cancelled(&self) -> bool {
         self.0.is_cancelled()
     }
 }
 
 impl Context {
-    /// A call of `object` from nobody in particular, without a reply topic.
+    /// Creates the context of a call of `object` from an unknown caller, without a reply topic.
     pub fn new(
         object: ObjectName,
         received: Instant,
@@ -92,46 +92,45 @@ impl Context {
         }
     }
 
-    /// Waits until the call is cancelled: its caller gave it up (`rpc.cancel`) or is gone, or its time was over. Never ends for
-    /// a call that has been answered.
+    /// Waits until the call is cancelled: by its caller (`rpc.cancel`), because the caller is gone, or by the deadline. Never
+    /// completes for a call that was answered.
     ///
-    /// The method's future is dropped at that moment, and with it whatever it awaits: this is for what does not end with it,
-    /// such as a task it has spawned or a thread. A method marked `once` is not dropped where its caller is gone; it may end by
-    /// itself when this does.
+    /// The method's future is dropped at the same moment, with everything that it awaits. Use this for work that continues
+    /// without it, as in a spawned task or a thread. The future of a method marked `once` is not dropped if the caller is gone;
+    /// the method may return early when this completes.
     pub async fn cancelled(&self) {
         self.cancelled.cancelled().await;
     }
 
-    /// Returns whether [`cancelled`](Self::cancelled) has ended: for work on a thread, which looks now and then.
+    /// Returns whether the call was cancelled, for work on a thread, which polls it.
     pub fn is_cancelled(&self) -> bool {
         self.cancelled.is_cancelled()
     }
 
-    /// The other end of [`cancelled`](Self::cancelled).
+    /// Returns the handle that completes [`cancelled`](Self::cancelled).
     pub fn canceller(&self) -> Canceller {
         Canceller(self.cancelled.clone())
     }
 
-    /// Sets who calls, and who calls for that user.
+    /// Sets the calling user, and the user that forwards the call on its behalf.
     #[must_use]
     pub fn called_by(self, caller: Option<User>, via: Option<User>) -> Self {
         Self { caller, via, ..self }
     }
 
-    /// The user who calls, by the word of a broker that stamps `caller`. `None` for a client that has not logged in, and
-    /// on a broker that stamps nothing: never a client id.
+    /// Returns the calling user, as set by a broker that stamps `caller`. `None` for a client that did not log in, and on a broker
+    /// that does not stamp it. Never a client id.
     pub fn caller(&self) -> Option<&User> {
         self.caller.as_ref()
     }
 
-    /// The user whose connection sent the call on behalf of [`caller`](Self::caller), such as a gateway's or the ledger's;
-    /// by the broker's word too.
+    /// Returns the user whose connection sent the call on behalf of [`caller`](Self::caller), such as that of a gateway or the
+    /// ledger; also set by the broker.
     pub fn via(&self) -> Option<&User> {
         self.via.as_ref()
     }
 
-    /// Who calls, for people and logs: `ada` for a user, `client pi-3` for a client that may be anybody's, and `?` where not
-    /// even that is known.
+    /// Describes the caller for logs: `ada` for a user, `client pi-3` for a client id, which is not authenticated, or `?`.
     pub fn caller_text(&self) -> String {
         match (&self.caller, &self.client) {
             (Some(user), _) => user.to_string(),
@@ -140,13 +139,13 @@ impl Context {
         }
     }
 
-    /// The time left.
+    /// Returns the time left until the deadline.
     pub fn time_left(&self) -> Duration {
         self.deadline.saturating_duration_since(Instant::now())
     }
 
-    /// Calls a method of another object on behalf of this call: see [`object`](Self::object). `params` is written as
-    /// [`Proxy::call`] writes it.
+    /// Calls a method of another object on behalf of this call; see [`object`](Self::object). `params` is serialized as by
+    /// [`Proxy::call`].
     ///
     /// # Errors
     ///
@@ -162,9 +161,8 @@ impl Context {
         proxy.call(method, params).await.map_err(|error| passed_on(object, error))
     }
 
-    /// Returns a proxy of another object, for calls on behalf of this one: none lasts beyond this call's deadline, and each
-    /// carries its `traceparent` and its trail with an item for this object. So a circle of objects that call each other
-    /// ends at the limit of the trail.
+    /// Returns a proxy of another object for calls on behalf of this one. They end by this call's deadline, and carry its
+    /// `traceparent` and its trail, extended by this object: objects that call each other in a circle fail at the trail limit.
     ///
     /// # Errors
     ///
@@ -181,8 +179,8 @@ impl Context {
         Ok(proxy)
     }
 
-    /// Tells whoever called how far it is: an event `progress` for that client alone, at QoS 0, with the
-    /// correlation of the request. Nobody is told where the client is not known.
+    /// Reports progress to the calling client: an event `progress` at QoS 0, with the correlation of the request. Does nothing if
+    /// the client is not known.
     pub fn progress(&self, done: u64, total: u64, text: &str) {
         let Some(client) = self.client.clone() else { return };
         let progress = Progress { done, total, text: text.to_owned() };
@@ -195,13 +193,13 @@ impl Context {
     }
 }
 
-/// How far a call is.
+/// Progress of a call.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Progress {
-    /// What is done.
+    /// Amount done.
     pub done: u64,
-    /// Of how much; 0 where that is not known.
+    /// Total amount; 0 if unknown.
     pub total: u64,
-    /// For people.
+    /// Text to display.
     pub text: String,
 }

@@ -1,82 +1,81 @@
-//! What an object says of itself: for the registry in short, for `rpc.discover` in full.
+//! Description of an object: a short form for the registry, the whole for `rpc.discover`.
 
 use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 
-/// What an object is and can do.
+/// Description of an object.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Description {
-    /// One line for people.
+    /// One line of text.
     pub summary: String,
-    /// Its own version.
+    /// Version of the object.
     pub version: String,
-    /// Words to find it by.
+    /// Search tags.
     pub tags: Vec<String>,
-    /// Its methods, without the built-in ones.
+    /// Methods, without the built-in ones.
     pub methods: Vec<Method>,
-    /// What it emits.
+    /// Events that it emits.
     pub events: Vec<Event>,
-    /// Types that the schemas refer to, by name.
+    /// Schemas that others refer to, by name.
     pub schemas: Map<String, Value>,
 }
 
-/// A method.
+/// Description of a method.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a member of its own in OpenRPC")]
 pub struct Method {
-    /// Its name.
+    /// Name.
     pub name: String,
-    /// One line for people.
+    /// One line of text.
     pub summary: String,
-    /// Its parameters, in their order.
+    /// Parameters, in order.
     pub params: Vec<Parameter>,
-    /// JSON Schema of its result; none where it is binary.
+    /// JSON Schema of the result; `None` if it is binary.
     pub result: Option<Value>,
-    /// Whether carrying it out twice is the same as once.
+    /// Whether executing it twice has the same effect as once.
     pub idempotent: bool,
-    /// Whether it changes nothing, so that it may be called by whoever only looks: by HTTP's GET, a browser's prefetch.
+    /// Whether it changes nothing (safe in HTTP's sense): GET calls it, which browsers may prefetch.
     pub read_only: bool,
-    /// Whether a request that can be told from every other (its correlation has 16 bytes or more) is carried out
-    /// at most once by a node, also where that ends meanwhile and begins again.
+    /// Whether a node executes a request with a unique correlation (at least 16 bytes) at most once, also across restarts of the
+    /// node.
     pub once: bool,
-    /// Whether its result is secret: it is neither logged nor kept on disk by whoever calls for others.
+    /// Whether the result is secret: intermediaries such as the ledger neither log nor store it.
     pub secret: bool,
-    /// Whether its result is a list whose items come one after the other, for callers that take them so.
+    /// Whether the result is a list that can be streamed.
     pub stream: bool,
-    /// The longest it may run, in milliseconds, whatever the caller allows.
+    /// Maximum run time in milliseconds, whatever the caller's deadline.
     pub time_limit_ms: Option<u64>,
 }
 
-/// A parameter.
+/// Description of a parameter.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Parameter {
-    /// Its name.
+    /// Name.
     pub name: String,
-    /// Whether it has to be given.
+    /// Whether it is required.
     pub required: bool,
-    /// JSON Schema of its type; none where it is binary.
+    /// JSON Schema of its type; `None` if it is binary.
     pub schema: Option<Value>,
 }
 
-/// Something an object emits.
+/// Description of an event.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Event {
-    /// Its name.
+    /// Name.
     pub name: String,
-    /// JSON Schema of what it carries.
+    /// JSON Schema of its payload.
     pub schema: Value,
-    /// Whether the last value is kept for whoever comes later.
+    /// Whether the last value is retained.
     pub state: bool,
 }
 
 impl Description {
-    /// The method of this name.
+    /// Returns the method of this name.
     pub fn method(&self, name: &str) -> Option<&Method> {
         self.methods.iter().find(|m| m.name == name)
     }
 
-    /// What an `OpenRPC` document says, as [`open_rpc`](Self::open_rpc) writes it; whatever of it is none is left
-    /// out.
+    /// Parses an `OpenRPC` document as written by [`open_rpc`](Self::open_rpc). Leaves out invalid parts.
     pub fn from_open_rpc(document: &Value) -> Self {
         let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
         let info = &document["info"];
@@ -99,7 +98,7 @@ impl Description {
         }
     }
 
-    /// The whole as an `OpenRPC` 1.3 document.
+    /// Returns an `OpenRPC` 1.3 document.
     pub fn open_rpc(&self, object: &str) -> Value {
         let version = if self.version.is_empty() { "0.0.0" } else { &self.version };
         let events: Vec<Value> = self
@@ -122,12 +121,12 @@ fn text(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
 }
 
-/// The schema of what is not binary.
+/// Returns the schema of a value that is not binary.
 fn schema(value: &Value) -> Option<Value> {
     (value["format"] != "binary").then(|| schema_or_any(value))
 }
 
-/// A schema as it stands; one that is missing, or is none, becomes the one that allows every value.
+/// Returns the schema; a missing or invalid one becomes `true`, which allows every value.
 fn schema_or_any(value: &Value) -> Value {
     if value.is_object() || value.is_boolean() { value.clone() } else { json!({}) }
 }
@@ -193,7 +192,7 @@ impl Method {
     }
 }
 
-/// Makes the schemas of one description; types with a name are put where `OpenRPC` has them.
+/// Generator for the schemas of one description; named types go to the components of the `OpenRPC` document.
 #[derive(Debug)]
 pub struct Schemas {
     generator: SchemaGenerator,
@@ -208,12 +207,12 @@ impl Default for Schemas {
 }
 
 impl Schemas {
-    /// The schema of a type.
+    /// Returns the schema of a type.
     pub fn of<T: JsonSchema>(&mut self) -> Value {
         self.generator.subschema_for::<T>().into()
     }
 
-    /// The types it refers to.
+    /// Returns the named types that were referred to.
     pub fn finish(mut self) -> Map<String, Value> {
         self.generator.take_definitions(true)
     }

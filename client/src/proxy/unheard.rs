@@ -1,4 +1,4 @@
-//! Calls whose caller gives them up.
+//! Cancels calls whose future is dropped.
 
 use tokio::time::Instant;
 
@@ -8,11 +8,10 @@ use crate::wire::name::{MethodName, ObjectName};
 use crate::wire::request::properties;
 use crate::wire::topic::{CallTopic, ReplyTopic, Target};
 
-/// The correlation of a cancellation, whose own reply nobody waits for. Too short for an identity.
+/// Correlation of `rpc.cancel`, whose reply is ignored. Too short for an identity.
 const CORRELATION: &[u8] = b"unheard";
 
-/// A request that was sent, and whose reply is waited for. Dropped before it [`ends`](Self::ends), it cancels the call at the
-/// node.
+/// Guard of a sent request. Dropping it before [`ends`](Self::ends) cancels the call at its node.
 #[derive(Debug)]
 pub(super) struct Unheard<'a> {
     request: &'a Request,
@@ -23,18 +22,18 @@ pub(super) struct Unheard<'a> {
 }
 
 impl<'a> Unheard<'a> {
-    /// A request whose identity was given may be sent again by whoever gave it, and goes on.
+    /// Guards a request. One with an identity of its caller is not cancelled, because it may be repeated.
     pub(super) fn new(request: &'a Request, object: &'a ObjectName, key: u128, deadline: Instant) -> Self {
         Self { request, object, key, deadline, is_waited_for: request.identity.is_none() }
     }
 
-    /// The wait is over.
+    /// Disarms the guard.
     pub(super) fn ends(mut self) {
         self.is_waited_for = false;
     }
 }
 
-/// `rpc.cancel`, at the node that was called, or at all of them, as it is not known who carries the call out.
+/// Builds `rpc.cancel` for the called node, or for all nodes if it is not known which one executes the call.
 pub(super) fn cancellation(
     proxy: &Proxy,
     target: &Target,

@@ -1,4 +1,4 @@
-//! Why nobody takes a request, as the registry tells.
+//! Errors of requests without a receiver, derived from the registry.
 
 use super::view::View;
 use crate::wire::fault::{Code, Fault};
@@ -6,9 +6,8 @@ use crate::wire::name::{ClientId, ObjectName};
 use crate::wire::topic::Target;
 
 impl View {
-    /// The error of a request to `object` that nobody takes: -32004 where the registry has the object, on another node than the
-    /// one that was asked, on one that is lost, or on one that is just beginning to serve it; else -32003, with the names that
-    /// may have been meant.
+    /// Returns the error of a request to `object` without a receiver: -32004 if the object is registered (on another node than the
+    /// requested one, on a lost node, or on a node that is only starting to serve it), else -32003 with similar names.
     pub fn absence(&self, object: &ObjectName, target: &Target) -> Fault {
         if let Some((entry, is_served)) = self.all().find(|(entry, _)| entry.object == object.as_str()) {
             let node = &entry.node;
@@ -25,7 +24,7 @@ impl View {
     }
 }
 
-/// The error of a call whose node is gone and may have carried it out: -32004 with `maybe_executed`.
+/// Returns the error of a call whose node is lost and may have executed it: -32004 with `maybe_executed`.
 pub(crate) fn lost(object: &ObjectName, node: &ClientId) -> Fault {
     let text = format!(
         "{object}: its node {node} was lost while the call waited; the method may have been carried out"
@@ -33,8 +32,7 @@ pub(crate) fn lost(object: &ObjectName, node: &ClientId) -> Fault {
     Fault::new(Code::LOST_OBJECT, text).with("node", node.as_str()).with_maybe_executed()
 }
 
-/// The error of a request to an object that the registry does not have: -32003, with the names that may have been meant
-/// ([`similar`](super::similar)).
+/// Returns the error of a request to an unregistered object: -32003 with similar names ([`similar`](super::similar)).
 pub fn unknown(object: &ObjectName, did_you_mean: Vec<&str>) -> Fault {
     let fault = Fault::new(Code::UNKNOWN_OBJECT, format!("no object {:?}", object.as_str()));
     fault.with("object", object.as_str()).with("did_you_mean", did_you_mean)

@@ -1,11 +1,11 @@
-//! Errors as they travel: a code, a message for people, and data.
+//! Errors in replies: code, message and data.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-/// An error's code.
+/// Error code.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Code(pub i32);
@@ -15,55 +15,55 @@ macro_rules! codes {
         impl Code {
             $($(#[$doc])* pub const $name: Self = Self($code);)*
 
-            /// Every code of the contract.
+            /// All codes of the contract.
             pub const ALL: &[Self] = &[$(Self::$name),*];
         }
     };
 }
 
 codes! {
-    /// Not JSON.
+    /// Invalid JSON.
     NOT_JSON = -32700;
-    /// JSON, and no request.
+    /// Invalid request.
     NOT_A_REQUEST = -32600;
-    /// No such method.
+    /// The object has no such method.
     NO_SUCH_METHOD = -32601;
-    /// Wrong parameters.
+    /// Invalid parameters.
     WRONG_PARAMETERS = -32602;
-    /// The object broke its contract, or panicked.
+    /// Internal error of the object, such as a panic.
     BROKEN_OBJECT = -32603;
-    /// The method's own error.
+    /// Error of the method; `data.kind` says which.
     FAILED = -32000;
-    /// Out of time before it started.
+    /// The deadline passed before the method started.
     EXPIRED = -32001;
-    /// Out of time while it ran.
+    /// The deadline passed while the method ran, or without a reply.
     TIMED_OUT = -32002;
-    /// No such object.
+    /// The object is not registered.
     UNKNOWN_OBJECT = -32003;
-    /// Registered, and its node is lost.
+    /// The object is registered, but its node is lost.
     LOST_OBJECT = -32004;
-    /// Too many requests at once.
+    /// Too many concurrent requests; retry later.
     BUSY = -32005;
-    /// Denied.
+    /// The caller may not do this.
     DENIED = -32006;
-    /// Too large.
+    /// The request, result or an item is too large.
     TOO_LARGE = -32007;
-    /// Cancelled.
+    /// The call was cancelled.
     CANCELLED = -32008;
-    /// The trail has reached its limit.
+    /// The trail is at its limit of hops.
     TRAIL_LIMIT = -32009;
-    /// The next hop is not served.
+    /// The next object of a chain is not served.
     DEAD_HOP = -32010;
-    /// The name is taken.
+    /// The name is held by another node.
     NAME_TAKEN = -32013;
-    /// The identity was used for another request.
+    /// The correlation was used for another request.
     IDENTITY_REUSED = -32014;
-    /// The digest, or what was to be resumed, does not fit.
+    /// The digest of a file, or a transfer to resume, does not match.
     MISMATCH = -32015;
 }
 
 impl Code {
-    /// Whether the same request may succeed later. A code that is not known may not.
+    /// Returns whether the same request may succeed later; false for unknown codes.
     pub fn is_retryable(self) -> bool {
         matches!(
             self,
@@ -89,88 +89,88 @@ impl fmt::Display for Code {
     }
 }
 
-/// The detail of an error that says whether the request may have been carried out.
+/// Key in `data`: whether the request may have been executed.
 pub const MAYBE_EXECUTED: &str = "maybe_executed";
 
-/// An error as it stands in a reply.
+/// Error in a reply.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{message} ({code})")]
 pub struct Fault {
-    /// What kind of error.
+    /// Error code.
     pub code: Code,
-    /// For people.
+    /// Text to display.
     #[serde(default)]
     pub message: String,
-    /// Details by code; always with `retryable`.
+    /// Details; always with `retryable`.
     #[serde(default)]
     pub data: Map<String, Value>,
 }
 
 impl Fault {
-    /// An error of a code, with `retryable` as the contract has it.
+    /// Creates an error, with `retryable` as the contract has it for the code.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
         let mut data = Map::new();
         data.insert("retryable".to_owned(), Value::Bool(code.is_retryable()));
         Self { code, message: message.into(), data }
     }
 
-    /// The same with one more detail.
+    /// Adds a detail.
     #[must_use]
     pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.data.insert(name.to_owned(), value.into());
         self
     }
 
-    /// The method's own error; `kind` is for programs, `detail` for people.
+    /// Creates an error of a method; `kind` is for programs, `detail` to display.
     pub fn failed(kind: &str, detail: impl Into<String>) -> Self {
         let detail = detail.into();
         Self::new(Code::FAILED, detail.clone()).with("kind", kind).with("detail", detail)
     }
 
-    /// No such method; `similar` are those that it might have been.
+    /// Creates the error of an unknown method; `similar` are suggestions.
     pub fn no_such_method(method: &str, similar: &[String]) -> Self {
         Self::new(Code::NO_SUCH_METHOD, format!("no method {method:?}")).with("did_you_mean", json!(similar))
     }
 
-    /// A parameter that does not fit; `path` says which, as in `params[1].name`.
+    /// Creates the error of an invalid parameter; `path` is its place, as in `params[1].name`.
     pub fn wrong_parameter(path: &str, expected: &str) -> Self {
         Self::new(Code::WRONG_PARAMETERS, format!("{path}: expected {expected}"))
             .with("path", path)
             .with("expected", expected)
     }
 
-    /// Too many requests at once.
+    /// Creates the error of an overloaded object.
     pub fn busy(retry_after_ms: u64) -> Self {
         Self::new(Code::BUSY, "busy").with("retry_after_ms", retry_after_ms)
     }
 
-    /// More than `limit` bytes.
+    /// Creates the error of something larger than `limit` bytes.
     pub fn too_large(limit: usize) -> Self {
         Self::new(Code::TOO_LARGE, format!("more than {limit} bytes")).with("limit", limit)
     }
 
-    /// The next hop of a chain is not served.
+    /// Creates the error of a chain whose next object is not served.
     pub fn dead_hop(hop: &str, trail: Value) -> Self {
         Self::new(Code::DEAD_HOP, format!("{hop} is not served")).with("hop", hop).with("trail", trail)
     }
 
-    /// A name that somebody else holds.
+    /// Creates the error of a name that `holder` holds.
     pub fn name_taken(object: &str, holder: &str) -> Self {
         Self::new(Code::NAME_TAKEN, format!("{object} is served by {holder}")).with("holder", holder)
     }
 
-    /// The same of a request that may have been carried out: whoever sends it again may have it done twice.
+    /// Marks the request as possibly executed: repeating it may execute it twice.
     #[must_use]
     pub fn with_maybe_executed(self) -> Self {
         self.with(MAYBE_EXECUTED, true)
     }
 
-    /// Whether the request may have been carried out, as nobody knows what came of it.
+    /// Returns whether the request may have been executed, although there was no result.
     pub fn maybe_executed(&self) -> bool {
         self.data.get(MAYBE_EXECUTED).and_then(Value::as_bool).unwrap_or(false)
     }
 
-    /// Whether the same request may succeed later.
+    /// Returns whether the same request may succeed later.
     pub fn is_retryable(&self) -> bool {
         // A code that is not known is not retryable, whatever is said beside it.
         Code::ALL.contains(&self.code)

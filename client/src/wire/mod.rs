@@ -1,4 +1,4 @@
-//! What travels on the broker, in types. Pure: no I/O, no MQTT library, no clock.
+//! Wire contract as types. No I/O, MQTT library or clock.
 //!
 //! | Module | What |
 //! |---|---|
@@ -8,11 +8,11 @@
 //! | [`reply`] | Replies in both forms |
 //! | [`stream`] | Replies in parts |
 //! | [`fault`] | Errors with their codes |
-//! | [`accepted`] | The word of a node that it carries a call out |
+//! | [`accepted`] | Event of a node that executes a call |
 //! | [`entry`] | Registry entries and node states |
-//! | [`user`], [`features`] | Who calls, and which brokers say so |
-//! | [`role`] | Who may do what on the bus, as rules for a broker |
-//! | [`json`] | What of JSON the contract takes |
+//! | [`user`], [`features`] | Calling users, and broker features such as stamping them |
+//! | [`role`] | Roles of users, converted to access rules of a broker |
+//! | [`json`] | JSON as restricted by the contract |
 
 pub mod accepted;
 pub mod entry;
@@ -27,7 +27,7 @@ pub mod stream;
 pub mod topic;
 pub mod user;
 
-/// The MQTT 5 properties of a message, as far as the contract uses them.
+/// MQTT 5 properties of a message that the contract uses.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Properties {
     /// Content Type.
@@ -38,16 +38,16 @@ pub struct Properties {
     pub correlation: Option<Vec<u8>>,
     /// Message Expiry Interval, in seconds.
     pub expiry: Option<u32>,
-    /// User properties, in their order.
+    /// User properties, in order.
     pub user: Vec<(String, String)>,
 }
 
 impl Properties {
-    /// The first user property of this name.
+    /// Returns the first user property of this name.
     pub fn user(&self, name: &str) -> Option<&str> {
         self.user.iter().find(|(key, _)| key == name).map(|(_, value)| &**value)
     }
 }
 
-/// The content type of a binary parameter or result.
+/// Content Type of a binary parameter or result.
 pub const BINARY: &str = "application/octet-stream";

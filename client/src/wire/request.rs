@@ -1,4 +1,4 @@
-//! Requests, in plain and in JSON-RPC form, read into one type.
+//! Requests, parsed from the plain and the JSON-RPC form.
 
 use serde_json::{Map, Value};
 
@@ -11,108 +11,108 @@ use super::topic::{CallTopic, ReplyTopic};
 use super::user::User;
 use super::{BINARY, Properties};
 
-/// The deadline of a request that names none, in milliseconds.
+/// Default deadline, in milliseconds.
 pub const DEFAULT_TTL_MS: u64 = 30_000;
-/// The longest deadline, in milliseconds.
+/// Maximum deadline, in milliseconds.
 pub const LONGEST_TTL_MS: u64 = 3_600_000;
-/// The longest correlation data, in bytes.
+/// Maximum length of Correlation Data, in bytes.
 pub const LONGEST_CORRELATION: usize = 64;
-/// From this length on a correlation identifies its request.
+/// Minimum length of Correlation Data that identifies a request, in bytes.
 pub const IDENTIFYING: usize = 16;
-/// The largest trail, in bytes of JSON.
+/// Maximum size of a trail, in bytes of JSON.
 pub const LARGEST_TRAIL: usize = 4 << 10;
 
-/// Parameters as they came, before a method's types are known.
+/// Parameters before they are converted to a method's types.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Params {
-    /// None at all.
+    /// No parameters.
     None,
-    /// By position.
+    /// Positional parameters.
     Positional(Vec<Value>),
-    /// By name.
+    /// Named parameters.
     Named(Map<String, Value>),
-    /// One value; with the text it stood as, for a method whose one parameter is text.
+    /// A single value, with its text for a method whose only parameter is a string.
     One {
-        /// The value.
+        /// Parsed value.
         value: Value,
-        /// The payload, where it was text or JSON.
+        /// Payload, if it was text or JSON.
         text: String,
     },
-    /// One binary parameter.
+    /// A single binary parameter.
     Binary(Vec<u8>),
 }
 
-/// In which form a request came, and so the reply goes.
+/// Form of a request and its reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Form {
-    /// Bare JSON, with the status in a property.
+    /// Bare JSON, with the status in a user property.
     Plain,
     /// A JSON-RPC 2.0 response with this `id`.
     JsonRpc(Value),
 }
 
-/// Where the reply to a request goes.
+/// Destination of a reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReplyTo {
-    /// To this topic.
+    /// Response Topic.
     Topic(ReplyTopic),
-    /// Nowhere: a notification, or `oneway`.
+    /// No reply: a JSON-RPC notification, or `oneway`.
     Nobody,
 }
 
-/// A request, whatever form it came in.
+/// Request of either form.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Request {
-    /// Which method.
+    /// Method name.
     pub method: MethodName,
-    /// Its parameters.
+    /// Parameters.
     pub params: Params,
-    /// In which form.
+    /// Form of the reply.
     pub form: Form,
-    /// Where the reply goes.
+    /// Destination of the reply.
     pub reply_to: ReplyTo,
-    /// Correlation Data, to be echoed.
+    /// Correlation Data, echoed in the reply.
     pub correlation: Option<Vec<u8>>,
-    /// Time left when it arrived, in milliseconds.
+    /// Time left on arrival, in milliseconds.
     pub ttl_ms: u64,
-    /// Whether it had a deadline of its own.
+    /// Whether the request named a deadline.
     pub has_deadline: bool,
-    /// The hops it has behind it.
+    /// Hops so far.
     pub trail: Vec<Value>,
-    /// W3C trace context.
+    /// W3C Trace Context.
     pub traceparent: Option<String>,
-    /// How many bytes of a result in parts its caller takes, where it takes parts ([`stream`](super::stream)).
+    /// Initial credit in bytes, if the caller asked for a [`stream`](super::stream).
     pub stream: Option<u64>,
-    /// Who calls, by the word of a broker that says so in CONNACK (`caller`).
+    /// Calling user, as set by a broker that announces `caller` in CONNACK.
     pub caller: Option<User>,
-    /// Who calls for that user, by its word too.
+    /// User that forwards the call on its behalf, also set by the broker.
     pub via: Option<User>,
 }
 
-/// Why a message is no request.
+/// Error of parsing a request.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Refusal {
-    /// Nothing is executed and nobody is told: the reply topic is none. It is counted.
+    /// The Response Topic is invalid. Counted, and not answered.
     Silent(&'static str),
-    /// The caller is told.
+    /// Answered with a fault.
     Told {
-        /// The fault that the caller is told.
+        /// Fault of the reply.
         fault: Fault,
-        /// In which form.
+        /// Form of the reply.
         form: Form,
-        /// The topic of the reply, or nobody.
+        /// Destination of the reply.
         reply_to: ReplyTo,
-        /// Correlation Data, to be echoed.
+        /// Correlation Data, echoed in the reply.
         correlation: Option<Vec<u8>>,
     },
 }
 
 impl Request {
-    /// Reads a request that arrived on `topic`, from a broker with these features.
+    /// Parses a message that arrived on `topic`, from a broker with these features.
     ///
     /// # Errors
     ///
-    /// What is no request, with what has to be said about it and to whom.
+    /// The message is not a valid request; the error has the reply to send, if any.
     pub fn read(
         root: &Root,
         topic: &CallTopic,
@@ -126,7 +126,7 @@ impl Request {
         }
     }
 
-    /// What is to be said of a request on a topic that is none: its caller is told where it named a reply topic.
+    /// Returns the error of a request on an invalid topic; it is answered if the request has a Response Topic.
     pub fn misdirected(root: &Root, properties: &Properties, text: &str) -> Refusal {
         let named = properties.response_topic.as_deref().and_then(|t| ReplyTopic::named(root, t));
         let short = properties.correlation.as_ref().is_none_or(|c| c.len() <= LONGEST_CORRELATION);
@@ -210,8 +210,8 @@ impl Request {
         envelope.request(method, params, form, properties, members.get("ttl_ms"), members.get("trail"))
     }
 
-    /// What tells this request from every other to the same object, where it can be told: reply topic,
-    /// correlation or `id` of 16 bytes or more, and number of trail items.
+    /// Returns the key that identifies this request to its object: Response Topic, Correlation Data or `id` of at least 16 bytes,
+    /// and number of trail items. `None` if the correlation is too short.
     pub fn identity(&self) -> Option<(String, Vec<u8>, usize)> {
         let ReplyTo::Topic(topic) = &self.reply_to else { return None };
         let id = match (&self.correlation, &self.form) {
@@ -227,7 +227,7 @@ fn not_a_request(text: &str) -> Fault {
     Fault::new(Code::NOT_A_REQUEST, text)
 }
 
-/// The parameters of a request in plain form.
+/// Parses the parameters of a request in plain form.
 fn plain_params(payload: &[u8]) -> Result<Params, Fault> {
     if payload.is_empty() {
         return Ok(Params::None);
@@ -247,7 +247,7 @@ fn plain_params(payload: &[u8]) -> Result<Params, Fault> {
     }
 }
 
-/// What stands around a request, known before its payload is looked at.
+/// Properties of a request, known before its payload is parsed.
 struct Envelope {
     reply_to: ReplyTo,
     correlation: Option<Vec<u8>>,
@@ -350,7 +350,7 @@ impl Envelope {
     }
 }
 
-/// The properties of a request with a deadline `ttl_ms` from now.
+/// Returns the properties of a request with a deadline in `ttl_ms` milliseconds.
 pub fn properties(reply_to: &ReplyTopic, correlation: &[u8], ttl_ms: u64) -> Properties {
     let ttl_ms = ttl_ms.min(LONGEST_TTL_MS);
     Properties {

@@ -1,41 +1,39 @@
-//! Roles of the bus: what a user may call, serve and watch, as access rules for a broker.
+//! Roles of the bus: which objects a user may call, serve and watch, as access rules for a broker.
 
 use rantai_access::{Effect, Rule, RuleAccess, RuleFilter, Source, Syntax};
 use serde::Deserialize;
 
 use super::name::{MethodName, ObjectName, Root};
 
-/// The built-in methods that come with each method that a role names: those that a proxy, `describe`, and a caller that
-/// gives up or takes more of a stream use.
+/// Built-in methods that are allowed with each method of a role, because proxies, `describe`, cancelling and streams use them.
 const WITH_METHODS: [&str; 6] =
     ["rpc.ping", "rpc.info", "rpc.stats", "rpc.discover", "rpc.cancel", "rpc.more"];
 
 /// A role, as `[[roles]]` has it.
 ///
-/// Objects are written by name, or by how their names begin: `calculator`, `example.*`, `*`; or by a name with that of the
-/// user in it: `student.%u`.
+/// Objects are written as names or prefixes (`calculator`, `example.*`, `*`), or as names with `%u` for the user's name
+/// (`student.%u`).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct BusRole {
-    /// Its name.
+    /// Name.
     pub name: String,
-    /// Methods that it may call: `calculator.*`, `tasks.submit`, `*`. Where methods are named, only in plain form:
-    /// JSON-RPC hides the method from the broker.
+    /// Methods that may be called: `calculator.*`, `tasks.submit`, `*`. Single methods only in the plain form, because JSON-RPC
+    /// hides the method from the broker.
     pub call: Vec<String>,
-    /// Objects that it may serve.
+    /// Objects that may be served.
     pub serve: Vec<String>,
-    /// Objects whose events it may watch; not those that are for one client.
+    /// Objects whose events may be watched, apart from events to single clients.
     pub watch: Vec<String>,
-    /// Whether it may watch every object, and `$SYS`.
+    /// Whether all objects and `$SYS` may be watched.
     pub observe: bool,
-    /// Whether it may do everything.
+    /// Whether everything is allowed.
     pub admin: bool,
-    /// Whether requests of its objects may be answered where everybody who may call them reads, for callers that name no
-    /// reply topic.
+    /// Whether its objects may publish replies on the public reply topic, for requests without a Response Topic.
     pub public_replies: bool,
 }
 
-/// Why an entry of a role means nothing.
+/// Error of an entry of a role.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("role {role}: {key} = {entry:?} names no {expected}; write {example}")]
 pub struct RoleError {
@@ -47,13 +45,13 @@ pub struct RoleError {
 }
 
 impl RoleError {
-    /// The entry, as it was written.
+    /// Entry as written.
     pub fn entry(&self) -> &str {
         &self.entry
     }
 }
 
-/// The rules of one role below one root.
+/// Collects the rules of a role below a root.
 struct Compiler<'a> {
     role: &'a BusRole,
     root: &'a Root,
@@ -62,7 +60,7 @@ struct Compiler<'a> {
 }
 
 impl BusRole {
-    /// The roles that are there without being written: `caller`, `node`, `observer` and `admin`.
+    /// Returns the built-in roles: `caller`, `node`, `observer` and `admin`.
     pub fn ready_made() -> [Self; 4] {
         let all = || vec!["*".to_owned()];
         let role = |name: &str| Self { name: name.to_owned(), ..Self::default() };
@@ -74,11 +72,11 @@ impl BusRole {
         ]
     }
 
-    /// The rules of this role below a root.
+    /// Returns the rules of this role below a root.
     ///
     /// # Errors
     ///
-    /// An entry that names no object or method.
+    /// An entry is not an object or method.
     pub fn rules(&self, root: &Root) -> Result<Vec<Rule>, RoleError> {
         let mut rules = Compiler { role: self, root, entry: String::new(), rules: Vec::new() };
         rules.everybody();
@@ -129,7 +127,7 @@ impl BusRole {
 }
 
 impl Compiler<'_> {
-    /// What every role may: hear what is for its own client id, and see who is there.
+    /// Adds the rights of every role: to read replies and events to its own client id, and the registry.
     fn everybody(&mut self) {
         let root = self.root;
         "every role".clone_into(&mut self.entry);
@@ -179,7 +177,7 @@ impl Compiler<'_> {
     }
 }
 
-/// The object and method of an entry under `call`; no method for all of them.
+/// Parses an entry under `call`; no method means all methods.
 fn called(entry: &str) -> Option<(&str, Option<&str>)> {
     if entry == "*" {
         return Some(("*", None));
@@ -195,7 +193,7 @@ fn called(entry: &str) -> Option<(&str, Option<&str>)> {
         .then_some((object, method))
 }
 
-/// Whether a text is the name of an object, in which `%u` may stand for the user, its beginning and `*`, or `*`.
+/// Whether a text is `*`, an object name (with `%u` for the user), or a prefix of one followed by `*`.
 fn is_object(text: &str) -> bool {
     if text.contains("%u") {
         // As a user with a name of one letter, and no pattern besides.

@@ -1,4 +1,4 @@
-//! Topics of the contract, formatted and parsed in this one place.
+//! Topics of the contract: formatting and parsing.
 
 use std::fmt;
 
@@ -6,9 +6,9 @@ pub use rantai_topics::{covers, is_filter, is_topic, matches, overlap};
 
 use super::name::{ClientId, MethodName, ObjectName, Root};
 
-/// The kind of a topic: the level that follows the root.
+/// Kind of a topic: the level after the root.
 ///
-/// A root and a name may contain any of these words as well, so that only the level at this place decides.
+/// Roots and names may contain these words too, so only the level at this position counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TopicKind {
     /// `call`: requests to any one instance.
@@ -28,7 +28,7 @@ pub enum TopicKind {
 }
 
 impl TopicKind {
-    /// The kind of a topic, and the levels behind the kind; `None` for a topic outside `root` and for other kinds.
+    /// Returns the kind of a topic and the levels after it; `None` for topics outside `root` and of other kinds.
     pub fn of<'a>(root: &Root, topic: &'a str) -> Option<(Self, &'a str)> {
         let below = topic.strip_prefix(root.as_str())?.strip_prefix('/')?;
         let (kind, rest) = below.split_once('/')?;
@@ -46,10 +46,10 @@ impl TopicKind {
     }
 }
 
-/// To whom a request goes.
+/// Receiver of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
-    /// Any one instance: `call`.
+    /// Any instance: `call`.
     Any,
     /// The instance on one node: `at`.
     Node(ClientId),
@@ -60,30 +60,30 @@ pub enum Target {
 /// A topic that requests are published to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CallTopic {
-    /// To whom.
+    /// Receiver.
     pub target: Target,
-    /// Which object.
+    /// Object name.
     pub object: ObjectName,
-    /// Which method; none for a request in JSON-RPC form.
+    /// Method name; `None` for a request in JSON-RPC form.
     pub method: Option<MethodName>,
 }
 
-/// Why a topic under `call`, `at` or `all` is no [`CallTopic`].
+/// Error of parsing a [`CallTopic`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TopicError {
-    /// Not under this root, or of another kind.
+    /// The topic is not below this root, or of another kind.
     #[error("not a topic for requests")]
     Other,
-    /// More levels than a request has: -32600.
+    /// Too many levels: -32600.
     #[error("more levels than object and method")]
     TooManyLevels,
-    /// An object, method or node that is no name: -32600.
+    /// Invalid name of an object, method or node: -32600.
     #[error("a level that is no name")]
     NoName,
 }
 
 impl CallTopic {
-    /// The topic as text.
+    /// Formats the topic.
     pub fn format(&self, root: &Root) -> String {
         let Self { target, object, method } = self;
         let mut topic = match target {
@@ -98,11 +98,11 @@ impl CallTopic {
         topic
     }
 
-    /// Takes a topic apart.
+    /// Parses a topic.
     ///
     /// # Errors
     ///
-    /// What is no topic for requests, has too many levels, or levels that are no names.
+    /// The topic is not for requests, has too many levels, or invalid names.
     pub fn parse(root: &Root, topic: &str) -> Result<Self, TopicError> {
         let (kind, rest) = TopicKind::of(root, topic).ok_or(TopicError::Other)?;
         let (target, rest) = match kind {
@@ -126,10 +126,9 @@ impl CallTopic {
     }
 }
 
-/// The filters a server subscribes to for one object.
+/// Returns the filters that a node subscribes to for one object: `call`, `at` and `all`.
 ///
-/// `call` is always shared, with exactly this group name: two holders of one name then never both execute one
-/// request.
+/// `call` is always shared, with exactly this group name, so that two holders of one name never both execute one request.
 pub fn call_filters(root: &Root, node: &ClientId, object: &ObjectName) -> [String; 3] {
     [
         format!("$share/{object}/{root}/call/{object}/#"),
@@ -138,32 +137,31 @@ pub fn call_filters(root: &Root, node: &ClientId, object: &ObjectName) -> [Strin
     ]
 }
 
-/// The filter for the requests to every object on one node; one subscription serves all of them.
+/// Returns the filter for the requests to all objects on one node.
 pub fn requests_at(root: &Root, node: &ClientId) -> String {
     format!("{root}/at/{node}/#")
 }
 
-/// Where replies go.
+/// Topic of replies.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReplyTopic(String);
 
 impl ReplyTopic {
-    /// The longest one that is not of the form [`to`](Self::to), in bytes.
+    /// Maximum length of a topic that is not of the form [`to`](Self::to), in bytes.
     pub const LONGEST: usize = 256;
 
-    /// To one client.
+    /// Returns the topic for replies of an object to one client.
     pub fn to(root: &Root, object: &ObjectName, client: &ClientId) -> Self {
         Self(format!("{root}/reply/{object}/{client}"))
     }
 
-    /// For who named none.
+    /// Returns the topic for replies to requests without a Response Topic.
     pub fn public(root: &Root, object: &ObjectName) -> Self {
         Self(format!("{root}/reply/{object}"))
     }
 
-    /// One that a caller named: it must begin with `{root}/reply/`, hold no wildcard and be at most
-    /// [`LONGEST`](Self::LONGEST) bytes, unless it is the topic of an object and a client: the longest root and
-    /// names need a few more.
+    /// Checks a Response Topic: it must begin with `{root}/reply/`, contain no wildcard, and be at most
+    /// [`LONGEST`](Self::LONGEST) bytes long, unless it is the topic of an object and a client, which may be a little longer.
     pub fn named(root: &Root, topic: &str) -> Option<Self> {
         let (TopicKind::Reply, rest) = TopicKind::of(root, topic)? else { return None };
         let fits = !rest.is_empty() && !topic.contains(['+', '#', '\0']);
@@ -171,31 +169,31 @@ impl ReplyTopic {
         (fits && (topic.len() <= Self::LONGEST || named.client(root).is_some())).then_some(named)
     }
 
-    /// The client of `{root}/reply/{object}/{client}`; `None` for a topic of another form.
+    /// Returns the client of `{root}/reply/{object}/{client}`; `None` for topics of another form.
     pub fn client(&self, root: &Root) -> Option<ClientId> {
         let (object, client) = addressee(root, &self.0)?;
         ObjectName::any(object).ok()?;
         ClientId::new(client).ok()
     }
 
-    /// The object whose replies to `client` come on a topic; `None` where it is another topic.
+    /// Returns the object whose replies to `client` arrive on this topic; `None` for other topics.
     pub fn object_of<'a>(root: &Root, client: &ClientId, topic: &'a str) -> Option<&'a str> {
         let (object, addressee) = addressee(root, topic)?;
         (addressee == client.as_str()).then_some(object)
     }
 
-    /// The one subscription of a client for all its replies.
+    /// Returns the filter for all replies to a client.
     pub fn filter(root: &Root, client: &ClientId) -> String {
         format!("{root}/reply/+/{client}")
     }
 
-    /// The topic as text.
+    /// Formats the topic.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// The levels for the object and for the client of a reply topic.
+/// Returns the object and client levels of a reply topic.
 fn addressee<'a>(root: &Root, topic: &'a str) -> Option<(&'a str, &'a str)> {
     match TopicKind::of(root, topic)? {
         (TopicKind::Reply, rest) => rest.split_once('/'),
@@ -212,14 +210,14 @@ impl fmt::Display for ReplyTopic {
 /// Retained topics of the registry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RegistryTopic {
-    /// The entry of an object on a node.
+    /// Entry of an object on a node.
     Name(ObjectName, ClientId),
-    /// The state of a node.
+    /// State of a node.
     Node(ClientId),
 }
 
 impl RegistryTopic {
-    /// The topic as text.
+    /// Formats the topic.
     pub fn format(&self, root: &Root) -> String {
         match self {
             Self::Name(object, node) => format!("{root}/name/{object}/{node}"),
@@ -227,7 +225,7 @@ impl RegistryTopic {
         }
     }
 
-    /// Takes a topic apart; `None` for any other topic.
+    /// Parses a topic; `None` for topics of another kind.
     pub fn parse(root: &Root, topic: &str) -> Option<Self> {
         match TopicKind::of(root, topic)? {
             (TopicKind::Name, rest) => {
@@ -239,40 +237,40 @@ impl RegistryTopic {
         }
     }
 
-    /// Every entry of one object.
+    /// Returns the filter for all entries of an object.
     pub fn entries_of(root: &Root, object: &ObjectName) -> String {
         format!("{root}/name/{object}/+")
     }
 
-    /// Every entry of one node.
+    /// Returns the filter for all entries of a node.
     pub fn entries_on(root: &Root, node: &ClientId) -> String {
         format!("{root}/name/+/{node}")
     }
 
-    /// Every entry.
+    /// Returns the filter for all entries.
     pub fn entries(root: &Root) -> String {
         format!("{root}/name/+/+")
     }
 
-    /// Every node's state.
+    /// Returns the filter for all node states.
     pub fn nodes(root: &Root) -> String {
         format!("{root}/node/+")
     }
 }
 
-/// A topic of events: telemetry, states, and upcalls to one client.
+/// Topic of an event: telemetry, states, and upcalls to one client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EventTopic {
-    /// Whose event.
+    /// Object that emits it.
     pub object: ObjectName,
-    /// Which event; named like a method.
+    /// Event name; the same characters as a method name.
     pub event: MethodName,
-    /// For whom; `None` for everyone.
+    /// Client that it is for; `None` for all.
     pub client: Option<ClientId>,
 }
 
 impl EventTopic {
-    /// The topic as text.
+    /// Formats the topic.
     pub fn format(&self, root: &Root) -> String {
         let Self { object, event, client } = self;
         match client {
@@ -281,33 +279,33 @@ impl EventTopic {
         }
     }
 
-    /// Filters for the events of one object, all of them or one: for those to everybody, and for those to single clients.
+    /// Returns filters for one event or all events of an object: for events to all, and for events to single clients.
     ///
-    /// Two, because a broker with access rules grants a filter for both to whoever may read the latter alone, and then
-    /// says nothing about the former.
+    /// They are two because a broker with access rules may grant one filter for both although the client may read only the
+    /// latter.
     pub fn filters(root: &Root, object: &ObjectName, event: Option<&MethodName>) -> [String; 2] {
         let event = event.map_or("+", MethodName::as_str);
         [format!("{root}/event/{object}/{event}"), format!("{root}/event/{object}/{event}/+")]
     }
 
-    /// The filter for one event of every object.
+    /// Returns the filter for one event of all objects.
     pub fn every(root: &Root, event: &str) -> String {
         format!("{root}/event/+/{event}")
     }
 
-    /// The filter for one event of every object, for one client.
+    /// Returns the filter for one event of all objects to one client.
     pub fn every_for(root: &Root, event: &str, client: &ClientId) -> String {
         format!("{root}/event/+/{event}/{client}")
     }
 
-    /// The event of a topic that is for `client` alone; `None` where it is another topic.
+    /// Returns the event if the topic is an event to `client`.
     pub fn event_for<'a>(root: &Root, client: &ClientId, topic: &'a str) -> Option<&'a str> {
         let (TopicKind::Event, rest) = TopicKind::of(root, topic)? else { return None };
         let (event, addressee) = rest.split_once('/')?.1.split_once('/')?;
         (addressee == client.as_str()).then_some(event)
     }
 
-    /// Takes a topic apart; `None` for any other topic.
+    /// Parses a topic; `None` for topics of another kind.
     pub fn parse(root: &Root, topic: &str) -> Option<Self> {
         let (TopicKind::Event, rest) = TopicKind::of(root, topic)? else { return None };
         let (object, rest) = rest.split_once('/')?;
