@@ -130,7 +130,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// As [`Builder::connect`]; an invalid address.
+    /// Same as [`Builder::connect`]; an invalid address.
     pub async fn connect(address: &str) -> Result<Self, ConnectError> {
         Self::builder(address.parse()?).connect().await
     }
@@ -182,7 +182,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// As [`publish`](Self::publish).
+    /// Same as [`publish`](Self::publish).
     pub async fn command(&self, publish: Publish) -> Result<String, Unsent> {
         self.inner.session.command(publish).await
     }

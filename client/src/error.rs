@@ -1,4 +1,4 @@
-//! Why a call has no result, and how errors are told.
+//! Errors of calls, and their text.
 
 use std::error::Error;
 use std::fmt::Write as _;
@@ -7,10 +7,10 @@ use crate::session::{SubscribeError, Unsent, because};
 use crate::wire::fault::{Code, Fault};
 use crate::wire::name::NameError;
 
-/// When a call is worth repeating that found all queues full, in milliseconds.
+/// Suggested delay before retrying a call for which all queues were full, in milliseconds.
 const RETRY_AFTER_MS: u64 = 500;
 
-/// Why a call has no result. Match on [`code`](Self::code), not on the text.
+/// Error of a call. Match on [`code`](Self::code), not on the text.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CallError {

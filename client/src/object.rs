@@ -1,4 +1,4 @@
-//! What a served object looks like: its description, and one call after the other.
+//! The `Object` trait: its description and its calls.
 //!
 //! [`interface`](crate::interface) writes the implementation for a trait; an object whose methods are known only
 //! at run time implements [`Object`] itself.
@@ -36,7 +36,7 @@ pub type Answering = Pin<Box<dyn Future<Output = Result<Answer, Fault>> + Send>>
 
 /// An object in the form in which a node serves it.
 pub trait Object: Send + Sync + 'static {
-    /// What it is. Asked once, when it is served.
+    /// Returns the description. Called once, when the object is served.
     fn description(&self) -> Description;
 
     /// Carries out a method. A name that is none of its own is -32601. Must not block the thread.
@@ -47,7 +47,7 @@ pub trait Object: Send + Sync + 'static {
         let _ = emitter;
     }
 
-    /// How full its shared tables are, beside the calls that wait: told by `rpc.stats`. Must not block.
+    /// Reports its shared tables, besides the waiting calls, for `rpc.stats`. Must not block.
     fn shares(&self) -> Vec<ShareReport> {
         Vec::new()
     }
@@ -64,9 +64,9 @@ pub trait Object: Send + Sync + 'static {
 /// One call.
 #[derive(Debug)]
 pub struct Call {
-    /// Which method.
+    /// Method name.
     pub method: MethodName,
-    /// With which parameters.
+    /// Parameters.
     pub params: Params,
     /// And what stands around it.
     pub context: Context,

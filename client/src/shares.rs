@@ -47,7 +47,7 @@ impl std::fmt::Display for CallerKey {
 pub struct ShareLimits {
     /// The size of the table.
     pub limit: u64,
-    /// What one caller may hold, instead of what the rule of [this module](self) says.
+    /// Sets the maximum for one caller, instead of the rule of [this module](self).
     pub per_caller: Option<u64>,
 }
 

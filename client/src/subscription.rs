@@ -12,7 +12,7 @@ use crate::wire::topic::matches;
 /// Messages that may wait for a slow reader.
 const KEPT: usize = 4_096;
 
-/// Who gets what of the messages that arrive.
+/// Routes received messages to subscriptions.
 #[derive(Debug, Default)]
 pub(crate) struct Listeners {
     list: Mutex<Vec<Listener>>,
@@ -26,7 +26,7 @@ struct Listener {
     sink: Sink,
 }
 
-/// Where the messages of a listener go.
+/// Queue of the messages of one subscription.
 #[derive(Debug)]
 pub(crate) enum Sink {
     Channel { sender: mpsc::Sender<Message>, missed: Arc<AtomicU64> },
@@ -133,7 +133,7 @@ impl Subscription {
         self.receiver.try_recv().ok()
     }
 
-    /// How many messages were passed over because 4,096 waited already.
+    /// Returns the number of messages dropped because 4,096 were queued.
     pub fn missed(&self) -> u64 {
         self.missed.load(Ordering::Relaxed)
     }

@@ -1,4 +1,4 @@
-//! What an object that shares files offers.
+//! Interface of objects that share files.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -19,18 +19,18 @@ pub struct FileEntry {
     pub path: String,
     /// Its size in bytes.
     pub size: u64,
-    /// When it was changed last, in milliseconds since 1970.
+    /// Last modification, in milliseconds since 1970.
     pub modified_ms: u64,
 }
 
 /// A part of a list.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Listing {
-    /// By path.
+    /// Files and folders, sorted by path.
     pub entries: Vec<FileEntry>,
-    /// What to give as `after` for the rest; nothing where this was the last of it.
+    /// Value of `after` for the next part of the list; `None` after the last part.
     pub next: Option<String>,
-    /// What is there and is not shared, with the first part of a list; hidden files are not counted.
+    /// Entries that are not shared, reported with the first part of a list; hidden files are not counted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub left_out: Vec<LeftOut>,
 }
@@ -38,9 +38,9 @@ pub struct Listing {
 /// Files and folders that are not shared, all for one reason.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LeftOut {
-    /// Why, for people.
+    /// Reason to display.
     pub reason: String,
-    /// How many.
+    /// Number of entries.
     pub count: u64,
 }
 

@@ -26,7 +26,7 @@ use patience::Patience;
 
 /// Reads, or writes, under way at the same time.
 const WINDOW: usize = 8;
-/// How long nothing may arrive before a transfer is given up.
+/// Time without progress after which a transfer fails.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Is told how many bytes of how many are there.
@@ -55,7 +55,7 @@ pub struct Transferred {
     pub resumed: u64,
 }
 
-/// Why a file was not transferred.
+/// Error of a file transfer.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum FileError {
@@ -65,9 +65,9 @@ pub enum FileError {
     /// This host's disk.
     #[error("cannot use {}", path.display())]
     Disk {
-        /// Which file.
+        /// Path of the file.
         path: PathBuf,
-        /// What the system or library said.
+        /// Error of the operating system or library.
         source: std::io::Error,
     },
     /// Another transfer writes to the same file.
@@ -76,16 +76,16 @@ pub enum FileError {
     /// Something else stands where the file was to be written.
     #[error("cannot write {}: another file is there", .0.display())]
     Exists(PathBuf),
-    /// What stands where the file was to be written is no regular file: it is never replaced.
+    /// The destination exists and is not a regular file, which is never replaced.
     #[error("cannot write {}: it is no regular file; choose another name", .0.display())]
     Irregular(PathBuf),
-    /// What stands where the part of a file was to be written is no part.
+    /// The name of the part exists and is not a part.
     #[error("cannot write {}: it is not a part of a transfer; move it away", .0.display())]
     NoPart(PathBuf),
-    /// What arrived is not what was announced, twice.
+    /// The received bytes do not match the announced digest, twice.
     #[error("{path}: what arrived is not what was announced; the part has been taken away")]
     Digest {
-        /// Which file.
+        /// Path of the file.
         path: String,
     },
 }
@@ -108,11 +108,11 @@ impl Files {
         Self { replace, ..self }
     }
 
-    /// What is in a folder, `""` for the whole, by name.
+    /// Lists a folder by name; `""` lists everything.
     ///
     /// # Errors
     ///
-    /// What the object says.
+    /// Errors of the object.
     pub async fn list(&self, folder: &str) -> Result<Vec<FileEntry>, FileError> {
         Ok(self.listing(folder).await?.entries)
     }
@@ -121,7 +121,7 @@ impl Files {
     ///
     /// # Errors
     ///
-    /// What the object says.
+    /// Errors of the object.
     pub async fn listing(&self, folder: &str) -> Result<Listing, FileError> {
         let (patience, mut all) = (self.waiting(), Listing::default());
         let mut after: Option<String> = None;
@@ -165,7 +165,7 @@ impl Files {
     ///
     /// # Errors
     ///
-    /// As [`get`](Self::get).
+    /// Same as [`get`](Self::get).
     pub async fn put(
         &self,
         source: &Path,
@@ -184,7 +184,7 @@ impl Files {
 ///
 /// # Errors
 ///
-/// What the disk says.
+/// Converts an error of the disk.
 pub fn digest(file: &Path) -> std::io::Result<String> {
     digest_of(&std::fs::File::open(file)?)
 }

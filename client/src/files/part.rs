@@ -1,4 +1,4 @@
-//! What of a file has arrived: `.NAME.DIGEST.part` next to where it will stand, until all of it has.
+//! Partially received files: `.NAME.DIGEST.part` in the folder of the destination, until the file is complete.
 //!
 //! The digest is that of the file and of its name here, so that no file of anybody else is called so, and two files
 //! never share a part. Whoever writes a part has it locked, and takes it away or puts it in its place only while it
@@ -34,7 +34,7 @@ pub(super) struct Part {
     file: File,
 }
 
-/// What is found by the name of a part.
+/// What exists by the name of a part.
 enum Found {
     Locked(File),
     /// Another transfer has it.

@@ -1,4 +1,4 @@
-//! What may be tried again, and for how long.
+//! Retries of transfers: which errors, and for how long.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -88,7 +88,7 @@ impl Patience {
     }
 }
 
-/// How long a try may take, and how long after it the next one waits.
+/// Time limit of a try, and the pause after it.
 struct Pace {
     time: Duration,
     wait: Duration,

@@ -1,4 +1,4 @@
-//! Where a file comes to stand, and what is there already.
+//! Destination of a received file, and what exists there already.
 
 use std::fs::File;
 use std::io;
@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::digest_of;
 
-/// What became of a part whose bytes are all there.
+/// Outcome of moving a complete part to its destination.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Placed {
     /// The file is in its place.
@@ -17,7 +17,7 @@ pub(super) enum Placed {
     Taken,
 }
 
-/// What stands where a file is to be written.
+/// What exists at a destination.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum There {
     Nothing,
@@ -25,7 +25,7 @@ pub(super) enum There {
     Same,
     /// Another one, or a link.
     Other,
-    /// What no file can take the place of: a folder, a device, a pipe or a socket.
+    /// Not replaceable by a file: a folder, a device, a pipe or a socket.
     Irregular,
 }
 

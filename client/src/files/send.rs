@@ -16,7 +16,7 @@ use crate::error::CallError;
 use crate::object::Binary;
 use crate::wire::fault::Code;
 
-/// How often a transfer that gets no further begins anew where the object has forgotten it.
+/// Maximum number of restarts of a transfer without progress that the object has forgotten.
 const AGAIN: usize = 5;
 
 pub(super) async fn put(

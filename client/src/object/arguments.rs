@@ -9,7 +9,7 @@ use crate::wire::request::Params;
 
 use super::answer::Binary;
 
-/// So many characters of a wrong value are told.
+/// Maximum number of characters of a wrong value in an error.
 const SHOWN: usize = 100;
 
 /// The parameters of one call.
@@ -172,7 +172,7 @@ fn unfit(name: &str, error: &str) -> Fault {
     Fault::wrong_parameter(name, &format!("{}, found {shown}", in_json_words(wanted)))
 }
 
-/// What serde expected, in the words of JSON instead of Rust's: "an integer from 0 to 255" for `u8`.
+/// Describes the type that serde expected in terms of JSON: "an integer from 0 to 255" for `u8`.
 pub fn in_json_words(wanted: &str) -> &str {
     match wanted {
         "f64" | "f32" => "a number",

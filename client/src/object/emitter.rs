@@ -11,7 +11,7 @@ use crate::wire::fault::{Code, Fault};
 use crate::wire::name::{ClientId, MethodName, ObjectName, Root};
 use crate::wire::topic::EventTopic;
 
-/// By which an object emits its events.
+/// Publishes the events of an object.
 #[derive(Clone)]
 pub struct Emitter {
     root: Root,
@@ -20,7 +20,7 @@ pub struct Emitter {
 }
 
 impl Emitter {
-    /// For an object; `publish` must not block.
+    /// Creates the emitter of an object; `publish` must not block.
     pub fn new(root: Root, object: ObjectName, publish: Arc<dyn Fn(Publish) + Send + Sync>) -> Self {
         Self { root, object, publish }
     }
@@ -38,7 +38,7 @@ impl Emitter {
     ///
     /// # Errors
     ///
-    /// As [`emit`](Self::emit).
+    /// Same as [`emit`](Self::emit).
     pub fn state(&self, event: &str, value: &impl Serialize) -> Result<(), Fault> {
         self.publish(event, None, value, QoS::AtLeastOnce, true, None)
     }
@@ -47,7 +47,7 @@ impl Emitter {
     ///
     /// # Errors
     ///
-    /// As [`emit`](Self::emit).
+    /// Same as [`emit`](Self::emit).
     pub fn upcall(&self, client: &ClientId, event: &str, value: &impl Serialize) -> Result<(), Fault> {
         self.publish(event, Some(client.clone()), value, QoS::AtLeastOnce, false, None)
     }
@@ -56,7 +56,7 @@ impl Emitter {
     ///
     /// # Errors
     ///
-    /// As [`emit`](Self::emit), and where the reply topic of the call names no client.
+    /// Same as [`emit`](Self::emit); fails if the reply topic of the call names no client.
     pub fn upcall_for(&self, context: &Context, event: &str, value: &impl Serialize) -> Result<(), Fault> {
         let Some(client) = context.client.clone() else {
             let text = "the reply topic names no client that could be called back";
@@ -74,7 +74,7 @@ impl Emitter {
     ///
     /// # Errors
     ///
-    /// As [`emit`](Self::emit).
+    /// Same as [`emit`](Self::emit).
     pub fn emit_for(&self, context: &Context, event: &str, value: &impl Serialize) -> Result<(), Fault> {
         self.publish(event, None, value, QoS::AtMostOnce, false, context.correlation.clone())
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::{Answering, Call, Description, Emitter, Object};
 use crate::shares::ShareReport;
 
-/// What an object does unasked. Dropping it ends it.
+/// Background task of an object. Dropping it ends the task.
 pub type Doing = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// An object, and what it does unasked for as long as it is served.

@@ -47,7 +47,7 @@ pub(super) struct ObjectState {
 pub(super) enum Suspicion {
     /// The node that has, or may have, the call is lost, or runs with another epoch.
     Lost(ClientId),
-    /// That node has removed its state or the object's entry.
+    /// The node removed its state or the object's entry.
     Cleared(ClientId),
     /// The node was started after the request was sent, so it does not have the call.
     Restarted(ClientId),

@@ -1,4 +1,4 @@
-//! What comes back from an object.
+//! Responses of objects.
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -9,12 +9,12 @@ use crate::wire::fault::Fault;
 use crate::wire::json::typed;
 use crate::wire::reply::{Outcome, Reply};
 
-/// What came back.
+/// Response of an object.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Response {
     /// The result.
     pub outcome: Result<Content, Box<Fault>>,
-    /// Who answered.
+    /// Node that replied.
     pub node: Option<String>,
     /// Whether it is the answer to an earlier request of the same identity.
     pub repeated: bool,

@@ -18,12 +18,12 @@ use crate::wire::fault::{Code, Fault};
 use crate::wire::name::{ClientId, ObjectName, Root};
 use crate::wire::topic::RegistryTopic;
 
-/// What is retained has come when this long nothing more of it has.
+/// Silence after which all retained messages have arrived.
 pub(crate) const QUIET: Duration = Duration::from_millis(150);
 /// The longest reading of what is retained.
 const LONGEST_READING: Duration = Duration::from_secs(30);
 
-/// Who serves what: [`Client::registry`].
+/// Reads the registry: [`Client::registry`].
 ///
 /// The registry is a set of retained messages; MQTT does not say when all of them have come. A reading is over
 /// when no retained message has come for 150 ms, or for three times the broker's own answering time if that is longer,
@@ -38,7 +38,7 @@ pub struct Registry {
 pub struct Follower {
     live: Arc<Live>,
     changed: watch::Receiver<u64>,
-    /// How long the broker took to answer the subscription.
+    /// Round trip of the subscription.
     answering: Duration,
     _place: Place,
 }
@@ -81,7 +81,7 @@ impl Follow for Live {
 
 // Defined here, so that the module of the client does not depend on this one.
 impl Client {
-    /// Who serves what.
+    /// Reads the whole registry.
     pub fn registry(&self) -> Registry {
         Registry::new(self.clone())
     }
@@ -96,7 +96,7 @@ impl Registry {
     ///
     /// # Errors
     ///
-    /// Where the broker refuses the subscription, or the connection is lost.
+    /// The broker refused the subscription, or the connection was lost.
     pub async fn list(&self) -> Result<View, CallError> {
         let root = self.client.root();
         let filters = [RegistryTopic::entries(root), RegistryTopic::nodes(root)];
@@ -108,11 +108,11 @@ impl Registry {
         Ok(view)
     }
 
-    /// What is registered by one name, and the states of the nodes that hold it.
+    /// Reads the entries of one name and the states of their nodes.
     ///
     /// # Errors
     ///
-    /// As [`list`](Self::list).
+    /// Same as [`list`](Self::list).
     pub async fn find(&self, object: &ObjectName) -> Result<View, CallError> {
         let root = self.client.root();
         let live = Live::new(root.clone());
@@ -172,7 +172,7 @@ impl Registry {
     ///
     /// # Errors
     ///
-    /// As [`wait_for`](Self::wait_for), and a text that is no name.
+    /// Same as [`wait_for`](Self::wait_for); an invalid name.
     pub async fn wait_for_name(&self, name: &str, patience: Duration) -> Result<Entry, CallError> {
         let object = ObjectName::any(name)?;
         self.wait_for(&object, patience).await
@@ -182,7 +182,7 @@ impl Registry {
     ///
     /// # Errors
     ///
-    /// As [`list`](Self::list).
+    /// Same as [`list`](Self::list).
     pub async fn follow(&self) -> Result<Follower, CallError> {
         let root = self.client.root();
         let filters = [RegistryTopic::entries(root), RegistryTopic::nodes(root)];

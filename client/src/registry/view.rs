@@ -1,4 +1,4 @@
-//! What the retained topics say, put together.
+//! View of the registry, built from its retained messages.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,7 @@ pub struct View {
     nodes: BTreeMap<ClientId, NodeState>,
 }
 
-/// What a message changed.
+/// Change of the view by a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
     /// An object's entries are others than before.
@@ -37,7 +37,7 @@ impl View {
     ///
     /// # Errors
     ///
-    /// What stands there and is no entry or state.
+    /// The payload is not an entry or state.
     pub fn apply(&mut self, topic: &str, payload: &[u8]) -> Result<Option<Change>, EntryError> {
         match RegistryTopic::parse(&self.root, topic) {
             None => Ok(None),
@@ -73,7 +73,7 @@ impl View {
         }
     }
 
-    /// Who serves an object now: entries whose node is ready and of the same start.
+    /// Returns the entries of an object that is served now: settled, of a ready node with the same epoch.
     pub fn served(&self, object: &ObjectName) -> impl Iterator<Item = &Entry> {
         let entries = self.entries.get(object).into_iter().flatten();
         entries

@@ -16,7 +16,7 @@ const MOST_LOGGED: usize = 16;
 #[derive(Debug, Default)]
 pub struct ShareLog {
     refused: AtomicU64,
-    /// When callers were logged, by their names.
+    /// Time of the last log line of each caller.
     logged: Mutex<HashMap<String, Instant>>,
 }
 
@@ -29,7 +29,7 @@ impl ShareLog {
         }
     }
 
-    /// How many were refused so far.
+    /// Number of refusals so far.
     pub fn count(&self) -> u64 {
         self.refused.load(Ordering::Relaxed)
     }

@@ -1,4 +1,4 @@
-//! How full a shared table is, and who holds most of it.
+//! Report on a shared table: how full it is, and its largest holders.
 
 use std::fmt::Display;
 use std::hash::Hash;
@@ -10,15 +10,15 @@ use super::{CallerKey, ShareLog, Shares};
 /// Callers named in a report.
 const NAMED: usize = 5;
 
-/// How the name of a user begins among callers.
+/// Prefix of users among the names of callers.
 const USER: &str = "user ";
 /// Stands for a user who is not named.
 const HIDDEN: &str = "another user";
 
-/// How full a shared table is, and who holds most of it.
+/// Report on a shared table.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ShareReport {
-    /// What the table holds, in the plural: `calls`, `uploads`.
+    /// Plural noun for the table's items: `calls`, `uploads`.
     pub table: String,
     /// Its size.
     pub limit: u64,
@@ -26,7 +26,7 @@ pub struct ShareReport {
     pub taken: u64,
     /// Callers that hold some.
     pub callers: u64,
-    /// How often a caller was refused because it was over its share.
+    /// Refusals of callers over their share.
     pub refused: u64,
     /// The callers that hold most, the largest first.
     pub top: Vec<ShareHolder>,
@@ -35,7 +35,7 @@ pub struct ShareReport {
 /// A caller, and how many places it holds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ShareHolder {
-    /// Who: a user, a client or an address.
+    /// Holder: a user, a client or an address.
     pub caller: String,
     /// Places it holds.
     pub held: u64,

@@ -11,7 +11,7 @@ pub const LIFETIME: u32 = 24 * 60 * 60;
 /// The largest entry, in bytes.
 pub const LARGEST_ENTRY: usize = 16 << 10;
 
-/// How many nodes may serve a name.
+/// Whether one node or several may serve a name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
@@ -33,7 +33,7 @@ pub struct Entry {
     pub node: String,
     /// Drawn anew at every start of the node, and compared for equality.
     pub epoch: String,
-    /// How many may serve it.
+    /// Whether other nodes may serve the name too.
     #[serde(default)]
     pub mode: Mode,
     /// Whether the claim has been won.
@@ -56,7 +56,7 @@ pub struct Entry {
     pub events: Vec<String>,
 }
 
-/// What a node says of itself.
+/// State of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
@@ -73,19 +73,19 @@ pub enum State {
 pub struct NodeState {
     /// Version of the contract.
     pub v: u32,
-    /// What it does.
+    /// State.
     pub state: State,
-    /// Of which start.
+    /// Epoch of the node's start.
     pub epoch: String,
 }
 
-/// Why a retained message is no entry or state. It is then taken as absent.
+/// Error of parsing an entry or state, which then counts as absent.
 #[derive(Debug, thiserror::Error)]
 pub enum EntryError {
     /// Larger than [`LARGEST_ENTRY`].
     #[error("an entry of {0} bytes; {LARGEST_ENTRY} are the most")]
     TooLarge(usize),
-    /// Of another version of the contract.
+    /// Unsupported version of the contract.
     #[error("version {0} of the contract; this is {VERSION}")]
     Version(u32),
     /// Not the JSON it should be.
@@ -98,7 +98,7 @@ impl Entry {
     ///
     /// # Errors
     ///
-    /// What is too large, of another version, or no entry.
+    /// The payload is too large, of another version, or not an entry.
     pub fn read(object: &ObjectName, node: &ClientId, payload: &[u8]) -> Result<Self, EntryError> {
         if payload.len() > LARGEST_ENTRY {
             return Err(EntryError::TooLarge(payload.len()));
@@ -148,7 +148,7 @@ impl NodeState {
     ///
     /// # Errors
     ///
-    /// What is of another version, or no state.
+    /// The payload is of another version, or not a state.
     pub fn read(payload: &[u8]) -> Result<Self, EntryError> {
         let state: Self = serde_json::from_slice(payload)?;
         if state.v == VERSION { Ok(state) } else { Err(EntryError::Version(state.v)) }

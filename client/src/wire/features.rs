@@ -1,4 +1,4 @@
-//! What a broker does for the bus beyond MQTT, by its own word: the user property `rantai` of CONNACK.
+//! Features of a broker beyond MQTT, announced by the user property `rantai` of CONNACK.
 
 /// The user property of CONNACK that names the features.
 pub const FEATURES_PROPERTY: &str = "rantai";

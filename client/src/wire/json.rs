@@ -20,7 +20,7 @@ pub const DEEPEST: usize = 64;
 /// The largest integer that every JSON reader takes exactly.
 pub const LARGEST: u64 = (1 << 53) - 1;
 
-/// Why bytes are no JSON of the contract.
+/// Error of parsing JSON.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum JsonError {
     /// Not JSON at all, not UTF-8, or JSON with a number that is not finite, a lone surrogate, or a member name that
@@ -46,7 +46,7 @@ impl From<&JsonError> for Fault {
 ///
 /// # Errors
 ///
-/// What is no JSON of the contract, and what is nested too deep.
+/// Invalid JSON, JSON that the contract does not allow, and values nested too deep.
 pub fn read(bytes: &[u8]) -> Result<Value, JsonError> {
     let syntax = |error: serde_json::Error| JsonError::Syntax(error.to_string());
     let nesting = Nesting::of(bytes);
@@ -149,7 +149,7 @@ impl<'de> Visitor<'de> for Strict {
     }
 }
 
-/// How brackets nest, outside strings: told before anything is built.
+/// Counts nested brackets outside strings, before anything is allocated.
 struct Nesting {
     deepest: usize,
     /// Brackets that are open at the end.
@@ -176,7 +176,7 @@ impl Nesting {
     }
 }
 
-/// How deep a value nests.
+/// Returns the nesting depth of a value.
 pub fn levels(value: &Value) -> usize {
     let inner = match value {
         Value::Array(items) => items.iter().map(levels).max(),

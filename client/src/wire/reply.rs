@@ -7,7 +7,7 @@ use super::name::ClientId;
 use super::request::Form;
 use super::{BINARY, Properties, json};
 
-/// What a method came to.
+/// Outcome of a method.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
     /// A value.

@@ -16,7 +16,7 @@ pub const MAX_USER_BYTES: usize = 256;
 #[serde(try_from = "String", into = "String")]
 pub struct User(Arc<str>);
 
-/// Why a text is no user name.
+/// Error of parsing a user name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is no user name: 1 to {MAX_USER_BYTES} bytes without control characters")]
 pub struct UserError {
