@@ -1,14 +1,14 @@
-//! Why something was not written or read.
+//! Errors of reading and writing.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use rantai_client::wire::fault::{Code, Fault};
 
-/// How long a caller should wait when it is not known when the file is opened again.
+/// Suggested delay for a caller if the next try to open the file is not known.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// Why something is not on disk, or could not be read from it.
+/// Error of reading or writing a database.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DiskError {
@@ -53,7 +53,7 @@ impl DiskError {
         }
     }
 
-    /// What a caller is told: busy while the disk does not work. `what` is what cannot be used, as in "the ledger".
+    /// Returns the fault for a caller: busy while the disk fails. `what` names what cannot be used, as in "the ledger".
     pub fn fault(&self, what: &str) -> Fault {
         if !self.is_retryable() {
             tracing::error!("{what}: {self}");

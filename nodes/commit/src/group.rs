@@ -7,7 +7,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::error::{DiskError, is_io};
 
-/// How many commits there were: after a failure it says whether the last one is on disk.
+/// Number of commits; after a failure it says whether the last one is on disk.
 const COMMITS: TableDefinition<'static, (), u64> = TableDefinition::new("commits");
 
 /// A write and whoever waits for it.
@@ -51,7 +51,7 @@ where
     }
 }
 
-/// Why a group was not committed. Nothing of it is on disk, unless `Commit` says otherwise.
+/// Error of committing a group. Nothing of it is on disk, except as `Commit` says.
 #[derive(Debug)]
 pub(super) enum Failure {
     /// One job failed by itself, and the database is as it was before.

@@ -31,7 +31,7 @@ use writer::{Jobs, Shared};
 /// Jobs that may wait; whoever comes then waits for room.
 const WAITING: usize = 4_096;
 
-/// How long a commit may take before the disk counts as one that does not work.
+/// Time limit of a commit, after which the disk counts as failing.
 const STALL: Duration = Duration::from_secs(10);
 
 /// Makes the tables that are missing.
@@ -59,7 +59,7 @@ impl Committer {
     ///
     /// # Errors
     ///
-    /// Where the file cannot be opened, or there is no thread to be had.
+    /// The file cannot be opened, or no thread can be started.
     pub fn open(opener: Opener, prepare: Prepare) -> Result<Self, DiskError> {
         Self::open_with(opener, prepare, STALL)
     }
@@ -91,7 +91,7 @@ impl Committer {
     ///
     /// # Errors
     ///
-    /// As [`write`](Self::write).
+    /// Same as [`write`](Self::write).
     pub async fn write_and<T: Send + 'static>(
         &self,
         job: impl FnMut(&WriteTransaction) -> Result<T, redb::Error> + Send + 'static,
@@ -125,7 +125,7 @@ impl Committer {
         }
     }
 
-    /// As [`write`](Self::write); blocks.
+    /// Same as [`write`](Self::write), but blocks the thread.
     pub fn write_blocking<T: Send + 'static>(
         &self,
         job: impl FnMut(&WriteTransaction) -> Result<T, redb::Error> + Send + 'static,
@@ -165,7 +165,7 @@ impl Committer {
     ///
     /// # Errors
     ///
-    /// What the database says, [`DiskError::Closed`] and [`DiskError::Stalled`].
+    /// Errors of the database, [`DiskError::Closed`] and [`DiskError::Stalled`].
     pub fn read<T>(&self, job: impl FnOnce(&Database) -> Result<T, DiskError>) -> Result<T, DiskError> {
         // A commit that writes the file's header holds up whoever begins to read.
         self.refuse_stalled()?;

@@ -1,4 +1,4 @@
-//! Where the databases of objects are: files and memory.
+//! Backends of databases: files and memory.
 
 use std::path::Path;
 

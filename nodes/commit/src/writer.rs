@@ -18,20 +18,20 @@ use super::group::{self, Failure, Job};
 
 /// The most jobs in one commit.
 const GROUP: usize = 256;
-/// How long to wait for a file that is being opened again.
+/// Time limit for a file that is being opened again.
 const PAUSE: Duration = Duration::from_millis(50);
 /// The longest pause after an I/O error. Within a pause writes are refused at once.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
-/// How often the file is opened again at once where it is not known whether a commit is on disk.
+/// Maximum number of immediate tries to open the file if it is not known whether a commit is on disk.
 const TRIES: u32 = 4;
 
 pub(super) type Jobs = Vec<Box<dyn Job>>;
 
-/// What the handles and the thread share.
+/// State shared by the handles and the thread.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) database: Reopening,
-    /// When the disk is tried again; `None` while it works.
+    /// Time of the next try; `None` while the disk works.
     again: Mutex<Option<Instant>>,
     /// A read has failed since the file was opened.
     pub(super) suspect: AtomicBool,
@@ -73,7 +73,7 @@ impl Shared {
         self.operation.is_stalled(self.stall)
     }
 
-    /// How long the disk is left alone.
+    /// Returns the delay before the next try.
     pub(super) fn wait(&self) -> Duration {
         self.again.lock().map_or(PAUSE, |again| again.saturating_duration_since(Instant::now()))
     }
@@ -218,7 +218,7 @@ fn attempt(shared: &Shared, group: &mut [Box<dyn Job>]) -> Result<(), Failure> {
     group::commit(database.ok_or(Failure::Database(redb::Error::DatabaseClosed))?, group)
 }
 
-/// What jobs are told that are certainly not on disk.
+/// Returns the error for jobs that are certainly not on disk.
 fn refused(shared: &Shared, error: redb::Error) -> DiskError {
     if is_io(&error) { DiskError::Closed(shared.wait()) } else { error.into() }
 }

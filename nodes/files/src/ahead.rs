@@ -9,11 +9,11 @@ const BLOCKS: usize = 16;
 /// Bytes of all uploads. Where they are used up, blocks in their order still pass.
 const BYTES: usize = 64 << 20;
 
-/// How many bytes all uploads hold.
+/// Bytes held by all uploads.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Held(Arc<AtomicUsize>);
 
-/// What one upload holds, by offset.
+/// Bytes held by one upload, by offset.
 #[derive(Debug)]
 pub(super) struct Ahead {
     blocks: BTreeMap<u64, Vec<u8>>,

@@ -24,7 +24,7 @@ const LOOKED_AT: usize = 100_000;
 
 /// A named pipe would hold the thread up until somebody opens its other end.
 const NONBLOCK: i32 = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
-/// What opening a socket, or a device that has no driver, fails with.
+/// Error of opening a socket, or a device without a driver.
 const NO_DEVICE: i32 = rustix::io::Errno::NXIO.raw_os_error();
 
 /// An open folder.
@@ -117,10 +117,10 @@ pub(super) fn modified_ms(about: &Metadata) -> u64 {
     since.map_or(0, |since| since.as_millis() as u64)
 }
 
-/// Why hidden files are not shared, which is on purpose.
+/// Reason why hidden files are not shared.
 const HIDDEN: &str = "none of its parts begins with a dot";
 
-/// What a path may look like.
+/// Checks a path.
 pub(super) fn check(path: &str) -> Result<(), Fault> {
     check_path(path).map_err(|why| Fault::new(Code::DENIED, format!("{path:?}: {why}")))
 }
@@ -149,7 +149,7 @@ fn check_path(path: &str) -> Result<(), &'static str> {
     if depth > DEEPEST { denied("at most 32 folders deep") } else { Ok(()) }
 }
 
-/// What the disk says, without more of the host than the caller named.
+/// Returns the fault for an error of the disk, without paths of the host other than the caller's.
 pub(super) fn explain(path: &str, error: &io::Error) -> Fault {
     match error.kind() {
         _ if error.raw_os_error() == Some(NO_DEVICE) => no_file(path),

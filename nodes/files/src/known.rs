@@ -18,7 +18,7 @@ const MOST: usize = 64;
 /// Files that are digested at the same time.
 const AT_ONCE: usize = 64;
 
-/// What tells one version of a file from the next.
+/// Identifies a version of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Version {
     device: u64,
@@ -162,7 +162,7 @@ fn changing(path: &str) -> Fault {
 mod tests {
     use super::*;
 
-    /// What this process has read, from disk or memory.
+    /// Returns the number of bytes that this process has read, from disk or memory.
     fn read_so_far() -> u64 {
         let told = std::fs::read_to_string("/proc/self/io").expect("there");
         let read = told.lines().find_map(|line| line.strip_prefix("rchar: ")).expect("it is told");

@@ -39,7 +39,7 @@ use rantai_nodes::kind::{Building, Configured, Kind};
 const LISTED: usize = 1_000;
 const LISTED_BYTES: usize = 512 << 10;
 
-/// How a folder is shared.
+/// Options of a shared folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sharing {
     /// In how many bytes at a time it is best read and written; at most 512 KiB.
@@ -71,7 +71,7 @@ impl Default for Sharing {
 #[derive(Clone, Debug)]
 pub struct Share {
     inner: Arc<Inner>,
-    /// Who calls: uploads are shared fairly among callers.
+    /// Caller, for fair shares of uploads.
     caller: CallerKey,
 }
 
@@ -118,7 +118,7 @@ impl Share {
     ///
     /// # Errors
     ///
-    /// Where it cannot be opened.
+    /// It cannot be opened.
     pub fn new(folder: &Path, sharing: Sharing) -> std::io::Result<Self> {
         let sharing = Sharing { block: sharing.block.clamp(1, LARGEST_BLOCK), ..sharing };
         let folder = Folder::open(folder)?;
@@ -149,7 +149,7 @@ impl Inner {
     }
 }
 
-/// As much of a list as one answer holds.
+/// Returns as much of a list as fits one reply.
 fn first_of(mut files: Vec<FileEntry>, left_out: Vec<LeftOut>) -> Listing {
     let mut bytes = 0;
     let fits = |file: &&FileEntry| {
@@ -247,7 +247,7 @@ pub struct FolderSettings {
     /// Whether several nodes may serve it together.
     #[serde(default)]
     pub replica: bool,
-    /// Which folder; a relative path begins where the file of this configuration is.
+    /// Path of the folder, relative to the configuration file.
     pub folder: PathBuf,
     /// The most bytes all its files may have. Without it nothing may be written.
     pub quota_bytes: Option<u64>,

@@ -17,11 +17,11 @@ use super::folder::{Folder, check, explain, modified_ms, no_file};
 const DAY: Duration = Duration::from_hours(24);
 /// Digits of the digest in the name of a part.
 const DIGITS: usize = 16;
-/// How often a part is opened that is put in its place each time before it is locked.
+/// Maximum number of tries to open a part that others complete before it is locked.
 const TRIES: usize = 5;
 
 impl Folder {
-    /// Where a file's part stands, and how many bytes it has.
+    /// Returns the path of a file's part, and its size in bytes.
     pub(super) fn part_of(&self, path: &str, etag: &str) -> Result<(String, u64), Fault> {
         check(path)?;
         if self.dir.symlink_metadata(path).is_ok_and(|about| !about.is_file()) {
@@ -91,7 +91,7 @@ impl Folder {
         Ok(space.free.saturating_sub(space.floor(configured)))
     }
 
-    /// How many bytes all files have, parts among them, and which parts there are, the oldest first.
+    /// Returns the size of all files in bytes, parts included, and the parts, oldest first.
     pub(super) fn used(&self) -> Result<(u64, Vec<Leftover>), Fault> {
         let (mut used, mut parts) = (0, Vec::new());
         self.walk("", |path, about| {

@@ -15,7 +15,7 @@ use super::{Inner, Share};
 
 /// Bytes that are read at a time.
 const BLOCK: usize = 64 << 10;
-/// How far back from the end lines are looked for.
+/// Maximum distance from the end at which lines are searched, in bytes.
 const FARTHEST: u64 = 4 << 20;
 /// The most lines that one may ask for.
 pub(super) const MOST_LINES: u32 = 10_000;
@@ -23,10 +23,10 @@ pub(super) const MOST_LINES: u32 = 10_000;
 pub(super) const LINES: u32 = 10;
 /// A longer line comes in several items, in bytes.
 const LONGEST: usize = 16 << 10;
-/// How often a file is looked at for more.
+/// Polling interval of a file.
 const PAUSE: Duration = Duration::from_millis(250);
 
-/// How far a file has been read.
+/// Reading position in a file.
 #[derive(Debug)]
 pub(super) struct Tail {
     path: String,
@@ -42,7 +42,7 @@ pub(super) struct Tail {
 }
 
 impl Tail {
-    /// From the last so many lines of a file on.
+    /// Starts at the last `lines` lines of a file.
     pub(super) fn begin(folder: &Folder, path: String, lines: u32, follow: bool) -> Result<Self, Fault> {
         let (mut file, about) = folder.file(&path)?;
         let offset = start(&mut file, about.len(), lines).map_err(disk(&path))?;
@@ -122,7 +122,7 @@ fn identity(about: &Metadata) -> (u64, u64) {
     (about.dev(), about.ino())
 }
 
-/// Where the last so many lines begin.
+/// Returns the offset of the last `lines` lines.
 fn start(file: &mut File, size: u64, lines: u32) -> std::io::Result<u64> {
     let (mut end, mut found) = (size, 0);
     let mut block = vec![0; BLOCK];

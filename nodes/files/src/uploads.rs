@@ -23,7 +23,7 @@ pub(super) const MOST: u64 = 64;
 /// its room is needed too.
 const IDLE: Duration = Duration::from_mins(5);
 
-/// What is being written.
+/// Upload in progress.
 #[derive(Debug)]
 pub(super) struct Uploads {
     table: Mutex<HashMap<u64, Arc<Mutex<Upload>>>>,
@@ -98,12 +98,12 @@ impl Uploads {
         }
     }
 
-    /// What one caller may have announced and not sent, instead of its fair share of the quota.
+    /// Sets the maximum number of bytes that one caller may announce and not send, instead of its fair share of the quota.
     pub(super) fn announced_per_caller(self, most: Option<u64>) -> Self {
         Self { announced_per_caller: most, ..self }
     }
 
-    /// How full the tables are, and by whom. Passes over uploads that are being written at this moment.
+    /// Reports the tables and their largest holders, without uploads that are being written at this moment.
     pub(super) fn reports(&self, quota: u64) -> Vec<ShareReport> {
         let mut announced = BTreeMap::<String, u64>::new();
         for upload in self.table.lock().values() {

@@ -1,4 +1,4 @@
-//! What an object has answered, in HTTP.
+//! Responses of objects over HTTP.
 
 use axum::Json;
 use axum::http::{HeaderValue, header};

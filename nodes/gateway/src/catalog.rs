@@ -1,4 +1,4 @@
-//! What the objects on the bus say of themselves, kept current as they come and go.
+//! Descriptions of the objects on the bus, updated as they come and go.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -16,11 +16,11 @@ use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use uuid::Uuid;
 
-/// How long an object has to describe itself.
+/// Time limit for an object to describe itself.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How long it has the first time: objects that are silent keep the others from being asked meanwhile.
+/// The same for the first request, as silent objects delay the others.
 const FIRST_PATIENCE: Duration = Duration::from_secs(1);
-/// How long the gateway does not list its objects, while it gets to know them.
+/// Maximum time for which a new gateway does not list its objects.
 const START: Duration = Duration::from_secs(3);
 /// The wait before it is asked again after it did not.
 const AGAIN: Duration = Duration::from_secs(10);
@@ -31,22 +31,22 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 /// The most objects that are known.
 const KNOWN: u64 = 10_000;
 
-/// What the objects say of themselves.
+/// Descriptions of objects.
 #[derive(Debug)]
 pub(super) struct Catalog {
     client: Client,
-    /// Which may be called at all.
+    /// Objects that may be called.
     allowed: Vec<String>,
     described: Mutex<BTreeMap<String, Described>>,
     changed: watch::Sender<u64>,
-    /// Who is there, once that is known.
+    /// Nodes that serve objects, once known.
     follower: watch::Sender<Option<Arc<Follower>>>,
     /// Whether every object that was there at the start has been asked.
     complete: watch::Sender<bool>,
     began: Instant,
 }
 
-/// What an object said, and who it was.
+/// Description of an object, with its node.
 #[derive(Clone, Debug)]
 struct Described {
     /// The node, and of which start.
@@ -57,7 +57,7 @@ struct Described {
 /// The node of an object, and that node's start.
 type By = (String, String);
 
-/// What an object that was asked said of itself; nothing where it failed.
+/// Reply to `rpc.discover`; `None` if it failed.
 type Answered = Option<Arc<Description>>;
 
 /// Objects that are asked, or are to be.
@@ -70,7 +70,7 @@ struct Asking {
     queue: VecDeque<(String, By)>,
     /// Those that said nothing: who they were, when in the order of all that were silent, and at what time.
     silent: HashMap<String, (By, u64, Instant)>,
-    /// How often one was silent.
+    /// Number of silent objects so far, for their order.
     number: u64,
 }
 
@@ -100,16 +100,16 @@ impl Catalog {
         described.iter().map(|(name, known)| (name.clone(), known.description.clone())).collect()
     }
 
-    /// How often what is known has changed.
+    /// Returns the number of changes.
     pub(super) fn version(&self) -> u64 {
         *self.changed.borrow()
     }
 
-    /// What an object says of itself; it is asked where that is not known.
+    /// Returns the description of an object, and asks for it if it is not known.
     ///
     /// # Errors
     ///
-    /// Whatever it answers instead, and that there is no such object.
+    /// The object's own error, or that there is no such object.
     pub(super) async fn of(&self, object: &str) -> Result<Arc<Description>, CallError> {
         let known = self.described.lock().get(object).map(|known| known.description.clone());
         match known {

@@ -1,10 +1,10 @@
-//! Why a gateway does not start.
+//! Error of starting a gateway.
 
 use std::io;
 
 use rantai_tls::ServerTlsError;
 
-/// Why a gateway does not start.
+/// Error of starting a gateway.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum GatewayError {

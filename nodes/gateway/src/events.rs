@@ -54,7 +54,7 @@ impl Drop for Stream {
 /// One thing to tell.
 enum Told {
     Event(String, Value),
-    /// So many events were passed over, as this listener was too slow.
+    /// Number of events dropped because this listener was too slow.
     Missed(u64),
 }
 

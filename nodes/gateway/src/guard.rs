@@ -1,4 +1,4 @@
-//! Who may call, and how often.
+//! Authentication and rate limits of callers.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -19,7 +19,7 @@ use super::users::{Login, Users};
 const KNOWN: usize = 10_000;
 /// Wrong passwords for one user, or wrong keys, from one address in a minute, before it has to wait.
 const WRONG_PER_MINUTE: f64 = 30.0;
-/// When a request may come again whose password could not be checked.
+/// Suggested delay for a request whose password could not be checked.
 const BUSY: Duration = Duration::from_secs(1);
 
 /// Looks at every request before it becomes a call.
@@ -32,7 +32,7 @@ pub(super) struct Guard {
     pub(super) counts: Counts,
 }
 
-/// Who calls.
+/// Caller of a request.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Caller {
     User(User),
@@ -71,14 +71,14 @@ impl Caller {
     }
 }
 
-/// What may be taken now, and when that was so.
+/// Tokens left, and when they were counted.
 #[derive(Debug)]
 struct Bucket {
     left: f64,
     at: Instant,
 }
 
-/// Why a request is turned away.
+/// Reason for refusing a request.
 #[derive(Debug, PartialEq)]
 pub(super) enum Refused {
     /// It says nothing of who calls, or what is wrong.
@@ -87,7 +87,7 @@ pub(super) enum Refused {
     TooOften(Duration),
 }
 
-/// How many, of what.
+/// Counters of requests and refusals.
 #[derive(Debug, Default)]
 pub(super) struct Counts {
     pub(super) requests: AtomicU64,
@@ -127,7 +127,7 @@ impl Guard {
         proxies::is_trusted(&self.trusted_proxies, address)
     }
 
-    /// Who sends a request by the connection of `peer`, if they may call now.
+    /// Authenticates a request on the connection of `peer`, and checks its rate.
     pub(super) async fn admit(
         &self,
         peer: IpAddr,
@@ -227,7 +227,7 @@ mod tests {
 
     const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
-    /// Of the key `abc`.
+    /// Record of the key `abc`.
     const RECORD: &str = "$sha256$ungWv48Bz-pBQUDeXa4iI7ADYaOWF3qctBD_YfIAFa0";
 
     fn guard(rate: u32) -> Guard {

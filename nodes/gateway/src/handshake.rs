@@ -20,7 +20,7 @@ const ANSWER: &str =
 const ADVICE: &str =
     "This port speaks HTTPS, and the request came by HTTP: begin its address with https://\n";
 
-/// Why there is no stream.
+/// Error of accepting a connection.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum HandshakeError {
     /// The client speaks HTTP without TLS, and has been told.
@@ -32,7 +32,7 @@ pub(super) enum HandshakeError {
 }
 
 impl HandshakeError {
-    /// Why TLS was not agreed on; `None` where that is not the reason.
+    /// Returns the TLS error; `None` for other errors.
     pub(super) fn refusal(&self) -> Option<&'static str> {
         let Self::Failed(error) = self else { return None };
         error.get_ref()?.downcast_ref().map(client_failure)

@@ -9,7 +9,7 @@ use rantai_client::wire::fault::{Code, Fault};
 
 use super::status;
 
-/// Why a request is refused before it is looked at.
+/// Error of parsing the head of a request.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Malformed {
     status: StatusCode,

@@ -65,7 +65,7 @@ pub use self::waiting::WaitingCalls;
 /// A gateway that listens. Dropped it ends at once; [`shutdown`](Self::shutdown) lets what runs end first.
 #[derive(Debug)]
 pub struct Gateway {
-    /// Where it listens.
+    /// Address to listen on.
     pub address: SocketAddr,
     /// Whether it speaks TLS: `https`.
     pub secure: bool,
@@ -80,7 +80,7 @@ impl Gateway {
     ///
     /// # Errors
     ///
-    /// Where its address cannot be listened on, and where its password file or its certificate cannot be read.
+    /// It cannot listen on its address, or cannot read its password file or certificate.
     pub async fn rest(
         settings: &Rest,
         client: Client,
@@ -111,7 +111,7 @@ impl Gateway {
     ///
     /// # Errors
     ///
-    /// Where its address cannot be listened on, and where its password file or its certificate cannot be read.
+    /// It cannot listen on its address, or cannot read its password file or certificate.
     pub async fn soap(
         settings: &Soap,
         client: Client,
@@ -160,7 +160,7 @@ fn open(files: Result<Option<ServerFiles>, String>) -> Result<Option<Arc<Tls>>, 
     files.map(Tls::open).transpose().map_err(|error| GatewayError::Tls(Box::new(error)))
 }
 
-/// Of a gateway that others than this host reach.
+/// Warns about a gateway that other hosts reach without users.
 fn warn_of_strangers(address: SocketAddr, serving: &Serving) {
     if serving.guard.is_open() {
         tracing::warn!("everybody who reaches {address} may call; `users` and `password_file` say who may");

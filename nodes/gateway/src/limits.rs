@@ -1,11 +1,11 @@
-//! What a client of a gateway may use up.
+//! Limits of a gateway's clients.
 
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use serde::Deserialize;
 
-/// What a client may use up.
+/// Limits of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
@@ -57,7 +57,7 @@ impl Default for Limits {
     }
 }
 
-/// So many connections, or all if there are fewer, are not too many for one address.
+/// Connections that one address may always have, or `connections` if that is less.
 const SMALLEST_SHARED: usize = 16;
 
 impl Limits {

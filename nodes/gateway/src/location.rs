@@ -1,4 +1,4 @@
-//! Where clients reach a gateway, for the documents that tell them.
+//! Public URL of a gateway, for generated documents.
 
 use axum::http::{HeaderMap, header};
 use url::Url;
@@ -6,7 +6,7 @@ use url::Url;
 /// The address of a gateway: as configured, or by the name under which a client asks for it.
 #[derive(Clone, Debug)]
 pub(super) struct Location {
-    /// Without a slash at its end.
+    /// URL without a trailing slash.
     configured: Option<String>,
     /// Whether the gateway speaks TLS itself.
     secure: bool,

@@ -17,7 +17,7 @@ use super::rest::{self, Gateway, query};
 use super::settings::Route;
 use super::{arguments, status};
 
-/// What is served on such a path.
+/// Builds the handler of a route.
 pub(super) fn route(route: Route) -> MethodRouter<Arc<Gateway>> {
     let route = Arc::new(route);
     // HEAD would be a call whose answer nobody wants.

@@ -1,4 +1,4 @@
-//! Which web pages may call: a browser says where a request comes from, and by which name it came here.
+//! Origin checks: browsers send the origin of a page and the host that it calls.
 
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, header};
@@ -10,13 +10,13 @@ use super::location::Location;
 /// Pages of the gateway's own, and those that are listed.
 #[derive(Debug)]
 pub(super) struct Pages {
-    /// As in `https://example.org`.
+    /// An origin, as in `https://example.org`.
     origins: Vec<String>,
     /// Whether anybody may call.
     open: bool,
     /// Whether the gateway speaks TLS, so that a page without it is not its own.
     secure: bool,
-    /// What this host is called.
+    /// Names of this host.
     host: Option<String>,
 }
 

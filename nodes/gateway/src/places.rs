@@ -17,7 +17,7 @@ pub(super) struct Places {
     log: ShareLog,
 }
 
-/// What one address holds, until it is dropped; nothing for a trusted proxy, behind which are many.
+/// Places held by one address, given back on drop; none for a trusted proxy, which forwards for many.
 pub(super) type Place = Option<HeldPlace<IpAddr>>;
 
 impl Places {

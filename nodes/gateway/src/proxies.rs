@@ -41,7 +41,7 @@ pub(super) fn is_trusted(trusted: &[Network], address: IpAddr) -> bool {
     trusted.iter().any(|network| network.0.contains(&address.to_canonical()))
 }
 
-/// What counts as one address: of IPv6 the network of 64 bits.
+/// Normalizes an address: IPv6 addresses to their /64 network.
 pub(super) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),

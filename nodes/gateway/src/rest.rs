@@ -43,7 +43,7 @@ use super::settings::{BUILT_IN, Limits, Rest, Route};
 use super::waiting::WaitingCalls;
 use super::{arguments, events, mapping, openapi, status, ui};
 
-/// What every request needs.
+/// State shared by all requests.
 pub(super) struct Gateway {
     pub(super) client: Client,
     pub(super) catalog: Arc<Catalog>,

@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value};
 
-/// Where `OpenRPC` and `OpenAPI` have the types that are referred to.
+/// Path of named schemas in `OpenRPC` and `OpenAPI`.
 pub(super) const SCHEMAS: &str = "#/components/schemas/";
 
 const TYPES: [&str; 7] = ["array", "boolean", "integer", "null", "number", "object", "string"];

@@ -34,9 +34,9 @@ use super::unread::{Lingering, Unread};
 
 /// The longest head of a request, in bytes.
 const HEAD: usize = 64 << 10;
-/// What is sent has to be taken within this time.
+/// Time limit for the client to receive what was sent.
 const TAKEN: Duration = Duration::from_secs(30);
-/// How long connections may go on after the end has begun.
+/// Time limit for open connections after shutdown has begun.
 const GRACE: Duration = Duration::from_secs(5);
 
 /// Binds a socket.
@@ -46,7 +46,7 @@ pub(super) async fn bind(address: SocketAddr) -> io::Result<(TcpListener, Socket
     Ok((listener, address))
 }
 
-/// What every connection needs.
+/// State shared by all connections.
 pub(super) struct Serving {
     pub(super) router: Router,
     pub(super) guard: Arc<Guard>,

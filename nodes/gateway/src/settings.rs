@@ -1,4 +1,4 @@
-//! What stands of the gateway in nodes.toml.
+//! The gateway's settings in nodes.toml.
 
 use std::collections::{BTreeMap, HashSet};
 use std::net::SocketAddr;
@@ -24,7 +24,7 @@ pub(super) const BUILT_IN: [&str; 4] = ["rpc.ping", "rpc.info", "rpc.stats", "rp
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rest {
-    /// Where it listens, as in `127.0.0.1:5151`.
+    /// Address to listen on, as in `127.0.0.1:5151`.
     pub listen: SocketAddr,
     /// The PEM file of this server's certificate, with those of intermediate authorities behind it: HTTPS. It is read again
     /// when it changes.
@@ -35,12 +35,12 @@ pub struct Rest {
     pub client_ca: Option<PathBuf>,
     /// The PEM file of that authority's revocation list.
     pub revocations: Option<PathBuf>,
-    /// Where clients reach the gateway, as in `https://api.example.org`, if that is not where they ask for it.
+    /// Public URL, as in `https://api.example.org`. Default: taken from each request.
     pub address: Option<String>,
     /// Objects that can be called; a name that ends in `*` is a prefix. Every one without it.
     #[serde(default = "every")]
     pub objects: Vec<String>,
-    /// Who may call. Anybody where there is nobody, and no password file.
+    /// Users who may call. Without users and a password file, anybody may.
     #[serde(default)]
     pub users: Vec<User>,
     /// Users with their passwords: the file of the broker, so that its users are those of the gateway.
@@ -54,7 +54,7 @@ pub struct Rest {
     /// Web pages of these origins may call, as in `https://example.org`; only its own without it.
     #[serde(default)]
     pub origins: Vec<String>,
-    /// What a client may use up.
+    /// Limits of a client.
     #[serde(default)]
     pub limits: Limits,
     /// Paths of one's own, which lead to methods.
@@ -66,7 +66,7 @@ pub struct Rest {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Soap {
-    /// Where it listens.
+    /// Address to listen on.
     pub listen: SocketAddr,
     /// The PEM file of this server's certificate, with those of intermediate authorities behind it: HTTPS. It is read again
     /// when it changes.
@@ -77,12 +77,12 @@ pub struct Soap {
     pub client_ca: Option<PathBuf>,
     /// The PEM file of that authority's revocation list.
     pub revocations: Option<PathBuf>,
-    /// Where clients reach the gateway, as in `https://api.example.org`, if that is not where they ask for it.
+    /// Public URL, as in `https://api.example.org`. Default: taken from each request.
     pub address: Option<String>,
     /// Objects that can be called, each at `/NAME`; a name that ends in `*` is a prefix. Every one without it.
     #[serde(default = "every")]
     pub objects: Vec<String>,
-    /// Who may call. Anybody where there is nobody, and no password file.
+    /// Users who may call. Without users and a password file, anybody may.
     #[serde(default)]
     pub users: Vec<User>,
     /// Users with their passwords: the file of the broker, so that its users are those of the gateway.
@@ -93,7 +93,7 @@ pub struct Soap {
     /// Web pages of these origins may call, as in `https://example.org`, and their host names lead here.
     #[serde(default)]
     pub origins: Vec<String>,
-    /// What a client may use up.
+    /// Limits of a client.
     #[serde(default)]
     pub limits: Limits,
     /// Services of one's own, made of objects' methods.
@@ -169,12 +169,12 @@ pub struct Route {
     pub params: Vec<String>,
     /// The member of the answer that the result is; the result is the answer without it.
     pub result: Option<String>,
-    /// What certain errors look like.
+    /// Responses for certain errors.
     #[serde(default)]
     pub errors: Vec<RouteError>,
 }
 
-/// What an error of a route looks like: `{"error": TEXT}`.
+/// Error response of a route: `{"error": TEXT}`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RouteError {
@@ -251,7 +251,7 @@ impl Rest {
         Named::new([&self.certificate, &self.key, &self.client_ca, &self.revocations]).files()
     }
 
-    /// Whatever could not be served.
+    /// Settings that cannot be served.
     pub fn check(&self) -> Result<(), String> {
         users(&self.users, self.password_file.as_deref())?;
         reached(self.tls()?, self.address.as_deref())?;
@@ -322,7 +322,7 @@ impl Soap {
         Named::new([&self.certificate, &self.key, &self.client_ca, &self.revocations]).files()
     }
 
-    /// Whatever could not be served.
+    /// Settings that cannot be served.
     pub fn check(&self) -> Result<(), String> {
         users(&self.users, self.password_file.as_deref())?;
         reached(self.tls()?, self.address.as_deref())?;

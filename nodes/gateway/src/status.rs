@@ -1,4 +1,4 @@
-//! How errors show in HTTP.
+//! HTTP status of errors.
 
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -7,7 +7,7 @@ use rantai_client::CallError;
 use rantai_client::wire::fault::{Code, Fault};
 use serde_json::json;
 
-/// When an object whose node is lost may be asked again, in seconds.
+/// `Retry-After` for an object whose node is lost, in seconds.
 const LOST_AGAIN_S: u64 = 5;
 
 /// The status of a code.

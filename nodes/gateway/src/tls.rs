@@ -10,7 +10,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::pki_types::CertificateDer;
 
-/// How often the files are read again.
+/// Interval of reading the files again.
 const LOOK: Duration = Duration::from_secs(2);
 
 /// The PEM files that a configuration names.
@@ -33,7 +33,7 @@ impl<'a> Named<'a> {
     ///
     /// # Errors
     ///
-    /// When one of them is missing without which the others mean nothing.
+    /// A file is missing that the others need.
     pub(super) fn files(self) -> Result<Option<ServerFiles>, String> {
         let Self { certificate, key, client_ca, revocations } = self;
         let owned = |path: Option<&Path>| path.map(ToOwned::to_owned);
@@ -67,7 +67,7 @@ impl<'a> Named<'a> {
 pub(super) struct Tls {
     server: ServerTls,
     certificate: PathBuf,
-    /// How often the files have changed.
+    /// Number of changes of the files.
     changes: watch::Sender<u64>,
 }
 

@@ -13,7 +13,7 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
-/// As much is read and forgotten at the end of a connection.
+/// Maximum number of bytes read and discarded at the end of a connection.
 const MOST: usize = 1 << 20;
 /// And for as long at most.
 const LONGEST: Duration = Duration::from_secs(1);

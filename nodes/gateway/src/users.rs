@@ -13,7 +13,7 @@ use rantai_credentials::{Busy, KeyRecord, PasswordFile, Record, Verifier, Verifi
 
 use super::settings::User;
 
-/// What a request says of who sends it.
+/// Credentials of a request.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Login {
     /// `Authorization: Basic`.

@@ -25,7 +25,7 @@ pub struct WaitingCalls {
 }
 
 impl WaitingCalls {
-    /// For gateways with these limits; of each limit the lowest counts.
+    /// Creates the table for gateways with these limits; the lowest of each limit counts.
     pub fn new<'a>(limits: impl IntoIterator<Item = &'a Limits>) -> Self {
         let any = ShareLimits { limit: u64::MAX, per_caller: None };
         let limits = limits.into_iter().fold(any, |lowest, limits| ShareLimits {
@@ -35,7 +35,7 @@ impl WaitingCalls {
         Self { limits, by_object: Mutex::default(), log: ShareLog::default() }
     }
 
-    /// How full the tables are that have a call, and by whom.
+    /// Reports the tables with calls, and their largest holders.
     pub(super) fn reports(&self) -> Vec<ShareReport> {
         let by_object = self.by_object.lock();
         let mut tables: Vec<_> = by_object.iter().filter(|(_, calls)| calls.taken() > 0).collect();

@@ -9,7 +9,7 @@ use rantai_client::wire::name::{ClientId, NameError};
 use rantai_nodes::{NodeError, ServeError};
 use rantai_tasks::LedgerError;
 
-/// Why a site does not start.
+/// Error of starting a site.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SiteError {
@@ -87,11 +87,11 @@ pub enum SiteError {
     },
 }
 
-/// Why a site has ended: a connection that it needs has ended for good.
+/// Reason why a site has ended: a connection that it needs has ended permanently.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SiteEnd {
-    /// That of its node, which serves the objects.
+    /// Connection of its node, which serves the objects.
     #[error("node {node} has no connection any more: {reason}")]
     Node {
         /// The node's name.
@@ -99,7 +99,7 @@ pub enum SiteEnd {
         /// The cause, for people.
         reason: String,
     },
-    /// That of its gateways.
+    /// Connection of its gateways.
     #[error("the gateways have no connection any more: {0}")]
     Gateways(String),
 }

@@ -1,4 +1,4 @@
-//! What a site serves: the objects of a configuration, its ledger and its gateways.
+//! Contents of a site: the objects of a configuration, its ledger and its gateways.
 
 use std::path::Path;
 

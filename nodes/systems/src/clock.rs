@@ -13,9 +13,9 @@ use rantai_nodes::kind::{Building, Configured, Kind};
 /// The proof of a checkout.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Receipt {
-    /// What the buyer is told.
+    /// Message to the buyer.
     pub text: String,
-    /// When, by RFC 3339.
+    /// Time in RFC 3339.
     pub time: String,
 }
 
@@ -29,11 +29,11 @@ pub trait Clock {
 /// The clock that is served.
 #[derive(Clone)]
 pub struct Door {
-    /// What the buyer is told; `{time}` stands for the time.
+    /// Message to the buyer; `{time}` is the time.
     pub text: String,
-    /// What is printed here; `{caller}` stands for who it was.
+    /// Text printed here; `{caller}` is the caller.
     pub sold: String,
-    /// Where `sold` is printed.
+    /// Output of the printed text.
     pub output: Output,
 }
 
@@ -59,9 +59,9 @@ pub struct CheckoutSettings {
     /// Whether several nodes may serve it together.
     #[serde(default)]
     pub replica: bool,
-    /// What the buyer is told; `{time}` stands for the time.
+    /// Message to the buyer; `{time}` is the time.
     pub text: String,
-    /// What it prints; `{caller}` stands for who it was.
+    /// Text to print; `{caller}` is the caller.
     pub sold: String,
 }
 

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use rantai_nodes::kind::{Building, Configured, Kind, Simple};
 
-/// How often `delay` says how far it is.
+/// Interval of `delay`'s progress events.
 const STEP_MS: u64 = 250;
 
 /// Answers with what it is given.

@@ -20,7 +20,7 @@ use rantai_nodes::kind::{Building, Configured, Kind};
 /// The largest request, in bytes.
 const LARGEST: usize = 1 << 10;
 
-/// What a borrower needs to fetch a book.
+/// Data for fetching a borrowed book.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Loan {
     /// The book.
@@ -31,7 +31,7 @@ pub struct Loan {
     pub path: String,
     /// The name that the library suggests for it. A borrower need not follow: on its own host its user's word counts.
     pub received: String,
-    /// What the borrower is told when it has arrived whole. It is no part of the book.
+    /// Message to the borrower after the complete transfer; not part of the book.
     pub finished: String,
 }
 
@@ -52,7 +52,7 @@ pub trait Lending {
 pub struct Counter {
     /// The library's own words of a request; `{title}` stands for the title.
     pub request: String,
-    /// What a borrower is told at the end.
+    /// Message to the borrower after the transfer.
     pub finished: String,
     /// The object that hands the books over.
     pub files: String,
@@ -60,7 +60,7 @@ pub struct Counter {
     pub received: String,
     /// Title to file.
     pub books: BTreeMap<String, String>,
-    /// Where loans are written down, a line of JSON each; nowhere without it.
+    /// File of loans, one JSON line each. Default: none.
     pub log: Option<PathBuf>,
     /// One line at a time.
     pub writing: Arc<Mutex<()>>,
@@ -140,11 +140,11 @@ pub struct LendingSettings {
     pub files: String,
     /// The words of a request; `{title}` stands for the title.
     pub request: String,
-    /// What a borrower is told at the end.
+    /// Message to the borrower after the transfer.
     pub finished: String,
     /// The name that is suggested to borrowers.
     pub received: String,
-    /// Where loans are written down.
+    /// File of loans.
     pub log: Option<PathBuf>,
     /// Title to file.
     pub books: BTreeMap<String, String>,

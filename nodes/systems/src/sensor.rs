@@ -20,7 +20,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use rantai_nodes::kind::Output;
 use rantai_nodes::kind::{Building, Configured, Kind};
 
-/// What stands for the value in the texts.
+/// Placeholder of the value in texts.
 const VALUE: &str = "{value}";
 /// Readings of one sensor.
 const MOST: usize = 64;
@@ -28,10 +28,10 @@ const MOST: usize = 64;
 const LONGEST: usize = 1 << 10;
 /// The shortest and the longest period, in milliseconds.
 const PERIODS: std::ops::RangeInclusive<u64> = 10..=24 * 60 * 60 * 1000;
-/// Whole numbers that every reader of JSON takes exactly.
+/// Largest integer that is exact as a double.
 const EXACT: std::ops::RangeInclusive<i64> = -((1 << 53) - 1)..=(1 << 53) - 1;
 
-/// What a sensor is told.
+/// Settings of a sensor.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SensorSettings {
@@ -41,11 +41,11 @@ pub struct SensorSettings {
     pub period_ms: u64,
     /// Its values are the same in every run with the same seed.
     pub seed: Option<u64>,
-    /// What it measures, in this order.
+    /// Quantities, in order.
     pub readings: Vec<Reading>,
 }
 
-/// What is measured.
+/// A measured quantity.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Reading {
@@ -55,7 +55,7 @@ pub struct Reading {
     pub topic: String,
     /// The text; `{value}` stands for the value.
     pub text: String,
-    /// What is printed at the same time.
+    /// Text printed with each reading.
     pub line: String,
     /// The lowest value.
     pub min: i64,
@@ -70,7 +70,7 @@ pub struct Measured {
     pub value: i64,
     /// The text that was published.
     pub text: String,
-    /// When, by RFC 3339.
+    /// Time in RFC 3339.
     pub time: String,
 }
 
@@ -93,11 +93,11 @@ pub struct Probe {
 }
 
 impl Probe {
-    /// With the same `seed` every run has the same values.
+    /// Sets the seed: equal seeds give equal values.
     ///
     /// # Errors
     ///
-    /// What is wrong with a reading, or with the period, for people.
+    /// The reading or period is invalid; the text says why.
     pub fn new(
         readings: Vec<Reading>,
         period_ms: u64,

@@ -12,12 +12,12 @@ use rantai_nodes::kind::{Building, Configured, Kind};
 
 /// The largest message, in bytes. As JSON it may have six times as many, which still fits into a packet.
 pub const LARGEST: usize = 128 << 10;
-/// What stands for the message in the texts.
+/// Placeholder of the message in texts.
 pub const MESSAGE: &str = "{message}";
-/// What stands for object and broker in [`Words::connected`].
+/// Placeholders of object and broker in [`Words::connected`].
 pub const SERVER: &str = "{server}";
 
-/// What a server is told.
+/// Settings of a server.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct UpcallSettings {
@@ -26,16 +26,16 @@ pub struct UpcallSettings {
     /// Whether several nodes may serve it together.
     #[serde(default)]
     pub replica: bool,
-    /// What it prints; `{message}` stands for the message.
+    /// Text to print; `{message}` is the message.
     pub received: String,
-    /// What it calls back with.
+    /// Message of the callback.
     pub upcall: String,
-    /// What its clients say.
+    /// Texts of its clients.
     #[serde(default)]
     pub words: Words,
 }
 
-/// What a client says and writes down. `{message}` stands for the message.
+/// Texts of a client; `{message}` is the message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Words {
@@ -79,7 +79,7 @@ impl Default for Words {
 /// with the correlation of its request; `pushed` comes unasked.
 #[interface(version = "1.0.0", tags("upcall"), event(upcall: String), event(pushed: String))]
 pub trait Upcall {
-    /// What a client says and writes down.
+    /// Texts of a client.
     #[method(read_only)]
     async fn words(&self) -> Result<Words, Fault>;
 
@@ -93,13 +93,13 @@ pub trait Upcall {
 /// The server that is served.
 #[derive(Clone)]
 pub struct Desk {
-    /// What it prints for each message.
+    /// Text printed for each message.
     pub received: String,
-    /// What it calls back with.
+    /// Message of the callback.
     pub upcall: String,
-    /// For its clients.
+    /// Texts of its clients.
     pub words: Words,
-    /// Where it prints.
+    /// Output of the printed texts.
     pub output: Output,
 }
 

@@ -17,7 +17,7 @@ pub trait Welcome {
 /// The shop that is served.
 #[derive(Clone, Debug)]
 pub struct Shop {
-    /// What it says; `{name}` stands for the title.
+    /// Text; `{name}` is the title.
     pub text: String,
 }
 
@@ -36,7 +36,7 @@ pub struct WelcomeSettings {
     /// Whether several nodes may serve it together.
     #[serde(default)]
     pub replica: bool,
-    /// What it says; `{name}` is the title.
+    /// Text; `{name}` is the title.
     pub text: String,
 }
 

@@ -5,19 +5,19 @@ use std::fmt::Write as _;
 use super::envelope::{SOAP, envelope};
 use super::xml::{self, text};
 
-/// Why there is no result.
+/// Error of a SOAP call.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ResponseError {
     /// The server says what went wrong.
     #[error("{text}")]
     Fault {
-        /// Whose fault, as in `soap:Client`.
+        /// Fault code, as in `soap:Client`.
         code: String,
-        /// What the server answered.
+        /// Response of the server.
         text: String,
     },
-    /// What came is no answer to the call.
+    /// The response is not a reply to the call.
     #[error("no answer to the call: {0}")]
     NoAnswer(String),
 }

@@ -9,11 +9,11 @@ use super::xml::{self, Element, text};
 pub(super) const SOAP: &str = "http://schemas.xmlsoap.org/soap/envelope/";
 /// The actor that is whoever gets the message next.
 const NEXT: &str = "http://schemas.xmlsoap.org/soap/actor/next";
-/// So many characters of what a caller wrote are told.
+/// Maximum number of characters of a caller's text in an error.
 const SHOWN: usize = 64;
 const INSTANCE: &str = "http://www.w3.org/2001/XMLSchema-instance";
 
-/// Why an envelope is no call, by its fault code (SOAP 1.1, 4.4.1).
+/// Error of parsing an envelope, by fault code (SOAP 1.1, 4.4.1).
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Wrong {
     VersionMismatch(String),
@@ -21,7 +21,7 @@ pub(super) enum Wrong {
     Client(String),
 }
 
-/// Which operation is called, and with which parameters by name.
+/// Parses the operation of a call and its named parameters.
 pub(super) fn read<'a>(
     service: &'a Service,
     envelope: &str,
@@ -119,7 +119,7 @@ pub(super) fn result(service: &Service, operation: &Operation, value: &Value) ->
     Some(envelope(&format!("<{name}Response xmlns=\"{namespace}\">{inner}</{name}Response>")))
 }
 
-/// What is wrong with a call, as an envelope.
+/// Writes a fault as an envelope.
 pub(super) fn wrong(wrong: &Wrong) -> String {
     let (code, message) = match wrong {
         Wrong::VersionMismatch(message) => ("VersionMismatch", message),

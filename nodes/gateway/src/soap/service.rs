@@ -1,4 +1,4 @@
-//! What a SOAP service is: operations with simple parameters, made of objects' methods.
+//! SOAP services: operations with simple parameters, from the methods of objects.
 
 use rantai_client::object::{Description, Method};
 use rantai_client::wire::json::{number, typed};
@@ -23,7 +23,7 @@ pub enum Simple {
     String,
 }
 
-/// What can be called at one path.
+/// Operations at one path.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Service {
     pub(super) name: String,
@@ -74,7 +74,7 @@ impl Simple {
         }
     }
 
-    /// What a value of it is, for a message.
+    /// Describes a value of the type in an error.
     pub(super) fn expected(self) -> &'static str {
         match self {
             Self::Int => "int: a whole number from -2147483648 to 2147483647",

@@ -1,4 +1,4 @@
-//! What stands of the broker in nodes.toml: where it is, and the files for TLS.
+//! Settings of the broker in nodes.toml: its URL and the files for TLS.
 
 use std::fmt;
 

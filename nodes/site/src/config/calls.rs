@@ -1,4 +1,4 @@
-//! What stands of calls in nodes.toml: limits that all objects have alike.
+//! Settings of calls in nodes.toml: limits of all objects.
 
 use std::num::NonZeroU64;
 use std::time::Duration;

@@ -2,7 +2,7 @@
 
 use rantai_client::object::in_json_words;
 
-/// Why a file is not taken.
+/// Error of a configuration file.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
@@ -11,7 +11,7 @@ pub enum ConfigError {
     Read {
         /// The file, as it was named.
         file: String,
-        /// What the system or library said.
+        /// Error of the operating system or library.
         source: std::io::Error,
     },
     /// It is not what it should be: with line, column, the line itself and a caret.
@@ -19,17 +19,17 @@ pub enum ConfigError {
     Invalid {
         /// The file, as it was named.
         file: String,
-        /// What is wrong and where.
+        /// Description and position.
         message: String,
     },
     /// A name that is none, or stands there twice.
     #[error("{file}: object {name:?}: {reason}")]
     Object {
-        /// Which file.
+        /// Path of the file.
         file: String,
-        /// Which object.
+        /// Object name.
         name: String,
-        /// What is wrong.
+        /// Description.
         reason: String,
     },
 }

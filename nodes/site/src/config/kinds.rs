@@ -55,7 +55,7 @@ macro_rules! kinds {
         }
 
         impl Config {
-            /// What was read, as it is used.
+            /// Converted settings.
             pub(super) fn read(file: Written) -> Result<Self, String> {
                 let mut kinds: Vec<std::sync::Arc<dyn Kind>> = Vec::new();
                 $(kinds.extend(file.$key.into_iter().map(|entry| std::sync::Arc::new(entry) as _));)*

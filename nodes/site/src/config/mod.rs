@@ -45,7 +45,7 @@ pub struct Config {
     pub admins: Vec<String>,
     /// The entries of which objects are made.
     pub kinds: Vec<Arc<dyn Kind>>,
-    /// By which its objects call others: whoever serves them says where the broker is.
+    /// Connection for the calls of its objects, to be bound to a broker.
     pub calls: Calls,
     /// The ledger of tasks, if there is one.
     pub tasks: Option<TaskLedger>,
@@ -64,7 +64,7 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// Where it cannot be read, or says what it may not.
+    /// The file cannot be read, or is invalid.
     pub fn load(file: &Path) -> Result<Self, ConfigError> {
         let name = file.display().to_string();
         match std::fs::read_to_string(file) {
@@ -78,7 +78,7 @@ impl Config {
         }
     }
 
-    /// Of keys that whoever reads the file has.
+    /// Warns about plain-text keys in a file that others can read.
     #[cfg(feature = "gateway")]
     fn warn_of_readable_keys(&self, file: &Path) {
         let rest = self.rest.iter().flat_map(rantai_gateway::settings::Rest::plain_keys);
@@ -97,7 +97,7 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// What is no configuration, with line, column and a caret.
+    /// The text is invalid; the error shows line, column and a caret.
     pub fn from_toml(text: &str, file: &str) -> Result<Self, ConfigError> {
         let invalid = |message: String| ConfigError::Invalid { file: file.to_owned(), message };
         let parsed: Written =

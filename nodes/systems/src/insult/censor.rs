@@ -1,4 +1,4 @@
-//! What a word is, and which words are insults.
+//! Word boundaries, and matching of insults.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -49,7 +49,7 @@ impl Censor {
         censored
     }
 
-    /// How many words the longest insult at the beginning has.
+    /// Returns the number of words of the longest insult at the beginning.
     fn insult_at(&self, words: &[Word]) -> usize {
         let Some((first, others)) = words.split_first() else { return 0 };
         let following = self.by_first.get(&first.letters);

@@ -13,12 +13,12 @@ use super::store::{InsultStoreProxy, Kept, Page};
 use super::{LARGEST, Texts, check};
 use rantai_nodes::kind::{Building, Configured, Kind};
 
-/// What stands for the text in the texts of the configuration.
+/// Placeholder of the text in configured texts.
 const TEXT: &str = "{text}";
 /// The longest text that stands for an insult, in bytes.
 pub const LONGEST_MASK: usize = 64;
 
-/// What a service is told.
+/// Settings of a service.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FilterSettings {
@@ -29,11 +29,11 @@ pub struct FilterSettings {
     pub replica: bool,
     /// The object that keeps the lists.
     pub store: String,
-    /// What stands in place of an insult.
+    /// Replacement of an insult.
     pub mask: String,
-    /// What it answers for a text that is new; `{text}` stands for it.
+    /// Reply to a new text; `{text}` is the text.
     pub registered: String,
-    /// What it answers for one that it knows.
+    /// Reply to a known text.
     pub known: String,
 }
 

@@ -27,7 +27,7 @@ const TIMES: std::ops::RangeInclusive<u64> = 10..=24 * 60 * 60 * 1000;
 /// Subscribers at most, whatever is configured.
 const MOST: usize = 10_000;
 
-/// What a notifier is told.
+/// Settings of a notifier.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NotifierSettings {
@@ -40,7 +40,7 @@ pub struct NotifierSettings {
     pub method: String,
     /// After how many milliseconds it calls back again.
     pub period_ms: u64,
-    /// For how many milliseconds a client is subscribed, unless it subscribes again.
+    /// Lifetime of a subscription in milliseconds; subscribing again renews it.
     pub lease_ms: u64,
     /// Subscribers at the same time.
     #[serde(default = "many")]
@@ -58,7 +58,7 @@ fn many() -> usize {
 /// A subscription.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Subscribed {
-    /// Who is called back.
+    /// Subscriber.
     pub subscriber: String,
     /// After how many milliseconds it ends unless it is made again; none for an object, which stays subscribed
     /// for as long as it answers.
@@ -78,24 +78,24 @@ pub trait Notifier {
     #[method(idempotent)]
     async fn unsubscribe(&self, callback: Option<String>, context: Context) -> Result<bool, Fault>;
 
-    /// How many there are.
+    /// Number of subscribers.
     #[method(read_only)]
     async fn subscribers(&self) -> Result<u64, Fault>;
 }
 
-/// Who is called back.
+/// Subscriber.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Subscriber {
     Client(ClientId),
     Object(ObjectName),
 }
 
-/// Why a subscriber still is one.
+/// End of a subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Standing {
     /// Until then, unless it subscribes again.
     Until(Instant),
-    /// So many callbacks in a row have failed.
+    /// Number of failed callbacks in a row.
     Failed(u32),
 }
 
@@ -108,11 +108,11 @@ pub struct Caller {
 }
 
 impl Caller {
-    /// Which reaches the store and its subscribers by `calls`.
+    /// Creates a notifier that reaches the store and its subscribers by `calls`.
     ///
     /// # Errors
     ///
-    /// What is wrong with the settings, for people.
+    /// The settings are invalid; the text says why.
     pub fn new(settings: NotifierSettings, calls: Calls) -> Result<Self, String> {
         for (what, ms) in [("period_ms", settings.period_ms), ("lease_ms", settings.lease_ms)] {
             if !TIMES.contains(&ms) {
@@ -216,7 +216,7 @@ impl Caller {
     }
 }
 
-/// Who is meant.
+/// Returns the subscriber that a request names, or its caller.
 fn subscriber(callback: Option<&str>, context: &Context) -> Result<Subscriber, Fault> {
     match callback {
         Some(name) => ObjectName::new(name)

@@ -11,10 +11,10 @@ use rantai_nodes::kind::{Building, Configured, Kind};
 
 /// The longest insult, in bytes.
 const LONGEST: usize = 128;
-/// What stands for the insult in the texts.
+/// Placeholder of the insult in texts.
 const INSULT: &str = "{insult}";
 
-/// What a service is told.
+/// Settings of a service.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ServiceSettings {
@@ -25,9 +25,9 @@ pub struct ServiceSettings {
     pub replica: bool,
     /// The object that keeps the lists.
     pub store: String,
-    /// What it answers for an insult that is new; `{insult}` stands for it.
+    /// Reply to a new insult; `{insult}` is the insult.
     pub registered: String,
-    /// What it answers for one that it knows.
+    /// Reply to a known insult.
     pub known: String,
 }
 
@@ -45,7 +45,7 @@ pub trait InsultService {
 /// The service that is served: one of any number of replicas.
 #[derive(Clone, Debug)]
 pub struct Worker {
-    /// What it is told.
+    /// Settings.
     pub settings: ServiceSettings,
 }
 

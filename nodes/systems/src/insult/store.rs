@@ -30,15 +30,15 @@ const TEXTS: TableDefinition<'static, u64, (&str, u64)> = TableDefinition::new("
 const TEXT_IDS: TableDefinition<'static, &[u8; 16], u64> = TableDefinition::new("text ids");
 /// Bytes of everything.
 const BYTES: TableDefinition<'static, (), u64> = TableDefinition::new("bytes");
-/// Which list this is: another one may have as many insults and yet others.
+/// Id of this list, because another list may have as many insults.
 const EPOCH: TableDefinition<'static, (), &str> = TableDefinition::new("epoch");
 
 /// Insults in the order in which they came.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Page {
-    /// Of which list: a number of another one says nothing.
+    /// Id of the list that the number belongs to.
     pub epoch: String,
-    /// How many there are altogether.
+    /// Total number.
     pub total: u64,
     /// Those after the number that was asked for.
     pub insults: Vec<String>,
@@ -51,7 +51,7 @@ pub struct Kept {
     pub id: u64,
     /// The text, without insults.
     pub text: String,
-    /// When it was registered, by RFC 3339.
+    /// Time of registration in RFC 3339.
     pub timestamp: String,
 }
 
@@ -85,20 +85,20 @@ pub trait InsultStore {
     async fn texts(&self, after: u64) -> Result<Vec<Kept>, Fault>;
 }
 
-/// What a store is told.
+/// Settings of a store.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StoreSettings {
     /// The name it is served by.
     pub name: String,
-    /// Where it is kept; a relative path begins where the file of this configuration is.
+    /// File, relative to the configuration file.
     pub file: Option<PathBuf>,
-    /// How much.
+    /// Limits.
     #[serde(default)]
     pub room: Room,
 }
 
-/// How much is kept; beyond it nothing new is.
+/// Limits of a store; beyond them insults are refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Room {
@@ -176,7 +176,7 @@ impl Lists {
     ///
     /// # Errors
     ///
-    /// Where the file cannot be opened; another process may have it.
+    /// The file cannot be opened; another process may have locked it.
     pub fn open(&self) -> Result<(), DiskError> {
         self.opened().map(|_| ())
     }
