@@ -269,7 +269,7 @@ impl Comparison {
 
     fn nats(&mut self) -> Result<(), Failure> {
         let program = process::find("nats-server").ok_or_else(|| Failure::new("not installed"))?;
-        // It listens on a free port, and reports it.
+        // nats-server listens on a free port, and reports the port.
         let word = "Listening for client connections on ";
         let broker = Process::guarded(program, ["-a", "127.0.0.1", "-p", "-1"], word, 1)?;
         let url = format!("nats://{}", broker.said);

@@ -76,7 +76,7 @@ impl Level {
         }
     }
 
-    /// Returns whether it may match a first level that begins with `$` (MQTT 5, 4.7.2).
+    /// Returns whether the level may match a first level of a topic that begins with `$` (MQTT 5, 4.7.2).
     pub(crate) fn begins_with_dollar(&self) -> bool {
         match self {
             Self::Literal(text) | Self::Prefix(text) => text.starts_with('$'),

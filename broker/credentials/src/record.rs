@@ -28,7 +28,7 @@ const MAX_ITERATIONS: u32 = 10_000_000;
 
 /// Salted hash of a password.
 ///
-/// Its text form is an argon2id PHC string (`$argon2id$v=19$m=19456,t=2,p=1$SALT$HASH`) or one of the formats of
+/// The text form is an argon2id PHC string (`$argon2id$v=19$m=19456,t=2,p=1$SALT$HASH`) or one of the formats of
 /// `mosquitto_passwd`: `$7$ITERATIONS$SALT$HASH` (PBKDF2 with HMAC-SHA-512) and `$6$SALT$HASH` (SHA-512 once, of
 /// mosquitto 1.6 and earlier).
 #[derive(Clone, PartialEq, Eq)]
