@@ -1,4 +1,4 @@
-//! Request and reply: a responder that echoes, and callers that keep some requests in flight.
+//! Request and reply: a responder that echoes requests, and callers that keep several requests in flight.
 
 use std::net::SocketAddr;
 use std::thread::{self, JoinHandle};
@@ -9,17 +9,17 @@ use crate::failure::Failure;
 use crate::latencies::Latencies;
 use crate::packet::{self, CORRELATION, Framing, PUBACK, PUBLISH, Publish};
 
-/// Where the responder listens.
+/// Request topic of the responder.
 pub const CALL_TOPIC: &str = "bench/calls/echo";
 
-/// The echoing side, on a thread of its own.
+/// Responder that echoes requests, on its own thread.
 pub struct Responder {
     closer: Option<Closer>,
     thread: Option<JoinHandle<Failure>>,
 }
 
 impl Responder {
-    /// Answers requests at `qos`, with replies at the same.
+    /// Starts a responder that subscribes and replies at `qos`.
     pub fn start(address: SocketAddr, qos: u8, deadline: Instant) -> Result<Self, Failure> {
         let mut connection = Connection::mqtt(address, "bench-responder", deadline)?;
         connection.subscribe(CALL_TOPIC, qos)?;
@@ -32,7 +32,7 @@ impl Responder {
         Ok(Self { closer: Some(closer), thread: Some(thread) })
     }
 
-    /// Ends it. If it had ended by itself, that is why the callers failed.
+    /// Stops the responder. If it had stopped by itself, returns the cause in place of the caller's `failure`.
     pub fn blame(mut self, failure: Failure) -> Failure {
         match self.thread.take() {
             Some(thread) if thread.is_finished() => {
@@ -47,7 +47,7 @@ impl Drop for Responder {
     fn drop(&mut self) {
         drop(self.closer.take());
         if let Some(thread) = self.thread.take() {
-            // It ends with a failure always: its connection was closed.
+            // The thread always returns a failure, because its connection was closed.
             let _ = thread.join();
         }
     }
@@ -86,14 +86,14 @@ fn respond(mut connection: Connection, framing: Framing, qos: u8) -> Failure {
                 }
             }
         }
-        // All acknowledgements and replies of one read go out with one write.
+        // All acknowledgements and replies of one read are sent by one write.
         if let Err(failure) = connection.flush(&mut out).and_then(|()| connection.fill()) {
             return failure;
         }
     }
 }
 
-/// The asking side.
+/// Caller that sends requests and counts replies.
 pub struct Caller {
     connection: Connection,
     framing: Framing,
@@ -106,13 +106,13 @@ pub struct Caller {
 }
 
 impl Caller {
-    /// Takes a connection that is past its CONNACK and subscribes to nothing yet.
+    /// Creates a caller on a connection that has received its CONNACK and has no subscriptions yet.
     pub fn over(connection: Connection, reply_topic: String, qos: u8, payload: usize) -> Self {
         let (framing, payload) = (Framing::Mqtt, vec![b'x'; payload]);
         Self { connection, framing, qos, reply_topic, payload, asked: 0, answered: 0, out: Vec::new() }
     }
 
-    /// Adds a request to what is written next. Its correlation data is its number.
+    /// Adds a request to the next write. Its correlation data is its number.
     fn ask(&mut self) {
         self.asked += 1;
         let mut correlation = [0; CORRELATION];
@@ -132,7 +132,7 @@ impl Caller {
         }
     }
 
-    /// Subscribes to its replies and asks `count` times with one write.
+    /// Subscribes to the reply topic and sends `count` requests, in a single write.
     pub fn subscribe_and_ask(&mut self, count: u64) -> Result<(), Failure> {
         self.out.extend_from_slice(&packet::subscribe(1, &[&self.reply_topic], self.qos));
         for _ in 0..count {
@@ -141,7 +141,7 @@ impl Caller {
         self.connection.flush(&mut self.out)
     }
 
-    /// Counts the replies that were read, which must come in order, and notes their acknowledgements.
+    /// Counts the replies that have been read, which must be in order, and queues their acknowledgements.
     fn take_replies(&mut self) -> Result<u64, Failure> {
         let before = self.answered;
         while let Some(frame) = self.connection.next_frame()? {
@@ -165,7 +165,7 @@ impl Caller {
         Ok(self.answered - before)
     }
 
-    /// Waits for every reply, then leaves.
+    /// Waits for all replies, then disconnects.
     pub fn finish(mut self) -> Result<(), Failure> {
         loop {
             self.take_replies()?;
@@ -177,8 +177,8 @@ impl Caller {
         }
     }
 
-    /// Keeps `in_flight` requests open. Gives the replies per second after the warm-up; `latency` takes
-    /// the time of each reply, which means something with one request in flight only.
+    /// Keeps `in_flight` requests open. Returns the replies per second after the warm-up, and records the time of each
+    /// reply in `latency`, which is meaningful only with a single request in flight.
     fn keep_asking(&mut self, load: &Load, latency: &mut Latencies) -> Result<f64, Failure> {
         for _ in 0..load.in_flight {
             self.ask();
@@ -212,22 +212,23 @@ impl Caller {
     }
 }
 
-/// How a case asks.
+/// Parameters of a load.
 #[derive(Clone, Copy, Debug)]
 pub struct Load {
     /// QoS of requests and replies, or of messages.
     pub qos: u8,
-    /// Bytes of each payload.
+    /// Size of each payload, in bytes.
     pub payload: usize,
-    /// Requests under way at the same time.
+    /// Number of requests in flight.
     pub in_flight: usize,
-    /// How long it runs before it counts.
+    /// Duration of the warm-up, which does not count.
     pub warm_up: Duration,
-    /// How long it counts.
+    /// Duration of the measurement.
     pub length: Duration,
 }
 
-/// One caller and one responder over a broker, by connections that are past their CONNACK. Gives replies per second.
+/// Measures one caller and one responder over a broker, on connections that have received their CONNACK. Returns replies
+/// per second.
 pub fn measure_between(
     mut caller: Connection,
     mut responder: Connection,
@@ -242,7 +243,7 @@ pub fn measure_between(
     caller.keep_asking(load, latency).map_err(|failure| responder.blame(failure))
 }
 
-/// One caller and one responder over a broker, or over the relay. Gives replies per second.
+/// Measures one caller and one responder over a broker, or over the relay. Returns replies per second.
 pub fn measure(
     address: SocketAddr,
     framing: Framing,

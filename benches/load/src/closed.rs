@@ -1,4 +1,4 @@
-//! A closed loop: so many callers, each of which begins a call when its last one has ended.
+//! Closed loop: a fixed number of callers, each of which starts a call when its previous one has ended.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -6,37 +6,37 @@ use std::time::{Duration, Instant};
 
 use crate::latencies::Latencies;
 
-/// How long a closed loop runs.
+/// Parameters of a closed loop.
 #[derive(Clone, Copy, Debug)]
 pub struct ClosedLoop {
-    /// Calls under way at the same time for each caller.
+    /// Number of calls in flight per caller.
     pub in_flight: usize,
-    /// How long calls are made before they count.
+    /// Duration of the warm-up, whose calls do not count.
     pub warm_up: Duration,
-    /// How long calls count.
+    /// Duration of the measurement.
     pub length: Duration,
 }
 
-/// What the calls came to.
+/// Result of a closed loop.
 #[derive(Debug)]
 pub struct Calls {
-    /// Times of the calls that ended between the warm-up and the end.
+    /// Latencies of the calls that ended between the warm-up and the end.
     pub latencies: Latencies,
-    /// Calls altogether, those of the warm-up too.
+    /// Number of all calls, including those of the warm-up.
     pub made: u64,
 }
 
 impl ClosedLoop {
-    /// Calls again and again with each of `callers`, on the thread of the [`LocalSet`](tokio::task::LocalSet) that runs
-    /// this. No call begins after the end, and those under way are waited for.
+    /// Calls repeatedly with each of `callers`, on the thread of the [`LocalSet`](tokio::task::LocalSet) that runs this
+    /// future. No call starts after the end; calls in flight are awaited.
     ///
     /// # Errors
     ///
-    /// A call failed. Calls of the others go on until the end, or until the `LocalSet` is dropped.
+    /// A call failed. Calls of other callers continue until the end, or until the `LocalSet` is dropped.
     ///
     /// # Panics
     ///
-    /// When a call panics, or outside of a `LocalSet`.
+    /// Panics if a call panics, or outside of a `LocalSet`.
     pub async fn run<C, E, F>(
         self,
         callers: &[C],

@@ -1,5 +1,5 @@
-//! One blocking client socket. Threads block in `recv`, which costs less per message than any poller
-//! and lets a lone request be answered with the fewest wake-ups.
+//! Blocking client socket. Threads block in `recv`, which costs less per message than any poller and needs the fewest
+//! wake-ups for a single request.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
@@ -10,21 +10,21 @@ use socket2::{Domain, Socket, Type};
 use crate::failure::Failure;
 use crate::packet::{self, CONNACK, DISCONNECTED, Frame, Framing, SUBACK};
 
-/// Silence after which a read or a write gives up: what was awaited is lost.
+/// Timeout of each read and write.
 const SILENCE: Duration = Duration::from_secs(5);
 const SMALLEST_BUFFER: usize = 1 << 10;
 const LARGEST_BUFFER: usize = 512 << 10;
 
-/// What carries the bytes above the socket, such as TLS. Reads and writes of it block.
+/// Layer between the connection and its socket, such as TLS. Reads and writes block.
 pub trait Layer: std::fmt::Debug + Send {
-    /// Reads once; 0 at the end.
+    /// Reads once; returns 0 at the end of the stream.
     fn read(&mut self, socket: &mut TcpStream, buffer: &mut [u8]) -> io::Result<usize>;
 
-    /// Writes all of it.
+    /// Writes all bytes.
     fn write_all(&mut self, socket: &mut TcpStream, bytes: &[u8]) -> io::Result<()>;
 }
 
-/// A connected client.
+/// Connected client.
 #[derive(Debug)]
 pub struct Connection {
     stream: TcpStream,
@@ -37,13 +37,13 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Connects without a word of MQTT.
+    /// Connects the socket, without sending CONNECT.
     pub fn open(address: SocketAddr, framing: Framing, deadline: Instant) -> Result<Self, Failure> {
         Self::over(TcpStream::connect_timeout(&address, SILENCE)?, framing, deadline)
     }
 
-    /// Connects from one of many loopback addresses: a closed connection blocks its pair of ports for a
-    /// minute, and one source address has only some 28,000 ports.
+    /// Connects from one of many loopback addresses: a closed connection blocks its pair of ports for a minute, and a
+    /// single source address has only about 28,000 ports.
     pub fn open_numbered(address: SocketAddr, number: usize, deadline: Instant) -> Result<Self, Failure> {
         if !cfg!(target_os = "linux") {
             return Self::open(address, Framing::Mqtt, deadline);
@@ -62,7 +62,7 @@ impl Connection {
         Ok(Self { stream, layer: None, framing, deadline, buffer: Vec::new(), start: 0, end: 0 })
     }
 
-    /// The same with a layer above its socket, which has sent nothing yet.
+    /// Sets the layer above the socket. The layer must not have sent anything yet.
     #[must_use]
     pub fn with_layer(self, layer: Option<Box<dyn Layer>>) -> Self {
         Self { layer, ..self }
@@ -74,14 +74,14 @@ impl Connection {
         self.connected()
     }
 
-    /// Connects and waits for the CONNACK.
+    /// Connects, sends CONNECT and waits for the CONNACK.
     pub fn mqtt(address: SocketAddr, client_id: &str, deadline: Instant) -> Result<Self, Failure> {
         let mut connection = Self::open(address, Framing::Mqtt, deadline)?;
         connection.log_in(client_id)?;
         Ok(connection)
     }
 
-    /// Waits for the CONNACK of a CONNECT that was sent.
+    /// Waits for the CONNACK of a CONNECT that was sent before.
     pub fn connected(&mut self) -> Result<(), Failure> {
         match self.wait_for(CONNACK)?.reason() {
             0 => Ok(()),
@@ -89,20 +89,20 @@ impl Connection {
         }
     }
 
-    /// Subscribes and waits for the SUBACK.
+    /// Sends SUBSCRIBE and waits for the SUBACK.
     pub fn subscribe(&mut self, filter: &str, qos: u8) -> Result<(), Failure> {
         self.send(&packet::subscribe(1, &[filter], qos))?;
         packet::granted(self.wait_for(SUBACK)?.body(), 1)
     }
 
-    /// The next frame of this type; frames of other types before it are thrown away.
+    /// Returns the next frame of this type; drops frames of other types before it.
     pub fn wait_for(&mut self, kind: u8) -> Result<Frame<'_>, Failure> {
         loop {
             while let Some((header, range)) = self.next_range() {
                 let frame = Frame { framing: self.framing, header, bytes: &self.buffer[range.clone()] };
                 let found = frame.kind();
                 if found == kind {
-                    // Borrowed anew: the checker cannot see that the loop ends here.
+                    // Borrowed again, because the borrow checker cannot see that the loop ends here.
                     return Ok(Frame { framing: self.framing, header, bytes: &self.buffer[range] });
                 }
                 refuse_disconnect(frame)?;
@@ -111,7 +111,7 @@ impl Connection {
         }
     }
 
-    /// Writes all of it.
+    /// Writes all bytes.
     pub fn send(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         match &mut self.layer {
             None => Ok(self.stream.write_all(bytes)?),
@@ -119,7 +119,7 @@ impl Connection {
         }
     }
 
-    /// Writes all of it if there is anything, and empties it.
+    /// Writes the contents of `out` and clears it; does nothing if it is empty.
     pub fn flush(&mut self, out: &mut Vec<u8>) -> Result<(), Failure> {
         if !out.is_empty() {
             self.send(out)?;
@@ -128,7 +128,7 @@ impl Connection {
         Ok(())
     }
 
-    /// One `recv`. Fails at the deadline, after a silence, and when the peer has closed.
+    /// Calls `recv` once. Fails after the deadline, after a timeout, and if the peer has closed the connection.
     pub fn fill(&mut self) -> Result<(), Failure> {
         if Instant::now() > self.deadline {
             return Err(Failure::new("the time for this measurement is over"));
@@ -152,8 +152,8 @@ impl Connection {
         Ok(())
     }
 
-    /// Grows only after a read that filled the buffer, so that an idle client stays small and a busy
-    /// one takes many frames with one call.
+    /// Makes room in the buffer. The buffer grows only after a read that filled it, so that an idle client stays small
+    /// and a busy one receives many frames per call.
     fn make_room(&mut self) {
         if self.start == self.end {
             let was_full = self.end == self.buffer.len();
@@ -174,12 +174,12 @@ impl Connection {
 
     fn grow(&mut self) {
         let larger = (self.buffer.len() * 4).clamp(SMALLEST_BUFFER, LARGEST_BUFFER);
-        // A frame larger than the largest buffer still has to fit.
+        // A frame that is larger than `LARGEST_BUFFER` still has to fit.
         let larger = if self.end == larger { larger * 2 } else { larger };
         self.buffer.resize(larger.max(self.buffer.len()), 0);
     }
 
-    /// The next whole frame that was read already.
+    /// Returns the next complete frame that is already in the buffer.
     pub fn next_frame(&mut self) -> Result<Option<Frame<'_>>, Failure> {
         let Some((header, range)) = self.next_range() else {
             return Ok(None);
@@ -199,12 +199,12 @@ impl Connection {
         Some((header, range))
     }
 
-    /// A handle that ends this connection from another thread.
+    /// Returns a handle that closes this connection from another thread.
     pub fn closer(&self) -> Result<Closer, Failure> {
         Ok(Closer(self.stream.try_clone()?))
     }
 
-    /// Keeps the socket only, for clients that idle by the thousand.
+    /// Returns the socket and drops the buffer, for thousands of idle clients.
     pub fn into_stream(self) -> TcpStream {
         self.stream
     }
@@ -217,13 +217,13 @@ fn refuse_disconnect(frame: Frame<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Ends a connection whose owner may be blocked in a read.
+/// Handle that closes a connection on drop, even if its owner is blocked in a read.
 #[derive(Debug)]
 pub struct Closer(TcpStream);
 
 impl Drop for Closer {
     fn drop(&mut self) {
-        // Fails only when the peer was first, which is as good.
+        // Fails only if the peer has closed the connection first.
         let _ = self.0.shutdown(Shutdown::Both);
     }
 }

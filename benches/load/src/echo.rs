@@ -1,4 +1,4 @@
-//! A client that publishes to itself, one message at a time: what one publish takes.
+//! Client that publishes to itself, one message at a time: the latency of a single publish.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use crate::packet::{PUBLISH, Publish};
 
 const TOPIC: &str = "bench/echo";
 
-/// One such client, at QoS 0 with 100 B.
+/// Echo client at QoS 0 with a payload of 100 B.
 pub struct Echo {
     connection: Connection,
     packet: Vec<u8>,
@@ -22,7 +22,7 @@ impl Echo {
         Self::over(Connection::mqtt(address, "bench-echo", deadline)?)
     }
 
-    /// Takes a connection that is past its CONNACK, and subscribes.
+    /// Subscribes on a connection that has received its CONNACK.
     pub fn over(mut connection: Connection) -> Result<Self, Failure> {
         connection.subscribe(TOPIC, 0)?;
         let mut packet = Vec::new();
@@ -31,7 +31,7 @@ impl Echo {
         Ok(Self { connection, packet })
     }
 
-    /// From before the publish until it is back.
+    /// Publishes once and waits for the message; returns the time between.
     pub fn once(&mut self) -> Result<Duration, Failure> {
         let started = Instant::now();
         self.connection.send(&self.packet)?;
@@ -39,7 +39,7 @@ impl Echo {
         Ok(started.elapsed())
     }
 
-    /// Publishes one after the other for `length`.
+    /// Publishes one message after another for `length`, and records the latency of each.
     pub fn repeat_for(&mut self, length: Duration, latency: &mut Latencies) -> Result<(), Failure> {
         let started = Instant::now();
         while started.elapsed() < length {

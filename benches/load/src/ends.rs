@@ -1,4 +1,4 @@
-//! The two ends of one-way traffic: a publisher and a subscriber that count.
+//! The two ends of one-way traffic: a publisher and a subscriber, both with counters.
 
 use std::net::SocketAddr;
 use std::time::Instant;
@@ -7,7 +7,7 @@ use crate::connection::Connection;
 use crate::failure::Failure;
 use crate::packet::{PUBACK, PUBLISH, Publish};
 
-/// Publishes one message over and over.
+/// Publisher of a single message, repeatedly.
 pub struct Publisher {
     connection: Connection,
     topic: String,
@@ -20,7 +20,7 @@ pub struct Publisher {
 }
 
 impl Publisher {
-    /// Connects.
+    /// Connects and waits for the CONNACK.
     pub fn open(
         address: SocketAddr,
         client_id: &str,
@@ -41,7 +41,7 @@ impl Publisher {
         })
     }
 
-    /// Sends `count` messages with one write.
+    /// Sends `count` messages in a single write.
     pub fn send(&mut self, count: u64) -> Result<(), Failure> {
         for _ in 0..count {
             self.packet_id = self.packet_id.checked_add(1).unwrap_or(1);
@@ -58,7 +58,7 @@ impl Publisher {
         self.connection.flush(&mut self.out)
     }
 
-    /// Waits until no more than `open` messages are unacknowledged. At QoS 0 there is nothing to wait for.
+    /// Waits until at most `open` messages are unacknowledged. Returns at once at QoS 0.
     pub fn acknowledged_but(&mut self, open: u64) -> Result<(), Failure> {
         if self.qos == 0 {
             return Ok(());
@@ -83,7 +83,7 @@ impl Publisher {
     }
 }
 
-/// Takes messages and acknowledges them.
+/// Subscriber that counts messages and acknowledges them.
 pub struct Subscriber {
     connection: Connection,
     received: u64,
@@ -104,7 +104,8 @@ impl Subscriber {
         Ok(Self { connection, received: 0, out: Vec::new() })
     }
 
-    /// Reads until `total` messages have come since the start; more is a failure as much as fewer are.
+    /// Reads until `total` messages have arrived since the start. Fails on more than `sent` messages, and if messages are
+    /// missing.
     pub fn receive_until(&mut self, total: u64, sent: u64) -> Result<(), Failure> {
         loop {
             while let Some(frame) = self.connection.next_frame()? {

@@ -1,4 +1,4 @@
-//! One-way traffic between one client and a hundred.
+//! One-way traffic from one client to a hundred, and from a hundred to one.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -6,23 +6,23 @@ use std::time::{Duration, Instant};
 use crate::ends::{Publisher, Subscriber};
 use crate::failure::Failure;
 
-/// Clients on the side that has many.
+/// Number of clients on the side with many.
 const MANY: usize = 100;
 
-/// How a fan is loaded.
+/// Parameters of a fan.
 #[derive(Clone, Copy, Debug)]
 pub struct Load {
-    /// QoS of requests and replies, or of messages.
+    /// QoS of the messages.
     pub qos: u8,
-    /// Bytes of each payload.
+    /// Size of each payload, in bytes.
     pub payload: usize,
-    /// How long it runs before it counts.
+    /// Duration of the warm-up, which does not count.
     pub warm_up: Duration,
-    /// How long it counts.
+    /// Duration of the measurement.
     pub length: Duration,
 }
 
-/// What was counted between the warm-up and the end.
+/// Counter of messages between the warm-up and the end.
 struct Count {
     load: Load,
     started: Instant,
@@ -34,7 +34,7 @@ impl Count {
         Self { load, started: Instant::now(), counting: None }
     }
 
-    /// Takes what there is by now; gives the rate when the time is over.
+    /// Updates the counter with the total so far; returns the rate once the measurement is over.
     fn reached(&mut self, total: u64) -> Option<f64> {
         let now = Instant::now();
         match self.counting {
@@ -48,7 +48,7 @@ impl Count {
     }
 }
 
-/// One publisher, a hundred subscribers. Gives deliveries per second.
+/// Measures one publisher and a hundred subscribers. Returns deliveries per second.
 pub fn out(address: SocketAddr, load: Load, deadline: Instant) -> Result<f64, Failure> {
     const TOPIC: &str = "bench/fan/out";
     let Load { qos, payload, .. } = load;
@@ -64,7 +64,7 @@ pub fn out(address: SocketAddr, load: Load, deadline: Instant) -> Result<f64, Fa
     publisher.send(batch)?;
     let mut sent = batch;
     let rate = loop {
-        // One batch is on its way while the one before it is read.
+        // One batch is in flight while the previous one is read.
         publisher.send(batch)?;
         sent += batch;
         for subscriber in &mut subscribers {
@@ -75,7 +75,7 @@ pub fn out(address: SocketAddr, load: Load, deadline: Instant) -> Result<f64, Fa
             break rate;
         }
     };
-    // Every message that was sent must come, the last ones too.
+    // All messages must arrive, including the last batch.
     for subscriber in &mut subscribers {
         subscriber.receive_until(sent, sent)?;
     }
@@ -83,11 +83,11 @@ pub fn out(address: SocketAddr, load: Load, deadline: Instant) -> Result<f64, Fa
     Ok(rate)
 }
 
-/// A hundred publishers, one subscriber. Gives messages per second.
+/// Measures a hundred publishers and one subscriber. Returns messages per second.
 pub fn inward(address: SocketAddr, load: Load, deadline: Instant) -> Result<f64, Failure> {
     let Load { qos, payload, .. } = load;
-    // Publishers per turn and messages of each. Two turns are in flight, all to one reader: they have to stay
-    // below what a broker queues for it at QoS 0.
+    // Publishers per turn, and messages of each. Two turns are in flight, all to a single subscriber: they must not
+    // exceed what a broker queues for it at QoS 0.
     let (publishers_per_turn, batch) = if payload < 1024 { (MANY, 16) } else { (6, 1) };
     let turn = publishers_per_turn as u64 * batch;
     let mut subscriber = Subscriber::open(address, "bench-subscriber", "bench/fan/in/+", qos, deadline)?;

@@ -1,55 +1,55 @@
-//! How long calls took: as many as there may be, in a fixed amount of memory.
+//! Histogram of latencies: any number of values in a fixed amount of memory.
 
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
-/// The longest time that is told apart from longer ones, in nanoseconds: an hour, as no call may take longer.
+/// Maximum value, in nanoseconds: an hour, as no call may take longer. Longer times count as this.
 const LONGEST: u64 = 3_600_000_000_000;
-/// Decimal digits that are kept of every time.
+/// Number of significant decimal digits of each value.
 const DIGITS: u8 = 3;
-/// Where the buckets of a drawing end, within a decade: ten steps of a quarter more each.
+/// Upper bounds of the buckets for charts, within a decade: ten steps of about 25% each.
 const STEPS: [u64; 10] = [1_000, 1_250, 1_600, 2_000, 2_500, 3_150, 4_000, 5_000, 6_300, 8_000];
-/// Decades of them, from a microsecond on.
+/// Number of decades, starting at a microsecond.
 const DECADES: u32 = 10;
 
-/// Times, to three digits.
+/// Latencies, with a precision of three digits.
 #[derive(Clone, Debug)]
 pub struct Latencies {
     histogram: Histogram<u64>,
 }
 
-/// The figures of some times, in microseconds.
+/// Summary of latencies, in microseconds.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Summary {
-    /// The shortest.
+    /// Minimum.
     pub min: f64,
-    /// The mean.
+    /// Mean.
     pub mean: f64,
-    /// The median.
+    /// Median.
     pub p50: f64,
-    /// The 90th percentile.
+    /// 90th percentile.
     pub p90: f64,
-    /// The 99th percentile.
+    /// 99th percentile.
     pub p99: f64,
-    /// The 99.9th percentile.
+    /// 99.9th percentile.
     pub p999: f64,
-    /// The longest.
+    /// Maximum.
     pub max: f64,
 }
 
-/// Times of a range: longer than where the one before it ends.
+/// Bucket of latencies: those above the end of the previous bucket, up to the end of this one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bucket {
-    /// Its place among all buckets there may be, the same in every run; ten of them are a decade.
+    /// Index among all possible buckets, the same in every run; ten buckets are a decade.
     pub place: usize,
-    /// Times in it.
+    /// Number of latencies in the bucket.
     pub count: u64,
 }
 
 impl Bucket {
-    /// Where it ends, in nanoseconds; that time belongs to it.
+    /// Returns the upper bound of the bucket, inclusive, in nanoseconds.
     pub fn end(self) -> u64 {
         end(self.place)
     }
@@ -66,29 +66,29 @@ impl Default for Latencies {
 }
 
 impl Latencies {
-    /// Without any times.
+    /// Creates an empty histogram.
     pub fn new() -> Self {
         let histogram = Histogram::new_with_bounds(1, LONGEST, DIGITS).expect("an hour in three digits");
         Self { histogram }
     }
 
-    /// Adds a time; one above an hour counts as an hour.
+    /// Adds a latency; one above an hour counts as an hour.
     pub fn record(&mut self, time: Duration) {
         let nanoseconds = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         self.histogram.saturating_record(nanoseconds.max(1));
     }
 
-    /// How many there are.
+    /// Returns the number of latencies.
     pub fn count(&self) -> u64 {
         self.histogram.len()
     }
 
-    /// A quantile from 0 to 1, in microseconds; 0 where there are no times.
+    /// Returns the value at a quantile from 0 to 1, in microseconds; 0 if there are no latencies.
     pub fn micros(&self, quantile: f64) -> f64 {
         self.histogram.value_at_quantile(quantile) as f64 / 1000.0
     }
 
-    /// Nothing where there are no times.
+    /// Returns the summary; `None` if there are no latencies.
     pub fn summary(&self) -> Option<Summary> {
         if self.histogram.is_empty() {
             return None;
@@ -105,7 +105,7 @@ impl Latencies {
         })
     }
 
-    /// From the first that has a time to the last that has one.
+    /// Returns the buckets from the first to the last that is not empty.
     pub fn buckets(&self) -> Vec<Bucket> {
         let mut counts = [0_u64; STEPS.len() * DECADES as usize];
         for recorded in self.histogram.iter_recorded() {
@@ -123,19 +123,19 @@ impl Latencies {
 }
 
 impl Summary {
-    /// By their names.
+    /// Returns the values with their names.
     pub fn figures(self) -> [(&'static str, f64); 7] {
         let Self { min, mean, p50, p90, p99, p999, max } = self;
         [("min", min), ("mean", mean), ("p50", p50), ("p90", p90), ("p99", p99), ("p999", p999), ("max", max)]
     }
 
-    /// As an object with the names as keys.
+    /// Returns a JSON object with the names as keys.
     pub fn json(self) -> Value {
         self.figures().into_iter().map(|(name, value)| (name.to_owned(), json!(value))).collect()
     }
 }
 
-/// A time for people, to three digits: `83.0 us`, `1.25 ms`, `12.5 s`.
+/// Formats a time for people, with three digits: `83.0 us`, `1.25 ms`, `12.5 s`.
 pub fn shown(microseconds: f64) -> String {
     let (value, unit) = match microseconds {
         us if us < 1_000.0 => (us, "us"),

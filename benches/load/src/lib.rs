@@ -1,19 +1,19 @@
-//! Load for measurements, written once for `rantai bench` and every benchmark.
+//! Load generators, shared by `rantai bench` and all benchmarks.
 //!
-//! | Module | What |
+//! | Module | Contents |
 //! |---|---|
-//! | [`pace`] | When calls begin: closed loop, or open loop on time |
-//! | [`closed`] | A closed loop of so many callers on one thread |
-//! | [`latencies`] | Times of calls in a histogram of fixed size |
-//! | [`spread`] | Median, lowest and highest of rounds |
-//! | [`report`] | Its numbers, and its place in a page |
-//! | [`machine`] | What it is measured on |
-//! | [`packet`] [`connection`] | MQTT 5 packets by hand over blocking sockets, as cheap as they can be |
-//! | [`calls`] [`echo`] [`ends`] [`fan`] | Loads of that client |
-//! | [`failure`] | Why there is no number |
+//! | [`pace`] | Start times of calls: closed loop, or open loop on time |
+//! | [`closed`] | Closed loop of a fixed number of callers on one thread |
+//! | [`latencies`] | Histogram of latencies, of fixed size |
+//! | [`spread`] | Median, minimum and maximum of several rounds |
+//! | [`report`] | Formatting of numbers, and replacement of a section in a page |
+//! | [`machine`] | Description of the machine |
+//! | [`packet`] [`connection`] | MQTT 5 packets written by hand over blocking sockets, for minimal cost |
+//! | [`calls`] [`echo`] [`ends`] [`fan`] | Loads that use this client |
+//! | [`failure`] | Reason why a measurement has no result |
 //!
-//! The packets are not those of `rantai-testing`: that crate reads strictly and allocates for each packet, while a load
-//! has to cost less than the broker it measures.
+//! The packets are not those of `rantai-testing`: that crate parses strictly and allocates for each packet, while a load
+//! generator must cost less than the broker that it measures.
 
 pub mod calls;
 pub mod closed;

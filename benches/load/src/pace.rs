@@ -1,4 +1,4 @@
-//! When calls begin: each after another (closed loop), or on time whatever becomes of the others (open loop).
+//! Start times of calls: each after another has ended (closed loop), or at fixed times regardless of the others (open loop).
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -7,36 +7,36 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep_until};
 
-/// The timer is as exact as this and no more.
+/// Upper bound of the error of tokio's timer.
 const COARSE: Duration = Duration::from_millis(2);
 
-/// When no more calls begin.
+/// Condition after which no more calls start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// When this time has passed.
+    /// After this time.
     After(Duration),
-    /// After so many calls.
+    /// After this number of calls.
     Count(u64),
 }
 
-/// Hands out the times at which calls are to begin.
+/// Source of the times at which calls are to start.
 #[derive(Debug)]
 pub struct Pace {
     began: Instant,
-    /// Calls a second; none where a call begins as soon as another has ended.
+    /// Calls per second in an open loop; `None` in a closed loop, where a call starts as soon as another has ended.
     rate: Option<f64>,
     end: End,
-    /// Calls handed out.
+    /// Number of calls that have started.
     taken: AtomicU64,
-    /// Calls whose time has come, in an open loop.
+    /// Number of calls whose start time has passed, in an open loop.
     due: Mutex<u64>,
-    /// One for each of them that is not taken.
+    /// One permit per due call that has not started.
     released: Semaphore,
     over: AtomicBool,
 }
 
 impl Pace {
-    /// The first call is due now.
+    /// Creates a pace whose first call is due now.
     pub fn new(rate: Option<f64>, end: End) -> Self {
         Self {
             began: Instant::now(),
@@ -49,12 +49,12 @@ impl Pace {
         }
     }
 
-    /// When the first call was due.
+    /// Returns the time at which the first call was due.
     pub fn began(&self) -> Instant {
         self.began
     }
 
-    /// When its end is known beforehand.
+    /// Returns the end time; `None` if the end is a number of calls.
     pub fn until(&self) -> Option<Instant> {
         match self.end {
             End::After(time) => Some(self.began + time),
@@ -62,7 +62,7 @@ impl Pace {
         }
     }
 
-    /// Waits until a call may begin: the time at which it should have. None when there are no more.
+    /// Waits until a call may start, and returns the time at which it was due. `None` if there are no more calls.
     pub async fn next(&self) -> Option<Instant> {
         if self.rate.is_some() {
             self.released.acquire().await.ok()?.forget();
@@ -85,8 +85,8 @@ impl Pace {
         self.began + Duration::from_secs_f64(number as f64 / rate)
     }
 
-    /// Lets calls go when their time has come, until the end is known to be reached; `sleep` waits until a time.
-    /// With a count it is the calls that reach the end, and this goes on.
+    /// Releases calls when they are due, until the end time; `sleep` waits until a given time. If the end is a number of
+    /// calls, the calls themselves reach it, and this future never completes.
     pub async fn keep<F: Future<Output = ()>>(&self, sleep: impl Fn(Instant) -> F) {
         while let Some(next) = self.catch_up() {
             sleep(next).await;
@@ -100,7 +100,7 @@ impl Pace {
         }
     }
 
-    /// Lets go whatever is due; when the next one is.
+    /// Releases all due calls; returns the time of the next one.
     fn catch_up(&self) -> Option<Instant> {
         let rate = self.rate?;
         let now = Instant::now();
@@ -122,13 +122,13 @@ impl Pace {
         };
         self.released.add_permits((*due - before) as usize);
         if next.is_none() && matches!(self.end, End::Count(_)) && before < *due {
-            // Whoever waits for one more learns that there is none.
+            // Further waiting callers wake up and find that no call is left.
             self.released.add_permits(Semaphore::MAX_PERMITS / 2);
         }
         next
     }
 
-    /// No more calls begin.
+    /// Ends the pace: no more calls start.
     pub fn stop(&self) {
         if !self.over.swap(true, Ordering::Relaxed) {
             self.catch_up();
@@ -136,25 +136,25 @@ impl Pace {
         }
     }
 
-    /// Calls that have begun.
+    /// Returns the number of calls that have started.
     pub fn begun(&self) -> u64 {
         self.taken.load(Ordering::Relaxed)
     }
 
-    /// Calls whose time had come and that never began, as too many others had not ended.
+    /// Returns the number of calls that were due and never started, because too many others were still in flight.
     pub fn missed(&self) -> u64 {
         self.due.lock().expect("nobody panics with it").saturating_sub(self.begun())
     }
 }
 
-/// Sleeps until a time to some 50 microseconds, where the timer alone is a whole millisecond late.
+/// Sleeps until a time, with an error of about 50 microseconds; the timer of tokio alone is up to a millisecond late.
 pub async fn precisely(until: Instant) {
     if let Some(early) = until.checked_sub(COARSE) {
         sleep_until(early).await;
     }
     let left = until.saturating_duration_since(Instant::now());
     if !left.is_zero() {
-        // It cannot fail: it does not panic, and it is not aborted.
+        // Cannot fail: the task neither panics nor is aborted.
         let _ = tokio::task::spawn_blocking(move || std::thread::sleep(left)).await;
     }
 }
@@ -241,7 +241,7 @@ mod tests {
             late.push(Instant::now().checked_duration_since(until).expect("not early"));
         }
         late.sort_unstable();
-        // The others may have waited for a core.
+        // Other calls may have waited for a core.
         assert!(late[0] < Duration::from_millis(5), "{late:?}");
     }
 }

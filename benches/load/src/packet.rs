@@ -1,5 +1,5 @@
-//! MQTT 5 packets, written and read by hand: the load must cost as little as it can, and must not share
-//! a codec (and its mistakes) with any broker under test.
+//! MQTT 5 packets, written and parsed by hand: the load generator must cost as little as possible, and must not share a
+//! codec (and its bugs) with any broker under test.
 
 use crate::failure::Failure;
 
@@ -18,28 +18,28 @@ pub const PINGRESP: u8 = 13;
 /// Packet type of DISCONNECT.
 pub const DISCONNECTED: u8 = 14;
 
-/// A PINGREQ.
+/// PINGREQ packet.
 pub const PINGREQ: [u8; 2] = [0xC0, 0];
-/// A DISCONNECT with success.
+/// DISCONNECT packet with the reason code for success.
 pub const DISCONNECT: [u8; 2] = [0xE0, 0];
 
 const RESPONSE_TOPIC: u8 = 0x08;
 const CORRELATION_DATA: u8 = 0x09;
 
-/// Length of the correlation data in every request.
+/// Length of the correlation data in every request, in bytes.
 pub const CORRELATION: usize = 16;
 
-/// How a stream is cut into frames.
+/// Framing of a byte stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {
     /// MQTT: one type byte, then the remaining length as a variable byte integer.
     Mqtt,
-    /// The relay's: a four-byte little-endian length, then as many bytes.
+    /// Framing of the relay: a four-byte little-endian length, followed by that number of bytes.
     Length,
 }
 
 impl Framing {
-    /// Length of the header and of the whole frame, once enough of it is there.
+    /// Returns the lengths of the header and of the whole frame; `None` if the header is incomplete.
     pub fn measure(self, bytes: &[u8]) -> Option<(usize, usize)> {
         match self {
             Self::Mqtt => {
@@ -60,18 +60,18 @@ impl Framing {
     }
 }
 
-/// One whole frame.
+/// Complete frame.
 #[derive(Clone, Copy, Debug)]
 pub struct Frame<'a> {
-    /// How its stream is cut.
+    /// Framing of the stream.
     pub framing: Framing,
-    /// Bytes before its body.
+    /// Length of the header, in bytes.
     pub header: usize,
-    /// The whole of it.
+    /// Bytes of the whole frame.
     pub bytes: &'a [u8],
 }
 
-/// What a responder needs from a request.
+/// Fields of a request that a responder needs.
 #[expect(missing_docs, reason = "the fields have the names of the standard")]
 pub struct Request<'a> {
     pub response_topic: &'a [u8],
@@ -80,7 +80,7 @@ pub struct Request<'a> {
 }
 
 impl<'a> Frame<'a> {
-    /// The packet type; a frame of the relay counts as a PUBLISH.
+    /// Returns the packet type; a frame of the relay counts as PUBLISH.
     pub fn kind(self) -> u8 {
         match self.framing {
             Framing::Mqtt => self.bytes[0] >> 4,
@@ -95,12 +95,12 @@ impl<'a> Frame<'a> {
         }
     }
 
-    /// What is behind its header.
+    /// Returns the bytes after the header.
     pub fn body(self) -> &'a [u8] {
         &self.bytes[self.header..]
     }
 
-    /// The reason code of a CONNACK, a PUBACK or a DISCONNECT; left out means success.
+    /// Returns the reason code of a CONNACK, PUBACK or DISCONNECT; a missing one means success.
     pub fn reason(self) -> u8 {
         let index = match self.kind() {
             CONNACK => 1,
@@ -110,7 +110,7 @@ impl<'a> Frame<'a> {
         self.body().get(index).copied().unwrap_or(0)
     }
 
-    /// Adds the PUBACK that this PUBLISH asks for, if any.
+    /// Adds the PUBACK for this PUBLISH to `out`; does nothing at QoS 0.
     pub fn acknowledge(self, out: &mut Vec<u8>) {
         if self.qos() == 0 {
             return;
@@ -120,7 +120,7 @@ impl<'a> Frame<'a> {
         out.extend_from_slice(&[0x40, 2, body[at], body[at + 1]]);
     }
 
-    /// Reads response topic, correlation data and payload of a PUBLISH.
+    /// Parses the response topic, correlation data and payload of a PUBLISH.
     pub fn request(self) -> Option<Request<'a>> {
         let body = self.body();
         if self.framing == Framing::Length {
@@ -148,7 +148,8 @@ impl<'a> Frame<'a> {
                     }
                     rest
                 }
-                // Payload format, message expiry, content type, subscription identifier, topic alias.
+                // Payload format indicator, message expiry interval, content type, subscription identifier, topic alias,
+                // user property.
                 0x01 => rest.get(1..)?,
                 0x02 => rest.get(4..)?,
                 0x03 => split_string(rest)?.1,
@@ -178,7 +179,7 @@ fn split_variable(bytes: &[u8]) -> Option<(usize, &[u8])> {
     None
 }
 
-/// A PUBLISH to write.
+/// PUBLISH packet to write.
 #[derive(Clone, Copy, Debug, Default)]
 #[expect(missing_docs, reason = "the fields have the names of the standard")]
 pub struct Publish<'a> {
@@ -192,7 +193,7 @@ pub struct Publish<'a> {
 }
 
 impl Publish<'_> {
-    /// Adds its bytes to `out`.
+    /// Adds the packet to `out`.
     pub fn write(&self, out: &mut Vec<u8>) {
         let string = |value: &[u8]| if value.is_empty() { 0 } else { 3 + value.len() };
         let properties = string(self.response_topic) + string(self.correlation);
@@ -217,7 +218,7 @@ impl Publish<'_> {
     }
 }
 
-/// A frame of the relay that carries as much as a request would.
+/// Adds a frame of the relay that carries the same data as a request.
 pub fn relay_frame(out: &mut Vec<u8>, correlation: &[u8], payload: &[u8]) {
     let length = (correlation.len() + payload.len()) as u32;
     out.extend_from_slice(&length.to_le_bytes());
@@ -225,8 +226,8 @@ pub fn relay_frame(out: &mut Vec<u8>, correlation: &[u8], payload: &[u8]) {
     out.extend_from_slice(payload);
 }
 
-/// CONNECT with clean start, the longest keep-alive (rumqttd refuses to do without) and no session after the
-/// connection.
+/// Returns a CONNECT packet with clean start, the maximum keep-alive (rumqttd refuses a CONNECT without one) and a
+/// session that ends with the connection.
 pub fn connect(client_id: &str) -> Vec<u8> {
     let mut out = vec![0x10];
     push_variable(&mut out, 10 + 1 + 2 + client_id.len());
@@ -235,7 +236,7 @@ pub fn connect(client_id: &str) -> Vec<u8> {
     out
 }
 
-/// SUBSCRIBE to every filter at one QoS.
+/// Returns a SUBSCRIBE packet for all filters with the same QoS.
 pub fn subscribe(packet_id: u16, filters: &[impl AsRef<str>], qos: u8) -> Vec<u8> {
     let mut body = packet_id.to_be_bytes().to_vec();
     body.push(0);
@@ -249,7 +250,7 @@ pub fn subscribe(packet_id: u16, filters: &[impl AsRef<str>], qos: u8) -> Vec<u8
     out
 }
 
-/// Whether a SUBACK granted all of `filters`.
+/// Checks whether a SUBACK granted all of `filters`.
 pub fn granted(suback: &[u8], filters: usize) -> Result<(), Failure> {
     let refused = suback.iter().rev().take(filters).find(|code| **code > 2);
     refused.map_or(Ok(()), |code| Err(Failure::new(format!("SUBSCRIBE was refused with {code:#04x}"))))

@@ -1,8 +1,8 @@
-//! Numbers of a report in Markdown, and its place in a page.
+//! Formatting of numbers in Markdown reports, and replacement of a section in a page.
 
 use crate::spread::Spread;
 
-/// Writes a number with so many digits behind the point and commas between thousands.
+/// Formats a number with this many decimal places, and commas between thousands.
 pub fn number(value: f64, digits: usize) -> String {
     let text = format!("{value:.digits$}");
     let (sign, text) = text.strip_prefix('-').map_or(("", &*text), |text| ("-", text));
@@ -17,7 +17,7 @@ pub fn number(value: f64, digits: usize) -> String {
     out + rest
 }
 
-/// Writes the median with the lowest and the highest behind it, or one number where all are the same.
+/// Formats the median followed by minimum and maximum, or a single number if all are equal.
 pub fn spread(spread: Spread, digits: usize) -> String {
     let Spread { median, low, high } = spread;
     if low.total_cmp(&high).is_eq() {
@@ -26,8 +26,8 @@ pub fn spread(spread: Spread, digits: usize) -> String {
     format!("{} ({} to {})", number(median, digits), number(low, digits), number(high, digits))
 }
 
-/// Returns `page` with `text` between the lines `from` and `to`, or from `from` to its end without a `to`; `None` where the
-/// page has no such lines.
+/// Returns `page` with `text` between the lines `from` and `to`, or from `from` to the end if `to` is `None`. Returns
+/// `None` if the page does not contain these lines.
 pub fn replace_section(page: &str, from: &str, to: Option<&str>, text: &str) -> Option<String> {
     let (before, rest) = page.split_once(from)?;
     Some(match to {

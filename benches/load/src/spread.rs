@@ -1,18 +1,18 @@
-//! From the numbers of rounds to those that are reported.
+//! Summary of the results of several rounds.
 
-/// Median, lowest and highest of several rounds.
+/// Median, minimum and maximum of several rounds.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Spread {
-    /// The value in the middle.
+    /// Median.
     pub median: f64,
-    /// The lowest.
+    /// Minimum.
     pub low: f64,
-    /// The highest.
+    /// Maximum.
     pub high: f64,
 }
 
 impl Spread {
-    /// `None` when there is nothing to sum up.
+    /// Summarizes values; `None` if there are none.
     pub fn of(values: &[f64]) -> Option<Self> {
         let mut sorted = values.to_vec();
         sorted.sort_by(f64::total_cmp);
@@ -26,11 +26,11 @@ impl Spread {
     }
 }
 
-/// The median; of an even count the mean of the two in the middle.
+/// Returns the median; for an even number of values, the mean of the two in the middle.
 ///
 /// # Panics
 ///
-/// Without any value.
+/// Panics if there are no values.
 pub fn median(values: impl IntoIterator<Item = f64>) -> f64 {
     Spread::of(&values.into_iter().collect::<Vec<_>>()).expect("at least one value").median
 }

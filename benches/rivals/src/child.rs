@@ -1,5 +1,5 @@
-//! What this binary does when it runs itself. Every child ends when its stdin does, so that nothing is left behind by
-//! a comparison that is killed.
+//! Roles of this binary as a child process. Every child exits when its stdin is closed, so that none survives a
+//! comparison that is killed.
 
 use std::io::{self, Read as _};
 use std::process::{Command, ExitCode, Stdio};
@@ -11,9 +11,10 @@ use tokio::runtime::Builder;
 
 use crate::{grpc, nats};
 
-/// The first argument of a child; its role and the role's arguments follow.
+/// First argument of a child; followed by its role and the role's arguments.
 pub(crate) const MARK: &str = "--as-child";
-/// Starts the program in its arguments, says its process id on stdout (stderr is the program's) and ends it in time.
+/// Role that starts the program in its arguments, prints the program's process id on stdout (stderr is the program's),
+/// and kills the program when stdin is closed.
 pub(crate) const GUARD: &str = "guard";
 
 pub(crate) fn run(role: &str, arguments: &[String]) -> ExitCode {
@@ -38,15 +39,15 @@ fn guard(program: &str, arguments: &[String]) -> Result<(), Failure> {
         Command::new(program).args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).spawn()?;
     let pid = Pid::from_child(&child);
     println!("{}", child.id());
-    // Whoever waits for a word of the program learns by this that none will come.
+    // If the program exits, the guard exits too, so that a parent waiting for output of the program sees the end of the stream.
     thread::spawn(move || {
         let code = child.wait().ok().and_then(|status| status.code()).unwrap_or(1);
         std::process::exit(code);
     });
     wait_for_stdin();
-    // It may have ended by itself in this very moment.
+    // Fails if the program has just exited by itself.
     let _ = kill_process(pid, Signal::KILL);
-    // Until the thread above has seen the end of it.
+    // Waits for the thread above, which exits the process once the program has ended.
     loop {
         thread::park();
     }
@@ -63,6 +64,6 @@ fn serve(runtime: &mut Builder, server: impl Future<Output = Result<(), Failure>
 
 fn wait_for_stdin() {
     let mut stdin = io::stdin().lock();
-    // Nobody writes here: the read returns when the parent has closed its end, or is gone.
+    // Nothing is written to this pipe: the read returns when the parent has closed its end or has died.
     while stdin.read(&mut [0; 16]).is_ok_and(|read| read > 0) {}
 }

@@ -1,4 +1,4 @@
-//! What is compared with what: every subject with the processes it needs, and one load of each in every round.
+//! Subjects of the comparison, each with the processes that it needs, and one load of each per round.
 
 use std::cell::RefCell;
 use std::io::Write as _;
@@ -19,25 +19,25 @@ use crate::pyro::Pyro;
 use crate::stock::Stock;
 use crate::{Programs, grpc, nats, rantai};
 
-/// Payload of a fan's messages: that of the broker's own benchmark.
+/// Payload of a fan's messages in bytes, the same as in the broker's own benchmark.
 const FAN_PAYLOAD: usize = 100;
-/// A round does not count when others used more than this part of all cores,
+/// Maximum share of all cores that other processes may use in a round that counts,
 pub(crate) const NOISE: f64 = 0.15;
-/// where so many rounds are left.
+/// if at least this number of rounds is left.
 pub(crate) const ENOUGH: usize = 5;
-/// The configuration that mosquitto and both kinds of nodes get.
+/// Folder of the configuration for mosquitto and both kinds of nodes.
 const CONFIG: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../config/");
 
-/// One table of the report.
+/// Table of the report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Kind {
-    /// On one core there is no choice where each of them runs.
+    /// On one core, the scheduler has no choice where to run each process.
     Calls {
         in_flight: usize,
         one_core: bool,
     },
     Chain,
-    /// One call in flight, at QoS 1, by clients that have Nagle's algorithm on.
+    /// One call in flight, at QoS 1, by clients that do not disable Nagle's algorithm.
     Stock,
     FanOut {
         qos: u8,
@@ -57,17 +57,17 @@ pub(crate) struct Cell {
     pub(crate) failures: Vec<Failure>,
 }
 
-/// What one round of a cell came to.
+/// Result of one round of a cell.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Round {
     pub(crate) outcome: Outcome,
-    /// CPU time in microseconds: client, broker, server.
+    /// CPU time of client, broker and server, in microseconds.
     pub(crate) cpu: [f64; 3],
-    /// The part of all cores that was used by what had none in the load.
+    /// Share of all cores that was used by processes without a part in the load.
     pub(crate) others: f64,
 }
 
-/// The processes that take part.
+/// Processes that take part in a load.
 #[derive(Clone, Debug, Default)]
 struct Parts {
     client: Vec<u32>,
@@ -88,13 +88,13 @@ impl Parts {
 }
 
 impl Cell {
-    /// The rounds that count: those in which the host did little else, if there are some.
+    /// Returns the rounds that count: those with little load from other processes, or all if there are too few of those.
     pub(crate) fn quiet(&self) -> Vec<&Round> {
         let quiet: Vec<_> = self.rounds.iter().filter(|round| round.others <= NOISE).collect();
         if quiet.len() < ENOUGH { self.rounds.iter().collect() } else { quiet }
     }
 
-    /// Carries out its load once.
+    /// Runs the load once.
     pub(crate) fn run(&mut self, plan: Plan) {
         match self.measure(plan) {
             Ok(round) => self.rounds.push(round),
@@ -123,10 +123,10 @@ impl Cell {
     }
 }
 
-/// Everything that runs, and what is asked of it.
+/// All processes and loads of the comparison.
 pub(crate) struct Comparison {
     pub(crate) cells: Vec<Cell>,
-    /// Subjects that could not be started, and why.
+    /// Subjects that could not be started, with the reasons.
     pub(crate) missing: Vec<(&'static str, Failure)>,
     processes: Vec<Process>,
     config: TempDir,
@@ -157,12 +157,12 @@ impl Comparison {
                 all.missing.push((subject, failure));
             }
         }
-        // By table; within one in the order from above.
+        // Sorted by table; within a table, the order above is kept.
         all.cells.sort_by_key(|cell| cell.kind);
         Ok(all)
     }
 
-    /// Ours, on our broker: broker, node and caller are processes of their own.
+    /// Starts Rantai on its own broker, with separate processes for broker, node and caller.
     fn rantai(&mut self, program: &Path) -> Result<(), Failure> {
         let broker = Process::guarded(program, ["broker", "--quiet", "--port", "0"], "listening on ", 1)?;
         let address: SocketAddr =
@@ -174,10 +174,10 @@ impl Comparison {
         Ok(())
     }
 
-    /// The same nodes on mosquitto.
+    /// Starts the same nodes on mosquitto.
     fn on_mosquitto(&mut self, program: &Path) -> Result<(), Failure> {
         let mosquitto = process::find("mosquitto").ok_or_else(|| Failure::new("not installed"))?;
-        // Free at this moment; mosquitto cannot say which port it took if it is given 0.
+        // The port is free at this moment; mosquitto does not report its port if it is given 0.
         let address = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?;
         let mut config = tempfile::Builder::new().suffix(".conf").tempfile_in(self.config.path())?;
         for line in std::fs::read_to_string(format!("{CONFIG}mosquitto.conf"))?.lines() {
@@ -186,7 +186,7 @@ impl Comparison {
                 None => writeln!(config, "{line}")?,
             }
         }
-        // Who starts it as root has it read this file as root too.
+        // If mosquitto is started as root, it keeps running as root, so that it can read this file.
         write!(config, "user root\nlog_type error\n")?;
         let (_, path) = config.keep().map_err(|error| error.error)?;
         let broker = Process::guarded(mosquitto, [Path::new("-c"), &path], "", 0)?;
@@ -246,7 +246,7 @@ impl Comparison {
         Ok(())
     }
 
-    /// Broker and object in one process, as many run it.
+    /// Starts broker and object in one process, which is a common deployment.
     fn in_one_process(&mut self, program: &Path) -> Result<(), Failure> {
         let file = format!("{CONFIG}nodes.toml");
         let arguments = ["up", "--quiet", "--port", "0", "--config", &file];
@@ -269,7 +269,7 @@ impl Comparison {
 
     fn nats(&mut self) -> Result<(), Failure> {
         let program = process::find("nats-server").ok_or_else(|| Failure::new("not installed"))?;
-        // It takes a free port, and says which.
+        // nats-server listens on a free port, and reports the port.
         let word = "Listening for client connections on ";
         let broker = Process::guarded(program, ["-a", "127.0.0.1", "-p", "-1"], word, 1)?;
         let url = format!("nats://{}", broker.said);
@@ -321,7 +321,7 @@ impl Comparison {
         Ok(())
     }
 
-    /// With one call in flight, the same on one core, and with many in flight.
+    /// Adds cells for one call in flight, the same on one core, and many calls in flight.
     fn calls(
         &mut self,
         subject: &'static str,

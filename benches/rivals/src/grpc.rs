@@ -1,4 +1,4 @@
-//! gRPC, by tonic: what protoc would have made of
+//! gRPC with tonic. The code corresponds to what protoc generates from:
 //!
 //! ```proto
 //! package rivals;
@@ -53,7 +53,7 @@ impl Service<http::Request<Body>> for EchoServer {
     }
 }
 
-/// The method itself.
+/// Implementation of the method.
 struct Method;
 
 impl UnaryService<Text> for Method {
@@ -65,14 +65,14 @@ impl UnaryService<Text> for Method {
     }
 }
 
-/// Answers until it is ended.
+/// Serves until the process ends.
 pub(crate) async fn serve() -> Result<(), Failure> {
     let incoming = TcpIncoming::bind(SocketAddr::from(([127, 0, 0, 1], 0)))?.with_nodelay(Some(true));
     eprintln!("serving on {}", incoming.local_addr()?);
     Server::builder().add_service(EchoServer).serve_with_incoming(incoming).await.map_err(failure)
 }
 
-/// Calls it.
+/// Client of the echo service.
 #[derive(Clone)]
 pub(crate) struct Echo {
     grpc: tonic::client::Grpc<Channel>,

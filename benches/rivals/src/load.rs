@@ -1,5 +1,5 @@
-//! The load that every call of the comparison is: so many callers, each of which begins a call when its last one has
-//! ended. Rust's clients all run here; what Pyro's measured comes here to be counted.
+//! Closed loop used for every kind of call in the comparison: a fixed number of callers, each of which starts a call when
+//! its previous one has ended. All Rust clients run here; the latencies measured by other clients are evaluated here.
 
 use std::time::Duration;
 
@@ -7,36 +7,36 @@ use rantai_load::closed::{Calls, ClosedLoop};
 use rantai_load::failure::Failure;
 use tokio::task::LocalSet;
 
-/// Text of every call, in bytes.
+/// Length of the text in every call, in bytes.
 pub(crate) const TEXT: usize = 60;
-/// How long a load may take besides its warm-up and its length.
+/// Time limit of a load, in addition to its warm-up and its length.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long each load of a round is.
+/// Durations of each load in a round.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Plan {
     pub(crate) warm_up: Duration,
     pub(crate) length: Duration,
 }
 
-/// What one load came to.
+/// Result of a load.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Outcome {
-    /// Calls, or messages delivered, a second.
+    /// Calls, or delivered messages, per second.
     pub(crate) rate: f64,
     /// p50 and p99 of calls, in microseconds.
     pub(crate) latency: Option<(f64, f64)>,
-    /// Calls altogether, those of the warm-up too.
+    /// Number of all calls, including those of the warm-up.
     pub(crate) made: u64,
 }
 
-/// A connected client that makes one kind of call.
+/// Connected client that makes one kind of call.
 pub(crate) trait Caller: Clone + 'static {
-    /// Calls, and looks whether the answer is the right one.
+    /// Makes a call, and checks the reply.
     async fn call(&self) -> Result<(), Failure>;
 }
 
-/// `callers` at a time over one connection. Counted is what ends between the warm-up and the end.
+/// Measures `callers` calls in flight over one connection. Calls that end between the warm-up and the end count.
 pub(crate) fn calls<C: Caller>(
     callers: usize,
     plan: Plan,
@@ -58,7 +58,7 @@ pub(crate) fn calls<C: Caller>(
 }
 
 impl Outcome {
-    /// Of calls.
+    /// Returns the result for these calls.
     pub(crate) fn of(calls: &Calls, plan: Plan) -> Self {
         let Calls { latencies, made } = calls;
         let rate = latencies.count() as f64 / plan.length.as_secs_f64();

@@ -1,4 +1,4 @@
-//! NATS: request and reply over nats-server, at most once. The text goes as it is, without any encoding.
+//! NATS: request and reply over nats-server, at most once. The text is sent as raw bytes, without any encoding.
 
 use async_nats::{Client, Subject};
 use bytes::Bytes;
@@ -9,7 +9,7 @@ use crate::load::{Caller, TEXT};
 
 const SUBJECT: &str = "echo.echo";
 
-/// Sends back what comes, until the connection is over.
+/// Echoes requests until the connection ends.
 pub(crate) async fn serve(url: &str) -> Result<(), Failure> {
     let client = async_nats::connect(url).await.map_err(failure)?;
     let mut requests = client.subscribe(SUBJECT).await.map_err(failure)?;
@@ -23,7 +23,7 @@ pub(crate) async fn serve(url: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Calls it.
+/// Client of the echo service.
 #[derive(Clone)]
 pub(crate) struct Echo {
     client: Client,

@@ -1,4 +1,4 @@
-//! The processes of a comparison. Dropped, they end.
+//! Child processes of a comparison, which end on drop.
 
 use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader};
@@ -14,16 +14,16 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use crate::child;
 
-/// How long a program may take until it is ready.
+/// Time limit for a program to become ready.
 const STARTING: Duration = Duration::from_secs(10);
 
-/// One of them.
+/// Child process.
 #[derive(Debug)]
 pub(crate) struct Process {
     child: Child,
-    /// Of the program, not of its guard.
+    /// Process id of the program, not of its guard.
     pub(crate) pid: u32,
-    /// What followed the word that said it was ready.
+    /// Rest of the output line that reported readiness.
     pub(crate) said: String,
 }
 
@@ -37,7 +37,7 @@ impl Drop for Process {
 }
 
 impl Process {
-    /// A program under guard that is ready when `word` stood in `times` lines of its stderr.
+    /// Starts a program under guard. It is ready once `word` has occurred in `times` lines of its stderr.
     pub(crate) fn guarded<A: AsRef<OsStr>>(
         program: impl AsRef<OsStr>,
         arguments: impl IntoIterator<Item = A>,
@@ -49,14 +49,14 @@ impl Process {
         Self::start(command.stdout(Stdio::piped()), true, word, times)
     }
 
-    /// This program in one of its other roles.
+    /// Starts this program in one of its child roles.
     pub(crate) fn role(arguments: &[&str], word: &str) -> Result<Self, Failure> {
         let mut command = Command::new(env::current_exe()?);
         command.arg(child::MARK).args(arguments);
         Self::start(command.stdout(Stdio::piped()), true, word, 1)
     }
 
-    /// A program that ends by itself when its stdin does.
+    /// Starts a program that exits by itself when its stdin is closed.
     pub(crate) fn faithful(command: &mut Command, word: &str) -> Result<Self, Failure> {
         Self::start(command, false, word, 1)
     }
@@ -72,7 +72,7 @@ impl Process {
                 pid.trim().parse().map_err(|_| Failure::new(format!("{command:?} did not start")))?;
         }
         let (sender, receiver) = std::sync::mpsc::channel();
-        // It reads on to the end, so that the program can always write.
+        // Reads until the end, so that the program never blocks on writing.
         thread::spawn(move || {
             for line in lines.map_while(Result::ok) {
                 let _ = sender.send(line);
@@ -93,16 +93,17 @@ impl Process {
         Ok(process)
     }
 
-    /// Both ends, where the program talks on them.
+    /// Returns stdin and stdout, if both are pipes.
     pub(crate) fn ends(&mut self) -> Option<(&mut ChildStdin, &mut ChildStdout)> {
         Some((self.child.stdin.as_mut()?, self.child.stdout.as_mut()?))
     }
 }
 
-/// CPU time of a process so far, in microseconds, to the clock's tick: proc(5), fields 14 and 15 of `stat`.
+/// Returns the CPU time of a process so far, in microseconds, with the resolution of clock ticks: proc(5), fields 14 and
+/// 15 of `stat`.
 pub(crate) fn cpu_time(pid: u32) -> Result<f64, Failure> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    // The second field is a name in brackets, which may have anything in it.
+    // The second field is a name in parentheses, which may contain any characters.
     let fields = stat.rsplit_once(')').map(|(_, rest)| rest.split_whitespace());
     let ticks: Option<u64> =
         fields.and_then(|fields| fields.skip(11).take(2).map(|field| field.parse::<u64>().ok()).sum());
@@ -110,25 +111,25 @@ pub(crate) fn cpu_time(pid: u32) -> Result<f64, Failure> {
     Ok(ticks as f64 * 1e6 / rustix::param::clock_ticks_per_second() as f64)
 }
 
-/// CPU time of everything on all cores so far, in microseconds: proc(5), the first line of `/proc/stat`.
+/// Returns the CPU time of all processes on all cores so far, in microseconds: proc(5), first line of `/proc/stat`.
 pub(crate) fn cpu_time_of_all() -> Result<f64, Failure> {
     let stat = fs::read_to_string("/proc/stat")?;
     let ticks: Vec<u64> = stat.lines().next().map_or_else(Vec::new, |line| {
         line.split_whitespace().skip(1).map_while(|ticks| ticks.parse().ok()).collect()
     });
-    // User, nice, system, then idle and waiting for a disk, then interrupts of both kinds.
+    // User, nice, system, then idle and waiting for I/O, then hardware and software interrupts.
     let [user, nice, system, _, _, hard, soft, ..] = ticks[..] else {
         return Err(Failure::new("/proc/stat cannot be read"));
     };
     Ok((user + nice + system + hard + soft) as f64 * 1e6 / rustix::param::clock_ticks_per_second() as f64)
 }
 
-/// The cores this process may use.
+/// Returns the cores that this process may use.
 pub(crate) fn cores() -> Result<CpuSet, Failure> {
     Ok(sched_getaffinity(None).map_err(std::io::Error::from)?)
 }
 
-/// The first of them alone.
+/// Returns only the first of these cores.
 pub(crate) fn first(cores: &CpuSet) -> CpuSet {
     let mut one = CpuSet::new();
     if let Some(first) = (0..CpuSet::MAX_CPU).find(|core| cores.is_set(*core)) {
@@ -137,12 +138,12 @@ pub(crate) fn first(cores: &CpuSet) -> CpuSet {
     one
 }
 
-/// Keeps a process with all its threads, and those they start from now on, to these cores.
+/// Restricts a process to these cores, including all its current threads and those that they start later.
 pub(crate) fn confine(pid: u32, cores: &CpuSet) -> Result<(), Failure> {
     for task in fs::read_dir(format!("/proc/{pid}/task"))? {
         let task = task?.file_name().to_str().and_then(|task| task.parse().ok()).and_then(Pid::from_raw);
         match sched_setaffinity(task, cores) {
-            // It has ended since.
+            // The thread has ended since.
             Ok(()) | Err(Errno::SRCH) => {}
             Err(error) => return Err(std::io::Error::from(error).into()),
         }
@@ -150,7 +151,7 @@ pub(crate) fn confine(pid: u32, cores: &CpuSet) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Where a program is; distributions put some of them outside a user's PATH.
+/// Finds a program; some distributions install programs outside a user's PATH.
 pub(crate) fn find(program: &str) -> Option<std::path::PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     env::split_paths(&path)
@@ -159,7 +160,7 @@ pub(crate) fn find(program: &str) -> Option<std::path::PathBuf> {
         .find(|program| program.is_file())
 }
 
-/// The first line a program says when it is asked for its version.
+/// Returns the first line of a program's version output.
 pub(crate) fn version(program: &Path, arguments: &[&str]) -> String {
     let output =
         Command::new(program).args(arguments).output().map(|output| output.stdout).unwrap_or_default();

@@ -1,5 +1,4 @@
-//! Pyro5, in Python: its servers and its client are processes of their own, each thread of the client with a proxy of
-//! its own.
+//! Pyro5, in Python: servers and client are separate processes, and each thread of the client has its own proxy.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -12,7 +11,7 @@ use crate::script::Script;
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/pyro.py");
 
-/// The client.
+/// Client process.
 pub(crate) struct Pyro(Script);
 
 impl Pyro {
@@ -20,7 +19,7 @@ impl Pyro {
         Ok(Self(Script::start(Command::new(python).args([SCRIPT, "client"]))?))
     }
 
-    /// A server in one of the script's roles; what it says is its URI.
+    /// Starts a server in one of the script's roles; its `said` is its URI.
     pub(crate) fn server(python: &Path, role: &[&str]) -> Result<Process, Failure> {
         let mut command = Command::new(python);
         command.arg(SCRIPT).args(role).stdout(Stdio::null());
@@ -31,13 +30,13 @@ impl Pyro {
         self.0.pid()
     }
 
-    /// Makes of three links a ring.
+    /// Connects three links to a ring.
     pub(crate) fn join(&mut self, uris: [&str; 3]) -> Result<(), Failure> {
         let [a, b, c] = uris;
         self.0.say(&format!("join {a} {b}\njoin {b} {c}\njoin {c} {a}\n"))
     }
 
-    /// `what` is `echo` or `chain`.
+    /// Measures calls; `what` is `echo` or `chain`.
     pub(crate) fn calls(
         &mut self,
         what: &str,

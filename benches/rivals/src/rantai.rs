@@ -1,4 +1,4 @@
-//! Ours: `echo`, and Pyro's circular chain.
+//! Rantai: `echo`, and Pyro's circular chain.
 
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ use serde_json::{Value, json};
 
 use crate::load::{Caller, TEXT};
 
-/// How long a process has to serve its objects.
+/// Time limit for a process to serve its objects.
 const START: Duration = Duration::from_secs(20);
 
-/// Calls `echo.echo`.
+/// Client of `echo.echo`.
 #[derive(Clone)]
 pub(crate) struct Echo {
     proxy: Proxy,
@@ -33,7 +33,7 @@ impl Caller for Echo {
     }
 }
 
-/// Waits until the object of [`Echo`] is served: at QoS 0 nobody tells a caller that it is not there yet.
+/// Waits until the object of [`Echo`] is served: at QoS 0, a caller is not notified if the object does not exist yet.
 pub(crate) fn wait_for_echo(url: &str) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.map_err(failure)?.block_on(async {
@@ -42,7 +42,7 @@ pub(crate) fn wait_for_echo(url: &str) -> Result<(), Failure> {
     })
 }
 
-/// Sends a trip all the way round.
+/// Client of the chain: each call passes all links once.
 #[derive(Clone)]
 pub(crate) struct Trip(Proxy);
 

@@ -1,4 +1,4 @@
-//! The tables, in Markdown, and their place in docs/performance.md.
+//! Tables in Markdown, and the section of docs/performance.md that contains them.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -13,14 +13,14 @@ use crate::load::Plan;
 use crate::{Programs, process};
 
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/performance.md");
-/// What is between these lines of the page is written by a run.
+/// Lines of the page around the section that each run replaces.
 const FROM: &str = "<!-- from here on: .ci/compare -->\n";
 const TO: &str = "<!-- to here: .ci/compare -->\n";
 
-/// The subject that the others are compared with, in each kind of table.
+/// Subject that the others are compared with, in each kind of table.
 const OURS: &str = "Rantai, QoS 0";
 
-/// Machine and versions, before anything runs.
+/// Returns machine and versions, before any process runs.
 pub(crate) fn machine(programs: &Programs) -> String {
     let server = |name: &str, argument: &str| {
         process::find(name).map_or_else(
@@ -45,13 +45,13 @@ pub(crate) fn machine(programs: &Programs) -> String {
     )
 }
 
-/// The version of a package in Cargo.lock.
+/// Returns the version of a package in Cargo.lock.
 fn locked<'a>(lock: &'a str, package: &str) -> &'a str {
     let entry = format!("name = \"{package}\"\nversion = \"");
     lock.split_once(&entry).and_then(|(_, rest)| rest.split('"').next()).unwrap_or("unknown")
 }
 
-/// All tables.
+/// Returns all tables.
 pub(crate) fn write(comparison: &Comparison, machine: &str, plan: Plan) -> String {
     let rounds = comparison.cells.iter().map(|cell| cell.rounds.len()).max().unwrap_or(0);
     let (all, quiet, [fewest, most]) = others(comparison);
@@ -100,7 +100,8 @@ pub(crate) fn write(comparison: &Comparison, machine: &str, plan: Plan) -> Strin
     out
 }
 
-/// The part of all cores that others used: in all rounds, and in those that count; and how many these are of each row.
+/// Returns the share of all cores that other processes used, in percent: in all rounds, and in those that count; and the
+/// minimum and maximum number of rounds that count per row.
 fn others(comparison: &Comparison) -> (f64, f64, [usize; 2]) {
     let mean = |rounds: Vec<&Round>| {
         rounds.iter().map(|round| round.others).sum::<f64>() * 100.0 / rounds.len().max(1) as f64
@@ -163,7 +164,7 @@ fn summary(values: impl Iterator<Item = f64>) -> Option<Spread> {
     Spread::of(&values.collect::<Vec<_>>())
 }
 
-/// Of the medians of both rates.
+/// Returns the ratio of the medians of both rates.
 fn ratio(cell: &Cell, to: Option<&Cell>) -> String {
     let median = |cell| summary(rates(cell)).map(|rates| rates.median);
     match median(cell).zip(to.and_then(median)).map(|(left, right)| left / right) {
@@ -188,7 +189,7 @@ fn spread(summary: Option<Spread>, digits: usize) -> String {
     summary.map_or_else(|| "-".to_owned(), |summary| report::spread(summary, digits))
 }
 
-/// Puts the tables into the page, where the last ones are.
+/// Replaces the tables in the page.
 pub(crate) fn keep(text: &str) -> Result<(), Failure> {
     let page = fs::read_to_string(PAGE)?;
     let page = report::replace_section(&page, FROM, Some(TO), text)

@@ -1,4 +1,4 @@
-//! A client in another language: a process that carries out each line it reads, and answers with the times of its calls.
+//! Client in another language: a process that executes each line that it reads, and replies with the latencies of its calls.
 
 use std::io::{Read as _, Write as _};
 use std::process::{Command, Stdio};
@@ -11,13 +11,13 @@ use rantai_load::latencies::Latencies;
 use crate::load::{Outcome, Plan};
 use crate::process::Process;
 
-/// The client's process.
+/// Process of the client.
 pub(crate) struct Script {
     process: Process,
 }
 
 impl Script {
-    /// Starts it; it writes `reading` when it does.
+    /// Starts the process, and waits until it writes `reading`.
     pub(crate) fn start(command: &mut Command) -> Result<Self, Failure> {
         Ok(Self { process: Process::faithful(command.stdout(Stdio::piped()), "reading")? })
     }
@@ -26,14 +26,14 @@ impl Script {
         self.process.pid
     }
 
-    /// Sends lines that are not answered.
+    /// Sends lines that have no reply.
     pub(crate) fn say(&mut self, lines: &str) -> Result<(), Failure> {
         let (question, _) = self.process.ends().ok_or_else(|| Failure::new("the client has no pipes"))?;
         question.write_all(lines.as_bytes())?;
         Ok(question.flush()?)
     }
 
-    /// Sends a load, with the plan's two times in seconds behind it, and returns what came of it.
+    /// Sends a load, followed by the two times of the plan in seconds, and returns the result.
     pub(crate) fn calls(&mut self, load: &str, plan: Plan) -> Result<Outcome, Failure> {
         self.say(&format!("{load} {} {}\n", plan.warm_up.as_secs_f64(), plan.length.as_secs_f64()))?;
         let (_, answer) = self.process.ends().ok_or_else(|| Failure::new("the client has no pipes"))?;

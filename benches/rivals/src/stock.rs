@@ -1,4 +1,4 @@
-//! MQTT clients as they come, with Nagle's algorithm on: paho and mqtt.js.
+//! MQTT clients with default settings, which do not disable Nagle's algorithm: paho and mqtt.js.
 
 use std::path::Path;
 use std::process::Command;
@@ -9,10 +9,10 @@ use crate::load::{Outcome, Plan};
 use crate::script::Script;
 
 const SCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/stock/");
-/// Where `.ci/packages` installs mqtt.js.
+/// Folder in which `.ci/packages` installs mqtt.js.
 const NODE_MODULES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/node/node_modules");
 
-/// A client that calls `echo.echo`, one call after the other.
+/// Client that calls `echo.echo`, one call after another.
 pub(crate) struct Stock(Script);
 
 impl Stock {

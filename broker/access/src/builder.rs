@@ -1,4 +1,4 @@
-//! How a table is made.
+//! Builder of tables.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,10 +11,10 @@ use crate::rule_set::RuleSet;
 use crate::table::{Holder, ReservedGroups, Role, Table};
 use crate::user::UserRecord;
 
-/// The generation of the table that was made last.
+/// Generation of the most recently built table.
 static GENERATION: AtomicU64 = AtomicU64::new(0);
 
-/// Collects users, roles and rules.
+/// Builder of a [`Table`] from users, roles and rules.
 #[derive(Clone, Debug, Default)]
 pub struct TableBuilder {
     users: Vec<UserRecord>,
@@ -24,27 +24,27 @@ pub struct TableBuilder {
     hardened: bool,
 }
 
-/// Why there is no table.
+/// Error of building a table.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TableError {
-    /// A user record names a role that there is not.
+    /// A user record names a role that does not exist.
     #[error("{holder} has the role {role:?}, which there is not; roles are {known}")]
     UnknownRole {
-        /// Who has it: `user ada`, or whoever does not log in.
+        /// Holder of the role: `user ada`, or clients that do not log in.
         holder: String,
-        /// The role.
+        /// Name of the role.
         role: String,
-        /// The roles that there are.
+        /// Names of the roles that exist.
         known: String,
     },
-    /// Two records of one name.
+    /// Two user records have the same name.
     #[error("there are two users {0:?}; remove one")]
     TwoUsers(String),
-    /// Two roles of one name.
+    /// Two roles have the same name.
     #[error("there are two roles {0:?}; rename one")]
     TwoRoles(String),
-    /// Two users own one client id.
+    /// Two users own the same client id.
     #[error(transparent)]
     ClientIds(#[from] IdConflict),
 }
@@ -64,7 +64,7 @@ impl TableBuilder {
         self
     }
 
-    /// Gives roles to clients that do not log in.
+    /// Adds roles to clients that do not log in.
     #[must_use]
     pub fn nobody_roles(mut self, roles: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.nobody_roles.extend(roles.into_iter().map(Into::into));
@@ -85,18 +85,18 @@ impl TableBuilder {
         self
     }
 
-    /// Whether users may connect only with client ids that belong to them.
+    /// Sets whether users may connect only with client ids that they own. Default: false.
     #[must_use]
     pub fn hardened(mut self, hardened: bool) -> Self {
         self.hardened = hardened;
         self
     }
 
-    /// Makes the table.
+    /// Builds the table.
     ///
     /// # Errors
     ///
-    /// Two users or roles of one name, a role that there is not, or client ids that belong to two users.
+    /// Two users or two roles have the same name, a role does not exist, or a client id belongs to two users.
     pub fn build(self) -> Result<Table, TableError> {
         let client_ids = ClientIds::new(&self.users, self.hardened)?;
         let mut positions = HashMap::new();
@@ -159,7 +159,7 @@ impl ReservedGroups {
     fn new<'a>(rules: impl Iterator<Item = &'a Rule>) -> Self {
         let mut groups = Self::default();
         for rule in rules {
-            // A rule for every group reserves none.
+            // A rule for every group (`+`) does not reserve any.
             let names_group = rule.filter().group.as_ref().is_some_and(|group| *group != Level::Any);
             if names_group && rule.effect() == Effect::Allow {
                 let number = u32::try_from(groups.rules.len()).expect("fewer than 2^32 rules");

@@ -1,4 +1,4 @@
-//! Which client ids belong to which user.
+//! Ownership of client ids by users.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
@@ -7,43 +7,43 @@ use std::str::FromStr;
 use crate::user::UserRecord;
 use crate::who::Who;
 
-/// A client id, or all that begin in one way: `pi-east`, `ada--*`.
+/// Pattern of client ids: one client id, or all with a common prefix, such as `pi-east` or `ada--*`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IdPattern {
     text: Box<str>,
     is_prefix: bool,
 }
 
-/// Why a text is no pattern of client ids.
+/// Error of parsing a pattern of client ids.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is no pattern of client ids; write a client id, or its beginning and *")]
 pub struct IdPatternError(String);
 
-/// Why a client may not connect with its client id.
+/// Reason why a client may not connect with its client id.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ClientIdError {
-    /// It belongs to somebody else.
+    /// The client id belongs to another user.
     #[error("client id {client_id:?} belongs to user {user}; log in as {user}, or take another client id")]
     Reserved {
         /// The client id.
         client_id: String,
-        /// Whose it is.
+        /// Owner of the client id.
         user: String,
     },
-    /// Users may take only their own here (`hardened`).
+    /// The client id is not the user's own, and users may use only their own client ids (`hardened`).
     #[error("client id {client_id:?} is none of user {user}; take one of {patterns}")]
     NotOwn {
         /// The client id.
         client_id: String,
-        /// Who asked for it.
+        /// User that the client logged in as.
         user: String,
-        /// What it may take, for people.
+        /// Patterns of the user's own client ids, separated by commas, for people.
         patterns: String,
     },
 }
 
-/// Two users who would own the same client id.
+/// Error of two users that own the same client id.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "client ids {pattern} of user {user} and {other_pattern} of user {other} overlap; change one of their client_ids"
@@ -55,19 +55,19 @@ pub struct IdConflict {
     other_pattern: String,
 }
 
-/// The owners of client ids.
+/// Owners of client ids.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ClientIds {
     exact: HashMap<Box<str>, Box<str>>,
     prefixes: HashMap<Box<str>, Box<str>>,
-    /// The lengths of prefixes in bytes: only so many are looked up, however many users there are.
+    /// Lengths of prefixes, in bytes. A search looks up one prefix per length, regardless of the number of users.
     lengths: BTreeSet<usize>,
     of_user: HashMap<Box<str>, Vec<IdPattern>>,
     hardened: bool,
 }
 
 impl IdConflict {
-    /// The user whose pattern met another one's.
+    /// Returns the user whose pattern overlaps with that of another user.
     pub fn user(&self) -> &str {
         &self.user
     }
@@ -82,12 +82,12 @@ impl IdPattern {
         Self { text: text.into(), is_prefix: true }
     }
 
-    /// Whether a client id is one of these.
+    /// Returns whether a client id matches the pattern.
     pub fn matches(&self, client_id: &str) -> bool {
         if self.is_prefix { client_id.starts_with(&*self.text) } else { *client_id == *self.text }
     }
 
-    /// The one client id that it means; `None` where it means several.
+    /// Returns the single client id that matches; `None` if the pattern is a prefix.
     pub(crate) fn as_exact(&self) -> Option<&str> {
         (!self.is_prefix).then_some(&*self.text)
     }
@@ -96,7 +96,7 @@ impl IdPattern {
 impl FromStr for IdPattern {
     type Err = IdPatternError;
 
-    /// Reads a pattern; a `*` at its end stands for anything. Fails where there is a `*` elsewhere, or nothing before it.
+    /// Parses a pattern, in which a `*` at the end matches any text. Fails if a `*` is elsewhere, or if nothing precedes it.
     fn from_str(text: &str) -> Result<Self, IdPatternError> {
         let (before, is_prefix) = text.strip_suffix('*').map_or((text, false), |before| (before, true));
         if before.is_empty() || before.contains('*') {
@@ -141,7 +141,7 @@ impl ClientIds {
         Ok(ids)
     }
 
-    /// The user to whom a client id belongs.
+    /// Returns the user that owns a client id.
     pub(crate) fn owner(&self, client_id: &str) -> Option<&str> {
         let exact = self.exact.get(client_id).map(|owner| &**owner);
         exact.or_else(|| self.owners_by_prefix(client_id).next().map(|(_, owner)| owner))
@@ -161,12 +161,12 @@ impl ClientIds {
         }
     }
 
-    /// The patterns of a user.
+    /// Returns the patterns of a user.
     pub(crate) fn of_user(&self, user: &str) -> &[IdPattern] {
         self.of_user.get(user).map_or(&[], Vec::as_slice)
     }
 
-    /// Prefixes that a text begins with, and whose they are.
+    /// Returns the prefixes that a text begins with, and their owners.
     fn owners_by_prefix<'a>(&'a self, text: &str) -> impl Iterator<Item = (&'a str, &'a str)> {
         let lengths = self.lengths.range(..=text.len());
         let entry = |length: &usize| self.prefixes.get_key_value(text.get(..*length)?);

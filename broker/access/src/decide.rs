@@ -1,76 +1,76 @@
-//! What the rules say about one action.
+//! Decisions of the rules about single actions.
 
 use crate::rule::Rule;
 use crate::rule_set::RuleSet;
 use crate::table::Table;
 use crate::who::Who;
 
-/// What a client wants to do.
+/// Action that a client requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action<'a> {
-    /// Publish to a topic, now or by its will.
+    /// Publish to a topic, directly or by its will.
     Publish(&'a str),
     /// Subscribe to a filter, which may begin with `$share/GROUP/`.
     Subscribe(&'a str),
-    /// Be sent a message on this topic. Asked again for each topic where [`Outcome::AtDelivery`] says so, and of a
-    /// Response Topic: a client may ask for replies where it may read.
+    /// Receive a message on this topic. Checked for each message after an [`Outcome::AtDelivery`], and for a Response
+    /// Topic: a client may request replies on topics that it may read.
     Deliver(&'a str),
 }
 
-/// What the rules say, and which one said it.
+/// Outcome of the rules, and the rule that decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Decision<'t> {
-    /// What they say.
+    /// Outcome for the action.
     pub outcome: Outcome,
-    /// The rule that decides; `None` where no rule is about this action.
+    /// Rule that decides; `None` if no rule applies to the action.
     pub by: Option<&'t Rule>,
 }
 
-/// What the rules say about an action.
+/// Outcome of the rules for an action.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// Allowed.
     Allowed,
-    /// A subscription that is wider than what the client may read: granted, and each topic is asked about with
-    /// [`Action::Deliver`] before it is sent.
+    /// Granted subscription that is wider than what the client may read: each message is checked with [`Action::Deliver`]
+    /// before it is sent.
     AtDelivery,
-    /// Allowed where the client holds a reply grant for exactly this topic, and refused otherwise.
+    /// Allowed if the client holds a reply grant for exactly this topic, otherwise refused.
     WithReplyGrant,
     /// Refused.
     Refused(Refusal),
 }
 
-/// Why an action is refused.
+/// Reason of a refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// No rule allows it.
+    /// No rule allows the action.
     NoRule,
-    /// A rule denies it.
+    /// A rule denies the action.
     Denied,
-    /// A rule that the client does not hold names this shared group.
+    /// A rule reserves this shared group by its name, and none of the client's own rules names the group.
     ReservedGroup,
-    /// A shared subscription that is wider than what the client may read. Messages that were given to it and not
-    /// delivered would be lost to the others of the group.
+    /// The shared subscription is wider than what the client may read. Messages that the group assigns to this client and
+    /// that it may not receive would be lost for the other members.
     TooWideForGroup,
 }
 
 impl Decision<'_> {
-    /// Whether the action is allowed as it is, or will be looked at for each message. A reply that needs a grant is not.
+    /// Returns whether the action is allowed, at once or subject to a check of each message. A reply that needs a grant is not.
     pub fn is_allowed(&self) -> bool {
         matches!(self.outcome, Outcome::Allowed | Outcome::AtDelivery)
     }
 }
 
-/// A decision by a rule.
+/// Returns a decision made by a rule.
 pub(crate) fn by(outcome: Outcome, rule: &Rule) -> Decision<'_> {
     Decision { outcome, by: Some(rule) }
 }
 
-/// A decision that no rule made.
+/// Decision for an action that no rule applies to.
 pub(crate) const NO_RULE: Decision<'static> =
     Decision { outcome: Outcome::Refused(Refusal::NoRule), by: None };
 
-/// The first rule that one of the sets has.
+/// Returns the first rule that `rule` finds in one of the sets.
 pub(crate) fn first<'t>(
     sets: &[&'t RuleSet],
     rule: impl Fn(&'t RuleSet) -> Option<&'t Rule>,
@@ -79,10 +79,10 @@ pub(crate) fn first<'t>(
 }
 
 impl Table {
-    /// What the rules say about an action of a client. The topic or filter is one that MQTT allows.
+    /// Decides about an action of a client. The topic or filter must be valid in MQTT.
     ///
-    /// The rules of the client itself and of its roles come first, then those for everyone. In each of the two ranks, a
-    /// rule that denies comes before all that allow. What no rule allows is refused.
+    /// The rules of the client itself and of its roles come first, then the rules for everyone. In each of the two ranks,
+    /// rules that deny come before rules that allow. An action that no rule allows is refused.
     pub fn decide(&self, who: &Who<'_>, action: Action<'_>) -> Decision<'_> {
         match action {
             Action::Publish(topic) => self.decide_publish(who, topic),

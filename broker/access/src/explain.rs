@@ -1,4 +1,4 @@
-//! A decision as a sentence for people.
+//! Descriptions of decisions, as sentences for people.
 
 use std::fmt::Write as _;
 
@@ -8,9 +8,9 @@ use crate::table::Table;
 use crate::who::Who;
 
 impl Table {
-    /// Says in one sentence what is decided about an action, and by which rule.
+    /// Describes in one sentence the decision about an action, and the rule that decides.
     ///
-    /// The sentence has the topic and the names as the client wrote them: escape it for a terminal or a log.
+    /// The sentence contains the topic and the names as the client sent them: escape it for a terminal or a log.
     pub fn explain(&self, who: &Who<'_>, action: Action<'_>) -> String {
         let Decision { outcome, by } = self.decide(who, action);
         let (doing, topic) = match action {

@@ -1,4 +1,4 @@
-//! The filter of a rule.
+//! Topic filters of rules.
 
 use std::fmt;
 
@@ -6,34 +6,34 @@ use rantai_topics::is_filter;
 
 use crate::level::Level;
 
-/// How the text of a rule's filter is read.
+/// Syntax of a rule's filter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Syntax {
-    /// A filter of MQTT and nothing else, as in a `topic` line of mosquitto.
+    /// Plain MQTT filter, as in a `topic` line of mosquitto.
     Topic,
-    /// With `%u` and `%c`, as in a `pattern` line of mosquitto.
+    /// MQTT filter with the placeholders `%u` and `%c`, as in a `pattern` line of mosquitto.
     Pattern,
-    /// With `%u`, `%c`, and levels that end in `*`: `example.*` means each level that begins with `example.`, and `*` is
-    /// `+`.
+    /// MQTT filter with `%u`, `%c`, and levels that end in `*`: `example.*` matches each level that begins with
+    /// `example.`, and `*` is the same as `+`.
     Extended,
 }
 
-/// Which topics a rule is about: a filter of MQTT that may have placeholders and prefixes, and may be about the members
+/// Topic filter of a rule: an MQTT filter that may contain placeholders and prefixes, and may be limited to the members
 /// of a shared group (`$share/GROUP/FILTER`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RuleFilter {
     text: Box<str>,
     pub(crate) group: Option<Level>,
     pub(crate) levels: Box<[Level]>,
-    /// Whether it ends in `#`.
+    /// Whether the filter ends in `#`.
     pub(crate) rest: bool,
 }
 
-/// Why a text is no filter of a rule.
+/// Error of parsing a rule's filter.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FilterError {
-    /// Wildcards where MQTT does not allow them, or nothing at all.
+    /// Wildcards at places where MQTT does not allow them, or an empty filter.
     #[error("{0:?} is no topic filter: + and # stand for whole levels, and # comes last")]
     NoFilter(String),
     /// `$share/` without a group or a filter.
@@ -45,11 +45,11 @@ pub enum FilterError {
 }
 
 impl RuleFilter {
-    /// Reads a filter.
+    /// Parses a filter.
     ///
     /// # Errors
     ///
-    /// Where the text is no filter of this syntax.
+    /// The text is not a filter in this syntax.
     pub fn parse(text: &str, syntax: Syntax) -> Result<Self, FilterError> {
         let (group, filter) = match text.strip_prefix("$share/") {
             None => (None, text),
@@ -66,7 +66,7 @@ impl RuleFilter {
             return Err(FilterError::NoFilter(text.to_owned()));
         }
         let (filter, rest) = match filter.strip_suffix("#") {
-            // The slash before it, where there is one.
+            // Also strips the slash before `#`, if there is one.
             Some(before) => (before.strip_suffix('/'), true),
             None => (Some(filter), false),
         };
@@ -75,17 +75,17 @@ impl RuleFilter {
         Ok(Self { text: text.into(), group, levels, rest })
     }
 
-    /// The text as it was written.
+    /// Returns the text that was parsed.
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// Whether it is about the members of a shared group.
+    /// Returns whether the rule applies to the members of a shared group.
     pub fn is_shared(&self) -> bool {
         self.group.is_some()
     }
 
-    /// The filter without `$share/GROUP/`.
+    /// Returns the filter without `$share/GROUP/`.
     pub(crate) fn unshared(&self) -> &str {
         match self.group {
             None => &self.text,
@@ -93,7 +93,7 @@ impl RuleFilter {
         }
     }
 
-    /// Whether it has a level that only begins as written (`example.*`), which other brokers cannot express.
+    /// Returns whether a level matches by prefix (`example.*`), which other brokers cannot express.
     pub(crate) fn has_prefix(&self) -> bool {
         self.all_levels().any(|level| matches!(level, Level::Prefix(_)))
     }
@@ -102,7 +102,7 @@ impl RuleFilter {
         self.group.iter().chain(&self.levels)
     }
 
-    /// What it may mean for anybody, without placeholders.
+    /// Returns the filter with each placeholder replaced by what it can match for any client.
     pub(crate) fn for_anybody(&self) -> Self {
         Self {
             text: self.text.clone(),

@@ -1,4 +1,5 @@
-//! ACL files of any bytes: what has to hold of each. For the fuzz target in `broker/fuzz`, and for a seeded run of it.
+//! Fuzzing of the ACL file parser: invariants for arbitrary bytes. Used by the fuzz target in `broker/fuzz` and by a
+//! seeded test.
 
 use std::fmt::Write as _;
 
@@ -6,8 +7,8 @@ use crate::mosquitto::{AclFile, Subject};
 use crate::rule::Rule;
 use crate::{Action, Table, Who};
 
-/// Reads `bytes` as an ACL file, and decides by it. Neither may panic; an error names one of the lines, and what was read is
-/// the same when it is written and read again.
+/// Parses `bytes` as an ACL file, and decides by it. Neither step may panic; an error must name one of the lines, and the
+/// rules must stay the same when they are written to a file and parsed again.
 pub fn acl_file(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     let file = match AclFile::parse("acl", &text) {
@@ -24,7 +25,7 @@ pub fn acl_file(bytes: &[u8]) {
     decide(&file, &again);
 }
 
-/// A file with the same rules in the same order.
+/// Returns a file with the same rules in the same order.
 fn written(file: &AclFile) -> String {
     let (mut text, mut current) = (String::new(), None);
     for (subject, rule) in file.rules() {
@@ -37,7 +38,7 @@ fn written(file: &AclFile) -> String {
         let keyword = if matches!(subject, Subject::Everyone) { "pattern" } else { "topic" };
         let filter = rule.filter().as_str();
         let access = access(rule);
-        // Behind an access a filter cannot begin with a tab.
+        // After an access keyword, a filter cannot begin with a tab.
         let line = if filter.starts_with(char::is_whitespace) {
             filter.to_owned()
         } else {
@@ -48,7 +49,7 @@ fn written(file: &AclFile) -> String {
     text
 }
 
-/// What stands before the filter: `allow read a/b` is `read`, and all that is denied is `deny`.
+/// Returns the access keyword of a rule: `read` for `allow read a/b`, and `deny` for every rule that denies.
 fn access(rule: &Rule) -> String {
     let text = rule.to_string();
     let mut words = text.split(' ');
@@ -58,12 +59,13 @@ fn access(rule: &Rule) -> String {
     }
 }
 
-/// The rules without their places.
+/// Returns the rules without their sources.
 fn meaning(file: &AclFile) -> Vec<(Subject, String)> {
     file.rules().iter().map(|(subject, rule)| (subject.clone(), rule.to_string())).collect()
 }
 
-/// Asks for what the filters name, as users of the file and as nobody: both files give the same answers.
+/// Decides about publishing and subscribing to the filters, as users of the file and as a client without a user: both
+/// files must give the same decisions.
 fn decide(file: &AclFile, again: &AclFile) {
     let [table, again] = [file, again].map(|file| Table::builder().file(file.clone()).build());
     let (Ok(table), Ok(again)) = (table, again) else { return };
@@ -131,7 +133,7 @@ mod tests {
         for _ in 0..40_000 {
             let mut text = String::new();
             for _ in 0..rng.usize(..6) {
-                // Mostly lines that begin as they should.
+                // Most lines begin with a valid keyword.
                 let keyword = ["user ", "topic ", "topic read ", "pattern write ", ""][rng.usize(..5)];
                 text.push_str(keyword);
                 for _ in 0..rng.usize(..4) {

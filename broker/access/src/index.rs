@@ -1,4 +1,4 @@
-//! Filters in a trie: which of them match a topic, cover a filter or overlap with it.
+//! Trie of filters: finds those that match a topic, cover a filter or overlap with it.
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
@@ -7,10 +7,10 @@ use crate::filter::RuleFilter;
 use crate::level::Level;
 use crate::who::Who;
 
-/// Values by the filters of rules.
+/// Values keyed by the filters of rules.
 ///
-/// A search visits the levels that fit, so that thousands of filters that begin otherwise cost nothing. Only a filter with
-/// wildcards before its last level may have to look at many.
+/// A search visits only the levels that match, so filters with a different beginning cost nothing, even thousands of
+/// them. Only a filter with wildcards before its last level may have to visit many nodes.
 #[derive(Clone, Debug)]
 pub struct Index<T> {
     root: Node<T>,
@@ -19,11 +19,11 @@ pub struct Index<T> {
 #[derive(Clone, Debug)]
 struct Node<T> {
     literals: HashMap<Box<str>, Node<T>>,
-    /// Levels that are not known word for word.
+    /// Children for levels with a wildcard, a prefix or placeholders.
     others: Vec<(Level, Node<T>)>,
     /// Values of filters that end here.
     here: Vec<T>,
-    /// Values of filters that end in `#` behind this level.
+    /// Values of filters that end in `#` after this level.
     rest: Vec<T>,
 }
 
@@ -39,16 +39,16 @@ impl<T> Default for Node<T> {
     }
 }
 
-/// What is asked of the filters in a trie.
+/// Kind of match that a search looks for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Question {
-    /// Those that match everything that this filter, or topic, matches.
+    /// Filters that match every topic that the given filter, or topic, matches.
     Covering,
-    /// Those that match anything that this filter matches.
+    /// Filters that match at least one topic that the given filter matches.
     Overlapping,
 }
 
-/// A search: what is asked, for whom, and what is done with each value that is found.
+/// Parameters of a search: the kind of match, the client, and a callback for each value that is found.
 struct Search<'s, T> {
     question: Question,
     who: &'s Who<'s>,
@@ -56,46 +56,46 @@ struct Search<'s, T> {
 }
 
 impl<T: Copy + Ord> Index<T> {
-    /// Adds a value under a filter, its `$share/GROUP/` left out.
+    /// Inserts a value under a filter, without the filter's `$share/GROUP/`.
     pub fn insert(&mut self, filter: &RuleFilter, value: T) {
         self.root.insert(&filter.levels, filter.rest, value);
     }
 
-    /// Adds a value under the group and the filter of a shared subscription; does nothing for a filter without a group.
+    /// Inserts a value under the group and the filter of a shared subscription; does nothing for a filter without a group.
     pub fn insert_shared(&mut self, filter: &RuleFilter, value: T) {
         if let Some(group) = &filter.group {
             self.root.child(group).insert(&filter.levels, filter.rest, value);
         }
     }
 
-    /// The least value whose filter matches a topic.
+    /// Returns the least value whose filter matches a topic.
     pub fn matching(&self, topic: &str, who: &Who<'_>) -> Option<T> {
         // A topic is a filter without wildcards.
         self.covering(topic, who)
     }
 
-    /// The least value whose filter matches every topic that `filter` matches.
+    /// Returns the least value whose filter matches every topic that `filter` matches.
     pub fn covering(&self, filter: &str, who: &Who<'_>) -> Option<T> {
         least(Question::Covering, who, |search| self.root.enter(filter, search))
     }
 
-    /// A value whose filter matches any topic that `filter` matches.
+    /// Returns any value whose filter matches at least one topic that `filter` matches.
     pub fn overlapping(&self, filter: &str, who: &Who<'_>) -> Option<T> {
         any(who, |search| self.root.enter(filter, search))
     }
 
-    /// As [`covering`](Self::covering), of what was added by [`insert_shared`](Self::insert_shared).
+    /// Same as [`covering`](Self::covering), for values inserted by [`insert_shared`](Self::insert_shared).
     pub fn covering_shared(&self, group: &str, filter: &str, who: &Who<'_>) -> Option<T> {
         least(Question::Covering, who, |search| self.root.enter_group(group, filter, search))
     }
 
-    /// As [`overlapping`](Self::overlapping), of what was added by [`insert_shared`](Self::insert_shared).
+    /// Same as [`overlapping`](Self::overlapping), for values inserted by [`insert_shared`](Self::insert_shared).
     pub fn overlapping_shared(&self, group: &str, filter: &str, who: &Who<'_>) -> Option<T> {
         any(who, |search| self.root.enter_group(group, filter, search))
     }
 }
 
-/// The least of the values that are found.
+/// Returns the least of the values that are found.
 fn least<T: Copy + Ord>(
     question: Question,
     who: &Who<'_>,
@@ -110,7 +110,7 @@ fn least<T: Copy + Ord>(
     least
 }
 
-/// The first overlapping value that is found; the search ends there.
+/// Returns the first overlapping value that is found, and ends the search there.
 fn any<T: Copy>(who: &Who<'_>, walk: impl FnOnce(&mut Search<'_, T>) -> ControlFlow<()>) -> Option<T> {
     let mut first = None;
     let mut found = |value: T| {
@@ -138,14 +138,14 @@ impl<T: Copy> Node<T> {
         &mut self.others[at].1
     }
 
-    /// Searches for a filter from its first level on.
+    /// Searches for a filter, starting at its first level.
     fn enter(&self, filter: &str, search: &mut Search<'_, T>) -> ControlFlow<()> {
         let levels: Vec<&str> = filter.split('/').collect();
-        // A wildcard at the beginning is not meant for `$SYS` and its like [MQTT-4.7.2-1].
+        // A wildcard in the first level does not match topics that begin with `$`, such as `$SYS` [MQTT-4.7.2-1].
         if !filter.starts_with('$') {
             search.report(&self.rest)?;
         }
-        // As every topic has a first level, `#` means the same as `+/#`.
+        // As every topic has a first level, `#` is equivalent to `+/#`.
         let (first, behind) = match levels[..] {
             ["#"] => ("+", &levels[..]),
             _ => (levels[0], &levels[1..]),
@@ -153,7 +153,7 @@ impl<T: Copy> Node<T> {
         self.children(first, true, behind, search)
     }
 
-    /// Searches for the filter of a shared subscription; the levels of this node are groups.
+    /// Searches for the filter of a shared subscription; the children of this node are groups.
     fn enter_group(&self, group: &str, filter: &str, search: &mut Search<'_, T>) -> ControlFlow<()> {
         if let Some(node) = self.literals.get(group) {
             node.enter(filter, search)?;
@@ -163,7 +163,7 @@ impl<T: Copy> Node<T> {
         others.try_for_each(|(_, node)| node.enter(filter, search))
     }
 
-    /// Searches behind the first level.
+    /// Searches the levels after the first one.
     fn walk(&self, levels: &[&str], search: &mut Search<'_, T>) -> ControlFlow<()> {
         search.report(&self.rest)?;
         match levels {
@@ -177,8 +177,8 @@ impl<T: Copy> Node<T> {
         }
     }
 
-    /// Goes on behind each child that a level of the filter leads to. Of first levels, a wildcard does not mean what
-    /// begins with `$`.
+    /// Continues the search in each child that matches a level of the filter. In the first level, a wildcard does not
+    /// match levels that begin with `$`.
     fn children(
         &self,
         level: &str,

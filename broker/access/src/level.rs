@@ -1,32 +1,32 @@
-//! One level of a rule's filter.
+//! Single level of a rule's filter.
 
 use crate::who::Who;
 
-/// What a rule asks of one level of a topic.
+/// Pattern for one level of a topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Level {
-    /// Exactly this text.
+    /// Exact text.
     Literal(Box<str>),
-    /// Any text that begins so: `example.*`.
+    /// Prefix of the level, such as `example.*`.
     Prefix(Box<str>),
-    /// Any text: `+`.
+    /// Any text, written as `+`.
     Any,
-    /// Text with `%u` and `%c` in it.
+    /// Text that contains `%u` or `%c`.
     Template(Box<[Piece]>),
 }
 
-/// A part of a level with placeholders.
+/// Part of a level with placeholders.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Piece {
     Text(Box<str>),
-    /// `%u`.
+    /// User name, written as `%u`.
     User,
-    /// `%c`.
+    /// Client id, written as `%c`.
     ClientId,
 }
 
 impl Level {
-    /// A level with its placeholders, or a literal where it has none.
+    /// Parses a level with placeholders; returns a literal if it has none.
     pub(crate) fn template(text: &str) -> Self {
         let mut pieces = Vec::new();
         let mut rest = text;
@@ -55,7 +55,7 @@ impl Level {
         Self::Template(pieces.into())
     }
 
-    /// Whether a level of a topic, which is no wildcard, is one that the rule means.
+    /// Returns whether the level of a topic matches. `level` must not be a wildcard.
     pub(crate) fn matches(&self, level: &str, who: &Who<'_>) -> bool {
         match self {
             Self::Literal(text) => **text == *level,
@@ -68,7 +68,7 @@ impl Level {
         }
     }
 
-    /// Whether any text matches: not where the client has no value for a placeholder.
+    /// Returns whether any text can match: false if the client has no value for a placeholder.
     pub(crate) fn can_match(&self, who: &Who<'_>) -> bool {
         match self {
             Self::Template(pieces) => pieces.iter().all(|piece| piece.text(who).is_some()),
@@ -76,7 +76,7 @@ impl Level {
         }
     }
 
-    /// Whether it may match a level that begins with `$` as the first of a topic (MQTT 5, 4.7.2).
+    /// Returns whether the level may match a first level of a topic that begins with `$` (MQTT 5, 4.7.2).
     pub(crate) fn begins_with_dollar(&self) -> bool {
         match self {
             Self::Literal(text) | Self::Prefix(text) => text.starts_with('$'),
@@ -87,7 +87,7 @@ impl Level {
         }
     }
 
-    /// What it may mean for anybody: any text that begins as the level does before its first placeholder.
+    /// Returns a level that matches the values of all clients: any text with the level's prefix before its first placeholder.
     pub(crate) fn for_anybody(&self) -> Self {
         match self {
             Self::Template(pieces) => match pieces.first() {
@@ -100,7 +100,7 @@ impl Level {
 }
 
 impl Piece {
-    /// What stands here for a client. `None` where it has no value, or one that would be more than a part of a level.
+    /// Returns the text for a client. `None` if the client has no value, or one that is not valid within a level.
     fn text<'a>(&'a self, who: &Who<'a>) -> Option<&'a str> {
         match self {
             Self::Text(text) => Some(text),
@@ -110,7 +110,7 @@ impl Piece {
     }
 }
 
-/// Whether a user name or client id may stand in a topic: a `/`, `+` or `#` would let it reach what is not its own.
+/// Returns whether a user name or client id can be part of a level: with `/`, `+` or `#` it would match topics of others.
 fn is_level_text(value: &str) -> bool {
     !value.contains(['/', '+', '#'])
 }

@@ -1,7 +1,7 @@
-//! Access rules of an MQTT broker: who may publish and subscribe to what, and which rule decides.
+//! Access rules of an MQTT broker: which clients may publish and subscribe to which topics, and which rule decides.
 //!
-//! Pure: no I/O, no clock, no runtime. A [`Table`] is made once from user records, roles and an ACL file of mosquitto,
-//! and then only read; a reload makes a new one, with a higher [`generation`](Table::generation).
+//! Pure: no I/O, no clock, no runtime. A [`Table`] is built once from user records, roles and an ACL file of mosquitto,
+//! and is immutable from then on; a reload builds a new table with a higher [`generation`](Table::generation).
 //!
 //! ```
 //! use rantai_access::{Action, AclFile, Table, Who};
@@ -14,16 +14,16 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! | Module | What |
+//! | Module | Contents |
 //! |---|---|
 //! | `filter`, `level` | Filters of rules: wildcards, `%u` and `%c`, prefixes, `$share/GROUP/` |
-//! | `rule` | A rule, and where it was written |
-//! | `user`, `user_name`, `client_ids` | User records, which names they may have, and which client ids belong to whom |
-//! | `mosquitto` | mosquitto's ACL file |
+//! | `rule` | A rule, and the place where it is defined |
+//! | `user`, `user_name`, `client_ids` | User records, valid user names, and owners of client ids |
+//! | `mosquitto` | Parser of mosquitto's ACL file |
 //! | `index`, `rule_set` | Rules in tries, so that a decision costs the same with ten rules and ten thousand |
-//! | `table`, `builder`, `decide`, `subscribe` | The table, how it is made, and how it decides |
+//! | `table`, `builder`, `decide`, `subscribe` | The table, its builder, and its decisions |
 //! | `explain` | A decision as a sentence |
-//! | `export` | A table as a file for another broker |
+//! | `export` | A table as a configuration file for another broker |
 
 mod builder;
 mod client_ids;

@@ -1,28 +1,28 @@
-//! mosquitto's ACL file, as mosquitto 2.0 reads it.
+//! Parser of mosquitto's ACL file, in the syntax of mosquitto 2.0.
 
 use std::sync::Arc;
 
 use crate::filter::{FilterError, RuleFilter, Syntax};
 use crate::rule::{Effect, Rule, RuleAccess, RuleError, Source};
 
-/// For whom a rule of an ACL file is.
+/// Clients that a rule of an ACL file applies to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Subject {
-    /// A user: a `topic` line behind `user NAME`.
+    /// A user: a `topic` line after `user NAME`.
     User(String),
-    /// Clients that did not log in: a `topic` line before the first `user`.
+    /// Clients that do not log in: a `topic` line before the first `user`.
     Nobody,
-    /// Every client, after the rules of its own: a `pattern` line, wherever it stands.
+    /// Every client, after the client's own rules: a `pattern` line, at any place in the file.
     Everyone,
 }
 
-/// The rules of an ACL file.
+/// Rules of an ACL file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AclFile {
     pub(crate) rules: Vec<(Subject, Rule)>,
 }
 
-/// Why an ACL file cannot be read.
+/// Error of parsing an ACL file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{file}:{line}: cannot read {text:?}")]
 pub struct AclError {
@@ -33,39 +33,39 @@ pub struct AclError {
     problem: AclProblem,
 }
 
-/// What is wrong with a line of an ACL file.
+/// Problem of one line of an ACL file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AclProblem {
-    /// No keyword of ACL files.
+    /// The line does not begin with a keyword of ACL files.
     #[error(
         "a line begins with user, topic or pattern and one space, or with # in its first column for a comment"
     )]
     Keyword,
-    /// `user` alone.
+    /// `user` without a name.
     #[error("the user name is missing; write `user NAME`")]
     UserName,
-    /// `topic` or `pattern` alone.
+    /// `topic` or `pattern` without a filter.
     #[error("the topic filter is missing; write `{0} [read|write|readwrite|deny] FILTER`")]
     MissingFilter(&'static str),
-    /// What stands before the filter is no access.
+    /// The word before the filter is not an access.
     #[error("{0:?} is no access; write read, write, readwrite or deny before a filter with a space in it")]
     Access(String),
-    /// The filter is none.
+    /// The filter is not valid.
     #[error(transparent)]
     Filter(FilterError),
-    /// A rule that cannot be.
+    /// The rule is not valid.
     #[error(transparent)]
     Rule(RuleError),
 }
 
 impl AclFile {
-    /// Reads the text of a file; `file` is what it is called in errors and explanations.
+    /// Parses the text of a file. `file` is its name in errors and explanations.
     ///
     /// # Errors
     ///
-    /// The first line that mosquitto would not read either. A `$share/GROUP/FILTER` is a rule about the members of
-    /// the group; mosquitto reads it, and never applies it.
+    /// A line is one that mosquitto would not accept either; the error names the first such line. A `$share/GROUP/FILTER`
+    /// is a rule about the members of the group; mosquitto accepts it, but never applies it.
     pub fn parse(file: &str, text: &str) -> Result<Self, AclError> {
         let name: Arc<str> = file.into();
         let mut rules = Vec::new();
@@ -73,7 +73,7 @@ impl AclFile {
         for (number, line) in (1..).zip(text.lines()) {
             let fail =
                 |problem| AclError { file: file.to_owned(), line: number, text: line.to_owned(), problem };
-            // A comment begins in the first column.
+            // A comment begins in the first column; `#` after white space is not a comment.
             if line.starts_with('#') {
                 continue;
             }
@@ -98,7 +98,7 @@ impl AclFile {
         Ok(Self { rules })
     }
 
-    /// The rules in the order of the file, and for whom they are.
+    /// Returns the rules in the order of the file, each with the clients that it applies to.
     pub fn rules(&self) -> &[(Subject, Rule)] {
         &self.rules
     }
@@ -121,14 +121,14 @@ fn read_rule(keyword: &'static str, rest: &str, syntax: Syntax, source: Source) 
     Rule::new(effect, access, filter, source).map_err(AclProblem::Rule)
 }
 
-/// The first word, and what is behind it. Only spaces end a word.
+/// Splits a text at the first space that follows a word. Other white space does not end a word.
 fn first_word(text: &str) -> Option<(&str, &str)> {
     let text = text.trim_start_matches(' ');
     let word = text.split_once(' ').unwrap_or((text, ""));
     (!text.is_empty()).then_some(word)
 }
 
-/// White space as in the C locale.
+/// Returns whether a character is white space in the C locale.
 fn is_space(c: char) -> bool {
     matches!(c, ' ' | '\t'..='\r')
 }

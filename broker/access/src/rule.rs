@@ -1,52 +1,52 @@
-//! A rule, and where it was written.
+//! Rules, and the places where they are defined.
 
 use std::fmt;
 use std::sync::Arc;
 
 use crate::filter::RuleFilter;
 
-/// Whether a rule gives or takes.
+/// Effect of a rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// Allows what it is about.
+    /// Allows the access.
     Allow,
-    /// Refuses what it is about, whatever other rules of the same rank allow.
+    /// Denies the access, even if other rules of the same rank allow it.
     Deny,
 }
 
-/// What a rule is about.
+/// Access that a rule allows or denies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RuleAccess {
-    /// Subscribing and being sent messages.
+    /// Subscribing to topics and receiving their messages.
     Read,
     /// Publishing.
     Write,
-    /// Both.
+    /// Reading and writing.
     ReadWrite,
-    /// Publishing, but only what the broker has a reply grant for: an answer to a request that it delivered.
+    /// Publishing replies only: allowed if the broker holds a reply grant for a request that it delivered to the client.
     Reply,
 }
 
-/// Where a rule was written.
+/// Place where a rule is defined.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// In an ACL file.
+    /// Line of an ACL file.
     File {
-        /// The file, as it was named.
+        /// Name of the file, as given to the parser.
         file: Arc<str>,
-        /// The line, from 1 on.
+        /// Number of the line, starting at 1.
         line: u32,
     },
-    /// In a role.
+    /// Entry of a role.
     Role {
-        /// The role.
+        /// Name of the role.
         role: Arc<str>,
-        /// What of the role it follows from, such as `call = "calculator.*"`.
+        /// Entry of the role that the rule is derived from, such as `call = "calculator.*"`.
         entry: Arc<str>,
     },
 }
 
-/// Allows or denies reading or writing the topics of a filter.
+/// Rule that allows or denies access to the topics of a filter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
     effect: Effect,
@@ -55,7 +55,7 @@ pub struct Rule {
     source: Source,
 }
 
-/// Why these parts are no rule.
+/// Error of a filter about a shared group in a rule that only allows writing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{filter} is about a shared group, which is read and not written to; write `read` before it, or `deny`"
@@ -65,11 +65,11 @@ pub struct RuleError {
 }
 
 impl Rule {
-    /// A rule.
+    /// Creates a rule.
     ///
     /// # Errors
     ///
-    /// A rule that allows only writing, with a filter about a shared group.
+    /// The filter is about a shared group, and the access does not include reading.
     pub fn new(
         effect: Effect,
         access: RuleAccess,
@@ -83,22 +83,22 @@ impl Rule {
         Ok(rule)
     }
 
-    /// Whether it allows or denies.
+    /// Returns whether the rule allows or denies.
     pub fn effect(&self) -> Effect {
         self.effect
     }
 
-    /// What it is about.
+    /// Returns the access that the rule allows or denies.
     pub fn access(&self) -> RuleAccess {
         self.access
     }
 
-    /// Which topics it is about.
+    /// Returns the filter of the topics that the rule applies to.
     pub fn filter(&self) -> &RuleFilter {
         &self.filter
     }
 
-    /// Where it was written.
+    /// Returns the place where the rule is defined.
     pub fn source(&self) -> &Source {
         &self.source
     }

@@ -1,20 +1,20 @@
-//! The rules of one user, role, or of everyone, ready to be searched.
+//! Rules of one user, of one role or for everyone, indexed for searching.
 
 use crate::index::Index;
 use crate::rule::{Effect, Rule, RuleAccess};
 use crate::who::Who;
 
-/// Rules in their order, with an index for each question.
+/// Rules in their order, with one index per kind of search.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct RuleSet {
     rules: Vec<Rule>,
-    /// What may be subscribed to without a group.
+    /// Filters that may be subscribed to without a group.
     read: Index<u32>,
-    /// What may be delivered, also to the member of a group.
+    /// Filters whose messages may be delivered, including to members of a shared group.
     delivered: Index<u32>,
     write: Index<u32>,
     reply: Index<u32>,
-    /// What may be subscribed to in which group.
+    /// Filters that may be subscribed to, by shared group.
     groups: Index<u32>,
     no_read: Index<u32>,
     no_write: Index<u32>,
@@ -74,12 +74,12 @@ impl RuleSet {
         self.rule(self.delivered.matching(topic, who))
     }
 
-    /// Denies reading all that the filter, or topic, matches.
+    /// Returns the rule that denies reading every topic that the filter, or topic, matches.
     pub(crate) fn denies_all_read(&self, filter: &str, who: &Who<'_>) -> Option<&Rule> {
         self.rule(self.no_read.covering(filter, who))
     }
 
-    /// Denies reading some of what the filter matches.
+    /// Returns a rule that denies reading at least one topic that the filter matches.
     pub(crate) fn denies_some_read(&self, filter: &str, who: &Who<'_>) -> Option<&Rule> {
         self.rule(self.no_read.overlapping(filter, who))
     }
@@ -89,7 +89,7 @@ impl RuleSet {
     }
 
     pub(crate) fn allows_some_read(&self, filter: &str, who: &Who<'_>) -> Option<&Rule> {
-        // By what may be delivered: a member of a group may look at all that its group gets.
+        // Searches `delivered`, not `read`: a member of a group may read everything that its group receives.
         self.rule(self.delivered.overlapping(filter, who))
     }
 

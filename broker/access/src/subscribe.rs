@@ -1,12 +1,12 @@
-//! What the rules say about a subscription.
+//! Decisions of the rules about subscriptions.
 
 use crate::decide::{Decision, NO_RULE, Outcome, Refusal, by, first};
 use crate::table::Table;
 use crate::who::Who;
 
 impl Table {
-    /// A filter is allowed where one rule covers it and none denies any of it. Where rules allow only some of it, it is
-    /// granted and looked at for each message.
+    /// Decides about a subscription. It is allowed if one rule covers the filter and none denies any part of it. If rules
+    /// allow only a part of it, it is granted, and each message is checked at delivery.
     pub(crate) fn decide_subscribe(&self, who: &Who<'_>, filter: &str) -> Decision<'_> {
         if let Some((group, filter)) = shared(filter) {
             return self.decide_group(who, group, filter);
@@ -15,7 +15,7 @@ impl Table {
         let mut allows_some = None;
         for sets in self.ranks(who) {
             if let Some(rule) = first(&sets, |set| set.denies_all_read(filter, who)) {
-                // What the rank before allows stays allowed.
+                // A part that the first rank allows stays allowed.
                 return allows_some.map_or(by(Outcome::Refused(Refusal::Denied), rule), |some| {
                     by(Outcome::AtDelivery, some)
                 });
@@ -31,8 +31,8 @@ impl Table {
         allows_some.map_or(NO_RULE, |rule| by(Outcome::AtDelivery, rule))
     }
 
-    /// A shared subscription is allowed or refused, and never looked at for each message: what is given to a member that
-    /// may not have it would be lost to the others.
+    /// Decides about a shared subscription. It is allowed or refused, without checks at delivery: a message that is
+    /// assigned to a member that may not receive it would be lost for the other members.
     fn decide_group(&self, who: &Who<'_>, group: &str, filter: &str) -> Decision<'_> {
         let reserved = self.reserved_groups.index.overlapping_shared(group, filter, who);
         let mut allows_some = None;
@@ -63,7 +63,7 @@ impl Table {
     }
 }
 
-/// The group and the filter of a shared subscription (MQTT 5, 4.8.2).
+/// Splits a shared subscription into its group and its filter (MQTT 5, 4.8.2).
 fn shared(filter: &str) -> Option<(&str, &str)> {
     filter.strip_prefix("$share/")?.split_once('/')
 }

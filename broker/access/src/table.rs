@@ -1,4 +1,4 @@
-//! The table of all rules.
+//! Table of all rules.
 
 use std::collections::HashMap;
 
@@ -9,7 +9,7 @@ use crate::rule::Rule;
 use crate::rule_set::RuleSet;
 use crate::who::Who;
 
-/// Who may do what. Made by a [`TableBuilder`], and then only read.
+/// Permissions of all clients. Built by a [`TableBuilder`], and immutable from then on.
 #[derive(Clone, Debug)]
 pub struct Table {
     pub(crate) generation: u64,
@@ -21,7 +21,7 @@ pub struct Table {
     pub(crate) client_ids: ClientIds,
 }
 
-/// A table is equal to its copies only: others may decide otherwise, and have another generation.
+/// A table equals only its own copies: each other table has another generation, and may decide differently.
 impl PartialEq for Table {
     fn eq(&self, other: &Self) -> bool {
         self.generation == other.generation
@@ -37,17 +37,17 @@ pub(crate) struct Role {
     pub(crate) rules: RuleSet,
 }
 
-/// What a user, or whoever did not log in, holds.
+/// Rules and roles of a user, or of clients that do not log in.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Holder {
     pub(crate) own: RuleSet,
-    /// Positions in the table's roles.
+    /// Indices into the table's roles.
     pub(crate) roles: Vec<usize>,
-    /// Users for whom it may publish; `*` stands for all.
+    /// Users on whose behalf the holder may publish; `*` stands for all.
     pub(crate) acts_for: Vec<Box<str>>,
 }
 
-/// Groups that a rule names: others join them only by a rule of their own that names them too.
+/// Shared groups that a rule names: a client may join them only by a rule of its own that names them too.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ReservedGroups {
     pub(crate) index: Index<u32>,
@@ -55,43 +55,43 @@ pub(crate) struct ReservedGroups {
 }
 
 impl Table {
-    /// An empty builder.
+    /// Returns an empty builder.
     pub fn builder() -> TableBuilder {
         TableBuilder::default()
     }
 
-    /// A number that is higher for every table made later in this process. A decision that was kept holds for as long
-    /// as the table in use has the generation that it was made with.
+    /// Returns the generation: a number that is higher for each table built later in this process. A cached decision is
+    /// valid as long as the current table has the generation that the decision was made with.
     pub fn generation(&self) -> u64 {
         self.generation
     }
 
-    /// The user to whom a client id belongs, whether it is connected or not.
+    /// Returns the user that owns a client id, whether that user is connected or not.
     pub fn reserved_for(&self, client_id: &str) -> Option<&str> {
         self.client_ids.owner(client_id)
     }
 
-    /// Whether a client may connect with its client id.
+    /// Checks whether a client may connect with its client id.
     ///
     /// # Errors
     ///
-    /// The client id belongs to another user, or users may take only their own.
+    /// The client id belongs to another user, or users may use only their own client ids.
     pub fn check_client_id(&self, who: &Who<'_>) -> Result<(), ClientIdError> {
         self.client_ids.check(who)
     }
 
-    /// The client ids that belong to a user.
+    /// Returns the client ids that a user owns.
     pub fn client_ids_of(&self, user: &str) -> &[IdPattern] {
         self.client_ids.of_user(user)
     }
 
-    /// Whether a user may publish for another one.
+    /// Returns whether `user` may publish on behalf of `other`.
     pub fn may_act_for(&self, user: &str, other: &str) -> bool {
         let named = |holder: &Holder| holder.acts_for.iter().any(|name| **name == *other || **name == *"*");
         self.users.get(user).is_some_and(named)
     }
 
-    /// The names of a client's roles.
+    /// Returns the names of a client's roles.
     pub fn roles_of(&self, who: &Who<'_>) -> impl Iterator<Item = &str> {
         let roles = self.holder(who).map_or(&[][..], |holder| &holder.roles);
         roles.iter().map(|role| &*self.roles[*role].name)
@@ -104,14 +104,14 @@ impl Table {
         }
     }
 
-    /// The rule sets that decide for a client, in two ranks: what the first says holds, and the second is asked about
-    /// what the first says nothing about.
+    /// Returns the rule sets that apply to a client, in two ranks: the second rank decides only if the first has no rule
+    /// for the action.
     pub(crate) fn ranks(&self, who: &Who<'_>) -> [Vec<&RuleSet>; 2] {
         let own = self.holder(who).map_or_else(Vec::new, |holder| {
             let roles = holder.roles.iter().map(|role| &self.roles[*role].rules);
             std::iter::once(&holder.own).chain(roles).collect()
         });
-        // As in mosquitto, the rules for everyone are not for who has a wildcard in its name.
+        // As in mosquitto, the rules for everyone do not apply to a client with a wildcard in its client id or user name.
         let fits = |name: &str| !name.contains(['+', '#']);
         let fits = fits(who.client_id) && who.user.is_none_or(fits);
         [own, if fits { vec![&self.everyone] } else { Vec::new() }]

@@ -1,9 +1,9 @@
-//! Which texts are user names, in rules, configurations and password files.
+//! Validation of user names in rules, configurations and password files.
 
-/// Characters of the longest user name.
+/// Maximum length of a user name, in characters.
 pub const MAX_USER_CHARS: usize = 64;
 
-/// Why a text is no user name.
+/// Error of a text that is not a valid user name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum UserNameError {
@@ -13,31 +13,31 @@ pub enum UserNameError {
     /// The text is longer than [`MAX_USER_CHARS`].
     #[error("a user name has at most {MAX_USER_CHARS} characters")]
     TooLong,
-    /// `/`, `+` or `#` would reach other topics where a rule has `%u`.
+    /// `/`, `+` or `#`: in place of `%u` in a rule it would match topics of other users.
     #[error("a user name has no {0:?}, which means something else in topics and filters")]
     OfTopics(char),
-    /// A `:` ends the name in a password file.
+    /// `:`, which ends the name in a password file.
     #[error("a user name has no ':', which ends it in a password file")]
     Colon,
-    /// A line feed, for example, or a NUL.
+    /// A control character, such as a line feed or NUL.
     #[error("a user name has no control characters")]
     Control,
-    /// `$` begins the names of the broker's own process.
+    /// `$` as the first character, which is reserved for the broker's own process.
     #[error("a user name does not begin with '$'")]
     Dollar,
-    /// White space at the beginning or the end would not be seen.
+    /// White space at the beginning or the end, which readers would not see.
     #[error("a user name does not begin or end with a space")]
     Space,
-    /// `NAME--…` are the client ids of the user `NAME`.
+    /// `--`: client ids of the form `NAME--…` belong to the user `NAME`.
     #[error("a user name has no \"--\": NAME--… are client ids of the user NAME")]
     Dashes,
 }
 
-/// Checks that a text can be a user name.
+/// Checks whether a text is a valid user name.
 ///
 /// # Errors
 ///
-/// The first rule that it breaks.
+/// The text breaks a rule; the error names the first one that it breaks.
 pub fn check_user_name(name: &str) -> Result<(), UserNameError> {
     if name.is_empty() {
         Err(UserNameError::Empty)

@@ -1,10 +1,10 @@
-//! Who publishes and subscribes.
+//! Identity of a client.
 
-/// A client, as far as rules care.
+/// Client as known to the rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Who<'a> {
-    /// The user it logged in as; `None` for a client that did not log in, whatever its client id.
+    /// User that the client logged in as; `None` for a client that did not log in, whatever its client id.
     pub user: Option<&'a str>,
-    /// Its client id, never empty.
+    /// Client id, never empty.
     pub client_id: &'a str,
 }

@@ -1,4 +1,4 @@
-//! A password file: a user and a record on each line, as `mosquitto_passwd` writes it.
+//! Password file with one user and record per line, as `mosquitto_passwd` writes it.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -7,10 +7,9 @@ use rantai_access::{UserNameError, check_user_name};
 
 use crate::record::{Record, RecordError};
 
-/// The lines of a password file: `user:record`, comments that begin with `#`, and empty lines.
+/// Lines of a password file: `user:record`, comments that begin with `#`, and empty lines.
 ///
-/// Wrong lines are kept as they are, so that one of them can be replaced or removed; [`records`](Self::records) reports
-/// them.
+/// Invalid lines are kept unchanged, so that they can be replaced or removed; [`records`](Self::records) reports them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PasswordFile {
     lines: Vec<Line>,
@@ -19,71 +18,71 @@ pub struct PasswordFile {
 #[derive(Clone, PartialEq, Eq)]
 struct Line {
     text: String,
-    /// The user of the line; none for a comment, an empty line, and a line without a colon.
+    /// User of the line; `None` for a comment, an empty line, and a line without a colon.
     user: Option<String>,
 }
 
-/// A line of a password file that is wrong.
+/// Error of an invalid line in a password file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}")]
 pub struct PasswordFileError {
-    /// The number of the line, from 1.
+    /// Number of the line, starting at 1.
     pub line: usize,
-    /// What is wrong with it.
+    /// Problem of the line.
     #[source]
     pub reason: LineError,
 }
 
-/// What is wrong with a line.
+/// Problem of a line.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LineError {
-    /// Neither a user and a record nor a comment.
+    /// The line is neither `user:record` nor a comment.
     #[error("expected user:record")]
     NoColon,
-    /// The user name cannot be one.
+    /// The user name is not valid.
     #[error("wrong user name {user:?}")]
     User {
-        /// The name as it stands in the file.
+        /// Name in the file.
         user: String,
-        /// The rule that it breaks.
+        /// Rule that the name breaks.
         source: UserNameError,
     },
-    /// The password itself stands in the file.
+    /// The file contains the password itself, not a record.
     #[error("the password of user {user:?} is in plain text; replace it with `rantai passwd FILE {user}`")]
     PlainText {
-        /// The user.
+        /// Name of the user.
         user: String,
     },
-    /// The record cannot be read.
+    /// The record cannot be parsed.
     #[error("the password of user {user:?} cannot be read; replace it with `rantai passwd FILE {user}`")]
     Record {
-        /// The user.
+        /// Name of the user.
         user: String,
-        /// Why.
+        /// Problem of the record.
         source: RecordError,
     },
-    /// Another line has the same user.
+    /// An earlier line has the same user.
     #[error("user {user:?} is on line {first} already")]
     Twice {
-        /// The user.
+        /// Name of the user.
         user: String,
-        /// The number of the first line with this user.
+        /// Number of the first line with this user.
         first: usize,
     },
 }
 
 impl PasswordFile {
-    /// Takes a text apart into lines, wrong ones too.
+    /// Splits a text into lines, including invalid ones.
     pub fn new(text: &str) -> Self {
         Self { lines: text.lines().map(Line::new).collect() }
     }
 
-    /// The record of each user.
+    /// Returns the record of each user.
     ///
     /// # Errors
     ///
-    /// The first line that is wrong.
+    /// A line is invalid; the error names the first one.
     pub fn records(&self) -> Result<HashMap<String, Record>, PasswordFileError> {
         let mut records = HashMap::new();
         let mut lines = HashMap::new();
@@ -100,11 +99,11 @@ impl PasswordFile {
         Ok(records)
     }
 
-    /// The record of this user, whatever the other lines are; `None` where no line has this user.
+    /// Returns the record of this user, regardless of other lines; `None` if no line has this user.
     ///
     /// # Errors
     ///
-    /// What is wrong with the line.
+    /// The line of this user is invalid.
     pub fn record(&self, user: &str) -> Result<Option<Record>, PasswordFileError> {
         let Some(index) = self.find(user) else { return Ok(None) };
         let read =
@@ -112,11 +111,11 @@ impl PasswordFile {
         Ok(read.map(|(_, record)| record))
     }
 
-    /// Replaces the line of this user, or adds one at the end. Returns whether there was one.
+    /// Replaces the line of this user, or appends one. Returns whether the user had a line before.
     ///
     /// # Errors
     ///
-    /// When the text cannot be a user name.
+    /// The text is not a valid user name.
     pub fn set(&mut self, user: &str, record: &Record) -> Result<bool, UserNameError> {
         check_user_name(user)?;
         let line = Line::new(&format!("{user}:{record}"));
@@ -125,7 +124,7 @@ impl PasswordFile {
             Some(index) => self.lines[index] = line,
             None => self.lines.push(line),
         }
-        // Another line of this user would be an error of the whole file.
+        // Removes other lines of this user, as a second one would make the whole file invalid.
         let kept = first.unwrap_or(self.lines.len() - 1);
         let mut index = 0;
         self.lines.retain(|line| {
@@ -135,7 +134,7 @@ impl PasswordFile {
         Ok(first.is_some())
     }
 
-    /// Removes every line of this user. Returns whether there was one.
+    /// Removes all lines of this user. Returns whether there were any.
     pub fn remove(&mut self, user: &str) -> bool {
         let before = self.lines.len();
         self.lines.retain(|line| line.user.as_deref() != Some(user));
@@ -170,14 +169,14 @@ impl Line {
     }
 }
 
-/// As it is written to disk: every line with its line feed.
+/// Formats the file as it is written to disk: every line ends in a line feed.
 impl fmt::Display for PasswordFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.lines.iter().try_for_each(|line| writeln!(f, "{}", line.text))
     }
 }
 
-/// The user alone: the rest may be a password.
+/// Formats only the user, because the rest may be a password.
 impl fmt::Debug for Line {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Line").field("user", &self.user).finish_non_exhaustive()

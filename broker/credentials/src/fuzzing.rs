@@ -1,11 +1,12 @@
-//! Password files of any bytes: what has to hold of each. For the fuzz target in `broker/fuzz`, and for a seeded run of it.
+//! Fuzzing of the password file parser: invariants for arbitrary bytes. Used by the fuzz target in `broker/fuzz` and by a
+//! seeded test.
 
 use rantai_access::check_user_name;
 
 use crate::file::PasswordFile;
 
-/// Reads `bytes` as a password file. It may not panic; an error names one of the lines; what was read is the same when it
-/// is written and read again; and changing one user changes no other.
+/// Parses `bytes` as a password file. Parsing may not panic; an error must name one of the lines; the records must stay
+/// the same when they are written and parsed again; and changing one user must not change any other.
 pub fn password_file(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     let mut file = PasswordFile::new(&text);
@@ -62,7 +63,7 @@ mod tests {
         for _ in 0..10_000 {
             let mut text = String::new();
             for _ in 0..rng.usize(..5) {
-                // Rarely a user who is there already.
+                // Duplicate users are rare.
                 let user = ["ada", "bob", "eva", "ani", "#ada", ""][rng.usize(..6)];
                 let kinds = if rng.bool() { 2 } else { records.len() };
                 let record = records[rng.usize(..kinds)];

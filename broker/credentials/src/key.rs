@@ -1,4 +1,4 @@
-//! Keys of programs: random, so that one hash is enough for what is kept of them.
+//! Keys of programs. A key is random, so a single hash protects it.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,21 +11,21 @@ use ring::rand::{SecureRandom as _, SystemRandom};
 
 use crate::record::{HashError, RecordError};
 
-/// Random bytes of a new key.
+/// Length of a new key, in random bytes.
 const KEY_BYTES: usize = 24;
-/// How the text of a record begins.
+/// Prefix of a record's text.
 const KIND: &str = "$sha256$";
 
-/// What is kept of a key: its SHA-256, in the text `$sha256$HASH`. For random keys of 128 bits and more alone, such as
-/// [`random_key`] gives; a password has a [`Record`](crate::Record).
+/// SHA-256 of a key, with the text form `$sha256$HASH`. Only for random keys of at least 128 bits, such as those of
+/// [`random_key`]; passwords need a [`Record`](crate::Record).
 #[derive(Clone, PartialEq, Eq)]
 pub struct KeyRecord([u8; 32]);
 
-/// A new key of 192 random bits: 32 characters that a header, a URL and a shell take as they are.
+/// Generates a key of 192 random bits: 32 characters that need no escaping in a header, a URL or a shell.
 ///
 /// # Errors
 ///
-/// When the system has no random bytes.
+/// The system has no random bytes.
 pub fn random_key() -> Result<String, HashError> {
     let mut bytes = [0; KEY_BYTES];
     SystemRandom::new().fill(&mut bytes).map_err(|_| HashError::Random)?;
@@ -33,19 +33,19 @@ pub fn random_key() -> Result<String, HashError> {
 }
 
 impl KeyRecord {
-    /// The record of a key.
+    /// Returns the record of a key.
     pub fn new(key: &[u8]) -> Self {
         let mut hash = [0; 32];
         hash.copy_from_slice(digest(&SHA256, key).as_ref());
         Self(hash)
     }
 
-    /// Whether two records are of one key; takes the same time whether they are or not.
+    /// Returns whether two records are of the same key, in constant time.
     pub fn matches(&self, other: &Self) -> bool {
         constant_time_eq_32(&self.0, &other.0)
     }
 
-    /// Whether a text is meant to be a record, and no key.
+    /// Returns whether a text has the prefix of a record, and is not a key itself.
     pub fn is_record(text: &str) -> bool {
         text.starts_with(KIND)
     }
@@ -61,14 +61,14 @@ impl FromStr for KeyRecord {
     }
 }
 
-/// As it stands in a configuration.
+/// Formats the record as in a configuration.
 impl fmt::Display for KeyRecord {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{KIND}{}", URL_SAFE_NO_PAD.encode(self.0))
     }
 }
 
-/// The kind alone.
+/// Formats only the type, not the hash.
 impl fmt::Debug for KeyRecord {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("KeyRecord")
@@ -93,7 +93,7 @@ mod tests {
 
     #[test]
     fn the_record_is_the_hash_that_other_programs_make() {
-        // printf abc | openssl sha256 -binary | base64 | tr +/ -_ | tr -d =
+        // Computed by: printf abc | openssl sha256 -binary | base64 | tr +/ -_ | tr -d =
         let record = "$sha256$ungWv48Bz-pBQUDeXa4iI7ADYaOWF3qctBD_YfIAFa0";
         assert_eq!(KeyRecord::new(b"abc").to_string(), record);
         assert!(KeyRecord::is_record(record) && !KeyRecord::is_record("abc"));

@@ -1,7 +1,7 @@
-//! Passwords of users: how they are kept, and how they are checked.
+//! Storage and verification of users' passwords.
 //!
-//! A [`Record`] is what is kept instead of a password. A [`PasswordFile`] has a record for each user, in mosquitto's
-//! format. A [`Verifier`] checks passwords on threads of its own, since a check takes tens of milliseconds on purpose.
+//! A [`Record`] is the salted hash of a password. A [`PasswordFile`] contains a record for each user, in mosquitto's
+//! format. A [`Verifier`] checks passwords on its own threads, because a check takes tens of milliseconds by design.
 
 mod cost;
 mod file;

@@ -1,12 +1,13 @@
-//! Passwords that wait for a thread: in turns by source, and bounded.
+//! Bounded queue of passwords that wait for a thread, fair among sources.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 
 use parking_lot::{Condvar, Mutex};
 
-/// A bounded queue that serves its sources in turns: what one source sends waits behind its own, and not before that of
-/// others. A source has a place only while it holds fewer than twice as many as are free.
+/// Bounded queue that serves its sources in turns: an item waits behind the items of its own source, and does not delay
+/// those of other sources. A source may add an item only while it holds fewer than twice as many items as there are free
+/// places.
 #[derive(Debug)]
 pub(crate) struct FairQueue<S, T> {
     state: Mutex<State<S, T>>,
@@ -17,7 +18,7 @@ pub(crate) struct FairQueue<S, T> {
 #[derive(Debug)]
 struct State<S, T> {
     waiting: HashMap<S, VecDeque<T>>,
-    /// Each source with something that waits, in the order of its turns.
+    /// Sources that have waiting items, in the order of their turns.
     turns: VecDeque<S>,
     len: usize,
     closed: bool,
@@ -29,7 +30,7 @@ impl<S: Copy + Eq + Hash, T> FairQueue<S, T> {
         Self { state: Mutex::new(state), changed: Condvar::new(), places }
     }
 
-    /// Appends an item to those of its source; gives it back where the source has no place left.
+    /// Appends an item to the items of its source; returns the item if the source has no place left or the queue is closed.
     pub(crate) fn push(&self, source: S, item: T) -> Result<(), T> {
         let mut state = self.state.lock();
         let State { waiting, turns, len, closed } = &mut *state;
@@ -48,7 +49,8 @@ impl<S: Copy + Eq + Hash, T> FairQueue<S, T> {
         Ok(())
     }
 
-    /// Takes the first item of the source whose turn it is. Waits for one; `None` once the queue is closed.
+    /// Removes and returns the first item of the source whose turn it is. Blocks until there is one; `None` once the
+    /// queue is closed.
     pub(crate) fn pop(&self) -> Option<T> {
         let mut state = self.state.lock();
         loop {
@@ -62,7 +64,7 @@ impl<S: Copy + Eq + Hash, T> FairQueue<S, T> {
         }
     }
 
-    /// Drops what waits, and ends every [`pop`](Self::pop).
+    /// Drops all waiting items, and makes every [`pop`](Self::pop) return `None`.
     pub(crate) fn close(&self) {
         let dropped = {
             let mut state = self.state.lock();
@@ -71,7 +73,7 @@ impl<S: Copy + Eq + Hash, T> FairQueue<S, T> {
             state.len = 0;
             std::mem::take(&mut state.waiting)
         };
-        // Outside the lock: dropping an item wakes whoever waits for it.
+        // Outside the lock: dropping an item wakes the task that waits for its result.
         drop(dropped);
         self.changed.notify_all();
     }

@@ -1,4 +1,4 @@
-//! What is kept instead of a password.
+//! Password records: salted hashes that are stored in place of passwords.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -15,21 +15,22 @@ use ring::rand::{SecureRandom as _, SystemRandom};
 
 use crate::cost::Cost;
 
-/// Bytes of the longest password. A longer one is wrong without being hashed.
+/// Maximum length of a password, in bytes. A longer one is rejected without being hashed.
 pub const MAX_PASSWORD_BYTES: usize = 1024;
 
-/// Bytes of a new record's salt, as RFC 9106 recommends for passwords.
+/// Length of a new record's salt, in bytes, as RFC 9106 recommends for passwords.
 const SALT_BYTES: usize = 16;
-/// PBKDF2 iterations of a record for mosquitto. Far more than the 101 of `mosquitto_passwd` 2.0, and no more than that:
-/// mosquitto checks passwords on the thread that serves all its clients.
+/// PBKDF2 iterations of a record for mosquitto. Far more than the 101 of `mosquitto_passwd` 2.0, but not higher still,
+/// because mosquitto checks passwords on the thread that serves all its clients.
 const MOSQUITTO_ITERATIONS: NonZeroU32 = NonZeroU32::new(20_000).expect("not zero");
-/// The most iterations of a record that is read: a check of it takes seconds.
+/// Maximum number of iterations of a record: a check with that many takes seconds.
 const MAX_ITERATIONS: u32 = 10_000_000;
 
-/// A password as it is kept: salted and hashed.
+/// Salted hash of a password.
 ///
-/// Its text is an argon2id PHC string (`$argon2id$v=19$m=19456,t=2,p=1$SALT$HASH`) or what `mosquitto_passwd` writes:
-/// `$7$ITERATIONS$SALT$HASH` (PBKDF2 with HMAC-SHA-512) and `$6$SALT$HASH` (SHA-512 once, of mosquitto 1.6 and earlier).
+/// The text form is an argon2id PHC string (`$argon2id$v=19$m=19456,t=2,p=1$SALT$HASH`) or one of the formats of
+/// `mosquitto_passwd`: `$7$ITERATIONS$SALT$HASH` (PBKDF2 with HMAC-SHA-512) and `$6$SALT$HASH` (SHA-512 once, of
+/// mosquitto 1.6 and earlier).
 #[derive(Clone, PartialEq, Eq)]
 pub struct Record(Kind);
 
@@ -40,25 +41,25 @@ enum Kind {
     Sha512 { salt: Box<[u8]>, hash: Box<[u8]> },
 }
 
-/// Why a text is no password record.
+/// Error of parsing a password record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RecordError {
-    /// It does not begin like a record, so that it is a password itself.
+    /// The text does not begin like a record, so it is probably a password itself.
     #[error("expected a password record, found a password in plain text")]
     PlainText,
-    /// Another kind of hash.
+    /// The kind of hash is not known.
     #[error("unknown kind of password record; known are $argon2id$, $7$ and $6$")]
     Unknown,
-    /// The record is cut off or damaged.
+    /// The record is truncated or damaged.
     #[error("the password record is damaged")]
     Damaged,
-    /// Checking it would take too much time or memory.
+    /// The check would take too much time or memory.
     #[error("the cost of the password record is out of range")]
     Cost,
 }
 
-/// Why a password could not be hashed.
+/// Error of hashing a password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum HashError {
@@ -68,16 +69,16 @@ pub enum HashError {
     /// The password is longer than [`MAX_PASSWORD_BYTES`].
     #[error("the password is longer than {MAX_PASSWORD_BYTES} bytes")]
     TooLong,
-    /// The password has a NUL, which programs in C take for its end.
+    /// The password contains a NUL, which ends a string in C programs.
     #[error("the password has a NUL")]
     Nul,
-    /// The cost is not one that argon2id allows, or above what is read from records.
+    /// argon2id does not allow the cost, or it exceeds the limits of records.
     #[error("the cost of the hash is out of range")]
     Cost,
-    /// The system gave no random bytes for the salt.
+    /// The system has no random bytes for the salt.
     #[error("the system gives no random bytes")]
     Random,
-    /// Not enough memory for the hash.
+    /// There is not enough memory for the hash.
     #[error("not enough memory for the hash")]
     Memory,
 }
@@ -87,7 +88,7 @@ impl Record {
     ///
     /// # Errors
     ///
-    /// When the password or the cost is out of range, and when the system has no memory or random bytes.
+    /// The password or the cost is out of range, or the system has no memory or no random bytes.
     pub fn new(password: &[u8], cost: Cost) -> Result<Self, HashError> {
         check_password(password)?;
         let params = cost.params().ok_or(HashError::Cost)?;
@@ -95,26 +96,26 @@ impl Record {
         Ok(Self(Kind::Argon2id(Box::new(hash.map_err(|_| HashError::Memory)?))))
     }
 
-    /// Hashes a password as `$7$` record, for mosquitto before 2.1, which does not know argon2id.
+    /// Hashes a password as a `$7$` record, for mosquitto before 2.1, which does not support argon2id.
     ///
     /// # Errors
     ///
-    /// When the password is out of range, and when the system has no random bytes.
+    /// The password is out of range, or the system has no random bytes.
     pub fn for_mosquitto(password: &[u8]) -> Result<Self, HashError> {
         check_password(password)?;
-        // As long as those of `mosquitto_passwd`.
+        // Same length as the salts of `mosquitto_passwd`.
         let salt: Box<[u8]> = salt()?[..12].into();
         let mut hash = [0; SHA512_OUTPUT_LEN];
         pbkdf2::derive(PBKDF2_HMAC_SHA512, MOSQUITTO_ITERATIONS, &salt, password, &mut hash);
         Ok(Self(Kind::Pbkdf2 { iterations: MOSQUITTO_ITERATIONS, salt, hash: hash.into() }))
     }
 
-    /// Whether this is the record of `password`. Takes the time of one hash whether it is or not; a password that is too
-    /// long is wrong at once.
+    /// Returns whether `password` matches the record. Takes the time of one hash in either case; only a password above
+    /// [`MAX_PASSWORD_BYTES`] is rejected at once.
     ///
     /// # Errors
     ///
-    /// [`HashError::Memory`] when there is not enough memory for the hash, so that nothing is known of the password.
+    /// Fails with [`HashError::Memory`] if there is not enough memory for the hash, so the password could not be checked.
     pub fn verify(&self, password: &[u8]) -> Result<bool, HashError> {
         if password.len() > MAX_PASSWORD_BYTES {
             return Ok(false);
@@ -126,7 +127,7 @@ impl Record {
                 Err(_) => Err(HashError::Memory),
             },
             Kind::Pbkdf2 { iterations, salt, hash } => {
-                // HMAC fills its key up with NULs, so that a password with NULs at its end has the same hash.
+                // HMAC pads its key with NULs, so a password with trailing NULs has the same hash.
                 let right = pbkdf2::verify(PBKDF2_HMAC_SHA512, *iterations, salt, password, hash).is_ok();
                 Ok(right && password.last() != Some(&0))
             }
@@ -201,7 +202,7 @@ fn hash_field(text: &str) -> Result<Box<[u8]>, RecordError> {
         .and_then(|hash| if hash.len() == SHA512_OUTPUT_LEN { Ok(hash) } else { Err(RecordError::Damaged) })
 }
 
-/// As it stands in a password file.
+/// Formats the record as in a password file.
 impl fmt::Display for Record {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
@@ -216,7 +217,7 @@ impl fmt::Display for Record {
     }
 }
 
-/// The kind alone: a record lets passwords be guessed.
+/// Formats only the kind, because the hash would allow guessing the password offline.
 impl fmt::Debug for Record {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.0 {

@@ -1,4 +1,4 @@
-//! The records of all users, with what is remembered of passwords that were right.
+//! Records of all users, with a cache of verified passwords.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -9,20 +9,20 @@ use ring::rand::SystemRandom;
 
 use crate::record::{HashError, Record};
 
-/// Users and their records.
+/// Records by user, and the cache of verified passwords.
 #[derive(Debug)]
 pub(crate) struct Records {
     users: HashMap<String, Arc<Known>>,
-    /// The records once more, in an order by which unknown users get one.
+    /// The same records as a list, from which unknown users get one.
     decoys: Vec<Arc<Known>>,
     key: Arc<MemoryKey>,
 }
 
-/// The key of what is remembered: random, and nowhere but in the memory of this process.
+/// Key of the cache of verified passwords: random, and only in the memory of this process.
 #[derive(Debug)]
 pub(crate) struct MemoryKey(Key);
 
-/// A record, and the keyed hash of its password once that was right.
+/// Record of a user, and the keyed hash of the password once that was verified.
 #[derive(Debug)]
 pub(crate) struct Known {
     record: Record,
@@ -40,12 +40,12 @@ impl Records {
         Self::made_of(records, key, &HashMap::new())
     }
 
-    /// Other records; passwords of records that have not changed stay remembered.
+    /// Returns the table for other records; cached passwords are kept for records that have not changed.
     pub(crate) fn replaced_by(&self, records: HashMap<String, Record>) -> Self {
         Self::made_of(records, self.key.clone(), &self.users)
     }
 
-    /// The users who have another record in `later`, or none.
+    /// Returns the users that have another record in `later`, or none.
     pub(crate) fn changed_in(&self, later: &Self) -> HashSet<String> {
         let stays = |user: &str, known| later.users.get(user).is_some_and(|later| Arc::ptr_eq(later, known));
         self.users.iter().filter(|(user, known)| !stays(user, known)).map(|(user, _)| user.clone()).collect()
@@ -68,13 +68,13 @@ impl Records {
         Self { users, decoys, key }
     }
 
-    /// The record of this user.
+    /// Returns the record of a user.
     pub(crate) fn find(&self, user: &str) -> Option<Arc<Known>> {
         self.users.get(user).cloned()
     }
 
-    /// A record for a user who is unknown: the same one each time, so that checking it takes as long as it might take for
-    /// a user who is known. `None` where there are no users at all.
+    /// Returns a record for an unknown user, the same one each time, so that the check takes as long as it could for an
+    /// existing user. `None` if there are no users at all.
     pub(crate) fn decoy(&self, user: &str) -> Option<Arc<Known>> {
         let tag = sign(&self.key.0, user.as_bytes());
         let number = tag.as_ref().iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte));
@@ -88,9 +88,9 @@ impl Records {
 }
 
 impl Known {
-    /// Whether this password was right before.
+    /// Returns whether this password was verified before.
     pub(crate) fn remembers(&self, password: &[u8], key: &MemoryKey) -> bool {
-        // Outside the lock, which another thread would wait for.
+        // The hash is compared outside the lock, so that other threads do not wait for it.
         let remembered = *self.remembered.lock();
         remembered.is_some_and(|tag| verify(&key.0, password, tag.as_ref()).is_ok())
     }

@@ -1,8 +1,8 @@
-//! A password on its way to a check.
+//! Password in memory, from the request to the check.
 
 use std::fmt;
 
-/// A password whose memory is overwritten when it is dropped, and which no log can show.
+/// Password whose memory is overwritten on drop, and whose `Debug` output does not show it.
 pub(crate) struct Secret(Box<[u8]>);
 
 impl Secret {
@@ -18,7 +18,7 @@ impl Secret {
 impl Drop for Secret {
     fn drop(&mut self) {
         self.0.fill(0);
-        // Otherwise the compiler may leave out what nobody reads.
+        // Prevents the compiler from removing the write as dead.
         std::hint::black_box(&self.0);
     }
 }

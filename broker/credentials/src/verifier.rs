@@ -1,4 +1,4 @@
-//! Checks passwords on threads of its own.
+//! Verifier of passwords with its own threads.
 
 use std::collections::{HashMap, HashSet};
 use std::future::Future;
@@ -18,24 +18,24 @@ use crate::record::{MAX_PASSWORD_BYTES, Record};
 use crate::records::{Known, MemoryKey, Records};
 use crate::secret::Secret;
 
-/// Priority of the threads below that of others (as of `nice`): they take a quarter of a core at least while every core
-/// is busy, and all that is idle otherwise.
+/// Nice value of the threads, lower in priority than the others: they get at least a quarter of a core while every core
+/// is busy, and all idle time otherwise.
 #[cfg(target_os = "linux")]
 const NICE: i32 = 5;
 
-/// Bytes of the longest name that a user may have.
+/// Maximum length of a user name, in bytes.
 const MAX_USER_BYTES: usize = 4 * MAX_USER_CHARS;
 
-/// What checks of passwords may take at most.
+/// Resource limits of password checks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct VerifierLimits {
-    /// Threads that compute hashes, each of which needs the memory of one hash.
+    /// Threads that compute hashes. Each needs the memory of one hash.
     pub threads: usize,
-    /// Passwords that wait for a thread. Each takes [`MAX_PASSWORD_BYTES`] at most.
+    /// Maximum number of passwords that wait for a thread. Each takes at most [`MAX_PASSWORD_BYTES`].
     pub waiting: usize,
 }
 
-/// Checks passwords of users. Cheap to clone; its threads end when the last clone is dropped.
+/// Verifier of users' passwords. Cheap to clone; its threads end when the last clone is dropped.
 #[derive(Clone, Debug)]
 pub struct Verifier(Arc<Handle>);
 
@@ -56,36 +56,36 @@ struct Counts {
     busy: AtomicU64,
 }
 
-/// How passwords were checked, since the start.
+/// Counters of password checks since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct VerifierCounts {
-    /// Hashes that were computed.
+    /// Hashes computed.
     pub hashed: u64,
-    /// Passwords that were known to be right without computing their hash.
+    /// Passwords found in the cache of verified passwords, without computing a hash.
     pub remembered: u64,
-    /// Checks that were refused because the queue was full.
+    /// Checks refused because the queue was full.
     pub busy: u64,
 }
 
-/// A password that waits for a thread.
+/// Password check that waits for a thread.
 #[derive(Debug)]
 struct Job {
     known: Arc<Known>,
     key: Arc<MemoryKey>,
     password: Secret,
-    /// Whether nobody has this name: the record is that of somebody else, and no password is right.
+    /// Whether the user does not exist: the record is that of another user, and no password is accepted.
     decoy: bool,
     answer: Sender<Result<bool, Busy>>,
 }
 
-/// The password could not be checked: too many wait already, or there was no memory for the hash. Nothing is known of
-/// the password; the client may try again.
+/// Error of a check that was not carried out: too many passwords wait, there was no memory for the hash, or the verifier
+/// was dropped. The password may be right or wrong; the client may try again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("too many passwords wait to be checked")]
 pub struct Busy;
 
-/// Whether a password is right, once that is known. Dropping it withdraws a password that still waits.
+/// Future of a password check. Dropping it cancels the check unless a thread has already begun it.
 #[derive(Debug)]
 #[must_use = "a check that is dropped is withdrawn"]
 pub struct Verification(State);
@@ -97,7 +97,7 @@ enum State {
 }
 
 impl Default for VerifierLimits {
-    /// Half of the cores, from one to four threads, so that the other half is left to clients that are connected; and
+    /// Half of the cores, at least one and at most four threads, so that the other half is left to connected clients; and
     /// 4,096 places, which is about 5 MiB of the longest passwords.
     fn default() -> Self {
         let cores = thread::available_parallelism().map_or(1, usize::from);
@@ -110,7 +110,7 @@ impl Verifier {
     ///
     /// # Errors
     ///
-    /// When the system gives no thread or no random bytes.
+    /// The system has no random bytes, or a thread cannot be started.
     pub fn start(records: HashMap<String, Record>, limits: VerifierLimits) -> std::io::Result<Self> {
         let key = MemoryKey::random().map_err(std::io::Error::other)?;
         let pool = Arc::new(Pool {
@@ -118,7 +118,7 @@ impl Verifier {
             queue: FairQueue::new(limits.waiting),
             counts: Counts::default(),
         });
-        // Closes the queue if a later thread cannot be started.
+        // Dropping the handle closes the queue if a later thread cannot be started.
         let handle = Handle(pool);
         for number in 0..limits.threads.max(1) {
             let pool = handle.0.clone();
@@ -132,17 +132,16 @@ impl Verifier {
         Ok(Self(Arc::new(handle)))
     }
 
-    /// Checks the password of a user. The result is `false` for a wrong password and for an unknown user, after the same
-    /// time.
+    /// Checks the password of a user. Resolves to `false` for a wrong password and for an unknown user, after the same time.
     ///
-    /// A password that was right before is known at once, as long as the user's record stays the same. Others wait for a
-    /// thread, in turns by `source`: the address of the client, or for IPv6 that of its network, so that what one host
-    /// tries delays its own passwords and not those of others. Does not block, and needs no particular runtime.
+    /// A password that was verified before is accepted at once, as long as the user's record stays the same. Others wait
+    /// for a thread, in turns by `source`: the address of the client, or of its network for IPv6, so that the attempts of
+    /// one host delay only its own passwords. Does not block, and does not depend on a particular runtime.
     ///
     /// # Errors
     ///
-    /// The future fails with [`Busy`] when too many wait, all in all or of this source, and when the last clone of the
-    /// verifier is dropped.
+    /// The future fails with [`Busy`] if too many passwords wait, in total or of this source, if there is no memory for
+    /// the hash, and if the last clone of the verifier is dropped.
     pub fn verify(&self, user: &str, password: &[u8], source: IpAddr) -> Verification {
         let pool = &self.0.0;
         if user.len() > MAX_USER_BYTES || password.len() > MAX_PASSWORD_BYTES {
@@ -158,7 +157,7 @@ impl Verifier {
             },
         };
         drop(records);
-        // Computed for a decoy too: it is part of the time.
+        // Also computed for a decoy, so that both cases take the same time.
         if known.remembers(password, &key) && !decoy {
             count(&pool.counts.remembered);
             return Verification::known(Ok(true));
@@ -172,9 +171,9 @@ impl Verifier {
         Verification(State::Waiting(receiver))
     }
 
-    /// Replaces the records of all users. Passwords of records that have not changed stay known; those that wait are
-    /// checked by the records of the moment when they came. Returns the users whose earlier passwords do not count any more:
-    /// they have another record now, or none.
+    /// Replaces the records of all users. The cache keeps passwords of records that have not changed; passwords that wait
+    /// are checked with the records at the time of their request. Returns the users whose earlier passwords are no longer
+    /// valid, because they have another record now, or none.
     pub fn replace_records(&self, records: HashMap<String, Record>) -> HashSet<String> {
         let mut current = self.0.0.records.write();
         let replaced = current.replaced_by(records);
@@ -183,7 +182,7 @@ impl Verifier {
         changed
     }
 
-    /// How passwords were checked so far.
+    /// Returns the counters of password checks.
     pub fn counts(&self) -> VerifierCounts {
         let Counts { hashed, remembered, busy } = &self.0.0.counts;
         VerifierCounts {
@@ -203,11 +202,11 @@ impl Drop for Handle {
 impl Job {
     fn run(self, counts: &Counts) {
         let Self { known, key, password, decoy, answer } = self;
-        // The client has gone: its password need not be hashed.
+        // The client is gone: its password need not be hashed.
         if answer.is_canceled() {
             return;
         }
-        // Many clients of one user may have waited for the same password.
+        // Another client of the same user may have verified the same password in the meantime.
         if !decoy && known.remembers(password.bytes(), &key) {
             count(&counts.remembered);
             let _ = answer.send(Ok(true));
@@ -222,7 +221,7 @@ impl Job {
         if right {
             known.remember(password.bytes(), &key);
         }
-        // Nobody may wait for it any more.
+        // Fails if the future was dropped.
         let _ = answer.send(Ok(right));
     }
 }
@@ -239,7 +238,7 @@ impl Future for Verification {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         match &mut self.0 {
             State::Known(result) => Poll::Ready(*result),
-            // The sender is dropped when the pool ends.
+            // The sender is dropped when the queue is closed.
             State::Waiting(receiver) => {
                 Pin::new(receiver).poll(context).map(|result| result.unwrap_or(Err(Busy)))
             }
@@ -251,7 +250,8 @@ fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
 }
 
-/// On Linux a priority belongs to a thread. Elsewhere, and where the system refuses, the threads run like others.
+/// On Linux, a priority applies to a single thread. On other systems, or if the system refuses, the threads run at normal
+/// priority.
 fn lower_priority() {
     #[cfg(target_os = "linux")]
     let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE);

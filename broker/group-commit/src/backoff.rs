@@ -1,11 +1,11 @@
-//! Pauses between attempts at a disk that fails.
+//! Delays between attempts to use a failing disk.
 
 use std::time::Duration;
 
-/// The first pause: to open a large file again takes time.
+/// First delay: opening a large file again takes time.
 const FIRST: Duration = Duration::from_millis(50);
 
-/// A pause that doubles with each failure, from 50 ms up to a longest one.
+/// Delay that doubles with each failure, from 50 ms up to a maximum.
 #[derive(Debug)]
 pub struct Backoff {
     next: Duration,
@@ -13,19 +13,19 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// Starts with a pause of 50 ms.
+    /// Starts with a delay of 50 ms.
     pub const fn new(longest: Duration) -> Self {
         Self { next: FIRST, longest }
     }
 
-    /// How long to leave the disk alone after another failure.
+    /// Returns the delay before the next attempt, after another failure.
     pub fn failed(&mut self) -> Duration {
         let pause = self.next;
         self.next = (pause * 2).min(self.longest);
         pause
     }
 
-    /// The disk works: the next pause is the first one again.
+    /// Resets the next delay to 50 ms, because the disk works.
     pub fn reset(&mut self) {
         self.next = FIRST;
     }

@@ -1,5 +1,5 @@
-//! A redb database that is opened again after an I/O error: redb refuses everything on a database once a read or a write
-//! of it has failed, also when the disk works again.
+//! redb database that can be reopened after an I/O error: once a read or a write has failed, redb refuses all operations
+//! on a database, even if the disk works again.
 
 use std::fmt;
 use std::io;
@@ -10,11 +10,11 @@ use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use redb::backends::InMemoryBackend;
 use redb::{Builder, CompactionError, Database, DatabaseError, StorageBackend};
 
-/// Opens the database, and makes it where it is missing. Called again after each failure; tests put failing disks
-/// here.
+/// Opens the database, and creates it if it does not exist. Called again after each failure; tests pass openers of
+/// failing disks.
 pub type Opener = Box<dyn Fn() -> Result<Database, DatabaseError> + Send>;
 
-/// Memory for a database, which outlives it. A clone is the same memory.
+/// In-memory storage of a database, which persists when the database is closed. Clones share the memory.
 #[derive(Clone, Debug)]
 pub struct Memory(Arc<InMemoryBackend>);
 
@@ -25,7 +25,7 @@ impl Default for Memory {
 }
 
 impl Memory {
-    /// Opens the database in it. `builder` says how.
+    /// Returns an opener of the database in this memory, with the options of `builder`.
     pub fn opener(self, builder: fn() -> Builder) -> Opener {
         Box::new(move || builder().create_with_backend(self.clone()))
     }
@@ -53,7 +53,7 @@ impl StorageBackend for Memory {
     }
 }
 
-/// The database while it is open, and the way to open it again.
+/// Database while it is open, with the opener to reopen it.
 pub struct Reopening {
     opener: Mutex<Opener>,
     database: RwLock<Option<Database>>,
@@ -70,23 +70,23 @@ impl Reopening {
     ///
     /// # Errors
     ///
-    /// Those of the opener.
+    /// The opener failed.
     pub fn open(opener: Opener) -> Result<Self, DatabaseError> {
         let database = opener()?;
         Ok(Self::opened(opener, database))
     }
 
-    /// A database that is open already, and how it is opened again.
+    /// Creates a value from a database that is already open, and the opener to reopen it.
     pub fn opened(opener: Opener, database: Database) -> Self {
         Self { opener: Mutex::new(opener), database: RwLock::new(Some(database)) }
     }
 
-    /// The database; `None` while it is closed or being opened, which is not waited for.
+    /// Returns the database; `None` while it is closed or being opened. Does not block.
     pub fn get(&self) -> Option<RwLockReadGuard<'_, Option<Database>>> {
         self.database.try_read().filter(|database| database.is_some())
     }
 
-    /// Whether it is open; waits while it is being opened.
+    /// Returns whether the database is open; blocks while it is being opened.
     pub fn is_open(&self) -> bool {
         self.database.read().is_some()
     }
@@ -96,11 +96,11 @@ impl Reopening {
         drop_caught(self.database.write().take());
     }
 
-    /// Makes the file as short as what is kept in it; false where somebody is reading.
+    /// Shrinks the file to the size of its contents; returns false if a read transaction is in progress.
     ///
     /// # Errors
     ///
-    /// Those of the database; [`redb::Error::DatabaseClosed`] where it is not open.
+    /// Errors of the database; [`redb::Error::DatabaseClosed`] if it is not open.
     pub fn compact(&self) -> Result<bool, redb::Error> {
         let mut database = self.database.write();
         match database.as_mut().ok_or(redb::Error::DatabaseClosed)?.compact() {
@@ -110,11 +110,11 @@ impl Reopening {
         }
     }
 
-    /// Closes the database, and opens it again. It stays closed where that fails.
+    /// Closes the database, and opens it again. If that fails, the database stays closed.
     ///
     /// # Errors
     ///
-    /// Those of the opener; [`redb::Error::Corrupted`] where it panicked.
+    /// The opener failed; [`redb::Error::Corrupted`] if it panicked.
     pub fn reopen(&self) -> Result<(), redb::Error> {
         let mut database = self.database.write();
         drop_caught(database.take());
@@ -125,7 +125,8 @@ impl Reopening {
     }
 }
 
-/// Drops a database that may have failed: a panic that redb does not promise must not end the thread that writes.
+/// Drops a database that may have failed, and catches panics: redb does not document any, but one must not end the
+/// writing thread.
 fn drop_caught(database: Option<Database>) {
     let _ = catch_unwind(AssertUnwindSafe(|| drop(database)));
 }

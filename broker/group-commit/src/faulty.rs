@@ -1,4 +1,4 @@
-//! A disk that fails when a test says so.
+//! Disk that fails on request, for tests.
 
 use std::fs::File;
 use std::io;
@@ -12,27 +12,27 @@ use redb::{Builder, StorageBackend};
 
 use super::Opener;
 
-/// What the disk refuses.
+/// Faults of the disk.
 #[derive(Debug, Default)]
 pub struct Switch {
-    /// Writes and syncs.
+    /// Whether writes and syncs fail as on a full disk.
     pub full: AtomicBool,
     /// Whether writes and syncs panic.
     pub panics: AtomicBool,
-    /// Reads.
+    /// Whether reads fail.
     pub unreadable: AtomicBool,
-    /// Writes and syncs that still go through while it is full.
+    /// Number of writes and syncs that still succeed while the disk is full.
     pub writes: AtomicU64,
-    /// Openings, failed ones too.
+    /// Number of times that the file was opened, including failed attempts.
     pub opened: AtomicU64,
-    /// Whether it cannot be opened.
+    /// Whether the file cannot be opened.
     pub gone: AtomicBool,
-    /// Where the disk ends: a write beyond it fails, while the file may be longer. 0: nowhere.
+    /// Offset at which the disk ends, in bytes: a write beyond it fails, even if the file is longer. 0 for no end.
     pub end: AtomicU64,
     hang: Hang,
 }
 
-/// Where writes and syncs wait while the disk hangs.
+/// State of a hanging disk, at which writes and syncs block.
 #[derive(Debug, Default)]
 struct Hang {
     hangs: Mutex<Hanging>,
@@ -46,12 +46,12 @@ struct Hanging {
 }
 
 impl Switch {
-    /// From now on writes and syncs neither succeed nor fail, until [`release`](Self::release).
+    /// Makes writes and syncs block, until [`release`](Self::release).
     pub fn hang(&self) {
         self.hang.hangs.lock().hangs = true;
     }
 
-    /// Waits until a write or a sync hangs.
+    /// Blocks until a write or a sync hangs.
     pub fn wait_until_it_hangs(&self) {
         let mut hanging = self.hang.hangs.lock();
         while hanging.waiting == 0 {
@@ -59,7 +59,7 @@ impl Switch {
         }
     }
 
-    /// Lets writes and syncs go on that hang.
+    /// Releases the writes and syncs that hang.
     pub fn release(&self) {
         self.hang.hangs.lock().hangs = false;
         self.hang.changed.notify_all();
@@ -122,7 +122,7 @@ impl StorageBackend for Faulty {
     }
 }
 
-/// A file on such a disk. Without a cache: every read goes to the disk.
+/// Returns an opener of a file on such a disk, and its faults. The database has no cache, so every read goes to the disk.
 pub fn file(path: &Path) -> (Opener, Arc<Switch>) {
     let uncached = || {
         let mut builder = Builder::new();
@@ -132,7 +132,7 @@ pub fn file(path: &Path) -> (Opener, Arc<Switch>) {
     file_with(path, uncached)
 }
 
-/// [`file`], opened as `builder` says.
+/// Same as [`file`], with the options of `builder`.
 pub fn file_with(path: &Path, builder: fn() -> Builder) -> (Opener, Arc<Switch>) {
     let switch = Arc::new(Switch::default());
     let (given, path) = (switch.clone(), path.to_owned());

@@ -1,8 +1,8 @@
-//! Group commit: many writers, one thread that commits for all of them.
+//! Group commit: many writers, and one thread that commits for all of them.
 //!
-//! A commit waits for the disk. What is put meanwhile gathers in a [`Queue`] and becomes the next commit, so that those
-//! who write at the same time share the wait. The thread is its user's: the broker retries a group until it is on
-//! disk, the nodes refuse the jobs of a group that failed.
+//! A commit waits for the disk. Writes that arrive in the meantime gather in a [`Queue`] and become the next commit, so
+//! that concurrent writers share the wait. The thread belongs to the user of this crate: the broker retries a group until
+//! it is on disk, and the nodes refuse the jobs of a group that failed.
 
 mod backoff;
 mod database;

@@ -1,21 +1,21 @@
-//! A disk that neither works nor fails: the thread that waits for it cannot say so, others can.
+//! Detection of a stalled disk: the thread that waits for the disk cannot report it, but others can.
 
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-/// Since when a thread has been in an operation of the disk.
+/// Start of the disk operation that a thread is running.
 #[derive(Debug, Default)]
 pub struct Operation(Mutex<Running>);
 
 #[derive(Debug, Default)]
 struct Running {
     since: Option<Instant>,
-    /// Somebody was told that it takes too long.
+    /// Whether the stall of this operation has been reported.
     told: bool,
 }
 
-/// Ends the operation, also where it panics.
+/// Guard that ends the operation on drop, including after a panic.
 struct End<'a>(&'a Mutex<Running>);
 
 impl Drop for End<'_> {
@@ -25,19 +25,19 @@ impl Drop for End<'_> {
 }
 
 impl Operation {
-    /// Does `job`, which uses the disk. One thread alone may do so.
+    /// Runs `job`, which uses the disk. Must not be called by several threads at the same time.
     pub fn run<T>(&self, job: impl FnOnce() -> T) -> T {
         self.0.lock().since = Some(Instant::now());
         let _end = End(&self.0);
         job()
     }
 
-    /// Whether an operation has been running for `longest`; never where that is zero.
+    /// Returns whether an operation has been running for at least `longest`; always false if `longest` is zero.
     pub fn is_stalled(&self, longest: Duration) -> bool {
         self.0.lock().is_stalled(longest)
     }
 
-    /// Calls `tell` once for an operation that has been running for `longest`, before that operation ends.
+    /// Calls `tell` if an operation has been running for at least `longest`: once per operation, and before the operation ends.
     pub fn tell_stalled(&self, longest: Duration, tell: impl FnOnce()) {
         let mut running = self.0.lock();
         if running.is_stalled(longest) && !running.told {

@@ -1,19 +1,19 @@
-//! Database files, and the folders they are in, that only their owner may read.
+//! Database files and folders that only their owner may access.
 
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
-/// Read and write for the owner, nothing for others.
+/// File mode: read and write for the owner, no access for others.
 const MODE: u32 = 0o600;
 
-/// Opens a file for a database, and makes it where it is missing. Only its owner may read it from then on, also where an
-/// earlier version made it readable for others: messages, arguments and secrets are in it.
+/// Opens a file for a database, and creates it if it does not exist. Removes the access of others, in case an earlier
+/// version allowed it: the file contains messages, arguments and secrets.
 ///
 /// # Errors
 ///
-/// Those of opening it. The mode of a file of another owner cannot be changed and stays.
+/// The file cannot be opened. If the mode cannot be changed, because the file has another owner, it is kept without an error.
 pub fn open_private(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     let file = options.read(true).write(true).create(true).truncate(false).mode(MODE).open(path)?;
@@ -23,12 +23,12 @@ pub fn open_private(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Makes a folder for database files, and those above it that are missing, which only their owner may look into. One that
-/// is there keeps its mode: it may be for other files too.
+/// Creates a folder for database files, and its missing parents, accessible only to their owner. An existing folder keeps
+/// its mode, as it may contain other files too.
 ///
 /// # Errors
 ///
-/// Those of making it.
+/// A folder cannot be created.
 pub fn make_private_folder(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
 }

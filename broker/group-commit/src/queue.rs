@@ -1,4 +1,4 @@
-//! What waits to be committed, and how it is taken in groups.
+//! Queue of writes that wait for a commit, and their grouping.
 
 use std::fmt;
 use std::mem;
@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
-/// Longest wait for a group to fill.
+/// Maximum time to wait for a group to fill.
 const GATHER: Duration = Duration::from_millis(2);
 
-/// A place in the order of [`Queue::put`]s, from 1 on.
+/// Position in the order of [`Queue::put`]s, starting at 1.
 pub type Ticket = u64;
 
-/// Collects what is put into a `G` until the thread that commits takes it.
+/// Queue that collects writes in a `G` until the committing thread takes them.
 #[derive(Default)]
 pub struct Queue<G> {
     waiting: Mutex<Waiting<G>>,
@@ -25,43 +25,44 @@ struct Waiting<G> {
     puts: usize,
     last: Ticket,
     closed: bool,
-    /// The thread is to run without a put.
+    /// Whether the thread is to run without a put.
     woken: bool,
 }
 
-/// What has gathered.
+/// Group of writes to commit together.
 #[derive(Debug)]
 pub struct Group<G> {
-    /// What was put, in order; the default where the thread was woken or its time came.
+    /// Writes in the order of their puts; the default value if the thread was woken or `until` has passed.
     pub group: G,
-    /// How many puts that were.
+    /// Number of puts in the group.
     pub puts: usize,
-    /// The ticket of the last of them.
+    /// Ticket of the last put.
     pub last: Ticket,
 }
 
-/// How long the thread waits for a group to fill, by how the last commit went.
+/// Policy for how long the thread waits for a group to fill, based on the previous commit.
 ///
-/// Writers that wait for each other's commit come back one after the other. Without a pause the first of them would have
-/// a commit of its own and the rest wait for two: 8 publishers on a disk that takes 5 ms a sync then get 1.7 times less
-/// through. A lone writer is never waited for.
+/// Writers that wait for each other's commit return one after the other. Without a pause, the first would get a commit of
+/// its own and the rest would wait for two: 8 publishers on a disk that takes 5 ms per sync then have 1.7 times less
+/// throughput. There is no pause for a lone writer.
 #[derive(Debug)]
 pub struct Pace {
     divisor: u32,
     most: usize,
-    /// Puts of the group before.
+    /// Number of puts in the previous group.
     puts: usize,
-    /// What its commit took.
+    /// Duration of the previous commit.
     took: Duration,
 }
 
 impl Pace {
-    /// Waits for as many puts as the last group had, or `most`, for at most its time divided by `divisor`, and 2 ms.
+    /// Waits for as many puts as the previous group had, or `most`, but no longer than 2 ms or the duration of the
+    /// previous commit divided by `divisor`.
     pub const fn new(divisor: u32, most: usize) -> Self {
         Self { divisor, most, puts: 0, took: Duration::ZERO }
     }
 
-    /// The commit of the last group took this long.
+    /// Records the duration of the previous commit.
     pub fn took(&mut self, time: Duration) {
         self.took = time;
     }
@@ -74,9 +75,9 @@ impl<G> fmt::Debug for Queue<G> {
 }
 
 impl<G: Default> Queue<G> {
-    /// Has `add` append to what waits, and wakes the thread. `add` runs under a lock and must not use the queue.
+    /// Calls `add` to append to the waiting group, and wakes the thread. `add` runs under a lock and must not use the queue.
     ///
-    /// After [`close`](Self::close) `add` is dropped without being called, and its ticket is never part of a group.
+    /// After [`close`](Self::close), `add` is dropped without being called, and its ticket is never part of a group.
     pub fn put(&self, add: impl FnOnce(&mut G)) -> Ticket {
         let mut waiting = self.waiting.lock();
         waiting.last += 1;
@@ -91,14 +92,14 @@ impl<G: Default> Queue<G> {
         ticket
     }
 
-    /// Wakes the thread without a put: there is something else for it to do.
+    /// Wakes the thread without a put, for other work.
     pub fn wake(&self) {
         self.waiting.lock().woken = true;
         self.arrived.notify_one();
     }
 
-    /// Waits for the next group; `None` once the queue is closed and empty. A group without puts is returned when the
-    /// queue is woken, and at `until`.
+    /// Blocks until the next group; `None` once the queue is closed and empty. Returns a group without puts if the queue
+    /// is woken, and at `until`.
     pub fn next(&self, pace: &mut Pace, until: Option<Instant>) -> Option<Group<G>> {
         let mut waiting = self.waiting.lock();
         while waiting.puts == 0 {
@@ -121,28 +122,28 @@ impl<G: Default> Queue<G> {
             && !waiting.closed
             && !self.arrived.wait_until(&mut waiting, end).timed_out()
         {}
-        // The thread runs anyway.
+        // The thread runs in any case, so the wake-up is consumed.
         waiting.woken = false;
         let (group, puts) = (mem::take(&mut waiting.group), mem::take(&mut waiting.puts));
         pace.puts = puts;
         Some(Group { group, puts, last: waiting.last })
     }
 
-    /// Takes what waits away from the thread, which then never sees it.
+    /// Removes and returns the waiting writes, which the thread then never receives.
     pub fn withdraw(&self) -> G {
         let mut waiting = self.waiting.lock();
         waiting.puts = 0;
         mem::take(&mut waiting.group)
     }
 
-    /// Waits, but not beyond the close.
+    /// Blocks for `pause`, or until the queue is closed.
     pub fn pause(&self, pause: Duration) {
         let until = Instant::now() + pause;
         let mut waiting = self.waiting.lock();
         while !waiting.closed && !self.arrived.wait_until(&mut waiting, until).timed_out() {}
     }
 
-    /// Takes nothing more; what waits is still to be committed.
+    /// Closes the queue: it accepts no further puts, and waiting writes are still returned by [`next`](Self::next).
     pub fn close(&self) {
         self.waiting.lock().closed = true;
         self.arrived.notify_one();
@@ -168,7 +169,7 @@ mod tests {
         assert_eq!([1, 2, 3].map(|value| put(&queue, value)), [1, 2, 3]);
         let group = queue.next(&mut pace, None).expect("open");
         assert_eq!((group.group, group.puts, group.last), (vec![1, 2, 3], 3, 3));
-        // Nothing is waited for where the last commit took no time.
+        // There is no pause if the last commit took no time.
         put(&queue, 4);
         let group = queue.next(&mut pace, None).expect("open");
         assert_eq!((group.group, group.puts, group.last), (vec![4], 1, 4));
@@ -202,7 +203,7 @@ mod tests {
         let group = queue.next(&mut pace, None).expect("one is left");
         assert_eq!((group.group, group.puts), (vec![1], 1));
         assert!(queue.next(&mut pace, None).is_none());
-        // Ends at once.
+        // Returns at once.
         queue.pause(Duration::from_hours(1));
     }
 }

@@ -1,4 +1,4 @@
-//! The free space of a file system, and the part of it that is left alone.
+//! Free space of a file system, and the reserve that stays unused.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -6,38 +6,39 @@ use std::path::Path;
 
 use rustix::fs::{StatVfs, fstatvfs, statvfs};
 
-/// The most that is left free where nothing is configured.
+/// Maximum default reserve, in bytes.
 const LARGEST_FLOOR: u64 = 64 << 20;
 
-/// What a file system has, in bytes.
+/// Space of a file system, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Space {
-    /// What may still be written without privileges.
+    /// Space available to unprivileged users.
     pub free: u64,
-    /// The size of the file system.
+    /// Total size of the file system.
     pub total: u64,
 }
 
 impl Space {
-    /// Looks at the file system of `path`.
+    /// Returns the space of the file system that contains `path`.
     ///
     /// # Errors
     ///
-    /// Those of `statvfs`.
+    /// `statvfs` failed.
     pub fn at(path: &Path) -> io::Result<Self> {
         Ok(statvfs(path)?.into())
     }
 
-    /// Looks at the file system of an open file or folder.
+    /// Returns the space of the file system that contains an open file or folder.
     ///
     /// # Errors
     ///
-    /// Those of `fstatvfs`.
+    /// `fstatvfs` failed.
     pub fn of(file: impl AsFd) -> io::Result<Self> {
         Ok(fstatvfs(file)?.into())
     }
 
-    /// Bytes to leave free: what is configured, else 64 MiB or a hundredth of the file system, whichever is less.
+    /// Returns the number of bytes to leave free: `configured`, or by default 64 MiB or 1% of the file system, whichever
+    /// is less.
     pub fn floor(self, configured: Option<u64>) -> u64 {
         configured.unwrap_or(LARGEST_FLOOR.min(self.total / 100))
     }
@@ -50,7 +51,7 @@ impl From<StatVfs> for Space {
     }
 }
 
-/// Whether a write failed because there is no room for it: on the disk, in a quota, or in a file of limited size.
+/// Returns whether a write failed for lack of space: on the disk, in a quota, or in a file of limited size.
 pub fn is_full(error: &io::Error) -> bool {
     use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
     matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)

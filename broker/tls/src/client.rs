@@ -1,4 +1,4 @@
-//! The side of a connection that calls: whom it trusts, who it is, and which server it means.
+//! Client side of a TLS connection: trusted authorities, the client's own certificate, and the expected server.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -13,19 +13,23 @@ use crate::problem::{Presented, TlsProblem, explain};
 use crate::provider;
 use crate::verifier::Remembering;
 
-/// Files of a client in PEM. Without any of them it trusts the authorities of the system and shows no certificate.
+/// PEM files of a client. By default, the client trusts the authorities of the system and presents no certificate.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TlsFiles {
-    /// Certificates of the authorities that are trusted, instead of those of the system.
+    /// Certificates of the trusted authorities, in place of those of the system.
     pub ca: Option<PathBuf>,
-    /// The client's certificate with its chain.
+    /// Certificate of the client, followed by its chain.
     pub certificate: Option<PathBuf>,
-    /// The private key of the certificate; without it in the same file.
+    /// Private key of the certificate. If `None`, the key is read from the file of the certificate.
     pub key: Option<PathBuf>,
 }
 
 impl TlsFiles {
-    /// The certificates of the authorities that are trusted: those of the file, else those of the system.
+    /// Returns the certificates of the trusted authorities, from the file if there is one, otherwise from the system.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read, or there are no authorities.
     pub fn authorities(&self) -> Result<Vec<CertificateDer<'static>>, ClientError> {
         let certificates = match &self.ca {
             Some(path) => read_certificates(path)?,
@@ -34,7 +38,11 @@ impl TlsFiles {
         if certificates.is_empty() { Err(ClientError::NoAuthorities) } else { Ok(certificates) }
     }
 
-    /// The client's certificate and key, where it has one.
+    /// Returns the client's certificate and key, if they are configured.
+    ///
+    /// # Errors
+    ///
+    /// A file cannot be read, or a key is configured without a certificate.
     pub fn identity(&self) -> Result<Option<Identity>, ClientError> {
         match (&self.certificate, &self.key) {
             (None, None) => Ok(None),
@@ -46,47 +54,48 @@ impl TlsFiles {
     }
 }
 
-/// Why there is no configuration for a client.
+/// Error of creating the TLS configuration of a client.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ClientError {
     /// A file cannot be used.
     #[error(transparent)]
     File(#[from] FileError),
-    /// A certificate of an authority cannot be trusted as such.
+    /// A certificate in the file of authorities cannot serve as a trust anchor.
     #[error("cannot trust a certificate in {}", path.display())]
     Authority {
-        /// The file.
+        /// File of the authorities.
         path: PathBuf,
-        /// What is wrong with the certificate.
+        /// Problem of the certificate.
         source: rustls::Error,
     },
-    /// The system knows no authorities.
+    /// The system has no certificates of authorities.
     #[error("this system has no certificates of authorities; name a file with them (`ca`)")]
     NoAuthorities,
-    /// There is a key without a certificate.
+    /// A key is configured without a certificate.
     #[error("{} is the key of a certificate that is not named", key.display())]
     KeyAlone {
-        /// The file of the key.
+        /// File of the key.
         key: PathBuf,
     },
-    /// Certificate and key do not go together, or are of a kind that is not known.
+    /// Certificate and key do not belong together, or are of an unsupported kind.
     #[error("cannot use the certificate in {} with the key in {}", certificate.display(), key.display())]
     Identity {
-        /// The file of the certificate.
+        /// File of the certificate.
         certificate: PathBuf,
-        /// The file of the key.
+        /// File of the key.
         key: PathBuf,
-        /// What is wrong with them.
+        /// Problem of the pair.
         source: rustls::Error,
     },
-    /// The host is none that a certificate could name.
+    /// The host is not one that a certificate could name.
     #[error("{0:?} is no host that a certificate could name")]
     ServerName(String),
 }
 
-/// The configuration for connections to one server, which remembers what certificate the server shows: errors tell about
-/// it. Connections that share it, or clones of it, resume the sessions of those before them.
+/// TLS configuration for connections to one server. It remembers the certificate that the server presents, so that errors
+/// can describe it. Connections that share this configuration, or clones of it, resume the TLS sessions of earlier
+/// connections.
 #[derive(Clone, Debug)]
 pub struct ClientTls {
     config: Arc<ClientConfig>,
@@ -95,8 +104,12 @@ pub struct ClientTls {
 }
 
 impl ClientTls {
-    /// Reads the files, so that a certificate which was renewed is used from the next connection on. Checks the server's
-    /// certificate for this host, a name or an IP address.
+    /// Reads the files, so a renewed certificate is used from the next call on. The server's certificate is checked for
+    /// `host`, a name or an IP address.
+    ///
+    /// # Errors
+    ///
+    /// A file cannot be used, there are no authorities, or a certificate cannot name the host.
     pub fn new(files: &TlsFiles, host: &str) -> Result<Self, ClientError> {
         let unknown = |_| ClientError::ServerName(host.to_owned());
         let server = match host.parse::<IpAddr>() {
@@ -122,23 +135,23 @@ impl ClientTls {
         Ok(Self { config: Arc::new(config), seen, server })
     }
 
-    /// The configuration, for a connection to [`server_name`](Self::server_name).
+    /// Returns the configuration of rustls, for a connection to [`server_name`](Self::server_name).
     pub fn config(&self) -> Arc<ClientConfig> {
         self.config.clone()
     }
 
-    /// The server whose certificate is expected.
+    /// Returns the name that the server's certificate must be valid for.
     pub fn server_name(&self) -> ServerName<'static> {
         self.server.clone()
     }
 
-    /// What an error of the connection means.
+    /// Explains an error of a connection with this configuration.
     pub fn explain(&self, error: &rustls::Error) -> TlsProblem {
         explain(error, &Presented { chain: self.seen.chain(), server: self.server.to_str().into_owned() })
     }
 }
 
-/// Whom a client trusts.
+/// Returns the authorities that a client trusts.
 fn authorities(files: &TlsFiles) -> Result<Arc<RootCertStore>, ClientError> {
     let Some(path) = &files.ca else { return system_authorities() };
     let mut roots = RootCertStore::empty();
@@ -149,7 +162,7 @@ fn authorities(files: &TlsFiles) -> Result<Arc<RootCertStore>, ClientError> {
     Ok(Arc::new(roots))
 }
 
-/// The authorities of the system, which are read once: there are some hundred of them.
+/// Returns the authorities of the system. They are read once per process, as there are some hundred of them.
 fn system_authorities() -> Result<Arc<RootCertStore>, ClientError> {
     static SYSTEM: OnceLock<Arc<RootCertStore>> = OnceLock::new();
     let roots = SYSTEM.get_or_init(|| {

@@ -1,5 +1,4 @@
-//! TLS by rustls and ring: what broker, client and gateways have in common. Certificates, keys and revocation lists are PEM
-//! files.
+//! TLS by rustls and ring, shared by broker, client and gateways. Certificates, keys and revocation lists are PEM files.
 
 mod client;
 mod files;
@@ -22,7 +21,7 @@ pub use server::{ClientFiles, Renewal, ServerFiles, ServerTls, ServerTlsError};
 pub use subject::{NameField, SubjectError, user_name};
 pub use warning::CertificateWarning;
 
-/// The cryptography of every configuration: ring.
+/// Returns the cryptography provider of every configuration: ring.
 pub fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }

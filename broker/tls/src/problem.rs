@@ -1,4 +1,4 @@
-//! What errors of TLS mean, in words for people.
+//! Explanations of TLS errors, in words for people.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -9,83 +9,83 @@ use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer as _;
 use x509_parser::time::ASN1Time;
 
-/// So many names of a certificate are told.
+/// Maximum number of names of a certificate in an error.
 const NAMES_TOLD: usize = 8;
 
-/// Why there is no TLS connection to a server.
+/// Reason why there is no TLS connection to a server.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TlsProblem {
-    /// No authority that is trusted has issued the server's certificate.
+    /// The server's certificate was not issued by a trusted authority.
     #[error("its certificate was issued by {issuer}, which this machine does not trust")]
     UnknownAuthority {
-        /// Who issued it, as the certificate says.
+        /// Issuer named in the certificate.
         issuer: String,
     },
-    /// The issuer of the server's certificate has the name of an authority that is trusted, and another key.
+    /// The issuer of the server's certificate has the name of a trusted authority, but another key.
     #[error(
         "its certificate was issued by another {issuer} than the one this machine trusts; has it been made anew?"
     )]
     RenewedAuthority {
-        /// Who issued it, as the certificate says.
+        /// Issuer named in the certificate.
         issuer: String,
     },
-    /// The server's certificate is for other names.
+    /// The server's certificate is valid for other names only.
     #[error("its certificate is for {names}, not for {server}")]
     OtherName {
-        /// The host that was asked for.
+        /// Host that the client wants to connect to.
         server: String,
-        /// The names and addresses of the certificate.
+        /// Names and addresses in the certificate.
         names: String,
     },
-    /// A certificate of the server is not valid at the time that this machine believes it is.
+    /// A certificate of the server has expired or is not valid yet, by this machine's clock.
     #[error(
         "its certificate is valid from {from} to {until} and this machine's clock says {now}: is the clock right?"
     )]
     NotNow {
-        /// The first moment of the certificate.
+        /// Start of the certificate's validity.
         from: String,
-        /// Its last moment.
+        /// End of the certificate's validity.
         until: String,
-        /// This machine's time.
+        /// Time of this machine's clock.
         now: String,
     },
-    /// The server shows the certificate of an authority as its own.
+    /// The server presents the certificate of an authority as its own.
     #[error(
         "it shows the certificate of an authority as its own; it needs one that the authority has issued"
     )]
     AuthorityItself,
-    /// The server lets nobody in without a certificate.
+    /// The server requires a client certificate.
     #[error("it lets in only clients that show a certificate")]
     CertificateRequired,
-    /// The server does not take the certificate of this client.
+    /// The server rejects the certificate of this client.
     #[error("it does not take this client's certificate: {0}")]
     CertificateRefused(&'static str),
-    /// What the server says is not TLS.
+    /// The server's reply is not TLS.
     #[error("it does not speak TLS")]
     NotTls,
-    /// The server ended the connection in the middle of the handshake.
+    /// The server closed the connection during the handshake.
     #[error("it closed the connection before TLS was agreed on")]
     Closed,
-    /// Anything else.
+    /// Other errors of TLS.
     #[error("{0}")]
     Other(Error),
 }
 
 impl TlsProblem {
-    /// Whether the same attempt may succeed later: clocks are set, and certificates renewed.
+    /// Returns whether a retry may succeed: clocks may be corrected, and certificates renewed.
     pub fn may_pass(&self) -> bool {
         matches!(self, Self::NotNow { .. })
     }
 }
 
-/// What a server has shown, and who was asked for.
+/// Certificate chain that a server presented, and the host that the client wanted.
 pub(crate) struct Presented {
     pub(crate) chain: Vec<CertificateDer<'static>>,
     pub(crate) server: String,
 }
 
-/// What an error means.
+/// Explains an error.
 pub(crate) fn explain(error: &Error, presented: &Presented) -> TlsProblem {
     let chain: Vec<X509Certificate<'_>> = presented
         .chain
@@ -114,7 +114,7 @@ pub(crate) fn explain(error: &Error, presented: &Presented) -> TlsProblem {
                 Some(own),
             ) => {
                 let now = now();
-                // It may be that of an authority between the server's and the one that is trusted.
+                // The invalid certificate may be that of an intermediate authority.
                 let is_wrong = |certificate: &&X509Certificate<'_>| {
                     let validity = certificate.validity();
                     now < validity.not_before.timestamp() || now > validity.not_after.timestamp()
@@ -156,26 +156,26 @@ pub(crate) fn explain(error: &Error, presented: &Presented) -> TlsProblem {
     }
 }
 
-/// This machine's time, in seconds since 1970.
+/// Returns the current time of this machine, in seconds since 1970.
 pub(crate) fn now() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
 }
 
-/// A time as those of certificates are written.
+/// Formats a time like those of certificates.
 fn time(seconds: i64) -> String {
     let written = ASN1Time::from_timestamp(seconds);
     written.map_or_else(|_| format!("{seconds} seconds after 1970"), |time| time.to_string())
 }
 
-/// Who issued a certificate; without escape sequences, since a server says so.
+/// Returns the issuer of a certificate, escaped, because the text comes from the server.
 fn issuer(certificate: &X509Certificate<'_>) -> String {
     let issuer = certificate.issuer().to_string();
     let told = if issuer.is_empty() { "nobody that it names".to_owned() } else { format!("{issuer:?}") };
     if certificate.issuer() == certificate.subject() { format!("{told} (itself)") } else { told }
 }
 
-/// The names and addresses of a certificate.
+/// Returns the names and addresses of a certificate.
 fn names(certificate: &X509Certificate<'_>) -> String {
     let alternative = certificate.subject_alternative_name().ok().flatten();
     let all = alternative.iter().flat_map(|extension| &extension.value.general_names);

@@ -1,8 +1,8 @@
-//! Failures of handshakes in plain words, for a server's log.
+//! Reasons of failed handshakes, in plain words for a server's log.
 
 use rustls::{AlertDescription, CertificateError, Error, InvalidMessage, PeerIncompatible};
 
-/// Why a client's handshake has failed: a clause without texts of the client.
+/// Returns the reason why a client's handshake has failed, as a clause that contains no text sent by the client.
 pub fn client_failure(error: &Error) -> &'static str {
     match error {
         Error::NoCertificatesPresented => "it has no client certificate, and this listener requires one",

@@ -1,47 +1,47 @@
-//! The user that a client certificate stands for.
+//! User names from client certificates.
 
 use rustls::pki_types::CertificateDer;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer as _;
 
-/// The part of a certificate that names its user.
+/// Field of a certificate that contains the user name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum NameField {
-    /// The common name of its subject.
+    /// Common name of the certificate's subject.
     #[default]
     CommonName,
-    /// The first DNS name or e-mail address of its subject alternative names.
+    /// First DNS name or e-mail address of the certificate's subject alternative names.
     AlternativeName,
 }
 
-/// Why a certificate names no user.
+/// Reason why a certificate does not name a user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SubjectError {
     /// The certificate cannot be parsed.
     #[error("the client certificate cannot be parsed")]
     Damaged,
-    /// It has no such name, or an empty one.
+    /// The certificate has no common name, or an empty one.
     #[error("the client certificate has no common name")]
     NoCommonName,
-    /// It has more than one common name: which of them was checked by its issuer, nobody can say.
+    /// The certificate has more than one common name, and it is unknown which of them its issuer has checked.
     #[error("the client certificate has several common names")]
     SeveralCommonNames,
-    /// It has no such name, or an empty one.
+    /// The certificate has no DNS name and no e-mail address, or empty ones.
     #[error("the client certificate has no DNS name and no e-mail address")]
     NoAlternativeName,
-    /// It is not text, or has control characters.
+    /// The name is not text, or contains control characters.
     #[error("the name in the client certificate is no text without control characters")]
     NotText,
 }
 
-/// The name of the user whom a certificate stands for. Which names may be users is not checked, but that it is text without
-/// control characters.
+/// Returns the user name from a certificate. The name is text without control characters; whether it is a valid user name
+/// is not checked.
 ///
 /// # Errors
 ///
-/// There is no such name, or not one alone.
+/// The certificate cannot be parsed, or the field is missing, ambiguous or not text.
 pub fn user_name(certificate: &CertificateDer<'_>, field: NameField) -> Result<String, SubjectError> {
     let (_, certificate) = X509Certificate::from_der(certificate).map_err(|_| SubjectError::Damaged)?;
     let name = match field {
@@ -72,7 +72,7 @@ fn alternative_name<'a>(certificate: &'a X509Certificate<'_>) -> Result<&'a str,
             GeneralName::DNSName(name) | GeneralName::RFC822Name(name) if !name.is_empty() => {
                 return Ok(name);
             }
-            // Not to be passed over: the next one is not what its issuer named first.
+            // An invalid name is not skipped: the name after it would not be the one that the issuer put first.
             GeneralName::Invalid(..) => return Err(SubjectError::NotText),
             _ => {}
         }
@@ -135,7 +135,8 @@ mod tests {
 
     #[test]
     fn several_common_names_are_refused() {
-        // rcgen writes one of each kind: the organization's type becomes that of a common name (2.5.4.10 to 2.5.4.3).
+        // rcgen writes one name of each kind: changing the type of the organization (2.5.4.10) to common name (2.5.4.3)
+        // makes a second one.
         let mut der = certificate("ada", vec![]).to_vec();
         let organization = [0x06, 0x03, 0x55, 0x04, 0x0a];
         let places: Vec<_> = (0..der.len() - 5).filter(|at| der[*at..at + 5] == organization).collect();

@@ -1,4 +1,4 @@
-//! A check of servers' certificates that remembers them.
+//! Verifier of server certificates that remembers the presented chain.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{DigitallySignedStruct, Error, SignatureScheme};
 
-/// Decides as rustls does. What the server has shown is kept, because rustls gives it away only where it was accepted.
+/// Wrapper around the verifier of rustls. It keeps the presented chain, which rustls exposes only for accepted certificates.
 #[derive(Debug)]
 pub(crate) struct Remembering {
     verifier: Arc<WebPkiServerVerifier>,
@@ -20,7 +20,7 @@ impl Remembering {
         Self { verifier, chain: Mutex::default() }
     }
 
-    /// What the server of the last handshake has shown, its own certificate first.
+    /// Returns the chain that the server presented in the last handshake, its own certificate first.
     pub(crate) fn chain(&self) -> Vec<CertificateDer<'static>> {
         self.chain.lock().clone()
     }

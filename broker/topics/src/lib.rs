@@ -1,16 +1,16 @@
-//! MQTT topics and topic filters: which are valid, and which filter matches which topic (MQTT 5, 4.7). Broker and
-//! client share these rules; filters are taken without their `$share/GROUP/`.
+//! MQTT topics and topic filters: validation and matching (MQTT 5, 4.7). Shared by broker and client; filters are passed
+//! without `$share/GROUP/`.
 
 /// Maximum length of a topic or filter, in bytes (MQTT 5, 1.5.4).
 const MAX_TOPIC_BYTES: usize = u16::MAX as usize;
 
-/// Whether a text is a topic that may be published to (MQTT 5, 4.7.1 and 4.7.3).
+/// Returns whether a text is a valid topic to publish to (MQTT 5, 4.7.1 and 4.7.3).
 pub fn is_topic(text: &str) -> bool {
-    // By bytes: the broker asks this of every PUBLISH.
+    // Checks bytes, not characters, for speed: the broker calls this for every PUBLISH.
     !text.is_empty() && text.len() <= MAX_TOPIC_BYTES && !text.bytes().any(|b| matches!(b, b'+' | b'#' | 0))
 }
 
-/// Whether a text is a filter, with wildcards only where the standard allows them (MQTT 5, 4.7.1).
+/// Returns whether a text is a valid filter, with wildcards only where the standard allows them (MQTT 5, 4.7.1).
 pub fn is_filter(text: &str) -> bool {
     let mut levels = text.split('/').peekable();
     let mut fits = !text.is_empty() && text.len() <= MAX_TOPIC_BYTES && !text.contains('\0');
@@ -24,18 +24,18 @@ pub fn is_filter(text: &str) -> bool {
     fits
 }
 
-/// Splits off the first level of a topic or filter; the rest is `None` behind the last one.
+/// Splits off the first level of a topic or filter; the rest is `None` if that was the last level.
 pub fn split_level(text: &str) -> (&str, Option<&str>) {
-    // Levels are short: a loop over their bytes costs less than a search that is made for long texts.
+    // Levels are short: a loop over their bytes is faster than a search that is optimized for long texts.
     match text.bytes().position(|byte| byte == b'/') {
         Some(at) => (&text[..at], Some(&text[at + 1..])),
         None => (text, None),
     }
 }
 
-/// Whether a filter matches a topic (MQTT 5, 4.7).
+/// Returns whether a filter matches a topic (MQTT 5, 4.7).
 pub fn matches(filter: &str, topic: &str) -> bool {
-    // A wildcard at the beginning is not meant for `$SYS` and its like [MQTT-4.7.2-1].
+    // A wildcard in the first level does not match topics that begin with `$`, such as `$SYS` [MQTT-4.7.2-1].
     if topic.starts_with('$') && filter.starts_with(['+', '#']) {
         return false;
     }
@@ -51,9 +51,9 @@ pub fn matches(filter: &str, topic: &str) -> bool {
     levels.next().is_none()
 }
 
-/// Whether a filter matches every topic that another filter matches.
+/// Returns whether a filter matches every topic that another filter matches.
 pub fn covers(filter: &str, other: &str) -> bool {
-    // A wildcard at the beginning is not meant for `$SYS` and its like [MQTT-4.7.2-1].
+    // A wildcard in the first level does not match topics that begin with `$`, such as `$SYS` [MQTT-4.7.2-1].
     if other.starts_with('$') && filter.starts_with(['+', '#']) {
         return false;
     }
@@ -69,7 +69,7 @@ pub fn covers(filter: &str, other: &str) -> bool {
     levels.next().is_none()
 }
 
-/// Whether any topic matches both filters.
+/// Returns whether there is a topic that matches both filters.
 pub fn overlap(one: &str, other: &str) -> bool {
     let (mut ones, mut others) = (one.split('/'), other.split('/'));
     let special = |filter: &str| filter.starts_with('$');

@@ -1,10 +1,10 @@
-//! What stands in `#[interface(…)]` and `#[method(…)]`, and what doc comments say.
+//! Parser of `#[interface(…)]`, `#[method(…)]` and doc comments.
 
 use syn::parse::{Parse, ParseStream};
 use syn::punctuated::Punctuated;
 use syn::{Attribute, Expr, ExprLit, Ident, Lit, LitInt, LitStr, Meta, Token, Type, parenthesized};
 
-/// `#[interface(…)]`.
+/// Arguments of `#[interface(…)]`.
 #[derive(Default)]
 pub(crate) struct Interface {
     pub(crate) version: Option<LitStr>,
@@ -51,7 +51,7 @@ impl Parse for Interface {
     }
 }
 
-/// `#[method(…)]`.
+/// Arguments of `#[method(…)]`.
 #[derive(Default)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a word that stands there or not")]
 pub(crate) struct Method {
@@ -64,7 +64,7 @@ pub(crate) struct Method {
 }
 
 impl Method {
-    /// Takes `#[method(…)]` out of a method's attributes.
+    /// Removes `#[method(…)]` from the attributes of a method, and parses it.
     pub(crate) fn take(attributes: &mut Vec<Attribute>) -> syn::Result<Self> {
         let mut method = Self::default();
         let mut kept = Vec::new();
@@ -77,7 +77,7 @@ impl Method {
                 if meta.path.is_ident("idempotent") {
                     method.idempotent = true;
                 } else if meta.path.is_ident("read_only") {
-                    // What changes nothing may be carried out twice.
+                    // A method that changes nothing may be executed twice.
                     (method.read_only, method.idempotent) = (true, true);
                 } else if meta.path.is_ident("once") {
                     method.once = true;
@@ -108,7 +108,7 @@ impl Method {
     }
 }
 
-/// The first paragraph of a doc comment, in one line.
+/// Returns the first paragraph of a doc comment, in one line.
 pub(crate) fn summary(attributes: &[Attribute]) -> String {
     let mut words: Vec<String> = Vec::new();
     for attribute in attributes {

@@ -1,4 +1,4 @@
-//! From a trait to what it gives.
+//! Expansion of a trait into its interface, proxy and object.
 
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
@@ -9,23 +9,23 @@ use syn::{
 
 use crate::attributes::{Interface, Method, summary};
 
-/// One method, taken apart.
+/// Parsed method.
 struct Parts {
     function: TraitItemFn,
     settings: Method,
     summary: String,
-    /// The name on the bus.
+    /// Name on the bus.
     name: String,
     inputs: Vec<Input>,
     result: Type,
-    /// Where the result is a stream.
+    /// Items of the stream; `None` if the result is not a stream.
     items: Option<Items>,
 }
 
-/// The items of a stream.
+/// Items of a stream.
 struct Items {
     of: Type,
-    /// Whether each may be an error instead.
+    /// Whether the item type is `Result<T, Fault>`.
     fallible: bool,
 }
 
@@ -34,7 +34,7 @@ struct Input {
     kind: Kind,
 }
 
-/// What a type of a parameter means.
+/// Kind of a parameter, by its type.
 enum Kind {
     Context { by_reference: bool },
     Binary,
@@ -135,7 +135,7 @@ fn is_named(of: &Type, name: &str) -> bool {
     matches!(of, Type::Path(path) if path.path.segments.last().is_some_and(|s| s.ident == name))
 }
 
-/// The error of `Result<…, E>`.
+/// Returns `E` of `Result<…, E>`.
 fn error(output: &Type) -> Option<&Type> {
     let Type::Path(path) = output else { return None };
     let PathArguments::AngleBracketed(arguments) = &path.path.segments.last()?.arguments else { return None };
@@ -145,7 +145,7 @@ fn error(output: &Type) -> Option<&Type> {
     })
 }
 
-/// `T` of `Name<T, …>`.
+/// Returns `T` of `Name<T, …>`.
 fn inside<'a>(of: &'a Type, name: &str) -> Option<&'a Type> {
     let Type::Path(path) = of else { return None };
     let last = path.path.segments.last().filter(|s| s.ident == name)?;
@@ -156,7 +156,7 @@ fn inside<'a>(of: &'a Type, name: &str) -> Option<&'a Type> {
     })
 }
 
-/// What `impl Stream<Item = T>` gives; `None` for another type.
+/// Returns the items of `impl Stream<Item = T>`; `None` for another type.
 fn items(result: &Type) -> syn::Result<Option<Items>> {
     let Type::ImplTrait(of) = result else { return Ok(None) };
     let item = of.bounds.iter().find_map(|bound| {
@@ -177,7 +177,7 @@ fn items(result: &Type) -> syn::Result<Option<Items>> {
     }))
 }
 
-/// The trait itself, its futures fit to be sent between threads.
+/// Generates the trait itself, with futures that are `Send`.
 fn declare(item: &ItemTrait, methods: &[Parts]) -> TokenStream {
     let ItemTrait { attrs, vis, ident, .. } = item;
     let supertraits = &item.supertraits;
@@ -260,7 +260,7 @@ fn proxy(item: &ItemTrait, methods: &[Parts]) -> TokenStream {
         #vis struct #name(::rantai_client::Proxy);
 
         impl #name {
-            /// The object of this name.
+            /// Creates a proxy for the object with this name.
             #vis fn new(client: &::rantai_client::Client, object: &str) -> Self {
                 Self(client.object(object))
             }

@@ -1,4 +1,4 @@
-//! The attribute `interface` of `rantai-client`.
+//! The attribute macro `interface` of `rantai-client`.
 
 mod attributes;
 mod expand;
@@ -6,19 +6,19 @@ mod expand;
 use proc_macro::TokenStream;
 use syn::parse_macro_input;
 
-/// Makes a trait the interface of an object.
+/// Turns a trait into the interface of an object.
 ///
-/// Beside the trait `Name` itself it gives
+/// In addition to the trait `Name` itself, the macro generates
 ///
-/// * `NameProxy`, which calls an object of this interface with the methods' own types,
-/// * `NameObject<T>`, which serves any `T: Name`: it reads parameters, checks them, and writes results,
-/// * the JSON schemas of all of it, from the Rust types (`schemars::JsonSchema`).
+/// * `NameProxy`, a typed client for objects with this interface,
+/// * `NameObject<T>`, which serves any `T: Name`: it parses and checks parameters, and serializes results,
+/// * the JSON schemas of parameters, results and events, from the Rust types (`schemars::JsonSchema`).
 ///
-/// Every method is `async fn name(&self, …) -> Result<T, Fault>`, or `… -> Result<impl Stream<Item = T>, Fault>` for a result that
-/// comes item by item; an item of type `Result<T, Fault>` may be an error, which ends it. The proxy gives `Items<T>` of such a
-/// method. A parameter of type `Option<…>` may be left
-/// out; one of type `Binary`, and a result of that type, is bytes; one of type `Context` is no parameter but what
-/// stands around the call. Doc comments become summaries.
+/// Every method is `async fn name(&self, …) -> Result<T, Fault>`, or `… -> Result<impl Stream<Item = T>, Fault>` for a
+/// streamed result. If the items have the type `Result<T, Fault>`, an error item ends the stream. For such a method the
+/// proxy returns `Items<T>`. A parameter of type `Option<…>` is optional. Parameters and results of type `Binary` are raw
+/// bytes. A parameter of type `Context` is not sent: it gives the method the context of the call. Doc comments become
+/// summaries.
 ///
 /// ```ignore
 /// /// Arithmetic on two numbers.
@@ -30,10 +30,13 @@ use syn::parse_macro_input;
 /// }
 /// ```
 ///
-/// On the trait: `version`, `tags(…)`, `event(name: Type)` and `state(name: Type)` (its last value is kept). On a
-/// method: `idempotent` (it may be carried out twice), `read_only` (it changes nothing, and is idempotent) or `once` (it may not, even where the node ends and begins again:
-/// it keeps a journal), `secret` (its result is neither logged nor kept on disk, by the ledger for one),
-/// `time_limit_ms = N`, `name = "…"` where the name on the bus is another one.
+/// Arguments for the trait: `version`, `tags(…)`, `event(name: Type)` and `state(name: Type)` (an event whose last value
+/// is retained).
+///
+/// Arguments for a method: `idempotent` (it may be executed twice), `read_only` (it changes nothing, which implies
+/// `idempotent`) or `once` (it must not be executed twice, even if the node restarts: the node keeps a journal), `secret`
+/// (its result is neither logged nor stored on disk, for example by the ledger), `time_limit_ms = N`, and `name = "…"`
+/// for another name on the bus.
 #[proc_macro_attribute]
 pub fn interface(arguments: TokenStream, item: TokenStream) -> TokenStream {
     let settings = parse_macro_input!(arguments as attributes::Interface);

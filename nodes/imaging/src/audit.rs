@@ -1,4 +1,4 @@
-//! Who asked for what, when, and what came of it: a line of JSON each. Secrets are not in it.
+//! Audit log: caller, method, time and outcome of each request, as one line of JSON. It does not contain secrets.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
@@ -9,17 +9,17 @@ use chrono::{SecondsFormat, Utc};
 use parking_lot::Mutex;
 use serde_json::json;
 
-/// The largest file, in bytes; what was before it is kept beside it, once.
+/// Size at which the file is rotated, in bytes; one older file is kept, with the suffix `.1`.
 const LARGEST: u64 = 64 << 20;
 
-/// The log.
+/// Audit log, as a file that is opened at the first entry.
 #[derive(Debug)]
 pub(super) struct Audit {
     path: PathBuf,
     file: Mutex<Option<File>>,
 }
 
-/// A line of it.
+/// Entry of the audit log.
 #[derive(Clone, Debug)]
 pub(super) struct Line<'a> {
     pub(super) who: &'a str,
@@ -27,7 +27,7 @@ pub(super) struct Line<'a> {
     pub(super) args: &'a [&'a str],
     pub(super) status: u16,
     pub(super) message: Option<&'a str>,
-    /// How long it took, in milliseconds.
+    /// Duration of the request, in milliseconds.
     pub(super) took_ms: u64,
 }
 
@@ -36,7 +36,7 @@ impl Audit {
         Self { path, file: Mutex::default() }
     }
 
-    /// Appends a line, and has it on disk. Where that fails it is told in the program's own log.
+    /// Appends an entry and syncs it to disk. If that fails, the entry goes to the log of the process.
     pub(super) fn write(&self, line: &Line<'_>) {
         let mut told = json!({
             "time": Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true),

@@ -1,16 +1,16 @@
-//! Methods by their names, with arguments as on a command line: which there are, and how many each takes. Checked
-//! where they are carried out, whoever has checked them before.
+//! Methods by name, with arguments as on a command line: the known methods and their numbers of arguments. Arguments are
+//! checked here even if the caller has checked them before.
 
 use rantai_client::wire::fault::Fault;
 
 use super::reply::{Problem, Status};
 use super::settings::ImagingSettings;
 
-/// The longest argument, in bytes, and how many there may be at all.
+/// Maximum length of the method and of each argument, in bytes, and maximum number of arguments.
 const LONGEST: usize = 1 << 10;
 const MOST: usize = 16;
 
-/// What there is: a method, the fewest and the most arguments, and whether it changes anything.
+/// Methods: name, minimum and maximum number of arguments, and whether the method changes anything.
 const METHODS: [(&str, usize, usize, bool); 12] = [
     ("provision", 1, 3, true),
     ("detach_node", 1, 1, true),
@@ -26,7 +26,7 @@ const METHODS: [(&str, usize, usize, bool); 12] = [
     ("remove_image", 1, 1, true),
 ];
 
-/// A method and its arguments.
+/// Requested method and its arguments.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Asked {
     pub(super) method: String,
@@ -34,7 +34,7 @@ pub(super) struct Asked {
 }
 
 impl Asked {
-    /// As it came.
+    /// Creates a request; fails if the method or the arguments are too long.
     pub(super) fn new(method: &str, args: Vec<String>) -> Result<Self, Fault> {
         if method.len() > LONGEST || args.len() > MOST || args.iter().any(|arg| arg.len() > LONGEST) {
             return Err(Fault::too_large(LONGEST));
@@ -42,7 +42,7 @@ impl Asked {
         Ok(Self { method: method.to_owned(), args })
     }
 
-    /// Of a typed method: what is left out ends the list.
+    /// Creates a request of a typed method, whose arguments end at the first `None`.
     pub(super) fn typed(method: &str, args: Vec<Option<String>>) -> Result<Self, Fault> {
         Self::new(method, args.into_iter().map_while(|arg| arg).collect())
     }
@@ -52,7 +52,7 @@ impl Asked {
     }
 }
 
-/// The arguments, with what is meant where one is left out.
+/// Returns the arguments, with defaults in place of missing ones.
 pub(super) fn arguments(asked: &Asked, settings: &ImagingSettings) -> Result<[String; 3], Problem> {
     let Asked { method, args } = asked;
     let known = METHODS.iter().find(|(name, ..)| name == method);

@@ -1,4 +1,4 @@
-//! The imaging server as a kind of a configuration.
+//! Imaging server as an object kind of nodes.toml.
 
 use rantai_client::error_chain;
 use rantai_nodes::kind::{Building, Configured, Kind};

@@ -1,18 +1,18 @@
-//! Disks for machines: images are cloned, and the clones handed out.
+//! Disks for machines: the object clones images and exports the clones to nodes.
 //!
-//! | Room | What |
+//! | Module | Contents |
 //! |---|---|
-//! | [`service`] | The object, and every request once |
-//! | `wanted` | What a request asks for, who may, and what is possible |
-//! | `work` | An operation carried out, step by step |
+//! | [`service`] | The object, and deduplication of requests |
+//! | `wanted` | Interpretation of requests: the operation, permissions, preconditions |
+//! | `work` | Execution of an operation, step by step |
 //! | `commands` | Methods by name, with arguments as on a command line |
-//! | `operation` | What is to be done, in steps that can be taken back or done again |
-//! | `state`, `audit` | What is known on disk, and who did what |
-//! | `locks`, `names` | Who is at what; names that lead nowhere else |
+//! | `operation` | Operations, with steps that can be undone or repeated |
+//! | `state`, `audit` | State on disk, and the audit log |
+//! | `locks`, `names` | Locks of nodes, images and snapshots; safe names |
 //! | [`storage`] | Images, snapshots and disks: a folder |
-//! | [`targets`] | How a disk is handed out |
-//! | [`reply`], [`settings`] | What is answered, and what is configured |
-//! | `kind` | The object of an entry in nodes.toml |
+//! | [`targets`] | Export of disks, as files or over iSCSI |
+//! | [`reply`], [`settings`] | Replies and configuration |
+//! | `kind` | The object kind of an entry in nodes.toml |
 
 mod audit;
 mod commands;

@@ -1,11 +1,11 @@
-//! Who is at what: an operation has what it changes for itself, and whoever comes meanwhile is told so.
+//! Shared and exclusive locks by name. An operation locks what it uses; conflicting requests are refused, not queued.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-/// Names, and who is at them.
+/// Table of locked names.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Locks {
     held: Arc<Mutex<HashMap<String, Held>>>,
@@ -13,13 +13,13 @@ pub(super) struct Locks {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Held {
-    /// By one, who changes it.
+    /// By one operation, which changes it.
     Alone,
-    /// By so many, who read it.
+    /// By this number of operations, which read it.
     Together(usize),
 }
 
-/// What an operation needs of a name.
+/// Lock that an operation needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Need {
     pub(super) name: String,
@@ -36,7 +36,7 @@ impl Need {
     }
 }
 
-/// Names that are held until this is dropped.
+/// Locks of an operation, released on drop.
 #[derive(Debug)]
 pub(super) struct Guard {
     locks: Locks,
@@ -44,7 +44,7 @@ pub(super) struct Guard {
 }
 
 impl Locks {
-    /// All of them, or the name that somebody else is at.
+    /// Locks all names, or returns the first name that is locked by another operation.
     pub(super) fn take(&self, needs: Vec<Need>) -> Result<Guard, String> {
         let mut held = self.held.lock();
         let free = |need: &Need| match held.get(&need.name) {

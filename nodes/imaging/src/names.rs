@@ -1,15 +1,15 @@
-//! Names of nodes, images and snapshots: each is one file's name, and is taken to the letter.
+//! Validation of the names of nodes, images and snapshots. Each name is used literally as a file name.
 
 use super::reply::{Problem, Status};
 
-/// The longest name, in bytes.
+/// Maximum length of a name, in bytes.
 const LONGEST: usize = 64;
 
-/// An image's or a snapshot's name.
+/// Checks the name of an image, a snapshot or a file.
 pub(super) fn file(what: &str, name: &str) -> Result<(), Problem> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
     let begins = name.starts_with(|c: char| c.is_ascii_alphanumeric());
-    // What is being written ends so.
+    // Names of incomplete files have this suffix.
     if begins && name.len() <= LONGEST && name.chars().all(allowed) && !has_suffix(name) {
         return Ok(());
     }
@@ -22,7 +22,7 @@ fn has_suffix(name: &str) -> bool {
     name.to_ascii_lowercase().ends_with(super::storage::PART)
 }
 
-/// A node's name, which is part of an iSCSI name too: those have no capital letters (RFC 3722).
+/// Checks the name of a node, which is also part of an iSCSI name, where capital letters are not allowed (RFC 3722).
 pub(super) fn node(name: &str) -> Result<(), Problem> {
     let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || ".-".contains(c);
     let begins = name.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit());

@@ -1,4 +1,4 @@
-//! An operation: what is to be done, in steps that can be taken back or done again.
+//! Operations: changes in steps that can be undone or repeated.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use super::reply::{Problem, Status};
 use super::storage::{Progress, Storage, StorageError};
 use super::targets::{Access, Handed, Target, TargetError};
 
-/// What is to be done. It has everything in it that its steps need, also after a crash.
+/// Change to make. It contains everything that its steps need, including after a crash.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "method", rename_all = "snake_case")]
 pub(super) enum Intent {
@@ -51,7 +51,7 @@ pub(super) enum Intent {
     },
 }
 
-/// One thing that is done as a whole.
+/// Step of an operation, which is done or undone as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
     MakeDisk,
@@ -66,25 +66,25 @@ pub(super) enum Step {
     RemoveImage,
 }
 
-/// An operation that has begun and not ended, as it is on disk.
+/// Operation in progress, as stored on disk.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Operation {
     pub(super) id: u64,
-    /// What a repeat of the request is recognised by.
+    /// Key of the request, by which a repeated request is recognised.
     pub(super) key: Option<String>,
-    /// What the request asked for, word by word.
+    /// Method and arguments of the request, by which reuse of its key for another request is detected.
     pub(super) print: String,
-    /// Who asked for it.
+    /// Caller of the request.
     pub(super) who: String,
     pub(super) began_ms: u64,
     pub(super) intent: Intent,
-    /// The step that has begun.
+    /// Index of the last step that has begun.
     pub(super) step: usize,
-    /// A step has failed: the way back is the only one left.
+    /// Whether a step has failed, so that the operation can only be undone.
     pub(super) undoing: bool,
 }
 
-/// What the steps of an operation have made.
+/// Results of the steps of an operation.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Made {
     pub(super) handed: Option<Handed>,
@@ -92,7 +92,7 @@ pub(super) struct Made {
     pub(super) bytes: u64,
 }
 
-/// By which the steps are done.
+/// Storage and target that execute the steps.
 #[derive(Clone)]
 pub(super) struct Hands {
     pub(super) storage: Arc<dyn Storage>,
@@ -117,7 +117,7 @@ impl From<TargetError> for Problem {
 }
 
 impl Intent {
-    /// What it is called.
+    /// Returns the name of the method.
     pub(super) fn method(&self) -> &'static str {
         match self {
             Self::Provision { .. } => "provision",
@@ -131,7 +131,7 @@ impl Intent {
         }
     }
 
-    /// What it was asked for with, without secrets.
+    /// Returns the arguments of the request, without secrets.
     pub(super) fn args(&self) -> Vec<&str> {
         match self {
             Self::Provision { node, image, snapshot, .. } => vec![node, image, snapshot],
@@ -146,7 +146,7 @@ impl Intent {
         }
     }
 
-    /// What nobody else may change meanwhile, or be at.
+    /// Returns the locks that the operation needs.
     pub(super) fn needs(&self) -> Vec<Need> {
         let image = |name: &str| format!("image {name}");
         let snapshot = |image: &str, name: &str| format!("snapshot {image}/{name}");
@@ -186,15 +186,14 @@ impl Intent {
         }
     }
 
-    /// Whether it is gone on with after a crash: what takes something away is done again until it is gone. All else
-    /// is taken back.
+    /// Returns whether the operation is completed after a crash, because it removes something. All other operations are undone.
     pub(super) fn is_resumed(&self) -> bool {
         matches!(self, Self::DetachNode { .. } | Self::RemoveSnaps { .. } | Self::RemoveImage { .. })
     }
 }
 
 impl Hands {
-    /// Does a step.
+    /// Executes a step.
     pub(super) fn run(
         &self,
         intent: &Intent,
@@ -233,7 +232,7 @@ impl Hands {
         Ok(())
     }
 
-    /// Takes a step back, done or not.
+    /// Undoes a step, whether it was completed or not.
     pub(super) fn undo(&self, intent: &Intent, step: Step) -> Result<(), Problem> {
         let Self { storage, target } = self;
         match (step, intent) {
@@ -245,7 +244,7 @@ impl Hands {
             (Step::Import, Intent::Import { image, .. }) => storage.remove_image(image)?,
             (Step::Export, Intent::Export { file, .. }) => storage.remove_export(file)?,
             (Step::Rename, Intent::Rename { image, to }) => storage.rename(to, image)?,
-            // What was taken away stays so.
+            // Removals are not undone.
             _ => {}
         }
         Ok(())

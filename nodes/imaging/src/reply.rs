@@ -1,4 +1,4 @@
-//! What imaging answers: a status of its own in every reply.
+//! Replies of imaging, each of which contains a status code of its own.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -36,36 +36,36 @@ pub struct Disk {
     pub secret: String,
 }
 
-/// Why nothing came of a request.
+/// Status codes of requests that fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
-    /// There is one of that name.
+    /// The name exists already.
     Exists = 401,
-    /// The caller may not.
+    /// The caller is not permitted to do this.
     Denied = 403,
-    /// There is none of that name.
+    /// The name does not exist.
     NotFound = 404,
     /// The image has snapshots.
     HasSnapshots = 405,
-    /// Somebody is at it.
+    /// Another operation uses it, or the state cannot be written at the moment.
     Busy = 409,
-    /// There is no such method, or it is not possible here.
+    /// The method does not exist or is not supported here.
     Unsupported = 410,
-    /// An argument too few or too many, or one that is none; a quota.
+    /// The number of arguments is wrong, an argument is not valid, or a quota would be exceeded.
     OutOfRange = 411,
-    /// The node has a disk, or has none.
+    /// The node already has a disk, or has none.
     Target = 440,
-    /// Something has failed.
+    /// A step failed.
     Failed = 500,
 }
 
-/// Why nothing came of a request, and a text for people.
+/// Error of a request: a status and a text for people.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{text}")]
 pub struct Problem {
-    /// Which of them.
+    /// Status code of the reply.
     pub status: Status,
-    /// For people.
+    /// Text for people.
     pub text: String,
 }
 

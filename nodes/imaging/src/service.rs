@@ -1,4 +1,4 @@
-//! The object: requests become operations, each of them done as a whole or not at all, and once.
+//! The imaging object: turns requests into operations, each of which is executed at most once, and completely or not at all.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -96,7 +96,7 @@ pub trait Imaging {
     async fn command(&self, method: String, args: Vec<String>, context: Context) -> Result<Reply, Fault>;
 }
 
-/// The server; cheap to clone.
+/// Imaging server; cheap to clone.
 #[derive(Clone)]
 pub struct Server {
     pub(super) shared: Arc<Shared>,
@@ -107,9 +107,9 @@ pub(super) struct Shared {
     environment: Environment,
     opened: OnceLock<Opened>,
     pub(super) locks: Locks,
-    /// Requests that are being carried out, by what they are recognised by.
+    /// Requests in progress, by their keys.
     pub(super) running: Mutex<HashMap<String, Running>>,
-    /// What operations hold that could not be ended: for as long as the process runs.
+    /// Locks of operations that could be neither completed nor undone, held until the process ends.
     pub(super) stuck: Mutex<Vec<Guard>>,
 }
 
@@ -125,17 +125,17 @@ pub(super) struct Running {
     ended: watch::Receiver<Option<Reply>>,
 }
 
-/// Why it cannot be served.
+/// Error of opening the server.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
-    /// Its folder cannot be used.
+    /// The folder cannot be used.
     #[error("cannot use the folder of images and disks")]
     Folder(#[from] std::io::Error),
-    /// Its state cannot be read.
+    /// The state cannot be read.
     #[error("cannot open state.redb")]
     State(#[from] DiskError),
-    /// Disks cannot be handed out.
+    /// The target cannot be started.
     #[error(transparent)]
     Target(#[from] super::targets::TargetError),
 }
@@ -147,7 +147,7 @@ impl std::fmt::Debug for Server {
 }
 
 impl Server {
-    /// One that is not open yet.
+    /// Creates a server that is not open yet.
     pub fn new(settings: ImagingSettings) -> Self {
         let shared = Shared {
             settings,
@@ -160,11 +160,11 @@ impl Server {
         Self { shared: Arc::new(shared) }
     }
 
-    /// Opens the folder, ends what a crash has left, and hands the disks out again. Blocks.
+    /// Opens the folder, completes or undoes operations that a crash has interrupted, and exports the disks again. Blocks.
     ///
     /// # Errors
     ///
-    /// Where it cannot be used.
+    /// The folder or the state cannot be used, or the target cannot be started.
     pub fn open(&self) -> Result<(), OpenError> {
         let settings = &self.shared.settings;
         let storage = Arc::new(Folder::open(&settings.folder)?);
@@ -172,16 +172,16 @@ impl Server {
         self.open_with(storage, target)
     }
 
-    /// The same with a storage and a target of one's own.
+    /// Same as [`open`](Self::open), with another storage and target.
     ///
     /// # Errors
     ///
-    /// As [`open`](Self::open).
+    /// Same as [`open`](Self::open).
     pub fn open_with(&self, storage: Arc<dyn Storage>, target: Arc<dyn Target>) -> Result<(), OpenError> {
         self.open_on(commit::file(&self.shared.settings.folder.join("state.redb")), storage, target)
     }
 
-    /// The same with the state on a storage of one's own too.
+    /// Same as [`open_with`](Self::open_with), with another storage of the state.
     pub(super) fn open_on(
         &self,
         state: Opener,
@@ -209,7 +209,7 @@ impl Server {
         Ok(())
     }
 
-    /// Milliseconds since 1970.
+    /// Returns the current time, in milliseconds since 1970.
     pub(super) fn now(&self) -> u64 {
         self.shared.environment.now_ms()
     }
@@ -219,21 +219,22 @@ impl Server {
         self.shared.opened.get().ok_or_else(closed)
     }
 
-    /// Everything goes this way, whichever form it came in.
+    /// Handles a request, typed or by name.
     async fn asked(&self, asked: Asked, context: &Context) -> Result<Reply, Fault> {
         let began = Instant::now();
         let who = context.caller_text();
         let print = format!("{} {}", asked.method, json!(asked.args));
         let key = context.correlation.as_ref().filter(|bytes| bytes.len() >= 16).map(|bytes| hex(bytes));
         let key = key.filter(|_| asked.changes());
-        // Nobody is told what came of a request of another user, even by its correlation.
+        // The key contains the user, so that users cannot obtain replies to each other's requests, even if they know the
+        // correlation.
         let key = key.map(|key| context.caller().map_or_else(|| key.clone(), |user| format!("{user}/{key}")));
         if let Some(key) = &key
             && let Some(reply) = self.before(key, &print).await?
         {
             return Ok(reply);
         }
-        // Between the look and this another may have come: of two the second waits for the first.
+        // Another task may have registered the same request since the check above: the second one waits for the first.
         let told = match &key {
             Some(key) => match self.first(key, &print) {
                 Some(told) => Some(told),
@@ -252,12 +253,12 @@ impl Server {
             told,
             progress: Telling::new(context.clone()),
         };
-        // Whoever called may go: what has begun is brought to its end.
+        // The operation runs in its own task, so that it is completed even if the caller is gone.
         let done = tokio::spawn(work.carry_out()).await;
         done.map_err(|_| Fault::new(Code::BROKEN_OBJECT, "the method panicked"))
     }
 
-    /// Whoever is the first with this request; nothing where another is.
+    /// Registers a request in progress, and returns the sender of its reply; `None` if the same key is registered already.
     fn first(&self, key: &str, print: &str) -> Option<watch::Sender<Option<Reply>>> {
         let mut running = self.shared.running.lock();
         if running.contains_key(key) {
@@ -268,7 +269,7 @@ impl Server {
         Some(told)
     }
 
-    /// What came of the same request before, or comes of it now.
+    /// Returns the reply to an earlier request with this key, and waits for it if that request is still in progress.
     async fn before(&self, key: &str, print: &str) -> Result<Option<Reply>, Fault> {
         let other = || Fault::new(Code::IDENTITY_REUSED, "the identity was used for another request");
         let running = self.shared.running.lock().get(key).cloned();
@@ -305,7 +306,7 @@ pub(super) fn time(ms: u64) -> Option<String> {
 macro_rules! ask {
     ($server:expr, $method:literal, $context:expr, [$($argument:expr),*]) => {{
         let given: Vec<Option<String>> = vec![$($argument),*];
-        // An argument that is left out ends the list: those behind it have to be left out too.
+        // The first missing argument ends the list, so those after it must be missing too.
         let asked = Asked::typed($method, given)?;
         $server.asked(asked, &$context).await
     }};

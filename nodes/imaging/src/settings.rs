@@ -1,4 +1,4 @@
-//! What stands of imaging in nodes.toml.
+//! Configuration of imaging in nodes.toml.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -8,29 +8,29 @@ use serde::Deserialize;
 
 use super::targets::{Files, Target, TargetError, Tgt, tgt};
 
-/// An imaging server.
+/// Configuration of an imaging server.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ImagingSettings {
-    /// The name it is served by.
+    /// Name of the object.
     pub name: String,
-    /// Where images, disks and the state are; a relative path begins where the file of this configuration is.
+    /// Folder of images, disks and the state; a relative path starts at the folder of the configuration file.
     pub folder: PathBuf,
-    /// The image where none is named.
+    /// Image to use if a request names none.
     pub image: String,
-    /// The snapshot where none is named.
+    /// Snapshot to use if a request names none.
     pub snapshot: String,
-    /// What is said of a node that has a disk already.
+    /// Message of the error if a node already has a disk.
     pub in_use: String,
-    /// What is said of a node that has none.
+    /// Message of the error if a node has no disk.
     pub not_in_use: String,
-    /// What the names of the nodes' initiators begin with; a node's own is `PREFIX.NODE`.
+    /// Prefix of the nodes' initiator names: `PREFIX.NODE`.
     #[serde(default = "initiator")]
     pub initiator: String,
-    /// How disks are handed out.
+    /// Way to export disks.
     #[serde(default)]
     pub target: Driver,
-    /// Who may do what. Everybody may everything where there is nobody.
+    /// Projects and their permissions. If empty, every caller may do everything.
     #[serde(default)]
     pub projects: Vec<Project>,
 }
@@ -39,31 +39,31 @@ fn initiator() -> String {
     "iqn.2026-01.example.rantai:initiator".to_owned()
 }
 
-/// How disks are handed out.
+/// Way to export disks.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "lowercase", deny_unknown_fields)]
 pub enum Driver {
-    /// As files: nothing is exported.
+    /// As plain files, without a network target.
     #[default]
     Files,
-    /// Over iSCSI, by tgt.
+    /// Over iSCSI, with tgt.
     Tgt(tgt::Settings),
 }
 
-/// People who share nodes and a quota.
+/// Users that share nodes and a quota.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Project {
-    /// Its name.
+    /// Name of the project.
     pub name: String,
-    /// Users by the names under which the broker knows them.
+    /// Users, by their names at the broker.
     pub users: Vec<String>,
-    /// Images they may use; a name that ends in `*` is a prefix. Every one without it.
+    /// Images that the users may use; a name that ends in `*` is a prefix. Default: all images.
     #[serde(default = "every")]
     pub images: Vec<String>,
-    /// Disks they may have at the same time.
+    /// Maximum number of disks at the same time; unlimited by default.
     pub disks: Option<u64>,
-    /// Bytes of these disks.
+    /// Maximum total size of these disks, in bytes; unlimited by default.
     pub bytes: Option<u64>,
 }
 
@@ -72,7 +72,7 @@ fn every() -> Vec<String> {
 }
 
 impl Driver {
-    /// Begins to hand out.
+    /// Starts the target; `folder` is that of the imaging server.
     pub(super) fn start(&self, folder: &Path) -> Result<Arc<dyn Target>, TargetError> {
         match self {
             Self::Files => Ok(Arc::new(Files::default())),
@@ -96,7 +96,7 @@ impl Project {
 }
 
 impl ImagingSettings {
-    /// Whatever could not be served.
+    /// Checks the names and projects.
     pub(super) fn check(&self) -> Result<(), String> {
         super::names::file("an image", &self.image).map_err(|problem| problem.text)?;
         super::names::file("a snapshot", &self.snapshot).map_err(|problem| problem.text)?;

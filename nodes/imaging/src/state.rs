@@ -1,4 +1,4 @@
-//! What imaging knows, on disk: nodes with their disks, operations that have not ended, and what came of requests.
+//! State of imaging on disk: nodes with their disks, operations in progress, and replies to earlier requests.
 
 use redb::{ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition, WriteTransaction};
 use serde::de::DeserializeOwned;
@@ -12,20 +12,20 @@ use rantai_commit::{Committer, DiskError, Opener};
 
 const NODES: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("nodes");
 const OPEN: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("open operations");
-/// The number of the next operation.
+/// Number of the next operation.
 const NEXT: TableDefinition<'static, (), u64> = TableDefinition::new("next operation");
-/// Requests that have ended, by what they are recognised by.
+/// Finished requests, by their keys.
 const ENDED: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("ended requests");
-/// When they ended, and which.
+/// Time at which each finished request ended, in milliseconds since 1970, with its key.
 const ENDS: TableDefinition<'static, (u64, &str), ()> = TableDefinition::new("ends");
-/// Images, and snapshots as `image/snapshot`.
+/// Records of images, and of snapshots as `image/snapshot`.
 const ABOUT: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("about");
 
-/// How long the answer to a request is kept, and how many of them.
+/// How long the reply to a request is kept, in milliseconds, and maximum number of kept replies.
 const KEPT_MS: u64 = 24 * 60 * 60 * 1000;
 const KEPT: u64 = 100_000;
 
-/// A node with a disk.
+/// Node that has a disk.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Provisioned {
     pub(super) node: String,
@@ -38,7 +38,7 @@ pub(super) struct Provisioned {
     pub(super) since_ms: u64,
 }
 
-/// What is known of an image or a snapshot that was made here.
+/// Record of an image or a snapshot that was created by this server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Recorded {
     pub(super) digest: String,
@@ -46,10 +46,10 @@ pub(super) struct Recorded {
     pub(super) made_ms: u64,
 }
 
-/// A request that has ended.
+/// Finished request.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Answered {
-    /// What it asked for.
+    /// Method and arguments of the request.
     pub(super) print: String,
     pub(super) reply: Reply,
     ended_ms: u64,
@@ -65,7 +65,7 @@ impl State {
         Ok(Self { committer: Committer::open(opener, prepare)? })
     }
 
-    /// Writes down what is about to be done, unless the project has its share already.
+    /// Stores an operation before its first step, unless it would exceed the quota of the project.
     pub(super) async fn begin(
         &self,
         operation: Operation,
@@ -86,7 +86,7 @@ impl State {
             .await
     }
 
-    /// Writes down how far an operation is.
+    /// Stores the progress of an operation.
     pub(super) async fn update(&self, operation: Operation) -> Result<(), DiskError> {
         self.committer
             .write(move |transaction| {
@@ -96,18 +96,18 @@ impl State {
             .await
     }
 
-    /// An operation has ended: what it has made, and the answer, in one commit. Waits for as long as the disk does not
-    /// work: what was done is done, and would be left open otherwise.
+    /// Stores the end of an operation: its results and its reply, in one commit. If the disk fails, retries until it
+    /// works again, because the steps are done and the operation would otherwise stay open.
     pub(super) async fn end(&self, ended: Ended) -> Result<(), DiskError> {
         self.committer.write_when_possible(move |transaction| end(transaction, &ended)).await
     }
 
-    /// The same before anything is served.
+    /// Same as [`end`](Self::end), but blocks: for the start, before requests are served.
     pub(super) fn end_now(&self, ended: Ended) -> Result<(), DiskError> {
         self.committer.write_blocking(move |transaction| end(transaction, &ended))
     }
 
-    /// What came of a request before.
+    /// Returns the reply to an earlier request.
     pub(super) fn answered(&self, key: &str) -> Result<Option<Answered>, DiskError> {
         self.committer.read(|database| {
             let ended = database.begin_read()?.open_table(ENDED)?;
@@ -115,7 +115,7 @@ impl State {
         })
     }
 
-    /// A request that came to nothing before it became an operation.
+    /// Stores the reply to a request that was refused before it became an operation.
     pub(super) async fn refuse(
         &self,
         key: String,
@@ -149,7 +149,7 @@ impl State {
         })
     }
 
-    /// Operations that have not ended.
+    /// Returns the operations that are in progress.
     pub(super) fn open_operations(&self) -> Result<Vec<Operation>, DiskError> {
         self.committer.read(|database| {
             let open = database.begin_read()?.open_table(OPEN)?;
@@ -179,11 +179,11 @@ fn prepare(transaction: &WriteTransaction) -> Result<(), redb::Error> {
     Ok(())
 }
 
-/// An operation that has ended.
+/// End of an operation.
 #[derive(Clone, Debug)]
 pub(super) struct Ended {
     pub(super) operation: Operation,
-    /// What was made; nothing where all of it was taken back.
+    /// Results of the steps; `None` if the operation was undone, or is to be repeated.
     pub(super) made: Option<Made>,
     pub(super) reply: Reply,
     pub(super) now: u64,
@@ -205,7 +205,7 @@ fn end(transaction: &WriteTransaction, ended: &Ended) -> Result<(), redb::Error>
 fn answer(transaction: &WriteTransaction, key: &str, answered: &Answered) -> Result<(), redb::Error> {
     let (mut requests, mut ends) = (transaction.open_table(ENDED)?, transaction.open_table(ENDS)?);
     let now = answered.ended_ms;
-    // Two old ones for a new one: there are never more than the limit for long.
+    // Each new entry removes up to two old ones, so the table returns to its limit soon.
     for _ in 0..2 {
         let full = requests.len()? >= KEPT;
         let oldest = ends.first()?.map(|(oldest, _)| (oldest.value().0, oldest.value().1.to_owned()));
@@ -288,7 +288,7 @@ fn apply(transaction: &WriteTransaction, intent: &Intent, made: &Made, now: u64)
     Ok(())
 }
 
-/// What the project would have above its share: disks there are, and those that are being made.
+/// Returns the problem if the project would exceed its quota, which counts existing disks and those in progress.
 fn over_quota(
     transaction: &WriteTransaction,
     intent: &Intent,

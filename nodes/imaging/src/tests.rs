@@ -1,4 +1,4 @@
-//! The whole of it, without a bus: failures at every step, many at once, projects, and what a repeat gets.
+//! Tests of the whole object without a bus: failures at every step, concurrent requests, projects, and repeated requests.
 
 mod failing;
 mod full_disk;
@@ -35,7 +35,7 @@ fn settings(folder: &Path, projects: Vec<Project>) -> ImagingSettings {
     }
 }
 
-/// A server with an image and its snapshot.
+/// Returns a server with an image and its snapshot.
 fn server(projects: Vec<Project>) -> (tempfile::TempDir, Server, Arc<Failing>) {
     let (directory, failing) = folder();
     let server = Server::new(settings(directory.path(), projects));
@@ -188,7 +188,7 @@ async fn whatever_step_fails_all_is_taken_back_and_again_it_works() {
             _ => {}
         }
     }
-    // What takes something away is gone on with instead.
+    // Removals are continued instead of undone.
     ask(&server, "provision node-1").await;
     for step in 1..=2 {
         failing.fail_at(step);
@@ -213,7 +213,7 @@ async fn what_cannot_be_taken_back_is_told_held_and_ended_at_the_next_start() {
     failing.fail_at(0);
     let open = async |target: Arc<dyn Target>| {
         let server = Server::new(settings(directory.path(), Vec::new()));
-        // The one before has the state until its thread has ended.
+        // The previous server holds the state until its thread has ended.
         while server.open_with(failing.clone(), target.clone()).is_err() {
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         }
@@ -269,7 +269,7 @@ async fn a_repeat_gets_the_first_answer_and_another_request_by_its_identity_none
     assert_eq!(nodes(&server).await.len(), 2);
 }
 
-/// Every file but the state and the log.
+/// Returns the paths of all files except the state and the audit log.
 fn files(folder: &Path) -> Vec<String> {
     let mut found = Vec::new();
     let mut folders = vec![folder.to_owned()];

@@ -1,4 +1,4 @@
-//! What a request asks for, whether the caller may, and whether it is possible.
+//! Interpretation of requests: what to do, whether the caller is permitted to, and whether it is possible.
 
 use rantai_client::wire::user::User;
 use serde_json::{Value, json};
@@ -14,16 +14,16 @@ use super::state::Provisioned;
 use super::storage::About;
 use super::targets::{Access, Handed};
 
-/// What a request comes to.
+/// Interpreted request.
 pub(super) enum Wanted {
-    /// An answer at once.
+    /// Immediate answer.
     Answer(Value),
-    /// Something that is to be done, by somebody of a project.
+    /// Change to make, and the project of the caller.
     Change(Box<Intent>, Option<Project>),
 }
 
 impl Server {
-    /// What is wanted, if the caller may.
+    /// Interprets a request, and checks the permissions of the caller.
     pub(super) fn wanted(&self, asked: &Asked, user: Option<&User>) -> Result<Wanted, Problem> {
         let settings = &self.shared.settings;
         let project = self.project(user)?;
@@ -80,8 +80,8 @@ impl Server {
         Ok(Wanted::Change(Box::new(intent), project))
     }
 
-    /// Whether it can be done, and whether somebody of this project may, as things are now that nobody else is at
-    /// them.
+    /// Checks whether a change is possible and the project is permitted to make it. Called with the locks held, so the
+    /// result stays valid.
     pub(super) fn possible(
         &self,
         opened: &Opened,
@@ -149,13 +149,13 @@ impl Server {
         }
     }
 
-    /// The project of a caller, where there are any.
+    /// Returns the project of a caller; `None` if no projects are configured.
     fn project(&self, user: Option<&User>) -> Result<Option<Project>, Problem> {
         let projects = &self.shared.settings.projects;
         if projects.is_empty() {
             return Ok(None);
         }
-        // Not a client that only calls itself so: anybody could.
+        // The client id does not count as a user, because a client can choose any.
         let Some(user) = user else {
             let text = "projects are of users, and this caller is none the broker knows: log in, on a broker with \
                         [[users]] or a password_file in broker.toml";
@@ -166,7 +166,7 @@ impl Server {
         mine.cloned().map(Some).ok_or_else(none)
     }
 
-    /// What a node's initiator logs in with.
+    /// Returns new credentials for a node's initiator.
     fn access(&self, node: &str) -> Access {
         let initiator = format!("{}.{node}", self.shared.settings.initiator);
         Access { initiator, user: node.to_owned(), secret: secret() }
@@ -191,7 +191,7 @@ impl Server {
                 })
             })
             .collect();
-        // What is being done now, and what could not be ended.
+        // Adds operations in progress, and those that could be neither completed nor undone.
         for operation in opened.state.open_operations().map_err(|error| unkept(&error))? {
             let (node, state) = match &operation.intent {
                 Intent::Provision { node, .. } => (node, "being provisioned"),
@@ -237,7 +237,7 @@ fn missing(what: &str, name: &str) -> Problem {
     Problem::new(Status::NotFound, format!("{what} {name} does not exist"))
 }
 
-/// 16 letters and digits: some initiators take neither fewer nor more.
+/// Returns 16 random letters and digits: some initiators accept neither fewer nor more.
 fn secret() -> String {
     const LETTERS: &[u8; 62] = b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
     let mut random = [Uuid::new_v4(), Uuid::new_v4()].map(|uuid| uuid.as_u128());

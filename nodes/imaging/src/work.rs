@@ -1,4 +1,4 @@
-//! A request carried out: begun on disk, step by step, and ended or taken back as a whole.
+//! Execution of a request: stored on disk, executed step by step, and completed or undone as a whole.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,10 +18,10 @@ use super::state::Ended;
 use super::targets::Access;
 use super::wanted::Wanted;
 
-/// How often a caller is told how far a request is.
+/// Minimum interval between progress reports to a caller.
 const TOLD: Duration = Duration::from_millis(200);
 
-/// A request that is being carried out.
+/// Request in progress.
 pub(super) struct Work {
     pub(super) server: Server,
     pub(super) asked: Asked,
@@ -71,10 +71,10 @@ impl Work {
         };
         let guard = match self.server.shared.locks.take(intent.needs()) {
             Ok(guard) => guard,
-            // It may be free the next time: this is no answer to be kept.
+            // The name may be free at the next attempt, so this reply is not stored.
             Err(name) => return refused(Problem::new(Status::Busy, format!("{name} is busy"))),
         };
-        // What was looked at before may have changed until it was held.
+        // The checks are made under the locks, because the state may have changed before.
         if let Err(problem) = self.server.possible(opened, &mut intent, project.as_ref()) {
             return self.refuse(opened, problem).await;
         }
@@ -103,11 +103,11 @@ impl Work {
         }
     }
 
-    /// The answer is kept, so that a repeat gets it again.
+    /// Stores the reply, so that a repeated request receives it again, and returns it.
     async fn refuse(&self, opened: &Opened, problem: Problem) -> Reply {
         let busy = problem.status == Status::Busy;
         let reply = Reply::from(Err(problem));
-        // What is busy, the disk among it, may be free the next time.
+        // A busy name, or a busy disk, may be free at the next attempt.
         if let Some(key) = self.key.as_ref().filter(|_| !busy)
             && let Err(error) =
                 opened.state.refuse(key.clone(), self.print.clone(), reply.clone(), self.server.now()).await
@@ -117,7 +117,7 @@ impl Work {
         reply
     }
 
-    /// All steps, or none; an operation that can be neither ended nor taken back stays open.
+    /// Executes all steps or none. An operation that can be neither completed nor undone stays open.
     async fn steps(&self, opened: &Opened, mut operation: Operation) -> Result<Reply, (Problem, Reply)> {
         let steps = operation.intent.steps();
         let mut made = Made::default();
@@ -171,7 +171,7 @@ impl Work {
         };
         let reply = Reply::from(Err(problem.clone()));
         if problem.status == Status::Busy {
-            // Not an answer to be kept either.
+            // A busy reply is not stored.
             operation.key = None;
         }
         let end = |made: Option<Made>, reply: Reply| Ended {
@@ -181,7 +181,7 @@ impl Work {
             now: self.server.now(),
         };
         if operation.intent.is_resumed() {
-            // Nothing of it can be taken back: it is gone on with at the next start, or by the next request.
+            // Removals are not undone: the operation is closed, and a later request can repeat it.
             let ended = end(None, reply.clone());
             return opened.state.end(ended).await.map(|()| reply.clone()).map_err(|e| (unkept(&e), reply));
         }
@@ -205,7 +205,7 @@ impl Work {
     }
 }
 
-/// Takes the steps back, the last one first. What failed because something of that name was there made nothing.
+/// Undoes the steps in reverse order. A step that failed because the name exists has created nothing.
 fn undo(hands: &Hands, intent: &Intent, last: usize, exists: bool) -> Result<(), Problem> {
     let steps = &intent.steps()[..=last];
     for (index, &step) in steps.iter().enumerate().rev() {
@@ -218,7 +218,7 @@ fn undo(hands: &Hands, intent: &Intent, last: usize, exists: bool) -> Result<(),
 }
 
 impl Opened {
-    /// Ends an operation that a crash has left open.
+    /// Completes or undoes an operation that a crash has interrupted.
     pub(super) fn recover(&self, operation: &Operation, now: u64) -> Result<(), Problem> {
         let Operation { intent, step, who, began_ms, .. } = operation;
         let (made, reply, how) = if intent.is_resumed() && !operation.undoing {
@@ -235,7 +235,7 @@ impl Opened {
         let args = intent.args();
         let mut operation = operation.clone();
         if made.is_none() {
-            // Nobody was told of it and nothing of it is left: the same request may be made again.
+            // No reply was sent and nothing of the operation is left, so the same request may be made again.
             operation.key = None;
         }
         let ended = Ended { operation, made, reply: reply.clone(), now };
@@ -272,7 +272,7 @@ impl Opened {
     }
 }
 
-/// Tells the caller how far it is, a few times a second.
+/// Reporter of progress to the caller, at most a few times per second.
 #[derive(Clone)]
 pub(super) struct Telling {
     context: Context,
@@ -293,7 +293,7 @@ impl Telling {
     }
 }
 
-/// Ends the process here, where a test wants it: as a crash would, with nothing told to anybody.
+/// Aborts the process at the point that a test has selected, like a crash, without any reply.
 #[cfg(debug_assertions)]
 fn halt(method: &str, step: Step, place: &str) {
     if std::env::var("RANTAI_TEST_HALT").is_ok_and(|at| at == format!("{method}.{step:?}.{place}")) {

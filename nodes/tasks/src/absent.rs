@@ -1,4 +1,4 @@
-//! Tasks that wait for a node: for any that serves their object, or for the one that may have carried them out.
+//! Tasks that wait for a node: any node that serves their object, or the one that may already have executed them.
 
 use std::collections::BTreeMap;
 
@@ -9,19 +9,19 @@ use super::task::Task;
 
 #[derive(Debug, Default)]
 pub(super) struct Absent {
-    /// By their objects.
+    /// Waiting tasks, by object.
     waiting: Mutex<BTreeMap<String, Vec<Waiting>>>,
 }
 
 #[derive(Debug)]
 struct Waiting {
     entry: Entry,
-    /// The one node it waits for, if it may not be another one.
+    /// Node that the task waits for; `None` if any node will do.
     node: Option<String>,
 }
 
 impl Absent {
-    /// The task waits for this node of its object, or without one for the first that comes.
+    /// Adds a task that waits for `node` to serve its object, or for any node if that is `None`.
     pub(super) fn add(&self, task: &Task, node: Option<String>) {
         self.waiting
             .lock()
@@ -30,7 +30,7 @@ impl Absent {
             .push(Waiting { entry: Entry::from(task), node });
     }
 
-    /// Those that need not wait any more; `nodes` says who serves an object now.
+    /// Removes and returns the tasks whose node is there. `nodes` returns the nodes that serve an object now.
     pub(super) fn take(&self, nodes: impl Fn(&str) -> Vec<String>) -> Vec<Entry> {
         let mut taken = Vec::new();
         self.waiting.lock().retain(|object, waiting| {

@@ -1,7 +1,7 @@
-//! Tasks that come after others, and what they are given of them.
+//! Dependencies between tasks, and results that are passed from one task to another.
 //!
-//! In the parameters of such a task `{"$result": 0}` stands for the result of the first task it comes after, and
-//! `{"$outcome": 0}` for an [`Outcome`]; `"all"` instead of the number is the list of all of them, in their order.
+//! In the parameters of a task with dependencies, `{"$result": 0}` is replaced by the result of its first dependency, and
+//! `{"$outcome": 0}` by an [`Outcome`]; `"all"` in place of the number stands for the list of all of them, in order.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -43,7 +43,7 @@ pub struct Outcome {
     pub error: Option<Value>,
 }
 
-/// What stands for something of the tasks before.
+/// Placeholder for a result or an outcome; `None` stands for those of all dependencies.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Place {
     Result(Option<usize>),
@@ -51,7 +51,7 @@ enum Place {
 }
 
 impl Place {
-    /// An object with the one member; a wrong value of it is an error.
+    /// Parses an object with a single member as a placeholder. `None` if it is not one, and an error if its value is not valid.
     fn of(members: &Map<String, Value>) -> Option<Result<Self, Fault>> {
         let (name, value) = members.iter().next().filter(|_| members.len() == 1)?;
         let place = match &**name {
@@ -74,8 +74,8 @@ impl Place {
     }
 }
 
-/// Checks that whatever stands in `params` for another task's result points to one of `before` tasks. Without any
-/// it stands for itself.
+/// Checks that each placeholder in `params` refers to one of the `before` dependencies. If there are none, placeholders
+/// are ordinary values.
 pub(super) fn check(params: &Value, before: usize) -> Result<(), Fault> {
     if before == 0 {
         return Ok(());
@@ -97,20 +97,20 @@ pub(super) fn check(params: &Value, before: usize) -> Result<(), Fault> {
     }
 }
 
-/// What came of the tasks before, as far as it is asked for.
+/// Outcomes of the dependencies that the parameters refer to.
 #[derive(Debug, Default)]
 pub(super) struct Outcomes {
     known: BTreeMap<usize, Outcome>,
-    /// Bytes there is room for.
+    /// Remaining size for results, in bytes of JSON.
     left: usize,
 }
 
 impl Outcomes {
-    /// Reads what `params` ask for; `read` gives the task before by its place in `count`.
+    /// Reads the outcomes that `params` refer to. `read` returns the dependency with an index below `count`.
     ///
     /// # Errors
     ///
-    /// More than a task's parameters may have, and whatever `read` has.
+    /// The results are larger than a task's parameters may be, or `read` fails.
     pub(super) fn gather<E: From<Fault>>(
         params: &Value,
         count: usize,
@@ -139,16 +139,16 @@ impl Outcomes {
         Ok(())
     }
 
-    /// Puts them in their places.
+    /// Replaces the placeholders in `params`.
     ///
     /// # Errors
     ///
-    /// More, or deeper, than a task's parameters may be.
+    /// The parameters become larger or deeper than a task's parameters may be.
     pub(super) fn fill(&mut self, params: Value) -> Result<Value, Fault> {
         let whole = matches!(&params, Value::Object(members) if Place::of(members).is_some());
         let mut filled = self.put(params)?;
         if whole && filled.is_null() {
-            // By itself it would stand for no parameters.
+            // A bare null would stand for no parameters.
             filled = json!([null]);
         }
         if levels(&filled) > DEEPEST {
@@ -194,7 +194,7 @@ impl Outcomes {
     }
 }
 
-/// Whether results of other tasks are part of these parameters.
+/// Returns whether the parameters contain placeholders.
 pub(super) fn refers(params: &Value) -> bool {
     let mut found = Vec::new();
     places(params, &mut found);
@@ -216,20 +216,20 @@ fn size(value: &Value) -> usize {
     value.to_string().len()
 }
 
-/// Tasks that wait for others, by the one each waits for now. In memory: whoever carries them out looks again at
-/// its start.
+/// Tasks that wait for others, by the task that each waits for at the moment. Kept in memory only: the executor checks
+/// the dependencies again after a restart.
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
     by_task: Mutex<HashMap<u128, Vec<(Uuid, usize)>>>,
 }
 
 impl Waiting {
-    /// `task` waits for the one that stands at `index` of what it comes after.
+    /// Adds `task` as waiting for `before`, its dependency with this index.
     pub(super) fn add(&self, before: Uuid, task: Uuid, index: usize) {
         self.by_task.lock().entry(before.as_u128()).or_default().push((task, index));
     }
 
-    /// `task` does not wait for it after all; false where it has been taken already.
+    /// Removes `task` from those that wait for `before`; returns false if it was removed before.
     pub(super) fn take_back(&self, before: Uuid, task: Uuid) -> bool {
         let mut by_task = self.by_task.lock();
         let Some(waiting) = by_task.get_mut(&before.as_u128()) else { return false };
@@ -243,7 +243,7 @@ impl Waiting {
         place.is_some()
     }
 
-    /// Whoever waits for this task, and at which place of theirs it stands.
+    /// Removes and returns the tasks that wait for `before`, each with its index among their dependencies.
     pub(super) fn take(&self, before: Uuid) -> Vec<(Uuid, usize)> {
         self.by_task.lock().remove(&before.as_u128()).unwrap_or_default()
     }
@@ -325,7 +325,7 @@ mod tests {
     fn what_is_put_in_nests_no_deeper_than_a_caller_can_read() {
         let nested = |levels: usize, inner: Value| (0..levels).fold(inner, |value, _| json!([value]));
         let given = |levels| filled(&nested(levels, json!({"$outcome": "all"})), &[nested(40, json!(1))]);
-        // Of these, a list and an outcome are levels too.
+        // The list and the outcome count as levels too.
         let mut task =
             Task::new(Uuid::now_v7(), "pages", "add", json!([]), Options::default(), 0).expect("a task");
         task.params = given(21).expect("63 levels, and the task around them");

@@ -1,4 +1,4 @@
-//! What is to be done, and when.
+//! Agenda of tasks: when each is due, and which one is next.
 
 use std::collections::BTreeSet;
 
@@ -9,10 +9,10 @@ use uuid::Uuid;
 use super::task::Task;
 use super::turns::{CallerId, Turns};
 
-/// The most tasks for which it is noticed at a time that they are due.
+/// Maximum number of tasks that one call moves from `later` to `due`.
 const BATCH: usize = 1_000;
 
-/// What is to be done, and when.
+/// Agenda of tasks, in memory.
 #[derive(Debug, Default)]
 pub(super) struct Agenda {
     plan: Mutex<Plan>,
@@ -22,17 +22,17 @@ pub(super) struct Agenda {
 #[derive(Debug, Default)]
 struct Plan {
     later: BTreeSet<(u64, Entry)>,
-    /// What is due: the highest priority of a caller goes first, and of one priority the longest due.
+    /// Due tasks: for each caller the highest priority first, and within a priority the longest due.
     due: Turns<(u8, u64, Entry)>,
 }
 
-/// What is kept in memory of a task that waits; with its parameters there would be no room for many of them.
+/// Entry of a waiting task. Only this is kept in memory, because parameters of many tasks would need too much.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Entry {
-    /// The priority the wrong way round: the lowest goes first.
+    /// Inverted priority, so that the lowest value goes first.
     behind: u8,
     id: u128,
-    /// Whose turn it takes.
+    /// Caller whose turn the task counts as.
     pub(super) caller: CallerId,
 }
 
@@ -44,12 +44,12 @@ impl From<&Task> for Entry {
 }
 
 impl Entry {
-    /// The task.
+    /// Returns the id of the task.
     pub(super) fn id(self) -> Uuid {
         Uuid::from_u128(self.id)
     }
 
-    /// Of a task that cannot be read now.
+    /// Creates an entry for a task that cannot be read at the moment.
     pub(super) fn unread(id: Uuid) -> Self {
         Self { behind: 9, id: id.as_u128(), caller: CallerId::default() }
     }
@@ -65,7 +65,7 @@ impl Agenda {
         self.changed.notify_one();
     }
 
-    /// Of what is due, the next of the caller whose turn it is; or when something will be.
+    /// Removes and returns the next due task of the caller whose turn it is. If none is due, the error is the time of the next.
     pub(super) fn next(&self, now: u64) -> Result<Uuid, Option<u64>> {
         let plan = &mut *self.plan.lock();
         for _ in 0..BATCH {
@@ -106,7 +106,7 @@ mod tests {
         assert_eq!(agenda.next(u64::MAX), Err(None));
     }
 
-    /// 100,000 tasks of one caller that were due at the same time went before everybody else's.
+    /// Regression: 100,000 tasks of one caller that were due at the same time went before those of all other callers.
     #[test]
     fn what_one_caller_has_due_does_not_go_before_what_others_have() {
         let agenda = Agenda::default();

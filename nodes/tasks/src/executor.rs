@@ -1,8 +1,7 @@
-//! Begins tasks when they are due: decides whether, where and with which parameters each is called.
+//! Executor of due tasks: decides whether to call each, on which node and with which parameters.
 //!
-//! A task is `running` on disk before it is called, with the node it is called on. Where the answer is lost, with the
-//! connection, the node or the ledger, it is called again by the same identity on the same node, which then recognises
-//! it.
+//! A task is stored as `running`, with its node, before it is called. If the reply is lost, because of the connection,
+//! the node or the ledger, the task is called again with the same identity on the same node, which detects the repeat.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,12 +22,12 @@ use super::store::is_open;
 use super::task::{State, Task, check_method};
 use rantai_commit::DiskError;
 
-/// How often tasks that ended long ago are forgotten.
+/// Interval of removing tasks that ended long ago.
 const FORGET_INTERVAL: Duration = Duration::from_mins(1);
-/// After how many milliseconds an object is asked again that did not describe its methods.
+/// Delay before an object that did not describe its methods is asked again, in milliseconds.
 const DESCRIBE_RETRY_MS: u64 = 5_000;
 
-/// Begins tasks and carries them out.
+/// Executor of tasks.
 pub(super) struct Executor<O: Objects> {
     shared: Arc<Shared>,
     objects: Arc<O>,
@@ -37,7 +36,7 @@ pub(super) struct Executor<O: Objects> {
     absent: Absent,
 }
 
-/// Why a task cannot begin that comes after others.
+/// Reason why a task cannot begin after its dependencies.
 enum Unfed {
     Disk(DiskError),
     Fault(Fault),
@@ -61,12 +60,12 @@ fn after_none(task: &Task, index: usize, came_to: &str) -> Fault {
     Fault::failed("dependency_failed", text).with("task", before)
 }
 
-/// Where a task may be called.
+/// Decision about the node of a task.
 enum Place {
     At(String),
-    /// Nowhere, before this node is there again; without one any node will do.
+    /// No node: the task waits for this one, or for any if that is `None`.
     Nowhere(Option<String>),
-    /// It is to be looked at again in a moment.
+    /// Not known: the task is checked again after a delay.
     Unknown,
     Full,
 }
@@ -78,7 +77,7 @@ impl<O: Objects> Executor<O> {
         Self { shared, objects: Arc::new(objects), places, loads, absent: Absent::default() }
     }
 
-    /// Carries out what is due, until it is dropped.
+    /// Executes due tasks, until the future is dropped.
     pub(super) async fn work(&self) {
         let mut forget_at = Instant::now();
         loop {
@@ -111,14 +110,14 @@ impl<O: Objects> Executor<O> {
         }
     }
 
-    /// Makes tasks due whose object, or node, has come.
+    /// Makes tasks due whose object or node has become available.
     pub(super) fn look_for_absent(&self) {
         for entry in self.absent.take(|object| self.objects.nodes(object)) {
             self.shared.agenda.at(self.shared.now(), entry);
         }
     }
 
-    /// Forgets tasks that ended longer ago than they are kept.
+    /// Removes tasks that ended longer ago than they are kept.
     pub(super) async fn forget(&self) {
         loop {
             let kept = self.shared.limits.kept.as_millis() as u64;
@@ -130,10 +129,10 @@ impl<O: Objects> Executor<O> {
         }
     }
 
-    /// Stores a task as running, if it is to be carried out now.
+    /// Stores a task as running, and returns its run. `None` if it is not to be called now.
     pub(super) async fn begin(&self, id: Uuid) -> Option<Run<O>> {
         let begun = self.begin_one(id).await;
-        // Where it held a place, another task may have it.
+        // If the task held a place and does not use it, another task may have it.
         for entry in self.loads.passed_over(id) {
             self.shared.agenda.at(self.shared.now(), entry);
         }
@@ -151,7 +150,7 @@ impl<O: Objects> Executor<O> {
             }
         };
         if running {
-            // Its run is being ended, or is what this was about.
+            // The run is about to end, or is the one that this call was meant to start.
             self.shared.agenda.at(self.shared.now() + 2 * AGAIN_MS, &task);
             return None;
         }
@@ -165,7 +164,7 @@ impl<O: Objects> Executor<O> {
             return None;
         }
         if let Err(fault) = check_method(&task.method) {
-            // An earlier version took it.
+            // An earlier version accepted the method.
             task.error = serde_json::to_value(&fault).ok();
             task.end(State::Failed, self.shared.now());
             self.settle(task).await;
@@ -199,7 +198,7 @@ impl<O: Objects> Executor<O> {
                     task.begin_run(self.shared.draw_correlation());
                 }
                 task.node = Some(node);
-                // Whoever cancels it from the moment on at which it is on disk finds what to stop.
+                // The run is registered before it is stored as running, so that a cancel finds what to stop.
                 let stop = Arc::new(Notify::new());
                 self.shared.running.lock().insert(id.as_u128(), stop.clone());
                 self.shared.progress.begin(&task);
@@ -209,7 +208,7 @@ impl<O: Objects> Executor<O> {
                 let run = Run { task: task.clone(), again, shared, objects, loads, stop };
                 self.settle(task).await.then_some(run)
             }
-            // It waits for one of them to end.
+            // The task waits for another one to end.
             Place::Full => None,
             Place::Unknown => {
                 self.shared.agenda.at(self.shared.now() + DESCRIBE_RETRY_MS, &task);
@@ -220,14 +219,14 @@ impl<O: Objects> Executor<O> {
                     self.shared.agenda.at(time, &task);
                 }
                 self.absent.add(&task, node);
-                // Between the look and the note it may have come.
+                // The node may have become available between the check and the registration.
                 self.look_for_absent();
                 None
             }
         }
     }
 
-    /// The task with what came of those it comes after; nothing where one of them has not ended.
+    /// Returns the task with the results of its dependencies in its parameters; `None` if a dependency has not ended.
     fn feed(&self, mut task: Task) -> Result<Option<Task>, Unfed> {
         let before: Vec<Uuid> = task.before().collect();
         let read = |index: usize| match self.shared.store.get(before[index])? {
@@ -261,7 +260,8 @@ impl<O: Objects> Executor<O> {
         match begun {
             _ if nodes.is_empty() => Place::Nowhere(None),
             Some(node) if nodes.contains(node) => Place::At(node.clone()),
-            // It may have been carried out where it was. What may not be carried out twice waits for that node.
+            // The task may have been executed on that node. A `once` method must wait for that node; others may be
+            // repeated elsewhere.
             Some(node) => match self.objects.is_once(task).await {
                 Ok(true) => Place::Nowhere(Some(node.clone())),
                 Ok(false) => Place::At(self.any(nodes)),
@@ -274,14 +274,14 @@ impl<O: Objects> Executor<O> {
         }
     }
 
-    /// One of the nodes, another one each time.
+    /// Returns one of the nodes, chosen at random.
     fn any(&self, mut nodes: Vec<String>) -> String {
         let index = self.shared.environment.random_below(nodes.len() as u64);
         nodes.swap_remove(index as usize)
     }
 
-    /// Stores a task as it is now, and announces it; false where it has ended meanwhile, and where the disk has
-    /// failed, after which the task is looked at again.
+    /// Stores the current state of a task, and announces it. Returns false if the task has ended in the meantime, or if
+    /// the disk has failed, in which case the task is checked again later.
     async fn settle(&self, task: Task) -> bool {
         self.shared.settle(&task).await.unwrap_or_else(|error| {
             self.shared.wait_for_disk(&task, &error);

@@ -1,4 +1,4 @@
-//! The interface `tasks`, and the types of its parameters and results.
+//! Interface `tasks`, and the types of its parameters and results.
 
 use rantai_client::interface;
 use rantai_client::object::Progress;

@@ -1,4 +1,4 @@
-//! The ledger: opened on a file, and served as the object `tasks`.
+//! Ledger: opened on a file, and served as the object `tasks`.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,16 +18,16 @@ use super::store::Store;
 use super::{runner, scheduler};
 use rantai_commit::DiskError;
 
-/// An error of opening or starting a ledger.
+/// Error of opening or starting a ledger.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LedgerError {
     /// The file cannot be opened.
     #[error("cannot open the ledger {}", file.display())]
     Store {
-        /// The file.
+        /// Path of the file.
         file: PathBuf,
-        /// The error of the database.
+        /// Error of the database.
         source: DiskError,
     },
     /// The file cannot be written.
@@ -35,16 +35,16 @@ pub enum LedgerError {
     Write(#[from] DiskError),
 }
 
-/// All tasks and schedules; cheap to clone.
+/// Ledger of all tasks and schedules; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Ledger {
     pub(super) shared: Arc<Shared>,
-    /// Who calls its methods.
+    /// Caller of the methods.
     pub(super) asking: Asking,
     pub(super) admins: Arc<[String]>,
 }
 
-/// The object `tasks`. Tasks are carried out and schedules are followed until it is dropped.
+/// Object `tasks`. It executes tasks and follows schedules until it is dropped.
 #[derive(Debug)]
 pub struct LedgerObject {
     inner: Arc<TasksObject<Ledger>>,
@@ -62,11 +62,11 @@ impl Drop for LedgerObject {
 }
 
 impl Ledger {
-    /// Opens a ledger in a file, which is created if it is missing; in memory without one.
+    /// Opens a ledger in a file, which is created if it does not exist. Without a file, the ledger is in memory.
     ///
     /// # Errors
     ///
-    /// When the file cannot be opened.
+    /// The file cannot be opened.
     pub fn open(file: Option<&Path>, limits: Limits) -> Result<Self, LedgerError> {
         let store = Store::open(file).map_err(|source| {
             let file = file.map_or_else(|| PathBuf::from("in memory"), Path::to_owned);
@@ -80,18 +80,18 @@ impl Ledger {
         Self { shared, asking: Asking::nobody(), admins: Arc::default() }
     }
 
-    /// Lets these users see, cancel, retry and end what belongs to others.
+    /// Allows these users to see, cancel, retry and unschedule what belongs to others.
     #[must_use]
     pub fn admins(self, users: Vec<String>) -> Self {
         Self { admins: users.into(), ..self }
     }
 
-    /// Starts to carry out tasks, and returns the object to serve. Tasks are called by a client of this builder, under
-    /// a client id that is kept in the file.
+    /// Starts to execute tasks, and returns the object to serve. Tasks are called by a client of this builder, with a
+    /// client id that is stored in the file.
     ///
     /// # Errors
     ///
-    /// When the file cannot be written.
+    /// The file cannot be written.
     pub async fn start(self, client: Builder) -> Result<LedgerObject, LedgerError> {
         let draw = || draw_id("tasks", &self.shared.environment);
         let name = self.shared.store.name(draw().to_string()).await?;

@@ -1,20 +1,20 @@
-//! Tasks: calls that are stored before they are acknowledged, and carried out when their object is there.
+//! Tasks: calls that are stored before they are acknowledged, and executed once their object is available.
 //!
-//! | Room | What |
+//! | Module | Contents |
 //! |---|---|
-//! | [`task`], [`options`] | What a task is, what its states are, and how it is to be carried out |
-//! | [`after`] | Tasks that come after others, and what they are given of them |
-//! | [`schedule`] | Calls that are made again and again |
-//! | `store` | All of them on disk, many writes in one commit |
-//! | `agenda`, `loads`, `turns` | What is due, how much each object has to do, and whose turn it is |
-//! | `absent` | Whatever waits for a node |
-//! | `timetable`, `scheduler` | When schedules make their next tasks, and making them |
-//! | `progress` | How far runs are |
-//! | `runner`, `executor`, `run` | Connects; begins tasks when they are due; calls them, and decides what follows |
-//! | `objects` | The objects that are called: on the bus, or in a simulation |
-//! | `owner`, `secrets` | Whose tasks are, and results that are told once |
-//! | `settings` | What stands of it in nodes.toml |
-//! | [`limits`] | How much is kept, and done at the same time |
+//! | [`task`], [`options`] | Tasks, their states, and their options |
+//! | [`after`] | Dependencies between tasks, and results that are passed on |
+//! | [`schedule`] | Calls that are repeated by a cron expression |
+//! | `store` | Storage on disk, with many writes per commit |
+//! | `agenda`, `loads`, `turns` | Due tasks, load of each object, and fairness among callers |
+//! | `absent` | Tasks that wait for a node |
+//! | `timetable`, `scheduler` | Times of schedules, and creation of their tasks |
+//! | `progress` | Progress of runs |
+//! | `runner`, `executor`, `run` | Connection; start of due tasks; the call and its outcome |
+//! | `objects` | Objects that are called, on the bus or in a simulation |
+//! | `owner`, `secrets` | Owners of tasks, and results that are returned only once |
+//! | `settings` | Configuration in nodes.toml |
+//! | [`limits`] | Limits of storage and concurrency |
 //! | [`ledger`], `interface`, `methods`, `shared` | The object `tasks`: opening and serving it, its interface, its methods, its state |
 
 mod absent;

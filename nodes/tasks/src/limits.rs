@@ -1,4 +1,4 @@
-//! How much a ledger keeps, and does at the same time.
+//! Limits of a ledger's storage and concurrency.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,24 +7,24 @@ use rantai_client::shares::ShareLimits;
 
 use super::store::KeptLimits;
 
-/// How much a ledger keeps, and does at the same time.
+/// Limits of a ledger's storage and concurrency.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Tasks carried out at the same time.
+    /// Maximum number of tasks that run at the same time. Default: 64.
     pub at_once: usize,
-    /// Of one object.
+    /// Maximum number of running tasks per object. Default: 32.
     pub per_object: usize,
-    /// Of these objects, instead of that.
+    /// Maximum number of running tasks of these objects, in place of `per_object`.
     pub objects: BTreeMap<String, usize>,
-    /// How long ended tasks are kept.
+    /// How long ended tasks are kept. Default: 24 hours.
     pub kept: Duration,
-    /// Tasks that are kept, ended ones included; beyond it submissions are busy.
+    /// Maximum number of kept tasks, including ended ones; submissions beyond it are answered busy. Default: 1,000,000.
     pub tasks: u64,
-    /// Bytes of the tasks that are kept, as they were submitted.
+    /// Maximum size of the kept tasks as submitted, in bytes. Default: 4 GiB.
     pub bytes: u64,
-    /// Tasks of one caller that are kept, instead of its fair share of `tasks`.
+    /// Maximum number of kept tasks per caller. Default: a fair share of `tasks`.
     pub per_caller: Option<u64>,
-    /// Schedules that are kept.
+    /// Maximum number of schedules. Default: 10,000.
     pub schedules: u64,
 }
 
@@ -44,13 +44,13 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// Tasks that are kept, and what one caller may hold of them.
+    /// Returns the limits of kept tasks, in total and per caller.
     pub(super) fn kept_tasks(&self) -> KeptLimits {
         let count = ShareLimits { limit: self.tasks, per_caller: self.per_caller };
         KeptLimits { count, bytes: ShareLimits::new(self.bytes) }
     }
 
-    /// Tasks of this object that are carried out at the same time.
+    /// Returns the maximum number of running tasks of this object.
     pub(super) fn of(&self, object: &str) -> usize {
         self.objects.get(object).copied().unwrap_or(self.per_object)
     }

@@ -1,7 +1,7 @@
-//! How much each object has to do, and whatever waits for a place.
+//! Load of each object, and tasks that wait for a place.
 //!
-//! Objects share the places of the executor by the rule of [`rantai_client::shares`], so that slow ones leave some to
-//! those that come later. Callers take [turns](super::turns) at the places of an object.
+//! Objects share the places of the executor by the rule of [`rantai_client::shares`], so that slow objects leave places
+//! for others. Callers take [turns](super::turns) at the places of an object.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use super::limits::Limits;
 use super::task::Task;
 use super::turns::{CallerId, Turns};
 
-/// How much each object has to do.
+/// Loads of all objects.
 #[derive(Debug)]
 pub(super) struct Loads {
     limits: Arc<Limits>,
@@ -24,10 +24,10 @@ pub(super) struct Loads {
 
 #[derive(Debug, Default)]
 struct ObjectLoads {
-    /// Of all objects together.
+    /// Number of running tasks of all objects.
     running: usize,
     by_object: HashMap<String, Load>,
-    /// Tasks that were let go and have neither begun nor been passed over, with their objects. Each holds a place.
+    /// Released tasks, with their objects: they hold a place, and have neither begun nor been passed over yet.
     let_go: HashMap<u128, String>,
 }
 
@@ -35,12 +35,12 @@ struct ObjectLoads {
 struct Load {
     running: usize,
     let_go: usize,
-    /// Tasks that are due, and wait for a place: the highest priority of a caller first, and of one the longest due.
+    /// Due tasks that wait for a place: for each caller the highest priority first, and within a priority the longest due.
     waiting: Turns<(u8, u64, Entry)>,
 }
 
 impl Load {
-    /// Tasks of the object that hold a place.
+    /// Returns the number of the object's tasks that hold a place.
     fn held(&self) -> usize {
         self.running + self.let_go
     }
@@ -55,12 +55,12 @@ impl Loads {
         Self { limits, objects: Mutex::default() }
     }
 
-    /// Whether the task's object has enough to do, or has its share of all places; the task waits then.
+    /// Returns whether the task's object has no place left for it. If so, the task is queued.
     pub(super) fn is_full_for(&self, task: &Task) -> bool {
         let mut loads = self.objects.lock();
         let loads = &mut *loads;
         let held = loads.by_object.get(&task.object).map_or(0, Load::held);
-        // A task that was let go holds its place already.
+        // A released task already holds a place.
         let own = usize::from(loads.let_go.contains_key(&task.uuid().as_u128()));
         if self.has_room(&task.object, held.saturating_sub(own), loads.held() - own) {
             return false;
@@ -80,7 +80,7 @@ impl Loads {
         load.waiting.begun(CallerId::from(task));
     }
 
-    /// Tasks that may be looked at again, as one has ended: first those of objects that have the least to do.
+    /// Ends a task, and returns the tasks to check again, those of objects with the lowest load first.
     pub(super) fn ended(&self, task: &Task) -> Vec<Entry> {
         let mut loads = self.objects.lock();
         let loads = &mut *loads;
@@ -92,15 +92,14 @@ impl Loads {
         self.let_go(loads)
     }
 
-    /// A task that was let go does not begin, as it was cancelled: tasks that may be looked at instead.
+    /// Frees the place of a released task that does not begin, and returns the tasks to check instead.
     pub(super) fn passed_over(&self, id: Uuid) -> Vec<Entry> {
         let mut loads = self.objects.lock();
         let loads = &mut *loads;
         if loads.take_back(id) { self.let_go(loads) } else { Vec::new() }
     }
 
-    /// Lets as many tasks go as there are places. So a task is looked at once for each place that it gets, however many
-    /// wait.
+    /// Releases as many waiting tasks as there are places. So each place causes one check of a task, however many tasks wait.
     fn let_go(&self, loads: &mut ObjectLoads) -> Vec<Entry> {
         let mut waiting: Vec<_> = loads
             .by_object
@@ -127,7 +126,7 @@ impl Loads {
         next
     }
 
-    /// Whether another task of an object may run, of which `held` have a place, and `all` of all objects.
+    /// Returns whether another task of an object may run, if `held` of its tasks and `all` tasks in total hold a place.
     fn has_room(&self, object: &str, held: usize, all: usize) -> bool {
         let shares = ShareLimits::new(self.limits.at_once as u64);
         held < self.limits.of(object) && shares.admits(all as u64, held as u64, 1)
@@ -135,12 +134,12 @@ impl Loads {
 }
 
 impl ObjectLoads {
-    /// Tasks of all objects that hold a place.
+    /// Returns the number of tasks of all objects that hold a place.
     fn held(&self) -> usize {
         self.running + self.let_go.len()
     }
 
-    /// Takes the place of a task back that was let go; whether it was.
+    /// Frees the place of a released task; returns whether it was released.
     fn take_back(&mut self, id: Uuid) -> bool {
         let Some(object) = self.let_go.remove(&id.as_u128()) else { return false };
         if let Some(load) = self.by_object.get_mut(&object) {
@@ -187,7 +186,7 @@ mod tests {
             let_go.extend(loads.ended(&task));
         }
         assert_eq!(let_go.len(), 3, "one for each place");
-        // They have been cancelled: nothing of theirs will end.
+        // All of these tasks were cancelled, so none of them will end.
         let mut looked_at = 0;
         while let Some(entry) = let_go.pop() {
             looked_at += 1;
@@ -214,7 +213,7 @@ mod tests {
         assert_eq!(loads.ended(&high), [Entry::from(&low)]);
     }
 
-    /// Two slow objects took all 64 places, and a task of a third one waited for them.
+    /// Regression: two slow objects took all 64 places, and a task of a third object waited for them.
     #[test]
     fn slow_objects_leave_places_to_others() {
         let loads = Loads::new(Arc::new(Limits::default()));
@@ -232,7 +231,7 @@ mod tests {
         let third = task("third", 5);
         assert!(!loads.is_full_for(&third), "it does not wait");
         loads.begun(&third);
-        // What ends makes room for the object that has less to do.
+        // A place that becomes free goes to the object with the lower load.
         for _ in 0..4 {
             let at = running.iter().position(|task| task.object == "slow").expect("one of them runs");
             loads.ended(&running.remove(at));
@@ -246,7 +245,7 @@ mod tests {
         assert!(waits("slower") < 18, "and the other one goes on");
     }
 
-    /// The object's places went to whoever had submitted first, however many tasks those were.
+    /// Regression: the places of an object went to the caller that had submitted first, however many tasks that were.
     #[test]
     fn callers_take_turns_at_the_places_of_an_object() {
         let owned = |caller: &str, priority| {
@@ -267,7 +266,7 @@ mod tests {
         assert_eq!(loads.ended(&running.pop().expect("one")), [Entry::from(&honest[1])], "the next place");
         assert!(!loads.is_full_for(&honest[1]));
         loads.begun(&honest[1]);
-        // Two of the one and one of the other run; then one of each.
+        // Two tasks of one caller and one of the other run; then one of each.
         assert_eq!(loads.ended(&running.pop().expect("one")), [Entry::from(&greedy[0])]);
         assert!(!loads.is_full_for(&greedy[0]));
         loads.begun(&greedy[0]);
@@ -296,8 +295,8 @@ mod tests {
         assert!(loads.objects.lock().by_object.is_empty());
     }
 
-    /// Each task that ended let go of a thousand others of an object of which none ran, and all but one of them were put
-    /// back: 20,000 tasks were looked at ten million times.
+    /// Regression: each task that ended released a thousand others of an object without running tasks, and all but one of
+    /// them were queued again: 20,000 tasks were checked ten million times.
     #[test]
     fn each_task_is_looked_at_once() {
         let loads = Loads::new(Arc::new(Limits { at_once: 1, ..Limits::default() }));

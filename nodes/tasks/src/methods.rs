@@ -1,4 +1,4 @@
-//! The methods of the object `tasks`.
+//! Methods of the object `tasks`.
 
 use std::time::Duration;
 
@@ -16,9 +16,9 @@ use super::shared::{unread, uuid};
 use super::store::is_open;
 use super::task::{State, Task};
 
-/// Most tasks, and schedules, in one list.
+/// Maximum number of tasks or schedules in one list.
 const LIST_LIMIT: u32 = 200;
-/// Most calls in one submission.
+/// Maximum number of calls in one submission.
 const SUBMIT_LIMIT: usize = 1_000;
 
 impl Ledger {
@@ -32,7 +32,8 @@ impl Ledger {
         self.shared.read(&self.asking, id)
     }
 
-    /// A task with its secret result, which is told once, to its owner: an admin who looks at the task leaves it there.
+    /// Returns the task with its secret result, which is returned only once, and only to its owner: an admin does not
+    /// consume it.
     fn with_secret(&self, task: Task) -> Task {
         if !task.secret || task.state != State::Succeeded || task.user != self.asking.user {
             return task;
@@ -41,8 +42,8 @@ impl Ledger {
         Task { result, ..task }
     }
 
-    /// The row of a schedule: `NAME` is the caller's own, `USER/NAME` that of a user and `/NAME` nobody's; only admins name
-    /// those of others.
+    /// Returns the row of a schedule: `NAME` is the caller's own, `USER/NAME` belongs to that user, and `/NAME` to no
+    /// user. Only admins may name those of others.
     fn schedule_row(&self, name: &str) -> Result<String, Fault> {
         let Some((owner, own_name)) = name.rsplit_once('/') else {
             return Ok(Schedule::row(self.asking.user.as_deref(), name));
@@ -91,9 +92,9 @@ impl Tasks for Ledger {
             return Ok(self.with_secret(task));
         }
         let ended = self.shared.ended(&task);
-        // It may have ended before it was waited for.
+        // The task may have ended before `ended` was registered.
         if !self.read(&id)?.state.is_ended() {
-            // A little before the caller's time is over, so that the answer still arrives.
+            // Ends slightly before the caller's deadline, so that the reply still arrives.
             let most = context.time_left().mul_f64(0.9);
             let wait = wait_ms.map_or(most, |ms| Duration::from_millis(ms).min(most));
             let _ = timeout_at(Instant::now() + wait, ended).await;
@@ -113,7 +114,7 @@ impl Tasks for Ledger {
         };
         let cancelled = self.shared.store.change(id, cancel).await.map_err(|error| unread(&error))?;
         let Some(task) = cancelled else { return Ok(false) };
-        // On disk: now the run may stop.
+        // The cancellation is on disk, so the run may stop.
         if let Some(running) = self.shared.running.lock().get(&id.as_u128()) {
             running.notify_one();
         }
@@ -173,14 +174,14 @@ impl Tasks for Ledger {
             let text = format!("the ledger keeps {most} schedules, and a share of them for each caller");
             return Err(Fault { message: text, ..Fault::busy(60_000) });
         }
-        // It is on disk: where that cannot be read now, it is looked at again.
+        // The schedule is on disk. If it cannot be read now, the timetable retries.
         let row = Schedule::row(schedule.user.as_deref(), &schedule.name);
         self.shared.timetable.set_or_look_again(&self.shared.store, &row, self.shared.now());
         Ok(schedule)
     }
 
     async fn unschedule(&self, name: String) -> Result<bool, Fault> {
-        // Its time in the timetable leads to nothing then.
+        // The timetable may still contain its time, which then has no effect.
         self.shared.store.unschedule(self.schedule_row(&name)?).await.map_err(|error| unread(&error))
     }
 

@@ -1,4 +1,4 @@
-//! The objects that tasks call: on the bus, or in a simulation.
+//! Objects that tasks call: on the bus, or in a simulation.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,28 +14,28 @@ use tokio::time::sleep;
 
 use super::task::Task;
 
-/// How long a node may be away before its answer is not waited for any more.
+/// How long a node may be absent before its reply is given up.
 const GRACE: Duration = Duration::from_secs(1);
-/// Time limit for an object to describe its methods: everything else waits meanwhile.
+/// Time limit for an object to describe its methods. It is short because other tasks wait in the meantime.
 const DESCRIBE_TIMEOUT: Duration = Duration::from_secs(1);
-/// Time limit for telling a node that a task was cancelled.
+/// Time limit for notifying a node of a cancelled task.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What carrying out tasks needs of the objects.
+/// Operations on objects that the executor needs.
 pub(super) trait Objects: Send + Sync + 'static {
-    /// Nodes that serve an object now, in the order of their names.
+    /// Returns the nodes that serve an object now, sorted by name.
     fn nodes(&self, object: &str) -> Vec<String>;
 
-    /// Makes the present run of a task on its node, and waits for the answer.
+    /// Calls the method of the task's current run on its node, and waits for the reply.
     fn call(&self, task: &Task) -> impl Future<Output = Result<Response, CallError>> + Send;
 
-    /// Whether the method of a task is marked `once`.
+    /// Returns whether the method of a task is marked `once`.
     fn is_once(&self, task: &Task) -> impl Future<Output = Result<bool, CallError>> + Send;
 
-    /// Waits until the node that carries a task out is gone, so that no answer will come from it.
+    /// Waits until the node that executes the task is gone, so that no reply will arrive.
     fn lost(&self, task: &Task) -> impl Future<Output = ()> + Send;
 
-    /// Tells the node that carries a task out that it was cancelled.
+    /// Notifies the node that executes the task that the task was cancelled.
     fn cancel(&self, task: &Task) -> impl Future<Output = ()> + Send;
 }
 
@@ -57,7 +57,7 @@ impl Objects for BusObjects {
         if let Some(node) = node.as_deref().and_then(|node| ClientId::new(node).ok()) {
             proxy = proxy.at(node);
         }
-        // With the owner's rights, and not with those of the ledger.
+        // The call has the rights of the task's owner, not those of the ledger.
         proxy = match &task.user {
             Some(user) => {
                 let user = User::new(user).map_err(|error| Fault::new(Code::DENIED, error.to_string()))?;
@@ -65,7 +65,7 @@ impl Objects for BusObjects {
             }
             None => proxy.for_nobody(),
         };
-        // What it keeps is one result.
+        // The ledger stores a single result, so the reply must not be a stream.
         let request = proxy.request(method).identity(task.identity()).property(STREAM_PROPERTY, "0");
         match task.payload() {
             Some(payload) => request.payload(payload.to_owned()).send().await,
@@ -86,11 +86,11 @@ impl Objects for BusObjects {
             let there = || {
                 let Ok(object) = ObjectName::new(&task.object) else { return true };
                 let node = task.node.as_deref();
-                // A node that ends in order finishes what it has.
+                // A node that shuts down in order finishes its calls first.
                 self.follower.look(|view| view.finishers(&object).any(|there| Some(there.as_str()) == node))
             };
             if !there() {
-                // One that comes back does so within a second.
+                // A node that reconnects does so within this time.
                 sleep(GRACE).await;
                 if !there() {
                     return;

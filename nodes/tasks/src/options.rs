@@ -1,4 +1,4 @@
-//! How a task is to be carried out.
+//! Options of a task.
 
 use rantai_client::wire::fault::Fault;
 use schemars::JsonSchema;
@@ -6,17 +6,17 @@ use serde::{Deserialize, Serialize};
 
 use super::after::When;
 
-/// The most retries.
+/// Maximum number of retries.
 const MOST_RETRIES: u32 = 1_000;
-/// The longest time of any option: a year.
+/// Maximum of all times in options: a year, in milliseconds.
 const YEAR_MS: u64 = 365 * 24 * 60 * 60 * 1000;
-/// The longest wait between two tries: an hour.
+/// Maximum delay between two attempts: an hour, in milliseconds.
 pub(crate) const LONGEST_BACKOFF_MS: u64 = 60 * 60 * 1000;
-/// The longest run: what a call may have at most.
+/// Maximum duration of a run: an hour, in milliseconds, as for any call.
 const LONGEST_RUN_MS: u64 = 60 * 60 * 1000;
-/// The longest key, in bytes.
+/// Maximum length of a key, in bytes.
 const LONGEST_KEY: usize = 256;
-/// The most tasks one task comes after.
+/// Maximum number of dependencies of a task.
 const MOST_BEFORE: usize = 1_000;
 
 /// How a task is to be carried out.
@@ -83,7 +83,7 @@ impl Options {
             return wrong("options.key", "1 to 256 bytes");
         }
         if self.key.as_ref().is_some_and(|key| key.contains('\0')) {
-            // It stands between a user and a key on disk.
+            // NUL separates the user and the key on disk.
             return wrong("options.key", "a text without NUL");
         }
         if self.after.len() > MOST_BEFORE {

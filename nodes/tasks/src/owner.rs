@@ -1,65 +1,65 @@
-//! Whose a task is, and who asks the ledger.
+//! Owners of tasks, and callers of the ledger.
 //!
-//! A task belongs to the user who submitted it, by the word of a broker that stamps `caller`, or to nobody. Whoever is
-//! not its owner and no admin is told that there is no such task. Clients without a user see what belongs to nobody: where
-//! no broker stamps, that is everything.
+//! A task belongs to the user that submitted it, as stamped by the broker in `caller`, or to no user. Other callers that
+//! are not admins receive an error as if the task did not exist. Clients without a user see the tasks that belong to no
+//! user: with a broker that does not stamp callers, these are all tasks.
 
 use rantai_client::object::Context;
 use rantai_client::shares::CallerKey;
 use serde::{Deserialize, Serialize};
 
-/// What a task or schedule counts against. Stands on disk, and is told to nobody.
+/// Share that a task or schedule counts against. Stored on disk, and never returned to callers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Owner {
     pub(crate) caller: String,
-    /// Bytes that it counts as against its caller's share; 0 for what earlier versions made for schedules: it is not
-    /// counted.
+    /// Bytes that count against the caller's share. 0 for tasks that earlier versions created for schedules, which do not
+    /// count.
     pub(crate) bytes: u64,
 }
 
 impl Owner {
-    /// The user, of rows of earlier versions, which tell it only as the name of a share.
+    /// Returns the user of a row written by an earlier version, which contains it only in the name of the share.
     pub(crate) fn user(&self) -> Option<String> {
         serde_json::from_str(self.caller.strip_prefix("user ")?).ok()
     }
 }
 
-/// Who asks the ledger.
+/// Caller of the ledger.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Asking {
-    /// The user, where the broker vouches for one.
+    /// User of the caller, as stamped by the broker.
     pub(crate) user: Option<String>,
-    /// Whether everybody's tasks are theirs to see and to change.
+    /// Whether the caller may see and change the tasks of all users.
     pub(crate) is_admin: bool,
-    /// Whose share of the ledger what is submitted counts against.
+    /// Share that submissions count against.
     pub(crate) share_of: CallerKey,
 }
 
 impl Asking {
-    /// The caller of a method; users named in `admins` are admins.
+    /// Returns the caller of a method; users named in `admins` are admins.
     pub(crate) fn of(context: &Context, admins: &[String]) -> Self {
         let user = context.caller().map(ToString::to_string);
         let is_admin = user.as_ref().is_some_and(|user| admins.contains(user));
         Self { user, is_admin, share_of: context.share_of.clone() }
     }
 
-    /// A caller without a user.
+    /// Returns a caller without a user.
     pub(crate) fn nobody() -> Self {
         Self { user: None, is_admin: false, share_of: CallerKey::Unnamed }
     }
 
-    /// Whether what belongs to `owner` may be seen and changed.
+    /// Returns whether the caller may see and change what belongs to `owner`.
     pub(crate) fn may_see(&self, owner: Option<&str>) -> bool {
         self.is_admin || self.user.as_deref() == owner
     }
 }
 
-/// Who submits tasks, as far as the store has to know.
+/// Submitter of tasks, as known to the store.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Submitter {
-    /// Whose share they count against; without one they count against nobody's.
+    /// Share that tasks count against; `None` if they do not count against any.
     pub(crate) caller: Option<String>,
-    /// Whether they may come after tasks of others.
+    /// Whether tasks may depend on those of others.
     pub(crate) is_admin: bool,
 }
 

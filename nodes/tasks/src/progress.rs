@@ -1,4 +1,4 @@
-//! Progress of the runs under way. Time is tokio's, which tests can pause.
+//! Progress of running tasks. Uses the clock of tokio, which tests can pause.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -10,10 +10,10 @@ use tokio::time::Instant;
 
 use super::task::Task;
 
-/// Shortest time between two events about one run.
+/// Minimum interval between two events about one run.
 const EVENT_INTERVAL: Duration = Duration::from_millis(200);
 
-/// The last progress of each run, by the identity of its call.
+/// Latest progress of each run, by the identity of its call.
 #[derive(Debug, Default)]
 pub(super) struct RunProgress {
     runs: Mutex<HashMap<u128, Reported>>,
@@ -23,28 +23,28 @@ pub(super) struct RunProgress {
 struct Reported {
     task: String,
     progress: Option<Progress>,
-    /// When the last event was due, or the run began.
+    /// Time of the latest event, or of the start of the run.
     event_at: Instant,
 }
 
 impl RunProgress {
-    /// Begins to accept reports of the present run.
+    /// Starts to accept reports of the task's current run.
     pub(super) fn begin(&self, task: &Task) {
         let reported = Reported { task: task.id.clone(), progress: None, event_at: Instant::now() };
         self.runs.lock().insert(task.identity().as_u128(), reported);
     }
 
-    /// Forgets the present run.
+    /// Removes the task's current run.
     pub(super) fn end(&self, task: &Task) {
         self.runs.lock().remove(&task.identity().as_u128());
     }
 
-    /// The last report of the present run.
+    /// Returns the latest report of the task's current run.
     pub(super) fn of(&self, task: &Task) -> Option<Progress> {
         self.runs.lock().get(&task.identity().as_u128()).and_then(|reported| reported.progress.clone())
     }
 
-    /// Keeps a report. Returns the event to emit, at most five times a second for each run.
+    /// Stores a report. Returns the event to emit, at most five times per second for each run.
     pub(super) fn report(&self, identity: u128, progress: Progress) -> Option<Value> {
         let mut runs = self.runs.lock();
         let reported = runs.get_mut(&identity)?;

@@ -1,4 +1,4 @@
-//! One run of a task: the call, and what follows from its answer.
+//! Run of a task: the call, and the handling of its outcome.
 
 use std::sync::Arc;
 
@@ -16,15 +16,15 @@ use super::shared::Shared;
 use super::store::is_open;
 use super::task::{DEEPEST, State, Task};
 
-/// Waits before a call is made again that reached nobody, or whose answer was lost.
+/// Delay before a call is repeated that reached no object or whose reply was lost, in milliseconds.
 pub(super) const AGAIN_MS: u64 = 500;
-/// The largest result kept, in bytes of JSON.
+/// Maximum size of a stored result, in bytes of JSON.
 const LARGEST: usize = 256 << 10;
 
-/// A task that is being carried out.
+/// Task that is being executed.
 pub(super) struct Run<O: Objects> {
     pub(super) task: Task,
-    /// It was called before, and nobody knows what came of it.
+    /// Whether the task was called before, with an unknown outcome.
     pub(super) again: bool,
     pub(super) shared: Arc<Shared>,
     pub(super) objects: Arc<O>,
@@ -48,7 +48,7 @@ impl<O: Objects> Run<O> {
         let called = tokio::select! {
             biased;
             called = self.objects.call(&self.task) => called,
-            // Cancelled on disk: the node that carries it out is told.
+            // The task was cancelled on disk: the node that executes it is notified.
             () = self.stop.notified() => return self.objects.cancel(&self.task).await,
             () = self.objects.lost(&self.task) => Err(CallError::Lost),
         };
@@ -71,14 +71,14 @@ impl<O: Objects> Run<O> {
             Err(CallError::Fault(fault)) if !fault.maybe_executed() => {
                 fail(&mut task, &fault, &self.shared.environment);
             }
-            // Whether it was carried out is not known: the same again, on the same node.
+            // It is not known whether the task was executed: the same call is repeated on the same node.
             Err(error) => {
                 tracing::debug!(id = task.id, "{error}");
                 return self.shared.agenda.at(self.shared.now() + AGAIN_MS, &task);
             }
         }
         let (open, shared) = (is_open(&task), self.shared.clone());
-        // What came of it waits for a disk that does not work: another call would be another run.
+        // The outcome waits until the disk works again, because another call would be another run.
         loop {
             match shared.settle(&task).await {
                 Ok(stored) => {
@@ -93,13 +93,13 @@ impl<O: Objects> Run<O> {
         }
     }
 
-    /// What came of the first call is still not known: it stays `running`.
+    /// Schedules the same call again: the outcome of the first call is still not known, so the task stays `running`.
     fn once_more(&self, fault: &Fault) {
         self.shared.agenda.at(self.shared.now() + wait_after(fault), &self.task);
     }
 }
 
-/// Whether a call was not begun.
+/// Returns whether the fault means that the method was not started.
 fn reached_nobody(fault: &Fault) -> bool {
     let names_it =
         matches!(fault.code, Code::UNKNOWN_OBJECT | Code::LOST_OBJECT | Code::EXPIRED | Code::BUSY);
@@ -112,7 +112,7 @@ fn wait_after(fault: &Fault) -> u64 {
 
 fn fail(task: &mut Task, fault: &Fault, environment: &Environment) {
     if reached_nobody(fault) {
-        // That was no run.
+        // This does not count as a run.
         task.runs = task.runs.saturating_sub(1);
         task.state = if task.runs == 0 { State::Queued } else { State::Retrying };
         task.due_ms = environment.now_ms() + wait_after(fault);

@@ -1,4 +1,4 @@
-//! Carries out tasks on the bus: connects, follows the registry, and begins anew when its session has ended.
+//! Runner of tasks on the bus: connects, follows the registry, and starts again when its session has ended.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use super::shared::Shared;
 use super::store::is_open;
 use super::task::Task;
 
-/// Runs until it is aborted.
+/// Runs until the future is dropped.
 pub(super) async fn run(shared: Arc<Shared>, client: Builder) {
     loop {
         load(&shared).await;
@@ -40,7 +40,7 @@ pub(super) async fn run(shared: Arc<Shared>, client: Builder) {
     }
 }
 
-/// Puts all open tasks on the agenda.
+/// Adds all open tasks to the agenda.
 pub(super) async fn load(shared: &Shared) {
     let mut after = None;
     loop {
@@ -91,7 +91,7 @@ impl Runner {
         Self { shared, client, follower, executor }
     }
 
-    /// Begins tasks whose object or node has come.
+    /// Starts tasks whose object or node has become available.
     async fn watch(&self) {
         let mut changes = self.follower.changes();
         while changes.changed().await.is_ok() {
@@ -99,7 +99,7 @@ impl Runner {
         }
     }
 
-    /// Hears how far runs are.
+    /// Receives the progress of runs.
     async fn hear(&self) {
         let filter = EventTopic::every_for(self.client.root(), "progress", self.client.id());
         let mut events = match self.client.subscribe(vec![Filter::new(filter).live()]).await {

@@ -1,4 +1,4 @@
-//! Schedules: calls that are made again and again, by cron expression and time zone.
+//! Schedules: calls that are repeated by a cron expression in a time zone.
 
 use std::str::FromStr as _;
 
@@ -15,9 +15,9 @@ use super::options::Options;
 use super::owner::Owner;
 use super::task::Task;
 
-/// The longest expression, in bytes.
+/// Maximum length of an expression, in bytes.
 const LONGEST_CRON: usize = 256;
-/// The longest name, in bytes.
+/// Maximum length of a name, in bytes.
 const LONGEST_NAME: usize = 64;
 
 /// When a schedule makes a task.
@@ -71,14 +71,14 @@ pub struct Schedule {
 }
 
 impl Timing {
-    /// The first time after `now`, in milliseconds since 1970; nothing where there is none.
+    /// Returns the first time after `now`, in milliseconds since 1970; `None` if there is none.
     ///
-    /// A time that a change of the clock leaves out is made up for right after the change, and one that it brings
-    /// twice counts once, where the expression names the hour; `*` in the hour goes by what really passes.
+    /// Daylight saving time: if the expression names the hour, a time that the change of the clock skips is due right
+    /// after the change, and a time that occurs twice counts once. With `*` in the hour, schedules follow elapsed time.
     ///
     /// # Errors
     ///
-    /// An expression or a zone that is none.
+    /// The expression or the time zone is not valid.
     pub(super) fn next(&self, now: u64) -> Result<Option<u64>, Fault> {
         let zone = Tz::from_str(&self.zone)
             .map_err(|_| Fault::wrong_parameter("timing.zone", "a time zone such as Asia/Jakarta"))?;
@@ -97,11 +97,11 @@ impl Timing {
 }
 
 impl Schedule {
-    /// Checks what is asked for.
+    /// Checks the arguments, and creates a schedule.
     ///
     /// # Errors
     ///
-    /// Whatever could never be carried out, or only once.
+    /// The schedule could never make a task, or only one.
     pub(super) fn new(
         name: String,
         timing: Timing,
@@ -130,19 +130,19 @@ impl Schedule {
         Ok(schedule)
     }
 
-    /// A task of it, under a new `id`.
+    /// Creates a task of this schedule, with a new `id`.
     pub(super) fn task(&self, id: Uuid, now: u64) -> Result<Task, Fault> {
         let task = Task::new(id, &self.object, &self.method, self.params.clone(), self.options.clone(), now)?;
         Ok(Task { schedule: Some(self.name.clone()), user: self.user.clone(), ..task })
     }
 
-    /// What it is kept by: names of one owner are not those of another. A name has no slash.
+    /// Returns the key in the store. Schedules of different owners may have the same name; a name does not contain a slash.
     pub(super) fn row(user: Option<&str>, name: &str) -> String {
         user.map_or_else(|| name.to_owned(), |user| format!("{user}/{name}"))
     }
 
-    /// Its time has come: `task` is the one it makes, and nothing where it cannot now. However many times have
-    /// passed, this is one, and the next lies after `now`.
+    /// Records that the time of the schedule has passed. `task` is the task that it made, or `None` if it could not make
+    /// one. If several times have passed, they count as one, and the next is after `now`.
     pub(super) fn passed(&mut self, task: Option<&Task>, now: u64) {
         match task {
             Some(task) => {
@@ -182,7 +182,7 @@ mod tests {
             ("*/10 * * * * *", "UTC", "2026-11-20T09:00:01Z", "2026-11-20T09:00:10Z"),
             ("0 0 29 2 *", "UTC", "2026-01-01T00:00:00Z", "2028-02-29T00:00:00Z"),
             ("@daily", "UTC", "2026-11-20T09:00:00Z", "2026-11-21T00:00:00Z"),
-            // The clock goes from 02:00 to 03:00, and in autumn from 03:00 to 02:00 again.
+            // The clock goes from 02:00 to 03:00 in March, and from 03:00 to 02:00 in October.
             ("30 2 * * *", "Europe/Berlin", "2026-03-28T12:00:00Z", "2026-03-29T01:00:00Z"),
             ("30 2 * * *", "Europe/Berlin", "2026-10-25T00:30:00Z", "2026-10-26T01:30:00Z"),
             ("0 * * * *", "Europe/Berlin", "2026-10-25T00:00:00Z", "2026-10-25T01:00:00Z"),

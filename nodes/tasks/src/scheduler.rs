@@ -1,4 +1,4 @@
-//! Makes the tasks of schedules when they are due.
+//! Creation of the tasks of schedules when they are due.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,14 +9,14 @@ use super::schedule::Schedule;
 use super::shared::Shared;
 use rantai_commit::DiskError;
 
-/// Longest sleep: the system clock may be set meanwhile.
+/// Maximum sleep, because the system clock may be changed in the meantime.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
-/// Wait after a disk error.
+/// Delay after a disk error.
 const DISK_RETRY: Duration = Duration::from_secs(5);
-/// Schedules read at a time.
+/// Number of schedules per read.
 const PAGE: usize = 1_000;
 
-/// Runs until it is dropped. Needs no connection: tasks are made while the broker is away.
+/// Runs until the future is dropped. Does not need a connection: tasks are created even while the broker is away.
 pub(super) async fn run(shared: Arc<Shared>) {
     while let Err(error) = load(&shared) {
         tracing::error!("schedules cannot be read: {error}");
@@ -44,7 +44,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
     }
 }
 
-/// Makes the task of a schedule whose time `due` has come.
+/// Creates the task of a schedule whose time `due` has come.
 pub(super) async fn pass(shared: &Shared, due: u64, name: &str) -> Result<(), DiskError> {
     let made = shared
         .store
@@ -57,7 +57,7 @@ pub(super) async fn pass(shared: &Shared, due: u64, name: &str) -> Result<(), Di
     shared.timetable.set(&shared.store, name)
 }
 
-/// Puts all schedules on the timetable.
+/// Adds all schedules to the timetable.
 pub(super) fn load(shared: &Shared) -> Result<(), DiskError> {
     let mut after = String::new();
     loop {

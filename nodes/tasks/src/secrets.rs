@@ -1,4 +1,4 @@
-//! Results that are secret, such as a password that was drawn: in memory until they are told once, and never on disk.
+//! Secret results, such as generated passwords: kept in memory until they are returned once, and never on disk.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -9,14 +9,14 @@ use tokio::time::Instant;
 
 use super::task::Task;
 
-/// Bytes of JSON that are kept of all results. Beyond it the oldest of the owner who has most is forgotten.
+/// Maximum size of all results, in bytes of JSON. Beyond it, the oldest result of the owner that holds the most is dropped.
 const MOST_BYTES: usize = 16 << 20;
-/// Bytes that a result counts as at least.
+/// Minimum size that a result counts as, in bytes.
 const LEAST_BYTES: usize = 64 << 10;
-/// How long a result is kept that nobody asks for.
+/// How long a result is kept if it is not requested.
 const KEPT: Duration = Duration::from_hours(1);
 
-/// Secret results that have not been told.
+/// Secret results that have not been returned.
 #[derive(Default)]
 pub(super) struct Secrets {
     kept: Mutex<Kept>,
@@ -24,7 +24,7 @@ pub(super) struct Secrets {
 
 #[derive(Default)]
 struct Kept {
-    /// By the number in which they came.
+    /// Results by sequence number, in the order of their arrival.
     results: BTreeMap<u64, Secret>,
     next: u64,
 }
@@ -32,7 +32,7 @@ struct Kept {
 struct Secret {
     task: u128,
     owner: Option<String>,
-    /// The result in JSON, which takes less memory than its values would.
+    /// Result as JSON text, which needs less memory than a parsed value.
     json: String,
     until: Instant,
 }
@@ -44,7 +44,7 @@ impl std::fmt::Debug for Secrets {
 }
 
 impl Secrets {
-    /// Keeps the result of a task until it is taken.
+    /// Stores the result of a task until it is taken.
     pub(super) fn put(&self, task: &Task, value: &Value) {
         let kept = &mut *self.kept.lock();
         let now = Instant::now();
@@ -59,7 +59,7 @@ impl Secrets {
         kept.results.insert(kept.next, secret);
     }
 
-    /// The result of a task, once.
+    /// Removes and returns the result of a task.
     pub(super) fn take(&self, task: &Task) -> Option<Value> {
         let kept = &mut *self.kept.lock();
         let id = task.uuid().as_u128();
@@ -73,7 +73,7 @@ impl Secrets {
 }
 
 impl Secret {
-    /// What it counts as.
+    /// Returns the size that the result counts as, in bytes.
     fn bytes(&self) -> usize {
         self.json.len().max(LEAST_BYTES)
     }
@@ -84,7 +84,7 @@ impl Kept {
         self.results.values().map(Secret::bytes).sum()
     }
 
-    /// Forgets the oldest of the owner who has most.
+    /// Drops the oldest result of the owner that holds the most.
     fn forget_one(&mut self) {
         let mut held: HashMap<Option<&str>, usize> = HashMap::new();
         for secret in self.results.values() {
@@ -139,7 +139,7 @@ mod tests {
         assert_eq!(secrets.take(&honest), Some(json!(1)));
     }
 
-    /// 256 results of up to 256 KiB were kept as values, which took up to a gigabyte.
+    /// Regression: 256 results of up to 256 KiB were kept as parsed values, which needed up to a gigabyte.
     #[tokio::test(start_paused = true)]
     async fn large_secrets_are_bounded_in_bytes() {
         let (secrets, honest) = (Secrets::default(), task("honest"));

@@ -1,4 +1,4 @@
-//! What stands of the ledger in nodes.toml.
+//! Configuration of the ledger in nodes.toml.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -9,31 +9,31 @@ use serde::Deserialize;
 
 use super::limits::Limits;
 
-/// A ledger of tasks.
+/// Configuration of a ledger of tasks.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TaskLedger {
-    /// Where tasks are stored; a relative path begins where the file of this configuration is.
+    /// File of the tasks; a relative path starts at the folder of the configuration file.
     pub file: Option<PathBuf>,
-    /// Tasks carried out at the same time; 64 without it.
+    /// Maximum number of tasks that run at the same time; default 64.
     pub at_once: Option<NonZeroUsize>,
-    /// Of one object; 32 without it.
+    /// Maximum number of running tasks per object; default 32.
     pub per_object: Option<NonZeroUsize>,
-    /// Of these objects, instead of that.
+    /// Maximum number of running tasks of these objects, in place of `per_object`.
     #[serde(default)]
     pub objects: BTreeMap<String, NonZeroUsize>,
-    /// How long ended tasks are kept; 86,400 without it.
+    /// How long ended tasks are kept, in seconds; default 86,400.
     pub kept_s: Option<u64>,
-    /// Tasks that are kept, ended ones included; 1,000,000 without it.
+    /// Maximum number of kept tasks, including ended ones; default 1,000,000.
     pub tasks: Option<u64>,
-    /// Bytes of the tasks that are kept, as they were submitted; 4 GiB without it.
+    /// Maximum size of the kept tasks as submitted, in bytes; default 4 GiB.
     pub bytes: Option<u64>,
-    /// Tasks of one caller that are kept; its fair share of `tasks` without it.
+    /// Maximum number of kept tasks per caller; by default a fair share of `tasks`.
     pub per_caller: Option<u64>,
 }
 
 impl TaskLedger {
-    /// How much it keeps, and does at the same time.
+    /// Returns the limits, with defaults for missing values.
     pub fn limits(&self) -> Limits {
         let known = Limits::default();
         Limits {

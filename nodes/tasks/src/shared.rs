@@ -1,4 +1,4 @@
-//! State of the ledger that the object, the runner and the timetable share.
+//! State of the ledger, shared by the object, the runner and the timetable.
 
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
@@ -23,9 +23,9 @@ use super::task::Task;
 use super::timetable::Timetable;
 use rantai_commit::DiskError;
 
-/// After how many milliseconds a task that could not be read is looked at again.
+/// Delay before a task that could not be read is checked again, in milliseconds.
 pub(super) const UNREAD_MS: u64 = 5_000;
-/// After how many milliseconds a task that could not be written is looked at again.
+/// Delay before a task that could not be written is checked again, in milliseconds.
 const DISK_RETRY_MS: u64 = 5_000;
 
 /// State shared by the object `tasks`, the runner and the timetable.
@@ -36,18 +36,18 @@ pub(super) struct Shared {
     pub(super) timetable: Timetable,
     pub(super) limits: Arc<Limits>,
     pub(super) environment: Environment,
-    /// Tasks that wait for others to end.
+    /// Tasks that wait for their dependencies to end.
     waiting_for: Waiting,
     pub(super) progress: RunProgress,
     pub(super) secrets: Secrets,
-    /// Wakes a run whose task was cancelled, by the task's id.
+    /// Stop signals of running tasks, by task id.
     pub(super) running: Mutex<HashMap<u128, Arc<Notify>>>,
-    /// Callers of `result`, by the task's id.
+    /// Waiting callers of `result`, by task id.
     waiting: Mutex<HashMap<u128, Vec<oneshot::Sender<()>>>>,
     pub(super) emitter: OnceLock<Emitter>,
-    /// Refusals of tasks.
+    /// Log of refused tasks.
     pub(super) share_log: ShareLog,
-    /// Refusals of schedules.
+    /// Log of refused schedules.
     pub(super) schedule_log: ShareLog,
 }
 
@@ -70,12 +70,12 @@ impl Shared {
         }
     }
 
-    /// Milliseconds since 1970.
+    /// Returns the current time, in milliseconds since 1970.
     pub(super) fn now(&self) -> u64 {
         self.environment.now_ms()
     }
 
-    /// Stores a task as it is now, and announces it; false where it has ended meanwhile.
+    /// Stores the current state of a task, and announces it. Returns false if the task has ended in the meantime.
     pub(super) async fn settle(&self, task: &Task) -> Result<bool, DiskError> {
         let stored = self.store.update(task.clone(), self.limits.kept_tasks()).await?;
         if let Some(task) = &stored {
@@ -84,12 +84,12 @@ impl Shared {
         Ok(stored.is_some())
     }
 
-    /// Draws what a run is recognised by.
+    /// Draws the random identity of a run.
     pub(super) fn draw_correlation(&self) -> Uuid {
         Uuid::from_u64_pair(self.environment.random(), self.environment.random())
     }
 
-    /// How full the ledger is, and by whom.
+    /// Reports how full the ledger is, and its largest holders.
     pub(super) fn shares(&self) -> Vec<ShareReport> {
         let holdings = self.store.holdings();
         let (tasks, schedules) = (holdings.held(Kept::Tasks), holdings.held(Kept::Schedules));
@@ -105,13 +105,13 @@ impl Shared {
         ]
     }
 
-    /// Looks at a task again when the disk may work again.
+    /// Schedules another check of a task for when the disk may work again.
     pub(super) fn wait_for_disk(&self, task: &Task, error: &DiskError) {
         tracing::error!("{error}");
         self.agenda.at(self.now() + DISK_RETRY_MS, task);
     }
 
-    /// Emits a task that was stored; when it has ended, wakes those that wait for it.
+    /// Emits the state of a stored task. If the task has ended, wakes the tasks and callers that wait for it.
     pub(super) fn announce(&self, task: &Task) {
         if let Some(emitter) = self.emitter.get()
             && let Err(fault) = emitter.emit("state", &Summary::from(task))
@@ -129,7 +129,7 @@ impl Shared {
         }
     }
 
-    /// Stores tasks, all or none, and puts them on the agenda. Returns their ids.
+    /// Stores all tasks or none, and adds them to the agenda. Returns their ids.
     pub(super) async fn submit(&self, asking: &Asking, tasks: Vec<Task>) -> Result<Vec<String>, Fault> {
         let submitted = self.store.submit(tasks, Submitter::from(asking), self.limits.kept_tasks());
         match submitted.await.map_err(|error| unread(&error))? {
@@ -161,16 +161,16 @@ impl Shared {
         }
     }
 
-    /// `task` waits for `before`, which stands at `index` of what it comes after, unless that has ended meanwhile.
+    /// Registers `task` as waiting for `before`, its dependency at `index`. Returns false if `before` has ended already.
     pub(super) fn waits(&self, before: Uuid, task: Uuid, index: usize) -> Result<bool, DiskError> {
         self.waiting_for.add(before, task, index);
-        // It may have ended before it was waited for: then either it has told, or it is taken back here.
+        // If `before` ended before the registration, either its end has taken the entry, or the entry is removed here.
         let open = self.store.get(before)?.as_ref().is_some_and(is_open);
         Ok(open || !self.waiting_for.take_back(before, task))
     }
 
-    /// What stands at `index` of what `task` comes after has ended: it waits for the next of them that has not, or
-    /// is due.
+    /// Handles the end of the dependency at `index` of `task`: the task waits for its next dependency that has not ended,
+    /// or is due if there is none.
     fn before_ended(&self, task: Uuid, index: usize) {
         let waits = || -> Result<(), DiskError> {
             let Some(task) = self.store.get(task)?.filter(is_open) else { return Ok(()) };
@@ -185,13 +185,13 @@ impl Shared {
         };
         if let Err(error) = waits() {
             tracing::error!("{error}");
-            // `begin` looks at all that it comes after.
+            // `begin` checks all dependencies again.
             self.agenda.at(self.now() + UNREAD_MS, Entry::unread(task));
         }
     }
 
-    /// The task as it is, with the progress of its run and without what stands on disk alone. One that belongs to
-    /// somebody else is not known.
+    /// Returns the current task, with the progress of its run and without the fields that are only for the disk. A task
+    /// that the caller may not see is reported as unknown.
     pub(super) fn read(&self, asking: &Asking, id: &str) -> Result<Task, Fault> {
         let known = self.store.get(uuid(id)?).map_err(|error| unread(&error))?;
         let known = known.filter(|task| asking.may_see(task.user.as_deref()));
@@ -201,18 +201,18 @@ impl Shared {
         })
     }
 
-    /// A receiver that is told when a task ends.
+    /// Returns a receiver that is notified when the task ends.
     pub(super) fn ended(&self, task: &Task) -> oneshot::Receiver<()> {
         let (told, ended) = oneshot::channel();
         let mut waiting = self.waiting.lock();
         let others = waiting.entry(task.uuid().as_u128()).or_default();
-        // Receivers that were dropped meanwhile.
+        // Removes receivers that were dropped in the meantime.
         others.retain(|other| !other.is_closed());
         others.push(told);
         ended
     }
 
-    /// Forgets the receivers of a task that were dropped.
+    /// Removes the dropped receivers of a task.
     pub(super) fn nobody_waits(&self, task: &Task) {
         let (mut waiting, id) = (self.waiting.lock(), task.uuid().as_u128());
         if let Some(others) = waiting.get_mut(&id) {
@@ -223,7 +223,7 @@ impl Shared {
         }
     }
 
-    /// Keeps a report of a run, and emits it at most five times a second.
+    /// Stores a report of a run, and emits it at most five times per second.
     pub(super) fn progressed(&self, identity: u128, progress: Progress) {
         if let (Some(emitter), Some(event)) = (self.emitter.get(), self.progress.report(identity, progress))
             && let Err(fault) = emitter.emit("progress", &event)

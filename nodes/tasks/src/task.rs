@@ -1,4 +1,4 @@
-//! What a task is, and what its states are.
+//! Tasks and their states.
 
 use std::time::Duration;
 
@@ -15,13 +15,13 @@ use super::after;
 use super::options::{LONGEST_BACKOFF_MS, Options};
 use super::owner::Owner;
 
-/// The largest parameters, in bytes of JSON.
+/// Maximum size of parameters, in bytes of JSON.
 pub(crate) const LARGEST: usize = 256 << 10;
-/// How deep parameters and results nest at most: the task around them is a level too.
+/// Maximum nesting of parameters and results; the task that contains them is one level more.
 pub(crate) const DEEPEST: usize = json::DEEPEST - 1;
 
-/// Instead of parameters: `{"$payload": TEXT}` is this payload as it stands, as at a terminal. So a method whose one
-/// parameter is text can be given `null`, which by itself stands for no parameters.
+/// Member that replaces parameters by a raw payload: `{"$payload": TEXT}` is sent as TEXT. It allows passing `null` as
+/// text to a method with one parameter, where a bare `null` would stand for no parameters.
 pub const PAYLOAD: &str = "$payload";
 
 /// Where a task is.
@@ -45,7 +45,7 @@ pub enum State {
 }
 
 impl State {
-    /// Whether nothing more will come.
+    /// Returns whether the state is final.
     pub fn is_ended(self) -> bool {
         matches!(self, Self::Succeeded | Self::Failed | Self::Cancelled | Self::Expired)
     }
@@ -114,11 +114,11 @@ pub struct Task {
 }
 
 impl Task {
-    /// Checks what is asked for, and makes a task of it under a new `id`; `now` in milliseconds since 1970.
+    /// Checks the arguments, and creates a task with a new `id`; `now` is in milliseconds since 1970.
     ///
     /// # Errors
     ///
-    /// When the call or its options could never be carried out.
+    /// The call or its options are not valid.
     pub(crate) fn new(
         id: Uuid,
         object: &str,
@@ -164,20 +164,20 @@ impl Task {
         })
     }
 
-    /// Its id as 16 bytes.
+    /// Returns the id as a UUID.
     pub(crate) fn uuid(&self) -> Uuid {
         Uuid::try_parse(&self.id).unwrap_or_default()
     }
 
-    /// Begins a run of its own: an instance that has the answer to another run would give that one again. Whoever knew
-    /// the `correlation` could answer in the object's place, so it is random and told to nobody else.
+    /// Begins a new run. Each run has its own `correlation`, because an object that has the reply to another run would
+    /// send that one again. It is random and secret, because a client that knows it could reply in place of the object.
     pub(crate) fn begin_run(&mut self, correlation: Uuid) {
         (self.state, self.runs) = (State::Running, self.runs + 1);
         self.correlation = Some(correlation.simple().to_string());
     }
 
-    /// What the present run is recognised by. Of a run that an earlier version began it is the id, counted up by the
-    /// number of runs.
+    /// Returns the identity of the current run. For a run begun by an earlier version, that is the id of the task plus
+    /// the number of earlier runs.
     pub(crate) fn identity(&self) -> Uuid {
         let kept = self.correlation.as_deref().and_then(|kept| Uuid::try_parse(kept).ok());
         let counted = || self.uuid().as_u128().wrapping_add(u128::from(self.runs.saturating_sub(1)));
@@ -188,30 +188,30 @@ impl Task {
         self.options.expires_ms.map(|time| self.submitted_ms + time)
     }
 
-    /// The tasks it comes after.
+    /// Returns the ids of the dependencies.
     pub(crate) fn before(&self) -> impl ExactSizeIterator<Item = Uuid> {
         self.options.after.iter().map(|id| Uuid::try_parse(id).unwrap_or_default())
     }
 
-    /// Puts what came of the tasks before it in its parameters.
+    /// Sets the parameters that contain the results of the dependencies.
     pub(crate) fn feed(&mut self, params: Value) {
         let submitted = std::mem::replace(&mut self.params, params);
         self.submitted_params = self.options.key.is_some().then_some(submitted);
         self.fed = true;
     }
 
-    /// The payload of the call, where it stands in the place of parameters.
+    /// Returns the raw payload of the call, if there is one in place of parameters.
     pub(crate) fn payload(&self) -> Option<&str> {
         let members = self.params.as_object().filter(|members| members.len() == 1)?;
         members.get(PAYLOAD)?.as_str()
     }
 
-    /// Whether `other` was submitted with the same object, method and parameters, and where results of other tasks are
-    /// among these, after the same tasks. Other options may differ.
+    /// Returns whether `other` was submitted with the same object, method and parameters, and, if the parameters refer to
+    /// results of other tasks, with the same dependencies. Other options may differ.
     pub(crate) fn is_same_call(&self, other: &Self) -> bool {
         let params = match &self.submitted_params {
             Some(submitted) => submitted,
-            // Of an earlier version: what was submitted is not known any more.
+            // Fed by an earlier version: the submitted parameters are not known.
             None if self.fed => &other.params,
             None => &self.params,
         };
@@ -225,14 +225,14 @@ impl Task {
         self.ended_ms = Some(now);
     }
 
-    /// By hand, after it has ended.
+    /// Queues an ended task again, on request.
     pub(crate) fn take_up(&mut self, now: u64) {
         (self.state, self.ended_ms, self.due_ms) = (State::Queued, None, now);
         self.forgiven = self.runs;
         self.options.expires_ms = None;
     }
 
-    /// It was carried out, and failed; `chance` of 0 to 1 decides how long the wait is.
+    /// Records a failed run, and decides about a retry. `chance` from 0 to 1 scales its delay.
     pub(crate) fn failed(&mut self, fault: &Fault, now: u64, chance: f64) {
         self.error = serde_json::to_value(fault).ok();
         let tries = self.runs.saturating_sub(self.forgiven);
@@ -246,7 +246,7 @@ impl Task {
     }
 }
 
-/// Refuses the methods that every object has: what they do to an object is not the ledger's to do for others.
+/// Refuses the built-in methods of objects, such as `rpc.cancel`: the ledger must not call them on behalf of others.
 pub(crate) fn check_method(method: &str) -> Result<(), Fault> {
     if !method.starts_with("rpc.") {
         return Ok(());
@@ -255,7 +255,7 @@ pub(crate) fn check_method(method: &str) -> Result<(), Fault> {
     Err(Fault::new(Code::DENIED, text))
 }
 
-/// Parameters in the one form for comparison: none of them is null, and numbers are as on the bus.
+/// Normalizes parameters for comparison: empty ones become null, and numbers are as on the bus.
 fn given(params: &Value) -> Value {
     let none = match params {
         Value::Array(items) => items.is_empty(),
@@ -265,7 +265,7 @@ fn given(params: &Value) -> Value {
     if none { Value::Null } else { json::portable(params.clone()) }
 }
 
-/// Whether the same call may come to something else: not so with what is wrong about the call itself.
+/// Returns whether a retry may succeed: not if the call itself is wrong.
 fn may_succeed_later(fault: &Fault) -> bool {
     fault.is_retryable()
         || matches!(fault.code, Code::FAILED | Code::BROKEN_OBJECT | Code::TIMED_OUT | Code::CANCELLED)
@@ -362,7 +362,7 @@ mod tests {
         assert_eq!(fed.params, json!([7]));
         assert!(fed.is_same_call(&call("pages", "add", json!([{"$result": 0}]), 0)));
         assert!(!fed.is_same_call(&call("pages", "add", json!([7]), 0)));
-        // Results of other tasks are other parameters.
+        // Results of other tasks count as different parameters.
         let after = |params: Value, before: u128| {
             let after = vec![Uuid::from_u128(before).to_string()];
             let options = Options { after, key: Some("k".to_owned()), ..Options::default() };

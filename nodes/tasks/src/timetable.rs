@@ -1,4 +1,4 @@
-//! When schedules make their next tasks.
+//! Timetable of schedules: when each makes its next task.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 use super::store::Store;
 use rantai_commit::DiskError;
 
-/// The next time of each schedule, by its row in the store.
+/// Next time of each schedule, by its row in the store.
 #[derive(Debug, Default)]
 pub(super) struct Timetable {
     due: Mutex<BTreeSet<(u64, String)>>,
@@ -16,8 +16,8 @@ pub(super) struct Timetable {
 }
 
 impl Timetable {
-    /// A schedule that is new, has another time now, or is no more. What it is by now is read here: of two changes
-    /// at the same time the one that is told of last may be the older one.
+    /// Updates a schedule that was added, changed or removed. Its time is read from the store under the lock: of two
+    /// concurrent changes, the older one may be reported last.
     pub(super) fn set(&self, store: &Store, row: &str) -> Result<(), DiskError> {
         let mut due = self.due.lock();
         let next = store.scheduled(row)?.and_then(|schedule| schedule.next_ms);
@@ -27,7 +27,7 @@ impl Timetable {
         Ok(())
     }
 
-    /// What is due, or when something will be.
+    /// Removes and returns the first due schedule. If none is due, the error is the time of the next.
     pub(super) fn next(&self, now: u64) -> Result<(u64, String), Option<u64>> {
         let mut due = self.due.lock();
         if due.first().is_some_and(|(when, _)| *when <= now) {
@@ -36,7 +36,7 @@ impl Timetable {
         Err(due.first().map(|(when, _)| *when))
     }
 
-    /// As [`set`](Self::set); where the disk fails, the schedule is looked at as if it were due.
+    /// Same as [`set`](Self::set); if the disk fails, the schedule is checked again as if it were due.
     pub(super) fn set_or_look_again(&self, store: &Store, row: &str, now: u64) {
         if let Err(error) = self.set(store, row) {
             tracing::error!("schedule {row}: {error}");
@@ -45,7 +45,7 @@ impl Timetable {
         }
     }
 
-    /// Looks at a schedule again at the time `due.0`.
+    /// Adds a schedule to be checked again at the time `due.0`.
     pub(super) fn again(&self, due: (u64, String)) {
         self.due.lock().insert(due);
     }
@@ -67,7 +67,7 @@ mod tests {
         Schedule::new(name, timing, object, method, json!([1, 2]), Options::default(), 0).expect("a schedule")
     }
 
-    /// Whoever committed first may be the last to say so.
+    /// The change that was committed first may be reported last.
     #[tokio::test]
     async fn a_schedule_that_is_replaced_while_its_time_passes_has_the_time_of_the_new_one() {
         let (store, timetable) = (Store::open(None).expect("a store"), Timetable::default());
@@ -80,7 +80,7 @@ mod tests {
                 .is_some()
         );
         assert!(store.schedule(schedule("0 * * * *"), None, ShareLimits::new(9)).await.expect("stored"));
-        // The new one is told of, and then the time that passed before.
+        // The replacement is reported first, then the older change.
         for _ in 0..2 {
             timetable.set(&store, "daily").expect("read");
         }

@@ -1,15 +1,15 @@
-//! Queues of callers that take turns, so that what one has queued does not go before what the others have.
+//! Fair queues: callers take turns, so that many queued items of one caller do not delay those of others.
 //!
-//! First comes the caller of whom the least runs, and among equals the one whose last turn is the longest ago. Who comes new
-//! takes its turn behind those that wait already: so somebody with many names gains no more by a new one. The order
-//! within one caller is that of its items.
+//! The caller with the fewest running items is next, and among equals the one whose last turn is the longest ago. A new
+//! caller queues behind those that already wait, so a client gains nothing from using many names. Items of one caller are
+//! ordered among themselves.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use super::task::Task;
 
-/// A caller, by a hash of its name. Tasks without an owner have one in common.
+/// Caller, identified by a hash of its name. Tasks without an owner share one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct CallerId(u64);
 
@@ -26,7 +26,7 @@ impl From<&Task> for CallerId {
 #[derive(Debug)]
 pub(super) struct Turns<T> {
     callers: BTreeMap<CallerId, Line<T>>,
-    /// Callers that have something queued: how much of theirs runs, and the number of their turn.
+    /// Callers with queued items, by the number of their running items and the number of their turn.
     order: BTreeSet<(usize, u64, CallerId)>,
     turn: u64,
 }
@@ -58,17 +58,17 @@ impl<T: Ord> Turns<T> {
         });
     }
 
-    /// One of the caller's runs.
+    /// Counts an item of the caller as running.
     pub(super) fn begun(&mut self, caller: CallerId) {
         self.change(caller, |line, _| line.running += 1);
     }
 
-    /// One of the caller's runs no more.
+    /// Counts an item of the caller as ended.
     pub(super) fn ended(&mut self, caller: CallerId) {
         self.change(caller, |line, _| line.running = line.running.saturating_sub(1));
     }
 
-    /// Takes the first item of the caller whose turn it is.
+    /// Removes and returns the first item of the caller whose turn it is.
     pub(super) fn pop(&mut self) -> Option<T> {
         let (.., caller) = *self.order.first()?;
         let mut item = None;
@@ -79,7 +79,7 @@ impl<T: Ord> Turns<T> {
         item
     }
 
-    /// Changes what is known of a caller; `change` gets the number of the next turn.
+    /// Changes the queue of a caller; `change` receives the number of the next turn.
     fn change(&mut self, caller: CallerId, change: impl FnOnce(&mut Line<T>, u64)) {
         self.turn += 1;
         let line =

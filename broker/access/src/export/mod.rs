@@ -1,4 +1,4 @@
-//! A table as a file for another broker, and what that broker cannot hold of it.
+//! Export of tables to other brokers, with a list of what those brokers cannot express.
 
 mod mosquitto;
 mod rmqtt;
@@ -9,29 +9,29 @@ use crate::level::{Level, Piece};
 use crate::rule::{Effect, Rule, RuleAccess};
 use crate::table::{Holder, Table};
 
-/// The broker that a table is written for.
+/// Broker that a table is exported for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExportFor {
-    /// An `acl_file` of mosquitto 2.0.
+    /// mosquitto 2.0, as an `acl_file`.
     Mosquitto,
-    /// The rmqtt-acl.toml of RMQTT.
+    /// RMQTT, as its rmqtt-acl.toml.
     Rmqtt,
 }
 
-/// A table for another broker.
+/// Table exported for another broker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Export {
-    /// The file.
+    /// Contents of the file.
     pub text: String,
-    /// What the file does not hold: a sentence each, the most general first.
+    /// Differences between the file and the table: one sentence each, the most general first.
     pub left_out: Vec<String>,
 }
 
 impl Table {
-    /// Writes the table for another broker.
+    /// Exports the table for another broker.
     ///
-    /// Where a rule cannot be written, the file allows less rather than more, and says so in
-    /// [`left_out`](Export::left_out); what it allows beyond the table is named there too.
+    /// If a rule cannot be expressed, the file allows less rather than more, and [`left_out`](Export::left_out) names the
+    /// difference; it also names what the file allows beyond the table.
     pub fn export(&self, broker: ExportFor) -> Export {
         match broker {
             ExportFor::Mosquitto => mosquitto::export(self),
@@ -39,7 +39,7 @@ impl Table {
         }
     }
 
-    /// The users with rules of their own or by roles, in the order of their names, and those rules.
+    /// Returns the users, sorted by name, each with the rules of its own and of its roles.
     fn rules_by_user(&self) -> Vec<(&str, Vec<&Rule>)> {
         let mut users: Vec<_> =
             self.users.iter().map(|(name, holder)| (&**name, self.rules_of(holder))).collect();
@@ -53,7 +53,7 @@ impl Table {
     }
 }
 
-/// What an export has written, and what it could not.
+/// Export in progress: the text so far, and the differences found.
 #[derive(Default)]
 struct Draft {
     text: String,
@@ -66,14 +66,14 @@ impl Draft {
         self.text.push('\n');
     }
 
-    /// Adds a sentence, once.
+    /// Adds a sentence to `left_out`, unless it is already there.
     fn leave_out(&mut self, sentence: String) {
         if !self.left_out.contains(&sentence) {
             self.left_out.push(sentence);
         }
     }
 
-    /// Whether a rule can be written at all; if not, says why.
+    /// Returns whether a rule can be exported at all, and adds the differences to `left_out`.
     fn takes(&mut self, rule: &Rule, broker: &str) -> bool {
         let filter = rule.filter();
         if filter.has_prefix() {
@@ -115,8 +115,8 @@ impl Draft {
     }
 }
 
-/// The filter of a rule as other brokers take it, with the placeholders written as `user` and `client_id` say; `None` where
-/// one of them has no value.
+/// Returns the filter of a rule in the syntax of other brokers, with `user` and `client_id` in place of the placeholders;
+/// `None` if a placeholder has no value, or if a level matches by prefix.
 fn written(rule: &Rule, user: Option<&str>, client_id: Option<&str>) -> Option<String> {
     let filter = rule.filter();
     let level = |level: &Level| -> Option<String> {
@@ -144,7 +144,7 @@ fn written(rule: &Rule, user: Option<&str>, client_id: Option<&str>) -> Option<S
     Some(levels.join("/"))
 }
 
-/// Whether a rule has the placeholder `%c`.
+/// Returns whether a rule contains the placeholder `%c`.
 fn names_client_id(rule: &Rule) -> bool {
     rule.filter()
         .all_levels()

@@ -1,4 +1,4 @@
-//! mosquitto's ACL file.
+//! Export to mosquitto's ACL file.
 
 use std::collections::BTreeSet;
 
@@ -8,11 +8,11 @@ use crate::table::Table;
 
 const HEADING: &str = "# Access rules for mosquitto: acl_file THIS FILE, with per_listener_settings false.\n";
 
-/// Writes `topic` lines for each user, with the roles spelled out, and `pattern` lines for everyone.
+/// Exports `topic` lines for each user, with the rules of its roles, and `pattern` lines for everyone.
 ///
-/// mosquitto has `%c` only in lines for everyone. What a client reads at topics with its own client id becomes such a
-/// line; what it writes there does not, because then everyone could: it is written for the client ids that the user's
-/// record names in full.
+/// mosquitto supports `%c` only in lines for everyone. A rule that allows reading topics with the client's own id becomes
+/// such a line. A rule that allows writing does not, because every client could then write there: it is written for the
+/// client ids that the user's record names in full.
 pub(super) fn export(table: &Table) -> Export {
     let mut draft = Draft::default();
     draft.leave_out("mosquitto does not reserve client ids: anybody may connect with any".to_owned());
@@ -40,7 +40,7 @@ pub(super) fn export(table: &Table) -> Export {
     draft.finish(HEADING)
 }
 
-/// A line for one user, or for whoever does not log in; or a pattern instead.
+/// Adds a line for one user, or for clients that do not log in; or a pattern instead.
 fn own_line(
     draft: &mut Draft,
     patterns: &mut BTreeSet<String>,
@@ -52,7 +52,7 @@ fn own_line(
         return;
     }
     if !names_client_id(rule) {
-        // Without a user name, a rule with %u means nobody.
+        // Without a user name, a rule with %u applies to no client.
         if let Some(filter) = written(rule, user, None) {
             draft.line(&format!("topic {} {filter}", access(rule)));
         }

@@ -1,4 +1,4 @@
-//! RMQTT's rmqtt-acl.toml.
+//! Export to RMQTT's rmqtt-acl.toml.
 
 use std::fmt::Write as _;
 
@@ -8,8 +8,8 @@ use crate::table::Table;
 
 const HEADING: &str = "# Access rules for RMQTT: the file rmqtt-acl.toml of its plugin rmqtt-acl.\n";
 
-/// Writes one list, of which the first entry that fits decides: for each user what is denied and then what is allowed,
-/// then the same for everyone, and at the end a refusal of all the rest.
+/// Exports one list, in which the first entry that matches decides: for each user the rules that deny and then those that
+/// allow, then the same for everyone, and at the end an entry that denies everything else.
 pub(super) fn export(table: &Table) -> Export {
     let mut draft = Draft::default();
     draft.leave_out("RMQTT does not reserve client ids: anybody may connect with any".to_owned());
@@ -51,7 +51,7 @@ fn entries(draft: &mut Draft, who: &str, rules: &[&Rule]) {
     }
 }
 
-/// A text as a basic string of TOML.
+/// Returns a text as a basic string of TOML.
 fn quoted(text: &str) -> String {
     let mut quoted = String::from('"');
     for c in text.chars() {

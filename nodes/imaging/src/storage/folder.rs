@@ -1,11 +1,11 @@
-//! A folder of files: cloned with reflink where the file system has it, else as sparse copies.
+//! Storage in a folder of files, which are cloned by reflink if the file system supports it, otherwise as sparse copies.
 //!
-//! | In the folder | |
+//! | Path | Contents |
 //! |---|---|
 //! | `images/IMAGE` | images, raw |
-//! | `snapshots/IMAGE/SNAPSHOT` | as an image was |
-//! | `disks/NODE` | what nodes write to |
-//! | `incoming/`, `outgoing/` | files to be taken as images, and copies of snapshots |
+//! | `snapshots/IMAGE/SNAPSHOT` | copies of images |
+//! | `disks/NODE` | disks, which nodes write to |
+//! | `incoming/`, `outgoing/` | files to import as images, and exported snapshots |
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read as _, Seek as _, SeekFrom, Write as _};
@@ -16,25 +16,25 @@ use rustix::fs::{OFlags, SeekFrom as Place, ioctl_ficlone, seek, statvfs};
 
 use super::{About, PART, Progress, Storage, StorageError};
 
-/// Bytes copied at a time.
+/// Size of a block when copying, in bytes.
 const BLOCK: usize = 1 << 20;
-/// Digits of the digest in the name of a part.
+/// Number of digits of the digest in the name of an incomplete file.
 const DIGITS: usize = 16;
-/// What stays free whatever is asked for.
+/// Space that a copy must leave free, in bytes.
 const RESERVE: u64 = 64 << 20;
 
-/// A folder with everything in it.
+/// Storage in a folder.
 #[derive(Debug)]
 pub struct Folder {
     folder: PathBuf,
 }
 
 impl Folder {
-    /// Makes what is missing of it, and takes away what was being written when it ended the last time.
+    /// Creates missing folders, and removes incomplete files of an earlier run.
     ///
     /// # Errors
     ///
-    /// Where it cannot be made or written to.
+    /// A folder cannot be created or written to.
     pub fn open(folder: &Path) -> io::Result<Self> {
         for name in ["images", "snapshots", "disks", "incoming", "outgoing"] {
             fs::create_dir_all(folder.join(name))?;
@@ -57,7 +57,7 @@ impl Folder {
         self.folder.join("snapshots").join(image).join(snapshot)
     }
 
-    /// A copy that is there whole or not at all; with its digest where that is wanted.
+    /// Copies a file atomically, and returns the digest of the copy if `digest` is set.
     fn copy(
         &self,
         from: &Path,
@@ -73,7 +73,7 @@ impl Folder {
         let part = to.with_file_name(part_of(&what));
         let _ = fs::remove_file(&part);
         let made = self.copy_to(&mut source, &part, &what, digest, progress).and_then(|digest| {
-            // Not over another: what is by this name by now stays.
+            // A hard link does not replace an existing file that was created under this name in the meantime.
             fs::hard_link(&part, to).map_err(|error| match error.kind() {
                 ErrorKind::AlreadyExists => StorageError::Exists(what.clone()),
                 _ => failed(&what, &error),
@@ -112,7 +112,7 @@ impl Folder {
     }
 }
 
-/// Copies what is not a hole.
+/// Copies the data of a file, without its holes.
 fn copy_data(source: &mut File, target: &mut File, bytes: u64, progress: Progress<'_>) -> io::Result<()> {
     target.set_len(bytes)?;
     let mut block = vec![0; BLOCK];
@@ -120,7 +120,7 @@ fn copy_data(source: &mut File, target: &mut File, bytes: u64, progress: Progres
     while at < bytes {
         let begins = match seek(&*source, Place::Data(at)) {
             Ok(begins) => begins,
-            // Behind the last data is a hole.
+            // There is only a hole after this position.
             Err(rustix::io::Errno::NXIO) => break,
             Err(error) => return Err(error.into()),
         };
@@ -143,7 +143,7 @@ fn copy_data(source: &mut File, target: &mut File, bytes: u64, progress: Progres
     Ok(())
 }
 
-/// The digest of so many bytes; holes are zeros, which are not read.
+/// Returns the digest of the first `bytes` bytes; holes count as zeros and are not read.
 fn digest_of(source: &mut File, bytes: u64) -> io::Result<String> {
     let mut hasher = blake3::Hasher::new();
     let (mut block, zeros) = (vec![0; BLOCK], vec![0; BLOCK]);
@@ -207,7 +207,7 @@ impl Storage for Folder {
 
     fn remove_snapshot(&self, image: &str, snapshot: &str) -> Result<(), StorageError> {
         remove(&self.snapshot_file(image, snapshot))?;
-        // Where it was the last one.
+        // Succeeds only if that was the last snapshot.
         let _ = fs::remove_dir(self.folder.join("snapshots").join(image));
         Ok(())
     }
@@ -261,7 +261,7 @@ impl Storage for Folder {
         for (from, to) in [(snapshots(image), snapshots(to)), (self.image_file(image), self.image_file(to))] {
             match fs::rename(&from, &to) {
                 Ok(()) => sync_folder(&to).map_err(|error| failed(&shown(&to), &error))?,
-                // It has no snapshots, or this was done before.
+                // The image has no snapshots, or an earlier attempt has renamed it already.
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 Err(error) => return Err(failed(&shown(&from), &error)),
             }
@@ -270,7 +270,7 @@ impl Storage for Folder {
     }
 }
 
-/// A regular file, and nothing that a link leads to.
+/// Opens a regular file, without following a symbolic link.
 fn open(path: &Path) -> io::Result<File> {
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
     let file = OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)?;
@@ -303,7 +303,7 @@ fn names(folder: &Path) -> Result<Vec<String>, StorageError> {
     for entry in entries {
         let entry = entry.map_err(|error| failed(&shown(folder), &error))?;
         let is_file = entry.file_type().is_ok_and(|kind| kind.is_file());
-        // What could not be asked for by its name is not told.
+        // Names that no request could use are omitted.
         if let Some(name) = entry.file_name().to_str().filter(|_| is_file)
             && crate::names::file("a file", name).is_ok()
         {
@@ -324,7 +324,7 @@ fn sweep(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// What a file is called until all of it is there: hidden, and with a digest that no file of anybody else has.
+/// Returns the name of a file while it is incomplete: hidden, with a digest that distinguishes it from files of others.
 fn part_of(name: &str) -> String {
     let digest = blake3::hash(format!("part of {name}").as_bytes()).to_hex();
     format!(".{name}.{}{PART}", &digest.as_str()[..DIGITS])
@@ -343,12 +343,12 @@ fn remove(path: &Path) -> Result<(), StorageError> {
     }
 }
 
-/// What a folder says of a name is on the disk.
+/// Syncs the folder that contains `path`, so that the new or removed entry is on disk.
 fn sync_folder(path: &Path) -> io::Result<()> {
     path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
 }
 
-/// Without what leads there: that is nobody's business.
+/// Returns the file name without the path, which callers need not know.
 fn shown(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
@@ -367,7 +367,7 @@ mod tests {
     fn storage() -> (tempfile::TempDir, Folder) {
         let directory = tempfile::tempdir().expect("a directory");
         let folder = Folder::open(directory.path()).expect("opened");
-        // Data, a hole, data, a hole.
+        // The image consists of data, a hole, data, and a hole.
         let mut image = File::create(directory.path().join("images/a.img")).expect("made");
         image.write_all(&[7; 5_000]).expect("written");
         image.seek(SeekFrom::Start(8 << 20)).expect("there");
@@ -446,7 +446,7 @@ mod tests {
         let (directory, folder) = storage();
         drop(folder);
         let places = ["disks", "images", "outgoing"].map(|place| directory.path().join(place));
-        // Files of the administrator that are named like parts were taken away too.
+        // Regression: files of the administrator with similar names were removed too.
         let others = ["node.part", ".node.part", ".node.0123456789abcdef.part", ".part"];
         for place in &places {
             for name in others.iter().copied().chain([&*part_of("node")]) {

@@ -1,4 +1,4 @@
-//! Where images, their snapshots and the nodes' disks are.
+//! Storage of images, their snapshots and the nodes' disks.
 
 mod folder;
 
@@ -8,63 +8,63 @@ use serde::{Deserialize, Serialize};
 
 pub use folder::Folder;
 
-/// What is still being written ends so, and is nothing yet.
+/// Suffix of incomplete files.
 pub(super) const PART: &str = ".part";
 
-/// What is known of an image or a snapshot.
+/// Sizes of an image or a snapshot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct About {
-    /// Its size as a disk, in bytes.
+    /// Size as a disk, in bytes.
     pub bytes: u64,
-    /// What it takes of the storage, in bytes.
+    /// Space used in the storage, in bytes.
     pub used: u64,
 }
 
-/// Why something was not done. For people, but for the cases that a caller can do something about.
+/// Error of the storage. The variants are the cases that callers handle; the rest is text for people.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum StorageError {
-    /// There is none of that name.
+    /// The name does not exist.
     #[error("{0} does not exist")]
     NotFound(String),
-    /// There is one of that name.
+    /// The name exists already.
     #[error("{0} exists already")]
     Exists(String),
-    /// There is no room for it.
+    /// There is not enough free space: the name, bytes needed and bytes free.
     #[error("no room for {0}: {1} bytes are needed, {2} are free")]
     NoRoom(String, u64, u64),
-    /// Anything else.
+    /// Other errors, with a text for people.
     #[error("{0}")]
     Failed(String),
 }
 
-/// Tells how far it is: bytes done, of how many.
+/// Callback for progress: bytes done, and bytes in total.
 pub type Progress<'a> = &'a (dyn Fn(u64, u64) + Send + Sync);
 
-/// Images, snapshots and disks by their names, which have been checked. All methods block.
+/// Storage of images, snapshots and disks by name. Names have been validated by the caller. All methods block.
 ///
-/// What makes something leaves either the whole or nothing by its name, whenever it ends.
+/// Methods that create something are atomic: after a crash, the result exists completely or not at all.
 pub trait Storage: Send + Sync + 'static {
-    /// What it is called in the configuration.
+    /// Returns the name of the storage in the configuration.
     fn name(&self) -> &'static str;
 
-    /// Names of images, in order.
+    /// Returns the names of all images, sorted.
     ///
     /// # Errors
     ///
-    /// Where they cannot be read; as below.
+    /// The storage cannot be read. The same applies to the other methods.
     fn images(&self) -> Result<Vec<String>, StorageError>;
 
-    /// An image, if there is one.
+    /// Returns the sizes of an image; `None` if it does not exist.
     fn image(&self, image: &str) -> Result<Option<About>, StorageError>;
 
-    /// Names of an image's snapshots, in order.
+    /// Returns the names of an image's snapshots, sorted.
     fn snapshots(&self, image: &str) -> Result<Vec<String>, StorageError>;
 
-    /// A snapshot, if there is one.
+    /// Returns the sizes of a snapshot; `None` if it does not exist.
     fn snapshot(&self, image: &str, snapshot: &str) -> Result<Option<About>, StorageError>;
 
-    /// Keeps an image as it is now; its BLAKE3 digest.
+    /// Copies an image to a new snapshot, and returns the BLAKE3 digest of the snapshot.
     fn take_snapshot(
         &self,
         image: &str,
@@ -72,10 +72,10 @@ pub trait Storage: Send + Sync + 'static {
         progress: Progress<'_>,
     ) -> Result<String, StorageError>;
 
-    /// Takes a snapshot away; one that is not there is no error.
+    /// Removes a snapshot; succeeds if it does not exist.
     fn remove_snapshot(&self, image: &str, snapshot: &str) -> Result<(), StorageError>;
 
-    /// A disk of a node's own, as the snapshot is.
+    /// Creates the disk of a node as a copy of a snapshot, and returns its path.
     fn make_disk(
         &self,
         image: &str,
@@ -84,16 +84,16 @@ pub trait Storage: Send + Sync + 'static {
         progress: Progress<'_>,
     ) -> Result<PathBuf, StorageError>;
 
-    /// Where the disk of a node is, or would be.
+    /// Returns the path of a node's disk, whether it exists or not.
     fn disk(&self, node: &str) -> PathBuf;
 
-    /// Takes a node's disk away; one that is not there is no error.
+    /// Removes the disk of a node; succeeds if it does not exist.
     fn remove_disk(&self, node: &str) -> Result<(), StorageError>;
 
-    /// Takes a file of the incoming ones as an image, which is a copy of it; its BLAKE3 digest.
+    /// Copies an incoming file to a new image, and returns the BLAKE3 digest of the image.
     fn import(&self, file: &str, image: &str, progress: Progress<'_>) -> Result<String, StorageError>;
 
-    /// Lays a copy of a snapshot among the outgoing files.
+    /// Copies a snapshot to a new outgoing file.
     fn export(
         &self,
         image: &str,
@@ -102,12 +102,12 @@ pub trait Storage: Send + Sync + 'static {
         progress: Progress<'_>,
     ) -> Result<(), StorageError>;
 
-    /// Takes an image away; one that is not there is no error.
+    /// Removes an image; succeeds if it does not exist.
     fn remove_image(&self, image: &str) -> Result<(), StorageError>;
 
-    /// Takes an outgoing file away; one that is not there is no error.
+    /// Removes an outgoing file; succeeds if it does not exist.
     fn remove_export(&self, file: &str) -> Result<(), StorageError>;
 
-    /// Gives an image, with its snapshots, another name. Done already it is no error.
+    /// Renames an image and its snapshots; succeeds if that was done before.
     fn rename(&self, image: &str, to: &str) -> Result<(), StorageError>;
 }

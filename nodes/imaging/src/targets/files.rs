@@ -1,5 +1,5 @@
-//! Disks as files: nothing is exported, and whoever shares the file system finds them. For a machine on which no
-//! target is installed.
+//! Target for disks as plain files: nothing is exported over a network, and nodes need access to the same file system.
+//! For machines on which no other target is installed.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 
 use super::target::{Access, Handed, Target, TargetError};
 
-/// Tells where a disk is, and no more.
+/// Target that only returns the paths of disks.
 #[derive(Debug, Default)]
 pub struct Files {
     handed: Mutex<BTreeSet<String>>,

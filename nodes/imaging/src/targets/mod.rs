@@ -1,4 +1,4 @@
-//! How a disk is handed out.
+//! Targets, which export disks to nodes.
 
 mod files;
 mod target;

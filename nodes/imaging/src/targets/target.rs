@@ -1,18 +1,18 @@
-//! The trait of whatever hands disks out.
+//! The trait of targets.
 
 use std::path::Path;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Who may have a disk, and by which words. Of every node its own.
+/// Credentials of a node for its disk. Each node has its own.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Access {
-    /// The initiator's name, an iqn.
+    /// Name of the initiator, an iqn.
     pub initiator: String,
-    /// The user of CHAP.
+    /// User name for CHAP.
     pub user: String,
-    /// Its secret: 16 letters and digits.
+    /// Secret for CHAP: 16 letters and digits.
     pub secret: String,
 }
 
@@ -35,35 +35,35 @@ pub struct Handed {
     pub file: Option<String>,
 }
 
-/// Why a disk cannot be handed out, or not be taken back. For people.
+/// Error of exporting a disk or of withdrawing it, as a text for people.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct TargetError(pub String);
 
-/// Hands disks out, one target a node. All methods block.
+/// Exporter of disks, with one target per node. All methods block.
 pub trait Target: Send + Sync + 'static {
-    /// What it is called in the configuration.
+    /// Returns the name of the driver in the configuration.
     fn name(&self) -> &'static str;
 
-    /// Hands the disk of a node out. Once more for what is handed out already is no error, and leaves it as it is
-    /// now asked for; whoever is logged in stays so where it can be helped.
+    /// Exports the disk of a node. If the disk is exported already, the export is updated to these arguments; sessions
+    /// that are logged in are kept if possible.
     ///
     /// # Errors
     ///
-    /// Whatever keeps it from that. Nothing of it is left then, or [`withdraw`](Self::withdraw) takes it away.
+    /// The disk cannot be exported. In that case nothing of the export remains, or [`withdraw`](Self::withdraw) removes it.
     fn export(&self, node: &str, disk: &Path, access: &Access) -> Result<Handed, TargetError>;
 
-    /// Takes the disk of a node back, whoever uses it. What is not handed out is no error.
+    /// Withdraws the disk of a node, even if it is in use. Succeeds if the disk is not exported.
     ///
     /// # Errors
     ///
-    /// Where it may still be handed out.
+    /// The disk may still be exported.
     fn withdraw(&self, node: &str) -> Result<(), TargetError>;
 
-    /// Nodes whose disks are handed out.
+    /// Returns the nodes whose disks are exported.
     ///
     /// # Errors
     ///
-    /// Where that cannot be told.
+    /// The exports cannot be listed.
     fn handed_out(&self) -> Result<Vec<String>, TargetError>;
 }

@@ -1,15 +1,15 @@
-//! Disks over iSCSI, by Debian's `tgt`.
+//! Target for disks over iSCSI, with Debian's `tgt`.
 //!
-//! tgtd runs as a child of this process, listens at the configured portal only, and has no targets but these. What
-//! ends with it comes back: where it dies by itself it is started again with everything that was handed out, and
-//! what an earlier run left behind is ended at the start, for the caller to hand out again.
+//! tgtd runs as a child of this process, listens only at the configured portal, and has no other targets. If tgtd dies,
+//! it is restarted and all exports are restored. A tgtd that an earlier run left behind is killed at the start, and the
+//! caller has to export the disks again.
 //!
-//! A node's disk is LUN 1 of a target of its own. One initiator sees it, by its name, and logs in by CHAP with its
-//! own account. CHAP guards the login and no more: what is read and written is neither encrypted nor signed, so the
-//! portal belongs on a network that is trusted with the disks. Secrets are told tgtd by its control socket, so they
-//! are in no argument and no file; tgtd has them in its memory, in clear.
+//! A node's disk is LUN 1 of its own target. Only one initiator may access it, by its name, and logs in by CHAP with its
+//! own account. CHAP protects only the login: the data is neither encrypted nor signed, so the portal must be on a
+//! trusted network. Secrets are passed to tgtd by its control socket, so they are in no argument and no file; tgtd keeps
+//! them in memory, in plain text.
 //!
-//! It wants the rights of root: tgtd makes its control socket in `/var/run/tgtd`.
+//! Requires root: tgtd creates its control socket in `/var/run/tgtd`.
 
 mod admin;
 mod daemon;
@@ -33,18 +33,18 @@ use settings::check;
 
 pub use settings::Settings;
 
-/// How often it is tried to start tgtd.
+/// Maximum number of attempts to start tgtd.
 const TRIES: u32 = 3;
 
-/// How often it may end within [`DEATHS_WITHIN`] and is started again.
+/// Number of restarts within [`DEATHS_WITHIN`] after which tgtd is not restarted.
 const DEATHS: usize = 5;
 
 const DEATHS_WITHIN: Duration = Duration::from_mins(1);
 
-/// An order fails this long, at most, before the end of the process can be seen.
+/// Maximum time between a failed order and the visible end of the tgtd process.
 const A_MOMENT: Duration = Duration::from_millis(50);
 
-/// Hands disks out over iSCSI. tgtd ends when this is dropped.
+/// Exports disks over iSCSI. On drop, tgtd is killed.
 pub struct Tgt {
     shared: Arc<Shared>,
 }
@@ -57,41 +57,41 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    /// None where it could not be started again.
+    /// The running tgtd; `None` if it could not be restarted.
     daemon: Option<Daemon>,
     exports: BTreeMap<String, Export>,
     last_tid: u32,
     deaths: VecDeque<Instant>,
-    /// Locked for as long as the folder is ours; none once it has been told to end.
+    /// Exclusive lock of the folder; `None` once the target is being dropped.
     lock: Option<File>,
 }
 
-/// What a node has, or is to have.
+/// Export of a node's disk, whether tgtd has accepted it or not.
 #[derive(Clone, Debug)]
 struct Export {
     disk: Disk,
     access: Access,
-    /// The number of its target in the tgtd that runs. None where that would not take it.
+    /// Number of the target in the running tgtd; `None` if tgtd refused it.
     tid: Option<u32>,
 }
 
-/// A file or a device, and which: another may have the same path by now.
+/// File or device of a disk, with its identity, because another file may have the same path later.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Disk {
     path: String,
     device: u64,
     inode: u64,
-    /// tgt looks at it once.
+    /// Size in bytes. tgt reads it only once, so another size requires a new target.
     size: u64,
 }
 
 impl Tgt {
-    /// Starts tgtd, with nothing handed out.
+    /// Starts tgtd, without exports.
     ///
     /// # Errors
     ///
-    /// Where tgt is not installed, the settings are none for it, another service has the folder, or tgtd does not
-    /// start as it should.
+    /// tgt is not installed, the settings are not valid for it, another service uses the folder, or tgtd does not start
+    /// or does not listen at the portal.
     pub fn start(settings: Settings) -> Result<Self, TargetError> {
         settings.check()?;
         let programs = Programs::find()?;
@@ -119,7 +119,7 @@ impl Drop for Tgt {
                 tracing::error!("{error}");
             }
         }
-        // Whoever looks after tgtd may still hold the rest for a moment.
+        // The thread that watches tgtd may keep the shared state alive for a moment, so the lock is released here.
         state.lock = None;
     }
 }
@@ -151,8 +151,7 @@ impl Target for Tgt {
 }
 
 impl Shared {
-    /// Starts tgtd, with everything that is to be handed out. What another process does at this moment may be in the
-    /// way for a moment.
+    /// Starts tgtd and restores all exports. Retries, because another process may interfere for a moment.
     fn begin(self: &Arc<Self>, state: &mut State) -> Result<(), TargetError> {
         let mut tries = 1;
         loop {
@@ -167,7 +166,7 @@ impl Shared {
         }
     }
 
-    /// Does something with a tgtd that runs: where it has ended, or ends meanwhile, with another.
+    /// Runs `work` with a running tgtd. If tgtd has ended before, or ends during `work`, restarts it and runs `work` again.
     fn with<T>(
         self: &Arc<Self>,
         mut work: impl FnMut(&mut State) -> Result<T, TargetError>,
@@ -185,7 +184,7 @@ impl Shared {
         }
     }
 
-    /// Nothing is handed out by a tgtd that has ended, so this does not wait for another.
+    /// Withdraws the disk of a node. A tgtd that has ended exports nothing, so this does not restart it.
     fn withdraw(self: &Arc<Self>, node: &str) -> Result<(), TargetError> {
         let mut state = self.state.lock();
         if !state.has_ended(Duration::ZERO) {
@@ -198,7 +197,7 @@ impl Shared {
         Ok(())
     }
 
-    /// Starts tgtd again, with everything that was handed out.
+    /// Restarts tgtd and restores all exports.
     fn revive(self: &Arc<Self>, state: &mut State) -> Result<(), TargetError> {
         let words = state.daemon.take().map(|daemon| daemon.words()).unwrap_or_default();
         state.deaths.retain(|death| death.elapsed() < DEATHS_WITHIN);
@@ -215,11 +214,11 @@ impl Shared {
     }
 }
 
-/// Called when a tgtd has ended: nobody should have to ask before the disks come back.
+/// Callback for the end of tgtd: restarts it at once, so that disks are back before the next request.
 fn notice(shared: &Weak<Shared>) {
     let Some(shared) = shared.upgrade() else { return };
     let mut state = shared.state.lock();
-    // Where there is none it was ended on purpose, or could not be started.
+    // Without a daemon, it was ended on purpose or could not be started.
     if state.daemon.is_none() || !state.has_ended(Duration::from_secs(1)) {
         return;
     }
@@ -240,7 +239,7 @@ impl State {
         self.daemon.as_mut().is_none_or(|daemon| daemon.has_ended(within))
     }
 
-    /// Hands everything out again by a tgtd that is new. One disk that is gone does not keep the others.
+    /// Restores all exports in a new tgtd. A disk that is gone does not affect the others.
     fn restore(&mut self, mut daemon: Daemon, settings: &Settings) -> Result<(), Failure> {
         for (node, export) in &mut self.exports {
             self.last_tid += 1;
@@ -252,7 +251,7 @@ impl State {
                     None
                 }
                 Err(silent) => {
-                    // The failure is told; the portal tells next time if this failed too.
+                    // `silent` is returned; if ending tgtd fails too, the next start fails at its portal.
                     let _ = daemon.end();
                     return Err(silent);
                 }
@@ -310,16 +309,16 @@ impl State {
     }
 }
 
-/// What is done in several orders. The initiator is let in last and shut out first: there is no moment at which it
-/// gets in without its secret.
+/// Operations that consist of several orders. The initiator is admitted last and excluded first, so it can never log in
+/// without its secret.
 impl Admin {
-    /// Makes a target for a disk, or nothing.
+    /// Creates the target of a disk; on failure, removes what was created.
     fn give(&self, tid: u32, name: &str, disk: &Disk, access: &Access) -> Result<(), Failure> {
         let give = || {
             self.order(Order::NewTarget { tid, name })?;
             self.account(tid, access)?;
             self.order(Order::NewDisk { tid, disk: &disk.path })?;
-            // The same disk for an initiator whichever number its target has this time.
+            // The SCSI id depends on the name only, so an initiator recognises the disk even if the target has another number.
             let id = blake3::hash(name.as_bytes()).to_hex();
             self.order(Order::Identify { tid, id: &id[..16] })?;
             self.order(Order::Admit { tid, initiator: &access.initiator })?;
@@ -332,7 +331,7 @@ impl Admin {
         })
     }
 
-    /// Gives a target another account. Whoever is logged in stays.
+    /// Replaces the account of a target. Sessions that are logged in are kept.
     fn change(&self, tid: u32, old: &Access, new: &Access) -> Result<(), Failure> {
         self.order(Order::Exclude { tid, initiator: &old.initiator })?;
         self.order(Order::DeleteAccount { user: &old.user })?;
@@ -347,14 +346,14 @@ impl Admin {
         Ok(())
     }
 
-    /// Takes a target away, whoever uses it, with its account.
+    /// Deletes a target and its account, even if it is in use.
     fn take(&self, tid: u32, access: &Access) -> Result<(), Failure> {
-        // It may not have got so far.
+        // The target may be incomplete.
         unless_silent(self.order(Order::Exclude { tid, initiator: &access.initiator }))?;
         let until = Instant::now() + PATIENCE;
         let mut closed = BTreeSet::new();
         loop {
-            // By force alone tgtd refuses while something is read or written, and it is always a little while.
+            // Even with --force, tgtd refuses while a connection has I/O in progress, and takes a moment to finish it.
             for connection in unless_silent(self.connections(tid))?.unwrap_or_default() {
                 if closed.insert(connection) {
                     unless_silent(self.order(Order::CloseConnection { tid, connection }))?;
@@ -374,7 +373,7 @@ impl Admin {
     }
 }
 
-/// What is refused is no matter here: it is not there.
+/// Ignores a refusal, which means that the object does not exist.
 fn unless_silent<T>(result: Result<T, Failure>) -> Result<Option<T>, Failure> {
     match result {
         Err(Failure::Refused(_)) => Ok(None),
@@ -397,7 +396,7 @@ impl Disk {
     }
 }
 
-/// Keeps a second service out of the folder: it would end the tgtd of the first.
+/// Locks the folder against a second service, which would kill the tgtd of the first.
 fn lock(folder: &Path) -> Result<File, TargetError> {
     let path = folder.join("tgtd.lock");
     let no = |error: &dyn std::fmt::Display| TargetError(format!("{}: {error}", path.display()));

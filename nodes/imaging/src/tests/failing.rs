@@ -1,4 +1,4 @@
-//! A storage and targets that fail where a test wants them to.
+//! Storage and targets that fail on request.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use crate::storage::{About, Folder, Progress, Storage, StorageError};
 use crate::targets::{Access, Files, Handed, Target, TargetError};
 
-/// A storage and target whose n-th call that changes something fails.
+/// Storage and target whose n-th call that changes something fails.
 pub(super) struct Failing {
     pub(super) folder: Folder,
     files: Files,
@@ -22,7 +22,7 @@ impl Failing {
         Arc::new(Self { folder, files: Files::default(), calls, fails })
     }
 
-    /// Lets the given call fail, counted from 1; none at 0.
+    /// Makes the given call fail, counted from 1; 0 for none.
     pub(super) fn fail_at(&self, call: usize) {
         self.calls.store(0, Ordering::SeqCst);
         self.fails.store(call, Ordering::SeqCst);
@@ -60,7 +60,7 @@ impl Storage for Failing {
 
     fn take_snapshot(&self, image: &str, snapshot: &str, told: Progress<'_>) -> Result<String, StorageError> {
         let taken = self.folder.take_snapshot(image, snapshot, told);
-        // What fails late has made something already.
+        // A late failure has created something already.
         self.stored().and(taken)
     }
 
@@ -117,7 +117,7 @@ impl Storage for Failing {
     }
 }
 
-/// [`Failing`] as a target.
+/// Target that uses a [`Failing`].
 pub(super) struct Handing(pub(super) Arc<Failing>);
 
 impl Handing {
@@ -145,7 +145,7 @@ impl Target for Handing {
     }
 }
 
-/// A target that refuses to hand disks out and to take them back.
+/// Target that refuses to export disks and to withdraw them.
 pub(super) struct Stuck(pub(super) Arc<Failing>);
 
 impl Target for Stuck {

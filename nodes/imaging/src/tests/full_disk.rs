@@ -1,4 +1,4 @@
-//! The disk below the state is full: the server answered 500 from then on, and held what had begun until a restart.
+//! Regression: when the disk of the state was full, the server replied 500 from then on, and kept its locks until a restart.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -19,7 +19,7 @@ async fn ask_again(
     server.command(method, words.collect(), context("ada", Some(key))).await
 }
 
-/// The same request until it is neither busy nor refused as busy.
+/// Repeats a request until it is neither busy nor refused as busy.
 async fn ask_at_last(server: &Server, line: &str, key: Uuid) -> Reply {
     loop {
         match ask_again(server, line, key).await {
@@ -37,7 +37,7 @@ async fn a_full_disk_is_busy_and_everything_goes_on_when_it_has_room() {
     let (opener, switch) = faulty::file(&directory.path().join("state.redb"));
     let server = Server::new(settings(directory.path(), Vec::new()));
     server.open_on(opener, failing.clone(), Arc::new(Handing(failing.clone()))).expect("opened");
-    // Whichever write is the first to fail: before it begins, between two steps, or at its end.
+    // The first write to fail is before the operation begins, between two steps, or at its end.
     for (number, writes) in (0..40).step_by(3).enumerate() {
         let (line, key) = (format!("provision node-{number}"), Uuid::new_v4());
         switch.writes.store(writes, Ordering::Relaxed);
@@ -50,7 +50,7 @@ async fn a_full_disk_is_busy_and_everything_goes_on_when_it_has_room() {
         switch.full.store(false, Ordering::Relaxed);
         let first = match within {
             Ok(first) => first.expect("no panic"),
-            // What was done is ended when there is room.
+            // Completed steps are stored once there is space.
             Err(_) => asked.await.expect("no panic"),
         };
         match first {

@@ -1,4 +1,4 @@
-//! Projects: their users, images, nodes and quotas.
+//! Tests of projects: their users, images, nodes and quotas.
 
 use rantai_client::wire::name::ClientId;
 use serde_json::json;
@@ -36,13 +36,13 @@ async fn projects_have_their_own_nodes_images_and_quota() {
         ("grace", "detach_node node-2", 200),
         ("grace", "provision node-3 b.img s", 200),
         ("ada", "provision node-4", 200),
-        // Of the 250,000 bytes 200,000 are taken.
+        // 200,000 of the 250,000 bytes are used.
         ("ada", "provision node-5", 411),
     ] {
         let reply = ask_as(&server, who, line).await;
         assert_eq!(reply.status_code, expected, "{who}: {line}: {reply:?}");
     }
-    // A client that has not logged in may call itself what it likes.
+    // A client that does not log in can choose any client id.
     let mut anonymous = super::context("ada", None).called_by(None, None);
     anonymous.client = Some(ClientId::new("ada").expect("a client id"));
     let reply = server.command("list_all_images".to_owned(), Vec::new(), anonymous).await.expect("a reply");
@@ -52,8 +52,8 @@ async fn projects_have_their_own_nodes_images_and_quota() {
     assert_eq!(nodes(&server).await.len(), 2, "ada's own");
 }
 
-/// Between the look at a request and its turn the node may have become another project's, and the snapshot may have
-/// come: what is decided then goes by how things are then.
+/// Between the check of a request and its lock, the node may have moved to another project, and the snapshot may have
+/// been created: the decision must use the state under the lock.
 #[tokio::test]
 async fn what_is_decided_goes_by_how_things_are_when_it_is_done() {
     let project = |name: &str, user: &str| Project {

@@ -1,4 +1,4 @@
-//! What tgtd is told: by `tgtadm`, and the secrets by its control socket.
+//! Administration of tgtd: orders by `tgtadm`, and secrets by its control socket.
 
 use std::fmt::Display;
 use std::io::{self, Read, Write};
@@ -10,24 +10,24 @@ use std::time::{Duration, Instant};
 
 use super::super::target::TargetError;
 
-/// No answer takes longer.
+/// Time limit for each answer of tgtd.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Where tgtd's control sockets are, unless its environment says otherwise; ours does not.
+/// Path prefix of tgtd's control sockets. An environment variable could change it, but is removed for our processes.
 const SOCKETS: &str = "/var/run/tgtd/socket";
 
-/// Names another folder for control sockets.
+/// Environment variable that names another folder for control sockets.
 pub(super) const SOCKETS_VARIABLE: &str = "TGT_IPC_SOCKET";
 
-/// The number of the disk in its target: 0 is the controller.
+/// Number of the disk in its target; 0 is the controller.
 pub(super) const LUN: u32 = 1;
 
-/// Why an order was not carried out.
+/// Error of an order.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// tgtd said no, and this is what it said.
+    /// tgtd refused the order, with this message.
     Refused(String),
-    /// There was no answer.
+    /// tgtd did not answer.
     Silent(String),
 }
 
@@ -39,7 +39,7 @@ impl From<Failure> for TargetError {
     }
 }
 
-/// What `tgtadm` is asked to do. None of it is secret: everybody on the machine can read it.
+/// Order for `tgtadm`. It contains no secrets, because every user of the machine can read its arguments.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Order<'a> {
     ShowPortals,
@@ -48,7 +48,7 @@ pub(super) enum Order<'a> {
         tid: u32,
         name: &'a str,
     },
-    /// Whoever uses it.
+    /// Deletes a target even if it is in use.
     DeleteTarget {
         tid: u32,
     },
@@ -56,12 +56,12 @@ pub(super) enum Order<'a> {
         tid: u32,
         disk: &'a str,
     },
-    /// Says by which number and serial number an initiator knows the disk again.
+    /// Sets the SCSI id and serial number by which an initiator recognises the disk.
     Identify {
         tid: u32,
         id: &'a str,
     },
-    /// Lets an initiator in. No address must be let in: one match is enough, of names or of addresses.
+    /// Admits an initiator by name. No address may be admitted too: tgtd accepts a match of either.
     Admit {
         tid: u32,
         initiator: &'a str,
@@ -74,7 +74,7 @@ pub(super) enum Order<'a> {
         tid: u32,
         user: &'a str,
     },
-    /// Takes it from its target too.
+    /// Deletes an account, and removes it from its target.
     DeleteAccount {
         user: &'a str,
     },
@@ -87,7 +87,7 @@ pub(super) enum Order<'a> {
     },
 }
 
-/// One connection of one session of a target.
+/// Connection of a session with a target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Connection {
     session: u64,
@@ -134,7 +134,7 @@ impl Order<'_> {
     }
 }
 
-/// Gives orders to the tgtd of one control number.
+/// Client for the tgtd with this control number.
 #[derive(Debug)]
 pub(super) struct Admin {
     pub(super) tgtadm: PathBuf,
@@ -142,7 +142,7 @@ pub(super) struct Admin {
 }
 
 impl Admin {
-    /// Gives an order and returns what is said to it.
+    /// Executes an order and returns its output.
     pub(super) fn order(&self, order: Order<'_>) -> Result<String, Failure> {
         let silent = |what: String| Failure::Silent(format!("tgtadm {what}"));
         let mut command = Command::new(&self.tgtadm);
@@ -152,7 +152,7 @@ impl Admin {
         let complaint = complaint.trim();
         match status {
             None => Err(silent(format!("had no answer within {} s", PATIENCE.as_secs()))),
-            // It calls it a success if tgtd goes away while it waits.
+            // tgtadm exits successfully if tgtd ends while it waits, so stderr has to be empty too.
             Some(status) if status.success() && complaint.is_empty() => Ok(out),
             Some(_) if complaint.contains("tgtd closed") || complaint.contains("tgt daemon") => {
                 Err(Failure::Silent(complaint.to_owned()))
@@ -161,26 +161,26 @@ impl Admin {
         }
     }
 
-    /// The targets there are, by number and name.
+    /// Returns the existing targets, by number and name.
     pub(super) fn targets(&self) -> Result<Vec<(u32, String)>, Failure> {
         Ok(targets(&self.order(Order::ShowTargets)?))
     }
 
-    /// Who is connected to a target.
+    /// Returns the connections to a target.
     pub(super) fn connections(&self, tid: u32) -> Result<Vec<Connection>, Failure> {
         Ok(connections(&self.order(Order::ShowConnections { tid })?))
     }
 
-    /// Makes an account. As an argument of `tgtadm` its secret would be in `/proc` for everybody to read, and tgt
-    /// has no other command that takes one: `tgt-admin` calls `tgtadm` with it too. So this is the message which
-    /// `tgtadm` would send, on the socket where tgtd listens to none but its own user.
+    /// Creates an account. As an argument of `tgtadm`, the secret would be readable in `/proc` for every user, and tgt
+    /// has no other command for it: `tgt-admin` calls `tgtadm` too. So this sends the same message as `tgtadm`, on the
+    /// control socket, to which only the user of tgtd has access.
     pub(super) fn new_account(&self, user: &str, secret: &str) -> Result<(), Failure> {
         let silent = |error: io::Error| Failure::Silent(format!("tgtd does not take an account: {error}"));
         let mut socket = UnixStream::connect(format!("{SOCKETS}.{}", self.control)).map_err(silent)?;
         socket.set_read_timeout(Some(PATIENCE)).map_err(silent)?;
         socket.set_write_timeout(Some(PATIENCE)).map_err(silent)?;
         socket.write_all(&account_request(user, secret)).map_err(silent)?;
-        // `struct tgtadm_rsp`: what went wrong, and how long the answer is.
+        // `struct tgtadm_rsp`: error code and length of the answer.
         let mut answer = [0; 8];
         socket.read_exact(&mut answer).map_err(silent)?;
         match answer {
@@ -193,7 +193,7 @@ impl Admin {
     }
 }
 
-/// Waits for the end of a child, but not for ever.
+/// Waits for a child to exit, for at most `patience`; `None` if it is still running then.
 pub(super) fn wait(child: &mut Child, patience: Duration) -> io::Result<Option<ExitStatus>> {
     let until = Instant::now() + patience;
     loop {
@@ -205,12 +205,12 @@ pub(super) fn wait(child: &mut Child, patience: Duration) -> io::Result<Option<E
     }
 }
 
-/// Runs a command, kills it when it takes too long, and returns what it said.
+/// Runs a command and returns its status, stdout and stderr. Kills it after `patience`; the status is `None` then.
 fn run(command: &mut Command, patience: Duration) -> io::Result<(Option<ExitStatus>, String, String)> {
     fn all(stream: Option<impl Read>) -> String {
         let mut text = Vec::new();
         if let Some(mut stream) = stream {
-            // What was read before it failed is what there is.
+            // After a read error, the output is what was read before.
             let _ = stream.read_to_end(&mut text);
         }
         String::from_utf8_lossy(&text).into_owned()
@@ -230,7 +230,7 @@ fn run(command: &mut Command, patience: Duration) -> io::Result<(Option<ExitStat
     })
 }
 
-/// `struct tgtadm_req` of tgtadm.h, and `user=…,password=…` with a zero at its end, as tgt 1.0.85 has it.
+/// Returns `struct tgtadm_req` of tgtadm.h, followed by `user=…,password=…` and a NUL, as in tgt 1.0.85.
 fn account_request(user: &str, secret: &str) -> Vec<u8> {
     const LENGTH: usize = 120;
     const MODE_ACCOUNT: u32 = 7;
@@ -244,13 +244,13 @@ fn account_request(user: &str, secret: &str) -> Vec<u8> {
     request.extend(((LENGTH + text.len()) as u32).to_ne_bytes());
     // No target.
     request.extend((-1_i32).to_ne_bytes());
-    // Session, logical unit, connection, host, device type, direction, pack, force: nothing of it.
+    // Session, logical unit, connection, host, device type, direction, pack and force are zero.
     request.resize(LENGTH, 0);
     request.extend(text.as_bytes());
     request
 }
 
-/// Of `tgtadm --mode target --op show`.
+/// Parses the output of `tgtadm --mode target --op show`.
 fn targets(shown: &str) -> Vec<(u32, String)> {
     let target = |line: &str| {
         let (tid, name) = line.strip_prefix("Target ")?.split_once(": ")?;
@@ -259,7 +259,7 @@ fn targets(shown: &str) -> Vec<(u32, String)> {
     shown.lines().filter_map(target).collect()
 }
 
-/// Of `tgtadm --mode conn --op show`.
+/// Parses the output of `tgtadm --mode conn --op show`.
 fn connections(shown: &str) -> Vec<Connection> {
     let mut session = None;
     let mut found = Vec::new();
@@ -273,7 +273,7 @@ fn connections(shown: &str) -> Vec<Connection> {
     found
 }
 
-/// A path or a name as tgt can be told it: it parts its parameters at commas and its answers at ends of lines.
+/// Returns a path as text if tgt can handle it: tgt separates parameters by commas, and its answers by line ends.
 pub(super) fn sayable(path: &Path) -> Option<&str> {
     path.to_str().filter(|text| !text.contains(|letter: char| letter == ',' || letter.is_control()))
 }
@@ -282,7 +282,7 @@ pub(super) fn sayable(path: &Path) -> Option<&str> {
 mod tests {
     use super::*;
 
-    /// Shortened, but otherwise as tgtadm 1.0.85 says it.
+    /// Output of tgtadm 1.0.85, shortened.
     const SHOWN: &str = "Target 1: iqn.2026-01.example.rantai:cisco-5
     System information:
         Driver: iscsi

@@ -1,4 +1,4 @@
-//! The process `tgtd`: started, looked after, and ended, also what an earlier run of ours left behind.
+//! The process `tgtd`: starts it, watches it, and ends it, including one that an earlier run has left behind.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -23,13 +23,13 @@ use super::admin::{Admin, Failure, Order, PATIENCE, SOCKETS_VARIABLE, wait};
 use super::proc::{Identity, listening};
 use super::settings::Settings;
 
-/// How many control numbers are tried where none is configured.
+/// Number of control numbers to try if none is configured.
 const CONTROLS: u16 = 64;
 
-/// How many of its last lines are kept for a message.
+/// Number of stderr lines that are kept for error messages.
 const WORDS: usize = 5;
 
-/// The two programs of the package.
+/// Paths of the two programs of the package.
 #[derive(Clone, Debug)]
 pub(super) struct Programs {
     pub(super) tgtd: PathBuf,
@@ -37,7 +37,7 @@ pub(super) struct Programs {
 }
 
 impl Programs {
-    /// Where they are.
+    /// Finds the programs in `PATH`, or in `/usr/sbin` and `/sbin`.
     pub(super) fn find() -> Result<Self, TargetError> {
         let path = env::var_os("PATH").unwrap_or_default();
         Self::find_in(&path).or_else(|_| Self::find_in(OsStr::new("/usr/sbin:/sbin")))
@@ -55,37 +55,37 @@ impl Programs {
     }
 }
 
-/// A tgtd that listens at its portal and nowhere else.
+/// Running tgtd that listens only at its portal.
 #[derive(Debug)]
 pub(super) struct Daemon {
     child: Child,
     pub(super) admin: Admin,
     words: Words,
-    /// Disconnected when it has said its last word.
+    /// Disconnected once stderr is closed.
     silence: Receiver<Infallible>,
-    /// The file that says which process is ours.
+    /// File with the identity of the process.
     record: PathBuf,
 }
 
-/// The last lines of its stderr.
+/// Last lines of tgtd's stderr.
 type Words = Arc<Mutex<VecDeque<String>>>;
 
-/// Why it did not start.
+/// Error of starting tgtd.
 enum Unstarted {
-    /// Another one has the control number.
+    /// Another tgtd uses the control number.
     Taken(TargetError),
-    /// Whatever else.
+    /// Any other error.
     Otherwise(TargetError),
 }
 
 impl Daemon {
-    /// Starts it. `ended` is called, on a thread of its own, when it ends, whether it was told to or not.
+    /// Starts tgtd. `ended` is called on its own thread when tgtd ends, for any reason.
     pub(super) fn start(
         programs: &Programs,
         settings: &Settings,
         ended: impl Fn() + Clone + Send + 'static,
     ) -> Result<Self, TargetError> {
-        // It would go on without its portal: this tells why more clearly, and before it does.
+        // tgtd would run without its portal; this check fails earlier and with a clearer error.
         TcpListener::bind(settings.portal).map_err(|error| {
             TargetError(format!("cannot listen at the portal {}: {error}", settings.portal))
         })?;
@@ -113,7 +113,7 @@ impl Daemon {
         let mut child = Command::new(&programs.tgtd)
             .args(["-f", "-C", &control.to_string(), "--iscsi", &format!("portal={}", settings.portal)])
             .env_remove(SOCKETS_VARIABLE)
-            // What is typed at our terminal is not for it.
+            // Signals of our terminal, such as Ctrl-C, must not reach tgtd.
             .process_group(0)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -135,26 +135,26 @@ impl Daemon {
         let started =
             daemon.write_record().map_err(Unstarted::Otherwise).and_then(|()| daemon.ready(settings.portal));
         if started.is_err() {
-            // The reason is told; that it could not be ended as well is told by its portal next time.
+            // The error of the start is returned; if tgtd cannot be ended either, the next start fails at its portal.
             let _ = daemon.end();
         }
         started.map(|()| daemon)
     }
 
-    /// Whether it has ended by itself, now or within this time.
+    /// Returns whether tgtd has ended, or ends within this time.
     pub(super) fn has_ended(&mut self, within: Duration) -> bool {
         !matches!(wait(&mut self.child, within), Ok(None))
     }
 
-    /// Its last words.
+    /// Returns the last lines of stderr.
     pub(super) fn words(&self) -> String {
         self.words.lock().iter().map(String::as_str).collect::<Vec<_>>().join("; ")
     }
 
-    /// Ends it, by SIGKILL: it does not mind SIGTERM while it has targets.
+    /// Kills tgtd with SIGKILL, because it ignores SIGTERM while it has targets.
     pub(super) fn end(&mut self) -> Result<(), TargetError> {
         let pid = self.child.id();
-        // It may have ended already.
+        // Fails if tgtd has ended already.
         let _ = self.child.kill();
         match wait(&mut self.child, PATIENCE) {
             Ok(Some(_)) => {
@@ -165,7 +165,7 @@ impl Daemon {
         }
     }
 
-    /// Says on disk which process is ours, so that it is found after our own kill -9.
+    /// Stores the identity of the process on disk, so that it is found even if this process is killed.
     fn write_record(&self) -> Result<(), TargetError> {
         let identity = Identity::of(self.child.id().cast_signed())
             .ok_or_else(|| TargetError("tgtd ended at its start".to_owned()))?;
@@ -175,22 +175,22 @@ impl Daemon {
             .map_err(|error| text(&self.record, &error))
     }
 
-    /// Waits until it answers, and looks where it listens: where it cannot have its portal it goes on, and listens
-    /// at every address, port 3260.
+    /// Waits until tgtd answers, and checks where it listens: if it cannot bind its portal, it keeps running and listens
+    /// at port 3260 of every address.
     fn ready(&mut self, portal: SocketAddr) -> Result<(), Unstarted> {
         let otherwise = |text: String| Unstarted::Otherwise(TargetError(text));
         let pid = self.child.id();
         let until = Instant::now() + PATIENCE;
         loop {
             if self.has_ended(Duration::from_millis(2)) {
-                // Its last words may still be on their way.
+                // The last lines of stderr may not have been read yet.
                 let _ = self.silence.recv_timeout(PATIENCE);
                 let words = self.words();
                 let error = TargetError(format!("tgtd ended at its start: {words}"));
                 let taken = words.contains("another tgtd is using");
                 return Err(if taken { Unstarted::Taken(error) } else { Unstarted::Otherwise(error) });
             }
-            // Only when it listens is the control number its own, and an answer not from another.
+            // The control number belongs to this tgtd only once it listens; before that, another tgtd could answer.
             let listens = !listening(pid).unwrap_or_default().is_empty();
             let answer = if listens { self.admin.order(Order::ShowPortals) } else { Ok(String::new()) };
             match answer {
@@ -215,8 +215,8 @@ impl Daemon {
     }
 }
 
-/// Ends what an earlier run of ours left behind. Nothing else: it must be the process that was written down, by its
-/// id, its start and its program.
+/// Kills the tgtd that an earlier run has left behind, and nothing else: its process id, start time and program must
+/// match the record.
 pub(super) fn end_former(folder: &Path) -> Result<(), TargetError> {
     let record = record(folder);
     let line = match fs::read_to_string(&record) {
@@ -227,7 +227,7 @@ pub(super) fn end_former(folder: &Path) -> Result<(), TargetError> {
         let failed = |error: io::Error| {
             TargetError(format!("tgtd of an earlier run, process {}, cannot be ended: {error}", former.pid))
         };
-        // Held before it is looked at: whoever has the id afterwards is not meant by this.
+        // The pidfd is opened before the check, so the signal cannot hit a later process with the same id.
         let handle = Pid::from_raw(former.pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
         if let Some(handle) = handle.filter(|_| former.runs() && former.is_program("tgtd")) {
             tracing::warn!(pid = former.pid, "ending tgtd of an earlier run");
@@ -246,12 +246,12 @@ pub(super) fn end_former(folder: &Path) -> Result<(), TargetError> {
     fs::remove_file(&record).or_else(absent).map_err(|error| text(&record, &error))
 }
 
-/// The file that says which process is ours.
+/// Returns the path of the file with the identity of the process.
 fn record(folder: &Path) -> PathBuf {
     folder.join("tgtd.pid")
 }
 
-/// Passes its lines on until it has ended.
+/// Reads the lines of stderr until it is closed, logs them, and keeps the last ones.
 fn listen(stderr: ChildStderr, words: &Words) {
     for line in BufReader::new(stderr).split(b'\n').map_while(Result::ok) {
         let line = String::from_utf8_lossy(&line).trim().to_owned();

@@ -1,4 +1,4 @@
-//! What `/proc` says of a process: which one it is, and where it listens.
+//! Information from `/proc` about a process: its identity, and the addresses where it listens.
 
 use std::collections::HashSet;
 use std::fs;
@@ -6,23 +6,23 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 
-/// One process and no other: ids are used again, but not at the same tick of the same boot.
+/// Unique identity of a process: process ids are reused, but not with the same start tick in the same boot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Identity {
     pub(super) pid: i32,
-    /// In ticks since the machine started.
+    /// Start time, in ticks since boot.
     started: u64,
-    /// Which start of the machine.
+    /// Id of the boot.
     boot: String,
 }
 
 impl Identity {
-    /// The process that has this id now, also one that its parent has not yet buried.
+    /// Returns the identity of the process that has this id now, including a zombie.
     pub(super) fn of(pid: i32) -> Option<Self> {
         Self::look(pid).map(|(identity, _)| identity)
     }
 
-    /// Also tells whether it has any thread left: they end one by one, and the last closes what it listens at.
+    /// Also returns whether the process has threads left. Threads end one by one, and the last one closes the sockets.
     fn look(pid: i32) -> Option<(Self, bool)> {
         let stat = Stat::parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)?;
         let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?.trim().to_owned();
@@ -30,7 +30,7 @@ impl Identity {
         Some((Self { pid, started: stat.started, boot }, runs))
     }
 
-    /// What [`to_line`](Self::to_line) wrote.
+    /// Parses a line of [`to_line`](Self::to_line).
     pub(super) fn parse(line: &str) -> Option<Self> {
         let mut words = line.split_whitespace();
         let identity = Self {
@@ -45,49 +45,49 @@ impl Identity {
         format!("{} {} {}\n", self.pid, self.started, self.boot)
     }
 
-    /// Whether this very process still runs.
+    /// Returns whether exactly this process is still running.
     pub(super) fn runs(&self) -> bool {
         Self::look(self.pid).is_some_and(|(identity, runs)| runs && identity == *self)
     }
 
-    /// Whether its program has this name, whatever it calls itself.
+    /// Returns whether the executable has this name, regardless of the name that the process gives itself.
     pub(super) fn is_program(&self, name: &str) -> bool {
         let Ok(program) = fs::read_link(format!("/proc/{}/exe", self.pid)) else { return false };
         let program = program.to_string_lossy();
-        // An upgrade of the package takes the file away from under the process.
+        // If the package was upgraded, the executable of the running process is deleted.
         let program = program.strip_suffix(" (deleted)").unwrap_or(&program);
         Path::new(program).file_name().is_some_and(|file| file == name)
     }
 }
 
-/// Addresses at which a process takes TCP connections.
+/// Returns the addresses at which a process listens for TCP connections.
 pub(super) fn listening(pid: u32) -> io::Result<Vec<SocketAddr>> {
     let mut inodes = HashSet::new();
     for entry in fs::read_dir(format!("/proc/{pid}/fd"))? {
-        // It may be closed by now.
+        // The file descriptor may have been closed since.
         let Ok(link) = fs::read_link(entry?.path()) else { continue };
         inodes.extend(socket(&link.to_string_lossy()));
     }
     let mut found = listeners(&fs::read_to_string(format!("/proc/{pid}/net/tcp"))?, &inodes);
-    // Not there on a machine without IPv6.
+    // The file does not exist on machines without IPv6.
     if let Ok(table) = fs::read_to_string(format!("/proc/{pid}/net/tcp6")) {
         found.extend(listeners(&table, &inodes));
     }
     Ok(found)
 }
 
-/// Of `/proc/PID/stat`.
+/// Fields of `/proc/PID/stat`.
 #[derive(Debug, PartialEq, Eq)]
 struct Stat {
-    /// Of its first thread.
+    /// State of the main thread.
     state: char,
     threads: u32,
-    /// In ticks since the machine started.
+    /// Start time, in ticks since boot.
     started: u64,
 }
 
 impl Stat {
-    /// The name in parentheses may have parentheses and spaces of its own.
+    /// Parses the fields after the last `)`, because the process name may contain parentheses and spaces.
     fn parse(stat: &str) -> Option<Self> {
         let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
         let state = fields.next()?.chars().next()?;
@@ -96,12 +96,12 @@ impl Stat {
     }
 }
 
-/// The inode of `socket:[123]`.
+/// Returns the inode of `socket:[123]`.
 fn socket(link: &str) -> Option<u64> {
     link.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
 }
 
-/// Of a table like `/proc/net/tcp`, what listens at one of these inodes.
+/// Returns the listening addresses with one of these inodes, from a table like `/proc/net/tcp`.
 fn listeners(table: &str, inodes: &HashSet<u64>) -> Vec<SocketAddr> {
     const LISTEN: &str = "0A";
     let row = |line: &str| {
@@ -112,7 +112,7 @@ fn listeners(table: &str, inodes: &HashSet<u64>) -> Vec<SocketAddr> {
     table.lines().skip(1).filter_map(row).collect()
 }
 
-/// Of `0100007F:0CBC`: words of the address in the machine's order of bytes, the port as a number.
+/// Parses `0100007F:0CBC`: 32-bit words of the address in native byte order, and the port as a number.
 fn address(text: &str) -> Option<SocketAddr> {
     let (host, port) = text.split_once(':')?;
     let mut bytes = Vec::with_capacity(16);
@@ -169,7 +169,7 @@ mod tests {
     #[test]
     fn this_process_is_seen_listening() {
         for host in ["127.0.0.1:0", "[::1]:0"] {
-            // Not every machine has IPv6.
+            // Skips IPv6 on machines without it.
             let Ok(listener) = std::net::TcpListener::bind(host) else { continue };
             let address = listener.local_addr().expect("it is bound");
             assert!(listening(std::process::id()).expect("its own entries").contains(&address));

@@ -1,4 +1,4 @@
-//! What is configured of tgt, and which words it takes for what they are.
+//! Configuration of tgt, and checks of the texts that are passed to it.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -7,23 +7,22 @@ use serde::Deserialize;
 
 use super::super::target::{Access, TargetError};
 
-/// The longest name of a target (RFC 7143, 4.2.7.2).
+/// Maximum length of a target name, in bytes (RFC 7143, 4.2.7.2).
 const LONGEST_NAME: usize = 223;
 
-/// Which tgtd.
+/// Configuration of tgtd.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
-    /// Where initiators find it, and what they are told: an address of this machine, and a port from 1 to 32767.
+    /// Address at which tgtd listens, and which nodes connect to: an address of this machine, and a port from 1 to 32767.
     pub portal: SocketAddr,
-    /// Its control number, of which every tgtd on a machine has another, up to 32767; 0 for one that is free.
+    /// Control number, unique among the tgtd of a machine, at most 32767; 0 for the first that is free.
     #[serde(default)]
     pub control: u16,
-    /// What the names of targets begin with: `{prefix}:{node}`.
+    /// Prefix of target names: `{prefix}:{node}`.
     #[serde(default = "prefix")]
     pub prefix: String,
-    /// The folder where it is written down which process is ours. Each service has its own; `tgt` in the folder of
-    /// the disks without it.
+    /// Folder for the identity of our tgtd process, not shared with other services. Default: `tgt` in the folder of the disks.
     #[serde(default)]
     pub folder: PathBuf,
 }
@@ -33,10 +32,10 @@ fn prefix() -> String {
 }
 
 impl Settings {
-    /// Whether tgtd takes them for what they are.
+    /// Checks whether tgtd accepts the settings as they are.
     pub(super) fn check(&self) -> Result<(), TargetError> {
         let no = |text: String| Err(TargetError(text));
-        // tgtd keeps both in 16 bits with a sign.
+        // tgtd stores both in signed 16-bit integers.
         if !(1..=i16::MAX.cast_unsigned()).contains(&self.portal.port()) {
             return no(format!("the portal {} needs a port from 1 to 32767", self.portal));
         }
@@ -49,7 +48,7 @@ impl Settings {
         Ok(())
     }
 
-    /// The name of a node's target.
+    /// Returns the name of a node's target.
     pub(super) fn target(&self, node: &str) -> Result<String, TargetError> {
         let name = format!("{}:{node}", self.prefix);
         if is_word(node) && name.len() <= LONGEST_NAME {
@@ -60,7 +59,7 @@ impl Settings {
     }
 }
 
-/// Whether tgt takes these words for what they are: it parts its parameters at commas.
+/// Checks whether tgt accepts the credentials as they are: it separates parameters by commas.
 pub(super) fn check(access: &Access) -> Result<(), TargetError> {
     let no =
         |what: &str| Err(TargetError(format!("tgt cannot have such {what}: letters, digits and .:_- only")));
