@@ -1,6 +1,7 @@
 //! TLS by rustls and ring: what broker, client and gateways have in common. Certificates, keys and revocation lists are PEM
 //! files.
 
+mod by_name;
 mod client;
 mod files;
 mod problem;
@@ -18,7 +19,7 @@ pub use problem::TlsProblem;
 pub use reasons::client_failure;
 use rustls::crypto::CryptoProvider;
 pub use rustls::pki_types::CertificateDer;
-pub use server::{ClientFiles, Renewal, ServerFiles, ServerTls, ServerTlsError};
+pub use server::{CertificateFiles, ClientFiles, Renewal, ServerFiles, ServerTls, ServerTlsError};
 pub use subject::{NameField, SubjectError, user_name};
 pub use warning::CertificateWarning;
 
