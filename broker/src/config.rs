@@ -11,7 +11,9 @@ mod source;
 mod users;
 
 pub use complaint::ConfigError;
-pub use listeners::{ClientCertificates, Endpoint, Listener, Origins, TlsSettings, UserFrom, WebSettings};
+pub use listeners::{
+    CertificateFiles, ClientCertificates, Endpoint, Listener, Origins, TlsSettings, UserFrom, WebSettings,
+};
 pub use roles::{PlainRole, RoleMistake, RoleSyntax};
 pub use source::ConfigSource;
 

@@ -82,9 +82,9 @@ use tokio::sync::mpsc;
 pub use access::{LocalCredentials, is_own_topic};
 use clock::Clock;
 pub use config::{
-    ClientCertificates, Config, ConfigError, ConfigSource, Endpoint, Engine, Limits, Listener, OnDamage,
-    Origins, PlainRole, QueueDrops, QueueFull, QueueRule, RoleMistake, RoleSyntax, TlsSettings, User,
-    UserFrom, WebSettings,
+    CertificateFiles, ClientCertificates, Config, ConfigError, ConfigSource, Endpoint, Engine, Limits,
+    Listener, OnDamage, Origins, PlainRole, QueueDrops, QueueFull, QueueRule, RoleMistake, RoleSyntax,
+    TlsSettings, User, UserFrom, WebSettings,
 };
 pub use counters::Counts;
 use hub::Hub;

@@ -6,7 +6,7 @@ use bytestring::ByteString;
 use hashbrown::hash_map::EntryRef;
 use hashbrown::{HashMap, HashSet};
 use parking_lot::Mutex;
-use rantai_tls::{ClientFiles, NameField, ServerFiles, ServerTls, ServerTlsError};
+use rantai_tls::{CertificateFiles, ClientFiles, NameField, ServerFiles, ServerTls, ServerTlsError};
 
 use crate::access::LOCAL_USER;
 use crate::config::{ClientCertificates, Listener, TlsSettings, UserFrom, WebSettings};
@@ -98,8 +98,8 @@ fn files(settings: &TlsSettings) -> ServerFiles {
     let asked = settings.client_certificates != ClientCertificates::None;
     let roots = settings.client_ca.clone().filter(|_| asked);
     ServerFiles {
-        certificate: settings.certificate.clone(),
-        key: settings.key.clone(),
+        default: CertificateFiles { certificate: settings.certificate.clone(), key: settings.key.clone() },
+        additional: settings.additional_certificates.clone(),
         clients: roots.map(|roots| ClientFiles {
             roots,
             revocations: settings.revocations.clone(),

@@ -19,7 +19,7 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use against::Against;
+use against::{Against, Other};
 use comparison::Comparison;
 use load::Plan;
 use rantai_load::failure::Failure;
@@ -27,11 +27,13 @@ use rantai_load::failure::Failure;
 const USAGE: &str = "\
 usage: .ci/compare [--quick] [--only NAME]
        .ci/compare --against REVISION [--quick] [--rows NAME]
+       .ci/compare --rules [--quick] [--rows NAME]
 
   --quick             few and short rounds, under two minutes; prints the tables
   --only NAME         subjects whose name contains NAME; prints the tables
   --against REVISION  another revision of Rantai instead of the others; prints a table
-  --rows NAME         rows of it whose name contains NAME
+  --rules             a broker with users and access rules beside one without; prints a table
+  --rows NAME         rows of these whose name contains NAME
 
 Without them the tables are written into docs/performance.md.";
 
@@ -48,8 +50,8 @@ struct Options {
     programs: Programs,
     quick: bool,
     only: String,
-    /// The binary of another revision.
-    against: Option<PathBuf>,
+    /// What this revision is measured beside, instead of other systems.
+    against: Option<Other>,
     rows: String,
 }
 
@@ -63,7 +65,8 @@ impl Options {
                 "--quick" => quick = true,
                 "--only" => only.clone_from(arguments.next()?),
                 "--rows" => rows.clone_from(arguments.next()?),
-                "--against" => against = Some(PathBuf::from(arguments.next()?)),
+                "--against" => against = Some(Other::Revision(arguments.next()?.into())),
+                "--rules" => against = Some(Other::WithoutRules),
                 "--rantai" => rantai = Some(PathBuf::from(arguments.next()?)),
                 "--python" => python = Some(PathBuf::from(arguments.next()?)),
                 _ => return None,
@@ -120,8 +123,8 @@ fn main() -> ExitCode {
 
 /// Gives whether every subject was there and no load failed.
 fn run(options: &Options) -> Result<bool, Failure> {
-    if let Some(program) = &options.against {
-        let against = Against { program: program.clone(), quick: options.quick, rows: options.rows.clone() };
+    if let Some(other) = &options.against {
+        let against = Against { other: other.clone(), quick: options.quick, rows: options.rows.clone() };
         end_after(against.limit());
         return against.run(&options.programs);
     }

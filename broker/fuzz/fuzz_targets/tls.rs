@@ -21,6 +21,7 @@ static BROKER: LazyLock<(Runtime, TlsClients)> = LazyLock::new(|| {
     let tls = TlsSettings {
         certificate,
         key,
+        additional_certificates: Vec::new(),
         client_ca: None,
         client_certificates: ClientCertificates::None,
         user_from: UserFrom::Cn,

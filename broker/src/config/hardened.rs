@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use toml::Spanned;
 
 use super::complaint::Complaint;
-use super::{Config, Listener};
+use super::{Config, Listener, TlsSettings};
 
 /// What `hardened` means, for whoever starts the broker.
 const CHOICES: [&str; 5] = [
@@ -75,7 +75,8 @@ impl Strictness<'_> {
     fn secrets(&self, config: &Config) -> Vec<PathBuf> {
         let beside = |path: &Path| self.file.parent().unwrap_or(Path::new("")).join(path);
         let own = self.has_records.then(|| self.file.to_owned());
-        let keys = config.listeners.iter().filter_map(|listener| Some(listener.tls.as_ref()?.key.clone()));
+        let tls = config.listeners.iter().filter_map(|listener| listener.tls.as_ref());
+        let keys = tls.flat_map(TlsSettings::keys).map(ToOwned::to_owned);
         own.into_iter().chain(self.password_file.map(beside)).chain(keys).collect()
     }
 }

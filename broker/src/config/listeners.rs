@@ -2,7 +2,9 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+pub use rantai_tls::CertificateFiles;
 
 /// A table of `[[listeners]]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +44,8 @@ pub struct TlsSettings {
     pub certificate: PathBuf,
     /// The private key of the certificate.
     pub key: PathBuf,
+    /// Certificates for clients that ask for a server name (SNI) that one of them is valid for.
+    pub additional_certificates: Vec<CertificateFiles>,
     /// Roots of the client certificates that are taken.
     pub client_ca: Option<PathBuf>,
     /// Which clients need a certificate. Default: without `client_ca` none, else all.
@@ -50,6 +54,14 @@ pub struct TlsSettings {
     pub user_from: UserFrom,
     /// Revocation lists for client certificates.
     pub revocations: Option<PathBuf>,
+}
+
+impl TlsSettings {
+    /// Returns the files of all private keys.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &Path> {
+        let additional = self.additional_certificates.iter().map(|files| &*files.key);
+        std::iter::once(&*self.key).chain(additional)
+    }
 }
 
 /// Which clients of a TLS listener need a certificate.

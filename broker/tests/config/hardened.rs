@@ -53,13 +53,15 @@ fn with_files() -> TempDir {
     let record = Record::new(b"rahasia", Cost::LOWEST).expect("hashed");
     let text = format!(
         "hardened = true\npassword_file = 'passwords'\nusers = [{{ name = 'ada', password = '{record}' }}]\n\
-         [[listeners]]\nprotocol = 'tls'\naddress = '0.0.0.0:0'\ncertificate = 'server.pem'\nkey = 'server.key'\n"
+         [[listeners]]\nprotocol = 'tls'\naddress = '0.0.0.0:0'\ncertificate = 'server.pem'\nkey = 'server.key'\n\
+         additional_certificates = [{{ certificate = 'server.pem', key = 'office.key' }}]\n"
     );
     for (name, text) in [
         ("broker.toml", &*text),
         ("passwords", &format!("bob:{record}\n")),
         ("server.pem", ""),
         ("server.key", ""),
+        ("office.key", ""),
     ] {
         fs::write(folder.path().join(name), text).expect("written");
         set_mode(&folder.path().join(name), 0o640);
@@ -76,9 +78,13 @@ fn files_with_secrets_are_closed_to_others() {
     let folder = with_files();
     let file = folder.path().join("broker.toml");
     Config::load(&file).expect("for owner and group");
-    for (name, is_secret) in
-        [("broker.toml", true), ("passwords", true), ("server.key", true), ("server.pem", false)]
-    {
+    for (name, is_secret) in [
+        ("broker.toml", true),
+        ("passwords", true),
+        ("server.key", true),
+        ("office.key", true),
+        ("server.pem", false),
+    ] {
         let path = folder.path().join(name);
         set_mode(&path, 0o644);
         match Config::load(&file) {

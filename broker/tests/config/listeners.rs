@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use rantai_broker::{
-    ClientCertificates, Config, Endpoint, Listener, Origins, TlsSettings, UserFrom, WebSettings,
+    CertificateFiles, ClientCertificates, Config, Endpoint, Listener, Origins, TlsSettings, UserFrom,
+    WebSettings,
 };
 
 use super::{documented_defaults, each_is_marked, parse, refused};
@@ -38,6 +39,7 @@ fn each_protocol_is_read_with_its_keys() {
         address = "[::1]:8084"
         certificate = "server.pem"
         key = "server.key"
+        additional_certificates = [{ certificate = "office.pem", key = "/secret/office.key" }]
         client_ca = "ca.pem"
         client_certificates = "wanted"
         user_from = "san"
@@ -56,6 +58,7 @@ fn each_protocol_is_read_with_its_keys() {
     let tls = TlsSettings {
         certificate: beside("server.pem"),
         key: "/secret/server.key".into(),
+        additional_certificates: Vec::new(),
         client_ca: None,
         client_certificates: ClientCertificates::None,
         user_from: UserFrom::Cn,
@@ -63,6 +66,10 @@ fn each_protocol_is_read_with_its_keys() {
     };
     let with_clients = TlsSettings {
         key: beside("server.key"),
+        additional_certificates: vec![CertificateFiles {
+            certificate: beside("office.pem"),
+            key: "/secret/office.key".into(),
+        }],
         client_ca: Some(beside("ca.pem")),
         client_certificates: ClientCertificates::Wanted,
         user_from: UserFrom::San,

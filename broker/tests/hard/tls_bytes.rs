@@ -25,6 +25,7 @@ fn config() -> Config {
     let tls = TlsSettings {
         certificate: file("certificate"),
         key: file("key"),
+        additional_certificates: Vec::new(),
         client_ca: None,
         client_certificates: ClientCertificates::None,
         user_from: UserFrom::Cn,

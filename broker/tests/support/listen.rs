@@ -60,6 +60,7 @@ fn tls() -> TlsSettings {
     TlsSettings {
         certificate: files.certificate.clone(),
         key: files.key.clone(),
+        additional_certificates: Vec::new(),
         client_ca: None,
         client_certificates: rantai_broker::ClientCertificates::None,
         user_from: rantai_broker::UserFrom::Cn,

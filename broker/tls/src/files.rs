@@ -11,7 +11,7 @@ use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKey
 const LONGEST_FILE: u64 = 16 << 20;
 
 /// Who a side of a connection is: its certificate with those of intermediate authorities behind it, and its private key.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub struct Identity {
     /// The certificate of this side first.
     pub chain: Vec<CertificateDer<'static>>,

@@ -1,5 +1,6 @@
 //! TLS by rustls and ring, shared by broker, client and gateways. Certificates, keys and revocation lists are PEM files.
 
+mod by_name;
 mod client;
 mod files;
 mod problem;
@@ -17,7 +18,7 @@ pub use problem::TlsProblem;
 pub use reasons::client_failure;
 use rustls::crypto::CryptoProvider;
 pub use rustls::pki_types::CertificateDer;
-pub use server::{ClientFiles, Renewal, ServerFiles, ServerTls, ServerTlsError};
+pub use server::{CertificateFiles, ClientFiles, Renewal, ServerFiles, ServerTls, ServerTlsError};
 pub use subject::{NameField, SubjectError, user_name};
 pub use warning::CertificateWarning;
 

@@ -11,7 +11,8 @@ use rustls::server::{NoServerSessionStorage, ProducesTickets, VerifierBuilderErr
 use rustls::sign::CertifiedKey;
 use rustls::{RootCertStore, ServerConfig};
 
-use crate::files::{FileError, read_certificates, read_identity, read_revocations};
+use crate::by_name::ByName;
+use crate::files::{FileError, Identity, read_certificates, read_identity, read_revocations};
 use crate::problem::now;
 use crate::provider;
 use crate::warning::{CertificateWarning, Examined, examine};
@@ -19,12 +20,21 @@ use crate::warning::{CertificateWarning, Examined, examine};
 /// The PEM files of a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerFiles {
-    /// The server's certificate, followed by those between it and its root.
+    /// Certificate for every client that none of the additional ones is for.
+    pub default: CertificateFiles,
+    /// Certificates for the server names (SNI) that they are valid for.
+    pub additional: Vec<CertificateFiles>,
+    /// What clients need; `None`: they are asked for no certificate.
+    pub clients: Option<ClientFiles>,
+}
+
+/// The PEM files of a certificate and its private key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateFiles {
+    /// The certificate, followed by those between it and its root.
     pub certificate: PathBuf,
     /// The private key of the certificate.
     pub key: PathBuf,
-    /// What clients need; `None`: they are asked for no certificate.
-    pub clients: Option<ClientFiles>,
 }
 
 /// The PEM files that client certificates are checked by.
@@ -105,10 +115,17 @@ struct Loaded {
 /// What the files hold.
 #[derive(PartialEq)]
 struct Contents {
-    chain: Vec<CertificateDer<'static>>,
-    key: rustls::pki_types::PrivateKeyDer<'static>,
+    /// The default certificate first.
+    identities: Vec<Identity>,
     roots: Vec<CertificateDer<'static>>,
     revocations: Vec<CertificateRevocationListDer<'static>>,
+}
+
+impl ServerFiles {
+    /// Returns the files of every certificate, those of the default one first.
+    pub(crate) fn certificates(&self) -> impl Iterator<Item = &CertificateFiles> {
+        std::iter::once(&self.default).chain(&self.additional)
+    }
 }
 
 impl ServerTls {
@@ -174,8 +191,8 @@ impl ServerTls {
     /// What is wrong with the files in use at this time, or will be soon.
     pub fn warnings(&self) -> Vec<CertificateWarning> {
         let loaded = self.loaded.read();
-        let Contents { chain, roots, revocations, .. } = &loaded.contents;
-        examine(&self.files, &Examined { chain, roots, revocations }, now())
+        let Contents { identities, roots, revocations } = &loaded.contents;
+        examine(&self.files, &Examined { identities, roots, revocations }, now())
     }
 
     /// Checks the chain that a connected client has shown, by the files of now.
@@ -198,12 +215,11 @@ impl fmt::Debug for ServerTls {
 
 impl Contents {
     fn read(files: &ServerFiles) -> Result<Self, FileError> {
-        let identity = read_identity(&files.certificate, &files.key)?;
+        let identities = files.certificates().map(|files| read_identity(&files.certificate, &files.key));
         let clients = files.clients.as_ref();
         let revocations = clients.and_then(|clients| clients.revocations.as_deref());
         Ok(Self {
-            chain: identity.chain,
-            key: identity.key,
+            identities: identities.collect::<Result<_, _>>()?,
             roots: clients.map_or(Ok(Vec::new()), |clients| read_certificates(&clients.roots))?,
             revocations: revocations.map_or(Ok(Vec::new()), read_revocations)?,
         })
@@ -218,14 +234,17 @@ impl Loaded {
         tickets: &Arc<dyn ProducesTickets>,
     ) -> Result<Self, ServerTlsError> {
         let provider = provider();
-        let unusable = |source| ServerTlsError::Pair {
-            certificate: files.certificate.clone(),
-            key: files.key.clone(),
-            source,
-        };
-        // Before anything else: it says whether the two belong together.
-        CertifiedKey::from_der(contents.chain.clone(), contents.key.clone_key(), &provider)
-            .map_err(unusable)?;
+        let keys = contents.identities.iter().zip(files.certificates()).map(|(identity, files)| {
+            // This also checks that the two belong together.
+            CertifiedKey::from_der(identity.chain.clone(), identity.key.clone_key(), &provider).map_err(
+                |source| ServerTlsError::Pair {
+                    certificate: files.certificate.clone(),
+                    key: files.key.clone(),
+                    source,
+                },
+            )
+        });
+        let by_name = ByName::new(keys.collect::<Result<_, _>>()?);
         let verifier = files.clients.as_ref().map(|clients| verifier(&contents, clients)).transpose()?;
         let builder = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
@@ -234,8 +253,7 @@ impl Loaded {
             Some(verifier) => builder.with_client_cert_verifier(verifier.clone()),
             None => builder.with_no_client_auth(),
         };
-        let mut config =
-            builder.with_single_cert(contents.chain.clone(), contents.key.clone_key()).map_err(unusable)?;
+        let mut config = builder.with_cert_resolver(Arc::new(by_name));
         config.alpn_protocols = protocols.to_vec();
         config.session_storage = Arc::new(NoServerSessionStorage {});
         if verifier.is_some() {

@@ -8,6 +8,7 @@ use x509_parser::prelude::FromDer as _;
 use x509_parser::revocation_list::CertificateRevocationList;
 use x509_parser::time::ASN1Time;
 
+use crate::files::Identity;
 use crate::server::ServerFiles;
 
 /// Seconds of a day.
@@ -76,7 +77,8 @@ pub enum CertificateWarning {
 
 /// What the certificates of a server hold.
 pub(crate) struct Examined<'a> {
-    pub(crate) chain: &'a [CertificateDer<'static>],
+    /// In the order of [`ServerFiles::certificates`].
+    pub(crate) identities: &'a [Identity],
     pub(crate) roots: &'a [CertificateDer<'static>],
     pub(crate) revocations: &'a [CertificateRevocationListDer<'static>],
 }
@@ -84,13 +86,15 @@ pub(crate) struct Examined<'a> {
 /// What is wrong at a time, in seconds since 1970.
 pub(crate) fn examine(files: &ServerFiles, contents: &Examined<'_>, now: i64) -> Vec<CertificateWarning> {
     let mut warnings = Vec::new();
-    examine_validity(&files.certificate, contents.chain, now, &mut warnings);
-    let own = contents.chain.first().and_then(|own| X509Certificate::from_der(own).ok());
-    if own.is_some_and(|(_, own)| own.is_ca()) {
-        warnings.push(CertificateWarning::Authority { path: files.certificate.clone() });
-    }
-    if is_open_to_others(&files.key) {
-        warnings.push(CertificateWarning::KeyOfOthers { path: files.key.clone() });
+    for (identity, files) in contents.identities.iter().zip(files.certificates()) {
+        examine_validity(&files.certificate, &identity.chain, now, &mut warnings);
+        let own = identity.chain.first().and_then(|own| X509Certificate::from_der(own).ok());
+        if own.is_some_and(|(_, own)| own.is_ca()) {
+            warnings.push(CertificateWarning::Authority { path: files.certificate.clone() });
+        }
+        if is_open_to_others(&files.key) {
+            warnings.push(CertificateWarning::KeyOfOthers { path: files.key.clone() });
+        }
     }
     if let Some(clients) = &files.clients {
         examine_validity(&clients.roots, contents.roots, now, &mut warnings);
@@ -145,9 +149,10 @@ fn is_open_to_others(_: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair, date_time_ymd};
+    use rustls::pki_types::PrivatePkcs8KeyDer;
 
     use super::*;
-    use crate::server::ClientFiles;
+    use crate::server::{CertificateFiles, ClientFiles};
 
     /// 2026-06-15 12:00:00.
     const NOW: i64 = 1_781_524_800;
@@ -164,11 +169,15 @@ mod tests {
 
     fn told(chain: &[CertificateDer<'static>], roots: &[CertificateDer<'static>]) -> Vec<CertificateWarning> {
         let files = ServerFiles {
-            certificate: PathBuf::from("server.pem"),
-            key: PathBuf::from("/no/such/key"),
+            default: CertificateFiles { certificate: "server.pem".into(), key: "/no/such/key".into() },
+            additional: Vec::new(),
             clients: Some(ClientFiles { roots: PathBuf::from("ca.pem"), revocations: None, required: false }),
         };
-        examine(&files, &Examined { chain, roots, revocations: &[] }, NOW)
+        examine(&files, &Examined { identities: &[identity(chain)], roots, revocations: &[] }, NOW)
+    }
+
+    fn identity(chain: &[CertificateDer<'static>]) -> Identity {
+        Identity { chain: chain.to_vec(), key: PrivatePkcs8KeyDer::from(Vec::new()).into() }
     }
 
     #[test]
@@ -209,10 +218,15 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let key = folder.path().join("server.key");
         std::fs::write(&key, "a key").expect("written");
-        let files = ServerFiles { certificate: PathBuf::new(), key: key.clone(), clients: None };
+        let files = CertificateFiles { certificate: PathBuf::new(), key: key.clone() };
+        let files = ServerFiles { default: files, additional: Vec::new(), clients: None };
         for (mode, is_told) in [(0o600, false), (0o640, false), (0o644, true), (0o602, true)] {
             std::fs::set_permissions(&key, std::fs::Permissions::from_mode(mode)).expect("set");
-            let told = examine(&files, &Examined { chain: &[], roots: &[], revocations: &[] }, NOW);
+            let told = examine(
+                &files,
+                &Examined { identities: &[identity(&[])], roots: &[], revocations: &[] },
+                NOW,
+            );
             let expected = CertificateWarning::KeyOfOthers { path: key.clone() };
             assert_eq!(told, if is_told { vec![expected] } else { vec![] }, "{mode:o}");
         }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rantai_tls::{ClientFiles, ServerFiles, ServerTls, ServerTlsError};
+use rantai_tls::{CertificateFiles, ClientFiles, ServerFiles, ServerTls, ServerTlsError};
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_rustls::TlsAcceptor;
@@ -48,8 +48,8 @@ impl<'a> Named<'a> {
         };
         match (certificate, key, client_ca) {
             (Some(certificate), Some(key), clients) => Ok(Some(ServerFiles {
-                certificate: certificate.to_owned(),
-                key: key.to_owned(),
+                default: CertificateFiles { certificate: certificate.to_owned(), key: key.to_owned() },
+                additional: Vec::new(),
                 clients: clients.map(client),
             })),
             (None, None, None) => Ok(None),
@@ -73,7 +73,7 @@ pub(super) struct Tls {
 
 impl Tls {
     pub(super) fn open(files: ServerFiles) -> Result<Arc<Self>, ServerTlsError> {
-        let certificate = files.certificate.clone();
+        let certificate = files.default.certificate.clone();
         let server = ServerTls::open_for(files, &["http/1.1"])?;
         Ok(Arc::new(Self { server, certificate, changes: watch::Sender::new(0) }))
     }

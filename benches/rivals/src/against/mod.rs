@@ -1,4 +1,4 @@
-//! This revision beside another: every row measured in pairs, one of each right after the other.
+//! This revision beside another, or its broker with access rules beside one without: every row measured in pairs, one of each right after the other.
 //!
 //! Both get the same load. Of calls, chains, tasks and files it is each revision's own client and node, as `rantai bench`
 //! of that revision measures them; of fans, memory and stock clients it comes from here. All processes are started anew
@@ -20,11 +20,20 @@ use verdict::Verdict;
 
 /// What is asked for.
 pub(crate) struct Against {
-    /// The other revision's binary.
-    pub(crate) program: PathBuf,
+    /// What this revision is measured beside.
+    pub(crate) other: Other,
     pub(crate) quick: bool,
     /// Only rows whose name contains this.
     pub(crate) rows: String,
+}
+
+/// What a revision is measured beside.
+#[derive(Clone, Debug)]
+pub(crate) enum Other {
+    /// The binary of another revision.
+    Revision(PathBuf),
+    /// The same binary without users and access rules, which this one then has.
+    WithoutRules,
 }
 
 /// One line of the table.
@@ -121,6 +130,13 @@ impl RowLoad {
     }
 }
 
+impl RowLoad {
+    /// Whether its clients can log in: those of `rantai` can, those of the load generator cannot.
+    fn logs_in(self) -> bool {
+        matches!(self, Self::Latency(_) | Self::Throughput(_) | Self::FetchFile | Self::SendFile)
+    }
+}
+
 impl Row {
     /// Measures both, this revision first or second.
     fn pair(&mut self, this: &Side, other: &Side, first: bool, stocks: &mut Stocks, plan: Plan) {
@@ -179,7 +195,9 @@ impl Against {
     /// Prints the table; false where a row failed.
     pub(crate) fn run(&self, programs: &Programs) -> Result<bool, Failure> {
         let mut rows = rows();
+        let rules = matches!(self.other, Other::WithoutRules);
         rows.retain(|row| (row.quick || !self.quick) && row.name.contains(&self.rows));
+        rows.retain(|row| !rules || row.load.logs_in());
         if rows.is_empty() {
             return Err(Failure::new(format!("no row has {:?} in its name", self.rows)));
         }
@@ -187,7 +205,7 @@ impl Against {
         let (began, busy_before) = (Instant::now(), process::cpu_time_of_all()?);
         for pair in 0..self.pairs() {
             eprintln!("pair {} of {}, after {} s", pair + 1, self.pairs(), began.elapsed().as_secs());
-            let (this, other) = start_both(&programs.rantai, &self.program)?;
+            let (this, other) = start_both(&programs.rantai, &self.other)?;
             for (index, row) in rows.iter_mut().enumerate() {
                 // Not the same one first in all rows of a pair either.
                 row.pair(&this, &other, (pair + index).is_multiple_of(2), &mut stocks, self.plan());
@@ -209,11 +227,15 @@ impl Against {
     }
 }
 
-fn start_both(this: &Path, other: &Path) -> Result<(Side, Side), Failure> {
+fn start_both(this: &Path, other: &Other) -> Result<(Side, Side), Failure> {
+    let (program, rules) = match other {
+        Other::Revision(program) => (&**program, false),
+        Other::WithoutRules => (this, true),
+    };
     std::thread::scope(|scope| {
         let other =
-            scope.spawn(|| Side::start(other).map_err(|failure| failure.during("the other revision")));
-        let this = Side::start(this).map_err(|failure| failure.during("this revision"))?;
+            scope.spawn(|| Side::start(program, false).map_err(|failure| failure.during("the other")));
+        let this = Side::start(this, rules).map_err(|failure| failure.during("this revision"))?;
         let other = other.join().unwrap_or_else(|_| Err(Failure::new("its start panicked")))?;
         Ok((this, other))
     })

@@ -1,9 +1,10 @@
 //! One revision: its broker, its nodes and its command line.
 
 use std::fs;
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -23,17 +24,22 @@ const FILE: &str = "file.bin";
 const FILE_BYTES: usize = 8 << 20;
 const IDLE_CONNECTIONS: usize = 2_000;
 
+/// Users of a broker with access rules, each with its roles; the password is the name.
+const USERS: [(&str, &str); 2] = [("node", "node"), ("caller", "caller")];
+
 /// The processes of one revision, with files of their own.
 pub(super) struct Side {
     program: PathBuf,
     pub(super) address: SocketAddr,
+    /// Whether the broker has users and access rules.
+    rules: bool,
     folder: TempDir,
     _processes: Vec<Process>,
 }
 
 impl Side {
-    /// Starts everything anew and returns when all objects are served.
-    pub(super) fn start(program: &Path) -> Result<Self, Failure> {
+    /// Starts everything anew and returns when all objects are served. With `rules` the broker has users and access rules.
+    pub(super) fn start(program: &Path, rules: bool) -> Result<Self, Failure> {
         // It is run in another directory.
         let program = &fs::canonicalize(program)?;
         let folder = tempfile::tempdir()?;
@@ -51,9 +57,9 @@ impl Side {
             "[[echo]]\nname = \"echo\"\n[tasks]\nfile = \"tasks.redb\"\n\
              [[files]]\nname = \"box\"\nfolder = \"shared\"\nquota_bytes = 1_073_741_824\n",
         )?;
-        let broker = broker(program)?;
+        let broker = if rules { broker_with_rules(program, folder.path())? } else { broker(program)? };
         let address = address(&broker)?;
-        let url = format!("mqtt://{address}");
+        let url = url(address, rules.then_some("node"));
         let node = |config: &Path, names: &[&str]| {
             let config = config.to_string_lossy();
             let mut arguments = vec!["serve", "--quiet", "--broker", &url, "--config", &config];
@@ -72,7 +78,7 @@ impl Side {
             starting.into_iter().map(joined).collect::<Result<Vec<_>, _>>()
         })?;
         let processes = nodes.into_iter().chain([broker]).collect();
-        Ok(Self { program: program.clone(), address, folder, _processes: processes })
+        Ok(Self { program: program.clone(), address, rules, folder, _processes: processes })
     }
 
     /// Runs this revision's `rantai bench` and returns its report.
@@ -125,7 +131,7 @@ impl Side {
     fn run(&self, arguments: &[&str]) -> Result<Vec<u8>, Failure> {
         let output = Command::new(&self.program)
             .args(arguments)
-            .args(["--broker", &format!("mqtt://{}", self.address)])
+            .args(["--broker", &url(self.address, self.rules.then_some("caller"))])
             .current_dir(self.folder.path())
             .output()?;
         if output.status.success() {
@@ -144,6 +150,33 @@ pub(super) fn number(report: &Value, pointer: &str) -> Result<f64, Failure> {
 
 fn broker(program: &Path) -> Result<Process, Failure> {
     Process::guarded(program, ["broker", "--quiet", "--port", "0"], "listening on ", 1)
+}
+
+/// Starts a broker that lets in [`USERS`] alone, with records in a password file in `folder`.
+fn broker_with_rules(program: &Path, folder: &Path) -> Result<Process, Failure> {
+    let records = folder.join("passwords");
+    let mut config = format!("anonymous = false\npassword_file = '{}'\n", records.display());
+    for (name, role) in USERS {
+        config.push_str(&format!("[[users]]\nname = '{name}'\nroles = ['{role}']\n"));
+        add_password(program, &records, name)?;
+    }
+    let file = folder.join("broker.toml");
+    fs::write(&file, config)?;
+    let file = file.to_string_lossy();
+    Process::guarded(program, ["broker", "--quiet", "--port", "0", "--config", &file], "listening on ", 1)
+}
+
+/// Adds a user whose password is its name.
+fn add_password(program: &Path, records: &Path, name: &str) -> Result<(), Failure> {
+    let mut command = Command::new(program);
+    command.args(["passwd", "--stdin"]).arg(records).arg(name).stdin(Stdio::piped()).stdout(Stdio::null());
+    let mut child = command.spawn()?;
+    writeln!(child.stdin.take().expect("stdin is piped"), "{name}")?;
+    if child.wait()?.success() { Ok(()) } else { Err(Failure::new("rantai passwd failed")) }
+}
+
+fn url(address: SocketAddr, user: Option<&str>) -> String {
+    user.map_or_else(|| format!("mqtt://{address}"), |user| format!("mqtt://{user}:{user}@{address}"))
 }
 
 fn address(broker: &Process) -> Result<SocketAddr, Failure> {

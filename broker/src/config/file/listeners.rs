@@ -11,7 +11,7 @@ use super::address;
 use crate::config::User;
 use crate::config::complaint::Complaint;
 use crate::config::listeners::{
-    ClientCertificates, Endpoint, Listener, Origins, TlsSettings, UserFrom, WebSettings,
+    CertificateFiles, ClientCertificates, Endpoint, Listener, Origins, TlsSettings, UserFrom, WebSettings,
 };
 
 /// A table of `[[listeners]]`.
@@ -24,6 +24,7 @@ pub(super) struct WrittenListener {
     mode: Option<Spanned<String>>,
     certificate: Option<Spanned<PathBuf>>,
     key: Option<Spanned<PathBuf>>,
+    additional_certificates: Option<Spanned<Vec<WrittenCertificate>>>,
     client_ca: Option<Spanned<PathBuf>>,
     client_certificates: Option<Spanned<ClientCertificates>>,
     user_from: Option<Spanned<UserFrom>>,
@@ -33,6 +34,14 @@ pub(super) struct WrittenListener {
     anonymous: Option<Spanned<bool>>,
     users: Option<Spanned<Vec<Spanned<String>>>>,
     connections: Option<Spanned<usize>>,
+}
+
+/// An element of `additional_certificates`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenCertificate {
+    certificate: Spanned<PathBuf>,
+    key: Spanned<PathBuf>,
 }
 
 #[derive(Clone, Copy, Deserialize, PartialEq, Eq)]
@@ -119,9 +128,14 @@ impl WrittenListener {
             let optional = |written: &Option<Spanned<PathBuf>>| {
                 written.as_ref().map(|written| beside(folder, written)).transpose()
             };
+            let additional = self.additional_certificates.iter().flat_map(Spanned::as_ref).map(|written| {
+                let certificate = beside(folder, &written.certificate)?;
+                Ok(CertificateFiles { certificate, key: beside(folder, &written.key)? })
+            });
             Ok(TlsSettings {
                 certificate: key(&self.certificate, "certificate")?,
                 key: key(&self.key, "key")?,
+                additional_certificates: additional.collect::<Result<_, Complaint>>()?,
                 client_ca: optional(&self.client_ca)?,
                 client_certificates: self.client_certificates()?,
                 user_from: self.user_from.as_ref().map_or_else(UserFrom::default, |from| *from.as_ref()),
@@ -172,6 +186,8 @@ impl WrittenListener {
         unless(unix, "mode", span(self.mode.as_ref()), "unix")?;
         unless(tls, "certificate", span(self.certificate.as_ref()), "tls and wss")?;
         unless(tls, "key", span(self.key.as_ref()), "tls and wss")?;
+        let additional = span(self.additional_certificates.as_ref());
+        unless(tls, "additional_certificates", additional, "tls and wss")?;
         unless(tls, "client_ca", span(self.client_ca.as_ref()), "tls and wss")?;
         unless(tls, "client_certificates", span(self.client_certificates.as_ref()), "tls and wss")?;
         unless(tls, "user_from", span(self.user_from.as_ref()), "tls and wss")?;

@@ -1,6 +1,6 @@
 //! TLS in memory, beside rustls as its client.
 
-use rantai_tls::{ServerFiles, provider};
+use rantai_tls::{CertificateFiles, ServerFiles, provider};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
 
@@ -25,7 +25,12 @@ impl Site {
         };
         let certificate = written("server.pem", made.cert.pem());
         let key = written("server.key", made.signing_key.serialize_pem());
-        let server = ServerTls::open(ServerFiles { certificate, key, clients: None }).expect("TLS");
+        let files = ServerFiles {
+            default: CertificateFiles { certificate, key },
+            additional: Vec::new(),
+            clients: None,
+        };
+        let server = ServerTls::open(files).expect("TLS");
         let mut roots = RootCertStore::empty();
         roots.add(made.cert.der().clone()).expect("a root");
         let client = ClientConfig::builder_with_provider(provider())

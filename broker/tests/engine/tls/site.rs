@@ -95,6 +95,7 @@ impl Site {
         let tls = TlsSettings {
             certificate: self.path("server.pem"),
             key: self.path("server.key"),
+            additional_certificates: Vec::new(),
             client_ca: asks.then(|| self.path("ca.pem")),
             client_certificates,
             user_from: UserFrom::Cn,

@@ -9,6 +9,9 @@ use rcgen::{
 use rustls::pki_types::{PrivateKeyDer, ServerName};
 use rustls::{CertificateError, ClientConfig, ClientConnection, Error, HandshakeKind, ServerConnection};
 
+use x509_parser::certificate::X509Certificate;
+use x509_parser::prelude::FromDer as _;
+
 use super::*;
 use crate::client_failure;
 
@@ -42,10 +45,10 @@ impl Server {
         let folder = tempfile::tempdir().expect("a folder");
         let authority = authority("of the server");
         std::fs::write(folder.path().join("ca.pem"), authority.pem()).expect("written");
-        write_pair(folder.path(), &issue(&authority, &["127.0.0.1", "pi.local"], 1));
+        write_pair(folder.path(), "server", &issue(&authority, &["127.0.0.1", "pi.local"], 1));
         let files = ServerFiles {
-            certificate: folder.path().join("server.pem"),
-            key: folder.path().join("server.key"),
+            default: pair(folder.path(), "server"),
+            additional: Vec::new(),
             clients: clients(folder.path()),
         };
         let tls = ServerTls::open(files).expect("TLS");
@@ -78,9 +81,15 @@ impl Server {
     }
 }
 
-fn write_pair(folder: &Path, (certificate, key): &(rcgen::Certificate, KeyPair)) {
-    std::fs::write(folder.join("server.pem"), certificate.pem()).expect("written");
-    std::fs::write(folder.join("server.key"), key.serialize_pem()).expect("written");
+fn pair(folder: &Path, name: &str) -> CertificateFiles {
+    let file = |extension| folder.join(format!("{name}.{extension}"));
+    CertificateFiles { certificate: file("pem"), key: file("key") }
+}
+
+fn write_pair(folder: &Path, name: &str, (certificate, key): &(rcgen::Certificate, KeyPair)) {
+    let files = pair(folder, name);
+    std::fs::write(files.certificate, certificate.pem()).expect("written");
+    std::fs::write(files.key, key.serialize_pem()).expect("written");
 }
 
 /// A whole handshake, and a byte each way; the error of the side that fails first.
@@ -127,6 +136,53 @@ fn a_certificate_holds_for_its_ip_address_and_its_name_and_no_other() {
     assert!(matches!(error, Error::InvalidCertificate(_)), "{error:?}");
 }
 
+/// Returns the serial number of the certificate that a client was shown.
+fn shown(client: &ClientConnection) -> u64 {
+    let chain = client.peer_certificates().expect("a certificate");
+    let (_, certificate) = X509Certificate::from_der(&chain[0]).expect("it can be parsed");
+    certificate.serial.to_u64_digits()[0]
+}
+
+#[test]
+fn a_client_gets_the_certificate_of_the_name_it_asks_for() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let authority = authority("of the server");
+    write_pair(folder.path(), "one", &issue(&authority, &["one.local", "127.0.0.1"], 1));
+    write_pair(folder.path(), "two", &issue(&authority, &["two.local", "*.two.local", "127.0.0.2"], 2));
+    // A later one does not take the place of an earlier one.
+    write_pair(folder.path(), "three", &issue(&authority, &["three.local", "two.local"], 3));
+    let [default, two, three] = ["one", "two", "three"].map(|name| pair(folder.path(), name));
+    let files = ServerFiles { default, additional: vec![two, three], clients: None };
+    let server = Server { tls: ServerTls::open(files).expect("TLS"), folder, authority };
+    let client = server.client(None);
+    for (name, expected) in [
+        ("one.local", 1),
+        ("two.local", 2),
+        ("TWO.local", 2),
+        ("any.two.local", 2),
+        ("three.local", 3),
+        // An address is not sent: this is the default.
+        ("127.0.0.1", 1),
+    ] {
+        let (_, client) = shake(&server.tls, &client, name).expect(name);
+        assert_eq!(shown(&client), expected, "{name}");
+    }
+    for name in ["127.0.0.2", "four.local", "any.one.local"] {
+        let error = shake(&server.tls, &client, name).expect_err("the default is for other names");
+        assert!(matches!(error, Error::InvalidCertificate(_)), "{name}: {error:?}");
+    }
+    // Each of them is read again.
+    write_pair(server.folder.path(), "three", &issue(&server.authority, &["three.local"], 4));
+    assert!(server.tls.reload().expect("read again"));
+    let (_, connected) = shake(&server.tls, &server.client(None), "three.local").expect("a handshake");
+    assert_eq!(shown(&connected), 4);
+    write_pair(server.folder.path(), "other", &issue(&server.authority, &["three.local"], 5));
+    std::fs::rename(server.folder.path().join("other.key"), server.folder.path().join("three.key"))
+        .expect("the key of another one");
+    let error = server.tls.reload().expect_err("they do not belong together").to_string();
+    assert!(error.contains("three.pem") && error.contains("three.key"), "{error}");
+}
+
 #[test]
 fn a_new_certificate_is_for_new_connections_and_tickets_stay_good() {
     let server = Server::of_anybody();
@@ -135,7 +191,7 @@ fn a_new_certificate_is_for_new_connections_and_tickets_stay_good() {
     assert_eq!(first.handshake_kind(), Some(HandshakeKind::Full));
     assert!(!server.tls.reload().expect("read again"), "nothing has changed");
 
-    write_pair(server.folder.path(), &issue(&server.authority, &["pi.local", "new.local"], 2));
+    write_pair(server.folder.path(), "server", &issue(&server.authority, &["pi.local", "new.local"], 2));
     assert!(server.tls.reload().expect("read again"));
     let (again, _) = shake(&server.tls, &client, "pi.local").expect("with its ticket");
     assert_eq!(again.handshake_kind(), Some(HandshakeKind::Resumed));
