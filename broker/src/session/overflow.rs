@@ -242,7 +242,7 @@ mod tests {
         Shared::new(config, None, Clock::system(), Random::System)
     }
 
-    /// Once no search was made any more after one that had found no message with an expiry.
+    /// After a search that had found no message with an expiry, the queue was once never searched again.
     #[test]
     fn what_is_queued_after_a_search_makes_room_when_it_has_expired() {
         let shared = shared(Limits::default());
