@@ -1,15 +1,15 @@
-//! What is queued for sessions whose clients are away, all together, and how much of it one of them may hold.
+//! Budget of all messages queued for absent sessions, and the share of each session.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::config::Limits;
 use crate::tally::{Held, Tally, Total};
 
-/// The queues of all absent sessions.
+/// Queues of all absent sessions.
 #[derive(Debug, Default)]
 pub(crate) struct AbsentQueues {
     total: Total,
-    /// An owner holds more than its share because small sessions of it were given room.
+    /// Whether an owner holds more than its share because small sessions of it were given room.
     uneven: AtomicBool,
 }
 
@@ -17,15 +17,15 @@ fn limit(limits: &Limits) -> Held {
     Held { messages: limits.absent_messages, bytes: limits.absent_bytes }
 }
 
-/// Whether what is held is more than `most` by an eighth: as much as sessions below their share may add before those that
-/// hold most are cut. The last message of each may exceed the limit, and is not worth a cut.
+/// Checks whether `held` exceeds `most` by an eighth: as much as sessions below their share may add before the largest
+/// are cut. The last message of each session may exceed the limit, which does not justify a cut.
 fn is_over(held: Held, most: Held) -> bool {
     let over = |held: usize, most: usize| held > most.saturating_add(most / 8);
     over(held.messages, most.messages) || over(held.bytes, most.bytes)
 }
 
 impl AbsentQueues {
-    /// One of them, of the owner whose tally is `own`, held `from` and holds `to` now.
+    /// Notes that an absent session, of the owner whose tally is `own`, held `from` and holds `to` now.
     pub(crate) fn change(&self, own: Option<&Tally>, from: Held, to: Held) {
         self.total.change(own, from, to);
     }
@@ -34,15 +34,15 @@ impl AbsentQueues {
         self.total.all().held()
     }
 
-    /// Whether something is to be cut: all together hold more than they may, or an owner more than its share, each by an
-    /// eighth. True once for each time that an owner came to hold so much.
+    /// Checks whether queues have to be cut: all together exceed the limit, or an owner exceeds its share, each by an
+    /// eighth. True once each time an owner has come to exceed it.
     pub(crate) fn over(&self, limits: &Limits) -> bool {
         self.uneven.swap(false, Ordering::Relaxed) || is_over(self.held(), limit(limits))
     }
 
-    /// Whether a session that holds `held` may not be given more: its owner holds its share of the budget (what is nobody's
-    /// counts for all alone), and it at least an equal part of that. So a session that holds little is never full because of
-    /// those that hold much, and no owner because of others.
+    /// Checks whether a session that holds `held` may not be given more: its owner has used up its share of the budget
+    /// (without an owner, the whole budget), and the session has at least an equal part of that. So a session that
+    /// holds little is never full because of larger ones, nor an owner because of other owners.
     pub(crate) fn no_room_for(&self, held: Held, own: Option<&Tally>, limits: &Limits) -> bool {
         let limit = limit(limits);
         let (tally, share) = match own {
@@ -59,15 +59,15 @@ impl AbsentQueues {
         full
     }
 
-    /// What the sessions of an owner are to be cut to: to its share, where they hold more by an eighth.
+    /// Returns what the sessions of an owner are to be cut to: its share, if they exceed it by an eighth.
     pub(crate) fn most_for(&self, own: &Tally, limits: &Limits) -> Held {
         let (held, share) = (own.held(), self.total.share(own, limit(limits)));
         if is_over(held, share) { share } else { held }
     }
 }
 
-/// The most that each may hold so that all together hold no more than `budget`, where each has what it holds in `held`:
-/// the largest give, down to an equal level.
+/// Returns the maximum per session at which all of `held` together fit into `budget`: the largest are cut down to an
+/// equal level.
 pub(crate) fn level(held: impl Iterator<Item = Held>, budget: Held) -> Held {
     let (messages, bytes) = held.map(|held| (held.messages, held.bytes)).unzip();
     Held { messages: level_of(messages, budget.messages), bytes: level_of(bytes, budget.bytes) }
@@ -78,7 +78,7 @@ fn level_of(mut held: Vec<usize>, budget: usize) -> usize {
     let mut left = budget;
     let mut count = held.len();
     for own in held {
-        // All that are left, this one included, can be given an equal part of what is left.
+        // If so, all that are left, including this one, get an equal part of the remaining budget.
         if own > left / count {
             return left / count;
         }
@@ -126,7 +126,8 @@ mod tests {
         assert_eq!(absent.held(), Held::default());
     }
 
-    /// With many small sessions one owner took all, and others were cut down to the level of one of them.
+    /// With many small sessions one owner once took the whole budget, and others were cut down to the level of one of
+    /// them.
     #[test]
     fn many_small_sessions_of_one_owner_hold_its_share_together() {
         let limits = Limits { absent_bytes: 9_000, ..Limits::default() };
@@ -143,7 +144,7 @@ mod tests {
         }
         let share = 6_000;
         assert!((share..share + 1_000).contains(&greedy.held().bytes), "{:?}", greedy.held());
-        // One session of somebody else may hold far more than each of those.
+        // One session of another owner may hold far more than each of those.
         let mut bytes = 0;
         while !absent.no_room_for(held(1, bytes), Some(&honest), &limits) {
             absent.change(

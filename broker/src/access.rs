@@ -1,4 +1,4 @@
-//! Who may come in, and what they may do.
+//! Access control: users, and what they may do.
 
 mod decisions;
 mod denial;
@@ -28,13 +28,13 @@ pub(crate) use decisions::Decisions;
 pub(crate) use denial::{Allowed, Denial};
 pub(crate) use principal::{Action, LOCAL_USER, Principal};
 
-/// User name and password for connections that the broker's own process makes to it. Drawn at the start of the broker,
-/// they exist only in this process's memory. See [`Broker::local_credentials`](crate::Broker::local_credentials).
+/// User name and password for connections that the broker's own process makes to it. Drawn at random when the broker
+/// starts, and kept only in this process's memory. See [`Broker::local_credentials`](crate::Broker::local_credentials).
 #[derive(Clone, PartialEq, Eq)]
 pub struct LocalCredentials {
-    /// The user name.
+    /// User name.
     pub user: String,
-    /// The password.
+    /// Password.
     pub password: String,
 }
 
@@ -44,17 +44,17 @@ impl fmt::Debug for LocalCredentials {
     }
 }
 
-/// Users and what they may do.
+/// Users and their rights.
 #[derive(Debug)]
 pub(crate) struct Access {
-    /// As the configuration was read last: replaced as a whole.
+    /// Rules of the last configuration read; replaced as a whole.
     rules: RwLock<Arc<Rules>>,
-    /// The generation of the table in `rules`; 0 where there is none, and everything is allowed.
+    /// Generation of the table in `rules`; 0 if there is none, and everything is allowed.
     generation: AtomicU64,
     nobody: Arc<Principal>,
     local_process: Arc<Principal>,
     local_password: String,
-    /// Client ids of connections that logged in with the local credentials.
+    /// Client ids of connections that have logged in with the local credentials.
     local_ids: Mutex<HashSet<ByteString>>,
 }
 
@@ -76,7 +76,8 @@ impl Access {
         LocalCredentials { user: LOCAL_USER.to_owned(), password: self.local_password.clone() }
     }
 
-    /// Replaces users and rules by those of another configuration, in which the passwords of the users `changed` are others.
+    /// Replaces users and rules by those of another configuration. `changed` names the users whose passwords have
+    /// changed.
     pub(crate) fn replace(&self, config: &Config, changed: &std::collections::HashSet<String>) {
         let mut rules = Rules::of(config);
         let mut now = self.rules.write();
@@ -86,23 +87,23 @@ impl Access {
         *now = rules;
     }
 
-    /// A number that changes whenever rules are replaced; 0 where there are none, and everything is allowed. A decision
-    /// that was kept holds for as long as this stays what it was.
+    /// Returns a number that changes whenever rules are replaced; 0 if there are none, and everything is allowed. A
+    /// cached decision is valid as long as this number does not change.
     pub(crate) fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
     }
 
-    /// Whether user names are checked: without users any name is taken for what it says.
+    /// Checks whether user names are verified: without users any name is accepted as it is.
     pub(crate) fn has_users(&self) -> bool {
         self.rules.read().has_users()
     }
 
-    /// Users who may log in.
+    /// Returns the number of users who may log in.
     pub(crate) fn user_count(&self) -> usize {
         self.rules.read().user_names().count()
     }
 
-    /// How many users are new with another configuration, and how many are gone.
+    /// Returns the numbers of users that another configuration adds and removes.
     pub(crate) fn user_changes(&self, config: &Config) -> (usize, usize) {
         let rules = self.rules.read();
         let names: HashSet<&str> = config.users.iter().map(|user| &*user.name).collect();
@@ -112,13 +113,14 @@ impl Access {
         (names.len() - kept, known - kept)
     }
 
-    /// What protects this broker now and would not with another configuration: in the words of the file.
+    /// Returns the protection, in the words of the configuration file, that this broker has now and would lose with
+    /// another configuration.
     pub(crate) fn lost_with(&self, config: &Config) -> Option<&'static str> {
         self.rules.read().lost_with(config)
     }
 
-    /// Whether a client may use this client id. The id of a connection from the broker's own process belongs to that
-    /// process from then on, whether it is connected or not.
+    /// Checks whether a client may use this client id. The id of a connection from the broker's own process is reserved
+    /// for that process from then on, connected or not.
     ///
     /// # Errors
     ///
@@ -138,11 +140,11 @@ impl Access {
         self.check_client_id(client_id, principal)
     }
 
-    /// Whether a client id belongs to this client or to nobody, by the rules of now.
+    /// Checks whether the current rules reserve a client id for another user.
     ///
     /// # Errors
     ///
-    /// It belongs to another user.
+    /// The id belongs to another user.
     pub(crate) fn check_client_id(&self, client_id: &str, principal: &Principal) -> Result<(), Denial> {
         let rules = self.rules.read().clone();
         let Some(table) = rules.table().filter(|_| !principal.local) else { return Ok(()) };
@@ -150,11 +152,11 @@ impl Access {
         table.check_client_id(&who).map_err(|error| Denial::client_id(&error.to_string()))
     }
 
-    /// Whether a client may do this with a topic or filter: the one place where that is decided.
+    /// Decides whether a client may perform an action on a topic or filter. All such decisions are made here.
     ///
     /// # Errors
     ///
-    /// What the client is told.
+    /// The refusal for the client.
     pub(crate) fn authorize(
         &self,
         client: Identity<'_>,
@@ -165,18 +167,19 @@ impl Access {
         rules.authorize(client, action, topic)
     }
 
-    /// Whether a message may be published as the will of a client: now, and once more whenever the rules have changed.
+    /// Checks whether a message may be published as the will of a client: at CONNECT, and again whenever the rules have
+    /// changed.
     ///
     /// # Errors
     ///
-    /// What the client is told.
+    /// The refusal for the client.
     pub(crate) fn authorize_will(&self, client: Identity<'_>, will: &Message) -> Result<(), Denial> {
         if !self.knows(client.principal) {
             return Err(Denial::not_authorized(
                 "only users are let in; connect with a user name and password",
             ));
         }
-        // A grant is for who is asked while it is connected, and no will replies, or passes a request on.
+        // Grants belong to clients that are asked while connected: a will neither replies nor passes a request on.
         let allowed = |action, topic: &str| match self.authorize(client, action, topic)? {
             Allowed::WithReplyGrant => {
                 Err(Denial::not_authorized("a will neither replies nor passes requests on"))
@@ -187,11 +190,11 @@ impl Access {
         will.properties.response_topic.as_ref().map_or(Ok(()), |topic| allowed(Action::ReplyTo, topic))
     }
 
-    /// Whether a client that was let in would be now.
+    /// Checks whether a client that was admitted would be admitted now.
     ///
     /// # Errors
     ///
-    /// Its user is gone or has another password, or its client id or its will are not for it by the rules of now.
+    /// Its user was removed or has another password, or the current rules deny its client id or its will.
     pub(crate) fn is_let_in(&self, connect: &Connect, principal: &Arc<Principal>) -> Result<(), Denial> {
         if !self.is_logged_in(principal) {
             return Err(Reason::BAD_USER_NAME_OR_PASSWORD.into());
@@ -202,7 +205,7 @@ impl Access {
         will.map_or(Ok(()), |will| self.authorize_will(client, &will.message))
     }
 
-    /// Whether a client may say of its messages that another user has sent them. The broker's own process acts for everybody.
+    /// Checks whether a client may send messages on behalf of another user. The broker's own process acts for everyone.
     pub(crate) fn may_act_for(&self, principal: &Principal, user: &str) -> bool {
         let named = |name: &ByteString| {
             let rules = self.rules.read().clone();
@@ -211,36 +214,37 @@ impl Access {
         principal.local || principal.caller().is_some_and(named)
     }
 
-    /// Whether a principal is one that could come in now: the user of a session may be gone since.
+    /// Checks whether a principal could connect now: the user of a session may have been removed since.
     pub(crate) fn knows(&self, principal: &Principal) -> bool {
         self.rules.read().knows(principal)
     }
 
-    /// Whether a client that has logged in as this principal still could, by the password that it had then.
+    /// Checks whether a client that has logged in as this principal still could with the same password.
     pub(crate) fn is_logged_in(&self, principal: &Arc<Principal>) -> bool {
         self.rules.read().is_logged_in(principal)
     }
 
-    /// Whether a client may take over, or resume, what another one with its client id has left. Where there are no rules,
-    /// user names say nothing, and only the broker's own process is told apart.
+    /// Checks whether a client may take over or resume the session that another connection with its client id has left.
+    /// Without rules user names are not verified, and only the broker's own process is distinguished.
     pub(crate) fn owns(&self, principal: &Principal, owner: &Principal) -> bool {
         principal == owner || principal.local == owner.local && self.generation() == 0
     }
 
-    /// Who a client without a user name is, where such clients are let in: everywhere, or by what its listener says.
+    /// Returns the principal of a client without a user name, if such clients are admitted: in general, or by the
+    /// setting of the listener.
     pub(crate) fn anonymous(&self, at_listener: Option<bool>) -> Option<Arc<Principal>> {
         let let_in = at_listener.unwrap_or_else(|| self.rules.read().anonymous());
         let_in.then(|| self.nobody.clone())
     }
 
-    /// The user of this name.
+    /// Returns the principal of a user.
     pub(crate) fn user(&self, name: &str) -> Option<Arc<Principal>> {
         self.rules.read().user(name)
     }
 
-    /// Who a client is by a user name and password that no record is needed for: the broker's own process, and without
-    /// users whatever name it says, or nobody where there are rules by user name. `None` where the password has to be
-    /// checked by a record.
+    /// Returns the principal of a user name and password that need no password record: those of the broker's own
+    /// process, and, without users, any name (or the anonymous principal if there are rules). `None` if the password
+    /// has to be checked against a record.
     pub(crate) fn without_record(
         &self,
         name: &ByteString,

@@ -1,4 +1,4 @@
-//! How many connections each address has.
+//! Number of connections per address.
 
 use std::net::IpAddr;
 
@@ -9,20 +9,21 @@ use tokio::sync::oneshot::Receiver;
 use crate::config::Limits;
 use crate::handshakes::{Evicted, Handshakes};
 
-/// The connections of every address that has any.
+/// Connections of every address that has any.
 #[derive(Debug, Default)]
 pub(crate) struct Addresses(Mutex<Table>);
 
 #[derive(Debug, Default)]
 struct Table {
-    /// How many each address has, those without a CONNECT among them.
+    /// Number of connections by address, including those without a CONNECT.
     connections: HashMap<IpAddr, usize>,
     handshakes: Handshakes,
 }
 
 impl Addresses {
-    /// Takes a place for a new connection; none where the address has too many. One handshake too many ends another, the
-    /// oldest of its address or of the address with most: whoever goes on with its CONNECT is soon over it.
+    /// Takes a place for a new connection. Returns `None` if the address has too many. If there are too many
+    /// handshakes, another one is evicted, the oldest of this address or of the address with most: clients that proceed
+    /// with their CONNECT do not stay in a handshake for long.
     pub(crate) fn enter(&self, address: IpAddr, limits: &Limits) -> Option<(u64, Receiver<Evicted>)> {
         let address = network(address);
         let mut table = self.0.lock();
@@ -34,17 +35,17 @@ impl Addresses {
         Some(table.handshakes.enter(address, limits))
     }
 
-    /// The CONNECT of one of its connections has been answered.
+    /// Notes that the CONNECT of a connection was answered.
     pub(crate) fn answered(&self, address: IpAddr, number: u64) {
         self.0.lock().handshakes.leave(network(address), number);
     }
 
-    /// The CONNECT of one of its connections has `bytes` by now.
+    /// Notes that the CONNECT of a connection has `bytes` by now.
     pub(crate) fn hold(&self, address: IpAddr, number: u64, bytes: usize, limits: &Limits) {
         self.0.lock().handshakes.hold(network(address), number, bytes, limits);
     }
 
-    /// A connection has ended.
+    /// Notes that a connection has ended.
     pub(crate) fn leave(&self, address: IpAddr) {
         let mut table = self.0.lock();
         let network = network(address);
@@ -56,13 +57,13 @@ impl Addresses {
         }
     }
 
-    /// Ends up to `most` handshakes, because the process has no descriptor left; how many.
+    /// Evicts up to `most` handshakes, because the process has no file descriptor left. Returns their number.
     pub(crate) fn make_room(&self, most: usize) -> usize {
         self.0.lock().handshakes.evict(most)
     }
 }
 
-/// What counts as one address: a host of IPv6 has a whole network of 64 bits to itself.
+/// Returns the network that counts as one address: a host with IPv6 has a whole network of 64 bits.
 pub(crate) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6((address.to_bits() & !u128::from(u64::MAX)).into()),

@@ -1,19 +1,18 @@
-//! The topics of a bus (PROTOCOL.md), as far as the broker has to know them: what is below a root, what is a request, and
-//! where replies go.
+//! Topics of a bus (PROTOCOL.md), as far as the broker has to know them: roots, requests, and reply topics.
 
 use bytestring::ByteString;
 use rantai_topics::split_level;
 
-/// The longest level of a root, of an object's name and of a client id in a reply topic.
+/// Maximum length of a level of a root, an object's name, and a client id in a reply topic.
 const LONGEST_LEVEL: usize = 64;
-/// The longest root.
+/// Maximum length of a root, in bytes.
 const LONGEST_ROOT: usize = 128;
 
-/// The roots of the buses on a broker (`bus_roots`). None of them lies below another.
+/// Roots of the buses on a broker (`bus_roots`). No root is below another.
 #[derive(Debug, Default)]
 pub(crate) struct BusRoots(Vec<ByteString>);
 
-/// What a topic below a root is for.
+/// Kind of a topic below a root.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum BusKind {
     /// `call`: requests to any one instance.
@@ -24,7 +23,7 @@ pub(crate) enum BusKind {
     All,
     /// `reply`: replies.
     Reply,
-    /// Everything else: the registry, events, and what the bus does not know.
+    /// Everything else: the registry, events, and topics unknown to the bus.
     Other,
 }
 
@@ -33,9 +32,9 @@ pub(crate) enum BusKind {
 pub(crate) struct BusTopic<'a> {
     pub(crate) root: &'a str,
     pub(crate) kind: BusKind,
-    /// The node of a request on `at`; empty on other topics.
+    /// Node of a request on `at`; empty on other topics.
     pub(crate) node: &'a str,
-    /// The object of a request; empty where the topic names none.
+    /// Object of a request; empty if the topic names none.
     pub(crate) object: &'a str,
 }
 
@@ -44,7 +43,7 @@ impl BusRoots {
         Self(roots.iter().map(|root| ByteString::from(root.as_str())).collect())
     }
 
-    /// Takes a topic apart; `None` for one outside every root.
+    /// Parses a topic. Returns `None` if it is outside every root.
     pub(crate) fn topic<'a>(&self, topic: &'a str) -> Option<BusTopic<'a>> {
         let (root, below) = self.0.iter().find_map(|root| {
             let below = topic.strip_prefix(&**root)?.strip_prefix('/')?;
@@ -65,7 +64,7 @@ impl BusRoots {
         Some(BusTopic { root, kind, node, object: split_level(rest).0 })
     }
 
-    /// Whether a topic is one for replies.
+    /// Checks whether a topic is a reply topic.
     pub(crate) fn is_reply(&self, topic: &str) -> bool {
         self.topic(topic).is_some_and(|topic| topic.kind == BusKind::Reply)
     }
@@ -76,25 +75,26 @@ impl BusTopic<'_> {
         matches!(self.kind, BusKind::Call | BusKind::At | BusKind::All)
     }
 
-    /// The filter by which whoever serves the object of a request gets those on `call`.
+    /// Returns the shared filter by which the servers of a request's object receive requests on `call`.
     pub(crate) fn group_filter(&self) -> String {
         format!("$share/{0}/{1}/call/{0}/#", self.object, self.root)
     }
 
-    /// Where replies to this request go that are for one client: `{root}/reply/{object}/{client}`. `None` where the topic
-    /// names no object, or the client id does not fit into a reply topic.
+    /// Returns the topic of replies to this request for one client, `{root}/reply/{object}/{client}`. `None` if the
+    /// topic names no object, or the client id does not fit into a reply topic.
     pub(crate) fn private_reply(&self, client_id: &str) -> Option<ByteString> {
         let fits = self.is_request() && is_level(self.object) && is_client(client_id);
         fits.then(|| format!("{}/reply/{}/{client_id}", self.root, self.object).into())
     }
 }
 
-/// Whether a text may be a root: levels of 1 to 64 characters of `A-Z a-z 0-9 . _ -`, of at most 128 bytes together.
+/// Checks whether a text is a valid root: levels of 1 to 64 characters of `A-Z a-z 0-9 . _ -`, with at most 128 bytes
+/// in total.
 pub(crate) fn is_root(text: &str) -> bool {
     text.len() <= LONGEST_ROOT && text.split('/').all(is_level)
 }
 
-/// Whether one of two roots is the other, or lies below it: a topic would belong to both.
+/// Checks whether two roots are equal or one is below the other, so that a topic would belong to both.
 pub(crate) fn overlap(one: &str, other: &str) -> bool {
     let below = |long: &str, short: &str| {
         long.strip_prefix(short).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))

@@ -1,24 +1,25 @@
-//! Who calls: the user properties `caller` and `via` of messages on a bus, which are the broker's word and never a client's.
+//! Callers: the user properties `caller` and `via` of bus messages, which are set by the broker and never by a client.
 
 use bytestring::ByteString;
 
 use crate::message::Message;
 
-/// The user that a message is from; none for a client that did not log in.
+/// Key of the user that a message comes from; absent for a client that did not log in.
 const CALLER: &str = "caller";
-/// The user that has passed a message on for the user who called.
+/// Key of the user that has passed a message on for its caller.
 const VIA: &str = "via";
 
-/// The `caller` that is sent for a client that did not log in: with its rights instead of those of the connection.
+/// Value of `caller` sent on behalf of a client that did not log in: to act with its rights instead of those of the
+/// connection.
 pub(crate) const NOBODY: &str = "";
 
-/// Says `1` where a request is to be refused, instead of sent with the connection's own caller, if its `caller` is not one
-/// that the connection may act for.
+/// Key that is `1` if a request whose `caller` the connection may not act for is to be refused instead of sent with the
+/// connection's own caller.
 const ACTING: &str = "acting";
 
 type UserProperties = Vec<(ByteString, ByteString)>;
 
-/// Sets `caller` and `via` of a message, and removes what its client has sent of them.
+/// Sets `caller` and `via` of a message, replacing those sent by the client.
 pub(crate) fn stamp(user: &mut UserProperties, caller: Option<&ByteString>, via: Option<&ByteString>) {
     user.retain(|(key, _)| key != CALLER && key != VIA);
     let mut set = |key: &'static str, value: Option<&ByteString>| {
@@ -28,19 +29,19 @@ pub(crate) fn stamp(user: &mut UserProperties, caller: Option<&ByteString>, via:
     set(VIA, via);
 }
 
-/// The user that a client says it acts for, or [`NOBODY`]: its one `caller`.
+/// Returns the user that a client claims to act for, or [`NOBODY`]: its `caller`, if there is exactly one.
 pub(crate) fn sent(user: &UserProperties) -> Option<&ByteString> {
     let mut sent = user.iter().filter(|(key, _)| key == CALLER);
     let (_, caller) = sent.next()?;
     sent.next().is_none().then_some(caller)
 }
 
-/// Whether a request is to be sent for the `caller` that it names, or not at all.
+/// Checks whether a request is to be sent for the `caller` that it names, or not at all.
 pub(crate) fn is_acting(user: &UserProperties) -> bool {
     user.iter().any(|(key, value)| key == ACTING && value == "1")
 }
 
-/// The caller of a message that was stamped before.
+/// Returns the caller of a message that was stamped before.
 pub(crate) fn of(message: &Message) -> Option<&ByteString> {
     sent(&message.properties.user)
 }

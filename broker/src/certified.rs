@@ -1,4 +1,4 @@
-//! Users by client certificates.
+//! Authentication by client certificates.
 
 use std::collections::BTreeSet;
 use std::error::Error as _;
@@ -17,12 +17,12 @@ use crate::log::ClientText;
 use crate::reload::ReloadError;
 use crate::transport::Transport;
 
-/// Who a client is by its certificate, which its handshake has checked; its password says nothing then. None where it has
-/// no certificate.
+/// Returns the principal of a client by its certificate, which the TLS handshake has verified; its password is ignored.
+/// `None` if it has no certificate.
 ///
 /// # Errors
 ///
-/// The refusal of the CONNECT: the certificate stands for nobody who may log in here.
+/// Returns the refusal of the CONNECT if the certificate names no user who may log in here.
 pub(crate) fn certified(
     hub: &Hub,
     rules: &ListenerRules,
@@ -54,19 +54,19 @@ pub(crate) fn certified(
     }
 }
 
-/// What the files of listeners' TLS hold by now, where that is something else than before: not used yet.
+/// Contents of listeners' certificate files that have changed and are not in use yet.
 #[derive(Debug)]
 pub(crate) struct Renewals(Vec<(Arc<ServerTls>, Renewal)>);
 
 impl Renewals {
-    /// How many listeners have others.
+    /// Returns the number of listeners with changed files.
     pub(crate) fn len(&self) -> usize {
         self.0.len()
     }
 }
 
 impl Hub {
-    /// Whether a listener has TLS.
+    /// Checks whether any listener has TLS.
     pub(crate) fn has_certificates(&self) -> bool {
         self.shared.tls_servers.get().is_some_and(|servers| !servers.is_empty())
     }
@@ -75,7 +75,7 @@ impl Hub {
     ///
     /// # Errors
     ///
-    /// Files of a listener that cannot be used.
+    /// The files of a listener cannot be used.
     pub(crate) async fn read_certificates(&self) -> Result<Renewals, ReloadError> {
         let mut renewals = Vec::new();
         for server in self.shared.tls_servers.get().into_iter().flatten() {
@@ -90,7 +90,8 @@ impl Hub {
         Ok(Renewals(renewals))
     }
 
-    /// Uses certificates for new connections, and ends those whose client certificates are not good any more: how many.
+    /// Uses renewed certificates for new connections, and ends connections whose client certificates are no longer
+    /// valid. Returns the number of connections ended.
     pub(crate) async fn renew_certificates(&self, Renewals(renewals): Renewals) -> usize {
         if renewals.is_empty() {
             return 0;
@@ -102,19 +103,19 @@ impl Hub {
         self.end_untrusted().await
     }
 
-    /// Logs what is wrong with the certificates of listeners, or will be soon.
+    /// Logs present and imminent problems of the listeners' certificates.
     pub(crate) fn tell_certificate_warnings(&self) {
         let servers = self.shared.tls_servers.get().into_iter().flatten();
-        // Several listeners may have the same files.
+        // Several listeners may use the same files.
         let warnings: BTreeSet<_> = servers.flat_map(|server| server.warnings()).collect();
         for warning in warnings {
             tracing::warn!("{warning}");
         }
     }
 
-    /// Reads the certificates of each listener again. Files that cannot be used leave what was of their listener.
+    /// Reads the certificates of each listener again. If its files cannot be used, a listener keeps its certificates.
     pub(crate) async fn follow_certificates(&self) {
-        // Not while the configuration is read again: what was read last is what holds.
+        // Not while the configuration is being reread: the last certificates read must stay in effect.
         let _turn = self.reloading.lock().await;
         let mut changed = false;
         for server in self.shared.tls_servers.get().into_iter().flatten() {
@@ -141,7 +142,7 @@ impl Hub {
         }
     }
 
-    /// Ends the connections of clients whose certificates would not be let in now.
+    /// Ends the connections of clients whose certificates would not be accepted now.
     async fn end_untrusted(&self) -> usize {
         let untrusted = self.sessions_in_turns(|session| {
             let link = session.state.lock().link.clone()?;

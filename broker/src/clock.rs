@@ -1,16 +1,16 @@
-//! The time by which everything expires.
+//! Clock by which everything expires.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
 
-/// Milliseconds since 1970: a reading of the wall clock, counted on by the clock of tokio's timers.
+/// Milliseconds since 1970: one reading of the wall clock, advanced by the clock of tokio's timers.
 ///
-/// Never runs backwards, whatever is done to the wall clock, and can be kept on disk and compared after a restart. In
-/// tests whose runtime is paused it is virtual time, like that of every timer.
+/// Never runs backwards, whatever happens to the wall clock, and its readings can be stored and compared after a
+/// restart. In tests whose runtime is paused it is virtual time, like that of every timer.
 ///
-/// Whoever begins a turn (a read batch, a refill, a round of housekeeping) reads it once and hands the reading on, in
-/// [`Scratch`](crate::session::Scratch) or as an argument: nothing below reads a clock.
+/// The beginning of each turn (a read batch, a refill, a round of housekeeping) reads it once and passes the reading
+/// on, in [`Scratch`](crate::session::Scratch) or as an argument: nothing below reads a clock.
 #[derive(Debug)]
 pub(crate) struct Clock {
     started: Instant,
@@ -18,13 +18,13 @@ pub(crate) struct Clock {
 }
 
 impl Clock {
-    /// A clock that begins at the wall clock's time.
+    /// Creates a clock that begins at the wall clock's time.
     pub(crate) fn system() -> Self {
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self::starting_at(wall.as_millis() as u64)
     }
 
-    /// A clock that begins at `ms`.
+    /// Creates a clock that begins at `ms`.
     pub(crate) fn starting_at(ms: u64) -> Self {
         Self { started: Instant::now(), started_ms: ms }
     }
@@ -33,7 +33,7 @@ impl Clock {
         self.started_ms + self.uptime().as_millis() as u64
     }
 
-    /// The time since this clock was made.
+    /// Returns the time since this clock was created.
     pub(crate) fn uptime(&self) -> std::time::Duration {
         self.started.elapsed()
     }

@@ -1,9 +1,9 @@
-//! Commands to the broker: publishes to topics below `$CONTROL`, which are carried out and not routed.
+//! Commands to the broker: publishes to topics below `$CONTROL`, which are executed and not routed.
 
-/// Reads the configuration file again. The payload means nothing.
+/// Rereads the configuration file. The payload is ignored.
 pub(crate) const RELOAD: &str = "$CONTROL/rantai/reload";
 
-/// Whether a topic is one of a command.
+/// Checks whether a topic is that of a command.
 pub(crate) fn is_command(topic: &str) -> bool {
     topic == RELOAD
 }

@@ -1,4 +1,4 @@
-//! What the broker counts, for `$SYS` and for whoever embeds it.
+//! Counters of the broker, for `$SYS` and for embedding programs.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -9,7 +9,7 @@ macro_rules! counters {
             $($(#[$doc])* pub(crate) $name: AtomicU64,)*
         }
 
-        /// What a broker has counted since it started.
+        /// Counters of a broker since it started.
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
         #[non_exhaustive]
         pub struct Counts {
@@ -23,7 +23,7 @@ macro_rules! counters {
         }
 
         impl Counts {
-            /// Every counter by name.
+            /// Returns every counter with its name.
             pub(crate) fn each(&self) -> impl Iterator<Item = (&'static str, u64)> {
                 [$((stringify!($name), self.$name),)*].into_iter()
             }
@@ -36,13 +36,13 @@ counters! {
     connections
     /// Clients connected now.
     connected
-    /// CONNECT packets refused, for whatever reason.
+    /// CONNECT packets refused, for any reason.
     refused_connections
     /// Connections refused because of `limits.connections`.
     refused_over_limit
     /// Connections refused because of `connections` of their listener.
     refused_listener
-    /// Requests for a WebSocket refused, or something else sent in place of one.
+    /// WebSocket requests refused, or other bytes received in place of one.
     refused_web
     /// PUBLISH packets received.
     messages_received
@@ -52,9 +52,9 @@ counters! {
     bytes_received
     /// Bytes sent.
     bytes_sent
-    /// Connections ended for what the client sent.
+    /// Connections ended for protocol errors of the client.
     protocol_errors
-    /// Connections ended because nothing came within one and a half keep-alives.
+    /// Connections ended because no packet came within one and a half keep-alives.
     keep_alive_timeouts
     /// Sessions taken over by a later connection of the same client id.
     taken_over
@@ -65,79 +65,83 @@ counters! {
     /// Queued messages dropped for absent sessions that held more than their share of `limits.absent_bytes` or
     /// `limits.absent_messages`.
     dropped_absent
-    /// Clients disconnected because their queues overflowed: at once (`queue_full = "disconnect"`), or because they took
-    /// nothing for `limits.slow_reader`. Also those that took nothing of too many answers for as long.
+    /// Clients disconnected because their queues overflowed: at once (`queue_full = "disconnect"`), or because they
+    /// read nothing for `limits.slow_reader`. Also clients that read none of too many answers for that time.
     disconnected_slow
     /// QoS 1 and 2 messages refused because a queue was full, after the publisher had waited.
     refused_queue_full
     /// Times a publisher waited for a full queue.
     publisher_waits
-    /// Times little was sent to a client because of `limits.total_in_flight_bytes`, until messages were acknowledged.
+    /// Times sending to a client was throttled because of `limits.total_in_flight_bytes`, until messages were
+    /// acknowledged.
     in_flight_capped
     /// Messages refused by access rules.
     refused_access
     /// Subscriptions refused by access rules, or ended because the rules have changed.
     refused_access_filters
-    /// Messages not sent to a client whose filter is wider than what it may read.
+    /// Messages not sent to a client whose filter is wider than its read rights.
     withheld_access
-    /// Connections refused because their client id, or the session that it has, is somebody else's.
+    /// Connections refused because their client id, or its session, belongs to another client.
     refused_client_ids
-    /// Times that users and rules were read again.
+    /// Times that users and rules were reread.
     reloads
-    /// Replies refused because no request asked for them, or was replied to before.
+    /// Replies refused because there was no request for them, or it was replied to before.
     refused_replies
-    /// Requests refused because whoever asks waits for its share of `limits.grants` replies, and those sent without a grant.
+    /// Requests refused because their caller already waits for its share of `limits.grants` replies, and requests sent
+    /// without a grant.
     refused_grants
-    /// Requests that nobody took, and whose callers were told so at once.
+    /// Requests that no subscriber served, answered by the broker at once.
     unserved
     /// Retained messages refused because of `limits.retained` or `limits.retained_bytes`, or because memory was short.
     refused_retained
     /// Times a publisher or retained wills waited because of `limits.retained_bytes_per_s`.
     retained_paced
-    /// Retained messages and subscriptions refused because their owner, a user or an address, holds its share of what all may.
+    /// Retained messages, subscriptions and connections refused because their owner, a user or an address, holds its
+    /// share of a limit.
     refused_shares
-    /// Messages not sent because they are above the client's Maximum Packet Size.
+    /// Messages not sent because they exceed the client's Maximum Packet Size.
     too_large
     /// Messages that expired before they were sent.
     expired
-    /// Messages, subscriptions and sessions refused because what must be kept cannot be written, or the disk is nearly full.
+    /// Messages, subscriptions and sessions refused because the disk has failed or is nearly full.
     refused_store
-    /// Clients disconnected because their acknowledgements had waited for `limits.disk_wait` for a disk that did not work.
+    /// Clients disconnected because their acknowledgements had waited for a failed disk for `limits.disk_wait`.
     disconnected_store
     /// Connections closed because of `limits.connections_per_address` or `limits.handshakes_per_address`.
     refused_per_address
-    /// Connections closed without a CONNECT because of `limits.handshakes`, or for want of file descriptors.
+    /// Connections closed without a CONNECT because of `limits.handshakes`, or for lack of file descriptors.
     refused_handshakes
-    /// Handshakes of TLS that came to their end.
+    /// TLS handshakes completed.
     tls_handshakes
-    /// Connections whose TLS handshake failed, or whose client certificate is not good any more.
+    /// Connections whose TLS handshake failed, or whose client certificate is no longer valid.
     refused_tls
-    /// Times a connection could not be accepted, for want of file descriptors for instance.
+    /// Times a connection could not be accepted, for example for lack of file descriptors.
     accept_errors
-    /// Connections ended because a packet that had begun fell behind `limits.packet_bytes_per_s`.
+    /// Connections ended because an unfinished packet fell behind `limits.packet_bytes_per_s`.
     slow_packets
-    /// Times a client was not read until it had taken its answers.
+    /// Times a client's socket was not read until the client had read its answers.
     unread_answers
-    /// Passwords that had to wait because others before them were wrong.
+    /// Passwords delayed because earlier ones were wrong.
     delayed_logins
-    /// Passwords that were not tried because too many waited.
+    /// Passwords not tried because too many waited.
     refused_logins
-    /// Passwords of wrong logins that were repeated by the same client, and refused without another check.
+    /// Passwords that the same client repeated after a failed login, refused without another check.
     repeated_logins
-    /// Passwords that were not checked because `limits.password_queue` of them waited.
+    /// Passwords not checked because `limits.password_queue` of them waited.
     busy_logins
-    /// Hashes that were computed to check passwords.
+    /// Hashes computed to check passwords.
     hashed_passwords
-    /// Passwords that were known to be right without computing their hash.
+    /// Passwords accepted without computing their hash, as they were remembered.
     remembered_passwords
-    /// Log lines left out because of `limits.log_lines_per_s`.
+    /// Log lines dropped because of `limits.log_lines_per_s`.
     log_lines_left_out
-    /// Turns that ended with retained messages still to be read for a client, so that others got theirs.
+    /// Turns that ended with retained messages still to be read for a client, so that other tasks could run.
     retained_turns
     /// Subscriptions refused because of `limits.subscriptions`, `subscription_bytes`, `total_subscription_bytes`,
     /// `share_groups` or `share_groups_session`, or because memory was short.
     refused_subscriptions
-    /// Messages and wills refused, and connections ended or refused for other packets, because of `limits.user_properties`.
+    /// Messages and wills refused, and connections ended or refused for other packets, because of
+    /// `limits.user_properties`.
     refused_properties
     /// Connections refused because of `limits.will_bytes`.
     refused_wills

@@ -1,4 +1,4 @@
-//! What the filters of all sessions take, and whose they are.
+//! Budget of the filters of all sessions, by owner.
 
 use std::sync::Arc;
 
@@ -7,12 +7,12 @@ use parking_lot::Mutex;
 use crate::holdings::{Amount, Excess, Holdings};
 use crate::owner::Owner;
 
-/// The filters of all sessions. Clones count together.
+/// Filters of all sessions. Clones share one count.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct FilterBudget(Arc<Mutex<Holdings>>);
 
 impl FilterBudget {
-    /// Counts a filter of `bytes` where all may take `limit`, and `owner` has not had its share.
+    /// Counts a filter of `bytes`, if all filters may take `limit` bytes and `owner` has not used up its share.
     pub(crate) fn take(&self, owner: Option<&Arc<Owner>>, bytes: usize, limit: usize) -> Result<(), Excess> {
         let (one, limit) = (Amount { count: 1, bytes }, Amount { count: usize::MAX, bytes: limit });
         let mut holdings = self.0.lock();
@@ -21,17 +21,17 @@ impl FilterBudget {
         Ok(())
     }
 
-    /// Counts filters that are there already, whatever the limit is.
+    /// Counts existing filters, whatever the limit is.
     pub(crate) fn add(&self, owner: Option<&Arc<Owner>>, amount: Amount) {
         self.0.lock().add(owner, amount);
     }
 
-    /// Gives back what was taken or added for `owner`.
+    /// Uncounts what was taken or added for `owner`.
     pub(crate) fn give_back(&self, owner: Option<&Arc<Owner>>, amount: Amount) {
         self.0.lock().remove(owner, amount);
     }
 
-    /// Bytes that all filters take.
+    /// Returns the bytes of all filters.
     pub(crate) fn bytes(&self) -> usize {
         self.0.lock().all().bytes
     }

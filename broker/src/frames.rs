@@ -1,4 +1,4 @@
-//! One message, encoded once for all who get it in the same form.
+//! Encodings of one message, shared by all receivers of the same form.
 
 use crate::codec::{self, Encoded, Outgoing, Version};
 use crate::message::Message;
@@ -16,7 +16,7 @@ impl Frames {
     pub(crate) fn reset(&mut self) {
         self.slots = [None; 12];
         for bytes in &mut self.bytes {
-            // One message with very large properties is no reason to keep its memory.
+            // The memory of one message with very large properties is not kept.
             if bytes.capacity() > POOLED_BUFFER_BYTES {
                 *bytes = Vec::new();
             }

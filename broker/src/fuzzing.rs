@@ -1,11 +1,11 @@
-//! The packet layer, opened to the fuzz targets in `fuzz/`.
+//! Packet layer, made public for the fuzz targets in `fuzz/`.
 
 use bytes::BytesMut;
 
 use crate::codec::{self, Packet, Subscribe, Version};
 
-/// Reads `bytes` as what one client sends: CONNECT first, then as both versions. Whatever comes, it must not
-/// panic, and must use up every whole frame.
+/// Decodes `bytes` as packets of one client: first as CONNECT, then in both versions. Must not panic for any input, and
+/// must consume every whole frame.
 pub fn decode(bytes: &[u8]) {
     for version in [None, Some(Version::V3), Some(Version::V5)] {
         let mut buffer = BytesMut::from(bytes);
@@ -30,8 +30,8 @@ pub fn decode(bytes: &[u8]) {
     }
 }
 
-/// Reads `bytes` as what a WebSocket client sends, in pieces of as many bytes as the first one says. Whatever comes, it must
-/// not panic, and must be read the same as in one piece.
+/// Decodes `bytes` as those of a WebSocket client, in pieces whose size is the first byte. Must not panic for any
+/// input, and must read the same as in one piece.
 pub fn websocket(bytes: &[u8]) {
     if let Some((&piece, bytes)) = bytes.split_first() {
         crate::transport::any_bytes::check(bytes, piece.into());

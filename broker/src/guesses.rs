@@ -1,9 +1,11 @@
-//! Passwords that are guessed: the more were wrong for a user from an address, the longer the next one waits.
+//! Delays against password guessing: the more passwords were wrong for a user from an address, the longer the next one
+//! waits.
 //!
-//! They are counted twice, by client id and for all client ids of that user and address, where more are free. Whoever logs
-//! in as the same user from elsewhere does not wait, nor for others a client id that has logged in as this user from this
-//! address before. What is tried waits for its turn, right or wrong, so that guessing on many connections at once gains
-//! nothing. The same wrong password again from the same client is no guess: a program with an old password keeps trying it.
+//! Wrong passwords are counted twice: per client id, and for all client ids of a user and address, where more are free.
+//! Logins of the same user from elsewhere are not delayed, and a client id that has logged in as this user from this
+//! address before is not delayed because of others. Every attempt waits for its turn, right or wrong, so that guessing
+//! on many connections at once gains nothing. The same wrong password again from the same client does not count: a
+//! program with an old password keeps trying it.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::IpAddr;
@@ -14,40 +16,41 @@ use parking_lot::Mutex;
 
 use crate::addresses::network;
 
-/// Wrong passwords of one client id without a wait: people mistype, and programs try a few times.
+/// Number of wrong passwords of one client id without a delay: people mistype, and programs retry a few times.
 const FREE: u32 = 5;
-/// Wrong passwords of all client ids of a user and address that have never logged in, without a wait.
+/// Number of wrong passwords without a delay for all client ids of a user and address that have never logged in.
 const FREE_FOR_ALL: u32 = 20;
-/// The first wait; each further wrong password doubles it.
+/// First delay; each further wrong password doubles it.
 const FIRST_DELAY_MS: u64 = 100;
-/// After this time without a wrong password all is forgotten.
+/// Time without a wrong password after which the count is reset.
 const FORGET_MS: u64 = 15 * 60 * 1000;
-/// Entries of each generation: when one is full, the oldest are forgotten.
+/// Number of entries per generation: when one is full, the oldest are forgotten.
 const GENERATION: usize = 8_192;
-/// The same for user names that nobody has: a flood of them makes the broker forget no guesses at real users.
+/// Number of entries per generation for names that are no users: a flood of them does not displace the counts of real
+/// users.
 const STRANGERS: usize = 2_048;
 
-/// Who tries to log in.
+/// An attempt to log in.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Attempt<'a> {
     pub(crate) user: &'a str,
     pub(crate) address: IpAddr,
     pub(crate) client_id: &'a str,
-    /// Whether there is such a user.
+    /// Whether this user exists.
     pub(crate) is_user: bool,
-    /// Whether there is a session of this client id that belongs to the user.
+    /// Whether a session of this client id belongs to the user.
     pub(crate) has_session: bool,
 }
 
-/// A keyed hash of a password and of the records that it was checked by.
+/// Keyed hash of a password and of the records that it was checked against.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Fingerprint(u64);
 
-/// Too many passwords wait for this user and address.
+/// Error: too many attempts already wait for this user and address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TooMany;
 
-/// Wrong passwords, by user and address.
+/// Counts of wrong passwords, by user and address.
 #[derive(Debug)]
 pub(crate) struct Guesses {
     longest_ms: u64,
@@ -58,24 +61,24 @@ pub(crate) struct Guesses {
 #[derive(Debug)]
 struct Table {
     wrong: Generations<Wrong>,
-    /// Those for user names that nobody has.
+    /// Counts for names that are no users.
     wrong_strangers: Generations<Wrong>,
-    /// Who has logged in before.
+    /// Clients that have logged in before.
     known: Generations<()>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Wrong {
     count: u32,
-    /// The last one.
+    /// The last wrong password.
     password: Option<Fingerprint>,
     last: u64,
-    /// When the next one may be tried.
+    /// Time of the next attempt, in milliseconds.
     next: u64,
 }
 
 impl Guesses {
-    /// Waits that grow up to `longest`; zero: none.
+    /// Creates counts with delays of at most `longest`; zero disables them.
     pub(crate) fn new(longest: Duration) -> Self {
         Self {
             longest_ms: longest.as_millis() as u64,
@@ -84,24 +87,25 @@ impl Guesses {
         }
     }
 
-    /// What stands for a password in [`is_repeated`](Self::is_repeated) and [`failed`](Self::failed). `records` is a number
-    /// that changes with the records of passwords: what was wrong may be right by others.
+    /// Returns the fingerprint of a password for [`is_repeated`](Self::is_repeated) and [`failed`](Self::failed).
+    /// `records` is a number that changes with the password records: a wrong password may be right by others.
     pub(crate) fn fingerprint(&self, records: u64, password: &[u8]) -> Fingerprint {
         Fingerprint(self.hasher.hash_one((records, password)))
     }
 
-    /// Whether the last password of the same client was this one, and wrong: it is so still, and need not wait for a turn.
+    /// Checks whether the same client's last password was the same and wrong: it still is, and need not wait for a
+    /// turn.
     pub(crate) fn is_repeated(&self, attempt: Attempt<'_>, password: Fingerprint) -> bool {
         let own = self.hash_client(attempt);
         let mut table = self.table.lock();
         table.wrong(attempt).get(own).is_some_and(|wrong| wrong.password == Some(password))
     }
 
-    /// Takes a turn to try a password at `now`. Returns how many milliseconds to wait for it.
+    /// Takes a turn to try a password at `now`. Returns the delay in milliseconds.
     ///
     /// # Errors
     ///
-    /// [`TooMany`] where one of the same client id waits already, or two of others do.
+    /// [`TooMany`] if an attempt of the same client id waits already, or two of others do.
     pub(crate) fn take_turn(&self, attempt: Attempt<'_>, now: u64) -> Result<u64, TooMany> {
         let mut table = self.table.lock();
         let counts = self.counts(attempt, &mut table);
@@ -127,7 +131,7 @@ impl Guesses {
         Ok(turn - now)
     }
 
-    /// The password was wrong. Returns whether this begins the waits.
+    /// Counts a wrong password. Returns whether delays begin with it.
     pub(crate) fn failed(&self, attempt: Attempt<'_>, password: Fingerprint, now: u64) -> bool {
         if self.longest_ms == 0 {
             return false;
@@ -149,7 +153,7 @@ impl Guesses {
         begins
     }
 
-    /// The password was right.
+    /// Resets the counts after a right password.
     pub(crate) fn succeeded(&self, attempt: Attempt<'_>) {
         if self.longest_ms == 0 {
             return;
@@ -161,12 +165,12 @@ impl Guesses {
         table.known.insert(self.hash_client(attempt), ());
     }
 
-    /// The keys by which its wrong passwords are counted, and how many are free for each: the client id's, and unless that
-    /// has logged in before or has a session of the user, that of all client ids.
+    /// Returns the keys by which wrong passwords of an attempt are counted, with the number that is free for each: that
+    /// of the client id, and that of all client ids unless this one has logged in before or has a session of the user.
     fn counts(&self, attempt: Attempt<'_>, table: &mut Table) -> [Option<(u64, u32)>; 2] {
         let own = self.hash_client(attempt);
         let known = attempt.has_session || table.known.get(own).is_some();
-        // Texts of any length take eight bytes; the hash is keyed, so that nobody can look for equal ones.
+        // Texts of any length take eight bytes; the hash is keyed, so that collisions cannot be constructed.
         let all = self.hasher.hash_one((attempt.user, network(attempt.address)));
         [Some((own, FREE)), (!known).then_some((all, FREE_FOR_ALL))]
     }
@@ -183,12 +187,12 @@ impl Guesses {
     }
 }
 
-/// A table of at most two generations: what was not looked for since the last but one began is forgotten.
+/// A table of at most two generations: an entry not looked up since the older one began is forgotten.
 #[derive(Debug)]
 struct Generations<T> {
     young: HashMap<u64, T>,
     old: HashMap<u64, T>,
-    /// Entries of each.
+    /// Maximum number of entries of each generation.
     size: usize,
 }
 
@@ -248,7 +252,7 @@ mod tests {
         }
     }
 
-    /// A password that nobody has tried before.
+    /// Returns a password that was not tried before.
     fn another(guesses: &Guesses) -> Fingerprint {
         use std::sync::atomic::{AtomicU64, Ordering};
         static NEXT: AtomicU64 = AtomicU64::new(0);
@@ -259,7 +263,7 @@ mod tests {
         Guesses::new(Duration::from_secs(2))
     }
 
-    /// Tries `count` wrong passwords, each when its turn comes; when the last one was tried.
+    /// Tries `count` wrong passwords, each when its turn comes. Returns the time of the last attempt.
     fn guess(guesses: &Guesses, who: Attempt<'_>, count: u32, mut now: u64) -> u64 {
         for _ in 0..count {
             now += guesses.take_turn(who, now).expect("waits for its turn");
@@ -293,7 +297,7 @@ mod tests {
         assert_eq!(turns, [Ok(2_000), Err(TooMany), Err(TooMany)]);
     }
 
-    /// Whose turns are all taken by others of the same client id is not refused for that.
+    /// A client is not refused because others have taken all turns with the same client id.
     #[test]
     fn a_flood_of_one_client_id_leaves_turns_to_others() {
         let guesses = guesses();
@@ -304,7 +308,7 @@ mod tests {
         assert!(wait <= 2 * 2_000, "{wait}");
     }
 
-    /// Nor does it help to take another client id each time.
+    /// Another client id for each guess does not avoid the delays.
     #[test]
     fn client_ids_of_its_own_for_each_guess_wait_all_the_same() {
         let guesses = guesses();
@@ -372,7 +376,7 @@ mod tests {
         assert_eq!(guess(&guesses, attempt("ada", "10.0.0.1", "x"), 100, NOW), NOW);
     }
 
-    /// A program that was not told of a new password.
+    /// A program with an outdated password.
     #[test]
     fn the_same_wrong_password_of_a_client_counts_once() {
         let guesses = guesses();

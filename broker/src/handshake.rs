@@ -1,4 +1,4 @@
-//! From an accepted socket to a session: CONNECT in, CONNACK out.
+//! Handshake of an accepted socket: reads CONNECT, writes CONNACK and begins or resumes a session.
 
 mod refusal;
 mod secure;
@@ -32,26 +32,27 @@ use refusal::{Refusal, Refused, end_violation, refuse, say_goodbye};
 use secure::secure;
 use upgrade::upgrade;
 
-/// The largest CONNECT: every field of a will, a user name and a password at its longest fits.
+/// Maximum size of a CONNECT packet, in bytes: every field of a will, a user name and a password at its maximum length
+/// fits.
 const CONNECT_BYTES: u32 = 320 << 10;
 
-/// The first byte of a TLS handshake. As the first byte of MQTT it would be a CONNECT with reserved flags.
+/// First byte of a TLS handshake. As the first byte of MQTT it would be a CONNECT with reserved flags.
 const TLS_RECORD: u8 = 0x16;
 
-/// How the client ids begin that are drawn for clients without one.
+/// Prefix of the client ids that are assigned to clients without one.
 const DRAWN_ID: &str = "auto-";
 
-// What is rarely waited for in a handshake is boxed: with all of it a handshake is larger than what malloc keeps for each thread
-// (1,032 bytes), and leaves holes between the connections that stay.
+// Rare waits in a handshake are boxed: with all of them a handshake would be larger than what malloc caches for each
+// thread (1,032 bytes), and would leave holes between the connections that stay.
 
-/// Serves one accepted socket to its end; closes it where its address has too many.
+/// Serves one accepted socket until it ends, or closes it if its address has too many connections.
 pub(crate) fn accept(
     hub: Arc<Hub>,
     transport: Transport,
     address: SocketAddr,
     rules: Arc<ListenerRules>,
 ) -> impl Future<Output = ()> + Send {
-    // Boxed, with all it was given: a connection that has it behind it does not carry its memory along.
+    // Boxed with its arguments, so that their memory is freed once the handshake is over.
     let handshake = Box::pin(async move {
         let counters = &hub.shared.counters;
         let Some((place, evicted)) = Place::take(&hub.shared, address.ip()) else {
@@ -72,7 +73,7 @@ pub(crate) fn accept(
         };
         too_many(&hub, address, counter, text);
         if let Some(transport) = transport {
-            // Without waiting for the client to take it: others need the room.
+            // Without waiting for the client to read it: other connections need the place.
             say_goodbye(&transport, CloseCode::TryAgainLater);
         }
         None
@@ -100,7 +101,7 @@ fn too_many(hub: &Hub, address: SocketAddr, counter: &AtomicU64, text: &str) {
     }
 }
 
-/// Takes the transport of a connection that is let in; it is the caller's until then.
+/// Performs the handshake. The transport is taken out of `connecting` only if the connection is accepted.
 async fn handshake(
     hub: Arc<Hub>,
     connecting: &mut Option<Transport>,
@@ -135,7 +136,7 @@ async fn handshake(
     };
     let connect = match received {
         Ok(Ok(mut connect)) => {
-            // Copied out of the packet, which it would keep in memory as long as the session lives.
+            // Copied out of the packet, which would otherwise stay in memory as long as the session lives.
             connect.client_id = ByteString::from(&*connect.client_id);
             connect.user_name = connect.user_name.map(|name| ByteString::from(&*name));
             connect
@@ -202,7 +203,8 @@ async fn answer(
     let mut encoded = Vec::new();
     codec::connack(connect.version, ack.clone(), &mut encoded);
     if encoded.len() > connect.packet_maximum as usize {
-        // It could not be told what it has to know, and may not be sent more [MQTT-3.1.2-24].
+        // Without CONNACK the client would lack necessary information, and it must not be sent larger packets
+        // [MQTT-3.1.2-24].
         let failure =
             DecodeError { reason: Reason::PACKET_TOO_LARGE, text: "a Maximum Packet Size below CONNACK's" };
         Box::pin(refuse(&hub, transport, address, &Refused::of(&connect), failure)).await;
@@ -220,7 +222,7 @@ async fn answer(
             Some((Box::new(connection), seat))
         }
         Err((transport, denial)) => {
-            // Somebody else has taken the client id in the meantime, or the rules are others.
+            // Meanwhile another client has taken the client id, or the access rules have changed.
             let who = Refused { version, packet_maximum, client_id: &client_id };
             Box::pin(refuse(&hub, &transport, address, &who, denial)).await;
             None
@@ -228,7 +230,7 @@ async fn answer(
     }
 }
 
-/// Reads until CONNECT is whole. `Err(None)`: the client is gone.
+/// Reads until CONNECT is complete. `Err(None)` means that the client has closed the connection.
 async fn receive(
     hub: &Hub,
     transport: &Transport,
@@ -240,7 +242,7 @@ async fn receive(
         if buffer.first() == Some(&TLS_RECORD) {
             return Err(Some(DecodeError::protocol("TLS on a listener without it; connect to one of TLS")));
         }
-        // Told from the first byte, before a length is waited for.
+        // Decided by the first byte, before the length is complete.
         if buffer.first().is_some_and(|first| first >> 4 != 1) {
             return Err(Some(DecodeError::protocol("the first packet is not CONNECT")));
         }
@@ -261,7 +263,7 @@ async fn receive(
                     if failure == codec::TOO_MANY_USER_PROPERTIES {
                         Counters::add(&hub.shared.counters.refused_properties, 1);
                     }
-                    // Left for whoever has to tell in which version to answer.
+                    // Kept, so that the caller can read the protocol version for its answer.
                     *buffer = start;
                     Err(Some(failure))
                 }
@@ -281,7 +283,7 @@ async fn receive(
     }
 }
 
-/// What can be told without knowing who the client is.
+/// Checks what can be checked before the client is authenticated.
 fn check(connect: &Connect) -> Result<(), Refusal> {
     let refused = |reason: Reason| Err(Refusal::from(reason));
     if connect.authentication_method.is_some() {
@@ -293,12 +295,12 @@ fn check(connect: &Connect) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Whether a client who is known by now is let in.
+/// Checks whether an authenticated client is admitted.
 fn admit(hub: &Hub, address: SocketAddr, connect: &Connect, principal: &Principal) -> Result<(), Refusal> {
     let refused = |reason: Reason| Err(Refusal::from(reason));
     let shared = &hub.shared;
-    // The broker's own process is let in all the same, and so is a client that takes over from its earlier connection, of
-    // whose end the broker may not know yet: below it is looked at whether it may.
+    // The broker's own process is admitted even so, and so is a client that takes over from its earlier connection,
+    // whose end the broker may not have noticed yet: whether it may is checked below.
     if shared.counters.connected.load(Ordering::Relaxed) >= shared.config.limits.connections as u64
         && !principal.local
         && hub.connection_of(&connect.client_id).is_none()
@@ -341,7 +343,7 @@ fn admit(hub: &Hub, address: SocketAddr, connect: &Connect, principal: &Principa
             Counters::add(&hub.shared.counters.refused_wills, 1);
             return refused(Reason::QUOTA_EXCEEDED);
         }
-        // A client id that is still to be drawn stands in no rule.
+        // A client id that is not assigned yet cannot appear in any rule.
         let drawn = ByteString::from_static("/");
         let client_id = if connect.client_id.is_empty() { &drawn } else { &connect.client_id };
         let client = Identity { principal, client_id };
@@ -351,7 +353,8 @@ fn admit(hub: &Hub, address: SocketAddr, connect: &Connect, principal: &Principa
     Ok(())
 }
 
-/// The place of a client among those of its listener, where that has a limit. The broker's own process needs none.
+/// Takes the place of a client among those of its listener, if the listener has a limit. The broker's own process needs
+/// none.
 fn seat(
     hub: &Hub,
     rules: &ListenerRules,
@@ -368,8 +371,8 @@ fn seat(
     })
 }
 
-/// What CONNACK tells a client that is let in, and the keep-alive that holds; draws a client id where it has
-/// none.
+/// Returns the CONNACK of an accepted client and the effective keep-alive in seconds. Assigns a client id if the client
+/// has none.
 fn greeting(hub: &Hub, connect: &mut Connect) -> (ConnAck, u16) {
     let limits = &hub.shared.config.limits;
     let mut assigned = None;
@@ -379,7 +382,7 @@ fn greeting(hub: &Hub, connect: &mut Connect) -> (ConnAck, u16) {
     }
     let mut keep_alive = connect.keep_alive;
     let above = limits.keep_alive > 0 && (keep_alive == 0 || keep_alive > limits.keep_alive);
-    // 3.1.1 cannot be told of another keep-alive, so it keeps its own.
+    // MQTT 3.1.1 cannot report another keep-alive, so the client's own stays in effect.
     let server_keep_alive = (above && connect.version == Version::V5).then_some(limits.keep_alive);
     keep_alive = server_keep_alive.unwrap_or(keep_alive);
     let granted = connect.session_expiry.min(hub.shared.max_session_expiry());
@@ -430,7 +433,7 @@ fn connected(
         );
     }
     flush_all(&mut scratch.dirty);
-    // An empty buffer would hold on to what CONNECT was read into.
+    // An empty buffer would still hold the memory that CONNECT was read into.
     let rest = if rest.is_empty() { BytesMut::new() } else { rest };
     Counters::add(&hub.shared.counters.connected, 1);
     Ok(Connection::new(hub.clone(), connected, session_expiry, keep_alive, rest))

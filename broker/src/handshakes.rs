@@ -1,4 +1,4 @@
-//! Connections whose CONNECT has not been answered: how many there may be, and which of them gives way to another.
+//! Handshakes: connections whose CONNECT has not been answered, their limits, and eviction.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,15 +9,15 @@ use tokio::sync::oneshot::{Receiver, Sender, channel};
 
 use crate::config::Limits;
 
-/// Bytes of an unfinished CONNECT that are held in one place; each further as many take another.
+/// Bytes of an unfinished CONNECT that count as one place; each further 4 KiB take another.
 const PLACE_BYTES: usize = 4 << 10;
 
-/// Why a handshake has to go.
+/// Reason for evicting a handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Evicted {
-    /// Its address has too many.
+    /// Its address has too many handshakes.
     PerAddress,
-    /// There are too many in all, and no address has more of them than its own.
+    /// There are too many in total, and no other address has more than this one.
     InAll,
 }
 
@@ -25,14 +25,14 @@ pub(crate) enum Evicted {
 #[derive(Debug, Default)]
 pub(crate) struct Handshakes {
     by_address: HashMap<IpAddr, Waiting>,
-    /// The addresses by their places, and by their oldest handshake where they have as many: the last gives way first.
+    /// Addresses by their places, and of equals by their oldest handshake: the last one loses a handshake first.
     crowded: BTreeSet<(usize, Reverse<u64>, IpAddr)>,
     places: usize,
-    /// The number of the next handshake.
+    /// Number of the next handshake.
     next: u64,
 }
 
-/// The handshakes of one address.
+/// Handshakes of one address.
 #[derive(Debug, Default)]
 struct Waiting {
     by_age: BTreeMap<u64, Handshake>,
@@ -46,8 +46,8 @@ struct Handshake {
 }
 
 impl Handshakes {
-    /// Begins one; returns its number, and what is ready when it has to go. Where the address or all have too many others
-    /// go.
+    /// Adds a handshake. Returns its number, and a receiver that is ready once it is evicted. If there are too many of
+    /// the address or in total, others are evicted.
     pub(crate) fn enter(&mut self, address: IpAddr, limits: &Limits) -> (u64, Receiver<Evicted>) {
         let number = self.next;
         self.next += 1;
@@ -60,7 +60,7 @@ impl Handshakes {
         (number, evicted)
     }
 
-    /// A handshake holds `bytes` of its CONNECT by now.
+    /// Notes that a handshake holds `bytes` of its CONNECT by now.
     pub(crate) fn hold(&mut self, address: IpAddr, number: u64, bytes: usize, limits: &Limits) {
         let places = 1 + bytes / PLACE_BYTES;
         self.change(address, |waiting| {
@@ -72,12 +72,12 @@ impl Handshakes {
         self.make_room_for(address, number, limits);
     }
 
-    /// Ends one; false where it is no longer there.
+    /// Removes a handshake. Returns false if it is no longer there.
     pub(crate) fn leave(&mut self, address: IpAddr, number: u64) -> bool {
         self.remove(address, number).is_some()
     }
 
-    /// Has up to `most` handshakes go, those of the addresses with most first; how many.
+    /// Evicts up to `most` handshakes, from the addresses with most first. Returns their number.
     pub(crate) fn evict(&mut self, most: usize) -> usize {
         (0..most).take_while(|_| self.evict_from_most_crowded(None)).count()
     }
@@ -92,7 +92,7 @@ impl Handshakes {
         while self.places > limits.handshakes && self.evict_from_most_crowded(Some(number)) {}
     }
 
-    /// Has the oldest handshake of the address with most go; false where there is none but `alone`.
+    /// Evicts the oldest handshake of the address with most. Returns false if there is none besides `alone`.
     fn evict_from_most_crowded(&mut self, alone: Option<u64>) -> bool {
         let Some(&(_, Reverse(oldest), address)) = self.crowded.last() else { return false };
         if self.crowded.len() == 1 && alone == Some(oldest) && self.by_address[&address].by_age.len() == 1 {
@@ -104,7 +104,7 @@ impl Handshakes {
 
     fn dismiss(&mut self, address: IpAddr, number: u64, why: Evicted) {
         if let Some(handshake) = self.remove(address, number) {
-            // One that has ended by itself meanwhile does not listen any more.
+            // A handshake that has ended meanwhile no longer listens.
             let _ = handshake.evict.send(why);
         }
     }
@@ -117,7 +117,7 @@ impl Handshakes {
         })
     }
 
-    /// Changes what an address has, and keeps all counts true.
+    /// Changes the handshakes of an address, and updates all counts.
     fn change<T>(&mut self, address: IpAddr, change: impl FnOnce(&mut Waiting) -> T) -> T {
         let waiting = self.by_address.entry(address).or_default();
         if let Some(rank) = waiting.rank(address) {
@@ -135,7 +135,7 @@ impl Handshakes {
 }
 
 impl Waiting {
-    /// Where its address stands among others; `None` without handshakes.
+    /// Returns the rank of its address among others; `None` without handshakes.
     fn rank(&self, address: IpAddr) -> Option<(usize, Reverse<u64>, IpAddr)> {
         let (&oldest, _) = self.by_age.first_key_value()?;
         Some((self.places, Reverse(oldest), address))
@@ -154,7 +154,7 @@ mod tests {
         Limits { handshakes_per_address, handshakes, ..Limits::default() }
     }
 
-    /// Those of `receivers` that were told to go, and why.
+    /// Returns the indexes of those of `receivers` that were evicted, and the reasons.
     fn told(receivers: &mut [(u64, Receiver<Evicted>)]) -> Vec<(usize, Evicted)> {
         let each = receivers.iter_mut().enumerate();
         each.filter_map(|(index, (_, receiver))| Some((index, receiver.try_recv().ok()?))).collect()

@@ -1,8 +1,8 @@
-//! What each user or address holds of something that all share, and whether it may hold more.
+//! Accounting of what each user or address holds of a shared resource, and its limit.
 //!
-//! The rule is that of the bus (`shares.rs` of rantai-client, which knows the broker): **an owner gets more only while it
-//! holds less than twice as much as is free.** So one holds at most two thirds of all, a second one two thirds of the rest,
-//! and whoever comes new finds room. What is nobody's counts for all alone.
+//! The rule is that of the bus (`shares.rs` of rantai-client, on which the broker does not depend): **an owner gets
+//! more only while it holds less than twice as much as is free.** So one owner holds at most two thirds of all, a
+//! second one two thirds of the rest, and a new one always finds room. What has no owner counts against the total only.
 
 use std::sync::Arc;
 
@@ -10,26 +10,26 @@ use hashbrown::HashMap;
 
 use crate::owner::Owner;
 
-/// Fewer than this are not shared: a part of them would be too little for anybody.
+/// Limits below this are not shared: a part of them would be too small for anyone.
 const SMALLEST_SHARED: usize = 4;
 
-/// So many of something, which take so many bytes.
+/// A number of things and their size in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Amount {
     pub(crate) count: usize,
     pub(crate) bytes: usize,
 }
 
-/// Why nothing more may be held.
+/// Limit that is exceeded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Excess {
-    /// It would be more than all may hold.
+    /// The total would exceed its limit.
     All,
-    /// It would be more than the owner's share.
+    /// The owner would exceed its share.
     Share,
 }
 
-/// What all owners hold, and what each of them does.
+/// Amounts held by all owners together and by each of them.
 #[derive(Debug, Default)]
 pub(crate) struct Holdings {
     all: Amount,
@@ -55,7 +55,7 @@ impl Holdings {
         self.by_owner.get(owner).copied().unwrap_or_default()
     }
 
-    /// Whether `owner` may hold `more` where all may hold `limit`.
+    /// Checks whether `owner` may hold `more`, if all together may hold `limit`.
     pub(crate) fn admit(
         &self,
         owner: Option<&Arc<Owner>>,
@@ -66,7 +66,7 @@ impl Holdings {
         if more.count > 0 && all.count > limit.count || all.bytes > limit.bytes {
             return Err(Excess::All);
         }
-        // Most of the time there is so much room that it does not matter whose the rest is.
+        // Usually so much is free that the owner's own amount does not matter.
         let Some(owner) = owner.filter(|_| !within_share(self.all, more, self.all, limit)) else {
             return Ok(());
         };
@@ -82,7 +82,7 @@ impl Holdings {
         }
     }
 
-    /// Takes away what was added for `owner` before.
+    /// Removes an amount that was added for `owner` before.
     pub(crate) fn remove(&mut self, owner: Option<&Arc<Owner>>, amount: Amount) {
         self.all = self.all.minus(amount);
         if let Some(owner) = owner
@@ -101,7 +101,7 @@ impl Holdings {
     }
 }
 
-/// Whether an owner that holds `held` of `all` things, of which there may be `limit`, may hold another one.
+/// Checks whether an owner that holds `held` of `all` things, of which there may be `limit`, may hold another one.
 pub(crate) fn may_hold_another(held: usize, all: usize, limit: usize) -> bool {
     let amount = |count| Amount { count, bytes: 0 };
     within_share(amount(held), amount(1), amount(all), amount(limit))
@@ -109,7 +109,7 @@ pub(crate) fn may_hold_another(held: usize, all: usize, limit: usize) -> bool {
 
 fn within_share(held: Amount, more: Amount, all: Amount, limit: Amount) -> bool {
     let within = |held: usize, more: usize, all: usize, limit: usize| {
-        // What is free when the last of them is taken.
+        // Number that is free when the last of them is added.
         let free = limit.saturating_sub(all.saturating_add(more.saturating_sub(1)));
         more == 0 || limit < SMALLEST_SHARED || held.saturating_add(more) <= free.saturating_mul(2)
     };

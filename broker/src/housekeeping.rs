@@ -1,4 +1,4 @@
-//! What a broker does by itself: `$SYS`, expiry of retained messages, and word from the store.
+//! Periodic tasks of a broker: `$SYS`, expiry of retained messages, supervision of clients, and reports of the store.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -16,16 +16,16 @@ use crate::message::Message;
 use crate::session::Scratch;
 use crate::store::{Committed, Op};
 
-/// Retained messages taken away at once. Few, for each may be as large as a packet.
+/// Number of retained messages removed per lock. Few, as each may be as large as a packet.
 const EXPIRE_AT_ONCE: usize = 64;
-/// Between two times that the files of certificates are read.
+/// Interval at which certificate files are read.
 const CERTIFICATES_AGAIN: Duration = Duration::from_secs(30);
-/// Rounds of that after which it is told again what is wrong with them: a day.
+/// Number of readings after which warnings about certificates are logged again: a day.
 const CERTIFICATES_TOLD: u32 = 24 * 60 * 2;
-/// How often silent clients are looked for: what a keep-alive may be late by.
+/// Interval at which silent clients are looked for: the maximum delay of a keep-alive timeout.
 const LOOK_AROUND: Duration = Duration::from_millis(500);
 
-/// Takes expired retained messages away, once a second.
+/// Removes expired retained messages once a second.
 pub(crate) async fn expire_retained(hub: Arc<Hub>) {
     let mut stopping = hub.shared.stopping.subscribe();
     let mut tick = interval(Duration::from_secs(1));
@@ -47,7 +47,7 @@ pub(crate) async fn expire_retained(hub: Arc<Hub>) {
     }
 }
 
-/// Reads the certificates of listeners again now and then: they are renewed while the broker runs.
+/// Periodically reads the certificates of listeners, which may be renewed while the broker runs.
 pub(crate) async fn follow_certificates(hub: Arc<Hub>) {
     let mut stopping = hub.shared.stopping.subscribe();
     let mut tick = interval(CERTIFICATES_AGAIN);
@@ -64,9 +64,9 @@ pub(crate) async fn follow_certificates(hub: Arc<Hub>) {
     }
 }
 
-/// Looks after clients, twice a second: cuts what is queued for the absent where all of it is too much, and ends the
-/// connections of those whose queues overflow and that take nothing, of those whose acknowledgements wait for a disk that
-/// does not work, and of those that have been silent for too long.
+/// Supervises clients, twice a second: cuts the queues of absent sessions that exceed their limits, and ends the
+/// connections of clients whose queues overflow and that read nothing, of those whose acknowledgements wait for a
+/// failed disk, and of those that have been silent for too long.
 pub(crate) async fn look_after_clients(hub: Arc<Hub>) {
     let mut stopping = hub.shared.stopping.subscribe();
     let mut tick = interval(LOOK_AROUND);
@@ -90,7 +90,7 @@ pub(crate) async fn look_after_clients(hub: Arc<Hub>) {
     }
 }
 
-/// Ends the connections of clients that have been silent for too long, with turns for the others: they may be thousands.
+/// Ends the connections of clients that have been silent for too long, yielding in between: there may be thousands.
 async fn end_silent(hub: &Hub, now: u64) {
     let silent = hub.sessions_in_turns(|session| {
         let state = session.state.lock();
@@ -103,7 +103,7 @@ async fn end_silent(hub: &Hub, now: u64) {
             tokio::task::yield_now().await;
         }
         if link.silent_until.load(Ordering::Relaxed) >= now {
-            // It has said something in between.
+            // The client was heard in the meantime.
             continue;
         }
         let (shared, client) = (&hub.shared, ClientText(&session.client_id));
@@ -120,7 +120,7 @@ async fn end_silent(hub: &Hub, now: u64) {
     }
 }
 
-/// Lets out what waited for the disk, commit by commit.
+/// Sends the packets that waited for the disk, after each commit.
 pub(crate) async fn follow_store(hub: Arc<Hub>, mut committed: UnboundedReceiver<Committed>) {
     let mut scratch = Scratch::at(hub.shared.clock.now_ms());
     while let Some(Committed { wake, .. }) = committed.recv().await {

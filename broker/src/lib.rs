@@ -1,4 +1,4 @@
-//! An embedded MQTT broker: 3.1.1 and 5 on one port.
+//! An embedded MQTT broker for MQTT 3.1.1 and 5 on one port.
 //!
 //! ```
 //! # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
@@ -98,8 +98,8 @@ pub use thread::BrokerThread;
 pub use topic::is_state_of_bridge;
 pub use unserved::{Unserved, UnservedHandler, UnservedReply};
 
-/// A running broker. Dropping it stops it without a word to its clients; [`shutdown`](Self::shutdown) is the
-/// polite way.
+/// A running broker. Dropping it closes all connections without a DISCONNECT; [`shutdown`](Self::shutdown) stops it
+/// gracefully.
 #[derive(Debug)]
 pub struct Broker {
     addresses: Vec<SocketAddr>,
@@ -114,73 +114,73 @@ enum Running {
     Rumqttd,
 }
 
-/// Why a broker could not start.
+/// Error of starting a broker.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
     /// A listener could not be bound.
     #[error("cannot listen on {address}")]
     Bind {
-        /// The address asked for.
+        /// Configured address.
         address: SocketAddr,
-        /// What the system said.
+        /// Error of the operating system.
         source: io::Error,
     },
-    /// A listener that other machines reach, and no users.
+    /// A listener is reachable from other machines, and no users are configured.
     #[error("cannot listen on {address}: whoever reaches it could do everything, as there are no users")]
     Open {
-        /// The address asked for.
+        /// Configured address.
         address: SocketAddr,
     },
-    /// Two listeners of the configuration are in each other's way.
+    /// Two listeners of the configuration use the same address or path.
     #[error("{second} is where {first} is, too; give one of them another place, or remove it")]
     Twice {
-        /// The one that was bound.
+        /// The listener that was bound first.
         first: String,
-        /// The one that could not be.
+        /// The listener that could not be bound.
         second: String,
     },
-    /// A unix socket could not be bound.
+    /// A Unix socket could not be bound.
     #[error("cannot listen on {}", path.display())]
     Socket {
-        /// The socket asked for.
+        /// Configured path of the socket.
         path: PathBuf,
-        /// What the system said.
+        /// Error of the operating system.
         source: io::Error,
     },
-    /// The files of a listener's TLS cannot be used.
+    /// The certificate or key files of a TLS listener cannot be used.
     #[error("cannot listen on {endpoint} with TLS")]
     Tls {
-        /// The endpoint asked for.
+        /// Configured endpoint.
         endpoint: Endpoint,
-        /// What is wrong with them.
+        /// Error in the files.
         source: Box<ServerTlsError>,
     },
-    /// A listener without TLS that other machines reach, where `hardened` does not allow one.
+    /// A listener without TLS is reachable from other machines, which `hardened` does not allow.
     #[error(
         "cannot listen on {address}: passwords and messages could be read on their way, which `hardened` excludes"
     )]
     Clear {
-        /// The address asked for.
+        /// Configured address.
         address: SocketAddr,
     },
-    /// No thread, or no runtime on it, for [`BrokerThread`].
+    /// The thread of a [`BrokerThread`], or the runtime on it, could not be created.
     #[error("cannot start a thread for the broker")]
     Thread(#[source] io::Error),
-    /// What is kept in `data_dir` cannot be used.
+    /// The contents of `data_dir` cannot be used.
     #[error("cannot use the data directory {}", path.display())]
     Store {
-        /// The directory.
+        /// The data directory.
         path: PathBuf,
-        /// What the system or library said.
+        /// Error of the operating system or the database library.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// The configuration asks for an engine that is not built in.
+    /// The configuration names an engine that this build does not contain.
     #[error(
         "`engine = \"rumqttd\"` needs a build with the feature: cargo build --release --features rumqttd"
     )]
     NoSuchEngine,
-    /// The other engine could not start.
+    /// The rumqttd engine could not start.
     #[error("rumqttd does not start: {0}")]
     OtherEngine(String),
 }
@@ -192,14 +192,14 @@ impl StartError {
 }
 
 impl Broker {
-    /// Binds, restores what is kept in `data_dir`, and serves on the current tokio runtime, whose I/O and
-    /// time drivers must be on, until [`shutdown`](Self::shutdown) or drop.
+    /// Binds the listeners, restores the state kept in `data_dir`, and serves until [`shutdown`](Self::shutdown) or
+    /// drop. Spawns its tasks on the current tokio runtime, whose I/O and time drivers must be enabled.
     ///
     /// # Errors
     ///
-    /// A port in use and a data directory in use by another broker are errors. A damaged file in it is moved
-    /// aside, logged, and told by [`damaged`](Self::damaged), and what can be read of it is kept; with
-    /// [`OnDamage::Stop`] it is an error and stays.
+    /// A port is in use, or another broker uses the data directory. A damaged file in the data directory is moved
+    /// aside, logged and reported by [`damaged`](Self::damaged), and the broker keeps whatever can be read of it; with
+    /// [`OnDamage::Stop`] the damage is an error and the file stays in place.
     #[cfg_attr(
         not(feature = "rumqttd"),
         expect(clippy::unused_async, reason = "it spawns, so it needs a runtime")
@@ -268,19 +268,20 @@ impl Broker {
         Ok(shared)
     }
 
-    /// Where it listens, with real ports.
+    /// Returns the addresses of the TCP listeners, with the ports that were actually bound.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
     }
 
-    /// Where a damaged database was moved to, if there was one; the broker has then started with what could be read of it.
+    /// Returns the path to which a damaged database was moved, or `None` if there was no damage. The broker has then
+    /// started with the part of the database that could be read.
     pub fn damaged(&self) -> Option<&std::path::Path> {
         self.damaged.as_deref()
     }
 
-    /// Credentials for connections that this process makes to its own broker, none with another engine than our own.
-    /// They are let in whatever the configured users are, and the client id of each such connection is reserved from
-    /// then on: anybody else's CONNECT with it is refused with 0x85 (3.1.1: return code 2).
+    /// Returns credentials for connections that this process makes to its own broker, or `None` with the rumqttd
+    /// engine. Such connections are accepted whatever users are configured. The client id of each such connection is
+    /// reserved from then on: a CONNECT with it by any other client is refused with 0x85 (3.1.1: return code 2).
     pub fn local_credentials(&self) -> Option<LocalCredentials> {
         match &self.running {
             Running::Rantai(hub) => Some(hub.shared.access.local_credentials()),
@@ -289,7 +290,7 @@ impl Broker {
         }
     }
 
-    /// Reads the configuration file again; none with another engine than our own.
+    /// Returns a handle that rereads the configuration file, or `None` with the rumqttd engine.
     pub fn reloader(&self) -> Option<Reloader> {
         match &self.running {
             Running::Rantai(hub) => Some(Reloader(Arc::downgrade(hub))),
@@ -298,7 +299,7 @@ impl Broker {
         }
     }
 
-    /// What has been counted so far.
+    /// Returns the current values of the counters; all are zero with the rumqttd engine.
     pub fn counts(&self) -> Counts {
         match &self.running {
             Running::Rantai(hub) => hub.shared.counters.read(),
@@ -307,9 +308,9 @@ impl Broker {
         }
     }
 
-    /// Tells every client (DISCONNECT 0x8B in MQTT 5), gives them a moment to take it, writes what is kept,
-    /// and stops. Takes at most about a second and a half, plus the last commit. For wills it is a connection
-    /// lost like any other: what is retained or queued of them is there when the broker comes back.
+    /// Disconnects every client (DISCONNECT 0x8B in MQTT 5), gives the clients a moment to read their last bytes,
+    /// writes pending changes to disk, and stops. Takes at most about 1.5 s, plus the last commit. Wills are treated as
+    /// after a lost connection: retained and queued wills are there when the broker starts again.
     pub async fn shutdown(self) {
         match &self.running {
             Running::Rantai(hub) => hub.stop().await,

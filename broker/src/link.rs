@@ -1,5 +1,5 @@
-//! The writing half of a connection: an outbox that anyone may append to and that is written at the end of a
-//! read batch, by whoever filled it.
+//! Writing half of a connection: an outbox that any task may append to. The task that filled it writes it at the end of
+//! its read batch.
 
 mod aliases;
 mod flushing;
@@ -27,43 +27,43 @@ use crate::pool::{SHARED_PAYLOAD_BYTES, return_buffer};
 use crate::shared::Shared;
 use crate::transport::Transport;
 
-/// Where more to send comes from once an outbox has room again: the client's session.
+/// Source of further messages for an outbox that has room again: the client's session.
 pub(crate) trait Refill: std::fmt::Debug + Send + Sync {
-    /// Appends what waits for `link` at the time `now`, as far as it has room.
+    /// Appends what waits for `link` at the time `now`, as long as the outbox has room.
     fn refill(self: Arc<Self>, link: &Arc<Link>, now: u64);
 
     fn client_id(&self) -> &ByteString;
 }
 
-/// One client's connection.
+/// Connection of one client.
 #[derive(Debug)]
 pub(crate) struct Link {
     pub(crate) transport: Transport,
     pub(crate) peer: Peer,
     pub(crate) principal: Arc<Principal>,
     pub(crate) shared: Arc<Shared>,
-    /// Asked for more when everything is written.
+    /// Asked for more once everything is written.
     source: Weak<dyn Refill>,
-    /// The reading task, to be woken when the broker ends the connection.
+    /// Waker of the reading task, used when the broker ends the connection.
     reader: Mutex<Option<Waker>>,
-    /// When the client's silence is taken for its loss, in milliseconds on the broker's
-    /// [`Clock`](crate::clock::Clock). Looked at now and then for all connections together: a timer each would cost
-    /// more than the rest of an idle one.
+    /// Time at which a silent client counts as lost, in milliseconds on the broker's [`Clock`](crate::clock::Clock).
+    /// Checked periodically for all connections together: a timer for each would cost more than the rest of an idle
+    /// connection.
     pub(crate) silent_until: AtomicU64,
-    /// Whether anything was written since the last read; what is written carries TCP's acknowledgement.
+    /// Whether anything was written since the last read; written segments carry TCP's acknowledgement.
     answered: AtomicBool,
     closing: AtomicBool,
-    /// The client has not taken `limits.answer_bytes` of answers: it is not read until it has. Changed while the outbox is
-    /// locked.
+    /// Whether the client has more than `limits.answer_bytes` of answers to read: its socket is not read until it has.
+    /// Changed while the outbox is locked.
     answers_due: AtomicBool,
-    /// The socket has taken bytes since this was looked at. Noted only where it had to be waited for.
+    /// Whether a socket that would block has taken bytes since the last call of [`has_taken`](Self::has_taken).
     taking: AtomicBool,
-    /// The log has said that it does not take its answers.
+    /// Whether it was logged that the client does not read its answers.
     pub(crate) told_of_answers: AtomicBool,
-    /// What was read last is the beginning of a packet: of two reasons for which [`silent_until`](Self::silent_until) may
-    /// pass it is the second.
+    /// Whether the last bytes read are the beginning of a packet: then [`silent_until`](Self::silent_until) is the
+    /// deadline of that packet, not of the keep-alive.
     pub(crate) within_packet: AtomicBool,
-    /// A later connection of the client waits until this one has worked through what its socket holds.
+    /// Whether a later connection of the client waits until this one has handled what its socket holds.
     read_out: AtomicBool,
     outbox: Mutex<Outbox>,
 }
@@ -71,18 +71,18 @@ pub(crate) struct Link {
 /// Links to flush at the end of a read batch.
 pub(crate) type Dirty = Vec<Arc<Link>>;
 
-/// What became of a message at an outbox.
+/// Result of appending a message to an outbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Appended {
     Yes,
-    /// Above the client's Maximum Packet Size: to be taken as delivered \[MQTT-3.1.2-25].
+    /// The message exceeds the client's Maximum Packet Size and counts as delivered \[MQTT-3.1.2-25].
     TooLarge,
-    /// The connection is about to end.
+    /// The connection is ending.
     Closed,
 }
 
 impl Link {
-    /// `greeting` (the CONNACK) is what will be written first.
+    /// Creates a link whose first packet is `greeting`, the CONNACK.
     pub(crate) fn new(
         transport: Transport,
         source: Weak<dyn Refill>,
@@ -110,21 +110,20 @@ impl Link {
         })
     }
 
-    /// Whether the outbox has room for another message.
+    /// Checks whether the outbox has room for another message.
     pub(crate) fn room(&self) -> bool {
         let outbox = self.outbox.lock();
         outbox.buffered + outbox.writing < self.shared.config.limits.outbox_bytes && !outbox.closing
     }
 
-    /// Notes that the session holds more for this client than fitted: it is asked for it when the outbox is
-    /// written.
+    /// Notes that the session holds more messages than fitted: it is asked for them once the outbox is written.
     pub(crate) fn more(self: &Arc<Self>, dirty: &mut Dirty) {
         let mut outbox = self.outbox.lock();
         outbox.more = !outbox.closing;
         self.list(&mut outbox, dirty);
     }
 
-    /// Appends bytes that are an answer already.
+    /// Appends an encoded answer.
     pub(crate) fn append(self: &Arc<Self>, bytes: &[u8], dirty: &mut Dirty) {
         self.append_with(dirty, |out| out.extend_from_slice(bytes));
     }
@@ -153,8 +152,8 @@ impl Link {
         }
     }
 
-    /// Appends a message, whether there is [`room`](Self::room) or not. `frames` holds encodings of this
-    /// message and no other.
+    /// Appends a message, whether there is [`room`](Self::room) or not. `frames` must hold encodings of this message
+    /// only.
     pub(crate) fn append_publish(
         self: &Arc<Self>,
         message: &Message,
@@ -201,7 +200,7 @@ impl Link {
         Appended::Yes
     }
 
-    /// Gives the topic an alias while the client has some left; true where it is a new one.
+    /// Sets an alias for the topic, as long as the client has unused ones. Returns true if the alias is new.
     fn alias(&self, outbox: &mut Outbox, topic: &ByteString, outgoing: &mut Outgoing<'_>) -> bool {
         if self.peer.alias_maximum == 0 {
             return false;
@@ -210,7 +209,7 @@ impl Link {
         outbox.aliases.get_or_insert_default().name(topic, limits, outgoing)
     }
 
-    /// Ends the connection: DISCONNECT in MQTT 5, then what is buffered, then the socket.
+    /// Ends the connection: sends DISCONNECT in MQTT 5 after what is buffered, then closes the socket.
     pub(crate) fn close(self: &Arc<Self>, reason: Option<Reason>) {
         if self.closing.swap(true, Ordering::AcqRel) {
             return;
@@ -239,7 +238,7 @@ impl Link {
         }
     }
 
-    /// Has the connection read once more, though nothing may have come.
+    /// Makes the reading task read once more, even if nothing has arrived.
     pub(crate) fn ask_to_read_out(&self) {
         self.read_out.store(true, Ordering::Release);
         self.wake_reader();
@@ -253,11 +252,11 @@ impl Link {
         self.read_out.store(false, Ordering::Release);
     }
 
-    /// Ready when the client can be read: `true`, or when the connection has ended: `false`. Wakes the last task that
-    /// asked.
+    /// Polls whether the client's socket can be read: `true`, or whether the connection has ended: `false`. Wakes the
+    /// last task that polled.
     pub(crate) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<bool> {
         self.listen(cx);
-        // After the waker is in its place, for the end may come in between.
+        // Checked after the waker is stored, as the connection may end in between.
         if self.is_closing() {
             return Poll::Ready(false);
         }
@@ -267,13 +266,13 @@ impl Link {
         self.transport.poll_readable(cx).map(|ready| ready.is_ok())
     }
 
-    /// Whether the client has to take answers before it is read again.
+    /// Checks whether the client has to read answers before its socket is read again.
     pub(crate) fn answers_due(&self) -> bool {
         self.answers_due.load(Ordering::Acquire)
     }
 
-    /// Ready when the client may be read again: `true`, or when the connection has ended: `false`. Wakes the last task
-    /// that asked this or [`poll_readable`](Self::poll_readable).
+    /// Polls whether the client's socket may be read again: `true`, or whether the connection has ended: `false`. Wakes
+    /// the last task that polled this or [`poll_readable`](Self::poll_readable).
     pub(crate) fn poll_answers_taken(&self, cx: &mut Context<'_>) -> Poll<bool> {
         self.listen(cx);
         if self.is_closing() {
@@ -285,12 +284,12 @@ impl Link {
         }
     }
 
-    /// Whether the client has taken bytes since this was asked last, of what its socket would not take at once.
+    /// Returns whether the socket has taken bytes, after it would have blocked, since the last call.
     pub(crate) fn has_taken(&self) -> bool {
         self.taking.swap(false, Ordering::Relaxed)
     }
 
-    /// Has the reading task woken by the next [`wake_reader`](Self::wake_reader).
+    /// Registers the reading task for the next [`wake_reader`](Self::wake_reader).
     fn listen(&self, cx: &mut Context<'_>) {
         let mut reader = self.reader.lock();
         if !reader.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
@@ -298,18 +297,18 @@ impl Link {
         }
     }
 
-    /// Whether the broker has ended the connection.
+    /// Checks whether the broker has ended the connection.
     pub(crate) fn is_closing(&self) -> bool {
         self.closing.load(Ordering::Acquire)
     }
 
-    /// Whether everything has been handed to the socket.
+    /// Checks whether everything has been written to the socket.
     pub(crate) fn is_drained(&self) -> bool {
         let outbox = self.outbox.lock();
         outbox.buffered == 0 && !outbox.busy
     }
 
-    /// Ends the connection at once, whatever is still buffered.
+    /// Ends the connection at once and discards what is still buffered.
     pub(crate) fn cut(&self) {
         self.closing.store(true, Ordering::Release);
         {
@@ -321,7 +320,8 @@ impl Link {
         self.wake_reader();
     }
 
-    /// Writes what is buffered; how many bytes that were. Where the socket would block, a task of its own writes the rest.
+    /// Writes what is buffered, and returns its number of bytes. If the socket would block, a task of its own writes
+    /// the rest.
     pub(crate) fn flush(self: &Arc<Self>) -> usize {
         let mut bytes = 0;
         let mut batch = {
@@ -367,7 +367,7 @@ impl Link {
         }
     }
 
-    /// Has what a read made necessary to write written, below MQTT: of TLS or WebSocket.
+    /// Flushes bytes that the layers below MQTT (TLS or WebSocket) have to write because of a read.
     pub(crate) fn flush_unsent(self: &Arc<Self>) {
         if self.transport.has_unsent() {
             self.flush();
@@ -382,7 +382,7 @@ impl Link {
         outbox.take()
     }
 
-    /// What was taken out is written: a client that has taken its answers by that is read again.
+    /// Notes that a batch is written: if the client has now read enough of its answers, its socket is read again.
     fn batch_written(&self, outbox: &mut Outbox, batch: &Batch) {
         outbox.written(batch);
         if self.answers_due() && outbox.answers as usize <= self.shared.config.limits.answer_bytes {
@@ -391,7 +391,7 @@ impl Link {
         }
     }
 
-    /// The outbox is written; false where a layer below MQTT holds bytes that are not.
+    /// Notes that the outbox is written. Returns false if a layer below MQTT still holds unwritten bytes.
     fn written(&self, outbox: &mut Outbox) -> bool {
         if outbox.closing {
             self.transport.shutdown(Shutdown::Write);
@@ -456,13 +456,13 @@ impl Link {
         }
     }
 
-    /// Notes that the client was read: what is written from now on acknowledges it.
+    /// Notes that the client's socket was read: what is written from now on carries the TCP acknowledgement.
     pub(crate) fn was_read(&self) {
         self.answered.store(false, Ordering::Relaxed);
     }
 
-    /// Acknowledges at once what was read, by TCP alone, unless something was written since. A client that leaves
-    /// Nagle's algorithm on sends its next small packet only after that, and the kernel would delay it by 40 ms.
+    /// Sends a TCP acknowledgement of what was read at once, unless something was written since. A client with Nagle's
+    /// algorithm on sends its next small packet only after that, and the kernel would delay it by 40 ms.
     pub(crate) fn acknowledge_read(&self) {
         if !self.answered.load(Ordering::Relaxed)
             && let Err(error) = self.transport.acknowledge()
@@ -471,7 +471,7 @@ impl Link {
         }
     }
 
-    /// The window for QoS 1 and 2.
+    /// Returns the in-flight window for QoS 1 and 2, in messages.
     pub(crate) fn window(&self) -> usize {
         usize::from(self.peer.receive_maximum.min(self.shared.config.limits.in_flight))
     }

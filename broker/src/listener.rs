@@ -1,4 +1,4 @@
-//! Sockets that accept.
+//! Listening sockets.
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
@@ -16,20 +16,20 @@ use crate::listener_rules::ListenerRules;
 use crate::transport::{Socket as ClientSocket, Transport};
 use crate::unix_endpoint::UnixEndpoint;
 
-/// Connections the system holds until they are accepted.
+/// Number of connections that the system queues until they are accepted.
 const BACKLOG: i32 = 1_024;
-/// Accepted before the others get their turn.
+/// Number of connections accepted before the task yields.
 const ACCEPTED_AT_ONCE: usize = 16;
-/// Between two attempts to accept while that fails.
+/// Pause between two attempts to accept while accepting fails.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
-/// The same where handshakes have been ended for it.
+/// The same pause after handshakes have been evicted.
 const EVICTED_AGAIN: Duration = Duration::from_millis(5);
-/// Handshakes that are ended for want of descriptors.
+/// Number of handshakes evicted for lack of file descriptors.
 const EVICTED_AT_ONCE: usize = 64;
-/// Between two log lines about it.
+/// Minimum interval between two log lines about failures to accept.
 const TELL_AGAIN: Duration = Duration::from_mins(1);
 
-/// A listener that is bound.
+/// A bound listener.
 #[derive(Debug)]
 pub(crate) enum Bound {
     Tcp(TcpListener),
@@ -37,7 +37,7 @@ pub(crate) enum Bound {
 }
 
 impl Bound {
-    /// Its address; none of a unix socket.
+    /// Returns its address; `None` for a Unix socket.
     pub(crate) fn address(&self) -> Option<SocketAddr> {
         match self {
             Self::Tcp(listener) => listener.local_addr().ok(),
@@ -45,7 +45,7 @@ impl Bound {
         }
     }
 
-    /// Whether it has the port or the file of an endpoint.
+    /// Checks whether it occupies the port or the file of an endpoint.
     fn is_at(&self, endpoint: &Endpoint) -> bool {
         match (self, endpoint) {
             (Self::Tcp(_), Endpoint::Tcp(other)) => {
@@ -73,7 +73,7 @@ impl Bound {
     }
 }
 
-/// Binds all listeners of a configuration, those of `listen` first; each with what holds for its clients.
+/// Binds all listeners of a configuration, those of `listen` first, and returns each with the rules for its clients.
 pub(crate) fn bind_all(config: &Config) -> Result<Vec<(Bound, Arc<ListenerRules>)>, StartError> {
     let short = config.listen.iter().copied().map(Listener::tcp);
     let mut all: Vec<(Bound, Arc<ListenerRules>)> = Vec::new();
@@ -95,7 +95,7 @@ pub(crate) fn bind_all(config: &Config) -> Result<Vec<(Bound, Arc<ListenerRules>
                 StartError::Bind { source, .. } | StartError::Socket { source, .. }
                     if source.kind() == ErrorKind::AddrInUse
             );
-            // One of its own, by another name of the same address or file.
+            // Another listener of this broker, under another name of the same address or file.
             let in_the_way = all.iter().zip(&titles).find(|((bound, _), _)| bound.is_at(&listener.endpoint));
             match in_the_way {
                 Some((_, other)) if is_in_use => {
@@ -110,10 +110,10 @@ pub(crate) fn bind_all(config: &Config) -> Result<Vec<(Bound, Arc<ListenerRules>
     Ok(all)
 }
 
-/// Binds an address; port 0 takes a free one.
+/// Binds an address; port 0 picks a free port.
 fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    // A port whose last owner is gone is free, though connections of his may linger.
+    // A port whose last owner has exited is free, though its old connections may linger.
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
@@ -121,7 +121,7 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
-/// Accepts until the broker stops.
+/// Accepts connections until the broker stops.
 pub(crate) async fn accept(hub: Arc<Hub>, listener: Bound, rules: Arc<ListenerRules>) {
     let mut stopping = hub.shared.stopping.subscribe();
     let mut failures = Failures::default();
@@ -145,16 +145,17 @@ pub(crate) async fn accept(hub: Arc<Hub>, listener: Bound, rules: Arc<ListenerRu
                     Err(error) => tracing::warn!(peer = %address, "cannot begin TLS: {error}"),
                 }
             }
-            // Its client has given it up.
+            // The client has aborted the connection.
             Err(error)
                 if matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset) => {}
-            // Out of file descriptors, most likely: those that end make room, and those that have not said CONNECT have to.
+            // Most likely out of file descriptors: ended connections free some, and handshakes without a CONNECT are
+            // evicted.
             Err(error) => {
                 Counters::add(&hub.shared.counters.accept_errors, 1);
                 if let Some(times) = failures.note(hub.shared.clock.uptime()) {
                     tracing::warn!(times, "cannot accept: {error}");
                 }
-                // Not as long where others make room.
+                // Shorter if evictions free descriptors.
                 let room = hub.shared.addresses.make_room(EVICTED_AT_ONCE) > 0;
                 tokio::time::sleep(if room { EVICTED_AGAIN } else { ACCEPT_AGAIN }).await;
             }
@@ -162,7 +163,7 @@ pub(crate) async fn accept(hub: Arc<Hub>, listener: Bound, rules: Arc<ListenerRu
     }
 }
 
-/// Failures to accept, and when the log was told of them.
+/// Failures to accept, and the time of the last log line about them.
 #[derive(Debug, Default)]
 struct Failures {
     count: u64,
@@ -170,7 +171,7 @@ struct Failures {
 }
 
 impl Failures {
-    /// Another one, at `now`. Returns how many there have been since the last line, where another line is due.
+    /// Counts a failure at `now`. Returns the number of failures since the last log line, if another line is due.
     fn note(&mut self, now: Duration) -> Option<u64> {
         self.count += 1;
         if self.told.is_some_and(|told| now < told + TELL_AGAIN) {

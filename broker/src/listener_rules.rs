@@ -1,4 +1,4 @@
-//! What holds for the clients of one listener beside what holds for all.
+//! Rules for the clients of one listener, besides those for all clients.
 
 use std::sync::Arc;
 
@@ -11,38 +11,40 @@ use rantai_tls::{CertificateFiles, ClientFiles, NameField, ServerFiles, ServerTl
 use crate::access::LOCAL_USER;
 use crate::config::{ClientCertificates, Listener, TlsSettings, UserFrom, WebSettings};
 
-/// The settings of a listener about its clients, and how many it has.
+/// Settings of a listener about its clients, and the clients connected.
 #[derive(Debug, Default)]
 pub(crate) struct ListenerRules {
-    /// WebSocket, where its connections carry MQTT in it.
+    /// WebSocket settings, if its connections carry MQTT over WebSocket.
     pub(crate) web: Option<WebSettings>,
-    /// TLS, where its connections use it.
+    /// TLS, if its connections use it.
     pub(crate) tls: Option<Arc<ServerTls>>,
-    /// The part of a client certificate that names its user.
+    /// Part of a client certificate that names its user.
     pub(crate) user_from: NameField,
     anonymous: Option<bool>,
     users: Option<HashSet<ByteString>>,
-    /// The limit of connected clients.
+    /// Maximum number of connected clients.
     connections: Option<usize>,
     seated: Arc<Seated>,
 }
 
-/// The client ids that are connected at a listener with a limit, and by how many connections: while one takes over from
-/// another there are two, which count as one client.
+/// Client ids connected at a listener with a limit, with their number of connections: during a takeover there are two,
+/// which count as one client.
 type Seated = Mutex<HashMap<ByteString, usize>>;
 
-/// A connection of one of the connected clients of a listener that has a limit; given back when it is dropped.
+/// Place of a connected client at a listener with a limit; released when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Seat {
     seated: Arc<Seated>,
     client_id: ByteString,
 }
 
-/// A listener has as many clients as it may.
+/// Error: a listener has reached its maximum number of clients.
 #[derive(Debug)]
 pub(crate) struct Full;
 
 impl ListenerRules {
+    /// Creates the rules of a listener.
+    ///
     /// # Errors
     ///
     /// The files of its TLS cannot be used.
@@ -64,22 +66,22 @@ impl ListenerRules {
         })
     }
 
-    /// Whether clients without a user name are let in, where the listener says so itself.
+    /// Returns whether clients without a user name are admitted, if the listener has its own setting.
     pub(crate) fn anonymous(&self) -> Option<bool> {
         self.anonymous
     }
 
-    /// Whether a user may log in here. The broker's own process may everywhere.
+    /// Checks whether a user may log in here. The broker's own process may log in everywhere.
     pub(crate) fn is_for(&self, user: &ByteString) -> bool {
         self.users.as_ref().is_none_or(|users| users.contains(user) || user == LOCAL_USER)
     }
 
-    /// Counts another connected client; none where there is no limit. One that is connected here already has its place: its
-    /// earlier connection, which it may know nothing of any more, is about to end.
+    /// Counts another connected client; `None` if there is no limit. A client that is already connected here keeps its
+    /// place: its earlier connection, which it may have lost, is about to end.
     ///
     /// # Errors
     ///
-    /// There are as many as there may be.
+    /// The maximum is reached.
     pub(crate) fn take_seat(&self, client_id: &ByteString) -> Result<Option<Seat>, Full> {
         let Some(most) = self.connections else { return Ok(None) };
         let mut seated = self.seated.lock();

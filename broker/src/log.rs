@@ -1,4 +1,4 @@
-//! Log lines that clients can cause: their texts, and how many lines there may be.
+//! Log lines that clients can cause: escaping of their texts, and rate limits.
 
 use std::fmt::{self, Write as _};
 use std::sync::atomic::AtomicU64;
@@ -7,13 +7,13 @@ use parking_lot::Mutex;
 
 use crate::counters::Counters;
 
-/// Characters of a client's text that are written.
+/// Maximum number of characters of a client's text in the log.
 const LONGEST_TEXT: usize = 64;
 
-/// Displays a text that comes from a client (its id, user name, a topic): cut at 64 characters, and in quotes with escapes
-/// where it could be taken for anything else, such as another field or another line.
+/// Displays a text of a client (its id, user name, a topic): cut at 64 characters, and quoted and escaped if it could
+/// be mistaken for anything else, such as another field or another line.
 ///
-/// Whatever the broker logs of a client's texts goes through this.
+/// All texts of clients are logged through this type.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ClientText<'a>(pub(crate) &'a str);
 
@@ -34,26 +34,26 @@ impl fmt::Display for ClientText<'_> {
     }
 }
 
-/// Whether a character ends no field and no line, and steers no terminal.
+/// Checks whether a character can neither end a field or a line nor control a terminal.
 fn is_plain(c: char) -> bool {
     c.is_alphanumeric() || c.is_ascii_graphic() && !matches!(c, '"' | '\\' | '=' | '\'')
 }
 
-/// How many lines of each kind have been written.
+/// Rate limits by kind of line.
 #[derive(Debug, Default)]
 pub(crate) struct LogLines {
     pub(crate) connected: LineKind,
     pub(crate) refused: LineKind,
     pub(crate) ended: LineKind,
     pub(crate) unread: LineKind,
-    /// Queues that are full, or have room again.
+    /// Full queues, and queues that have room again.
     pub(crate) queues: LineKind,
-    /// Limits that clients have met.
+    /// Limits that clients have reached.
     pub(crate) limits: LineKind,
 }
 
 impl LogLines {
-    /// Logs how many lines were left out in the seconds before that of `now`.
+    /// Logs the number of lines dropped in the seconds before that of `now`.
     pub(crate) fn tell_left_out(&self, now: u64) {
         let kinds = [
             ("connected", &self.connected),
@@ -72,7 +72,7 @@ impl LogLines {
     }
 }
 
-/// Lines of one kind.
+/// Rate limit of one kind of line.
 #[derive(Debug, Default)]
 pub(crate) struct LineKind(Mutex<Window>);
 
@@ -80,9 +80,9 @@ pub(crate) struct LineKind(Mutex<Window>);
 struct Window {
     second: u64,
     written: u32,
-    /// In this second.
+    /// Lines dropped in this second.
     left_out: u64,
-    /// In those before it, and the log has not said so.
+    /// Lines dropped in earlier seconds and not reported yet.
     untold: u64,
 }
 
@@ -97,7 +97,8 @@ impl Window {
 }
 
 impl LineKind {
-    /// Whether another line may be written at `now` milliseconds, of at most `limit` a second; counted where it may not.
+    /// Checks whether another line may be written at `now` milliseconds, with at most `limit` lines per second;
+    /// otherwise counts it as dropped.
     pub(crate) fn admit(&self, now: u64, limit: u32, left_out: &AtomicU64) -> bool {
         let mut window = self.0.lock();
         window.begin(now / 1000);
@@ -161,7 +162,7 @@ mod tests {
         assert_eq!(admitted(2_000, 2), 2);
         assert_eq!(kind.take_left_out(3_000), 7);
         assert_eq!(kind.take_left_out(4_000), 0);
-        // A flood that goes on, and lines of which come before each look.
+        // A continuous flood, with lines before each report.
         for second in 5..8 {
             assert_eq!(admitted(second * 1_000, 10), 3);
             assert_eq!(kind.take_left_out(second * 1_000 + 500), if second == 5 { 0 } else { 7 });

@@ -1,4 +1,4 @@
-//! Logging in: who a client is, by the user name and password of its CONNECT.
+//! Login by the user name and password of a CONNECT.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,12 +15,12 @@ use crate::hub::Hub;
 use crate::listener_rules::ListenerRules;
 use crate::log::ClientText;
 
-/// Who a client is. Waits for its turn where passwords before it were wrong, and for the check of its password. Cancelled,
-/// it leaves the password unchecked.
+/// Authenticates a client and returns its principal. Waits for a turn if passwords before were wrong, and for the check
+/// of the password. If cancelled, the password is not checked.
 ///
 /// # Errors
 ///
-/// The refusal of the CONNECT.
+/// Returns the refusal of the CONNECT.
 pub(crate) async fn log_in(
     hub: &Hub,
     address: SocketAddr,
@@ -81,8 +81,9 @@ pub(crate) async fn log_in(
     }
 }
 
-/// The principal whose password this is; `None` where it is wrong. Taken before the check, so that the password has been
-/// checked by the record of this principal or a later one, and one that is replaced meanwhile lets nobody in.
+/// Verifies a password and returns the user's principal; `None` if the password is wrong. The principal is read before
+/// the check, so that the password is checked against its record or a later one, and a login whose record is replaced
+/// meanwhile is checked again.
 async fn verify(hub: &Hub, attempt: Attempt<'_>, password: &[u8]) -> Result<Option<Arc<Principal>>, Busy> {
     let shared = &hub.shared;
     loop {
@@ -92,14 +93,14 @@ async fn verify(hub: &Hub, attempt: Attempt<'_>, password: &[u8]) -> Result<Opti
         }
         match principal {
             Some(principal) if shared.access.is_logged_in(&principal) => return Ok(Some(principal)),
-            // Users and records were replaced meanwhile: by those of now.
+            // Users and records were replaced meanwhile: check against the current ones.
             _ if shared.access.user(attempt.user).is_some() => {}
             _ => return Ok(None),
         }
     }
 }
 
-/// Waits until a password may be tried, where others before it were wrong.
+/// Waits until a password may be tried, if passwords before were wrong.
 async fn wait_for_turn(hub: &Hub, attempt: Attempt<'_>) -> Result<(), DecodeError> {
     let (shared, now) = (&hub.shared, hub.shared.clock.now_ms());
     match shared.guesses.take_turn(attempt, now) {

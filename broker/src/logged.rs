@@ -1,6 +1,6 @@
-//! Which limits a client has met, so that the log names it once for each and not once for each event.
+//! Limits that a client has reached, so that each is logged once per client and not once per event.
 
-/// A limit that a client can meet again and again.
+/// A limit that a client can reach repeatedly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u16)]
 pub(crate) enum Met {
@@ -16,13 +16,13 @@ pub(crate) enum Met {
     Grants = 1 << 9,
 }
 
-/// The limits that were logged for one session.
+/// Limits that were logged for one session.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Logged(u16);
 
 impl Logged {
-    /// Whether a line about `met` is still to be written, and may be: `may_log` is asked only where it is. A line that may not
-    /// be written now is still to be written later.
+    /// Returns whether a line about `met` is still to be written and allowed now; `may_log` is only called if it is to
+    /// be written. A line that is not allowed now is written at a later event.
     pub(crate) fn admit(&mut self, met: Met, may_log: impl FnOnce() -> bool) -> bool {
         let admitted = self.0 & met as u16 == 0 && may_log();
         if admitted {
@@ -44,7 +44,8 @@ mod tests {
         assert!(!admit(Met::Retained) && !admit(Met::Subscriptions));
     }
 
-    /// A client that met a limit while others filled the log was never named, however often it met it again.
+    /// A client that reached a limit while others filled the log was once never logged, however often it reached the
+    /// limit again.
     #[test]
     fn a_line_that_could_not_be_written_is_written_the_next_time() {
         let mut logged = Logged::default();

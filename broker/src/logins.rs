@@ -1,4 +1,4 @@
-//! The records of all users' passwords, and their checks.
+//! Password records of all users, and their verification.
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -12,12 +12,12 @@ use crate::config::{Limits, User};
 use crate::counters::Counters;
 use crate::guesses::Attempt;
 
-/// The records of all users, and the threads that check passwords against them: none until there are users.
+/// Password records of all users, and the threads that verify passwords; none before there are users.
 #[derive(Debug)]
 pub(crate) struct Logins {
     limits: VerifierLimits,
     verifier: RwLock<Option<Verifier>>,
-    /// How often the records were replaced.
+    /// Number of times that the records were replaced.
     generation: AtomicU64,
 }
 
@@ -30,12 +30,12 @@ impl Logins {
     }
 
     /// Sets the records of all users, at the start and whenever they change; starts the threads with the first users.
-    /// Passwords of records that have not changed stay known. Returns the users whose earlier passwords do not count any
-    /// more.
+    /// Verified passwords of unchanged records stay remembered. Returns the users whose earlier passwords are no longer
+    /// valid.
     ///
     /// # Errors
     ///
-    /// When the system gives no thread, or no random bytes; nothing is changed then.
+    /// The system provides no thread or no random bytes; nothing is changed then.
     pub(crate) fn replace_records(&self, users: &[User]) -> io::Result<HashSet<String>> {
         let records = users.iter().filter_map(|user| Some((user.name.clone(), user.password.clone()?)));
         let records: HashMap<_, _> = records.collect();
@@ -52,12 +52,12 @@ impl Logins {
         Ok(changed)
     }
 
-    /// A number that changes with the records.
+    /// Returns a number that changes with the records.
     pub(crate) fn generation(&self) -> u64 {
         self.generation.load(Ordering::Relaxed)
     }
 
-    /// Whether this is the password of the user, by the records of now; false where nobody has one.
+    /// Verifies a password against the user's current record; false if there are no records.
     pub(crate) async fn verify(
         &self,
         attempt: Attempt<'_>,
@@ -67,7 +67,7 @@ impl Logins {
         loop {
             let generation = self.generation();
             let result = self.verify_once(attempt, password, counters).await;
-            // A password may wait for minutes, and be checked by the record that it came to.
+            // A password may wait for minutes, and be checked against the record at that time.
             if generation == self.generation() {
                 return result;
             }
@@ -83,7 +83,7 @@ impl Logins {
         let Some(verifier) = self.verifier.read().clone() else { return Ok(false) };
         let result = verifier.verify(attempt.user, password, network(attempt.address)).await;
         let counts = verifier.counts();
-        // Others may have read later counts before.
+        // Another task may already have stored later counts.
         counters.hashed_passwords.fetch_max(counts.hashed, Ordering::Relaxed);
         counters.remembered_passwords.fetch_max(counts.remembered, Ordering::Relaxed);
         result

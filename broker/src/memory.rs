@@ -1,5 +1,4 @@
-//! How much memory the process may take, how much it takes, and what is done about it: a stage with each step that is
-//! due.
+//! Memory limit of the process, its current use, and the stages of reducing it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,7 +6,7 @@ use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 
 use crate::config::Limits;
 
-/// What is done when the process nears its ceiling: each stage besides those before it.
+/// Stage of reducing memory when the process nears its limit; each stage includes those before it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub(crate) enum Stage {
@@ -15,7 +14,7 @@ pub(crate) enum Stage {
     Normal = 0,
     /// Connections are refused.
     Connections = 1,
-    /// What would be kept is refused: retained messages that are new or larger, new filters.
+    /// New state is refused: retained messages that are new or larger, and new filters.
     Keeping = 2,
     /// The QoS 0 queues of clients that do not keep up are dropped.
     QoS0 = 3,
@@ -25,7 +24,7 @@ pub(crate) enum Stage {
     Offenders = 5,
 }
 
-/// Each stage, the share of the ceiling in percent from which on it holds, and what is done.
+/// Stages, their thresholds in percent of the limit, and texts for the log.
 const STAGES: [(Stage, usize, &str); 5] = [
     (Stage::Offenders, 100, "the clients that hold most are disconnected"),
     (Stage::Absent, 97, "the queues of absent sessions are cut, the largest first"),
@@ -33,28 +32,28 @@ const STAGES: [(Stage, usize, &str); 5] = [
     (Stage::Keeping, 93, "new filters and retained messages are refused"),
     (Stage::Connections, 90, "connections are refused"),
 ];
-/// A stage ends this much below where it began, in percent of the ceiling: else it would begin again at once.
+/// Distance below its threshold at which a stage ends, in percent of the limit: otherwise it would begin again at once.
 const HYSTERESIS: usize = 2;
-/// Of what the machine or the control group has, in percent.
+/// Default limit, in percent of the memory of the machine or its control group.
 const DEFAULT_SHARE: usize = 75;
 
-/// The memory of the process.
+/// Memory of the process.
 #[derive(Debug)]
 pub(crate) struct Memory {
-    /// `usize::MAX` where there is none.
+    /// Limit in bytes; `usize::MAX` if there is none.
     ceiling: usize,
-    /// What retained messages may take.
+    /// Maximum size of all retained messages, in bytes.
     pub(crate) retained_bytes: usize,
-    /// What the filters of all sessions may take.
+    /// Maximum size of the filters of all sessions, in bytes.
     pub(crate) subscription_bytes: usize,
-    /// What may be in flight to all clients.
+    /// Maximum number of bytes in flight to all clients.
     pub(crate) in_flight_bytes: usize,
     resident: AtomicUsize,
     stage: AtomicU8,
 }
 
 impl Memory {
-    /// With the ceiling of the configuration, else of the control group, else of the machine.
+    /// Creates the state with the configured limit, or else one derived from the control group or the machine.
     pub(crate) fn new(limits: &Limits) -> Self {
         let ceiling = match limits.memory_bytes {
             0 => available().map_or(usize::MAX, |bytes| bytes / 100 * DEFAULT_SHARE),
@@ -69,19 +68,19 @@ impl Memory {
             resident: AtomicUsize::new(0),
             stage: AtomicU8::new(0),
         };
-        // What a broker restores may be too much before it has let anybody in.
+        // What a broker restores may be too much before it has accepted any client.
         if let Some(bytes) = resident() {
             memory.note(bytes);
         }
         memory
     }
 
-    /// Bytes, `usize::MAX` where there is no ceiling.
+    /// Returns the limit in bytes; `usize::MAX` if there is none.
     pub(crate) fn ceiling(&self) -> usize {
         self.ceiling
     }
 
-    /// Bytes, as read last; 0 where that cannot be read.
+    /// Returns the resident size in bytes, as last read; 0 if it cannot be read.
     pub(crate) fn resident(&self) -> usize {
         self.resident.load(Ordering::Relaxed)
     }
@@ -90,17 +89,17 @@ impl Memory {
         Stage::of(self.stage.load(Ordering::Relaxed))
     }
 
-    /// Whether what belongs to `stage` is done now.
+    /// Checks whether `stage` is in effect.
     pub(crate) fn at(&self, stage: Stage) -> bool {
         self.stage.load(Ordering::Relaxed) >= stage as u8
     }
 
-    /// Reads how much memory the process takes. The stage that holds from now on is logged where it is another one.
+    /// Reads the memory of the process and returns the stage, logging a change of it.
     pub(crate) fn look(&self) -> Stage {
         resident().map_or(Stage::Normal, |bytes| self.note(bytes))
     }
 
-    /// Bytes by which the process is above the point where `stage` begins.
+    /// Returns the number of bytes by which the process exceeds the threshold of `stage`.
     pub(crate) fn excess(&self, stage: Stage) -> usize {
         let percent = STAGES.iter().find(|(of, ..)| *of == stage).map_or(100, |(_, percent, _)| *percent);
         self.resident().saturating_sub(self.ceiling / 100 * percent)
@@ -130,7 +129,7 @@ impl Stage {
     }
 }
 
-/// The stage at `bytes`, coming from `before`.
+/// Returns the stage at `bytes`, coming from `before`.
 fn stage(bytes: usize, ceiling: usize, before: Stage) -> Stage {
     let holds = |(stage, percent, _): &&(Stage, usize, &str)| {
         let percent = if *stage <= before { percent - HYSTERESIS } else { *percent };
@@ -139,7 +138,7 @@ fn stage(bytes: usize, ceiling: usize, before: Stage) -> Stage {
     STAGES.iter().find(holds).map_or(Stage::Normal, |(stage, ..)| *stage)
 }
 
-/// What the process may take: the least of what the machine has and its control groups allow.
+/// Returns the memory available to the process: the least of what the machine has and its control groups allow.
 fn available() -> Option<usize> {
     let machine = total(&fs::read_to_string("/proc/meminfo").ok()?)?;
     let groups = group_limits(&fs::read_to_string("/proc/self/cgroup").unwrap_or_default());
@@ -147,8 +146,8 @@ fn available() -> Option<usize> {
     Some(limits.fold(machine, usize::min))
 }
 
-/// The files with the limits of the control groups that /proc/self/cgroup names, in version 1 and 2, and of those above
-/// them: each of them holds. In a container the names may be those outside, and the topmost one its own.
+/// Returns the limit files of the control groups named by /proc/self/cgroup, in versions 1 and 2, and of their
+/// ancestors, all of which apply. In a container the names may be those outside it, while the topmost group is its own.
 fn group_limits(groups: &str) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for line in groups.lines() {
@@ -167,23 +166,23 @@ fn group_limits(groups: &str) -> Vec<PathBuf> {
     files
 }
 
-/// A control group's limit; `max` is none, and so is the huge number that stands for none in version 1.
+/// Parses the limit of a control group. `max` means none, and so does the huge number that version 1 uses instead.
 fn group_limit(text: &str) -> Option<usize> {
     text.trim().parse().ok()
 }
 
-/// `MemTotal` of /proc/meminfo, in bytes.
+/// Parses `MemTotal` of /proc/meminfo, in bytes.
 fn total(meminfo: &str) -> Option<usize> {
     let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
     line.trim().strip_suffix("kB")?.trim().parse::<usize>().ok()?.checked_mul(1_024)
 }
 
-/// The process's resident size in bytes; none where the system does not say.
+/// Returns the process's resident size in bytes; `None` if the system does not report it.
 fn resident() -> Option<usize> {
     status(&fs::read_to_string("/proc/self/status").ok()?)
 }
 
-/// `VmRSS` of /proc/self/status, in bytes.
+/// Parses `VmRSS` of /proc/self/status, in bytes.
 fn status(text: &str) -> Option<usize> {
     let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     line.trim().strip_suffix("kB")?.trim().parse::<usize>().ok()?.checked_mul(1_024)

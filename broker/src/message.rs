@@ -1,4 +1,4 @@
-//! An application message, without anything that depends on who receives it.
+//! Application messages, without anything that depends on their receivers.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use bytestring::ByteString;
 use crate::grants::Asked;
 use crate::pool::READ_BYTES;
 
-/// What an allocation takes beside its bytes, and by which it is rounded up, on average.
+/// Average overhead of an allocation, including the rounding of its size, in bytes.
 pub(crate) const ALLOCATION: usize = 16;
 
 /// Quality of service of a delivery (MQTT 5, 4.3).
@@ -19,14 +19,14 @@ pub(crate) enum QoS {
     /// Sent once, never acknowledged.
     #[default]
     AtMostOnce = 0,
-    /// Sent until PUBACK.
+    /// Retransmitted until PUBACK.
     AtLeastOnce = 1,
-    /// Sent until PUBREC, released until PUBCOMP.
+    /// Retransmitted until PUBREC, then released until PUBCOMP.
     ExactlyOnce = 2,
 }
 
 impl QoS {
-    /// From the two bits on the wire; 3 is malformed (MQTT 5, 3.3.1.2).
+    /// Parses the two bits of the wire; 3 is malformed (MQTT 5, 3.3.1.2).
     pub(crate) fn from_bits(bits: u8) -> Option<Self> {
         match bits {
             0 => Some(Self::AtMostOnce),
@@ -37,20 +37,20 @@ impl QoS {
     }
 }
 
-/// The lower of the publisher's and the subscription's QoS (MQTT 5, 3.8.4).
+/// Returns the lower of the publisher's and the subscription's QoS (MQTT 5, 3.8.4).
 pub(crate) fn effective_qos(published: QoS, granted: QoS) -> QoS {
     published.min(granted)
 }
 
-/// The properties of a PUBLISH that a server passes on unaltered (MQTT 5, 3.3.2.3).
+/// Properties of a PUBLISH that a server forwards unaltered (MQTT 5, 3.3.2.3).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Properties {
-    /// Payload Format Indicator; `Some(true)` says the payload is UTF-8.
+    /// Payload Format Indicator; `Some(true)` means that the payload is UTF-8.
     pub(crate) payload_is_utf8: Option<bool>,
     pub(crate) content_type: Option<ByteString>,
     pub(crate) response_topic: Option<ByteString>,
     pub(crate) correlation_data: Option<Bytes>,
-    /// In the order in which they came \[MQTT-3.3.2-18].
+    /// User properties in their original order \[MQTT-3.3.2-18].
     pub(crate) user: Vec<(ByteString, ByteString)>,
 }
 
@@ -59,44 +59,45 @@ pub(crate) struct Properties {
 pub(crate) struct Message {
     pub(crate) topic: ByteString,
     pub(crate) payload: Bytes,
-    /// As the publisher sent it.
+    /// QoS of the publisher's packet.
     pub(crate) qos: QoS,
-    /// As the publisher sent it.
+    /// Retain flag of the publisher's packet.
     pub(crate) retain: bool,
     pub(crate) properties: Properties,
-    /// When it expires, in milliseconds on the broker's [`Clock`](crate::clock::Clock).
+    /// Time of expiry, in milliseconds on the broker's [`Clock`](crate::clock::Clock).
     pub(crate) expires: Option<u64>,
-    /// Who has asked for a reply, where that is known: of requests on a bus with access rules that do not come from disk.
+    /// Asker of the reply, if known: for requests on a bus with access rules that do not come from disk.
     pub(crate) asked: Option<Arc<Asked>>,
 }
 
 impl Message {
-    /// The value of a user property that stands once.
+    /// Returns the value of a user property that occurs once.
     pub(crate) fn user(&self, name: &str) -> Option<&str> {
         self.properties.user.iter().find(|(key, _)| key == name).map(|(_, value)| &**value)
     }
 
-    /// Whether its Message Expiry Interval has run out at `now`.
+    /// Checks whether its Message Expiry Interval is over at `now`.
     pub(crate) fn expired(&self, now: u64) -> bool {
         self.expires.is_some_and(|at| at <= now)
     }
 
-    /// About how many bytes it takes in memory where it is kept for itself, as by [`detach`](Self::detach) and behind an
-    /// `Arc`: [`bytes_beside`](Self::bytes_beside), itself, and the reference counts.
+    /// Returns the approximate size in memory, in bytes, if the message is kept by itself as by
+    /// [`detach`](Self::detach) and behind an `Arc`: [`bytes_beside`](Self::bytes_beside), the struct itself, and the
+    /// reference counts.
     pub(crate) fn size(&self) -> usize {
         const REFERENCE_COUNTS: usize = 2 * size_of::<usize>();
         self.bytes_beside() + ALLOCATION + REFERENCE_COUNTS + size_of::<Self>()
     }
 
-    /// About how many bytes it holds beside itself: its texts and its payload in a buffer of their own, and what each user
-    /// property takes beside its texts, which may be empty.
+    /// Returns the approximate number of bytes besides the struct itself: texts and payload in a buffer of their own,
+    /// and the overhead of each user property besides its texts, which may be empty.
     pub(crate) fn bytes_beside(&self) -> usize {
-        // The buffer, and the count of those who share it.
+        // The buffer and its reference count.
         const BUFFER: usize = 2 * ALLOCATION + 5 * size_of::<usize>();
         BUFFER + self.text_bytes() + self.properties.user.len() * size_of::<(ByteString, ByteString)>()
     }
 
-    /// The bytes of its texts and its payload.
+    /// Returns the number of bytes of texts and payload.
     pub(crate) fn text_bytes(&self) -> usize {
         let p = &self.properties;
         self.topic.len()
@@ -107,14 +108,14 @@ impl Message {
             + p.user.iter().map(|(k, v)| k.len() + v.len()).sum::<usize>()
     }
 
-    /// The same message in a buffer of its own: a message cut from a read buffer would keep that whole
-    /// buffer alive for as long as it is kept.
+    /// Copies the message to a buffer of its own: a slice of a read buffer would keep that whole buffer in memory as
+    /// long as the message.
     pub(crate) fn compact(&self) -> Self {
         self.copy(None)
     }
 
-    /// The same, for as long as it is under way: a payload large enough to have come in a buffer of its own is
-    /// shared and not copied.
+    /// Copies the message like [`compact`](Self::compact), for the time of its delivery: a payload large enough to have
+    /// its own read buffer is shared and not copied.
     pub(crate) fn detach(&self) -> Self {
         self.copy((self.payload.len() >= READ_BYTES).then(|| self.payload.clone()))
     }
@@ -124,7 +125,7 @@ impl Message {
             &self.properties;
         let shared = payload.as_ref().map_or(0, Bytes::len);
         let mut buffer = Vec::with_capacity(self.text_bytes() - shared);
-        // The texts stand first, together: they are checked once.
+        // The texts come first, together, so that they are checked once.
         let texts = [Some(&self.topic), content_type.as_ref(), response_topic.as_ref()];
         for text in texts.into_iter().flatten().chain(user.iter().flat_map(|(key, value)| [key, value])) {
             buffer.extend_from_slice(text.as_bytes());
@@ -168,7 +169,7 @@ impl Message {
 mod tests {
     use super::*;
 
-    /// 390,000 of them counted as nothing and took 24 MB.
+    /// 390,000 of them once counted as nothing and took 24 MB.
     #[test]
     fn empty_user_properties_count_for_the_memory_they_take() {
         let user = vec![(ByteString::new(), ByteString::new()); 1_000];

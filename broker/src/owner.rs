@@ -1,4 +1,5 @@
-//! Who sessions, retained messages and filters count for: a user, or the address of clients that are nobody.
+//! Owners against whose limits sessions, retained messages and filters count: a user, or the address of clients without
+//! a user.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -11,18 +12,18 @@ use crate::addresses::network;
 use crate::log::ClientText;
 use crate::tally::Tally;
 
-/// Who a session counts for.
+/// Owner of a session.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Owner {
     /// A configured user.
     User(ByteString),
-    /// The address (an IPv6 network of 64 bits) from which it was begun. Where any user name is taken, a name is no reason
-    /// to count anew.
+    /// The address (for IPv6 the network of 64 bits) from which the session was begun. Used if no users are configured:
+    /// then any user name is accepted, and another name must not be counted separately.
     Address(IpAddr),
 }
 
 impl Owner {
-    /// Whoever begins sessions from `address` without being a configured user.
+    /// Returns the owner of sessions begun from `address` by clients that are no configured user.
     pub(crate) fn at(address: IpAddr) -> Self {
         Self::Address(network(address))
     }
@@ -37,21 +38,21 @@ impl fmt::Display for Owner {
     }
 }
 
-/// An owner with sessions, and what these hold of budgets that change with messages.
+/// An owner with sessions, and what they hold of the budgets that change with each message.
 #[derive(Debug)]
 pub(crate) struct Account {
     pub(crate) owner: Arc<Owner>,
-    /// What is queued while their clients are away.
+    /// Messages queued for absent sessions.
     pub(crate) absent: Tally,
     pub(crate) in_flight: Tally,
 }
 
-/// The owners of sessions, and how many each of them has.
+/// Owners of sessions, with their number of sessions.
 #[derive(Debug, Default)]
 pub(crate) struct Accounts(HashMap<Arc<Owner>, (Arc<Account>, usize)>);
 
 impl Accounts {
-    /// How many sessions `owner` has.
+    /// Returns the number of sessions of `owner`.
     pub(crate) fn sessions_of(&self, owner: &Owner) -> usize {
         self.0.get(owner).map_or(0, |(_, count)| *count)
     }
@@ -61,7 +62,7 @@ impl Accounts {
         self.0.len()
     }
 
-    /// Counts another session, and returns the account of its owner, which all sessions of one owner share.
+    /// Counts another session. Returns the account of its owner, which all sessions of one owner share.
     pub(crate) fn add(&mut self, owner: Owner) -> Arc<Account> {
         if let Some((account, count)) = self.0.get_mut(&owner) {
             *count += 1;
@@ -74,7 +75,7 @@ impl Accounts {
         account
     }
 
-    /// A session has ended, which holds nothing any more.
+    /// Uncounts an ended session, which holds nothing any more.
     pub(crate) fn remove(&mut self, owner: &Owner) {
         if let Some((_, count)) = self.0.get_mut(owner) {
             *count -= 1;
@@ -106,7 +107,7 @@ mod tests {
         assert_eq!(counts.len(), 0);
     }
 
-    /// A host has 2^64 addresses of IPv6, each of which counted anew.
+    /// A host has 2^64 IPv6 addresses, each of which once counted separately.
     #[test]
     fn a_network_of_64_bits_is_one_owner() {
         let at = |address: &str| Owner::at(address.parse().expect("an address"));

@@ -1,4 +1,4 @@
-//! What is known of a client from its CONNECT.
+//! Properties of a client known from its CONNECT.
 
 use std::net::SocketAddr;
 
@@ -7,14 +7,14 @@ use bytestring::ByteString;
 use crate::access::Principal;
 use crate::codec::Version;
 
-/// Who the client of a connection is.
+/// Identity of a connection's client.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Identity<'a> {
     pub(crate) principal: &'a Principal,
     pub(crate) client_id: &'a ByteString,
 }
 
-/// What the client said about itself in CONNECT, as far as it decides what it is sent.
+/// Properties announced in CONNECT that affect what the client is sent.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Peer {
     pub(crate) address: SocketAddr,
@@ -23,6 +23,6 @@ pub(crate) struct Peer {
     pub(crate) receive_maximum: u16,
     pub(crate) alias_maximum: u16,
     pub(crate) problem_information: bool,
-    /// Whether it is another broker (see [`Connect::bridge`](crate::codec::Connect::bridge)).
+    /// Whether the client is a broker's bridge (see [`Connect::bridge`](crate::codec::Connect::bridge)).
     pub(crate) bridge: bool,
 }

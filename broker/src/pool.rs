@@ -1,14 +1,14 @@
-//! Sizes of reads and writes, and buffers that outboxes share.
+//! Sizes of reads and writes, and a pool of buffers for outboxes.
 
 use std::cell::RefCell;
 
-/// Bytes read from a client at once. Larger reads save nothing and let a flood delay everyone else.
+/// Bytes read from a client at once. Larger reads save nothing and let a flood delay all other clients.
 pub(crate) const READ_BYTES: usize = 16 << 10;
-/// Payloads from this size on are shared between outboxes instead of being copied into each.
+/// Size from which payloads are shared between outboxes instead of being copied into each, in bytes.
 pub(crate) const SHARED_PAYLOAD_BYTES: usize = 4096;
-/// The largest buffer that is kept for the next use.
+/// Maximum size of a buffer that is pooled, in bytes.
 pub(crate) const POOLED_BUFFER_BYTES: usize = 64 << 10;
-/// Buffers kept by each thread.
+/// Maximum number of buffers pooled by each thread.
 const POOLED_BUFFERS: usize = 128;
 
 thread_local! {
@@ -16,12 +16,12 @@ thread_local! {
     static POOL: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// An empty buffer, with capacity where a used one is at hand.
+/// Returns an empty buffer, with capacity if the pool has one.
 pub(crate) fn take_buffer() -> Vec<u8> {
     POOL.with_borrow_mut(Vec::pop).unwrap_or_default()
 }
 
-/// Keeps a buffer for the next use, unless it is too large or there are enough.
+/// Returns a buffer to the pool, unless it is too large or the pool is full.
 pub(crate) fn return_buffer(mut buffer: Vec<u8>) {
     if (1..=POOLED_BUFFER_BYTES).contains(&buffer.capacity()) {
         buffer.clear();

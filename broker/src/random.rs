@@ -1,19 +1,19 @@
-//! Where the ids and passwords come from that a broker draws.
+//! Random ids and passwords.
 
 use uuid::Uuid;
 
 /// Source of random ids.
 #[derive(Debug)]
 pub(crate) enum Random {
-    /// Unpredictable, from the operating system.
+    /// Unpredictable numbers of the operating system.
     System,
-    /// The same ids in each run, for tests.
+    /// The same numbers in each run, for tests.
     #[cfg(test)]
     Seeded(parking_lot::Mutex<Seeded>),
 }
 
 impl Random {
-    /// A UUID of 122 random bits, as 32 hexadecimal digits.
+    /// Returns a UUID with 122 random bits, as 32 hexadecimal digits.
     pub(crate) fn id(&self) -> String {
         let id = match self {
             Self::System => Uuid::new_v4(),

@@ -1,4 +1,4 @@
-//! The configuration file is read again while the broker runs.
+//! Reloading of the configuration file while the broker runs.
 
 use std::error::Error as _;
 use std::fmt;
@@ -12,46 +12,46 @@ use crate::config::{Config, ConfigError};
 use crate::counters::Counters;
 use crate::hub::Hub;
 
-/// Reads a broker's configuration file again: see [`reload`](Self::reload). Does not keep the broker running.
+/// Handle that reloads a broker's configuration file: see [`reload`](Self::reload). Does not keep the broker running.
 #[derive(Clone, Debug)]
 pub struct Reloader(pub(crate) Weak<Hub>);
 
-/// What reading the file again has changed. Displays as one line.
+/// Changes made by a reload. Displays as one line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Reloaded {
-    /// Users who may log in now.
+    /// Number of users who may log in now.
     pub users: usize,
-    /// Those of them who could not before.
+    /// Number of users added.
     pub new_users: usize,
-    /// Users who may not log in any more.
+    /// Number of users removed.
     pub removed_users: usize,
-    /// Subscriptions that were ended because they are not allowed any more.
+    /// Number of subscriptions ended because they are no longer allowed.
     pub subscriptions: usize,
-    /// Connections that were ended: they had one of those, or their user is gone or has another password, or their client
-    /// certificate is not good any more.
+    /// Number of connections ended: they had such a subscription, or their user was removed or has another password, or
+    /// their client certificate is no longer valid.
     pub connections: usize,
-    /// Listeners whose certificates are others now.
+    /// Number of listeners whose certificates have changed.
     pub certificates: usize,
-    /// Whether other settings in the file have changed, which only a new start applies.
+    /// Whether other settings in the file have changed, which only a restart applies.
     pub needs_restart: bool,
 }
 
-/// Why everything stays what it was.
+/// Error of a reload; nothing was changed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReloadError {
-    /// There is no file.
+    /// The broker was started without a file.
     #[error("there is no file to read again; start the broker with --config")]
     NoFile,
-    /// The file is wrong.
+    /// The file cannot be read or is invalid.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// The certificate, key or another file of a listener's TLS cannot be used.
+    /// The certificate, key or another TLS file of a listener cannot be used.
     #[error("cannot read the certificates of listeners again; mend the file, and reload")]
     Certificates(#[source] Box<ServerTlsError>),
     /// The file lacks a kind of protection that the running broker has. A broker that was started with
-    /// [`open`](Config::open) takes such a file.
+    /// [`open`](Config::open) accepts such a file.
     #[error(
         "{} has no {lost}, which this broker has: it would be open to others; put them back, or start the broker anew \
          with that file", file.display()
@@ -59,30 +59,31 @@ pub enum ReloadError {
     Unprotected {
         /// The configuration file.
         file: PathBuf,
-        /// What it lacks, as the file calls it.
+        /// What the file lacks, in its own terms.
         lost: &'static str,
     },
-    /// The file has `hardened`, and there is a listener without TLS that other machines reach.
+    /// The file has `hardened`, but a listener without TLS can be reached from other machines.
     #[error(
         "passwords and messages could be read on their way to {address}, which `hardened` excludes; start the broker again \
          without that listener"
     )]
     Clear {
-        /// Where the broker listens.
+        /// Address of that listener.
         address: SocketAddr,
     },
-    /// The system gives no threads to check passwords.
+    /// The system provides no threads to check passwords.
     #[error(
         "cannot start the threads that check passwords; make room for more threads, and read the file again"
     )]
     Threads(#[source] std::io::Error),
-    /// There is no broker any more.
+    /// The broker has stopped.
     #[error("the broker has stopped")]
     Stopping,
 }
 
 impl ReloadError {
-    /// It and its causes in one line. What a mistake in a file has below its first line shows the place.
+    /// Returns the error and its causes in one line. The further lines of an error in a file, which show the place, are
+    /// left out.
     pub(crate) fn line(&self) -> String {
         let mut line = first_line(self);
         let mut source = self.source();
@@ -118,20 +119,20 @@ impl fmt::Display for Reloaded {
 }
 
 impl Reloader {
-    /// Reads the file and the certificates of listeners again, and applies them, all of it or nothing: users, roles, rules,
-    /// certificates. What clients have and may not have any more is taken from them: subscriptions end, and with them
-    /// (DISCONNECT 0x87) the connection; those of users who are gone or have another password end, too, and those of client
-    /// certificates that are not good any more. Listeners and limits stay as they are. A broker without a file reads its
-    /// certificates again.
+    /// Reads the file and the certificates of listeners again, and applies users, roles, rules and certificates, all of
+    /// them or none. Clients lose what they may no longer have: forbidden subscriptions end together with their
+    /// connection (DISCONNECT 0x87), and so do the connections of users who were removed or have another password, and
+    /// of client certificates that are no longer valid. Listeners and limits stay unchanged. A broker without a file
+    /// only rereads its certificates.
     ///
-    /// Cancelled, it may have applied the new rules to new actions only.
+    /// If cancelled, the new rules may have been applied to new actions only.
     ///
     /// # Errors
     ///
-    /// No file, one that is wrong, or one that lacks what protects the broker now; everything is then as before.
+    /// There is no file, or it is invalid, or it lacks a protection of the running broker; nothing is changed then.
     pub async fn reload(&self) -> Result<Reloaded, ReloadError> {
         let hub = self.0.upgrade().ok_or(ReloadError::Stopping)?;
-        // One after the other: the last file that was read is the one that holds.
+        // One at a time: the last file read must be the one in effect.
         let _turn = hub.reloading.lock().await;
         let renewals = hub.read_certificates().await?;
         let certificates = renewals.len();
@@ -155,7 +156,7 @@ impl Reloader {
         {
             return Err(ReloadError::Unprotected { file: source.file().to_owned(), lost });
         }
-        // Flags may have changed what the file says about these.
+        // Flags may have overridden these settings of the file.
         let (listen, listeners, open) = (running.listen.clone(), running.listeners.clone(), running.open);
         if let Some(address) = (Config { listen, listeners, open, ..config.clone() }).clear_listener() {
             return Err(ReloadError::Clear { address });

@@ -1,4 +1,4 @@
-//! A publish: match, store, hand to each session's outbox.
+//! Routing of a publish: matches subscriptions, stores the message, appends it to each session's outbox.
 
 mod receivers;
 mod subscribing;
@@ -25,54 +25,54 @@ use crate::topic::is_own_value;
 use crate::wills::HeldWill;
 use receivers::RequestReceivers;
 
-/// The deliveries that a publish asks for.
+/// Deliveries that a publish requires.
 pub(crate) type Targets = Vec<Target<Arc<Session>>>;
 
-/// What became of a publish.
+/// Outcome of a publish.
 #[derive(Debug)]
 pub(crate) enum Routed {
     Done {
-        /// Whether anyone was subscribed.
+        /// Whether there was at least one subscriber.
         matched: bool,
-        /// Whether it is a request that none of them takes.
+        /// Whether the message is a request that none of its subscribers serves.
         unserved: bool,
-        /// What has to be on disk before it is acknowledged.
+        /// Ticket that must be on disk before the publish is acknowledged.
         ticket: Ticket,
     },
-    /// Nothing has been done yet: the publisher is to wait for room in the queue of this session.
+    /// Nothing has been done yet: the publisher must wait for room in the queue of this session.
     Full(Arc<Session>),
-    /// Nothing has been done, and never will.
+    /// Nothing has been done, and the message is not delivered.
     Refused(Reason, &'static str),
 }
 
-/// Where a message comes from.
+/// Origin of a message.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Origin<'a> {
-    /// The publisher's session, for No Local and to be woken; `None` for the broker itself and for wills.
+    /// Session of the publisher, for No Local and for wakeups; `None` for the broker itself and for wills.
     pub(crate) session: Option<&'a Session>,
-    /// Who a retained message counts for, if for anyone.
+    /// Owner against whose limits a retained message counts, if any.
     pub(crate) owner: Option<&'a Arc<Owner>>,
-    /// Its packet id at QoS 2, to be kept together with the message.
+    /// Packet id at QoS 2, to be stored together with the message.
     pub(crate) received: Option<u16>,
-    /// What happens where a queue is full.
+    /// What to do about full queues.
     pub(crate) full_queues: FullQueues,
-    /// The publisher's session is kept on disk.
+    /// Whether the publisher's session is kept on disk.
     pub(crate) durable: bool,
 }
 
-/// What a publish does about queues that are full.
+/// What a publish does about full queues.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum FullQueues {
-    /// It waits for those that will have room soon, and may be refused.
+    /// It waits for queues that will have room soon, and may be refused.
     #[default]
     Wait,
-    /// It has waited, and may be refused.
+    /// It has already waited, and may be refused.
     Waited,
-    /// It is delivered where there is room and dropped elsewhere.
+    /// It is delivered to the queues with room and dropped for the others.
     Drop,
 }
 
-/// Takes messages to whoever has subscribed.
+/// Routes messages to their subscribers.
 #[derive(Debug)]
 pub(crate) struct Router {
     shared: Arc<Shared>,
@@ -84,9 +84,9 @@ impl Router {
         Self { shared, subscriptions: Arc::default() }
     }
 
-    /// Routes a message to everyone subscribed, and keeps it where it is retained.
+    /// Routes a message to all subscribers, and keeps it if it is retained.
     ///
-    /// All of it or nothing: with [`Routed::Full`] and [`Routed::Refused`] nobody has got it.
+    /// The operation is atomic: with [`Routed::Full`] and [`Routed::Refused`] no subscriber gets the message.
     pub(crate) fn route(
         &self,
         message: &Message,
@@ -115,7 +115,7 @@ impl Router {
         let mut kept = None;
         let retain = message.retain && (refusal.is_none() || !self.is_kept(message));
         if message.retain && !retain {
-            // At QoS 0, or a will: whoever is subscribed gets it all the same.
+            // At QoS 0, or a will: subscribers get the message all the same.
             Counters::add(&self.shared.counters.refused_store, 1);
         }
         if retain
@@ -126,7 +126,8 @@ impl Router {
             return Routed::Refused(reason, "the broker retains no more messages");
         }
         if retain && added != self.subscriptions.read().added() {
-            // Who has subscribed since then may have looked for it before it was kept.
+            // Matched again: a session that subscribed in between may have read the retained messages before this one
+            // was kept.
             targets.clear();
             self.look_for_targets(message, publisher, scratch, targets);
         }
@@ -153,7 +154,7 @@ impl Router {
         Routed::Done { matched, unserved, ticket }
     }
 
-    /// Looks for all that a message goes to; returns how many subscriptions had been made until then.
+    /// Finds all deliveries of a message. Returns the number of subscriptions made until then.
     fn look_for_targets(
         &self,
         message: &Message,
@@ -167,13 +168,13 @@ impl Router {
         subscriptions.added()
     }
 
-    /// Whether a message is a request that nobody takes, whoever looks on.
+    /// Checks whether a message is a request without a receiver; subscribers that only monitor it do not count.
     fn is_unserved(&self, message: &Message, targets: &[Target<Arc<Session>>]) -> bool {
         let receivers = RequestReceivers::of(&self.shared.bus, &message.topic);
         !message.retain && receivers.is_some_and(|receivers| !receivers.are_in(targets))
     }
 
-    /// Whether a message is to be on disk before it is acknowledged.
+    /// Checks whether a message must be on disk before it is acknowledged.
     fn needs_disk(&self, message: &Message, origin: &Origin<'_>, targets: &[Target<Arc<Session>>]) -> bool {
         let queued = |target: &Target<Arc<Session>>| {
             effective_qos(message.qos, target.qos) != QoS::AtMostOnce
@@ -182,18 +183,20 @@ impl Router {
         origin.durable || message.retain && self.is_kept(message) || targets.iter().any(queued)
     }
 
-    /// Whether a retained message takes room on disk: an empty one clears another.
+    /// Checks whether a retained message takes space on disk: an empty one only deletes another.
     fn is_kept(&self, message: &Message) -> bool {
         self.shared.store.is_some() && !message.payload.is_empty() && !is_own_value(&message.topic)
     }
 
-    /// What is to be done instead of delivering a message at QoS 1 or 2, because of queues that are full.
+    /// Returns what to do instead of delivering a message at QoS 1 or 2 because of full queues, or `None` to deliver
+    /// it.
     ///
-    /// A session that is away or takes nothing is no reason to refuse a message to the others: what does not fit is
-    /// dropped for it alone. A request (it has a Response Topic) for a shared group is different: where no member of the
-    /// group has room and nobody else takes it, it is refused, and at once, for its caller has a deadline. Who looks on does
-    /// not answer, and does not count: on a bus whoever is none of its [`RequestReceivers`], elsewhere a subscriber without a group
-    /// whose filter is wider than the group's. Another group does: else a stranger's full group could have the requests to a
+    /// An absent session, or one whose client reads nothing, is no reason to refuse a message to the others: it is
+    /// dropped for that session alone. A request (a message with a Response Topic) for a shared group is different: if
+    /// no member of the group has room and no other subscriber serves it, it is refused, and at once, as its caller has
+    /// a deadline. Subscribers that only monitor the request do not answer it and do not count: on a bus those that are
+    /// not among its [`RequestReceivers`], elsewhere a subscriber without a group whose filter is wider than the
+    /// group's. Another group does count: otherwise the full group of an unrelated client could have the requests to a
     /// server refused.
     fn look_for_room(
         &self,
@@ -209,7 +212,7 @@ impl Router {
         let mut full = None;
         let receivers = RequestReceivers::of(&shared.bus, &message.topic);
         let is_onlooker = |target| receivers.is_some_and(|receivers| !receivers.have(target));
-        // How closely the filters of a full group and of those that take it name the topic.
+        // Specificity of the filters of a full group and of the subscribers that take the message.
         let (mut group_full, mut taken, mut taken_by_group) = (None, None, false);
         for target in targets {
             let room =
@@ -269,7 +272,7 @@ impl Router {
         let limit = self.retained_limit(origin.session);
         let mut retained = self.shared.retained.write();
         let mut grown = 0;
-        // The broker's own values neither count nor are refused.
+        // The broker's own values are neither counted nor refused.
         if !is_own_value(&message.topic) {
             let growth = retained.growth(message);
             grown = growth.bytes;
@@ -295,7 +298,7 @@ impl Router {
         Ok(())
     }
 
-    /// What retained messages may be, all together: while memory is short nothing more than there is.
+    /// Returns the limit of all retained messages together; zero while memory is short, so that nothing may be added.
     fn retained_limit(&self, publisher: Option<&Session>) -> Amount {
         let memory = &self.shared.memory;
         if memory.at(Stage::Keeping) && !publisher.is_some_and(|p| p.state.lock().principal.local) {
@@ -328,7 +331,7 @@ impl Router {
         }
     }
 
-    /// Publishes a will, as [`publish_own`](Self::publish_own) does.
+    /// Publishes a will in the same way as [`publish_own`](Self::publish_own).
     pub(crate) fn publish_will(&self, will: &HeldWill, scratch: &mut Scratch) {
         let mut message = will.message.clone();
         message.expires = will.expiry.map(|seconds| scratch.now + u64::from(seconds) * 1000);
@@ -336,15 +339,17 @@ impl Router {
         self.route(&message, Origin { owner, full_queues, ..Origin::default() }, scratch, &mut Vec::new());
     }
 
-    /// Publishes what no client waits for. The caller settles `scratch`: with what else has to be in the same commit.
+    /// Publishes a message of the broker itself, for which no client waits. The caller settles `scratch`, together with
+    /// what else belongs in the same commit.
     pub(crate) fn publish_own(&self, message: &Message, scratch: &mut Scratch) {
         let origin = Origin { full_queues: FullQueues::Drop, ..Origin::default() };
         self.route(message, origin, scratch, &mut Vec::new());
     }
 
-    /// Gives what the member of a shared group left behind to another member (MQTT 5, 4.8.2), and settles `scratch`.
+    /// Passes messages that a member of a shared group left behind to other members (MQTT 5, 4.8.2), and settles
+    /// `scratch`.
     pub(crate) fn pass_on(&self, left: Vec<(ByteString, Arc<Message>)>, scratch: &mut Scratch) {
-        // Once a group has no room for one message it is not asked for each of the others that it is to get.
+        // Once a group has no room, it is not searched again for each further message to it.
         let mut full: Option<(ByteString, Target<Arc<Session>>)> = None;
         for (filter, message) in left {
             let known = full.take().filter(|(of, _)| *of == filter).map(|(_, target)| (target, true));
@@ -369,7 +374,7 @@ impl Router {
         scratch.settle(&self.shared);
     }
 
-    /// How many subscriptions there are.
+    /// Returns the number of subscriptions.
     pub(crate) fn subscription_count(&self) -> usize {
         self.subscriptions.read().count()
     }

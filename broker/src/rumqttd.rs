@@ -1,8 +1,8 @@
-//! Feature `rumqttd`: the same configuration on rumqttd 0.20, as far as it goes, for comparison.
+//! Feature `rumqttd`: runs the same configuration on rumqttd 0.20, as far as possible, for comparison.
 //!
-//! It serves one protocol version a port: MQTT 5 on the first address, 3.1.1 on every other. It keeps nothing,
-//! sets no `caller`, has one limit on messages in flight and one on payloads, and cannot be stopped: it lives
-//! as long as the process.
+//! It serves one protocol version per port: MQTT 5 on the first address, 3.1.1 on every other. It stores nothing, sets
+//! no `caller`, has one limit on messages in flight and one on payloads, and cannot be stopped: it runs as long as the
+//! process.
 
 use std::collections::HashMap;
 use std::net::{SocketAddr, TcpListener};
@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::{Broker, Config, Running, StartError};
 
-/// Time it has to accept connections.
+/// Time limit for the engine to accept connections.
 const READY: Duration = Duration::from_secs(5);
 
 pub(crate) async fn start(config: &Config) -> Result<Broker, StartError> {
@@ -43,7 +43,7 @@ pub(crate) async fn start(config: &Config) -> Result<Broker, StartError> {
         ..rumqttd::Config::default()
     };
     let mut broker = rumqttd::Broker::new(settings);
-    // It blocks for ever, and reports what it cannot bind in its log only.
+    // It blocks forever, and reports addresses that it cannot bind in its log only.
     std::thread::Builder::new()
         .name("rumqttd".into())
         .spawn(move || {
@@ -76,7 +76,7 @@ fn settings(config: &Config, index: usize, listen: SocketAddr) -> ServerSettings
     }
 }
 
-/// It cannot say which port it got, so port 0 is made a real one here.
+/// Replaces port 0 by a free port, as the engine cannot report its port.
 fn free_port(address: SocketAddr) -> Result<SocketAddr, StartError> {
     let bound = TcpListener::bind(address).and_then(|listener| listener.local_addr());
     bound.map_err(|source| StartError::Bind { address, source })

@@ -1,4 +1,4 @@
-//! What every layer of a broker works with: its settings, counters, rules, retained messages and store.
+//! State shared by all layers of a broker: its settings, counters, rules, retained messages and store.
 
 use std::sync::{Arc, OnceLock};
 
@@ -30,37 +30,37 @@ use crate::turns::Turns;
 use crate::unserved::RegistryScans;
 use crate::wills::Wills;
 
-/// Connections that end in one round of the scheduler, each of which costs some ten microseconds: a few hundred together.
-/// Not fewer than are accepted in one, or sockets would gather.
+/// Connections that end per round of the scheduler, at about 10 µs each: a few hundred microseconds in total. At least
+/// as many as are accepted per round, or sockets would accumulate.
 const ENDINGS: usize = 16;
 
-/// Steps of TLS handshakes in one round of the scheduler, each of which costs up to a millisecond.
+/// Steps of TLS handshakes per round of the scheduler, each of which takes up to a millisecond.
 const TLS_STEPS: usize = 2;
 
-/// The ground below sessions, links and the router.
+/// State below sessions, links and the router.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) access: Access,
     pub(crate) bus: BusRoots,
     pub(crate) grants: Grants,
-    /// The rules of `config.queues`.
+    /// Rules of `config.queues`.
     queue_rules: Vec<(FilterList, QueueFull)>,
-    /// What is queued for the absent.
+    /// Budget of messages queued for absent sessions.
     pub(crate) absent: AbsentQueues,
     pub(crate) in_flight: InFlightBudget,
-    /// The filters of all sessions.
+    /// Budget of the filters of all sessions.
     pub(crate) filters: FilterBudget,
     pub(crate) retained: RwLock<Retained>,
-    /// How fast retained messages may grow.
+    /// Rate limit on the growth of retained messages.
     pub(crate) growth: Growth,
     pub(crate) memory: Memory,
     pub(crate) wills: Wills,
-    /// Looks through the registry for requests that nobody takes.
+    /// Rate limit on registry scans for requests that no subscriber serves.
     pub(crate) registry_scans: RegistryScans,
     pub(crate) store: Option<Store>,
     pub(crate) counters: Counters,
-    /// Read where a turn begins, and nowhere else.
+    /// Read at the beginning of a turn only.
     pub(crate) clock: Clock,
     pub(crate) random: Random,
     /// Becomes true when the broker stops.
@@ -69,11 +69,11 @@ pub(crate) struct Shared {
     pub(crate) guesses: Guesses,
     pub(crate) logins: Logins,
     pub(crate) log_lines: LogLines,
-    /// For connections that end.
+    /// Turns of connections that end.
     pub(crate) endings: Arc<Turns>,
-    /// For handshakes of TLS.
+    /// Turns of TLS handshakes.
     pub(crate) tls_turns: Arc<Turns>,
-    /// The TLS of each listener that has it, once they are bound.
+    /// TLS of each listener that has it, set once they are bound.
     pub(crate) tls_servers: OnceLock<Vec<Arc<ServerTls>>>,
 }
 
@@ -113,24 +113,24 @@ impl Shared {
         })
     }
 
-    /// What happens to a message on `topic` where a queue is full.
+    /// Returns what happens to a message on `topic` if a queue is full.
     pub(crate) fn queue_full(&self, topic: &str) -> QueueFull {
         let rule = self.queue_rules.iter().find(|(filter, _)| filter.matches(topic));
         rule.map_or(self.config.limits.queue_full, |(_, full)| *full)
     }
 
-    /// Whether another log line of this kind may be written now.
+    /// Checks whether another log line of this kind may be written now.
     pub(crate) fn may_log(&self, kind: &LineKind) -> bool {
         let limit = self.config.limits.log_lines_per_s;
         kind.admit(self.clock.now_ms(), limit, &self.counters.log_lines_left_out)
     }
 
-    /// Whether the log is to say that a client has met a limit: once for each.
+    /// Checks whether to log that a client has reached a limit: once per limit.
     pub(crate) fn may_log_limit(&self, logged: &mut Logged, met: Met) -> bool {
         logged.admit(met, || self.may_log(&self.log_lines.limits))
     }
 
-    /// What this broker does for the buses below its roots, as CONNACK says it to a client.
+    /// Returns the features of this broker for the buses below its roots, as announced in CONNACK.
     pub(crate) fn features(&self, principal: &Principal) -> &'static str {
         let acts_for = || !self.access.has_users() || self.access.may_act_for(principal, NOBODY);
         match (self.config.bus_roots.is_empty(), self.access.generation()) {
@@ -141,22 +141,23 @@ impl Shared {
         }
     }
 
-    /// Hands operations to the store; 0 where nothing is kept.
+    /// Puts operations into the store. Returns their ticket, 0 without a store.
     pub(crate) fn put(&self, ops: impl IntoIterator<Item = Op>, wake: Option<u64>) -> Ticket {
         self.store.as_ref().map_or(0, |store| store.put(ops, wake))
     }
 
-    /// The last ticket that is on disk.
+    /// Returns the last ticket that is on disk.
     pub(crate) fn durable(&self) -> Ticket {
         self.store.as_ref().map_or(Ticket::MAX, Store::durable)
     }
 
-    /// Why nothing new is kept on disk, for a Reason String; `None` while it is, or where nothing is kept at all.
+    /// Returns the Reason String for refusing to store anything new; `None` if the disk is healthy or there is no
+    /// store.
     pub(crate) fn disk_refusal(&self) -> Option<&'static str> {
         self.store.as_ref().and_then(|store| store.health().refusal())
     }
 
-    /// Seconds a session may outlive its connection.
+    /// Returns the maximum Session Expiry Interval, in seconds.
     pub(crate) fn max_session_expiry(&self) -> u32 {
         self.config.limits.session_expiry.as_secs().try_into().unwrap_or(u32::MAX)
     }

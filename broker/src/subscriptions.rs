@@ -1,4 +1,4 @@
-//! Who gets what: filters in a trie, one level of a topic a step.
+//! Subscription matching: filters in a trie with one node per level.
 
 mod groups;
 
@@ -16,49 +16,49 @@ pub(crate) use groups::{GroupLimits, TooManyGroups};
 
 type Members<S> = IndexMap<u64, Subscription<S>, hashbrown::DefaultHashBuilder>;
 
-/// Sessions that count as much as one node or one more filter of a session, as work that a publish makes: a batch for a
-/// hundred subscribers is to be written to each of them at once, or it costs them all more.
+/// Number of sessions that count as one step of routing, like one node or one further filter of a session: a batch for
+/// a hundred subscribers should be written to each of them at once, which is cheaper for all.
 const SESSIONS_A_STEP: usize = 16;
 
-/// Levels of filters taken away while the subscriptions are locked: a bound on how long a publisher waits.
+/// Maximum number of filter levels removed per lock of the subscriptions: bounds how long a publisher waits.
 const REMOVED_AT_ONCE: usize = 128;
 
-/// About how many bytes a subscription to `filter` takes, if no other one has a level in common with it.
+/// Returns the approximate number of bytes of a subscription to `filter`, if no other filter shares a level with it.
 pub(crate) fn subscription_bytes(filter: &str) -> usize {
-    // A node of the trie, with the smallest table of children.
+    // A node of the trie with the smallest table of children.
     const LEVEL: usize = 400;
     const SUBSCRIPTION: usize = 256;
     SUBSCRIPTION + 2 * filter.len() + LEVEL * topic::levels(filter)
 }
 
-/// Who subscribes: cheap to clone.
+/// A subscriber; cheap to clone.
 pub(crate) trait Subscriber: Clone {
-    /// Tells subscribers apart; never used twice.
+    /// Returns the unique key of the subscriber, which is never reused.
     fn key(&self) -> u64;
 
-    /// What it has to know of the broker to say how ready it is.
+    /// State of the broker that [`readiness`](Self::readiness) depends on.
     type Ground;
 
-    /// Whether a message at `qos` could be taken now.
+    /// Returns whether a message at `qos` could be taken now.
     fn readiness(&self, qos: QoS, ground: &Self::Ground) -> Readiness;
 }
 
-/// What a session may say of itself when a message is to be shared out.
+/// Readiness of a session for a message of a shared group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Readiness {
-    /// It would be sent at once.
+    /// The message would be sent at once.
     Ready,
-    /// It would wait in the queue.
+    /// The message would be queued.
     Waiting,
-    /// It would wait in the queue until its client comes back.
+    /// The message would be queued until the client returns.
     Away,
     /// The queue is full.
     Full,
-    /// Nothing can be delivered to it.
+    /// Nothing can be delivered to the session.
     Gone,
 }
 
-/// One session's subscription to one filter.
+/// Subscription of one session to one filter.
 #[derive(Clone, Debug)]
 pub(crate) struct Subscription<S> {
     pub(crate) subscriber: S,
@@ -67,41 +67,41 @@ pub(crate) struct Subscription<S> {
     pub(crate) identifier: Option<u32>,
 }
 
-/// One delivery that a publish asks for.
+/// One delivery that a publish requires.
 #[derive(Clone, Debug)]
 pub(crate) struct Target<S> {
     pub(crate) subscriber: S,
-    /// The highest of the matching subscriptions.
+    /// Highest QoS of the matching subscriptions.
     pub(crate) qos: QoS,
     pub(crate) retain_as_published: bool,
     pub(crate) identifiers: Vec<u32>,
-    /// The filter with its `$share/…/`, where it came by one.
+    /// The shared filter including `$share/…/`, if it matched by one.
     pub(crate) shared: Option<ByteString>,
-    /// How closely its filter names the topic; the closest of the matching subscriptions.
+    /// Highest specificity of the matching filters.
     pub(crate) named: Specificity,
 }
 
-/// How closely a filter names a topic that it matches: who looks on with `#` names no level of it, and who looks on with
-/// `+/call/#` none at its beginning. Ordered by the levels at the beginning, and of equals by all of them.
+/// Number of topic levels that a matching filter names: `#` names none of them, and `+/call/#` none of the leading
+/// ones. Ordered by the leading levels, then by all levels.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Specificity {
-    /// Levels before the first wildcard.
+    /// Number of levels before the first wildcard.
     pub(crate) leading: usize,
-    /// All levels that are no wildcards.
+    /// Number of all levels that are not wildcards.
     all: usize,
 }
 
 impl Specificity {
-    /// The same with another level that is named, behind so many.
+    /// Returns the specificity with one more named level, after `behind` levels.
     fn and_level(self, behind: usize) -> Self {
         Self { leading: self.leading + usize::from(self.leading == behind), all: self.all + 1 }
     }
 }
 
-/// How far into a topic a filter was followed.
+/// Position of a filter match within a topic.
 #[derive(Clone, Copy)]
 struct Walk {
-    /// Whether wildcards match here.
+    /// Whether wildcards match at this level.
     wildcards: bool,
     levels: usize,
     named: Specificity,
@@ -109,12 +109,13 @@ struct Walk {
 
 /// All subscriptions of all sessions.
 ///
-/// A publish costs one step a level, however many filters there are; empty branches are cut off at once.
+/// Matching a publish takes one step per topic level, however many filters there are. Empty branches are removed at
+/// once.
 #[derive(Debug)]
 pub(crate) struct Subscriptions<S> {
     root: Node<S>,
     count: usize,
-    /// How many have been made or replaced.
+    /// Number of subscriptions made or replaced so far.
     added: u64,
 }
 
@@ -122,16 +123,16 @@ pub(crate) struct Subscriptions<S> {
 struct Node<S> {
     children: HashMap<Box<str>, Node<S>>,
     plus: Option<Box<Node<S>>>,
-    /// Subscriptions that end in `#` behind this level.
+    /// Subscriptions that end in `#` after this level.
     all_below: Option<Box<Leaf<S>>>,
-    /// Subscriptions that end here.
+    /// Subscriptions that end at this level.
     here: Option<Box<Leaf<S>>>,
 }
 
 #[derive(Debug)]
 struct Leaf<S> {
     members: Members<S>,
-    /// Boxed, for few filters are shared.
+    /// Boxed, as few filters are shared.
     groups: Option<Box<Groups<S>>>,
 }
 
@@ -170,7 +171,7 @@ impl<S> Node<S> {
         &mut node.here
     }
 
-    /// Changes the leaf of a filter where there is one, and cuts off what that left empty.
+    /// Changes the leaf of a filter, if it exists, and removes branches that become empty.
     fn edit(&mut self, filter: Option<&str>, change: &mut impl FnMut(&mut Leaf<S>)) {
         let leaf = match filter.map(split_level) {
             None => &mut self.here,
@@ -205,8 +206,8 @@ impl<S> Node<S> {
         }
     }
 
-    /// Calls `each` with every leaf that the rest of a topic leads to, and with how closely its filters name the topic; how
-    /// many nodes were looked at.
+    /// Calls `each` with every leaf that the rest of a topic matches, and with the specificity of its filters. Returns
+    /// the number of nodes visited.
     fn for_each_match<'a>(
         &'a self,
         rest: Option<&str>,
@@ -236,7 +237,7 @@ impl<S> Node<S> {
 }
 
 impl<S: Subscriber> Subscriptions<S> {
-    /// How many there are.
+    /// Returns the number of subscriptions.
     pub(crate) fn count(&self) -> usize {
         self.count
     }
@@ -245,7 +246,7 @@ impl<S: Subscriber> Subscriptions<S> {
     ///
     /// # Errors
     ///
-    /// A new group, or a session's membership of another one, above `limits`.
+    /// A new group, or another group membership of the session, would exceed `limits`.
     pub(crate) fn insert(
         &mut self,
         filter: &ByteString,
@@ -260,7 +261,7 @@ impl<S: Subscriber> Subscriptions<S> {
             Some(None) => false,
             Some(Some(shared)) => {
                 let leaf = self.root.leaf(shared.filter).get_or_insert_default();
-                // What is refused leaves nothing empty behind: a group is refused only where there are others.
+                // A refusal leaves no empty group behind: a group is refused only if there are others.
                 leaf.groups.get_or_insert_default().insert(filter, subscription, limits)?
             }
         };
@@ -269,13 +270,13 @@ impl<S: Subscriber> Subscriptions<S> {
         Ok(())
     }
 
-    /// How many subscriptions have been made or replaced since the beginning: the same number means that nobody has
-    /// subscribed in between.
+    /// Returns the number of subscriptions made or replaced since the start: an equal number later means that no
+    /// session has subscribed in between.
     pub(crate) fn added(&self) -> u64 {
         self.added
     }
 
-    /// Takes a session's subscription to a filter away.
+    /// Removes a session's subscription to a filter.
     pub(crate) fn remove(&mut self, filter: &str, key: u64) {
         let mut removed = false;
         match topic::shared(filter) {
@@ -294,7 +295,8 @@ impl<S: Subscriber> Subscriptions<S> {
         self.count -= usize::from(removed);
     }
 
-    /// Takes some of a session's subscriptions away; the rest stays in `filters`. Returns what was taken.
+    /// Removes some of a session's subscriptions; the rest stays in `filters`. Returns the number and bytes of those
+    /// removed.
     pub(crate) fn remove_some(&mut self, filters: &mut impl Iterator<Item = ByteString>, key: u64) -> Amount {
         let (mut levels, mut removed) = (0, Amount::default());
         while levels < REMOVED_AT_ONCE
@@ -308,9 +310,9 @@ impl<S: Subscriber> Subscriptions<S> {
         removed
     }
 
-    /// Everyone a message on `topic` from the session `publisher` goes to: each session once, at the highest
-    /// QoS of its filters and with all their identifiers (MQTT 5, 3.3.4), and one member of each shared group. Returns how
-    /// much there was to be looked at, in steps of about the same work.
+    /// Collects all deliveries of a message on `topic` from the session `publisher`: each subscriber once, at the
+    /// highest QoS of its filters and with all their identifiers (MQTT 5, 3.3.4), and one member of each shared group.
+    /// Returns the work done, in steps of about equal cost.
     pub(crate) fn targets(
         &self,
         topic: &str,
@@ -337,8 +339,8 @@ impl<S: Subscriber> Subscriptions<S> {
         }
         let sessions = targets.len() - start;
         steps += found - sessions + sessions / SESSIONS_A_STEP;
-        // Behind the merge, for each group gets a delivery of its own. Found once more instead of being remembered: most
-        // messages go to no group, and a list of leaves would cost each of them an allocation.
+        // After the merge, as each group gets a delivery of its own. The trie is walked again instead of remembering
+        // the leaves: most messages match no group, and a list of leaves would cost each of them an allocation.
         if has_groups {
             let mut asked = 0;
             steps += self.for_each_match(topic, |leaf, named| {
@@ -355,15 +357,15 @@ impl<S: Subscriber> Subscriptions<S> {
         steps
     }
 
-    /// Calls `each` with every leaf whose filters match a topic (MQTT 5, 4.7); how many nodes were looked at.
+    /// Calls `each` with every leaf whose filters match a topic (MQTT 5, 4.7). Returns the number of nodes visited.
     fn for_each_match<'a>(&'a self, topic: &str, mut each: impl FnMut(&'a Leaf<S>, Specificity)) -> usize {
         // A wildcard at the first level does not match topics that begin with $ [MQTT-4.7.2-1].
         let walk = Walk { wildcards: !topic.starts_with('$'), levels: 0, named: Specificity::default() };
         self.root.for_each_match(Some(topic), walk, &mut each)
     }
 
-    /// A member of a shared group, for a message that another member left behind; and whether it has no room, nor has any
-    /// other.
+    /// Returns a member of a shared group for a message that another member left behind, and whether neither that
+    /// member nor any other has room.
     pub(crate) fn another(
         &self,
         filter: &ByteString,
@@ -394,7 +396,7 @@ impl<S: Subscriber> Target<S> {
     }
 }
 
-/// One target a session, from `start` on.
+/// Merges the targets from `start` on, so that there is one per session.
 fn merge<S: Subscriber>(targets: &mut Vec<Target<S>>, start: usize) {
     targets[start..].sort_by_key(|t| t.subscriber.key());
     let mut kept = start;

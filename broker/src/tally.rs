@@ -1,32 +1,32 @@
-//! What sessions hold of budgets that change with messages: counted for all and for each owner without a lock.
+//! Lock-free accounting of budgets that change with each message, in total and per owner.
 //!
-//! The rule is that of [`holdings`](crate::holdings): an owner gets more only while it holds less than twice as much as is
-//! free. But where others hold so much that this is little, an equal part of all is an owner's in any case, with one more
-//! part for whoever comes new.
+//! The rule is that of [`holdings`](crate::holdings): an owner gets more only while it holds less than twice as much as
+//! is free. But each owner may always have an equal part of the limit, with one more part reserved for a new owner,
+//! even if others hold so much that the rule would allow less.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Messages, and bytes of them.
+/// A number of messages and their bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Held {
     pub(crate) messages: usize,
     pub(crate) bytes: usize,
 }
 
-/// What the sessions of one owner hold, or all sessions.
+/// Amount held by the sessions of one owner, or by all sessions.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
-    /// Those that hold anything.
+    /// Number of sessions that hold anything.
     sessions: AtomicUsize,
     messages: AtomicUsize,
     bytes: AtomicUsize,
 }
 
-/// What all sessions hold of one budget.
+/// Amount that all sessions hold of one budget.
 #[derive(Debug, Default)]
 pub(crate) struct Total {
     all: Tally,
-    /// Owners that hold anything.
+    /// Number of owners that hold anything.
     owners: AtomicUsize,
 }
 
@@ -41,13 +41,13 @@ impl Tally {
         Held { messages: self.messages.load(Ordering::Relaxed), bytes: self.bytes.load(Ordering::Relaxed) }
     }
 
-    /// Sessions that hold anything, at least 1.
+    /// Returns the number of sessions that hold anything, at least 1.
     pub(crate) fn sessions(&self) -> usize {
         self.sessions.load(Ordering::Relaxed).max(1)
     }
 
-    /// A session held `from` and holds `to` now. Returns by how many more (or fewer, wrapping) this one, 0 or 1, holds
-    /// anything.
+    /// Notes that a session held `from` and holds `to` now. Returns the change in the number of tallies (0 or 1 for
+    /// this one) that hold anything: 0, 1, or -1 wrapped around.
     fn change(&self, from: Held, to: Held) -> usize {
         add(&self.messages, from.messages, to.messages);
         add(&self.bytes, from.bytes, to.bytes);
@@ -56,13 +56,13 @@ impl Tally {
             return 0;
         }
         let sessions = self.sessions.fetch_add(after.wrapping_sub(before), Ordering::Relaxed);
-        // The first session of all, or the last one.
+        // True for the first session to hold anything, and for the last one to stop.
         if sessions == before { after.wrapping_sub(before) } else { 0 }
     }
 }
 
 impl Total {
-    /// A session of the owner whose tally is `own` held `from` and holds `to` now.
+    /// Notes that a session of the owner whose tally is `own` held `from` and holds `to` now.
     pub(crate) fn change(&self, own: Option<&Tally>, from: Held, to: Held) {
         if from == to {
             return;
@@ -74,15 +74,15 @@ impl Total {
         }
     }
 
-    /// What all sessions hold.
+    /// Returns the tally of all sessions.
     pub(crate) fn all(&self) -> &Tally {
         &self.all
     }
 
-    /// What the owner whose tally is `own` may hold, where all may hold `limit`.
+    /// Returns what the owner whose tally is `own` may hold, if all together may hold `limit`.
     pub(crate) fn share(&self, own: &Tally, limit: Held) -> Held {
         let (own, all) = (own.held(), self.all.held());
-        // The owner's own part, where it is not among those that hold anything yet, and one for a newcomer.
+        // One part for the owner itself if it holds nothing yet, and one for a new owner.
         let parts = self.owners.load(Ordering::Relaxed).saturating_add(1 + usize::from(own.is_nothing()));
         let share = |own: usize, all: usize, limit: usize| {
             let others = all.saturating_sub(own);

@@ -10,10 +10,10 @@ use tokio::sync::oneshot;
 
 use crate::{Broker, Config, LocalCredentials, Reloader, StartError};
 
-/// A broker with a thread and a runtime of its own: whatever else the process does, however long it takes, does not
-/// hold the broker up.
+/// A broker with its own thread and runtime: it is not delayed by anything else in the process, however long that
+/// takes.
 ///
-/// Dropping it stops the broker without telling its clients; [`shutdown`](Self::shutdown) tells them.
+/// Dropping it stops the broker without a DISCONNECT to its clients; [`shutdown`](Self::shutdown) sends one.
 #[derive(Debug)]
 pub struct BrokerThread {
     addresses: Vec<SocketAddr>,
@@ -25,7 +25,7 @@ pub struct BrokerThread {
 }
 
 impl BrokerThread {
-    /// Starts a thread and, on it, a broker: see [`Broker::start`]. Cancelled, it stops the broker.
+    /// Starts a thread and, on it, a broker: see [`Broker::start`]. If cancelled, the broker is stopped.
     ///
     /// # Errors
     ///
@@ -40,30 +40,30 @@ impl BrokerThread {
         }
     }
 
-    /// See [`Broker::addresses`].
+    /// Returns the addresses of the TCP listeners: see [`Broker::addresses`].
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
     }
 
-    /// See [`Broker::damaged`].
+    /// Returns the path of a damaged database: see [`Broker::damaged`].
     pub fn damaged(&self) -> Option<&Path> {
         self.damaged.as_deref()
     }
 
-    /// See [`Broker::local_credentials`].
+    /// Returns credentials for this process: see [`Broker::local_credentials`].
     pub fn local_credentials(&self) -> Option<LocalCredentials> {
         self.local_credentials.clone()
     }
 
-    /// See [`Broker::reloader`].
+    /// Returns a handle that rereads the configuration file: see [`Broker::reloader`].
     pub fn reloader(&self) -> Option<Reloader> {
         self.reloader.clone()
     }
 
-    /// See [`Broker::shutdown`]. Cancelled, the broker stops all the same.
+    /// Stops the broker gracefully: see [`Broker::shutdown`]. If cancelled, the broker stops all the same.
     pub async fn shutdown(self) {
         if self.stop.send(()).is_ok() {
-            // An error says that the thread is over, too.
+            // An error means that the thread has ended, too.
             let _ = self.ended.await;
         }
     }
@@ -77,7 +77,7 @@ fn run(config: Config, started: oneshot::Sender<Result<BrokerThread, StartError>
             return;
         }
     };
-    // Dropped last: with it, whoever waits knows that nothing of the broker is left.
+    // Dropped last: the waiting task then knows that nothing of the broker is left.
     let (end, ended) = oneshot::channel::<()>();
     runtime.block_on(async {
         let broker = match Broker::start(config).await {

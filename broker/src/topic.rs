@@ -1,56 +1,58 @@
-//! Topics and topic filters as the broker takes them: within its limit of levels, and shared (MQTT 5, 4.7 and 4.8.2).
+//! Topics and topic filters as accepted by the broker: limited in levels, and shared filters (MQTT 5, 4.7 and 4.8.2).
 
 use bytestring::ByteString;
 use rantai_topics::{is_filter, is_topic, matches, split_level};
 
-/// Whether `name` may be published to: a topic of at most `levels` levels.
+/// Checks whether `name` is a valid topic name of at most `levels` levels.
 pub(crate) fn valid_name(name: &str, levels: usize) -> bool {
     is_topic(name) && within(name, levels)
 }
 
-/// Whether `filter`, without any `$share/…/`, may be subscribed to: a filter of at most `levels` levels.
+/// Checks whether `filter`, without any `$share/…/`, is a valid filter of at most `levels` levels.
 pub(crate) fn valid_filter(filter: &str, levels: usize) -> bool {
     is_filter(filter) && within(filter, levels)
 }
 
-/// How many levels a topic or filter has.
+/// Returns the number of levels of a topic or filter.
 pub(crate) fn levels(text: &str) -> usize {
     1 + text.bytes().filter(|&byte| byte == b'/').count()
 }
 
-/// Whether a text has at most `levels` levels, which a text shorter than that always has.
+/// Checks whether a text has at most `levels` levels, which is always so if it is shorter than that.
 fn within(text: &str, levels: usize) -> bool {
     text.len() < levels || self::levels(text) <= levels
 }
 
-/// Whether clients may publish to this topic, though it begins with `$`: bridges say on `$SYS/broker/connection/NAME/state`,
-/// by a will, whether they are connected. A bridge of MQTT 5 looks like any other client, so all clients may.
+/// Checks whether clients may publish to this topic although it begins with `$`: bridges announce on
+/// `$SYS/broker/connection/NAME/state`, by a will, whether they are connected. A bridge of MQTT 5 looks like any other
+/// client, so all clients may.
 pub(crate) fn is_bridge_state(topic: &str) -> bool {
     let name = topic.strip_prefix("$SYS/broker/connection/").and_then(|rest| rest.strip_suffix("/state"));
     name.is_some_and(|name| !name.contains('/'))
 }
 
-/// Whether this is the topic on which the bridge with this client id says whether it is connected: whoever is let in with the
-/// id may publish there.
+/// Checks whether this is the topic on which the bridge with this client id announces whether it is connected: any
+/// client admitted with the id may publish there.
 pub fn is_state_of_bridge(topic: &str, client_id: &str) -> bool {
     is_bridge_state(topic)
         && topic.strip_prefix("$SYS/broker/connection/").and_then(|rest| rest.strip_suffix("/state"))
             == Some(client_id)
 }
 
-/// Whether only the broker publishes to this topic: what it says there is neither counted, refused nor kept on disk.
+/// Checks whether only the broker publishes to this topic: its values are neither counted, refused nor stored.
 pub(crate) fn is_own_value(topic: &str) -> bool {
     topic.starts_with("$SYS/") && !is_bridge_state(topic)
 }
 
-/// A filter of the form `$share/{name}/{filter}` taken apart (MQTT 5, 4.8.2).
+/// A parsed filter of the form `$share/{name}/{filter}` (MQTT 5, 4.8.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Shared<'a> {
     pub(crate) name: &'a str,
     pub(crate) filter: &'a str,
 }
 
-/// Takes a shared filter apart; `Some(None)` where it begins with `$share/` and is not well formed.
+/// Parses a shared filter; `None` if it is not shared, and `Some(None)` if it begins with `$share/` and is not well
+/// formed.
 #[expect(clippy::option_option, reason = "not shared, not well formed, or both")]
 pub(crate) fn shared(filter: &str) -> Option<Option<Shared<'_>>> {
     let rest = filter.strip_prefix("$share/")?;
@@ -61,7 +63,7 @@ pub(crate) fn shared(filter: &str) -> Option<Option<Shared<'_>>> {
     }))
 }
 
-/// Topics, as a list of filters.
+/// A set of topics, as a list of filters.
 #[derive(Debug, Default)]
 pub(crate) struct FilterList(Vec<ByteString>);
 

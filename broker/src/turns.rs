@@ -1,4 +1,4 @@
-//! Work that thousands of tasks may want to do at once, spread over rounds of the scheduler.
+//! Spreading of work that thousands of tasks may want to do at once over rounds of the scheduler.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::Semaphore;
 use tokio::task::yield_now;
 
-/// Admits so many tasks in each round of the scheduler, in the order in which they come. Whatever else is ready runs between
-/// two rounds: it waits for that many tasks, and not for all.
+/// Admits a number of tasks per round of the scheduler, first come, first served. Other tasks run between two rounds:
+/// they wait for that number of tasks, and not for all.
 #[derive(Debug)]
 pub(crate) struct Turns {
     places: Semaphore,
     at_once: usize,
-    /// A task is giving places back.
+    /// Whether a task is running that releases the places.
     renewing: AtomicBool,
 }
 
@@ -21,7 +21,7 @@ impl Turns {
         Arc::new(Self { places: Semaphore::new(at_once), at_once, renewing: AtomicBool::new(false) })
     }
 
-    /// Waits until it is the caller's turn, which lasts until it awaits something else. Cancelled, it takes no turn.
+    /// Waits for the caller's turn, which lasts until it awaits something else. If cancelled, no turn is taken.
     pub(crate) async fn take(self: &Arc<Self>) {
         self.places.acquire().await.expect("the semaphore is never closed").forget();
         if !self.renewing.swap(true, Ordering::AcqRel) {
@@ -29,7 +29,7 @@ impl Turns {
         }
     }
 
-    /// Makes all places free again, round after round, until none is taken.
+    /// Releases all places, round after round, until none is taken.
     async fn renew(self: Arc<Self>) {
         loop {
             yield_now().await;
@@ -39,14 +39,14 @@ impl Turns {
                 continue;
             }
             self.renewing.store(false, Ordering::SeqCst);
-            // One that was taken just before saw this task and began no other.
+            // A place taken just before did not spawn another task, as it saw this one running.
             if self.taken() == 0 || self.renewing.swap(true, Ordering::SeqCst) {
                 return;
             }
         }
     }
 
-    /// How many turns of this round are taken; all of them while tasks wait.
+    /// Returns the number of places taken in this round; all of them while tasks wait.
     fn taken(&self) -> usize {
         self.at_once.saturating_sub(self.places.available_permits())
     }

@@ -1,4 +1,4 @@
-//! Listening on a unix socket.
+//! Listening on a Unix socket.
 
 use std::fs::{self, Metadata, Permissions};
 use std::io::{self, ErrorKind};
@@ -11,12 +11,12 @@ use std::time::Duration;
 use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::net::{UnixListener, UnixStream};
 
-/// Connections the system holds until they are accepted.
+/// Number of connections that the system queues until they are accepted.
 const BACKLOG: i32 = 1_024;
 /// Longer than another program takes between binding a socket and listening on it.
 const BEFORE_LISTENING: Duration = Duration::from_millis(100);
 
-/// A unix socket that accepts. Its file is removed when this is dropped, unless another one has taken its place.
+/// A listening Unix socket. Its file is removed on drop, unless another file has replaced it.
 #[derive(Debug)]
 pub(crate) struct UnixEndpoint {
     listener: UnixListener,
@@ -24,7 +24,7 @@ pub(crate) struct UnixEndpoint {
     file: FileId,
 }
 
-/// Tells a file from others, whatever their names, for as long as it is open.
+/// Identity of a file, whatever its names, as long as it is open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct FileId {
     device: u64,
@@ -38,12 +38,12 @@ impl From<&Metadata> for FileId {
 }
 
 impl UnixEndpoint {
-    /// Binds the socket, with these permissions of its file before anybody can connect. A socket that nobody listens on any
-    /// more is replaced.
+    /// Binds the socket, and sets the permissions of its file before any client can connect. A socket on which no
+    /// process listens any more is replaced.
     ///
     /// # Errors
     ///
-    /// Anything else is at the path, which stays as it is; or the system refuses the socket.
+    /// Another file exists at the path, which stays unchanged; or the system refuses the socket.
     pub(crate) fn bind(path: &Path, mode: Option<u32>) -> io::Result<Self> {
         let address = SockAddr::unix(path)?;
         remove_left_over(path, &address)?;
@@ -55,7 +55,7 @@ impl UnixEndpoint {
             _ => error,
         })?;
         let file = FileId::from(&fs::symlink_metadata(path)?);
-        // Who connects before the socket listens is refused, whatever the permissions are.
+        // Clients that connect before the socket listens are refused, whatever the permissions are.
         if let Some(mode) = mode
             && let Err(error) = fs::set_permissions(path, Permissions::from_mode(mode))
         {
@@ -67,12 +67,12 @@ impl UnixEndpoint {
         Ok(Self { listener, path: path.to_owned(), file })
     }
 
-    /// Whether its file is the one of this name.
+    /// Checks whether `path` is its file.
     pub(crate) fn is_at(&self, path: &Path) -> bool {
         fs::symlink_metadata(path).is_ok_and(|about| FileId::from(&about) == self.file)
     }
 
-    /// The next client, and what stands for its address.
+    /// Accepts the next client. Returns its stream and a substitute for its address.
     pub(crate) async fn accept(&self) -> io::Result<(UnixStream, SocketAddr)> {
         let (stream, _) = self.listener.accept().await?;
         let user = stream.peer_cred()?.uid();
@@ -82,23 +82,23 @@ impl UnixEndpoint {
 
 impl Drop for UnixEndpoint {
     fn drop(&mut self) {
-        // The listener is still open, so that no other file can have its number.
+        // The listener is still open, so that no other file can have the same inode number.
         remove(&self.path, self.file);
     }
 }
 
-/// Removes a file, and not another one that has taken its place.
+/// Removes a file, unless another one has replaced it.
 fn remove(path: &Path, file: FileId) {
     if fs::symlink_metadata(path).is_ok_and(|about| FileId::from(&about) == file) {
         let _ = fs::remove_file(path);
     }
 }
 
-/// Makes room at `path` where a socket is in the way that nobody listens on.
+/// Removes a socket at `path` on which no process listens.
 ///
 /// # Errors
 ///
-/// Something else is there.
+/// Something else exists at the path.
 fn remove_left_over(path: &Path, address: &SockAddr) -> io::Result<()> {
     let taken = |what: &str| Err(say(ErrorKind::AddrInUse, what));
     let about = match fs::symlink_metadata(path) {
@@ -115,14 +115,14 @@ fn remove_left_over(path: &Path, address: &SockAddr) -> io::Result<()> {
     if !kind.is_socket() {
         return taken("there is a file that is no socket; remove it, or name another one");
     }
-    // A program that is about to listen refuses, too.
+    // A program that has bound its socket and is about to listen refuses connections, too.
     for pause in [BEFORE_LISTENING, Duration::ZERO] {
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-        // Otherwise it waits for room among the connections that a program is to accept.
+        // A blocking connect would wait for space in the accept queue of the other program.
         socket.set_nonblocking(true)?;
         match socket.connect(address) {
             Err(error) if error.kind() == ErrorKind::ConnectionRefused => sleep(pause),
-            // Somebody has removed it meanwhile.
+            // Another process has removed it meanwhile.
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
             Err(error) if error.kind() == ErrorKind::PermissionDenied => {
                 return taken("there is a socket of another user; remove it, or name another file");
@@ -146,8 +146,8 @@ fn say(kind: ErrorKind, text: &str) -> io::Error {
     io::Error::new(kind, text)
 }
 
-/// What stands for the address of a client of this user of the system, in limits and in the log: an IPv6 network of 64 bits
-/// for each, in `100::/32`, where no network has its addresses.
+/// Returns the substitute for the address of a client with this user id, for limits and the log: an IPv6 network of 64
+/// bits per user in `100::/32`, where no real network has its addresses.
 fn address_of(user: u32) -> SocketAddr {
     let (high, low) = ((user >> 16) as u16, user as u16);
     SocketAddr::from((Ipv6Addr::new(0x100, 0, high, low, 0, 0, 0, 0), 0))
@@ -200,7 +200,7 @@ mod tests {
         told("a folder");
         fs::remove_dir(&path).expect("removed");
 
-        // Of a socket that nobody listens on: what it points to is not ours to remove.
+        // The link's target is a socket on which no process listens: it is not ours to remove.
         let target = folder.path().join("target.sock");
         drop(BlockingListener::bind(&target).expect("bound"));
         std::os::unix::fs::symlink(&target, &path).expect("a link");
@@ -213,7 +213,7 @@ mod tests {
         drop(datagrams);
         fs::remove_file(&path).expect("removed");
 
-        // With no room for another connection, for which a blocking connect would wait.
+        // With a full accept queue, for which a blocking connect would wait.
         let full = Socket::new(Domain::UNIX, Type::STREAM, None).expect("a socket");
         full.bind(&SockAddr::unix(&path).expect("a path")).expect("bound");
         full.listen(0).expect("it listens");

@@ -1,4 +1,4 @@
-//! What all wills together take, and whether there is room for another.
+//! Memory of all wills, and its limit.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use crate::codec::Will;
 use crate::owner::Owner;
 
-/// All wills that are kept.
+/// Number and size of all wills that are held.
 #[derive(Debug, Default)]
 pub(crate) struct Wills(Arc<Total>);
 
@@ -17,19 +17,19 @@ struct Total {
     bytes: AtomicUsize,
 }
 
-/// A will that is kept, and counted until it is dropped.
+/// A will that is held; it counts until it is dropped.
 #[derive(Debug)]
 pub(crate) struct HeldWill {
     will: Will,
     bytes: usize,
-    /// Who it counts for once it is published, if it is retained.
+    /// Owner that the message counts against once it is published, if it is retained.
     owner: Option<Arc<Owner>>,
     total: Arc<Total>,
 }
 
 impl Wills {
-    /// Whether a will would be too much in place of one of `replaced` bytes. One below an equal share of `limit` never is:
-    /// wills of others cannot keep an honest client out.
+    /// Checks whether a will would exceed `limit` in place of one of `replaced` bytes. A will below an equal share of
+    /// `limit` never does: the wills of others cannot keep a well-behaved client out.
     pub(crate) fn are_full_for(&self, will: &Will, replaced: Option<usize>, limit: usize) -> bool {
         let (size, total) = (size(will), &*self.0);
         let count = total.count.load(Ordering::Relaxed) + usize::from(replaced.is_none());
@@ -50,7 +50,7 @@ impl Wills {
 }
 
 impl HeldWill {
-    /// Bytes that it counts for.
+    /// Returns the number of bytes that the will counts for.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }

@@ -1,4 +1,4 @@
-//! Decisions that are kept: most clients use few topics.
+//! Cache of access decisions: most clients use few topics.
 
 use bytestring::ByteString;
 use hashbrown::DefaultHashBuilder;
@@ -6,12 +6,12 @@ use indexmap::IndexMap;
 
 use super::{Allowed, Denial};
 
-/// Topics of one client whose decisions are kept.
+/// Maximum number of cached decisions per client.
 const KEPT: usize = 32;
-/// Bytes of a topic whose decision is kept.
+/// Maximum length of a topic whose decision is cached, in bytes.
 const LONGEST_KEPT: usize = 256;
 
-/// What was decided about topics, by one generation of rules. Nothing is allocated before the first decision.
+/// Cached decisions about topics, by one generation of rules. Allocates nothing before the first decision.
 #[derive(Debug, Default)]
 pub(crate) struct Decisions(Option<Box<Kept>>);
 
@@ -19,12 +19,12 @@ pub(crate) struct Decisions(Option<Box<Kept>>);
 struct Kept {
     generation: u64,
     by_topic: IndexMap<ByteString, Result<Allowed, Denial>, DefaultHashBuilder>,
-    /// Where the topic asked about last stands: it is compared before anything is hashed.
+    /// Index of the last topic looked up: it is compared before anything is hashed.
     last: usize,
 }
 
 impl Decisions {
-    /// What was decided about `topic` by the rules of `generation`, or what `decide` says now.
+    /// Returns the decision about `topic` by the rules of `generation`: a cached one, or that of `decide`.
     pub(crate) fn of(
         &mut self,
         generation: u64,

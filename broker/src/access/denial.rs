@@ -1,25 +1,25 @@
-//! What is decided about an action.
+//! Decisions about actions.
 
 use std::sync::Arc;
 
 use crate::codec::{REASON_STRING_BYTES, Reason};
 
-/// How far an action is allowed.
+/// Extent to which an action is allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Allowed {
     Yes,
-    /// A subscription that is wider than what the client may read: each topic is asked about before it is sent.
+    /// A subscription that is wider than the client's read rights: each topic is checked before a message is sent.
     AtDelivery,
-    /// A reply, as far as there is a request for it.
+    /// A reply, if there is a request for it.
     WithReplyGrant,
 }
 
-/// Why an action is refused.
+/// Refusal of an action.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Denial {
-    /// What the client is told.
+    /// Reason code for the client.
     pub(crate) reason: Reason,
-    /// A Reason String: which rule decides, and what to do. Has texts of the client in it.
+    /// Reason String: the rule that decides, and what to do. Contains texts of the client.
     pub(crate) text: Arc<str>,
 }
 
@@ -39,7 +39,7 @@ impl From<Reason> for Denial {
     }
 }
 
-/// As much of a text as a Reason String may have: a client may write a topic of 64 KiB into it.
+/// Cuts a text to the length of a Reason String: a client may cause a topic of 64 KiB in it.
 fn cut(text: &str) -> &str {
     &text[..text.floor_char_boundary(REASON_STRING_BYTES)]
 }

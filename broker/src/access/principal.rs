@@ -1,47 +1,46 @@
-//! Who a client is, and what it wants to do.
+//! Principals (identities of clients) and actions.
 
 use bytestring::ByteString;
 
 use crate::caller::NOBODY;
 
-/// The user name of connections from the broker's own process, also in the records of their sessions.
+/// User name of connections from the broker's own process, also used in the records of their sessions.
 pub(crate) const LOCAL_USER: &str = "$local";
 
-/// Who a client is: made once, at CONNECT, and carried by its session and by everything it publishes, its will
-/// included.
+/// Identity of a client: created once at CONNECT, and carried by its session and everything it publishes, including its
+/// will.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Principal {
-    /// The user it logged in as; none for a client that did not, and for the broker's own process.
+    /// User that the client has logged in as; `None` for an anonymous client and for the broker's own process.
     pub(crate) user: Option<ByteString>,
-    /// Whether it is the broker's own process, which may do everything and acts for everybody.
+    /// Whether this is the broker's own process, which may do everything and acts for everyone.
     pub(crate) local: bool,
-    /// Nobody has checked the user name: without users any name is taken for what it says. It counts for nothing once
-    /// there are rules.
+    /// Whether the user name was not verified: without users any name is accepted. It is ignored once there are rules.
     pub(crate) claimed: bool,
 }
 
 impl Principal {
-    /// Whoever has logged in as a user.
+    /// Returns the principal of a client that has logged in as a user.
     pub(crate) fn of_user(user: ByteString) -> Self {
         Self { user: Some(user), ..Self::default() }
     }
 
-    /// The user that it is; none where nobody has checked the name.
+    /// Returns the user name; `None` if it was not verified.
     pub(crate) fn checked_user(&self) -> Option<&str> {
         self.caller().map(|user| &**user)
     }
 
-    /// The user that its messages are from; none where nobody has checked the name.
+    /// Returns the user that its messages come from; `None` if the name was not verified.
     pub(crate) fn caller(&self) -> Option<&ByteString> {
         self.user.as_ref().filter(|_| !self.claimed)
     }
 
-    /// What it would send as the `caller` of its own messages.
+    /// Returns the `caller` that it would send with its own messages.
     pub(crate) fn caller_or_nobody(&self) -> &str {
         self.checked_user().unwrap_or(NOBODY)
     }
 
-    /// The name in the record of a session; none for nobody.
+    /// Returns the name for the record of a session; `None` for an anonymous client.
     pub(crate) fn recorded(&self) -> Option<ByteString> {
         if self.local {
             return Some(ByteString::from_static(LOCAL_USER));
@@ -49,26 +48,26 @@ impl Principal {
         self.user.clone().filter(|_| !self.claimed)
     }
 
-    /// From the record of a session. One that was written without a user is nobody's.
+    /// Creates the principal of a session's record. A record without a user belongs to an anonymous client.
     pub(crate) fn of_record(user: Option<ByteString>) -> Self {
         let local = user.as_deref() == Some(LOCAL_USER);
         Self { user: user.filter(|_| !local), local, claimed: false }
     }
 
-    /// Its user name for a log line.
+    /// Returns the user name for a log line.
     pub(crate) fn name(&self) -> &str {
         self.user.as_deref().unwrap_or("-")
     }
 }
 
-/// What a client wants to do with a topic or a filter.
+/// Action on a topic or a filter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
-    /// Publish to a topic, now or by its will.
+    /// Publish to a topic, now or by a will.
     Publish,
-    /// Subscribe to a filter, now or by a session that was kept on disk.
+    /// Subscribe to a filter, now or by a session restored from disk.
     Subscribe,
-    /// Get a message on a topic that it has subscribed to.
+    /// Receive a message on a topic that the client has subscribed to.
     Receive,
     /// Ask for a reply on a topic.
     ReplyTo,

@@ -1,4 +1,4 @@
-//! Users and rules of one configuration.
+//! Users and access rules of one configuration.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -13,17 +13,17 @@ use crate::control;
 use crate::peer::Identity;
 use crate::topic::{is_bridge_state, is_state_of_bridge};
 
-/// Who may log in, and who may do what.
+/// Users who may log in, and their rights.
 #[derive(Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a setting of its own")]
 pub(super) struct Rules {
     anonymous: bool,
-    /// Whether a listener lets clients without a user name in.
+    /// Whether clients without a user name are admitted by at least one listener.
     anonymous_somewhere: bool,
-    /// Whether a listener takes client certificates.
+    /// Whether at least one listener accepts client certificates.
     certified_somewhere: bool,
     users: HashMap<ByteString, Arc<Principal>>,
-    /// `None`: everything is allowed.
+    /// Table of rules; `None` if everything is allowed.
     table: Option<Arc<Table>>,
     hardened: bool,
 }
@@ -52,7 +52,7 @@ impl Rules {
         self.users.keys().map(|name| &**name)
     }
 
-    /// The kind of protection that holds now and that a configuration has not at all; none where it has all kinds.
+    /// Returns a kind of protection that is in effect and that a configuration lacks entirely; `None` if it lacks none.
     pub(super) fn lost_with(&self, config: &Config) -> Option<&'static str> {
         match () {
             () if self.has_users() && config.users.is_empty() => Some("users"),
@@ -62,8 +62,8 @@ impl Rules {
         }
     }
 
-    /// Takes over the principals of users whose passwords have not changed: what logged in before is told from the others
-    /// by them.
+    /// Takes over the principals of users whose passwords have not changed: by their identity clients that logged in
+    /// before are recognized.
     pub(super) fn keep_logins(&mut self, earlier: &Self, changed: &HashSet<String>) {
         for (name, principal) in &mut self.users {
             if let Some(same) = earlier.users.get(name)
@@ -74,7 +74,7 @@ impl Rules {
         }
     }
 
-    /// Whether a principal is the one that its user logs in as now.
+    /// Checks whether a principal is the current one of its user.
     pub(super) fn is_logged_in(&self, principal: &Arc<Principal>) -> bool {
         let current = principal.checked_user().and_then(|user| self.users.get(user));
         self.knows(principal) && current.is_none_or(|current| Arc::ptr_eq(current, principal))
@@ -92,7 +92,7 @@ impl Rules {
         self.table.as_deref()
     }
 
-    /// Never 0 where there is a table.
+    /// Returns the generation of the table; never 0 if there is one.
     pub(super) fn generation(&self) -> u64 {
         self.table().map_or(0, Table::generation)
     }
@@ -104,7 +104,7 @@ impl Rules {
     pub(super) fn knows(&self, principal: &Principal) -> bool {
         match &principal.user {
             Some(_) if principal.claimed => self.users.is_empty() && self.anonymous && self.table.is_none(),
-            // Client certificates name users where there is no list of them.
+            // Client certificates name users even if none are configured.
             Some(user) => self.users.contains_key(user) || self.users.is_empty() && self.certified_somewhere,
             None => principal.local || self.anonymous_somewhere,
         }
@@ -137,7 +137,7 @@ impl Rules {
                 format!("refused: the broker has no user {user}; add one to its users or password file");
             return Err(Denial::not_authorized(&text));
         }
-        // Without its will there would be no bridge, and no rule of a bus speaks of it.
+        // A bridge cannot do without its will, and no rule of a bus mentions it.
         if action == Action::Publish && is_state_of_bridge(topic, client_id) {
             return Ok(Allowed::Yes);
         }
@@ -146,8 +146,8 @@ impl Rules {
     }
 }
 
-/// Whether nobody may publish to a topic, whatever the rules say: what begins with `$` is the broker's own (MQTT 5, 4.7.2),
-/// but for what bridges say about themselves, and commands.
+/// Checks whether no client may publish to a topic, whatever the rules say: topics that begin with `$` belong to the
+/// broker (MQTT 5, 4.7.2), except for the states of bridges, and commands.
 pub fn is_own_topic(topic: &str) -> bool {
     topic.starts_with('$') && !is_bridge_state(topic) && !control::is_command(topic)
 }
@@ -162,7 +162,7 @@ fn decide(table: &Table, who: &Who<'_>, action: Action, topic: &str) -> Result<A
         Outcome::Allowed => Ok(Allowed::Yes),
         Outcome::AtDelivery => Ok(Allowed::AtDelivery),
         Outcome::WithReplyGrant => Ok(Allowed::WithReplyGrant),
-        // Who may reply there may pass a request on that asks for a reply there.
+        // A client that may reply on a topic may pass on a request that asks for a reply there.
         Outcome::Refused(_)
             if action == Action::ReplyTo
                 && !matches!(

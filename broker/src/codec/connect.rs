@@ -1,4 +1,4 @@
-//! CONNECT: which protocol a client speaks, and what it asks for.
+//! Decoding of CONNECT.
 
 use rmqtt_codec::{v3, v5};
 
@@ -13,7 +13,7 @@ use super::reason::Reason;
 use super::version::Version;
 use crate::message::{Message, Properties, QoS};
 
-/// The version that the first packet names, as far as it can be told; errors are answered in that version.
+/// Returns the version announced by the first packet, as far as it can be read; errors are answered in that version.
 pub(crate) fn announced_version(buffer: &[u8]) -> Version {
     let level = match frame(buffer, u32::MAX) {
         Ok(Some(frame)) if frame.first >> 4 == 1 => match &buffer[frame.header.min(buffer.len())..] {
@@ -26,7 +26,7 @@ pub(crate) fn announced_version(buffer: &[u8]) -> Version {
     level.map_or(Version::V3, |&level| protocol::version_of_level(level))
 }
 
-/// Reads the first packet of a connection.
+/// Decodes the first packet of a connection.
 pub(super) fn decode(frame: Frame, whole: &[u8], user_limit: usize) -> Result<Packet, DecodeError> {
     if frame.first >> 4 != 1 {
         return Err(DecodeError::protocol("the first packet is not CONNECT"));
@@ -58,9 +58,8 @@ pub(super) fn decode(frame: Frame, whole: &[u8], user_limit: usize) -> Result<Pa
             v3::Packet::Connect(connect) => connect3(*connect)?,
             _ => return Err(DecodeError::protocol("the first packet is not CONNECT")),
         },
-        // The library refuses an empty client id without a clean start, which MQTT 5 allows: a session by an id
-        // that the server draws is a new one either way.
-        // Nor does it take a will's Message Expiry Interval of 0.
+        // The library refuses an empty client id without a clean start, which MQTT 5 allows: a session with an id
+        // assigned by the server is a new one either way. Nor does it accept a will's Message Expiry Interval of 0.
         Version::V5 => {
             let no_expiry = properties::check_connect(body, will, user_limit)?;
             let mut copy = whole.to_vec();

@@ -1,4 +1,4 @@
-//! Frames cut from a stream and made packets, with the checks that rmqtt-codec lacks.
+//! Decoding of frames into packets, with the checks that rmqtt-codec lacks.
 
 use bytes::{Buf, BytesMut};
 use bytestring::ByteString;
@@ -13,13 +13,13 @@ use super::reason::Reason;
 use super::version::Version;
 use super::{connect, filters, properties, publish};
 
-/// Takes `frame` off the front of `buffer` and reads it. `version` is `None` until CONNECT has said it; `now` is
-/// when the packet came, in milliseconds on the broker's [`Clock`](crate::clock::Clock). With more user properties than
-/// `user_limit` only a PUBLISH is read, as [`read_publish`] does it; others are
-/// [`TOO_MANY_USER_PROPERTIES`](super::TOO_MANY_USER_PROPERTIES), and cost nothing.
+/// Removes `frame` from the front of `buffer` and decodes it. `version` is `None` before CONNECT; `now` is the time of
+/// arrival, in milliseconds on the broker's [`Clock`](crate::clock::Clock). With more user properties than `user_limit`
+/// only a PUBLISH is decoded, like by [`read_publish`]; for other packets the result is
+/// [`TOO_MANY_USER_PROPERTIES`](super::TOO_MANY_USER_PROPERTIES), at no cost.
 ///
-/// A PUBLISH, and the filters of SUBSCRIBE and UNSUBSCRIBE, share the memory of `buffer`; everything else owns what it
-/// holds.
+/// A PUBLISH, and the filters of SUBSCRIBE and UNSUBSCRIBE, share the memory of `buffer`; all other packets own their
+/// contents.
 pub(crate) fn decode(
     frame: Frame,
     buffer: &mut BytesMut,
@@ -62,8 +62,8 @@ pub(crate) fn is_publish(frame: Frame) -> bool {
     frame.first >> 4 == 3
 }
 
-/// The PUBLISH that a frame is. It shares the memory of `buffer`, and holds at most one user property more than
-/// `user_limit`.
+/// Decodes a frame that is a PUBLISH. The result shares the memory of `buffer`, and contains at most one user property
+/// more than `user_limit`.
 pub(crate) fn read_publish(
     frame: Frame,
     buffer: &mut BytesMut,
@@ -76,8 +76,8 @@ pub(crate) fn read_publish(
     publish::decode(frame.first & 0x0F, body, version, now, user_limit)
 }
 
-/// The acknowledgement that a frame is, where it carries nothing but the packet id. It is most of what subscribers send,
-/// and is a few bytes where a [`Packet`] is hundreds.
+/// Decodes an acknowledgement that carries only a packet id; `None` for other frames. Such packets are most of what
+/// subscribers send, and take a few bytes where a [`Packet`] takes hundreds.
 pub(crate) fn short_acknowledgement(
     frame: Frame,
     buffer: &mut BytesMut,
@@ -102,7 +102,7 @@ fn acknowledgement(kind: u8, id: u16, reason: u8) -> Result<Acknowledgement, Dec
     })
 }
 
-/// The library wants a buffer that it may grow.
+/// Copies a frame into a growable buffer, as the library needs one.
 fn library_buffer(frame: &[u8]) -> BytesMut {
     let mut buffer = BytesMut::with_capacity(frame.len() + 8);
     buffer.extend_from_slice(frame);
@@ -158,7 +158,7 @@ fn other3(frame: Frame, whole: &[u8]) -> Result<Packet, DecodeError> {
 }
 
 fn other5(frame: Frame, whole: &[u8], user_limit: usize) -> Result<Packet, DecodeError> {
-    // Where the properties of each packet begin.
+    // Offset of the properties in each packet.
     let at = match frame.first >> 4 {
         4..=7 => 3,
         _ => 1,
@@ -194,7 +194,7 @@ fn other5(frame: Frame, whole: &[u8], user_limit: usize) -> Result<Packet, Decod
     }
 }
 
-/// Refuses U+0000, which no string may hold \[MQTT-1.5.4-2].
+/// Refuses U+0000, which no string may contain \[MQTT-1.5.4-2].
 pub(super) fn checked(text: ByteString) -> Result<ByteString, DecodeError> {
     if text.contains('\0') {
         return Err(DecodeError::malformed("NUL in a string"));
@@ -211,7 +211,7 @@ pub(super) fn checked_user(properties: &[(ByteString, ByteString)]) -> Result<()
     Ok(())
 }
 
-/// A topic name for a will or a response.
+/// Checks the topic name of a will or a response.
 pub(super) fn checked_topic(topic: ByteString) -> Result<ByteString, DecodeError> {
     if topic.is_empty() || topic.contains(['+', '#', '\0']) {
         let reason = Reason::TOPIC_NAME_INVALID;

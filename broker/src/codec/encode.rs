@@ -1,4 +1,4 @@
-//! What the broker sends, except PUBLISH.
+//! Encoding of all packets that the broker sends, except for PUBLISH.
 
 use std::num::NonZeroU16;
 
@@ -10,29 +10,29 @@ use tokio_util::codec::Encoder;
 use super::reason::Reason;
 use super::version::Version;
 
-/// What CONNACK says (MQTT 5, 3.2).
+/// Contents of CONNACK (MQTT 5, 3.2).
 #[derive(Debug, Clone)]
 pub(crate) struct ConnAck {
     pub(crate) reason: Reason,
     pub(crate) reason_string: Option<ByteString>,
     pub(crate) session_present: bool,
-    /// Only where it differs from what the client asked for.
+    /// Granted Session Expiry Interval in seconds, if it differs from the requested one.
     pub(crate) session_expiry: Option<u32>,
     pub(crate) receive_maximum: u16,
     pub(crate) packet_maximum: u32,
     pub(crate) alias_maximum: u16,
     pub(crate) assigned_client_id: Option<ByteString>,
-    /// Only where it differs from what the client asked for.
+    /// Server Keep Alive in seconds, if it differs from the requested one.
     pub(crate) keep_alive: Option<u16>,
-    /// Messages dropped for the session since its client was told last: user property [`DROPPED`], unless 0.
+    /// Number of messages dropped for the session since its client's last report: user property [`DROPPED`], unless 0.
     pub(crate) dropped: u64,
-    /// What this broker does for a bus: user property [`FEATURES`], unless empty.
+    /// Bus features of this broker: user property [`FEATURES`], unless empty.
     pub(crate) features: &'static str,
 }
 
-/// The user property of CONNACK that says what this broker does for a bus (PROTOCOL.md).
+/// User property of CONNACK with the bus features of this broker (PROTOCOL.md).
 const FEATURES: &str = "rantai";
-/// The user property of CONNACK that says how many messages were dropped for a session.
+/// User property of CONNACK with the number of messages dropped for a session.
 const DROPPED: &str = "messages-dropped";
 
 impl ConnAck {
@@ -85,7 +85,7 @@ fn user_properties(ack: &ConnAck) -> v5::UserProperties {
     features.into_iter().chain(dropped).collect()
 }
 
-/// The return codes of 3.1.1 (3.2.2.3) for reasons of 5.
+/// Returns the return code of MQTT 3.1.1 (3.2.2.3) for a reason code of MQTT 5.
 fn v3_return_code(reason: Reason) -> u8 {
     match reason {
         Reason::SUCCESS => 0,
@@ -97,7 +97,7 @@ fn v3_return_code(reason: Reason) -> u8 {
     }
 }
 
-/// Which acknowledgement; the value is its first byte on the wire.
+/// Kind of acknowledgement; the value is its first byte on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 #[expect(clippy::enum_variant_names, reason = "the standard's names")]
@@ -108,13 +108,14 @@ pub(crate) enum Acknowledge {
     PubComp = 0x70,
 }
 
-/// The most bytes of a Reason String.
+/// Maximum size of a Reason String, in bytes.
 pub(crate) const REASON_STRING_BYTES: usize = 400;
 
-/// Bytes that stand around the Reason String of an acknowledgement, at most.
+/// Maximum number of bytes around the Reason String of an acknowledgement.
 pub(crate) const AROUND_REASON_STRING: usize = 11;
 
-/// PUBACK, PUBREC, PUBREL or PUBCOMP. 3.1.1 has no reason on them. A Reason String has at most [`REASON_STRING_BYTES`].
+/// Encodes PUBACK, PUBREC, PUBREL or PUBCOMP, in MQTT 3.1.1 without the reason. A Reason String has at most
+/// [`REASON_STRING_BYTES`].
 pub(crate) fn acknowledge(
     version: Version,
     kind: Acknowledge,
@@ -143,7 +144,7 @@ pub(crate) fn acknowledge(
     }
 }
 
-/// A Variable Byte Integer below 16,384 (MQTT 5, 1.5.5).
+/// Appends a Variable Byte Integer below 16,384 (MQTT 5, 1.5.5).
 fn put_length(length: usize, out: &mut Vec<u8>) {
     match length {
         ..128 => out.push(length as u8),
@@ -151,7 +152,7 @@ fn put_length(length: usize, out: &mut Vec<u8>) {
     }
 }
 
-/// SUBACK, with a Reason String about what was refused; in 3.1.1 every failure is 0x80.
+/// Encodes SUBACK, with a Reason String about refused filters; in MQTT 3.1.1 every failure is 0x80.
 pub(crate) fn suback(
     version: Version,
     id: u16,
@@ -203,7 +204,7 @@ pub(crate) fn unsuback(version: Version, id: u16, reasons: &[Reason], out: &mut 
     }
 }
 
-/// DISCONNECT, which a server sends in MQTT 5 only; nothing for 3.1.1.
+/// Encodes DISCONNECT, which a server sends in MQTT 5 only; appends nothing for 3.1.1.
 pub(crate) fn disconnect(
     version: Version,
     reason: Reason,

@@ -1,8 +1,8 @@
-//! Why bytes are no packet.
+//! Errors of decoding.
 
 use super::reason::Reason;
 
-/// Why bytes are no packet: the connection ends with this reason.
+/// Error of decoding a packet: the connection ends with this reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{text} ({reason:?})")]
 pub(crate) struct DecodeError {

@@ -1,4 +1,5 @@
-//! SUBSCRIBE and UNSUBSCRIBE: their filters stay in the packet and are read one by one, as there may be half a million.
+//! SUBSCRIBE and UNSUBSCRIBE: the filters stay in the packet and are decoded one by one, as there may be half a
+//! million.
 
 use bytes::Bytes;
 use bytestring::ByteString;
@@ -10,22 +11,22 @@ use super::properties;
 use super::version::Version;
 use crate::message::QoS;
 
-/// Bytes of filters that are checked at once: a fraction of a millisecond, even where each filter is a single letter.
+/// Bytes of filters checked at once: a fraction of a millisecond, even if each filter is a single letter.
 const CHECKED_AT_ONCE: usize = 64 << 10;
 
-/// The filters of a packet, to be taken out one by one. Those of a large packet are to be checked first, in parts.
+/// Iterator over the filters of a packet. The filters of a large packet have to be checked first, in parts.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct PacketFilters {
     rest: Bytes,
-    /// How many bytes of `rest` are checked.
+    /// Number of bytes of `rest` that are checked.
     checked: usize,
     options: OptionsByte,
 }
 
-/// What follows each filter.
+/// Byte that follows each filter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum OptionsByte {
-    /// Nothing, in UNSUBSCRIBE.
+    /// None, in UNSUBSCRIBE.
     None,
     /// A QoS, in SUBSCRIBE of MQTT 3.1.1.
     Qos,
@@ -33,7 +34,7 @@ enum OptionsByte {
     All,
 }
 
-/// Reads a SUBSCRIBE or UNSUBSCRIBE, which shares the memory of `whole`.
+/// Decodes a SUBSCRIBE or UNSUBSCRIBE, which shares the memory of `whole`.
 pub(super) fn decode(
     frame: Frame,
     whole: &Bytes,
@@ -81,16 +82,16 @@ impl PacketFilters {
         Ok(filters)
     }
 
-    /// Whether all of them are checked, and may be taken.
+    /// Checks whether all filters are checked, and may be iterated.
     pub(crate) fn are_checked(&self) -> bool {
         self.checked == self.rest.len()
     }
 
-    /// Checks some more of them.
+    /// Checks some more of the filters.
     ///
     /// # Errors
     ///
-    /// What makes the packet malformed, or a protocol error.
+    /// The packet is malformed, or a protocol error.
     pub(crate) fn check_some(&mut self) -> Result<(), DecodeError> {
         let end = self.rest.len().min(self.checked + CHECKED_AT_ONCE);
         while self.checked < end {
@@ -109,7 +110,7 @@ impl PacketFilters {
         self.rest.is_empty()
     }
 
-    /// The filter that begins at `at`, and the byte behind it where there is to be one.
+    /// Returns the filter that begins at `at`, and the options byte after it (0 if there is none).
     fn first(&self, at: usize) -> Result<(&[u8], u8), DecodeError> {
         let end = properties::skip_field(&self.rest, at).ok_or(SHORT)?;
         let filter = self.rest.get(at + 2..end).ok_or(SHORT)?;
@@ -117,7 +118,7 @@ impl PacketFilters {
         Ok((filter, *options.ok_or(SHORT)?))
     }
 
-    /// Bytes that `filter` takes with its length and options.
+    /// Returns the number of bytes of `filter` with its length and options.
     fn length(&self, filter: &[u8]) -> usize {
         2 + filter.len() + usize::from(self.options != OptionsByte::None)
     }
@@ -140,7 +141,7 @@ impl Iterator for PacketFilters {
 }
 
 impl OptionsByte {
-    /// Refuses what the standards forbid (MQTT 5, 3.8.3.1; MQTT 3.1.1, 3.8.3).
+    /// Refuses values that the standards forbid (MQTT 5, 3.8.3.1; MQTT 3.1.1, 3.8.3).
     fn check(self, options: u8, filter: &[u8]) -> Result<(), DecodeError> {
         match self {
             Self::Qos if filter.is_empty() => Err(DecodeError::protocol("no topic filter, or an empty one")),

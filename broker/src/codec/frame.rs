@@ -1,22 +1,22 @@
-//! Where a packet begins and ends.
+//! Framing: boundaries of packets.
 
 use super::error::DecodeError;
 use super::reason::Reason;
 
-/// A whole packet in a buffer.
+/// A packet in a buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Frame {
     /// Packet type and flags.
     pub(crate) first: u8,
-    /// Bytes of the fixed header.
+    /// Number of bytes of the fixed header.
     pub(crate) header: usize,
-    /// Bytes of the whole packet, header included.
+    /// Number of bytes of the whole packet, including the header.
     pub(crate) length: usize,
 }
 
-/// The frame a buffer begins with, as far as its fixed header tells; it may not be all there yet.
-/// `Ok(None)`: not even the header is whole. Refuses a frame above `limit` bytes as soon as its length is
-/// known, and types and flags that no client may send.
+/// Returns the frame at the start of a buffer, as described by its fixed header; it may not be complete yet. `Ok(None)`
+/// means that even the header is incomplete. Refuses a frame above `limit` bytes as soon as its length is known, and
+/// types and flags that no client may send.
 pub(crate) fn frame(buffer: &[u8], limit: u32) -> Result<Option<Frame>, DecodeError> {
     let [first, rest @ ..] = buffer else { return Ok(None) };
     match (first >> 4, first & 0x0F) {

@@ -1,4 +1,4 @@
-//! Property identifiers (MQTT 5, 2.2.2.2) that are read or written here.
+//! Property identifiers (MQTT 5, 2.2.2.2) used by this codec.
 
 pub(super) const PAYLOAD_FORMAT: u8 = 0x01;
 pub(super) const MESSAGE_EXPIRY: u8 = 0x02;

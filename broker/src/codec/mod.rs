@@ -1,10 +1,10 @@
-//! Bytes to packets and back; 3.1.1 or 5 by what CONNECT says.
+//! Codec: bytes to packets and back, in MQTT 3.1.1 or 5 depending on CONNECT.
 //!
-//! rmqtt-codec reads and writes every packet but the two that carry the traffic. PUBLISH and its
-//! acknowledgements are read and written here: rmqtt-codec takes a Message Expiry of 0 and a Payload Format
-//! of 0 away from the subscriber, cannot patch a packet id into a frame that is encoded already, and reserves
-//! memory for each frame. So are SUBSCRIBE and UNSUBSCRIBE, whose filters rmqtt-codec reads all at once. What it
-//! fails to check in the others is checked in [`decode`]. Nothing of it shows outside this folder.
+//! rmqtt-codec reads and writes every packet but the two that carry the traffic. PUBLISH and its acknowledgements are
+//! read and written here: rmqtt-codec drops a Message Expiry of 0 and a Payload Format of 0 on the way to the
+//! subscriber, cannot patch a packet id into an encoded frame, and reserves memory for each frame. So are SUBSCRIBE and
+//! UNSUBSCRIBE, whose filters rmqtt-codec reads all at once. Checks that it lacks for other packets are made in
+//! [`decode`]. Nothing of rmqtt-codec is visible outside this folder.
 
 mod connect;
 mod decode;

@@ -1,4 +1,4 @@
-//! MQTT 3.1, and bridges: their CONNECT written as one of 3.1.1.
+//! CONNECT of MQTT 3.1 and of bridges, rewritten as one of MQTT 3.1.1.
 
 use super::frame::Frame;
 use super::properties::connect_length;
@@ -6,7 +6,7 @@ use super::protocol::Protocol;
 use super::publish::put_variable_length;
 use super::version::Version;
 
-/// A CONNECT of 3.1, or of a bridge, written as one of 3.1.1.
+/// Rewrites a CONNECT of MQTT 3.1, or of a bridge, as one of MQTT 3.1.1.
 pub(super) fn as_311(protocol: Protocol, frame: Frame, whole: &[u8]) -> (Frame, Vec<u8>) {
     let body = &whole[frame.header..];
     let mut plain = b"\x00\x04MQTT\x04".to_vec();
@@ -21,8 +21,8 @@ pub(super) fn as_311(protocol: Protocol, frame: Frame, whole: &[u8]) -> (Frame, 
     (Frame { first: frame.first, header, length: out.len() }, out)
 }
 
-/// In 3.1 the flags of user name and password may be set where the packet ends before them: the length decides
-/// (MQTT 3.1, 3.1).
+/// Clears the flags of an absent user name or password: in MQTT 3.1 they may be set even if the packet ends before
+/// these fields, and its length decides (MQTT 3.1, 3.1).
 fn forget_absent_login(body: &mut [u8]) {
     const LOGIN: [(u8, bool, bool); 2] = [(0xC0, false, false), (0x40, true, false)];
     let Some(&flags) = body.get(7) else { return };

@@ -1,4 +1,4 @@
-//! The packets that a client may send, as this broker works with them.
+//! Packets that a client may send, as the broker handles them.
 
 use bytes::Bytes;
 use bytestring::ByteString;
@@ -8,7 +8,7 @@ use super::protocol::Protocol;
 use super::version::Version;
 use crate::message::{Message, QoS};
 
-/// A packet a client may send.
+/// A packet that a client may send.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Packet {
     Connect(Box<Connect>),
@@ -20,7 +20,7 @@ pub(crate) enum Packet {
         filters: PacketFilters,
     },
     PingReq,
-    /// `expiry`: the Session Expiry Interval it carried, in seconds.
+    /// `expiry` is the Session Expiry Interval of the packet, in seconds.
     Disconnect {
         with_will: bool,
         expiry: Option<u32>,
@@ -34,7 +34,7 @@ pub(crate) enum Acknowledgement {
     Ack {
         id: u16,
     },
-    /// `refused`: the reason code is 0x80 or above, and the delivery ends here (MQTT 5, 4.3.3).
+    /// With `refused` the reason code is 0x80 or above, and the delivery ends here (MQTT 5, 4.3.3).
     Rec {
         id: u16,
         refused: bool,
@@ -48,7 +48,7 @@ pub(crate) enum Acknowledgement {
 }
 
 impl Acknowledgement {
-    /// Whether it is the client's last word on a message it was sent, to which the broker has nothing to say.
+    /// Checks whether this is the client's last packet in a delivery, to which the broker sends no answer.
     pub(crate) fn ends_a_delivery(self) -> bool {
         matches!(self, Self::Ack { .. } | Self::Rec { refused: true, .. } | Self::Comp { .. })
     }
@@ -57,17 +57,18 @@ impl Acknowledgement {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Connect {
     pub(crate) protocol: Protocol,
-    /// Whether it comes from another broker, which says so by a bit of its protocol level.
+    /// Whether the client is a broker's bridge, as announced by a bit of its protocol level.
     pub(crate) bridge: bool,
     pub(crate) version: Version,
     pub(crate) client_id: ByteString,
     pub(crate) clean_start: bool,
-    /// Seconds; 0 switches it off.
+    /// Keep Alive in seconds; 0 disables it.
     pub(crate) keep_alive: u16,
-    /// Seconds; `u32::MAX` never expires. For 3.1.1: 0 or `u32::MAX`, by its clean session flag.
+    /// Session Expiry Interval in seconds; `u32::MAX` never expires. In MQTT 3.1.1 it is 0 or `u32::MAX`, depending on
+    /// the clean session flag.
     pub(crate) session_expiry: u32,
     pub(crate) receive_maximum: u16,
-    /// The largest packet the client takes; `u32::MAX` where it set no limit.
+    /// Maximum Packet Size in bytes; `u32::MAX` if the client sets no limit.
     pub(crate) packet_maximum: u32,
     pub(crate) alias_maximum: u16,
     pub(crate) problem_information: bool,
@@ -79,7 +80,7 @@ pub(crate) struct Connect {
 
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Will {
-    /// Its expiry is set when the will is published, not when the client connects.
+    /// Message of the will; its expiry is set when the will is published, not when the client connects.
     pub(crate) message: Message,
     /// Message Expiry Interval in seconds.
     pub(crate) expiry: Option<u32>,
@@ -91,7 +92,7 @@ pub(crate) struct Will {
 pub(crate) struct Publish {
     pub(crate) message: Message,
     pub(crate) dup: bool,
-    /// 0 at QoS 0.
+    /// Packet id; 0 at QoS 0.
     pub(crate) id: u16,
     pub(crate) alias: Option<u16>,
 }

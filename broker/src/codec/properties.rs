@@ -1,5 +1,5 @@
-//! What rmqtt-codec does not tell apart in the properties of MQTT 5: a property that stands twice, or whose value the
-//! standard forbids, is a protocol error (0x82) and not a malformed packet (0x81).
+//! Checks of MQTT 5 properties that rmqtt-codec lacks: a repeated property, or a value that the standard forbids, is a
+//! protocol error (0x82) and not a malformed packet (0x81).
 
 use std::ops::Range;
 
@@ -8,23 +8,25 @@ use super::id;
 use super::reason::Reason;
 use super::version::Version;
 
-/// A packet other than PUBLISH has more user properties than are allowed: it is not read any further.
+/// Error of a packet other than PUBLISH with too many user properties: it is not read any further.
 pub(crate) const TOO_MANY_USER_PROPERTIES: DecodeError =
     DecodeError { reason: Reason::QUOTA_EXCEEDED, text: "more user properties than limits.user_properties" };
 
-/// Where the properties are whose length stands at `body[at]`; `None` where they do not fit into the packet, or where
-/// their length is longer than it needs to be.
+/// Returns the range of the properties whose length is at `body[at]`. `None` if they exceed the packet, or if their
+/// length is encoded in more bytes than necessary.
 pub(super) fn span(body: &[u8], at: usize) -> Option<Range<usize>> {
     let (length, size) = variable_length(body.get(at..)?)?;
     let start = at + size;
     (start + length <= body.len()).then_some(start..start + length)
 }
 
-/// Checks the properties of any packet. Returns where the value of a Message Expiry Interval of 0 begins, if there is one.
+/// Checks the properties of any packet. Returns the offset of the value of a Message Expiry Interval of 0, if there is
+/// one.
 ///
 /// # Errors
 ///
-/// A protocol error, or [`TOO_MANY_USER_PROPERTIES`]. What cannot be read is left to whoever reads the properties.
+/// A protocol error, or [`TOO_MANY_USER_PROPERTIES`]. Unreadable properties are no error here: they are left to the
+/// decoder of the properties.
 pub(super) fn check(properties: &[u8], user_limit: usize) -> Result<Option<usize>, DecodeError> {
     let mut seen = 0_u64;
     let mut no_expiry = None;
@@ -70,8 +72,8 @@ pub(super) fn check(properties: &[u8], user_limit: usize) -> Result<Option<usize
     Ok(no_expiry)
 }
 
-/// Checks the properties of a CONNECT and of its will. Returns where in `body` the will's Message Expiry Interval stands,
-/// if it is 0.
+/// Checks the properties of a CONNECT and of its will. Returns the offset in `body` of the will's Message Expiry
+/// Interval, if it is 0.
 pub(super) fn check_connect(
     body: &[u8],
     will: bool,
@@ -86,11 +88,11 @@ pub(super) fn check_connect(
     Ok(check(&body[wills], user_limit)?.map(|at| start + at))
 }
 
-/// The Subscription Identifier among the properties of a SUBSCRIBE, or of an UNSUBSCRIBE, which has none.
+/// Returns the Subscription Identifier among the properties of a SUBSCRIBE. An UNSUBSCRIBE may not have one.
 ///
 /// # Errors
 ///
-/// A malformed packet: a property that it may not have, or that cannot be read.
+/// A property is not allowed in the packet, or cannot be read (malformed packet).
 pub(super) fn subscription_identifier(
     properties: &[u8],
     subscribe: bool,
@@ -127,7 +129,7 @@ fn checked_text(bytes: Option<&[u8]>) -> Result<(), DecodeError> {
     }
 }
 
-/// Refuses a variable byte integer in more bytes than it needs \[MQTT-1.5.5-1], which the library takes.
+/// Refuses a variable byte integer in more bytes than necessary \[MQTT-1.5.5-1], which the library accepts.
 pub(super) fn shortest(bytes: &[u8]) -> Result<(), DecodeError> {
     let last = bytes.iter().take(4).position(|byte| byte & 0x80 == 0);
     if last.is_some_and(|last| last > 0 && bytes[last] == 0) {
@@ -136,13 +138,13 @@ pub(super) fn shortest(bytes: &[u8]) -> Result<(), DecodeError> {
     Ok(())
 }
 
-/// Where the string or binary data ends that begins at `body[at]`.
+/// Returns the end of the string or binary data that begins at `body[at]`.
 pub(super) fn skip_field(body: &[u8], at: usize) -> Option<usize> {
     let length = u16::from_be_bytes([*body.get(at)?, *body.get(at + 1)?]);
     Some(at + 2 + usize::from(length))
 }
 
-/// How many bytes the value takes that `rest` begins with; `None` for an identifier that does not exist.
+/// Returns the length of the property value at the start of `rest`; `None` for an identifier that does not exist.
 fn value_length(identifier: u8, rest: &[u8]) -> Option<usize> {
     let text = |at: usize| Some(2 + usize::from(u16::from_be_bytes([*rest.get(at)?, *rest.get(at + 1)?])));
     match identifier {
@@ -159,8 +161,8 @@ fn value_length(identifier: u8, rest: &[u8]) -> Option<usize> {
     }
 }
 
-/// A variable byte integer and the bytes it takes; `None` where it is cut off or longer than it needs to be
-/// \[MQTT-1.5.5-1].
+/// Decodes a variable byte integer. Returns its value and its number of bytes; `None` if it is cut off or longer than
+/// necessary \[MQTT-1.5.5-1].
 fn variable_length(bytes: &[u8]) -> Option<(usize, usize)> {
     let mut value = 0;
     for (index, &byte) in bytes.iter().take(4).enumerate() {
@@ -172,7 +174,7 @@ fn variable_length(bytes: &[u8]) -> Option<(usize, usize)> {
     None
 }
 
-/// How long the body of a CONNECT is by its own fields: the library lets trailing bytes pass.
+/// Returns the length of a CONNECT's body by its own fields: the library accepts trailing bytes.
 pub(super) fn connect_length(
     body: &[u8],
     version: Version,

@@ -1,16 +1,16 @@
-//! Which protocol a CONNECT speaks: MQTT 5, 3.1.1, or 3.1, and whether it comes from a bridge.
+//! Protocol of a CONNECT: MQTT 5, 3.1.1, or 3.1, and whether it comes from a bridge.
 
 use super::error::DecodeError;
 use super::reason::Reason;
 use super::version::Version;
 
-/// The bit that bridges (mosquitto's, first of all) set in the level.
+/// Bit of the protocol level that bridges set (mosquitto's, first of all).
 const BRIDGE: u8 = 0x80;
 
-/// What protocol name and level say.
+/// Protocol by its name and level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Protocol {
-    /// MQTT 3.1 (`MQIsdp`, level 3): on the wire like 3.1.1, but for its CONNECT.
+    /// MQTT 3.1 (`MQIsdp`, level 3): on the wire like 3.1.1, except for its CONNECT.
     Mqtt31,
     /// MQTT 3.1.1.
     Mqtt311,
@@ -26,7 +26,7 @@ impl Protocol {
         }
     }
 
-    /// As people write it.
+    /// Returns the usual name of the version.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Mqtt31 => "3.1",
@@ -36,7 +36,7 @@ impl Protocol {
     }
 }
 
-/// Reads name and level from the body of a CONNECT; whether it is a bridge.
+/// Reads name and level from the body of a CONNECT. The flag tells whether the client is a bridge.
 ///
 /// # Errors
 ///
@@ -63,7 +63,7 @@ pub(super) fn read(body: &[u8]) -> Result<(Protocol, bool), DecodeError> {
     }
 }
 
-/// The version in which a CONNECT of this level is refused: that of 5 for what will come after it.
+/// Returns the version in which a CONNECT of this level is refused: that of MQTT 5 for any later version.
 pub(super) fn version_of_level(level: u8) -> Version {
     if (5..BRIDGE).contains(&level) { Version::V5 } else { Version::V3 }
 }

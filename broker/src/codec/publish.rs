@@ -1,4 +1,4 @@
-//! PUBLISH: read from the wire, encoded once for many, patched for each.
+//! Codec of PUBLISH: decoded from the wire, encoded once for many receivers, patched for each.
 
 use bytes::{Buf, Bytes};
 use bytestring::ByteString;
@@ -11,11 +11,11 @@ use super::reason::Reason;
 use super::version::Version;
 use crate::message::{Message, Properties, QoS};
 
-/// Reads the body of a PUBLISH; `flags` is the low half of its first byte, `now` what its
-/// Message Expiry Interval counts from.
+/// Decodes the body of a PUBLISH. `flags` is the low half of its first byte, and `now` the time in milliseconds from
+/// which its Message Expiry Interval counts.
 ///
-/// What is returned shares the memory of `body`. User properties above `user_limit` are checked and left out, but for one,
-/// which tells that there are more.
+/// The result shares the memory of `body`. User properties above `user_limit` are checked and left out, except for one,
+/// which shows that there are more.
 pub(super) fn decode(
     flags: u8,
     mut body: Bytes,
@@ -131,8 +131,8 @@ fn text(from: &mut Bytes) -> Result<ByteString, DecodeError> {
     ByteString::try_from(bytes).map_err(|_| DecodeError::malformed("a string that is not UTF-8"))
 }
 
-/// Checks the texts of a user property, whose identifier is read, and of all that follow it at once, without a reference to
-/// any of them: there may be hundreds of thousands.
+/// Checks the texts of a user property, whose identifier has been read, and of all user properties that follow it
+/// directly, without a reference to any of them: there may be hundreds of thousands.
 fn skip_user_properties(from: &mut Bytes) -> Result<(), DecodeError> {
     let mut at = 0;
     loop {
@@ -169,7 +169,7 @@ fn variable_length(from: &mut Bytes) -> Result<usize, DecodeError> {
     Err(DecodeError::malformed("a variable byte integer of more than four bytes"))
 }
 
-/// What differs between the copies of one message.
+/// Fields that differ between the copies of one message.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Outgoing<'a> {
     pub(crate) qos: QoS,
@@ -178,11 +178,11 @@ pub(crate) struct Outgoing<'a> {
     pub(crate) id: u16,
     pub(crate) identifiers: &'a [u32],
     pub(crate) alias: Option<u16>,
-    /// Whether the alias is known to the receiver, so that the topic is left out.
+    /// Whether the receiver knows the alias, so that the topic is left out.
     pub(crate) alias_known: bool,
 }
 
-/// Where things stand in an encoded PUBLISH.
+/// Offsets in an encoded PUBLISH.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Encoded {
     /// Offset of the packet id from the frame's first byte; 0 at QoS 0.
@@ -191,7 +191,7 @@ pub(crate) struct Encoded {
     pub(crate) head: usize,
 }
 
-/// Appends a PUBLISH without its payload to `out`. `now` decides what is left of the Message Expiry
+/// Appends a PUBLISH without its payload to `out`. `now`, in milliseconds, determines the remaining Message Expiry
 /// Interval, which counts down while a message waits \[MQTT-3.3.2-6].
 pub(crate) fn encode_publish(
     message: &Message,
@@ -255,7 +255,7 @@ fn put_properties(message: &Message, outgoing: Outgoing<'_>, now: u64, out: &mut
         out.extend_from_slice(&[id::PAYLOAD_FORMAT, u8::from(utf8)]);
     }
     if let Some(at) = message.expires {
-        // Rounded up, so that what is delivered at once keeps the interval it came with.
+        // Rounded up, so that a message delivered at once keeps the interval it was sent with.
         let left = at.saturating_sub(now).div_ceil(1000).min(u64::from(u32::MAX)) as u32;
         out.push(id::MESSAGE_EXPIRY);
         out.extend_from_slice(&left.to_be_bytes());

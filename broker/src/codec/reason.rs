@@ -1,6 +1,6 @@
 //! Reason codes (MQTT 5, 2.4).
 
-/// A reason code as it stands on the wire.
+/// A reason code, as on the wire.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Reason(pub(crate) u8);
 
@@ -9,7 +9,7 @@ macro_rules! reasons {
         impl Reason {
             $(pub(crate) const $name: Self = Self($code);)*
 
-            /// What it says, for a log line or a Reason String.
+            /// Returns the text of the code, for a log line or a Reason String.
             pub(crate) fn text(self) -> &'static str {
                 match self.0 { $($code => $text,)* _ => "unknown reason" }
             }
@@ -43,7 +43,7 @@ reasons! {
 }
 
 impl Reason {
-    /// Whether it says that something failed.
+    /// Checks whether the code is an error.
     pub(crate) fn is_error(self) -> bool {
         self.0 >= 0x80
     }

@@ -1,4 +1,4 @@
-//! Who may log in and who may do what, as a configuration file has it.
+//! Users and access rules of a configuration file.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -25,7 +25,7 @@ pub(super) struct WrittenUser {
     acts_for: Vec<Spanned<String>>,
 }
 
-/// The keys that make the rules.
+/// Keys that define the access rules.
 pub(super) struct WrittenRules<R> {
     pub(super) anonymous_roles: Option<Spanned<Vec<Spanned<String>>>>,
     pub(super) acl_file: Option<Spanned<String>>,
@@ -34,7 +34,7 @@ pub(super) struct WrittenRules<R> {
     pub(super) users: Vec<WrittenUser>,
 }
 
-/// Users who may log in, without those of a password file.
+/// Checks the users who may log in, without those of a password file.
 pub(super) fn users(written: &[WrittenUser]) -> Result<Vec<User>, Complaint> {
     let mut seen = HashSet::new();
     let users = written.iter().map(|WrittenUser { name, password, .. }| {
@@ -58,9 +58,9 @@ pub(super) fn anonymous(written: Option<Spanned<bool>>, users: &[User]) -> Resul
     }
 }
 
-/// The rules; none where there are neither `users` nor an ACL file, and everything is allowed. Users of a password file have
-/// the default roles. A relative path begins in the folder of the configuration `file`, whose `text` is searched for the place
-/// of a mistake.
+/// Compiles the access rules; `None` if there are neither `users` nor an ACL file, and everything is allowed. Users of
+/// a password file have the default roles. Relative paths start in the folder of the configuration `file`, whose `text`
+/// is searched for the place of a mistake.
 pub(super) fn rules<R: RoleSyntax>(
     written: WrittenRules<R>,
     users: &[User],
@@ -86,7 +86,7 @@ pub(super) fn rules<R: RoleSyntax>(
     let mut table = Table::builder().hardened(hardened);
     let mut known = Vec::new();
     for role in R::ready_made() {
-        // One of the file takes its place.
+        // A role of the file with the same name replaces it.
         if !roles.iter().any(|written| written.as_ref().name() == role.name()) {
             table = compile(table, &role, roots).map_err(|(_, message)| Complaint { span: 0..0, message })?;
             known.push(role.name().to_owned());
@@ -158,7 +158,7 @@ pub(super) fn rules<R: RoleSyntax>(
     Ok(Some(Arc::new(table)))
 }
 
-/// Adds a role; the entry that means nothing, and why.
+/// Adds a role. The error is the invalid entry and the reason.
 fn compile<R: RoleSyntax>(
     table: TableBuilder,
     role: &R,

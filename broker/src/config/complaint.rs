@@ -1,4 +1,4 @@
-//! What is wrong with a configuration, and where.
+//! Errors of a configuration, with their place in the file.
 
 use std::fmt;
 use std::ops::Range;
@@ -8,7 +8,7 @@ use toml::Spanned;
 
 use super::hidden::{HIDDEN, hide_passwords};
 
-/// Why a configuration file was refused.
+/// Error of reading a configuration file.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
@@ -17,10 +17,10 @@ pub enum ConfigError {
     Read {
         /// The file.
         file: PathBuf,
-        /// What the system said.
+        /// Error of the operating system.
         source: std::io::Error,
     },
-    /// The file says something it may not. Displayed with file, line, column, the line itself and a caret.
+    /// The file has invalid contents. Displayed with file, line, column, the line itself and a caret.
     #[error("{}:{line}:{column}: {message}\n{}", file.display(), Excerpt { line: *line, column: *column, width: *width, source: source_line })]
     Invalid {
         /// The file.
@@ -29,16 +29,16 @@ pub enum ConfigError {
         line: usize,
         /// Column in characters, from 1.
         column: usize,
-        /// Characters that are wrong, from `column` on.
+        /// Number of invalid characters, from `column` on.
         width: usize,
-        /// The line as it stands in the file.
+        /// The line as in the file, without passwords.
         source_line: String,
         /// What is wrong, and what to write instead.
         message: String,
     },
 }
 
-/// What is wrong with a range of bytes of the file.
+/// An error in a range of bytes of the file.
 pub(super) struct Complaint {
     pub(super) span: Range<usize>,
     pub(super) message: String,
@@ -49,18 +49,18 @@ impl Complaint {
         Self { span: value.span(), message: message.into() }
     }
 
-    /// Adds the place, in lines and columns for a reader.
+    /// Adds the line and the column.
     pub(super) fn locate(self, text: &str, file: &Path) -> ConfigError {
         let at = text.floor_char_boundary(self.span.start);
         let before = &text[..at];
         let start = before.rfind('\n').map_or(0, |newline| newline + 1);
         let source_line = text[start..].lines().next().unwrap_or_default();
-        // A span over several lines is marked to the end of its first.
+        // Of a span over several lines only the first line is marked.
         let end = text.floor_char_boundary(self.span.end.clamp(at, start + source_line.len()).max(at));
         let line = before.matches('\n').count() + 1;
         let (source_line, marked) = hide_passwords(source_line, at - start..end - start);
         let column = source_line[..marked.start].chars().count() + 1;
-        // The parser quotes what has a wrong type.
+        // The parser quotes values of a wrong type, which may be a password.
         let is_quoted = source_line[marked.clone()] == *HIDDEN && self.message.starts_with("invalid type");
         let message = if is_quoted { "expected a text in quotes".to_owned() } else { self.message };
         let width = source_line[marked].chars().count().max(1);
@@ -68,7 +68,7 @@ impl Complaint {
     }
 }
 
-/// A line of the file with carets under what is wrong.
+/// A line of the file with carets under the invalid part.
 struct Excerpt<'a> {
     line: usize,
     column: usize,
@@ -80,7 +80,7 @@ impl fmt::Display for Excerpt<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let number = self.line.to_string();
         let margin = " ".repeat(number.len());
-        // Tabs stay tabs, so that the caret stands under its character in any terminal.
+        // Tabs stay tabs, so that the caret is under its character in any terminal.
         let indent: String =
             self.source.chars().take(self.column - 1).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
         writeln!(f, " {margin} |")?;

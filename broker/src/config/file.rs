@@ -1,4 +1,4 @@
-//! A configuration file: what may stand in it, its checks, and where exactly it is wrong.
+//! Configuration file: its keys, their checks, and the places of errors.
 
 mod bus_roots;
 mod listeners;
@@ -21,22 +21,22 @@ use super::source::ConfigSource;
 use super::users::join_password_file;
 use super::{Config, Engine, Limits, OnDamage, QueueDrops, QueueFull, QueueRule};
 
-/// The largest packet that MQTT can express: a fixed header of five bytes and 268,435,455 more (MQTT 5, 1.5.5).
+/// Maximum packet size of MQTT: a fixed header of five bytes and 268,435,455 more (MQTT 5, 1.5.5).
 const LARGEST_PACKET: u32 = 268_435_460;
-/// Below this not even a CONNECT with an id, a user name and a password fits.
+/// Minimum value of `packet_bytes`: below it not even a CONNECT with an id, a user name and a password fits.
 const SMALLEST_PACKET: u32 = 256;
 
 impl Config {
     /// Reads and checks the configuration file `path`. Its roles are [`PlainRole`]s.
     ///
     /// # Errors
-    /// [`ConfigError::Read`] if it cannot be read, else as [`from_toml`](Self::from_toml).
+    /// [`ConfigError::Read`] if it cannot be read, otherwise as [`from_toml`](Self::from_toml).
     pub fn load(path: impl AsRef<Path>) -> Result<Self, ConfigError> {
         Self::load_with::<PlainRole>(path)
     }
 
-    /// [`load`](Self::load) with roles in the words of a bus. A broker with this configuration can read the file again
-    /// while it runs ([`Broker::reloader`](crate::Broker::reloader)).
+    /// Does the same as [`load`](Self::load), with roles in the syntax `R`. A broker with this configuration can reread
+    /// the file while it runs ([`Broker::reloader`](crate::Broker::reloader)).
     pub fn load_with<R: RoleSyntax>(path: impl AsRef<Path>) -> Result<Self, ConfigError> {
         let file = path.as_ref();
         let config = match std::fs::read_to_string(file) {
@@ -46,16 +46,16 @@ impl Config {
         Ok(Self { source: Some(ConfigSource::of::<R>(file, config.clone())), ..config })
     }
 
-    /// Checks the configuration `text` of the file `file`, which is named in errors; relative paths of other files that
-    /// it names begin where `file` is. A key that is absent has its default.
+    /// Checks the configuration `text` of the file `file`, which is named in errors; relative paths in the text are
+    /// relative to the folder of `file`. An absent key has its default.
     ///
     /// # Errors
-    /// [`ConfigError::Invalid`] for the first thing that is wrong: syntax, an unknown key, a value out of range.
+    /// [`ConfigError::Invalid`] for the first error: syntax, an unknown key, or a value out of range.
     pub fn from_toml(text: &str, file: &Path) -> Result<Self, ConfigError> {
         Self::from_toml_with::<PlainRole>(text, file)
     }
 
-    /// [`from_toml`](Self::from_toml) with roles in the words of a bus.
+    /// Does the same as [`from_toml`](Self::from_toml), with roles in the syntax `R`.
     pub fn from_toml_with<R: RoleSyntax>(text: &str, file: &Path) -> Result<Self, ConfigError> {
         let written: Written<R> = toml::from_str(text).map_err(|error| {
             Complaint { span: error.span().unwrap_or(0..0), message: in_toml_words(error.message()) }
@@ -65,7 +65,7 @@ impl Config {
     }
 }
 
-/// What the parser says, with the names of Rust's types replaced by what may be written.
+/// Returns the parser's message with the names of Rust types replaced by the values that may be written.
 fn in_toml_words(message: &str) -> String {
     if let Some(advice) = bus_roots::instead_of(message) {
         return advice.to_owned();
@@ -83,7 +83,7 @@ fn in_toml_words(message: &str) -> String {
     format!("{found}, expected {expected}")
 }
 
-/// The file as it is written. Keys that are checked keep their place.
+/// The file as written. Keys that are checked later keep their span.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, bound = "R: RoleSyntax")]
 struct Written<R> {
@@ -175,7 +175,7 @@ struct WrittenLimits {
 }
 
 impl<R: RoleSyntax> Written<R> {
-    /// `of` is the text and the place of the configuration: other files are looked for beside it.
+    /// Checks the keys. `of` is the text and the path of the configuration; relative paths start in its folder.
     fn check(self, of: (&str, &Path)) -> Result<Config, Complaint> {
         let default = Config::default();
         let mut users = users(&self.users)?;
@@ -323,7 +323,7 @@ fn milliseconds(milliseconds: u32) -> Duration {
     Duration::from_millis(milliseconds.into())
 }
 
-/// `value` if it lies in `range`, `default` if it is absent.
+/// Returns `value` if it is in `range`, and `default` if it is absent.
 fn within<T: Copy + PartialOrd + fmt::Display>(
     value: Option<Spanned<T>>,
     range: &RangeInclusive<T>,
@@ -358,7 +358,7 @@ fn listen(addresses: Spanned<Vec<Spanned<String>>>) -> Result<Vec<SocketAddr>, C
     addresses.collect()
 }
 
-/// An address, or the first one that a host name stands for.
+/// Parses an address, or returns the first address of a host name.
 fn address(written: &Spanned<String>) -> Result<SocketAddr, Complaint> {
     let text = written.as_ref();
     if let Ok(address) = text.parse() {
@@ -388,7 +388,7 @@ fn data_dir(written: Spanned<PathBuf>) -> Result<PathBuf, Complaint> {
     Ok(written.into_inner())
 }
 
-/// A topic filter (MQTT 5, 4.7) that names topics, so no shared subscription.
+/// Checks a topic filter (MQTT 5, 4.7), which must not be a shared subscription.
 fn filter(written: Spanned<String>) -> Result<String, Complaint> {
     let text = written.as_ref();
     let last = text.split('/').count() - 1;

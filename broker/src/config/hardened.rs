@@ -1,4 +1,5 @@
-//! `hardened = true`: every strict choice at once. What contradicts it is an error, so that each line of [`CHOICES`] holds.
+//! `hardened = true`: every strict choice at once. Settings that contradict it are errors, so that each line of
+//! [`CHOICES`] holds.
 
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
@@ -9,7 +10,7 @@ use toml::Spanned;
 use super::complaint::Complaint;
 use super::{Config, Listener, TlsSettings};
 
-/// What `hardened` means, for whoever starts the broker.
+/// Meaning of `hardened`, for logging at the start.
 const CHOICES: [&str; 5] = [
     "clients without a user are not let in",
     "users take no client ids but their own (NAME and NAME--*, or their client_ids)",
@@ -18,21 +19,21 @@ const CHOICES: [&str; 5] = [
     "wrong passwords are followed by a wait",
 ];
 
-/// The settings that `hardened` is about, as a file has them.
+/// Settings relevant for `hardened`, as in the file.
 pub(super) struct Strictness<'a> {
     pub(super) hardened: &'a Option<Spanned<bool>>,
     pub(super) anonymous: &'a Option<Spanned<bool>>,
     /// Whether users who may log in are configured.
     pub(super) has_users: bool,
-    /// Whether records of passwords stand in the configuration itself.
+    /// Whether the configuration itself contains password records.
     pub(super) has_records: bool,
     pub(super) password_file: Option<&'a Path>,
     pub(super) file: &'a Path,
 }
 
 impl Strictness<'_> {
-    /// Whether the file has `hardened`, and nothing in `config` that it excludes; listeners in the clear are looked at when
-    /// the broker starts.
+    /// Checks whether the file has `hardened`, and refuses settings in `config` that contradict it; listeners without
+    /// TLS are checked when the broker starts.
     pub(super) fn check(&self, config: &Config) -> Result<bool, Complaint> {
         let Some(hardened) = self.hardened.as_ref().filter(|hardened| *hardened.as_ref()) else {
             return Ok(false);
@@ -71,7 +72,7 @@ impl Strictness<'_> {
         }
     }
 
-    /// Files with secrets.
+    /// Returns the files that contain secrets.
     fn secrets(&self, config: &Config) -> Vec<PathBuf> {
         let beside = |path: &Path| self.file.parent().unwrap_or(Path::new("")).join(path);
         let own = self.has_records.then(|| self.file.to_owned());
@@ -81,19 +82,19 @@ impl Strictness<'_> {
     }
 }
 
-/// Whether users who neither own a file nor are of its group may read or change it; not where it cannot be looked at, which
-/// whoever reads it tells.
+/// Checks whether users who neither own a file nor belong to its group may read or change it. False if the file cannot
+/// be inspected: reading it will report the error.
 fn is_open_to_others(path: &Path) -> bool {
     path.metadata().is_ok_and(|about| about.permissions().mode() & 0o007 != 0)
 }
 
 impl Config {
-    /// What `hardened` means, a sentence each; nothing where it is not set.
+    /// Returns the meaning of `hardened`, one sentence per choice; empty if it is not set.
     pub fn strict_choices(&self) -> &'static [&'static str] {
         if self.hardened { &CHOICES } else { &[] }
     }
 
-    /// The first listener without TLS that other machines reach, where `hardened` does not allow one.
+    /// Returns the first listener without TLS that other machines can reach, if `hardened` does not allow one.
     pub(crate) fn clear_listener(&self) -> Option<SocketAddr> {
         let clear = self.listeners.iter().filter(|listener| listener.tls.is_none());
         let addresses = self.listen.iter().copied().chain(clear.filter_map(Listener::address));

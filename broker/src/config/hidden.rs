@@ -1,11 +1,12 @@
-//! Passwords in excerpts of a configuration: not shown, since errors end up in logs.
+//! Hiding of passwords in excerpts of a configuration, as errors end up in logs.
 
 use std::ops::Range;
 
-/// What stands for a password.
+/// Placeholder for a password.
 pub(super) const HIDDEN: &str = "…";
 
-/// A line of a configuration with the values of all keys `password` left out, and where the bytes `marked` are in it.
+/// Returns a line of a configuration with the values of all keys `password` hidden, and the range in it that
+/// corresponds to the bytes `marked`.
 pub(super) fn hide_passwords(line: &str, mut marked: Range<usize>) -> (String, Range<usize>) {
     let (mut shown, mut from) = (line.to_owned(), 0);
     while let Some(value) = password_value(&shown, from) {
@@ -26,8 +27,8 @@ pub(super) fn hide_passwords(line: &str, mut marked: Range<usize>) -> (String, R
     (shown, marked)
 }
 
-/// The bytes of the value of the first `password = …` behind `from`: to the end of its quotes, or of the line where it has
-/// none.
+/// Returns the range of the value of the first `password = …` after `from`: up to the end of its quotes, or of the line
+/// if it has none.
 fn password_value(line: &str, mut from: usize) -> Option<Range<usize>> {
     while let Some(found) = line[from..].find("password") {
         let name_end = from + found + "password".len();

@@ -1,4 +1,4 @@
-//! Listeners beside those of `listen`: over what they carry MQTT, and whom they let in.
+//! Listeners besides those of `listen`: their transports, and the clients that they admit.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -9,48 +9,49 @@ pub use rantai_tls::CertificateFiles;
 /// A table of `[[listeners]]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listener {
-    /// Where to accept connections.
+    /// Endpoint on which to accept connections.
     pub endpoint: Endpoint,
-    /// TLS, where connections use it.
+    /// TLS settings, if connections use TLS.
     pub tls: Option<TlsSettings>,
-    /// WebSocket, where connections carry MQTT in it.
+    /// WebSocket settings, if connections carry MQTT over WebSocket.
     pub web: Option<WebSettings>,
-    /// Whether clients without a user name are let in here. Default: as by [`Config::anonymous`](super::Config::anonymous).
+    /// Whether clients without a user name are admitted here. Default: as by
+    /// [`Config::anonymous`](super::Config::anonymous).
     pub anonymous: Option<bool>,
     /// Users who may log in here. Default: all of them.
     pub users: Option<Vec<String>>,
-    /// Clients connected here at one time. Default: no other limit than `limits.connections`.
+    /// Maximum number of simultaneous clients here. Default: no limit besides `limits.connections`.
     pub connections: Option<usize>,
 }
 
-/// Where a listener accepts connections.
+/// Address or file on which a listener accepts connections.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Endpoint {
-    /// TCP; port 0 takes a free one.
+    /// TCP; port 0 picks a free port.
     Tcp(SocketAddr),
-    /// A unix socket.
+    /// A Unix socket.
     Unix {
-        /// The socket's file.
+        /// Path of the socket.
         path: PathBuf,
-        /// Permissions of the file, such as 0o660. Default: what the process's umask leaves of 0o777.
+        /// Permissions of the file, such as 0o660. Default: 0o777 less the process's umask.
         mode: Option<u32>,
     },
 }
 
-/// TLS of a listener. Files are PEM.
+/// TLS settings of a listener. Files are PEM.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsSettings {
-    /// The listener's certificate, followed by those between it and its root.
+    /// Certificate of the listener, followed by the intermediate certificates up to its root.
     pub certificate: PathBuf,
-    /// The private key of the certificate.
+    /// Private key of the certificate.
     pub key: PathBuf,
     /// Certificates for clients that ask for a server name (SNI) that one of them is valid for.
     pub additional_certificates: Vec<CertificateFiles>,
-    /// Roots of the client certificates that are taken.
+    /// Root certificates of accepted client certificates.
     pub client_ca: Option<PathBuf>,
-    /// Which clients need a certificate. Default: without `client_ca` none, else all.
+    /// Which clients need a certificate. Default: none without `client_ca`, otherwise all.
     pub client_certificates: ClientCertificates,
-    /// The part of a client certificate that names its user.
+    /// Part of a client certificate that names its user.
     pub user_from: UserFrom,
     /// Revocation lists for client certificates.
     pub revocations: Option<PathBuf>,
@@ -68,32 +69,32 @@ impl TlsSettings {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ClientCertificates {
-    /// Nobody is asked for one.
+    /// No client is asked for a certificate.
     #[default]
     None,
-    /// Clients may have one; the others log in as elsewhere.
+    /// Clients may have a certificate; others log in with a password, or anonymously, as without TLS.
     Wanted,
-    /// The handshake fails without one.
+    /// The handshake fails without a certificate.
     Required,
 }
 
-/// The part of a client certificate that names its user.
+/// Part of a client certificate that names its user.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum UserFrom {
-    /// The common name of its subject.
+    /// Common name of the subject.
     #[default]
     Cn,
-    /// The first DNS name or e-mail address of its subject alternative names.
+    /// First DNS name or e-mail address of the subject alternative names.
     San,
 }
 
-/// WebSocket of a listener.
+/// WebSocket settings of a listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WebSettings {
-    /// The path of the URL, without a query. Default: `/mqtt`.
+    /// Path of the URL, without a query. Default: `/mqtt`.
     pub path: String,
-    /// Which browsers' pages may connect.
+    /// Sites whose pages may connect from a browser.
     pub origins: Origins,
 }
 
@@ -103,10 +104,10 @@ impl Default for WebSettings {
     }
 }
 
-/// Pages of which sites browsers let connect. Clients that are no browsers send no origin, and are let in.
+/// Sites whose pages may connect from a browser. Clients that are not browsers send no origin, and are admitted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Origins {
-    /// Pages of the host that the listener is reached by, on whatever port.
+    /// Pages of the host by which the listener is reached, on any port.
     #[default]
     SameHost,
     /// Pages of these sites, in lower case: `scheme://host` or `scheme://host:port`.
@@ -116,13 +117,13 @@ pub enum Origins {
 }
 
 impl Listener {
-    /// MQTT over TCP, for whoever the whole broker lets in.
+    /// Creates a listener for MQTT over TCP, for all clients that the broker admits.
     pub fn tcp(address: SocketAddr) -> Self {
         let endpoint = Endpoint::Tcp(address);
         Self { endpoint, tls: None, web: None, anonymous: None, users: None, connections: None }
     }
 
-    /// The `protocol` of its table: `tcp`, `tls`, `ws`, `wss` or `unix`.
+    /// Returns the `protocol` of its table: `tcp`, `tls`, `ws`, `wss` or `unix`.
     pub fn protocol(&self) -> &'static str {
         match (&self.endpoint, &self.tls, &self.web) {
             (Endpoint::Unix { .. }, ..) => "unix",
@@ -133,12 +134,12 @@ impl Listener {
         }
     }
 
-    /// What a message calls it.
+    /// Returns a description for messages.
     pub(crate) fn title(&self) -> String {
         format!("the {} listener on {}", self.protocol(), self.endpoint)
     }
 
-    /// Its address; none for a unix socket.
+    /// Returns the TCP address; `None` for a Unix socket.
     pub fn address(&self) -> Option<SocketAddr> {
         match self.endpoint {
             Endpoint::Tcp(address) => Some(address),
@@ -148,7 +149,7 @@ impl Listener {
 }
 
 impl Endpoint {
-    /// Whether both are the same address or file; port 0 is another port each time.
+    /// Checks whether both are the same address or file; port 0 is a different port each time.
     pub(crate) fn is_same_as(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Tcp(one), Self::Tcp(other)) => {

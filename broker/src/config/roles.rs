@@ -1,46 +1,48 @@
-//! How roles in a configuration become rules: in the words of a bus, which the broker does not know.
+//! Syntax of roles in a configuration. Roles of a bus are defined outside the broker, which has no rules for buses
+//! itself.
 
 use rantai_access::{Effect, Rule, RuleAccess, RuleFilter, Source, Syntax};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-/// A table of `[[roles]]`, in words of its own, that becomes plain rules.
+/// A table of `[[roles]]` in a syntax of its own that is compiled to plain rules.
 ///
-/// [`PlainRole`] knows no bus; a program that does gives [`Config::load_with`](crate::Config::load_with) another one.
+/// [`PlainRole`] has no syntax for buses; a program that needs one passes another type to
+/// [`Config::load_with`](crate::Config::load_with).
 pub trait RoleSyntax: DeserializeOwned {
-    /// The roles of users that are given none, and of clients that do not log in.
+    /// Roles of users without a `roles` key, and of clients that do not log in.
     const DEFAULT: &'static [&'static str];
 
-    /// The roles that are there without being written.
+    /// Returns the predefined roles.
     fn ready_made() -> Vec<Self>;
 
-    /// Its name.
+    /// Returns the name of the role.
     fn name(&self) -> &str;
 
-    /// What it allows below the root of a bus.
+    /// Returns the rules of the role below the root of a bus.
     ///
     /// # Errors
     ///
-    /// An entry that means nothing.
+    /// An entry is invalid.
     fn rules(&self, root: &str) -> Result<Vec<Rule>, RoleMistake>;
 }
 
-/// What is wrong with a role.
+/// Error in a role.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RoleMistake {
-    /// The entry, to be marked in the file; empty for the role as a whole.
+    /// The invalid entry, to be marked in the file; empty for the role as a whole.
     pub entry: String,
     /// What is wrong, and what to write instead.
     pub message: String,
 }
 
-/// A role where no bus is known: everything, or what the ACL file says.
+/// A role without bus syntax: it may do everything, or only what the ACL file allows.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PlainRole {
-    /// Its name.
+    /// Name of the role.
     pub name: String,
-    /// Whether it may do everything.
+    /// Whether the role may do everything.
     #[serde(default)]
     pub admin: bool,
 }

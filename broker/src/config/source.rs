@@ -1,4 +1,4 @@
-//! The file of a configuration, to be read again while the broker runs.
+//! File of a configuration, for reloading it while the broker runs.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -7,14 +7,14 @@ use std::sync::Arc;
 use super::roles::RoleSyntax;
 use super::{Config, ConfigError};
 
-/// The file that a configuration was read from, and how it is read.
+/// File from which a configuration was read, and the function that reads it.
 ///
-/// Two of them are always equal: where settings stand is none of them.
+/// Any two are equal, as the place of settings is no setting itself.
 #[derive(Clone)]
 pub struct ConfigSource {
     file: PathBuf,
     read: fn(&Path) -> Result<Config, ConfigError>,
-    /// The settings of the file before flags and the environment changed them.
+    /// Settings of the file before flags and the environment changed them.
     as_read: Arc<Config>,
 }
 
@@ -23,7 +23,7 @@ impl ConfigSource {
         Self { file: file.to_owned(), read: |file| Config::load_with::<R>(file), as_read: Arc::new(config) }
     }
 
-    /// The file.
+    /// Returns the path of the file.
     pub fn file(&self) -> &Path {
         &self.file
     }
@@ -32,7 +32,7 @@ impl ConfigSource {
         (self.read)(&self.file)
     }
 
-    /// Whether settings other than those about access differ from the file that the broker was started with.
+    /// Checks whether settings other than those about access differ from the file with which the broker was started.
     pub(crate) fn differs_elsewhere(&self, read: &Config) -> bool {
         let others = |config: &Config| Config {
             anonymous: true,

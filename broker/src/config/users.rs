@@ -9,7 +9,7 @@ use toml::Spanned;
 use super::User;
 use super::complaint::Complaint;
 
-/// One of `[[users]]`, which may be without a password.
+/// Checks one of `[[users]]`, which may have no password.
 pub(super) fn read_user(
     name: &Spanned<String>,
     password: Option<&Spanned<String>>,
@@ -34,8 +34,8 @@ fn read_record(written: &Spanned<String>) -> Result<Record, Complaint> {
     })
 }
 
-/// Adds the users of a password file; those who are among `users` get their passwords. Relative paths begin where
-/// `configuration` is.
+/// Adds the users of a password file; those who are already among `users` get their passwords. Relative paths start in
+/// the folder of `configuration`.
 pub(super) fn join_password_file(
     users: &mut Vec<User>,
     written: &Spanned<PathBuf>,

@@ -1,34 +1,34 @@
-//! When TCP should acknowledge at once what a client has sent.
+//! Immediate TCP acknowledgement of packets that MQTT does not answer.
 //!
-//! A client with Nagle's algorithm on (paho, mqtt.js and libmosquitto as they come) sends PUBACK for a reply, and holds its
-//! next request back until TCP has acknowledged that segment. PUBACK and PUBCOMP have no answer in MQTT that could carry the
-//! acknowledgement, so the kernel would delay it by 40 ms, in every call.
+//! A client with Nagle's algorithm on (the default of paho, mqtt.js and libmosquitto) sends PUBACK for a reply, and
+//! holds its next request back until TCP has acknowledged that segment. PUBACK and PUBCOMP have no answer in MQTT that
+//! could carry the acknowledgement, so the kernel would delay it by 40 ms, in every call.
 
-/// Bytes without a request after which a client counts as a mere consumer: it has nothing to hold back, and a segment of
-/// TCP for each of its acknowledgements would slow a fan-out down.
+/// Bytes without a request after which a client counts as a pure consumer: it holds no request back, and a TCP segment
+/// for each of its acknowledgements would slow a fan-out down.
 const CONSUMER: u32 = 4 << 10;
 
-/// What was read since the client asked for something.
+/// Bytes read since the last packet that is answered.
 #[derive(Debug, Default)]
 pub(super) struct Unanswered {
-    /// In this batch.
+    /// Bytes read in this batch.
     read: u32,
-    /// In the batches before it.
+    /// Bytes read in the batches before.
     before: u32,
 }
 
 impl Unanswered {
-    /// Bytes were read.
+    /// Counts bytes read.
     pub(super) fn read(&mut self, count: usize) {
         self.read = self.read.saturating_add(count.try_into().unwrap_or(u32::MAX));
     }
 
-    /// A packet came that is answered, now or soon.
+    /// Resets the counts after a packet that is answered, now or later.
     pub(super) fn asked(&mut self) {
         *self = Self::default();
     }
 
-    /// Ends a batch; true when it held nothing but what is not answered.
+    /// Ends a batch. Returns true if it held only packets that are not answered and the client is no pure consumer.
     pub(super) fn end_batch(&mut self) -> bool {
         let read = std::mem::take(&mut self.read);
         self.before = self.before.saturating_add(read);

@@ -1,4 +1,4 @@
-//! Topic aliases that a client sets (MQTT 5, 3.3.2.3.4).
+//! Topic aliases set by a client (MQTT 5, 3.3.2.3.4).
 
 use bytestring::ByteString;
 
@@ -6,7 +6,7 @@ use super::Failure;
 use crate::codec::{DecodeError, Reason};
 use crate::config::Limits;
 
-/// Topics by alias - 1.
+/// Topics by alias minus 1.
 #[derive(Debug, Default)]
 pub(super) struct TopicAliases {
     topics: Vec<Option<ByteString>>,
@@ -15,11 +15,12 @@ pub(super) struct TopicAliases {
 }
 
 impl TopicAliases {
-    /// Puts the topic in that `alias` stands for, or has it stand for `topic` where that is not empty.
+    /// Replaces an empty topic by the one that `alias` stands for, or sets the alias if `topic` is not empty.
     ///
     /// # Errors
     ///
-    /// The alias is above the maximum or was never set, or its topic is one too many in bytes.
+    /// The alias is 0, above the maximum, or was never set, or the topics of all aliases would exceed the limit in
+    /// bytes.
     pub(super) fn resolve(
         &mut self,
         alias: u16,
@@ -46,7 +47,7 @@ impl TopicAliases {
             return Err(DecodeError { reason, text: "topic aliases for too many bytes of topics" });
         }
         self.bytes = bytes;
-        // In memory of its own: the topic is a piece of the packet.
+        // Copied to its own memory: the topic is a slice of the packet.
         *slot = Some(ByteString::from(&**topic));
         Ok(())
     }

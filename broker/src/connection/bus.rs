@@ -1,4 +1,4 @@
-//! Messages of a bus: who calls, and who may reply.
+//! Bus messages: stamping of the caller and checks of reply grants.
 
 use std::sync::Arc;
 
@@ -17,15 +17,15 @@ use crate::peer::Identity;
 use crate::session::Scratch;
 use crate::unserved::{ScanSize, Unserved};
 
-/// Steps of routing that an answer to a request which nobody takes counts for.
+/// Routing steps charged for answering a request that no subscriber serves.
 const STEPS_AN_ANSWER: usize = 256;
 
-/// Why a message of a bus is refused.
+/// Refusal of a bus message.
 #[derive(Debug)]
 pub(super) enum BusRefusal {
-    /// By a rule, or for want of a grant.
+    /// Refused by a rule, or because there is no grant.
     Denied(Denial),
-    /// Its sender waits for as many replies as it may.
+    /// The sender already waits for as many replies as its share allows.
     Share,
 }
 
@@ -36,13 +36,13 @@ impl From<Denial> for BusRefusal {
 }
 
 impl Connection {
-    /// This client's reply on `topic`, to the request with these properties.
+    /// Returns the grant that this client needs to reply on `topic` to the request with these properties.
     fn reply<'a>(&'a self, topic: &'a str, properties: &'a Properties) -> Wanted<'a> {
         self.link.reply_of(&self.session.client_id, topic, properties)
     }
 
-    /// Sets who calls, and where a caller is to be replied to that has not said so. `needed` is what the message needs
-    /// reply grants for.
+    /// Stamps the caller on a message, and sets the Response Topic of a request that has none. `needed` tells what the
+    /// message needs reply grants for.
     pub(super) fn enter_bus(
         &mut self,
         message: &mut Message,
@@ -64,7 +64,8 @@ impl Connection {
             properties.response_topic = self.private_reply(&bus, properties);
         }
         let reply = properties.response_topic.as_ref().filter(|_| bus.is_request());
-        // What asks for a reply to this very client is its own: most requests are, and no grant is looked for.
+        // A reply topic that ends in this client's own id is its own: that is so for most requests, and no grant is
+        // looked up.
         let client_id = self.session.client_id.as_bytes();
         let is_own = |reply: &str| reply.as_bytes().rsplit(|&byte| byte == b'/').next() == Some(client_id);
         let passed_on = reply
@@ -75,7 +76,7 @@ impl Connection {
         }
         let asks_for_reply = reply.is_some_and(|reply| self.hub.shared.bus.is_reply(reply));
         let other = match &passed_on {
-            // A link of a chain: whoever called the first one calls all of them.
+            // A nested call: the caller of the first request is the caller of all of them.
             Some(by) => {
                 caller::stamp(&mut properties.user, by.caller.as_ref(), self.link.principal.caller());
                 None
@@ -92,7 +93,7 @@ impl Connection {
         Ok(())
     }
 
-    /// A request was routed that nobody takes: whoever embeds the broker may answer it.
+    /// Lets the embedding program answer a request that no subscriber serves.
     pub(super) fn answer_unserved(&self, message: &Message, scratch: &mut Scratch) {
         let shared = &self.hub.shared;
         let (Some(handler), Some(bus)) = (&shared.config.unserved, shared.bus.topic(&message.topic)) else {
@@ -119,13 +120,13 @@ impl Connection {
         let reply = reply.message(message);
         self.hub.router.publish_own(&reply, scratch);
         scratch.settle(shared);
-        // Whoever passed the request on replies no more.
+        // The client that passed the request on sends no reply any more.
         if let Some(passed_on) = message.asked.as_ref().and_then(|asked| asked.passed_on.as_ref()) {
             shared.grants.use_up(&passed_on.borrowed());
         }
     }
 
-    /// A message was routed: the last reply to a request uses its grant up.
+    /// Uses up the grant of a request after its last reply was routed.
     pub(super) fn note_replied(&self, message: &Message) {
         let shared = &self.hub.shared;
         if shared.access.generation() != 0
@@ -136,7 +137,7 @@ impl Connection {
         }
     }
 
-    /// Whether this client may publish a reply by a grant.
+    /// Checks whether this client holds a grant to publish a reply.
     fn check_reply(&self, message: &Message, now: u64) -> Result<(), Denial> {
         let shared = &self.hub.shared;
         let wanted = self.reply(&message.topic, &message.properties);
@@ -152,8 +153,8 @@ impl Connection {
         }))
     }
 
-    /// Where replies to this client go, if it has logged in and may read them there. Its requests may be of MQTT 3.1.1, which
-    /// has no Response Topic.
+    /// Returns the topic for replies to this client, if it has logged in and may read them there. For requests without
+    /// a Response Topic, such as those of MQTT 3.1.1.
     fn private_reply(&mut self, bus: &BusTopic<'_>, properties: &Properties) -> Option<ByteString> {
         self.link.principal.caller()?;
         let no_reply = |(key, value): &(ByteString, ByteString)| key == "oneway" && value == "1";
@@ -164,9 +165,10 @@ impl Connection {
         (self.may_be_replied_to(&topic) == Ok(Allowed::Yes)).then_some(topic)
     }
 
-    /// Sets the caller: the user of this connection, or somebody else whom it may act for, and who has to be allowed to do
-    /// the same. Returns who that is. Where this connection may not act for whom it names, a request that says `acting` is
-    /// refused, or a ledger or gateway without `acts_for` would call with its own rights in the place of whoever asked it.
+    /// Stamps the caller: the user of this connection, or another user for whom it may act and who must be allowed to
+    /// publish the same. Returns that other user. If this connection may not act for the user it names, a request
+    /// marked `acting` is refused: otherwise a ledger or gateway without `acts_for` would call with its own rights
+    /// instead of those of its caller.
     fn say_who_calls(
         &self,
         bus: &BusTopic<'_>,
@@ -194,7 +196,7 @@ impl Connection {
         if access.generation() != 0 {
             let client = Identity { principal: &other, client_id: &self.session.client_id };
             let allowed = access.authorize(client, Action::Publish, topic)?;
-            // Nobody has asked the other user for a reply; this client itself may have been.
+            // No request asks the other user for a reply; this client itself may have been asked.
             if allowed == Allowed::WithReplyGrant && !needed.reply {
                 let text =
                     format!("user {user} may publish there by a reply grant only, and holds none here");
@@ -205,7 +207,7 @@ impl Connection {
         Ok(Some(other))
     }
 
-    /// Who asks by a request of this client's, which may act for somebody else.
+    /// Returns the asker of a request by this client, which may act for another user.
     fn asks_for(&mut self, other: Option<Principal>) -> Arc<Asked> {
         let asks = |owner: Option<Arc<Owner>>, caller: Option<ByteString>| {
             let asker = owner.map(|owner| self.hub.shared.grants.asker(&owner));
@@ -221,7 +223,8 @@ impl Connection {
         }
     }
 
-    /// A reply was asked for where this client may not read, and no request was sent to it that it could pass on.
+    /// Returns the refusal of a request that asks for a reply where this client may not read, if no request was sent to
+    /// the client that it could pass on.
     fn no_response(&self, properties: &Properties, bus: Option<&BusTopic<'_>>) -> Denial {
         let id = match self.link.principal.caller() {
             Some(user) => format!("{user}--1"),
@@ -237,7 +240,7 @@ impl Connection {
         Denial::not_authorized(&format!("{advice}: {asked} {why}"))
     }
 
-    /// [`no_response`](Self::no_response) of a message that the rules have looked at.
+    /// Does the same as [`no_response`](Self::no_response) for a message that the rules have denied.
     pub(super) fn no_response_of(&self, message: &Message) -> Denial {
         let bus = self.hub.shared.bus.topic(&message.topic);
         self.no_response(&message.properties, bus.as_ref())
@@ -252,7 +255,7 @@ fn may_not_act_for(principal: &Principal, user: &str) -> Denial {
     };
     let other = match user {
         NOBODY => "clients that did not log in".to_owned(),
-        // It is the client's text, and the advice has to fit behind it.
+        // Shortened, as it is the client's text and the advice has to fit after it.
         user => format!("user {user:.64}"),
     };
     let advice = format!("give {own} acts_for = [\"*\"] in broker.toml");

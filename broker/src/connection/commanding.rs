@@ -1,4 +1,4 @@
-//! Commands to the broker, which only admins may publish.
+//! Commands to the broker, which only users with the role admin may publish.
 
 use super::{Connection, Work};
 use crate::codec::{Publish, Reason};
@@ -7,7 +7,7 @@ use crate::message::QoS;
 use crate::reload::Reloader;
 
 impl Connection {
-    /// Carries a command out and acknowledges it. The client is not read meanwhile.
+    /// Executes a command and acknowledges it. The client's socket is not read meanwhile.
     pub(super) async fn command(&self, publish: Publish) {
         let client = ClientText(&self.session.client_id);
         let user = ClientText(self.link.principal.name());

@@ -1,4 +1,4 @@
-//! SUBSCRIBE and UNSUBSCRIBE, worked through in parts: one packet may hold a hundred thousand filters.
+//! SUBSCRIBE and UNSUBSCRIBE, handled in parts: one packet may contain a hundred thousand filters.
 
 use std::sync::Arc;
 
@@ -12,28 +12,28 @@ use crate::session::Scratch;
 use crate::store::Ticket;
 use crate::topic;
 
-/// Levels of filters before the others get their turn, each a node of the tree of subscriptions.
+/// Maximum number of filter levels handled before the task yields, each a node of the subscription trie.
 const LEVELS_AT_ONCE: usize = 256;
 
-/// Levels of filters whose retained messages begin to be looked for before the others get their turn.
+/// Maximum number of filter levels whose retained messages begin to be read before the task yields.
 const READ_LEVELS_AT_ONCE: usize = 1_024;
 
-/// Steps of routing that one of those counts for: a node is made or taken away, and not only looked at.
+/// Routing steps charged per filter level: a node is created or removed, not only visited.
 const STEPS_A_LEVEL: usize = 8;
 
-/// A packet of filters that is being worked through.
+/// A SUBSCRIBE or UNSUBSCRIBE that is being handled.
 #[derive(Debug)]
 pub(super) struct Change {
     id: u16,
     filters: Filters,
     reasons: Vec<Reason>,
-    /// What has to be on disk before the packet is acknowledged.
+    /// Ticket that must be on disk before the packet is acknowledged.
     ticket: Ticket,
     /// Filters whose retained messages are to be read.
     reads: Vec<(ByteString, QoS)>,
-    /// SUBACK or UNSUBACK is on its way; only reads may be left.
+    /// SUBACK or UNSUBACK has been sent; only reads may be left.
     answered: bool,
-    /// Why the first filter that was not allowed was not.
+    /// Reason why the first denied filter was denied.
     denied: Option<Arc<str>>,
 }
 
@@ -59,8 +59,8 @@ impl Change {
 }
 
 impl Connection {
-    /// Works through a packet of filters as far as one turn goes: all of them are checked, then subscribed to or given up,
-    /// then acknowledged, then their retained messages looked for.
+    /// Handles a packet of filters as far as one turn allows: checks all filters, then subscribes or unsubscribes, then
+    /// acknowledges, then begins to read the retained messages.
     pub(super) fn change_filters(&self, mut change: Change, scratch: &mut Scratch) -> Result<Step, Failure> {
         let (Filters::Subscribe { left, .. } | Filters::Unsubscribe { left }) = &mut change.filters;
         if !left.are_checked() {
@@ -89,7 +89,7 @@ impl Connection {
         Ok(if change.reads.is_empty() { Step::Next } else { Step::Change(Box::new(change)) })
     }
 
-    /// Subscribes to some of the filters of a packet, or ends some subscriptions; whether that were all.
+    /// Subscribes to or unsubscribes from some of the filters of a packet. Returns whether all are done.
     fn change_some(&self, change: &mut Change, scratch: &mut Scratch) -> Result<bool, Failure> {
         let mut levels = 0;
         let done = match &mut change.filters {
@@ -124,13 +124,13 @@ impl Connection {
                 left.is_empty()
             }
         };
-        // Many small packets of a batch are as much work as a large one.
+        // Many small packets in a batch are as much work as a large one.
         scratch.route_steps += levels * STEPS_A_LEVEL;
         // Tickets rise, but a part that changes nothing has none.
         let ticket = scratch.settle_for(&self.hub.shared, Some(self.session.key));
         change.ticket = change.ticket.max(ticket);
         if done {
-            // In the order in which they are taken off its end.
+            // Reversed, as they are taken from the end.
             change.reads.reverse();
         }
         Ok(done)
@@ -146,7 +146,7 @@ impl Connection {
         });
         let subscribes = matches!(change.filters, Filters::Subscribe { .. });
         if subscribes && change.ticket == 0 && shared.disk_refusal().is_some() {
-            // Not behind what waits for the disk; there is no order between SUBACK and acknowledgements.
+            // Sent without waiting for the disk; SUBACK and other acknowledgements need no order.
             self.link.append_with(&mut scratch.dirty, |out| codec::suback(version, id, reasons, text, out));
             return;
         }
@@ -159,11 +159,12 @@ impl Connection {
         });
     }
 
-    /// Works through the rest of a packet of filters, with a turn for the others between its parts.
+    /// Handles the rest of a packet of filters, yielding between its parts.
     pub(super) async fn change_in_turns(&self, mut change: Box<Change>) -> Result<(), Failure> {
         loop {
             tokio::task::yield_now().await;
-            // What is acknowledged is read, though the session may have to keep that for another connection.
+            // The reads of an acknowledged packet are still begun, as the session may have to keep them for another
+            // connection.
             if self.link.is_closing() && !change.answered {
                 return Ok(());
             }
@@ -200,11 +201,12 @@ impl Connection {
             return Err(DecodeError::protocol("No Local on a shared subscription"));
         }
         if self.link.peer.bridge {
-            // It is not sent what it brought, and passes retained messages on as such.
+            // A bridge is not sent what it published, and forwards retained messages as retained.
             options.no_local = shared.is_none();
             options.retain_as_published = true;
         }
-        // Copied out of the packet, all of which it would keep in memory: megabytes of user properties, perhaps.
+        // Copied out of the packet, which would otherwise stay in memory as a whole, with possibly megabytes of user
+        // properties.
         let filter = ByteString::from(&**filter);
         let subscribed = self.hub.router.subscribe(&self.session, &filter, options, identifier, scratch);
         Ok(subscribed.map(|reads_retained| {

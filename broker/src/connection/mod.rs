@@ -1,4 +1,4 @@
-//! One client's socket: read in batches, written at the end of each.
+//! Connection of one client: reads its socket in batches and writes the outboxes at the end of each.
 
 mod acknowledging;
 mod aliases;
@@ -36,14 +36,14 @@ use crate::router::Targets;
 use crate::session::{Scratch, Session};
 use crate::transport::Transport;
 
-/// Read from one client before the others get their turn.
+/// Bytes read from one client before the task yields.
 const TURN: usize = 64 << 10;
-/// How long a client has to take its last bytes and close.
+/// Time that a client has to read its last bytes and close.
 const LINGER: Duration = Duration::from_secs(1);
-/// Acknowledgements that may wait for the disk before the client is not read any more.
+/// Number of acknowledgements waiting for the disk above which the client's socket is not read any more.
 const GATED: usize = 4_096;
 
-/// What a thread needs to work through a batch, kept for the next one.
+/// Buffers for handling a batch, kept per thread for the next one.
 struct Work {
     input: BytesMut,
     scratch: Scratch,
@@ -55,7 +55,7 @@ thread_local! {
 }
 
 impl Work {
-    /// For a turn that begins at `now`.
+    /// Takes the thread's buffers for a turn that begins at `now`.
     fn take(now: u64) -> Box<Self> {
         let mut work = WORK.take().unwrap_or_else(|| {
             Box::new(Self { input: BytesMut::new(), scratch: Scratch::at(now), targets: Targets::new() })
@@ -70,50 +70,50 @@ impl Work {
     }
 }
 
-/// One client's connection, from CONNACK on.
+/// Connection of one client after CONNACK.
 pub(crate) struct Connection {
     hub: Arc<Hub>,
     session: Arc<Session>,
     link: Arc<Link>,
-    /// None before the first decision.
+    /// `None` before the first decision.
     rights: Option<Box<PublishRights>>,
-    /// Who its retained messages count for.
+    /// Owner against whose limits the client's retained messages count.
     owner: Option<Arc<Owner>>,
-    /// What CONNECT said about its session's end; 0 may not become more (MQTT 5, 3.14.2.2.2).
+    /// Session Expiry Interval of CONNECT, in seconds; 0 must not be raised by DISCONNECT (MQTT 5, 3.14.2.2.2).
     session_expiry: u32,
-    /// Milliseconds of silence after which the client is taken for lost; 0: never.
+    /// Silence after which the client counts as lost, in milliseconds; 0 means never.
     silence: u32,
     aliases: TopicAliases,
-    /// Read and not worked through.
+    /// Bytes read and not handled yet.
     partial: BytesMut,
     unanswered: Unanswered,
-    /// A whole packet has come in this batch.
+    /// Whether a whole packet has arrived in this batch.
     heard: bool,
-    /// Links that are still to be written after a batch that put much into many.
+    /// Links still to be written after a batch that appended much to many outboxes.
     unwritten: Option<Box<Dirty>>,
-    /// Milliseconds that it is not to be read: what it has retained grows fast.
+    /// Milliseconds for which the socket is not read, because the client's retained messages grow too fast.
     pause: u32,
 }
 
 /// What to do after a packet or a batch.
 enum Step {
-    /// The next one; the socket may hold more.
+    /// Handle the next packet; the socket may hold more.
     Next,
     /// The socket is empty.
     Idle,
-    /// What has come goes on after a turn for the others.
+    /// Continue with the received bytes after yielding.
     Yield,
     /// This message waits for a full queue.
     Wait(Box<(Publish, Arc<Session>)>),
     /// This message is a command to the broker.
     Command(Box<Publish>),
-    /// This packet of filters goes on after a turn for the others.
+    /// Continue with this packet of filters after yielding.
     Change(Box<filters::Change>),
-    /// The client has said goodbye.
+    /// The client has sent DISCONNECT or closed the connection.
     End(Ending),
 }
 
-/// Why a connection is ended by the broker.
+/// Error for which the broker ends a connection.
 type Failure = DecodeError;
 
 impl Drop for Connection {
@@ -150,8 +150,8 @@ impl Connection {
         }
     }
 
-    /// Sets until when the client has to be heard again, after a batch at `now` that began with `unfinished` bytes of a
-    /// packet.
+    /// Sets the time by which the client must be heard again, after a batch at `now` that began with `unfinished` bytes
+    /// of a packet.
     fn set_deadline(&self, now: u64, unfinished: usize) {
         let link = &self.link;
         let left = self.partial.len();
@@ -168,15 +168,15 @@ impl Connection {
         }
     }
 
-    /// The client is not being read: its silence means nothing.
+    /// Suspends the client's deadline: while its socket is not read, its silence means nothing.
     fn not_listening(&self) {
         self.link.silent_until.store(u64::MAX, Ordering::Relaxed);
     }
 
-    /// Serves the client until one of both ends it.
+    /// Serves the client until the connection ends.
     pub(crate) async fn serve(mut self: Box<Self>) {
         let ending = self.read_all().await;
-        // An idle connection carries nothing of its end along.
+        // Boxed, so that an idle connection does not carry this future.
         Box::pin(self.end(ending)).await;
     }
 
@@ -199,7 +199,7 @@ impl Connection {
     async fn read_all(&mut self) -> Ending {
         let lost = Ending::Lost { expiry: None };
         let (mut turn, mut reads_out) = (0, false);
-        // What came together with CONNECT is worked through before anything is read.
+        // Packets received together with CONNECT are handled before anything is read.
         let mut step = self.batch(false);
         loop {
             if self.unwritten.is_some() {
@@ -270,7 +270,7 @@ impl Connection {
             if self.link.is_closing() {
                 return lost;
             }
-            // What is rarely waited for is boxed: an idle connection carries the largest of its futures along.
+            // Rare waits are boxed: an idle connection would otherwise carry the largest of their futures.
             if self.is_ahead_of_disk() {
                 self.not_listening();
                 Box::pin(self.wait_for_disk()).await;
@@ -295,14 +295,14 @@ impl Connection {
         self.link.close(Some(failure.reason));
     }
 
-    /// Lets the client take what was said last: a socket closed with bytes unread would be reset, and the
-    /// DISCONNECT lost with it.
+    /// Lets the client read the last packets: a socket closed with unread bytes would be reset, and the DISCONNECT
+    /// lost.
     async fn linger(&self) {
         linger(&self.link.transport).await;
     }
 
-    /// Reads once (with `read`), works through every whole packet, and writes what came of it. The clock is read once:
-    /// everything in a batch happens at one time.
+    /// Reads once (with `read`), handles every whole packet, and writes the results. The clock is read once: everything
+    /// in a batch happens at one time.
     fn batch(&mut self, read: bool) -> Result<Step, Failure> {
         let now = self.hub.shared.clock.now_ms();
         let unfinished = self.partial.len();
@@ -324,8 +324,8 @@ impl Connection {
         result
     }
 
-    /// Writes what a batch has left, with turns for the others in between. The client is not read meanwhile: it is what it
-    /// has published that takes so long.
+    /// Writes the outboxes that a batch has left, yielding in between. The client's socket is not read meanwhile: it is
+    /// what the client published that takes so long.
     async fn write_rest(&mut self) {
         while let Some(mut rest) = self.unwritten.take() {
             tokio::task::yield_now().await;
@@ -352,7 +352,7 @@ impl Connection {
         let mut buffer = std::mem::take(&mut self.partial);
         let want = if let Some(length) = large {
             let missing = length - buffer.len();
-            // Not all at once: a length is only a claim.
+            // Reserved gradually: the length in a packet's header is only a claim.
             let want = missing.min(buffer.len().max(4 * READ_BYTES));
             buffer.reserve(want);
             want
@@ -388,18 +388,18 @@ impl Connection {
         Ok(step.unwrap_or_else(|| self.after_read(count == want)))
     }
 
-    /// Whether to read on after a read that has filled its buffer, or has not.
+    /// Returns whether to continue reading after a read that has filled its buffer or not.
     fn after_read(&self, filled: bool) -> Step {
         if filled || self.link.transport.may_have_more() { Step::Next } else { Step::Idle }
     }
 
-    /// Keeps what is left of a buffer, and the buffer itself where it is the thread's.
+    /// Keeps the rest of a buffer, and returns the buffer itself to the thread unless it belongs to a large packet.
     fn keep(&mut self, buffer: &mut BytesMut, own: bool, work: &mut Work) {
         if own {
             if buffer.len() >= 2 * READ_BYTES {
                 self.partial = std::mem::take(buffer);
             } else if !buffer.is_empty() {
-                // A copy without the room for what may never come.
+                // Copied without the capacity reserved for bytes that may never arrive.
                 self.partial = BytesMut::from(&buffer[..]);
             }
             return;
@@ -411,13 +411,13 @@ impl Connection {
         work.input = std::mem::take(buffer);
     }
 
-    /// Handles every whole packet; `None` when there is no other reason to stop.
+    /// Handles every whole packet. Returns `None` if all were handled and there is no reason to stop.
     fn work_through(&mut self, buffer: &mut BytesMut, work: &mut Work) -> Result<Option<Step>, Failure> {
         let limit = self.hub.shared.config.limits.packet_bytes;
         while let Some(frame) = codec::frame(buffer, limit)?
             && frame.length <= buffer.len()
         {
-            // The two that carry the traffic are not moved about as packets of any kind, which are large.
+            // The two packets that carry the traffic bypass `Packet`, which is large and expensive to move.
             let step = if let Some(acknowledgement) = codec::short_acknowledgement(frame, buffer) {
                 let acknowledgement = acknowledgement?;
                 self.heard = true;
@@ -447,9 +447,9 @@ impl Connection {
     }
 }
 
-/// Reads and forgets what a client still sends, until it closes, or has sent as much as is read, or its time is up.
+/// Reads and discards what a client still sends, until it closes, or a maximum is read, or the time limit is over.
 pub(crate) async fn linger(transport: &Transport) {
-    /// As much is read, in bytes of the socket: encrypted where there is TLS.
+    /// Maximum number of bytes read from the socket; encrypted bytes with TLS.
     const MOST: usize = 1 << 20;
     let discard = async {
         let mut left = MOST;

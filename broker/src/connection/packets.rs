@@ -1,4 +1,4 @@
-//! What each packet of a client does.
+//! Handling of each packet of a client.
 
 use super::bus::BusRefusal;
 use super::filters::Change;
@@ -15,7 +15,7 @@ use crate::session::Scratch;
 use crate::store::{Op, Phase};
 
 impl Connection {
-    /// PUBACK, PUBREC, PUBREL and PUBCOMP.
+    /// Handles PUBACK, PUBREC, PUBREL and PUBCOMP.
     pub(super) fn acknowledged(&mut self, acknowledgement: Acknowledgement, scratch: &mut Scratch) {
         let session = &self.session;
         if !acknowledgement.ends_a_delivery() {
@@ -44,7 +44,8 @@ impl Connection {
                 let reason = if known { Reason::SUCCESS } else { Reason::PACKET_ID_NOT_FOUND };
                 let mut ticket = 0;
                 if durable {
-                    // Until it is on disk that the id is free, a new message under it would look like the old.
+                    // Until the release of the id is on disk, a new message with this id would look like the old one
+                    // after a crash.
                     ticket = self
                         .hub
                         .shared
@@ -89,7 +90,7 @@ impl Connection {
         self.acknowledge_because(kind, id, (reason, told(reason)), ticket, scratch);
     }
 
-    /// [`acknowledge`](Self::acknowledge) with a Reason String of its own; none where it is empty.
+    /// Does the same as [`acknowledge`](Self::acknowledge) with a given Reason String, or without one if it is empty.
     fn acknowledge_because(
         &self,
         kind: Acknowledge,
@@ -120,7 +121,7 @@ impl Connection {
                 drop(state);
                 return Ok(self.repeated(publish.id, &mut work.scratch));
             }
-            // 3.1.1 knows no such limit; packet ids are one.
+            // For MQTT 3.1.1 only the number of packet ids is a limit.
             let limit = usize::from(self.hub.shared.config.limits.receive_maximum);
             if self.link.peer.version == Version::V5 && state.received.len() >= limit {
                 let reason = Reason::RECEIVE_MAXIMUM_EXCEEDED;
@@ -157,7 +158,8 @@ impl Connection {
         }
     }
 
-    /// A request of a client that waits for as many replies as it may: refused at QoS 1 and 2, dropped at QoS 0.
+    /// Refuses a request of a client that already waits for as many replies as it may: at QoS 1 and 2 with a reason
+    /// code, at QoS 0 by dropping it.
     fn refuse_share(&self, publish: &Publish, scratch: &mut Scratch) -> Result<Step, Failure> {
         let shared = &self.hub.shared;
         Counters::add(&shared.counters.refused_grants, 1);
@@ -171,7 +173,7 @@ impl Connection {
         Ok(Step::Next)
     }
 
-    /// A message with more user properties than are allowed: refused at QoS 1 and 2, dropped at QoS 0.
+    /// Refuses a message with too many user properties: at QoS 1 and 2 with a reason code, at QoS 0 by dropping it.
     fn refuse_properties(&self, publish: &Publish, scratch: &mut Scratch) -> Result<Step, Failure> {
         let shared = &self.hub.shared;
         Counters::add(&shared.counters.refused_properties, 1);
@@ -185,7 +187,7 @@ impl Connection {
         Ok(Step::Next)
     }
 
-    /// A QoS 2 message that has been taken already: only its PUBREC is due again.
+    /// Acknowledges a QoS 2 message that was received before: only its PUBREC is sent again.
     fn repeated(&self, id: u16, scratch: &mut Scratch) -> Step {
         let session = &self.session;
         let durable = session.state.lock().durable;
@@ -234,7 +236,7 @@ impl Connection {
                 if exactly_once {
                     session.state.lock().received.remove(publish.id);
                 }
-                // In memory of its own: it would hold on to the read buffer for as long as it waits.
+                // Copied to its own memory: it would keep the read buffer for as long as it waits.
                 let publish = Publish { message: publish.message.detach(), ..publish };
                 Ok(Step::Wait(Box::new((publish, full))))
             }
@@ -248,8 +250,8 @@ impl Connection {
         }
     }
 
-    /// Says that a message was not taken: a reason code in MQTT 5; 3.1.1 has none, so the connection ends
-    /// without an acknowledgement and the client keeps the message.
+    /// Refuses a message: with a reason code in MQTT 5. MQTT 3.1.1 has none, so that the connection ends without an
+    /// acknowledgement and the client keeps the message.
     pub(super) fn refuse(
         &self,
         publish: &Publish,
@@ -289,7 +291,7 @@ impl Connection {
     }
 }
 
-/// The Reason String that goes with a code by itself: that of an error.
+/// Returns the default Reason String of a code: empty unless it is an error.
 fn told(reason: Reason) -> &'static str {
     if reason.is_error() { reason.text() } else { "" }
 }

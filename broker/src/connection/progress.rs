@@ -1,25 +1,25 @@
-//! When a client that says nothing, or does not come to the end of a packet, is taken for lost.
+//! Deadline of a client that is silent or does not complete a packet.
 
 use crate::config::Limits;
 
-/// What a batch has brought.
+/// What a batch has received.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Heard {
-    /// At least one whole packet.
+    /// Whether there was at least one whole packet.
     pub(super) packet: bool,
-    /// The bytes at its end that began a packet or went on with one; 0 where there is no unfinished packet.
+    /// Bytes at its end that begin or continue an unfinished packet; 0 if there is none.
     pub(super) bytes: usize,
-    /// The unfinished packet had begun before.
+    /// Whether the unfinished packet had begun in an earlier batch.
     pub(super) continued: bool,
 }
 
-/// Until when, in milliseconds, the next packet has to be whole, or an unfinished one to go on; `u64::MAX` without end.
-/// `until` is what this said last, or `u64::MAX` where the broker has not read the client meanwhile, so that all time begins
-/// anew.
+/// Returns the time, in milliseconds, by which the next packet has to be complete, or an unfinished one has to
+/// continue; `u64::MAX` means no deadline. `until` is the previous result, or `u64::MAX` if the socket was not read
+/// meanwhile, so that all times begin again.
 ///
-/// Only whole packets feed the keep-alive (`silence` milliseconds of it; 0: none) \[MQTT-3.1.2-22]. An unfinished packet has
-/// `packet_grace`, to which each byte adds the time that it may take at `packet_bytes_per_s`, but not beyond
-/// `packet_grace` from now: so a large packet may take its time, and one that stands still, or trickles, may not.
+/// Only whole packets renew the keep-alive (`silence` in milliseconds; 0 means none) \[MQTT-3.1.2-22]. An unfinished
+/// packet has `packet_grace`, to which each byte adds the time that it may take at `packet_bytes_per_s`, but never more
+/// than `packet_grace` from now: so a large packet may take its time, while one that stops or trickles is cut off.
 pub(super) fn deadline(until: u64, now: u64, silence: u32, heard: Heard, limits: &Limits) -> u64 {
     let anew = heard.packet || until == u64::MAX;
     let until = match (anew, silence) {
@@ -51,7 +51,7 @@ mod tests {
         Heard { packet: false, bytes, continued: true }
     }
 
-    /// Uploads `bytes` every `pause` ms for `times` times; whether the client is still there.
+    /// Uploads `bytes` every `pause` ms, `times` times. Returns whether the client is still connected.
     fn survives(silence: u32, pause: u64, bytes: usize, times: u64) -> bool {
         let limits = Limits::default();
         let mut until = deadline(NEVER, 0, silence, PACKET, &limits);

@@ -1,4 +1,4 @@
-//! What a client may publish: asked once for each topic while the rules stay what they are.
+//! Publish rights of a client: decided once per topic as long as the rules do not change.
 
 use std::sync::Arc;
 
@@ -13,29 +13,29 @@ use crate::peer::Identity;
 use crate::session::Scratch;
 use crate::topic;
 
-/// Steps of routing that a refusal counts for: it is decided and told for each message, and routed nowhere.
+/// Routing steps charged for a refusal, which is decided and reported for each message but not routed.
 const STEPS_A_DENIAL: usize = 8;
 
-/// Decisions about one client's topics.
+/// Cached decisions about one client's topics.
 #[derive(Debug, Default)]
 pub(super) struct PublishRights {
     topics: Decisions,
     response_topics: Decisions,
-    /// Who its requests ask for; none before the first.
+    /// Asker of the client's requests; `None` before the first.
     pub(super) asks: Option<Arc<Asked>>,
 }
 
-/// What a message may do by a reply grant only.
+/// What a message may do only with a reply grant.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Needed {
-    /// Be published: it is a reply.
+    /// Whether publishing needs a grant: the message is a reply.
     pub(super) reply: bool,
-    /// Ask for a reply on its Response Topic: it is a request that is passed on.
+    /// Whether its Response Topic needs a grant: the message is a request that is passed on.
     pub(super) response: bool,
 }
 
 impl Connection {
-    /// Whether a message may be published, and replied to where it asks for that.
+    /// Checks whether a message may be published, and whether its Response Topic may be used.
     pub(super) fn check_publish(&mut self, publish: &Publish) -> Result<Needed, Denial> {
         let message = &publish.message;
         if !topic::valid_name(&message.topic, self.hub.shared.config.limits.topic_levels) {
@@ -60,7 +60,7 @@ impl Connection {
         Ok(needed)
     }
 
-    /// Whether the client may ask for replies on `topic`.
+    /// Checks whether the client may ask for replies on `topic`.
     pub(super) fn may_be_replied_to(&mut self, topic: &str) -> Result<Allowed, Denial> {
         let access = &self.hub.shared.access;
         let client = Identity { principal: &self.link.principal, client_id: &self.session.client_id };
@@ -68,8 +68,9 @@ impl Connection {
         self.rights.get_or_insert_default().response_topics.of(access.generation(), topic, decide)
     }
 
-    /// Refuses a message that may not be published: 0x87 in MQTT 5. In 3.1.1 it is acknowledged and dropped
-    /// \[MQTT-3.3.5-2], as mosquitto does: a client that sends it again after each connection would never get on.
+    /// Refuses a message that may not be published: 0x87 in MQTT 5. In MQTT 3.1.1 it is acknowledged and dropped
+    /// \[MQTT-3.3.5-2], as mosquitto does: a client that sends it again after each reconnect would otherwise never make
+    /// progress.
     pub(super) fn deny(&self, publish: &Publish, denial: &Denial, scratch: &mut Scratch) {
         let shared = &self.hub.shared;
         Counters::add(&shared.counters.refused_access, 1);

@@ -1,4 +1,4 @@
-//! When a client is not read: its message waits for a full queue, or the disk is behind.
+//! Waits during which a client's socket is not read: for a full queue, for the disk, or for the client itself.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -17,20 +17,20 @@ use crate::router::FullQueues;
 use crate::session::{Room, Session};
 
 impl Connection {
-    /// Whether nothing more is to be read from the client for now: the disk does not follow.
+    /// Checks whether the client's socket must not be read for now because the disk falls behind.
     pub(super) fn is_ahead_of_disk(&self) -> bool {
         let Some(store) = &self.hub.shared.store else { return false };
         store.is_behind() || self.has_much_gated()
     }
 
-    /// Whether many of its answers wait for the disk, or long ones.
+    /// Checks whether many or large acknowledgements to the client wait for the disk.
     fn has_much_gated(&self) -> bool {
         let (count, bytes) = self.session.gated();
         count > GATED || bytes > self.hub.shared.config.limits.answer_bytes
     }
 
-    /// Not to take more from a client than the disk can follow. A client that has closed is not waited for: what it has
-    /// sent is read to the end, which is in the socket's buffer already, and its connection is let go.
+    /// Waits until the disk has caught up. Ends when the client has closed its side: what it has sent is in the
+    /// socket's buffer already and is read to the end, and its connection is released.
     pub(super) async fn wait_for_disk(&self) {
         let Some(store) = &self.hub.shared.store else { return };
         while self.is_ahead_of_disk() && !self.link.is_closing() && !self.link.transport.is_read_closed() {
@@ -44,8 +44,8 @@ impl Connection {
         }
     }
 
-    /// Waits until the client has taken its answers. It is not told: it would not read that either. One that takes nothing
-    /// at all for `slow_reader` is disconnected.
+    /// Waits until the client has read its answers. No packet is sent to report this, as the client would not read it
+    /// either. A client that reads nothing at all for `slow_reader` is disconnected.
     pub(super) async fn wait_for_answers(&self) {
         let shared = &self.hub.shared;
         Counters::add(&shared.counters.unread_answers, 1);
@@ -69,7 +69,8 @@ impl Connection {
         }
     }
 
-    /// Does not read the client for `pause`, as what it has retained grows fast; less where its connection ends.
+    /// Waits for `pause` without reading the client's socket, because its retained messages grow too fast; less if the
+    /// connection ends.
     pub(super) async fn wait_for_pace(&self, pause: Duration) {
         let until = Instant::now() + pause;
         while !self.link.is_closing() && !self.link.transport.is_read_closed() && Instant::now() < until {
@@ -77,8 +78,8 @@ impl Connection {
         }
     }
 
-    /// Waits for room in the queues that a message goes to, for at most `publish_wait` in all, and routes it then.
-    /// Nothing is read from the client meanwhile.
+    /// Waits for room in the full queues of a message's subscribers, for at most `publish_wait` in total, and then
+    /// routes the message. The client's socket is not read meanwhile.
     pub(super) async fn wait(&self, (mut publish, mut full): (Publish, Arc<Session>)) -> Result<(), Failure> {
         let deadline = Instant::now() + self.hub.shared.config.limits.publish_wait;
         Counters::add(&self.hub.shared.counters.publisher_waits, 1);
@@ -100,7 +101,7 @@ impl Connection {
         }
     }
 
-    /// Whether there is room in the queue of `full`; false when it has to be done without.
+    /// Waits for room in the queue of `full`. Returns false if the message must be routed without it.
     async fn wait_for_room(&self, full: &Arc<Session>, deadline: Instant) -> bool {
         loop {
             let mut space = pin!(full.space.notified());

@@ -1,4 +1,4 @@
-//! Who asks for replies, and how many grants stand for each of them: counted without a lock.
+//! Lock-free counting of grants per asker.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,14 +8,14 @@ use parking_lot::Mutex;
 
 use crate::owner::Owner;
 
-/// Askers beyond twice those that were in use when it was looked at last, after which it is looked again.
+/// Number of askers, beyond twice those in use at the last check, above which unused ones are removed again.
 const SPARE: usize = 64;
 
 /// An owner that asks for replies.
 #[derive(Debug)]
 pub(crate) struct Asker {
     owner: Arc<Owner>,
-    /// Grants that it has asked for.
+    /// Number of grants caused by this asker.
     grants: AtomicUsize,
 }
 
@@ -41,20 +41,20 @@ impl Asker {
     }
 }
 
-/// All that ask: one for each owner, for as long as anyone holds it.
+/// All askers: one per owner, as long as it is held elsewhere.
 #[derive(Debug, Default)]
 pub(super) struct Askers(Mutex<Known>);
 
 #[derive(Debug, Default)]
 struct Known {
     by_owner: HashMap<Arc<Owner>, Arc<Asker>>,
-    /// How many were in use when they were looked at last.
+    /// Number of askers in use at the last check.
     used: usize,
 }
 
 impl Known {
     fn forget_unused(&mut self) {
-        // Nobody gets hold of one meanwhile: they are handed out by this table, which is locked.
+        // No other task can get an asker meanwhile: they are only handed out by this locked table.
         self.by_owner.retain(|_, asker| Arc::strong_count(asker) > 1);
         self.used = self.by_owner.len();
         if self.used == 0 {

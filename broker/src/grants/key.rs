@@ -1,4 +1,4 @@
-//! What a grant is found by.
+//! Keys of grants.
 
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -7,31 +7,33 @@ use bytestring::ByteString;
 
 use crate::access::Principal;
 
-/// The longest Response Topic that the bus knows: a root of 128 bytes, `/reply/`, an object, and a client.
+/// Maximum length of a Response Topic on the bus, in bytes: a root of 128 bytes, `/reply/`, an object, and a client.
 const MAX_REPLY_TOPIC_BYTES: usize = 128 + 7 + 64 + 1 + 64;
-/// The longest Correlation Data that the bus knows.
+/// Maximum length of Correlation Data on the bus, in bytes.
 const MAX_CORRELATION_BYTES: usize = 64;
 
-/// Who was asked, and where the reply goes: borrowed, to look a grant up without allocating.
+/// Borrowed key of a grant: the client that is asked, and the reply's topic and correlation. Allows a lookup without
+/// allocation.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Wanted<'a> {
-    /// Whose grants belong to it and to the client id, whatever connection it has.
+    /// Principal whose grants these are, together with the client id, on any connection.
     pub(crate) principal: &'a Arc<Principal>,
     pub(crate) client_id: &'a ByteString,
-    /// The Response Topic of the request.
+    /// Response Topic of the request.
     pub(crate) topic: &'a str,
-    /// Its Correlation Data; empty without.
+    /// Correlation Data of the request; empty if it has none.
     pub(crate) correlation: &'a [u8],
 }
 
 impl Wanted<'_> {
-    /// Whether an object would reply: what is longer is refused by the wire contract, and not kept here.
+    /// Checks whether an object would reply: longer topics and correlations are refused by the wire contract, and not
+    /// stored here.
     pub(super) fn is_of_the_bus(&self) -> bool {
         self.topic.len() <= MAX_REPLY_TOPIC_BYTES && self.correlation.len() <= MAX_CORRELATION_BYTES
     }
 }
 
-/// Without the user: of one client id hardly any other has grants at the same time.
+/// The user is not hashed: a client id hardly ever has grants of two users at the same time.
 impl Hash for Wanted<'_> {
     fn hash<H: Hasher>(&self, state: &mut H) {
         state.write(self.client_id.as_bytes());
@@ -40,12 +42,12 @@ impl Hash for Wanted<'_> {
     }
 }
 
-/// The same, kept.
+/// Owned key of a grant.
 #[derive(Clone, Debug)]
 pub(crate) struct Key {
     principal: Arc<Principal>,
     client_id: ByteString,
-    /// The topic, and behind it the correlation.
+    /// The topic, followed by the correlation.
     text: Box<[u8]>,
     topic_length: u32,
 }
@@ -72,7 +74,7 @@ impl Key {
     }
 }
 
-/// Whether two are one: each connection of the same user may have a principal of its own.
+/// Checks whether two principals are the same client: each connection of a user may have its own principal.
 fn is_same(one: &Arc<Principal>, other: &Arc<Principal>) -> bool {
     Arc::ptr_eq(one, other) || one.caller() == other.caller() && one.local == other.local
 }

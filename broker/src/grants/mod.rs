@@ -1,8 +1,8 @@
-//! Reply grants: who was sent a request may publish its reply, and nobody else may.
+//! Reply grants: only a client that was sent a request may publish its reply.
 //!
-//! A grant is given when a request is sent to a client, for exactly its Response Topic and Correlation Data, and ends with
-//! the reply or the request. It belongs to user and client id, so that it outlives a connection. It also says who asked:
-//! whoever passes a request on does so for that user.
+//! A grant is given when a request is sent to a client, for exactly its Response Topic and Correlation Data, and ends
+//! with the reply or with the request's expiry. It belongs to user and client id, so that it outlives a connection. It
+//! also records the asker: a client that passes a request on does so for that user.
 
 mod asker;
 mod key;
@@ -26,36 +26,36 @@ use asker::Askers;
 use key::Key;
 pub(crate) use key::Wanted;
 
-/// How long a request without an expiry may be replied to, in milliseconds.
+/// Time for which a request without an expiry may be replied to, in milliseconds.
 const DEFAULT_MS: u64 = 30_000;
-/// How long any request may be replied to, in milliseconds.
+/// Maximum time for which a request may be replied to, in milliseconds.
 const LONGEST_MS: u64 = 3_600_000;
-/// Parts of the table, each with a lock of its own.
+/// Number of shards of the table, each with its own lock.
 const SHARDS: usize = 64;
-/// Parts that are looked through at once for what has expired.
+/// Number of shards swept for expired grants at once.
 const SWEPT_AT_ONCE: usize = 8;
-/// Links of a chain whose grants are used up together with that of the last.
+/// Maximum number of grants in a chain of passed-on requests that are used up together with the last one.
 const LONGEST_CHAIN: usize = 16;
 
-/// Who asked for a reply.
+/// Asker of a reply.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Asked {
-    /// Who the grants for it count for, if for anyone.
+    /// Asker against whose share the grants count, if any.
     pub(crate) asker: Option<Arc<Asker>>,
-    /// The user who called.
+    /// User of the first call.
     pub(crate) caller: Option<ByteString>,
-    /// The grant under which the request was passed on.
+    /// Grant under which the request was passed on.
     pub(crate) passed_on: Option<Arc<Key>>,
 }
 
-/// What became of a grant that was to be given.
+/// Result of giving a grant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Given {
     /// One more reply is allowed.
     Added,
-    /// The reply that was allowed before still is, for longer.
+    /// A reply that was allowed before is allowed for longer.
     Renewed,
-    /// Whoever asked has asked for more than its share, or for a reply that nobody on the bus would give.
+    /// The asker exceeds its share, or asks for a reply that no object on the bus would give.
     Refused,
 }
 
@@ -67,7 +67,7 @@ pub(crate) struct Grants {
     askers: Askers,
     count: AtomicUsize,
     limit: usize,
-    /// The part that is swept next.
+    /// Shard that is swept next.
     next: AtomicUsize,
 }
 
@@ -75,14 +75,14 @@ pub(crate) struct Grants {
 struct Grant {
     key: Key,
     asked: Arc<Asked>,
-    /// When the request expires, in milliseconds on the broker's clock.
+    /// Expiry of the request, in milliseconds on the broker's clock.
     until: u64,
-    /// Requests that are not replied to: more than one where they look alike.
+    /// Number of replies allowed; more than one if several requests have the same topic and correlation.
     replies: usize,
 }
 
 impl Grants {
-    /// For `limit` grants at the same time.
+    /// Creates a table for at most `limit` grants.
     pub(crate) fn new(limit: usize) -> Self {
         Self {
             hasher: DefaultHashBuilder::default(),
@@ -98,25 +98,26 @@ impl Grants {
         self.count.load(Ordering::Relaxed)
     }
 
-    /// The one that all requests of `owner` count for, to be kept while it sends any.
+    /// Returns the asker that counts all requests of `owner`; to be kept while the owner sends requests.
     pub(crate) fn asker(&self, owner: &Arc<Owner>) -> Arc<Asker> {
         self.askers.of(owner)
     }
 
-    /// Whether another request may be sent: the grants that its asker has asked for are no more than its share.
+    /// Checks whether an asker may send another request: the grants that it has caused are within its share.
     pub(crate) fn may_ask(&self, asker: Option<&Arc<Asker>>) -> bool {
         self.admits(asker, self.count())
     }
 
-    /// Whether there may be another grant beside `count`.
+    /// Checks whether another grant fits besides `count`.
     fn admits(&self, asker: Option<&Arc<Asker>>, count: usize) -> bool {
-        // While a third is free, nobody can hold more than its share.
+        // While a third is free, no asker can exceed its share.
         count < self.limit
             && (may_hold_another(count, count, self.limit)
                 || asker.is_none_or(|asker| may_hold_another(asker.grants(), count, self.limit)))
     }
 
-    /// A request is sent to a client that may reply to it until `expires`, or sent `again`, which is no further request.
+    /// Gives a grant for a request that is sent to a client, valid until `expires`. With `again` the request is
+    /// retransmitted, and adds no further reply.
     pub(crate) fn give(
         &self,
         wanted: &Wanted<'_>,
@@ -136,7 +137,7 @@ impl Grants {
                 if again {
                     return Given::Renewed;
                 }
-                // Requests of different callers that look alike are passed on for none of them.
+                // Equal requests of different callers are passed on for none of them.
                 if grant.asked.caller != asked().caller {
                     let owner = grant.asked.asker.clone();
                     grant.asked = Arc::new(Asked { asker: owner, ..Asked::default() });
@@ -149,7 +150,7 @@ impl Grants {
             self.forget(&old);
         }
         let asked = asked();
-        // Counted before it is looked at, so that all together never hold more than the limit.
+        // Counted before the check, so that the limit is never exceeded.
         let count = self.count.fetch_add(1, Ordering::Relaxed);
         if !self.admits(asked.asker.as_ref(), count) {
             self.count.fetch_sub(1, Ordering::Relaxed);
@@ -163,12 +164,12 @@ impl Grants {
         Given::Added
     }
 
-    /// Whether a client may publish this reply.
+    /// Checks whether a client may publish this reply.
     pub(crate) fn allow(&self, wanted: &Wanted<'_>, now: u64) -> bool {
         self.find(wanted, now, |_| ()).is_some()
     }
 
-    /// Who has asked a client for this reply, for a request that it passes on.
+    /// Returns the asker of this reply, for a request that the client passes on.
     pub(crate) fn passed_on(&self, wanted: &Wanted<'_>, now: u64) -> Option<Arc<Asked>> {
         self.find(wanted, now, |grant| {
             let Asked { asker, caller, .. } = &*grant.asked;
@@ -177,8 +178,8 @@ impl Grants {
         })
     }
 
-    /// A client has published its last reply to a request: nothing is left of its grant, nor of those by which the request
-    /// was passed on to it.
+    /// Uses up the grant of a client that has published its last reply to a request, and the grants by which the
+    /// request was passed on to it.
     pub(crate) fn use_up(&self, wanted: &Wanted<'_>) {
         let mut passed_on = self.use_one(wanted);
         for _ in 0..LONGEST_CHAIN {
@@ -187,12 +188,12 @@ impl Grants {
         }
     }
 
-    /// A request was not sent after all.
+    /// Withdraws the grant of a request that was not sent.
     pub(crate) fn take_back(&self, wanted: &Wanted<'_>) {
         self.use_one(wanted);
     }
 
-    /// The grant by which the request was passed on.
+    /// Uses up one reply of a grant. Returns the grant by which the request was passed on.
     fn use_one(&self, wanted: &Wanted<'_>) -> Option<Arc<Key>> {
         let hash = self.hasher.hash_one(wanted);
         let mut shard = self.shard(hash).lock();
@@ -207,7 +208,7 @@ impl Grants {
         grant.asked.passed_on.clone()
     }
 
-    /// Takes away what has expired in a part of the table.
+    /// Removes expired grants from some shards.
     pub(crate) fn sweep(&self, now: u64) {
         let first = self.next.fetch_add(SWEPT_AT_ONCE, Ordering::Relaxed);
         for number in first..first + SWEPT_AT_ONCE {
@@ -219,7 +220,7 @@ impl Grants {
                 }
                 stays
             });
-            // What a burst has taken is given back.
+            // Frees the capacity left by a burst.
             if shard.is_empty() && shard.capacity() > 0 {
                 *shard = HashTable::new();
             }
@@ -236,7 +237,7 @@ impl Grants {
     }
 
     fn shard(&self, hash: u64) -> &Mutex<HashTable<Grant>> {
-        // The table itself goes by the other bits.
+        // The hash table itself uses the other bits.
         &self.shards[(hash >> 32) as usize % SHARDS]
     }
 

@@ -1,4 +1,4 @@
-//! How a client is told that it is not let in.
+//! Refusal of a client during the handshake.
 
 use std::borrow::Cow;
 use std::net::{Shutdown, SocketAddr};
@@ -11,13 +11,13 @@ use crate::hub::Hub;
 use crate::log::ClientText;
 use crate::transport::{CloseCode, Transport};
 
-/// Why a client is not let in.
+/// Reason for a refusal.
 #[derive(Debug)]
 pub(super) struct Refusal {
     reason: Reason,
-    /// The Reason String.
+    /// Reason String for the client.
     text: Cow<'static, str>,
-    /// The same for the log, without texts of the client.
+    /// Reason for the log, without texts of the client.
     logged: &'static str,
 }
 
@@ -44,7 +44,7 @@ impl From<Reason> for Refusal {
     }
 }
 
-/// Who is refused.
+/// Properties of the refused client.
 pub(super) struct Refused<'a> {
     pub(super) version: Version,
     pub(super) packet_maximum: u32,
@@ -58,7 +58,7 @@ impl<'a> Refused<'a> {
     }
 }
 
-/// Says no where the version has a way to, and closes.
+/// Sends a refusal, if the protocol version has a code for it, and closes the connection.
 pub(super) async fn refuse(
     hub: &Hub,
     transport: &Transport,
@@ -73,7 +73,8 @@ pub(super) async fn refuse(
     }
     let Refused { version, packet_maximum, .. } = *who;
     let mut answer = Vec::new();
-    // 3.1.1 has return codes for a few refusals; on anything else it is closed without a word (3.1.1, 4.8).
+    // MQTT 3.1.1 has return codes for a few refusals; for all others the connection is closed without an answer (3.1.1,
+    // 4.8).
     let has_code = [
         Reason::UNSUPPORTED_VERSION,
         Reason::CLIENT_ID_NOT_VALID,
@@ -94,14 +95,14 @@ pub(super) async fn refuse(
             answer.clear();
         }
     }
-    // A few bytes into an empty socket: it takes them at once or not at all.
+    // A few bytes for an empty socket: it takes them at once or not at all.
     let _ = transport.writable().await;
     let _ = transport.try_write(&answer);
     say_goodbye(transport, close_code(failure.reason));
     linger(transport).await;
 }
 
-/// Ends a connection whose client has broken the rules of TLS or WebSocket before its CONNECT.
+/// Ends a connection whose client has violated TLS or WebSocket before its CONNECT.
 pub(super) async fn end_violation(hub: &Hub, transport: &Transport, address: SocketAddr, text: &str) {
     let counters = &hub.shared.counters;
     let counter =
@@ -110,18 +111,18 @@ pub(super) async fn end_violation(hub: &Hub, transport: &Transport, address: Soc
     if hub.shared.may_log(&hub.shared.log_lines.refused) {
         tracing::info!(peer = %address, "refused: {text}");
     }
-    // The code of the violation takes the place of this one.
+    // The transport's code for the violation replaces this one.
     say_goodbye(transport, CloseCode::Protocol);
     linger(transport).await;
 }
 
-/// Ends the broker's side of a connection, which says so where its transport has a way to.
+/// Ends the broker's side of a connection, with a close code if its transport has them.
 pub(super) fn say_goodbye(transport: &Transport, code: CloseCode) {
     transport.set_close_code(code);
     transport.shutdown(Shutdown::Write);
 }
 
-/// What the close frame of a WebSocket says of a refusal.
+/// Returns the WebSocket close code of a refusal.
 fn close_code(reason: Reason) -> CloseCode {
     match reason {
         Reason::MALFORMED_PACKET => CloseCode::Malformed,

@@ -1,4 +1,4 @@
-//! The handshake of TLS, before anything of MQTT.
+//! TLS handshake, before any MQTT packet.
 
 use std::net::{Shutdown, SocketAddr};
 
@@ -7,15 +7,16 @@ use crate::counters::Counters;
 use crate::hub::Hub;
 use crate::transport::{HandshakeError, Progress, Tls, Transport};
 
-/// Makes the handshake, in turns with others; false where it fails, or the client is gone.
+/// Performs the TLS handshake, in turns with other handshakes. Returns false if it fails or the client closes the
+/// connection.
 pub(super) async fn secure(hub: &Hub, transport: &Transport, tls: &Tls, address: SocketAddr) -> bool {
     let mut progress = Progress::Reads;
     loop {
         let waited = match progress {
             Progress::Done => {
                 Counters::add(&hub.shared.counters.tls_handshakes, 1);
-                // Where no ticket answers the client's last record, a client with Nagle's algorithm on would hold its CONNECT
-                // back for the 40 ms by which the kernel delays the acknowledgement.
+                // Without this, if no session ticket answers the client's last record, a client with Nagle's algorithm
+                // on would hold its CONNECT back for the 40 ms by which the kernel delays the acknowledgement.
                 if let Err(error) = transport.acknowledge() {
                     tracing::debug!(peer = %address, "no TCP_QUICKACK: {error}");
                 }
@@ -27,7 +28,7 @@ pub(super) async fn secure(hub: &Hub, transport: &Transport, tls: &Tls, address:
         if waited.is_err() {
             return false;
         }
-        // Its arithmetic is done in turns: whatever else is ready waits for a few handshakes, not for all that came at once.
+        // The cryptography is done in turns: other tasks wait for a few handshakes, not for all that arrived at once.
         hub.shared.tls_turns.take().await;
         match tls.try_handshake() {
             Ok(next) => progress = next,
@@ -35,7 +36,7 @@ pub(super) async fn secure(hub: &Hub, transport: &Transport, tls: &Tls, address:
             Err(HandshakeError::Failed(text)) => {
                 note_refused(hub, address, text);
                 transport.shutdown(Shutdown::Write);
-                // A socket that is closed with bytes unread takes back the alert.
+                // Closing a socket with unread bytes would discard the alert.
                 linger(transport).await;
                 return false;
             }

@@ -1,4 +1,4 @@
-//! The HTTP request with which a WebSocket client comes, and its answer.
+//! HTTP upgrade request of a WebSocket client, and its answer.
 
 use std::net::{Shutdown, SocketAddr};
 
@@ -11,12 +11,12 @@ use crate::hub::Hub;
 use crate::place::Place;
 use crate::transport::{HttpRefusal, Transport, Web, answer_http};
 
-/// The largest head of a request, with its cookies.
+/// Maximum size of a request's head, including cookies, in bytes.
 const REQUEST_BYTES: usize = 8 << 10;
-/// The end of a request's head.
+/// End of a request's head.
 const END: &[u8] = b"\r\n\r\n";
 
-/// Answers a client's request, so that frames follow; false where it is refused, or the client is gone.
+/// Answers a client's upgrade request. Returns false if it is refused or the client has closed the connection.
 pub(super) async fn upgrade(
     hub: &Hub,
     transport: &Transport,
@@ -51,14 +51,14 @@ pub(super) async fn upgrade(
     }
 }
 
-/// Why a request was not read to its end.
+/// Reason why a request was not read to its end.
 enum Unread {
     TooLarge,
-    /// It is none; why not, for the log.
+    /// Not an HTTP request; with a text for the log.
     NotHttp(&'static str),
 }
 
-/// Reads the head of a request. `Err(None)`: the client is gone.
+/// Reads the head of a request. `Err(None)` means that the client has closed the connection.
 async fn receive(
     hub: &Hub,
     transport: &Transport,
@@ -81,7 +81,7 @@ async fn receive(
             0x16 => return Err(Some(Unread::NotHttp("TLS on a WebSocket listener without it"))),
             _ => return Err(Some(Unread::NotHttp("no HTTP request on a WebSocket listener"))),
         }
-        // Looked for where it may have come to its end: a head in many pieces costs no more than in one.
+        // Only the new bytes are searched: a head in many pieces costs no more than in one.
         let searched = before.saturating_sub(END.len() - 1);
         if head[searched..].windows(END.len()).any(|window| window == END) {
             return Ok(());
@@ -92,7 +92,7 @@ async fn receive(
     }
 }
 
-/// Sends an answer, which fits into an empty socket; false where the client is gone.
+/// Sends an answer, which fits into an empty socket. Returns false if the client has closed the connection.
 async fn send(transport: &Transport, mut answer: &[u8]) -> bool {
     while !answer.is_empty() {
         if transport.writable().await.is_err() {

@@ -1,4 +1,4 @@
-//! Whether another session may begin.
+//! Admission of new sessions.
 
 use std::net::IpAddr;
 
@@ -14,12 +14,12 @@ use crate::owner::Owner;
 use crate::session::State;
 
 impl Hub {
-    /// Whether a client may connect now, as far as memory and the number of sessions go. The broker's own process always
-    /// may.
+    /// Checks whether memory and the number of sessions allow a client to connect now. The broker's own process is
+    /// always admitted.
     ///
     /// # Errors
     ///
-    /// The reason code of the refusal, which is counted.
+    /// Returns the reason code of the refusal, which is counted.
     pub(crate) fn admit(
         &self,
         client_id: &str,
@@ -52,7 +52,8 @@ impl Hub {
         Ok(())
     }
 
-    /// Whether the will of a client that connects would be too much. It takes the place of the one that its session has.
+    /// Checks whether the will of a connecting client exceeds the limit for wills. It replaces the will that the
+    /// client's session already has.
     pub(crate) fn has_no_room_for(&self, will: &Will, client_id: &str) -> bool {
         let session = self.sessions.lock().by_client.get(client_id).cloned();
         let replaced =
@@ -60,13 +61,14 @@ impl Hub {
         self.shared.wills.are_full_for(will, replaced, self.shared.config.limits.will_bytes)
     }
 
-    /// Whether there is a session of this client id that belongs to this user.
+    /// Checks whether a session with this client id exists and belongs to this user.
     pub(crate) fn has_session(&self, client_id: &str, user: &str) -> bool {
         let session = self.sessions.lock().by_client.get(client_id).cloned();
         session.is_some_and(|session| session.state.lock().principal.user.as_deref() == Some(user))
     }
 
-    /// Who a session counts for; nobody for the broker's own process, and for a session without user from disk.
+    /// Returns the owner whose limits a session counts against; `None` for the broker's own process, and for a session
+    /// without a user that was restored from disk.
     fn session_owner(&self, principal: &Principal, address: Option<IpAddr>) -> Option<Owner> {
         if principal.local {
             return None;
@@ -77,25 +79,25 @@ impl Hub {
         }
     }
 
-    /// A session begins.
+    /// Adds a new session to its owner's account.
     pub(super) fn count_session(&self, state: &mut State, principal: &Principal, address: Option<IpAddr>) {
         let Some(owner) = self.session_owner(principal, address) else { return };
         let account = self.owners.lock().add(owner);
-        // A session from disk has counted for nobody so far.
+        // A session restored from disk has not counted against any owner so far.
         let filters = state.filters_held();
         self.shared.filters.give_back(None, filters);
         self.shared.filters.add(Some(&account.owner), filters);
         state.begin_account(account, &self.shared);
     }
 
-    /// A session ends, which holds nothing any more.
+    /// Removes an ended session, which holds nothing any more, from its owner's account.
     pub(super) fn forget_session(&self, state: &mut State) {
         if let Some(account) = state.account.take() {
             self.owners.lock().remove(&account.owner);
         }
     }
 
-    /// How many users and addresses have sessions.
+    /// Returns the number of users and addresses that have sessions.
     #[cfg(test)]
     pub(crate) fn owner_count(&self) -> usize {
         self.owners.lock().len()

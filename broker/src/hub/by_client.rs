@@ -1,4 +1,4 @@
-//! Sessions by client id.
+//! Index of sessions by client id.
 
 use std::hash::BuildHasher;
 use std::sync::Arc;
@@ -8,8 +8,8 @@ use hashbrown::{DefaultHashBuilder, HashTable};
 
 use crate::session::Session;
 
-/// Finds sessions by the client id that stands in them: with a copy of it each of a hundred thousand idle clients would take
-/// some fifty bytes more.
+/// Finds sessions by client id. The id is read from the session itself: a copy in the index would cost about 50 bytes
+/// more for each of a hundred thousand idle clients.
 #[derive(Debug, Default)]
 pub(crate) struct ByClient {
     hasher: DefaultHashBuilder,
@@ -29,12 +29,12 @@ impl ByClient {
         self.get(client_id).is_some()
     }
 
-    /// All sessions, in no order.
+    /// Returns all sessions, in no particular order.
     pub(crate) fn values(&self) -> impl Iterator<Item = &Arc<Session>> {
         self.sessions.iter()
     }
 
-    /// Adds a session, in the place of the one that its client has.
+    /// Adds a session, replacing the existing session of the same client id.
     pub(crate) fn insert(&mut self, session: Arc<Session>) {
         match self.entry(&session) {
             Entry::Occupied(mut entry) => *entry.get_mut() = session,
@@ -44,7 +44,7 @@ impl ByClient {
         }
     }
 
-    /// Takes a session away, unless its client has another one by now.
+    /// Removes a session, unless its client already has another one.
     pub(crate) fn remove(&mut self, session: &Arc<Session>) {
         if let Entry::Occupied(entry) = self.entry(session)
             && Arc::ptr_eq(entry.get(), session)

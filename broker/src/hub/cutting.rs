@@ -1,4 +1,4 @@
-//! What absent sessions lose where they hold more than they may.
+//! Cutting of the queues of absent sessions that exceed their limits.
 
 use std::sync::Arc;
 
@@ -15,9 +15,9 @@ use crate::tally::Held;
 #[derive(Default)]
 struct Group {
     account: Option<Arc<Account>>,
-    /// What each of them holds.
+    /// What each session holds in its queue.
     sessions: Vec<Held>,
-    /// What each of them may keep.
+    /// What each session may keep.
     each: Held,
 }
 
@@ -31,10 +31,10 @@ impl Group {
 }
 
 impl Hub {
-    /// Cuts the queues of absent sessions where all together hold more than they may, or an owner more than its share: of
-    /// the owners those that hold most, and of their sessions the largest.
+    /// Cuts the queues of absent sessions if together they exceed the limit, or if an owner exceeds its share: first
+    /// the owners that hold most, and of their sessions the largest.
     ///
-    /// The largest and not the oldest: else whoever begins many sessions could push out those of others.
+    /// The largest and not the oldest: otherwise a client that begins many sessions could push out those of others.
     pub(crate) fn cut_absent(&self, scratch: &mut Scratch) {
         let limits = &self.shared.config.limits;
         if self.shared.absent.over(limits) {
@@ -44,7 +44,8 @@ impl Hub {
         }
     }
 
-    /// Cuts the queues of absent sessions by about `bytes`, those of the owners that hold most. Returns by how many.
+    /// Cuts about `bytes` from the queues of absent sessions, beginning with the owners that hold most. Returns the
+    /// number of bytes that were cut.
     pub(crate) fn cut_absent_by(&self, bytes: usize, scratch: &mut Scratch) -> usize {
         let held = self.shared.absent.held();
         if bytes == 0 || held.bytes == 0 {
@@ -55,8 +56,8 @@ impl Hub {
         held.bytes.saturating_sub(self.shared.absent.held().bytes)
     }
 
-    /// Cuts the queues of absent sessions until all together hold no more than `most`, and those of an owner no more than
-    /// `share` says. What is nobody's is cut as if each session had an owner of its own.
+    /// Cuts the queues of absent sessions until together they hold at most `most`, and each owner at most the result of
+    /// `share`. A session without an owner is cut as if it had an owner of its own.
     fn cut_absent_to(&self, most: Held, share: impl Fn(&Account) -> Held, scratch: &mut Scratch) {
         let absent = self.sessions_where(|session| {
             let state = session.state.lock();

@@ -1,4 +1,5 @@
-//! Clients and a disk that does not work: whose acknowledgements wait for it too long is to send its messages again.
+//! Disconnection of clients whose acknowledgements wait too long for a failed disk, so that they send their messages
+//! again.
 
 use std::sync::Arc;
 
@@ -10,14 +11,16 @@ use crate::counters::Counters;
 use crate::link::Link;
 use crate::log::ClientText;
 
-/// Connections that wait for a disk that does not work, by the key of their session, and since when.
+/// Connections whose acknowledgements wait for a failed disk, and since when (milliseconds since 1970), by the key of
+/// the session.
 #[derive(Debug, Default)]
 pub(crate) struct WaitingForDisk(HashMap<u64, (Arc<Link>, u64)>);
 
 impl Hub {
-    /// Notices a disk that does not answer, and ends the connections of clients whose acknowledgements have waited for
-    /// `disk_wait` for one that does not work: the messages were taken just before it failed, and all that is refused
-    /// behind them would wait with them. Their publishers send them again and are refused.
+    /// Detects a disk that does not answer. If the disk has failed, ends the connections of clients whose
+    /// acknowledgements have waited for it for `disk_wait`: their messages were accepted just before the failure, and
+    /// the refusals of all later messages would wait behind them. The publishers send the messages again, which are
+    /// then refused.
     pub(crate) fn look_at_disk(&self, waiting: &mut WaitingForDisk, now: u64) {
         let Some(store) = &self.shared.store else { return };
         store.look_for_stall();

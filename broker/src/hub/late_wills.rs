@@ -1,4 +1,4 @@
-//! Retained wills that wait because those of their owner have made its retained messages grow fast.
+//! Retained wills that are delayed because their owner's retained messages grow too fast.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -13,37 +13,39 @@ use crate::owner::Owner;
 use crate::session::{Scratch, Session, State};
 use crate::wills::HeldWill;
 
-/// Wills published before the others get their turn.
+/// Maximum number of wills published before the task yields.
 const AT_ONCE: usize = 16;
 
-/// The wills that wait, in their order. They count among all wills meanwhile, so that they bound themselves.
+/// Delayed wills in order, by owner. While they wait they count against the limit for wills, which bounds their number.
 #[derive(Debug, Default)]
 pub(super) struct LateWills(Mutex<HashMap<Arc<Owner>, VecDeque<Late>>>);
 
 #[derive(Debug)]
 enum Late {
     Will(Box<HeldWill>),
-    /// The will of a session that is kept: it has it, in its record on disk too, until it is published. With the time since
-    /// which its client is away: once that has changed, the session has another will, or none.
+    /// Will of a session that is kept: it stays in the session, and in its record on disk, until it is published. The
+    /// number is the time of the disconnect: if the session has a different one by then, it has another will, or none.
     Session(Arc<Session>, u64),
 }
 
 impl Hub {
-    /// Publishes the will of a session that is not kept, or has it wait.
+    /// Publishes a will that was taken out of its session, or delays it.
     pub(super) fn leave_will(self: &Arc<Self>, will: Box<HeldWill>, durable: bool, scratch: &mut Scratch) {
         match self.owner_that_waits(&will, scratch.now) {
-            // What is on disk of its session goes in the same commit.
+            // The will of a durable session is published at once, as it belongs in the same commit as the session's
+            // record.
             Some(owner) if !durable => self.wait_with(owner, Late::Will(will)),
             _ => self.router.publish_will(&will, scratch),
         }
     }
 
-    /// Whether the will of a session that is kept has to wait.
+    /// Checks whether the will of a session that is kept has to be delayed.
     pub(super) fn will_waits(&self, state: &State, now: u64) -> bool {
         state.will.as_ref().is_some_and(|will| self.owner_that_waits(will, now).is_some())
     }
 
-    /// The delay is over of the will of a kept session whose client is away `since` then: publishes it, or has it wait.
+    /// Publishes the will of a kept session, whose Will Delay Interval is over, or delays it further. `since` is the
+    /// time of the client's disconnect.
     pub(super) fn leave_due_will(self: &Arc<Self>, session: &Arc<Session>, since: u64) {
         let now = self.shared.clock.now_ms();
         let owner = session.state.lock().will.as_ref().and_then(|will| self.owner_that_waits(will, now));
@@ -53,7 +55,7 @@ impl Hub {
         }
     }
 
-    /// Publishes all wills that wait: the broker stops.
+    /// Publishes all delayed wills; called when the broker stops.
     pub(super) fn leave_late_wills(&self) {
         let waiting: Vec<_> = self.late_wills.0.lock().drain().collect();
         let mut scratch = Scratch::at(self.shared.clock.now_ms());
@@ -99,7 +101,7 @@ impl Hub {
         }
     }
 
-    /// Publishes wills of `owner` until it has to wait again; false where none are left.
+    /// Publishes wills of `owner` until the owner has to wait again. Returns false if no will is left.
     fn publish_some(&self, owner: &Arc<Owner>, scratch: &mut Scratch) -> bool {
         for _ in 0..AT_ONCE {
             let next = {

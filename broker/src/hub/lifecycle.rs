@@ -1,4 +1,4 @@
-//! How sessions begin, are resumed, taken over, and end.
+//! Begin, resumption, takeover and end of sessions.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -20,27 +20,29 @@ use crate::session::{Scratch, Session, State};
 use crate::store::Op;
 use crate::transport::Transport;
 
-/// Messages of shared groups passed on before the others get their turn.
+/// Maximum number of messages of shared groups passed on before the task yields.
 const PASSED_AT_ONCE: usize = 256;
 
-/// How a connection came to its end.
+/// How a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ending {
-    /// DISCONNECT 0x00: the will is forgotten. With a new session expiry, in seconds, where it carried one.
+    /// DISCONNECT 0x00: the will is discarded. `expiry` is the new session expiry in seconds, if the packet carried
+    /// one.
     Normal { expiry: Option<u32> },
-    /// Anything else: the will is published.
+    /// Any other end: the will is published.
     Lost { expiry: Option<u32> },
 }
 
-// The record of a session and what leaves it (its will, messages of its shared groups) are handed to the store together,
-// while the sessions are locked: a broker that is cut off has the one or the other, and no record overtakes a later one.
+// The record of a session and what it leaves behind (its will, messages of its shared groups) are passed to the store
+// together, while the session list is locked: after a crash the disk has either the record or what the session left,
+// and no record overtakes a later one.
 impl Hub {
-    /// Lets a client in: resumes its session or begins one, and ends its earlier connection.
+    /// Accepts a client: resumes its session or begins a new one, and ends its earlier connection.
     ///
     /// # Errors
     ///
-    /// The transport and why, where the session of the client id belongs to somebody else by now
-    /// ([`may_take_over`](Self::may_take_over)), or the rules were replaced while the client waited.
+    /// Returns the transport and the refusal if the session with this client id belongs to another client by now
+    /// ([`may_take_over`](Self::may_take_over)), or if the access rules were replaced while the client waited.
     pub(crate) fn connect(
         self: &Arc<Self>,
         connect: Connect,
@@ -52,7 +54,7 @@ impl Hub {
     ) -> Result<(Arc<Session>, Arc<Link>), (Transport, Denial)> {
         let granted = connect.session_expiry.min(self.shared.max_session_expiry());
         let mut sessions = self.sessions.lock();
-        // While the sessions are locked: a later change of the rules looks at this one, too.
+        // Checked while the session list is locked: a later change of the rules visits this session, too.
         if let Err(denial) = self.shared.access.is_let_in(&connect, &principal) {
             return Err((transport, denial));
         }
@@ -72,7 +74,7 @@ impl Hub {
             let ends = connect.clean_start || state.expiry == 0 || !is_own;
             if let Some(link) = &link {
                 Counters::add(&self.shared.counters.taken_over, 1);
-                // The will of a connection that is taken over: at once where it has no delay or its session
+                // The will of a connection that is taken over is published at once if it has no delay or its session
                 // ends, else not at all, as the session is resumed before the delay is over (MQTT 5, 3.1.2.5).
                 if let Some(will) = state.will.take()
                     && (ends || will.delay == 0)
@@ -83,7 +85,7 @@ impl Hub {
                 state.count_held(&self.shared);
                 link.close(Some(Reason::SESSION_TAKEN_OVER));
             } else if let Some(will) = state.will.take()
-                // Without a delay it waited only because its owner's retained messages grow fast.
+                // A will without a delay was still there only because its owner's retained messages grow too fast.
                 && (ends || will.delay == 0)
             {
                 wills.push((will, state.durable));
@@ -112,11 +114,11 @@ impl Hub {
             state.link = Some(link.clone());
             state.count_held(&self.shared);
             state.begin_taking(scratch.now);
-            // A session from disk may count for nobody yet.
+            // A session restored from disk may not count against any owner yet.
             if state.account.is_none() {
                 self.count_session(state, &principal, Some(link.peer.address.ip()));
             }
-            // Not again by connecting again: a client could hold publishers back for ever.
+            // Not renewed when a client reconnects: otherwise it could delay publishers indefinitely by reconnecting.
             if !resumed {
                 state.wait_credit = self.shared.config.limits.publish_wait;
                 state.note_checked(self.shared.access.generation());
@@ -144,7 +146,7 @@ impl Hub {
             }
             session.resume(state, &link, scratch);
         }
-        // Listed even where `resume` had nothing to add: the CONNACK is to be written.
+        // Listed for flushing even if `resume` added nothing: the CONNACK has to be written.
         link.append(&[], &mut scratch.dirty);
         for (will, durable) in wills {
             self.leave_will(will, durable, scratch);
@@ -154,7 +156,7 @@ impl Hub {
         Ok((session, link))
     }
 
-    /// A connection is over. Nothing happens where another one has taken its session over.
+    /// Handles the end of a connection. Does nothing if another connection has already taken the session over.
     pub(crate) fn disconnect(
         self: &Arc<Self>,
         session: &Arc<Session>,
@@ -170,7 +172,7 @@ impl Hub {
         state.disconnect();
         state.since = scratch.now;
         state.count_held(&self.shared);
-        // Nobody is to wait for room in the queue of a client that is gone.
+        // No publisher waits for room in the queue of a disconnected client.
         session.space.notify_waiters();
         let (Ending::Normal { expiry } | Ending::Lost { expiry }) = ending;
         if let Some(expiry) = expiry {
@@ -205,7 +207,7 @@ impl Hub {
         drop(sessions);
     }
 
-    /// Waits for the will's delay and for the session's end, counted from `since`.
+    /// Starts the timer for the will delay and the session expiry, both counted from `since` (milliseconds since 1970).
     pub(super) fn start_timer(self: &Arc<Self>, session: &Arc<Session>, state: &mut State, since: u64) {
         let delay = state.will.as_ref().map(|w| w.delay);
         if state.expiry == u32::MAX && delay.is_none() {
@@ -216,7 +218,7 @@ impl Hub {
             Duration::from_millis((since + u64::from(seconds) * 1000).saturating_sub(now))
         };
         let timer = tokio::spawn(async move {
-            // Thousands may end at the same time.
+            // Thousands of sessions may end at the same time.
             if let Some(delay) = delay.filter(|&delay| delay < expiry) {
                 sleep(left(delay, hub.shared.clock.now_ms())).await;
                 hub.shared.endings.take().await;
@@ -231,7 +233,8 @@ impl Hub {
         state.timer = Some(timer.abort_handle());
     }
 
-    /// Publishes the will of a session whose client is away `since` then, unless it has come back in the meantime.
+    /// Publishes the will of a session whose client disconnected at `since`, unless the client has returned in the
+    /// meantime.
     pub(super) fn will_is_due(&self, session: &Arc<Session>, since: u64) {
         let mut scratch = Scratch::at(self.shared.clock.now_ms());
         let sessions = self.sessions.lock();
@@ -276,7 +279,8 @@ impl Hub {
         flush_all(&mut scratch.dirty);
     }
 
-    /// Ends a session, which leaves a will or not; what its shared subscriptions leave behind.
+    /// Ends a session; `will` tells whether it leaves a will. Returns the unacknowledged messages of its shared
+    /// subscriptions.
     fn end(
         &self,
         session: &Arc<Session>,
@@ -301,8 +305,9 @@ impl Hub {
 }
 
 impl Hub {
-    /// Gives to the others of its shared groups what a session has left, with turns for the rest in between where that is
-    /// much. What is on disk goes all at once: it belongs into the commit that takes the session's record away.
+    /// Passes the messages that an ended session leaves on to the other members of its shared groups, yielding in
+    /// between if there are many. With a store all are passed on at once, as they belong in the commit that deletes the
+    /// session's record.
     fn pass_on(self: &Arc<Self>, mut left: Vec<(ByteString, Arc<Message>)>, scratch: &mut Scratch) {
         if left.len() <= PASSED_AT_ONCE || self.shared.store.is_some() {
             return self.router.pass_on(left, scratch);
@@ -321,8 +326,9 @@ impl Hub {
     }
 }
 
-/// CONNACK. A client is told what this broker does for a bus, by the user property `rantai`, and one that comes back how many
-/// messages were dropped for it, by `messages-dropped`, as far as that is not more than it accepts.
+/// Encodes the CONNACK. Its user property `rantai` tells the client which bus features this broker has; for a resumed
+/// session `messages-dropped` tells how many messages were dropped. Both are left out if the packet would exceed the
+/// client's maximum packet size.
 fn greeting(session: &Session, version: Version, peer: &Peer, mut ack: ConnAck) -> Vec<u8> {
     let mut greeting = Vec::new();
     let mut state = session.state.lock();

@@ -1,4 +1,4 @@
-//! Every session of a broker: how they begin, are resumed, taken over, and end.
+//! All sessions of a broker: how they begin, are resumed, taken over, and end.
 
 mod admission;
 mod by_client;

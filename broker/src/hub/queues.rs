@@ -1,4 +1,4 @@
-//! The queues of connected clients: those that do not take theirs, and those that wait for others.
+//! Handling of clients that do not read their queues, and of queues held back by other clients' messages in flight.
 
 use std::sync::Arc;
 
@@ -9,12 +9,12 @@ use crate::link::{Link, flush_all};
 use crate::log::ClientText;
 use crate::session::{Scratch, Session};
 
-/// Connections that are ended before the others get their turn.
+/// Maximum number of connections ended before the task yields.
 pub(crate) const ENDED_AT_ONCE: usize = 64;
 
 impl Hub {
-    /// Disconnects clients whose queues overflow and that take nothing, or whose messages have a rule that says so. Others
-    /// get their turns in between.
+    /// Disconnects clients whose queues overflow and that read nothing, or whose messages have the rule to disconnect.
+    /// Yields between parts.
     pub(crate) async fn end_slow(&self, now: u64) {
         let limits = &self.shared.config.limits;
         let slow = self.sessions_in_turns(|session| {
@@ -30,7 +30,7 @@ impl Hub {
         }
     }
 
-    /// Disconnects a client that does not take what is for it.
+    /// Disconnects a client that does not read its messages.
     pub(crate) fn disconnect_slow(&self, session: &Session, link: &Arc<Link>, why: &str) {
         Counters::add(&self.shared.counters.disconnected_slow, 1);
         if self.shared.may_log(&self.shared.log_lines.ended) {
@@ -45,7 +45,8 @@ impl Hub {
         link.close(Some(Reason::QUOTA_EXCEEDED));
     }
 
-    /// Sends to clients without anything in flight for whom nothing could be sent because of what others had in flight.
+    /// Sends to clients that have nothing in flight, and to which nothing could be sent because of what other clients
+    /// had in flight.
     pub(crate) async fn send_to_held_back(&self, now: u64) {
         if !self.shared.in_flight.take_held_back() {
             return;

@@ -1,4 +1,4 @@
-//! Users and rules are replaced while clients are connected.
+//! Replacement of users and access rules while clients are connected.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -17,10 +17,10 @@ use crate::peer::Identity;
 use crate::session::{Scratch, Session};
 use crate::topic;
 
-/// Levels of filters, and sessions, that are looked at before the others get their turn.
+/// Maximum number of filter levels and sessions checked before the task yields.
 const AT_ONCE: usize = 256;
 
-/// What a change of the rules has taken away.
+/// Number of subscriptions and connections that a change of the rules has ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Taken {
     pub(crate) subscriptions: usize,
@@ -28,9 +28,9 @@ pub(crate) struct Taken {
 }
 
 impl Hub {
-    /// Replaces users and rules by those of another configuration, in which the passwords of the users `changed` are others,
-    /// and looks at what every session holds, with turns for
-    /// the others. New decisions are by the new rules from the first moment on.
+    /// Replaces users and rules by those of another configuration, and checks every session against them, yielding
+    /// between parts. `changed` names the users whose passwords have changed. New decisions follow the new rules
+    /// immediately.
     pub(crate) async fn replace_access(&self, config: &Config, changed: &HashSet<String>) -> Taken {
         self.shared.access.replace(config, changed);
         let mut taken = Taken::default();
@@ -55,7 +55,7 @@ impl Hub {
         taken
     }
 
-    /// Gives the others their turn where so much was looked at in this one.
+    /// Yields if enough has been checked in this turn.
     async fn take_turns(&self, looked_at: &mut usize, scratch: &mut Scratch) {
         if *looked_at >= AT_ONCE {
             *looked_at = 0;
@@ -70,8 +70,9 @@ impl Hub {
         scratch.begin_turn(self.shared.clock.now_ms());
     }
 
-    /// The filters of a session, and whether its connection is to end: its user is gone or has another password, or
-    /// its client id is now another user's. Takes away a will that may not be published any more.
+    /// Returns the filters of a session, and whether its connection must end because its user was removed or has
+    /// another password, or because its client id now belongs to another user. Removes a will that may not be published
+    /// any more.
     fn look_at_session(&self, session: &Arc<Session>, scratch: &mut Scratch) -> (Vec<ByteString>, bool) {
         let access = &self.shared.access;
         let mut state = session.state.lock();
@@ -91,13 +92,14 @@ impl Hub {
                 scratch.ops.push(super::restore::save(session, &state, disconnected));
             }
         }
-        // In an order that does not depend on a hash.
+        // Sorted, so that the order does not depend on a hash.
         let mut filters: Vec<_> = state.subscriptions.keys().cloned().collect();
         filters.sort_unstable();
         (filters, ends)
     }
 
-    /// Ends a subscription that is not allowed any more, or notes how far it is; whether it was ended.
+    /// Removes a subscription that is not allowed any more, or notes how far it is allowed. Returns whether it was
+    /// removed.
     fn take_forbidden(&self, session: &Arc<Session>, filter: &ByteString, scratch: &mut Scratch) -> bool {
         let decision = {
             let mut state = session.state.lock();
@@ -115,8 +117,9 @@ impl Hub {
         decision.is_err() && self.router.unsubscribe(session, filter, scratch)
     }
 
-    /// All filters of a session have been looked at by the rules of `generation`: what is queued and may not be read any
-    /// more goes, and with `ends` its connection is ended. Returns whether there was one.
+    /// Ends the check of a session, whose filters were all checked by the rules of `generation`: drops queued messages
+    /// that the client may not read any more, and ends its connection if `ends`. Returns whether a connection was
+    /// ended.
     fn end_look(&self, session: &Arc<Session>, generation: u64, ends: bool, scratch: &mut Scratch) -> bool {
         let mut state = session.state.lock();
         state.note_checked(generation);
@@ -146,7 +149,7 @@ mod tests {
     use super::super::walk::tests::hub;
     use super::*;
 
-    /// Only filters counted: a hundred thousand sessions without any were looked at in one turn.
+    /// Once only filters were counted: a hundred thousand sessions without filters were checked without yielding.
     #[tokio::test]
     async fn others_have_turns_while_sessions_without_filters_are_looked_at() {
         let hub = hub(4 * AT_ONCE);
@@ -157,7 +160,7 @@ mod tests {
         while replacing.as_mut().poll(&mut context).is_pending() {
             turns += 1;
         }
-        // Half of them while the sessions are listed.
+        // Half of the turns are taken while the sessions are listed.
         assert!(turns >= 8, "{turns}");
     }
 }

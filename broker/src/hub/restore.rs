@@ -1,4 +1,4 @@
-//! Sessions on disk: how they are written, and how they come back.
+//! Writing and restoring of sessions on disk.
 
 use std::sync::Arc;
 
@@ -14,12 +14,12 @@ use crate::store::{Op, SessionRecord, Snapshot, StoreError, WillRecord};
 use crate::subscriptions::{Subscription, subscription_bytes};
 
 impl Hub {
-    /// Brings back what the store has kept.
+    /// Restores the sessions and retained messages of the store.
     pub(crate) fn restore(self: &Arc<Self>, snapshot: Snapshot) -> Result<(), StoreError> {
         {
             let mut retained = self.shared.retained.write();
             for message in snapshot.retained {
-                // Who published it is not on disk: it counts for nobody until it is published again.
+                // The publisher is not on disk: the message counts against no owner until it is published again.
                 retained.insert(Arc::new(message?), None);
             }
         }
@@ -76,7 +76,7 @@ impl Hub {
             }
             let of = (session.key, &session.client_id);
             left.extend(state.drop_forbidden(of, &self.shared, &mut scratch));
-            // A broker that was cut off could not say since when its clients are gone: since now.
+            // After a crash the time of the disconnect is unknown: the broker's start is used.
             let since = stored.record.disconnected.unwrap_or(now);
             state.since = since;
             state.count_held(&self.shared);
@@ -87,8 +87,8 @@ impl Hub {
     }
 }
 
-/// A session's record. The will's Message Expiry Interval, which is seconds from its publication and not a
-/// time, stands in the place of the message's expiry.
+/// Returns the operation that writes a session's record. The `expires` field of the will's message holds the Message
+/// Expiry Interval, in seconds from its publication, instead of a point in time.
 pub(super) fn save(session: &Session, state: &State, disconnected: Option<u64>) -> Op {
     let will = state.will.as_ref().map(|will| {
         let message = Message { expires: will.expiry.map(u64::from), ..will.message.clone() };

@@ -1,4 +1,4 @@
-//! The sessions of a broker, and how it stops.
+//! The session list of a broker, and its shutdown.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,11 +18,11 @@ use crate::router::Router;
 use crate::session::Session;
 use crate::shared::Shared;
 
-/// How long clients have to take their last bytes when the broker stops.
+/// Time that clients have to read their last bytes when the broker stops.
 const STOP: Duration = Duration::from_millis(1_200);
 
-/// The sessions, above the router. Locks are taken in this order: the list of sessions, a session's state, then the
-/// router's subscriptions, the retained messages or an outbox.
+/// All sessions of a broker. Locks are acquired in this order: the session list, a session's state, then the router's
+/// subscriptions, the retained messages or an outbox.
 #[derive(Debug)]
 pub(crate) struct Hub {
     pub(crate) shared: Arc<Shared>,
@@ -32,14 +32,14 @@ pub(crate) struct Hub {
     pub(super) owners: Mutex<Accounts>,
     pub(super) taking_over: Waiting,
     pub(super) late_wills: LateWills,
-    /// Held while users and rules are replaced.
+    /// Locked while users and rules are replaced.
     pub(crate) reloading: tokio::sync::Mutex<()>,
 }
 
-/// Connections that wait for an earlier one, by the key of the session.
+/// Connections that wait for an earlier connection of their client, by the key of the session.
 pub(super) type Waiting = Mutex<HashMap<u64, Vec<oneshot::Sender<()>>>>;
 
-/// Every session there is.
+/// All sessions.
 #[derive(Debug, Default)]
 pub(crate) struct Sessions {
     pub(crate) by_client: ByClient,
@@ -61,7 +61,7 @@ impl Hub {
         })
     }
 
-    /// A key for a new session.
+    /// Returns a key for a new session.
     pub(super) fn new_key(&self) -> u64 {
         self.next_key.fetch_add(1, Ordering::Relaxed)
     }
@@ -74,7 +74,7 @@ impl Hub {
                 sessions.by_client.values().filter_map(|s| Some((s.key, s.state.lock().link.clone()?)));
             connected.collect()
         };
-        // In an order that does not depend on a hash.
+        // Sorted, so that the order does not depend on a hash.
         links.sort_unstable_by_key(|(key, _)| *key);
         for (_, link) in &links {
             link.close(Some(Reason::SERVER_SHUTTING_DOWN));
@@ -95,7 +95,7 @@ impl Hub {
         }
     }
 
-    /// Stops without waiting for anyone.
+    /// Stops without waiting for clients.
     pub(crate) fn abandon(&self) {
         if self.shared.stopping.send_replace(true) {
             return;
@@ -103,7 +103,7 @@ impl Hub {
         self.forget_sessions();
     }
 
-    /// Lets go of every session, so that nothing of a stopped broker lives on.
+    /// Drops every session and cuts its connection, so that no task of a stopped broker keeps running.
     fn forget_sessions(&self) {
         let mut sessions = self.sessions.lock();
         for session in sessions.by_client.values() {

@@ -1,4 +1,4 @@
-//! What is given back when the process nears its memory ceiling, in the order of [`Stage`].
+//! Release of memory when the process nears its memory limit, in the order of [`Stage`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,16 +13,16 @@ use crate::log::ClientText;
 use crate::memory::Stage;
 use crate::session::Scratch;
 
-/// How often the process's memory is looked at.
+/// Interval at which the process's memory is read.
 const LOOK_AROUND: Duration = Duration::from_millis(500);
-/// Looks between two clients that are disconnected: what the first one held takes a moment to be given back.
+/// Number of readings between two disconnections of clients: the memory of the first takes a moment to be released.
 const PATIENCE: u32 = 4;
-/// The part of what was given back that is forgotten at each look: half of it in twenty seconds.
+/// Divisor of the freed bytes that are forgotten at each reading: half of them are forgotten within 20 s.
 const FORGOTTEN_PART: usize = 64;
-/// A client that holds less is not to blame.
+/// Minimum number of bytes that a client must hold to be disconnected.
 const OFFENDER_BYTES: usize = 1 << 20;
 
-/// Looks at the memory of the process and sheds what its stage asks for.
+/// Watches the memory of the process and frees what the current stage requires.
 pub(crate) async fn watch_memory(hub: Arc<Hub>) {
     let mut stopping = hub.shared.stopping.subscribe();
     let mut tick = interval(LOOK_AROUND);
@@ -38,27 +38,27 @@ pub(crate) async fn watch_memory(hub: Arc<Hub>) {
     }
 }
 
-/// What has been given back since memory became short. The allocator may keep it, so that the process takes as much as
-/// before: without this account of it everything that the absent hold would be cut at once, and one client after the
-/// other disconnected, which changes nothing. But a message that many sessions hold is counted for each of them, so that
-/// less may have been given back: the account is forgotten little by little.
+/// Account of the memory freed since memory became short. The allocator may keep freed memory, so that the process
+/// takes as much as before: without this account all queues of absent sessions would be cut at once, and one client
+/// after the other disconnected, to no effect. But a message that many sessions hold is counted for each of them, so
+/// that less may have been freed: the account is forgotten gradually.
 #[derive(Debug, Default)]
 pub(crate) struct Shed {
     freed: usize,
-    /// The most that the process took meanwhile.
+    /// Maximum resident size of the process meanwhile, in bytes.
     peak: usize,
-    /// Looks until a client may be disconnected.
+    /// Number of readings until a client may be disconnected.
     pub(crate) wait: u32,
 }
 
 impl Shed {
-    /// How much of an `excess` is still to be given back, where the process takes `resident` bytes.
+    /// Returns how much of `excess` is still to be freed, if the process takes `resident` bytes.
     fn due(&mut self, excess: usize, resident: usize) -> usize {
         self.peak = self.peak.max(resident);
         excess.saturating_sub(self.freed.saturating_sub(self.peak - resident))
     }
 
-    /// Another look begins.
+    /// Forgets a part of the freed bytes, at each reading.
     fn forget_some(&mut self) {
         self.freed -= self.freed / FORGOTTEN_PART;
     }
@@ -69,7 +69,7 @@ impl Shed {
 }
 
 impl Hub {
-    /// Does what `stage` asks for, where the process takes `excess` bytes more than where each stage begins.
+    /// Frees what `stage` requires. `excess` returns by how many bytes the process exceeds the threshold of a stage.
     pub(crate) fn shed(&self, stage: Stage, excess: impl Fn(Stage) -> usize, shed: &mut Shed) {
         let resident = self.shared.memory.resident();
         shed.wait = shed.wait.saturating_sub(1);
@@ -96,7 +96,8 @@ impl Hub {
         }
     }
 
-    /// Drops what is queued at QoS 0, where most is queued first, until about `bytes` are given back; how many were.
+    /// Drops queued QoS 0 messages, from the largest queues first, until about `bytes` are freed. Returns the number of
+    /// bytes freed.
     pub(crate) fn shed_queues(&self, bytes: usize) -> usize {
         let mut queues =
             self.sessions_where(|session| Some(session.state.lock().qos0_bytes()).filter(|&b| b > 0));
@@ -113,8 +114,9 @@ impl Hub {
         freed
     }
 
-    /// Disconnects the client that holds most; `None` where none holds much. Returns how many bytes that gives back: what
-    /// a session holds that outlives its connection is from then on that of an absent one.
+    /// Disconnects the client that holds most; `None` if no client holds at least [`OFFENDER_BYTES`]. Returns the
+    /// number of bytes that this frees: 0 if the session outlives its connection, as it is then counted among the
+    /// absent ones.
     fn end_largest(&self) -> Option<usize> {
         let connected = self.sessions_where(|session| {
             let state = session.state.lock();

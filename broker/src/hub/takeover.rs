@@ -1,4 +1,4 @@
-//! What a connection has sent comes before the connection that takes its session over.
+//! Session takeover: packets sent on the earlier connection are handled before a new connection takes its session over.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,15 +12,16 @@ use crate::counters::Counters;
 use crate::link::Link;
 use crate::session::{Session, State};
 
-/// How long a new connection waits for the earlier one of its client.
+/// Maximum time that a new connection waits for the earlier one of its client.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 impl Hub {
-    /// Whether a client may have the client id of a session that is there.
+    /// Checks whether a client may use the client id of an existing session.
     ///
-    /// A session belongs to the user who made it. While that user may log in, and while a connection uses the session,
-    /// nobody else gets its client id. Anything else that is not the client's own, such as what a client that did not log in
-    /// has left, ends where it connects, and is never resumed by it. The broker's own process gets every client id.
+    /// A session belongs to the user who created it. While that user may log in, and while a connection uses the
+    /// session, no other user gets its client id. Any other session that is not the client's own, such as that of a
+    /// client that did not log in, ends when the client connects, and is never resumed by it. The broker's own process
+    /// gets every client id.
     pub(super) fn may_take_over(&self, state: &State, principal: &Principal) -> bool {
         let (access, owner) = (&self.shared.access, &*state.principal);
         if principal.local || access.owns(principal, owner) {
@@ -30,35 +31,35 @@ impl Hub {
         access.generation() == 0 || state.link.is_none() && !is_somebodys
     }
 
-    /// Whether a client may have this client id, as far as the session of that id goes.
+    /// Checks whether a client may use this client id, as far as an existing session with that id is concerned.
     pub(crate) fn is_free_for(&self, client_id: &str, principal: &Principal) -> bool {
         let session = self.sessions.lock().by_client.get(client_id).cloned();
         session.is_none_or(|session| self.may_take_over(&session.state.lock(), principal))
     }
 
-    /// The refusal of a CONNECT whose client id has a session that is somebody else's.
+    /// Returns the refusal of a CONNECT whose client id belongs to the session of another client, and counts it.
     pub(crate) fn session_of_another(&self) -> Denial {
         Counters::add(&self.shared.counters.refused_client_ids, 1);
         Denial::client_id("there is a session of another client with this client id; take another one")
     }
 
-    /// The session of a client, and the connection that it has now.
+    /// Returns the session of a client and its current connection.
     pub(crate) fn connection_of(&self, client_id: &str) -> Option<(Arc<Session>, Arc<Link>)> {
         let session = self.sessions.lock().by_client.get(client_id)?.clone();
         let link = session.state.lock().link.clone()?;
         Some((session, link))
     }
 
-    /// Lets a connection work through what its socket holds, for a second at most.
+    /// Waits until a connection has handled what its socket holds, for 1 s at most.
     ///
-    /// A client that says DISCONNECT and connects again at once has its two connections read by two tasks: without this,
-    /// the second may take over before the first has read that its will is not to be published and its session is to end,
-    /// or the last messages it sent.
+    /// The two connections of a client that sends DISCONNECT and connects again at once are read by two tasks: without
+    /// this wait the second may take over before the first has read the DISCONNECT, which discards the will and may end
+    /// the session, or the client's last messages.
     pub(crate) async fn read_out(&self, session: &Arc<Session>, link: &Arc<Link>) {
         let (done, told) = oneshot::channel();
         self.taking_over.lock().entry(session.key).or_default().push(done);
         link.ask_to_read_out();
-        // After it was asked, for it may have ended before.
+        // Checked after the request, as the connection may have ended before it.
         let connected = session.state.lock().link.as_ref().is_some_and(|now| Arc::ptr_eq(now, link));
         if connected && !link.is_closing() {
             let _ = timeout(PATIENCE, told).await;
@@ -74,7 +75,7 @@ impl Hub {
         }
     }
 
-    /// A connection has worked through what its socket held when it was asked to, or has ended.
+    /// Notes that a connection has handled what its socket held at the time of the request, or has ended.
     pub(crate) fn has_read_out(&self, session: &Session, link: &Link) {
         link.not_asked_to_read_out();
         for done in self.taking_over.lock().remove(&session.key).unwrap_or_default() {

@@ -1,4 +1,4 @@
-//! Looks at all sessions, of which there may be a hundred thousand, a part of them at a time.
+//! Iteration over all sessions, of which there may be a hundred thousand, in parts.
 
 use std::ops::Bound;
 use std::sync::Arc;
@@ -6,18 +6,18 @@ use std::sync::Arc;
 use super::sessions::Hub;
 use crate::session::Session;
 
-/// Sessions looked at while the list of them is locked: a bound on how long a connection waits that begins or ends.
+/// Number of sessions visited per lock of the session list: bounds how long a connection waits that begins or ends.
 const AT_ONCE: usize = 256;
 
 impl Hub {
-    /// The sessions of which `look` finds something, in the order in which they began.
+    /// Returns the sessions for which `look` returns a value, with that value, in the order in which they began.
     pub(crate) fn sessions_where<T>(&self, look: impl Fn(&Session) -> Option<T>) -> Vec<(Arc<Session>, T)> {
         let (mut found, mut last) = (Vec::new(), None);
         while self.look_at_some(&mut last, &look, &mut found) {}
         found
     }
 
-    /// [`sessions_where`](Self::sessions_where), with a turn for the others after each part.
+    /// Does the same as [`sessions_where`](Self::sessions_where), but yields after each part.
     pub(crate) async fn sessions_in_turns<T>(
         &self,
         look: impl Fn(&Session) -> Option<T>,
@@ -29,7 +29,8 @@ impl Hub {
         found
     }
 
-    /// Looks at the next sessions behind that with the key `last`, which is set anew; false at their end.
+    /// Visits the next part of the sessions after the key `last`, and updates `last`. Returns false at the end of the
+    /// list.
     fn look_at_some<T>(
         &self,
         last: &mut Option<u64>,
@@ -68,7 +69,7 @@ pub(super) mod tests {
         hub
     }
 
-    /// The list was locked until all were looked at: nobody could connect meanwhile.
+    /// The list was once locked until all sessions were visited: no client could connect meanwhile.
     #[tokio::test]
     async fn the_list_of_sessions_is_free_and_others_have_turns_between_two_parts() {
         let hub = hub(4 * AT_ONCE + 1);
@@ -81,7 +82,7 @@ pub(super) mod tests {
                 Poll::Pending => {
                     turns += 1;
                     assert!(hub.sessions.try_lock().is_some());
-                    // The first ones end, and others begin.
+                    // The first sessions end, and new ones begin.
                     let key = hub.new_key();
                     let mut sessions = hub.sessions.lock();
                     sessions.by_key.pop_first();

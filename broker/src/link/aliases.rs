@@ -1,4 +1,4 @@
-//! Topic aliases towards a client (MQTT 5, 3.3.2.3.4).
+//! Topic aliases set towards a client (MQTT 5, 3.3.2.3.4).
 
 use bytestring::ByteString;
 use hashbrown::HashMap;
@@ -14,7 +14,8 @@ pub(super) struct SentAliases {
 }
 
 impl SentAliases {
-    /// Gives the topic an alias while there are fewer than `maximum`, of `max_bytes` in all; true where it is a new one.
+    /// Sets an alias for the topic, as long as there are fewer than `maximum` aliases for at most `max_bytes` of
+    /// topics. Returns true if the alias is new.
     pub(super) fn name(
         &mut self,
         topic: &ByteString,
@@ -31,13 +32,13 @@ impl SentAliases {
         }
         let alias = self.known.len() as u16 + 1;
         self.bytes += topic.len();
-        // Copied: the topic may be a piece of a read buffer.
+        // Copied, as the topic may be a slice of a read buffer.
         self.known.insert(ByteString::from(&**topic), alias);
         outgoing.alias = Some(alias);
         true
     }
 
-    /// Takes the newest alias away: the client has not been told.
+    /// Removes the newest alias, which was not sent to the client.
     pub(super) fn forget(&mut self, topic: &ByteString) {
         if self.known.remove(topic).is_some() {
             self.bytes -= topic.len();

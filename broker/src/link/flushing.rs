@@ -1,11 +1,11 @@
-//! Writing the links that a batch has touched.
+//! Flushing of the links that a batch has appended to.
 
 use super::Dirty;
 
-/// Bytes handed to sockets before the others get their turn: about a millisecond.
+/// Bytes written to sockets before the task yields: about a millisecond.
 pub(super) const FLUSH_BYTES: usize = 2 << 20;
 
-/// Writes listed links until it was much for one turn. Those that are left stay listed.
+/// Writes listed links until [`FLUSH_BYTES`] are reached. The other links stay listed.
 pub(crate) fn flush_some(dirty: &mut Dirty) {
     let (mut bytes, mut links) = (0, 0);
     while bytes < FLUSH_BYTES

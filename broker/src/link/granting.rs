@@ -1,4 +1,4 @@
-//! Reply grants for what is sent on a connection.
+//! Reply grants for messages sent on a connection.
 
 use std::sync::Arc;
 
@@ -15,8 +15,9 @@ use crate::peer::Identity;
 use crate::topic;
 
 impl Link {
-    /// The client is about to be sent a message, by a shared filter or not. Where that is a request to it, it may reply
-    /// from now on: before it can have read it. True where one more reply is allowed than before.
+    /// Grants the client a reply before it is sent a message, by a shared filter or not, if the message is a request to
+    /// it. Called before sending, so that the client cannot have read the request without the grant. Returns true if
+    /// one more reply is allowed than before.
     pub(crate) fn grant_reply(
         &self,
         message: &Message,
@@ -25,7 +26,7 @@ impl Link {
     ) -> bool {
         let Some(topic) = &message.properties.response_topic else { return false };
         let shared = &*self.shared;
-        // Who asks for a reply is known of messages that were looked at: those do.
+        // Messages with a known asker were checked before: they ask for a reply on the bus.
         let is_reply = || message.asked.is_some() || shared.bus.is_reply(topic);
         if shared.access.generation() == 0 || !is_reply() {
             return false;
@@ -41,7 +42,7 @@ impl Link {
         given == Given::Added
     }
 
-    /// The message was not sent.
+    /// Withdraws a grant, as the message was not sent.
     pub(crate) fn take_back_reply(&self, message: &Message) {
         if let Some(topic) = &message.properties.response_topic
             && let Some(source) = self.source.upgrade()
@@ -51,7 +52,7 @@ impl Link {
         }
     }
 
-    /// This client's reply on `topic`, to the request with these properties.
+    /// Returns the grant that this client needs to reply on `topic` to the request with these properties.
     pub(crate) fn reply_of<'a>(
         &'a self,
         client_id: &'a ByteString,
@@ -62,8 +63,9 @@ impl Link {
         Wanted { principal: &self.principal, client_id, topic, correlation }
     }
 
-    /// Whether a message is a request to this client. Who looks on is not asked, from outside the group of the object or in
-    /// a group of its own: it could reply in the object's place, by grants that count for the caller.
+    /// Checks whether a message is a request to this client. Subscribers that only monitor it, outside the object's
+    /// group or in a group of their own, get no grant: they could reply in the object's place, with grants that count
+    /// against the caller.
     fn is_asked(
         &self,
         client_id: &ByteString,
@@ -82,14 +84,14 @@ impl Link {
         }
     }
 
-    /// Whether the client may join the group of an object.
+    /// Checks whether the client may join the group of an object.
     fn may_serve(&self, client_id: &ByteString, topic: &BusTopic<'_>) -> bool {
         let client = Identity { principal: &self.principal, client_id };
         self.shared.access.authorize(client, Action::Subscribe, &topic.group_filter()).is_ok()
     }
 }
 
-/// Who has asked. A message from disk says only who called.
+/// Returns the asker of a message. A message from disk only tells the caller.
 fn asked(message: &Message) -> Arc<Asked> {
     message.asked.clone().unwrap_or_else(|| {
         let caller = caller::of(message).map(|caller| ByteString::from(&**caller));
@@ -97,7 +99,7 @@ fn asked(message: &Message) -> Arc<Asked> {
     })
 }
 
-/// When a request expires: by its Message Expiry Interval, or by what it says itself.
+/// Returns the time when a request expires, by its Message Expiry Interval or its user property `ttl_ms`.
 fn expires(message: &Message, now: u64) -> Option<u64> {
     let ttl = || message.user("ttl_ms").and_then(|ttl| ttl.parse::<u64>().ok());
     message.expires.or_else(|| Some(now.saturating_add(ttl()?)))

@@ -1,4 +1,4 @@
-//! What is to be written to a client, and how much of that are answers to it.
+//! Outbox: bytes to be written to a client, and the number of answers among them.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -13,23 +13,23 @@ use crate::transport::Transport;
 #[expect(clippy::struct_excessive_bools, reason = "each is a state of its own; all combinations occur")]
 pub(super) struct Outbox {
     pub(super) chunks: VecDeque<Bytes>,
-    /// Behind `chunks`.
+    /// Bytes after `chunks`.
     pub(super) tail: Vec<u8>,
-    /// Bytes in `chunks` and `tail`.
+    /// Number of bytes in `chunks` and `tail`.
     pub(super) buffered: usize,
-    /// Bytes taken out and not written yet.
+    /// Number of bytes taken out and not written yet.
     pub(super) writing: usize,
-    /// Bytes of answers, which the client has asked for by packets of its own, that are not written yet.
+    /// Number of unwritten bytes of answers to packets that the client has sent.
     pub(super) answers: u32,
-    /// Somebody is writing, or waits until he can.
+    /// A task is writing, or waits until it can.
     pub(super) busy: bool,
-    /// Stands in somebody's list of links to flush.
+    /// The link is in a list of links to flush.
     pub(super) listed: bool,
-    /// The session holds more that did not fit.
+    /// The session holds more messages that did not fit.
     pub(super) more: bool,
-    /// Nothing may be appended any more; shut down once all is written.
+    /// Nothing may be appended any more; the socket is shut down once all is written.
     pub(super) closing: bool,
-    /// Topics the client knows by alias.
+    /// Topics that the client knows by alias.
     pub(super) aliases: Option<Box<SentAliases>>,
 }
 
@@ -53,7 +53,7 @@ impl Outbox {
         }
     }
 
-    /// A batch that was taken out is written, or will never be.
+    /// Notes that a batch is written, or will never be.
     pub(super) fn written(&mut self, batch: &Batch) {
         self.writing = 0;
         self.answers = self.answers.saturating_sub(batch.answers);
@@ -70,19 +70,19 @@ impl Outbox {
     }
 }
 
-/// What is on its way to the socket.
+/// Batch of bytes that is being written to the socket.
 #[derive(Debug)]
 pub(super) struct Batch {
     chunks: VecDeque<Bytes>,
     pub(super) tail: Vec<u8>,
     /// Bytes of the first chunk, or of the tail, that are written already.
     written: usize,
-    /// Bytes of answers among them.
+    /// Bytes of answers in the batch.
     answers: u32,
 }
 
 impl Batch {
-    /// Writes what the socket takes; true when that was all.
+    /// Writes what the socket takes. Returns true if all is written.
     pub(super) fn write(&mut self, transport: &Transport) -> io::Result<bool> {
         loop {
             let result = if self.chunks.is_empty() {

@@ -1,10 +1,10 @@
-//! Filters that are looked for together: each topic is looked at once, however many filters there are.
+//! Sets of filters matched together: each topic is matched once, however many filters there are.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
-/// Filters in a trie, each with a number. Keys that it is asked about are topics with NUL in place of `/`.
+/// Filters in a trie, each with a number. Keys to be matched are topics with NUL in place of `/`.
 #[derive(Debug, Default)]
 pub(crate) struct FilterSet {
     root: Node,
@@ -13,16 +13,16 @@ pub(crate) struct FilterSet {
 
 #[derive(Debug, Default)]
 struct Node {
-    /// In order, for the next level that may match is looked for.
+    /// Ordered, as the next level that may match is searched for.
     children: BTreeMap<Box<str>, Node>,
     plus: Option<Box<Node>>,
-    /// The filter that ends in `#` behind this level.
+    /// Filter that ends in `#` after this level.
     all_below: Option<u32>,
-    /// The filter that ends here.
+    /// Filter that ends at this level.
     here: Option<u32>,
 }
 
-/// The first key that may match behind one that was looked at: its first `kept` bytes, and what follows.
+/// First key after a given one that may match: the first `kept` bytes of that key, a separator and a level.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Seek<'a> {
     kept: usize,
@@ -30,20 +30,21 @@ pub(super) struct Seek<'a> {
     level: &'a str,
 }
 
-/// Below every level and above [`Seek::NEXT_LEVEL`], so above all that stands below a topic.
+/// Separator that sorts above [`NEXT_LEVEL`], and so after everything below a topic, but not above any character of a
+/// level.
 const BEHIND: &str = "\u{1}";
-/// Between two levels of a key.
+/// Separator of two levels of a key.
 const NEXT_LEVEL: &str = "\0";
-/// Behind every topic that begins with `$`, which no leading wildcard matches \[MQTT-4.7.2-1].
+/// Prefix that sorts after every topic that begins with `$`, which no leading wildcard matches \[MQTT-4.7.2-1].
 const BEHIND_DOLLAR: &str = "%";
 
 impl Seek<'_> {
-    /// The bytes of the key without its first `from`.
+    /// Returns the bytes of the key without its first `from`.
     fn behind(&self, from: usize, topic: &str) -> impl Iterator<Item = u8> {
         topic[from..self.kept].bytes().chain(self.separator.bytes()).chain(self.level.bytes())
     }
 
-    /// Writes the key in place of what is in `to`.
+    /// Writes the key to `to`, replacing its contents.
     pub(super) fn write(&self, topic: &str, to: &mut String) {
         to.clear();
         for part in [&topic[..self.kept], self.separator, self.level] {
@@ -51,24 +52,24 @@ impl Seek<'_> {
         }
     }
 
-    /// Which of two keys behind `topic` comes first.
+    /// Compares two keys after `topic`.
     fn compare(&self, other: &Self, topic: &str) -> Ordering {
         let common = self.kept.min(other.kept);
         self.behind(common, topic).cmp(other.behind(common, topic))
     }
 }
 
-/// What is found of one topic.
+/// Result of matching one topic.
 #[derive(Debug, Default)]
 pub(super) struct Matches {
-    /// The numbers of the filters that match, in no order.
+    /// Numbers of the matching filters, in no particular order.
     pub(super) filters: Vec<u32>,
-    /// Nodes of the trie that were looked at.
+    /// Number of trie nodes visited.
     pub(super) nodes: usize,
 }
 
 impl FilterSet {
-    /// Levels of all filters, those that several have in common counted once.
+    /// Returns the number of levels of all filters; levels that filters have in common count once.
     pub(crate) fn nodes(&self) -> usize {
         self.nodes
     }
@@ -96,12 +97,12 @@ impl FilterSet {
         node.here = Some(number);
     }
 
-    /// Takes a filter out; its number, if it was in the set.
+    /// Removes a filter. Returns its number if it was in the set.
     pub(crate) fn remove(&mut self, filter: &str) -> Option<u32> {
         self.root.remove(Some(filter), &mut self.nodes)
     }
 
-    /// The number of a filter of the set.
+    /// Returns the number of a filter in the set.
     pub(crate) fn number(&self, filter: &str) -> Option<u32> {
         let mut node = &self.root;
         for level in filter.split('/') {
@@ -114,8 +115,8 @@ impl FilterSet {
         node.here
     }
 
-    /// Finds the filters that match the topic of `key`, and the first key behind it that may match; no key where none may.
-    /// The latter says nothing where a filter matches.
+    /// Finds the filters that match the topic of `key`. Returns the first key after it that may match, or `None` if
+    /// none can. The returned key is meaningful only if no filter matches.
     pub(super) fn look<'a>(&'a self, key: &str, matches: &mut Matches) -> Option<Seek<'a>> {
         matches.filters.clear();
         matches.nodes = 0;
@@ -155,17 +156,18 @@ impl Node {
         }
     }
 
-    /// [`FilterSet::look`] below the levels of `key` before `start`, which lies behind the key's end where no more follow.
+    /// Does the same as [`FilterSet::look`] for the levels of `key` from `start` on; `start` is past the key's end if
+    /// no level is left.
     fn look<'a>(&'a self, key: &str, start: usize, matches: &mut Matches) -> Option<Seek<'a>> {
         matches.nodes += 1;
-        // Only the broker's own topics begin so, and the first level's wildcards are not for them.
+        // Topics of the broker itself begin with `$`: wildcards at the first level do not match them.
         let hidden = start == 0 && key.starts_with('$');
         if !hidden {
             matches.filters.extend(self.all_below);
         }
         if start > key.len() {
             matches.filters.extend(self.here);
-            // What may match stands below this topic.
+            // Matching keys can only be below this topic.
             let level = match &self.plus {
                 Some(_) => "",
                 None => self.children.keys().next()?,

@@ -1,5 +1,5 @@
-//! How fast an owner's retained messages may grow once they take much already: within its share an owner may fill gigabytes,
-//! but not in an instant.
+//! Limit on the growth of an owner's retained messages once they take much memory: an owner may fill its share, which
+//! may be gigabytes, but not instantly.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,30 +9,30 @@ use parking_lot::Mutex;
 
 use crate::owner::Owner;
 
-/// An owner is paced once it holds this part of what all may.
+/// Divisor of the limit of all retained messages above which an owner is slowed down.
 const PACED_PART: usize = 4;
-/// A publisher waits for no less: many small messages wait together.
+/// Shortest wait of a publisher: the waits of many small messages are accumulated.
 const SHORTEST_WAIT: Duration = Duration::from_millis(10);
 
-/// Owners whose retained messages have grown faster than they may, and when, in microseconds on the broker's clock, they may
-/// grow on. Those that may are taken out when another one comes in.
+/// Owners whose retained messages have grown faster than allowed, and the time when they may grow again, in
+/// microseconds on the broker's clock. Elapsed entries are removed when another owner is added.
 #[derive(Debug)]
 pub(crate) struct Growth {
-    /// Bytes a second; 0: no limit.
+    /// Allowed growth in bytes per second; 0 means no limit.
     rate: u64,
-    /// Bytes of an owner that are not paced.
+    /// Number of bytes up to which an owner is not slowed down.
     free: usize,
     owners: Mutex<HashMap<Arc<Owner>, u64>>,
 }
 
 impl Growth {
-    /// For `rate` bytes a second, where all may have `limit` bytes retained.
+    /// Creates a limit of `rate` bytes per second. `limit` is the limit of all retained messages, in bytes.
     pub(crate) fn new(rate: usize, limit: usize) -> Self {
         Self { rate: rate as u64, free: limit / PACED_PART, owners: Mutex::default() }
     }
 
-    /// What `owner` has retained has grown by `bytes`, to `held`, at `now` in milliseconds. Returns how long who published
-    /// them is to wait.
+    /// Notes that the retained messages of `owner` have grown by `bytes`, to `held`, at `now` in milliseconds. Returns
+    /// how long their publisher has to wait.
     pub(crate) fn add(&self, owner: &Arc<Owner>, held: usize, bytes: usize, now: u64) -> Option<Duration> {
         if self.rate == 0 || held <= self.free {
             return None;
@@ -47,7 +47,7 @@ impl Growth {
         Some(Duration::from_micros(*until - now)).filter(|wait| *wait >= SHORTEST_WAIT)
     }
 
-    /// How long what `owner` has retained may not grow, from `now` on in milliseconds.
+    /// Returns how long the retained messages of `owner` must not grow, from `now` on in milliseconds.
     pub(crate) fn wait(&self, owner: &Arc<Owner>, now: u64) -> Option<Duration> {
         let until = self.owners.lock().get(owner).copied()?;
         Some(Duration::from_micros(until.saturating_sub(now * 1_000))).filter(|wait| *wait >= SHORTEST_WAIT)

@@ -1,9 +1,9 @@
-//! Retained messages, found by filters.
+//! Store of retained messages with lookup by filters.
 //!
-//! One ordered map instead of a trie: a topic costs one string and one pointer, and a wildcard read can stop
-//! after any message and go on from there, so that a client that asks for a million of them holds up nobody
-//! and needs no list of them in memory. Keys are topics with NUL, which no topic may hold, in place of `/`:
-//! it sorts below everything, so that all below one level stands together.
+//! An ordered map instead of a trie: a topic costs one string and one pointer, and a read with wildcards can stop after
+//! any message and continue from there, so that a client that asks for a million messages delays no other client and
+//! needs no list of them in memory. Keys are topics with NUL in place of `/`: no topic may contain NUL, and it sorts
+//! below every other character, so that all topics below one level are adjacent.
 
 mod filters;
 mod growth;
@@ -23,30 +23,31 @@ pub(crate) use filters::FilterSet;
 use filters::Matches;
 pub(crate) use growth::Growth;
 
-/// Nodes of a [`FilterSet`] that cost as much as a topic that is looked at.
+/// Number of nodes of a [`FilterSet`] that cost as much as one topic visited.
 const NODES_PER_STEP: usize = 16;
 
-/// The retained messages.
+/// Retained messages by topic.
 #[derive(Debug, Default)]
 pub(crate) struct Retained {
     messages: BTreeMap<Box<str>, Kept>,
-    /// When which of them expires.
+    /// Expiry times, in milliseconds since 1970, with the keys of their messages.
     deadlines: BTreeSet<(u64, Box<str>)>,
-    /// Without the broker's own, under `$SYS`.
+    /// Amounts held by owners, without the broker's own messages under `$SYS`.
     holdings: Holdings,
 }
 
 #[derive(Debug)]
 struct Kept {
     message: Arc<Message>,
-    /// Who published it, of whom it counts; nobody for what the broker's own process published, or the store kept.
+    /// Owner of the publisher, whose limits the message counts against; `None` for messages published by the broker's
+    /// own process or restored from disk.
     owner: Option<Arc<Owner>>,
 }
 
-/// About how many bytes a retained message takes: its own, those of its key, and those of its place among the others and
-/// among those that expire.
+/// Returns the approximate size of a retained message in bytes: the message, its key, and its places in the map and
+/// among the expiry times.
 fn held(message: &Message) -> Amount {
-    // In a B-tree, whose nodes are about two thirds full.
+    // The nodes of a B-tree are about two thirds full.
     const PLACE: usize = (size_of::<(Box<str>, Kept)>() + 8) * 3 / 2;
     const DEADLINE: usize = (size_of::<(u64, Box<str>)>() + 8) * 3 / 2;
     let key = message.topic.len() + ALLOCATION;
@@ -54,39 +55,39 @@ fn held(message: &Message) -> Amount {
     Amount { count: 1, bytes: message.size() + PLACE + key + deadline }
 }
 
-/// Where a read of filters goes on.
+/// Position at which a read of filters continues.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Cursor {
     key: Box<str>,
-    /// At that key, filters up to this number have their message.
+    /// Highest filter number that has already got the message at that key.
     behind: Option<u32>,
 }
 
-/// How far a [`read`](Retained::read) may go.
+/// Limits of one [`read`](Retained::read).
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ReadLimits {
-    /// Messages that are found; one counts for each filter that matches it.
+    /// Maximum number of messages found; a message counts once for each filter that matches it.
     pub(crate) messages: usize,
-    /// Topics that are looked at.
+    /// Maximum number of topics visited.
     pub(crate) steps: usize,
 }
 
-/// What a [`read`](Retained::read) has done.
+/// Result of a [`read`](Retained::read).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Progress {
-    /// The filters have been read to their end.
+    /// Whether the read is complete.
     pub(crate) done: bool,
-    /// How many topics were looked at; more where it took long to find the filters that match one.
+    /// Number of topics visited; more if it took long to match their filters.
     pub(crate) steps: usize,
 }
 
 impl Cursor {
-    /// At this key, which may be empty: the beginning.
+    /// Creates a cursor at a key; the empty key is the beginning.
     pub(crate) fn at(key: &str) -> Self {
         Self { key: key.into(), behind: None }
     }
 
-    /// Goes on at `key` if that comes first.
+    /// Moves the cursor back to `key` if that comes first.
     pub(crate) fn back_to(&mut self, key: &str) {
         if *key < *self.key {
             *self = Self::at(key);
@@ -94,13 +95,13 @@ impl Cursor {
     }
 }
 
-/// The key from which on a read goes on that has found the message on `topic`.
+/// Returns the key from which a read continues that has found the message on `topic`.
 pub(crate) fn key_behind(topic: &str) -> ByteString {
-    // The first of all that stand below it.
+    // The first possible key below the topic.
     ByteString::from(topic.replace('/', "\0") + "\0")
 }
 
-/// Whether the key of `topic` comes before `key`.
+/// Checks whether the key of `topic` comes before `key`.
 pub(crate) fn is_before(topic: &str, key: &str) -> bool {
     topic.bytes().map(|byte| if byte == b'/' { 0 } else { byte }).lt(key.bytes())
 }
@@ -110,18 +111,18 @@ fn key(topic: &str) -> Box<str> {
 }
 
 impl Retained {
-    /// What there is, without the broker's own.
+    /// Returns the amount held, without the broker's own messages.
     pub(crate) fn held(&self) -> Amount {
         self.holdings.all()
     }
 
-    /// Bytes that count for `owner`.
+    /// Returns the number of bytes that count against `owner`.
     pub(crate) fn bytes_of(&self, owner: &Arc<Owner>) -> usize {
         self.holdings.of(owner).bytes
     }
 
-    /// Whether a topic may match `filter`: not where nothing stands at or below the levels before its first wildcard. Found
-    /// by one search; most subscriptions have nothing to be read.
+    /// Checks whether a retained message may match `filter`: false if there is none at or below the levels before its
+    /// first wildcard. Takes one search; most subscriptions match no retained message.
     pub(crate) fn may_match(&self, filter: &str) -> bool {
         let end = filter.find(['+', '#']);
         let named = key(filter[..end.unwrap_or(filter.len())].trim_end_matches('/'));
@@ -133,7 +134,7 @@ impl Retained {
         first.is_some_and(|(first, _)| first.starts_with(&*named))
     }
 
-    /// By what `message` would add to what there is.
+    /// Returns by how much `message` would increase the amount held.
     pub(crate) fn growth(&self, message: &Message) -> Amount {
         let bytes = held(message).bytes;
         match self.messages.get(&*key(&message.topic)) {
@@ -142,7 +143,7 @@ impl Retained {
         }
     }
 
-    /// Whether `owner` may have `message` retained: what does not grow may always change.
+    /// Checks whether `owner` may retain `message`. A change that does not grow is always allowed.
     pub(crate) fn admit(
         &self,
         owner: Option<&Arc<Owner>>,
@@ -152,7 +153,8 @@ impl Retained {
         if growth == Amount::default() { Ok(()) } else { self.holdings.admit(owner, growth, limit) }
     }
 
-    /// Sets the message of its topic. It counts for `owner` from now on, whoever published the one before.
+    /// Sets the message of its topic. It counts against `owner` from now on, whoever published the message that it
+    /// replaces.
     pub(crate) fn insert(&mut self, message: Arc<Message>, owner: Option<&Arc<Owner>>) {
         let key = key(&message.topic);
         if let Some(at) = message.expires {
@@ -167,7 +169,8 @@ impl Retained {
         }
     }
 
-    /// Messages on `topic` and below it that have not expired at `now`, as topics and payloads; looks at `most`.
+    /// Returns topics and payloads of the messages on `topic` and below it that have not expired at `now`. Visits
+    /// `most` messages at most.
     pub(crate) fn below(&self, topic: &str, most: usize, now: u64) -> Vec<(ByteString, Bytes)> {
         let named = key(topic);
         let from = (Bound::Included(&*named), Bound::Unbounded);
@@ -179,7 +182,7 @@ impl Retained {
         messages.map(|message| (message.topic.clone(), message.payload.clone())).collect()
     }
 
-    /// Takes the message of a topic away.
+    /// Removes the message of a topic. Returns false if there was none.
     pub(crate) fn remove(&mut self, topic: &str) -> bool {
         let key = key(topic);
         let Some(old) = self.messages.remove(&key) else { return false };
@@ -198,7 +201,7 @@ impl Retained {
         }
     }
 
-    /// Takes away at most `limit` messages that have expired at `now`; their topics, to be forgotten on disk too.
+    /// Removes and returns at most `limit` messages that have expired at `now`; the caller removes them from disk.
     pub(crate) fn expire(&mut self, limit: usize, now: u64) -> Vec<Arc<Message>> {
         let mut gone = Vec::new();
         while gone.len() < limit
@@ -215,8 +218,8 @@ impl Retained {
         gone
     }
 
-    /// Finds messages that match `filters`, from `cursor` on, and moves it. Calls `take` with each and with the number of
-    /// the filter that it matches, once for each such filter; what has expired at `now` is left out.
+    /// Finds messages that match `filters`, from `cursor` on, and advances the cursor. Calls `take` once for each
+    /// message and matching filter, with the number of the filter. Messages that have expired at `now` are skipped.
     pub(crate) fn read(
         &self,
         filters: &FilterSet,
@@ -243,7 +246,7 @@ impl Retained {
             next = range.next();
             if matches.filters.is_empty() {
                 let Some(seek) = seek else { break };
-                // It is often the very next one, which costs no search.
+                // Often the very next key, which needs no search.
                 seek.write(topic, &mut sought);
                 if next.is_some_and(|(topic, _)| **topic < *sought) {
                     range = self.messages.range::<str, _>((Bound::Included(&*sought), Bound::Unbounded));
@@ -274,7 +277,7 @@ mod tests {
     use super::*;
     use crate::topic;
 
-    /// When everything in these tests happens, in milliseconds since 1970.
+    /// Time of everything in these tests, in milliseconds since 1970.
     const NOW: u64 = 1_700_000_000_000;
 
     fn message(topic: &str, expires: Option<u64>) -> Arc<Message> {
@@ -287,7 +290,7 @@ mod tests {
         })
     }
 
-    /// What is found of each filter, and in how many steps.
+    /// Returns the topics found for each filter, and the number of steps taken.
     fn read_all<'a>(
         retained: &Retained,
         filters: &[&'a str],
@@ -393,7 +396,7 @@ mod tests {
         }
     }
 
-    /// A thousand such filters once looked at every topic a thousand times.
+    /// A thousand such filters once visited every topic a thousand times.
     #[test]
     fn many_filters_cost_one_look_at_each_topic() {
         let mut retained = Retained::default();

@@ -1,4 +1,4 @@
-//! Tells receivers of a request on a bus from subscribers that only monitor it.
+//! Distinguishes the receivers of a request on a bus from subscribers that only monitor it.
 
 use std::sync::Arc;
 
@@ -32,12 +32,12 @@ impl<'a> RequestReceivers<'a> {
         Some(Self { group, levels: topic::levels(bus.root) + 2 })
     }
 
-    /// Whether at least one of `targets` is a receiver.
+    /// Checks whether at least one of `targets` is a receiver.
     pub(super) fn are_in(self, targets: &[Target<Arc<Session>>]) -> bool {
         targets.iter().any(|target| self.have(target))
     }
 
-    /// Whether `target` is a receiver.
+    /// Checks whether `target` is a receiver.
     pub(super) fn have(self, target: &Target<Arc<Session>>) -> bool {
         let is_of_object = |filter: &ByteString| {
             topic::shared(filter).flatten().is_some_and(|group| Some(group.name) == self.group)

@@ -1,4 +1,4 @@
-//! Subscribing: which filters a session has.
+//! Subscribing and unsubscribing of sessions.
 
 use std::sync::Arc;
 
@@ -20,8 +20,8 @@ use crate::subscriptions::{GroupLimits, Subscription, TooManyGroups, subscriptio
 use crate::topic;
 
 impl Router {
-    /// Subscribes a session; whether the retained messages of the filter are to be read to it. With what is on disk the
-    /// store is told so at once.
+    /// Subscribes a session. Returns whether the retained messages of the filter have to be sent to it; for a session
+    /// on disk this is also stored at once.
     pub(crate) fn subscribe(
         &self,
         session: &Arc<Session>,
@@ -82,7 +82,7 @@ impl Router {
         Ok(reads)
     }
 
-    /// A filter is not allowed to a session.
+    /// Counts and logs a filter that the access rules do not allow.
     pub(crate) fn note_denied_filter(&self, session: &Session, state: &mut State, filter: &str) {
         Counters::add(&self.shared.counters.refused_access_filters, 1);
         if self.shared.may_log_limit(&mut state.logged, Met::Filters) {
@@ -93,7 +93,7 @@ impl Router {
         }
     }
 
-    /// Counts another filter of `bytes` for a session, where it may have one.
+    /// Counts another filter of `bytes` against a session's limits, or refuses it.
     fn take_place(&self, session: &Session, state: &mut State, bytes: usize) -> Result<(), Reason> {
         let shared = &*self.shared;
         let limits = &shared.config.limits;
@@ -101,7 +101,7 @@ impl Router {
         let own = state.subscription_bytes + bytes;
         let mut excess = None;
         if !short && state.subscriptions.len() < limits.subscriptions && own <= limits.subscription_bytes {
-            // The broker's own process is not to be kept out by what others have.
+            // The broker's own process is not limited by what others hold.
             let most = if state.principal.local { usize::MAX } else { shared.memory.subscription_bytes };
             match shared.filters.take(state.owner(), bytes, most) {
                 Ok(()) => return Ok(()),
@@ -121,7 +121,7 @@ impl Router {
         Err(Reason::QUOTA_EXCEEDED)
     }
 
-    /// Ends a subscription; false where there was none.
+    /// Ends a subscription. Returns false if there was none.
     pub(crate) fn unsubscribe(
         &self,
         session: &Arc<Session>,
@@ -144,14 +144,15 @@ impl Router {
         true
     }
 
-    /// Takes back a subscription that was kept on disk, whatever the limits are now.
+    /// Restores a subscription from disk, whatever the limits are now.
     pub(crate) fn restore(&self, filter: &ByteString, subscription: Subscription<Arc<Session>>) {
         let inserted = self.subscriptions.write().insert(filter, subscription, GroupLimits::NONE);
         inserted.expect("no limit");
     }
 
-    /// Ends the subscriptions of a session of `owner` that has ended, so that nothing is delivered by them any more. Where
-    /// there are many, most of them are taken away later, with turns for others in between: they count until then.
+    /// Ends the subscriptions of a session of `owner` that has ended, so that nothing is delivered by them any more. If
+    /// there are many, most of them are removed later by a task that yields in between; they count against the limits
+    /// until then.
     pub(crate) fn unsubscribe_all(&self, filters: Filters, key: u64, owner: Option<Arc<Owner>>) {
         let mut filters = filters.into_keys();
         let (subscriptions, budget) = (self.subscriptions.clone(), self.shared.filters.clone());

@@ -1,4 +1,4 @@
-//! What a session counts for in the budgets that all sessions share.
+//! Accounting of a session in the budgets that all sessions share.
 
 use std::sync::Arc;
 
@@ -15,12 +15,12 @@ use crate::shared::Shared;
 use crate::tally::Held;
 
 impl State {
-    /// Who the session counts for, if for anyone.
+    /// Returns the owner whose limits the session counts against, if any.
     pub(crate) fn owner(&self) -> Option<&Arc<Owner>> {
         self.account.as_ref().map(|account| &account.owner)
     }
 
-    /// It counts for `account` from now on, and has counted for nobody.
+    /// Counts the session against `account` from now on. It must not have counted against any owner before.
     pub(crate) fn begin_account(&mut self, account: Arc<Account>, shared: &Shared) {
         shared.absent.change(None, std::mem::take(&mut self.counted), Held::default());
         shared.in_flight.change(None, std::mem::take(&mut self.in_flight.counted), 0);
@@ -28,39 +28,40 @@ impl State {
         self.count_held(shared);
     }
 
-    /// Its filters, as they are counted among those of all sessions.
+    /// Returns the number and size of the session's filters, as they are counted among those of all sessions.
     pub(crate) fn filters_held(&self) -> Amount {
         Amount { count: self.subscriptions.len(), bytes: self.subscription_bytes }
     }
 
-    /// What its queue holds at QoS 1 and 2.
+    /// Returns the number and size of the messages queued at QoS 1 and 2.
     pub(crate) fn held(&self) -> Held {
         Held { messages: self.queue.len(), bytes: self.queue_bytes }
     }
 
-    /// Brings both counts up to date: to be called whenever a session becomes absent, is resumed, or ends.
+    /// Updates the counts of queued messages and of messages in flight: to be called whenever a session becomes absent,
+    /// is resumed, or ends.
     pub(crate) fn count_held(&mut self, shared: &Shared) {
         self.count_absent(&shared.absent);
         let bytes = if self.ended { 0 } else { self.in_flight.bytes() };
         self.set_in_flight_counted(bytes, shared);
     }
 
-    /// Brings the count of the absent up to date with what this session holds: to be called after each change to the
-    /// queue of an absent session.
+    /// Updates the count of absent sessions' messages: to be called after each change to the queue of an absent
+    /// session.
     pub(crate) fn count_absent(&mut self, absent: &AbsentQueues) {
         let held = if self.link.is_some() || self.ended { Held::default() } else { self.held() };
         let own = self.account.as_ref().map(|account| &account.absent);
         absent.change(own, std::mem::replace(&mut self.counted, held), held);
     }
 
-    /// Whether it is absent, and the absent have no room for more of its messages.
+    /// Checks whether the session is absent and the limits for absent sessions leave no room for another message of it.
     pub(super) fn above_share(&self, absent: &AbsentQueues, limits: &Limits) -> bool {
         let own = self.account.as_ref().map(|account| &account.absent);
         self.link.is_none() && absent.no_room_for(self.held(), own, limits)
     }
 
-    /// Something was sent or acknowledged: counts what is in flight once it has changed by [`IN_FLIGHT_ALWAYS`], as a
-    /// count that all sessions share is dear for each message.
+    /// Updates the shared count of bytes in flight after a message was sent or acknowledged, once the bytes have
+    /// changed by [`IN_FLIGHT_ALWAYS`]: updating a count that all sessions share is too expensive for each message.
     pub(super) fn count_in_flight(&mut self, client: &str, shared: &Shared) {
         let (bytes, counted) = (self.in_flight.bytes(), self.in_flight.counted);
         if bytes.abs_diff(counted) < IN_FLIGHT_ALWAYS && (bytes > 0 || counted == 0) && !self.in_flight.capped
@@ -71,7 +72,8 @@ impl State {
         self.look_whether_capped(client, shared);
     }
 
-    /// Before a message of `size` bytes is sent: a large one must not rely on what was true when this was looked at last.
+    /// Refreshes `capped` before a message of more than [`IN_FLIGHT_ALWAYS`] bytes is sent: a large message must not
+    /// rely on an outdated value.
     pub(super) fn look_at_large(&mut self, client: &str, size: usize, shared: &Shared) {
         if size > IN_FLIGHT_ALWAYS {
             self.look_whether_capped(client, shared);
@@ -104,17 +106,18 @@ impl State {
         shared.in_flight.change(own, std::mem::replace(&mut self.in_flight.counted, bytes), bytes);
     }
 
-    /// Whether a message of `size` bytes that could be sent now has to wait, as too much is in flight to all clients.
+    /// Checks whether a message of `size` bytes that could be sent now has to wait because too much is in flight to all
+    /// clients.
     pub(super) fn is_held_back(&self, size: usize, shared: &Shared) -> bool {
         let held_back = self.in_flight.capped && self.in_flight.bytes() + size > IN_FLIGHT_ALWAYS;
         if held_back && self.in_flight.bytes() == 0 {
-            // No acknowledgement of its own client brings it on.
+            // Without messages in flight, no acknowledgement of the client itself will trigger the next attempt.
             shared.in_flight.note_held_back();
         }
         held_back
     }
 
-    /// Whether nothing is in flight to a connected client though messages wait for it.
+    /// Checks whether messages wait for a connected client although nothing is in flight to it.
     pub(crate) fn waits_for_others(&self) -> bool {
         self.link.is_some() && self.in_flight.capped && self.in_flight.bytes() == 0 && !self.queue.is_empty()
     }

@@ -1,4 +1,4 @@
-//! One message for one session.
+//! Queue entries: a message for one session.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use bytestring::ByteString;
 use crate::message::{Message, QoS};
 use crate::store::{self, Phase, Ticket};
 
-/// A message for this session.
+/// A message queued for, or in flight to, one session.
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) seq: u64,
@@ -19,18 +19,18 @@ pub(super) struct Entry {
     pub(super) id: u16,
     pub(super) phase: Phase,
     pub(super) dup: bool,
-    /// Given to the store; until then (`PENDING`) it may not be sent.
+    /// Ticket of the store operation that wrote the entry; the entry must not be sent while it is [`PENDING`].
     pub(super) ticket: Ticket,
 }
 
-/// The store has not been told of it yet.
+/// Ticket of an entry that has not been passed to the store yet.
 pub(super) const PENDING: Ticket = Ticket::MAX;
 
-/// One message on its way to one session.
+/// Delivery of one message to one session.
 #[derive(Debug)]
 pub(crate) struct Delivery<'a> {
     pub(crate) message: &'a Message,
-    /// The same in memory of its own, made when the first session has to keep it.
+    /// Copy of the message in its own memory, made when the first session has to keep it.
     pub(crate) kept: &'a mut Option<Arc<Message>>,
     pub(crate) qos: QoS,
     pub(crate) retain: bool,
@@ -62,9 +62,9 @@ impl Delivery<'_> {
 }
 
 impl Entry {
-    /// About how many bytes it takes in a queue or in flight, as if no other session had the same message.
+    /// Returns the approximate size in a queue or in flight, in bytes, as if no other session held the same message.
     pub(super) fn size(&self) -> usize {
-        // Queues grow by half of what they hold, on average.
+        // The spare capacity of a growing queue is half of its contents on average.
         const PLACE: usize = size_of::<Entry>() * 3 / 2;
         let identifiers = self.identifiers.len() * size_of::<u32>();
         PLACE + identifiers + self.message.size()

@@ -1,15 +1,16 @@
-//! Queues that are given up, freed in parts: a full one is a hundred thousand messages, each a few pieces of memory.
+//! Freeing of discarded queues in parts: a full queue is a hundred thousand messages of several allocations each.
 
 use std::collections::VecDeque;
 
 use super::entry::Entry;
 
-/// Messages freed before the others get their turn.
+/// Maximum number of messages freed before the task yields.
 const FREED_AT_ONCE: usize = 256;
-/// Bytes of them: large pieces go back to the system, page by page.
+/// Maximum number of bytes freed before the task yields: the allocator returns large allocations to the system page by
+/// page.
 const BYTES_AT_ONCE: usize = 4 << 20;
 
-/// Frees a queue, with turns for the others in between where it is long.
+/// Frees a queue; a long one is freed by a task of its own that yields in between.
 pub(super) fn free(mut queue: VecDeque<Entry>) {
     free_some(&mut queue);
     if queue.is_empty() {

@@ -1,18 +1,18 @@
-//! What a session remembers of its queue having been full.
+//! State of a session's queue that was full.
 
-/// What is known of a queue that was full at least once.
+/// State of a queue that was full at least once.
 #[derive(Debug, Default)]
 pub(super) struct Overflow {
-    /// Messages dropped or refused since it became full; 0 once it has room again.
+    /// Messages dropped or refused since the queue became full; 0 once it is at most half full again.
     pub(super) lost: u64,
-    /// The log has said so.
+    /// Whether the overflow has been logged.
     pub(super) logged: bool,
-    /// Messages dropped of which the client has not been told.
+    /// Messages dropped that have not been reported to the client yet.
     pub(super) untold: u64,
-    /// From when on it may be searched for expired messages again.
+    /// Time of the next search for expired messages, in milliseconds since 1970.
     pub(super) next_search: u64,
-    /// No message in the queue expires before this.
+    /// Lower bound of the expiry of all messages in the queue, in milliseconds since 1970.
     pub(super) next_expiry: u64,
-    /// A message was dropped for it whose rule is to disconnect.
+    /// A message was dropped whose rule for full queues is to disconnect the client.
     pub(super) disconnect: bool,
 }

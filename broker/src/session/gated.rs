@@ -1,13 +1,13 @@
-//! What waits in a session for the disk before it is sent.
+//! Packets that a session sends only after a commit to disk.
 
 use std::collections::VecDeque;
 
 use crate::store::Ticket;
 
-/// Places that an empty queue keeps.
+/// Capacity that an empty queue keeps.
 const KEPT_PLACES: usize = 64;
 
-/// What may be sent only once it is on disk.
+/// A packet that may be sent only once its ticket is on disk.
 #[derive(Debug)]
 pub(super) enum Gated {
     Frame(Vec<u8>),
@@ -15,14 +15,14 @@ pub(super) enum Gated {
     Release(u16),
 }
 
-/// What waits for the disk, in the order in which it is sent. Boxed, for without a store nothing ever does.
+/// Packets that wait for the disk, in sending order. Boxed, as it stays empty without a store.
 #[derive(Debug, Default)]
 pub(super) struct GatedQueue(Option<Box<Line>>);
 
 #[derive(Debug, Default)]
 struct Line {
     waiting: VecDeque<(Ticket, Gated)>,
-    /// Bytes of its frames: a SUBACK may have a hundred thousand.
+    /// Bytes of the frames: a single SUBACK may have a hundred thousand.
     bytes: usize,
 }
 
@@ -31,17 +31,17 @@ impl GatedQueue {
         self.len() == 0
     }
 
-    /// How many wait.
+    /// Returns the number of waiting packets.
     pub(super) fn len(&self) -> usize {
         self.0.as_ref().map_or(0, |line| line.waiting.len())
     }
 
-    /// Bytes of the frames that wait.
+    /// Returns the number of bytes of the waiting frames.
     pub(super) fn bytes(&self) -> usize {
         self.0.as_ref().map_or(0, |line| line.bytes)
     }
 
-    /// The answers that wait.
+    /// Returns the waiting acknowledgements.
     pub(super) fn frames(&self) -> impl Iterator<Item = &[u8]> {
         self.0.iter().flat_map(|line| &line.waiting).filter_map(|(_, gated)| match gated {
             Gated::Frame(frame) => Some(&**frame),
@@ -55,7 +55,7 @@ impl GatedQueue {
         line.waiting.push_back((ticket, gated));
     }
 
-    /// Takes the first one out if its ticket is on disk.
+    /// Removes and returns the first packet if its ticket is on disk.
     pub(super) fn pop_durable(&mut self, durable: Ticket) -> Option<Gated> {
         let line = self.0.as_mut()?;
         if line.waiting.front()?.0 > durable {
@@ -69,7 +69,7 @@ impl GatedQueue {
         Some(gated)
     }
 
-    /// Forgets everything, with its memory.
+    /// Removes all packets and frees their memory.
     pub(super) fn clear(&mut self) {
         *self = Self::default();
     }

@@ -1,4 +1,4 @@
-//! Messages sent and not acknowledged, in the order in which they were sent, and their packet ids.
+//! In-flight table: messages sent and not acknowledged, in sending order, with their packet ids.
 
 use std::collections::VecDeque;
 
@@ -6,15 +6,16 @@ use super::entry::Entry;
 use crate::config::Limits;
 use crate::link::Link;
 
-/// Packet ids rise with the order of sending, so that the entries are sorted, counted from the oldest.
+/// Messages in flight. Packet ids rise in sending order, so that the entries are sorted by their distance from the
+/// oldest id.
 #[derive(Debug, Default)]
 pub(super) struct InFlight {
     entries: VecDeque<Entry>,
     bytes: usize,
-    /// Bytes that are counted among those of all sessions.
+    /// Bytes that are currently included in the count of all sessions.
     pub(super) counted: usize,
     last_id: u16,
-    /// All sessions together, or those of its owner, have as much in flight as they may.
+    /// Whether all sessions together, or those of this owner, have reached their limit of bytes in flight.
     pub(super) capped: bool,
 }
 
@@ -35,7 +36,7 @@ impl InFlight {
         &mut self.entries[index]
     }
 
-    /// The next packet id; none while the oldest delivery still holds it.
+    /// Returns the next packet id, or `None` while the oldest delivery still uses it.
     pub(super) fn next_id(&mut self) -> Option<u16> {
         let next = match self.last_id.wrapping_add(1) {
             0 => 1,
@@ -48,7 +49,7 @@ impl InFlight {
         Some(next)
     }
 
-    /// Where the delivery with the packet id `id` stands.
+    /// Returns the index of the delivery with the packet id `id`.
     pub(super) fn position(&self, id: u16) -> Option<usize> {
         let first = self.entries.front()?.id;
         if first == id {
@@ -62,13 +63,13 @@ impl InFlight {
         self.entries.push_back(entry);
     }
 
-    /// Takes back what was in flight when the broker ended; ids go on from there.
+    /// Restores a delivery that was in flight when the broker stopped; packet ids continue after it.
     pub(super) fn restore(&mut self, entry: Entry) {
         self.last_id = entry.id;
         self.push(entry);
     }
 
-    /// Takes the delivery at `index` out; there has to be one.
+    /// Removes the delivery at `index`, which must exist.
     pub(super) fn remove(&mut self, index: usize) -> Entry {
         let entry = self.entries.remove(index).expect("the index of a delivery in flight");
         self.bytes -= entry.size();
@@ -84,8 +85,8 @@ impl InFlight {
         self.entries.shrink_to_fit();
     }
 
-    /// Whether `link` may be sent another message: within its window and the limit in bytes, which the last message
-    /// may exceed.
+    /// Checks whether another message may be sent on `link`: the window and the limit in bytes are not used up. The
+    /// last message may exceed the limit in bytes.
     pub(super) fn has_room(&self, link: &Link, limits: &Limits) -> bool {
         self.entries.len() < link.window() && self.bytes < limits.in_flight_bytes
     }

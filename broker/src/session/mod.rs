@@ -1,4 +1,4 @@
-//! What outlives a socket: subscriptions, messages in flight and waiting, QoS 2 state, the will.
+//! Sessions: the state that outlives a connection. Subscriptions, messages in flight and queued, QoS 2 state, the will.
 
 mod counted;
 mod entry;
@@ -50,74 +50,78 @@ use received::ReceivedIds;
 use rights::DeliveryRights;
 pub(crate) use scratch::Scratch;
 
-/// One client's session.
+/// The session of one client.
 #[derive(Debug)]
 pub(crate) struct Session {
-    /// Never used twice, not even by the same client.
+    /// Unique key of the session, never reused, not even for the same client.
     pub(crate) key: u64,
     pub(crate) client_id: ByteString,
     pub(crate) state: Mutex<State>,
-    /// Told when a full queue has room again, and when the session ends.
+    /// Notified when a full queue has room again, and when the session ends.
     pub(crate) space: Notify,
 }
 
-/// The subscriptions of a session, by filter, and the identifier of each.
+/// Subscriptions of a session: options and subscription identifier by filter.
 pub(crate) type Filters = HashMap<ByteString, (Options, Option<u32>)>;
 
-/// Whether a session's queue has room for a message at QoS 1 or 2.
+/// Room in a session's queue for a message at QoS 1 or 2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Room {
     Free,
-    /// Full, but its client is connected and taking messages: room may be waited for, for this long.
+    /// The queue is full, but its client is connected and takes messages: a publisher may wait for room, at most this
+    /// long.
     Soon(Duration),
-    /// Full, and its client is away or does not take anything.
+    /// The queue is full, and its client is absent or takes no messages.
     None,
 }
 
 #[derive(Debug, Default)]
 pub(crate) struct State {
     pub(crate) link: Option<Arc<Link>>,
-    /// Nothing may be added to it any more.
+    /// The session has ended: nothing may be added any more.
     pub(crate) ended: bool,
-    /// It has a record on disk.
+    /// The session has a record on disk.
     pub(crate) durable: bool,
-    /// Seconds it outlives its connection; `u32::MAX` for ever.
+    /// Session Expiry Interval in seconds; `u32::MAX` means that the session never expires.
     pub(crate) expiry: u32,
     pub(crate) version5: bool,
     pub(crate) principal: Arc<Principal>,
     pub(crate) will: Option<Box<HeldWill>>,
     pub(crate) subscriptions: Filters,
-    /// About how many bytes those take, here and among all subscriptions.
+    /// Approximate size of the subscriptions in bytes, here and in the router.
     pub(crate) subscription_bytes: usize,
-    /// Subscriptions that are wider than what the client may read, and decisions about topics; none before the first.
+    /// Subscriptions that are wider than the client's read rights, and decisions about topics; `None` before the first.
     rights: Option<Box<DeliveryRights>>,
-    /// The generation of rules by which its subscriptions were looked at last, of which the lower half tells them apart.
+    /// Lower 32 bits of the generation of access rules by which the subscriptions were last checked; they suffice to
+    /// tell generations apart.
     checked: u32,
-    /// QoS 2 packet ids that came from the client and are not released.
+    /// QoS 2 packet ids received from the client and not released.
     pub(crate) received: ReceivedIds,
-    /// Waits for the will's delay and for the session's end.
+    /// Timer for the will delay and the session expiry.
     pub(crate) timer: Option<AbortHandle>,
-    /// At QoS 1 and 2, for the window and for room in the outbox.
+    /// Messages at QoS 1 and 2 that wait for the in-flight window and for room in the outbox.
     queue: VecDeque<Entry>,
     queue_bytes: usize,
-    /// At QoS 0, for room in the outbox alone: no window holds it up (MQTT 5, 4.9).
+    /// Messages at QoS 0, which wait for room in the outbox only: no window applies to them (MQTT 5, 4.9).
     queue_qos0: VecDeque<Entry>,
     queue_qos0_bytes: usize,
     in_flight: InFlight,
     last_seq: u64,
     gated: GatedQueue,
     reads: Reads,
-    /// In flight since an earlier connection and not sent on this one yet.
+    /// Packet ids in flight since an earlier connection and not retransmitted on this one yet.
     resend: VecDeque<u16>,
-    /// How long publishers may still be held back for its full queue: spent by waiting, earned by taking messages.
+    /// Remaining time for which publishers may be delayed by this session's full queue: used up by waiting, regained
+    /// when the client takes messages.
     pub(crate) wait_credit: Duration,
-    /// When the client last took a message from the queue, or connected; while it is away: when it left.
+    /// Time when the client last took a message from the queue, or connected; for an absent client, when it
+    /// disconnected. In milliseconds since 1970.
     pub(crate) since: u64,
-    /// What it counts for among the absent.
+    /// Amount that is currently included in the count of absent sessions.
     counted: Held,
-    /// Who the session counts for, if for anyone.
+    /// Account of the session's owner, if it has one.
     pub(crate) account: Option<Arc<Account>>,
-    /// Limits that it has met and that were logged.
+    /// Limits that the session has reached and that were logged.
     pub(crate) logged: Logged,
     overflow: Option<Box<Overflow>>,
 }
@@ -129,7 +133,8 @@ impl Subscriber for Arc<Session> {
         self.key
     }
 
-    /// A session that is being worked on elsewhere counts as waiting: this is asked while the subscriptions are locked.
+    /// Never blocks: a session that is locked by another task counts as waiting, as the subscriptions are locked
+    /// meanwhile.
     fn readiness(&self, qos: QoS, shared: &Shared) -> Readiness {
         let Some(state) = self.state.try_lock() else { return Readiness::Waiting };
         if state.ended {
@@ -157,7 +162,7 @@ impl Session {
         Arc::new(Self { key, client_id, state: Mutex::default(), space: Notify::new() })
     }
 
-    /// Delivers or queues a message.
+    /// Sends a message to the client, or queues it, or drops it if the queue is full.
     pub(crate) fn deliver(
         self: &Arc<Self>,
         shared: &Shared,
@@ -169,7 +174,8 @@ impl Session {
         if state.ended || state.link.is_none() && delivery.qos == QoS::AtMostOnce {
             return;
         }
-        // A member of a group is not asked: it was looked at when it subscribed, and others would not get the message.
+        // Not checked for shared subscriptions: the member was checked when it subscribed, and a message withheld here
+        // would not reach another member.
         if delivery.shared.is_none() && !state.may_get(&self.client_id, &delivery.message.topic, shared) {
             Counters::add(&shared.counters.withheld_access, 1);
             return;
@@ -245,14 +251,14 @@ impl Session {
         }
         state.enqueue(entry, shared);
         if let Some(link) = state.link.clone() {
-            // Otherwise nobody would be asked for more when what is buffered is written.
+            // Also requests a refill: otherwise the queue would not be looked at once the outbox is written.
             self.pump(state, &link, scratch, ReadTurn::Later);
         } else {
             state.count_absent(&shared.absent);
         }
     }
 
-    /// The store has been told of what was queued as `seq`.
+    /// Notes that the entry `seq` was passed to the store with `ticket`.
     pub(crate) fn stored(self: &Arc<Self>, seq: u64, ticket: Ticket, scratch: &mut Scratch) {
         let mut state = self.state.lock();
         if let Some(entry) = state.queue.iter_mut().rev().find(|e| e.seq == seq) {
@@ -283,13 +289,13 @@ impl Session {
         }
     }
 
-    /// How many things wait for the disk, and bytes of answers among them.
+    /// Returns the number of packets that wait for the disk, and the bytes of the acknowledgements among them.
     pub(crate) fn gated(&self) -> (usize, usize) {
         let state = self.state.lock();
         (state.gated.len(), state.gated.bytes())
     }
 
-    /// Everything up to the store's durable ticket may go out now.
+    /// Sends the packets that waited for the disk, up to the store's durable ticket.
     pub(crate) fn committed(self: &Arc<Self>, scratch: &mut Scratch) {
         let mut state = self.state.lock();
         if let Some(link) = state.link.clone() {
@@ -299,8 +305,8 @@ impl Session {
         self.space.notify_waiters();
     }
 
-    /// Reads the retained messages of filters to the client, with the identifier of their subscriptions. Unless these are
-    /// the `last` of their packet it begins later, with the others.
+    /// Begins to send the retained messages of filters, with the identifier of their subscriptions. Unless these are
+    /// the `last` filters of their packet, reading begins later, together with the others.
     pub(crate) fn begin_reads(
         self: &Arc<Self>,
         link: &Arc<Link>,
@@ -310,7 +316,7 @@ impl Session {
         scratch: &mut Scratch,
     ) {
         let mut state = self.state.lock();
-        // The connection may have ended since the packet was acknowledged, and another one begun.
+        // The connection may have ended since the acknowledgement, and another one may have begun.
         let same = state.link.as_ref().is_some_and(|now| Arc::ptr_eq(now, link));
         for (filter, qos) in filters {
             if same || !state.ended && qos != QoS::AtMostOnce && state.subscriptions.contains_key(&filter) {
@@ -322,7 +328,8 @@ impl Session {
         }
     }
 
-    /// PUBACK, PUBCOMP, or a PUBREC that refuses: the delivery is over. False: there is none by this id.
+    /// Handles PUBACK, PUBCOMP, or a PUBREC with an error code: ends the delivery. Returns false if there is no such
+    /// delivery.
     pub(crate) fn finished(
         self: &Arc<Self>,
         link: &Arc<Link>,
@@ -349,7 +356,8 @@ impl Session {
         true
     }
 
-    /// PUBREC: the client has it; from now on only PUBREL is sent. False: there is none by this id.
+    /// Handles PUBREC: the client has the message, and from now on only PUBREL is sent. Returns false if there is no
+    /// such delivery.
     pub(crate) fn received(&self, link: &Arc<Link>, id: u16, scratch: &mut Scratch) -> bool {
         let mut state = self.state.lock();
         let Some(index) = state.in_flight.position(id) else { return false };
@@ -372,7 +380,8 @@ impl Session {
         true
     }
 
-    /// A message was refused to its publisher, perhaps because this queue is full: logged like one that was dropped.
+    /// Notes that a message was refused to its publisher, possibly because this queue is full. Logged like a dropped
+    /// message.
     pub(crate) fn note_refusal(&self, shared: &Shared, now: u64) {
         let mut state = self.state.lock();
         if state.full(shared) {
@@ -380,7 +389,7 @@ impl Session {
         }
     }
 
-    /// Something of its client's was refused because it could not be kept on disk: logged for the first time.
+    /// Logs, the first time, that a packet of the client was refused because it could not be stored on disk.
     pub(crate) fn log_disk_refusal(&self, state: &mut State, shared: &Shared) {
         if shared.may_log_limit(&mut state.logged, Met::Disk) {
             tracing::warn!(
@@ -391,7 +400,7 @@ impl Session {
         }
     }
 
-    /// Whether the queue has room for a message at QoS 1 or 2.
+    /// Returns whether the queue has room for a message at QoS 1 or 2.
     pub(crate) fn room(&self, shared: &Shared) -> Room {
         let state = self.state.lock();
         if state.ended || !state.full(shared) {
@@ -403,7 +412,7 @@ impl Session {
         }
     }
 
-    /// [`room`](Self::room), once what has expired has made room.
+    /// Does the same as [`room`](Self::room), after dropping expired messages from a full queue.
     pub(crate) fn room_for_live(&self, shared: &Shared, scratch: &mut Scratch) -> Room {
         let room = self.room(shared);
         if room == Room::Free {
@@ -413,12 +422,12 @@ impl Session {
         self.room(shared)
     }
 
-    /// Whether a message at QoS 0 would be sent or queued: its client is connected.
+    /// Checks whether the client is connected, so that a message at QoS 0 would be sent or queued.
     pub(crate) fn is_connected(&self) -> bool {
         self.state.lock().link.is_some()
     }
 
-    /// A publisher was held back for `time`, waiting for room in the queue.
+    /// Deducts `time`, for which a publisher was delayed by the full queue, from the session's wait credit.
     pub(crate) fn charge_wait(&self, time: Duration) {
         let mut state = self.state.lock();
         state.wait_credit = state.wait_credit.saturating_sub(time);

@@ -1,4 +1,4 @@
-//! A queue that is full: what makes room, what is dropped, and who is told.
+//! Full queues: which messages are dropped, and how this is logged and reported.
 
 use std::time::Duration;
 
@@ -11,17 +11,17 @@ use crate::shared::Shared;
 use crate::store::Op;
 use crate::tally::Held;
 
-/// What a session has to take from its queue to earn [`WAIT_PER_UNIT`]: a message, or this many bytes of one.
+/// Number of bytes in a unit of [`WAIT_PER_UNIT`]: each message counts as one unit, and one more for each full 64 KiB.
 const WAIT_UNIT_BYTES: usize = 64 << 10;
-/// How long publishers may be held back for each unit that a session takes. A hundred messages, or 6 MB, a second are
-/// waited for without end; a session that takes a message a second holds its publishers back for a hundredth of the
-/// time.
+/// Time that publishers may be delayed for each unit that the session's client takes. A client that takes a hundred
+/// messages, or 6 MB, per second is waited for without limit; one that takes a message per second delays its publishers
+/// for a hundredth of the time.
 const WAIT_PER_UNIT: Duration = Duration::from_millis(10);
-/// Milliseconds between two searches of one full queue for expired messages.
+/// Interval between two searches of one full queue for expired messages, in milliseconds.
 const SEARCH_INTERVAL: u64 = 250;
 
 impl State {
-    /// Whether another message at QoS 1 or 2 would be one too many.
+    /// Checks whether the queue has no room for another message at QoS 1 or 2.
     pub(super) fn full(&self, shared: &Shared) -> bool {
         let limits = &shared.config.limits;
         self.queue.len() >= limits.queue_messages
@@ -29,7 +29,7 @@ impl State {
             || self.above_share(&shared.absent, limits)
     }
 
-    /// Makes room in a full queue by what has expired and, where the oldest messages are to be dropped, by those; whether
+    /// Makes room in a full queue by dropping expired messages and, if so configured, the oldest ones. Returns whether
     /// there is room now.
     pub(super) fn make_room(
         &mut self,
@@ -42,7 +42,7 @@ impl State {
             let mut dropped = 0;
             while self.full(shared) && self.drop_one(key, QueueDrops::Oldest, scratch) {
                 dropped += 1;
-                // Of a budget that is used up by all together it has to give no more than there is too much.
+                // Updated at once: of a shared budget that is exceeded, the session gives up no more than the excess.
                 self.count_absent(&shared.absent);
             }
             if dropped > 0 {
@@ -53,7 +53,7 @@ impl State {
         !self.full(shared)
     }
 
-    /// Takes expired messages away, if there may be any and the queue has not been searched just now.
+    /// Drops expired messages if there may be any and the queue has not been searched within [`SEARCH_INTERVAL`].
     pub(super) fn drop_expired(&mut self, key: u64, shared: &Shared, scratch: &mut Scratch) {
         let now = scratch.now;
         let overflow = self.overflow.get_or_insert_default();
@@ -64,7 +64,7 @@ impl State {
         let mut next = u64::MAX;
         let (durable, bytes) = (self.durable, &mut self.queue_bytes);
         self.queue.retain(|entry| {
-            // What the store does not know yet it cannot be told to forget.
+            // An entry cannot be deleted from the store before the store has it.
             if entry.ticket == PENDING || !entry.message.expired(now) {
                 next = next.min(entry.message.expires.unwrap_or(u64::MAX));
                 return true;
@@ -81,14 +81,14 @@ impl State {
         self.count_absent(&shared.absent);
     }
 
-    /// A message that expires at `expires` is queued.
+    /// Notes that a message that expires at `expires` was queued.
     pub(super) fn note_expiry(&mut self, expires: u64) {
         if let Some(overflow) = &mut self.overflow {
             overflow.next_expiry = overflow.next_expiry.min(expires);
         }
     }
 
-    /// Drops queued messages until no more than `most` is held; how many.
+    /// Drops queued messages until at most `most` is held. Returns their number.
     pub(crate) fn cut(&mut self, key: u64, most: Held, shared: &Shared, scratch: &mut Scratch) -> u64 {
         self.drop_expired(key, shared, scratch);
         let mut dropped = 0;
@@ -101,13 +101,13 @@ impl State {
         dropped
     }
 
-    /// Drops the oldest or the newest queued message; false where there is none that may be.
+    /// Drops the oldest or the newest queued message. Returns false if there is none that may be dropped.
     fn drop_one(&mut self, key: u64, which: QueueDrops, scratch: &mut Scratch) -> bool {
         let entry = match which {
             QueueDrops::Oldest => self.queue.front(),
             QueueDrops::Newest => self.queue.back(),
         };
-        // What the store does not know yet it cannot be told to forget.
+        // An entry cannot be deleted from the store before the store has it.
         if entry.is_none_or(|entry| entry.ticket == PENDING) {
             return false;
         }
@@ -122,13 +122,13 @@ impl State {
         true
     }
 
-    /// Messages for it were dropped: logged for the first one, with what the session holds.
+    /// Notes that messages for the session were dropped: they are reported to the client, and the overflow is logged.
     pub(crate) fn note_dropped(&mut self, client: &str, count: u64, now: u64, shared: &Shared) {
         self.overflow.get_or_insert_default().untold += count;
         self.note_full(client, count, now, shared);
     }
 
-    /// Messages for it were dropped or refused: logged once until it has room again, with what the session holds.
+    /// Notes that messages for the session were dropped or refused. Logged once until the queue has room again.
     pub(super) fn note_full(&mut self, client: &str, count: u64, now: u64, shared: &Shared) {
         let overflow = self.overflow.get_or_insert_default();
         overflow.lost += count;
@@ -148,7 +148,7 @@ impl State {
         );
     }
 
-    /// A message of the rule `full` was dropped for it.
+    /// Applies the rule `full` after a message was dropped.
     pub(super) fn apply_rule(&mut self, full: QueueFull) {
         if full == QueueFull::Disconnect
             && let Some(overflow) = &mut self.overflow
@@ -157,8 +157,8 @@ impl State {
         }
     }
 
-    /// Messages have left the queue. The end of an overflow is noted at half of the limits, so that a session which
-    /// takes a message now and then does not fill the log.
+    /// Ends an overflow after messages have left the queue. It ends only at half of the limits, so that a session that
+    /// takes a message now and then does not flood the log.
     pub(super) fn drained(&mut self, client: &str, shared: &Shared) {
         let limits = &shared.config.limits;
         if let Some(overflow) = &mut self.overflow
@@ -177,17 +177,17 @@ impl State {
         }
     }
 
-    /// How many messages were dropped for the client since it was told last. It counts as told now.
+    /// Returns the number of messages dropped since the last report to the client, and counts them as reported.
     pub(crate) fn tell_dropped(&mut self) -> u64 {
         self.overflow.as_mut().map_or(0, |overflow| std::mem::take(&mut overflow.untold))
     }
 
-    /// The client could not be told of `count` messages after all.
+    /// Takes back the report of `count` dropped messages, which could not be sent to the client.
     pub(crate) fn keep_untold(&mut self, count: u64) {
         self.overflow.get_or_insert_default().untold += count;
     }
 
-    /// A connection begins at `now`, with a time of its own to take messages in.
+    /// Begins the time that a new connection has for taking messages, at `now`.
     pub(crate) fn begin_taking(&mut self, now: u64) {
         self.since = now;
         if let Some(overflow) = &mut self.overflow {
@@ -195,8 +195,8 @@ impl State {
         }
     }
 
-    /// Whether its client is to be disconnected: its queue overflows, and either a rule says so, or it has taken no
-    /// message for `slow_reader`.
+    /// Checks whether the client is to be disconnected: its queue overflows, and either a rule says so or it has taken
+    /// no message for `slow_reader`.
     pub(crate) fn too_slow(&self, now: u64, limits: &Limits) -> bool {
         let Some(overflow) = self.overflow.as_ref().filter(|overflow| overflow.lost > 0) else {
             return false;
@@ -205,7 +205,7 @@ impl State {
         overflow.disconnect || patience > 0 && now.saturating_sub(self.since) > patience
     }
 
-    /// The client has taken `entry`: publishers may be held back a little longer for it.
+    /// Adds wait credit after the client has taken `entry`.
     pub(super) fn earn_wait(&mut self, entry: &Entry, limits: &Limits) {
         let units = 1 + entry.size() / WAIT_UNIT_BYTES;
         let earned = WAIT_PER_UNIT.saturating_mul(u32::try_from(units).unwrap_or(u32::MAX));
@@ -242,7 +242,7 @@ mod tests {
         Shared::new(config, None, Clock::system(), Random::System)
     }
 
-    /// Nothing was searched for any more after a search that had found nothing which would ever expire.
+    /// After a search that had found no message with an expiry, the queue was once never searched again.
     #[test]
     fn what_is_queued_after_a_search_makes_room_when_it_has_expired() {
         let shared = shared(Limits::default());
@@ -272,7 +272,7 @@ mod tests {
         assert_eq!([10_000, 10_001, 10_249, 10_250].map(&mut left), [0, 1, 2, 0]);
     }
 
-    /// Above its share of the common budget a session gave all that was above it for one message.
+    /// A session above its share of the common budget once gave up everything above the share for one message.
     #[test]
     fn the_oldest_give_no_more_than_the_absent_have_too_much() {
         let mut state = State::default();

@@ -1,4 +1,4 @@
-//! Retained messages that are being read for a session's subscriptions: all filters of a pass are looked for together.
+//! Reads of retained messages for a session's subscriptions: all filters of a pass are matched together.
 
 use std::sync::Arc;
 
@@ -9,31 +9,31 @@ use parking_lot::RwLock;
 use crate::message::{Message, QoS};
 use crate::retained::{Cursor, FilterSet, Progress, ReadLimits, Retained, is_before, key_behind};
 
-/// Passes that have their turns; filters that come while as many are under way gather in further ones.
+/// Maximum number of passes that are read in turns; filters added meanwhile are collected in later passes.
 const PASSES_AT_ONCE: usize = 4;
-/// Levels of the filters of one pass: a bound on what it costs to look at one topic.
+/// Maximum number of filter levels in one pass: bounds the cost of matching one topic.
 const PASS_LEVELS: usize = 4_096;
 
 /// Whether retained messages may be read now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ReadTurn {
-    /// It is the session's own turn: its client, or its outbox, is being served.
+    /// Yes: the task is serving this session's client or outbox.
     Now,
-    /// It is somebody else's turn, who is not to pay for it.
+    /// No: the task is serving another session, which is not to pay for the read.
     Later,
 }
 
-/// A filter whose retained messages are read.
+/// A filter whose retained messages are being read.
 #[derive(Debug)]
 pub(super) struct Read {
     pub(super) filter: ByteString,
     pub(super) qos: QoS,
     pub(super) identifier: Option<u32>,
-    /// What stands before this key is not read. On disk, where the session is: behind the last message that was found.
+    /// Key before which messages are skipped: the one after the last message found. Stored on disk if the session is.
     pub(super) from: ByteString,
 }
 
-/// A retained message, and for which filter it was found.
+/// A retained message and the filter that it was found for.
 #[derive(Debug)]
 pub(super) struct Found {
     pub(super) message: Arc<Message>,
@@ -42,21 +42,21 @@ pub(super) struct Found {
     read: u32,
 }
 
-/// The filters that are being read.
+/// Filters whose retained messages are being read.
 #[derive(Debug, Default)]
 pub(super) struct Reads(Option<Box<Passes>>);
 
 #[derive(Debug, Default)]
 struct Passes {
-    /// In the order of their numbers.
+    /// Sorted by number.
     in_order: Vec<Pass>,
-    /// The number of the pass that has a filter.
+    /// Number of the pass that contains a filter.
     by_filter: HashMap<ByteString, u64>,
     last_number: u64,
     next: usize,
 }
 
-/// Filters that are read together, from one topic to the next.
+/// Filters that are read together in one walk over the topics.
 #[derive(Debug, Default)]
 pub(super) struct Pass {
     number: u64,
@@ -65,17 +65,17 @@ pub(super) struct Pass {
     last_read: u32,
     cursor: Cursor,
     begun: bool,
-    /// Filters at QoS 1 and 2.
+    /// Number of filters at QoS 1 and 2.
     acknowledged: usize,
 }
 
 impl Pass {
-    /// Whether what is found may have to be acknowledged.
+    /// Checks whether messages found by this pass may have to be acknowledged.
     pub(super) fn is_acknowledged(&self) -> bool {
         self.acknowledged > 0
     }
 
-    /// Reads on.
+    /// Continues the read.
     pub(super) fn read(
         &mut self,
         retained: &RwLock<Retained>,
@@ -95,7 +95,8 @@ impl Pass {
         })
     }
 
-    /// Sets from where each filter that has `found` something goes on after a crash; the filters, without those at QoS 0.
+    /// Sets the key from which each filter of `found` continues after a crash. Returns these filters, without those at
+    /// QoS 0.
     pub(super) fn note_found(&mut self, found: &[Found]) -> Vec<ByteString> {
         let mut seen: Vec<u32> = Vec::new();
         let mut filters = Vec::new();
@@ -148,7 +149,7 @@ impl Passes {
         }
     }
 
-    /// Takes a pass away; its filters are to be taken out of `by_filter` by the caller.
+    /// Removes a pass; the caller removes its filters from `by_filter`.
     fn remove_pass(&mut self, index: usize) -> Pass {
         if index < self.next {
             self.next -= 1;
@@ -181,7 +182,7 @@ impl Reads {
         self.0.is_none()
     }
 
-    /// Begins to read a filter, again if it is being read already.
+    /// Begins to read a filter, from the start if it is being read already.
     pub(super) fn begin(&mut self, read: Read) {
         self.0.get_or_insert_default().add(read);
     }
@@ -193,7 +194,7 @@ impl Reads {
         self.release_memory();
     }
 
-    /// Ends those at QoS 0: nothing at QoS 0 is kept for a client that is away.
+    /// Ends the reads at QoS 0: messages at QoS 0 are not kept for an absent client.
     pub(super) fn keep_acknowledged(&mut self) {
         if let Some(passes) = &mut self.0 {
             let reads = passes.in_order.iter().flat_map(|pass| pass.reads.values());
@@ -206,21 +207,21 @@ impl Reads {
         self.release_memory();
     }
 
-    /// The pass whose turn it is.
+    /// Returns the pass whose turn it is.
     pub(super) fn current(&mut self) -> Option<&mut Pass> {
         let passes = self.0.as_mut()?;
         let turn = passes.turn();
         passes.in_order.get_mut(turn)
     }
 
-    /// The next pass has its turn.
+    /// Gives the turn to the next pass.
     pub(super) fn advance(&mut self) {
         if let Some(passes) = &mut self.0 {
             passes.next += 1;
         }
     }
 
-    /// Takes the pass away whose turn it is, which has come to its end; its filters without those at QoS 0.
+    /// Removes the current pass, which is complete. Returns its filters, without those at QoS 0.
     pub(super) fn finish(&mut self) -> Vec<ByteString> {
         let Some(passes) = &mut self.0 else { return Vec::new() };
         let turn = passes.turn();
@@ -233,7 +234,7 @@ impl Reads {
             }
         }
         self.release_memory();
-        // In an order that does not depend on a hash.
+        // Sorted, so that the order does not depend on a hash.
         filters.sort_unstable();
         filters
     }
@@ -259,7 +260,7 @@ mod tests {
         Read { filter: filter.into(), qos, identifier: None, from: ByteString::new() }
     }
 
-    /// Begins to read the pass whose turn it is; its filters.
+    /// Begins to read the current pass and returns its filters.
     fn take_turn(reads: &mut Reads) -> Vec<String> {
         let pass = reads.current().expect("some are left");
         pass.begun = true;
@@ -316,7 +317,7 @@ mod tests {
         assert!(reads.is_empty());
     }
 
-    /// So many levels of filters are a bound on what one topic costs.
+    /// The number of filter levels in a pass bounds the cost of matching one topic.
     #[test]
     fn deep_filters_are_read_in_several_passes() {
         let mut reads = Reads::default();

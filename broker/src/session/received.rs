@@ -1,11 +1,11 @@
-//! Packet ids of messages at QoS 2 that came from the client and are not released.
+//! Packet ids of messages at QoS 2 received from the client and not released.
 
 use hashbrown::HashSet;
 
-/// Places for packet ids that a session keeps while it has none.
+/// Capacity that the empty set keeps.
 const KEPT_PLACES: usize = 256;
 
-/// Boxed, for most clients send nothing at QoS 2.
+/// Set of packet ids. Boxed, as most clients send nothing at QoS 2.
 #[derive(Debug, Default)]
 pub(crate) struct ReceivedIds(Option<Box<HashSet<u16>>>);
 
@@ -22,11 +22,11 @@ impl ReceivedIds {
         self.0.get_or_insert_default().insert(id);
     }
 
-    /// Takes an id out; false where it is not among them.
+    /// Removes an id. Returns false if the set does not contain it.
     pub(crate) fn remove(&mut self, id: u16) -> bool {
         let Some(ids) = &mut self.0 else { return false };
         let known = ids.remove(&id);
-        // What a burst has taken is given back.
+        // Frees the capacity left by a burst.
         if ids.is_empty() && ids.capacity() > KEPT_PLACES {
             self.0 = None;
         }

@@ -1,4 +1,4 @@
-//! What a session may be sent, where its filters are wider than that.
+//! Access checks at delivery, for filters wider than the client's read rights.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::peer::Identity;
 use crate::shared::Shared;
 use crate::store::Op;
 
-/// Where a session's filters are wider than what its client may read.
+/// Filters of a session that are wider than its client's read rights, and cached decisions about topics.
 #[derive(Debug, Default)]
 pub(super) struct DeliveryRights {
     filters: HashSet<ByteString>,
@@ -22,12 +22,12 @@ pub(super) struct DeliveryRights {
 }
 
 impl State {
-    /// Its subscriptions were looked at by the rules of this generation.
+    /// Notes that the subscriptions were checked by the rules of this generation.
     pub(crate) fn note_checked(&mut self, generation: u64) {
         self.checked = generation as u32;
     }
 
-    /// Remembers how far a subscription is allowed, which was decided just now.
+    /// Remembers how far a subscription is allowed by a decision just made.
     pub(crate) fn note_allowed(&mut self, filter: &ByteString, allowed: Allowed) {
         if allowed == Allowed::AtDelivery {
             self.rights.get_or_insert_default().filters.insert(filter.clone());
@@ -36,7 +36,7 @@ impl State {
         }
     }
 
-    /// A subscription has ended.
+    /// Removes what is remembered about a subscription that has ended.
     pub(crate) fn forget_allowed(&mut self, filter: &str) {
         if let Some(rights) = &mut self.rights
             && rights.filters.remove(filter)
@@ -46,8 +46,9 @@ impl State {
         }
     }
 
-    /// Whether a message on `topic` may be sent to the client: asked where one of its filters is wider than what it may
-    /// read, and between a change of the rules and the look at its filters.
+    /// Checks whether a message on `topic` may be sent to the client. Access rules are only consulted if one of the
+    /// client's filters is wider than its read rights, or if the rules have changed and its filters are not checked
+    /// yet.
     pub(crate) fn may_get(&mut self, client_id: &ByteString, topic: &str, shared: &Shared) -> bool {
         let generation = shared.access.generation();
         let has_wide_filters = || self.rights.as_ref().is_some_and(|rights| !rights.filters.is_empty());
@@ -57,7 +58,7 @@ impl State {
         self.may_ever_get(client_id, topic, shared)
     }
 
-    /// [`may_get`](Self::may_get), whatever its filters are.
+    /// Does the same as [`may_get`](Self::may_get), whatever the client's filters are.
     fn may_ever_get(&mut self, client_id: &ByteString, topic: &str, shared: &Shared) -> bool {
         let generation = shared.access.generation();
         let client = Identity { principal: &self.principal, client_id };
@@ -65,8 +66,8 @@ impl State {
         self.rights.get_or_insert_default().decisions.of(generation, topic, decide).is_ok()
     }
 
-    /// Takes out what is queued and may not be sent any more. Returns what came by shared subscriptions that the session
-    /// has no more, for the groups' other members.
+    /// Drops queued messages that may not be sent any more. Returns those of shared subscriptions that the session no
+    /// longer has, for the groups' other members.
     pub(crate) fn drop_forbidden(
         &mut self,
         (key, client_id): (u64, &ByteString),
@@ -79,7 +80,7 @@ impl State {
         }
         let mut withheld = 0;
         for entry in std::mem::take(&mut self.queue) {
-            // What the store does not know yet it cannot be told to forget.
+            // An entry cannot be deleted from the store before the store has it.
             if entry.ticket == PENDING || self.may_stay(&entry, client_id, shared) {
                 self.queue.push_back(entry);
                 continue;
@@ -105,7 +106,7 @@ impl State {
         left
     }
 
-    /// Whether what is queued may be sent by the rules of now.
+    /// Checks whether a queued message may be sent under the current rules.
     fn may_stay(&mut self, entry: &Entry, client_id: &ByteString, shared: &Shared) -> bool {
         match &entry.shared {
             Some(filter) => self.subscriptions.contains_key(filter),

@@ -1,4 +1,4 @@
-//! What routing leaves to be done at the end of a batch.
+//! Work that routing defers to the end of a batch.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,36 +10,36 @@ use crate::link::Dirty;
 use crate::shared::Shared;
 use crate::store::{Op, Ticket};
 
-/// Retained messages looked at in a turn, before the others get theirs: a fraction of a millisecond.
+/// Maximum number of retained messages looked at in a turn: a fraction of a millisecond.
 const READ_STEPS: usize = 256;
 
-/// Steps of routing in a turn, as `Subscriptions::targets` counts them: some milliseconds at most.
+/// Maximum number of routing steps in a turn, as counted by `Subscriptions::targets`: a few milliseconds at most.
 const ROUTE_STEPS: usize = 4_096;
 
-/// What a delivery leaves to be done.
+/// Work deferred by deliveries, and the budgets of a turn.
 #[derive(Debug)]
 pub(crate) struct Scratch {
-    /// When the turn began, in milliseconds on the broker's [`Clock`](crate::clock::Clock): the time of all that is
-    /// done with this.
+    /// Begin of the turn, in milliseconds on the broker's [`Clock`](crate::clock::Clock): the time of everything done
+    /// in the turn.
     pub(crate) now: u64,
     pub(crate) dirty: Dirty,
     pub(crate) frames: Frames,
-    /// For the store, together with whatever else belongs to the same publish.
+    /// Operations for the store, to be committed together with the other operations of the same publish.
     pub(crate) ops: Vec<Op>,
-    /// Queued for sessions on disk: to be released by [`Session::stored`].
+    /// Entries queued for sessions on disk, to be released by [`Session::stored`].
     pub(crate) stored: Vec<(Arc<Session>, u64)>,
-    /// Retained messages on their way to a session.
+    /// Retained messages that are being delivered to a session.
     pub(super) found: Vec<Found>,
-    /// Retained messages that may still be looked at in this turn.
+    /// Number of retained messages that may still be looked at in this turn.
     pub(super) read_steps: usize,
-    /// Steps of routing taken in this turn.
+    /// Number of routing steps taken in this turn.
     pub(crate) route_steps: usize,
-    /// How long the publisher is not to be read after this turn.
+    /// Time for which the publisher's socket is not read after this turn.
     pause: Option<Duration>,
 }
 
 impl Scratch {
-    /// For a turn that begins at `now`.
+    /// Creates the state of a turn that begins at `now`.
     pub(crate) fn at(now: u64) -> Self {
         Self {
             now,
@@ -54,23 +54,23 @@ impl Scratch {
         }
     }
 
-    /// Ends the turn, and has the publisher wait for `wait` before the next one.
+    /// Ends the turn, and delays the publisher's next turn by `wait`.
     pub(crate) fn pause(&mut self, wait: Duration) {
         self.route_steps = ROUTE_STEPS;
         self.pause = Some(wait);
     }
 
-    /// How long the publisher is to wait, asked at the end of its turn.
+    /// Returns the delay of the publisher's next turn; called at the end of a turn.
     pub(crate) fn take_pause(&mut self) -> Option<Duration> {
         self.pause.take()
     }
 
-    /// Whether so much was routed in this turn that the others are to get theirs.
+    /// Checks whether the routing budget of this turn is used up, so that the task should yield.
     pub(crate) fn has_routed_much(&self) -> bool {
         self.route_steps >= ROUTE_STEPS
     }
 
-    /// The next turn begins, at `now`.
+    /// Begins the next turn, at `now`.
     pub(crate) fn begin_turn(&mut self, now: u64) {
         self.now = now;
         self.read_steps = READ_STEPS;
@@ -78,14 +78,15 @@ impl Scratch {
         self.pause = None;
     }
 
-    /// Hands the operations that have gathered to the store, and what waited for that to its sessions.
+    /// Passes the collected operations to the store, and releases the entries that waited for that.
     pub(crate) fn settle(&mut self, shared: &Shared) {
         while !self.ops.is_empty() {
             self.settle_for(shared, None);
         }
     }
 
-    /// [`settle`](Self::settle) once; wakes the session with the key `wake` when it is on disk.
+    /// Does one round of [`settle`](Self::settle), and returns its ticket; the session with the key `wake` is woken
+    /// when the ticket is on disk.
     pub(crate) fn settle_for(&mut self, shared: &Shared, wake: Option<u64>) -> Ticket {
         if self.ops.is_empty() {
             return 0;

@@ -1,4 +1,4 @@
-//! From a session to its outbox: what waits, what an earlier connection left in flight, and what is retained.
+//! Sending: moves queued messages, messages in flight since an earlier connection, and retained messages to the outbox.
 
 use std::sync::Arc;
 
@@ -15,9 +15,9 @@ use crate::message::QoS;
 use crate::retained::ReadLimits;
 use crate::store::{Op, Phase};
 
-/// Retained messages read while they are locked: a bound on how long a publisher waits for a reader.
+/// Maximum number of retained messages looked at per lock: bounds how long a publisher waits for a reader.
 const STEPS_LOCKED: usize = 64;
-/// Retained messages handed over at once.
+/// Maximum number of retained messages delivered per lock.
 const READ_AT_ONCE: usize = 64;
 
 impl Refill for Session {
@@ -34,13 +34,13 @@ impl Refill for Session {
             }
         }
         scratch.settle(&link.shared);
-        // The caller writes this link itself; it holds the outbox as busy.
+        // The caller writes this link itself and keeps its outbox marked as busy.
         crate::link::flush_all(&mut scratch.dirty);
     }
 }
 
 impl Session {
-    /// Moves what waits to the outbox as far as it has room.
+    /// Moves waiting messages to the outbox as long as it has room.
     pub(super) fn pump(
         self: &Arc<Self>,
         state: &mut State,
@@ -61,7 +61,7 @@ impl Session {
         loop {
             let first = state.queue.front().filter(|e| !blocked && e.ticket != PENDING).map(|e| e.seq);
             let first_qos0 = state.queue_qos0.front().map(|e| e.seq);
-            // As they came, unless the one is held up by what does not hold up the other.
+            // In order of arrival, unless the queue that comes first is blocked.
             let qos0 = match (first, first_qos0) {
                 (None, None) => break,
                 (Some(one), Some(other)) => other < one,
@@ -106,7 +106,7 @@ impl Session {
             if state.durable {
                 let (key, seq) = (self.key, entry.seq);
                 let op = Op::Phase { key, seq, packet_id: id, phase: Phase::Sent };
-                // A packet id of QoS 2 has to be the same one after a crash, or the message arrives twice.
+                // The packet id of a QoS 2 message has to be the same after a crash, or the message would arrive twice.
                 let exactly_once = entry.qos == QoS::ExactlyOnce;
                 let ticket = shared.put([op], exactly_once.then_some(key));
                 if exactly_once && state.must_gate(ticket, shared.durable()) {
@@ -141,7 +141,8 @@ impl Session {
         }
     }
 
-    /// Sends what an earlier connection left in flight, within the window of this one; true while some is left.
+    /// Retransmits what an earlier connection left in flight, within the window of this one. Returns true if some is
+    /// left.
     fn send_again(&self, state: &mut State, link: &Arc<Link>, now: u64, scratch: &mut Scratch) -> bool {
         while let Some(&id) = state.resend.front() {
             if state.in_flight.len().saturating_sub(state.resend.len()) >= link.window() {
@@ -175,8 +176,8 @@ impl Session {
         false
     }
 
-    /// Hands over retained messages while the outbox has room and the turn lasts. How much is looked at in a turn does not
-    /// depend on how many filters there are.
+    /// Delivers retained messages while the outbox has room and the turn lasts. The work per turn does not depend on
+    /// the number of filters.
     fn read_retained(self: &Arc<Self>, state: &mut State, link: &Arc<Link>, scratch: &mut Scratch) {
         let shared = &link.shared;
         while let Some(pass) = state.reads.current() {
@@ -200,8 +201,8 @@ impl Session {
                 ReadLimits { messages: free.min(READ_AT_ONCE), steps: scratch.read_steps.min(STEPS_LOCKED) };
             let progress = pass.read(&shared.retained, limits, scratch.now, &mut found);
             scratch.read_steps -= progress.steps.min(scratch.read_steps);
-            // With what is enqueued below in one commit: after a crash the read goes on behind it. A filter of which
-            // nothing was found may as well go on before.
+            // Committed together with the messages enqueued below: after a crash the read continues after them. A
+            // filter for which nothing was found may as well continue earlier.
             let mut moved = if state.durable { pass.note_found(&found) } else { Vec::new() };
             if progress.done {
                 moved = state.reads.finish();
@@ -256,7 +257,8 @@ impl Session {
         }
     }
 
-    /// What was in flight when the last connection ended is sent again, in its order \[MQTT-4.4.0-1].
+    /// Resumes the session on a new connection: retransmits in order what was in flight when the last connection ended
+    /// \[MQTT-4.4.0-1].
     pub(crate) fn resume(self: &Arc<Self>, state: &mut State, link: &Arc<Link>, scratch: &mut Scratch) {
         state.gated.clear();
         state.resend.clear();

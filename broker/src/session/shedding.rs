@@ -1,9 +1,9 @@
-//! What a session holds, and what it gives back when memory is short.
+//! Memory held by a session, and what it frees when memory is short.
 
 use super::{State, freeing};
 
 impl State {
-    /// About how many bytes it holds: queued, in flight, subscribed, and its will.
+    /// Returns the approximate number of bytes held: queues, messages in flight, subscriptions, and the will.
     pub(crate) fn weight(&self) -> usize {
         self.queue_bytes
             + self.queue_qos0_bytes
@@ -12,12 +12,12 @@ impl State {
             + self.will.as_ref().map_or(0, |will| will.bytes())
     }
 
-    /// Bytes queued at QoS 0.
+    /// Returns the number of bytes queued at QoS 0.
     pub(crate) fn qos0_bytes(&self) -> usize {
         self.queue_qos0_bytes
     }
 
-    /// Drops what is queued at QoS 0; how many messages and bytes.
+    /// Drops all messages queued at QoS 0. Returns their number and bytes.
     pub(crate) fn drop_qos0(&mut self) -> (usize, usize) {
         let queue = std::mem::take(&mut self.queue_qos0);
         let messages = queue.len();

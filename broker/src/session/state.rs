@@ -1,4 +1,4 @@
-//! A session's queues and what they hold.
+//! Queues of a session and their contents.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use crate::shared::Shared;
 use crate::store::{self, Op, Phase, Ticket};
 
 impl State {
-    /// Whether a message needs not wait for others, nor for the window.
+    /// Checks whether a message may be sent at once: no earlier message waits, and the in-flight window has room.
     pub(super) fn may_send(&self, qos: QoS, link: &Link, limits: &Limits) -> bool {
         match qos {
             QoS::AtMostOnce => self.queue_qos0.is_empty(),
@@ -28,14 +28,15 @@ impl State {
         }
     }
 
-    /// Whether what belongs to `ticket` has to wait. Being on disk is not enough: what was to be sent before it
-    /// may still stand in the line, for the disk may catch up between two looks at it \[MQTT-4.6.0-6].
+    /// Checks whether a packet that belongs to `ticket` has to wait. It is not enough that the ticket is on disk:
+    /// earlier packets may still be in the gated queue, as the disk may catch up between two looks at it
+    /// \[MQTT-4.6.0-6].
     pub(super) fn must_gate(&self, ticket: Ticket, durable: Ticket) -> bool {
         !self.gated.is_empty() || ticket > durable
     }
 
-    /// Whether answers to messages wait for the disk that their publisher would get at once, as refusals, if it sent the
-    /// messages again. At QoS 2 that is so where the session, which knows their packet ids, ends with the connection.
+    /// Checks whether acknowledgements wait for the disk whose publishers would be refused at once if they sent the
+    /// messages again. At QoS 2 this is so if the session, which knows the packet ids, ends with the connection.
     pub(crate) fn has_gated_answers(&self) -> bool {
         self.gated.frames().any(|frame| {
             let is = |kind: Acknowledge| frame.first() == Some(&(kind as u8));
@@ -43,7 +44,7 @@ impl State {
         })
     }
 
-    /// Whether nothing waits: for the window, for room, for the disk, or to be read.
+    /// Checks whether nothing waits for the window, for room in the outbox, for the disk, or to be read.
     pub(super) fn has_nothing_to_send(&self) -> bool {
         self.queue.is_empty()
             && self.queue_qos0.is_empty()
@@ -81,7 +82,7 @@ impl State {
         Some(entry)
     }
 
-    /// Takes the first entry away undelivered.
+    /// Drops the first entry undelivered.
     pub(super) fn drop_front(&mut self, key: u64, scratch: &mut Scratch) {
         if let Some(entry) = self.pop()
             && self.durable
@@ -90,7 +91,7 @@ impl State {
         }
     }
 
-    /// Queues; at QoS 0 the oldest make room for the newest.
+    /// Queues an entry; at QoS 0 the oldest entries are dropped if the queue is full.
     pub(super) fn enqueue(&mut self, entry: Entry, shared: &Shared) {
         if entry.qos != QoS::AtMostOnce {
             return self.push(entry);
@@ -102,7 +103,7 @@ impl State {
         {
             Counters::add(&shared.counters.dropped_qos0, 1);
             if self.pop_qos0().is_none() {
-                // Above the limit all by itself.
+                // The message alone exceeds the limit.
                 return;
             }
         }
@@ -137,7 +138,7 @@ impl State {
         }
     }
 
-    /// The connection is gone: what was to be sent on it alone is forgotten. What is read at QoS 1 and 2 goes on with the next
+    /// Discards what belongs to the ended connection. Reads of retained messages at QoS 1 and 2 continue on the next
     /// connection.
     pub(crate) fn disconnect(&mut self) {
         self.link = None;
@@ -150,9 +151,9 @@ impl State {
         self.queue.shrink_to_fit();
     }
 
-    /// Takes out what came by a shared subscription and was not acknowledged, for the group's other members;
-    /// without what was being sent at QoS 2, which no other may get \[MQTT-4.8.2-5], and without requests on `buses` that were
-    /// being sent: they may have been carried out, and nobody has asked for that twice.
+    /// Removes the unacknowledged messages of shared subscriptions and returns them, for the groups' other members.
+    /// Left out are messages being sent at QoS 2, which no other client may get \[MQTT-4.8.2-5], and requests on
+    /// `buses` that were being sent: they may have been executed already, and must not be executed twice.
     pub(crate) fn take_shared(&mut self, buses: &BusRoots) -> Vec<(ByteString, Arc<Message>)> {
         let (in_flight, queue) = (self.in_flight.take(), std::mem::take(&mut self.queue));
         let is_request = |topic: &str| buses.topic(topic).is_some_and(|topic| topic.is_request());
@@ -166,7 +167,7 @@ impl State {
         left
     }
 
-    /// Puts back what the store has kept.
+    /// Restores the queue and the received packet ids from the store.
     pub(crate) fn restore(&mut self, queue: Vec<(u64, store::EntryRecord)>, received: Vec<u16>) {
         self.received = received.into_iter().collect();
         for (seq, record) in queue {
@@ -192,7 +193,7 @@ impl State {
     }
 }
 
-/// An empty queue needs no memory.
+/// Frees the capacity of an empty queue.
 fn release_memory(queue: &mut VecDeque<Entry>) {
     if queue.is_empty() && queue.capacity() > 64 {
         *queue = VecDeque::new();
@@ -203,8 +204,8 @@ fn release_memory(queue: &mut VecDeque<Entry>) {
 mod tests {
     use super::*;
 
-    /// A QoS 2 message overtook the one before it: that one waited for the disk, and the disk had caught up by
-    /// the time this one was looked at.
+    /// A QoS 2 message once overtook the one before it: that one waited for the disk, and the disk had caught up by the
+    /// time this one was looked at.
     #[test]
     fn what_is_on_disk_waits_behind_what_was_not() {
         let mut state = State::default();

@@ -1,4 +1,4 @@
-//! A session's subscriptions on disk, and the reads of their retained messages.
+//! Storing of subscriptions, with the progress of reading their retained messages.
 
 use bytestring::ByteString;
 
@@ -8,12 +8,12 @@ use crate::message::QoS;
 use crate::store::{Op, SubscriptionRecord};
 
 impl State {
-    /// Unsubscribes from `filter`: nothing more of it is read.
+    /// Ends the read of retained messages after an unsubscribe.
     pub(crate) fn end_read(&mut self, filter: &ByteString) {
         self.reads.end(filter);
     }
 
-    /// A read that was begun before the broker was started goes on from where it was.
+    /// Continues a read of retained messages that was under way when the broker stopped.
     pub(crate) fn restore_read(&mut self, filter: ByteString, record: &SubscriptionRecord) {
         if let Some(key) = &record.reading {
             let from = key.clone();
@@ -21,8 +21,8 @@ impl State {
         }
     }
 
-    /// What the store is to keep of a subscription, with how far its retained messages have been read. `begins`: they
-    /// are about to be read from the first one on.
+    /// Returns the store operation for a subscription, with the progress of reading its retained messages. With
+    /// `begins` they are about to be read from the first one on.
     pub(crate) fn subscription_op(&self, key: u64, filter: &ByteString, begins: bool) -> Option<Op> {
         let (options, identifier) = self.subscriptions.get(filter)?;
         let reading = if begins {

@@ -1,4 +1,4 @@
-//! What is put into a store and not on disk yet: the queue between those who put and the writer, and what the writer tells.
+//! Queue between the callers of a store and its writer, and the state that the writer reports.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 use super::health::{Health, Told};
 use super::{Op, ROOM, SessionRecord, Ticket};
 
-/// What the handles of a store and its writer share.
+/// State shared by the handles of a store and its writer.
 #[derive(Debug, Default)]
 pub(super) struct Shared {
     pub(super) queue: Queue<Waiting>,
@@ -20,11 +20,11 @@ pub(super) struct Shared {
     pub(super) backlog: AtomicUsize,
     pub(super) told: Told,
     pub(super) written: Notify,
-    /// What the writer does with the disk.
+    /// Disk operation that the writer is executing.
     pub(super) operation: Operation,
 }
 
-/// What was put and not yet taken by the writer.
+/// Operations that were put and not yet taken by the writer.
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
     pub(super) ops: Vec<Op>,
@@ -65,8 +65,8 @@ impl Shared {
         self.told.set(health);
     }
 
-    /// Whether clients are to wait for the writer. Nobody is to wait for a disk that does not work: what needs it is
-    /// refused, and the rest goes on.
+    /// Checks whether clients have to wait for the writer. They do not wait for a failed disk: packets that need it are
+    /// refused, and the others are handled.
     pub(super) fn is_behind(&self) -> bool {
         self.backlog() > ROOM && self.health() == Health::Healthy
     }
@@ -82,13 +82,13 @@ impl Shared {
         }
     }
 
-    /// Whether the writer has been in one operation of the disk for `longest`.
+    /// Checks whether the writer has been in one disk operation for `longest`.
     pub(super) fn is_stalled(&self, longest: Duration) -> bool {
         self.operation.is_stalled(longest)
     }
 
-    /// Tells that the disk does not answer where the writer has waited for it for `longest`: it cannot say so itself. What
-    /// it says when it goes on replaces that.
+    /// Reports the disk as stalled if the writer has been in one operation for `longest`, as it cannot report this
+    /// itself. The writer's next report replaces this one.
     pub(super) fn look_for_stall(&self, file: &Path, longest: Duration) {
         self.operation.tell_stalled(longest, || {
             self.told.set(Health::Stalled);
@@ -106,7 +106,8 @@ impl Shared {
     }
 }
 
-/// About what `ops` hold in memory until they are written; a message for many sessions counts once.
+/// Returns the approximate memory that `ops` hold until they are written, in bytes. A message for many sessions counts
+/// once.
 fn weigh(ops: &[Op]) -> usize {
     let mut last = ptr::null();
     let mut bytes = mem::size_of_val(ops);

@@ -1,4 +1,4 @@
-//! Ops folded into the rows they change, so that what cancels out never reaches the disk.
+//! Folding of operations into the rows they change, so that those that cancel out never reach the disk.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -8,30 +8,31 @@ use bytestring::ByteString;
 use super::{EntryRecord, Op, Phase, SessionRecord, SubscriptionRecord};
 use crate::message::Message;
 
-/// The rows that a group of ops changes, in the order of their keys: neighbours share pages.
+/// Rows changed by a group of operations, in key order: neighbouring rows share pages.
 ///
-/// Applying it twice leaves what applying it once does, which makes a retry safe when it is not known
-/// whether a failed commit reached the disk.
+/// Applying a batch is idempotent, which makes a retry safe if it is not known whether a failed commit reached the
+/// disk.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
     pub(super) retained: BTreeMap<ByteString, Option<Arc<Message>>>,
-    /// Sessions whose rows go before the rest is applied.
+    /// Sessions whose rows are deleted before the rest is applied.
     pub(super) forgotten: BTreeSet<u64>,
-    /// Those of them that leave something to others, which has to be on disk before they go.
+    /// Those of the deleted sessions that leave a will or messages to others, which have to be on disk before the
+    /// deletion.
     bound: BTreeSet<u64>,
     pub(super) sessions: BTreeMap<u64, SessionRecord>,
     pub(super) subscriptions: BTreeMap<(u64, ByteString), Option<SubscriptionRecord>>,
     pub(super) queue: BTreeMap<(u64, u64), Row>,
-    /// Whether the packet id is to be kept.
+    /// Whether each packet id is kept or deleted.
     pub(super) received: BTreeMap<(u64, u16), bool>,
 }
 
-/// What becomes of a queue row.
+/// Change of a queue row.
 #[derive(Debug)]
 pub(super) enum Row {
     Put {
         entry: EntryRecord,
-        /// Nothing on disk has this key.
+        /// No row with this key is on disk.
         fresh: bool,
     },
     Moved {
@@ -75,7 +76,7 @@ impl Batch {
                 self.subscriptions.insert((key, filter), None);
             }
             Op::Enqueue { key, seq, entry } => {
-                // Sequence numbers are not used twice, so a key that is new here is new on disk.
+                // Sequence numbers are never reused, so a key that is new here is new on disk.
                 let fresh = !self.queue.contains_key(&(key, seq));
                 self.queue.insert((key, seq), Row::Put { entry, fresh });
             }
@@ -100,16 +101,16 @@ impl Batch {
             Op::Received { key, packet_id } => {
                 self.received.insert((key, packet_id), true);
             }
-            // Never cancelled against a Received of the same batch: a client that sends a packet twice may
-            // have had it received before as well.
+            // Not cancelled against a Received of the same batch: the client may have sent the packet twice, and an
+            // earlier batch may have stored its id already.
             Op::Released { key, packet_id } => {
                 self.received.insert((key, packet_id), false);
             }
         }
     }
 
-    /// An attempt to write it has failed: any of its rows may be on disk, so that what goes now has to be removed there
-    /// as well.
+    /// Notes that an attempt to write the batch has failed: any of its rows may be on disk, so that a later removal has
+    /// to be written as well.
     pub(super) fn attempted(&mut self) {
         for row in self.queue.values_mut() {
             if let Row::Put { fresh, .. } = row {
@@ -118,7 +119,7 @@ impl Batch {
         }
     }
 
-    /// Whether it removes anything.
+    /// Checks whether the batch deletes anything.
     pub(super) fn deletes(&self) -> bool {
         !self.forgotten.is_empty()
             || self.retained.values().any(Option::is_none)
@@ -127,9 +128,8 @@ impl Batch {
             || self.received.values().any(|keep| !keep)
     }
 
-    /// Takes out what only removes rows, at most `most` of them. It may be written before the rest, as nothing that is
-    /// removed is needed by what is added: with one exception, what a session that has ended leaves to others. Such sessions
-    /// stay until those have it.
+    /// Takes out at most `most` deletions. They may be written before the rest, as no addition needs a deleted row,
+    /// with one exception: what an ended session leaves to others. Such sessions are not taken out.
     pub(super) fn take_deletions(&mut self, most: usize) -> Self {
         let mut part = Self::default();
         let mut left = most;

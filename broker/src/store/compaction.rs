@@ -1,32 +1,32 @@
-//! When the file is compacted. Nothing is committed meanwhile, which may take seconds: redb moves all pages in one call, so
-//! that this cannot be done in parts.
+//! Scheduling of compactions. Nothing is committed during a compaction, which may take seconds: redb moves all pages in
+//! one call, so that it cannot be done in parts.
 
 use std::time::{Duration, Instant};
 
-/// Between two compactions at least this, and this many times what the last one took.
+/// Minimum time between two compactions, and minimum multiple of the last one's duration.
 const PAUSE: Duration = Duration::from_millis(500);
 const SHARE: u32 = 3;
-/// How long a compaction that is due waits for a moment in which no client waits for a commit.
+/// Maximum time that a due compaction waits for a moment in which no client waits for a commit.
 const LONGEST_DELAY: Duration = Duration::from_secs(30);
 
-/// Whether a compaction is due.
+/// State that decides whether a compaction is due.
 #[derive(Debug)]
 pub(super) struct Compaction {
-    /// Rows were removed since the last one.
+    /// Whether rows were deleted since the last compaction.
     pub(super) removed: bool,
-    /// When the next one may begin.
+    /// Earliest time of the next compaction.
     next: Instant,
-    /// When it became due.
+    /// Time when the next compaction became due.
     due: Option<Instant>,
 }
 
 impl Compaction {
-    /// What was removed before the file was opened is not known.
+    /// Creates the state at `now`. Deletions before the file was opened are unknown, so that a compaction is due.
     pub(super) fn new(now: Instant) -> Self {
         Self { removed: true, next: now, due: None }
     }
 
-    /// Whether to compact at `now`, where room is wanted and nobody waits for a commit if `idle`.
+    /// Checks whether to compact at `now`, if space is needed; `idle` tells that no client waits for a commit.
     pub(super) fn is_due(&mut self, idle: bool, now: Instant) -> bool {
         if !self.removed || self.next > now {
             return false;
@@ -35,7 +35,8 @@ impl Compaction {
         idle || now.duration_since(due) >= LONGEST_DELAY
     }
 
-    /// One that began at `start` has ended at `now`; whether the file is as short as it gets, if it did not fail.
+    /// Notes the end of a compaction from `start` to `now`. `done` tells whether the file is as short as possible;
+    /// `None` if the compaction failed.
     pub(super) fn ended(&mut self, done: Option<bool>, start: Instant, now: Instant) {
         if let Some(done) = done {
             self.removed = !done;
@@ -49,7 +50,8 @@ impl Compaction {
 mod tests {
     use super::*;
 
-    /// It once began with a group of clients waiting for their commit, who then waited for it, too.
+    /// A compaction once began while a group of clients waited for their commit, which then waited for the compaction,
+    /// too.
     #[test]
     fn clients_that_wait_for_a_commit_come_before_a_compaction_for_a_while() {
         let start = Instant::now();

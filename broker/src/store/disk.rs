@@ -1,4 +1,4 @@
-//! The tables, and how a batch becomes one transaction on them.
+//! Database tables, and the transaction that writes a batch to them.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -13,39 +13,39 @@ use crate::message::Message;
 
 pub(super) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 pub(super) const FORMAT: &str = "format";
-/// Raised with every change to a table or a record. 2: a subscription may say where the reading of its retained messages
-/// stands; what was written in format 1 is read as it is.
+/// Version of the tables and records, raised with every change to them. In version 2 a subscription may contain the
+/// progress of reading its retained messages; files of version 1 are read unchanged.
 pub(super) const FORMAT_VERSION: u64 = 2;
 
-/// By topic.
+/// Keyed by topic.
 pub(super) const RETAINED: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("retained");
-/// By key.
+/// Keyed by session key.
 pub(super) const SESSIONS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("sessions");
-/// By key and filter.
+/// Keyed by session key and filter.
 pub(super) const SUBSCRIPTIONS: TableDefinition<'_, (u64, &str), &[u8]> =
     TableDefinition::new("subscriptions");
-/// By key and sequence number.
+/// Keyed by session key and sequence number.
 pub(super) const QUEUE: TableDefinition<'_, (u64, u64), &[u8]> = TableDefinition::new("queue");
-/// Messages to which rows of the queue refer, by an id of their own.
+/// Messages that queue rows refer to, keyed by message id.
 pub(super) const MESSAGES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("messages");
-/// By key and packet id.
+/// Keyed by session key and packet id.
 pub(super) const RECEIVED: TableDefinition<'_, (u64, u16), ()> = TableDefinition::new("received");
 
-/// The database and the lock on its directory.
+/// Database and the lock on its directory.
 pub(super) struct Disk {
     pub(super) path: PathBuf,
-    /// Closed after a failure: redb refuses to go on with a database on which a write failed, so it is opened again.
+    /// Closed after a failure: redb does not continue with a database on which a write failed, so it is reopened.
     pub(super) database: Reopening,
     pub(super) messages: Messages,
     /// Held open for its lock; `None` for a database in memory.
     pub(super) _lock: Option<std::fs::File>,
 }
 
-/// Which queued messages are on disk, and how many rows refer to each.
+/// Queued messages on disk, and the number of rows that refer to each.
 #[derive(Debug, Default)]
 pub(super) struct Messages {
     by_id: HashMap<u64, Stored>,
-    /// By the address of the message, which stays taken for as long as `by_id` holds its `Arc`.
+    /// Message id by the address of the message, which stays allocated as long as `by_id` holds its `Arc`.
     by_address: HashMap<usize, u64>,
     next: u64,
 }
@@ -57,13 +57,13 @@ struct Stored {
 }
 
 impl Messages {
-    /// One more row refers to `id`.
+    /// Notes one more row that refers to `id`.
     pub(super) fn count(&mut self, id: u64) {
         self.next = self.next.max(id + 1);
         self.by_id.entry(id).or_insert(Stored { rows: 0, message: None }).rows += 1;
     }
 
-    /// `id` is the message at this address.
+    /// Notes that `id` is the message at this address.
     pub(super) fn name(&mut self, id: u64, message: &Arc<Message>) {
         if let Some(stored) = self.by_id.get_mut(&id) {
             stored.message = Some(Arc::clone(message));
@@ -92,7 +92,7 @@ impl Messages {
         }
     }
 
-    /// A queue that once was long must not cost its memory for ever.
+    /// Frees the memory of a queue that once was long.
     fn shrink(&mut self) {
         let few = self.by_id.len().max(256);
         if self.by_id.capacity() > 8 * few {
@@ -111,10 +111,10 @@ fn address(message: &Arc<Message>) -> usize {
     Arc::as_ptr(message).addr()
 }
 
-/// What a transaction does to the messages; taken over once it is committed.
+/// Changes of a transaction to the messages; applied to [`Messages`] once it is committed.
 #[derive(Default)]
 struct Changes {
-    /// Rows gained and lost, by message id.
+    /// Rows gained or lost, by message id.
     rows: HashMap<u64, i64>,
     /// Messages written, by address.
     written: HashMap<usize, (u64, Arc<Message>)>,
@@ -129,8 +129,8 @@ impl Changes {
 }
 
 impl Disk {
-    /// Applies all of `batch`, durably, or fails with nothing known about what is on disk. After an error or a panic the
-    /// database has to be closed; the next attempt opens it again.
+    /// Applies all of `batch` durably. After an error it is unknown what is on disk, and after an error or a panic the
+    /// database has to be closed; the next attempt reopens it.
     pub(super) fn apply(&mut self, batch: &Batch) -> Result<(), redb::Error> {
         if batch.is_empty() {
             return Ok(());
@@ -151,8 +151,8 @@ impl Disk {
         Ok(())
     }
 
-    /// Commits twice, so that pages which the last transactions have freed can be used: the database keeps those of the
-    /// last two.
+    /// Commits twice, so that pages freed by the last transactions can be reused: the database keeps those of the last
+    /// two.
     pub(super) fn settle(&self) -> Result<(), redb::Error> {
         for _ in 0..2 {
             self.with_database(|database| {
@@ -164,8 +164,8 @@ impl Disk {
         Ok(())
     }
 
-    /// Moves what is kept to the start of the file and gives the rest of it back to the file system; false where somebody is
-    /// reading. After an error the database has to be closed.
+    /// Moves the data to the start of the file and returns the rest of the file to the file system. Returns false if a
+    /// read transaction is open. After an error the database has to be closed.
     pub(super) fn compact(&mut self) -> Result<bool, redb::Error> {
         if !self.database.is_open() {
             self.reopen()?;
@@ -183,7 +183,7 @@ impl Disk {
 
     fn reopen(&mut self) -> Result<(), redb::Error> {
         self.database.reopen()?;
-        // The failed commit may be there or not: count the rows anew, and keep what is known of the messages.
+        // The failed commit may be on disk or not: count the rows again, and keep the known addresses of messages.
         let mut messages = Messages { next: self.messages.next, ..Messages::default() };
         self.with_database(|database| {
             let read = database.begin_read()?;
@@ -271,7 +271,7 @@ fn transact(database: &Database, batch: &Batch, messages: &Messages) -> Result<C
         queue(&write, batch, messages, &mut changes)?;
     }
 
-    // Nothing to wait for if all of it was there already, or not there to be removed.
+    // Aborted if nothing changes: then there is no commit to wait for.
     if changes.any {
         write.commit()?;
     } else {

@@ -1,19 +1,19 @@
-//! What the disk can take, as the writer found it last.
+//! Health of the disk, as the writer has found it last.
 
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use rantai_group_commit::Space;
 
-/// How far the disk can be used.
+/// Usability of the disk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Health {
     /// Everything is written.
     #[default]
     Healthy = 0,
-    /// Less is free than the floor: what is known already is written, and nothing new is taken.
+    /// Free space is below the floor: changes of existing state are written, and nothing new is accepted.
     Low = 1,
-    /// The last write found no room.
+    /// The last write failed for lack of space.
     Full = 2,
     /// The last write failed for another reason.
     Failing = 3,
@@ -22,7 +22,7 @@ pub(crate) enum Health {
 }
 
 impl Health {
-    /// As it stands in `$SYS/broker/disk/state`.
+    /// Returns the name published on `$SYS/broker/disk/state`.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Healthy => "healthy",
@@ -33,7 +33,7 @@ impl Health {
         }
     }
 
-    /// Why nothing new is kept, for a Reason String; `None` while it is.
+    /// Returns the Reason String for refusing new state; `None` if the disk is healthy.
     pub(crate) fn refusal(self) -> Option<&'static str> {
         match self {
             Self::Healthy => None,
@@ -44,7 +44,7 @@ impl Health {
         }
     }
 
-    /// Whether the last write failed, or does not come to an end.
+    /// Checks whether the last write has failed or does not finish.
     pub(crate) fn is_failed(self) -> bool {
         matches!(self, Self::Full | Self::Failing | Self::Stalled)
     }
@@ -60,7 +60,7 @@ impl Health {
     }
 }
 
-/// [`Health`] and free space, told by the writer and read by all.
+/// [`Health`] and free space, set by the writer and read by all tasks.
 #[derive(Debug, Default)]
 pub(super) struct Told {
     health: AtomicU8,
@@ -73,7 +73,7 @@ impl Told {
         Health::from_bits(self.health.load(Ordering::Relaxed))
     }
 
-    /// Sets it; what it was before.
+    /// Sets the health, and returns the previous one.
     pub(super) fn set(&self, health: Health) -> Health {
         Health::from_bits(self.health.swap(health as u8, Ordering::Relaxed))
     }
@@ -83,19 +83,19 @@ impl Told {
         self.floor.store(floor, Ordering::Relaxed);
     }
 
-    /// Bytes free and the floor, as they were seen last.
+    /// Returns free bytes and the floor, as last seen.
     pub(super) fn space(&self) -> (u64, u64) {
         (self.free.load(Ordering::Relaxed), self.floor.load(Ordering::Relaxed))
     }
 }
 
-/// Looks at the file system that the store is on.
+/// Reads the space of the file system that contains the store.
 pub(super) type Look = Box<dyn Fn() -> std::io::Result<Space> + Send>;
 
-/// Compares free space with the floor.
+/// Comparison of free space with the floor.
 pub(super) struct Watch {
     look: Look,
-    /// Bytes to leave free, where that is configured.
+    /// Configured number of bytes to leave free, if any.
     configured: Option<u64>,
     low: bool,
 }
@@ -105,8 +105,9 @@ impl Watch {
         Self { look, configured, low: false }
     }
 
-    /// What is free, the floor, and whether less is free than the floor: below it until a quarter more is free, so that
-    /// it does not change with every commit. `None` where the file system does not say.
+    /// Returns the free space, the floor, and whether free space is low: from falling below the floor until it is a
+    /// quarter above it, so that the state does not change with every commit. `None` if the file system does not report
+    /// its space.
     pub(super) fn look(&mut self) -> Option<(Space, u64, bool)> {
         let space = (self.look)().ok()?;
         let floor = space.floor(self.configured);

@@ -1,4 +1,4 @@
-//! From tables to a [`Snapshot`](super::Snapshot).
+//! Loading of the tables into a [`Snapshot`](super::Snapshot).
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -13,12 +13,12 @@ use super::{StoreError, StoredSession};
 use crate::message::Message;
 
 pub(super) struct Loaded {
-    /// By rising key.
+    /// Sorted by key.
     pub(super) sessions: Vec<StoredSession>,
     pub(super) messages: Messages,
 }
 
-/// Why the tables could not be read.
+/// Error of reading the tables.
 pub(super) enum Unread {
     Database(redb::Error),
     Damaged(String),
@@ -44,8 +44,8 @@ struct Strays {
     received: Vec<(u64, u16)>,
 }
 
-/// Reads everything but the retained messages, of which it checks that they can be read; removes what has
-/// expired and what belongs to no session.
+/// Reads all tables except for the retained messages, which are only checked to be readable. Removes expired messages
+/// and rows that belong to no session.
 pub(super) fn load(database: &Database, now: u64) -> Result<Loaded, Unread> {
     let read = database.begin_read()?;
     let mut strays = Strays::default();
@@ -126,7 +126,7 @@ impl Strays {
         }
         let write = database.begin_write()?;
         if self.expired > 0 {
-            // A row that cannot be read was an error above.
+            // Rows that cannot be decoded were an error above.
             let live = |row: &[u8]| {
                 record::retained_expires(row).is_ok_and(|expires| expires.is_none_or(|at| at > now))
             };
@@ -149,12 +149,12 @@ impl Strays {
     }
 }
 
-/// The retained messages in the order of their topics, read from disk as they are asked for.
+/// Iterator over the retained messages in key order, reading them from disk one by one.
 pub(crate) struct Retained {
     path: PathBuf,
     rows: OwnedRange<&'static str, &'static [u8]>,
     count: usize,
-    /// When the store was opened: what has expired then is left out.
+    /// Time when the store was opened, in milliseconds since 1970: messages that had expired by then are skipped.
     now: u64,
 }
 
@@ -179,7 +179,7 @@ impl Retained {
 impl Iterator for Retained {
     type Item = Result<Message, StoreError>;
 
-    /// An error is a failing disk: what the file holds was checked when it was opened.
+    /// An error means that the disk fails: the contents of the file were checked when it was opened.
     fn next(&mut self) -> Option<Self::Item> {
         loop {
             let (topic, row) = match self.rows.next()? {

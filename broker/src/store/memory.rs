@@ -1,7 +1,7 @@
-//! A store without files and without a thread, for simulations: a commit happens when the test says so, and what was
-//! put since the last one is lost with the process.
+//! Store without files and threads, for simulations: a commit happens when the test calls for it, and what was put
+//! since the last one is lost with the process.
 //!
-//! Everything but the disk below redb is the store that a broker runs on.
+//! Everything above redb's storage backend is the store that a broker runs on.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use super::open::{self, builder};
 use super::writer::Writer;
 use super::{Committed, Handle, Snapshot, Store};
 
-/// What outlives a broker that is cut off.
+/// Contents that survive the end of a simulated broker.
 #[derive(Debug)]
 pub(crate) struct MemoryDisk(Memory);
 
@@ -25,7 +25,7 @@ pub(crate) struct MemoryDisk(Memory);
 pub(crate) struct Commits(Writer);
 
 impl Commits {
-    /// Commits everything put so far, and tells of it.
+    /// Commits everything put so far, and reports it.
     pub(crate) fn commit(&mut self) {
         self.0.next(Some(Instant::now()));
     }
@@ -43,7 +43,7 @@ impl MemoryDisk {
         self.0.clone().opener(builder)
     }
 
-    /// Opens the store with what is committed. The one before has to be gone.
+    /// Opens the store with what is committed. The previous store must have been dropped.
     pub(crate) fn open(&self, committed: UnboundedSender<Committed>, now: u64) -> (Store, Snapshot, Commits) {
         let path = Path::new("memory");
         let opener = self.opener();

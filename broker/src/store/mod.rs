@@ -1,9 +1,9 @@
-//! What is kept on disk: retained messages, persistent sessions with their subscriptions and queues, and
-//! QoS 2 state.
+//! Store of the state kept on disk: retained messages, persistent sessions with their subscriptions and queues, and QoS
+//! 2 state.
 //!
-//! Callers hand [`Op`]s to a [`Store`] and go on; one writer thread folds what has gathered into a
-//! transaction. A [`Ticket`], 0 for nothing to wait for, says from when on an acknowledgement may be sent: once
-//! [`Store::durable`] has reached it.
+//! Callers put [`Op`]s into a [`Store`] and continue at once; one writer thread folds the collected operations into a
+//! transaction. A put returns a [`Ticket`], which is 0 if there is nothing to wait for: an acknowledgement may be sent
+//! once [`Store::durable`] has reached its ticket.
 
 mod backlog;
 mod batch;
@@ -44,10 +44,10 @@ use reserve::Reserve;
 pub(crate) use salvage::Salvaged;
 use writer::{Room, Thread};
 
-/// [`Store::room`] waits while more bytes than this are to be written.
+/// Backlog in bytes above which [`Store::room`] waits.
 const ROOM: usize = 32 << 20;
 
-/// What is kept on disk. Cheap to clone; the last clone to go closes it.
+/// Handle of a store. Cheap to clone; dropping the last clone closes the store.
 #[derive(Clone, Debug)]
 pub(crate) struct Store(Arc<Handle>);
 
@@ -56,54 +56,54 @@ struct Handle {
     shared: Arc<Shared>,
     writer: Mutex<Option<Thread>>,
     salvaged: Salvaged,
-    /// The database, for the log.
+    /// Path of the database, for the log.
     file: PathBuf,
     stall: Duration,
 }
 
-/// One change to what is kept.
+/// One change to the stored state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Op {
-    /// Set or replace a retained message, keyed by its topic.
+    /// Sets or replaces a retained message, keyed by its topic.
     Retain { message: Arc<Message> },
-    /// Forget a topic's retained message.
+    /// Deletes the retained message of a topic.
     Unretain { topic: ByteString },
-    /// Create or replace what is kept of a session besides its subscriptions and queue.
+    /// Creates or replaces the record of a session, without its subscriptions and queue.
     SaveSession { key: u64, record: SessionRecord },
-    /// Forget a session: its record, subscriptions, queue and QoS 2 state. `leaves`: the same put has what it leaves to
-    /// others (its will, messages of shared groups), and it is not forgotten before that is on disk.
+    /// Deletes a session: its record, subscriptions, queue and QoS 2 state. With `leaves` the same put contains what it
+    /// leaves to others (its will, messages of shared groups), and it is not deleted before that is on disk.
     DeleteSession { key: u64, leaves: bool },
-    /// Add or replace a subscription.
+    /// Adds or replaces a subscription.
     Subscribe { key: u64, filter: ByteString, options: SubscriptionRecord },
-    /// Remove a subscription.
+    /// Removes a subscription.
     Unsubscribe { key: u64, filter: ByteString },
-    /// Append to a session's queue. `seq` rises within a session and is never used again. The same `Arc`
-    /// enqueued for many sessions is stored once.
+    /// Appends to a session's queue. `seq` rises within a session and is never reused. An `Arc` enqueued for many
+    /// sessions is stored once.
     Enqueue { key: u64, seq: u64, entry: EntryRecord },
-    /// A queued message was given a packet id or moved on.
+    /// Sets the packet id and phase of a queued message.
     Phase { key: u64, seq: u64, packet_id: u16, phase: Phase },
-    /// A queued message was delivered, or dropped.
+    /// Removes a queued message that was delivered or dropped.
     Dequeue { key: u64, seq: u64 },
-    /// A QoS 2 packet id came from the client and is not yet released.
+    /// Adds a QoS 2 packet id that was received from the client and is not released.
     Received { key: u64, packet_id: u16 },
-    /// The client released a QoS 2 packet id.
+    /// Removes a QoS 2 packet id that the client has released.
     Released { key: u64, packet_id: u16 },
 }
 
-/// What is kept of a session besides its subscriptions and queue.
+/// Record of a session, without its subscriptions and queue.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct SessionRecord {
     pub(crate) client_id: ByteString,
     pub(crate) version5: bool,
-    /// Seconds the session outlives its connection; `u32::MAX` is for ever (MQTT 5, 3.1.2.11.2).
+    /// Session Expiry Interval in seconds; `u32::MAX` means that the session never expires (MQTT 5, 3.1.2.11.2).
     pub(crate) expiry: u32,
-    /// When the connection was lost, in milliseconds on the broker's [`Clock`](crate::clock::Clock); `None` while connected.
+    /// Time of the disconnect, in milliseconds on the broker's [`Clock`](crate::clock::Clock); `None` while connected.
     pub(crate) disconnected: Option<u64>,
     pub(crate) will: Option<WillRecord>,
     pub(crate) user_name: Option<ByteString>,
 }
 
-/// A will that is still to be published.
+/// A will that is not published yet.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct WillRecord {
     pub(crate) message: Arc<Message>,
@@ -111,16 +111,17 @@ pub(crate) struct WillRecord {
     pub(crate) delay: u32,
 }
 
-/// The options of a subscription (MQTT 5, 3.8.3.1).
+/// Options of a subscription (MQTT 5, 3.8.3.1).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct SubscriptionRecord {
     pub(crate) qos: QoS,
     pub(crate) no_local: bool,
     pub(crate) retain_as_published: bool,
-    /// 0, 1 or 2.
+    /// Retain Handling: 0, 1 or 2.
     pub(crate) retain_handling: u8,
     pub(crate) identifier: Option<u32>,
-    /// Where the reading of its retained messages stands, while it goes on: a [`Cursor`](crate::retained::Cursor)'s key.
+    /// Progress of reading the subscription's retained messages, while it is under way: the key of a
+    /// [`Cursor`](crate::retained::Cursor).
     pub(crate) reading: Option<ByteString>,
 }
 
@@ -128,108 +129,114 @@ pub(crate) struct SubscriptionRecord {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct EntryRecord {
     pub(crate) message: Arc<Message>,
-    /// Of this delivery.
+    /// QoS of this delivery.
     pub(crate) qos: QoS,
-    /// Of this delivery.
+    /// Retain flag of this delivery.
     pub(crate) retain: bool,
-    /// Subscription identifiers to send with it.
+    /// Subscription identifiers to be sent with the message.
     pub(crate) identifiers: Vec<u32>,
-    /// The `$share/…` filter by which it came.
+    /// The `$share/…` filter by which the message matched.
     pub(crate) shared: Option<ByteString>,
-    /// 0 while it has none.
+    /// Packet id; 0 before the first sending.
     pub(crate) packet_id: u16,
     pub(crate) phase: Phase,
 }
 
-/// How far a delivery has come.
+/// Progress of a delivery.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Phase {
     /// Not sent yet.
     #[default]
     Queued = 0,
-    /// Sent; PUBACK or PUBREC is due.
+    /// Sent; PUBACK or PUBREC is expected.
     Sent = 1,
-    /// PUBREC came; PUBREL is due, then PUBCOMP.
+    /// PUBREC received; PUBREL has to be sent, and PUBCOMP is expected.
     Released = 2,
 }
 
-/// How a store keeps what it keeps.
+/// Settings of a store.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct StoreSettings {
-    /// Bytes to leave free on the disk; 64 MiB or a hundredth of the file system without it, whichever is less.
+    /// Bytes to leave free on the disk; if `None`, the lesser of 64 MiB and a hundredth of the file system.
     pub(crate) free_space: Option<u64>,
-    /// What is done about a damaged file.
+    /// Treatment of a damaged file.
     pub(crate) on_damage: OnDamage,
-    /// How long one operation of the disk may take before the disk counts as stalled; zero: for ever.
+    /// Time after which an unfinished disk operation counts as stalled; zero means never.
     pub(crate) stall: Duration,
 }
 
-/// Sent after each commit.
+/// Report of a commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Committed {
     /// Every ticket up to this one is on disk.
     pub(crate) durable: Ticket,
-    /// The `wake` keys of the puts that became durable by it, each once.
+    /// The `wake` keys of the puts that this commit made durable, each once.
     pub(crate) wake: Vec<u64>,
 }
 
-/// What was kept when the store was opened.
+/// Contents of the store when it was opened.
 #[derive(Debug)]
 pub(crate) struct Snapshot {
-    /// Retained messages that have not expired, read from disk one by one as they are asked for: a million
-    /// of them never exist twice in memory.
+    /// Retained messages that have not expired, read from disk one by one by the iterator: a million of them are never
+    /// twice in memory.
     pub(crate) retained: Retained,
     pub(crate) sessions: Vec<StoredSession>,
-    /// Where a damaged file was moved.
+    /// Path to which a damaged file was moved.
     pub(crate) damaged: Option<PathBuf>,
-    /// What came back of it.
+    /// What was recovered from the damaged file.
     pub(crate) salvaged: Salvaged,
-    /// Above every key of `sessions`; at least 1.
+    /// Lowest unused session key: above every key in `sessions`, and at least 1.
     pub(crate) next_key: u64,
 }
 
-/// A session as it was kept.
+/// A stored session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct StoredSession {
     pub(crate) key: u64,
     pub(crate) record: SessionRecord,
     pub(crate) subscriptions: Vec<(ByteString, SubscriptionRecord)>,
-    /// By rising sequence number; entries of one stored message share its `Arc`.
+    /// By rising sequence number; entries with the same stored message share its `Arc`.
     pub(crate) queue: Vec<(u64, EntryRecord)>,
     pub(crate) received: Vec<u16>,
 }
 
-/// Why the store could not be opened or read.
+/// Error of opening or reading the store.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub(crate) enum StoreError {
-    /// Another process, or another broker in this one, has it open.
+    /// Another process, or another broker in this process, has opened the store.
     #[error("{} is in use by another broker", path.display())]
     Locked { path: PathBuf },
-    /// Written by a later version; it is left as it is.
+    /// The file was written by a later version; it is left unchanged.
     #[error("{} has format {found}; this version reads up to {supported}", path.display())]
     Newer { path: PathBuf, found: u64, supported: u64 },
-    /// Damaged, and to be left as it is.
+    /// The file is damaged, and is to be left unchanged.
     #[error(
         "{} is damaged ({reason}); restore it from a copy, move it away to start empty, or set \
          `on_damage = \"salvage\"` to go on with what can be read of it",
         path.display()
     )]
     Damaged { path: PathBuf, reason: String },
-    /// The system refused.
+    /// Error of the operating system.
     #[error("cannot open {}", path.display())]
     Io { path: PathBuf, source: std::io::Error },
-    /// The database refused.
+    /// Error of the database.
     #[error("cannot read {}", path.display())]
     Database { path: PathBuf, source: Box<redb::Error> },
 }
 
 impl Store {
-    /// Opens or creates `broker.redb` in `dir`, and removes what has expired at `now`, in milliseconds since 1970.
+    /// Opens or creates `broker.redb` in `dir`, and removes messages that have expired at `now`, in milliseconds since
+    /// 1970.
     ///
-    /// A damaged file is moved aside, to `broker.redb.damaged-<ms>`, and named in [`Snapshot::damaged`]; what can be read
-    /// of it is kept. With [`OnDamage::Stop`] it is an error and stays. One that is in use or of a later format is an error and stays.
+    /// A damaged file is moved aside to `broker.redb.damaged-<ms>` and named in [`Snapshot::damaged`], and what can be
+    /// read of it is kept.
+    ///
+    /// # Errors
+    ///
+    /// The store is in use, has a later format, or cannot be read. With [`OnDamage::Stop`] also if the file is damaged.
+    /// In all these cases the file stays in place.
     pub(crate) fn open(
         dir: &Path,
         committed: UnboundedSender<Committed>,
@@ -259,65 +266,64 @@ impl Store {
         Ok((Self(Arc::new(handle)), snapshot))
     }
 
-    /// Queues `ops` to be committed together, after everything put before; never waits for the disk.
+    /// Queues `ops` to be committed together, after everything put before. Never waits for the disk.
     ///
-    /// The ticket is durable when all of them are on disk, and `wake` is then sent with it. After
-    /// [`close`](Self::close) nothing is kept and the ticket never becomes durable: an acknowledgement must
-    /// not claim otherwise. `ops` is drained under a lock and must not call the store.
+    /// The returned ticket is durable once all operations are on disk; `wake` is then included in [`Committed`]. After
+    /// [`close`](Self::close) nothing is stored and the ticket never becomes durable, so that no acknowledgement is
+    /// sent. `ops` is drained under a lock and must not call the store.
     pub(crate) fn put(&self, ops: impl IntoIterator<Item = Op>, wake: Option<u64>) -> Ticket {
         self.0.shared.put(ops, wake)
     }
 
-    /// Every ticket up to this one is on disk.
+    /// Returns the highest ticket up to which everything is on disk.
     pub(crate) fn durable(&self) -> Ticket {
         self.0.shared.durable()
     }
 
-    /// Bytes that wait to be written.
+    /// Returns the number of bytes that wait to be written.
     #[cfg(test)]
     fn backlog(&self) -> usize {
         self.0.shared.backlog()
     }
 
-    /// Whether clients are not to be read because the disk does not follow.
+    /// Checks whether clients' sockets must not be read because the disk falls behind.
     pub(crate) fn is_behind(&self) -> bool {
         self.0.shared.is_behind()
     }
 
-    /// Returns once the disk follows, is found not to work, or the store is closed. May be dropped at any point.
+    /// Waits until the disk has caught up, has failed, or the store is closed. Cancel safe.
     pub(crate) async fn room(&self) {
         self.0.shared.room().await;
     }
 
-    /// What the disk can take. Unless it is healthy, nothing new is to be kept. The writer keeps trying; until a failed
-    /// write succeeds no ticket becomes durable.
+    /// Returns the health of the disk. Unless it is healthy, nothing new may be stored. The writer keeps retrying;
+    /// until a failed write succeeds no ticket becomes durable.
     pub(crate) fn health(&self) -> Health {
         self.0.shared.health()
     }
 
-    /// Sets what the disk can take, for tests that have no disk.
+    /// Sets the health of the disk, for tests without a disk.
     #[cfg(test)]
     pub(crate) fn set_health(&self, health: Health) {
         self.0.shared.set_health(health);
     }
 
-    /// Notices a disk that neither works nor fails; to be called now and then.
+    /// Detects a disk operation that neither succeeds nor fails; to be called periodically.
     pub(crate) fn look_for_stall(&self) {
         self.0.shared.look_for_stall(&self.0.file, self.0.stall);
     }
 
-    /// Bytes free on the disk, and the floor below which nothing new is kept, as they were seen last.
+    /// Returns the free bytes on the disk and the floor below which nothing new is stored, as last seen.
     pub(crate) fn space(&self) -> (u64, u64) {
         self.0.shared.space()
     }
 
-    /// What came back of a damaged file at the start.
+    /// Returns what was recovered from a damaged file at the start.
     pub(crate) fn salvaged(&self) -> Salvaged {
         self.0.salvaged
     }
 
-    /// Writes everything put so far and joins the writer, which blocks, but not for a disk that is stalled; later puts are
-    /// ignored.
+    /// Writes everything put so far and joins the writer. Blocks, but not on a stalled disk. Later puts are ignored.
     pub(crate) fn close(&self) {
         self.0.close();
     }

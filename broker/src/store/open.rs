@@ -1,4 +1,4 @@
-//! Opening: the lock, the checks, what to do with a damaged file, and reading what was kept.
+//! Opening of the store: lock, checks, treatment of a damaged file, and loading.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
@@ -22,12 +22,12 @@ use crate::config::OnDamage;
 
 const FILE: &str = "broker.redb";
 const LOCK: &str = "broker.lock";
-/// How long a lock is waited for.
+/// Maximum time to wait for a lock.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// Pages kept by redb; the system's own cache stands behind it.
+/// Size of redb's page cache in bytes; the system's page cache is behind it.
 const CACHE_BYTES: usize = 32 << 20;
 
-/// Opens a database that exists or is empty; only its owner may read it.
+/// Returns the opener of a database file that exists or is empty; only its owner may read it.
 pub(super) fn file(path: &Path) -> Opener {
     let path = path.to_owned();
     Box::new(move || builder().create_file(open_private(&path)?))
@@ -39,14 +39,14 @@ pub(super) fn builder() -> Builder {
     builder
 }
 
-/// What one attempt to read a file came to, besides success.
+/// Failure of an attempt to read a file.
 #[derive(Debug)]
 pub(super) enum Failure {
     Damaged(String),
     Other(StoreError),
 }
 
-/// Opens the store in `dir`. `opener` makes the opener of its file; tests put failing disks here.
+/// Opens the store in `dir`. `opener` creates the opener of its file; tests pass failing disks.
 pub(super) fn open(
     dir: &Path,
     opener: impl FnOnce(&Path) -> Opener,
@@ -59,12 +59,12 @@ pub(super) fn open(
     make_private_folder(dir).map_err(failed)?;
     let lock = patiently(|| lock(dir), |error| matches!(error, StoreError::Locked { .. }))?;
 
-    // What the last process kept in reserve is given up: a start may need the room, and the writer takes it again.
+    // The reserve of the last process is released: the start may need the space, and the writer reserves it again.
     Reserve::new(dir).release();
     if !path.try_exists().map_err(failed)? {
         create(&path)?;
     }
-    // redb promises errors on a bad file; a panic it does not promise must not end the process either.
+    // redb promises errors for a bad file; a panic must not end the process either.
     let first = patiently(
         || {
             catch_unwind(AssertUnwindSafe(|| read(&path, &opener, now)))
@@ -99,8 +99,8 @@ pub(super) fn open(
     Ok((disk, snapshot))
 }
 
-/// Tries again for a moment while somebody else has the lock. Between fork and exec a child of this process
-/// holds a copy of every lock, and a broker that is being replaced may be on its last line.
+/// Retries for a moment while the lock is held elsewhere. Between fork and exec a child of this process holds a copy of
+/// every lock, and a broker that is being replaced may be about to exit.
 fn patiently<T, E>(mut attempt: impl FnMut() -> Result<T, E>, locked: impl Fn(&E) -> bool) -> Result<T, E> {
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -111,8 +111,8 @@ fn patiently<T, E>(mut attempt: impl FnMut() -> Result<T, E>, locked: impl Fn(&E
     }
 }
 
-/// A lock of our own, because redb's goes with the file: it cannot guard moving that file aside, nor the
-/// moment in which a failed one is opened again.
+/// Locks the directory. A lock of our own, as redb's belongs to the file: it can guard neither moving that file aside
+/// nor reopening it after a failure.
 fn lock(dir: &Path) -> Result<File, StoreError> {
     let path = dir.join(LOCK);
     let opened = File::options().create(true).truncate(false).write(true).open(&path);
@@ -133,8 +133,8 @@ fn create(path: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Makes a database under another name until it is whole: an empty `broker.redb` is then always damage, never a start that
-/// was interrupted.
+/// Builds a database under a temporary name until it is complete: an empty `broker.redb` is then always damage, never
+/// an interrupted start.
 fn build<T>(path: &Path, fill: impl FnOnce(&Database) -> Result<T, redb::Error>) -> Result<T, StoreError> {
     let new = new(path);
     match fs::remove_file(&new) {
@@ -155,16 +155,16 @@ fn new(path: &Path) -> PathBuf {
     path.with_extension("redb.new")
 }
 
-/// What can be read of a damaged file, in a new one.
+/// Copies what can be read of a damaged file to a new one.
 fn salvaged(path: &Path, database: &Database) -> Result<Salvaged, redb::Error> {
-    // Nothing of it is ours to trust: where it leads the reading astray the broker starts empty.
+    // The contents cannot be trusted: if reading them panics, the broker starts empty.
     catch_unwind(AssertUnwindSafe(|| salvage::salvage(path, database))).unwrap_or_else(|_| {
         tracing::error!(file = %path.display(), "reading the damaged file panicked");
         Ok(Salvaged::default())
     })
 }
 
-/// Makes an empty database one of this format.
+/// Creates the tables of this format in an empty database.
 pub(super) fn make_tables(database: &Database) -> Result<(), redb::Error> {
     let write = database.begin_write()?;
     write.open_table(META)?.insert(FORMAT, FORMAT_VERSION)?;
@@ -178,8 +178,8 @@ pub(super) fn make_tables(database: &Database) -> Result<(), redb::Error> {
     Ok(())
 }
 
-/// Puts the new file in the place of a damaged one, which gets a name of its own, the result. Where the file system has
-/// links there is one or the other at every moment.
+/// Replaces a damaged file by the new one, and returns the path to which the damaged file was moved. If the file system
+/// supports hard links, one of the two is in place at every moment.
 fn replace(path: &Path, now: u64) -> io::Result<PathBuf> {
     let mut at = now;
     loop {
@@ -196,7 +196,7 @@ fn replace(path: &Path, now: u64) -> io::Result<PathBuf> {
     }
 }
 
-/// So that a rename survives a power cut; where directories cannot be synced, there is nothing to do.
+/// Syncs the directory, so that a rename survives a power failure; ignored where directories cannot be synced.
 fn sync_directory(path: &Path) {
     if let Some(dir) = path.parent()
         && let Ok(dir) = File::open(dir)
@@ -217,7 +217,7 @@ fn fault(path: &Path, error: redb::Error) -> StoreError {
     }
 }
 
-/// Whether `error` says something about the bytes in the file rather than about the system.
+/// Checks whether `error` is caused by the contents of the file rather than by the system.
 fn is_damage(error: &redb::Error) -> bool {
     match error {
         redb::Error::Io(error) => matches!(
@@ -249,7 +249,7 @@ fn failure(path: &Path, error: redb::Error) -> Failure {
     if is_damage(&error) { Failure::Damaged(error.to_string()) } else { Failure::Other(fault(path, error)) }
 }
 
-/// Checks an open database and reads what is kept in it.
+/// Checks an open database and loads its contents.
 pub(super) fn read_database(path: &Path, mut database: Database, now: u64) -> Result<Read, Failure> {
     let failed = |error| failure(path, error);
     if !database.check_integrity().map_err(|error| failed(error.into()))? {
@@ -279,7 +279,7 @@ pub(super) fn read_database(path: &Path, mut database: Database, now: u64) -> Re
     Ok((database, loaded.messages, snapshot))
 }
 
-/// Says that the file may hold what only this version reads.
+/// Raises the format version, as the file may contain records that only this version reads.
 fn upgrade(database: &Database) -> Result<(), redb::Error> {
     let write = database.begin_write()?;
     write.open_table(META)?.insert(FORMAT, FORMAT_VERSION)?;

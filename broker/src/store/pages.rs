@@ -1,8 +1,8 @@
-//! Reading a damaged redb file page by page: what its checksums confirm, and nothing else.
+//! Reading of a damaged redb file page by page, using only what its checksums confirm.
 //!
-//! redb refuses a file one page of which is damaged. Each page of its trees is confirmed by a checksum in the page above, and
-//! the top of all by one in the header (redb's docs/design.md, file format 3), so that all but the damaged page and those
-//! below it can be trusted as before.
+//! redb refuses a file in which one page is damaged. Each page of its trees is confirmed by a checksum in its parent
+//! page, and the root by one in the header (redb's docs/design.md, file format 3), so that everything but the damaged
+//! page and the pages below it can still be trusted.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -13,33 +13,33 @@ use std::path::Path;
 use xxhash_rust::xxh3::xxh3_128;
 
 const MAGIC: &[u8] = b"redb\x1a\x0a\xa9\x0d\x0a";
-/// The header with both commit slots, and where the slots begin.
+/// Size of the header with both commit slots, and offsets of the slots.
 const HEADER_BYTES: usize = 320;
 const SLOTS: [usize; 2] = [64, 192];
 const SLOT_BYTES: usize = 128;
-/// In a slot: whether there is a root, the root, and the slot's own checksum.
+/// Offsets in a slot: whether there is a root, the root, and the slot's own checksum.
 const SLOT_HAS_ROOT: usize = 1;
 const SLOT_ROOT: usize = 8;
 const SLOT_CHECKSUM: usize = SLOT_BYTES - 16;
-/// No real tree is as deep.
+/// Maximum depth of a tree; no real tree is as deep.
 const DEEPEST: usize = 64;
 const LEAF: u8 = 1;
 const BRANCH: u8 = 2;
 
-/// A file, and how its pages lie in it.
+/// A file and the layout of its pages.
 #[derive(Debug)]
 pub(super) struct Pages {
     file: File,
     length: u64,
     page_bytes: u64,
-    /// Of each region.
+    /// Size of each region's header, in bytes.
     header_bytes: u64,
     region_bytes: u64,
-    /// The master tree of the last commit, and that of the one before.
+    /// Master tree of the last commit, and that of the one before.
     roots: Vec<Root>,
 }
 
-/// The top page of a tree.
+/// Root page of a tree.
 #[derive(Clone, Copy, Debug)]
 struct Root {
     page: u64,
@@ -50,15 +50,15 @@ struct Root {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Tree {
     root: Option<Root>,
-    /// How many rows it had.
+    /// Number of rows according to the master tree.
     pub(super) rows: u64,
-    /// Bytes of each key and each value, where they are always as many.
+    /// Fixed size of each key and each value in bytes; `None` if it varies.
     pub(super) key: Option<usize>,
     pub(super) value: Option<usize>,
 }
 
 impl Pages {
-    /// Reads the header; `None` where that is damaged itself.
+    /// Reads the header. Returns `None` if the header itself is damaged.
     pub(super) fn open(path: &Path) -> io::Result<Option<Self>> {
         let file = File::open(path)?;
         let length = file.metadata()?.len();
@@ -88,7 +88,7 @@ impl Pages {
         Some(Self { file, length, page_bytes, header_bytes, region_bytes, roots })
     }
 
-    /// The tables by name: those of the last commit, or of the one before where their list is damaged.
+    /// Returns the tables by name: those of the last commit, or of the one before if the list of tables is damaged.
     pub(super) fn tables(&self) -> BTreeMap<String, Tree> {
         let mut tables = BTreeMap::new();
         for root in &self.roots {
@@ -105,14 +105,14 @@ impl Pages {
         tables
     }
 
-    /// Hands over every row that can be trusted, by rising keys.
+    /// Calls `each` with every row that can be trusted, in key order.
     pub(super) fn walk(&self, tree: Tree, each: &mut dyn FnMut(&[u8], &[u8])) {
         if let Some(root) = tree.root {
             self.descend(root, tree, DEEPEST, each);
         }
     }
 
-    /// `None` where the page is damaged: what is below it is left out.
+    /// Visits the rows below a page. Returns `None` if the page is damaged; the pages below it are skipped.
     fn descend(&self, at: Root, tree: Tree, deep: usize, each: &mut dyn FnMut(&[u8], &[u8])) -> Option<()> {
         let page = self.page(at.page)?;
         match *page.first()? {
@@ -151,7 +151,7 @@ impl Pages {
         let index = number & (0xF_FFFF >> order);
         let region = number >> 20 & 0xF_FFFF;
         let bytes = self.page_bytes.checked_mul(1 << order)?;
-        // The header has a page of its own before the first region.
+        // The file's header occupies one page before the first region.
         let start = self.page_bytes
             + region.checked_mul(self.region_bytes)?
             + self.header_bytes
@@ -172,7 +172,7 @@ impl Root {
 }
 
 impl Tree {
-    /// From the master tree: kind, rows, root, and the widths of keys and values.
+    /// Parses a definition in the master tree: kind, rows, root, and the widths of keys and values.
     fn read(definition: &[u8]) -> Option<Self> {
         let width = |at: usize| -> Option<Option<usize>> {
             let fixed = *definition.get(at)? != 0;
@@ -189,7 +189,7 @@ struct Leaf<'a> {
     page: &'a [u8],
     tree: Tree,
     pairs: usize,
-    /// Where the keys begin, and where the values do.
+    /// Offsets of the keys and of the values.
     keys: usize,
     values: usize,
     end: usize,
@@ -229,7 +229,7 @@ impl<'a> Leaf<'a> {
     }
 }
 
-/// Whether the first `end` bytes of a page are what its parent says.
+/// Checks the first `end` bytes of a page against the checksum in its parent.
 fn confirmed(page: &[u8], end: usize, checksum: u128) -> Option<()> {
     (xxh3_128(page.get(..end)?) == checksum).then_some(())
 }

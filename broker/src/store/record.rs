@@ -1,7 +1,7 @@
-//! The bytes of each record: a version, flags, then varints (LEB128) and length-prefixed texts.
+//! Encoding of records: a version, flags, then varints (LEB128) and length-prefixed texts.
 //!
-//! Decoding is strict (unknown version or flag, bad UTF-8, anything left over): what we did not write
-//! ourselves means that the file is damaged.
+//! Decoding is strict (unknown version or flag, invalid UTF-8, trailing bytes are errors): a record that this code did
+//! not write means that the file is damaged.
 
 use std::sync::Arc;
 
@@ -11,23 +11,23 @@ use bytestring::ByteString;
 use super::{EntryRecord, Phase, SessionRecord, SubscriptionRecord, WillRecord};
 use crate::message::{Message, Properties, QoS};
 
-/// Of every record below; a change to any of them needs a new format version of the file too.
+/// Version of every record below; a change to any of them also requires a new format version of the file.
 const VERSION: u8 = 1;
 
-/// A record that this code did not write.
+/// Error of decoding a record that this code did not write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("malformed record: {0}")]
 pub(super) struct Malformed(&'static str);
 
-/// A queue row: an entry with its message still to be found.
+/// A queue row whose message is still to be looked up.
 #[derive(Debug)]
 pub(super) struct QueueRow {
     pub(super) message: u64,
     pub(super) entry: EntryRecord,
 }
 
-// Message: version, flags (2 bytes), [expires], [content type], [response topic], [correlation data],
-// [user properties], payload up to the end.
+// Message: version, flags (2 bytes), [expires], [content type], [response topic], [correlation data], [user
+// properties], payload up to the end.
 const QOS: u16 = 0b11;
 const RETAIN: u16 = 1 << 2;
 const FORMAT: u16 = 1 << 3;
@@ -39,7 +39,7 @@ const USER: u16 = 1 << 8;
 const EXPIRES: u16 = 1 << 9;
 const MESSAGE_FLAGS: u16 = (1 << 10) - 1;
 
-/// A retained message without its topic, which is the key.
+/// Encodes a retained message without its topic, which is the key.
 pub(super) fn encode_retained(message: &Message) -> Vec<u8> {
     let mut out = Vec::with_capacity(message.text_bytes() + 16);
     out.push(VERSION);
@@ -48,7 +48,7 @@ pub(super) fn encode_retained(message: &Message) -> Vec<u8> {
 }
 
 pub(super) fn decode_retained(topic: &str, record: &[u8]) -> Result<Message, Malformed> {
-    // One buffer for topic and record: most retained messages are small, and the allocation is what counts.
+    // One buffer for topic and record: most retained messages are small, and the allocation is the main cost.
     let mut buffer = BytesMut::with_capacity(topic.len() + record.len());
     buffer.put_slice(topic.as_bytes());
     buffer.put_slice(record);
@@ -58,7 +58,7 @@ pub(super) fn decode_retained(topic: &str, record: &[u8]) -> Result<Message, Mal
     reader.message(topic)
 }
 
-/// When a retained message expires, without decoding the rest.
+/// Decodes only the expiry of a retained message, in milliseconds since 1970.
 pub(super) fn retained_expires(record: &[u8]) -> Result<Option<u64>, Malformed> {
     let head = &record[..record.len().min(3 + 10)];
     let mut reader = Reader::new(Bytes::copy_from_slice(head))?;
@@ -66,7 +66,7 @@ pub(super) fn retained_expires(record: &[u8]) -> Result<Option<u64>, Malformed> 
     reader.optional(flags & EXPIRES != 0, Reader::varint)
 }
 
-/// A queued message, topic included.
+/// Encodes a queued message, including its topic.
 pub(super) fn encode_message(message: &Message) -> Vec<u8> {
     let mut out = Vec::with_capacity(message.text_bytes() + 20);
     out.push(VERSION);
@@ -86,7 +86,7 @@ const DISCONNECTED: u8 = 1 << 1;
 const WILL: u8 = 1 << 2;
 const USER_NAME: u8 = 1 << 3;
 
-/// Version, flags, client id, expiry, [disconnected], [user name], [will: delay, topic, message].
+/// Encodes: version, flags, client id, expiry, [disconnected], [user name], [will: delay, topic, message].
 pub(super) fn encode_session(record: &SessionRecord) -> Vec<u8> {
     let mut out = vec![VERSION, 0];
     put_bytes(&mut out, record.client_id.as_bytes());
@@ -130,11 +130,11 @@ pub(super) fn decode_session(record: &[u8]) -> Result<SessionRecord, Malformed> 
     Ok(SessionRecord { client_id, version5, expiry, disconnected, will, user_name })
 }
 
-/// Not an option of SUBSCRIBE: retained messages are being read.
+/// Flag besides the options of SUBSCRIBE: retained messages are being read.
 const READING: u8 = 1 << 6;
 
-/// Version, the options byte as in SUBSCRIBE (MQTT 5, 3.8.3.1), [identifier]. With [`READING`], since format 2: identifier
-/// or 0, and up to the end where the read stands.
+/// Encodes: version, the options byte as in SUBSCRIBE (MQTT 5, 3.8.3.1), [identifier]. With [`READING`], since format
+/// 2: identifier or 0, and up to the end the key at which the read continues.
 pub(super) fn encode_subscription(record: &SubscriptionRecord) -> Vec<u8> {
     let options = record.qos as u8
         | u8::from(record.no_local) << 2
@@ -177,10 +177,10 @@ pub(super) fn decode_subscription(record: &[u8]) -> Result<SubscriptionRecord, M
 
 const ENTRY_RETAIN: u8 = 1 << 2;
 const ENTRY_SHARED: u8 = 1 << 3;
-/// Where [`move_entry`] finds the phase and the packet id.
+/// Position of phase and packet id, which [`move_entry`] replaces.
 const MOVED: std::ops::Range<usize> = 1..4;
 
-/// Version, phase, packet id (2 bytes), flags, message id, identifiers, [shared filter].
+/// Encodes: version, phase, packet id (2 bytes), flags, message id, identifiers, [shared filter].
 pub(super) fn encode_entry(entry: &EntryRecord, message: u64) -> Vec<u8> {
     let mut out = vec![VERSION, entry.phase as u8];
     out.put_u16(entry.packet_id);
@@ -200,7 +200,7 @@ pub(super) fn encode_entry(entry: &EntryRecord, message: u64) -> Vec<u8> {
     out
 }
 
-/// The entry's message is left empty: it is stored apart.
+/// Decodes an entry. Its message is left empty, as it is stored separately.
 pub(super) fn decode_entry(record: &[u8]) -> Result<QueueRow, Malformed> {
     let mut reader = Reader::new(Bytes::copy_from_slice(record))?;
     let phase = match reader.byte()? {
@@ -234,7 +234,7 @@ pub(super) fn decode_entry(record: &[u8]) -> Result<QueueRow, Malformed> {
     Ok(QueueRow { message, entry })
 }
 
-/// The same entry with another packet id and phase.
+/// Returns the record of an entry with another packet id and phase.
 pub(super) fn move_entry(record: &[u8], packet_id: u16, phase: Phase) -> Result<Vec<u8>, Malformed> {
     let mut record = record.to_vec();
     let [low, high] = packet_id.to_be_bytes();
@@ -242,7 +242,7 @@ pub(super) fn move_entry(record: &[u8], packet_id: u16, phase: Phase) -> Result<
     Ok(record)
 }
 
-/// The message to which an entry refers.
+/// Returns the id of the message that an entry refers to.
 pub(super) fn entry_message(record: &[u8]) -> Result<u64, Malformed> {
     let id = record.get(5..).ok_or(Malformed("too short"))?;
     Reader { bytes: Bytes::copy_from_slice(&id[..id.len().min(10)]) }.varint()
@@ -301,7 +301,7 @@ fn qos(bits: u8) -> Result<QoS, Malformed> {
     QoS::from_bits(bits).ok_or(Malformed("QoS"))
 }
 
-/// What is still to be read of a record; everything taken from it shares its buffer.
+/// Reader of the rest of a record; everything it returns shares the record's buffer.
 struct Reader {
     bytes: Bytes,
 }
@@ -370,7 +370,7 @@ impl Reader {
         if stray { Err(Malformed("message flags")) } else { Ok(flags) }
     }
 
-    /// The rest, to the end.
+    /// Decodes a message up to the end of the record.
     fn message(&mut self, topic: ByteString) -> Result<Message, Malformed> {
         let flags = self.message_flags()?;
         let has = |bit| flags & bit != 0;

@@ -1,5 +1,5 @@
-//! A few megabytes of the disk that are given up when it is full, so that there is room to remove something: the database
-//! never changes a page in place, and needs new ones to delete.
+//! Reserved disk space that is released when the disk is full, so that rows can be deleted: the database never changes
+//! a page in place, and needs new pages to delete.
 
 use std::fs::{self, File};
 use std::io;
@@ -9,10 +9,10 @@ use rantai_group_commit::{Space, open_private};
 use rustix::fs::{FallocateFlags, fallocate};
 
 const FILE: &str = "broker.reserve";
-/// Room for the new pages of a transaction that removes 256 rows.
+/// Space for the new pages of a transaction that deletes 256 rows, in bytes.
 const BYTES: u64 = 4 << 20;
 
-/// A file that takes up room until it is needed.
+/// A file that reserves disk space.
 #[derive(Debug)]
 pub(super) struct Reserve {
     path: PathBuf,
@@ -20,13 +20,13 @@ pub(super) struct Reserve {
 }
 
 impl Reserve {
-    /// The reserve in the directory `dir`; not held yet.
+    /// Creates the reserve in the directory `dir`, without allocating it.
     pub(super) fn new(dir: &Path) -> Self {
         Self { path: dir.join(FILE), held: false }
     }
 
-    /// Takes the room up where it is not held: at most 4 MiB and a 64th of the file system, and only where `free` is twice
-    /// as much beyond `floor`.
+    /// Allocates the reserve, if it is not held: at most 4 MiB and a 64th of the file system, and only if `free`
+    /// exceeds `floor` by twice that.
     pub(super) fn hold(&mut self, space: Space, floor: u64) {
         let bytes = BYTES.min(space.total / 64);
         if self.held || bytes == 0 || space.free < floor.saturating_add(2 * bytes) {
@@ -39,7 +39,7 @@ impl Reserve {
         }
     }
 
-    /// Gives the room up, also that which an earlier process has left.
+    /// Releases the reserve, also one left by an earlier process.
     pub(super) fn release(&mut self) {
         self.held = false;
         match fs::remove_file(&self.path) {
@@ -53,7 +53,7 @@ impl Reserve {
 
 fn allocate(path: &Path, bytes: u64) -> io::Result<()> {
     let file: File = open_private(path)?;
-    // Where a file system cannot promise room there is none to give up.
+    // If the file system cannot allocate space in advance, there is no reserve.
     Ok(fallocate(&file, FallocateFlags::empty(), 0, bytes)?)
 }
 

@@ -1,4 +1,4 @@
-//! From a damaged file to a new one: the rows that can be trusted and belong together.
+//! Recovery of a damaged file: copies the rows that can be trusted and are consistent to a new one.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
@@ -9,12 +9,12 @@ use super::disk::{MESSAGES, QUEUE, RECEIVED, RETAINED, SESSIONS, SUBSCRIPTIONS};
 use super::pages::{Pages, Tree};
 use super::record;
 
-/// How much of a damaged file came back.
+/// Result of recovering a damaged file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Salvaged {
-    /// Rows that are in the new file.
+    /// Number of rows in the new file.
     pub(crate) rows: u64,
-    /// Rows that are not: damaged, or of no use without such. At least so many, where a list of tables is damaged.
+    /// Number of rows lost: damaged, or useless without damaged ones. A lower bound if a list of tables is damaged.
     pub(crate) lost: u64,
 }
 
@@ -72,7 +72,7 @@ pub(super) fn salvage(from: &Path, into: &Database) -> Result<Salvaged, redb::Er
     Ok(Salvaged { rows, lost: source.rows().saturating_sub(rows) })
 }
 
-/// Copies the rows of a table that are whole, and counts them; their keys.
+/// Copies and counts the intact rows of a table. Returns their keys.
 fn copy_whole(
     source: &Source,
     write: &WriteTransaction,
@@ -99,7 +99,7 @@ struct Source {
 }
 
 impl Source {
-    /// How many rows there were, as far as it is known.
+    /// Returns the number of rows that the file had, as far as known.
     fn rows(&self) -> u64 {
         let ours = [
             SESSIONS.name(),
@@ -112,7 +112,8 @@ impl Source {
         ours.iter().filter_map(|name| self.tables.get(*name)).map(|tree| tree.rows).sum()
     }
 
-    /// Hands over the rows of a table that can be trusted; none where it is missing or has another type.
+    /// Calls `each` with the rows of a table that can be trusted; with none if the table is missing or has another
+    /// type.
     fn each<K: Key, V: Value>(
         &self,
         table: TableDefinition<'_, K, V>,

@@ -1,9 +1,9 @@
-//! The writer: one thread that commits whatever has gathered while it committed the last time.
+//! Writer thread: commits the operations collected during the last commit.
 //!
-//! Unlike the nodes' committer, which refuses the writes of a group that failed and says of each what became of it, this
-//! one writes the same group again until it is on disk: all that waits for it are tickets, and a batch may be applied
-//! twice. What is put meanwhile is folded into it, so that it gets smaller when clients take what is queued for them, and
-//! where the disk is full what removes rows is written first.
+//! Unlike the nodes' committer, which refuses the writes of a failed group and reports the outcome of each, this writer
+//! retries the same group until it is on disk: only tickets wait for it, and a batch may be applied twice. Operations
+//! put meanwhile are folded into the batch, so that it shrinks when clients take their queued messages. If the disk is
+//! full, deletions are written first.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -24,13 +24,13 @@ use super::health::{Health, Watch};
 use super::reserve::Reserve;
 use super::{Committed, Ticket};
 
-/// The longest pause after a failed write.
+/// Longest pause after a failed write.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
-/// How often free space is looked at while nothing is written.
+/// Interval at which free space is checked while nothing is written.
 const LOOK: Duration = Duration::from_millis(500);
-/// How many rows are removed at once on a full disk: fewer where there is no room even for that.
+/// Numbers of rows deleted per transaction on a full disk: fewer if there is no space even for that.
 const AT_ONCE: [usize; 3] = [256, 16, 1];
-/// A group is waited for during this part of the last commit's time.
+/// Divisor of the last commit's duration, for which the writer waits to collect a group.
 const PART: u32 = 4;
 
 pub(super) struct Writer {
@@ -41,7 +41,7 @@ pub(super) struct Writer {
     room: Option<Room>,
 }
 
-/// How the writer keeps room on the disk.
+/// Means by which the writer keeps free space on the disk.
 pub(super) struct Room {
     watch: Watch,
     reserve: Reserve,
@@ -54,7 +54,7 @@ impl Room {
     }
 }
 
-/// What is to be on disk next.
+/// Operations to be committed next.
 #[derive(Default)]
 struct Pending {
     batch: Batch,
@@ -74,16 +74,16 @@ impl Pending {
     }
 }
 
-/// The thread of a writer.
+/// Handle of a writer's thread.
 #[derive(Debug)]
 pub(super) struct Thread {
     thread: JoinHandle<()>,
-    /// Disconnected at its end.
+    /// Disconnected when the thread ends.
     ended: Receiver<()>,
 }
 
 impl Thread {
-    /// Waits for the end of a writer whose store is closed, as long as the disk answers within `stall`.
+    /// Waits for the end of a writer whose store is closed, but gives up once the disk has not answered for `stall`.
     pub(super) fn join(self, shared: &Shared, stall: Duration) {
         while self.ended.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
             if shared.is_stalled(stall) {
@@ -97,7 +97,7 @@ impl Thread {
     }
 }
 
-/// Why a write failed.
+/// Error of a write.
 struct Refused {
     text: String,
     full: bool,
@@ -111,7 +111,7 @@ pub(super) fn spawn(
 ) -> io::Result<Thread> {
     let mut writer = Writer::new(disk, shared, committed);
     writer.room = Some(room);
-    // Before a client is let in.
+    // Checked before the first client is admitted.
     writer.look(true);
     let (end, ended) = channel();
     let run = move || {
@@ -127,16 +127,16 @@ impl Writer {
         Self { disk, shared, committed, pace: Pace::new(PART, usize::MAX), room: None }
     }
 
-    /// Waits for the next group, at most until `until`, and writes it; false when the store is closed and either
-    /// everything is written or it cannot be.
+    /// Waits for the next group, at most until `until`, and writes it. Returns false if the store is closed and
+    /// everything is written, or cannot be written.
     pub(super) fn next(&mut self, until: Option<Instant>) -> bool {
         let Some(group) = self.shared.queue.next(&mut self.pace, until) else { return false };
         self.look(group.puts == 0);
         group.puts == 0 || self.write(group)
     }
 
-    /// Writes one group and what is put meanwhile, however long the disk refuses; `false` if it still does when the store
-    /// is closed.
+    /// Writes one group and what is put meanwhile, retrying as long as the disk fails. Returns `false` if it still
+    /// fails when the store is closed.
     fn write(&mut self, group: Group<Waiting>) -> bool {
         let mut pending = Pending::default();
         pending.add(group);
@@ -145,7 +145,7 @@ impl Writer {
         while let Err(refused) = self.attempt(&pending.batch) {
             let closing = self.shared.queue.is_closed();
             self.tell(if refused.full { Health::Full } else { Health::Failing }, &refused.text);
-            // It may be on disk all the same.
+            // A failed commit may be on disk all the same.
             pending.batch.attempted();
             if refused.full && self.make_room(&mut pending.batch) {
                 continue;
@@ -164,7 +164,7 @@ impl Writer {
         if let Some(room) = &mut self.room {
             room.compaction.removed |= batch.deletes();
         }
-        // Before the tickets: who is told that they are on disk finds a store that can write.
+        // Before the tickets: clients that are notified of the commit must find a store that accepts writes.
         if self.shared.health().is_failed() {
             self.look(false);
         }
@@ -173,7 +173,7 @@ impl Writer {
         self.shared.written.notify_waiters();
         wake.sort_unstable();
         wake.dedup();
-        // Nobody to tell once the engine is gone; what is put is still written.
+        // The receiver is gone once the broker has stopped; operations are still written.
         let _ = self.committed.send(Committed { durable: last, wake });
         true
     }
@@ -182,7 +182,7 @@ impl Writer {
         self.caught(|disk| disk.apply(batch))
     }
 
-    /// Uses the disk, and closes the database where that fails.
+    /// Runs `job` on the disk, and closes the database if it fails.
     fn caught<T>(&mut self, job: impl FnOnce(&mut Disk) -> Result<T, redb::Error>) -> Result<T, Refused> {
         let Self { disk, shared, .. } = self;
         let run = || shared.operation.run(|| job(disk));
@@ -199,8 +199,8 @@ impl Writer {
         result
     }
 
-    /// Writes what removes rows, before the rest of `batch` and with the room that was kept in reserve; whether there was
-    /// any.
+    /// Writes the deletions of `batch` before the rest, with the reserved space released. Returns whether any were
+    /// written.
     fn make_room(&mut self, batch: &mut Batch) -> bool {
         if !batch.deletes() {
             return false;
@@ -226,13 +226,13 @@ impl Writer {
             if let Some(room) = &mut self.room {
                 room.compaction.removed = true;
             }
-            // Without success the next attempt says so.
+            // A failure is reported by the next attempt.
             let _ = self.caught(|disk| disk.settle());
         }
         removed
     }
 
-    /// Looks at the free space; what it is, and whether that is below the floor.
+    /// Reads the free space, and returns it with the floor and whether it is below the floor.
     fn measure(&mut self) -> Option<(Space, u64, bool)> {
         let watch = &mut self.room.as_mut()?.watch;
         let (space, floor, low) = self.shared.operation.run(|| watch.look())?;
@@ -240,8 +240,8 @@ impl Writer {
         Some((space, floor, low))
     }
 
-    /// Looks at the free space, and tells whether it is below the floor. Below it the file is made shorter where something
-    /// was removed from it, once nobody waits for a commit (`idle`).
+    /// Checks the free space and reports whether it is below the floor. Below it the file is compacted if rows were
+    /// deleted, once no client waits for a commit (`idle`).
     fn look(&mut self, idle: bool) {
         let measured = self.measure();
         let Some(room) = &mut self.room else { return self.tell(Health::Healthy, "") };
@@ -261,14 +261,14 @@ impl Writer {
         let compacted = self.caught(Disk::compact);
         let Some(room) = &mut self.room else { return };
         if let Err(refused) = &compacted {
-            // It needs room itself.
+            // Compacting needs space itself.
             self.shared.operation.run(|| room.reserve.release());
             tracing::debug!(file = %self.disk.path.display(), error = refused.text, "cannot compact");
         }
         room.compaction.ended(compacted.ok(), start, Instant::now());
     }
 
-    /// Tells how far the disk can be used, and logs a change of it.
+    /// Reports the health of the disk, and logs its changes.
     fn tell(&mut self, health: Health, error: &str) {
         let before = self.shared.told.set(health);
         if before == health {
@@ -285,13 +285,13 @@ impl Writer {
                 %file, free, floor,
                 "less is free on the disk than the floor: nothing new is kept; make room"
             ),
-            // The writer itself never says that it is stalled.
+            // `Stalled` is never reported by the writer itself.
             Health::Full | Health::Failing | Health::Stalled => tracing::error!(
                 %file, error, free,
                 "cannot write sessions and retained messages; it is tried again until it works"
             ),
         }
-        // Nobody is to wait for a disk that does not work.
+        // No client waits for a failed disk.
         self.shared.written.notify_waiters();
     }
 }

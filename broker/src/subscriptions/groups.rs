@@ -1,4 +1,4 @@
-//! The shared groups of one filter.
+//! Shared groups of one filter.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -9,55 +9,55 @@ use indexmap::IndexMap;
 use super::{Members, Readiness, Subscriber, Subscription};
 use crate::message::QoS;
 
-/// How many shared groups one filter may have. Each of them gets a copy of every message that matches: this is what one
-/// publish is multiplied by.
+/// Limits on the shared groups of one filter. Each group gets a copy of every matching message, so that the work of a
+/// publish is multiplied by their number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct GroupLimits {
-    /// All of them.
+    /// Maximum number of groups on the filter.
     pub(crate) filter: usize,
-    /// Those that one session is a member of.
+    /// Maximum number of groups on the filter that one session is a member of.
     pub(crate) session: usize,
 }
 
 impl GroupLimits {
-    /// For what was granted before.
+    /// No limits, for restored subscriptions.
     pub(crate) const NONE: Self = Self { filter: usize::MAX, session: usize::MAX };
 }
 
-/// Another shared group on a filter would be above [`GroupLimits`].
+/// Error: another shared group on a filter would exceed [`GroupLimits`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TooManyGroups;
 
-/// So many members are asked for one that can take a message now, if any of them may queue it: one publish costs no more in
-/// a group of ten thousand that acknowledge nothing.
+/// Maximum number of members asked for one that can send a message at once, if any of them may queue it. Bounds the
+/// cost of a publish to a group of ten thousand members that acknowledge nothing.
 const ASKED: usize = 64;
 
-/// Who of a group gets a message.
+/// Choice of the group member that gets a message.
 #[derive(Debug)]
 pub(super) struct Choice<'a, S> {
     pub(super) member: Option<&'a Subscription<S>>,
-    /// Nobody has room for it.
+    /// Whether no member has room.
     pub(super) full: bool,
-    /// How many were asked.
+    /// Number of members asked.
     pub(super) asked: usize,
 }
 
-/// The groups of one filter by the name under which each was subscribed to, `$share/{name}/{filter}`. Only the cost of
-/// publishing depends on how many there are.
+/// Groups of one filter, by the full shared filter `$share/{name}/{filter}`. Their number affects the cost of
+/// publishing only.
 #[derive(Debug)]
 pub(super) struct Groups<S> {
     by_filter: IndexMap<ByteString, Group<S>, hashbrown::DefaultHashBuilder>,
-    /// How many groups each session is a member of.
+    /// Number of groups that each session is a member of.
     memberships: HashMap<u64, usize>,
 }
 
-/// The members of one `$share/{name}/{filter}`.
+/// Members of one `$share/{name}/{filter}`.
 #[derive(Debug)]
 pub(super) struct Group<S> {
-    /// As it was subscribed to, `$share/{name}/{filter}`.
+    /// The full shared filter, `$share/{name}/{filter}`.
     pub(super) filter: ByteString,
     members: Members<S>,
-    /// Where the next choice begins.
+    /// Index at which the next choice begins.
     next: AtomicUsize,
 }
 
@@ -80,7 +80,7 @@ impl<S> Groups<S> {
         self.by_filter.get(filter)
     }
 
-    /// Takes a session out of a group; false where it is no member.
+    /// Removes a session from a group. Returns false if it is not a member.
     pub(super) fn remove(&mut self, filter: &str, key: u64) -> bool {
         let Some(index) = self.by_filter.get_index_of(filter) else { return false };
         let group = &mut self.by_filter[index];
@@ -101,7 +101,7 @@ impl<S> Groups<S> {
 }
 
 impl<S: Subscriber> Groups<S> {
-    /// Adds or replaces a member; whether it is new.
+    /// Adds or replaces a member. Returns whether it is new.
     pub(super) fn insert(
         &mut self,
         filter: &ByteString,
@@ -131,7 +131,8 @@ impl<S: Subscriber> Groups<S> {
 }
 
 impl<S: Subscriber> Group<S> {
-    /// Round robin over the members that can take a message now; else over those that may queue it, connected ones first.
+    /// Chooses a member round robin: one that can send the message at once, otherwise one that may queue it, connected
+    /// ones first.
     pub(super) fn choose(&self, qos: QoS, ground: &S::Ground) -> Choice<'_, S> {
         let start = self.next.load(Ordering::Relaxed);
         let count = self.members.len();
@@ -157,8 +158,8 @@ impl<S: Subscriber> Group<S> {
         let room = ready.or(waiting).or(away);
         let chosen = room.or(full);
         if let Some((index, _)) = chosen {
-            // Behind who was chosen and not behind who was asked first: else the one that follows those who are away would
-            // get their parts.
+            // Continues after the chosen member and not after the first one asked: otherwise the member that follows
+            // absent ones would get their parts.
             self.next.store(index + 1, Ordering::Relaxed);
         }
         Choice { member: chosen.map(|(_, member)| member), full: room.is_none(), asked }

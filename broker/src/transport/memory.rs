@@ -36,7 +36,7 @@ fn wake(waiting: &mut Option<Waker>) {
     }
 }
 
-/// Two ends, each of which takes `capacity` bytes before writes would block.
+/// Creates two connected ends, each of which takes `capacity` bytes before writes would block.
 pub(super) fn pair(capacity: usize) -> (End, End) {
     let pipe = || {
         let state = Mutex::default();

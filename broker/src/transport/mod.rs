@@ -1,4 +1,4 @@
-//! Byte streams to clients, behind one set of non-blocking calls: reads and writes take or give what they can, and
+//! Byte streams to clients behind one set of non-blocking calls: reads and writes transfer what they can, and
 //! [`Transport::poll_readable`] and [`Transport::poll_writable`] wake the one task that waits for more.
 
 #[cfg(test)]
@@ -26,13 +26,13 @@ pub(crate) use tls::{HandshakeError, Progress, Tls};
 pub(crate) use web::any_bytes;
 pub(crate) use web::{CloseCode, HttpRefusal, Web, answer as answer_http};
 
-/// Reads of what is of no use, before the others get their turn.
+/// Maximum number of reads of bytes to be discarded before the task yields.
 const DISCARDS_AT_ONCE: usize = 16;
-/// Bytes of no use that are read of one client.
+/// Maximum number of bytes of one client that are read to be discarded.
 const DISCARDED: usize = 4 << 20;
 
-/// Reads what is of no use any more, as a socket that is closed with bytes unread takes back what was written last. Returns
-/// 0 at its end, or when enough has come, and otherwise `WouldBlock`.
+/// Reads and discards bytes, as closing a socket with unread bytes would drop what was written last. Returns 0 at the
+/// end of the stream or when [`DISCARDED`] bytes are exceeded, and otherwise `WouldBlock`.
 fn discard(discarded: &mut usize, mut read: impl FnMut(&mut [u8]) -> io::Result<usize>) -> io::Result<usize> {
     for _ in 0..DISCARDS_AT_ONCE {
         match read(&mut [0; 4 << 10])? {
@@ -46,7 +46,7 @@ fn discard(discarded: &mut usize, mut read: impl FnMut(&mut [u8]) -> io::Result<
     Err(io::ErrorKind::WouldBlock.into())
 }
 
-/// One client's byte stream.
+/// Byte stream of one client.
 #[derive(Debug)]
 pub(crate) enum Transport {
     Plain(Socket),
@@ -55,12 +55,12 @@ pub(crate) enum Transport {
 }
 
 impl Transport {
-    /// What a listener's clients speak, above the socket of one of them: TLS, before its handshake, where there is a
-    /// configuration of it; and WebSocket, before the client has asked for it, where `is_web`.
+    /// Creates the layers of a listener above a client's socket: TLS, before its handshake, if there is a configuration
+    /// for it; and WebSocket, before its upgrade request, if `is_web`.
     ///
     /// # Errors
     ///
-    /// The configuration cannot be used.
+    /// The TLS configuration cannot be used.
     pub(crate) fn of(
         socket: Socket,
         tls: Option<&Arc<ServerTls>>,
@@ -77,25 +77,25 @@ impl Transport {
         })
     }
 
-    /// MQTT over TCP.
+    /// Creates a transport for MQTT over TCP.
     #[cfg(test)]
     pub(crate) fn tcp(stream: TcpStream) -> Self {
         Self::Plain(Socket::Tcp(stream))
     }
 
-    /// Two ends of a stream in memory, each of which takes `capacity` bytes before writes would block.
+    /// Creates two ends of a stream in memory, each of which takes `capacity` bytes before writes would block.
     #[cfg(test)]
     pub(crate) fn pair(capacity: usize) -> (Self, Self) {
         let (one, other) = memory::pair(capacity);
         (Self::Plain(Socket::Memory(one)), Self::Plain(Socket::Memory(other)))
     }
 
-    /// Reads what is there; 0 at the end of the stream. What that makes necessary to write (of TLS for instance) is written, or
-    /// [`has_unsent`](Self::has_unsent).
+    /// Reads available bytes; returns 0 at the end of the stream. Bytes that a layer has to write because of the read
+    /// (for example in TLS) are written, or become [unsent](Self::has_unsent).
     ///
     /// # Errors
     ///
-    /// `WouldBlock` where nothing is there yet.
+    /// `WouldBlock` if nothing is available yet.
     pub(crate) fn try_read(&self, buffer: &mut impl BufMut) -> io::Result<usize> {
         match self {
             Self::Plain(socket) => socket.try_read(buffer),
@@ -104,12 +104,12 @@ impl Transport {
         }
     }
 
-    /// Writes as much as there is room for. A layer above the socket may hold some of it back: see
+    /// Writes as many bytes as there is room for. A layer above the socket may hold some of them back: see
     /// [`has_unsent`](Self::has_unsent).
     ///
     /// # Errors
     ///
-    /// `WouldBlock` where there is none.
+    /// `WouldBlock` if there is no room.
     pub(crate) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::Plain(socket) => socket.try_write(bytes),
@@ -118,7 +118,7 @@ impl Transport {
         }
     }
 
-    /// [`try_write`](Self::try_write) of several pieces with one call.
+    /// Does the same as [`try_write`](Self::try_write) for several slices at once.
     pub(crate) fn try_write_vectored(&self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
         match self {
             Self::Plain(socket) => socket.try_write_vectored(pieces),
@@ -127,8 +127,8 @@ impl Transport {
         }
     }
 
-    /// Whether another read is worth trying after one that left room in its buffer: what a layer above the socket takes away
-    /// (headers of frames) makes such a read no sign that the socket is empty.
+    /// Checks whether another read is worth trying after one that left room in its buffer: if a layer above the socket
+    /// has removed bytes (frame headers), such a read does not show that the socket is empty.
     pub(crate) fn may_have_more(&self) -> bool {
         match self {
             Self::Plain(_) => false,
@@ -137,7 +137,7 @@ impl Transport {
         }
     }
 
-    /// Whether a layer above the socket holds bytes that the socket has not taken yet.
+    /// Checks whether a layer above the socket holds bytes that the socket has not taken yet.
     pub(crate) fn has_unsent(&self) -> bool {
         match self {
             Self::Plain(_) => false,
@@ -146,7 +146,7 @@ impl Transport {
         }
     }
 
-    /// Hands what is [unsent](Self::has_unsent) to the socket, as far as there is room; true when nothing is left.
+    /// Writes [unsent](Self::has_unsent) bytes to the socket, as far as there is room. Returns true if none are left.
     ///
     /// # Errors
     ///
@@ -159,7 +159,8 @@ impl Transport {
         }
     }
 
-    /// What the client has done against the rules of a layer above the socket, once a read has failed for it.
+    /// Returns how the client has violated the protocol of a layer above the socket, once a read has failed because of
+    /// it.
     pub(crate) fn violation(&self) -> Option<&'static str> {
         match self {
             Self::Plain(_) => None,
@@ -168,7 +169,7 @@ impl Transport {
         }
     }
 
-    /// Ready when a read is worth trying, or the stream has failed. Wakes the last task that asked.
+    /// Polls whether a read is worth trying, or the stream has failed. Wakes the last task that polled.
     pub(crate) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Plain(socket) => socket.poll_readable(cx),
@@ -177,7 +178,7 @@ impl Transport {
         }
     }
 
-    /// Ready when a write is worth trying, or the stream has failed. Wakes the last task that asked.
+    /// Polls whether a write is worth trying, or the stream has failed. Wakes the last task that polled.
     pub(crate) fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.socket().poll_writable(cx)
     }
@@ -192,8 +193,8 @@ impl Transport {
         poll_fn(|cx| self.poll_writable(cx)).await
     }
 
-    /// Waits for bytes of the socket and forgets them, whatever the layers above it would make of them; returns how many, 0 at
-    /// the end of the stream. Nothing can be read of this afterwards but more to be forgotten.
+    /// Waits for bytes of the socket and discards them, bypassing the layers above it. Returns their number, 0 at the
+    /// end of the stream. Afterwards the stream can only be discarded further.
     pub(crate) async fn forget(&self) -> io::Result<usize> {
         const AT_ONCE: usize = 4 << 10;
         let socket = self.socket();
@@ -206,19 +207,19 @@ impl Transport {
         }
     }
 
-    /// Whether the other side will send nothing more: it has closed the stream, or its end of it.
+    /// Checks whether the other side will send nothing more: it has closed the stream, or its end of it.
     pub(crate) fn is_read_closed(&self) -> bool {
         self.socket().is_read_closed()
     }
 
-    /// Has what was read acknowledged at once, where the stream below does that with a delay: TCP on Linux.
+    /// Acknowledges received bytes at once, if the stream below would delay that: TCP on Linux.
     pub(crate) fn acknowledge(&self) -> io::Result<()> {
         self.socket().acknowledge()
     }
 
-    /// Ends one direction or both; what is written already is still delivered, as far as it is not
-    /// [unsent](Self::has_unsent). A layer that says goodbye does so at the end of writing; where the socket does not take
-    /// that, writing ends with the [`try_flush`](Self::try_flush) that sends it.
+    /// Ends one direction or both; bytes already written are still delivered, unless they are
+    /// [unsent](Self::has_unsent). A layer with a closing message sends it at the end of writing; if the socket does
+    /// not take it, writing ends with the [`try_flush`](Self::try_flush) that sends it.
     pub(crate) fn shutdown(&self, how: Shutdown) {
         match self {
             Self::Plain(socket) => socket.shutdown(how),
@@ -227,14 +228,15 @@ impl Transport {
         }
     }
 
-    /// Has the end of writing say why, where a layer above the socket can, and has not met a violation of its own rules.
+    /// Sets the code sent at the end of writing, if a layer above the socket has such codes and has not met a protocol
+    /// violation.
     pub(crate) fn set_close_code(&self, code: CloseCode) {
         if let Self::Web(web) = self {
             web.set_close_code(code);
         }
     }
 
-    /// The TLS of it, where it has some.
+    /// Returns the TLS layer, if there is one.
     pub(crate) fn tls(&self) -> Option<&Tls> {
         match self {
             Self::Plain(_) => None,
@@ -263,12 +265,12 @@ mod tests {
 
     use super::*;
 
-    /// Whether a read is worth trying now, asked without a read.
+    /// Checks whether a read is worth trying now, without a read.
     async fn is_readable(transport: &Transport) -> bool {
         poll_fn(|cx| Poll::Ready(transport.poll_readable(cx).is_ready())).await
     }
 
-    /// What is unread stays to be read: a client may send and close at once.
+    /// Unread bytes can still be read: a client may send and close at once.
     #[tokio::test]
     async fn a_client_that_has_closed_is_noticed_without_a_read() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -286,7 +288,8 @@ mod tests {
         assert_eq!(transport.try_read(&mut (&mut buffer).limit(16)).unwrap(), 0);
     }
 
-    /// A read that takes all there is must leave nothing to try: the loop would pay for a read that blocks in every batch.
+    /// A read that takes all available bytes must leave nothing to try: otherwise every batch would pay for a read that
+    /// blocks.
     #[tokio::test]
     async fn a_socket_that_was_emptied_is_not_readable_until_more_comes() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -316,7 +319,7 @@ mod tests {
         assert!(is_readable(&transport).await, "the end stays");
     }
 
-    /// There are a hundred thousand of them.
+    /// There may be a hundred thousand of them.
     #[test]
     fn a_tcp_transport_is_no_larger_than_its_socket() {
         assert_eq!(size_of::<Transport>(), size_of::<TcpStream>());

@@ -1,4 +1,4 @@
-//! The bytes of the system: a TCP or unix socket, or in tests a stream in memory.
+//! Sockets: TCP or Unix, or in tests a stream in memory.
 
 use std::io::{self, IoSlice};
 use std::net::Shutdown;
@@ -12,8 +12,8 @@ use tokio::net::{TcpStream, UnixStream};
 #[cfg(test)]
 use super::memory;
 
-/// Whether the kernel reports a socket once for everything that has arrived, so that a read which leaves room in its
-/// buffer proves that nothing is left (epoll and kqueue as tokio uses them).
+/// Whether the kernel reports a socket once for everything that has arrived, so that a read that leaves room in its
+/// buffer proves that nothing is left (epoll and kqueue as used by tokio).
 const EDGE_TRIGGERED: bool = cfg!(any(
     target_os = "linux",
     target_os = "android",
@@ -24,11 +24,11 @@ const EDGE_TRIGGERED: bool = cfg!(any(
     target_os = "openbsd"
 ));
 
-/// A socket, or what stands for one. Its calls are those of [`Transport`](super::Transport).
+/// A socket, or its substitute in tests. Its functions are those of [`Transport`](super::Transport).
 #[derive(Debug)]
 pub(crate) enum Socket {
     Tcp(TcpStream),
-    /// Boxed, so that a TCP socket takes no byte more to be told from it.
+    /// Boxed, so that the distinction costs a TCP socket no memory.
     Unix(Box<UnixStream>),
     #[cfg(test)]
     Memory(memory::End),
@@ -116,7 +116,7 @@ impl Socket {
     }
 }
 
-/// Whether the other side is known to have closed its end, without waiting.
+/// Checks without waiting whether the other side is known to have closed its end.
 fn is_closed_now(ready: impl Future<Output = io::Result<Ready>>) -> bool {
     let mut cx = Context::from_waker(Waker::noop());
     matches!(pin!(ready).poll(&mut cx), Poll::Ready(Ok(ready)) if ready.is_read_closed())
@@ -126,7 +126,7 @@ fn is_closed_now(ready: impl Future<Output = io::Result<Ready>>) -> bool {
 trait Readable {
     fn read(&self, buffer: &mut impl BufMut) -> io::Result<usize>;
 
-    /// Runs `read`; where it says `WouldBlock`, clears the readiness that was seen before, and no later one.
+    /// Runs `read`. If it returns `WouldBlock`, clears the readiness that was seen before, but not a later one.
     fn clearing(&self, read: impl FnOnce() -> io::Result<()>) -> io::Result<()>;
 }
 
@@ -150,9 +150,9 @@ impl Readable for UnixStream {
     }
 }
 
-/// Reads once. Where that has emptied the socket, its readiness is cleared, so that
-/// [`Transport::poll_readable`](super::Transport::poll_readable) waits for new bytes instead of asking for a read that would
-/// block.
+/// Reads once. If that has emptied the socket, its readiness is cleared, so that
+/// [`Transport::poll_readable`](super::Transport::poll_readable) waits for new bytes instead of suggesting a read that
+/// would block.
 fn read_once(stream: &impl Readable, buffer: &mut impl BufMut) -> io::Result<usize> {
     let room = buffer.chunk_mut().len();
     let mut read = Err(io::ErrorKind::WouldBlock.into());

@@ -1,4 +1,4 @@
-//! What a WebSocket runs on: a socket, or TLS.
+//! Stream below a WebSocket: a socket, or TLS.
 
 use std::io::{self, IoSlice};
 use std::net::Shutdown;
@@ -9,7 +9,7 @@ use bytes::BufMut;
 use super::socket::Socket;
 use super::tls::Tls;
 
-/// A stream of bytes. Its calls are those of [`Transport`](super::Transport).
+/// A stream of bytes. Its functions are those of [`Transport`](super::Transport).
 #[derive(Debug)]
 pub(crate) enum Stream {
     Plain(Socket),
@@ -80,7 +80,7 @@ impl Stream {
         }
     }
 
-    /// The socket below.
+    /// Returns the socket below.
     pub(super) fn socket(&self) -> &Socket {
         match self {
             Self::Plain(socket) => socket,

@@ -1,5 +1,5 @@
-//! TLS above a socket. What is encrypted and not taken by the socket is bounded: as long as there is any, nothing more is
-//! encrypted.
+//! TLS above a socket. Encrypted bytes that the socket has not taken are bounded: as long as there are any, nothing
+//! more is encrypted.
 
 use std::fmt;
 use std::io::{self, BufRead as _, IoSlice, Read, Write};
@@ -16,12 +16,12 @@ use rustls::{Error, InvalidMessage, ServerConnection};
 use super::discard;
 use super::socket::Socket;
 
-/// Bytes that are encrypted before they are handed to the socket.
+/// Maximum number of bytes encrypted before they are written to the socket.
 const ENCRYPTED_AT_ONCE: usize = 64 << 10;
-/// Reads of the socket before the others get their turn, though nothing was decrypted: each is of 4 KiB.
+/// Maximum number of reads of the socket, of 4 KiB each, before the task yields.
 const READS_AT_ONCE: usize = 16;
 
-/// One client's TLS: the server's side.
+/// TLS session of one client, on the server's side.
 pub(crate) struct Tls {
     below: Socket,
     server: Arc<ServerTls>,
@@ -30,39 +30,39 @@ pub(crate) struct Tls {
 
 struct State {
     connection: ServerConnection,
-    /// The first byte that the client has sent.
+    /// First byte that the client has sent.
     first: Option<u8>,
-    /// Why the stream has failed.
+    /// Protocol violation by which the stream has failed.
     violation: Option<&'static str>,
-    /// The writing half of the socket ends when all is sent.
+    /// Whether the socket is shut down for writing once all is sent.
     ends_when_sent: bool,
-    /// The last read has not met the end of what the socket held.
+    /// Whether the last read has not reached the end of what the socket held.
     may_have_more: bool,
-    /// Bytes read that were of no use any more.
+    /// Number of bytes discarded so far.
     discarded: usize,
 }
 
-/// How far a handshake is.
+/// Progress of a handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Progress {
     Done,
-    /// It goes on when the socket can be read.
+    /// Continues when the socket can be read.
     Reads,
-    /// It goes on when the socket takes more.
+    /// Continues when the socket can be written.
     Writes,
 }
 
-/// Why a handshake does not come to its end.
+/// Error of a handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum HandshakeError {
-    /// The client is gone.
+    /// The client has closed the connection.
     Gone,
-    /// TLS has failed: why, for the log. The alert that tells the client has been written.
+    /// TLS has failed; with the reason for the log. The alert for the client has been written.
     Failed(&'static str),
 }
 
 impl Tls {
-    /// Before its handshake.
+    /// Creates a session before its handshake.
     ///
     /// # Errors
     ///
@@ -80,7 +80,7 @@ impl Tls {
         Ok(Self { below, server, state: Mutex::new(state) })
     }
 
-    /// Takes the handshake as far as it goes without waiting. Costs up to a millisecond of arithmetic.
+    /// Continues the handshake as far as possible without waiting. Takes up to a millisecond of computation.
     ///
     /// # Errors
     ///
@@ -103,18 +103,19 @@ impl Tls {
         }
     }
 
-    /// The certificate that the client has shown, with those of its issuers behind it; it was checked in the handshake.
+    /// Returns the client's certificate followed by those of its issuers; it was verified in the handshake.
     pub(crate) fn client_chain(&self) -> Option<Vec<CertificateDer<'static>>> {
         self.state.lock().connection.peer_certificates().map(<[_]>::to_vec)
     }
 
-    /// Why the client's certificate would not be let in now; none where it would, or there is none.
+    /// Returns why the client's certificate would not be accepted now; `None` if it would, or if there is none.
     pub(crate) fn distrust(&self) -> Option<&'static str> {
         let error = self.server.check_client(&self.client_chain()?).err()?;
         Some(client_failure(&error))
     }
 
-    /// Reads until `buffer` is full or the socket empty; 0 at the end of the stream, with or without `close_notify`.
+    /// Reads until `buffer` is full or the socket is empty; returns 0 at the end of the stream, with or without
+    /// `close_notify`.
     pub(super) fn try_read(&self, buffer: &mut impl BufMut) -> io::Result<usize> {
         let mut state = self.state.lock();
         if state.is_over() {
@@ -129,8 +130,8 @@ impl Tls {
             match state.read(&self.below) {
                 Ok(0) => return Ok(count),
                 Ok(_) => count += state.take_plaintext(buffer),
-                // What was decrypted comes first, also what stood before a record that is damaged; the error is there again in
-                // the next call.
+                // Decrypted bytes come first, including those before a damaged record; the next call returns the error
+                // again.
                 Err(error) => {
                     count += state.take_plaintext(buffer);
                     return if count > 0 { Ok(count) } else { Err(error) };
@@ -138,11 +139,11 @@ impl Tls {
             }
         }
         state.may_have_more = true;
-        // Records without plaintext: to be tried again, after others that are ready.
+        // The records had no plaintext: tried again after other tasks that are ready.
         if count == 0 { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(count) }
     }
 
-    /// Encrypts as much as may wait, once everything before it was taken by the socket.
+    /// Encrypts bytes up to the limit, once the socket has taken all earlier ones.
     pub(super) fn try_write(&self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
         let mut state = self.state.lock();
         if !state.flush(&self.below)? {
@@ -161,7 +162,7 @@ impl Tls {
         Ok(taken)
     }
 
-    /// Whether another read is worth trying, though the last one left room in its buffer.
+    /// Checks whether another read is worth trying, although the last one left room in its buffer.
     pub(super) fn may_have_more(&self) -> bool {
         self.state.lock().may_have_more
     }
@@ -174,7 +175,7 @@ impl Tls {
         self.state.lock().flush(&self.below)
     }
 
-    /// Ready when the socket is, or something that was decrypted waits to be read.
+    /// Polls whether the socket can be read, or decrypted bytes wait to be read.
     pub(super) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut state = self.state.lock();
         if !state.is_over() && state.has_plaintext() {
@@ -188,19 +189,19 @@ impl Tls {
         &self.below
     }
 
-    /// Why the stream has failed, where that was TLS.
+    /// Returns the TLS violation by which the stream has failed, if any.
     pub(super) fn violation(&self) -> Option<&'static str> {
         self.state.lock().violation
     }
 
-    /// Says `close_notify` before the end of writing. Where the socket does not take that, [`try_flush`](Self::try_flush) ends
-    /// the writing.
+    /// Sends `close_notify` before the end of writing. If the socket does not take it, [`try_flush`](Self::try_flush)
+    /// ends the writing.
     pub(super) fn shutdown(&self, how: Shutdown) {
         if how != Shutdown::Read {
             let mut state = self.state.lock();
             if !state.ends_when_sent {
                 state.ends_when_sent = true;
-                // There is nothing to close before the handshake has ended.
+                // Before the end of the handshake there is nothing to close.
                 if !state.connection.is_handshaking() {
                     state.connection.send_close_notify();
                 }
@@ -215,12 +216,13 @@ impl Tls {
 }
 
 impl State {
-    /// Whether nothing will be read of it any more, whatever was decrypted: it has failed, and the client has been told.
+    /// Checks whether nothing will be read any more, whatever was decrypted: the stream has failed, and its end was
+    /// sent.
     fn is_over(&self) -> bool {
         self.violation.is_some() && self.ends_when_sent
     }
 
-    /// Reads and decrypts once; returns the bytes of the socket, 0 at the end.
+    /// Reads and decrypts once. Returns the number of bytes read from the socket, 0 at the end.
     fn read(&mut self, below: &Socket) -> io::Result<usize> {
         if self.violation.is_some() {
             return Err(io::ErrorKind::InvalidData.into());
@@ -228,11 +230,11 @@ impl State {
         let count = self.connection.read_tls(&mut Below { socket: below, first: &mut self.first })?;
         if let Err(error) = self.connection.process_new_packets() {
             self.violation = Some(self.explain(&error));
-            // The alert: a client that does not take it is told nothing.
+            // Sends the alert, if the socket takes it.
             let _ = self.flush(below);
             return Err(io::ErrorKind::InvalidData.into());
         }
-        // What has to be answered; what the socket does not take is unsent.
+        // Sends answers of TLS; what the socket does not take is unsent.
         self.flush(below)?;
         Ok(count)
     }
@@ -250,7 +252,7 @@ impl State {
         }
     }
 
-    /// Hands what is encrypted to the socket; true when that was all.
+    /// Writes encrypted bytes to the socket. Returns true if none are left.
     fn flush(&mut self, below: &Socket) -> io::Result<bool> {
         while self.connection.wants_write() {
             match self.connection.write_tls(&mut Below { socket: below, first: &mut None }) {
@@ -267,7 +269,7 @@ impl State {
         Ok(true)
     }
 
-    /// Moves what is decrypted to `buffer`, as far as it has room.
+    /// Moves decrypted bytes to `buffer`, as far as it has room. Returns their number.
     fn take_plaintext(&mut self, buffer: &mut impl BufMut) -> usize {
         let mut taken = 0;
         let mut reader = self.connection.reader();
@@ -294,10 +296,10 @@ impl fmt::Debug for Tls {
     }
 }
 
-/// The socket, as rustls takes it.
+/// The socket as a `Read` and `Write` of rustls.
 struct Below<'a> {
     socket: &'a Socket,
-    /// Is set to the first byte that is read, where none was before.
+    /// Set to the first byte that is read, if it is not set yet.
     first: &'a mut Option<u8>,
 }
 

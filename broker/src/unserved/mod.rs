@@ -1,4 +1,4 @@
-//! Requests that nobody takes: whoever embeds the broker may answer them, as the broker knows nothing of objects.
+//! Requests that no subscriber serves: the embedding program may answer them, as the broker knows nothing of objects.
 
 mod registry_scans;
 
@@ -12,20 +12,21 @@ use crate::message::{Message, Properties};
 
 pub(crate) use registry_scans::RegistryScans;
 
-/// Retained messages that [`Unserved::retained`] looks at.
+/// Maximum number of retained messages that [`Unserved::retained`] visits.
 const FEW: usize = 64;
 
-/// Answers requests on the topics of a bus that nobody takes; see [`Config::unserved`](crate::Config::unserved).
+/// Handler that answers requests on bus topics that no subscriber serves; see
+/// [`Config::unserved`](crate::Config::unserved).
 ///
-/// Runs where the request was read, between the messages of its sender: it must not wait for anything.
+/// Called where the request was read, between the messages of its sender: it must not block.
 #[derive(Clone)]
 pub struct UnservedHandler(Arc<Answers>);
 
 type Answers = dyn Fn(&Unserved<'_>) -> Option<UnservedReply> + Send + Sync;
 
-/// A request that nobody takes: nobody, connected or away, is subscribed to its topic in the shared group of the object or by a
-/// filter that names the object (`call`) or the node (`at`). Whoever looks on with a wildcard in its place does not count.
-/// Requests on `all` are none.
+/// A request that no subscriber serves: no session, connected or absent, is subscribed to its topic in the object's
+/// shared group or by a filter that names the object (`call`) or the node (`at`). Subscribers that only monitor, with a
+/// wildcard in that place, do not count. Requests on `all` are never unserved.
 pub struct Unserved<'a> {
     pub(crate) message: &'a Message,
     pub(crate) root: &'a str,
@@ -33,15 +34,15 @@ pub struct Unserved<'a> {
     pub(crate) retained: &'a Lookup<'a>,
 }
 
-/// Finds retained messages at or below a topic.
+/// Looks up retained messages at or below a topic.
 pub(crate) type Lookup<'a> = dyn Fn(&str, ScanSize) -> Vec<(ByteString, Bytes)> + 'a;
 
-/// How many retained messages are looked at.
+/// Size of a lookup of retained messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ScanSize {
-    /// So many, at any time.
+    /// At most this number of messages, without a rate limit.
     Few(usize),
-    /// So many, where there may be another [scan](RegistryScans).
+    /// At most this number of messages, if the rate limit allows another [scan](RegistryScans).
     Many(usize),
 }
 
@@ -53,19 +54,19 @@ impl ScanSize {
     }
 }
 
-/// The reply to a request that nobody takes.
+/// Reply to a request that no subscriber serves.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UnservedReply {
-    /// A reply topic of the bus; to any other nothing is sent.
+    /// Reply topic on the bus; a reply to any other topic is dropped.
     pub topic: String,
-    /// What it says.
+    /// Payload.
     pub payload: Vec<u8>,
     /// User properties.
     pub user: Vec<(String, String)>,
 }
 
 impl UnservedHandler {
-    /// By this function; `None` for requests that it does not answer.
+    /// Creates a handler from a function that returns `None` for requests that it does not answer.
     pub fn new(answer: impl Fn(&Unserved<'_>) -> Option<UnservedReply> + Send + Sync + 'static) -> Self {
         Self(Arc::new(answer))
     }
@@ -81,7 +82,7 @@ impl fmt::Debug for UnservedHandler {
     }
 }
 
-/// Whether it is the same function.
+/// Compares the functions by identity.
 impl PartialEq for UnservedHandler {
     fn eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
@@ -97,54 +98,54 @@ impl fmt::Debug for Unserved<'_> {
 }
 
 impl Unserved<'_> {
-    /// The root of its bus.
+    /// Returns the root of the bus.
     pub fn root(&self) -> &str {
         self.root
     }
 
-    /// Whether the broker has access rules: clients then reply to whom the Response Topic names, and to nobody else.
+    /// Returns whether the broker has access rules: replies are then sent to the Response Topic and to no other.
     pub fn has_rules(&self) -> bool {
         self.has_rules
     }
 
-    /// Its topic.
+    /// Returns the topic of the request.
     pub fn topic(&self) -> &str {
         &self.message.topic
     }
 
-    /// Its payload.
+    /// Returns the payload of the request.
     pub fn payload(&self) -> &[u8] {
         &self.message.payload
     }
 
-    /// Its Content Type.
+    /// Returns the Content Type of the request.
     pub fn content_type(&self) -> Option<&str> {
         self.message.properties.content_type.as_deref()
     }
 
-    /// Its Response Topic: for clients that logged in always one of their own.
+    /// Returns the Response Topic of the request: for clients that have logged in always one of their own.
     pub fn response_topic(&self) -> Option<&str> {
         self.message.properties.response_topic.as_deref()
     }
 
-    /// Its Correlation Data.
+    /// Returns the Correlation Data of the request.
     pub fn correlation(&self) -> Option<&[u8]> {
         self.message.properties.correlation_data.as_deref()
     }
 
-    /// Its user properties.
+    /// Returns the user properties of the request.
     pub fn user(&self) -> impl Iterator<Item = (&str, &str)> {
         self.message.properties.user.iter().map(|(name, value)| (&**name, &**value))
     }
 
-    /// Retained messages at a topic and below it, as topics and payloads: at most 64 are looked at. Those that the sender may
-    /// not read are left out.
+    /// Returns topics and payloads of retained messages at a topic and below it, visiting at most 64. Messages that the
+    /// sender may not read are left out.
     pub fn retained(&self, topic: &str) -> impl Iterator<Item = (String, Vec<u8>)> {
         self.look(topic, ScanSize::Few(FEW))
     }
 
-    /// The same of the first `most`. None where the sender, or all together, have asked too often in this second: a look at many
-    /// costs the others time.
+    /// Does the same as [`retained`](Self::retained), visiting at most `most` messages. Returns none if the sender, or
+    /// all clients together, have used up the rate limit of this second, as a large scan delays other clients.
     pub fn scan(&self, topic: &str, most: usize) -> impl Iterator<Item = (String, Vec<u8>)> {
         self.look(topic, ScanSize::Many(most))
     }
@@ -155,7 +156,7 @@ impl Unserved<'_> {
 }
 
 impl UnservedReply {
-    /// As a message, to the request.
+    /// Creates the message that replies to the request.
     pub(crate) fn message(self, request: &Message) -> Message {
         let user = self.user.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
         let correlation_data = request.properties.correlation_data.clone();

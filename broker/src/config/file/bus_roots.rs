@@ -1,11 +1,11 @@
-//! `bus_roots`, and the key that was there before.
+//! The key `bus_roots`, and advice about the key that it replaced.
 
 use toml::Spanned;
 
 use super::super::complaint::Complaint;
 use crate::bus;
 
-/// Roots of buses, none of them below another.
+/// Checks the roots of buses, none of which may be below another.
 pub(super) fn check(written: Spanned<Vec<Spanned<String>>>) -> Result<Vec<String>, Complaint> {
     let mut roots: Vec<String> = Vec::new();
     for root in written.into_inner() {
@@ -24,7 +24,8 @@ pub(super) fn check(written: Spanned<Vec<Spanned<String>>>) -> Result<Vec<String
     Ok(roots)
 }
 
-/// What to write instead of `caller_topics`, which had filters where `bus_roots` has roots, if that is the unknown key.
+/// Returns advice about `caller_topics`, if that is the unknown key: it had filters instead of the roots in
+/// `bus_roots`.
 pub(super) fn instead_of(message: &str) -> Option<&'static str> {
     message.starts_with("unknown field `caller_topics`").then_some(
         "the key is bus_roots now, with the roots of buses instead of filters; write bus_roots = [\"rantai\"], or leave it \

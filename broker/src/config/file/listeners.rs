@@ -1,4 +1,4 @@
-//! `[[listeners]]` as they are written, and their checks.
+//! Tables of `[[listeners]]`, and their checks.
 
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -74,7 +74,8 @@ impl Protocol {
     }
 }
 
-/// The listeners of a file whose `listen` and users are known by now. Relative paths begin where `file` is.
+/// Checks the listeners of a file whose `listen` and users are already checked. Relative paths start in the folder of
+/// `file`.
 pub(super) fn check(
     written: Vec<WrittenListener>,
     listen: &[SocketAddr],
@@ -169,7 +170,7 @@ impl WrittenListener {
         })
     }
 
-    /// Complains about the first key that means nothing with this protocol.
+    /// Refuses the first key that does not apply to this protocol.
     fn refuse_what_does_not_fit(&self, protocol: Protocol) -> Result<(), Complaint> {
         let unless = |fits: bool, key: &str, written: Option<Range<usize>>, of: &str| match written {
             Some(span) if !fits => {
@@ -196,7 +197,7 @@ impl WrittenListener {
         unless(web, "origins", span(self.origins.as_ref()), "ws and wss")
     }
 
-    /// Which clients need a certificate; the other keys about them need a `client_ca`.
+    /// Returns which clients need a certificate. The other keys about client certificates require `client_ca`.
     fn client_certificates(&self) -> Result<ClientCertificates, Complaint> {
         let needs_ca = |span| {
             let message = "client certificates need a root; add client_ca, or remove this key".to_owned();
@@ -231,7 +232,7 @@ fn beside(folder: &Path, written: &Spanned<PathBuf>) -> Result<PathBuf, Complain
     Ok(folder.join(written.as_ref()))
 }
 
-/// Permissions as chmod writes them.
+/// Parses permissions as written for chmod.
 fn mode(written: &Spanned<String>) -> Result<u32, Complaint> {
     let text = written.as_ref();
     let is_octal = (3..=4).contains(&text.len()) && text.bytes().all(|digit| matches!(digit, b'0'..=b'7'));
@@ -239,7 +240,7 @@ fn mode(written: &Spanned<String>) -> Result<u32, Complaint> {
     mode.ok_or_else(|| Complaint::at(written, "not permissions; write them as chmod does, as in \"0660\""))
 }
 
-/// The path of a URL, as it stands in the request.
+/// Checks the path of a URL, as it appears in the request.
 fn path(written: &Spanned<String>) -> Result<String, Complaint> {
     let text = written.as_ref();
     let is_path = text.starts_with('/')

@@ -1,14 +1,14 @@
-//! What holds for any bytes of a client: for the fuzz target, and for a seeded run in the tests.
+//! Invariants for any bytes of a client: for the fuzz target, and for a seeded run in the tests.
 
 use super::frames::{FrameReader, Violation};
 use super::request;
 use crate::config::WebSettings;
 
-/// Reads `bytes` as a request, and as frames in pieces of `piece` bytes.
+/// Parses `bytes` as a request, and as frames in pieces of `piece` bytes.
 ///
 /// # Panics
 ///
-/// What comes of the frames depends on the pieces, or more comes out than went in.
+/// The result of the frames depends on the pieces, or is longer than the input.
 pub(crate) fn check(bytes: &[u8], piece: usize) {
     let _ = request::answer(bytes, &WebSettings::default());
     let whole = outcome(bytes, bytes.len().max(1));
@@ -19,7 +19,7 @@ pub(crate) fn check(bytes: &[u8], piece: usize) {
 
 type Outcome = (Vec<u8>, Option<Vec<u8>>, Result<Option<u16>, Violation>);
 
-/// The payload, the last ping, and how it ended.
+/// Returns the payload, the last ping, and the result.
 fn outcome(bytes: &[u8], piece: usize) -> Outcome {
     let (mut reader, mut payload, mut ping) = (FrameReader::default(), Vec::new(), None);
     for bytes in bytes.chunks(piece) {

@@ -1,37 +1,37 @@
-//! Frames of a client: bytes in, payload out.
+//! Decoding of a client's frames into payload.
 
 use bytes::BufMut;
 
-/// The longest header of a masked frame: two bytes, eight of length and four of mask.
+/// Maximum length of a masked frame's header: two bytes, eight of length and four of mask.
 const HEADER_BYTES: usize = 14;
-/// The longest payload of a control frame (RFC 6455, 5.5).
+/// Maximum payload of a control frame (RFC 6455, 5.5).
 const CONTROL_BYTES: u64 = 125;
 
-/// What a client has done against the rules, and the status code that tells it.
+/// A protocol violation by the client, and the status code to report it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Violation {
     pub(super) code: u16,
     pub(super) text: &'static str,
 }
 
-/// A protocol error (RFC 6455, 7.4.1).
+/// Creates a protocol error (RFC 6455, 7.4.1).
 const fn protocol(text: &'static str) -> Violation {
     Violation { code: 1002, text }
 }
 
-/// Where a stream of frames stands.
+/// Decoder state of a stream of frames.
 #[derive(Debug, Default)]
 pub(super) struct FrameReader {
-    /// The beginning of a header.
+    /// The bytes of a header received so far.
     header: [u8; HEADER_BYTES],
     header_bytes: usize,
-    /// The frame whose payload is being read.
+    /// Frame whose payload is being read.
     frame: Option<Frame>,
-    /// A message has begun that further frames go on with.
+    /// Whether a message has begun that further frames continue.
     in_message: bool,
-    /// Payload of a control frame that has begun.
+    /// Payload of an unfinished control frame.
     control: Vec<u8>,
-    /// The last ping that was not answered.
+    /// Last ping that was not answered.
     ping: Option<Vec<u8>>,
     closed: bool,
     close_code: Option<u16>,
@@ -40,7 +40,7 @@ pub(super) struct FrameReader {
 #[derive(Debug)]
 struct Frame {
     kind: Kind,
-    /// Bytes of payload that are to come.
+    /// Number of payload bytes still to come.
     left: u64,
     mask: [u8; 4],
 }
@@ -54,8 +54,9 @@ enum Kind {
 }
 
 impl FrameReader {
-    /// Takes the next bytes of the stream, which it unmasks in place, and appends the payload of binary frames to `payload`,
-    /// which has room for as many bytes. Returns how many those are. What comes behind a close frame is left out.
+    /// Decodes the next bytes of the stream, unmasking them in place, and appends the payload of binary frames to
+    /// `payload`, which must have room for as many bytes. Returns the number of bytes appended. Bytes after a close
+    /// frame are ignored.
     pub(super) fn decode(
         &mut self,
         mut bytes: &mut [u8],
@@ -85,29 +86,29 @@ impl FrameReader {
         Ok(count)
     }
 
-    /// Whether the client has sent its close frame.
+    /// Checks whether the client has sent its close frame.
     pub(super) fn is_closed(&self) -> bool {
         self.closed
     }
 
-    /// The status code of that frame; none where it had none.
+    /// Returns the status code of the client's close frame, if it had one.
     pub(super) fn close_code(&self) -> Option<u16> {
         self.close_code
     }
 
-    /// The payload of the last ping since this was asked: earlier ones need no answer (RFC 6455, 5.5.3).
+    /// Returns the payload of the last ping since the previous call: earlier ones need no answer (RFC 6455, 5.5.3).
     pub(super) fn take_ping(&mut self) -> Option<Vec<u8>> {
         self.ping.take()
     }
 
-    /// Takes bytes of a header, and begins its frame once it is whole; the rest of the bytes.
+    /// Reads bytes of a header, and begins its frame once it is complete. Returns the remaining bytes.
     fn read_header<'a>(&mut self, bytes: &'a mut [u8]) -> Result<&'a mut [u8], Violation> {
         let needed = self.header_length();
         let length = bytes.len().min(needed - self.header_bytes);
         let (part, rest) = bytes.split_at_mut(length);
         self.header[self.header_bytes..self.header_bytes + length].copy_from_slice(part);
         self.header_bytes += length;
-        // The first two bytes tell how long it is.
+        // The first two bytes determine the length.
         if self.header_bytes >= 2 && self.header_bytes == self.header_length() {
             self.begin_frame()?;
             self.end_frame()?;
@@ -172,7 +173,7 @@ impl FrameReader {
         Ok(())
     }
 
-    /// Ends the frame if its payload is whole.
+    /// Ends the frame if its payload is complete.
     fn end_frame(&mut self) -> Result<(), Violation> {
         let Some(Frame { kind, left: 0, .. }) = self.frame else { return Ok(()) };
         self.frame = None;
@@ -195,12 +196,12 @@ impl FrameReader {
     }
 }
 
-/// Whether a close frame may have this code (RFC 6455, 7.4).
+/// Checks whether a close frame may have this code (RFC 6455, 7.4).
 fn may_be_sent(code: u16) -> bool {
     matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
 }
 
-/// Takes the mask off the next bytes of a payload; the mask is then as the bytes behind them need it.
+/// Unmasks the next bytes of a payload, and rotates the mask for the bytes after them.
 fn unmask(bytes: &mut [u8], mask: &mut [u8; 4]) {
     let [a, b, c, d] = *mask;
     let wide = u64::from_ne_bytes([a, b, c, d, a, b, c, d]);

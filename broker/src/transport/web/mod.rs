@@ -1,7 +1,7 @@
-//! MQTT over WebSocket (RFC 6455; MQTT 5, 6): the bytes of binary frames, whatever the frames, are the stream.
+//! MQTT over WebSocket (RFC 6455; MQTT 5, 6): the stream is the payload of binary frames, whatever their boundaries.
 //!
-//! No frame is held in memory, either way. What is read is unmasked and handed on as it comes; what is written is a frame as
-//! long as the bytes of one call, and the next calls go on with a frame that the socket has taken in part.
+//! No frame is buffered in either direction. Received bytes are unmasked and passed on as they arrive. Each write
+//! becomes a frame of its own; if the socket takes only a part of it, the next writes continue that frame.
 
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod any_bytes;
@@ -23,7 +23,7 @@ use outgoing::Outgoing;
 
 pub(crate) use request::{HttpRefusal, answer};
 
-/// Why a WebSocket ends: the status code of its close frame (RFC 6455, 7.4.1, and the registry of IANA).
+/// Status code of the broker's close frame (RFC 6455, 7.4.1, and the registry of IANA).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u16)]
 pub(crate) enum CloseCode {
@@ -35,18 +35,18 @@ pub(crate) enum CloseCode {
     TryAgainLater = 1013,
 }
 
-/// Read from the socket at a time.
+/// Number of bytes read from the socket at once.
 const READ_BYTES: usize = 16 << 10;
-/// The status code of a close that is no error (RFC 6455, 7.4.1).
+/// Status code of a normal close (RFC 6455, 7.4.1).
 const NORMAL: u16 = 1000;
 
 thread_local! {
-    /// What a read of this thread is unmasked in.
+    /// Buffer of this thread in which received bytes are unmasked.
     static MASKED: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
-/// One client's WebSocket: the server's side. Until its request has been answered ([`Web::begin`]), bytes are read and written
-/// as they are: those of HTTP.
+/// WebSocket of one client, on the server's side. Until its request has been answered ([`Web::begin`]), bytes are read
+/// and written unchanged: those of HTTP.
 #[derive(Debug)]
 pub(crate) struct Web {
     below: Stream,
@@ -56,14 +56,14 @@ pub(crate) struct Web {
 
 #[derive(Debug, Default)]
 struct Incoming {
-    /// Frames are read.
+    /// Whether frames are read.
     begun: bool,
     frames: FrameReader,
-    /// The last read has taken as much as it could.
+    /// Whether the last read has taken as much as it could.
     is_more_likely: bool,
-    /// Why the stream has failed.
+    /// Protocol violation by which the stream has failed.
     violation: Option<Violation>,
-    /// Bytes read that were of no use any more.
+    /// Number of bytes discarded so far.
     discarded: usize,
 }
 
@@ -72,7 +72,7 @@ impl Web {
         Self { below, incoming: Mutex::default(), outgoing: Mutex::default() }
     }
 
-    /// Has frames read and written from now on.
+    /// Switches to reading and writing frames.
     pub(crate) fn begin(&self) {
         self.incoming.lock().begun = true;
         self.outgoing.lock().begin();
@@ -82,7 +82,7 @@ impl Web {
         &self.below
     }
 
-    /// Reads once; 0 once the client has closed the WebSocket or the socket.
+    /// Reads once; returns 0 once the client has closed the WebSocket or the socket.
     pub(super) fn try_read(&self, buffer: &mut impl BufMut) -> io::Result<usize> {
         let mut incoming = self.incoming.lock();
         if !incoming.begun {
@@ -133,12 +133,12 @@ impl Web {
             if incoming.frames.is_closed() {
                 outgoing.close(incoming.frames.close_code().unwrap_or(NORMAL));
             }
-            // What the socket does not take is sent when it does.
+            // What the socket does not take is sent later.
             outgoing.flush(&self.below)?;
         }
         match payload {
             0 if incoming.frames.is_closed() => Ok(0),
-            // Frames without payload: to be tried again, after others that are ready.
+            // The frames had no payload: tried again after other tasks that are ready.
             0 => Err(io::ErrorKind::WouldBlock.into()),
             payload => Ok(payload),
         }
@@ -165,7 +165,7 @@ impl Web {
         violation.or_else(|| self.below.violation())
     }
 
-    /// Has the close frame say this, unless that is decided already.
+    /// Sets the code of the close frame, unless one is set already.
     pub(super) fn set_close_code(&self, code: CloseCode) {
         self.outgoing.lock().set_close_code(code as u16);
     }

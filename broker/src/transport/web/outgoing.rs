@@ -1,48 +1,48 @@
-//! Frames to a client.
+//! Encoding of frames to a client.
 
 use std::io::{self, IoSlice};
 use std::net::Shutdown;
 
 use super::super::stream::Stream;
 
-/// The longest header of a frame without a mask.
+/// Maximum length of an unmasked frame's header.
 const HEADER_BYTES: usize = 10;
-/// Pieces of one write.
+/// Maximum number of slices per write.
 const PIECES: usize = 16;
 
-/// Opcodes with the bit of a whole message (RFC 6455, 5.2).
+/// Opcodes with the FIN bit (RFC 6455, 5.2).
 const BINARY: u8 = 0x82;
 const CLOSE: u8 = 0x88;
 const PONG: u8 = 0x8A;
 
-/// What is on its way, and what is to follow it.
+/// Encoder state: the unfinished frame, and the control frames to follow it.
 #[derive(Debug, Default)]
 pub(super) struct Outgoing {
-    /// Frames are written.
+    /// Whether frames are written.
     begun: bool,
     /// Bytes of headers and control frames that the socket did not take.
     unsent: Vec<u8>,
-    /// Bytes that the frame which has begun still needs.
+    /// Number of bytes missing from the unfinished frame.
     frame_left: usize,
-    /// The payload of a pong that is to be sent between two frames.
+    /// Payload of a pong to be sent between two frames.
     pong: Option<Vec<u8>>,
-    /// The status code of a close frame that is to be sent between two frames.
+    /// Status code of a close frame to be sent between two frames.
     close: Option<u16>,
-    /// The status code of the close frame in place of the one it would have.
+    /// Status code that replaces the close frame's own.
     close_code: Option<u16>,
-    /// The close frame is sent, or in `unsent`: nothing may follow it.
+    /// Whether the close frame is sent, or is in `unsent`: nothing may follow it.
     closed: bool,
-    /// The socket is to be shut down for writing once all is sent.
+    /// Whether the socket is to be shut down for writing once all is sent.
     ends: bool,
 }
 
 impl Outgoing {
-    /// Has frames written from now on.
+    /// Switches to writing frames.
     pub(super) fn begin(&mut self) {
         self.begun = true;
     }
 
-    /// Sends the bytes, or the rest of them, in one frame; returns how many were taken.
+    /// Sends the bytes in one frame, or as the rest of the unfinished one. Returns the number of bytes taken.
     pub(super) fn write(&mut self, below: &Stream, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
         if !self.begun {
             return below.try_write_vectored(pieces);
@@ -84,42 +84,42 @@ impl Outgoing {
         if taken == 0 { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(taken) }
     }
 
-    /// Has a ping with this payload answered, instead of an earlier one that was not yet.
+    /// Answers a ping with this payload, replacing an earlier one that was not answered yet.
     pub(super) fn answer_ping(&mut self, payload: Option<Vec<u8>>) {
         if payload.is_some() {
             self.pong = payload;
         }
     }
 
-    /// Has a close frame sent, which is the last one.
+    /// Sends a close frame, the last frame.
     pub(super) fn close(&mut self, code: u16) {
         if self.begun && !self.closed && self.close.is_none() {
             self.close = Some(self.close_code.unwrap_or(code));
         }
     }
 
-    /// The status code of the close frame, whenever that is sent. The first one stays.
+    /// Sets the status code of the close frame, whenever that is sent. The first code set is kept.
     pub(super) fn set_close_code(&mut self, code: u16) {
         self.close_code.get_or_insert(code);
     }
 
-    /// Has the socket shut down for writing once all is sent.
+    /// Shuts the socket down for writing once all is sent.
     pub(super) fn end_when_sent(&mut self) {
         self.ends = true;
     }
 
-    /// Whether that was asked for.
+    /// Checks whether [`end_when_sent`](Self::end_when_sent) was called.
     pub(super) fn is_ending(&self) -> bool {
         self.ends
     }
 
-    /// Whether something is to be sent before the caller's next bytes, or without any.
+    /// Checks whether bytes have to be sent before the caller's next ones, or without any.
     pub(super) fn has_unsent(&self) -> bool {
         let waiting = self.pong.is_some() || self.close.is_some();
         !self.unsent.is_empty() || waiting && self.frame_left == 0
     }
 
-    /// Sends it; true when that was all.
+    /// Sends unsent bytes and control frames. Returns true if none are left.
     pub(super) fn flush(&mut self, below: &Stream) -> io::Result<bool> {
         self.encode_control_frames();
         while !self.unsent.is_empty() {
@@ -139,7 +139,7 @@ impl Outgoing {
         Ok(true)
     }
 
-    /// Encodes what may stand between two frames, where the last one is whole.
+    /// Encodes waiting control frames, unless a frame is unfinished.
     fn encode_control_frames(&mut self) {
         if self.frame_left > 0 {
             return;
@@ -163,7 +163,7 @@ impl Outgoing {
     }
 }
 
-/// Writes the header of a frame; how long it is.
+/// Writes the header of a frame. Returns its length.
 fn write_header(first: u8, length: usize, header: &mut [u8; HEADER_BYTES]) -> usize {
     header[0] = first;
     if length < 126 {

@@ -1,4 +1,4 @@
-//! The HTTP request with which a WebSocket begins, and its answer.
+//! HTTP upgrade request of a WebSocket, and its answer.
 
 use std::borrow::Cow;
 
@@ -8,17 +8,17 @@ use tungstenite::http::header::{HOST, HeaderValue, ORIGIN, SEC_WEBSOCKET_PROTOCO
 
 use crate::config::{Origins, WebSettings};
 
-/// Subprotocols that are spoken (MQTT 5, 6; the second one is that of MQTT 3.1).
+/// Supported subprotocols (MQTT 5, 6; the second one is that of MQTT 3.1).
 const SUBPROTOCOLS: [&str; 2] = ["mqtt", "mqttv3.1"];
 
-/// Why a request is refused.
+/// Refusal of a request.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct HttpRefusal {
-    /// The status line behind its version, with further headers.
+    /// Status line after its version, with further headers.
     status: &'static str,
-    /// What the client is told.
+    /// Text for the client.
     text: Cow<'static, str>,
-    /// The same for the log, without texts of the client.
+    /// Text for the log, without texts of the client.
     pub(crate) logged: &'static str,
 }
 
@@ -33,7 +33,7 @@ impl HttpRefusal {
         Self { status, text: text.into(), logged }
     }
 
-    /// The answer as it is sent.
+    /// Encodes the response.
     pub(crate) fn encode(&self) -> Vec<u8> {
         let Self { status, text, .. } = self;
         let length = text.len() + 1;
@@ -45,11 +45,11 @@ impl HttpRefusal {
     }
 }
 
-/// The answer to a whole request head, by which the WebSocket begins.
+/// Returns the response to a complete request head that begins the WebSocket.
 ///
 /// # Errors
 ///
-/// A request for something else, or one that is not let in.
+/// Returns the refusal of a request for something else, or of a page that is not admitted.
 pub(crate) fn answer(head: &[u8], settings: &WebSettings) -> Result<Vec<u8>, HttpRefusal> {
     let not_http =
         || HttpRefusal::new("400 Bad Request", "not an HTTP request", "This is no HTTP/1.1 GET request.");
@@ -90,7 +90,7 @@ pub(crate) fn answer(head: &[u8], settings: &WebSettings) -> Result<Vec<u8>, Htt
     Ok(encoded)
 }
 
-/// Whether a page of this origin may connect to a listener that it has reached as `host`.
+/// Checks whether a page of this origin may connect to a listener that it has reached as `host`.
 fn is_let_in(origin: &HeaderValue, host: Option<&str>, origins: &Origins) -> bool {
     let Ok(origin) = origin.to_str() else { return *origins == Origins::Any };
     match origins {
@@ -103,7 +103,7 @@ fn is_let_in(origin: &HeaderValue, host: Option<&str>, origins: &Origins) -> boo
     }
 }
 
-/// A host without the port behind it; IPv6 addresses stand in brackets.
+/// Returns a host without its port; IPv6 addresses are in brackets.
 fn without_port(authority: &str) -> &str {
     match authority.rsplit_once(':') {
         Some((host, port)) if port.bytes().all(|digit| digit.is_ascii_digit()) => host,
