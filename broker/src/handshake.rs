@@ -1,5 +1,6 @@
 //! Handshake of an accepted socket: reads CONNECT, writes CONNACK and begins or resumes a session.
 
+pub(crate) mod computing;
 mod refusal;
 mod secure;
 mod upgrade;

@@ -17,6 +17,7 @@ use crate::counters::Counters;
 use crate::filters::FilterBudget;
 use crate::grants::Grants;
 use crate::guesses::Guesses;
+use crate::handshake::computing::Computing;
 use crate::in_flight_budget::InFlightBudget;
 use crate::log::{LineKind, LogLines};
 use crate::logged::{Logged, Met};
@@ -33,9 +34,6 @@ use crate::wills::Wills;
 /// Connections that end per round of the scheduler, at about 10 µs each: a few hundred microseconds in total. At least
 /// as many as are accepted per round, or sockets would accumulate.
 const ENDINGS: usize = 16;
-
-/// Steps of TLS handshakes per round of the scheduler, each of which takes up to a millisecond.
-const TLS_STEPS: usize = 2;
 
 /// State below sessions, links and the router.
 #[derive(Debug)]
@@ -71,8 +69,8 @@ pub(crate) struct Shared {
     pub(crate) log_lines: LogLines,
     /// Turns of connections that end.
     pub(crate) endings: Arc<Turns>,
-    /// Turns of TLS handshakes.
-    pub(crate) tls_turns: Arc<Turns>,
+    /// Thread that computes TLS handshakes, started by the first one.
+    pub(crate) tls_computing: OnceLock<Computing>,
     /// TLS of each listener that has it, set once they are bound.
     pub(crate) tls_servers: OnceLock<Vec<Arc<ServerTls>>>,
 }
@@ -87,7 +85,7 @@ impl Shared {
             logins: Logins::new(&config.limits),
             log_lines: LogLines::default(),
             endings: Turns::new(ENDINGS),
-            tls_turns: Turns::new(TLS_STEPS),
+            tls_computing: OnceLock::new(),
             tls_servers: OnceLock::new(),
             bus: BusRoots::new(&config.bus_roots),
             grants: Grants::new(config.limits.grants),

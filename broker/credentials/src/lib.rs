@@ -8,6 +8,7 @@ mod file;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 mod key;
+mod priority;
 mod queue;
 mod record;
 mod records;
@@ -17,5 +18,6 @@ mod verifier;
 pub use cost::Cost;
 pub use file::{LineError, PasswordFile, PasswordFileError};
 pub use key::{KeyRecord, random_key};
+pub use priority::lower_priority;
 pub use record::{HashError, MAX_PASSWORD_BYTES, Record, RecordError};
 pub use verifier::{Busy, Verification, Verifier, VerifierCounts, VerifierLimits};

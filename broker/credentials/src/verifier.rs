@@ -13,15 +13,11 @@ use futures_channel::oneshot::{Receiver, Sender, channel};
 use parking_lot::RwLock;
 use rantai_access::MAX_USER_CHARS;
 
+use crate::priority::lower_priority;
 use crate::queue::FairQueue;
 use crate::record::{MAX_PASSWORD_BYTES, Record};
 use crate::records::{Known, MemoryKey, Records};
 use crate::secret::Secret;
-
-/// Nice value of the threads, lower in priority than the others: they get at least a quarter of a core while every core
-/// is busy, and all idle time otherwise.
-#[cfg(target_os = "linux")]
-const NICE: i32 = 5;
 
 /// Maximum length of a user name, in bytes.
 const MAX_USER_BYTES: usize = 4 * MAX_USER_CHARS;
@@ -248,11 +244,4 @@ impl Future for Verification {
 
 fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
-}
-
-/// On Linux, a priority applies to a single thread. On other systems, or if the system refuses, the threads run at normal
-/// priority.
-fn lower_priority() {
-    #[cfg(target_os = "linux")]
-    let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE);
 }

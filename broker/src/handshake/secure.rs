@@ -2,18 +2,18 @@
 
 use std::net::{Shutdown, SocketAddr};
 
+use super::computing::Computing;
 use crate::connection::linger;
 use crate::counters::Counters;
 use crate::hub::Hub;
-use crate::transport::{HandshakeError, Progress, Tls, Transport};
+use crate::transport::{HandshakeError, Step, Tls, Transport};
 
-/// Performs the TLS handshake, in turns with other handshakes. Returns false if it fails or the client closes the
+/// Performs the TLS handshake, without computing on this thread. Returns false if it fails or the client closes the
 /// connection.
 pub(super) async fn secure(hub: &Hub, transport: &Transport, tls: &Tls, address: SocketAddr) -> bool {
-    let mut progress = Progress::Reads;
-    loop {
-        let waited = match progress {
-            Progress::Done => {
+    let error = loop {
+        let advanced = match tls.try_handshake() {
+            Ok(Step::Done) => {
                 Counters::add(&hub.shared.counters.tls_handshakes, 1);
                 // Without this, if no session ticket answers the client's last record, a client with Nagle's algorithm
                 // on would hold its CONNECT back for the 40 ms by which the kernel delays the acknowledgement.
@@ -22,26 +22,28 @@ pub(super) async fn secure(hub: &Hub, transport: &Transport, tls: &Tls, address:
                 }
                 return true;
             }
-            Progress::Reads => transport.readable().await,
-            Progress::Writes => transport.writable().await,
-        };
-        if waited.is_err() {
-            return false;
-        }
-        // The cryptography is done in turns: other tasks wait for a few handshakes, not for all that arrived at once.
-        hub.shared.tls_turns.take().await;
-        match tls.try_handshake() {
-            Ok(next) => progress = next,
-            Err(HandshakeError::Gone) => return false,
-            Err(HandshakeError::Failed(text)) => {
-                note_refused(hub, address, text);
-                transport.shutdown(Shutdown::Write);
-                // Closing a socket with unread bytes would discard the alert.
-                linger(transport).await;
-                return false;
+            Ok(Step::Reads) => transport.readable().await.map_err(|_| HandshakeError::Gone),
+            Ok(Step::Writes) => transport.writable().await.map_err(|_| HandshakeError::Gone),
+            Ok(Step::Computes(computation)) => {
+                let computing = hub.shared.tls_computing.get_or_init(Computing::start);
+                match computing.run(computation).await {
+                    Some(computed) => tls.resume(computed),
+                    None => Err(HandshakeError::Gone),
+                }
             }
+            Err(error) => Err(error),
+        };
+        if let Err(error) = advanced {
+            break error;
         }
+    };
+    if let HandshakeError::Failed(text) = error {
+        note_refused(hub, address, text);
+        transport.shutdown(Shutdown::Write);
+        // Closing a socket with unread bytes would discard the alert.
+        linger(transport).await;
     }
+    false
 }
 
 fn note_refused(hub: &Hub, address: SocketAddr, text: &str) {

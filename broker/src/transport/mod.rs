@@ -21,7 +21,7 @@ use tokio::net::TcpStream;
 
 pub(crate) use socket::Socket;
 use stream::Stream;
-pub(crate) use tls::{HandshakeError, Progress, Tls};
+pub(crate) use tls::{Computation, Computed, HandshakeError, Step, Tls};
 #[cfg(feature = "fuzzing")]
 pub(crate) use web::any_bytes;
 pub(crate) use web::{CloseCode, HttpRefusal, Web, answer as answer_http};

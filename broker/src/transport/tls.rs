@@ -29,7 +29,8 @@ pub(crate) struct Tls {
 }
 
 struct State {
-    connection: ServerConnection,
+    /// `None` while a step of the handshake is computed elsewhere.
+    connection: Option<ServerConnection>,
     /// First byte that the client has sent.
     first: Option<u8>,
     /// Protocol violation by which the stream has failed.
@@ -42,14 +43,39 @@ struct State {
     discarded: usize,
 }
 
-/// Progress of a handshake.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Progress {
+/// Next step of a handshake.
+#[derive(Debug)]
+pub(crate) enum Step {
     Done,
     /// Continues when the socket can be read.
     Reads,
     /// Continues when the socket can be written.
     Writes,
+    /// Continues with [`Tls::resume`], once this is [computed](Computation::run) on another thread.
+    Computes(Box<Computation>),
+}
+
+/// What the client has sent in a handshake, not processed yet.
+pub(crate) struct Computation(ServerConnection);
+
+/// Outcome of a [`Computation`].
+pub(crate) struct Computed {
+    connection: ServerConnection,
+    result: Result<(), Error>,
+}
+
+impl Computation {
+    /// Processes what the client has sent: up to a millisecond of public-key cryptography.
+    pub(crate) fn run(mut self) -> Computed {
+        let result = self.0.process_new_packets().map(drop);
+        Computed { connection: self.0, result }
+    }
+}
+
+impl fmt::Debug for Computation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Computation").finish_non_exhaustive()
+    }
 }
 
 /// Error of a handshake.
@@ -68,7 +94,7 @@ impl Tls {
     ///
     /// The configuration cannot be used.
     pub(super) fn new(below: Socket, server: Arc<ServerTls>) -> Result<Self, Error> {
-        let connection = ServerConnection::new(server.config())?;
+        let connection = Some(ServerConnection::new(server.config())?);
         let state = State {
             connection,
             first: None,
@@ -80,32 +106,49 @@ impl Tls {
         Ok(Self { below, server, state: Mutex::new(state) })
     }
 
-    /// Continues the handshake as far as possible without waiting. Takes up to a millisecond of computation.
+    /// Continues the handshake as far as possible without waiting or computing.
     ///
     /// # Errors
     ///
     /// The handshake has failed.
-    pub(crate) fn try_handshake(&self) -> Result<Progress, HandshakeError> {
+    pub(crate) fn try_handshake(&self) -> Result<Step, HandshakeError> {
+        let gone = |_| HandshakeError::Gone;
         let mut state = self.state.lock();
-        loop {
-            if !state.flush(&self.below).map_err(|_| HandshakeError::Gone)? {
-                return Ok(Progress::Writes);
-            }
-            if !state.connection.is_handshaking() {
-                return Ok(Progress::Done);
-            }
-            match state.read(&self.below) {
-                Ok(0) => return Err(HandshakeError::Gone),
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Progress::Reads),
-                Err(_) => return Err(state.violation.map_or(HandshakeError::Gone, HandshakeError::Failed)),
-            }
+        if !state.flush(&self.below).map_err(gone)? {
+            return Ok(Step::Writes);
+        }
+        let State { connection, first, .. } = &mut *state;
+        let Some(mut reading) = connection.take_if(|connection| connection.is_handshaking()) else {
+            return Ok(Step::Done);
+        };
+        let read = reading.read_tls(&mut Below { socket: &self.below, first });
+        match read {
+            Ok(1..) => return Ok(Step::Computes(Box::new(Computation(reading)))),
+            _ => *connection = Some(reading),
+        }
+        match read {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Step::Reads),
+            _ => Err(HandshakeError::Gone),
+        }
+    }
+
+    /// Continues the handshake after a computation.
+    ///
+    /// # Errors
+    ///
+    /// The handshake has failed.
+    pub(crate) fn resume(&self, computed: Computed) -> Result<(), HandshakeError> {
+        let mut state = self.state.lock();
+        state.connection = Some(computed.connection);
+        match computed.result {
+            Ok(()) => Ok(()),
+            Err(error) => Err(HandshakeError::Failed(state.fail(&error, &self.below))),
         }
     }
 
     /// Returns the client's certificate followed by those of its issuers; it was verified in the handshake.
     pub(crate) fn client_chain(&self) -> Option<Vec<CertificateDer<'static>>> {
-        self.state.lock().connection.peer_certificates().map(<[_]>::to_vec)
+        self.state.lock().connection().peer_certificates().map(<[_]>::to_vec)
     }
 
     /// Returns why the client's certificate would not be accepted now; `None` if it would, or if there is none.
@@ -152,7 +195,7 @@ impl Tls {
         let mut taken = 0;
         for piece in pieces {
             let part = &piece[..piece.len().min(ENCRYPTED_AT_ONCE - taken)];
-            let count = state.connection.writer().write(part)?;
+            let count = state.connection().writer().write(part)?;
             taken += count;
             if count < piece.len() {
                 break;
@@ -168,7 +211,7 @@ impl Tls {
     }
 
     pub(super) fn has_unsent(&self) -> bool {
-        self.state.lock().connection.wants_write()
+        self.state.lock().connection.as_ref().is_some_and(|connection| connection.wants_write())
     }
 
     pub(super) fn try_flush(&self) -> io::Result<bool> {
@@ -202,8 +245,8 @@ impl Tls {
             if !state.ends_when_sent {
                 state.ends_when_sent = true;
                 // Before the end of the handshake there is nothing to close.
-                if !state.connection.is_handshaking() {
-                    state.connection.send_close_notify();
+                if let Some(connection) = state.connection.as_mut().filter(|it| !it.is_handshaking()) {
+                    connection.send_close_notify();
                 }
             }
             let flushed = state.flush(&self.below);
@@ -216,6 +259,11 @@ impl Tls {
 }
 
 impl State {
+    /// Returns the connection. Only a handshake computes elsewhere, and nothing else reads or writes meanwhile.
+    fn connection(&mut self) -> &mut ServerConnection {
+        self.connection.as_mut().expect("no step of a handshake is computed")
+    }
+
     /// Checks whether nothing will be read any more, whatever was decrypted: the stream has failed, and its end was
     /// sent.
     fn is_over(&self) -> bool {
@@ -227,11 +275,11 @@ impl State {
         if self.violation.is_some() {
             return Err(io::ErrorKind::InvalidData.into());
         }
-        let count = self.connection.read_tls(&mut Below { socket: below, first: &mut self.first })?;
-        if let Err(error) = self.connection.process_new_packets() {
-            self.violation = Some(self.explain(&error));
-            // Sends the alert, if the socket takes it.
-            let _ = self.flush(below);
+        let State { connection, first, .. } = self;
+        let connection = connection.as_mut().expect("no step of a handshake is computed");
+        let count = connection.read_tls(&mut Below { socket: below, first })?;
+        if let Err(error) = connection.process_new_packets() {
+            self.fail(&error, below);
             return Err(io::ErrorKind::InvalidData.into());
         }
         // Sends answers of TLS; what the socket does not take is unsent.
@@ -239,8 +287,16 @@ impl State {
         Ok(count)
     }
 
-    fn explain(&self, error: &Error) -> &'static str {
-        let is_first = self.connection.is_handshaking();
+    /// Ends the stream with an alert, if the socket takes it. Returns the reason for the log.
+    fn fail(&mut self, error: &Error, below: &Socket) -> &'static str {
+        let violation = self.explain(error);
+        self.violation = Some(violation);
+        let _ = self.flush(below);
+        violation
+    }
+
+    fn explain(&mut self, error: &Error) -> &'static str {
+        let is_first = self.connection().is_handshaking();
         match (error, self.first) {
             (Error::InvalidMessage(InvalidMessage::InvalidContentType), Some(0x10)) if is_first => {
                 "MQTT without TLS on a TLS listener"
@@ -254,8 +310,8 @@ impl State {
 
     /// Writes encrypted bytes to the socket. Returns true if none are left.
     fn flush(&mut self, below: &Socket) -> io::Result<bool> {
-        while self.connection.wants_write() {
-            match self.connection.write_tls(&mut Below { socket: below, first: &mut None }) {
+        while let Some(connection) = self.connection.as_mut().filter(|connection| connection.wants_write()) {
+            match connection.write_tls(&mut Below { socket: below, first: &mut None }) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
@@ -272,7 +328,7 @@ impl State {
     /// Moves decrypted bytes to `buffer`, as far as it has room. Returns their number.
     fn take_plaintext(&mut self, buffer: &mut impl BufMut) -> usize {
         let mut taken = 0;
-        let mut reader = self.connection.reader();
+        let mut reader = self.connection().reader();
         while buffer.has_remaining_mut()
             && let Ok(plaintext) = reader.fill_buf()
             && !plaintext.is_empty()
@@ -286,7 +342,7 @@ impl State {
     }
 
     fn has_plaintext(&mut self) -> bool {
-        self.connection.reader().fill_buf().is_ok_and(|plaintext| !plaintext.is_empty())
+        self.connection().reader().fill_buf().is_ok_and(|plaintext| !plaintext.is_empty())
     }
 }
 
