@@ -271,7 +271,7 @@ async fn submit_all(ledger: &TasksProxy, connection: &Connection, file: &Path) -
     let wrong =
         |error: &dyn std::fmt::Display| Failure::new(Exit::Usage, format!("{}: {error}", file.display()));
     let text = text.map_err(|error| wrong(&error))?;
-    // Integers beyond ±2^53 become strings, as a JSON number could be rounded.
+    // Integers beyond ±(2^53 − 1) become strings, as they could be rounded.
     let quoted = quote_large_integers(text.as_bytes());
     let calls: Vec<Submission> = serde_json::from_slice(quoted.as_deref().unwrap_or(text.as_bytes()))
         .map_err(|error| wrong(&error))?;
