@@ -108,7 +108,7 @@ impl Failure {
         Self { lines: true, ..Self::from_error(Exit::Usage, error) }
     }
 
-    /// Creates a failure from an error of a call, with a hint what to do.
+    /// Creates a failure from an error of a call, with advice.
     pub(crate) fn from_call(error: &CallError, broker: &str) -> Self {
         let (exit, message) = match error {
             CallError::Fault(fault) => (of_code(fault.code), explain(fault, broker)),

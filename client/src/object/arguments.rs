@@ -147,7 +147,7 @@ fn read<T: DeserializeOwned>(name: &str, value: Value, text: Option<String>) -> 
 /// Creates the error (-32602) of a value that serde refused with `error`.
 fn unfit(name: &str, error: &str) -> Fault {
     let Some((found, wanted)) = error.rsplit_once(", expected ") else {
-        // An enum may describe itself what it expects; otherwise serde describes what is wrong.
+        // An enum may state what it expects; otherwise serde describes what is wrong.
         let wrong = ["missing field", "unknown field", "duplicate field", "data did not match"];
         if !wrong.iter().any(|start| error.starts_with(start)) {
             return Fault::wrong_parameter(name, error);
