@@ -91,7 +91,7 @@ fn text(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {
 mod tests {
     use super::*;
 
-    /// Cause: a page of `http://` on this host, which another program may serve, has another origin than `https://`.
+    /// A page of `http://` on this host, which another program may serve, has another origin than `https://`.
     #[test]
     fn where_there_is_tls_a_page_without_it_is_not_the_gateways_own() {
         let asked = |origin: &str| {
