@@ -20,7 +20,7 @@ use crate::wire::topic::{EventTopic, ReplyTopic};
 /// Prefix of random client ids.
 const KIND: &str = "client";
 
-/// A connection to the bus. Cheap to clone; all clones share one MQTT session, which reconnects by itself until the last clone is
+/// Connection to the bus. Cheap to clone; all clones share one MQTT session, which reconnects by itself until the last clone is
 /// dropped.
 ///
 /// ```no_run
@@ -101,7 +101,7 @@ impl Builder {
     pub async fn connect(self) -> Result<Client, ConnectError> {
         let Self { mut options, root, named } = self;
         if !named {
-            // Not at the builder's beginning: two connections of clones would end each other.
+            // Drawn here and not in `Client::builder`, as clones of one builder would have the same id and disconnect each other.
             options.client_id = draw_id_of(options.address.user(), KIND, &options.environment);
         }
         let (id, environment) = (options.client_id.clone(), options.environment.clone());
@@ -153,7 +153,7 @@ impl Client {
 
     pub(crate) async fn listen(&self, filters: Vec<Filter>, sink: Sink) -> Result<Place, SubscribeError> {
         let topics = filters.iter().map(|f| f.topic.clone()).collect();
-        // First the listener: what is retained may come before the broker's answer.
+        // The listener is added first, as retained messages may arrive before the SUBACK.
         let place = self.inner.listeners.add(self.inner.outlet.clone(), topics, sink);
         self.inner.session.subscribe(filters).await?;
         Ok(place)
@@ -227,7 +227,7 @@ impl Client {
     /// Subscribes to `accepted` events of its calls, once.
     pub(crate) fn subscribe_to_accepted(&self) {
         if self.inner.presence.claim_accepted_subscription() {
-            // Where it is refused, calls learn of a node's end by the registry alone.
+            // If the subscription is refused, calls detect the loss of a node only by the registry.
             let accepted = Filter::new(EventTopic::every_for(self.root(), ACCEPTED, self.id()));
             self.inner.outlet.subscribe_now(vec![accepted.qos(QoS::AtMostOnce).live().passing()]);
         }
@@ -281,7 +281,7 @@ impl Receiver for Replies {
         if let Some(object) = ReplyTopic::object_of(&self.root, &self.id, &topic)
             && let Some(key) = key(message.properties.correlation.as_deref())
         {
-            // One that nobody waits for any more came too late.
+            // Dropped if no call waits for this reply any more.
             self.pending.replied(key, object, message);
             return;
         }

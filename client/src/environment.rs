@@ -1,7 +1,7 @@
-//! Wall-clock time and randomness of code without I/O, which a simulation sets: the same start and the same seed give
+//! Wall-clock time and randomness for code without I/O, which a simulation can set: the same start and the same seed give
 //! the same times, ids and choices.
 //!
-//! Deadlines, intervals and waits go by tokio's clock instead, which tests can pause.
+//! Deadlines, intervals and waits use tokio's clock instead, which tests can pause.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,13 +10,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use parking_lot::Mutex;
 use uuid::Uuid;
 
-/// Bit of a version 7 UUID that new ids leave clear, so that ids of one millisecond can be counted up.
+/// Bit of a version 7 UUID that is cleared in new ids, so that ids of one millisecond can be incremented.
 const COUNTER_HEADROOM: u128 = 1 << 61;
 
-/// Smallest difference between two ids.
+/// Minimum difference between two ids.
 const SMALLEST_STEP: u128 = 1 << 32;
 
-/// A clock and a source of randomness, the system's by default; cheap to clone. Clones share both.
+/// Clock and source of randomness; by default the system's. Cheap to clone; clones share both.
 #[derive(Clone, Debug, Default)]
 pub struct Environment {
     inner: Arc<Inner>,
@@ -31,38 +31,38 @@ struct Inner {
     last_id: Mutex<u128>,
 }
 
-/// A wall clock that stands still until it is set; cheap to clone.
+/// Wall clock that stands still until it is set. Cheap to clone; clones share the time.
 #[derive(Clone, Debug)]
 pub struct ManualClock {
     ms: Arc<AtomicU64>,
 }
 
 impl ManualClock {
-    /// A clock that shows `ms` milliseconds since 1970.
+    /// Creates a clock that shows `ms` milliseconds since 1970.
     pub fn new(ms: u64) -> Self {
         Self { ms: Arc::new(AtomicU64::new(ms)) }
     }
 
-    /// Sets it, also back.
+    /// Sets the time in milliseconds since 1970; may set it back.
     pub fn set(&self, ms: u64) {
         self.ms.store(ms, Ordering::SeqCst);
     }
 
-    /// The time it shows, in milliseconds since 1970.
+    /// Returns the time in milliseconds since 1970.
     pub fn now_ms(&self) -> u64 {
         self.ms.load(Ordering::SeqCst)
     }
 }
 
 impl Environment {
-    /// An environment in which time is that of `clock`, and every choice and id follows from it and from `seed`. Its
-    /// ids can be predicted: for tests only.
+    /// Creates an environment with the time of `clock`, whose choices and ids are determined by `clock` and `seed`. Its ids can
+    /// be predicted: for tests only.
     pub fn simulated(clock: ManualClock, seed: u64) -> Self {
         let generator = Some(Mutex::new(fastrand::Rng::with_seed(seed)));
         Self { inner: Arc::new(Inner { clock: Some(clock), generator, last_id: Mutex::default() }) }
     }
 
-    /// Milliseconds since 1970; 0 before that.
+    /// Returns the milliseconds since 1970; 0 before that.
     pub fn now_ms(&self) -> u64 {
         match &self.inner.clock {
             Some(clock) => clock.now_ms(),
@@ -70,36 +70,36 @@ impl Environment {
         }
     }
 
-    /// A random number; by default from a cryptographic generator.
+    /// Returns a random number; by default from a cryptographic generator.
     pub fn random(&self) -> u64 {
         if let Some(generator) = &self.inner.generator {
             return generator.lock().u64(..);
         }
-        // Each of the six fixed bits of one half meets a random bit of the other.
+        // Rotated, so that each of the six fixed bits of one half is combined with a random bit of the other.
         let (high, low) = Uuid::new_v4().as_u64_pair();
         high.rotate_left(32) ^ low
     }
 
-    /// A random number below `end`; 0 when that is 0.
+    /// Returns a random number below `end`; 0 if `end` is 0.
     pub fn random_below(&self, end: u64) -> u64 {
         ((u128::from(self.random()) * u128::from(end)) >> 64) as u64
     }
 
-    /// A random number from 0 up to 1.
+    /// Returns a random number from 0 (inclusive) to 1 (exclusive).
     pub fn random_fraction(&self) -> f64 {
-        // As many bits as an f64 has.
+        // As many bits as the mantissa of an f64 has.
         (self.random() >> 11) as f64 / (1_u64 << 53) as f64
     }
 
-    /// A new id, a UUID of version 7: greater by at least 2^32 than all ids before it in this environment, also when
-    /// the clock is set back.
+    /// Returns a new id, a UUID of version 7. It exceeds all earlier ids of this environment by at least 2^32, even if the clock
+    /// is set back.
     pub fn ordered_id(&self) -> Uuid {
         let random = u128::from(self.random()) << 64 | u128::from(self.random());
         let [bytes @ .., _, _, _, _, _, _] = random.to_be_bytes();
         let fresh = uuid::Builder::from_unix_timestamp_millis(self.now_ms(), &bytes).into_uuid().as_u128();
         let fresh = fresh & !COUNTER_HEADROOM;
         let mut last = self.inner.last_id.lock();
-        // The step is random, so that one id does not tell the next, and large: the runs of a task count from its id.
+        // The step is random, so that ids cannot be predicted, and large, as the runs of a task are counted up from its id.
         let next = last.saturating_add(SMALLEST_STEP + (random & 0xFFFF_FFFF));
         *last = fresh.max(next);
         Uuid::from_u128(*last)

@@ -14,28 +14,28 @@ const RETRY_AFTER_MS: u64 = 500;
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CallError {
-    /// The object, or the node, or this side on their behalf, says what went wrong, with a [`Code`].
+    /// Error with a [`Code`], returned by the object or its node, or by this client on their behalf.
     #[error("{}", .0.message)]
     Fault(Box<Fault>),
-    /// The connection was lost while the call was under way: whether it was carried out is not known.
+    /// The connection was lost during the call: whether the method was executed is not known.
     #[error("the connection to the broker was lost; whether the call was carried out is not known")]
     Lost,
     /// The session has ended, or the broker refused the request for a reason that has no code.
     #[error("the request was not sent: {0}")]
     Unsent(Unsent),
-    /// An object, method or node name that is none.
+    /// The name of an object, method or node is invalid.
     #[error(transparent)]
     Name(#[from] NameError),
-    /// Parameters that cannot be written as JSON.
+    /// The parameters cannot be serialized as JSON.
     #[error("the parameters cannot be written as JSON: {0}")]
     Parameters(String),
-    /// A result of another type than the one asked for.
+    /// The result is of another type than the requested one.
     #[error("the result is not what was expected: {0}")]
     Result(String),
 }
 
 impl CallError {
-    /// Its code, where it has one.
+    /// Returns the error code, if there is one.
     pub fn code(&self) -> Option<Code> {
         match self {
             Self::Fault(fault) => Some(fault.code),
@@ -43,7 +43,7 @@ impl CallError {
         }
     }
 
-    /// The fault, where there is one.
+    /// Returns the fault, if there is one.
     pub fn fault(&self) -> Option<&Fault> {
         match self {
             Self::Fault(fault) => Some(fault),
@@ -51,7 +51,7 @@ impl CallError {
         }
     }
 
-    /// Whether the same call may succeed later.
+    /// Returns whether the same call may succeed later.
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Fault(fault) => fault.is_retryable(),
@@ -61,9 +61,9 @@ impl CallError {
     }
 }
 
-/// An error and the causes beneath it, outermost first, in one line.
+/// Formats an error and its sources, outermost first, in one line.
 ///
-/// The `Display` of an error of this workspace tells one layer and `source` the rest.
+/// In this workspace, `Display` formats one layer of an error, and `source` returns the next.
 pub fn error_chain(error: &dyn Error) -> String {
     let mut line = error.to_string();
     let mut cause = error.source();

@@ -1,8 +1,8 @@
 //! The calling side of Rantai, and the wire contract that callers and nodes share.
 //!
-//! [`Client`] calls objects by name; [`wire`] is PROTOCOL.md in types; [`session`] keeps the connection to the
-//! broker; [`registry`] says who serves what; [`object`] is what a served object looks like, and [`interface`]
-//! makes one, with its typed proxy and schemas, from a trait.
+//! [`Client`] calls objects by name; [`wire`] defines the types of PROTOCOL.md; [`session`] maintains the connection to the
+//! broker; [`registry`] contains which node serves which object; [`object`] defines the trait of served objects, and
+//! [`interface`] generates an object, with its typed proxy and schemas, from a trait.
 
 extern crate self as rantai_client;
 
@@ -27,7 +27,7 @@ pub use error::{CallError, error_chain};
 pub use printable::{hex, printable, printable_lines, steers};
 pub use proxy::{Content, Items, Opened, Proxy, Request, Response};
 pub use rantai_client_macros::interface;
-/// The types by which parameters and results describe themselves.
+/// Crate of the schemas by which parameters and results describe themselves.
 pub use schemars;
 pub use session::ConnectError;
 pub use subscription::Subscription;

@@ -1,6 +1,6 @@
-//! The `Object` trait: its description and its calls.
+//! The trait of objects, with the types of descriptions and calls.
 //!
-//! [`interface`](crate::interface) writes the implementation for a trait; an object whose methods are known only
+//! [`interface`](crate::interface) generates the implementation for a trait; an object whose methods are known only
 //! at run time implements [`Object`] itself.
 
 mod answer;
@@ -21,7 +21,7 @@ pub use calls::{Calls, passed_on};
 pub use context::{Canceller, Context, Progress};
 pub use description::{Description, Event, Method, Parameter, Schemas};
 pub use emitter::Emitter;
-/// Results of methods that come one after the other.
+/// Stream of the items of a result.
 pub use futures_util::Stream;
 pub use streaming::{Delivery, Parts};
 pub use unasked::{Doing, Unasked};
@@ -31,48 +31,48 @@ use crate::wire::fault::Fault;
 use crate::wire::name::MethodName;
 use crate::wire::request::Params;
 
-/// A call being carried out. Dropping it cancels the method where it waits.
+/// Future of a method. Dropping it cancels the method at its current await.
 pub type Answering = Pin<Box<dyn Future<Output = Result<Answer, Fault>> + Send>>;
 
-/// An object in the form in which a node serves it.
+/// Object that a node can serve.
 pub trait Object: Send + Sync + 'static {
     /// Returns the description. Called once, when the object is served.
     fn description(&self) -> Description;
 
-    /// Carries out a method. A name that is none of its own is -32601. Must not block the thread.
+    /// Executes a method. Returns -32601 for an unknown name. Must not block the thread.
     fn call(self: Arc<Self>, call: Call) -> Answering;
 
-    /// The way by which it may say something unasked, once it is served.
+    /// Called once at registration, with a handle for publishing events.
     fn attach(&self, emitter: Emitter) {
         let _ = emitter;
     }
 
-    /// Reports its shared tables, besides the waiting calls, for `rpc.stats`. Must not block.
+    /// Reports the object's shared tables for `rpc.stats`; that of running calls is added by the node. Must not block.
     fn shares(&self) -> Vec<ShareReport> {
         Vec::new()
     }
 
-    /// What it does of its own accord while it holds its name: begun anew on every connection, and dropped where
-    /// the name or the connection is lost or the node ends. So of two nodes that contest a name only one does it;
-    /// of replicas each does.
+    /// Runs the object's background task while it holds its name. Called anew on every connection; the future is dropped when
+    /// the name or the connection is lost or the node ends. Thus of two nodes that contest a name only one runs it; of
+    /// replicas, each does.
     fn run(self: Arc<Self>, emitter: Emitter) -> Doing {
         let _ = emitter;
         Box::pin(std::future::ready(()))
     }
 }
 
-/// One call.
+/// Call of a method.
 #[derive(Debug)]
 pub struct Call {
     /// Method name.
     pub method: MethodName,
     /// Parameters.
     pub params: Params,
-    /// And what stands around it.
+    /// Context of the call: caller, deadline, trace.
     pub context: Context,
 }
 
-/// -32601, with the methods that might have been meant.
+/// Creates the error of an unknown method (-32601), with similar names of known methods.
 pub fn no_such_method(method: &str, known: &[&str]) -> Fault {
     let similar: Vec<String> =
         crate::registry::similar(method, known.iter().copied()).into_iter().map(ToOwned::to_owned).collect();

@@ -94,13 +94,13 @@ impl Collected {
     }
 }
 
-/// The table of pending calls.
+/// Table of pending calls.
 #[derive(Debug, Default)]
 pub(crate) struct Pending {
     calls: Mutex<HashMap<u128, Waiting>>,
 }
 
-/// An entry in the table. Dropping it removes the entry.
+/// Entry in the table. Dropping it removes the entry.
 #[derive(Debug)]
 pub(crate) struct Ticket {
     pending: Arc<Pending>,
@@ -182,20 +182,20 @@ impl Pending {
     /// Fails every pending call, because replies are not delivered after the connection was lost.
     pub(crate) fn disconnected(&self) {
         let mut lost: Vec<u128> = self.calls.lock().keys().copied().collect();
-        // In order of their ids, which is the order of the calls.
+        // In the order of their ids, which is the order of the calls.
         lost.sort_unstable();
         for key in lost {
             self.arrived(key, Arrived::Failed(Unsent::Lost));
         }
     }
 
-    /// Number of pending calls.
+    /// Returns the number of pending calls.
     pub(crate) fn len(&self) -> usize {
         self.calls.lock().len()
     }
 }
 
-/// Key from correlation data, which is 16 bytes for every request of this client.
+/// Returns the key for correlation data; `None` unless it has 16 bytes, like that of every request of this client.
 pub(crate) fn key(correlation: Option<&[u8]>) -> Option<u128> {
     Some(u128::from_be_bytes(correlation?.try_into().ok()?))
 }

@@ -1,20 +1,20 @@
-//! Texts from elsewhere, fit to be printed.
+//! Escaping of untrusted texts for output.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-/// The same text in one line that steers no terminal: control characters and those that turn the direction of writing
-/// around as escapes such as `\u{1b}`, all else as it is.
+/// Escapes a text so that it is one line and cannot control a terminal: control characters, and characters that change the
+/// direction of writing, become escapes such as `\u{1b}`; all others are kept.
 pub fn printable(text: &str) -> String {
     escaped(text, steers).into_owned()
 }
 
-/// The same, but line feeds and tabs stay.
+/// Like [`printable`], but keeps line feeds and tabs.
 pub fn printable_lines(text: &str) -> Cow<'_, str> {
     escaped(text, |c| steers(c) && !matches!(c, '\n' | '\t'))
 }
 
-/// Bytes as lower-case hexadecimal digits, two for each byte.
+/// Formats bytes as lower-case hexadecimal digits, two for each byte.
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
@@ -22,8 +22,8 @@ pub fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// Whether a terminal obeys a character instead of showing it: C0 and C1 controls and DEL, and the embeddings,
-/// overrides and isolates of bidirectional text, which show what follows in another order.
+/// Checks whether a character controls a terminal instead of being shown: C0 and C1 controls and DEL, and the embeddings,
+/// overrides and isolates of bidirectional text, which change the order of the following characters.
 pub fn steers(c: char) -> bool {
     c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }

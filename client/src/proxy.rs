@@ -253,14 +253,14 @@ impl Request {
             tries += 1;
             match self.attempt(key, deadline).await {
                 Err(error) if self.goes_again(&error) => {}
-                // The node has said itself that it ends.
+                // The node itself replied that it ends.
                 Ok(response) if tries < MOST_NODES && self.goes_elsewhere(&response) => {}
                 result => return result,
             }
         }
     }
 
-    /// Whether to send the request to another instance, because its node has ended.
+    /// Returns whether to send the request to another instance, because its node has ended.
     fn goes_elsewhere(&self, response: &Response) -> bool {
         let Settings { idempotent, target, .. } = &self.proxy.settings;
         *idempotent
@@ -405,12 +405,12 @@ impl Request {
         Ok(responses)
     }
 
-    /// Whether to retransmit a request after this error: if it was not sent, or may be executed twice.
+    /// Returns whether to retransmit a request after this error: it was not sent, or may be executed twice.
     fn goes_again(&self, error: &CallError) -> bool {
         match error {
             CallError::Unsent(Unsent::Offline) => true,
             CallError::Lost => self.proxy.settings.idempotent,
-            // Where there is another instance it goes there; where there is none, that is the answer.
+            // Goes to another instance, if there is one; otherwise the retry returns the final error.
             CallError::Fault(fault) => self.proxy.settings.idempotent && is_of_lost_node(fault),
             _ => false,
         }
@@ -433,7 +433,7 @@ impl Request {
         }
         let root = proxy.client.root();
         let reply_to = ReplyTopic::to(root, &object, proxy.client.id());
-        // Up to a whole millisecond: what is left of a call that goes out at once is all of it.
+        // Rounded up, so that a call that is sent at once keeps its whole time limit.
         let left = deadline.saturating_duration_since(Instant::now());
         let ttl_ms = left.as_micros().div_ceil(1000) as u64;
         let mut properties = properties(&reply_to, &key.to_be_bytes(), ttl_ms);
@@ -445,7 +445,7 @@ impl Request {
         }
         if let Some(caller) = caller {
             properties.user.push(("caller".to_owned(), caller.clone()));
-            // Refused rather than sent with the rights of this connection.
+            // Without this, a broker could send the request with the rights of this connection; with it, the broker refuses it.
             properties.user.push(("acting".to_owned(), "1".to_owned()));
         }
         properties.user.extend_from_slice(user);
@@ -486,7 +486,7 @@ impl Request {
     }
 }
 
-/// Whether the fault says that the node ended, instead of being the object's own.
+/// Returns whether the node has ended, as opposed to an error of the object itself.
 fn is_of_lost_node(fault: &Fault) -> bool {
     fault.code == Code::LOST_OBJECT && fault.maybe_executed()
 }

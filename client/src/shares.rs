@@ -1,9 +1,9 @@
 //! Fair shares of a bounded table: no caller fills it alone.
 //!
-//! One rule for every table that callers fill (waiting calls of an object, uploads, streams, stored tasks): **a caller
-//! gets a place only while it holds fewer than twice as many as are free.** So one caller holds at most two thirds of a
-//! table, a second one two thirds of the rest, and callers that compete all the time come to hold about equal parts; whoever
-//! comes new finds a place. A table of fewer than 4 places is not shared, as a part of it would be too little for anybody.
+//! One rule applies to every table that callers fill (running calls of an object, uploads, streams, stored tasks): **a caller
+//! gets a place only while it holds fewer than twice as many as are free.** Thus one caller holds at most two thirds of a
+//! table, a second one two thirds of the rest, and callers that compete continuously come to hold about equal parts; a new
+//! caller always finds a place. A table of fewer than 4 places is not shared, as its parts would be too small to be useful.
 
 mod log;
 mod report;
@@ -18,17 +18,17 @@ use parking_lot::Mutex;
 pub use log::ShareLog;
 pub use report::{ShareHolder, ShareReport};
 
-/// The smallest table that is shared.
+/// Minimum size of a table that is shared.
 const SMALLEST_SHARED: u64 = 4;
 
-/// A caller that places are counted for.
+/// Caller that places are counted for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum CallerKey {
-    /// A user, by the word of a broker that stamps `caller`.
+    /// User, as set by a broker that stamps `caller`.
     User(String),
-    /// A client, by its reply topic.
+    /// Client, as named by its reply topic.
     Client(String),
-    /// All callers whose requests name neither.
+    /// All callers whose requests contain neither.
     Unnamed,
 }
 
@@ -42,35 +42,35 @@ impl std::fmt::Display for CallerKey {
     }
 }
 
-/// The size of a table, and what one caller may hold of it.
+/// Size of a table, and the maximum for one caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ShareLimits {
-    /// The size of the table.
+    /// Number of places of the table.
     pub limit: u64,
-    /// Sets the maximum for one caller, instead of the rule of [this module](self).
+    /// Maximum for one caller; `None` for the rule of [this module](self).
     pub per_caller: Option<u64>,
 }
 
 impl ShareLimits {
-    /// A table of this size, shared by the rule.
+    /// Creates limits for a table of this size, shared by the rule.
     pub fn new(limit: u64) -> Self {
         Self { limit, per_caller: None }
     }
 
-    /// Whether a caller that holds `held` of the `taken` may take `more`.
+    /// Returns whether a caller that holds `held` of the `taken` places may take `more`.
     pub fn admits(&self, taken: u64, held: u64, more: u64) -> bool {
         let free = self.limit.saturating_sub(taken);
         let holds = held.saturating_add(more);
         let share = match self.per_caller {
             Some(most) => most,
             None if self.limit < SMALLEST_SHARED => self.limit,
-            // What is free when the last of them is taken.
+            // Free places at the moment when the last of them is taken.
             None => free.saturating_sub(more.saturating_sub(1)).saturating_mul(2),
         };
         more <= free && holds <= share
     }
 
-    /// The most that a caller may take that holds `held` of the `taken`.
+    /// Returns the maximum number of places that a caller may take that holds `held` of the `taken` places.
     pub fn room(&self, taken: u64, held: u64) -> u64 {
         let free = self.limit.saturating_sub(taken);
         let share = match self.per_caller {
@@ -83,7 +83,7 @@ impl ShareLimits {
     }
 }
 
-/// A table whose places are shared among callers.
+/// Table whose places are shared among callers.
 #[derive(Debug)]
 pub struct Shares<K: Eq + Hash> {
     limits: ShareLimits,
@@ -92,29 +92,29 @@ pub struct Shares<K: Eq + Hash> {
 }
 
 impl<K: Eq + Hash + Clone> Shares<K> {
-    /// An empty table.
+    /// Creates an empty table.
     pub fn new(limits: ShareLimits) -> Arc<Self> {
         Arc::new(Self { limits, taken: AtomicUsize::new(0), held: Mutex::default() })
     }
 
-    /// Places that are taken.
+    /// Returns the number of places that are taken.
     pub fn taken(&self) -> usize {
         self.taken.load(Ordering::Acquire)
     }
 
-    /// Whether every caller may take a place, whatever it holds. Takes no lock.
+    /// Returns whether every caller may take a place, whatever it holds. Takes no lock.
     pub fn admits_anybody(&self) -> bool {
         let taken = self.taken() as u64;
         self.limits.admits(taken, taken, 1)
     }
 
-    /// Whether this caller may take a place.
+    /// Returns whether this caller may take a place.
     pub fn admits(&self, caller: &K) -> bool {
         let held = self.held.lock();
         self.limits.admits(self.taken() as u64, held.get(caller).copied().unwrap_or_default(), 1)
     }
 
-    /// Takes a place for a caller until the returned guard is dropped; `None` where the caller is over its share.
+    /// Takes a place for a caller until the returned guard is dropped; `None` if the caller is over its share.
     pub fn take(self: &Arc<Self>, caller: &K) -> Option<HeldPlace<K>> {
         let mut held = self.held.lock();
         let holds = held.get(caller).copied().unwrap_or_default();
@@ -127,7 +127,7 @@ impl<K: Eq + Hash + Clone> Shares<K> {
         Some(HeldPlace { shares: self.clone(), caller: caller.clone() })
     }
 
-    /// Takes a place without asking: for a caller that was admitted before.
+    /// Takes a place without checking the limits: for a caller that was admitted before.
     pub fn hold(self: &Arc<Self>, caller: K) -> HeldPlace<K> {
         *self.held.lock().entry(caller.clone()).or_default() += 1;
         self.taken.fetch_add(1, Ordering::AcqRel);
@@ -136,13 +136,13 @@ impl<K: Eq + Hash + Clone> Shares<K> {
 }
 
 impl<K: Eq + Hash> HeldPlace<K> {
-    /// The caller that holds it.
+    /// Returns the caller that holds the place.
     pub fn caller(&self) -> &K {
         &self.caller
     }
 }
 
-/// A place of a caller, given back when it is dropped.
+/// Place of a caller, released on drop.
 #[derive(Debug)]
 pub struct HeldPlace<K: Eq + Hash> {
     shares: Arc<Shares<K>>,
@@ -166,7 +166,7 @@ impl<K: Eq + Hash> Drop for HeldPlace<K> {
 mod tests {
     use super::*;
 
-    /// Takes places until none is given.
+    /// Takes places until it is refused.
     fn greedy(shares: &Arc<Shares<&'static str>>, caller: &'static str) -> Vec<HeldPlace<&'static str>> {
         std::iter::from_fn(|| shares.take(&caller)).collect()
     }
@@ -187,7 +187,7 @@ mod tests {
         let shares = Shares::new(ShareLimits::new(64));
         let (mut first, mut second) = (greedy(&shares, "first"), greedy(&shares, "second"));
         assert_eq!((first.len(), second.len()), (43, 14));
-        // Each gives a place back in turn, and both ask for it.
+        // Each releases a place in turn, and both try to take it.
         for _ in 0..100 {
             for held in [&mut first, &mut second] {
                 held.pop();

@@ -1,4 +1,4 @@
-//! Messages of any topics, for whoever follows events.
+//! Subscriptions to messages on any topics.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use crate::session::{Message, Outlet};
 use crate::wire::topic::matches;
 
-/// Messages that may wait for a slow reader.
+/// Maximum number of messages queued for a slow reader.
 const KEPT: usize = 4_096;
 
 /// Routes received messages to subscriptions.
@@ -33,16 +33,16 @@ pub(crate) enum Sink {
     View(Arc<dyn Follow>),
 }
 
-/// A view of retained messages. Called by the task that reads the socket: must not block.
+/// View of retained messages. Called by the task that reads the socket: must not block.
 pub(crate) trait Follow: std::fmt::Debug + Send + Sync {
-    /// Takes a message on one of its topics.
+    /// Handles a message on one of its topics.
     fn message(&self, message: &Message);
 
-    /// The connection is gone: the view starts anew at the next one.
+    /// The connection was lost: the view starts anew on the next one.
     fn disconnected(&self);
 }
 
-/// A listener's place, given back when it is dropped, together with subscriptions nobody else needs.
+/// Registration of a listener. Dropping it removes the listener, and unsubscribes from filters that no other listener needs.
 #[derive(Debug)]
 pub(crate) struct Place {
     listeners: Arc<Listeners>,
@@ -69,7 +69,7 @@ impl Listeners {
         Place { listeners: self.clone(), outlet, number }
     }
 
-    /// Adds filters to a listener that is there.
+    /// Adds filters to an existing listener.
     pub(crate) fn extend(&self, place: &Place, filters: &[String]) {
         if let Some(listener) = self.list.lock().iter_mut().find(|l| l.number == place.number) {
             listener.filters.extend_from_slice(filters);
@@ -84,7 +84,7 @@ impl Listeners {
             match &listener.sink {
                 Sink::View(view) => view.message(message),
                 Sink::Channel { sender, missed } => {
-                    // A copy: a small message that waits must not hold the whole buffer it was read into.
+                    // A copy, as a small queued message must not keep the whole buffer it was read into.
                     let message = Message {
                         topic: String::from(&*message.topic).into(),
                         payload: message.payload.to_vec().into(),
@@ -98,7 +98,7 @@ impl Listeners {
         }
     }
 
-    /// The connection is gone: views start anew at the next one.
+    /// The connection was lost: views start anew on the next one.
     pub(crate) fn disconnected(&self) {
         for listener in self.list.lock().iter() {
             if let Sink::View(view) = &listener.sink {
@@ -108,7 +108,7 @@ impl Listeners {
     }
 }
 
-/// Messages that arrive on some topics, in their order, across reconnects.
+/// Stream of the messages on some topics, in order, across reconnects.
 #[derive(Debug)]
 pub struct Subscription {
     pub(crate) receiver: mpsc::Receiver<Message>,
@@ -123,12 +123,12 @@ impl Subscription {
         (Sink::Channel { sender, missed: missed.clone() }, receiver, missed)
     }
 
-    /// The next message; `None` when the client has ended. Cancelling loses nothing.
+    /// Returns the next message; `None` when the client has ended. Cancel safe.
     pub async fn next(&mut self) -> Option<Message> {
         self.receiver.recv().await
     }
 
-    /// The next message if it is there already.
+    /// Returns the next message if it is queued already.
     pub fn try_next(&mut self) -> Option<Message> {
         self.receiver.try_recv().ok()
     }

@@ -1,4 +1,5 @@
-//! The chain node: it adds its item and passes the trip on; the one that is met again ends it.
+//! The chain node: appends its item to the result and forwards the trip to the next link; a link that finds its own name in
+//! the message ends the trip.
 
 use std::sync::Arc;
 
@@ -15,39 +16,41 @@ use serde_json::{Value, json};
 use crate::kind::Output;
 use crate::kind::{Building, Configured, Kind};
 
-/// The largest message and result of a trip together, in bytes of text.
+/// Maximum size of the message and the result of a trip together, in bytes of text.
 const LARGEST: usize = 64 << 10;
 
-/// A link of a chain in a configuration. In the texts `{name}` and `{next}` stand for the two names.
+/// Settings of one link of a chain. In the texts `{name}` and `{next}` are replaced by the two names.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ChainLink {
-    /// What stands before both names to make the objects' names.
+    /// Prefix of both names in the objects' names.
     #[serde(default)]
     pub prefix: String,
-    /// Its own name.
+    /// Name of the link.
     pub name: String,
-    /// The next link's name.
+    /// Name of the next link.
     pub next: String,
-    /// Whether several nodes may serve it together.
+    /// Whether several nodes may serve the link together.
     #[serde(default)]
     pub replica: bool,
-    /// Methods it answers to.
+    /// Methods of the link; all do the same. Default: `process`.
     #[serde(default = "process")]
     pub methods: Vec<String>,
-    /// Links that a trip may pass before it is ended.
+    /// Maximum number of trail items with which a request is forwarded; `None` for the default of [`Limits`].
+    ///
+    /// [`Limits`]: crate::Limits
     pub trail: Option<usize>,
-    /// What is printed when it is served.
+    /// Line that is printed once the link is served.
     #[serde(default)]
     pub started: Option<String>,
-    /// Its item in the result of a trip that goes on.
+    /// Item that is appended to the result if the trip goes on.
     pub passing: String,
-    /// Its item in the result of a trip that ends.
+    /// Item that is appended to the result if the trip ends.
     pub closing: String,
-    /// What it prints when a trip goes on.
+    /// Lines that are printed if the trip goes on.
     #[serde(default)]
     pub passing_lines: Vec<String>,
-    /// What it prints when a trip ends.
+    /// Lines that are printed if the trip ends.
     #[serde(default)]
     pub closing_lines: Vec<String>,
 }
@@ -72,10 +75,10 @@ impl Kind for ChainLink {
     }
 }
 
-/// One link of a chain.
+/// Object of one link of a chain.
 pub struct Chain {
     link: ChainLink,
-    /// The object behind the next one's name.
+    /// Object that trips are forwarded to.
     next: ObjectName,
     output: Output,
 }
@@ -87,7 +90,7 @@ impl std::fmt::Debug for Chain {
 }
 
 impl Chain {
-    /// A link that passes trips on to `next_object`, and prints its lines to `output`.
+    /// Creates a link that forwards trips to `next_object` and prints its lines to `output`.
     pub fn new(mut link: ChainLink, next_object: ObjectName, output: Output) -> Self {
         let ChainLink { name, next, passing, closing, passing_lines, closing_lines, .. } = &mut link;
         let lines = passing_lines.iter_mut().chain(closing_lines);
@@ -169,7 +172,8 @@ impl Object for Chain {
     }
 }
 
-/// The message, and the result so far. A bare text is a list of one, nothing is an empty list.
+/// Reads the message and the result so far. A single string counts as a list of one item, a missing parameter as an empty
+/// list.
 fn read(params: Params) -> Result<(Vec<String>, Vec<String>), Fault> {
     let params = match params {
         Params::One { text, value } => match value {

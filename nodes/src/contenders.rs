@@ -1,4 +1,5 @@
-//! Who claims a name: its entries, and the states of the nodes behind them, followed on one connection.
+//! Claimants of a name: the registry entries of the name and the states of the nodes that published them, followed on one
+//! connection.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -13,13 +14,13 @@ use tokio::time::timeout;
 use crate::announcer::{Announcer, Tenure};
 use crate::stamps::CLAIM_LIFETIME;
 
-/// What is retained has come when this long nothing more of it has.
+/// Time without a message after which all retained messages are taken to have arrived.
 const QUIET: Duration = Duration::from_millis(100);
 
-/// How long whoever had a name given up may take until it claims it.
+/// Time limit for the successor to a name that was given up to claim it.
 const SUCCESSION: Duration = CLAIM_LIFETIME;
 
-/// The nodes that claim a name, kept up to date in the announcer's view.
+/// Nodes that claim a name, kept up to date in the announcer's view.
 pub(crate) struct Contenders {
     announcer: Arc<Announcer>,
     object: ObjectName,
@@ -32,7 +33,8 @@ impl Contenders {
         Self { announcer, object, watched: BTreeSet::new() }
     }
 
-    /// Waits until what is retained of the name, and of the nodes that claim it, has come.
+    /// Subscribes to the entries of the name and the states of the nodes that claim it, and waits until the retained messages
+    /// have arrived.
     pub(crate) async fn look(&mut self) -> Result<(), SubscribeError> {
         let entries = RegistryTopic::entries_of(&self.announcer.root, &self.object);
         let mut seen = self.announcer.seen();
@@ -45,12 +47,12 @@ impl Contenders {
         }
     }
 
-    /// Waits until something is found; looked for again at every change.
+    /// Waits until `found` returns a value; calls it again after every change of the view.
     pub(crate) async fn until<T>(&mut self, mut found: impl FnMut(&Announcer) -> Option<T>) -> T {
         let mut seen = self.announcer.seen();
         loop {
             if self.watch_states().await.is_err() {
-                // The connection is gone, which others notice too.
+                // The connection is lost: the caller notices that too, and cancels this future.
                 std::future::pending::<()>().await;
             }
             if let Some(found) = found(&self.announcer) {
@@ -60,8 +62,8 @@ impl Contenders {
         }
     }
 
-    /// Waits until no other node holds the name for a node of `mode`. A claim that does not settle in
-    /// [`CLAIM_LIFETIME`] is not waited for any longer: which of two claims wins is decided by claiming.
+    /// Waits until no other node holds the name, as seen by a node that claims it in `mode`. Waits for a claim to settle for at
+    /// most [`CLAIM_LIFETIME`]: which of two claims wins is decided by claiming.
     pub(crate) async fn vacancy(&mut self, mode: Mode) {
         let object = self.object.clone();
         loop {
@@ -76,7 +78,7 @@ impl Contenders {
         }
     }
 
-    /// Waits until a successor to a name that was given up has ended too, or none has come in [`SUCCESSION`].
+    /// Waits until a successor to a name that was given up has released it too, or for [`SUCCESSION`] if there is no successor.
     pub(crate) async fn succession(&mut self, mode: Mode) {
         let object = self.object.clone();
         let claimed = self.until(|others| (others.tenure(&object, mode) != Tenure::Vacant).then_some(()));
@@ -85,7 +87,7 @@ impl Contenders {
         }
     }
 
-    /// Follows the states of nodes that have come; whether there were any.
+    /// Subscribes to the states of claimants that are not followed yet; returns whether there were any.
     async fn watch_states(&mut self) -> Result<bool, SubscribeError> {
         let claimants = self.announcer.claimants(&self.object);
         let new = claimants.into_iter().filter(|node| self.watched.insert(node.clone()));

@@ -1,5 +1,5 @@
-//! Two nodes with one client id: a broker closes the connection of each when the other connects, and not every broker
-//! says why.
+//! Detects a second node with the same client id. A broker closes the connection of each when the other connects, and not
+//! every broker sends the reason.
 
 use std::time::Duration;
 
@@ -7,12 +7,12 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// So many closed connections show that another node has the same id.
+/// Number of closed connections that shows that another node has the same id.
 const CLOSED: usize = 3;
-/// Within this time.
+/// Time within which these connections must have been closed.
 const WITHIN: Duration = Duration::from_mins(1);
 
-/// Ends of connections that were followed by the state of another start.
+/// Closed connections that were followed by a state that another start published.
 #[derive(Debug, Default)]
 pub(crate) struct Doubles {
     seen: Mutex<Seen>,
@@ -21,20 +21,20 @@ pub(crate) struct Doubles {
 
 #[derive(Debug, Default)]
 struct Seen {
-    /// The last end of a connection, until another start's state follows.
+    /// Time at which the last connection was closed; `None` once another start's state has followed.
     closed: Option<Instant>,
-    /// The latest ends that were followed by one.
+    /// Latest closed connections that were followed by another start's state.
     followed: Vec<Instant>,
 }
 
 impl Doubles {
-    /// Notes that a connection has ended.
+    /// Records that a connection has ended.
     pub(crate) fn closed(&self) {
         self.seen.lock().closed = Some(Instant::now());
     }
 
-    /// Notes that the node's own topic holds the state of another start. One that no closed connection preceded shows
-    /// nothing: an earlier start leaves such a state behind, and anybody may write one.
+    /// Records that the node's own topic holds the state of another start. Ignored unless a connection was closed before: an
+    /// earlier start leaves such a state behind, and any client may publish one.
     pub(crate) fn other_start(&self) {
         let mut seen = self.seen.lock();
         let Some(closed) = seen.closed.take() else { return };
@@ -45,7 +45,7 @@ impl Doubles {
         }
     }
 
-    /// Waits until another node has shown itself.
+    /// Waits until another node with the same id is detected.
     pub(crate) async fn found(&self) {
         self.found.notified().await;
     }

@@ -1,4 +1,4 @@
-//! When retained messages of other nodes end by their Message Expiry: the broker forgets them without a word.
+//! Expiry times of other nodes' retained messages: the broker discards expired messages without notifying subscribers.
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
@@ -7,10 +7,10 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
-/// Added to an expiry, which the broker counts in whole seconds.
+/// Margin added to every expiry, as the broker counts in whole seconds.
 const ROUNDING: Duration = Duration::from_secs(1);
 
-/// Topics whose messages end, by when.
+/// Topics whose retained messages expire, by topic and by time.
 #[derive(Debug, Default)]
 pub(crate) struct Expiries {
     known: Mutex<Known>,
@@ -32,7 +32,7 @@ impl Known {
 }
 
 impl Expiries {
-    /// Notes that what stands on a topic ends in so many seconds; with `None` it stays, or is nothing.
+    /// Records that the message on a topic expires in this many seconds; `None` if it does not expire, or was removed.
     pub(crate) fn note(&self, topic: &str, seconds: Option<u32>) {
         let mut known = self.known.lock();
         known.remove(topic);
@@ -44,12 +44,12 @@ impl Expiries {
         }
     }
 
-    /// Forgets all of them.
+    /// Forgets all expiry times.
     pub(crate) fn clear(&self) {
         *self.known.lock() = Known::default();
     }
 
-    /// Waits until a message has ended; on which topic. Cancelling loses none.
+    /// Waits until a message has expired, and returns its topic. Cancelling loses none.
     pub(crate) async fn ended(&self) -> String {
         loop {
             let next = self.known.lock().by_time.first().map(|(time, _)| *time);

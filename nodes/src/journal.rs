@@ -1,8 +1,8 @@
-//! Methods marked `once`: what was asked for is on disk before it is begun, and what came of it before anybody
-//! is told.
+//! Journal of the calls of methods marked `once`: a call is recorded on disk before the method runs, and its result
+//! before the caller gets it.
 //!
-//! A repeat after a crash gets the answer that was kept. Where there is none, the first had begun and nobody
-//! knows how far it came: the repeat is told so, and is not carried out.
+//! A repeat after a crash gets the recorded result. If none was recorded, the call had begun and how far it came is
+//! not known: the repeat fails with `outcome_unknown`, and is not carried out.
 
 mod holders;
 #[cfg(test)]
@@ -24,32 +24,32 @@ use holders::{CALLERS, Changes, Holders};
 
 use rantai_commit::{self as commit, Committer, DiskError, Opener};
 
-/// How long an answer is kept.
+/// Time for which a call and its result are kept.
 const KEPT: Duration = Duration::from_hours(24);
-/// Calls that are remembered, shared among callers; beyond it nothing new is begun until one may be forgotten.
+/// Maximum number of calls in the journal, shared among callers; further calls are refused until old ones expire.
 const MOST: u64 = 1_000_000;
-/// The largest answer kept, in bytes.
+/// Maximum size of a recorded result, in bytes.
 const LARGEST: usize = 64 << 10;
-/// Old calls forgotten with each new one.
+/// Maximum number of expired calls that are removed with each new one.
 const FORGOTTEN: usize = 16;
-/// Calls remembered of which it is not known whether their beginning is on disk.
+/// Maximum number of calls remembered of which it is not known whether their beginning is on disk.
 const MOST_DOUBTFUL: usize = 10_000;
-/// When a repeat may come of a call whose result the disk does not take yet.
+/// Time after which a call may be repeated whose result cannot be written to disk yet, in milliseconds.
 const ENDING_MS: u64 = 500;
 
-/// Identity to record.
+/// Identity to record: kind, print, second of the expiry, payload.
 const CALLS: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new("calls");
-/// Second of the end, and identity.
+/// Second of the expiry, and identity.
 const ENDS: TableDefinition<'static, (u64, &[u8]), ()> = TableDefinition::new("ends");
 
-/// What tells a call from every other: object, reply topic, correlation and number of hops.
+/// Identity of a call: object, reply topic, correlation data and number of hops.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Identity(Vec<u8>);
 
 impl Identity {
     pub(crate) fn new(object: &str, (topic, id, hops): &(String, Vec<u8>, usize)) -> Self {
         let mut bytes = Vec::with_capacity(object.len() + topic.len() + id.len() + 10);
-        // Neither of the first two can have NUL in it.
+        // Neither object names nor topics can contain NUL.
         for part in [object.as_bytes(), topic.as_bytes()] {
             bytes.extend_from_slice(part);
             bytes.push(0);
@@ -60,7 +60,7 @@ impl Identity {
     }
 }
 
-/// What a call asks for: method and payload, as 16 bytes of their digest.
+/// 16-byte digest of a call's method and payload.
 pub(crate) type Print = [u8; 16];
 
 pub(crate) fn print(method: &str, payload: &[u8]) -> Print {
@@ -71,34 +71,34 @@ pub(crate) fn print(method: &str, payload: &[u8]) -> Print {
     print
 }
 
-/// What a call is to the journal.
+/// Result of recording the beginning of a call.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Begun {
-    /// It is written down, and may be carried out.
+    /// The call is recorded, and may be carried out.
     New,
-    /// It was carried out before, and this came of it.
+    /// The call is a repeat: this is the result of the first.
     Before(Box<Result<Answer, Fault>>),
 }
 
-/// The calls of a node's methods that are marked `once`.
+/// Journal of the calls of a node's methods that are marked `once`.
 #[derive(Debug)]
 pub(crate) struct Journal {
     committer: Committer,
     environment: Environment,
     holders: Arc<Holders>,
-    /// Calls whose beginning may be on disk although their callers were told that it is not: they have not begun.
+    /// Calls whose beginning may be on disk although the write was reported as failed: they were not carried out.
     doubtful: Mutex<HashSet<Identity>>,
-    /// Calls that were carried out, and whose results the disk does not take yet.
+    /// Calls that were carried out, and whose results are not on disk yet.
     ending: Mutex<HashSet<Identity>>,
 }
 
 impl Journal {
-    /// In a file, which is made where it is missing.
+    /// Opens a journal in a file, which is created if it is missing.
     pub(crate) fn open(file: &Path, environment: Environment) -> Result<Self, DiskError> {
         Self::open_with(commit::file(file), environment)
     }
 
-    /// For as long as the process runs.
+    /// Opens a journal in memory.
     pub(crate) fn in_memory(environment: Environment) -> Result<Self, DiskError> {
         Self::open_with(commit::memory(), environment)
     }
@@ -114,7 +114,7 @@ impl Journal {
         Ok(Self { committer, environment, holders, doubtful: Mutex::default(), ending: Mutex::default() })
     }
 
-    /// Writes down that a call is about to be carried out, unless it was before.
+    /// Records the beginning of a call, and returns the result if it was carried out before.
     pub(crate) async fn begin(
         &self,
         identity: &Identity,
@@ -166,8 +166,8 @@ impl Journal {
         }
     }
 
-    /// Writes down what came of it; waits for as long as the disk does not work. Cancelled, it goes on by itself: the
-    /// call was carried out, and a repeat has to get its answer.
+    /// Records the result of a call; retries for as long as the disk fails temporarily. When cancelled, recording goes on in
+    /// the background: the call was carried out, and a repeat has to get its result.
     pub(crate) async fn end(
         self: &Arc<Self>,
         identity: &Identity,
@@ -184,7 +184,7 @@ impl Journal {
                 };
                 let ended = journal.write_end(&identity, kind, payload.clone()).await;
                 match ended {
-                    // The file goes with the journal, and not with this.
+                    // Released before waiting, so that dropping the journal closes its file.
                     Err(error) if error.is_retryable() => {
                         drop(journal);
                         tokio::time::sleep(error.retry_after()).await;
@@ -219,7 +219,7 @@ impl Journal {
     }
 }
 
-/// How a record begins: its kind, the print, and the second of its end.
+/// Length of the head of a record: kind, print, and second of the expiry.
 const HEAD: usize = 1 + 16 + 8;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -229,7 +229,7 @@ enum Kind {
     Value = 1,
     Binary = 2,
     Fault = 3,
-    /// Carried out, with an answer that was too large to be kept.
+    /// Carried out, with a result that was too large to be recorded.
     Large = 4,
 }
 
@@ -238,7 +238,7 @@ fn encode(result: &Result<Answer, Fault>) -> Option<(Kind, Vec<u8>)> {
         Ok(Answer::Value(value)) => (Kind::Value, serde_json::to_vec(value).ok()?),
         Ok(Answer::Binary(bytes)) => (Kind::Binary, bytes.clone()),
         Err(fault) => (Kind::Fault, serde_json::to_vec(fault).ok()?),
-        // Somebody else goes on with it.
+        // Another object answers the call, or a stream has ended.
         Ok(Answer::Forward(_) | Answer::FinalPart { .. }) => return None,
     };
     Some(if payload.len() > LARGEST { (Kind::Large, Vec::new()) } else { (kind, payload) })
@@ -251,15 +251,15 @@ fn prepare(transaction: &WriteTransaction) -> Result<(), redb::Error> {
     Ok(())
 }
 
-/// Why a call is not begun.
+/// Reason why a call is not begun.
 #[derive(Debug, PartialEq)]
 enum Refused {
     Fault(Box<Fault>),
-    /// Its caller has its share of the journal.
+    /// The caller has used up its share of the journal.
     OverShare,
 }
 
-/// Forgets that a call had begun; one that has ended stays.
+/// Removes the record of a call that has begun; a record with a result is kept.
 fn forget_begun(
     transaction: &WriteTransaction,
     identity: &Identity,
@@ -314,7 +314,7 @@ fn begin(
     Ok(Ok(Begun::New))
 }
 
-/// What is to be said to a call that was met before.
+/// Returns the outcome of a call that is in the journal already.
 fn met(record: &[u8], print: Print) -> Result<Begun, Fault> {
     let reused = |text: &str| Err(Fault::new(Code::IDENTITY_REUSED, text));
     if record.len() < HEAD || record[1..17] != print {

@@ -1,7 +1,7 @@
-//! Kinds of objects that a configuration may have.
+//! Kinds of objects that a configuration may contain.
 //!
-//! A kind is the type of an entry in the configuration: its fields are the settings, and [`Kind::build`] makes an
-//! object of them. Both stand in the object's own file; the table of kinds has one line for it.
+//! A kind is the type of an entry in the configuration: its fields are the settings, and [`Kind::build`] creates the
+//! object. Both are in the object's own file; the table of kinds has one line for each kind.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -14,35 +14,35 @@ use serde::Deserialize;
 
 use crate::serving::ServeOptions;
 
-/// Prints a line that an object prints.
+/// Sink for the lines that objects print.
 pub type Output = Arc<dyn Fn(&str) + Send + Sync>;
 
-/// An entry of a configuration, of which an object is made.
+/// Settings of one object in a configuration, from which the object is built.
 pub trait Kind: fmt::Debug + Send + Sync + 'static {
-    /// The name the object is served by.
+    /// Returns the name the object is served under.
     fn name(&self) -> String;
 
-    /// Makes the object.
+    /// Builds the object.
     ///
     /// # Errors
     ///
-    /// Returns what is wrong with the settings, for people.
+    /// The settings are wrong; the text says what is wrong with them.
     fn build(&self, building: &Building<'_>) -> Result<Configured, String>;
 }
 
-/// Opens the files and folders of an object; the error is for people.
+/// Opens the files and folders of an object; fails with a text for people.
 pub type Open = Box<dyn FnOnce() -> Result<(), String> + Send>;
 
-/// What an object is made with: its name, and what a configuration's objects share.
+/// Input of [`Kind::build`]: the object's name, and what the objects of a configuration share.
 #[derive(Clone)]
 pub struct Building<'a> {
-    /// The name the object is served by.
+    /// Name the object is served under.
     pub name: ObjectName,
-    /// Prints what objects print.
+    /// Sink for the lines that objects print.
     pub output: &'a Output,
-    /// How objects call others.
+    /// Handle by which objects call others.
     pub calls: &'a Calls,
-    /// The file of the configuration.
+    /// Path of the configuration file.
     file: &'a str,
 }
 
@@ -53,12 +53,12 @@ impl fmt::Debug for Building<'_> {
 }
 
 impl<'a> Building<'a> {
-    /// The surroundings of an object in the configuration `file`.
+    /// Creates the input for building an object of the configuration `file`.
     pub fn new(name: ObjectName, output: &'a Output, calls: &'a Calls, file: &'a str) -> Self {
         Self { name, output, calls, file }
     }
 
-    /// The object, to be served by one node at a time.
+    /// Wraps an object that is served with the default options, exclusively.
     pub fn object(&self, object: impl Object) -> Configured {
         Configured {
             name: self.name.clone(),
@@ -70,34 +70,34 @@ impl<'a> Building<'a> {
         }
     }
 
-    /// The name of another object.
+    /// Parses the name of another object.
     ///
     /// # Errors
     ///
-    /// Returns why it is no name.
+    /// The name is not a valid object name.
     pub fn other(&self, name: &str) -> Result<ObjectName, String> {
         ObjectName::new(name).map_err(|error| error.to_string())
     }
 
-    /// A path of the settings: a relative one begins where the file of the configuration is.
+    /// Resolves a path of the settings: a relative path is relative to the folder of the configuration file.
     pub fn path(&self, path: &Path) -> PathBuf {
         beside(self.file, path)
     }
 }
 
-/// An object ready to be served.
+/// Object that is ready to be served.
 pub struct Configured {
-    /// The name it is served by.
+    /// Name the object is served under.
     pub name: ObjectName,
-    /// The object.
+    /// The object itself.
     pub object: Arc<dyn Object>,
-    /// How it is served.
+    /// Options of serving the object.
     pub options: ServeOptions,
-    /// Whether it must be served by one node only.
+    /// Whether the object must be served by one node only.
     pub alone: bool,
-    /// Opens what it needs, before it is served.
+    /// Opens the files that the object needs; called before the object is served.
     pub open: Option<Open>,
-    /// What is printed when it is served.
+    /// Line that is printed once the object is served.
     pub started: Option<String>,
 }
 
@@ -108,28 +108,28 @@ impl fmt::Debug for Configured {
 }
 
 impl Configured {
-    /// Lets several nodes serve it together, where `replica` is true.
+    /// Sets whether several nodes may serve the object together.
     #[must_use]
     pub fn replica(mut self, replica: bool) -> Self {
         self.options.mode = if replica { Mode::Replica } else { Mode::Exclusive };
         self
     }
 
-    /// Sets how many calls may wait at the same time; the default stays without a number.
+    /// Sets how many calls may run at the same time; `None` keeps the default.
     #[must_use]
     pub fn concurrent(mut self, concurrent: Option<usize>) -> Self {
         self.options.limits.concurrent = concurrent.unwrap_or(self.options.limits.concurrent);
         self
     }
 
-    /// Forbids that several nodes serve it: two would do everything twice, or know only half of it.
+    /// Forbids that several nodes serve the object: each would repeat the other's work, or see only half of the calls.
     #[must_use]
     pub fn alone(mut self) -> Self {
         self.alone = true;
         self
     }
 
-    /// Opens what it needs before it is served.
+    /// Sets a function that opens what the object needs, before it is served.
     #[must_use]
     pub fn open_first(mut self, open: impl FnOnce() -> Result<(), String> + Send + 'static) -> Self {
         self.open = Some(Box::new(open));
@@ -141,23 +141,23 @@ impl Configured {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Simple {
-    /// The name it is served by.
+    /// Name the object is served under.
     pub name: String,
-    /// Whether several nodes may serve it together.
+    /// Whether several nodes may serve the object together.
     #[serde(default)]
     pub replica: bool,
-    /// Calls that may wait at the same time.
+    /// Maximum number of calls that run at the same time; `None` for the default.
     pub concurrent: Option<usize>,
 }
 
 impl Simple {
-    /// The object, served as these settings say.
+    /// Wraps the object, served as these settings demand.
     pub fn serve(&self, building: &Building<'_>, object: impl Object) -> Configured {
         building.object(object).replica(self.replica).concurrent(self.concurrent)
     }
 }
 
-/// A relative path begins where the configuration is.
+/// Resolves a path relative to the folder of the configuration `file`.
 pub fn beside(file: &str, path: &Path) -> PathBuf {
     Path::new(file).parent().unwrap_or(Path::new("")).join(path)
 }

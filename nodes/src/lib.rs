@@ -1,8 +1,7 @@
-//! The serving side of Rantai: [`Node`] serves objects, [`dispatch`] is what happens between a request and its reply,
-//! [`chain`] passes requests on, and [`kind`] makes objects of the entries of a configuration.
+//! The serving side of Rantai: [`Node`] serves objects, [`dispatch`] handles a request up to its reply, [`chain`] forwards
+//! requests, and [`kind`] builds objects from the entries of a configuration.
 //!
-//! Without the feature `journal` methods marked `once` are refused; with it what they were asked is kept in a
-//! database.
+//! Without the feature `journal`, methods marked `once` are refused; with it, their calls are recorded in a database.
 
 mod announcer;
 mod bus;
@@ -36,7 +35,7 @@ pub use serving::{ServeError, ServeOptions};
 #[doc = include_str!("../../README.md")]
 struct Readme;
 
-/// That in docs/streams.md.
+/// The program in docs/streams.md, as a test.
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/streams.md")]
 struct Streams;

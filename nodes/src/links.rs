@@ -1,4 +1,4 @@
-//! Whom requests are passed on to, and whether they are served, by the registry's word.
+//! Objects that requests are forwarded to, and whether the registry says that they are served.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -11,14 +11,14 @@ use crate::announcer::Announcer;
 use crate::connection::{connection, over};
 use crate::contenders::Contenders;
 
-/// Names that are followed; of further ones only the broker's word counts.
+/// Maximum number of names that are followed; for further ones only the broker's answer to a publish counts.
 const MOST: usize = 256;
 
-/// The objects requests are passed on to, each followed from the first such request on.
+/// Objects that requests are forwarded to, each followed in the registry from its first request on.
 #[derive(Debug)]
 pub(crate) struct Links {
     announcer: Arc<Announcer>,
-    /// Whether what the registry says of them has come on this connection.
+    /// Whether the registry's entries of each object have arrived on this connection.
     known: Mutex<HashMap<ObjectName, bool>>,
 }
 
@@ -27,7 +27,8 @@ impl Links {
         Arc::new(Self { announcer, known: Mutex::default() })
     }
 
-    /// Whether somebody serves it now; `None` as long as nothing is known. To be called on the runtime.
+    /// Returns whether a node serves the object now; `None` as long as that is not known. Begins to follow a new object, for
+    /// which it needs a Tokio runtime.
     pub(crate) fn served(self: &Arc<Self>, object: &ObjectName) -> Option<bool> {
         let mut known = self.known.lock();
         match known.get(object) {
@@ -43,7 +44,7 @@ impl Links {
         }
     }
 
-    /// Follows one of them until the session ends.
+    /// Follows one object in the registry until the session ends.
     async fn follow(self: Arc<Self>, object: ObjectName) {
         let mut status = self.announcer.bus.status();
         while let Some(connection) = connection(&mut status).await {
@@ -53,7 +54,7 @@ impl Links {
                     self.known.lock().insert(object.clone(), true);
                     contenders.until::<Infallible>(|_| None).await;
                 }
-                // Refused, or the connection is gone: nothing is known here.
+                // Subscribing was refused, or the connection is lost: nothing is known on this connection.
                 std::future::pending::<()>().await;
             };
             tokio::select! {

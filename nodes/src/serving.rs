@@ -1,4 +1,4 @@
-//! How an object is served, and errors of serving.
+//! Options of serving an object, and errors of serving.
 
 use rantai_client::session::{SubscribeError, Unsent};
 use rantai_client::wire::entry::{EntryError, Mode};
@@ -6,44 +6,44 @@ use rantai_client::wire::name::NameError;
 
 use crate::dispatch::Limits;
 
-/// How an object is served.
+/// Options of serving an object.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ServeOptions {
-    /// Whether the name is exclusive or shared with other replicas.
+    /// Whether the name is exclusive, or shared with other replicas.
     pub mode: Mode,
     /// Whether a node that holds an exclusive name is asked to give it up.
     pub replace: bool,
-    /// Limits of the object.
+    /// Limits on the object's calls.
     pub limits: Limits,
 }
 
-/// An error of serving an object.
+/// Error of serving an object.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServeError {
-    /// Not an object name.
+    /// The name is not a valid object name.
     #[error(transparent)]
     Name(#[from] NameError),
-    /// Another node holds it (-32013), or this one serves it already.
+    /// Another node holds the name (-32013), or this node serves it already.
     #[error("{object} is served by node {holder}")]
     Taken {
-        /// The name of the object.
+        /// Name of the object.
         object: String,
-        /// The node that holds it.
+        /// Node that holds the name.
         holder: String,
     },
-    /// The broker does not allow the subscriptions it needs.
+    /// The broker refused a subscription that serving needs.
     #[error(transparent)]
     Refused(SubscribeError),
-    /// The broker does not allow the entry.
+    /// The registry entry could not be published.
     #[error("cannot register {object}")]
     Unregistered {
-        /// The name of the object.
+        /// Name of the object.
         object: String,
-        /// The error of publishing.
+        /// Error of publishing.
         source: Unsent,
     },
-    /// The entry is too large.
+    /// The registry entry is too large.
     #[error(transparent)]
     Entry(#[from] EntryError),
     /// The node has ended.

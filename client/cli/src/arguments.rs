@@ -1,14 +1,14 @@
-//! What stands behind `rantai call`: the object, the method, and their parameters.
+//! Arguments of `rantai call`: the object, the method, and their parameters.
 
 use rantai_client::wire::json::{self, JsonError};
 use rantai_tasks::task::PAYLOAD;
 use serde_json::{Map, Value, json};
 
-/// The methods that every object has, without their `rpc.`.
+/// Methods that every object has, without their prefix `rpc.`.
 const BUILT_IN: [&str; 6] = ["ping", "info", "stats", "discover", "cancel", "yield"];
 
-/// `OBJECT.METHOD` taken apart: the method is what follows the last dot, with `rpc.` where it is a built-in one. The
-/// name of an object may end in `.rpc` too.
+/// Splits `OBJECT.METHOD`: the method is the part after the last dot, with `rpc.` if it is a built-in one. The name of an
+/// object may end in `.rpc` too.
 pub(crate) fn target(text: &str) -> Result<(&str, &str), String> {
     let wrong = || format!("{text:?} is no OBJECT.METHOD, as in calculator.add");
     let (object, method) = text.rsplit_once('.').ok_or_else(wrong)?;
@@ -19,7 +19,7 @@ pub(crate) fn target(text: &str) -> Result<(&str, &str), String> {
     if object.is_empty() || method.is_empty() { Err(wrong()) } else { Ok((object, method)) }
 }
 
-/// The payload for these arguments: each is JSON, or a plain word; `name=value` for all of them is by name.
+/// Returns the payload for these arguments: each is JSON, or a plain word; if all are `name=value`, parameters are named.
 pub(crate) fn payload(arguments: &[String]) -> Result<Vec<u8>, String> {
     let named: Vec<Option<(&str, &str)>> = arguments.iter().map(|a| name_and_value(a)).collect();
     let value = match arguments {
@@ -38,7 +38,7 @@ pub(crate) fn payload(arguments: &[String]) -> Result<Vec<u8>, String> {
                 "some arguments are name=value and some are not; write a text with = as '\"a=b\"'".to_owned()
             );
         }
-        // As it stands: the method may take a text that looks like a number.
+        // Sent as it was written: the method may expect a string that looks like a number.
         [one] => match value(one)? {
             list @ (Value::Array(_) | Value::Object(_)) => Value::Array(vec![list]),
             Value::String(text) => Value::String(text),
@@ -52,14 +52,14 @@ pub(crate) fn payload(arguments: &[String]) -> Result<Vec<u8>, String> {
     Ok(json::portable(value).to_string().into_bytes())
 }
 
-/// The parameters for these arguments, as they stand in a request; `None` for none of them.
+/// Returns the parameters for these arguments, in the form of a request; `None` without arguments.
 pub(crate) fn params(arguments: &[String]) -> Result<Option<Value>, String> {
     match &payload(arguments)?[..] {
         [] => Ok(None),
         bytes => match serde_json::from_slice(bytes).map_err(|error| error.to_string())? {
-            // Null by itself would stand for no parameters, and a list is no text that looks like null.
+            // A bare null would mean no parameters, and in a list it would not reach a method that expects the string "null".
             Value::Null => Ok(Some(json!({PAYLOAD: "null"}))),
-            // As it stands: the method may take a text that looks like 5.0, which is 5 once it is read.
+            // Sent as it was written: the method may expect a string that looks like 5.0, which becomes 5 once it is parsed.
             Value::Number(number)
                 if json::portable(number.clone().into()).to_string().as_bytes() != bytes =>
             {
@@ -70,7 +70,7 @@ pub(crate) fn params(arguments: &[String]) -> Result<Option<Value>, String> {
     }
 }
 
-/// A number for a parameter of double precision.
+/// Parses a number for a parameter of double precision.
 pub(crate) fn double(text: &str) -> Result<f64, String> {
     let number = json::number(text).ok_or("expected a finite number, such as 5, -2.5 or 1e-3")?;
     json::typed(number).map_err(|_| {
@@ -87,7 +87,7 @@ fn name_and_value(text: &str) -> Option<(&str, &str)> {
     identifier.then_some((name, value))
 }
 
-/// An argument as JSON or, where it was never meant to be JSON, as a text; the same rule as on the bus.
+/// Parses an argument as JSON or, if it was not meant to be JSON, as a string; by the same rule as on the bus.
 fn value(text: &str) -> Result<Value, String> {
     match json::read(text.as_bytes()) {
         Ok(value) => Ok(value),

@@ -1,4 +1,4 @@
-//! Configurations that are part of the program, and which one `--config` names.
+//! Configurations built into the program, and resolving the argument of `--config`.
 
 use std::path::{Path, PathBuf};
 
@@ -12,32 +12,32 @@ use crate::exit::{Exit, Failure};
 use crate::roles::Role;
 use crate::terminal::note;
 
-/// A configuration that is part of the program.
+/// Configuration built into the program.
 pub(crate) struct BuiltIn {
-    /// The name that `--config` takes.
+    /// Name by which `--config` selects it.
     pub(crate) name: &'static str,
-    /// One line for lists.
+    /// Description of one line, for lists.
     pub(crate) about: &'static str,
-    /// The TOML.
+    /// Text of the configuration, in TOML.
     pub(crate) text: &'static str,
     /// Files that its objects need: relative path and content.
     files: &'static [(&'static str, &'static str)],
 }
 
-/// What a configuration is read from.
+/// Source that a configuration is read from.
 enum Source {
     BuiltIn(&'static BuiltIn),
     File(PathBuf),
 }
 
-/// A configuration of objects, read and checked.
+/// Configuration of objects, read and checked.
 pub(crate) struct Loaded {
     pub(crate) config: Config,
-    /// What it is called in messages.
+    /// Name of the configuration in messages.
     pub(crate) label: String,
-    /// The file whose folder relative paths begin in.
+    /// Path of the configuration file; relative paths are resolved against its folder.
     pub(crate) file: String,
-    /// The files of a built-in configuration, removed with this value.
+    /// Temporary folder with the files of a built-in configuration, removed with this value.
     pub(crate) folder: Option<TempDir>,
 }
 
@@ -47,13 +47,13 @@ pub(crate) const INSULT: &str = include_str!("../../../config/insult.toml");
 pub(crate) const LIBRARY: &str = include_str!("../../../config/library.toml");
 pub(crate) const TELEMETRY: &str = include_str!("../../../config/telemetry.toml");
 pub(crate) const UPCALL: &str = include_str!("../../../config/upcall.toml");
-/// The book that the library lends.
+/// Book that the library lends.
 pub(crate) const BOOK: &str = include_str!("../../../config/books/mytext.txt");
 
-/// The configuration without `--config`.
+/// Configuration that is used without `--config`.
 const DEFAULT: &BuiltIn = &OBJECTS[0];
 
-/// Configurations of objects.
+/// Built-in configurations of objects.
 pub(crate) const OBJECTS: &[BuiltIn] = &[
     BuiltIn {
         name: "nodes",
@@ -101,7 +101,7 @@ pub(crate) const OBJECTS: &[BuiltIn] = &[
     BuiltIn { name: "upcall", about: "a server that calls its clients back", text: UPCALL, files: &[] },
 ];
 
-/// The settings of the broker, each with its default: shown, but not a configuration of objects.
+/// Settings of the broker, each with its default: can be shown, but is not a configuration of objects.
 pub(crate) const BROKER: BuiltIn = BuiltIn {
     name: "broker",
     about: "the broker's settings, each with its default; for --broker-config",
@@ -110,18 +110,18 @@ pub(crate) const BROKER: BuiltIn = BuiltIn {
 };
 
 impl BuiltIn {
-    /// The built-in configuration of this name, the broker's settings among them.
+    /// Returns the built-in configuration of this name, including the broker's settings.
     pub(crate) fn find(name: &str) -> Result<&'static Self, Failure> {
         let mut known = OBJECTS.iter().chain([&BROKER]);
         known.find(|built_in| built_in.name == name).ok_or_else(|| unknown(name, ""))
     }
 
-    /// Names of its objects and gateways; none for the broker's settings.
+    /// Returns the names of its objects and gateways; none for the broker's settings.
     pub(crate) fn objects(&self) -> Vec<String> {
         if self.name == BROKER.name {
             return Vec::new();
         }
-        // Shared folders are looked at when the objects are made.
+        // Some objects check their folders when they are built.
         let Ok(folder) = self.unpacked() else { return Vec::new() };
         let file = self.file_in(folder.as_ref().map_or(Path::new(""), TempDir::path));
         let nowhere: Output = std::sync::Arc::new(|_: &str| {});
@@ -129,7 +129,7 @@ impl BuiltIn {
         Plan::new(config, &file, nowhere).map(|plan| plan.names()).unwrap_or_default()
     }
 
-    /// Its files in a temporary folder, where it has any.
+    /// Writes its files to a temporary folder; `None` if it has no files.
     fn unpacked(&self) -> Result<Option<TempDir>, Failure> {
         if self.files.is_empty() {
             return Ok(None);
@@ -141,12 +141,12 @@ impl BuiltIn {
         Ok(Some(folder))
     }
 
-    /// Writes those of its files that are not in `folder` yet; returns how many it has written.
+    /// Writes those of its files that do not exist in `folder` yet; returns how many it has written.
     fn unpack(&self, folder: &Path) -> Result<usize, Failure> {
         let mut written = 0;
         for (path, content) in self.files {
             let path = folder.join(path);
-            // What the user has put there stays.
+            // Files of the user are not overwritten.
             if path.exists() {
                 continue;
             }
@@ -163,8 +163,8 @@ impl BuiltIn {
         folder.join(format!("{}.toml", self.name)).display().to_string()
     }
 
-    /// Reads it; relative paths begin in `data_dir`, without one in the working directory, or in a temporary folder
-    /// where it brings files of its own: they are not laid beside the user's.
+    /// Reads the configuration. Relative paths are resolved against `data_dir`; without one against a temporary folder if it
+    /// has files of its own, so that they are not mixed with the user's, and against the working directory otherwise.
     fn load(&'static self, data_dir: Option<&Path>) -> Result<Loaded, Failure> {
         let folder = match data_dir {
             Some(data_dir) => {
@@ -187,7 +187,7 @@ impl BuiltIn {
 }
 
 impl Loaded {
-    /// Reads what `--config` names, or the default: a path is a file, a bare name is built in.
+    /// Reads the configuration that `--config` selects, or the default: a path is a file, a bare name is built in.
     pub(crate) fn read(named: Option<&Path>, data_dir: Option<&Path>) -> Result<Self, Failure> {
         match named.map_or(Ok(Source::BuiltIn(DEFAULT)), Source::of)? {
             Source::BuiltIn(built_in) => built_in.load(data_dir),
@@ -230,7 +230,7 @@ fn unknown(name: &str, more: &str) -> Failure {
     Failure::new(Exit::Usage, format!("no built-in configuration {name:?}; {meant}{more}"))
 }
 
-/// A file that cannot be read, with the built-in configuration of that name.
+/// Error of a file that cannot be read, with a hint if there is a built-in configuration of that name.
 fn missing(path: &Path, error: &rantai_site::config::ConfigError) -> Failure {
     let failure = Failure::from_config(error);
     let name = path.file_stem().and_then(|name| name.to_str());
@@ -241,7 +241,7 @@ fn missing(path: &Path, error: &rantai_site::config::ConfigError) -> Failure {
     }
 }
 
-/// The settings of the broker: those of a file, or the built-in ones for the bare name `broker`.
+/// Reads the broker's settings: those of a file, or the built-in ones for the bare name `broker`.
 pub(crate) fn broker_settings(named: &Path) -> Result<rantai_broker::Config, Failure> {
     let read = if named == Path::new(BROKER.name) {
         rantai_broker::Config::from_toml_with::<Role>(BROKER.text, named)
@@ -251,7 +251,7 @@ pub(crate) fn broker_settings(named: &Path) -> Result<rantai_broker::Config, Fai
     read.map_err(|error| Failure::from_config(&error))
 }
 
-/// How to serve an object that is not on the bus, where a built-in configuration has it.
+/// Returns how to serve an object that is not on the bus; `None` if no built-in configuration has it.
 pub(crate) fn advice(object: &str) -> Option<String> {
     let with = OBJECTS.iter().filter(|built_in| built_in.objects().iter().any(|name| name == object));
     let names: Vec<&str> = with.map(|built_in| built_in.name).collect();

@@ -1,4 +1,4 @@
-//! The broker a command talks to.
+//! Connection of a command to the broker.
 
 use std::future::Future;
 use std::time::Duration;
@@ -10,7 +10,7 @@ pub(crate) use crate::endpoint::Broker;
 use crate::exit::{Exit, Failure};
 pub(crate) use crate::terminal::{log, note, print, print_json, say};
 
-/// Without `--timeout`, and where the context says nothing.
+/// Time limit of a command if neither `--timeout` nor the context sets one.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// For commands that call.
@@ -27,7 +27,7 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    /// The time that a command has.
+    /// Returns the time limit of the command.
     pub(crate) fn timeout(&self) -> Duration {
         self.timeout.or_else(|| self.broker.timeout()).unwrap_or(DEFAULT_TIMEOUT)
     }
@@ -42,7 +42,7 @@ impl Connection {
         }
     }
 
-    /// The end of a command that may call many times, within the time that the whole of it has.
+    /// Runs a command that may make many calls within the time limit of the command as a whole.
     pub(crate) async fn within<T>(
         &self,
         command: impl Future<Output = Result<T, Failure>>,
@@ -58,19 +58,19 @@ impl Connection {
     }
 }
 
-/// Runs a command to its end on one thread.
+/// Runs a command to its end, on a single-threaded runtime.
 pub(crate) fn run<F: Future<Output = Result<(), Failure>>>(future: F) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::from_error(Exit::Failed, &error))?;
     let result = runtime.block_on(future);
-    // Nothing that still blocks may hold up the exit.
+    // Threads that are still blocked must not delay the exit.
     runtime.shutdown_background();
     result
 }
 
-/// A result for people: texts as they are, everything else as JSON.
+/// Formats a result for people: strings as they are, everything else as JSON.
 pub(crate) fn shown(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
@@ -78,7 +78,7 @@ pub(crate) fn shown(value: &Value) -> String {
     }
 }
 
-/// 5, 5s, 500ms, 2m.
+/// Parses a duration from 1 ms to 1 h, such as 5 (seconds), 5s, 500ms or 2m.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || format!("{text:?} is no time; write 5, 5s, 500ms or 2m");
     let (number, unit) =

@@ -1,16 +1,16 @@
-//! Whether this process runs in a container.
+//! Detects whether this process runs in a container.
 
 use std::path::Path;
 
-/// Words in the names of control groups that container engines make.
+/// Words in the names of control groups that container engines create.
 const ENGINES: [&str; 5] = ["docker", "containerd", "kubepods", "libpod", "lxc"];
 
-/// Whether this process runs in a container of Docker, Podman, Kubernetes or LXC.
+/// Checks whether this process runs in a container of Docker, Podman, Kubernetes or LXC.
 pub(crate) fn is_in_container() -> bool {
     is_container(Path::new("/"))
 }
 
-/// The same by the files below `root`: those that engines put there, and the control group of the first process.
+/// Checks the files below `root`: those that engines create, and the control group of process 1.
 fn is_container(root: &Path) -> bool {
     let marked = [".dockerenv", "run/.containerenv"].iter().any(|file| root.join(file).exists());
     let groups = || std::fs::read_to_string(root.join("proc/1/cgroup")).unwrap_or_default();

@@ -1,7 +1,7 @@
-//! Contexts: brokers with what is needed to log in to them, kept by name in the user's configuration folder.
+//! Contexts: brokers with the credentials to log in to them, stored by name in the user's configuration folder.
 //!
-//! Each is a file `rantai/contexts/NAME.toml` of that folder; `rantai/context` has the name of the one that is used where
-//! none is named.
+//! Each is a file `rantai/contexts/NAME.toml` in that folder; `rantai/context` contains the name of the current context,
+//! which is used if none is named.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -16,37 +16,37 @@ use serde::Deserialize;
 use crate::exit::{Exit, Failure};
 use crate::private_file::{check_private, write_private};
 
-/// Bytes of the longest name of a context.
+/// Maximum length of a context's name, in bytes.
 const MAX_CONTEXT_NAME: usize = 64;
 
-/// A broker, and how to log in to it.
+/// Broker, and the credentials to log in to it.
 #[derive(Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Context {
-    /// The broker's address, without user name and password.
+    /// Address of the broker, without user name and password.
     pub(crate) broker: String,
     pub(crate) root: Option<String>,
     pub(crate) user: Option<String>,
     pub(crate) password: Option<String>,
-    /// A file with the password, instead of the password itself.
+    /// File with the password, instead of the password itself.
     pub(crate) password_file: Option<PathBuf>,
-    /// Certificates of the authorities that are trusted, instead of the system's.
+    /// Certificates of the trusted authorities, instead of the system's.
     pub(crate) ca: Option<PathBuf>,
-    /// A certificate to show to the broker.
+    /// Client certificate.
     pub(crate) cert: Option<PathBuf>,
-    /// The private key of `cert`, if it is in another file.
+    /// Private key of `cert`, if it is in another file.
     pub(crate) key: Option<PathBuf>,
-    /// As `--timeout` takes it.
+    /// Time limit of commands, in the form of `--timeout`.
     pub(crate) timeout: Option<String>,
 }
 
-/// The folder of contexts.
+/// Folder of contexts.
 pub(crate) struct Contexts {
     folder: PathBuf,
 }
 
 impl Contexts {
-    /// Those of the user: below `$XDG_CONFIG_HOME`, else `~/.config`.
+    /// Opens the user's contexts: below `$XDG_CONFIG_HOME`, else `~/.config`.
     pub(crate) fn of_user() -> Result<Self, Failure> {
         let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
         let base = absolute("XDG_CONFIG_HOME").or_else(|| absolute("HOME").map(|home| home.join(".config")));
@@ -68,7 +68,7 @@ impl Contexts {
         self.folder.join("context")
     }
 
-    /// The name of the context that is used where none is named.
+    /// Returns the name of the current context, which is used if none is named.
     pub(crate) fn current(&self) -> Result<Option<String>, Failure> {
         let file = self.current_file();
         match fs::read_to_string(&file) {
@@ -78,7 +78,7 @@ impl Contexts {
         }
     }
 
-    /// Uses this context where none is named, or none at all.
+    /// Sets the current context; `None` removes the setting.
     pub(crate) fn set_current(&self, name: Option<&str>) -> Result<(), Failure> {
         let file = self.current_file();
         match name {
@@ -93,7 +93,7 @@ impl Contexts {
         }
     }
 
-    /// Names of all, in order.
+    /// Returns the names of all contexts, sorted.
     pub(crate) fn names(&self) -> Result<Vec<String>, Failure> {
         let folder = self.folder();
         let entries = match fs::read_dir(&folder) {
@@ -110,7 +110,7 @@ impl Contexts {
         Ok(names)
     }
 
-    /// Reads a context; refused where others may read it.
+    /// Reads a context; fails if other users may read it.
     pub(crate) fn read(&self, name: &str) -> Result<Context, Failure> {
         check_name(name)?;
         let (folder, file) = (self.folder(), self.file(name));
@@ -133,7 +133,7 @@ impl Contexts {
         parse(&text, &file)
     }
 
-    /// Adds a context; one of this name is replaced only where that is wanted.
+    /// Adds a context; replaces one of the same name only if `replace` is true.
     pub(crate) fn add(&self, name: &str, context: &Context, replace: bool) -> Result<(), Failure> {
         check_name(name)?;
         let file = self.file(name);
@@ -144,7 +144,7 @@ impl Contexts {
         self.write(&file, &context.to_toml(true))
     }
 
-    /// Removes a context; it is no longer the current one either.
+    /// Removes a context; if it was the current one, none is current.
     pub(crate) fn remove(&self, name: &str) -> Result<(), Failure> {
         check_name(name)?;
         let file = self.file(name);
@@ -165,12 +165,12 @@ impl Contexts {
 }
 
 impl Context {
-    /// Its files for TLS.
+    /// Returns the context's files for TLS.
     pub(crate) fn tls(&self) -> TlsFiles {
         TlsFiles { ca: self.ca.clone(), certificate: self.cert.clone(), key: self.key.clone() }
     }
 
-    /// Its file, or what is shown of it.
+    /// Formats the context's file; without the password for showing it.
     pub(crate) fn to_toml(&self, with_password: bool) -> String {
         let mut text = String::new();
         let password = self.password.as_deref();
@@ -189,7 +189,7 @@ impl Context {
             ("timeout", self.timeout.as_deref()),
         ] {
             if let Some(value) = value {
-                // Without control characters a string of JSON is one of TOML.
+                // Without control characters a JSON string is a TOML string.
                 let _ = writeln!(text, "{key} = {}", serde_json::Value::from(value));
             }
         }
@@ -200,7 +200,7 @@ impl Context {
     }
 }
 
-/// A context's file. Errors show neither the file's lines nor values of it: one is a password.
+/// Parses a context's file. Errors contain neither its lines nor its values, as one of them is a password.
 fn parse(text: &str, file: &Path) -> Result<Context, Failure> {
     toml::from_str(text).map_err(|error: toml::de::Error| {
         let start = error.span().map_or(0, |span| span.start);

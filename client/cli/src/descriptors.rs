@@ -1,13 +1,13 @@
-//! The limit of open file descriptors, of which every connection takes one.
+//! Limit on open file descriptors, of which every connection needs one.
 
 use rantai_broker::Limits;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Descriptors for everything but connections of clients: files, listeners, connections of the objects.
+/// Descriptors reserved for files, listeners and the connections of objects.
 const RESERVE: u64 = 64;
 
-/// Raises the soft limit of open file descriptors to the hard limit. Where that is too few for `connections`, logs a
-/// warning; for the default number, which nobody has asked for, only with `--verbose`.
+/// Raises the soft limit on open file descriptors to the hard limit. Logs a warning if that is too few for `connections`;
+/// for the default number of connections, which the user did not choose, only with `--verbose`.
 pub(crate) fn raise_limit(connections: usize) {
     let before = getrlimit(Resource::Nofile);
     let wanted = Rlimit { current: before.maximum, maximum: before.maximum };
@@ -31,8 +31,8 @@ pub(crate) fn raise_limit(connections: usize) {
     }
 }
 
-/// How many connections fit into a limit that is too low for all of them, and the limit that is needed. A limit of
-/// `None` is unlimited.
+/// Returns how many connections fit into a limit that is too low for all of them, and the limit that is needed. `None` as
+/// the limit means unlimited.
 fn shortage(limit: Option<u64>, connections: usize) -> Option<(u64, u64)> {
     let needed = (connections as u64).saturating_add(RESERVE);
     let limit = limit.filter(|limit| *limit < needed)?;

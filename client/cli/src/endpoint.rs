@@ -1,5 +1,5 @@
-//! Which broker a command talks to, and as whom: flags before the environment, that before a context, that before the
-//! defaults.
+//! Broker and user of a command: flags take precedence over the environment, the environment over a context, and a context
+//! over the defaults.
 
 use std::cell::OnceCell;
 use std::io::Read as _;
@@ -18,7 +18,7 @@ use crate::terminal::note;
 use crate::tls::{TlsArguments, warn_of_open_key};
 
 const DEFAULT_BROKER: &str = "mqtt://localhost:1883";
-/// More than any password file that is meant.
+/// Maximum number of bytes read of a password file.
 const MAX_PASSWORD_FILE: u64 = 64 << 10;
 
 /// Where the broker is, for every command that needs one.
@@ -53,7 +53,7 @@ pub(crate) struct Broker {
     endpoint: OnceCell<Endpoint>,
 }
 
-/// A broker, and how to talk to it.
+/// Address of a broker, and the settings that belong to it.
 #[derive(Clone)]
 struct Endpoint {
     address: Address,
@@ -62,7 +62,7 @@ struct Endpoint {
 }
 
 impl Broker {
-    /// The broker's address, with user name and password.
+    /// Returns the broker's address, with user name and password.
     pub(crate) fn address(&self) -> Result<Address, Failure> {
         Ok(self.endpoint()?.address.clone())
     }
@@ -71,31 +71,31 @@ impl Broker {
         Ok(self.endpoint()?.root.clone())
     }
 
-    /// The time that the context gives to a command, if it gives one.
+    /// Returns the time limit that the context sets for commands.
     pub(crate) fn timeout(&self) -> Option<Duration> {
         self.endpoint().ok()?.timeout
     }
 
-    /// The files for TLS of flags and environment; those of a context are for its broker alone.
+    /// Returns the files for TLS of flags and environment; those of a context are for its own broker only.
     #[cfg(feature = "gateway")]
     pub(crate) fn tls_files(&self) -> Result<TlsFiles, Failure> {
         self.tls.or(TlsFiles::default())
     }
 
-    /// Takes this broker instead of any other that is named.
+    /// Replaces the broker that flags, environment or context name.
     pub(crate) fn name(&mut self, url: String) {
         self.url = Some(url);
         self.endpoint = OnceCell::new();
     }
 
-    /// The address without user name and password.
+    /// Returns the address without user name and password, for messages.
     pub(crate) fn shown(&self) -> String {
         self.endpoint().map_or_else(|_| "the broker".to_owned(), |endpoint| endpoint.address.to_string())
     }
 
-    /// What the configuration of a node says, where neither flags nor the environment do: its broker and root, its user with
-    /// the file of the password, and its files for TLS. Where it names a broker, what it says of users and TLS is for that
-    /// one alone.
+    /// Adds the settings of a node's configuration that neither flags nor the environment set: broker, root, user with
+    /// password file, and files for TLS. If the configuration names a broker, its user and TLS files are used for that
+    /// broker only.
     pub(crate) fn complete(&mut self, config: &rantai_site::config::Config) {
         if self.root.is_none() {
             self.root.clone_from(&config.root);
@@ -111,7 +111,7 @@ impl Broker {
         if !is_meant {
             return;
         }
-        // Whoever names a certificate is its user, and not that of the configuration.
+        // With a certificate on the command line, the user is the certificate's, not the configuration's.
         let is_certificate = self.tls.cert.is_some();
         if self.user.is_none() && self.password_file.is_none() && !self.url_has_user() && !is_certificate {
             self.user.clone_from(&config.user);
@@ -124,8 +124,8 @@ impl Broker {
         }
     }
 
-    /// Lets a command find the same broker, by its environment: an address may have a password, which the list of processes
-    /// would show.
+    /// Passes the broker to a child process through its environment: an address may contain a password, which would be visible
+    /// in the list of processes if it were an argument.
     pub(crate) fn hand_over(&self, command: &mut tokio::process::Command) {
         let path = |path: &Option<PathBuf>| path.clone().map(PathBuf::into_os_string);
         for (name, value) in [
@@ -166,7 +166,7 @@ impl Broker {
         if address.has_password() && is_argument(url) {
             warn_of_password_in_url();
         }
-        // A password of a context goes to the broker of that context and to no other.
+        // The password of a context is sent to the broker of that context only.
         let kept = known.filter(|context| is_within(&address, &context.broker));
         if let Some((user, password)) = self.login(&address, kept)? {
             address = address.with_credentials(user, password);
@@ -190,12 +190,12 @@ impl Broker {
         })
     }
 
-    /// The context that is named, else the current one, unless another broker is asked for.
+    /// Returns the context that is named, or else the current one, unless another broker is given.
     fn chosen_context(&self) -> Result<Option<Context>, Failure> {
         if let Some(name) = &self.context {
             return Contexts::of_user()?.read(name).map(Some);
         }
-        // Without a home there are no contexts.
+        // Without a home directory there are no contexts.
         let Ok(contexts) = Contexts::of_user() else { return Ok(None) };
         let Some(name) = contexts.current()? else { return Ok(None) };
         let other = |context: &Context| match &self.url {
@@ -210,7 +210,7 @@ impl Broker {
         }
     }
 
-    /// User name and password other than those of the address.
+    /// Returns the user name and password if they come from elsewhere than the address.
     fn login(
         &self,
         address: &Address,
@@ -226,7 +226,7 @@ impl Broker {
             }
             return file.map(|file| Ok((user.to_owned(), read_password(file)?))).transpose();
         }
-        // A certificate that is named here is who this is, and another user's password stays where it is.
+        // A certificate given here determines the user, so that another user's password is not sent.
         let context = context.filter(|_| !(self.tls.cert.is_some() && address.uses_tls()));
         let Some(user) = self.user.as_ref().or_else(|| context?.user.as_ref()) else {
             return match file {
@@ -234,7 +234,7 @@ impl Broker {
                 None => Ok(None),
             };
         };
-        // A password of a context is that of its user alone.
+        // The password of a context belongs to the context's user only.
         let of_user = context.filter(|context| context.user.as_ref() == Some(user));
         let password = match (file, of_user) {
             (Some(file), _) => read_password(file)?,
@@ -245,7 +245,7 @@ impl Broker {
     }
 }
 
-/// Neither user nor password.
+/// Omits user name and password.
 impl std::fmt::Debug for Broker {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Broker").field("broker", &self.shown()).finish_non_exhaustive()
@@ -266,12 +266,12 @@ pub(crate) fn parse_address(url: &str) -> Result<Address, Failure> {
     url.parse().map_err(|error| Failure::from_error(Exit::Usage, &error))
 }
 
-/// Whether each place of an address is one of `url`.
+/// Checks whether all hosts of an address are among those of `url`.
 fn is_within(address: &Address, url: &str) -> bool {
     url.parse::<Address>().is_ok_and(|known| address.is_within(&known))
 }
 
-/// The first line of a file.
+/// Reads a password from the first line of a file; warns if others may read the file.
 pub(crate) fn read_password(file: &Path) -> Result<String, Failure> {
     let shown = file.display();
     let failed = |error: &std::io::Error| {
@@ -291,12 +291,12 @@ pub(crate) fn read_password(file: &Path) -> Result<String, Failure> {
     }
 }
 
-/// Whether a text stands on the command line, which every user of the machine can read.
+/// Checks whether a text is an argument of this process, which every user of the machine can read.
 pub(crate) fn is_argument(text: &str) -> bool {
     std::env::args_os().any(|argument| argument.to_string_lossy().ends_with(text))
 }
 
-/// Warns once.
+/// Warns that the password is sent unencrypted; at most once.
 fn warn_of_open_password(place: &str) {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {

@@ -1,4 +1,4 @@
-//! How the process ends: one code and, when it failed, one message on stderr.
+//! End of the process: an exit code and, after a failure, a message on stderr.
 
 use std::error::Error;
 use std::fmt::Write as _;
@@ -14,27 +14,27 @@ use serde_json::{Value, json};
 use crate::configurations::advice;
 use crate::terminal::{note, note_lines, print_json};
 
-/// Every exit code of `rantai`.
+/// Exit codes of `rantai`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Exit {
-    /// It did what was asked.
+    /// The command succeeded.
     Success = 0,
-    /// It could not do what was asked, or the object says so.
+    /// The command failed, or the method did.
     Failed = 1,
-    /// What was asked is wrong: the command line (clap uses the same code), the configuration, the request.
+    /// The command line (clap uses the same code), the configuration or the request is wrong.
     Usage = 2,
     /// The broker cannot be reached.
     Unreachable = 3,
-    /// The broker or the object does not allow it.
+    /// The broker or the object denies access.
     Denied = 4,
-    /// No such object or method, or its node is lost.
+    /// There is no such object or method, or its node is lost.
     NotFound = 5,
-    /// No answer in time, busy, or a hop that is dead.
+    /// No reply came in time, the object is busy, or a hop is dead.
     NoAnswer = 6,
     /// The parameters are wrong.
     Parameters = 7,
-    /// Cancelled.
+    /// The call was cancelled.
     Cancelled = 130,
 }
 
@@ -43,16 +43,16 @@ pub(crate) const EXIT_CODES: &str = "\
 Exit codes: 0 ok, 1 the object says no, 2 wrong command line or request, 3 no broker, 4 not allowed, \
 5 no such object or method, 6 no answer in time or busy, 7 wrong parameters, 130 cancelled.";
 
-/// Why a command failed.
+/// Error that ends a command.
 #[derive(Debug)]
 pub(crate) struct Failure {
     exit: Exit,
     message: String,
-    /// Whether the message may have several lines; others are told in one, whatever the bus put into them.
+    /// Whether the message may have several lines; others are printed in one, whatever text of the bus they contain.
     lines: bool,
-    /// The error of a call.
+    /// Error of a call, for `--json`.
     fault: Option<Box<Fault>>,
-    /// What stands on stdout says already what went wrong.
+    /// Whether the output on stdout reports the error already.
     is_shown: bool,
 }
 
@@ -61,25 +61,25 @@ impl Failure {
         Self { exit, message: message.into(), lines: false, fault: None, is_shown: false }
     }
 
-    /// The same with more to say of it.
+    /// Appends to the message.
     #[must_use]
     pub(crate) fn and_then_say(mut self, more: &str) -> Self {
         self.message.push_str(more);
         self
     }
 
-    /// What has been told already, in words of its own.
+    /// Creates a failure without a message, for an error that is printed already.
     pub(crate) fn told(exit: Exit) -> Self {
         Self::new(exit, "").shown()
     }
 
-    /// The same where JSON on stdout says already what went wrong.
+    /// Marks the error as reported already by JSON on stdout.
     #[must_use]
     pub(crate) fn shown(self) -> Self {
         Self { is_shown: true, ..self }
     }
 
-    /// Tells it on stdout for `--json`: the code and the data of a call's error, and the message alone of all others.
+    /// Prints the error to stdout for `--json`: code, message and data of a call's error, and only the message of others.
     fn show(&self) {
         if !self.is_shown {
             match &self.fault {
@@ -89,7 +89,7 @@ impl Failure {
         }
     }
 
-    /// Tells it without ending.
+    /// Prints the error to stderr, without ending the process.
     pub(crate) fn tell(&self) {
         match &*self.message {
             "" => {}
@@ -98,17 +98,17 @@ impl Failure {
         }
     }
 
-    /// `error` and the causes beneath it, in one line.
+    /// Creates a failure from `error` and its sources, in one line.
     pub(crate) fn from_error(exit: Exit, error: &dyn Error) -> Self {
         Self::new(exit, error_chain(error))
     }
 
-    /// An error of a configuration file, with its excerpt of the file.
+    /// Creates a failure from an error of a configuration file, with its excerpt of the file.
     pub(crate) fn from_config(error: &dyn Error) -> Self {
         Self { lines: true, ..Self::from_error(Exit::Usage, error) }
     }
 
-    /// An error of a call, with what to do about it.
+    /// Creates a failure from an error of a call, with advice.
     pub(crate) fn from_call(error: &CallError, broker: &str) -> Self {
         let (exit, message) = match error {
             CallError::Fault(fault) => (of_code(fault.code), explain(fault, broker)),
@@ -135,7 +135,7 @@ impl From<NodeError> for Failure {
     }
 }
 
-/// The exit code where there is no connection.
+/// Returns the exit code for an error of connecting.
 fn connect_exit(error: &ConnectError) -> Exit {
     match error {
         ConnectError::Address(_) | ConnectError::TlsFiles(_) => Exit::Usage,
@@ -154,7 +154,8 @@ fn connect_exit(error: &ConnectError) -> Exit {
     }
 }
 
-/// What to do where there is no connection, as the end of a sentence behind a semicolon; of several brokers, for the first where there is something to do.
+/// Returns what to do about an error of connecting, as the end of a sentence after its semicolon; of several brokers, for
+/// the first that something can be done about.
 pub(crate) fn connect_advice(error: &ConnectError) -> &'static str {
     match error {
         ConnectError::Unreachable { .. } => {
@@ -191,7 +192,7 @@ pub(crate) fn connect_advice(error: &ConnectError) -> &'static str {
     }
 }
 
-/// What to do where a broker lets nobody in.
+/// Returns what to do if a broker refuses the connection.
 fn refusal_advice(refusal: ConnectRefusal) -> &'static str {
     match refusal {
         ConnectRefusal::NoUser => {
@@ -208,7 +209,7 @@ fn refusal_advice(refusal: ConnectRefusal) -> &'static str {
     }
 }
 
-/// The exit code of an error's code.
+/// Returns the exit code for the code of a call's error.
 pub(crate) fn of_code(code: Code) -> Exit {
     match code {
         Code::NOT_JSON | Code::NOT_A_REQUEST | Code::TOO_LARGE => Exit::Usage,
@@ -226,7 +227,7 @@ fn explain(fault: &Fault, broker: &str) -> String {
     if fault.code == Code::UNKNOWN_OBJECT {
         let _ = write!(message, " on {broker}");
     }
-    // Whatever else an object says, a name was mistaken only where it is not known.
+    // Similar names are suggested only if a name was unknown, whatever the fault's data contain.
     let unknown = matches!(fault.code, Code::UNKNOWN_OBJECT | Code::NO_SUCH_METHOD)
         || fault.data.get("kind").and_then(Value::as_str).is_some_and(|kind| kind.starts_with("no_such_"));
     let similar: Vec<String> = fault
@@ -250,7 +251,7 @@ fn explain(fault: &Fault, broker: &str) -> String {
     message
 }
 
-/// Whether the command line has `--json`.
+/// Checks whether the command line has `--json`.
 pub(crate) fn wants_json(mut matches: &ArgMatches) -> bool {
     while let Some((_, inner)) = matches.subcommand() {
         matches = inner;
@@ -258,7 +259,7 @@ pub(crate) fn wants_json(mut matches: &ArgMatches) -> bool {
     matches.try_get_one::<bool>("json").ok().flatten().is_some_and(|json| *json)
 }
 
-/// Tells a failure to the user, on stdout too where JSON is wanted, and the code to the system.
+/// Prints a failure, on stdout too if JSON is wanted, and returns the exit code.
 pub(crate) fn report(result: Result<(), Failure>, json: bool) -> ExitCode {
     let exit = match result {
         Ok(()) => Exit::Success,
@@ -291,7 +292,7 @@ mod tests {
         }
     }
 
-    /// The table of docs/commands.md.
+    /// The same table as in docs/commands.md.
     #[test]
     fn every_code_has_its_exit_code() {
         let expected = [

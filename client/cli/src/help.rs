@@ -1,4 +1,4 @@
-//! The command line as a whole: its groups in `rantai --help`, colour, and width.
+//! Layout of the command line's help: groups of commands in `rantai --help`, colour, and width.
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
@@ -10,7 +10,7 @@ use clap::{ColorChoice, Command, CommandFactory as _, ValueEnum as _};
 use crate::Arguments;
 use crate::table::{CONTINUATION_INDENT, MIN_COLUMN, wrap};
 
-/// The commands by what they are for: each is in one group.
+/// Groups of commands in `rantai --help`; each command is in exactly one.
 const GROUPS: [(&str, &[&str]); 9] = [
     ("Run a broker and objects", &["init", "up", "broker", "serve", "config", "doctor", "demo"]),
     ("Users and what they may do", &["passwd", "cert", "context", "acl", "admin"]),
@@ -23,7 +23,7 @@ const GROUPS: [(&str, &[&str]); 9] = [
     ("Shell", &["completions", "man"]),
 ];
 
-/// Help is at most this wide, as clap has it.
+/// Maximum width of help, in characters: clap's default.
 const MAX_HELP_WIDTH: usize = 100;
 
 const STYLES: Styles = Styles::styled()
@@ -32,7 +32,7 @@ const STYLES: Styles = Styles::styled()
     .literal(AnsiColor::Cyan.on_default().effects(Effects::BOLD))
     .placeholder(AnsiColor::Cyan.on_default());
 
-/// The command line, with its commands in groups.
+/// Builds the command line, with the commands of its help in groups.
 pub(crate) fn command() -> Command {
     let width = width();
     let command = fitted(Arguments::command().styles(STYLES), width);
@@ -45,7 +45,7 @@ pub(crate) fn command() -> Command {
     command.help_template(StyledStr::from(template))
 }
 
-/// What `--color` says. It is looked for before the command line is parsed: help and usage errors end the parsing.
+/// Returns the value of `--color`, which is read before the command line is parsed: help and usage errors end the parsing.
 pub(crate) fn color(arguments: impl IntoIterator<Item = OsString>) -> ColorChoice {
     let mut choice = ColorChoice::Auto;
     let mut arguments = arguments.into_iter().skip(1).take_while(|argument| argument != "--");
@@ -61,7 +61,7 @@ pub(crate) fn color(arguments: impl IntoIterator<Item = OsString>) -> ColorChoic
     choice
 }
 
-/// Each group under its heading, a command a line.
+/// Formats the groups: a heading, and one entry per command.
 fn groups(command: &Command, width: usize) -> String {
     let (header, literal) = (STYLES.get_header(), STYLES.get_literal());
     let names = GROUPS.iter().flat_map(|(_, names)| *names);
@@ -85,7 +85,7 @@ fn groups(command: &Command, width: usize) -> String {
     text
 }
 
-/// The command and those below it, with what follows the options laid out for lines of `width` characters.
+/// Lays out the text after the options for lines of `width` characters, for the command and its subcommands.
 fn fitted(command: Command, width: usize) -> Command {
     let after = command.get_after_help().map(|text| examples(&text.to_string(), width));
     let command = match after {
@@ -95,8 +95,8 @@ fn fitted(command: Command, width: usize) -> Command {
     command.mut_subcommands(|below| fitted(below, width))
 }
 
-/// Lays out examples: an indented line is a command and, after a gap, what it does, which goes on below itself. Other
-/// lines that follow one another are a paragraph.
+/// Lays out examples: an indented line is a command and, after a gap, its description, which continues in its own column.
+/// Consecutive lines that are not indented are joined to a paragraph.
 fn examples(text: &str, width: usize) -> String {
     let mut lines: Vec<String> = Vec::new();
     for line in text.lines() {
@@ -115,7 +115,7 @@ fn examples(text: &str, width: usize) -> String {
     lines.into_iter().flat_map(|line| wrap(&line, width, 0)).collect::<Vec<_>>().join("\n")
 }
 
-/// Whether a line is neither empty, nor an example, nor a heading.
+/// Checks whether a line is prose: neither empty, nor an example, nor a heading.
 fn is_prose(line: &str) -> bool {
     !line.is_empty() && !line.starts_with(' ') && !line.ends_with(':')
 }
@@ -139,7 +139,7 @@ fn example(line: &str, width: usize) -> Vec<String> {
     [first].into_iter().chain(lines.into_iter().skip(1)).collect()
 }
 
-/// The characters of a line of help, found as clap finds it.
+/// Returns the number of characters in a line of help, determined as clap determines it.
 fn width() -> usize {
     let terminal = terminal_size::terminal_size().map(|(width, _)| usize::from(width.0));
     let columns = || std::env::var("COLUMNS").ok()?.parse().ok();

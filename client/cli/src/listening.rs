@@ -1,25 +1,25 @@
-//! Addresses that a server cannot listen on, and what to do about it: the same words for broker and gateways.
+//! Errors of listening on an address, with advice; the texts are the same for broker and gateways.
 
 use std::io::{self, ErrorKind};
 
 use crate::exit::{Exit, Failure};
 
-/// What changes the address of a server.
+/// Names of the settings that change the address of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Setting {
-    /// What changes the port, as in `--port`.
+    /// Setting of the port, such as `--port`.
     pub(crate) port: &'static str,
-    /// What takes all addresses of the machine, as in `--host 0.0.0.0`.
+    /// Setting that listens on all addresses of the machine, such as `--host 0.0.0.0`.
     pub(crate) everywhere: &'static str,
 }
 
-/// The options of `broker` and `up`.
+/// Options of `broker` and `up`.
 pub(crate) const OPTIONS: Setting = Setting { port: "--port", everywhere: "--host 0.0.0.0" };
-/// A listener of broker.toml.
+/// Listener in broker.toml.
 pub(crate) const LISTENER: Setting =
     Setting { port: "`address` of that entry of [[listeners]]", everywhere: "0.0.0.0" };
 
-/// The key of a gateway in the configuration of nodes.
+/// Returns the setting of a gateway in the configuration of nodes.
 pub(crate) fn gateway(section: &str) -> Setting {
     let port = match section {
         "soap" => "`listen` in [soap]",
@@ -28,7 +28,7 @@ pub(crate) fn gateway(section: &str) -> Setting {
     Setting { port, everywhere: "0.0.0.0" }
 }
 
-/// Says why a server cannot listen.
+/// Creates the error of a server that cannot listen on a TCP address.
 pub(crate) fn cannot_listen(at: &dyn std::fmt::Display, error: &io::Error, setting: Setting) -> Failure {
     let Setting { port, everywhere } = setting;
     let cause = match error.kind() {
@@ -46,7 +46,7 @@ pub(crate) fn cannot_listen(at: &dyn std::fmt::Display, error: &io::Error, setti
     Failure::new(Exit::Failed, format!("cannot listen on {at}: {cause}"))
 }
 
-/// Says why a broker cannot listen on a unix socket.
+/// Creates the error of a broker that cannot listen on a unix socket.
 pub(crate) fn cannot_listen_on_socket(at: &dyn std::fmt::Display, error: &io::Error) -> Failure {
     let cause = match error.kind() {
         ErrorKind::AddrInUse => {

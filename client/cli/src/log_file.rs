@@ -1,4 +1,4 @@
-//! A file that lines are appended to, and that does not grow without end.
+//! Log file of limited size, with rotation.
 
 use std::fs::{File, OpenOptions, rename};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use crate::exit::{Exit, Failure};
 
-/// Old files at most.
+/// Maximum number of old files.
 pub(crate) const MOST: u16 = 1_000;
 
-/// Lines in a file; full, it becomes `FILE.1`, what was that `FILE.2`, and the oldest goes.
+/// Log file. When it is full, it is renamed to `FILE.1`, the previous `FILE.1` to `FILE.2`, and the oldest is deleted.
 #[derive(Debug)]
 pub(crate) struct LogFile {
     path: PathBuf,
@@ -20,15 +20,15 @@ pub(crate) struct LogFile {
 }
 
 impl LogFile {
-    /// Goes on with the file, or makes it. It has `largest` bytes at most, unless one line alone has more, and
-    /// `old` files are kept besides.
+    /// Opens the file for appending, or creates it. It has at most `largest` bytes, unless a single line is longer, and `old`
+    /// earlier files are kept.
     pub(crate) fn open(path: &Path, largest: u64, old: u16) -> Result<Self, Failure> {
         let opened = open(path).map_err(|error| failed("open", path, &error))?;
         let (file, size) = opened;
         Ok(Self { path: path.to_owned(), file, size, largest, old })
     }
 
-    /// Appends a line, which the system has when this returns: it is there though the process is killed.
+    /// Appends a line. On return the operating system has the line, so that it survives if the process is killed.
     pub(crate) fn append(&mut self, line: &str) -> Result<(), Failure> {
         let more = line.len() as u64 + 1;
         if self.size > 0 && self.size + more > self.largest {
@@ -60,7 +60,7 @@ impl LogFile {
     }
 }
 
-/// The file and its size; a line that was cut off in the middle is ended.
+/// Opens the file and returns its size; completes a last line that was cut off.
 fn open(path: &Path) -> io::Result<(File, u64)> {
     let mut file = OpenOptions::new().create(true).append(true).read(true).open(path)?;
     let mut size = file.seek(SeekFrom::End(0))?;

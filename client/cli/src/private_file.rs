@@ -1,7 +1,7 @@
-//! Files that only their owner may read: passwords, keys, and what they are kept with.
+//! Files that only their owner may read: passwords, keys, and the files that contain them.
 //!
-//! A file is written as a whole, as a new one that takes the place of the old one by renaming: whoever reads it finds the old
-//! text or the new one, nobody who has the old one open reads the new text, and a symbolic link is replaced, never followed.
+//! Files are replaced atomically: a new file is written and renamed over the old one. A reader sees the old text or the new
+//! one, a process that has the old file open never sees the new text, and a symbolic link is replaced, not followed.
 
 use std::fs::{File, Metadata, OpenOptions, Permissions};
 use std::io::{self, Write as _};
@@ -13,26 +13,26 @@ use tempfile::NamedTempFile;
 
 use crate::exit::{Exit, Failure};
 
-/// Writes a file that its owner alone may read, whatever was there.
+/// Writes a file that only its owner may read, and replaces an existing one.
 pub(crate) fn write_private(path: &Path, text: &str) -> io::Result<()> {
     persist(new_file(path, text)?, path)
 }
 
-/// Writes a file that everybody may read who gets into its folder.
+/// Writes a file that every user may read who has access to its folder.
 pub(crate) fn write_public(path: &Path, text: &str) -> io::Result<()> {
     let file = new_file(path, text)?;
     file.as_file().set_permissions(Permissions::from_mode(0o644))?;
     persist(file, path)
 }
 
-/// Writes a file that others than its owner use: it keeps the owner and the group of the one before, and with them that the
-/// group may read it. Nobody else may. A new file is for its owner alone.
+/// Replaces a file that other users than its owner may use: owner, group and the group's read permission are kept. All other
+/// users are denied access. A new file is readable by its owner only.
 pub(crate) fn rewrite(path: &Path, text: &str) -> io::Result<()> {
     let file = new_file(path, text)?;
     let before = path.symlink_metadata().ok().filter(Metadata::is_file);
     if let Some(before) = before {
         let (uid, gid) = (Uid::from_raw(before.uid()), Gid::from_raw(before.gid()));
-        // Only root gives a file away, and only to its own groups does anybody else.
+        // Only root may change the owner; other users may change the group to one of their own.
         let is_kept = fchown(file.as_file(), Some(uid), Some(gid))
             .or_else(|_| fchown(file.as_file(), None, Some(gid)))
             .is_ok();
@@ -43,7 +43,7 @@ pub(crate) fn rewrite(path: &Path, text: &str) -> io::Result<()> {
     persist(file, path)
 }
 
-/// The new file beside that of the path, 0600.
+/// Writes a new file in the folder of `path`, with mode 0600.
 fn new_file(path: &Path, text: &str) -> io::Result<NamedTempFile> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut file = NamedTempFile::new_in(folder)?;
@@ -57,8 +57,8 @@ fn persist(file: NamedTempFile, path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Keeps other processes from changing a file until the lock is dropped; waits while one of them does. An empty file is made
-/// where it is missing. The functions above may replace the file meanwhile. A symbolic link is an error.
+/// Locks a file against other processes until the lock is dropped; waits while another process holds it. Creates an empty
+/// file if it is missing. The functions above may replace the file while it is locked. A symbolic link is an error.
 pub(crate) fn lock(path: &Path) -> io::Result<File> {
     if path.is_symlink() {
         return Err(symbolic_link(path));
@@ -73,7 +73,7 @@ pub(crate) fn lock(path: &Path) -> io::Result<File> {
             opened => opened?,
         };
         file.lock()?;
-        // Whoever held it may have put another file in its place.
+        // The previous holder may have replaced the file.
         let (locked, now) = (file.metadata()?, path.symlink_metadata());
         if now.is_ok_and(|now| (now.dev(), now.ino()) == (locked.dev(), locked.ino())) {
             return Ok(file);
@@ -87,7 +87,7 @@ fn symbolic_link(path: &Path) -> io::Error {
     io::Error::other(format!("it is a symbolic link, which secrets do not follow; {target}remove the link"))
 }
 
-/// Refuses a file or folder that others may read or change.
+/// Returns an error if a file or folder belongs to another user, or other users may access it.
 pub(crate) fn check_private(path: &Path, about: &Metadata) -> Result<(), Failure> {
     let shown = path.display();
     if about.uid() != rustix::process::geteuid().as_raw() {
@@ -101,7 +101,7 @@ pub(crate) fn check_private(path: &Path, about: &Metadata) -> Result<(), Failure
     Ok(())
 }
 
-/// Whether others than its owner may read a file.
+/// Checks whether other users than its owner may read a file.
 pub(crate) fn is_open_to_others(about: &Metadata) -> bool {
     about.mode() & 0o044 != 0
 }

@@ -1,4 +1,4 @@
-//! How far something is, on a terminal.
+//! Progress of transfers and calls, on a terminal.
 
 use std::time::{Duration, Instant};
 
@@ -6,11 +6,11 @@ use rantai_client::object::Progress;
 
 use crate::terminal::{can_redraw, end_line, redraw};
 
-/// How often the line is drawn again.
+/// Minimum interval between two redraws.
 const OFTEN: Duration = Duration::from_millis(100);
 const WIDTH: usize = 30;
 
-/// A line that is drawn again and again; nothing where stderr is no terminal.
+/// Progress bar in one line, redrawn in place; shows nothing if stderr is no terminal.
 pub(crate) struct Bar {
     name: String,
     began: Instant,
@@ -19,7 +19,7 @@ pub(crate) struct Bar {
 }
 
 impl Bar {
-    /// `wanted` is false where several would draw over each other.
+    /// Creates a bar; `wanted` is false if several bars would overwrite each other.
     pub(crate) fn new(name: &str, wanted: bool) -> Self {
         let shown = wanted && can_redraw();
         Self { name: name.to_owned(), began: Instant::now(), drawn: None, shown }
@@ -42,7 +42,7 @@ impl Bar {
     }
 }
 
-/// How far a call is, in the words of whoever carries it out.
+/// Line with the progress of a call, in the object's words.
 pub(crate) struct Line {
     drawn: bool,
     shown: bool,

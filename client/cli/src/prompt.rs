@@ -1,4 +1,4 @@
-//! Questions on a terminal.
+//! Prompts on a terminal.
 
 use std::io::{self, BufRead as _, IsTerminal as _};
 
@@ -7,7 +7,7 @@ use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, tc
 use crate::exit::{Exit, Failure};
 use crate::terminal;
 
-/// The line a user types, or that a pipe brings, for the argument `what`.
+/// Reads the argument `what` as a line from stdin; prints the prompt if stdin is a terminal.
 pub(crate) fn ask(prompt: &str, what: &str) -> Result<String, Failure> {
     let failed = |error: io::Error| Failure::new(Exit::Usage, format!("cannot read {what}: {error}"));
     if io::stdin().is_terminal() {
@@ -20,16 +20,16 @@ pub(crate) fn ask(prompt: &str, what: &str) -> Result<String, Failure> {
     Ok(line.trim_end_matches(['\r', '\n']).to_owned())
 }
 
-/// The longest line that is read as a password; more is an error of the password itself.
+/// Maximum number of bytes read of a password; the rest of a longer line is ignored.
 const MAX_HIDDEN: usize = 4096;
 
-/// Ctrl-C, Ctrl-D, Ctrl-U, and both keys that take the last character back.
+/// Control characters while a password is typed: Ctrl-C, Ctrl-D, Ctrl-U, and both backspace keys.
 const INTERRUPT: u8 = 0x03;
 const END: u8 = 0x04;
 const ERASE_ALL: u8 = 0x15;
 const ERASE: [u8; 2] = [0x08, 0x7F];
 
-/// What is typed on a terminal without being shown.
+/// Reads a password from the terminal without showing it.
 pub(crate) fn ask_hidden(question: &str) -> Result<String, Failure> {
     let failed = |error: io::Error| Failure::new(Exit::Usage, format!("cannot read the password: {error}"));
     if !io::stdin().is_terminal() {
@@ -40,12 +40,12 @@ pub(crate) fn ask_hidden(question: &str) -> Result<String, Failure> {
     terminal::ask_aside(question).map_err(failed)?;
     let line = read_hidden();
     drop(mode);
-    // The line feed that was typed is not shown either.
+    // The terminal did not echo the line feed either.
     terminal::end_line();
     line
 }
 
-/// The first line of stdin, for passwords from a pipe.
+/// Reads the first line of stdin, for passwords from a pipe.
 pub(crate) fn read_line() -> Result<String, Failure> {
     let mut line = String::new();
     io::stdin()
@@ -55,7 +55,7 @@ pub(crate) fn read_line() -> Result<String, Failure> {
     Ok(line.trim_end_matches(['\r', '\n']).to_owned())
 }
 
-/// Reads to the end of a line, byte by byte: nothing may be taken of what is typed behind it.
+/// Reads to the end of a line, byte by byte, so that input after it is left on stdin.
 fn read_hidden() -> Result<String, Failure> {
     let mut line = Vec::new();
     let mut byte = [0];
@@ -69,7 +69,7 @@ fn read_hidden() -> Result<String, Failure> {
                 INTERRUPT => return Err(Failure::new(Exit::Cancelled, "cancelled")),
                 ERASE_ALL => line.clear(),
                 erase if ERASE.contains(&erase) => {
-                    // All bytes of a character.
+                    // Removes all bytes of the last character.
                     while line.pop().is_some_and(|last| last & 0xC0 == 0x80) {}
                 }
                 other if line.len() < MAX_HIDDEN => line.push(other),
@@ -80,8 +80,8 @@ fn read_hidden() -> Result<String, Failure> {
     String::from_utf8(line).map_err(|_| Failure::new(Exit::Usage, "the password is not UTF-8"))
 }
 
-/// A terminal on which nothing that is typed is shown, as it was before when this is dropped. Ctrl-C comes as a byte: a
-/// process that it ended would leave the terminal as it is.
+/// Terminal without echo; dropping this restores its mode. Ctrl-C arrives as a byte, as a process killed by the signal would
+/// leave the terminal without echo.
 struct HiddenMode(Termios);
 
 impl HiddenMode {

@@ -3,17 +3,17 @@
 use std::fs::File;
 use std::io::{self, Read as _};
 
-/// Letters and digits that nobody takes for one another.
+/// Letters and digits that are not easily confused.
 const LETTERS: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
 
-/// Random bytes that nobody can guess.
+/// Returns cryptographically secure random bytes.
 pub(crate) fn random_bytes<const N: usize>() -> io::Result<[u8; N]> {
     let mut bytes = [0; N];
     File::open("/dev/urandom")?.read_exact(&mut bytes)?;
     Ok(bytes)
 }
 
-/// A password of 100 random bits, in groups that can be read aloud: `k7fm-x2qa-…`.
+/// Returns a password of 100 random bits, in groups that can be read aloud: `k7fm-x2qa-…`.
 pub(crate) fn random_password() -> io::Result<String> {
     let letters = random_bytes::<20>()?.map(|byte| char::from(LETTERS[usize::from(byte % 32)]));
     let groups: Vec<String> = letters.chunks(4).map(|group| group.iter().collect()).collect();

@@ -1,23 +1,23 @@
-//! SIGHUP: users and rules of the broker in this process are read again.
+//! Reloads users and rules of the broker in this process on SIGHUP.
 
 use std::sync::{Arc, OnceLock};
 
 use rantai_broker::{ReloadError, Reloader};
 use rantai_client::error_chain;
 
-/// What a SIGHUP does, once the broker runs.
+/// Reloader that a SIGHUP uses; unset until the broker runs.
 #[derive(Clone, Default)]
 pub(crate) struct AtHangup(Arc<OnceLock<Reloader>>);
 
 impl AtHangup {
-    /// Sets what a SIGHUP reloads, once the broker runs.
+    /// Sets the reloader, once the broker runs.
     pub(crate) fn reloads(&self, reloader: Option<Reloader>) {
         if let Some(reloader) = reloader {
             let _ = self.0.set(reloader);
         }
     }
 
-    /// Has the file read again, on a task of its own; the log says what came of it.
+    /// Reloads the file on a task of its own; the result is logged.
     pub(crate) fn reload(&self) {
         let Some(reloader) = self.0.get().cloned() else {
             tracing::warn!("SIGHUP ignored: there is no broker yet");
@@ -25,7 +25,7 @@ impl AtHangup {
         };
         tokio::spawn(async move {
             match reloader.reload().await {
-                // The broker itself says what it has applied.
+                // The broker logs what it applied.
                 Ok(_) => {}
                 Err(error @ (ReloadError::NoFile | ReloadError::Stopping)) => {
                     tracing::warn!("SIGHUP ignored: {error}");

@@ -1,4 +1,4 @@
-//! The roles of the bus in the broker's configuration.
+//! Roles of the broker's configuration in the terms of objects.
 
 use rantai_access::Rule;
 use rantai_broker::{RoleMistake, RoleSyntax};
@@ -6,7 +6,7 @@ use rantai_client::wire::name::Root;
 use rantai_client::wire::role::BusRole;
 use serde::Deserialize;
 
-/// A table of `[[roles]]` in the terms of the bus.
+/// Table of `[[roles]]` in the terms of objects.
 #[derive(Deserialize)]
 #[serde(transparent)]
 pub(crate) struct Role(BusRole);

@@ -1,4 +1,4 @@
-//! How a process is told to stop.
+//! Signals and hangups that stop a process.
 
 use std::io::{self, IsTerminal};
 use std::os::fd::{AsFd, OwnedFd};
@@ -15,11 +15,11 @@ use tokio::sync::{Notify, oneshot};
 use crate::connection::note;
 use crate::exit::Exit;
 
-/// Longest time from the signal to the end of the process, whatever it waits for: a supervisor often kills after 10 s.
+/// Maximum time from the signal to the end of the process, whatever it waits for: a supervisor often kills after 10 s.
 const LONGEST: Duration = Duration::from_secs(9);
 
-/// Installs the handlers now; the future ends at the first SIGTERM or Ctrl-C, with its name. The process then ends
-/// within 9 s, also where a disk, a pipe or the broker holds it up: a thread of its own sees to that.
+/// Installs the handlers now; the future completes at the first SIGTERM or Ctrl-C, with the signal's name. The process then
+/// ends within 9 s, even if a disk, a pipe or the broker blocks it: a separate thread ensures that.
 pub(crate) fn stop_signal() -> io::Result<impl Future<Output = &'static str>> {
     let runtime = Builder::new_current_thread().enable_io().build()?;
     let (mut terminate, mut interrupt) = {
@@ -34,7 +34,7 @@ pub(crate) fn stop_signal() -> io::Result<impl Future<Output = &'static str>> {
                 _ = interrupt.recv() => "SIGINT",
             }
         });
-        // Nobody waits for it any more where the command is ending already.
+        // The receiver is gone if the command is ending already.
         let _ = told.send(name);
         thread::sleep(LONGEST);
         note(&format!(
@@ -46,13 +46,13 @@ pub(crate) fn stop_signal() -> io::Result<impl Future<Output = &'static str>> {
     Ok(async {
         match stopped.await {
             Ok(name) => name,
-            // The thread tells before it ends.
+            // The thread sends the name before it ends.
             Err(_) => std::future::pending().await,
         }
     })
 }
 
-/// Ctrl-C or SIGTERM, for a command that has something to say before it ends. Must be called within a runtime.
+/// Completes at Ctrl-C or SIGTERM, for a command that prints something before it ends. Must be called within a runtime.
 pub(crate) fn interrupted() -> io::Result<impl Future<Output = ()>> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     Ok(async move {
@@ -63,7 +63,7 @@ pub(crate) fn interrupted() -> io::Result<impl Future<Output = ()>> {
     })
 }
 
-/// [`stop_signal`] for a process that serves, which also stops when the terminal it was started on is gone. Any other SIGHUP
+/// Like [`stop_signal`], for a process that serves: also stops when the terminal it was started on is gone. Any other SIGHUP
 /// is logged and ignored.
 pub(crate) fn server_stop_signal() -> io::Result<impl Future<Output = &'static str>> {
     server_stop_signal_or(|| {
@@ -74,7 +74,7 @@ pub(crate) fn server_stop_signal() -> io::Result<impl Future<Output = &'static s
     })
 }
 
-/// [`server_stop_signal`] where any other SIGHUP does something.
+/// Like [`server_stop_signal`], but calls `at_hangup` at any other SIGHUP.
 pub(crate) fn server_stop_signal_or(at_hangup: impl Fn()) -> io::Result<impl Future<Output = &'static str>> {
     let stop = stop_signal()?;
     let mut hangup = signal(SignalKind::hangup())?;
@@ -96,12 +96,12 @@ pub(crate) fn server_stop_signal_or(at_hangup: impl Fn()) -> io::Result<impl Fut
     })
 }
 
-/// The terminals that are stdin and stdout.
+/// Terminals that are stdin and stdout.
 ///
-/// Not every hangup comes as a signal: only the session of a terminal gets SIGHUP from it.
+/// Needed besides the signal: only the session of a terminal gets SIGHUP when it hangs up.
 struct Terminals {
     files: Arc<[OwnedFd]>,
-    /// Notified when one of them is hung up.
+    /// Notified when one of the terminals is hung up.
     hangup: Arc<Notify>,
 }
 
@@ -114,7 +114,7 @@ impl Terminals {
         let hangup = Arc::new(Notify::new());
         if !files.is_empty() {
             let (files, hangup) = (files.clone(), hangup.clone());
-            // A thread of its own, which nobody waits for: it sleeps until there is a hangup.
+            // On a separate, detached thread: it sleeps until there is a hangup.
             thread::Builder::new().name("rantai-terminal".to_owned()).spawn(move || {
                 if wait_for_hangup(&files) {
                     hangup.notify_one();
@@ -124,20 +124,20 @@ impl Terminals {
         Ok(Self { files, hangup })
     }
 
-    /// Whether one of them has been hung up: it is no terminal any more.
+    /// Checks whether one of the terminals has been hung up: its file is no terminal any more.
     fn are_gone(&self) -> bool {
         self.files.iter().any(|file| !file.is_terminal())
     }
 
-    /// Waits until one of them has been hung up; for good where there are none.
+    /// Waits until one of the terminals has been hung up; never completes if there are none.
     async fn gone(&self) {
         self.hangup.notified().await;
     }
 }
 
-/// Waits until one of them is hung up; `false` where that cannot be watched.
+/// Waits until one of the terminals is hung up; returns `false` if that cannot be watched.
 fn wait_for_hangup(terminals: &[OwnedFd]) -> bool {
-    // Nothing is asked for: a hangup is told in any case.
+    // No events are requested: POLLHUP is always reported.
     let mut watched: Vec<PollFd<'_>> =
         terminals.iter().map(|terminal| PollFd::new(terminal, PollFlags::empty())).collect();
     loop {

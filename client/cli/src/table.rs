@@ -1,22 +1,22 @@
-//! Tables and paragraphs, laid out by the width of the terminal.
+//! Tables and paragraphs, laid out for the width of the terminal.
 
 use std::io::{IsTerminal as _, stdout};
 
 use crate::connection::print;
 
-/// Between two columns.
+/// Number of spaces between two columns.
 const GAP: usize = 2;
 
-/// A column that is broken into lines has at least this many characters, or is laid out below the others.
+/// Minimum width of a column that is broken into lines; with less room, it is laid out below the others.
 pub(crate) const MIN_COLUMN: usize = 24;
 
-/// The lines of a text after its first are indented by this much more.
+/// Additional indentation of a text's lines after its first.
 pub(crate) const CONTINUATION_INDENT: usize = 4;
 
-/// Rows of texts below the names of their columns.
+/// Rows of texts below the column titles.
 ///
-/// On a terminal the last two columns are broken at spaces, so that every line fits; words stay whole. Elsewhere a row
-/// is a line.
+/// On a terminal the last two columns are broken at spaces so that every line fits; words are not split. Elsewhere each row
+/// is one line.
 pub(crate) struct Table<const N: usize> {
     rows: Vec<[String; N]>,
 }
@@ -30,7 +30,7 @@ impl<const N: usize> Table<N> {
         self.rows.push(cells.map(ToOwned::to_owned));
     }
 
-    /// Prints the table; nothing where it has no rows.
+    /// Prints the table, or nothing if it has no rows.
     pub(crate) fn print(&self) {
         if self.rows.len() > 1 {
             for line in self.lines(width()) {
@@ -39,7 +39,7 @@ impl<const N: usize> Table<N> {
         }
     }
 
-    /// Its lines, none longer than `width` unless a single word is.
+    /// Returns the lines of the table, none longer than `width` unless a single word is.
     fn lines(&self, width: Option<usize>) -> Vec<String> {
         let mut widths: [usize; N] =
             std::array::from_fn(|column| self.rows.iter().map(|row| length(&row[column])).max().unwrap_or(0));
@@ -47,7 +47,7 @@ impl<const N: usize> Table<N> {
             let fixed = |widths: &[usize; N], last: usize| -> usize {
                 widths[..N - last].iter().map(|width| width + GAP).sum()
             };
-            // What the last column cannot have, the one before it gives.
+            // If the last column lacks room, the one before it shrinks.
             let wide = fixed(&widths, 1);
             let least = self.longest_word(N - 1).max(MIN_COLUMN.min(widths[N - 1]));
             if N > 1 && wide + least > width {
@@ -69,7 +69,7 @@ impl<const N: usize> Table<N> {
     }
 }
 
-/// A row in as many lines as its longest cell needs.
+/// Lays out a row in as many lines as its longest cell needs.
 fn columns<const N: usize>(row: &[String; N], widths: &[usize; N]) -> Vec<String> {
     let cells: Vec<Vec<String>> = row.iter().zip(widths).map(|(cell, width)| wrap(cell, *width, 0)).collect();
     let height = cells.iter().map(Vec::len).max().unwrap_or(0);
@@ -85,12 +85,12 @@ fn columns<const N: usize>(row: &[String; N], widths: &[usize; N]) -> Vec<String
     (0..height).map(line).collect()
 }
 
-/// A row as words one behind the other, where columns have no room.
+/// Lays out a row as a paragraph, if the columns do not fit.
 fn paragraph<const N: usize>(row: &[String; N], width: usize) -> Vec<String> {
     wrap(&row.join("  "), width, CONTINUATION_INDENT)
 }
 
-/// Prints a line; on a terminal it is broken at spaces where it does not fit, and goes on below, indented.
+/// Prints a line; on a terminal, a line that does not fit is broken at spaces and continues indented.
 pub(crate) fn print_wrapped(text: &str) {
     match width() {
         None => print(text),
@@ -102,8 +102,8 @@ pub(crate) fn print_wrapped(text: &str) {
     }
 }
 
-/// Breaks a text at its spaces into lines of at most `width` characters; those after the first are indented more than
-/// it is. A word that is longer has a line of its own.
+/// Breaks a text at spaces into lines of at most `width` characters; lines after the first are indented by `indent` more.
+/// A word that is longer gets a line of its own.
 pub(crate) fn wrap(text: &str, width: usize, indent: usize) -> Vec<String> {
     let words = text.trim_start_matches(' ');
     let first = text.len() - words.len();
@@ -123,7 +123,7 @@ pub(crate) fn wrap(text: &str, width: usize, indent: usize) -> Vec<String> {
     lines
 }
 
-/// The characters of a line on stdout, where it is a terminal.
+/// Returns the width of stdout in characters; `None` if it is no terminal.
 pub(crate) fn width() -> Option<usize> {
     let out = stdout();
     let (width, _) = terminal_size::terminal_size_of(&out).filter(|_| out.is_terminal())?;

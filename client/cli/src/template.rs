@@ -1,6 +1,6 @@
-//! Lines with fields in them.
+//! Templates of output lines.
 
-/// A text with `{field}`s in it; `{{` and `}}` are braces.
+/// Text with placeholders such as `{field}`; `{{` and `}}` are braces.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Template(Vec<Part>);
 
@@ -11,7 +11,7 @@ enum Part {
 }
 
 impl Template {
-    /// Takes a text apart.
+    /// Parses a text; fails if it names an unknown field, or a brace is not paired.
     pub(crate) fn new(text: &str, fields: &[&str]) -> Result<Self, String> {
         let (mut parts, mut plain, mut rest) = (Vec::new(), String::new(), text);
         while let Some(at) = rest.find(['{', '}']) {
@@ -38,7 +38,7 @@ impl Template {
         Ok(Self(parts))
     }
 
-    /// The line, with what `value` says of each field. What is put in is not looked at again.
+    /// Formats the line: `value` returns the text for each field. Braces in these texts have no meaning.
     pub(crate) fn fill<'a>(&self, value: impl Fn(&str) -> &'a str) -> String {
         self.0.iter().fold(String::new(), |line, part| match part {
             Part::Text(text) => line + text,

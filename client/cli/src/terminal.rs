@@ -1,8 +1,8 @@
-//! Everything the program prints: nothing else writes to stdout or stderr.
+//! All output of the program: nothing else writes to stdout or stderr.
 //!
-//! What comes from the bus may not steer the terminal of whoever looks at it. On stderr every line is escaped, whatever
-//! stderr is: it is for people, and is looked at later. On stdout lines are escaped where it is a terminal; into a pipe
-//! or a file results go as they are.
+//! Texts from the bus must not control the terminal of the reader. On stderr every line is escaped, even if stderr is no
+//! terminal: it is for people, who may view it later. On stdout lines are escaped if stdout is a terminal; results are
+//! written to pipes and files unchanged.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -16,8 +16,8 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use crate::exit::Exit;
 
-/// Prints a line on stdout. A reader that has gone away ends the program quietly; any other error of stdout ends it as a
-/// failure. So it is with all functions that print.
+/// Prints a line on stdout. If the reader has closed the pipe, the program ends without an error; any other error of stdout
+/// ends it as a failure. This holds for all functions that print.
 pub(crate) fn print(line: &str) {
     put(&on_stdout(line, |line| printable(line).into()));
 }
@@ -27,17 +27,17 @@ pub(crate) fn print_text(text: &str) {
     put(&on_stdout(text, printable_lines));
 }
 
-/// Prints a value on stdout as JSON in one line. It is JSON on a terminal too, where escapes are those of JSON.
+/// Prints a value on stdout as JSON in one line. On a terminal it stays valid JSON: characters are escaped by JSON's rules.
 pub(crate) fn print_json(value: &Value) {
     put(&on_stdout(&value.to_string(), escaped_json));
 }
 
-/// Prints a line on stdout in a format of the user's, colours and all; what comes from the bus is escaped in it already.
+/// Prints a line on stdout in the user's own format, with colours; texts of the bus are escaped in it already.
 pub(crate) fn print_formatted(line: &str) {
     put(line);
 }
 
-/// Prints a binary result on stdout: as it is, or as far as it is a text where stdout is a terminal.
+/// Prints a binary result on stdout: unchanged, or as lossy UTF-8 if stdout is a terminal.
 pub(crate) fn print_bytes(bytes: &[u8]) {
     if is_terminal() {
         put(&printable_lines(&String::from_utf8_lossy(bytes)));
@@ -46,60 +46,60 @@ pub(crate) fn print_bytes(bytes: &[u8]) {
     }
 }
 
-/// Prints what the program itself has made, as it is and in one piece: a manual page, a script.
+/// Prints a document that the program generated, unchanged and as a whole: a manual page, a script.
 pub(crate) fn print_document(bytes: &[u8]) {
     put_bytes(|out| out.write_all(bytes));
 }
 
-/// Prints a line on stdout of a program that serves: without a reader it is lost, and the program goes on.
+/// Prints a line on stdout of a program that serves; if nobody reads it, the line is lost and the program continues.
 pub(crate) fn say(line: &str) {
     let mut out = io::stdout().lock();
     let line = on_stdout(line, printable_lines);
     let _ = writeln!(out, "{line}").and_then(|()| out.flush());
 }
 
-/// Asks on stdout, without an end of line.
+/// Prints a question on stdout, without a line feed.
 pub(crate) fn ask(question: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     let question = on_stdout(question, printable_lines);
     write!(out, "{question}").and_then(|()| out.flush())
 }
 
-/// Asks on stderr, without an end of line: stdout is for the result.
+/// Prints a question on stderr, without a line feed: stdout is for the result.
 pub(crate) fn ask_aside(question: &str) -> io::Result<()> {
     let mut out = io::stderr().lock();
     write!(out, "{}", printable(question)).and_then(|()| out.flush())
 }
 
-/// Prints a line on stderr; without a reader it is lost, and the program goes on.
+/// Prints a line on stderr; if nobody reads it, the line is lost and the program continues.
 pub(crate) fn note(line: &str) {
     let _ = writeln!(io::stderr().lock(), "{}", printable(line));
 }
 
-/// The same with a text that may have several lines, as an excerpt of a file of the user's has.
+/// Prints a text on stderr that may have several lines, such as one with an excerpt of a file.
 pub(crate) fn note_lines(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{}", printable_lines(text));
 }
 
-/// Draws a line on stderr over the one that was drawn before; an empty one erases it.
+/// Redraws the current line on stderr; an empty text erases it.
 pub(crate) fn redraw(line: &str) {
     let _ = write!(io::stderr().lock(), "\r{}\x1b[K", printable(line));
 }
 
-/// Ends the line that was drawn.
+/// Ends the line that was redrawn.
 pub(crate) fn end_line() {
     let _ = writeln!(io::stderr().lock());
 }
 
-/// Whether lines can be redrawn.
+/// Checks whether lines can be redrawn: stderr is a terminal.
 pub(crate) fn can_redraw() -> bool {
     io::stderr().is_terminal()
 }
 
-/// Logs from this level on, one line per event, on stderr.
+/// Logs events of this level and above on stderr, one line per event.
 pub(crate) fn log(level: Level) {
     let log = tracing_subscriber::fmt().with_writer(Log).with_max_level(level).with_target(false);
-    // Where nobody reads it any more it is lost, and the program goes on.
+    // If nobody reads the log, it is lost and the program continues.
     log.log_internal_errors(false).init();
 }
 
@@ -115,7 +115,7 @@ impl<'a> MakeWriter<'a> for Log {
 }
 
 impl Write for Log {
-    /// Takes an event as a whole, as the subscriber writes it.
+    /// Writes one whole event, as the subscriber passes it.
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
         let line = String::from_utf8_lossy(event);
         writeln!(io::stderr().lock(), "{}", printable(line.trim_end_matches('\n')))?;
@@ -154,7 +154,7 @@ fn on_stdout<'a>(text: &'a str, escaped: impl Fn(&'a str) -> Cow<'a, str>) -> Co
     if is_terminal() { escaped(text) } else { Cow::Borrowed(text) }
 }
 
-/// JSON in which the characters that steer a terminal are escaped as JSON escapes them; they stand only in strings.
+/// Escapes the control characters of JSON by JSON's rules; they can occur in strings only.
 fn escaped_json(json: &str) -> Cow<'_, str> {
     if !json.chars().any(steers) {
         return Cow::Borrowed(json);

@@ -31,7 +31,7 @@ pub(crate) struct TlsArguments {
 }
 
 impl TlsArguments {
-    /// The files, with those of another place where these say nothing. A certificate and its key come from one place.
+    /// Returns these files, and those of `other` for files that are not set. A certificate and its key are taken from one source.
     pub(crate) fn or(&self, other: TlsFiles) -> Result<TlsFiles, Failure> {
         let ca = self.ca.clone().or(other.ca);
         let (certificate, key) = match (&self.cert, &self.key) {
@@ -50,9 +50,9 @@ impl TlsArguments {
     }
 }
 
-/// Refuses the file of a certificate without a key, where no other file is named for it.
+/// Returns an error if a file of a certificate contains no key; for use if no key file is given.
 fn check_has_key(certificate: &Path) -> Result<(), Failure> {
-    // One that cannot be read is told when it is used.
+    // A file that cannot be read is reported when it is used.
     if certificate.is_file() && std::fs::read(certificate).is_ok() && !has_key(certificate) {
         let text = format!(
             "a certificate without its key: there is none in {}; name the key's file with --key or RANTAI_KEY",
@@ -63,14 +63,14 @@ fn check_has_key(certificate: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Reads the files that are named, so that what is wrong with them is told before they are used.
+/// Reads the files, so that errors in them are reported before they are used.
 pub(crate) fn check_files(files: &TlsFiles) -> Result<(), Failure> {
     if let (Some(certificate), None) = (&files.certificate, &files.key) {
         check_has_key(certificate)?;
     }
     if *files != TlsFiles::default() {
         match ClientTls::new(files, "localhost") {
-            // Another machine may have some.
+            // Without authorities on this machine; the one that will use the files may have some.
             Ok(_) | Err(ClientError::NoAuthorities) => {}
             Err(error) => return Err(Failure::from_error(Exit::Usage, &error)),
         }
@@ -79,7 +79,7 @@ pub(crate) fn check_files(files: &TlsFiles) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Warns where others may read a private key.
+/// Warns if other users may read a private key.
 pub(crate) fn warn_of_open_key(files: &TlsFiles) {
     let Some(file) = files.key.as_deref().or(files.certificate.as_deref()) else { return };
     if file.metadata().is_ok_and(|about| about.is_file() && is_open_to_others(&about)) && has_key(file) {
@@ -88,7 +88,7 @@ pub(crate) fn warn_of_open_key(files: &TlsFiles) {
     }
 }
 
-/// Whether a file has a private key: that of a certificate alone may be read by everybody.
+/// Checks whether a file contains a private key; a file with only a certificate may be readable by everybody.
 fn has_key(file: &Path) -> bool {
     std::fs::read_to_string(file).is_ok_and(|text| text.contains("PRIVATE KEY-----"))
 }

@@ -1,4 +1,4 @@
-//! Requests to objects that are not there: the broker is told what to answer, as it knows nothing of objects.
+//! Answers to requests for objects that no node serves, given by the broker, which by itself knows nothing of objects.
 
 use rantai_broker::{Unserved, UnservedHandler, UnservedReply};
 use rantai_client::registry::{View, similar, unknown};
@@ -10,12 +10,13 @@ use rantai_client::wire::reply::{Outcome, Reply};
 use rantai_client::wire::request::{ReplyTo, Request};
 use rantai_client::wire::topic::{CallTopic, RegistryTopic};
 
-/// Names that are looked at for those that may have been meant.
+/// Maximum number of registry entries that are searched for similar names.
 const NAMES: usize = 256;
-/// Who says it.
+/// Node that the replies name as their sender.
 const NODE: &str = "broker";
 
-/// Answers with what the registry says, as [`Proxy`](rantai_client::Proxy) does for its callers: -32003 or -32004, at once.
+/// Creates a handler that answers at once from the registry, with -32003 or -32004, as
+/// [`Proxy`](rantai_client::Proxy) does for its callers.
 pub(crate) fn handler() -> UnservedHandler {
     UnservedHandler::new(answer)
 }
@@ -31,11 +32,12 @@ fn answer(unserved: &Unserved<'_>) -> Option<UnservedReply> {
         expiry: None,
         user: unserved.user().map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
     };
-    // With rules the Response Topic alone says where replies go.
+    // Under access rules, replies go to the Response Topic only.
     let features = BrokerFeatures::read(if unserved.has_rules() { "caller,grants" } else { "" });
     let request = Request::read(&root, &topic, unserved.payload(), &properties, features).ok()?;
     let ReplyTo::Topic(reply_to) = &request.reply_to else { return None };
-    // The link of a chain that has passed it on says which hop is dead. To a cancellation nobody listens.
+    // A forwarded request is left to the link of the chain that forwarded it, which reports the dead hop. A cancellation has
+    // no reply.
     if !request.trail.is_empty() || request.ttl_ms == 0 || request.method.as_str() == "rpc.cancel" {
         return None;
     }
@@ -50,13 +52,13 @@ fn answer(unserved: &Unserved<'_>) -> Option<UnservedReply> {
     })
 }
 
-/// What the registry says, of which no more is read than the answer needs.
+/// Returns the error for an object that is not served, according to the registry; reads no more of it than needed.
 fn absence(unserved: &Unserved<'_>, root: &Root, topic: &CallTopic) -> Fault {
     let mut view = View::new(root.clone());
     let mut nodes = Vec::new();
     let own = format!("{root}/name/{}", topic.object);
     for (entry, payload) in unserved.retained(&own) {
-        // One that cannot be read is none.
+        // An entry that cannot be parsed is ignored.
         let _ = view.apply(&entry, &payload);
         if let Some(RegistryTopic::Name(_, node)) = RegistryTopic::parse(root, &entry) {
             nodes.push(node);

@@ -7,9 +7,9 @@ use crate::object::{Binary, Stream};
 use crate::wire::fault::Fault;
 use rantai_client_macros::interface;
 
-/// The largest block, in bytes: with its properties it stays within a packet of 1 MiB.
+/// Maximum size of a block, in bytes: with its properties it fits into a packet of 1 MiB.
 pub const LARGEST_BLOCK: u32 = 512 << 10;
-/// In front of the bytes of a write: upload id and offset, each 8 bytes, big-endian.
+/// Length of the header before the bytes of a write: upload id and offset, each 8 bytes, big-endian.
 pub const WRITE_HEADER: usize = 16;
 
 /// A file that is shared.

@@ -1,13 +1,13 @@
-//! Files of another host: fetched, sent and listed, through an object that shares a folder.
+//! Files of another host: fetched, sent and listed through an object that shares a folder.
 //!
-//! | Room | What |
+//! | Module | Content |
 //! |---|---|
-//! | [`interface`] | What such an object offers |
-//! | `receive` | Pulls a file: a window of reads under way |
-//! | `part` | What of it has arrived, whole only by its digest |
-//! | `place` | Where it comes to stand, and what is there already |
-//! | `send` | The other way |
-//! | `patience` | What may be tried again, and for how long |
+//! | [`interface`] | Interface of such an object |
+//! | `receive` | Fetching a file, with a window of reads in flight |
+//! | `part` | Partially received files, verified by their digest |
+//! | `place` | Destination of a received file, and what exists there already |
+//! | `send` | Sending a file |
+//! | `patience` | Retries, and their time limits |
 
 pub mod interface;
 mod part;
@@ -24,18 +24,18 @@ use crate::error::CallError;
 use interface::{FileEntry, Listing, SharedFilesProxy};
 use patience::Patience;
 
-/// Reads, or writes, under way at the same time.
+/// Maximum number of reads, or writes, in flight.
 const WINDOW: usize = 8;
 /// Time without progress after which a transfer fails.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Is told how many bytes of how many are there.
+/// Callback for progress: called with the number of bytes transferred and the total.
 pub type Progress<'a> = &'a mut (dyn FnMut(u64, u64) + Send);
 
-/// The files of one object.
+/// Files of one object.
 ///
-/// Transfers go on by themselves when the connection, the broker or the node is lost for a while, and begin
-/// again where they stopped when they are called a second time.
+/// Transfers survive a temporary loss of the connection, the broker or the node. A transfer that failed or was cancelled is
+/// resumed by calling it again.
 #[derive(Clone, Debug)]
 pub struct Files {
     client: Client,
@@ -44,14 +44,14 @@ pub struct Files {
     replace: bool,
 }
 
-/// A file that was transferred.
+/// Result of a transfer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Transferred {
-    /// Its size in bytes.
+    /// Size of the file in bytes.
     pub size: u64,
     /// BLAKE3 digest, in hexadecimal digits.
     pub etag: String,
-    /// Bytes that were there from an earlier try.
+    /// Number of bytes that were transferred by an earlier attempt.
     pub resumed: u64,
 }
 
@@ -59,10 +59,10 @@ pub struct Transferred {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum FileError {
-    /// The object, or the way to it.
+    /// Error of the object, or of calling it.
     #[error(transparent)]
     Call(#[from] CallError),
-    /// This host's disk.
+    /// Error of this host's disk.
     #[error("cannot use {}", path.display())]
     Disk {
         /// Path of the file.
@@ -73,13 +73,13 @@ pub enum FileError {
     /// Another transfer writes to the same file.
     #[error("cannot write {}: another transfer is writing it", .0.display())]
     Busy(PathBuf),
-    /// Something else stands where the file was to be written.
+    /// Another file exists at the destination.
     #[error("cannot write {}: another file is there", .0.display())]
     Exists(PathBuf),
     /// The destination exists and is not a regular file, which is never replaced.
     #[error("cannot write {}: it is no regular file; choose another name", .0.display())]
     Irregular(PathBuf),
-    /// The name of the part exists and is not a part.
+    /// A file with the name of the part exists, but is not a part.
     #[error("cannot write {}: it is not a part of a transfer; move it away", .0.display())]
     NoPart(PathBuf),
     /// The received bytes do not match the announced digest, twice.
@@ -91,18 +91,18 @@ pub enum FileError {
 }
 
 impl Files {
-    /// Those that the object `object` shares.
+    /// Creates a handle for the files that `object` shares.
     pub fn new(client: &Client, object: &str) -> Self {
         Self { client: client.clone(), object: object.to_owned(), patience: PATIENCE, replace: false }
     }
 
-    /// Gives up when nothing has arrived for this long, instead of 30 s.
+    /// Sets the time without progress after which a transfer fails. Default: 30 s.
     #[must_use]
     pub fn patience(self, patience: Duration) -> Self {
         Self { patience, ..self }
     }
 
-    /// Replaces files of this host that are there already, instead of failing with [`FileError::Exists`].
+    /// Sets whether existing files of this host are replaced, instead of failing with [`FileError::Exists`]. Default: no.
     #[must_use]
     pub fn replace(self, replace: bool) -> Self {
         Self { replace, ..self }
@@ -117,7 +117,7 @@ impl Files {
         Ok(self.listing(folder).await?.entries)
     }
 
-    /// The same, with what is there and is not shared.
+    /// Lists a folder like [`list`](Self::list), and returns the number of files that are not shared too.
     ///
     /// # Errors
     ///
@@ -143,14 +143,14 @@ impl Files {
         }
     }
 
-    /// Fetches a file to `target`, which is there whole or not at all: until then it is a hidden file beside it,
-    /// `.NAME.DIGEST.part`. Cancelled, the part stays, and the next call goes on from its last whole block. Where the
-    /// same file is there already, nothing is fetched.
+    /// Fetches a file to `target`, which appears only when it is complete: until then the data is in a hidden file next to it,
+    /// `.NAME.DIGEST.part`. When cancelled, that part remains, and the next call resumes from its last whole block. If the same
+    /// file exists already, nothing is fetched.
     ///
     /// # Errors
     ///
-    /// What the object says, what this disk says, [`FileError::Digest`], and [`FileError::Exists`] where another file
-    /// is there that is not to be [replaced](Self::replace).
+    /// Errors of the object or of this host's disk, [`FileError::Digest`], and [`FileError::Exists`] if another file exists
+    /// that is not to be [replaced](Self::replace).
     pub async fn get(
         &self,
         path: &str,
@@ -160,8 +160,8 @@ impl Files {
         receive::get(self.waiting(), path, target, self.replace, progress).await
     }
 
-    /// Sends a file, which is there whole or not at all. Cancelled, the object keeps what it has for a while,
-    /// and the next call goes on from there.
+    /// Sends a file, which appears at the object only when it is complete. When cancelled, the object keeps the received part
+    /// for a while, and the next call resumes from there.
     ///
     /// # Errors
     ///
@@ -180,11 +180,11 @@ impl Files {
     }
 }
 
-/// The digest by which files are known: BLAKE3, in hexadecimal digits. Reads the whole file; blocks.
+/// Computes the digest by which files are identified: BLAKE3, in hexadecimal digits. Reads the whole file; blocks.
 ///
 /// # Errors
 ///
-/// Converts an error of the disk.
+/// The file cannot be read.
 pub fn digest(file: &Path) -> std::io::Result<String> {
     digest_of(&std::fs::File::open(file)?)
 }
@@ -200,7 +200,7 @@ fn disk(path: &Path) -> impl Fn(std::io::Error) -> FileError {
     move |source| FileError::Disk { path: path.clone(), source }
 }
 
-/// Does what may wait for the disk on a thread of its own.
+/// Runs a job that may wait for the disk on a blocking thread.
 async fn blocking<T: Send + 'static>(
     path: &Path,
     job: impl FnOnce() -> std::io::Result<T> + Send + 'static,

@@ -1,8 +1,8 @@
 //! Partially received files: `.NAME.DIGEST.part` in the folder of the destination, until the file is complete.
 //!
-//! The digest is that of the file and of its name here, so that no file of anybody else is called so, and two files
-//! never share a part. Whoever writes a part has it locked, and takes it away or puts it in its place only while it
-//! has.
+//! The digest in the name is computed from the file's digest and its name here, so that no unrelated file has this name, and
+//! two files never share a part. The writer of a part holds a lock on it, and removes or renames it only while it holds the
+//! lock.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Read as _, Seek as _, SeekFrom, Write as _};
@@ -18,15 +18,15 @@ use tokio::time::sleep;
 use super::place::{Placed, place};
 use super::{FileError, WINDOW, blocking, disk};
 
-/// A transfer that is ending, because it was cancelled or is done, has its part for so many times this long.
+/// Number and interval of attempts to lock a part, as a transfer that was cancelled or has just ended may still hold it.
 const TRIES: usize = 20;
 const MOMENT: Duration = Duration::from_millis(50);
-/// Digits of the digest in the name of a part.
+/// Number of digits of the digest in a part's name.
 const DIGITS: usize = 16;
-/// Bytes of the file's name in that of its part: a name has at most 255.
+/// Maximum number of bytes of the file's name in its part's name, as a name is limited to 255 bytes.
 const LONGEST: usize = 200;
 
-/// The part of a file, for one transfer alone.
+/// Part of a file, locked for one transfer.
 #[derive(Debug)]
 pub(super) struct Part {
     path: PathBuf,
@@ -37,14 +37,14 @@ pub(super) struct Part {
 /// What exists by the name of a part.
 enum Found {
     Locked(File),
-    /// Another transfer has it.
+    /// Another transfer holds the lock.
     Busy,
-    /// It is no part.
+    /// The file is not a part.
     Other,
 }
 
 impl Part {
-    /// Opens the part of the file with this digest, and makes it where it is missing.
+    /// Opens and locks the part of the file with this digest; creates it if it is missing.
     pub(super) async fn open(target: &Path, etag: &str) -> Result<Self, FileError> {
         let path = part_of(target, etag);
         for _ in 0..TRIES {
@@ -58,7 +58,7 @@ impl Part {
         Err(FileError::Busy(path))
     }
 
-    /// Keeps the whole blocks that are there; how many bytes that is, and a thread that writes what follows.
+    /// Keeps the whole blocks of the part; returns their size in bytes, and a writer for the blocks after them.
     pub(super) async fn resume(self, size: u64, block: u64) -> Result<(u64, Writer), FileError> {
         let Self { path, target, mut file } = self;
         let (whole, file, hasher) = blocking(&path, move || {
@@ -84,7 +84,7 @@ impl Part {
     }
 }
 
-/// Writes blocks while the next ones are on their way. The part stays locked until its thread has ended.
+/// Writes blocks on a thread while further ones are received. The part stays locked until the thread has ended.
 #[derive(Debug)]
 pub(super) struct Writer {
     path: PathBuf,
@@ -106,13 +106,13 @@ fn write_all(
 }
 
 impl Writer {
-    /// Takes the next block; false where the disk has failed, which [`finish`](Self::finish) tells.
+    /// Queues the next block; returns `false` if writing has failed, for which [`finish`](Self::finish) returns the error.
     pub(super) async fn append(&self, bytes: Vec<u8>) -> bool {
         self.blocks.send(bytes).await.is_ok()
     }
 
-    /// Puts the file in its place if it is what was announced, and takes it away otherwise; whether it was. Where
-    /// something else is in its place, and is not to be replaced, the part stays.
+    /// Moves the part to its destination if its digest is right, and removes it otherwise; returns whether it was right. If
+    /// another file exists there that is not to be replaced, the part is kept.
     pub(super) async fn finish(self, etag: &str, replace: bool) -> Result<bool, FileError> {
         let Self { path, target, blocks, thread } = self;
         drop(blocks);
@@ -136,14 +136,14 @@ impl Writer {
         }
     }
 
-    /// Leaves the part as it is for the next transfer.
+    /// Closes the part and keeps it for the next transfer.
     pub(super) async fn leave(self) {
         drop(self.blocks);
-        // It ends for another reason, which is told.
+        // The transfer ends with another error, which is the one that is returned.
         let _ = ended(self.thread).await;
     }
 
-    /// Takes the part away.
+    /// Removes the part.
     pub(super) async fn discard(self) -> Result<(), FileError> {
         let Self { path, blocks, thread, .. } = self;
         drop(blocks);
@@ -166,7 +166,7 @@ async fn ended(thread: JoinHandle<Written>) -> Written {
 fn part_of(target: &Path, etag: &str) -> PathBuf {
     let name = target.file_name().unwrap_or_default();
     let mut hasher = blake3::Hasher::new();
-    // What the object says is not a part of a name here.
+    // Hashed, as the etag comes from the object and may contain characters that a file name must not have.
     hasher.update(etag.as_bytes()).update(&[0]).update(name.as_bytes());
     let digest = hasher.finalize().to_hex();
     let name = &name.as_bytes()[..name.len().min(LONGEST)];
@@ -174,8 +174,8 @@ fn part_of(target: &Path, etag: &str) -> PathBuf {
     target.with_file_name(std::ffi::OsStr::from_bytes(&part))
 }
 
-/// Opens and locks the part of `target`. Nothing that a link leads to, and nothing that has another name too, is one:
-/// what is written to it would be written elsewhere.
+/// Opens and locks the part of `target`. A symbolic link, or a file with several links, is not a part, as writing to it would
+/// change another file.
 fn find(path: &Path, target: &Path) -> std::io::Result<Found> {
     let mut options = OpenOptions::new();
     let options = options.read(true).write(true);
@@ -186,7 +186,7 @@ fn find(path: &Path, target: &Path) -> std::io::Result<Found> {
             match is_file.and_then(|is_file| is_file.then(|| options.open(path)).transpose()) {
                 Ok(Some(file)) => file,
                 Ok(None) => return Ok(Found::Other),
-                // It was put in its place or taken away meanwhile.
+                // It was renamed or removed in the meantime.
                 Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Found::Busy),
                 Err(error) => return Err(error),
             }
@@ -202,15 +202,15 @@ fn find(path: &Path, target: &Path) -> std::io::Result<Found> {
     }
     let same = |there: std::fs::Metadata| (there.dev(), there.ino()) == (about.dev(), about.ino());
     if std::fs::symlink_metadata(target).is_ok_and(same) {
-        // It was put in its place, and the process ended before it had lost its other name.
+        // A hard link of the complete file: the process that created it ended before it had removed this name.
         std::fs::remove_file(path)?;
         return Ok(Found::Busy);
     }
     Ok(Found::Other)
 }
 
-/// Locks what was opened as `path`; false where somebody else has it, or had it and put it in its place or took it
-/// away in between: what is written to it then would be written to a file that is whole.
+/// Locks a file that was opened as `path`; returns `false` if another transfer holds the lock, or has renamed or removed the
+/// part since it was opened: writing to it then would change a complete file.
 fn lock(path: &Path, file: &File) -> std::io::Result<bool> {
     match file.try_lock() {
         Ok(()) => {}
@@ -245,8 +245,8 @@ mod tests {
         }
     }
 
-    /// Two receivers of one name: the second had opened the part, and locked it when the first had made it the file.
-    /// It kept the whole blocks of it, which cut the file, and wrote on.
+    /// Cause: of two transfers to one name, the second opened the part, and locked it after the first had renamed it to the
+    /// file. It kept the whole blocks, which truncated the file, and went on writing.
     #[test]
     fn what_was_put_in_its_place_meanwhile_is_not_taken_for_a_part() {
         let folder = Folder::new();

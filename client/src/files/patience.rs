@@ -1,4 +1,4 @@
-//! Retries of transfers: which errors, and for how long.
+//! Retries of transfers: which errors are retried, and for how long.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,22 +11,22 @@ use crate::error::CallError;
 use crate::proxy::Proxy;
 use crate::wire::fault::Code;
 
-/// The first wait between tries, doubled up to the longest.
+/// Delay before the first retry; doubled for each further one, up to the maximum.
 const FIRST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(2);
-/// The time the first try for a block has, doubled with every further one: a node that ended in the middle does
-/// not answer, and over a slow line eight blocks take their time.
+/// Time limit of the first attempt for a block, doubled for each further one: a node that was killed does not reply, and
+/// eight blocks over a slow line take long.
 const BLOCK: Duration = Duration::from_secs(3);
 
-/// Longer than anybody waits, and short enough to be added to any time.
+/// Maximum of a time limit: longer than any caller waits, and short enough to be added to any time.
 const FOREVER: Duration = Duration::from_hours(24 * 365);
 
-/// The object, and the time in which something has to move.
+/// Retries calls of the object until the time limit.
 #[derive(Clone, Debug)]
 pub(super) struct Patience {
     proxy: Proxy,
     whole: Duration,
-    /// It has answered once. Only then it may come back when it is unknown; else its name is wrong.
+    /// Whether the object has replied once. Only then an unknown object is retried, as otherwise its name is wrong.
     answered: Arc<AtomicBool>,
 }
 
@@ -35,7 +35,7 @@ impl Patience {
         Self { proxy: proxy.idempotent(), whole: whole.min(FOREVER), answered: Arc::default() }
     }
 
-    /// Calls until there is an answer, or an error that stays one: an object that is lost may come back.
+    /// Calls until there is a result, or an error that is not temporary: a lost object may come back.
     pub(super) async fn call<T, F>(&self, call: impl FnMut(SharedFilesProxy) -> F) -> Result<T, CallError>
     where
         F: Future<Output = Result<T, CallError>>,
@@ -43,7 +43,7 @@ impl Patience {
         self.tries(self.whole, call).await
     }
 
-    /// The same for a block, which is asked for again early.
+    /// Like [`call`](Self::call) for a block, which is retried after a shorter time limit.
     pub(super) async fn block<T, F>(&self, call: impl FnMut(SharedFilesProxy) -> F) -> Result<T, CallError>
     where
         F: Future<Output = Result<T, CallError>>,
@@ -78,7 +78,7 @@ impl Patience {
         }
     }
 
-    /// Whether the same call may succeed in a moment.
+    /// Checks whether the error is temporary, so that the same call may succeed soon.
     fn passes(&self, error: &CallError) -> bool {
         match error.code() {
             Some(Code::UNKNOWN_OBJECT) => self.answered.load(Ordering::Relaxed),
@@ -105,8 +105,8 @@ impl Pace {
 mod tests {
     use super::*;
 
-    /// A node that is away for some minutes fails each try at once: the time of the next, doubled every two seconds,
-    /// was more than there is, and the transfer panicked.
+    /// Cause: while a node is away for some minutes, each attempt fails at once. The time limit, doubled every two seconds,
+    /// exceeded what can be added to a time, and the transfer panicked.
     #[test]
     fn however_long_it_is_tried_the_time_has_an_end() {
         for whole in [BLOCK, FOREVER] {

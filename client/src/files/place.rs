@@ -9,11 +9,11 @@ use super::digest_of;
 /// Outcome of moving a complete part to its destination.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Placed {
-    /// The file is in its place.
+    /// The file is at its destination.
     Whole,
-    /// The part was not what was announced, and is gone.
+    /// The digest did not match, and the part was removed.
     Wrong,
-    /// Something else is there, and the part stays.
+    /// Another file exists at the destination; the part is kept.
     Taken,
 }
 
@@ -23,13 +23,13 @@ pub(super) enum There {
     Nothing,
     /// The same file.
     Same,
-    /// Another one, or a link.
+    /// Another file, or a symbolic link.
     Other,
-    /// Not replaceable by a file: a folder, a device, a pipe or a socket.
+    /// A folder, a device, a pipe or a socket, which is never replaced.
     Irregular,
 }
 
-/// Looks at what stands at `target`; a link counts as something else. Reads the file where the size is the same.
+/// Checks what exists at `target`; a symbolic link counts as another file. Reads the file if the size is the same.
 pub(super) fn look(target: &Path, size: u64, etag: &str) -> io::Result<There> {
     match std::fs::symlink_metadata(target) {
         Ok(about) if about.is_file() && about.len() == size => {
@@ -42,8 +42,8 @@ pub(super) fn look(target: &Path, size: u64, etag: &str) -> io::Result<There> {
     }
 }
 
-/// Puts a part in its place, over another file or a link only where `replace` says so, also where that has come
-/// meanwhile; over nothing else.
+/// Moves a part to its destination. Replaces another file or a symbolic link only if `replace` is true, even if it was
+/// created in the meantime; never replaces anything else.
 pub(super) fn place(part: &Path, target: &Path, size: u64, etag: &str, replace: bool) -> io::Result<Placed> {
     if replace && look(target, size, etag)? == There::Irregular {
         return Ok(Placed::Taken);
@@ -64,12 +64,12 @@ pub(super) fn place(part: &Path, target: &Path, size: u64, etag: &str, replace: 
     Ok(Placed::Whole)
 }
 
-/// Fails where there is something: a second name is given, and then the first one taken away.
+/// Renames a part, and fails if the destination exists: creates a hard link, and then removes the old name.
 fn rename_to_nothing(part: &Path, target: &Path) -> io::Result<()> {
     match std::fs::hard_link(part, target) {
         Ok(()) => std::fs::remove_file(part),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(error),
-        // Not every file system has second names.
+        // Not all file systems support hard links.
         Err(_) => match std::fs::symlink_metadata(target) {
             Ok(_) => Err(io::ErrorKind::AlreadyExists.into()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => std::fs::rename(part, target),

@@ -1,4 +1,4 @@
-//! Pulls a file.
+//! Fetching a file.
 
 use std::collections::VecDeque;
 use std::path::Path;
@@ -30,14 +30,14 @@ pub(super) async fn get(
                 progress(*size, *size);
                 return Ok(Transferred { size: *size, etag: etag.clone(), resumed: *size });
             }
-            // Before it is fetched in vain.
+            // Checked before the file is fetched in vain.
             There::Other if !replace => return Err(FileError::Exists(target.to_owned())),
             There::Irregular => return Err(FileError::Irregular(target.to_owned())),
             There::Other | There::Nothing => {}
         }
         let part = Part::open(target, etag).await?;
         match pull(&patience, path, &opened, part, replace, progress).await {
-            // It was changed meanwhile, or the part was of another one: from the start, once.
+            // The file was changed in the meantime, or the part belongs to another version: starts over, once.
             Err(error) if again && is_another(&error) => again = false,
             result => return result,
         }
@@ -65,7 +65,7 @@ async fn pull(
     let (resumed, writer) = part.resume(*size, block).await?;
     if let Err(error) = blocks(patience, path, opened, block, resumed, &writer, progress).await {
         if is_another(&error) {
-            // While it is locked: by its name alone it may be another transfer's.
+            // Removed while it is locked: another transfer could have a part of the same name.
             writer.discard().await?;
         } else {
             writer.leave().await;
@@ -79,7 +79,7 @@ async fn pull(
     }
 }
 
-/// Asks for the blocks that are missing, and writes them as they come.
+/// Requests the missing blocks, and writes them in order.
 async fn blocks(
     patience: &Patience,
     path: &str,
@@ -104,7 +104,7 @@ async fn blocks(
             .await
             .map_err(|error| disk(Path::new(path))(std::io::Error::other(error)))??;
         if bytes.len() as u64 != reading.length {
-            // It would have said so if it were another file.
+            // The object would have returned an error for another version of the file.
             return Err(CallError::Result("fewer bytes than there are".to_owned()).into());
         }
         if !writer.append(bytes).await {
@@ -116,7 +116,7 @@ async fn blocks(
     Ok(())
 }
 
-/// A read under way, ended when nobody wants it any more.
+/// Read in flight; dropping it aborts the read.
 struct Reading {
     task: JoinHandle<Result<Vec<u8>, CallError>>,
     length: u64,

@@ -1,4 +1,4 @@
-//! Sends a file.
+//! Sending a file.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -26,7 +26,7 @@ pub(super) async fn put(
     progress: Progress<'_>,
 ) -> Result<Transferred, FileError> {
     match send(&patience, source, path, progress).await {
-        // What was there of an earlier try was damaged, or the file was changed meanwhile: from the start, once.
+        // The object's part of an earlier attempt was damaged, or the file was changed in the meantime: starts over, once.
         Err(FileError::Call(error)) if error.code() == Some(Code::MISMATCH) => {
             send(&patience, source, path, progress).await
         }
@@ -41,9 +41,9 @@ async fn send(
     progress: Progress<'_>,
 ) -> Result<Transferred, FileError> {
     let reading = source.to_owned();
-    // One file from digest to last block, whatever its name leads to by then.
+    // The same open file is used from digest to last block, even if its name refers to another one by then.
     let open = move || {
-        // A pipe would be empty when it is read the second time, after its digest.
+        // A pipe could not be read a second time after computing its digest.
         if !std::fs::metadata(&reading)?.is_file() {
             return Err(std::io::Error::new(ErrorKind::InvalidInput, "only a regular file can be sent"));
         }
@@ -65,7 +65,7 @@ async fn send(
             (reached, forgotten) = (upload.offset, 0);
         }
         match push(patience, source, &file, size, &upload, progress).await {
-            // The node was started anew meanwhile: it goes on from what is on its disk.
+            // The node was restarted in the meantime: resumes from what is on its disk.
             Err(FileError::Call(error)) if is_forgotten(&error) && forgotten < AGAIN => forgotten += 1,
             Err(error) => return Err(error),
             Ok(()) => return Ok(Transferred { size, etag, resumed }),
@@ -105,7 +105,7 @@ async fn push(
     Ok(())
 }
 
-/// A block with its header.
+/// Reads a block, and prepends its header.
 async fn read(
     source: &Path,
     file: &Arc<File>,
@@ -124,7 +124,7 @@ async fn read(
     .await
 }
 
-/// A write under way, ended when nobody wants it any more.
+/// Write in flight; dropping it aborts the write.
 struct Writing {
     task: JoinHandle<Result<u64, CallError>>,
     length: u64,

@@ -1,4 +1,4 @@
-//! Parameters as they came, taken one after the other as the types a method has.
+//! Parameters of a call, converted one after the other to the types of a method.
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -12,7 +12,7 @@ use super::answer::Binary;
 /// Maximum number of characters of a wrong value in an error.
 const SHOWN: usize = 100;
 
-/// The parameters of one call.
+/// Parameters of one call.
 #[derive(Debug)]
 pub struct Arguments {
     names: &'static [&'static str],
@@ -29,11 +29,11 @@ enum Values {
 }
 
 impl Arguments {
-    /// Parameters for a method that has those `names`, in this order.
+    /// Creates the parameters for a method whose parameters have these `names`, in this order.
     ///
     /// # Errors
     ///
-    /// -32602 for more of them, and for names the method does not have.
+    /// -32602 if there are more parameters, or unknown names.
     pub fn new(params: Params, names: &'static [&'static str]) -> Result<Self, Fault> {
         let given = match &params {
             Params::None => 0,
@@ -60,11 +60,11 @@ impl Arguments {
         Ok(Self { names, next: 0, values })
     }
 
-    /// The next parameter.
+    /// Returns the next parameter.
     ///
     /// # Errors
     ///
-    /// -32602 where it is missing or of another type.
+    /// -32602 if it is missing or of another type.
     pub fn take<T: DeserializeOwned>(&mut self) -> Result<T, Fault> {
         let single = self.names.len() == 1;
         let (name, value, text) = self.advance()?;
@@ -74,11 +74,11 @@ impl Arguments {
         read(name, value, text.filter(|_| single))
     }
 
-    /// The next parameter, which may be missing or null.
+    /// Returns the next parameter; `None` if it is missing or null.
     ///
     /// # Errors
     ///
-    /// -32602 where it is of another type.
+    /// -32602 if it is of another type.
     pub fn take_optional<T: DeserializeOwned>(&mut self) -> Result<Option<T>, Fault> {
         let single = self.names.len() == 1;
         let (name, value, text) = self.advance()?;
@@ -88,11 +88,11 @@ impl Arguments {
         }
     }
 
-    /// The next parameter, which is binary. Text is taken as its bytes.
+    /// Returns the next parameter, which is binary. A string is converted to its bytes.
     ///
     /// # Errors
     ///
-    /// -32602 where it is missing.
+    /// -32602 if it is missing or of another type.
     pub fn take_binary(&mut self) -> Result<Binary, Fault> {
         if let Values::Binary(bytes) = &mut self.values {
             self.next += 1;
@@ -119,7 +119,7 @@ impl Arguments {
     }
 }
 
-/// -32602 for the number or the names of the parameters.
+/// Creates the error (-32602) of a wrong number of parameters, or an unknown name.
 fn wrong(text: String, path: &str, names: &[&str]) -> Fault {
     Fault::new(Code::WRONG_PARAMETERS, text).with("path", path).with("expected", has(names))
 }
@@ -132,7 +132,7 @@ fn has(names: &[&str]) -> String {
     }
 }
 
-/// Reads a value; where it does not fit, as a text that looks like a number.
+/// Converts a value; if that fails, its text, as a string may look like a number.
 fn read<T: DeserializeOwned>(name: &str, value: Value, text: Option<String>) -> Result<T, Fault> {
     let error = match typed::<T>(value) {
         Ok(value) => return Ok(value),
@@ -144,10 +144,10 @@ fn read<T: DeserializeOwned>(name: &str, value: Value, text: Option<String>) -> 
     Err(unfit(name, &error.to_string()))
 }
 
-/// -32602 for a value that serde refused with `error`.
+/// Creates the error (-32602) of a value that serde refused with `error`.
 fn unfit(name: &str, error: &str) -> Fault {
     let Some((found, wanted)) = error.rsplit_once(", expected ") else {
-        // An enum may say itself what it expects; otherwise serde says what is wrong.
+        // An enum may state what it expects; otherwise serde describes what is wrong.
         let wrong = ["missing field", "unknown field", "duplicate field", "data did not match"];
         if !wrong.iter().any(|start| error.starts_with(start)) {
             return Fault::wrong_parameter(name, error);
@@ -164,7 +164,7 @@ fn unfit(name: &str, error: &str) -> Fault {
         "map" => "an object",
         other => other,
     };
-    // A caller knows what it sent; all of it might not fit into an answer.
+    // Shortened, as a large value might not fit into a reply.
     let shown = match found.char_indices().nth(SHOWN) {
         Some((end, _)) => format!("{}…", &found[..end]),
         None => found.to_owned(),

@@ -13,11 +13,11 @@ use crate::proxy::Proxy;
 use crate::session::Status;
 use crate::wire::fault::{Code, Fault};
 
-/// A connection for the calls that objects make; cheap to clone, and all clones share it. The first call connects, and a
+/// Connection for the calls that objects make. Cheap to clone; all clones share one connection. The first call connects, and a
 /// call after the session's end connects again.
 ///
 /// A method that calls others while it serves a request uses [`Context::object`](super::Context::object) instead, which
-/// hands deadline, trail and trace on.
+/// passes deadline, trail and trace on.
 #[derive(Clone, Default)]
 pub struct Calls {
     shared: Arc<Shared>,
@@ -41,12 +41,11 @@ impl Calls {
         let _ = self.shared.builder.set(builder);
     }
 
-    /// Returns a proxy of an object, with `time` as the deadline of each call. Waits for the connection no longer than
-    /// that.
+    /// Returns a proxy of an object, with `time` as the deadline of each call. Waits for the connection for at most that time.
     ///
     /// # Errors
     ///
-    /// -32005 (busy) where the broker cannot be reached within `time`.
+    /// -32005 (busy) if the broker cannot be reached within `time`.
     pub async fn object(&self, name: &str, time: Duration) -> Result<Proxy, Fault> {
         match timeout(time, self.client()).await {
             Ok(client) => Ok(client?.object(name).deadline(time)),
@@ -103,7 +102,7 @@ mod tests {
         let calls = Calls::default();
         let second = Duration::from_secs(1);
         assert_eq!(calls.object("x", second).await.expect_err("unbound").code, Code::BUSY);
-        // Nobody listens there.
+        // No broker listens there.
         calls.bind(Client::builder(Address::local(1)));
         assert_eq!(calls.object("x", second).await.expect_err("no broker").code, Code::BUSY);
     }

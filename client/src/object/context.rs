@@ -19,10 +19,10 @@ use crate::wire::fault::Fault;
 use crate::wire::name::{ClientId, ObjectName};
 use crate::wire::user::User;
 
-/// Everything about a call but its method and parameters.
+/// Context of a call: everything except its method and parameters.
 #[derive(Clone, Debug)]
 pub struct Context {
-    /// Name that the object is served by.
+    /// Name that the object is served under.
     pub object: ObjectName,
     caller: Option<User>,
     via: Option<User>,
@@ -149,8 +149,9 @@ impl Context {
     ///
     /// # Errors
     ///
-    /// The fault of the other object as it is; -32005 (busy), which names the object, where it is not served or was not
-    /// reached in time; -32000 with kind `outcome_unknown` where its node or the connection was lost meanwhile; -32009 where the calls that led here and this one are more than the other object allows.
+    /// The fault of the other object, unchanged; -32005 (busy), which names the object, if it is not served or was not reached
+    /// in time; -32000 with kind `outcome_unknown` if its node or the connection was lost during the call; -32009 if the trail
+    /// of the calls that led here, including this one, is longer than the other object allows.
     pub async fn call<R: DeserializeOwned>(
         &self,
         object: &str,
@@ -166,7 +167,7 @@ impl Context {
     ///
     /// # Errors
     ///
-    /// -32005 (busy) where the broker cannot be reached in the time left.
+    /// -32005 (busy) if the broker cannot be reached in the time left.
     pub async fn object(&self, name: &str) -> Result<Proxy, Fault> {
         let mut proxy = self.calls.object(name, self.time_left()).await?.until(self.deadline);
         let mut trail = self.trail.clone();

@@ -1,4 +1,4 @@
-//! Description of an object: a short form for the registry, the whole for `rpc.discover`.
+//! Description of an object: a short form for the registry, and the whole for `rpc.discover`.
 
 use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
@@ -126,7 +126,7 @@ fn schema(value: &Value) -> Option<Value> {
     (value["format"] != "binary").then(|| schema_or_any(value))
 }
 
-/// Returns the schema; a missing or invalid one becomes `true`, which allows every value.
+/// Returns the schema; a missing or invalid one becomes `{}`, which allows every value.
 fn schema_or_any(value: &Value) -> Value {
     if value.is_object() || value.is_boolean() { value.clone() } else { json!({}) }
 }

@@ -25,16 +25,16 @@ impl Emitter {
         Self { root, object, publish }
     }
 
-    /// Emits an event, at QoS 0: who is not there does not hear it.
+    /// Publishes an event at QoS 0 to present subscribers.
     ///
     /// # Errors
     ///
-    /// A name that is none, and a value that is no JSON.
+    /// The name is invalid, or the value cannot be serialized.
     pub fn emit(&self, event: &str, value: &impl Serialize) -> Result<(), Fault> {
         self.publish(event, None, value, QoS::AtMostOnce, false, None)
     }
 
-    /// Emits the event's last value, which whoever comes later gets too.
+    /// Publishes an event as a retained message, which later subscribers get too.
     ///
     /// # Errors
     ///
@@ -43,7 +43,7 @@ impl Emitter {
         self.publish(event, None, value, QoS::AtLeastOnce, true, None)
     }
 
-    /// Calls one client back, at QoS 1.
+    /// Publishes an event to one client, at QoS 1.
     ///
     /// # Errors
     ///
@@ -52,7 +52,7 @@ impl Emitter {
         self.publish(event, Some(client.clone()), value, QoS::AtLeastOnce, false, None)
     }
 
-    /// Calls back whoever made a call, at QoS 1 and with the correlation of the request.
+    /// Publishes an event to the caller of a call, at QoS 1 and with the correlation of the request.
     ///
     /// # Errors
     ///
@@ -65,12 +65,12 @@ impl Emitter {
         self.publish(event, Some(client), value, QoS::AtLeastOnce, false, context.correlation.clone())
     }
 
-    /// Publishes what is no event: on a topic of others, in the form that they know.
+    /// Publishes a message that is not an event: on a topic of another application, in its own format.
     pub fn message(&self, publish: Publish) {
         (self.publish)(publish);
     }
 
-    /// Emits an event that belongs to a call, with its correlation.
+    /// Publishes an event that belongs to a call, at QoS 0 and with the correlation of the request.
     ///
     /// # Errors
     ///

@@ -13,12 +13,12 @@ use crate::wire::json;
 
 /// Maximum size of a part with several items, in bytes.
 const PART: usize = 16 << 10;
-/// The same for the first part, to send the first item early.
+/// Maximum size of the first part with several items, which is smaller to send the first item early, in bytes.
 const FIRST_PART: usize = 1 << 10;
 /// Default maximum of a result list, in bytes.
 const LIST: usize = 1 << 20;
 
-/// How the items of a result are delivered.
+/// Way in which the items of a result are delivered.
 #[derive(Clone)]
 pub enum Delivery {
     /// One list.
@@ -28,7 +28,7 @@ pub enum Delivery {
     },
     /// Parts, under flow control.
     Parts(std::sync::Arc<dyn Parts>),
-    /// Not at all: the method fails, because the caller stores results and takes no streams.
+    /// Refused: the method fails, as the caller stores results and accepts no streams.
     Refused,
 }
 

@@ -1,4 +1,4 @@
-//! Objects that also do something of their own accord.
+//! Objects with a background task.
 
 use std::fmt;
 use std::pin::Pin;
@@ -10,16 +10,16 @@ use crate::shares::ShareReport;
 /// Background task of an object. Dropping it ends the task.
 pub type Doing = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// An object, and what it does unasked for as long as it is served.
+/// Object with a background task, which runs while the object is served.
 ///
-/// An [`interface`](crate::interface) says what an object answers; this adds what it says by itself.
+/// An [`interface`](crate::interface) defines the methods of an object; this adds a task, such as one that publishes events.
 pub struct Unasked<O> {
     object: Arc<O>,
     begin: Box<dyn Fn(Emitter) -> Doing + Send + Sync>,
 }
 
 impl<O: Object> Unasked<O> {
-    /// `begin` is called as [`Object::run`] is.
+    /// Adds a task to an object; `begin` is called like [`Object::run`].
     pub fn new<F>(object: O, begin: impl Fn(Emitter) -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = ()> + Send + 'static,

@@ -83,20 +83,20 @@ impl Presence {
         self.has_subscribed.store(false, Ordering::Relaxed);
     }
 
-    /// Waits until the registry shows that a call gets no reply. Pending forever while a node carries the call out, and where
-    /// the registry is not readable. Cancel safe.
+    /// Waits until the registry shows that a call gets no reply. Never completes while a node executes the call, or if the
+    /// registry is not readable. Cancel safe.
     pub(crate) async fn wait_for_loss(&self, client: &Client, call: &PendingCall<'_>) -> CallLoss {
         let Ok(watch) = self.watch(client, call.object).await else { return std::future::pending().await };
         let acceptance = client.pending().on_accepted(call.key);
         let mut changes = watch.changes();
         let mut seen = Seen::default();
-        // The current suspicion, and since when it holds.
+        // The current suspicion, and the time since which it holds.
         let mut suspected: Option<(Suspicion, Instant)> = None;
         loop {
             let accepted = client.pending().accepted_by(call.key);
             let node = accepted.as_ref().map(|accepted| &accepted.node);
             if watch.follow_nodes(client, node).await.is_err() {
-                // The connection was lost, which ends the call in another place.
+                // The connection was lost, which fails the call elsewhere.
                 return std::future::pending().await;
             }
             changes.borrow_and_update();
@@ -132,7 +132,7 @@ impl Presence {
         }
     }
 
-    /// Returns how long a suspicion must hold before the call ends; `None` where it never does.
+    /// Returns how long a suspicion must hold before the call ends; `None` if the call never ends because of it.
     fn patience(
         &self,
         client: &Client,
@@ -150,8 +150,8 @@ impl Presence {
         }
     }
 
-    /// Whether an empty registry proves nothing: this broker sends PUBACK 0x10 for topics without a subscriber, and may hide
-    /// the registry from this client. `rantai`'s broker refuses such a subscription instead.
+    /// Returns whether an empty registry proves nothing: this broker sends PUBACK 0x10 for topics without a subscriber, and may
+    /// hide the registry from this client. `rantai`'s broker refuses such a subscription instead.
     fn would_have_told(&self, client: &Client, call: &PendingCall<'_>) -> bool {
         let is_ours = client.outlet().features() != BrokerFeatures::default();
         !is_ours && self.reports_unreceived.load(Ordering::Relaxed) && call.qos == QoS::AtLeastOnce

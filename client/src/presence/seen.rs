@@ -25,7 +25,7 @@ pub(super) enum Since {
 }
 
 impl Since {
-    /// Whether it may be later than `instant`.
+    /// Returns whether it may be later than `instant`.
     fn may_be_after(self, instant: Instant) -> bool {
         match self {
             Self::Seen(at) => at >= instant,
@@ -38,7 +38,7 @@ impl Since {
 #[derive(Debug, Default)]
 pub(super) struct ObjectState {
     pub(super) view: View,
-    /// Time of each node's start or loss, where known.
+    /// Time of each node's start or loss, if known.
     pub(super) since: BTreeMap<ClientId, Since>,
 }
 
@@ -89,7 +89,7 @@ impl Seen {
             self.served.insert(node.clone(), entry.mode);
         }
         let is_late = now >= call.sent + ACCEPT_TIMEOUT;
-        // An exclusive name has one server; where nobody serves it now, that server had the call.
+        // An exclusive name has one server; if no node serves the name now, that server had the call.
         let had_it = |mode: Mode| mode == Mode::Exclusive && finishes.is_empty() || is_late;
         let gone = self.served.iter().find(|(node, mode)| !finishes.contains(node) && had_it(**mode));
         if let Some((node, _)) = gone {
@@ -108,7 +108,7 @@ impl Seen {
         if let Some((node, _)) = lost {
             return Some(Suspicion::Lost(node.clone()));
         }
-        // A node that has the call publishes `accepted` in time; one that was just started does not have it.
+        // A node that has the call would have published `accepted` by now; one that was just started does not have the call.
         let is_alone = |node: &ClientId| finishes.iter().all(|other| *other == node);
         let mut claims = view
             .entries(call.object)
@@ -185,7 +185,7 @@ mod tests {
             self.watched.view.apply(topic, payload).expect("the registry's");
         }
 
-        /// After so many milliseconds.
+        /// Returns the suspicion `ms` milliseconds after sending.
         fn suspicion(&mut self, ms: u64, accepted: Option<(&str, &str)>) -> Option<Suspicion> {
             let accepted = accepted.map(|(node, epoch)| Accepted { node: id(node), epoch: epoch.to_owned() });
             let (object, target) = (&self.object, &self.target);
@@ -287,7 +287,7 @@ mod tests {
         let mut world = World::new();
         world.entry("pi", "exclusive");
         world.state("pi", State::Lost, "1");
-        // The link of a chain that has it now is another one.
+        // The call was forwarded to the next link of a chain.
         assert_eq!(world.suspicion(300, Some(("next", "7"))), None, "its state is not readable");
         world.state("next", State::Ready, "7");
         assert_eq!(world.suspicion(300, Some(("next", "7"))), None);

@@ -47,7 +47,7 @@ impl Follow for Live {
                 Some(RegistryTopic::Node(node)) => Some(node),
                 _ => None,
             };
-            // A state that is only published again keeps its time.
+            // A state that is only refreshed keeps its time.
             let kind = |state: &NodeState| (state.epoch.clone(), state.state == State::Lost);
             let before = node.as_ref().and_then(|node| watched.view.state(node)).map(kind);
             if let Err(error) = watched.view.apply(&message.topic, &message.payload) {

@@ -388,7 +388,7 @@ impl Reader {
         }
         self.node = response.node.as_deref().and_then(|node| ClientId::new(node).ok()).or(self.node.take());
         if from != self.expected {
-            // Items were lost with a connection, or dropped at QoS 0; this part is retransmitted behind them.
+            // Items were lost with a connection, or dropped at QoS 0; this part is retransmitted after them.
             self.fill_gap()?;
             return Ok(Read::Again);
         }

@@ -12,31 +12,31 @@ use crate::wire::reply::{Outcome, Reply};
 /// Response of an object.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Response {
-    /// The result.
+    /// Result or error of the method.
     pub outcome: Result<Content, Box<Fault>>,
     /// Node that replied.
     pub node: Option<String>,
-    /// Whether it is the answer to an earlier request of the same identity.
+    /// Whether it is the stored response to an earlier request with the same identity.
     pub repeated: bool,
-    /// Whether the result is secret: it is not to be logged, or kept on disk.
+    /// Whether the result is secret: it must be neither logged nor stored.
     pub secret: bool,
 }
 
-/// A result.
+/// Content of a result.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Content {
-    /// JSON.
+    /// JSON value.
     Value(Value),
     /// Bytes.
     Binary(Vec<u8>),
 }
 
 impl Response {
-    /// The result as a type.
+    /// Deserializes the result.
     ///
     /// # Errors
     ///
-    /// The object's own, and a result of another type.
+    /// The object's own error, or the result is of another type.
     pub fn read<R: DeserializeOwned>(self) -> Result<R, CallError> {
         match self.outcome.map_err(CallError::Fault)? {
             Content::Value(value) => typed(value).map_err(|error| CallError::Result(error.to_string())),
@@ -44,11 +44,11 @@ impl Response {
         }
     }
 
-    /// The result as bytes.
+    /// Returns a binary result.
     ///
     /// # Errors
     ///
-    /// The object's own, and a result that is not binary.
+    /// The object's own error, or the result is not binary.
     pub fn bytes(self) -> Result<Vec<u8>, CallError> {
         match self.outcome.map_err(CallError::Fault)? {
             Content::Binary(bytes) => Ok(bytes),

@@ -42,7 +42,7 @@ pub(super) fn cancellation(
     deadline: Instant,
 ) -> Option<Publish> {
     let left = deadline.saturating_duration_since(Instant::now());
-    // By then the node has ended it.
+    // At the deadline the node ends the call by itself.
     let ttl_ms = u64::try_from(left.as_millis()).ok().filter(|ttl_ms| *ttl_ms > 0)?;
     let root = proxy.client.root();
     let target = match target {
@@ -56,7 +56,7 @@ pub(super) fn cancellation(
         topic: topic.format(root).into(),
         payload: format!("[\"{key:032x}\",true]").into(),
         properties: properties(&reply_to, CORRELATION, ttl_ms),
-        // Behind the request, and not before it.
+        // The QoS of the request, so that the cancellation does not overtake it.
         qos: proxy.settings.qos,
         retain: false,
         resend: false,
@@ -70,7 +70,7 @@ impl Drop for Unheard<'_> {
             && let target = &proxy.settings.target
             && let Some(cancellation) = cancellation(proxy, target, self.object, self.key, self.deadline)
         {
-            // Where there is no connection, the reply is lost with it, and the node learns of that by itself or by the deadline.
+            // Without a connection the reply is lost, and the node detects that or ends the call at its deadline.
             let _ = self.request.proxy.client.outlet().send_now(cancellation, 0);
         }
     }

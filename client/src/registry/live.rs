@@ -1,4 +1,4 @@
-//! The registry read from the bus, and kept current.
+//! Reading and following the registry on the bus.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -18,39 +18,39 @@ use crate::wire::fault::{Code, Fault};
 use crate::wire::name::{ClientId, ObjectName, Root};
 use crate::wire::topic::RegistryTopic;
 
-/// Silence after which all retained messages have arrived.
+/// Minimum time without a retained message after which all of them are taken to have arrived.
 pub(crate) const QUIET: Duration = Duration::from_millis(150);
-/// The longest reading of what is retained.
+/// Maximum time for reading retained messages.
 const LONGEST_READING: Duration = Duration::from_secs(30);
 
-/// Reads the registry: [`Client::registry`].
+/// Reads the registry. Returned by [`Client::registry`].
 ///
-/// The registry is a set of retained messages; MQTT does not say when all of them have come. A reading is over
-/// when no retained message has come for 150 ms, or for three times the broker's own answering time if that is longer,
-/// and after 30 s. What is published meanwhile does not prolong it.
+/// The registry is a set of retained messages; MQTT does not signal when all of them have arrived. Reading ends when no
+/// retained message has arrived for 150 ms, or for three times the round-trip time of the subscription if that is longer,
+/// and after 30 s at most. Messages that are published during that time do not prolong it.
 #[derive(Debug)]
 pub struct Registry {
     client: Client,
 }
 
-/// A view that follows the bus, from the beginning again after every reconnect.
+/// View that follows the bus; starts anew after every reconnect.
 #[derive(Debug)]
 pub struct Follower {
     live: Arc<Live>,
     changed: watch::Receiver<u64>,
-    /// Round trip of the subscription.
+    /// Round-trip time of the subscription.
     answering: Duration,
     _place: Place,
 }
 
-/// A view that messages are fed to.
+/// View that is fed with received messages.
 #[derive(Debug)]
 pub(crate) struct Live {
     root: Root,
     view: Mutex<View>,
-    /// Counts messages, those that change nothing as well.
+    /// Number of messages, including those that change nothing.
     messages: watch::Sender<u64>,
-    /// Counts messages that were retained before the subscription.
+    /// Number of messages that were retained before the subscription.
     retained: watch::Sender<u64>,
 }
 
@@ -81,7 +81,7 @@ impl Follow for Live {
 
 // Defined here, so that the module of the client does not depend on this one.
 impl Client {
-    /// Reads the whole registry.
+    /// Returns a reader of the registry.
     pub fn registry(&self) -> Registry {
         Registry::new(self.clone())
     }
@@ -92,7 +92,7 @@ impl Registry {
         Self { client }
     }
 
-    /// Everything that is registered, lost nodes included.
+    /// Reads all entries and states, including those of lost nodes.
     ///
     /// # Errors
     ///
@@ -131,11 +131,11 @@ impl Registry {
         Ok(view)
     }
 
-    /// Waits until an object is served; who serves it then.
+    /// Waits until an object is served, and returns the entry of the node that serves it.
     ///
     /// # Errors
     ///
-    /// -32003 or -32004 when it is not within `patience`; otherwise as [`list`](Self::list).
+    /// -32003 or -32004 if it is not served within `patience`; otherwise as [`list`](Self::list).
     pub async fn wait_for(&self, object: &ObjectName, patience: Duration) -> Result<Entry, CallError> {
         let deadline = Instant::now() + patience;
         let root = self.client.root();
@@ -168,7 +168,7 @@ impl Registry {
         }
     }
 
-    /// The same by a text.
+    /// Like [`wait_for`](Self::wait_for), with the name as a text.
     ///
     /// # Errors
     ///
@@ -195,28 +195,28 @@ impl Registry {
 }
 
 impl Follower {
-    /// Looks at it as it is now.
+    /// Calls `look` with the current view. Must not block.
     pub fn look<T>(&self, look: impl FnOnce(&View) -> T) -> T {
         look(&self.live.view.lock())
     }
 
-    /// Waits until what was registered before has come, as far as that can be told: no more of it comes for a while.
+    /// Waits until the entries and states from before the subscription have arrived: until no more arrive for a while.
     pub async fn complete(&self) {
         quiet(&self.live, self.answering).await;
     }
 
-    /// Tells of everything that comes from now on.
+    /// Returns a receiver that is notified of every message from now on.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.live.messages.subscribe()
     }
 
-    /// Waits until something has come since the last time; false when the client has ended.
+    /// Waits until a message has arrived since the last call; returns `false` if the client has ended. Cancelling loses nothing.
     pub async fn changed(&mut self) -> bool {
         self.changed.changed().await.is_ok()
     }
 }
 
-/// The states that tell whether entries are served, without those asked for already.
+/// Returns filters for the states of all nodes with entries, except those in `watched`, to which they are added.
 fn states(root: &Root, view: &View, watched: &mut BTreeSet<ClientId>) -> Vec<Filter> {
     let nodes = view.all().filter_map(|(entry, _)| ClientId::new(&entry.node).ok());
     nodes

@@ -1,6 +1,6 @@
-//! The name registry as a caller sees it: which objects there are, and who serves them now.
+//! Registry of names as callers see it: which objects exist, and which nodes serve them now.
 //!
-//! [`View`] is fed with retained messages and answers; it does no I/O. [`Registry`] reads them from the bus.
+//! [`View`] is fed with retained messages and does no I/O; [`Registry`] reads them from the bus.
 
 mod absence;
 mod live;

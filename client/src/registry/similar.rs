@@ -1,12 +1,12 @@
-//! Names that might have been meant.
+//! Suggestions for a mistyped name.
 
 use strsim::osa_distance;
 
-/// At most this many are offered.
+/// Maximum number of suggestions.
 const OFFERED: usize = 3;
 
-/// Those of `known` that `name` may be a slip for, the nearest first: at most a third of its letters differ,
-/// counting an insertion, a removal, another letter and two letters the wrong way round as one each.
+/// Returns those of `known` that `name` may be a typo of, the nearest first: at most a third of its letters differ, where an
+/// insertion, a deletion, a substitution and a transposition of neighbours count as one each.
 pub fn similar<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
     let name = name.to_lowercase();
     let letters = name.chars().count();

@@ -7,9 +7,9 @@ use crate::wire::entry::{Entry, EntryError, NodeState, State};
 use crate::wire::name::{ClientId, ObjectName, Root};
 use crate::wire::topic::RegistryTopic;
 
-/// The registry, as far as its retained messages have come.
+/// View of the registry, as far as its retained messages have arrived.
 ///
-/// Feed it with [`apply`](Self::apply); what it says is always about the messages it has been fed with so far.
+/// Feed it with [`apply`](Self::apply); all methods refer to the messages applied so far.
 #[derive(Debug, Default)]
 pub struct View {
     root: Root,
@@ -20,20 +20,20 @@ pub struct View {
 /// Change of the view by a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// An object's entries are others than before.
+    /// The entries of an object have changed.
     Object(ObjectName),
-    /// A node's state is another, and with it what it serves.
+    /// The state of a node has changed, and with it the objects that it serves.
     Node(ClientId),
 }
 
 impl View {
-    /// An empty one.
+    /// Creates an empty view.
     pub fn new(root: Root) -> Self {
         Self { root, ..Self::default() }
     }
 
-    /// Takes a message of the registry's topics; what it changed, if anything. An empty payload takes away,
-    /// and so does one that cannot be read, which is an error besides. Other topics are passed over.
+    /// Applies a message of the registry; returns the change, if any. An empty payload removes the entry or state, and so does
+    /// an invalid payload, which is also an error. Messages on other topics are ignored.
     ///
     /// # Errors
     ///
@@ -81,12 +81,12 @@ impl View {
             .map(|(_, e)| e)
     }
 
-    /// Whether somebody serves an object now, or is about to end and finishes what it has taken.
+    /// Returns whether a node serves the object now, or is draining and finishes its calls.
     pub fn is_served(&self, object: &ObjectName) -> bool {
         self.finishers(object).next().is_some()
     }
 
-    /// Nodes that serve an object now, or are about to end and finish what they have taken.
+    /// Returns the nodes that serve an object now, or are draining and finish their calls.
     pub fn finishers(&self, object: &ObjectName) -> impl Iterator<Item = &ClientId> {
         let entries = self.entries.get(object).into_iter().flatten().filter(|(_, entry)| entry.settled);
         let finishes = |(node, entry): &(&ClientId, &Entry)| {
@@ -97,39 +97,39 @@ impl View {
         entries.filter(finishes).map(|(node, _)| node)
     }
 
-    /// Every claim to an object, settled or not, with whether its node is ready and of the same start.
+    /// Returns all claims to an object, settled or not, and whether the node of each is ready and has the same epoch.
     pub fn claims(&self, object: &ObjectName) -> impl Iterator<Item = (&Entry, bool)> {
         let entries = self.entries.get(object).into_iter().flatten();
         entries.map(|(node, entry)| (entry, entry.is_served(self.nodes.get(node))))
     }
 
-    /// Every entry of an object, served or not.
+    /// Returns all entries of an object, served or not.
     pub fn entries(&self, object: &ObjectName) -> impl Iterator<Item = (&ClientId, &Entry)> {
         self.entries.get(object).into_iter().flatten()
     }
 
-    /// The state of a node.
+    /// Returns the state of a node.
     pub fn state(&self, node: &ClientId) -> Option<&NodeState> {
         self.nodes.get(node)
     }
 
-    /// Whether an object is registered, served or not.
+    /// Returns whether an object is registered, served or not.
     pub fn is_registered(&self, object: &ObjectName) -> bool {
         self.entries.contains_key(object)
     }
 
-    /// Every entry with whether it is served now, by object and node.
+    /// Returns all entries, and whether each is served now, sorted by object and node.
     pub fn all(&self) -> impl Iterator<Item = (&Entry, bool)> {
         let entries = self.entries.values().flatten();
         entries.map(|(node, entry)| (entry, entry.settled && entry.is_served(self.nodes.get(node))))
     }
 
-    /// Nodes whose will says that they are gone.
+    /// Returns the nodes whose will was published.
     pub fn lost(&self) -> impl Iterator<Item = &ClientId> {
         self.nodes.iter().filter(|(_, state)| state.state == State::Lost).map(|(node, _)| node)
     }
 
-    /// Registered objects that `name` may be a slip for.
+    /// Returns the registered objects that `name` may be a typo of.
     pub fn did_you_mean(&self, name: &str) -> Vec<&str> {
         similar(name, self.entries.keys().map(ObjectName::as_str))
     }

@@ -7,12 +7,12 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-/// The shortest time between two log lines of one caller and table.
+/// Minimum interval between two log lines of one caller and table.
 const LOG_INTERVAL: Duration = Duration::from_mins(1);
-/// The most callers logged of one table within that time.
+/// Maximum number of callers logged for one table within that interval.
 const MOST_LOGGED: usize = 16;
 
-/// Counts refusals of one table, and logs each caller once a minute; of many callers only some.
+/// Counts the refusals of one table, and logs each caller at most once a minute; of many callers only some.
 #[derive(Debug, Default)]
 pub struct ShareLog {
     refused: AtomicU64,
@@ -21,7 +21,7 @@ pub struct ShareLog {
 }
 
 impl ShareLog {
-    /// Counts that a caller was refused a place of `table`, and logs it unless it has been within the last minute.
+    /// Counts a refusal of a place in `table`, and logs the caller unless it was logged within the last minute.
     pub fn refused(&self, table: impl std::fmt::Display, caller: impl std::fmt::Display) {
         self.refused.fetch_add(1, Ordering::Relaxed);
         if self.may_log(caller.to_string()) {
@@ -29,12 +29,12 @@ impl ShareLog {
         }
     }
 
-    /// Number of refusals so far.
+    /// Returns the number of refusals so far.
     pub fn count(&self) -> u64 {
         self.refused.load(Ordering::Relaxed)
     }
 
-    /// Whether a line about this caller may be logged now: once a minute, and of many callers only some.
+    /// Returns whether a line about this caller may be logged now: once a minute, and of many callers only some.
     pub fn may_log(&self, caller: String) -> bool {
         let (mut logged, now) = (self.logged.lock(), Instant::now());
         if logged.contains_key(&caller) || logged.len() >= MOST_LOGGED {

@@ -7,12 +7,12 @@ use serde::Serialize;
 
 use super::{CallerKey, ShareLog, Shares};
 
-/// Callers named in a report.
+/// Maximum number of callers named in a report.
 const NAMED: usize = 5;
 
 /// Prefix of users among the names of callers.
 const USER: &str = "user ";
-/// Stands for a user who is not named.
+/// Replacement for the name of a user that is hidden.
 const HIDDEN: &str = "another user";
 
 /// Report on a shared table.
@@ -20,29 +20,29 @@ const HIDDEN: &str = "another user";
 pub struct ShareReport {
     /// Plural noun for the table's items: `calls`, `uploads`.
     pub table: String,
-    /// Its size.
+    /// Number of places of the table.
     pub limit: u64,
-    /// Places that are taken.
+    /// Number of places that are taken.
     pub taken: u64,
-    /// Callers that hold some.
+    /// Number of callers that hold places.
     pub callers: u64,
-    /// Refusals of callers over their share.
+    /// Number of refusals of callers over their share.
     pub refused: u64,
-    /// The callers that hold most, the largest first.
+    /// Callers that hold most, the largest first; at most five.
     pub top: Vec<ShareHolder>,
 }
 
-/// A caller, and how many places it holds.
+/// Caller, and the number of places it holds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ShareHolder {
     /// Holder: a user, a client or an address.
     pub caller: String,
-    /// Places it holds.
+    /// Number of places it holds.
     pub held: u64,
 }
 
 impl ShareReport {
-    /// Reports a table of which callers hold `held`.
+    /// Creates the report of a table of which callers hold `held`.
     pub fn new(
         table: &str,
         limit: u64,
@@ -57,7 +57,7 @@ impl ShareReport {
         Self { table: table.to_owned(), limit, taken, callers, refused: refusals.count(), top }
     }
 
-    /// The report as it is told to a user who is no admin, or to a client without a user: other users are not named.
+    /// Hides the names of users other than `reader`, for a reader that is no admin; `None` for a client without a user.
     #[must_use]
     pub fn hide_users_except(mut self, reader: Option<&str>) -> Self {
         let reader = reader.map(|user| CallerKey::User(user.to_owned()).to_string());
@@ -71,7 +71,7 @@ impl ShareReport {
 }
 
 impl<K: Eq + Hash + Clone + Display> Shares<K> {
-    /// Reports how full the table is, and by whom.
+    /// Reports how full the table is, and its largest holders.
     pub fn report(&self, table: &str, refusals: &ShareLog) -> ShareReport {
         let held: Vec<(String, u64)> =
             self.held.lock().iter().map(|(caller, held)| (caller.to_string(), *held)).collect();

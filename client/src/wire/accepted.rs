@@ -1,10 +1,10 @@
-//! The `accepted` event: a node tells a caller that it carries its call out.
+//! The `accepted` event, by which a node notifies a caller that it executes its call.
 
 use serde::{Deserialize, Serialize};
 
 use super::name::ClientId;
 
-/// Event name, as in `{root}/event/{object}/accepted/{client}`.
+/// Name of the event, used in `{root}/event/{object}/accepted/{client}`.
 pub const ACCEPTED: &str = "accepted";
 /// Maximum payload size, in bytes.
 const LARGEST: usize = 512;
@@ -12,7 +12,7 @@ const LARGEST: usize = 512;
 /// Payload of the event. Its correlation is that of the request, of at least 16 bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Accepted {
-    /// Node that carries the call out.
+    /// Node that executes the call.
     pub node: ClientId,
     /// Epoch of that node, as in its registry state.
     pub epoch: String,

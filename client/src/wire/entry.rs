@@ -1,57 +1,57 @@
-//! Registry entries and node states, as they are retained.
+//! Registry entries and node states, which are retained messages.
 
 use serde::{Deserialize, Serialize};
 
 use super::name::{ClientId, ObjectName};
 
-/// The version of the contract.
+/// Version of the contract.
 pub const VERSION: u32 = 1;
-/// The Message Expiry Interval of entries and states, in seconds.
+/// Message Expiry Interval of entries and states, in seconds.
 pub const LIFETIME: u32 = 24 * 60 * 60;
-/// The largest entry, in bytes.
+/// Maximum size of an entry, in bytes.
 pub const LARGEST_ENTRY: usize = 16 << 10;
 
-/// Whether one node or several may serve a name.
+/// Number of nodes that may serve a name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
-    /// One.
+    /// One node.
     #[default]
     Exclusive,
-    /// Any number of them, if all say so.
+    /// Any number of nodes, if all of them use this mode.
     Replica,
 }
 
-/// One object on one node.
+/// Entry of one object on one node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
     /// Version of the contract.
     pub v: u32,
-    /// The object; the topic wins over it.
+    /// Object name; the one in the topic takes precedence.
     pub object: String,
-    /// The node; the topic wins over it.
+    /// Node; the one in the topic takes precedence.
     pub node: String,
-    /// Drawn anew at every start of the node, and compared for equality.
+    /// Random text, new at every start of the node, and compared for equality.
     pub epoch: String,
     /// Whether other nodes may serve the name too.
     #[serde(default)]
     pub mode: Mode,
-    /// Whether the claim has been won.
+    /// Whether the claim to the name has been won.
     #[serde(default)]
     pub settled: bool,
-    /// The object's own version.
+    /// Version of the object.
     #[serde(default)]
     pub version: String,
-    /// One line for people.
+    /// Description in one line, for people.
     #[serde(default)]
     pub summary: String,
-    /// Words to find it by.
+    /// Search tags.
     #[serde(default)]
     pub tags: Vec<String>,
-    /// Its methods, without the built-in ones.
+    /// Methods, without the built-in ones.
     #[serde(default)]
     pub methods: Vec<String>,
-    /// Its events.
+    /// Events.
     #[serde(default)]
     pub events: Vec<String>,
 }
@@ -60,15 +60,15 @@ pub struct Entry {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
-    /// It serves.
+    /// The node serves its objects.
     Ready,
-    /// It finishes what runs, and takes nothing new.
+    /// The node finishes running calls, and accepts no new ones.
     Draining,
-    /// It is gone: its will.
+    /// The node is gone: this is its will.
     Lost,
 }
 
-/// A node's state, as it is retained.
+/// State of a node, as it is retained.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeState {
     /// Version of the contract.
@@ -88,13 +88,13 @@ pub enum EntryError {
     /// Unsupported version of the contract.
     #[error("version {0} of the contract; this is {VERSION}")]
     Version(u32),
-    /// Not the JSON it should be.
+    /// The payload is not JSON of the expected form.
     #[error("not a registry entry")]
     Json(#[from] serde_json::Error),
 }
 
 impl Entry {
-    /// Reads an entry; the topic's words win over what stands inside.
+    /// Parses an entry; the names in the topic take precedence over those in the payload.
     ///
     /// # Errors
     ///
@@ -112,11 +112,11 @@ impl Entry {
         Ok(entry)
     }
 
-    /// Writes an entry.
+    /// Serializes an entry.
     ///
     /// # Errors
     ///
-    /// One that is too large: schemas belong into `rpc.discover`.
+    /// The entry is too large: schemas belong into `rpc.discover`.
     pub fn write(&self) -> Result<Vec<u8>, EntryError> {
         let bytes = serde_json::to_vec(self)?;
         if bytes.len() > LARGEST_ENTRY {
@@ -125,13 +125,13 @@ impl Entry {
         Ok(bytes)
     }
 
-    /// Whether it is served now, by the state of its node: ready, and of the same start.
+    /// Returns whether the entry is served now, according to the state of its node: ready, and with the same epoch.
     pub fn is_served(&self, node: Option<&NodeState>) -> bool {
         node.is_some_and(|n| n.state == State::Ready && n.epoch == self.epoch)
     }
 
-    /// Whether this claim of an exclusive name wins over another: settled beats unsettled; of equals, the
-    /// lower (epoch, node) stays.
+    /// Returns whether this claim of an exclusive name wins over another: settled over unsettled, and of equal ones the one with
+    /// the lower (epoch, node).
     pub fn beats(&self, other: &Self) -> bool {
         let rank = |entry: &Self| (!entry.settled, entry.epoch.clone(), entry.node.clone());
         rank(self) < rank(other)
@@ -139,12 +139,12 @@ impl Entry {
 }
 
 impl NodeState {
-    /// A state of a start.
+    /// Creates the state of a start with this epoch.
     pub fn new(state: State, epoch: &str) -> Self {
         Self { v: VERSION, state, epoch: epoch.to_owned() }
     }
 
-    /// Reads a state.
+    /// Parses a state.
     ///
     /// # Errors
     ///
@@ -154,7 +154,7 @@ impl NodeState {
         if state.v == VERSION { Ok(state) } else { Err(EntryError::Version(state.v)) }
     }
 
-    /// Writes a state.
+    /// Serializes a state.
     pub fn write(&self) -> Vec<u8> {
         serde_json::to_vec(self).expect("a state is plain JSON")
     }
@@ -164,7 +164,7 @@ impl NodeState {
 mod tests {
     use super::*;
 
-    /// As PROTOCOL.md shows it.
+    /// Example of PROTOCOL.md.
     const GOLDEN: &str = r#"{"v":1,"object":"calculator","node":"pi-east","epoch":"0192f7c4","mode":"exclusive","settled":true,"version":"1.2.0","summary":"Arithmetic","tags":["math"],"methods":["add","sub"],"events":["changed"]}"#;
 
     fn read(payload: &str) -> Result<Entry, EntryError> {

@@ -44,7 +44,7 @@ codes! {
     LOST_OBJECT = -32004;
     /// Too many concurrent requests; retry later.
     BUSY = -32005;
-    /// The caller may not do this.
+    /// The caller is not allowed to do this.
     DENIED = -32006;
     /// The request, result or an item is too large.
     TOO_LARGE = -32007;
@@ -172,7 +172,7 @@ impl Fault {
 
     /// Returns whether the same request may succeed later.
     pub fn is_retryable(&self) -> bool {
-        // A code that is not known is not retryable, whatever is said beside it.
+        // Unknown codes are not retryable, whatever their data contain.
         Code::ALL.contains(&self.code)
             && self.data.get("retryable").and_then(Value::as_bool).unwrap_or(self.code.is_retryable())
     }

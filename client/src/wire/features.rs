@@ -1,6 +1,6 @@
 //! Features of a broker beyond MQTT, announced by the user property `rantai` of CONNACK.
 
-/// The user property of CONNACK that names the features.
+/// User property of CONNACK that lists the features.
 pub const FEATURES_PROPERTY: &str = "rantai";
 
 const NAMES: [&str; 5] = ["caller", "grants", "unrouted", "sticky", "acts_for"];
@@ -10,39 +10,39 @@ const UNROUTED: u8 = 1 << 2;
 const STICKY: u8 = 1 << 3;
 const ACTS_FOR: u8 = 1 << 4;
 
-/// Features of a broker; none where it says nothing.
+/// Features of a broker; empty if it announces none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BrokerFeatures(u8);
 
 impl BrokerFeatures {
-    /// Reads the value of the property: names separated by commas. Unknown names are ignored.
+    /// Parses the value of the property: names separated by commas. Unknown names are ignored.
     pub fn read(text: &str) -> Self {
         let known = text.split(',').filter_map(|name| NAMES.iter().position(|known| *known == name.trim()));
         Self(known.fold(0, |bits, position| bits | 1 << position))
     }
 
-    /// Whether the broker sets or removes the user properties `caller` and `via` of every message: what stands there is
-    /// then its word.
+    /// Returns whether the broker sets or removes the user properties `caller` and `via` of every message, so that they can be
+    /// trusted.
     pub fn caller(self) -> bool {
         self.0 & CALLER != 0
     }
 
-    /// Whether replies need a grant, and requests of logged-in clients always have a Response Topic.
+    /// Returns whether replies need a grant, and requests of logged-in clients always have a Response Topic.
     pub fn grants(self) -> bool {
         self.0 & GRANTS != 0
     }
 
-    /// Whether requests that nobody serves are answered.
+    /// Returns whether the broker answers requests for objects that no node serves.
     pub fn unrouted(self) -> bool {
         self.0 & UNROUTED != 0
     }
 
-    /// Whether requests that belong together go to the same member of a shared group.
+    /// Returns whether requests that belong together go to the same member of a shared group.
     pub fn sticky(self) -> bool {
         self.0 & STICKY != 0
     }
 
-    /// Whether this connection may call on behalf of everybody.
+    /// Returns whether this connection may call on behalf of all users.
     pub fn acts_for(self) -> bool {
         self.0 & ACTS_FOR != 0
     }

@@ -1,4 +1,4 @@
-//! The JSON of the contract: finite numbers, member names that are unique in their object, at most 64 levels,
+//! JSON as restricted by the contract: finite numbers, member names that are unique in their object, at most 64 levels,
 //! integers beyond ±(2^53 − 1) as strings.
 
 mod number;
@@ -15,16 +15,16 @@ use number::quote_unreadable_integers;
 pub use number::{number, quote_large_integers};
 pub use typed::typed;
 
-/// The deepest nesting of arrays and objects.
+/// Maximum nesting depth of arrays and objects.
 pub const DEEPEST: usize = 64;
-/// The largest integer that every JSON reader takes exactly.
+/// Largest integer that every JSON reader parses exactly.
 pub const LARGEST: u64 = (1 << 53) - 1;
 
 /// Error of parsing JSON.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum JsonError {
-    /// Not JSON at all, not UTF-8, or JSON with a number that is not finite, a lone surrogate, or a member name that
-    /// occurs twice in its object.
+    /// Invalid JSON or UTF-8, or JSON with a number that is not finite, a lone surrogate, or a member name that is repeated in
+    /// its object.
     #[error("not JSON: {0}")]
     Syntax(String),
     /// Nested more than [`DEEPEST`] levels.
@@ -42,23 +42,23 @@ impl From<&JsonError> for Fault {
     }
 }
 
-/// Reads a JSON value.
+/// Parses a JSON value.
 ///
 /// # Errors
 ///
-/// Invalid JSON, JSON that the contract does not allow, and values nested too deep.
+/// The JSON is invalid, not allowed by the contract, or nested too deeply.
 pub fn read(bytes: &[u8]) -> Result<Value, JsonError> {
     let syntax = |error: serde_json::Error| JsonError::Syntax(error.to_string());
     let nesting = Nesting::of(bytes);
     if nesting.deepest > DEEPEST {
-        // Deeper than a parser goes: whether it is JSON otherwise is not known, but brackets that are left open tell.
+        // Deeper than the parser goes: whether the JSON is valid otherwise is not known, but unclosed brackets are an error.
         return Err(match nesting.open {
             0 => JsonError::TooDeep,
             open => JsonError::Syntax(format!("{open} brackets are not closed")),
         });
     }
     match quote_unreadable_integers(bytes) {
-        // What has quotes now was JSON before, or is none either way.
+        // Both are parsed: adding quotes must not make invalid JSON valid.
         Some(quoted) => {
             parse(bytes).map_err(syntax)?;
             parse(&quoted).map_err(syntax)
@@ -67,8 +67,8 @@ pub fn read(bytes: &[u8]) -> Result<Value, JsonError> {
     }
 }
 
-/// Whether a payload that [`read`] refuses is a text that was never meant to be JSON: it does not begin like an array
-/// or an object, and it is not JSON by the grammar alone either, as `1e400` is.
+/// Checks whether a payload that [`read`] refuses is plain text and was not meant to be JSON: it does not begin like an array
+/// or an object, and it does not match the JSON grammar either, as `1e400` does.
 pub fn is_plain_text(text: &str) -> bool {
     let start = text.trim_start_matches([' ', '\t', '\n', '\r', '\u{feff}']);
     // `IgnoredAny` checks the grammar only: neither the range of numbers nor surrogates.
@@ -82,7 +82,7 @@ fn parse(bytes: &[u8]) -> serde_json::Result<Value> {
     Ok(value)
 }
 
-/// Builds a value; refuses a member name that occurs twice, of which readers take the first, the last or both.
+/// Builds a value; refuses a repeated member name, of which readers use the first, the last or both.
 struct Strict;
 
 impl<'de> DeserializeSeed<'de> for Strict {
@@ -152,7 +152,7 @@ impl<'de> Visitor<'de> for Strict {
 /// Counts nested brackets outside strings, before anything is allocated.
 struct Nesting {
     deepest: usize,
-    /// Brackets that are open at the end.
+    /// Number of brackets that are open at the end.
     open: usize,
 }
 
@@ -186,8 +186,8 @@ pub fn levels(value: &Value) -> usize {
     1 + inner.unwrap_or(0)
 }
 
-/// The same value as every reader takes it: integers beyond ±(2^53 − 1) as strings, and whole numbers without a
-/// fraction (JSON knows one kind of number: 5, not 5.0).
+/// Converts a value so that every reader parses it exactly: integers beyond ±(2^53 − 1) become strings, and whole numbers
+/// lose their fraction (JSON has one kind of number: 5, not 5.0).
 pub fn portable(value: Value) -> Value {
     match value {
         Value::Number(number) if number.is_f64() => match number.as_f64() {
@@ -279,7 +279,7 @@ mod tests {
         assert!(matches!(read(b"\"\\"), Err(JsonError::Syntax(_))));
     }
 
-    /// The fast way of the reader is off by the last digit now and then.
+    /// Cause: the fast float parser of the JSON reader was off by the last digit now and then.
     #[test]
     fn a_double_that_is_written_and_read_is_the_same() {
         let mut bits = 1_u64;

@@ -1,6 +1,6 @@
 //! Wire contract as types. No I/O, MQTT library or clock.
 //!
-//! | Module | What |
+//! | Module | Content |
 //! |---|---|
 //! | [`name`] | Names of roots, objects, methods and clients |
 //! | [`topic`] | Topics, formatted and parsed |

@@ -1,4 +1,4 @@
-//! Names: checked once, when they come in, and then only carried.
+//! Names, which are validated when they are created.
 
 use std::fmt;
 use std::str::FromStr;
@@ -32,7 +32,7 @@ macro_rules! name {
                 }
             }
 
-            /// The name as text.
+            /// Returns the name as text.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
@@ -61,20 +61,20 @@ macro_rules! name {
 }
 
 name! {
-    /// The first levels of every topic: `rantai`, or `acme/rantai` for a tenant.
+    /// First levels of every topic: `rantai`, or `acme/rantai` for a tenant.
     Root, "root", "levels of 1 to 64 of A-Z a-z 0-9 . _ -, joined by /, at most 128 bytes", root
 }
 name! {
-    /// The name of an object.
+    /// Name of an object.
     ObjectName, "object name",
     "1 to 64 of A-Z a-z 0-9 . _ -, and not registry, tasks or rpc, which are reserved", object
 }
 name! {
-    /// The name of a method: an identifier, with `rpc.` before the built-in ones.
+    /// Name of a method: an identifier, with the prefix `rpc.` for built-in methods.
     MethodName, "method name", "an identifier of at most 64 of A-Z a-z 0-9 _, or rpc. and one", method
 }
 name! {
-    /// An MQTT client id of a node or a caller.
+    /// MQTT client id of a node or a caller.
     ClientId, "client id", "1 to 64 of A-Z a-z 0-9 _ -", client
 }
 
@@ -85,28 +85,28 @@ impl Default for Root {
 }
 
 impl ObjectName {
-    /// A reserved name, for the objects that Rantai itself serves by it.
+    /// Returns a reserved name, for objects that Rantai itself serves; `None` for other names.
     pub fn reserved(text: &str) -> Option<Self> {
         RESERVED.contains(&text).then(|| Self(text.into()))
     }
 
-    /// Any name, a reserved one too: for whoever calls or listens, not for whoever serves.
+    /// Parses any name, including reserved ones: for callers and subscribers, not for serving.
     ///
     /// # Errors
     ///
-    /// A text that is no name.
+    /// The text is not a valid name.
     pub fn any(text: &str) -> Result<Self, NameError> {
         Self::reserved(text).map_or_else(|| Self::new(text), Ok)
     }
 }
 
 impl MethodName {
-    /// Whether it may not be called from outside: it begins with `_`.
+    /// Returns whether the method cannot be called from outside: it begins with `_`.
     pub fn is_private(&self) -> bool {
         self.0.starts_with('_')
     }
 
-    /// Whether every object has it: it begins with `rpc.`.
+    /// Returns whether every object has the method: it begins with `rpc.`.
     pub fn is_built_in(&self) -> bool {
         self.0.starts_with("rpc.")
     }

@@ -18,17 +18,17 @@ pub enum Outcome {
     Fault(Fault),
 }
 
-/// A reply as it travels.
+/// Reply as it is published.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply {
-    /// The payload.
+    /// Payload of the reply.
     pub payload: Vec<u8>,
-    /// Its properties.
+    /// Properties of the reply.
     pub properties: Properties,
 }
 
 impl Reply {
-    /// Writes an outcome. A result above `limit` bytes becomes -32007.
+    /// Serializes an outcome. A result of more than `limit` bytes becomes the error -32007.
     pub fn write(
         outcome: Outcome,
         form: &Form,
@@ -49,21 +49,21 @@ impl Reply {
         Self { payload, properties }
     }
 
-    /// The same reply to a request that was met again.
+    /// Marks the reply as a repetition, for a request that was received again.
     #[must_use]
     pub fn again(mut self) -> Self {
         self.properties.user.push(("dup".to_owned(), "1".to_owned()));
         self
     }
 
-    /// The same reply, whose result is secret.
+    /// Marks the result as secret.
     #[must_use]
     pub fn secret(mut self) -> Self {
         self.properties.user.push(("secret".to_owned(), "1".to_owned()));
         self
     }
 
-    /// Reads a reply in plain form: the user property `status` tells an error from a result that looks like one.
+    /// Parses a reply in plain form: the user property `status` distinguishes an error from a result that looks like one.
     pub fn read(payload: &[u8], properties: &Properties) -> Outcome {
         let broken = |text: &str| Outcome::Fault(Fault::new(Code::BROKEN_OBJECT, text));
         let value = match (payload, properties.content_type.as_deref()) {
@@ -76,7 +76,7 @@ impl Reply {
         let error = match properties.user("status") {
             Some("ok") => None,
             Some(_) => Some(value.get("error").cloned().unwrap_or(Value::Null)),
-            // Somebody else's implementation may leave it out.
+            // Other implementations may leave it out.
             None => value.as_object().filter(|m| m.len() == 1).and_then(|m| m.get("error")).cloned(),
         };
         match error {

@@ -185,7 +185,7 @@ impl Request {
             let fault = fault.unwrap_or_else(|| not_a_request("a JSON-RPC request is an object"));
             return Err(envelope.refusal(form, fault));
         };
-        // Many devices leave it out.
+        // Many devices omit it.
         if members.get("jsonrpc").is_some_and(|version| version != "2.0") {
             return Err(envelope.refusal(form, not_a_request("`jsonrpc` is \"2.0\"")));
         }
@@ -266,7 +266,7 @@ impl Envelope {
         if properties.correlation.as_ref().is_some_and(|c| c.len() > LONGEST_CORRELATION) {
             return Err(Box::new(Refusal::Silent("correlation data of more than 64 bytes")));
         }
-        // A broker with grants gives each logged-in client's request a Response Topic; `reply_to` could name a stranger's.
+        // A broker with grants ensures a Response Topic in requests of logged-in clients; `reply_to` could name another client's.
         let reply_to = reply_to.filter(|_| !features.grants());
         let named = properties.response_topic.as_deref().or(reply_to);
         let topic = match named {
@@ -276,7 +276,7 @@ impl Envelope {
         };
         let oneway = properties.user("oneway") == Some("1");
         let reply_to = if oneway { ReplyTo::Nobody } else { ReplyTo::Topic(topic) };
-        // Where the broker does not say so, anybody may have written it.
+        // Unless the broker sets these properties, any client may have forged them.
         let user = |name| properties.user(name).filter(|_| features.caller()).and_then(|u| User::new(u).ok());
         let (caller, via) = (user("caller"), user("via"));
         Ok(Self { reply_to, correlation: properties.correlation.clone(), caller, via })
@@ -321,7 +321,7 @@ impl Envelope {
             (None, None) => (Some(Value::Array(Vec::new())), 0),
         };
         if size > LARGEST_TRAIL {
-            // It is not sent back: the limit is there to keep it off the bus.
+            // The trail is not returned with the error, as the limit is to keep it off the bus.
             let text = format!("a trail of {size} bytes; {LARGEST_TRAIL} are the limit");
             return Err(
                 self.refusal(form, Fault::new(Code::TRAIL_LIMIT, text).with("trail", Vec::<Value>::new()))
@@ -342,7 +342,7 @@ impl Envelope {
             has_deadline: left.is_some(),
             trail,
             traceparent: properties.user("traceparent").map(ToOwned::to_owned),
-            // In JSON-RPC a request has one response.
+            // A JSON-RPC request has a single response.
             stream: properties.user(STREAM_PROPERTY).filter(|_| is_plain).and_then(stream::initial_credit),
             caller: self.caller,
             via: self.via,
@@ -356,7 +356,7 @@ pub fn properties(reply_to: &ReplyTopic, correlation: &[u8], ttl_ms: u64) -> Pro
     Properties {
         response_topic: Some(reply_to.as_str().to_owned()),
         correlation: Some(correlation.to_vec()),
-        // In whole seconds, and not below what `ttl_ms` says exactly.
+        // In whole seconds, rounded up: `ttl_ms` is exact.
         expiry: Some(ttl_ms.div_ceil(1000) as u32),
         user: vec![("ttl_ms".to_owned(), ttl_ms.to_string())],
         content_type: None,

@@ -1,4 +1,4 @@
-//! Roles of the bus: which objects a user may call, serve and watch, as access rules for a broker.
+//! Roles of users: which objects a user may call, serve and watch, converted to access rules for a broker.
 
 use rantai_access::{Effect, Rule, RuleAccess, RuleFilter, Source, Syntax};
 use serde::Deserialize;
@@ -9,7 +9,7 @@ use super::name::{MethodName, ObjectName, Root};
 const WITH_METHODS: [&str; 6] =
     ["rpc.ping", "rpc.info", "rpc.stats", "rpc.discover", "rpc.cancel", "rpc.more"];
 
-/// A role, as `[[roles]]` has it.
+/// Role in the form of `[[roles]]`.
 ///
 /// Objects are written as names or prefixes (`calculator`, `example.*`, `*`), or as names with `%u` for the user's name
 /// (`student.%u`).
@@ -160,9 +160,9 @@ impl Compiler<'_> {
         self.allow(RuleAccess::Write, &format!("{root}/name/{object}/%c"));
         self.allow(RuleAccess::Write, &format!("{root}/node/%c"));
         self.allow(RuleAccess::Write, &format!("{root}/event/{object}/#"));
-        // Who takes a name over asks its holder for it.
+        // A node that replaces the holder of a name asks it to yield.
         self.allow(RuleAccess::Write, &format!("{root}/at/+/{object}/rpc.yield"));
-        // The last link of a chain answers for the first: any object may stand in the reply topic.
+        // The last link of a chain replies for the first, whose name is in the reply topic.
         self.allow(RuleAccess::Reply, &format!("{root}/reply/#"));
         if self.role.public_replies {
             self.allow(RuleAccess::Write, &format!("{root}/reply/{object}"));
@@ -193,15 +193,15 @@ fn called(entry: &str) -> Option<(&str, Option<&str>)> {
         .then_some((object, method))
 }
 
-/// Whether a text is `*`, an object name (with `%u` for the user), or a prefix of one followed by `*`.
+/// Checks whether a text is `*`, an object name (with `%u` for the user), or a prefix of one followed by `*`.
 fn is_object(text: &str) -> bool {
     if text.contains("%u") {
-        // As a user with a name of one letter, and no pattern besides.
+        // Checked with a user name of one letter, and without a wildcard.
         return ObjectName::any(&text.replace("%u", "x")).is_ok();
     }
     match text.strip_suffix('*') {
         Some("") => true,
-        // As a name with one more character.
+        // Checked with one more character.
         Some(before) => ObjectName::any(&format!("{before}x")).is_ok(),
         None => ObjectName::any(text).is_ok(),
     }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::Properties;
 
-/// User property of a request that asks for a stream: the initial credit in bytes ([`part_bytes`]). With 0 the caller takes
+/// User property of a request that asks for a stream: the initial credit in bytes ([`part_bytes`]). With 0 the caller accepts
 /// neither a stream nor a list.
 pub const STREAM_PROPERTY: &str = "stream";
 /// User property of a part: the number of items before it.
@@ -19,7 +19,7 @@ pub const MORE_PROPERTY: &str = "more";
 pub const MORE_METHOD: &str = "rpc.more";
 /// Maximum of unused credit, in bytes.
 pub const LARGEST_CREDIT: u64 = 1 << 20;
-/// Bytes that a part counts for besides its payload, so that small parts cost credit too.
+/// Number of bytes that a part counts for in addition to its payload, so that small parts use up credit too.
 const OVERHEAD: u64 = 128;
 
 /// Parses [`STREAM_PROPERTY`]; `None` if it is not a decimal number.
@@ -28,7 +28,7 @@ pub fn initial_credit(text: &str) -> Option<u64> {
     is_number.then(|| text.parse().unwrap_or(LARGEST_CREDIT).min(LARGEST_CREDIT))
 }
 
-/// Returns what a part counts for, in bytes.
+/// Returns the number of bytes of credit that a part uses up.
 pub fn part_bytes(payload: &[u8]) -> u64 {
     payload.len() as u64 + OVERHEAD
 }
@@ -40,7 +40,7 @@ pub struct Credit {
     pub taken: u64,
     /// Total credit since the start of the stream, in bytes.
     pub bytes: u64,
-    /// Whether all parts behind `taken` are to be retransmitted, after a lost connection.
+    /// Whether all parts after `taken` are to be retransmitted, after a lost connection.
     pub again: bool,
 }
 
@@ -56,7 +56,7 @@ pub fn part_offset(properties: &Properties) -> Option<u64> {
     properties.user(FROM_PROPERTY)?.parse().ok()
 }
 
-/// Whether another part follows.
+/// Returns whether another part follows.
 pub fn has_more(properties: &Properties) -> bool {
     properties.user(MORE_PROPERTY) == Some("1")
 }

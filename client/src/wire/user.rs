@@ -1,4 +1,4 @@
-//! Users: whoever a broker says has logged in.
+//! Users, as authenticated by a broker.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-/// Bytes of the longest user name.
+/// Maximum length of a user name, in bytes.
 pub const MAX_USER_BYTES: usize = 256;
 
-/// The name of a user, as the broker knows it: 1 to 256 bytes without control characters. Cheap to clone.
+/// Name of a user, as authenticated by the broker: 1 to 256 bytes without control characters. Cheap to clone.
 ///
-/// A client id is never a user, though both may be the same text: a client that has not logged in chooses its id itself.
+/// A client id is never a user, even if the texts are equal: a client that has not logged in chooses its own id.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct User(Arc<str>);
@@ -24,17 +24,17 @@ pub struct UserError {
 }
 
 impl User {
-    /// Checks a text.
+    /// Checks the name.
     ///
     /// # Errors
     ///
-    /// A text that is empty, too long, or has a control character.
+    /// The name is empty, too long, or contains a control character.
     pub fn new(text: &str) -> Result<Self, UserError> {
         let valid = (1..=MAX_USER_BYTES).contains(&text.len()) && !text.contains(char::is_control);
         if valid { Ok(Self(text.into())) } else { Err(UserError { text: text.to_owned() }) }
     }
 
-    /// The name as text.
+    /// Returns the name as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }

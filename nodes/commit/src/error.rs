@@ -5,26 +5,26 @@ use std::time::Duration;
 
 use rantai_client::wire::fault::{Code, Fault};
 
-/// Suggested delay for a caller if the next try to open the file is not known.
+/// Suggested delay for a retry if the time of the next attempt to open the file is not known.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// Error of reading or writing a database.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DiskError {
-    /// The database, or the disk below it.
+    /// The database failed, or the disk.
     #[error("{}", explain(.0))]
     Failed(Arc<redb::Error>),
-    /// An I/O error made the commit fail, and the file could not be opened again to see whether it is there.
+    /// The commit failed with an I/O error, and the file could not be opened again to check whether the write is on disk.
     #[error("cannot tell whether a write is on disk: {0}")]
     Unknown(Arc<redb::Error>),
-    /// An I/O error closed the file, and it is not open again yet.
+    /// The file was closed after an I/O error, and is not open again yet.
     #[error("cannot use the database file since an I/O error; it is opened again in {} ms", .0.as_millis())]
     Closed(Duration),
-    /// The disk neither writes nor fails. Nothing of this write is on disk.
+    /// The disk does not respond. Nothing of this write is on disk.
     #[error("cannot use the database file: its disk does not answer")]
     Stalled,
-    /// The write panicked, and nothing of it was kept.
+    /// The write panicked, and nothing of it is on disk.
     #[error("cannot write to the database file: the write panicked, and nothing of it was kept")]
     Panicked,
 }
@@ -36,7 +36,7 @@ impl<E: Into<redb::Error>> From<E> for DiskError {
 }
 
 impl DiskError {
-    /// Whether the same may succeed later, when the disk works or has room again.
+    /// Checks whether a retry may succeed, once the disk works or has room again.
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Failed(error) => is_io(error),
@@ -45,7 +45,7 @@ impl DiskError {
         }
     }
 
-    /// After how long it may be tried again.
+    /// Returns the delay after which a retry makes sense.
     pub fn retry_after(&self) -> Duration {
         match self {
             Self::Closed(wait) => (*wait).max(Duration::from_millis(50)),
@@ -53,7 +53,7 @@ impl DiskError {
         }
     }
 
-    /// Returns the fault for a caller: busy while the disk fails. `what` names what cannot be used, as in "the ledger".
+    /// Returns the fault for a caller: busy if a retry may succeed. `what` names what cannot be used, such as "the ledger".
     pub fn fault(&self, what: &str) -> Fault {
         if !self.is_retryable() {
             tracing::error!("{what}: {self}");
@@ -76,7 +76,7 @@ fn explain(error: &redb::Error) -> String {
     }
 }
 
-/// Whether the database has to be opened again before anything else can be done with it.
+/// Checks whether the database has to be opened again before it can be used.
 pub(super) fn is_io(error: &redb::Error) -> bool {
     matches!(
         error,

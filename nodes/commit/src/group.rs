@@ -7,15 +7,15 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::error::{DiskError, is_io};
 
-/// Number of commits; after a failure it says whether the last one is on disk.
+/// Number of commits, which tells after a failure whether the last one is on disk.
 const COMMITS: TableDefinition<'static, (), u64> = TableDefinition::new("commits");
 
-/// A write and whoever waits for it.
+/// Write, with a callback for its result.
 pub(super) trait Job: Send {
-    /// Writes, and keeps the value until the commit; replaces that of an earlier run.
+    /// Runs the write, and keeps its value until the commit; replaces the value of an earlier run.
     fn run(&mut self, transaction: &WriteTransaction) -> Result<(), redb::Error>;
 
-    /// Hands over the value of the last run, or why there is none.
+    /// Passes the value of the last run, or the error, to the callback.
     fn tell(self: Box<Self>, result: Result<(), DiskError>);
 }
 
@@ -45,22 +45,22 @@ where
 
     fn tell(self: Box<Self>, result: Result<(), DiskError>) {
         let Self { value, told, place, .. } = *self;
-        // The place is free before whoever waits goes on.
+        // Released before the callback, so that whoever waits for it finds the place free.
         drop(place);
         told(result.map(|()| value.expect("a job that was committed has run")));
     }
 }
 
-/// Error of committing a group. Nothing of it is on disk, except as `Commit` says.
+/// Error of committing a group. Nothing of the group is on disk, except in the case of `Commit`.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// One job failed by itself, and the database is as it was before.
+    /// One job failed by itself, and the database is unchanged.
     Job(usize, redb::Error),
-    /// One job panicked. The database has to be opened again: the panic may have left it half changed.
+    /// One job panicked. The database has to be opened again, as the panic may have left the transaction inconsistent.
     Panicked(usize),
     /// The database failed before the commit.
     Database(redb::Error),
-    /// The commit with this number failed: it may be on disk or not.
+    /// The commit with this number failed; it may be on disk.
     Commit(u64, redb::Error),
 }
 
@@ -89,7 +89,7 @@ fn count(transaction: &WriteTransaction) -> Result<u64, redb::Error> {
     Ok(number)
 }
 
-/// The number of the last commit that is on disk.
+/// Returns the number of the last commit that is on disk.
 pub(super) fn last(database: &Database) -> Result<u64, redb::Error> {
     match database.begin_read()?.open_table(COMMITS) {
         Ok(commits) => Ok(commits.get(())?.map_or(0, |number| number.value())),

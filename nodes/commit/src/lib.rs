@@ -1,7 +1,8 @@
-//! A file that is written by one thread: whatever has gathered while it committed the last time, in one commit.
+//! Group commits for a redb database: one thread writes the file, and all jobs that arrive during one commit are written in
+//! the next.
 //!
-//! A commit waits for the disk; with many that write at the same time they share the wait. The thread outlives I/O
-//! errors, after which it opens the file again, and panics of what it is given to do.
+//! A commit waits for the disk; jobs that are written at the same time share that wait. The thread survives I/O errors,
+//! after which it opens the file again, and panics in jobs.
 
 mod error;
 mod group;
@@ -28,16 +29,16 @@ use rantai_group_commit::Queue;
 pub use rantai_group_commit::faulty;
 use writer::{Jobs, Shared};
 
-/// Jobs that may wait; whoever comes then waits for room.
+/// Maximum number of queued jobs; further writes wait for room.
 const WAITING: usize = 4_096;
 
 /// Time limit of a commit, after which the disk counts as failing.
 const STALL: Duration = Duration::from_secs(10);
 
-/// Makes the tables that are missing.
+/// Creates the tables that are missing.
 pub type Prepare = fn(&WriteTransaction) -> Result<(), redb::Error>;
 
-/// The handle of the file and of its thread, which end with the last of them.
+/// Handle of a database file and its writing thread. The file is closed and the thread ends when the last clone is dropped.
 #[derive(Clone, Debug)]
 pub struct Committer(Arc<Handle>);
 
@@ -71,14 +72,14 @@ impl Committer {
         Ok(Self(Arc::new(Handle { jobs, room: Arc::new(Semaphore::new(WAITING)), shared })))
     }
 
-    /// Does the job in the next commit, and waits until that is on disk. Cancelled, the job may be done all the
-    /// same. The job is run again where another of the same commit fails.
+    /// Runs the job in the next commit, and waits until that is on disk. When cancelled, the job may still be run. The job is
+    /// run again if another job of the same commit fails.
     ///
     /// # Errors
     ///
-    /// Where the job fails or panics, or the disk fails: then nothing of it is written, unless the error is
-    /// [`DiskError::Unknown`]. What is given to a disk that does not answer for 10 s waits until it does; what comes then is
-    /// refused.
+    /// The job fails or panics, or the disk fails: then nothing of the job is written, unless the error is
+    /// [`DiskError::Unknown`]. If the disk does not respond for 10 s, jobs that were passed to it wait until it does; further
+    /// jobs are refused.
     pub async fn write<T: Send + 'static>(
         &self,
         job: impl FnMut(&WriteTransaction) -> Result<T, redb::Error> + Send + 'static,
@@ -86,8 +87,8 @@ impl Committer {
         self.write_and(job, |_| ()).await
     }
 
-    /// As [`write`](Self::write), and calls `after` with what became of it before anybody is told: on the thread that
-    /// writes, and also where this is cancelled. For what is kept in memory of what is on disk; must not block.
+    /// Like [`write`](Self::write), and calls `after` with the result before this returns: on the writing thread, and even if
+    /// this is cancelled. For updating state in memory that mirrors the disk; `after` must not block.
     ///
     /// # Errors
     ///
@@ -111,8 +112,8 @@ impl Committer {
         done.await.unwrap_or_else(|_| Err(redb::Error::DatabaseClosed.into()))
     }
 
-    /// As [`write`](Self::write), and again for as long as the disk does not work: for what has happened already and
-    /// must not be forgotten.
+    /// Like [`write`](Self::write), but retries for as long as the disk fails temporarily: for events that have happened
+    /// already and must not be lost.
     pub async fn write_when_possible<T: Send + 'static>(
         &self,
         job: impl FnMut(&WriteTransaction) -> Result<T, redb::Error> + Clone + Send + 'static,
@@ -138,8 +139,8 @@ impl Committer {
         done.recv().unwrap_or_else(|_| Err(redb::Error::DatabaseClosed.into()))
     }
 
-    /// Refuses where the disk does not answer, also writes that the thread has not begun with: whoever comes next notices,
-    /// for the thread itself waits.
+    /// Returns an error if the disk does not respond, and fails the queued jobs that the thread has not begun. Called by
+    /// writers, as the thread itself is blocked.
     fn refuse_stalled(&self) -> Result<(), DiskError> {
         if !self.0.shared.is_stalled() {
             return Ok(());
@@ -160,14 +161,14 @@ impl Committer {
         self.0.jobs.put(|jobs| jobs.push(write));
     }
 
-    /// Reads what was committed. Blocks on the disk, but not on a file that is being opened again, nor on a disk that has
-    /// not answered for 10 s.
+    /// Reads the last committed state. Blocks on the disk, but not while the file is being opened again, nor if the disk has
+    /// not responded for 10 s.
     ///
     /// # Errors
     ///
     /// Errors of the database, [`DiskError::Closed`] and [`DiskError::Stalled`].
     pub fn read<T>(&self, job: impl FnOnce(&Database) -> Result<T, DiskError>) -> Result<T, DiskError> {
-        // A commit that writes the file's header holds up whoever begins to read.
+        // A commit that writes the file's header blocks readers that begin.
         self.refuse_stalled()?;
         let result = {
             let database = self.0.shared.database.get();
@@ -180,7 +181,7 @@ impl Committer {
             && error::is_io(error)
             && !self.0.shared.suspect.swap(true, Ordering::Relaxed)
         {
-            // The thread opens it again.
+            // Wakes the thread, which opens the file again.
             self.0.jobs.wake();
         }
         result

@@ -1,4 +1,4 @@
-//! The thread that writes outlives I/O errors and panics, and says of each write what became of it.
+//! The writing thread survives I/O errors and panics, and reports the outcome of each write.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -31,7 +31,7 @@ async fn add(committer: &Committer, number: u64) -> Result<(), DiskError> {
     committer.write(job).await
 }
 
-/// Adds a number, and again for as long as the answer is busy.
+/// Adds a number, and retries for as long as the error is retryable.
 async fn add_at_last(committer: &Committer, number: u64) {
     loop {
         match add(committer, number).await {
@@ -67,14 +67,14 @@ async fn numbers_at_last(committer: &Committer) -> Vec<u64> {
 
 #[tokio::test]
 async fn a_full_disk_is_busy_and_writes_again_when_it_has_room() {
-    // Whichever write of the commit is the first to fail.
+    // Fails a different write of the commit in each round.
     for writes in 0..12 {
         let (_folder, committer, switch) = on_a_faulty_disk();
         add(&committer, 1).await.expect("written");
         switch.writes.store(writes, Ordering::Relaxed);
         switch.full.store(true, Ordering::Relaxed);
         let (mut number, mut kept) = (1, vec![1]);
-        // A few commits may still go through.
+        // A few commits may still succeed.
         let error = loop {
             number += 1;
             match add(&committer, number).await {
@@ -102,7 +102,7 @@ async fn a_full_disk_is_busy_and_writes_again_when_it_has_room() {
 async fn what_was_written_can_be_read_while_the_disk_is_full() {
     let (_folder, committer, switch) = on_a_faulty_disk();
     add(&committer, 1).await.expect("written");
-    // The first write to fail is one of the commit's own: the file can be opened again without any.
+    // The first write to fail is part of the commit: the file can be opened again without writing.
     switch.full.store(true, Ordering::Relaxed);
     assert!(add(&committer, 2).await.is_err());
     switch.full.store(false, Ordering::Relaxed);
@@ -125,7 +125,7 @@ async fn a_file_that_cannot_be_opened_again_is_tried_until_it_can() {
     }
     switch.full.store(false, Ordering::Relaxed);
     switch.gone.store(false, Ordering::Relaxed);
-    // Without a write: whoever only reads gets it back too.
+    // Without a write: reads also have the file opened again.
     assert_eq!(numbers_at_last(&committer).await.first(), Some(&1));
     add_at_last(&committer, 3).await;
 }
@@ -155,11 +155,11 @@ async fn writes_are_refused_while_the_disk_does_not_answer_and_those_it_has_are_
     let given = write(1);
     tokio::task::yield_now().await;
     switch.wait_until_it_hangs();
-    // Behind the commit that hangs, whether it was noticed before or after.
+    // Queued behind the commit that hangs, before or after that was detected.
     let waiting = write(2);
     tokio::task::yield_now().await;
     let refused = loop {
-        // Whoever comes before it is noticed would wait: ask as they do, without a write.
+        // A write before the detection would wait: checks as writes do, without one.
         if let Err(error) = committer.refuse_stalled() {
             break error;
         }
@@ -293,7 +293,7 @@ async fn a_commit_takes_no_more_jobs_than_it_may() {
         write.await.expect("no panic").expect("written");
     }
     assert_eq!(numbers_at_last(&committer).await.len(), 600);
-    // One for the job that held it up, and three of at most 256.
+    // One for the job that blocked the thread, and three of at most 256 jobs.
     let commits = committer.read(|database| Ok(group::last(database)?)).expect("reads");
     assert_eq!(commits, 4);
 }

@@ -1,7 +1,7 @@
-//! The thread that writes.
+//! The writing thread.
 //!
-//! Unlike the broker's store, which writes the same group again until it is on disk, it refuses what failed: callers are
-//! told what became of each write, and may give up.
+//! Unlike the broker's store, which retries a group until it is on disk, this thread fails the jobs that could not be
+//! written: each caller gets the result of its write, and may give up.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,13 +16,13 @@ use super::Prepare;
 use super::error::{DiskError, is_io};
 use super::group::{self, Failure, Job};
 
-/// The most jobs in one commit.
+/// Maximum number of jobs in one commit.
 const GROUP: usize = 256;
-/// Time limit for a file that is being opened again.
+/// Suggested delay for a retry while the file is being opened again.
 const PAUSE: Duration = Duration::from_millis(50);
-/// The longest pause after an I/O error. Within a pause writes are refused at once.
+/// Maximum pause after an I/O error. During a pause, writes are refused at once.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
-/// Maximum number of immediate tries to open the file if it is not known whether a commit is on disk.
+/// Maximum number of immediate attempts to open the file if it is not known whether a commit is on disk.
 const TRIES: u32 = 4;
 
 pub(super) type Jobs = Vec<Box<dyn Job>>;
@@ -31,13 +31,13 @@ pub(super) type Jobs = Vec<Box<dyn Job>>;
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) database: Reopening,
-    /// Time of the next try; `None` while the disk works.
+    /// Time of the next attempt; `None` while the disk works.
     again: Mutex<Option<Instant>>,
-    /// A read has failed since the file was opened.
+    /// Whether a read has failed since the file was opened.
     pub(super) suspect: AtomicBool,
-    /// The commit that the thread is busy with.
+    /// Commit that the thread is busy with.
     operation: Operation,
-    /// It was logged that it takes too long.
+    /// Whether it was logged that the commit takes too long.
     stalled: AtomicBool,
     stall: Duration,
 }
@@ -60,7 +60,7 @@ impl Shared {
         })
     }
 
-    /// Whether the disk neither writes nor fails; logged once.
+    /// Checks whether the disk does not respond; logged once.
     pub(super) fn is_stalled(&self) -> bool {
         self.operation.tell_stalled(self.stall, || {
             self.stalled.store(true, Ordering::Relaxed);
@@ -73,7 +73,7 @@ impl Shared {
         self.operation.is_stalled(self.stall)
     }
 
-    /// Returns the delay before the next try.
+    /// Returns the delay before the next attempt.
     pub(super) fn wait(&self) -> Duration {
         self.again.lock().map_or(PAUSE, |again| again.saturating_duration_since(Instant::now()))
     }
@@ -89,7 +89,7 @@ pub(super) fn spawn(jobs: Arc<Queue<Jobs>>, shared: Weak<Shared>) -> std::io::Re
     Ok(())
 }
 
-/// Lets go of what waits when the thread ends, however it does: whoever waits is told that the database is closed.
+/// Drops the queued jobs when the thread ends, for whatever reason, so that their callers get `DatabaseClosed`.
 struct End(Arc<Queue<Jobs>>);
 
 impl Drop for End {
@@ -107,7 +107,7 @@ struct Writer {
 type Told = Vec<(Box<dyn Job>, Result<(), DiskError>)>;
 
 impl Writer {
-    /// Waits for the next group and writes it, or opens a closed file again; false when nobody needs the file any more.
+    /// Waits for the next group and writes it, or opens a closed file again; returns `false` if all handles are dropped.
     fn next(&mut self, jobs: &Queue<Jobs>, shared: &Weak<Shared>) -> bool {
         let until = match shared.upgrade() {
             Some(shared) => (!shared.database.is_open()).then(|| Instant::now() + shared.wait()),
@@ -123,7 +123,7 @@ impl Writer {
                 tracing::warn!("the disk of the database file answers again");
             }
             self.pace.took(began.elapsed());
-            // Whoever is told may close the file, and open it again.
+            // Released first, as a notified caller may close the file and open it again.
             drop(shared);
             for (job, result) in told {
                 if catch_unwind(AssertUnwindSafe(|| job.tell(result))).is_err() {
@@ -137,8 +137,8 @@ impl Writer {
         }
     }
 
-    /// Writes a group, without the jobs of it that fail; whom to tell what. Without jobs it sees to it that the file
-    /// is open.
+    /// Writes a group, except for the jobs in it that fail, and returns the result of each job. An empty group opens the file
+    /// again if necessary.
     fn write(&mut self, shared: &Shared, mut group: Vec<Box<dyn Job>>) -> Told {
         let mut told = Told::new();
         let refuse = |told: &mut Told, group: Vec<Box<dyn Job>>, error: &DiskError| {
@@ -175,7 +175,7 @@ impl Writer {
                     }
                 }
                 Err(Failure::Database(error)) => {
-                    // Reads go on where the file can be opened.
+                    // Opened again for readers, if that is possible.
                     let _ = shared.database.reopen();
                     self.failed(shared, &error);
                     refuse(&mut told, std::mem::take(&mut group), &refused(shared, error));
@@ -223,7 +223,7 @@ fn refused(shared: &Shared, error: redb::Error) -> DiskError {
     if is_io(&error) { DiskError::Closed(shared.wait()) } else { error.into() }
 }
 
-/// Whether the commit of this number is on disk; `None` where the file cannot be opened to see.
+/// Returns whether the commit with this number is on disk; `None` if the file cannot be opened to check.
 fn outcome(shared: &Shared, number: u64) -> Option<bool> {
     let mut backoff = Backoff::new(LONGEST_PAUSE);
     for _ in 0..TRIES {

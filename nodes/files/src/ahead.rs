@@ -1,19 +1,19 @@
-//! Blocks that came before those they follow.
+//! Buffer for blocks that arrive before those they follow.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Blocks of one upload.
+/// Maximum number of buffered blocks of one upload.
 const BLOCKS: usize = 16;
-/// Bytes of all uploads. Where they are used up, blocks in their order still pass.
+/// Maximum size of the buffered blocks of all uploads, in bytes. When it is reached, blocks in order are still accepted.
 const BYTES: usize = 64 << 20;
 
-/// Bytes held by all uploads.
+/// Number of bytes buffered by all uploads.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Held(Arc<AtomicUsize>);
 
-/// Bytes held by one upload, by offset.
+/// Blocks buffered by one upload, by offset.
 #[derive(Debug)]
 pub(super) struct Ahead {
     blocks: BTreeMap<u64, Vec<u8>>,
@@ -25,7 +25,7 @@ impl Ahead {
         Self { blocks: BTreeMap::new(), held: held.clone() }
     }
 
-    /// Keeps a block until what it follows is there; false where there is no room for it.
+    /// Buffers a block until those before it have arrived; returns `false` if there is no room for it.
     pub(super) fn keep(&mut self, offset: u64, bytes: &[u8]) -> bool {
         let known = self.blocks.get(&offset).map(Vec::len);
         let Some(more) = bytes.len().checked_sub(known.unwrap_or(0)) else { return true };
@@ -39,7 +39,7 @@ impl Ahead {
         true
     }
 
-    /// The next block that begins within what is there.
+    /// Removes the next block that begins at or before the offset `written`.
     pub(super) fn next(&mut self, written: u64) -> Option<(u64, Vec<u8>)> {
         let next = self.blocks.first_entry().filter(|next| *next.key() <= written)?.remove_entry();
         self.held.0.fetch_sub(next.1.len(), Ordering::Relaxed);
@@ -58,7 +58,7 @@ impl Drop for Ahead {
 mod tests {
     use super::*;
 
-    /// Sixty-four uploads might have held 512 MiB.
+    /// Cause: sixty-four uploads could hold 512 MiB.
     #[test]
     fn uploads_have_one_bound_together_and_give_back_what_they_held() {
         let held = Held::default();

@@ -1,7 +1,7 @@
-//! Paths, and opening what they lead to without leaving the folder.
+//! Paths, and opening files without leaving the folder.
 //!
-//! Two walls: what a path may look like is checked first, and then cap-std resolves it below the open folder, so
-//! that no symbolic link, and no change made between a look and an open, leads out.
+//! There are two barriers: the form of a path is checked first, and then cap-std resolves it below the open folder, so
+//! that neither a symbolic link nor a change between check and open leads out of it.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -14,20 +14,20 @@ use rantai_client::files::interface::{FileEntry, LeftOut};
 use rantai_client::wire::fault::{Code, Fault};
 use rantai_group_commit::is_full;
 
-/// The longest path, in bytes, and its deepest nesting.
+/// Maximum length of a path in bytes, and its maximum depth.
 const LONGEST: usize = 1_024;
 const DEEPEST: usize = 32;
-/// The longest name of a file, in bytes: with what is put around that of a part it still is a name.
+/// Maximum length of a file name, in bytes: with the prefix and suffix of a part's name it is still a valid name.
 const LONGEST_NAME: usize = 200;
-/// Files and folders that are looked at for one list.
+/// Maximum number of files and folders that are visited for one list.
 const LOOKED_AT: usize = 100_000;
 
-/// A named pipe would hold the thread up until somebody opens its other end.
+/// Flag for opening, as opening a named pipe would block the thread until its other end is opened.
 const NONBLOCK: i32 = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
 /// Error of opening a socket, or a device without a driver.
 const NO_DEVICE: i32 = rustix::io::Errno::NXIO.raw_os_error();
 
-/// An open folder.
+/// Open folder.
 #[derive(Debug)]
 pub(super) struct Folder {
     pub(super) dir: Dir,
@@ -38,13 +38,13 @@ impl Folder {
         Ok(Self { dir: Dir::open_ambient_dir(path, ambient_authority())? })
     }
 
-    /// A file to be read, and what is known of it.
+    /// Opens a file for reading, and returns its metadata.
     pub(super) fn file(&self, path: &str) -> Result<(File, Metadata), Fault> {
         check(path)?;
         self.regular(path, OpenOptions::new().read(true)).map_err(|error| explain(path, &error))
     }
 
-    /// The files below a folder, by path, and how many are left out for which reason.
+    /// Returns the files below a folder, sorted by path, and the number of files left out for each reason.
     pub(super) fn list(&self, folder: &str) -> Result<(Vec<FileEntry>, Vec<LeftOut>), Fault> {
         let folder = folder.trim_end_matches('/');
         if !folder.is_empty() {
@@ -75,8 +75,8 @@ impl Folder {
         Ok((files, left_out.collect()))
     }
 
-    /// Looks at everything below a folder; `each` gets the path, where it is UTF-8, and says whether a folder is looked into. No
-    /// link is followed.
+    /// Visits everything below a folder. `each` gets the path, or `None` if that is not UTF-8, and returns whether to descend
+    /// into a folder. Symbolic links are not followed.
     pub(super) fn walk(
         &self,
         folder: &str,
@@ -104,7 +104,7 @@ impl Folder {
         Ok(())
     }
 
-    /// Opens what is a file, and neither a folder nor a pipe, a socket or a device.
+    /// Opens a regular file; fails for folders, pipes, sockets and devices.
     pub(super) fn regular(&self, path: &str, options: &mut OpenOptions) -> io::Result<(File, Metadata)> {
         let file = self.dir.open_with(path, options.custom_flags(NONBLOCK))?;
         let about = file.metadata()?;
@@ -149,13 +149,13 @@ fn check_path(path: &str) -> Result<(), &'static str> {
     if depth > DEEPEST { denied("at most 32 folders deep") } else { Ok(()) }
 }
 
-/// Returns the fault for an error of the disk, without paths of the host other than the caller's.
+/// Returns the fault for an error of the disk. It contains no paths of the host besides the caller's.
 pub(super) fn explain(path: &str, error: &io::Error) -> Fault {
     match error.kind() {
         _ if error.raw_os_error() == Some(NO_DEVICE) => no_file(path),
         io::ErrorKind::NotFound => Fault::failed("not_found", format!("there is no file {path:?}")),
         io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory => no_file(path),
-        // cap-std says so of what leads outside.
+        // cap-std's error for paths that lead outside.
         io::ErrorKind::PermissionDenied => Fault::new(Code::DENIED, format!("{path:?} may not be opened")),
         _ if is_full(error) => Fault::failed("disk_full", "there is no room on the disk"),
         _ => {
@@ -218,7 +218,7 @@ mod tests {
         std::fs::create_dir_all(inside.join("a/b")).expect("made");
         std::fs::write(inside.join("a/b/book"), "y").expect("written");
         let folder = Folder::open(&inside).expect("there");
-        // Dots that are none, slashes that are none, marks that turn the direction or join what is around them.
+        // Dots and slashes that only look like them, and characters that change direction or join others.
         let pieces = [
             "..",
             ".",

@@ -12,13 +12,13 @@ use rantai_client::wire::fault::{Code, Fault};
 
 use super::folder::{Folder, disk};
 
-/// Files that are kept open with their digests.
+/// Maximum number of files that are kept open with their digests.
 const MOST: usize = 64;
 
-/// Files that are digested at the same time.
+/// Maximum number of files that are digested at the same time.
 const AT_ONCE: usize = 64;
 
-/// Identifies a version of a file.
+/// Identity of a version of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Version {
     device: u64,
@@ -45,11 +45,11 @@ struct Digested {
     etag: String,
 }
 
-/// The files that were asked for last.
+/// Files that were requested last, with their digests.
 #[derive(Debug)]
 pub(super) struct Known {
     files: Mutex<Table>,
-    /// By a hash of the path: whoever wants the digest of a file that is being digested waits for it.
+    /// Locks by hash of the path, so that concurrent requests for a file's digest compute it once.
     digesting: [Mutex<()>; AT_ONCE],
     hashing: RandomState,
 }
@@ -64,12 +64,12 @@ impl Default for Known {
 #[derive(Debug, Default)]
 struct Table {
     by_path: HashMap<String, Arc<Digested>>,
-    /// The oldest first.
+    /// Paths in the order of insertion, the oldest first.
     order: VecDeque<String>,
 }
 
 impl Known {
-    /// Size and digest of a file as it is now.
+    /// Returns the size in bytes and the digest of a file's current version.
     pub(super) fn digest(&self, folder: &Folder, path: &str) -> Result<(u64, String), Fault> {
         let _alone = self.digesting[self.hashing.hash_one(path) as usize % AT_ONCE].lock();
         let (file, about) = folder.file(path)?;
@@ -87,7 +87,7 @@ impl Known {
         Ok((version.size, etag))
     }
 
-    /// Bytes of the version that has this digest.
+    /// Returns bytes of the version that has this digest.
     pub(super) fn read(
         &self,
         folder: &Folder,
@@ -99,7 +99,7 @@ impl Known {
         let right = |known: &Arc<Digested>| known.etag == etag;
         let mut known = self.known(path).filter(right);
         if known.is_none() {
-            // The node was started anew, or many other files were read since.
+            // The node was restarted, or the file was evicted by many others.
             self.digest(folder, path)?;
             known = self.known(path).filter(right);
         }
@@ -110,7 +110,7 @@ impl Known {
             io::ErrorKind::UnexpectedEof => another(path),
             _ => disk(path)(error),
         })?;
-        // What was read is of the version that was digested, if that is still what is there.
+        // The bytes belong to the digested version if the file has not changed until now.
         let about = known.file.metadata().map_err(disk(path))?;
         if Version::of(&Metadata::from_just_metadata(about)) != known.version {
             return Err(another(path));
@@ -169,7 +169,7 @@ mod tests {
         read.parse().expect("a number")
     }
 
-    /// The eight reads of a fetch that a restarted node finds each read the whole file for its digest.
+    /// Cause: each of eight reads after a restart read the whole file for its digest.
     #[test]
     fn a_file_that_many_ask_for_is_digested_once() {
         const SIZE: u64 = 32 << 20;

@@ -1,13 +1,13 @@
-//! A shared folder: files are read, and where it is allowed written, by whoever may call.
+//! Shared folders: callers read files, and write them if that is allowed.
 //!
-//! | Room | What |
+//! | Module | Content |
 //! |---|---|
-//! | `folder` | Paths, and opening what they lead to without leaving the folder |
+//! | `folder` | Paths, and opening files without leaving the folder |
 //! | `known` | Digests of files, computed once for each version of a file |
-//! | `parts` | What of a file has arrived, next to where it will stand |
-//! | `tail` | The last lines of a file, and those that are written to it |
+//! | `parts` | Received parts of files, stored next to their targets |
+//! | `tail` | The last lines of a file, and lines that are appended to it |
 //! | `uploads` | Files that are being written |
-//! | `ahead` | Blocks of them that came before those they follow |
+//! | `ahead` | Blocks that arrive before those they follow |
 
 mod ahead;
 mod folder;
@@ -35,23 +35,23 @@ use uploads::Uploads;
 
 use rantai_nodes::kind::{Building, Configured, Kind};
 
-/// Files in one part of a list, and what it may have in bytes: a result has 1 MiB.
+/// Maximum number of files in one page of a list, and its maximum size in bytes: a result may have 1 MiB.
 const LISTED: usize = 1_000;
 const LISTED_BYTES: usize = 512 << 10;
 
 /// Options of a shared folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sharing {
-    /// In how many bytes at a time it is best read and written; at most 512 KiB.
+    /// Recommended block size for reading and writing, in bytes; at most 512 KiB.
     pub block: u32,
-    /// The most bytes all its files may have, where it may be written at all.
+    /// Maximum size of all files in bytes; `None` to forbid writing.
     pub quota: Option<u64>,
-    /// Bytes to leave free on the disk: a file that would take them is refused. 64 MiB or a hundredth of the disk without
-    /// it, whichever is less.
+    /// Bytes to leave free on the disk: files that would use them are refused. `None` for 64 MiB or a hundredth of the disk,
+    /// whichever is less.
     pub free_space: Option<u64>,
-    /// Uploads at the same time, shared by the rule of [`rantai_client::shares`].
+    /// Maximum number of concurrent uploads, shared by the rule of [`rantai_client::shares`].
     pub uploads: u64,
-    /// Bytes that one caller may have announced and not sent yet, instead of its fair share of the quota.
+    /// Maximum number of bytes that one caller may announce and not send yet; `None` for its fair share of the quota.
     pub announced_per_caller: Option<u64>,
 }
 
@@ -67,7 +67,7 @@ impl Default for Sharing {
     }
 }
 
-/// The folder that is served. Whatever waits for the disk does so on threads of its own.
+/// Shared folder. Operations that wait for the disk run on blocking threads.
 #[derive(Clone, Debug)]
 pub struct Share {
     inner: Arc<Inner>,
@@ -75,14 +75,14 @@ pub struct Share {
     caller: CallerKey,
 }
 
-/// A shared folder as an object, which knows its callers apart. (`SharedFilesObject(share)` takes all of them for one.)
+/// Shared folder as an object that distinguishes its callers. (`SharedFilesObject(share)` treats all callers as one.)
 #[derive(Debug)]
 pub struct FolderObject {
     inner: Arc<SharedFilesObject<Share>>,
 }
 
 impl FolderObject {
-    /// The object that serves this folder.
+    /// Creates the object that serves this folder.
     pub fn new(share: Share) -> Self {
         Self { inner: Arc::new(SharedFilesObject(share)) }
     }
@@ -114,11 +114,11 @@ struct Inner {
 }
 
 impl Share {
-    /// Shares a folder, which has to be there.
+    /// Shares an existing folder.
     ///
     /// # Errors
     ///
-    /// It cannot be opened.
+    /// The folder cannot be opened.
     pub fn new(folder: &Path, sharing: Sharing) -> std::io::Result<Self> {
         let sharing = Sharing { block: sharing.block.clamp(1, LARGEST_BLOCK), ..sharing };
         let folder = Folder::open(folder)?;
@@ -153,7 +153,7 @@ impl Inner {
 fn first_of(mut files: Vec<FileEntry>, left_out: Vec<LeftOut>) -> Listing {
     let mut bytes = 0;
     let fits = |file: &&FileEntry| {
-        // Each quotation mark is escaped; names and numbers of the fields come on top.
+        // Quotation marks are escaped; names and numbers of the fields are added.
         bytes += 2 * file.path.len() + 100;
         bytes <= LISTED_BYTES
     };
@@ -238,26 +238,26 @@ impl SharedFiles for Share {
     }
 }
 
-/// A shared folder.
+/// Settings of a shared folder.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FolderSettings {
-    /// The name it is served by.
+    /// Name the object is served under.
     pub name: String,
-    /// Whether several nodes may serve it together.
+    /// Whether several nodes may serve the object together.
     #[serde(default)]
     pub replica: bool,
     /// Path of the folder, relative to the configuration file.
     pub folder: PathBuf,
-    /// The most bytes all its files may have. Without it nothing may be written.
+    /// Maximum size of all files in bytes; `None` to forbid writing.
     pub quota_bytes: Option<u64>,
-    /// In how many bytes at a time it is best read and written; 65,536 without it.
+    /// Recommended block size for reading and writing, in bytes. Default: 65,536.
     pub block_bytes: Option<u32>,
-    /// Bytes to leave free on the disk; 64 MiB or a hundredth of it without it, whichever is less.
+    /// Bytes to leave free on the disk. Default: 64 MiB or a hundredth of the disk, whichever is less.
     pub free_space_bytes: Option<u64>,
-    /// Uploads at the same time; 64 without it. No caller takes more than its share of them.
+    /// Maximum number of concurrent uploads, of which no caller takes more than its share. Default: 64.
     pub uploads: Option<u64>,
-    /// Bytes that one caller may have announced and not sent yet; its fair share of the quota without it.
+    /// Maximum number of bytes that one caller may announce and not send yet. Default: its fair share of the quota.
     pub announced_bytes_per_caller: Option<u64>,
 }
 

@@ -1,8 +1,8 @@
-//! What of a file has arrived, next to where it will stand: `.NAME.DIGESTCHECK.part`. The check is a digest of name and
-//! digest, by which a part is told from a file of the host that is merely named alike.
+//! Parts: the received bytes of files, stored next to their targets as `.NAME.DIGESTCHECK.part`. The check is a digest of
+//! name and digest, which distinguishes a part from a file of the host with a similar name.
 //!
-//! Whoever writes a part has it locked, and takes it away or puts it in its place only while it has. So a file that
-//! is in its place is written by nobody, and what is put there is what was digested.
+//! The writer of a part holds a lock on it, and removes or renames it only while it holds the lock. Thus no one writes to
+//! a file once it is in its place, and its contents are those that were digested.
 
 use std::fs::{File, TryLockError};
 use std::io;
@@ -15,9 +15,9 @@ use rantai_group_commit::Space;
 use super::folder::{Folder, check, explain, modified_ms, no_file};
 
 const DAY: Duration = Duration::from_hours(24);
-/// Digits of the digest in the name of a part.
+/// Number of digits of the digest in a part's name.
 const DIGITS: usize = 16;
-/// Maximum number of tries to open a part that others complete before it is locked.
+/// Maximum number of attempts to open a part that other writers rename or remove before it is locked.
 const TRIES: usize = 5;
 
 impl Folder {
@@ -34,7 +34,7 @@ impl Folder {
         Ok((part, there))
     }
 
-    /// Opens a part, for one upload alone, and makes it where it is missing together with the folders it stands in.
+    /// Opens and locks a part; creates it and its folders if they are missing.
     pub(super) fn part(&self, path: &str, part: &str) -> Result<File, Fault> {
         let failed = |error: io::Error| explain(path, &error);
         if let Some((folder, _)) = part.rsplit_once('/') {
@@ -53,8 +53,8 @@ impl Folder {
         Err(Fault::new(Code::BUSY, text).with("retry_after_ms", 1_000))
     }
 
-    /// Makes the folders that are missing, each on the disk before the next: a file that is in its place after a
-    /// power failure has to have its folders too.
+    /// Creates missing folders, each synced to disk before the next: a committed file must keep its folders after a power
+    /// failure.
     fn create_folders(&self, folder: &str) -> io::Result<()> {
         let ends = folder.match_indices('/').map(|(end, _)| end).chain([folder.len()]);
         let mut parent = ".";
@@ -69,8 +69,8 @@ impl Folder {
         Ok(())
     }
 
-    /// Locks what was opened as `part`; false where somebody else has it, or had it and put it in its place or took
-    /// it away in between.
+    /// Locks a file that was opened as `part`; returns `false` if another writer holds the lock, or has renamed or removed the
+    /// part since it was opened.
     fn lock(&self, part: &str, file: &File) -> io::Result<bool> {
         match file.try_lock() {
             Ok(()) => {}
@@ -85,7 +85,7 @@ impl Folder {
         }
     }
 
-    /// Bytes that are free on the disk beyond what is to be left free.
+    /// Returns how many bytes are free on the disk, minus those to be left free.
     pub(super) fn free_beyond(&self, configured: Option<u64>) -> io::Result<u64> {
         let space = Space::of(&self.dir)?;
         Ok(space.free.saturating_sub(space.floor(configured)))
@@ -108,9 +108,9 @@ impl Folder {
         Ok((used, parts))
     }
 
-    /// Takes parts away that nobody has gone on with for a day, and then further ones, the oldest first, until
-    /// `wanted` bytes are free, where that many can be; how many bytes that freed. None goes that an upload writes
-    /// or that was written less than `idle` ago.
+    /// Removes parts that were not written for a day, and then further ones, the oldest first, until `wanted` bytes are freed,
+    /// if that many can be; returns the number of bytes freed. Keeps parts that an upload writes, or that were written less
+    /// than `idle` ago.
     pub(super) fn sweep(&self, parts: &[Leftover], wanted: u64, idle: Duration) -> u64 {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let age = |part: &Leftover| now.saturating_sub(Duration::from_millis(part.modified_ms));
@@ -127,28 +127,28 @@ impl Folder {
         freed
     }
 
-    /// Takes a part away that nobody writes; whether it did.
+    /// Removes a part unless it is being written; returns whether it was removed.
     fn discard(&self, part: &str) -> bool {
         let file = self.regular(part, OpenOptions::new().read(true)).map(|(file, _)| file.into_std());
         file.is_ok_and(|file| self.lock(part, &file).unwrap_or(false) && self.remove(part))
     }
 
-    /// Puts a part in its place.
+    /// Renames a part to its target, and syncs the folder.
     pub(super) fn rename(&self, part: &str, path: &str) -> io::Result<()> {
         self.dir.rename(part, &self.dir, path)?;
         let folder = path.rsplit_once('/').map_or(".", |(folder, _)| folder);
-        // Without this the name could be gone after a power failure.
+        // Otherwise the name could be lost in a power failure.
         self.dir.open(folder)?.sync_all()
     }
 
-    /// Takes away what is locked; whether it could.
+    /// Removes a locked part; returns whether that succeeded.
     pub(super) fn remove(&self, part: &str) -> bool {
         let removed = self.dir.remove_file(part);
         removed.inspect_err(|error| tracing::warn!(part, "cannot be removed: {error}")).is_ok()
     }
 }
 
-/// A part that is there.
+/// Part that exists in the folder.
 #[derive(Debug)]
 pub(super) struct Leftover {
     pub(super) path: String,
@@ -156,13 +156,13 @@ pub(super) struct Leftover {
     modified_ms: u64,
 }
 
-/// The name of the part of a file whose digest begins so.
+/// Returns the name of the part of a file whose digest begins with these digits.
 pub(super) fn part_name(name: &str, digest: &str) -> String {
     let check = blake3::hash(format!("part of {name} {digest}").as_bytes()).to_hex();
     format!(".{name}.{digest}{}.part", &check.as_str()[..DIGITS])
 }
 
-/// A hidden file of the host that ends with `.part` is none: it has no digest before it, or not the check behind that.
+/// Checks whether a path is that of a part. Other hidden files that end in `.part` lack the digest or the matching check.
 fn is_part(path: &str) -> bool {
     let part = path.rsplit('/').next().unwrap_or(path);
     let inner = part.strip_prefix('.').and_then(|part| part.strip_suffix(".part"));
@@ -181,7 +181,7 @@ mod tests {
 
     use super::*;
 
-    /// Files of the host were taken away at a start, because their names were hidden and ended like that of a part.
+    /// Cause: files of the host were removed at a start, as they were hidden and had the suffix of a part.
     #[test]
     fn only_parts_are_taken_away() {
         let directory = tempfile::tempdir().expect("a directory");
@@ -212,7 +212,7 @@ mod tests {
         }
     }
 
-    /// Another node that shares the folder put the part in its place between open and lock.
+    /// Cause: another node that shares the folder renamed the part between open and lock.
     #[test]
     fn what_was_put_in_its_place_meanwhile_is_not_taken_for_a_part() {
         let directory = tempfile::tempdir().expect("a directory");

@@ -1,4 +1,4 @@
-//! The last lines of a file, and those that are written to it.
+//! The last lines of a file, and lines that are appended to it.
 
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::time::Duration;
@@ -13,29 +13,29 @@ use tokio::time::sleep;
 use super::folder::{Folder, disk};
 use super::{Inner, Share};
 
-/// Bytes that are read at a time.
+/// Number of bytes read at a time.
 const BLOCK: usize = 64 << 10;
 /// Maximum distance from the end at which lines are searched, in bytes.
 const FARTHEST: u64 = 4 << 20;
-/// The most lines that one may ask for.
+/// Maximum number of lines that may be requested.
 pub(super) const MOST_LINES: u32 = 10_000;
-/// The lines that come where none are asked for.
+/// Default number of lines.
 pub(super) const LINES: u32 = 10;
-/// A longer line comes in several items, in bytes.
+/// Length above which a line is split into several items, in bytes.
 const LONGEST: usize = 16 << 10;
-/// Polling interval of a file.
+/// Interval at which a file is polled.
 const PAUSE: Duration = Duration::from_millis(250);
 
 /// Reading position in a file.
 #[derive(Debug)]
 pub(super) struct Tail {
     path: String,
-    /// The file that is being read: held open, as another one could get its number.
+    /// File that is being read. Kept open, as another file could get its inode number otherwise.
     file: File,
-    /// Its device and number.
+    /// Device and inode number of the file.
     identity: (u64, u64),
     offset: u64,
-    /// The beginning of a line whose end is not there yet.
+    /// Beginning of a line whose end has not been written yet.
     rest: Vec<u8>,
     follow: bool,
     is_over: bool,
@@ -50,14 +50,13 @@ impl Tail {
         Ok(Self { path, file, identity, offset, rest: Vec::new(), follow, is_over: false })
     }
 
-    /// The next lines; none where there is nothing new. A file that is shorter than before, or another one, is read from its
-    /// beginning on.
+    /// Returns the next lines; empty if there is nothing new. A file that was truncated or replaced is read from its beginning.
     fn read(&mut self, folder: &Folder) -> Result<Vec<String>, Fault> {
         let mut lines = Vec::new();
         let mut block = vec![0; BLOCK];
         let mut read = self.read_block(&mut block)?;
         if read == 0 {
-            // All of it was read: another one may have taken its place, or is about to.
+            // At the end of the file: it may have been replaced, or be about to be.
             let (file, about) = match folder.file(&self.path) {
                 Err(fault)
                     if self.follow && fault.data.get("kind").is_some_and(|kind| kind == "not_found") =>
@@ -95,13 +94,13 @@ impl Tail {
         Ok(read)
     }
 
-    /// A line without its end.
+    /// Returns the rest of the file as a line that has no line feed.
     fn last(&mut self) -> Option<String> {
         let rest = std::mem::take(&mut self.rest);
         (!rest.is_empty()).then(|| String::from_utf8_lossy(&rest).into_owned())
     }
 
-    /// All lines, as they come.
+    /// Returns the lines as a stream, which ends at the end of the file unless it is followed.
     pub(super) fn lines(self, share: Share) -> impl Stream<Item = Result<String, Fault>> + Send {
         let parts = try_unfold((share, self), |(share, mut tail)| async move {
             if tail.is_over {
@@ -133,7 +132,7 @@ fn start(file: &mut File, size: u64, lines: u32) -> std::io::Result<u64> {
         file.read_exact(part)?;
         for (index, byte) in part.iter().enumerate().rev() {
             let place = begin + index as u64 + 1;
-            // The end of the last line begins none.
+            // The line feed of the last line begins no further line.
             if *byte == b'\n' && place < size {
                 found += 1;
                 if found == lines {
@@ -149,7 +148,7 @@ fn start(file: &mut File, size: u64, lines: u32) -> std::io::Result<u64> {
     if end == 0 {
         return Ok(0);
     }
-    // What is before that is not looked at: from the first line that begins behind it.
+    // The limit of the search is reached: starts at the first line that begins after it.
     let mut part = vec![0; BLOCK];
     file.seek(SeekFrom::Start(end))?;
     let read = file.read(&mut part)?;

@@ -1,4 +1,4 @@
-//! Files that are being written: a part each, whole only by its digest.
+//! Uploads: each file is written to a part, and put in its place only if its digest is right.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
@@ -17,10 +17,10 @@ use rantai_client::shares::{CallerKey, HeldPlace, ShareLimits, ShareLog, ShareRe
 use super::ahead::{Ahead, Held};
 use super::folder::{Folder, disk, explain};
 
-/// Uploads at the same time.
+/// Default limit of concurrent uploads.
 pub(super) const MOST: u64 = 64;
-/// One that nothing came for this long gives its place up, and the room that it was promised; its part stays, until
-/// its room is needed too.
+/// Time without a write after which an upload gives up its place, and the room reserved for it. Its part is kept until its
+/// room is needed too.
 const IDLE: Duration = Duration::from_mins(5);
 
 /// Upload in progress.
@@ -29,14 +29,14 @@ pub(super) struct Uploads {
     table: Mutex<HashMap<u64, Arc<Mutex<Upload>>>>,
     held: Held,
     idle: Duration,
-    /// Bytes to leave free on the disk, where that is configured.
+    /// Bytes to leave free on the disk, if that is configured.
     free_space: Option<u64>,
     places: Arc<Shares<CallerKey>>,
     share_log: ShareLog,
-    /// Bytes that one caller may have announced and not sent, instead of its fair share of the quota.
+    /// Maximum number of bytes that one caller may announce and not send yet, instead of its fair share of the quota.
     announced_per_caller: Option<u64>,
     announced_log: ShareLog,
-    /// One upload begins at a time, so that two do not take the same room.
+    /// Held while an upload begins, so that two do not reserve the same room.
     beginning: Mutex<()>,
 }
 
@@ -48,29 +48,29 @@ struct Upload {
     size: u64,
     touched: Instant,
     state: State,
-    /// Its place among the uploads of its caller.
+    /// Place of the upload among those of its caller.
     place: HeldPlace<CallerKey>,
 }
 
 #[derive(Debug)]
 enum State {
     Writing(Box<Writing>),
-    /// It is in its place.
+    /// The file is in its place.
     Placed,
-    /// It was not what was announced, and was taken away.
+    /// The digest did not match, and the part was removed.
     Wrong,
-    /// Its place was given to another.
+    /// The upload was idle, and its place was given up.
     Left,
-    /// The disk was full, and its part was taken away.
+    /// The disk was full, and the part was removed.
     NoRoom,
 }
 
 #[derive(Debug)]
 struct Writing {
-    /// Locked as long as it is open.
+    /// Part, locked as long as it is open.
     file: File,
     hasher: blake3::Hasher,
-    /// Bytes that are there, from the start on without a gap.
+    /// Number of bytes received from the start of the file without a gap.
     written: u64,
     ahead: Ahead,
 }
@@ -82,8 +82,8 @@ impl Default for Uploads {
 }
 
 impl Uploads {
-    /// None yet; `limits` says how many there may be. Leaves `free_space` bytes free on the disk; without it 64 MiB or a
-    /// hundredth of it, whichever is less.
+    /// Creates an empty table for as many uploads as `limits` allow. Leaves `free_space` bytes free on the disk; with `None`,
+    /// 64 MiB or a hundredth of the disk, whichever is less.
     pub(super) fn new(free_space: Option<u64>, limits: ShareLimits) -> Self {
         Self {
             table: Mutex::default(),
@@ -121,7 +121,7 @@ impl Uploads {
         ]
     }
 
-    /// Begins one, or goes on with it; its id, and how many bytes are there already.
+    /// Begins or resumes an upload; returns its id, and the number of bytes that have been received already.
     pub(super) fn create(
         &self,
         folder: &Folder,
@@ -183,7 +183,7 @@ impl Uploads {
         let there = file.metadata().map_err(disk(path))?.len();
         let mut hasher = blake3::Hasher::new();
         let written = resume(&mut file, there, size, &mut hasher).map_err(disk(path))?;
-        // Not a number that JSON readers round, and none that can be guessed.
+        // Below 2^53, so that JSON readers do not round it, and random, so that it cannot be guessed.
         let id = (Uuid::new_v4().as_u128() & ((1 << 53) - 1)) as u64;
         let writing = Writing { file, hasher, written, ahead: Ahead::new(&self.held) };
         let upload = Upload {
@@ -199,7 +199,7 @@ impl Uploads {
         Ok((id, written))
     }
 
-    /// Takes bytes; how many are there now from the start on.
+    /// Writes a block; returns the number of bytes received from the start without a gap.
     pub(super) fn write(&self, folder: &Folder, id: u64, offset: u64, bytes: &[u8]) -> Result<u64, Fault> {
         let upload = self.find(id)?;
         let mut upload = upload.lock();
@@ -216,7 +216,7 @@ impl Uploads {
             State::NoRoom => return Err(no_room()),
         };
         if end <= Some(writing.written) {
-            // It came before.
+            // A repeat of a block that was written already.
             return Ok(writing.written);
         }
         if offset > writing.written {
@@ -229,7 +229,7 @@ impl Uploads {
         Ok(writing.written)
     }
 
-    /// Puts it in its place.
+    /// Checks the digest, and puts the file in its place.
     pub(super) fn commit(&self, folder: &Folder, id: u64) -> Result<(), Fault> {
         let upload = self.find(id)?;
         let mut upload = upload.lock();
@@ -246,7 +246,7 @@ impl Uploads {
             let text = format!("{} of {size} bytes are there", writing.written);
             return Err(Fault::failed("not_whole", text));
         }
-        // Some file systems find out only now that there is no room.
+        // Some file systems report only here that the disk is full.
         if let Err(error) = writing.file.sync_all() {
             return Err(failed(folder, (path, part), state, &error));
         }
@@ -264,10 +264,10 @@ impl Uploads {
         self.table.lock().get(&id).cloned().ok_or_else(forgotten)
     }
 
-    /// Lets go of those that nothing came for. A write that has found one already finds nothing to write to.
+    /// Removes idle uploads from the table. A concurrent write to one of them fails.
     fn forget_idle(&self) {
         self.table.lock().retain(|_, upload| {
-            // One that is locked is being written.
+            // A locked upload is being written.
             let Some(mut upload) = upload.try_lock() else { return true };
             let idle = upload.touched.elapsed() >= self.idle;
             if idle && matches!(upload.state, State::Writing(_)) {
@@ -277,7 +277,7 @@ impl Uploads {
         });
     }
 
-    /// Lets go of those that only answer what was asked before.
+    /// Removes uploads from the table that have ended and are only kept to answer repeated requests.
     fn forget_done(&self) {
         let done = |upload: &Upload| !matches!(upload.state, State::Writing(_));
         self.table.lock().retain(|_, upload| upload.try_lock().is_none_or(|upload| !done(&upload)));
@@ -285,7 +285,7 @@ impl Uploads {
 }
 
 impl Writing {
-    /// Takes bytes that follow what is there, and those that came before them.
+    /// Appends a block, and then buffered blocks that follow it.
     fn append_all(&mut self, offset: u64, bytes: &[u8]) -> std::io::Result<()> {
         self.append(offset, bytes)?;
         while let Some((offset, bytes)) = self.ahead.next(self.written) {
@@ -294,7 +294,7 @@ impl Writing {
         Ok(())
     }
 
-    /// Takes bytes that follow what is there, or overlap with it.
+    /// Appends a block, which may overlap with what has been received.
     fn append(&mut self, offset: u64, bytes: &[u8]) -> std::io::Result<()> {
         let bytes = bytes.get((self.written - offset) as usize..).unwrap_or_default();
         self.file.seek(SeekFrom::Start(self.written))?;
@@ -305,7 +305,7 @@ impl Writing {
     }
 }
 
-/// Bytes of a part that are there, all of them read again for the digest.
+/// Reads a part again to compute the digest so far; returns its size in bytes.
 fn resume(file: &mut File, there: u64, size: u64, hasher: &mut blake3::Hasher) -> std::io::Result<u64> {
     let kept = if there > size { 0 } else { there };
     file.set_len(kept)?;
@@ -321,8 +321,8 @@ fn resume(file: &mut File, there: u64, size: u64, hasher: &mut blake3::Hasher) -
     Ok(kept)
 }
 
-/// What a write says that failed. Where the disk is full the upload is given up, and its part with it: it would keep
-/// everybody else on the disk from writing.
+/// Returns the fault for a write that failed. If the disk is full, the upload is given up and its part removed, as it would
+/// keep others from writing to the disk.
 fn failed(folder: &Folder, (path, part): (&str, &str), state: &mut State, error: &std::io::Error) -> Fault {
     if !is_full(error) {
         return explain(path, error);
@@ -333,8 +333,8 @@ fn failed(folder: &Folder, (path, part): (&str, &str), state: &mut State, error:
     no_room()
 }
 
-/// Refuses a file for which the quota has room, but not its caller's share of it: for now, where the caller has announced
-/// others.
+/// Refuses a file that fits into the quota, but not into its caller's share of it. Retryable if the caller has announced
+/// other files.
 fn over_share(share: u64, announced: u64) -> Fault {
     let text = format!("this caller may announce {share} bytes more, so that others find room too");
     let fault = match announced {

@@ -1,4 +1,4 @@
-//! Responses of objects over HTTP.
+//! HTTP responses from replies of objects.
 
 use axum::Json;
 use axum::http::{HeaderValue, header};
@@ -8,7 +8,7 @@ use rantai_client::wire::json;
 
 use super::status;
 
-/// The answer of an object, as a whole.
+/// Creates the HTTP response for the reply of an object.
 pub(super) fn answer(answered: rantai_client::Response) -> Response {
     let mut response = match answered.outcome {
         Ok(Content::Value(value)) => Json(json::portable(value)).into_response(),
@@ -24,7 +24,7 @@ pub(super) fn answer(answered: rantai_client::Response) -> Response {
     if answered.repeated {
         headers.insert("rantai-repeated", HeaderValue::from_static("1"));
     }
-    // What came of a call is nobody else's, and not tomorrow's.
+    // Results are for the caller only, and may change.
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response

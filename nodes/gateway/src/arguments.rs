@@ -1,15 +1,15 @@
-//! Texts of a query as the values a method takes.
+//! Conversion of a query's texts to parameters of a method.
 
 use rantai_client::object::{Method, Parameter};
 use rantai_client::wire::fault::{Code, Fault};
 use rantai_client::wire::json::{self, JsonError};
 use serde_json::{Map, Value};
 
-/// A query by the names of a method's parameters.
+/// Converts a query to named parameters of a method.
 ///
 /// # Errors
 ///
-/// A name that is given twice, and a text that looks like JSON and is none.
+/// A name is given twice, or a text looks like JSON but is not valid JSON.
 pub(super) fn named(
     method: Option<&Method>,
     query: &[(String, String)],
@@ -25,11 +25,11 @@ pub(super) fn named(
     Ok(params)
 }
 
-/// A text as the parameter has it: what does not look like that stays a text, of which the object says what it is.
+/// Converts a text to the parameter's type. A text that is not of that type stays a string, which the object rejects.
 ///
 /// # Errors
 ///
-/// A text that looks like JSON and is none, where the parameter is not of a simple type.
+/// The text looks like JSON but is not valid JSON, and the parameter is not of a simple type.
 pub(super) fn value(parameter: Option<&Parameter>, text: &str) -> Result<Value, Fault> {
     let as_it_looks = || match json::read(text.as_bytes()) {
         Err(JsonError::Syntax(_)) if json::is_plain_text(text) => Ok(Value::from(text)),
@@ -43,7 +43,7 @@ pub(super) fn value(parameter: Option<&Parameter>, text: &str) -> Result<Value, 
         Value::Array(of) => of.iter().any(|of| of == name),
         _ => false,
     };
-    // Whether the number is one that the object takes, the object says.
+    // The object checks whether the number is in its range.
     if (is("integer") || is("number"))
         && let Some(number) = json::number(text.trim())
     {

@@ -1,4 +1,4 @@
-//! Descriptions of the objects on the bus, updated as they come and go.
+//! Descriptions of the objects on the bus, kept up to date as objects come and go.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -18,30 +18,30 @@ use uuid::Uuid;
 
 /// Time limit for an object to describe itself.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// The same for the first request, as silent objects delay the others.
+/// Time limit for an object's first request, as silent objects delay the others.
 const FIRST_PATIENCE: Duration = Duration::from_secs(1);
-/// Maximum time for which a new gateway does not list its objects.
+/// Maximum time for which a new gateway waits before it lists objects.
 const START: Duration = Duration::from_secs(3);
-/// The wait before it is asked again after it did not.
+/// Delay before a silent object is asked again.
 const AGAIN: Duration = Duration::from_secs(10);
-/// Objects that are asked at the same time.
+/// Maximum number of objects that are asked at the same time.
 const AT_ONCE: u64 = 128;
-/// The shortest time between two looks at the whole registry.
+/// Minimum interval between two scans of the whole registry.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
-/// The most objects that are known.
+/// Maximum number of known objects.
 const KNOWN: u64 = 10_000;
 
 /// Descriptions of objects.
 #[derive(Debug)]
 pub(super) struct Catalog {
     client: Client,
-    /// Objects that may be called.
+    /// Names and prefixes of the objects that may be called.
     allowed: Vec<String>,
     described: Mutex<BTreeMap<String, Described>>,
     changed: watch::Sender<u64>,
-    /// Nodes that serve objects, once known.
+    /// Registry as followed by the gateway, once it is known.
     follower: watch::Sender<Option<Arc<Follower>>>,
-    /// Whether every object that was there at the start has been asked.
+    /// Whether all objects that were served at the start have been asked.
     complete: watch::Sender<bool>,
     began: Instant,
 }
@@ -49,26 +49,26 @@ pub(super) struct Catalog {
 /// Description of an object, with its node.
 #[derive(Clone, Debug)]
 struct Described {
-    /// The node, and of which start.
+    /// Node that serves the object, and its epoch.
     by: By,
     description: Arc<Description>,
 }
 
-/// The node of an object, and that node's start.
+/// Node of an object, and the epoch of that node.
 type By = (String, String);
 
 /// Reply to `rpc.discover`; `None` if it failed.
 type Answered = Option<Arc<Description>>;
 
-/// Objects that are asked, or are to be.
+/// Objects that are being asked, or will be.
 #[derive(Debug, Default)]
 struct Asking {
     asked: JoinSet<Answered>,
     under_way: HashSet<String>,
-    /// The object that each task asks, for a task that panics and so cannot say it.
+    /// Object that each task asks, needed if the task panics.
     of_task: HashMap<Id, (String, By)>,
     queue: VecDeque<(String, By)>,
-    /// Those that said nothing: who they were, when in the order of all that were silent, and at what time.
+    /// Objects that did not answer: their node, their position in the order of all silent objects, and the time.
     silent: HashMap<String, (By, u64, Instant)>,
     /// Number of silent objects so far, for their order.
     number: u64,
@@ -87,12 +87,12 @@ impl Catalog {
         }
     }
 
-    /// Whether an object may be called.
+    /// Checks whether an object may be called.
     pub(super) fn allows(&self, object: &str) -> bool {
         allows(&self.allowed, object)
     }
 
-    /// Every object that is served now. In the gateway's first moments this waits until they have been asked.
+    /// Returns all objects that are served now. Soon after the gateway's start, waits until they have been asked.
     pub(super) async fn all(&self) -> Vec<(String, Arc<Description>)> {
         let mut complete = self.complete.subscribe();
         let _ = timeout_at(self.began + START, complete.wait_for(|&complete| complete)).await;
@@ -100,7 +100,7 @@ impl Catalog {
         described.iter().map(|(name, known)| (name.clone(), known.description.clone())).collect()
     }
 
-    /// Returns the number of changes.
+    /// Returns the number of changes so far.
     pub(super) fn version(&self) -> u64 {
         *self.changed.borrow()
     }
@@ -109,7 +109,7 @@ impl Catalog {
     ///
     /// # Errors
     ///
-    /// The object's own error, or that there is no such object.
+    /// The object's own error, or the error that there is no such object.
     pub(super) async fn of(&self, object: &str) -> Result<Arc<Description>, CallError> {
         let known = self.described.lock().get(object).map(|known| known.description.clone());
         match known {
@@ -118,8 +118,8 @@ impl Catalog {
         }
     }
 
-    /// The one of several replicas that every request of this identity goes to, as each of them remembers for itself;
-    /// nothing where there are not several.
+    /// Returns the replica to which all requests with this identity are sent, as each replica detects duplicates by itself;
+    /// `None` unless there are several replicas.
     pub(super) async fn replica(&self, object: &str, identity: Uuid) -> Option<ClientId> {
         let object = ObjectName::any(object).ok()?;
         let mut following = self.follower.subscribe();
@@ -129,7 +129,7 @@ impl Catalog {
         if serving.len() < 2 {
             return None;
         }
-        // Those that come and go leave the others' as they are.
+        // Rendezvous hashing: replicas that come or go do not change the assignment of others.
         let weight = |node: &String| *blake3::hash(format!("{identity} {node}").as_bytes()).as_bytes();
         serving.into_iter().max_by_key(weight).and_then(|node| ClientId::new(&node).ok())
     }
@@ -148,7 +148,7 @@ impl Catalog {
         Ok(Arc::new(Description::from_open_rpc(&document)))
     }
 
-    /// Follows the registry, until it is dropped or the client has ended.
+    /// Follows the registry, until this future is dropped or the client has ended.
     pub(super) async fn follow(self: Arc<Self>) {
         let follower = loop {
             match self.client.registry().follow().await {
@@ -187,7 +187,7 @@ impl Catalog {
         }
     }
 
-    /// Whoever serves what may be called: one node each. No node has more than its share of the objects that are known.
+    /// Returns a node for each allowed object that is served. No node has more than its share of the known objects.
     fn served(&self, follower: &Follower) -> BTreeMap<String, By> {
         let limits = ShareLimits::new(KNOWN);
         follower.look(|view| {
@@ -219,14 +219,14 @@ impl Catalog {
         }
     }
 
-    /// Those that are served and not known.
+    /// Returns the objects that are served but not known.
     fn new_ones(&self, follower: &Follower) -> Vec<(String, By)> {
         let served = self.served(follower);
         let described = self.described.lock();
         served.into_iter().filter(|(name, _)| !described.contains_key(name)).collect()
     }
 
-    /// Asks as many as may be asked at the same time, in their order, and of each node no more than its share.
+    /// Asks queued objects, in their order: as many as may be asked at the same time, and of each node no more than its share.
     fn ask_next(self: &Arc<Self>, asking: &mut Asking, places: &Arc<Shares<String>>) {
         let mut later = VecDeque::new();
         while (places.taken() as u64) < AT_ONCE
@@ -252,7 +252,7 @@ impl Catalog {
         asking.queue = later;
     }
 
-    /// Keeps what an object said; one that said nothing is asked again behind all others.
+    /// Stores the description of an object; a silent object is asked again after all others.
     fn answered(&self, asking: &mut Asking, answered: Result<(Id, Answered), JoinError>) {
         let Some((name, by, said)) = asking.ended(answered) else { return };
         let Some(description) = said else {
@@ -267,7 +267,7 @@ impl Catalog {
 }
 
 impl Asking {
-    /// Forgets that an object is being asked; returns what it said, which is nothing where asking it panicked.
+    /// Removes an object from those being asked; returns its answer, which is `None` if asking it panicked.
     fn ended(&mut self, answered: Result<(Id, Answered), JoinError>) -> Option<(String, By, Answered)> {
         let (task, said) = answered.unwrap_or_else(|panicked| (panicked.id(), None));
         let (name, by) = self.of_task.remove(&task)?;
@@ -275,12 +275,12 @@ impl Asking {
         Some((name, by, said))
     }
 
-    /// Puts those in order that are to be asked: first those that were not asked before, then those that were silent
-    /// longest ago.
+    /// Queues the objects to be asked: first those that were not asked before, then silent ones, beginning with those that were
+    /// asked longest ago.
     fn look(&mut self, new: Vec<(String, By)>) {
         let now = Instant::now();
         let known: BTreeMap<&str, &By> = new.iter().map(|(name, by)| (&**name, by)).collect();
-        // Whoever began anew since is new.
+        // An object whose node was restarted counts as new.
         self.silent.retain(|name, (by, ..)| known.get(&**name).is_some_and(|now| *now == by));
         let silent = |name: &str| self.silent.get(name);
         let mut queue: Vec<(u64, String, By)> = new
@@ -317,7 +317,7 @@ mod tests {
         }
     }
 
-    /// 3,000 silent names kept a new object out of the list for minutes.
+    /// Cause: 3,000 silent names kept a new object out of the list for minutes.
     #[test]
     fn what_was_silent_is_asked_behind_everything_else() {
         let by = |node: &str| (node.to_owned(), "1".to_owned());
@@ -339,7 +339,7 @@ mod tests {
         assert!(!asking.silent.contains_key("a"));
     }
 
-    /// The object stayed in `under_way`, and was never asked again.
+    /// Cause: the object stayed in `under_way`, and was never asked again.
     #[tokio::test]
     async fn an_object_is_asked_again_where_asking_it_panicked() {
         let (mut asking, by) = (Asking::default(), ("node".to_owned(), "1".to_owned()));

@@ -1,4 +1,4 @@
-//! Error of starting a gateway.
+//! Errors of starting a gateway.
 
 use std::io;
 
@@ -8,16 +8,16 @@ use rantai_tls::ServerTlsError;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum GatewayError {
-    /// Its address cannot be listened on.
+    /// The gateway cannot listen on its address.
     #[error("cannot listen")]
     Listen(#[source] io::Error),
-    /// Users of the configuration, or of its password file, cannot be used.
+    /// The users of the configuration or its password file are invalid.
     #[error("cannot use its users")]
     Users(#[source] io::Error),
-    /// Some of the files of TLS are missing in the configuration.
+    /// The configuration lacks some of the files for TLS.
     #[error("cannot serve HTTPS: {0}")]
     Incomplete(String),
-    /// The files of TLS cannot be used.
+    /// The files for TLS cannot be used.
     #[error("cannot serve HTTPS")]
     Tls(#[source] Box<ServerTlsError>),
 }

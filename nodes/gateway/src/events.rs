@@ -1,4 +1,4 @@
-//! Events of an object for whoever listens by HTTP: server-sent events, or a WebSocket.
+//! Events of an object over HTTP: server-sent events, or a WebSocket.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -26,16 +26,16 @@ use super::guard::{Caller, Counts};
 use super::rest::{Gateway, query};
 use super::status;
 
-/// A sign of life after this long without an event.
+/// Time without an event after which a keep-alive is sent.
 const ALIVE: Duration = Duration::from_secs(15);
-/// A frame has to be taken within this time.
+/// Time limit for sending a frame.
 const TAKEN: Duration = Duration::from_secs(30);
-/// The largest frame a client may send; none of them says anything.
+/// Maximum size of a frame from a client, in bytes; such frames are ignored.
 const FRAME: usize = 4 << 10;
-/// Events named in one request.
+/// Maximum number of events that can be named in one request.
 const NAMED: usize = 32;
 
-/// Events of one object, and a place among those who listen.
+/// Events of one object, with the listener's place in the limits.
 struct Stream {
     events: Subscription,
     missed: u64,
@@ -51,7 +51,7 @@ impl Drop for Stream {
     }
 }
 
-/// One thing to tell.
+/// Element of the stream.
 enum Told {
     Event(String, Value),
     /// Number of events dropped because this listener was too slow.
@@ -59,7 +59,8 @@ enum Told {
 }
 
 impl Stream {
-    /// The next event that is for everybody; none when the gateway ends, or its connection to the bus has for good.
+    /// Returns the next event that is not for a single client; `None` when the gateway ends, or its connection to the broker
+    /// has ended permanently.
     async fn next(&mut self) -> Option<Told> {
         loop {
             let missed = self.events.missed();
@@ -75,7 +76,7 @@ impl Stream {
             let Some(EventTopic { event, client: None, .. }) = EventTopic::parse(&self.root, &topic) else {
                 continue;
             };
-            // What is taken back says nothing.
+            // The removal of a retained state is no event.
             if payload.is_empty() {
                 continue;
             }
@@ -165,7 +166,7 @@ async fn by_socket(mut stream: Stream, mut socket: WebSocket) {
             },
             received = socket.recv() => match received {
                 Some(Ok(Frame::Close(_)) | Err(_)) | None => return,
-                // Nothing that a client says here means anything; pings are answered by the socket.
+                // Frames of clients have no meaning; the socket answers pings.
                 Some(Ok(_)) => continue,
             },
             () = tokio::time::sleep(ALIVE) => {

@@ -15,14 +15,14 @@ use rantai_credentials::Busy;
 use super::proxies::{self, Network};
 use super::users::{Login, Users};
 
-/// Callers whose rate is known; beyond it those that have rested longest are forgotten.
+/// Maximum number of callers with a rate limit bucket; beyond it, the buckets that were used longest ago are dropped.
 const KNOWN: usize = 10_000;
-/// Wrong passwords for one user, or wrong keys, from one address in a minute, before it has to wait.
+/// Number of wrong passwords for one user, or of wrong keys, that one address may send per minute before it has to wait.
 const WRONG_PER_MINUTE: f64 = 30.0;
 /// Suggested delay for a request whose password could not be checked.
 const BUSY: Duration = Duration::from_secs(1);
 
-/// Looks at every request before it becomes a call.
+/// Authenticates and rate-limits every request before it becomes a call.
 #[derive(Debug)]
 pub(super) struct Guard {
     users: Users,
@@ -37,7 +37,7 @@ pub(super) struct Guard {
 pub(super) enum Caller {
     User(User),
     Address(IpAddr),
-    /// Somebody at this address who did not know the password of this user, or any key.
+    /// Address that sent a wrong password for this user, or a wrong key.
     Wrong(Option<User>, IpAddr),
 }
 
@@ -51,7 +51,7 @@ impl std::fmt::Display for Caller {
 }
 
 impl Caller {
-    /// The user, where somebody has logged in.
+    /// Returns the user, if the caller is logged in.
     pub(super) fn user(&self) -> Option<&User> {
         match self {
             Self::User(user) => Some(user),
@@ -59,8 +59,8 @@ impl Caller {
         }
     }
 
-    /// An object as this caller may call it: with the rights of the user, or those of clients that did not log in, and with
-    /// the gateway's own only where it may not act for others.
+    /// Creates a proxy of an object with the caller's rights: those of the user, or those of clients that are not logged in.
+    /// The gateway's own rights are used only if it may not act for others.
     pub(super) fn object(&self, client: &Client, object: &str) -> Proxy {
         let proxy = client.object(object);
         match self.user() {
@@ -71,7 +71,7 @@ impl Caller {
     }
 }
 
-/// Tokens left, and when they were counted.
+/// Token bucket: the tokens left, and when they were counted.
 #[derive(Debug)]
 struct Bucket {
     left: f64,
@@ -81,9 +81,9 @@ struct Bucket {
 /// Reason for refusing a request.
 #[derive(Debug, PartialEq)]
 pub(super) enum Refused {
-    /// It says nothing of who calls, or what is wrong.
+    /// The credentials are missing or wrong.
     Unknown,
-    /// Too often; again after this time.
+    /// The rate limit is exceeded; retry after this time.
     TooOften(Duration),
 }
 
@@ -117,12 +117,12 @@ impl Guard {
         Self { users, trusted_proxies, rate, buckets: Mutex::default(), counts: Counts::default() }
     }
 
-    /// Whether anybody may call, without a password.
+    /// Checks whether anybody may call, without a password.
     pub(super) fn is_open(&self) -> bool {
         self.users.is_empty()
     }
 
-    /// Whether an address is that of a proxy which tells those of its clients.
+    /// Checks whether an address is that of a trusted proxy, which reports the addresses of its clients.
     pub(super) fn is_trusted_proxy(&self, address: IpAddr) -> bool {
         proxies::is_trusted(&self.trusted_proxies, address)
     }
@@ -149,8 +149,8 @@ impl Guard {
         Ok(caller)
     }
 
-    /// Whoever guesses has to wait before the next guess is looked at: for this user and at this address only, so that the
-    /// user is never locked out elsewhere, nor others at that address.
+    /// Checks the credentials of a request. After too many wrong guesses, the next is refused until some time has passed: only
+    /// for this user and at this address, so that neither the user elsewhere nor others at the address are locked out.
     async fn log_in(&self, address: IpAddr, headers: &HeaderMap, now: Instant) -> Result<User, Refused> {
         let unknown = || {
             Counts::one(&self.counts.unknown_callers);
@@ -176,7 +176,7 @@ impl Guard {
         }
     }
 
-    /// Whether there is one left.
+    /// Checks whether the caller's bucket has a token left.
     fn look(&self, caller: &Caller, most: f64, per_second: f64, now: Instant) -> Result<(), Refused> {
         let mut buckets = self.buckets.lock();
         let Some(bucket) = buckets.get_mut(caller) else { return Ok(()) };
@@ -191,7 +191,7 @@ impl Guard {
     fn take(&self, caller: &Caller, most: f64, per_second: f64, now: Instant) {
         let mut buckets = self.buckets.lock();
         if buckets.len() >= KNOWN && !buckets.contains_key(caller) {
-            // Whoever has everything left is as good as unknown; if nobody has, the one who rested longest.
+            // A full bucket may be dropped; if there is none, the one that was used longest ago.
             buckets.retain(|_, bucket| now.duration_since(bucket.at) < Duration::from_mins(1));
             if buckets.len() >= KNOWN {
                 let rested =
@@ -231,7 +231,7 @@ mod tests {
     const RECORD: &str = "$sha256$ungWv48Bz-pBQUDeXa4iI7ADYaOWF3qctBD_YfIAFa0";
 
     fn guard(rate: u32) -> Guard {
-        // `$6$`: one hash of SHA-512, which costs nothing here.
+        // `$6$`: one round of SHA-512, which is fast.
         let password = "$6$c2FsdHNhbHQxMjM0$+QxGzIhfk+Rq/7ap/GY7IRnpeO8t5hEQOSG4Dr5qU67e5IqSU3HXCn6DsTQklQYpwf1r1S1KgMfsecF7XkwbvA==".parse().expect("a record");
         let user = |name: &str, password: Option<Record>, key: Option<&str>| settings::User {
             name: name.to_owned(),
@@ -281,7 +281,7 @@ mod tests {
         assert_eq!(admit(&HeaderMap::new()).await, Err(Refused::Unknown));
     }
 
-    /// 30 wrong passwords locked an address out, and behind a proxy everybody.
+    /// Cause: 30 wrong passwords locked out an address, and behind a proxy everybody.
     #[tokio::test]
     async fn whoever_guesses_waits_and_nobody_else() {
         let (guard, now) = (guard(0), Instant::now());
@@ -311,7 +311,7 @@ mod tests {
         let admitted = guard.admit(proxy, &from("6.6.6.6", right()), now).await;
         assert!(matches!(admitted, Err(Refused::TooOften(_))));
         assert!(guard.admit(proxy, &from("1.1.1.1", right()), now).await.is_ok());
-        // Nobody else may name an address.
+        // Other clients' `X-Forwarded-For` is ignored.
         for guess in 0..31 {
             let named = from(&format!("5.5.5.{guess}"), basic("ada:x"));
             let _ = guard.admit(HERE, &named, now).await;

@@ -1,4 +1,4 @@
-//! From an accepted socket to the stream that HTTP is read from: the TLS handshake, and what is told to those who do not
+//! From an accepted socket to the stream that HTTP is read from: the TLS handshake, and the response to clients that do not
 //! begin one.
 
 use std::io;
@@ -10,9 +10,10 @@ use tokio_rustls::server::TlsStream;
 
 use super::tls::Tls;
 
-/// The first byte of a TLS connection: a record of the handshake.
+/// First byte of a TLS connection: a record of the handshake.
 const HANDSHAKE: u8 = 0x16;
-/// As much of a request without TLS is read before it is answered; with more unread, the system would take the answer back.
+/// Number of bytes read of a request without TLS before it is answered; closing with more unread would reset the
+/// connection, and the answer would be lost.
 const READ: usize = 16 << 10;
 
 const ANSWER: &str =
@@ -23,10 +24,10 @@ const ADVICE: &str =
 /// Error of accepting a connection.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum HandshakeError {
-    /// The client speaks HTTP without TLS, and has been told.
+    /// The client speaks HTTP without TLS; it got a response.
     #[error("a request by http:// on a port that speaks https://")]
     PlainHttp,
-    /// Neither HTTP nor a TLS handshake that can be completed.
+    /// The client speaks neither HTTP nor TLS, or the handshake failed.
     #[error("the TLS handshake failed")]
     Failed(#[from] io::Error),
 }
@@ -39,7 +40,7 @@ impl HandshakeError {
     }
 }
 
-/// Makes the handshake of a client. It has no time limit of its own.
+/// Performs the TLS handshake with a client, without a time limit.
 pub(super) async fn handshake(
     mut stream: TcpStream,
     tls: &Tls,
@@ -52,14 +53,14 @@ pub(super) async fn handshake(
     Ok(tls.acceptor().accept(stream).await?)
 }
 
-/// Answers a request that came without TLS.
+/// Answers a request that was sent without TLS.
 async fn refuse(stream: &mut TcpStream) -> io::Result<()> {
     let mut request = vec![0; READ];
     let _ = stream.read(&mut request).await?;
     let answer = format!("{ANSWER}Content-Length: {}\r\n\r\n{ADVICE}", ADVICE.len());
     stream.write_all(answer.as_bytes()).await?;
     stream.shutdown().await?;
-    // What still comes is read, or the system might take the answer back.
+    // Reads the rest, as closing with unread bytes would reset the connection, and the answer could be lost.
     let mut left = READ;
     while left > 0 {
         match stream.read(&mut request).await? {

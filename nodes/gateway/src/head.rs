@@ -1,5 +1,5 @@
-//! Heads of requests, beside what hyper checks: the host and the form of the target (RFC 9112, 3.2), and codings of the body
-//! that are not known here.
+//! Checks of request heads in addition to hyper's: the host and the form of the target (RFC 9112, 3.2), and unsupported
+//! codings of the body.
 
 use axum::http::request::Parts;
 use axum::http::uri::{Authority, Scheme};
@@ -22,7 +22,7 @@ impl Malformed {
         Self { status, text, header: None }
     }
 
-    /// The answer. Nothing more is read of the connection: where one request ends is not sure any more.
+    /// Returns the response, which closes the connection: where the next request would begin is not certain.
     pub(super) fn answer(self) -> Response {
         let mut response = status::with(self.status, &Fault::new(Code::NOT_A_REQUEST, self.text));
         let headers = response.headers_mut();
@@ -34,7 +34,7 @@ impl Malformed {
     }
 }
 
-/// Refuses a head that breaks the rules. `Host` is then the host that the request is for, also where its target names that.
+/// Checks a head. Sets `Host` to the host that the request is for, if its target contains that.
 pub(super) fn check(head: &mut Parts) -> Result<(), Malformed> {
     let wrong = |text| Err(Malformed::new(StatusCode::BAD_REQUEST, text));
     if head.method == Method::CONNECT {
@@ -69,7 +69,7 @@ pub(super) fn check(head: &mut Parts) -> Result<(), Malformed> {
     codings(head)
 }
 
-/// Refuses a body in a coding that is not undone here, and expectations that are not met.
+/// Checks that the body has no unsupported coding, and that there is no unsupported expectation.
 fn codings(head: &Parts) -> Result<(), Malformed> {
     let values = |name: &HeaderName| -> Vec<String> {
         let values = head.headers.get_all(name).iter().map(|value| value.to_str().unwrap_or("?"));
@@ -93,11 +93,11 @@ fn codings(head: &Parts) -> Result<(), Malformed> {
     Ok(())
 }
 
-/// Whether a text is a host, with a port or without, and names no user.
+/// Checks whether a text is a host, with or without a port, and contains no user.
 fn is_host(text: &str) -> bool {
     let Ok(authority) = text.parse::<Authority>() else { return false };
     let port = text.strip_prefix(authority.host()).unwrap_or("@");
-    // RFC 3986, 3.2.3: a port may be left out behind its colon.
+    // RFC 3986, 3.2.3: the port may be empty.
     let is_port = |port: &str| {
         port.bytes().all(|b| b.is_ascii_digit()) && (port.is_empty() || port.parse::<u16>().is_ok())
     };

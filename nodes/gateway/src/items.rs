@@ -99,8 +99,8 @@ impl Sending {
 }
 
 impl Gateway {
-    /// Calls the method and streams its result; responds with a single result if the method does not stream. `place` is that
-    /// of the call.
+    /// Calls the method and streams its result; responds with a single result if the method does not stream. `place` is the
+    /// place of the call.
     pub(super) async fn respond_in_items(
         &self,
         caller: &Caller,

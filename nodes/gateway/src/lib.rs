@@ -1,20 +1,20 @@
-//! HTTP in, calls out: every object on the bus for whoever speaks REST or SOAP.
+//! HTTP gateways: REST and SOAP clients call the objects on the bus.
 //!
-//! | Room | What |
+//! | Module | Content |
 //! |---|---|
-//! | [`settings`], `limits` | What stands of it in nodes.toml |
-//! | `server`, `places` | Connections, up to a number in all and for each address, each with a time |
-//! | `head`, `unread` | What RFC 9112 asks of a request beside what hyper looks at, and the end of refused uploads |
-//! | `handshake`, `tls` | TLS, where there is a certificate, and reading that again |
-//! | `guard`, `users`, `proxies` | Who may call, by which password, from where, and how often |
-//! | `pages` | Which web pages may call |
-//! | `catalog` | What the objects say of themselves, kept current |
-//! | `rest`, `arguments`, `status` | Methods as paths: a query or a body in, a status out |
-//! | `mapping` | Paths of one's own |
+//! | [`settings`], `limits` | Settings in nodes.toml |
+//! | `server`, `places` | Connections, with limits in total, per address, and in time |
+//! | `head`, `unread` | Checks of RFC 9112 that hyper does not make, and the end of refused uploads |
+//! | `handshake`, `tls` | TLS, if there is a certificate, and reloading the certificate |
+//! | `guard`, `users`, `proxies` | Authentication, addresses behind proxies, and rate limits |
+//! | `pages` | Web pages that may call |
+//! | `catalog` | Descriptions of the objects, kept up to date |
+//! | `rest`, `arguments`, `status` | Methods as paths: query or body in, status out |
+//! | `mapping` | Configured paths |
 //! | `events` | Server-sent events and WebSockets |
-//! | `openapi`, `ui` | All of it described, and a page to try it |
-//! | `location` | Where clients reach the gateway, for these descriptions |
-//! | [`soap`] | The same for SOAP 1.1 |
+//! | `openapi`, `ui` | `OpenAPI` document, and a page to try it |
+//! | `location` | Public URL of the gateway, for the documents |
+//! | [`soap`] | SOAP 1.1 |
 
 mod answer;
 mod arguments;
@@ -62,12 +62,12 @@ use self::tls::Tls;
 use self::users::Users;
 pub use self::waiting::WaitingCalls;
 
-/// A gateway that listens. Dropped it ends at once; [`shutdown`](Self::shutdown) lets what runs end first.
+/// Gateway that listens. Dropping it ends it at once; [`shutdown`](Self::shutdown) lets running requests end first.
 #[derive(Debug)]
 pub struct Gateway {
-    /// Address to listen on.
+    /// Address that the gateway listens on.
     pub address: SocketAddr,
-    /// Whether it speaks TLS: `https`.
+    /// Whether the gateway uses TLS: `https`.
     pub secure: bool,
     stop: watch::Sender<bool>,
     serving: JoinHandle<()>,
@@ -76,11 +76,11 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// REST. `waiting` is that of all gateways that call by `client`: to the objects they are one caller.
+    /// Starts a REST gateway. `waiting` is shared by all gateways that call by `client`, as they are one caller to the objects.
     ///
     /// # Errors
     ///
-    /// It cannot listen on its address, or cannot read its password file or certificate.
+    /// The gateway cannot listen on its address, or cannot read its password file or certificate.
     pub async fn rest(
         settings: &Rest,
         client: Client,
@@ -107,11 +107,11 @@ impl Gateway {
         Self::start(settings.listen, serving, catalog, stop).await
     }
 
-    /// SOAP; `waiting` as for [`rest`](Self::rest).
+    /// Starts a SOAP gateway; `waiting` as for [`rest`](Self::rest).
     ///
     /// # Errors
     ///
-    /// It cannot listen on its address, or cannot read its password file or certificate.
+    /// The gateway cannot listen on its address, or cannot read its password file or certificate.
     pub async fn soap(
         settings: &Soap,
         client: Client,
@@ -148,7 +148,7 @@ impl Gateway {
         Ok(Self { address, secure, stop, serving, following, certificate })
     }
 
-    /// Takes nothing new, and lets what runs end within five seconds.
+    /// Stops accepting requests, and waits up to five seconds for running ones to end.
     pub async fn shutdown(mut self) {
         let _ = self.stop.send(true);
         let _ = (&mut self.serving).await;
@@ -160,7 +160,7 @@ fn open(files: Result<Option<ServerFiles>, String>) -> Result<Option<Arc<Tls>>, 
     files.map(Tls::open).transpose().map_err(|error| GatewayError::Tls(Box::new(error)))
 }
 
-/// Warns about a gateway that other hosts reach without users.
+/// Warns about a gateway without users, or with users but without TLS, if other hosts may reach it.
 fn warn_of_strangers(address: SocketAddr, serving: &Serving) {
     if serving.guard.is_open() {
         tracing::warn!("everybody who reaches {address} may call; `users` and `password_file` say who may");

@@ -1,39 +1,42 @@
-//! Limits of a gateway's clients.
+//! Limits on a gateway's clients.
 
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use serde::Deserialize;
 
-/// Limits of a client.
+/// Limits on clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
-    /// Connections at the same time; whoever comes then is turned away.
+    /// Maximum number of connections; further ones are closed.
     pub connections: NonZeroUsize,
-    /// Of one address, or of one IPv6 network of 64 bits; half of `connections` without it (16 at least). Trusted proxies have no limit.
+    /// Maximum number of connections of one address, or of one IPv6 network of 64 bits. Default: half of `connections` (at
+    /// least 16). Trusted proxies have no limit.
     pub connections_per_address: Option<NonZeroUsize>,
-    /// TLS handshakes of one address that are under way; a tenth of its connections without it.
+    /// Maximum number of TLS handshakes in progress of one address. Default: a tenth of its connections.
     pub handshakes_per_address: Option<NonZeroUsize>,
-    /// A TLS handshake has to end within this time.
+    /// Time limit of a TLS handshake, in milliseconds.
     pub handshake_ms: u64,
-    /// The largest body, in bytes.
+    /// Maximum size of a body, in bytes.
     pub body_bytes: usize,
-    /// A request's head has to arrive within this time, also the next one's of a connection.
+    /// Time limit for the head of a request to arrive, also for the next request of a connection, in milliseconds.
     pub head_ms: u64,
-    /// And its body.
+    /// Time limit for the body of a request to arrive, in milliseconds.
     pub body_ms: u64,
-    /// A call ends within this time; a client may ask for less with `Prefer: wait=SECONDS`.
+    /// Time limit of a call in milliseconds; a client may request less with `Prefer: wait=SECONDS`.
     pub call_ms: u64,
-    /// Calls a second of one user, or of one address where there are no users; 0 is any number.
+    /// Maximum rate of calls per second of one user, or of one address if there are no users; 0 for no limit.
     pub rate_per_s: u32,
-    /// Streams of events at the same time.
+    /// Maximum number of event streams.
     pub streams: usize,
-    /// Of one user, or of one address where there are no users; its fair share of `streams` without it.
+    /// Maximum number of event streams of one user, or of one address if there are no users. Default: its fair share of
+    /// `streams`.
     pub streams_per_caller: Option<u64>,
-    /// Calls of one object that wait at the same time.
+    /// Maximum number of calls of one object in progress.
     pub calls_per_object: u64,
-    /// Of one user, or of one address where there are no users; its fair share of `calls_per_object` without it.
+    /// Maximum number of calls in progress of one object by one user, or by one address if there are no users. Default: its
+    /// fair share of `calls_per_object`.
     pub calls_per_caller: Option<u64>,
 }
 
@@ -57,7 +60,7 @@ impl Default for Limits {
     }
 }
 
-/// Connections that one address may always have, or `connections` if that is less.
+/// Minimum of the default number of connections per address, unless `connections` is less.
 const SMALLEST_SHARED: usize = 16;
 
 impl Limits {

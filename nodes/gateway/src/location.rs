@@ -3,12 +3,12 @@
 use axum::http::{HeaderMap, header};
 use url::Url;
 
-/// The address of a gateway: as configured, or by the name under which a client asks for it.
+/// Public address of a gateway: the configured one, or else the host that a client's request names.
 #[derive(Clone, Debug)]
 pub(super) struct Location {
-    /// URL without a trailing slash.
+    /// Configured URL, without a trailing slash.
     configured: Option<String>,
-    /// Whether the gateway speaks TLS itself.
+    /// Whether the gateway itself uses TLS.
     secure: bool,
 }
 
@@ -18,12 +18,12 @@ impl Location {
         Self { configured, secure }
     }
 
-    /// Whether clients speak TLS with the gateway itself.
+    /// Returns whether the gateway itself uses TLS.
     pub(super) fn is_secure(&self) -> bool {
         self.secure
     }
 
-    /// The URL of a path.
+    /// Returns the URL of a path.
     pub(super) fn url(&self, headers: &HeaderMap, path: &str) -> String {
         if let Some(address) = &self.configured {
             return format!("{address}{path}");
@@ -35,20 +35,20 @@ impl Location {
         format!("{scheme}://{host}{path}")
     }
 
-    /// The URL of all paths, for an `OpenAPI` document: relative to the document unless it is known that clients speak TLS,
-    /// as a proxy in front may do that too.
+    /// Returns the base URL of all paths, for an `OpenAPI` document: relative to the document unless clients are known to use
+    /// TLS, as a proxy in front of the gateway may use it.
     pub(super) fn base(&self, headers: &HeaderMap) -> String {
         if self.configured.is_some() || self.secure { self.url(headers, "/") } else { "/".to_owned() }
     }
 
-    /// The origin of the configured address.
+    /// Returns the origin of the configured address.
     pub(super) fn origin(&self) -> Option<String> {
         let address = Url::parse(self.configured.as_deref()?).ok()?;
         Some(address.origin().ascii_serialization())
     }
 }
 
-/// Refuses an address that is none.
+/// Checks that a configured address is valid.
 pub(super) fn check(address: Option<&str>) -> Result<(), String> {
     let Some(text) = address else { return Ok(()) };
     let wrong = || format!("address {text:?}: https://HOST[:PORT][/PATH] is expected, or the same with http");

@@ -1,4 +1,4 @@
-//! Paths of one's own: `GET /add?a=2&b=3` as a configuration has it; POST where the method may change something.
+//! Configured paths, such as `GET /add?a=2&b=3`; POST if the method may change something.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ use super::{arguments, status};
 /// Builds the handler of a route.
 pub(super) fn route(route: Route) -> MethodRouter<Arc<Gateway>> {
     let route = Arc::new(route);
-    // HEAD would be a call whose answer nobody wants.
+    // HEAD would be a call whose result nobody gets.
     let handler = move |verb: Verb,
                         State(gateway): State<Arc<Gateway>>,
                         Extension(caller): Extension<Caller>,
@@ -65,8 +65,8 @@ async fn called(
     Ok(Json(value).into_response())
 }
 
-/// By position, as far as they are given one after the other; the object says what is missing. The first of a name
-/// that stands there twice counts.
+/// Returns the parameters by position, up to the first that is missing; the object reports missing ones. If a name occurs
+/// twice, the first value counts.
 fn params(route: &Route, method: Option<&Method>, query: &[(String, String)]) -> Result<Vec<Value>, Fault> {
     let given = |(index, name): (usize, &String)| {
         let (_, text) = query.iter().find(|(given, _)| given == name)?;

@@ -1,4 +1,4 @@
-//! The objects as an `OpenAPI` 3.1 document. Its schemas are JSON Schema 2020-12, which is what objects have.
+//! `OpenAPI` 3.1 document of the objects. Its schemas are JSON Schema 2020-12, as those of objects are.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -10,17 +10,17 @@ use serde_json::{Map, Value, json};
 use super::schema::{Dialect, SCHEMAS};
 use super::settings::Route;
 
-/// The tag of `[[rest.routes]]`; no object has this name, as a name has no blank.
+/// Tag of `[[rest.routes]]`; no object has this name, as names contain no blanks.
 const ROUTES: &str = "own paths";
 
-/// The document.
+/// Creates the document.
 pub(super) fn document(objects: &[(String, Arc<Description>)], routes: &[Route], secured: bool) -> Value {
     let (mut paths, mut schemas) = (Map::new(), Map::new());
     schemas.insert("Fault".to_owned(), fault());
     for (object, description) in objects {
         let dialect = Dialect::new(object, &description.schemas);
         schemas.extend(dialect.types());
-        // What cannot be called by its name has no path; a foreign object may name anything.
+        // Methods that cannot be called by their name have no path; a foreign object may use any names.
         let methods = description.methods.iter().filter(|method| MethodName::new(&method.name).is_ok());
         for method in methods {
             let name = format!("/objects/{object}/{}", method.name);
@@ -87,7 +87,7 @@ fn path(object: &str, dialect: &Dialect<'_>, description: &Description, method: 
     item
 }
 
-/// Parameters, each name once: a second one of a name could not be given.
+/// Returns the named parameters; a repeated name is skipped, as it could not be given twice.
 fn named(method: &Method) -> impl Iterator<Item = &Parameter> {
     let params = method.params.iter().enumerate();
     let first = params.filter(|(index, param)| {
@@ -154,7 +154,7 @@ fn body(dialect: &Dialect<'_>, method: &Method) -> Option<Value> {
     Some(json!({"required": !required.is_empty(), "content": {"application/json": {"schema": schema}}}))
 }
 
-/// A path of one's own, which takes a query whatever the verb.
+/// Describes a configured path, whose parameters are in the query for GET and POST.
 fn route_path(route: &Route, dialect: &Dialect<'_>, method: &Method) -> Value {
     let any = Value::Object(Map::new());
     let parameters = route.params.iter().enumerate().map(|(index, name)| {
@@ -212,7 +212,7 @@ fn events(object: &str, dialect: &Dialect<'_>, description: &Description) -> Val
     }})
 }
 
-/// Whether a text in a query says it all.
+/// Checks whether a value of this schema can be given as a text in a query.
 fn is_plain(schema: &Value) -> bool {
     let plain =
         |of: &Value| matches!(of.as_str(), Some("string" | "number" | "integer" | "boolean" | "null"));
@@ -318,7 +318,7 @@ mod tests {
         );
         let submit = &document["paths"]["/objects/tasks/submit"];
         assert!(submit["get"].is_null() && submit["post"].is_object());
-        // It may be repeated, and yet it changes something.
+        // Idempotent, but not read-only.
         assert!(document["paths"]["/objects/tasks/cancel"]["get"].is_null());
         assert!(document["paths"]["/events/tasks"]["get"].is_object());
         let mut found = Vec::new();

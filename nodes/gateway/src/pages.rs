@@ -1,4 +1,4 @@
-//! Origin checks: browsers send the origin of a page and the host that it calls.
+//! Checks of web pages: browsers send the origin of a page and the host that it calls.
 
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, header};
@@ -7,16 +7,16 @@ use rantai_client::wire::fault::{Code, Fault};
 use super::guard::{Counts, Guard};
 use super::location::Location;
 
-/// Pages of the gateway's own, and those that are listed.
+/// Web pages that may call: the gateway's own, and those of the listed origins.
 #[derive(Debug)]
 pub(super) struct Pages {
-    /// An origin, as in `https://example.org`.
+    /// Listed origins, such as `https://example.org`.
     origins: Vec<String>,
     /// Whether anybody may call.
     open: bool,
-    /// Whether the gateway speaks TLS, so that a page without it is not its own.
+    /// Whether the gateway uses TLS, so that a page without TLS is not its own.
     secure: bool,
-    /// Names of this host.
+    /// Name of this host.
     host: Option<String>,
 }
 
@@ -26,7 +26,8 @@ impl Pages {
         Self { origins, open, secure: location.is_secure(), host: host_name() }
     }
 
-    /// Refuses a request of a page that may not call, and counts it. What is no browser says nothing of pages.
+    /// Refuses and counts a request of a page that may not call. A request without a page's headers is not from a browser, and
+    /// passes.
     pub(super) fn check(&self, headers: &HeaderMap, guard: &Guard) -> Result<(), Fault> {
         let refuse = |text: String| {
             Counts::one(&guard.counts.foreign_pages);
@@ -36,8 +37,8 @@ impl Pages {
             return refuse("pages of this origin may not call; `origins` lists those that may".to_owned());
         }
         match text(headers, header::HOST) {
-            // Whoever owns a name may have it lead here, and their page is of one origin with the gateway then. Of
-            // who has to say who they are, no page but the gateway's own knows the password.
+            // DNS rebinding: the owner of a name may have it resolve to this host, and then their page has the same origin as the
+            // gateway. If callers have to log in, only the gateway's own page has their password.
             Some(host) if self.open && !self.is_known(host) => refuse(format!(
                 "anybody may call here, but not by the name {host:?}, unless `origins` has it"
             )),
@@ -47,7 +48,7 @@ impl Pages {
 
     fn is_own(&self, headers: &HeaderMap) -> bool {
         if !headers.contains_key(header::ORIGIN) {
-            // Of what a page loads as a picture or follows as a link a browser tells no origin, but this.
+            // Browsers send no origin for pictures and links, but this header.
             let site = headers.get("sec-fetch-site");
             return site.is_none_or(|site| site == "same-origin" || site == "none");
         }
@@ -58,8 +59,8 @@ impl Pages {
         own || self.origins.iter().any(|allowed| allowed == origin)
     }
 
-    /// Whether a name cannot be a foreign one: an address, this host itself, or one that is listed. A name without a dot
-    /// may be anybody's, by the domain that a resolver adds or by that of a local network.
+    /// Checks whether a host name cannot be a foreign one: an address, this host's name, or a listed one. A name without a dot
+    /// may be foreign, by the domain that a resolver or a local network appends.
     fn is_known(&self, host: &str) -> bool {
         let Ok(authority) = host.parse::<Authority>() else { return false };
         let name = authority.host().to_ascii_lowercase();
@@ -75,7 +76,7 @@ impl Pages {
     }
 }
 
-/// The name of this host, in lower case.
+/// Returns the name of this host, in lower case.
 fn host_name() -> Option<String> {
     let files = ["/proc/sys/kernel/hostname", "/etc/hostname"];
     let name = files.iter().find_map(|file| std::fs::read_to_string(file).ok())?;
@@ -90,7 +91,7 @@ fn text(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {
 mod tests {
     use super::*;
 
-    /// Whoever answers in the place of `http://` on this host has another origin than `https://`.
+    /// A page of `http://` on this host, which another program may serve, has another origin than `https://`.
     #[test]
     fn where_there_is_tls_a_page_without_it_is_not_the_gateways_own() {
         let asked = |origin: &str| {
@@ -101,7 +102,7 @@ mod tests {
             (true, "https://pi", true),
             (true, "http://pi", false),
             (false, "http://pi", true),
-            // By a proxy in front.
+            // Behind a proxy that uses TLS.
             (false, "https://pi", true),
             (false, "https://other", false),
         ] {
@@ -110,7 +111,7 @@ mod tests {
         }
     }
 
-    /// A name without a dot, and any of `.local`, passed: their owner could have them lead here.
+    /// Cause: names without a dot, and all of `.local`, were accepted, although their owner could have them resolve to this host.
     #[test]
     fn only_names_of_this_host_and_listed_ones_are_known() {
         let pages = Pages {

@@ -1,4 +1,4 @@
-//! Places of connections by address: one address does not take them all.
+//! Fair shares of connections by address: no address gets all of them.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use super::guard::{Caller, Counts, Guard};
 use super::proxies;
 use super::settings::Limits;
 
-/// Connections and handshakes of each address.
+/// Numbers of connections and handshakes of each address.
 #[derive(Debug)]
 pub(super) struct Places {
     connections: Arc<Shares<IpAddr>>,
@@ -17,7 +17,7 @@ pub(super) struct Places {
     log: ShareLog,
 }
 
-/// Places held by one address, given back on drop; none for a trusted proxy, which forwards for many.
+/// Place held by one address, released on drop; `None` for a trusted proxy, which forwards for many clients.
 pub(super) type Place = Option<HeldPlace<IpAddr>>;
 
 impl Places {
@@ -30,12 +30,12 @@ impl Places {
         }
     }
 
-    /// A place for a connection of `peer`; the error is that its address has too many.
+    /// Takes a place for a connection of `peer`; fails if its address has too many.
     pub(super) fn connection(&self, guard: &Guard, peer: IpAddr) -> Result<Place, ()> {
         self.take(&self.connections, "connections_per_address", guard, peer)
     }
 
-    /// The same for a handshake.
+    /// Takes a place for a handshake of `peer`; fails if its address has too many.
     pub(super) fn handshake(&self, guard: &Guard, peer: IpAddr) -> Result<Place, ()> {
         self.take(&self.handshakes, "handshakes_per_address", guard, peer)
     }

@@ -1,4 +1,4 @@
-//! Addresses of clients behind proxies that are trusted to tell them.
+//! Addresses of clients behind trusted proxies.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
@@ -6,7 +6,7 @@ use axum::http::HeaderMap;
 use ipnet::IpNet;
 use serde::Deserialize;
 
-/// An address, or a network such as `10.0.0.0/8`.
+/// Address, or network such as `10.0.0.0/8`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Network(IpNet);
@@ -22,9 +22,9 @@ impl TryFrom<String> for Network {
     }
 }
 
-/// The address of the client that sent a request by the connection of `peer`: behind trusted proxies the last address of
-/// `X-Forwarded-For` that is not one of theirs. What stands before it anybody may have written. Of an IPv6 address it is the
-/// network of 64 bits.
+/// Returns the address of the client that sent a request on the connection of `peer`: behind trusted proxies, the last
+/// address in `X-Forwarded-For` that is not that of a trusted proxy. Earlier addresses may be forged. IPv6 addresses are
+/// reduced to their network of 64 bits.
 pub(super) fn client(trusted: &[Network], peer: IpAddr, headers: &HeaderMap) -> IpAddr {
     let mut address = peer.to_canonical();
     let forwarded = headers.get_all("x-forwarded-for").iter().rev();
@@ -36,12 +36,12 @@ pub(super) fn client(trusted: &[Network], peer: IpAddr, headers: &HeaderMap) -> 
     network(address)
 }
 
-/// Whether an address is that of a trusted proxy.
+/// Checks whether an address is that of a trusted proxy.
 pub(super) fn is_trusted(trusted: &[Network], address: IpAddr) -> bool {
     trusted.iter().any(|network| network.0.contains(&address.to_canonical()))
 }
 
-/// Normalizes an address: IPv6 addresses to their /64 network.
+/// Normalizes an address: IPv6 addresses to their network of 64 bits.
 pub(super) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
@@ -49,7 +49,7 @@ pub(super) fn network(address: IpAddr) -> IpAddr {
     }
 }
 
-/// An address of `X-Forwarded-For`; some proxies add the port.
+/// Parses an address of `X-Forwarded-For`; some proxies append the port.
 fn read(text: &str) -> Option<IpAddr> {
     let text = text.trim();
     let address = text.parse().or_else(|_| text.parse::<SocketAddr>().map(|address| address.ip()));

@@ -1,13 +1,13 @@
-//! REST: objects' methods as paths.
+//! REST: methods of objects as paths.
 //!
-//! | Path | |
+//! | Path | Content |
 //! |---|---|
-//! | `GET /objects` | every object with its methods |
-//! | `GET /objects/{object}` | what it says of itself, as `OpenRPC` |
-//! | `GET /objects/{object}/{method}?a=…` | a call of a method that changes nothing |
-//! | `POST /objects/{object}/{method}` | a call |
-//! | `GET /events/{object}?event=…` | its events |
-//! | `GET /openapi.json`, `GET /` | all of it described, and a page to try it |
+//! | `GET /objects` | all objects with their methods |
+//! | `GET /objects/{object}` | description of an object, as `OpenRPC` |
+//! | `GET /objects/{object}/{method}?a=…` | call of a method that changes nothing |
+//! | `POST /objects/{object}/{method}` | call of any method |
+//! | `GET /events/{object}?event=…` | events of an object |
+//! | `GET /openapi.json`, `GET /` | `OpenAPI` document, and a page to try it |
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -49,7 +49,7 @@ pub(super) struct Gateway {
     pub(super) catalog: Arc<Catalog>,
     pub(super) guard: Arc<Guard>,
     pub(super) limits: Limits,
-    /// Places of streams, shared among users, or addresses where there are no users.
+    /// Places of event streams, shared among users, or among addresses if there are no users.
     pub(super) streams: Arc<Shares<Caller>>,
     pub(super) share_log: ShareLog,
     pub(super) waiting: Arc<WaitingCalls>,
@@ -63,7 +63,7 @@ pub(super) struct Gateway {
     document: Mutex<Option<(u64, Value)>>,
 }
 
-/// Everything under one router.
+/// Creates the router of all paths.
 pub(super) fn router(
     settings: &Rest,
     client: Client,
@@ -108,7 +108,7 @@ pub(super) fn router(
         .method_not_allowed_fallback(wrong_verb)
         .layer(middleware::from_fn_with_state(gateway.clone(), admit))
         .with_state(gateway)
-        // The page and its scripts say nothing of anybody's objects.
+        // The page and its scripts reveal nothing about objects, and need no login.
         .merge(ui::router());
     if settings.origins.is_empty() {
         return router;
@@ -131,7 +131,7 @@ pub(super) fn router(
     router.layer(cors)
 }
 
-/// Before anything else: who it is, and whether the page it comes from may.
+/// Authenticates the caller, and checks whether the page that sent the request may call.
 async fn admit(
     State(gateway): State<Arc<Gateway>>,
     Extension(ConnectInfo(peer)): Extension<ConnectInfo<SocketAddr>>,
@@ -153,7 +153,7 @@ async fn admit(
     response
 }
 
-/// A request that is turned away before it is looked at.
+/// Creates the response to a request that was refused because of its caller.
 pub(super) fn turn_away(refused: &Refused) -> Response {
     match refused {
         Refused::Unknown => {
@@ -171,7 +171,7 @@ pub(super) fn turn_away(refused: &Refused) -> Response {
 }
 
 impl Gateway {
-    /// An object that may be called at all.
+    /// Checks whether an object may be called at all.
     pub(super) fn allowed(&self, object: &str) -> Result<(), Fault> {
         if self.catalog.allows(object) {
             return Ok(());
@@ -179,7 +179,7 @@ impl Gateway {
         Err(Fault::new(Code::UNKNOWN_OBJECT, format!("no object {object:?} here")))
     }
 
-    /// All objects described, for a client that is not known.
+    /// Returns the `OpenAPI` document of all objects; cached until an object changes.
     async fn document(&self) -> Value {
         let version = self.catalog.version();
         if let Some((of, document)) = &*self.document.lock()
@@ -192,7 +192,7 @@ impl Gateway {
         document
     }
 
-    /// The time a call may take, by the caller's wish.
+    /// Returns the time limit of a call: that of the request, up to the configured one.
     pub(super) fn patience(&self, headers: &HeaderMap) -> Duration {
         let prefers = headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok());
         let mut wishes = prefers.flat_map(|value| value.split([',', ';']));
@@ -201,13 +201,13 @@ impl Gateway {
         wait.map_or(most, |seconds| Duration::from_secs(seconds).min(most))
     }
 
-    /// A body that has arrived whole, in its time.
+    /// Reads the whole body within its time limit.
     pub(super) async fn body(&self, body: Body) -> Result<bytes::Bytes, Response> {
         read(body, &self.limits, &self.guard.counts).await
     }
 }
 
-/// A body that has arrived whole, in its time.
+/// Reads the whole body within its size and time limits.
 pub(super) async fn read(body: Body, limits: &Limits, counts: &Counts) -> Result<bytes::Bytes, Response> {
     let most = limits.body_bytes;
     if body.size_hint().lower() > most as u64 {
@@ -233,13 +233,13 @@ pub(super) async fn read(body: Body, limits: &Limits, counts: &Counts) -> Result
     }
 }
 
-/// Nothing more is read of a connection on which a body was not read to its end.
+/// Closes the connection after the response, as the request's body was not read to its end.
 fn last(mut response: Response) -> Response {
     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     response
 }
 
-/// `name=value&…` taken apart.
+/// Splits a query `name=value&…`.
 pub(super) fn query(raw: Option<&str>) -> Vec<(String, String)> {
     url::form_urlencoded::parse(raw.unwrap_or_default().as_bytes())
         .map(|(name, value)| (name.into_owned(), value.into_owned()))
@@ -325,7 +325,7 @@ impl Gateway {
         let payload = if binary || payload.is_empty() {
             payload
         } else {
-            // Not left to the object: it takes what is no JSON for a text.
+            // Checked here, as the object would treat invalid JSON as a string.
             json::read(&payload).map_err(|error| refuse(Fault::from(&error)))?;
             json::quote_large_integers(&payload).map_or(payload, bytes::Bytes::from)
         };
@@ -347,7 +347,7 @@ impl Gateway {
         self.respond(caller, request, &headers, place).await
     }
 
-    /// Calls, and answers in the form that the request asks for. `place` is the call's.
+    /// Calls the method, and responds in the format that the request accepts. `place` is the place of the call.
     async fn respond(
         &self,
         caller: &Caller,
@@ -363,7 +363,7 @@ impl Gateway {
     }
 }
 
-/// A caller's own key, as what a repeat is recognised by: nobody else's key is the same.
+/// Derives the identity of a call from its idempotency key; the same key of another caller gives another identity.
 fn identity(caller: &Caller, object: &str, method: &str, key: &[u8]) -> Uuid {
     let mut hasher = blake3::Hasher::new();
     for part in [format!("{caller:?}").as_bytes(), object.as_bytes(), method.as_bytes(), key] {
@@ -375,7 +375,7 @@ fn identity(caller: &Caller, object: &str, method: &str, key: &[u8]) -> Uuid {
     Uuid::from_bytes(bytes)
 }
 
-/// The answer to GET of a method that may change something: what follows links or fetches ahead would call it.
+/// Creates the response to GET of a method that may change something: links and prefetching must not call it.
 pub(super) fn not_by_get(object: &str, method: &str) -> Response {
     let text = format!("{object}.{method} may change something: POST calls it");
     let mut response = status::with(StatusCode::METHOD_NOT_ALLOWED, &Fault::new(Code::NOT_A_REQUEST, text));

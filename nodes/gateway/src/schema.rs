@@ -1,5 +1,4 @@
-//! JSON Schemas that objects describe themselves with, made safe for a document: an object in another language may
-//! send none, or what no validator takes.
+//! JSON Schemas of objects, sanitized for a document: an object in another language may send none, or an invalid one.
 
 use serde_json::{Map, Value};
 
@@ -8,10 +7,10 @@ pub(super) const SCHEMAS: &str = "#/components/schemas/";
 
 const TYPES: [&str; 7] = ["array", "boolean", "integer", "null", "number", "object", "string"];
 
-/// The schemas of one object.
+/// Schemas of one object.
 pub(super) struct Dialect<'a> {
     object: &'a str,
-    /// Types that references may lead to.
+    /// Named schemas that references may refer to.
     types: &'a Map<String, Value>,
 }
 
@@ -20,14 +19,14 @@ impl<'a> Dialect<'a> {
         Self { object, types }
     }
 
-    /// The object's types by their names in the document. A type whose name no document may have is left out.
+    /// Returns the object's named schemas under their names in the document. Leaves out names that a document cannot contain.
     pub(super) fn types(&self) -> impl Iterator<Item = (String, Value)> {
         let named = self.types.iter().filter(|(name, _)| is_component(name));
         named.map(|(name, schema)| (format!("{}.{name}", self.object), self.schema(schema)))
     }
 
-    /// The schema as JSON Schema 2020-12 has it: references lead to this object's types, and a keyword with a value
-    /// that it cannot have is left out. What is no schema at all becomes `{}`, which allows every value.
+    /// Converts a schema to JSON Schema 2020-12: references refer to this object's named schemas, and keywords with invalid
+    /// values are left out. An invalid schema becomes `{}`, which allows every value.
     pub(super) fn schema(&self, schema: &Value) -> Value {
         match schema {
             Value::Bool(all) => Value::Bool(*all),
@@ -45,7 +44,7 @@ impl<'a> Dialect<'a> {
         let kept = |valid: bool| valid.then(|| value.clone());
         match keyword {
             "$ref" => self.reference(value.as_str()?),
-            // These would give references another base and the schema other rules, or are of `OpenAPI` alone.
+            // These would change the base of references or the rules of the schema, or exist in `OpenAPI` only.
             "$anchor" | "$dynamicAnchor" | "$dynamicRef" | "$id" | "$schema" | "$vocabulary"
             | "discriminator" | "externalDocs" | "xml" => None,
             "additionalProperties"
@@ -88,7 +87,7 @@ impl<'a> Dialect<'a> {
         }
     }
 
-    /// A reference to a type that there is; any other would lead nowhere, or out of the document.
+    /// Converts a reference to a known named schema; drops any other, which would be dangling or lead out of the document.
     fn reference(&self, to: &str) -> Option<Value> {
         let name = to.strip_prefix(SCHEMAS)?;
         let known = is_component(name) && self.types.contains_key(name);
@@ -96,7 +95,7 @@ impl<'a> Dialect<'a> {
     }
 }
 
-/// Whether it may be the name of a component (`OpenAPI` 3.1, 4.8.7).
+/// Checks whether a name may be that of a component (`OpenAPI` 3.1, 4.8.7).
 fn is_component(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
 }

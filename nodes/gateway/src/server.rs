@@ -1,4 +1,4 @@
-//! Connections: accepted up to a number, each with a time for every head, and ended in order.
+//! Accepting connections, up to a limit and with time limits, and shutting them down.
 
 use std::io;
 use std::net::SocketAddr;
@@ -32,9 +32,9 @@ use super::settings::Limits;
 use super::tls::{Tls, told};
 use super::unread::{Lingering, Unread};
 
-/// The longest head of a request, in bytes.
+/// Maximum size of the head of a request, in bytes.
 const HEAD: usize = 64 << 10;
-/// Time limit for the client to receive what was sent.
+/// Time limit for the client to acknowledge what was sent.
 const TAKEN: Duration = Duration::from_secs(30);
 /// Time limit for open connections after shutdown has begun.
 const GRACE: Duration = Duration::from_secs(5);
@@ -53,7 +53,7 @@ pub(super) struct Serving {
     pub(super) limits: Limits,
     pub(super) tls: Option<Arc<Tls>>,
     places: Places,
-    /// Clients with which no TLS was agreed on.
+    /// Log of clients whose TLS handshake failed.
     refused: ShareLog,
 }
 
@@ -62,7 +62,7 @@ impl Serving {
         Self { router, guard, limits, tls, places: Places::new(&limits), refused: ShareLog::default() }
     }
 
-    /// Serves until `stop` is true; then what runs may end within five seconds.
+    /// Serves until `stop` is true, and then up to five seconds longer until running requests have ended.
     pub(super) async fn serve(self, listener: TcpListener, mut stop: watch::Receiver<bool>) {
         let serving = Arc::new(self);
         let most = serving.limits.connections.get().min(Semaphore::MAX_PERMITS);
@@ -71,14 +71,14 @@ impl Serving {
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
-                // Those that have ended are forgotten.
+                // Removes connections that have ended.
                 Some(_) = connections.join_next() => continue,
                 _ = stop.wait_for(|stop| *stop) => break,
             };
             let (stream, peer) = match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
-                    // Mostly: too many open files. They become fewer.
+                    // Usually because of too many open files: waits until there are fewer.
                     tracing::warn!("no connection was accepted: {error}");
                     sleep(Duration::from_millis(50)).await;
                     continue;
@@ -108,7 +108,7 @@ impl Serving {
     async fn connection(&self, stream: TcpStream, peer: SocketAddr, mut stop: watch::Receiver<bool>) {
         let socket = SockRef::from(&stream);
         let _ = socket.set_tcp_nodelay(true);
-        // A client that reads nothing of its answer does not hold the connection for ever.
+        // A client that does not read the response must not hold the connection forever.
         #[cfg(target_os = "linux")]
         let _ = socket.set_tcp_user_timeout(Some(TAKEN));
         let ended = match &self.tls {

@@ -1,4 +1,4 @@
-//! The gateway's settings in nodes.toml.
+//! Settings of the gateways in nodes.toml.
 
 use std::collections::{BTreeMap, HashSet};
 use std::net::SocketAddr;
@@ -17,86 +17,86 @@ use super::tls::{Named, told};
 use super::users::records;
 use rantai_tls::{ServerFiles, ServerTls};
 
-/// Built-in methods that tell something, and change nothing: the only ones for callers from outside.
+/// Built-in methods that only read: the only ones that HTTP clients may call.
 pub(super) const BUILT_IN: [&str; 4] = ["rpc.ping", "rpc.info", "rpc.stats", "rpc.discover"];
 
-/// REST.
+/// Settings of the REST gateway.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rest {
-    /// Address to listen on, as in `127.0.0.1:5151`.
+    /// Address to listen on, such as `127.0.0.1:5151`.
     pub listen: SocketAddr,
-    /// The PEM file of this server's certificate, with those of intermediate authorities behind it: HTTPS. It is read again
+    /// PEM file of the server's certificate, followed by those of intermediate authorities; enables HTTPS. It is read again
     /// when it changes.
     pub certificate: Option<PathBuf>,
-    /// The PEM file of its private key.
+    /// PEM file of the certificate's private key.
     pub key: Option<PathBuf>,
-    /// The PEM file of an authority: only clients with a certificate of it may connect.
+    /// PEM file of an authority: only clients with a certificate signed by it may connect.
     pub client_ca: Option<PathBuf>,
-    /// The PEM file of that authority's revocation list.
+    /// PEM file of that authority's revocation list.
     pub revocations: Option<PathBuf>,
-    /// Public URL, as in `https://api.example.org`. Default: taken from each request.
+    /// Public URL, such as `https://api.example.org`. Default: taken from each request.
     pub address: Option<String>,
-    /// Objects that can be called; a name that ends in `*` is a prefix. Every one without it.
+    /// Objects that can be called; a name that ends in `*` is a prefix. Default: all objects.
     #[serde(default = "every")]
     pub objects: Vec<String>,
-    /// Users who may call. Without users and a password file, anybody may.
+    /// Users who may call. Without users and a password file, anybody may call.
     #[serde(default)]
     pub users: Vec<User>,
-    /// Users with their passwords: the file of the broker, so that its users are those of the gateway.
+    /// File of users with their passwords; may be that of the broker, so that both have the same users.
     pub password_file: Option<PathBuf>,
-    /// Proxies whose `X-Forwarded-For` is believed: addresses and networks.
+    /// Addresses and networks of proxies whose `X-Forwarded-For` is trusted.
     #[serde(default)]
     pub trusted_proxies: Vec<Network>,
-    /// Users to whom statistics name all callers: those of the whole configuration.
+    /// Users for whom statistics contain the names of callers: those of the whole configuration.
     #[serde(skip)]
     pub admins: Vec<String>,
-    /// Web pages of these origins may call, as in `https://example.org`; only its own without it.
+    /// Origins whose web pages may call, such as `https://example.org`. Default: only the gateway's own pages.
     #[serde(default)]
     pub origins: Vec<String>,
-    /// Limits of a client.
+    /// Limits on clients.
     #[serde(default)]
     pub limits: Limits,
-    /// Paths of one's own, which lead to methods.
+    /// Configured paths that call methods.
     #[serde(default)]
     pub routes: Vec<Route>,
 }
 
-/// SOAP 1.1.
+/// Settings of the SOAP 1.1 gateway.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Soap {
-    /// Address to listen on.
+    /// Address to listen on, such as `127.0.0.1:8000`.
     pub listen: SocketAddr,
-    /// The PEM file of this server's certificate, with those of intermediate authorities behind it: HTTPS. It is read again
+    /// PEM file of the server's certificate, followed by those of intermediate authorities; enables HTTPS. It is read again
     /// when it changes.
     pub certificate: Option<PathBuf>,
-    /// The PEM file of its private key.
+    /// PEM file of the certificate's private key.
     pub key: Option<PathBuf>,
-    /// The PEM file of an authority: only clients with a certificate of it may connect.
+    /// PEM file of an authority: only clients with a certificate signed by it may connect.
     pub client_ca: Option<PathBuf>,
-    /// The PEM file of that authority's revocation list.
+    /// PEM file of that authority's revocation list.
     pub revocations: Option<PathBuf>,
-    /// Public URL, as in `https://api.example.org`. Default: taken from each request.
+    /// Public URL, such as `https://api.example.org`. Default: taken from each request.
     pub address: Option<String>,
-    /// Objects that can be called, each at `/NAME`; a name that ends in `*` is a prefix. Every one without it.
+    /// Objects that can be called, each at `/NAME`; a name that ends in `*` is a prefix. Default: all objects.
     #[serde(default = "every")]
     pub objects: Vec<String>,
-    /// Users who may call. Without users and a password file, anybody may.
+    /// Users who may call. Without users and a password file, anybody may call.
     #[serde(default)]
     pub users: Vec<User>,
-    /// Users with their passwords: the file of the broker, so that its users are those of the gateway.
+    /// File of users with their passwords; may be that of the broker, so that both have the same users.
     pub password_file: Option<PathBuf>,
-    /// Proxies whose `X-Forwarded-For` is believed: addresses and networks.
+    /// Addresses and networks of proxies whose `X-Forwarded-For` is trusted.
     #[serde(default)]
     pub trusted_proxies: Vec<Network>,
-    /// Web pages of these origins may call, as in `https://example.org`, and their host names lead here.
+    /// Origins whose web pages may call, such as `https://example.org`; their host names are accepted as this gateway's.
     #[serde(default)]
     pub origins: Vec<String>,
-    /// Limits of a client.
+    /// Limits on clients.
     #[serde(default)]
     pub limits: Limits,
-    /// Services of one's own, made of objects' methods.
+    /// Configured services, whose operations call methods of objects.
     #[serde(default)]
     pub services: Vec<Service>,
 }
@@ -105,31 +105,31 @@ fn every() -> Vec<String> {
     vec!["*".to_owned()]
 }
 
-/// Somebody who may call: by `Authorization: Basic` with a password, or `Bearer` with a key.
+/// User who may call: with a password by `Authorization: Basic`, or with a key by `Bearer`.
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct User {
-    /// The name.
+    /// Name of the user.
     pub name: String,
-    /// The record of the password, as `rantai passwd --hash` prints it.
+    /// Record of the password, as printed by `rantai passwd --hash`.
     #[serde(default, deserialize_with = "record")]
     pub password: Option<Record>,
-    /// The key, or its record as `rantai passwd --key` prints it.
+    /// Key, or its record as printed by `rantai passwd --key`.
     pub key: Option<UserKey>,
 }
 
-/// A key of a program, as it stands in a configuration: itself, or its record.
+/// Key of a program in a configuration: in plain text, or as its record.
 #[derive(Clone, Deserialize)]
 #[serde(transparent)]
 pub struct UserKey(String);
 
 impl UserKey {
-    /// A key, or the text of a record.
+    /// Creates it from a key, or from the text of a record.
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 
-    /// Whether the key itself stands there, so that whoever reads the configuration has it.
+    /// Checks whether this is the key in plain text, which every reader of the configuration could use.
     pub fn is_plain(&self) -> bool {
         !KeyRecord::is_record(&self.0)
     }
@@ -141,7 +141,7 @@ impl UserKey {
 
 fn record<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Record>, D::Error> {
     let text = String::deserialize(deserializer)?;
-    // The text itself may be a password: it is not shown.
+    // The text may be a password in plain text, so that it is not shown.
     let record = text.parse().map_err(|error: RecordError| {
         D::Error::custom(format!("{error}; `rantai passwd --hash` prints the record of a password"))
     })?;
@@ -154,22 +154,22 @@ impl std::fmt::Debug for User {
     }
 }
 
-/// A path of one's own: `GET PATH?a=…&b=…` calls a method with those parameters, or POST where it may change something.
+/// Configured path: `GET PATH?a=…&b=…` calls a method with these parameters; POST if the method may change something.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Route {
-    /// The path, as in `/add`.
+    /// Path, such as `/add`.
     pub path: String,
-    /// The object.
+    /// Name of the object.
     pub object: String,
-    /// Its method.
+    /// Name of the method.
     pub method: String,
-    /// Names in the query, in the order of the method's parameters. Other names are passed over.
+    /// Names in the query, in the order of the method's parameters. Other names are ignored.
     #[serde(default)]
     pub params: Vec<String>,
-    /// The member of the answer that the result is; the result is the answer without it.
+    /// Member of the response that contains the result. Default: the response is the result itself.
     pub result: Option<String>,
-    /// Responses for certain errors.
+    /// Responses to certain errors.
     #[serde(default)]
     pub errors: Vec<RouteError>,
 }
@@ -178,48 +178,48 @@ pub struct Route {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RouteError {
-    /// Errors of this code.
+    /// Code of the errors.
     pub code: Option<i32>,
-    /// Errors of this kind.
+    /// Kind of the errors.
     pub kind: Option<String>,
-    /// The status.
+    /// HTTP status of the response.
     pub status: u16,
-    /// The text.
+    /// Text of the response.
     pub error: String,
 }
 
-/// A SOAP service of one's own.
+/// Configured SOAP service.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Service {
-    /// Its path, as in `/`.
+    /// Path, such as `/`.
     pub path: String,
-    /// Its name.
+    /// Name of the service.
     pub name: String,
-    /// Its namespace.
+    /// Namespace of the service.
     pub namespace: String,
-    /// Its operations.
+    /// Operations of the service.
     pub operations: Vec<Operation>,
 }
 
-/// An operation of a service of one's own.
+/// Operation of a configured service.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Operation {
-    /// Its name.
+    /// Name of the operation.
     pub name: String,
-    /// The object.
+    /// Name of the object.
     pub object: String,
-    /// Its method.
+    /// Name of the method.
     pub method: String,
-    /// Parameters in their order, as in `["a:int", "b:int"]`.
+    /// Parameters in order, such as `["a:int", "b:int"]`.
     pub params: Vec<String>,
-    /// The type of the result: `int`, `long`, `double`, `boolean` or `string`.
+    /// Type of the result: `int`, `long`, `double`, `boolean` or `string`.
     pub result: Simple,
 }
 
 impl Operation {
-    /// Its parameters with their types.
+    /// Parses the parameters with their types.
     pub(super) fn typed(&self) -> Result<Vec<(String, Simple)>, String> {
         let typed = |text: &String| {
             let (name, of) = text.split_once(':')?;
@@ -232,16 +232,16 @@ impl Operation {
     }
 }
 
-/// Paths that are the gateway's own.
+/// Paths reserved for the gateway.
 const OWN: [&str; 6] = ["/objects", "/events", "/openapi.json", "/ui", "/stats", "/try.js"];
 
 impl Rest {
-    /// Users whose keys stand in the configuration themselves.
+    /// Returns the users whose keys are in the configuration in plain text.
     pub fn plain_keys(&self) -> impl Iterator<Item = &str> {
         plain_keys(&self.users)
     }
 
-    /// The files it names; relative paths begin where the configuration is, which its reader knows.
+    /// Returns the configured files, so that the caller can resolve relative paths against the configuration's folder.
     pub fn files_mut(&mut self) -> impl Iterator<Item = &mut PathBuf> {
         let Self { password_file, certificate, key, client_ca, revocations, .. } = self;
         [password_file, certificate, key, client_ca, revocations].into_iter().flatten()
@@ -251,7 +251,7 @@ impl Rest {
         Named::new([&self.certificate, &self.key, &self.client_ca, &self.revocations]).files()
     }
 
-    /// Settings that cannot be served.
+    /// Checks the settings; the error says which of them is invalid.
     pub fn check(&self) -> Result<(), String> {
         users(&self.users, self.password_file.as_deref())?;
         reached(self.tls()?, self.address.as_deref())?;
@@ -286,7 +286,7 @@ fn origins(origins: &[String]) -> Result<(), String> {
     Ok(())
 }
 
-/// Built-in methods that change something are not for callers from outside.
+/// Refuses built-in methods that change something.
 fn method(name: &str) -> Result<(), String> {
     if name.starts_with("rpc.") && !BUILT_IN.contains(&name) {
         return Err(format!("{name} is not for callers from outside"));
@@ -298,7 +298,7 @@ fn plain_keys(users: &[User]) -> impl Iterator<Item = &str> {
     users.iter().filter(|user| user.key.as_ref().is_some_and(UserKey::is_plain)).map(|user| &*user.name)
 }
 
-/// Refuses files of which no TLS can be made, and an address that is none.
+/// Checks that the files for TLS can be used, and that the address is valid.
 fn reached(tls: Option<ServerFiles>, address: Option<&str>) -> Result<(), String> {
     if let Some(files) = tls {
         ServerTls::open(files).map_err(|error| told(&error))?;
@@ -307,12 +307,12 @@ fn reached(tls: Option<ServerFiles>, address: Option<&str>) -> Result<(), String
 }
 
 impl Soap {
-    /// Users whose keys stand in the configuration themselves.
+    /// Returns the users whose keys are in the configuration in plain text.
     pub fn plain_keys(&self) -> impl Iterator<Item = &str> {
         plain_keys(&self.users)
     }
 
-    /// The files it names; relative paths begin where the configuration is, which its reader knows.
+    /// Returns the configured files, so that the caller can resolve relative paths against the configuration's folder.
     pub fn files_mut(&mut self) -> impl Iterator<Item = &mut PathBuf> {
         let Self { password_file, certificate, key, client_ca, revocations, .. } = self;
         [password_file, certificate, key, client_ca, revocations].into_iter().flatten()
@@ -322,7 +322,7 @@ impl Soap {
         Named::new([&self.certificate, &self.key, &self.client_ca, &self.revocations]).files()
     }
 
-    /// Settings that cannot be served.
+    /// Checks the settings; the error says which of them is invalid.
     pub fn check(&self) -> Result<(), String> {
         users(&self.users, self.password_file.as_deref())?;
         reached(self.tls()?, self.address.as_deref())?;

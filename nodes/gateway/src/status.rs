@@ -1,4 +1,4 @@
-//! HTTP status of errors.
+//! HTTP statuses and responses of errors.
 
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -10,7 +10,7 @@ use serde_json::json;
 /// `Retry-After` for an object whose node is lost, in seconds.
 const LOST_AGAIN_S: u64 = 5;
 
-/// The status of a code.
+/// Returns the HTTP status for an error code.
 pub(super) fn of_code(code: Code) -> StatusCode {
     match code {
         Code::NOT_JSON | Code::NOT_A_REQUEST => StatusCode::BAD_REQUEST,
@@ -21,7 +21,7 @@ pub(super) fn of_code(code: Code) -> StatusCode {
         Code::BUSY => StatusCode::TOO_MANY_REQUESTS,
         Code::DENIED => StatusCode::FORBIDDEN,
         Code::TOO_LARGE => StatusCode::PAYLOAD_TOO_LARGE,
-        // nginx's "client closed request"; the standard has none.
+        // The status of nginx for "client closed request"; the standard has none.
         Code::CANCELLED => StatusCode::from_u16(499).expect("three digits"),
         Code::TRAIL_LIMIT => StatusCode::LOOP_DETECTED,
         Code::DEAD_HOP => StatusCode::BAD_GATEWAY,
@@ -31,7 +31,7 @@ pub(super) fn of_code(code: Code) -> StatusCode {
     }
 }
 
-/// An error of a call as a fault; what has no code of its own gets the nearest.
+/// Converts an error of a call to a fault; errors without a code get the nearest one.
 pub(super) fn fault(error: CallError) -> Fault {
     match error {
         CallError::Fault(fault) => *fault,
@@ -43,18 +43,18 @@ pub(super) fn fault(error: CallError) -> Fault {
     }
 }
 
-/// A fault as an answer: `{"error": {…}}`.
+/// Creates the response for a fault: `{"error": {…}}`.
 pub(super) fn answer(fault: &Fault) -> Response {
     with(of_code(fault.code), fault)
 }
 
-/// The same with a status of its own.
+/// Creates the response for a fault, with this status.
 pub(super) fn with(status: StatusCode, fault: &Fault) -> Response {
     let mut response = (status, Json(json!({ "error": fault }))).into_response();
     if let Some(wait) = fault.data.get("retry_after_ms").and_then(serde_json::Value::as_u64) {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait.div_ceil(1_000).max(1)));
     } else if status == StatusCode::SERVICE_UNAVAILABLE && !fault.maybe_executed() {
-        // A node that is lost is often back soon. Nobody is asked to come again where the method may have been carried out.
+        // A lost node is often back soon. A retry is not suggested if the method may have been executed.
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(LOST_AGAIN_S));
     }
     response

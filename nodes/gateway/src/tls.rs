@@ -1,4 +1,4 @@
-//! TLS of a gateway: its files in the configuration, and certificates that are read again while it runs.
+//! TLS of a gateway: its configured files, and reloading them.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use tokio_rustls::rustls::pki_types::CertificateDer;
 /// Interval of reading the files again.
 const LOOK: Duration = Duration::from_secs(2);
 
-/// The PEM files that a configuration names.
+/// PEM files of a configuration.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Named<'a> {
     pub(super) certificate: Option<&'a Path>,
@@ -23,13 +23,13 @@ pub(super) struct Named<'a> {
 }
 
 impl<'a> Named<'a> {
-    /// Those of the keys `certificate`, `key`, `client_ca` and `revocations`, in this order.
+    /// Creates it from the keys `certificate`, `key`, `client_ca` and `revocations`, in this order.
     pub(super) fn new(keys: [&'a Option<PathBuf>; 4]) -> Self {
         let [certificate, key, client_ca, revocations] = keys.map(Option::as_deref);
         Self { certificate, key, client_ca, revocations }
     }
 
-    /// The files of a server; `None` where there is no TLS.
+    /// Returns the files of a server; `None` without TLS.
     ///
     /// # Errors
     ///
@@ -62,7 +62,7 @@ impl<'a> Named<'a> {
     }
 }
 
-/// The certificate that is served now.
+/// Certificate in use, which can be reloaded.
 #[derive(Debug)]
 pub(super) struct Tls {
     server: ServerTls,
@@ -78,13 +78,13 @@ impl Tls {
         Ok(Arc::new(Self { server, certificate, changes: watch::Sender::new(0) }))
     }
 
-    /// Accepts one connection, by the certificate of now.
+    /// Returns an acceptor with the current certificate, for one connection.
     pub(super) fn acceptor(&self) -> TlsAcceptor {
         TlsAcceptor::from(self.server.config())
     }
 
-    /// Reads the files again every two seconds, for connections that are new then. Where they cannot be used the earlier
-    /// ones are, and the log says so once.
+    /// Reloads the files every two seconds, for new connections. If they cannot be used, the previous ones stay in use, and
+    /// that is logged once.
     pub(super) async fn follow(self: Arc<Self>) {
         let mut ticks = interval(LOOK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -111,12 +111,12 @@ impl Tls {
         }
     }
 
-    /// Reads the files again; true where they have changed.
+    /// Reloads the files; returns whether they have changed.
     pub(super) async fn read_again(self: Arc<Self>) -> Result<bool, ServerTlsError> {
-        // They may be on a disk that is slow.
+        // On a blocking thread, as the disk may be slow.
         let tls = self.clone();
         let read = tokio::task::spawn_blocking(move || tls.server.reload()).await;
-        // It panics nowhere, and the runtime is there as long as this task.
+        // An error would mean a panic or the end of the runtime; neither can happen here.
         let read = read.unwrap_or(Ok(false));
         if let Ok(true) = read {
             self.changes.send_modify(|changes| *changes += 1);
@@ -124,11 +124,11 @@ impl Tls {
         read
     }
 
-    /// Waits until the files would not let a connected client in any more that has shown these certificates.
+    /// Waits until a connected client that has shown these certificates would be refused by the reloaded files.
     pub(super) async fn no_longer_takes(&self, client: Vec<CertificateDer<'static>>) {
         let mut changes = self.changes.subscribe();
         loop {
-            // There is no end of the changes as long as this is here.
+            // Cannot fail: `self` holds the sender.
             let _ = changes.changed().await;
             if self.server.check_client(&client).is_err() {
                 return;
@@ -137,7 +137,7 @@ impl Tls {
     }
 }
 
-/// An error with its causes.
+/// Formats an error with its sources.
 pub(super) fn told(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(error.source(), |error| error.source());
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))

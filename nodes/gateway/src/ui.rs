@@ -1,4 +1,4 @@
-//! The page on which everything can be tried: Swagger UI, out of the binary.
+//! Page to try all methods: Swagger UI, embedded in the binary.
 
 use axum::Router;
 use axum::http::{HeaderValue, header};
@@ -34,7 +34,7 @@ window.ui = SwaggerUIBundle({
 });
 ";
 
-/// Nothing is loaded from anywhere else. The page's own styles stand in it; its scripts do not.
+/// Content security policy: everything is loaded from the gateway. Styles may be inline, scripts not.
 const POLICY: &str =
     "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'";
 

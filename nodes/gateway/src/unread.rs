@@ -1,5 +1,6 @@
-//! The end of a connection whose client still sends: a request was refused before its body had come. A socket that is closed
-//! with something unread takes the answer back, so what comes is read and forgotten first, up to a bound (RFC 9112, 9.6).
+//! End of connections whose client still sends, as its request was refused before its body had arrived. Closing a socket
+//! with unread bytes resets the connection, and the response may be lost, so that bytes are read and discarded first, up to
+//! a limit (RFC 9112, 9.6).
 
 use std::io;
 use std::pin::Pin;
@@ -15,7 +16,7 @@ use tokio::time::{Sleep, sleep};
 
 /// Maximum number of bytes read and discarded at the end of a connection.
 const MOST: usize = 1 << 20;
-/// And for as long at most.
+/// Time limit for that.
 const LONGEST: Duration = Duration::from_secs(1);
 
 /// Whether the body of a connection's latest request has not been read to its end.
@@ -23,14 +24,14 @@ const LONGEST: Duration = Duration::from_secs(1);
 pub(super) struct Unread(Arc<AtomicBool>);
 
 impl Unread {
-    /// The body of the next request.
+    /// Wraps the body of the next request, to track whether it is read to its end.
     pub(super) fn watch(&self, body: Incoming) -> Watched {
         self.0.store(!body.is_end_stream(), Ordering::Relaxed);
         Watched { body, unread: self.clone() }
     }
 }
 
-/// A body, of which it is known whether it was read to its end.
+/// Body whose end is tracked.
 #[derive(Debug)]
 pub(super) struct Watched {
     body: Incoming,
@@ -61,12 +62,12 @@ impl Body for Watched {
     }
 }
 
-/// A stream that reads what is [`Unread`] before its shutdown ends.
+/// Stream that discards what is [`Unread`] before its shutdown completes.
 #[derive(Debug)]
 pub(super) struct Lingering<S> {
     stream: S,
     unread: Unread,
-    /// Set where the stream is shut down already: until when it is read, and how many bytes more.
+    /// Set once the stream is shut down: deadline of reading, and the number of bytes that may still be read.
     reading: Option<(Pin<Box<Sleep>>, usize)>,
 }
 
@@ -77,7 +78,7 @@ impl<S> Lingering<S> {
 }
 
 impl<S: AsyncRead + Unpin> Lingering<S> {
-    /// Reads and forgets until the client closes, or time or bytes are used up.
+    /// Reads and discards until the client closes the connection, or a limit is reached.
     fn poll_forget(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some((until, left)) = &mut self.reading else { return Poll::Ready(()) };
         let mut buffer = [0; 8 << 10];

@@ -1,4 +1,4 @@
-//! Users of a gateway: those of the broker, by the same password file, and holders of keys.
+//! Users of a gateway: those of a password file, which may be the broker's, and holders of keys.
 
 use std::collections::HashMap;
 use std::io;
@@ -23,7 +23,7 @@ pub(super) enum Login {
 }
 
 impl Login {
-    /// Reads `Authorization`; `None` where it is missing or neither of the two.
+    /// Reads `Authorization`; `None` if it is missing or of another scheme.
     pub(super) fn read(headers: &HeaderMap) -> Option<Self> {
         let given = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
         let (scheme, word) = given.split_once(' ')?;
@@ -35,14 +35,14 @@ impl Login {
             return None;
         }
         let pair = BASE64_STANDARD.decode(word).ok()?;
-        // RFC 7617: the name has no colon.
+        // RFC 7617: the user name contains no colon.
         let colon = pair.iter().position(|byte| *byte == b':')?;
         let user = UserName::new(std::str::from_utf8(&pair[..colon]).ok()?).ok()?;
         Some(Self::Password { user, password: pair[colon + 1..].to_vec() })
     }
 }
 
-/// Everybody who may call.
+/// Users who may call.
 #[derive(Debug)]
 pub(super) struct Users {
     verifier: Option<Verifier>,
@@ -50,12 +50,12 @@ pub(super) struct Users {
 }
 
 impl Users {
-    /// Those of a configuration, and those of a password file.
+    /// Reads the users of a configuration and of a password file.
     ///
     /// # Errors
     ///
-    /// When the file cannot be read or has a wrong line, when a user stands in both places, and when the system gives no
-    /// thread to check passwords on.
+    /// The file cannot be read or has an invalid line, a user has two passwords, or the thread that checks passwords cannot be
+    /// started.
     pub(super) fn new(users: &[User], file: Option<&Path>) -> io::Result<Self> {
         let records = records(users, file).map_err(io::Error::other)?;
         let mut keys = Vec::new();
@@ -73,16 +73,16 @@ impl Users {
         Ok(Self { verifier, keys })
     }
 
-    /// Whether anybody may call.
+    /// Checks whether neither users nor a password file are configured, so that anybody may call.
     pub(super) fn is_empty(&self) -> bool {
         self.verifier.is_none() && self.keys.is_empty()
     }
 
-    /// The user whose password or key it is; `None` where it is nobody's.
+    /// Returns the user with this password or key; `None` if it is wrong.
     ///
     /// # Errors
     ///
-    /// [`Busy`] while too many passwords wait to be checked.
+    /// [`Busy`] if too many passwords wait to be checked.
     pub(super) async fn check(&self, login: &Login, source: IpAddr) -> Result<Option<UserName>, Busy> {
         match login {
             Login::Password { user, password } => {
@@ -99,11 +99,11 @@ impl Users {
     }
 }
 
-/// The records of all who have a password.
+/// Returns the password records of all users.
 ///
 /// # Errors
 ///
-/// When the file cannot be read or has a wrong line, and when a user has two passwords.
+/// The file cannot be read or has an invalid line, or a user has two passwords.
 pub(super) fn records(users: &[User], file: Option<&Path>) -> Result<HashMap<String, Record>, String> {
     let mut records = file.map_or_else(|| Ok(HashMap::new()), read)?;
     for User { name, password, .. } in users {

@@ -1,7 +1,7 @@
-//! Places of calls that wait for their object, shared among the callers of the gateway.
+//! Places of calls in progress, shared among the callers of the gateway.
 //!
-//! To an object all callers of a gateway are one client. What one of them holds of an object must therefore be less than
-//! what that object gives the gateway.
+//! To an object, all callers of a gateway are one client. A caller's share of the calls of an object must therefore be less
+//! than the gateway's share at that object.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,10 +13,10 @@ use rantai_client::wire::fault::Fault;
 use super::guard::Caller;
 use super::settings::Limits;
 
-/// Tables above which those without a call are forgotten.
+/// Number of tables above which those without a call are dropped.
 const TABLES: usize = 256;
 
-/// Calls that wait, by their object and their caller: of all gateways that call by one client.
+/// Calls in progress by object and caller, of all gateways that share a client.
 #[derive(Debug)]
 pub struct WaitingCalls {
     limits: ShareLimits,
@@ -25,7 +25,7 @@ pub struct WaitingCalls {
 }
 
 impl WaitingCalls {
-    /// Creates the table for gateways with these limits; the lowest of each limit counts.
+    /// Creates the table for gateways with these limits; of each limit, the lowest is used.
     pub fn new<'a>(limits: impl IntoIterator<Item = &'a Limits>) -> Self {
         let any = ShareLimits { limit: u64::MAX, per_caller: None };
         let limits = limits.into_iter().fold(any, |lowest, limits| ShareLimits {
@@ -50,7 +50,7 @@ impl WaitingCalls {
     ///
     /// # Errors
     ///
-    /// -32005 where the caller is over its share.
+    /// -32005 if the caller is over its share.
     pub(super) fn begin(&self, object: &str, caller: &Caller) -> Result<HeldPlace<Caller>, Fault> {
         let mut by_object = self.by_object.lock();
         if by_object.len() >= TABLES && !by_object.contains_key(object) {

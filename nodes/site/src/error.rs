@@ -1,4 +1,4 @@
-//! Errors of a site: why it does not start, and why it has ended.
+//! Errors of starting a site, and reasons why it has ended.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -13,24 +13,24 @@ use rantai_tasks::LedgerError;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SiteError {
-    /// A name that the configuration does not have.
+    /// The configuration has no object, ledger or gateway of this name.
     #[error("the configuration has no object {0:?}")]
     Unknown(String),
-    /// An object that cannot be a replica.
+    /// An object cannot be a replica.
     #[error("{0} is served by one node alone")]
     Alone(String),
     /// A file or folder of an object cannot be opened.
     #[error("{object}: {reason}")]
     Open {
-        /// The object's name.
+        /// Name of the object.
         object: String,
         /// The cause.
         reason: String,
     },
-    /// The data directory cannot be made.
+    /// The data directory cannot be created.
     #[error("cannot make {}", path.display())]
     DataDir {
-        /// The directory.
+        /// Path of the directory.
         path: PathBuf,
         /// The cause.
         source: std::io::Error,
@@ -38,15 +38,15 @@ pub enum SiteError {
     /// The file of the node's name cannot be read or written.
     #[error("cannot keep the node's name in {}", file.display())]
     NodeName {
-        /// The file.
+        /// Path of the file.
         file: PathBuf,
         /// The cause.
         source: std::io::Error,
     },
-    /// The file of the node's name holds something else.
+    /// The file of the node's name contains no valid name.
     #[error("cannot use the node's name in {}", file.display())]
     WrongNodeName {
-        /// The file.
+        /// Path of the file.
         file: PathBuf,
         /// The cause.
         source: NameError,
@@ -54,33 +54,33 @@ pub enum SiteError {
     /// The configured name of the node or root of the topics is invalid.
     #[error(transparent)]
     Name(#[from] NameError),
-    /// The node does not start.
+    /// The node cannot be started.
     #[error(transparent)]
     Node(#[from] NodeError),
-    /// The ledger does not start.
+    /// The ledger cannot be started.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
     /// An object cannot be served.
     #[error(transparent)]
     Serve(#[from] ServeError),
-    /// The gateways have no connection.
+    /// The gateways cannot connect to the broker.
     #[error(transparent)]
     Connect(#[from] ConnectError),
     /// A gateway cannot listen.
     #[error("cannot listen on {address}")]
     Listen {
-        /// Its section of the configuration, as in `rest`.
+        /// Section of the gateway in the configuration, such as `rest`.
         section: &'static str,
         /// The configured address.
         address: SocketAddr,
         /// The cause.
         source: std::io::Error,
     },
-    /// A gateway does not start for any other reason.
+    /// A gateway cannot be started for another reason.
     #[cfg(feature = "gateway")]
     #[error("cannot start the gateway of [{section}]")]
     Gateway {
-        /// Its section of the configuration, as in `rest`.
+        /// Section of the gateway in the configuration, such as `rest`.
         section: &'static str,
         /// The cause.
         source: rantai_gateway::GatewayError,
@@ -94,7 +94,7 @@ pub enum SiteEnd {
     /// Connection of its node, which serves the objects.
     #[error("node {node} has no connection any more: {reason}")]
     Node {
-        /// The node's name.
+        /// Name of the node.
         node: ClientId,
         /// The cause, for people.
         reason: String,

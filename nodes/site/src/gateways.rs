@@ -1,4 +1,4 @@
-//! The gateways of a site: REST and SOAP, where the configuration has them.
+//! Gateways of a site: REST and SOAP, if the configuration contains them.
 
 use rantai_client::session::Status;
 use tokio::sync::watch;
@@ -13,17 +13,17 @@ use {
     std::sync::Arc,
 };
 
-/// Those that listen; none before they are started.
+/// Gateways that listen; empty until they are started.
 #[derive(Debug, Default)]
 pub(super) struct Gateways {
     #[cfg(feature = "gateway")]
     listening: Vec<Gateway>,
-    /// The state of their connection to the bus.
+    /// Status of the gateways' connection to the broker.
     status: Option<watch::Receiver<Status>>,
 }
 
 impl Gateways {
-    /// Starts those of the configuration, with one connection for all.
+    /// Starts the configured gateways, which share one connection to the broker.
     #[cfg(feature = "gateway")]
     pub(super) async fn start(
         config: &Config,
@@ -55,8 +55,8 @@ impl Gateways {
         Ok(Self { listening, status: Some(client.status()) })
     }
 
-    /// Waits until their connection to the bus has ended for good; returns the reason. Without gateways it never
-    /// returns.
+    /// Waits until the gateways' connection to the broker has ended permanently; returns the reason. Never completes without
+    /// gateways.
     pub(super) async fn ended(&mut self) -> String {
         match &mut self.status {
             Some(status) => super::ended(status).await,
@@ -64,7 +64,7 @@ impl Gateways {
         }
     }
 
-    /// Takes no new requests, and lets running ones end.
+    /// Stops accepting requests, and waits until running ones have ended.
     #[cfg(feature = "gateway")]
     pub(super) async fn shutdown(self) {
         for gateway in self.listening {

@@ -1,4 +1,4 @@
-//! A configuration, served: its objects on one node, its ledger and its gateways, started and ended in order.
+//! Sites: a configuration's objects on one node, its ledger and its gateways, started and shut down together.
 //!
 //! ```no_run
 //! # async fn serve() -> Result<(), Box<dyn std::error::Error>> {
@@ -51,33 +51,33 @@ use crate::config::Configured;
 use rantai_nodes::{Limits, Node, ServeError, ServeOptions};
 use rantai_tasks::{Ledger, LedgerObject};
 
-/// Calls of the ledger that may wait at the same time: most wait for the end of a task.
+/// Maximum number of concurrent calls of the ledger; most of them wait for the end of a task.
 const LEDGER_CALLS: usize = 1_024;
-/// Time the broker has to acknowledge that the node has left, beyond the time of running calls.
+/// Time limit for the node to leave the registry, in addition to that of running calls.
 const LEAVE: Duration = Duration::from_secs(2);
 
-/// The broker of a site, and how the site is served.
+/// Broker of a site, and options of serving it.
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct SiteOptions {
-    /// The broker's address.
+    /// Address of the broker.
     pub address: Address,
-    /// The root of all topics; that of the configuration without it.
+    /// Root of all topics; `None` for that of the configuration.
     pub root: Option<Root>,
-    /// The node's name on the bus; without it that of the configuration, else the one kept in the data directory, else
-    /// a random one.
+    /// Name of the node on the bus. `None` for that of the configuration, else the one stored in the data directory, else a
+    /// random one.
     pub node: Option<ClientId>,
-    /// The directory of the node's name, of the journal of `once` methods and of the ledger; it is made where it does
-    /// not exist. Without it they are in memory only.
+    /// Directory for the node's name, the journal of `once` methods and the ledger; created if it does not exist. `None` to
+    /// keep them in memory only.
     pub data_dir: Option<PathBuf>,
-    /// Time that running calls have when the site ends; 7 s without it.
+    /// Time limit for running calls when the site ends. Default: 7 s.
     pub patience: Duration,
     /// Called with the progress of the start.
     pub report: Arc<dyn Fn(SiteEvent) + Send + Sync>,
 }
 
 impl SiteOptions {
-    /// The defaults, on this broker.
+    /// Creates the default options for this broker.
     pub fn new(address: Address) -> Self {
         Self {
             address,
@@ -96,24 +96,24 @@ impl fmt::Debug for SiteOptions {
     }
 }
 
-/// A step of the start. `Display` tells it to people.
+/// Progress of the start. `Display` formats it for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SiteEvent {
     /// An object is registered and callable.
     Serving {
-        /// Its name.
+        /// Name of the object.
         object: String,
-        /// The node's name.
+        /// Name of the node.
         node: ClientId,
     },
-    /// A gateway listens.
+    /// A gateway is listening.
     Listening {
-        /// `REST` or `SOAP`.
+        /// Protocol: `REST` or `SOAP`.
         protocol: &'static str,
-        /// The bound address.
+        /// Address that the gateway listens on.
         address: SocketAddr,
-        /// Whether it speaks TLS.
+        /// Whether the gateway uses TLS.
         secure: bool,
     },
 }
@@ -130,9 +130,9 @@ impl fmt::Display for SiteEvent {
     }
 }
 
-/// A node with the objects, the ledger and the gateways of a [`Plan`].
+/// Node with the objects, the ledger and the gateways of a [`Plan`].
 ///
-/// Dropped without [`shutdown`](Self::shutdown), its objects are lost: the registry shows them so.
+/// When a site is dropped without [`shutdown`](Self::shutdown), the registry shows its objects as lost.
 #[derive(Debug)]
 pub struct Site {
     node: Arc<Node>,
@@ -142,24 +142,24 @@ pub struct Site {
 }
 
 impl Site {
-    /// Connects and serves everything: [`connect`](Self::connect), then [`serve`](Self::serve). Where the start may
-    /// have to be cancelled in order, call the two.
+    /// Connects and serves everything: [`connect`](Self::connect), then [`serve`](Self::serve). To be able to cancel the start
+    /// in order, call these two.
     ///
     /// # Errors
     ///
-    /// Fails as the two.
+    /// Those of the two functions.
     pub async fn start(mut plan: Plan, options: SiteOptions) -> Result<Self, SiteError> {
         let mut site = Self::connect(&mut plan, options).await?;
         site.serve(plan).await?;
         Ok(site)
     }
 
-    /// Opens what the objects need and connects the node; waits for a broker that is not there yet. Nothing is
-    /// served yet, and cancelling it leaves nothing behind.
+    /// Opens what the objects need and connects the node; waits until the broker can be reached. Nothing is served yet.
+    /// Cancelling leaves nothing behind.
     ///
     /// # Errors
     ///
-    /// Fails where an object's files or the data directory cannot be opened, and where the broker refuses.
+    /// An object's files or the data directory cannot be opened, or the broker refuses the connection.
     pub async fn connect(plan: &mut Plan, options: SiteOptions) -> Result<Self, SiteError> {
         plan.open()?;
         let config = &plan.config;
@@ -185,11 +185,11 @@ impl Site {
 
     /// Serves the ledger and the objects, then the gateways, and waits until all of them can be called.
     ///
-    /// Cancelled, what is served already stays so until [`shutdown`](Self::shutdown).
+    /// When cancelled, those that are served already stay so until [`shutdown`](Self::shutdown).
     ///
     /// # Errors
     ///
-    /// Fails where one of them cannot be served; nothing is served then, and the node has ended.
+    /// One of them cannot be served; then nothing is served, and the node has ended.
     pub async fn serve(&mut self, plan: Plan) -> Result<(), SiteError> {
         let served = self.serve_all(plan).await;
         if served.is_err() {
@@ -199,11 +199,11 @@ impl Site {
     }
 
     async fn serve_all(&mut self, plan: Plan) -> Result<(), SiteError> {
-        // Opened before anything is claimed, for it may fail.
+        // Opened before any name is claimed, as it may fail.
         let ledger = self.open_ledger(&plan).await?;
         let call_limits = plan.config.call_limits;
         let Plan { objects, output, .. } = plan;
-        // All claims at once: each may be contested for a second.
+        // Claims all names concurrently, as each claim may be contested for a second.
         let mut claims = JoinSet::new();
         if let Some(ledger) = ledger {
             let (node, report) = (self.node.clone(), self.options.report.clone());
@@ -243,7 +243,7 @@ impl Site {
         Ok(())
     }
 
-    /// Opens the ledger of the configuration and starts it; it calls by a connection of its own.
+    /// Opens the configured ledger and starts it; the ledger calls objects over a connection of its own.
     async fn open_ledger(&self, plan: &Plan) -> Result<Option<LedgerObject>, SiteError> {
         let Some(tasks) = &plan.config.tasks else { return Ok(None) };
         let file = plan.ledger_file(self.options.data_dir.as_deref());
@@ -254,15 +254,15 @@ impl Site {
         Ok(Some(ledger.start(self.client.clone()).await?))
     }
 
-    /// The node that serves the objects.
+    /// Returns the node that serves the objects.
     pub fn node(&self) -> &Arc<Node> {
         &self.node
     }
 
-    /// Waits until a connection that the site needs has ended for good, and returns which and why. Connections that
-    /// are lost are made again meanwhile. May be cancelled, and called again.
+    /// Waits until a connection that the site needs has ended permanently, and returns which one and the reason. Lost
+    /// connections are reestablished in the meantime. May be cancelled, and called again.
     ///
-    /// A process that went on without the connection would look alive and serve nothing: shut the site down then.
+    /// Shut the site down then: a process that went on without the connection would look alive and serve nothing.
     pub async fn ended(&mut self) -> SiteEnd {
         let mut status = self.node.status();
         tokio::select! {
@@ -271,9 +271,8 @@ impl Site {
         }
     }
 
-    /// Ends the gateways, then the node: no new calls are taken, running ones have [`SiteOptions::patience`], and the
-    /// registry forgets the objects. Where the broker does not answer, it is not waited for longer than 2 s beyond
-    /// that.
+    /// Shuts down the gateways, then the node: no new calls are accepted, running ones have [`SiteOptions::patience`] to end,
+    /// and the registry entries are removed. If the broker does not respond, this gives up 2 s after that time.
     pub async fn shutdown(self) {
         let Self { node, options, .. } = self;
         #[cfg(feature = "gateway")]

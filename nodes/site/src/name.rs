@@ -1,4 +1,4 @@
-//! The node's name, kept in the data directory.
+//! Name of the node, stored in the data directory.
 
 use std::io::ErrorKind;
 use std::path::Path;
@@ -8,10 +8,10 @@ use rantai_client::wire::name::ClientId;
 
 use crate::error::SiteError;
 
-/// Returns the node's name that is kept in this directory, drawn at the first start.
+/// Returns the node's name stored in this directory; generates one at the first start.
 ///
-/// With a name of its own at each start, a node that was killed together with its broker would find its names taken:
-/// what the registry says of the old one is retained on disk, and its will went with the broker.
+/// With a new name at each start, a node that was killed together with its broker would find its object names taken: the
+/// registry entries of the old node are retained on disk, and its will was lost with the broker.
 pub(super) fn kept_name(directory: &Path) -> Result<ClientId, SiteError> {
     let file = directory.join("node-name");
     match std::fs::read_to_string(&file) {

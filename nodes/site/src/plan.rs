@@ -8,16 +8,16 @@ use crate::config::{Config, ConfigError, Configured, beside};
 use crate::error::SiteError;
 use rantai_nodes::kind::Output;
 
-/// The name of the ledger's object.
+/// Name of the ledger's object.
 pub(super) const TASKS: &str = "tasks";
 
-/// The objects of a configuration, ready to be served, with its ledger and gateways.
+/// Objects of a configuration, ready to be served, with its ledger and gateways.
 pub struct Plan {
-    /// The configuration that they come from.
+    /// Configuration that the objects come from.
     pub config: Config,
-    /// The objects that are served.
+    /// Objects that are served.
     pub objects: Vec<Configured>,
-    /// Prints what objects print when they are served.
+    /// Sink for the lines that objects print.
     pub(super) output: Output,
     /// Whether nodes that hold the names are asked to give them up.
     pub(super) replace: bool,
@@ -30,11 +30,11 @@ impl std::fmt::Debug for Plan {
 }
 
 impl Plan {
-    /// Makes the objects of a configuration, which print to `output`. Relative paths begin where `file` is.
+    /// Builds the objects of a configuration, which print to `output`. Relative paths are relative to the folder of `file`.
     ///
     /// # Errors
     ///
-    /// Fails as [`Config::objects`].
+    /// Those of [`Config::objects`].
     pub fn new(mut config: Config, file: &str, output: Output) -> Result<Self, ConfigError> {
         let objects = config.objects(file, &output)?;
         if let Some(tasks) = &mut config.tasks {
@@ -43,7 +43,7 @@ impl Plan {
         Ok(Self { config, objects, output, replace: false })
     }
 
-    /// The names of the objects, of the ledger (`tasks`) and of the gateways (`rest`, `soap`).
+    /// Returns the names of the objects, of the ledger (`tasks`) and of the gateways (`rest`, `soap`).
     pub fn names(&self) -> Vec<String> {
         let mut names: Vec<String> = self.objects.iter().map(|object| object.name.to_string()).collect();
         names.extend(self.config.tasks.iter().map(|_| TASKS.to_owned()));
@@ -55,12 +55,11 @@ impl Plan {
         names
     }
 
-    /// Keeps only what is named.
+    /// Removes everything whose name is not among `names`.
     ///
     /// # Errors
     ///
-    /// Returns [`SiteError::Unknown`] for the first name that is not among [`names`](Self::names), and changes
-    /// nothing.
+    /// [`SiteError::Unknown`] for the first name that is not among [`names`](Self::names); nothing is removed then.
     pub fn keep(&mut self, names: &[String]) -> Result<(), SiteError> {
         let known = self.names();
         if let Some(unknown) = names.iter().find(|name| !known.contains(name)) {
@@ -77,11 +76,11 @@ impl Plan {
         Ok(())
     }
 
-    /// Lets other nodes serve the same objects.
+    /// Serves the objects as replicas, together with other nodes.
     ///
     /// # Errors
     ///
-    /// Returns [`SiteError::Alone`] where one of them must be served by one node only.
+    /// [`SiteError::Alone`] if one of the objects must be served by one node only.
     pub fn serve_as_replicas(&mut self) -> Result<(), SiteError> {
         if let Some(alone) = self.objects.iter().find(|object| object.alone) {
             return Err(SiteError::Alone(alone.name.to_string()));
@@ -92,7 +91,7 @@ impl Plan {
         Ok(())
     }
 
-    /// Asks the nodes that hold the names to give them up.
+    /// Asks nodes that hold the names to give them up.
     pub fn replace_holders(&mut self) {
         self.replace = true;
         for object in &mut self.objects {
@@ -100,12 +99,12 @@ impl Plan {
         }
     }
 
-    /// Opens the files and folders that the objects need, each once; [`Site::connect`](super::Site::connect) does it
-    /// where it has not been done.
+    /// Opens the files and folders that the objects need, each once. Called by [`Site::connect`](super::Site::connect) if it
+    /// has not been called.
     ///
     /// # Errors
     ///
-    /// Returns [`SiteError::Open`] for the first that cannot be opened.
+    /// [`SiteError::Open`] for the first that cannot be opened.
     pub fn open(&mut self) -> Result<(), SiteError> {
         for object in &mut self.objects {
             if let Some(open) = object.open.take() {
@@ -115,8 +114,8 @@ impl Plan {
         Ok(())
     }
 
-    /// The file of the ledger: that of the configuration, else one in the data directory; without either the ledger
-    /// is in memory only.
+    /// Returns the file of the ledger: that of the configuration, else one in the data directory; `None` without either, for a
+    /// ledger in memory.
     pub(super) fn ledger_file(&self, data_dir: Option<&Path>) -> Option<std::path::PathBuf> {
         let configured = self.config.tasks.as_ref().and_then(|tasks| tasks.file.clone());
         configured.or_else(|| data_dir.map(|folder| folder.join("tasks.redb")))

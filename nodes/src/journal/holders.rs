@@ -1,6 +1,6 @@
-//! Whose the calls of a journal are: no caller fills it alone.
+//! Counts the journal's calls of each caller, so that no caller fills the journal alone.
 //!
-//! The sums are kept in memory, and counted again when the file is opened.
+//! The counts are kept in memory, and computed again when the file is opened.
 
 use std::collections::HashMap;
 
@@ -8,10 +8,10 @@ use parking_lot::Mutex;
 use rantai_client::shares::{CallerKey, ShareLimits, ShareLog};
 use redb::{ReadableTable, TableDefinition, WriteTransaction};
 
-/// Identity to the name of its caller. Calls of earlier versions have none, and count against nobody.
+/// Identity to the name of its caller. Calls recorded by earlier versions have no row, and count against no caller.
 pub(super) const CALLERS: TableDefinition<'static, &[u8], &str> = TableDefinition::new("callers");
 
-/// How many calls each caller has in the journal.
+/// Number of calls that each caller has in the journal.
 #[derive(Debug)]
 pub(super) struct Holders {
     limits: ShareLimits,
@@ -19,7 +19,7 @@ pub(super) struct Holders {
     log: ShareLog,
 }
 
-/// What a commit changes of the counts.
+/// Changes that a commit makes to the counts.
 #[derive(Debug, Default)]
 pub(super) struct Changes {
     pub(super) added: Option<String>,
@@ -31,7 +31,7 @@ impl Holders {
         Self { limits, held: Mutex::default(), log: ShareLog::default() }
     }
 
-    /// Counts all rows of a file.
+    /// Counts all rows of a file, when it is opened.
     pub(super) fn count(
         &self,
         callers: &impl ReadableTable<&'static [u8], &'static str>,
@@ -43,7 +43,7 @@ impl Holders {
         Ok(())
     }
 
-    /// Whether a caller may have another call of `taken`.
+    /// Checks whether a caller may add another call to a journal that holds `taken` calls.
     pub(super) fn admits(&self, caller: &str, taken: u64) -> bool {
         let held = self.held.lock().get(caller).copied().unwrap_or_default();
         self.limits.admits(taken, held, 1)
@@ -54,7 +54,7 @@ impl Holders {
         self.log.refused("the calls that the journal keeps", caller);
     }
 
-    /// What is on disk now.
+    /// Applies the changes of a commit that is on disk.
     pub(super) fn committed(&self, changes: &Changes) {
         let mut held = self.held.lock();
         if let Some(caller) = &changes.added {
@@ -71,7 +71,7 @@ impl Holders {
     }
 }
 
-/// Removes the row of a call that is not remembered any more.
+/// Removes the row of a call that is removed from the journal.
 pub(super) fn forget(
     transaction: &WriteTransaction,
     identity: &[u8],

@@ -1,4 +1,4 @@
-//! The journal by itself, on files and on a disk that fails.
+//! Tests of the journal by itself, on files and on a disk that fails.
 
 use std::sync::atomic::Ordering;
 
@@ -82,10 +82,10 @@ async fn what_was_carried_out_is_told_again_though_the_disk_was_full_at_its_end(
     while journal.ending.lock().is_empty() {
         tokio::task::yield_now().await;
     }
-    // Other calls are not begun meanwhile.
+    // Other calls are not begun while the disk is full.
     let fault = journal.begin(&identity(2), [7; 16], &CallerKey::Unnamed).await.expect_err("full");
     assert!(fault.code == Code::BUSY && fault.is_retryable(), "{fault}");
-    // The caller's time is over.
+    // Simulates the end of the caller's deadline.
     ending.abort();
     assert!(ending.await.is_err_and(|error| error.is_cancelled()));
     let fault =
@@ -96,7 +96,7 @@ async fn what_was_carried_out_is_told_again_though_the_disk_was_full_at_its_end(
     assert_eq!(begun_at_last(&journal, 2).await, Begun::New);
 }
 
-/// The beginning was on disk, and its caller was told busy: the repeat was then told that the outcome is unknown.
+/// Cause: the beginning was on disk although its caller was answered busy, so that the repeat failed with `outcome_unknown`.
 #[tokio::test]
 async fn a_call_that_was_told_busy_is_begun_by_its_repeat() {
     let mut doubted = 0;
@@ -138,7 +138,7 @@ async fn many_at_once_are_all_written() {
     assert!(begun.iter().all(|begun| *begun == Ok(Begun::New)));
 }
 
-/// One caller's million calls kept everybody else's from being begun for a day.
+/// Cause: one caller's million calls kept all other callers' from being begun for a day.
 #[tokio::test]
 async fn one_caller_does_not_fill_the_journal_and_counts_outlive_a_restart() {
     let directory = tempfile::tempdir().expect("a directory");
@@ -157,7 +157,7 @@ async fn one_caller_does_not_fill_the_journal_and_counts_outlive_a_restart() {
         assert!(fault.code == Code::BUSY && fault.message.contains("share"), "{fault}");
         assert_eq!(begin(&journal, 7, "honest").await, Ok(Begun::New));
     }
-    // The thread that writes ends with the last handle, in its own time.
+    // The writing thread ends some time after the last handle is dropped.
     let journal = loop {
         match open() {
             Ok(journal) => break journal,

@@ -26,7 +26,7 @@ pub trait Calculator {
     async fn div(&self, a: f64, b: f64) -> Result<f64, Fault>;
 }
 
-/// The calculator that is served.
+/// Calculator that computes with doubles.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Exact;
 
@@ -51,7 +51,7 @@ impl Calculator for Exact {
     }
 }
 
-/// JSON has no infinity.
+/// Fails if the result is not finite, as JSON has no infinity.
 fn finite(result: f64) -> Result<f64, Fault> {
     if result.is_finite() {
         Ok(result)
@@ -60,7 +60,7 @@ fn finite(result: f64) -> Result<f64, Fault> {
     }
 }
 
-/// A calculator in a configuration.
+/// Settings of a calculator.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(transparent)]
 pub struct CalculatorSettings(pub Simple);

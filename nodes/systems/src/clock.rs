@@ -26,7 +26,7 @@ pub trait Clock {
     async fn checkout(&self, context: Context) -> Result<Receipt, Fault>;
 }
 
-/// The clock that is served.
+/// Implementation of [`Clock`] at the exit of the shop.
 #[derive(Clone)]
 pub struct Door {
     /// Message to the buyer; `{time}` is the time.
@@ -44,19 +44,19 @@ impl Clock for Door {
     }
 }
 
-/// The time as C's `ctime` has it, which is what the shop's customers know.
+/// Formats the receipt, with the time in the format of C's `ctime`, which the shop's customers expect.
 fn receipt(text: &str, now: &DateTime<Local>) -> Receipt {
     let shown = now.format("%a %b %e %H:%M:%S %Y").to_string();
     Receipt { text: text.replace("{time}", &shown), time: now.to_rfc3339_opts(SecondsFormat::Secs, true) }
 }
 
-/// A checkout.
+/// Settings of a checkout.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CheckoutSettings {
-    /// The name it is served by.
+    /// Name the object is served under.
     pub name: String,
-    /// Whether several nodes may serve it together.
+    /// Whether several nodes may serve the object together.
     #[serde(default)]
     pub replica: bool,
     /// Message to the buyer; `{time}` is the time.

@@ -1,4 +1,4 @@
-//! `echo`: what comes back is what was sent.
+//! `echo`: returns what it is sent.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ pub trait Echo {
     async fn delay(&self, ms: u64, message: Option<Value>, context: Context) -> Result<Value, Fault>;
 }
 
-/// The echo that is served.
+/// Implementation of [`Echo`].
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Plain;
 
@@ -56,7 +56,7 @@ impl Echo for Plain {
     }
 }
 
-/// An echo in a configuration.
+/// Settings of an echo.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(transparent)]
 pub struct EchoSettings(pub Simple);

@@ -1,4 +1,4 @@
-//! `lending`: lends books out, which are files that another object hands over, and keeps a log of it.
+//! `lending`: lends books, which are files that another object serves, and logs the loans.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -17,7 +17,7 @@ use serde_json::json;
 
 use rantai_nodes::kind::{Building, Configured, Kind};
 
-/// The largest request, in bytes.
+/// Maximum size of a request, in bytes.
 const LARGEST: usize = 1 << 10;
 
 /// Data for fetching a borrowed book.
@@ -47,22 +47,22 @@ pub trait Lending {
     async fn titles(&self) -> Result<Vec<String>, Fault>;
 }
 
-/// The counter that is served.
+/// Implementation of [`Lending`].
 #[derive(Clone, Debug)]
 pub struct Counter {
-    /// The library's own words of a request; `{title}` stands for the title.
+    /// Text of a request in the library's own form; `{title}` stands for the title.
     pub request: String,
     /// Message to the borrower after the transfer.
     pub finished: String,
-    /// The object that hands the books over.
+    /// Name of the object that serves the books as files.
     pub files: String,
-    /// The name that is suggested to borrowers.
+    /// File name that is suggested to borrowers.
     pub received: String,
-    /// Title to file.
+    /// Path of the file for each title.
     pub books: BTreeMap<String, String>,
-    /// File of loans, one JSON line each. Default: none.
+    /// Log of loans, one JSON line each; `None` for no log.
     pub log: Option<PathBuf>,
-    /// One line at a time.
+    /// Lock that is held while a line of the log is written.
     pub writing: Arc<Mutex<()>>,
 }
 
@@ -93,14 +93,14 @@ impl Lending for Counter {
 }
 
 impl Counter {
-    /// The title in a request.
+    /// Returns the title in a request: the part at `{title}`, or the whole request if it has another form.
     fn title<'a>(&self, request: &'a str) -> &'a str {
         let words = self.request.split_once("{title}");
         let inner = words.and_then(|(before, after)| request.strip_prefix(before)?.strip_suffix(after));
         inner.unwrap_or(request).trim()
     }
 
-    /// On disk before the borrower hears of it.
+    /// Writes the loan to the log before the borrower gets the reply.
     async fn write_down(&self, title: &str, context: &Context) -> Result<(), Fault> {
         let Some(log) = self.log.clone() else { return Ok(()) };
         let line = json!({
@@ -130,23 +130,23 @@ fn append(log: &Path, line: &str) -> std::io::Result<()> {
     file.sync_data()
 }
 
-/// A counter that lends books.
+/// Settings of an object that lends books.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LendingSettings {
-    /// The name it is served by.
+    /// Name the object is served under.
     pub name: String,
-    /// The object that hands the books over.
+    /// Name of the object that serves the books as files.
     pub files: String,
-    /// The words of a request; `{title}` stands for the title.
+    /// Text of a request; `{title}` stands for the title.
     pub request: String,
     /// Message to the borrower after the transfer.
     pub finished: String,
-    /// The name that is suggested to borrowers.
+    /// File name that is suggested to borrowers.
     pub received: String,
-    /// File of loans.
+    /// Log of loans; `None` for no log.
     pub log: Option<PathBuf>,
-    /// Title to file.
+    /// Path of the file for each title.
     pub books: BTreeMap<String, String>,
 }
 

@@ -1,5 +1,4 @@
-//! Objects of small systems: a calculator, an echo, an e-library, insult services, a sensor and upcalls. One per file;
-//! this is only the list.
+//! Objects of small systems, one per module: a calculator, an echo, an e-library, insult services, a sensor and upcalls.
 
 pub mod calculator;
 pub mod clock;

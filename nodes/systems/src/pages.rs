@@ -1,4 +1,4 @@
-//! `pages`: adds up the pages that were read.
+//! `pages`: adds numbers of pages.
 
 use rantai_client::interface;
 use rantai_client::wire::fault::Fault;
@@ -15,7 +15,7 @@ pub trait Pages {
     async fn add(&self, x: Value, y: Value) -> Result<Value, Fault>;
 }
 
-/// The counter that is served.
+/// Implementation of [`Pages`].
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Counter;
 
@@ -40,7 +40,7 @@ fn sum(x: &Number, y: &Number) -> Result<Number, Fault> {
     sum.and_then(Number::from_f64).ok_or_else(too_large)
 }
 
-/// A counter of pages in a configuration.
+/// Settings of a counter of pages.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(transparent)]
 pub struct PagesSettings(pub Simple);

@@ -1,4 +1,4 @@
-//! `sensor`: publishes readings on plain topics, in the form that others know, and keeps the last of each.
+//! `sensor`: publishes readings as plain text on topics of its own, and the last of each as a retained state event.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,26 +22,26 @@ use rantai_nodes::kind::{Building, Configured, Kind};
 
 /// Placeholder of the value in texts.
 const VALUE: &str = "{value}";
-/// Readings of one sensor.
+/// Maximum number of quantities of one sensor.
 const MOST: usize = 64;
-/// The longest text and line, in bytes.
+/// Maximum length of a text and of a printed line, in bytes.
 const LONGEST: usize = 1 << 10;
-/// The shortest and the longest period, in milliseconds.
+/// Allowed periods, in milliseconds.
 const PERIODS: std::ops::RangeInclusive<u64> = 10..=24 * 60 * 60 * 1000;
-/// Largest integer that is exact as a double.
+/// Integers that are exact as a double.
 const EXACT: std::ops::RangeInclusive<i64> = -((1 << 53) - 1)..=(1 << 53) - 1;
 
 /// Settings of a sensor.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SensorSettings {
-    /// The name it is served by.
+    /// Name the object is served under.
     pub name: String,
-    /// After how many milliseconds it measures again.
+    /// Interval of the readings in milliseconds.
     pub period_ms: u64,
-    /// Its values are the same in every run with the same seed.
+    /// Seed of the random values: equal seeds give equal values. `None` for a random seed.
     pub seed: Option<u64>,
-    /// Quantities, in order.
+    /// Quantities, in the order in which they are published.
     pub readings: Vec<Reading>,
 }
 
@@ -49,17 +49,17 @@ pub struct SensorSettings {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Reading {
-    /// Its name, which is that of its event.
+    /// Name of the quantity and of its event.
     pub name: String,
-    /// The plain topic its text is published on.
+    /// Topic that the text is published on.
     pub topic: String,
-    /// The text; `{value}` stands for the value.
+    /// Payload; `{value}` stands for the value.
     pub text: String,
     /// Text printed with each reading.
     pub line: String,
-    /// The lowest value.
+    /// Lowest value.
     pub min: i64,
-    /// The highest.
+    /// Highest value.
     pub max: i64,
 }
 
@@ -82,7 +82,7 @@ pub trait Sensor {
     async fn read(&self) -> Result<BTreeMap<String, Measured>, Fault>;
 }
 
-/// The sensor that is served. Its values are made up, each between its `min` and its `max`.
+/// Implementation of [`Sensor`]. Its values are random, each between its `min` and its `max`.
 #[derive(Clone)]
 pub struct Probe {
     readings: Arc<[Reading]>,
@@ -93,7 +93,7 @@ pub struct Probe {
 }
 
 impl Probe {
-    /// Sets the seed: equal seeds give equal values.
+    /// Creates a sensor. Equal seeds give equal values.
     ///
     /// # Errors
     ///
@@ -131,10 +131,10 @@ impl Probe {
         Measured { value, text, time: Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true) }
     }
 
-    /// Until it is dropped.
+    /// Publishes all readings in every period, until it is dropped.
     async fn publish(self, emitter: Emitter) {
         let mut ticks = interval(self.period);
-        // After a pause it goes on, and does not make up for it.
+        // Missed readings are skipped.
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
@@ -193,7 +193,7 @@ impl Sensor for Probe {
     }
 }
 
-/// The sensor in the form in which a node serves it: with an event for each of its readings.
+/// Object that serves a [`Probe`], with an event for each of its readings.
 #[derive(Clone)]
 pub struct Telemetry {
     probe: Probe,

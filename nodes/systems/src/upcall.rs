@@ -1,4 +1,4 @@
-//! `upcall`: takes messages, and calls back whoever sent them.
+//! `upcall`: receives messages, and calls their senders back.
 
 use rantai_client::object::Context;
 use rantai_client::wire::fault::{Code, Fault};
@@ -10,20 +10,20 @@ use serde::{Deserialize, Serialize};
 use rantai_nodes::kind::Output;
 use rantai_nodes::kind::{Building, Configured, Kind};
 
-/// The largest message, in bytes. As JSON it may have six times as many, which still fits into a packet.
+/// Maximum size of a message, in bytes. As JSON it may be six times as large, which still fits into a packet.
 pub const LARGEST: usize = 128 << 10;
 /// Placeholder of the message in texts.
 pub const MESSAGE: &str = "{message}";
-/// Placeholders of object and broker in [`Words::connected`].
+/// Placeholder of object and broker in [`Words::connected`].
 pub const SERVER: &str = "{server}";
 
 /// Settings of a server.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct UpcallSettings {
-    /// The name it is served by.
+    /// Name the object is served under.
     pub name: String,
-    /// Whether several nodes may serve it together.
+    /// Whether several nodes may serve the object together.
     #[serde(default)]
     pub replica: bool,
     /// Text to print; `{message}` is the message.
@@ -90,7 +90,7 @@ pub trait Upcall {
     async fn push(&self, message: String, client: Option<String>, context: Context) -> Result<(), Fault>;
 }
 
-/// The server that is served.
+/// Implementation of [`Upcall`].
 #[derive(Clone)]
 pub struct Desk {
     /// Text printed for each message.

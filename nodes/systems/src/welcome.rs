@@ -1,4 +1,4 @@
-//! `server`: the shop's welcome to whoever buys a book.
+//! `server`: welcomes the buyer of a book.
 
 use rantai_client::interface;
 use rantai_client::wire::fault::Fault;
@@ -14,10 +14,10 @@ pub trait Welcome {
     async fn welcome_message(&self, name: String) -> Result<String, Fault>;
 }
 
-/// The shop that is served.
+/// Implementation of [`Welcome`].
 #[derive(Clone, Debug)]
 pub struct Shop {
-    /// Text; `{name}` is the title.
+    /// Text of the welcome; `{name}` is the title.
     pub text: String,
 }
 
@@ -27,16 +27,16 @@ impl Welcome for Shop {
     }
 }
 
-/// A shop.
+/// Settings of a shop.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WelcomeSettings {
-    /// The name it is served by.
+    /// Name the object is served under.
     pub name: String,
-    /// Whether several nodes may serve it together.
+    /// Whether several nodes may serve the object together.
     #[serde(default)]
     pub replica: bool,
-    /// Text; `{name}` is the title.
+    /// Text of the welcome; `{name}` is the title.
     pub text: String,
 }
 

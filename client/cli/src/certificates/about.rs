@@ -1,4 +1,4 @@
-//! What a certificate says.
+//! Contents of a certificate.
 
 use std::net::IpAddr;
 
@@ -11,33 +11,33 @@ use x509_parser::prelude::FromDer as _;
 use super::host::Host;
 use super::{DAY, constraints, date};
 
-/// A certificate, read.
+/// Parsed certificate.
 #[derive(Clone, Debug)]
 pub(crate) struct About {
-    /// The common name of its subject, or the whole subject without one.
+    /// Common name of the subject, or the whole subject if it has none.
     pub(crate) subject: String,
-    /// The same of whoever signed it.
+    /// Common name of the issuer, or the whole issuer if it has none.
     pub(crate) issuer: String,
-    /// Host names and addresses.
+    /// Host names and addresses that the certificate is valid for.
     pub(crate) hosts: Vec<Host>,
     /// Other names: e-mail addresses, URIs.
     pub(crate) others: Vec<String>,
     pub(crate) serial: String,
-    /// Seconds since 1970.
+    /// Beginning of the validity, in seconds since 1970.
     pub(crate) begins: i64,
     pub(crate) ends: i64,
-    /// Whether it is that of an authority.
+    /// Whether it is the certificate of an authority.
     pub(crate) is_authority: bool,
-    /// For servers, for clients.
+    /// Whether it may be used by servers, and by clients.
     pub(crate) purposes: (bool, bool),
-    /// What an authority may sign for alone.
+    /// Names and networks to which an authority is restricted, as a text.
     pub(crate) only: Option<String>,
-    /// The public key, as DER.
+    /// Public key in DER.
     pub(crate) public_key: Vec<u8>,
 }
 
 impl About {
-    /// Reads a certificate in DER.
+    /// Parses a certificate in DER.
     pub(crate) fn read(der: &[u8]) -> Result<Self, String> {
         let (_, certificate) = X509Certificate::from_der(der).map_err(|error| error.to_string())?;
         let (mut hosts, mut others) = (Vec::new(), Vec::new());
@@ -70,17 +70,17 @@ impl About {
         })
     }
 
-    /// Whole days until it ends; negative once it has ended.
+    /// Returns the number of whole days until the certificate ends; negative once it has ended.
     pub(crate) fn days_left(&self, now: i64) -> i64 {
         (self.ends - now).div_euclid(DAY)
     }
 
-    /// All names as texts.
+    /// Returns all names as texts.
     pub(crate) fn names(&self) -> Vec<String> {
         self.hosts.iter().map(ToString::to_string).chain(self.others.iter().cloned()).collect()
     }
 
-    /// What it is for, in words.
+    /// Returns the purpose of the certificate, for people.
     pub(crate) fn purpose(&self) -> &'static str {
         match (self.is_authority, self.purposes) {
             (true, _) => "authority",
@@ -107,7 +107,7 @@ impl About {
     }
 }
 
-/// Bytes as hexadecimal digits, without zeros in front.
+/// Formats bytes as hexadecimal digits, without leading zeros.
 pub(super) fn hexadecimal(bytes: &[u8]) -> String {
     hex(bytes).trim_start_matches('0').to_owned()
 }

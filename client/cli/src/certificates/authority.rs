@@ -1,4 +1,4 @@
-//! The authority: made once, and then signing.
+//! Certificate authority: creating it, and signing certificates.
 
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
@@ -16,29 +16,29 @@ use super::{DAY, date, now, revocations};
 use crate::exit::{Exit, Failure};
 use crate::random::random_bytes;
 
-/// How long an authority may sign: ten years.
+/// Validity of an authority in days: ten years.
 const AUTHORITY_DAYS: i64 = 3_652;
 
-/// Who a certificate is for.
+/// Subject of a certificate.
 #[derive(Clone, Debug)]
 pub(crate) enum Subject {
-    /// A server that is reached by these names.
+    /// Server that is reached by these names.
     Server(Vec<Host>),
-    /// A client: the user of this name.
+    /// Client: the user of this name.
     Client(String),
 }
 
-/// Which key a certificate is for.
+/// Key of a certificate that is issued.
 pub(crate) enum WithKey {
-    /// A new one, for its owner alone.
+    /// New key, readable by its owner only.
     New,
-    /// A new one in the place of another: whoever could read that reads this, but for others than owner and group.
+    /// New key that replaces another: owner, group and the group's read permission are kept, but no others may read it.
     Renewed,
-    /// The one that is there.
+    /// Existing key.
     Same(Box<KeyPair>),
 }
 
-/// An authority with its key.
+/// Authority with its key.
 pub(crate) struct Authority {
     pub(super) issuer: Issuer<'static, KeyPair>,
     pub(super) about: About,
@@ -46,7 +46,7 @@ pub(crate) struct Authority {
 }
 
 impl Authority {
-    /// Makes an authority in the place of any that is there, with an empty list of revoked certificates.
+    /// Creates an authority, replacing an existing one, with an empty list of revoked certificates.
     pub(crate) fn create(folder: &Folder, name: &str, only: &[Only]) -> Result<Self, Failure> {
         let now = now()?;
         let mut params = params(name, now, AUTHORITY_DAYS)?;
@@ -62,7 +62,7 @@ impl Authority {
         Ok(authority)
     }
 
-    /// Reads the authority of a folder; one that has ended is an error.
+    /// Reads the authority of a folder; fails if its certificate has ended.
     pub(crate) fn load(folder: &Folder) -> Result<Self, Failure> {
         let pair = folder.authority();
         let shown = pair.certificate.display();
@@ -99,7 +99,7 @@ impl Authority {
         Ok(Self { issuer, about, der: certificates[0].to_vec() })
     }
 
-    /// Signs a certificate for `days` days, or as long as the authority itself lasts, and writes it. Returns what it says.
+    /// Signs a certificate for `days` days, or until the authority itself ends, and writes it. Returns its contents.
     pub(crate) fn issue(
         &self,
         folder: &Folder,
@@ -128,7 +128,7 @@ impl Authority {
         };
         let certificate = params.signed_by(key.pair(), &self.issuer).map_err(|error| cannot_sign(&error))?;
         let about = About::read(certificate.der()).map_err(|reason| cannot_sign(&reason))?;
-        // Before the certificate is there: one that is not in the list could not be revoked.
+        // Recorded before the certificate is written: one that is not in the list could not be revoked.
         let (is_client, name) = match subject {
             Subject::Server(hosts) => (false, hosts.first().map(ToString::to_string).unwrap_or_default()),
             Subject::Client(name) => (true, name.clone()),
@@ -156,7 +156,7 @@ impl Authority {
     }
 }
 
-/// Refuses a key that is not that of the certificate.
+/// Checks that a key belongs to the certificate.
 pub(crate) fn check_key(pair: &Pair, about: &About, key: &KeyPair) -> Result<(), Failure> {
     if key.subject_public_key_info() == about.public_key {
         return Ok(());
@@ -165,7 +165,7 @@ pub(crate) fn check_key(pair: &Pair, about: &About, key: &KeyPair) -> Result<(),
     Err(Failure::new(Exit::Usage, text))
 }
 
-/// What all certificates have in common. They begin a day ago: the clock of another machine may be behind.
+/// Returns the parameters common to all certificates. They are valid from a day ago, as another machine's clock may be slow.
 fn params(name: &str, now: i64, days: i64) -> Result<CertificateParams, Failure> {
     let mut params = CertificateParams::default();
     params.distinguished_name = rcgen::DistinguishedName::new();
@@ -176,7 +176,7 @@ fn params(name: &str, now: i64, days: i64) -> Result<CertificateParams, Failure>
     Ok(params)
 }
 
-/// A server's name has a space in it, so that nobody takes it for one more host name.
+/// Returns the common name. That of a server contains a space, so that it cannot be taken for a host name.
 fn common_name(subject: &Subject) -> &str {
     match subject {
         Subject::Server(_) => "rantai server",
@@ -199,7 +199,7 @@ fn new_key() -> Result<KeyPair, Failure> {
         .map_err(|error| Failure::new(Exit::Failed, format!("cannot make a private key: {error}")))
 }
 
-/// Sixteen random bytes, the first of them neither zero nor negative: as long for every certificate.
+/// Generates a serial number of 16 random bytes. The first byte is neither zero nor negative, so that all have equal length.
 fn serial() -> Result<SerialNumber, Failure> {
     let mut bytes = random_bytes::<16>()
         .map_err(|error| Failure::new(Exit::Failed, format!("cannot draw a serial number: {error}")))?;

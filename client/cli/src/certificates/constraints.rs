@@ -1,4 +1,4 @@
-//! Name constraints of an authority (RFC 5280, 4.2.1.10): the only names and networks that it may sign for.
+//! Name constraints of an authority (RFC 5280, 4.2.1.10): the names and networks that it is restricted to.
 
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -8,7 +8,7 @@ use x509_parser::extensions::{GeneralName, NameConstraints as ReadConstraints};
 
 use super::host::Host;
 
-/// Something that an authority may sign for: a host name with all names below it, or a network.
+/// Constraint of an authority: a host name with all names below it, or a network.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Only {
     Names(String),
@@ -34,7 +34,7 @@ impl FromStr for Only {
     }
 }
 
-/// The constraints of an authority that signs for these alone; none for all names.
+/// Returns the constraints of an authority that is restricted to `only`; `None` if that is empty.
 pub(super) fn constraints(only: &[Only]) -> Option<NameConstraints> {
     if only.is_empty() {
         return None;
@@ -45,7 +45,7 @@ pub(super) fn constraints(only: &[Only]) -> Option<NameConstraints> {
             GeneralSubtree::IpAddress(CidrSubnet::from_addr_prefix(*address, *bits))
         }
     });
-    // A kind of name that is not mentioned would be free.
+    // A kind of name without constraints would be unrestricted.
     let mut excluded_subtrees = Vec::new();
     if !only.iter().any(|only| matches!(only, Only::Names(_))) {
         excluded_subtrees.push(GeneralSubtree::DnsName(String::new()));
@@ -57,7 +57,7 @@ pub(super) fn constraints(only: &[Only]) -> Option<NameConstraints> {
     Some(NameConstraints { permitted_subtrees: permitted_subtrees.collect(), excluded_subtrees })
 }
 
-/// Whether an authority with these constraints may sign for a host.
+/// Checks whether an authority with these constraints may sign for a host.
 pub(super) fn allow(constraints: &ReadConstraints<'_>, host: &Host) -> bool {
     let covers = |base: &GeneralName<'_>| match (base, host) {
         (GeneralName::DNSName(base), Host::Name(name)) => is_below(name, base),
@@ -77,7 +77,7 @@ pub(super) fn allow(constraints: &ReadConstraints<'_>, host: &Host) -> bool {
         && !excluded.iter().any(|subtree| covers(&subtree.base))
 }
 
-/// What constraints permit, for messages.
+/// Formats what the constraints permit, for messages.
 pub(super) fn permitted(constraints: &ReadConstraints<'_>) -> String {
     let shown = constraints.permitted_subtrees.iter().flatten().map(|subtree| match &subtree.base {
         GeneralName::DNSName(name) => (*name).to_owned(),
@@ -104,7 +104,7 @@ fn is_in(address: &IpAddr, base: &[u8]) -> bool {
     octets.len() == base.len() && (0..mask.len()).all(|at| octets[at] & mask[at] == base[at] & mask[at])
 }
 
-/// Address and mask of a constraint: half of its bytes each.
+/// Splits a constraint into address and mask, which have the same length.
 fn network(base: &[u8]) -> Option<(IpAddr, &[u8])> {
     let (address, mask) = base.split_at(base.len() / 2);
     let address = match base.len() {
@@ -126,7 +126,7 @@ fn longest(address: &IpAddr) -> u8 {
     if address.is_ipv4() { 32 } else { 128 }
 }
 
-/// The address with all bits behind the network's as zero.
+/// Returns the address with all bits after the network's set to zero.
 fn first_of(address: IpAddr, bits: u8) -> IpAddr {
     let bits = u32::from(bits);
     match address {

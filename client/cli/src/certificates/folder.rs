@@ -1,4 +1,4 @@
-//! The folder of an authority: which file is what, and how they are written.
+//! Folder of an authority: its files, and how they are written.
 
 use std::fs::{self, File};
 use std::io;
@@ -12,29 +12,29 @@ use crate::exit::{Exit, Failure};
 use crate::private_file;
 use crate::private_file::lock;
 
-/// A folder with an authority: its certificate `ca.pem` and key, those of servers beside them, those of clients in the
-/// folder `clients`, the list of revoked ones in `crl.pem`, and everything that was signed in `issued`.
+/// Folder of an authority: its certificate `ca.pem` and key, the certificates of servers beside them, those of clients in the
+/// folder `clients`, the list of revoked ones in `crl.pem`, and a list of all signed certificates in `issued`.
 #[derive(Debug)]
 pub(crate) struct Folder {
     path: PathBuf,
-    /// Keeps other processes from changing it.
+    /// Lock against other processes that change the folder.
     _lock: File,
 }
 
-/// A certificate and its private key, in two files.
+/// Files of a certificate and its private key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Pair {
     pub(crate) certificate: PathBuf,
     pub(crate) key: PathBuf,
 }
 
-/// The private key of a certificate that is about to be written.
+/// Private key of a certificate that is about to be written.
 pub(crate) enum Key {
-    /// A new one, for its owner alone.
+    /// New key, readable by its owner only.
     New(KeyPair),
-    /// A new one in the place of another, which the same user and group use.
+    /// New key that replaces another and is used by the same user and group.
     Renewed(KeyPair),
-    /// The one that is in the file already.
+    /// Key that is in the file already.
     Kept(KeyPair),
 }
 
@@ -46,7 +46,8 @@ impl Key {
 }
 
 impl Folder {
-    /// Makes the folder, for its owner alone, where it is missing, and keeps it to this process; waits while another one has it.
+    /// Creates the folder if it is missing, accessible to its owner only, and locks it; waits while another process holds the
+    /// lock.
     pub(crate) fn make(path: &Path) -> Result<Self, Failure> {
         make_private_folder(path).map_err(|error| failed("make", path, &error))?;
         let index = path.join("issued");
@@ -54,7 +55,7 @@ impl Folder {
         Ok(Self { path: path.to_owned(), _lock: lock })
     }
 
-    /// The folder of an authority that is there.
+    /// Opens the folder of an existing authority, and locks it.
     pub(crate) fn open(path: &Path) -> Result<Self, Failure> {
         let certificate = path.join("ca.pem");
         if !certificate.is_file() {
@@ -68,17 +69,17 @@ impl Folder {
         Self::make(path)
     }
 
-    /// The authority's own.
+    /// Returns the files of the authority's certificate.
     pub(crate) fn authority(&self) -> Pair {
         Pair::in_folder(&self.path, "ca")
     }
 
-    /// That of a server.
+    /// Returns the files of a server's certificate.
     pub(crate) fn server(&self, name: &str) -> Pair {
         Pair::in_folder(&self.path, name)
     }
 
-    /// That of a client.
+    /// Returns the files of a client's certificate.
     pub(crate) fn client(&self, name: &str) -> Pair {
         Pair::in_folder(&self.path.join("clients"), name)
     }
@@ -87,12 +88,12 @@ impl Folder {
         self.path.join("issued")
     }
 
-    /// The list of revoked certificates.
+    /// Returns the path of the list of revoked certificates.
     pub(crate) fn revocations(&self) -> PathBuf {
         self.path.join("crl.pem")
     }
 
-    /// Every pair of a server, then every pair of a client, by name.
+    /// Returns the certificates of all servers, and those of all clients, sorted by name.
     pub(crate) fn pairs(&self) -> Result<(Vec<Pair>, Vec<Pair>), Failure> {
         let mut servers = pairs_in(&self.path)?;
         servers.retain(|pair| *pair != self.authority());
@@ -105,7 +106,7 @@ impl Pair {
         Self { certificate: folder.join(format!("{name}.pem")), key: folder.join(format!("{name}.key")) }
     }
 
-    /// Refuses to replace what is there, unless that is wanted.
+    /// Fails if one of the files exists, unless `force` is true.
     pub(crate) fn check_free(&self, force: bool) -> Result<(), Failure> {
         let there = [&self.key, &self.certificate].into_iter().find(|path| path.symlink_metadata().is_ok());
         match there {
@@ -121,7 +122,7 @@ impl Pair {
         }
     }
 
-    /// Writes the key, where it is a new one, and then the certificate.
+    /// Writes the key, if it is new, and then the certificate.
     pub(crate) fn write(&self, certificate: &str, key: &Key) -> Result<(), Failure> {
         if let Some(folder) = self.key.parent() {
             make_private_folder(folder).map_err(|error| failed("make", folder, &error))?;
@@ -134,7 +135,7 @@ impl Pair {
         write_public(&self.certificate, certificate)
     }
 
-    /// The certificate, the first of its file.
+    /// Reads the certificate, the first of its file.
     pub(crate) fn about(&self) -> Result<About, Failure> {
         let certificates = rantai_tls::read_certificates(&self.certificate);
         let certificates = certificates.map_err(|error| Failure::from_error(Exit::Usage, &error))?;
@@ -146,7 +147,7 @@ impl Pair {
         })
     }
 
-    /// The private key.
+    /// Reads the private key.
     pub(crate) fn read_key(&self) -> Result<KeyPair, Failure> {
         let shown = self.key.display();
         let text = fs::read_to_string(&self.key).map_err(|error| failed("read", &self.key, &error))?;
@@ -159,22 +160,22 @@ impl Pair {
     }
 }
 
-/// Writes a file that its owner alone may read, in the place of whatever was there.
+/// Writes a file that only its owner may read, and replaces an existing one.
 pub(crate) fn write_secret(path: &Path, text: &str) -> Result<(), Failure> {
     private_file::write_private(path, text).map_err(|error| failed("write", path, &error))
 }
 
-/// Writes a file that keeps its owner and group, and with them that the group may read it.
+/// Replaces a file, and keeps its owner, group and the group's read permission.
 pub(crate) fn rewrite_secret(path: &Path, text: &str) -> Result<(), Failure> {
     private_file::rewrite(path, text).map_err(|error| failed("write", path, &error))
 }
 
-/// Writes a file that everybody may read who gets into its folder.
+/// Writes a file that every user may read who has access to its folder.
 pub(crate) fn write_public(path: &Path, text: &str) -> Result<(), Failure> {
     private_file::write_public(path, text).map_err(|error| failed("write", path, &error))
 }
 
-/// Certificates of a folder that have a key beside them.
+/// Returns the certificates of a folder that have a key beside them.
 fn pairs_in(folder: &Path) -> Result<Vec<Pair>, Failure> {
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,

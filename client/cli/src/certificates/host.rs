@@ -1,13 +1,13 @@
-//! Names that a server's certificate is for: host names and addresses.
+//! Names that a server's certificate is valid for: host names and addresses.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::str::FromStr;
 
-/// Bytes of the longest host name (RFC 1035, 2.3.4).
+/// Maximum length of a host name, in bytes (RFC 1035, 2.3.4).
 const MAX_HOST_NAME: usize = 253;
 
-/// A host by its name, in lower case, or by its address.
+/// Host name in lower case, or address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Host {
     Name(String),
@@ -29,7 +29,7 @@ impl FromStr for Host {
         }
         let name = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
         let labels = name.strip_prefix("*.").unwrap_or(&name);
-        // A name whose last label has digits alone is read as an address by others.
+        // Other programs parse a name whose last label consists of digits as an address.
         let is_address =
             labels.rsplit('.').next().is_some_and(|last| last.bytes().all(|b| b.is_ascii_digit()));
         if labels.split('.').all(is_label) && name.len() <= MAX_HOST_NAME && !is_address {
@@ -60,12 +60,12 @@ fn is_label(label: &str) -> bool {
         && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
 }
 
-/// What this machine can be reached by: its name, that with `.local` (mDNS), and the addresses its packets leave with. Those
-/// that only this machine reaches come last.
+/// Returns the names and addresses of this machine: its name, that with `.local` (mDNS), and the addresses that its packets
+/// are sent from. Those that only this machine can reach come last.
 pub(crate) fn of_this_machine() -> Vec<Host> {
     let name = host_name();
     let local = name.as_ref().filter(|name| !name.contains('.')).map(|name| format!("{name}.local"));
-    // To documentation networks (RFC 5737, RFC 3849): the system picks the address to send from, and nothing is sent.
+    // Connects to documentation networks (RFC 5737, RFC 3849): the system selects the source address, and nothing is sent.
     let elsewhere = [
         (IpAddr::from(Ipv4Addr::UNSPECIFIED), IpAddr::from([192, 0, 2, 1])),
         (Ipv6Addr::UNSPECIFIED.into(), IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1])),

@@ -1,5 +1,5 @@
-//! The list of all certificates that an authority has signed: a renewed one stays valid, so revoking a client needs the
-//! serial numbers of all that it ever had.
+//! List of all certificates that an authority has signed: a certificate stays valid when it is renewed, so that revoking a
+//! client needs the serial numbers of all its certificates.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -7,25 +7,25 @@ use std::fs;
 use super::folder::{Folder, failed, rewrite_secret};
 use crate::exit::Failure;
 
-/// One line of the list.
+/// Line of the list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Issued {
-    /// In hexadecimal digits.
+    /// Serial number in hexadecimal digits.
     pub(super) serial: String,
-    /// Seconds since 1970.
+    /// End of the validity, in seconds since 1970.
     pub(super) ends: i64,
     pub(super) is_client: bool,
     pub(super) name: String,
 }
 
-/// Reads the list; lines of another form are left out.
+/// Reads the list; ignores lines that cannot be parsed.
 pub(super) fn read(folder: &Folder) -> Result<Vec<Issued>, Failure> {
     let path = folder.index();
     let text = fs::read_to_string(&path).map_err(|error| failed("read", &path, &error))?;
     Ok(text.lines().filter_map(parse).collect())
 }
 
-/// Adds a certificate.
+/// Adds a certificate to the list.
 pub(super) fn add(folder: &Folder, issued: Issued) -> Result<(), Failure> {
     let mut all = read(folder)?;
     all.push(issued);

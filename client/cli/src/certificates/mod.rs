@@ -1,5 +1,5 @@
-//! A certificate authority of one's own in a folder: it signs the certificates of servers and clients, and lists those that
-//! are revoked.
+//! Private certificate authority in a folder: signs the certificates of servers and clients, and maintains the list of
+//! revoked ones.
 
 mod about;
 mod authority;
@@ -20,17 +20,17 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::exit::{Exit, Failure};
 
-/// Seconds of a day.
+/// Length of a day, in seconds.
 pub(crate) const DAY: i64 = 86_400;
 
-/// 2026-01-01: no clock that is right says less.
+/// 2026-01-01, in seconds since 1970: an earlier time means that the clock is wrong.
 const EARLIEST: i64 = 1_767_225_600;
 
-/// Seconds since 1970 by this machine's clock.
+/// Returns the seconds since 1970 by this machine's clock.
 ///
 /// # Errors
 ///
-/// A clock that cannot be right, as that of a Raspberry Pi without a network: certificates would begin and end at the wrong
+/// The clock is obviously wrong, like that of a Raspberry Pi without a network: certificates would begin and end at the wrong
 /// time.
 pub(crate) fn now() -> Result<i64, Failure> {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -46,7 +46,7 @@ pub(crate) fn now() -> Result<i64, Failure> {
     Ok(now)
 }
 
-/// The day of a time, in UTC: `2026-11-29`.
+/// Formats the date of a time, in UTC: `2026-11-29`.
 pub(crate) fn date(seconds: i64) -> String {
     let time = chrono::DateTime::from_timestamp(seconds, 0);
     time.map_or_else(|| seconds.to_string(), |time| time.format("%Y-%m-%d").to_string())

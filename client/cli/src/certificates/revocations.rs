@@ -1,4 +1,4 @@
-//! The list of revoked certificates, which a broker reads (`revocations`).
+//! List of revoked certificates, which a broker reads (its setting `revocations`).
 
 use std::collections::HashSet;
 
@@ -13,12 +13,12 @@ use super::folder::{Folder, write_public};
 use super::{date, issued, now};
 use crate::exit::{Exit, Failure};
 
-/// Writes a list without any certificate.
+/// Writes an empty list.
 pub(super) fn start(folder: &Folder, authority: &Authority) -> Result<(), Failure> {
     write(folder, authority, 1, Vec::new())
 }
 
-/// Revokes every certificate that a client ever had and that has not ended; returns how many are revoked now.
+/// Revokes all certificates of a client that have not ended; returns the number of revoked ones.
 pub(crate) fn revoke(folder: &Folder, authority: &Authority, name: &str) -> Result<usize, Failure> {
     let now = now()?;
     let mut serials: Vec<String> = issued::read(folder)?
@@ -51,12 +51,12 @@ pub(crate) fn revoke(folder: &Folder, authority: &Authority, name: &str) -> Resu
     Ok(serials.len())
 }
 
-/// What a list of revoked certificates says.
+/// Contents of a list of revoked certificates.
 pub(crate) struct Listed {
-    /// The common name of whoever signed it.
+    /// Common name of the issuer.
     pub(crate) issuer: String,
     pub(crate) number: u64,
-    /// Seconds since 1970: when it was written, and until when it is good, if it says so.
+    /// Time at which the list was written, and until which it is valid if it says so, in seconds since 1970.
     pub(crate) begins: i64,
     pub(crate) ends: Option<i64>,
     /// Serial numbers of certificates, and when each was revoked.
@@ -64,7 +64,7 @@ pub(crate) struct Listed {
 }
 
 impl Listed {
-    /// Reads a list in DER.
+    /// Parses a list in DER.
     pub(crate) fn read(der: &[u8]) -> Result<Self, String> {
         let (_, list) = CertificateRevocationList::from_der(der).map_err(|error| error.to_string())?;
         let revoked = list
@@ -91,13 +91,13 @@ impl Listed {
     }
 }
 
-/// Serial numbers of all revoked certificates, in hexadecimal digits.
+/// Returns the serial numbers of all revoked certificates, in hexadecimal digits.
 pub(crate) fn revoked_serials(folder: &Folder) -> Result<HashSet<String>, Failure> {
     let (_, revoked) = read(folder)?;
     Ok(revoked.iter().map(|entry| hexadecimal(&entry.serial_number.to_bytes())).collect())
 }
 
-/// The number of the list, and what is in it; nothing where there is none.
+/// Returns the number and the entries of the list; 0 and no entries if there is no list.
 fn read(folder: &Folder) -> Result<(u64, Vec<RevokedCertParams>), Failure> {
     let path = folder.revocations();
     if !path.exists() {
@@ -121,7 +121,7 @@ fn read(folder: &Folder) -> Result<(u64, Vec<RevokedCertParams>), Failure> {
     Ok((number, revoked.collect()))
 }
 
-/// Nobody writes the list again at a certain time, so it is good for as long as the authority is.
+/// Writes the list. It is valid as long as the authority, as nothing rewrites it periodically.
 fn write(
     folder: &Folder,
     authority: &Authority,
@@ -143,7 +143,7 @@ fn write(
     write_public(&folder.revocations(), &list)
 }
 
-/// The bytes of an even number of hexadecimal digits.
+/// Parses hexadecimal digits; an odd number of them is taken to lack a leading zero.
 fn bytes(digits: &str) -> Vec<u8> {
     let even = if digits.len().is_multiple_of(2) { digits.to_owned() } else { format!("0{digits}") };
     (0..even.len()).step_by(2).filter_map(|at| u8::from_str_radix(even.get(at..at + 2)?, 16).ok()).collect()

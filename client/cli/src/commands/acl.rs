@@ -1,4 +1,4 @@
-//! `rantai acl`: what the rules of a broker's configuration say, without a broker.
+//! `rantai acl`: evaluates the access rules of a broker's configuration, without a broker.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -101,7 +101,7 @@ impl Acl {
 }
 
 impl BrokerConfig {
-    /// The users of the configuration, and its rules.
+    /// Reads the users of the configuration, and its access rules.
     fn read(&self) -> Result<(Vec<String>, Arc<Table>), Failure> {
         let config = broker_settings(&self.config)?;
         let users = config.users.into_iter().map(|user| user.name).collect();
@@ -160,7 +160,7 @@ impl Test {
     }
 }
 
-/// Whether a broker takes a text for a filter, with or without a shared group.
+/// Checks whether a text is a valid filter of a subscription, with or without a shared group.
 fn is_subscription(text: &str) -> bool {
     let Some(shared) = text.strip_prefix("$share/") else { return is_filter(text) };
     let fits =

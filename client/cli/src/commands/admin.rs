@@ -7,7 +7,7 @@ use crate::connection::{Connection, log, print_json, run};
 use crate::exit::{Exit, Failure};
 use crate::terminal::print;
 
-/// The topic of the command, as the broker has it.
+/// Topic of the reload command, as defined by the broker.
 const RELOAD: &str = "$CONTROL/rantai/reload";
 
 const EXAMPLES: &str = "\

@@ -17,7 +17,7 @@ use crate::reload::AtHangup;
 use crate::signals::server_stop_signal_or;
 use crate::unserved;
 
-/// Time for clients to be told and state to be flushed; the process is gone within two seconds of a SIGTERM.
+/// Time limit for notifying clients and flushing state: the process ends within two seconds of a SIGTERM.
 const SHUTDOWN_CAP: Duration = Duration::from_millis(1_800);
 
 const EXAMPLES: &str = "\
@@ -74,14 +74,14 @@ impl Broker {
         }
     }
 
-    /// The file's settings, or the defaults, under what the flags and the environment say.
+    /// Returns the settings of the file, or the defaults, overridden by flags and environment.
     fn configuration(&self) -> Result<Config, Failure> {
         let mut config = match &self.config {
             None => Config::default(),
             Some(path) => broker_settings(path)?,
         };
         if self.host.is_some() || self.port.is_some() {
-            // A file with nothing but [[listeners]] has none.
+            // A file with only [[listeners]] has no such address.
             let configured = config.listen.first().copied().unwrap_or_else(|| Config::default().listen[0]);
             let host = self.host.unwrap_or(configured.ip());
             let port = self.port.unwrap_or(configured.port());
@@ -97,7 +97,7 @@ impl Broker {
 }
 
 async fn serve(config: Config) -> Result<(), Failure> {
-    // Before the start: a signal that comes during it must not be lost.
+    // Installed before the start, so that a signal during the start is not lost.
     let at_hangup = AtHangup::default();
     let reload = at_hangup.clone();
     let stop = server_stop_signal_or(move || reload.reload());
@@ -117,7 +117,7 @@ async fn serve(config: Config) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The unix sockets of a configuration.
+/// Returns the unix sockets of a configuration.
 pub(super) fn sockets(config: &Config) -> Vec<PathBuf> {
     let paths = config.listeners.iter().filter_map(|listener| match &listener.endpoint {
         Endpoint::Unix { path, .. } => Some(path.clone()),
@@ -126,7 +126,7 @@ pub(super) fn sockets(config: &Config) -> Vec<PathBuf> {
     paths.collect()
 }
 
-/// Says where the broker listens.
+/// Prints the addresses and sockets that the broker listens on.
 pub(super) fn tell_listeners(addresses: &[SocketAddr], sockets: &[PathBuf]) {
     for address in addresses {
         note(&format!("listening on {address}"));
@@ -136,14 +136,14 @@ pub(super) fn tell_listeners(addresses: &[SocketAddr], sockets: &[PathBuf]) {
     }
 }
 
-/// Says what `hardened` means.
+/// Prints the settings that `hardened` implies.
 pub(super) fn tell_strict_choices(choices: &[&str]) {
     for choice in choices {
         note(&format!("hardened: {choice}"));
     }
 }
 
-/// What the broker said, and what to do about it; `listen` are the addresses that its options set.
+/// Creates the error of a broker that cannot start, with advice; `listen` are the addresses that its options set.
 pub(super) fn explain(error: &StartError, listen: &[SocketAddr]) -> Failure {
     match error {
         StartError::Bind { address, source } => {
@@ -163,7 +163,7 @@ pub(super) fn explain(error: &StartError, listen: &[SocketAddr]) -> Failure {
     }
 }
 
-/// What to do where everybody could do everything.
+/// Returns what to do if every client would have access to everything.
 fn ways_out(port: u16, in_container: bool) -> String {
     let ways =
         "; `rantai init site` writes a configuration with TLS and [[users]], or, for a lesson, say --open";

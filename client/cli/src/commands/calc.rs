@@ -1,4 +1,4 @@
-//! `rantai calc`: the calculator, over MQTT, REST or SOAP.
+//! `rantai calc`: calls the calculator over MQTT, REST or SOAP.
 
 use rantai_client::{CallError, Client};
 
@@ -15,7 +15,7 @@ Examples:
   rantai calc --op add -a 2 -b 3 --via rest --url https://pi.local:5151 --ca ca.pem
 ";
 
-/// The operations in the order of `all`.
+/// Operations that `all` runs, in order.
 const ALL: [&str; 4] = ["add", "sub", "mul", "div"];
 
 /// Calculate with the object `calculator`, directly or through a gateway.
@@ -54,7 +54,7 @@ enum Via {
     Soap,
 }
 
-/// Why there is no result: a code of the way, what was said, and how the program ends.
+/// Error of an operation: a code of the protocol used, the text of the error, and the exit code.
 struct Problem {
     code: String,
     body: String,
@@ -94,7 +94,7 @@ impl Calc {
         }
     }
 
-    /// Prints a result, or why there is none.
+    /// Prints a result or an error.
     fn told(&self, op: &str, result: Result<f64, Problem>) -> Result<(), Failure> {
         match result {
             Ok(result) => {
@@ -118,7 +118,7 @@ async fn call(client: &Client, connection: &Connection, op: &str, a: f64, b: f64
     })
 }
 
-/// A number as the older clients print it: always with a point or an exponent, which has a sign and two digits.
+/// Formats a number as the older clients do: always with a decimal point or an exponent, which has a sign and two digits.
 fn shown(number: f64) -> String {
     let written = format!("{number:?}");
     let Some((digits, exponent)) = written.split_once('e') else { return written };
@@ -141,26 +141,26 @@ mod http {
     use super::{Exit, Failure, Problem};
     use crate::tls::warn_of_open_key;
 
-    /// The largest answer, in bytes.
+    /// Maximum size of a response, in bytes.
     const LARGEST: u64 = 1 << 20;
-    /// What the service is called in the WSDL of the object `calculator`.
+    /// Namespace of the object `calculator` in its WSDL.
     const NAMESPACE: &str = "urn:rantai:calculator";
 
-    /// Whether a URL names the gateway alone, and no path of it.
+    /// Checks whether a URL has no path.
     fn is_base(url: &str) -> bool {
         let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
         !rest.contains(['/', '?'])
     }
 
-    /// Whether a URL is one of HTTP over TLS.
+    /// Checks whether the scheme of a URL is https.
     fn is_secure(url: &str) -> bool {
         url.split_once("://").is_some_and(|(scheme, _)| scheme.eq_ignore_ascii_case("https"))
     }
 
-    /// TLS by these files.
+    /// Creates the TLS configuration from these files.
     fn tls(files: &TlsFiles) -> Result<TlsConfig, Failure> {
         let unusable = |error: &dyn std::error::Error| Failure::from_error(Exit::Usage, error);
-        // A key that is not that of the certificate would be noticed too late.
+        // Checks that key and certificate match, which would be noticed too late otherwise.
         ClientTls::new(files, "localhost").map_err(|error| unusable(&error))?;
         let owned = |certificates: &[CertificateDer<'static>]| -> Vec<Certificate<'static>> {
             certificates.iter().map(|certificate| Certificate::from_der(certificate).to_owned()).collect()
@@ -180,7 +180,7 @@ mod http {
         agent: ureq::Agent,
         url: String,
         soap: bool,
-        /// Whether the authorities are those of the system.
+        /// Whether the system's authorities are used.
         has_system_authorities: bool,
     }
 
@@ -196,7 +196,7 @@ mod http {
             if soap && is_base(&url) {
                 url.push_str("/calculator");
             }
-            // A gateway sends nobody elsewhere, and TLS may not be set up for where it would be.
+            // Gateways do not redirect, and TLS may not be set up for the target of a redirect.
             let mut config = ureq::Agent::config_builder()
                 .timeout_global(Some(timeout))
                 .http_status_as_error(false)
@@ -209,7 +209,7 @@ mod http {
             Ok(Self { agent: config.build().new_agent(), url, soap, has_system_authorities })
         }
 
-        /// What to do where there is no answer.
+        /// Returns what to do if there is no response.
         fn advice(&self, error: &ureq::Error) -> &'static str {
             let is_tls = is_secure(&self.url)
                 && match error {
@@ -225,7 +225,7 @@ mod http {
         }
 
         pub(super) fn call(&self, op: &str, a: f64, b: f64) -> Result<f64, Problem> {
-            // Large ones with an exponent or a fraction: integers beyond ±2^53 are refused.
+            // Large numbers get an exponent or a fraction, as integers beyond ±2^53 are refused.
             let (a, b) = (format!("{a:?}"), format!("{b:?}"));
             let answered = if self.soap {
                 let body = client::request(NAMESPACE, op, &[("a", &a), ("b", &b)]);

@@ -1,4 +1,4 @@
-//! `rantai call`: one call, and its result.
+//! `rantai call`: makes one call, and prints its result.
 
 use std::io::Read as _;
 use std::path::PathBuf;
@@ -16,7 +16,7 @@ use crate::exit::{EXIT_CODES, Exit, Failure, of_code};
 use crate::signals::interrupted;
 use crate::terminal::{print_bytes, print_text};
 
-/// The longest time in which the connection says goodbye.
+/// Time limit for closing the connection.
 const CLOSING: Duration = Duration::from_secs(2);
 
 const EXAMPLES: &str = "\
@@ -97,15 +97,15 @@ impl Call {
         let interrupted = interrupted().map_err(|error| Failure::from_error(Exit::Failed, &error))?;
         let result = tokio::select! {
             result = answered => result,
-            // The call that is dropped with this cancels itself at the node.
+            // Dropping the call cancels it at the node.
             () = interrupted => Err(Failure::new(Exit::Cancelled, "interrupted; the call is cancelled")),
         };
-        // What is queued is sent, also where the broker acknowledges nothing any more.
+        // Sends what is queued, within a time limit, as the broker may not acknowledge anything any more.
         let _ = timeout(CLOSING, client.close()).await;
         result
     }
 
-    /// Sends the request, and prints what comes.
+    /// Sends the request, and prints the replies.
     async fn answered(&self, object: &str, request: Request) -> Result<(), Failure> {
         let failed = |error: CallError| self.connection.failed(&error);
         if self.oneway {
@@ -119,7 +119,7 @@ impl Call {
             if responses.is_empty() {
                 return Err(Failure::new(Exit::NoAnswer, format!("{object}: nobody answered in time")));
             }
-            // One result is what was asked for; where there is none, the first error says why.
+            // One result is enough for success; without any, the first error determines the exit code.
             let results = responses.iter().filter(|response| response.outcome.is_ok()).count();
             return match &responses[0].outcome {
                 Err(fault) if results == 0 => {
@@ -140,7 +140,7 @@ impl Call {
         }
     }
 
-    /// Prints each item in a line, as it comes.
+    /// Prints each item of a stream in a line, as it arrives.
     async fn show_items(&self, mut items: Items<Value>) -> Result<(), Failure> {
         while let Some(item) = items.next().await {
             match item {

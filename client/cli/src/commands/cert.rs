@@ -1,4 +1,4 @@
-//! `rantai cert`: a certificate authority of one's own, and the certificates that it signs.
+//! `rantai cert`: a private certificate authority, and the certificates that it signs.
 
 use std::path::{Path, PathBuf};
 
@@ -15,7 +15,7 @@ use crate::exit::{Exit, Failure};
 use crate::private_file::is_open_to_others;
 use crate::terminal::print_json;
 
-/// Longest time that browsers take of a server's certificate, less one for clocks.
+/// Default validity: the longest that browsers accept of a server's certificate, minus a day for clock differences.
 const DEFAULT_DAYS: i64 = 397;
 
 const EXAMPLES: &str = "\
@@ -324,7 +324,7 @@ fn describe(about: &About, now: i64) {
     row("serial", &about.serial);
 }
 
-/// The authority, with a warning where others may read its key.
+/// Loads the authority; warns if other users may read its key.
 fn load(folder: &Folder) -> Result<Authority, Failure> {
     let key = folder.authority().key;
     if key.metadata().is_ok_and(|about| is_open_to_others(&about)) {

@@ -1,4 +1,4 @@
-//! `rantai chain`: a trip through a chain, from one of its links to where it ends.
+//! `rantai chain`: a trip through a chain, from one of its links to the link that ends it.
 
 use rantai_client::session::Filter;
 use rantai_client::wire::fault::{Code, Fault};
@@ -39,7 +39,7 @@ pub(crate) struct Chain {
     connection: Connection,
 }
 
-/// A hop, as its link tells it.
+/// Hop of a trip, as reported by its link.
 #[derive(Clone, Debug)]
 struct Hop {
     node: String,
@@ -61,7 +61,7 @@ impl Chain {
         let root = self.connection.broker.root()?;
         let client = self.connection.client().await?;
         let identity = Uuid::now_v7();
-        // Before the trip begins, or its first hop is missed.
+        // Subscribed before the trip begins, as its first hop would be missed otherwise.
         let mut hops = Trip::follow(&client, &root, identity).await;
         let call = client
             .object(&self.entry)
@@ -117,7 +117,7 @@ impl Chain {
     }
 }
 
-/// Out of time: the last hop seen says where the trip was.
+/// Adds the last hop seen to the error of a trip that timed out.
 fn lost(error: CallError, last: Option<&Hop>) -> CallError {
     match (error, last) {
         (CallError::Fault(fault), Some(Hop { node, next, .. })) if fault.code == Code::TIMED_OUT => {
@@ -133,7 +133,7 @@ fn lost(error: CallError, last: Option<&Hop>) -> CallError {
     }
 }
 
-/// The hops of one trip.
+/// Subscription to the hops of one trip.
 struct Trip {
     events: Option<Subscription>,
     root: Root,
@@ -141,7 +141,7 @@ struct Trip {
 }
 
 impl Trip {
-    /// A broker that does not let hops be watched does not keep anybody from travelling.
+    /// Subscribes to the hops; if the broker refuses the subscription, the trip is made without them.
     async fn follow(client: &Client, root: &Root, identity: Uuid) -> Self {
         let filter = Filter::new(EventTopic::every(root, "hop")).live();
         let events = client.subscribe(vec![filter]).await.ok();

@@ -1,4 +1,4 @@
-//! `rantai completions`: scripts by which a shell completes the command line.
+//! `rantai completions`: completion scripts for shells.
 
 use clap_complete::Shell;
 

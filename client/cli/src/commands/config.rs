@@ -1,4 +1,4 @@
-//! `rantai config`: the configurations that are part of the program.
+//! `rantai config`: configurations built into the program.
 
 use serde_json::{Value, json};
 

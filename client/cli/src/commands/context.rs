@@ -1,4 +1,4 @@
-//! `rantai context`: brokers by name, with user and password.
+//! `rantai context`: named brokers, with user and password.
 
 use std::path::{Path, PathBuf};
 
@@ -158,7 +158,7 @@ impl Add {
             context.user = Some(user);
         }
         if let Some(file) = self.password_file {
-            // Told now instead of at the first command.
+            // Read now, so that an error is reported here and not by the first command.
             read_password(&file)?;
             context.password_file = Some(absolute(&file)?);
             context.password = None;
@@ -180,7 +180,7 @@ impl Add {
     }
 }
 
-/// The path from the root on: contexts are used from any folder.
+/// Returns the absolute path, as contexts are used from any folder.
 fn absolute(file: &Path) -> Result<PathBuf, Failure> {
     let failed = |error| Failure::new(Exit::Usage, format!("cannot find {}: {error}", file.display()));
     std::path::absolute(file).map_err(failed)
@@ -227,7 +227,7 @@ fn show(contexts: &Contexts, name: Option<String>, json: bool) -> Result<(), Fai
     Ok(())
 }
 
-/// Without the password.
+/// Returns the context as JSON, without the password.
 fn value(name: &str, context: &Context) -> Value {
     json!({
         "name": name,

@@ -1,4 +1,4 @@
-//! `rantai describe`: an object's methods, with the types of their parameters and results.
+//! `rantai describe`: prints an object's methods, with the types of their parameters and results.
 
 use rantai_client::Client;
 use rantai_client::wire::fault::Code;
@@ -75,7 +75,7 @@ impl Describe {
 }
 
 impl Describe {
-    /// The object has no `rpc.discover`: says what its entry in the registry has.
+    /// Creates the error for an object without `rpc.discover`, with the methods of its registry entry.
     async fn undescribed(&self, client: &Client) -> Failure {
         let listed = timeout(self.connection.timeout(), client.registry().list()).await;
         let view = listed.ok().and_then(Result::ok);
@@ -91,7 +91,7 @@ impl Describe {
     }
 }
 
-/// A schema in a word.
+/// Formats a schema as a short type.
 fn kind(schema: &Value) -> String {
     if let Some(name) = schema["$ref"].as_str() {
         return name.rsplit('/').next().unwrap_or(name).to_owned();

@@ -16,7 +16,7 @@ use crate::exit::{EXIT_CODES, Exit, Failure};
 use crate::progress::Bar;
 use crate::terminal::note;
 
-/// Files on their way at the same time: each has a window of its own, and a part that is open.
+/// Maximum number of files transferred at the same time: each has a window of its own, and an open temporary file.
 const AT_ONCE: usize = 4;
 
 /// List the files of a shared folder.
@@ -124,7 +124,7 @@ impl List {
     }
 }
 
-/// A file as it is listed: one line, also where its name has several.
+/// Formats a file of the list in one line, even if its name contains line feeds.
 fn row(entry: &FileEntry) -> String {
     format!("{:>12}  {}", entry.size, printable(&entry.path))
 }
@@ -173,8 +173,8 @@ impl Get {
     }
 }
 
-/// The name that a file gets here by its path there. Paths are often copied from a list that came over the bus: what
-/// would be hidden or could steer a terminal gets no file without a name of the user's own.
+/// Returns the local name for a remote path. Paths are often copied from a list that came over the bus: for a name that
+/// would be hidden or contains control characters, the user has to give one with `-o`.
 fn local_name(path: &str) -> Result<&str, Failure> {
     let name = path.rsplit('/').next().unwrap_or(path);
     if name.is_empty() || name.starts_with('.') || name.contains(char::is_control) {
@@ -226,7 +226,7 @@ impl Put {
     }
 }
 
-/// Of two files with one target the later would silently replace the other.
+/// Checks that no two files have the same target: the later would silently replace the earlier.
 fn each_its_own<S: Debug, T: Debug + Hash + Eq>(targets: &[(S, T)]) -> Result<(), Failure> {
     let mut taken = HashMap::new();
     for (source, target) in targets {
@@ -238,7 +238,7 @@ fn each_its_own<S: Debug, T: Debug + Hash + Eq>(targets: &[(S, T)]) -> Result<()
     Ok(())
 }
 
-/// Transfers files and tells of each; what failed.
+/// Transfers files and prints each one's result; returns the errors.
 async fn transfer<T>(connection: &Connection, transfers: impl Iterator<Item = T>) -> Vec<Failure>
 where
     T: Future<Output = (String, String, Result<Transferred, FileError>)> + Send + 'static,
@@ -253,7 +253,7 @@ where
     failures
 }
 
-/// Runs so many at a time, and hands over what each ends with.
+/// Runs the jobs, at most [`AT_ONCE`] at a time, and calls `ended` with the result of each.
 async fn few_at_once<T>(
     mut jobs: impl Iterator<Item = T>,
     mut ended: impl FnMut(Result<T::Output, JoinError>),
@@ -272,7 +272,7 @@ async fn few_at_once<T>(
     }
 }
 
-/// What is on the disk, read again.
+/// Reads the file from disk again, and compares its digest.
 async fn verified(target: &Path, done: Transferred) -> Result<Transferred, FileError> {
     let file = target.to_owned();
     let read = tokio::task::spawn_blocking(move || digest(&file)).await;
@@ -294,7 +294,7 @@ fn tell(connection: &Connection, from: &str, to: &str, done: &Transferred) {
     }
 }
 
-/// Every failure is told; the first decides how the program ends.
+/// Prints all failures but the first, which is returned and determines the exit code.
 fn first(failures: Vec<Failure>) -> Result<(), Failure> {
     let mut failures = failures.into_iter();
     let first = failures.next();

@@ -1,4 +1,4 @@
-//! `rantai imaging`: disks for machines, in the form of the older client.
+//! `rantai imaging`: disks for machines, with the commands of the older client.
 
 use rantai_client::CallError;
 use rantai_imaging::reply::{Disk, Reply};
@@ -88,7 +88,7 @@ impl Imaging {
     }
 }
 
-/// The exit code of a status.
+/// Returns the exit code for a status.
 fn exit(status: u16) -> Exit {
     match status {
         403 => Exit::Denied,
@@ -110,7 +110,7 @@ fn tell(retval: &Value) {
     }
 }
 
-/// The members of an object in one line, those with nothing left out.
+/// Formats the members of an object in one line, except those that are null.
 fn line(value: &Value) -> String {
     let Value::Object(members) = value else { return shown(value) };
     let members = members.iter().filter(|(_, value)| !value.is_null());

@@ -1,4 +1,4 @@
-//! `rantai insult`: the clients of the insult services.
+//! `rantai insult`: clients of the insult services.
 
 use std::time::Duration;
 
@@ -102,7 +102,7 @@ impl Insult {
     }
 }
 
-/// A line for each, or all of them as JSON.
+/// Prints one line for each item, or all of them as JSON.
 fn show<T: Serialize>(connection: &Connection, all: &[T], line: impl Fn(&T) -> String) {
     if connection.json {
         return print_json(&json!(all));
@@ -192,7 +192,7 @@ async fn listen(count: Option<u64>, object: ObjectName, connection: Connection) 
                     renewal = Instant::now() + lease / 3;
                 }
                 Err(error) if first => return Err(connection.failed(&error)),
-                // It may come back.
+                // The notifier may come back.
                 Err(error) => {
                     connection.failed(&error).tell();
                     renewal = Instant::now() + Duration::from_secs(1);
@@ -209,7 +209,7 @@ async fn listen(count: Option<u64>, object: ObjectName, connection: Connection) 
             }
         }
     }
-    // Where it does not answer, it will notice by itself.
+    // If the notifier does not answer, the subscription ends with its lease.
     let _ = NotifierProxy::from(client.object(object.as_str()).deadline(Duration::from_secs(1)))
         .unsubscribe(None)
         .await;
@@ -217,7 +217,7 @@ async fn listen(count: Option<u64>, object: ObjectName, connection: Connection) 
     Ok(())
 }
 
-/// Subscribes this client; for how long.
+/// Subscribes this client; returns the duration of the lease.
 async fn subscribe(notifier: &NotifierProxy, client: &Client) -> Result<Duration, rantai_client::CallError> {
     let subscribed = notifier.subscribe(None).await?;
     tracing::debug!("{} is subscribed as {}", client.id(), subscribed.subscriber);

@@ -1,4 +1,4 @@
-//! `rantai library`: the e-library's clients.
+//! `rantai library`: clients of the e-library.
 
 use std::path::PathBuf;
 
@@ -15,7 +15,7 @@ use crate::progress::Bar;
 use crate::prompt::ask;
 use crate::terminal::print_text;
 
-/// The name of a borrowed book without one of the user's own.
+/// File name of a borrowed book, unless the user gives one.
 const RECEIVED: &str = "received.txt";
 
 const EXAMPLES: &str = "\
@@ -141,7 +141,7 @@ async fn borrow(
     let client = connection.client().await?;
     let counter = LendingProxy::from(client.object(&object).deadline(connection.timeout()));
     let loan = counter.borrow(title).await.map_err(|error| connection.failed(&error))?;
-    // The library does not say by which name a file is kept on this host.
+    // The file name does not depend on what the library sends.
     let target = if output.is_dir() { output.join(RECEIVED) } else { output };
     let files = Files::new(&client, &loan.files).patience(connection.timeout()).replace(force);
     let mut bar = Bar::new(&loan.title, true);

@@ -1,4 +1,4 @@
-//! `rantai ls`: what is registered, and whether it is served now.
+//! `rantai ls`: registered objects, and whether they are served now.
 
 use serde_json::{Value, json};
 
@@ -71,7 +71,7 @@ impl Ls {
         Ok(())
     }
 
-    /// Why the list is empty.
+    /// Returns the message for an empty list.
     fn nothing(&self) -> String {
         let broker = self.connection.broker.shown();
         match &*self.prefix {

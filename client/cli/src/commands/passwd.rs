@@ -1,4 +1,4 @@
-//! `rantai passwd`: password files of a broker, and records for its configuration.
+//! `rantai passwd`: password files of a broker, and password records for its configuration.
 
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt as _;
@@ -81,7 +81,7 @@ impl Passwd {
             return self.verify(file, user);
         }
         check_user_name(user).map_err(|error| Failure::from_error(Exit::Usage, &error))?;
-        // Before the question: a file that cannot be read is told at once.
+        // Read before asking for the password, so that a file that cannot be read is reported at once.
         read(file)?;
         let password = self.password()?;
         let record = self.record_of(&password)?;
@@ -107,7 +107,7 @@ impl Passwd {
         if right { Ok(()) } else { Err(Failure::new(Exit::Failed, "wrong password")) }
     }
 
-    /// The password that is typed, comes from stdin, or is drawn.
+    /// Returns the password: typed, read from stdin, or generated.
     fn password(&self) -> Result<String, Failure> {
         match (self.generate, self.stdin) {
             (true, _) => random_password()
@@ -151,7 +151,7 @@ fn read(file: &Path) -> Result<Option<PasswordFile>, Failure> {
     }
 }
 
-/// Reads the file, changes it and writes it, while nobody else does.
+/// Reads the file, changes it and writes it, under a lock.
 fn change<T>(
     file: &Path,
     change: impl FnOnce(&mut PasswordFile) -> Result<T, Failure>,
@@ -169,7 +169,7 @@ fn change<T>(
     Ok(changed)
 }
 
-/// A broker of another user may have read the file as one of all the others.
+/// Warns that a broker of another user can no longer read the file, if it could only read it because everybody could.
 fn tell_shut_out(file: &Path) {
     let shown = file.display();
     note(&format!(

@@ -24,7 +24,7 @@ Examples:
 Exit codes: 0 published, or ended by Ctrl-C, 2 wrong command line or too large, 3 no broker, 4 not allowed, 6 no answer
 in time.";
 
-/// The largest payload read from a pipe, in bytes; the broker may take less.
+/// Maximum size of a payload read from a pipe, in bytes; the broker's limit may be lower.
 const LARGEST: u64 = 16 << 20;
 
 /// Publish on any topic.

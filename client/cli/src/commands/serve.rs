@@ -1,4 +1,4 @@
-//! `rantai serve`: the objects of the configuration, on any broker.
+//! `rantai serve`: serves the objects of a configuration, on any broker.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -94,8 +94,8 @@ impl Serve {
     }
 }
 
-/// Serves until `stop` ends, also while it starts, or until the site has lost a connection that it needs: a process
-/// that went on without it would look alive and serve nothing. Calls `ready` once everything is served.
+/// Serves until `stop` completes, which may be during the start, or until the site has lost a connection that it needs: a
+/// process that went on without it would look alive and serve nothing. Calls `ready` once everything is served.
 pub(crate) async fn serve_until(
     stop: impl Future<Output = &'static str>,
     mut plan: Plan,
@@ -112,7 +112,7 @@ pub(crate) async fn serve_until(
             served.map_err(failure)?;
             true
         }
-        // What is served already is known to others.
+        // Stopped during the start; the objects that are served already are shut down below.
         _ = &mut stop => false,
     };
     let mut end = Ok(());
@@ -137,8 +137,8 @@ impl Objects {
         }
     }
 
-    /// What is to be served: all of the configuration, or what is named of it; and the folder of its files, which is
-    /// removed when it is dropped.
+    /// Reads the objects to serve: all of the configuration, or those that are named. Also returns the folder of its files, which
+    /// is removed when dropped.
     pub(crate) fn read(
         &self,
         names: &[String],
@@ -165,7 +165,7 @@ impl Objects {
         Ok((plan, folder))
     }
 
-    /// The options with the node's name, and with the progress of the start as notes.
+    /// Adds the node's name, and a report that prints the progress of the start.
     pub(crate) fn complete(&self, mut options: SiteOptions) -> SiteOptions {
         options.node.clone_from(&self.node);
         options.report = Arc::new(|event| note(&event.to_string()));
@@ -173,7 +173,7 @@ impl Objects {
     }
 }
 
-/// A name that is not in the configuration.
+/// Creates the error for a name that is not in the configuration.
 fn unknown(label: &str, name: &str, known: &[String]) -> Failure {
     let meant = match similar(name, known.iter().map(String::as_str))[..] {
         [] => advice(name).map(|advice| format!("; {advice}")).unwrap_or_default(),
@@ -182,10 +182,10 @@ fn unknown(label: &str, name: &str, known: &[String]) -> Failure {
     Failure::new(Exit::Usage, format!("{label} has no object {name:?}{meant}"))
 }
 
-/// Ends when nothing more can come on stdin.
+/// Waits until stdin is closed.
 async fn end_of_input() {
     let (told, ended) = tokio::sync::oneshot::channel();
-    // A thread of its own, which nobody waits for: a read from stdin cannot be called off.
+    // On a detached thread, as a read from stdin cannot be cancelled.
     std::thread::spawn(move || {
         let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
         let _ = told.send(());
@@ -193,7 +193,7 @@ async fn end_of_input() {
     let _ = ended.await;
 }
 
-/// What a site did not start for, with what to do about it.
+/// Creates the error of a site that cannot start, with advice.
 pub(crate) fn failure(error: SiteError) -> Failure {
     let exit = match error {
         SiteError::Node(error) => return error.into(),

@@ -1,4 +1,4 @@
-//! `rantai sub`: messages of any topics, printed and kept in a file.
+//! `rantai sub`: messages on any topics, printed and written to a file.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher as _, RandomState};
@@ -203,7 +203,7 @@ fn ended(client: &Client) -> Failure {
     Failure::new(Exit::Unreachable, reason)
 }
 
-/// Without those that another one takes in: what is on both would come twice.
+/// Removes filters that another filter covers: a message that matches both would be delivered twice.
 fn distinct(topics: &[String]) -> Vec<String> {
     let mut kept: Vec<String> = Vec::new();
     for topic in topics {
@@ -215,7 +215,7 @@ fn distinct(topics: &[String]) -> Vec<String> {
     kept
 }
 
-/// What was last on each topic, as numbers: at every new connection the broker tells again what it keeps.
+/// Hashes of the last payload on each topic: at every new connection the broker sends retained messages again.
 #[derive(Debug, Default)]
 struct Seen {
     state: RandomState,
@@ -224,10 +224,10 @@ struct Seen {
 }
 
 impl Seen {
-    /// Topics that are remembered.
+    /// Maximum number of topics that are remembered.
     const MOST: usize = 65_536;
 
-    /// Whether a message is a kept copy of what was on its topic last.
+    /// Checks whether a message is a retained copy of the last one on its topic.
     fn is_repeated(&mut self, message: &Message) -> bool {
         let (topic, payload) = (self.state.hash_one(&*message.topic), self.state.hash_one(&*message.payload));
         if let Some(before) = self.last.insert(topic, payload) {

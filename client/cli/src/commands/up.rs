@@ -1,4 +1,4 @@
-//! `rantai up`: the broker and every object, in one process.
+//! `rantai up`: the broker and all objects, in one process.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -19,7 +19,7 @@ use crate::reload::AtHangup;
 use crate::signals::server_stop_signal_or;
 use crate::unserved;
 
-/// Time for calls under way, and for clients to be told.
+/// Time limit for calls in flight to finish, and for clients to be notified of the end.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 const EXAMPLES: &str = "\
@@ -82,7 +82,7 @@ impl Up {
         if !has_plain {
             broker.listeners.push(for_own_process());
         }
-        // On a thread of its own: an object that takes long does not hold up those of other processes.
+        // On a thread of its own, so that a slow object does not delay the broker's clients in other processes.
         let listen = broker.listen.clone();
         let broker = BrokerThread::start(broker).await.map_err(|error| explain(&error, &listen))?;
         at_hangup.reloads(broker.reloader());
@@ -94,7 +94,7 @@ impl Up {
         let mut options = SiteOptions::new(own(own_address, broker.local_credentials()));
         options.data_dir.clone_from(&self.data_dir);
         options.patience = PATIENCE;
-        // A broker without a disk answers some requests and not others: the start is given up at any await.
+        // While its disk fails, the broker answers only some requests: a stop signal cancels the start at any await.
         let end = serve_until(stop, plan, self.objects.complete(options), || note("ready")).await;
         if timeout(PATIENCE, broker.shutdown()).await.is_err() {
             tracing::warn!("stopped before every client was told; what was acknowledged is kept");
@@ -108,7 +108,7 @@ impl Up {
             Some(path) => broker_settings(path)?,
         };
         if self.host.is_some() || self.port.is_some() {
-            // A file with nothing but [[listeners]] has none.
+            // A file with only [[listeners]] has no such address.
             let configured =
                 config.listen.first().copied().unwrap_or_else(|| BrokerConfig::default().listen[0]);
             let address = (self.host.unwrap_or(configured.ip()), self.port.unwrap_or(configured.port()));
@@ -122,14 +122,14 @@ impl Up {
     }
 }
 
-/// A listener for the objects alone, where the file has none that speaks MQTT over TCP to anybody: with no user to log in,
-/// only the broker's own process is let in.
+/// Creates a listener for the objects of this process, for use if no other one speaks plain MQTT over TCP. As it accepts no
+/// user, only the broker's own process can log in.
 fn for_own_process() -> Listener {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     Listener { anonymous: Some(false), users: Some(Vec::new()), ..Listener::tcp(address) }
 }
 
-/// How the objects reach the broker in their own process, with its local credentials.
+/// Returns the address at which the objects reach the broker in their own process, with its local credentials.
 pub(crate) fn own(address: SocketAddr, credentials: Option<LocalCredentials>) -> Address {
     let host = match address.ip() {
         ip if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),

@@ -1,4 +1,4 @@
-//! `rantai upcall`: messages to a server that calls back.
+//! `rantai upcall`: sends messages to a server that calls back.
 
 use std::io::{self, BufRead as _, BufReader, IsTerminal as _, Read as _};
 use std::path::PathBuf;
@@ -32,9 +32,9 @@ Examples:
 Each message waits for its upcall for as long as --timeout says; without one the exit code is 6 in the end.
 ";
 
-/// A line that is typed has at most so many bytes.
+/// Maximum length of a line from stdin, in bytes.
 const LONGEST: u64 = 16 << 20;
-/// The log: its size in bytes, and files put away.
+/// Maximum size of the log in bytes, and number of old log files kept.
 const LOG_SIZE: u64 = 10_000_000;
 const LOG_FILES: u16 = 5;
 
@@ -61,14 +61,14 @@ pub(crate) struct Upcall {
     connection: Connection,
 }
 
-/// What is to be sent.
+/// Item of a line of input.
 #[derive(Debug, PartialEq, Eq)]
 enum Item {
     Message(String),
     Bye,
 }
 
-/// Messages of a line: divided by commas, without the blanks around them; behind `bye` nothing counts.
+/// Splits a line into messages at its commas, and trims them; the rest of the line after `bye` is ignored.
 fn items(line: &str, bye: &str) -> Vec<Item> {
     let bye = bye.to_lowercase();
     let mut items = Vec::new();
@@ -118,7 +118,7 @@ impl Upcall {
         }
     }
 
-    /// Those for this client alone, and those for everybody where the broker lets it hear them.
+    /// Subscribes to the upcalls for this client and, if the broker allows it, those for all clients.
     async fn upcalls(&self, client: &Client) -> Result<Subscription, Failure> {
         let topic = |event: &str, to_me: bool| {
             let event = MethodName::new(event).expect("an identifier");
@@ -148,12 +148,12 @@ impl Upcall {
     }
 }
 
-/// Whether nobody knows what became of a call.
+/// Checks whether the outcome of a call is unknown.
 fn is_timeout(error: &CallError) -> bool {
     matches!(error, CallError::Lost) || matches!(error.code(), Some(Code::TIMED_OUT | Code::EXPIRED))
 }
 
-/// A client that is connected.
+/// Conversation of a connected client.
 struct Talk<'a> {
     client: Client,
     upcalls: Subscription,
@@ -163,7 +163,7 @@ struct Talk<'a> {
 }
 
 impl Talk<'_> {
-    /// Until `bye`, or until nothing more is to be sent or listened to.
+    /// Sends the lines, or those of stdin, and prints upcalls, until `bye` or until there is nothing to send or wait for.
     async fn go_on(&mut self, lines: Vec<String>) -> Result<(), Failure> {
         let asked = lines.is_empty();
         for line in lines {
@@ -186,7 +186,7 @@ impl Talk<'_> {
         Ok(())
     }
 
-    /// The next line, with the question for it on a terminal. Upcalls come meanwhile.
+    /// Reads the next line, after a prompt on a terminal. Prints upcalls that arrive before it.
     async fn ask(
         &mut self,
         typed: &mut mpsc::Receiver<io::Result<String>>,
@@ -212,7 +212,7 @@ impl Talk<'_> {
         }
     }
 
-    /// Sends the messages of a line one after the other; whether one of them was `bye`.
+    /// Sends the messages of a line one after the other; returns whether one of them was `bye`.
     async fn send_all(&mut self, line: &str) -> Result<bool, Failure> {
         for item in items(line, &self.notes.words.bye) {
             match item {
@@ -228,13 +228,13 @@ impl Talk<'_> {
         Ok(false)
     }
 
-    /// Sends a message, and waits until the server has called back.
+    /// Sends a message, and waits until the server has accepted it and called back.
     async fn send(&mut self, message: &str) -> Result<(), Failure> {
         let timeout = self.upcall.connection.timeout();
         let deadline = Instant::now() + timeout;
         let identity = Uuid::now_v7();
         let desk = self.client.object(self.upcall.object.as_str()).deadline(timeout);
-        // As a list: what looks like a number is a text all the same.
+        // As a list, so that a message that looks like a number stays a string.
         let call = desk.request("send").identity(identity).params((message,)).send();
         tokio::pin!(call);
         self.notes.sent(message)?;
@@ -258,12 +258,12 @@ impl Talk<'_> {
         self.notes.timed_out()
     }
 
-    /// Tells of an upcall; which message it is for.
+    /// Prints an upcall; returns the id of the message that it answers.
     fn called(&mut self, message: Option<Message>) -> Result<Option<Uuid>, Failure> {
         let Some(message) = message else {
             return Err(Failure::new(Exit::Unreachable, "the connection to the broker has ended"));
         };
-        // A peer in another language may send a text that is no JSON.
+        // A peer in another language may send plain text instead of JSON.
         let text = serde_json::from_slice::<String>(&message.payload);
         let text = text.unwrap_or_else(|_| String::from_utf8_lossy(&message.payload).into_owned());
         self.notes.received(&text)?;
@@ -279,7 +279,7 @@ fn outcome(answer: Result<Response, CallError>) -> Result<(), CallError> {
     }
 }
 
-/// What is printed and written down.
+/// Output and log of a conversation.
 struct Notes {
     words: Words,
     log: Option<LogFile>,
@@ -314,7 +314,7 @@ impl Notes {
     }
 }
 
-/// Lines of standard input, read by a thread: it may wait for the next one for good.
+/// Reads the lines of stdin on a separate thread, as a read may block forever.
 fn typed() -> mpsc::Receiver<io::Result<String>> {
     let (sender, lines) = mpsc::channel(1);
     std::thread::spawn(move || {

@@ -1,4 +1,4 @@
-//! `rantai watch`: an object's events, as they come.
+//! `rantai watch`: prints an object's events as they arrive.
 
 use rantai_client::Client;
 use rantai_client::session::{Filter, Status};
@@ -78,7 +78,7 @@ impl Watch {
         Ok(())
     }
 
-    /// Why nothing may come: the object, or its event, is not in the registry. It may be served later.
+    /// Returns a warning if the object, or its event, is not in the registry; it may be served later.
     async fn doubt(&self, client: &Client) -> Option<String> {
         let view = client.registry().list().await.ok()?;
         let object = self.object.as_str();
@@ -91,7 +91,7 @@ impl Watch {
             return Some(format!("no object {object:?} on {} yet{meant}", self.broker.shown()));
         };
         let event = self.event.as_ref()?.as_str();
-        // The entry of a simple device may list nothing at all.
+        // The entry of a simple device may list neither methods nor events.
         let lists_nothing = entry.events.is_empty() && entry.methods.is_empty();
         if lists_nothing || entry.events.iter().any(|known| known == event) {
             return None;

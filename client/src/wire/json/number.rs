@@ -1,12 +1,12 @@
-//! Numbers as they are written: which of them a reader would change, and how they are written instead.
+//! Numbers as texts: which of them a reader would change, and how they are written instead.
 
 use serde_json::{Number, Value};
 
 use super::{LARGEST, portable};
 
-/// A number as its text says it, in JSON's form or one that programs and people write: `+5`, `.5`, `5.`, `007`. Integers,
-/// also those with a fraction of zeros, keep every digit: beyond 64 bits as a string. Anything else is the nearest double.
-/// `None` for what is no number, and for one that is not finite.
+/// Parses a number, in JSON's form or one that programs and people write: `+5`, `.5`, `5.`, `007`. Integers, also those with
+/// a fraction of zeros, keep all digits: beyond 64 bits as a string. All others become the nearest double. `None` if the text
+/// is not a number, or the number is not finite.
 pub fn number(text: &str) -> Option<Value> {
     let plain = |b: u8| b.is_ascii_digit() || b"+-.eE".contains(&b);
     let float: f64 = text.parse().ok().filter(|_| text.bytes().all(plain))?;
@@ -22,7 +22,7 @@ pub fn number(text: &str) -> Option<Value> {
     };
     let sign = if text.starts_with('-') && whole != "0" { "-" } else { "" };
     let integer = format!("{sign}{whole}");
-    // 9007199254740994.0 is how a double is written that has this value, and 9007199254740993.0 is not.
+    // 9007199254740994.0 is the exact value of a double; 9007199254740993.0 is not, and keeps its digits as an integer.
     if unsigned.contains('.') && format!("{float:.0}") == integer {
         return nearest();
     }
@@ -30,13 +30,12 @@ pub fn number(text: &str) -> Option<Value> {
     Some(small.unwrap_or(Value::String(integer)))
 }
 
-/// The same JSON with quotes around integers beyond ±(2^53 − 1), which a reader could round; `None` where there are none.
+/// Adds quotes to integers beyond ±(2^53 − 1) in JSON, which a reader could round; `None` if there are none.
 pub fn quote_large_integers(bytes: &[u8]) -> Option<Vec<u8>> {
     quoted(bytes, large_integer)
 }
 
-/// The same JSON with quotes around integers that reading them as a number of 64 bits would change; `None` where there are
-/// none.
+/// Adds quotes to integers in JSON that parsing as a number of 64 bits would change; `None` if there are none.
 pub(super) fn quote_unreadable_integers(bytes: &[u8]) -> Option<Vec<u8>> {
     quoted(bytes, |token| {
         let is_read_exactly =
@@ -45,7 +44,7 @@ pub(super) fn quote_unreadable_integers(bytes: &[u8]) -> Option<Vec<u8>> {
     })
 }
 
-/// The digits of an integer beyond ±(2^53 − 1).
+/// Returns the digits of an integer beyond ±(2^53 − 1).
 fn large_integer(token: &str) -> Option<String> {
     match number(token)? {
         Value::String(integer) => Some(integer),
@@ -57,9 +56,9 @@ fn large_integer(token: &str) -> Option<String> {
     }
 }
 
-/// The same text with strings in the place of the numbers for which `string` gives one.
+/// Replaces the numbers for which `string` returns a text by JSON strings; `None` if there are none.
 fn quoted(bytes: &[u8], string: impl Fn(&str) -> Option<String>) -> Option<Vec<u8>> {
-    /// No integer beyond 2^53 is shorter.
+    /// Minimum length of an integer beyond 2^53.
     const SHORTEST: usize = 16;
     let (mut written, mut copied) = (Vec::new(), 0);
     let (mut index, mut in_string) = (0, false);

@@ -1,5 +1,5 @@
-//! Reads a value as a type, by the contract's rules for numbers: 5.0 for an integer, a string for an integer beyond
-//! ±(2^53 − 1), and no integer for a floating-point number that would change it.
+//! Deserialization by the contract's rules for numbers: 5.0 is accepted as an integer, a string as an integer beyond
+//! ±(2^53 − 1), and an integer as a floating-point number only if its value does not change.
 
 use serde::de::value::{MapAccessDeserializer, MapDeserializer, SeqDeserializer};
 use serde::de::{DeserializeOwned, Error as _, IntoDeserializer, Unexpected, Visitor};
@@ -8,16 +8,16 @@ use serde_json::{Error, Map, Value};
 
 use super::LARGEST;
 
-/// The largest integer that a `f64` takes: with the one above it, some integers are no `f64`.
+/// Largest integer that is accepted as an `f64`: beyond it, some integers cannot be represented.
 const LARGEST_DOUBLE: u128 = 1 << f64::MANTISSA_DIGITS;
-/// The largest integer that a `f32` takes.
+/// Largest integer that is accepted as an `f32`.
 const LARGEST_SINGLE: u128 = 1 << f32::MANTISSA_DIGITS;
 
-/// A value as a type.
+/// Deserializes a value.
 ///
 /// # Errors
 ///
-/// A value of another type; an integer beyond ±2^53 for a `f64`, or beyond ±2^24 for a `f32`.
+/// The value is of another type; an integer is beyond ±2^53 for an `f64`, or beyond ±2^24 for an `f32`.
 pub fn typed<T: DeserializeOwned>(value: Value) -> Result<T, Error> {
     T::deserialize(Typed(value))
 }
@@ -25,7 +25,7 @@ pub fn typed<T: DeserializeOwned>(value: Value) -> Result<T, Error> {
 struct Typed(Value);
 
 impl Typed {
-    /// The integer, where the contract lets one be written so.
+    /// Returns the value as an integer, if it is one by the rules of the contract.
     fn integer(&self) -> Option<i128> {
         match &self.0 {
             Value::Number(number) if number.is_f64() => {
@@ -38,7 +38,7 @@ impl Typed {
         }
     }
 
-    /// An integer that is written as a string.
+    /// Returns an integer that is written as a string.
     fn large_integer(&self) -> Option<i128> {
         let digits = self
             .0

@@ -17,7 +17,7 @@ fn parts(folder: &Path) -> usize {
     entries.filter(|entry| entry.file_name().to_string_lossy().ends_with(".part")).count()
 }
 
-/// Two uploads with one part: the later one emptied it under the earlier, whose digest went on as if the bytes
+/// Cause: of two uploads with one part, the later emptied it under the earlier, whose digest was computed as if the bytes
 /// were there, so that a file full of zeros was put in its place.
 #[test]
 fn a_part_has_one_writer() {
@@ -38,7 +38,7 @@ fn a_part_has_one_writer() {
     uploads.write(&folder, id, 600, &book[600..]).expect("written");
     uploads.commit(&folder, id).expect("whole");
     assert_eq!(std::fs::read(directory.path().join("book")).expect("there"), book);
-    // Once it is in its place, the name of its part is free.
+    // Once the file is in its place, the name of its part is free.
     elsewhere.create(&folder, QUOTA, &CallerKey::Unnamed, "book", 1_000, &right).expect("begun");
     assert_eq!(parts(directory.path()), 1);
 }
@@ -197,7 +197,7 @@ fn what_is_refused_leaves_no_folder() {
     assert_eq!(std::fs::read_dir(directory.path()).expect("there").count(), 0);
 }
 
-/// 63 uploads of one byte took every place, and everybody else was told busy for five minutes.
+/// Cause: 63 uploads of one byte took all places, and all other callers were answered busy for five minutes.
 #[test]
 fn one_caller_takes_two_thirds_of_the_uploads() {
     let directory = tempfile::tempdir().expect("a directory");
@@ -221,7 +221,7 @@ fn one_caller_takes_two_thirds_of_the_uploads() {
     assert_eq!(create("greedy", "g7").expect_err("over its share").code, Code::BUSY);
 }
 
-/// One caller announced a file of the whole quota, sent a byte of it from time to time, and nobody else could write.
+/// Cause: one caller announced a file of the whole quota, sent a byte of it from time to time, and no one else could write.
 #[test]
 fn one_caller_cannot_announce_the_whole_quota() {
     let directory = tempfile::tempdir().expect("a directory");

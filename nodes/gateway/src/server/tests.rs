@@ -1,4 +1,4 @@
-//! Gateways with TLS, by clients that mean well and others. What is behind them is one page.
+//! Gateways with TLS, and clients of all kinds. The router behind them has one page.
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
@@ -33,14 +33,14 @@ use super::*;
 
 mod messages;
 
-/// Longer than anything here takes on a busy machine.
+/// Longer than any step takes on a busy machine.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// An authority, and a folder with the files of a gateway.
+/// Authority, and a folder with the files of a gateway.
 struct Site {
     authority: CertifiedIssuer<'static, KeyPair>,
     folder: TempDir,
-    /// The number of the next certificate.
+    /// Serial number of the next certificate.
     issued: AtomicU64,
 }
 
@@ -78,7 +78,7 @@ impl Site {
         (params.signed_by(&key, &self.authority).expect("a certificate"), key)
     }
 
-    /// Writes a revocation list with the certificate of this number.
+    /// Writes a revocation list with the certificate of this serial number.
     fn revoke(&self, number: Option<u64>) {
         let revoked = |number| RevokedCertParams {
             serial_number: SerialNumber::from(number),
@@ -126,7 +126,7 @@ impl Site {
     }
 }
 
-/// A gateway that listens.
+/// Gateway that listens.
 struct Listening {
     address: SocketAddr,
     guard: Arc<Guard>,
@@ -180,7 +180,7 @@ impl Drop for Listening {
     }
 }
 
-/// The answer to a request, up to the end of its body.
+/// Sends a request, and returns the response up to the end of its body.
 async fn ask(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> io::Result<String> {
     stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await?;
     let mut answer = Vec::new();
@@ -192,7 +192,7 @@ async fn ask(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> io::Result<S
     Ok(String::from_utf8_lossy(&answer).into_owned())
 }
 
-/// Whatever still comes until the gateway closes the connection; nothing where it resets it.
+/// Returns all bytes until the gateway closes the connection; empty if it resets the connection.
 async fn rest(mut stream: TcpStream) -> String {
     let mut rest = Vec::new();
     let _ = timeout(PATIENCE, stream.read_to_end(&mut rest)).await.expect("it is closed");
@@ -239,7 +239,7 @@ async fn a_silent_handshake_ends_and_takes_no_place_of_others() {
     let gateway = Listening::new(site.tls(false), patient).await;
     let client = site.client(&["http/1.1"], None);
     let mut done = gateway.secured(&client).await.expect("a handshake");
-    // Its handshake has ended on either side then: it holds none of the two places.
+    // The handshake has ended on both sides: it holds neither of the two places.
     assert!(ask(&mut done).await.expect("answered").ends_with("served"));
     let (one, two) = (gateway.connect().await, gateway.connect().await);
     assert_eq!(rest(gateway.connect().await).await, "", "a third one is closed");
@@ -315,7 +315,7 @@ async fn only_clients_of_the_authority_are_served_where_there_is_one() {
     assert!(ask(&mut stream).await.expect("answered").ends_with("served"));
     for identity in [None, Some(Site::new().issue())] {
         let stranger = site.client(&["http/1.1"], identity);
-        // TLS 1.3: the client has ended its side of the handshake before it hears of the refusal.
+        // TLS 1.3: the client has completed its side of the handshake before it learns of the refusal.
         let answered = match gateway.secured(&stranger).await {
             Ok(mut stream) => ask(&mut stream).await,
             Err(error) => Err(error),
@@ -327,7 +327,7 @@ async fn only_clients_of_the_authority_are_served_where_there_is_one() {
 #[tokio::test]
 async fn a_client_whose_certificate_is_revoked_loses_its_connection_and_others_do_not() {
     let site = Site::new();
-    // Not closed for being idle.
+    // The connection must not be closed because it is idle.
     let limits = Limits { head_ms: 600_000, ..Limits::default() };
     let gateway = Listening::new(site.tls(true), limits).await;
     let (one, other) = (site.issue(), site.issue());
@@ -337,7 +337,7 @@ async fn a_client_whose_certificate_is_revoked_loses_its_connection_and_others_d
     for stream in [&mut open, &mut others] {
         assert!(ask(stream).await.expect("answered").ends_with("served"));
     }
-    // The gateway's own certificate has the number 1.
+    // The gateway's own certificate has the serial number 1.
     site.revoke(Some(2));
     let mut rest = Vec::new();
     timeout(PATIENCE, open.read_to_end(&mut rest)).await.expect("it is closed").expect("in order");

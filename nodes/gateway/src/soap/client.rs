@@ -1,4 +1,4 @@
-//! The caller's side of SOAP 1.1, for operations of simple types.
+//! Client side of SOAP 1.1, for operations with simple types.
 
 use std::fmt::Write as _;
 
@@ -9,12 +9,12 @@ use super::xml::{self, text};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ResponseError {
-    /// The server says what went wrong.
+    /// The server returned a fault.
     #[error("{text}")]
     Fault {
-        /// Fault code, as in `soap:Client`.
+        /// Fault code, such as `soap:Client`.
         code: String,
-        /// Response of the server.
+        /// Fault string.
         text: String,
     },
     /// The response is not a reply to the call.
@@ -22,7 +22,7 @@ pub enum ResponseError {
     NoAnswer(String),
 }
 
-/// A call as an envelope.
+/// Creates the envelope of a call.
 pub fn request(namespace: &str, operation: &str, params: &[(&str, &str)]) -> String {
     let mut inner = String::new();
     for (name, value) in params {
@@ -31,11 +31,11 @@ pub fn request(namespace: &str, operation: &str, params: &[(&str, &str)]) -> Str
     envelope(&format!("<{operation} xmlns=\"{}\">{inner}</{operation}>", text(namespace)))
 }
 
-/// The result in an envelope, as a text.
+/// Parses an envelope, and returns the result as a text.
 ///
 /// # Errors
 ///
-/// A fault, and whatever is no envelope with this operation's result.
+/// The envelope contains a fault, or is no valid response of this operation.
 pub fn response(operation: &str, answer: &str) -> Result<String, ResponseError> {
     let no_answer = |text: &str| ResponseError::NoAnswer(text.to_owned());
     let root = xml::parse(answer).map_err(ResponseError::NoAnswer)?;

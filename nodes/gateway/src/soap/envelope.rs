@@ -1,4 +1,4 @@
-//! SOAP 1.1 envelopes: a call read, a result or a fault written.
+//! SOAP 1.1 envelopes: parses calls, writes results and faults.
 
 use rantai_client::wire::fault::{Code, Fault};
 use serde_json::{Map, Value};
@@ -7,7 +7,7 @@ use super::service::{Operation, Service};
 use super::xml::{self, Element, text};
 
 pub(super) const SOAP: &str = "http://schemas.xmlsoap.org/soap/envelope/";
-/// The actor that is whoever gets the message next.
+/// Actor that stands for the next recipient of the message.
 const NEXT: &str = "http://schemas.xmlsoap.org/soap/actor/next";
 /// Maximum number of characters of a caller's text in an error.
 const SHOWN: usize = 64;
@@ -38,7 +38,7 @@ pub(super) fn read<'a>(
     let mut parts = root.children.iter();
     let mut part = parts.next();
     if let Some(header) = part.filter(|part| part.is(SOAP, "Header")) {
-        // A block for another actor is none of this server's business (SOAP 1.1, 4.2.2).
+        // Header blocks for other actors are ignored (SOAP 1.1, 4.2.2).
         let is_ours =
             |block: &Element| matches!(block.attribute(SOAP, "actor").map(str::trim), None | Some("" | NEXT));
         let demanded = |block: &&Element| {
@@ -99,12 +99,12 @@ fn params(service: &Service, operation: &Operation, call: &Element) -> Result<Ma
     }
 }
 
-/// The beginning of a text of the caller, for a message.
+/// Returns the beginning of a caller's text, for an error.
 fn shown(text: &str) -> String {
     text.chars().take(SHOWN).collect()
 }
 
-/// A result as an envelope; nothing where it is not of the operation's type.
+/// Writes a result as an envelope; `None` if the value is not of the operation's type.
 pub(super) fn result(service: &Service, operation: &Operation, value: &Value) -> Option<String> {
     let Operation { name, result, .. } = operation;
     let inner = match result {
@@ -129,7 +129,7 @@ pub(super) fn wrong(wrong: &Wrong) -> String {
     fault_envelope(code, message, "")
 }
 
-/// A fault of the bus as an envelope: the caller's where another call would have been right, else the server's.
+/// Writes a fault of the bus as an envelope: a `Client` fault if another call would have succeeded, else a `Server` fault.
 pub(super) fn fault(fault: &Fault) -> String {
     let callers = matches!(
         fault.code,

@@ -1,7 +1,7 @@
-//! SOAP 1.1: objects' methods as operations, for whoever reads their WSDL.
+//! SOAP 1.1: methods of objects as operations, described by WSDL.
 //!
-//! Every object with methods of simple types is a service at `/{object}`, described at `/{object}?wsdl`; services of
-//! one's own are put together in the configuration.
+//! Every object with methods of simple types is a service at `/{object}`, described at `/{object}?wsdl`; further services
+//! are defined in the configuration.
 
 pub mod client;
 mod envelope;
@@ -41,11 +41,11 @@ struct Gateway {
     limits: Limits,
     waiting: Arc<WaitingCalls>,
     location: Location,
-    /// Services of one's own, by path.
+    /// Configured services, by path.
     configured: BTreeMap<String, Arc<Service>>,
 }
 
-/// Everything under one router.
+/// Creates the router of all paths.
 pub(super) fn router(
     settings: &Soap,
     client: Client,
@@ -55,7 +55,7 @@ pub(super) fn router(
     location: Location,
 ) -> Router {
     let configured = settings.services.iter().filter_map(|service| {
-        // It was checked when the configuration was read.
+        // Checked when the configuration was read.
         Some((service.path.clone(), Arc::new(Service::configured(service).ok()?)))
     });
     let configured = configured.collect();
@@ -138,7 +138,7 @@ impl Gateway {
             .and_then(|text| envelope::read(service, text));
         let (operation, mut params) = match read {
             Ok(read) => read,
-            // SOAP 1.1, 6.2: a fault is a 500.
+            // SOAP 1.1, 6.2: faults have the status 500.
             Err(wrong) => return xml(StatusCode::INTERNAL_SERVER_ERROR, envelope::wrong(&wrong)),
         };
         let proxy = caller.object(&self.client, &operation.object).deadline(self.limits.call());
@@ -147,7 +147,7 @@ impl Gateway {
         let request = if described {
             request.params((!params.is_empty()).then_some(Value::Object(params)))
         } else {
-            // Of a service of one's own the parameters have names of their own.
+            // Parameters of a configured service are passed by position, as their names may differ from the method's.
             let values = operation.params.iter().filter_map(|param| params.remove(&param.name));
             request.params(values.collect::<Vec<_>>())
         };
@@ -176,7 +176,7 @@ fn xml(status: StatusCode, body: String) -> Response {
     (status, [(header::CONTENT_TYPE, "text/xml; charset=utf-8")], body).into_response()
 }
 
-/// Whether a query asks for the description, in one of the ways that toolkits do. It refers to no other document.
+/// Checks whether a query requests the WSDL, in one of the forms that toolkits use. The WSDL refers to no other document.
 fn is_wsdl(query: &str) -> bool {
     let name = query.strip_suffix('=').unwrap_or(query);
     name.eq_ignore_ascii_case("wsdl") || name.eq_ignore_ascii_case("singleWsdl")

@@ -1,4 +1,4 @@
-//! SOAP services: operations with simple parameters, from the methods of objects.
+//! SOAP services: operations with simple parameters, derived from the methods of objects.
 
 use rantai_client::object::{Description, Method};
 use rantai_client::wire::json::{number, typed};
@@ -7,19 +7,19 @@ use serde_json::Value;
 
 use crate::settings;
 
-/// A simple type, by its name in XML Schema.
+/// Simple type, named as in XML Schema.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Simple {
-    /// A whole number of 32 bits.
+    /// Integer of 32 bits.
     Int,
-    /// A whole number of 64 bits.
+    /// Integer of 64 bits.
     Long,
-    /// A number of double precision; finite.
+    /// Finite number of double precision.
     Double,
     /// `true` or `false`.
     Boolean,
-    /// A text.
+    /// String.
     String,
 }
 
@@ -32,7 +32,7 @@ pub(super) struct Service {
     pub(super) operations: Vec<Operation>,
 }
 
-/// A method as an operation.
+/// Method as an operation.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Operation {
     pub(super) name: String,
@@ -40,11 +40,11 @@ pub(super) struct Operation {
     pub(super) object: String,
     pub(super) method: String,
     pub(super) params: Vec<Parameter>,
-    /// Nothing where the method has no result.
+    /// Type of the result; `None` if the method has no result.
     pub(super) result: Option<Simple>,
 }
 
-/// A parameter of an operation.
+/// Parameter of an operation.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Parameter {
     pub(super) name: String,
@@ -85,7 +85,7 @@ impl Simple {
         }
     }
 
-    /// The type a JSON Schema has, and whether it may be null.
+    /// Returns the type of a JSON Schema, and whether the value may be null.
     fn of(schema: &Value) -> Option<(Self, bool)> {
         let (name, nullable) = match &schema["type"] {
             Value::String(name) => (name.as_str(), false),
@@ -109,15 +109,15 @@ impl Simple {
         Some((of, nullable))
     }
 
-    /// A text as a value.
+    /// Parses a text as a value of this type.
     pub(super) fn read(self, text: &str) -> Option<Value> {
-        // Of everything but texts XML Schema takes the space around away.
+        // XML Schema strips surrounding space from all types but strings.
         let trimmed = text.trim_matches([' ', '\t', '\n', '\r']);
         let whole = || number(trimmed)?.as_i64();
         Some(match self {
             Self::Int => Value::from(i32::try_from(whole()?).ok()?),
             Self::Long => Value::from(whole()?),
-            // Whether an integer is too large for a double, the object says.
+            // The object checks whether an integer is exact as a double.
             Self::Double => number(trimmed)?,
             Self::Boolean => Value::from(match trimmed {
                 "true" | "1" => true,
@@ -128,7 +128,7 @@ impl Simple {
         })
     }
 
-    /// A value as a text.
+    /// Formats a value of this type as a text.
     pub(super) fn write(self, value: &Value) -> Option<String> {
         let whole = || typed::<i64>(value.clone()).ok();
         Some(match self {
@@ -146,7 +146,7 @@ impl Simple {
 }
 
 impl Service {
-    /// An object as a service: those of its methods that have simple types.
+    /// Creates the service of an object: those of its methods that have simple types.
     pub(super) fn of(object: &str, description: &Description) -> Self {
         let operations = description.methods.iter().filter_map(|method| Operation::of(object, method));
         Self {
@@ -157,7 +157,7 @@ impl Service {
         }
     }
 
-    /// A service of one's own.
+    /// Creates a configured service.
     pub(super) fn configured(settings: &settings::Service) -> Result<Self, String> {
         let operation = |operation: &settings::Operation| {
             let required = |(name, of)| Parameter { name, of, required: true };
@@ -201,14 +201,14 @@ impl Operation {
     }
 }
 
-/// A name that an element may have.
+/// Returns the name if an XML element may have it.
 pub(crate) fn ncname(name: &str) -> Option<&str> {
     let first = name.chars().next()?;
     let allowed = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
     ((first.is_ascii_alphabetic() || first == '_') && name.chars().all(allowed)).then_some(name)
 }
 
-/// An object's name as one of XML: that may begin with a digit, this may not.
+/// Converts an object's name to an XML name, which must not begin with a digit.
 fn name_of(object: &str) -> String {
     ncname(object).map_or_else(|| format!("_{object}"), ToOwned::to_owned)
 }

@@ -1,11 +1,11 @@
-//! A service as WSDL 1.1: document/literal, wrapped.
+//! WSDL 1.1 documents of services: document/literal, wrapped.
 
 use std::fmt::Write as _;
 
 use super::service::{Operation, Service};
 use super::xml::text;
 
-/// The document; `location` is where the service is called.
+/// Creates the document; `location` is the URL of the service.
 pub(super) fn document(service: &Service, location: &str) -> String {
     let Service { name, namespace, summary, operations } = service;
     let (namespace, location) = (text(namespace), text(location));

@@ -1,26 +1,26 @@
-//! A small XML document as a tree, read within limits: no document type, no entities but XML's own five, no
-//! processing instructions, so that nothing in it leads anywhere else or becomes more than it is.
+//! Small XML documents, parsed to trees within limits: no document type, no entities besides XML's own five, and no
+//! processing instructions, so that nothing refers to other documents or expands.
 
 use quick_xml::XmlVersion;
 use quick_xml::events::{BytesStart, Event};
 use quick_xml::name::ResolveResult;
 use quick_xml::reader::NsReader;
 
-/// The deepest element.
+/// Maximum depth of elements.
 const DEEPEST: usize = 32;
-/// The most elements.
+/// Maximum number of elements.
 const ELEMENTS: usize = 10_000;
-/// The most attributes of one element, and namespaces with them.
+/// Maximum number of attributes of one element, including namespace declarations.
 const ATTRIBUTES: usize = 64;
 
-/// An element.
+/// XML element.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Element {
     pub(super) namespace: String,
     pub(super) name: String,
-    /// Namespace, name and value.
+    /// Namespace, name and value of each attribute.
     pub(super) attributes: Vec<(String, String, String)>,
-    /// Its own text, without that of the elements in it.
+    /// Text of the element, without that of its children.
     pub(super) text: String,
     pub(super) children: Vec<Element>,
 }
@@ -35,13 +35,13 @@ impl Element {
         found.map(|(.., value)| &**value)
     }
 
-    /// Whether anything but space stands beside the elements in it.
+    /// Checks whether the element contains text other than white space.
     pub(super) fn has_text(&self) -> bool {
         self.text.contains(|c: char| !c.is_ascii_whitespace())
     }
 }
 
-/// The document's one element.
+/// Parses a document, and returns its root element.
 pub(super) fn parse(document: &str) -> Result<Element, String> {
     if let Some(other) = document.chars().find(|c| !is_character(*c) && *c != '\u{FEFF}') {
         return Err(format!("the character U+{:04X}, which XML does not have", u32::from(other)));
@@ -109,7 +109,7 @@ pub(super) fn parse(document: &str) -> Result<Element, String> {
     }
 }
 
-/// Characters that XML may have (XML 1.0, 2.2).
+/// Checks whether XML allows a character (XML 1.0, 2.2).
 fn is_character(c: char) -> bool {
     matches!(c, '\t' | '\n' | '\r' | ' '..='\u{D7FF}' | '\u{E000}'..='\u{FFFD}' | '\u{10000}'..='\u{10FFFF}')
 }
@@ -145,10 +145,10 @@ fn element(reader: &NsReader<&[u8]>, tag: &BytesStart<'_>) -> Result<Element, St
     Ok(element)
 }
 
-/// A text between tags.
+/// Escapes a text for use between tags; replaces characters that XML does not allow.
 pub(super) fn text(text: &str) -> String {
     let kept: String = text.chars().map(|c| if is_character(c) { c } else { '\u{FFFD}' }).collect();
-    // A carriage return would be read as a new line.
+    // An unescaped carriage return would be read as a line feed.
     quick_xml::escape::escape(&kept).replace('\r', "&#13;")
 }
 

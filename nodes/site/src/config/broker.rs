@@ -7,7 +7,7 @@ use rantai_nodes::kind::beside;
 use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-/// The addresses of a broker: one text, in which commas separate them, or a list.
+/// Addresses of a broker: a string in which commas separate them, or a list.
 #[derive(Debug)]
 pub(super) struct Written(String);
 
@@ -40,11 +40,11 @@ impl<'de> Deserialize<'de> for Written {
 }
 
 impl Written {
-    /// The address.
+    /// Parses the address.
     ///
     /// # Errors
     ///
-    /// One that is none, and one with a user: files of configurations are read by many.
+    /// The address is invalid, or contains a user: files of configurations are read by many.
     pub(super) fn address(self) -> Result<Address, String> {
         let address: Address = self.0.parse().map_err(|error| format!("broker: {error}"))?;
         if address.user().is_some() {
@@ -55,11 +55,11 @@ impl Written {
     }
 }
 
-/// The files for TLS, relative to the configuration.
+/// Resolves the files for TLS relative to the configuration.
 ///
 /// # Errors
 ///
-/// A key without a certificate.
+/// There is a key without a certificate.
 pub(super) fn tls(files: TlsFiles, file: &str) -> Result<TlsFiles, String> {
     if files.key.is_some() && files.certificate.is_none() {
         return Err("key: whose key it is is not said; add `cert`".to_owned());

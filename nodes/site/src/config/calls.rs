@@ -1,4 +1,4 @@
-//! Settings of calls in nodes.toml: limits of all objects.
+//! Settings of calls in nodes.toml: limits that apply to all objects.
 
 use std::num::NonZeroU64;
 use std::time::Duration;
@@ -13,16 +13,16 @@ use serde::{Deserialize, Deserializer};
 pub struct CallLimits {
     #[serde(rename = "trust_caller")]
     _trust_caller: RemovedKey,
-    /// Calls of one caller that wait at the same time at one object; its fair share of `concurrent` without it.
+    /// Maximum number of calls of one caller that run at the same time at one object. Default: its fair share of `concurrent`.
     pub per_caller: Option<usize>,
-    /// The longest time a call may wait in milliseconds, whatever deadline its caller sets; 3,600,000 without it.
+    /// Maximum time that a call may run in milliseconds, whatever deadline its caller sets. Default: 3,600,000.
     pub max_deadline_ms: Option<NonZeroU64>,
-    /// After how many milliseconds a call tells its caller which node carries it out; 250 without it.
+    /// Time in milliseconds after which the caller of a running call is notified which node runs it. Default: 250.
     pub accepted_after_ms: Option<NonZeroU64>,
 }
 
 impl CallLimits {
-    /// An object's limits with these.
+    /// Applies these limits to those of an object.
     pub fn apply(&self, limits: Limits) -> Limits {
         let max_deadline = self.max_deadline_ms.map(|ms| Duration::from_millis(ms.get()));
         let accepted_after = self.accepted_after_ms.map(|ms| Duration::from_millis(ms.get()));
@@ -35,7 +35,7 @@ impl CallLimits {
     }
 }
 
-/// A key that earlier versions had.
+/// Key of earlier versions, which is an error now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct RemovedKey;
 

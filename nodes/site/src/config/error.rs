@@ -6,23 +6,23 @@ use rantai_client::object::in_json_words;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
-    /// It cannot be read.
+    /// The file cannot be read.
     #[error("cannot read {file}")]
     Read {
-        /// The file, as it was named.
+        /// Path of the file.
         file: String,
         /// Error of the operating system or library.
         source: std::io::Error,
     },
-    /// It is not what it should be: with line, column, the line itself and a caret.
+    /// The contents are invalid; the text has line, column, the line itself and a caret.
     #[error("{file}: {message}")]
     Invalid {
-        /// The file, as it was named.
+        /// Path of the file.
         file: String,
         /// Description and position.
         message: String,
     },
-    /// A name that is none, or stands there twice.
+    /// The name or the settings of an object are invalid, or its name is used twice.
     #[error("{file}: object {name:?}: {reason}")]
     Object {
         /// Path of the file.
@@ -34,7 +34,7 @@ pub enum ConfigError {
     },
 }
 
-/// A parser's error with its excerpt of the file, with the names of Rust's types replaced by what may be written.
+/// Formats a parser's error with its excerpt of the file; replaces the names of Rust's types by what may be written.
 pub(super) fn in_toml_words(error: &toml::de::Error) -> String {
     let told = error.to_string();
     let Some((found, wanted)) = error.message().rsplit_once(", expected ") else { return told };

@@ -1,4 +1,4 @@
-//! The table of kinds: which objects a configuration may have. A new kind is one line here.
+//! Table of the kinds of objects that a configuration may contain. A new kind is one line here.
 
 use std::path::PathBuf;
 
@@ -26,11 +26,11 @@ use rantai_systems::upcall::UpcallSettings;
 use rantai_systems::welcome::WelcomeSettings;
 use rantai_tasks::TaskLedger;
 
-/// Makes [`Written`] of the table `key: settings`. The keys stand in the type that is read, so that an unknown one is an
-/// error with its place, and with those that may be written.
+/// Generates [`Written`] from the table `key: settings`. The keys are fields of the type that is parsed, so that an unknown
+/// key is an error with its position and the known keys.
 macro_rules! kinds {
     ($($key:ident: $settings:ty,)*) => {
-        /// The text of a configuration.
+        /// Configuration file, as it is parsed.
         #[derive(Deserialize)]
         #[serde(deny_unknown_fields)]
         pub(super) struct Written {
@@ -55,7 +55,7 @@ macro_rules! kinds {
         }
 
         impl Config {
-            /// Converted settings.
+            /// Converts a parsed file.
             pub(super) fn read(file: Written) -> Result<Self, String> {
                 let mut kinds: Vec<std::sync::Arc<dyn Kind>> = Vec::new();
                 $(kinds.extend(file.$key.into_iter().map(|entry| std::sync::Arc::new(entry) as _));)*

@@ -1,4 +1,4 @@
-//! `nodes.toml`: which objects are served, and with which texts.
+//! `nodes.toml`: configuration of the objects that are served, and of the site.
 
 mod broker;
 mod calls;
@@ -26,41 +26,41 @@ use rantai_nodes::kind::Output;
 use rantai_nodes::kind::{Building, Kind};
 use rantai_tasks::TaskLedger;
 
-/// A configuration: what stands in the file.
+/// Contents of a configuration file.
 #[derive(Clone, Debug, Default)]
 pub struct Config {
-    /// The node's name on the bus; a random one if there is none.
+    /// Name of the node on the bus; `None` for a random one.
     pub node: Option<String>,
-    /// The root of all topics, instead of `rantai`.
+    /// Root of all topics; `None` for `rantai`.
     pub root: Option<String>,
-    /// The broker, unless whoever serves it names one.
+    /// Default address of the broker, for when no other is given.
     pub broker: Option<Address>,
-    /// The files for connections by TLS.
+    /// Files for TLS.
     pub tls: TlsFiles,
-    /// The user that its connections log in as, unless whoever serves it names one.
+    /// Default user that connections log in as.
     pub user: Option<String>,
-    /// A file whose first line is the user's password.
+    /// File whose first line is the user's password.
     pub password_file: Option<PathBuf>,
-    /// Users who see and change everybody's tasks, and whom statistics name callers to.
+    /// Users who may see and change all tasks, and for whom statistics contain the names of callers.
     pub admins: Vec<String>,
-    /// The entries of which objects are made.
+    /// Settings of the objects.
     pub kinds: Vec<Arc<dyn Kind>>,
-    /// Connection for the calls of its objects, to be bound to a broker.
+    /// Handle for the calls of the objects, which is bound to a broker later.
     pub calls: Calls,
-    /// The ledger of tasks, if there is one.
+    /// Settings of the ledger of tasks, if there is one.
     pub tasks: Option<TaskLedger>,
     /// Limits of calls to the objects and the ledger.
     pub call_limits: CallLimits,
-    /// REST, if it is wanted.
+    /// Settings of the REST gateway, if there is one.
     #[cfg(feature = "gateway")]
     pub rest: Option<rantai_gateway::settings::Rest>,
-    /// SOAP, if it is wanted.
+    /// Settings of the SOAP gateway, if there is one.
     #[cfg(feature = "gateway")]
     pub soap: Option<rantai_gateway::settings::Soap>,
 }
 
 impl Config {
-    /// Reads a file.
+    /// Reads a configuration file.
     ///
     /// # Errors
     ///
@@ -93,7 +93,7 @@ impl Config {
         }
     }
 
-    /// Reads a text; `file` is for messages, and relative paths begin where it is.
+    /// Parses a configuration; `file` is its path, which is used in errors, and to resolve relative paths.
     ///
     /// # Errors
     ///
@@ -129,29 +129,29 @@ impl Config {
         Ok(config)
     }
 
-    /// The node's name.
+    /// Returns the configured name of the node.
     ///
     /// # Errors
     ///
-    /// One that is none.
+    /// The name is invalid.
     pub fn node(&self) -> Result<Option<ClientId>, rantai_client::wire::name::NameError> {
         self.node.as_deref().map(ClientId::new).transpose()
     }
 
-    /// The root of all topics.
+    /// Returns the root of all topics.
     ///
     /// # Errors
     ///
-    /// One that is none.
+    /// The root is invalid.
     pub fn root(&self) -> Result<Root, rantai_client::wire::name::NameError> {
         self.root.as_deref().map_or_else(|| Ok(Root::default()), Root::new)
     }
 
-    /// The objects, which print to `output`. Relative paths begin where `file` is.
+    /// Builds the objects, which print to `output`. Relative paths are relative to the folder of `file`.
     ///
     /// # Errors
     ///
-    /// Names that are none, names that stand there twice, and settings that an object cannot be made with.
+    /// A name is invalid or used twice, or an object cannot be built from its settings.
     pub fn objects(&self, file: &str, output: &Output) -> Result<Vec<Configured>, ConfigError> {
         let mut names = HashSet::new();
         let object = |kind: &Arc<dyn Kind>| {

@@ -3,14 +3,14 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-/// Insults, looked up by their first word.
+/// Insults, indexed by their first word.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Censor {
-    /// The words that have to follow, the longest first.
+    /// For each first word, the words that have to follow; the longest first.
     by_first: HashMap<String, Vec<Vec<String>>>,
 }
 
-/// A word of a text: where, and what it is compared by.
+/// Word of a text: its range, and the letters by which it is compared.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Word {
     at: Range<usize>,
@@ -18,7 +18,7 @@ struct Word {
 }
 
 impl Censor {
-    /// Takes an insult in, which may have several words.
+    /// Adds an insult, which may have several words.
     pub(super) fn add(&mut self, insult: &str) {
         let mut words = words(insult).into_iter().map(|word| word.letters);
         let Some(first) = words.next() else { return };
@@ -30,7 +30,7 @@ impl Censor {
         }
     }
 
-    /// The text with `mask` in place of each insult. All else stays as it is.
+    /// Replaces each insult in the text with `mask`; all other characters are kept.
     pub(super) fn censor(&self, text: &str, mask: &str) -> String {
         let words = words(text);
         let (mut censored, mut copied, mut index) = (String::with_capacity(text.len()), 0, 0);
@@ -61,14 +61,14 @@ impl Censor {
     }
 }
 
-/// An insult as it is registered: without blanks around it, in lower case. Nothing where it has no word.
+/// Normalizes an insult for registration: trimmed, in lower case. `None` if it contains no word.
 pub(super) fn insult(text: &str) -> Option<String> {
     let insult = text.trim().to_lowercase();
     (!words(&insult).is_empty()).then_some(insult)
 }
 
-/// Letters and digits that stand together. Nothing else is part of a word, so that no punctuation hides one; what
-/// cannot be seen does not divide one.
+/// Splits a text into words, which are sequences of letters and digits. Punctuation is not part of a word, so that it
+/// cannot hide one; invisible characters do not divide a word.
 fn words(text: &str) -> Vec<Word> {
     let mut words: Vec<Word> = Vec::new();
     let mut open: Option<Word> = None;
@@ -86,12 +86,12 @@ fn words(text: &str) -> Vec<Word> {
     words
 }
 
-/// Accents that follow their letter.
+/// Checks for an accent that follows its letter.
 fn is_mark(c: char) -> bool {
     matches!(c, '\u{300}'..='\u{36f}')
 }
 
-/// Soft hyphens, joiners and their like.
+/// Checks for an invisible character, such as soft hyphens and joiners.
 fn is_unseen(c: char) -> bool {
     matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2060}'..='\u{2064}' | '\u{feff}')
 }

@@ -1,4 +1,4 @@
-//! `InsultFilterService`: takes insults out of texts.
+//! `InsultFilterService`: replaces insults in texts.
 
 use std::sync::Arc;
 
@@ -15,19 +15,19 @@ use rantai_nodes::kind::{Building, Configured, Kind};
 
 /// Placeholder of the text in configured texts.
 const TEXT: &str = "{text}";
-/// The longest text that stands for an insult, in bytes.
+/// Maximum length of the replacement of an insult, in bytes.
 pub const LONGEST_MASK: usize = 64;
 
 /// Settings of a service.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FilterSettings {
-    /// The name it is served by.
+    /// Name the object is served under.
     pub name: String,
-    /// Whether several nodes may serve it together.
+    /// Whether several nodes may serve the object together.
     #[serde(default)]
     pub replica: bool,
-    /// The object that keeps the lists.
+    /// Name of the object that keeps the lists.
     pub store: String,
     /// Replacement of an insult.
     pub mask: String,
@@ -48,14 +48,14 @@ pub trait InsultFilterService {
     async fn get_texts(&self, after: Option<u64>, context: Context) -> Result<Vec<Kept>, Fault>;
 }
 
-/// The service that is served: one of any number of replicas.
+/// Implementation of [`InsultFilterService`]: one of any number of replicas.
 #[derive(Clone, Debug)]
 pub struct Worker {
     settings: FilterSettings,
     known: Arc<RwLock<Known>>,
 }
 
-/// The first insults of a list.
+/// Insults from the beginning of the store's list, up to those that are known here.
 #[derive(Debug, Default)]
 struct Known {
     epoch: String,
@@ -64,10 +64,10 @@ struct Known {
 }
 
 impl Known {
-    /// Takes those after the first `after` in, unless others have come first.
+    /// Adds the insults of a page that begins after the first `after`, unless another page has added them already.
     fn extend(&mut self, after: u64, page: &Page) {
         if self.epoch != page.epoch {
-            // Another list, of which nothing is known yet.
+            // A new list replaces the known one.
             *self = Self { epoch: page.epoch.clone(), ..Self::default() };
         }
         if self.count == after {
@@ -78,7 +78,7 @@ impl Known {
 }
 
 impl Worker {
-    /// A filter that knows nothing yet.
+    /// Creates a filter that knows no insults yet.
     pub fn new(settings: FilterSettings) -> Self {
         Self { settings, known: Arc::default() }
     }
@@ -87,7 +87,7 @@ impl Worker {
         Ok(InsultStoreProxy::from(context.object(&self.settings.store).await?))
     }
 
-    /// The texts without the insults that are known here, and which those are.
+    /// Returns the texts without the known insults, and the epoch and length of the list that they were compared with.
     fn censored(&self, given: &[String]) -> Result<(String, u64, Vec<String>), Fault> {
         let known = self.known.read();
         let mask = &self.settings.mask;
@@ -99,7 +99,7 @@ impl Worker {
         Ok((known.epoch.clone(), known.count, texts))
     }
 
-    /// Asks for insults that are not known here, as many as fit into one answer.
+    /// Fetches insults that are not known here, as many as fit into one reply.
     async fn catch_up(&self, store: &InsultStoreProxy) -> Result<(), Fault> {
         let after = self.known.read().count;
         let page = store.insults(after).await.map_err(|error| passed_on(&self.settings.store, error))?;
@@ -117,7 +117,7 @@ impl InsultFilterService for Worker {
             let store = self.store(&context).await?;
             let new = store.add_texts(epoch, count, texts.clone()).await;
             let Some(new) = new.map_err(|error| passed_on(&self.settings.store, error))? else {
-                // There are insults that were not looked for.
+                // The store has insults that were not looked for.
                 self.catch_up(&store).await?;
                 continue;
             };
@@ -170,7 +170,7 @@ mod tests {
             (&*known.epoch, known.count, &*known.censor.censor("a b c d", "-")),
             ("one", 3, "- - - d")
         );
-        // Another list, of which the first were not asked for.
+        // Another list, whose first insults were not fetched.
         known.extend(3, &page("two", &["z"]));
         assert_eq!((&*known.epoch, known.count, &*known.censor.censor("a z", "-")), ("two", 0, "a z"));
         known.extend(0, &page("two", &["x"]));

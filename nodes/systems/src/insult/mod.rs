@@ -1,14 +1,14 @@
-//! Insults, texts without them, and whoever wants to be insulted.
+//! Insults, texts without them, and subscribers who want to be insulted.
 //!
-//! | Room | What |
+//! | Module | Content |
 //! |---|---|
 //! | [`store`] | Both lists, kept by one object |
 //! | [`service`] | Registers insults; any number of replicas |
-//! | [`filter`] | Takes them out of texts; any number of replicas |
-//! | [`notifier`] | Calls its subscribers back with one of them |
-//! | `censor` | What a word is |
+//! | [`filter`] | Replaces insults in texts; any number of replicas |
+//! | [`notifier`] | Calls its subscribers back with an insult |
+//! | `censor` | Word boundaries and matching |
 //!
-//! Replicas know nothing that the store does not: whichever of them is asked, the answer is the same.
+//! Replicas keep no state that the store does not have: each of them gives the same answer.
 
 mod censor;
 pub mod filter;
@@ -20,13 +20,13 @@ use rantai_client::wire::fault::{Code, Fault};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Texts of one call.
+/// Maximum number of texts in one call.
 const MOST: usize = 1_000;
-/// The largest of them, in bytes.
+/// Maximum size of a text, in bytes.
 const LONGEST: usize = 4 << 10;
-/// All of them together: as JSON they may have six times as many, which still fits into a packet.
+/// Maximum size of all texts of a call, in bytes: as JSON they may be six times as large, which still fits into a packet.
 const LARGEST: usize = 128 << 10;
-/// A list that is answered, in bytes of JSON; what follows is asked for with `after`.
+/// Maximum size of a list in a reply, in bytes of JSON; the rest is requested with `after`.
 const PAGE: usize = 512 << 10;
 
 /// A text, or several.
@@ -48,7 +48,7 @@ impl From<Texts> for Vec<String> {
     }
 }
 
-/// Refuses what is too much, or too large.
+/// Checks the number and the sizes of texts.
 fn check(texts: &[String]) -> Result<(), Fault> {
     if texts.len() > MOST {
         let text = format!("{} texts; a call may have {MOST}", texts.len());

@@ -1,4 +1,4 @@
-//! `Notifier`: calls its subscribers back with an insult, again and again.
+//! `Notifier`: calls its subscribers back with an insult, periodically.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,31 +18,31 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use super::store::InsultStoreProxy;
 use rantai_nodes::kind::{Building, Configured, Kind};
 
-/// The longest time a callback may take.
+/// Time limit of a callback.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Callbacks in a row that may fail.
+/// Number of failed callbacks in a row after which a subscriber is dropped.
 const FAILURES: u32 = 3;
-/// The shortest and the longest period and lease, in milliseconds.
+/// Allowed periods and leases, in milliseconds.
 const TIMES: std::ops::RangeInclusive<u64> = 10..=24 * 60 * 60 * 1000;
-/// Subscribers at most, whatever is configured.
+/// Maximum number of subscribers that can be configured.
 const MOST: usize = 10_000;
 
 /// Settings of a notifier.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NotifierSettings {
-    /// The name it is served by.
+    /// Name the object is served under.
     pub name: String,
-    /// The object that keeps the insults.
+    /// Name of the object that keeps the insults.
     pub store: String,
-    /// The method of an object that is called back.
+    /// Method of an object that is called back. Default: `notify`.
     #[serde(default = "notify")]
     pub method: String,
-    /// After how many milliseconds it calls back again.
+    /// Interval of the callbacks in milliseconds.
     pub period_ms: u64,
     /// Lifetime of a subscription in milliseconds; subscribing again renews it.
     pub lease_ms: u64,
-    /// Subscribers at the same time.
+    /// Maximum number of subscribers.
     #[serde(default = "many")]
     pub subscribers: usize,
 }
@@ -83,23 +83,23 @@ pub trait Notifier {
     async fn subscribers(&self) -> Result<u64, Fault>;
 }
 
-/// Subscriber.
+/// Subscriber: a client, which gets events, or an object, which is called.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Subscriber {
     Client(ClientId),
     Object(ObjectName),
 }
 
-/// End of a subscription.
+/// Condition that ends a subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Standing {
-    /// Until then, unless it subscribes again.
+    /// Time at which the subscription ends, unless it is renewed.
     Until(Instant),
     /// Number of failed callbacks in a row.
     Failed(u32),
 }
 
-/// The notifier that is served; cheap to clone.
+/// Implementation of [`Notifier`]; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Caller {
     settings: NotifierSettings,
@@ -126,7 +126,7 @@ impl Caller {
         Ok(Self { settings, calls, subscribers: Arc::default() })
     }
 
-    /// Until it is dropped.
+    /// Calls the subscribers back in every period, until it is dropped.
     pub async fn go_on(self, emitter: Emitter) {
         let period = Duration::from_millis(self.settings.period_ms);
         let mut ticks = interval_at(Instant::now() + period, period);
@@ -151,7 +151,7 @@ impl Caller {
         insult.map_err(|error| passed_on(&self.settings.store, error))
     }
 
-    /// Calls everybody back, all at the same time: who is slow holds up nobody else.
+    /// Calls all subscribers back concurrently, so that a slow one does not delay the others.
     async fn notify(&self, emitter: &Emitter, insult: &str, period: Duration) {
         let subscribers: Vec<Subscriber> = self.subscribers.lock().keys().cloned().collect();
         let mut answers = JoinSet::new();
@@ -183,11 +183,11 @@ impl Caller {
         object.call::<Value>(&self.settings.method, (insult,)).await.map(|_| ())
     }
 
-    /// Drops an object that is not there, has no such method, or has failed too often.
+    /// Records the result of a callback; drops an object that is not served, lacks the method, or has failed too often.
     fn answered(&self, object: ObjectName, answer: Result<(), CallError>) {
         let mut subscribers = self.subscribers.lock();
         let subscriber = Subscriber::Object(object);
-        // It may have ended its subscription meanwhile.
+        // The subscription may have ended in the meantime.
         let Some(Standing::Failed(failures)) = subscribers.get_mut(&subscriber) else { return };
         let Err(error) = answer else {
             *failures = 0;

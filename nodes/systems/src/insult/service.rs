@@ -9,7 +9,7 @@ use super::store::{InsultStoreProxy, Page};
 use super::{Texts, censor, check};
 use rantai_nodes::kind::{Building, Configured, Kind};
 
-/// The longest insult, in bytes.
+/// Maximum length of an insult, in bytes.
 const LONGEST: usize = 128;
 /// Placeholder of the insult in texts.
 const INSULT: &str = "{insult}";
@@ -18,12 +18,12 @@ const INSULT: &str = "{insult}";
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ServiceSettings {
-    /// The name it is served by.
+    /// Name the object is served under.
     pub name: String,
-    /// Whether several nodes may serve it together.
+    /// Whether several nodes may serve the object together.
     #[serde(default)]
     pub replica: bool,
-    /// The object that keeps the lists.
+    /// Name of the object that keeps the lists.
     pub store: String,
     /// Reply to a new insult; `{insult}` is the insult.
     pub registered: String,
@@ -42,7 +42,7 @@ pub trait InsultService {
     async fn get_insults(&self, after: Option<u64>, context: Context) -> Result<Vec<String>, Fault>;
 }
 
-/// The service that is served: one of any number of replicas.
+/// Implementation of [`InsultService`]: one of any number of replicas.
 #[derive(Clone, Debug)]
 pub struct Worker {
     /// Settings.
@@ -76,7 +76,7 @@ impl InsultService for Worker {
     }
 }
 
-/// An insult as it is registered.
+/// Normalizes an insult for registration; fails if it has no word or is too long.
 fn registered(index: usize, text: &str) -> Result<String, Fault> {
     let path = format!("insult[{index}]");
     let insult =

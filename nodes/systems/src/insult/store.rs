@@ -1,6 +1,6 @@
 //! `InsultStore`: the insults and the texts, kept by one object for all replicas.
 //!
-//! Everything that must not happen twice is decided here, one transaction after the other.
+//! Everything that must happen only once is decided here, in consecutive transactions.
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -21,16 +21,16 @@ use super::{PAGE, check};
 use rantai_commit::{self as commit, Committer, DiskError, Opener};
 use rantai_nodes::kind::{Building, Configured, Kind};
 
-/// Number to insult, from 0 and without a gap.
+/// Number to insult; numbers begin at 0 and have no gaps.
 const INSULTS: TableDefinition<'static, u64, &str> = TableDefinition::new("insults");
 const INSULT_NUMBERS: TableDefinition<'static, &str, u64> = TableDefinition::new("insult numbers");
-/// Id, from 1, to the text and the millisecond since 1970.
+/// Id, from 1, to the text and the time in milliseconds since 1970.
 const TEXTS: TableDefinition<'static, u64, (&str, u64)> = TableDefinition::new("texts");
-/// Digests of the texts.
+/// Digest of a text to its id.
 const TEXT_IDS: TableDefinition<'static, &[u8; 16], u64> = TableDefinition::new("text ids");
-/// Bytes of everything.
+/// Size of all insults and texts, in bytes.
 const BYTES: TableDefinition<'static, (), u64> = TableDefinition::new("bytes");
-/// Id of this list, because another list may have as many insults.
+/// Id of this list, which distinguishes it from another list with as many insults.
 const EPOCH: TableDefinition<'static, (), &str> = TableDefinition::new("epoch");
 
 /// Insults in the order in which they came.
@@ -89,24 +89,24 @@ pub trait InsultStore {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StoreSettings {
-    /// The name it is served by.
+    /// Name the object is served under.
     pub name: String,
-    /// File, relative to the configuration file.
+    /// File, relative to the configuration file; `None` to keep the lists in memory.
     pub file: Option<PathBuf>,
-    /// Limits.
+    /// Limits of the lists.
     #[serde(default)]
     pub room: Room,
 }
 
-/// Limits of a store; beyond them insults are refused.
+/// Limits of a store; what exceeds them is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Room {
-    /// Insults.
+    /// Maximum number of insults.
     pub insults: u64,
-    /// Texts.
+    /// Maximum number of texts.
     pub texts: u64,
-    /// Bytes of both.
+    /// Maximum size of insults and texts together, in bytes.
     pub bytes: u64,
 }
 
@@ -116,7 +116,7 @@ impl Default for Room {
     }
 }
 
-/// The store that is served; cheap to clone.
+/// Implementation of [`InsultStore`]; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Lists {
     shared: Arc<Shared>,
@@ -162,7 +162,7 @@ fn prepare(transaction: &WriteTransaction) -> Result<(), redb::Error> {
 }
 
 impl Lists {
-    /// In a file, or without one for as long as the process runs. It is opened when it is needed.
+    /// Creates a store in a file, or in memory without one. The file is opened at the first use.
     pub fn new(file: Option<PathBuf>, room: Room) -> Self {
         Self::with_environment(file, room, Environment::default())
     }
@@ -172,7 +172,7 @@ impl Lists {
         Self { shared: Arc::new(Shared { file, room, environment, opening, opened }) }
     }
 
-    /// Opens it.
+    /// Opens the file, unless it is open.
     ///
     /// # Errors
     ///
@@ -280,7 +280,7 @@ impl InsultStore for Lists {
             for entry in table.range(after.saturating_add(1)..)? {
                 let (id, kept) = entry?;
                 let (text, ms) = kept.value();
-                // Besides the text: id, time, and the names of all three.
+                // Besides the text: id, time, and the three member names.
                 size += written(text) + 80;
                 if size > PAGE {
                     break;
@@ -301,7 +301,7 @@ fn add_insults(
     let (mut table, mut numbers) =
         (transaction.open_table(INSULTS)?, transaction.open_table(INSULT_NUMBERS)?);
     let mut bytes = transaction.open_table(BYTES)?;
-    // All or nothing: first what is new, then whether there is room for it.
+    // All or nothing: first determines what is new, then whether there is room for it.
     let (mut seen, mut new) = (HashSet::new(), Vec::with_capacity(insults.len()));
     for insult in insults {
         new.push(numbers.get(&**insult)?.is_none() && seen.insert(insult));
@@ -362,7 +362,7 @@ fn digest(text: &str) -> [u8; 16] {
     digest
 }
 
-/// Bytes of a text as JSON, with its comma.
+/// Returns the size of a text as JSON with a comma, in bytes.
 fn written(text: &str) -> usize {
     serde_json::to_string(text).map_or(usize::MAX / 2, |json| json.len() + 1)
 }

@@ -1,4 +1,4 @@
-//! Messages that are published and have not arrived everywhere yet.
+//! Messages that are published and have not reached all subscribers yet.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard};
@@ -10,18 +10,18 @@ use tokio::time::Instant;
 
 use super::tally::Problem;
 
-/// What stands in front of every payload, so that each message is known by itself: the run, the publisher, and the
-/// message's number among those of its publisher.
+/// Length of the header of every payload, which identifies the message: the run, the publisher, and the publisher's number
+/// of the message.
 pub(super) const HEADER: usize = 20;
 
-/// A message of this run.
+/// Identity of a message of this run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Key {
     pub(super) publisher: u32,
     pub(super) number: u64,
 }
 
-/// Who waits for which message. Its size depends on how many are under way, not on how many there were.
+/// Messages in flight. Its size depends on how many are in flight, not on how many were published.
 #[derive(Debug)]
 pub(super) struct Board {
     run: u64,
@@ -32,7 +32,7 @@ pub(super) struct Board {
 #[derive(Debug)]
 struct State {
     waiting: HashMap<Key, Waiting>,
-    /// The last number of each publisher.
+    /// Last number of each publisher.
     numbers: Vec<u64>,
     seen: Seen,
 }
@@ -40,23 +40,23 @@ struct State {
 #[derive(Debug)]
 struct Waiting {
     due: Instant,
-    /// Subscribers that have not got it.
+    /// Number of subscribers that have not received the message.
     left: usize,
     told: oneshot::Sender<Result<(), Problem>>,
 }
 
-/// What has arrived.
+/// Counts of the deliveries.
 #[derive(Clone, Debug)]
 pub(super) struct Seen {
     pub(super) deliveries: u64,
     pub(super) bytes: u64,
-    /// A number that is not above the one before it.
+    /// Messages whose number is not above the previous one of their publisher.
     pub(super) out_of_order: u64,
-    /// After it was no longer waited for.
+    /// Messages that arrived after the wait for them had ended.
     pub(super) too_late: u64,
-    /// Of another run, or of somebody else.
+    /// Messages of another run, or of another client.
     pub(super) foreign: u64,
-    /// From when a message should have been published, for each subscriber.
+    /// Time from when a message was due to be published until a subscriber received it.
     pub(super) latencies: Latencies,
 }
 
@@ -74,7 +74,7 @@ impl Seen {
 }
 
 impl Key {
-    /// By which a session tells what became of it; never 0.
+    /// Returns the token by which a session reports the outcome of publishing; never 0.
     pub(super) fn token(self) -> u128 {
         (u128::from(self.publisher) + 1) << 64 | u128::from(self.number)
     }
@@ -86,7 +86,7 @@ impl Key {
 }
 
 impl Board {
-    /// `run` tells messages of this run from those of others.
+    /// Creates a board; `run` distinguishes messages of this run from those of others.
     pub(super) fn new(run: u64, publishers: usize, subscribers: usize) -> Self {
         let state = State { waiting: HashMap::new(), numbers: vec![0; publishers], seen: Seen::new() };
         Self { run, subscribers, state: Mutex::new(state) }
@@ -96,7 +96,7 @@ impl Board {
         self.state.lock().expect("nobody panics with it")
     }
 
-    /// A new message of a publisher, and word of when every subscriber has got it.
+    /// Adds a message of a publisher; the receiver gets the result once all subscribers have received it.
     pub(super) fn expect(
         &self,
         publisher: usize,
@@ -110,7 +110,7 @@ impl Board {
         (key, word)
     }
 
-    /// The header of a message.
+    /// Returns the header of a message.
     pub(super) fn header(&self, key: Key) -> [u8; HEADER] {
         let mut header = [0; HEADER];
         header[..8].copy_from_slice(&self.run.to_be_bytes());
@@ -119,7 +119,7 @@ impl Board {
         header
     }
 
-    /// A subscriber has got a message; `last` are the numbers it has had, by publisher.
+    /// Records that a subscriber received a message; `last` contains the last number of each publisher that it received.
     pub(super) fn arrived(&self, payload: &[u8], last: &mut [u64]) {
         let now = Instant::now();
         let mut state = self.state();
@@ -145,7 +145,7 @@ impl Board {
         if message.left == 0
             && let Some(done) = waiting.remove(&key)
         {
-            // Where nobody waits any more, the run has ended.
+            // The receiver is gone if the run has ended.
             let _ = done.told.send(Ok(()));
         }
     }
@@ -158,20 +158,20 @@ impl Board {
         (u64::from_be_bytes(*run) == self.run).then_some(key)
     }
 
-    /// The broker did not take it.
+    /// Records that a message could not be published.
     pub(super) fn refused(&self, key: Key, error: &Unsent) {
         if let Some(refused) = self.state().waiting.remove(&key) {
             let _ = refused.told.send(Err(error.into()));
         }
     }
 
-    /// It is not waited for any more: how many subscribers have got it, where it has not arrived meanwhile.
+    /// Stops waiting for a message; returns how many subscribers have received it: all, if it arrived in the meantime.
     pub(super) fn give_up(&self, key: Key) -> usize {
         let waiting = self.state().waiting.remove(&key);
         self.subscribers - waiting.map_or(0, |waiting| waiting.left)
     }
 
-    /// What has arrived since the last time.
+    /// Returns the counts since the last call, and resets them.
     pub(super) fn take_seen(&self) -> Seen {
         std::mem::replace(&mut self.state().seen, Seen::new())
     }

@@ -1,4 +1,4 @@
-//! `rantai bench call` and `chain`: calls of one method.
+//! `rantai bench call` and `chain`: repeated calls of one method.
 
 use bytes::Bytes;
 use rantai_client::session::QoS;
@@ -54,7 +54,7 @@ pub(super) struct Chain {
     options: Options,
 }
 
-/// A call that is made again and again.
+/// Call that is repeated.
 #[derive(Clone, Debug)]
 pub(super) struct Repeated {
     pub(super) object: String,
@@ -96,7 +96,8 @@ impl Sending {
 }
 
 impl Repeated {
-    /// Without arguments it is a text of the size that was asked for; nobody asked: none, but for the echo.
+    /// Creates the call. Without arguments, the payload is a string of the given size; without a size it is empty, except for
+    /// `echo.echo`.
     pub(super) fn new(target: &str, arguments: &[String], sending: &Sending) -> Result<Self, Failure> {
         let usage = |error: String| Failure::new(Exit::Usage, error);
         let (object, method) = arguments::target(target).map_err(usage)?;

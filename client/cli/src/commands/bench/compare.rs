@@ -1,4 +1,4 @@
-//! A run beside an earlier one.
+//! Comparison of a run with an earlier one.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -8,17 +8,17 @@ use serde_json::{Map, Value, json};
 use super::report::number;
 use crate::exit::{Exit, Failure};
 
-/// What begins the names of figures that may not fall.
+/// Prefix of the names of figures that must not fall.
 const THROUGHPUT: &str = "throughput";
 
-/// A run that was kept with `--save`.
+/// Run that was saved with `--save`.
 #[derive(Clone, Debug)]
 pub(super) struct Saved {
     file: PathBuf,
     told: Value,
 }
 
-/// The same figure of two runs.
+/// Figure of two runs.
 #[derive(Clone, Debug, PartialEq)]
 struct Pair {
     name: String,
@@ -26,12 +26,12 @@ struct Pair {
     now: f64,
 }
 
-/// Two runs.
+/// Comparison of two runs.
 #[derive(Clone, Debug)]
 pub(super) struct Comparison {
     file: PathBuf,
     pairs: Vec<Pair>,
-    /// What was asked for otherwise.
+    /// Settings in which the runs differ.
     differences: Vec<String>,
 }
 
@@ -58,7 +58,7 @@ impl Saved {
                 Some(Pair { name: name.clone(), then: then.get(name)?.as_f64()?, now: now.as_f64()? })
             })
             .collect();
-        // What a change is judged by comes first.
+        // Throughputs first, as the comparison is judged by them.
         pairs.sort_by_key(|pair| (!pair.name.starts_with(THROUGHPUT), pair.name.clone()));
         Comparison { file: self.file.clone(), pairs, differences: differences(&self.told, now) }
     }
@@ -85,7 +85,7 @@ fn differences(then: &Value, now: &Value) -> Vec<String> {
 }
 
 impl Pair {
-    /// None where there was nothing to compare with.
+    /// Returns the new figure divided by the old one; `None` if the old one is 0.
     fn ratio(&self) -> Option<f64> {
         (self.then > 0.0).then(|| self.now / self.then)
     }
@@ -112,7 +112,7 @@ impl Comparison {
         text
     }
 
-    /// Whether every throughput is at least this part of what it was.
+    /// Checks that every throughput is at least `least` times the earlier one.
     pub(super) fn check(&self, least: f64) -> Result<(), Failure> {
         let mut judged = self.pairs.iter().filter(|pair| pair.name.starts_with(THROUGHPUT)).peekable();
         if judged.peek().is_none() {

@@ -1,4 +1,4 @@
-//! `rantai bench file`: a file fetched again and again.
+//! `rantai bench file`: fetches a file repeatedly.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -65,10 +65,10 @@ impl File {
             let wanted = wanted.clone();
             async move {
                 let (files, path, folder) = &*wanted;
-                // A worker has one transfer at a time, and so may keep its name.
+                // A worker has one transfer at a time, so that its file name is unique.
                 let target = folder.join(worker.to_string());
                 let done = files[worker % files.len()].get(path, &target, &mut |_, _| {}).await;
-                // What is left over is taken away with the folder.
+                // A file that is left over is removed with the folder.
                 let _ = tokio::task::spawn_blocking(move || std::fs::remove_file(target)).await;
                 done.map(|done| Done { node: None, bytes: done.size - done.resumed }).map_err(problem)
             }

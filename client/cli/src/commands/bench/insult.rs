@@ -1,4 +1,4 @@
-//! `rantai bench insult`: the insult services on one worker, on two, and so on.
+//! `rantai bench insult`: measures the insult services on one worker, on two, and so on.
 
 use super::options::{Options, Sending};
 use super::replicas::Replicas;

@@ -1,4 +1,4 @@
-//! Calls made on purpose: as many at a time, or as many a second, as was asked for.
+//! Generates load: a number of calls in flight (closed loop), or a rate of calls per second (open loop).
 
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -10,44 +10,44 @@ use tokio::time::{Instant, timeout};
 
 use super::tally::{Done, Problem, Tally};
 
-/// How long calls under way are waited for when the run is ended early.
+/// Time limit for calls in flight when the run is interrupted.
 const LEAVE: Duration = Duration::from_secs(1);
 
-/// How calls are made.
+/// Parameters of a load.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Plan {
-    /// Calls under way at the same time.
+    /// Maximum number of calls in flight.
     pub(super) workers: usize,
-    /// Calls a second; none for as many as there can be.
+    /// Calls per second; `None` for as many as possible.
     pub(super) rate: Option<f64>,
     pub(super) end: End,
-    /// How long calls under way at the end are waited for; each is to end within it by itself.
+    /// Time limit for calls in flight at the end; each should end within it by its own timeout.
     pub(super) patience: Duration,
 }
 
-/// A call that is to be made.
+/// Call that is to be made.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ticket {
-    /// Who makes it; no worker makes two at a time.
+    /// Number of the worker that makes the call; a worker makes one call at a time.
     pub(super) worker: usize,
-    /// When it should have begun.
+    /// Time at which the call was due.
     pub(super) due: Instant,
 }
 
-/// What came of it.
+/// Results of a run.
 #[derive(Debug)]
 pub(super) struct Measured {
     pub(super) tally: Tally,
-    /// From the beginning until no more calls began, and the last that succeeded had ended.
+    /// Time from the beginning until the last call was due and the last that succeeded had ended.
     pub(super) took: Duration,
-    /// Whether it ended early.
+    /// Whether the run was interrupted.
     pub(super) interrupted: bool,
 }
 
-/// Is told when to end early.
+/// Receiver of the signal to end early.
 pub(super) type Stop = watch::Receiver<bool>;
 
-/// Ends when somebody says so, and never where nobody will.
+/// Completes when the run is to end early; never if the sender is gone.
 pub(super) async fn stopped(stop: &mut Stop) {
     if stop.wait_for(|stop| *stop).await.is_err() {
         std::future::pending::<()>().await;
@@ -58,8 +58,8 @@ fn locked(tally: &Mutex<Tally>) -> MutexGuard<'_, Tally> {
     tally.lock().expect("nobody panics with it")
 }
 
-/// Makes the calls. Whatever began is counted, also what had not ended when it was no longer waited for, and in an
-/// open loop also what should have begun and did not.
+/// Makes the calls. Counts all calls that began, including those that had not ended within the time limit, and in an open
+/// loop also those that were due and did not begin.
 pub(super) async fn run<F, S>(
     plan: &Plan,
     stop: &mut Stop,
@@ -109,7 +109,7 @@ where
             workers.shutdown().await;
         }
     }
-    // From now on nobody else has it.
+    // All workers have ended: the tally does not change any more.
     let mut tally = locked(&tally).clone();
     let left = pace.begun() - tally.succeeded - tally.failed;
     tally.problem(&Problem::new("abandoned", "still under way when the run ended"), left);
@@ -125,7 +125,7 @@ where
 }
 
 async fn all(workers: &mut JoinSet<()>) {
-    // One that panicked has said so, and its call counts as abandoned.
+    // The panic of a worker has been printed; its call counts as abandoned.
     while workers.join_next().await.is_some() {}
 }
 
@@ -153,7 +153,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_stalled_server_is_not_flattered_by_an_open_loop() {
-        // 100 calls a second for a second, each of 1 ms, and the one that begins at 0.5 s stalls them all for 200 ms.
+        // 100 calls a second for a second, each of 1 ms; the call that begins at 0.5 s stalls all others for 200 ms.
         let began = Instant::now();
         let server = Arc::new(tokio::sync::Mutex::new(()));
         let call = move |_: Ticket| {
@@ -171,7 +171,7 @@ mod tests {
         assert_eq!((tally.succeeded, tally.failed), (100, 0));
         let summary = tally.latencies.summary().expect("calls");
         assert!(about(summary.p50, 1_000.0) && about(summary.max, 200_000.0), "{summary:?}");
-        // Each of those that waited makes 9 ms good: 191, 182, 173 and so on.
+        // Each call that waited catches up 9 ms: latencies are 191, 182, 173 ms and so on.
         assert!(about(summary.p90, 110_000.0), "what waited counts: {summary:?}");
         assert!(about(tally.late.summary().expect("calls").max, 190_000.0));
         assert_eq!(measured.took, MS(1_000));

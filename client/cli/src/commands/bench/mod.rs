@@ -1,14 +1,14 @@
-//! `rantai bench`: load on any broker and its objects, and what came of it.
+//! `rantai bench`: puts load on any broker and its objects, and measures it.
 //!
-//! | Room | What |
+//! | Module | Content |
 //! |---|---|
 //! | `call` `publish` `task` `file` `replicas` `insult` | The loads: one subcommand each, and chains beside calls |
-//! | `board` | Messages that have not arrived everywhere yet |
+//! | `board` | Messages that have not reached all subscribers yet |
 //! | `nodes` | Processes that serve replicas |
-//! | `options` | What every run may be told, and what it begins and ends with |
-//! | `load` | Who makes the calls; when they begin is `rantai_load::pace`, and no call knows of it |
-//! | `tally` | What came of them, in a fixed amount of memory |
-//! | `report` `plot` `compare` | What is told of it |
+//! | `options` | Options common to all runs; begin and end of a run |
+//! | `load` | The workers that make the calls, when `rantai_load::pace` says that a call is due |
+//! | `tally` | Results of the calls, in a fixed amount of memory |
+//! | `report` `plot` `compare` | Output of the results |
 
 mod board;
 mod call;

@@ -1,4 +1,4 @@
-//! Nodes of a run: processes that serve the same objects, and end with it.
+//! Nodes of a run: child processes that serve the same objects, and end with the run.
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -13,26 +13,26 @@ use tokio::time::timeout;
 use crate::connection::Broker;
 use crate::exit::{Exit, Failure};
 
-/// Time for a node to serve its objects: a contested name takes a second.
+/// Time limit for a node to serve its objects: claiming a contested name takes a second.
 const STARTING: Duration = Duration::from_secs(30);
-/// Time for a node to end in order, above the 10 s it gives its calls.
+/// Time limit for a node to shut down; longer than the 10 s that it gives its calls.
 const ENDING: Duration = Duration::from_secs(15);
 /// Lines of a node's log that are kept in case it does not start.
 const KEPT: usize = 10;
 
-/// What each of them serves.
+/// Objects that each node serves.
 #[derive(Clone, Debug)]
 pub(super) struct Serving {
-    /// Objects of the configuration; all nodes serve each of them.
+    /// Names of the objects; all nodes serve each of them.
     pub(super) objects: Vec<String>,
-    /// The configuration; that of the program without one.
+    /// Configuration file; `None` for the built-in one.
     pub(super) config: Option<PathBuf>,
-    /// Whether several may serve them.
+    /// Whether the nodes serve the objects as replicas.
     pub(super) replica: bool,
     pub(super) broker: Broker,
 }
 
-/// Processes that end in order when this is dropped; [`end`](Self::end) waits for it.
+/// Child processes, which shut down when this is dropped; [`end`](Self::end) waits for that.
 #[derive(Debug, Default)]
 pub(super) struct Nodes {
     running: Vec<Running>,
@@ -41,13 +41,13 @@ pub(super) struct Nodes {
 #[derive(Debug)]
 struct Running {
     child: Child,
-    /// As long as it is open the node goes on, and it is closed whatever becomes of this process.
+    /// The node shuts down when this is closed, which happens even if this process is killed.
     input: Option<ChildStdin>,
     log: Option<Lines<BufReader<ChildStderr>>>,
 }
 
 impl Nodes {
-    /// Starts so many, and waits until each of them serves.
+    /// Starts `count` nodes, and waits until each serves its objects.
     pub(super) async fn start(serving: &Serving, count: usize) -> Result<Self, Failure> {
         let mut nodes = Self::default();
         for _ in 0..count {
@@ -70,14 +70,14 @@ impl Nodes {
         Ok(nodes)
     }
 
-    /// Ends them in order, so that nothing of them is left in the registry.
+    /// Shuts the nodes down and waits for it, so that no registry entries are left behind.
     pub(super) async fn end(mut self) {
         for node in &mut self.running {
             node.input = None;
         }
         for node in &mut self.running {
             if timeout(ENDING, node.child.wait()).await.is_err() {
-                // Where even that fails there is nothing left to do.
+                // Nothing more can be done if killing fails.
                 let _ = node.child.kill().await;
             }
         }
@@ -99,12 +99,12 @@ impl Serving {
         }
         command.args(&self.objects);
         for name in ["RANTAI_NODE", "RANTAI_DATA_DIR"] {
-            // What belongs to one node cannot belong to several.
+            // The node's name and data folder belong to one node only.
             command.env_remove(name);
         }
         self.broker.hand_over(&mut command);
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
-        // Ctrl-C ends the load, and only then the nodes.
+        // A process group of its own: Ctrl-C must end the load before the nodes.
         command.process_group(0);
         let mut child = command.spawn().map_err(failed)?;
         let log = child.stderr.take().expect("piped");
@@ -113,7 +113,7 @@ impl Serving {
 }
 
 impl Running {
-    /// Waits until it serves every object.
+    /// Waits until the node serves every object.
     async fn ready(&mut self, objects: &[String]) -> Result<(), Failure> {
         let mut log = self.log.take().expect("it has not been waited for");
         let mut left: Vec<String> =
@@ -129,13 +129,13 @@ impl Running {
                 said.pop_front();
             }
         }
-        // Read on, as a full pipe would hold the node up.
+        // Keeps reading the log, as a full pipe would block the node.
         tokio::spawn(async move { while let Ok(Some(_)) = log.next_line().await {} });
         Ok(())
     }
 }
 
-/// Its own words, or else the last of its log.
+/// Returns the error in a node's log, or else its last lines.
 fn reason(said: &VecDeque<String>) -> String {
     match said.iter().find_map(|line| line.strip_prefix("error: ")) {
         Some(error) => error.to_owned(),

@@ -1,4 +1,4 @@
-//! What every run of `rantai bench` may be told, and what it begins with.
+//! Options common to all runs of `rantai bench`, and the beginning and end of a run.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,9 +18,9 @@ use crate::exit::{Exit, Failure};
 use crate::signals::stop_signal;
 use crate::terminal;
 
-/// Calls under way of all clients together, at most.
+/// Maximum number of calls in flight of all clients together.
 const MOST: usize = 100_000;
-/// Of a text whose size is not given, in bytes.
+/// Default size of a text, in bytes.
 pub(super) const SIZE: usize = 60;
 
 /// What every run may be told.
@@ -74,7 +74,7 @@ pub(super) struct Sending {
     pub(super) qos: u8,
 }
 
-/// A run that has begun: its options are in order, and Ctrl-C is listened to.
+/// Run whose options have been checked, and which Ctrl-C interrupts.
 pub(super) struct Run {
     pub(super) options: Options,
     pub(super) connection: Connection,
@@ -103,13 +103,13 @@ pub(super) fn size(text: &str) -> Result<usize, String> {
     size.ok_or_else(|| format!("{text:?} is no size from 0 to 1048576 bytes"))
 }
 
-/// A text of so many bytes.
+/// Returns a text of this size in bytes.
 pub(super) fn text(size: usize) -> String {
     "x".repeat(size)
 }
 
 impl Options {
-    /// Reads what is to be compared with, and listens to Ctrl-C from now on.
+    /// Reads the saved run to compare with, and installs the handler of Ctrl-C.
     pub(super) fn begin(self) -> Result<Run, Failure> {
         let failed = |error: std::io::Error| Failure::from_error(Exit::Failed, &error);
         let saved = self.compare.as_deref().map(Saved::load).transpose()?;
@@ -118,7 +118,7 @@ impl Options {
         tokio::spawn(async move {
             signal.await;
             told.send_replace(true);
-            // Whoever waits for it from now on is told too.
+            // Keeps the sender alive, so that later receivers see the value too.
             std::future::pending::<()>().await;
         });
         let Self { broker, timeout, json, .. } = &self;
@@ -143,7 +143,7 @@ impl Run {
         self.unless_stopped(connect).await?
     }
 
-    /// What is done before there is anything to report.
+    /// Runs `doing`, which precedes all measuring; fails if it is interrupted.
     pub(super) async fn unless_stopped<T>(&self, doing: impl Future<Output = T>) -> Result<T, Failure> {
         let mut stop = self.stop.clone();
         tokio::select! {
@@ -160,7 +160,8 @@ impl Run {
         self.options.in_flight.unwrap_or(otherwise).into()
     }
 
-    /// Makes calls, at first such as are not counted; `anew` is called before those that are.
+    /// Makes calls: first those of the warm-up, which are not counted, then `anew`, then those that are counted. Returns the
+    /// results, and the number of failed calls in the warm-up.
     pub(super) async fn measure<F: Future<Output = Result<Done, Problem>> + Send + 'static>(
         &self,
         workers: usize,
@@ -183,7 +184,7 @@ impl Run {
         Ok((run(&plan, &mut stop, precisely, call).await, lost))
     }
 
-    /// How the run was asked for, as it stands in the report.
+    /// Returns the settings of the run, for the report.
     pub(super) fn settings(&self, in_flight: usize, clients: u16) -> Map<String, Value> {
         let Options { rate, duration, count, warmup, timeout, .. } = &self.options;
         let seconds = count.is_none().then_some(duration.as_secs_f64());
@@ -206,8 +207,7 @@ impl Run {
         self.connection.broker.shown()
     }
 
-    /// Prints the report, keeps it, and compares it; fails where every call has failed, and where it was slower
-    /// than it may be.
+    /// Prints the report, saves it, and compares it; fails if every call failed, or if the run was slower than allowed.
     pub(super) fn conclude(&self, report: &Report) -> Result<(), Failure> {
         self.tell(report.json(), &report.text(), report.succeeded(), report.total())
     }

@@ -1,22 +1,22 @@
-//! Latencies drawn with characters, within 80 columns of any terminal.
+//! Histogram of latencies in plain characters, within 80 columns.
 
 use rantai_load::latencies::{Bucket, shown};
 
-/// Rows of a drawing at most; where there are more buckets, some go together.
+/// Maximum number of rows; if there are more buckets, some are merged.
 const ROWS: usize = 20;
-/// Characters of the longest bar.
+/// Length of the longest bar, in characters.
 const LONGEST: u64 = 40;
-/// How many buckets may go into a row: each divides the next, and a decade is ten.
+/// Numbers of buckets that may be merged into a row: each divides the next, and a decade has ten.
 const TOGETHER: [usize; 4] = [1, 2, 5, 10];
 
-/// One line for each range of times, the shortest first.
+/// Draws one line for each range of latencies, the shortest first.
 pub(super) fn draw(buckets: &[Bucket]) -> Vec<String> {
     let rows = rows(buckets);
     let most = rows.iter().map(|row| row.count).max().unwrap_or(0);
     let all: u64 = rows.iter().map(|row| row.count).sum();
     rows.iter()
         .map(|row| {
-            // Whatever is there is seen.
+            // Rounded up, so that every count is visible.
             let bar = (u128::from(row.count) * u128::from(LONGEST)).div_ceil(u128::from(most.max(1)));
             let percent = row.count as f64 / all.max(1) as f64 * 100.0;
             let up_to = shown(row.end() as f64 / 1000.0);
@@ -33,7 +33,7 @@ pub(super) fn draw(buckets: &[Bucket]) -> Vec<String> {
 
 fn rows(buckets: &[Bucket]) -> Vec<Bucket> {
     let (Some(first), Some(last)) = (buckets.first(), buckets.last()) else { return Vec::new() };
-    // A row ends where the last of its buckets ends: at a round time, whatever the first time was.
+    // A row ends where its last bucket ends: at a round time, independent of the first bucket.
     let row = |place: usize, together: usize| place.div_ceil(together);
     let together = TOGETHER.into_iter().find(|t| row(last.place, *t) - row(first.place, *t) < ROWS);
     let together = together.unwrap_or(TOGETHER[TOGETHER.len() - 1]);

@@ -1,4 +1,4 @@
-//! `rantai bench pub`: messages from publishers to subscribers, without any object.
+//! `rantai bench pub`: publishes messages to subscribers, without any object.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,7 +47,7 @@ pub(super) struct Publishing {
     options: Options,
 }
 
-/// The sessions of a run.
+/// Sessions of a run.
 struct Bus {
     publishers: Vec<rantai_client::session::Session>,
     subscribers: Vec<rantai_client::session::Session>,
@@ -156,7 +156,7 @@ fn figures(report: &Report, seen: &Seen) -> Vec<Figure> {
     figures
 }
 
-/// What a publisher's session is told.
+/// Receiver of a publisher's session, which records failures of publishing.
 struct Outcome {
     board: Arc<Board>,
 }
@@ -171,10 +171,10 @@ impl Receiver for Outcome {
     }
 }
 
-/// What a subscriber's session is told.
+/// Receiver of a subscriber's session, which records its messages.
 struct Inbox {
     board: Arc<Board>,
-    /// The last number of each publisher.
+    /// Last number received of each publisher.
     last: Vec<u64>,
 }
 
@@ -202,7 +202,7 @@ impl Sender {
             Ok(room) => room.map_err(|error| Problem::from(&error))?,
             Err(_) => return Err(Problem::new("expired", "not sent in time: no connection to the broker")),
         }
-        // Nothing is awaited from here until it is handed over: its number is its place in the stream.
+        // No await from here to `send_now`, as numbers have to be in the order of publishing.
         let (key, word) = self.board.expect(publisher, ticket.due);
         let payload = [&self.board.header(key), &self.filling[..]].concat();
         let publish = Publish::new(self.topic.as_str(), payload).qos(self.qos).once();

@@ -1,4 +1,4 @@
-//! `rantai bench replicas`: the same load on one node, on two, and so on.
+//! `rantai bench replicas`: measures the same load on one node, on two, and so on.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -15,7 +15,7 @@ use super::tally::Errors;
 use crate::configurations::Loaded;
 use crate::exit::{Exit, Failure};
 
-/// Columns of a terminal.
+/// Width of a report, in characters.
 const COLUMNS: usize = 80;
 
 /// Call an object that one node serves, then two, and so on
@@ -54,13 +54,13 @@ pub(super) struct Replicas {
     pub(super) options: Options,
 }
 
-/// One run, by how many nodes it was on.
+/// Run on a number of nodes.
 struct Scaled {
     replicas: u8,
     report: Report,
 }
 
-/// All runs.
+/// Runs on all numbers of nodes.
 struct Scaling {
     what: String,
     broker: String,
@@ -108,7 +108,7 @@ impl Replicas {
                     settings.clone_from(&report.settings);
                     runs.push(Scaled { replicas, report });
                 }
-                // There is something to report already.
+                // Interrupted, but there is something to report.
                 Err(_) if run.is_stopped() && !runs.is_empty() => {}
                 Err(failure) => return Err(failure),
             }
@@ -135,7 +135,7 @@ impl Replicas {
     }
 }
 
-/// Whoever else serves the object would take its part of the calls.
+/// Fails if another node serves the object already, as it would get a part of the calls.
 async fn nobody_else(run: &Run, object: &str) -> Result<(), Failure> {
     let name = ObjectName::new(object).map_err(|error| Failure::from_error(Exit::Usage, &error))?;
     let client = run.unless_stopped(run.connection.client()).await??;
@@ -158,12 +158,12 @@ impl Scaling {
         (one > 0.0).then_some(one)
     }
 
-    /// Against one node, where that was measured.
+    /// Returns the throughput relative to that of one node, if that was measured.
     fn speedup(&self, run: &Scaled) -> Option<f64> {
         Some(run.report.throughput() / self.one()?)
     }
 
-    /// Calls that succeeded and all calls, of the run that had fewest successes.
+    /// Returns the number of calls that succeeded, and of all calls, of the run with the fewest successes.
     fn worst(&self) -> (u64, u64) {
         let counts = self.runs.iter().map(|run| (run.report.succeeded(), run.report.total()));
         counts.filter(|(_, total)| *total > 0).min().unwrap_or_default()

@@ -1,4 +1,4 @@
-//! What came of a run: for people, and as one JSON object whose names stay the same.
+//! Report of a run: for people, and as one JSON object whose names are stable.
 
 use std::fmt::Write as _;
 
@@ -9,44 +9,44 @@ use super::load::Measured;
 use super::plot::draw;
 use super::tally::{Errors, Tally};
 
-/// Columns of a terminal; no line of a report is longer.
+/// Maximum length of a line of a report, in characters.
 const COLUMNS: usize = 80;
 
-/// What came of a run.
+/// Report of a run.
 #[derive(Debug)]
 pub(super) struct Report {
-    /// The subcommand.
+    /// Name of the subcommand.
     pub(super) bench: &'static str,
-    /// What was called.
+    /// Target of the calls.
     pub(super) what: String,
     pub(super) broker: String,
-    /// How it was asked for.
+    /// Settings of the run.
     pub(super) settings: Map<String, Value>,
     pub(super) measured: Measured,
-    /// Calls that failed before anything was counted.
+    /// Number of calls that failed during the warm-up.
     pub(super) warmup_errors: u64,
-    /// Numbers that this load has besides.
+    /// Additional numbers of this load.
     pub(super) figures: Vec<Figure>,
-    /// Times that this load has besides.
+    /// Additional latencies of this load.
     pub(super) times: Vec<Times>,
 }
 
-/// A number, by its name.
+/// Named number.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Figure {
-    /// In JSON.
+    /// Name in JSON.
     pub(super) name: &'static str,
-    /// For people.
+    /// Label for people.
     pub(super) label: &'static str,
     pub(super) value: f64,
 }
 
-/// Some times, by their name.
+/// Named latencies.
 #[derive(Clone, Debug)]
 pub(super) struct Times {
-    /// In JSON.
+    /// Name in JSON.
     pub(super) name: &'static str,
-    /// For people.
+    /// Label for people.
     pub(super) label: &'static str,
     pub(super) latencies: Latencies,
 }
@@ -68,7 +68,7 @@ impl Report {
         self.measured.took.as_secs_f64()
     }
 
-    /// Calls that succeeded, a second.
+    /// Returns the number of successful calls per second.
     pub(super) fn throughput(&self) -> f64 {
         self.per_second(self.succeeded() as f64)
     }
@@ -82,13 +82,13 @@ impl Report {
         self.tally().latencies.summary()
     }
 
-    /// Late beginnings matter only where calls were to begin at a time.
+    /// Returns how late calls began; `None` without a rate, as calls were not due at a time then.
     fn late(&self) -> Option<Summary> {
         self.settings.get("rate").filter(|rate| !rate.is_null())?;
         self.tally().late.summary()
     }
 
-    /// Everything. `figures` is what runs are compared by: each name stands for one number.
+    /// Returns the report as JSON. Runs are compared by `figures`, which maps each name to one number.
     pub(super) fn json(&self) -> Value {
         let tally = self.tally();
         let mut figures = Map::new();
@@ -128,7 +128,7 @@ impl Report {
         told
     }
 
-    /// For people: no line is longer than 80 characters, unless a name in it is.
+    /// Returns the report for people: no line is longer than 80 characters, unless a name in it is.
     pub(super) fn text(&self) -> String {
         let mut text = format!("{} {} on {}\n", self.bench, self.what, self.broker);
         let _ = writeln!(text, "{}\n", self.asked());
@@ -180,7 +180,7 @@ impl Report {
         text
     }
 
-    /// The settings in words.
+    /// Formats the settings for people.
     pub(super) fn asked(&self) -> String {
         let get = |name: &str| self.settings.get(name).filter(|value| !value.is_null());
         let mut parts = Vec::new();
@@ -209,12 +209,12 @@ impl Report {
     }
 }
 
-/// Five columns.
+/// Formats a row of five columns.
 fn row(cells: [&str; 5]) -> String {
     cells.iter().fold(String::new(), |line, cell| line + &format!("{cell:>12}"))
 }
 
-/// A number for people: whole ones as they are, others to a digit or, where they are small, three.
+/// Formats a number for people: whole numbers unchanged, others with one digit after the point, or three if below 10.
 pub(super) fn number(value: f64) -> String {
     if value.fract() == 0.0 && value.abs() < 1e15 {
         format!("{value:.0}")

@@ -1,4 +1,4 @@
-//! What became of the calls of a run.
+//! Results of the calls of a run.
 
 use std::collections::BTreeMap;
 
@@ -9,27 +9,27 @@ use rantai_load::latencies::Latencies;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-/// Kinds of errors, and nodes, that are told apart; the rest is one more.
+/// Maximum number of kinds of errors, and of nodes, that are counted separately; all others are counted together.
 const KINDS: usize = 32;
 const OTHER: &str = "other";
-/// Characters of an error's text that are kept.
+/// Maximum length of an error's text that is kept, in characters.
 const TEXT: usize = 200;
 
-/// What a call that succeeded brought.
+/// Result of a call that succeeded.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Done {
-    /// Who answered.
+    /// Node that answered.
     pub(super) node: Option<String>,
-    /// Bytes that it was for, where that matters.
+    /// Size of the data transferred, in bytes; 0 if it does not matter.
     pub(super) bytes: u64,
 }
 
-/// Why a call failed.
+/// Error of a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Problem {
-    /// One of a few words.
+    /// Kind of the error, one of a few words.
     pub(super) kind: String,
-    /// For people.
+    /// Text for people.
     pub(super) text: String,
 }
 
@@ -103,22 +103,22 @@ impl From<&Unsent> for Problem {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Errors {
     pub(super) count: u64,
-    /// The text of the first of them.
+    /// Text of the first error.
     pub(super) example: String,
 }
 
-/// Everything that is counted. Its size does not depend on how many calls there are.
+/// Counts and latencies. Its size does not depend on the number of calls.
 #[derive(Clone, Debug)]
 pub(super) struct Tally {
-    /// Of calls that succeeded, from when they should have begun.
+    /// Latencies of calls that succeeded, from when they were due.
     pub(super) latencies: Latencies,
-    /// How late calls began.
+    /// Delays between when calls were due and when they began.
     pub(super) late: Latencies,
     pub(super) succeeded: u64,
     pub(super) failed: u64,
     pub(super) bytes: u64,
     pub(super) errors: BTreeMap<String, Errors>,
-    /// Who answered how many.
+    /// Number of calls answered by each node.
     pub(super) nodes: BTreeMap<String, u64>,
     pub(super) last_begun: Option<Instant>,
     pub(super) last_succeeded: Option<Instant>,
@@ -159,13 +159,13 @@ impl Tally {
         }
     }
 
-    /// So many calls ended like this.
+    /// Counts `count` calls that failed with this error.
     pub(super) fn problem(&mut self, problem: &Problem, count: u64) {
         if count == 0 {
             return;
         }
         self.failed += count;
-        // What comes from elsewhere may not steer the terminal.
+        // Texts from the bus must not control the terminal.
         let text = || problem.text.chars().filter(|c| !c.is_control()).take(TEXT).collect();
         place(&mut self.errors, &problem.kind, || Errors { count: 0, example: text() }).count += count;
     }
@@ -178,7 +178,7 @@ impl Tally {
     }
 }
 
-/// The place of `key`, or that of all others where there are too many.
+/// Returns the value of `key`, or that of all other keys if there are too many.
 fn place<'a, T>(map: &'a mut BTreeMap<String, T>, key: &str, new: impl FnOnce() -> T) -> &'a mut T {
     let key = if map.contains_key(key) || map.len() < KINDS { key } else { OTHER };
     if !map.contains_key(key) {

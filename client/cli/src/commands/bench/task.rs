@@ -17,7 +17,7 @@ use super::report::{Figure, Report, Times};
 use super::tally::{Done, Problem};
 use crate::exit::{Exit, Failure};
 
-/// The object of the ledger.
+/// Name of the ledger's object.
 const TASKS: &str = "tasks";
 
 /// Submit tasks to the ledger, and wait until they have ended
@@ -47,7 +47,7 @@ pub(super) struct Tasks {
     options: Options,
 }
 
-/// A task that is submitted again and again.
+/// Task that is submitted repeatedly.
 struct Submission {
     ledgers: Vec<TasksProxy>,
     object: String,
@@ -142,7 +142,7 @@ impl Submission {
     }
 }
 
-/// A task that has not succeeded.
+/// Creates the error of a task that has not succeeded.
 fn problem(task: &Task) -> Problem {
     let state = json!(task.state);
     let state = state.as_str().unwrap_or_default();

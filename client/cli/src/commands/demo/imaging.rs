@@ -1,4 +1,4 @@
-//! Imaging in the demo: a disk as a file, and over iSCSI where a target and an initiator are installed.
+//! Imaging in the demo: a disk as a file, and over iSCSI if a target and an initiator are installed.
 
 use std::net::TcpListener;
 use std::path::Path;
@@ -19,10 +19,10 @@ use crate::connection::print;
 
 const IMAGE: &str = "hadoopMaster.img";
 const SNAPSHOT: &str = "HadoopMasterGoldenImage";
-/// The second server's name.
+/// Name of the second server.
 const OVER_ISCSI: &str = "example.mainserver.iscsi";
 
-/// Status, and what came of it or why not.
+/// Returns the status, and the result or the message.
 fn told(reply: Result<Reply, CallError>) -> Result<Value, CallError> {
     reply.map(|reply| json!([reply.status_code, reply.retval.or_else(|| reply.msg.map(Value::from))]))
 }
@@ -48,7 +48,7 @@ pub(super) async fn show(show: &mut Show, client: &Client) {
     show.result("detach_node node-1 again", &told(gone), &nothing);
 }
 
-/// The same with a target and an initiator of others, where they are installed.
+/// Shows the same with third-party target and initiator, if they are installed.
 pub(super) async fn show_over_iscsi(show: &mut Show, client: &Client, node: &Node, folder: &Path) {
     title("Imaging over iSCSI: where Debian's tgt and QEMU's initiator are installed");
     if let Err(missing) = initiator().await {
@@ -76,12 +76,12 @@ pub(super) async fn show_over_iscsi(show: &mut Show, client: &Client, node: &Nod
     show.result("detach_node node-2", &detached, &json!([200, true]));
 }
 
-/// A second server, which hands out over iSCSI; why there is none.
+/// Builds a second server, which provides disks over iSCSI; the error says what is missing.
 fn server(folder: &Path) -> Result<Configured, String> {
     let place = folder.join("iscsi/images");
     std::fs::create_dir_all(&place).map_err(|error| error.to_string())?;
     std::fs::write(place.join(IMAGE), vec![7; DISK]).map_err(|error| error.to_string())?;
-    // The target wants a port below those that are handed out by themselves.
+    // The target's port must be below the range of ephemeral ports.
     let mut ports = (20_000..32_000).map(|port| 20_000 + (port * 7 + std::process::id()) % 12_000);
     let free = |port: &u32| TcpListener::bind(("127.0.0.1", *port as u16)).is_ok();
     let port = ports.find(free).ok_or("no port is free")?;
@@ -98,7 +98,7 @@ fn server(folder: &Path) -> Result<Configured, String> {
     open().map(|()| object)
 }
 
-/// Whether QEMU's programs are there, with their iSCSI driver.
+/// Checks that QEMU's programs are installed, with their iSCSI driver.
 async fn initiator() -> Result<(), String> {
     let mut command = Command::new("qemu-io");
     let asked = command.args(["--image-opts", "driver=iscsi", "-c", "quit"]).kill_on_drop(true).output();
@@ -111,7 +111,7 @@ async fn initiator() -> Result<(), String> {
     }
 }
 
-/// Whether the first block is read, and is full of this byte.
+/// Checks that the first block can be read over iSCSI, and consists of this byte.
 async fn read(disk: &Disk, byte: u8) -> Value {
     let Disk { handed, initiator, user, secret } = disk;
     let [target, portal] = [&handed.target, &handed.portal].map(|part| part.as_deref().unwrap_or_default());

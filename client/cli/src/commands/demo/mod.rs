@@ -1,4 +1,4 @@
-//! `rantai demo`: every system once, the way its client would use it.
+//! `rantai demo`: uses each built-in system once, as its client would.
 
 mod imaging;
 
@@ -38,10 +38,10 @@ use crate::configurations::{BOOK, IMAGING, INSULT, LIBRARY, NODES, TELEMETRY, UP
 use crate::connection::{log, print, run};
 use crate::exit::{Exit, Failure};
 
-/// Bytes of the disk in the demo.
+/// Size of the disk in the demo, in bytes.
 const DISK: usize = 64 << 10;
 
-/// Every call of the demo ends by then.
+/// Time limit of each call of the demo.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Start a broker and the objects, and run every system once.
@@ -59,7 +59,7 @@ impl Demo {
     }
 }
 
-/// What was shown, and whether it was as it should be.
+/// Output of the demo, which counts wrong results.
 #[derive(Default)]
 struct Show {
     wrong: usize,
@@ -95,7 +95,7 @@ async fn demonstrate() -> Result<(), Failure> {
     let address = own(broker.addresses()[0], broker.local_credentials());
     let folder = tempfile::tempdir().map_err(|e| failed(&e))?;
     let mut plan = plan(folder.path()).map_err(|e| failed(&*e))?;
-    // It would talk all the time.
+    // Served later: it publishes continuously.
     let sensor = plan.objects.extract_if(.., |object| object.name.as_str() == "sister").next();
     let mut names = plan.names();
     names.sort();
@@ -133,14 +133,14 @@ async fn demonstrate() -> Result<(), Failure> {
     Ok(())
 }
 
-/// The objects of all configurations, with a library of one book in a folder of its own.
+/// Returns the objects of all configurations, with a library of one book in a folder of its own.
 fn plan(folder: &Path) -> Result<Plan, Box<dyn std::error::Error>> {
     std::fs::create_dir(folder.join("books"))?;
     std::fs::write(folder.join("books/mytext.txt"), BOOK)?;
     let output: Output = Arc::new(|line: &str| print(&format!("        {line}")));
     let tasks = Some(TaskLedger::default());
     let mut plan = Plan::new(Config { tasks, ..Config::default() }, "nodes.toml", output.clone())?;
-    // Nobody waits five seconds for an insult, and the present value is to stay what it is.
+    // Insults come soon, and the sensor's value does not change during the demo.
     let telemetry = TELEMETRY.replace("period_ms = 1000", "period_ms = 60000");
     let insult = INSULT.replace("period_ms = 5000", "period_ms = 100");
     std::fs::create_dir_all(folder.join("imaging/images"))?;
@@ -318,7 +318,7 @@ async fn telemetry(show: &mut Show, client: &Client, node: &Node, sensor: Config
     node.withdraw(&name, PATIENCE).await;
 }
 
-/// The next thing an object tells this client alone.
+/// Subscribes to an event that the object sends to this client only.
 async fn told(client: &Client, object: &str, name: &str) -> Result<Subscription, CallError> {
     let object = ObjectName::new(object).map_err(CallError::from)?;
     let topic = EventTopic { object, event: event(name), client: Some(client.id().clone()) };

@@ -1,9 +1,9 @@
-//! What to do about an item that is not good, by broker.
+//! Advice on an item that is not good, by broker.
 
 use super::item::{Area, Finding, State};
 use super::product::Product;
 
-/// What to do, in one sentence; `None` where the text of the finding says it all.
+/// Returns what to do, in one sentence; `None` if the text of the finding says it all.
 pub(super) fn advice(finding: &Finding, product: Product, logged_in: bool) -> Option<&'static str> {
     match finding.state {
         State::Ok => return None,

@@ -1,4 +1,4 @@
-//! What all items share: the broker, as whom and where they try it, and what has to be removed afterwards.
+//! State shared by all items: the broker, the identities and topics that are used, and the traces to be removed afterwards.
 
 use std::cell::{Cell, OnceCell};
 use std::rc::Rc;
@@ -18,38 +18,38 @@ use super::topics::Topics;
 use super::traces::Traces;
 use super::trouble::Trouble;
 
-/// An examination of one broker.
+/// Examination of one broker.
 pub(super) struct Examination {
     pub(super) address: Address,
-    /// The time of each item.
+    /// Time limit of each item.
     pub(super) timeout: Duration,
-    /// The topics of the bus, for what rules say of them.
+    /// Topics below the root of the command, for what access rules say of them.
     pub(super) bus: Topics,
     pub(super) traces: Traces,
     pub(super) product: Cell<Product>,
-    /// What the broker does for the bus, by its own word.
+    /// Features that the broker announces.
     pub(super) features: Cell<BrokerFeatures>,
     pub(super) stage: OnceCell<Stage>,
     login: Option<Rc<Login>>,
-    /// The way to the broker with the client certificate of the command, if it has one, and without.
+    /// Address of the broker with the client certificate of the command, if it has one, and without.
     known: Rc<Address>,
     unknown: Rc<Address>,
-    /// Beginning of every name.
+    /// Prefix of all names of this examination.
     run: Rc<str>,
     count: Cell<u32>,
 }
 
-/// Where messages go to and fro.
+/// Topics on which messages can be published and received.
 pub(super) enum Stage {
-    /// Below a root of its own, or else below that of the bus.
+    /// Topics below a root of the examination's own, or else below the root of the command.
     Below(Topics),
-    /// The user may receive on neither.
+    /// The user may not receive on either.
     Denied,
-    /// Nothing comes back, and the broker does not say why.
+    /// No message comes back, and the broker gives no reason.
     Dark,
 }
 
-/// The examination for one item, which ends at a time.
+/// Examination as one item sees it, with the deadline of the item.
 #[derive(Clone, Copy)]
 pub(super) struct Probe<'a> {
     pub(super) examination: &'a Examination,
@@ -78,22 +78,22 @@ impl Examination {
         }
     }
 
-    /// Topics that no bus has.
+    /// Returns topics below a root that nobody else uses.
     pub(super) fn own_topics(&self) -> Topics {
         Topics::new(Root::new(&self.run).expect("a name is a root"))
     }
 
-    /// The user of the command, if it logs in.
+    /// Returns the user of the command, if it logs in.
     pub(super) fn user(&self) -> Option<&str> {
         self.login.as_ref().map(|login| &*login.user)
     }
 
-    /// Whether the command shows who it is: by a user name, or by a certificate.
+    /// Checks whether the command authenticates: by a user name, or by a certificate.
     pub(super) fn is_known(&self) -> bool {
         self.login.is_some() || *self.known != *self.unknown
     }
 
-    /// What to call the user of the command in a sentence.
+    /// Returns a description of the command's user, for sentences.
     pub(super) fn who(&self) -> String {
         match self.user() {
             Some(user) => format!("user {user}"),
@@ -102,42 +102,42 @@ impl Examination {
         }
     }
 
-    /// A client that nobody else is, of the user of the command.
+    /// Creates an identity of the command's user, with a client id that is not in use.
     pub(super) fn client(&self) -> Identity {
         let id = self.name();
-        // What a user's client ids begin with, unless its record says otherwise (docs/access.md).
+        // Prefix of the client ids reserved for a user, unless its record says otherwise (docs/access.md).
         let reserved = self.user().and_then(|user| ClientId::new(&format!("{user}--{id}")).ok());
         let id = reserved.unwrap_or_else(|| ClientId::new(&id).expect("letters, digits and hyphens"));
         Identity { id, login: self.login.clone(), address: self.known.clone() }
     }
 
-    /// A client that nobody else is, with neither login nor certificate.
+    /// Creates an identity with neither login nor certificate, and a client id that is not in use.
     pub(super) fn anonymous(&self) -> Identity {
         let id = ClientId::new(&self.name()).expect("letters, digits and hyphens");
         Identity { id, login: None, address: self.unknown.clone() }
     }
 
-    /// A client of the user with an id that MQTT 3.1 takes.
+    /// Creates an identity of the command's user, with a client id short enough for MQTT 3.1.
     pub(super) fn short_client(&self) -> Identity {
         Identity { login: self.login.clone(), address: self.known.clone(), ..self.anonymous() }
     }
 
-    /// How long a connection waits, and for what.
+    /// Returns the time limits of a connection, and the mark of its messages.
     pub(super) fn limits(&self, deadline: Instant) -> Limits {
         Limits { deadline, grace: self.timeout / 2, mark: self.run.clone() }
     }
 
-    /// An object that does not exist.
+    /// Returns the name of an object that does not exist.
     pub(super) fn object(&self) -> ObjectName {
         ObjectName::any(&self.name()).expect("letters, digits and hyphens")
     }
 
-    /// The examination for one item, whose time begins now.
+    /// Starts an item: its time limit begins now.
     pub(super) fn probe(&self) -> Probe<'_> {
         Probe { examination: self, deadline: Instant::now() + self.timeout }
     }
 
-    /// `doctor-…`: MQTT 3.1 has ids of at most 23 characters.
+    /// Returns a new name `doctor-…`; short, as MQTT 3.1 limits client ids to 23 characters.
     fn name(&self) -> String {
         self.count.set(self.count.get() + 1);
         format!("{}-{}", self.run, self.count.get())
@@ -145,11 +145,11 @@ impl Examination {
 }
 
 impl<'a> Probe<'a> {
-    /// Where messages go to and fro.
+    /// Returns the topics on which messages can be published and received.
     ///
     /// # Errors
     ///
-    /// The user may receive nowhere, or nothing comes.
+    /// The user may receive nowhere, or no message comes back.
     pub(super) fn stage(&self) -> Result<&'a Topics, Trouble> {
         match self.examination.stage.get() {
             Some(Stage::Below(topics)) => Ok(topics),
@@ -161,29 +161,29 @@ impl<'a> Probe<'a> {
         }
     }
 
-    /// How long something is waited for that should come, so that the item has time left to say that it did not.
+    /// Returns how long to wait for a message that should come, which leaves the item time to conclude that it did not.
     pub(super) fn patience(&self) -> Duration {
         self.examination.timeout / 3
     }
 
-    /// How long something is waited for that should not come.
+    /// Returns how long to wait for a message that should not come.
     pub(super) fn doubt(&self) -> Duration {
         self.examination.timeout / 5
     }
 
-    /// A new client of the user, and its connection.
+    /// Creates a new identity of the command's user, and connects.
     pub(super) async fn client(&self) -> Result<(Identity, Link), Trouble> {
         let identity = self.examination.client();
         let link = self.link(&identity).await?;
         Ok((identity, link))
     }
 
-    /// A connection with a clean session.
+    /// Connects with a clean session.
     pub(super) async fn link(&self, identity: &Identity) -> Result<Link, Trouble> {
         self.connect(identity, identity.connect()).await
     }
 
-    /// A connection with a CONNECT of its own.
+    /// Connects with this CONNECT.
     pub(super) async fn connect(&self, identity: &Identity, connect: Connect) -> Result<Link, Trouble> {
         Link::connect(identity, connect, self.examination.limits(self.deadline)).await
     }

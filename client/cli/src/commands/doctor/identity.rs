@@ -1,4 +1,4 @@
-//! As whom the examination connects.
+//! Identities of the examination's connections.
 
 use std::rc::Rc;
 
@@ -6,7 +6,7 @@ use rantai_client::session::Address;
 use rantai_client::wire::name::ClientId;
 use rmqtt_codec::v5::Connect;
 
-/// Keep-alive of the connections, in seconds: longer than any of them.
+/// Keep-alive of the connections, in seconds: longer than any of them lasts.
 const KEEP_ALIVE: u16 = 120;
 
 /// User name and password.
@@ -15,17 +15,17 @@ pub(super) struct Login {
     pub(super) password: String,
 }
 
-/// A client id, the user of its connection, and the way to the broker.
+/// Client id, user and address of a connection.
 #[derive(Clone)]
 pub(super) struct Identity {
     pub(super) id: ClientId,
     pub(super) login: Option<Rc<Login>>,
-    /// With the client certificate of the command, or without one.
+    /// Address of the broker, with the client certificate of the command or without.
     pub(super) address: Rc<Address>,
 }
 
 impl Identity {
-    /// CONNECT with a clean start and no session afterwards.
+    /// Returns a CONNECT with a clean start, whose session ends with the connection.
     pub(super) fn connect(&self) -> Connect {
         let login = self.login.as_deref();
         Connect {

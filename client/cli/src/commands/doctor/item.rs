@@ -1,4 +1,4 @@
-//! What is examined: items with stable ids, and what was found of each.
+//! Items of the examination, which have stable ids, and findings.
 
 use std::fmt;
 
@@ -6,14 +6,14 @@ use rantai_client::printable;
 
 use super::trouble::{Trouble, Verdict};
 
-/// What an item is about.
+/// Area that an item belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Area {
-    /// What objects and callers need of a broker.
+    /// Features that objects and callers need of a broker.
     Bus,
-    /// What nobody may do who is not allowed to.
+    /// Actions that clients without permission must not be able to do.
     Strangers,
-    /// Who can listen on the network.
+    /// Protection against eavesdropping on the network.
     Network,
 }
 
@@ -27,16 +27,16 @@ impl Area {
     }
 }
 
-/// How much the bus needs an item.
+/// Importance of an item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Need {
-    /// Without it the bus does not work, or strangers reach it: [`State::Fails`].
+    /// Without it objects and callers do not work, or strangers have access: [`State::Fails`].
     Must,
-    /// Without it something is missing that the bus can do without: [`State::Warning`].
+    /// Without it a feature is missing that objects and callers can do without: [`State::Warning`].
     Should,
 }
 
-/// One thing that is examined. Its id stands in `--json` and in docs/doctor.md.
+/// Item of the examination. Its id is used in `--json` and in docs/doctor.md.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Item {
     pub(super) id: &'static str,
@@ -76,7 +76,7 @@ pub(super) const ENCRYPTION: Item = network("encryption");
 pub(super) const CERTIFICATE: Item = network("certificate");
 pub(super) const PLAIN_PORT: Item = network("plain-port");
 
-/// What one kind of stranger is tried to do.
+/// Items of one kind of stranger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct StrangerItems {
     pub(super) replies: Item,
@@ -89,7 +89,7 @@ pub(super) struct StrangerItems {
     pub(super) system: Item,
 }
 
-/// For a client that did not log in.
+/// Items of a client that did not log in.
 pub(super) const WITHOUT_LOGIN: StrangerItems = StrangerItems {
     replies: strangers("stranger-replies", Need::Must),
     caller: strangers("stranger-caller", Need::Must),
@@ -101,8 +101,8 @@ pub(super) const WITHOUT_LOGIN: StrangerItems = StrangerItems {
     system: strangers("stranger-sys", Need::Should),
 };
 
-/// For a client that logged in as the user of the command, about what is another client's. Client ids are left out: a user
-/// may take its own.
+/// Items of a client that logged in as the user of the command, and tries to access what belongs to another client. The
+/// client id is not tried: a user may use its own.
 pub(super) const WITH_LOGIN: StrangerItems = StrangerItems {
     replies: strangers("user-replies", Need::Must),
     caller: strangers("user-caller", Need::Must),
@@ -114,17 +114,17 @@ pub(super) const WITH_LOGIN: StrangerItems = StrangerItems {
     system: strangers("user-sys", Need::Should),
 };
 
-/// What was found of an item.
+/// State of an item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
     Ok,
-    /// Something is missing that the bus can do without.
+    /// A feature is missing that objects and callers can do without.
     Warning,
-    /// The bus does not work, or is open.
+    /// Objects and callers do not work, or strangers have access.
     Fails,
     /// The user may not try it.
     Untested,
-    /// It was tried, and could not be told.
+    /// It was tried, with an unclear result.
     Unknown,
 }
 
@@ -140,18 +140,18 @@ impl fmt::Display for State {
     }
 }
 
-/// An item, its state, and one sentence about it.
+/// Item, its state, and one sentence about it.
 #[derive(Clone, Debug)]
 pub(super) struct Finding {
     pub(super) item: Item,
     pub(super) state: State,
     pub(super) text: String,
-    /// What to do, where it depends on more than the item and the broker.
+    /// What to do, if it depends on more than the item and the broker.
     pub(super) advice: Option<&'static str>,
 }
 
 impl Item {
-    /// Its place in the report; items of one place stay in the order in which they were examined.
+    /// Returns the position in the report; items with the same rank stay in the order in which they were examined.
     pub(super) fn rank(self) -> u8 {
         match self.area {
             Area::Bus => 0,
@@ -161,8 +161,8 @@ impl Item {
         }
     }
 
-    /// What an attempt says of the item. Of strangers a trouble says nothing: neither that one may do something, nor that none
-    /// may.
+    /// Returns the finding of an attempt. For strangers an error proves nothing: neither that one may do something, nor that
+    /// none may.
     pub(super) fn conclude(self, attempt: Result<Finding, Trouble>) -> Finding {
         let trouble = match attempt {
             Ok(finding) => return finding,
@@ -184,7 +184,7 @@ impl Item {
         self.found(State::Ok, &text.into())
     }
 
-    /// Not good, as bad as the item's need says.
+    /// Not good: the state depends on how much the item is needed.
     pub(super) fn bad(self, text: impl Into<String>) -> Finding {
         let state = match self.need {
             Need::Must => State::Fails,
@@ -193,7 +193,7 @@ impl Item {
         self.found(state, &text.into())
     }
 
-    /// Not good, but no reason to do without this broker.
+    /// Not good, but no reason to use another broker.
     pub(super) fn warning(self, text: impl Into<String>) -> Finding {
         self.found(State::Warning, &text.into())
     }
@@ -202,12 +202,12 @@ impl Item {
         self.found(State::Untested, &text.into())
     }
 
-    /// Neither good nor bad, and why.
+    /// Neither good nor bad; `why` is the reason.
     pub(super) fn unknown(self, why: impl fmt::Display) -> Finding {
         self.found(State::Unknown, &format!("could not be told: {why}"))
     }
 
-    /// Texts may have words of the broker's in them, which are not to steer a terminal.
+    /// Escapes the text, as it may contain texts of the broker, which must not control the terminal.
     fn found(self, state: State, text: &str) -> Finding {
         Finding { item: self, state, text: printable(text), advice: None }
     }

@@ -1,4 +1,4 @@
-//! An MQTT 5 connection that shows what a session hides: reason codes, properties, and when messages are acknowledged.
+//! MQTT 5 connection that gives access to what a session hides: reason codes, properties, and the time of acknowledgements.
 
 mod receiving;
 
@@ -22,39 +22,39 @@ use super::wire::Wire;
 
 pub(super) use receiving::End;
 
-/// Messages that are sent before their acknowledgements have come.
+/// Maximum number of messages in flight.
 const WINDOW: usize = 100;
-/// The Maximum Packet Size that the broker is told, in bytes. A packet that announces more ends the connection.
+/// Maximum Packet Size that is announced to the broker, in bytes. A packet that is longer ends the connection.
 const MAX_PACKET: NonZeroU32 = NonZeroU32::new(1 << 20).expect("not 0");
 
-/// How long the waits of a connection take, and which messages concern it.
+/// Time limits of a connection, and the mark of messages that concern it.
 #[derive(Clone)]
 pub(super) struct Limits {
-    /// Until then something is waited for that should come.
+    /// Deadline for packets that should come.
     pub(super) deadline: Instant,
-    /// From the deadline on, the time in which the broker has to answer a PINGREQ.
+    /// Time limit after the deadline for the broker to answer a PINGREQ.
     pub(super) grace: Duration,
-    /// A part of every topic of the examination: messages of other topics are acknowledged and dropped.
+    /// Part of every topic of the examination: other messages are acknowledged and dropped.
     pub(super) mark: Rc<str>,
 }
 
-/// A connection that the broker has accepted. Dropping it closes the connection without a DISCONNECT.
+/// Connection that the broker has accepted. Dropping it closes the connection without a DISCONNECT.
 pub(super) struct Link {
     wire: Wire<Codec>,
     greeting: ConnectAck,
     limits: Limits,
     received: VecDeque<Publish>,
-    /// Bytes of the payloads in `received`.
+    /// Size of the payloads in `received`, in bytes.
     kept: usize,
     holds: bool,
     last_id: u16,
-    /// PINGREQ that have not been answered.
+    /// Number of PINGREQs that have not been answered.
     pings: u32,
-    /// When the last packet was sent.
+    /// Time at which the last packet was sent.
     sent: Instant,
 }
 
-/// A message at QoS 1.
+/// Creates a message at QoS 1.
 pub(super) fn message(topic: &str, payload: impl Into<Bytes>) -> Publish {
     Publish {
         dup: false,
@@ -67,7 +67,7 @@ pub(super) fn message(topic: &str, payload: impl Into<Bytes>) -> Publish {
     }
 }
 
-/// Options of a subscription at a QoS, without retained messages.
+/// Options of a subscription at this QoS, without retained messages.
 pub(super) fn live(qos: QoS) -> SubscriptionOptions {
     SubscriptionOptions {
         qos,
@@ -82,7 +82,7 @@ pub(super) fn with_retained() -> SubscriptionOptions {
 }
 
 impl Link {
-    /// Connects as somebody, with a CONNECT of that identity's.
+    /// Connects to the identity's address with this CONNECT.
     pub(super) async fn connect(
         identity: &Identity,
         connect: Connect,
@@ -124,18 +124,18 @@ impl Link {
         &self.greeting
     }
 
-    /// What the broker does for the bus, by its own word.
+    /// Returns the features that the broker announces.
     pub(super) fn features(&self) -> Option<BrokerFeatures> {
         let mut properties = self.greeting.user_properties.iter();
         properties.find(|(name, _)| *name == FEATURES_PROPERTY).map(|(_, value)| BrokerFeatures::read(value))
     }
 
-    /// Acknowledges no message from now on.
+    /// Stops acknowledging messages.
     pub(super) fn hold_acknowledgements(&mut self) {
         self.holds = true;
     }
 
-    /// Subscribes to a filter, at whatever QoS the broker grants.
+    /// Subscribes to a filter; accepts any QoS that the broker grants.
     pub(super) async fn subscribe(
         &mut self,
         filter: &str,
@@ -168,7 +168,8 @@ impl Link {
         }
     }
 
-    /// Publishes and waits for the acknowledgement; returns whether somebody was subscribed, as far as the broker says.
+    /// Publishes and waits for the acknowledgement; returns whether there are subscribers, which is true unless the broker says
+    /// otherwise.
     pub(super) async fn publish(&mut self, mut message: Publish) -> Result<bool, Trouble> {
         let topic = message.topic.clone();
         let qos = message.qos;
@@ -200,8 +201,8 @@ impl Link {
         Ok(anybody)
     }
 
-    /// Publishes many messages at QoS 1, and returns when all are acknowledged. Where some are not allowed, the others are
-    /// published all the same before the error is returned.
+    /// Publishes many messages at QoS 1, and returns once all are acknowledged. If some are denied, the others are still
+    /// published before the error is returned.
     pub(super) async fn publish_all(
         &mut self,
         messages: impl IntoIterator<Item = Publish>,
@@ -235,7 +236,7 @@ impl Link {
         }
     }
 
-    /// Ends the connection with a DISCONNECT: no will is published.
+    /// Ends the connection with a DISCONNECT, so that no will is published.
     pub(super) async fn close(mut self) {
         let end = Disconnect {
             reason_code: DisconnectReasonCode::NormalDisconnection,
@@ -244,7 +245,7 @@ impl Link {
             reason_string: None,
             user_properties: Vec::new(),
         };
-        // The broker may have ended the connection before.
+        // The broker may have closed the connection already.
         let _ = self.send(Packet::Disconnect(end)).await;
     }
 
@@ -253,14 +254,14 @@ impl Link {
         self.wire.send(packet).await
     }
 
-    /// The next id that a packet of this connection has not just had.
+    /// Returns the next packet id.
     fn packet_id(&mut self) -> NonZeroU16 {
         self.last_id = self.last_id.checked_add(1).unwrap_or(1);
         NonZeroU16::new(self.last_id).expect("it goes on at 1")
     }
 }
 
-/// Whether somebody was subscribed, by an acknowledgement.
+/// Returns whether there are subscribers, according to an acknowledgement.
 fn outcome(topic: &str, answer: &PublishAck) -> Result<bool, Trouble> {
     let action = || format!("publish to {topic}");
     let why = || reason(answer.reason_string.as_deref(), None);
@@ -272,13 +273,13 @@ fn outcome(topic: &str, answer: &PublishAck) -> Result<bool, Trouble> {
     }
 }
 
-/// The end of a connection, as the broker says it.
+/// Creates the error for a DISCONNECT of the broker.
 fn closed(end: &Disconnect, instead_of: &'static str) -> Trouble {
     let why = reason(end.reason_string.as_deref(), end.server_reference.as_deref());
     Trouble::Closed { code: Some(end.reason_code.into()), why, instead_of }
 }
 
-/// What the broker says of a reason code, and the server that it names instead of itself.
+/// Formats the Reason String, and the server that the broker refers to.
 fn reason(text: Option<&str>, server: Option<&str>) -> String {
     let text = told(text.unwrap_or_default());
     match server.map(told) {

@@ -1,13 +1,14 @@
-//! `rantai doctor`: whether a broker, ours or another, carries the bus, and who may do what on it.
+//! `rantai doctor`: examines whether a broker, ours or another, meets the needs of objects and callers, and what clients may
+//! do on it.
 //!
-//! | Room | What |
+//! | Module | Content |
 //! |---|---|
 //! | `bus` | What objects and callers need: a file for each exchange with the broker |
-//! | `strangers` | What a client may do that ought not to |
-//! | `examination` `identity` `topics` | What all items share: the broker, as whom and where they try it |
-//! | `item` `advice` `report` | Items by id, what was found of them, what to do about it |
-//! | `traces` | What is left on the broker, and has to be removed |
-//! | `link` `wire` `trouble` | MQTT as it is on the wire: reason codes, properties, acknowledgements |
+//! | `strangers` | Actions that must be denied to a client |
+//! | `examination` `identity` `topics` | State shared by all items: broker, identities, topics |
+//! | `item` `advice` `report` | Items by id, findings, and advice |
+//! | `traces` | Messages and sessions left on the broker, which have to be removed |
+//! | `link` `wire` `trouble` | MQTT on the wire: reason codes, properties, acknowledgements |
 
 mod advice;
 mod bus;
@@ -40,11 +41,11 @@ use link::Limits;
 use report::Report;
 use trouble::Trouble;
 
-/// Items that are examined at the same time: more would be many connections at once for a broker that counts them.
+/// Maximum number of items examined at the same time, as brokers may limit connections.
 const AT_ONCE: usize = 6;
-/// Time to remove what is left, also after Ctrl-C.
+/// Time limit for removing traces, also after Ctrl-C.
 const REMOVAL: Duration = Duration::from_secs(8);
-/// Time of the item with many names, at least.
+/// Minimum time limit of the item with many names.
 const LOAD: Duration = Duration::from_mins(1);
 
 /// Examine a broker, ours or another: whether the bus works on it, and who may do what
@@ -83,10 +84,10 @@ pub(crate) struct Doctor {
     broker: Broker,
 }
 
-/// An item under examination; some exchanges say something of several.
+/// Item under examination; some exchanges give the findings of several items.
 type Running<'a> = Pin<Box<dyn Future<Output = Vec<Finding>> + 'a>>;
 
-/// Examines an item. Its time begins when it is first polled.
+/// Examines an item. Its time limit begins when the future is first polled.
 fn running<'a, F>(examination: &'a Examination, item: Item, attempt: fn(Probe<'a>) -> F) -> Running<'a>
 where
     F: Future<Output = Result<Finding, Trouble>> + 'a,
@@ -94,7 +95,7 @@ where
     running_with(examination, item, attempt)
 }
 
-/// The same with an attempt that knows more than the probe.
+/// Like [`running`], for an attempt that captures values.
 fn running_with<'a, F>(
     examination: &'a Examination,
     item: Item,
@@ -128,7 +129,7 @@ impl Doctor {
             findings = self.findings(examination) => Some(findings),
             _ = stop => None,
         };
-        // A supervisor that has told the process to stop does not wait long.
+        // Short, as a supervisor that stops the process does not wait long.
         let time = if findings.is_some() && self.load.is_some() { LOAD } else { REMOVAL };
         let limits = Limits { grace: Duration::ZERO, ..examination.limits(Instant::now() + time) };
         let removed = examination.traces.remove(&limits).await;

@@ -1,10 +1,10 @@
-//! Which broker it is, by its own word.
+//! Detection of the broker's product.
 
 use std::time::Duration;
 
 use super::link::{Link, with_retained};
 
-/// A broker as a product, for what to do about an item.
+/// Product of a broker, which advice depends on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Product {
     Rantai,
@@ -13,7 +13,7 @@ pub(super) enum Product {
     Other,
 }
 
-/// Where mosquitto says its name, and others do.
+/// Topic on which mosquitto publishes its name, as other brokers do.
 const VERSION_TOPIC: &str = "$SYS/broker/version";
 
 impl Product {
@@ -25,7 +25,7 @@ impl Product {
         }
     }
 
-    /// Recognizes the broker at the other end; [`Other`](Self::Other) where it does not say.
+    /// Detects the product of the broker; [`Other`](Self::Other) if the broker does not name it.
     pub(super) async fn of(link: &mut Link, wait: Duration) -> Self {
         if link.features().is_some() {
             return Self::Rantai;

@@ -1,4 +1,4 @@
-//! What an examination tells.
+//! Report of an examination.
 
 use serde_json::{Value, json};
 
@@ -9,19 +9,19 @@ use crate::connection::{print, print_json};
 use crate::exit::{Exit, Failure};
 use crate::table::Table;
 
-/// The findings of one examination.
+/// Findings of one examination.
 pub(super) struct Report<'a> {
     pub(super) examination: &'a Examination,
     pub(super) findings: Vec<Finding>,
 }
 
 impl Report<'_> {
-    /// Whether objects and callers can work on this broker; `None` where not all that they need was seen to work.
+    /// Returns whether objects and callers can work on this broker; `None` if not all that they need was seen to work.
     fn works(&self) -> Option<bool> {
         self.is_good(Area::Bus)
     }
 
-    /// Whether somebody may do what only others may; `None` where not all of it was seen to be refused.
+    /// Returns whether strangers have access; `None` if not all of their attempts were seen to be refused.
     fn open(&self) -> Option<bool> {
         self.is_good(Area::Strangers).map(|is_good| !is_good)
     }
@@ -36,7 +36,7 @@ impl Report<'_> {
         is_seen.then_some(true)
     }
 
-    /// Whether something that matters was tried, and could not be told.
+    /// Checks whether the result for a needed item is unclear.
     fn is_doubtful(&self, area: Area) -> bool {
         self.needed(area).any(|finding| finding.state == State::Unknown)
     }
@@ -68,7 +68,7 @@ impl Report<'_> {
         print(self.summary());
     }
 
-    /// What the exit code says, as a sentence.
+    /// Returns the meaning of the exit code, as a sentence.
     fn summary(&self) -> &'static str {
         let works = match self.works() {
             Some(true) => Some(true),
@@ -90,7 +90,7 @@ impl Report<'_> {
         }
     }
 
-    /// Prints what to do, once for all items of the same advice.
+    /// Prints the advice, once for all items with the same advice.
     fn print_advice(&self) {
         let mut advised: Vec<(&str, Vec<&str>)> = Vec::new();
         for finding in &self.findings {
@@ -134,13 +134,13 @@ impl Report<'_> {
         })
     }
 
-    /// 1 where the bus cannot work, 2 where it is open to strangers, and the same where that could not be told.
+    /// Returns exit code 1 if the bus cannot work, and 2 if strangers have access; each also if the result is unclear.
     pub(super) fn result(&self) -> Result<(), Failure> {
         if self.works() == Some(false) || self.is_doubtful(Area::Bus) {
             return Err(Failure::told(Exit::Failed));
         }
         if self.open() == Some(true) || self.is_doubtful(Area::Strangers) {
-            // The same number as that of a wrong command line.
+            // The same number as for a wrong command line.
             return Err(Failure::told(Exit::Usage));
         }
         Ok(())

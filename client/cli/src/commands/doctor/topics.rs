@@ -4,7 +4,7 @@ use rantai_client::client::random_id;
 use rantai_client::wire::name::{ClientId, MethodName, ObjectName, Root};
 use rantai_client::wire::topic::{CallTopic, RegistryTopic, ReplyTopic, Target, call_filters, requests_at};
 
-/// A root, and the topics of PROTOCOL.md below it.
+/// Root, and the topics of PROTOCOL.md below it.
 #[derive(Clone)]
 pub(super) struct Topics {
     root: Root,
@@ -15,28 +15,28 @@ impl Topics {
         Self { root }
     }
 
-    /// Requests to any instance of an object.
+    /// Topic of requests to any instance of an object.
     pub(super) fn call(&self, object: &ObjectName) -> String {
         self.request(Target::Any, object)
     }
 
-    /// Requests to an object on a node: the client with this id reads them at [`inbox`](Self::inbox).
+    /// Topic of requests to an object on a node, which is the client with this id and reads them at [`inbox`](Self::inbox).
     pub(super) fn at(&self, node: &ClientId, object: &ObjectName) -> String {
         self.request(Target::Node(node.clone()), object)
     }
 
-    /// The filter for every request to a node.
+    /// Filter for all requests to a node.
     pub(super) fn inbox(&self, node: &ClientId) -> String {
         requests_at(&self.root, node)
     }
 
-    /// The filter of the shared group that serves an object.
+    /// Filter of the shared subscription by which an object is served.
     pub(super) fn group(&self, node: &ClientId, object: &ObjectName) -> String {
         let [group, ..] = call_filters(&self.root, node, object);
         group
     }
 
-    /// The filter for every request to an object, of whoever does not share them.
+    /// Filter for all requests to an object, without a shared subscription.
     pub(super) fn calls(&self, object: &ObjectName) -> String {
         let group = self.group(&random_id("doctor"), object);
         group
@@ -45,32 +45,32 @@ impl Topics {
             .map_or(group.clone(), |(_, filter)| filter.to_owned())
     }
 
-    /// An object's entry in the registry.
+    /// Topic of an object's entry in the registry.
     pub(super) fn entry(&self, object: &ObjectName, node: &ClientId) -> String {
         RegistryTopic::Name(object.clone(), node.clone()).format(&self.root)
     }
 
-    /// The filter for the entries of one object.
+    /// Filter for the entries of one object.
     pub(super) fn entries_of(&self, object: &ObjectName) -> String {
         RegistryTopic::entries_of(&self.root, object)
     }
 
-    /// The filter for the entries of one node.
+    /// Filter for the entries of one node.
     pub(super) fn entries_on(&self, node: &ClientId) -> String {
         RegistryTopic::entries_on(&self.root, node)
     }
 
-    /// A node's state.
+    /// Topic of a node's state.
     pub(super) fn state(&self, node: &ClientId) -> String {
         RegistryTopic::Node(node.clone()).format(&self.root)
     }
 
-    /// Replies of an object to a client.
+    /// Topic of replies of an object to a client.
     pub(super) fn reply(&self, object: &ObjectName, client: &ClientId) -> String {
         ReplyTopic::to(&self.root, object, client).to_string()
     }
 
-    /// The filter for all replies to a client.
+    /// Filter for all replies to a client.
     pub(super) fn replies(&self, client: &ClientId) -> String {
         ReplyTopic::filter(&self.root, client)
     }

@@ -1,4 +1,4 @@
-//! What an examination leaves on a broker, and how it is removed.
+//! Traces that an examination leaves on a broker, and their removal.
 
 use std::cell::RefCell;
 
@@ -6,11 +6,11 @@ use super::identity::Identity;
 use super::link::{Limits, Link, message};
 use super::trouble::Trouble;
 
-/// Connections for one client's traces, where the broker ends them.
+/// Maximum number of connections for removing one client's traces, if the broker closes them.
 const ATTEMPTS: usize = 3;
 
-/// Retained messages and sessions that may be on the broker. Whatever makes one notes it here before, so that it is removed
-/// also after an error or Ctrl-C. What is not removed, because the process is killed, expires.
+/// Retained messages and sessions that may be on the broker. They are recorded here before they are created, so that they
+/// are removed even after an error or Ctrl-C. If the process is killed, they expire.
 #[derive(Default)]
 pub(super) struct Traces {
     sessions: RefCell<Vec<Identity>>,
@@ -18,32 +18,32 @@ pub(super) struct Traces {
 }
 
 impl Traces {
-    /// A client that may leave a session or a will.
+    /// Records a client that may leave a session or a will.
     pub(super) fn session(&self, identity: &Identity) {
         self.sessions.borrow_mut().push(identity.clone());
     }
 
-    /// A topic with a retained message, and who may remove it.
+    /// Records the topic of a retained message, and the identity that may remove it.
     pub(super) fn retained(&self, identity: &Identity, topic: &str) {
         self.retained.borrow_mut().push((identity.clone(), topic.to_owned()));
     }
 
-    /// Ends the sessions, whose wills are then published if they have not been, and then removes the retained messages.
+    /// Ends the sessions, upon which pending wills are published, and then removes the retained messages.
     ///
     /// # Errors
     ///
-    /// The first trouble; the rest is tried all the same.
+    /// The first error; the removal of the rest is still attempted.
     pub(super) async fn remove(&self, limits: &Limits) -> Result<(), Trouble> {
         let mut first = Ok(());
         for identity in self.sessions.take() {
-            // A clean start without an expiry: the session ends with this connection.
+            // A clean start without a session expiry: the session ends with this connection.
             first = first.and(attempt(&identity, limits, Vec::new()).await);
         }
         let mut retained = self.retained.take();
         retained.sort_by(|(one, _), (other, _)| one.id.as_str().cmp(other.id.as_str()));
         for topics in retained.chunk_by(|(one, _), (other, _)| one.id == other.id) {
             let topics_of = topics.iter().map(|(_, topic)| topic.as_str()).collect();
-            // What may not be removed was not allowed before: nothing is there.
+            // If removing is denied, publishing was denied too: there is no message.
             match attempt(&topics[0].0, limits, topics_of).await {
                 Ok(()) | Err(Trouble::Denied { .. }) => {}
                 Err(trouble) => first = first.and(Err(trouble)),
@@ -53,7 +53,7 @@ impl Traces {
     }
 }
 
-/// Connects and removes retained messages, again where the connection ends meanwhile.
+/// Connects and removes retained messages; tries again if the connection ends.
 async fn attempt(identity: &Identity, limits: &Limits, topics: Vec<&str>) -> Result<(), Trouble> {
     let mut done = Ok(());
     for _ in 0..ATTEMPTS {

@@ -1,4 +1,4 @@
-//! What keeps an item from being good, and what that says of it.
+//! Errors of an examination, and what they say about an item.
 
 use std::fmt;
 
@@ -8,42 +8,42 @@ use rmqtt_codec::error::{DecodeError, EncodeError};
 
 use crate::exit::connect_advice;
 
-/// Characters of a text of the broker's that are shown: a Reason String may have 64 KiB.
+/// Maximum length of a text of the broker that is shown, in characters: a Reason String may have 64 KiB.
 const TOLD: usize = 200;
 
-/// Why an exchange with the broker did not go as it should.
+/// Error of an exchange with the broker.
 #[derive(Debug)]
 pub(super) enum Trouble {
-    /// There is no connection.
+    /// The connection could not be opened.
     Unreachable(Box<ConnectError>),
     /// The broker refused the connection, with the reason code of its CONNACK.
     Refused { code: u8, why: String },
-    /// The broker did not send this in the time of the item, and answers a PINGREQ that was sent later.
+    /// The broker did not send this packet within the time of the item, but answered a PINGREQ that was sent later.
     Missing(&'static str),
-    /// The broker sent nothing in the time of the item.
+    /// The broker sent nothing within the time of the item.
     Silent(&'static str),
-    /// The broker ended the connection, with the reason code of its DISCONNECT if it sent one.
+    /// The broker closed the connection, with the reason code of its DISCONNECT if it sent one.
     Closed { code: Option<u8>, why: String, instead_of: &'static str },
-    /// The broker sent bytes that are no packet, or more than it may.
+    /// The broker sent bytes that are no packet, or a packet that is too long.
     Malformed(String),
-    /// The broker does not allow this.
+    /// The broker denied this action.
     Denied { action: String, why: String },
     /// The broker answered with another reason code that means a failure.
     Declined { action: String, code: u8, why: String },
     /// The broker did something else than it should.
     Wrong(String),
-    /// What the broker did does not tell.
+    /// The result is unclear.
     Unclear(String),
 }
 
-/// What a trouble says of an item that the bus needs.
+/// Meaning of an error for an item that objects and callers need.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// The broker does not do what the item needs.
     Bad,
     /// The user may not try it.
     Untested,
-    /// The broker may do it or not.
+    /// The result is unclear.
     Unknown,
 }
 
@@ -52,7 +52,7 @@ impl Trouble {
         Self::Unreachable(Box::new(error))
     }
 
-    /// The end of a connection without a DISCONNECT.
+    /// The connection ended without a DISCONNECT.
     pub(super) fn cut(instead_of: &'static str) -> Self {
         Self::Closed { code: None, why: String::new(), instead_of }
     }
@@ -65,7 +65,7 @@ impl Trouble {
         Self::Unclear(text.into())
     }
 
-    /// What it says of an item that was tried with what the user may do.
+    /// Returns what the error means for an item, when everything that was tried is within the user's rights.
     pub(super) fn verdict(&self) -> Verdict {
         match self {
             Self::Missing(_) | Self::Malformed(_) | Self::Declined { .. } | Self::Wrong(_) => Verdict::Bad,
@@ -79,7 +79,7 @@ impl Trouble {
         }
     }
 
-    /// Whether the broker keeps out who tried it, because of who that is.
+    /// Checks whether the broker refused the client because of its identity.
     pub(super) fn keeps_out(&self) -> bool {
         match self {
             Self::Denied { .. }
@@ -96,7 +96,7 @@ impl Trouble {
         }
     }
 
-    /// What to do, where that does not depend on what was tried.
+    /// Returns what to do, if that does not depend on what was tried.
     pub(super) fn advice(&self) -> Option<&'static str> {
         match self {
             Self::Unreachable(error) => {
@@ -114,12 +114,12 @@ impl Trouble {
     }
 }
 
-/// Whether the reason code of a DISCONNECT is about what was sent last, and not about load, time or other connections.
+/// Checks whether the reason code of a DISCONNECT refers to the last packet, and not to load, time or other connections.
 fn is_reaction(code: u8) -> bool {
     matches!(code, 0x81..=0x83 | 0x8f | 0x90 | 0x93..=0x95 | 0x99..=0x9b | 0x9e | 0xa1 | 0xa2)
 }
 
-/// A text of the broker's that can be shown: escaped, and not longer than a line or two.
+/// Prepares a text of the broker for output: escaped, and cut to a line or two.
 pub(super) fn told(text: &str) -> String {
     let mut shown: String = text.chars().take(TOLD).collect();
     if shown.len() < text.len() {
@@ -162,7 +162,7 @@ impl fmt::Display for Trouble {
     }
 }
 
-/// A reason code with the Reason String.
+/// Reason code with its Reason String.
 struct Reason<'a>(u8, &'a str);
 
 impl fmt::Display for Reason<'_> {

@@ -11,7 +11,7 @@ use tokio_util::codec::{Decoder, Encoder};
 
 use super::trouble::Trouble;
 
-/// A connection that writes and reads packets until a deadline.
+/// Connection that reads packets, and writes them until a deadline.
 pub(super) struct Wire<C> {
     stream: RawStream,
     codec: C,
@@ -21,19 +21,19 @@ pub(super) struct Wire<C> {
 }
 
 impl<C> Wire<C> {
-    /// Connects, and sends nothing.
+    /// Opens the connection, without sending a packet.
     pub(super) async fn open(address: &Address, codec: C, deadline: Instant) -> Result<Self, Trouble> {
         let opened = timeout_at(deadline, open(address)).await;
         let stream = opened.map_err(|_| Trouble::Silent(opening(address)))?.map_err(Trouble::unreachable)?;
         Ok(Self { stream, codec, reading: BytesMut::new(), writing: BytesMut::new(), deadline })
     }
 
-    /// The codec, whose limits may change.
+    /// Returns the codec, whose limits may be changed.
     pub(super) fn codec(&mut self) -> &mut C {
         &mut self.codec
     }
 
-    /// Lets writes take until another time.
+    /// Sets the deadline of writes.
     pub(super) fn set_deadline(&mut self, deadline: Instant) {
         self.deadline = deadline;
     }
@@ -44,7 +44,7 @@ impl<C> Wire<C> {
         self.flush().await
     }
 
-    /// Sends what has been written.
+    /// Sends the contents of the write buffer.
     pub(super) async fn flush(&mut self) -> Result<(), Trouble> {
         let written = async {
             self.stream.write_all(&self.writing).await?;
@@ -76,8 +76,8 @@ impl<C> Wire<C> {
         self.flush().await
     }
 
-    /// The next packet that has come by a time; `None` where none has. `expected` says in errors what was waited for. Cancelling
-    /// loses nothing.
+    /// Returns the next packet; `None` if none has arrived at the time `until`. `expected` names in errors the packet that was
+    /// waited for. Cancelling loses nothing.
     pub(super) async fn next<P>(
         &mut self,
         until: Instant,
@@ -90,7 +90,7 @@ impl<C> Wire<C> {
             if let Some((packet, _)) = self.codec.decode(&mut self.reading)? {
                 return Ok(Some(packet));
             }
-            // A stream that always has more would be read before its timer is looked at.
+            // Checked here too: while the stream always has more bytes, the timer would not be polled.
             if Instant::now() >= until {
                 return Ok(None);
             }
@@ -103,7 +103,7 @@ impl<C> Wire<C> {
         }
     }
 
-    /// What an error of the stream means: TLS says why it ends a connection.
+    /// Converts an error of the stream; TLS states why it ended a connection.
     fn broken(&self, error: io::Error, instead_of: &'static str) -> Trouble {
         match self.stream.explain(error) {
             error @ ConnectError::Tls { .. } => Trouble::unreachable(error),
@@ -112,7 +112,7 @@ impl<C> Wire<C> {
     }
 }
 
-/// What a connection consists of before the first packet, as a noun phrase.
+/// Returns the layers of a connection before its first packet, as a noun phrase.
 fn opening(address: &Address) -> &'static str {
     let address = address.to_string();
     match address.split_once("://").map(|(scheme, _)| scheme) {

@@ -1,4 +1,4 @@
-//! `rantai init`: writes what something new begins with.
+//! `rantai init`: writes the files of a new site.
 
 mod site;
 
@@ -95,14 +95,14 @@ impl InitSite {
     }
 }
 
-/// What other machines reach this one by without anything that knows its name: its address, if it has one.
+/// Returns the host by which other machines reach this one without name resolution: its IPv4 address, if it has one.
 fn surest(hosts: &[Host]) -> Host {
     let is_address =
         |host: &&Host| matches!(host, Host::Address(address) if address.is_ipv4() && !address.is_loopback());
     hosts.iter().find(is_address).unwrap_or(&hosts[0]).clone()
 }
 
-/// Hosts, and what this machine calls itself, where it is not among them.
+/// Adds this machine's local names to the hosts, unless they are among them.
 fn with_this_machine(mut hosts: Vec<Host>) -> Vec<Host> {
     for here in ["localhost", "127.0.0.1", "::1"].map(str::parse::<Host>).into_iter().flatten() {
         if !hosts.contains(&here) {

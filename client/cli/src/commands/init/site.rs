@@ -1,4 +1,4 @@
-//! The files of a new site.
+//! Files of a new site.
 
 use std::path::{Path, PathBuf};
 
@@ -9,26 +9,26 @@ use crate::configurations::NODES;
 use crate::exit::{Exit, Failure};
 use crate::random::random_password;
 
-/// The users of a new site, each with a role of the same name.
+/// Users of a new site, each with a role of the same name.
 const USERS: [&str; 3] = ["admin", "node", "caller"];
-/// Days that the server's certificate lasts, as for `rantai cert`.
+/// Validity of the server's certificate in days, as for `rantai cert`.
 const DAYS: i64 = 397;
 
 const BROKER: &str = include_str!("broker.toml");
 
-/// A site that is to be written.
+/// Site that is to be written.
 pub(super) struct Site<'a> {
     pub(super) folder: &'a Path,
-    /// What the server's certificate is for.
+    /// Hosts that the server's certificate is valid for.
     pub(super) hosts: &'a [Host],
-    /// The one that other machines are told.
+    /// Host in the address that is printed for other machines.
     pub(super) told: Host,
     pub(super) port: u16,
     pub(super) local_port: u16,
 }
 
 impl Site<'_> {
-    /// Writes all files, the broker's configuration last: what is there without it is not a site yet.
+    /// Writes all files, the broker's configuration last: without it an incomplete folder is not a site.
     pub(super) fn write(&self, force: bool) -> Result<(), Failure> {
         let folder = Folder::make(self.folder)?;
         let ours = [
@@ -63,7 +63,7 @@ impl Site<'_> {
         write_secret(&self.path("broker.toml"), &self.broker()?)
     }
 
-    /// What to do next, line by line.
+    /// Returns the next steps for the user, line by line.
     pub(super) fn next(&self) -> Vec<String> {
         let shown = |name: &str| quoted(&self.path(name));
         let (broker, nodes, data) = (shown("broker.toml"), shown("nodes.toml"), shown("data"));
@@ -84,7 +84,7 @@ impl Site<'_> {
         ]
     }
 
-    /// Where other machines reach the broker.
+    /// Returns the address at which other machines reach the broker.
     fn url(&self) -> String {
         let host = match &self.told {
             Host::Address(address) if address.is_ipv6() => format!("[{address}]"),
@@ -106,7 +106,7 @@ impl Site<'_> {
                 format!("{} cannot stand in a configuration file; name another folder", data.display());
             return Err(Failure::new(Exit::Usage, text));
         };
-        // Without control characters a string of JSON is one of TOML.
+        // Without control characters a JSON string is a TOML string.
         Ok(BROKER
             .replace("{data_dir}", &serde_json::Value::from(data).to_string())
             .replace("{address}", &format!("0.0.0.0:{}", self.port))
@@ -114,7 +114,7 @@ impl Site<'_> {
     }
 }
 
-/// The built-in objects, served by the user node, on this machine or another one, at the broker of this address.
+/// Returns the configuration of the built-in objects, served as user `node` at the broker of this address.
 fn nodes(url: &str) -> String {
     let broker = format!("broker = \"{url}\"");
     let lines = NODES.lines().map(|line| match line {
@@ -128,7 +128,7 @@ fn nodes(url: &str) -> String {
     lines.flat_map(|line| [line, "\n"]).collect()
 }
 
-/// A path as a shell reads it.
+/// Quotes a path for a shell.
 fn quoted(path: &Path) -> String {
     let text = path.display().to_string();
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '.' | '_' | '-' | '+' | ':' | '@');

@@ -1,4 +1,4 @@
-//! `rantai task`: calls that are stored, and carried out when their object is there.
+//! `rantai task`: calls that are stored, and carried out once their object is served.
 
 mod schedule;
 
@@ -25,9 +25,9 @@ use crate::progress::Line;
 use crate::table::print_wrapped;
 use crate::terminal::print_text;
 
-/// How often `--wait` looks how far a task is.
+/// Interval at which `--wait` polls the progress of a task.
 const OFTEN: Duration = Duration::from_millis(300);
-/// What is said instead of a secret result that the ledger does not tell.
+/// Text in place of a secret result that the ledger does not return.
 const SECRET_TOLD: &str = "secret: it is told once, to the owner of the task, and kept for an hour at most";
 
 const EXAMPLES: &str = "\
@@ -181,14 +181,14 @@ fn ms(time: Duration) -> u64 {
     time.as_millis() as u64
 }
 
-/// A time by RFC 3339, in milliseconds since 1970.
+/// Parses a time in RFC 3339; returns milliseconds since 1970.
 fn moment(text: &str) -> Result<u64, String> {
     let time =
         DateTime::parse_from_rfc3339(text).map_err(|error| format!("{error}; RFC 3339 is expected"))?;
     u64::try_from(time.timestamp_millis()).map_err(|_| "a time after 1970 is expected".to_owned())
 }
 
-/// A state by its name.
+/// Parses the name of a state.
 fn state(text: &str) -> Result<State, String> {
     serde_json::from_value(Value::from(text))
         .map_err(|_| "one of queued, running, retrying, succeeded, failed, cancelled and expired".to_owned())
@@ -202,7 +202,7 @@ impl Tasks {
 
     async fn act(self) -> Result<(), Failure> {
         let Self { action, connection } = self;
-        // Of the whole command, however many calls it makes.
+        // Deadline of the command as a whole, however many calls it makes.
         let end = tokio::time::Instant::now() + connection.timeout();
         let client = connection.client().await?;
         let tasks = client.object("tasks").deadline(connection.timeout()).until(end);
@@ -271,7 +271,7 @@ async fn submit_all(ledger: &TasksProxy, connection: &Connection, file: &Path) -
     let wrong =
         |error: &dyn std::fmt::Display| Failure::new(Exit::Usage, format!("{}: {error}", file.display()));
     let text = text.map_err(|error| wrong(&error))?;
-    // Numbers of more than 64 bits would be rounded.
+    // Integers beyond ±(2^53 − 1) become strings, as they could be rounded.
     let quoted = quote_large_integers(text.as_bytes());
     let calls: Vec<Submission> = serde_json::from_slice(quoted.as_deref().unwrap_or(text.as_bytes()))
         .map_err(|error| wrong(&error))?;
@@ -296,7 +296,7 @@ async fn wait(ledger: &TasksProxy, connection: &Connection, id: String) -> Resul
             () = tokio::time::sleep(OFTEN), if shown_so_far.wanted() => {
                 match ledger.get(id.clone()).await {
                     Ok(Task { progress: Some(progress), .. }) => shown_so_far.show(&progress),
-                    // It ended meanwhile, and this was the one time that its secret result is told.
+                    // The task has ended since, and this reply is the only one with its secret result.
                     Ok(task) if task.secret && task.result.is_some() => break Ok(task),
                     _ => {}
                 }
@@ -311,7 +311,7 @@ async fn wait(ledger: &TasksProxy, connection: &Connection, id: String) -> Resul
     outcome(connection, &task).map_err(Failure::shown)
 }
 
-/// Tells what came of a task: an error unless it succeeded.
+/// Prints the result of a task that succeeded; an error otherwise.
 fn outcome(connection: &Connection, task: &Task) -> Result<(), Failure> {
     match task.state {
         State::Succeeded if is_told(task) => {
@@ -334,12 +334,12 @@ fn outcome(connection: &Connection, task: &Task) -> Result<(), Failure> {
     }
 }
 
-/// Whether the ledger does not have the result of a task that succeeded.
+/// Checks whether the ledger does not return the result of a task that succeeded, as it is secret.
 fn is_told(task: &Task) -> bool {
     task.secret && task.result.is_none()
 }
 
-/// What came of a task that succeeded. Its state says that there is a result, which may be null.
+/// Returns the result of a task that succeeded; a missing result is null.
 fn result(task: &Task) -> Value {
     task.result.clone().unwrap_or_default()
 }

@@ -1,4 +1,4 @@
-//! `rantai task schedule`: tasks that are made again and again.
+//! `rantai task schedule`: recurring tasks.
 
 use chrono::{DateTime, Local, SecondsFormat};
 use rantai_client::CallError;
@@ -52,13 +52,13 @@ impl New {
     }
 }
 
-/// Every schedule, in the order of their names.
+/// Prints all schedules, sorted by name.
 pub(super) async fn list(ledger: &TasksProxy, connection: &Connection) -> Result<(), Failure> {
     let failed = |error: CallError| connection.failed(&error);
     let (mut all, mut after): (Vec<Schedule>, Option<String>) = (Vec::new(), None);
     loop {
         let listed = ledger.schedules(after).await.map_err(failed)?;
-        // With its owner: an admin reads those of everybody, by owner and name.
+        // Paged by full name: the list of an admin contains the schedules of all users, sorted by owner and name.
         after = listed.last().map(full_name);
         all.extend(listed);
         if after.is_none() {
@@ -77,7 +77,7 @@ pub(super) async fn list(ledger: &TasksProxy, connection: &Connection) -> Result
     Ok(())
 }
 
-/// By which its owner and admins name a schedule: `USER/NAME`, or `/NAME` where it belongs to nobody.
+/// Returns the name by which owner and admins refer to a schedule: `USER/NAME`, or `/NAME` without an owner.
 fn full_name(schedule: &Schedule) -> String {
     format!("{}/{}", schedule.user.as_deref().unwrap_or_default(), schedule.name)
 }
@@ -100,7 +100,7 @@ fn show_as(name: &str, schedule: &Schedule) {
     ));
 }
 
-/// In the clock of whoever reads it.
+/// Formats a time in the local time zone.
 fn time(ms: Option<u64>) -> String {
     let time = ms.and_then(|ms| DateTime::from_timestamp_millis(i64::try_from(ms).ok()?));
     time.map_or("never".to_owned(), |time| {

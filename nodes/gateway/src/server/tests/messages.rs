@@ -1,14 +1,14 @@
-//! Requests as bytes: what RFC 9112 wants of a server, and how refused uploads end.
+//! Requests as bytes: the requirements of RFC 9112 on a server, and the end of refused uploads.
 
 use std::time::Instant;
 
 use super::*;
 
-/// What comes for bytes on a connection of their own, until the gateway closes it.
+/// Sends bytes on a new connection, and returns all responses until the gateway closes it.
 async fn answers(gateway: &Listening, bytes: &[u8]) -> String {
     let mut stream = gateway.connect().await;
     stream.write_all(bytes).await.expect("sent");
-    // No request may follow: an open connection ends here, too.
+    // No more requests follow, so that a connection that is kept open ends too.
     stream.shutdown().await.expect("shut down");
     rest(stream).await
 }
@@ -77,7 +77,7 @@ async fn well_formed_requests_are_answered_one_after_the_other() {
         ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx", &["200", "200"]),
         ("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", &["200"]),
         ("GET / HTTP/1.0\r\n\r\n", &["200"]),
-        // RFC 9112, 6.1: the length is ignored, and the connection ends with the answer.
+        // RFC 9112, 6.1: the length is ignored, and the connection is closed after the response.
         (
             "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
             &["200"],
@@ -101,10 +101,10 @@ async fn a_connection_without_a_next_request_is_closed() {
     assert_eq!(rest(stream).await, "", "it says nothing more");
 }
 
-/// The client sends on as fast as it can.
+/// The client keeps sending as fast as it can.
 #[tokio::test]
 async fn a_refused_upload_is_read_no_further_than_its_bound() {
-    /// What sockets and the system's buffers between them may take, too.
+    /// Maximum number of bytes sent, including those in the buffers of sockets and system.
     const MOST: usize = 64 << 20;
     let gateway = Listening::without_tls(Limits::default()).await;
     for head in [
@@ -124,7 +124,7 @@ async fn a_refused_upload_is_read_no_further_than_its_bound() {
     }
 }
 
-/// A socket that is closed with something unread takes its answer back.
+/// Cause: closing a socket with unread bytes resets the connection, and the response is lost.
 #[tokio::test]
 async fn the_answer_to_a_refused_upload_arrives() {
     let gateway = Listening::without_tls(Limits { body_bytes: 1_000, ..Limits::default() }).await;

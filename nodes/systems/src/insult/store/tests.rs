@@ -64,7 +64,7 @@ async fn what_does_not_fit_is_refused_as_a_whole() {
 async fn long_lists_come_in_pages_that_fit_into_an_answer() {
     let lists = Lists::new(None, Room::default());
     let epoch = lists.insults(0).await.expect("a page").epoch;
-    // The worst there is for JSON: each is six bytes there.
+    // The worst case for JSON: each character takes six bytes.
     for number in 0..8 {
         let long = (0..30).map(|part| format!("{number} {part} ") + &"\u{1}".repeat(4_000)).collect();
         lists.add_texts(epoch.clone(), 0, long).await.expect("kept");

@@ -6,9 +6,9 @@ use super::super::link::{live, message};
 use super::super::trouble::{Trouble, told};
 use super::{Finding, Probe, SHORT_WAIT, item};
 
-/// Messages whose order is looked at.
+/// Number of messages whose order is checked.
 const ORDERED: usize = 200;
-/// The Receive Maximum that is asked for, and messages that are sent to that client.
+/// Receive Maximum that the client announces, and number of messages that are sent to it.
 const WINDOW: u16 = 4;
 const SENT: usize = 12;
 

@@ -1,4 +1,4 @@
-//! As many retained names as a large bus has.
+//! As many retained names as on a large bus.
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
@@ -12,12 +12,12 @@ use super::super::link::{message, with_retained};
 use super::super::trouble::Trouble;
 use super::{Finding, Probe, entry, item};
 
-/// Nothing more comes once nothing has come for so long.
+/// Time without a message after which all names are taken to have arrived.
 const END: Duration = Duration::from_secs(2);
-/// Seconds after which the names expire, if they cannot be removed.
+/// Message Expiry of the names in seconds, in case they cannot be removed.
 const EXPIRY: u32 = 600;
 
-/// Publishes so many entries of the registry, and reads them.
+/// Publishes `count` registry entries, and reads them.
 pub(in super::super) async fn names(probe: Probe<'_>, count: usize) -> Result<Finding, Trouble> {
     let stage = probe.stage()?;
     let (publisher, mut writing) = probe.client().await?;

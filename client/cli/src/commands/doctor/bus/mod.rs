@@ -25,12 +25,12 @@ pub(super) use network::{certificate, encryption, plain_port};
 pub(super) use reach::{Reach, reach};
 pub(super) use versions::versions;
 
-/// Seconds after which nothing is left of an examination whatever becomes of it.
+/// Expiry of everything that an examination publishes, in seconds, in case it cannot be removed.
 pub(super) const EXPIRY: u32 = 60;
-/// A retained message, or one that should not come, is waited for so long.
+/// How long to wait for a retained message, or for one that should not come.
 const SHORT_WAIT: std::time::Duration = std::time::Duration::from_millis(300);
 
-/// Examinations of the broker that a client of MQTT 5 can make, each on connections of its own.
+/// Returns the examinations that use MQTT 5, each on connections of its own.
 pub(super) fn examinations(examination: &Examination) -> Vec<Running<'_>> {
     vec![
         running(examination, item::RETAINED, retained::retained),
@@ -47,7 +47,7 @@ pub(super) fn examinations(examination: &Examination) -> Vec<Running<'_>> {
     ]
 }
 
-/// An entry of the registry that says nothing is served: what callers see of an examination is in order.
+/// Creates a registry entry that is not settled, so that callers do not take the object for served.
 pub(super) fn entry(object: &ObjectName, node: &ClientId, summary: &str) -> Bytes {
     let entry = Entry {
         v: VERSION,

@@ -1,4 +1,4 @@
-//! Who can listen on the way to the broker.
+//! Protection of the connection to the broker against eavesdropping.
 
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -13,13 +13,13 @@ use super::super::link::Link;
 use super::super::trouble::Trouble;
 use super::{Examination, Finding, Probe, item};
 
-/// Days before the end of a certificate from which on it is to be renewed.
+/// Number of days before the end of a certificate at which it should be renewed.
 const SOON: i64 = 14;
 const SECONDS_A_DAY: i64 = 24 * 60 * 60;
-/// The port of MQTT without TLS.
+/// Port of MQTT without TLS.
 const PLAIN_PORT: u16 = 1883;
 
-/// Whether messages and passwords can be read on the network.
+/// Checks whether messages and passwords can be read on the network.
 pub(in super::super) fn encryption(examination: &Examination) -> Finding {
     let address = examination.address.to_string();
     if examination.address.uses_tls() {
@@ -35,8 +35,8 @@ pub(in super::super) fn encryption(examination: &Examination) -> Finding {
     item::ENCRYPTION.bad("none: whoever can listen on the network reads passwords and messages")
 }
 
-/// How long the broker's certificate is valid. That an authority which is trusted has issued it for this host has been checked
-/// by every connection before.
+/// Checks how long the broker's certificate is valid. That a trusted authority issued it for this host has been checked by
+/// every connection before.
 pub(in super::super) async fn certificate(probe: Probe<'_>) -> Result<Finding, Trouble> {
     let opened = timeout_at(probe.deadline, open(&probe.examination.address)).await;
     let stream =
@@ -48,7 +48,7 @@ pub(in super::super) async fn certificate(probe: Probe<'_>) -> Result<Finding, T
             .map_err(|error| Trouble::wrong(format!("its certificate cannot be read: {error}")))?;
         ends.push(((certificate.validity().not_after.timestamp() - now) / SECONDS_A_DAY, place));
     }
-    // The chain is valid until the first of them is not.
+    // The chain is valid until its first certificate expires.
     let (days, place) = ends.into_iter().min().ok_or_else(|| Trouble::wrong("it shows no certificate"))?;
     let whose = if place == 0 { "" } else { " (that of an authority which it shows beside its own)" };
     if days < SOON {
@@ -59,7 +59,7 @@ pub(in super::super) async fn certificate(probe: Probe<'_>) -> Result<Finding, T
     )))
 }
 
-/// Whether the broker also takes connections that are not encrypted.
+/// Checks whether the broker accepts unencrypted connections too.
 pub(in super::super) async fn plain_port(probe: Probe<'_>) -> Result<Finding, Trouble> {
     let examination = probe.examination;
     let address = examination.address.to_string();
@@ -67,7 +67,7 @@ pub(in super::super) async fn plain_port(probe: Probe<'_>) -> Result<Finding, Tr
     let shown = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
     let plain = format!("mqtt://{shown}:{PLAIN_PORT}");
     let known: Address = plain.parse().map_err(|_| Trouble::wrong(format!("{host} is no host")))?;
-    // Without a login: a password would be sent in the clear.
+    // Without a login, as a password would be sent unencrypted.
     let identity = Identity { address: Rc::new(known), ..examination.anonymous() };
     let limits = examination.limits(Instant::now() + probe.patience());
     match Link::connect(&identity, identity.connect(), limits).await {
@@ -84,13 +84,13 @@ pub(in super::super) async fn plain_port(probe: Probe<'_>) -> Result<Finding, Tr
     }
 }
 
-/// Whether the host says that nobody listens at the port.
+/// Checks whether the host refused the connection, as nothing listens at the port.
 fn is_refused(error: &ConnectError) -> bool {
     matches!(error, ConnectError::Unreachable { source, .. }
         if source.kind() == std::io::ErrorKind::ConnectionRefused)
 }
 
-/// The host of an address as it is shown; `None` for a unix socket.
+/// Returns the host of an address in its displayed form; `None` for a unix socket.
 fn host(address: &str) -> Option<&str> {
     let (_, rest) = address.split_once("://")?;
     let rest = rest.split_once('/').map_or(rest, |(place, _)| place);

@@ -1,4 +1,4 @@
-//! How large packets may be.
+//! Maximum Packet Size of the broker.
 
 use rmqtt_codec::types::QoS;
 
@@ -6,11 +6,11 @@ use super::super::link::{live, message};
 use super::super::trouble::Trouble;
 use super::{Finding, Probe, item};
 
-/// The largest payload that is tried, in bytes: blocks of files are as large.
+/// Largest payload that is tried, in bytes: blocks of files have this size.
 const WANTED: u32 = 256 << 10;
-/// Entries of the registry have up to 16 KiB, and properties beside them.
+/// Minimum that is needed, in bytes: registry entries have up to 16 KiB, and properties besides.
 const LEAST: u32 = 32 << 10;
-/// Room for topic and properties.
+/// Room for topic and properties, in bytes.
 const AROUND: u32 = 1 << 10;
 
 pub(super) async fn packet_size(probe: Probe<'_>) -> Result<Finding, Trouble> {

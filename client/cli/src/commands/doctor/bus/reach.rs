@@ -1,4 +1,4 @@
-//! Whether the broker answers, how fast, which one it is, and where messages can go to and fro.
+//! Whether the broker answers, how fast, its product, and on which topics messages can be published and received.
 
 use std::time::Duration;
 
@@ -13,30 +13,30 @@ use super::super::topics::Topics;
 use super::super::trouble::{Trouble, Verdict};
 use super::{Examination, Finding, Probe, item};
 
-/// Messages whose way to itself and back is measured.
+/// Number of messages whose round trip is measured.
 const ROUNDS: usize = 21;
-/// Bytes of a packet that a call without parameters needs, with the properties that it has on the way.
+/// Maximum size of a packet of a call without parameters, with the properties that are added on the way, in bytes.
 const SMALLEST_CALL: u32 = 1 << 10;
 
 const INSTEAD: &str = "raise the broker's limits, look at what is between it and this client, or use another broker: docs/doctor.md says what is needed";
 
 /// How far the broker can be reached.
 pub(in super::super) enum Reach {
-    /// Nobody answers there.
+    /// Nothing answers at the address.
     Nowhere,
-    /// It answers, but takes no MQTT 5 connection of this user, or does nothing on it.
+    /// It answers, but does not accept an MQTT 5 connection of this user, or does not respond on it.
     Refuses,
-    /// It takes connections.
+    /// It accepts connections.
     Connects,
 }
 
-/// What became of a message of a client's to itself.
+/// Outcome of a message that a client sends to itself.
 enum Echo {
     Back,
-    /// The broker counts the client as a subscriber, and then sends nothing to it, as brokers do that look at rules when they
-    /// deliver.
+    /// The broker counts the client as a subscriber, and then does not deliver to it, as brokers do that check rules on
+    /// delivery.
     Withheld,
-    /// It did not come, and nothing says why.
+    /// It did not arrive, without a reason given.
     Lost,
 }
 
@@ -91,7 +91,7 @@ async fn connect(probe: Probe<'_>) -> Result<Finding, Trouble> {
             }
             Ok(Echo::Withheld) => withheld = true,
             Ok(Echo::Lost) => lost = true,
-            // Waiting for it again would take the time of another item.
+            // Waiting for it again would use up the time of another item.
             Err(error @ (Trouble::Missing(_) | Trouble::Silent(_))) => return Err(error),
             Err(error) if error.verdict() == Verdict::Untested => {}
             Err(error) => trouble = Some(error),
@@ -119,7 +119,7 @@ async fn connect(probe: Probe<'_>) -> Result<Finding, Trouble> {
     Ok(finding)
 }
 
-/// What can be said where the user receives nothing.
+/// Returns the finding for a user that cannot receive anything: the time until messages are acknowledged.
 async fn acknowledged(probe: Probe<'_>, mut link: Link) -> Result<Finding, Trouble> {
     let topic = probe.examination.bus.call(&probe.examination.object());
     let mut times = Vec::with_capacity(ROUNDS);
@@ -139,7 +139,7 @@ async fn acknowledged(probe: Probe<'_>, mut link: Link) -> Result<Finding, Troub
     Ok(item::REACHABLE.ok(format!("a message is acknowledged in {}", median(times))))
 }
 
-/// Has a message of the client's come back to it, once.
+/// Publishes a message that should come back to the same client.
 async fn echo(
     link: &mut Link,
     topics: &Topics,
@@ -176,14 +176,14 @@ async fn round_trips(
         let payload = number.to_string();
         let begun = Instant::now();
         link.publish(message(&topic, payload.clone())).await?;
-        // One that comes twice is another item's.
+        // A second copy is the subject of another item.
         while *link.receive(&topic, "a message").await?.payload != *payload.as_bytes() {}
         times.push(begun.elapsed());
     }
     Ok(times)
 }
 
-/// The median of as many times as there are rounds, for people.
+/// Formats the median of the times of all rounds.
 fn median(mut times: Vec<Duration>) -> String {
     times.sort_unstable();
     let ms = times[times.len() / 2].as_secs_f64() * 1000.0;

@@ -1,4 +1,4 @@
-//! A request and its reply: the properties that make a call of two messages.
+//! A request and its reply: the properties that calls need.
 
 use std::num::NonZeroU32;
 
@@ -11,7 +11,7 @@ use super::super::link::{live, message};
 use super::super::trouble::Trouble;
 use super::{EXPIRY, Finding, Probe, item};
 
-/// User properties of the request: a name may come twice, and the order counts.
+/// User properties of the request: names may be repeated, and the order matters.
 const USER: [(&str, &str); 3] = [("doctor", "one"), ("ttl_ms", "5000"), ("doctor", "two")];
 
 /// Examines Response Topic, Correlation Data and User Properties in one exchange.
@@ -94,7 +94,7 @@ async fn exchange(probe: Probe<'_>) -> Result<Vec<Finding>, Trouble> {
     Ok(vec![response, correlation, properties])
 }
 
-/// How many of the user properties are where they were.
+/// Returns how many of the user properties are unchanged at their position.
 fn kept(received: &[(&str, &str)]) -> usize {
     USER.iter().zip(received).filter(|(sent, received)| sent == received).count()
 }

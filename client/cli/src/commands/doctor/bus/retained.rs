@@ -11,10 +11,10 @@ use super::super::link::{Link, message, with_retained};
 use super::super::trouble::Trouble;
 use super::{EXPIRY, Finding, Probe, SHORT_WAIT, entry, item};
 
-/// A message that expires after a second is gone by then, also where seconds are rounded up.
+/// Time after which a message with an expiry of one second is gone, even if seconds are rounded up.
 const EXPIRED: Duration = Duration::from_millis(2200);
 
-/// A retained message of the examination: it expires by itself.
+/// Creates a retained message of the examination, which expires.
 fn retained_message(topic: &str, payload: impl Into<bytes::Bytes>, expiry: u32) -> Publish {
     let mut message = message(topic, payload);
     message.retain = true;
@@ -60,7 +60,7 @@ pub(super) async fn retained(probe: Probe<'_>) -> Result<Finding, Trouble> {
     Ok(item::RETAINED.ok("kept after their publisher has gone, replaced, and removed"))
 }
 
-/// What the broker announces of retained messages.
+/// Checks whether the broker announces that it supports retained messages.
 fn keeps_retained(link: &Link) -> Result<(), Trouble> {
     if link.greeting().retain_available {
         return Ok(());
@@ -68,7 +68,7 @@ fn keeps_retained(link: &Link) -> Result<(), Trouble> {
     Err(Trouble::wrong("the broker announces that it keeps no retained messages"))
 }
 
-/// Publishes on a connection that then ends.
+/// Publishes on a connection that is closed afterwards.
 async fn publish(probe: Probe<'_>, publisher: &Identity, message: Publish) -> Result<(), Trouble> {
     let mut link: Link = probe.link(publisher).await?;
     link.publish(message).await?;
@@ -77,7 +77,7 @@ async fn publish(probe: Probe<'_>, publisher: &Identity, message: Publish) -> Re
 }
 
 pub(super) async fn expiry(probe: Probe<'_>) -> Result<Finding, Trouble> {
-    // The wait is none for the broker, and does not count.
+    // The wait does not depend on the broker, and is not part of the item's time limit.
     let probe = Probe { deadline: probe.deadline + EXPIRED, ..probe };
     let stage = probe.stage()?;
     let (publisher, mut link) = probe.client().await?;
@@ -96,7 +96,7 @@ pub(super) async fn expiry(probe: Probe<'_>) -> Result<Finding, Trouble> {
     let (_, mut reader) = probe.client().await?;
     reader.subscribe(&stage.entries_on(&publisher.id), with_retained()).await?;
     let mut kept = Vec::new();
-    // One of them should come; the other would come beside it.
+    // One of them should come; the other would come soon after it.
     let mut wait = probe.patience();
     while kept.len() < 4
         && let Some(message) = reader.receive_where(wait, |_| true).await?

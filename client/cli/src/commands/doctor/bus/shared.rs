@@ -1,4 +1,4 @@
-//! Shared subscriptions, by which replicas share their requests, and whether a caller learns that nobody is there.
+//! Shared subscriptions, by which replicas share requests, and whether a caller is notified that there is no subscriber.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -12,11 +12,11 @@ use super::super::link::{live, message};
 use super::super::trouble::{Trouble, told};
 use super::{Finding, Probe, item};
 
-/// Requests to a group of two.
+/// Number of requests to a group of two.
 const REQUESTS: usize = 40;
-/// Time without a message after which the other member is looked at.
+/// Time without a message after which the other member is read.
 const TURN: Duration = Duration::from_millis(100);
-/// With fewer requests than this, one of two members counts as left out.
+/// Number of requests below which one of two members counts as left out.
 const FEW: usize = REQUESTS / 10;
 
 pub(super) async fn shared(probe: Probe<'_>) -> Result<Finding, Trouble> {
@@ -34,7 +34,7 @@ pub(super) async fn shared(probe: Probe<'_>) -> Result<Finding, Trouble> {
     calling.publish_all(requests.iter().map(|number| message(&topic, number.clone()))).await?;
     let mut seen = HashSet::new();
     let mut counts = [0; 2];
-    // Each of them should come; then nothing more.
+    // Waits until each request has come, and then until no more comes.
     let patience = Instant::now() + probe.patience();
     loop {
         let missing = seen.len() < REQUESTS && Instant::now() < patience;
@@ -84,7 +84,7 @@ pub(super) async fn shared(probe: Probe<'_>) -> Result<Finding, Trouble> {
     Ok(item::SHARED.ok(format!("each request to one member: {one} and {other} of {REQUESTS}")))
 }
 
-/// Whether requests come to who does not share them: some brokers grant what they do not deliver.
+/// Checks whether requests come to a subscriber outside the group: some brokers grant the subscription but do not deliver.
 async fn reads(probe: Probe<'_>, object: &ObjectName) -> Result<bool, Trouble> {
     let (stage, (_, mut link)) = (probe.stage()?, probe.client().await?);
     if link.subscribe(&stage.calls(object), live(QoS::AtLeastOnce)).await.is_err() {
@@ -102,7 +102,7 @@ pub(super) async fn no_subscribers(probe: Probe<'_>) -> Result<Finding, Trouble>
     let (_, mut calling) = probe.client().await?;
     let patience = Instant::now() + probe.patience();
     while calling.publish(message(&topics.call(&object), "nobody")).await? {
-        // Another examination reads everything for a moment.
+        // Another item subscribes to everything for a moment.
         if Instant::now() >= patience {
             return Err(Trouble::wrong(
                 "a caller is not told that nobody is subscribed (no PUBACK 0x10, or somebody reads everything): a call of an \

@@ -1,4 +1,4 @@
-//! Which versions of MQTT the broker speaks.
+//! Versions of MQTT that the broker supports.
 
 use bytes::BytesMut;
 use rmqtt_codec::types::{MQTT_LEVEL_31, MQTT_LEVEL_311, Protocol};
@@ -9,15 +9,15 @@ use super::super::trouble::Trouble;
 use super::super::wire::Wire;
 use super::{Finding, Probe, item};
 
-/// The longest packet that is read: nothing but a CONNACK is expected.
+/// Maximum size of a packet that is read, in bytes: only a CONNACK is expected.
 const MAX_PACKET: u32 = 64 << 10;
 
-/// Whether a version is spoken.
+/// Whether the broker supports a version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Spoken {
     Yes,
     No,
-    /// The broker does not answer in a way that tells.
+    /// The answer of the broker is unclear.
     Unclear,
 }
 
@@ -52,8 +52,8 @@ pub(in super::super) async fn versions(probe: Probe<'_>) -> Result<Finding, Trou
     }))
 }
 
-/// Tries an earlier version. A broker that does not know it may end the connection without an answer (3.1.1, 3.1.2.2); one that
-/// does so for another reason hardly does it twice.
+/// Tries an earlier version. A broker that does not support it may close the connection without an answer (3.1.1, 3.1.2.2);
+/// one that closes it for another reason is unlikely to do so twice.
 async fn spoken(probe: Probe<'_>, level: u8) -> Spoken {
     let mut connected = connect(probe, level).await;
     if matches!(connected, Err(Trouble::Closed { .. })) {
@@ -65,7 +65,7 @@ async fn spoken(probe: Probe<'_>, level: u8) -> Spoken {
     is_spoken(&connected)
 }
 
-/// A client that is refused for who it is speaks a version that the broker knows.
+/// Judges the result of connecting. The version is supported if the client is refused because of its identity.
 fn is_spoken(connected: &Result<(), Trouble>) -> Spoken {
     match connected {
         Err(Trouble::Refused { code: 1 | 0x84, .. } | Trouble::Malformed(_)) => Spoken::No,
@@ -74,7 +74,7 @@ fn is_spoken(connected: &Result<(), Trouble>) -> Spoken {
     }
 }
 
-/// Connects in an earlier version, and ends the connection.
+/// Connects with an earlier version, and disconnects.
 async fn connect(probe: Probe<'_>, level: u8) -> Result<(), Trouble> {
     let examination = probe.examination;
     let identity = if level == MQTT_LEVEL_31 { examination.short_client() } else { examination.client() };
@@ -94,7 +94,7 @@ async fn connect(probe: Probe<'_>, level: u8) -> Result<(), Trouble> {
     let expected = "a CONNACK";
     match wire.next(probe.deadline, expected).await? {
         Some(Packet::ConnectAck(answer)) if answer.return_code == ConnectAckReason::ConnectionAccepted => {
-            // The answer is what was asked for.
+            // The CONNACK is the result, even if the DISCONNECT cannot be sent.
             let _ = wire.send(Packet::Disconnect).await;
             Ok(())
         }
@@ -106,7 +106,7 @@ async fn connect(probe: Probe<'_>, level: u8) -> Result<(), Trouble> {
     }
 }
 
-/// The bytes of a CONNECT. The codec writes the name of each version, but always the level of 3.1.1 behind it.
+/// Encodes a CONNECT. The codec writes the protocol name of each version, but always the level of 3.1.1 after it.
 fn encode(connect: Connect, level: u8) -> Result<BytesMut, Trouble> {
     let name = connect.protocol.name().as_bytes();
     let mut bytes = BytesMut::new();

@@ -1,4 +1,4 @@
-//! Wills, by which everybody learns that a node is gone.
+//! Wills, by which others learn that a node is lost.
 
 use std::num::NonZeroU32;
 
@@ -36,7 +36,7 @@ pub(super) async fn will(probe: Probe<'_>) -> Result<Finding, Trouble> {
         );
     }
     watcher.subscribe(&topic, live(QoS::AtLeastOnce)).await?;
-    // A will that is not allowed is not published, and nobody told: so a message to its topic is tried before.
+    // A will that is denied is dropped without notice, so a message to its topic is tried first.
     let mut before = probe.link(&node).await?;
     before.publish(message(&topic, "before")).await?;
     watcher.receive(&topic, "a message on the topic of the will").await?;
@@ -52,7 +52,7 @@ pub(super) async fn will(probe: Probe<'_>) -> Result<Finding, Trouble> {
         if received.payload == payload {
             break;
         }
-        // Of the message before there may be another copy.
+        // A second copy of the first message may arrive.
         if *received.payload != *b"before" {
             return Err(Trouble::wrong("a will comes with another payload than it was sent with"));
         }

@@ -1,4 +1,4 @@
-//! What a connection receives, and what it means that something does not come.
+//! Receiving on a connection, and detecting that a packet does not come.
 
 use std::num::NonZeroU16;
 use std::time::Duration;
@@ -10,11 +10,11 @@ use tokio::time::Instant;
 use super::super::trouble::Trouble;
 use super::{Link, closed};
 
-/// Bytes of messages that are kept while something else is waited for. A broker that sends more does not stop.
+/// Maximum size of the messages that are kept while waiting for something else, in bytes; more are taken for endless.
 const KEPT: usize = 32 << 20;
-/// What a message costs beside its payload.
+/// Size of a message besides its payload, in bytes.
 const PER_MESSAGE: usize = 512;
-/// What the broker says of itself; not the examination's, but asked for.
+/// Topics of the broker's own statistics, which the examination subscribes to too.
 const SYSTEM: &str = "$SYS/";
 
 /// How a connection ended.
@@ -24,25 +24,25 @@ pub(in super::super) enum End {
     TakenOver,
     /// In another way.
     Otherwise,
-    /// Not at all: it answers.
+    /// It did not end: the broker answers.
     Alive,
 }
 
-/// One step of reading.
+/// Result of one step of reading.
 enum Step {
     Packet(Packet),
     /// A message was kept.
     Kept,
-    /// Something was answered or dropped.
+    /// A packet was answered or dropped.
     Taken,
-    /// The last PINGREQ was answered: whatever was sent before it has been seen.
+    /// The last PINGREQ was answered: the effects of packets sent before it have been seen.
     Pong,
     /// The time is over.
     Late,
 }
 
 impl Link {
-    /// The next message to a topic; `expected` says in errors what it is. Messages to other topics are dropped.
+    /// Returns the next message on a topic; `expected` describes it in errors. Messages on other topics are dropped.
     pub(in super::super) async fn receive(
         &mut self,
         topic: &str,
@@ -56,11 +56,12 @@ impl Link {
         }
     }
 
-    /// The next message to a topic that comes within this time, or until the broker answers a PINGREQ that is sent then.
+    /// Returns the next message on a topic within this time, or before the broker answers a PINGREQ that is sent at its end;
+    /// `None` if none came.
     ///
     /// # Errors
     ///
-    /// [`Trouble::Silent`] where the broker does not answer it: what did not come says nothing.
+    /// [`Trouble::Silent`] if the broker does not answer the PINGREQ: then nothing can be concluded from the missing message.
     pub(in super::super) async fn receive_within(
         &mut self,
         topic: &str,
@@ -69,7 +70,7 @@ impl Link {
         self.receive_where(time, |message| *message.topic == *topic).await
     }
 
-    /// The same with a condition instead of a topic.
+    /// Like [`receive_within`](Self::receive_within), with a condition instead of a topic.
     pub(in super::super) async fn receive_where(
         &mut self,
         time: Duration,
@@ -88,7 +89,7 @@ impl Link {
                 Step::Pong if has_pinged => return Ok(None),
                 Step::Late if has_pinged => return Err(Trouble::Silent(EXPECTED)),
                 Step::Late => {
-                    // It has as long as it takes to answer anything else.
+                    // The broker has as much time as for any other answer.
                     until = self.last_moment();
                     self.ping().await?;
                     has_pinged = true;
@@ -106,11 +107,11 @@ impl Link {
         }
     }
 
-    /// Whether and how the broker ends the connection within this time.
+    /// Returns whether and how the broker ends the connection within this time.
     ///
     /// # Errors
     ///
-    /// [`Trouble::Silent`] where it neither ends nor answers.
+    /// [`Trouble::Silent`] if it neither ends the connection nor answers.
     pub(in super::super) async fn end_within(&mut self, time: Duration) -> Result<End, Trouble> {
         match self.receive_where(time, |_| false).await {
             Ok(_) => Ok(End::Alive),
@@ -120,7 +121,7 @@ impl Link {
         }
     }
 
-    /// Reads until a packet is what is waited for; messages that come before it are kept.
+    /// Reads until `wanted` accepts a packet; keeps messages that come before it.
     pub(super) async fn wait_for<T>(
         &mut self,
         expected: &'static str,
@@ -135,8 +136,8 @@ impl Link {
         }
     }
 
-    /// Waits for a packet until the deadline, and from then on until the broker answers a PINGREQ. Messages are kept; where they
-    /// are what is waited for, it returns `None` for one.
+    /// Waits for a packet until the deadline, and from then on until the broker answers a PINGREQ. Messages are kept; returns
+    /// `None` after keeping one if `for_message` is true.
     async fn wait(&mut self, expected: &'static str, for_message: bool) -> Result<Option<Packet>, Trouble> {
         let mut until = self.limits.deadline;
         let mut has_pinged = false;
@@ -157,7 +158,7 @@ impl Link {
     }
 
     async fn step(&mut self, until: Instant, expected: &'static str) -> Result<Step, Trouble> {
-        // A broker may set a keep-alive that is shorter than what is waited for (MQTT 5, 3.2.2.3.14).
+        // A broker may set a keep-alive that is shorter than the wait (MQTT 5, 3.2.2.3.14).
         let keep_alive = self.greeting.server_keepalive_sec.filter(|seconds| *seconds > 0);
         let ping_at = keep_alive.map(|seconds| self.sent + Duration::from_secs(seconds.into()) / 2);
         let turn = ping_at.map_or(until, |at| at.min(until));
@@ -171,7 +172,7 @@ impl Link {
         }
     }
 
-    /// Keeps and acknowledges messages; returns every other packet.
+    /// Keeps and acknowledges messages; returns all other packets.
     async fn take(&mut self, packet: Packet, expected: &'static str) -> Result<Step, Trouble> {
         match packet {
             Packet::Publish(message) => {
@@ -215,7 +216,7 @@ impl Link {
         self.send(Packet::PingRequest).await
     }
 
-    /// When the broker has to have answered.
+    /// Returns the time by which the broker has to have answered.
     fn last_moment(&self) -> Instant {
         self.limits.deadline + self.limits.grace
     }

@@ -1,4 +1,4 @@
-//! Passing for somebody else: a caller, a node.
+//! Impersonating another client: a caller, a node.
 
 use std::num::NonZeroU32;
 
@@ -9,14 +9,14 @@ use super::super::bus::entry;
 use super::super::link::{live, message};
 use super::{Finding, Intrusion, Taken, Trouble, barred};
 
-/// The user property that says who calls (PROTOCOL.md).
+/// User property with the name of the caller (PROTOCOL.md).
 const CALLER: &str = "caller";
-/// A user that does not exist.
+/// Name of a user that does not exist.
 const FORGED: &str = "doctor-forged";
-/// Seconds after which a forged entry is gone whatever becomes of the examination.
+/// Expiry of a forged entry in seconds, in case it cannot be removed.
 const EXPIRY: u32 = 60;
 
-/// Says in a request that somebody else calls.
+/// Sends a request that names another caller.
 pub(super) async fn caller(intrusion: Intrusion<'_>) -> Result<Finding, Trouble> {
     let (item, examination) = (intrusion.items.caller, intrusion.examination());
     let topics = &examination.bus;
@@ -92,7 +92,7 @@ pub(super) async fn registry(intrusion: Intrusion<'_>) -> Result<Finding, Troubl
         }),
         ..message(&topic, entry(&object, &owner.id, text))
     };
-    // The stranger may be refused when it is to be removed.
+    // The stranger may be denied removing it.
     for client in [&identity, &owner] {
         examination.traces.retained(client, &topic);
     }
@@ -105,7 +105,7 @@ pub(super) async fn registry(intrusion: Intrusion<'_>) -> Result<Finding, Troubl
             intrusion.who()
         )));
     }
-    // Nothing comes of entries of the owner's own either where the broker delivers none.
+    // If the broker delivers no entries at all, an entry of the owner does not come either.
     reading.publish(written("control")).await?;
     if reading.receive_within(&topic, intrusion.probe.patience()).await?.is_none() {
         return Ok(item.unknown("the entry is taken, and comes to nobody, as no other does"));

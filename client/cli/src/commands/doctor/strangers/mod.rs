@@ -1,8 +1,8 @@
-//! What a client may do that ought not to: one without a login, and one of the user of the command with what is another
-//! client's.
+//! Actions that must be denied to a client without a login, and to a client of the command's user if they concern another
+//! client.
 //!
-//! Everything is tried on names, ids and topics of the examination itself. The *owner* is the client whose requests, replies
-//! and names these are: it has the login of the command, if there is one.
+//! Everything is tried on names, ids and topics of the examination itself. The *owner* is the client that these requests,
+//! replies and names belong to: it has the login of the command, if there is one.
 
 mod identity;
 mod requests;
@@ -18,16 +18,16 @@ use super::link::{Link, live, message};
 use super::trouble::Trouble;
 use super::{Running, running_with};
 
-/// One kind of stranger, for one item.
+/// Attempt of one kind of stranger, for one item.
 #[derive(Clone, Copy)]
 struct Intrusion<'a> {
     probe: Probe<'a>,
     items: &'static StrangerItems,
-    /// As the user of the command.
+    /// Whether the stranger logs in as the user of the command.
     logged_in: bool,
 }
 
-/// Attempts of a client without a login.
+/// Returns the attempts of a client without a login.
 pub(super) fn without_login(examination: &Examination) -> Vec<Running<'_>> {
     let mut attempts = attempts(examination, &WITHOUT_LOGIN, false);
     attempts.push(running_with(examination, WITHOUT_LOGIN.client_id, move |probe| {
@@ -36,13 +36,13 @@ pub(super) fn without_login(examination: &Examination) -> Vec<Running<'_>> {
     attempts
 }
 
-/// Attempts of a client with the login of the command. Client ids are left out: a user may take its own.
+/// Returns the attempts of a client with the login of the command. The client id is not tried: a user may use its own.
 pub(super) fn with_login(examination: &Examination) -> Vec<Running<'_>> {
     attempts(examination, &WITH_LOGIN, true)
 }
 
-/// Attempts to read everything. Not at the same time as any others: while somebody reads everything, nobody is told that nobody
-/// is subscribed.
+/// Returns the attempt to read everything. Must not run while other items do: while a client subscribes to everything, no
+/// publisher is notified that there are no subscribers.
 pub(super) fn everything(examination: &Examination, logged_in: bool) -> Running<'_> {
     let items = if logged_in { &WITH_LOGIN } else { &WITHOUT_LOGIN };
     running_with(examination, items.everything, move |probe| {
@@ -66,11 +66,11 @@ fn attempts<'a>(
     ]
 }
 
-/// How the broker took an attempt.
+/// Outcome of an attempt.
 enum Taken<T> {
-    /// It let it pass.
+    /// The broker allowed it.
     Allowed(T),
-    /// It refused it because of who tried: what the stranger may not do, as the end of a sentence.
+    /// The broker denied it because of the stranger's identity; the text is the end of a sentence about the stranger.
     Barred(String),
 }
 
@@ -79,26 +79,26 @@ impl<'a> Intrusion<'a> {
         self.probe.examination
     }
 
-    /// A client of this kind that is not the owner.
+    /// Returns an identity of this kind that is not the owner's.
     fn stranger(self) -> Identity {
         if self.logged_in { self.examination().client() } else { self.examination().anonymous() }
     }
 
-    /// A connection of a stranger.
+    /// Connects as a stranger.
     ///
     /// # Errors
     ///
-    /// It is refused for another reason than who the stranger is: limits of connections, a ban, a broker that is busy.
+    /// The connection is refused for another reason than the identity: limits of connections, a ban, a busy broker.
     async fn enter(self, stranger: &Identity) -> Result<Taken<Link>, Trouble> {
         let connected = self.probe.link(stranger).await;
-        // A user is let in at other times.
+        // Users are let in elsewhere in the examination.
         if self.logged_in {
             return connected.map(Taken::Allowed);
         }
         if !matches!(connected, Err(Trouble::Closed { code: None, .. })) || !self.examination().is_known() {
             return barred(connected);
         }
-        // Some brokers end the connection instead of refusing it. Then users are let in at the same time.
+        // Some brokers close the connection instead of refusing it. Then the user has to be let in at the same time.
         let (_, owner) = self.probe.client().await?;
         owner.close().await;
         match self.probe.link(stranger).await {
@@ -110,7 +110,7 @@ impl<'a> Intrusion<'a> {
         }
     }
 
-    /// A connection of a stranger, which subscribes to a filter.
+    /// Connects as a stranger, and subscribes to a filter.
     async fn listen(self, filter: &str, qos: QoS) -> Result<Taken<Link>, Trouble> {
         let mut link = match self.enter(&self.stranger()).await? {
             Taken::Allowed(link) => link,
@@ -122,8 +122,9 @@ impl<'a> Intrusion<'a> {
         })
     }
 
-    /// What it means that nothing came to a stranger whose subscription was granted. Where the broker counts it as a subscriber,
-    /// it looks at rules when it delivers. Otherwise the owner subscribes: what comes to it is kept from the stranger.
+    /// Returns the finding if a stranger received nothing although its subscription was granted. If the broker counts the
+    /// stranger as a subscriber, it checks rules on delivery. Otherwise the owner subscribes: if messages come to the owner,
+    /// they are withheld from the stranger.
     async fn nothing_came(
         self,
         item: Item,
@@ -160,17 +161,17 @@ impl<'a> Intrusion<'a> {
         )))
     }
 
-    /// Whether the owner receives no requests, as far as rules go.
+    /// Checks whether access rules keep requests from the owner.
     fn may_not_serve(self) -> bool {
         matches!(self.examination().stage.get(), Some(Stage::Denied))
     }
 
-    /// The good outcome.
+    /// Creates the finding of the good outcome.
     fn refused(self, item: Item, refusal: &str) -> Finding {
         item.ok(format!("{} {refusal}", self.who()))
     }
 
-    /// Who it is, at the beginning of a sentence.
+    /// Returns a description of the stranger, for the beginning of a sentence.
     fn who(self) -> String {
         if self.logged_in {
             format!("{}, with another client id,", self.examination().who())
@@ -180,7 +181,7 @@ impl<'a> Intrusion<'a> {
     }
 }
 
-/// Takes a refusal because of who tries it for what it is: the good outcome of an attempt.
+/// Converts a refusal because of the client's identity to the good outcome of an attempt.
 fn barred<T>(attempt: Result<T, Trouble>) -> Result<Taken<T>, Trouble> {
     let trouble = match attempt {
         Ok(allowed) => return Ok(Taken::Allowed(allowed)),

@@ -1,4 +1,4 @@
-//! Reading, answering and taking away requests to objects.
+//! Reading, answering and intercepting requests to objects.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -10,17 +10,17 @@ use tokio::time::{Instant, sleep};
 use super::super::link::{Link, live, message};
 use super::{Finding, Intrusion, Item, Taken, Trouble, barred};
 
-/// Requests of which some may vanish.
+/// Number of requests, of which some may vanish.
 const REQUESTS: usize = 10;
-/// Time between two looks at whether somebody is subscribed.
+/// Interval at which it is checked whether there are subscribers.
 const TURN: Duration = Duration::from_millis(50);
 
-/// Answers for an object: reads its requests, and replies.
+/// Answers in the place of an object: reads its requests, and replies.
 pub(super) async fn answers(intrusion: Intrusion<'_>) -> Result<Finding, Trouble> {
     let (item, topics) = (intrusion.items.answers, &intrusion.examination().bus);
     let object = intrusion.examination().object();
     let (topic, filter) = (topics.call(&object), topics.calls(&object));
-    // Who is let in at all is looked at first: the owner may not be.
+    // Tried first whether the stranger may connect at all, as the owner may be denied to serve.
     let mut stranger = match intrusion.enter(&intrusion.stranger()).await? {
         Taken::Allowed(stranger) => stranger,
         Taken::Barred(why) => return Ok(intrusion.refused(item, &why)),
@@ -55,13 +55,13 @@ pub(super) async fn answers(intrusion: Intrusion<'_>) -> Result<Finding, Trouble
     }))
 }
 
-/// What became of the owner's own membership in the group.
+/// Outcome of the owner's subscription in the group.
 enum Served {
     /// Requests come to it.
     By(Box<Link>),
-    /// It may not serve.
+    /// The owner may not serve.
     Denied,
-    /// It is a member, and nothing comes.
+    /// The owner is a member, but no requests come.
     Dark,
 }
 
@@ -92,7 +92,7 @@ pub(super) async fn group(intrusion: Intrusion<'_>) -> Result<Finding, Trouble> 
         return Ok(taken(intrusion, item, "it is sent them"));
     }
     stranger.close().await;
-    // Somebody else who reads everything would count as well.
+    // Another client that subscribes to everything would count as a subscriber too.
     let nobody_again = is_left(&mut calling, &topic, intrusion.probe.patience()).await?;
     Ok(match (tells_nobody, somebody) {
         (true, true) if nobody_again => taken(intrusion, item, "they vanish, though it is not sent them"),
@@ -123,7 +123,7 @@ async fn shared(
         return Ok(taken(intrusion, item, &lost(came)));
     }
     stranger.close().await;
-    // Where they vanish without it, too, it is not to blame. The broker may learn of its end a moment later.
+    // If requests vanish without the stranger too, it is not the cause. The broker may notice its end a moment later.
     for _ in 0..3 {
         if come(calling, topic, &mut serving, wait).await? == REQUESTS {
             return Ok(taken(intrusion, item, &format!("{}, which it is not sent", lost(came))));
@@ -132,7 +132,7 @@ async fn shared(
     Ok(item.unknown("requests vanish also where no stranger is in the group: see shared-subscriptions"))
 }
 
-/// Whether the broker says within this time that nobody is subscribed any more.
+/// Checks whether the broker reports within this time that there are no subscribers any more.
 async fn is_left(calling: &mut Link, topic: &str, time: Duration) -> Result<bool, Trouble> {
     let end = Instant::now() + time;
     while calling.publish(message(topic, "nobody")).await? {
@@ -163,7 +163,7 @@ fn taken(intrusion: Intrusion<'_>, item: Item, count: &str) -> Finding {
     item.bad(format!("{who} joins the groups of objects and takes requests away: {count}"))
 }
 
-/// Has the owner join the group before anybody else.
+/// Lets the owner join the group before the stranger.
 async fn serve(
     intrusion: Intrusion<'_>,
     calling: &mut Link,

@@ -1,4 +1,4 @@
-//! Taking the client id of somebody else's connection.
+//! Taking over another client's connection by its client id.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Reading what is for others.
+//! Reading messages that are for others.
 
 use bytes::Bytes;
 use rantai_client::wire::name::ObjectName;
@@ -36,7 +36,7 @@ pub(super) async fn replies(intrusion: Intrusion<'_>) -> Result<Finding, Trouble
     })
 }
 
-/// Has a reply to the owner published: in answer to a request of its own, as rules may ask for.
+/// Has a reply to the owner published: in answer to a request of the owner, as access rules may require.
 async fn answer(
     intrusion: Intrusion<'_>,
     owner: &Identity,
@@ -68,7 +68,7 @@ async fn answer(
 /// Subscribes to everything.
 pub(super) async fn everything(intrusion: Intrusion<'_>) -> Result<Finding, Trouble> {
     let (item, topics) = (intrusion.items.everything, &intrusion.examination().bus);
-    // Who is let in at all is looked at first: the owner may not be.
+    // Tried first whether the stranger may connect at all, as the owner may be denied to serve.
     let mut stranger = match intrusion.enter(&intrusion.stranger()).await? {
         Taken::Allowed(stranger) => stranger,
         Taken::Barred(why) => return Ok(intrusion.refused(item, &why)),
@@ -76,7 +76,7 @@ pub(super) async fn everything(intrusion: Intrusion<'_>) -> Result<Finding, Trou
     let (owner, mut link) = intrusion.probe.client().await?;
     let topic = topics.at(&owner.id, &intrusion.examination().object());
     let tells_nobody = !link.publish(message(&topic, "before")).await?;
-    // At QoS 0 there is no window behind which a message waits: whatever else is on the broker comes, too.
+    // At QoS 0, as no in-flight window delays messages when everything on the broker comes too.
     if let Taken::Barred(why) = barred(stranger.subscribe("#", live(QoS::AtMostOnce)).await)? {
         return Ok(intrusion.refused(item, &why));
     }
@@ -88,7 +88,7 @@ pub(super) async fn everything(intrusion: Intrusion<'_>) -> Result<Finding, Trou
     intrusion.nothing_came(item, is_counted, (&mut link, &filter), &topic, &mut stranger).await
 }
 
-/// Reads what the broker says of itself.
+/// Reads the broker's own statistics.
 pub(super) async fn system(intrusion: Intrusion<'_>) -> Result<Finding, Trouble> {
     let item = intrusion.items.system;
     let mut stranger = match intrusion.enter(&intrusion.stranger()).await? {
