@@ -24,8 +24,9 @@ const FILE: &str = "file.bin";
 const FILE_BYTES: usize = 8 << 20;
 const IDLE_CONNECTIONS: usize = 2_000;
 
-/// Users of a broker with access rules, each with its roles; the password is the name.
-const USERS: [(&str, &str); 2] = [("node", "node"), ("caller", "caller")];
+/// Users of a broker with access rules, and their keys; the password is the name. The node's ledger calls on behalf of callers.
+const USERS: [(&str, &str); 2] =
+    [("node", "roles = ['node']\nacts_for = ['*']"), ("caller", "roles = ['caller']")];
 
 /// The processes of one revision, with files of their own.
 pub(super) struct Side {
@@ -156,8 +157,8 @@ fn broker(program: &Path) -> Result<Process, Failure> {
 fn broker_with_rules(program: &Path, folder: &Path) -> Result<Process, Failure> {
     let records = folder.join("passwords");
     let mut config = format!("anonymous = false\npassword_file = '{}'\n", records.display());
-    for (name, role) in USERS {
-        config.push_str(&format!("[[users]]\nname = '{name}'\nroles = ['{role}']\n"));
+    for (name, keys) in USERS {
+        config.push_str(&format!("[[users]]\nname = '{name}'\n{keys}\n"));
         add_password(program, &records, name)?;
     }
     let file = folder.join("broker.toml");
