@@ -332,8 +332,7 @@ impl Dispatcher {
         let mut context =
             self.context(served, &route, share_of.clone(), &passage, received).called_by(caller, via.clone());
         let takes_no_stream = stream == Some(0);
-        let is_known = CancelKey::of(&route, via.as_ref()).is_some();
-        let stream = stream.filter(|credit| *credit > 0 && is_known);
+        let stream = stream.filter(|credit| *credit > 0 && CancelKey::of(&route, via.as_ref()).is_some());
         let stream = stream.map(|credit| {
             served.streams.begin(self.replies.clone(), route.clone(), credit, served.limits.result)
         });
