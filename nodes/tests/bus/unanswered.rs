@@ -35,7 +35,7 @@ async fn register(bus: &Bus, client: &Client, node: &str) {
     let id = ClientId::new(node).expect("an id");
     let state = NodeState::new(State::Ready, EPOCH).write();
     for (topic, payload) in [
-        (RegistryTopic::Node(id.clone()), state.into()),
+        (RegistryTopic::Node(id.clone()), state),
         (RegistryTopic::Name(echo(), id), entry.write().expect("small")),
     ] {
         let publish = Publish::new(topic.format(&bus.root), payload).retain();
