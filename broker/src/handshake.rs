@@ -8,11 +8,12 @@ mod upgrade;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::{BufMut, BytesMut};
 use bytestring::ByteString;
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::access::{Denial, Principal};
 use crate::certified::certified;
@@ -36,6 +37,9 @@ use upgrade::upgrade;
 /// Maximum size of a CONNECT packet, in bytes: every field of a will, a user name and a password at its maximum length
 /// fits.
 const CONNECT_BYTES: u32 = 320 << 10;
+
+/// Interval of checks whether a client that waits for its login has closed the connection.
+const CLOSED_CHECK: Duration = Duration::from_millis(500);
 
 /// First byte of a TLS handshake. As the first byte of MQTT it would be a CONNECT with reserved flags.
 const TLS_RECORD: u8 = 0x16;
@@ -184,11 +188,17 @@ async fn answer(
         Ok::<_, Refusal>(principal)
     };
     let admitted = tokio::select! {
-        admitted = admitted => admitted,
+        biased;
+        admitted = admitted => Some(admitted),
         _ = stopping.wait_for(|&stop| stop) => {
             say_goodbye(transport, CloseCode::GoingAway);
             return None;
         }
+        () = Box::pin(closed(transport)) => None,
+    };
+    let Some(admitted) = admitted else {
+        Box::pin(hub.shared.endings.take()).await;
+        return None;
     };
     let greeted = admitted.and_then(|principal| {
         let greeting = greeting(&hub, &mut connect);
@@ -227,6 +237,17 @@ async fn answer(
             let who = Refused { version, packet_maximum, client_id: &client_id };
             Box::pin(refuse(&hub, &transport, address, &who, denial)).await;
             None
+        }
+    }
+}
+
+/// Waits until the client has closed the connection. Checked periodically, as what a client sends after its CONNECT is not
+/// read before it is answered.
+async fn closed(transport: &Transport) {
+    loop {
+        sleep(CLOSED_CHECK).await;
+        if transport.is_read_closed() {
+            return;
         }
     }
 }

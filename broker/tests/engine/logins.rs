@@ -47,6 +47,26 @@ async fn wrong_passwords_from_one_address_hold_nobody_elsewhere_up() {
     assert!(hashed < FLOOD / 2, "{hashed} hashes were before it");
 }
 
+/// They were kept, each with its descriptor, until their turn had come: of 4,000 guesses, 500 were left after a minute.
+#[tokio::test]
+async fn passwords_of_clients_that_are_gone_are_not_checked() {
+    const FLOOD: u64 = 300;
+    let _tcp = keep_to_addresses();
+    let own = Own::start(with_slow_checks).await;
+    let mut flood = Vec::new();
+    for number in 0..FLOOD {
+        let mut client = own.open(V5).await;
+        let guess = Connect::new(V5).user(&format!("nobody{number}")).password("wrong");
+        client.send(&guess.encode()).await;
+        flood.push(client);
+    }
+    drop(flood);
+    // Of the same address: behind all of them.
+    own.connect(ada("right")).await;
+    let hashed = own.broker.counts().hashed_passwords;
+    assert!(hashed < FLOOD * 2 / 3, "{hashed} hashes were computed for nobody");
+}
+
 #[tokio::test]
 async fn a_full_queue_is_told_as_busy_and_is_no_guess() {
     let own = Own::start(|config| {
