@@ -167,10 +167,13 @@ impl FakeBroker {
         self.state.lock().clients[node].status.borrow().clone()
     }
 
-    /// Clients that are subscribed to the calls.
+    /// Clients that are subscribed to the calls, and reached by them: of a node that is cut off before it has settled, the
+    /// broker keeps the session for a while.
     pub(super) fn holders(&self) -> Vec<String> {
         let state = self.state.lock();
-        let holds = |client: &FakeClient| client.filters.iter().any(|filter| filter.starts_with("$share/"));
+        let holds = |client: &FakeClient| {
+            client.carries && client.filters.iter().any(|filter| filter.starts_with("$share/"))
+        };
         state.clients.iter().filter(|(_, client)| holds(client)).map(|(node, _)| node.clone()).collect()
     }
 
