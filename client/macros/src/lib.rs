@@ -16,9 +16,9 @@ use syn::parse_macro_input;
 ///
 /// Every method is `async fn name(&self, …) -> Result<T, Fault>`, or `… -> Result<impl Stream<Item = T>, Fault>` for a result that
 /// comes item by item; an item of type `Result<T, Fault>` may be an error, which ends it. The proxy gives `Items<T>` of such a
-/// method. A parameter of type `Option<…>` may be left
-/// out; one of type `Binary`, and a result of that type, is bytes; one of type `Context` is no parameter but what
-/// stands around the call. Doc comments become summaries.
+/// method. A parameter of type `Option<…>` may be left out, and the proxy leaves out those at the end that are `None`: a method may
+/// get further ones at its end, and callers still reach objects that do not have them. One of type `Binary`, and a result of that
+/// type, is bytes; one of type `Context` is no parameter but what stands around the call. Doc comments become summaries.
 ///
 /// ```ignore
 /// /// Arithmetic on two numbers.
