@@ -10,6 +10,7 @@ use super::interface::SharedFilesProxy;
 use crate::error::CallError;
 use crate::proxy::Proxy;
 use crate::wire::fault::Code;
+use crate::wire::name::ObjectName;
 
 /// The first wait between tries, doubled up to the longest.
 const FIRST: Duration = Duration::from_millis(100);
@@ -33,6 +34,11 @@ pub(super) struct Patience {
 impl Patience {
     pub(super) fn new(proxy: Proxy, whole: Duration) -> Self {
         Self { proxy: proxy.idempotent(), whole: whole.min(FOREVER), answered: Arc::default() }
+    }
+
+    /// Returns the object's name; empty where that is none, which every call says.
+    pub(super) fn object(&self) -> &str {
+        self.proxy.name().map_or("", ObjectName::as_str)
     }
 
     /// Calls until there is an answer, or an error that stays one: an object that is lost may come back.
